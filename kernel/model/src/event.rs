@@ -1,0 +1,85 @@
+//! Events: what a connector found ([`DraftEvent`]) and what the log holds ([`Event`]).
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{InstallationId, Position, SourceIdentityId};
+use crate::identity::Identifier;
+use crate::time::Timestamp;
+
+/// What an event is, in Segment's terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    Track,
+    Identify,
+    Page,
+    Screen,
+    Group,
+    Alias,
+}
+
+impl EventKind {
+    /// The kind's name in the API, e.g. `track`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EventKind::Track => "track",
+            EventKind::Identify => "identify",
+            EventKind::Page => "page",
+            EventKind::Screen => "screen",
+            EventKind::Group => "group",
+            EventKind::Alias => "alias",
+        }
+    }
+}
+
+/// An event as a connector found it, not yet checked, tied to nobody and not stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DraftEvent {
+    pub kind: EventKind,
+    pub message_id: Option<String>,
+    pub name: String,
+    pub time: Option<Timestamp>,
+    pub sent_at: Option<Timestamp>,
+    pub identifiers: Vec<Identifier>,
+    /// A JSON object as text, or empty for none; the same for `traits` and `context`.
+    pub properties: String,
+    pub traits: String,
+    pub context: String,
+}
+
+/// A stored event. Immutable; it keeps the source identity it came with for ever.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    pub message_id: String,
+    pub kind: EventKind,
+    pub name: String,
+    /// When it happened, by the kernel's clock.
+    pub time: Timestamp,
+    pub received_at: Timestamp,
+    pub source: InstallationId,
+    pub identity: SourceIdentityId,
+    pub identifiers: Vec<Identifier>,
+    /// A JSON object as text, or empty for none; the same for `traits` and `context`.
+    pub properties: String,
+    pub traits: String,
+    pub context: String,
+}
+
+/// An event with its place in the log: proof that it is durable.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordedEvent {
+    pub position: Position,
+    pub event: Event,
+}
+
+/// A part of an input that could not become an event; kept aside, never dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectedRecord {
+    /// The line in a file (from 1) or the index in a batch (from 0).
+    pub place: u64,
+    /// Stable, e.g. `missing-identifier`.
+    pub code: String,
+    pub message: String,
+    /// The offending input as it came, cut at 4 KiB.
+    pub raw: String,
+}

@@ -1,0 +1,288 @@
+//! One-ID: identifiers, source identities and the evidence that ties them together.
+//!
+//! An event's first unseen identifier creates a *source identity*; each identifier belongs to one source identity for
+//! ever. An *edge* is one piece of evidence that two source identities are the same person. A profile is a connected
+//! component of the edges that the rules accept: [`cluster`] computes it from the *set* of edges, so the order of
+//! arrival does not matter, and retracting an edge or adding a veto undoes a merge.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{InstallationId, SourceIdentityId};
+use crate::time::Timestamp;
+
+/// Something that names a person, e.g. `(email, a@b.c)`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Identifier {
+    /// The type: `user_id`, `anonymous_id`, `email`, …
+    pub kind: String,
+    pub value: String,
+}
+
+impl Identifier {
+    /// The identifier `(kind, value)`.
+    pub fn new(kind: impl Into<String>, value: impl Into<String>) -> Identifier {
+        Identifier { kind: kind.into(), value: value.into() }
+    }
+}
+
+impl fmt::Display for Identifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.kind, self.value)
+    }
+}
+
+/// Names one piece of evidence. A pair met in a thousand events is still one edge of its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EdgeId {
+    /// The smaller of the two.
+    pub low: SourceIdentityId,
+    pub high: SourceIdentityId,
+    pub evidence: Evidence,
+}
+
+/// One piece of evidence that two source identities are the same person. Edges are only ever appended; of several events
+/// that give the same edge, the earliest by event time (then by message id) is kept, whatever the order of arrival.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edge {
+    pub id: EdgeId,
+    /// When the event that gave it happened.
+    pub time: Timestamp,
+    pub source: InstallationId,
+    /// The event that gave it.
+    pub message_id: String,
+}
+
+/// What kind of evidence an edge is. Declared in the order of priority: the earlier is joined first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Evidence {
+    /// An `alias` call names both.
+    Alias,
+    /// One event carries both.
+    SameEvent,
+}
+
+/// Two source identities that must never share a profile. Outranks every edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct MustNotLink {
+    /// The smaller of the two.
+    pub low: SourceIdentityId,
+    pub high: SourceIdentityId,
+}
+
+/// A pair of source identities in canonical order.
+pub fn ordered(a: SourceIdentityId, b: SourceIdentityId) -> (SourceIdentityId, SourceIdentityId) {
+    if a <= b { (a, b) } else { (b, a) }
+}
+
+/// A component never grows past this many source identities: beyond it is a shared device or a broken sender, not a person.
+pub const MAX_PROFILE_MEMBERS: usize = 500;
+
+/// What may be joined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityRules {
+    /// Identifier type → how many different values of it one profile may hold.
+    pub limits: BTreeMap<String, usize>,
+    /// Identifier types from the strongest to the weakest; an event belongs to the identity of its strongest identifier.
+    /// Types not listed come after these, by name.
+    pub priority: Vec<String>,
+    /// Values that name nobody, in lower case.
+    pub blocked_values: BTreeSet<String>,
+    pub max_members: usize,
+}
+
+impl Default for IdentityRules {
+    /// One `user_id` a profile, five of each contact address, no limit for devices; the blocked values are those
+    /// that Segment's and PostHog's documentation list.
+    fn default() -> IdentityRules {
+        let limits = [("user_id", 1), ("email", 5), ("phone", 5)];
+        let blocked = [
+            "",
+            "-",
+            "-1",
+            "0",
+            "00000000-0000-0000-0000-000000000000",
+            "[object object]",
+            "anonymous",
+            "anonymoususer",
+            "distinct_id",
+            "email",
+            "false",
+            "guest",
+            "id",
+            "nan",
+            "nil",
+            "none",
+            "not_authenticated",
+            "null",
+            "true",
+            "undefined",
+            "unknown",
+        ];
+        IdentityRules {
+            limits: limits.map(|(kind, limit)| (kind.to_owned(), limit)).into(),
+            priority: ["user_id", "email", "phone"].map(str::to_owned).into(),
+            blocked_values: blocked.map(str::to_owned).into(),
+            max_members: MAX_PROFILE_MEMBERS,
+        }
+    }
+}
+
+impl IdentityRules {
+    /// Whether the identifier may name a person: its value is not blocked, not all zeros and dashes, and within 512 bytes.
+    pub fn admits(&self, identifier: &Identifier) -> bool {
+        let value = identifier.value.trim();
+        let is_zeros = value.bytes().all(|byte| byte == b'0' || byte == b'-');
+        !is_zeros && value.len() <= 512 && !self.blocked_values.contains(&value.to_lowercase())
+    }
+
+    /// Sort key of an identifier: the strongest first, the same for any order of input.
+    pub fn rank<'a>(&self, identifier: &'a Identifier) -> (usize, &'a str, &'a str) {
+        let rank = self.priority.iter().position(|kind| *kind == identifier.kind).unwrap_or(self.priority.len());
+        (rank, &identifier.kind, &identifier.value)
+    }
+}
+
+/// Why an edge was not joined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum Veto {
+    /// The profile would hold more values of this identifier type than the rules allow.
+    Limit {
+        kind: String,
+    },
+    MustNotLink,
+    /// The profile would pass [`IdentityRules::max_members`].
+    TooManyMembers,
+}
+
+/// The outcome of [`cluster`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clustering {
+    /// Each sorted, the whole sorted by first member; a lone identity is a component of one.
+    pub components: Vec<Vec<SourceIdentityId>>,
+    /// Evidence that was not followed.
+    pub vetoed: Vec<(EdgeId, Veto)>,
+}
+
+/// Partition `identities` (each with the identifier it stands for) into profiles.
+///
+/// Kruskal's algorithm with vetoes: edges are taken by (evidence, time, identifiers) and joined unless that would break a
+/// limit, a must-not-link pair or the cap. The result is a function of the sets alone, whatever the order of the
+/// arguments and of the identities' creation.
+pub fn cluster(
+    identities: &BTreeMap<SourceIdentityId, Identifier>,
+    edges: &[Edge],
+    must_not_link: &BTreeSet<MustNotLink>,
+    rules: &IdentityRules,
+) -> Clustering {
+    let mut order: Vec<&Edge> = edges.iter().collect();
+    order.sort_by_key(|edge| {
+        let (one, other) = (identities.get(&edge.id.low), identities.get(&edge.id.high));
+        (edge.id.evidence, edge.time, one.min(other), one.max(other))
+    });
+    // The components so far, by the identity that each member points at.
+    let mut root_of: BTreeMap<SourceIdentityId, SourceIdentityId> = identities.keys().map(|id| (*id, *id)).collect();
+    let mut members: BTreeMap<SourceIdentityId, Vec<SourceIdentityId>> =
+        identities.keys().map(|id| (*id, vec![*id])).collect();
+    let mut vetoed = Vec::new();
+    for edge in order {
+        let (Some(&low), Some(&high)) = (root_of.get(&edge.id.low), root_of.get(&edge.id.high)) else { continue };
+        if low == high {
+            continue;
+        }
+        match veto(&members[&low], &members[&high], identities, must_not_link, rules) {
+            Some(veto) => vetoed.push((edge.id, veto)),
+            None => {
+                let (kept, moved) = if members[&low].len() >= members[&high].len() { (low, high) } else { (high, low) };
+                let joining = members.remove(&moved).unwrap_or_default();
+                for member in &joining {
+                    root_of.insert(*member, kept);
+                }
+                members.entry(kept).or_default().extend(joining);
+            }
+        }
+    }
+    let mut components: Vec<Vec<SourceIdentityId>> = members.into_values().collect();
+    components.iter_mut().for_each(|component| component.sort_unstable());
+    components.sort_unstable();
+    vetoed.sort_by_key(|(id, _)| *id);
+    Clustering { components, vetoed }
+}
+
+/// What forbids joining two components, if anything does.
+fn veto(
+    one: &[SourceIdentityId],
+    other: &[SourceIdentityId],
+    identities: &BTreeMap<SourceIdentityId, Identifier>,
+    must_not_link: &BTreeSet<MustNotLink>,
+    rules: &IdentityRules,
+) -> Option<Veto> {
+    if one.len() + other.len() > rules.max_members {
+        return Some(Veto::TooManyMembers);
+    }
+    if !must_not_link.is_empty() {
+        let parted = one.iter().flat_map(|a| other.iter().map(move |b| ordered(*a, *b)));
+        if parted.into_iter().any(|(low, high)| must_not_link.contains(&MustNotLink { low, high })) {
+            return Some(Veto::MustNotLink);
+        }
+    }
+    let of_kind = |kind: &str| {
+        let all = one.iter().chain(other).filter_map(|id| identities.get(id));
+        all.filter(|identifier| identifier.kind == kind).count()
+    };
+    rules
+        .limits
+        .iter()
+        .find(|(kind, limit)| of_kind(kind) > **limit)
+        .map(|(kind, _)| Veto::Limit { kind: kind.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u8) -> SourceIdentityId {
+        SourceIdentityId([n; 16])
+    }
+
+    fn edge(time: i64, a: u8, b: u8) -> Edge {
+        let (low, high) = ordered(id(a), id(b));
+        let id = EdgeId { low, high, evidence: Evidence::SameEvent };
+        Edge { id, time: Timestamp(time), source: InstallationId(1), message_id: format!("m{time}") }
+    }
+
+    fn people(kinds: &[(u8, &str)]) -> BTreeMap<SourceIdentityId, Identifier> {
+        kinds.iter().map(|(n, kind)| (id(*n), Identifier::new(*kind, format!("v{n}")))).collect()
+    }
+
+    #[test]
+    fn a_second_user_on_a_shared_device_stays_apart() {
+        let people = people(&[(1, "user_id"), (2, "user_id"), (9, "anonymous_id")]);
+        let edges = [edge(20, 2, 9), edge(10, 1, 9)];
+        let found = cluster(&people, &edges, &BTreeSet::new(), &IdentityRules::default());
+        assert_eq!(found.components, vec![vec![id(1), id(9)], vec![id(2)]]);
+        assert_eq!(found.vetoed, vec![(edges[0].id, Veto::Limit { kind: "user_id".into() })]);
+    }
+
+    #[test]
+    fn a_must_not_link_pair_outranks_evidence() {
+        let people = people(&[(1, "user_id"), (3, "anonymous_id"), (4, "anonymous_id")]);
+        let (low, high) = (id(1), id(4));
+        let parted = BTreeSet::from([MustNotLink { low, high }]);
+        let found = cluster(&people, &[edge(1, 1, 3), edge(2, 3, 4)], &parted, &IdentityRules::default());
+        assert_eq!(found.components, vec![vec![id(1), id(3)], vec![id(4)]]);
+    }
+
+    #[test]
+    fn blocked_values_name_nobody() {
+        let rules = IdentityRules::default();
+        for value in ["", "NULL", "undefined", "000-000", " 0 ", &"x".repeat(513)] {
+            assert!(!rules.admits(&Identifier::new("user_id", value)), "{value}");
+        }
+        assert!(rules.admits(&Identifier::new("user_id", "00001")));
+    }
+}

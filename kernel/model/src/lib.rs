@@ -1,0 +1,15 @@
+//! The nouns of Kith, the state machines over them, and the roles that plugins play.
+//!
+//! Everything here is plain data and pure functions: no I/O, no async runtime, no clock but the [`time::Clock`] that is
+//! handed in. What is stored, sent or run is other crates' work; they all speak in these types.
+
+pub mod audience;
+pub mod change;
+pub mod delivery;
+pub mod event;
+pub mod id;
+pub mod identity;
+pub mod plugin;
+pub mod profile;
+pub mod table;
+pub mod time;

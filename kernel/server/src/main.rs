@@ -1,0 +1,2 @@
+//! The Kith command.
+fn main() {}

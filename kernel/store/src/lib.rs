@@ -1,0 +1,168 @@
+//! Durable state behind one seam, [`Store`]: keyed rows, an append-only log that is also the change feed, queues and leases.
+//!
+//! **The promise.** When [`Store::commit`] returns `Ok`, the whole unit is on disk: one journal record, written and synced
+//! with `fdatasync` before the answer. After a crash a unit is wholly there or wholly absent, in commit order, and every
+//! answered one is there. A failed sync stops the process, because what the kernel then holds is unknown.
+//!
+//! The seam is synchronous; `kith-pipeline` decides which thread waits. Units are prepared bytes: read, compute, then commit
+//! with preconditions; no closure runs inside an engine and no iterator lives long.
+
+pub mod keys;
+
+use std::time::Duration;
+
+use kith_model::id::{Position, WorkspaceId};
+use kith_model::time::Timestamp;
+
+pub use keys::Key;
+
+/// A stored value.
+pub type Value = std::sync::Arc<[u8]>;
+
+/// All keys from `from` (included) to `to` (excluded).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRange {
+    pub from: Key,
+    pub to: Key,
+}
+
+/// One page of a scan.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    pub rows: Vec<(Key, Value)>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<Key>,
+}
+
+/// What must hold for a unit to be committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Precondition {
+    Absent(Key),
+    /// The row holds exactly these bytes.
+    Holds(Key, Vec<u8>),
+}
+
+/// A queue of jobs in a workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueId {
+    pub workspace: WorkspaceId,
+    pub queue: u8,
+}
+
+/// One job's name in its queue.
+pub type JobId = [u8; 16];
+
+/// One step of a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    Put(Key, Vec<u8>),
+    Delete(Key),
+    /// Add a record to the log. The store gives it the next position; with `row`, it also becomes a row whose key is
+    /// `row` followed by the position as eight big-endian bytes.
+    Append { workspace: WorkspaceId, record: Vec<u8>, row: Option<Key> },
+    /// Add a job, or move it if the queue has one of that name.
+    Enqueue { queue: QueueId, id: JobId, due_at: Timestamp, body: Vec<u8> },
+    /// Remove a job, claimed or not.
+    Acknowledge { queue: QueueId, id: JobId },
+}
+
+/// A unit of work: all of it or nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Unit {
+    pub preconditions: Vec<Precondition>,
+    pub operations: Vec<Operation>,
+    /// Refuse the unit unless this lease is still held.
+    pub fence: Option<Fence>,
+}
+
+/// The proof of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// The position of the unit's first appended record; the others follow without gaps. Where none was appended, the head.
+    pub first: Position,
+    /// The newest position of the log after this unit.
+    pub head: Position,
+}
+
+/// A record of the change feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRecord {
+    pub position: Position,
+    pub workspace: WorkspaceId,
+    pub bytes: Value,
+}
+
+/// A claimed job. It is hidden from other claims until its lease ends; acknowledge it in the unit that holds its effects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    pub queue: QueueId,
+    pub id: JobId,
+    pub due_at: Timestamp,
+    pub body: Value,
+}
+
+/// A held lease. `epoch` rises whenever the owner changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fence {
+    pub name: String,
+    pub epoch: u64,
+}
+
+/// A read did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("the log before position {oldest} is no longer kept; position {wanted} was asked for")]
+    Truncated { wanted: Position, oldest: Position },
+    #[error("{what} is damaged: {problem}")]
+    Corrupt { what: String, problem: String },
+    #[error("reading {what}")]
+    Io { what: String, source: std::io::Error },
+}
+
+/// A unit was not committed. Nothing of it was written.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    #[error("{} of the unit's preconditions do not hold", .0.len())]
+    Conflict(Vec<Key>),
+    #[error("lease `{name}` is no longer held at epoch {epoch}")]
+    Fenced { name: String, epoch: u64 },
+    #[error("the unit is too large: {bytes} bytes where {limit} are allowed")]
+    TooLarge { bytes: usize, limit: usize },
+    /// The disk is nearly full; try again later.
+    #[error("the disk of {path} has {free_bytes} bytes left, fewer than the {reserve_bytes} kept in reserve")]
+    DiskFull { path: String, free_bytes: u64, reserve_bytes: u64 },
+    #[error("the store is shutting down")]
+    Closed,
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// The one seam for state.
+pub trait Store: Send + Sync + 'static {
+    /// The rows of `keys`, in their order.
+    fn get(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError>;
+
+    /// Up to `limit` rows of `range`, in key order. Each row is whole; the page is no snapshot.
+    fn scan(&self, range: &KeyRange, limit: usize) -> Result<Page, ReadError>;
+
+    /// Commit a unit; durable on return.
+    fn commit(&self, unit: Unit) -> Result<Committed, CommitError>;
+
+    /// Up to `limit` records of the log after `after`, in commit order, without gaps, durable ones only.
+    fn changes(&self, after: Position, limit: usize) -> Result<Vec<LogRecord>, ReadError>;
+
+    /// The newest durable position.
+    fn head(&self) -> Position;
+
+    /// Wait until the head is past `after` or `timeout` is over; the head.
+    fn wait_for_change(&self, after: Position, timeout: Duration) -> Position;
+
+    /// Take up to `limit` jobs of `queue` that are due at `now`, the longest due first, and hide them for `lease_ms`.
+    fn claim(&self, queue: QueueId, now: Timestamp, limit: usize, lease_ms: i64) -> Result<Vec<Job>, CommitError>;
+
+    /// When the queue's next job is due, claimed ones at the end of their lease.
+    fn next_due(&self, queue: QueueId) -> Result<Option<Timestamp>, ReadError>;
+
+    /// Take or renew the lease `name` for `owner` until `now + ttl_ms`; `None` while another holds it.
+    fn lease(&self, name: &str, owner: &str, now: Timestamp, ttl_ms: i64) -> Result<Option<Fence>, CommitError>;
+}
