@@ -23,10 +23,21 @@ pub struct Audience {
 pub struct EnterAction {
     /// The channel's installation.
     pub channel: InstallationId,
-    /// The purpose that the person's consent is checked for, e.g. `marketing`.
+    /// What the message is for; the person's consent is kept per purpose, e.g. `marketing`.
     pub purpose: String,
+    pub basis: ConsentBasis,
     /// What the message says, a JSON object as text.
     pub payload: String,
+}
+
+/// What a person must have said before a message of a purpose is sent. A refusal always forbids it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConsentBasis {
+    /// The person agreed to the purpose.
+    OptIn,
+    /// The person did not refuse the purpose.
+    NotRefused,
 }
 
 /// A profile's membership.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{InstallationId, Position, ProfileId, SourceIdentityId};
+use crate::identity::Identifier;
 use crate::time::Timestamp;
 
 /// One fact as one contributor gave it.
@@ -100,22 +101,25 @@ pub struct Score {
     pub provenance: Provenance,
 }
 
-/// What has been computed about a profile.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Derived {
-    pub tags: BTreeMap<String, Tag>,
-    pub scores: BTreeMap<String, Score>,
-}
-
-/// Who a source identity is now: the profile it belongs to and, on the profile's own identity, all members.
+/// Who a source identity is: the identifier it stands for and the profile it belongs to now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdentityHead {
+    pub identifier: Identifier,
+    pub created_at: Timestamp,
     pub profile: ProfileId,
-    /// Sorted; the first is the profile's own identity. Empty on every identity but that one.
+    /// Present on the identity that names its profile.
+    pub root: Option<ProfileRoot>,
+}
+
+/// The profile that an identity names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfileRoot {
+    /// Sorted; the first is the identity itself, the oldest.
     pub members: Vec<SourceIdentityId>,
     /// Dense number of the profile in its workspace, the bit in audience bitmaps. Never reused.
     pub ordinal: u32,
-    pub created_at: Timestamp,
+    /// Whether evidence that touches a member was vetoed: only then can new evidence change more than it joins.
+    pub contested: bool,
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub enum Precondition {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueId {
     pub workspace: WorkspaceId,
-    pub queue: u8,
+    pub queue: u32,
 }
 
 /// One job's name in its queue.

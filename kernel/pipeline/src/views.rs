@@ -1,0 +1,124 @@
+//! What the pipeline answers: results and read views in plain types. The server turns them into API bodies.
+
+use std::collections::BTreeMap;
+
+use kith_model::delivery::DeliveryState;
+use kith_model::event::{RecordedEvent, RejectedRecord};
+use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, SourceIdentityId};
+use kith_model::identity::Identifier;
+use kith_model::profile::{FoldedTrait, Score, Tag};
+use kith_model::time::Timestamp;
+use kith_model::audience::Membership;
+
+/// What became of one submitted event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Accepted,
+    /// The same message came before; nothing changed.
+    Duplicate,
+    /// A different message with the same id came before; this one was kept aside.
+    Conflict { message_id: String },
+    /// It cannot be an event; it was kept aside.
+    Rejected(RejectedRecord),
+}
+
+/// What became of a request or a file, or of a piece of one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Acceptance {
+    pub accepted: u64,
+    pub duplicate: u64,
+    /// What was kept aside, with its place in the input. At most [`crate::MAX_REPORTED_REJECTIONS`]; `rejected_count` counts all.
+    pub rejected: Vec<RejectedRecord>,
+    pub rejected_count: u64,
+    /// The log's head when all of it was durable.
+    pub position: Position,
+}
+
+/// A profile with everything on it and where it came from.
+#[derive(Debug, Clone)]
+pub struct ProfileView {
+    pub id: ProfileId,
+    pub created_at: Timestamp,
+    pub members: Vec<(SourceIdentityId, Identifier)>,
+    pub traits: BTreeMap<String, FoldedTrait>,
+    pub tags: BTreeMap<String, Tag>,
+    pub scores: BTreeMap<String, Score>,
+    pub audiences: BTreeMap<AudienceId, Membership>,
+    /// The log position up to which tags, scores and audiences are computed.
+    pub as_of: Position,
+}
+
+/// One page of a profile's events, newest first.
+#[derive(Debug, Clone)]
+pub struct EventPage {
+    pub events: Vec<RecordedEvent>,
+    /// Opaque; hand it in to get the next page.
+    pub next: Option<String>,
+}
+
+/// The size of a condition's set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Count {
+    pub count: u64,
+    pub population: u64,
+    /// The log position that the count is exact for.
+    pub as_of: Position,
+}
+
+/// An audience's present state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AudienceStatus {
+    /// `None` while it is being computed for the first time.
+    pub size: Option<u64>,
+    /// Profiles looked at, of how many, while computing.
+    pub progress: Option<(u64, u64)>,
+    pub as_of: Position,
+}
+
+/// One page of an audience's members.
+#[derive(Debug, Clone)]
+pub struct MemberPage {
+    pub members: Vec<ProfileId>,
+    pub next: Option<String>,
+}
+
+/// A delivery as it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeliveryView {
+    pub id: String,
+    pub channel: InstallationId,
+    pub audience: AudienceId,
+    pub profile: ProfileId,
+    pub purpose: String,
+    pub payload: String,
+    pub created_at: Timestamp,
+    pub state: DeliveryState,
+}
+
+/// One page of deliveries or of what was kept aside.
+#[derive(Debug, Clone)]
+pub struct Paged<T> {
+    pub items: Vec<T>,
+    pub next: Option<String>,
+}
+
+/// Something that did not work and is kept until somebody deals with it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DeadLetter {
+    /// An input that could not become an event.
+    Record { id: String, source: InstallationId, at: Timestamp, record: RejectedRecord },
+    /// A compute plugin's batch that failed; the profiles keep their older values.
+    Computation { id: String, installation: InstallationId, at: Timestamp, code: String, message: String, profiles: u64 },
+    /// A message that was given up.
+    Delivery(DeliveryView),
+}
+
+/// How far the work behind the log has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    pub head: Position,
+    /// Up to where features, tags, scores and audiences are computed.
+    pub reacted: Position,
+    /// Profiles that wait for a first computation of something new in the setup.
+    pub backlog: u64,
+}
