@@ -1,1 +1,120 @@
-//! placeholder
+//! Write plugins for the customer-data kernel Kith.
+//!
+//! A plugin is a type that implements the trait of its kind — [`Connector`], [`TagModel`], [`Scorer`] or [`Channel`] — and one
+//! [`export!`]. `kith plugin new` lays out a crate, `kith plugin build` makes the component, and `cargo test` runs the plugin's
+//! unit tests natively: there the same functions are answered by the [`testing`] host.
+//!
+//! This crate is responsible for the guest side of the contract in `wit/`: bindings, columns, host functions, panic reports. It leaves
+//! manifests, limits and the making of components to the host.
+//!
+//! One complete plugin:
+//!
+//! ```
+//! use kith_plugin_sdk::{Failure, Table, TagModel, config, export};
+//!
+//! /// Says who spends much. The manifest declares the input `spent` and the output `spender`.
+//! struct BigSpender;
+//!
+//! #[derive(serde::Deserialize)]
+//! struct Settings {
+//!     threshold: f64,
+//! }
+//!
+//! impl TagModel for BigSpender {
+//!     fn evaluate(_state: &[u8], rows: &Table) -> Result<Table, Failure> {
+//!         let settings: Settings = config::get()?;
+//!         let spent = rows.float64("spent")?;
+//!         let spender = spent.iter().map(|spent| spent.map(|spent| spent >= settings.threshold));
+//!         Ok(Table::new(rows.len()).with_boolean("spender", spender))
+//!     }
+//! }
+//!
+//! export!(BigSpender as tag_model);
+//!
+//! // The unit test: plain Rust, no WebAssembly.
+//! use kith_plugin_sdk::testing;
+//! let rows = Table::new(3).with_float64("spent", [Some(20.0), Some(500.0), None]);
+//! let tags = testing::with_config(serde_json::json!({ "threshold": 100 }), || BigSpender::evaluate(&[], &rows)).unwrap();
+//! let spender: Vec<_> = tags.boolean("spender").unwrap().iter().collect();
+//! assert_eq!(spender, [Some(false), Some(true), None]);
+//! ```
+#![deny(missing_docs)]
+
+pub mod clock;
+pub mod config;
+pub mod http;
+pub mod kv;
+pub mod log;
+pub mod mail;
+pub mod secrets;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+
+mod channel;
+mod connector;
+mod event;
+mod failure;
+mod model;
+mod table;
+
+#[cfg(target_arch = "wasm32")]
+mod bindings;
+#[cfg(target_arch = "wasm32")]
+use bindings::host as platform;
+#[cfg(not(target_arch = "wasm32"))]
+use testing::platform;
+
+pub use channel::{Callback, Channel, Message, Outcome, Receipt};
+pub use connector::{Answer, Connector, Page, Received, Rejected, Request};
+pub use event::{Event, EventKind, Identifier, Timestamp};
+pub use failure::{Failure, Rejection};
+pub use model::{Dataset, Fitted, Scorer, TagModel};
+pub use table::{
+    BooleanColumn, ColumnError, ColumnType, Float64Column, Float64ListColumn, Int64Column, Int64ListColumn, Table,
+    TextColumn, TextList, TextListColumn,
+};
+
+/// What [`export!`] needs from the plugin's crate. Not part of the API.
+#[doc(hidden)]
+pub mod __private {
+    #[cfg(target_arch = "wasm32")]
+    pub use crate::bindings::{Exported, channel, connector, scorer, tag_model};
+}
+
+/// Make a type the plugin of this crate: `export!(Shop as connector);`, with one of the kinds `connector`, `tag_model`, `scorer` and
+/// `channel`. Once in a crate. Natively it only checks that the type implements the kind's trait.
+#[macro_export]
+macro_rules! export {
+    ($plugin:ty as connector) => {
+        $crate::__export!($plugin, Connector, connector);
+    };
+    ($plugin:ty as tag_model) => {
+        $crate::__export!($plugin, TagModel, tag_model);
+    };
+    ($plugin:ty as scorer) => {
+        $crate::__export!($plugin, Scorer, scorer);
+    };
+    ($plugin:ty as channel) => {
+        $crate::__export!($plugin, Channel, channel);
+    };
+    ($plugin:ty as $kind:ident) => {
+        compile_error!("a plugin is exported as `connector`, `tag_model`, `scorer` or `channel`");
+    };
+}
+
+/// The common part of [`export!`]'s arms.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export {
+    ($plugin:ty, $role:ident, $world:ident) => {
+        const _: () = {
+            const fn implements_the_role<T: $crate::$role>() {}
+            implements_the_role::<$plugin>();
+        };
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            type Exported = $crate::__private::Exported<$plugin>;
+    $crate::__private::$world::export!(Exported with_types_in $crate::__private::$world);
+        };
+    };
+}

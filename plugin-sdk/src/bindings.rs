@@ -1,0 +1,177 @@
+//! The WebAssembly side: generated bindings, and the crossing between them and this crate's own types. Guest target only.
+//!
+//! The interfaces that the worlds share are generated once, in `shared`, and each role's world refers to them. So a finished plugin
+//! imports only what it calls and exports only its own role. Generated types never leave this module.
+
+#![allow(
+    missing_docs,
+    unsafe_code,
+    unreachable_pub,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code, whose calls over the boundary are unsafe by nature"
+)]
+
+use std::marker::PhantomData;
+use std::sync::Once;
+
+use crate::log;
+
+mod convert;
+pub(crate) mod host;
+
+/// The interfaces of more than one world.
+pub(crate) mod shared {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "
+            package kith:plugin-sdk@0.1.0;
+            world shared {
+                import kith:plugin/types@0.1.0;
+                import kith:plugin/columns@0.1.0;
+                import kith:plugin/fitting@0.1.0;
+                import kith:plugin/log@0.1.0;
+                import kith:plugin/config@0.1.0;
+                import kith:plugin/secrets@0.1.0;
+                import kith:plugin/http@0.1.0;
+                import kith:plugin/mail@0.1.0;
+                import kith:plugin/kv@0.1.0;
+                import kith:plugin/clock@0.1.0;
+                import kith:plugin/dataset@0.1.0;
+            }
+        ",
+        generate_all,
+        generate_unused_types: true,
+    });
+}
+
+/// The bindings of one role's world.
+macro_rules! world {
+    ($module:ident, $world:literal, $default:literal, { $($interface:literal: $name:ident),* $(,)? }) => {
+        #[doc(hidden)]
+        pub mod $module {
+            wit_bindgen::generate!({
+                path: "../wit",
+                world: $world,
+                pub_export_macro: true,
+                default_bindings_module: $default,
+                with: { $($interface: crate::bindings::shared::kith::plugin::$name),* },
+            });
+        }
+    };
+}
+
+world!(connector, "kith:plugin/connector", "kith_plugin_sdk::__private::connector", {
+    "kith:plugin/types@0.1.0": types,
+    "kith:plugin/log@0.1.0": log,
+    "kith:plugin/config@0.1.0": config,
+    "kith:plugin/secrets@0.1.0": secrets,
+    "kith:plugin/http@0.1.0": http,
+    "kith:plugin/kv@0.1.0": kv,
+    "kith:plugin/clock@0.1.0": clock,
+});
+world!(tag_model, "kith:plugin/tag-model", "kith_plugin_sdk::__private::tag_model", {
+    "kith:plugin/types@0.1.0": types,
+    "kith:plugin/columns@0.1.0": columns,
+    "kith:plugin/fitting@0.1.0": fitting,
+    "kith:plugin/log@0.1.0": log,
+    "kith:plugin/config@0.1.0": config,
+    "kith:plugin/dataset@0.1.0": dataset,
+});
+world!(scorer, "kith:plugin/scorer", "kith_plugin_sdk::__private::scorer", {
+    "kith:plugin/types@0.1.0": types,
+    "kith:plugin/columns@0.1.0": columns,
+    "kith:plugin/fitting@0.1.0": fitting,
+    "kith:plugin/log@0.1.0": log,
+    "kith:plugin/config@0.1.0": config,
+    "kith:plugin/dataset@0.1.0": dataset,
+});
+world!(channel, "kith:plugin/channel", "kith_plugin_sdk::__private::channel", {
+    "kith:plugin/types@0.1.0": types,
+    "kith:plugin/log@0.1.0": log,
+    "kith:plugin/config@0.1.0": config,
+    "kith:plugin/secrets@0.1.0": secrets,
+    "kith:plugin/http@0.1.0": http,
+    "kith:plugin/mail@0.1.0": mail,
+    "kith:plugin/kv@0.1.0": kv,
+    "kith:plugin/clock@0.1.0": clock,
+});
+
+use channel::exports::kith::plugin::delivering;
+use connector::exports::kith::plugin::source;
+use scorer::exports::kith::plugin::scoring;
+use shared::kith::plugin::{columns, dataset, fitting, types};
+use tag_model::exports::kith::plugin::tagging;
+
+/// A plugin as the generated bindings want it.
+#[doc(hidden)]
+pub struct Exported<P>(PhantomData<P>);
+
+impl<P: crate::Connector> source::Guest for Exported<P> {
+    fn receive(request: source::Request) -> Result<source::Received, source::Rejection> {
+        report_panics();
+        P::receive(request.into()).map(Into::into).map_err(Into::into)
+    }
+
+    fn poll(cursor: Option<Vec<u8>>) -> Result<source::Page, types::Failure> {
+        report_panics();
+        P::poll(cursor).map(Into::into).map_err(Into::into)
+    }
+}
+
+impl<P: crate::TagModel> tagging::Guest for Exported<P> {
+    fn fit() -> Result<fitting::Fitted, types::Failure> {
+        report_panics();
+        P::fit(crate::Dataset::from_host()).map(Into::into).map_err(Into::into)
+    }
+
+    fn evaluate(state: Vec<u8>, rows: columns::Table) -> Result<columns::Table, types::Failure> {
+        report_panics();
+        P::evaluate(&state, &rows.into()).map(Into::into).map_err(Into::into)
+    }
+}
+
+impl<P: crate::Scorer> scoring::Guest for Exported<P> {
+    fn fit() -> Result<fitting::Fitted, types::Failure> {
+        report_panics();
+        P::fit(crate::Dataset::from_host()).map(Into::into).map_err(Into::into)
+    }
+
+    fn score(state: Vec<u8>, rows: columns::Table) -> Result<columns::Table, types::Failure> {
+        report_panics();
+        P::score(&state, &rows.into()).map(Into::into).map_err(Into::into)
+    }
+}
+
+impl<P: crate::Channel> delivering::Guest for Exported<P> {
+    fn send(messages: Vec<delivering::Message>) -> Vec<delivering::Outcome> {
+        report_panics();
+        P::send(messages.into_iter().map(Into::into).collect()).into_iter().map(Into::into).collect()
+    }
+
+    fn receive(callback: delivering::Callback) -> Result<Vec<delivering::Receipt>, delivering::Rejection> {
+        report_panics();
+        match P::receive(callback.into()) {
+            Ok(receipts) => Ok(receipts.into_iter().map(Into::into).collect()),
+            Err(rejection) => Err(rejection.into()),
+        }
+    }
+}
+
+/// The next table of the data set that the host streams.
+pub(crate) fn next_table() -> Option<crate::Table> {
+    dataset::next().map(Into::into)
+}
+
+/// A trap says nothing about its cause, so the panic's words go to the log before it. Once per instance.
+fn report_panics() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        std::panic::set_hook(Box::new(|panic| {
+            let message = panic.payload_as_str().unwrap_or("(no message)");
+            match panic.location() {
+                Some(place) => log::error(format!("panicked: {message} at {}:{}", place.file(), place.line())),
+                None => log::error(format!("panicked: {message}")),
+            }
+        }));
+    });
+}

@@ -1,0 +1,237 @@
+//! Between the generated types and this crate's own: buffers and texts are moved, never copied.
+
+use super::{columns, delivering, fitting, source, types};
+use crate::table::{Column, Lists, Texts, Values};
+use crate::{
+    Answer, Callback, Event, EventKind, Failure, Fitted, Identifier, Message, Outcome, Page, Receipt, Received,
+    Rejected, Rejection, Request, Table,
+};
+
+fn all<A, B: From<A>>(items: Vec<A>) -> Vec<B> {
+    items.into_iter().map(B::from).collect()
+}
+
+impl From<source::Request> for Request {
+    fn from(request: source::Request) -> Request {
+        Request {
+            method: request.method,
+            path: request.path,
+            query: request.query,
+            headers: request.headers,
+            body: request.body,
+            complete: request.complete,
+            resume: request.resume,
+            received_at: request.received_at,
+            attributes: request.attributes,
+        }
+    }
+}
+
+impl From<Identifier> for types::Identifier {
+    fn from(identifier: Identifier) -> types::Identifier {
+        types::Identifier { kind: identifier.kind, value: identifier.value }
+    }
+}
+
+impl From<types::Identifier> for Identifier {
+    fn from(identifier: types::Identifier) -> Identifier {
+        Identifier { kind: identifier.kind, value: identifier.value }
+    }
+}
+
+impl From<Event> for types::Event {
+    fn from(event: Event) -> types::Event {
+        types::Event {
+            kind: match event.kind {
+                EventKind::Track => types::EventKind::Track,
+                EventKind::Identify => types::EventKind::Identify,
+                EventKind::Page => types::EventKind::Page,
+                EventKind::Screen => types::EventKind::Screen,
+                EventKind::Group => types::EventKind::Group,
+                EventKind::Alias => types::EventKind::Alias,
+            },
+            message_id: event.message_id,
+            name: event.name,
+            time: event.time,
+            sent_at: event.sent_at,
+            identifiers: all(event.identifiers),
+            properties: event.properties,
+            traits: event.traits,
+            context: event.context,
+            attributes: event.attributes,
+        }
+    }
+}
+
+impl From<Rejected> for types::Rejected {
+    fn from(rejected: Rejected) -> types::Rejected {
+        types::Rejected { place: rejected.place, code: rejected.code, message: rejected.message, raw: rejected.raw }
+    }
+}
+
+impl From<Failure> for types::Failure {
+    fn from(failure: Failure) -> types::Failure {
+        match failure {
+            Failure::BadInput(reason) => types::Failure::BadInput(reason),
+            Failure::Transient(reason) => types::Failure::Transient(reason),
+            Failure::Permanent(reason) => types::Failure::Permanent(reason),
+        }
+    }
+}
+
+impl From<Received> for source::Received {
+    fn from(received: Received) -> source::Received {
+        source::Received {
+            events: all(received.events),
+            rejected: all(received.rejected),
+            consumed: received.consumed,
+            resume: received.resume,
+            answer: received.answer.map(|Answer { status, content_type, body }| source::Answer {
+                status,
+                content_type,
+                body,
+            }),
+        }
+    }
+}
+
+impl From<Rejection> for source::Rejection {
+    fn from(rejection: Rejection) -> source::Rejection {
+        source::Rejection { status: rejection.status, code: rejection.code, message: rejection.message }
+    }
+}
+
+impl From<Page> for source::Page {
+    fn from(page: Page) -> source::Page {
+        source::Page { events: all(page.events), rejected: all(page.rejected), cursor: page.cursor, more: page.more }
+    }
+}
+
+impl From<delivering::Message> for Message {
+    fn from(message: delivering::Message) -> Message {
+        Message {
+            id: message.id,
+            attempt: message.attempt,
+            recipient: all(message.recipient),
+            profile: message.profile,
+            payload: message.payload,
+            created_at: message.created_at,
+            attributes: message.attributes,
+        }
+    }
+}
+
+impl From<Outcome> for delivering::Outcome {
+    fn from(outcome: Outcome) -> delivering::Outcome {
+        match outcome {
+            Outcome::Delivered(id) => delivering::Outcome::Delivered(id),
+            Outcome::Retry { after_seconds, reason } => {
+                delivering::Outcome::Retry(delivering::Retry { after_seconds, reason })
+            }
+            Outcome::Permanent(reason) => delivering::Outcome::Permanent(reason),
+        }
+    }
+}
+
+impl From<delivering::Callback> for Callback {
+    fn from(callback: delivering::Callback) -> Callback {
+        Callback {
+            method: callback.method,
+            path: callback.path,
+            query: callback.query,
+            headers: callback.headers,
+            body: callback.body,
+            received_at: callback.received_at,
+        }
+    }
+}
+
+impl From<Receipt> for delivering::Receipt {
+    fn from(receipt: Receipt) -> delivering::Receipt {
+        delivering::Receipt { message_id: receipt.message_id, event: receipt.event.into() }
+    }
+}
+
+impl From<Rejection> for delivering::Rejection {
+    fn from(rejection: Rejection) -> delivering::Rejection {
+        delivering::Rejection { status: rejection.status, code: rejection.code, message: rejection.message }
+    }
+}
+
+impl From<Fitted> for fitting::Fitted {
+    fn from(fitted: Fitted) -> fitting::Fitted {
+        fitting::Fitted { state: fitted.state, metrics: fitted.metrics }
+    }
+}
+
+impl From<columns::Table> for Table {
+    fn from(table: columns::Table) -> Table {
+        Table { rows: table.rows as usize, columns: all(table.columns) }
+    }
+}
+
+impl From<Table> for columns::Table {
+    fn from(table: Table) -> columns::Table {
+        let rows = u32::try_from(table.rows).expect("a guest's memory of 4 GiB holds fewer than 2^32 rows");
+        columns::Table { rows, columns: all(table.columns) }
+    }
+}
+
+impl From<columns::Column> for Column {
+    fn from(column: columns::Column) -> Column {
+        let values = match column.values {
+            columns::Values::Boolean(bits) => Values::Boolean(bits),
+            columns::Values::Int64(values) => Values::Int64(values),
+            columns::Values::Float64(values) => Values::Float64(values),
+            columns::Values::Timestamp(values) => Values::Timestamp(values),
+            columns::Values::Text(texts) => Values::Text(texts.into()),
+            columns::Values::Int64List(lists) => {
+                Values::Int64List(Lists { offsets: lists.offsets, items: lists.items })
+            }
+            columns::Values::Float64List(lists) => {
+                Values::Float64List(Lists { offsets: lists.offsets, items: lists.items })
+            }
+            columns::Values::TimestampList(lists) => {
+                Values::TimestampList(Lists { offsets: lists.offsets, items: lists.items })
+            }
+            columns::Values::TextList(lists) => {
+                Values::TextList(Lists { offsets: lists.offsets, items: lists.items.into() })
+            }
+        };
+        Column { name: column.name, validity: column.validity, values }
+    }
+}
+
+impl From<Column> for columns::Column {
+    fn from(column: Column) -> columns::Column {
+        let whole = |lists: Lists<Vec<i64>>| columns::Int64Lists { offsets: lists.offsets, items: lists.items };
+        let values = match column.values {
+            Values::Boolean(bits) => columns::Values::Boolean(bits),
+            Values::Int64(values) => columns::Values::Int64(values),
+            Values::Float64(values) => columns::Values::Float64(values),
+            Values::Timestamp(values) => columns::Values::Timestamp(values),
+            Values::Text(texts) => columns::Values::Text(texts.into()),
+            Values::Int64List(lists) => columns::Values::Int64List(whole(lists)),
+            Values::Float64List(lists) => {
+                columns::Values::Float64List(columns::Float64Lists { offsets: lists.offsets, items: lists.items })
+            }
+            Values::TimestampList(lists) => columns::Values::TimestampList(whole(lists)),
+            Values::TextList(lists) => {
+                columns::Values::TextList(columns::TextLists { offsets: lists.offsets, items: lists.items.into() })
+            }
+        };
+        columns::Column { name: column.name, validity: column.validity, values }
+    }
+}
+
+impl From<columns::Texts> for Texts {
+    fn from(texts: columns::Texts) -> Texts {
+        Texts { offsets: texts.offsets, data: texts.data }
+    }
+}
+
+impl From<Texts> for columns::Texts {
+    fn from(texts: Texts) -> columns::Texts {
+        columns::Texts { offsets: texts.offsets, data: texts.data }
+    }
+}

@@ -1,0 +1,204 @@
+//! Outgoing HTTP to the hosts that the manifest asks for and an admin granted. Redirects are answers, never followed.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Failure, platform};
+
+/// A request, built step by step and then sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    pub(crate) method: String,
+    pub(crate) url: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) signature: Option<StandardWebhooks>,
+}
+
+/// Standard Webhooks 1.0: the host adds `webhook-id`, `webhook-timestamp` and `webhook-signature`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandardWebhooks {
+    /// The name of the secret (`whsec_…`).
+    pub secret: String,
+    /// Stable over all attempts of one delivery.
+    pub message_id: String,
+}
+
+impl Request {
+    /// A request with any method.
+    pub fn new(method: impl Into<String>, url: impl Into<String>) -> Request {
+        Request { method: method.into(), url: url.into(), headers: Vec::new(), body: Vec::new(), signature: None }
+    }
+
+    /// A `GET`.
+    pub fn get(url: impl Into<String>) -> Request {
+        Request::new("GET", url)
+    }
+
+    /// A `POST`.
+    pub fn post(url: impl Into<String>) -> Request {
+        Request::new("POST", url)
+    }
+
+    /// A `PUT`.
+    pub fn put(url: impl Into<String>) -> Request {
+        Request::new("PUT", url)
+    }
+
+    /// A `DELETE`.
+    pub fn delete(url: impl Into<String>) -> Request {
+        Request::new("DELETE", url)
+    }
+
+    /// The same with one more header.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Request {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// The same with this body.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Request {
+        self.body = body.into();
+        self
+    }
+
+    /// The same with `value` as a JSON body and the header that says so. Fails where `value` does not write as JSON.
+    pub fn json<T: Serialize>(self, value: &T) -> Result<Request, Failure> {
+        let body = serde_json::to_vec(value)
+            .map_err(|error| Failure::bad_input(format!("the request's body does not write as JSON: {error}")))?;
+        Ok(self.header("content-type", "application/json").body(body))
+    }
+
+    /// The same, signed by the host after Standard Webhooks 1.0 with the secret of this name. `message_id` is stable over all attempts.
+    #[must_use]
+    pub fn sign_standard_webhooks(mut self, secret: impl Into<String>, message_id: impl Into<String>) -> Request {
+        self.signature = Some(StandardWebhooks { secret: secret.into(), message_id: message_id.into() });
+        self
+    }
+
+    /// Send it and wait for the answer. Any status is an answer.
+    pub fn send(self) -> Result<Response, Error> {
+        platform::send_http(self)
+    }
+
+    /// `GET`, `POST`, …
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// Where it goes.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its headers, in the order in which they were added.
+    pub fn headers(&self) -> &[(String, String)] {
+        &self.headers
+    }
+
+    /// Its body.
+    pub fn body_bytes(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// How the host is asked to sign it.
+    pub fn signature(&self) -> Option<&StandardWebhooks> {
+        self.signature.as_ref()
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// An empty answer with a status, as a unit test writes it.
+    pub fn new(status: u16) -> Response {
+        Response { status, headers: Vec::new(), body: Vec::new() }
+    }
+
+    /// The same with one more header.
+    #[must_use]
+    pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Response {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// The same with this body.
+    #[must_use]
+    pub fn with_body(mut self, body: impl Into<Vec<u8>>) -> Response {
+        self.body = body.into();
+        self
+    }
+
+    /// The first header of this name, whatever its case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether the status is 2xx.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The body as text, with `U+FFFD` in the place of what is not UTF-8.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON of a type of the plugin's own.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        serde_json::from_slice(&self.body)
+            .map_err(|error| Failure::transient(format!("the answer (status {}) does not read: {error}", self.status)))
+    }
+}
+
+/// Why there was no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error {
+    /// Not granted, not a public address, or not an address at all; trying again will not help.
+    Denied(String),
+    /// No answer in time.
+    Timeout(String),
+    /// The connection failed or broke.
+    Connection(String),
+    /// The answer is larger than the limit.
+    TooLarge(String),
+}
+
+impl Error {
+    /// Whether trying again later may help.
+    pub fn may_retry(&self) -> bool {
+        matches!(self, Error::Timeout(_) | Error::Connection(_))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Denied(reason) => write!(f, "denied: {reason}"),
+            Error::Timeout(reason) => write!(f, "no answer in time: {reason}"),
+            Error::Connection(reason) => write!(f, "connection failed: {reason}"),
+            Error::TooLarge(reason) => write!(f, "the answer is too large: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        if error.may_retry() { Failure::transient(error.to_string()) } else { Failure::permanent(error.to_string()) }
+    }
+}

@@ -1,0 +1,88 @@
+//! The compute roles: columns in, tags or scores out. Leaves which rows and when to the kernel.
+//!
+//! A compute plugin is pure: it has no clock, no network and no randomness, and its result may not depend on how rows are cut into
+//! tables. `now`, where it is needed, is an input column.
+
+use crate::{Failure, Table};
+
+/// A plugin that gives people tags.
+pub trait TagModel {
+    /// Learn from the data set (quantiles, vocabularies). By default nothing is learnt.
+    fn fit(dataset: Dataset) -> Result<Fitted, Failure> {
+        let _ = dataset;
+        Ok(Fitted::default())
+    }
+
+    /// One row of tags for each row of inputs, in the same order; one column for each output of the manifest. `state` is what `fit`
+    /// learnt, empty before the first `fit`.
+    fn evaluate(state: &[u8], rows: &Table) -> Result<Table, Failure>;
+}
+
+/// A plugin that gives people scores.
+pub trait Scorer {
+    /// Train on the data set. By default nothing is learnt.
+    fn fit(dataset: Dataset) -> Result<Fitted, Failure> {
+        let _ = dataset;
+        Ok(Fitted::default())
+    }
+
+    /// One row of scores for each row of inputs, in the same order; one column for each output of the manifest. `state` is what `fit`
+    /// learnt, empty before the first `fit`.
+    fn score(state: &[u8], rows: &Table) -> Result<Table, Failure>;
+}
+
+/// What fitting gives.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Fitted {
+    /// Opaque to the kernel; handed to every later call. At most 1 MiB.
+    pub state: Vec<u8>,
+    /// Figures that tell a person how good the fit is, e.g. `("log_likelihood", -9582.43)`.
+    pub metrics: Vec<(String, f64)>,
+}
+
+/// The data set of a `fit`: tables with the manifest's inputs, one after the other, in memory one at a time.
+#[derive(Debug)]
+pub struct Dataset {
+    rows: Rows,
+}
+
+#[derive(Debug)]
+enum Rows {
+    Given(std::vec::IntoIter<Table>),
+    #[cfg(target_arch = "wasm32")]
+    Host,
+}
+
+impl Dataset {
+    /// The tables that the kernel streams.
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) fn from_host() -> Dataset {
+        Dataset { rows: Rows::Host }
+    }
+}
+
+/// A data set of these tables, for unit tests.
+impl From<Vec<Table>> for Dataset {
+    fn from(tables: Vec<Table>) -> Dataset {
+        Dataset { rows: Rows::Given(tables.into_iter()) }
+    }
+}
+
+/// A data set of this one table, for unit tests.
+impl From<Table> for Dataset {
+    fn from(table: Table) -> Dataset {
+        Dataset::from(vec![table])
+    }
+}
+
+impl Iterator for Dataset {
+    type Item = Table;
+
+    fn next(&mut self) -> Option<Table> {
+        match &mut self.rows {
+            Rows::Given(tables) => tables.next(),
+            #[cfg(target_arch = "wasm32")]
+            Rows::Host => crate::bindings::next_table(),
+        }
+    }
+}

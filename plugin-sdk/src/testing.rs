@@ -1,0 +1,284 @@
+//! The test host: on the native target it answers a plugin's calls, so that unit tests are plain `cargo test`.
+//!
+//! Each thread has its own; a test sets one up, runs the plugin inside and reads what the plugin did. Limits, grants and real
+//! network are left to the real host.
+//!
+//! ```
+//! use kith_plugin_sdk::{clock, http, log, testing};
+//!
+//! let (status, record) = testing::Host::new()
+//!     .now(1_700_000_000_000)
+//!     .http_answer(Ok(http::Response::new(204)))
+//!     .run(|| {
+//!         log::info(format!("calling at {}", clock::now()));
+//!         http::Request::post("https://example.com/hook").body("{}").send().map(|response| response.status)
+//!     });
+//! assert_eq!(status, Ok(204));
+//! assert_eq!(record.requests[0].url(), "https://example.com/hook");
+//! assert_eq!(record.logs[0].1, "calling at 1700000000000");
+//! ```
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+
+use serde::Serialize;
+
+use crate::{Timestamp, http, log, mail};
+
+/// How a test answers an HTTP request.
+type HttpAnswer = Rc<RefCell<dyn FnMut(&http::Request) -> Result<http::Response, http::Error>>>;
+
+/// A host for one test.
+#[derive(Default)]
+pub struct Host {
+    config: Option<String>,
+    now: Timestamp,
+    secrets: BTreeSet<String>,
+    kv_quota_bytes: Option<usize>,
+    http_answers: VecDeque<Result<http::Response, http::Error>>,
+    http: Option<HttpAnswer>,
+    mail_answers: VecDeque<Result<(), mail::Error>>,
+    record: Record,
+}
+
+/// What the plugin did while it ran.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Record {
+    /// The lines it logged.
+    pub logs: Vec<(log::Level, String)>,
+    /// The HTTP requests it sent.
+    pub requests: Vec<http::Request>,
+    /// The mails it handed over, each with the name of the mail host.
+    pub mails: Vec<(String, mail::Message)>,
+    /// Its key-value state in the end.
+    pub kv: BTreeMap<String, Vec<u8>>,
+}
+
+impl Host {
+    /// A host with the configuration `{}`, the clock at 0, no secrets, empty state and no answers.
+    pub fn new() -> Host {
+        Host::default()
+    }
+
+    /// The same with this configuration. Defaults of the manifest's schema are not filled in here.
+    ///
+    /// # Panics
+    /// When `config` does not write as JSON.
+    #[must_use]
+    pub fn config(mut self, config: impl Serialize) -> Host {
+        let text = serde_json::to_string(&config);
+        self.config = Some(text.unwrap_or_else(|error| panic!("the configuration does not write as JSON: {error}")));
+        self
+    }
+
+    /// The same with the clock at this time.
+    #[must_use]
+    pub fn now(mut self, now: Timestamp) -> Host {
+        self.now = now;
+        self
+    }
+
+    /// The same with a secret of this name; its stand-in is `{{secret:NAME}}`.
+    #[must_use]
+    pub fn secret(mut self, name: impl Into<String>) -> Host {
+        self.secrets.insert(name.into());
+        self
+    }
+
+    /// The same with this value in the key-value state.
+    #[must_use]
+    pub fn kv(mut self, key: impl Into<String>, value: impl Into<Vec<u8>>) -> Host {
+        self.record.kv.insert(key.into(), value.into());
+        self
+    }
+
+    /// The same with a quota on the key-value state, counted over keys and values.
+    #[must_use]
+    pub fn kv_quota_bytes(mut self, quota_bytes: usize) -> Host {
+        self.kv_quota_bytes = Some(quota_bytes);
+        self
+    }
+
+    /// The same with one more answer for the HTTP requests, given in this order.
+    #[must_use]
+    pub fn http_answer(mut self, answer: Result<http::Response, http::Error>) -> Host {
+        self.http_answers.push_back(answer);
+        self
+    }
+
+    /// The same with a function that answers the HTTP requests for which no single answer is left.
+    #[must_use]
+    pub fn http(mut self, answer: impl FnMut(&http::Request) -> Result<http::Response, http::Error> + 'static) -> Host {
+        self.http = Some(Rc::new(RefCell::new(answer)));
+        self
+    }
+
+    /// The same with one more answer for the mails, given in this order; without one a mail is taken.
+    #[must_use]
+    pub fn mail_answer(mut self, answer: Result<(), mail::Error>) -> Host {
+        self.mail_answers.push_back(answer);
+        self
+    }
+
+    /// Run `plugin` on this host; gives its result and what it did.
+    pub fn run<R>(self, plugin: impl FnOnce() -> R) -> (R, Record) {
+        let before = HOST.replace(self);
+        // Put the outer host back even when `plugin` panics: another test may run on this thread.
+        let mut restore = Restore(Some(before));
+        let result = plugin();
+        let host = HOST.replace(restore.0.take().unwrap_or_default());
+        (result, host.record)
+    }
+}
+
+struct Restore(Option<Host>);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        if let Some(before) = self.0.take() {
+            HOST.set(before);
+        }
+    }
+}
+
+/// Run `plugin` with this configuration and nothing else.
+pub fn with_config<R>(config: impl Serialize, plugin: impl FnOnce() -> R) -> R {
+    Host::new().config(config).run(plugin).0
+}
+
+thread_local! {
+    static HOST: RefCell<Host> = RefCell::new(Host::new());
+}
+
+/// What the host functions call on the native target.
+pub(crate) mod platform {
+    use super::HOST;
+    use crate::{Timestamp, http, kv, log, mail};
+
+    pub(crate) fn now() -> Timestamp {
+        HOST.with_borrow(|host| host.now)
+    }
+
+    pub(crate) fn config() -> String {
+        HOST.with_borrow(|host| host.config.clone().unwrap_or_else(|| "{}".to_owned()))
+    }
+
+    pub(crate) fn stand_in(name: &str) -> Option<String> {
+        HOST.with_borrow(|host| host.secrets.contains(name).then(|| format!("{{{{secret:{name}}}}}")))
+    }
+
+    pub(crate) fn log(level: log::Level, text: &str) {
+        HOST.with_borrow_mut(|host| host.record.logs.push((level, text.to_owned())));
+    }
+
+    pub(crate) fn kv_get(key: &str) -> Result<Option<Vec<u8>>, kv::Error> {
+        Ok(HOST.with_borrow(|host| host.record.kv.get(key).cloned()))
+    }
+
+    pub(crate) fn kv_set(key: &str, value: &[u8]) -> Result<(), kv::Error> {
+        HOST.with_borrow_mut(|host| {
+            let others: usize = host
+                .record
+                .kv
+                .iter()
+                .filter(|(held, _)| *held != key)
+                .map(|(key, value)| key.len() + value.len())
+                .sum();
+            let total = others + key.len() + value.len();
+            match host.kv_quota_bytes {
+                Some(quota) if total > quota => Err(kv::Error::Quota(format!("{total} of {quota} bytes"))),
+                _ => {
+                    host.record.kv.insert(key.to_owned(), value.to_owned());
+                    Ok(())
+                }
+            }
+        })
+    }
+
+    pub(crate) fn kv_delete(key: &str) -> Result<(), kv::Error> {
+        HOST.with_borrow_mut(|host| host.record.kv.remove(key));
+        Ok(())
+    }
+
+    pub(crate) fn send_mail(server: &str, message: &mail::Message) -> Result<(), mail::Error> {
+        HOST.with_borrow_mut(|host| {
+            host.record.mails.push((server.to_owned(), message.clone()));
+            host.mail_answers.pop_front().unwrap_or(Ok(()))
+        })
+    }
+
+    pub(crate) fn send_http(request: http::Request) -> Result<http::Response, http::Error> {
+        let (queued, answer) = HOST.with_borrow_mut(|host| {
+            host.record.requests.push(request.clone());
+            (host.http_answers.pop_front(), host.http.clone())
+        });
+        // The borrow has ended, so that the answering function may log or look at the clock itself.
+        match (queued, answer) {
+            (Some(answer), _) => answer,
+            (None, Some(answer)) => answer.borrow_mut()(&request),
+            (None, None) => {
+                Err(http::Error::Denied(format!("the test has no answer for {} {}", request.method, request.url)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock, config, kv, secrets};
+
+    #[test]
+    fn a_nested_host_gives_way_to_the_outer_one_even_after_a_panic() {
+        Host::new().now(1).run(|| {
+            Host::new().now(2).run(|| assert_eq!(clock::now(), 2));
+            assert_eq!(clock::now(), 1);
+            let outcome = std::panic::catch_unwind(|| Host::new().now(3).run(|| panic!("on purpose")));
+            assert!(outcome.is_err());
+            assert_eq!(clock::now(), 1);
+        });
+        assert_eq!(clock::now(), 0);
+    }
+
+    #[test]
+    fn configuration_that_does_not_fit_is_a_permanent_failure() {
+        #[derive(Debug, serde::Deserialize)]
+        #[expect(dead_code, reason = "only read by the deserializer")]
+        struct Settings {
+            days: u32,
+        }
+        let failure = with_config(serde_json::json!({ "days": "many" }), config::get::<Settings>).unwrap_err();
+        assert!(matches!(&failure, crate::Failure::Permanent(text) if text.contains("u32")), "{failure}");
+    }
+
+    #[test]
+    fn state_is_kept_and_bounded() {
+        let ((), record) = Host::new().kv("a", "1").kv_quota_bytes(6).run(|| {
+            assert_eq!(kv::get("a"), Ok(Some(b"1".to_vec())));
+            assert_eq!(kv::set("b", b"123"), Ok(()));
+            assert_eq!(kv::set("b", b"1234"), Err(kv::Error::Quota("7 of 6 bytes".to_owned())));
+            assert_eq!(kv::delete("a"), Ok(()));
+            assert_eq!(kv::set("b", b"1234"), Ok(()));
+        });
+        assert_eq!(record.kv, BTreeMap::from([("b".to_owned(), b"1234".to_vec())]));
+    }
+
+    #[test]
+    fn requests_are_recorded_and_answered_in_order() {
+        let (answers, record) = Host::new()
+            .secret("token")
+            .http_answer(Err(http::Error::Timeout("10 s".to_owned())))
+            .http(|request| Ok(http::Response::new(if request.url().ends_with("/b") { 201 } else { 404 })))
+            .run(|| {
+                let token = secrets::stand_in("token").unwrap();
+                assert_eq!(secrets::stand_in("other"), None);
+                let ask = |url: &str| http::Request::get(url).header("authorization", &token).send();
+                [ask("https://x/a"), ask("https://x/b"), ask("https://x/c")]
+                    .map(|answer| answer.map(|found| found.status))
+            });
+        assert_eq!(answers, [Err(http::Error::Timeout("10 s".to_owned())), Ok(201), Ok(404)]);
+        assert_eq!(record.requests.len(), 3);
+        assert_eq!(record.requests[0].headers()[0].1, "{{secret:token}}");
+    }
+}
