@@ -1,0 +1,72 @@
+//! Responsible for `plugin.toml`: reading it into [`Manifest`] and naming every mistake in it, with its place and the
+//! remedy, all at once. What a table of it may hold is `manifest/sections.rs`; walking TOML with places is
+//! `manifest/reader.rs`; the configuration's schema is `manifest/config.rs`.
+
+mod config;
+mod reader;
+mod sections;
+
+use std::fmt;
+
+use kith_model::plugin::Manifest;
+
+pub use config::{ConfigMistake, validate_config};
+
+/// The ABI that this host speaks; the version of the package in `/wit` without its patch number.
+pub const ABI: &str = "0.1";
+
+/// The largest manifest that is read. The biggest of ours is 4 KiB; a schema of 64 KiB is more than anyone will fill in.
+pub const MAX_MANIFEST_BYTES: usize = 64 * 1024;
+
+/// One thing wrong in a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestMistake {
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+    /// What is wrong and what to write instead.
+    pub message: String,
+}
+
+impl fmt::Display for ManifestMistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.line, self.column, self.message)
+    }
+}
+
+/// Everything that is wrong in a manifest, in the order of the file. There is at least one mistake.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ManifestError {
+    pub mistakes: Vec<ManifestMistake>,
+}
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, mistake) in self.mistakes.iter().enumerate() {
+            write!(f, "{}plugin.toml:{mistake}", if index == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+/// Read a manifest.
+///
+/// # Errors
+/// [`ManifestError`] with every mistake: bad TOML, unknown keys (with the nearest known one), missing or ill-formed
+/// values, and what the plugin's kind does not allow.
+pub fn parse_manifest(text: &str) -> Result<Manifest, ManifestError> {
+    if text.len() > MAX_MANIFEST_BYTES {
+        let message = format!("the manifest has {} bytes; at most {MAX_MANIFEST_BYTES} are read", text.len());
+        return Err(ManifestError { mistakes: vec![ManifestMistake { line: 1, column: 1, message }] });
+    }
+    let notes = reader::Notes::new(text);
+    let manifest = sections::read(text, &notes);
+    match (manifest, notes.into_mistakes()) {
+        (Some(manifest), mistakes) if mistakes.is_empty() => Ok(manifest),
+        (_, mistakes) => Err(ManifestError { mistakes }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

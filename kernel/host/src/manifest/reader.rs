@@ -1,0 +1,226 @@
+//! Responsible for walking a TOML document while keeping the place of everything, and for collecting mistakes.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::ManifestMistake;
+
+/// Collects mistakes while reading goes on, so that a vendor sees them all at once.
+pub(super) struct Notes<'t> {
+    text: &'t str,
+    found: RefCell<Vec<(usize, String)>>,
+}
+
+impl<'t> Notes<'t> {
+    pub(super) fn new(text: &'t str) -> Notes<'t> {
+        Notes { text, found: RefCell::new(Vec::new()) }
+    }
+
+    /// Note that something is wrong at the byte `at.start`.
+    pub(super) fn add(&self, at: &Range<usize>, message: impl Into<String>) {
+        self.found.borrow_mut().push((at.start, message.into()));
+    }
+
+    /// The mistakes in the order of the file.
+    pub(super) fn into_mistakes(self) -> Vec<ManifestMistake> {
+        let mut found = self.found.into_inner();
+        found.sort();
+        found.dedup();
+        let place = |(offset, message): (usize, String)| {
+            let before = self.text.get(..offset).unwrap_or(self.text);
+            let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+            ManifestMistake {
+                line: before.matches('\n').count() + 1,
+                column: before[line_start..].chars().count() + 1,
+                message,
+            }
+        };
+        found.into_iter().map(place).collect()
+    }
+}
+
+/// One table of the document, its name for messages (`[capabilities.kv]`), and where to note mistakes.
+#[derive(Clone, Copy)]
+pub(super) struct Section<'n, 'd> {
+    pub(super) notes: &'n Notes<'n>,
+    pub(super) table: &'d DeTable<'d>,
+    name: &'d str,
+    /// Where the table begins; the place of what is missing from it.
+    start: usize,
+}
+
+impl<'n, 'd> Section<'n, 'd> {
+    /// Open a table that may hold the keys `known`; every other key is a mistake.
+    pub(super) fn open(
+        notes: &'n Notes<'n>,
+        table: &'d DeTable<'d>,
+        name: &'d str,
+        start: usize,
+        known: &[&str],
+    ) -> Section<'n, 'd> {
+        for key in table.keys() {
+            let written: &str = key.get_ref();
+            if !known.contains(&written) {
+                let hint = match nearest(written, known) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("known here: {}", known.join(", ")),
+                };
+                notes.add(&key.span(), format!("unknown key `{written}` in {name}; {hint}"));
+            }
+        }
+        Section { notes, table, name, start }
+    }
+
+    /// Note a mistake about `key`: at its value where it is written, at the table where it is missing.
+    pub(super) fn wrong(&self, key: &str, message: impl Into<String>) {
+        let at = self.table.get(key).map_or(self.start..self.start, Spanned::span);
+        self.notes.add(&at, message);
+    }
+
+    fn missing(&self, key: &str, write: &str) {
+        self.wrong(key, format!("{} has no `{key}`; write {write}", self.name));
+    }
+
+    fn mistyped(&self, key: &str, value: &DeValue<'_>, expected: &str) {
+        self.wrong(key, format!("`{key}` in {} is a {}; write {expected}", self.name, value.type_str()));
+    }
+
+    /// The text under `key`, if it is there.
+    pub(super) fn text(&self, key: &str) -> Option<&'d str> {
+        let value = self.table.get(key)?.get_ref();
+        let text = value.as_str();
+        if text.is_none() {
+            self.mistyped(key, value, "a text in quotes");
+        }
+        text
+    }
+
+    /// The text under `key`, which must be there and not be blank; `write` is an example for the message.
+    pub(super) fn required_text(&self, key: &str, write: &str) -> Option<&'d str> {
+        if !self.table.contains_key(key) {
+            self.missing(key, write);
+            return None;
+        }
+        let text = self.text(key)?;
+        if text.trim().is_empty() {
+            self.wrong(key, format!("`{key}` in {} is empty; write {write}", self.name));
+            return None;
+        }
+        Some(text)
+    }
+
+    /// The text under `key`, which must be there, parsed.
+    pub(super) fn parsed<T>(&self, key: &str, write: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let text = self.required_text(key, write)?;
+        parse(text).map_err(|problem| self.wrong(key, problem)).ok()
+    }
+
+    /// The texts under `key` with their places; empty when absent.
+    pub(super) fn texts(&self, key: &str) -> Vec<(&'d str, Range<usize>)> {
+        let Some(value) = self.table.get(key) else { return Vec::new() };
+        let Some(items) = value.get_ref().as_array() else {
+            self.mistyped(key, value.get_ref(), "a list of texts, e.g. [\"a\", \"b\"]");
+            return Vec::new();
+        };
+        let text = |item: &'d Spanned<DeValue<'d>>| {
+            let text = item.get_ref().as_str();
+            if text.is_none() {
+                self.notes.add(&item.span(), format!("`{key}` in {} must hold texts only", self.name));
+            }
+            text.map(|text| (text, item.span()))
+        };
+        items.iter().filter_map(text).collect()
+    }
+
+    /// The texts under `key`, of which there must be one at least.
+    pub(super) fn required_texts(&self, key: &str, write: &str) -> Vec<(&'d str, Range<usize>)> {
+        let texts = self.texts(key);
+        match self.table.get(key).map(|value| value.get_ref().as_array().is_some_and(|items| items.iter().len() == 0)) {
+            None => self.missing(key, write),
+            Some(true) => self.wrong(key, format!("`{key}` in {} is empty; write {write}", self.name)),
+            Some(false) => {}
+        }
+        texts
+    }
+
+    /// The whole number above zero under `key`, if it is there.
+    pub(super) fn count(&self, key: &str) -> Option<u64> {
+        let value = self.table.get(key)?.get_ref();
+        let number = value.as_integer().and_then(|number| u64::from_str_radix(number.as_str(), number.radix()).ok());
+        let number = number.filter(|number| *number > 0);
+        if number.is_none() {
+            self.wrong(key, format!("`{key}` in {} must be a whole number above 0", self.name));
+        }
+        number
+    }
+
+    /// The table under `key` and where it begins, if it is there.
+    pub(super) fn table(&self, key: &str) -> Option<(&'d DeTable<'d>, usize)> {
+        let (written, value) = self.table.get_key_value(key)?;
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            self.mistyped(key, value.get_ref(), "a table");
+        }
+        table.map(|table| (table, written.span().start))
+    }
+
+    /// The named tables under `key` in the order of the file: `[key.name]`.
+    pub(super) fn named_tables(&self, key: &str) -> Vec<(&'d str, usize, &'d DeTable<'d>)> {
+        let Some((table, _)) = self.table(key) else { return Vec::new() };
+        let mut named: Vec<_> = table
+            .iter()
+            .filter_map(|(name, value)| {
+                let table = value.get_ref().as_table();
+                if table.is_none() {
+                    let found = value.get_ref().type_str();
+                    self.notes.add(&name.span(), format!("`{key}.{}` is a {found}; write a table", name.get_ref()));
+                }
+                table.map(|table| (name.get_ref().as_ref(), name.span().start, table))
+            })
+            .collect();
+        named.sort_by_key(|(_, start, _)| *start);
+        named
+    }
+
+    /// The repeated tables under `key`: `[[key]]`.
+    pub(super) fn repeated_tables(&self, key: &str) -> Vec<(usize, &'d DeTable<'d>)> {
+        let Some(value) = self.table.get(key) else { return Vec::new() };
+        let Some(items) = value.get_ref().as_array() else {
+            self.mistyped(key, value.get_ref(), &format!("one table each under [[capabilities.{key}]]"));
+            return Vec::new();
+        };
+        let table = |item: &'d Spanned<DeValue<'d>>| {
+            let table = item.get_ref().as_table();
+            if table.is_none() {
+                self.notes.add(&item.span(), format!("an entry of `{key}` must be a table"));
+            }
+            table.map(|table| (item.span().start, table))
+        };
+        items.iter().filter_map(table).collect()
+    }
+}
+
+/// The known word that is at most two edits (a third of the word, if that is more) away from `written`.
+fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
+    let near = known.iter().map(|word| (distance(written, word), *word)).min()?;
+    (near.0 <= (near.1.len() / 3).max(2)).then_some(near.1)
+}
+
+/// The number of single-character edits between two words (Levenshtein).
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (index, letter) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = index + 1;
+        for (column, other) in right.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *other);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
+        }
+    }
+    row[right.len()]
+}

@@ -1,0 +1,294 @@
+//! Responsible for what each table of a manifest may hold and what it means.
+
+use std::ops::Range;
+
+use kith_model::plugin::{
+    Capabilities, HttpRequest, InputSpec, LimitRequest, MailRequest, Manifest, OutputSpec, PluginId, PluginKind,
+    SecretRequest,
+};
+use kith_model::table::ColumnType;
+use toml::de::DeTable;
+
+use super::reader::{Notes, Section};
+use super::{ABI, config};
+
+const KINDS: [PluginKind; 4] =
+    [PluginKind::Connector, PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel];
+
+const TYPES: [(&str, ColumnType); 9] = [
+    ("boolean", ColumnType::Boolean),
+    ("int64", ColumnType::Int64),
+    ("float64", ColumnType::Float64),
+    ("timestamp", ColumnType::Timestamp),
+    ("text", ColumnType::Text),
+    ("int64-list", ColumnType::Int64List),
+    ("float64-list", ColumnType::Float64List),
+    ("timestamp-list", ColumnType::TimestampList),
+    ("text-list", ColumnType::TextList),
+];
+
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/// Read the whole document; `None` when something is missing that nothing can stand in for. Mistakes are in `notes`.
+pub(super) fn read(text: &str, notes: &Notes<'_>) -> Option<Manifest> {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        notes.add(&error.span().unwrap_or(0..0), error.message());
+    }
+    if !errors.is_empty() {
+        return None;
+    }
+    let known = ["plugin", "inputs", "outputs", "config", "capabilities", "limits"];
+    let root = Section::open(notes, document.get_ref(), "the manifest", 0, &known);
+    if root.table("plugin").is_none() {
+        root.wrong("plugin", "there is no [plugin] table; begin with [plugin] and its `id`, `version` and `kind`");
+    }
+    let plugin = read_plugin(&root)?;
+    let compute = matches!(plugin.kind, PluginKind::TagModel | PluginKind::Scorer);
+    for key in ["inputs", "outputs"] {
+        match (compute, root.table.contains_key(key)) {
+            (true, false) => {
+                root.wrong(key, format!("a {} declares at least one [{key}.<name>] table", plugin.kind));
+            }
+            (false, true) => root.wrong(key, format!("only tag models and scorers have {key}; remove this table")),
+            _ => {}
+        }
+    }
+    let inputs = read_inputs(&root);
+    let outputs = read_outputs(&root, plugin.kind);
+    let config_schema = config::read_schema(&root);
+    let capabilities = read_capabilities(&root, plugin.kind);
+    let limits = read_limits(&root);
+    Some(Manifest { inputs, outputs, config_schema, capabilities, limits, ..plugin })
+}
+
+fn read_plugin(root: &Section<'_, '_>) -> Option<Manifest> {
+    let (table, start) = root.table("plugin")?;
+    let known = ["id", "version", "kind", "abi", "kernel", "title", "description", "license"];
+    let section = Section::open(root.notes, table, "[plugin]", start, &known);
+    let id = section.parsed("id", "`vendor/name`", |text| text.parse::<PluginId>().map_err(|e| e.to_string()));
+    let version = section.parsed("version", "a semantic version, e.g. \"0.1.0\"", |text| {
+        semver::Version::parse(text).map_err(|e| format!("`{text}` is not a semantic version ({e}); write e.g. 0.1.0"))
+    });
+    let kinds = KINDS.map(PluginKind::as_str).join(", ");
+    let kind = section.parsed("kind", &format!("one of {kinds}"), |text| {
+        let kind = KINDS.into_iter().find(|kind| kind.as_str() == text);
+        kind.ok_or_else(|| format!("`{text}` is not a kind of plugin; write one of {kinds}"))
+    });
+    let abi = section.parsed("abi", &format!("\"{ABI}\""), |text| {
+        let known = text == ABI;
+        if known { Ok(text.to_owned()) } else { Err(format!("this kernel has no ABI `{text}`; it has {ABI}")) }
+    });
+    let kernel = section.parsed("kernel", "the kernel versions it works with, e.g. \">=0.1, <0.2\"", |text| {
+        semver::VersionReq::parse(text)
+            .map_err(|e| format!("`{text}` is not a version requirement ({e}); write e.g. >=0.1, <0.2"))
+    });
+    let words = |key, write| section.required_text(key, write).map(str::to_owned);
+    let title = words("title", "a name for people");
+    let description = words("description", "a sentence about what it does");
+    let license = words("license", "an SPDX expression, e.g. \"Apache-2.0\"");
+    Some(Manifest {
+        id: id?,
+        version: version?,
+        kind: kind?,
+        abi: abi?,
+        kernel: kernel?,
+        title: title?,
+        description: description?,
+        license: license?,
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        config_schema: None,
+        capabilities: Capabilities::default(),
+        limits: LimitRequest::default(),
+    })
+}
+
+/// A column's name: usable as a CEL identifier and in a URL.
+fn check_column_name(root: &Section<'_, '_>, name: &str, start: usize) {
+    let begins_well = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
+    let goes_on_well = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    if !(begins_well && goes_on_well && name.len() <= 64) {
+        let message = format!("`{name}` is not a column name; write lower-case letters, digits and `_`, at most 64");
+        root.notes.add(&(start..start), message);
+    }
+}
+
+fn read_type(section: &Section<'_, '_>) -> Option<ColumnType> {
+    let names = TYPES.map(|(name, _)| name).join(", ");
+    section.parsed("type", &format!("one of {names}"), |text| {
+        let found = TYPES.into_iter().find(|(name, _)| *name == text);
+        found.map(|(_, column_type)| column_type).ok_or_else(|| format!("`{text}` is not a type; write one of {names}"))
+    })
+}
+
+fn read_inputs(root: &Section<'_, '_>) -> Vec<InputSpec> {
+    let read = |(name, start, table): (&str, usize, &DeTable<'_>)| {
+        check_column_name(root, name, start);
+        let title = format!("[inputs.{name}]");
+        let section = Section::open(root.notes, table, &title, start, &["expression", "type", "reason"]);
+        let expression = section.required_text("expression", "an expression over the profile, e.g. \"traits.city\"");
+        let column_type = read_type(&section);
+        let reason = section.required_text("reason", "why the plugin needs it; the admin reads this");
+        Some(InputSpec {
+            name: name.to_owned(),
+            expression: expression?.to_owned(),
+            column_type: column_type?,
+            reason: reason?.to_owned(),
+        })
+    };
+    root.named_tables("inputs").into_iter().filter_map(read).collect()
+}
+
+fn read_outputs(root: &Section<'_, '_>, kind: PluginKind) -> Vec<OutputSpec> {
+    let read = |(name, start, table): (&str, usize, &DeTable<'_>)| {
+        check_column_name(root, name, start);
+        let title = format!("[outputs.{name}]");
+        let known = ["type", "values", "description", "category"];
+        let section = Section::open(root.notes, table, &title, start, &known);
+        let column_type = read_type(&section);
+        let description = section.required_text("description", "what the value means");
+        let values: Vec<String> = section.texts("values").into_iter().map(|(value, _)| value.to_owned()).collect();
+        let category = section.text("category").unwrap_or_default().to_owned();
+        let column_type = column_type?;
+        if kind == PluginKind::Scorer && !matches!(column_type, ColumnType::Float64 | ColumnType::Int64) {
+            section.wrong("type", "a score is a number; write float64 or int64");
+        }
+        if !values.is_empty() && !matches!(column_type, ColumnType::Text | ColumnType::TextList) {
+            section.wrong("values", "only texts have declared values; remove `values` or make the type text");
+        }
+        Some(OutputSpec {
+            name: name.to_owned(),
+            column_type,
+            values,
+            description: description?.to_owned(),
+            category,
+        })
+    };
+    root.named_tables("outputs").into_iter().filter_map(read).collect()
+}
+
+/// Which capabilities a kind may ask for: those whose interfaces its world imports.
+fn allowed(kind: PluginKind) -> &'static [&'static str] {
+    match kind {
+        PluginKind::TagModel | PluginKind::Scorer => &[],
+        PluginKind::Connector => &["http", "secrets", "kv", "emits"],
+        PluginKind::Channel => &["http", "secrets", "kv", "mail", "emits"],
+    }
+}
+
+fn read_capabilities(root: &Section<'_, '_>, kind: PluginKind) -> Capabilities {
+    let Some((table, start)) = root.table("capabilities") else { return Capabilities::default() };
+    let known = ["http", "secrets", "kv", "mail", "emits"];
+    let section = Section::open(root.notes, table, "[capabilities]", start, &known);
+    for key in known.iter().filter(|key| table.contains_key(**key) && !allowed(kind).contains(key)) {
+        let (place, _) = table.get_key_value(*key).map_or((start..start, ()), |(written, _)| (written.span(), ()));
+        let may = if allowed(kind).is_empty() { "none".to_owned() } else { allowed(kind).join(", ") };
+        root.notes.add(&place, format!("a {kind} may not ask for `{key}` (it may ask for: {may}); remove it"));
+    }
+    Capabilities {
+        http: read_http(&section),
+        secrets: read_secrets(&section),
+        kv_bytes: read_kv(&section),
+        mail: read_mail(&section),
+        emits: section.texts("emits").into_iter().map(|(name, _)| name.to_owned()).collect(),
+    }
+}
+
+/// Why a text is no host pattern.
+fn check_host(section: &Section<'_, '_>, host: &str, place: &Range<usize>) {
+    let name = host.strip_prefix("*.").unwrap_or(host);
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    };
+    if host != "*" && !(name.len() <= 253 && name.split('.').all(is_label)) {
+        let message = format!(
+            "`{host}` is not a host; write the name alone in lower case (`api.example.com`), `*.example.com`, or `*` for \
+             hosts that the admin names"
+        );
+        section.notes.add(place, message);
+    }
+}
+
+fn read_http(capabilities: &Section<'_, '_>) -> Vec<HttpRequest> {
+    let read = |(start, table): (usize, &DeTable<'_>)| {
+        let known = ["host", "methods", "reason"];
+        let section = Section::open(capabilities.notes, table, "[[capabilities.http]]", start, &known);
+        let host = section.required_text("host", "a host, e.g. \"api.example.com\"");
+        if let (Some(host), Some(value)) = (host, table.get("host")) {
+            check_host(&section, host, &value.span());
+        }
+        let methods = section.required_texts("methods", "the methods, e.g. [\"POST\"]");
+        for (method, place) in methods.iter().filter(|(method, _)| !METHODS.contains(method)) {
+            section.notes.add(place, format!("`{method}` is not a method; write one of {}", METHODS.join(", ")));
+        }
+        let reason = section.required_text("reason", "why the plugin needs it; the admin reads this");
+        let methods = methods.into_iter().map(|(method, _)| method.to_owned()).collect();
+        Some(HttpRequest { host: host?.to_owned(), methods, reason: reason?.to_owned() })
+    };
+    capabilities.repeated_tables("http").into_iter().filter_map(read).collect()
+}
+
+fn read_secrets(capabilities: &Section<'_, '_>) -> Vec<SecretRequest> {
+    let mut names: Vec<String> = Vec::new();
+    let read = |(start, table): (usize, &DeTable<'_>)| {
+        let known = ["name", "hosts", "reason"];
+        let section = Section::open(capabilities.notes, table, "[[capabilities.secrets]]", start, &known);
+        let name = section.parsed("name", "a name, e.g. \"api_key\"", |text| {
+            let fits = text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+            if fits { Ok(text.to_owned()) } else { Err(format!("`{text}` is not a name; write letters, digits, `_`, `-`")) }
+        });
+        if let Some(name) = &name {
+            if names.contains(name) {
+                section.wrong("name", format!("the secret `{name}` is declared twice; remove one"));
+            }
+            names.push(name.clone());
+        }
+        let hosts = section.required_texts("hosts", "the hosts it may be sent to, e.g. [\"api.example.com\"]");
+        hosts.iter().for_each(|(host, place)| check_host(&section, host, place));
+        let reason = section.required_text("reason", "why the plugin needs it; the admin reads this");
+        let hosts = hosts.into_iter().map(|(host, _)| host.to_owned()).collect();
+        Some(SecretRequest { name: name?, hosts, reason: reason?.to_owned() })
+    };
+    capabilities.repeated_tables("secrets").into_iter().filter_map(read).collect()
+}
+
+fn read_kv(capabilities: &Section<'_, '_>) -> u64 {
+    let Some((table, start)) = capabilities.table("kv") else { return 0 };
+    let section = Section::open(capabilities.notes, table, "[capabilities.kv]", start, &["bytes", "reason"]);
+    if !table.contains_key("bytes") {
+        section.wrong("bytes", "[capabilities.kv] has no `bytes`; write how many bytes of state it may keep");
+    }
+    section.required_text("reason", "why the plugin needs it; the admin reads this");
+    section.count("bytes").unwrap_or(0)
+}
+
+fn read_mail(capabilities: &Section<'_, '_>) -> Vec<MailRequest> {
+    let read = |(start, table): (usize, &DeTable<'_>)| {
+        let section = Section::open(capabilities.notes, table, "[[capabilities.mail]]", start, &["host", "reason"]);
+        let host = section.required_text("host", "a mail host, e.g. \"smtp.example.com\"");
+        if let (Some(host), Some(value)) = (host, table.get("host")) {
+            check_host(&section, host, &value.span());
+        }
+        let reason = section.required_text("reason", "why the plugin needs it; the admin reads this");
+        Some(MailRequest { host: host?.to_owned(), reason: reason?.to_owned() })
+    };
+    capabilities.repeated_tables("mail").into_iter().filter_map(read).collect()
+}
+
+fn read_limits(root: &Section<'_, '_>) -> LimitRequest {
+    let Some((table, start)) = root.table("limits") else { return LimitRequest::default() };
+    let known = ["memory_bytes", "cpu_ms", "wall_ms", "fuel", "output_bytes", "log_bytes", "host_calls"];
+    let section = Section::open(root.notes, table, "[limits]", start, &known);
+    LimitRequest {
+        memory_bytes: section.count("memory_bytes"),
+        cpu_ms: section.count("cpu_ms"),
+        wall_ms: section.count("wall_ms"),
+        fuel: section.count("fuel"),
+        output_bytes: section.count("output_bytes"),
+        log_bytes: section.count("log_bytes"),
+        host_calls: section.count("host_calls"),
+    }
+}

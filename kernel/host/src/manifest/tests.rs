@@ -1,0 +1,150 @@
+use serde_json::json;
+
+use super::*;
+
+const GOOD: &str = r#"
+[plugin]
+id = "acme/rfm"
+version = "1.2.3"
+kind = "tag-model"
+abi = "0.1"
+kernel = ">=0.1, <0.2"
+title = "RFM"
+description = "Recency, frequency, money."
+license = "Apache-2.0"
+
+[inputs.zeta]
+expression = "traits.city"
+type = "text"
+reason = "to know the city"
+
+[inputs.alpha]
+expression = "events('Order Completed', '90d').size()"
+type = "int64"
+reason = "to count orders"
+
+[outputs.segment]
+type = "text"
+values = ["champion", "lost"]
+description = "The named segment"
+category = "value"
+
+[config]
+required = ["bound"]
+[config.properties.bound]
+type = "integer"
+minimum = 1
+[config.properties.bands]
+type = "integer"
+default = 5
+
+[limits]
+memory_bytes = 1_000_000
+"#;
+
+/// The messages for `GOOD` with one text replaced, each with its line.
+fn mistakes(from: &str, to: &str) -> Vec<String> {
+    assert!(GOOD.contains(from), "{from}");
+    match parse_manifest(&GOOD.replacen(from, to, 1)) {
+        Ok(_) => Vec::new(),
+        Err(error) => error.mistakes.iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[test]
+fn a_good_manifest_keeps_its_order() {
+    let manifest = parse_manifest(GOOD).unwrap();
+    let inputs: Vec<&str> = manifest.inputs.iter().map(|input| input.name.as_str()).collect();
+    assert_eq!(inputs, ["zeta", "alpha"]);
+    assert_eq!(manifest.outputs[0].values, ["champion", "lost"]);
+    assert_eq!(manifest.limits.memory_bytes, Some(1_000_000));
+}
+
+#[test]
+fn each_mistake_has_its_line_and_a_remedy() {
+    let cases = [
+        ("license =", "licence =", "10:1: unknown key `licence` in [plugin]; did you mean `license`?"),
+        ("\"acme/rfm\"", "\"Acme\"", "3:6: `Acme` is not a plugin id"),
+        ("\"1.2.3\"", "\"1.2\"", "4:11: `1.2` is not a semantic version"),
+        ("\"tag-model\"", "\"tagger\"", "5:8: `tagger` is not a kind of plugin; write one of connector"),
+        ("abi = \"0.1\"", "abi = \"0.9\"", "6:7: this kernel has no ABI `0.9`; it has 0.1"),
+        ("\">=0.1, <0.2\"", "\"new\"", "7:10: `new` is not a version requirement"),
+        ("title = \"RFM\"", "title = \" \"", "8:9: `title` in [plugin] is empty"),
+        ("title = \"RFM\"\n", "", "2:2: [plugin] has no `title`; write a name for people"),
+        ("type = \"int64\"", "type = \"integer\"", "19:8: `integer` is not a type; write one of boolean"),
+        ("[inputs.alpha]", "[inputs.zeta]", "17:9: duplicate key"),
+        ("[inputs.alpha]", "[inputs.Alpha]", "17:9: `Alpha` is not a column name"),
+        ("[outputs.segment]\n", "[outputs]\n", "a table"),
+        ("reason = \"to count orders\"\n", "", "17:9: [inputs.alpha] has no `reason`"),
+        ("minimum = 1", "minimum = \"one\"", "32:11: [config].properties.bound.minimum is not valid JSON Schema"),
+        ("minimum = 1", "pattern = \"(\"", "32:11: [config].properties.bound.pattern"),
+        ("1_000_000", "0", "38:16: `memory_bytes` in [limits] must be a whole number above 0"),
+        ("[limits]", "[[capabilities.http]]", "a tag-model may not ask for `http`"),
+        ("[limits]", "[limit]", "37:2: unknown key `limit` in the manifest; did you mean `limits`?"),
+        ("kind = \"tag-model\"", "kind = \"connector\"", "12:2: only tag models and scorers have inputs"),
+    ];
+    for (from, to, expected) in cases {
+        let found = mistakes(from, to);
+        assert!(found.iter().any(|mistake| mistake.contains(expected)), "{to}: {found:#?}");
+    }
+}
+
+#[test]
+fn all_mistakes_come_at_once_in_order() {
+    let text = GOOD.replace("\"acme/rfm\"", "\"x\"").replace("\"1.2.3\"", "\"x\"").replace("\"0.1\"", "\"7\"");
+    let lines: Vec<usize> = parse_manifest(&text).unwrap_err().mistakes.iter().map(|mistake| mistake.line).collect();
+    assert_eq!(lines, [3, 4, 6]);
+}
+
+#[test]
+fn a_channel_declares_its_capabilities() {
+    let text = r#"
+[plugin]
+id = "kith/webhook"
+version = "0.1.0"
+kind = "channel"
+abi = "0.1"
+kernel = ">=0.1"
+title = "Webhook"
+description = "Posts."
+license = "Apache-2.0"
+[capabilities]
+emits = ["Message Opened"]
+[[capabilities.http]]
+host = "*"
+methods = ["POST"]
+reason = "to post"
+[[capabilities.secrets]]
+name = "signing"
+hosts = ["*"]
+reason = "to sign"
+[capabilities.kv]
+bytes = 1024
+reason = "to remember"
+"#;
+    let manifest = parse_manifest(text).unwrap();
+    assert_eq!(manifest.capabilities.http[0].methods, ["POST"]);
+    assert_eq!(manifest.capabilities.kv_bytes, 1024);
+    for (from, to, expected) in [
+        ("\"POST\"", "\"post\"", "15:12: `post` is not a method"),
+        ("host = \"*\"", "host = \"https://a.b\"", "14:8: `https://a.b` is not a host"),
+        ("hosts = [\"*\"]\n", "", "[[capabilities.secrets]] has no `hosts`"),
+        ("bytes = 1024\n", "", "[capabilities.kv] has no `bytes`"),
+    ] {
+        let error = parse_manifest(&text.replacen(from, to, 1)).unwrap_err().to_string();
+        assert!(error.contains(expected), "{to}: {error}");
+    }
+}
+
+#[test]
+fn a_configuration_is_completed_and_checked() {
+    let manifest = parse_manifest(GOOD).unwrap();
+    assert_eq!(validate_config(&manifest, json!({"bound": 2})), Ok(json!({"bound": 2, "bands": 5})));
+    let mistakes = validate_config(&manifest, json!({"bound": 0, "bond": 1})).unwrap_err();
+    assert!(mistakes.iter().any(|mistake| mistake.path == "/bound"), "{mistakes:?}");
+    assert!(mistakes.iter().any(|mistake| mistake.message.contains("bond")), "{mistakes:?}");
+    assert!(validate_config(&manifest, json!({})).is_err(), "`bound` is required");
+    let without = Manifest { config_schema: None, ..manifest };
+    assert_eq!(validate_config(&without, json!(null)), Ok(json!({})));
+    assert!(validate_config(&without, json!({"a": 1})).is_err());
+}
