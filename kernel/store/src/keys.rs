@@ -6,7 +6,7 @@ use kith_model::id::{InstallationId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::{EdgeId, Evidence, Identifier, MustNotLink};
 use kith_model::time::Timestamp;
 
-use crate::KeyRange;
+use crate::{JobId, KeyRange, QueueId};
 
 /// How many shards a workspace's people are spread over; fixed for ever, since a change would need every key rewritten.
 pub const SHARDS: u16 = 1024;
@@ -20,6 +20,7 @@ pub const SYSTEM: WorkspaceId = WorkspaceId(0);
 
 const META: u8 = 0x00;
 const PERSON: u8 = 0x10;
+const EVENT: u8 = 0x11;
 const ALIAS: u8 = 0x20;
 const EDGE: u8 = 0x21;
 const VETO: u8 = 0x23;
@@ -35,6 +36,13 @@ const CURSOR: u8 = 0x71;
 
 /// Spaces from here on belong to the store itself: queues, leases, parts of large values.
 pub(crate) const RESERVED: u8 = 0xf0;
+const JOB_DUE: u8 = 0xf0;
+const JOB_TIME: u8 = 0xf1;
+const JOB_BODY: u8 = 0xf2;
+const LEASE: u8 = 0xf3;
+
+/// Spaces from here on belong to the engine that holds the rows; the store never asks for them.
+pub(crate) const ENGINE: u8 = 0xf8;
 
 /// The rows of one person, in key order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +72,7 @@ pub enum Definition {
     FittedState = 0x08,
     Secret = 0x09,
     Counter = 0x0a,
+    ModelVersion = 0x0b,
 }
 
 fn shard_of(bytes: &[u8]) -> u16 {
@@ -96,6 +105,21 @@ impl Key {
     /// The key that `bytes` spell, as the journal or an engine gave them back.
     pub(crate) fn from_bytes(bytes: Vec<u8>) -> Key {
         Key(bytes)
+    }
+
+    /// The least key whose space is `space`.
+    pub(crate) fn least_of(space: u8) -> Key {
+        Key(vec![space])
+    }
+
+    /// The least key that is greater than this one.
+    pub(crate) fn successor(&self) -> Key {
+        self.followed_by(&[0])
+    }
+
+    /// Put a position behind this key.
+    pub(crate) fn push_position(&mut self, position: u64) {
+        self.0.extend_from_slice(&position.to_be_bytes());
     }
 
     /// The key's bytes.
@@ -149,9 +173,10 @@ impl Key {
         (*space == PERSON && self.0.len() == 24).then(|| (SourceIdentityId(id), self.0[23]))
     }
 
-    /// The events of a source identity, oldest first by event time. The store adds the position.
+    /// The events of a source identity, oldest first by event time. The store adds the position. They lie apart from the
+    /// person rows, so that a scan of people does not read history.
     pub fn events(workspace: WorkspaceId, identity: SourceIdentityId) -> Key {
-        Key::new(PERSON, workspace, shard_of(&identity.0), &[&identity.0, &[0x06]])
+        Key::new(EVENT, workspace, shard_of(&identity.0), &[&identity.0])
     }
 
     /// One event's row without its position, for [`crate::Operation::Append`].
@@ -266,6 +291,37 @@ impl Key {
         Key::new(CURSOR, workspace, 0, &[reader.as_bytes()])
     }
 
+    /// The jobs of a queue, the next due first.
+    pub(crate) fn jobs_due(queue: QueueId) -> Key {
+        Key::new(JOB_DUE, queue.workspace, 0, &[&[queue.queue]])
+    }
+
+    /// A job's place in the order of [`Key::jobs_due`].
+    pub(crate) fn job_due(queue: QueueId, due_at: Timestamp, id: &JobId) -> Key {
+        Key::jobs_due(queue).followed_by(&sortable(due_at)).followed_by(id)
+    }
+
+    /// The time and the job that a key of [`Key::jobs_due`] names.
+    pub(crate) fn as_job_due(&self, queue: QueueId) -> Option<(Timestamp, JobId)> {
+        let (time, id) = self.strip(&Key::jobs_due(queue))?.split_first_chunk::<8>()?;
+        let time = Timestamp((u64::from_be_bytes(*time) ^ (1 << 63)).cast_signed());
+        Some((time, id.try_into().ok()?))
+    }
+
+    /// When a job is due next.
+    pub(crate) fn job_time(queue: QueueId, id: &JobId) -> Key {
+        Key::new(JOB_TIME, queue.workspace, 0, &[&[queue.queue], id])
+    }
+
+    /// What a job holds.
+    pub(crate) fn job_body(queue: QueueId, id: &JobId) -> Key {
+        Key::new(JOB_BODY, queue.workspace, 0, &[&[queue.queue], id])
+    }
+
+    /// Who holds a lease.
+    pub(crate) fn lease(name: &str) -> Key {
+        Key::new(LEASE, SYSTEM, 0, &[name.as_bytes()])
+    }
 }
 
 #[cfg(test)]
@@ -278,7 +334,7 @@ mod tests {
         let early = Key::event(WorkspaceId(3), identity, Timestamp(-5));
         let late = Key::event(WorkspaceId(3), identity, Timestamp(5));
         assert!(early < late);
-        assert_eq!(early.as_bytes()[..5], [PERSON, 0, 0, 0, 3]);
+        assert_eq!(early.as_bytes()[..5], [EVENT, 0, 0, 0, 3]);
         let range = Key::events(WorkspaceId(3), identity).range();
         assert!(range.from <= early && late < range.to);
         let head = Key::person(WorkspaceId(3), identity, PersonRow::Head);
