@@ -49,6 +49,7 @@ pub mod mail;
 pub mod secrets;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
+pub mod time;
 
 mod channel;
 mod connector;
