@@ -1,0 +1,184 @@
+//! What handlers take from a request: the caller with the right that the route needs, JSON bodies, paths and queries, each
+//! refusing with a problem document that names the place of the mistake.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::header;
+use axum::http::request::Parts;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+
+use crate::app::App;
+use crate::auth::{self, Caller, Scope};
+use crate::catalogue::Actor;
+use crate::error::{ApiError, Mistake, request_id};
+
+/// A scope as a type, so that a route's signature says what it needs.
+pub(crate) trait Right: Send + Sync + 'static {
+    const SCOPE: Scope;
+}
+
+macro_rules! rights {
+    ($($right:ident)*) => {
+        /// One type for each scope.
+        pub(crate) mod right {
+            $(
+                pub(crate) struct $right;
+                impl super::Right for $right {
+                    const SCOPE: crate::auth::Scope = crate::auth::Scope::$right;
+                }
+            )*
+        }
+    };
+}
+
+rights! { Ingest ProfilesRead PluginsAdmin AudiencesRead AudiencesWrite DeliveriesRead DeliveriesWrite KeysAdmin MetricsRead }
+
+/// A caller who holds the right `R`. Stands before the body among a handler's arguments, so that nobody else's body is read.
+pub(crate) struct Allowed<R> {
+    pub(crate) caller: Caller,
+    right: PhantomData<R>,
+}
+
+impl<R> Allowed<R> {
+    /// The caller as the author of a change.
+    pub(crate) fn actor(&self) -> Actor {
+        Actor { key: self.caller.key.clone(), request_id: request_id() }
+    }
+}
+
+impl<R: Right> FromRequestParts<Arc<App>> for Allowed<R> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Allowed<R>, ApiError> {
+        let text = auth::presented(&parts.headers)?
+            .ok_or(ApiError::Unauthenticated { message: "send a key: `authorization: Bearer KEY`" })?;
+        let caller = app.authenticate(&text)?;
+        caller.require(R::SCOPE)?;
+        Ok(Allowed { caller, right: PhantomData })
+    }
+}
+
+/// No JSON body of the admin API needs more.
+pub(crate) const MAX_JSON_BYTES: usize = 1 << 20;
+
+/// Read a whole body of at most `limit_bytes`.
+pub(crate) async fn read_body(body: Body, limit_bytes: usize) -> Result<bytes::Bytes, ApiError> {
+    match Limited::new(body, limit_bytes).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::TooLarge { limit_bytes }),
+        Err(_) => Err(ApiError::BadInput {
+            code: "body-cut",
+            message: "the body ended before its time; send the request again".to_owned(),
+            mistakes: Vec::new(),
+        }),
+    }
+}
+
+/// A JSON body.
+pub(crate) struct Input<T>(pub(crate) T);
+
+/// Parse JSON; a mistake is named by its path.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let message = error.inner().to_string();
+        let mistakes = vec![Mistake { path: path.clone(), message: message.clone() }];
+        let message = if path == "." { message } else { format!("{path}: {message}") };
+        ApiError::BadInput { code: "bad-input", message, mistakes }
+    })?;
+    reader.end().map_err(|error| ApiError::at(".", error.to_string()))?;
+    Ok(value)
+}
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Input<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &Arc<App>) -> Result<Input<T>, ApiError> {
+        let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        if !media_type.eq_ignore_ascii_case("application/json") {
+            return Err(ApiError::UnsupportedMediaType { message: "send JSON with `content-type: application/json`" });
+        }
+        let bytes = read_body(request.into_body(), MAX_JSON_BYTES).await?;
+        parse(&bytes).map(Input)
+    }
+}
+
+/// The parts of the path.
+pub(crate) struct Captured<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Captured<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Captured<T>, ApiError> {
+        let path = Path::from_request_parts(parts, app).await;
+        path.map(|Path(value)| Captured(value)).map_err(|rejection| ApiError::at("path", rejection.body_text()))
+    }
+}
+
+/// The query.
+pub(crate) struct Asked<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Asked<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Asked<T>, ApiError> {
+        let query = Query::from_request_parts(parts, app).await;
+        query.map(|Query(value)| Asked(value)).map_err(|rejection| ApiError::at("query", rejection.body_text()))
+    }
+}
+
+/// Which page of a list.
+#[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PageQuery {
+    /// How many at most; 50 unless told, 500 at most.
+    limit: Option<usize>,
+    /// The `next` of the page before.
+    pub(crate) cursor: Option<String>,
+}
+
+impl PageQuery {
+    pub(crate) fn limit(&self) -> Result<usize, ApiError> {
+        match self.limit.unwrap_or(50) {
+            limit @ 1..=500 => Ok(limit),
+            other => Err(ApiError::at("?limit", format!("{other} is not between 1 and 500"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Outer {
+        #[allow(dead_code, reason = "only its parsing is tested")]
+        inner: Vec<Inner>,
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        #[allow(dead_code, reason = "only its parsing is tested")]
+        number: u32,
+    }
+
+    #[test]
+    fn a_mistake_is_named_by_its_path() {
+        let mistake_at = |text: &str| match parse::<Outer>(text.as_bytes()) {
+            Err(ApiError::BadInput { mistakes, .. }) => mistakes[0].path.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(mistake_at(r#"{"inner":[{"number":1},{"number":"x"}]}"#), "inner[1].number");
+        assert_eq!(mistake_at(r#"{"inner":[],"workspace":2}"#), "workspace");
+        assert_eq!(mistake_at("{}{}"), ".");
+    }
+}

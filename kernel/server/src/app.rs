@@ -1,0 +1,117 @@
+//! What every handler can reach, and the two things that all of them need: who is asking, and how a change of the
+//! catalogue takes effect in the running kernel.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kith_model::id::WorkspaceId;
+use kith_model::time::Clock;
+use kith_pipeline::{Kernel, offload};
+use tokio::sync::Semaphore;
+
+use crate::auth::{self, Caller};
+use crate::catalogue::{Actor, Catalogue, CatalogueError, Draft};
+use crate::config::Config;
+use crate::error::ApiError;
+use crate::fits::FitsUnderWay;
+use crate::metrics::Metrics;
+use crate::wiring::Wiring;
+
+/// The running server.
+pub struct App {
+    pub config: Config,
+    pub clock: Arc<dyn Clock>,
+    pub catalogue: Catalogue,
+    pub kernel: Arc<Kernel>,
+    pub wiring: Wiring,
+    pub metrics: Metrics,
+    pub(crate) fits: FitsUnderWay,
+    /// One permit for each client request whose body may be in memory.
+    pub(crate) ingest_slots: Semaphore,
+    pub(crate) closing: AtomicBool,
+}
+
+impl App {
+    /// Who holds the key `text`.
+    pub(crate) fn authenticate(&self, text: &str) -> Result<Caller, ApiError> {
+        const UNKNOWN: ApiError = ApiError::Unauthenticated { message: "no such key" };
+        let Some(id) = auth::id_of(text) else {
+            return Err(ApiError::Unauthenticated { message: "the key is mistyped or cut" });
+        };
+        let tables = self.catalogue.tables();
+        let row = tables.credentials.get(&id);
+        // An unknown id costs as much as a wrong secret.
+        let kept_hash = row.map_or("", |row| row.hash.as_str());
+        let fits = auth::matches(kept_hash, text);
+        let row = row.filter(|row| fits && row.is_good(self.clock.now())).ok_or(UNKNOWN)?;
+        Ok(Caller { workspace: row.workspace, key: row.id.clone(), scopes: row.scopes.clone(), source: row.source })
+    }
+
+    /// Do blocking work on a thread made for it.
+    pub(crate) async fn offload<T: Send + 'static>(
+        self: &Arc<App>,
+        work: impl FnOnce(&Arc<App>) -> T + Send + 'static,
+    ) -> T {
+        let app = Arc::clone(self);
+        offload::run(move || work(&app)).await
+    }
+
+    /// Change the catalogue. Where the running kernel has to know, it takes the change first, so that nothing is kept
+    /// which cannot run; where the commit then fails, it goes back. Blocking.
+    pub(crate) fn change<T>(
+        &self,
+        workspace: WorkspaceId,
+        actor: Actor,
+        edit: impl FnOnce(&mut Draft<'_>) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
+        let mut draft = self.catalogue.begin(workspace, actor)?;
+        let answer = edit(&mut draft)?;
+        if !draft.alters_setup() {
+            draft.commit()?;
+            return Ok(answer);
+        }
+        let setup = self.wiring.setup(self.catalogue.sealer(), draft.tables())?;
+        self.kernel.configure(setup)?;
+        if let Err(error) = draft.commit() {
+            let kept = self.catalogue.workspace(workspace)?;
+            self.kernel.configure(self.wiring.setup_at_start(self.catalogue.sealer(), &kept)?)?;
+            return Err(error.into());
+        }
+        Ok(answer)
+    }
+
+    /// Whether the server is about to stop.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+}
+
+impl From<CatalogueError> for ApiError {
+    fn from(error: CatalogueError) -> ApiError {
+        match error {
+            CatalogueError::Commit(error) => error.into(),
+            error => ApiError::internal("using the catalogue", error),
+        }
+    }
+}
+
+impl From<kith_store::CommitError> for ApiError {
+    fn from(error: kith_store::CommitError) -> ApiError {
+        use kith_store::CommitError;
+        match error {
+            CommitError::DiskFull { .. } => {
+                tracing::error!(%error, "nothing more is taken");
+                let message = "the disk is nearly full; nothing was taken".to_owned();
+                ApiError::Unavailable { code: "disk-full", message, retry_after_s: 60 }
+            }
+            CommitError::Closed => {
+                let message = "the server is shutting down".to_owned();
+                ApiError::Unavailable { code: "closing", message, retry_after_s: 2 }
+            }
+            CommitError::Conflict(_) | CommitError::Fenced { .. } | CommitError::TooLarge { .. } => {
+                ApiError::internal("committing", error)
+            }
+            CommitError::Read(error) => ApiError::internal("reading the store", error),
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! The catalogue: who may do what, which plugins there are, what is installed and which audiences are defined, kept as
+//! rows of the store and mirrored in memory, so that reading it costs nothing.
+//!
+//! All changes go through a [`Draft`], one at a time. What the changes *mean* to the running kernel is `wiring.rs`'s part.
+
+pub mod artifacts;
+pub mod draft;
+pub mod rows;
+pub mod sealed;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use kith_model::audience::Audience;
+use kith_model::id::{AudienceId, InstallationId, WorkspaceId};
+use kith_model::plugin::PluginId;
+use kith_model::time::Clock;
+use kith_store::keys::{Definition, SYSTEM};
+use kith_store::{CommitError, Key, KeyRange, Operation, ReadError, Store, Unit, Value};
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+
+pub use draft::{Actor, Draft};
+pub use rows::{AuditRow, CredentialRow, FitRow, FitStatus, InstallationRow, PluginRow, WorkspaceRow};
+
+use crate::auth::KeyId;
+
+/// The catalogue could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogueError {
+    #[error("reading the catalogue")]
+    Read(#[from] ReadError),
+    #[error("changing the catalogue")]
+    Commit(#[from] CommitError),
+    #[error("a row of the catalogue ({what}) does not read")]
+    Row { what: &'static str, source: serde_json::Error },
+    #[error("a row of the catalogue ({what}) has version {version}, which a newer release wrote; run that release")]
+    Newer { what: &'static str, version: u32 },
+    #[error("a key of the catalogue ({what}) does not read")]
+    Key { what: &'static str },
+    #[error("workspace {} does not exist", .0.0)]
+    NoWorkspace(WorkspaceId),
+    #[error(transparent)]
+    Seal(#[from] sealed::SealError),
+}
+
+/// How many rows are read at once.
+const SCAN_ROWS: usize = 512;
+
+/// One workspace's part of the catalogue.
+#[derive(Clone)]
+pub struct WorkspaceTables {
+    pub row: WorkspaceRow,
+    pub plugins: BTreeMap<(PluginId, semver::Version), Arc<PluginRow>>,
+    /// Removed ones too.
+    pub installations: BTreeMap<InstallationId, Arc<InstallationRow>>,
+    pub audiences: BTreeMap<AudienceId, Arc<Audience>>,
+    pub fits: BTreeMap<(InstallationId, u32), Arc<FitRow>>,
+    /// The fitted states in use.
+    pub states: BTreeMap<InstallationId, (u32, Arc<[u8]>)>,
+    /// Sealed secrets by installation and name.
+    pub secrets: BTreeMap<(InstallationId, String), Arc<[u8]>>,
+    counters: BTreeMap<String, u32>,
+}
+
+impl WorkspaceTables {
+    fn empty(row: WorkspaceRow) -> WorkspaceTables {
+        WorkspaceTables {
+            row,
+            plugins: BTreeMap::new(),
+            installations: BTreeMap::new(),
+            audiences: BTreeMap::new(),
+            fits: BTreeMap::new(),
+            states: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            counters: BTreeMap::new(),
+        }
+    }
+
+    /// The installations that are not removed.
+    pub fn installed(&self) -> impl Iterator<Item = &Arc<InstallationRow>> {
+        self.installations.values().filter(|row| row.removed_at.is_none())
+    }
+
+    /// The installation of that name.
+    pub fn installation(&self, name: &str) -> Option<&Arc<InstallationRow>> {
+        self.installed().find(|row| row.name.as_str() == name)
+    }
+
+    /// The audience of that name.
+    pub fn audience(&self, name: &str) -> Option<&Arc<Audience>> {
+        self.audiences.values().find(|audience| audience.name.as_str() == name)
+    }
+
+    /// The versions of one plugin, oldest first.
+    pub fn versions<'a>(&'a self, id: &'a PluginId) -> impl DoubleEndedIterator<Item = &'a Arc<PluginRow>> {
+        self.plugins.iter().filter(move |((plugin, _), _)| plugin == id).map(|(_, row)| row)
+    }
+
+    /// The plugin version that an installation runs.
+    pub fn plugin_of(&self, installation: &InstallationRow) -> Option<&Arc<PluginRow>> {
+        self.plugins.get(&(installation.plugin.clone(), installation.version.clone()))
+    }
+
+    /// The name that people know an installation by; its number where nothing is known of it any more.
+    pub fn installation_name(&self, id: InstallationId) -> String {
+        self.installations.get(&id).map_or_else(|| id.0.to_string(), |row| row.name.to_string())
+    }
+
+    /// The name that people know an audience by; its number where it is defined no longer.
+    pub fn audience_name(&self, id: AudienceId) -> String {
+        self.audiences.get(&id).map_or_else(|| id.0.to_string(), |audience| audience.name.to_string())
+    }
+
+    /// The names of an installation's secrets that are set.
+    pub fn secret_names(&self, id: InstallationId) -> Vec<String> {
+        let all = self.secrets.range((id, String::new())..).take_while(|((owner, _), _)| *owner == id);
+        all.map(|((_, name), _)| name.clone()).collect()
+    }
+}
+
+/// The whole catalogue at one moment.
+#[derive(Clone, Default)]
+pub struct Tables {
+    pub workspaces: BTreeMap<WorkspaceId, Arc<WorkspaceTables>>,
+    pub credentials: BTreeMap<KeyId, Arc<CredentialRow>>,
+}
+
+/// The catalogue.
+pub struct Catalogue {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    sealer: sealed::Sealer,
+    tables: ArcSwap<Tables>,
+    /// Held by the one draft under way.
+    writing: Mutex<()>,
+}
+
+impl Catalogue {
+    /// Read the catalogue from the store. Fits that a stop interrupted are shown as failed.
+    pub fn open(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        sealer: sealed::Sealer,
+    ) -> Result<Catalogue, CatalogueError> {
+        let mut tables = Tables::default();
+        for (_, row) in rows_of::<CredentialRow>(store.as_ref(), SYSTEM, Definition::Credential)? {
+            tables.credentials.insert(row.id.clone(), Arc::new(row));
+        }
+        for (_, row) in rows_of::<WorkspaceRow>(store.as_ref(), SYSTEM, Definition::Workspace)? {
+            let id = row.id;
+            tables.workspaces.insert(id, Arc::new(load(store.as_ref(), row, clock.as_ref())?));
+        }
+        let tables = ArcSwap::from_pointee(tables);
+        Ok(Catalogue { store, clock, sealer, tables, writing: Mutex::new(()) })
+    }
+
+    /// The catalogue as it is now.
+    pub fn tables(&self) -> Arc<Tables> {
+        self.tables.load_full()
+    }
+
+    /// One workspace as it is now.
+    pub fn workspace(&self, id: WorkspaceId) -> Result<Arc<WorkspaceTables>, CatalogueError> {
+        self.tables.load().workspaces.get(&id).cloned().ok_or(CatalogueError::NoWorkspace(id))
+    }
+
+    /// Where secrets are opened.
+    pub fn sealer(&self) -> &sealed::Sealer {
+        &self.sealer
+    }
+
+    /// Begin a change of one workspace; others wait until it is committed or dropped.
+    pub fn begin(&self, workspace: WorkspaceId, actor: Actor) -> Result<Draft<'_>, CatalogueError> {
+        let writing = self.writing.lock();
+        let tables = self.workspace(workspace)?;
+        Ok(Draft::new(self, writing, WorkspaceTables::clone(&tables), actor))
+    }
+
+    /// Make a workspace together with its first key.
+    pub fn found(&self, workspace: WorkspaceRow, first_key: CredentialRow) -> Result<(), CatalogueError> {
+        let _writing = self.writing.lock();
+        let operations = vec![
+            put(SYSTEM, Definition::Workspace, &workspace.id.0.to_be_bytes(), &workspace)?,
+            put(SYSTEM, Definition::Credential, first_key.id.as_str().as_bytes(), &first_key)?,
+        ];
+        self.store.commit(Unit { operations, ..Unit::default() })?;
+        let mut tables = Tables::clone(&self.tables.load());
+        tables.workspaces.insert(workspace.id, Arc::new(WorkspaceTables::empty(workspace)));
+        tables.credentials.insert(first_key.id.clone(), Arc::new(first_key));
+        self.tables.store(Arc::new(tables));
+        Ok(())
+    }
+
+    /// A page of the audit log, newest last, after the row that `after` names.
+    pub fn audit(
+        &self,
+        workspace: WorkspaceId,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<(Vec<AuditRow>, Option<Vec<u8>>), CatalogueError> {
+        let all = Key::audit(workspace, None);
+        let mut range = all.range();
+        if let Some(after) = after {
+            range.from = all.followed_by(after);
+        }
+        let page = self.store.scan(&range, limit)?;
+        let rows = page.rows.iter().map(|(_, value)| rows::decode(value)).collect::<Result<_, _>>()?;
+        Ok((rows, page.next.and_then(|next| next.strip(&all).map(<[u8]>::to_vec))))
+    }
+}
+
+/// A row as an operation.
+fn put<T: serde::Serialize>(
+    workspace: WorkspaceId,
+    kind: Definition,
+    name: &[u8],
+    row: &T,
+) -> Result<Operation, CatalogueError> {
+    Ok(Operation::Put(Key::definition(workspace, kind, name), rows::encode(row)?))
+}
+
+/// The key of what belongs to an installation: its number, then what distinguishes it.
+fn of_installation(id: InstallationId, rest: &[u8]) -> Vec<u8> {
+    [&id.0.to_be_bytes(), rest].concat()
+}
+
+/// All rows of a range.
+fn scan_all(store: &dyn Store, range: KeyRange) -> Result<Vec<(Key, Value)>, ReadError> {
+    let (mut range, mut rows) = (range, Vec::new());
+    loop {
+        let page = store.scan(&range, SCAN_ROWS)?;
+        rows.extend(page.rows);
+        match page.next {
+            Some(next) => range.from = next,
+            None => return Ok(rows),
+        }
+    }
+}
+
+/// All rows of one kind, each with what its key says.
+fn raw_rows(
+    store: &dyn Store,
+    workspace: WorkspaceId,
+    kind: Definition,
+) -> Result<Vec<(Vec<u8>, Value)>, CatalogueError> {
+    let prefix = Key::definitions(workspace, kind);
+    let rows = scan_all(store, prefix.range())?;
+    Ok(rows.into_iter().map(|(key, value)| (key.strip(&prefix).unwrap_or_default().to_vec(), value)).collect())
+}
+
+fn rows_of<T: DeserializeOwned>(
+    store: &dyn Store,
+    workspace: WorkspaceId,
+    kind: Definition,
+) -> Result<Vec<(Vec<u8>, T)>, CatalogueError> {
+    let rows = raw_rows(store, workspace, kind)?;
+    rows.into_iter().map(|(name, value)| Ok((name, rows::decode(&value)?))).collect()
+}
+
+fn number(bytes: &[u8], what: &'static str) -> Result<(u32, Vec<u8>), CatalogueError> {
+    let (number, rest) = bytes.split_first_chunk::<4>().ok_or(CatalogueError::Key { what })?;
+    Ok((u32::from_be_bytes(*number), rest.to_vec()))
+}
+
+/// Read one workspace.
+fn load(store: &dyn Store, row: WorkspaceRow, clock: &dyn Clock) -> Result<WorkspaceTables, CatalogueError> {
+    let workspace = row.id;
+    let mut tables = WorkspaceTables::empty(row);
+    for (_, row) in rows_of::<PluginRow>(store, workspace, Definition::Plugin)? {
+        let key = (row.manifest.id.clone(), row.manifest.version.clone());
+        tables.plugins.insert(key, Arc::new(row));
+    }
+    for (_, row) in rows_of::<InstallationRow>(store, workspace, Definition::Installation)? {
+        tables.installations.insert(row.id, Arc::new(row));
+    }
+    for (_, row) in rows_of::<Audience>(store, workspace, Definition::Audience)? {
+        tables.audiences.insert(row.id, Arc::new(row));
+    }
+    for (_, mut row) in rows_of::<FitRow>(store, workspace, Definition::Fit)? {
+        if row.status == FitStatus::Running {
+            row.status = FitStatus::Failed;
+            row.finished_at = Some(clock.now());
+            row.error = Some("the server stopped before it was done; fit again".to_owned());
+        }
+        tables.fits.insert((row.installation, row.version), Arc::new(row));
+    }
+    for (name, sealed) in raw_rows(store, workspace, Definition::Secret)? {
+        let (installation, name) = number(&name, "secret")?;
+        let name = String::from_utf8(name).map_err(|_| CatalogueError::Key { what: "secret" })?;
+        tables.secrets.insert((InstallationId(installation), name), sealed);
+    }
+    for (name, counted) in rows_of::<u32>(store, workspace, Definition::Counter)? {
+        let name = String::from_utf8(name).map_err(|_| CatalogueError::Key { what: "counter" })?;
+        tables.counters.insert(name, counted);
+    }
+    let in_use: Vec<(InstallationId, u32)> =
+        tables.installed().filter_map(|row| row.fit.map(|fit| (row.id, fit))).collect();
+    for (id, fit) in in_use {
+        let name = of_installation(id, &fit.to_be_bytes());
+        let key = Key::definition(workspace, Definition::FittedState, &name);
+        let state = store.get(&[key])?.pop().flatten().ok_or(CatalogueError::Key { what: "fitted state" })?;
+        tables.states.insert(id, (fit, state));
+    }
+    Ok(tables)
+}

@@ -1,0 +1,236 @@
+//! One change of the catalogue: edited in memory, then committed whole together with its audit rows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kith_model::audience::Audience;
+use kith_model::id::{AudienceId, InstallationId, WorkspaceId};
+use kith_model::time::Timestamp;
+use kith_store::keys::{Definition, SYSTEM};
+use kith_store::{Key, Operation, Unit};
+use parking_lot::MutexGuard;
+
+use super::rows::encode;
+use super::sealed::Place;
+use super::{
+    AuditRow, Catalogue, CatalogueError, CredentialRow, FitRow, InstallationRow, PluginRow, Tables, WorkspaceTables,
+    of_installation, put, scan_all,
+};
+use crate::auth::KeyId;
+
+/// Who makes a change, and in which request.
+#[derive(Debug, Clone)]
+pub struct Actor {
+    pub key: KeyId,
+    pub request_id: String,
+}
+
+impl Actor {
+    /// What the kernel does by itself.
+    pub fn kernel() -> Actor {
+        Actor { key: KeyId::kernel(), request_id: String::new() }
+    }
+}
+
+/// A change under way. Dropped without [`Draft::commit`], it never happened.
+pub struct Draft<'a> {
+    catalogue: &'a Catalogue,
+    _writing: MutexGuard<'a, ()>,
+    tables: WorkspaceTables,
+    credentials: BTreeMap<KeyId, Arc<CredentialRow>>,
+    operations: Vec<Operation>,
+    actor: Actor,
+    now: Timestamp,
+    alters_setup: bool,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(
+        catalogue: &'a Catalogue,
+        writing: MutexGuard<'a, ()>,
+        tables: WorkspaceTables,
+        actor: Actor,
+    ) -> Draft<'a> {
+        let now = catalogue.clock.now();
+        Draft {
+            catalogue,
+            _writing: writing,
+            tables,
+            credentials: BTreeMap::new(),
+            operations: Vec::new(),
+            actor,
+            now,
+            alters_setup: false,
+        }
+    }
+
+    /// The workspace as it will be.
+    pub fn tables(&self) -> &WorkspaceTables {
+        &self.tables
+    }
+
+    /// The moment of the change.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Who makes the change.
+    pub fn actor(&self) -> &KeyId {
+        &self.actor.key
+    }
+
+    /// Whether the running kernel has to learn of the change.
+    pub fn alters_setup(&self) -> bool {
+        self.alters_setup
+    }
+
+    fn workspace(&self) -> WorkspaceId {
+        self.tables.row.id
+    }
+
+    fn count(&mut self, what: &str) -> Result<u32, CatalogueError> {
+        let counted = self.tables.counters.entry(what.to_owned()).or_default();
+        *counted += 1;
+        let counted = *counted;
+        self.operations.push(put(self.workspace(), Definition::Counter, what.as_bytes(), &counted)?);
+        Ok(counted)
+    }
+
+    /// A number that no installation of the workspace had before.
+    pub fn next_installation(&mut self) -> Result<InstallationId, CatalogueError> {
+        self.count("installation").map(InstallationId)
+    }
+
+    /// A number that no audience of the workspace had before.
+    pub fn next_audience(&mut self) -> Result<AudienceId, CatalogueError> {
+        self.count("audience").map(AudienceId)
+    }
+
+    /// Add or replace a plugin version.
+    pub fn put_plugin(&mut self, row: PluginRow) -> Result<(), CatalogueError> {
+        let name = format!("{}@{}", row.manifest.id, row.manifest.version);
+        self.operations.push(put(self.workspace(), Definition::Plugin, name.as_bytes(), &row)?);
+        let key = (row.manifest.id.clone(), row.manifest.version.clone());
+        self.tables.plugins.insert(key, Arc::new(row));
+        Ok(())
+    }
+
+    /// Add or replace an installation.
+    pub fn put_installation(&mut self, row: InstallationRow) -> Result<(), CatalogueError> {
+        self.operations.push(put(self.workspace(), Definition::Installation, &row.id.0.to_be_bytes(), &row)?);
+        self.tables.installations.insert(row.id, Arc::new(row));
+        self.alters_setup = true;
+        Ok(())
+    }
+
+    /// Delete what belongs to an installation: secrets, fits with their states, the plugin's own state.
+    pub fn clear_installation(&mut self, id: InstallationId) -> Result<(), CatalogueError> {
+        let workspace = self.workspace();
+        let kinds = [Definition::Secret, Definition::Fit, Definition::FittedState];
+        let owned = kinds.map(|kind| Key::definition(workspace, kind, &id.0.to_be_bytes()));
+        for prefix in owned.into_iter().chain([Key::plugin_state(workspace, id, "")]) {
+            let rows = scan_all(self.catalogue.store.as_ref(), prefix.range())?;
+            self.operations.extend(rows.into_iter().map(|(key, _)| Operation::Delete(key)));
+        }
+        self.tables.secrets.retain(|(owner, _), _| *owner != id);
+        self.tables.fits.retain(|(owner, _), _| *owner != id);
+        self.tables.states.remove(&id);
+        self.alters_setup = true;
+        Ok(())
+    }
+
+    /// Set a secret of an installation.
+    pub fn put_secret(&mut self, id: InstallationId, name: &str, value: &str) -> Result<(), CatalogueError> {
+        let place = Place { workspace: self.workspace(), installation: id, name };
+        let sealed = self.catalogue.sealer.seal(place, value)?;
+        let key = of_installation(id, name.as_bytes());
+        let key = Key::definition(self.workspace(), Definition::Secret, &key);
+        self.operations.push(Operation::Put(key, sealed.clone()));
+        self.tables.secrets.insert((id, name.to_owned()), sealed.into());
+        self.alters_setup = true;
+        Ok(())
+    }
+
+    /// Forget a secret of an installation.
+    pub fn remove_secret(&mut self, id: InstallationId, name: &str) {
+        let key = of_installation(id, name.as_bytes());
+        self.operations.push(Operation::Delete(Key::definition(self.workspace(), Definition::Secret, &key)));
+        self.tables.secrets.remove(&(id, name.to_owned()));
+        self.alters_setup = true;
+    }
+
+    /// Add or replace a fit's row.
+    pub fn put_fit(&mut self, row: FitRow) -> Result<(), CatalogueError> {
+        let name = of_installation(row.installation, &row.version.to_be_bytes());
+        self.operations.push(put(self.workspace(), Definition::Fit, &name, &row)?);
+        self.tables.fits.insert((row.installation, row.version), Arc::new(row));
+        Ok(())
+    }
+
+    /// Keep a fitted state and put it to use.
+    pub fn put_state(&mut self, id: InstallationId, version: u32, state: Vec<u8>) {
+        let name = of_installation(id, &version.to_be_bytes());
+        let key = Key::definition(self.workspace(), Definition::FittedState, &name);
+        self.operations.push(Operation::Put(key, state.clone()));
+        self.tables.states.insert(id, (version, state.into()));
+        self.alters_setup = true;
+    }
+
+    /// Add or replace an audience.
+    pub fn put_audience(&mut self, audience: Audience) -> Result<(), CatalogueError> {
+        let name = audience.id.0.to_be_bytes();
+        self.operations.push(put(self.workspace(), Definition::Audience, &name, &audience)?);
+        self.tables.audiences.insert(audience.id, Arc::new(audience));
+        self.alters_setup = true;
+        Ok(())
+    }
+
+    /// Remove an audience.
+    pub fn remove_audience(&mut self, id: AudienceId) {
+        let key = Key::definition(self.workspace(), Definition::Audience, &id.0.to_be_bytes());
+        self.operations.push(Operation::Delete(key));
+        self.tables.audiences.remove(&id);
+        self.alters_setup = true;
+    }
+
+    /// Add or replace a credential. Its workspace is the draft's.
+    pub fn put_credential(&mut self, mut row: CredentialRow) -> Result<(), CatalogueError> {
+        row.workspace = self.workspace();
+        self.operations.push(put(SYSTEM, Definition::Credential, row.id.as_str().as_bytes(), &row)?);
+        self.credentials.insert(row.id.clone(), Arc::new(row));
+        Ok(())
+    }
+
+    /// Write down what was done.
+    pub fn audit(
+        &mut self,
+        action: &str,
+        target: impl ToString,
+        before: Option<serde_json::Value>,
+        after: Option<serde_json::Value>,
+    ) -> Result<(), CatalogueError> {
+        let number = self.count("audit")?;
+        let row = AuditRow {
+            at: self.now,
+            actor: self.actor.key.clone(),
+            action: action.to_owned(),
+            target: target.to_string(),
+            request_id: self.actor.request_id.clone(),
+            before,
+            after,
+        };
+        let key = Key::audit(self.workspace(), Some((self.now, number)));
+        self.operations.push(Operation::Put(key, encode(&row)?));
+        Ok(())
+    }
+
+    /// Commit the change: durable and visible on return.
+    pub fn commit(self) -> Result<(), CatalogueError> {
+        self.catalogue.store.commit(Unit { operations: self.operations, ..Unit::default() })?;
+        let mut tables = Tables::clone(&self.catalogue.tables.load());
+        tables.workspaces.insert(self.tables.row.id, Arc::new(self.tables));
+        tables.credentials.extend(self.credentials);
+        self.catalogue.tables.store(Arc::new(tables));
+        Ok(())
+    }
+}

@@ -1,0 +1,266 @@
+//! Errors of the API: every way a request can end other than well, and the one place that turns it into an RFC 9457
+//! problem document which also carries string `code` and `message`.
+//!
+//! What a client may know is in the document; what only the operator may know goes to the log under the same request id.
+
+use std::error::Error;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use kith_model::plugin::{PluginFault, Refusal};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+tokio::task_local! {
+    /// The id of the request that the current task serves.
+    pub(crate) static REQUEST_ID: String;
+}
+
+/// The id of the request that the current task serves; empty outside of one.
+pub(crate) fn request_id() -> String {
+    REQUEST_ID.try_with(Clone::clone).unwrap_or_default()
+}
+
+/// One mistake in a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Mistake {
+    /// Where it is, e.g. `config.columns[2]` or `?limit`.
+    pub path: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// A problem document (RFC 9457) with string `code` and `message`, which Segment's and RudderStack's clients read.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Problem {
+    /// A URN that names the kind of problem.
+    #[serde(rename = "type")]
+    pub problem_type: String,
+    pub title: String,
+    pub status: u16,
+    pub detail: String,
+    /// Stable, for programs.
+    pub code: String,
+    /// The same text as `detail`.
+    pub message: String,
+    /// Quote it when you ask the operator: the log has the rest under it.
+    pub request_id: String,
+    /// Each mistake with its path, for bad input.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Mistake>,
+    /// For a stream that broke off: what was durably taken before, as in a good answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub taken: Option<serde_json::Value>,
+}
+
+/// Every way a request can end other than well.
+#[derive(Debug)]
+pub enum ApiError {
+    BadInput { code: &'static str, message: String, mistakes: Vec<Mistake> },
+    /// No credential, or one that is not (or no longer) good.
+    Unauthenticated { message: &'static str },
+    /// A good credential that may not do this.
+    Denied { message: String },
+    /// It does not exist, or belongs to another workspace.
+    NotFound { what: String },
+    NoRoute,
+    MethodNotAllowed,
+    Conflict { code: &'static str, message: String },
+    TooLarge { limit_bytes: usize },
+    UnsupportedMediaType { message: &'static str },
+    /// The client sent its request too slowly.
+    TooSlow,
+    /// A connector refuses the request.
+    Refused(Refusal),
+    /// A plugin did not do its work.
+    Fault(PluginFault),
+    /// Too much at once; nothing was taken.
+    Overloaded { retry_after_s: u32 },
+    /// Something is not there for now; nothing was taken.
+    Unavailable { code: &'static str, message: String, retry_after_s: u32 },
+    /// A stream broke off after a part of it was durably taken.
+    BrokeOff { taken: serde_json::Value, cause: Box<ApiError> },
+    /// The operator's business. The text of `cause` goes to the log only.
+    Internal { doing: &'static str, cause: Box<dyn Error + Send + Sync> },
+}
+
+impl ApiError {
+    /// Bad input with one mistake at `path`.
+    pub(crate) fn at(path: impl Into<String>, message: impl Into<String>) -> ApiError {
+        let message = message.into();
+        let path = path.into();
+        let mistakes = vec![Mistake { path: path.clone(), message: message.clone() }];
+        ApiError::BadInput { code: "bad-input", message: format!("{path}: {message}"), mistakes }
+    }
+
+    /// `what` is not here, e.g. "no installation `orders`".
+    pub(crate) fn missing(what: impl Into<String>) -> ApiError {
+        ApiError::NotFound { what: what.into() }
+    }
+
+    /// An error that is the operator's business.
+    pub(crate) fn internal(doing: &'static str, cause: impl Into<Box<dyn Error + Send + Sync>>) -> ApiError {
+        ApiError::Internal { doing, cause: cause.into() }
+    }
+}
+
+/// How an error is answered.
+struct Answered {
+    status: StatusCode,
+    code: String,
+    title: &'static str,
+    message: String,
+    retry_after_s: Option<u32>,
+    mistakes: Vec<Mistake>,
+    taken: Option<serde_json::Value>,
+}
+
+fn answered(status: StatusCode, code: impl Into<String>, title: &'static str, message: impl Into<String>) -> Answered {
+    let (code, message) = (code.into(), message.into());
+    Answered { status, code, title, message, retry_after_s: None, mistakes: Vec::new(), taken: None }
+}
+
+/// The longest wait that clients heed, in seconds (Segment's stop at 300).
+const MAX_RETRY_AFTER_S: u32 = 300;
+
+/// The one table from errors to answers.
+fn describe(error: ApiError) -> Answered {
+    match error {
+        ApiError::BadInput { code, message, mistakes } => {
+            Answered { mistakes, ..answered(StatusCode::BAD_REQUEST, code, "Bad input", message) }
+        }
+        ApiError::Unauthenticated { message } => {
+            answered(StatusCode::UNAUTHORIZED, "unauthenticated", "No valid credential", message)
+        }
+        ApiError::Denied { message } => answered(StatusCode::FORBIDDEN, "denied", "Not allowed", message),
+        ApiError::NotFound { what } => answered(StatusCode::NOT_FOUND, "not-found", "Not found", what),
+        ApiError::NoRoute => {
+            answered(StatusCode::NOT_FOUND, "no-route", "Not found", "no such route; /api/v1/openapi.json lists all")
+        }
+        ApiError::MethodNotAllowed => answered(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method-not-allowed",
+            "Method not allowed",
+            "this route has other methods; the allow header names them",
+        ),
+        ApiError::Conflict { code, message } => answered(StatusCode::CONFLICT, code, "Conflict", message),
+        ApiError::TooLarge { limit_bytes } => {
+            let message = format!("the body is larger than {limit_bytes} bytes");
+            answered(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large", message)
+        }
+        ApiError::UnsupportedMediaType { message } => {
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            answered(status, "unsupported-media-type", "Unsupported media type", message)
+        }
+        ApiError::TooSlow => {
+            let message = "the request did not arrive in time; send it again";
+            answered(StatusCode::REQUEST_TIMEOUT, "too-slow", "Request timeout", message)
+        }
+        ApiError::Refused(refusal) => {
+            // Whatever a plugin says, a refusal must never look like success or like a redirect to a client.
+            let status = StatusCode::from_u16(refusal.status).ok().filter(|status| (400..600).contains(&status.as_u16()));
+            let status = status.unwrap_or(StatusCode::BAD_REQUEST);
+            answered(status, refusal.code, "Refused by the connector", refusal.message)
+        }
+        ApiError::Fault(fault) => fault_answer(&fault),
+        ApiError::Overloaded { retry_after_s } => {
+            let message = "more requests than can be taken now; nothing of this one was";
+            let answer = answered(StatusCode::TOO_MANY_REQUESTS, "overloaded", "Overloaded", message);
+            Answered { retry_after_s: Some(retry_after_s), ..answer }
+        }
+        ApiError::Unavailable { code, message, retry_after_s } => {
+            let answer = answered(StatusCode::SERVICE_UNAVAILABLE, code, "Unavailable for now", message);
+            Answered { retry_after_s: Some(retry_after_s), ..answer }
+        }
+        ApiError::BrokeOff { taken, cause } => Answered { taken: Some(taken), ..describe(*cause) },
+        ApiError::Internal { doing, cause } => {
+            tracing::error!(request_id = request_id(), doing, error = chain(cause.as_ref()), "internal error");
+            let message = "something went wrong here; the log has more under the request id";
+            answered(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", message)
+        }
+    }
+}
+
+/// A fault's own text may quote the guest, so it goes to the log; the client learns the kind.
+fn fault_answer(fault: &PluginFault) -> Answered {
+    tracing::warn!(request_id = request_id(), code = fault.code(), error = %fault, "a plugin did not do its work");
+    if let PluginFault::BadInput(message) = fault {
+        return answered(StatusCode::BAD_REQUEST, fault.code(), "Refused by the plugin", message.clone());
+    }
+    let message = format!("the plugin failed: {}", fault.code());
+    let answer = if fault.may_retry() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::INTERNAL_SERVER_ERROR };
+    let retry_after_s = fault.may_retry().then_some(5);
+    Answered { retry_after_s, ..answered(answer, fault.code(), "Plugin failure", message) }
+}
+
+/// An error with its sources, for the log.
+fn chain(error: &dyn Error) -> String {
+    let sources = std::iter::successors(Some(error), |error| error.source());
+    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let answer = describe(self);
+        let problem = Problem {
+            problem_type: format!("urn:kith:problem:{}", answer.code),
+            title: answer.title.to_owned(),
+            status: answer.status.as_u16(),
+            detail: answer.message.clone(),
+            code: answer.code,
+            message: answer.message,
+            request_id: request_id(),
+            errors: answer.mistakes,
+            taken: answer.taken,
+        };
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
+        let mut response = (answer.status, content_type, body).into_response();
+        let headers = response.headers_mut();
+        if let Some(seconds) = answer.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.clamp(1, MAX_RETRY_AFTER_S)));
+        }
+        if answer.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"kith\""));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn rendered(error: ApiError) -> (StatusCode, Option<String>, serde_json::Value) {
+        let response = error.into_response();
+        let status = response.status();
+        let retry = response.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned());
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        (status, retry, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn every_answer_has_code_and_message_and_hides_what_is_internal() {
+        let secret = std::io::Error::other("/var/lib/kith/secret-path");
+        let (status, _, body) = rendered(ApiError::internal("reading", secret)).await;
+        assert_eq!(status, 500);
+        assert!(!body.to_string().contains("secret-path"));
+        assert!(body["code"].is_string() && body["message"].is_string());
+    }
+
+    #[tokio::test]
+    async fn a_refusal_never_looks_like_success() {
+        for status in [200, 204, 301, 399, 999] {
+            let refusal = Refusal { status, code: "x".into(), message: "y".into() };
+            let (answered, _, _) = rendered(ApiError::Refused(refusal)).await;
+            assert_eq!(answered, 400, "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn waits_are_whole_seconds_that_clients_heed() {
+        let (status, retry, _) = rendered(ApiError::Overloaded { retry_after_s: 4_000 }).await;
+        assert_eq!((status.as_u16(), retry.as_deref()), (429, Some("300")));
+    }
+}
