@@ -1,0 +1,270 @@
+//! Reading JSON without taking it apart: an object becomes its keys and the text of each value, and texts are borrowed where they can be.
+//!
+//! Leaves what the keys mean to `message`.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// The text of a JSON value, known to be well-formed.
+pub(crate) type Raw<'a> = &'a RawValue;
+
+/// An object's entries in order. Of a repeated key the last holds, as in JavaScript.
+#[derive(Debug, Default)]
+pub(crate) struct Object<'a> {
+    entries: Vec<(Cow<'a, str>, Raw<'a>)>,
+}
+
+impl<'a> Object<'a> {
+    pub(crate) fn read(text: &'a str) -> Result<Object<'a>, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<Raw<'a>> {
+        self.entries.iter().find(|(name, _)| name == key).map(|(_, value)| *value)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Raw<'a>)> {
+        self.entries.iter().map(|(name, value)| (name.as_ref(), *value))
+    }
+
+    fn set(&mut self, key: Cow<'a, str>, value: Raw<'a>) {
+        match self.entries.iter_mut().find(|(name, _)| *name == key) {
+            Some(entry) => entry.1 = value,
+            None => self.entries.push((key, value)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Object<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object<'de>, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Object<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
+                let mut object = Object::default();
+                while let Some(Key(key)) = map.next_key()? {
+                    let value = map.next_value()?;
+                    // Looking for a repetition costs the square of the number of keys, which an attacker chooses.
+                    if object.entries.len() < MAX_CHECKED_KEYS {
+                        object.set(key, value);
+                    } else {
+                        object.entries.push((key, value));
+                    }
+                }
+                Ok(object)
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+/// Messages have about ten fields and traits some dozens. Past this many keys an object is taken as it is, repetitions and all.
+const MAX_CHECKED_KEYS: usize = 128;
+
+/// A key, borrowed unless it holds an escape.
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Key<'de>, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Key<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+/// The text of a JSON string, `None` for another type.
+pub(crate) fn text<'a>(raw: Raw<'a>) -> Option<Cow<'a, str>> {
+    let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') { serde_json::from_str(raw.get()).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
+}
+
+/// Whether a value is `null`.
+pub(crate) fn is_null(raw: Raw<'_>) -> bool {
+    raw.get() == "null"
+}
+
+/// Whether a value is an object.
+pub(crate) fn is_object(raw: Raw<'_>) -> bool {
+    raw.get().starts_with('{')
+}
+
+/// Whether a value is an object without entries.
+pub(crate) fn is_empty_object(object: &str) -> bool {
+    object.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).is_some_and(|inner| inner.trim().is_empty())
+}
+
+/// An object that is written entry by entry, with the text of each value as it is.
+pub(crate) struct ObjectWriter {
+    text: String,
+}
+
+impl ObjectWriter {
+    /// Begins with the entries of `object`, the text of an object or empty.
+    pub(crate) fn beginning_with(object: &str, capacity: usize) -> ObjectWriter {
+        let mut text = String::with_capacity(object.len() + capacity + 2);
+        let inner = object.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default().trim_end();
+        text.push('{');
+        text.push_str(inner);
+        ObjectWriter { text }
+    }
+
+    /// Adds an entry whose value is the text of a JSON value.
+    pub(crate) fn entry(&mut self, key: &str, value: &str) {
+        if self.text.len() > 1 {
+            self.text.push(',');
+        }
+        if key.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+            self.text.push('"');
+            self.text.push_str(key);
+            self.text.push('"');
+        } else {
+            self.text.push_str(&serde_json::Value::from(key).to_string());
+        }
+        self.text.push(':');
+        self.text.push_str(value);
+    }
+
+    pub(crate) fn finish(mut self) -> String {
+        self.text.push('}');
+        self.text
+    }
+}
+
+/// The entries of `base` under those of `over`: where both have a key, `over` holds. Both are texts of objects or empty.
+pub(crate) fn merge<'a>(base: &'a str, over: &'a str) -> Result<Cow<'a, str>, serde_json::Error> {
+    if base.is_empty() || is_empty_object(base) || base == over {
+        return Ok(Cow::Borrowed(over));
+    }
+    if over.is_empty() || is_empty_object(over) {
+        return Ok(Cow::Borrowed(base));
+    }
+    let base = Object::read(base)?;
+    let over_object = Object::read(over)?;
+    // A set, since the number of keys is the sender's choice and asking each for each would cost its square.
+    let held: BTreeSet<&str> = over_object.iter().map(|(key, _)| key).collect();
+    let mut merged = ObjectWriter::beginning_with(over, 256);
+    for (key, value) in base.iter().filter(|(key, _)| !held.contains(key)) {
+        merged.entry(key, value.get());
+    }
+    Ok(Cow::Owned(merged.finish()))
+}
+
+/// Whether every text and number in well-formed JSON can be read, and nesting ends within 128 levels. Skimming a value, as above, lets pass
+/// half a surrogate pair, `1e309` and any depth, at which a later reader would stumble; so what looks as if it held one is read in full.
+pub(crate) fn check_readable(text: &str) -> Result<(), serde_json::Error> {
+    if may_be_unreadable(text) { serde_json::from_str::<Read>(text).map(|Read| ()) } else { Ok(()) }
+}
+
+/// Cheap, and true too often rather than too seldom.
+fn may_be_unreadable(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let mut brackets = 0;
+    let mut digits = 0;
+    for (at, &byte) in bytes.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => {
+                digits += 1;
+                if digits > 200 {
+                    return true;
+                }
+                continue;
+            }
+            b'e' | b'E' if digits > 0 => {
+                let exponent = &bytes[at + 1..];
+                let exponent = exponent.strip_prefix(b"+").or(exponent.strip_prefix(b"-")).unwrap_or(exponent);
+                if exponent.len() >= 3 && exponent[..3].iter().all(u8::is_ascii_digit) {
+                    return true;
+                }
+            }
+            b'\\' if bytes.get(at + 1) == Some(&b'u') => return true,
+            b'{' | b'[' => {
+                brackets += 1;
+                if brackets > 64 {
+                    return true;
+                }
+            }
+            _ => {}
+        }
+        digits = 0;
+    }
+    false
+}
+
+/// Reads a value in full and keeps nothing.
+struct Read;
+
+impl<'de> Deserialize<'de> for Read {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Read, D::Error> {
+        deserializer.deserialize_any(Read)
+    }
+}
+
+impl<'de> Visitor<'de> for Read {
+    type Value = Read;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Read, E> {
+        Ok(Read)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Read, E> {
+        Ok(Read)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Read, E> {
+        Ok(Read)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Read, E> {
+        Ok(Read)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Read, E> {
+        Ok(Read)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Read, E> {
+        Ok(Read)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Read, A::Error> {
+        while items.next_element::<Read>()?.is_some() {}
+        Ok(Read)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Read, A::Error> {
+        while entries.next_entry::<Read, Read>()?.is_some() {}
+        Ok(Read)
+    }
+}
+
+/// The elements of a list, each as its text; `None` for another type.
+pub(crate) fn list(raw: Raw<'_>) -> Option<Vec<Raw<'_>>> {
+    serde_json::from_str(raw.get()).ok()
+}

@@ -1,0 +1,362 @@
+//! One message of a client becomes one event: which field is which, and what makes a message unusable.
+//!
+//! Properties, traits and context are handed on as the text that came. Leaves batches to the crate's root.
+
+use std::borrow::Cow;
+
+use kith_plugin_sdk::time::parse_rfc3339;
+use kith_plugin_sdk::{Event, EventKind, Identifier, Timestamp};
+
+use crate::json::{self, Object, ObjectWriter, Raw};
+
+/// The kernel keeps message ids for seven days to recognise repeats; real ones have 36 to 70 bytes.
+const MAX_MESSAGE_ID_BYTES: usize = 256;
+
+/// Why a message is set aside.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+}
+
+impl Problem {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Problem {
+        Problem { code, message: message.into() }
+    }
+}
+
+/// What a batch says for all of its messages.
+#[derive(Default)]
+pub(crate) struct Shared<'a> {
+    /// The text of an object, or empty.
+    pub(crate) context: &'a str,
+    integrations: Option<Raw<'a>>,
+    sent_at: Option<Timestamp>,
+}
+
+impl<'a> Shared<'a> {
+    /// The shared fields of a batch.
+    pub(crate) fn read(batch: &Object<'a>) -> Result<Shared<'a>, Problem> {
+        let mut shared = Shared::default();
+        for (key, value) in batch.iter().filter(|(_, value)| !json::is_null(value)) {
+            match key {
+                "context" => shared.context = object_field(key, value)?,
+                "integrations" => shared.integrations = Some(value),
+                "sentAt" => shared.sent_at = sent_at(value),
+                _ => {}
+            }
+        }
+        json::check_readable(shared.context).map_err(unreadable)?;
+        Ok(shared)
+    }
+}
+
+/// A message's fields, each as its text; `null` is the same as absent.
+#[derive(Default)]
+struct Fields<'a> {
+    kind: Option<Raw<'a>>,
+    event: Option<Raw<'a>>,
+    name: Option<Raw<'a>>,
+    category: Option<Raw<'a>>,
+    user_id: Option<Raw<'a>>,
+    anonymous_id: Option<Raw<'a>>,
+    previous_id: Option<Raw<'a>>,
+    group_id: Option<Raw<'a>>,
+    message_id: Option<Raw<'a>>,
+    timestamp: Option<Raw<'a>>,
+    original_timestamp: Option<Raw<'a>>,
+    sent_at: Option<Raw<'a>>,
+    properties: &'a str,
+    traits: &'a str,
+    context: &'a str,
+}
+
+/// Turn the text of one message into an event. `kind` is what the path says, where it says one.
+pub(crate) fn read(text: &str, kind: Option<EventKind>, shared: &Shared<'_>) -> Result<Event, Problem> {
+    if !text.starts_with('{') {
+        return Err(Problem::new("not-an-object", "the message is not a JSON object"));
+    }
+    json::check_readable(text).map_err(unreadable)?;
+    let object = Object::read(text).map_err(unreadable)?;
+    let mut rest = Vec::new();
+    let fields = fields(&object, &mut rest)?;
+    let kind = match kind {
+        Some(kind) => kind,
+        None => kind_of(fields.kind)?,
+    };
+    if let (None, Some(integrations)) = (object.get("integrations"), shared.integrations) {
+        rest.push(("integrations", integrations));
+    }
+
+    let context = json::merge(shared.context, fields.context).map_err(unreadable)?;
+    let about = About::read(&context)?;
+    let mut event = Event { kind, ..Event::default() };
+    event.message_id = message_id(&fields)?;
+    event.time = time(&fields)?;
+    event.sent_at = fields.sent_at.and_then(sent_at).or(shared.sent_at);
+    event.name = name(kind, &fields)?;
+    let own_traits = if kind == EventKind::Group { "" } else { fields.traits };
+    let traits = json::merge(about.traits, own_traits).map_err(unreadable)?;
+    event.identifiers = identifiers(kind, &fields, &traits, about.external_ids)?;
+    event.properties = properties(kind, &fields)?;
+    event.traits = if json::is_empty_object(&traits) { String::new() } else { traits.into_owned() };
+    event.context = with_rest(context, &rest);
+    Ok(event)
+}
+
+fn unreadable(error: serde_json::Error) -> Problem {
+    Problem::new("unreadable-json", format!("a text, number or list in it cannot be read: {error}"))
+}
+
+fn fields<'o, 'a>(object: &'o Object<'a>, rest: &mut Vec<(&'o str, Raw<'a>)>) -> Result<Fields<'a>, Problem> {
+    let mut fields = Fields::default();
+    for (key, value) in object.iter().filter(|(_, value)| !json::is_null(value)) {
+        match key {
+            "type" => fields.kind = Some(value),
+            "event" => fields.event = Some(value),
+            "name" => fields.name = Some(value),
+            "category" => fields.category = Some(value),
+            "userId" => fields.user_id = Some(value),
+            "anonymousId" => fields.anonymous_id = Some(value),
+            "previousId" => fields.previous_id = Some(value),
+            "groupId" => fields.group_id = Some(value),
+            "messageId" => fields.message_id = Some(value),
+            "timestamp" => fields.timestamp = Some(value),
+            "originalTimestamp" => fields.original_timestamp = Some(value),
+            "sentAt" => fields.sent_at = Some(value),
+            "properties" => fields.properties = object_field(key, value)?,
+            "traits" => fields.traits = object_field(key, value)?,
+            "context" => fields.context = object_field(key, value)?,
+            // A credential, which browsers repeat in every body.
+            "writeKey" => {}
+            _ => rest.push((key, value)),
+        }
+    }
+    Ok(fields)
+}
+
+fn object_field<'a>(key: &str, value: Raw<'a>) -> Result<&'a str, Problem> {
+    if json::is_object(value) {
+        Ok(value.get())
+    } else {
+        Err(Problem::new("invalid-field", format!("`{key}` is not an object")))
+    }
+}
+
+fn kind_of(kind: Option<Raw<'_>>) -> Result<EventKind, Problem> {
+    let Some(kind) = kind else {
+        return Err(Problem::new(
+            "missing-type",
+            "there is no `type`; it is track, identify, page, screen, group or alias",
+        ));
+    };
+    Ok(match json::text(kind).as_deref() {
+        Some("track") => EventKind::Track,
+        Some("identify") => EventKind::Identify,
+        Some("page") => EventKind::Page,
+        Some("screen") => EventKind::Screen,
+        Some("group") => EventKind::Group,
+        Some("alias") => EventKind::Alias,
+        _ => {
+            let kind = crop(kind.get());
+            let message = format!("the type {kind} is unknown; it is track, identify, page, screen, group or alias");
+            return Err(Problem::new("unknown-type", message));
+        }
+    })
+}
+
+/// The beginning of a value for a message to a person.
+fn crop(text: &str) -> &str {
+    &text[..text.floor_char_boundary(64)]
+}
+
+/// An id as text: a string, or a number as it is written. Empty is none.
+fn id<'a>(key: &str, value: Option<Raw<'a>>) -> Result<Option<Cow<'a, str>>, Problem> {
+    let Some(value) = value else { return Ok(None) };
+    let id = match value.get().as_bytes()[0] {
+        b'"' => json::text(value),
+        b'-' | b'0'..=b'9' => Some(Cow::Borrowed(value.get())),
+        _ => None,
+    };
+    match id {
+        Some(id) if id.trim().is_empty() => Ok(None),
+        Some(id) => Ok(Some(id)),
+        None => Err(Problem::new("invalid-field", format!("`{key}` is not a text: {}", crop(value.get())))),
+    }
+}
+
+fn message_id(fields: &Fields<'_>) -> Result<Option<String>, Problem> {
+    match id("messageId", fields.message_id)? {
+        Some(id) if id.len() > MAX_MESSAGE_ID_BYTES => Err(Problem::new(
+            "invalid-message-id",
+            format!("`messageId` has {} bytes, at most {MAX_MESSAGE_ID_BYTES} are taken", id.len()),
+        )),
+        id => Ok(id.map(Cow::into_owned)),
+    }
+}
+
+fn time(fields: &Fields<'_>) -> Result<Option<Timestamp>, Problem> {
+    let Some(value) = fields.timestamp.or(fields.original_timestamp) else { return Ok(None) };
+    match json::text(value).as_deref().and_then(parse_rfc3339) {
+        Some(time) => Ok(Some(time)),
+        None => Err(Problem::new(
+            "invalid-time",
+            format!("the time {} is not ISO 8601, as in \"2026-11-01T10:00:00.000Z\"", crop(value.get())),
+        )),
+    }
+}
+
+/// It only serves to correct the clock, so that a bad one is none and does not cost the message.
+fn sent_at(value: Raw<'_>) -> Option<Timestamp> {
+    parse_rfc3339(&json::text(value)?)
+}
+
+fn name(kind: EventKind, fields: &Fields<'_>) -> Result<String, Problem> {
+    let name = match kind {
+        EventKind::Track => id("event", fields.event)?,
+        EventKind::Page | EventKind::Screen => match id("name", fields.name)? {
+            None => id("category", fields.category)?,
+            name => name,
+        },
+        EventKind::Identify | EventKind::Group | EventKind::Alias => None,
+    };
+    match (kind, name) {
+        (_, Some(name)) => Ok(name.into_owned()),
+        (EventKind::Track, None) => {
+            Err(Problem::new("missing-event-name", "there is no `event`, the name of what happened"))
+        }
+        // The names that Segment's browser library gives to calls without one.
+        (EventKind::Page, None) => Ok("Loaded a Page".to_owned()),
+        (EventKind::Screen, None) => Ok("Loaded a Screen".to_owned()),
+        (EventKind::Identify | EventKind::Group | EventKind::Alias, None) => Ok(String::new()),
+    }
+}
+
+/// What the context says about the person.
+#[derive(Default)]
+struct About<'a> {
+    /// The text of an object, or empty.
+    traits: &'a str,
+    external_ids: Option<Raw<'a>>,
+}
+
+impl<'a> About<'a> {
+    fn read(context: &'a str) -> Result<About<'a>, Problem> {
+        let mut about = About::default();
+        // Most contexts have neither; looking for the words is cheaper than reading the object.
+        if context.contains("\"traits\"") || context.contains("\"externalIds\"") {
+            let context = Object::read(context).map_err(unreadable)?;
+            about.traits =
+                context.get("traits").filter(|traits| json::is_object(traits)).map_or("", |traits| traits.get());
+            about.external_ids = context.get("externalIds");
+        }
+        Ok(about)
+    }
+}
+
+fn identifiers(
+    kind: EventKind,
+    fields: &Fields<'_>,
+    traits: &str,
+    external_ids: Option<Raw<'_>>,
+) -> Result<Vec<Identifier>, Problem> {
+    let mut found = Vec::with_capacity(4);
+    let mut add = |kind: &str, value: Option<Cow<'_, str>>| {
+        let Some(value) = value else { return };
+        if !found.iter().any(|known: &Identifier| known.kind == kind && known.value == value) {
+            found.push(Identifier::new(kind, value));
+        }
+    };
+    add("user_id", id("userId", fields.user_id)?);
+    add("anonymous_id", id("anonymousId", fields.anonymous_id)?);
+    if kind == EventKind::Alias {
+        let previous = id("previousId", fields.previous_id)?;
+        if previous.is_none() {
+            return Err(Problem::new(
+                "missing-previous-id",
+                "there is no `previousId`, the id that the new one replaces",
+            ));
+        }
+        add("anonymous_id", previous);
+    }
+    if traits.contains("\"email\"") || traits.contains("\"phone\"") {
+        let traits = Object::read(traits).map_err(unreadable)?;
+        for key in ["email", "phone"] {
+            // A trait of another type is no identifier, but no reason to refuse the message either.
+            add(key, id(key, traits.get(key)).unwrap_or_default());
+        }
+    }
+    for external in external_ids.and_then(json::list).unwrap_or_default() {
+        let Ok(external) = Object::read(external.get()) else { continue };
+        let value = id("id", external.get("id")).unwrap_or_default();
+        if let Some(kind) = external.get("type").and_then(json::text).and_then(|kind| identifier_kind(&kind)) {
+            add(&kind, value);
+        }
+    }
+    if found.is_empty() {
+        return Err(Problem::new("missing-identifier", "nothing names a person; send `userId` or `anonymousId`"));
+    }
+    Ok(found)
+}
+
+/// Segment's `android.idfa` is `android_idfa` here: identifier types have lower-case letters, digits and `_`.
+fn identifier_kind(kind: &str) -> Option<String> {
+    let kind: String = kind
+        .chars()
+        .map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '_' })
+        .take(64)
+        .collect();
+    kind.bytes().any(|byte| byte != b'_').then_some(kind)
+}
+
+fn properties(kind: EventKind, fields: &Fields<'_>) -> Result<String, Problem> {
+    let given = if json::is_empty_object(fields.properties) { "" } else { fields.properties };
+    match kind {
+        EventKind::Group => {
+            let Some(group_id) = fields.group_id.filter(|value| matches!(id("groupId", Some(value)), Ok(Some(_))))
+            else {
+                return Err(Problem::new(
+                    "missing-group-id",
+                    "there is no `groupId`, the group that the person belongs to",
+                ));
+            };
+            let mut properties = ObjectWriter::beginning_with(given, 64 + fields.traits.len());
+            properties.entry("groupId", group_id.get());
+            if !fields.traits.is_empty() && !json::is_empty_object(fields.traits) {
+                properties.entry("traits", fields.traits);
+            }
+            Ok(properties.finish())
+        }
+        EventKind::Page | EventKind::Screen if fields.name.is_some() || fields.category.is_some() => {
+            let known = if given.is_empty() { Object::default() } else { Object::read(given).map_err(unreadable)? };
+            let mut properties = ObjectWriter::beginning_with(given, 64);
+            for (key, value) in [("name", fields.name), ("category", fields.category)] {
+                if let (Some(value), None) = (value, known.get(key)) {
+                    properties.entry(key, value.get());
+                }
+            }
+            Ok(properties.finish())
+        }
+        _ => Ok(given.to_owned()),
+    }
+}
+
+/// The context with the message's other fields under `message`, so that nothing that a client sent is lost.
+fn with_rest(context: Cow<'_, str>, rest: &[(&str, Raw<'_>)]) -> String {
+    let context = if json::is_empty_object(&context) { Cow::Borrowed("") } else { context };
+    let mut message = ObjectWriter::beginning_with("", 64);
+    let mut any = false;
+    for (key, value) in rest.iter().filter(|(_, value)| !json::is_empty_object(value.get())) {
+        message.entry(key, value.get());
+        any = true;
+    }
+    if !any {
+        return context.into_owned();
+    }
+    let message = message.finish();
+    let is_taken =
+        context.contains("\"message\"") && Object::read(&context).is_ok_and(|read| read.get("message").is_some());
+    let mut whole = ObjectWriter::beginning_with(&context, message.len() + 16);
+    whole.entry(if is_taken { "_message" } else { "message" }, &message);
+    whole.finish()
+}

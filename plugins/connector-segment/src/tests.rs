@@ -1,0 +1,310 @@
+//! Every client's shape from its fixture, and what malformed input does to itself and to its neighbours.
+
+use kith_plugin_sdk::{Connector, Event, EventKind, Received, Rejection, Request, testing};
+use serde_json::{Value, json};
+
+use crate::Segment;
+
+const BASE: i64 = 1_793_527_200_000; // 2026-11-01T10:00:00Z
+
+fn receive(path: &str, body: impl Into<Vec<u8>>) -> Result<Received, Rejection> {
+    let received = testing::with_config(json!({}), || Segment::receive(Request::post(path, body)));
+    if let Ok(received) = &received {
+        for event in &received.events {
+            for text in [&event.properties, &event.traits, &event.context] {
+                assert!(text.is_empty() || object(text).is_object(), "{text}");
+            }
+        }
+    }
+    received
+}
+
+/// A batch of one message, which must be taken.
+fn take(message: Value) -> Event {
+    let mut received = receive("/v1/batch", json!({ "batch": [message] }).to_string()).unwrap();
+    assert_eq!(received.rejected, []);
+    received.events.remove(0)
+}
+
+/// A batch of one message, which must be set aside; gives the code.
+fn refuse(message: Value) -> String {
+    let received = receive("/v1/batch", json!({ "batch": [message] }).to_string()).unwrap();
+    assert_eq!(received.events, []);
+    received.rejected[0].code.clone()
+}
+
+fn object(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn ids(event: &Event) -> Vec<(&str, &str)> {
+    event.identifiers.iter().map(|id| (id.kind.as_str(), id.value.as_str())).collect()
+}
+
+#[test]
+fn segment_node_sends_all_six_kinds() {
+    let body = include_str!("../fixtures/segment-node.json");
+    let received = receive("/v1/batch", body).unwrap();
+    assert_eq!((received.rejected.len(), received.consumed, &received.answer), (0, body.len() as u64, &None));
+    let [track, identify, group, alias, page, screen] = &received.events[..] else { panic!("{received:?}") };
+
+    assert_eq!((track.kind, track.name.as_str()), (EventKind::Track, "Order Completed"));
+    assert_eq!(track.message_id.as_deref(), Some("node-next-1793527200000-4f7f3b52-3d38-4b0f-9a6e-1f2d3c4b5a69"));
+    assert_eq!((track.time, track.sent_at), (Some(BASE), Some(BASE + 10_000)));
+    assert_eq!(ids(track), [("user_id", "u1")]);
+    assert_eq!(
+        track.properties, r#"{"order_id":"o-7","revenue":59.9,"products":[{"sku":"A","quantity":2}]}"#,
+        "properties are handed on verbatim"
+    );
+    assert_eq!(track.traits, "");
+    assert_eq!(
+        object(&track.context),
+        json!({
+            "library": { "name": "@segment/analytics-node", "version": "3.1.0" },
+            "message": { "_metadata": { "nodeVersion": "22.11.0", "jsRuntime": "node" } },
+        })
+    );
+
+    assert_eq!(identify.kind, EventKind::Identify);
+    assert_eq!(ids(identify), [("user_id", "u1"), ("email", "ada@example.com"), ("phone", "+15550100")]);
+    assert_eq!(object(&identify.traits)["city"], "Oslo");
+    assert_eq!(object(&identify.context)["message"]["integrations"], json!({ "All": true }));
+
+    assert_eq!(group.kind, EventKind::Group);
+    assert_eq!(ids(group), [("user_id", "u1")], "the group's address is not the person's");
+    assert_eq!(group.traits, "");
+    assert_eq!(
+        object(&group.properties),
+        json!({ "groupId": "g1", "traits": { "name": "Initech", "email": "office@initech.example" } })
+    );
+
+    assert_eq!(ids(alias), [("user_id", "u1"), ("anonymous_id", "a1")]);
+    assert_eq!((page.name.as_str(), screen.name.as_str()), ("Home", "Loaded a Screen"));
+    assert_eq!(object(&page.properties), json!({ "path": "/", "name": "Home", "category": "Shop" }));
+    assert_eq!((screen.properties.as_str(), screen.context.as_str()), ("", ""));
+}
+
+#[test]
+fn segment_python_sends_nulls_and_offsets() {
+    let received = receive("/v1/batch", include_str!("../fixtures/segment-python.json")).unwrap();
+    assert_eq!(received.rejected, []);
+    assert_eq!(ids(&received.events[0]), [("user_id", "u2")]);
+    assert_eq!(received.events[0].time, Some(BASE + 123));
+    assert_eq!(received.events[0].sent_at, Some(BASE + 1000));
+    assert_eq!(ids(&received.events[1]), [("anonymous_id", "a2")]);
+    assert_eq!(received.events[1].name, "Loaded a Page");
+}
+
+#[test]
+fn rudder_node_repeats_traits_and_has_no_timestamp() {
+    let received = receive("/v1/batch", include_str!("../fixtures/rudder-node.json")).unwrap();
+    assert_eq!(received.rejected, []);
+    let [identify, track] = &received.events[..] else { panic!("{received:?}") };
+    assert_eq!(ids(identify), [("user_id", "u3"), ("email", "grace@example.com")]);
+    assert_eq!(object(&identify.traits), json!({ "email": "grace@example.com" }));
+    assert_eq!((identify.time, identify.sent_at), (Some(BASE), Some(BASE + 2000)));
+    assert_eq!(object(&track.traits), json!({ "city": "Bergen" }));
+    assert_eq!(object(&track.context)["message"]["channel"], "server");
+}
+
+#[test]
+fn rudder_python_has_traits_in_the_context() {
+    let received = receive("/v1/batch", include_str!("../fixtures/rudder-python.json")).unwrap();
+    assert_eq!(received.rejected, []);
+    assert_eq!(ids(&received.events[0]), [("anonymous_id", "a4"), ("email", "joan@example.com")]);
+    assert_eq!(received.events[0].time, Some(BASE + 123));
+}
+
+#[test]
+fn browsers_send_single_calls_to_one_letter() {
+    let body = include_str!("../fixtures/browser-track.json");
+    for path in ["/v1/t", "/v1/track", "/v1/track/", "/api/v1/sources/in_1/records"] {
+        let received = receive(path, body).unwrap();
+        assert_eq!(received.rejected, [], "{path}");
+        let event = &received.events[0];
+        assert_eq!(ids(event), [("anonymous_id", "4a5b"), ("loyalty_card", "lp-1")]);
+        assert_eq!(event.sent_at, Some(BASE + 500));
+        assert!(!event.context.contains("writeKey"), "a credential is not data: {}", event.context);
+    }
+    for (path, kind) in [("i", EventKind::Identify), ("p", EventKind::Page), ("s", EventKind::Screen)] {
+        let received = receive(&format!("/v1/{path}"), r#"{"anonymousId":"a","traits":{"x":1}}"#).unwrap();
+        assert_eq!(received.events[0].kind, kind, "the path says what it is");
+    }
+    assert_eq!(receive("/v1/g", r#"{"userId":"u","groupId":7}"#).unwrap().events[0].properties, r#"{"groupId":7}"#);
+    assert_eq!(receive("/v1/a", r#"{"userId":"u","previousId":"v"}"#).unwrap().events[0].kind, EventKind::Alias);
+    for path in ["/v1/b", "/v1/import", "/v1/batch/", "/api/v1/sources/in_1/records"] {
+        assert_eq!(receive(path, include_str!("../fixtures/segment-node.json")).unwrap().events.len(), 6, "{path}");
+    }
+}
+
+#[test]
+fn a_batch_shares_its_context_and_integrations() {
+    let body = json!({
+        "batch": [
+            { "type": "track", "event": "A", "userId": "u", "context": { "ip": "10.0.0.1", "app": { "v": 2 } } },
+            { "type": "track", "event": "B", "userId": "u", "integrations": { "All": true } },
+        ],
+        "context": { "app": { "v": 1 }, "locale": "nb", "traits": { "email": "a@b.c" } },
+        "integrations": { "All": false },
+    });
+    let received = receive("/v1/batch", body.to_string()).unwrap();
+    assert_eq!(
+        object(&received.events[0].context),
+        json!({
+            "ip": "10.0.0.1", "app": { "v": 2 }, "locale": "nb", "traits": { "email": "a@b.c" },
+            "message": { "integrations": { "All": false } },
+        })
+    );
+    assert_eq!(ids(&received.events[0]), [("user_id", "u"), ("email", "a@b.c")]);
+    assert_eq!(object(&received.events[1].context)["app"]["v"], 1);
+    assert_eq!(object(&received.events[1].context)["message"]["integrations"]["All"], true);
+}
+
+#[test]
+fn traits_of_the_call_hold_over_those_of_the_context() {
+    let event = take(json!({
+        "type": "identify", "userId": "u",
+        "traits": { "city": "Oslo" },
+        "context": { "traits": { "city": "Bergen", "plan": "pro" } },
+    }));
+    assert_eq!(object(&event.traits), json!({ "city": "Oslo", "plan": "pro" }));
+}
+
+#[test]
+fn ids_may_be_numbers_null_or_empty() {
+    let event = take(json!({ "type": "track", "event": "A", "userId": 42, "anonymousId": "", "messageId": 7 }));
+    assert_eq!(ids(&event), [("user_id", "42")]);
+    assert_eq!(event.message_id.as_deref(), Some("7"));
+    let event = take(json!({ "type": "track", "event": "A", "anonymousId": "a\"\n\u{e9}" }));
+    assert_eq!(ids(&event), [("anonymous_id", "a\"\n\u{e9}")]);
+    assert_eq!((event.message_id, event.time, event.sent_at), (None, None, None));
+}
+
+#[test]
+fn a_message_of_its_own_context_key_loses_nothing() {
+    let event =
+        take(json!({ "type": "track", "event": "A", "userId": "u", "channel": "web", "context": { "message": 1 } }));
+    assert_eq!(object(&event.context), json!({ "message": 1, "_message": { "channel": "web" } }));
+}
+
+#[test]
+fn every_flaw_has_its_code() {
+    for (message, code) in [
+        (json!(1), "not-an-object"),
+        (json!(null), "not-an-object"),
+        (json!({ "event": "A", "userId": "u" }), "missing-type"),
+        (json!({ "type": "tracks", "event": "A", "userId": "u" }), "unknown-type"),
+        (json!({ "type": 1, "event": "A", "userId": "u" }), "unknown-type"),
+        (json!({ "type": "track", "userId": "u" }), "missing-event-name"),
+        (json!({ "type": "track", "event": " ", "userId": "u" }), "missing-event-name"),
+        (json!({ "type": "track", "event": {}, "userId": "u" }), "invalid-field"),
+        (json!({ "type": "track", "event": "A" }), "missing-identifier"),
+        (json!({ "type": "track", "event": "A", "userId": null, "anonymousId": "" }), "missing-identifier"),
+        (json!({ "type": "track", "event": "A", "userId": true }), "invalid-field"),
+        (json!({ "type": "track", "event": "A", "userId": "u", "properties": [] }), "invalid-field"),
+        (json!({ "type": "track", "event": "A", "userId": "u", "context": "x" }), "invalid-field"),
+        (json!({ "type": "track", "event": "A", "userId": "u", "messageId": "m".repeat(257) }), "invalid-message-id"),
+        (json!({ "type": "track", "event": "A", "userId": "u", "timestamp": "yesterday" }), "invalid-time"),
+        (json!({ "type": "track", "event": "A", "userId": "u", "timestamp": 1_793_527_200_000_i64 }), "invalid-time"),
+        (json!({ "type": "alias", "userId": "u" }), "missing-previous-id"),
+        (json!({ "type": "group", "userId": "u" }), "missing-group-id"),
+        (
+            json!({ "type": "track", "event": "A", "userId": "u", "properties": { "x": "y".repeat(33_000) } }),
+            "too-large",
+        ),
+    ] {
+        let name = message.to_string();
+        assert_eq!(refuse(message), code, "{}", &name[..name.len().min(100)]);
+    }
+}
+
+#[test]
+fn one_bad_message_never_fails_its_batch() {
+    let good = r#"{"type":"track","event":"A","userId":"u"}"#;
+    let nested = format!(
+        r#"{{"type":"track","event":"A","userId":"u","properties":{{"a":{}{}}}}}"#,
+        "[".repeat(200),
+        "]".repeat(200)
+    );
+    for (bad, code) in [
+        (r#"{"type":"track","event":"A","userId":"\ud800"}"#, "unreadable-json"),
+        (r#"{"type":"track","event":"A","userId":"u","properties":{"a":"\udc00x"}}"#, "unreadable-json"),
+        (r#"{"type":"track","event":"A","userId":"u","properties":{"a":1e309}}"#, "unreadable-json"),
+        (nested.as_str(), "unreadable-json"),
+        ("[]", "not-an-object"),
+    ] {
+        let received = receive("/v1/batch", format!(r#"{{"batch":[{good},{bad},{good}]}}"#)).unwrap();
+        assert_eq!(received.events.len(), 2, "{bad}");
+        assert_eq!(received.rejected.len(), 1);
+        assert_eq!((received.rejected[0].place, received.rejected[0].code.as_str()), (1, code), "{bad}");
+        assert_eq!(received.rejected[0].raw, bad);
+    }
+}
+
+#[test]
+fn bytes_that_are_not_text_cost_only_their_message() {
+    let mut body = br#"{"batch":[{"type":"track","event":"A","userId":"u"},{"type":"track","event":"B"#.to_vec();
+    body.push(0xff);
+    body.extend_from_slice(br#"","userId":"u"}]}"#);
+    let length = body.len() as u64;
+    let received = receive("/v1/batch", body).unwrap();
+    assert_eq!((received.events.len(), received.consumed), (1, length));
+    assert_eq!((received.rejected[0].place, received.rejected[0].code.as_str()), (1, "invalid-utf8"));
+}
+
+#[test]
+fn odd_but_readable_json_is_taken() {
+    let body = r#" {"batch" : [ { "type":"track", "event":"A", "event":"B", "userId":"\u0041\u0000", "properties":{"a":1,"a":2, "deep":[[[1e3]]]} } ] } "#;
+    let received = receive("/v1/batch", body).unwrap();
+    assert_eq!(received.rejected, []);
+    assert_eq!(received.events[0].name, "B", "of a repeated key the last holds");
+    assert_eq!(received.events[0].identifiers[0].value, "A\0");
+    assert_eq!(received.events[0].properties, r#"{"a":1,"a":2, "deep":[[[1e3]]]}"#);
+}
+
+#[test]
+fn a_request_that_can_never_work_is_refused() {
+    for (path, body, status, code) in [
+        ("/v1/batch", "", 400, "invalid-json"),
+        ("/v1/batch", "{", 400, "invalid-json"),
+        ("/v1/batch", "[]", 400, "invalid-json"),
+        ("/v1/batch", "{\"batch\":[1,]}", 400, "invalid-json"),
+        ("/v1/batch", "{}", 400, "missing-batch"),
+        ("/v1/batch", "{\"batch\":{}}", 400, "invalid-batch"),
+        ("/v1/batch", "{\"batch\":[],\"context\":[]}", 400, "invalid-field"),
+        ("/v1/track", "nope", 400, "invalid-json"),
+        ("/v1/merge", "{}", 404, "unknown-path"),
+    ] {
+        let rejection = receive(path, body).unwrap_err();
+        assert_eq!((rejection.status, rejection.code.as_str()), (status, code), "{path} {body}");
+        assert!(!rejection.message.is_empty());
+    }
+    assert_eq!(receive("/v1/batch", r#"{"batch":[]}"#).unwrap().events, []);
+}
+
+#[test]
+fn a_shared_context_cannot_be_used_to_flood_the_host() {
+    let batch = format!(r#"{{"context":{{"a":"{}"}},"batch":[{}1]}}"#, "x".repeat(20_000), "1,".repeat(1000));
+    let rejection = receive("/v1/batch", batch).unwrap_err();
+    assert_eq!((rejection.status, rejection.code.as_str()), (413, "too-large"));
+}
+
+#[test]
+fn the_message_limit_is_configurable() {
+    let body = json!({ "event": "A", "userId": "u", "properties": { "x": "y".repeat(2000) } }).to_string();
+    let run = |limit: usize| {
+        testing::with_config(json!({ "max_message_bytes": limit }), || {
+            Segment::receive(Request::post("/v1/t", body.clone()))
+        })
+    };
+    assert_eq!(run(body.len()).unwrap().events.len(), 1);
+    assert_eq!(run(body.len() - 1).unwrap().rejected[0].code, "too-large");
+}
+
+#[test]
+fn a_piece_of_a_body_is_not_enough() {
+    let mut request = Request::post("/v1/batch", "{\"batch\":[");
+    request.complete = false;
+    let received = testing::with_config(json!({}), || Segment::receive(request)).unwrap();
+    assert_eq!((received.consumed, received.events.len()), (0, 0));
+}
