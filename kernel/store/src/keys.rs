@@ -293,7 +293,7 @@ impl Key {
 
     /// The jobs of a queue, the next due first.
     pub(crate) fn jobs_due(queue: QueueId) -> Key {
-        Key::new(JOB_DUE, queue.workspace, 0, &[&[queue.queue]])
+        Key::new(JOB_DUE, queue.workspace, 0, &[&queue.queue.to_be_bytes()])
     }
 
     /// A job's place in the order of [`Key::jobs_due`].
@@ -310,12 +310,12 @@ impl Key {
 
     /// When a job is due next.
     pub(crate) fn job_time(queue: QueueId, id: &JobId) -> Key {
-        Key::new(JOB_TIME, queue.workspace, 0, &[&[queue.queue], id])
+        Key::new(JOB_TIME, queue.workspace, 0, &[&queue.queue.to_be_bytes(), id])
     }
 
     /// What a job holds.
     pub(crate) fn job_body(queue: QueueId, id: &JobId) -> Key {
-        Key::new(JOB_BODY, queue.workspace, 0, &[&[queue.queue], id])
+        Key::new(JOB_BODY, queue.workspace, 0, &[&queue.queue.to_be_bytes(), id])
     }
 
     /// Who holds a lease.

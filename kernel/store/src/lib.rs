@@ -7,6 +7,11 @@
 //! The seam is synchronous; `kith-pipeline` decides which thread waits. Units are prepared bytes: read, compute, then commit
 //! with preconditions; no closure runs inside an engine and no iterator lives long.
 
+mod config;
+mod directory;
+mod embedded;
+mod engine;
+mod journal;
 pub mod keys;
 
 use std::time::Duration;
@@ -14,6 +19,8 @@ use std::time::Duration;
 use kith_model::id::{Position, WorkspaceId};
 use kith_model::time::Timestamp;
 
+pub use config::{EngineKind, OpenError, Status, StoreConfig};
+pub use embedded::{Embedded, memory, open};
 pub use keys::Key;
 
 /// A stored value.
@@ -59,11 +66,23 @@ pub enum Operation {
     Delete(Key),
     /// Add a record to the log. The store gives it the next position; with `row`, it also becomes a row whose key is
     /// `row` followed by the position as eight big-endian bytes.
-    Append { workspace: WorkspaceId, record: Vec<u8>, row: Option<Key> },
+    Append {
+        workspace: WorkspaceId,
+        record: Vec<u8>,
+        row: Option<Key>,
+    },
     /// Add a job, or move it if the queue has one of that name.
-    Enqueue { queue: QueueId, id: JobId, due_at: Timestamp, body: Vec<u8> },
+    Enqueue {
+        queue: QueueId,
+        id: JobId,
+        due_at: Timestamp,
+        body: Vec<u8>,
+    },
     /// Remove a job, claimed or not.
-    Acknowledge { queue: QueueId, id: JobId },
+    Acknowledge {
+        queue: QueueId,
+        id: JobId,
+    },
 }
 
 /// A unit of work: all of it or nothing.

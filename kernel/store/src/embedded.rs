@@ -1,0 +1,281 @@
+//! The store of one process: the journal, an engine behind it, and two threads. The writer makes units durable and answers;
+//! the applier follows and brings them into the engine. Which bytes go where is left to `journal` and `engine`.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use kith_model::id::Position;
+use kith_model::time::Timestamp;
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use crate::directory::Directory;
+use crate::engine::memory::MemoryEngine;
+use crate::engine::{Applied, Engine, EngineError};
+use crate::journal::tail::Tail;
+use crate::journal::{End, Journal};
+use crate::{
+    CommitError, Committed, EngineKind, Fence, Job, Key, KeyRange, LogRecord, OpenError, Page, QueueId, ReadError,
+    Status, Store, Unit, Value, keys,
+};
+
+mod applier;
+mod open;
+mod overlay;
+mod prepare;
+mod read;
+mod rows;
+mod writer;
+
+pub use open::open;
+use overlay::Overlay;
+use writer::{Command, Queue};
+
+/// What callers and the two threads share.
+struct Shared {
+    engine: Box<dyn Engine>,
+    /// `None` in memory, where the tail holds the whole log.
+    journal: Option<Journal>,
+    disk: Option<Disk>,
+    queue: Queue,
+    overlay: Overlay,
+    tail: RwLock<Tail>,
+    head: Mutex<Position>,
+    head_moved: Condvar,
+}
+
+/// The directory of a store that is not in memory.
+struct Disk {
+    directory: Directory,
+    engine: EngineKind,
+    reserve_bytes: u64,
+}
+
+impl Shared {
+    fn disk_has_room(&self, bytes: usize) -> Result<(), CommitError> {
+        self.disk.as_ref().map_or(Ok(()), |disk| disk.directory.has_room(bytes, disk.reserve_bytes))
+    }
+
+    /// Remember that the engine is damaged, so that the next start fills a new one from the journal.
+    fn suspect_engine(&self) {
+        let Some(disk) = &self.disk else { return };
+        let path = disk.directory.suspect(disk.engine);
+        if let Err(error) = std::fs::File::create(&path) {
+            tracing::error!(path = %path.display(), %error, "the damaged engine could not be marked; delete its directory");
+        }
+    }
+
+    fn read<T>(&self, read: impl FnOnce() -> Result<T, ReadError>) -> Result<T, ReadError> {
+        let result = read();
+        if let Err(error @ ReadError::Corrupt { .. }) = &result {
+            tracing::error!(%error, "stored data is damaged");
+            self.suspect_engine();
+        }
+        result
+    }
+}
+
+/// Stop the process because a thread of the store cannot go on: units would be answered that no reader will see.
+fn stop(shared: &Shared, thread: &str, problem: &str, engine_is_damaged: bool) -> ! {
+    tracing::error!(thread, problem, "the store cannot go on; the process stops");
+    if engine_is_damaged {
+        shared.suspect_engine();
+    }
+    std::process::abort()
+}
+
+/// The embedded [`Store`]. Dropping it closes it.
+pub struct Embedded {
+    shared: Arc<Shared>,
+    threads: Mutex<Option<(JoinHandle<()>, JoinHandle<()>)>>,
+}
+
+/// A store in memory with the same semantics, for unit tests. It keeps its whole log and loses all when dropped.
+///
+/// # Panics
+///
+/// If the system gives no new thread.
+pub fn memory() -> Embedded {
+    let nothing = Applied::default();
+    let shared = Arc::new(Shared {
+        engine: Box::new(MemoryEngine::default()),
+        journal: None,
+        disk: None,
+        queue: Queue::default(),
+        overlay: Overlay::new(nothing, 64 << 20),
+        tail: RwLock::new(Tail::new(1, usize::MAX)),
+        head: Mutex::default(),
+        head_moved: Condvar::new(),
+    });
+    let applier = start_applier(&shared).expect("without threads a test has nothing to test");
+    let end = End { next_sequence: 1, next_position: 1 };
+    start_writer(shared, applier, end).expect("without threads a test has nothing to test")
+}
+
+fn no_thread(source: std::io::Error) -> OpenError {
+    OpenError::Io { what: "starting a thread of the store".to_owned(), source }
+}
+
+fn start_applier(shared: &Arc<Shared>) -> Result<JoinHandle<()>, OpenError> {
+    let shared = shared.clone();
+    let run = move || match catch_unwind(AssertUnwindSafe(|| applier::run(&shared))) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            let damaged = matches!(error, EngineError::Corrupt { .. });
+            stop(&shared, "applier", &ReadError::from(error).to_string(), damaged)
+        }
+        Err(_) => stop(&shared, "applier", "it panicked", true),
+    };
+    Builder::new().name("store-applier".to_owned()).spawn(run).map_err(no_thread)
+}
+
+fn start_writer(shared: Arc<Shared>, applier: JoinHandle<()>, end: End) -> Result<Embedded, OpenError> {
+    let for_writer = shared.clone();
+    let run = move || {
+        if catch_unwind(AssertUnwindSafe(|| writer::run(&for_writer, end))).is_err() {
+            stop(&for_writer, "writer", "it panicked", false);
+        }
+    };
+    match Builder::new().name("store-writer".to_owned()).spawn(run) {
+        Ok(writer) => Ok(Embedded { shared, threads: Mutex::new(Some((writer, applier))) }),
+        Err(error) => {
+            stop_applier(&shared, applier);
+            Err(no_thread(error))
+        }
+    }
+}
+
+fn stop_applier(shared: &Shared, applier: JoinHandle<()>) {
+    shared.overlay.close();
+    // Its panics are caught in the thread.
+    drop(applier.join());
+}
+
+impl Embedded {
+    /// Carry out what was asked for, bring all of it into the engine, and stop. Later commits are refused, reads go on.
+    pub fn close(&self) {
+        self.shared.queue.close();
+        if let Some((writer, applier)) = self.threads.lock().take() {
+            drop(writer.join());
+            stop_applier(&self.shared, applier);
+        }
+    }
+
+    /// What the store says about itself.
+    pub fn status(&self) -> Status {
+        let (visible, applied) = {
+            let layers = self.shared.overlay.read();
+            (layers.visible, layers.applied)
+        };
+        let (segments, journal_bytes) = self.shared.journal.as_ref().map_or((0, 0), Journal::size);
+        Status {
+            engine: self.shared.engine.name(),
+            head: Position(visible.position),
+            applied: Position(applied.position),
+            units: visible.sequence,
+            applied_units: applied.sequence,
+            journal_bytes,
+            segments,
+            overlay_bytes: self.shared.overlay.bytes(),
+        }
+    }
+
+    fn answer<T>(&self, command: Command, reply: &Receiver<Result<T, CommitError>>) -> Result<T, CommitError> {
+        self.shared.queue.send(command)?;
+        // The writer answers everything that it took; it ends only after a close, when nothing is left.
+        let answer = reply.recv().unwrap_or(Err(CommitError::Closed));
+        if let Err(CommitError::Read(ReadError::Corrupt { .. })) = &answer {
+            self.shared.suspect_engine();
+        }
+        answer
+    }
+
+    fn range_below_reserved(range: &KeyRange) -> KeyRange {
+        let end = Key::least_of(keys::RESERVED);
+        KeyRange { from: range.from.clone(), to: range.to.clone().min(end) }
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Store for Embedded {
+    fn get(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        self.shared.read(|| read::get(&self.shared.overlay, &*self.shared.engine, keys))
+    }
+
+    fn scan(&self, range: &KeyRange, limit: usize) -> Result<Page, ReadError> {
+        let range = Embedded::range_below_reserved(range);
+        self.shared.read(|| read::scan(&self.shared.overlay, &*self.shared.engine, None, &range, limit))
+    }
+
+    fn commit(&self, unit: Unit) -> Result<Committed, CommitError> {
+        let mut prepared = prepare::prepare(unit)?;
+        // Preconditions are looked up here, by many threads, so that the one writer seldom has to ask the engine. What is
+        // visible is durable, so that a conflict found here is final.
+        prepared.checked = self.shared.overlay.read().visible.sequence;
+        let keys: Vec<Key> = prepared.preconditions.iter().map(|precondition| precondition.key().clone()).collect();
+        let values = self.get(&keys)?;
+        let pairs = prepared.preconditions.iter().zip(values);
+        let broken = pairs.filter(|(precondition, value)| !precondition.holds(value.as_deref()));
+        let broken: Vec<Key> = broken.map(|(precondition, _)| precondition.key().clone()).collect();
+        if !broken.is_empty() {
+            return Err(CommitError::Conflict(broken));
+        }
+        let (reply, answer) = sync_channel(1);
+        self.answer(Command::Commit { prepared: Box::new(prepared), reply }, &answer)
+    }
+
+    fn changes(&self, after: Position, limit: usize) -> Result<Vec<LogRecord>, ReadError> {
+        if let Some(records) = self.shared.tail.read().after(after.0, limit) {
+            return Ok(records);
+        }
+        match &self.shared.journal {
+            Some(journal) => journal.changes(after.0, limit),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn head(&self) -> Position {
+        *self.shared.head.lock()
+    }
+
+    fn wait_for_change(&self, after: Position, timeout: Duration) -> Position {
+        let mut head = self.shared.head.lock();
+        self.shared.head_moved.wait_while_for(&mut head, |head| *head <= after, timeout);
+        *head
+    }
+
+    fn claim(&self, queue: QueueId, now: Timestamp, limit: usize, lease_ms: i64) -> Result<Vec<Job>, CommitError> {
+        // Most questions find nothing due, and need no unit.
+        let due = writer::due_range(queue, now);
+        let page =
+            self.shared.read(|| read::scan(&self.shared.overlay, &*self.shared.engine, None, &due, limit.min(1)))?;
+        if page.rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (reply, answer) = sync_channel(1);
+        self.answer(Command::Claim { queue, now, limit, lease_ms, reply }, &answer)
+    }
+
+    fn next_due(&self, queue: QueueId) -> Result<Option<Timestamp>, ReadError> {
+        let all = Key::jobs_due(queue).range();
+        let page = self.shared.read(|| read::scan(&self.shared.overlay, &*self.shared.engine, None, &all, 1))?;
+        Ok(page.rows.first().and_then(|(key, _)| key.as_job_due(queue)).map(|(due_at, _)| due_at))
+    }
+
+    fn lease(&self, name: &str, owner: &str, now: Timestamp, ttl_ms: i64) -> Result<Option<Fence>, CommitError> {
+        let bytes = name.len() + owner.len();
+        if bytes > prepare::MAX_KEY_BYTES / 2 {
+            return Err(CommitError::TooLarge { bytes, limit: prepare::MAX_KEY_BYTES / 2 });
+        }
+        let (reply, answer) = sync_channel(1);
+        let (name, owner) = (name.to_owned(), owner.to_owned());
+        self.answer(Command::Lease { name, owner, now, ttl_ms, reply }, &answer)
+    }
+}

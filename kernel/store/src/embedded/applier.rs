@@ -1,0 +1,46 @@
+//! The applier thread: brings committed rows into the engine, behind the writer and in larger batches.
+
+use crate::engine::{Change, EngineError};
+
+use super::Shared;
+use super::overlay::{Layer, count};
+
+/// How many bytes the engine may hold unsynced while there is no pause in which to sync.
+const SYNC_AFTER_BYTES: usize = 8 * 1024 * 1024;
+
+/// Apply until the overlay is closed and empty.
+pub(crate) fn run(shared: &Shared) -> Result<(), EngineError> {
+    let mut unsynced_bytes = 0;
+    while let Some(layer) = shared.overlay.freeze() {
+        unsynced_bytes += apply(shared, &layer)?;
+        metrics::counter!("kith_store_applied_rows_total").increment(layer.rows.len() as u64);
+        let more = shared.overlay.drop_frozen(layer);
+        if unsynced_bytes >= SYNC_AFTER_BYTES || !more {
+            shared.engine.sync()?;
+            unsynced_bytes = 0;
+        }
+    }
+    shared.engine.sync()
+}
+
+/// Apply one layer. The marker goes with its last batch: before that the engine holds some rows of the layer and not
+/// others, which a replay from the old marker puts right, since it sets every one of them again.
+fn apply(shared: &Shared, layer: &Layer) -> Result<usize, EngineError> {
+    let started = std::time::Instant::now();
+    let max_changes = shared.engine.max_changes();
+    let mut rows = layer.rows.iter().peekable();
+    let mut changes: Vec<Change<'_>> = Vec::with_capacity(layer.rows.len().min(max_changes));
+    let mut bytes = 0;
+    while let Some((key, entry)) = rows.next() {
+        bytes += key.as_bytes().len() + entry.value.as_ref().map_or(0, |value| value.len());
+        changes.push((key, entry.value.as_deref()));
+        let is_last = rows.peek().is_none();
+        if is_last || changes.len() >= max_changes {
+            shared.engine.apply(&changes, is_last.then_some(layer.last))?;
+            changes.clear();
+        }
+    }
+    metrics::histogram!("kith_store_apply_seconds").record(started.elapsed().as_secs_f64());
+    metrics::gauge!("kith_store_applied_layer_rows").set(count(layer.rows.len()));
+    Ok(bytes)
+}

@@ -1,0 +1,391 @@
+//! The writer thread: takes all waiting units, checks them one after the other, writes those that hold with one append and
+//! one sync, and only then answers, refusals too: a unit may be refused because of one that is not durable yet.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::SyncSender;
+
+use kith_model::id::Position;
+use kith_model::time::Timestamp;
+use parking_lot::{Condvar, Mutex};
+
+use super::overlay::{Entry, Rows, count};
+use super::prepare::{JobStep, Prepared};
+use super::rows::{self, Lease};
+use super::{Shared, read};
+use crate::engine::Applied;
+use crate::journal::record::{self, Effect, Place};
+use crate::journal::{End, Group};
+use crate::{
+    CommitError, Committed, Fence, Job, JobId, Key, KeyRange, LogRecord, Precondition, QueueId, ReadError, Value,
+};
+
+/// The most commands of one group, and about the most bytes: a group is written from memory, and all its callers wait for it.
+const MAX_GROUP_COMMANDS: usize = 1024;
+const MAX_GROUP_BYTES: usize = 16 * 1024 * 1024;
+
+type Reply<T> = SyncSender<Result<T, CommitError>>;
+
+/// What callers ask of the writer.
+pub(crate) enum Command {
+    Commit { prepared: Box<Prepared>, reply: Reply<Committed> },
+    Claim { queue: QueueId, now: Timestamp, limit: usize, lease_ms: i64, reply: Reply<Vec<Job>> },
+    Lease { name: String, owner: String, now: Timestamp, ttl_ms: i64, reply: Reply<Option<Fence>> },
+}
+
+/// An answer that waits for the group to be durable.
+enum Answer {
+    Commit(Reply<Committed>, Result<Committed, CommitError>),
+    Claim(Reply<Vec<Job>>, Result<Vec<Job>, CommitError>),
+    Lease(Reply<Option<Fence>>, Result<Option<Fence>, CommitError>),
+}
+
+impl Answer {
+    fn send(self) {
+        // A caller that went away needs no answer.
+        match self {
+            Answer::Commit(reply, answer) => drop(reply.send(answer)),
+            Answer::Claim(reply, answer) => drop(reply.send(answer)),
+            Answer::Lease(reply, answer) => drop(reply.send(answer)),
+        }
+    }
+}
+
+impl Command {
+    fn size_bytes(&self) -> usize {
+        match self {
+            Command::Commit { prepared, .. } => record::record_bytes(&prepared.encoded),
+            Command::Claim { limit, .. } => limit.saturating_mul(128),
+            Command::Lease { .. } => 256,
+        }
+    }
+
+    fn refuse(self, error: CommitError) {
+        match self {
+            Command::Commit { reply, .. } => Answer::Commit(reply, Err(error)).send(),
+            Command::Claim { reply, .. } => Answer::Claim(reply, Err(error)).send(),
+            Command::Lease { reply, .. } => Answer::Lease(reply, Err(error)).send(),
+        }
+    }
+}
+
+/// Commands on their way to the writer.
+#[derive(Default)]
+pub(crate) struct Queue {
+    waiting: Mutex<(VecDeque<Command>, bool)>,
+    filled: Condvar,
+}
+
+impl Queue {
+    /// Add a command; refused once the queue is closed.
+    pub(crate) fn send(&self, command: Command) -> Result<(), CommitError> {
+        let mut waiting = self.waiting.lock();
+        if waiting.1 {
+            return Err(CommitError::Closed);
+        }
+        waiting.0.push_back(command);
+        drop(waiting);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Refuse new commands; those that wait are still carried out.
+    pub(crate) fn close(&self) {
+        self.waiting.lock().1 = true;
+        self.filled.notify_one();
+    }
+
+    /// The commands of the next group; `None` once the queue is closed and empty.
+    fn take(&self) -> Option<Vec<Command>> {
+        let mut waiting = self.waiting.lock();
+        self.filled.wait_while(&mut waiting, |waiting| waiting.0.is_empty() && !waiting.1);
+        let mut commands = Vec::new();
+        let mut bytes = 0;
+        while let Some(command) = waiting.0.front() {
+            bytes += command.size_bytes();
+            if !commands.is_empty() && (bytes > MAX_GROUP_BYTES || commands.len() >= MAX_GROUP_COMMANDS) {
+                break;
+            }
+            commands.extend(waiting.0.pop_front());
+        }
+        (!commands.is_empty()).then_some(commands)
+    }
+}
+
+/// Carry out commands until the queue is closed and empty.
+pub(crate) fn run(shared: &Shared, mut end: End) {
+    while let Some(commands) = shared.queue.take() {
+        shared.overlay.wait_for_room();
+        let bytes = commands.iter().map(Command::size_bytes).sum();
+        if shared.disk_has_room(bytes).is_err() {
+            // Asked again for each command, since an error has one receiver.
+            for command in commands {
+                command.refuse(shared.disk_has_room(bytes).err().unwrap_or(CommitError::Closed));
+            }
+            continue;
+        }
+        let mut draft = Draft::new(shared, end);
+        let answers: Vec<Answer> = commands.into_iter().map(|command| draft.carry_out(command)).collect();
+        end = draft.finish();
+        answers.into_iter().for_each(Answer::send);
+    }
+}
+
+/// A group that is being put together.
+pub(crate) struct Draft<'a> {
+    shared: &'a Shared,
+    start: End,
+    end: End,
+    group: Group,
+    /// The net effect of the group's units so far.
+    pending: Rows,
+    records: Vec<LogRecord>,
+}
+
+impl<'a> Draft<'a> {
+    pub(crate) fn new(shared: &'a Shared, end: End) -> Draft<'a> {
+        Draft { shared, start: end, end, group: Group::default(), pending: Rows::new(), records: Vec::new() }
+    }
+
+    fn carry_out(&mut self, command: Command) -> Answer {
+        match command {
+            Command::Commit { prepared, reply } => Answer::Commit(reply, self.commit(*prepared)),
+            Command::Claim { queue, now, limit, lease_ms, reply } => {
+                Answer::Claim(reply, self.claim(queue, now, limit, lease_ms))
+            }
+            Command::Lease { name, owner, now, ttl_ms, reply } => {
+                Answer::Lease(reply, self.lease(name, owner, now, ttl_ms))
+            }
+        }
+    }
+
+    /// Write and sync the group, show it to readers; where the next one begins.
+    fn finish(mut self) -> End {
+        let units = self.group.units();
+        if units == 0 {
+            return self.end;
+        }
+        let started = std::time::Instant::now();
+        if let Some(journal) = &self.shared.journal {
+            journal.append(&self.group);
+        }
+        metrics::histogram!("kith_store_append_seconds").record(started.elapsed().as_secs_f64());
+        metrics::histogram!("kith_store_group_units").record(count(units));
+        metrics::counter!("kith_store_units_total").increment(units as u64);
+        metrics::counter!("kith_store_journal_bytes_total").increment(self.group.bytes.len() as u64);
+        self.publish();
+        self.end
+    }
+
+    /// Show the units to readers: rows, then log records, then the head, so that who sees the head finds all of it.
+    pub(crate) fn publish(&mut self) {
+        let last = Applied { sequence: self.end.next_sequence - 1, position: self.end.next_position - 1 };
+        self.shared.overlay.publish(std::mem::take(&mut self.pending), last);
+        if !self.records.is_empty() {
+            self.shared.tail.write().extend(self.records.drain(..));
+            *self.shared.head.lock() = Position(last.position);
+            self.shared.head_moved.notify_all();
+        }
+        self.start = self.end;
+    }
+
+    fn commit(&mut self, mut prepared: Prepared) -> Result<Committed, CommitError> {
+        self.check_fence(prepared.fence.as_ref())?;
+        self.check_preconditions(&prepared.preconditions, prepared.checked)?;
+        let mut moved = Vec::new();
+        for step in prepared.jobs {
+            self.resolve(step, &mut moved)?;
+        }
+        moved.iter().for_each(|effect| record::write_operation(&mut prepared.encoded, effect));
+        prepared.effects.append(&mut moved);
+        Ok(self.write(prepared.effects, &prepared.encoded, prepared.appended))
+    }
+
+    /// Take a unit into the group.
+    fn write(&mut self, effects: Vec<Effect>, encoded: &[u8], appended: u32) -> Committed {
+        if effects.is_empty() {
+            let head = Position(self.end.next_position - 1);
+            return Committed { first: head, head };
+        }
+        let place = Place {
+            sequence: self.end.next_sequence,
+            group: self.start.next_sequence,
+            first_position: self.end.next_position,
+            appended,
+        };
+        self.group.push(place, encoded);
+        self.add(place, effects);
+        let head = Position(place.next_position() - 1);
+        Committed { first: if appended == 0 { head } else { Position(place.first_position) }, head }
+    }
+
+    /// Add a unit's effects to the group's rows and records.
+    pub(crate) fn add(&mut self, place: Place, effects: Vec<Effect>) {
+        let sequence = place.sequence;
+        for effect in effects {
+            let (key, value) = match effect {
+                Effect::Put(key, value) => (key, Some(value)),
+                Effect::Delete(key) => (key, None),
+                Effect::Append { workspace, record: bytes, row } => {
+                    let position = self.end.next_position;
+                    self.end.next_position += 1;
+                    self.records.push(LogRecord { position: Position(position), workspace, bytes: bytes.clone() });
+                    let Some(mut row) = row else { continue };
+                    row.push_position(position);
+                    (row, Some(bytes))
+                }
+            };
+            self.pending.insert(key, Entry { value, sequence });
+        }
+        self.end.next_sequence = sequence + 1;
+    }
+
+    /// The row of `key` as of the group so far.
+    fn row(&self, key: &Key) -> Result<Option<Value>, ReadError> {
+        if let Some(entry) = self.pending.get(key) {
+            return Ok(entry.value.clone());
+        }
+        let values = read::get(&self.shared.overlay, &*self.shared.engine, std::slice::from_ref(key))?;
+        Ok(values.into_iter().next().flatten())
+    }
+
+    fn check_fence(&self, fence: Option<&Fence>) -> Result<(), CommitError> {
+        let Some(fence) = fence else { return Ok(()) };
+        let row = self.row(&Key::lease(&fence.name))?;
+        let held = row.map(|row| Lease::from_row(&row)).transpose()?;
+        if held.is_some_and(|lease| lease.epoch == fence.epoch) {
+            Ok(())
+        } else {
+            Err(CommitError::Fenced { name: fence.name.clone(), epoch: fence.epoch })
+        }
+    }
+
+    /// The caller has seen the preconditions hold after unit `checked`. They can be broken only by later units: those are in
+    /// the group or the overlay, unless the applier has dropped them, and only then is the engine asked again.
+    fn check_preconditions(&self, preconditions: &[Precondition], checked: u64) -> Result<(), CommitError> {
+        let mut broken = Vec::new();
+        let mut unknown = Vec::new();
+        {
+            let layers = self.shared.overlay.read();
+            for precondition in preconditions {
+                let key = precondition.key();
+                match self.pending.get(key).or_else(|| layers.find(key)) {
+                    Some(entry) if entry.sequence <= checked || precondition.holds(entry.value.as_deref()) => {}
+                    Some(_) => broken.push(key.clone()),
+                    None if layers.applied.sequence <= checked => {}
+                    None => unknown.push(precondition),
+                }
+            }
+        }
+        for precondition in unknown {
+            if !precondition.holds(self.row(precondition.key())?.as_deref()) {
+                broken.push(precondition.key().clone());
+            }
+        }
+        if broken.is_empty() { Ok(()) } else { Err(CommitError::Conflict(broken)) }
+    }
+
+    /// The row of a job's time, as of the group and of the unit's own earlier steps.
+    fn job_time(&self, queue: QueueId, id: &JobId, earlier: &[Effect]) -> Result<Option<Timestamp>, ReadError> {
+        let key = Key::job_time(queue, id);
+        let own = earlier.iter().rev().find_map(|effect| match effect {
+            Effect::Put(other, value) if *other == key => Some(Some(value.clone())),
+            Effect::Delete(other) if *other == key => Some(None),
+            _ => None,
+        });
+        let row = match own {
+            Some(row) => row,
+            None => self.row(&key)?,
+        };
+        row.map(|row| rows::read_job_time(&row)).transpose()
+    }
+
+    fn resolve(&self, step: JobStep, effects: &mut Vec<Effect>) -> Result<(), CommitError> {
+        match step {
+            JobStep::Enqueue { queue, id, due_at, body } => {
+                if let Some(old) = self.job_time(queue, &id, effects)? {
+                    effects.push(Effect::Delete(Key::job_due(queue, old, &id)));
+                }
+                effects.push(Effect::Put(Key::job_due(queue, due_at, &id), Value::from([])));
+                effects.push(Effect::Put(Key::job_time(queue, &id), rows::job_time(due_at)));
+                effects.push(Effect::Put(Key::job_body(queue, &id), rows::job_body(due_at, &body)));
+            }
+            JobStep::Acknowledge { queue, id } => {
+                if let Some(old) = self.job_time(queue, &id, effects)? {
+                    effects.push(Effect::Delete(Key::job_due(queue, old, &id)));
+                    effects.push(Effect::Delete(Key::job_time(queue, &id)));
+                    effects.push(Effect::Delete(Key::job_body(queue, &id)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn claim(&mut self, queue: QueueId, now: Timestamp, limit: usize, lease_ms: i64) -> Result<Vec<Job>, CommitError> {
+        let due = due_range(queue, now);
+        let page = read::scan(&self.shared.overlay, &*self.shared.engine, Some(&self.pending), &due, limit)?;
+        let hidden_until = now.plus_ms(lease_ms);
+        let mut jobs = Vec::with_capacity(page.rows.len());
+        let mut effects = Vec::with_capacity(3 * page.rows.len());
+        for (key, _) in page.rows {
+            let damaged =
+                |problem: &str| ReadError::Corrupt { what: "a queue".to_owned(), problem: problem.to_owned() };
+            let (_, id) = key.as_job_due(queue).ok_or_else(|| damaged("a key of its order cannot be read"))?;
+            let row = self.row(&Key::job_body(queue, &id))?.ok_or_else(|| damaged("a job has no body"))?;
+            let (due_at, body) = rows::read_job_body(&row)?;
+            jobs.push(Job { queue, id, due_at, body });
+            effects.push(Effect::Delete(key));
+            effects.push(Effect::Put(Key::job_due(queue, hidden_until, &id), Value::from([])));
+            effects.push(Effect::Put(Key::job_time(queue, &id), rows::job_time(hidden_until)));
+        }
+        self.write_rows(effects);
+        Ok(jobs)
+    }
+
+    fn lease(
+        &mut self,
+        name: String,
+        owner: String,
+        now: Timestamp,
+        ttl_ms: i64,
+    ) -> Result<Option<Fence>, CommitError> {
+        let key = Key::lease(&name);
+        let held = self.row(&key)?.map(|row| Lease::from_row(&row)).transpose()?;
+        let epoch = match held {
+            Some(lease) if lease.owner == owner => lease.epoch,
+            Some(lease) if lease.until > now => return Ok(None),
+            Some(lease) => lease.epoch + 1,
+            None => 1,
+        };
+        let lease = Lease { epoch, until: now.plus_ms(ttl_ms), owner };
+        self.write_rows(vec![Effect::Put(key, lease.to_row())]);
+        Ok(Some(Fence { name, epoch }))
+    }
+
+    fn write_rows(&mut self, effects: Vec<Effect>) {
+        let mut encoded = Vec::new();
+        effects.iter().for_each(|effect| record::write_operation(&mut encoded, effect));
+        self.write(effects, &encoded, 0);
+    }
+}
+
+/// The jobs of `queue` that are due at `now`.
+pub(crate) fn due_range(queue: QueueId, now: Timestamp) -> KeyRange {
+    let from = Key::jobs_due(queue);
+    let last = Key::job_due(queue, now, &[u8::MAX; 16]);
+    KeyRange { from, to: last.successor() }
+}
+
+impl Precondition {
+    pub(crate) fn key(&self) -> &Key {
+        match self {
+            Precondition::Absent(key) | Precondition::Holds(key, _) => key,
+        }
+    }
+
+    pub(crate) fn holds(&self, value: Option<&[u8]>) -> bool {
+        match self {
+            Precondition::Absent(_) => value.is_none(),
+            Precondition::Holds(_, wanted) => value == Some(wanted.as_slice()),
+        }
+    }
+}

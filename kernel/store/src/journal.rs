@@ -1,0 +1,343 @@
+//! The journal: every unit that was ever committed, in order, in append-only files. It is the truth; an engine holds a view.
+//!
+//! Appending is for the one writer thread, reading for all. What an operation means is left to `embedded`; which units are
+//! committed together as well. FORMAT.md has the bytes.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use kith_model::id::Position;
+use parking_lot::{Mutex, RwLock};
+
+use crate::{LogRecord, OpenError, ReadError, Value};
+
+pub(crate) mod record;
+mod segment;
+pub(crate) mod tail;
+
+use record::{Operation, Place, Record};
+use segment::{Mark, Reader, SegmentError};
+
+/// How far marks of one segment are apart: a read skips at most this much, and a full segment's marks take 12 KiB.
+const MARK_EVERY_BYTES: u64 = 128 * 1024;
+
+/// One file and the places in it from which it can be read.
+#[derive(Debug)]
+struct Segment {
+    path: PathBuf,
+    /// The bytes that are synced.
+    size_bytes: u64,
+    marks: Vec<Mark>,
+}
+
+impl Segment {
+    fn add_mark(&mut self, mark: Mark) {
+        if self.marks.last().is_none_or(|last| mark.offset >= last.offset + MARK_EVERY_BYTES) {
+            self.marks.push(mark);
+        }
+    }
+
+    fn first(&self) -> Mark {
+        self.marks[0]
+    }
+}
+
+/// The journal of one directory.
+pub(crate) struct Journal {
+    directory: PathBuf,
+    segment_bytes: u64,
+    segments: RwLock<Vec<Segment>>,
+    active: Mutex<File>,
+}
+
+/// Where the journal ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) next_sequence: u64,
+    pub(crate) next_position: u64,
+}
+
+/// The bytes of units that are to be written and synced together.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    pub(crate) bytes: Vec<u8>,
+    places: Vec<(Place, u64)>,
+}
+
+impl Group {
+    /// Add one unit.
+    pub(crate) fn push(&mut self, place: Place, operations: &[u8]) {
+        self.places.push((place, self.bytes.len() as u64));
+        record::write_record(&mut self.bytes, place, operations);
+    }
+
+    /// The number of units.
+    pub(crate) fn units(&self) -> usize {
+        self.places.len()
+    }
+}
+
+fn io(path: &Path, doing: &str) -> impl FnOnce(std::io::Error) -> OpenError {
+    let what = format!("{doing} {}", path.display());
+    move |source| OpenError::Io { what, source }
+}
+
+fn open_error(path: &Path, error: SegmentError) -> OpenError {
+    match error {
+        SegmentError::Io(source) => io(path, "reading")(source),
+        SegmentError::Damaged { offset, problem } => OpenError::Damaged { path: path.to_owned(), offset, problem },
+        SegmentError::Version(found) => {
+            OpenError::UnknownFormat { path: path.to_owned(), found: format!("segment version {found}") }
+        }
+    }
+}
+
+fn read_error(path: &Path, error: SegmentError) -> ReadError {
+    let what = path.display().to_string();
+    match error {
+        SegmentError::Io(source) => ReadError::Io { what, source },
+        SegmentError::Damaged { offset, problem } => {
+            ReadError::Corrupt { what: format!("{what} at {offset}"), problem }
+        }
+        SegmentError::Version(found) => {
+            ReadError::Corrupt { what, problem: format!("segment version {found} is unknown") }
+        }
+    }
+}
+
+/// What the disk holds after a failed write or sync is unknown, and so is whether the next sync would tell: only a new start,
+/// which reads the files again, is safe.
+fn stop(doing: &str, path: &Path, error: &std::io::Error) -> ! {
+    tracing::error!(doing, path = %path.display(), %error, "the journal could not be written; the process stops");
+    std::process::abort()
+}
+
+/// Make the journal of a new directory: its first, empty segment.
+pub(crate) fn create(directory: &Path) -> Result<(), OpenError> {
+    let made = fs::create_dir(directory);
+    if made.as_ref().is_err_and(|error| error.kind() != std::io::ErrorKind::AlreadyExists) {
+        made.map_err(io(directory, "creating"))?;
+    }
+    // A crash before the directory's format was written leaves an empty segment behind; nothing was committed to it.
+    let first = Mark { sequence: 1, first_position: 1, offset: segment::HEADER_BYTES };
+    let left_over = segment::path(directory, first.sequence);
+    if fs::metadata(&left_over).is_ok_and(|metadata| metadata.len() <= segment::HEADER_BYTES) {
+        fs::remove_file(&left_over).map_err(io(&left_over, "removing"))?;
+    }
+    segment::create(directory, first).map(drop).map_err(io(&left_over, "creating"))
+}
+
+/// Open the journal in `directory`: check every record of every segment, and cut a torn tail off the last one.
+pub(crate) fn open(directory: &Path, segment_bytes: u64) -> Result<(Journal, End), OpenError> {
+    let mut paths = segment_paths(directory)?;
+    drop_unborn_segment(directory, &mut paths)?;
+    let mut end = End { next_sequence: 1, next_position: 1 };
+    let mut segments = Vec::with_capacity(paths.len());
+    for (index, path) in paths.iter().enumerate() {
+        let is_last = index + 1 == paths.len();
+        segments.push(check_segment(path, is_last, &mut end)?);
+    }
+    let Some(last) = segments.last() else {
+        return Err(OpenError::JournalMissing { path: directory.to_owned() });
+    };
+    let mut active = OpenOptions::new().read(true).write(true).open(&last.path).map_err(io(&last.path, "opening"))?;
+    std::io::Seek::seek(&mut active, std::io::SeekFrom::Start(last.size_bytes)).map_err(io(&last.path, "opening"))?;
+    let directory = directory.to_owned();
+    let journal = Journal { directory, segment_bytes, segments: RwLock::new(segments), active: Mutex::new(active) };
+    Ok((journal, end))
+}
+
+fn segment_paths(directory: &Path) -> Result<Vec<PathBuf>, OpenError> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory).map_err(io(directory, "listing"))? {
+        let path = entry.map_err(io(directory, "listing"))?.path();
+        if path.extension().is_some_and(|extension| extension == "journal") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// A crash while a segment is made leaves a last file without a whole header. It never held a unit.
+fn drop_unborn_segment(directory: &Path, paths: &mut Vec<PathBuf>) -> Result<(), OpenError> {
+    let Some(path) = paths.last() else { return Ok(()) };
+    let file = File::open(path).map_err(io(path, "opening"))?;
+    let size_bytes = file.metadata().map_err(io(path, "reading"))?.len();
+    let unborn =
+        size_bytes <= segment::HEADER_BYTES && matches!(segment::read_header(&file), Err(SegmentError::Damaged { .. }));
+    if unborn && paths.len() > 1 {
+        tracing::warn!(path = %path.display(), "a journal segment was being made when the process stopped; it is removed");
+        fs::remove_file(path).map_err(io(path, "removing"))?;
+        File::open(directory).and_then(|directory| directory.sync_all()).map_err(io(directory, "syncing"))?;
+        paths.pop();
+    }
+    Ok(())
+}
+
+/// Check the segment at `path`, whose first unit must be the one at `end`, and move `end` past it.
+fn check_segment(path: &Path, is_last: bool, end: &mut End) -> Result<Segment, OpenError> {
+    let file = OpenOptions::new().read(true).write(is_last).open(path).map_err(io(path, "opening"))?;
+    let size_bytes = file.metadata().map_err(io(path, "reading"))?.len();
+    let first = segment::read_header(&file).map_err(|error| open_error(path, error))?;
+    if first.sequence != end.next_sequence || first.first_position != end.next_position {
+        return Err(OpenError::MissingUnits {
+            path: path.to_owned(),
+            expected: end.next_sequence,
+            found: first.sequence,
+        });
+    }
+    let mut segment = Segment { path: path.to_owned(), size_bytes, marks: vec![first] };
+    let mut reader = Reader::new(&file, segment::HEADER_BYTES, size_bytes);
+    loop {
+        let offset = reader.offset();
+        let problem = match reader.next() {
+            Ok(None) => return Ok(segment),
+            Ok(Some(record)) => {
+                let place = record.place;
+                if place.sequence == end.next_sequence && place.first_position == end.next_position {
+                    segment.add_mark(segment::mark(place, offset));
+                    *end = End { next_sequence: place.sequence + 1, next_position: place.next_position() };
+                    continue;
+                }
+                "the record is out of order".to_owned()
+            }
+            Err(SegmentError::Damaged { problem, .. }) => problem,
+            Err(error) => return Err(open_error(path, error)),
+        };
+        let torn = is_last
+            && !segment::has_later_group(&file, offset, size_bytes, end.next_sequence).map_err(io(path, "reading"))?;
+        if !torn {
+            return Err(OpenError::Damaged { path: path.to_owned(), offset, problem });
+        }
+        let dropped_bytes = size_bytes - offset;
+        tracing::warn!(path = %path.display(), offset, dropped_bytes, problem, "the journal ends in a unit that was never answered; it is cut off");
+        file.set_len(offset).and_then(|()| file.sync_all()).map_err(io(path, "truncating"))?;
+        segment.size_bytes = offset;
+        return Ok(segment);
+    }
+}
+
+impl Journal {
+    /// Write and sync a group. It is durable on return; where that cannot be had the process stops.
+    pub(crate) fn append(&self, group: &Group) {
+        let Some((first, _)) = group.places.first() else { return };
+        let mut active = self.active.lock();
+        let group_bytes = group.bytes.len() as u64;
+        let (path, size_bytes) = {
+            let segments = self.segments.read();
+            let last = segments.last().expect("a journal has a segment from its creation on");
+            (last.path.clone(), last.size_bytes)
+        };
+        if size_bytes > segment::HEADER_BYTES && size_bytes + group_bytes > self.segment_bytes {
+            *active = self.start_segment(*first);
+        }
+        let written = active.write_all(&group.bytes).and_then(|()| active.sync_data());
+        if let Err(error) = written {
+            stop("writing", &path, &error);
+        }
+        let mut segments = self.segments.write();
+        let last = segments.last_mut().expect("a journal has a segment from its creation on");
+        for (place, offset) in &group.places {
+            last.add_mark(segment::mark(*place, last.size_bytes + offset));
+        }
+        last.size_bytes += group_bytes;
+    }
+
+    fn start_segment(&self, first: Place) -> File {
+        let mark = segment::mark(first, segment::HEADER_BYTES);
+        let path = segment::path(&self.directory, first.sequence);
+        match segment::create(&self.directory, mark) {
+            Ok(mut file) => {
+                let end = std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(segment::HEADER_BYTES));
+                if let Err(error) = end {
+                    stop("starting", &path, &error);
+                }
+                self.segments.write().push(Segment { path, size_bytes: segment::HEADER_BYTES, marks: vec![mark] });
+                file
+            }
+            Err(error) => stop("starting", &path, &error),
+        }
+    }
+
+    /// The segments that hold units from the one on that `is_before` is first false for, each with the place to read from.
+    fn from(&self, is_before: impl Fn(&Mark) -> bool) -> Vec<(PathBuf, u64, u64)> {
+        let segments = self.segments.read();
+        let first = segments.partition_point(|segment| is_before(&segment.first())).saturating_sub(1);
+        let places = segments[first..].iter().enumerate().map(|(index, segment)| {
+            let mark = segment.marks.partition_point(&is_before).saturating_sub(1);
+            let offset = if index == 0 { segment.marks[mark].offset } else { segment::HEADER_BYTES };
+            (segment.path.clone(), offset, segment.size_bytes)
+        });
+        places.collect()
+    }
+
+    /// Hand `visit` every record of the segments in `places` until it returns false.
+    fn visit(
+        places: &[(PathBuf, u64, u64)],
+        mut visit: impl FnMut(&Record<'_>) -> Result<bool, &'static str>,
+    ) -> Result<(), ReadError> {
+        for (path, offset, end) in places {
+            let file = File::open(path).map_err(|error| read_error(path, SegmentError::Io(error)))?;
+            let mut reader = Reader::new(&file, *offset, *end);
+            loop {
+                let offset = reader.offset();
+                let Some(record) = reader.next().map_err(|error| read_error(path, error))? else { break };
+                let damaged = |problem: &str| SegmentError::Damaged { offset, problem: problem.to_owned() };
+                if !visit(&record).map_err(|problem| read_error(path, damaged(problem)))? {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hand `apply` every unit from number `sequence` on.
+    pub(crate) fn replay(
+        &self,
+        sequence: u64,
+        mut apply: impl FnMut(&Record<'_>) -> Result<(), &'static str>,
+    ) -> Result<(), ReadError> {
+        let places = self.from(|mark| mark.sequence <= sequence);
+        Journal::visit(&places, |record| {
+            if record.place.sequence >= sequence {
+                apply(record)?;
+            }
+            Ok(true)
+        })
+    }
+
+    /// Up to `limit` log records after `after`, from the files.
+    pub(crate) fn changes(&self, after: u64, limit: usize) -> Result<Vec<LogRecord>, ReadError> {
+        let mut records = Vec::new();
+        if limit == 0 {
+            return Ok(records);
+        }
+        let places = self.from(|mark| mark.first_position <= after.saturating_add(1));
+        Journal::visit(&places, |record| {
+            if record.place.next_position() <= after.saturating_add(1) {
+                return Ok(true);
+            }
+            let mut position = record.place.first_position;
+            for operation in record.operations() {
+                let Operation::Append { workspace, record, .. } = operation? else { continue };
+                if position > after && records.len() < limit {
+                    records.push(LogRecord { position: Position(position), workspace, bytes: Value::from(record) });
+                }
+                position += 1;
+            }
+            Ok(records.len() < limit)
+        })?;
+        Ok(records)
+    }
+
+    /// The number of segments and their bytes.
+    pub(crate) fn size(&self) -> (usize, u64) {
+        let segments = self.segments.read();
+        (segments.len(), segments.iter().map(|segment| segment.size_bytes).sum())
+    }
+}
+
+#[cfg(test)]
+mod tests;
