@@ -1,0 +1,325 @@
+//! What each node of the tree means. One evaluator serves the compiled tree, the naive reading and the conditions
+//! inside leaves, so that there is one meaning.
+
+use std::cell::Cell;
+use std::cmp::Ordering;
+
+use kith_model::time::Timestamp;
+
+use crate::event::EventFacts;
+use crate::facts::Facts;
+use crate::sum::ExactSum;
+use crate::tree::{Each, FeatureName, Function, LeafId, Macro, Node};
+use crate::value::{Comparison, Value, parse_duration};
+use crate::window::Window;
+
+/// Where values come from.
+pub(crate) struct Scope<'a> {
+    pub(crate) facts: &'a dyn Facts,
+    pub(crate) leaf_value: &'a dyn Fn(LeafId) -> Value,
+    /// The profile's events, for the naive reading: name and window → list.
+    pub(crate) events: &'a dyn Fn(&str, &Window) -> Value,
+    /// The event that a leaf is looking at.
+    pub(crate) event: Option<&'a EventFacts<'a>>,
+    pub(crate) now: Timestamp,
+    /// The earliest later moment at which a comparison with `now` may turn out otherwise.
+    pub(crate) next_change_at: Cell<Option<Timestamp>>,
+}
+
+/// Facts of nobody: every value is null.
+pub(crate) struct NoFacts;
+
+impl Facts for NoFacts {
+    fn trait_value(&self, _: &str) -> Value {
+        Value::Null
+    }
+
+    fn tag_value(&self, _: &str) -> Value {
+        Value::Null
+    }
+
+    fn score_value(&self, _: &str) -> Value {
+        Value::Null
+    }
+
+    fn created_at(&self) -> Option<Timestamp> {
+        None
+    }
+}
+
+impl<'a> Scope<'a> {
+    /// A scope without events.
+    pub(crate) fn new(facts: &'a dyn Facts, leaf_value: &'a dyn Fn(LeafId) -> Value, now: Timestamp) -> Scope<'a> {
+        Scope { facts, leaf_value, events: &|_, _| Value::Null, event: None, now, next_change_at: Cell::new(None) }
+    }
+
+    /// A scope with nothing in it but one event.
+    pub(crate) fn of_event(event: &'a EventFacts<'a>) -> Scope<'a> {
+        Scope { event: Some(event), ..Scope::new(&NoFacts, &|_| Value::Null, event.time()) }
+    }
+
+    /// The value of a tree.
+    pub(crate) fn evaluate(&self, node: &Node) -> Value {
+        self.value(node, &mut Vec::new())
+    }
+
+    fn value(&self, node: &Node, variables: &mut Vec<Value>) -> Value {
+        match node {
+            Node::Literal(value) => value.clone(),
+            Node::Feature(name) => self.feature(name),
+            Node::Now => Value::Time(self.now),
+            Node::Variable(slot) => variables.get(*slot).cloned().unwrap_or_default(),
+            Node::EventField(path) => self.event.map(|event| event.field(path)).unwrap_or_default(),
+            Node::Events(name, window) => (self.events)(name, window),
+            Node::Field(target, name) => match self.value(target, variables) {
+                Value::Map(mut fields) => fields.remove(name.as_ref()).unwrap_or_default(),
+                _ => Value::Null,
+            },
+            Node::Index(target, index) => item_at(self.value(target, variables), &self.value(index, variables)),
+            Node::Has(target) => Value::Bool(!self.value(target, variables).is_null()),
+            Node::Not(operand) => match self.value(operand, variables).truth() {
+                Some(truth) => Value::Bool(!truth),
+                None => Value::Null,
+            },
+            Node::Negate(operand) => self.value(operand, variables).negated(),
+            Node::And(a, b) => self.connective(a, b, false, variables),
+            Node::Or(a, b) => self.connective(a, b, true, variables),
+            Node::Compare(comparison, a, b, pace) => self.comparison(*comparison, a, b, *pace, variables),
+            Node::Calculate(operator, a, b) => {
+                let a = self.value(a, variables);
+                a.calculate(*operator, &self.value(b, variables))
+            }
+            Node::In(item, list) => self.contained(item, list, variables),
+            Node::Choose(parts) => {
+                let chosen = if self.value(&parts[0], variables).is_true() { &parts[1] } else { &parts[2] };
+                self.value(chosen, variables)
+            }
+            Node::List(items) => Value::List(items.iter().map(|item| self.value(item, variables)).collect()),
+            Node::Each(each) => self.each(each, variables),
+            Node::Call(function, arguments) => {
+                let mut arguments = arguments.iter().map(|argument| self.value(argument, variables));
+                let target = arguments.next().unwrap_or_default();
+                call(*function, target, &arguments.next().unwrap_or_default())
+            }
+        }
+    }
+
+    fn feature(&self, name: &FeatureName) -> Value {
+        match name {
+            FeatureName::Trait(name) => self.facts.trait_value(name),
+            FeatureName::Tag(name) => self.facts.tag_value(name),
+            FeatureName::Score(name) => self.facts.score_value(name),
+            FeatureName::CreatedAt => self.facts.created_at().map_or(Value::Null, Value::Time),
+            FeatureName::Identifiers(kind) => self.facts.identifiers(kind),
+            FeatureName::Leaf(id) => (self.leaf_value)(*id),
+            FeatureName::Audience(_) => Value::Null,
+        }
+    }
+
+    /// `&&` (`decisive` false) and `||` (`decisive` true) of Kleene's three-valued logic.
+    fn connective(&self, a: &Node, b: &Node, decisive: bool, variables: &mut Vec<Value>) -> Value {
+        let a = self.value(a, variables).truth();
+        if a == Some(decisive) {
+            return Value::Bool(decisive);
+        }
+        let b = self.value(b, variables).truth();
+        match (a, b) {
+            (_, Some(b)) if b == decisive => Value::Bool(decisive),
+            (Some(_), Some(_)) => Value::Bool(!decisive),
+            _ => Value::Null,
+        }
+    }
+
+    fn comparison(&self, comparison: Comparison, a: &Node, b: &Node, pace: i8, variables: &mut Vec<Value>) -> Value {
+        let a = self.value(a, variables);
+        // Literals are compared in place: the common case, and the one where a list may be long.
+        let other;
+        let b = match b {
+            Node::Literal(literal) => literal,
+            b => {
+                other = self.value(b, variables);
+                &other
+            }
+        };
+        if pace != 0 {
+            self.note_crossing(&a, b, pace);
+        }
+        a.compared(comparison, b)
+    }
+
+    /// Note when `a` and `b` meet, given that `a − b` grows by `pace` for each unit of time.
+    fn note_crossing(&self, a: &Value, b: &Value, pace: i8) {
+        let difference = match (a, b) {
+            (Value::Duration(a), Value::Duration(b)) => i128::from(*a) - i128::from(*b),
+            _ => match (a.as_time(), b.as_time()) {
+                (Some(a), Some(b)) => i128::from(a.0) - i128::from(b.0),
+                _ => return,
+            },
+        };
+        // Equal now: a moment later they are not. Growing apart: they never meet again.
+        let wait = match (difference.signum(), i128::from(pace).signum()) {
+            (0, _) => 1,
+            (side, direction) if side != direction => (difference.abs() / i128::from(pace).abs()).max(1),
+            _ => return,
+        };
+        let Ok(wait) = i64::try_from(wait) else { return };
+        let Some(at) = self.now.0.checked_add(wait).map(Timestamp) else { return };
+        let earliest = self.next_change_at.get().map_or(at, |known| known.min(at));
+        self.next_change_at.set(Some(earliest));
+    }
+
+    fn contained(&self, item: &Node, list: &Node, variables: &mut Vec<Value>) -> Value {
+        let item = self.value(item, variables);
+        match list {
+            Node::Literal(list) => is_in(&item, list),
+            list => is_in(&item, &self.value(list, variables)),
+        }
+    }
+
+    fn each(&self, each: &Each, variables: &mut Vec<Value>) -> Value {
+        let Value::List(items) = self.value(&each.over, variables) else { return Value::Null };
+        // A lambda's number says where its variable is; outer ones that a leaf never binds stay null.
+        variables.resize(each.slot, Value::Null);
+        let mut kept = Vec::new();
+        let mut met = 0_usize;
+        let total = items.len();
+        for item in items {
+            variables.push(item);
+            let meets = each.condition.as_ref().is_none_or(|condition| self.value(condition, variables).is_true());
+            met += usize::from(meets);
+            if meets && let Some(body) = &each.item {
+                kept.push(self.value(body, variables));
+            }
+            let item = variables.pop().unwrap_or_default();
+            if meets && each.kind == Macro::Filter {
+                kept.push(item);
+            }
+        }
+        match each.kind {
+            Macro::Filter | Macro::Map => Value::List(kept),
+            Macro::Exists => Value::Bool(met > 0),
+            Macro::All => Value::Bool(met == total),
+            Macro::ExistsOne => Value::Bool(met == 1),
+        }
+    }
+}
+
+fn item_at(target: Value, index: &Value) -> Value {
+    match (target, index) {
+        (Value::Map(mut fields), Value::Text(name)) => fields.remove(name.as_ref()).unwrap_or_default(),
+        (Value::List(mut items), Value::Int(index)) => match usize::try_from(*index) {
+            Ok(index) if index < items.len() => items.swap_remove(index),
+            _ => Value::Null,
+        },
+        _ => Value::Null,
+    }
+}
+
+fn is_in(item: &Value, container: &Value) -> Value {
+    match (item, container) {
+        (item, Value::List(items)) => Value::Bool(items.iter().any(|other| item.equals(other))),
+        (Value::Text(name), Value::Map(fields)) => Value::Bool(fields.contains_key(name.as_ref())),
+        _ => Value::Null,
+    }
+}
+
+fn call(function: Function, target: Value, argument: &Value) -> Value {
+    match function {
+        Function::Size => match &target {
+            Value::List(items) => count(items.len()),
+            Value::Map(fields) => count(fields.len()),
+            Value::Text(text) => count(text.chars().count()),
+            _ => Value::Null,
+        },
+        Function::Sum | Function::Min | Function::Max | Function::Average | Function::Distinct => match target {
+            Value::List(items) => aggregate(function, items),
+            _ => Value::Null,
+        },
+        Function::First | Function::Last => match target {
+            Value::List(items) => {
+                let mut items = items.into_iter();
+                let item = if function == Function::First { items.next() } else { items.next_back() };
+                item.unwrap_or_default()
+            }
+            _ => Value::Null,
+        },
+        Function::Contains => text_test(&target, argument, |text, part| text.contains(part)),
+        Function::StartsWith => text_test(&target, argument, |text, part| text.starts_with(part)),
+        Function::EndsWith => text_test(&target, argument, |text, part| text.ends_with(part)),
+        Function::Lower => text_change(&target, str::to_lowercase),
+        Function::Upper => text_change(&target, str::to_uppercase),
+        Function::Int => target.to_int(),
+        Function::Double => target.to_double(),
+        Function::Text => target.to_text(),
+        Function::Timestamp => target.as_time().map_or(Value::Null, Value::Time),
+        Function::Duration => match &target {
+            Value::Duration(_) => target,
+            Value::Text(text) => parse_duration(text).map_or(Value::Null, Value::Duration),
+            _ => Value::Null,
+        },
+    }
+}
+
+/// A number of items.
+pub(crate) fn count(items: usize) -> Value {
+    Value::Int(i64::try_from(items).unwrap_or(i64::MAX))
+}
+
+fn text_test(target: &Value, argument: &Value, test: impl Fn(&str, &str) -> bool) -> Value {
+    match (target, argument) {
+        (Value::Text(text), Value::Text(part)) => Value::Bool(test(text, part)),
+        _ => Value::Null,
+    }
+}
+
+fn text_change(target: &Value, change: impl Fn(&str) -> String) -> Value {
+    match target {
+        Value::Text(text) => Value::text(change(text)),
+        _ => Value::Null,
+    }
+}
+
+fn is_number(value: &Value) -> bool {
+    matches!(value, Value::Int(_) | Value::Float(_))
+}
+
+/// The mean of `numbers` numbers with this sum: null of none.
+pub(crate) fn mean(sum: &ExactSum, numbers: u64) -> Value {
+    #[allow(clippy::cast_precision_loss, reason = "nobody has 2⁵³ events")]
+    if numbers == 0 { Value::Null } else { Value::float(sum.rounded() / numbers as f64) }
+}
+
+/// The distinct values of a list that is sorted by [`Value::order`]: 1 and 1.0 are one value.
+pub(crate) fn deduplicate(items: &mut Vec<Value>) {
+    items.dedup_by(|later, earlier| {
+        later.order(earlier).is_eq() || (is_number(later) && is_number(earlier) && later.equals(earlier))
+    });
+}
+
+/// Aggregates of a list. Nulls are left out; sums and means leave out all that is no number.
+fn aggregate(function: Function, mut items: Vec<Value>) -> Value {
+    items.retain(|item| !item.is_null());
+    match function {
+        Function::Sum | Function::Average => {
+            let mut sum = ExactSum::default();
+            let mut numbers = 0;
+            for item in items.iter().filter(|item| is_number(item)) {
+                sum.add(item);
+                numbers += 1;
+            }
+            if function == Function::Sum { sum.value() } else { mean(&sum, numbers) }
+        }
+        Function::Min => items.into_iter().min_by(Value::order).unwrap_or_default(),
+        Function::Max => items.into_iter().max_by(Value::order).unwrap_or_default(),
+        _ => {
+            items.sort_by(Value::order);
+            deduplicate(&mut items);
+            Value::List(items)
+        }
+    }
+}
+
+/// The order in which a list of events stands.
+pub(crate) fn event_order(a: &EventFacts<'_>, b: &EventFacts<'_>) -> Ordering {
+    a.order(b)
+}

@@ -1,0 +1,161 @@
+//! A checked and compiled expression.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use kith_model::time::Timestamp;
+
+use crate::compile::compile;
+use crate::error::ExpressionError;
+use crate::eval::Scope;
+use crate::facts::Facts;
+use crate::leaf::Leaf;
+use crate::syntax;
+use crate::tree::{FeatureName, LeafId, Node, Text};
+use crate::value::Value;
+use crate::zone::Zone;
+
+/// What an expression reads: its dependencies and, for a plugin's input, what the plugin gets to see.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reads {
+    pub traits: BTreeSet<String>,
+    pub tags: BTreeSet<String>,
+    pub scores: BTreeSet<String>,
+    /// Types of identifiers.
+    pub identifiers: BTreeSet<String>,
+    /// Whether it reads `profile.created_at`.
+    pub created_at: bool,
+    /// Whether it reads `now`, so that its value may change without an event or a new fact.
+    pub uses_now: bool,
+    /// Whether it uses `now` other than by comparing times with it, as `now - traits.t` alone does. Its value then
+    /// changes all the time; it is re-evaluated when something else changes and at each midnight of the workspace.
+    pub drifts: bool,
+    /// Its aggregates over events, in ascending order.
+    pub leaves: Vec<LeafId>,
+}
+
+/// An expression over a profile: parsed, checked and compiled. Cheap to clone.
+#[derive(Clone)]
+pub struct Expression(Arc<Inner>);
+
+struct Inner {
+    text: String,
+    written: Node,
+    compiled: Node,
+    leaves: BTreeMap<LeafId, Arc<Leaf>>,
+    reads: Reads,
+}
+
+impl Expression {
+    /// Parse, check and compile.
+    ///
+    /// # Errors
+    /// [`ExpressionError`] with the place and the reason, for what is no expression and for what cannot be kept up to
+    /// date by itself.
+    pub fn parse(text: &str) -> Result<Expression, ExpressionError> {
+        let written = syntax::parse(text)?;
+        let compiled = compile(&written);
+        let mut reads = Reads { drifts: compiled.drifts, ..Reads::default() };
+        note_reads(&compiled.tree, &mut reads);
+        reads.leaves = compiled.leaves.keys().copied().collect();
+        Ok(Expression(Arc::new(Inner {
+            text: text.to_owned(),
+            written,
+            compiled: compiled.tree,
+            leaves: compiled.leaves,
+            reads,
+        })))
+    }
+
+    /// The text that it was parsed from.
+    pub fn text(&self) -> &str {
+        &self.0.text
+    }
+
+    /// What it reads.
+    pub fn reads(&self) -> &Reads {
+        &self.0.reads
+    }
+
+    /// Its aggregates over events.
+    pub fn leaves(&self) -> impl Iterator<Item = &Arc<Leaf>> {
+        self.0.leaves.values()
+    }
+
+    /// Its value, given the profile's facts and the values of its leaves at `now`.
+    pub fn evaluate(&self, facts: &dyn Facts, leaf_value: &dyn Fn(LeafId) -> Value, now: Timestamp) -> Value {
+        Scope::new(facts, leaf_value, now).evaluate(&self.0.compiled)
+    }
+
+    /// The earliest later moment at which the value may change though no event comes, no fact changes and every leaf
+    /// keeps its value; leaves have their own [`Leaf::next_change_at`]. `None` when it never does.
+    ///
+    /// Comparisons of times with `now` are followed to the millisecond. An expression that [`Reads::drifts`] changes all
+    /// the time; for it the answer is the next midnight at the latest.
+    pub fn next_change_at(
+        &self,
+        facts: &dyn Facts,
+        leaf_value: &dyn Fn(LeafId) -> Value,
+        now: Timestamp,
+        zone: &Zone,
+    ) -> Option<Timestamp> {
+        if !self.0.reads.uses_now {
+            return None;
+        }
+        let scope = Scope::new(facts, leaf_value, now);
+        scope.evaluate(&self.0.compiled);
+        let midnight = self.0.reads.drifts.then(|| zone.start_of_day(zone.day(now).saturating_add(1)));
+        [scope.next_change_at.get(), midnight].into_iter().flatten().min()
+    }
+
+    /// The tree as written.
+    pub(crate) fn written(&self) -> &Node {
+        &self.0.written
+    }
+
+    /// The compiled tree.
+    pub(crate) fn compiled(&self) -> &Node {
+        &self.0.compiled
+    }
+
+    /// The text of a part of the compiled tree.
+    pub(crate) fn text_of(&self, node: &Node) -> String {
+        let leaf = |id: LeafId| self.0.leaves.get(&id).map(|leaf| leaf.text().to_owned());
+        Text { node, leaf: &leaf }.to_string()
+    }
+}
+
+impl FromStr for Expression {
+    type Err = ExpressionError;
+
+    fn from_str(text: &str) -> Result<Expression, ExpressionError> {
+        Expression::parse(text)
+    }
+}
+
+impl fmt::Debug for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Expression({})", self.0.text)
+    }
+}
+
+impl fmt::Display for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.text)
+    }
+}
+
+fn note_reads(node: &Node, reads: &mut Reads) {
+    match node {
+        Node::Now => reads.uses_now = true,
+        Node::Feature(FeatureName::Trait(name)) => drop(reads.traits.insert(name.as_ref().to_owned())),
+        Node::Feature(FeatureName::Tag(name)) => drop(reads.tags.insert(name.as_ref().to_owned())),
+        Node::Feature(FeatureName::Score(name)) => drop(reads.scores.insert(name.as_ref().to_owned())),
+        Node::Feature(FeatureName::Identifiers(kind)) => drop(reads.identifiers.insert(kind.as_ref().to_owned())),
+        Node::Feature(FeatureName::CreatedAt) => reads.created_at = true,
+        _ => {}
+    }
+    node.children().into_iter().for_each(|child| note_reads(child, reads));
+}

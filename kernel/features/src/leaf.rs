@@ -1,0 +1,273 @@
+//! One aggregate over events, kept up to date event by event.
+//!
+//! State is kept per source identity and merged when it is read, so that tying identities together, or apart, costs
+//! nothing. For that, the result depends only on the set of events taken in: not on their order, nor on how they were
+//! cut into states, nor on when each came. Taking an event in once only is the caller's job.
+//!
+//! What is kept:
+//!
+//! | leaf | state |
+//! | --- | --- |
+//! | aggregate over all time | one tally |
+//! | aggregate over a window of days | a tally for each calendar day that has events |
+//! | aggregate over an exact window, and every list | each event's time and value |
+//!
+//! An event later than `now` when it came is kept by itself and counts once `now` has reached it. `now` never goes back.
+
+mod state;
+mod tally;
+
+use std::fmt;
+use std::sync::Arc;
+
+use kith_model::time::Timestamp;
+use sha2::{Digest, Sha256};
+
+use self::state::Entry;
+pub use self::state::LeafState;
+use self::tally::Tally;
+use crate::eval::Scope;
+use crate::event::EventFacts;
+use crate::tree::{LeafId, Node, Text, write_events};
+use crate::value::Value;
+use crate::window::{Window, first_day};
+use crate::zone::Zone;
+
+/// Part of every leaf's hash; another meaning or another encoding of states gets another number, so that states of the
+/// old kind are never read as the new.
+const STATE_VERSION: &str = "leaf-1 ";
+
+/// What is made of the chosen events' values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Aggregate {
+    Count,
+    Sum,
+    Mean,
+    Least,
+    Greatest,
+    First,
+    Last,
+    Distinct,
+    List,
+}
+
+/// An aggregate: which events, in which window, what is taken of each, what is made of it.
+#[derive(Debug)]
+pub struct Leaf {
+    id: LeafId,
+    /// Empty for all events.
+    name: Arc<str>,
+    window: Window,
+    filter: Option<Node>,
+    item: Option<Node>,
+    aggregate: Aggregate,
+    text: String,
+}
+
+/// The moments of a window at some `now`, both included, and its first day.
+#[derive(Clone, Copy)]
+struct Span {
+    from: i64,
+    to: i64,
+    first_day: i32,
+}
+
+impl Span {
+    fn holds(&self, time: i64) -> bool {
+        (self.from..=self.to).contains(&time)
+    }
+}
+
+impl Leaf {
+    pub(crate) fn new(
+        name: Arc<str>,
+        window: Window,
+        filter: Option<Node>,
+        item: Option<Node>,
+        aggregate: Aggregate,
+    ) -> Leaf {
+        let mut leaf = Leaf { id: LeafId(0), name, window, filter, item, aggregate, text: String::new() };
+        leaf.text = leaf.to_string();
+        let digest = Sha256::new().chain_update(STATE_VERSION).chain_update(&leaf.text).finalize();
+        leaf.id = LeafId(digest.iter().take(8).fold(0, |id, byte| (id << 8) | u64::from(*byte)));
+        leaf
+    }
+
+    /// The hash of the canonical text.
+    pub fn id(&self) -> LeafId {
+        self.id
+    }
+
+    /// The canonical text: equal for equal leaves, however they were written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The name of the events it looks at; `None` for all.
+    pub fn event_name(&self) -> Option<&str> {
+        (!self.name.is_empty()).then_some(self.name.as_ref())
+    }
+
+    /// The window it looks at.
+    pub fn window(&self) -> Window {
+        self.window
+    }
+
+    /// Take an event in. Returns whether the state changed.
+    ///
+    /// `now` is the kernel's clock, not the event's time; it never goes back from one call to the next.
+    pub fn apply(&self, state: &mut LeafState, event: &EventFacts<'_>, now: Timestamp, zone: &Zone) -> bool {
+        let span = self.span(now, zone);
+        let concerns = self.name.is_empty() || *self.name == *event.name();
+        if !concerns || event.time().0 < span.from {
+            return false;
+        }
+        let scope = Scope::of_event(event);
+        if self.filter.as_ref().is_some_and(|filter| !scope.evaluate(filter).is_true()) {
+            return false;
+        }
+        let value = self.item.as_ref().map(|item| scope.evaluate(item)).unwrap_or_default();
+        if !self.aggregate.counts(&value) {
+            return false;
+        }
+        self.settle(state, now, zone);
+        let entry = Entry { time: event.time().0, tie: event.tie(), value };
+        if self.keeps_entries() || event.time() > now {
+            state.insert(entry);
+        } else {
+            self.tally_entry(state, entry, zone);
+        }
+        true
+    }
+
+    /// Forget what no later window can hold, and put events that `now` has reached into their tallies. The value stays
+    /// the same; [`Leaf::apply`] does this by itself.
+    pub fn settle(&self, state: &mut LeafState, now: Timestamp, zone: &Zone) {
+        let span = self.span(now, zone);
+        if matches!(self.window, Window::Days(_)) {
+            state.days.retain(|(day, _)| *day >= span.first_day);
+        }
+        let expired = state.entries.partition_point(|entry| entry.time < span.from);
+        state.entries.drain(..expired);
+        if !self.keeps_entries() {
+            let reached = state.entries.partition_point(|entry| entry.time <= span.to);
+            let settled: Vec<Entry> = state.entries.drain(..reached).collect();
+            settled.into_iter().for_each(|entry| self.tally_entry(state, entry, zone));
+        }
+    }
+
+    /// The states of several source identities as one.
+    pub fn merge(&self, states: &[&LeafState]) -> LeafState {
+        let mut merged = LeafState::default();
+        for state in states {
+            for (day, tally) in &state.days {
+                merged.day(*day, self.aggregate).merge(tally);
+            }
+            merged.entries.extend(state.entries.iter().cloned());
+        }
+        merged.entries.sort_by(Entry::order);
+        merged
+    }
+
+    /// The value at `now`.
+    pub fn value(&self, state: &LeafState, now: Timestamp, zone: &Zone) -> Value {
+        let span = self.span(now, zone);
+        let from = state.entries.partition_point(|entry| entry.time < span.from);
+        let to = state.entries.partition_point(|entry| entry.time <= span.to);
+        let entries = &state.entries[from..to];
+        if self.aggregate == Aggregate::List {
+            return Value::List(entries.iter().map(|entry| entry.value.clone()).collect());
+        }
+        let mut total = Tally::empty(self.aggregate);
+        for (day, tally) in &state.days {
+            if *day >= span.first_day {
+                total.merge(tally);
+            }
+        }
+        entries.iter().for_each(|entry| total.add(entry));
+        total.value()
+    }
+
+    /// The earliest later moment at which the value may change though no event comes; `None` when it never does.
+    pub fn next_change_at(&self, state: &LeafState, now: Timestamp, zone: &Zone) -> Option<Timestamp> {
+        let span = self.span(now, zone);
+        let arrival = state.entries.iter().find(|entry| entry.time > span.to).map(|entry| Timestamp(entry.time));
+        let oldest = state.entries.iter().find(|entry| span.holds(entry.time));
+        let departure = match self.window {
+            Window::Always => None,
+            Window::Exact(length) => oldest.map(|entry| Timestamp(entry.time.saturating_add(length))),
+            Window::Days(days) => {
+                let tallied = state.days.iter().map(|(day, _)| *day).find(|day| *day >= span.first_day);
+                let single = oldest.map(|entry| zone.day(Timestamp(entry.time)));
+                let oldest = [tallied, single].into_iter().flatten().min();
+                oldest.map(|day| zone.start_of_day(day.saturating_add(days)))
+            }
+        };
+        [arrival, departure].into_iter().flatten().min()
+    }
+
+    fn keeps_entries(&self) -> bool {
+        self.aggregate == Aggregate::List || matches!(self.window, Window::Exact(_))
+    }
+
+    fn span(&self, now: Timestamp, zone: &Zone) -> Span {
+        match self.window {
+            Window::Always => Span { from: i64::MIN, to: now.0, first_day: i32::MIN },
+            Window::Exact(length) => {
+                Span { from: now.0.saturating_sub(length).saturating_add(1), to: now.0, first_day: i32::MIN }
+            }
+            Window::Days(days) => {
+                let first_day = first_day(days, now, zone);
+                Span { from: zone.start_of_day(first_day).0, to: now.0, first_day }
+            }
+        }
+    }
+
+    fn tally_entry(&self, state: &mut LeafState, entry: Entry, zone: &Zone) {
+        let day = match self.window {
+            Window::Days(_) => zone.day(Timestamp(entry.time)),
+            _ => 0,
+        };
+        state.day(day, self.aggregate).add(&entry);
+    }
+}
+
+impl Aggregate {
+    /// Whether a value plays a part; those that do not need not be kept.
+    fn counts(self, value: &Value) -> bool {
+        match self {
+            Aggregate::Count | Aggregate::First | Aggregate::Last | Aggregate::List => true,
+            Aggregate::Sum | Aggregate::Mean => matches!(value, Value::Int(_) | Value::Float(_)),
+            Aggregate::Least | Aggregate::Greatest | Aggregate::Distinct => !value.is_null(),
+        }
+    }
+
+    fn method(self) -> &'static str {
+        match self {
+            Aggregate::Count => ".size()",
+            Aggregate::Sum => ".sum()",
+            Aggregate::Mean => ".avg()",
+            Aggregate::Least => ".min()",
+            Aggregate::Greatest => ".max()",
+            Aggregate::First => ".first()",
+            Aggregate::Last => ".last()",
+            Aggregate::Distinct => ".distinct()",
+            Aggregate::List => "",
+        }
+    }
+}
+
+impl fmt::Display for Leaf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let no_leaf = |_| None;
+        let text = |node| Text { node, leaf: &no_leaf };
+        write_events(f, &self.name, &self.window)?;
+        if let Some(filter) = &self.filter {
+            write!(f, ".filter(e, {})", text(filter))?;
+        }
+        if let Some(item) = &self.item {
+            write!(f, ".map(e, {})", text(item))?;
+        }
+        f.write_str(self.aggregate.method())
+    }
+}

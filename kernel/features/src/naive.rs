@@ -1,0 +1,33 @@
+//! The meaning of an expression: build the list of events, evaluate.
+//!
+//! This is the definition that the incremental way is held to. It is also how a condition is evaluated where no state
+//! is kept: for a preview, for history, for a check.
+
+use kith_model::time::Timestamp;
+
+use crate::eval::{Scope, event_order};
+use crate::event::EventFacts;
+use crate::expression::Expression;
+use crate::facts::Facts;
+use crate::value::Value;
+use crate::zone::Zone;
+
+/// The value of an expression for a profile with these events, in any order.
+pub fn evaluate(
+    expression: &Expression,
+    facts: &dyn Facts,
+    events: &[EventFacts<'_>],
+    now: Timestamp,
+    zone: &Zone,
+) -> Value {
+    let mut ordered: Vec<&EventFacts<'_>> = events.iter().collect();
+    ordered.sort_by(|a, b| event_order(a, b));
+    let list = |name: &str, window: &crate::window::Window| {
+        let chosen = ordered
+            .iter()
+            .filter(|event| (name.is_empty() || event.name() == name) && window.holds(event.time(), now, zone));
+        Value::List(chosen.map(|event| event.to_value()).collect())
+    };
+    let scope = Scope { events: &list, ..Scope::new(facts, &|_| Value::Null, now) };
+    scope.evaluate(expression.written())
+}

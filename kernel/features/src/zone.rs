@@ -1,0 +1,139 @@
+//! Calendar days in a workspace's time zone: which day a moment belongs to, and when a day begins.
+//!
+//! A day is a number: 0 is 1970-01-01 in that zone. Days never run backwards, whatever the clocks on the wall do: a
+//! moment belongs to the last day that has begun.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use kith_model::time::{DAY_MS, Timestamp};
+
+/// How long before midnight a clock may be set back across it; beyond that the wall's date is the day.
+const MAX_SET_BACK_MS: i64 = 3 * 3_600_000;
+
+/// A time zone. Cheap to clone.
+#[derive(Clone)]
+pub struct Zone {
+    name: Arc<str>,
+    /// `None` for UTC, whose days need no table.
+    rules: Option<TimeZone>,
+}
+
+/// Why a text is not a time zone.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a known time zone; write a name of the IANA database, e.g. Europe/Berlin or UTC")]
+pub struct UnknownZone(String);
+
+impl fmt::Debug for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Zone({})", self.name)
+    }
+}
+
+impl Default for Zone {
+    fn default() -> Zone {
+        Zone::utc()
+    }
+}
+
+impl Zone {
+    /// Coordinated Universal Time.
+    pub fn utc() -> Zone {
+        Zone { name: "UTC".into(), rules: None }
+    }
+
+    /// The zone of this name in the IANA database.
+    ///
+    /// # Errors
+    /// [`UnknownZone`] when the database has no such name.
+    pub fn parse(name: &str) -> Result<Zone, UnknownZone> {
+        if matches!(name, "UTC" | "Etc/UTC") {
+            return Ok(Zone { name: name.into(), rules: None });
+        }
+        let rules = TimeZone::get(name).map_err(|_| UnknownZone(name.chars().take(64).collect()))?;
+        Ok(Zone { name: name.into(), rules: Some(rules) })
+    }
+
+    /// The name it was made from.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The day that the moment belongs to. Moments outside the years −9999 to 9999 are taken in UTC.
+    pub fn day(&self, time: Timestamp) -> i32 {
+        let Some(rules) = &self.rules else { return day_number(time.0) };
+        let Ok(moment) = jiff::Timestamp::from_millisecond(time.0) else { return day_number(time.0) };
+        let wall_ms = time.0.saturating_add(i64::from(rules.to_offset(moment).seconds()) * 1_000);
+        let day = day_number(wall_ms);
+        // Where clocks go back from just after midnight to the day before, the new day has begun all the same.
+        let nearly_over = wall_ms.rem_euclid(DAY_MS) >= DAY_MS - MAX_SET_BACK_MS;
+        if nearly_over && day < i32::MAX && self.start_of_day(day + 1) <= time { day + 1 } else { day }
+    }
+
+    /// The first moment of a day.
+    pub fn start_of_day(&self, day: i32) -> Timestamp {
+        let in_utc = Timestamp(i64::from(day) * DAY_MS);
+        let Some(rules) = &self.rules else { return in_utc };
+        let Some(date) = civil_date(in_utc) else { return in_utc };
+        // A midnight that clocks skip is moved to the first moment after the gap; one that comes twice is the first.
+        rules.to_timestamp(date.at(0, 0, 0, 0)).map_or(in_utc, |start| Timestamp(start.as_millisecond()))
+    }
+}
+
+fn day_number(milliseconds: i64) -> i32 {
+    let day = milliseconds.div_euclid(DAY_MS);
+    i32::try_from(day).unwrap_or(if day < 0 { i32::MIN } else { i32::MAX })
+}
+
+fn civil_date(midnight_in_utc: Timestamp) -> Option<Date> {
+    let moment = jiff::Timestamp::from_millisecond(midnight_in_utc.0).ok()?;
+    Some(moment.to_zoned(TimeZone::UTC).date())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn days_begin_at_local_midnight() {
+        let berlin = Zone::parse("Europe/Berlin").unwrap();
+        let day = berlin.day(at("2026-03-29T10:00:00Z"));
+        assert_eq!(berlin.start_of_day(day), at("2026-03-28T23:00:00Z"));
+        assert_eq!(berlin.start_of_day(day + 1), at("2026-03-29T22:00:00Z"), "the day is 23 hours long");
+        assert_eq!(berlin.day(at("2026-03-29T21:59:59.999Z")), day);
+        assert_eq!(berlin.day(at("2026-03-29T22:00:00Z")), day + 1);
+        assert_eq!(Zone::utc().day(Timestamp(-1)), -1);
+        assert_eq!(Zone::utc().start_of_day(-1), Timestamp(-DAY_MS));
+        assert!(Zone::parse("Mars/Base").is_err());
+    }
+
+    #[test]
+    fn a_moment_belongs_to_the_last_day_that_has_begun() {
+        // Sao Paulo skipped midnight in spring; St John's set clocks back at 00:01; Samoa skipped a whole day.
+        for (name, around) in [
+            ("America/Sao_Paulo", "2018-11-04T03:00:00Z"),
+            ("America/Havana", "2023-11-05T04:00:00Z"),
+            ("America/St_Johns", "2006-10-29T02:31:00Z"),
+            ("Pacific/Apia", "2011-12-30T10:00:00Z"),
+            ("Europe/Berlin", "2026-10-25T00:00:00Z"),
+        ] {
+            let zone = Zone::parse(name).unwrap();
+            let middle = at(around).0;
+            let mut last = i32::MIN;
+            for minute in -3_000..3_000 {
+                let time = Timestamp(middle + minute * 60_000);
+                let day = zone.day(time);
+                assert!(day >= last, "{name}: day {day} after {last} at {time}");
+                assert!(zone.start_of_day(day) <= time, "{name} at {time}");
+                assert!(zone.start_of_day(day + 1) > time, "{name} at {time}");
+                last = day;
+            }
+        }
+    }
+}
