@@ -1,0 +1,141 @@
+//! What an answer means for the delivery: delivered, try again, or never. When the next attempt is made is the kernel's.
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimeParser;
+use kith_plugin_sdk::Outcome;
+use kith_plugin_sdk::http::{Error, Response};
+
+/// How much of an answer's body goes into the reason that a person reads.
+const MAX_QUOTED_CHARS: usize = 200;
+
+/// The outcome of one attempt that was answered, or not, at `now_ms`.
+pub(crate) fn of(answer: Result<Response, Error>, now_ms: i64) -> Outcome {
+    let response = match answer {
+        Ok(response) => response,
+        Err(error) if error.may_retry() => return Outcome::Retry { after_seconds: None, reason: error.to_string() },
+        // The receiver did get the message; that it says too much about it is no reason to send it again.
+        Err(error @ Error::TooLarge(_)) => return Outcome::Permanent(format!("{error}; the status is unknown")),
+        Err(error) => return Outcome::Permanent(error.to_string()),
+    };
+    let reason = |meaning: &str| describe(&response, meaning);
+    match response.status {
+        200..=299 => Outcome::Delivered(None),
+        300..=399 => Outcome::Permanent(reason("redirects are not followed; set `url` to the final address")),
+        408 | 425 | 429 | 500..=599 => Outcome::Retry {
+            after_seconds: response.header("retry-after").and_then(|value| retry_after(value, now_ms)),
+            reason: reason("the receiver asks to try again"),
+        },
+        410 => Outcome::Permanent(reason("the receiver is gone; disable this installation or change its `url`")),
+        400..=499 => Outcome::Permanent(reason("the receiver refused it")),
+        _ => Outcome::Retry { after_seconds: None, reason: reason("that is not the status of an answer") },
+    }
+}
+
+/// `Retry-After` in seconds from now: a number of seconds or an HTTP date (RFC 9110, 10.2.3). `None` for what is neither.
+fn retry_after(value: &str, now_ms: i64) -> Option<u32> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit say "a very long time"; the kernel has its own ceiling.
+        return Some(value.parse().unwrap_or(u32::MAX));
+    }
+    let at: Timestamp = DateTimeParser::new().parse_timestamp(value).ok()?;
+    // Rounded up: a part of a second early is still too early.
+    let wait_seconds = (at.as_millisecond() - now_ms).max(0).saturating_add(999) / 1_000;
+    Some(u32::try_from(wait_seconds).unwrap_or(u32::MAX))
+}
+
+/// Status, what it means, and the beginning of what the receiver said.
+fn describe(response: &Response, meaning: &str) -> String {
+    let text = response.text();
+    let said: String =
+        text.trim().chars().take(MAX_QUOTED_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let status = response.status;
+    if said.is_empty() { format!("status {status}: {meaning}") } else { format!("status {status}: {meaning}: {said}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sun, 06 Nov 1994 08:49:37 GMT, RFC 9110's example.
+    const EXAMPLE_MS: i64 = 784_111_777_000;
+
+    #[test]
+    fn every_status_has_its_outcome() {
+        for (status, expected) in [
+            (200, "delivered"),
+            (204, "delivered"),
+            (299, "delivered"),
+            (301, "permanent"),
+            (304, "permanent"),
+            (307, "permanent"),
+            (400, "permanent"),
+            (401, "permanent"),
+            (404, "permanent"),
+            (408, "retry"),
+            (410, "permanent"),
+            (413, "permanent"),
+            (425, "retry"),
+            (429, "retry"),
+            (500, "retry"),
+            (502, "retry"),
+            (503, "retry"),
+            (504, "retry"),
+            (599, "retry"),
+            (199, "retry"),
+            (600, "retry"),
+        ] {
+            let outcome = of(Ok(Response::new(status)), 0);
+            let (kind, reason) = match &outcome {
+                Outcome::Delivered(_) => ("delivered", None),
+                Outcome::Retry { reason, .. } => ("retry", Some(reason)),
+                Outcome::Permanent(reason) => ("permanent", Some(reason)),
+            };
+            assert_eq!(kind, expected, "{status}");
+            assert!(reason.is_none_or(|reason| reason.starts_with(&format!("status {status}: "))), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn no_answer_is_tried_again_and_a_denial_is_not() {
+        let retried = |error: Error| matches!(of(Err(error), 0), Outcome::Retry { after_seconds: None, .. });
+        assert!(retried(Error::Timeout("30 s".into())));
+        assert!(retried(Error::Connection("refused".into())));
+        assert!(!retried(Error::Denied("not granted".into())));
+        assert!(!retried(Error::TooLarge("1 MiB".into())));
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        for (value, now_ms, expected) in [
+            ("120", 0, Some(120)),
+            (" 0 ", 0, Some(0)),
+            ("99999999999999", 0, Some(u32::MAX)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", EXAMPLE_MS - 90_000, Some(90)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", EXAMPLE_MS - 90_001, Some(91)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", EXAMPLE_MS + 5_000, Some(0)),
+            ("soon", 0, None),
+            ("-5", 0, None),
+            ("1.5", 0, None),
+            ("", 0, None),
+        ] {
+            assert_eq!(retry_after(value, now_ms), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn only_answers_that_ask_for_it_are_put_off() {
+        let outcome = |status| of(Ok(Response::new(status).with_header("Retry-After", "7")), 0);
+        assert!(matches!(outcome(503), Outcome::Retry { after_seconds: Some(7), .. }));
+        assert!(matches!(outcome(429), Outcome::Retry { after_seconds: Some(7), .. }));
+        assert!(matches!(outcome(403), Outcome::Permanent(_)));
+    }
+
+    #[test]
+    fn reasons_quote_a_bounded_and_printable_part_of_the_answer() {
+        let response = Response::new(400).with_body(format!("bad\u{1b}[31m\n{}", "x".repeat(10_000)));
+        let Outcome::Permanent(reason) = of(Ok(response), 0) else { panic!("400 is permanent") };
+        assert!(reason.chars().count() < 300 && !reason.chars().any(char::is_control), "{reason}");
+        assert!(reason.contains("bad [31m"));
+    }
+}
