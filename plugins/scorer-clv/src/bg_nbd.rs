@@ -31,6 +31,8 @@ pub(crate) struct FittedBgNbd {
     pub(crate) model: BgNbd,
     /// Of the whole population, not the mean.
     pub(crate) log_likelihood: f64,
+    /// Steps of the search that found it.
+    pub(crate) iterations: usize,
 }
 
 /// Customers with the same history, which share one term of the likelihood.
@@ -143,6 +145,7 @@ impl BgNbd {
         Ok(FittedBgNbd {
             model: BgNbd::from_logarithms(&minimum.point),
             log_likelihood: -minimum.value * population.customers,
+            iterations: minimum.iterations,
         })
     }
 
@@ -221,6 +224,19 @@ mod tests {
         assert_close(fitted.model.a, 0.792_886, 1e-3);
         assert_close(fitted.model.b, 2.425_753, 1e-3);
         assert_close(fitted.log_likelihood, -9_582.425_6, 5e-2);
+    }
+
+    #[test]
+    fn few_steps_suffice_whatever_the_period() {
+        for end in ["1997-06-30", cdnow::CALIBRATION_END, "1998-06-30"] {
+            let end = crate::history::parse_day(end).unwrap();
+            for time_unit_days in [1.0, 7.0, 30.0] {
+                let histories: Vec<History> =
+                    cdnow::purchases().iter().filter_map(|purchases| purchases.as_of(end, time_unit_days)).collect();
+                let fitted = BgNbd::fit(&Population::new(&histories)).unwrap();
+                assert!(fitted.iterations < 60, "{fitted:?}");
+            }
+        }
     }
 
     #[test]

@@ -175,6 +175,7 @@ fn describe(trained: &Trained) -> Vec<(String, f64)> {
         ("a", a),
         ("b", b),
         ("log_likelihood", trained.purchases.log_likelihood),
+        ("iterations", trained.purchases.iterations as f64),
         ("customers", trained.customers as f64),
         ("repeat_customers", trained.repeat_customers as f64),
         ("spend_customers", trained.spend_customers as f64),

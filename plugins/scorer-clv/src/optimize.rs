@@ -4,15 +4,17 @@
 //! models' business.
 
 /// More iterations than any likelihood of four parameters needs; CDNOW takes about thirty.
-const MAX_ITERATIONS: usize = 500;
+const MAX_ITERATIONS: usize = 200;
 /// Bisections and doublings of one step length.
 const MAX_LINE_SEARCH_STEPS: usize = 60;
 /// Armijo's condition: the share of the promised decrease that a step must reach.
 const SUFFICIENT_DECREASE: f64 = 1e-4;
 /// Wolfe's condition: how much of the slope may be left after a step.
 const CURVATURE: f64 = 0.9;
+/// The share of the value that may be rounding: within it a value tells nothing about a step, and the slope alone decides.
+const VALUE_NOISE: f64 = 1e-14;
 /// The search stops once no component of the gradient is larger.
-const GRADIENT_TARGET: f64 = 1e-10;
+const GRADIENT_TARGET: f64 = 1e-9;
 /// Where rounding stops the search before the target, this still counts as a minimum.
 const GRADIENT_ACCEPTED: f64 = 1e-7;
 
@@ -128,8 +130,8 @@ fn search_line<const N: usize>(
             *coordinate += length * component;
         }
         let next = sample(point);
-        let is_lower =
-            next.value <= from.value + SUFFICIENT_DECREASE * length * slope && largest(&next.gradient).is_finite();
+        let allowed = from.value + SUFFICIENT_DECREASE * length * slope + VALUE_NOISE * from.value.abs();
+        let is_lower = next.value <= allowed && largest(&next.gradient).is_finite();
         if !is_lower {
             high = length;
         } else if dot(direction, &next.gradient) < CURVATURE * slope {
