@@ -179,6 +179,11 @@ impl Key {
         Key::new(EVENT, workspace, shard_of(&identity.0), &[&identity.0])
     }
 
+    /// All events of a workspace.
+    pub fn all_events(workspace: WorkspaceId) -> Key {
+        Key(Key::new(EVENT, workspace, 0, &[]).0[..5].to_vec())
+    }
+
     /// One event's row without its position, for [`crate::Operation::Append`].
     pub fn event(workspace: WorkspaceId, identity: SourceIdentityId, time: Timestamp) -> Key {
         Key::events(workspace, identity).followed_by(&sortable(time))
