@@ -3,10 +3,33 @@
 //! This is the only crate that knows wasmtime. It reads manifests ([`parse_manifest`]), makes and inspects packages
 //! ([`assemble`], [`inspect`]), and turns an inspected component plus an installation's [`Binding`] into the model's role
 //! traits ([`Host`], [`Plugin`]). When a plugin runs, on which events, and what its results change is others' work.
+//!
+//! Every call runs in a fresh instance, on the caller's thread, within limits that are always on. A guest that breaks one,
+//! traps, or returns what its manifest does not declare ends in a typed [`PluginFault`](kith_model::plugin::PluginFault);
+//! nothing that a guest does ends the process.
 
 mod bindings;
+mod cache;
+mod call;
+mod compile;
+mod convert;
+mod engine;
+mod host;
+mod imports;
 mod manifest;
+mod package;
+mod policy;
+mod roles;
+mod state;
+mod text;
+mod verify;
 
+pub use compile::{CompileError, CompileMode, compile_child_main};
+pub use host::{Host, HostConfig, HostError, KERNEL_VERSION, LoadError, Plugin};
 pub use manifest::{
     ABI, ConfigMistake, MAX_MANIFEST_BYTES, ManifestError, ManifestMistake, parse_manifest, validate_config,
 };
+pub use package::{ABI_SECTION, Inspected, MANIFEST_SECTION, PackageError, assemble, inspect};
+pub use policy::{EffectiveLimit, HostPort, HttpRule, InvalidHost, LimitSource, Limits, Policy, effective_policy};
+pub use roles::{BindError, Binding};
+pub use state::{KeyValue, KeyValueError, MemoryKeyValue};

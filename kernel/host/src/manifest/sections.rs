@@ -12,8 +12,7 @@ use toml::de::DeTable;
 use super::reader::{Notes, Section};
 use super::{ABI, config};
 
-const KINDS: [PluginKind; 4] =
-    [PluginKind::Connector, PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel];
+const KINDS: [PluginKind; 4] = [PluginKind::Connector, PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel];
 
 const TYPES: [(&str, ColumnType); 9] = [
     ("boolean", ColumnType::Boolean),
@@ -157,13 +156,7 @@ fn read_outputs(root: &Section<'_, '_>, kind: PluginKind) -> Vec<OutputSpec> {
         if !values.is_empty() && !matches!(column_type, ColumnType::Text | ColumnType::TextList) {
             section.wrong("values", "only texts have declared values; remove `values` or make the type text");
         }
-        Some(OutputSpec {
-            name: name.to_owned(),
-            column_type,
-            values,
-            description: description?.to_owned(),
-            category,
-        })
+        Some(OutputSpec { name: name.to_owned(), column_type, values, description: description?.to_owned(), category })
     };
     root.named_tables("outputs").into_iter().filter_map(read).collect()
 }
@@ -237,8 +230,13 @@ fn read_secrets(capabilities: &Section<'_, '_>) -> Vec<SecretRequest> {
         let known = ["name", "hosts", "reason"];
         let section = Section::open(capabilities.notes, table, "[[capabilities.secrets]]", start, &known);
         let name = section.parsed("name", "a name, e.g. \"api_key\"", |text| {
-            let fits = text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
-            if fits { Ok(text.to_owned()) } else { Err(format!("`{text}` is not a name; write letters, digits, `_`, `-`")) }
+            let fits =
+                text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+            if fits {
+                Ok(text.to_owned())
+            } else {
+                Err(format!("`{text}` is not a name; write letters, digits, `_`, `-`"))
+            }
         });
         if let Some(name) = &name {
             if names.contains(name) {

@@ -1,0 +1,96 @@
+//! Responsible for the one way to call a guest: a fresh store with every limit set, and whatever goes wrong turned into a
+//! [`PluginFault`]. No other file reads a wasmtime error.
+//!
+//! Calls are synchronous and run on the caller's thread, which must be free to block. A guest that computes is stopped by
+//! epochs; a host call that waits is a future under a timeout of what is left of the call (`imports/http.rs`).
+
+use std::sync::Arc;
+
+use kith_model::plugin::PluginFault;
+use wasmtime::{Engine, Store, Trap, UpdateDeadline, WasmBacktrace};
+
+use crate::state::{CallClass, CallState, Installed};
+use crate::text::bounded;
+
+/// Handles that a guest may hold at once. No interface has resources, so honest plugins hold none.
+const MAX_HANDLES: usize = 1_000;
+
+/// Run `call` in a fresh store.
+pub(crate) fn run<T>(
+    engine: &Engine,
+    installed: &Arc<Installed>,
+    class: CallClass,
+    prepare: impl FnOnce(&mut CallState),
+    call: impl FnOnce(&mut Store<CallState>) -> wasmtime::Result<T>,
+) -> Result<T, PluginFault> {
+    let mut state = CallState::new(installed.clone(), class);
+    prepare(&mut state);
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| &mut state.memory);
+    store.set_hostcall_fuel(usize::try_from(installed.policy.output_bytes.value).unwrap_or(usize::MAX));
+    store.set_max_component_handles(MAX_HANDLES);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|mut store| store.data_mut().look_at_clocks().map(UpdateDeadline::Continue));
+    if let Some(fuel) = installed.fuel {
+        store.set_fuel(fuel).map_err(|error| PluginFault::Unavailable(format!("{error:#}")))?;
+    }
+    let result = call(&mut store).map_err(|error| fault(store.data(), &error));
+    let seconds = store.data().elapsed().as_secs_f64();
+    let labels = [("installation", installed.installation.clone()), ("plugin", installed.plugin.clone())];
+    metrics::histogram!("kith_plugin_call_seconds", &labels).record(seconds);
+    result.inspect_err(|fault| report(installed, fault))
+}
+
+/// Count and log a fault, attributed to installation and plugin.
+pub(crate) fn report(installed: &Installed, fault: &PluginFault) {
+    let labels = [
+        ("installation", installed.installation.clone()),
+        ("plugin", installed.plugin.clone()),
+        ("code", fault.code().to_owned()),
+    ];
+    metrics::counter!("kith_plugin_faults_total", &labels).increment(1);
+    let (installation, plugin) = (&installed.installation, &installed.plugin);
+    tracing::warn!(installation, plugin, code = fault.code(), "{fault}");
+    if let PluginFault::Trapped { backtrace, .. } = fault {
+        tracing::debug!(installation, plugin, ?backtrace, "where it trapped");
+    }
+}
+
+/// What a failed call means.
+fn fault(state: &CallState, error: &wasmtime::Error) -> PluginFault {
+    if let Some(stopped) = &state.stopped {
+        return stopped.clone();
+    }
+    let trap = error.downcast_ref::<Trap>().copied();
+    if let (Some(Trap::OutOfFuel), Some(limit)) = (trap, state.installed.fuel) {
+        return PluginFault::FuelExhausted { limit };
+    }
+    if state.memory.refused {
+        return PluginFault::MemoryExceeded { limit_bytes: state.memory.limit_bytes };
+    }
+    let backtrace = backtrace(error);
+    let message = match (&state.panic, trap) {
+        (Some(panic), _) => Some(panic.clone()),
+        (None, _) if state.memory.table_refused => Some("asked for a larger table than the host gives".to_owned()),
+        (None, Some(trap)) => Some(trap.to_string()),
+        (None, None) => None,
+    };
+    if let Some(message) = message {
+        return PluginFault::Trapped { message, backtrace };
+    }
+    let text = bounded(&error.root_cause().to_string());
+    // wasmtime's type for this error is private; its text is all there is to know it by. A test holds it in place.
+    if text.contains("fuel allocated for hostcalls has been exhausted") {
+        return PluginFault::LimitExceeded { what: "output bytes", limit: state.installed.policy.output_bytes.value };
+    }
+    PluginFault::InvalidOutput(text)
+}
+
+/// The guest's frames, innermost first: offset in the module and demangled name.
+fn backtrace(error: &wasmtime::Error) -> Vec<String> {
+    let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
+    // The first line of its text is a title; each further one begins with the frame's number.
+    let text = trace.to_string();
+    let frame = |line: &str| line.split_once(": ").map_or(line, |(_, frame)| frame).trim().to_owned();
+    text.lines().skip(1).map(|line| bounded(&frame(line))).collect()
+}

@@ -1,0 +1,213 @@
+//! Responsible for turning a component into machine code, in this process or in a short-lived child that cannot take
+//! more processor time, memory or wall time than its limits. Keeping the result is `cache.rs`'s work.
+
+use std::ffi::OsString;
+use std::hash::{Hash, Hasher};
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+
+use crate::engine::{Metering, engine};
+
+/// Where components are compiled.
+#[derive(Debug, Clone)]
+pub enum CompileMode {
+    /// On the calling thread, without limits: for trusted plugins and tests.
+    InProcess,
+    /// In a child process that runs [`compile_child_main`] with limits.
+    Child { command: PathBuf, args: Vec<OsString> },
+}
+
+/// Four times what the largest plugin of ours takes.
+const MAX_CHILD_CPU_SECONDS: u64 = 20;
+/// Compiling takes about 0.6 GiB for each MiB of code; a plugin of 8 MiB is mostly data.
+const MAX_CHILD_ADDRESS_BYTES: u64 = 1536 * 1024 * 1024;
+const MAX_CHILD_WALL: Duration = Duration::from_secs(30);
+/// Machine code of the largest admitted component.
+const MAX_ARTIFACT_BYTES: u64 = 256 * 1024 * 1024;
+/// What is kept of a child's complaint.
+const MAX_COMPLAINT_BYTES: u64 = 4096;
+
+/// Why a component was not compiled.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    #[error("the component does not compile: {0}")]
+    Refused(String),
+    #[error("compiling took more than {MAX_CHILD_CPU_SECONDS} seconds of processor time; make the plugin smaller")]
+    Cpu,
+    #[error("compiling took more than {} seconds; try again when the machine is less busy", MAX_CHILD_WALL.as_secs())]
+    Wall,
+    #[error("the compiling process ended with {0}; it may have passed its memory limit of 1.5 GiB")]
+    Died(String),
+    #[error("the compiling process `{command}` could not be run")]
+    Child { command: PathBuf, source: std::io::Error },
+}
+
+/// Machine code that this process may load: only compiling and a verified MAC make one.
+pub(crate) struct Artifact(Vec<u8>);
+
+impl Artifact {
+    /// Take bytes whose MAC was verified.
+    pub(crate) fn verified(bytes: Vec<u8>) -> Artifact {
+        Artifact(bytes)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Make the code runnable.
+    pub(crate) fn load(&self, engine: &Engine) -> wasmtime::Result<wasmtime::component::Component> {
+        // SAFETY: `deserialize` runs what it is given. These bytes are the output of `Engine::precompile_component` for
+        // this very process's settings, because an `Artifact` is made in two places only: (1) `compile` below, from this
+        // process's own compiler or from the child that it started itself, over a pipe that nobody else holds; (2)
+        // `Cache::load`, after the HMAC-SHA256 of exactly this buffer was verified with the host's key, which is kept
+        // outside the cache directory and made over (1) alone. The buffer is private and cannot change in between. Code
+        // of another wasmtime version or other settings is refused by `deserialize` itself.
+        #[allow(unsafe_code, reason = "the one place that loads compiled code; see the proof above")]
+        unsafe {
+            wasmtime::component::Component::deserialize(engine, &self.0)
+        }
+    }
+}
+
+/// Compile a component for an engine of the given metering.
+pub(crate) fn compile(
+    mode: &CompileMode,
+    engine: &Engine,
+    metering: Metering,
+    component: &[u8],
+) -> Result<Artifact, CompileError> {
+    match mode {
+        CompileMode::InProcess => engine
+            .precompile_component(component)
+            .map(Artifact)
+            .map_err(|error| CompileError::Refused(format!("{error:#}"))),
+        CompileMode::Child { command, args } => {
+            let failed = |source| CompileError::Child { command: command.clone(), source };
+            let child = Command::new(command)
+                .args(args)
+                .env_clear()
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .map_err(failed)?;
+            attend(child, metering, component, failed).map(Artifact)
+        }
+    }
+}
+
+/// Feed the child, collect what it writes, and end it when it takes too long.
+fn attend(
+    mut child: Child,
+    metering: Metering,
+    component: &[u8],
+    failed: impl Fn(std::io::Error) -> CompileError,
+) -> Result<Vec<u8>, CompileError> {
+    let (Some(mut stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    else {
+        unreachable!("all three were asked to be pipes");
+    };
+    let header = [u8::from(metering == Metering::On)];
+    let (done, finished) = channel();
+    let collected = std::thread::scope(|scope| {
+        // A child that ends early closes its input; its own message tells why.
+        scope.spawn(move || stdin.write_all(&header).and_then(|()| stdin.write_all(component)));
+        let complaint = scope.spawn(move || read_at_most(stderr, MAX_COMPLAINT_BYTES));
+        scope.spawn(move || drop(done.send(read_at_most(stdout, MAX_ARTIFACT_BYTES))));
+        let collected = finished.recv_timeout(MAX_CHILD_WALL);
+        if collected.is_err() {
+            drop(child.kill());
+        }
+        let status = child.wait();
+        let complaint = complaint.join().unwrap_or_default();
+        (collected, status, String::from_utf8_lossy(&complaint).trim().to_owned())
+    });
+    match collected {
+        (Err(_), ..) => Err(CompileError::Wall),
+        (_, Err(error), _) => Err(failed(error)),
+        (Ok(artifact), Ok(status), _) if status.success() => Ok(artifact),
+        (_, Ok(status), complaint) => Err(how_it_ended(status, complaint)),
+    }
+}
+
+fn how_it_ended(status: std::process::ExitStatus, complaint: String) -> CompileError {
+    use std::os::unix::process::ExitStatusExt;
+    let is = |signal: rustix::process::Signal| status.signal() == Some(signal.as_raw());
+    if status.code() == Some(1) && !complaint.is_empty() {
+        CompileError::Refused(complaint)
+    } else if is(rustix::process::Signal::XCPU) || is(rustix::process::Signal::KILL) {
+        CompileError::Cpu
+    } else {
+        CompileError::Died(format!("{status} {complaint}").trim().to_owned())
+    }
+}
+
+fn read_at_most(from: impl Read, limit: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // What was read before an error is all there is; the exit status tells whether it counts.
+    drop(from.take(limit).read_to_end(&mut bytes));
+    bytes
+}
+
+/// The compiling child: reads one byte (whether to meter) and a component from the standard input, and writes the machine
+/// code to the standard output. Sets its own limits first. For a hidden subcommand of the `kith` binary.
+pub fn compile_child_main() -> ExitCode {
+    match compile_child() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            drop(std::io::stderr().write_all(message.as_bytes()));
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn compile_child() -> Result<(), String> {
+    let limits = [
+        (Resource::Cpu, MAX_CHILD_CPU_SECONDS),
+        (Resource::As, MAX_CHILD_ADDRESS_BYTES),
+        (Resource::Core, 0),
+        (Resource::Fsize, 0),
+    ];
+    for (resource, limit) in limits {
+        // The hard limit of processor time is a second later: the soft one's signal tells the parent what happened.
+        let hard = if resource == Resource::Cpu { limit + 1 } else { limit };
+        setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(hard) })
+            .map_err(|error| format!("the limit {resource:?} cannot be set: {error}"))?;
+    }
+    let mut input = Vec::new();
+    std::io::stdin()
+        .lock()
+        .read_to_end(&mut input)
+        .map_err(|error| format!("the component cannot be read: {error}"))?;
+    let (header, component) = input.split_first().ok_or("there is no input")?;
+    let metering = if *header == 1 { Metering::On } else { Metering::Off };
+    let artifact = engine(metering)
+        .and_then(|engine| engine.precompile_component(component))
+        .map_err(|error| format!("{error:#}"))?;
+    std::io::stdout().lock().write_all(&artifact).map_err(|error| format!("the code cannot be written: {error}"))
+}
+
+/// Names a compilation: the component, the wasmtime version and every setting that the code depends on.
+pub(crate) fn artifact_key(engine: &Engine, component: &[u8]) -> [u8; 32] {
+    struct Sha(Sha256);
+    impl Hasher for Sha {
+        fn finish(&self) -> u64 {
+            0
+        }
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+    }
+    let mut hasher = Sha(Sha256::new());
+    hasher.0.update(Sha256::digest(component));
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    hasher.0.finalize().into()
+}

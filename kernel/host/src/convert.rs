@@ -1,0 +1,193 @@
+//! Responsible for converting between the generated bindings and the model, by hand and in both directions. Buffers of
+//! columns are moved, not copied. Whether the content keeps the contract is `verify.rs`'s work.
+
+use kith_model::delivery::{Message, Outcome};
+use kith_model::event::{DraftEvent, EventKind, RejectedRecord};
+use kith_model::identity::Identifier;
+use kith_model::plugin::{
+    Answer, Callback, Fitted, PluginFault, PolledPage, Receipt, Received, Refusal, SourceRequest,
+};
+use kith_model::table::{Column, Lists, Table, Texts, Values};
+use kith_model::time::Timestamp;
+
+use crate::bindings::channel::delivering;
+use crate::bindings::connector::source;
+use crate::bindings::shared::{columns, fitting, types};
+use crate::text::{bounded, cut};
+
+/// What is kept of a record that could not become an event.
+const MAX_RAW_BYTES: usize = 4096;
+
+pub(crate) fn table_to_wit(table: Table) -> columns::Table {
+    let columns = table.columns.into_iter().map(column_to_wit).collect();
+    // A batch is at most some thousand rows; a table that is not would be refused by the guest's own checks.
+    columns::Table { rows: u32::try_from(table.rows).unwrap_or(u32::MAX), columns }
+}
+
+fn column_to_wit(column: Column) -> columns::Column {
+    let int64s = |lists: Lists<Vec<i64>>| columns::Int64Lists { offsets: lists.offsets, items: lists.items };
+    let texts = |texts: Texts| columns::Texts { offsets: texts.offsets, data: texts.data };
+    let values = match column.values {
+        Values::Boolean(bits) => columns::Values::Boolean(bits),
+        Values::Int64(values) => columns::Values::Int64(values),
+        Values::Float64(values) => columns::Values::Float64(values),
+        Values::Timestamp(values) => columns::Values::Timestamp(values),
+        Values::Text(values) => columns::Values::Text(texts(values)),
+        Values::Int64List(lists) => columns::Values::Int64List(int64s(lists)),
+        Values::TimestampList(lists) => columns::Values::TimestampList(int64s(lists)),
+        Values::Float64List(lists) => {
+            columns::Values::Float64List(columns::Float64Lists { offsets: lists.offsets, items: lists.items })
+        }
+        Values::TextList(lists) => {
+            columns::Values::TextList(columns::TextLists { offsets: lists.offsets, items: texts(lists.items) })
+        }
+    };
+    columns::Column { name: column.name, validity: column.validity, values }
+}
+
+pub(crate) fn table_from_wit(table: columns::Table) -> Table {
+    Table { rows: table.rows as usize, columns: table.columns.into_iter().map(column_from_wit).collect() }
+}
+
+fn column_from_wit(column: columns::Column) -> Column {
+    let int64s = |lists: columns::Int64Lists| Lists { offsets: lists.offsets, items: lists.items };
+    let texts = |texts: columns::Texts| Texts { offsets: texts.offsets, data: texts.data };
+    let values = match column.values {
+        columns::Values::Boolean(bits) => Values::Boolean(bits),
+        columns::Values::Int64(values) => Values::Int64(values),
+        columns::Values::Float64(values) => Values::Float64(values),
+        columns::Values::Timestamp(values) => Values::Timestamp(values),
+        columns::Values::Text(values) => Values::Text(texts(values)),
+        columns::Values::Int64List(lists) => Values::Int64List(int64s(lists)),
+        columns::Values::TimestampList(lists) => Values::TimestampList(int64s(lists)),
+        columns::Values::Float64List(lists) => {
+            Values::Float64List(Lists { offsets: lists.offsets, items: lists.items })
+        }
+        columns::Values::TextList(lists) => {
+            Values::TextList(Lists { offsets: lists.offsets, items: texts(lists.items) })
+        }
+    };
+    Column { name: column.name, validity: column.validity, values }
+}
+
+pub(crate) fn fitted_from_wit(fitted: fitting::Fitted) -> Fitted {
+    Fitted { state: fitted.state, metrics: fitted.metrics }
+}
+
+pub(crate) fn failure_from_wit(failure: types::Failure) -> PluginFault {
+    match failure {
+        types::Failure::BadInput(text) => PluginFault::BadInput(bounded(&text)),
+        types::Failure::Transient(text) => PluginFault::Transient(bounded(&text)),
+        types::Failure::Permanent(text) => PluginFault::Permanent(bounded(&text)),
+    }
+}
+
+fn event_from_wit(event: types::Event) -> DraftEvent {
+    let kind = match event.kind {
+        types::EventKind::Track => EventKind::Track,
+        types::EventKind::Identify => EventKind::Identify,
+        types::EventKind::Page => EventKind::Page,
+        types::EventKind::Screen => EventKind::Screen,
+        types::EventKind::Group => EventKind::Group,
+        types::EventKind::Alias => EventKind::Alias,
+    };
+    let identifier = |found: types::Identifier| Identifier { kind: found.kind, value: found.value };
+    DraftEvent {
+        kind,
+        message_id: event.message_id,
+        name: event.name,
+        time: event.time.map(Timestamp),
+        sent_at: event.sent_at.map(Timestamp),
+        identifiers: event.identifiers.into_iter().map(identifier).collect(),
+        properties: event.properties,
+        traits: event.traits,
+        context: event.context,
+    }
+}
+
+fn rejected_from_wit(rejected: types::Rejected) -> RejectedRecord {
+    RejectedRecord {
+        place: rejected.place,
+        code: bounded(&rejected.code),
+        message: bounded(&rejected.message),
+        raw: cut(&rejected.raw, MAX_RAW_BYTES).to_owned(),
+    }
+}
+
+pub(crate) fn request_to_wit(request: &SourceRequest) -> source::Request {
+    source::Request {
+        method: request.method.clone(),
+        path: request.path.clone(),
+        query: request.query.clone(),
+        headers: request.headers.clone(),
+        body: request.body.clone(),
+        complete: request.complete,
+        resume: request.resume.clone(),
+        received_at: request.received_at.0,
+        attributes: Vec::new(),
+    }
+}
+
+pub(crate) fn received_from_wit(received: source::Received) -> Received {
+    let answer =
+        |answer: source::Answer| Answer { status: answer.status, content_type: answer.content_type, body: answer.body };
+    Received {
+        events: received.events.into_iter().map(event_from_wit).collect(),
+        rejected: received.rejected.into_iter().map(rejected_from_wit).collect(),
+        consumed: usize::try_from(received.consumed).unwrap_or(usize::MAX),
+        resume: received.resume,
+        answer: received.answer.map(answer),
+    }
+}
+
+pub(crate) fn refusal(status: u16, code: &str, message: &str) -> Refusal {
+    Refusal { status, code: bounded(code), message: bounded(message) }
+}
+
+pub(crate) fn page_from_wit(page: source::Page) -> PolledPage {
+    PolledPage {
+        events: page.events.into_iter().map(event_from_wit).collect(),
+        rejected: page.rejected.into_iter().map(rejected_from_wit).collect(),
+        cursor: page.cursor,
+        more: page.more,
+    }
+}
+
+pub(crate) fn message_to_wit(message: &Message) -> delivering::Message {
+    let identifier = |of: &Identifier| types::Identifier { kind: of.kind.clone(), value: of.value.clone() };
+    delivering::Message {
+        id: message.id.clone(),
+        attempt: message.attempt,
+        recipient: message.recipient.iter().map(identifier).collect(),
+        profile: message.profile.to_string(),
+        payload: message.payload.clone(),
+        created_at: message.created_at.0,
+        attributes: Vec::new(),
+    }
+}
+
+pub(crate) fn outcome_from_wit(outcome: delivering::Outcome) -> Outcome {
+    match outcome {
+        delivering::Outcome::Delivered(id) => Outcome::Delivered { provider_id: id.as_deref().map(bounded) },
+        delivering::Outcome::Retry(retry) => Outcome::Retry {
+            after_ms: retry.after_seconds.map(|seconds| u64::from(seconds) * 1_000),
+            reason: bounded(&retry.reason),
+        },
+        delivering::Outcome::Permanent(reason) => Outcome::Permanent { reason: bounded(&reason) },
+    }
+}
+
+pub(crate) fn callback_to_wit(callback: &Callback) -> delivering::Callback {
+    delivering::Callback {
+        method: callback.method.clone(),
+        path: callback.path.clone(),
+        query: callback.query.clone(),
+        headers: callback.headers.clone(),
+        body: callback.body.clone(),
+        received_at: callback.received_at.0,
+    }
+}
+
+pub(crate) fn receipt_from_wit(receipt: delivering::Receipt) -> Receipt {
+    Receipt { message_id: bounded(&receipt.message_id), event: event_from_wit(receipt.event) }
+}

@@ -1,0 +1,213 @@
+//! Responsible for the host itself: its settings, its engine, and making a [`Plugin`] of a component — inspected, compiled
+//! or taken from the cache, and checked against its kind's world. What a plugin then does is `roles.rs`.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use kith_model::plugin::{Manifest, PluginKind};
+use kith_model::time::Clock;
+use parking_lot::Mutex;
+use tokio_rustls::rustls::ClientConfig;
+use wasmtime::component::{Component, HasSelf, Linker};
+
+use crate::bindings::{channel, connector, scorer, tag_model};
+use crate::cache::Cache;
+use crate::compile::{CompileError, CompileMode, artifact_key, compile};
+use crate::engine::{Engines, Metering};
+use crate::package::{Inspected, PackageError, inspect};
+use crate::policy::Limits;
+use crate::state::CallState;
+
+/// The kernel's version, which a manifest's `kernel` requirement is held against.
+pub const KERNEL_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A host's settings.
+pub struct HostConfig {
+    /// Where compiled code is kept; `None` compiles at every start.
+    pub cache_directory: Option<PathBuf>,
+    /// The key of the compiled code's MAC, kept outside the cache directory.
+    pub mac_key: [u8; 32],
+    /// What no plugin gets more of, and the defaults.
+    pub ceiling: Limits,
+    /// Plugins may reach this machine where a grant names host and port.
+    pub allow_loopback: bool,
+    /// Plugins may use http without TLS where a grant names host and port.
+    pub allow_plain_http: bool,
+    pub clock: Arc<dyn Clock>,
+    pub compile: CompileMode,
+    /// Where the network's waiting is done; a runtime with its own threads. Plugins are called from threads that may
+    /// block, never from its workers.
+    pub runtime: tokio::runtime::Handle,
+}
+
+/// Why a host does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    #[error("the WebAssembly engine does not start: {0}")]
+    Engine(String),
+    #[error("the directory of compiled code `{path}` cannot be used")]
+    Cache { path: PathBuf, source: std::io::Error },
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
+}
+
+/// Why a component is not loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    #[error("{plugin} needs a kernel {required}; this is {KERNEL_VERSION}")]
+    Kernel { plugin: String, required: semver::VersionReq },
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The names are right but the types behind them are not.
+    #[error("the component does not fit the world `{kind}`: {message}")]
+    Incompatible { kind: PluginKind, message: String },
+}
+
+pub(crate) struct HostCore {
+    pub(crate) config: HostConfig,
+    pub(crate) engines: Engines,
+    pub(crate) tls: Arc<ClientConfig>,
+    cache: Option<Cache>,
+    /// One compilation at a time: each may take much memory.
+    compiling: Mutex<()>,
+}
+
+/// Runs plugins. Cheap to clone; the engine stops with the last clone and the last plugin.
+#[derive(Clone)]
+pub struct Host {
+    core: Arc<HostCore>,
+}
+
+impl Host {
+    /// Start the engine and open the cache.
+    ///
+    /// # Errors
+    /// [`HostError`] when the machine or the cache directory cannot be used.
+    pub fn new(config: HostConfig) -> Result<Host, HostError> {
+        let engines = Engines::start().map_err(|error| HostError::Engine(format!("{error:#}")))?;
+        let open = |path: &PathBuf| {
+            Cache::open(path.clone(), config.mac_key).map_err(|source| HostError::Cache { path: path.clone(), source })
+        };
+        let cache = config.cache_directory.as_ref().map(open).transpose()?;
+        let tls = crate::imports::http::tls().map_err(|error| HostError::Tls(error.to_string()))?;
+        Ok(Host { core: Arc::new(HostCore { config, engines, tls, cache, compiling: Mutex::new(()) }) })
+    }
+
+    /// Make a plugin of a component: inspect it, compile it or take its code from the cache, and check its types. Blocks
+    /// for as long as compiling takes; call it at start and at installation, never in a request's path.
+    ///
+    /// # Errors
+    /// [`LoadError`] for what may not be admitted, does not compile, or does not fit its world.
+    pub fn load(&self, component: &[u8]) -> Result<Plugin, LoadError> {
+        let inspected = inspect(component)?;
+        let manifest = &inspected.manifest;
+        let version = semver::Version::parse(KERNEL_VERSION).expect("cargo checks the package's version");
+        if !manifest.kernel.matches(&version) {
+            let plugin = format!("{} {}", manifest.id, manifest.version);
+            return Err(LoadError::Kernel { plugin, required: manifest.kernel.clone() });
+        }
+        let compiled = compile_for(&self.core, manifest.kind, component, Metering::Off)?;
+        let (plain, metered) = (compiled, OnceLock::new());
+        let bytes = component.into();
+        Ok(Plugin { core: self.core.clone(), inspected: Arc::new(inspected), component: bytes, plain, metered })
+    }
+}
+
+/// A component, compiled and type-checked, ready to be instantiated for each call.
+#[derive(Clone)]
+pub(crate) enum Compiled {
+    Connector(connector::ConnectorPre<CallState>),
+    TagModel(tag_model::TagModelPre<CallState>),
+    Scorer(scorer::ScorerPre<CallState>),
+    Channel(channel::ChannelPre<CallState>),
+}
+
+/// Compile a component, or take its code from the cache, and link it to what its kind may import.
+pub(crate) fn compile_for(
+    core: &HostCore,
+    kind: PluginKind,
+    component: &[u8],
+    metering: Metering,
+) -> Result<Compiled, LoadError> {
+    let refused = |error: wasmtime::Error| LoadError::Compile(CompileError::Refused(format!("{error:#}")));
+    let engine = core.engines.get(metering).map_err(refused)?;
+    let key = artifact_key(engine, component);
+    let _one_at_a_time = core.compiling.lock();
+    // Code whose MAC holds but that wasmtime refuses is of an older key scheme or a broken disk: compiled anew as well.
+    let cached = core.cache.as_ref().and_then(|cache| cache.load(&key)).and_then(|code| code.load(engine).ok());
+    let compiled = match cached {
+        Some(compiled) => compiled,
+        None => {
+            let artifact = compile(&core.config.compile, engine, metering, component)?;
+            if let Some(Err(error)) = core.cache.as_ref().map(|cache| cache.store(&key, &artifact)) {
+                tracing::warn!(%error, "compiled code was not kept; the next start compiles again");
+            }
+            artifact.load(engine).map_err(refused)?
+        }
+    };
+    link(kind, &compiled).map_err(|error| LoadError::Incompatible { kind, message: format!("{error:#}") })
+}
+
+/// Link a component to the imports of its kind's world, and to no others.
+fn link(kind: PluginKind, component: &Component) -> wasmtime::Result<Compiled> {
+    let mut linker: Linker<CallState> = Linker::new(component.engine());
+    type Own = HasSelf<CallState>;
+    match kind {
+        PluginKind::Connector => {
+            connector::Connector::add_to_linker::<_, Own>(&mut linker, |state| state)?;
+            connector::ConnectorPre::new(linker.instantiate_pre(component)?).map(Compiled::Connector)
+        }
+        PluginKind::TagModel => {
+            tag_model::TagModel::add_to_linker::<_, Own>(&mut linker, |state| state)?;
+            tag_model::TagModelPre::new(linker.instantiate_pre(component)?).map(Compiled::TagModel)
+        }
+        PluginKind::Scorer => {
+            scorer::Scorer::add_to_linker::<_, Own>(&mut linker, |state| state)?;
+            scorer::ScorerPre::new(linker.instantiate_pre(component)?).map(Compiled::Scorer)
+        }
+        PluginKind::Channel => {
+            channel::Channel::add_to_linker::<_, Own>(&mut linker, |state| state)?;
+            channel::ChannelPre::new(linker.instantiate_pre(component)?).map(Compiled::Channel)
+        }
+    }
+}
+
+/// A loaded plugin, the same for all workspaces. Binding it to an installation gives its role (`roles.rs`).
+pub struct Plugin {
+    pub(crate) core: Arc<HostCore>,
+    pub(crate) inspected: Arc<Inspected>,
+    component: Arc<[u8]>,
+    plain: Compiled,
+    metered: OnceLock<Compiled>,
+}
+
+impl Plugin {
+    /// What the plugin declares.
+    pub fn manifest(&self) -> &Manifest {
+        &self.inspected.manifest
+    }
+
+    /// SHA-256 of the component, in hexadecimal.
+    pub fn digest(&self) -> &str {
+        &self.inspected.digest
+    }
+
+    /// Everything that its bytes say.
+    pub fn inspected(&self) -> &Inspected {
+        &self.inspected
+    }
+
+    /// The code for the given metering; the metered one is compiled when it is first asked for.
+    pub(crate) fn compiled(&self, metering: Metering) -> Result<Compiled, LoadError> {
+        if metering == Metering::Off {
+            return Ok(self.plain.clone());
+        }
+        if let Some(metered) = self.metered.get() {
+            return Ok(metered.clone());
+        }
+        let metered = compile_for(&self.core, self.manifest().kind, &self.component, Metering::On)?;
+        Ok(self.metered.get_or_init(|| metered).clone())
+    }
+}

@@ -1,0 +1,147 @@
+//! Responsible for which network addresses a plugin may reach: public ones, and the machine itself only where both the
+//! host's settings and the grant say so. Names are not judged here, only what they resolve to.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// The addresses to connect to, in order.
+///
+/// # Errors
+/// A reason for the guest when there is none, or **any** is not public: a name that resolves to a public and to a private
+/// address is an attack or a mistake, and the second address is never tried.
+pub(super) fn admit(found: Vec<SocketAddr>, loopback_granted: bool) -> Result<Vec<SocketAddr>, String> {
+    if found.is_empty() {
+        return Err("the host has no address".into());
+    }
+    let admitted = |address: &SocketAddr| {
+        let address = address.ip();
+        is_global(address) || (loopback_granted && address.to_canonical().is_loopback())
+    };
+    // The reason names no address: a plugin must not learn what internal names resolve to.
+    if found.iter().all(admitted) { Ok(found) } else { Err("the host is not at a public address".into()) }
+}
+
+/// Whether packets to the address leave for the public Internet, whatever notation or tunnel it is dressed in.
+pub(super) fn is_global(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_global_v4(address),
+        IpAddr::V6(address) => is_global_v6(address),
+    }
+}
+
+/// The ranges of IANA's special-purpose registry that are not globally reachable, multicast and the reserved ones.
+fn is_global_v4(address: Ipv4Addr) -> bool {
+    const SPECIAL: [([u8; 4], u32); 15] = [
+        ([0, 0, 0, 0], 8),
+        ([10, 0, 0, 0], 8),
+        ([100, 64, 0, 0], 10),
+        ([127, 0, 0, 0], 8),
+        ([169, 254, 0, 0], 16),
+        ([172, 16, 0, 0], 12),
+        ([192, 0, 0, 0], 24),
+        ([192, 0, 2, 0], 24),
+        ([192, 88, 99, 0], 24),
+        ([192, 168, 0, 0], 16),
+        ([198, 18, 0, 0], 15),
+        ([198, 51, 100, 0], 24),
+        ([203, 0, 113, 0], 24),
+        ([224, 0, 0, 0], 4),
+        ([240, 0, 0, 0], 4),
+    ];
+    let bits = address.to_bits();
+    !SPECIAL.iter().any(|(base, length)| (bits ^ Ipv4Addr::from(*base).to_bits()) >> (32 - length) == 0)
+}
+
+fn is_global_v6(address: Ipv6Addr) -> bool {
+    let parts = address.segments();
+    let embedded = |high: u16, low: u16| is_global_v4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
+    match parts {
+        // IPv4-mapped; IPv4-compatible, with `::` and `::1` among them.
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0, 0, 0, 0, 0, 0, high, low] => embedded(high, low),
+        // NAT64, which an IPv6-only network needs to reach public IPv4.
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => embedded(high, low),
+        // 6to4.
+        [0x2002, high, low, ..] => embedded(high, low),
+        // Teredo and other protocol assignments; documentation.
+        [0x2001, second, ..] if second < 0x200 || second == 0xdb8 => false,
+        [0x3fff, second, ..] if second < 0x1000 => false,
+        // Global unicast is 2000::/3 and nothing else.
+        [first, ..] => (0x2000..0x4000).contains(&first),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_public_addresses_are_global() {
+        let inner = [
+            "127.0.0.1",
+            "0.0.0.0",
+            "::1",
+            "::",
+            "10.1.2.3",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "100.64.0.1",
+            "169.254.169.254",
+            "169.254.170.2",
+            "fd00:ec2::254",
+            "fe80::1",
+            "fc00::1",
+            "192.0.0.192",
+            "100.100.100.200",
+            "198.18.0.1",
+            "198.19.255.255",
+            "240.0.0.1",
+            "255.255.255.255",
+            "224.0.0.1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "::127.0.0.1",
+            "64:ff9b::7f00:1",
+            "64:ff9b::a00:1",
+            "64:ff9b:1::1",
+            "2002:7f00:1::",
+            "2002:a00:1::1",
+            "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+            "2001:db8::1",
+            "3fff::1",
+            "fec0::1",
+            "100::1",
+            "192.0.2.1",
+            "198.51.100.1",
+            "203.0.113.1",
+            "5f00::1",
+        ];
+        for address in inner {
+            assert!(!is_global(address.parse().unwrap()), "{address}");
+        }
+        for address in [
+            "1.1.1.1",
+            "172.32.0.1",
+            "100.128.0.1",
+            "2606:4700::1111",
+            "64:ff9b::101:101",
+            "2002:101:101::1",
+            "2001:4860:4860::8888",
+        ] {
+            assert!(is_global(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[test]
+    fn one_private_address_spoils_all() {
+        let addresses =
+            |list: &[&str]| list.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 443)).collect();
+        assert!(admit(addresses(&["1.1.1.1", "2606:4700::1111"]), false).is_ok());
+        assert!(admit(addresses(&["1.1.1.1", "10.0.0.1"]), false).is_err());
+        assert!(admit(addresses(&["1.1.1.1", "10.0.0.1"]), true).is_err());
+        assert!(admit(addresses(&["127.0.0.1", "::1"]), false).is_err());
+        assert!(admit(addresses(&["127.0.0.1", "::1"]), true).is_ok());
+        assert!(admit(addresses(&["169.254.169.254"]), true).is_err());
+        assert!(admit(Vec::new(), true).is_err());
+    }
+}

@@ -1,0 +1,11 @@
+//! Responsible for the interface `config`.
+
+use crate::bindings::shared::config;
+use crate::state::CallState;
+
+impl config::Host for CallState {
+    fn get(&mut self) -> wasmtime::Result<String> {
+        self.count_host_call()?;
+        Ok(self.installed.config.clone())
+    }
+}

@@ -1,0 +1,19 @@
+//! Responsible for the interface `dataset`: the rows of a `fit`, batch by batch.
+
+use crate::bindings::shared::{columns, dataset};
+use crate::convert::table_to_wit;
+use crate::state::CallState;
+
+impl dataset::Host for CallState {
+    /// Does not count as a host call: the number of batches is the kernel's choice.
+    fn next(&mut self) -> wasmtime::Result<Option<columns::Table>> {
+        let next = self.dataset.as_mut().and_then(Iterator::next);
+        if next.is_none() {
+            self.dataset = None;
+        }
+        if self.remaining_wall().is_zero() {
+            return Err(self.stop_for_wall());
+        }
+        Ok(next.map(table_to_wit))
+    }
+}

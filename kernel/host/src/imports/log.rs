@@ -1,0 +1,30 @@
+//! Responsible for the interface `log`: a guest's lines go to the operator's log, bounded and harmless.
+
+use crate::bindings::shared::log;
+use crate::state::CallState;
+use crate::text::bounded;
+
+/// What a line costs besides its text, so that empty lines are not free.
+const LINE_BYTES: u64 = 32;
+
+/// How the SDK's panic hook begins the line that it writes before the guest traps.
+const PANIC_PREFIX: &str = "panicked: ";
+
+impl log::Host for CallState {
+    fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+        let text = bounded(&message);
+        if let (log::Level::Error, Some(panic)) = (level, text.strip_prefix(PANIC_PREFIX)) {
+            self.panic = Some(panic.to_owned());
+        }
+        self.count_host_call()?;
+        self.count_log_bytes(LINE_BYTES + message.len() as u64)?;
+        let (installation, plugin) = (&self.installed.installation, &self.installed.plugin);
+        match level {
+            log::Level::Debug => tracing::debug!(target: "kith_host::plugin", installation, plugin, "{text}"),
+            log::Level::Info => tracing::info!(target: "kith_host::plugin", installation, plugin, "{text}"),
+            log::Level::Warn => tracing::warn!(target: "kith_host::plugin", installation, plugin, "{text}"),
+            log::Level::Error => tracing::error!(target: "kith_host::plugin", installation, plugin, "{text}"),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,193 @@
+//! Responsible for packages: making a plugin's component from its core module and manifest ([`assemble`]), and telling
+//! what a component is and whether it may be admitted, without running or compiling anything ([`inspect`]).
+//!
+//! The limits on a component's shape are `package/shape.rs`; which imports and exports a kind has is `package/world.rs`.
+//! Whether the functions behind those names have the right types is seen when the component is loaded (`roles.rs`).
+
+mod shape;
+mod world;
+
+use kith_model::plugin::{Manifest, PluginKind};
+use sha2::{Digest, Sha256};
+use wasm_encoder::{ComponentSection, CustomSection};
+use wasmparser::{Parser, Payload};
+
+use crate::manifest::{ABI, ManifestError, parse_manifest};
+
+/// The custom section that holds the manifest as it was written.
+pub const MANIFEST_SECTION: &str = "kith:manifest";
+/// The custom section that holds the ABI version.
+pub const ABI_SECTION: &str = "kith:abi";
+
+/// Why bytes are not a plugin that may be admitted, or could not be made into one.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum PackageError {
+    /// The bytes are something else.
+    #[error("this is {what}, not a WebAssembly component; {remedy}")]
+    NotComponent { what: &'static str, remedy: &'static str },
+    #[error("the component ends in the middle, after {bytes} bytes; upload the whole file")]
+    Truncated { bytes: usize },
+    #[error("the component is malformed at byte {offset}: {message}")]
+    Malformed { offset: usize, message: String },
+    #[error("the component has {found} {what}; at most {limit} are admitted")]
+    TooMany { what: &'static str, found: u64, limit: u64 },
+    #[error("the component holds {what}; plugins are single components, build it with `kith plugin build`")]
+    Nested { what: &'static str },
+    #[error("the component has no `{0}` section; build it with `kith plugin build`")]
+    MissingSection(&'static str),
+    #[error("the component has the section `{0}` twice")]
+    DoubleSection(&'static str),
+    #[error("{0}")]
+    Manifest(ManifestError),
+    #[error("the component is built against ABI `{found}`; this kernel has {ABI}")]
+    Abi { found: String },
+    #[error("a {kind} may not import `{import}`; {remedy}")]
+    UndeclaredImport { kind: PluginKind, import: String, remedy: String },
+    #[error("the manifest says {kind}, which exports `{expected}`, but this component exports {found}")]
+    WrongWorld { kind: PluginKind, expected: String, found: String },
+    /// The core module needs something that no plugin has.
+    #[error("the module imports `{module}::{name}`; {remedy}")]
+    ForeignImport { module: String, name: String, remedy: String },
+    /// The core module was not built with the SDK.
+    #[error(
+        "the module holds no component type; export the plugin with the SDK's macro, e.g. `plugin_sdk::connector!(Shop)`"
+    )]
+    NoComponentType,
+    #[error("no component can be made of the module: {0}")]
+    Encode(String),
+}
+
+/// What a component is, read from its bytes alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inspected {
+    pub manifest: Manifest,
+    /// The manifest as it was written.
+    pub manifest_toml: String,
+    /// SHA-256 of the component, in hexadecimal.
+    pub digest: String,
+    pub abi: String,
+    /// The interfaces it imports: its whole authority.
+    pub imports: Vec<String>,
+    pub exports: Vec<String>,
+    /// Bytes.
+    pub size: usize,
+}
+
+/// Make a plugin's component from the core module that its crate builds for `wasm32-unknown-unknown`.
+///
+/// # Errors
+/// A mistake in the manifest, an import that no plugin has (with its likely cause), a module that was not made with the
+/// SDK or plays another role than the manifest says, or a result that [`inspect`] would refuse.
+pub fn assemble(core_wasm: &[u8], manifest_toml: &str) -> Result<Vec<u8>, PackageError> {
+    let manifest = parse_manifest(manifest_toml).map_err(PackageError::Manifest)?;
+    if Parser::is_component(core_wasm) {
+        let remedy = "build it for wasm32-unknown-unknown without a component linker";
+        return Err(PackageError::Encode(format!("the input is a component already; {remedy}")));
+    }
+    if !Parser::is_core_wasm(core_wasm) {
+        return Err(PackageError::Encode("the input is not a WebAssembly module".into()));
+    }
+    let module = shape::strip(core_wasm)?;
+    world::check_core(core_wasm, manifest.kind)?;
+    let encoded = wit_component::ComponentEncoder::default()
+        .validate(false)
+        .module(&module)
+        .and_then(|mut encoder| encoder.encode())
+        .map_err(|error| PackageError::Encode(format!("{error:#}")))?;
+    let mut component = encoded;
+    for (name, data) in [(MANIFEST_SECTION, manifest_toml), (ABI_SECTION, ABI)] {
+        CustomSection { name: name.into(), data: data.as_bytes().into() }.append_to_component(&mut component);
+    }
+    inspect(&component)?;
+    Ok(component)
+}
+
+/// Tell what a component is, and refuse what may not be admitted. Nothing is compiled or run.
+///
+/// # Errors
+/// [`PackageError`], one message for each thing that can be wrong.
+pub fn inspect(component: &[u8]) -> Result<Inspected, PackageError> {
+    shape::check_is_component(component)?;
+    shape::check(component)?;
+    let sections = read_sections(component)?;
+    let manifest_toml = sections.manifest.ok_or(PackageError::MissingSection(MANIFEST_SECTION))?;
+    let abi = sections.abi.ok_or(PackageError::MissingSection(ABI_SECTION))?;
+    let manifest = parse_manifest(&manifest_toml).map_err(PackageError::Manifest)?;
+    if abi != ABI || manifest.abi != abi {
+        return Err(PackageError::Abi { found: abi });
+    }
+    world::check_component(manifest.kind, &sections.imports, &sections.exports)?;
+    Ok(Inspected {
+        manifest,
+        manifest_toml,
+        digest: digest(component),
+        abi,
+        imports: sections.imports,
+        exports: sections.exports,
+        size: component.len(),
+    })
+}
+
+/// SHA-256 in hexadecimal: an artifact's name.
+pub(crate) fn digest(component: &[u8]) -> String {
+    hex(&Sha256::digest(component))
+}
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What the outermost component says about itself.
+#[derive(Default)]
+struct Sections {
+    manifest: Option<String>,
+    abi: Option<String>,
+    imports: Vec<String>,
+    exports: Vec<String>,
+}
+
+fn read_sections(component: &[u8]) -> Result<Sections, PackageError> {
+    let mut sections = Sections::default();
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(component) {
+        match payload.map_err(|error| shape::malformed(&error, component.len()))? {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            _ if depth > 0 => {}
+            Payload::CustomSection(section) if section.name() == MANIFEST_SECTION => {
+                keep(&mut sections.manifest, MANIFEST_SECTION, section.data(), section.data_offset())?;
+            }
+            Payload::CustomSection(section) if section.name() == ABI_SECTION => {
+                keep(&mut sections.abi, ABI_SECTION, section.data(), section.data_offset())?;
+            }
+            Payload::ComponentImportSection(imports) => {
+                for import in imports {
+                    let import = import.map_err(|error| shape::malformed(&error, component.len()))?;
+                    sections.imports.push(import.name.name.to_owned());
+                }
+            }
+            Payload::ComponentExportSection(exports) => {
+                for export in exports {
+                    let export = export.map_err(|error| shape::malformed(&error, component.len()))?;
+                    sections.exports.push(export.name.name.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(sections)
+}
+
+fn keep(place: &mut Option<String>, name: &'static str, data: &[u8], offset: usize) -> Result<(), PackageError> {
+    if place.is_some() {
+        return Err(PackageError::DoubleSection(name));
+    }
+    let text = String::from_utf8(data.to_vec())
+        .map_err(|_| PackageError::Malformed { offset, message: format!("the section `{name}` is not UTF-8") })?;
+    *place = Some(text);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

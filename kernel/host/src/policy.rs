@@ -1,0 +1,309 @@
+//! Responsible for what an installation may do: the manifest's request, cut down by the admin's grant and the host's
+//! ceiling. The minimum wins for numbers, the intersection for hosts; each number says who set it, so that the API can
+//! show it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use kith_model::plugin::{Grants, LimitRequest, Manifest};
+use serde::Serialize;
+
+/// The host's ceiling, and its defaults for what neither manifest nor grant names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// All memories of one call together. It bounds time as well: filling or copying memory is checked at its start only.
+    pub memory_bytes: u64,
+    /// Processor time of one call.
+    pub cpu_ms: u64,
+    /// Time of one call, host calls included.
+    pub wall_ms: u64,
+    /// The same two for `fit`, which sees a whole history. Manifests and grants do not lower them.
+    pub fit_cpu_ms: u64,
+    pub fit_wall_ms: u64,
+    /// What a guest may hand to the host at once: a result, or the arguments of one host call, as laid out in the host's
+    /// memory (an event counts some 300 bytes besides its texts).
+    pub output_bytes: u64,
+    pub log_bytes: u64,
+    /// Host calls of one call; the batches of a data set do not count.
+    pub host_calls: u64,
+    /// Key-value state of one installation.
+    pub kv_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            memory_bytes: 64 * 1024 * 1024,
+            cpu_ms: 2_000,
+            wall_ms: 30_000,
+            fit_cpu_ms: 60_000,
+            fit_wall_ms: 120_000,
+            output_bytes: 16 * 1024 * 1024,
+            log_bytes: 64 * 1024,
+            host_calls: 10_000,
+            kv_bytes: 16 * 1024 * 1024,
+        }
+    }
+}
+
+/// Who set a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitSource {
+    Manifest,
+    Grant,
+    Host,
+}
+
+/// A number and who set it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct EffectiveLimit {
+    pub value: u64,
+    pub source: LimitSource,
+}
+
+/// A host that may be reached, with a port where the grant names one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(into = "String")]
+pub struct HostPort {
+    pub host: String,
+    /// `None` is 443.
+    pub port: Option<u16>,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => write!(f, "{}:{port}", self.host),
+            None => f.write_str(&self.host),
+        }
+    }
+}
+
+impl From<HostPort> for String {
+    fn from(host: HostPort) -> String {
+        host.to_string()
+    }
+}
+
+/// Why a text names no host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a host; write `api.example.com` or `api.example.com:8443`, without scheme, path or wildcard")]
+pub struct InvalidHost(String);
+
+impl FromStr for HostPort {
+    type Err = InvalidHost;
+
+    fn from_str(text: &str) -> Result<HostPort, InvalidHost> {
+        let invalid = || InvalidHost(text.chars().take(128).collect());
+        let after_address = text.find(']').map_or(0, |end| end + 1);
+        let (host, port) = match text[after_address..].find(':') {
+            Some(colon) => {
+                let (host, port) = (&text[..after_address + colon], &text[after_address + colon + 1..]);
+                let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+                let port = port.parse::<u16>().ok().filter(|port| digits && *port > 0).ok_or_else(invalid)?;
+                (host, Some(port))
+            }
+            None => (text, None),
+        };
+        let host = host.to_ascii_lowercase();
+        if is_host(&host) { Ok(HostPort { host, port }) } else { Err(invalid()) }
+    }
+}
+
+/// Whether a lower-case text is a DNS name without a final dot, an IPv4 address, or an IPv6 address in brackets.
+pub(crate) fn is_host(host: &str) -> bool {
+    if let Some(address) = host.strip_prefix('[') {
+        return address.strip_suffix(']').is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
+    }
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte))
+    };
+    // What ends in a number is an address to every resolver, in one of many notations; only the plain one is taken.
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let numeric = last.starts_with("0x") || last.bytes().all(|byte| byte.is_ascii_digit());
+    host.len() <= 253
+        && host.split('.').all(is_label)
+        && (!numeric || host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.to_string() == host))
+}
+
+/// Whether a manifest's host pattern (`api.example.com`, `*.example.com`, `*`) covers a host.
+fn covers(pattern: &str, host: &str) -> bool {
+    match pattern.strip_prefix("*.") {
+        Some(parent) => host.strip_suffix(parent).is_some_and(|front| front.len() > 1 && front.ends_with('.')),
+        None => pattern == "*" || pattern == host,
+    }
+}
+
+/// One host that may be reached over HTTP, and with which methods.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HttpRule {
+    pub host: HostPort,
+    pub methods: Vec<String>,
+}
+
+/// What an installation may do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Policy {
+    pub memory_bytes: EffectiveLimit,
+    pub cpu_ms: EffectiveLimit,
+    pub wall_ms: EffectiveLimit,
+    pub fit_cpu_ms: EffectiveLimit,
+    pub fit_wall_ms: EffectiveLimit,
+    pub output_bytes: EffectiveLimit,
+    pub log_bytes: EffectiveLimit,
+    pub host_calls: EffectiveLimit,
+    pub kv_bytes: EffectiveLimit,
+    /// Fuel of one call, where the manifest or the grant names it.
+    pub fuel: Option<EffectiveLimit>,
+    pub http: Vec<HttpRule>,
+    /// Secret name → hosts it may be sent to.
+    pub secrets: BTreeMap<String, Vec<HostPort>>,
+    /// Grants that have no effect, each with the reason.
+    pub without_effect: Vec<String>,
+}
+
+/// The smallest of the host's number and the two requests.
+fn lowest(host: u64, manifest: Option<u64>, grant: Option<u64>) -> EffectiveLimit {
+    let asked = [(grant, LimitSource::Grant), (manifest, LimitSource::Manifest)];
+    let host = EffectiveLimit { value: host, source: LimitSource::Host };
+    asked.into_iter().fold(host, |lowest, (asked, source)| match asked {
+        Some(value) if value < lowest.value => EffectiveLimit { value, source },
+        _ => lowest,
+    })
+}
+
+/// Manifest request ∩ grant ∩ host ceiling.
+pub fn effective_policy(manifest: &Manifest, grants: &Grants, ceiling: &Limits) -> Policy {
+    let pick =
+        |host, read: fn(&LimitRequest) -> Option<u64>| lowest(host, read(&manifest.limits), read(&grants.limits));
+    let host_alone = |value| EffectiveLimit { value, source: LimitSource::Host };
+    let fuel = match (manifest.limits.fuel, grants.limits.fuel) {
+        (None, None) => None,
+        (manifest, grant) => Some(lowest(u64::MAX, manifest, grant)),
+    };
+    let mut without_effect = Vec::new();
+    let http = http_rules(manifest, grants, &mut without_effect);
+    let secrets = secret_rules(manifest, grants, &mut without_effect);
+    Policy {
+        memory_bytes: pick(ceiling.memory_bytes, |limits| limits.memory_bytes),
+        cpu_ms: pick(ceiling.cpu_ms, |limits| limits.cpu_ms),
+        wall_ms: pick(ceiling.wall_ms, |limits| limits.wall_ms),
+        fit_cpu_ms: host_alone(ceiling.fit_cpu_ms),
+        fit_wall_ms: host_alone(ceiling.fit_wall_ms),
+        output_bytes: pick(ceiling.output_bytes, |limits| limits.output_bytes),
+        log_bytes: pick(ceiling.log_bytes, |limits| limits.log_bytes),
+        host_calls: pick(ceiling.host_calls, |limits| limits.host_calls),
+        kv_bytes: lowest(ceiling.kv_bytes, Some(manifest.capabilities.kv_bytes), Some(grants.kv_bytes)),
+        fuel,
+        http,
+        secrets,
+        without_effect,
+    }
+}
+
+fn http_rules(manifest: &Manifest, grants: &Grants, without_effect: &mut Vec<String>) -> Vec<HttpRule> {
+    let mut rules = Vec::new();
+    for granted in &grants.http {
+        let host = match granted.parse::<HostPort>() {
+            Ok(host) => host,
+            Err(error) => {
+                without_effect.push(format!("http: {error}"));
+                continue;
+            }
+        };
+        let requests = manifest.capabilities.http.iter().filter(|request| covers(&request.host, &host.host));
+        let mut methods: Vec<String> = requests.flat_map(|request| request.methods.clone()).collect();
+        methods.sort();
+        methods.dedup();
+        if methods.is_empty() {
+            without_effect.push(format!("http: the manifest does not ask for `{host}`"));
+        } else {
+            rules.push(HttpRule { host, methods });
+        }
+    }
+    rules
+}
+
+fn secret_rules(
+    manifest: &Manifest,
+    grants: &Grants,
+    without_effect: &mut Vec<String>,
+) -> BTreeMap<String, Vec<HostPort>> {
+    let mut rules = BTreeMap::new();
+    for (name, granted) in &grants.secrets {
+        let Some(request) = manifest.capabilities.secrets.iter().find(|request| request.name == *name) else {
+            without_effect.push(format!("secrets: the manifest does not ask for `{name}`"));
+            continue;
+        };
+        let mut hosts = Vec::new();
+        for host in granted {
+            match host.parse::<HostPort>() {
+                Ok(host) if request.hosts.iter().any(|pattern| covers(pattern, &host.host)) => hosts.push(host),
+                Ok(host) => without_effect.push(format!("secrets: the manifest does not send `{name}` to `{host}`")),
+                Err(error) => without_effect.push(format!("secrets: {error}")),
+            }
+        }
+        rules.insert(name.clone(), hosts);
+    }
+    rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_plain_names_and_plain_addresses() {
+        for good in
+            ["api.example.com", "api.example.com:8443", "127.0.0.1:80", "[::1]:80", "localhost:8080", "API.Example.com"]
+        {
+            assert!(good.parse::<HostPort>().is_ok(), "{good}");
+        }
+        let bad = [
+            "",
+            "https://a.b",
+            "a.b/c",
+            "*.a.b",
+            "*",
+            "a.b.",
+            "a..b",
+            "2130706433",
+            "0x7f000001",
+            "0177.0.0.1",
+            "127.1",
+            "a.b:0",
+            "a.b:",
+            "a.b:99999",
+            "a.b:+1",
+            "user@a.b",
+            "a b",
+            "a\\b",
+            "ä.de",
+            "[::1",
+            "::1",
+            "1.2.3.4.5",
+        ];
+        for bad in bad {
+            assert!(bad.parse::<HostPort>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn patterns_cover_only_what_they_say() {
+        assert!(covers("*", "a.b") && covers("a.b", "a.b") && covers("*.a.b", "x.a.b") && covers("*.a.b", "y.x.a.b"));
+        assert!(
+            !covers("*.a.b", "a.b") && !covers("*.a.b", "xa.b") && !covers("a.b", "x.a.b") && !covers("*.a.b", ".a.b")
+        );
+    }
+
+    #[test]
+    fn the_smallest_number_wins_and_is_named() {
+        assert_eq!(lowest(9, Some(5), Some(7)), EffectiveLimit { value: 5, source: LimitSource::Manifest });
+        assert_eq!(lowest(9, Some(7), Some(5)), EffectiveLimit { value: 5, source: LimitSource::Grant });
+        assert_eq!(lowest(9, Some(70), None), EffectiveLimit { value: 9, source: LimitSource::Host });
+    }
+}

@@ -1,0 +1,248 @@
+//! Responsible for what one call knows and may still use: the installation it runs for, its budgets, and why it was
+//! stopped. The host's interfaces (`imports/`) read and draw on it; `call.rs` makes it and reads the verdict.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kith_model::plugin::PluginFault;
+use kith_model::table::Table;
+use kith_model::time::Clock;
+use parking_lot::Mutex;
+use wasmtime::ResourceLimiter;
+
+use crate::engine::TICK;
+use crate::imports::http::HttpGate;
+use crate::imports::secrets::Secrets;
+use crate::policy::Policy;
+
+/// Table elements of one call; a table holds a plugin's function pointers.
+const MAX_TABLE_ELEMENTS: usize = 10_000;
+const MAX_TABLES: usize = 4;
+const MAX_MEMORIES: usize = 2;
+const MAX_INSTANCES: usize = 16;
+
+/// Why state could not be read or written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyValueError {
+    #[error("over the quota of {quota_bytes} bytes")]
+    Quota { quota_bytes: u64 },
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// The durable state of one installation. Blocking; keys and values of one installation are seen by no other.
+pub trait KeyValue: Send + Sync {
+    /// The value under `key`.
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, KeyValueError>;
+    /// Keep `value` under `key`, unless all keys and values together would then pass `quota_bytes`.
+    fn set(&self, key: &str, value: Vec<u8>, quota_bytes: u64) -> Result<(), KeyValueError>;
+    /// Forget `key`.
+    fn delete(&self, key: &str) -> Result<(), KeyValueError>;
+}
+
+/// State that lasts as long as the process: for checking and trying out plugins.
+#[derive(Debug, Default)]
+pub struct MemoryKeyValue(Mutex<BTreeMap<String, Vec<u8>>>);
+
+impl KeyValue for MemoryKeyValue {
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
+        Ok(self.0.lock().get(key).cloned())
+    }
+
+    fn set(&self, key: &str, value: Vec<u8>, quota_bytes: u64) -> Result<(), KeyValueError> {
+        let mut entries = self.0.lock();
+        let others = entries.iter().filter(|(other, _)| other.as_str() != key);
+        let used: usize = others.map(|(key, value)| key.len() + value.len()).sum();
+        if (used + key.len() + value.len()) as u64 > quota_bytes {
+            return Err(KeyValueError::Quota { quota_bytes });
+        }
+        entries.insert(key.to_owned(), value);
+        Ok(())
+    }
+
+    fn delete(&self, key: &str) -> Result<(), KeyValueError> {
+        self.0.lock().remove(key);
+        Ok(())
+    }
+}
+
+/// What all calls of one installation share.
+pub(crate) struct Installed {
+    pub(crate) installation: String,
+    /// `vendor/name@version`.
+    pub(crate) plugin: String,
+    pub(crate) policy: Policy,
+    /// The configuration as JSON.
+    pub(crate) config: String,
+    pub(crate) secrets: Secrets,
+    pub(crate) http: HttpGate,
+    pub(crate) state: Arc<dyn KeyValue>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) runtime: tokio::runtime::Handle,
+    /// Fuel of one call, where the installation is metered.
+    pub(crate) fuel: Option<u64>,
+}
+
+/// How long a call may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CallClass {
+    /// Everything but `fit`.
+    Plain,
+    Fit,
+}
+
+/// One call.
+pub(crate) struct CallState {
+    pub(crate) installed: Arc<Installed>,
+    pub(crate) memory: MemoryBudget,
+    pub(crate) dataset: Option<Box<dyn Iterator<Item = Table> + Send>>,
+    /// The panic that the guest reported before it trapped.
+    pub(crate) panic: Option<String>,
+    /// Why the host stopped the guest.
+    pub(crate) stopped: Option<PluginFault>,
+    host_calls: u64,
+    log_bytes: u64,
+    time: TimeBudget,
+}
+
+struct TimeBudget {
+    started: Instant,
+    wall_ms: u64,
+    cpu_ms: u64,
+    /// The thread's processor time when the call began.
+    cpu_at_start: Option<Duration>,
+}
+
+impl CallState {
+    pub(crate) fn new(installed: Arc<Installed>, class: CallClass) -> CallState {
+        let policy = &installed.policy;
+        let (cpu_ms, wall_ms) = match class {
+            CallClass::Plain => (policy.cpu_ms.value, policy.wall_ms.value),
+            CallClass::Fit => (policy.fit_cpu_ms.value, policy.fit_wall_ms.value),
+        };
+        CallState {
+            memory: MemoryBudget { limit_bytes: policy.memory_bytes.value, ..MemoryBudget::default() },
+            dataset: None,
+            panic: None,
+            stopped: None,
+            host_calls: 0,
+            log_bytes: 0,
+            time: TimeBudget { started: Instant::now(), wall_ms, cpu_ms, cpu_at_start: None },
+            installed,
+        }
+    }
+
+    /// Stop the guest: the returned error unwinds it, and the call ends with `fault`.
+    pub(crate) fn stop(&mut self, fault: PluginFault) -> wasmtime::Error {
+        let error = wasmtime::Error::msg(fault.to_string());
+        self.stopped.get_or_insert(fault);
+        error
+    }
+
+    /// Count one host call.
+    pub(crate) fn count_host_call(&mut self) -> wasmtime::Result<()> {
+        self.host_calls += 1;
+        let limit = self.installed.policy.host_calls.value;
+        if self.host_calls > limit {
+            return Err(self.stop(PluginFault::LimitExceeded { what: "host calls", limit }));
+        }
+        Ok(())
+    }
+
+    /// Count bytes for the log.
+    pub(crate) fn count_log_bytes(&mut self, bytes: u64) -> wasmtime::Result<()> {
+        self.log_bytes = self.log_bytes.saturating_add(bytes);
+        let limit = self.installed.policy.log_bytes.value;
+        if self.log_bytes > limit {
+            return Err(self.stop(PluginFault::LimitExceeded { what: "log bytes", limit }));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.time.started.elapsed()
+    }
+
+    /// What is left of the call's time; host calls that wait are bounded by it.
+    pub(crate) fn remaining_wall(&self) -> Duration {
+        Duration::from_millis(self.time.wall_ms).saturating_sub(self.elapsed())
+    }
+
+    /// The call took too long.
+    pub(crate) fn stop_for_wall(&mut self) -> wasmtime::Error {
+        let limit_ms = self.time.wall_ms;
+        self.stop(PluginFault::DeadlineExceeded { limit_ms })
+    }
+
+    /// Look at both clocks: how many ticks until the next look, or the error that stops the guest.
+    ///
+    /// Ticks alone would charge a guest for time in which the machine ran something else, so the limit of processor time
+    /// is checked against the thread's own clock. Short calls never come here: the first look is one tick after the start,
+    /// and what passed until then counts as used.
+    pub(crate) fn look_at_clocks(&mut self) -> wasmtime::Result<u64> {
+        let elapsed = self.elapsed();
+        let wall = Duration::from_millis(self.time.wall_ms);
+        let cpu = Duration::from_millis(self.time.cpu_ms);
+        let used = match thread_cpu_time() {
+            Some(now) => now.saturating_sub(*self.time.cpu_at_start.get_or_insert(now.saturating_sub(elapsed))),
+            None => elapsed,
+        };
+        if used >= cpu {
+            let limit_ms = self.time.cpu_ms;
+            return Err(self.stop(PluginFault::CpuExceeded { limit_ms }));
+        }
+        if elapsed >= wall {
+            return Err(self.stop_for_wall());
+        }
+        let remaining = (cpu - used).min(wall - elapsed);
+        Ok(u64::try_from(remaining.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX).clamp(1, 1_000_000))
+    }
+}
+
+/// Processor time of the calling thread, where the system tells it (Linux with /proc).
+fn thread_cpu_time() -> Option<Duration> {
+    let line = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    line.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+}
+
+/// The memory of one call, over all its memories.
+#[derive(Default)]
+pub(crate) struct MemoryBudget {
+    pub(crate) limit_bytes: u64,
+    used_bytes: u64,
+    /// Whether more was asked for than the limit.
+    pub(crate) refused: bool,
+    /// Whether a table was to be larger than the limit.
+    pub(crate) table_refused: bool,
+}
+
+impl ResourceLimiter for MemoryBudget {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let wanted = self.used_bytes.saturating_add(desired.saturating_sub(current) as u64);
+        if wanted > self.limit_bytes {
+            self.refused = true;
+            return Ok(false);
+        }
+        self.used_bytes = wanted;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let fits = desired <= MAX_TABLE_ELEMENTS;
+        self.table_refused |= !fits;
+        Ok(fits)
+    }
+
+    fn instances(&self) -> usize {
+        MAX_INSTANCES
+    }
+
+    fn tables(&self) -> usize {
+        MAX_TABLES
+    }
+
+    fn memories(&self) -> usize {
+        MAX_MEMORIES
+    }
+}

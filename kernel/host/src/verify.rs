@@ -1,0 +1,142 @@
+//! Responsible for holding what a guest returned against the contract and its manifest. The host never trusts a guest's
+//! numbers: what passes here can be stored without another look.
+
+use kith_model::event::{DraftEvent, EventKind};
+use kith_model::plugin::{Fitted, Manifest, OutputSpec, PluginFault, PluginKind, Received, Refusal, SourceRequest};
+use kith_model::table::{Column, Table, Texts, Values};
+
+use crate::text::bounded;
+
+/// A fitted state travels with every call and is stored with every fit.
+const MAX_STATE_BYTES: usize = 1024 * 1024;
+const MAX_METRICS: usize = 64;
+
+fn invalid<T>(problem: impl Into<String>) -> Result<T, PluginFault> {
+    Err(PluginFault::InvalidOutput(problem.into()))
+}
+
+/// Whether a table is well formed and holds exactly the manifest's outputs for `rows` rows.
+pub(crate) fn outputs(manifest: &Manifest, rows: usize, table: &Table) -> Result<(), PluginFault> {
+    if table.rows != rows {
+        return invalid(format!("{} rows came back for {rows}", table.rows));
+    }
+    if let Err(problem) = table.validate() {
+        return invalid(bounded(&problem.to_string()));
+    }
+    let declared = |column: &&Column| !manifest.outputs.iter().any(|output| output.name == column.name);
+    if let Some(column) = table.columns.iter().find(declared) {
+        return invalid(format!("the column `{}` is not among the manifest's outputs", bounded(&column.name)));
+    }
+    for output in &manifest.outputs {
+        match table.column(&output.name) {
+            None => return invalid(format!("the output `{}` is missing", output.name)),
+            Some(column) => self::column(manifest.kind, output, rows, column)?,
+        }
+    }
+    Ok(())
+}
+
+fn column(kind: PluginKind, output: &OutputSpec, rows: usize, column: &Column) -> Result<(), PluginFault> {
+    let name = &output.name;
+    let found = column.values.column_type();
+    if found != output.column_type {
+        return invalid(format!(
+            "the output `{name}` is of type {found:?}; the manifest says {:?}",
+            output.column_type
+        ));
+    }
+    if let (PluginKind::Scorer, Values::Float64(values)) = (kind, &column.values) {
+        let bad = (0..rows).find(|row| column.is_valid(*row) && !values[*row].is_finite());
+        if let Some(row) = bad {
+            return invalid(format!("the score `{name}` of row {row} is {}; it must be finite or null", values[row]));
+        }
+    }
+    if output.values.is_empty() {
+        return Ok(());
+    }
+    let undeclared = match &column.values {
+        Values::Text(texts) => {
+            (0..rows).filter(|row| column.is_valid(*row)).find_map(|row| undeclared(output, texts, row))
+        }
+        Values::TextList(lists) => {
+            (0..lists.items.offsets.len() - 1).find_map(|item| undeclared(output, &lists.items, item))
+        }
+        _ => None,
+    };
+    match undeclared {
+        Some(value) => invalid(format!("`{}` is not among the declared values of `{name}`", bounded(&value))),
+        None => Ok(()),
+    }
+}
+
+/// Text `index`, if it is not among the output's declared values.
+fn undeclared(output: &OutputSpec, texts: &Texts, index: usize) -> Option<String> {
+    // The offsets were validated: not negative, rising, within the data.
+    let range = texts.offsets[index].unsigned_abs() as usize..texts.offsets[index + 1].unsigned_abs() as usize;
+    let text = &texts.data[range];
+    let declared = output.values.iter().any(|value| value.as_bytes() == text);
+    (!declared).then(|| String::from_utf8_lossy(text).into_owned())
+}
+
+/// Whether a fit's result may be kept.
+pub(crate) fn fitted(fitted: &Fitted) -> Result<(), PluginFault> {
+    if fitted.state.len() > MAX_STATE_BYTES {
+        return invalid(format!("the state has {} bytes; at most {MAX_STATE_BYTES} are kept", fitted.state.len()));
+    }
+    if fitted.metrics.len() > MAX_METRICS {
+        return invalid(format!("{} metrics; at most {MAX_METRICS} are kept", fitted.metrics.len()));
+    }
+    match fitted.metrics.iter().find(|(_, value)| !value.is_finite()) {
+        Some((name, value)) => invalid(format!("the metric `{}` is {value}; it must be finite", bounded(name))),
+        None => Ok(()),
+    }
+}
+
+/// Whether the manifest lets the plugin emit these events. Only `track` events have names that others build on.
+pub(crate) fn events<'e>(
+    manifest: &Manifest,
+    events: impl IntoIterator<Item = &'e DraftEvent>,
+) -> Result<(), PluginFault> {
+    let emits = &manifest.capabilities.emits;
+    if emits.iter().any(|name| name == "*") {
+        return Ok(());
+    }
+    let mut tracked = events.into_iter().filter(|event| event.kind == EventKind::Track);
+    match tracked.find(|event| !emits.contains(&event.name)) {
+        Some(event) => invalid(format!(
+            "the event `{}` is not among those that `emits` under [capabilities] of the manifest names",
+            bounded(&event.name)
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Whether a connector's account of a request adds up.
+pub(crate) fn received(manifest: &Manifest, request: &SourceRequest, received: &Received) -> Result<(), PluginFault> {
+    let size = request.body.len();
+    if received.consumed > size {
+        return invalid(format!("{} bytes consumed of {size}", received.consumed));
+    }
+    if request.complete && received.consumed != size {
+        return invalid(format!("{} bytes consumed of {size}, though the input is complete", received.consumed));
+    }
+    if let Some(answer) = &received.answer {
+        status(answer.status, 200..=599)?;
+        if answer.content_type.bytes().any(|byte| byte.is_ascii_control()) {
+            return invalid("the answer's content type holds control characters");
+        }
+    }
+    events(manifest, &received.events)
+}
+
+/// Whether a refusal has a status that says so.
+pub(crate) fn refusal(refusal: &Refusal) -> Result<(), PluginFault> {
+    status(refusal.status, 400..=599)
+}
+
+fn status(status: u16, range: std::ops::RangeInclusive<u16>) -> Result<(), PluginFault> {
+    if range.contains(&status) {
+        return Ok(());
+    }
+    invalid(format!("status {status}; it must be from {} to {}", range.start(), range.end()))
+}
