@@ -53,10 +53,13 @@ impl State {
 impl TagModel for Rfm {
     fn fit(dataset: Dataset) -> Result<Fitted, Failure> {
         let settings: Settings = config::get()?;
+        // Ids split ties in one convention alone; of a million customers they would be most of the memory.
+        let needs_ids = settings.convention == Convention::Ntile;
         let mut customers = Vec::new();
         for rows in dataset {
+            let known = read_customers(&rows)?.into_iter().flatten();
             customers
-                .extend(read_customers(&rows)?.into_iter().flatten().map(|(customer, id)| (customer, id.to_owned())));
+                .extend(known.map(|(customer, id)| (customer, if needs_ids { id.to_owned() } else { String::new() })));
         }
         let model = Model::fit(settings.convention, &customers).ok_or_else(|| {
             Failure::permanent(

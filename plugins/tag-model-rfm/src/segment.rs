@@ -4,21 +4,6 @@
 //! Published rules overlap; here each cell has one segment. "Lost" is the lowest cell, which the published text describes as "lowest recency, frequency and monetary
 //! scores".
 
-/// The slugs, best customers first; the same as the values of `rfm_segment` in `plugin.toml`.
-pub(crate) const SEGMENTS: [&str; 11] = [
-    "champions",
-    "loyal",
-    "potential_loyalist",
-    "new",
-    "promising",
-    "needs_attention",
-    "about_to_sleep",
-    "at_risk",
-    "cant_lose",
-    "hibernating",
-    "lost",
-];
-
 /// The segment of three scores, each 1 … 5.
 pub(crate) fn segment(recency: i64, frequency: i64, monetary: i64) -> &'static str {
     // The mean, halves rounded up.
@@ -41,6 +26,21 @@ pub(crate) fn segment(recency: i64, frequency: i64, monetary: i64) -> &'static s
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// All slugs, best customers first: the values of `rfm_segment` in `plugin.toml`.
+    const SEGMENTS: [&str; 11] = [
+        "champions",
+        "loyal",
+        "potential_loyalist",
+        "new",
+        "promising",
+        "needs_attention",
+        "about_to_sleep",
+        "at_risk",
+        "cant_lose",
+        "hibernating",
+        "lost",
+    ];
 
     #[test]
     fn the_grid() {
