@@ -163,6 +163,11 @@ impl Embedded {
         }
     }
 
+    /// Wait until the engine has all that was committed so far. Nothing needs this for correctness.
+    pub fn settle(&self) {
+        self.shared.overlay.settle();
+    }
+
     /// What the store says about itself.
     pub fn status(&self) -> Status {
         let (visible, applied) = {

@@ -95,7 +95,8 @@ struct Backlog {
     active_rows: usize,
     bytes: usize,
     closing: bool,
-    wanting_room: bool,
+    /// Somebody waits for the applier; it does not linger.
+    hurried: bool,
 }
 
 /// The overlay of one store.
@@ -163,11 +164,23 @@ impl Overlay {
     pub(crate) fn wait_for_room(&self) {
         let mut backlog = self.backlog.lock();
         while backlog.bytes > self.max_bytes {
-            backlog.wanting_room = true;
+            backlog.hurried = true;
             self.changed.notify_all();
             self.changed.wait(&mut backlog);
         }
-        backlog.wanting_room = false;
+        backlog.hurried = false;
+    }
+
+    /// Wait until the engine has every unit that is visible now.
+    pub(crate) fn settle(&self) {
+        let mut backlog = self.backlog.lock();
+        let target = self.layers.read().visible.sequence;
+        while self.layers.read().applied.sequence < target {
+            backlog.hurried = true;
+            self.changed.notify_all();
+            self.changed.wait(&mut backlog);
+        }
+        backlog.hurried = false;
     }
 
     /// Let the applier finish.
@@ -180,8 +193,7 @@ impl Overlay {
     pub(crate) fn freeze(&self) -> Option<Arc<Layer>> {
         let mut backlog = self.backlog.lock();
         self.changed.wait_while(&mut backlog, |backlog| backlog.active_rows == 0 && !backlog.closing);
-        let waits =
-            |backlog: &mut Backlog| backlog.active_rows < FULL_ROWS && !backlog.closing && !backlog.wanting_room;
+        let waits = |backlog: &mut Backlog| backlog.active_rows < FULL_ROWS && !backlog.closing && !backlog.hurried;
         self.changed.wait_while_for(&mut backlog, waits, LINGER);
         backlog.active_rows = 0;
         let mut layers = self.layers.write();

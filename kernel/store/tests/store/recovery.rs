@@ -1,0 +1,247 @@
+//! What a store with files keeps over a restart, and what it does with files that something damaged.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::{ENGINES, Opened, append, key, put, unit};
+use kith_model::id::{Position, WorkspaceId};
+use kith_model::time::Timestamp;
+use kith_store::{EngineKind, Key, OpenError, Operation, QueueId, Store, StoreConfig, Unit, Value};
+
+const QUEUE: QueueId = QueueId { workspace: WorkspaceId(1), queue: 1 };
+
+/// What a store holds, as a caller can see it.
+#[derive(Debug, PartialEq)]
+struct Contents {
+    rows: Vec<(Key, Value)>,
+    log: Vec<(Position, Value)>,
+    next_due: Option<Timestamp>,
+}
+
+fn contents(store: &impl Store) -> Contents {
+    let mut log = Vec::new();
+    loop {
+        let after = log.last().map_or(Position(0), |(position, _)| *position);
+        let records = store.changes(after, 17).unwrap();
+        if records.is_empty() {
+            break;
+        }
+        log.extend(records.into_iter().map(|record| (record.position, record.bytes)));
+    }
+    assert!(log.iter().zip(1..).all(|((position, _), expected)| *position == Position(expected)));
+    assert_eq!(store.head(), Position(log.len() as u64));
+    let rows = store.scan(&crate::support::keys(), usize::MAX).unwrap().rows;
+    Contents { rows, log, next_due: store.next_due(QUEUE).unwrap() }
+}
+
+/// Commit units that rewrite, delete, append, and fill several segments.
+fn fill(store: &impl Store, units: std::ops::Range<u32>) {
+    for number in units {
+        let mut operations = vec![
+            put(key(number % 50), &vec![number as u8; (number as usize * 37) % 3000]),
+            append(&[number.to_be_bytes().as_slice(), &[7; 300]].concat()),
+            Operation::Delete(key((number + 25) % 60)),
+        ];
+        if number % 40 == 0 {
+            operations.push(put(key(100 + number), &vec![number as u8; 20_000]));
+            let due_at = Timestamp(i64::from(number));
+            operations.push(Operation::Enqueue { queue: QUEUE, id: [number as u8; 16], due_at, body: vec![] });
+        }
+        store.commit(unit(operations)).unwrap();
+    }
+}
+
+fn segments(directory: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> =
+        fs::read_dir(directory.join("journal")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+fn change_byte(path: &Path, offset: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[offset] ^= 0x40;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn reopening_keeps_everything() {
+    for engine in ENGINES {
+        let mut opened = Opened::new(engine);
+        for round in 0..3 {
+            fill(opened.store(), round * 200..(round + 1) * 200);
+            let before = contents(opened.store());
+            let status = opened.store().status();
+            assert!(status.segments > 2, "the test reaches over several segments: {status:?}");
+            opened = opened.reopen();
+            assert_eq!(contents(opened.store()), before);
+            assert_eq!(opened.store().status().units, status.units);
+        }
+        opened.store().claim(QUEUE, Timestamp(0), 1, 1_000_000).unwrap();
+        let fence = opened.store().lease("react", "a", Timestamp(0), 100).unwrap().unwrap();
+        let opened = opened.reopen();
+        assert_eq!(opened.store().next_due(QUEUE).unwrap(), Some(Timestamp(40)));
+        assert_eq!(opened.store().lease("react", "b", Timestamp(99), 100).unwrap(), None);
+        opened.store().commit(Unit { fence: Some(fence), ..unit([put(key(1), b"")]) }).unwrap();
+    }
+}
+
+#[test]
+fn a_lost_engine_is_filled_again_from_the_journal() {
+    for engine in ENGINES {
+        let opened = Opened::new(engine);
+        fill(opened.store(), 0..400);
+        let before = contents(opened.store());
+        let folder = format!("engine-{engine}");
+        let opened = opened.try_reopen_after(|path| fs::remove_dir_all(path.join(&folder)).unwrap()).unwrap();
+        assert_eq!(contents(opened.store()), before);
+        opened.store().settle();
+        assert_eq!(contents(opened.store()), before);
+    }
+}
+
+#[test]
+fn a_damaged_engine_is_moved_aside_and_filled_again() {
+    let damage: [fn(&mut Vec<u8>); 4] = [
+        |bytes| bytes.fill(0),
+        |bytes| bytes.iter_mut().for_each(|byte| *byte ^= 0xa5),
+        |bytes| bytes.truncate(bytes.len() / 2),
+        |bytes| {
+            let middle = bytes.len() / 2;
+            bytes[..middle].fill(0x11);
+        },
+    ];
+    for engine in ENGINES {
+        let file = format!("engine-{engine}/{}", if engine == EngineKind::Sled { "db" } else { "rows.redb" });
+        let mut opened = Opened::new(engine);
+        for (round, damage) in (0u32..).zip(damage) {
+            fill(opened.store(), round * 100..(round + 1) * 100);
+            let before = contents(opened.store());
+            let change = |path: &Path| {
+                let mut bytes = fs::read(path.join(&file)).unwrap();
+                damage(&mut bytes);
+                fs::write(path.join(&file), bytes).unwrap();
+            };
+            opened = opened.try_reopen_after(change).unwrap();
+            assert_eq!(contents(opened.store()), before, "{engine}, kind {round}");
+            opened.store().settle();
+            assert_eq!(contents(opened.store()), before, "{engine}, kind {round}, from the engine");
+        }
+    }
+}
+
+#[test]
+fn an_engine_found_damaged_in_use_is_replaced_at_the_next_start() {
+    for engine in ENGINES {
+        let opened = Opened::new(engine);
+        fill(opened.store(), 0..50);
+        let before = contents(opened.store());
+        let suspect = format!("engine-{engine}.suspect");
+        let opened = opened.try_reopen_after(|path| fs::write(path.join(&suspect), "").unwrap()).unwrap();
+        assert!(!opened.directory().join(&suspect).exists());
+        assert!(opened.directory().join(format!("engine-{engine}.aside")).exists());
+        assert_eq!(contents(opened.store()), before);
+    }
+}
+
+#[test]
+fn the_engine_can_be_changed_between_starts() {
+    let mut opened = Opened::new(EngineKind::Sled);
+    for (round, engine) in (0u32..).zip([EngineKind::Redb, EngineKind::Sled, EngineKind::Redb]) {
+        fill(opened.store(), round * 100..(round + 1) * 100);
+        let before = contents(opened.store());
+        opened = opened.reopen_with(|config| StoreConfig { engine, ..config });
+        assert_eq!(contents(opened.store()), before);
+    }
+}
+
+#[test]
+fn two_stores_never_share_a_directory() {
+    for engine in ENGINES {
+        let opened = Opened::new(engine);
+        let second = kith_store::open(crate::support::config(opened.directory(), engine));
+        assert!(matches!(second, Err(OpenError::Locked { path }) if path == opened.directory()));
+        opened.store().commit(unit([put(key(1), b"x")])).unwrap();
+    }
+}
+
+#[test]
+fn an_unknown_format_is_refused() {
+    let opened = Opened::new(EngineKind::Redb);
+    let error = opened.try_reopen_after(|path| fs::write(path.join("format"), "kith-store 2\n").unwrap()).err();
+    assert!(matches!(error, Some(OpenError::UnknownFormat { found, .. }) if found == "kith-store 2"));
+}
+
+#[test]
+fn a_directory_whose_making_was_cut_short_becomes_a_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    drop(kith_store::open(crate::support::config(&path, EngineKind::Redb)).unwrap());
+    fs::remove_file(path.join("format")).unwrap();
+    let store = kith_store::open(crate::support::config(&path, EngineKind::Redb)).unwrap();
+    store.commit(unit([put(key(1), b"x")])).unwrap();
+}
+
+#[test]
+fn a_unit_torn_at_the_end_is_cut_off() {
+    for engine in ENGINES {
+        let opened = Opened::new(engine);
+        fill(opened.store(), 0..100);
+        // The unit that is torn below must not be in the engine, as after a crash before its sync.
+        let before = contents(opened.store());
+        let engine_folder = format!("engine-{engine}");
+        let folder = tempfile::tempdir().unwrap();
+        let kept = folder.path().join("kept");
+        let opened = opened.try_reopen_after(|path| fs::rename(path.join(&engine_folder), &kept).unwrap()).unwrap();
+        opened.store().commit(unit([put(key(1), b"torn"), append(b"torn")])).unwrap();
+        let tear = |path: &Path| {
+            fs::remove_dir_all(path.join(&engine_folder)).unwrap();
+            fs::rename(&kept, path.join(&engine_folder)).unwrap();
+            let last = segments(path).pop().unwrap();
+            let bytes = fs::read(&last).unwrap();
+            fs::write(&last, &bytes[..bytes.len() - 1]).unwrap();
+        };
+        let opened = opened.try_reopen_after(tear).unwrap();
+        assert_eq!(contents(opened.store()), before);
+        opened.store().commit(unit([append(b"next")])).unwrap();
+        let opened = opened.reopen();
+        assert_eq!(opened.store().head(), Position(101));
+    }
+}
+
+#[test]
+fn damage_in_an_earlier_segment_is_refused_with_its_place() {
+    let opened = Opened::new(EngineKind::Redb);
+    fill(opened.store(), 0..200);
+    let damaged = segments(opened.directory())[1].clone();
+    let middle = fs::metadata(&damaged).unwrap().len() / 2;
+    let error = opened.try_reopen_after(|_| change_byte(&damaged, middle as usize)).err().unwrap();
+    let OpenError::Damaged { path, offset, .. } = error else { panic!("{error}") };
+    assert_eq!(path, damaged);
+    assert!(offset <= middle && middle - offset < 30_000);
+}
+
+#[test]
+fn damage_to_an_answered_unit_of_the_last_segment_is_refused() {
+    let opened = Opened::new(EngineKind::Redb);
+    fill(opened.store(), 0..20);
+    let last = segments(opened.directory()).pop().unwrap();
+    let error = opened.try_reopen_after(|_| change_byte(&last, 100)).err().unwrap();
+    assert!(matches!(error, OpenError::Damaged { offset: 32, .. }), "{error}");
+}
+
+#[test]
+fn missing_segments_are_noticed() {
+    let lose = |which: fn(&[PathBuf]) -> Vec<PathBuf>| {
+        let opened = Opened::new(EngineKind::Redb);
+        fill(opened.store(), 0..200);
+        let change = |path: &Path| {
+            which(&segments(path)).iter().for_each(|path| fs::remove_file(path).unwrap());
+        };
+        opened.try_reopen_after(change).err().unwrap()
+    };
+    assert!(matches!(lose(|all| vec![all[0].clone()]), OpenError::MissingUnits { expected: 1, .. }));
+    assert!(matches!(lose(|all| vec![all[1].clone()]), OpenError::MissingUnits { .. }));
+    assert!(matches!(lose(|all| vec![all[all.len() - 1].clone()]), OpenError::EngineAhead { applied: 200, .. }));
+    assert!(matches!(lose(<[PathBuf]>::to_vec), OpenError::JournalMissing { .. }));
+}
