@@ -26,8 +26,8 @@ pub struct App {
     pub wiring: Wiring,
     pub metrics: Metrics,
     pub(crate) fits: FitsUnderWay,
-    /// One permit for each client request whose body may be in memory.
-    pub(crate) ingest_slots: Semaphore,
+    /// One permit for each KiB that the bodies of client requests may take in memory.
+    pub(crate) ingest_memory: Semaphore,
     pub(crate) closing: AtomicBool,
 }
 

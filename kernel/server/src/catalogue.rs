@@ -166,6 +166,11 @@ impl Catalogue {
         self.tables.load().workspaces.get(&id).cloned().ok_or(CatalogueError::NoWorkspace(id))
     }
 
+    /// Whether the store reads.
+    pub fn store_reads(&self) -> Result<(), ReadError> {
+        self.store.get(&[Key::meta("ready")]).map(drop)
+    }
+
     /// Where secrets are opened.
     pub fn sealer(&self) -> &sealed::Sealer {
         &self.sealer

@@ -5,31 +5,27 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kith_model::plugin::LimitRequest;
+use kith_host::{CompileMode, Limits};
 use kith_model::time::{Clock, SystemClock};
-
-/// The storage engine behind the journal.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum EngineChoice {
-    #[default]
-    Sled,
-    Redb,
-}
+use kith_store::EngineKind;
 
 /// Everything the server is told at its start.
 #[derive(Clone)]
 pub struct Config {
     /// The one directory that holds everything. Made where it is missing.
     pub data_directory: PathBuf,
-    pub engine: EngineChoice,
+    /// The engine behind the journal. It may be changed between two starts.
+    pub engine: EngineKind,
     /// The first admin key; `None` makes one. Heeded only where the data directory is new.
     pub admin_key: Option<String>,
     /// Where "now" comes from.
     pub clock: Arc<dyn Clock>,
     /// The first workspace's time zone, an IANA name. Heeded only where the data directory is new.
     pub time_zone: String,
-    /// What no plugin may pass, whatever its manifest asks and an admin grants; absent ones leave the host's defaults.
-    pub plugin_limits: LimitRequest,
+    /// What no plugin may pass, whatever its manifest asks and an admin grants.
+    pub ceiling: Limits,
+    /// Where plugins are compiled; a child process for plugins that nobody here wrote.
+    pub compile: CompileMode,
     /// Whether plugins may be granted hosts on this machine's loopback interface.
     pub allow_loopback: bool,
     /// Whether plugins may be granted hosts over plain HTTP.
@@ -42,9 +38,9 @@ pub struct Config {
 pub struct HttpLimits {
     /// Connections at once; more are closed at once. Each costs a file descriptor and some 30 KiB.
     pub max_connections: usize,
-    /// Client requests whose body may be in memory at once; more are answered 429 before their body is read. With bodies of
-    /// at most `max_body_bytes`, twice (wire and decoded), this bounds the memory that senders can claim.
-    pub max_ingest_in_flight: usize,
+    /// What the bodies of client requests may take in memory together, by their announced length; a request that does not
+    /// fit is answered 429 before its body is read.
+    pub max_ingest_bytes: usize,
     /// The body of a client request, as it comes over the wire and after decompression. RudderStack's Python client makes
     /// batches of about 8 MiB.
     pub max_body_bytes: usize,
@@ -62,7 +58,7 @@ impl Default for HttpLimits {
     fn default() -> HttpLimits {
         HttpLimits {
             max_connections: 4_096,
-            max_ingest_in_flight: 64,
+            max_ingest_bytes: 256 << 20,
             max_body_bytes: 10 << 20,
             max_stream_bytes: 64 << 30,
             head_timeout: Duration::from_secs(10),
@@ -77,11 +73,12 @@ impl Config {
     pub fn new(data_directory: impl Into<PathBuf>) -> Config {
         Config {
             data_directory: data_directory.into(),
-            engine: EngineChoice::default(),
+            engine: EngineKind::default(),
             admin_key: None,
             clock: Arc::new(SystemClock),
             time_zone: "UTC".to_owned(),
-            plugin_limits: LimitRequest::default(),
+            ceiling: Limits::default(),
+            compile: CompileMode::InProcess,
             allow_loopback: false,
             allow_plain_http: false,
             http: HttpLimits::default(),

@@ -57,18 +57,35 @@ pub struct Problem {
 /// Every way a request can end other than well.
 #[derive(Debug)]
 pub enum ApiError {
-    BadInput { code: &'static str, message: String, mistakes: Vec<Mistake> },
+    BadInput {
+        code: &'static str,
+        message: String,
+        mistakes: Vec<Mistake>,
+    },
     /// No credential, or one that is not (or no longer) good.
-    Unauthenticated { message: &'static str },
+    Unauthenticated {
+        message: &'static str,
+    },
     /// A good credential that may not do this.
-    Denied { message: String },
+    Denied {
+        message: String,
+    },
     /// It does not exist, or belongs to another workspace.
-    NotFound { what: String },
+    NotFound {
+        what: String,
+    },
     NoRoute,
     MethodNotAllowed,
-    Conflict { code: &'static str, message: String },
-    TooLarge { limit_bytes: usize },
-    UnsupportedMediaType { message: &'static str },
+    Conflict {
+        code: &'static str,
+        message: String,
+    },
+    TooLarge {
+        limit_bytes: usize,
+    },
+    UnsupportedMediaType {
+        message: &'static str,
+    },
     /// The client sent its request too slowly.
     TooSlow,
     /// A connector refuses the request.
@@ -76,13 +93,25 @@ pub enum ApiError {
     /// A plugin did not do its work.
     Fault(PluginFault),
     /// Too much at once; nothing was taken.
-    Overloaded { retry_after_s: u32 },
+    Overloaded {
+        retry_after_s: u32,
+    },
     /// Something is not there for now; nothing was taken.
-    Unavailable { code: &'static str, message: String, retry_after_s: u32 },
+    Unavailable {
+        code: &'static str,
+        message: String,
+        retry_after_s: u32,
+    },
     /// A stream broke off after a part of it was durably taken.
-    BrokeOff { taken: serde_json::Value, cause: Box<ApiError> },
+    BrokeOff {
+        taken: serde_json::Value,
+        cause: Box<ApiError>,
+    },
     /// The operator's business. The text of `cause` goes to the log only.
-    Internal { doing: &'static str, cause: Box<dyn Error + Send + Sync> },
+    Internal {
+        doing: &'static str,
+        cause: Box<dyn Error + Send + Sync>,
+    },
 }
 
 impl ApiError {
@@ -159,7 +188,8 @@ fn describe(error: ApiError) -> Answered {
         }
         ApiError::Refused(refusal) => {
             // Whatever a plugin says, a refusal must never look like success or like a redirect to a client.
-            let status = StatusCode::from_u16(refusal.status).ok().filter(|status| (400..600).contains(&status.as_u16()));
+            let status =
+                StatusCode::from_u16(refusal.status).ok().filter(|status| (400..600).contains(&status.as_u16()));
             let status = status.unwrap_or(StatusCode::BAD_REQUEST);
             answered(status, refusal.code, "Refused by the connector", refusal.message)
         }
@@ -195,9 +225,14 @@ fn fault_answer(fault: &PluginFault) -> Answered {
 }
 
 /// An error with its sources, for the log.
-fn chain(error: &dyn Error) -> String {
-    let sources = std::iter::successors(Some(error), |error| error.source());
-    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let (mut text, mut source) = (error.to_string(), error.source());
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
 }
 
 impl IntoResponse for ApiError {

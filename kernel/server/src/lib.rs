@@ -1,1 +1,17 @@
-//! Being laid.
+//! The Kith server: configuration, credentials, the catalogue of what is installed, the HTTP API, and the wiring of plugins
+//! into the kernel. [`serve::open`] and [`serve::Server::run`] are the way in.
+//!
+//! The data path is `kith-pipeline`'s, running plugins is `kith-host`'s, keeping state is `kith-store`'s. The command line
+//! is the binary's; it knows this crate's HTTP API and no more.
+
+pub mod api;
+pub mod app;
+pub mod auth;
+pub mod catalogue;
+pub mod config;
+pub mod error;
+mod fits;
+pub mod metrics;
+pub mod plugin_build;
+pub mod serve;
+pub mod wiring;

@@ -48,8 +48,7 @@ impl Artifacts {
     pub fn read(&self, wanted: &str) -> Result<Vec<u8>, ArtifactError> {
         let path = self.path(wanted);
         let read = fs::read(&path);
-        let bytes =
-            read.map_err(|source| ArtifactError::Io { doing: "reading", path: path.clone(), source })?;
+        let bytes = read.map_err(|source| ArtifactError::Io { doing: "reading", path: path.clone(), source })?;
         if digest(&bytes) == wanted { Ok(bytes) } else { Err(ArtifactError::Damaged { path }) }
     }
 }

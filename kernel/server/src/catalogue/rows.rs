@@ -166,9 +166,6 @@ mod tests {
         let bytes = encode(&row).unwrap();
         assert_eq!(decode::<WorkspaceRow>(&bytes).unwrap().time_zone, "UTC");
         let newer = String::from_utf8(bytes).unwrap().replace("\"version\":1", "\"version\":2");
-        assert!(matches!(
-            decode::<WorkspaceRow>(newer.as_bytes()),
-            Err(CatalogueError::Newer { version: 2, .. })
-        ));
+        assert!(matches!(decode::<WorkspaceRow>(newer.as_bytes()), Err(CatalogueError::Newer { version: 2, .. })));
     }
 }

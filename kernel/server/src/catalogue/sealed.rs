@@ -9,7 +9,9 @@ use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundK
 pub enum SealError {
     #[error("the system gave no random bits")]
     NoRandomness,
-    #[error("the secret `{name}` does not open: it was sealed with another host key, or moved, or damaged; set it again")]
+    #[error(
+        "the secret `{name}` does not open: it was sealed with another host key, or moved, or damaged; set it again"
+    )]
     DoesNotOpen { name: String },
 }
 

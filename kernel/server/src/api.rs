@@ -1,0 +1,160 @@
+//! The HTTP side: every route in one table, and what surrounds all of them — request ids, figures, panics, and answers for
+//! what is no route.
+//!
+//! What a route does is in its own small file; how errors look is `error.rs`; connections are `serve.rs`.
+
+mod audiences;
+mod convert;
+mod deliveries;
+mod extract;
+mod fits;
+mod health;
+mod ingest;
+mod installations;
+mod intake;
+mod keys;
+pub mod openapi;
+mod plugins;
+mod profiles;
+mod records;
+mod view;
+mod workspace;
+
+#[cfg(test)]
+mod tests;
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::auth::hex;
+use crate::error::{ApiError, REQUEST_ID};
+
+/// Every route there is.
+fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(ingest::batch))
+        .routes(routes!(ingest::batch_short))
+        .routes(routes!(ingest::import))
+        .routes(routes!(ingest::track))
+        .routes(routes!(ingest::track_short))
+        .routes(routes!(ingest::identify))
+        .routes(routes!(ingest::identify_short))
+        .routes(routes!(ingest::page))
+        .routes(routes!(ingest::page_short))
+        .routes(routes!(ingest::screen))
+        .routes(routes!(ingest::screen_short))
+        .routes(routes!(ingest::group))
+        .routes(routes!(ingest::group_short))
+        .routes(routes!(ingest::alias))
+        .routes(routes!(ingest::alias_short))
+        .routes(routes!(ingest::settings))
+        .routes(routes!(records::receive))
+        .routes(routes!(profiles::find))
+        .routes(routes!(profiles::read))
+        .routes(routes!(profiles::events))
+        .routes(routes!(plugins::upload, plugins::list))
+        .routes(routes!(plugins::read))
+        .routes(routes!(installations::create, installations::list))
+        .routes(routes!(installations::read, installations::change, installations::remove))
+        .routes(routes!(fits::begin))
+        .routes(routes!(fits::list))
+        .routes(routes!(audiences::create, audiences::list))
+        .routes(routes!(audiences::count))
+        .routes(routes!(audiences::read, audiences::change, audiences::remove))
+        .routes(routes!(audiences::members))
+        .routes(routes!(audiences::explain))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::dead_letters))
+        .routes(routes!(deliveries::replay))
+        .routes(routes!(keys::create, keys::list))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(workspace::read))
+        .routes(routes!(workspace::audit))
+        .routes(routes!(openapi::describe))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::figures))
+}
+
+/// The whole HTTP side over a running server.
+pub fn router(app: Arc<App>) -> Router {
+    let (router, _) = routes().split_for_parts();
+    router
+        .method_not_allowed_fallback(other_method)
+        .fallback(no_route)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(Arc::clone(&app), observe))
+        .with_state(app)
+}
+
+/// A path that is in no route: a client call that is spelt differently, or nothing.
+async fn no_route(State(app): State<Arc<App>>, request: Request) -> Response {
+    match ingest::as_client_call(request.method(), request.uri().path()) {
+        Some(call) => ingest::answer_call(app, call, request).await,
+        None => ApiError::NoRoute.into_response(),
+    }
+}
+
+/// A route that has other methods: a browser's question whether it may send, or a mistake.
+async fn other_method(State(app): State<Arc<App>>, request: Request) -> Response {
+    match ingest::as_client_call(request.method(), request.uri().path()) {
+        Some(call) => ingest::answer_call(app, call, request).await,
+        None => ApiError::MethodNotAllowed.into_response(),
+    }
+}
+
+/// A panic in a handler ends the request, not the process.
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    ApiError::internal("handling a request: it panicked", text).into_response()
+}
+
+/// The header that carries a request's id in both directions.
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Give the request an id, and count and time its answer.
+async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let id = id_of(&request);
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let span = tracing::info_span!("request", request_id = id, %method, route);
+    let started = Instant::now();
+    let mut response = REQUEST_ID.scope(id.clone(), next.run(request)).instrument(span.clone()).await;
+    let (status, took) = (response.status().as_u16(), started.elapsed());
+    app.metrics.answered(method.as_str(), &route, status, took);
+    span.in_scope(|| tracing::debug!(status, took_ms = took.as_secs_f64() * 1_000.0, "answered"));
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(X_REQUEST_ID.clone(), id);
+    }
+    response
+}
+
+/// The caller's own id where it is a plain one, or a new one.
+fn id_of(request: &Request) -> String {
+    let given = request.headers().get(&X_REQUEST_ID).and_then(|id| id.to_str().ok());
+    let is_plain = |id: &&str| {
+        (1..=64).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    if let Some(given) = given.filter(is_plain) {
+        return given.to_owned();
+    }
+    let mut bits = [0_u8; 8];
+    match getrandom::fill(&mut bits) {
+        Ok(()) => hex(&bits),
+        Err(_) => "unnumbered".to_owned(),
+    }
+}

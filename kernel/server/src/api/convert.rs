@@ -1,0 +1,89 @@
+//! How the errors of the layers below become answers: each variant is named, so that a new one cannot be forgotten.
+
+use kith_host::{BindError, CompileError, ConfigMistake, LoadError};
+use kith_pipeline::{QueryError, SetupError};
+
+use super::audiences::bad_expression;
+use crate::error::{ApiError, Mistake, chain};
+use crate::wiring::WiringError;
+
+fn bad_component(error: &(dyn std::error::Error + 'static)) -> ApiError {
+    ApiError::BadInput { code: "bad-component", message: chain(error), mistakes: Vec::new() }
+}
+
+impl From<LoadError> for ApiError {
+    fn from(error: LoadError) -> ApiError {
+        match error {
+            LoadError::Package(_)
+            | LoadError::Kernel { .. }
+            | LoadError::Incompatible { .. }
+            | LoadError::Compile(CompileError::Refused(_) | CompileError::Cpu | CompileError::Died(_)) => {
+                bad_component(&error)
+            }
+            LoadError::Compile(CompileError::Wall) => {
+                let message = "the plugin did not compile in time; the machine is busy".to_owned();
+                ApiError::Unavailable { code: "compile-timeout", message, retry_after_s: 30 }
+            }
+            LoadError::Compile(CompileError::Child { .. }) => ApiError::internal("compiling a plugin", error),
+        }
+    }
+}
+
+impl From<WiringError> for ApiError {
+    fn from(error: WiringError) -> ApiError {
+        match error {
+            WiringError::Load(error) => error.into(),
+            WiringError::Bind { source: BindError::Config(mistakes), .. } => bad_config(mistakes),
+            WiringError::Bind { source: BindError::Load(error), .. } => error.into(),
+            WiringError::Bind { source: source @ BindError::Mail(_), .. } => {
+                ApiError::at("grants.mail", source.to_string())
+            }
+            WiringError::Input { problem, .. } => ApiError::at("config", problem),
+            WiringError::Bind { source: BindError::WrongKind { .. } | BindError::Random(_), .. }
+            | WiringError::Artifact(_)
+            | WiringError::NoPlugin { .. }
+            | WiringError::Secret(_)
+            | WiringError::Zone(_) => ApiError::internal("making installations run", error),
+        }
+    }
+}
+
+/// A configuration's mistakes, each with its place.
+pub(crate) fn bad_config(mistakes: Vec<ConfigMistake>) -> ApiError {
+    let mistakes: Vec<Mistake> = mistakes
+        .into_iter()
+        .map(|mistake| Mistake { path: format!("config{}", mistake.path), message: mistake.message })
+        .collect();
+    let all: Vec<String> = mistakes.iter().map(|mistake| format!("{}: {}", mistake.path, mistake.message)).collect();
+    ApiError::BadInput { code: "bad-config", message: all.join("; "), mistakes }
+}
+
+impl From<SetupError> for ApiError {
+    fn from(error: SetupError) -> ApiError {
+        match &error {
+            // Expressions come from the manifest; what an admin can change is the configuration put into them.
+            SetupError::Input { .. } => {
+                let (path, message) = ("config".to_owned(), error.to_string());
+                let mistakes = vec![Mistake { path, message: message.clone() }];
+                ApiError::BadInput { code: "bad-input-expression", message, mistakes }
+            }
+            SetupError::Condition { source, .. } => bad_expression("condition", source),
+            SetupError::SameOutput { .. } => ApiError::Conflict { code: "same-output", message: error.to_string() },
+            SetupError::Circle { .. } => ApiError::Conflict { code: "circle", message: error.to_string() },
+            SetupError::Read(_) => ApiError::internal("reading the workspace's state", error),
+        }
+    }
+}
+
+impl From<QueryError> for ApiError {
+    fn from(error: QueryError) -> ApiError {
+        match error {
+            QueryError::UnknownWorkspace => ApiError::internal("answering", error),
+            QueryError::UnknownAudience => ApiError::missing("no such audience"),
+            QueryError::Expression(error) => bad_expression("condition", &error),
+            QueryError::Cursor(_) => ApiError::at("?cursor", "this list gave out no such cursor"),
+            QueryError::Read(error) => ApiError::internal("reading the store", error),
+            QueryError::Commit(error) => error.into(),
+        }
+    }
+}

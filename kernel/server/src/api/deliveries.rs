@@ -1,0 +1,191 @@
+//! What was sent, to whom and with which outcome; what failed and why; and trying it again.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use kith_model::delivery::DeliveryState;
+use kith_pipeline::{DeadLetter, DeliveryView};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::extract::{Allowed, Asked, Captured, PageQuery, right};
+use super::view::{Listed, json, time};
+use crate::app::App;
+use crate::catalogue::WorkspaceTables;
+use crate::error::{ApiError, Problem};
+
+/// One message to one person.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeliveryBody {
+    id: String,
+    channel: String,
+    audience: String,
+    profile: String,
+    purpose: String,
+    #[schema(value_type = Object)]
+    payload: Value,
+    created_at: String,
+    #[serde(flatten)]
+    state: StateBody,
+}
+
+/// Where a delivery stands.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub(crate) enum StateBody {
+    /// In the outbox.
+    Pending {
+        attempts: u32,
+        due_at: String,
+        last_reason: Option<String>,
+    },
+    Delivered {
+        attempts: u32,
+        at: String,
+        provider_id: Option<String>,
+    },
+    /// The gate refused it, e.g. for lack of consent; nothing was sent.
+    Skipped {
+        at: String,
+        reason: String,
+    },
+    /// Given up; listed among the dead letters until replayed.
+    Dead {
+        attempts: u32,
+        at: String,
+        reason: String,
+    },
+}
+
+/// Something that did not work and is kept until somebody deals with it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum DeadLetterBody {
+    /// An input that could not become an event.
+    Record { id: String, source: String, at: String, place: u64, code: String, message: String, raw: String },
+    /// A compute plugin's batch that failed; the profiles keep their older values.
+    Computation { id: String, installation: String, at: String, code: String, message: String, profiles: u64 },
+    /// A message that was given up.
+    Delivery(DeliveryBody),
+}
+
+/// That a dead letter is being tried again.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Replayed {
+    id: String,
+    replayed: bool,
+}
+
+fn state_body(state: DeliveryState) -> StateBody {
+    match state {
+        DeliveryState::Pending { attempts, due_at, last_reason } => {
+            StateBody::Pending { attempts, due_at: time(due_at), last_reason }
+        }
+        DeliveryState::Delivered { attempts, at, provider_id } => {
+            StateBody::Delivered { attempts, at: time(at), provider_id }
+        }
+        DeliveryState::Skipped { at, reason } => StateBody::Skipped { at: time(at), reason },
+        DeliveryState::Dead { attempts, at, reason } => StateBody::Dead { attempts, at: time(at), reason },
+    }
+}
+
+fn delivery_body(tables: &WorkspaceTables, view: DeliveryView) -> DeliveryBody {
+    DeliveryBody {
+        id: view.id,
+        channel: tables.installation_name(view.channel),
+        audience: tables.audience_name(view.audience),
+        profile: view.profile.to_string(),
+        purpose: view.purpose,
+        payload: json(&view.payload),
+        created_at: time(view.created_at),
+        state: state_body(view.state),
+    }
+}
+
+fn letter_body(tables: &WorkspaceTables, letter: DeadLetter) -> DeadLetterBody {
+    match letter {
+        DeadLetter::Record { id, source, at, record } => DeadLetterBody::Record {
+            id,
+            source: tables.installation_name(source),
+            at: time(at),
+            place: record.place,
+            code: record.code,
+            message: record.message,
+            raw: record.raw,
+        },
+        DeadLetter::Computation { id, installation, at, code, message, profiles } => DeadLetterBody::Computation {
+            id,
+            installation: tables.installation_name(installation),
+            at: time(at),
+            code,
+            message,
+            profiles,
+        },
+        DeadLetter::Delivery(view) => DeadLetterBody::Delivery(delivery_body(tables, view)),
+    }
+}
+
+/// What was sent, to whom, with which outcome.
+#[utoipa::path(
+    get, path = "/api/v1/deliveries", tag = "deliveries", params(PageQuery), security(("key" = ["deliveries:read"])),
+    responses((status = 200, body = Listed<DeliveryBody>)),
+)]
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    allowed: Allowed<right::DeliveriesRead>,
+    Asked(page): Asked<PageQuery>,
+) -> Result<Json<Listed<DeliveryBody>>, ApiError> {
+    let (workspace, limit) = (allowed.caller.workspace, page.limit()?);
+    app.offload(move |app| {
+        let tables = app.catalogue.workspace(workspace)?;
+        let page = app.kernel.deliveries(workspace, limit, page.cursor.as_deref())?;
+        let items = page.items.into_iter().map(|view| delivery_body(&tables, view)).collect();
+        Ok(Json(Listed { items, next: page.next }))
+    })
+    .await
+}
+
+/// What failed, and why.
+#[utoipa::path(
+    get, path = "/api/v1/dead-letters", tag = "deliveries", params(PageQuery),
+    security(("key" = ["deliveries:read"])),
+    responses((status = 200, body = Listed<DeadLetterBody>)),
+)]
+pub(crate) async fn dead_letters(
+    State(app): State<Arc<App>>,
+    allowed: Allowed<right::DeliveriesRead>,
+    Asked(page): Asked<PageQuery>,
+) -> Result<Json<Listed<DeadLetterBody>>, ApiError> {
+    let (workspace, limit) = (allowed.caller.workspace, page.limit()?);
+    app.offload(move |app| {
+        let tables = app.catalogue.workspace(workspace)?;
+        let page = app.kernel.dead_letters(workspace, limit, page.cursor.as_deref())?;
+        let items = page.items.into_iter().map(|letter| letter_body(&tables, letter)).collect();
+        Ok(Json(Listed { items, next: page.next }))
+    })
+    .await
+}
+
+/// Try a dead letter again from the start.
+#[utoipa::path(
+    post, path = "/api/v1/dead-letters/{id}/replay", tag = "deliveries", params(("id" = String, Path)),
+    security(("key" = ["deliveries:write"])),
+    responses((status = 200, body = Replayed), (status = 404, body = Problem)),
+)]
+pub(crate) async fn replay(
+    State(app): State<Arc<App>>,
+    allowed: Allowed<right::DeliveriesWrite>,
+    Captured(id): Captured<String>,
+) -> Result<Json<Replayed>, ApiError> {
+    let (workspace, actor) = (allowed.caller.workspace, allowed.actor());
+    app.offload(move |app| {
+        if !app.kernel.replay(workspace, &id)? {
+            return Err(ApiError::missing(format!("no dead letter `{}`", id.chars().take(64).collect::<String>())));
+        }
+        app.change(workspace, actor, |draft| Ok(draft.audit("dead-letter.replay", &id, None, None)?))?;
+        Ok(Json(Replayed { id, replayed: true }))
+    })
+    .await
+}

@@ -1,0 +1,265 @@
+//! The client routes: what unmodified Segment and RudderStack clients call. Success is exactly 200, after the commit;
+//! nothing here ever redirects; every error body carries string `code` and `message`.
+//!
+//! What the body means is the source's connector's work; this file authenticates, bounds and decompresses.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use kith_pipeline::{Kernel, offload};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::SemaphorePermit;
+
+use super::extract::{Captured, read_body};
+use super::intake::{count_metrics, counts, gunzip, looks_gzip, own_answer, says_gzip, source_request};
+use crate::app::App;
+use crate::auth::{self, Caller};
+use crate::error::{ApiError, Problem};
+
+macro_rules! client_calls {
+    ($($name:ident $path:tt;)*) => {
+        $(
+            /// Take events from a Segment-compatible client. Basic auth with the write key as user, or `writeKey` in the body.
+            #[utoipa::path(
+                post, path = $path, tag = "ingest", security(("write_key" = ["ingest"])),
+                request_body(content = Object, description = "JSON, also gzipped, under any content type"),
+                responses(
+                    (status = 200, body = Object, description = "durable: counts and rejected parts"),
+                    (status = 400, body = Problem), (status = 401, body = Problem), (status = 413, body = Problem),
+                    (status = 429, body = Problem), (status = 503, body = Problem),
+                ),
+            )]
+            pub(crate) async fn $name(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+                take(app, request).await
+            }
+        )*
+
+        /// The paths of all client calls.
+        const CALL_PATHS: &[&str] = &[$($path),*];
+    };
+}
+
+client_calls! {
+    batch "/v1/batch";
+    batch_short "/v1/b";
+    import "/v1/import";
+    track "/v1/track";
+    track_short "/v1/t";
+    identify "/v1/identify";
+    identify_short "/v1/i";
+    page "/v1/page";
+    page_short "/v1/p";
+    screen "/v1/screen";
+    screen_short "/v1/s";
+    group "/v1/group";
+    group_short "/v1/g";
+    alias "/v1/alias";
+    alias_short "/v1/a";
+}
+
+/// What a browser's client asks for before its first event.
+#[utoipa::path(
+    get, path = "/v1/projects/{writeKey}/settings", tag = "ingest", params(("writeKey" = String, Path)),
+    responses((status = 200, body = Object), (status = 404, body = Problem)),
+)]
+pub(crate) async fn settings(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Captured(write_key): Captured<String>,
+) -> Result<Response, ApiError> {
+    let caller = app.authenticate(&write_key).ok().filter(|caller| caller.source.is_some());
+    caller.ok_or_else(|| ApiError::missing("no such project"))?;
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+    let settings: Value = json!({
+        "integrations": {
+            "Segment.io": {
+                "apiKey": write_key,
+                "apiHost": format!("{host}/v1"),
+                "unbundledIntegrations": [],
+                "addBundledMetadata": true,
+                "maybeBundledConfigIds": {},
+                "versionSettings": { "version": "4.4.7", "componentTypes": ["browser"] },
+            },
+        },
+        "plan": {
+            "track": { "__default": { "enabled": true, "integrations": {} } },
+            "identify": { "__default": { "enabled": true } },
+            "group": { "__default": { "enabled": true } },
+        },
+        "edgeFunction": {},
+        "middlewareSettings": {},
+        "enabledMiddleware": {},
+        "metrics": { "sampleRate": 0 },
+        "legacyVideoPluginsEnabled": false,
+        "remotePlugins": [],
+    });
+    Ok((cross_origin(), Json(settings)).into_response())
+}
+
+/// Browsers may send from any page: the write key is public there, and no cookie is ever heeded.
+fn cross_origin() -> [(header::HeaderName, &'static str); 1] {
+    [(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")]
+}
+
+/// A client call whose path is not spelt as in the list, e.g. with a slash at its end or in capitals; and a browser's
+/// question whether it may send. `None` for anything else.
+pub(crate) fn as_client_call(method: &Method, path: &str) -> Option<ClientCall> {
+    let spelt = path.trim_end_matches('/').to_ascii_lowercase();
+    if !CALL_PATHS.contains(&spelt.as_str()) {
+        return None;
+    }
+    match *method {
+        Method::POST => Some(ClientCall::Take),
+        Method::OPTIONS => Some(ClientCall::MaySend),
+        _ => None,
+    }
+}
+
+/// What a client asks under one of the client paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClientCall {
+    Take,
+    MaySend,
+}
+
+/// Answer a call that [`as_client_call`] recognised.
+pub(crate) async fn answer_call(app: Arc<App>, call: ClientCall, request: Request) -> Response {
+    match call {
+        ClientCall::Take => take(app, request).await.into_response(),
+        ClientCall::MaySend => {
+            let allowed = [
+                (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+                (header::ACCESS_CONTROL_ALLOW_METHODS, "POST"),
+                (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, content-encoding, x-retry-count"),
+                (header::ACCESS_CONTROL_MAX_AGE, "86400"),
+            ];
+            (StatusCode::NO_CONTENT, allowed).into_response()
+        }
+    }
+}
+
+/// The write key that a client put into its body; everything else in it is the connector's business.
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(rename = "writeKey", borrow, default)]
+    write_key: Option<Cow<'a, str>>,
+}
+
+/// Take one client request.
+async fn take(app: Arc<App>, request: Request) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    let gzip = says_gzip(&parts.headers)?;
+    let by_header = match auth::presented(&parts.headers)? {
+        Some(text) => Some((write_key_of(&app, &text)?, text)),
+        None => None,
+    };
+    let _memory = reserve(&app, &parts.headers, gzip)?;
+    let body = read_whole(&app, body).await?;
+    let body = decoded(&app, body, gzip, by_header.is_some()).await?;
+    let caller = settle(&app, by_header, &body)?;
+    let source = caller.source.ok_or(NO_WRITE_KEY)?;
+    let mut source_request = source_request(&app, &parts.method, &parts.uri, &parts.headers);
+    source_request.body = body;
+    let receipted = Kernel::receive(&app.kernel, caller.workspace, source, source_request).await?;
+    count_metrics(&app, &receipted.acceptance);
+    let response = match receipted.answer {
+        Some(answer) => own_answer(answer, Some(StatusCode::OK)),
+        None => Json(counts(&receipted.acceptance, "index")).into_response(),
+    };
+    Ok((cross_origin(), response).into_response())
+}
+
+const NO_WRITE_KEY: ApiError =
+    ApiError::Unauthenticated { message: "send a source's write key, not another kind of key" };
+
+fn write_key_of(app: &App, text: &str) -> Result<Caller, ApiError> {
+    let caller = app.authenticate(text)?;
+    if caller.source.is_some() { Ok(caller) } else { Err(NO_WRITE_KEY) }
+}
+
+/// The least that a request is taken to need.
+const LEAST_REQUEST_BYTES: usize = 16 << 10;
+/// What a request without an announced length is taken to need.
+const UNKNOWN_REQUEST_BYTES: usize = 1 << 20;
+
+/// Set memory aside for the body before a byte of it is read.
+fn reserve<'a>(app: &'a App, headers: &HeaderMap, gzip: bool) -> Result<SemaphorePermit<'a>, ApiError> {
+    let limit_bytes = app.config.http.max_body_bytes;
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let length = announced.unwrap_or(UNKNOWN_REQUEST_BYTES);
+    if length > limit_bytes {
+        return Err(ApiError::TooLarge { limit_bytes });
+    }
+    // JSON of events compresses to about an eighth.
+    let needed = if gzip { length.saturating_mul(8).min(limit_bytes) } else { length };
+    let kilobytes = needed.max(LEAST_REQUEST_BYTES).div_ceil(1024);
+    let permits = u32::try_from(kilobytes).unwrap_or(u32::MAX);
+    app.ingest_memory.try_acquire_many(permits).map_err(|_| ApiError::Overloaded { retry_after_s: 1 })
+}
+
+async fn read_whole(app: &App, body: Body) -> Result<Bytes, ApiError> {
+    let reading = read_body(body, app.config.http.max_body_bytes);
+    tokio::time::timeout(app.config.http.body_timeout, reading).await.unwrap_or(Err(ApiError::TooSlow))
+}
+
+/// The body as the client meant it. Nothing is decompressed for a sender who is not known.
+async fn decoded(app: &App, body: Bytes, says_gzip: bool, is_known: bool) -> Result<Vec<u8>, ApiError> {
+    if !says_gzip && !looks_gzip(&body) {
+        return Ok(body.into());
+    }
+    if !is_known {
+        return Err(ApiError::Unauthenticated {
+            message: "a compressed body needs the write key in the authorization header (Basic, as user name)",
+        });
+    }
+    let limit_bytes = app.config.http.max_body_bytes;
+    offload::run(move || gunzip(&body, limit_bytes)).await
+}
+
+/// The sender by header, by body, or by both where they agree.
+fn settle(app: &App, by_header: Option<(Caller, String)>, body: &[u8]) -> Result<Caller, ApiError> {
+    // A body that is no JSON object is the connector's to judge, not a reason to refuse the sender.
+    let in_body = serde_json::from_slice::<Envelope<'_>>(body).ok().and_then(|envelope| envelope.write_key);
+    match (by_header, in_body) {
+        (Some((caller, text)), Some(in_body)) if in_body == text.as_str() => Ok(caller),
+        (Some(_), Some(_)) => Err(ApiError::Unauthenticated {
+            message: "the write keys in the authorization header and in the body differ",
+        }),
+        (Some((caller, _)), None) => Ok(caller),
+        (None, Some(in_body)) => write_key_of(app, &in_body),
+        (None, None) => Err(ApiError::Unauthenticated {
+            message: "send the source's write key: Basic auth with the key as user name, or `writeKey` in the body",
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_recognised_however_they_are_spelt() {
+        for path in ["/v1/batch", "/v1/batch/", "/V1/Batch", "/v1/t//", "/v1/import"] {
+            assert_eq!(as_client_call(&Method::POST, path), Some(ClientCall::Take), "{path}");
+        }
+        assert_eq!(as_client_call(&Method::OPTIONS, "/v1/b"), Some(ClientCall::MaySend));
+        assert_eq!(as_client_call(&Method::GET, "/v1/batch"), None);
+        assert_eq!(as_client_call(&Method::POST, "/v1/other"), None);
+    }
+
+    #[test]
+    fn the_envelope_reads_only_the_write_key() {
+        let read =
+            |text: &str| serde_json::from_str::<Envelope<'_>>(text).ok().and_then(|e| e.write_key.map(Cow::into_owned));
+        assert_eq!(read(r#"{"batch":[1e309],"writeKey":"k\u0031"}"#).as_deref(), Some("k1"));
+        assert_eq!(read(r#"{"writeKey":null}"#), None);
+        assert_eq!(read("[]"), None);
+    }
+}

@@ -1,0 +1,267 @@
+//! Installations: a plugin version at work with its configuration, grants, secrets and mode; installed, listed, changed,
+//! upgraded, disabled and removed.
+
+mod body;
+mod edit;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use kith_model::id::WorkspaceId;
+use kith_model::plugin::{Grants, InstallationMode, PluginId, PluginKind};
+use serde_json::json;
+
+pub(crate) use body::{Installed, NewInstallation, PatchInstallation};
+use body::{installed_body, public};
+use edit::{check_config, check_mode, check_secrets, free_name, pick_version, widened};
+
+use super::extract::{Allowed, Captured, Input, right};
+use super::view::Listed;
+use crate::app::App;
+use crate::auth::{self, KeyKind, Scope};
+use crate::catalogue::{CredentialRow, Draft, InstallationRow, PluginRow, WorkspaceTables};
+use crate::error::{ApiError, Problem};
+
+/// The row of that name, or the answer that there is none.
+pub(crate) fn named<'a>(tables: &'a WorkspaceTables, name: &str) -> Result<&'a Arc<InstallationRow>, ApiError> {
+    tables
+        .installation(name)
+        .ok_or_else(|| ApiError::missing(format!("no installation `{}`", name.chars().take(64).collect::<String>())))
+}
+
+/// Install a plugin version. For a connector, the answer shows its write key, this once.
+#[utoipa::path(
+    post, path = "/api/v1/installations", tag = "installations", security(("key" = ["plugins:admin"])),
+    request_body = NewInstallation,
+    responses((status = 201, body = Installed), (status = 400, body = Problem), (status = 409, body = Problem)),
+)]
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    allowed: Allowed<right::PluginsAdmin>,
+    Input(wanted): Input<NewInstallation>,
+) -> Result<(StatusCode, Json<Installed>), ApiError> {
+    let (workspace, actor) = (allowed.caller.workspace, allowed.actor());
+    app.offload(move |app| {
+        let body = app.change(workspace, actor, |draft| {
+            let (row, write_key) = install(draft, wanted)?;
+            draft.audit("installation.create", &row.name, None, Some(public(&row)))?;
+            installed_body(app, draft.tables(), &row, write_key)
+        })?;
+        Ok((StatusCode::CREATED, Json(body)))
+    })
+    .await
+}
+
+/// Put a new installation into the draft.
+fn install(draft: &mut Draft<'_>, wanted: NewInstallation) -> Result<(InstallationRow, Option<String>), ApiError> {
+    let plugin: PluginId = wanted
+        .plugin
+        .parse()
+        .map_err(|error: kith_model::plugin::InvalidPluginId| ApiError::at("plugin", error.to_string()))?;
+    let version = pick_version(draft.tables(), &plugin, wanted.version.as_deref())?;
+    let manifest = &version.manifest;
+    let name = free_name(draft.tables(), manifest, wanted.name)?;
+    let config = check_config(manifest, wanted.config)?;
+    check_secrets(manifest, wanted.secrets.keys())?;
+    let mode = wanted.mode.unwrap_or(InstallationMode::Live);
+    check_mode(mode)?;
+    let id = draft.next_installation()?;
+    for (secret, value) in &wanted.secrets {
+        draft.put_secret(id, secret, value)?;
+    }
+    let mut row = InstallationRow {
+        id,
+        name,
+        plugin,
+        version: manifest.version.clone(),
+        config,
+        grants: wanted.grants,
+        mode,
+        mode_reason: None,
+        fit: None,
+        write_key: None,
+        created_at: draft.now(),
+        updated_at: draft.now(),
+        removed_at: None,
+    };
+    let mut shown = None;
+    if manifest.kind == PluginKind::Connector {
+        let key = auth::generate(KeyKind::Write).map_err(|error| ApiError::internal("making a key", error))?;
+        draft.put_credential(CredentialRow {
+            id: key.id.clone(),
+            workspace: WorkspaceId(0),
+            title: format!("write key of {}", row.name),
+            hash: key.hash,
+            scopes: [Scope::Ingest].into(),
+            source: Some(id),
+            created_at: draft.now(),
+            expires_at: None,
+            revoked_at: None,
+        })?;
+        row.write_key = Some(key.id);
+        shown = Some(key.text);
+    }
+    draft.put_installation(row.clone())?;
+    Ok((row, shown))
+}
+
+/// All installations of the workspace.
+#[utoipa::path(
+    get, path = "/api/v1/installations", tag = "installations", security(("key" = ["plugins:admin"])),
+    responses((status = 200, body = Listed<Installed>)),
+)]
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    allowed: Allowed<right::PluginsAdmin>,
+) -> Result<Json<Listed<Installed>>, ApiError> {
+    let tables = app.catalogue.workspace(allowed.caller.workspace)?;
+    let items = tables.installed().map(|row| installed_body(&app, &tables, row, None)).collect::<Result<_, _>>()?;
+    Ok(Json(Listed::whole(items)))
+}
+
+/// One installation.
+#[utoipa::path(
+    get, path = "/api/v1/installations/{id}", tag = "installations",
+    params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin"])),
+    responses((status = 200, body = Installed), (status = 404, body = Problem)),
+)]
+pub(crate) async fn read(
+    State(app): State<Arc<App>>,
+    allowed: Allowed<right::PluginsAdmin>,
+    Captured(name): Captured<String>,
+) -> Result<Json<Installed>, ApiError> {
+    let tables = app.catalogue.workspace(allowed.caller.workspace)?;
+    Ok(Json(installed_body(&app, &tables, named(&tables, &name)?, None)?))
+}
+
+/// Change an installation: what is absent stays. Another `version` upgrades or downgrades it; where that one asks for
+/// more than the present one, the change needs `consent`.
+#[utoipa::path(
+    patch, path = "/api/v1/installations/{id}", tag = "installations",
+    params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin"])),
+    request_body = PatchInstallation,
+    responses(
+        (status = 200, body = Installed), (status = 400, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem),
+    ),
+)]
+pub(crate) async fn change(
+    State(app): State<Arc<App>>,
+    allowed: Allowed<right::PluginsAdmin>,
+    Captured(name): Captured<String>,
+    Input(patch): Input<PatchInstallation>,
+) -> Result<Json<Installed>, ApiError> {
+    let (workspace, actor) = (allowed.caller.workspace, allowed.actor());
+    app.offload(move |app| {
+        app.change(workspace, actor, |draft| {
+            let before = InstallationRow::clone(named(draft.tables(), &name)?);
+            let row = patched(draft, &before, patch)?;
+            draft.audit("installation.change", &row.name, Some(public(&before)), Some(public(&row)))?;
+            draft.put_installation(row.clone())?;
+            installed_body(app, draft.tables(), &row, None).map(Json)
+        })
+    })
+    .await
+}
+
+fn patched(
+    draft: &mut Draft<'_>,
+    before: &InstallationRow,
+    patch: PatchInstallation,
+) -> Result<InstallationRow, ApiError> {
+    let mut row = before.clone();
+    let present = draft.tables().plugin_of(before).cloned();
+    let mut version = present.clone();
+    if let Some(wanted) = &patch.version {
+        let next = pick_version(draft.tables(), &before.plugin, Some(wanted))?;
+        check_upgrade(present.as_deref(), &next, patch.consent)?;
+        row.version = next.manifest.version.clone();
+        version = Some(next);
+    }
+    let version = version.ok_or_else(|| {
+        let problem = format!("{} {} is not in the catalogue", before.plugin, before.version);
+        ApiError::internal("looking up an installation's plugin", problem)
+    })?;
+    // The present configuration is checked too: another version may have another schema.
+    row.config = check_config(&version.manifest, patch.config.or_else(|| Some(before.config.clone())))?;
+    check_secrets(&version.manifest, patch.secrets.keys())?;
+    for (name, value) in &patch.secrets {
+        match value {
+            Some(value) => draft.put_secret(row.id, name, value)?,
+            None => draft.remove_secret(row.id, name),
+        }
+    }
+    if let Some(grants) = patch.grants {
+        row.grants = grants;
+    }
+    if let Some(mode) = patch.mode {
+        check_mode(mode)?;
+        (row.mode, row.mode_reason) = (mode, None);
+    }
+    row.updated_at = draft.now();
+    Ok(row)
+}
+
+fn check_upgrade(present: Option<&PluginRow>, next: &PluginRow, consent: bool) -> Result<(), ApiError> {
+    let Some(present) = present else { return Ok(()) };
+    if present.manifest.kind != next.manifest.kind {
+        let message =
+            format!("version {} is a {}, not a {}", next.manifest.version, next.manifest.kind, present.manifest.kind);
+        return Err(ApiError::Conflict { code: "other-kind", message });
+    }
+    let more = widened(&present.manifest, &next.manifest);
+    if more.is_empty() || consent {
+        return Ok(());
+    }
+    let message = format!(
+        "version {} asks for more than the present one: {}; send `consent: true` to allow it",
+        next.manifest.version,
+        more.join(", ")
+    );
+    Err(ApiError::Conflict { code: "consent-required", message })
+}
+
+/// Remove an installation with its secrets, fits, write keys and the plugin's own state. What it wrote stays.
+#[utoipa::path(
+    delete, path = "/api/v1/installations/{id}", tag = "installations",
+    params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin"])),
+    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)),
+)]
+pub(crate) async fn remove(
+    State(app): State<Arc<App>>,
+    allowed: Allowed<right::PluginsAdmin>,
+    Captured(name): Captured<String>,
+) -> Result<StatusCode, ApiError> {
+    let (workspace, actor) = (allowed.caller.workspace, allowed.actor());
+    app.offload(move |app| {
+        app.change(workspace, actor, |draft| {
+            let before = InstallationRow::clone(named(draft.tables(), &name)?);
+            let uses = |channel| channel == before.id;
+            let user = draft
+                .tables()
+                .audiences
+                .values()
+                .find(|audience| audience.on_enter.as_ref().is_some_and(|action| uses(action.channel)));
+            if let Some(audience) = user {
+                let message = format!("audience `{}` sends through it; change the audience first", audience.name);
+                return Err(ApiError::Conflict { code: "in-use", message });
+            }
+            let now = draft.now();
+            let tables = app.catalogue.tables();
+            for key in tables.credentials.values() {
+                if key.workspace == workspace && key.source == Some(before.id) && key.revoked_at.is_none() {
+                    draft.put_credential(CredentialRow { revoked_at: Some(now), ..CredentialRow::clone(key) })?;
+                }
+            }
+            draft.clear_installation(before.id)?;
+            draft.audit("installation.remove", &before.name, Some(public(&before)), None)?;
+            let config = json!({});
+            let grants = Grants::default();
+            draft.put_installation(InstallationRow { removed_at: Some(now), config, grants, fit: None, ..before })?;
+            Ok(StatusCode::NO_CONTENT)
+        })
+    })
+    .await
+}

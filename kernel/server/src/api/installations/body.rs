@@ -1,0 +1,135 @@
+//! The bodies of installations' requests and answers.
+
+use std::collections::BTreeMap;
+
+use kith_model::plugin::{Grants, InstallationMode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use crate::api::view::time;
+use crate::app::App;
+use crate::catalogue::{InstallationRow, WorkspaceTables};
+use crate::error::ApiError;
+
+/// What to install.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewInstallation {
+    /// `vendor/name`.
+    pub(super) plugin: String,
+    /// The newest unless told.
+    pub(super) version: Option<String>,
+    /// Its name in the workspace; the plugin's unless told.
+    pub(super) name: Option<String>,
+    /// What the plugin's schema asks for.
+    #[schema(value_type = Option<Object>)]
+    pub(super) config: Option<Value>,
+    /// `{"http": ["host"], "secrets": {"name": ["host"]}, "kv_bytes": 0, "mail": [], "limits": {}}`; nothing unless told.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub(super) grants: Grants,
+    /// Name → value. Never shown again.
+    #[serde(default)]
+    pub(super) secrets: BTreeMap<String, String>,
+    /// `live` unless told; `shadow` or `disabled`.
+    #[schema(value_type = Option<String>)]
+    pub(super) mode: Option<InstallationMode>,
+}
+
+/// What to change; absent stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PatchInstallation {
+    #[schema(value_type = Option<Object>)]
+    pub(super) config: Option<Value>,
+    #[schema(value_type = Option<Object>)]
+    pub(super) grants: Option<Grants>,
+    /// Name → value, or `null` to forget it. Names that are absent stay.
+    #[serde(default)]
+    pub(super) secrets: BTreeMap<String, Option<String>>,
+    /// `live`, `shadow` or `disabled`; `live` also ends a quarantine.
+    #[schema(value_type = Option<String>)]
+    pub(super) mode: Option<InstallationMode>,
+    /// Upgrade or downgrade to this version.
+    pub(super) version: Option<String>,
+    /// Allow a version that asks for more than the present one.
+    #[serde(default)]
+    pub(super) consent: bool,
+}
+
+/// An installation.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Installed {
+    /// Its name, by which the routes know it.
+    name: String,
+    plugin: String,
+    version: String,
+    kind: String,
+    digest: String,
+    /// `live`, `shadow`, `disabled` or `quarantined`.
+    #[schema(value_type = String)]
+    mode: InstallationMode,
+    /// Why the kernel changed the mode.
+    mode_reason: Option<String>,
+    #[schema(value_type = Object)]
+    config: Value,
+    #[schema(value_type = Object)]
+    grants: Grants,
+    /// The names of the secrets that are set; their values are never shown.
+    secrets: Vec<String>,
+    /// What it may really do: manifest request ∩ grant ∩ host ceiling, each number with who set it.
+    #[schema(value_type = Object)]
+    effective_policy: Value,
+    /// The version of the fitted state in use.
+    fit: Option<u32>,
+    /// The id of the write key that was made with it.
+    write_key_id: Option<String>,
+    /// The write key itself, only in the answer that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    write_key: Option<String>,
+    created_at: String,
+    updated_at: String,
+}
+
+/// An installation as an answer.
+pub(super) fn installed_body(
+    app: &App,
+    tables: &WorkspaceTables,
+    row: &InstallationRow,
+    write_key: Option<String>,
+) -> Result<Installed, ApiError> {
+    let plugin = tables.plugin_of(row);
+    let policy = plugin.map(|plugin| app.wiring.effective_policy(&plugin.manifest, &row.grants));
+    let effective_policy =
+        serde_json::to_value(policy).map_err(|error| ApiError::internal("showing an effective policy", error))?;
+    Ok(Installed {
+        name: row.name.to_string(),
+        plugin: row.plugin.to_string(),
+        version: row.version.to_string(),
+        kind: plugin.map_or_else(String::new, |plugin| plugin.manifest.kind.to_string()),
+        digest: plugin.map_or_else(String::new, |plugin| plugin.digest.clone()),
+        mode: row.mode,
+        mode_reason: row.mode_reason.clone(),
+        config: row.config.clone(),
+        grants: row.grants.clone(),
+        secrets: tables.secret_names(row.id),
+        effective_policy,
+        fit: row.fit,
+        write_key_id: row.write_key.as_ref().map(ToString::to_string),
+        write_key,
+        created_at: time(row.created_at),
+        updated_at: time(row.updated_at),
+    })
+}
+
+/// An installation as the audit log shows it.
+pub(super) fn public(row: &InstallationRow) -> Value {
+    json!({
+        "plugin": row.plugin,
+        "version": row.version,
+        "config": row.config,
+        "grants": row.grants,
+        "mode": row.mode,
+    })
+}

@@ -1,0 +1,104 @@
+//! The checks that stand before a change of an installation.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kith_model::id::InstallationName;
+use kith_model::plugin::{InstallationMode, Manifest, PluginId};
+use serde_json::Value;
+
+use crate::api::convert::bad_config;
+use crate::catalogue::{PluginRow, WorkspaceTables};
+use crate::error::ApiError;
+
+/// The version asked for, or the newest.
+pub(super) fn pick_version(
+    tables: &WorkspaceTables,
+    plugin: &PluginId,
+    wanted: Option<&str>,
+) -> Result<Arc<PluginRow>, ApiError> {
+    let Some(wanted) = wanted else {
+        // A pre-release is installed only by its name.
+        let newest = tables.versions(plugin).rfind(|row| row.manifest.version.pre.is_empty());
+        let newest = newest.or_else(|| tables.versions(plugin).next_back());
+        return newest.cloned().ok_or_else(|| ApiError::at("plugin", format!("no plugin `{plugin}` was uploaded")));
+    };
+    let version: semver::Version =
+        wanted.parse().map_err(|error: semver::Error| ApiError::at("version", error.to_string()))?;
+    let found = tables.plugins.get(&(plugin.clone(), version));
+    found.cloned().ok_or_else(|| ApiError::at("version", format!("{plugin} {wanted} was not uploaded")))
+}
+
+/// The name asked for, or one after the plugin that is free.
+pub(super) fn free_name(
+    tables: &WorkspaceTables,
+    manifest: &Manifest,
+    wanted: Option<String>,
+) -> Result<InstallationName, ApiError> {
+    if let Some(wanted) = wanted {
+        let name: InstallationName =
+            wanted.parse().map_err(|error: kith_model::id::InvalidId| ApiError::at("name", error.to_string()))?;
+        if tables.installation(&wanted).is_some() {
+            let message = format!("there is an installation `{name}` already");
+            return Err(ApiError::Conflict { code: "name-taken", message });
+        }
+        return Ok(name);
+    }
+    let base: String = manifest.id.name().chars().take(58).collect();
+    let candidates = std::iter::once(base.clone()).chain((2_u32..).map(|number| format!("{base}-{number}")));
+    let free = candidates.take(10_000).find(|name| tables.installation(name).is_none());
+    let free = free.and_then(|name| name.parse().ok());
+    free.ok_or_else(|| ApiError::at("name", "no name after the plugin is free; give one"))
+}
+
+/// The configuration with defaults filled in.
+pub(super) fn check_config(manifest: &Manifest, config: Option<Value>) -> Result<Value, ApiError> {
+    kith_host::validate_config(manifest, config.unwrap_or(Value::Null)).map_err(bad_config)
+}
+
+/// Only secrets that the manifest asks for can be set.
+pub(super) fn check_secrets<'a>(
+    manifest: &Manifest,
+    mut names: impl Iterator<Item = &'a String>,
+) -> Result<(), ApiError> {
+    let known = |name: &String| manifest.capabilities.secrets.iter().any(|request| request.name == *name);
+    match names.find(|name| !known(name)) {
+        None => Ok(()),
+        Some(name) => Err(ApiError::at(format!("secrets.{name}"), format!("{} asks for no such secret", manifest.id))),
+    }
+}
+
+/// Quarantine is the kernel's to impose.
+pub(super) fn check_mode(mode: InstallationMode) -> Result<(), ApiError> {
+    match mode {
+        InstallationMode::Live | InstallationMode::Shadow | InstallationMode::Disabled => Ok(()),
+        InstallationMode::Quarantined => {
+            Err(ApiError::at("mode", "the kernel alone quarantines; use `disabled` to switch it off"))
+        }
+    }
+}
+
+/// What `next` asks for and `present` does not.
+pub(super) fn widened(present: &Manifest, next: &Manifest) -> Vec<String> {
+    let had: BTreeSet<String> = asked(present).collect();
+    let more: BTreeSet<String> = asked(next).filter(|request| !had.contains(request)).collect();
+    more.into_iter().collect()
+}
+
+/// Each single thing that a manifest asks for, as a line for people.
+fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
+    let capabilities = &manifest.capabilities;
+    let inputs = manifest.inputs.iter().map(|input| format!("to see `{}`", input.expression));
+    let http = capabilities
+        .http
+        .iter()
+        .flat_map(|request| request.methods.iter().map(|method| format!("http {method} to `{}`", request.host)));
+    let secrets = capabilities
+        .secrets
+        .iter()
+        .flat_map(|request| request.hosts.iter().map(|host| format!("secret `{}` to `{host}`", request.name)));
+    let mail = capabilities.mail.iter().map(|request| format!("mail through `{}`", request.host));
+    let emits = capabilities.emits.iter().map(|name| format!("to emit `{name}`"));
+    let state = (capabilities.kv_bytes > 0).then(|| "state of its own".to_owned());
+    inputs.chain(http).chain(secrets).chain(mail).chain(emits).chain(state)
+}

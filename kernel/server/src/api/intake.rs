@@ -1,0 +1,203 @@
+//! What the client routes and the records route share: what a connector may see of a request, decompression within
+//! bounds, and the answer with counts and rejected parts.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use flate2::write::MultiGzDecoder;
+use kith_model::plugin::{Answer, InstallationMode, SourceRequest};
+use kith_pipeline::{Acceptance, IntakeError};
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::error::ApiError;
+
+/// Headers that carry credentials, or what the kernel has already undone; no plugin sees them.
+const HIDDEN_HEADERS: [HeaderName; 6] = [
+    header::AUTHORIZATION,
+    header::PROXY_AUTHORIZATION,
+    header::COOKIE,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+];
+
+/// A request as a connector may see it, with an empty body.
+pub(crate) fn source_request(app: &App, method: &Method, uri: &Uri, headers: &HeaderMap) -> SourceRequest {
+    let shown = headers.iter().filter(|(name, _)| !HIDDEN_HEADERS.contains(name) && name.as_str() != "x-api-key");
+    SourceRequest {
+        method: method.to_string(),
+        path: uri.path().to_owned(),
+        query: uri.query().unwrap_or_default().to_owned(),
+        headers: shown
+            .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+            .collect(),
+        body: Vec::new(),
+        complete: true,
+        resume: None,
+        received_at: app.clock.now(),
+    }
+}
+
+/// The first bytes of every gzip stream.
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+/// Whether the headers say that the body is compressed.
+///
+/// # Errors
+/// When it is in a way that is not understood.
+pub(crate) fn says_gzip(headers: &HeaderMap) -> Result<bool, ApiError> {
+    let encoding = headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes).unwrap_or_default();
+    match encoding.trim_ascii().to_ascii_lowercase().as_slice() {
+        b"" | b"identity" => Ok(false),
+        b"gzip" | b"x-gzip" => Ok(true),
+        _ => Err(ApiError::UnsupportedMediaType { message: "send the body as it is or with `content-encoding: gzip`" }),
+    }
+}
+
+/// Whether the bytes begin as gzip does; some clients compress without saying so.
+pub(crate) fn looks_gzip(bytes: &[u8]) -> bool {
+    bytes.starts_with(&GZIP_MAGIC)
+}
+
+fn bad_gzip() -> ApiError {
+    let message = "the body is not whole, valid gzip".to_owned();
+    ApiError::BadInput { code: "bad-gzip", message, mistakes: Vec::new() }
+}
+
+/// Compressed bytes are fed in slices of this size, so that one step makes at most some 4 MiB (deflate's best is 1032:1).
+const GZIP_SLICE: usize = 4 << 10;
+
+/// Decompresses a stream step by step.
+pub(crate) struct Gunzip(MultiGzDecoder<Vec<u8>>);
+
+impl Gunzip {
+    pub(crate) fn new() -> Gunzip {
+        Gunzip(MultiGzDecoder::new(Vec::new()))
+    }
+
+    /// Compressed bytes, cut for [`Gunzip::step`].
+    pub(crate) fn slices(compressed: &[u8]) -> impl Iterator<Item = &[u8]> {
+        compressed.chunks(GZIP_SLICE)
+    }
+
+    /// What one slice gives.
+    pub(crate) fn step(&mut self, slice: &[u8]) -> Result<Vec<u8>, ApiError> {
+        self.0.write_all(slice).map_err(|_| bad_gzip())?;
+        Ok(std::mem::take(self.0.get_mut()))
+    }
+
+    /// What the end gives; an error when the stream was cut.
+    pub(crate) fn finish(mut self) -> Result<Vec<u8>, ApiError> {
+        self.0.try_finish().map_err(|_| bad_gzip())?;
+        Ok(std::mem::take(self.0.get_mut()))
+    }
+}
+
+/// Decompress a whole body of at most `limit_bytes`.
+pub(crate) fn gunzip(compressed: &[u8], limit_bytes: usize) -> Result<Vec<u8>, ApiError> {
+    let (mut decoder, mut whole) = (Gunzip::new(), Vec::new());
+    for slice in Gunzip::slices(compressed) {
+        whole.extend(decoder.step(slice)?);
+        if whole.len() > limit_bytes {
+            return Err(ApiError::TooLarge { limit_bytes });
+        }
+    }
+    whole.extend(decoder.finish()?);
+    if whole.len() > limit_bytes { Err(ApiError::TooLarge { limit_bytes }) } else { Ok(whole) }
+}
+
+/// Counts and rejected parts; `place` names a part's place, `index` or `line`.
+pub(crate) fn counts(acceptance: &Acceptance, place: &str) -> Value {
+    let rejected: Vec<Value> = acceptance
+        .rejected
+        .iter()
+        .map(|part| json!({ place: part.place, "code": part.code, "message": part.message }))
+        .collect();
+    json!({
+        "success": true,
+        "accepted": acceptance.accepted,
+        "duplicate": acceptance.duplicate,
+        "rejected": rejected,
+        "rejected_count": acceptance.rejected_count,
+        "position": acceptance.position.0,
+    })
+}
+
+/// A connector's own answer. It must never look like a redirect; `status` replaces what cannot be.
+pub(crate) fn own_answer(answer: Answer, only: Option<StatusCode>) -> Response {
+    let given = StatusCode::from_u16(answer.status).ok().filter(|status| !status.is_redirection());
+    let status = only.or(given.filter(|status| status.as_u16() >= 200)).unwrap_or(StatusCode::OK);
+    let content_type = HeaderValue::from_str(&answer.content_type)
+        .unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"));
+    let nosniff = (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    (status, [(header::CONTENT_TYPE, content_type), nosniff], answer.body).into_response()
+}
+
+impl From<IntakeError> for ApiError {
+    fn from(error: IntakeError) -> ApiError {
+        match error {
+            IntakeError::UnknownSource => ApiError::missing("no such source"),
+            IntakeError::NotLive { mode } => {
+                let said = match mode {
+                    InstallationMode::Live => "live",
+                    InstallationMode::Shadow => "in shadow mode",
+                    InstallationMode::Disabled => "disabled",
+                    InstallationMode::Quarantined => "quarantined",
+                };
+                // Not a 4xx: clients drop what is refused, and an admin may switch the source on again.
+                let message = format!("the source is {said} and takes nothing; nothing of this request was");
+                ApiError::Unavailable { code: "source-not-live", message, retry_after_s: 300 }
+            }
+            IntakeError::Refused(refusal) => ApiError::Refused(refusal),
+            IntakeError::Fault(fault) => ApiError::Fault(fault),
+            IntakeError::TooLarge { limit } => ApiError::TooLarge { limit_bytes: limit },
+            IntakeError::Overloaded { retry_after_s } => ApiError::Overloaded { retry_after_s },
+            IntakeError::Unavailable { reason, retry_after_s } => {
+                tracing::error!(reason, "the store takes nothing");
+                let message = "nothing can be stored for now; nothing of this was".to_owned();
+                ApiError::Unavailable { code: "store-unavailable", message, retry_after_s }
+            }
+        }
+    }
+}
+
+/// Count what came in, by source.
+pub(crate) fn count_metrics(app: &Arc<App>, acceptance: &Acceptance) {
+    app.metrics.ingested(acceptance.accepted, acceptance.duplicate, acceptance.rejected_count);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn a_bomb_stops_at_the_limit_and_a_cut_stream_is_refused() {
+        let bomb = gzip(&vec![b' '; 64 << 20]);
+        assert!(bomb.len() < 100 << 10);
+        assert!(matches!(gunzip(&bomb, 1 << 20), Err(ApiError::TooLarge { .. })));
+        let small = gzip(b"{\"batch\":[]}");
+        assert_eq!(gunzip(&small, 100).unwrap(), b"{\"batch\":[]}");
+        assert!(matches!(gunzip(&small[..small.len() - 4], 100), Err(ApiError::BadInput { code: "bad-gzip", .. })));
+        assert!(gunzip(b"\x1f\x8bnonsense", 100).is_err());
+    }
+
+    #[test]
+    fn a_connectors_answer_is_never_a_redirect() {
+        let answer = |status| Answer { status, content_type: "a\nb".into(), body: Vec::new() };
+        assert_eq!(own_answer(answer(301), None).status(), 200);
+        assert_eq!(own_answer(answer(202), None).status(), 202);
+        assert_eq!(own_answer(answer(202), Some(StatusCode::OK)).status(), 200);
+        assert_eq!(own_answer(answer(42), None).status(), 200);
+    }
+}

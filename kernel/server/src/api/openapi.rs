@@ -1,0 +1,59 @@
+//! The API's description, OpenAPI 3.1, generated from the handlers themselves.
+
+use std::sync::OnceLock;
+
+use axum::Json;
+use utoipa::openapi::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi as _};
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Kith",
+        description = "A customer-data kernel: people and events in, tags, scores and audiences from plugins, messages out.",
+    ),
+    modifiers(&Schemes),
+    tags(
+        (name = "ingest", description = "Sending events and records"),
+        (name = "profiles", description = "Reading people"),
+        (name = "plugins", description = "Uploading and listing plugins"),
+        (name = "installations", description = "Plugins at work"),
+        (name = "audiences", description = "Conditions over people, and who meets them"),
+        (name = "deliveries", description = "Messages and what failed"),
+        (name = "keys", description = "Credentials"),
+        (name = "workspace", description = "The workspace as a whole"),
+        (name = "operation", description = "Running the server"),
+    ),
+)]
+struct Description;
+
+struct Schemes;
+
+impl Modify for Schemes {
+    fn modify(&self, openapi: &mut OpenApi) {
+        let components = openapi.components.get_or_insert_default();
+        let scheme = |scheme| SecurityScheme::Http(Http::new(scheme));
+        components.add_security_scheme("key", scheme(HttpAuthScheme::Bearer));
+        components.add_security_scheme("write_key", scheme(HttpAuthScheme::Basic));
+    }
+}
+
+/// The description without the routes.
+pub(super) fn base() -> OpenApi {
+    Description::openapi()
+}
+
+/// The whole description.
+pub fn document() -> &'static OpenApi {
+    static DOCUMENT: OnceLock<OpenApi> = OnceLock::new();
+    DOCUMENT.get_or_init(|| super::routes().into_openapi())
+}
+
+/// This description.
+#[utoipa::path(
+    get, path = "/api/v1/openapi.json", tag = "operation", responses((status = 200, body = Object)),
+)]
+pub(crate) async fn describe() -> Json<&'static OpenApi> {
+    Json(document())
+}

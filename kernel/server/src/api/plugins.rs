@@ -1,0 +1,205 @@
+//! Uploading plugins and showing what they are: every version with its manifest, digest and what it asks for.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::StatusCode;
+use kith_model::plugin::{Capabilities, InputSpec, LimitRequest, OutputSpec, PluginId, PluginKind};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::extract::{Allowed, Captured, read_body, right};
+use super::view::{Listed, time};
+use crate::app::App;
+use crate::catalogue::{PluginRow, WorkspaceTables};
+use crate::error::{ApiError, Problem};
+
+/// The largest component that is admitted.
+const MAX_COMPONENT_BYTES: usize = 8 << 20;
+
+/// One version of a plugin.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PluginBody {
+    /// `vendor/name`.
+    id: String,
+    version: String,
+    /// `connector`, `tag-model`, `scorer` or `channel`.
+    kind: String,
+    title: String,
+    description: String,
+    license: String,
+    /// SHA-256 of the component.
+    digest: String,
+    size_bytes: u64,
+    abi: String,
+    /// The host interfaces it imports: its whole authority.
+    imports: Vec<String>,
+    exports: Vec<String>,
+    /// What it sees of a person, each with the reason.
+    #[schema(value_type = Vec<Object>)]
+    inputs: Vec<InputSpec>,
+    #[schema(value_type = Vec<Object>)]
+    outputs: Vec<OutputSpec>,
+    /// JSON Schema of an installation's configuration.
+    #[schema(value_type = Option<Object>)]
+    config_schema: Option<Value>,
+    /// What it asks for beyond pure computing, each with the reason.
+    #[schema(value_type = Object)]
+    capabilities: Capabilities,
+    #[schema(value_type = Object)]
+    limits: LimitRequest,
+    /// The manifest as its author wrote it.
+    manifest: String,
+    uploaded_at: String,
+    /// The key that uploaded it.
+    uploaded_by: String,
+}
+
+/// A plugin with its versions, oldest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PluginVersions {
+    id: String,
+    kind: String,
+    title: String,
+    /// The newest.
+    latest: String,
+    versions: Vec<PluginBody>,
+}
+
+fn plugin_body(row: &PluginRow) -> PluginBody {
+    let manifest = row.manifest.clone();
+    PluginBody {
+        id: manifest.id.to_string(),
+        version: manifest.version.to_string(),
+        kind: manifest.kind.to_string(),
+        title: manifest.title,
+        description: manifest.description,
+        license: manifest.license,
+        digest: row.digest.clone(),
+        size_bytes: row.size_bytes,
+        abi: manifest.abi,
+        imports: row.imports.clone(),
+        exports: row.exports.clone(),
+        inputs: manifest.inputs,
+        outputs: manifest.outputs,
+        config_schema: manifest.config_schema,
+        capabilities: manifest.capabilities,
+        limits: manifest.limits,
+        manifest: row.manifest_toml.clone(),
+        uploaded_at: time(row.uploaded_at),
+        uploaded_by: row.uploaded_by.to_string(),
+    }
+}
+
+fn versions_of(tables: &WorkspaceTables, id: &PluginId) -> Option<PluginVersions> {
+    let latest = tables.versions(id).next_back()?;
+    Some(PluginVersions {
+        id: id.to_string(),
+        kind: latest.manifest.kind.to_string(),
+        title: latest.manifest.title.clone(),
+        latest: latest.manifest.version.to_string(),
+        versions: tables.versions(id).map(|row| plugin_body(row)).collect(),
+    })
+}
+
+/// Upload a plugin's component: it is inspected, compiled and kept. The same bytes again change nothing.
+#[utoipa::path(
+    post, path = "/api/v1/plugins", tag = "plugins", security(("key" = ["plugins:admin"])),
+    request_body(content = Vec<u8>, content_type = "application/wasm", description = "the component, at most 8 MiB"),
+    responses(
+        (status = 201, body = PluginBody), (status = 200, body = PluginBody, description = "it was here already"),
+        (status = 400, body = Problem), (status = 409, body = Problem), (status = 413, body = Problem),
+    ),
+)]
+pub(crate) async fn upload(
+    State(app): State<Arc<App>>,
+    allowed: Allowed<right::PluginsAdmin>,
+    body: Body,
+) -> Result<(StatusCode, Json<PluginBody>), ApiError> {
+    let actor = allowed.actor();
+    let workspace = allowed.caller.workspace;
+    let component = read_body(body, MAX_COMPONENT_BYTES).await?;
+    app.offload(move |app| {
+        let inspected = kith_host::inspect(&component).map_err(kith_host::LoadError::Package)?;
+        let manifest = &inspected.manifest;
+        let same = app.catalogue.workspace(workspace)?;
+        if let Some(known) = same.plugins.get(&(manifest.id.clone(), manifest.version.clone())) {
+            return already(known, &inspected.digest);
+        }
+        let digest = app.wiring.admit(&component)?;
+        let row = PluginRow {
+            manifest: inspected.manifest,
+            manifest_toml: inspected.manifest_toml,
+            digest,
+            size_bytes: component.len() as u64,
+            imports: inspected.imports,
+            exports: inspected.exports,
+            uploaded_at: app.clock.now(),
+            uploaded_by: actor.key.clone(),
+        };
+        app.change(workspace, actor, |draft| {
+            // Another upload may have come between the look above and the draft.
+            let key = (row.manifest.id.clone(), row.manifest.version.clone());
+            if let Some(known) = draft.tables().plugins.get(&key) {
+                return already(known, &row.digest);
+            }
+            let target = format!("{}@{}", row.manifest.id, row.manifest.version);
+            draft.audit("plugin.upload", target, None, Some(serde_json::json!({ "digest": row.digest })))?;
+            draft.put_plugin(row.clone())?;
+            Ok((StatusCode::CREATED, Json(plugin_body(&row))))
+        })
+    })
+    .await
+}
+
+/// A version's bytes never change: the same ones again are fine, others are not.
+fn already(known: &PluginRow, digest: &str) -> Result<(StatusCode, Json<PluginBody>), ApiError> {
+    if known.digest == digest {
+        return Ok((StatusCode::OK, Json(plugin_body(known))));
+    }
+    let (id, version) = (&known.manifest.id, &known.manifest.version);
+    let message = format!("{id} {version} is here already with other bytes; raise the version in plugin.toml");
+    Err(ApiError::Conflict { code: "version-exists", message })
+}
+
+/// All plugins of the workspace.
+#[utoipa::path(
+    get, path = "/api/v1/plugins", tag = "plugins", security(("key" = ["plugins:admin"])),
+    responses((status = 200, body = Listed<PluginVersions>)),
+)]
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    allowed: Allowed<right::PluginsAdmin>,
+) -> Result<Json<Listed<PluginVersions>>, ApiError> {
+    let tables = app.catalogue.workspace(allowed.caller.workspace)?;
+    let mut ids: Vec<&PluginId> = tables.plugins.keys().map(|(id, _)| id).collect();
+    ids.dedup();
+    Ok(Json(Listed::whole(ids.into_iter().filter_map(|id| versions_of(&tables, id)).collect())))
+}
+
+/// One plugin with all its versions.
+#[utoipa::path(
+    get, path = "/api/v1/plugins/{vendor}/{name}", tag = "plugins",
+    params(("vendor" = String, Path), ("name" = String, Path)), security(("key" = ["plugins:admin"])),
+    responses((status = 200, body = PluginVersions), (status = 404, body = Problem)),
+)]
+pub(crate) async fn read(
+    State(app): State<Arc<App>>,
+    allowed: Allowed<right::PluginsAdmin>,
+    Captured((vendor, name)): Captured<(String, String)>,
+) -> Result<Json<PluginVersions>, ApiError> {
+    let tables = app.catalogue.workspace(allowed.caller.workspace)?;
+    let id = format!("{vendor}/{name}");
+    let found = id.parse().ok().and_then(|id| versions_of(&tables, &id));
+    found
+        .map(Json)
+        .ok_or_else(|| ApiError::missing(format!("no plugin `{}`", id.chars().take(130).collect::<String>())))
+}
+
+/// Whether plugins of this kind compute over people's columns, and so can be fitted.
+pub(crate) fn computes(kind: PluginKind) -> bool {
+    matches!(kind, PluginKind::TagModel | PluginKind::Scorer)
+}

@@ -1,0 +1,260 @@
+//! Reading people: one profile with where everything on it came from, and its events.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use kith_model::event::RecordedEvent;
+use kith_model::id::{ProfileId, SourceIdentityId};
+use kith_model::identity::Identifier;
+use kith_model::profile::Provenance;
+use kith_pipeline::ProfileView;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use super::extract::{Allowed, Asked, Captured, PageQuery, right};
+use super::view::{IdentifierView, Listed, json, time};
+use crate::app::App;
+use crate::catalogue::WorkspaceTables;
+use crate::error::{ApiError, Problem};
+
+/// Whose profile is asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ProfileQuery {
+    /// `TYPE:VALUE`, e.g. `email:ada@example.com`.
+    identifier: String,
+}
+
+/// A person.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ProfileBody {
+    id: String,
+    created_at: String,
+    identifiers: Vec<MemberBody>,
+    traits: BTreeMap<String, TraitBody>,
+    tags: BTreeMap<String, TagBody>,
+    scores: BTreeMap<String, ScoreBody>,
+    audiences: Vec<MembershipBody>,
+    /// The log position up to which tags, scores and audiences are computed.
+    as_of: u64,
+}
+
+/// An identifier with the source identity that it made.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MemberBody {
+    #[serde(flatten)]
+    identifier: IdentifierView,
+    identity: String,
+}
+
+/// A fact and where it came from.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TraitBody {
+    #[schema(value_type = Object)]
+    value: Value,
+    time: String,
+    /// The source's installation.
+    source: String,
+    message_id: String,
+    identity: String,
+}
+
+/// A tag and where it came from.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TagBody {
+    #[schema(value_type = Object)]
+    value: Value,
+    weight: Option<f64>,
+    from: ProvenanceBody,
+}
+
+/// A score and where it came from.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ScoreBody {
+    value: f64,
+    from: ProvenanceBody,
+}
+
+/// Which computation set a value.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ProvenanceBody {
+    installation: String,
+    /// SHA-256 of the plugin's component.
+    digest: String,
+    /// The fitted state's version; 0 where none was fitted.
+    fit: u32,
+    /// The log position of the newest event that the computation had seen of this person.
+    cause: u64,
+    computed_at: String,
+}
+
+/// Membership in an audience.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MembershipBody {
+    audience: String,
+    since: String,
+    /// The log position of the event that brought the person in.
+    cause: u64,
+}
+
+/// A stored event.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EventBody {
+    position: u64,
+    message_id: String,
+    kind: String,
+    name: String,
+    time: String,
+    received_at: String,
+    source: String,
+    identity: String,
+    identifiers: Vec<IdentifierView>,
+    #[schema(value_type = Object)]
+    properties: Value,
+    #[schema(value_type = Object)]
+    traits: Value,
+    #[schema(value_type = Object)]
+    context: Value,
+}
+
+fn provenance(tables: &WorkspaceTables, from: &Provenance) -> ProvenanceBody {
+    ProvenanceBody {
+        installation: tables.installation_name(from.installation),
+        digest: from.digest.clone(),
+        fit: from.fit,
+        cause: from.cause.0,
+        computed_at: time(from.computed_at),
+    }
+}
+
+fn profile_body(tables: &WorkspaceTables, view: &ProfileView) -> ProfileBody {
+    let member = |(identity, identifier): &(SourceIdentityId, Identifier)| MemberBody {
+        identifier: identifier.into(),
+        identity: identity.to_string(),
+    };
+    let traits = view.traits.iter().map(|(name, folded)| {
+        let body = TraitBody {
+            value: json(&folded.value.json),
+            time: time(folded.value.time),
+            source: tables.installation_name(folded.value.source),
+            message_id: folded.value.message_id.clone(),
+            identity: folded.identity.to_string(),
+        };
+        (name.clone(), body)
+    });
+    let tags = view.tags.iter().map(|(name, tag)| {
+        let from = provenance(tables, &tag.provenance);
+        (name.clone(), TagBody { value: json(&tag.json), weight: tag.weight, from })
+    });
+    let scores = view.scores.iter().map(|(name, score)| {
+        (name.clone(), ScoreBody { value: score.value, from: provenance(tables, &score.provenance) })
+    });
+    let audiences = view.audiences.iter().map(|(id, membership)| MembershipBody {
+        audience: tables.audience_name(*id),
+        since: time(membership.since),
+        cause: membership.cause.0,
+    });
+    ProfileBody {
+        id: view.id.to_string(),
+        created_at: time(view.created_at),
+        identifiers: view.members.iter().map(member).collect(),
+        traits: traits.collect(),
+        tags: tags.collect(),
+        scores: scores.collect(),
+        audiences: audiences.collect(),
+        as_of: view.as_of.0,
+    }
+}
+
+fn event_body(tables: &WorkspaceTables, recorded: &RecordedEvent) -> EventBody {
+    let event = &recorded.event;
+    EventBody {
+        position: recorded.position.0,
+        message_id: event.message_id.clone(),
+        kind: event.kind.as_str().to_owned(),
+        name: event.name.clone(),
+        time: time(event.time),
+        received_at: time(event.received_at),
+        source: tables.installation_name(event.source),
+        identity: event.identity.to_string(),
+        identifiers: event.identifiers.iter().map(IdentifierView::from).collect(),
+        properties: json(&event.properties),
+        traits: json(&event.traits),
+        context: json(&event.context),
+    }
+}
+
+/// An id that does not parse names nobody.
+pub(crate) fn profile_id(text: &str) -> Result<ProfileId, ApiError> {
+    text.parse().map_err(|_| no_profile(text))
+}
+
+fn no_profile(text: &str) -> ApiError {
+    ApiError::missing(format!("no profile `{}`", text.chars().take(64).collect::<String>()))
+}
+
+/// Find a person by an identifier.
+#[utoipa::path(
+    get, path = "/api/v1/profiles", tag = "profiles", params(ProfileQuery), security(("key" = ["profiles:read"])),
+    responses((status = 200, body = ProfileBody), (status = 404, body = Problem)),
+)]
+pub(crate) async fn find(
+    State(app): State<Arc<App>>,
+    allowed: Allowed<right::ProfilesRead>,
+    Asked(query): Asked<ProfileQuery>,
+) -> Result<Json<ProfileBody>, ApiError> {
+    let workspace = allowed.caller.workspace;
+    let (kind, value) = query
+        .identifier
+        .split_once(':')
+        .filter(|(kind, value)| !kind.is_empty() && !value.is_empty())
+        .ok_or_else(|| ApiError::at("?identifier", "write TYPE:VALUE, e.g. email:ada@example.com"))?;
+    let identifier = Identifier::new(kind, value);
+    let found = app.offload(move |app| app.kernel.profile_by_identifier(workspace, &identifier)).await?;
+    let view = found.ok_or_else(|| no_profile(&query.identifier))?;
+    Ok(Json(profile_body(&*app.catalogue.workspace(workspace)?, &view)))
+}
+
+/// Read a person. The id of a profile that was merged into another gives the other.
+#[utoipa::path(
+    get, path = "/api/v1/profiles/{id}", tag = "profiles", params(("id" = String, Path)),
+    security(("key" = ["profiles:read"])),
+    responses((status = 200, body = ProfileBody), (status = 404, body = Problem)),
+)]
+pub(crate) async fn read(
+    State(app): State<Arc<App>>,
+    allowed: Allowed<right::ProfilesRead>,
+    Captured(id): Captured<String>,
+) -> Result<Json<ProfileBody>, ApiError> {
+    let workspace = allowed.caller.workspace;
+    let profile = profile_id(&id)?;
+    let found = app.offload(move |app| app.kernel.profile(workspace, profile)).await?;
+    let view = found.ok_or_else(|| no_profile(&id))?;
+    Ok(Json(profile_body(&*app.catalogue.workspace(workspace)?, &view)))
+}
+
+/// A person's events, newest first.
+#[utoipa::path(
+    get, path = "/api/v1/profiles/{id}/events", tag = "profiles", params(("id" = String, Path), PageQuery),
+    security(("key" = ["profiles:read"])),
+    responses((status = 200, body = Listed<EventBody>), (status = 404, body = Problem)),
+)]
+pub(crate) async fn events(
+    State(app): State<Arc<App>>,
+    allowed: Allowed<right::ProfilesRead>,
+    Captured(id): Captured<String>,
+    Asked(page): Asked<PageQuery>,
+) -> Result<Json<Listed<EventBody>>, ApiError> {
+    let workspace = allowed.caller.workspace;
+    let (profile, limit) = (profile_id(&id)?, page.limit()?);
+    let cursor = page.cursor;
+    let found = app.offload(move |app| app.kernel.profile_events(workspace, profile, limit, cursor.as_deref())).await?;
+    let page = found.ok_or_else(|| no_profile(&id))?;
+    let tables = app.catalogue.workspace(workspace)?;
+    let items = page.events.iter().map(|event| event_body(&tables, event)).collect();
+    Ok(Json(Listed { items, next: page.next }))
+}

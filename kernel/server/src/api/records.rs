@@ -1,0 +1,163 @@
+//! `POST /api/v1/sources/{id}/records`: a raw payload of any size for a source's connector, read as a stream. What one
+//! piece brought is durable before the next is read, and a sender that is faster than the kernel has to wait.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use kith_pipeline::{Intake, Kernel};
+
+use super::extract::{Allowed, Captured, right};
+use super::installations::named;
+use super::intake::{Gunzip, count_metrics, counts, looks_gzip, own_answer, says_gzip, source_request};
+use crate::app::App;
+use crate::error::{ApiError, Problem};
+
+/// Send a raw payload (a webhook, CSV, NDJSON, …), also gzipped, to a source's connector.
+#[utoipa::path(
+    post, path = "/api/v1/sources/{id}/records", tag = "ingest",
+    params(("id" = String, Path, description = "the source's name")), security(("key" = ["ingest"])),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses(
+        (status = 200, body = Object, description = "durable: counts, and rejected parts with line and reason"),
+        (status = 400, body = Problem), (status = 404, body = Problem), (status = 503, body = Problem),
+    ),
+)]
+pub(crate) async fn receive(
+    State(app): State<Arc<App>>,
+    allowed: Allowed<right::Ingest>,
+    Captured(name): Captured<String>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let caller = allowed.caller;
+    let source = {
+        let tables = app.catalogue.workspace(caller.workspace)?;
+        let row = named(&tables, &name)?;
+        // A write key's other sources are as unknown to it as if they were not there.
+        if caller.source.is_some_and(|own| own != row.id) {
+            return Err(ApiError::missing(format!("no installation `{}`", row.name)));
+        }
+        row.id
+    };
+    let (parts, body) = request.into_parts();
+    let gzip = says_gzip(&parts.headers)?;
+    let mut head = source_request(&app, &parts.method, &parts.uri, &parts.headers);
+    head.complete = false;
+    let mut intake = Kernel::intake(&app.kernel, caller.workspace, source, head)?;
+    match pump(&app, &mut intake, body, gzip).await {
+        Ok(()) => {}
+        Err(cause) => return Err(broke_off(&app, &intake, cause)),
+    }
+    let before_the_end = intake.so_far().clone();
+    let receipted = intake.finish().await.map_err(|error| {
+        count_metrics(&app, &before_the_end);
+        broken(&before_the_end, error.into())
+    })?;
+    count_metrics(&app, &receipted.acceptance);
+    Ok(match receipted.answer {
+        Some(answer) => own_answer(answer, None),
+        None => Json(counts(&receipted.acceptance, "line")).into_response(),
+    })
+}
+
+fn broke_off(app: &Arc<App>, intake: &Intake, cause: ApiError) -> ApiError {
+    count_metrics(app, intake.so_far());
+    broken(intake.so_far(), cause)
+}
+
+/// What was taken before a stream broke off stays; the sender is told, and may send all of it again.
+fn broken(so_far: &kith_pipeline::Acceptance, cause: ApiError) -> ApiError {
+    if so_far.accepted + so_far.duplicate + so_far.rejected_count == 0 {
+        return cause;
+    }
+    ApiError::BrokeOff { taken: counts(so_far, "line"), cause: Box::new(cause) }
+}
+
+/// Move the body into the intake.
+async fn pump(app: &App, intake: &mut Intake, mut body: Body, says_gzip: bool) -> Result<(), ApiError> {
+    let mut stream = Stream { unzip: says_gzip.then(Gunzip::new), begun: says_gzip, held: Vec::new(), taken_bytes: 0 };
+    while let Some(piece) = next_piece(app, &mut body).await? {
+        stream.take(app, intake, &piece).await?;
+    }
+    stream.end(app, intake).await
+}
+
+async fn next_piece(app: &App, body: &mut Body) -> Result<Option<Bytes>, ApiError> {
+    loop {
+        let frame = tokio::time::timeout(app.config.http.body_timeout, body.frame()).await;
+        match frame.map_err(|_| ApiError::TooSlow)? {
+            None => return Ok(None),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(piece) => return Ok(Some(piece)),
+                Err(_) => continue, // trailers say nothing here
+            },
+            Some(Err(_)) => {
+                let message = "the body ended before its time; send it again, what was taken is recognised".to_owned();
+                return Err(ApiError::BadInput { code: "body-cut", message, mistakes: Vec::new() });
+            }
+        }
+    }
+}
+
+/// The body on its way through decompression.
+struct Stream {
+    unzip: Option<Gunzip>,
+    /// Whether it is known if the body is compressed.
+    begun: bool,
+    /// The first bytes, until it is known.
+    held: Vec<u8>,
+    taken_bytes: u64,
+}
+
+impl Stream {
+    async fn take(&mut self, app: &App, intake: &mut Intake, piece: &[u8]) -> Result<(), ApiError> {
+        if self.begun {
+            return self.pass(app, intake, piece).await;
+        }
+        self.held.extend_from_slice(piece);
+        if self.held.len() < 2 {
+            return Ok(());
+        }
+        self.begun = true;
+        if looks_gzip(&self.held) {
+            self.unzip = Some(Gunzip::new());
+        }
+        let held = std::mem::take(&mut self.held);
+        self.pass(app, intake, &held).await
+    }
+
+    async fn pass(&mut self, app: &App, intake: &mut Intake, piece: &[u8]) -> Result<(), ApiError> {
+        let Some(unzip) = &mut self.unzip else {
+            return push(app, intake, &mut self.taken_bytes, piece).await;
+        };
+        for slice in Gunzip::slices(piece) {
+            let plain = unzip.step(slice)?;
+            push(app, intake, &mut self.taken_bytes, &plain).await?;
+        }
+        Ok(())
+    }
+
+    async fn end(mut self, app: &App, intake: &mut Intake) -> Result<(), ApiError> {
+        if let Some(unzip) = self.unzip.take() {
+            let plain = unzip.finish()?;
+            return push(app, intake, &mut self.taken_bytes, &plain).await;
+        }
+        push(app, intake, &mut self.taken_bytes, &self.held).await
+    }
+}
+
+async fn push(app: &App, intake: &mut Intake, taken_bytes: &mut u64, plain: &[u8]) -> Result<(), ApiError> {
+    *taken_bytes += plain.len() as u64;
+    let limit = app.config.http.max_stream_bytes;
+    if *taken_bytes > limit {
+        return Err(ApiError::TooLarge { limit_bytes: usize::try_from(limit).unwrap_or(usize::MAX) });
+    }
+    if !plain.is_empty() {
+        intake.push(plain).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! What the server counts and times, and how Prometheus reads it. Other crates emit their own figures through the
+//! `metrics` facade; this file only collects them.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Upper bounds in seconds, from a cache hit to a slow fit.
+const LATENCY_BUCKETS_S: [f64; 14] =
+    [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// The process's one recorder: the facade takes one, and tests start several servers in a process.
+static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+
+/// Where figures are read.
+#[derive(Clone)]
+pub struct Metrics(Option<PrometheusHandle>);
+
+impl Metrics {
+    /// The process's figures; collected from the first call on. Where the process collects them elsewhere, nothing is shown.
+    pub fn of_process() -> Metrics {
+        let handle = RECORDER.get_or_init(|| {
+            let latency = Matcher::Suffix("_seconds".to_owned());
+            let installed = PrometheusBuilder::new()
+                .set_buckets_for_metric(latency, &LATENCY_BUCKETS_S)
+                .and_then(PrometheusBuilder::install_recorder);
+            installed.inspect_err(|error| tracing::warn!(%error, "figures are not collected here")).ok()
+        });
+        describe();
+        Metrics(handle.clone())
+    }
+
+    /// The figures in Prometheus' text format.
+    pub fn render(&self) -> String {
+        self.0.as_ref().map(PrometheusHandle::render).unwrap_or_default()
+    }
+
+    /// Fold what histograms gathered; call every few seconds, or memory grows.
+    pub fn upkeep(&self) {
+        if let Some(handle) = &self.0 {
+            handle.run_upkeep();
+        }
+    }
+
+    /// A request was answered.
+    pub(crate) fn answered(&self, method: &str, route: &str, status: u16, took: Duration) {
+        let labels = [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
+        metrics::counter!("kith_http_requests_total", &labels).increment(1);
+        metrics::histogram!("kith_http_request_seconds", &labels).record(took.as_secs_f64());
+    }
+
+    /// Records came in.
+    pub(crate) fn ingested(&self, accepted: u64, duplicate: u64, rejected: u64) {
+        for (outcome, count) in [("accepted", accepted), ("duplicate", duplicate), ("rejected", rejected)] {
+            metrics::counter!("kith_ingest_records_total", "outcome" => outcome).increment(count);
+        }
+    }
+}
+
+fn describe() {
+    metrics::describe_counter!("kith_http_requests_total", "Requests answered, by method, route and status");
+    metrics::describe_histogram!("kith_http_request_seconds", "Time until a request was answered");
+    metrics::describe_counter!("kith_ingest_records_total", "Records that came in, by what became of them");
+    metrics::describe_gauge!("kith_http_connections", "Open connections");
+}
