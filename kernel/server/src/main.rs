@@ -1,2 +1,21 @@
-//! The Kith command.
-fn main() {}
+//! The Kith command: reads the arguments, runs the command, and turns its end into an exit code.
+//!
+//! 0 is success, 1 a failure, 2 a request that makes no sense. Everything else is in `cli.rs`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod cli;
+
+fn main() -> ExitCode {
+    match cli::run(cli::Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(report) = failure.report() {
+                eprintln!("{report}");
+            }
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

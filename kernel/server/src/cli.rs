@@ -1,0 +1,138 @@
+//! The command line: what can be asked, and how an answer or a failure is shown.
+//!
+//! `serve`, `demo` and `plugin new|check|build` work on this machine; everything else is a client of the HTTP API and
+//! can do no more than any other client. Each command is a module of its own.
+
+#![allow(clippy::print_stdout, reason = "a command line's answers go to standard output")]
+
+mod args;
+mod audience;
+mod client;
+mod delivery;
+mod demo;
+mod import;
+mod key;
+mod output;
+mod plugin;
+mod profile;
+mod scaffold;
+mod serve;
+mod status;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use kith::plugin_build::BuildError;
+
+pub(crate) use args::Cli;
+use args::Command;
+use client::{ApiError, Client};
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    #[error("could not {what} {}", path.display())]
+    File { what: &'static str, path: PathBuf, source: std::io::Error },
+    /// The request makes no sense; exit code 2, as for arguments that cannot be read.
+    #[error("{0}")]
+    Usage(String),
+    /// Something did not come out as it must.
+    #[error("{0}")]
+    Failed(String),
+    #[error("cannot listen on {address}")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    /// Already said on standard error.
+    #[error("failed")]
+    Said,
+    #[error("{what}")]
+    Server { what: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+}
+
+impl Failure {
+    /// 2 for a request that makes no sense, 1 for everything else.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) => 2,
+            Failure::Api(_)
+            | Failure::Build(_)
+            | Failure::File { .. }
+            | Failure::Failed(_)
+            | Failure::Listen { .. }
+            | Failure::Said
+            | Failure::Server { .. } => 1,
+        }
+    }
+
+    /// The message, its causes, and what to do; nothing where all was said.
+    pub(crate) fn report(&self) -> Option<String> {
+        if matches!(self, Failure::Said) {
+            return None;
+        }
+        let mut report = format!("error: {self}");
+        let mut source = std::error::Error::source(self);
+        let mut said = self.to_string();
+        while let Some(cause) = source {
+            let text = cause.to_string();
+            if !said.contains(&text) {
+                report.push_str(&format!("\n  because: {text}"));
+                said = text;
+            }
+            source = cause.source();
+        }
+        if let Failure::Api(error) = self
+            && let Some(advice) = error.advice()
+        {
+            report.push_str(&format!("\n  try: {advice}"));
+        }
+        if let Failure::Listen { .. } = self {
+            report.push_str("\n  try: another address with --listen; port 0 takes a free one");
+        }
+        Some(report)
+    }
+}
+
+/// Carry out one command.
+pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
+    let client = || Client::new(&cli.connection.url, cli.connection.key.as_deref());
+    let json = cli.json;
+    match cli.command {
+        Command::Serve(args) => serve::run(args),
+        Command::Demo(args) => demo::run(args, json),
+        Command::Plugin(command) => plugin::run(command, client, json),
+        Command::Import(args) => import::run(&args, &client(), json),
+        Command::Profile(command) => profile::run(&command, &client(), json),
+        Command::Audience(command) => audience::run(&command, &client(), json),
+        Command::Key(command) => key::run(&command, &client(), json),
+        Command::Delivery(command) => delivery::run(&command, &client(), json),
+        Command::Status => status::run(&client(), json),
+        Command::CompileChild => serve::compile_child(),
+    }
+}
+
+/// Print a value for programs.
+fn print_json(value: &serde_json::Value) {
+    // A value that came from JSON, or was made of JSON's own types, can always be written.
+    println!("{value:#}");
+}
+
+/// The members of a list: bare, or under `items`.
+fn items(answer: &serde_json::Value) -> &[serde_json::Value] {
+    answer.get("items").unwrap_or(answer).as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// JSON from an argument that is JSON itself or `@FILE`.
+fn json_argument(name: &'static str, text: &str) -> Result<serde_json::Value, Failure> {
+    let text = match text.strip_prefix('@') {
+        None => text.to_owned(),
+        Some(path) => std::fs::read_to_string(path).map_err(|source| Failure::File {
+            what: "read",
+            path: PathBuf::from(path),
+            source,
+        })?,
+    };
+    serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("{name} is not JSON: {error}")))
+}

@@ -1,0 +1,266 @@
+//! The command line as a client of the HTTP API: one blocking agent, credentials, and refusals as readable errors.
+//!
+//! Which routes exist and what their bodies mean is the callers' business.
+
+use std::fmt;
+use std::io::Read;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+use ureq::{Agent, Body, SendBody};
+
+/// No answer of the management API is larger; ureq's own default of 10 MiB is too small for long lists.
+const MAX_ANSWER_BYTES: u64 = 64 << 20;
+
+/// How long a connection may take. Requests themselves have no limit: a fit or an import takes as long as it takes.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection to one Kith server.
+pub(crate) struct Client {
+    agent: Agent,
+    base_url: String,
+    authorization: Option<String>,
+}
+
+/// A refusal as the server explains it (RFC 9457, with Kith's `code` and `message`).
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Problem {
+    #[serde(skip)]
+    pub(crate) http_status: u16,
+    pub(crate) code: String,
+    pub(crate) message: String,
+    pub(crate) detail: Option<String>,
+    pub(crate) title: Option<String>,
+    pub(crate) request_id: String,
+    pub(crate) errors: Vec<Mistake>,
+    /// For a stream that broke off: what was durably taken before.
+    pub(crate) taken: Option<Value>,
+}
+
+/// One mistake in a request.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Mistake {
+    pub(crate) path: String,
+    pub(crate) message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match (&self.detail, &self.title) {
+            _ if !self.message.is_empty() => &self.message,
+            (Some(detail), _) => detail,
+            (None, Some(title)) => title,
+            (None, None) => "the server gave no reason",
+        };
+        write!(f, "{text} ({}", self.http_status)?;
+        if !self.code.is_empty() {
+            write!(f, " {}", self.code)?;
+        }
+        write!(f, ")")?;
+        // A single mistake is the message already.
+        for Mistake { path, message } in self.errors.iter().filter(|_| self.errors.len() > 1) {
+            write!(f, "\n  - {path}: {message}")?;
+        }
+        if self.http_status >= 500 && !self.request_id.is_empty() {
+            write!(f, "\n  request id: {}", self.request_id)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a call to the server did not give an answer that can be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    #[error("no Kith server answers at {base_url}")]
+    Unreachable { base_url: String, source: Box<ureq::Error> },
+    #[error("the connection to {base_url} broke")]
+    Broken { base_url: String, source: Box<ureq::Error> },
+    #[error("{0}")]
+    Refused(Box<Problem>),
+    #[error("{url} answered with something that is not JSON; is a Kith server there?")]
+    NotJson { url: String, source: serde_json::Error },
+}
+
+impl ApiError {
+    /// What the person at the keyboard can do about it, where that is known.
+    pub(crate) fn advice(&self) -> Option<&'static str> {
+        match self {
+            ApiError::Unreachable { .. } => {
+                Some("start one with `kith serve`, or point --url (KITH_URL) at the one you mean")
+            }
+            ApiError::Broken { .. } => Some("what was acknowledged is kept; run the command again"),
+            ApiError::Refused(problem) => match problem.http_status {
+                401 => Some("give a key of this server with --key or KITH_KEY; `kith serve` printed the first one"),
+                403 => Some("this key's scopes do not allow it; use an admin key, or make one with `kith key create`"),
+                429 | 503 => Some("the server is busy or closing; try again in a moment"),
+                _ => None,
+            },
+            ApiError::NotJson { .. } => None,
+        }
+    }
+}
+
+impl Client {
+    /// A client of the server at `base_url`, with `key` as its credential.
+    pub(crate) fn new(base_url: &str, key: Option<&str>) -> Client {
+        Client::with_authorization(base_url, key.map(|key| format!("Bearer {key}")))
+    }
+
+    /// A client that speaks like a Segment library: Basic authentication with a source's write key and no password.
+    pub(crate) fn with_write_key(base_url: &str, write_key: &str) -> Client {
+        use base64::Engine as _;
+        let encoded = base64::engine::general_purpose::STANDARD.encode(format!("{write_key}:"));
+        Client::with_authorization(base_url, Some(format!("Basic {encoded}")))
+    }
+
+    fn with_authorization(base_url: &str, authorization: Option<String>) -> Client {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .user_agent(concat!("kith/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Client { agent: config.new_agent(), base_url: base_url.trim_end_matches('/').to_owned(), authorization }
+    }
+
+    pub(crate) fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Result<Value, ApiError> {
+        self.call("GET", path, None, SendBody::none())
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value, ApiError> {
+        self.send_json("POST", path, body)
+    }
+
+    pub(crate) fn patch(&self, path: &str, body: &Value) -> Result<Value, ApiError> {
+        self.send_json("PATCH", path, body)
+    }
+
+    pub(crate) fn delete(&self, path: &str) -> Result<Value, ApiError> {
+        self.call("DELETE", path, None, SendBody::none())
+    }
+
+    /// Stream `body` to the server.
+    pub(crate) fn upload(&self, path: &str, content_type: &str, mut body: impl Read) -> Result<Value, ApiError> {
+        self.call("POST", path, Some(content_type), SendBody::from_reader(&mut body))
+    }
+
+    fn send_json(&self, method: &str, path: &str, body: &Value) -> Result<Value, ApiError> {
+        let bytes = body.to_string().into_bytes();
+        self.call(method, path, Some("application/json"), SendBody::from_reader(&mut bytes.as_slice()))
+    }
+
+    fn call(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: Option<&str>,
+        body: SendBody<'_>,
+    ) -> Result<Value, ApiError> {
+        let url = format!("{}{path}", self.base_url);
+        let mut request = ureq::http::Request::builder().method(method).uri(&url).header("accept", "application/json");
+        if let Some(authorization) = &self.authorization {
+            request = request.header("authorization", authorization);
+        }
+        if let Some(content_type) = content_type {
+            request = request.header("content-type", content_type);
+        }
+        let request = request.body(body).map_err(|error| self.broken(ureq::Error::Http(error)))?;
+        let response = self.agent.run(request).map_err(|error| self.broken(error))?;
+        self.read(&url, response)
+    }
+
+    fn read(&self, url: &str, mut response: ureq::http::Response<Body>) -> Result<Value, ApiError> {
+        let status = response.status();
+        let text = response
+            .body_mut()
+            .with_config()
+            .limit(MAX_ANSWER_BYTES)
+            .read_to_string()
+            .map_err(|error| self.broken(error))?;
+        if status.is_success() {
+            if text.trim().is_empty() {
+                return Ok(Value::Null);
+            }
+            return serde_json::from_str(&text).map_err(|source| ApiError::NotJson { url: url.to_owned(), source });
+        }
+        let mut problem: Problem = serde_json::from_str(&text)
+            .unwrap_or_else(|_| Problem { message: text.chars().take(500).collect(), ..Problem::default() });
+        problem.http_status = status.as_u16();
+        Err(ApiError::Refused(Box::new(problem)))
+    }
+
+    fn broken(&self, error: ureq::Error) -> ApiError {
+        let base_url = self.base_url.clone();
+        let refused = matches!(&error, ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused);
+        let unreachable = refused
+            || matches!(
+                error,
+                ureq::Error::HostNotFound
+                    | ureq::Error::ConnectionFailed
+                    | ureq::Error::Timeout(ureq::Timeout::Connect)
+            );
+        let source = Box::new(error);
+        if unreachable { ApiError::Unreachable { base_url, source } } else { ApiError::Broken { base_url, source } }
+    }
+}
+
+/// Wait between two looks at another process.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "another process offers nothing to wait on; every caller polls with a bound"
+)]
+pub(crate) fn pause(duration: Duration) {
+    std::thread::sleep(duration);
+}
+
+/// A text as one part of a URL's path or query.
+pub(crate) fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_url_are_escaped() {
+        assert_eq!(encode("email:ada+x@b.c/ü"), "email%3Aada%2Bx%40b.c%2F%C3%BC");
+    }
+
+    #[test]
+    fn a_problem_is_shown_as_one_message_with_its_mistakes() {
+        let mut problem: Problem = serde_json::from_str(
+            r#"{"status":400,"code":"bad-config","message":"the configuration is not valid","errors":[
+                {"path":"config/columns","message":"missing"},{"path":"config/sepp","message":"unknown"}]}"#,
+        )
+        .unwrap();
+        problem.http_status = 400;
+        assert_eq!(
+            problem.to_string(),
+            "the configuration is not valid (400 bad-config)\n  - config/columns: missing\n  - config/sepp: unknown"
+        );
+    }
+
+    #[test]
+    fn nobody_at_the_address_is_said_with_advice() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let error = Client::new(&format!("http://{address}"), None).get("/healthz").unwrap_err();
+        assert!(matches!(error, ApiError::Unreachable { .. }), "{error:?}");
+        assert!(error.advice().unwrap().contains("kith serve"));
+    }
+}

@@ -1,0 +1,109 @@
+//! `kith import`: a file streamed to a source's connector. A gzip file goes as it is; the server recognises and unpacks it.
+
+use std::fs::File;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::args::ImportArgs;
+use super::client::{Client, encode};
+use super::output::{self, Step};
+use super::{Failure, print_json};
+
+pub(crate) fn run(args: &ImportArgs, client: &Client, json: bool) -> Result<(), Failure> {
+    let failed = |what: &'static str| {
+        let path = args.file.clone();
+        move |source| Failure::File { what, path, source }
+    };
+    let file = File::open(&args.file).map_err(failed("open"))?;
+    let bytes = file.metadata().map_err(failed("read"))?.len();
+    let step = Step::over_bytes(format!("importing {}", args.file.display()), bytes, json);
+    let content_type = args.content_type.as_deref().unwrap_or_else(|| content_type(&args.file));
+    let answer = client.upload(&records_path(args.source.as_str()), content_type, step.bar().wrap_read(file))?;
+    let accepted = output::number(&answer, "accepted");
+    let rate = output::rate(accepted, step.elapsed());
+    step.end(&format!("{} events accepted, {rate} a second", output::count(accepted)));
+    if json {
+        print_json(&answer);
+    } else {
+        print!("{}", report(&answer));
+    }
+    Ok(())
+}
+
+/// Where a source takes raw payloads.
+pub(crate) fn records_path(source: &str) -> String {
+    format!("/api/v1/sources/{}/records", encode(source))
+}
+
+/// The media type by the file's ending; `.gz` is looked through.
+fn content_type(path: &Path) -> &'static str {
+    let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    match name.rsplit_once('.').map_or("", |(_, ending)| ending) {
+        "ndjson" | "jsonl" => "application/x-ndjson",
+        "json" => "application/json",
+        _ => "text/csv",
+    }
+}
+
+/// Counts, then each reported rejection with its place.
+fn report(answer: &Value) -> String {
+    let rejected = output::number(answer, "rejected_count");
+    let counts = [("accepted", "accepted"), ("duplicate", "duplicate"), ("rejected", "rejected_count")]
+        .map(|(what, name)| vec![what.to_owned(), output::count(output::number(answer, name))]);
+    let mut text = output::table(&["records", "count"], counts.to_vec());
+    text.push('\n');
+    let listed = answer.get("rejected").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if listed.is_empty() {
+        return text;
+    }
+    let rows = listed
+        .iter()
+        .map(|record| ["line", "code", "message"].map(|name| output::field(record, name)).to_vec())
+        .collect();
+    text.push('\n');
+    text.push_str(&output::table(&["line", "code", "reason"], rows));
+    text.push('\n');
+    if rejected > listed.len() as u64 {
+        let more = output::count(rejected - listed.len() as u64);
+        text.push_str(&format!("… and {more} more; all of them are kept: `kith delivery dead-letters`\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endings_name_the_media_type() {
+        for (name, expected) in [
+            ("a.csv", "text/csv"),
+            ("a.CSV.gz", "text/csv"),
+            ("a.ndjson.gz", "application/x-ndjson"),
+            ("a.jsonl", "application/x-ndjson"),
+            ("a", "text/csv"),
+        ] {
+            assert_eq!(content_type(Path::new(name)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn rejections_are_listed_with_their_lines() {
+        let answer = serde_json::json!({"accepted": 31106, "duplicate": 0, "rejected_count": 2, "rejected": [
+            {"line": 17, "code": "bad-time", "message": "`x` is not a time"}]});
+        insta::assert_snapshot!(report(&answer), @r"
+         records   ┆  count
+        ╌╌╌╌╌╌╌╌╌╌╌┼╌╌╌╌╌╌╌╌
+         accepted  ┆ 31,106
+         duplicate ┆      0
+         rejected  ┆      2
+
+         line ┆ code     ┆ reason
+        ╌╌╌╌╌╌┼╌╌╌╌╌╌╌╌╌╌┼╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌
+           17 ┆ bad-time ┆ `x` is not a time
+        … and 1 more; all of them are kept: `kith delivery dead-letters`
+        ");
+    }
+}

@@ -1,0 +1,219 @@
+//! What people see: tables, numbers, times and progress. Programs get JSON through `--json` instead.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::Value;
+
+/// A table with a header; columns whose every cell is a number are set to the right.
+pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_NO_BORDERS);
+    let is_numeric = |column: usize| {
+        !rows.is_empty() && rows.iter().all(|row| row.get(column).is_some_and(|cell| looks_like_number(cell)))
+    };
+    let right: Vec<bool> = (0..header.len()).map(is_numeric).collect();
+    let cell = |column: usize, text: &str| {
+        let cell = Cell::new(text);
+        if right.get(column) == Some(&true) { cell.set_alignment(CellAlignment::Right) } else { cell }
+    };
+    table.set_header(header.iter().enumerate().map(|(column, text)| cell(column, text)));
+    for row in &rows {
+        table.add_row(row.iter().enumerate().map(|(column, text)| cell(column, text)));
+    }
+    table.trim_fmt()
+}
+
+fn looks_like_number(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_digit() || first == '-')
+        && text.chars().all(|c| c.is_ascii_digit() || matches!(c, ',' | '.' | '-' | '%' | ' ' | '/' | 's'))
+}
+
+/// A whole number with its thousands apart: `31,106`.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A size in bytes: `244,496 B` or `1.9 MiB`.
+pub(crate) fn size(bytes: u64) -> String {
+    const KIB: f64 = 1024.0;
+    #[allow(clippy::cast_precision_loss, reason = "shown with one decimal")]
+    let bytes_f64 = bytes as f64;
+    match bytes {
+        0..10_240 => format!("{} B", count(bytes)),
+        10_240..10_485_760 => format!("{:.1} KiB", bytes_f64 / KIB),
+        _ => format!("{:.1} MiB", bytes_f64 / KIB / KIB),
+    }
+}
+
+/// How long something took: `0.42 s`, `3 min 12 s`.
+pub(crate) fn seconds(duration: Duration) -> String {
+    let whole = duration.as_secs();
+    if whole >= 120 {
+        format!("{} min {:02} s", whole / 60, whole % 60)
+    } else {
+        format!("{:.2} s", duration.as_secs_f64())
+    }
+}
+
+/// Things per second as a whole number with its thousands apart.
+pub(crate) fn rate(things: u64, duration: Duration) -> String {
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "shown rounded"
+    )]
+    let per_second = (things as f64 / duration.as_secs_f64().max(1e-6)).round() as u64;
+    count(per_second)
+}
+
+/// A JSON value as a table's cell: texts without quotes, nothing for null.
+pub(crate) fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The member `name` of a JSON object as a cell; nothing where there is none.
+pub(crate) fn field(object: &Value, name: &str) -> String {
+    object.get(name).map_or_else(String::new, plain)
+}
+
+/// The member `name` of a JSON object as a whole number; 0 where there is none.
+pub(crate) fn number(object: &Value, name: &str) -> u64 {
+    object.get(name).and_then(Value::as_u64).unwrap_or_default()
+}
+
+/// A text cut to `max` characters.
+pub(crate) fn cut(text: &str, max: usize) -> String {
+    if text.chars().count() <= max {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(max.saturating_sub(1)).collect();
+    short.push('…');
+    short
+}
+
+/// One step of a longer job on standard error: a moving line on a terminal, one finished line everywhere.
+pub(crate) struct Step {
+    bar: ProgressBar,
+    title: String,
+    started: Instant,
+    quiet: bool,
+}
+
+impl Step {
+    /// A step of unknown length.
+    pub(crate) fn begin(title: impl Into<String>, quiet: bool) -> Step {
+        let title = title.into();
+        let bar = ProgressBar::with_draw_target(None, draw_target(quiet));
+        bar.set_style(style("{spinner} {prefix} {elapsed} {wide_msg}"));
+        Step::started(bar, title, quiet)
+    }
+
+    /// A step over `bytes` bytes.
+    pub(crate) fn over_bytes(title: impl Into<String>, bytes: u64, quiet: bool) -> Step {
+        let bar = ProgressBar::with_draw_target(Some(bytes), draw_target(quiet));
+        bar.set_style(style("{spinner} {prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {wide_msg}"));
+        Step::started(bar, title.into(), quiet)
+    }
+
+    fn started(bar: ProgressBar, title: String, quiet: bool) -> Step {
+        bar.set_prefix(title.clone());
+        bar.enable_steady_tick(Duration::from_millis(120));
+        if bar.is_hidden() && !quiet {
+            eprintln!("{title} …");
+        }
+        Step { bar, title, started: Instant::now(), quiet }
+    }
+
+    /// What is being done right now.
+    pub(crate) fn say(&self, text: impl Into<String>) {
+        self.bar.set_message(text.into());
+    }
+
+    /// A line that stays above the moving one.
+    pub(crate) fn note(&self, line: &str) {
+        if !self.quiet {
+            self.bar.suspend(|| eprintln!("{line}"));
+        }
+    }
+
+    /// The bar itself, for readers that count their bytes.
+    pub(crate) fn bar(&self) -> ProgressBar {
+        self.bar.clone()
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// End the step with one line that stays; gives the time it took.
+    pub(crate) fn end(self, outcome: &str) -> Duration {
+        let elapsed = self.started.elapsed();
+        self.bar.finish_and_clear();
+        if !self.quiet {
+            eprintln!("✓ {} — {outcome} ({})", self.title, seconds(elapsed));
+        }
+        elapsed
+    }
+}
+
+impl Drop for Step {
+    /// A step that ends with an error leaves no half-drawn line behind.
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn draw_target(quiet: bool) -> ProgressDrawTarget {
+    if quiet || !std::io::stderr().is_terminal() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_sets_numbers_to_the_right() {
+        let rows = vec![
+            vec!["events".to_owned(), count(31_106), "orders".to_owned()],
+            vec!["profiles".to_owned(), count(600), String::new()],
+        ];
+        insta::assert_snapshot!(table(&["what", "count", "note"], rows), @r"
+         what     ┆  count ┆ note
+        ╌╌╌╌╌╌╌╌╌╌┼╌╌╌╌╌╌╌╌┼╌╌╌╌╌╌╌╌
+         events   ┆ 31,106 ┆ orders
+         profiles ┆    600 ┆
+        ");
+    }
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(count(0), "0");
+        assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(size(2_048), "2,048 B");
+        assert_eq!(size(244_496), "238.8 KiB");
+        assert_eq!(seconds(Duration::from_millis(420)), "0.42 s");
+        assert_eq!(seconds(Duration::from_secs(192)), "3 min 12 s");
+        assert_eq!(rate(100, Duration::from_secs(2)), "50");
+        assert_eq!(cut("abcdef", 4), "abc…");
+    }
+}

@@ -1,0 +1,154 @@
+//! `kith plugin`: making plugins here (`new`, `check`, `build`); managing them on a server is in `plugin/remote.rs`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use kith::plugin_build::{self, Built, Progress, Toolchain};
+use kith_host::Inspected;
+use serde_json::{Value, json};
+
+use super::args::{PluginBuildArgs, PluginCommand, Tools};
+use super::client::Client;
+use super::output::{self, Step};
+use super::{Failure, print_json, scaffold};
+
+pub(crate) mod remote;
+
+pub(crate) fn run(command: PluginCommand, client: impl Fn() -> Client, json: bool) -> Result<(), Failure> {
+    match command {
+        PluginCommand::New(args) => scaffold::run(&args, json),
+        PluginCommand::Check { path } => check(&path, json),
+        PluginCommand::Build(args) => build(&args, json),
+        on_server => remote::run(&on_server, &client(), json),
+    }
+}
+
+impl From<&Tools> for Toolchain {
+    fn from(tools: &Tools) -> Toolchain {
+        use std::io::IsTerminal;
+        Toolchain { cargo: tools.cargo.clone(), colour: std::io::stderr().is_terminal() }
+    }
+}
+
+/// Shows a build as one moving line, and rustc's own warnings above it.
+pub(crate) struct Shown {
+    step: Step,
+    units: u64,
+}
+
+impl Shown {
+    pub(crate) fn begin(title: impl Into<String>, quiet: bool) -> Shown {
+        Shown { step: Step::begin(title, quiet), units: 0 }
+    }
+
+    pub(crate) fn end(self, outcome: &str) -> Duration {
+        self.step.end(outcome)
+    }
+}
+
+impl Progress for Shown {
+    fn step(&mut self, text: &str) {
+        self.step.say(text);
+    }
+
+    fn line(&mut self, line: &str) {
+        // Cargo's "Compiling …" lines are the moving line already; what is left are warnings and downloads.
+        let text = line.trim_start();
+        if !["Compiling ", "Finished ", "Fresh ", "Blocking "].iter().any(|begin| text.contains(begin)) {
+            self.step.note(line);
+        } else if text.contains("Blocking ") {
+            self.step.say(text);
+        }
+    }
+
+    fn compiled(&mut self, name: &str) {
+        self.units += 1;
+        self.step.say(format!("{} compiled, last {name}", self.units));
+    }
+}
+
+fn build(args: &PluginBuildArgs, json: bool) -> Result<(), Failure> {
+    let mut shown = Shown::begin(format!("building {}", args.dir.display()), json);
+    let dirs = [args.dir.clone()];
+    let mut built = plugin_build::build_all(&dirs, None, &Toolchain::from(&args.tools), &mut shown)?;
+    let mut built = built.remove(0);
+    if let Some(out) = &args.out {
+        plugin_build::write(out, &built.component)?;
+        built.path.clone_from(out);
+    }
+    shown.end(&built.path.display().to_string());
+    if json {
+        print_json(&describe(&built.inspection, Some(&built.path)));
+    } else {
+        print!("{}", report(&built));
+    }
+    Ok(())
+}
+
+fn check(path: &Path, json: bool) -> Result<(), Failure> {
+    if path.is_dir() {
+        return check_crate(path, json);
+    }
+    let bytes =
+        std::fs::read(path).map_err(|source| Failure::File { what: "read", path: path.to_path_buf(), source })?;
+    let inspected =
+        kith_host::inspect(&bytes).map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+    if json {
+        print_json(&describe(&inspected, Some(path)));
+    } else {
+        println!("{} is a plugin that the host admits.\n", path.display());
+        println!("{}", inspection_table(&inspected));
+    }
+    Ok(())
+}
+
+fn check_crate(dir: &Path, json: bool) -> Result<(), Failure> {
+    let (manifest, _) = plugin_build::read_manifest(dir)?;
+    let mistakes = plugin_build::crate_mistakes(dir, &manifest, &Toolchain::default())?;
+    if !mistakes.is_empty() {
+        return Err(Failure::Failed(format!("{}:\n  - {}", dir.display(), mistakes.join("\n  - "))));
+    }
+    if json {
+        print_json(
+            &json!({ "id": manifest.id.to_string(), "version": manifest.version.to_string(), "kind": manifest.kind.as_str() }),
+        );
+    } else {
+        println!("{} {}, a {}: no mistakes in {}", manifest.id, manifest.version, manifest.kind, dir.display());
+    }
+    Ok(())
+}
+
+/// What a component is, for programs.
+pub(crate) fn describe(inspected: &Inspected, path: Option<&Path>) -> Value {
+    json!({
+        "id": inspected.manifest.id.to_string(),
+        "version": inspected.manifest.version.to_string(),
+        "kind": inspected.manifest.kind.as_str(),
+        "abi": inspected.abi,
+        "digest": inspected.digest,
+        "size_bytes": inspected.size,
+        "imports": inspected.imports,
+        "exports": inspected.exports,
+        "path": path.map(|path| path.display().to_string()),
+    })
+}
+
+fn report(built: &Built) -> String {
+    format!("{}\n\nUpload it with: kith plugin upload {}\n", inspection_table(&built.inspection), built.path.display())
+}
+
+fn inspection_table(inspected: &Inspected) -> String {
+    let manifest = &inspected.manifest;
+    let none_or = |list: &[String]| if list.is_empty() { "nothing".to_owned() } else { list.join("\n") };
+    let rows = [
+        ("plugin", format!("{} {}", manifest.id, manifest.version)),
+        ("kind", manifest.kind.to_string()),
+        ("title", manifest.title.clone()),
+        ("size", output::size(inspected.size as u64)),
+        ("sha-256", inspected.digest.clone()),
+        ("abi", inspected.abi.clone()),
+        ("imports", none_or(&inspected.imports)),
+        ("exports", none_or(&inspected.exports)),
+    ];
+    output::table(&["what", "value"], rows.into_iter().map(|(what, value)| vec![what.to_owned(), value]).collect())
+}

@@ -1,0 +1,217 @@
+//! `kith plugin list|upload|install|…`: plugins and installations on a server.
+
+use std::path::Path;
+use std::time::Duration;
+
+use kith_model::id::Name;
+use serde_json::{Value, json};
+
+use crate::cli::args::{InstallArgs, PluginCommand};
+use crate::cli::client::{Client, encode, pause};
+use crate::cli::output::{self, Step, cut, field};
+use crate::cli::{Failure, items, json_argument, print_json};
+
+/// How often a running fit is looked at.
+const FIT_POLL: Duration = Duration::from_millis(200);
+
+pub(crate) fn run(command: &PluginCommand, client: &Client, json: bool) -> Result<(), Failure> {
+    let (answer, shown) = match command {
+        PluginCommand::List => shown(client.get("/api/v1/plugins")?, |answer| plugin_table(&versions(answer))),
+        PluginCommand::Upload { file } => {
+            shown(upload(client, file, json)?, |answer| plugin_table(std::slice::from_ref(answer)))
+        }
+        PluginCommand::Install(args) => shown(client.post(INSTALLATIONS, &installation(args)?)?, installed),
+        PluginCommand::Installations => shown(client.get(INSTALLATIONS)?, |answer| installation_table(items(answer))),
+        PluginCommand::Show { installation } => shown(client.get(&path(installation))?, |answer| format!("{answer:#}")),
+        PluginCommand::Disable { installation } => set_mode(client, installation, "disabled")?,
+        PluginCommand::Enable { installation } => set_mode(client, installation, "live")?,
+        PluginCommand::Remove { installation } => {
+            client.delete(&path(installation))?;
+            (json!({ "removed": installation.as_str() }), format!("{installation} is removed"))
+        }
+        PluginCommand::Fit { installation } => {
+            let step = Step::begin(format!("fitting {installation}"), json);
+            let answer = fit(client, installation, &step)?;
+            step.end(&format!("version {}", field(&answer, "version")));
+            shown(answer, |answer| fit_table(std::slice::from_ref(answer)))
+        }
+        PluginCommand::Fits { installation } => {
+            shown(client.get(&format!("{}/fits", path(installation)))?, |answer| fit_table(items(answer)))
+        }
+        PluginCommand::New(_) | PluginCommand::Check { .. } | PluginCommand::Build(_) => {
+            return Err(Failure::Usage("this command works on this machine and needs no server".to_owned()));
+        }
+    };
+    if json {
+        print_json(&answer)
+    } else {
+        println!("{shown}")
+    }
+    Ok(())
+}
+
+const INSTALLATIONS: &str = "/api/v1/installations";
+
+fn path(installation: &Name) -> String {
+    format!("{INSTALLATIONS}/{}", encode(installation.as_str()))
+}
+
+fn shown(answer: Value, show: impl FnOnce(&Value) -> String) -> (Value, String) {
+    let text = show(&answer);
+    (answer, text)
+}
+
+fn set_mode(client: &Client, installation: &Name, mode: &str) -> Result<(Value, String), Failure> {
+    let answer = client.patch(&path(installation), &json!({ "mode": mode }))?;
+    Ok((answer, format!("{installation} is {mode}")))
+}
+
+fn upload(client: &Client, file: &Path, quiet: bool) -> Result<Value, Failure> {
+    let failed = |what| move |source| Failure::File { what, path: file.to_path_buf(), source };
+    let component = std::fs::File::open(file).map_err(failed("open"))?;
+    let bytes = component.metadata().map_err(failed("read"))?.len();
+    let step = Step::over_bytes(format!("uploading {}", file.display()), bytes, quiet);
+    let answer = client.upload("/api/v1/plugins", "application/wasm", step.bar().wrap_read(component))?;
+    step.end("verified and compiled");
+    Ok(answer)
+}
+
+/// The body that installs a plugin.
+fn installation(args: &InstallArgs) -> Result<Value, Failure> {
+    let mut secrets = serde_json::Map::new();
+    for pair in &args.secret {
+        let Some((name, value)) = pair.split_once('=') else {
+            return Err(Failure::Usage(format!("--secret `{}` must be NAME=VALUE", cut(pair, 8))));
+        };
+        secrets.insert(name.to_owned(), json!(value));
+    }
+    let name = args.name.as_ref().map_or_else(|| args.plugin.id.name(), Name::as_str);
+    // A secret may go where the plugin may go; finer grants are given over the API.
+    let secret_hosts: serde_json::Map<String, Value> =
+        secrets.keys().map(|name| (name.clone(), json!(args.grant_http))).collect();
+    let mut body = json!({
+        "name": name,
+        "plugin": args.plugin.id.to_string(),
+        "config": json_argument("--config", &args.config)?,
+        "grants": { "http": args.grant_http, "secrets": secret_hosts, "kv_bytes": args.grant_kv },
+    });
+    if !secrets.is_empty() {
+        body["secrets"] = Value::Object(secrets);
+    }
+    if let Some(version) = &args.plugin.version {
+        body["version"] = json!(version.to_string());
+    }
+    Ok(body)
+}
+
+/// Fit now and wait for the end.
+pub(crate) fn fit(client: &Client, installation: &Name, step: &Step) -> Result<Value, Failure> {
+    let mut fit = client.post(&format!("{}/fit", path(installation)), &json!({}))?;
+    let version = field(&fit, "version");
+    while field(&fit, "status") == "running" {
+        if let Some(progress) = fit.get("progress").filter(|progress| progress.is_object()) {
+            let [done, total] = ["rows_done", "rows_total"].map(|name| output::count(output::number(progress, name)));
+            step.say(format!("{done} of {total} profiles"));
+        }
+        pause(FIT_POLL);
+        let fits = client.get(&format!("{}/fits", path(installation)))?;
+        fit = items(&fits)
+            .iter()
+            .find(|listed| field(listed, "version") == version)
+            .cloned()
+            .ok_or_else(|| Failure::Failed(format!("fit {version} of {installation} is no longer listed")))?;
+    }
+    match field(&fit, "status").as_str() {
+        "failed" => Err(Failure::Failed(format!("fitting {installation}: {}", field(&fit, "error")))),
+        _ => Ok(fit),
+    }
+}
+
+/// All versions of all listed plugins.
+fn versions(list: &Value) -> Vec<Value> {
+    let versions_of = |plugin: &Value| plugin.get("versions").and_then(Value::as_array).cloned().unwrap_or_default();
+    items(list).iter().flat_map(versions_of).collect()
+}
+
+fn plugin_table(plugins: &[Value]) -> String {
+    let rows = plugins
+        .iter()
+        .map(|plugin| {
+            vec![
+                field(plugin, "id"),
+                field(plugin, "version"),
+                field(plugin, "kind"),
+                output::size(output::number(plugin, "size_bytes")),
+                cut(&field(plugin, "digest"), 17),
+                cut(&field(plugin, "title"), 60),
+            ]
+        })
+        .collect();
+    output::table(&["plugin", "version", "kind", "size", "sha-256", "title"], rows)
+}
+
+fn installation_table(installations: &[Value]) -> String {
+    let rows = installations
+        .iter()
+        .map(|installation| {
+            let columns = ["name", "plugin", "version", "kind", "mode", "fit", "mode_reason"];
+            columns.map(|name| cut(&field(installation, name), 60)).to_vec()
+        })
+        .collect();
+    output::table(&["installation", "plugin", "version", "kind", "mode", "fit", "note"], rows)
+}
+
+fn installed(answer: &Value) -> String {
+    let mut text = installation_table(std::slice::from_ref(answer));
+    let write_key = field(answer, "write_key");
+    if !write_key.is_empty() {
+        text.push_str(&format!("\n\nwrite key for its senders, shown only now: {write_key}"));
+    }
+    text
+}
+
+fn fit_table(fits: &[Value]) -> String {
+    let rows = fits
+        .iter()
+        .map(|fit| {
+            let columns = ["version", "status", "started_at", "finished_at"];
+            let mut row = columns.map(|name| field(fit, name)).to_vec();
+            row.push(metrics(fit).join("\n"));
+            row
+        })
+        .collect();
+    output::table(&["fit", "status", "started", "finished", "metrics"], rows)
+}
+
+/// `name = value` for each metric of a fit.
+pub(crate) fn metrics(fit: &Value) -> Vec<String> {
+    let line = |name: &str, value: &Value| match value.as_f64() {
+        Some(number) => format!("{name} = {number:.4}"),
+        None => format!("{name} = {value}"),
+    };
+    let metrics = fit.get("metrics").and_then(Value::as_object).into_iter().flatten();
+    metrics.map(|(name, value)| line(name, value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_installation_is_asked_for_with_its_grants_and_secrets() {
+        let args = InstallArgs {
+            plugin: crate::cli::args::PluginReference { id: "kith/webhook".parse().unwrap(), version: None },
+            name: None,
+            config: r#"{"url":"https://a.example/hook"}"#.into(),
+            grant_http: vec!["a.example".into()],
+            secret: vec!["signing=whsec_x=".into()],
+            grant_kv: 0,
+        };
+        let body = installation(&args).unwrap();
+        assert_eq!(body["name"], "webhook");
+        assert_eq!(body["secrets"], json!({ "signing": "whsec_x=" }));
+        assert_eq!(body["grants"]["secrets"], json!({ "signing": ["a.example"] }));
+        let bad = InstallArgs { secret: vec!["signing".into()], ..args };
+        assert_eq!(installation(&bad).unwrap_err().exit_code(), 2);
+    }
+}

@@ -1,0 +1,148 @@
+//! `kith profile`: one person, and what the person did.
+
+use serde_json::{Value, json};
+
+use super::args::{Person, ProfileCommand};
+use super::client::{Client, encode};
+use super::output::{self, cut, field};
+use super::{Failure, items, print_json};
+
+/// The widest value in a cell.
+const MAX_CELL: usize = 60;
+
+pub(crate) fn run(command: &ProfileCommand, client: &Client, json: bool) -> Result<(), Failure> {
+    match command {
+        ProfileCommand::Get { person } => {
+            let profile = find(client, person)?;
+            if json {
+                print_json(&profile);
+            } else {
+                print!("{}", report(&profile));
+            }
+        }
+        ProfileCommand::Events { person, limit } => {
+            let profile = find(client, person)?;
+            let events = events(client, &field(&profile, "id"), *limit)?;
+            if json {
+                print_json(&json!({ "items": events }));
+            } else {
+                println!("{}", event_table(&events));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The profile of `person`.
+pub(crate) fn find(client: &Client, person: &Person) -> Result<Value, Failure> {
+    let path = match person {
+        Person::Identifier(identifier) => {
+            format!("/api/v1/profiles?identifier={}", encode(&identifier.to_string()))
+        }
+        Person::Profile(id) => format!("/api/v1/profiles/{id}"),
+    };
+    Ok(client.get(&path)?)
+}
+
+/// The newest `limit` events, over as many pages as it takes.
+fn events(client: &Client, id: &str, limit: u64) -> Result<Vec<Value>, Failure> {
+    let mut events = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let wanted = limit.saturating_sub(events.len() as u64).min(200);
+        if wanted == 0 {
+            return Ok(events);
+        }
+        let page = client.get(&format!("/api/v1/profiles/{id}/events?limit={wanted}{cursor}"))?;
+        events.extend_from_slice(items(&page));
+        match page.get("next").and_then(Value::as_str) {
+            Some(next) => cursor = format!("&cursor={}", encode(next)),
+            None => return Ok(events),
+        }
+    }
+}
+
+fn report(profile: &Value) -> String {
+    let mut text = format!("profile {}, since {}\n", field(profile, "id"), field(profile, "created_at"));
+    let identifiers = profile.get("identifiers").and_then(Value::as_array).into_iter().flatten();
+    let rows: Vec<Vec<String>> = identifiers.map(|found| vec![field(found, "type"), field(found, "value")]).collect();
+    section(&mut text, &["identifier", "value"], rows);
+    let traits = named(profile, "traits", |name, value| {
+        vec![name, cut(&field(value, "value"), MAX_CELL), field(value, "source"), field(value, "time")]
+    });
+    section(&mut text, &["trait", "value", "source", "since"], traits);
+    let tags = named(profile, "tags", |name, value| {
+        vec![name, cut(&field(value, "value"), MAX_CELL), made_by(value), computed_at(value)]
+    });
+    section(&mut text, &["tag", "value", "made by", "computed"], tags);
+    let scores = named(profile, "scores", |name, value| {
+        let number = value.get("value").and_then(Value::as_f64).map(|number| format!("{number:.4}"));
+        vec![name, number.unwrap_or_default(), made_by(value), computed_at(value)]
+    });
+    section(&mut text, &["score", "value", "made by", "computed"], scores);
+    let audiences = profile.get("audiences").and_then(Value::as_array).into_iter().flatten();
+    let audiences = audiences.map(|entry| vec![field(entry, "audience"), field(entry, "since")]).collect();
+    section(&mut text, &["audience", "since"], audiences);
+    text
+}
+
+/// Rows of an object of named values.
+fn named(profile: &Value, member: &str, row: impl Fn(String, &Value) -> Vec<String>) -> Vec<Vec<String>> {
+    let object = profile.get(member).and_then(Value::as_object).into_iter().flatten();
+    object.map(|(name, value)| row(name.clone(), value)).collect()
+}
+
+/// The installation that made a value, with its fitted state where there is one.
+fn made_by(value: &Value) -> String {
+    let from = value.get("from").unwrap_or(&Value::Null);
+    let (installation, fit) = (field(from, "installation"), output::number(from, "fit"));
+    if fit == 0 { installation } else { format!("{installation}, fit {fit}") }
+}
+
+fn computed_at(value: &Value) -> String {
+    value.get("from").map(|from| field(from, "computed_at")).unwrap_or_default()
+}
+
+fn section(text: &mut String, header: &[&str], rows: Vec<Vec<String>>) {
+    if !rows.is_empty() {
+        text.push('\n');
+        text.push_str(&output::table(header, rows));
+        text.push('\n');
+    }
+}
+
+fn event_table(events: &[Value]) -> String {
+    let rows = events
+        .iter()
+        .map(|event| {
+            let properties = event.get("properties").filter(|value| !value.is_null()).map(output::plain);
+            vec![
+                field(event, "time"),
+                field(event, "kind"),
+                field(event, "name"),
+                field(event, "source"),
+                cut(&properties.unwrap_or_default(), MAX_CELL),
+            ]
+        })
+        .collect();
+    output::table(&["time", "kind", "name", "source", "properties"], rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_shows_where_each_value_came_from() {
+        let profile = json!({
+            "id": "0190", "created_at": "2026-11-21T10:00:00.000Z",
+            "identifiers": [{"type": "user_id", "value": "ada", "identity": "0190"}],
+            "traits": {"city": {"value": "Rome", "source": "segment", "time": "2026-11-20T10:00:00.000Z"}},
+            "tags": {},
+            "scores": {"p_alive": {"value": 0.51234, "from": {
+                "installation": "clv", "fit": 2, "computed_at": "2026-11-21T10:00:01.000Z"}}},
+            "audiences": [{"audience": "carts", "since": "2026-11-21T10:00:02.000Z"}],
+        });
+        insta::assert_snapshot!(report(&profile), @"");
+    }
+}

@@ -1,0 +1,176 @@
+//! `kith plugin new`: a plugin's crate from the SDK's templates, ready for `cargo test` and `kith plugin build`.
+
+use std::path::{Path, PathBuf};
+
+use kith_model::id::Name;
+use kith_model::plugin::{PluginId, PluginKind};
+use serde_json::json;
+
+use super::args::PluginNewArgs;
+use super::{Failure, print_json};
+
+/// A template of the SDK, compiled into this program.
+macro_rules! template {
+    ($path:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugin-sdk/template/", $path))
+    };
+}
+
+/// Who makes the plugin, where the name does not say.
+const DEFAULT_VENDOR: &str = "acme";
+
+pub(crate) fn run(args: &PluginNewArgs, json: bool) -> Result<(), Failure> {
+    let id = plugin_id(&args.name)?;
+    let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from(id.name()));
+    let sdk = sdk_path(args.sdk_path.as_deref())?;
+    let is_used = std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some());
+    if is_used {
+        return Err(Failure::Usage(format!("{} is not empty; name another folder with --dir", dir.display())));
+    }
+    let files = files(&id, args.kind, &sdk);
+    for (name, content) in &files {
+        write(&dir.join(name), content)?;
+    }
+    if json {
+        let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+        print_json(&json!({ "id": id.to_string(), "dir": dir, "sdk": sdk, "files": names }));
+    } else {
+        println!("{id}, a {}, is in {}:\n", args.kind, dir.display());
+        println!("    cd {}\n    cargo test\n    kith plugin build\n", dir.display());
+        println!("The SDK is not on a registry yet: Cargo.toml points to {}.", sdk.display());
+    }
+    Ok(())
+}
+
+fn plugin_id(name: &str) -> Result<PluginId, Failure> {
+    let whole = if name.contains('/') { name.to_owned() } else { format!("{DEFAULT_VENDOR}/{name}") };
+    let id: PluginId = whole.parse().map_err(|error| Failure::Usage(format!("{error}")))?;
+    // The crate has the plugin's name, and cargo refuses what is none.
+    id.name().parse::<Name>().map_err(|error| Failure::Usage(error.to_string()))?;
+    Ok(id)
+}
+
+/// The SDK that the new crate depends on.
+fn sdk_path(given: Option<&Path>) -> Result<PathBuf, Failure> {
+    let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugin-sdk");
+    let path = given.unwrap_or(&built_from);
+    let has_sdk = std::fs::read_to_string(path.join("Cargo.toml"))
+        .is_ok_and(|manifest| manifest.contains(kith::plugin_build::SDK));
+    match path.canonicalize() {
+        Ok(path) if has_sdk => Ok(path),
+        _ => Err(Failure::Usage(format!(
+            "{} is not there; the SDK is not on a registry yet, so say with --sdk-path where a checkout has `plugin-sdk`",
+            path.join("Cargo.toml").display()
+        ))),
+    }
+}
+
+/// The new crate's files with their content.
+fn files(id: &PluginId, kind: PluginKind, sdk: &Path) -> Vec<(&'static str, String)> {
+    let (manifest, library, install) = match kind {
+        PluginKind::Connector => (template!("connector/plugin.toml.in"), template!("connector/lib.rs.in"), ""),
+        PluginKind::TagModel => (template!("tag-model/plugin.toml.in"), template!("tag-model/lib.rs.in"), ""),
+        PluginKind::Scorer => (template!("scorer/plugin.toml.in"), template!("scorer/lib.rs.in"), ""),
+        PluginKind::Channel => (
+            template!("channel/plugin.toml.in"),
+            template!("channel/lib.rs.in"),
+            " --config '{\"url\": \"https://example.com/messages\"}' --grant-http example.com",
+        ),
+    };
+    let sdk = sdk.display().to_string();
+    let sdk = format!("{} = {{ path = {} }}", kith::plugin_build::SDK, toml_text(&sdk));
+    let fill = |template: &str| {
+        [
+            ("{{vendor}}", id.vendor()),
+            ("{{name}}", id.name()),
+            ("{{kind}}", kind.as_str()),
+            ("{{type}}", &type_name(id.name())),
+            ("{{title}}", &title(id.name())),
+            ("{{output}}", &id.name().replace('-', "_")),
+            ("{{install}}", install),
+            ("{{sdk}}", &sdk),
+        ]
+        .iter()
+        .fold(template.to_owned(), |text, (place, value)| text.replace(place, value))
+    };
+    vec![
+        ("Cargo.toml", fill(template!("Cargo.toml.in"))),
+        ("plugin.toml", fill(manifest)),
+        ("src/lib.rs", fill(library)),
+        ("README.md", fill(template!("README.md.in"))),
+        (".gitignore", "/target\n".to_owned()),
+    ]
+}
+
+/// A TOML string; paths may hold quotes and backslashes.
+fn toml_text(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// `loyal-buyers` → `LoyalBuyers`.
+fn type_name(name: &str) -> String {
+    name.split('-').map(capitalised).collect()
+}
+
+/// `loyal-buyers` → `Loyal buyers`.
+fn title(name: &str) -> String {
+    capitalised(&name.replace('-', " "))
+}
+
+fn capitalised(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + letters.as_str())
+}
+
+fn write(path: &Path, content: &str) -> Result<(), Failure> {
+    let failed = |source| Failure::File { what: "write", path: path.to_path_buf(), source };
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(failed)?;
+    }
+    std::fs::write(path, content).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KINDS: [PluginKind; 4] =
+        [PluginKind::Connector, PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel];
+
+    #[test]
+    fn every_template_is_filled_and_its_manifest_has_no_mistakes() {
+        let id = plugin_id("umbrella/big-spender").unwrap();
+        for kind in KINDS {
+            let files = files(&id, kind, Path::new("/a \"b\"/plugin-sdk"));
+            for (name, content) in &files {
+                assert!(!content.contains("{{"), "{kind} {name}: {content}");
+            }
+            let manifest = kith_host::parse_manifest(&files[1].1).unwrap();
+            assert_eq!((manifest.kind, manifest.id.to_string().as_str()), (kind, "umbrella/big-spender"));
+            assert!(files[2].1.contains("pub struct BigSpender"));
+            let cargo: toml::Table = files[0].1.parse().unwrap();
+            assert_eq!(cargo["dependencies"][kith::plugin_build::SDK]["path"].as_str(), Some("/a \"b\"/plugin-sdk"));
+        }
+    }
+
+    #[test]
+    fn names_that_cargo_would_refuse_are_refused_here() {
+        assert_eq!(plugin_id("loyal").unwrap().to_string(), "acme/loyal");
+        for bad in ["", "Loyal", "a b", "x/y/z", "1st"] {
+            assert_eq!(plugin_id(bad).unwrap_err().exit_code(), 2, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_folder_in_use_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("x"), "").unwrap();
+        let args = PluginNewArgs {
+            name: "loyal".into(),
+            kind: PluginKind::TagModel,
+            dir: Some(folder.path().to_path_buf()),
+            sdk_path: None,
+        };
+        assert_eq!(run(&args, true).unwrap_err().exit_code(), 2);
+    }
+}

@@ -1,0 +1,136 @@
+//! `kith serve`: the server in this process until it is told to stop; and the hidden child that compiles a plugin.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use kith::config::Config;
+use kith::serve::Server;
+use kith_host::CompileMode;
+use kith_model::time::{Clock, ManualClock, SystemClock};
+use kith_store::EngineKind;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tracing_subscriber::EnvFilter;
+
+use super::Failure;
+use super::args::{Engine, LogFormat, ServeArgs};
+
+/// The hidden subcommand that compiles one component.
+pub(crate) const COMPILE_CHILD: &str = "compile-child";
+
+pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
+    start_log(&args.log, args.log_format)?;
+    let config = config(&args)?;
+    let runtime = runtime()?;
+    runtime.block_on(async {
+        let listener = bind(args.listen).await?;
+        let server = open(config).await?;
+        announce(&args, &listener, server.first_admin_key());
+        server.run(listener, stop_signal()).await.map_err(server_failure("serving"))
+    })
+}
+
+fn config(args: &ServeArgs) -> Result<Config, Failure> {
+    let clock: Arc<dyn Clock> = match args.clock {
+        Some(now) => Arc::new(ManualClock::new(now)),
+        None => Arc::new(SystemClock),
+    };
+    Ok(Config {
+        engine: match args.engine {
+            Engine::Sled => EngineKind::Sled,
+            Engine::Redb => EngineKind::Redb,
+        },
+        clock,
+        admin_key: args.admin_key.clone(),
+        time_zone: args.time_zone.clone(),
+        compile: compile_in_child()?,
+        allow_loopback: args.allow_loopback,
+        allow_plain_http: args.allow_plain_http,
+        ..Config::new(&args.data)
+    })
+}
+
+/// Plugins come from strangers, so this program compiles them in a child of its own with limits.
+pub(crate) fn compile_in_child() -> Result<CompileMode, Failure> {
+    let command = std::env::current_exe()
+        .map_err(|source| Failure::Failed(format!("this program cannot find itself: {source}")))?;
+    Ok(CompileMode::Child { command, args: vec![COMPILE_CHILD.into()] })
+}
+
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(server_failure("starting threads"))
+}
+
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|source| Failure::Listen { address, source })
+}
+
+/// Open the data directory, which takes a while where much is in it.
+pub(crate) async fn open(config: Config) -> Result<Server, Failure> {
+    let runtime = tokio::runtime::Handle::current();
+    let opened = kith_pipeline::offload::run(move || kith::serve::open(config, runtime)).await;
+    opened.map_err(server_failure("starting the server"))
+}
+
+pub(crate) fn server_failure<E: std::error::Error + Send + Sync + 'static>(
+    what: &'static str,
+) -> impl FnOnce(E) -> Failure {
+    move |source| Failure::Server { what, source: Box::new(source) }
+}
+
+/// Where it listens, and the first admin key in a frame of its own: it is shown once and kept nowhere.
+fn announce(args: &ServeArgs, listener: &TcpListener, first_admin_key: Option<&str>) {
+    let address = listener.local_addr().unwrap_or(args.listen);
+    if let Some(key) = first_admin_key {
+        println!("\nA new data directory was made in {}.", args.data.display());
+        println!("This is its admin key. It is shown this once and kept nowhere; write it down:\n");
+        println!("    {key}\n");
+        println!("Try it:  KITH_URL=http://{address} KITH_KEY={key} kith status\n");
+    }
+    println!("Kith {} listens on http://{address}", env!("CARGO_PKG_VERSION"));
+}
+
+/// Ends with the first SIGINT or SIGTERM.
+pub(crate) async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            // Without a handler the system's own ends the process; there is nothing to wait for.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => {
+            if let Err(error) = interrupted {
+                tracing::warn!(%error, "Ctrl-C cannot be heard; end the server with SIGTERM");
+                std::future::pending::<()>().await;
+            }
+        }
+        () = terminated => {}
+    }
+    tracing::info!("told to stop");
+}
+
+/// Send the process's log to standard error.
+pub(crate) fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| {
+        Failure::Usage(format!("--log `{filter}` is no filter: {error}; write e.g. kith=debug,warn"))
+    })?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|source| Failure::Server { what: "starting the log", source })
+}
+
+/// Compile one component from standard input and end the process.
+pub(crate) fn compile_child() -> Result<(), Failure> {
+    if kith_host::compile_child_main() == ExitCode::SUCCESS {
+        return Ok(());
+    }
+    // The child has said why; its parent reads exactly that, and exit code 1.
+    Err(Failure::Said)
+}

@@ -1,0 +1,289 @@
+//! Making a plugin's component from its crate: what `kith plugin build`, `kith demo` and the end-to-end tests share.
+//!
+//! Here: finding the crates, running cargo for them, assembling and checking each component, writing the files. The
+//! component format itself and every rule about manifests belong to `kith-host`; running cargo and adding the compile
+//! target are in [`toolchain`].
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use kith_host::{Inspected, ManifestError, PackageError};
+use kith_model::plugin::Manifest;
+
+pub mod toolchain;
+
+pub use toolchain::Toolchain;
+use toolchain::{Located, ToolchainError};
+
+/// The one target that plugins are compiled for.
+pub const TARGET: &str = "wasm32-unknown-unknown";
+
+/// The manifest's file name in a plugin's crate.
+pub const MANIFEST_FILE: &str = "plugin.toml";
+
+/// The crate that a plugin is written with.
+pub const SDK: &str = "kith-plugin-sdk";
+
+/// Receives what is going on, so that nobody waits in front of a silent terminal.
+pub trait Progress {
+    /// A new step has begun, e.g. `compiling plugin-connector-csv`.
+    fn step(&mut self, text: &str);
+    /// One line of a tool's own output.
+    fn line(&mut self, line: &str);
+    /// One more compilation unit is done; `name` is its package.
+    fn compiled(&mut self, name: &str);
+}
+
+/// Shows nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn step(&mut self, _text: &str) {}
+    fn line(&mut self, _line: &str) {}
+    fn compiled(&mut self, _name: &str) {}
+}
+
+/// A finished plugin.
+#[derive(Debug, Clone)]
+pub struct Built {
+    pub manifest: Manifest,
+    /// Where the component was written.
+    pub path: PathBuf,
+    /// The component: what is uploaded.
+    pub component: Vec<u8>,
+    /// What the host reads from it: digest, imports, exports.
+    pub inspection: Inspected,
+}
+
+/// Why a plugin could not be built. Each message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("`{}` holds no Cargo.toml; run this in a plugin's crate, or make one with `kith plugin new NAME --kind KIND`", .0.display())]
+    NoCrate(PathBuf),
+    #[error("`{}` holds no {MANIFEST_FILE}; a plugin's crate needs one beside its Cargo.toml", .0.display())]
+    NoManifest(PathBuf),
+    #[error("could not read {}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{report}")]
+    Manifest { report: String },
+    #[error("the crate `{name}` makes no cdylib; add `[lib]` with `crate-type = [\"cdylib\", \"rlib\"]` to {}", path.display())]
+    NoCdylib { name: String, path: PathBuf },
+    #[error(transparent)]
+    Toolchain(#[from] ToolchainError),
+    #[error("`{name}` compiled, but is not a plugin: {source}")]
+    Package { name: String, source: PackageError },
+    #[error("could not write {}", path.display())]
+    Write { path: PathBuf, source: std::io::Error },
+}
+
+/// Build the crate in `dir` with the tools on the path, into `target/plugins` of its workspace.
+///
+/// # Errors
+/// [`BuildError`], which names the file and says what to do.
+pub fn build(dir: &Path, progress: &mut dyn Progress) -> Result<Built, BuildError> {
+    let mut built = build_all(&[dir.to_path_buf()], None, &Toolchain::default(), progress)?;
+    Ok(built.remove(0))
+}
+
+/// Build the crates in `dirs`, those of one workspace with a single run of cargo. The answers are in the order of `dirs`.
+///
+/// `out_dir` takes the place of `target/plugins` of each crate's workspace. Manifests are checked before anything is
+/// compiled, so that a typing mistake costs no waiting.
+///
+/// # Errors
+/// [`BuildError`], which names the file and says what to do.
+pub fn build_all(
+    dirs: &[PathBuf],
+    out_dir: Option<&Path>,
+    toolchain: &Toolchain,
+    progress: &mut dyn Progress,
+) -> Result<Vec<Built>, BuildError> {
+    let mut plugins = Vec::with_capacity(dirs.len());
+    for dir in dirs {
+        plugins.push(prepare(dir, toolchain)?);
+    }
+    if let Some(first) = plugins.first() {
+        toolchain.ensure_target(&first.located.workspace_root, progress)?;
+    }
+    let mut by_workspace: BTreeMap<&Path, Vec<&Prepared>> = BTreeMap::new();
+    for plugin in &plugins {
+        by_workspace.entry(&plugin.located.workspace_root).or_default().push(plugin);
+    }
+    let mut modules = BTreeMap::new();
+    for (workspace_root, members) in by_workspace {
+        let names: Vec<&str> = members.iter().map(|plugin| plugin.located.name.as_str()).collect();
+        progress.step(&format!("compiling {}", names.join(", ")));
+        modules.extend(toolchain.compile(workspace_root, &names, progress)?);
+    }
+    plugins.iter().map(|plugin| finish(plugin, &modules, out_dir, progress)).collect()
+}
+
+/// Read and check the manifest in the crate's folder `dir`.
+///
+/// # Errors
+/// [`BuildError::NoManifest`], [`BuildError::Read`], or [`BuildError::Manifest`] with each mistake under its line.
+pub fn read_manifest(dir: &Path) -> Result<(Manifest, String), BuildError> {
+    let path = dir.join(MANIFEST_FILE);
+    if !path.is_file() {
+        return Err(BuildError::NoManifest(dir.to_path_buf()));
+    }
+    let text = std::fs::read_to_string(&path).map_err(|source| BuildError::Read { path: path.clone(), source })?;
+    match kith_host::parse_manifest(&text) {
+        Ok(manifest) => Ok((manifest, text)),
+        Err(error) => Err(BuildError::Manifest { report: report_mistakes(&path, &text, &error) }),
+    }
+}
+
+/// Each mistake of a manifest under the line it is in, with a caret at its place.
+pub fn report_mistakes(path: &Path, text: &str, error: &ManifestError) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut report = String::new();
+    for mistake in &error.mistakes {
+        let line = lines.get(mistake.line.saturating_sub(1)).copied().unwrap_or_default();
+        let number = mistake.line.to_string();
+        let gutter = " ".repeat(number.len());
+        // Tabs are kept in front of the caret, so that it stands under its place however wide a tab is shown.
+        let indent: String =
+            line.chars().take(mistake.column.saturating_sub(1)).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let location = format!("{}:{}:{}", path.display(), mistake.line, mistake.column);
+        let _ = write!(
+            report,
+            "error: {}\n{gutter}--> {location}\n{gutter} |\n{number} | {line}\n{gutter} | {indent}^\n\n",
+            mistake.message
+        );
+    }
+    let plural = if error.mistakes.len() == 1 { "mistake" } else { "mistakes" };
+    let _ = write!(report, "{} {plural} in {}", error.mistakes.len(), path.display());
+    report
+}
+
+/// What is wrong with a plugin's crate beside its manifest: nothing that the compiler would say better.
+///
+/// # Errors
+/// [`BuildError`] when the crate cannot be looked at.
+pub fn crate_mistakes(dir: &Path, manifest: &Manifest, toolchain: &Toolchain) -> Result<Vec<String>, BuildError> {
+    if !dir.join("Cargo.toml").is_file() {
+        return Err(BuildError::NoCrate(dir.to_path_buf()));
+    }
+    let located = toolchain.locate(dir)?;
+    let mut mistakes = Vec::new();
+    if !located.has_cdylib {
+        mistakes.push(format!(
+            "the crate `{}` makes no cdylib; add `[lib]` with `crate-type = [\"cdylib\", \"rlib\"]` to its Cargo.toml",
+            located.name
+        ));
+    }
+    if located.version != manifest.version.to_string() {
+        mistakes.push(format!(
+            "{MANIFEST_FILE} says version {}, Cargo.toml says {}; a plugin has one version",
+            manifest.version, located.version
+        ));
+    }
+    if !located.dependencies.iter().any(|name| name == SDK) {
+        mistakes
+            .push(format!("the crate does not depend on {SDK}; a plugin exports its type with the SDK's `export!`"));
+    }
+    Ok(mistakes)
+}
+
+struct Prepared {
+    located: Located,
+    manifest: Manifest,
+    manifest_toml: String,
+}
+
+fn prepare(dir: &Path, toolchain: &Toolchain) -> Result<Prepared, BuildError> {
+    if !dir.join("Cargo.toml").is_file() {
+        return Err(BuildError::NoCrate(dir.to_path_buf()));
+    }
+    let (manifest, manifest_toml) = read_manifest(dir)?;
+    let located = toolchain.locate(dir)?;
+    if !located.has_cdylib {
+        return Err(BuildError::NoCdylib { name: located.name, path: dir.join("Cargo.toml") });
+    }
+    Ok(Prepared { located, manifest, manifest_toml })
+}
+
+fn finish(
+    plugin: &Prepared,
+    modules: &BTreeMap<String, PathBuf>,
+    out_dir: Option<&Path>,
+    progress: &mut dyn Progress,
+) -> Result<Built, BuildError> {
+    let name = &plugin.located.name;
+    let module_path = modules.get(name).ok_or_else(|| ToolchainError::NoModule { name: name.clone() })?;
+    let module = std::fs::read(module_path).map_err(|source| BuildError::Read { path: module_path.clone(), source })?;
+    progress.step(&format!("assembling {}", plugin.manifest.id));
+    let of_package = |source| BuildError::Package { name: name.clone(), source };
+    let component = kith_host::assemble(&module, &plugin.manifest_toml).map_err(of_package)?;
+    let inspection = kith_host::inspect(&component).map_err(of_package)?;
+    let out_dir = out_dir.map_or_else(|| plugin.located.target_dir.join("plugins"), Path::to_path_buf);
+    let path = out_dir.join(file_name(&plugin.manifest));
+    write(&path, &component)?;
+    Ok(Built { manifest: plugin.manifest.clone(), path, component, inspection })
+}
+
+/// The file name of a built plugin, e.g. `csv-0.1.0.wasm`.
+pub fn file_name(manifest: &Manifest) -> String {
+    format!("{}-{}.wasm", manifest.id.name(), manifest.version)
+}
+
+/// Write a component through a temporary name, so that a reader never sees half of one.
+///
+/// # Errors
+/// [`BuildError::Write`].
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
+    let failed = |source| BuildError::Write { path: path.to_path_buf(), source };
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent).map_err(failed)?;
+    }
+    let partial = path.with_extension(format!("wasm.{}", std::process::id()));
+    std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, path)).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kith_host::ManifestMistake;
+
+    #[test]
+    fn every_mistake_stands_under_its_line() {
+        let text = "id = \"acme/x\"\n\tverson = \"1\"\n";
+        let error = ManifestError {
+            mistakes: vec![
+                ManifestMistake { line: 1, column: 1, message: "the manifest has no `version`".into() },
+                ManifestMistake { line: 2, column: 2, message: "unknown key `verson`; did you mean `version`?".into() },
+            ],
+        };
+        insta::assert_snapshot!(report_mistakes(Path::new("plugin.toml"), text, &error), @r#"
+        error: the manifest has no `version`
+         --> plugin.toml:1:1
+          |
+        1 | id = "acme/x"
+          | ^
+
+        error: unknown key `verson`; did you mean `version`?
+         --> plugin.toml:2:2
+          |
+        2 | 	verson = "1"
+          | 	^
+
+        2 mistakes in plugin.toml
+        "#);
+    }
+
+    #[test]
+    fn a_folder_without_a_crate_or_a_manifest_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = build(folder.path(), &mut Silent).unwrap_err();
+        assert!(matches!(error, BuildError::NoCrate(_)), "{error}");
+        std::fs::write(folder.path().join("Cargo.toml"), "").unwrap();
+        let error = build(folder.path(), &mut Silent).unwrap_err();
+        assert!(matches!(error, BuildError::NoManifest(_)), "{error}");
+        std::fs::write(folder.path().join(MANIFEST_FILE), "id = 3").unwrap();
+        let error = build(folder.path(), &mut Silent).unwrap_err();
+        assert!(error.to_string().contains("plugin.toml:1:"), "{error}");
+    }
+}
