@@ -22,7 +22,7 @@ const QUEUE: QueueId = QueueId { workspace: WorkspaceId(1), queue: 3 };
 /// The rows that unit `number` puts; some are in parts in sled.
 fn rows(number: u64) -> Vec<(kith_store::Key, Vec<u8>)> {
     let first = u32::try_from(number * 3).unwrap();
-    let large = if number % 7 == 0 { 9_000 } else { 50 };
+    let large = if number.is_multiple_of(7) { 9_000 } else { 50 };
     vec![
         (key(first), number.to_be_bytes().to_vec()),
         (key(first + 1), vec![number as u8; large]),

@@ -1,5 +1,7 @@
 //! The store through its seam: one conformance suite for all stores, recovery from damage, and processes killed at work.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it should be")]
+
 mod conformance;
 mod kill;
 mod recovery;

@@ -25,14 +25,15 @@ pub(crate) fn config(directory: &Path, engine: EngineKind) -> StoreConfig {
 pub(crate) struct Opened {
     store: Option<Embedded>,
     config: StoreConfig,
-    folder: tempfile::TempDir,
+    /// Removed with this value.
+    _folder: tempfile::TempDir,
 }
 
 impl Opened {
     pub(crate) fn new(engine: EngineKind) -> Opened {
         let folder = tempfile::tempdir().unwrap();
         let config = config(&folder.path().join("store"), engine);
-        Opened { store: Some(kith_store::open(config.clone()).unwrap()), config, folder }
+        Opened { store: Some(kith_store::open(config.clone()).unwrap()), config, _folder: folder }
     }
 
     pub(crate) fn store(&self) -> &Embedded {
