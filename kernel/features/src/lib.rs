@@ -49,6 +49,7 @@ mod eval;
 mod event;
 mod expression;
 mod facts;
+pub mod index;
 mod leaf;
 pub mod naive;
 mod program;

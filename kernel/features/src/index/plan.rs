@@ -1,0 +1,374 @@
+//! From a condition to set algebra over columns, and its evaluation.
+//!
+//! Kleene's logic obeys De Morgan's laws, so negations are pushed down to single comparisons, and of each of these only
+//! the set for which it is true (or, below a negation, false) is needed; who yields null is in neither.
+
+use std::borrow::Cow;
+
+use kith_model::time::Timestamp;
+use roaring::RoaringBitmap;
+
+use super::Index;
+use super::column::{Column, Parts};
+use crate::eval::{NoFacts, Scope};
+use crate::facts::Facts;
+use crate::tree::{FeatureName, LeafId, Node};
+use crate::value::{Arithmetic, Comparison, Value};
+
+/// A set of profiles.
+#[derive(Debug, Clone)]
+pub(super) enum Plan<'a> {
+    Everybody,
+    /// The union; no profile is in two parts.
+    Parts(Parts<'a>),
+    All(Vec<Plan<'a>>),
+    Any(Vec<Plan<'a>>),
+    /// Everybody else.
+    Except(Box<Plan<'a>>),
+}
+
+impl<'a> Plan<'a> {
+    fn nobody() -> Plan<'a> {
+        Plan::Parts(Parts::default())
+    }
+
+    fn bitmap(bitmap: &'a RoaringBitmap) -> Plan<'a> {
+        Plan::Parts(Parts { bitmaps: vec![bitmap], ranges: Vec::new() })
+    }
+
+    fn constant(holds: bool) -> Plan<'a> {
+        if holds { Plan::Everybody } else { Plan::nobody() }
+    }
+
+    fn is_nobody(&self) -> bool {
+        matches!(self, Plan::Parts(parts) if parts.bitmaps.is_empty() && parts.ranges.is_empty())
+    }
+
+    fn except(self) -> Plan<'a> {
+        match self {
+            Plan::Everybody => Plan::nobody(),
+            Plan::Except(plan) => *plan,
+            plan if plan.is_nobody() => Plan::Everybody,
+            plan => Plan::Except(Box::new(plan)),
+        }
+    }
+
+    fn all(plans: impl IntoIterator<Item = Plan<'a>>) -> Plan<'a> {
+        let mut parts = Vec::new();
+        for plan in plans {
+            match plan {
+                Plan::Everybody => {}
+                Plan::All(inner) => parts.extend(inner),
+                plan if plan.is_nobody() => return plan,
+                plan => parts.push(plan),
+            }
+        }
+        match parts.len() {
+            0 => Plan::Everybody,
+            1 => parts.remove(0),
+            _ => Plan::All(parts),
+        }
+    }
+
+    fn any(plans: impl IntoIterator<Item = Plan<'a>>) -> Plan<'a> {
+        let mut parts = Vec::new();
+        for plan in plans {
+            match plan {
+                Plan::Everybody => return Plan::Everybody,
+                Plan::Any(inner) => parts.extend(inner),
+                plan if plan.is_nobody() => {}
+                plan => parts.push(plan),
+            }
+        }
+        match parts.len() {
+            0 => Plan::nobody(),
+            1 => parts.remove(0),
+            _ => Plan::Any(parts),
+        }
+    }
+
+    /// Whether columns of numbers are looked through; that is left for the last, on who is still in question.
+    fn looks_through(&self) -> bool {
+        match self {
+            Plan::Everybody => false,
+            Plan::Parts(parts) => !parts.ranges.is_empty(),
+            Plan::All(plans) | Plan::Any(plans) => plans.iter().any(Plan::looks_through),
+            Plan::Except(plan) => plan.looks_through(),
+        }
+    }
+
+    /// At most how many profiles.
+    fn at_most(&self, population: u64) -> u64 {
+        match self {
+            Plan::Everybody | Plan::Except(_) => population,
+            Plan::Parts(parts) => {
+                let bitmaps: u64 = parts.bitmaps.iter().map(|bitmap| bitmap.len()).sum();
+                bitmaps + parts.ranges.iter().map(|(numbers, _)| numbers.len()).sum::<u64>()
+            }
+            Plan::All(plans) => plans.iter().map(|plan| plan.at_most(population)).min().unwrap_or(population),
+            Plan::Any(plans) => plans.iter().map(|plan| plan.at_most(population)).sum::<u64>().min(population),
+        }
+    }
+}
+
+/// The value of one feature, and null for all others.
+struct One<'a> {
+    name: &'a FeatureName,
+    value: &'a Value,
+}
+
+impl One<'_> {
+    fn get(&self, matches: impl Fn(&FeatureName) -> bool) -> Value {
+        if matches(self.name) { self.value.clone() } else { Value::Null }
+    }
+}
+
+impl Facts for One<'_> {
+    fn trait_value(&self, name: &str) -> Value {
+        self.get(|feature| matches!(feature, FeatureName::Trait(own) if **own == *name))
+    }
+
+    fn tag_value(&self, name: &str) -> Value {
+        self.get(|feature| matches!(feature, FeatureName::Tag(own) if **own == *name))
+    }
+
+    fn score_value(&self, name: &str) -> Value {
+        self.get(|feature| matches!(feature, FeatureName::Score(own) if **own == *name))
+    }
+
+    fn created_at(&self) -> Option<Timestamp> {
+        self.get(|feature| matches!(feature, FeatureName::CreatedAt)).as_time()
+    }
+
+    fn identifiers(&self, kind: &str) -> Value {
+        self.get(|feature| matches!(feature, FeatureName::Identifiers(own) if **own == *kind))
+    }
+}
+
+/// Makes plans of conditions at one moment, and carries them out.
+pub(super) struct Planner<'a> {
+    index: &'a Index,
+    now: Timestamp,
+}
+
+impl<'a> Planner<'a> {
+    pub(super) fn new(index: &'a Index, now: Timestamp) -> Planner<'a> {
+        Planner { index, now }
+    }
+
+    /// The profiles for which the condition is true, or false if `negated`.
+    pub(super) fn plan(&self, node: &Node, negated: bool) -> Option<Plan<'a>> {
+        let both = |a: &Node, b: &Node| Some([self.plan(a, negated)?, self.plan(b, negated)?]);
+        match node {
+            Node::And(a, b) if !negated => both(a, b).map(Plan::all),
+            Node::Or(a, b) if negated => both(a, b).map(Plan::all),
+            Node::And(a, b) | Node::Or(a, b) => both(a, b).map(Plan::any),
+            Node::Not(operand) => self.plan(operand, !negated),
+            Node::Choose(parts) => {
+                let holds = self.plan(&parts[0], false)?;
+                let yes = Plan::all([holds.clone(), self.plan(&parts[1], negated)?]);
+                let no = Plan::all([holds.except(), self.plan(&parts[2], negated)?]);
+                Some(Plan::any([yes, no]))
+            }
+            Node::Feature(name) => self.compared(name, Comparison::Equal, &Value::Bool(!negated)),
+            Node::Has(target) => match target.as_ref() {
+                Node::Feature(name) => {
+                    let null = self.compared(name, Comparison::Equal, &Value::Null)?;
+                    Some(if negated { null } else { null.except() })
+                }
+                _ => self.by_value(node, negated),
+            },
+            Node::Compare(comparison, a, b, _) => {
+                let plan = self.comparison(if negated { comparison.negated() } else { *comparison }, a, b);
+                plan.or_else(|| self.by_value(node, negated))
+            }
+            Node::In(item, list) => {
+                let plan = self.contained(item, list);
+                match plan {
+                    Some(plan) => Some(if negated { plan.except() } else { plan }),
+                    None => self.by_value(node, negated),
+                }
+            }
+            _ => self.by_value(node, negated),
+        }
+    }
+
+    fn constant(&self, node: &Node) -> Option<Value> {
+        let reads = node.any(&mut |node| matches!(node, Node::Feature(_)));
+        (!reads).then(|| Scope::new(&NoFacts, &|_| Value::Null, self.now).evaluate(node))
+    }
+
+    fn comparison(&self, comparison: Comparison, a: &Node, b: &Node) -> Option<Plan<'a>> {
+        match (self.constant(a), self.constant(b)) {
+            (Some(a), Some(b)) => Some(Plan::constant(a.compared(comparison, &b).is_true())),
+            (None, Some(b)) => self.against(comparison, a, &b),
+            (Some(a), None) => self.against(comparison.swapped(), b, &a),
+            (None, None) => None,
+        }
+    }
+
+    /// A feature, or a sum or difference of it with a constant, against a constant.
+    fn against(&self, comparison: Comparison, node: &Node, literal: &Value) -> Option<Plan<'a>> {
+        let (operator, a, b) = match node {
+            Node::Feature(name) => return self.compared(name, comparison, literal),
+            Node::Calculate(operator @ (Arithmetic::Add | Arithmetic::Subtract), a, b) => (*operator, a, b),
+            _ => return None,
+        };
+        // Only with times: there, moving a term to the other side loses nothing.
+        let (feature, term, first) = match (a.as_ref(), b.as_ref()) {
+            (Node::Feature(name), term) => (name, self.constant(term)?, true),
+            (term, Node::Feature(name)) => (name, self.constant(term)?, false),
+            _ => return None,
+        };
+        let (comparison, other) = match (operator, first, &term, literal) {
+            // x + d ⋛ t and d + x ⋛ t
+            (Arithmetic::Add, _, Value::Duration(_), Value::Time(_)) => {
+                (comparison, literal.calculate(Arithmetic::Subtract, &term))
+            }
+            // x − d ⋛ t and x − t ⋛ d
+            (Arithmetic::Subtract, true, Value::Duration(_), Value::Time(_))
+            | (Arithmetic::Subtract, true, Value::Time(_), Value::Duration(_)) => {
+                (comparison, literal.calculate(Arithmetic::Add, &term))
+            }
+            // t − x ⋛ d
+            (Arithmetic::Subtract, false, Value::Time(_), Value::Duration(_)) => {
+                (comparison.swapped(), term.calculate(Arithmetic::Subtract, literal))
+            }
+            _ => return None,
+        };
+        matches!(other, Value::Time(_)).then(|| self.compared(feature, comparison, &other))?
+    }
+
+    fn compared(&self, name: &FeatureName, comparison: Comparison, literal: &Value) -> Option<Plan<'a>> {
+        let column = self.index.column(name)?;
+        if comparison == Comparison::NotEqual {
+            return self.compared(name, Comparison::Equal, literal).map(Plan::except);
+        }
+        let stored = Plan::Parts(column.compared(comparison, literal)?);
+        Some(with_default(column, stored, column.default.compared(comparison, literal).is_true()))
+    }
+
+    fn contained(&self, item: &Node, list: &Node) -> Option<Plan<'a>> {
+        let (Node::Feature(name), Some(Value::List(items))) = (item, self.constant(list)) else { return None };
+        let plans: Option<Vec<Plan<'a>>> =
+            items.iter().map(|item| self.compared(name, Comparison::Equal, item)).collect();
+        Some(Plan::any(plans?))
+    }
+
+    /// A condition of any form on one feature with few different values: it is evaluated once for each.
+    fn by_value(&self, node: &Node, negated: bool) -> Option<Plan<'a>> {
+        if let Some(value) = self.constant(node) {
+            return Some(Plan::constant(value == Value::Bool(!negated)));
+        }
+        let mut names: Vec<FeatureName> = Vec::new();
+        node.any(&mut |node| {
+            if let Node::Feature(name) = node
+                && !names.contains(name)
+            {
+                names.push(name.clone());
+            }
+            false
+        });
+        let [name] = names.as_slice() else { return None };
+        let column = self.index.column(name)?;
+        let meets = |value: &Value| {
+            let leaf_value = |id: LeafId| if *name == FeatureName::Leaf(id) { value.clone() } else { Value::Null };
+            let value = Scope::new(&One { name, value }, &leaf_value, self.now).evaluate(node);
+            value == Value::Bool(!negated)
+        };
+        let values = column.values()?;
+        let bitmaps = values.into_iter().filter(|(value, _)| meets(value)).map(|(_, bitmap)| bitmap).collect();
+        let stored = Plan::Parts(Parts { bitmaps, ranges: Vec::new() });
+        Some(with_default(column, stored, meets(&column.default)))
+    }
+
+    /// The profiles of the plan, of those within.
+    pub(super) fn select(&self, plan: &Plan<'a>, within: Option<&RoaringBitmap>) -> Cow<'a, RoaringBitmap> {
+        match plan {
+            Plan::Everybody => match within {
+                Some(within) => Cow::Owned(within.clone()),
+                None => Cow::Borrowed(self.index.population()),
+            },
+            Plan::Parts(parts) => select_parts(parts, within),
+            Plan::All(plans) => {
+                let mut selected: Option<Cow<'a, RoaringBitmap>> = None;
+                for plan in self.in_order(plans) {
+                    let next = self.select(plan, selected.as_deref().or(within));
+                    let done = next.is_empty();
+                    selected = Some(next);
+                    if done {
+                        break;
+                    }
+                }
+                selected.unwrap_or_default()
+            }
+            Plan::Any(plans) => {
+                let mut selected = RoaringBitmap::new();
+                plans.iter().for_each(|plan| selected |= self.select(plan, within).as_ref());
+                Cow::Owned(selected)
+            }
+            Plan::Except(plan) => {
+                let base = within.unwrap_or(self.index.population());
+                Cow::Owned(base - self.select(plan, within).as_ref())
+            }
+        }
+    }
+
+    /// How many profiles of the plan are within.
+    pub(super) fn count(&self, plan: &Plan<'a>, within: Option<&RoaringBitmap>) -> u64 {
+        match plan {
+            Plan::Everybody => within.unwrap_or(self.index.population()).len(),
+            Plan::Parts(parts) => {
+                let bitmaps = parts.bitmaps.iter().map(|bitmap| match within {
+                    Some(within) => bitmap.intersection_len(within),
+                    None => bitmap.len(),
+                });
+                let ranges = parts.ranges.iter().map(|(numbers, range)| numbers.count(*range, within));
+                bitmaps.chain(ranges).sum()
+            }
+            Plan::All(plans) => {
+                let ordered = self.in_order(plans);
+                let Some((last, first)) = ordered.split_last() else { return 0 };
+                let first: Vec<Plan<'a>> = first.iter().map(|plan| (*plan).clone()).collect();
+                let selected = self.select(&Plan::all(first), within);
+                if selected.is_empty() { 0 } else { self.count(last, Some(&selected)) }
+            }
+            Plan::Any(_) => self.select(plan, within).len(),
+            Plan::Except(plan) => within.unwrap_or(self.index.population()).len() - self.count(plan, within),
+        }
+    }
+
+    /// The most selective first; what looks through numbers last; what takes few away between.
+    fn in_order<'p>(&self, plans: &'p [Plan<'a>]) -> Vec<&'p Plan<'a>> {
+        let population = self.index.population().len();
+        let mut ordered: Vec<&Plan<'a>> = plans.iter().collect();
+        ordered.sort_by_cached_key(|plan| (plan.looks_through(), plan.at_most(population)));
+        ordered
+    }
+}
+
+/// The stored profiles of a plan, and with `default` those that have the column's default.
+fn with_default<'a>(column: &'a Column, stored: Plan<'a>, default: bool) -> Plan<'a> {
+    if !default {
+        return stored;
+    }
+    // Who is stored but not in the plan is who is left out.
+    Plan::any([stored, Plan::bitmap(&column.stored).except()])
+}
+
+fn select_parts<'a>(parts: &Parts<'a>, within: Option<&RoaringBitmap>) -> Cow<'a, RoaringBitmap> {
+    if let ([bitmap], [], None) = (parts.bitmaps.as_slice(), parts.ranges.as_slice(), within) {
+        return Cow::Borrowed(bitmap);
+    }
+    let mut selected = RoaringBitmap::new();
+    for bitmap in &parts.bitmaps {
+        match within {
+            Some(within) => selected |= *bitmap & within,
+            None => selected |= *bitmap,
+        }
+    }
+    for (numbers, range) in &parts.ranges {
+        selected |= numbers.select(*range, within);
+    }
+    Cow::Owned(selected)
+}
