@@ -57,7 +57,7 @@ impl StoreConfig {
     }
 }
 
-/// A store was not opened. Nothing was changed.
+/// A store was not opened. No answered unit was touched.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("another process has {path} open; stop it, or use another data directory")]

@@ -257,6 +257,7 @@ impl Store for Embedded {
     }
 
     fn claim(&self, queue: QueueId, now: Timestamp, limit: usize, lease_ms: i64) -> Result<Vec<Job>, CommitError> {
+        let limit = limit.min(writer::MAX_CLAIMED_JOBS);
         // Most questions find nothing due, and need no unit.
         let due = writer::due_range(queue, now);
         let page =

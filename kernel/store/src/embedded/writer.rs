@@ -23,6 +23,11 @@ use crate::{
 const MAX_GROUP_COMMANDS: usize = 1024;
 const MAX_GROUP_BYTES: usize = 16 * 1024 * 1024;
 
+/// The most jobs of one claim; a claim is one unit, and whoever can do more claims again.
+pub(crate) const MAX_CLAIMED_JOBS: usize = 10_000;
+/// About what claiming one job adds to the journal.
+const CLAIM_BYTES: usize = 192;
+
 type Reply<T> = SyncSender<Result<T, CommitError>>;
 
 /// What callers ask of the writer.
@@ -54,7 +59,7 @@ impl Command {
     fn size_bytes(&self) -> usize {
         match self {
             Command::Commit { prepared, .. } => record::record_bytes(&prepared.encoded),
-            Command::Claim { limit, .. } => limit.saturating_mul(128),
+            Command::Claim { limit, .. } => limit * CLAIM_BYTES,
             Command::Lease { .. } => 256,
         }
     }

@@ -101,7 +101,7 @@ fn run_and_kill(directory: &Path, engine: EngineKind, first: u64, answers: u64) 
 }
 
 /// Check that the store holds every answered unit and no unit in part; the least number that was never tried.
-fn check(directory: &Path, engine: EngineKind, answered: &[u64]) -> u64 {
+fn check(directory: &Path, engine: EngineKind, answered: &[u64], round: i64) -> u64 {
     let store = kith_store::open(crate::support::config(directory, engine)).unwrap();
     let mut present = Vec::new();
     loop {
@@ -129,8 +129,16 @@ fn check(directory: &Path, engine: EngineKind, answered: &[u64]) -> u64 {
     let same =
         found.rows.iter().zip(&expected).all(|((key, value), (wanted, bytes))| key == wanted && value[..] == bytes[..]);
     assert!(same, "the rows are those of the present units");
-    let jobs = store.claim(QUEUE, Timestamp(0), usize::MAX >> 8, 0).unwrap();
-    let jobs: Vec<_> = jobs.iter().map(|claimed| claimed.id).collect();
+    // Each round puts the jobs that it finds off until the next one.
+    let mut jobs = Vec::new();
+    loop {
+        let claimed = store.claim(QUEUE, Timestamp(round), 700, 1).unwrap();
+        if claimed.is_empty() {
+            break;
+        }
+        jobs.extend(claimed.iter().map(|claimed| claimed.id));
+    }
+    jobs.sort_unstable();
     assert_eq!(jobs, sorted.iter().map(|number| job(*number)).collect::<Vec<_>>());
     sorted.last().copied().unwrap_or(0) + THREADS + 1
 }
@@ -144,7 +152,7 @@ fn survive_kills(engine: EngineKind) {
         // Seeded, so that the rounds differ from each other and not from run to run.
         let answers = 1 + (round * 2_654_435_761) % 1_511;
         answered.extend(run_and_kill(&directory, engine, first, answers));
-        first = check(&directory, engine, &answered);
+        first = check(&directory, engine, &answered, round.cast_signed());
     }
 }
 
