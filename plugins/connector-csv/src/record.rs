@@ -1,0 +1,182 @@
+//! Where a record ends and what its fields are, on bytes, by RFC 4180 with any delimiter and quote.
+//!
+//! Pure: it sees a window of bytes and says what it found there. Leaves decoding to `encoding` and what the fields mean to `event`.
+
+use std::ops::Range;
+
+use crate::settings::Delimiter;
+
+/// How lines are cut into fields.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Dialect {
+    pub(crate) delimiter: Delimiter,
+    pub(crate) quote: Option<u8>,
+    pub(crate) trim: bool,
+}
+
+/// One field: where its content stands, without the quotes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FieldSpan {
+    pub(crate) span: Range<usize>,
+    pub(crate) is_quoted: bool,
+}
+
+/// What stands at the beginning of some bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// A record, which ends (line end included) before this place.
+    Record(usize),
+    /// The bytes end before the record does.
+    Unfinished,
+    /// A quoted field is followed by something else than a delimiter.
+    BrokenQuoting,
+}
+
+/// Find the first record of `bytes` and put its fields into `fields`. `complete` says that nothing follows `bytes`.
+pub(crate) fn find(bytes: &[u8], dialect: Dialect, complete: bool, fields: &mut Vec<FieldSpan>) -> Found {
+    fields.clear();
+    match dialect.delimiter {
+        Delimiter::Whitespace => {
+            let Some((line, end)) = line(bytes, complete) else { return Found::Unfinished };
+            let mut from = None;
+            for at in 0..=line {
+                let is_space = at == line || matches!(bytes[at], b' ' | b'\t');
+                match (is_space, from) {
+                    (true, Some(start)) => {
+                        fields.push(FieldSpan { span: start..at, is_quoted: false });
+                        from = None;
+                    }
+                    (false, None) => from = Some(at),
+                    _ => {}
+                }
+            }
+            Found::Record(end)
+        }
+        Delimiter::Byte(delimiter) => find_delimited(bytes, delimiter, dialect, complete, fields),
+    }
+}
+
+fn find_delimited(bytes: &[u8], delimiter: u8, dialect: Dialect, complete: bool, fields: &mut Vec<FieldSpan>) -> Found {
+    let mut at = 0;
+    loop {
+        let start = if dialect.trim { at + spaces(&bytes[at..], delimiter) } else { at };
+        let is_quoted = dialect.quote.is_some_and(|quote| bytes.get(start) == Some(&quote));
+        let content = if is_quoted {
+            match closing_quote(bytes, start + 1, bytes[start]) {
+                Some(close) => start + 1..close,
+                None => return Found::Unfinished,
+            }
+        } else {
+            let end = bytes[at..].iter().position(|&byte| byte == delimiter || byte == b'\n');
+            at..end.map_or(bytes.len(), |length| at + length)
+        };
+        let mut after = content.end + usize::from(is_quoted);
+        if is_quoted && dialect.trim {
+            after += spaces(&bytes[after..], delimiter);
+        }
+        match &bytes[after..] {
+            [byte, ..] if *byte == delimiter => {
+                fields.push(FieldSpan { span: content, is_quoted });
+                at = after + 1;
+            }
+            [b'\n', ..] => {
+                let span = if is_quoted { content } else { content.start..before_return(bytes, &content) };
+                fields.push(FieldSpan { span, is_quoted });
+                return Found::Record(after + 1);
+            }
+            [b'\r', b'\n', ..] => {
+                fields.push(FieldSpan { span: content, is_quoted });
+                return Found::Record(after + 2);
+            }
+            [] | [b'\r'] if !complete => return Found::Unfinished,
+            [] | [b'\r'] => {
+                let span = if is_quoted { content } else { content.start..before_return(bytes, &content) };
+                fields.push(FieldSpan { span, is_quoted });
+                return Found::Record(bytes.len());
+            }
+            _ => return Found::BrokenQuoting,
+        }
+    }
+}
+
+/// The length of the spaces and tabs at the beginning, the delimiter not among them.
+fn spaces(bytes: &[u8], delimiter: u8) -> usize {
+    bytes.iter().take_while(|&&byte| matches!(byte, b' ' | b'\t') && byte != delimiter).count()
+}
+
+/// Where the content ends without the `\r` of a `\r\n`.
+fn before_return(bytes: &[u8], content: &Range<usize>) -> usize {
+    if bytes[content.clone()].last() == Some(&b'\r') { content.end - 1 } else { content.end }
+}
+
+/// The quote that closes a field; a doubled one stands for itself.
+fn closing_quote(bytes: &[u8], from: usize, quote: u8) -> Option<usize> {
+    let mut at = from;
+    loop {
+        at += bytes[at..].iter().position(|&byte| byte == quote)?;
+        if bytes.get(at + 1) != Some(&quote) {
+            return Some(at);
+        }
+        at += 2;
+    }
+}
+
+/// The first line: where its content ends, and where the next begins.
+pub(crate) fn line(bytes: &[u8], complete: bool) -> Option<(usize, usize)> {
+    let (content, end) = match bytes.iter().position(|&byte| byte == b'\n') {
+        Some(at) => (at, at + 1),
+        None if complete => (bytes.len(), bytes.len()),
+        None => return None,
+    };
+    Some((before_return(bytes, &(0..content)), end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CSV: Dialect = Dialect { delimiter: Delimiter::Byte(b','), quote: Some(b'"'), trim: false };
+
+    #[track_caller]
+    fn check(text: &str, dialect: Dialect, expected: &[&str], rest: &str) {
+        let mut fields = Vec::new();
+        let Found::Record(end) = find(text.as_bytes(), dialect, true, &mut fields) else {
+            panic!("no record in {text:?}")
+        };
+        let found: Vec<&str> = fields.iter().map(|field| &text[field.span.clone()]).collect();
+        assert_eq!((found.as_slice(), &text[end..]), (expected, rest), "{text:?}");
+    }
+
+    #[test]
+    fn records_are_cut_as_rfc_4180_has_it() {
+        check("a,b\nc", CSV, &["a", "b"], "c");
+        check("a,b\r\nc", CSV, &["a", "b"], "c");
+        check("a,b", CSV, &["a", "b"], "");
+        check("a,b\r", CSV, &["a", "b"], "");
+        check(",\n", CSV, &["", ""], "");
+        check("\"a,b\r\nc\",d\r\n", CSV, &["a,b\r\nc", "d"], "");
+        check("\"\",\"\"\"\"\n", CSV, &["", "\"\""], "");
+        check("a \"b\" c,5\"\n", CSV, &["a \"b\" c", "5\""], "");
+        check(" a, b\n", CSV, &[" a", " b"], "");
+        let trimmed = Dialect { trim: true, ..CSV };
+        check(" \"a,b\" ,\t\"c\"\t\nx", trimmed, &["a,b", "c"], "x");
+        let plain = Dialect { quote: None, ..CSV };
+        check("\"a,b\"\n", plain, &["\"a", "b\""], "");
+        let tabs = Dialect { delimiter: Delimiter::Byte(b'\t'), trim: true, ..CSV };
+        check("a\t\t\"b\"\t\n", tabs, &["a", "", "b", ""], "");
+        let columns = Dialect { delimiter: Delimiter::Whitespace, ..CSV };
+        check("  a  \t\"b c\r\nd", columns, &["a", "\"b", "c"], "d");
+        check("\n", columns, &[], "");
+    }
+
+    #[test]
+    fn what_may_go_on_is_unfinished_and_what_cannot_is_broken() {
+        let mut fields = Vec::new();
+        for text in ["", "a", "a,b", "\"a", "\"a\"", "\"a\"\r", "a\r"] {
+            assert_eq!(find(text.as_bytes(), CSV, false, &mut fields), Found::Unfinished, "{text:?}");
+        }
+        assert_eq!(find(b"\"a\nb", CSV, true, &mut fields), Found::Unfinished, "the quote is never closed");
+        assert_eq!(find(b"\"a\"b,c\n", CSV, true, &mut fields), Found::BrokenQuoting);
+        assert_eq!(find(b"\"a\" ,c\n", CSV, true, &mut fields), Found::BrokenQuoting);
+    }
+}
