@@ -1,6 +1,7 @@
 //! What every handler can reach, and the two things that all of them need: who is asking, and how a change of the
 //! catalogue takes effect in the running kernel.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -70,11 +71,11 @@ impl App {
             draft.commit()?;
             return Ok(answer);
         }
-        let setup = self.wiring.setup(self.catalogue.sealer(), draft.tables())?;
+        let setup = self.wiring.setup(self.catalogue.sealer(), draft.tables(), draft.touched())?;
         self.kernel.configure(setup)?;
         if let Err(error) = draft.commit() {
             let kept = self.catalogue.workspace(workspace)?;
-            self.kernel.configure(self.wiring.setup_at_start(self.catalogue.sealer(), &kept)?)?;
+            self.kernel.configure(self.wiring.setup(self.catalogue.sealer(), &kept, &BTreeSet::new())?)?;
             return Err(error.into());
         }
         Ok(answer)

@@ -4,6 +4,7 @@
 mod host_key;
 mod observer;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
@@ -108,7 +109,7 @@ fn start(
     let artifacts = Artifacts::open(config.data_directory.join("artifacts"))?;
     let wiring = Wiring::new(host, config.ceiling.clone(), artifacts, Arc::clone(&seam));
     let tables = catalogue.tables();
-    let setups = tables.workspaces.values().map(|tables| wiring.setup_at_start(catalogue.sealer(), tables));
+    let setups = tables.workspaces.values().map(|tables| wiring.setup(catalogue.sealer(), tables, &BTreeSet::new()));
     let setups = setups.collect::<Result<Vec<_>, _>>()?;
     let (observer, quarantines) = observer::channel();
     let kernel = Kernel::start(seam, Arc::clone(&clock), Arc::new(observer), setups)?;

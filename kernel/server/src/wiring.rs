@@ -5,12 +5,12 @@ mod kv;
 mod substitute;
 mod unavailable;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kith_features::Zone;
 use kith_host::{BindError, Binding, Host, KeyValue, Limits, LoadError, Plugin, Policy, effective_policy};
-use kith_model::id::WorkspaceId;
+use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_model::plugin::{Grants, InputSpec, InstallationMode, Manifest, PluginKind};
 use kith_pipeline::{FittedState, Installed, Role, Setup};
@@ -80,35 +80,36 @@ impl Wiring {
         effective_policy(manifest, grants, &self.ceiling)
     }
 
-    /// What a workspace runs.
+    /// What a workspace runs. Installations of `must_run` have to be fit to run. Any other that is not is logged and stands
+    /// in for itself with a role that says so: it must neither stop the rest, nor lose what it wrote by being left out.
     ///
     /// # Errors
-    /// [`WiringError`] names the installation that cannot be made to run.
-    pub fn setup(&self, sealer: &Sealer, tables: &WorkspaceTables) -> Result<Setup, WiringError> {
-        let all = tables.installed().map(|row| self.installed(sealer, tables, row));
-        assemble(tables, all.collect::<Result<_, _>>()?)
-    }
-
-    /// What a workspace runs, at the start of the server: an installation that cannot be made to run is logged and stands
-    /// in for itself with a role that says so, because leaving it out would take away what it wrote.
-    pub fn setup_at_start(&self, sealer: &Sealer, tables: &WorkspaceTables) -> Result<Setup, WiringError> {
-        let mut all = Vec::new();
+    /// [`WiringError`] names the installation of `must_run` that cannot be made to run.
+    pub fn setup(
+        &self,
+        sealer: &Sealer,
+        tables: &WorkspaceTables,
+        must_run: &BTreeSet<InstallationId>,
+    ) -> Result<Setup, WiringError> {
+        let mut installations = Vec::new();
         for row in tables.installed() {
             match self.installed(sealer, tables, row) {
-                Ok(installed) => all.push(installed),
+                Ok(installed) => installations.push(installed),
+                Err(error) if must_run.contains(&row.id) => return Err(error),
                 Err(error) => {
-                    tracing::error!(installation = %row.name, error = crate::error::chain(&error), "an installation does not run");
-                    let stand_in = tables.plugin_of(row).map(|plugin| {
-                        let problem = "it could not be made to run; the server's log says why".to_owned();
-                        let role = unavailable::role(plugin.manifest.kind, problem);
-                        let inputs = inputs(row, &plugin.manifest).unwrap_or_default();
-                        described(tables, row, plugin, inputs, role)
-                    });
-                    all.extend(stand_in);
+                    let error = crate::error::chain(&error);
+                    tracing::error!(installation = %row.name, error, "an installation does not run");
+                    installations.extend(stand_in(tables, row));
                 }
             }
         }
-        assemble(tables, all)
+        Ok(Setup {
+            workspace: tables.row.id,
+            zone: Zone::parse(&tables.row.time_zone).map_err(|error| WiringError::Zone(error.to_string()))?,
+            identity_rules: IdentityRules::default(),
+            installations,
+            audiences: tables.audiences.values().map(|audience| audience.as_ref().clone()).collect(),
+        })
     }
 
     fn installed(
@@ -163,14 +164,13 @@ impl Wiring {
     }
 }
 
-fn assemble(tables: &WorkspaceTables, installations: Vec<Installed>) -> Result<Setup, WiringError> {
-    Ok(Setup {
-        workspace: tables.row.id,
-        zone: Zone::parse(&tables.row.time_zone).map_err(|error| WiringError::Zone(error.to_string()))?,
-        identity_rules: IdentityRules::default(),
-        installations,
-        audiences: tables.audiences.values().map(|audience| audience.as_ref().clone()).collect(),
-    })
+/// An installation that cannot be made to run, as far as it can be described.
+fn stand_in(tables: &WorkspaceTables, row: &InstallationRow) -> Option<Installed> {
+    let plugin = tables.plugin_of(row)?;
+    let problem = "it could not be made to run; the server's log says why".to_owned();
+    let role = unavailable::role(plugin.manifest.kind, problem);
+    let inputs = inputs(row, &plugin.manifest).unwrap_or_default();
+    Some(described(tables, row, plugin, inputs, role))
 }
 
 fn described(

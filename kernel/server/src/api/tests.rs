@@ -1,1 +1,259 @@
+//! The API through its router, over a store in memory: every documented route × every scope, the contract of the client
+//! routes, streams, and that one workspace's key reaches nothing of another's.
 
+mod contract;
+mod routes;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode, header};
+use kith_features::Zone;
+use kith_model::event::{DraftEvent, EventKind, RejectedRecord};
+use kith_model::id::{InstallationId, WorkspaceId};
+use kith_model::identity::{Identifier, IdentityRules};
+use kith_model::plugin::{
+    Answer, Connector, Grants, InstallationMode, PluginFault, PluginKind, PolledPage, ReceiveError, Received, Refusal,
+    SourceRequest,
+};
+use kith_model::time::Timestamp;
+use kith_pipeline::{Installed, Role, Setup};
+use serde_json::Value;
+use tower::ServiceExt as _;
+
+use crate::api::router;
+use crate::auth::{self, KeyKind, Scope};
+use crate::catalogue::{Actor, CredentialRow, InstallationRow, WorkspaceRow};
+use crate::serve::tests::{ADMIN_KEY, TestServer};
+
+pub(super) const FIRST: WorkspaceId = WorkspaceId(1);
+
+/// A whole answer.
+pub(super) struct Answered {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Value,
+}
+
+/// A request in the making.
+pub(super) struct Asking {
+    router: Router,
+    request: axum::http::request::Builder,
+}
+
+pub(super) fn ask(server: &TestServer, method: &str, path: &str) -> Asking {
+    let request = Request::builder().method(method).uri(path);
+    Asking { router: router(Arc::clone(server.app())), request }
+}
+
+impl Asking {
+    pub(super) fn header(mut self, name: &str, value: &str) -> Asking {
+        self.request = self.request.header(name, value);
+        self
+    }
+
+    pub(super) fn key(self, key: &str) -> Asking {
+        self.header("authorization", &format!("Bearer {key}"))
+    }
+
+    pub(super) fn admin(self) -> Asking {
+        self.key(ADMIN_KEY)
+    }
+
+    pub(super) async fn json(self, body: Value) -> Answered {
+        self.header("content-type", "application/json").send(body.to_string()).await
+    }
+
+    pub(super) async fn empty(self) -> Answered {
+        self.send(Body::empty()).await
+    }
+
+    pub(super) async fn send(self, body: impl Into<Body>) -> Answered {
+        let request = self.request.body(body.into()).unwrap();
+        let response = self.router.oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Answered { status: parts.status, headers: parts.headers, body }
+    }
+}
+
+impl Answered {
+    /// Insist on a status; the body.
+    #[track_caller]
+    pub(super) fn with(self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", self.body);
+        self.body
+    }
+
+    /// Insist on a problem document.
+    #[track_caller]
+    pub(super) fn problem(self, status: u16, code: &str) -> Value {
+        assert_eq!(self.headers[header::CONTENT_TYPE], "application/problem+json");
+        let body = self.with(status);
+        assert_eq!(body["code"], code, "{body}");
+        assert_eq!(body["status"], status);
+        for text in ["type", "title", "detail", "message", "request_id"] {
+            assert!(body[text].as_str().is_some_and(|text| !text.is_empty()), "{text} in {body}");
+        }
+        body
+    }
+}
+
+/// A key with these scopes, put straight into the catalogue.
+pub(super) fn key_with(
+    server: &TestServer,
+    workspace: WorkspaceId,
+    scopes: &[Scope],
+    source: Option<InstallationId>,
+) -> String {
+    let key = auth::generate(if source.is_some() { KeyKind::Write } else { KeyKind::Api }).unwrap();
+    let row = CredentialRow {
+        id: key.id,
+        workspace,
+        title: "test".to_owned(),
+        hash: key.hash,
+        scopes: scopes.iter().copied().collect(),
+        source,
+        created_at: Timestamp(0),
+        expires_at: None,
+        revoked_at: None,
+    };
+    let mut draft = server.app().catalogue.begin(workspace, Actor::kernel()).unwrap();
+    draft.put_credential(row).unwrap();
+    draft.commit().unwrap();
+    key.text
+}
+
+/// A second workspace with a key that may do everything in it.
+pub(super) fn second_workspace(server: &TestServer) -> (WorkspaceId, String) {
+    let id = WorkspaceId(2);
+    let key = auth::generate(KeyKind::Api).unwrap();
+    let row =
+        WorkspaceRow { id, name: "other".parse().unwrap(), time_zone: "UTC".to_owned(), created_at: Timestamp(0) };
+    let credential = CredentialRow {
+        id: key.id,
+        workspace: id,
+        title: "other".to_owned(),
+        hash: key.hash,
+        scopes: [Scope::All].into(),
+        source: None,
+        created_at: Timestamp(0),
+        expires_at: None,
+        revoked_at: None,
+    };
+    server.app().catalogue.found(row, credential).unwrap();
+    server.app().kernel.configure(setup(id, Vec::new())).unwrap();
+    (id, key.text)
+}
+
+fn setup(workspace: WorkspaceId, installations: Vec<Installed>) -> Setup {
+    Setup {
+        workspace,
+        zone: Zone::utc(),
+        identity_rules: IdentityRules::default(),
+        installations,
+        audiences: Vec::new(),
+    }
+}
+
+/// One event for each line: the line names the user. `bad` lines are rejected; `refuse` refuses all, `trap` traps, and
+/// `answer` makes an answer of its own.
+struct Lines;
+
+impl Connector for Lines {
+    fn receive(&self, request: &SourceRequest) -> Result<Received, ReceiveError> {
+        assert!(request.headers.iter().all(|(name, _)| name != "authorization"), "no plugin sees a credential");
+        let mut line = request.resume.as_ref().map_or(0, |resume| resume.len() as u64);
+        let consumed = match request.complete {
+            true => request.body.len(),
+            false => request.body.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1),
+        };
+        let text = String::from_utf8_lossy(&request.body[..consumed]).into_owned();
+        let mut received = Received { events: Vec::new(), rejected: Vec::new(), consumed, resume: None, answer: None };
+        for user in text.lines() {
+            line += 1;
+            match user {
+                "refuse" => {
+                    let (code, message) = ("no".to_owned(), "refused".to_owned());
+                    return Err(ReceiveError::Refused(Refusal { status: 400, code, message }));
+                }
+                "trap" => {
+                    let (message, backtrace) = ("secret text of the guest".to_owned(), Vec::new());
+                    return Err(ReceiveError::Fault(PluginFault::Trapped { message, backtrace }));
+                }
+                "answer" => {
+                    let (content_type, body) = ("text/plain".to_owned(), b"\"own\"".to_vec());
+                    received.answer = Some(Answer { status: 202, content_type, body });
+                }
+                "bad" => received.rejected.push(RejectedRecord {
+                    place: line,
+                    code: "bad-line".to_owned(),
+                    message: "the line says so".to_owned(),
+                    raw: user.to_owned(),
+                }),
+                user => received.events.push(event(user)),
+            }
+        }
+        received.resume = Some(vec![0; usize::try_from(line).unwrap()]);
+        Ok(received)
+    }
+
+    fn poll(&self, _: Option<&[u8]>) -> Result<PolledPage, PluginFault> {
+        Err(PluginFault::Permanent("nothing to fetch".to_owned()))
+    }
+}
+
+fn event(user: &str) -> DraftEvent {
+    DraftEvent {
+        kind: EventKind::Track,
+        message_id: Some(format!("message of {user}")),
+        name: "Seen".to_owned(),
+        time: None,
+        sent_at: None,
+        identifiers: vec![Identifier::new("user_id", user)],
+        properties: String::new(),
+        traits: String::new(),
+        context: String::new(),
+    }
+}
+
+/// Put the source `lines` into the workspace; its write key.
+pub(super) fn source(server: &TestServer, workspace: WorkspaceId) -> String {
+    let id = InstallationId(900);
+    let row = InstallationRow {
+        id,
+        name: "lines".parse().unwrap(),
+        plugin: "test/lines".parse().unwrap(),
+        version: semver::Version::new(1, 0, 0),
+        config: Value::Null,
+        grants: Grants::default(),
+        mode: InstallationMode::Live,
+        mode_reason: None,
+        fit: None,
+        write_key: None,
+        created_at: Timestamp(0),
+        updated_at: Timestamp(0),
+        removed_at: None,
+    };
+    let installed = Installed {
+        id,
+        name: row.name.clone(),
+        plugin: row.plugin.clone(),
+        plugin_version: row.version.clone(),
+        kind: PluginKind::Connector,
+        digest: "test".to_owned(),
+        mode: row.mode,
+        config_hash: 0,
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        fitted: None,
+        role: Role::Connector(Arc::new(Lines)),
+    };
+    let mut draft = server.app().catalogue.begin(workspace, Actor::kernel()).unwrap();
+    draft.put_installation(row).unwrap();
+    draft.commit().unwrap();
+    server.app().kernel.configure(setup(workspace, vec![installed])).unwrap();
+    key_with(server, workspace, &[Scope::Ingest], Some(id))
+}

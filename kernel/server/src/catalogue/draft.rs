@@ -1,6 +1,6 @@
 //! One change of the catalogue: edited in memory, then committed whole together with its audit rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kith_model::audience::Audience;
@@ -42,6 +42,7 @@ pub struct Draft<'a> {
     actor: Actor,
     now: Timestamp,
     alters_setup: bool,
+    touched: BTreeSet<InstallationId>,
 }
 
 impl<'a> Draft<'a> {
@@ -61,6 +62,7 @@ impl<'a> Draft<'a> {
             actor,
             now,
             alters_setup: false,
+            touched: BTreeSet::new(),
         }
     }
 
@@ -82,6 +84,11 @@ impl<'a> Draft<'a> {
     /// Whether the running kernel has to learn of the change.
     pub fn alters_setup(&self) -> bool {
         self.alters_setup
+    }
+
+    /// The installations that the change is about.
+    pub fn touched(&self) -> &BTreeSet<InstallationId> {
+        &self.touched
     }
 
     fn workspace(&self) -> WorkspaceId {
@@ -118,6 +125,7 @@ impl<'a> Draft<'a> {
     /// Add or replace an installation.
     pub fn put_installation(&mut self, row: InstallationRow) -> Result<(), CatalogueError> {
         self.operations.push(put(self.workspace(), Definition::Installation, &row.id.0.to_be_bytes(), &row)?);
+        self.touched.insert(row.id);
         self.tables.installations.insert(row.id, Arc::new(row));
         self.alters_setup = true;
         Ok(())

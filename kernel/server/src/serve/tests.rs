@@ -1,1 +1,136 @@
+//! Servers for tests, and tests of connections.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use kith_model::time::{ManualClock, Timestamp};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+use super::host_key::HostKey;
+use super::{ServeError, Server, start};
+use crate::app::App;
+use crate::config::Config;
+
+/// The first admin key of every test server.
+pub(crate) const ADMIN_KEY: &str = "test-admin-key-0123456789abcdefgh";
+
+/// A server over a store in memory; the folder holds its components.
+pub(crate) struct TestServer {
+    pub(crate) server: Server,
+    pub(crate) clock: ManualClock,
+    _folder: tempfile::TempDir,
+}
+
+impl TestServer {
+    pub(crate) fn app(&self) -> &Arc<App> {
+        self.server.app()
+    }
+}
+
+fn config(folder: &tempfile::TempDir, clock: &ManualClock) -> Config {
+    Config { admin_key: Some(ADMIN_KEY.to_owned()), clock: Arc::new(clock.clone()), ..Config::new(folder.path()) }
+}
+
+/// A server with settings of the test's own.
+pub(crate) fn server_with(adjust: impl FnOnce(&mut Config)) -> TestServer {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::new(Timestamp(1_790_000_000_000));
+    let mut config = config(&folder, &clock);
+    adjust(&mut config);
+    let store = Arc::new(kith_store::memory());
+    let server = start(config, store, &HostKey::fixed(), tokio::runtime::Handle::current()).unwrap();
+    TestServer { server, clock, _folder: folder }
+}
+
+pub(crate) fn server() -> TestServer {
+    server_with(|_| {})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_key_is_made_once_and_a_weak_one_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::new(Timestamp(1_790_000_000_000));
+    let runtime = tokio::runtime::Handle::current();
+    let weak = Config { admin_key: Some("weak".to_owned()), ..config(&folder, &clock) };
+    let opened = start(weak, Arc::new(kith_store::memory()), &HostKey::fixed(), runtime.clone());
+    assert!(matches!(opened, Err(ServeError::AdminKey(_))));
+
+    let fresh = Config { admin_key: None, ..config(&folder, &clock) };
+    let store = Arc::new(kith_store::memory());
+    let first = start(fresh.clone(), Arc::clone(&store), &HostKey::fixed(), runtime.clone()).unwrap();
+    let key = first.first_admin_key().unwrap().to_owned();
+    assert!(first.app().authenticate(&key).is_ok());
+    first.app().kernel.stop();
+
+    let again = start(fresh, store, &HostKey::fixed(), runtime).unwrap();
+    assert_eq!(again.first_admin_key(), None);
+    assert!(again.app().authenticate(&key).is_ok(), "the key outlives a restart");
+    again.app().kernel.stop();
+}
+
+struct Listening {
+    address: std::net::SocketAddr,
+    stop: oneshot::Sender<()>,
+    stopped: tokio::task::JoinHandle<Result<(), ServeError>>,
+}
+
+async fn listening(adjust: impl FnOnce(&mut Config)) -> Listening {
+    let TestServer { server, _folder, .. } = server_with(adjust);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopping) = oneshot::channel();
+    let stopped = tokio::spawn(async move {
+        let _folder = _folder;
+        server.run(listener, async { drop(stopping.await) }).await
+    });
+    Listening { address, stop, stopped }
+}
+
+async fn read_all(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    let reading = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut text));
+    reading.await.expect("the server ends the connection").ok();
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_say_nothing_or_half_a_head_are_ended() {
+    let server = listening(|config| config.http.head_timeout = Duration::from_millis(100)).await;
+    let mut silent = TcpStream::connect(server.address).await.unwrap();
+    assert_eq!(read_all(&mut silent).await, "");
+    let mut slow = TcpStream::connect(server.address).await.unwrap();
+    slow.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+    let answer = read_all(&mut slow).await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+    server.stop.send(()).unwrap();
+    server.stopped.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_ends_what_is_idle_and_the_server_closes() {
+    let server = listening(|_| {}).await;
+    let mut kept = TcpStream::connect(server.address).await.unwrap();
+    kept.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut start = [0_u8; 15];
+    kept.read_exact(&mut start).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 200 OK");
+    server.stop.send(()).unwrap();
+    server.stopped.await.unwrap().unwrap();
+    read_all(&mut kept).await;
+    assert!(TcpStream::connect(server.address).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_connections_than_the_cap_are_closed() {
+    let server = listening(|config| config.http.max_connections = 1).await;
+    let mut first = TcpStream::connect(server.address).await.unwrap();
+    first.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut start = [0_u8; 15];
+    first.read_exact(&mut start).await.unwrap();
+    let mut second = TcpStream::connect(server.address).await.unwrap();
+    assert_eq!(read_all(&mut second).await, "");
+    server.stop.send(()).unwrap();
+    server.stopped.await.unwrap().unwrap();
+}

@@ -1,0 +1,254 @@
+//! Every route as the description has it, and the admin API's behaviour.
+
+use serde_json::{Value, json};
+
+use super::{Answered, FIRST, ask, key_with, second_workspace, source};
+use crate::api::openapi::document;
+use crate::auth::Scope;
+use crate::serve::tests::{TestServer, server};
+
+/// A documented operation: method, path, and security scheme with scope.
+type Documented = (String, String, Option<(String, String)>);
+
+/// Each documented operation.
+fn operations() -> Vec<Documented> {
+    let document = serde_json::to_value(document()).unwrap();
+    let mut all = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let scheme = operation["security"].as_array().and_then(|all| all[0].as_object()).map(|scheme| {
+                let (name, scopes) = scheme.iter().next().unwrap();
+                (name.clone(), scopes[0].as_str().unwrap().to_owned())
+            });
+            all.push((method.to_uppercase(), path.clone(), scheme));
+        }
+    }
+    all.sort_by(|one, other| (&one.1, &one.0).cmp(&(&other.1, &other.0)));
+    all
+}
+
+#[test]
+fn the_routes_are_these() {
+    let lines = operations().into_iter().map(|(method, path, scheme)| {
+        let scope = scheme.map_or("open".to_owned(), |(name, scope)| format!("{name} {scope}"));
+        format!("{method} {path} ({scope})\n")
+    });
+    let summary: String = lines.collect();
+    assert_eq!(summary, include_str!("routes.txt"), "the public API changed; where that is meant, change routes.txt");
+}
+
+#[test]
+fn the_description_is_openapi_3_1() {
+    let document = serde_json::to_value(document()).unwrap();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    let text = document.to_string();
+    let references = text.split("\"$ref\":\"#/components/schemas/").skip(1);
+    for reference in references {
+        let name = reference.split('"').next().unwrap();
+        assert!(document["components"]["schemas"][name].is_object(), "schema {name} is described");
+    }
+}
+
+/// A path with something in each of its places.
+fn filled(path: &str) -> String {
+    let fill = |part: &str| if part.starts_with('{') { "nothing".to_owned() } else { part.to_owned() };
+    path.split('/').map(fill).collect::<Vec<_>>().join("/")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_needs_its_scope_and_no_other() {
+    let server = server();
+    let all = [
+        Scope::Ingest,
+        Scope::ProfilesRead,
+        Scope::PluginsAdmin,
+        Scope::AudiencesRead,
+        Scope::AudiencesWrite,
+        Scope::DeliveriesRead,
+        Scope::DeliveriesWrite,
+        Scope::KeysAdmin,
+        Scope::MetricsRead,
+    ];
+    for (method, path, scheme) in operations() {
+        let Some((scheme, scope)) = scheme else { continue };
+        let path = filled(&path);
+        ask(&server, &method, &path).empty().await.problem(401, "unauthenticated");
+        ask(&server, &method, &path).key("kith_api_x").empty().await.problem(401, "unauthenticated");
+        if scheme != "key" {
+            continue;
+        }
+        let others: Vec<Scope> = all.into_iter().filter(|other| other.as_str() != scope).collect();
+        let wrong = key_with(&server, FIRST, &others, None);
+        ask(&server, &method, &path).key(&wrong).empty().await.problem(403, "denied");
+        let only: Vec<Scope> = all.into_iter().filter(|other| other.as_str() == scope).collect();
+        let right = key_with(&server, FIRST, &only, None);
+        let answer = ask(&server, &method, &path).key(&right).empty().await;
+        assert!(!matches!(answer.status.as_u16(), 401 | 403 | 405 | 500), "{method} {path}: {}", answer.status);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_route_is_a_problem_document_too() {
+    let server = server();
+    ask(&server, "GET", "/nothing").empty().await.problem(404, "no-route");
+    let other = ask(&server, "PUT", "/api/v1/audiences").admin().empty().await;
+    assert!(other.headers["allow"].to_str().unwrap().contains("POST"));
+    other.problem(405, "method-not-allowed");
+    ask(&server, "POST", "/api/v1/audiences/count").admin().send("{}").await.problem(415, "unsupported-media-type");
+    let large = json!({ "condition": " ".repeat(2 << 20) });
+    ask(&server, "POST", "/api/v1/audiences/count").admin().json(large).await.problem(413, "too-large");
+    let wrong = json!({ "condition": "true", "workspace": 2 });
+    let body = ask(&server, "POST", "/api/v1/audiences/count").admin().json(wrong).await.problem(400, "bad-input");
+    assert_eq!(body["errors"][0]["path"], "workspace");
+    let body = ask(&server, "GET", "/api/v1/deliveries?limit=0").admin().empty().await.problem(400, "bad-input");
+    assert_eq!(body["errors"][0]["path"], "?limit");
+    ask(&server, "GET", "/api/v1/deliveries?limit=x").admin().empty().await.problem(400, "bad-input");
+}
+
+#[test]
+fn a_panic_is_an_internal_error_without_its_text() {
+    let response = crate::api::panicked(Box::new("the panic's text".to_owned()));
+    assert_eq!(response.status(), 500);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_id_comes_back() {
+    let server = server();
+    let answer = ask(&server, "GET", "/nothing").header("x-request-id", "abc-1").empty().await;
+    assert_eq!(answer.headers["x-request-id"], "abc-1");
+    assert_eq!(answer.with(404)["request_id"], "abc-1");
+    let answer = ask(&server, "GET", "/nothing").header("x-request-id", "a b").empty().await;
+    assert_ne!(answer.with(404)["request_id"], "a b");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_open_and_says_how_far_the_work_is() {
+    let server = server();
+    assert_eq!(ask(&server, "GET", "/healthz").empty().await.with(200)["status"], "ok");
+    assert_eq!(ask(&server, "GET", "/readyz").empty().await.with(200)["status"], "ready");
+    let workspace = ask(&server, "GET", "/api/v1/workspace").admin().empty().await.with(200);
+    assert_eq!((&workspace["name"], &workspace["totals"]["profiles"]), (&json!("default"), &json!(0)));
+    assert_eq!(ask(&server, "GET", "/api/v1/openapi.json").empty().await.with(200)["info"]["title"], "Kith");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_made_used_listed_and_revoked() {
+    let server = server();
+    let wanted =
+        json!({ "title": "reader", "scopes": ["profiles:read", "keys:admin"], "expires_at": "2030-01-01T00:00:00Z" });
+    let made = ask(&server, "POST", "/api/v1/keys").admin().json(wanted).await.with(201);
+    let (key, id) = (made["key"].as_str().unwrap(), made["id"].as_str().unwrap());
+    ask(&server, "GET", "/api/v1/profiles?identifier=email:a@b.c").key(key).empty().await.problem(404, "not-found");
+    let listed = ask(&server, "GET", "/api/v1/keys").key(key).empty().await.with(200);
+    assert!(!listed.to_string().contains(key), "a key is shown once");
+    let more = json!({ "title": "x", "scopes": ["*"] });
+    ask(&server, "POST", "/api/v1/keys").key(key).json(more).await.problem(403, "denied");
+    ask(&server, "DELETE", &format!("/api/v1/keys/{id}")).admin().empty().await.with(204);
+    ask(&server, "GET", "/api/v1/keys").key(key).empty().await.problem(401, "unauthenticated");
+    ask(&server, "DELETE", &format!("/api/v1/keys/{id}")).admin().empty().await.problem(404, "not-found");
+    let last = &ask(&server, "GET", "/api/v1/keys").admin().empty().await.with(200)["items"];
+    let last = last.as_array().unwrap().iter().find(|key| key["revoked_at"].is_null()).unwrap();
+    let path = format!("/api/v1/keys/{}", last["id"].as_str().unwrap());
+    ask(&server, "DELETE", &path).admin().empty().await.problem(409, "last-admin-key");
+    let audit = ask(&server, "GET", "/api/v1/audit").admin().empty().await.with(200);
+    let actions: Vec<&str> =
+        audit["items"].as_array().unwrap().iter().map(|row| row["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["key.create", "key.revoke"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_expire() {
+    let server = server();
+    let wanted = json!({ "title": "short", "scopes": ["metrics:read"], "expires_at": "2026-09-22T00:00:00Z" });
+    let made = ask(&server, "POST", "/api/v1/keys").admin().json(wanted).await.with(201);
+    let key = made["key"].as_str().unwrap();
+    ask(&server, "GET", "/api/v1/workspace").key(key).empty().await.with(200);
+    server.clock.set("2026-09-22T00:00:00Z".parse().unwrap());
+    ask(&server, "GET", "/api/v1/workspace").key(key).empty().await.problem(401, "unauthenticated");
+}
+
+async fn make_audience(server: &TestServer, name: &str, condition: &str) -> Answered {
+    let body = json!({ "name": name, "condition": condition });
+    ask(server, "POST", "/api/v1/audiences").admin().json(body).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audiences_are_defined_changed_and_removed() {
+    let server = server();
+    let bad = make_audience(&server, "bad", "traits.city ==").await.problem(400, "bad-expression");
+    assert_eq!(bad["errors"][0]["path"], "condition");
+    make_audience(&server, "Bad Name", "true").await.problem(400, "bad-input");
+    let made = make_audience(&server, "berlin", "traits.city == 'Berlin'").await.with(201);
+    assert_eq!((&made["name"], &made["title"]), (&json!("berlin"), &json!("berlin")));
+    make_audience(&server, "berlin", "true").await.problem(409, "name-taken");
+    let change = json!({ "title": "In Berlin", "on_enter": null });
+    let changed = ask(&server, "PATCH", "/api/v1/audiences/berlin").admin().json(change).await.with(200);
+    assert_eq!(changed["title"], "In Berlin");
+    let on_enter = json!({ "on_enter": { "channel": "none", "purpose": "x", "payload": {} } });
+    let body = ask(&server, "PATCH", "/api/v1/audiences/berlin").admin().json(on_enter).await.with(400);
+    assert_eq!(body["errors"][0]["path"], "on_enter.channel");
+    let listed = ask(&server, "GET", "/api/v1/audiences").admin().empty().await.with(200);
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(1));
+    ask(&server, "DELETE", "/api/v1/audiences/berlin").admin().empty().await.with(204);
+    ask(&server, "GET", "/api/v1/audiences/berlin").admin().empty().await.problem(404, "not-found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_thing_answers_exactly_as_a_missing_one() {
+    let server = server();
+    let (_, foreign_key) = second_workspace(&server);
+    make_audience(&server, "thing", "true").await.with(201);
+    let write_key = source(&server, FIRST);
+    ask(&server, "POST", "/v1/batch").key(&write_key).send("ada").await.with(200);
+    let profile = ask(&server, "GET", "/api/v1/profiles?identifier=user_id:ada").admin().empty().await.with(200);
+    let key = ask(&server, "GET", "/api/v1/keys").admin().empty().await.with(200)["items"][0]["id"].clone();
+    let (id, absent) = (profile["id"].as_str().unwrap(), "0".repeat(32));
+    let pairs = [
+        ("GET", "/api/v1/audiences/thing".to_owned(), "/api/v1/audiences/other".to_owned()),
+        ("DELETE", "/api/v1/audiences/thing".to_owned(), "/api/v1/audiences/other".to_owned()),
+        ("GET", "/api/v1/audiences/thing/members".to_owned(), "/api/v1/audiences/other/members".to_owned()),
+        ("GET", "/api/v1/installations/lines".to_owned(), "/api/v1/installations/other".to_owned()),
+        ("DELETE", "/api/v1/installations/lines".to_owned(), "/api/v1/installations/other".to_owned()),
+        ("POST", "/api/v1/installations/lines/fit".to_owned(), "/api/v1/installations/other/fit".to_owned()),
+        ("POST", "/api/v1/sources/lines/records".to_owned(), "/api/v1/sources/other/records".to_owned()),
+        ("GET", format!("/api/v1/profiles/{id}"), format!("/api/v1/profiles/{absent}")),
+        ("GET", format!("/api/v1/profiles/{id}/events"), format!("/api/v1/profiles/{absent}/events")),
+        ("DELETE", format!("/api/v1/keys/{}", key.as_str().unwrap()), "/api/v1/keys/other".to_owned()),
+        (
+            "GET",
+            "/api/v1/profiles?identifier=user_id:ada".to_owned(),
+            "/api/v1/profiles?identifier=user_id:eve".to_owned(),
+        ),
+    ];
+    for (method, foreign, missing) in pairs {
+        let shape = |answer: Answered| {
+            let mut body: Value = answer.problem(404, "not-found");
+            body["request_id"] = Value::Null;
+            let last = |text: &str| {
+                text.split('/')
+                    .rfind(|part| !matches!(*part, "members" | "events" | "fit" | "records"))
+                    .unwrap()
+                    .to_owned()
+            };
+            let named = [last(&foreign), last(&missing), "user_id:ada".into(), "user_id:eve".into()];
+            let sources = ["lines", "thing", "other"].map(str::to_owned);
+            named.iter().chain(&sources).fold(body.to_string(), |text, name| text.replace(name.as_str(), "NAME"))
+        };
+        let one = shape(ask(&server, method, &foreign).key(&foreign_key).empty().await);
+        let other = shape(ask(&server, method, &missing).key(&foreign_key).empty().await);
+        assert_eq!(one, other, "{method} {foreign}");
+    }
+    ask(&server, "GET", "/api/v1/audiences/thing").admin().empty().await.with(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_no_plugin_are_refused_with_the_reason() {
+    let server = server();
+    let body = ask(&server, "POST", "/api/v1/plugins").admin().send("nonsense").await.problem(400, "bad-component");
+    assert!(body["message"].as_str().unwrap().contains("not a WebAssembly component"), "{body}");
+    let large = vec![0_u8; (8 << 20) + 1];
+    ask(&server, "POST", "/api/v1/plugins").admin().send(large).await.problem(413, "too-large");
+    let wanted = json!({ "plugin": "kith/none" });
+    let body = ask(&server, "POST", "/api/v1/installations").admin().json(wanted).await.with(400);
+    assert_eq!(body["errors"][0]["path"], "plugin");
+}
