@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use bg_nbd::BgNbd;
 use gamma_gamma::GammaGamma;
 use history::{History, Purchases, day_of, parse_day};
-use training::{HeldOut, MIN_REPEAT_CUSTOMERS, Trained, Verification, hold_out, train, verify};
+use training::{HeldOut, MIN_REPEAT_CUSTOMERS, Sample, Trained, Verification, train, verify};
 
 /// The layout of [`Model`] as it is stored.
 const MODEL_VERSION: u32 = 1;
@@ -78,8 +78,8 @@ impl Model {
 impl Scorer for Clv {
     fn fit(dataset: Dataset) -> Result<Fitted, Failure> {
         let settings: Settings = config::get()?;
-        let (histories, held_out) = read_population(dataset, &settings)?;
-        let trained = train(&histories).map_err(|error| Failure::permanent(error.to_string()))?;
+        let (sample, held_out) = read_population(dataset, &settings)?;
+        let trained = train(&sample).map_err(|error| Failure::permanent(error.to_string()))?;
         let mut metrics = describe(&trained);
         if settings.holdout_days > 0 {
             let horizon = f64::from(settings.holdout_days) / settings.time_unit_days;
@@ -147,9 +147,9 @@ fn score_one(model: Option<&Model>, history: &History, horizon: f64) -> [Option<
 }
 
 /// The customers of the data set as of the end of their history and, where some of it is held out, before that.
-fn read_population(dataset: Dataset, settings: &Settings) -> Result<(Vec<History>, Vec<HeldOut>), Failure> {
+fn read_population(dataset: Dataset, settings: &Settings) -> Result<(Sample, HeldOut), Failure> {
     let holdout_days = i64::from(settings.holdout_days);
-    let (mut histories, mut held_out) = (Vec::new(), Vec::new());
+    let (mut sample, mut held_out) = (Sample::default(), HeldOut::default());
     for rows in dataset {
         let (times, amounts, now) =
             (rows.timestamp_list("order_times")?, rows.float64_list("order_amounts")?, rows.timestamp("now")?);
@@ -157,13 +157,15 @@ fn read_population(dataset: Dataset, settings: &Settings) -> Result<(Vec<History
             let (Some(times), Some(now)) = (times.get(row), now.get(row)) else { continue };
             let purchases = Purchases::new(times, amounts.get(row).unwrap_or_default());
             let as_of = settings.as_of(now)?;
-            histories.extend(purchases.as_of(as_of, settings.time_unit_days));
+            if let Some(history) = purchases.as_of(as_of, settings.time_unit_days) {
+                sample.add(&history);
+            }
             if holdout_days > 0 {
-                held_out.extend(hold_out(&purchases, as_of, holdout_days, settings.time_unit_days));
+                held_out.add(&purchases, as_of, holdout_days, settings.time_unit_days);
             }
         }
     }
-    Ok((histories, held_out))
+    Ok((sample, held_out))
 }
 
 /// The figures of a fit. `v` is Gamma-Gamma's γ, as lifetimes names it.

@@ -10,7 +10,7 @@ mod segment;
 use kith_plugin_sdk::{Dataset, Failure, Fitted, Table, TagModel, config, export};
 use serde::{Deserialize, Serialize};
 
-use model::{Customer, Model};
+use model::{Customer, Model, Population};
 use scoring::{Breaks, Convention};
 use segment::segment;
 
@@ -53,20 +53,16 @@ impl State {
 impl TagModel for Rfm {
     fn fit(dataset: Dataset) -> Result<Fitted, Failure> {
         let settings: Settings = config::get()?;
-        // Ids split ties in one convention alone; of a million customers they would be most of the memory.
-        let needs_ids = settings.convention == Convention::Ntile;
-        let mut customers = Vec::new();
+        let mut population = Population::new(settings.convention);
         for rows in dataset {
-            let known = read_customers(&rows)?.into_iter().flatten();
-            customers
-                .extend(known.map(|(customer, id)| (customer, if needs_ids { id.to_owned() } else { String::new() })));
+            read_customers(&rows)?.into_iter().flatten().for_each(|(customer, id)| population.add(&customer, id));
         }
-        let model = Model::fit(settings.convention, &customers).ok_or_else(|| {
+        let model = Model::fit(&population).ok_or_else(|| {
             Failure::permanent(
                 "nobody in the data set has an order to learn from; import orders, or check `order_event`",
             )
         })?;
-        let metrics = describe(&model, customers.len());
+        let metrics = describe(&model, population.len());
         let state = serde_json::to_vec(&State { version: STATE_VERSION, model })
             .map_err(|error| Failure::permanent(format!("the breaks do not write as JSON: {error}")))?;
         Ok(Fitted { state, metrics })

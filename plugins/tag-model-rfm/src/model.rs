@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::scoring::{BANDS, Breaks, Convention, Ranked};
+use crate::scoring::{BANDS, Breaks, Convention};
 
 /// Milliseconds of a day.
 const DAY_MS: i64 = 86_400_000;
@@ -58,21 +58,45 @@ pub(crate) struct Model {
     pub(crate) monetary: Breaks,
 }
 
+/// The customers to learn from, poured in one by one; three numbers for each, and an id where the convention needs it.
+#[derive(Debug)]
+pub(crate) struct Population {
+    convention: Convention,
+    recency: Vec<f64>,
+    frequency: Vec<f64>,
+    monetary: Vec<f64>,
+    ids: Vec<String>,
+}
+
+impl Population {
+    pub(crate) fn new(convention: Convention) -> Population {
+        Population { convention, recency: vec![], frequency: vec![], monetary: vec![], ids: vec![] }
+    }
+
+    pub(crate) fn add(&mut self, customer: &Customer, id: &str) {
+        self.recency.push(recency_value(self.convention, customer));
+        self.frequency.push(customer.frequency);
+        self.monetary.push(customer.monetary);
+        // Ids split ties in one convention alone; of a million customers they would be most of the memory.
+        if self.convention == Convention::Ntile {
+            self.ids.push(id.to_owned());
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.recency.len()
+    }
+}
+
 impl Model {
-    /// Learn from customers, each with the id that splits ties; `None` when there are none.
-    pub(crate) fn fit(convention: Convention, customers: &[(Customer, String)]) -> Option<Model> {
-        let breaks = |value: fn(Convention, &Customer) -> f64| {
-            let mut population: Vec<Ranked> = customers
-                .iter()
-                .map(|(customer, id)| Ranked { value: value(convention, customer), id: id.clone() })
-                .collect();
-            Breaks::fit(convention, &mut population)
-        };
+    /// Learn from customers; `None` when there are none.
+    pub(crate) fn fit(population: &Population) -> Option<Model> {
+        let breaks = |values: &[f64]| Breaks::fit(population.convention, values, &population.ids);
         Some(Model {
-            convention,
-            recency: breaks(recency_value)?,
-            frequency: breaks(|_, customer| customer.frequency)?,
-            monetary: breaks(|_, customer| customer.monetary)?,
+            convention: population.convention,
+            recency: breaks(&population.recency)?,
+            frequency: breaks(&population.frequency)?,
+            monetary: breaks(&population.monetary)?,
         })
     }
 
@@ -130,7 +154,9 @@ mod tests {
     fn scores(convention: Convention) -> (Model, Vec<(i64, i64, i64)>) {
         let customers = cdnow();
         assert_eq!(customers.len(), 2_357);
-        let model = Model::fit(convention, &customers).unwrap();
+        let mut population = Population::new(convention);
+        customers.iter().for_each(|(customer, id)| population.add(customer, id));
+        let model = Model::fit(&population).unwrap();
         let scores = customers
             .iter()
             .map(|(customer, id)| {
@@ -197,6 +223,6 @@ mod tests {
 
     #[test]
     fn nobody_gives_no_model() {
-        assert_eq!(Model::fit(Convention::Quantile, &[]), None);
+        assert_eq!(Model::fit(&Population::new(Convention::Quantile)), None);
     }
 }

@@ -46,16 +46,16 @@ pub(crate) enum Breaks {
 }
 
 impl Breaks {
-    /// Learn the bounds; `None` from an empty population.
-    pub(crate) fn fit(convention: Convention, population: &mut [Ranked]) -> Option<Breaks> {
-        if population.is_empty() {
+    /// Learn the bounds from the values of a population; `None` from an empty one. `ids` belong to the values one by one; only
+    /// [`Convention::Ntile`] looks at them.
+    pub(crate) fn fit(convention: Convention, values: &[f64], ids: &[String]) -> Option<Breaks> {
+        if values.is_empty() {
             return None;
         }
-        population.sort_unstable_by(|left, right| left.order(right.value, &right.id));
         Some(match convention {
-            Convention::Quantile => Breaks::Quantile(quintiles(population)),
-            Convention::RfmPackage => Breaks::RfmPackage(quintiles(population)),
-            Convention::Ntile => Breaks::Ntile(last_of_bands(population)),
+            Convention::Quantile => Breaks::Quantile(quintiles(values)),
+            Convention::RfmPackage => Breaks::RfmPackage(quintiles(values)),
+            Convention::Ntile => Breaks::Ntile(last_of_bands(values, ids)),
         })
     }
 
@@ -80,25 +80,34 @@ impl Breaks {
     }
 }
 
-/// The 20, 40, 60 and 80 % quantiles of sorted values by Hyndman and Fan's type 7, the default of R and NumPy.
-fn quintiles(sorted: &[Ranked]) -> [f64; BANDS - 1] {
+/// The 20, 40, 60 and 80 % quantiles by Hyndman and Fan's type 7, the default of R and NumPy.
+fn quintiles(values: &[f64]) -> [f64; BANDS - 1] {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
     core::array::from_fn(|index| {
         // (n − 1) · k / 5 in whole numbers: where the quantile is a member of the population, it is exactly that member.
         let position = (sorted.len() - 1) * (index + 1);
         let (lower, fraction) = (position / BANDS, (position % BANDS) as f64 / BANDS as f64);
         let upper = (lower + 1).min(sorted.len() - 1);
-        sorted[lower].value + fraction * (sorted[upper].value - sorted[lower].value)
+        sorted[lower] + fraction * (sorted[upper] - sorted[lower])
     })
 }
 
 /// Bands as even as they go; the first `n mod 5` have one member more.
-fn last_of_bands(sorted: &[Ranked]) -> [Option<Ranked>; BANDS - 1] {
-    let (size, longer) = (sorted.len() / BANDS, sorted.len() % BANDS);
+fn last_of_bands(values: &[f64], ids: &[String]) -> [Option<Ranked>; BANDS - 1] {
+    let id = |member: usize| ids.get(member).map_or("", String::as_str);
+    let mut members: Vec<usize> = (0..values.len()).collect();
+    members
+        .sort_unstable_by(|&left, &right| values[left].total_cmp(&values[right]).then_with(|| id(left).cmp(id(right))));
+    let (size, longer) = (members.len() / BANDS, members.len() % BANDS);
     core::array::from_fn(|index| {
         let end = size * (index + 1) + longer.min(index + 1);
         // A population below five fills the first bands; the bounds of empty ones would repeat the last member.
         let is_filled = size > 0 || index < longer;
-        is_filled.then(|| sorted[end - 1].clone())
+        is_filled.then(|| {
+            let last = members[end - 1];
+            Ranked { value: values[last], id: id(last).to_owned() }
+        })
     })
 }
 
@@ -106,20 +115,20 @@ fn last_of_bands(sorted: &[Ranked]) -> [Option<Ranked>; BANDS - 1] {
 mod tests {
     use super::*;
 
-    fn population(values: &[f64]) -> Vec<Ranked> {
-        values.iter().enumerate().map(|(id, value)| Ranked { value: *value, id: format!("{id:03}") }).collect()
+    fn fit(convention: Convention, values: &[f64]) -> (Breaks, Vec<String>) {
+        let ids: Vec<String> = (0..values.len()).map(|id| format!("{id:03}")).collect();
+        (Breaks::fit(convention, values, &ids).unwrap(), ids)
     }
 
     fn scores(convention: Convention, values: &[f64]) -> Vec<i64> {
-        let members = population(values);
-        let breaks = Breaks::fit(convention, &mut members.clone()).unwrap();
-        members.iter().map(|member| breaks.score(member.value, &member.id)).collect()
+        let (breaks, ids) = fit(convention, values);
+        values.iter().zip(&ids).map(|(value, id)| breaks.score(*value, id)).collect()
     }
 
     #[test]
     fn quantiles_are_type_seven() {
         // numpy.quantile([1, 2, 3, 4], [.2, .4, .6, .8])
-        let breaks = Breaks::fit(Convention::Quantile, &mut population(&[4.0, 1.0, 3.0, 2.0])).unwrap();
+        let (breaks, _) = fit(Convention::Quantile, &[4.0, 1.0, 3.0, 2.0]);
         let expected = [1.6, 2.2, 2.8, 3.4];
         for (bound, expected) in breaks.bounds().into_iter().zip(expected) {
             assert!((bound.unwrap() - expected).abs() < 1e-12);
@@ -167,6 +176,6 @@ mod tests {
 
     #[test]
     fn nobody_has_no_breaks() {
-        assert_eq!(Breaks::fit(Convention::Quantile, &mut []), None);
+        assert_eq!(Breaks::fit(Convention::Quantile, &[], &[]), None);
     }
 }
