@@ -122,3 +122,27 @@ pub struct Progress {
     /// Profiles that wait for a first computation of something new in the setup.
     pub backlog: u64,
 }
+
+/// A delivery's id as text.
+pub(crate) fn delivery_id(id: &[u8; 16]) -> String {
+    let mut text = String::from("msg_");
+    id.iter().for_each(|byte| text.push_str(&format!("{byte:02x}")));
+    text
+}
+
+/// What a workspace holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub profiles: u64,
+    pub identifiers: u64,
+    pub events: u64,
+    /// Tag values over all profiles, nulls left out; the same for scores.
+    pub tags: u64,
+    pub scores: u64,
+    pub delivered: u64,
+    pub pending: u64,
+    pub skipped: u64,
+    pub dead: u64,
+    /// Records and computations kept aside.
+    pub set_aside: u64,
+}
