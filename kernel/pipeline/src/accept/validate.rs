@@ -1,0 +1,193 @@
+//! What a draft must be before it can become an event. Drafts come from guests and are trusted with nothing.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use kith_model::event::{DraftEvent, RejectedRecord};
+use kith_model::identity::{Identifier, IdentityRules};
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+use xxhash_rust::xxh3::Xxh3;
+
+/// Longest event name and message id, in bytes.
+const MAX_NAME_BYTES: usize = 256;
+
+/// Largest properties, traits or context of one event, in bytes: what Segment's and RudderStack's clients can send as one message.
+const MAX_BODY_BYTES: usize = 4 << 20;
+
+/// Most identifiers that one event can name.
+const MAX_IDENTIFIERS: usize = 16;
+
+/// Most traits that one event can set.
+const MAX_TRAITS: usize = 512;
+
+/// How much of a refused input is kept, in bytes.
+const MAX_EXCERPT_BYTES: usize = 4096;
+
+/// A draft that may become an event.
+#[derive(Debug)]
+pub(crate) struct Checked<'d> {
+    /// Admitted ones, the strongest first, at least one.
+    pub identifiers: Vec<Identifier>,
+    /// Trait name → JSON text.
+    pub traits: BTreeMap<Cow<'d, str>, &'d RawValue>,
+}
+
+/// Check a draft.
+///
+/// # Errors
+/// The record to keep aside; its place is for the caller to fill in.
+pub(crate) fn check<'d>(draft: &'d DraftEvent, rules: &IdentityRules) -> Result<Checked<'d>, RejectedRecord> {
+    let refuse = |code: &str, message: String| {
+        Err(RejectedRecord { place: 0, code: code.to_owned(), message, raw: excerpt(draft) })
+    };
+    if draft.name.len() > MAX_NAME_BYTES {
+        return refuse("name-too-long", format!("an event's name has at most {MAX_NAME_BYTES} bytes"));
+    }
+    if draft.message_id.as_ref().is_some_and(|id| id.is_empty() || id.len() > MAX_NAME_BYTES) {
+        return refuse("bad-message-id", format!("a message id has 1 to {MAX_NAME_BYTES} bytes"));
+    }
+    for (what, text) in [("properties", &draft.properties), ("traits", &draft.traits), ("context", &draft.context)] {
+        if text.len() > MAX_BODY_BYTES {
+            return refuse("too-large", format!("{what} have {} bytes; {MAX_BODY_BYTES} are allowed", text.len()));
+        }
+    }
+    for (what, text) in [("properties", &draft.properties), ("context", &draft.context)] {
+        if !text.is_empty() && (!text.trim_start().starts_with('{') || serde_json::from_str::<IgnoredAny>(text).is_err()) {
+            return refuse("not-an-object", format!("{what} must be a JSON object"));
+        }
+    }
+    let traits: BTreeMap<Cow<'_, str>, &RawValue> = match draft.traits.as_str() {
+        "" => BTreeMap::new(),
+        text => match serde_json::from_str(text) {
+            Ok(traits) => traits,
+            Err(error) => return refuse("not-an-object", format!("traits must be a JSON object: {error}")),
+        },
+    };
+    if traits.len() > MAX_TRAITS {
+        return refuse("too-many-traits", format!("{} traits; one event can set {MAX_TRAITS}", traits.len()));
+    }
+    let mut identifiers: Vec<Identifier> =
+        draft.identifiers.iter().filter(|identifier| rules.admits(identifier)).cloned().collect();
+    identifiers.sort_by(|one, other| rules.rank(one).cmp(&rules.rank(other)));
+    identifiers.dedup();
+    let well_named = |kind: &str| {
+        (1..=64).contains(&kind.len())
+            && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    };
+    match identifiers.len() {
+        0 => refuse(
+            "missing-identifier",
+            "the event names nobody: give a user or anonymous id that is not empty, `null`, `anonymous` or the like".into(),
+        ),
+        1..=MAX_IDENTIFIERS if identifiers.iter().all(|identifier| well_named(&identifier.kind)) => {
+            Ok(Checked { identifiers, traits })
+        }
+        1..=MAX_IDENTIFIERS => refuse(
+            "bad-identifier-type",
+            "an identifier's type is of lower-case letters, digits and `_`, at most 64".into(),
+        ),
+        many => refuse("too-many-identifiers", format!("{many} identifiers; one event can name {MAX_IDENTIFIERS}")),
+    }
+}
+
+/// A hash of all that the sender sent, to tell a repeat from another message with the same id. `sent_at` is left out: it
+/// differs between attempts.
+pub(crate) fn digest(draft: &DraftEvent) -> u64 {
+    let mut hash = Xxh3::new();
+    let mut add = |part: &[u8]| {
+        hash.update(&(part.len() as u64).to_be_bytes());
+        hash.update(part);
+    };
+    add(draft.kind.as_str().as_bytes());
+    add(draft.name.as_bytes());
+    add(&draft.time.map_or(i64::MIN, |time| time.0).to_be_bytes());
+    for identifier in &draft.identifiers {
+        add(identifier.kind.as_bytes());
+        add(identifier.value.as_bytes());
+    }
+    add(draft.properties.as_bytes());
+    add(draft.traits.as_bytes());
+    add(draft.context.as_bytes());
+    hash.digest()
+}
+
+/// What a person needs to see of a refused draft.
+pub(crate) fn excerpt(draft: &DraftEvent) -> String {
+    let identifiers: Vec<String> = draft.identifiers.iter().map(ToString::to_string).collect();
+    let mut text = format!(
+        "{} {:?} id={:?} identifiers=[{}] properties={} traits={}",
+        draft.kind.as_str(),
+        draft.name,
+        draft.message_id.as_deref().unwrap_or(""),
+        identifiers.join(", "),
+        draft.properties,
+        draft.traits
+    );
+    if text.len() > MAX_EXCERPT_BYTES {
+        let cut = (0..=MAX_EXCERPT_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(cut);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kith_model::event::EventKind;
+
+    fn draft() -> DraftEvent {
+        DraftEvent {
+            kind: EventKind::Track,
+            message_id: Some("m1".into()),
+            name: "Order Completed".into(),
+            time: None,
+            sent_at: None,
+            identifiers: vec![Identifier::new("anonymous_id", "a1"), Identifier::new("user_id", "u1")],
+            properties: r#"{"total": 5}"#.into(),
+            traits: String::new(),
+            context: String::new(),
+        }
+    }
+
+    fn code(draft: &DraftEvent) -> String {
+        check(draft, &IdentityRules::default()).map_or_else(|refused| refused.code, |_| "fine".into())
+    }
+
+    #[test]
+    fn the_strongest_identifier_comes_first() {
+        let draft = draft();
+        let checked = check(&draft, &IdentityRules::default()).unwrap();
+        assert_eq!(checked.identifiers[0], Identifier::new("user_id", "u1"));
+    }
+
+    #[test]
+    fn what_cannot_be_an_event_says_why() {
+        let cases: [(&str, fn(&mut DraftEvent)); 7] = [
+            ("missing-identifier", |draft| draft.identifiers = vec![Identifier::new("user_id", "null")]),
+            ("bad-identifier-type", |draft| draft.identifiers = vec![Identifier::new("User ID", "x")]),
+            ("not-an-object", |draft| draft.properties = "[1]".into()),
+            ("not-an-object", |draft| draft.traits = "{\"a\":}".into()),
+            ("bad-message-id", |draft| draft.message_id = Some(String::new())),
+            ("name-too-long", |draft| draft.name = "x".repeat(257)),
+            ("too-many-identifiers", |draft| {
+                draft.identifiers = (0..17).map(|n| Identifier::new("anonymous_id", format!("a{n}"))).collect();
+            }),
+        ];
+        for (expected, spoil) in cases {
+            let mut spoiled = draft();
+            spoil(&mut spoiled);
+            assert_eq!(code(&spoiled), expected);
+        }
+        assert_eq!(code(&draft()), "fine");
+    }
+
+    #[test]
+    fn a_repeat_has_the_same_digest_whenever_it_was_sent() {
+        let first = draft();
+        let again = DraftEvent { sent_at: Some(kith_model::time::Timestamp(9)), ..draft() };
+        assert_eq!(digest(&first), digest(&again));
+        let other = DraftEvent { properties: r#"{"total": 6}"#.into(), ..draft() };
+        assert_ne!(digest(&first), digest(&other));
+    }
+}

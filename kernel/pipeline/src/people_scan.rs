@@ -1,0 +1,96 @@
+//! Going over all profiles of a workspace, a page of rows at a time.
+
+use std::sync::Arc;
+
+use kith_model::id::{SourceIdentityId, WorkspaceId};
+use kith_model::profile::Contribution;
+use kith_store::keys::PersonRow;
+use kith_store::{Key, KeyRange, ReadError, Store};
+
+use crate::react::state::{Evaluation, Person, ProfileState, assemble, read_profile};
+use crate::rows::{self, Derived, Leaves};
+
+/// Rows of one page: a few for each source identity.
+const PAGE_ROWS: usize = 4096;
+
+/// Where a walk over the profiles is.
+pub(crate) struct ProfilePages {
+    store: Arc<dyn Store>,
+    workspace: WorkspaceId,
+    rest: Option<KeyRange>,
+}
+
+/// The rows of one identity, as they lie together.
+struct Rows {
+    identity: SourceIdentityId,
+    first: Key,
+    values: [Option<kith_store::Value>; 4],
+}
+
+impl ProfilePages {
+    /// A walk over all profiles of the workspace, in key order.
+    pub(crate) fn new(store: Arc<dyn Store>, workspace: WorkspaceId) -> ProfilePages {
+        ProfilePages { store, workspace, rest: Some(Key::people(workspace).range()) }
+    }
+
+    /// The profiles of the next page; `None` at the end. A page may be empty: most identities name no profile of their own.
+    pub(crate) fn next_page(&mut self, view: &Evaluation<'_>) -> Result<Option<Vec<ProfileState>>, ReadError> {
+        let Some(range) = self.rest.take() else { return Ok(None) };
+        let page = self.store.scan(&range, PAGE_ROWS)?;
+        let mut identities: Vec<Rows> = Vec::new();
+        for (key, value) in page.rows {
+            let Some((identity, row)) = key.as_person() else { continue };
+            if identities.last().is_none_or(|rows| rows.identity != identity) {
+                identities.push(Rows { identity, first: key, values: [None, None, None, None] });
+            }
+            if let Some(slot) = identities.last_mut().and_then(|rows| rows.values.get_mut(usize::from(row))) {
+                *slot = Some(value);
+            }
+        }
+        if page.next.is_some() {
+            // The last identity's rows may go on in the next page; one identity has far fewer rows than a page.
+            let cut = if identities.len() > 1 { identities.pop() } else { None };
+            let from = cut.map(|rows| rows.first).or(page.next);
+            self.rest = from.map(|from| KeyRange { from, to: range.to });
+        }
+        let mut profiles = Vec::new();
+        for rows in identities {
+            profiles.extend(self.profile(rows, view)?);
+        }
+        Ok(Some(profiles))
+    }
+
+    fn profile(&self, rows: Rows, view: &Evaluation<'_>) -> Result<Option<ProfileState>, ReadError> {
+        let [Some(head), contribution, derived, leaves] = rows.values else { return Ok(None) };
+        let head: kith_model::profile::IdentityHead = rows::decode("an identity's head", &head)?;
+        let id = head.profile;
+        match &head.root {
+            None => Ok(None),
+            Some(root) if root.members.len() > 1 => read_profile(self.store.as_ref(), self.workspace, id, view),
+            Some(_) => {
+                let contribution = contribution.map_or(Ok(Contribution::default()), |row| decode(PersonRow::Contribution, &row))?;
+                let derived = derived.map_or(Ok(Derived::default()), |row| decode(PersonRow::Derived, &row))?;
+                let leaves = leaves.map_or(Ok(Leaves::default()), |row| decode(PersonRow::Leaves, &row))?;
+                Ok(assemble(id, &[&Person { head, contribution, leaves }], derived, view))
+            }
+        }
+    }
+}
+
+fn decode<T: serde::de::DeserializeOwned>(row: PersonRow, bytes: &[u8]) -> Result<T, ReadError> {
+    rows::decode(&format!("a person's row of kind {row:?}"), bytes)
+}
+
+/// Look at every profile of the workspace.
+pub(crate) fn each_profile(
+    store: &Arc<dyn Store>,
+    workspace: WorkspaceId,
+    view: &Evaluation<'_>,
+    mut look: impl FnMut(ProfileState) -> Result<(), ReadError>,
+) -> Result<(), ReadError> {
+    let mut pages = ProfilePages::new(Arc::clone(store), workspace);
+    while let Some(profiles) = pages.next_page(view)? {
+        profiles.into_iter().try_for_each(&mut look)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! Running tag models and scorers: exactly where inputs changed, in batches of columns.
+
+use std::sync::Arc;
+
+use kith_model::id::Position;
+use kith_model::plugin::PluginFault;
+use kith_model::table::{Cell, ColumnBuilder, Table};
+use kith_model::time::Timestamp;
+use kith_features::Zone;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::state::{ProfileFacts, ProfileState};
+use crate::plan::{ModelPlan, Plan};
+use crate::rows::{Computed, OutputValue};
+
+/// Rows in one call of a compute plugin: enough that the call's own cost vanishes, few enough to stay within its limits.
+pub(crate) const MAX_BATCH_ROWS: usize = 1024;
+
+/// One profile's inputs to one model.
+struct Row {
+    /// Where the profile is in the slice that is being computed.
+    index: usize,
+    cells: Vec<Cell>,
+    hash: u64,
+}
+
+/// What a run of a model changed.
+#[derive(Default)]
+pub(crate) struct Ran {
+    /// The profiles (by place in the slice) whose values are new.
+    pub computed: Vec<usize>,
+    /// A batch that failed, and how many profiles were in it.
+    pub faults: Vec<(PluginFault, Vec<usize>)>,
+}
+
+/// Run `model` on those of `profiles` whose inputs are not what its last values were computed from.
+pub(crate) fn run(
+    model: &ModelPlan,
+    version: u32,
+    profiles: &mut [ProfileState],
+    plan: &Plan,
+    zone: &Zone,
+    now: Timestamp,
+    cause: impl Fn(usize) -> Position,
+) -> Ran {
+    let mut stale = Vec::new();
+    for (index, profile) in profiles.iter().enumerate() {
+        let facts = ProfileFacts { state: profile, plan };
+        let cells = inputs(model, &facts, now);
+        let hash = hash(model, &facts, &cells, zone.start_of_day(zone.day(now)));
+        let held = profile.derived.outputs.get(&model.installed.id);
+        if held.is_none_or(|held| held.inputs != hash || held.version != version) {
+            stale.push(Row { index, cells, hash });
+        }
+    }
+    let mut ran = Ran::default();
+    let state = model.installed.fitted.as_ref().map(|fitted| Arc::clone(&fitted.bytes));
+    let mut rows = stale.into_iter().peekable();
+    while rows.peek().is_some() {
+        let batch: Vec<Row> = rows.by_ref().take(MAX_BATCH_ROWS).collect();
+        let indexes: Vec<usize> = batch.iter().map(|row| row.index).collect();
+        let hashes: Vec<u64> = batch.iter().map(|row| row.hash).collect();
+        let started = std::time::Instant::now();
+        let outcome = table(model, batch.into_iter().map(|row| row.cells))
+            .and_then(|table| model.model.compute(state.as_deref().unwrap_or_default(), table))
+            .and_then(|table| outputs(model, &table, indexes.len()));
+        let name = model.installed.name.to_string();
+        metrics::histogram!("kith_model_batch_seconds", "installation" => name).record(started.elapsed().as_secs_f64());
+        match outcome {
+            Ok(values) => {
+                for ((index, inputs), values) in indexes.iter().zip(hashes).zip(values) {
+                    let computed = Computed { version, cause: cause(*index), at: now, inputs, values };
+                    profiles[*index].derived.outputs.insert(model.installed.id, computed);
+                    ran.computed.push(*index);
+                }
+            }
+            Err(fault) => ran.faults.push((fault, indexes)),
+        }
+    }
+    ran
+}
+
+/// The cells of one profile's row, in the order of the model's inputs.
+pub(crate) fn inputs(model: &ModelPlan, facts: &ProfileFacts<'_>, now: Timestamp) -> Vec<Cell> {
+    let leaf = |id| facts.state.leaf_values.get(&id).cloned().unwrap_or_default();
+    model.inputs.iter().map(|(spec, input)| input.evaluate(facts, &leaf, now).to_cell(spec.column_type)).collect()
+}
+
+/// A hash of what the model depends on. Where an input reads `now` it counts as of the day's beginning: such a model runs
+/// again every day, not at every moment.
+fn hash(model: &ModelPlan, facts: &ProfileFacts<'_>, cells: &[Cell], today: Timestamp) -> u64 {
+    let mut hash = Xxh3::new();
+    hash.update(&model.token.to_be_bytes());
+    for ((spec, input), cell) in model.inputs.iter().zip(cells) {
+        if input.reads().uses_now {
+            let leaf = |id| facts.state.leaf_values.get(&id).cloned().unwrap_or_default();
+            update(&mut hash, &input.evaluate(facts, &leaf, today).to_cell(spec.column_type));
+        } else {
+            update(&mut hash, cell);
+        }
+    }
+    hash.digest()
+}
+
+fn update(hash: &mut Xxh3, cell: &Cell) {
+    let text = |hash: &mut Xxh3, text: &str| {
+        hash.update(&(text.len() as u64).to_be_bytes());
+        hash.update(text.as_bytes());
+    };
+    let numbers = |hash: &mut Xxh3, numbers: &[i64]| {
+        hash.update(&(numbers.len() as u64).to_be_bytes());
+        numbers.iter().for_each(|number| hash.update(&number.to_be_bytes()));
+    };
+    match cell {
+        Cell::Null => hash.update(&[0]),
+        Cell::Boolean(value) => hash.update(&[1, u8::from(*value)]),
+        Cell::Int64(value) | Cell::Timestamp(value) => hash.update(&value.to_be_bytes()),
+        Cell::Float64(value) => hash.update(&value.to_bits().to_be_bytes()),
+        Cell::Text(value) => text(hash, value),
+        Cell::Int64List(values) | Cell::TimestampList(values) => numbers(hash, values),
+        Cell::Float64List(values) => {
+            let bits: Vec<i64> = values.iter().map(|value| value.to_bits().cast_signed()).collect();
+            numbers(hash, &bits);
+        }
+        Cell::TextList(values) => {
+            hash.update(&(values.len() as u64).to_be_bytes());
+            values.iter().for_each(|value| text(hash, value));
+        }
+    }
+}
+
+/// The input table of a batch.
+pub(crate) fn table(model: &ModelPlan, rows: impl Iterator<Item = Vec<Cell>>) -> Result<Table, PluginFault> {
+    let mut columns: Vec<ColumnBuilder> =
+        model.inputs.iter().map(|(spec, _)| ColumnBuilder::new(spec.name.clone(), spec.column_type)).collect();
+    let mut count = 0;
+    for row in rows {
+        for (column, cell) in columns.iter_mut().zip(row) {
+            column.push(cell).map_err(|wrong| PluginFault::Unavailable(wrong.to_string()))?;
+        }
+        count += 1;
+    }
+    Ok(Table { rows: count, columns: columns.into_iter().map(ColumnBuilder::finish).collect() })
+}
+
+/// The values of each row, in the order of the model's outputs.
+fn outputs(model: &ModelPlan, table: &Table, rows: usize) -> Result<Vec<Vec<OutputValue>>, PluginFault> {
+    let broken = |problem: String| PluginFault::InvalidOutput(problem);
+    if table.rows != rows {
+        return Err(broken(format!("{} rows for {rows} rows of input", table.rows)));
+    }
+    let mut columns = Vec::new();
+    for output in &model.installed.outputs {
+        let column = table.column(&output.name).ok_or_else(|| broken(format!("no column `{}`", output.name)))?;
+        columns.push(column);
+    }
+    let value = |cell: Cell| match cell {
+        Cell::Boolean(value) => OutputValue::Bool(value),
+        Cell::Int64(value) | Cell::Timestamp(value) => OutputValue::Int(value),
+        Cell::Float64(value) => OutputValue::Float(value),
+        Cell::Text(value) => OutputValue::Text(value),
+        Cell::Null | Cell::Int64List(_) | Cell::Float64List(_) | Cell::TimestampList(_) | Cell::TextList(_) => {
+            OutputValue::Null
+        }
+    };
+    Ok((0..rows).map(|row| columns.iter().map(|column| value(column.cell(row))).collect()).collect())
+}

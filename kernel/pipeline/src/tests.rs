@@ -1,0 +1,5 @@
+//! The data path whole, over the in-memory store, with roles as closures and a clock that stands still.
+
+mod harness;
+mod identity;
+mod reaction;

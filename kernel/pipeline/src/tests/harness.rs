@@ -1,0 +1,276 @@
+//! A kernel in a test: events in as drafts, questions answered when everything has been computed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kith_features::Zone;
+use kith_model::audience::{Audience, ConsentBasis, EnterAction};
+use kith_model::delivery::{DeliveryState, Message, Outcome};
+use kith_model::event::{DraftEvent, EventKind};
+use kith_model::id::{AudienceId, InstallationId, WorkspaceId};
+use kith_model::identity::{Identifier, IdentityRules};
+use kith_model::plugin::*;
+use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
+use kith_model::time::{ManualClock, Timestamp};
+use kith_store::Store;
+use parking_lot::Mutex;
+
+use crate::{Installed, Kernel, Observer, ProfileView, Receipted, Role, Setup};
+
+pub(super) const WORKSPACE: WorkspaceId = WorkspaceId(1);
+pub(super) const SOURCE: InstallationId = InstallationId(1);
+pub(super) const DAY: i64 = 86_400_000;
+/// 2026-01-15T00:00:00Z.
+pub(super) const START: Timestamp = Timestamp(1_768_435_200_000);
+
+/// A connector whose body is the number of the batch that the test has prepared.
+#[derive(Default)]
+struct Prepared(Mutex<Vec<Vec<DraftEvent>>>);
+
+impl Connector for Prepared {
+    fn receive(&self, request: &SourceRequest) -> Result<Received, ReceiveError> {
+        let number: usize = String::from_utf8_lossy(&request.body).parse().unwrap();
+        let events = self.0.lock()[number].clone();
+        Ok(Received { events, rejected: vec![], consumed: request.body.len(), resume: None, answer: None })
+    }
+
+    fn poll(&self, _: Option<&[u8]>) -> Result<PolledPage, PluginFault> {
+        Err(PluginFault::Permanent("does not poll".into()))
+    }
+}
+
+/// A tag model: `level` is `many` from three orders on, else `few`; it counts the rows it was given.
+#[derive(Default)]
+pub(super) struct Level {
+    pub(super) rows: Mutex<usize>,
+    pub(super) fails: Mutex<bool>,
+}
+
+impl ComputeModel for Level {
+    fn fit(&self, dataset: Box<dyn Iterator<Item = Table> + Send>) -> Result<Fitted, PluginFault> {
+        let rows: usize = dataset.map(|table| table.rows).sum();
+        Ok(Fitted { state: rows.to_string().into_bytes(), metrics: vec![("rows".into(), rows as f64)] })
+    }
+
+    fn compute(&self, _: &[u8], rows: Table) -> Result<Table, PluginFault> {
+        if *self.fails.lock() {
+            return Err(PluginFault::Trapped { message: "panicked: no".into(), backtrace: vec![] });
+        }
+        *self.rows.lock() += rows.rows;
+        let orders = rows.column("orders").unwrap();
+        let mut level = ColumnBuilder::new("level", ColumnType::Text);
+        for row in 0..rows.rows {
+            let many = matches!(orders.cell(row), Cell::Int64(count) if count >= 3);
+            level.push(Cell::Text(if many { "many" } else { "few" }.into())).unwrap();
+        }
+        Ok(Table { rows: rows.rows, columns: vec![level.finish()] })
+    }
+}
+
+/// A channel that notes what it was asked and answers what the test wants.
+#[derive(Default)]
+pub(super) struct Postbox {
+    pub(super) sent: Mutex<Vec<Message>>,
+    pub(super) answer: Mutex<Option<Outcome>>,
+}
+
+impl Channel for Postbox {
+    fn send(&self, messages: &[Message]) -> Result<Vec<Outcome>, PluginFault> {
+        self.sent.lock().extend_from_slice(messages);
+        let answer = self.answer.lock().clone();
+        Ok(vec![answer.unwrap_or(Outcome::Delivered { provider_id: Some("p1".into()) }); messages.len()])
+    }
+
+    fn receive(&self, _: &Callback) -> Result<Vec<Receipt>, ReceiveError> {
+        Ok(vec![])
+    }
+}
+
+/// Notes who was quarantined.
+#[derive(Default)]
+pub(super) struct Notes(pub(super) Mutex<Vec<InstallationId>>);
+
+impl Observer for Notes {
+    fn quarantined(&self, _: WorkspaceId, installation: InstallationId, _: &str) {
+        self.0.lock().push(installation);
+    }
+}
+
+pub(super) struct Bench {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: ManualClock,
+    pub(super) level: Arc<Level>,
+    pub(super) postbox: Arc<Postbox>,
+    pub(super) notes: Arc<Notes>,
+    pub(super) setup: Mutex<Setup>,
+    prepared: Arc<Prepared>,
+    pub(super) kernel: Arc<Kernel>,
+    runtime: tokio::runtime::Runtime,
+}
+
+fn installed(id: u32, name: &str, kind: PluginKind, role: Role) -> Installed {
+    Installed {
+        id: InstallationId(id),
+        name: name.parse().unwrap(),
+        plugin: format!("test/{name}").parse().unwrap(),
+        plugin_version: semver::Version::new(1, 0, 0),
+        kind,
+        digest: format!("digest-of-{name}"),
+        mode: InstallationMode::Live,
+        config_hash: 0,
+        inputs: vec![],
+        outputs: vec![],
+        fitted: None,
+        role,
+    }
+}
+
+pub(super) fn audience(id: u32, condition: &str, message: Option<ConsentBasis>) -> Audience {
+    Audience {
+        id: AudienceId(id),
+        name: format!("audience-{id}").parse().unwrap(),
+        title: String::new(),
+        condition: condition.into(),
+        on_enter: message.map(|basis| EnterAction {
+            channel: InstallationId(3),
+            purpose: "marketing".into(),
+            basis,
+            payload: r#"{"text":"hello"}"#.into(),
+        }),
+        created_at: START,
+    }
+}
+
+impl Bench {
+    pub(super) fn new(audiences: Vec<Audience>) -> Bench {
+        let (level, postbox, prepared) = (Arc::new(Level::default()), Arc::new(Postbox::default()), Arc::new(Prepared::default()));
+        let mut model = installed(2, "level", PluginKind::TagModel, Role::TagModel(level.clone()));
+        model.inputs = vec![InputSpec {
+            name: "orders".into(),
+            expression: "events('Order Completed').size()".into(),
+            column_type: ColumnType::Int64,
+            reason: "to count".into(),
+        }];
+        model.outputs = vec![OutputSpec {
+            name: "level".into(),
+            column_type: ColumnType::Text,
+            values: vec!["few".into(), "many".into()],
+            description: String::new(),
+            category: String::new(),
+        }];
+        let setup = Setup {
+            workspace: WORKSPACE,
+            zone: Zone::utc(),
+            identity_rules: IdentityRules::default(),
+            installations: vec![
+                installed(1, "source", PluginKind::Connector, Role::Connector(prepared.clone())),
+                model,
+                installed(3, "postbox", PluginKind::Channel, Role::Channel(postbox.clone())),
+            ],
+            audiences,
+        };
+        let store: Arc<dyn Store> = Arc::new(kith_store::memory());
+        let clock = ManualClock::new(START);
+        let notes = Arc::new(Notes::default());
+        let kernel =
+            Kernel::start(store.clone(), Arc::new(clock.clone()), notes.clone(), vec![setup.clone()]).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        Bench { store, clock, level, postbox, notes, setup: Mutex::new(setup), prepared, kernel, runtime }
+    }
+
+    /// The same store under a new kernel, as after a restart.
+    pub(super) fn restart(&mut self) {
+        self.kernel.stop();
+        let (clock, setup) = (Arc::new(self.clock.clone()), self.setup.lock().clone());
+        self.kernel = Kernel::start(self.store.clone(), clock, self.notes.clone(), vec![setup]).unwrap();
+    }
+
+    pub(super) fn configure(&self, change: impl FnOnce(&mut Setup)) {
+        let mut setup = self.setup.lock();
+        change(&mut setup);
+        self.kernel.configure(setup.clone()).unwrap();
+    }
+
+    pub(super) fn send(&self, events: Vec<DraftEvent>) -> Receipted {
+        let number = {
+            let mut prepared = self.prepared.0.lock();
+            prepared.push(events);
+            prepared.len() - 1
+        };
+        let request = SourceRequest {
+            method: "POST".into(),
+            path: "/".into(),
+            query: String::new(),
+            headers: vec![],
+            body: number.to_string().into_bytes(),
+            complete: true,
+            resume: None,
+            received_at: kith_model::time::Clock::now(&self.clock),
+        };
+        self.runtime.block_on(self.kernel.receive(WORKSPACE, SOURCE, request)).unwrap()
+    }
+
+    /// Wait until all is computed and every outbox that can be empty is.
+    pub(super) fn settle(&self) {
+        // Deliveries bring receipts, and receipts are computed again: look until a round brings nothing new.
+        loop {
+            let head = self.store.head();
+            assert!(self.kernel.wait_until_reacted(WORKSPACE, head, Duration::from_secs(20)), "not computed in time");
+            // A claimed job is no longer due, but its delivery is pending until the receipt is accepted.
+            let deliveries = self.kernel.deliveries(WORKSPACE, 1000, None).unwrap().items;
+            let untried = |state: &DeliveryState| matches!(state, DeliveryState::Pending { attempts: 0, .. });
+            if !deliveries.iter().any(|delivery| untried(&delivery.state)) && self.store.head() == head {
+                return;
+            }
+            self.store.wait_for_change(self.store.head(), Duration::from_millis(5));
+        }
+    }
+
+    /// Move the clock, and wait until what time changes has changed: the react thread looks at timers by itself.
+    pub(super) fn advance(&self, milliseconds: i64, until: impl Fn() -> bool) {
+        self.clock.advance_ms(milliseconds);
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while !until() {
+            assert!(std::time::Instant::now() < deadline, "time changed nothing");
+            self.store.wait_for_change(self.store.head(), Duration::from_millis(5));
+        }
+    }
+
+    pub(super) fn profile(&self, kind: &str, value: &str) -> Option<ProfileView> {
+        self.settle();
+        self.kernel.profile_by_identifier(WORKSPACE, &Identifier::new(kind, value)).unwrap()
+    }
+
+    pub(super) fn size(&self, audience: u32) -> Option<u64> {
+        self.kernel.audience(WORKSPACE, AudienceId(audience)).unwrap().size
+    }
+
+    pub(super) fn count(&self, condition: &str) -> u64 {
+        self.settle();
+        self.kernel.count(WORKSPACE, condition).unwrap().count
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.kernel.stop();
+    }
+}
+
+pub(super) fn event(message_id: &str, identifiers: &[(&str, &str)], name: &str, time: Timestamp) -> DraftEvent {
+    DraftEvent {
+        kind: EventKind::Track,
+        message_id: Some(message_id.into()),
+        name: name.into(),
+        time: Some(time),
+        sent_at: None,
+        identifiers: identifiers.iter().map(|(kind, value)| Identifier::new(*kind, *value)).collect(),
+        properties: String::new(),
+        traits: String::new(),
+        context: String::new(),
+    }
+}
+
+pub(super) fn identify(message_id: &str, identifiers: &[(&str, &str)], traits: &str, time: Timestamp) -> DraftEvent {
+    DraftEvent { kind: EventKind::Identify, traits: traits.into(), ..event(message_id, identifiers, "", time) }
+}

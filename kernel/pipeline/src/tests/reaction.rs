@@ -1,0 +1,159 @@
+//! What follows from events: tags, audiences, messages, and time passing.
+
+use kith_model::audience::ConsentBasis;
+use kith_model::delivery::{DeliveryState, Outcome};
+use kith_model::id::InstallationId;
+use kith_model::plugin::InstallationMode;
+
+use super::harness::*;
+use crate::DeadLetter;
+
+fn orders(user: &str, from: usize, count: usize) -> Vec<kith_model::event::DraftEvent> {
+    let order = |n: usize| event(&format!("{user}-{n}"), &[("user_id", user)], "Order Completed", START);
+    (from..from + count).map(order).collect()
+}
+
+#[test]
+fn a_model_runs_exactly_where_its_inputs_changed() {
+    let bench = Bench::new(vec![]);
+    bench.send([orders("u1", 0, 2), orders("u2", 0, 3)].concat());
+    let tag = |user| bench.profile("user_id", user).unwrap().tags["level"].json.clone();
+    assert_eq!((tag("u1"), tag("u2")), ("\"few\"".into(), "\"many\"".into()));
+    let before = *bench.level.rows.lock();
+    bench.send(vec![event("v1", &[("user_id", "u1")], "Product Viewed", START)]);
+    bench.settle();
+    assert_eq!(*bench.level.rows.lock(), before, "a page view is no input of the model");
+    bench.send(orders("u1", 2, 1));
+    assert_eq!(tag("u1"), "\"many\"");
+    assert_eq!(*bench.level.rows.lock(), before + 1, "only one person's inputs changed");
+    let provenance = bench.profile("user_id", "u1").unwrap().tags["level"].provenance.clone();
+    assert_eq!((provenance.installation, provenance.digest.as_str()), (InstallationId(2), "digest-of-level"));
+}
+
+#[test]
+fn an_audience_is_entered_by_an_event_and_left_by_time() {
+    let bench = Bench::new(vec![audience(1, "events('Product Added', '14d').size() >= 1 && tags.level == 'few'", None)]);
+    bench.send(vec![event("m1", &[("user_id", "u1")], "Product Added", START)]);
+    bench.settle();
+    assert_eq!(bench.size(1), Some(1));
+    assert_eq!(bench.count("events('Product Added', '14d').size() >= 1"), 1);
+    bench.advance(13 * DAY, || bench.kernel.progress(WORKSPACE).backlog == 0);
+    bench.settle();
+    assert_eq!(bench.size(1), Some(1), "the fourteenth day is still within the window");
+    bench.advance(DAY, || bench.size(1) == Some(0));
+    assert_eq!(bench.count("events('Product Added', '14d').size() >= 1"), 0);
+    assert_eq!(bench.count("events('Product Added', '15d').size() >= 1"), 1, "no index has it, so history is read");
+}
+
+#[test]
+fn a_new_expression_is_computed_from_history_and_goes_on_live() {
+    let mut bench = Bench::new(vec![]);
+    for user in 0..50 {
+        bench.send(vec![event(&format!("m{user}"), &[("user_id", &format!("u{user}"))], "Product Added", START)]);
+    }
+    bench.settle();
+    bench.configure(|setup| setup.audiences.push(audience(7, "events('Product Added').size() >= 2", None)));
+    for user in 0..20 {
+        bench.send(vec![event(&format!("n{user}"), &[("user_id", &format!("u{user}"))], "Product Added", START)]);
+    }
+    bench.settle();
+    assert_eq!(bench.size(7), Some(20), "what came before, while and after it was defined counts once");
+    bench.restart();
+    bench.settle();
+    assert_eq!(bench.size(7), Some(20), "the index is built again from what is stored");
+    let page = bench.kernel.audience_members(WORKSPACE, kith_model::id::AudienceId(7), 15, None).unwrap();
+    let rest = bench.kernel.audience_members(WORKSPACE, kith_model::id::AudienceId(7), 15, page.next.as_deref()).unwrap();
+    assert_eq!((page.members.len(), rest.members.len(), rest.next), (15, 5, None));
+}
+
+#[test]
+fn who_enters_gets_one_message_and_the_receipt_comes_back_as_an_event() {
+    let bench = Bench::new(vec![audience(1, "events('Product Added').size() >= 1", Some(ConsentBasis::NotRefused))]);
+    bench.send(vec![
+        event("m1", &[("user_id", "u1")], "Product Added", START),
+        identify("m2", &[("user_id", "u2")], r#"{"consent":{"marketing":false}}"#, START),
+        event("m3", &[("user_id", "u2")], "Product Added", START),
+    ]);
+    bench.settle();
+    bench.send(vec![event("m4", &[("user_id", "u1")], "Product Added", START)]);
+    bench.settle();
+    let sent = bench.postbox.sent.lock().clone();
+    assert_eq!(sent.len(), 1, "one for who entered, none for who refused: {sent:?}");
+    let profile = bench.profile("user_id", "u1").unwrap();
+    let events = bench.kernel.profile_events(WORKSPACE, profile.id, 10, None).unwrap().unwrap().events;
+    assert!(events.iter().any(|recorded| recorded.event.name == "Message Delivered"), "{events:?}");
+    let deliveries = bench.kernel.deliveries(WORKSPACE, 10, None).unwrap().items;
+    let skipped = deliveries.iter().filter(|delivery| matches!(delivery.state, DeliveryState::Skipped { .. })).count();
+    let delivered = deliveries.iter().filter(|delivery| matches!(delivery.state, DeliveryState::Delivered { .. })).count();
+    assert_eq!((delivered, skipped), (1, 1));
+}
+
+#[test]
+fn a_message_that_fails_for_good_is_a_dead_letter_that_can_be_replayed() {
+    let bench = Bench::new(vec![audience(1, "events('Product Added').size() >= 1", Some(ConsentBasis::NotRefused))]);
+    *bench.postbox.answer.lock() = Some(Outcome::Permanent { reason: "410 gone".into() });
+    bench.send(vec![event("m1", &[("user_id", "u1")], "Product Added", START)]);
+    bench.settle();
+    let mut letters = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = bench.kernel.dead_letters(WORKSPACE, 10, cursor.as_deref()).unwrap();
+        letters.extend(page.items);
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    let [DeadLetter::Delivery(letter)] = letters.as_slice() else { panic!("{letters:?}") };
+    *bench.postbox.answer.lock() = None;
+    assert!(bench.kernel.replay(WORKSPACE, &letter.id).unwrap());
+    bench.settle();
+    assert!(!bench.kernel.replay(WORKSPACE, &letter.id).unwrap(), "it is delivered now");
+    let ids: Vec<String> = bench.postbox.sent.lock().iter().map(|message| message.id.clone()).collect();
+    assert_eq!(ids, [letter.id.clone(), letter.id.clone()], "the receiver sees the same id again");
+}
+
+#[test]
+fn three_strikes_quarantine_a_model_and_the_old_values_stay() {
+    let bench = Bench::new(vec![]);
+    bench.send(orders("u1", 0, 1));
+    bench.settle();
+    *bench.level.fails.lock() = true;
+    for n in 1..4 {
+        bench.send(orders("u1", n, 1));
+        bench.settle();
+    }
+    assert_eq!(*bench.notes.0.lock(), [InstallationId(2)]);
+    assert_eq!(bench.profile("user_id", "u1").unwrap().tags["level"].json, "\"few\"");
+    assert_eq!(bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap().items.len(), 3);
+    *bench.level.fails.lock() = false;
+    bench.configure(|setup| setup.installations[1].mode = InstallationMode::Disabled);
+    bench.settle();
+    bench.configure(|setup| setup.installations[1].mode = InstallationMode::Live);
+    assert_eq!(bench.profile("user_id", "u1").unwrap().tags["level"].json, "\"many\"");
+}
+
+#[test]
+fn a_merge_sends_no_message_twice_and_moves_the_counts_together() {
+    let bench = Bench::new(vec![audience(1, "events('Product Added').size() >= 1", Some(ConsentBasis::NotRefused))]);
+    bench.send(vec![
+        event("m1", &[("anonymous_id", "a1")], "Product Added", START),
+        event("m2", &[("user_id", "u1")], "Product Added", START),
+    ]);
+    bench.settle();
+    assert_eq!((bench.size(1), bench.postbox.sent.lock().len()), (Some(2), 2));
+    bench.send(vec![identify("m3", &[("anonymous_id", "a1"), ("user_id", "u1")], "", START)]);
+    bench.settle();
+    assert_eq!((bench.size(1), bench.postbox.sent.lock().len()), (Some(1), 2));
+    assert_eq!(bench.count("events('Product Added').size() == 2"), 1);
+}
+
+#[test]
+fn a_fit_sees_every_profile() {
+    let bench = Bench::new(vec![]);
+    bench.send((0..30).flat_map(|user| orders(&format!("u{user}"), 0, 1)).collect());
+    bench.settle();
+    let fitted = bench.kernel.fit(WORKSPACE, InstallationId(2), &|_, _| {}).unwrap();
+    assert_eq!(fitted.state, b"30");
+    assert!(bench.kernel.fit(WORKSPACE, InstallationId(1), &|_, _| {}).is_err());
+}
