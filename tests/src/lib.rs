@@ -1,1 +1,38 @@
-//! placeholder
+//! The harness of the end-to-end tests: a real server, in this process or in one of its own, over a real store, with the
+//! real plugins, and a client of its HTTP API.
+//!
+//! It stands outside of the product: what a test does to a server goes through HTTP or the command line. Nothing of ours is
+//! replaced; the clock can be set, and the other ends of webhooks are receivers of the test's own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has to stop, and to say where")]
+
+mod client;
+mod kernel;
+mod plugins;
+mod process;
+mod random;
+mod receiver;
+mod wait;
+
+use std::path::{Path, PathBuf};
+
+pub use client::{Answer, Client, encode, gzip};
+pub use kernel::{Source, TestKernel, pages, settle};
+pub use plugins::{built, component};
+pub use process::{Process, kith};
+pub use random::Random;
+pub use receiver::{Arrived, Receiver};
+pub use wait::{wait_for, wait_until};
+
+/// The admin key of every test server.
+pub const ADMIN_KEY: &str = "end-to-end-admin-key-0123456789abcdef";
+
+/// The repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository").to_path_buf()
+}
+
+/// A file of `examples/data`.
+pub fn data(name: &str) -> PathBuf {
+    root().join("examples/data").join(name)
+}

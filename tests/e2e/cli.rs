@@ -1,0 +1,174 @@
+//! The command line: plugins from nothing, files in, people and audiences out, keys made and revoked.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use kith_tests::{Process, TestKernel, data, kith, root};
+use serde_json::{Value, json};
+
+/// Run `kith` against a server.
+fn run(kernel: &TestKernel, arguments: &[&str]) -> Output {
+    let mut command = Command::new(kith());
+    command.args(["--url", kernel.url(), "--key", kith_tests::ADMIN_KEY]).args(arguments);
+    command.output().unwrap()
+}
+
+/// The same, which must succeed and print JSON.
+#[track_caller]
+fn answer(kernel: &TestKernel, arguments: &[&str]) -> Value {
+    let arguments: Vec<&str> = arguments.iter().copied().chain(["--json"]).collect();
+    let output = run(kernel, &arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {}", text(&output.stdout)))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// `cargo test` in a scaffolded crate, with this repository's versions of what it depends on, so that the test means the
+/// same tomorrow and asks nobody for newer ones.
+fn cargo_test(crate_folder: &Path, target: &Path) -> Output {
+    std::fs::copy(root().join("Cargo.lock"), crate_folder.join("Cargo.lock")).unwrap();
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["test", "--quiet"]).current_dir(crate_folder).env("CARGO_TARGET_DIR", target).output().unwrap()
+}
+
+#[test]
+fn a_plugin_of_every_kind_is_made_tested_built_and_installed() {
+    let kernel = TestKernel::start();
+    let folder = tempfile::tempdir().unwrap();
+    // One target folder for all four and for the next run: their dependencies are the same.
+    let target = root().join("target/scaffolded");
+    for kind in ["connector", "tag-model", "scorer", "channel"] {
+        let name = format!("my-{kind}");
+        let dir = folder.path().join(&name);
+        let dir_text = dir.to_str().unwrap();
+        answer(&kernel, &["plugin", "new", &format!("umbrella/{name}"), "--kind", kind, "--dir", dir_text]);
+        let tested = cargo_test(&dir, &target);
+        assert!(tested.status.success(), "{kind}: {}{}", text(&tested.stdout), text(&tested.stderr));
+        assert_eq!(answer(&kernel, &["plugin", "check", dir_text])["kind"], kind);
+        let mut build = Command::new(kith());
+        build.args(["plugin", "build", dir_text, "--json"]).env("CARGO_TARGET_DIR", &target);
+        let built = build.output().unwrap();
+        assert!(built.status.success(), "{kind}: {}", text(&built.stderr));
+        let built: Value = serde_json::from_slice(&built.stdout).unwrap();
+        let component = built["path"].as_str().unwrap();
+        assert_eq!(answer(&kernel, &["plugin", "upload", component])["digest"], built["digest"]);
+        let id = format!("umbrella/{name}");
+        let mut install = vec!["plugin", "install", id.as_str()];
+        if kind == "channel" {
+            install.extend(["--config", r#"{"url":"https://example.com/messages"}"#, "--grant-http", "example.com"]);
+        }
+        assert_eq!(answer(&kernel, &install)["mode"], "live", "{kind}");
+    }
+    let installed = answer(&kernel, &["plugin", "installations"]);
+    assert_eq!(installed["items"].as_array().unwrap().len(), 4);
+
+    // The scaffolded connector and tag model do their work at once.
+    let orders = folder.path().join("orders.json");
+    std::fs::write(&orders, r#"[{"id":"o1","customer":"ada","total":250.0},{"id":"o2"}]"#).unwrap();
+    let imported = answer(&kernel, &["import", orders.to_str().unwrap(), "--source", "my-connector"]);
+    assert_eq!((&imported["accepted"], &imported["rejected_count"]), (&json!(1), &json!(1)));
+    kernel.settle();
+    let ada = answer(&kernel, &["profile", "get", "user_id:ada"]);
+    assert_eq!(ada["tags"]["my_tag_model"]["value"], "high", "{ada}");
+}
+
+#[test]
+fn a_broken_crate_is_refused_with_the_place() {
+    let kernel = TestKernel::start();
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("broken");
+    let dir_text = dir.to_str().unwrap();
+    answer(&kernel, &["plugin", "new", "broken", "--kind", "tag-model", "--dir", dir_text]);
+    let manifest = dir.join("plugin.toml");
+    let whole = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::write(&manifest, whole.replace("description =", "descripton =")).unwrap();
+    let output = run(&kernel, &["plugin", "build", dir_text]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("plugin.toml:") && said.contains("descripton"), "{said}");
+    std::fs::write(&manifest, whole).unwrap();
+    std::fs::write(dir.join("src/lib.rs"), "fn broken( {").unwrap();
+    std::fs::copy(root().join("Cargo.lock"), dir.join("Cargo.lock")).unwrap();
+    let output = run(&kernel, &["plugin", "build", dir_text]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("src/lib.rs:1"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn files_people_audiences_and_keys() {
+    let kernel = TestKernel::start();
+    let mapping = json!({
+        "identifiers": { "user_id": "user_id" }, "event": { "column": "event", "rename": { "purchase": "Order Completed" } },
+        "properties": ["platform"], "time": { "column": "timestamp", "formats": ["%Y-%m-%d %H:%M:%S"] },
+    });
+    kernel.install("kith/csv", json!({ "name": "clicks", "config": mapping }));
+    let file = data("ecom.csv.gz");
+    let imported = answer(&kernel, &["import", file.to_str().unwrap(), "--source", "clicks"]);
+    assert_eq!((&imported["accepted"], &imported["rejected_count"]), (&json!(31_106), &json!(0)));
+    kernel.settle();
+
+    let shown = run(&kernel, &["profile", "get", "user_id:user_0000"]);
+    assert!(text(&shown.stdout).contains("user_0000"), "{}", text(&shown.stdout));
+    assert!(text(&shown.stderr).is_empty(), "{}", text(&shown.stderr));
+    let events = answer(&kernel, &["profile", "events", "user_id:user_0000", "--limit", "3"]);
+    assert_eq!(events["items"].as_array().unwrap().len(), 3);
+
+    let condition = "events('Order Completed').size() >= 1";
+    let counted = answer(&kernel, &["audience", "count", condition])["count"].as_u64().unwrap();
+    assert!(counted > 0 && counted < 600, "{counted}");
+    answer(&kernel, &["audience", "create", "buyers", "--condition", condition]);
+    kernel.settle();
+    assert_eq!(answer(&kernel, &["audience", "show", "buyers"])["size"], counted);
+    let members = answer(&kernel, &["audience", "members", "buyers", "--limit", "600"]);
+    assert_eq!(members["items"].as_array().unwrap().len() as u64, counted);
+    assert!(text(&run(&kernel, &["audience", "list"]).stdout).contains("buyers"));
+    answer(&kernel, &["audience", "explain", "buyers", "user_id:user_0000"]);
+
+    let made = answer(&kernel, &["key", "create", "reader", "--scope", "audiences:read"]);
+    let (key, id) = (made["key"].as_str().unwrap(), made["id"].as_str().unwrap());
+    kernel.caller(key).get("/api/v1/audiences").is(200);
+    kernel.caller(key).get("/api/v1/installations").is_problem(403, "denied");
+    answer(&kernel, &["key", "revoke", id]);
+    kernel.caller(key).get("/api/v1/audiences").is_problem(401, "unauthenticated");
+    assert!(text(&run(&kernel, &["key", "list"]).stdout).contains("revoked"));
+    assert_eq!(answer(&kernel, &["status"])["totals"]["profiles"], 600);
+    assert!(answer(&kernel, &["delivery", "list"])["items"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn failures_say_what_to_do_and_end_with_their_code() {
+    let kernel = TestKernel::start();
+    let nobody = run(&kernel, &["profile", "get", "user_id:nobody"]);
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(text(&nobody.stderr).contains("404"), "{}", text(&nobody.stderr));
+    let condition = run(&kernel, &["audience", "count", "events("]);
+    assert_eq!(condition.status.code(), Some(1));
+    assert!(text(&condition.stderr).contains("condition"), "{}", text(&condition.stderr));
+    assert_eq!(run(&kernel, &["audience", "create", "x"]).status.code(), Some(2));
+    let refused = Command::new(kith()).args(["--url", kernel.url(), "--key", "wrong", "status"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("KITH_KEY"), "{}", text(&refused.stderr));
+}
+
+#[test]
+fn serve_keeps_its_first_key_and_ends_well() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let server = Process::serve(folder.path(), &[]);
+        assert_eq!(server.admin().get("/api/v1/workspace").is(200)["name"], "default");
+        assert!(server.terminate().success(), "SIGTERM ends it well");
+    }
+    // A second server on the same folder is refused; the first goes on.
+    let server = Process::serve(folder.path(), &[]);
+    let second = Command::new(kith())
+        .args(["serve", "--listen", "127.0.0.1:0", "--log", "error", "--data"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1), "{}", text(&second.stdout));
+    server.admin().get("/healthz").is(200);
+}

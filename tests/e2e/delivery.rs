@@ -1,0 +1,180 @@
+//! From an audience to a signed message at somebody else's server: retries, dead letters, consent, and receipts that come
+//! back as events.
+
+use kith_tests::{Receiver, Source, TestKernel, wait_for, wait_until};
+use serde_json::{Value, json};
+
+/// 24 bytes, as Standard Webhooks asks for.
+const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+
+/// A server with a webhook to a receiver, and an audience of everybody who put something into the cart.
+struct Shop {
+    kernel: TestKernel,
+    source: Source,
+    receiver: Receiver,
+}
+
+impl Shop {
+    fn open(basis: &str) -> Shop {
+        let (kernel, receiver) = (TestKernel::start(), Receiver::start());
+        let source = kernel.segment();
+        let host = receiver.host();
+        let installed = kernel.install(
+            "kith/webhook",
+            json!({
+                "config": { "url": format!("http://{host}/hook") },
+                "grants": { "http": [host], "secrets": { "signing": [host] } },
+                "secrets": { "signing": SECRET },
+            }),
+        );
+        assert!(!installed.to_string().contains(SECRET), "a secret is never shown");
+        let audience = json!({
+            "name": "carts", "condition": "events('Product Added', '30d').size() > 0",
+            "on_enter": { "channel": "webhook", "purpose": "marketing", "basis": basis, "payload": { "text": "Hello" } },
+        });
+        kernel.admin().post("/api/v1/audiences", &audience).is(201);
+        kernel.settle();
+        Shop { kernel, source, receiver }
+    }
+
+    /// A person puts something into the cart; what is known of her consent.
+    fn visit(&self, user: &str, consent: Option<bool>) {
+        let mut traits = json!({ "email": format!("{user}@example.com") });
+        if let Some(consent) = consent {
+            traits["consent"] = json!({ "marketing": consent });
+        }
+        self.source.batch(&[
+            json!({ "type": "identify", "userId": user, "messageId": format!("i-{user}"), "traits": traits }),
+            json!({ "type": "track", "event": "Product Added", "userId": user, "messageId": format!("a-{user}") }),
+        ]);
+    }
+
+    fn deliveries(&self) -> Vec<Value> {
+        let listed = self.kernel.admin().get("/api/v1/deliveries").is(200);
+        listed["items"].as_array().unwrap().clone()
+    }
+
+    /// Wait until the one delivery there is looks like that.
+    fn delivery(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        wait_for(what, || self.deliveries().into_iter().find(&is_so))
+    }
+
+    fn event_names(&self, user: &str) -> Vec<String> {
+        let events = self.kernel.events(&format!("user_id:{user}"));
+        events.iter().map(|event| event["name"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+#[test]
+fn a_message_is_signed_delivered_once_and_comes_back_as_an_event() {
+    let shop = Shop::open("opt_in");
+    shop.visit("ada", Some(true));
+    let delivery = shop.delivery("it is delivered", |delivery| delivery["state"] == "delivered");
+    assert_eq!((&delivery["channel"], &delivery["audience"]), (&json!("webhook"), &json!("carts")));
+    assert_eq!((&delivery["purpose"], &delivery["attempts"]), (&json!("marketing"), &json!(1)));
+    let arrived = shop.receiver.arrived();
+    assert_eq!(arrived.len(), 1);
+    let message = &arrived[0];
+    assert!(message.is_signed_with(SECRET), "{message:?}");
+    assert_eq!(message.path, "/hook");
+    assert_eq!(message.header("webhook-id"), delivery["id"].as_str().unwrap());
+    assert_eq!(message.header("webhook-timestamp"), "1795255200");
+    assert_eq!(message.json()["data"]["payload"], json!({ "text": "Hello" }));
+    assert!(message.json()["data"]["recipient"].to_string().contains("ada@example.com"));
+    wait_until("the receipt is an event", || shop.event_names("ada").contains(&"Message Delivered".to_owned()));
+    // Another event of the same kind is no entry: nothing more is sent.
+    let more = json!({ "type": "track", "event": "Product Added", "userId": "ada", "messageId": "a2" });
+    shop.source.batch(&[more]);
+    shop.kernel.settle();
+    assert_eq!(shop.deliveries().len(), 1);
+    assert_eq!(shop.receiver.arrived().len(), 1);
+}
+
+#[test]
+fn a_busy_receiver_is_asked_again_when_it_wishes() {
+    let shop = Shop::open("opt_in");
+    shop.receiver.will_answer(503, &[("retry-after", "120")]);
+    shop.visit("ada", Some(true));
+    let waiting = shop.delivery("one attempt failed", |delivery| delivery["attempts"] == 1);
+    assert_eq!(waiting["state"], "pending");
+    assert_eq!(waiting["due_at"], "2026-11-21T10:02:00.000Z", "its wish is longer than the schedule's 5 s");
+    assert!(waiting["last_reason"].as_str().unwrap().contains("503"), "{waiting}");
+    shop.kernel.clock.advance_ms(119_000);
+    shop.kernel.settle();
+    assert_eq!(shop.receiver.arrived().len(), 1, "not before it is due");
+    shop.kernel.clock.advance_ms(1_000);
+    let delivered = shop.delivery("it is delivered", |delivery| delivery["state"] == "delivered");
+    assert_eq!(delivered["attempts"], 2);
+    let arrived = shop.receiver.arrived();
+    assert_eq!(arrived.len(), 2);
+    assert_eq!(arrived[0].header("webhook-id"), arrived[1].header("webhook-id"), "the receiver's key against doubles");
+    assert_eq!(arrived[0].body, arrived[1].body);
+    assert!(arrived.iter().all(|message| message.is_signed_with(SECRET)));
+}
+
+#[test]
+fn a_gone_receiver_makes_a_dead_letter_that_can_be_replayed() {
+    let shop = Shop::open("opt_in");
+    shop.receiver.will_answer(410, &[]);
+    shop.visit("ada", Some(true));
+    let dead = shop.delivery("it is given up", |delivery| delivery["state"] == "dead");
+    assert!(dead["reason"].as_str().unwrap().contains("410"), "{dead}");
+    let letters = kith_tests::pages(&shop.kernel.admin(), "/api/v1/dead-letters", 50);
+    assert_eq!(letters.len(), 1);
+    assert_eq!((&letters[0]["type"], &letters[0]["id"]), (&json!("delivery"), &dead["id"]));
+    wait_until("the failure is an event", || shop.event_names("ada").contains(&"Message Failed".to_owned()));
+    let path = format!("/api/v1/dead-letters/{}/replay", dead["id"].as_str().unwrap());
+    shop.kernel.admin().post(&path, &json!({})).is(200);
+    shop.delivery("it is delivered", |delivery| delivery["state"] == "delivered");
+    assert_eq!(shop.receiver.arrived().len(), 2);
+    shop.kernel.admin().post(&path, &json!({})).is_problem(404, "not-found");
+    assert!(kith_tests::pages(&shop.kernel.admin(), "/api/v1/dead-letters", 50).is_empty());
+}
+
+#[test]
+fn who_did_not_agree_gets_nothing() {
+    let shop = Shop::open("opt_in");
+    shop.visit("refuses", Some(false));
+    shop.visit("silent", None);
+    wait_until("both are skipped", || {
+        let deliveries = shop.deliveries();
+        deliveries.len() == 2 && deliveries.iter().all(|delivery| delivery["state"] == "skipped")
+    });
+    assert!(shop.deliveries().iter().all(|delivery| delivery["reason"].as_str().unwrap().contains("consent")));
+    assert!(shop.receiver.arrived().is_empty());
+    let totals = shop.kernel.admin().get("/api/v1/workspace").is(200)["totals"]["deliveries"].clone();
+    assert_eq!(totals, json!({ "delivered": 0, "pending": 0, "skipped": 2, "dead": 0 }));
+}
+
+#[test]
+fn where_silence_is_enough_only_a_refusal_stops_a_message() {
+    let shop = Shop::open("not_refused");
+    shop.visit("refuses", Some(false));
+    shop.visit("silent", None);
+    shop.delivery("one is delivered", |delivery| delivery["state"] == "delivered");
+    shop.delivery("one is skipped", |delivery| delivery["state"] == "skipped");
+    let arrived = shop.receiver.arrived();
+    assert_eq!(arrived.len(), 1);
+    assert!(arrived[0].json()["data"]["recipient"].to_string().contains("silent@example.com"));
+}
+
+#[test]
+fn a_host_that_was_not_granted_is_not_reached() {
+    let (kernel, receiver) = (TestKernel::start(), Receiver::start());
+    let source = kernel.segment();
+    let config = json!({ "url": format!("http://{}/hook", receiver.host()) });
+    kernel.install("kith/webhook", json!({ "config": config, "secrets": { "signing": SECRET } }));
+    let audience = json!({
+        "name": "carts", "condition": "events('Product Added').size() > 0",
+        "on_enter": { "channel": "webhook", "purpose": "x", "basis": "not_refused", "payload": {} },
+    });
+    kernel.admin().post("/api/v1/audiences", &audience).is(201);
+    let added = json!({ "type": "track", "event": "Product Added", "userId": "ada", "messageId": "a" });
+    source.batch(&[added]);
+    let dead = wait_for("the delivery is given up", || {
+        let listed = kernel.admin().get("/api/v1/deliveries").is(200);
+        listed["items"].as_array().unwrap().iter().find(|delivery| delivery["state"] == "dead").cloned()
+    });
+    assert!(!dead["reason"].as_str().unwrap().is_empty());
+    assert!(receiver.arrived().is_empty());
+}

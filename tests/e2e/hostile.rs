@@ -1,0 +1,152 @@
+//! Guests that loop, eat memory, trap and lie: each ends as a typed failure, costs its own installation its place, and
+//! nobody else anything.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kith_tests::{TestKernel, pages, wait_for, wait_until};
+use serde_json::{Value, json};
+
+/// Little enough that a test does not wait, and more than any honest call needs.
+fn limits() -> Value {
+    json!({ "limits": { "cpu_ms": 300, "wall_ms": 5_000, "memory_bytes": 16 << 20, "log_bytes": 4_096 } })
+}
+
+#[test]
+fn a_connector_that_misbehaves_is_a_typed_failure_and_then_quarantined() {
+    let kernel = TestKernel::start();
+    let admin = kernel.admin();
+    kernel.install("hostile/connector", json!({ "name": "bad", "grants": limits() }));
+    kernel.install("hostile/connector", json!({ "name": "twin", "grants": limits() }));
+    let send = |source: &str, body: &str| admin.send("POST", &format!("/api/v1/sources/{source}/records"), &[], body);
+    assert_eq!(send("bad", "ada").is(200)["accepted"], 1);
+    for (body, code) in [("loop", "limit.cpu"), ("memory", "limit.memory")] {
+        let problem = send("bad", body).is_problem(500, code);
+        assert!(!problem.to_string().contains("hostile::"), "no guest's inside is shown: {problem}");
+    }
+    assert_eq!(send("bad", "eve").is(200)["accepted"], 1, "two strikes, then a good answer: they are forgotten");
+    for code in ["trap", "trap", "trap"] {
+        send("bad", "trap").is_problem(500, code);
+    }
+    let shown = wait_for("it is quarantined", || {
+        let shown = admin.get("/api/v1/installations/bad").is(200);
+        (shown["mode"] == "quarantined").then_some(shown)
+    });
+    assert!(shown["mode_reason"].as_str().unwrap().contains("the guest gives up"), "{shown}");
+    let refused = send("bad", "ada");
+    refused.is_problem(503, "source-not-live");
+    assert!(refused.header("retry-after").parse::<u32>().unwrap() <= 300);
+    assert_eq!(send("twin", "kim").is(200)["accepted"], 1, "another installation of the same plugin goes on");
+    admin.patch("/api/v1/installations/bad", &json!({ "mode": "live" })).is(200);
+    assert_eq!(send("bad", "bob").is(200)["accepted"], 1, "an admin switches it on again");
+}
+
+#[test]
+fn others_are_served_while_a_guest_loops() {
+    let kernel = TestKernel::start();
+    let source = kernel.segment();
+    let grants = json!({ "limits": { "cpu_ms": 2_000, "wall_ms": 20_000 } });
+    kernel.install("hostile/connector", json!({ "name": "bad", "grants": grants }));
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let looping: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let answer = kernel.admin().send("POST", "/api/v1/sources/bad/records", &[], "loop");
+                    ended.store(true, Ordering::SeqCst);
+                    answer
+                })
+            })
+            .collect();
+        let mut meanwhile = 0;
+        for number in 0..20 {
+            let message = json!({ "type": "track", "event": "E", "userId": "ada", "messageId": format!("m{number}") });
+            source.batch(&[message]);
+            kernel.profile("user_id:ada");
+            meanwhile += usize::from(!ended.load(Ordering::SeqCst));
+        }
+        assert!(meanwhile > 0, "nothing was answered before the loops ended");
+        for answer in looping {
+            answer.join().unwrap().is_problem(500, "limit.cpu");
+        }
+    });
+    assert_eq!(kernel.events("user_id:ada").len(), 20);
+}
+
+#[test]
+fn a_tag_model_that_misbehaves_is_set_aside_and_then_quarantined() {
+    for (how, code) in
+        [("loop", "limit.cpu"), ("memory", "limit.memory"), ("trap", "trap"), ("short", "invalid-output")]
+    {
+        let kernel = TestKernel::start();
+        let admin = kernel.admin();
+        let source = kernel.segment();
+        kernel.install("kith/lifecycle", json!({}));
+        let install = json!({ "name": "bad", "config": { "how": how }, "grants": limits() });
+        kernel.install("hostile/tag-model", install);
+        let mut visits = 0;
+        let mut visit = || {
+            visits += 1;
+            source.batch(&[json!({ "type": "identify", "userId": "ada", "messageId": format!("{visits}"),
+                "traits": { "city": format!("city {visits}") } })]);
+            kernel.settle();
+        };
+        visit();
+        let letter = wait_for(&format!("{how}: the failed computation is kept"), || {
+            let letters = pages(&admin, "/api/v1/dead-letters", 50);
+            letters.into_iter().find(|letter| letter["type"] == "computation")
+        });
+        assert_eq!((&letter["installation"], &letter["code"]), (&json!("bad"), &json!(code)), "{letter}");
+        assert_eq!(letter["profiles"], 1);
+        let ada = kernel.profile("user_id:ada");
+        assert_eq!(ada["tags"]["lifecycle"]["value"], "new", "{how}: the other model goes on: {ada}");
+        assert_eq!(ada["tags"].get("hostile"), None, "{how}: {ada}");
+        visit();
+        visit();
+        wait_until(&format!("{how}: it is quarantined"), || {
+            admin.get("/api/v1/installations/bad").is(200)["mode"] == "quarantined"
+        });
+        admin.patch("/api/v1/installations/bad", &json!({ "mode": "live", "config": { "how": "well" } })).is(200);
+        visit();
+        wait_until(&format!("{how}: what behaves again is run again"), || {
+            kernel.profile("user_id:ada")["tags"]["hostile"]["value"] == format!("city {visits}")
+        });
+    }
+}
+
+#[test]
+fn a_flood_of_log_lines_is_cut() {
+    let kernel = TestKernel::start();
+    let source = kernel.segment();
+    let install = json!({ "name": "bad", "config": { "how": "flood" }, "grants": limits() });
+    kernel.install("hostile/tag-model", install);
+    source.batch(&[json!({ "type": "identify", "userId": "ada", "messageId": "1", "traits": { "city": "Oslo" } })]);
+    kernel.settle();
+    let letters = wait_for("the flood is kept", || {
+        let letters = pages(&kernel.admin(), "/api/v1/dead-letters", 50);
+        (!letters.is_empty()).then_some(letters)
+    });
+    let code = letters[0]["code"].as_str().unwrap();
+    assert!(code == "limit.log" || code == "limit.host-calls", "{code}");
+}
+
+#[test]
+fn bytes_that_are_no_plugin_are_refused_with_the_reason() {
+    let kernel = TestKernel::start();
+    let admin = kernel.admin();
+    let upload = |bytes: &[u8]| admin.send("POST", "/api/v1/plugins", &[], bytes.to_vec());
+    upload(b"").is_problem(400, "bad-component");
+    upload(b"\0asm\x01\0\0\0").is_problem(400, "bad-component");
+    let good = &kith_tests::component("kith/lifecycle").component;
+    upload(&good[..good.len() / 2]).is_problem(400, "bad-component");
+    let mut random = kith_tests::Random::new(3);
+    for _ in 0..20 {
+        let mut spoiled = good.clone();
+        let place = usize::try_from(random.below(spoiled.len() as u64)).unwrap();
+        spoiled[place] ^= 1 << random.below(8);
+        let answer = upload(&spoiled);
+        // A changed byte of code or of a text may still be a plugin; then it is another one under a taken version, or a new one.
+        assert!(matches!(answer.status, 200 | 201 | 400 | 409), "{}: {}", answer.status, answer.text());
+    }
+    upload(&vec![0; (8 << 20) + 1]).is_problem(413, "too-large");
+    assert_eq!(admin.get("/healthz").is(200)["status"], "ok");
+}

@@ -1,0 +1,15 @@
+//! The whole product, story by story, through its public API and its command line: a real server over a real store, real
+//! plugins in WebAssembly, real clients. One binary, so that the plugins are built once.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has to stop, and to say where")]
+
+mod api;
+mod audiences;
+mod cdnow;
+mod cli;
+mod crash;
+mod delivery;
+mod hostile;
+mod isolation;
+mod restart;
+mod segment;

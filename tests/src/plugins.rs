@@ -1,0 +1,41 @@
+//! The plugins under test: built once for each test binary, by the code of `kith plugin build`, with one run of cargo.
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use kith::plugin_build::{self, Built, Silent, Toolchain};
+
+use crate::root;
+
+/// The six first-party plugins and the hostile guests, by their crates' folders.
+const CRATES: [&str; 8] = [
+    "plugins/connector-segment",
+    "plugins/connector-csv",
+    "plugins/tag-model-rfm",
+    "plugins/tag-model-lifecycle",
+    "plugins/scorer-clv",
+    "plugins/channel-webhook",
+    "tests/hostile/tag-model",
+    "tests/hostile/connector",
+];
+
+static BUILT: LazyLock<Vec<Built>> = LazyLock::new(|| {
+    let crates: Vec<PathBuf> = CRATES.iter().map(|folder| root().join(folder)).collect();
+    let toolchain = Toolchain { cargo: PathBuf::from(CARGO), colour: false };
+    plugin_build::build_all(&crates, None, &toolchain, &mut Silent).unwrap_or_else(|error| panic!("{error}"))
+});
+
+/// The cargo that built the tests.
+pub(crate) const CARGO: &str = env!("CARGO");
+
+/// All built plugins.
+pub fn built() -> &'static [Built] {
+    &BUILT
+}
+
+/// The built plugin of this id, e.g. `kith/csv`.
+#[track_caller]
+pub fn component(id: &str) -> &'static Built {
+    let found = BUILT.iter().find(|built| built.manifest.id.to_string() == id);
+    found.unwrap_or_else(|| panic!("no plugin `{id}` is built for the tests"))
+}

@@ -1,0 +1,100 @@
+//! The `kith` program in a process of its own: for the command line's tests, and for servers that are to be killed.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
+use std::time::SystemTime;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::plugins::CARGO;
+use crate::{ADMIN_KEY, Client, root, wait_for};
+
+/// The program under test.
+///
+/// `cargo test` on the workspace has just built it, since its package has a test of its own that runs it. Where only this
+/// package is tested it may be missing or older than its source, and is built here.
+pub fn kith() -> &'static Path {
+    static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
+        let own = std::env::current_exe().unwrap();
+        let profile = own.ancestors().nth(2).expect("a test binary lies in target/PROFILE/deps");
+        let program = profile.join(format!("kith{}", std::env::consts::EXE_SUFFIX));
+        let is_current = modified(&program).is_some_and(|built| newest(&root().join("kernel")) <= Some(built));
+        if !is_current {
+            let mut build = Command::new(CARGO);
+            build.args(["build", "--bin", "kith"]).current_dir(root());
+            if profile.ends_with("release") {
+                build.arg("--release");
+            }
+            assert!(build.status().unwrap().success(), "`kith` does not build");
+        }
+        program
+    });
+    &PROGRAM
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    path.metadata().ok()?.modified().ok()
+}
+
+/// When the newest file below `folder` was changed.
+fn newest(folder: &Path) -> Option<SystemTime> {
+    let entries = std::fs::read_dir(folder).ok()?.flatten();
+    entries
+        .filter_map(|entry| if entry.path().is_dir() { newest(&entry.path()) } else { modified(&entry.path()) })
+        .max()
+}
+
+/// A running `kith serve`.
+pub struct Process {
+    child: Child,
+    url: String,
+}
+
+impl Process {
+    /// Serve `data` on a free port, with further arguments; returns when it listens.
+    pub fn serve(data: &Path, arguments: &[&str]) -> Process {
+        let mut command = Command::new(kith());
+        command.arg("serve").arg("--data").arg(data);
+        command.args(["--listen", "127.0.0.1:0", "--admin-key", ADMIN_KEY, "--log", "warn"]).args(arguments);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().expect("it was asked for"));
+        let listening = lines
+            .lines()
+            .map_while(Result::ok)
+            .find_map(|line| line.split_once("listens on ").map(|(_, url)| url.trim().to_owned()));
+        let Some(url) = listening else { panic!("`kith serve` ended with {}", child.wait().unwrap()) };
+        Process { child, url }
+    }
+
+    /// A caller with the admin key.
+    pub fn admin(&self) -> Client {
+        Client::new(&self.url, Some(ADMIN_KEY))
+    }
+
+    /// The server's address.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// SIGKILL: no chance to finish anything.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and the end of what is under way.
+    pub fn terminate(mut self) -> ExitStatus {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        wait_for("the server ends by itself", || self.child.try_wait().unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Where it has ended there is nothing to kill.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}

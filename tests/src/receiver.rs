@@ -1,0 +1,156 @@
+//! The other end of a webhook: a small HTTP server that answers by a script and keeps what it got.
+
+use std::collections::VecDeque;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
+use hmac::{Hmac, Mac};
+use serde_json::Value;
+use sha2::Sha256;
+
+/// One request as it arrived.
+#[derive(Debug, Clone)]
+pub struct Arrived {
+    pub path: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Arrived {
+    /// A header's value, or the empty text.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str())
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// Whether one of the signatures is the one that Standard Webhooks 1.0 asks for: HMAC-SHA256 of
+    /// `id.timestamp.body` under the secret's bytes, in base64 behind `v1,`.
+    pub fn is_signed_with(&self, secret: &str) -> bool {
+        let signed = [self.header("webhook-id"), self.header("webhook-timestamp")].join(".");
+        let expected = signature(secret, &[signed.as_bytes(), b".", &self.body].concat());
+        self.header("webhook-signature").split(' ').any(|given| given == expected)
+    }
+}
+
+/// The signature of `content`.
+fn signature(secret: &str, content: &[u8]) -> String {
+    const BASE64: base64::engine::GeneralPurpose = base64::engine::general_purpose::STANDARD;
+    let key = BASE64.decode(secret.trim_start_matches("whsec_")).unwrap();
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
+    mac.update(content);
+    format!("v1,{}", BASE64.encode(mac.finalize().into_bytes()))
+}
+
+/// A status and headers to answer with.
+type Scripted = (u16, Vec<(String, String)>);
+
+#[derive(Default)]
+struct Told {
+    arrived: Vec<Arrived>,
+    script: VecDeque<Scripted>,
+}
+
+/// A receiver on a free port of the loopback interface. Its thread ends with the process.
+#[derive(Clone)]
+pub struct Receiver {
+    address: SocketAddr,
+    told: Arc<Mutex<Told>>,
+}
+
+impl Receiver {
+    /// Receive and answer 204 unless told otherwise.
+    pub fn start() -> Receiver {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let receiver = Receiver { address: listener.local_addr().unwrap(), told: Arc::default() };
+        let told = Arc::clone(&receiver.told);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let told = Arc::clone(&told);
+                std::thread::spawn(move || answer_all(stream, &told));
+            }
+        });
+        receiver
+    }
+
+    /// `127.0.0.1:PORT`, as a grant names it.
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Answer the next request like this; each call adds one to the script.
+    pub fn will_answer(&self, status: u16, headers: &[(&str, &str)]) {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        self.told.lock().unwrap().script.push_back((status, headers));
+    }
+
+    /// All that arrived.
+    pub fn arrived(&self) -> Vec<Arrived> {
+        self.told.lock().unwrap().arrived.clone()
+    }
+}
+
+/// Answer each request of a connection.
+fn answer_all(stream: TcpStream, told: &Mutex<Told>) {
+    let Ok(mut writing) = stream.try_clone() else { return };
+    let mut reading = BufReader::new(stream);
+    while let Some(arrived) = read(&mut reading) {
+        let (status, headers) = {
+            let mut told = told.lock().unwrap();
+            told.arrived.push(arrived);
+            told.script.pop_front().unwrap_or((204, Vec::new()))
+        };
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let length = if status == 204 { "" } else { "content-length: 0\r\n" };
+        if write!(writing, "HTTP/1.1 {status} Scripted\r\n{length}{headers}\r\n").is_err() {
+            return;
+        }
+    }
+}
+
+/// Read one request; `None` at the connection's end.
+fn read(reading: &mut BufReader<TcpStream>) -> Option<Arrived> {
+    let mut line = String::new();
+    reading.read_line(&mut line).ok().filter(|read| *read > 0)?;
+    let path = line.split(' ').nth(1)?.to_owned();
+    let mut headers = Vec::new();
+    loop {
+        line.clear();
+        reading.read_line(&mut line).ok()?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+    let length = headers.iter().find(|(name, _)| name == "content-length").map_or("0", |(_, value)| value.as_str());
+    let mut body = vec![0; length.parse().ok()?];
+    reading.read_exact(&mut body).ok()?;
+    Some(Arrived { path, headers, body })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_published_vector_verifies_and_a_changed_one_does_not() {
+        let secret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+        let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let mut arrived = Arrived {
+            path: "/".to_owned(),
+            headers: vec![
+                header("webhook-id", "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk"),
+                header("webhook-timestamp", "1649367553"),
+                header("webhook-signature", "v1,garbage v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw="),
+            ],
+            body: br#"{"email":"test@example.com","username":"test_user"}"#.to_vec(),
+        };
+        assert!(arrived.is_signed_with(secret));
+        arrived.body[2] ^= 1;
+        assert!(!arrived.is_signed_with(secret));
+    }
+}

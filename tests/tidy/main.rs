@@ -1,0 +1,7 @@
+//! The rules of the house that a machine can check: the layers and who may know which foreign world, how files begin, how
+//! long they are, and what lies where.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has to stop, and to say where")]
+
+mod files;
+mod layers;
