@@ -72,7 +72,7 @@ fn fault(state: &CallState, error: &wasmtime::Error) -> PluginFault {
     let message = match (&state.panic, trap) {
         (Some(panic), _) => Some(panic.clone()),
         (None, _) if state.memory.table_refused => Some("asked for a larger table than the host gives".to_owned()),
-        (None, Some(trap)) => Some(trap.to_string()),
+        (None, Some(trap)) => Some(trap.to_string().trim_start_matches("wasm trap: ").to_owned()),
         (None, None) => None,
     };
     if let Some(message) = message {

@@ -14,7 +14,11 @@ mod call;
 mod compile;
 mod convert;
 mod engine;
+#[cfg(test)]
+mod guests;
 mod host;
+#[cfg(test)]
+mod hostile_tests;
 mod imports;
 mod manifest;
 mod package;

@@ -5,7 +5,7 @@
 //! Whether the functions behind those names have the right types is seen when the component is loaded (`roles.rs`).
 
 mod shape;
-mod world;
+pub(crate) mod world;
 
 use kith_model::plugin::{Manifest, PluginKind};
 use sha2::{Digest, Sha256};

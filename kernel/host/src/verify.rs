@@ -92,13 +92,15 @@ pub(crate) fn fitted(fitted: &Fitted) -> Result<(), PluginFault> {
     }
 }
 
-/// Whether the manifest lets the plugin emit these events. Only `track` events have names that others build on.
+/// Whether the manifest lets the plugin emit these events. Only `track` events have names that others build on. A
+/// connector exists to emit events, so one that names none is not narrowed; a channel that names none emits none.
 pub(crate) fn events<'e>(
     manifest: &Manifest,
     events: impl IntoIterator<Item = &'e DraftEvent>,
 ) -> Result<(), PluginFault> {
     let emits = &manifest.capabilities.emits;
-    if emits.iter().any(|name| name == "*") {
+    let any = emits.is_empty() && manifest.kind == PluginKind::Connector;
+    if any || emits.iter().any(|name| name == "*") {
         return Ok(());
     }
     let mut tracked = events.into_iter().filter(|event| event.kind == EventKind::Track);

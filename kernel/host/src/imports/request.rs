@@ -95,7 +95,8 @@ pub(super) fn check_target(
         return Err(format!("the manifest does not ask for `{method}` to `{}`", target.host));
     }
     let port_named = rule.host.port.is_some();
-    if !target.https && !(permits.plain_http && port_named) {
+    let plain_http_granted = permits.plain_http && port_named;
+    if !(target.https || plain_http_granted) {
         return Err("plain http needs the host's permission and a grant that names the port".into());
     }
     Ok(permits.loopback && port_named)

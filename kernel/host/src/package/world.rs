@@ -38,7 +38,7 @@ static WORLDS: LazyLock<BTreeMap<&'static str, World>> = LazyLock::new(|| {
 });
 
 /// The contract, parsed.
-pub(super) fn contract() -> (Resolve, wit_parser::PackageId) {
+pub(crate) fn contract() -> (Resolve, wit_parser::PackageId) {
     let mut sources = SourceMap::new();
     WIT.iter().for_each(|(name, text)| sources.push_str(name, *text));
     let group =

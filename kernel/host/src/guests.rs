@@ -1,0 +1,205 @@
+//! Test guests: small core modules in WebAssembly text that speak the canonical ABI by hand, made into packages by the
+//! same [`assemble`] as any vendor's. Text keeps each attack in view, and no other toolchain is needed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
+
+use kith_model::plugin::{Grants, PluginKind};
+use kith_model::table::{Cell, Column, ColumnBuilder, ColumnType, Table};
+use kith_model::time::{ManualClock, Timestamp};
+
+use crate::package::world::contract;
+use crate::{Binding, CompileMode, Host, HostConfig, Limits, MemoryKeyValue, assemble};
+
+/// A score `x` for an input `x`.
+pub(crate) const SCORER: &str = r#"
+[plugin]
+id = "test/scorer"
+version = "1.0.0"
+kind = "scorer"
+abi = "0.1"
+kernel = ">=0.1"
+title = "Scorer"
+description = "A test guest."
+license = "Apache-2.0"
+[inputs.x]
+expression = "traits.x"
+type = "float64"
+reason = "to test"
+[outputs.x]
+type = "float64"
+description = "the input"
+"#;
+
+pub(crate) const CONNECTOR: &str = r#"
+[plugin]
+id = "test/connector"
+version = "1.0.0"
+kind = "connector"
+abi = "0.1"
+kernel = ">=0.1"
+title = "Connector"
+description = "A test guest."
+license = "Apache-2.0"
+[capabilities]
+emits = ["Tested"]
+[[capabilities.http]]
+host = "*"
+methods = ["POST"]
+reason = "to test"
+[[capabilities.secrets]]
+name = "signing"
+hosts = ["*"]
+reason = "to test"
+"#;
+
+/// The core module `wat` with the component type of a kind's world, as the SDK's bindings leave it.
+pub(crate) fn core(kind: PluginKind, wat: &str) -> Vec<u8> {
+    let mut module = wat::parse_str(wat).unwrap_or_else(|error| panic!("{error}\n{wat}"));
+    let (resolve, package) = contract();
+    let world = resolve.packages[package].worlds[kind.as_str()];
+    wit_component::embed_component_metadata(&mut module, &resolve, world, wit_component::StringEncoding::UTF8).unwrap();
+    module
+}
+
+/// Memory, an allocator that never frees, and the log.
+fn frame(functions: &str, pages: u32) -> String {
+    format!(
+        r#"(module
+        (import "kith:plugin/log@0.1.0" "write" (func $log (param i32 i32 i32)))
+        (memory (export "memory") {pages})
+        (data (i32.const 64) "panicked: the till is empty, src/lib.rs:7")
+        (data (i32.const 128) "line\0a\1b[31mforged")
+        (global $next (mut i32) (i32.const 4096))
+        (func $realloc (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+            (local $at i32)
+            (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
+            (global.set $next (i32.add (local.get $at) (local.get 3)))
+            (block $fits
+                (br_if $fits (i32.le_u (global.get $next) (i32.mul (memory.size) (i32.const 65536))))
+                (if (i32.eq (i32.const -1) (memory.grow (i32.add (i32.const 1)
+                        (i32.div_u (i32.sub (global.get $next) (i32.mul (memory.size) (i32.const 65536))) (i32.const 65536)))))
+                    (then unreachable)))
+            (local.get $at))
+        {functions})"#
+    )
+}
+
+/// What `score` of an honest guest does: give the input's columns back.
+pub(crate) const ECHO: &str = r#"
+    (i32.store (i32.const 16) (i32.const 0))
+    (i32.store (i32.const 20) (local.get $rows))
+    (i32.store (i32.const 24) (local.get $columns))
+    (i32.store (i32.const 28) (local.get $count))
+    (i32.const 16)"#;
+
+/// A scorer whose `score` runs `body`, with more functions beside it.
+pub(crate) fn scorer_with(body: &str, functions: &str, pages: u32) -> Vec<u8> {
+    let score = format!(
+        r#"(func $score (export "kith:plugin/scoring@0.1.0#score")
+            (param $state i32) (param $state_len i32) (param $rows i32) (param $columns i32) (param $count i32)
+            (result i32) {body})
+        (func (export "kith:plugin/scoring@0.1.0#fit") (result i32) i32.const 0)
+        {functions}"#
+    );
+    assemble(&core(PluginKind::Scorer, &frame(&score, pages)), SCORER).unwrap()
+}
+
+pub(crate) fn scorer(body: &str) -> Vec<u8> {
+    scorer_with(body, "", 1)
+}
+
+/// A connector whose `poll` runs `poll` and whose `receive` runs `receive`; `imports` come first.
+pub(crate) fn connector(receive: &str, poll: &str) -> Vec<u8> {
+    let functions = format!(
+        r#"(func (export "kith:plugin/source@0.1.0#receive") (param $request i32) (result i32) {receive})
+        (func (export "kith:plugin/source@0.1.0#poll") (param i32 i32 i32) (result i32) {poll})"#
+    );
+    assemble(&core(PluginKind::Connector, &frame(&functions, 1)), CONNECTOR).unwrap()
+}
+
+/// A connector whose `poll` posts `hello` to `url`, signed if asked for, and gives back the answer's body as the cursor
+/// or the error as a permanent failure.
+pub(crate) fn poster(url: &str, signed: bool) -> Vec<u8> {
+    let wat = frame("", 1).replace(
+        "(module",
+        r#"(module
+        (import "kith:plugin/http@0.1.0" "send"
+            (func $send (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))"#,
+    );
+    let url_length = url.len();
+    let signed = i32::from(signed);
+    let functions = format!(
+        r#"(data (i32.const 512) "POST") (data (i32.const 520) "hello") (data (i32.const 528) "signing")
+        (data (i32.const 544) "msg_1") (data (i32.const 600) "{url}")
+        (func (export "kith:plugin/source@0.1.0#receive") (param $request i32) (result i32) unreachable)
+        (func (export "kith:plugin/source@0.1.0#poll") (param i32 i32 i32) (result i32)
+            (call $send (i32.const 512) (i32.const 4) (i32.const 600) (i32.const {url_length}) (i32.const 0) (i32.const 0)
+                (i32.const 520) (i32.const 5) (i32.const {signed}) (i32.const 0) (i32.const 528) (i32.const 7)
+                (i32.const 544) (i32.const 5) (i32.const 256))
+            (if (i32.load8_u (i32.const 256)) (then
+                (i32.store (i32.const 16) (i32.const 1))
+                (i32.store (i32.const 20) (i32.const 2))
+                (i32.store (i32.const 24) (i32.load (i32.const 264)))
+                (i32.store (i32.const 28) (i32.load (i32.const 268))))
+            (else
+                (i32.store (i32.const 36) (i32.load (i32.const 272)))
+                (i32.store (i32.const 40) (i32.load (i32.const 276)))))
+            (i32.const 16)))"#
+    );
+    let wat = format!("{}{functions}", wat.trim_end().strip_suffix(')').unwrap());
+    assemble(&core(PluginKind::Connector, &wat), CONNECTOR).unwrap()
+}
+
+static RUNTIME: LazyLock<tokio::runtime::Runtime> =
+    LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
+
+pub(crate) fn runtime() -> tokio::runtime::Handle {
+    RUNTIME.handle().clone()
+}
+
+/// 2026-01-01.
+pub(crate) const NOW: Timestamp = Timestamp(1_767_225_600_000);
+
+pub(crate) fn host_with(cache_directory: Option<PathBuf>, ceiling: Limits) -> Host {
+    let config = HostConfig {
+        cache_directory,
+        mac_key: [7; 32],
+        ceiling,
+        allow_loopback: true,
+        allow_plain_http: true,
+        clock: Arc::new(ManualClock::new(NOW)),
+        compile: CompileMode::InProcess,
+        runtime: runtime(),
+    };
+    Host::new(config).unwrap()
+}
+
+pub(crate) fn host() -> Host {
+    host_with(None, Limits { cpu_ms: 200, wall_ms: 5_000, ..Limits::default() })
+}
+
+pub(crate) fn binding() -> Binding {
+    Binding {
+        installation: "test".into(),
+        config: serde_json::Value::Null,
+        grants: Grants::default(),
+        secrets: BTreeMap::new(),
+        state: Arc::new(MemoryKeyValue::default()),
+        fuel: None,
+    }
+}
+
+pub(crate) fn floats(name: &str, values: &[Option<f64>]) -> Column {
+    let mut column = ColumnBuilder::new(name, ColumnType::Float64);
+    for value in values {
+        column.push(value.map_or(Cell::Null, Cell::Float64)).unwrap();
+    }
+    column.finish()
+}
+
+pub(crate) fn rows(values: &[f64]) -> Table {
+    let values: Vec<Option<f64>> = values.iter().copied().map(Some).collect();
+    Table { rows: values.len(), columns: vec![floats("x", &values)] }
+}

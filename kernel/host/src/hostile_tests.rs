@@ -1,0 +1,388 @@
+//! Hostile guests, one for each way a call can end badly, after the catalogue of attacks (the ids stand at the tests). In
+//! each the host lives and says what happened in a typed fault.
+
+use std::sync::Arc;
+
+use kith_model::plugin::{Connector, Grants, LimitRequest, PluginFault, Scorer, SourceRequest};
+use kith_model::table::Table;
+use kith_model::time::Timestamp;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::guests::{
+    ECHO, NOW, binding, connector, floats, host, host_with, poster, rows, runtime, scorer, scorer_with,
+};
+use crate::{BindError, Binding, Limits, LoadError};
+
+fn bound(component: &[u8]) -> Arc<dyn Scorer> {
+    host().load(component).unwrap().scorer(binding()).unwrap()
+}
+
+fn fault_of(component: &[u8]) -> PluginFault {
+    bound(component).compute(&[], rows(&[1.0, 2.0])).unwrap_err()
+}
+
+#[test]
+fn an_honest_guest_answers() {
+    let input = Table { rows: 3, columns: vec![floats("x", &[Some(1.5), None, Some(-0.0)])] };
+    assert_eq!(bound(&scorer(ECHO)).compute(&[], input.clone()), Ok(input));
+}
+
+/// C1.
+#[test]
+fn an_infinite_loop_is_stopped_while_others_answer() {
+    let host = host();
+    let looping = host.load(&scorer("(loop $on (br $on)) unreachable")).unwrap().scorer(binding()).unwrap();
+    let honest = host.load(&scorer(ECHO)).unwrap().scorer(binding()).unwrap();
+    let attack = std::thread::spawn(move || looping.compute(&[], rows(&[1.0])));
+    let mut answers = 0;
+    while !attack.is_finished() {
+        assert!(honest.compute(&[], rows(&[1.0])).is_ok());
+        answers += 1;
+    }
+    assert_eq!(attack.join().unwrap(), Err(PluginFault::CpuExceeded { limit_ms: 200 }));
+    assert!(answers > 10, "{answers}");
+}
+
+/// C2.
+#[test]
+fn an_infinite_loop_in_the_start_function_is_stopped() {
+    let start = "(func $start (loop $on (br $on))) (start $start)";
+    assert_eq!(fault_of(&scorer_with(ECHO, start, 1)), PluginFault::CpuExceeded { limit_ms: 200 });
+}
+
+/// C3.
+#[test]
+fn an_infinite_loop_after_the_result_is_stopped() {
+    let post = r#"(func (export "cabi_post_kith:plugin/scoring@0.1.0#score") (param i32) (loop $on (br $on)))"#;
+    assert_eq!(fault_of(&scorer_with(ECHO, post, 1)), PluginFault::CpuExceeded { limit_ms: 200 });
+}
+
+/// C4.
+#[test]
+fn endless_host_calls_are_stopped() {
+    let body = "(loop $on (call $log (i32.const 0) (i32.const 128) (i32.const 0)) (br $on)) unreachable";
+    let host = host_with(None, Limits { log_bytes: u64::MAX, ..Limits::default() });
+    let model = host.load(&scorer(body)).unwrap().scorer(binding()).unwrap();
+    let fault = model.compute(&[], rows(&[1.0])).unwrap_err();
+    assert_eq!(fault, PluginFault::LimitExceeded { what: "host calls", limit: 10_000 });
+}
+
+/// C6: bulk operations are checked at their start only; the memory limit bounds each one.
+#[test]
+fn a_storm_of_copies_is_stopped() {
+    let body = "(loop $on (memory.copy (i32.const 0) (i32.const 32768) (i32.const 32768)) (br $on)) unreachable";
+    assert_eq!(fault_of(&scorer(body)), PluginFault::CpuExceeded { limit_ms: 200 });
+}
+
+/// M1: a guest that lives with the refusal is not at fault.
+#[test]
+fn memory_grows_to_the_limit_and_no_further() {
+    let grow = "(if (i32.ne (i32.const -1) (memory.grow (i32.const 60000))) (then unreachable))";
+    assert!(bound(&scorer(&format!("{grow}{ECHO}"))).compute(&[], rows(&[1.0])).is_ok());
+    let fault =
+        fault_of(&scorer("(loop $on (br_if $on (i32.ne (i32.const -1) (memory.grow (i32.const 16))))) unreachable"));
+    assert_eq!(fault, PluginFault::MemoryExceeded { limit_bytes: 64 * 1024 * 1024 });
+}
+
+/// M2.
+#[test]
+fn a_huge_initial_memory_is_refused() {
+    let fault = fault_of(&scorer_with(ECHO, "", 20_000));
+    assert_eq!(fault, PluginFault::MemoryExceeded { limit_bytes: 64 * 1024 * 1024 });
+}
+
+/// M4.
+#[test]
+fn a_huge_table_is_refused() {
+    let fault = fault_of(&scorer_with(ECHO, "(table 10000000 funcref)", 1));
+    assert!(matches!(&fault, PluginFault::Trapped { message, .. } if message.contains("table")), "{fault:?}");
+}
+
+/// M5.
+#[test]
+fn a_giant_result_is_refused() {
+    // One column of a name with 30 MiB; the memory is there, the host does not copy it.
+    let body = r#"
+        (drop (memory.grow (i32.const 600)))
+        (i32.store (i32.const 20) (local.get $rows))
+        (i32.store (i32.const 24) (i32.const 1024))
+        (i32.store (i32.const 28) (i32.const 1))
+        (i32.store (i32.const 1028) (i32.const 31457280))
+        (i32.const 16)"#;
+    let fault = fault_of(&scorer(body));
+    assert_eq!(fault, PluginFault::LimitExceeded { what: "output bytes", limit: 16 * 1024 * 1024 });
+}
+
+/// M9.
+#[test]
+fn a_flood_of_the_log_is_stopped() {
+    let body = "(loop $on (call $log (i32.const 1) (i32.const 128) (i32.const 16)) (br $on)) unreachable";
+    assert_eq!(fault_of(&scorer(body)), PluginFault::LimitExceeded { what: "log bytes", limit: 64 * 1024 });
+}
+
+/// S1.
+#[test]
+fn deep_recursion_is_a_trap() {
+    let deep = "(func $deep (param i32) (result i32) (i32.add (i32.const 1) (call $deep (local.get 0))))";
+    let fault = fault_of(&scorer_with("(drop (call $deep (i32.const 1))) unreachable", deep, 1));
+    let PluginFault::Trapped { message, backtrace } = fault else { panic!("{fault:?}") };
+    assert_eq!(message, "call stack exhausted");
+    assert!(backtrace[0].contains("deep"), "{backtrace:?}");
+}
+
+#[test]
+fn a_panic_is_a_trap_with_its_text_and_place() {
+    let panic =
+        "(func $_ZN4till4open17h0123456789abcdefE (call $log (i32.const 3) (i32.const 64) (i32.const 41)) unreachable)";
+    let fault = fault_of(&scorer_with("(call $_ZN4till4open17h0123456789abcdefE) unreachable", panic, 1));
+    let PluginFault::Trapped { message, backtrace } = fault else { panic!("{fault:?}") };
+    assert_eq!(message, "the till is empty, src/lib.rs:7");
+    assert!(backtrace[0].contains("till::open") && backtrace[0].contains("0x"), "{backtrace:?}");
+    assert!(backtrace[1].contains("score"), "{backtrace:?}");
+}
+
+#[test]
+fn fuel_is_exact_and_by_choice() {
+    let host = host();
+    let plugin = host.load(&scorer("(loop $on (br $on)) unreachable")).unwrap();
+    let metered = plugin.scorer(Binding { fuel: Some(100_000), ..binding() }).unwrap();
+    assert_eq!(metered.compute(&[], rows(&[1.0])), Err(PluginFault::FuelExhausted { limit: 100_000 }));
+    let grants = Grants { limits: LimitRequest { fuel: Some(50_000), ..LimitRequest::default() }, ..Grants::default() };
+    let granted = plugin.scorer(Binding { grants, ..binding() }).unwrap();
+    assert_eq!(granted.compute(&[], rows(&[1.0])), Err(PluginFault::FuelExhausted { limit: 50_000 }));
+}
+
+/// D13 and the contract of tables.
+#[test]
+fn a_table_that_breaks_the_contract_is_refused() {
+    let cases = [
+        // One row more than came in.
+        ("(i32.store (i32.const 20) (i32.add (local.get $rows) (i32.const 1)))", "3 rows came back for 2"),
+        // No columns.
+        ("(i32.store (i32.const 28) (i32.const 0))", "the output `x` is missing"),
+        // The same column twice, past the end: garbage that fails to lift, or a double name.
+        ("(i32.store8 (i32.load (i32.load (i32.const 24))) (i32.const 121))", "the column `y` is not among"),
+        // Another type: the same buffers as int64.
+        ("(i32.store8 offset=20 (i32.load (i32.const 24)) (i32.const 1))", "is of type Int64"),
+        // One value less than rows.
+        ("(i32.store offset=28 (i32.load (i32.const 24)) (i32.const 1))", "1 values for 2 rows"),
+        // A NaN.
+        ("(f64.store offset=8 (i32.load offset=24 (i32.load (i32.const 24))) (f64.const nan))", "must be finite"),
+        ("(f64.store (i32.load offset=24 (i32.load (i32.const 24))) (f64.const inf))", "must be finite"),
+        // Names and buffers that point nowhere, a discriminant that does not exist, bytes that are no text.
+        ("(i32.store offset=4 (i32.load (i32.const 24)) (i32.const 0x7fffffff))", "out of bounds"),
+        ("(i32.store offset=24 (i32.load (i32.const 24)) (i32.const 0x7ffffff8))", "out of bounds"),
+        ("(i32.store8 offset=20 (i32.load (i32.const 24)) (i32.const 77))", "discriminant"),
+        ("(i32.store8 (i32.load (i32.load (i32.const 24))) (i32.const 255))", "utf-8"),
+        ("(i32.store (i32.const 16) (i32.const 9))", "discriminant"),
+    ];
+    let host = host();
+    for (breach, expected) in cases {
+        let body = ECHO.trim_end().strip_suffix("(i32.const 16)").unwrap();
+        let component = scorer(&format!("{body}{breach}(i32.const 16)"));
+        let model = host.load(&component).unwrap().scorer(binding()).unwrap();
+        let fault = model.compute(&[], rows(&[1.0, 2.0])).unwrap_err();
+        let text = match &fault {
+            PluginFault::InvalidOutput(text) => text.clone(),
+            PluginFault::Trapped { message, .. } => message.clone(),
+            other => panic!("{breach}: {other:?}"),
+        };
+        assert!(text.contains(expected), "{breach}: {fault:?}");
+    }
+}
+
+#[test]
+fn a_polite_failure_is_no_strike() {
+    let body = r#"
+        (i32.store (i32.const 16) (i32.const 1)) (i32.store (i32.const 20) (i32.const 1))
+        (i32.store (i32.const 24) (i32.const 128)) (i32.store (i32.const 28) (i32.const 16)) (i32.const 16)"#;
+    let fault = fault_of(&scorer(body));
+    assert_eq!(fault, PluginFault::Transient("line\\n\\u{1b}[31mforged".into()));
+    assert!(!fault.is_strike() && fault.may_retry());
+}
+
+fn request(complete: bool) -> SourceRequest {
+    SourceRequest {
+        method: "POST".into(),
+        path: "/".into(),
+        query: String::new(),
+        headers: Vec::new(),
+        body: b"12345678".to_vec(),
+        complete,
+        resume: None,
+        received_at: Timestamp(0),
+    }
+}
+
+/// A connector's account must add up.
+#[test]
+fn a_connector_cannot_swallow_input() {
+    let host = host();
+    let receive = |consumed: u64| {
+        let body = format!("(i64.store (i32.const 1048) (i64.const {consumed})) (i32.const 1024)");
+        host.load(&connector(&body, "unreachable")).unwrap().connector(binding()).unwrap()
+    };
+    assert!(receive(8).receive(&request(true)).is_ok());
+    assert!(receive(3).receive(&request(false)).is_ok());
+    assert!(receive(3).receive(&request(true)).is_err());
+    assert!(receive(9).receive(&request(false)).is_err());
+}
+
+fn posting(url: &str, host_name: &str, grants: &[&str], signed: bool, limits: Limits) -> Arc<dyn Connector> {
+    let host = host_with(None, limits);
+    let grants = Grants {
+        http: grants.iter().map(|host| (*host).to_owned()).collect(),
+        secrets: [("signing".to_owned(), vec![host_name.to_owned()])].into(),
+        ..Grants::default()
+    };
+    let secrets = [("signing".to_owned(), "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD".to_owned())].into();
+    host.load(&poster(url, signed)).unwrap().connector(Binding { grants, secrets, ..binding() }).unwrap()
+}
+
+/// Answers one connection with `answer` and gives back what it was sent.
+fn server(answer: &'static [u8]) -> (u16, tokio::task::JoinHandle<Vec<u8>>) {
+    let listener = runtime().block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let task = runtime().spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut received = Vec::new();
+        while !received.ends_with(b"hello") {
+            let mut piece = [0; 4096];
+            match stream.read(&mut piece).await.unwrap() {
+                0 => break,
+                read => received.extend_from_slice(&piece[..read]),
+            }
+        }
+        stream.write_all(answer).await.unwrap();
+        received
+    });
+    (port, task)
+}
+
+#[test]
+fn a_granted_request_is_sent_and_signed() {
+    let (port, task) = server(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine");
+    let place = format!("127.0.0.1:{port}");
+    let plugin = posting(&format!("http://{place}/in?a=1"), &place, &[&place], true, Limits::default());
+    assert_eq!(plugin.poll(None).unwrap().cursor, b"fine");
+    let sent = String::from_utf8(runtime().block_on(task).unwrap()).unwrap();
+    assert!(sent.starts_with("POST /in?a=1 HTTP/1.1\r\n"), "{sent}");
+    assert!(sent.contains(&format!("host: {place}\r\n")), "{sent}");
+    assert!(sent.contains("webhook-id: msg_1\r\n"), "{sent}");
+    assert!(sent.contains(&format!("webhook-timestamp: {}\r\n", NOW.0 / 1000)), "{sent}");
+    // HMAC-SHA256 of `msg_1.1767225600.hello`, computed with another implementation.
+    assert!(sent.contains("webhook-signature: v1,12ZgCwbmTCSLz7/J8lx6dLy6oMii15TKEuQkUQspL4Q=\r\n"), "{sent}");
+    assert!(!sent.contains("whsec_"), "{sent}");
+}
+
+/// W1, W2, W4: what is not granted, and what is granted but not public.
+#[test]
+fn requests_that_may_not_leave_are_denied() {
+    for (url, grants) in [
+        ("https://example.com/", &[][..]),
+        ("https://example.com/", &["example.org"]),
+        ("http://127.0.0.1:9/", &["127.0.0.1"]),
+        ("https://127.0.0.1/", &["127.0.0.1"]),
+        ("https://localhost/", &["localhost"]),
+        ("https://169.254.169.254/latest", &["169.254.169.254"]),
+        ("http://169.254.169.254:80/latest", &["169.254.169.254:80"]),
+        ("http://10.0.0.1:8080/", &["10.0.0.1:8080"]),
+        ("http://[::ffff:10.0.0.1]:80/", &["[::ffff:10.0.0.1]:80"]),
+        ("http://[64:ff9b::a00:1]:80/", &["[64:ff9b::a00:1]:80"]),
+        ("http://0.0.0.0:80/", &["0.0.0.0:80"]),
+        ("http://user@localhost:80/", &["localhost:80"]),
+        ("ftp://localhost:80/", &["localhost:80"]),
+    ] {
+        let error = posting(url, "example.com", grants, false, Limits::default()).poll(None).unwrap_err();
+        let PluginFault::Permanent(text) = &error else { panic!("{url}: {error:?}") };
+        assert!(!text.is_empty() && !text.contains("refused"), "{url}: {text}");
+    }
+}
+
+#[test]
+fn a_secret_stays_where_it_is_granted() {
+    let place = "127.0.0.1:9";
+    let plugin = posting(&format!("http://{place}/"), "example.com", &[place], true, Limits::default());
+    let error = plugin.poll(None).unwrap_err().to_string();
+    assert!(error.contains("the secret `signing` may not be sent to `127.0.0.1`"), "{error}");
+}
+
+/// C5: the call's time includes the time in the host.
+#[test]
+fn a_peer_that_never_answers_ends_the_call() {
+    let listener = runtime().block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let place = format!("127.0.0.1:{}", listener.local_addr().unwrap().port());
+    let limits = Limits { wall_ms: 150, ..Limits::default() };
+    let plugin = posting(&format!("http://{place}/"), &place, &[&place], false, limits);
+    assert_eq!(plugin.poll(None), Err(PluginFault::DeadlineExceeded { limit_ms: 150 }));
+}
+
+/// W7, W11: redirects are answers, and answers have limits.
+#[test]
+fn answers_are_bounded_and_not_followed() {
+    let post = |answer: &'static [u8]| {
+        let (port, task) = server(answer);
+        let place = format!("127.0.0.1:{port}");
+        let polled = posting(&format!("http://{place}/"), &place, &[&place], false, Limits::default()).poll(None);
+        runtime().block_on(task).unwrap();
+        polled
+    };
+    let redirect = b"HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 5\r\n\r\nmoved";
+    assert_eq!(post(redirect).unwrap().cursor, b"moved");
+    let mut headers = String::from("HTTP/1.1 200 OK\r\n");
+    (0..200).for_each(|index| headers.push_str(&format!("x-{index}: 1\r\n")));
+    headers.push_str("\r\n");
+    let fault = post(headers.leak().as_bytes()).unwrap_err();
+    assert!(fault.to_string().contains("headers"), "{fault}");
+    let mut large = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_vec();
+    large.resize(4_000_000, b'x');
+    assert!(post(large.leak()).is_ok());
+}
+
+/// P26 in small: what a grant cannot give is said when it is given.
+#[test]
+fn a_grant_of_mail_is_refused() {
+    let plugin = host().load(&scorer(ECHO)).unwrap();
+    let grants = Grants { mail: vec!["smtp.example.com".into()], ..Grants::default() };
+    let refused = plugin.scorer(Binding { grants, ..binding() }).err().unwrap();
+    assert!(matches!(refused, BindError::Mail(_)) && refused.to_string().contains("smtp.example.com"), "{refused}");
+    assert!(matches!(plugin.connector(binding()).err().unwrap(), BindError::WrongKind { .. }));
+    let config = serde_json::json!({"a": 1});
+    assert!(matches!(plugin.scorer(Binding { config, ..binding() }).err().unwrap(), BindError::Config(_)));
+}
+
+/// P25: one byte of the compiled code altered on disk.
+#[test]
+fn a_poisoned_cache_is_compiled_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let component = scorer(ECHO);
+    let cached = directory.path().join("code");
+    let start = || host_with(Some(cached.clone()), Limits::default());
+    start().load(&component).unwrap();
+    let file = std::fs::read_dir(&cached).unwrap().next().unwrap().unwrap().path();
+    let good = std::fs::read(&file).unwrap();
+    for at in [0, 31, 32, good.len() / 2, good.len() - 1] {
+        let mut poisoned = good.clone();
+        poisoned[at] ^= 1;
+        std::fs::write(&file, &poisoned).unwrap();
+        let model = start().load(&component).unwrap().scorer(binding()).unwrap();
+        assert!(model.compute(&[], rows(&[1.0])).is_ok());
+        assert_eq!(std::fs::read(&file).unwrap(), good, "byte {at}");
+    }
+    std::fs::write(&file, &good[..10]).unwrap();
+    assert!(start().load(&component).is_ok());
+}
+
+#[test]
+fn a_kernel_that_is_too_old_says_so() {
+    let manifest = crate::guests::SCORER.replace("\">=0.1\"", "\">=7\"");
+    let core = crate::guests::core(
+        kith_model::plugin::PluginKind::Scorer,
+        r#"(module (memory (export "memory") 1)
+        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)
+        (func (export "kith:plugin/scoring@0.1.0#score") (param i32 i32 i32 i32 i32) (result i32) unreachable)
+        (func (export "kith:plugin/scoring@0.1.0#fit") (result i32) unreachable))"#,
+    );
+    let refused = host().load(&crate::assemble(&core, &manifest).unwrap()).err().unwrap();
+    assert!(matches!(refused, LoadError::Kernel { .. }) && refused.to_string().contains(">=7"), "{refused}");
+}
