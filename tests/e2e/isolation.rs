@@ -164,7 +164,7 @@ fn the_same_names_and_people_live_side_by_side() {
     let theirs = kernel.caller(&theirs);
     let installed = kernel.install_as(&theirs, "kith/segment", json!({ "name": "ours-segment" }));
     let sender = kernel.source(&installed);
-    // The same person with the same message id is another person there.
+    // The same person with the same message id, at the same moment, is another person there.
     let ada = json!({ "type": "identify", "userId": "ours-ada", "messageId": "i", "traits": { "city": "Rome" } });
     assert_eq!(sender.batch(&[ada])["accepted"], 1);
     let found = theirs.get("/api/v1/profiles?identifier=user_id:ours-ada").is(200);

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 pub use client::{Answer, Client, encode, gzip};
 pub use kernel::{Source, TestKernel, pages, settle};
-pub use plugins::{built, component};
+pub use plugins::{build, built, component};
 pub use process::{Process, kith};
 pub use random::Random;
 pub use receiver::{Arrived, Receiver};

@@ -39,3 +39,11 @@ pub fn component(id: &str) -> &'static Built {
     let found = BUILT.iter().find(|built| built.manifest.id.to_string() == id);
     found.unwrap_or_else(|| panic!("no plugin `{id}` is built for the tests"))
 }
+
+/// Build one more crate of the repository, e.g. `tests/guests/columns`.
+#[track_caller]
+pub fn build(folder: &str) -> Built {
+    let toolchain = Toolchain { cargo: PathBuf::from(CARGO), colour: false };
+    let built = plugin_build::build_all(&[root().join(folder)], None, &toolchain, &mut Silent);
+    built.unwrap_or_else(|error| panic!("{error}")).pop().expect("one crate gives one plugin")
+}

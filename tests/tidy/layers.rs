@@ -16,14 +16,13 @@ plugins         → kith-plugin-sdk
 ";
 
 /// `foreign crate → the one of ours that knows it`.
-const OWNERS: [(&str, &str); 9] = [
+const OWNERS: [(&str, &str); 8] = [
     ("sled", "kith-store"),
     ("redb", "kith-store"),
     ("wasmtime", "kith-host"),
     ("wit-component", "kith-host"),
     ("cel", "kith-features"),
     ("axum", "kith"),
-    ("hyper-util", "kith"),
     ("clap", "kith"),
     ("wit-bindgen", "kith-plugin-sdk"),
 ];
@@ -39,7 +38,7 @@ fn packages() -> Vec<Package> {
 
 /// A crate's name in the table: every guest is one of `plugins`.
 fn layer(name: &str) -> &str {
-    if name.starts_with("plugin-") || name.starts_with("hostile-") { "plugins" } else { name }
+    if name.starts_with("plugin-") || name.starts_with("hostile-") || name.starts_with("guest-") { "plugins" } else { name }
 }
 
 /// What a crate of this layer may use of ours.

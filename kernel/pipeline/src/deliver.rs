@@ -262,10 +262,16 @@ fn receipt(one: &Passed<'_>, installed: &Installed, outcome: &Outcome, now: Time
     if let (Some(properties), serde_json::Value::Object(detail)) = (properties.as_object_mut(), detail) {
         properties.extend(detail);
     }
+    // Attempts are counted anew after a replay; when this one was due tells it from its namesake.
+    let due_at = match one.row.state.clone().into() {
+        DeliveryState::Pending { due_at, .. } => due_at,
+        _ => now,
+    };
+    let receipt_id = format!("{}-{}-{}-{}", one.message.id, one.message.attempt, outcome_name(outcome), due_at.0);
     DraftEvent {
         kind: EventKind::Track,
         // One receipt for each attempt, however often the commit after it is repeated.
-        message_id: Some(format!("{}-{}", one.message.id, one.message.attempt)),
+        message_id: Some(receipt_id),
         name: name.into(),
         time: Some(now),
         sent_at: None,

@@ -269,8 +269,7 @@ pub(crate) fn explain(
     let Some(profile) = read_profile(shared.store.as_ref(), workspace, id, &view)? else { return Ok(None) };
     let leaf = |id| profile.leaf_values.get(&id).cloned().unwrap_or_default();
     let facts = ProfileFacts { state: &profile, plan: &plan };
-    let explanation = serde_json::json!(found.condition.evaluate(&facts, &leaf, view.now).is_true());
-    Ok(Some(explanation))
+    Ok(Some(serde_json::json!(found.condition.explain(&facts, &leaf, view.now))))
 }
 
 /// The size of an audience, or how far its first computation has come.

@@ -59,10 +59,11 @@ impl Connector for Segment {
 
 export!(Segment as connector);
 
-/// The kind by the path's last part. A trailing slash is accepted, since a redirect would be counted as delivered by some clients.
+/// The kind by the path's last part. A trailing slash and capitals are accepted, since a redirect would be counted as delivered by
+/// some clients.
 fn route(path: &str) -> Result<Route, Rejection> {
-    let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    Ok(match last {
+    let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    Ok(match last.as_str() {
         "track" | "t" => Route::Single(EventKind::Track),
         "identify" | "i" => Route::Single(EventKind::Identify),
         "page" | "p" => Route::Single(EventKind::Page),

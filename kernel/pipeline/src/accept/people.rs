@@ -116,7 +116,8 @@ impl People {
             self.aliases.insert(identifier.clone(), identity);
             return Ok(identity);
         }
-        let name = format!("{}\u{0}{}", identifier.kind, identifier.value);
+        // With the workspace, so that ids of one say nothing about who is in another.
+        let name = format!("{}\u{0}{}\u{0}{}", self.workspace.0, identifier.kind, identifier.value);
         let identity = SourceIdentityId::new(received_at.0, xxh3_128(name.as_bytes()));
         let root = ProfileRoot { members: vec![identity], ordinal: self.take_ordinal(), contested: false };
         let head = IdentityHead {
