@@ -5,7 +5,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 if [ -z "${KITH:-}" ]; then
-    cargo build --release --manifest-path "$root/Cargo.toml" --package kith
+    cargo build --release --manifest-path "$root/Cargo.toml" --bin kith
     KITH="${CARGO_TARGET_DIR:-$root/target}/release/kith"
 fi
 

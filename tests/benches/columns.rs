@@ -1,0 +1,94 @@
+//! A tag model over 100,000 rows of 8 columns: in the sandbox and natively, the same code on the same rows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use guest_columns::Columns;
+use kith_host::{Binding, CompileMode, Host, HostConfig, Limits, MemoryKeyValue};
+use kith_model::plugin::Grants;
+use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
+use kith_model::time::SystemClock;
+use kith_plugin_sdk::TagModel as _;
+use kith_tests::{Random, build};
+
+const ROWS: usize = 100_000;
+/// Rows of one call, as the kernel batches them.
+const BATCH: usize = 1_000;
+const ROUNDS: usize = 7;
+const NUMBERS: [&str; 6] = ["recency_days", "orders", "spent", "visits", "opened", "returned"];
+const CITIES: [&str; 4] = ["London", "Lima", "Paris", "Kuala Lumpur"];
+const PLANS: [&str; 3] = ["free", "team", "pro"];
+
+/// One batch, as the host takes it and as the plugin sees it.
+fn batch(random: &mut Random) -> (Table, kith_plugin_sdk::Table) {
+    let mut native = kith_plugin_sdk::Table::new(BATCH);
+    let mut columns = Vec::new();
+    for name in NUMBERS {
+        let values: Vec<f64> = (0..BATCH).map(|_| random.below(1000) as f64 / 10.0).collect();
+        let mut column = ColumnBuilder::new(name, ColumnType::Float64);
+        values.iter().for_each(|value| column.push(Cell::Float64(*value)).unwrap());
+        columns.push(column.finish());
+        native = native.with_float64(name, values.into_iter().map(Some));
+    }
+    for (name, choice) in [("city", &CITIES[..]), ("plan", &PLANS[..])] {
+        #[allow(clippy::cast_possible_truncation, reason = "below the number of choices")]
+        let values: Vec<&str> = (0..BATCH).map(|_| choice[random.below(choice.len() as u64) as usize]).collect();
+        let mut column = ColumnBuilder::new(name, ColumnType::Text);
+        values.iter().for_each(|value| column.push(Cell::Text((*value).into())).unwrap());
+        columns.push(column.finish());
+        native = native.with_text(name, values.into_iter().map(Some));
+    }
+    (Table { rows: BATCH, columns }, native)
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+pub(crate) fn run() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let config = HostConfig {
+        cache_directory: None,
+        mac_key: [1; 32],
+        ceiling: Limits::default(),
+        allow_loopback: false,
+        allow_plain_http: false,
+        clock: Arc::new(SystemClock),
+        compile: CompileMode::InProcess,
+        runtime: runtime.handle().clone(),
+    };
+    let built = build("tests/guests/columns");
+    let plugin = Host::new(config).unwrap().load(&built.component).unwrap();
+    let model = plugin.compute(Binding {
+        installation: "columns".into(),
+        config: serde_json::json!({}),
+        grants: Grants::default(),
+        secrets: BTreeMap::new(),
+        state: Arc::new(MemoryKeyValue::default()),
+        fuel: None,
+    });
+    let model = model.unwrap();
+    let mut random = Random::new(7);
+    let batches: Vec<_> = (0..ROWS / BATCH).map(|_| batch(&mut random)).collect();
+    let (mut guest, mut native) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        // The copies that the host takes are made outside of the measurement: the kernel builds each table for one call.
+        let tables: Vec<Table> = batches.iter().map(|(table, _)| table.clone()).collect();
+        let begun = Instant::now();
+        let rows: usize = tables.into_iter().map(|table| model.compute(&[], table).unwrap().rows).sum();
+        guest.push(begun.elapsed());
+        assert_eq!(rows, ROWS);
+        let begun = Instant::now();
+        let rows: usize = batches.iter().map(|(_, table)| Columns::evaluate(&[], table).unwrap().len()).sum();
+        native.push(begun.elapsed());
+        assert_eq!(rows, ROWS);
+    }
+    let (guest, native) = (median(guest), median(native));
+    let rate = |time: Duration| ROWS as f64 / time.as_secs_f64() / 1e6;
+    println!("\ntag model, {ROWS} rows x 8 columns, batches of {BATCH}, median of {ROUNDS}");
+    println!("  sandboxed   {:>8.2} M rows/s   {:>8.2} ms", rate(guest), guest.as_secs_f64() * 1e3);
+    println!("  native      {:>8.2} M rows/s   {:>8.2} ms", rate(native), native.as_secs_f64() * 1e3);
+    println!("  ratio       {:>8.2}", guest.as_secs_f64() / native.as_secs_f64());
+}
