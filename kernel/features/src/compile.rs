@@ -137,8 +137,8 @@ fn leaf_node(node: &Node, leaves: &mut BTreeMap<LeafId, Arc<Leaf>>) -> Option<No
             (aggregate == Aggregate::Count).then(|| chosen(list)).flatten().map(|of| leaf(of, None, aggregate))
         }
         Node::Field(..) => {
-            let (of, path, aggregate) = end_of_list(node)?;
-            Some(leaf(of, Some(Node::EventField(path)), aggregate))
+            let (of, item, aggregate) = end_of_list(node)?;
+            Some(leaf(of, Some(item), aggregate))
         }
         Node::Each(each) => match each.kind {
             Macro::Filter => None,
@@ -156,7 +156,7 @@ fn leaf_node(node: &Node, leaves: &mut BTreeMap<LeafId, Arc<Leaf>>) -> Option<No
 }
 
 /// `L.first().a.b` or `L.last().a.b`.
-fn end_of_list(node: &Node) -> Option<(Chosen, Arc<[Arc<str>]>, Aggregate)> {
+fn end_of_list(node: &Node) -> Option<(Chosen, Node, Aggregate)> {
     let mut path = Vec::new();
     let mut inner = node;
     while let Node::Field(target, name) = inner {
@@ -164,11 +164,12 @@ fn end_of_list(node: &Node) -> Option<(Chosen, Arc<[Arc<str>]>, Aggregate)> {
         inner = target;
     }
     path.reverse();
-    match inner {
-        Node::Call(Function::First, list) => Some((chosen(list.first()?)?, path.into(), Aggregate::First)),
-        Node::Call(Function::Last, list) => Some((chosen(list.first()?)?, path.into(), Aggregate::Last)),
-        _ => None,
-    }
+    let (aggregate, list) = match inner {
+        Node::Call(Function::First, list) => (Aggregate::First, list.first()?),
+        Node::Call(Function::Last, list) => (Aggregate::Last, list.first()?),
+        _ => return None,
+    };
+    Some((chosen(list)?, Node::EventField(path.into()), aggregate))
 }
 
 /// The events that a quantifier counts: those that meet its condition, or those that do not.

@@ -148,12 +148,15 @@ impl fmt::Display for Expression {
 }
 
 fn note_reads(node: &Node, reads: &mut Reads) {
+    let note = |names: &mut BTreeSet<String>, name: &str| {
+        names.insert(name.to_owned());
+    };
     match node {
         Node::Now => reads.uses_now = true,
-        Node::Feature(FeatureName::Trait(name)) => drop(reads.traits.insert(name.as_ref().to_owned())),
-        Node::Feature(FeatureName::Tag(name)) => drop(reads.tags.insert(name.as_ref().to_owned())),
-        Node::Feature(FeatureName::Score(name)) => drop(reads.scores.insert(name.as_ref().to_owned())),
-        Node::Feature(FeatureName::Identifiers(kind)) => drop(reads.identifiers.insert(kind.as_ref().to_owned())),
+        Node::Feature(FeatureName::Trait(name)) => note(&mut reads.traits, name),
+        Node::Feature(FeatureName::Tag(name)) => note(&mut reads.tags, name),
+        Node::Feature(FeatureName::Score(name)) => note(&mut reads.scores, name),
+        Node::Feature(FeatureName::Identifiers(kind)) => note(&mut reads.identifiers, kind),
         Node::Feature(FeatureName::CreatedAt) => reads.created_at = true,
         _ => {}
     }

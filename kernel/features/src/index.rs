@@ -78,6 +78,11 @@ impl Index {
         self.excluded.insert(feature);
     }
 
+    /// Drop a feature's column: a leaf or an audience that is no longer kept up.
+    pub fn forget(&mut self, feature: &FeatureName) {
+        self.columns.remove(feature);
+    }
+
     /// Set a profile's value of a feature; null takes it away.
     pub fn set(&mut self, ordinal: u32, feature: &FeatureName, value: &Value) {
         self.population.insert(ordinal);

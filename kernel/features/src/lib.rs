@@ -47,6 +47,7 @@ mod compile;
 mod error;
 mod eval;
 mod event;
+mod explain;
 mod expression;
 mod facts;
 pub mod index;
@@ -62,6 +63,7 @@ mod zone;
 
 pub use error::ExpressionError;
 pub use event::EventFacts;
+pub use explain::Part;
 pub use expression::{Expression, Reads};
 pub use facts::Facts;
 pub use leaf::{Leaf, LeafState};

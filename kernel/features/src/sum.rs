@@ -113,12 +113,8 @@ impl ExactSum {
 
     /// The sum: a whole number if all terms were and it fits, else the nearest float; null beyond the range of floats.
     pub(crate) fn value(&self) -> Value {
-        if !self.float {
-            if let Some(whole) = self.whole() {
-                return Value::Int(whole);
-            }
-        }
-        Value::float(self.rounded())
+        let whole = if self.float { None } else { self.whole() };
+        whole.map_or_else(|| Value::float(self.rounded()), Value::Int)
     }
 
     /// The sum as a float, rounded to nearest, ties to even; infinite beyond the range of floats.

@@ -22,8 +22,8 @@ use crate::value::Value;
 pub const MAX_EXPRESSION_BYTES: usize = 8_192;
 
 /// How many operators, calls, brackets and member accesses an expression may hold. The parser recurses once or more for
-/// each in a chain; this many stay far within a thread's stack of two megabytes.
-pub const MAX_OPERATORS: usize = 400;
+/// each in a chain; four times as many stay within a thread's stack of two megabytes.
+pub const MAX_OPERATORS: usize = 1_000;
 
 /// How deep the tree may be. Evaluation recurses this deep.
 const MAX_DEPTH: usize = 100;

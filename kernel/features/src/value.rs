@@ -1,17 +1,21 @@
-//! Values of the expression language: how they compare, calculate and convert.
+//! Values of the expression language: how they compare and calculate.
 //!
 //! Nothing here fails: an operation without a meaning gives [`Value::Null`]. The table of null's meaning is in the
 //! crate's front page.
 
+mod convert;
+mod text;
+
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
-use kith_model::table::{Cell, ColumnType};
 use kith_model::time::Timestamp;
-use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
+
+pub(crate) use self::convert::FromJson;
+use self::text::parse_time;
+pub(crate) use self::text::{Duration, parse_duration, write_quoted};
 
 /// A value. `==` between two of them is identity (`Int(1) != Float(1.0)`); the language's equality is [`Value::equals`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -240,231 +244,6 @@ impl Value {
             _ => f64::NAN,
         }
     }
-
-    /// As a float: numbers, and texts that are a number; else null.
-    pub(crate) fn to_double(&self) -> Value {
-        match self {
-            Value::Int(_) | Value::Float(_) => Value::float(self.as_float()),
-            Value::Text(text) => text.trim().parse().map_or(Value::Null, Value::float),
-            _ => Value::Null,
-        }
-    }
-
-    /// As a whole number: floats are cut towards zero, texts must be a number, times and durations are milliseconds.
-    pub(crate) fn to_int(&self) -> Value {
-        match self {
-            Value::Int(number) | Value::Duration(number) | Value::Time(Timestamp(number)) => Value::Int(*number),
-            Value::Float(number) => whole(number.trunc()).map_or(Value::Null, Value::Int),
-            Value::Text(text) => match text.trim().parse() {
-                Ok(number) => Value::Int(number),
-                Err(_) => self.to_double().to_int_from_float(),
-            },
-            Value::Bool(truth) => Value::Int(i64::from(*truth)),
-            _ => Value::Null,
-        }
-    }
-
-    fn to_int_from_float(&self) -> Value {
-        match self {
-            Value::Float(number) => whole(number.trunc()).map_or(Value::Null, Value::Int),
-            _ => Value::Null,
-        }
-    }
-
-    /// As text: scalars as they are written in JSON, times in RFC 3339; else null.
-    pub(crate) fn to_text(&self) -> Value {
-        match self {
-            Value::Text(_) => self.clone(),
-            Value::Bool(truth) => Value::text(truth.to_string()),
-            Value::Int(number) => Value::text(number.to_string()),
-            Value::Float(number) => Value::text(number.to_string()),
-            Value::Time(time) => Value::text(time.to_string()),
-            _ => Value::Null,
-        }
-    }
-
-    /// From JSON. Whole numbers within 64 bits stay whole; times stay texts.
-    pub fn from_json(json: &serde_json::Value) -> Value {
-        match json {
-            serde_json::Value::Null => Value::Null,
-            serde_json::Value::Bool(truth) => Value::Bool(*truth),
-            serde_json::Value::Number(number) => match number.as_i64() {
-                Some(whole) => Value::Int(whole),
-                None => number.as_f64().map_or(Value::Null, Value::float),
-            },
-            serde_json::Value::String(text) => Value::text(text.as_str()),
-            serde_json::Value::Array(items) => Value::List(items.iter().map(Value::from_json).collect()),
-            serde_json::Value::Object(fields) => {
-                Value::Map(fields.iter().map(|(name, value)| (name.clone(), Value::from_json(value))).collect())
-            }
-        }
-    }
-
-    /// From JSON text, without a tree in between; null where it is no JSON.
-    pub fn from_json_text(json: &str) -> Value {
-        serde_json::from_str(json).map_or(Value::Null, |FromJson(value)| value)
-    }
-
-    /// As JSON: times in RFC 3339, durations in milliseconds.
-    pub fn to_json(&self) -> serde_json::Value {
-        match self {
-            Value::Null => serde_json::Value::Null,
-            Value::Bool(truth) => (*truth).into(),
-            Value::Int(number) | Value::Duration(number) => (*number).into(),
-            Value::Float(number) => (*number).into(),
-            Value::Text(text) => text.as_ref().into(),
-            Value::Time(time) => time.to_string().into(),
-            Value::List(items) => items.iter().map(Value::to_json).collect(),
-            Value::Map(fields) => {
-                serde_json::Value::Object(fields.iter().map(|(name, value)| (name.clone(), value.to_json())).collect())
-            }
-        }
-    }
-
-    /// As a cell of a column. What does not fit the column's type is null; of a list's items those that do not fit are
-    /// left out. Scalars fit a text column as text, texts that name a moment fit a timestamp column, whole floats fit a
-    /// column of whole numbers, durations fit as milliseconds.
-    pub fn to_cell(&self, column_type: ColumnType) -> Cell {
-        match column_type {
-            ColumnType::Boolean => self.truth().map_or(Cell::Null, Cell::Boolean),
-            ColumnType::Int64 => self.exact_int().map_or(Cell::Null, Cell::Int64),
-            ColumnType::Float64 => self.number().map_or(Cell::Null, Cell::Float64),
-            ColumnType::Timestamp => self.as_time().map_or(Cell::Null, |time| Cell::Timestamp(time.0)),
-            ColumnType::Text => self.owned_text().map_or(Cell::Null, Cell::Text),
-            ColumnType::Int64List => self.items(Value::exact_int).map_or(Cell::Null, Cell::Int64List),
-            ColumnType::Float64List => self.items(Value::number).map_or(Cell::Null, Cell::Float64List),
-            ColumnType::TimestampList => {
-                self.items(|item| item.as_time().map(|time| time.0)).map_or(Cell::Null, Cell::TimestampList)
-            }
-            ColumnType::TextList => self.items(Value::owned_text).map_or(Cell::Null, Cell::TextList),
-        }
-    }
-
-    fn items<T>(&self, convert: impl Fn(&Value) -> Option<T>) -> Option<Vec<T>> {
-        match self {
-            Value::List(items) => Some(items.iter().filter_map(convert).collect()),
-            _ => None,
-        }
-    }
-
-    fn exact_int(&self) -> Option<i64> {
-        match self {
-            Value::Int(number) | Value::Duration(number) => Some(*number),
-            Value::Float(number) if number.fract() == 0.0 => whole(*number),
-            _ => None,
-        }
-    }
-
-    #[allow(clippy::cast_precision_loss, reason = "the column was declared as float")]
-    fn number(&self) -> Option<f64> {
-        match self {
-            Value::Int(_) | Value::Float(_) => Some(self.as_float()),
-            Value::Duration(length) => Some(*length as f64),
-            _ => None,
-        }
-    }
-
-    fn owned_text(&self) -> Option<String> {
-        match self.to_text() {
-            Value::Text(text) => Some(text.as_ref().to_owned()),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Value {
-    /// As the language writes it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let separator = |index: usize| if index == 0 { "" } else { ", " };
-        match self {
-            Value::Null => f.write_str("null"),
-            Value::Bool(truth) => truth.fmt(f),
-            Value::Int(number) => number.fmt(f),
-            Value::Float(number) => write!(f, "{number:?}"),
-            Value::Text(text) => write_quoted(f, text),
-            Value::Time(time) => write!(f, "timestamp('{time}')"),
-            Value::Duration(length) => write!(f, "duration('{}')", Duration(*length)),
-            Value::List(items) => {
-                f.write_str("[")?;
-                items.iter().enumerate().try_for_each(|(index, item)| write!(f, "{}{item}", separator(index)))?;
-                f.write_str("]")
-            }
-            Value::Map(fields) => {
-                f.write_str("{")?;
-                for (index, (name, value)) in fields.iter().enumerate() {
-                    f.write_str(separator(index))?;
-                    write_quoted(f, name)?;
-                    write!(f, ": {value}")?;
-                }
-                f.write_str("}")
-            }
-        }
-    }
-}
-
-pub(crate) fn write_quoted(f: &mut impl fmt::Write, text: &str) -> fmt::Result {
-    f.write_char('\'')?;
-    for letter in text.chars() {
-        match letter {
-            '\'' => f.write_str("\\'")?,
-            '\\' => f.write_str("\\\\")?,
-            '\n' => f.write_str("\\n")?,
-            letter => f.write_char(letter)?,
-        }
-    }
-    f.write_char('\'')
-}
-
-/// A length of time in milliseconds, written with the largest unit that divides it.
-pub(crate) struct Duration(pub(crate) i64);
-
-/// The units of durations, largest first, with their milliseconds.
-const UNITS: [(&str, i64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
-
-impl fmt::Display for Duration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = UNITS.into_iter().find(|(_, length)| self.0 != 0 && self.0 % length == 0);
-        let (name, length) = unit.unwrap_or(("ms", 1));
-        write!(f, "{}{name}", self.0 / length)
-    }
-}
-
-/// Milliseconds of `7d`, `36h`, `1h30m`, `-5s`, `1.5h`.
-pub(crate) fn parse_duration(text: &str) -> Option<i64> {
-    let (negative, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text),
-    };
-    let mut total = 0.0;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        let unit = &rest[digits..];
-        let letters = unit.find(|letter: char| !letter.is_ascii_alphabetic()).unwrap_or(unit.len());
-        let (_, length) = UNITS.into_iter().find(|(name, _)| *name == &unit[..letters])?;
-        #[allow(clippy::cast_precision_loss, reason = "unit lengths are small")]
-        let part = number * length as f64;
-        total += part;
-        rest = &unit[letters..];
-    }
-    whole(total.round()).map(|total| if negative { -total } else { total })
-}
-
-fn parse_time(text: &str) -> Option<Timestamp> {
-    let bytes = text.as_bytes();
-    // Most texts are no times; say so before a parser is asked.
-    if bytes.len() < 10 || !bytes[..4].iter().all(u8::is_ascii_digit) || bytes[4] != b'-' {
-        return None;
-    }
-    if bytes.len() > 10 {
-        return text.parse().ok();
-    }
-    let date: jiff::civil::Date = text.parse().ok()?;
-    let midnight = jiff::tz::TimeZone::UTC.to_timestamp(date.at(0, 0, 0, 0)).ok()?;
-    Some(Timestamp(midnight.as_millisecond()))
 }
 
 /// The whole number that a float is, if it fits.
@@ -505,66 +284,6 @@ fn calculate_float(a: f64, operator: Arithmetic, b: f64) -> Value {
     })
 }
 
-/// A value read from JSON text.
-pub(crate) struct FromJson(pub(crate) Value);
-
-impl<'de> Deserialize<'de> for FromJson {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<FromJson, D::Error> {
-        deserializer.deserialize_any(FromJsonVisitor).map(FromJson)
-    }
-}
-
-struct FromJsonVisitor;
-
-impl<'de> Visitor<'de> for FromJsonVisitor {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, truth: bool) -> Result<Value, E> {
-        Ok(Value::Bool(truth))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
-        Ok(Value::Int(number))
-    }
-
-    #[allow(clippy::cast_precision_loss, reason = "what is beyond 63 bits becomes the nearest float")]
-    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
-        Ok(i64::try_from(number).map_or_else(|_| Value::float(number as f64), Value::Int))
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
-        Ok(Value::float(number))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(Value::text(text))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(FromJson(item)) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(Value::List(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
-        let mut map = BTreeMap::new();
-        while let Some((name, FromJson(value))) = fields.next_entry::<String, FromJson>()? {
-            map.insert(name, value);
-        }
-        Ok(Value::Map(map))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -591,52 +310,5 @@ mod tests {
         let week = Value::Duration(7 * 86_400_000);
         assert!(Value::text("2026-11-14").calculate(Arithmetic::Add, &week).equals(&time));
         assert!(time.calculate(Arithmetic::Subtract, &Value::text("2026-11-14")).equals(&week));
-    }
-
-    #[test]
-    fn durations_read_and_print() {
-        for (text, length, printed) in [
-            ("7d", 604_800_000, "7d"),
-            ("36h", 129_600_000, "36h"),
-            ("1h30m", 5_400_000, "90m"),
-            ("-5s", -5_000, "-5s"),
-            ("1.5h", 5_400_000, "90m"),
-            ("0s", 0, "0ms"),
-        ] {
-            assert_eq!(parse_duration(text), Some(length), "{text}");
-            assert_eq!(Duration(length).to_string(), printed);
-        }
-        for text in ["", "-", "7", "d", "7 d", "7w", "1.2.3h"] {
-            assert_eq!(parse_duration(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn json_reads_alike_from_text_and_tree() {
-        let text = r#"{"a":[1,2.5,-0.0,1e400,null,true,"x"],"b":{"c":18446744073709551615}}"#;
-        let text = text.replace("1e400", "1e300");
-        let tree: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(Value::from_json_text(&text), Value::from_json(&tree));
-        assert_eq!(Value::from_json_text("{"), Value::Null);
-        assert_eq!(Value::from_json_text("7"), Value::Int(7));
-    }
-
-    #[test]
-    fn cells_take_what_fits() {
-        let list = Value::List(vec![Value::Int(1), Value::Null, Value::Float(2.5)]);
-        for (value, column_type, cell) in [
-            (Value::Int(3), ColumnType::Float64, Cell::Float64(3.0)),
-            (Value::Float(3.0), ColumnType::Int64, Cell::Int64(3)),
-            (Value::Float(3.5), ColumnType::Int64, Cell::Null),
-            (Value::Int(3), ColumnType::Text, Cell::Text("3".into())),
-            (Value::text("1970-01-02"), ColumnType::Timestamp, Cell::Timestamp(86_400_000)),
-            (Value::text("x"), ColumnType::Boolean, Cell::Null),
-            (list.clone(), ColumnType::Float64List, Cell::Float64List(vec![1.0, 2.5])),
-            (list.clone(), ColumnType::Int64List, Cell::Int64List(vec![1])),
-            (list, ColumnType::TextList, Cell::TextList(vec!["1".into(), "2.5".into()])),
-            (Value::Null, ColumnType::TextList, Cell::Null),
-        ] {
-            assert_eq!(value.to_cell(column_type), cell, "{value} as {column_type:?}");
-        }
     }
 }

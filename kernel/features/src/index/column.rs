@@ -58,10 +58,9 @@ impl Column {
             Value::Float(number) => &Value::float(*number),
             value => value,
         };
-        if let (Value::Text(text), true) = (clean, self.stored.contains(ordinal)) {
-            if self.texts.has(ordinal, text) {
-                return;
-            }
+        // Most updates set what is there already.
+        if matches!(clean, Value::Text(text) if self.texts.has(ordinal, text)) {
+            return;
         }
         self.clear(ordinal);
         if *clean == self.default {
@@ -69,8 +68,12 @@ impl Column {
         }
         self.stored.insert(ordinal);
         match clean {
-            Value::Null => drop(self.nulls.insert(ordinal)),
-            Value::Bool(truth) => drop(self.bools[usize::from(*truth)].insert(ordinal)),
+            Value::Null => {
+                self.nulls.insert(ordinal);
+            }
+            Value::Bool(truth) => {
+                self.bools[usize::from(*truth)].insert(ordinal);
+            }
             Value::Int(number) => self.ints.set(ordinal, int_key(*number)),
             Value::Float(number) => self.floats.set(ordinal, float_key(*number)),
             Value::Time(time) => self.times.set(ordinal, int_key(time.0)),
@@ -81,7 +84,9 @@ impl Column {
                     self.text_times.set(ordinal, int_key(time.0));
                 }
             }
-            Value::List(_) | Value::Map(_) => drop(self.others.insert(ordinal)),
+            Value::List(_) | Value::Map(_) => {
+                self.others.insert(ordinal);
+            }
         }
     }
 
@@ -94,8 +99,10 @@ impl Column {
             return;
         }
         self.nulls.remove(ordinal);
-        self.bools.iter_mut().for_each(|bitmap| drop(bitmap.remove(ordinal)));
         self.others.remove(ordinal);
+        for bitmap in &mut self.bools {
+            bitmap.remove(ordinal);
+        }
         for numbers in [&mut self.ints, &mut self.floats, &mut self.times, &mut self.durations] {
             numbers.clear(ordinal);
         }
@@ -312,9 +319,9 @@ fn int_range(comparison: Comparison, literal: &Value) -> Option<KeyRange> {
     let (low, high) = (i128::from(i64::MIN), i128::from(i64::MAX));
     let (first, last) = match comparison {
         Comparison::Equal if floor == ceil => (floor, floor),
-        Comparison::Less => (low, ceil - 1),
+        Comparison::Less => (low, ceil.saturating_sub(1)),
         Comparison::LessOrEqual => (low, floor),
-        Comparison::Greater => (floor + 1, high),
+        Comparison::Greater => (floor.saturating_add(1), high),
         Comparison::GreaterOrEqual => (ceil, high),
         _ => return None,
     };

@@ -22,11 +22,13 @@ pub(super) fn start_of(text: &str, info: &SourceInfo, expression: &IdedExpr) -> 
     }
 }
 
-/// Where the operator after the first `max` ones stands, if there are so many. Texts in quotes are skipped.
+/// Where the operator after the first `max` ones stands, if there are so many. Texts in quotes are skipped, and signs in
+/// a row such as `&&` or `>=` count once.
 pub(super) fn surplus_operator(text: &str, max: usize) -> Option<usize> {
     let mut quote = None;
     let mut escaped = false;
     let mut operators = 0;
+    let mut last = b' ';
     for (byte, letter) in text.bytes().enumerate() {
         match quote {
             Some(_) if escaped => escaped = false,
@@ -34,8 +36,12 @@ pub(super) fn surplus_operator(text: &str, max: usize) -> Option<usize> {
             Some(open) if letter == open => quote = None,
             Some(_) => {}
             None if matches!(letter, b'\'' | b'"') => quote = Some(letter),
-            None => operators += usize::from(b"+-*/%.([{!<>=?&|".contains(&letter)),
+            None => {
+                let joined = matches!((last, letter), (b'=' | b'!' | b'<' | b'>', b'=') | (b'&', b'&') | (b'|', b'|'));
+                operators += usize::from(!joined && b"+-*/%.([{!<>=?&|".contains(&letter));
+            }
         }
+        last = letter;
         if operators > max {
             return Some(byte);
         }

@@ -1,0 +1,237 @@
+//! Conversions of values: between kinds, from and to JSON, to cells of columns.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use kith_model::table::{Cell, ColumnType};
+use kith_model::time::Timestamp;
+use serde::Deserialize;
+use serde::de::{MapAccess, SeqAccess, Visitor};
+
+use super::{Value, whole};
+
+impl Value {
+    /// As a float: numbers, and texts that are a number; else null.
+    pub(crate) fn to_double(&self) -> Value {
+        match self {
+            Value::Int(_) | Value::Float(_) => Value::float(self.as_float()),
+            Value::Text(text) => text.trim().parse().map_or(Value::Null, Value::float),
+            _ => Value::Null,
+        }
+    }
+
+    /// As a whole number: floats are cut towards zero, texts must be a number, times and durations are milliseconds.
+    pub(crate) fn to_int(&self) -> Value {
+        match self {
+            Value::Int(number) | Value::Duration(number) | Value::Time(Timestamp(number)) => Value::Int(*number),
+            Value::Float(number) => whole(number.trunc()).map_or(Value::Null, Value::Int),
+            Value::Text(text) => match text.trim().parse() {
+                Ok(number) => Value::Int(number),
+                Err(_) => self.to_double().to_int_from_float(),
+            },
+            Value::Bool(truth) => Value::Int(i64::from(*truth)),
+            _ => Value::Null,
+        }
+    }
+
+    fn to_int_from_float(&self) -> Value {
+        match self {
+            Value::Float(number) => whole(number.trunc()).map_or(Value::Null, Value::Int),
+            _ => Value::Null,
+        }
+    }
+
+    /// As text: scalars as they are written in JSON, times in RFC 3339; else null.
+    pub(crate) fn to_text(&self) -> Value {
+        match self {
+            Value::Text(_) => self.clone(),
+            Value::Bool(truth) => Value::text(truth.to_string()),
+            Value::Int(number) => Value::text(number.to_string()),
+            Value::Float(number) => Value::text(number.to_string()),
+            Value::Time(time) => Value::text(time.to_string()),
+            _ => Value::Null,
+        }
+    }
+
+    /// From JSON. Whole numbers within 64 bits stay whole; times stay texts.
+    pub fn from_json(json: &serde_json::Value) -> Value {
+        match json {
+            serde_json::Value::Null => Value::Null,
+            serde_json::Value::Bool(truth) => Value::Bool(*truth),
+            serde_json::Value::Number(number) => match number.as_i64() {
+                Some(whole) => Value::Int(whole),
+                None => number.as_f64().map_or(Value::Null, Value::float),
+            },
+            serde_json::Value::String(text) => Value::text(text.as_str()),
+            serde_json::Value::Array(items) => Value::List(items.iter().map(Value::from_json).collect()),
+            serde_json::Value::Object(fields) => {
+                Value::Map(fields.iter().map(|(name, value)| (name.clone(), Value::from_json(value))).collect())
+            }
+        }
+    }
+
+    /// From JSON text, without a tree in between; null where it is no JSON.
+    pub fn from_json_text(json: &str) -> Value {
+        serde_json::from_str(json).map_or(Value::Null, |FromJson(value)| value)
+    }
+
+    /// As JSON: times in RFC 3339, durations in milliseconds.
+    pub fn to_json(&self) -> serde_json::Value {
+        match self {
+            Value::Null => serde_json::Value::Null,
+            Value::Bool(truth) => (*truth).into(),
+            Value::Int(number) | Value::Duration(number) => (*number).into(),
+            Value::Float(number) => (*number).into(),
+            Value::Text(text) => text.as_ref().into(),
+            Value::Time(time) => time.to_string().into(),
+            Value::List(items) => items.iter().map(Value::to_json).collect(),
+            Value::Map(fields) => {
+                serde_json::Value::Object(fields.iter().map(|(name, value)| (name.clone(), value.to_json())).collect())
+            }
+        }
+    }
+
+    /// As a cell of a column. What does not fit the column's type is null; of a list's items those that do not fit are
+    /// left out. Scalars fit a text column as text, texts that name a moment fit a timestamp column, whole floats fit a
+    /// column of whole numbers, durations fit as milliseconds.
+    pub fn to_cell(&self, column_type: ColumnType) -> Cell {
+        match column_type {
+            ColumnType::Boolean => self.truth().map_or(Cell::Null, Cell::Boolean),
+            ColumnType::Int64 => self.exact_int().map_or(Cell::Null, Cell::Int64),
+            ColumnType::Float64 => self.number().map_or(Cell::Null, Cell::Float64),
+            ColumnType::Timestamp => self.as_time().map_or(Cell::Null, |time| Cell::Timestamp(time.0)),
+            ColumnType::Text => self.owned_text().map_or(Cell::Null, Cell::Text),
+            ColumnType::Int64List => self.items(Value::exact_int).map_or(Cell::Null, Cell::Int64List),
+            ColumnType::Float64List => self.items(Value::number).map_or(Cell::Null, Cell::Float64List),
+            ColumnType::TimestampList => {
+                self.items(|item| item.as_time().map(|time| time.0)).map_or(Cell::Null, Cell::TimestampList)
+            }
+            ColumnType::TextList => self.items(Value::owned_text).map_or(Cell::Null, Cell::TextList),
+        }
+    }
+
+    fn items<T>(&self, convert: impl Fn(&Value) -> Option<T>) -> Option<Vec<T>> {
+        match self {
+            Value::List(items) => Some(items.iter().filter_map(convert).collect()),
+            _ => None,
+        }
+    }
+
+    fn exact_int(&self) -> Option<i64> {
+        match self {
+            Value::Int(number) | Value::Duration(number) => Some(*number),
+            Value::Float(number) if number.fract() == 0.0 => whole(*number),
+            _ => None,
+        }
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "the column was declared as float")]
+    fn number(&self) -> Option<f64> {
+        match self {
+            Value::Int(_) | Value::Float(_) => Some(self.as_float()),
+            Value::Duration(length) => Some(*length as f64),
+            _ => None,
+        }
+    }
+
+    fn owned_text(&self) -> Option<String> {
+        match self.to_text() {
+            Value::Text(text) => Some(text.as_ref().to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// A value read from JSON text.
+pub(crate) struct FromJson(pub(crate) Value);
+
+impl<'de> Deserialize<'de> for FromJson {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<FromJson, D::Error> {
+        deserializer.deserialize_any(FromJsonVisitor).map(FromJson)
+    }
+}
+
+struct FromJsonVisitor;
+
+impl<'de> Visitor<'de> for FromJsonVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, truth: bool) -> Result<Value, E> {
+        Ok(Value::Bool(truth))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+        Ok(Value::Int(number))
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "what is beyond 63 bits becomes the nearest float")]
+    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+        Ok(i64::try_from(number).map_or_else(|_| Value::float(number as f64), Value::Int))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
+        Ok(Value::float(number))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::text(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(FromJson(item)) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Value::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let mut map = BTreeMap::new();
+        while let Some((name, FromJson(value))) = fields.next_entry::<String, FromJson>()? {
+            map.insert(name, value);
+        }
+        Ok(Value::Map(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_reads_alike_from_text_and_tree() {
+        let text = r#"{"a":[1,2.5,-0.0,1e400,null,true,"x"],"b":{"c":18446744073709551615}}"#;
+        let text = text.replace("1e400", "1e300");
+        let tree: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(Value::from_json_text(&text), Value::from_json(&tree));
+        assert_eq!(Value::from_json_text("{"), Value::Null);
+        assert_eq!(Value::from_json_text("7"), Value::Int(7));
+    }
+
+    #[test]
+    fn cells_take_what_fits() {
+        let list = Value::List(vec![Value::Int(1), Value::Null, Value::Float(2.5)]);
+        for (value, column_type, cell) in [
+            (Value::Int(3), ColumnType::Float64, Cell::Float64(3.0)),
+            (Value::Float(3.0), ColumnType::Int64, Cell::Int64(3)),
+            (Value::Float(3.5), ColumnType::Int64, Cell::Null),
+            (Value::Int(3), ColumnType::Text, Cell::Text("3".into())),
+            (Value::text("1970-01-02"), ColumnType::Timestamp, Cell::Timestamp(86_400_000)),
+            (Value::text("x"), ColumnType::Boolean, Cell::Null),
+            (list.clone(), ColumnType::Float64List, Cell::Float64List(vec![1.0, 2.5])),
+            (list.clone(), ColumnType::Int64List, Cell::Int64List(vec![1])),
+            (list, ColumnType::TextList, Cell::TextList(vec!["1".into(), "2.5".into()])),
+            (Value::Null, ColumnType::TextList, Cell::Null),
+        ] {
+            assert_eq!(value.to_cell(column_type), cell, "{value} as {column_type:?}");
+        }
+    }
+}
