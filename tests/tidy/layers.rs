@@ -38,7 +38,11 @@ fn packages() -> Vec<Package> {
 
 /// A crate's name in the table: every guest is one of `plugins`.
 fn layer(name: &str) -> &str {
-    if name.starts_with("plugin-") || name.starts_with("hostile-") || name.starts_with("guest-") { "plugins" } else { name }
+    if name.starts_with("plugin-") || name.starts_with("hostile-") || name.starts_with("guest-") {
+        "plugins"
+    } else {
+        name
+    }
 }
 
 /// What a crate of this layer may use of ours.
@@ -90,7 +94,7 @@ fn versions_and_features_are_in_one_place() {
             if line.starts_with('[') {
                 in_dependencies = is_dependency_table(line);
             } else if in_dependencies && line.contains('=') && !line.starts_with('#') {
-                let is_shared = line.contains("workspace = true") && !line.contains("features");
+                let is_shared = line.contains("workspace = true") && !line.contains("features =");
                 assert!(
                     is_shared,
                     "{}: `{line}` belongs into the root's [workspace.dependencies]",

@@ -65,8 +65,8 @@ pub enum ServeError {
     Thread(#[source] io::Error),
 }
 
-/// The first workspace of a data directory.
-const FIRST_WORKSPACE: WorkspaceId = WorkspaceId(1);
+/// The first workspace of a data directory; its keys are the operator's.
+pub(crate) const FIRST_WORKSPACE: WorkspaceId = WorkspaceId(1);
 
 /// A server that is open and not yet listening.
 pub struct Server {

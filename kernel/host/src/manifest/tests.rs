@@ -1,3 +1,5 @@
+//! Manifests: what is read, and every mistake under its line.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Components: what is made of a module, what is read from one, and what is refused before anything is compiled.
+
 use kith_model::plugin::PluginKind;
 use wasm_encoder::{
     Component, ComponentImportSection, ComponentSection, ComponentTypeRef, ComponentTypeSection, CustomSection,

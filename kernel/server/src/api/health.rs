@@ -11,7 +11,8 @@ use utoipa::ToSchema;
 
 use super::extract::{Allowed, right};
 use crate::app::App;
-use crate::error::ApiError;
+use crate::error::{ApiError, Problem};
+use crate::serve::FIRST_WORKSPACE;
 
 /// That the process lives.
 #[derive(Debug, Serialize, ToSchema)]
@@ -66,15 +67,20 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Read
     (code, Json(Ready { status: status.to_owned(), head, behind, backlog }))
 }
 
-/// The process's figures in Prometheus' text format.
+/// The process's figures in Prometheus' text format. They tell of all workspaces, so only keys of the first one, which is
+/// the operator's, may read them.
 #[utoipa::path(
     get, path = "/metrics", tag = "operation", security(("key" = ["metrics:read"])),
-    responses((status = 200, body = String, content_type = "text/plain")),
+    responses((status = 200, body = String, content_type = "text/plain"), (status = 403, body = Problem)),
 )]
 pub(crate) async fn figures(
     State(app): State<Arc<App>>,
-    _allowed: Allowed<right::MetricsRead>,
+    allowed: Allowed<right::MetricsRead>,
 ) -> Result<Response, ApiError> {
+    if allowed.caller.workspace != FIRST_WORKSPACE {
+        let message = "figures are the whole process's; a key of its first workspace may read them".to_owned();
+        return Err(ApiError::Denied { message });
+    }
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     Ok((content_type, app.metrics.render()).into_response())
 }
