@@ -45,7 +45,14 @@ fn message(number: u64, user: u64, random: &mut Random) -> String {
 }
 
 /// Post batches of `size` on `connections` until `until` says stop.
-fn post(url: &str, key: &str, connections: usize, size: u64, first: u64, until: impl Fn(u64, Duration) -> bool + Sync) -> Ran {
+fn post(
+    url: &str,
+    key: &str,
+    connections: usize,
+    size: u64,
+    first: u64,
+    until: impl Fn(u64, Duration) -> bool + Sync,
+) -> Ran {
     let begun = Instant::now();
     let authorization = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{key}:")));
     let run = |lane: u64| {
@@ -56,7 +63,11 @@ fn post(url: &str, key: &str, connections: usize, size: u64, first: u64, until: 
             let messages: Vec<String> = (0..size)
                 .map(|place| {
                     let number = first + lane * 1_000_000_000 + sent + place;
-                    let user = if first == 0 { lane * (PROFILES / connections as u64) + sent + place } else { random.below(PROFILES) };
+                    let user = if first == 0 {
+                        lane * (PROFILES / connections as u64) + sent + place
+                    } else {
+                        random.below(PROFILES)
+                    };
                     message(number, user, &mut random)
                 })
                 .collect();
@@ -100,7 +111,8 @@ pub(crate) fn run(alone: f64) {
     let source = install(&admin, "kith/segment", "segment");
     let key = source["write_key"].as_str().expect("a connector's write key is shown at its installation").to_owned();
     install(&admin, "kith/lifecycle", "lifecycle");
-    let audience = json!({ "name": "buyers", "title": "Buyers", "condition": "events('Order Completed', '30d').size() >= 3" });
+    let audience =
+        json!({ "name": "buyers", "title": "Buyers", "condition": "events('Order Completed', '30d').size() >= 3" });
     admin.post("/api/v1/audiences", &audience).is(201);
 
     println!("\ndurable ingest through `segment`: One-ID, features, tag model `lifecycle` and one audience live, sled");
@@ -113,7 +125,10 @@ pub(crate) fn run(alone: f64) {
     let lag = catch_up(&admin).as_secs_f64();
     println!("  computed {lag:.2} s after the last answer");
     let sustained = batched.events as f64 / (batched.took.as_secs_f64() + lag);
-    println!("  {sustained:.0} events/s with all that follows computed; the store alone takes {alone:.0}: ratio {:.2}", sustained / alone);
+    println!(
+        "  {sustained:.0} events/s with all that follows computed; the store alone takes {alone:.0}: ratio {:.2}",
+        sustained / alone
+    );
     let single = post(server.url(), &key, SINGLE_CONNECTIONS, 1, 1 << 41, |_, time| time >= SINGLY);
     single.print("known people, singly, 16 connections");
     println!("  computed {:.2} s after the last answer", catch_up(&admin).as_secs_f64());

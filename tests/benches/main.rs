@@ -2,7 +2,11 @@
 //!
 //! `cargo bench --bench kernel` prints them; nothing here passes or fails.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that cannot go on has to stop, and to say where")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a measurement that cannot go on has to stop, and to say where"
+)]
 #![allow(clippy::print_stdout, reason = "a table on standard output is what this program is for")]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 

@@ -124,8 +124,7 @@ impl Acceptor {
         let built = self.build(&submissions).map_err(CommitError::Read);
         let committed = built.and_then(|group| {
             let unit = Unit { operations: group.operations, ..Unit::default() };
-            let committed =
-                if unit.operations.is_empty() { self.store.head() } else { self.store.commit(unit)?.head };
+            let committed = if unit.operations.is_empty() { self.store.head() } else { self.store.commit(unit)?.head };
             Ok((group.acceptances, committed))
         });
         match committed {
@@ -175,7 +174,8 @@ impl Acceptor {
             }
             for (index, draft) in submission.events.iter().enumerate() {
                 self.unnamed += 1;
-                let verdict = accept_one(&self.store, workspace, submission, draft, self.unnamed, &mut group.operations)?;
+                let verdict =
+                    accept_one(&self.store, workspace, submission, draft, self.unnamed, &mut group.operations)?;
                 report(submission, draft, index, verdict, &mut acceptance, &mut group.operations);
             }
             group.acceptances.push(acceptance);
@@ -233,7 +233,8 @@ fn accept_one(
     };
     for other in &checked.identifiers[1..] {
         let other = workspace.people.identify(other, submission.received_at)?;
-        let edge = people::Link { one: identity, other, evidence, time, source: submission.source, message_id: &message_id };
+        let edge =
+            people::Link { one: identity, other, evidence, time, source: submission.source, message_id: &message_id };
         workspace.people.link(&edge, &workspace.rules)?;
     }
     if !checked.traits.is_empty() {
@@ -283,7 +284,9 @@ fn report(
             let record = RejectedRecord {
                 place: index as u64,
                 code: "message-id-conflict".into(),
-                message: format!("another message came with the id `{message_id}` before; give each message its own id"),
+                message: format!(
+                    "another message came with the id `{message_id}` before; give each message its own id"
+                ),
                 raw: validate::excerpt(draft),
             };
             set_aside(submission, record, acceptance, operations);

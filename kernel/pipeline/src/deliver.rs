@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kith_model::audience::ConsentBasis;
 use kith_model::delivery::{DeliveryInput, DeliveryState, Message, Outcome, step};
 use kith_model::event::{DraftEvent, EventKind};
 use kith_model::id::{InstallationId, ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::Identifier;
-use kith_model::audience::ConsentBasis;
 use kith_model::plugin::{Channel, InstallationMode};
 use kith_model::profile::{Contribution, IdentityHead};
 use kith_model::time::Timestamp;
@@ -326,12 +326,8 @@ mod tests {
     fn person(consent: Option<&str>) -> Person {
         let mut contribution = Contribution::default();
         if let Some(json) = consent {
-            let value = TraitValue {
-                json: json.into(),
-                time: Timestamp(0),
-                source: InstallationId(1),
-                message_id: "m".into(),
-            };
+            let value =
+                TraitValue { json: json.into(), time: Timestamp(0), source: InstallationId(1), message_id: "m".into() };
             contribution.record("consent", value);
         }
         Person { identifier: Identifier::new("user_id", "u"), contribution }

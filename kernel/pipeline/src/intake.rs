@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use kith_model::id::{InstallationId, WorkspaceId};
-use kith_model::plugin::{Answer, Connector, InstallationMode, PluginFault, ReceiveError, Received, Refusal, SourceRequest};
+use kith_model::plugin::{
+    Answer, Connector, InstallationMode, PluginFault, ReceiveError, Received, Refusal, SourceRequest,
+};
 use kith_store::CommitError;
 use tokio::sync::oneshot;
 
 use crate::accept::{MAX_REPORTED_REJECTIONS, Request, Submission};
+use crate::offload;
 use crate::setup::Role;
 use crate::shared::Shared;
-use crate::offload;
 use crate::views::Acceptance;
 
 /// A stream is cut into pieces of about this size: some thousand rows, so that one call's output stays within its limits.

@@ -51,7 +51,9 @@ pub(crate) fn dead_letters(
     let bad = || QueryError::Cursor(cursor.unwrap_or_default().chars().take(64).collect());
     let (part, rest) = match cursor {
         None => ("a", None),
-        Some(cursor) => cursor.split_once('.').map(|(part, rest)| (part, (!rest.is_empty()).then_some(rest))).ok_or_else(bad)?,
+        Some(cursor) => {
+            cursor.split_once('.').map(|(part, rest)| (part, (!rest.is_empty()).then_some(rest))).ok_or_else(bad)?
+        }
     };
     match part {
         "a" => {
@@ -68,7 +70,10 @@ pub(crate) fn dead_letters(
         "d" => {
             let page = deliveries(shared, workspace, limit, rest)?;
             let dead = page.items.into_iter().filter(|delivery| matches!(delivery.state, DeliveryState::Dead { .. }));
-            Ok(Paged { items: dead.map(DeadLetter::Delivery).collect(), next: page.next.map(|next| format!("d.{next}")) })
+            Ok(Paged {
+                items: dead.map(DeadLetter::Delivery).collect(),
+                next: page.next.map(|next| format!("d.{next}")),
+            })
         }
         _ => Err(bad()),
     }

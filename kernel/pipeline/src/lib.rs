@@ -79,11 +79,8 @@ impl Kernel {
     ) -> Result<Arc<Kernel>, StartError> {
         let (accept, requests) = mpsc::channel(accept::MAX_WAITING);
         let shared = Arc::new(Shared::new(Arc::clone(&store), Arc::clone(&clock), observer, accept));
-        let kernel = Kernel {
-            shared: Arc::clone(&shared),
-            threads: Mutex::new(Vec::new()),
-            delivering: Mutex::default(),
-        };
+        let kernel =
+            Kernel { shared: Arc::clone(&shared), threads: Mutex::new(Vec::new()), delivering: Mutex::default() };
         let mut rules = Vec::new();
         for setup in setups {
             rules.push(Request::Rules(setup.workspace, setup.identity_rules.clone()));

@@ -68,7 +68,8 @@ impl ProfilePages {
             None => Ok(None),
             Some(root) if root.members.len() > 1 => read_profile(self.store.as_ref(), self.workspace, id, view),
             Some(_) => {
-                let contribution = contribution.map_or(Ok(Contribution::default()), |row| decode(PersonRow::Contribution, &row))?;
+                let contribution =
+                    contribution.map_or(Ok(Contribution::default()), |row| decode(PersonRow::Contribution, &row))?;
                 let derived = derived.map_or(Ok(Derived::default()), |row| decode(PersonRow::Derived, &row))?;
                 let leaves = leaves.map_or(Ok(Leaves::default()), |row| decode(PersonRow::Leaves, &row))?;
                 Ok(assemble(id, &[&Person { head, contribution, leaves }], derived, view))

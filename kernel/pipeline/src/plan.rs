@@ -76,10 +76,8 @@ impl Plan {
         let models = in_order(models, &outputs)?;
         let mut audiences = Vec::new();
         for audience in &setup.audiences {
-            let condition = Expression::parse(&audience.condition).map_err(|source| SetupError::Condition {
-                audience: audience.name.to_string(),
-                source,
-            })?;
+            let condition = Expression::parse(&audience.condition)
+                .map_err(|source| SetupError::Condition { audience: audience.name.to_string(), source })?;
             let token = xxh3_64(format!("audience {} {}", audience.id.0, audience.condition).as_bytes());
             audiences.push(AudiencePlan { audience: audience.clone(), condition, token });
         }
@@ -117,7 +115,15 @@ impl ModelPlan {
         let uses_now = inputs.iter().any(|(_, input)| input.reads().uses_now);
         let fit = installed.fitted.as_ref().map_or(0, |fitted| fitted.version);
         let what = format!("model {} {} {} {fit}", installed.id.0, installed.digest, installed.config_hash);
-        Ok(ModelPlan { installed: installed.clone(), model, is_scorer, inputs, leaves, uses_now, token: xxh3_64(what.as_bytes()) })
+        Ok(ModelPlan {
+            installed: installed.clone(),
+            model,
+            is_scorer,
+            inputs,
+            leaves,
+            uses_now,
+            token: xxh3_64(what.as_bytes()),
+        })
     }
 
     /// The fit in use; 0 for none.
@@ -148,7 +154,10 @@ fn claim_outputs(
 }
 
 /// The installations whose outputs a model reads.
-fn dependencies(model: &ModelPlan, outputs: &HashMap<FeatureName, (InstallationId, usize)>) -> BTreeSet<InstallationId> {
+fn dependencies(
+    model: &ModelPlan,
+    outputs: &HashMap<FeatureName, (InstallationId, usize)>,
+) -> BTreeSet<InstallationId> {
     let mut needed = BTreeSet::new();
     for (_, input) in &model.inputs {
         let reads = input.reads();
@@ -164,10 +173,8 @@ fn in_order(
     models: Vec<ModelPlan>,
     outputs: &HashMap<FeatureName, (InstallationId, usize)>,
 ) -> Result<Vec<ModelPlan>, SetupError> {
-    let mut waiting: BTreeMap<InstallationId, (BTreeSet<InstallationId>, ModelPlan)> = models
-        .into_iter()
-        .map(|model| (model.installed.id, (dependencies(&model, outputs), model)))
-        .collect();
+    let mut waiting: BTreeMap<InstallationId, (BTreeSet<InstallationId>, ModelPlan)> =
+        models.into_iter().map(|model| (model.installed.id, (dependencies(&model, outputs), model))).collect();
     let mut ordered = Vec::new();
     while !waiting.is_empty() {
         let is_free = |needed: &BTreeSet<InstallationId>| !needed.iter().any(|id| waiting.contains_key(id));

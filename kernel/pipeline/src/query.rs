@@ -279,7 +279,8 @@ pub(crate) fn audience(shared: &Shared, workspace: WorkspaceId, id: AudienceId) 
         return Err(QueryError::UnknownAudience);
     }
     let is_computed = known.computed.read().contains(&id);
-    let size = is_computed.then(|| known.index.read().members(&FeatureName::Audience(id)).map_or(0, RoaringBitmap::len));
+    let size =
+        is_computed.then(|| known.index.read().members(&FeatureName::Audience(id)).map_or(0, RoaringBitmap::len));
     let progress = if is_computed { None } else { known.outstanding() };
     Ok(AudienceStatus { size, progress, as_of: shared.reacted() })
 }
@@ -339,7 +340,6 @@ pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
         (0..text.len()).step_by(2).map(pair).collect()
     })
 }
-
 
 /// Count what a workspace holds, by looking at its rows.
 pub(crate) fn totals(shared: &Shared, workspace: WorkspaceId) -> Result<crate::views::Totals, QueryError> {

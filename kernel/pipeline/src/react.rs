@@ -76,7 +76,8 @@ impl Reactor {
     }
 
     fn adopt_workspaces(&mut self) -> Result<(), ReadError> {
-        let known: Vec<_> = self.shared.workspaces.read().iter().map(|(id, shared)| (*id, Arc::clone(shared))).collect();
+        let known: Vec<_> =
+            self.shared.workspaces.read().iter().map(|(id, shared)| (*id, Arc::clone(shared))).collect();
         for (id, workspace) in known {
             if !self.workspaces.contains_key(&id) {
                 let reactor = WorkspaceReactor::open(Arc::clone(&self.shared), id, workspace)?;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use kith_features::{LeafId, LeafState};
+use kith_model::audience::{ConsentBasis, Membership};
 use kith_model::delivery::DeliveryState;
 use kith_model::event::RejectedRecord;
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId};
-use kith_model::audience::{ConsentBasis, Membership};
 use kith_model::time::Timestamp;
 use kith_store::ReadError;
 use serde::de::DeserializeOwned;
@@ -17,7 +17,8 @@ const VERSION: u8 = 1;
 
 /// The bytes of a row.
 pub(crate) fn encode<T: Serialize>(row: &T) -> Vec<u8> {
-    postcard::to_extend(row, vec![VERSION]).expect("rows hold only types that postcard can write, and memory to grow into")
+    postcard::to_extend(row, vec![VERSION])
+        .expect("rows hold only types that postcard can write, and memory to grow into")
 }
 
 /// The row that `bytes` hold; `what` names it in the error.

@@ -7,7 +7,9 @@ use kith_features::Zone;
 use kith_model::audience::Audience;
 use kith_model::id::{InstallationId, InstallationName, WorkspaceId};
 use kith_model::identity::IdentityRules;
-use kith_model::plugin::{Channel, ComputeModel, Connector, InputSpec, InstallationMode, OutputSpec, PluginId, PluginKind};
+use kith_model::plugin::{
+    Channel, ComputeModel, Connector, InputSpec, InstallationMode, OutputSpec, PluginId, PluginKind,
+};
 
 /// The part that an installation plays.
 #[derive(Clone)]

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use kith_model::audience::Membership;
 use kith_model::delivery::DeliveryState;
 use kith_model::event::{RecordedEvent, RejectedRecord};
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
 use kith_model::profile::{FoldedTrait, Score, Tag};
 use kith_model::time::Timestamp;
-use kith_model::audience::Membership;
 
 /// What became of one submitted event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,9 @@ pub enum Verdict {
     /// The same message came before; nothing changed.
     Duplicate,
     /// A different message with the same id came before; this one was kept aside.
-    Conflict { message_id: String },
+    Conflict {
+        message_id: String,
+    },
     /// It cannot be an event; it was kept aside.
     Rejected(RejectedRecord),
 }
@@ -108,7 +110,14 @@ pub enum DeadLetter {
     /// An input that could not become an event.
     Record { id: String, source: InstallationId, at: Timestamp, record: RejectedRecord },
     /// A compute plugin's batch that failed; the profiles keep their older values.
-    Computation { id: String, installation: InstallationId, at: Timestamp, code: String, message: String, profiles: u64 },
+    Computation {
+        id: String,
+        installation: InstallationId,
+        at: Timestamp,
+        code: String,
+        message: String,
+        profiles: u64,
+    },
     /// A message that was given up.
     Delivery(DeliveryView),
 }

@@ -124,7 +124,8 @@ impl SeenMessages {
 
     /// The rows of the group.
     pub(crate) fn write(&mut self, operations: &mut Vec<Operation>) {
-        operations.extend(self.pending.iter().map(|(key, digest)| Operation::Put(key.clone(), digest.to_be_bytes().into())));
+        operations
+            .extend(self.pending.iter().map(|(key, digest)| Operation::Put(key.clone(), digest.to_be_bytes().into())));
         operations.extend(self.expired.iter().take(4096).cloned().map(Operation::Delete));
     }
 

@@ -217,12 +217,7 @@ impl People {
     }
 
     /// Whether the two profiles together break no rule.
-    fn may_join(
-        &mut self,
-        one: &ProfileRoot,
-        other: &ProfileRoot,
-        rules: &IdentityRules,
-    ) -> Result<bool, ReadError> {
+    fn may_join(&mut self, one: &ProfileRoot, other: &ProfileRoot, rules: &IdentityRules) -> Result<bool, ReadError> {
         if one.members.len() + other.members.len() > rules.max_members {
             return Ok(false);
         }
@@ -239,11 +234,7 @@ impl People {
     }
 
     /// Make one profile of two; the older keeps its name and ordinal.
-    fn join(
-        &mut self,
-        one: (ProfileId, ProfileRoot),
-        other: (ProfileId, ProfileRoot),
-    ) -> Result<(), ReadError> {
+    fn join(&mut self, one: (ProfileId, ProfileRoot), other: (ProfileId, ProfileRoot)) -> Result<(), ReadError> {
         let (kept, gone) = if one.0 <= other.0 { (one, other) } else { (other, one) };
         for member in &gone.1.members {
             let mut head = self.head(*member)?;
@@ -271,7 +262,12 @@ impl People {
     }
 
     /// Partition anew all identities that evidence connects to these two, vetoed evidence included: the exact rule.
-    fn recompute(&mut self, low: SourceIdentityId, high: SourceIdentityId, rules: &IdentityRules) -> Result<(), ReadError> {
+    fn recompute(
+        &mut self,
+        low: SourceIdentityId,
+        high: SourceIdentityId,
+        rules: &IdentityRules,
+    ) -> Result<(), ReadError> {
         let (identities, edges) = self.connected(&[low, high])?;
         let clustering = cluster(&identities, &edges, &self.must_not_link, rules);
         let contested: BTreeSet<SourceIdentityId> =
@@ -332,7 +328,8 @@ impl People {
                     Ok(())
                 })?;
             }
-            let pending = self.pending.edges.values().filter(|edge| edge.id.low == identity || edge.id.high == identity);
+            let pending =
+                self.pending.edges.values().filter(|edge| edge.id.low == identity || edge.id.high == identity);
             pending.for_each(|edge| {
                 edges.insert(edge.id, edge.clone());
             });

@@ -53,7 +53,9 @@ pub(crate) fn check<'d>(draft: &'d DraftEvent, rules: &IdentityRules) -> Result<
         }
     }
     for (what, text) in [("properties", &draft.properties), ("context", &draft.context)] {
-        if !text.is_empty() && (!text.trim_start().starts_with('{') || serde_json::from_str::<IgnoredAny>(text).is_err()) {
+        if !text.is_empty()
+            && (!text.trim_start().starts_with('{') || serde_json::from_str::<IgnoredAny>(text).is_err())
+        {
             return refuse("not-an-object", format!("{what} must be a JSON object"));
         }
     }
@@ -78,7 +80,8 @@ pub(crate) fn check<'d>(draft: &'d DraftEvent, rules: &IdentityRules) -> Result<
     match identifiers.len() {
         0 => refuse(
             "missing-identifier",
-            "the event names nobody: give a user or anonymous id that is not empty, `null`, `anonymous` or the like".into(),
+            "the event names nobody: give a user or anonymous id that is not empty, `null`, `anonymous` or the like"
+                .into(),
         ),
         1..=MAX_IDENTIFIERS if identifiers.iter().all(|identifier| well_named(&identifier.kind)) => {
             Ok(Checked { identifiers, traits })

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use kith_features::Zone;
 use kith_model::id::Position;
 use kith_model::plugin::PluginFault;
 use kith_model::table::{Cell, ColumnBuilder, Table};
 use kith_model::time::Timestamp;
-use kith_features::Zone;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::state::{ProfileFacts, ProfileState};

@@ -119,10 +119,13 @@ fn leaf_values(people: &[&Person], view: &Evaluation<'_>) -> HashMap<LeafId, Val
     let mut values = HashMap::new();
     for leaf in view.plan.program.leaves() {
         let states: Vec<&LeafState> = people.iter().filter_map(|person| person.leaves.get(&leaf.id())).collect();
-        values.insert(leaf.id(), match states.as_slice() {
-            [only] => leaf.value(only, view.now, view.zone),
-            many => leaf.value(&leaf.merge(many), view.now, view.zone),
-        });
+        values.insert(
+            leaf.id(),
+            match states.as_slice() {
+                [only] => leaf.value(only, view.now, view.zone),
+                many => leaf.value(&leaf.merge(many), view.now, view.zone),
+            },
+        );
     }
     values
 }
@@ -140,7 +143,8 @@ pub(crate) fn next_change(profile: &ProfileState, people: &[&Person], view: &Eva
     let facts = ProfileFacts { state: profile, plan: view.plan };
     let leaf = |id| profile.leaf_values.get(&id).cloned().unwrap_or_default();
     let conditions = view.plan.audiences.iter();
-    let conditions = conditions.filter_map(|audience| audience.condition.next_change_at(&facts, &leaf, view.now, view.zone));
+    let conditions =
+        conditions.filter_map(|audience| audience.condition.next_change_at(&facts, &leaf, view.now, view.zone));
     // A model that is given `now` runs again every day.
     let uses_now = view.plan.models.iter().any(|model| model.uses_now);
     let midnight = uses_now.then(|| view.zone.start_of_day(view.zone.day(view.now) + 1));

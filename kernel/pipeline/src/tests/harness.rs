@@ -143,7 +143,8 @@ pub(super) fn audience(id: u32, condition: &str, message: Option<ConsentBasis>) 
 
 impl Bench {
     pub(super) fn new(audiences: Vec<Audience>) -> Bench {
-        let (level, postbox, prepared) = (Arc::new(Level::default()), Arc::new(Postbox::default()), Arc::new(Prepared::default()));
+        let (level, postbox, prepared) =
+            (Arc::new(Level::default()), Arc::new(Postbox::default()), Arc::new(Prepared::default()));
         let mut model = installed(2, "level", PluginKind::TagModel, Role::TagModel(level.clone()));
         model.inputs = vec![InputSpec {
             name: "orders".into(),
@@ -172,8 +173,7 @@ impl Bench {
         let store: Arc<dyn Store> = Arc::new(kith_store::memory());
         let clock = ManualClock::new(START);
         let notes = Arc::new(Notes::default());
-        let kernel =
-            Kernel::start(store.clone(), Arc::new(clock.clone()), notes.clone(), vec![setup.clone()]).unwrap();
+        let kernel = Kernel::start(store.clone(), Arc::new(clock.clone()), notes.clone(), vec![setup.clone()]).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
         Bench { store, clock, level, postbox, notes, setup: Mutex::new(setup), prepared, kernel, runtime }
     }

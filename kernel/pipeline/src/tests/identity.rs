@@ -54,7 +54,10 @@ fn a_repeat_is_recognised_within_seven_days_and_after_a_restart() {
 }
 
 /// Who shares a profile with whom, and the facts of each: what must not depend on the order of arrival.
-fn outcome(bench: &Bench, identifiers: &BTreeSet<Identifier>) -> BTreeMap<BTreeSet<Identifier>, BTreeMap<String, String>> {
+fn outcome(
+    bench: &Bench,
+    identifiers: &BTreeSet<Identifier>,
+) -> BTreeMap<BTreeSet<Identifier>, BTreeMap<String, String>> {
     let mut outcome = BTreeMap::new();
     for identifier in identifiers {
         let profile = bench.profile(&identifier.kind, &identifier.value).expect("every identifier is somebody's");

@@ -32,7 +32,8 @@ fn a_model_runs_exactly_where_its_inputs_changed() {
 
 #[test]
 fn an_audience_is_entered_by_an_event_and_left_by_time() {
-    let bench = Bench::new(vec![audience(1, "events('Product Added', '14d').size() >= 1 && tags.level == 'few'", None)]);
+    let bench =
+        Bench::new(vec![audience(1, "events('Product Added', '14d').size() >= 1 && tags.level == 'few'", None)]);
     bench.send(vec![event("m1", &[("user_id", "u1")], "Product Added", START)]);
     bench.settle();
     assert_eq!(bench.size(1), Some(1));
@@ -62,7 +63,8 @@ fn a_new_expression_is_computed_from_history_and_goes_on_live() {
     bench.settle();
     assert_eq!(bench.size(7), Some(20), "the index is built again from what is stored");
     let page = bench.kernel.audience_members(WORKSPACE, kith_model::id::AudienceId(7), 15, None).unwrap();
-    let rest = bench.kernel.audience_members(WORKSPACE, kith_model::id::AudienceId(7), 15, page.next.as_deref()).unwrap();
+    let rest =
+        bench.kernel.audience_members(WORKSPACE, kith_model::id::AudienceId(7), 15, page.next.as_deref()).unwrap();
     assert_eq!((page.members.len(), rest.members.len(), rest.next), (15, 5, None));
 }
 
@@ -84,7 +86,8 @@ fn who_enters_gets_one_message_and_the_receipt_comes_back_as_an_event() {
     assert!(events.iter().any(|recorded| recorded.event.name == "Message Delivered"), "{events:?}");
     let deliveries = bench.kernel.deliveries(WORKSPACE, 10, None).unwrap().items;
     let skipped = deliveries.iter().filter(|delivery| matches!(delivery.state, DeliveryState::Skipped { .. })).count();
-    let delivered = deliveries.iter().filter(|delivery| matches!(delivery.state, DeliveryState::Delivered { .. })).count();
+    let delivered =
+        deliveries.iter().filter(|delivery| matches!(delivery.state, DeliveryState::Delivered { .. })).count();
     assert_eq!((delivered, skipped), (1, 1));
 }
 
