@@ -254,6 +254,9 @@ pub(super) fn source(server: &TestServer, workspace: WorkspaceId) -> String {
     let mut draft = server.app().catalogue.begin(workspace, Actor::kernel()).unwrap();
     draft.put_installation(row).unwrap();
     draft.commit().unwrap();
-    server.app().kernel.configure(setup(workspace, vec![installed])).unwrap();
+    // No plugin of the catalogue stands behind the source, so the kernel is told of it directly.
+    let tables = server.app().catalogue.workspace(workspace).unwrap();
+    let audiences = tables.audiences.values().map(|audience| audience.as_ref().clone()).collect();
+    server.app().kernel.configure(Setup { audiences, ..setup(workspace, vec![installed]) }).unwrap();
     key_with(server, workspace, &[Scope::Ingest], Some(id))
 }
