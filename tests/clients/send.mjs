@@ -89,7 +89,7 @@ async function sendWithSegment() {
 }
 
 async function sendWithRudder() {
-  const client = new Rudder(WRITE_KEY, { dataPlaneUrl: host, flushAt: 20, flushInterval: 200, retryCount: 5, logLevel: 'silly' });
+  const client = new Rudder(WRITE_KEY, { dataPlaneUrl: host, flushAt: 20, flushInterval: 200, retryCount: 5 });
   const sent = [];
   for (let round = 0; round < ROUNDS; round += 1) {
     for (const [call, message] of calls('rudder', round)) {

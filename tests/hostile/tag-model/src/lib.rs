@@ -23,7 +23,7 @@ impl TagModel for Hostile {
             "memory" => eat(),
             "trap" => panic!("the guest gives up on {} rows", rows.len()),
             "short" => length = length.saturating_sub(1),
-            "flood" => (0..100_000).for_each(|line| log::info(&format!("line {line} of a flood"))),
+            "flood" => (0..100_000).for_each(|line| log::info(format!("line {line} of a flood"))),
             _ => {}
         }
         let city: Vec<_> = rows.text("city")?.iter().take(length).collect();
