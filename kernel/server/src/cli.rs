@@ -72,7 +72,11 @@ impl Failure {
         if matches!(self, Failure::Said) {
             return None;
         }
-        let mut report = format!("error: {self}");
+        let mut report = self.to_string();
+        // A manifest's mistakes and the compiler's come with their own heading.
+        if !report.starts_with("error") {
+            report.insert_str(0, "error: ");
+        }
         let mut source = std::error::Error::source(self);
         let mut said = self.to_string();
         while let Some(cause) = source {

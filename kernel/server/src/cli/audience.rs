@@ -110,10 +110,10 @@ mod tests {
             json!({"name": "new", "size": null, "title": "New", "condition": "false"}),
         ];
         insta::assert_snapshot!(audience_table(&audiences), @r"
-         audience ┆      size ┆ title ┆ condition
-        ╌╌╌╌╌╌╌╌╌╌┼╌╌╌╌╌╌╌╌╌╌╌┼╌╌╌╌╌╌╌┼╌╌╌╌╌╌╌╌╌╌╌
-         carts    ┆     1,204 ┆ Carts ┆ true
-         new      ┆ computing ┆ New   ┆ false
+         audience   size        title   condition
+        ──────────────────────────────────────────
+         carts      1,204       Carts   true
+         new        computing   New     false
         ");
     }
 }

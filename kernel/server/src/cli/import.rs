@@ -94,15 +94,15 @@ mod tests {
         let answer = serde_json::json!({"accepted": 31106, "duplicate": 0, "rejected_count": 2, "rejected": [
             {"line": 17, "code": "bad-time", "message": "`x` is not a time"}]});
         insta::assert_snapshot!(report(&answer), @r"
-         records   ┆  count
-        ╌╌╌╌╌╌╌╌╌╌╌┼╌╌╌╌╌╌╌╌
-         accepted  ┆ 31,106
-         duplicate ┆      0
-         rejected  ┆      2
+         records      count
+        ────────────────────
+         accepted    31,106
+         duplicate        0
+         rejected         2
 
-         line ┆ code     ┆ reason
-        ╌╌╌╌╌╌┼╌╌╌╌╌╌╌╌╌╌┼╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌
-           17 ┆ bad-time ┆ `x` is not a time
+         line   code       reason
+        ─────────────────────────────────────
+           17   bad-time   `x` is not a time
         … and 1 more; all of them are kept: `kith delivery dead-letters`
         ");
     }

@@ -3,16 +3,20 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
+
+/// A line under the header and nothing else, so that a table is easy to read and to cut with other tools.
+const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// A table with a header; columns whose every cell is a number are set to the right.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_NO_BORDERS);
+    table.load_style(STYLE);
     let is_numeric = |column: usize| {
-        !rows.is_empty() && rows.iter().all(|row| row.get(column).is_some_and(|cell| looks_like_number(cell)))
+        let mut cells = rows.iter().filter_map(|row| row.get(column)).filter(|cell| !cell.is_empty()).peekable();
+        cells.peek().is_some() && cells.all(|cell| looks_like_number(cell))
     };
     let right: Vec<bool> = (0..header.len()).map(is_numeric).collect();
     let cell = |column: usize, text: &str| {
@@ -26,9 +30,11 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     table.trim_fmt()
 }
 
+/// A count, or a time that something took.
 fn looks_like_number(text: &str) -> bool {
-    text.starts_with(|first: char| first.is_ascii_digit() || first == '-')
-        && text.chars().all(|c| c.is_ascii_digit() || matches!(c, ',' | '.' | '-' | '%' | ' ' | '/' | 's'))
+    let digits = text.trim_end_matches(" s").replace(" min ", "");
+    digits.starts_with(|first: char| first.is_ascii_digit() || first == '-')
+        && digits.chars().all(|c| c.is_ascii_digit() || matches!(c, ',' | '.' | '-'))
 }
 
 /// A whole number with its thousands apart: `31,106`.
@@ -198,10 +204,10 @@ mod tests {
             vec!["profiles".to_owned(), count(600), String::new()],
         ];
         insta::assert_snapshot!(table(&["what", "count", "note"], rows), @r"
-         what     ┆  count ┆ note
-        ╌╌╌╌╌╌╌╌╌╌┼╌╌╌╌╌╌╌╌┼╌╌╌╌╌╌╌╌
-         events   ┆ 31,106 ┆ orders
-         profiles ┆    600 ┆
+         what        count   note
+        ────────────────────────────
+         events     31,106   orders
+         profiles      600
         ");
     }
 

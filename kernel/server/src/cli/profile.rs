@@ -143,6 +143,24 @@ mod tests {
                 "installation": "clv", "fit": 2, "computed_at": "2026-11-21T10:00:01.000Z"}}},
             "audiences": [{"audience": "carts", "since": "2026-11-21T10:00:02.000Z"}],
         });
-        insta::assert_snapshot!(report(&profile), @"");
+        insta::assert_snapshot!(report(&profile), @r"
+        profile 0190, since 2026-11-21T10:00:00.000Z
+
+         identifier   value
+        ────────────────────
+         user_id      ada
+
+         trait   value   source    since
+        ────────────────────────────────────────────────────
+         city    Rome    segment   2026-11-20T10:00:00.000Z
+
+         score      value   made by      computed
+        ──────────────────────────────────────────────────────────
+         p_alive   0.5123   clv, fit 2   2026-11-21T10:00:01.000Z
+
+         audience   since
+        ─────────────────────────────────────
+         carts      2026-11-21T10:00:02.000Z
+        ");
     }
 }

@@ -29,7 +29,7 @@ const PURPOSE: &str = "cart_reminder";
 const CLICKSTREAM_USERS: usize = 600;
 
 /// Every so many-th of them says who they are; every second one of these says no to the purpose.
-const IDENTIFIED_EVERY: usize = 10;
+const IDENTIFIED_EVERY: usize = 5;
 
 /// People who sign up today, to show what is new.
 const NEWCOMERS: usize = 12;
@@ -53,7 +53,11 @@ pub(crate) const AUDIENCES: [Audience; 3] = [
         title: "Customers at risk who were worth much",
         condition: "tags.rfm_segment in ['at_risk', 'cant_lose'] && tags.rfm_monetary >= 4",
     },
-    Audience { name: "new-this-month", title: "New this month", condition: "tags.lifecycle == 'new'" },
+    Audience {
+        name: "new-this-month",
+        title: "New this month: first order, or first activity of people without one",
+        condition: "tags.lifecycle == 'new'",
+    },
 ];
 
 /// Where the messages go.
@@ -159,17 +163,19 @@ impl Demo<'_> {
 
     /// Fit the RFM breaks and train the CLV model.
     pub(crate) fn fit(&mut self) -> Result<(), Failure> {
-        for (name, title) in [("rfm", "fitting rfm"), ("clv", "training clv")] {
+        // The figures that a person asks for first; `kith plugin fits` shows all.
+        const RFM: &[&str] = &["recency_break_4", "frequency_break_4", "monetary_break_4"];
+        const CLV: &[&str] = &["r", "alpha", "a", "b", "log_likelihood", "p", "q", "v"];
+        for (name, title, figures) in [("rfm", "fitting rfm", RFM), ("clv", "training clv", CLV)] {
             let name: Name = name.parse().map_err(|error| Failure::Failed(format!("{error}")))?;
             let step = Step::begin(title, self.quiet);
             let fit = remote::fit(&self.client, &name, &step)?;
-            let metrics = remote::metrics(&fit);
-            let took = step.end(&metrics.join(", "));
-            let version = number(&fit, "version");
-            let rows = fit.get("metrics").and_then(|metrics| metrics.get("customers")).and_then(Value::as_f64);
+            let figure = |name: &&str| Some(format!("{name} {:.3}", fit["metrics"].get(name)?.as_f64()?));
+            let shown: Vec<String> = figures.iter().filter_map(figure).collect();
+            let took = step.end(&shown.join(", "));
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of customers")]
-            let rows = rows.map_or(0, |rows| rows as u64);
-            self.report.step(format!("{title}, version {version}"), rows, took, metrics.join("\n"));
+            let customers = fit["metrics"]["customers"].as_f64().map_or(0, |customers| customers as u64);
+            self.report.step(format!("{title}: customers"), customers, took, shown.join(", "));
         }
         Ok(())
     }
@@ -204,7 +210,7 @@ impl Demo<'_> {
                 pending = number(&workspace["totals"]["deliveries"], "pending");
                 if pending == 0 && self.audiences_are_computed()? {
                     let took = step.end("nothing is left to do");
-                    self.report.step(what, 0, took, "");
+                    self.report.wait(what, took, "nothing is left to do");
                     return Ok(workspace);
                 }
             }
@@ -291,7 +297,7 @@ mod tests {
         let calls = identify_calls(Timestamp(0));
         assert_eq!(calls.len(), CLICKSTREAM_USERS / IDENTIFIED_EVERY + NEWCOMERS);
         let refusing = calls.iter().filter(|call| call["traits"]["consent"][PURPOSE] == json!(false));
-        assert_eq!(refusing.count(), 30);
-        assert_eq!(calls[1]["userId"], "user_0010");
+        assert_eq!(refusing.count(), 60);
+        assert_eq!(calls[1]["userId"], "user_0005");
     }
 }

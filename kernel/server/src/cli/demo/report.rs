@@ -10,7 +10,8 @@ use crate::cli::output;
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
     pub(crate) what: String,
-    pub(crate) count: u64,
+    /// How many, where something is counted.
+    pub(crate) count: Option<u64>,
     /// What the line adds for people, e.g. what the count is made of.
     pub(crate) note: String,
     /// How long it took, where the line is a step of its own.
@@ -24,25 +25,30 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Something that was done, with its time.
+    /// Something that was done so many times, with its time.
     pub(crate) fn step(&mut self, what: impl Into<String>, count: u64, took: Duration, note: impl Into<String>) {
-        self.lines.push(Line { what: what.into(), count, note: note.into(), took: Some(took) });
+        self.lines.push(Line { what: what.into(), count: Some(count), note: note.into(), took: Some(took) });
+    }
+
+    /// Something that was waited for.
+    pub(crate) fn wait(&mut self, what: impl Into<String>, took: Duration, note: impl Into<String>) {
+        self.lines.push(Line { what: what.into(), count: None, note: note.into(), took: Some(took) });
     }
 
     /// Something that is there.
     pub(crate) fn fact(&mut self, what: impl Into<String>, count: u64, note: impl Into<String>) {
-        self.lines.push(Line { what: what.into(), count, note: note.into(), took: None });
+        self.lines.push(Line { what: what.into(), count: Some(count), note: note.into(), took: None });
     }
 
     /// The table for people.
     pub(crate) fn table(&self, total: Duration) -> String {
         let row = |line: &Line| {
-            let (took, rate) = match line.took {
-                Some(took) if line.count > 0 => (output::seconds(took), output::rate(line.count, took)),
-                Some(took) => (output::seconds(took), String::new()),
-                None => (String::new(), String::new()),
-            };
-            vec![line.what.clone(), output::count(line.count), rate, took, line.note.clone()]
+            let took = line.took.map_or_else(String::new, output::seconds);
+            // A rate of a handful of things says nothing.
+            let many = line.count.filter(|count| *count >= 50);
+            let rate = many.zip(line.took).map_or_else(String::new, |(count, took)| output::rate(count, took));
+            let count = line.count.map_or_else(String::new, output::count);
+            vec![line.what.clone(), count, rate, took, line.note.clone()]
         };
         let mut rows: Vec<Vec<String>> = self.lines.iter().map(row).collect();
         rows.push(vec!["all of it".to_owned(), String::new(), String::new(), output::seconds(total), String::new()]);
@@ -52,11 +58,16 @@ impl Report {
     /// The same for programs.
     pub(crate) fn json(&self, total: Duration) -> Value {
         let line = |line: &Line| {
-            let mut object = json!({ "what": line.what, "count": line.count, "note": line.note });
+            let mut object = json!({ "what": line.what, "note": line.note });
+            if let Some(count) = line.count {
+                object["count"] = json!(count);
+            }
             if let Some(took) = line.took {
                 object["seconds"] = json!(rounded(took.as_secs_f64()));
+            }
+            if let Some((count, took)) = line.count.zip(line.took) {
                 #[allow(clippy::cast_precision_loss, reason = "shown rounded")]
-                let rate = line.count as f64 / took.as_secs_f64().max(1e-6);
+                let rate = count as f64 / took.as_secs_f64().max(1e-6);
                 object["per_second"] = json!(rate.round());
             }
             object
@@ -84,7 +95,13 @@ mod tests {
 
     #[test]
     fn the_table_has_counts_rates_and_times() {
-        insta::assert_snapshot!(report().table(Duration::from_secs(130)), @"");
+        insta::assert_snapshot!(report().table(Duration::from_secs(130)), @r"
+         what                           count   per second         took   note
+        ────────────────────────────────────────────────────────────────────────────
+         events from the clickstream   31,106       15,553       2.00 s   600 users
+         profiles                       2,960
+         all of it                                           2 min 10 s
+        ");
     }
 
     #[test]

@@ -184,7 +184,7 @@ fn fit_table(fits: &[Value]) -> String {
 }
 
 /// `name = value` for each metric of a fit.
-pub(crate) fn metrics(fit: &Value) -> Vec<String> {
+fn metrics(fit: &Value) -> Vec<String> {
     let line = |name: &str, value: &Value| match value.as_f64() {
         Some(number) => format!("{name} = {number:.4}"),
         None => format!("{name} = {value}"),
