@@ -38,17 +38,12 @@ pub(crate) fn find(bytes: &[u8], dialect: Dialect, complete: bool, fields: &mut 
     match dialect.delimiter {
         Delimiter::Whitespace => {
             let Some((line, end)) = line(bytes, complete) else { return Found::Unfinished };
-            let mut from = None;
-            for at in 0..=line {
-                let is_space = at == line || matches!(bytes[at], b' ' | b'\t');
-                match (is_space, from) {
-                    (true, Some(start)) => {
-                        fields.push(FieldSpan { span: start..at, is_quoted: false });
-                        from = None;
-                    }
-                    (false, None) => from = Some(at),
-                    _ => {}
-                }
+            let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
+            let mut at = 0;
+            while let Some(gap) = bytes[at..line].iter().position(|byte| !is_space(byte)) {
+                let start = at + gap;
+                at = bytes[start..line].iter().position(is_space).map_or(line, |length| start + length);
+                fields.push(FieldSpan { span: start..at, is_quoted: false });
             }
             Found::Record(end)
         }
