@@ -94,7 +94,7 @@ fn versions_and_features_are_in_one_place() {
             if line.starts_with('[') {
                 in_dependencies = is_dependency_table(line);
             } else if in_dependencies && line.contains('=') && !line.starts_with('#') {
-                let is_shared = line.contains("workspace = true") && !line.contains("features =");
+                let is_shared = line.contains("workspace = true") && !line.contains(", features");
                 assert!(
                     is_shared,
                     "{}: `{line}` belongs into the root's [workspace.dependencies]",
