@@ -26,6 +26,7 @@ echo "== serve"
 # A key of one's own needs 32 characters; without KITH_ADMIN_KEY the server makes one and prints it.
 KITH_ADMIN_KEY=$(head -c 24 /dev/urandom | base64 | tr '+/' 'ab')
 export KITH_ADMIN_KEY
+: >"$work/out"
 "$KITH" serve --data "$work/data" --listen 127.0.0.1:0 --clock 2026-11-21T12:00:00Z --log warn >"$work/out" &
 server=$!
 tries=0

@@ -63,8 +63,9 @@ pub(crate) fn run(args: DemoArgs, json: bool) -> Result<(), Failure> {
         eprintln!("{}", three_commands(&running, folder.path()));
         runtime.block_on(serve::stop_signal());
     }
-    running.stop(&runtime)?;
-    done
+    // What went wrong first is what is told.
+    let stopped = running.stop(&runtime);
+    done.and(stopped)
 }
 
 /// All that the demo does to the server, in order.
