@@ -135,7 +135,9 @@ fn found_first_workspace(catalogue: &Catalogue, config: &Config) -> Result<Optio
         return Ok(None);
     }
     Zone::parse(&config.time_zone).map_err(|error| ServeError::TimeZone(error.to_string()))?;
-    let (key, made_here) = match &config.admin_key {
+    // An empty one is what an unset variable becomes in many deployment tools.
+    let chosen = config.admin_key.as_deref().filter(|key| !key.is_empty());
+    let (key, made_here) = match chosen {
         Some(text) => (auth::adopt(text)?, false),
         None => (auth::generate(KeyKind::Api).map_err(|error| ServeError::Random(error.to_string()))?, true),
     };

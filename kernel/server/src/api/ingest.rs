@@ -36,8 +36,8 @@ macro_rules! client_calls {
                     (status = 429, body = Problem), (status = 503, body = Problem),
                 ),
             )]
-            pub(crate) async fn $name(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
-                take(app, request).await
+            pub(crate) async fn $name(State(app): State<Arc<App>>, request: Request) -> Response {
+                answer_call(app, ClientCall::Take, request).await
             }
         )*
 
@@ -132,7 +132,7 @@ pub(crate) enum ClientCall {
 /// Answer a call that [`as_client_call`] recognised.
 pub(crate) async fn answer_call(app: Arc<App>, call: ClientCall, request: Request) -> Response {
     match call {
-        ClientCall::Take => take(app, request).await.into_response(),
+        ClientCall::Take => (cross_origin(), take(app, request).await).into_response(),
         ClientCall::MaySend => {
             let allowed = [
                 (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
@@ -169,11 +169,10 @@ async fn take(app: Arc<App>, request: Request) -> Result<Response, ApiError> {
     source_request.body = body;
     let receipted = Kernel::receive(&app.kernel, caller.workspace, source, source_request).await?;
     count_metrics(&app, &receipted.acceptance);
-    let response = match receipted.answer {
+    Ok(match receipted.answer {
         Some(answer) => own_answer(answer, Some(StatusCode::OK)),
         None => Json(counts(&receipted.acceptance, "index")).into_response(),
-    };
-    Ok((cross_origin(), response).into_response())
+    })
 }
 
 const NO_WRITE_KEY: ApiError =
