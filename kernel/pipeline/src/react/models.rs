@@ -14,7 +14,7 @@ use crate::plan::{ModelPlan, Plan};
 use crate::rows::{Computed, OutputValue};
 
 /// Rows in one call of a compute plugin: enough that the call's own cost vanishes, few enough to stay within its limits.
-pub(crate) const MAX_BATCH_ROWS: usize = 1024;
+pub(crate) const MAX_BATCH_ROWS: usize = 4096;
 
 /// One profile's inputs to one model.
 struct Row {

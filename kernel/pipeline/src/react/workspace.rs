@@ -31,7 +31,7 @@ use compute::shown;
 const CACHED: usize = 200_000;
 
 /// People, profiles or timers that one pass takes on beside the feed, so that live events never wait long.
-const SLICE: usize = 2048;
+const SLICE: usize = 4096;
 
 /// A profile whose model could not run for a passing reason is looked at again after this long.
 const RETRY_MS: i64 = 60_000;
