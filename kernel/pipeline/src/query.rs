@@ -218,7 +218,7 @@ pub(crate) fn count(shared: &Shared, workspace: WorkspaceId, condition: &str) ->
     let setup = known.setup.load_full();
     let plan = known.plan.load_full();
     let view = Evaluation { plan: &plan, zone: &setup.zone, now };
-    let wanted: Vec<LeafId> = expression.reads().leaves.iter().copied().collect();
+    let wanted: Vec<LeafId> = expression.reads().leaves.to_vec();
     let is_kept = is_settled && wanted.iter().all(|leaf| plan.program.leaf(*leaf).is_some());
     let (mut count, mut population) = (0, 0);
     each_profile(&shared.store, workspace, &view, |profile| {
@@ -312,13 +312,11 @@ pub(crate) fn members(
     Ok(MemberPage { members, next })
 }
 
+/// Rows, and the cursor of the page after them.
+pub(crate) type Rows = (Vec<(Key, kith_store::Value)>, Option<String>);
+
 /// A page of rows below `prefix`, after the cursor that the last page gave.
-pub(crate) fn page(
-    store: &dyn Store,
-    prefix: &Key,
-    limit: usize,
-    cursor: Option<&str>,
-) -> Result<(Vec<(Key, kith_store::Value)>, Option<String>), QueryError> {
+pub(crate) fn page(store: &dyn Store, prefix: &Key, limit: usize, cursor: Option<&str>) -> Result<Rows, QueryError> {
     let mut range: KeyRange = prefix.range();
     if let Some(text) = cursor {
         let rest = from_hex(text).ok_or_else(|| QueryError::Cursor(text.chars().take(64).collect()))?;

@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_an_event_says_why() {
-        let cases: [(&str, fn(&mut DraftEvent)); 7] = [
+        type Spoil = fn(&mut DraftEvent);
+        let cases: [(&str, Spoil); 7] = [
             ("missing-identifier", |draft| draft.identifiers = vec![Identifier::new("user_id", "null")]),
             ("bad-identifier-type", |draft| draft.identifiers = vec![Identifier::new("User ID", "x")]),
             ("not-an-object", |draft| draft.properties = "[1]".into()),
