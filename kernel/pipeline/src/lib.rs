@@ -1,9 +1,9 @@
 //! The data path of Kith, in the order in which data moves:
 //!
-//! 1. [`intake`]: bytes → a source's connector → drafts;
-//! 2. [`accept`]: drafts → validated, deduplicated, tied to people → one durable commit → the answer;
-//! 3. [`react`]: the change feed → leaves → tag models and scorers → audiences → the outbox, committed with the cursor;
-//! 4. [`deliver`]: the outbox → the gate → a channel → a receipt, which is an event again and goes back to 2.
+//! 1. `intake`: bytes → a source's connector → drafts;
+//! 2. `accept`: drafts → validated, deduplicated, tied to people → one durable commit → the answer;
+//! 3. `react`: the change feed → leaves → tag models and scorers → audiences → the outbox, committed with the cursor;
+//! 4. `deliver`: the outbox → the gate → a channel → a receipt, which is an event again and goes back to 2.
 //!
 //! The stages know the plugin roles of `kith-model`, the store's seam and the expression language; they know neither
 //! WebAssembly nor HTTP. [`Kernel`] starts them and answers questions about what they made.
