@@ -24,6 +24,12 @@ pub fn kith() -> &'static Path {
         if !is_current {
             let mut build = Command::new(CARGO);
             build.args(["build", "--bin", "kith"]).current_dir(root());
+            // What the outer cargo says of this package would make build scripts run again for another.
+            let of_package = std::env::vars()
+                .filter(|(name, _)| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
+            of_package.for_each(|(name, _)| {
+                build.env_remove(name);
+            });
             if profile.ends_with("release") {
                 build.arg("--release");
             }
