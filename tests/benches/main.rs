@@ -1,6 +1,7 @@
 //! The figures of BENCHMARKS in ARCHITECTURE.md: each beside the yardstick that it is measured against, in one run.
 //!
-//! `cargo bench --bench kernel` prints them; nothing here passes or fails.
+//! `cargo bench --bench kernel` prints them; nothing here passes or fails. `-- columns`, `-- engine` or `-- ingest` measures that
+//! part alone.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,9 +25,15 @@ fn main() {
         return;
     }
     println!("processors: {}", std::thread::available_parallelism().map_or(1, usize::from));
-    columns::run();
-    let alone = engine::run();
-    ingest::run(alone);
+    let parts: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let asked = |part: &str| parts.is_empty() || parts.iter().any(|asked| asked == part);
+    if asked("columns") {
+        columns::run();
+    }
+    let alone = (asked("engine") || asked("ingest")).then(engine::run);
+    if let (Some(alone), true) = (alone, asked("ingest")) {
+        ingest::run(alone);
+    }
 }
 
 /// The value at `share` of the sorted durations, in milliseconds.
