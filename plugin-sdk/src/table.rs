@@ -205,6 +205,7 @@ impl Table {
 }
 
 /// Whether the bit of `row` is set.
+#[inline]
 pub(crate) fn bit(bits: &[u8], row: usize) -> bool {
     bits.get(row / 8).is_some_and(|byte| byte >> (row % 8) & 1 == 1)
 }

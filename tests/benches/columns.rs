@@ -15,7 +15,7 @@ use kith_tests::{Random, build};
 const ROWS: usize = 100_000;
 /// Rows of one call, as the kernel batches them.
 const BATCH: usize = 4_000;
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 21;
 const NUMBERS: [&str; 6] = ["recency_days", "orders", "spent", "visits", "opened", "returned"];
 const CITIES: [&str; 4] = ["London", "Lima", "Paris", "Kuala Lumpur"];
 const PLANS: [&str; 3] = ["free", "team", "pro"];

@@ -18,6 +18,10 @@ mod wire;
 
 use std::time::Duration;
 
+/// As in the product.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     // `cargo test` runs benches once to see that they build; measuring is for `cargo bench`.
     if !std::env::args().any(|argument| argument == "--bench") {

@@ -19,8 +19,8 @@ const MAX_WASM_STACK_BYTES: usize = 512 * 1024;
 /// Frames in a fault's backtrace.
 const MAX_BACKTRACE_FRAMES: NonZeroUsize = NonZeroUsize::new(64).expect("64 is not 0");
 
-/// Whether the code counts fuel. Counting costs up to half the speed, so it is compiled in only for installations that
-/// ask for it, and such code is a separate compilation.
+/// Whether the code counts fuel and makes every NaN the same. Both cost up to half the speed, so they are compiled in only
+/// for installations that ask for reproducible budgets, and such code is a separate compilation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Metering {
     Off,
@@ -34,8 +34,10 @@ fn config(metering: Metering) -> Config {
         .consume_fuel(metering == Metering::On)
         // Loops and function entries check a counter that the ticker raises: about 10 % slower, and no guest runs on.
         .epoch_interruption(true)
-        // The same input gives the same bits on every machine.
-        .cranelift_nan_canonicalization(true)
+        // Without relaxed SIMD the bits of a NaN are all that machines may differ in. No NaN is an input, and none becomes a
+        // stored value; a guest would have to look at the bits of one that it made itself. To rule out even that costs up to
+        // half of the speed of arithmetic, so it comes with metering, for who asks for reproducible runs.
+        .cranelift_nan_canonicalization(metering == Metering::On)
         .wasm_relaxed_simd(false)
         // Nothing that a plugin built for wasm32-unknown-unknown needs; each is code that an attacker could reach.
         .wasm_tail_call(false)

@@ -15,16 +15,22 @@ impl Bits {
         Bits { absent: None, rows: 0 }
     }
 
+    /// Inlined, so that a column without absent values only counts.
+    #[inline]
     fn push(&mut self, present: bool) {
-        if !present {
-            let rows = self.rows;
-            let bits = self.absent.get_or_insert_with(|| full(rows));
-            bits.resize(rows / 8 + 1, 0);
-        } else if let Some(bits) = &mut self.absent {
-            bits.resize(self.rows / 8 + 1, 0);
-            bits[self.rows / 8] |= 1 << (self.rows % 8);
+        if !present || self.absent.is_some() {
+            self.push_bit(present);
         }
         self.rows += 1;
+    }
+
+    fn push_bit(&mut self, present: bool) {
+        let rows = self.rows;
+        let bits = self.absent.get_or_insert_with(|| full(rows));
+        bits.resize(rows / 8 + 1, 0);
+        if present {
+            bits[rows / 8] |= 1 << (rows % 8);
+        }
     }
 }
 
@@ -38,10 +44,14 @@ fn full(rows: usize) -> Vec<u8> {
 }
 
 impl Texts {
-    fn new() -> Texts {
-        Texts { offsets: vec![0], data: Vec::new() }
+    /// Room for `rows` texts; their bytes are not known yet.
+    fn with_capacity(rows: usize) -> Texts {
+        let mut offsets = Vec::with_capacity(rows + 1);
+        offsets.push(0);
+        Texts { offsets, data: Vec::with_capacity(rows.saturating_mul(8)) }
     }
 
+    #[inline]
     fn push(&mut self, name: &str, text: &str) {
         self.data.extend_from_slice(text.as_bytes());
         self.offsets.push(offset(name, self.data.len()));
@@ -118,7 +128,8 @@ impl Table {
     ) -> Table {
         let name = name.into();
         let mut bits = Bits::new();
-        let mut texts = Texts::new();
+        let values = values.into_iter();
+        let mut texts = Texts::with_capacity(values.size_hint().0);
         for value in values {
             texts.push(&name, value.as_ref().map_or("", T::as_ref));
             bits.push(value.is_some());
@@ -172,7 +183,7 @@ impl Table {
         let name = name.into();
         let mut bits = Bits::new();
         let mut offsets = vec![0];
-        let mut items = Texts::new();
+        let mut items = Texts::with_capacity(0);
         for value in values {
             bits.push(value.is_some());
             for item in value.into_iter().flatten() {

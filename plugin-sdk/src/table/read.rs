@@ -14,6 +14,7 @@ macro_rules! number_column {
 
         impl<'a> $name<'a> {
             /// The value in a row; `None` where it is absent.
+            #[inline]
             pub fn get(&self, row: usize) -> Option<$item> {
                 if self.validity.is_none_or(|bits| bit(bits, row)) { self.values.get(row).copied() } else { None }
             }
@@ -90,6 +91,7 @@ pub struct TextColumn<'a> {
 
 impl<'a> TextColumn<'a> {
     /// The text in a row; `None` where it is absent.
+    #[inline]
     pub fn get(&self, row: usize) -> Option<&'a str> {
         if self.validity.is_none_or(|bits| bit(bits, row)) { self.data.get(range(self.offsets, row)?) } else { None }
     }
@@ -383,6 +385,7 @@ fn check_offsets(name: &str, offsets: &[i32], rows: usize, count: usize) -> Resu
     Ok(())
 }
 
+#[inline]
 fn range(offsets: &[i32], row: usize) -> Option<std::ops::Range<usize>> {
     Some(*offsets.get(row)? as usize..*offsets.get(row + 1)? as usize)
 }

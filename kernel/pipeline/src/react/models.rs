@@ -158,11 +158,15 @@ fn outputs(model: &ModelPlan, table: &Table, rows: usize) -> Result<Vec<Vec<Outp
     let value = |cell: Cell| match cell {
         Cell::Boolean(value) => OutputValue::Bool(value),
         Cell::Int64(value) | Cell::Timestamp(value) => OutputValue::Int(value),
-        Cell::Float64(value) => OutputValue::Float(value),
+        // What is not a number is no value: it equals nothing, and its bits differ from machine to machine.
+        Cell::Float64(value) if value.is_finite() => OutputValue::Float(value),
         Cell::Text(value) => OutputValue::Text(value),
-        Cell::Null | Cell::Int64List(_) | Cell::Float64List(_) | Cell::TimestampList(_) | Cell::TextList(_) => {
-            OutputValue::Null
-        }
+        Cell::Null
+        | Cell::Float64(_)
+        | Cell::Int64List(_)
+        | Cell::Float64List(_)
+        | Cell::TimestampList(_)
+        | Cell::TextList(_) => OutputValue::Null,
     };
     Ok((0..rows).map(|row| columns.iter().map(|column| value(column.cell(row))).collect()).collect())
 }

@@ -1,6 +1,7 @@
 //! A tag model of eight columns, six numbers and two texts: logistic weights and three bands.
 //!
-//! The benchmark runs this very code twice, as a guest and natively, so that the ratio is the price of the sandbox.
+//! The benchmark runs this very code twice, as a guest and natively, so that the ratio is the price of the sandbox. `exp` is
+//! `libm`'s on both sides: a native `f64::exp` would be the system's C library, which is not this code.
 
 use kith_plugin_sdk::{Failure, Table, TagModel, export};
 
@@ -27,7 +28,7 @@ impl TagModel for Columns {
                 Some("team") => 0.4,
                 _ => 0.0,
             };
-            weights.push(1.0 / (1.0 + (-sum).exp()));
+            weights.push(1.0 / (1.0 + libm::exp(-sum)));
         }
         let tiers = weights.iter().map(|weight| {
             Some(match weight {
