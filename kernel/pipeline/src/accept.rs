@@ -5,6 +5,7 @@
 //! Everything computed from them is the next stage's work.
 
 pub(crate) mod dedupe;
+mod never_seen;
 pub(crate) mod people;
 pub(crate) mod validate;
 
@@ -174,15 +175,14 @@ impl Acceptor {
             }
             for (index, draft) in submission.events.iter().enumerate() {
                 self.unnamed += 1;
-                let verdict =
-                    accept_one(&self.store, workspace, submission, draft, self.unnamed, &mut group.operations)?;
+                let verdict = accept_one(workspace, submission, draft, self.unnamed, &mut group.operations)?;
                 report(submission, draft, index, verdict, &mut acceptance, &mut group.operations);
             }
             group.acceptances.push(acceptance);
         }
         for (id, workspace) in &mut self.workspaces {
             workspace.people.write(*id, &mut group.operations);
-            workspace.seen.write(&mut group.operations);
+            workspace.seen.write(&mut group.operations)?;
         }
         Ok(group)
     }
@@ -196,14 +196,13 @@ impl Workspace {
         now: Timestamp,
     ) -> Result<Workspace, ReadError> {
         let people = People::open(Arc::clone(store), id)?;
-        let seen = SeenMessages::open(store.as_ref(), id, now)?;
+        let seen = SeenMessages::open(Arc::clone(store), id, now);
         Ok(Workspace { people, seen, rules })
     }
 }
 
 /// One draft: valid? new? whose? The rows that only it needs go to `operations`; shared ones are kept pending.
 fn accept_one(
-    store: &Arc<dyn Store>,
     workspace: &mut Workspace,
     submission: &Submission,
     draft: &DraftEvent,
@@ -217,7 +216,7 @@ fn accept_one(
     let message_id = match &draft.message_id {
         Some(message_id) => {
             let digest = validate::digest(draft);
-            match workspace.seen.look(store.as_ref(), submission, message_id, digest)? {
+            match workspace.seen.look(submission, message_id, digest)? {
                 Seen::Never => message_id.clone(),
                 Seen::Same => return Ok(Verdict::Duplicate),
                 Seen::Other => return Ok(Verdict::Conflict { message_id: message_id.clone() }),

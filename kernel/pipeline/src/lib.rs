@@ -88,11 +88,12 @@ impl Kernel {
             shared.workspaces.write().insert(setup.workspace, Arc::new(WorkspaceShared::new(setup, plan)));
         }
         kernel.spawn("accept", move || accept::run(store, clock, requests))?;
-        for rules in rules {
-            // The thread was started above and takes requests until it is told to stop.
-            let _ = shared.accept.try_send(rules);
-        }
         let reactor = Reactor::open(Arc::clone(&shared))?;
+        for rules in rules {
+            // With its rules a workspace begins to read its filters, for which nobody waits: the index had the processors first.
+            // The thread was started above and takes requests until it is told to stop.
+            let _ = shared.accept.blocking_or_try(rules);
+        }
         kernel.spawn("react", move || reactor.run())?;
         kernel.start_deliveries()?;
         Ok(Arc::new(kernel))

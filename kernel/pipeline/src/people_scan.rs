@@ -33,6 +33,13 @@ impl ProfilePages {
         ProfilePages { store, workspace, rest: Some(Key::people(workspace).range()) }
     }
 
+    /// Walks over about the same number of profiles each, together over all of them; for as many threads.
+    pub(crate) fn parts(store: &Arc<dyn Store>, workspace: WorkspaceId, parts: usize) -> Vec<ProfilePages> {
+        let ranges = Key::people_parts(workspace, u16::try_from(parts).unwrap_or(u16::MAX));
+        let walk = |range| ProfilePages { store: Arc::clone(store), workspace, rest: Some(range) };
+        ranges.into_iter().map(walk).collect()
+    }
+
     /// The profiles of the next page; `None` at the end. A page may be empty: most identities name no profile of their own.
     pub(crate) fn next_page(&mut self, view: &Evaluation<'_>) -> Result<Option<Vec<ProfileState>>, ReadError> {
         let Some(range) = self.rest.take() else { return Ok(None) };

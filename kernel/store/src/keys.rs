@@ -166,6 +166,19 @@ impl Key {
         Key(all.0[..5].to_vec())
     }
 
+    /// The ranges of [`Key::people`] cut into `parts` of about the same size, for readers that share the work. No identity's
+    /// rows are in two of them.
+    pub fn people_parts(workspace: WorkspaceId, parts: u16) -> Vec<KeyRange> {
+        let all = Key::people(workspace).range();
+        let parts = parts.clamp(1, SHARDS);
+        let bound = |part: u16| match part {
+            0 => all.from.clone(),
+            part if part == parts => all.to.clone(),
+            part => Key::new(PERSON, workspace, SHARDS / parts * part, &[]),
+        };
+        (0..parts).map(|part| KeyRange { from: bound(part), to: bound(part + 1) }).collect()
+    }
+
     /// The identity and the row that a key of [`Key::people`] names; `None` for other keys and for events.
     pub fn as_person(&self) -> Option<(SourceIdentityId, u8)> {
         let (space, rest) = self.0.split_first()?;
@@ -345,6 +358,17 @@ mod tests {
         let head = Key::person(WorkspaceId(3), identity, PersonRow::Head);
         assert_eq!(head.as_person(), Some((identity, PersonRow::Head as u8)));
         assert_eq!(early.as_person(), None);
+    }
+
+    #[test]
+    fn the_parts_of_the_people_cover_them_once() {
+        let all = Key::people(WorkspaceId(3)).range();
+        for count in [0, 1, 2, 3, 7, SHARDS, u16::MAX] {
+            let parts = Key::people_parts(WorkspaceId(3), count);
+            assert_eq!(parts.first().map(|part| &part.from), Some(&all.from));
+            assert_eq!(parts.last().map(|part| &part.to), Some(&all.to));
+            assert!(parts.windows(2).all(|pair| pair[0].to == pair[1].from && pair[0].from < pair[0].to));
+        }
     }
 
     #[test]

@@ -7,24 +7,24 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use fastbloom::BloomFilter;
 use kith_model::change::{Change, Identified};
 use kith_model::id::{InstallationId, ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::{Edge, EdgeId, Evidence, Identifier, IdentityRules, MustNotLink, cluster, ordered};
 use kith_model::profile::{Contribution, IdentityHead, ProfileRoot, TraitValue};
 use kith_model::time::Timestamp;
 use kith_store::keys::PersonRow;
-use kith_store::{Key, Operation, ReadError, Store};
+use kith_store::{Key, KeyRange, Operation, ReadError, Store};
 use quick_cache::unsync::Cache;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::never_seen::NeverSeen;
 use crate::rows;
 
 /// Decoded rows of each kind that are kept at hand. A head has about 150 bytes, so all caches together stay near 100 MB.
 const CACHED: usize = 200_000;
 
-/// Identifiers that the "never seen" filter is made for: 6 MB at one false alarm in a hundred; more only make it less sharp.
+/// Identifiers that one "never seen" filter holds before the next is begun: 6 MB at one false alarm in a hundred.
 const FILTER_ITEMS: usize = 5 << 20;
 
 /// Evidence that two identifiers are one person.
@@ -57,28 +57,18 @@ pub(crate) struct People {
     contributions: Cache<SourceIdentityId, Contribution>,
     /// Known evidence and the rank of the event that gave it.
     edges: Cache<EdgeId, (Timestamp, String)>,
-    known: BloomFilter,
+    known: NeverSeen,
     must_not_link: BTreeSet<MustNotLink>,
     next_ordinal: u32,
     pending: Pending,
 }
 
 impl People {
-    /// Read what must be at hand: which identifiers exist (as a filter), the vetoes, and the next ordinal.
+    /// Read what must be at hand: the vetoes and the next ordinal. Which identifiers exist is read beside the work.
     pub(crate) fn open(store: Arc<dyn Store>, workspace: WorkspaceId) -> Result<People, ReadError> {
-        let mut known = BloomFilter::with_false_pos(0.01).seed(&0x6b69_7468).expected_items(FILTER_ITEMS);
-        each_row(store.as_ref(), &Key::aliases(workspace), |key, _| {
-            known.insert(&key.as_bytes()[7..]);
-            Ok(())
-        })?;
-        let mut next_ordinal = 0;
-        let ordinals = Key::ordinals(workspace);
-        each_row(store.as_ref(), &ordinals, |key, _| {
-            if let Some(Ok(number)) = key.strip(&ordinals).map(<[u8; 4]>::try_from) {
-                next_ordinal = u32::from_be_bytes(number) + 1;
-            }
-            Ok(())
-        })?;
+        let aliases = Key::aliases(workspace).range();
+        let known = NeverSeen::over(Arc::clone(&store), aliases, FILTER_ITEMS, without_workspace);
+        let next_ordinal = next_ordinal(store.as_ref(), workspace)?;
         let vetoes = Key::vetoes(workspace);
         let mut must_not_link = BTreeSet::new();
         each_row(store.as_ref(), &vetoes, |_, value| {
@@ -109,7 +99,7 @@ impl People {
             return Ok(*identity);
         }
         let key = Key::alias(self.workspace, identifier);
-        if self.known.contains(&key.as_bytes()[7..])
+        if self.known.may_be_stored(&key)
             && let Some(value) = self.store.get(std::slice::from_ref(&key))?.pop().flatten()
         {
             let identity: SourceIdentityId = rows::decode("an alias", &value)?;
@@ -398,7 +388,7 @@ impl People {
         let pending = std::mem::take(&mut self.pending);
         self.next_ordinal += pending.ordinals;
         for (identifier, identity) in pending.aliases {
-            self.known.insert(&Key::alias(self.workspace, &identifier).as_bytes()[7..]);
+            self.known.insert(&Key::alias(self.workspace, &identifier));
             self.aliases.insert(identifier, identity);
         }
         pending.heads.into_iter().for_each(|(identity, head)| self.heads.insert(identity, head));
@@ -410,6 +400,26 @@ impl People {
     pub(crate) fn forget_pending(&mut self) {
         self.pending = Pending::default();
     }
+}
+
+fn without_workspace(key: &Key) -> &[u8] {
+    &key.as_bytes()[7..]
+}
+
+/// One more than the greatest ordinal that was given. There are holes: a profile that was merged away in the group that
+/// made it leaves no row.
+fn next_ordinal(store: &dyn Store, workspace: WorkspaceId) -> Result<u32, ReadError> {
+    let (mut low, mut high) = (0, u32::MAX);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let range = KeyRange { from: Key::ordinal(workspace, middle), ..Key::ordinals(workspace).range() };
+        if store.scan(&range, 1)?.rows.is_empty() {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    Ok(low)
 }
 
 /// One row of a source identity.
@@ -439,5 +449,25 @@ pub(crate) fn each_row(
             Some(next) => range.from = next,
             None => return Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_store::Unit;
+
+    use super::*;
+
+    #[test]
+    fn the_next_ordinal_is_past_the_greatest_whatever_is_missing_before() {
+        let store = kith_store::memory();
+        let workspace = WorkspaceId(1);
+        assert_eq!(next_ordinal(&store, workspace).unwrap(), 0);
+        for (given, next) in [(0, 1), (7, 8), (3, 8), (4_000_000_000, 4_000_000_001)] {
+            let operations = vec![Operation::Put(Key::ordinal(workspace, given), Vec::new())];
+            store.commit(Unit { operations, ..Unit::default() }).unwrap();
+            assert_eq!(next_ordinal(&store, workspace).unwrap(), next);
+        }
+        assert_eq!(next_ordinal(&store, WorkspaceId(2)).unwrap(), 0, "another workspace has its own");
     }
 }

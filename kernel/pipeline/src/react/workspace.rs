@@ -5,6 +5,7 @@ mod compute;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
 use kith_features::{EventFacts, FeatureName, LeafId, Value};
 use kith_model::change::{Change, Identified};
@@ -18,8 +19,9 @@ use quick_cache::unsync::Cache;
 use serde_json::value::RawValue;
 
 use super::models;
-use super::state::{self, Evaluation, Person};
+use super::state::{self, Evaluation, Person, ProfileState};
 use crate::accept::people::each_row;
+use crate::people_scan::ProfilePages;
 use crate::plan::Plan;
 use crate::rows::{self, Derived, ModelVersion};
 use crate::setup::Setup;
@@ -67,8 +69,8 @@ struct Pass {
     looked: u64,
 }
 
-/// The values that the index shows of a profile.
-type Shown = HashMap<FeatureName, Value>;
+/// The values that the index shows of a profile, by feature.
+type Shown = Vec<(FeatureName, Value)>;
 
 pub(super) struct WorkspaceReactor {
     shared: Arc<Shared>,
@@ -126,21 +128,40 @@ impl WorkspaceReactor {
         Ok(reactor)
     }
 
+    /// Read all profiles into the index, with a thread for each processor: a start waits for this.
     fn build_index(&mut self) -> Result<(), ReadError> {
         let now = self.shared.clock.now();
-        let plan = Arc::clone(&self.plan);
-        let setup = Arc::clone(&self.setup);
-        let view = Evaluation { plan: &plan, zone: &setup.zone, now };
+        let (plan, setup, ready) = (&*self.plan, &*self.setup, &self.ready);
+        let view = Evaluation { plan, zone: &setup.zone, now };
         let mut index = kith_features::index::Index::new();
         let mut ordinals = Vec::new();
-        let ready = self.ready.clone();
         plan.program.leaves().filter(|leaf| ready.leaves.contains(&leaf.id())).for_each(|leaf| index.track(leaf));
-        crate::people_scan::each_profile(&self.shared.store, self.id, &view, |profile| {
-            note_ordinal(&mut ordinals, profile.ordinal, profile.id);
-            for (feature, value) in shown(&profile, &plan, &ready) {
-                index.set(profile.ordinal, &feature, &value);
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        std::thread::scope(|scope| {
+            let (sender, pages) = sync_channel(4 * threads);
+            for mut walk in ProfilePages::parts(&self.shared.store, self.id, threads) {
+                let (sender, view) = (sender.clone(), &view);
+                scope.spawn(move || {
+                    while let Some(page) = walk.next_page(view).transpose() {
+                        let row = |profile: ProfileState| (profile.ordinal, profile.id, shown(&profile, plan, ready));
+                        let page = page.map(|profiles| profiles.into_iter().map(row).collect::<Vec<_>>());
+                        // The receiver is gone after another thread's error.
+                        if sender.send(page).is_err() {
+                            return;
+                        }
+                    }
+                });
             }
-            Ok(())
+            drop(sender);
+            for page in pages {
+                for (ordinal, profile, values) in page? {
+                    note_ordinal(&mut ordinals, ordinal, profile);
+                    for (feature, value) in &values {
+                        index.set(ordinal, feature, value);
+                    }
+                }
+            }
+            Ok::<(), ReadError>(())
         })?;
         *self.known.index.write() = index;
         *self.known.ordinals.write() = ordinals;
@@ -350,15 +371,21 @@ impl WorkspaceReactor {
             for (audience, membership) in old.memberships {
                 new.memberships.entry(audience).or_insert(membership);
             }
+            // Written here: the pass goes on from this state, and what it does not change it does not write.
+            operations.push(Operation::Put(Key::person(self.id, kept.0, PersonRow::Derived), rows::encode(&new)));
             self.pass.derived.insert(*kept, new);
             self.touch(*kept, position);
         }
         Ok(())
     }
 
+    /// What is computed about a profile, taken out of the cache: the caller puts it into the pass.
     fn take_derived(&mut self, profile: ProfileId) -> Result<Derived, ReadError> {
-        if let Some(derived) = self.pass.derived.get(&profile).or_else(|| self.derived.get(&profile)) {
-            return Ok(derived.clone());
+        if let Some(derived) = self.pass.derived.remove(&profile) {
+            return Ok(derived);
+        }
+        if let Some((_, derived)) = self.derived.remove(&profile) {
+            return Ok(derived);
         }
         let row = self.shared.store.get(&[Key::person(self.id, profile.0, PersonRow::Derived)])?.pop().flatten();
         row.map_or(Ok(Derived::default()), |row| rows::decode("a profile's derived row", &row))

@@ -152,6 +152,23 @@ fn a_merge_sends_no_message_twice_and_moves_the_counts_together() {
 }
 
 #[test]
+fn a_membership_that_a_merge_brings_outlives_a_restart() {
+    let mut bench =
+        Bench::new(vec![audience(1, "events('Product Added').size() >= 1", Some(ConsentBasis::NotRefused))]);
+    bench.send(vec![event("m1", &[("anonymous_id", "a1")], "Product Viewed", START)]);
+    bench.clock.advance_ms(1);
+    bench.send(vec![event("m2", &[("user_id", "u1")], "Product Added", START)]);
+    bench.settle();
+    // The older profile keeps its name and takes over the younger one's membership.
+    bench.send(vec![identify("m3", &[("anonymous_id", "a1"), ("user_id", "u1")], "", START)]);
+    bench.settle();
+    bench.restart();
+    bench.send(vec![event("m4", &[("anonymous_id", "a1")], "Product Viewed", START)]);
+    bench.settle();
+    assert_eq!((bench.size(1), bench.postbox.sent.lock().len()), (Some(1), 1));
+}
+
+#[test]
 fn a_fit_sees_every_profile() {
     let bench = Bench::new(vec![]);
     bench.send((0..30).flat_map(|user| orders(&format!("u{user}"), 0, 1)).collect());

@@ -245,20 +245,11 @@ impl WorkspaceReactor {
         let now = shown(profile, plan, &self.ready);
         let before = self.pass.values.get(&profile.id).or_else(|| self.shown.get(&profile.id));
         match before {
-            Some(before) => {
-                let changed = now.iter().filter(|(feature, value)| before.get(feature) != Some(value));
-                let changed: Vec<_> =
-                    changed.map(|(feature, value)| (profile.ordinal, feature.clone(), value.clone())).collect();
-                let lost = before.keys().filter(|feature| !now.contains_key(feature)).cloned();
-                let lost: Vec<_> = lost.map(|feature| (profile.ordinal, feature, Value::Null)).collect();
-                self.pass.index.extend(changed.into_iter().chain(lost));
-            }
+            Some(before) => changes(profile.ordinal, before, &now, &mut self.pass.index),
             // What the index holds is not at hand: begin anew.
             None => {
                 self.pass.gone.push(profile.ordinal);
-                self.pass
-                    .index
-                    .extend(now.iter().map(|(feature, value)| (profile.ordinal, feature.clone(), value.clone())));
+                changes(profile.ordinal, &Shown::new(), &now, &mut self.pass.index);
             }
         }
         self.pass.profiles.push((profile.ordinal, profile.id));
@@ -266,26 +257,55 @@ impl WorkspaceReactor {
     }
 }
 
+/// What has to be set in the index so that it shows `now` in place of `before`.
+fn changes(ordinal: u32, before: &Shown, now: &Shown, index: &mut Vec<(u32, FeatureName, Value)>) {
+    let mut before = before.iter().peekable();
+    for (feature, value) in now {
+        while let Some((lost, _)) = before.next_if(|(held, _)| held < feature) {
+            index.push((ordinal, lost.clone(), Value::Null));
+        }
+        let held = before.next_if(|(held, _)| held == feature);
+        if held.is_none_or(|(_, held)| held != value) {
+            index.push((ordinal, feature.clone(), value.clone()));
+        }
+    }
+    index.extend(before.map(|(lost, _)| (ordinal, lost.clone(), Value::Null)));
+}
+
 /// What the index shows of a profile.
 pub(super) fn shown(profile: &ProfileState, plan: &Plan, ready: &Ready) -> Shown {
-    let mut values = Shown::new();
-    values.insert(FeatureName::CreatedAt, Value::Time(profile.created_at));
-    for (name, value) in &profile.traits {
-        values.insert(FeatureName::Trait(name.as_str().into()), value.clone());
-    }
+    let mut values = vec![(FeatureName::CreatedAt, Value::Time(profile.created_at))];
+    values.extend(profile.traits.iter().map(|(name, value)| (FeatureName::Trait(name.as_str().into()), value.clone())));
     for (feature, (installation, index)) in &plan.outputs {
         let computed: Option<&Computed> = profile.derived.outputs.get(installation);
         if let Some(value) = computed.and_then(|computed| computed.values.get(*index)) {
-            values.insert(feature.clone(), state::output_value(value));
+            values.push((feature.clone(), state::output_value(value)));
         }
     }
-    for (leaf, value) in &profile.leaf_values {
-        if ready.leaves.contains(leaf) {
-            values.insert(FeatureName::Leaf(*leaf), value.clone());
-        }
-    }
-    for audience in profile.derived.memberships.keys() {
-        values.insert(FeatureName::Audience(*audience), Value::Bool(true));
-    }
+    let leaves = profile.leaf_values.iter().filter(|(leaf, _)| ready.leaves.contains(leaf));
+    values.extend(leaves.map(|(leaf, value)| (FeatureName::Leaf(*leaf), value.clone())));
+    let audiences = profile.derived.memberships.keys();
+    values.extend(audiences.map(|audience| (FeatureName::Audience(*audience), Value::Bool(true))));
+    values.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
     values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_is_told_what_is_new_what_differs_and_what_is_lost() {
+        let tag = |name: &str| FeatureName::Tag(name.into());
+        let before = vec![(tag("a"), Value::Int(1)), (tag("b"), Value::Int(2)), (tag("d"), Value::Int(4))];
+        let now = vec![(tag("b"), Value::Int(2)), (tag("c"), Value::Int(3)), (tag("d"), Value::Int(5))];
+        let mut index = Vec::new();
+        changes(9, &before, &now, &mut index);
+        let expected = [(9, tag("a"), Value::Null), (9, tag("c"), Value::Int(3)), (9, tag("d"), Value::Int(5))];
+        assert_eq!(index, expected);
+        index.clear();
+        changes(9, &now, &Shown::new(), &mut index);
+        assert_eq!(index.len(), 3);
+        assert!(index.iter().all(|(_, _, value)| *value == Value::Null));
+    }
 }

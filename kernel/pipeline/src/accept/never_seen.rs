@@ -1,0 +1,185 @@
+//! "Never seen": filters that spare a look into the store for keys that are not there. They know keys and counts, nothing of
+//! what the keys mean.
+//!
+//! What is stored already is read by a thread of its own, so that a start need not wait for it. Until it has come to its end
+//! no key is certain to be new, and the store is asked.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, JoinHandle};
+
+use fastbloom::BloomFilter;
+use kith_store::{Key, KeyRange, ReadError, Store};
+
+/// The share of new keys that a full filter takes for seen.
+const FALSE_ALARMS: f64 = 0.01;
+
+/// Rows that are read before the thread looks whether it is still wanted.
+const PAGE_ROWS: usize = 4096;
+
+/// What a filter holds of a key: the part of its bytes that is looked for.
+type Part = fn(&Key) -> &[u8];
+
+/// Filters of one size, and how many keys each holds.
+struct Filters {
+    items: usize,
+    filters: Vec<(BloomFilter, usize)>,
+}
+
+impl Filters {
+    fn insert(&mut self, part: &[u8]) {
+        if self.filters.last().is_none_or(|(_, held)| *held >= self.items) {
+            let filter = BloomFilter::with_false_pos(FALSE_ALARMS).seed(&0x6b69_7468).expected_items(self.items);
+            self.filters.push((filter, 0));
+        }
+        if let Some((filter, held)) = self.filters.last_mut() {
+            filter.insert(part);
+            *held += 1;
+        }
+    }
+
+    fn contains(&self, part: &[u8]) -> bool {
+        self.filters.iter().any(|(filter, _)| filter.contains(part))
+    }
+}
+
+/// What is read at the start.
+enum Stored {
+    Reading {
+        stop: Arc<AtomicBool>,
+        thread: JoinHandle<Result<Filters, ReadError>>,
+    },
+    Read(Filters),
+    /// It could not be read: the store has to be asked for good.
+    Unreadable,
+}
+
+/// Whether keys of one range may be in the store.
+pub(crate) struct NeverSeen {
+    part: Part,
+    stored: Stored,
+    added: Filters,
+}
+
+impl NeverSeen {
+    /// Begin to read the keys in `range`. A filter is made for `items` keys; when it is full, another one is begun.
+    pub(crate) fn over(store: Arc<dyn Store>, range: KeyRange, items: usize, part: Part) -> NeverSeen {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let empty = move || Filters { items, filters: Vec::new() };
+        let read = move || read(store.as_ref(), range, empty(), part, &stopped);
+        let stored = match Builder::new().name("kith-filters".to_owned()).spawn(read) {
+            Ok(thread) => Stored::Reading { stop, thread },
+            Err(error) => {
+                tracing::warn!(%error, "no thread to read the filters; every new key is looked up in the store");
+                Stored::Unreadable
+            }
+        };
+        NeverSeen { part, stored, added: empty() }
+    }
+
+    /// Note a key that is being stored.
+    pub(crate) fn insert(&mut self, key: &Key) {
+        self.added.insert((self.part)(key));
+    }
+
+    /// False only for a key that is certainly not stored.
+    pub(crate) fn may_be_stored(&mut self, key: &Key) -> bool {
+        if matches!(&self.stored, Stored::Reading { thread, .. } if thread.is_finished()) {
+            self.finish();
+        }
+        let part = (self.part)(key);
+        match &self.stored {
+            Stored::Read(filters) => self.added.contains(part) || filters.contains(part),
+            Stored::Reading { .. } | Stored::Unreadable => true,
+        }
+    }
+
+    /// Take over what the thread has read, waiting for its end.
+    fn finish(&mut self) {
+        self.stored = match std::mem::replace(&mut self.stored, Stored::Unreadable) {
+            Stored::Reading { thread, .. } => match thread.join() {
+                Ok(Ok(filters)) => Stored::Read(filters),
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "the filters cannot be read; every new key is looked up in the store");
+                    Stored::Unreadable
+                }
+                Err(_) => {
+                    tracing::error!("reading the filters panicked; every new key is looked up in the store");
+                    Stored::Unreadable
+                }
+            },
+            known => known,
+        };
+    }
+}
+
+impl Drop for NeverSeen {
+    /// The thread holds the store, which must be free when its user is gone.
+    fn drop(&mut self) {
+        if let Stored::Reading { stop, .. } = &self.stored {
+            stop.store(true, Ordering::Relaxed);
+            self.finish();
+        }
+    }
+}
+
+fn read(
+    store: &dyn Store,
+    mut range: KeyRange,
+    mut filters: Filters,
+    part: Part,
+    stop: &AtomicBool,
+) -> Result<Filters, ReadError> {
+    while !stop.load(Ordering::Relaxed) {
+        let page = store.scan(&range, PAGE_ROWS)?;
+        page.rows.iter().for_each(|(key, _)| filters.insert(part(key)));
+        match page.next {
+            Some(next) => range.from = next,
+            None => break,
+        }
+    }
+    Ok(filters)
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_model::id::WorkspaceId;
+    use kith_store::{Operation, Unit};
+
+    use super::*;
+
+    const WORKSPACE: WorkspaceId = WorkspaceId(7);
+
+    fn part(key: &Key) -> &[u8] {
+        &key.as_bytes()[7..]
+    }
+
+    fn key(number: u32) -> Key {
+        Key::ordinal(WORKSPACE, number)
+    }
+
+    #[test]
+    fn what_is_stored_and_what_is_added_is_never_called_new() {
+        let store = Arc::new(kith_store::memory());
+        let operations = (0..10_000).map(|number| Operation::Put(key(number), Vec::new())).collect();
+        store.commit(Unit { operations, ..Unit::default() }).unwrap();
+        let mut seen = NeverSeen::over(store, Key::ordinals(WORKSPACE).range(), 1_000, part);
+        // While the stored keys are being read, and after it.
+        for _ in 0..2 {
+            assert!((0..10_000).all(|number| seen.may_be_stored(&key(number))));
+            seen.finish();
+        }
+        let alarms = (10_000..20_000).filter(|number| seen.may_be_stored(&key(*number))).count();
+        assert!(alarms < 2_000, "{alarms} false alarms of ten filters at one in a hundred");
+        (10_000..20_000).for_each(|number| seen.insert(&key(number)));
+        assert!((0..20_000).all(|number| seen.may_be_stored(&key(number))));
+    }
+
+    #[test]
+    fn dropping_it_frees_the_store() {
+        let store: Arc<dyn Store> = Arc::new(kith_store::memory());
+        drop(NeverSeen::over(Arc::clone(&store), Key::ordinals(WORKSPACE).range(), 1_000, part));
+        assert_eq!(Arc::strong_count(&store), 1);
+    }
+}
