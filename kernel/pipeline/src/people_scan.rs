@@ -8,7 +8,7 @@ use kith_store::keys::PersonRow;
 use kith_store::{Key, KeyRange, ReadError, Store};
 
 use crate::react::state::{Evaluation, Person, ProfileState, assemble, read_profile};
-use crate::rows::{self, Derived, Leaves};
+use crate::rows::{self, Kept};
 
 /// Rows of one page: a few for each source identity.
 const PAGE_ROWS: usize = 4096;
@@ -24,7 +24,7 @@ pub(crate) struct ProfilePages {
 struct Rows {
     identity: SourceIdentityId,
     first: Key,
-    values: [Option<kith_store::Value>; 4],
+    values: [Option<kith_store::Value>; 3],
 }
 
 impl ProfilePages {
@@ -48,7 +48,7 @@ impl ProfilePages {
         for (key, value) in page.rows {
             let Some((identity, row)) = key.as_person() else { continue };
             if identities.last().is_none_or(|rows| rows.identity != identity) {
-                identities.push(Rows { identity, first: key, values: [None, None, None, None] });
+                identities.push(Rows { identity, first: key, values: [None, None, None] });
             }
             if let Some(slot) = identities.last_mut().and_then(|rows| rows.values.get_mut(usize::from(row))) {
                 *slot = Some(value);
@@ -68,7 +68,7 @@ impl ProfilePages {
     }
 
     fn profile(&self, rows: Rows, view: &Evaluation<'_>) -> Result<Option<ProfileState>, ReadError> {
-        let [Some(head), contribution, derived, leaves] = rows.values else { return Ok(None) };
+        let [Some(head), contribution, kept] = rows.values else { return Ok(None) };
         let head: kith_model::profile::IdentityHead = rows::decode("an identity's head", &head)?;
         let id = head.profile;
         match &head.root {
@@ -77,9 +77,9 @@ impl ProfilePages {
             Some(_) => {
                 let contribution =
                     contribution.map_or(Ok(Contribution::default()), |row| decode(PersonRow::Contribution, &row))?;
-                let derived = derived.map_or(Ok(Derived::default()), |row| decode(PersonRow::Derived, &row))?;
-                let leaves = leaves.map_or(Ok(Leaves::default()), |row| decode(PersonRow::Leaves, &row))?;
-                Ok(assemble(id, &[&Person { head, contribution, leaves }], derived, view))
+                let mut kept = kept.map_or(Ok(Kept::default()), |row| decode(PersonRow::Kept, &row))?;
+                let derived = std::mem::take(&mut kept.derived);
+                Ok(assemble(id, &[&Person { head, contribution, kept }], derived, view))
             }
         }
     }

@@ -16,7 +16,7 @@ use roaring::RoaringBitmap;
 use crate::accept::people::{each_row, read_person};
 use crate::people_scan::each_profile;
 use crate::react::state::{Evaluation, ProfileFacts, ProfileState, read_profile};
-use crate::rows::{self, Derived, OutputValue};
+use crate::rows::{self, Derived, Kept, OutputValue};
 use crate::shared::{Shared, WorkspaceShared};
 use crate::views::{AudienceStatus, Count, EventPage, MemberPage, ProfileView};
 
@@ -97,7 +97,7 @@ pub(crate) fn profile(
             contributions.push((*member, row));
         }
     }
-    let derived: Derived = read_person(store, workspace, id.0, PersonRow::Derived)?.unwrap_or_default();
+    let Kept { derived, .. } = read_person(store, workspace, id.0, PersonRow::Kept)?.unwrap_or_default();
     let (tags, scores) = outputs(&known, &derived);
     let audiences = known.plan.load().audience_ids();
     Ok(Some(ProfileView {
@@ -353,9 +353,9 @@ pub(crate) fn totals(shared: &Shared, workspace: WorkspaceId) -> Result<crate::v
         Ok(())
     })?;
     each_row(store, &Key::people(workspace), |key, value| {
-        if key.as_person().is_some_and(|(_, row)| row == PersonRow::Derived as u8) {
-            let derived: Derived = rows::decode("a profile's derived row", value)?;
-            let (tags, scores) = outputs(&known, &derived);
+        if key.as_person().is_some_and(|(_, row)| row == PersonRow::Kept as u8) {
+            let kept: Kept = rows::decode("what is computed of an identity", value)?;
+            let (tags, scores) = outputs(&known, &kept.derived);
             totals.tags += tags.len() as u64;
             totals.scores += scores.len() as u64;
         }

@@ -65,7 +65,7 @@ pub(crate) struct ModelVersion {
     pub outputs: Vec<String>,
 }
 
-/// All that is computed about a profile; kept on the profile's own identity.
+/// All that is computed about a profile.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Derived {
     pub outputs: BTreeMap<InstallationId, Computed>,
@@ -78,6 +78,14 @@ pub(crate) struct Derived {
 
 /// Incremental state of one source identity.
 pub(crate) type Leaves = BTreeMap<LeafId, LeafState>;
+
+/// All that the react stage keeps of one source identity: one row, because most events change both.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    pub leaves: Leaves,
+    /// Empty on an identity that names no profile.
+    pub derived: Derived,
+}
 
 /// A delivery in the outbox and after.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -52,10 +52,9 @@ pub enum PersonRow {
     Head = 0x00,
     /// Facts that this identity's events gave.
     Contribution = 0x01,
-    /// Tags, scores, memberships and input digests; on the profile's own identity.
-    Derived = 0x02,
-    /// Incremental state of the expressions' leaves.
-    Leaves = 0x03,
+    /// All that the react stage keeps: the state of the expressions' leaves and, on the profile's own identity, tags, scores,
+    /// memberships and input digests.
+    Kept = 0x02,
 }
 
 /// The kinds of definitions.
@@ -273,12 +272,7 @@ impl Key {
         Key::definitions(workspace, kind).followed_by(name)
     }
 
-    /// The profile that an ordinal was given to.
-    pub fn ordinal(workspace: WorkspaceId, ordinal: u32) -> Key {
-        Key::new(ORDINAL, workspace, 0, &[&ordinal.to_be_bytes()])
-    }
-
-    /// All ordinals of a workspace.
+    /// How many ordinals were given to profiles so far.
     pub fn ordinals(workspace: WorkspaceId) -> Key {
         Key::new(ORDINAL, workspace, 0, &[])
     }

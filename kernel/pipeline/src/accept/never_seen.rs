@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn key(number: u32) -> Key {
-        Key::ordinal(WORKSPACE, number)
+        Key::timers(WORKSPACE).followed_by(&number.to_be_bytes())
     }
 
     #[test]
@@ -164,7 +164,7 @@ mod tests {
         let store = Arc::new(kith_store::memory());
         let operations = (0..10_000).map(|number| Operation::Put(key(number), Vec::new())).collect();
         store.commit(Unit { operations, ..Unit::default() }).unwrap();
-        let mut seen = NeverSeen::over(store, Key::ordinals(WORKSPACE).range(), 1_000, part);
+        let mut seen = NeverSeen::over(store, Key::timers(WORKSPACE).range(), 1_000, part);
         // While the stored keys are being read, and after it.
         for _ in 0..2 {
             assert!((0..10_000).all(|number| seen.may_be_stored(&key(number))));
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn dropping_it_frees_the_store() {
         let store: Arc<dyn Store> = Arc::new(kith_store::memory());
-        drop(NeverSeen::over(Arc::clone(&store), Key::ordinals(WORKSPACE).range(), 1_000, part));
+        drop(NeverSeen::over(Arc::clone(&store), Key::timers(WORKSPACE).range(), 1_000, part));
         assert_eq!(Arc::strong_count(&store), 1);
     }
 }

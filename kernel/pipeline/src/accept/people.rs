@@ -13,7 +13,7 @@ use kith_model::identity::{Edge, EdgeId, Evidence, Identifier, IdentityRules, Mu
 use kith_model::profile::{Contribution, IdentityHead, ProfileRoot, TraitValue};
 use kith_model::time::Timestamp;
 use kith_store::keys::PersonRow;
-use kith_store::{Key, KeyRange, Operation, ReadError, Store};
+use kith_store::{Key, Operation, ReadError, Store};
 use quick_cache::unsync::Cache;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
@@ -68,7 +68,8 @@ impl People {
     pub(crate) fn open(store: Arc<dyn Store>, workspace: WorkspaceId) -> Result<People, ReadError> {
         let aliases = Key::aliases(workspace).range();
         let known = NeverSeen::over(Arc::clone(&store), aliases, FILTER_ITEMS, without_workspace);
-        let next_ordinal = next_ordinal(store.as_ref(), workspace)?;
+        let given = store.get(&[Key::ordinals(workspace)])?.pop().flatten();
+        let next_ordinal = given.map_or(Ok(0), |row| rows::decode("the number of ordinals", &row))?;
         let vetoes = Key::vetoes(workspace);
         let mut must_not_link = BTreeSet::new();
         each_row(store.as_ref(), &vetoes, |_, value| {
@@ -363,9 +364,10 @@ impl People {
         }
         for (identity, head) in &pending.heads {
             operations.push(Operation::Put(Key::person(workspace, *identity, PersonRow::Head), rows::encode(head)));
-            if let Some(root) = &head.root {
-                operations.push(Operation::Put(Key::ordinal(workspace, root.ordinal), rows::encode(identity)));
-            }
+        }
+        if pending.ordinals > 0 {
+            let given = self.next_ordinal + pending.ordinals;
+            operations.push(Operation::Put(Key::ordinals(workspace), rows::encode(&given)));
         }
         for (identity, contribution) in &pending.contributions {
             let key = Key::person(workspace, *identity, PersonRow::Contribution);
@@ -406,22 +408,6 @@ fn without_workspace(key: &Key) -> &[u8] {
     &key.as_bytes()[7..]
 }
 
-/// One more than the greatest ordinal that was given. There are holes: a profile that was merged away in the group that
-/// made it leaves no row.
-fn next_ordinal(store: &dyn Store, workspace: WorkspaceId) -> Result<u32, ReadError> {
-    let (mut low, mut high) = (0, u32::MAX);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let range = KeyRange { from: Key::ordinal(workspace, middle), ..Key::ordinals(workspace).range() };
-        if store.scan(&range, 1)?.rows.is_empty() {
-            high = middle;
-        } else {
-            low = middle + 1;
-        }
-    }
-    Ok(low)
-}
-
 /// One row of a source identity.
 pub(crate) fn read_person<T: serde::de::DeserializeOwned>(
     store: &dyn Store,
@@ -449,25 +435,5 @@ pub(crate) fn each_row(
             Some(next) => range.from = next,
             None => return Ok(()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use kith_store::Unit;
-
-    use super::*;
-
-    #[test]
-    fn the_next_ordinal_is_past_the_greatest_whatever_is_missing_before() {
-        let store = kith_store::memory();
-        let workspace = WorkspaceId(1);
-        assert_eq!(next_ordinal(&store, workspace).unwrap(), 0);
-        for (given, next) in [(0, 1), (7, 8), (3, 8), (4_000_000_000, 4_000_000_001)] {
-            let operations = vec![Operation::Put(Key::ordinal(workspace, given), Vec::new())];
-            store.commit(Unit { operations, ..Unit::default() }).unwrap();
-            assert_eq!(next_ordinal(&store, workspace).unwrap(), next);
-        }
-        assert_eq!(next_ordinal(&store, WorkspaceId(2)).unwrap(), 0, "another workspace has its own");
     }
 }

@@ -12,14 +12,14 @@ use kith_store::keys::PersonRow;
 use kith_store::{Key, ReadError, Store};
 
 use crate::plan::Plan;
-use crate::rows::{self, Derived, Leaves, OutputValue};
+use crate::rows::{self, Derived, Kept, OutputValue};
 
 /// One source identity.
 #[derive(Debug, Clone)]
 pub(crate) struct Person {
     pub head: IdentityHead,
     pub contribution: Contribution,
-    pub leaves: Leaves,
+    pub kept: Kept,
 }
 
 /// A profile put together from its members.
@@ -41,16 +41,16 @@ pub(crate) fn read_identity(
     identity: SourceIdentityId,
 ) -> Result<Option<Person>, ReadError> {
     let key = |row| Key::person(workspace, identity, row);
-    let keys = [key(PersonRow::Head), key(PersonRow::Contribution), key(PersonRow::Leaves)];
+    let keys = [key(PersonRow::Head), key(PersonRow::Contribution), key(PersonRow::Kept)];
     let mut values = store.get(&keys)?.into_iter();
     let mut next = || values.next().flatten();
-    let (head, contribution, leaves) = (next(), next(), next());
+    let (head, contribution, kept) = (next(), next(), next());
     let Some(head) = head else { return Ok(None) };
     Ok(Some(Person {
         head: rows::decode("an identity's head", &head)?,
         contribution: contribution
             .map_or(Ok(Contribution::default()), |row| rows::decode("an identity's contribution", &row))?,
-        leaves: leaves.map_or(Ok(Leaves::default()), |row| rows::decode("an identity's leaves", &row))?,
+        kept: kept.map_or(Ok(Kept::default()), |row| rows::decode("what is computed of an identity", &row))?,
     }))
 }
 
@@ -61,18 +61,13 @@ pub(crate) fn read_profile(
     id: ProfileId,
     view: &Evaluation<'_>,
 ) -> Result<Option<ProfileState>, ReadError> {
-    let Some(root) = read_identity(store, workspace, id.0)? else { return Ok(None) };
-    let Some(profile) = &root.head.root else { return Ok(None) };
-    let mut people = Vec::with_capacity(profile.members.len());
-    for member in &profile.members {
-        if *member == id.0 {
-            people.push(root.clone());
-        } else if let Some(person) = read_identity(store, workspace, *member)? {
-            people.push(person);
-        }
+    let Some(mut root) = read_identity(store, workspace, id.0)? else { return Ok(None) };
+    let Some(profile) = root.head.root.clone() else { return Ok(None) };
+    let derived = std::mem::take(&mut root.kept.derived);
+    let mut people = vec![root];
+    for member in profile.members.iter().filter(|member| **member != id.0) {
+        people.extend(read_identity(store, workspace, *member)?);
     }
-    let derived = store.get(&[Key::person(workspace, id.0, PersonRow::Derived)])?.pop().flatten();
-    let derived = derived.map_or(Ok(Derived::default()), |row| rows::decode("a profile's derived row", &row))?;
     let people: Vec<&Person> = people.iter().collect();
     Ok(assemble(id, &people, derived, view))
 }
@@ -118,7 +113,7 @@ fn fold_values(members: &[SourceIdentityId], people: &[&Person]) -> BTreeMap<Str
 fn leaf_values(people: &[&Person], view: &Evaluation<'_>) -> HashMap<LeafId, Value> {
     let mut values = HashMap::new();
     for leaf in view.plan.program.leaves() {
-        let states: Vec<&LeafState> = people.iter().filter_map(|person| person.leaves.get(&leaf.id())).collect();
+        let states: Vec<&LeafState> = people.iter().filter_map(|person| person.kept.leaves.get(&leaf.id())).collect();
         values.insert(
             leaf.id(),
             match states.as_slice() {
@@ -133,7 +128,7 @@ fn leaf_values(people: &[&Person], view: &Evaluation<'_>) -> HashMap<LeafId, Val
 /// When time alone may next change what is computed of this profile.
 pub(crate) fn next_change(profile: &ProfileState, people: &[&Person], view: &Evaluation<'_>) -> Option<Timestamp> {
     let leaves = view.plan.program.leaves().filter_map(|leaf| {
-        let states: Vec<&LeafState> = people.iter().filter_map(|person| person.leaves.get(&leaf.id())).collect();
+        let states: Vec<&LeafState> = people.iter().filter_map(|person| person.kept.leaves.get(&leaf.id())).collect();
         match states.as_slice() {
             [] => None,
             [only] => leaf.next_change_at(only, view.now, view.zone),

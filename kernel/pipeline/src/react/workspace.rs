@@ -57,7 +57,6 @@ struct Touch {
 #[derive(Default)]
 struct Pass {
     people: HashMap<SourceIdentityId, (Person, bool)>,
-    derived: HashMap<ProfileId, Derived>,
     touched: BTreeMap<ProfileId, Touch>,
     gone: Vec<u32>,
     index: Vec<(u32, FeatureName, Value)>,
@@ -84,7 +83,6 @@ pub(super) struct WorkspaceReactor {
     now: Timestamp,
     people: Cache<SourceIdentityId, Person>,
     shown: Cache<ProfileId, Shown>,
-    derived: Cache<ProfileId, Derived>,
     pass: Pass,
 }
 
@@ -120,7 +118,6 @@ impl WorkspaceReactor {
             now: Timestamp(0),
             people: Cache::new(CACHED),
             shown: Cache::new(CACHED),
-            derived: Cache::new(CACHED),
             pass: Pass::default(),
         };
         reactor.build_index()?;
@@ -240,9 +237,6 @@ impl WorkspaceReactor {
         for (identity, (person, _)) in pass.people {
             self.people.insert(identity, person);
         }
-        for (profile, derived) in pass.derived {
-            self.derived.insert(profile, derived);
-        }
         for (profile, values) in pass.values {
             self.shown.insert(profile, values);
         }
@@ -318,7 +312,7 @@ impl WorkspaceReactor {
             record_traits(person, event);
             for leaf in plan.program.leaves_for(&event.name) {
                 if Self::is_live(&ready, backlog.as_ref(), &key, leaf.id()) {
-                    *dirty |= leaf.apply(person.leaves.entry(leaf.id()).or_default(), &facts, now, &zone);
+                    *dirty |= leaf.apply(person.kept.leaves.entry(leaf.id()).or_default(), &facts, now, &zone);
                 }
             }
             person.head.profile
@@ -353,11 +347,10 @@ impl WorkspaceReactor {
         }
         for (gone, kept) in &identified.merged {
             self.pass.touched.remove(gone);
-            let old = self.take_derived(*gone)?;
-            self.pass.derived.remove(gone);
-            self.derived.remove(gone);
             self.shown.remove(gone);
-            operations.push(Operation::Delete(Key::person(self.id, gone.0, PersonRow::Derived)));
+            let (person, dirty) = self.person(gone.0)?;
+            let old = std::mem::take(&mut person.kept.derived);
+            *dirty |= old != Derived::default();
             if let Some(timer) = old.timer {
                 operations.push(Operation::Delete(Key::timer(self.id, timer, gone.0)));
             }
@@ -367,28 +360,15 @@ impl WorkspaceReactor {
             }));
             drop(ordinals);
             // Who was in an audience stays in it: the merge itself must not send a message again.
-            let mut new = self.take_derived(*kept)?;
+            let (person, dirty) = self.person(kept.0)?;
+            // Noted here: the computation goes on from this state, and sees no change of its own.
+            *dirty |= !old.memberships.is_empty();
             for (audience, membership) in old.memberships {
-                new.memberships.entry(audience).or_insert(membership);
+                person.kept.derived.memberships.entry(audience).or_insert(membership);
             }
-            // Written here: the pass goes on from this state, and what it does not change it does not write.
-            operations.push(Operation::Put(Key::person(self.id, kept.0, PersonRow::Derived), rows::encode(&new)));
-            self.pass.derived.insert(*kept, new);
             self.touch(*kept, position);
         }
         Ok(())
-    }
-
-    /// What is computed about a profile, taken out of the cache: the caller puts it into the pass.
-    fn take_derived(&mut self, profile: ProfileId) -> Result<Derived, ReadError> {
-        if let Some(derived) = self.pass.derived.remove(&profile) {
-            return Ok(derived);
-        }
-        if let Some((_, derived)) = self.derived.remove(&profile) {
-            return Ok(derived);
-        }
-        let row = self.shared.store.get(&[Key::person(self.id, profile.0, PersonRow::Derived)])?.pop().flatten();
-        row.map_or(Ok(Derived::default()), |row| rows::decode("a profile's derived row", &row))
     }
 
     /// Profiles for which time has come.
@@ -417,8 +397,8 @@ impl WorkspaceReactor {
     fn write_people(&mut self, operations: &mut Vec<Operation>) {
         for (identity, (person, dirty)) in &mut self.pass.people {
             if *dirty {
-                let key = Key::person(self.id, *identity, PersonRow::Leaves);
-                operations.push(Operation::Put(key, rows::encode(&person.leaves)));
+                let key = Key::person(self.id, *identity, PersonRow::Kept);
+                operations.push(Operation::Put(key, rows::encode(&person.kept)));
                 *dirty = false;
             }
         }

@@ -103,14 +103,15 @@ impl WorkspaceReactor {
             })?;
             let (person, dirty) = self.person(identity)?;
             let wanted = |leaf: &LeafId| leaves.contains(leaf);
-            let before = person.leaves.len();
-            person.leaves.retain(|leaf, _| !wanted(leaf) && plan.program.leaf(*leaf).is_some());
-            *dirty |= before != person.leaves.len();
+            let held = &mut person.kept.leaves;
+            let before = held.len();
+            held.retain(|leaf, _| !wanted(leaf) && plan.program.leaf(*leaf).is_some());
+            *dirty |= before != held.len();
             for event in &history {
                 let source = plan.source_names.get(&event.source).map_or("", String::as_str);
                 let facts = EventFacts::new(event, source);
                 for leaf in plan.program.leaves_for(&event.name).filter(|leaf| wanted(&leaf.id())) {
-                    *dirty |= leaf.apply(person.leaves.entry(leaf.id()).or_default(), &facts, now, &zone);
+                    *dirty |= leaf.apply(held.entry(leaf.id()).or_default(), &facts, now, &zone);
                 }
             }
         }

@@ -10,7 +10,7 @@ use kith_model::delivery::DeliveryState;
 use kith_model::id::{InstallationId, Position, ProfileId};
 use kith_model::plugin::InstallationMode;
 use kith_model::time::Timestamp;
-use kith_store::keys::{Definition, PersonRow};
+use kith_store::keys::Definition;
 use kith_store::{Key, Operation, ReadError};
 
 use super::{RETRY_MS, Ready, Shown, Touch, WorkspaceReactor};
@@ -34,18 +34,14 @@ impl WorkspaceReactor {
         let (mut profiles, mut touches) = self.load(slice, &view)?;
         let before: Vec<Derived> = profiles.iter().map(|profile| profile.derived.clone()).collect();
         self.run_models(&mut profiles, &mut touches, &view, operations);
-        for ((profile, touch), before) in profiles.iter_mut().zip(&touches).zip(before) {
+        for ((mut profile, touch), before) in profiles.into_iter().zip(&touches).zip(before) {
             profile.derived.ordinal = Some(profile.ordinal);
-            self.move_between_audiences(profile, touch.cause, &view, operations);
-            self.set_timer(profile, touch.retry, &view, operations)?;
-            if profile.derived != before {
-                let key = Key::person(self.id, profile.id.0, PersonRow::Derived);
-                operations.push(Operation::Put(key, rows::encode(&profile.derived)));
-            }
-            self.show(profile, &plan);
-        }
-        for profile in profiles {
-            self.pass.derived.insert(profile.id, profile.derived);
+            self.move_between_audiences(&mut profile, touch.cause, &view, operations);
+            self.set_timer(&mut profile, touch.retry, &view, operations)?;
+            self.show(&profile, &plan);
+            let (person, dirty) = self.person(profile.id.0)?;
+            *dirty |= profile.derived != before;
+            person.kept.derived = profile.derived;
         }
         Ok(())
     }
@@ -58,12 +54,12 @@ impl WorkspaceReactor {
     ) -> Result<(Vec<ProfileState>, Vec<Touch>), ReadError> {
         let (mut profiles, mut touches) = (Vec::with_capacity(slice.len()), Vec::with_capacity(slice.len()));
         for (id, touch) in slice {
-            let root = self.person(id.0)?.0.head.root.clone();
-            let Some(root) = root else { continue };
+            let (person, _) = self.person(id.0)?;
+            let Some(root) = person.head.root.clone().filter(|_| person.head.profile == *id) else { continue };
+            let derived = std::mem::take(&mut person.kept.derived);
             for member in &root.members {
                 self.person(*member)?;
             }
-            let derived = self.take_derived(*id)?;
             let people: Vec<&Person> = root
                 .members
                 .iter()
