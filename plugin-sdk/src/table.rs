@@ -215,6 +215,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn texts_of_every_length_are_kept_whole() {
+        let texts: Vec<String> =
+            (0..20).map(|length| "aßcdefghijklmnopqrstu"[3..].chars().take(length).collect()).collect();
+        let wide: Vec<String> = (0..9).map(|length| "ß€𝄞x".chars().cycle().take(length).collect()).collect();
+        let texts = [texts, wide].concat();
+        let table = Table::new(texts.len()).with_text("s", texts.iter().map(Some));
+        let read: Vec<_> = table.text("s").unwrap().iter().collect();
+        assert_eq!(read, texts.iter().map(|text| Some(text.as_str())).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn what_was_built_is_read_back_with_its_gaps() {
         let table = Table::new(3)
             .with_boolean("b", [Some(true), None, Some(false)])

@@ -14,7 +14,7 @@ use kith_tests::{Random, build};
 
 const ROWS: usize = 100_000;
 /// Rows of one call, as the kernel batches them.
-const BATCH: usize = 4_000;
+const BATCH: usize = 10_000;
 const ROUNDS: usize = 21;
 const NUMBERS: [&str; 6] = ["recency_days", "orders", "spent", "visits", "opened", "returned"];
 const CITIES: [&str; 4] = ["London", "Lima", "Paris", "Kuala Lumpur"];
@@ -74,16 +74,24 @@ pub(crate) fn run() {
     let batches: Vec<_> = (0..ROWS / BATCH).map(|_| batch(&mut random)).collect();
     let (mut guest, mut native) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        // The copies that the host takes are made outside of the measurement: the kernel builds each table for one call.
-        let tables: Vec<Table> = batches.iter().map(|(table, _)| table.clone()).collect();
-        let begun = Instant::now();
-        let rows: usize = tables.into_iter().map(|table| model.compute(&[], table).unwrap().rows).sum();
-        guest.push(begun.elapsed());
-        assert_eq!(rows, ROWS);
-        let begun = Instant::now();
-        let rows: usize = batches.iter().map(|(_, table)| Columns::evaluate(&[], table).unwrap().len()).sum();
-        native.push(begun.elapsed());
-        assert_eq!(rows, ROWS);
+        // The kernel makes each table just before the call that takes it. So does each side here, outside of its measurement.
+        let (mut guest_time, mut native_time) = (Duration::ZERO, Duration::ZERO);
+        for (table, _) in &batches {
+            let table = table.clone();
+            let begun = Instant::now();
+            let rows = model.compute(&[], table).unwrap().rows;
+            guest_time += begun.elapsed();
+            assert_eq!(rows, BATCH);
+        }
+        for (_, table) in &batches {
+            let table = table.clone();
+            let begun = Instant::now();
+            let rows = Columns::evaluate(&[], &table).unwrap().len();
+            native_time += begun.elapsed();
+            assert_eq!(rows, BATCH);
+        }
+        guest.push(guest_time);
+        native.push(native_time);
     }
     let (guest, native) = (median(guest), median(native));
     let rate = |time: Duration| ROWS as f64 / time.as_secs_f64() / 1e6;

@@ -55,27 +55,50 @@ fn column(kind: PluginKind, output: &OutputSpec, rows: usize, column: &Column) -
         return Ok(());
     }
     let undeclared = match &column.values {
-        Values::Text(texts) => {
-            (0..rows).filter(|row| column.is_valid(*row)).find_map(|row| undeclared(output, texts, row))
-        }
-        Values::TextList(lists) => {
-            (0..lists.items.offsets.len() - 1).find_map(|item| undeclared(output, &lists.items, item))
-        }
+        Values::Text(texts) => undeclared(output, texts, (0..rows).filter(|row| column.is_valid(*row))),
+        Values::TextList(lists) => undeclared(output, &lists.items, 0..lists.items.offsets.len() - 1),
         _ => None,
     };
     match undeclared {
-        Some(value) => invalid(format!("`{}` is not among the declared values of `{name}`", bounded(&value))),
+        Some(value) => {
+            let value = String::from_utf8_lossy(value);
+            invalid(format!("`{}` is not among the declared values of `{name}`", bounded(&value)))
+        }
         None => Ok(()),
     }
 }
 
-/// Text `index`, if it is not among the output's declared values.
-fn undeclared(output: &OutputSpec, texts: &Texts, index: usize) -> Option<String> {
-    // The offsets were validated: not negative, rising, within the data.
-    let range = texts.offsets[index].unsigned_abs() as usize..texts.offsets[index + 1].unsigned_abs() as usize;
-    let text = &texts.data[range];
-    let declared = output.values.iter().any(|value| value.as_bytes() == text);
-    (!declared).then(|| String::from_utf8_lossy(text).into_owned())
+/// The first of the texts at `places` that is not among the output's declared values.
+fn undeclared<'a>(output: &OutputSpec, texts: &'a Texts, places: impl Iterator<Item = usize>) -> Option<&'a [u8]> {
+    let declared: Vec<&[u8]> = output.values.iter().map(String::as_bytes).collect();
+    let words: Vec<u64> = declared.iter().filter_map(|value| word(value, 0, value.len())).collect();
+    for place in places {
+        // The offsets were validated: not negative, rising, within the data.
+        let (start, end) =
+            (texts.offsets[place].unsigned_abs() as usize, texts.offsets[place + 1].unsigned_abs() as usize);
+        let is_declared = match word(&texts.data, start, end) {
+            Some(word) => words.contains(&word),
+            None => declared.contains(&&texts.data[start..end]),
+        };
+        if !is_declared {
+            return Some(&texts.data[start..end]);
+        }
+    }
+    None
+}
+
+/// The bytes from `start` to `end` and their number as one word, so that short texts are compared without a call for each;
+/// `None` for more than seven bytes.
+fn word(data: &[u8], start: usize, end: usize) -> Option<u64> {
+    let length = end - start;
+    if length > 7 {
+        return None;
+    }
+    let bytes = match data[start..].first_chunk::<8>() {
+        Some(bytes) => u64::from_le_bytes(*bytes) & ((1 << (8 * length)) - 1),
+        None => data[start..end].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    };
+    Some(bytes | (length as u64) << 56)
 }
 
 /// Whether a fit's result may be kept.
@@ -141,4 +164,37 @@ fn status(status: u16, range: std::ops::RangeInclusive<u16>) -> Result<(), Plugi
         return Ok(());
     }
     invalid(format!("status {status}; it must be from {} to {}", range.start(), range.end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_model::table::ColumnType;
+
+    use super::*;
+
+    #[test]
+    fn a_text_is_declared_or_found_whatever_its_length() {
+        let values = ["", "a", "abcdefg", "abcdefgh", "a longer value", "ä\0"].map(String::from);
+        let output = OutputSpec {
+            name: "tier".to_owned(),
+            column_type: ColumnType::Text,
+            values: values.to_vec(),
+            description: String::new(),
+            category: String::new(),
+        };
+        let find = |found: &[&str]| {
+            let mut texts = Texts { offsets: vec![0], data: Vec::new() };
+            for text in found {
+                texts.data.extend_from_slice(text.as_bytes());
+                texts.offsets.push(i32::try_from(texts.data.len()).unwrap());
+            }
+            undeclared(&output, &texts, 0..found.len()).map(|text| String::from_utf8_lossy(text).into_owned())
+        };
+        let all: Vec<&str> = values.iter().map(String::as_str).collect();
+        assert_eq!(find(&all), None);
+        for other in ["b", "a\0", "abcdef", "abcdefgi", "abcdefghi", "ä", "a longer"] {
+            assert_eq!(find(&[&all[..], &[other]].concat()).as_deref(), Some(other));
+            assert_eq!(find(&[&[other], &all[..]].concat()).as_deref(), Some(other));
+        }
+    }
 }

@@ -53,12 +53,30 @@ impl Texts {
 
     #[inline]
     fn push(&mut self, name: &str, text: &str) {
-        self.data.extend_from_slice(text.as_bytes());
+        match short(text.as_bytes()) {
+            Some(word) => {
+                let end = self.data.len() + text.len();
+                self.data.extend_from_slice(&word.to_le_bytes());
+                self.data.truncate(end);
+            }
+            None => self.data.extend_from_slice(text.as_bytes()),
+        }
         self.offsets.push(offset(name, self.data.len()));
     }
 }
 
+/// A text of four to eight bytes as the first bytes of a word. Tags are short, and in a guest a copy of a length that is only
+/// known at run time is a call into the host.
+#[inline]
+fn short(text: &[u8]) -> Option<u64> {
+    let (first, last) = (text.first_chunk::<4>()?, text.last_chunk::<4>()?);
+    let (first, last) = (u64::from(u32::from_le_bytes(*first)), u64::from(u32::from_le_bytes(*last)));
+    // Where the two overlap they have the same bits.
+    (text.len() <= 8).then(|| first | last << (8 * (text.len() - 4)))
+}
+
 /// Arrow's offsets have 32 bits, so a column holds at most 2 GiB; a table of that size never fits a plugin's memory limit.
+#[inline]
 fn offset(name: &str, end: usize) -> i32 {
     i32::try_from(end).unwrap_or_else(|_| panic!("the column `{name}` holds more than 2^31 - 1 bytes or items"))
 }

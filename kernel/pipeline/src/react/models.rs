@@ -14,7 +14,11 @@ use crate::plan::{ModelPlan, Plan};
 use crate::rows::{Computed, OutputValue};
 
 /// Rows in one call of a compute plugin: enough that the call's own cost vanishes, few enough to stay within its limits.
-pub(crate) const MAX_BATCH_ROWS: usize = 4096;
+pub(crate) const MAX_BATCH_ROWS: usize = 10_000;
+
+/// Bytes of lists and texts in one call. A plugin holds its input and its own copies in 64 MiB, and a few profiles with long
+/// histories must not make a batch that no plugin can take.
+const MAX_BATCH_BYTES: usize = 8 << 20;
 
 /// One profile's inputs to one model.
 struct Row {
@@ -55,9 +59,7 @@ pub(crate) fn run(
     }
     let mut ran = Ran::default();
     let state = model.installed.fitted.as_ref().map(|fitted| Arc::clone(&fitted.bytes));
-    let mut rows = stale.into_iter().peekable();
-    while rows.peek().is_some() {
-        let batch: Vec<Row> = rows.by_ref().take(MAX_BATCH_ROWS).collect();
+    for batch in batches(stale) {
         let indexes: Vec<usize> = batch.iter().map(|row| row.index).collect();
         let hashes: Vec<u64> = batch.iter().map(|row| row.hash).collect();
         let started = std::time::Instant::now();
@@ -79,6 +81,35 @@ pub(crate) fn run(
         }
     }
     ran
+}
+
+/// The rows cut into calls. A row that is larger than a whole call has one of its own.
+fn batches(rows: Vec<Row>) -> Vec<Vec<Row>> {
+    let mut batches: Vec<Vec<Row>> = Vec::new();
+    let mut bytes = 0;
+    for row in rows {
+        let row_bytes: usize = row.cells.iter().map(variable_bytes).sum();
+        bytes += row_bytes;
+        match batches.last_mut() {
+            Some(batch) if batch.len() < MAX_BATCH_ROWS && bytes <= MAX_BATCH_BYTES => batch.push(row),
+            _ => {
+                batches.push(vec![row]);
+                bytes = row_bytes;
+            }
+        }
+    }
+    batches
+}
+
+/// What a cell takes beyond its place in the column.
+fn variable_bytes(cell: &Cell) -> usize {
+    match cell {
+        Cell::Null | Cell::Boolean(_) | Cell::Int64(_) | Cell::Float64(_) | Cell::Timestamp(_) => 0,
+        Cell::Text(text) => text.len(),
+        Cell::Int64List(items) | Cell::TimestampList(items) => 8 * items.len(),
+        Cell::Float64List(items) => 8 * items.len(),
+        Cell::TextList(items) => items.iter().map(|item| item.len() + size_of::<i32>()).sum(),
+    }
 }
 
 /// The cells of one profile's row, in the order of the model's inputs.
@@ -169,4 +200,24 @@ fn outputs(model: &ModelPlan, table: &Table, rows: usize) -> Result<Vec<Vec<Outp
         | Cell::TextList(_) => OutputValue::Null,
     };
     Ok((0..rows).map(|row| columns.iter().map(|column| value(column.cell(row))).collect()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_bounded_in_rows_and_in_bytes() {
+        let row =
+            |index, items| Row { index, cells: vec![Cell::Int64(1), Cell::TimestampList(vec![0; items])], hash: 0 };
+        let sizes = |rows: Vec<Row>| batches(rows).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(sizes(Vec::new()), [0; 0]);
+        assert_eq!(sizes((0..25_000).map(|index| row(index, 1)).collect()), [10_000, 10_000, 5_000]);
+        let huge = MAX_BATCH_BYTES / 8 + 1;
+        assert_eq!(sizes(vec![row(0, 1), row(1, huge), row(2, 1), row(3, 1)]), [1, 1, 2]);
+        let rows = batches((0..30).map(|index| row(index, MAX_BATCH_BYTES / 8 / 4)).collect());
+        assert!(rows.iter().all(|batch| batch.len() <= 4));
+        let order: Vec<usize> = rows.iter().flatten().map(|row| row.index).collect();
+        assert_eq!(order, (0..30).collect::<Vec<_>>());
+    }
 }

@@ -32,8 +32,9 @@ use compute::shown;
 /// Source identities whose rows are kept decoded.
 const CACHED: usize = 200_000;
 
-/// People, profiles or timers that one pass takes on beside the feed, so that live events never wait long.
-const SLICE: usize = 4096;
+/// Rows of people or timers that one pass takes on beside the feed, so that live events wait for half a second at most. A
+/// person has two or three rows.
+const SLICE: usize = 16_384;
 
 /// A profile whose model could not run for a passing reason is looked at again after this long.
 const RETRY_MS: i64 = 60_000;

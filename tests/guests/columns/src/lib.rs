@@ -37,8 +37,7 @@ impl TagModel for Columns {
                 _ => "bronze",
             })
         });
-        let tiers: Vec<Option<&str>> = tiers.collect();
-        Ok(Table::new(rows.len()).with_float64("weight", weights.into_iter().map(Some)).with_text("tier", tiers))
+        Ok(Table::new(rows.len()).with_text("tier", tiers).with_float64_values("weight", weights))
     }
 }
 
