@@ -20,7 +20,9 @@ pub fn kith() -> &'static Path {
         let own = std::env::current_exe().unwrap();
         let profile = own.ancestors().nth(2).expect("a test binary lies in target/PROFILE/deps");
         let program = profile.join(format!("kith{}", std::env::consts::EXE_SUFFIX));
-        let is_current = modified(&program).is_some_and(|built| newest(&root().join("kernel")) <= Some(built));
+        let sources = ["Cargo.toml", "Cargo.lock"].map(|file| modified(&root().join(file)));
+        let newest = sources.into_iter().flatten().chain(newest(&root().join("kernel"))).max();
+        let is_current = modified(&program).is_some_and(|built| newest <= Some(built));
         if !is_current {
             let mut build = Command::new(CARGO);
             build.args(["build", "--bin", "kith"]).current_dir(root());
