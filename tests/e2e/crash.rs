@@ -11,7 +11,7 @@ use kith_tests::{Client, Process, Random, TestKernel, component, encode, pages, 
 use serde_json::{Value, json};
 
 /// How often the server is killed on each engine.
-const KILLS: u64 = 15;
+const KILLS: u64 = 30;
 /// Clients that send at the same time.
 const CLIENTS: u64 = 4;
 /// Messages in a batch.

@@ -34,6 +34,9 @@ use series::{Layout, Series};
 /// Where the demo listens unless told; another port where this one is taken.
 const ADDRESS: &str = "127.0.0.1:7700";
 
+/// The exit code of a program that a signal ended, as shells count.
+const INTERRUPTED: i32 = 130;
+
 pub(crate) fn run(args: DemoArgs, json: bool) -> Result<(), Failure> {
     let begun = Instant::now();
     serve::start_log("warn", LogFormat::Text)?;
@@ -42,6 +45,7 @@ pub(crate) fn run(args: DemoArgs, json: bool) -> Result<(), Failure> {
     let mut report = Report::default();
     let built = build(&checkout, &args, json, &mut report)?;
     let runtime = serve::runtime()?;
+    let interrupted = runtime.spawn(end_at_once(folder.leftover()));
     let running = runtime.block_on(Running::start(folder.path(), args.listen))?;
     let receiver =
         runtime.block_on(Receiver::start(&running.secret)).map_err(server_failure("starting the receiver"))?;
@@ -54,6 +58,7 @@ pub(crate) fn run(args: DemoArgs, json: bool) -> Result<(), Failure> {
         quiet: json,
     };
     let done = steps(&mut demo, &built, &receiver, now);
+    interrupted.abort();
     match done {
         Ok(()) if json => print_json(&demo.report.json(begun.elapsed())),
         Ok(()) => println!("\n{}\n", demo.report.table(begun.elapsed())),
@@ -123,6 +128,21 @@ impl Folder {
     fn path(&self) -> &Path {
         &self.path
     }
+
+    /// What has to be removed when the process ends without dropping this.
+    fn leftover(&self) -> Option<PathBuf> {
+        self.temporary.then(|| self.path.clone())
+    }
+}
+
+/// While the steps run, an interrupt ends the process at once: there is nothing to finish, only a folder to remove.
+async fn end_at_once(leftover: Option<PathBuf>) {
+    serve::stop_signal().await;
+    if let Some(path) = leftover {
+        // Where it cannot be removed the system's temporary files are cleared some day; the process is told to end now.
+        std::fs::remove_dir_all(path).ok();
+    }
+    std::process::exit(INTERRUPTED);
 }
 
 impl Drop for Folder {
