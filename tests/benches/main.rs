@@ -1,4 +1,4 @@
-//! The figures of BENCHMARKS in ARCHITECTURE.md: each beside the yardstick that it is measured against, in one run.
+//! The figures of ARCHITECTURE.md: each beside the yardstick that it is measured against, in one run.
 //!
 //! `cargo bench --bench kernel` prints them; nothing here passes or fails. `-- columns`, `-- engine` or `-- ingest` measures that
 //! part alone.

@@ -32,9 +32,11 @@ use compute::shown;
 /// Source identities whose rows are kept decoded.
 const CACHED: usize = 200_000;
 
-/// Rows of people or timers that one pass takes on beside the feed, so that live events wait for half a second at most. A
-/// person has two or three rows.
-const SLICE: usize = 16_384;
+/// Rows of people that one pass takes on beside the feed, so that live events never wait long. A person has two or three.
+const SLICE_ROWS: usize = 16_384;
+
+/// Timers that one pass takes on: each is a profile to compute.
+const SLICE_TIMERS: usize = 4096;
 
 /// A profile whose model could not run for a passing reason is looked at again after this long.
 const RETRY_MS: i64 = 60_000;
@@ -377,7 +379,7 @@ impl WorkspaceReactor {
         let timers = Key::timers(self.id);
         let mut range = timers.range();
         range.to = Key::timer(self.id, now.plus_ms(1), SourceIdentityId([0; 16]));
-        let page = self.shared.store.scan(&range, SLICE)?;
+        let page = self.shared.store.scan(&range, SLICE_TIMERS)?;
         for (key, _) in page.rows {
             if let Some(Ok(identity)) = key.strip(&timers).and_then(|rest| rest.get(8..)).map(<[u8; 16]>::try_from) {
                 let profile = ProfileId(SourceIdentityId(identity));

@@ -10,7 +10,7 @@ use kith_store::{Key, Operation, ReadError};
 
 use std::sync::Arc;
 
-use super::{Ready, SLICE, WorkspaceReactor};
+use super::{Ready, SLICE_ROWS, WorkspaceReactor};
 use crate::accept::people::each_row;
 use crate::rows;
 
@@ -74,7 +74,7 @@ impl WorkspaceReactor {
     fn slice(&mut self, next: &Key) -> Result<(Vec<SourceIdentityId>, Option<Key>), ReadError> {
         let mut range = Key::people(self.id).range();
         range.from = next.clone();
-        let page = self.shared.store.scan(&range, SLICE)?;
+        let page = self.shared.store.scan(&range, SLICE_ROWS)?;
         let heads = page.rows.iter().filter_map(|(key, _)| key.as_person());
         let identities = heads.filter(|(_, row)| *row == PersonRow::Head as u8).map(|(identity, _)| identity).collect();
         Ok((identities, page.next))
