@@ -186,7 +186,12 @@ fn outputs(model: &ModelPlan, table: &Table, rows: usize) -> Result<Vec<Vec<Outp
         let column = table.column(&output.name).ok_or_else(|| broken(format!("no column `{}`", output.name)))?;
         columns.push(column);
     }
-    let value = |cell: Cell| match cell {
+    Ok((0..rows).map(|row| columns.iter().map(|column| output(column.cell(row))).collect()).collect())
+}
+
+/// One cell of a model's answer as it is kept.
+fn output(cell: Cell) -> OutputValue {
+    match cell {
         Cell::Boolean(value) => OutputValue::Bool(value),
         Cell::Int64(value) | Cell::Timestamp(value) => OutputValue::Int(value),
         // What is not a number is no value: it equals nothing, and its bits differ from machine to machine.
@@ -198,13 +203,20 @@ fn outputs(model: &ModelPlan, table: &Table, rows: usize) -> Result<Vec<Vec<Outp
         | Cell::Float64List(_)
         | Cell::TimestampList(_)
         | Cell::TextList(_) => OutputValue::Null,
-    };
-    Ok((0..rows).map(|row| columns.iter().map(|column| value(column.cell(row))).collect()).collect())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_a_finite_number_is_no_value() {
+        assert_eq!(output(Cell::Float64(-0.5)), OutputValue::Float(-0.5));
+        for number in [f64::NAN, -f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(output(Cell::Float64(number)), OutputValue::Null);
+        }
+    }
 
     #[test]
     fn a_batch_is_bounded_in_rows_and_in_bytes() {

@@ -180,9 +180,14 @@ impl Bench {
 
     /// The same store under a new kernel, as after a restart.
     pub(super) fn restart(&mut self) {
+        let setup = self.setup.lock().clone();
+        self.restart_with(vec![setup]);
+    }
+
+    pub(super) fn restart_with(&mut self, setups: Vec<Setup>) {
         self.kernel.stop();
-        let (clock, setup) = (Arc::new(self.clock.clone()), self.setup.lock().clone());
-        self.kernel = Kernel::start(self.store.clone(), clock, self.notes.clone(), vec![setup]).unwrap();
+        let clock = Arc::new(self.clock.clone());
+        self.kernel = Kernel::start(self.store.clone(), clock, self.notes.clone(), setups).unwrap();
     }
 
     pub(super) fn configure(&self, change: impl FnOnce(&mut Setup)) {

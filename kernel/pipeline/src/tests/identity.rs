@@ -8,6 +8,9 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 
 use super::harness::*;
+use crate::Setup;
+use crate::accept::MAX_WAITING;
+use kith_model::id::WorkspaceId;
 use kith_model::time::Timestamp;
 
 #[test]
@@ -51,6 +54,24 @@ fn a_repeat_is_recognised_within_seven_days_and_after_a_restart() {
     assert_eq!(bench.send(vec![event("m1", &[("user_id", "u1")], "A", START)]).acceptance.duplicate, 1);
     bench.clock.advance_ms(3 * DAY);
     assert_eq!(bench.send(vec![event("m1", &[("user_id", "u1")], "A", START)]).acceptance.accepted, 1);
+}
+
+#[test]
+fn every_workspace_has_its_own_rules_however_many_there_are() {
+    let mut bench = Bench::new(vec![]);
+    let last = {
+        let mut setup = bench.setup.lock();
+        setup.identity_rules.max_members = 1;
+        setup.clone()
+    };
+    // More than the accept thread lets wait: the one that matters comes last.
+    let other = Setup { installations: vec![], ..last.clone() };
+    let others = (1..3 * MAX_WAITING as u32)
+        .map(|number| Setup { workspace: WorkspaceId(WORKSPACE.0 + number), ..other.clone() });
+    bench.restart_with(others.chain([last.clone()]).collect());
+    bench.send(vec![event("m1", &[("user_id", "u1"), ("email", "a@b.c")], "A", START)]);
+    let (user, email) = (bench.profile("user_id", "u1").unwrap(), bench.profile("email", "a@b.c").unwrap());
+    assert_ne!(user.id, email.id, "a profile of two members in a workspace that allows one");
 }
 
 /// Who shares a profile with whom, and the facts of each: what must not depend on the order of arrival.
