@@ -2,17 +2,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::Builder;
 
 use kith_model::id::Position;
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::overlay::Overlay;
 use super::writer::{Draft, Queue};
-use super::{Disk, Embedded, Shared, start_applier, start_writer, stop_applier};
+use super::{Disk, Embedded, Shared, no_thread, start_applier, start_writer, stop_applier};
 use crate::directory::{self, Directory};
 use crate::engine::{Applied, Engine, EngineError, redb, sled};
 use crate::journal::tail::Tail;
-use crate::journal::{self, End};
+use crate::journal::{self, End, Journal};
 use crate::{EngineKind, Key, KeyRange, OpenError, ReadError, StoreConfig};
 
 /// Replayed units are shown to readers in groups of this many bytes.
@@ -22,8 +23,7 @@ const REPLAY_GROUP_BYTES: usize = 4 * 1024 * 1024;
 pub fn open(config: StoreConfig) -> Result<Embedded, OpenError> {
     let started = std::time::Instant::now();
     let directory = directory::open(&config.directory)?;
-    let (journal, end) = journal::open(&directory.journal(), config.segment_bytes)?;
-    let (engine, applied) = open_engine(&directory, &config, end)?;
+    let Opened { journal, end, engine, applied } = open_both(&directory, &config)?;
     let missing = end.next_sequence - 1 - applied.sequence;
     let shared = Arc::new(Shared {
         engine,
@@ -72,7 +72,7 @@ impl From<EngineError> for Unusable {
     }
 }
 
-fn try_engine(directory: &Directory, config: &StoreConfig, end: End) -> Result<(Box<dyn Engine>, Applied), Unusable> {
+fn try_engine(directory: &Directory, config: &StoreConfig) -> Result<(Box<dyn Engine>, Applied), Unusable> {
     let kind = config.engine;
     if directory.suspect(kind).exists() {
         return Err(Unusable::Damaged("it was found damaged while it was in use".to_owned()));
@@ -86,35 +86,51 @@ fn try_engine(directory: &Directory, config: &StoreConfig, end: End) -> Result<(
         }
         return Err(Unusable::Damaged("it holds rows but not how far it has come".to_owned()));
     };
-    let journal = end.next_sequence - 1;
-    if applied.sequence > journal {
-        return Err(Unusable::Refused(OpenError::EngineAhead {
-            engine: kind,
-            applied: applied.sequence,
-            journal,
-            path,
-        }));
-    }
     Ok((engine, applied))
 }
 
-/// The engine and how far it has come. One that cannot be used is moved aside, and a new one starts from nothing.
-fn open_engine(directory: &Directory, config: &StoreConfig, end: End) -> Result<(Box<dyn Engine>, Applied), OpenError> {
-    match try_engine(directory, config, end) {
-        Ok(engine) => return Ok(engine),
+/// What a directory holds: the checked journal with its end, and the engine with how far it has come.
+struct Opened {
+    journal: Journal,
+    end: End,
+    engine: Box<dyn Engine>,
+    applied: Applied,
+}
+
+/// Open the journal and the engine. Both read what they have from its first to its last byte,
+/// so they do it at the same time. An engine that cannot be used is moved aside, and a new one starts from nothing.
+fn open_both(directory: &Directory, config: &StoreConfig) -> Result<Opened, OpenError> {
+    let (journal, engine) = std::thread::scope(|scope| {
+        let opening = Builder::new().name("store-engine".to_owned());
+        let opening = opening.spawn_scoped(scope, || try_engine(directory, config)).map_err(no_thread);
+        let journal = journal::open(&directory.journal(), config.segment_bytes);
+        let engine = opening.map(|engine| {
+            engine.join().unwrap_or_else(|_| Err(Unusable::Damaged("opening it ended in a panic".to_owned())))
+        });
+        (journal, engine)
+    });
+    let (journal, end) = journal?;
+    let units = end.next_sequence - 1;
+    let (engine, applied) = match engine? {
+        Ok(engine) => engine,
         Err(Unusable::Refused(error)) => return Err(error),
         Err(Unusable::Damaged(problem)) => {
             tracing::warn!(
-                engine = %config.engine, problem, units = end.next_sequence - 1,
+                engine = %config.engine, problem, units,
                 "the engine cannot be used; it is moved aside and filled again from the journal"
             );
+            directory.set_engine_aside(config.engine)?;
+            try_engine(directory, config).map_err(|unusable| match unusable {
+                Unusable::Refused(error) => error,
+                Unusable::Damaged(problem) => OpenError::Engine { engine: config.engine, problem },
+            })?
         }
+    };
+    if applied.sequence > units {
+        let path = directory.engine(config.engine);
+        return Err(OpenError::EngineAhead { engine: config.engine, applied: applied.sequence, journal: units, path });
     }
-    directory.set_engine_aside(config.engine)?;
-    try_engine(directory, config, end).map_err(|unusable| match unusable {
-        Unusable::Refused(error) => error,
-        Unusable::Damaged(problem) => OpenError::Engine { engine: config.engine, problem },
-    })
+    Ok(Opened { journal, end, engine, applied })
 }
 
 /// Hand the overlay every unit behind `applied`. What does not fit waits for the applier, which runs already.
