@@ -55,8 +55,8 @@ fn column(kind: PluginKind, output: &OutputSpec, rows: usize, column: &Column) -
         return Ok(());
     }
     let undeclared = match &column.values {
-        Values::Text(texts) => undeclared(output, texts, (0..rows).filter(|row| column.is_valid(*row))),
-        Values::TextList(lists) => undeclared(output, &lists.items, 0..lists.items.offsets.len() - 1),
+        Values::Text(texts) => undeclared(output, texts, |row| column.is_valid(row)),
+        Values::TextList(lists) => undeclared(output, &lists.items, |_| true),
         _ => None,
     };
     match undeclared {
@@ -68,19 +68,19 @@ fn column(kind: PluginKind, output: &OutputSpec, rows: usize, column: &Column) -
     }
 }
 
-/// The first of the texts at `places` that is not among the output's declared values.
-fn undeclared<'a>(output: &OutputSpec, texts: &'a Texts, places: impl Iterator<Item = usize>) -> Option<&'a [u8]> {
+/// The first of the texts that counts, by its place, and is not among the output's declared values.
+fn undeclared<'a>(output: &OutputSpec, texts: &'a Texts, counts: impl Fn(usize) -> bool) -> Option<&'a [u8]> {
     let declared: Vec<&[u8]> = output.values.iter().map(String::as_bytes).collect();
     let words: Vec<u64> = declared.iter().filter_map(|value| word(value, 0, value.len())).collect();
-    for place in places {
+    for (place, ends) in texts.offsets.windows(2).enumerate() {
         // The offsets were validated: not negative, rising, within the data.
-        let (start, end) =
-            (texts.offsets[place].unsigned_abs() as usize, texts.offsets[place + 1].unsigned_abs() as usize);
+        let (start, end) = (ends[0].unsigned_abs() as usize, ends[1].unsigned_abs() as usize);
         let is_declared = match word(&texts.data, start, end) {
-            Some(word) => words.contains(&word),
+            // Which of them it is cannot be predicted, so the search does not end at it.
+            Some(word) => words.iter().fold(false, |found, declared| found | (*declared == word)),
             None => declared.contains(&&texts.data[start..end]),
         };
-        if !is_declared {
+        if !is_declared && counts(place) {
             return Some(&texts.data[start..end]);
         }
     }
@@ -188,10 +188,12 @@ mod tests {
                 texts.data.extend_from_slice(text.as_bytes());
                 texts.offsets.push(i32::try_from(texts.data.len()).unwrap());
             }
-            undeclared(&output, &texts, 0..found.len()).map(|text| String::from_utf8_lossy(text).into_owned())
+            undeclared(&output, &texts, |_| true).map(|text| String::from_utf8_lossy(text).into_owned())
         };
         let all: Vec<&str> = values.iter().map(String::as_str).collect();
         assert_eq!(find(&all), None);
+        let absent = Texts { offsets: vec![0, 1], data: b"b".to_vec() };
+        assert_eq!(undeclared(&output, &absent, |_| false), None);
         for other in ["b", "a\0", "abcdef", "abcdefgi", "abcdefghi", "ä", "a longer"] {
             assert_eq!(find(&[&all[..], &[other]].concat()).as_deref(), Some(other));
             assert_eq!(find(&[&[other], &all[..]].concat()).as_deref(), Some(other));
