@@ -106,17 +106,15 @@ fn what_is_no_answer_is_a_problem_document() {
 }
 
 #[test]
-fn a_refusal_before_the_body_is_read_ends_the_connection_and_says_so() {
+fn a_refusal_before_the_body_is_read_reaches_the_client() {
     let kernel = TestKernel::start();
     let nobody = Client::new(kernel.url(), None);
     for _ in 0..50 {
-        // A pooled connection that the server had ended in silence would fail one of these.
+        // A connection that the server had ended, before the body was sent or after, would fail one of these.
         let refused = nobody.post("/api/v1/audiences", &json!({ "name": "x".repeat(100_000) }));
         refused.is_problem(401, "unauthenticated");
-        assert_eq!(refused.header("connection"), "close");
+        assert_eq!(refused.header("connection"), "", "the connection goes on");
     }
-    let answered = kernel.admin().post("/api/v1/audiences/count", &json!({ "condition": "true" }));
-    assert_eq!(answered.header("connection"), "", "a good answer keeps the connection");
 }
 
 #[test]

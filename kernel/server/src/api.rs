@@ -17,6 +17,7 @@ pub mod openapi;
 mod plugins;
 mod profiles;
 mod records;
+mod unread;
 mod view;
 mod workspace;
 
@@ -29,8 +30,8 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument as _;
@@ -95,6 +96,7 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(other_method)
         .fallback(no_route)
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(unread::read_first))
         .layer(from_fn_with_state(Arc::clone(&app), observe))
         .with_state(app)
 }
@@ -129,7 +131,6 @@ static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let id = id_of(&request);
     let method = request.method().clone();
-    let has_body = has_body(&request);
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let span = tracing::info_span!("request", request_id = id, %method, route);
     let started = Instant::now();
@@ -137,25 +138,10 @@ async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     let (status, took) = (response.status().as_u16(), started.elapsed());
     app.metrics.answered(method.as_str(), &route, status, took);
     span.in_scope(|| tracing::debug!(status, took_ms = took.as_secs_f64() * 1_000.0, "answered"));
-    if has_body && is_refused_unread(response.status()) {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(X_REQUEST_ID.clone(), id);
     }
     response
-}
-
-fn has_body(request: &Request) -> bool {
-    let headers = request.headers();
-    headers.contains_key(header::TRANSFER_ENCODING)
-        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
-}
-
-/// Whether an answer of this status may have been given before the body was read. Its connection ends then, and a client that
-/// is not told would send its next request into the end.
-fn is_refused_unread(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 401 | 403 | 404 | 405 | 413 | 415 | 429 | 503)
 }
 
 /// The caller's own id where it is a plain one, or a new one.

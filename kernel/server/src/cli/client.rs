@@ -91,7 +91,10 @@ impl ApiError {
             ApiError::Unreachable { .. } => {
                 Some("start one with `kith serve`, or point --url (KITH_URL) at the one you mean")
             }
-            ApiError::Broken { .. } => Some("what was acknowledged is kept; run the command again"),
+            ApiError::Broken { .. } => Some(
+                "what was acknowledged is kept; run the command again. A large file breaks off when it is refused: `kith status` \
+                 says whether the server takes this key",
+            ),
             ApiError::Refused(problem) => match problem.http_status {
                 401 => Some("give a key of this server with --key or KITH_KEY; `kith serve` printed the first one"),
                 403 => Some("this key's scopes do not allow it; use an admin key, or make one with `kith key create`"),

@@ -108,6 +108,53 @@ async fn connections_that_say_nothing_or_half_a_head_are_ended() {
     server.stopped.await.unwrap().unwrap();
 }
 
+/// Read one answer with a body of a known length from a connection that goes on.
+async fn read_one(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    loop {
+        let mut byte = [0_u8; 1];
+        let reading = tokio::time::timeout(Duration::from_secs(20), stream.read_exact(&mut byte));
+        reading.await.expect("the server answers").expect("the connection goes on");
+        text.push(byte[0]);
+        if text.ends_with(b"\r\n\r\n") {
+            break;
+        }
+    }
+    let head = String::from_utf8_lossy(&text).to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.unwrap();
+    head
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_reaches_who_is_still_sending() {
+    let server = listening(|_| {}).await;
+    let post = |length: &str| format!("POST /api/v1/audiences HTTP/1.1\r\nhost: x\r\n{length}\r\n\r\n");
+    let mut client = TcpStream::connect(server.address).await.unwrap();
+    for length in ["content-length: 6", "transfer-encoding: chunked"] {
+        client.write_all(post(length).as_bytes()).await.unwrap();
+        // The refusal is known by now, and the connection has to outlive it.
+        let early = tokio::time::timeout(Duration::from_millis(50), client.peek(&mut [0])).await;
+        assert!(early.is_err(), "{length}: the answer or the end came before the body did");
+        let body: &[u8] = if length.ends_with('6') { b"abcdef" } else { b"3\r\nabc\r\n0\r\n\r\n" };
+        client.write_all(body).await.unwrap();
+        let answer = read_one(&mut client).await;
+        assert!(answer.starts_with("http/1.1 401") && !answer.contains("connection: close"), "{answer}");
+    }
+    client.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    assert!(read_one(&mut client).await.starts_with("http/1.1 200"));
+
+    for head in ["content-length: 6\r\nexpect: 100-continue", "content-length: 99999999"] {
+        let mut client = TcpStream::connect(server.address).await.unwrap();
+        client.write_all(post(head).as_bytes()).await.unwrap();
+        let answer = read_all(&mut client).await.to_lowercase();
+        assert!(answer.starts_with("http/1.1 401") && answer.contains("connection: close"), "{head}: {answer}");
+    }
+    server.stop.send(()).unwrap();
+    server.stopped.await.unwrap().unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_ends_what_is_idle_and_the_server_closes() {
     let server = listening(|_| {}).await;
