@@ -59,5 +59,6 @@ pub(crate) fn event(name: &str, time: Timestamp, message_id: &str, properties: &
         properties: properties.into(),
         traits: String::new(),
         context: String::new(),
+        origin: Default::default(),
     }
 }

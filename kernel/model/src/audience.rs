@@ -14,20 +14,76 @@ pub struct Audience {
     /// A CEL expression over features that yields true or false.
     pub condition: String,
     /// What is done for each profile that enters.
-    pub on_enter: Option<EnterAction>,
+    pub on_enter: Option<Action>,
+    /// What is done for each profile that leaves.
+    #[serde(default)]
+    pub on_exit: Option<Action>,
     pub created_at: Timestamp,
 }
 
-/// A message for each profile that enters an audience.
+/// A message for each profile that enters or leaves an audience.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EnterAction {
+pub struct Action {
     /// The channel's installation.
     pub channel: InstallationId,
     /// What the message is for; the person's consent is kept per purpose, e.g. `marketing`.
     pub purpose: String,
     pub basis: ConsentBasis,
-    /// What the message says, a JSON object as text.
+    /// What the message says, a JSON object as text; its texts are templates over the channel's declared inputs.
     pub payload: String,
+    /// Whether a person who comes back is written to again.
+    #[serde(default)]
+    pub re_entry: ReEntry,
+    /// Whether those who are members when the definition was first computed are written to.
+    #[serde(default)]
+    pub existing: Reach,
+    /// Whether those who move because of imported history are written to.
+    #[serde(default)]
+    pub imports: Reach,
+}
+
+/// Whether an action fires again for a person for whom it has fired before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReEntry {
+    Never,
+    #[default]
+    Always,
+    /// Only when the last entry that fired is at least so many milliseconds ago.
+    After(i64),
+}
+
+/// Whether an action reaches a group of people that it leaves out unless asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    #[default]
+    Skip,
+    Send,
+}
+
+/// What set a change of membership off.
+///
+/// Declared from the one that fires actions to the one that never does: of several causes the last one counts, because a
+/// message that should not be sent cannot be taken back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// A person's own event.
+    #[default]
+    Event,
+    /// Time passed.
+    Time,
+    /// Imported history.
+    Import,
+    /// Two profiles became one.
+    Merge,
+    /// A profile was parted.
+    Undo,
+    /// A definition, a plugin version, a fit, a configuration or an activity changed.
+    Change,
+    /// Derived rows were computed again from the log.
+    Rebuild,
 }
 
 /// What a person must have said before a message of a purpose is sent. A refusal always forbids it.

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::audience::Cause;
 use crate::event::Event;
 use crate::id::{AudienceId, ProfileId, SourceIdentityId};
-use crate::identity::{Edge, EdgeId, MustNotLink};
 use crate::time::Timestamp;
 
 /// One record of the log.
@@ -12,20 +12,26 @@ use crate::time::Timestamp;
 pub enum Change {
     /// An event was accepted.
     Recorded(Event),
-    /// Evidence was added, retracted or forbidden, and profiles were recomputed: each of `profiles` now has these members.
+    /// Profiles were merged or parted.
     Identified(Identified),
     /// A profile entered or left an audience.
-    Membership { audience: AudienceId, profile: ProfileId, entered: bool, at: Timestamp },
+    Membership { audience: AudienceId, profile: ProfileId, movement: Movement, cause: Cause, at: Timestamp },
 }
 
-/// How profiles changed.
+/// Which way a profile moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Movement {
+    Entered,
+    Left,
+}
+
+/// Who belongs to which profile after a commit, for every profile that the commit changed. A source identity that is in no
+/// such record is a profile of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identified {
-    pub added: Vec<Edge>,
-    pub retracted: Vec<EdgeId>,
-    pub forbidden: Vec<MustNotLink>,
-    /// Profile → its members after the change, for each profile whose members changed.
+    /// Profile → its members, sorted, for each profile whose members after the commit differ from those before.
     pub profiles: Vec<(ProfileId, Vec<SourceIdentityId>)>,
-    /// Profiles that are no more, with the one that holds their identity now.
-    pub merged: Vec<(ProfileId, ProfileId)>,
+    /// Profiles that were before and are no more, with the one that holds their identity now.
+    pub gone: Vec<(ProfileId, ProfileId)>,
 }

@@ -32,6 +32,19 @@ impl EventKind {
     }
 }
 
+/// How an event came in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventOrigin {
+    /// Sent by a client as it happened.
+    #[default]
+    Client,
+    /// Read from a file or another stream of history.
+    Import,
+    /// Made by the kernel itself, e.g. `Message Delivered`. It is no activity of the person.
+    Kernel,
+}
+
 /// An event as a connector found it, not yet checked, tied to nobody and not stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DraftEvent {
@@ -63,6 +76,7 @@ pub struct Event {
     pub properties: String,
     pub traits: String,
     pub context: String,
+    pub origin: EventOrigin,
 }
 
 /// An event with its place in the log: proof that it is durable.

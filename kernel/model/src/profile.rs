@@ -106,6 +106,9 @@ pub struct Score {
 pub struct IdentityHead {
     pub identifier: Identifier,
     pub created_at: Timestamp,
+    /// Dense number of the identity in its workspace, never reused. That of the identity which names a profile is the
+    /// profile's bit in audience bitmaps.
+    pub ordinal: u32,
     pub profile: ProfileId,
     /// Present on the identity that names its profile.
     pub root: Option<ProfileRoot>,
@@ -116,8 +119,6 @@ pub struct IdentityHead {
 pub struct ProfileRoot {
     /// Sorted; the first is the identity itself, the oldest.
     pub members: Vec<SourceIdentityId>,
-    /// Dense number of the profile in its workspace, the bit in audience bitmaps. Never reused.
-    pub ordinal: u32,
     /// Whether evidence that touches a member was vetoed: only then can new evidence change more than it joins.
     pub contested: bool,
 }

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use kith_model::change::Change;
-use kith_model::event::{DraftEvent, Event, RejectedRecord};
+use kith_model::event::{DraftEvent, Event, EventOrigin, RejectedRecord};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::identity::{Evidence, IdentityRules};
 use kith_model::time::{Clock, Timestamp};
@@ -39,6 +39,7 @@ pub(crate) struct Submission {
     pub workspace: WorkspaceId,
     pub source: InstallationId,
     pub received_at: Timestamp,
+    pub origin: EventOrigin,
     pub events: Vec<DraftEvent>,
     /// What the connector could not read.
     pub rejected: Vec<RejectedRecord>,
@@ -251,6 +252,7 @@ fn accept_one(
         properties: draft.properties.clone(),
         traits: draft.traits.clone(),
         context: draft.context.clone(),
+        origin: submission.origin,
     };
     let row = Some(Key::event(submission.workspace, identity, time));
     let record = rows::encode(&Change::Recorded(event));

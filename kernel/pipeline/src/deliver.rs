@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kith_model::audience::ConsentBasis;
 use kith_model::delivery::{DeliveryInput, DeliveryState, Message, Outcome, step};
-use kith_model::event::{DraftEvent, EventKind};
+use kith_model::event::{DraftEvent, EventKind, EventOrigin};
 use kith_model::id::{InstallationId, ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::Identifier;
 use kith_model::plugin::{Channel, InstallationMode};
@@ -290,8 +290,15 @@ fn accept_receipt(
     now: Timestamp,
 ) -> Result<(), DeliverError> {
     let (reply, answered) = oneshot::channel();
-    let submission =
-        Submission { workspace, source, received_at: now, events: vec![receipt], rejected: Vec::new(), reply };
+    let submission = Submission {
+        workspace,
+        source,
+        received_at: now,
+        origin: EventOrigin::Kernel,
+        events: vec![receipt],
+        rejected: Vec::new(),
+        reply,
+    };
     let refused = |problem: &str| DeliverError::Receipt(problem.to_owned());
     shared.accept.blocking_send(Request::Submit(submission)).map_err(|_| refused("the kernel is shutting down"))?;
     match answered.blocking_recv() {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use kith_model::event::EventOrigin;
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::{
     Answer, Connector, InstallationMode, PluginFault, ReceiveError, Received, Refusal, SourceRequest,
@@ -64,6 +65,8 @@ pub struct Intake {
     buffer: Vec<u8>,
     /// The buffer is offered to the connector from this size on.
     threshold: usize,
+    /// Whether the bytes are live traffic or history.
+    origin: EventOrigin,
     acceptance: Acceptance,
     answer: Option<Answer>,
 }
@@ -74,6 +77,7 @@ impl Intake {
         workspace: WorkspaceId,
         source: InstallationId,
         request: SourceRequest,
+        origin: EventOrigin,
     ) -> Result<Intake, IntakeError> {
         let setup = shared.workspace(workspace).ok_or(IntakeError::UnknownSource)?.setup.load_full();
         let installed =
@@ -90,6 +94,7 @@ impl Intake {
             request,
             buffer: Vec::new(),
             threshold: PIECE_BYTES,
+            origin,
             acceptance: Acceptance::default(),
             answer: None,
         })
@@ -170,6 +175,7 @@ impl Intake {
                 workspace: self.workspace,
                 source: self.source,
                 received_at: self.request.received_at,
+                origin: self.origin,
                 events,
                 rejected,
                 reply,

@@ -30,6 +30,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kith_features::{Expression, ExpressionError};
+use kith_model::event::EventOrigin;
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, WorkspaceId};
 use kith_model::identity::Identifier;
 use kith_model::plugin::{Fitted, PluginKind, SourceRequest};
@@ -178,7 +179,7 @@ impl Kernel {
         mut request: SourceRequest,
     ) -> Result<Receipted, IntakeError> {
         let body = std::mem::take(&mut request.body);
-        Intake::new(Arc::clone(&self.shared), workspace, source, request)?.whole(body).await
+        Intake::new(Arc::clone(&self.shared), workspace, source, request, EventOrigin::Client)?.whole(body).await
     }
 
     /// Take a stream; `head` is the request that it came with, its body empty.
@@ -188,7 +189,7 @@ impl Kernel {
         source: InstallationId,
         head: SourceRequest,
     ) -> Result<Intake, IntakeError> {
-        Intake::new(Arc::clone(&self.shared), workspace, source, head)
+        Intake::new(Arc::clone(&self.shared), workspace, source, head, EventOrigin::Import)
     }
 
     /// The profile that an identifier belongs to. Blocks, like all questions below.

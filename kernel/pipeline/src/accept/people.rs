@@ -110,10 +110,11 @@ impl People {
         // With the workspace, so that ids of one say nothing about who is in another.
         let name = format!("{}\u{0}{}\u{0}{}", self.workspace.0, identifier.kind, identifier.value);
         let identity = SourceIdentityId::new(received_at.0, xxh3_128(name.as_bytes()));
-        let root = ProfileRoot { members: vec![identity], ordinal: self.take_ordinal(), contested: false };
+        let root = ProfileRoot { members: vec![identity], contested: false };
         let head = IdentityHead {
             identifier: identifier.clone(),
             created_at: received_at,
+            ordinal: self.take_ordinal(),
             profile: ProfileId(identity),
             root: Some(root),
         };
@@ -162,7 +163,6 @@ impl People {
             return Ok(());
         }
         let edge = Edge { id, time: link.time, source: link.source, message_id: link.message_id.to_owned() };
-        self.pending.identified.added.push(edge.clone());
         self.pending.edges.insert(id, edge);
         let (low_profile, low_root) = self.root(low)?;
         let (high_profile, high_root) = self.root(high)?;
@@ -238,7 +238,7 @@ impl People {
         let mut head = self.head(kept.0.0)?;
         head.root = Some(ProfileRoot { members: members.clone(), ..kept.1 });
         self.pending.heads.insert(kept.0.0, head);
-        self.pending.identified.merged.push((gone.0, kept.0));
+        self.pending.identified.gone.push((gone.0, kept.0));
         self.changed(kept.0, members);
         Ok(())
     }
@@ -275,21 +275,14 @@ impl People {
             if is_same {
                 continue;
             }
-            let ordinal = match &root {
-                Some(root) => root.ordinal,
-                None => self.take_ordinal(),
-            };
             for member in &members {
                 let mut head = self.head(*member)?;
                 if head.root.is_some() && *member != members[0] {
-                    self.pending.identified.merged.push((ProfileId(*member), name));
+                    self.pending.identified.gone.push((ProfileId(*member), name));
                 }
                 head.profile = name;
-                head.root = (*member == members[0]).then(|| ProfileRoot {
-                    members: members.clone(),
-                    ordinal,
-                    contested: is_contested,
-                });
+                head.root =
+                    (*member == members[0]).then(|| ProfileRoot { members: members.clone(), contested: is_contested });
                 self.pending.heads.insert(*member, head);
             }
             if root.is_none_or(|root| root.members != members) {
@@ -379,7 +372,7 @@ impl People {
             operations.push(Operation::Put(Key::edge(workspace, edge.id.high, edge.id), row));
         }
         let identified = std::mem::take(&mut pending.identified);
-        if !identified.profiles.is_empty() || !identified.merged.is_empty() {
+        if !identified.profiles.is_empty() || !identified.gone.is_empty() {
             let record = rows::encode(&Change::Identified(identified));
             operations.push(Operation::Append { workspace, record, row: None });
         }

@@ -92,7 +92,7 @@ pub(crate) fn assemble(
         id,
         created_at: root.head.created_at,
         identifiers: people.iter().map(|person| person.head.identifier.clone()).collect(),
-        ordinal: profile.ordinal,
+        ordinal: root.head.ordinal,
         members: profile.members.clone(),
         traits: fold_values(&profile.members, people),
         leaf_values: HashMap::new(),

@@ -348,7 +348,7 @@ impl WorkspaceReactor {
             }
             self.touch(*profile, position);
         }
-        for (gone, kept) in &identified.merged {
+        for (gone, kept) in &identified.gone {
             self.pass.touched.remove(gone);
             self.shown.remove(gone);
             let (person, dirty) = self.person(gone.0)?;

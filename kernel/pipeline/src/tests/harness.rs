@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kith_features::Zone;
-use kith_model::audience::{Audience, ConsentBasis, EnterAction};
+use kith_model::audience::{Action, Audience, ConsentBasis};
 use kith_model::delivery::{DeliveryState, Message, Outcome};
 use kith_model::event::{DraftEvent, EventKind};
 use kith_model::id::{AudienceId, InstallationId, WorkspaceId};
@@ -131,12 +131,16 @@ pub(super) fn audience(id: u32, condition: &str, message: Option<ConsentBasis>) 
         name: format!("audience-{id}").parse().unwrap(),
         title: String::new(),
         condition: condition.into(),
-        on_enter: message.map(|basis| EnterAction {
+        on_enter: message.map(|basis| Action {
             channel: InstallationId(3),
             purpose: "marketing".into(),
             basis,
             payload: r#"{"text":"hello"}"#.into(),
+            re_entry: Default::default(),
+            existing: Default::default(),
+            imports: Default::default(),
         }),
+        on_exit: None,
         created_at: START,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use kith_model::audience::{Audience, ConsentBasis, EnterAction};
+use kith_model::audience::{Action, Audience, ConsentBasis, ReEntry, Reach};
 use kith_model::id::Name;
 use kith_model::plugin::PluginKind;
 use kith_pipeline::{AudienceStatus, Kernel};
@@ -171,7 +171,7 @@ pub(crate) fn bad_expression(path: &str, error: &kith_features::ExpressionError)
     ApiError::BadInput { code: "bad-expression", message: format!("{path}: {error}"), mistakes }
 }
 
-fn enter_action(tables: &WorkspaceTables, wanted: OnEnter) -> Result<EnterAction, ApiError> {
+fn enter_action(tables: &WorkspaceTables, wanted: OnEnter) -> Result<Action, ApiError> {
     let channel = tables
         .installation(&wanted.channel)
         .filter(|row| tables.plugin_of(row).is_some_and(|plugin| plugin.manifest.kind == PluginKind::Channel));
@@ -184,7 +184,15 @@ fn enter_action(tables: &WorkspaceTables, wanted: OnEnter) -> Result<EnterAction
         return Err(ApiError::at("on_enter.purpose", "say what the message is for, e.g. marketing"));
     }
     let payload = wanted.payload.to_string();
-    Ok(EnterAction { channel, purpose: wanted.purpose, basis: wanted.basis, payload })
+    Ok(Action {
+        channel,
+        purpose: wanted.purpose,
+        basis: wanted.basis,
+        payload,
+        re_entry: ReEntry::default(),
+        existing: Reach::default(),
+        imports: Reach::default(),
+    })
 }
 
 fn audited(audience: &Audience) -> Option<Value> {
@@ -219,6 +227,7 @@ pub(crate) async fn create(
                 name: name.clone(),
                 condition: wanted.condition,
                 on_enter,
+                on_exit: None,
                 created_at: draft.now(),
             };
             draft.audit("audience.create", &name, None, audited(&audience))?;

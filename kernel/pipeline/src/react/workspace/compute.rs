@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kith_features::{FeatureName, LeafId, Value};
-use kith_model::audience::Membership;
-use kith_model::change::Change;
+use kith_model::audience::{Cause, Membership};
+use kith_model::change::{Change, Movement};
 use kith_model::delivery::DeliveryState;
 use kith_model::id::{InstallationId, Position, ProfileId};
 use kith_model::plugin::InstallationMode;
@@ -179,7 +179,13 @@ impl WorkspaceReactor {
             } else {
                 profile.derived.memberships.remove(&audience);
             }
-            let change = Change::Membership { audience, profile: profile.id, entered: belongs, at: view.now };
+            let change = Change::Membership {
+                audience,
+                profile: profile.id,
+                movement: if belongs { Movement::Entered } else { Movement::Left },
+                cause: Cause::Event,
+                at: view.now,
+            };
             operations.push(Operation::Append { workspace: self.id, record: rows::encode(&change), row: None });
         }
     }
