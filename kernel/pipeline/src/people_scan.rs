@@ -85,7 +85,7 @@ impl ProfilePages {
     }
 }
 
-fn decode<T: serde::de::DeserializeOwned>(row: PersonRow, bytes: &[u8]) -> Result<T, ReadError> {
+fn decode<T: kith_store::row::Row>(row: PersonRow, bytes: &[u8]) -> Result<T, ReadError> {
     rows::decode(&format!("a person's row of kind {row:?}"), bytes)
 }
 

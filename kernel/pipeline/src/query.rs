@@ -10,7 +10,7 @@ use kith_model::event::{Event, RecordedEvent};
 use kith_model::id::{AudienceId, Position, ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::Identifier;
 use kith_model::profile::{Contribution, IdentityHead, Provenance, Score, Tag, fold_traits};
-use kith_store::keys::PersonRow;
+use kith_store::keys::{PersonRow, UNKEYED_REALM, alias_digest};
 use kith_store::{Key, KeyRange, ReadError, Store};
 use roaring::RoaringBitmap;
 
@@ -48,7 +48,7 @@ pub(crate) fn find(
     workspace: WorkspaceId,
     identifier: &Identifier,
 ) -> Result<Option<ProfileId>, QueryError> {
-    let alias = shared.store.get(&[Key::alias(workspace, identifier)])?.pop().flatten();
+    let alias = shared.store.get(&[Key::alias(workspace, &alias_digest(&UNKEYED_REALM, identifier))])?.pop().flatten();
     let Some(alias) = alias else { return Ok(None) };
     let identity: SourceIdentityId = rows::decode("an alias", &alias)?;
     current(shared, workspace, identity)

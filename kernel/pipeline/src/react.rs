@@ -49,7 +49,7 @@ enum PassError {
 impl Reactor {
     /// Read the cursor, and build the audience index of every workspace.
     pub(crate) fn open(shared: Arc<Shared>) -> Result<Reactor, ReadError> {
-        let cursor = shared.store.get(&[Key::cursor(SYSTEM, "react")])?.pop().flatten();
+        let cursor = shared.store.get(&[Key::progress(SYSTEM, "react")])?.pop().flatten();
         let cursor = cursor.map_or(Ok(Position(0)), |row| rows::decode("the react cursor", &row))?;
         shared.set_reacted(cursor);
         let mut reactor = Reactor { shared, cursor, workspaces: HashMap::new() };
@@ -107,7 +107,7 @@ impl Reactor {
             return Ok(false);
         }
         if cursor > self.cursor {
-            operations.push(Operation::Put(Key::cursor(SYSTEM, "react"), rows::encode(&cursor)));
+            operations.push(Operation::Put(Key::progress(SYSTEM, "react"), rows::encode(&cursor)));
         }
         if !operations.is_empty() {
             self.shared.store.commit(Unit { operations, ..Unit::default() })?;

@@ -1,4 +1,5 @@
-//! How the pipeline's rows are written: a version byte, then postcard. `kernel/store/FORMAT.md` lists the rows.
+//! The pipeline's own rows. `kith_store::row` has the codec and the rows of the model's types, `kernel/store/FORMAT.md` lists
+//! all of them.
 
 use std::collections::BTreeMap;
 
@@ -9,26 +10,36 @@ use kith_model::event::RejectedRecord;
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId};
 use kith_model::time::Timestamp;
 use kith_store::ReadError;
-use serde::de::DeserializeOwned;
+use kith_store::row::{self, Row};
 use serde::{Deserialize, Serialize};
 
-/// The version of every row layout of this release.
-const VERSION: u8 = 1;
-
 /// The bytes of a row.
-pub(crate) fn encode<T: Serialize>(row: &T) -> Vec<u8> {
-    postcard::to_extend(row, vec![VERSION])
-        .expect("rows hold only types that postcard can write, and memory to grow into")
+pub(crate) fn encode<R: Row>(row: &R) -> Vec<u8> {
+    row::encode(row)
 }
 
-/// The row that `bytes` hold; `what` names it in the error.
-pub(crate) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, ReadError> {
-    let corrupt = |problem: String| ReadError::Corrupt { what: what.to_owned(), problem };
-    match bytes.split_first() {
-        Some((&VERSION, row)) => postcard::from_bytes(row).map_err(|error| corrupt(error.to_string())),
-        Some((other, _)) => Err(corrupt(format!("row version {other}; this release reads version {VERSION}"))),
-        None => Err(corrupt("an empty row".into())),
-    }
+/// The row that `bytes` hold. Errors have the name that the row gives itself; `_what` is what the caller calls it.
+pub(crate) fn decode<R: Row>(_what: &str, bytes: &[u8]) -> Result<R, ReadError> {
+    row::decode(bytes)
+}
+
+/// Describes rows: `Type: what it is, owner, version`.
+macro_rules! rows {
+    ($($row:ty: $what:literal, $owner:ident, $version:literal;)*) => {
+        $(impl kith_store::row::Row for $row {
+            const WHAT: &'static str = $what;
+            const OWNER: kith_store::row::Owner = kith_store::row::Owner::$owner;
+            const VERSION: u8 = $version;
+        })*
+    };
+}
+pub(crate) use rows;
+
+rows! {
+    ModelVersion: "a model version", React, 1;
+    Kept: "what is computed of an identity", React, 1;
+    DeliveryRow: "a delivery", Deliver, 1;
+    Aside: "what was kept aside", Accept, 1;
 }
 
 /// One value that a compute plugin gave.
@@ -107,4 +118,20 @@ pub(crate) enum Aside {
     Record { at: Timestamp, record: RejectedRecord },
     /// A batch that a compute plugin failed on.
     Computation { at: Timestamp, code: String, message: String, profiles: u64 },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_format_describes_the_rows() {
+        fn line<R: Row>() -> String {
+            format!("| {} | {} | {} | postcard |", R::WHAT, R::OWNER.name(), R::VERSION)
+        }
+        let format = include_str!("../../store/FORMAT.md");
+        for line in [line::<ModelVersion>(), line::<Kept>(), line::<DeliveryRow>(), line::<Aside>()] {
+            assert!(format.contains(&line), "FORMAT.md lacks {line}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::{CommitError, EngineKind, OpenError, journal};
 
 /// What a directory of this release says in its file `format`.
-const FORMAT: &str = "kith-store 1\n";
+const FORMAT: &str = "kith-store 2\n";
 
 /// An opened directory. Its lock is released when it is dropped, or by the system when the process ends.
 #[derive(Debug)]

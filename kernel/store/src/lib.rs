@@ -13,6 +13,7 @@ mod embedded;
 mod engine;
 mod journal;
 pub mod keys;
+pub mod row;
 
 use std::time::Duration;
 
@@ -134,6 +135,12 @@ pub enum ReadError {
     Truncated { wanted: Position, oldest: Position },
     #[error("{what} is damaged: {problem}")]
     Corrupt { what: String, problem: String },
+    /// The row is whole, and another release's.
+    #[error(
+        "{what} has version {found}, which this release does not read (it writes version {written}); run the release that \
+         wrote it"
+    )]
+    Version { what: &'static str, found: u8, written: u8 },
     #[error("reading {what}")]
     Io { what: String, source: std::io::Error },
 }

@@ -12,7 +12,7 @@ use kith_model::id::{InstallationId, ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::{Edge, EdgeId, Evidence, Identifier, IdentityRules, MustNotLink, cluster, ordered};
 use kith_model::profile::{Contribution, IdentityHead, ProfileRoot, TraitValue};
 use kith_model::time::Timestamp;
-use kith_store::keys::PersonRow;
+use kith_store::keys::{PersonRow, UNKEYED_REALM, alias_digest};
 use kith_store::{Key, Operation, ReadError, Store};
 use quick_cache::unsync::Cache;
 use serde_json::value::RawValue;
@@ -99,7 +99,7 @@ impl People {
         if let Some(identity) = self.pending.aliases.get(identifier).or_else(|| self.aliases.get(identifier)) {
             return Ok(*identity);
         }
-        let key = Key::alias(self.workspace, identifier);
+        let key = Key::alias(self.workspace, &alias_digest(&UNKEYED_REALM, identifier));
         if self.known.may_be_stored(&key)
             && let Some(value) = self.store.get(std::slice::from_ref(&key))?.pop().flatten()
         {
@@ -353,7 +353,10 @@ impl People {
     pub(crate) fn write(&mut self, workspace: WorkspaceId, operations: &mut Vec<Operation>) {
         let pending = &mut self.pending;
         for (identifier, identity) in &pending.aliases {
-            operations.push(Operation::Put(Key::alias(workspace, identifier), rows::encode(identity)));
+            operations.push(Operation::Put(
+                Key::alias(workspace, &alias_digest(&UNKEYED_REALM, identifier)),
+                rows::encode(identity),
+            ));
         }
         for (identity, head) in &pending.heads {
             operations.push(Operation::Put(Key::person(workspace, *identity, PersonRow::Head), rows::encode(head)));
@@ -383,7 +386,7 @@ impl People {
         let pending = std::mem::take(&mut self.pending);
         self.next_ordinal += pending.ordinals;
         for (identifier, identity) in pending.aliases {
-            self.known.insert(&Key::alias(self.workspace, &identifier));
+            self.known.insert(&Key::alias(self.workspace, &alias_digest(&UNKEYED_REALM, &identifier)));
             self.aliases.insert(identifier, identity);
         }
         pending.heads.into_iter().for_each(|(identity, head)| self.heads.insert(identity, head));
@@ -402,7 +405,7 @@ fn without_workspace(key: &Key) -> &[u8] {
 }
 
 /// One row of a source identity.
-pub(crate) fn read_person<T: serde::de::DeserializeOwned>(
+pub(crate) fn read_person<T: kith_store::row::Row>(
     store: &dyn Store,
     workspace: WorkspaceId,
     identity: SourceIdentityId,

@@ -49,6 +49,10 @@ struct Ready {
     audiences: BTreeSet<kith_model::id::AudienceId>,
 }
 
+rows::rows! {
+    Ready: "the list of what is ready", React, 1;
+}
+
 /// Why a profile is looked at.
 #[derive(Debug, Clone, Copy, Default)]
 struct Touch {
@@ -96,7 +100,7 @@ impl WorkspaceReactor {
         id: WorkspaceId,
         known: Arc<WorkspaceShared>,
     ) -> Result<WorkspaceReactor, ReadError> {
-        let row = shared.store.get(&[Key::cursor(id, "ready")])?.pop().flatten();
+        let row = shared.store.get(&[Key::progress(id, "ready")])?.pop().flatten();
         let ready: Ready = row.map_or(Ok(Ready::default()), |row| rows::decode("the list of what is ready", &row))?;
         let mut versions = Vec::new();
         each_row(

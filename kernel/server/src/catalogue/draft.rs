@@ -7,14 +7,13 @@ use kith_model::audience::Audience;
 use kith_model::id::{AudienceId, InstallationId, WorkspaceId};
 use kith_model::time::Timestamp;
 use kith_store::keys::{Definition, SYSTEM};
-use kith_store::{Key, Operation, Unit};
+use kith_store::{Key, Operation, Unit, row};
 use parking_lot::MutexGuard;
 
-use super::rows::encode;
 use super::sealed::Place;
 use super::{
-    AuditRow, Catalogue, CatalogueError, CredentialRow, FitRow, InstallationRow, PluginRow, Tables, WorkspaceTables,
-    of_installation, put, scan_all,
+    AudienceRow, AuditRow, Catalogue, CatalogueError, CounterRow, CredentialRow, FitRow, InstallationRow, PluginRow,
+    Tables, WorkspaceTables, of_installation, put, scan_all,
 };
 use crate::auth::KeyId;
 
@@ -99,7 +98,7 @@ impl<'a> Draft<'a> {
         let counted = self.tables.counters.entry(what.to_owned()).or_default();
         *counted += 1;
         let counted = *counted;
-        self.operations.push(put(self.workspace(), Definition::Counter, what.as_bytes(), &counted)?);
+        self.operations.push(put(self.workspace(), Definition::Counter, what.as_bytes(), &CounterRow(counted)));
         Ok(counted)
     }
 
@@ -116,7 +115,7 @@ impl<'a> Draft<'a> {
     /// Add or replace a plugin version.
     pub fn put_plugin(&mut self, row: PluginRow) -> Result<(), CatalogueError> {
         let name = format!("{}@{}", row.manifest.id, row.manifest.version);
-        self.operations.push(put(self.workspace(), Definition::Plugin, name.as_bytes(), &row)?);
+        self.operations.push(put(self.workspace(), Definition::Plugin, name.as_bytes(), &row));
         let key = (row.manifest.id.clone(), row.manifest.version.clone());
         self.tables.plugins.insert(key, Arc::new(row));
         Ok(())
@@ -124,7 +123,7 @@ impl<'a> Draft<'a> {
 
     /// Add or replace an installation.
     pub fn put_installation(&mut self, row: InstallationRow) -> Result<(), CatalogueError> {
-        self.operations.push(put(self.workspace(), Definition::Installation, &row.id.0.to_be_bytes(), &row)?);
+        self.operations.push(put(self.workspace(), Definition::Installation, &row.id.0.to_be_bytes(), &row));
         self.touched.insert(row.id);
         self.tables.installations.insert(row.id, Arc::new(row));
         self.alters_setup = true;
@@ -170,7 +169,7 @@ impl<'a> Draft<'a> {
     /// Add or replace a fit's row.
     pub fn put_fit(&mut self, row: FitRow) -> Result<(), CatalogueError> {
         let name = of_installation(row.installation, &row.version.to_be_bytes());
-        self.operations.push(put(self.workspace(), Definition::Fit, &name, &row)?);
+        self.operations.push(put(self.workspace(), Definition::Fit, &name, &row));
         self.tables.fits.insert((row.installation, row.version), Arc::new(row));
         Ok(())
     }
@@ -187,7 +186,7 @@ impl<'a> Draft<'a> {
     /// Add or replace an audience.
     pub fn put_audience(&mut self, audience: Audience) -> Result<(), CatalogueError> {
         let name = audience.id.0.to_be_bytes();
-        self.operations.push(put(self.workspace(), Definition::Audience, &name, &audience)?);
+        self.operations.push(put(self.workspace(), Definition::Audience, &name, &AudienceRow(audience.clone())));
         self.tables.audiences.insert(audience.id, Arc::new(audience));
         self.alters_setup = true;
         Ok(())
@@ -204,7 +203,7 @@ impl<'a> Draft<'a> {
     /// Add or replace a credential. Its workspace is the draft's.
     pub fn put_credential(&mut self, mut row: CredentialRow) -> Result<(), CatalogueError> {
         row.workspace = self.workspace();
-        self.operations.push(put(SYSTEM, Definition::Credential, row.id.as_str().as_bytes(), &row)?);
+        self.operations.push(put(SYSTEM, Definition::Credential, row.id.as_str().as_bytes(), &row));
         self.credentials.insert(row.id.clone(), Arc::new(row));
         Ok(())
     }
@@ -228,7 +227,7 @@ impl<'a> Draft<'a> {
             after,
         };
         let key = Key::audit(self.workspace(), Some((self.now, number)));
-        self.operations.push(Operation::Put(key, encode(&row)?));
+        self.operations.push(Operation::Put(key, row::encode(&row)));
         Ok(())
     }
 

@@ -66,7 +66,7 @@ impl WorkspaceReactor {
     }
 
     fn set_ready(&mut self, ready: Ready, operations: &mut Vec<Operation>) {
-        operations.push(Operation::Put(Key::cursor(self.id, "ready"), rows::encode(&ready)));
+        operations.push(Operation::Put(Key::progress(self.id, "ready"), rows::encode(&ready)));
         self.pass.ready = Some(ready);
     }
 
