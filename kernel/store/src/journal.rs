@@ -6,6 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kith_model::id::Position;
 use parking_lot::{Mutex, RwLock};
@@ -96,7 +97,7 @@ fn open_error(path: &Path, error: SegmentError) -> OpenError {
 fn read_error(path: &Path, error: SegmentError) -> ReadError {
     let what = path.display().to_string();
     match error {
-        SegmentError::Io(source) => ReadError::Io { what, source },
+        SegmentError::Io(source) => ReadError::Io { what, source: Arc::new(source) },
         SegmentError::Damaged { offset, problem } => {
             ReadError::Corrupt { what: format!("{what} at {offset}"), problem }
         }

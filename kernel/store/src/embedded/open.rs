@@ -8,7 +8,8 @@ use kith_model::id::Position;
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::overlay::Overlay;
-use super::writer::{Draft, Queue};
+use super::room::Room;
+use super::writer::{Draft, Leases, Queue};
 use super::{Disk, Embedded, Shared, no_thread, start_applier, start_writer, stop_applier};
 use crate::directory::{self, Directory};
 use crate::engine::{Applied, Engine, EngineError, redb, sled};
@@ -137,7 +138,9 @@ fn open_both(directory: &Directory, config: &StoreConfig) -> Result<Opened, Open
 fn replay(shared: &Shared, applied: Applied) -> Result<(), ReadError> {
     let Some(journal) = &shared.journal else { return Ok(()) };
     let end = End { next_sequence: applied.sequence + 1, next_position: applied.position + 1 };
-    let mut draft = Draft::new(shared, end);
+    // The units are on disk, and none of them asks for a lease.
+    let mut leases = Leases::default();
+    let mut draft = Draft::new(shared, end, Room::Unbounded, &mut leases);
     let mut bytes = 0;
     let mut waiting = false;
     journal.replay(end.next_sequence, |record| {

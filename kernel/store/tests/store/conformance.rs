@@ -14,7 +14,7 @@ use kith_store::{
 use proptest::prelude::*;
 
 /// Run `check` on a fresh store of each kind.
-fn on_every_store(check: impl Fn(&Embedded)) {
+pub(crate) fn on_every_store(check: impl Fn(&Embedded)) {
     check(&kith_store::memory());
     for engine in ENGINES {
         let opened = Opened::new(engine);
@@ -22,7 +22,7 @@ fn on_every_store(check: impl Fn(&Embedded)) {
     }
 }
 
-fn value(store: &Embedded, key: &Key) -> Option<Vec<u8>> {
+pub(crate) fn value(store: &Embedded, key: &Key) -> Option<Vec<u8>> {
     let values = store.get(std::slice::from_ref(key)).unwrap();
     values[0].as_ref().map(|value| value.to_vec())
 }

@@ -167,9 +167,11 @@ fn two_stores_never_share_a_directory() {
 
 #[test]
 fn an_unknown_format_is_refused() {
-    let opened = Opened::new(EngineKind::Redb);
-    let error = opened.try_reopen_after(|path| fs::write(path.join("format"), "kith-store 2\n").unwrap()).err();
-    assert!(matches!(error, Some(OpenError::UnknownFormat { found, .. }) if found == "kith-store 2"));
+    for format in ["kith-store 1", "kith-store 3", ""] {
+        let opened = Opened::new(EngineKind::Redb);
+        let error = opened.try_reopen_after(|path| fs::write(path.join("format"), format).unwrap()).err();
+        assert!(matches!(error, Some(OpenError::UnknownFormat { found, .. }) if found == format));
+    }
 }
 
 #[test]
