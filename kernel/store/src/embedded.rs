@@ -7,18 +7,18 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use kith_model::id::Position;
+use kith_model::id::{Position, WorkspaceId};
 use kith_model::time::Timestamp;
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::directory::Directory;
 use crate::engine::memory::MemoryEngine;
 use crate::engine::{Applied, Engine, EngineError};
-use crate::journal::tail::Tail;
+use crate::journal::tail::{Heads, Tail};
 use crate::journal::{End, Journal};
 use crate::{
-    CommitError, Committed, EngineKind, Fence, Job, Key, KeyRange, LogRecord, OpenError, Page, QueueId, ReadError,
-    Status, Store, Unit, Value, keys,
+    ChangeLimits, Changes, CommitError, Committed, EngineKind, Fence, Job, Key, KeyRange, LogRecord, OpenError, Page,
+    QueueId, ReadError, Status, Store, Unit, Value, keys,
 };
 
 mod applier;
@@ -110,7 +110,7 @@ pub fn memory() -> Embedded {
         disk: None,
         queue: Queue::default(),
         overlay: Overlay::new(nothing, 64 << 20),
-        tail: RwLock::new(Tail::new(1, usize::MAX)),
+        tail: RwLock::new(Tail::new(1, usize::MAX, Heads::new())),
         head: Mutex::default(),
         head_moved: Condvar::new(),
     });
@@ -228,14 +228,37 @@ impl Store for Embedded {
         commit::commit_all(self, units)
     }
 
-    fn changes(&self, after: Position, limit: usize) -> Result<Vec<LogRecord>, ReadError> {
-        if let Some(records) = self.shared.tail.read().after(after.0, limit) {
+    fn changes(&self, workspace: WorkspaceId, after: Position, limits: ChangeLimits) -> Result<Changes, ReadError> {
+        let (head, newest) = {
+            let tail = self.shared.tail.read();
+            if let Some(changes) = tail.changes(workspace, after, limits) {
+                return Ok(changes);
+            }
+            (tail.head(), tail.head_of(workspace))
+        };
+        let Some(journal) = &self.shared.journal else {
+            return Ok(Changes { records: Vec::new(), up_to: after });
+        };
+        let mut changes = journal.changes(workspace, after, newest, limits)?;
+        if changes.up_to >= newest {
+            // Up to the head, as it was when the newest record was asked for, the rest of the log is other workspaces'.
+            changes.up_to = changes.up_to.max(head);
+        }
+        Ok(changes)
+    }
+
+    fn all_changes(&self, after: Position, limit: usize) -> Result<Vec<LogRecord>, ReadError> {
+        if let Some(records) = self.shared.tail.read().all_after(after.0, limit) {
             return Ok(records);
         }
         match &self.shared.journal {
-            Some(journal) => journal.changes(after.0, limit),
+            Some(journal) => journal.all_changes(after.0, limit),
             None => Ok(Vec::new()),
         }
+    }
+
+    fn head_of(&self, workspace: WorkspaceId) -> Position {
+        self.shared.tail.read().head_of(workspace)
     }
 
     fn head(&self) -> Position {

@@ -113,6 +113,24 @@ pub struct LogRecord {
     pub bytes: Value,
 }
 
+/// How much one call of [`Store::changes`] returns at most. Of a workspace that has a record, one is returned even if it is
+/// larger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChangeLimits {
+    pub records: usize,
+    pub bytes: usize,
+}
+
+/// A part of the change feed of one workspace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// In commit order, without gaps between the workspace's own.
+    pub records: Vec<LogRecord>,
+    /// How far the log was looked through: up to here, all of the workspace's records after the asked position are in
+    /// `records`. It moves on even where there are none; ask for what is after it next.
+    pub up_to: Position,
+}
+
 /// A claimed job. It is hidden from other claims until its lease ends; acknowledge it in the unit that holds its effects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
@@ -197,8 +215,17 @@ pub trait Store: Send + Sync + 'static {
     /// between them.
     fn commit_all(&self, units: Vec<Unit>) -> Vec<Result<Committed, CommitError>>;
 
-    /// Up to `limit` records of the log after `after`, in commit order, without gaps, durable ones only.
-    fn changes(&self, after: Position, limit: usize) -> Result<Vec<LogRecord>, ReadError>;
+    /// The records of one workspace after `after`, durable ones only. A call looks through a bounded part of the log, so that
+    /// one that returns no record has not come to the log's end for that: only `up_to` says how far it has come.
+    fn changes(&self, workspace: WorkspaceId, after: Position, limits: ChangeLimits) -> Result<Changes, ReadError>;
+
+    /// Up to `limit` records of all workspaces after `after`, in commit order, without gaps, durable ones only. For a reader
+    /// that works for all workspaces at once; it looks as far as it must.
+    fn all_changes(&self, after: Position, limit: usize) -> Result<Vec<LogRecord>, ReadError>;
+
+    /// The position of a workspace's newest record; 0 if it has none. It costs no read, so that idle workspaces need not be
+    /// asked for their changes.
+    fn head_of(&self, workspace: WorkspaceId) -> Position;
 
     /// The newest durable position.
     fn head(&self) -> Position;
