@@ -128,6 +128,43 @@ fn a_counter_loses_no_increment() {
 }
 
 #[test]
+fn several_rows_are_read_as_of_one_moment() {
+    on_every_store(|store| {
+        let rows: Vec<Key> = (0..600).map(key).collect();
+        // A row in the middle is set alone as well, so that it is often in a newer layer than the others.
+        let set = |number: u32| unit(rows.iter().map(|row| put(row.clone(), &number.to_be_bytes())));
+        let set_one = |number: u32| unit([put(rows[300].clone(), &number.to_be_bytes())]);
+        store.commit(set(0)).unwrap();
+        let finished = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let reading = || {
+                let mut seen = HashSet::new();
+                while !finished.load(Ordering::SeqCst) {
+                    let values = store.get(&[rows[0].clone(), rows[300].clone(), rows[599].clone()]).unwrap();
+                    let values: HashSet<_> = values.into_iter().map(Option::unwrap).collect();
+                    assert_eq!(values.len(), 1, "{values:?}");
+                    seen.extend(values);
+                }
+                seen.len()
+            };
+            let readers = [scope.spawn(reading), scope.spawn(reading)];
+            let applying = scope.spawn(|| {
+                while !finished.load(Ordering::SeqCst) {
+                    store.settle();
+                }
+            });
+            for number in 0..40 {
+                store.commit(set(number)).unwrap();
+                store.commit(set_one(number)).unwrap();
+            }
+            finished.store(true, Ordering::SeqCst);
+            applying.join().unwrap();
+            assert!(readers.into_iter().all(|reader| reader.join().unwrap() > 1), "readers read while rows changed");
+        });
+    });
+}
+
+#[test]
 fn the_feed_has_no_gaps_under_concurrent_commits() {
     on_every_store(|store| {
         let finished = AtomicBool::new(false);
