@@ -33,7 +33,7 @@ const DIGEST_BYTES: usize = 16;
 /// the store alone can neither read identifiers out of its keys nor test a guess.
 pub fn alias_digest(realm_key: &[u8; 32], identifier: &Identifier) -> [u8; DIGEST_BYTES] {
     // A kind with a zero in it could be cut in two places, and two identifiers would name one person.
-    debug_assert!(!identifier.kind.as_bytes().contains(&0), "a kind of identifier is a name: {identifier}");
+    debug_assert!(!identifier.kind.as_bytes().contains(&0), "a kind of identifier is a name");
     let mut hmac = <Hmac<Sha256> as Mac>::new_from_slice(realm_key).expect("HMAC takes keys of every length");
     hmac.update(identifier.kind.as_bytes());
     hmac.update(&[0]);
