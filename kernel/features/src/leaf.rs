@@ -127,6 +127,8 @@ impl Leaf {
             return false;
         }
         let value = self.item.as_ref().map(|item| scope.evaluate(item)).unwrap_or_default();
+        // An event is all known: a pending value is the profile's.
+        debug_assert!(!value.is_unknown(), "a leaf's item is unknown: {}", self.text);
         if !self.aggregate.counts(&value) {
             return false;
         }

@@ -2,6 +2,7 @@
 
 mod language;
 mod laws;
+mod unknown;
 
 use std::collections::BTreeMap;
 

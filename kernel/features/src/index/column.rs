@@ -22,7 +22,9 @@ pub(super) struct Column {
     /// The value of those who are not in `stored`.
     pub(super) default: Value,
     pub(super) stored: RoaringBitmap,
-    /// Of the stored: who has null, false or true.
+    /// Of the stored: those whose value is pending. No comparison and no negation of one holds for them.
+    pub(super) unknown: RoaringBitmap,
+    /// Of the stored: those that have null, false or true.
     pub(super) nulls: RoaringBitmap,
     pub(super) bools: [RoaringBitmap; 2],
     pub(super) texts: Texts,
@@ -68,6 +70,9 @@ impl Column {
         }
         self.stored.insert(ordinal);
         match clean {
+            Value::Unknown => {
+                self.unknown.insert(ordinal);
+            }
             Value::Null => {
                 self.nulls.insert(ordinal);
             }
@@ -98,6 +103,7 @@ impl Column {
             self.text_times.clear(ordinal);
             return;
         }
+        self.unknown.remove(ordinal);
         self.nulls.remove(ordinal);
         self.others.remove(ordinal);
         for bitmap in &mut self.bools {
@@ -119,7 +125,7 @@ impl Column {
             Value::List(_) | Value::Map(_) if comparison == Comparison::Equal && !self.others.is_empty() => {
                 return None;
             }
-            Value::Null | Value::Bool(_) | Value::List(_) | Value::Map(_) => {}
+            Value::Null | Value::Bool(_) | Value::List(_) | Value::Map(_) | Value::Unknown => {}
             Value::Int(_) | Value::Float(_) => {
                 parts.range(&self.ints, int_range(comparison, literal));
                 parts.range(&self.floats, float_range(comparison, literal));

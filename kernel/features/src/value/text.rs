@@ -12,6 +12,7 @@ impl fmt::Display for Value {
         let separator = |index: usize| if index == 0 { "" } else { ", " };
         match self {
             Value::Null => f.write_str("null"),
+            Value::Unknown => f.write_str("unknown"),
             Value::Bool(truth) => truth.fmt(f),
             Value::Int(number) => number.fmt(f),
             Value::Float(number) => write!(f, "{number:?}"),
