@@ -210,8 +210,8 @@ pub(crate) fn count(shared: &Shared, workspace: WorkspaceId, condition: &str) ->
     let is_settled = known.outstanding().is_none();
     if is_settled || expression.reads().leaves.is_empty() {
         let index = known.index.read();
-        if let Some(count) = index.count(&expression, now) {
-            return Ok(Count { count, population: index.population().len(), as_of: shared.reacted() });
+        if let Some(counted) = index.count(&expression, now) {
+            return Ok(Count { count: counted.holds, population: index.population().len(), as_of: shared.reacted() });
         }
     }
     let as_of = shared.reacted();

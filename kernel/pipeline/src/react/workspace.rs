@@ -136,6 +136,7 @@ impl WorkspaceReactor {
         let mut index = kith_features::index::Index::new();
         let mut ordinals = Vec::new();
         plan.program.leaves().filter(|leaf| ready.leaves.contains(&leaf.id())).for_each(|leaf| index.track(leaf));
+        track_plan(&mut index, plan);
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         std::thread::scope(|scope| {
             let (sender, pages) = sync_channel(4 * threads);
@@ -178,7 +179,10 @@ impl WorkspaceReactor {
             self.ready.leaves.remove(&leaf);
             index.forget(&FeatureName::Leaf(leaf));
         }
+        track_plan(&mut index, &self.plan);
         drop(index);
+        // A column that was dropped and is tracked again holds nobody's value, so no value may be taken for shown.
+        self.shown.clear();
         self.ready.audiences.retain(|audience| self.plan.audience_ids().contains(audience));
         let missing: BTreeSet<LeafId> = wanted.difference(&self.ready.leaves).copied().collect();
         let start = Key::people(self.id);
@@ -246,8 +250,14 @@ impl WorkspaceReactor {
         if !pass.index.is_empty() || !pass.gone.is_empty() || !pass.profiles.is_empty() {
             let mut index = self.known.index.write();
             let mut ordinals = self.known.ordinals.write();
+            let features: Vec<FeatureName> =
+                if pass.gone.is_empty() { Vec::new() } else { index.features().cloned().collect() };
             for ordinal in pass.gone {
-                index.clear_ordinal(ordinal);
+                // A profile that the index has never seen has nothing in it.
+                if index.population().contains(ordinal) {
+                    index.clear(ordinal, &features);
+                    index.remove(ordinal);
+                }
                 if let Some(gone) = ordinals.get_mut(ordinal as usize) {
                     *gone = None;
                 }
@@ -405,6 +415,24 @@ impl WorkspaceReactor {
                 *dirty = false;
             }
         }
+    }
+}
+
+/// Keep columns for exactly the plan's audiences and outputs, and for the traits that its conditions read.
+fn track_plan(index: &mut kith_features::index::Index, plan: &Plan) {
+    let audiences = plan.audience_ids();
+    let is_kept = |feature: &FeatureName| match feature {
+        FeatureName::Audience(id) => audiences.contains(id),
+        FeatureName::Tag(_) | FeatureName::Score(_) => plan.outputs.contains_key(feature),
+        _ => true,
+    };
+    let dropped: Vec<FeatureName> = index.features().filter(|feature| !is_kept(feature)).cloned().collect();
+    dropped.iter().for_each(|feature| index.forget(feature));
+    audiences.iter().for_each(|audience| index.track_audience(*audience));
+    plan.outputs.keys().for_each(|output| index.track_output(output));
+    for name in plan.audiences.iter().flat_map(|audience| &audience.condition.reads().traits) {
+        // A trait that the quota left out before is not set again here: counts of conditions on it read people.
+        index.require(&FeatureName::Trait(name.as_str().into()));
     }
 }
 
