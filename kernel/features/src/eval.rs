@@ -69,7 +69,7 @@ impl<'a> Scope<'a> {
             Node::Feature(name) => self.feature(name),
             Node::Now => Value::Time(self.now),
             Node::Variable(slot) => variables.get(*slot).cloned().unwrap_or_default(),
-            Node::EventField(path) => self.event.map(|event| event.field(path)).unwrap_or_default(),
+            Node::EventField(path) => self.event.map(|event| event.field(path).into_owned()).unwrap_or_default(),
             Node::Events(name, window) => (self.events)(name, window),
             Node::Field(target, name) => match self.value(target, variables) {
                 Value::Map(mut fields) => fields.remove(name.as_ref()).unwrap_or_default(),

@@ -35,7 +35,7 @@ use crate::zone::Zone;
 
 /// Part of every leaf's hash; another meaning or another encoding of states gets another number, so that states of the
 /// old kind are never read as the new.
-const STATE_VERSION: &str = "leaf-1 ";
+const STATE_VERSION: &str = "leaf-2 ";
 
 /// What is made of the chosen events' values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,15 +85,21 @@ impl Leaf {
         filter: Option<Node>,
         item: Option<Node>,
         aggregate: Aggregate,
+        context: &str,
     ) -> Leaf {
         let mut leaf = Leaf { id: LeafId(0), name, window, filter, item, aggregate, text: String::new() };
         leaf.text = leaf.to_string();
-        let digest = Sha256::new().chain_update(STATE_VERSION).chain_update(&leaf.text).finalize();
+        let digest = Sha256::new()
+            .chain_update(STATE_VERSION)
+            .chain_update(context)
+            .chain_update([0])
+            .chain_update(&leaf.text)
+            .finalize();
         leaf.id = LeafId(digest.iter().take(8).fold(0, |id, byte| (id << 8) | u64::from(*byte)));
         leaf
     }
 
-    /// The hash of the canonical text.
+    /// The hash of the canonical text and of the context that it was parsed in.
     pub fn id(&self) -> LeafId {
         self.id
     }
@@ -108,9 +114,20 @@ impl Leaf {
         (!self.name.is_empty()).then_some(self.name.as_ref())
     }
 
+    /// The condition that its events meet.
+    pub(crate) fn filter(&self) -> Option<&Node> {
+        self.filter.as_ref()
+    }
+
     /// The window it looks at.
     pub fn window(&self) -> Window {
         self.window
+    }
+
+    /// Whether it is one of the events that the leaf looks at, by its name: `events('*')` are those that the person did,
+    /// and not those in which the kernel tells of its own work.
+    fn concerns(&self, event: &EventFacts<'_>) -> bool {
+        if self.name.is_empty() { event.is_activity() } else { *self.name == *event.name() }
     }
 
     /// Take an event in. Returns whether the state changed.
@@ -118,8 +135,7 @@ impl Leaf {
     /// `now` is the kernel's clock, not the event's time; it never goes back from one call to the next.
     pub fn apply(&self, state: &mut LeafState, event: &EventFacts<'_>, now: Timestamp, zone: &Zone) -> bool {
         let span = self.span(now, zone);
-        let concerns = self.name.is_empty() || *self.name == *event.name();
-        if !concerns || event.time().0 < span.from {
+        if !self.concerns(event) || event.time().0 < span.from {
             return false;
         }
         let scope = Scope::of_event(event);

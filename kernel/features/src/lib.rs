@@ -16,7 +16,9 @@
 //! | `events('Order Completed')`, `events('Order Completed', '90d')`, `events('*')` | the profile's events of that name (of every name), earliest first; [`Window`] tells what a window holds |
 //!
 //! In `list.filter(e, …)`, `.map(e, …)`, `.exists(e, …)`, `.all(e, …)` and `.exists_one(e, …)` over events, `e` has `name`,
-//! `kind`, `time`, `source`, and every other field of its properties. There are `size`, `sum`, `min`, `max`, `avg`,
+//! `kind`, `time` and `source`, the objects `properties`, `traits` and `context`, and by its bare name every property that
+//! is called otherwise: a property `name` is `e.properties.name`. `events('*')` leaves out the events in which the kernel
+//! tells of its own work (`Message …`); by name they are there. There are `size`, `sum`, `min`, `max`, `avg`,
 //! `first`, `last`, `distinct` on lists; `contains`, `startsWith`, `endsWith`, `lower`, `upper`, `size` on texts; `has(…)`,
 //! `in`, `int(x)`, `double(x)`, `string(x)`, `timestamp('2026-11-21')`, `duration('7d')`; `c ? a : b`, `&&`, `||`, `!`,
 //! comparisons and arithmetic. Beyond CEL: `/` never truncates (`7 / 2` is 3.5, whatever JSON wrote the numbers like), a

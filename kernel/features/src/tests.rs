@@ -6,7 +6,7 @@ mod unknown;
 
 use std::collections::BTreeMap;
 
-use kith_model::event::{Event, EventKind};
+use kith_model::event::{Event, EventKind, EventOrigin};
 use kith_model::id::{InstallationId, SourceIdentityId};
 use kith_model::time::Timestamp;
 
@@ -60,5 +60,6 @@ pub(crate) fn event(name: &str, time: Timestamp, message_id: &str, properties: &
         properties: properties.into(),
         traits: String::new(),
         context: String::new(),
+        origin: EventOrigin::Client,
     }
 }

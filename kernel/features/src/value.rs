@@ -251,6 +251,14 @@ impl Value {
         }
     }
 
+    /// The whole number that a float equals.
+    pub(crate) fn as_whole(&self) -> Option<i64> {
+        match self {
+            Value::Float(number) if number.fract() == 0.0 => whole(*number),
+            _ => None,
+        }
+    }
+
     #[allow(clippy::cast_precision_loss, reason = "a calculation with a float is a calculation in floats")]
     fn as_float(&self) -> f64 {
         match self {

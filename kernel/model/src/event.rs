@@ -32,6 +32,20 @@ impl EventKind {
     }
 }
 
+/// How an event came in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventOrigin {
+    /// A sender told of it as it happened.
+    #[default]
+    Client,
+    /// It was imported: it tells of the past, and sets nothing off unless that was asked for.
+    Import,
+    /// The kernel tells of its own work, such as a message that was delivered. It is no activity of the person: only a
+    /// condition that names the event counts it.
+    Kernel,
+}
+
 /// An event as a connector found it, not yet checked, tied to nobody and not stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DraftEvent {
@@ -63,6 +77,7 @@ pub struct Event {
     pub properties: String,
     pub traits: String,
     pub context: String,
+    pub origin: EventOrigin,
 }
 
 /// An event with its place in the log: proof that it is durable.

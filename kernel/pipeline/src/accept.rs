@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use kith_model::change::Change;
-use kith_model::event::{DraftEvent, Event, RejectedRecord};
+use kith_model::event::{DraftEvent, Event, EventOrigin, RejectedRecord};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::identity::{Evidence, IdentityRules};
 use kith_model::time::{Clock, Timestamp};
@@ -251,6 +251,7 @@ fn accept_one(
         properties: draft.properties.clone(),
         traits: draft.traits.clone(),
         context: draft.context.clone(),
+        origin: EventOrigin::Client,
     };
     let row = Some(Key::event(submission.workspace, identity, time));
     let record = rows::encode(&Change::Recorded(event));

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use kith_model::event::Event;
+use kith_model::event::{Event, EventOrigin};
 use kith_model::time::{DAY_MS, Timestamp};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -90,8 +90,9 @@ fn story() -> impl Strategy<Value = Story> {
             )| {
                 // Some events share their time, so that only the tie-break orders them.
                 let time = if shared == 0 { Timestamp(time.0 / DAY_MS * DAY_MS) } else { time };
+                let origin = if name == "it's" { EventOrigin::Kernel } else { EventOrigin::Client };
                 Delivery {
-                    event: event(name, time, &format!("m{index}"), &properties),
+                    event: Event { origin, ..event(name, time, &format!("m{index}"), &properties) },
                     identity,
                     heard_at: time.plus_ms(delay),
                 }
@@ -120,6 +121,10 @@ fn event_condition() -> impl Strategy<Value = String> {
         "e.name == 'order'",
         "e.time > timestamp('2026-03-29')",
         "e.coupon in ['X', 7]",
+        "7 == e.coupon",
+        "e.properties.coupon == 'Y'",
+        "e.time == '2026-11-21'",
+        "e.name in ['order', 'view']",
         "e.revenue * 2 - 1 > e.items.size()",
         "e.coupon.startsWith('X')",
         "double(e.revenue) > 3.0",
@@ -216,7 +221,7 @@ struct Kept {
 
 impl Kept {
     fn take(&mut self, event: &EventFacts<'_>, identity: usize, now: Timestamp) {
-        for leaf in self.program.leaves_for(event.name()) {
+        for leaf in self.program.leaves_for(event) {
             let state = self.states.entry((identity, leaf.id())).or_default();
             let before = state.clone();
             if !leaf.apply(state, event, now, &self.zone) {
@@ -338,6 +343,29 @@ proptest! {
             timers += 1;
             // An event comes and goes at most once for each leaf; a comparison with now turns at most twice for each event.
             prop_assert!(timers < 400, "{}: timers do not run out", text);
+        }
+    }
+
+    /// An event changes no leaf but those that the program finds for it.
+    #[test]
+    fn an_event_reaches_every_leaf_that_it_changes(
+        story in story(),
+        texts in prop::collection::vec(aggregate(), 1..12),
+    ) {
+        let expressions: Vec<Expression> = texts.iter().map(|text| Expression::parse(text).unwrap()).collect();
+        let zone = Zone::parse(story.zone).unwrap();
+        let program = Program::new(&expressions);
+        for delivery in &story.deliveries {
+            let facts = EventFacts::new(&delivery.event, "shop");
+            let found: Vec<LeafId> = program.leaves_for(&facts).map(|leaf| leaf.id()).collect();
+            let mut once = found.clone();
+            once.sort();
+            once.dedup();
+            prop_assert_eq!(once.len(), found.len(), "a leaf is found twice");
+            for leaf in program.leaves().filter(|leaf| !found.contains(&leaf.id())) {
+                let changed = leaf.apply(&mut LeafState::default(), &facts, delivery.event.time, &zone);
+                prop_assert!(!changed, "{} is changed by {:?}", leaf.text(), delivery.event);
+            }
         }
     }
 

@@ -323,7 +323,7 @@ impl WorkspaceReactor {
         let facts = EventFacts::new(event, source);
         let looked = self.person(event.identity).map(|(person, dirty)| {
             record_traits(person, event);
-            for leaf in plan.program.leaves_for(&event.name) {
+            for leaf in plan.program.leaves_for(&facts) {
                 if Self::is_live(&ready, backlog.as_ref(), &key, leaf.id()) {
                     *dirty |= leaf.apply(person.kept.leaves.entry(leaf.id()).or_default(), &facts, now, &zone);
                 }

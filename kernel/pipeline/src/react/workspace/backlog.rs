@@ -110,7 +110,7 @@ impl WorkspaceReactor {
             for event in &history {
                 let source = plan.source_names.get(&event.source).map_or("", String::as_str);
                 let facts = EventFacts::new(event, source);
-                for leaf in plan.program.leaves_for(&event.name).filter(|leaf| wanted(&leaf.id())) {
+                for leaf in plan.program.leaves_for(&facts).filter(|leaf| wanted(&leaf.id())) {
                     *dirty |= leaf.apply(held.entry(leaf.id()).or_default(), &facts, now, &zone);
                 }
             }
