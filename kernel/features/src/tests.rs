@@ -2,6 +2,7 @@
 
 mod language;
 mod laws;
+mod reach;
 mod unknown;
 
 use std::collections::BTreeMap;
