@@ -60,6 +60,7 @@ impl Program {
 }
 
 type Path = Arc<[Arc<str>]>;
+type ByValue = HashMap<Key, Vec<Arc<Leaf>>>;
 
 /// The ways from the events of one name to leaves.
 #[derive(Debug, Clone, Default)]
@@ -67,7 +68,7 @@ struct Routes {
     /// Leaves that every event of the name may feed.
     plain: Vec<Arc<Leaf>>,
     /// Leaves that demand a value of a field: for each field the leaves by value.
-    by_value: Vec<(Path, HashMap<Key, Vec<Arc<Leaf>>>)>,
+    by_value: Vec<(Path, ByValue)>,
 }
 
 impl Routes {

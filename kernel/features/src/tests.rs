@@ -3,6 +3,7 @@
 mod language;
 mod laws;
 mod reach;
+mod states;
 mod unknown;
 
 use std::collections::BTreeMap;

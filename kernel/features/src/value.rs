@@ -251,6 +251,23 @@ impl Value {
         }
     }
 
+    /// About how many bytes of memory it takes beside itself; a text counts for each place that shares it.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match self {
+            Value::Text(text) => 2 * size_of::<usize>() + text.len(),
+            Value::List(items) => {
+                items.capacity() * size_of::<Value>() + items.iter().map(Value::heap_bytes).sum::<usize>()
+            }
+            Value::Map(fields) => {
+                let field = |(name, value): (&String, &Value)| {
+                    size_of::<String>() + name.capacity() + size_of::<Value>() + value.heap_bytes()
+                };
+                fields.iter().map(field).sum()
+            }
+            _ => 0,
+        }
+    }
+
     /// The whole number that a float equals.
     pub(crate) fn as_whole(&self) -> Option<i64> {
         match self {
