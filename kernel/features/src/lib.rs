@@ -1,8 +1,9 @@
 //! Expressions over a profile: one language for plugin inputs, audience conditions, journey branches and rule tags.
 //!
-//! This crate parses, checks, compiles and evaluates them, keeps their aggregates over events up to date event by event,
-//! and counts conditions over all profiles with bitmaps. It does no I/O: profiles, events and the time come in as
-//! arguments, states and values go out.
+//! This crate parses, checks, compiles and evaluates them, keeps their aggregates over events up to date event by event
+//! ([`Leaf`], [`LeafStates`]), finds the aggregates that an event feeds ([`Program`]) and the expressions that a change may
+//! concern ([`Reach`]), and counts conditions over all profiles with bitmaps ([`index::Index`]). It does no I/O: profiles,
+//! events and the time come in as arguments, states and values go out.
 //!
 //! # The language
 //!
