@@ -115,7 +115,6 @@ impl Shared {
 
     /// Count a fault against its installation; the third in a row quarantines it.
     pub(crate) fn strike(&self, workspace: WorkspaceId, installation: InstallationId, fault: &PluginFault) {
-        metrics::counter!("kith_plugin_faults_total", "code" => fault.code()).increment(1);
         tracing::warn!(workspace = workspace.0, installation = installation.0, code = fault.code(), %fault, "plugin fault");
         let Some(shared) = self.workspace(workspace) else { return };
         if !fault.is_strike() {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kith_features::Zone;
-use kith_host::{BindError, Binding, Host, KeyValue, Limits, LoadError, Plugin, Policy, effective_policy};
+use kith_host::{Abi, BindError, Binding, Host, KeyValue, Limits, LoadError, Plugin, Policy, effective_policy};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_model::plugin::{Grants, InputSpec, InstallationMode, Manifest, PluginKind};
@@ -154,7 +154,10 @@ impl Wiring {
             PluginKind::Connector => loaded.connector(binding).map(Role::Connector),
             PluginKind::TagModel => loaded.compute(binding).map(Role::TagModel),
             PluginKind::Scorer => loaded.compute(binding).map(Role::Scorer),
-            PluginKind::Channel => loaded.channel(binding).map(Role::Channel),
+            PluginKind::Channel => match loaded.abi() {
+                Abi::V0_1 => loaded.channel(binding).map(Role::Channel),
+                Abi::V0_2 => loaded.pure_channel(binding).map(Role::PureChannel),
+            },
         };
         role.map_err(|source| WiringError::Bind { installation: row.name.to_string(), source })
     }

@@ -39,7 +39,10 @@ impl From<WiringError> for ApiError {
                 ApiError::at("grants.mail", source.to_string())
             }
             WiringError::Input { problem, .. } => ApiError::at("config", problem),
-            WiringError::Bind { source: BindError::WrongKind { .. } | BindError::Random(_), .. }
+            WiringError::Bind {
+                source: BindError::WrongKind { .. } | BindError::OtherContract { .. } | BindError::Random(_),
+                ..
+            }
             | WiringError::Artifact(_)
             | WiringError::NoPlugin { .. }
             | WiringError::Secret(_)

@@ -124,7 +124,7 @@ pub(crate) fn describe(inspected: &Inspected, path: Option<&Path>) -> Value {
         "id": inspected.manifest.id.to_string(),
         "version": inspected.manifest.version.to_string(),
         "kind": inspected.manifest.kind.as_str(),
-        "abi": inspected.abi,
+        "abi": inspected.abi.as_str(),
         "digest": inspected.digest,
         "size_bytes": inspected.size,
         "imports": inspected.imports,
@@ -146,7 +146,7 @@ fn inspection_table(inspected: &Inspected) -> String {
         ("title", manifest.title.clone()),
         ("size", output::size(inspected.size as u64)),
         ("sha-256", inspected.digest.clone()),
-        ("abi", inspected.abi.clone()),
+        ("abi", inspected.abi.to_string()),
         ("imports", none_or(&inspected.imports)),
         ("exports", none_or(&inspected.exports)),
     ];

@@ -25,7 +25,8 @@ pub(crate) struct NewInstallation {
     /// What the plugin's schema asks for.
     #[schema(value_type = Option<Object>)]
     pub(super) config: Option<Value>,
-    /// `{"http": ["host"], "secrets": {"name": ["host"]}, "kv_bytes": 0, "mail": [], "limits": {}}`; nothing unless told.
+    /// `{"http": ["host"], "secrets": {"name": ["host"]}, "kv_bytes": 0, "recipients": ["email"], "limits": {}}`. Nothing
+    /// unless told, but for `recipients`: without them a channel is given every type that its manifest asks for.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub(super) grants: Grants,

@@ -81,8 +81,17 @@ pub(super) fn check_mode(mode: InstallationMode) -> Result<(), ApiError> {
 /// What `next` asks for and `present` does not.
 pub(super) fn widened(present: &Manifest, next: &Manifest) -> Vec<String> {
     let had: BTreeSet<String> = asked(present).collect();
-    let more: BTreeSet<String> = asked(next).filter(|request| !had.contains(request)).collect();
+    // Who is given every type of identifiers is given no more by naming some.
+    let was_given = |request: &String| request.starts_with(IDENTIFIERS) && had.contains(&identifiers_of("*"));
+    let more: BTreeSet<String> = asked(next).filter(|request| !had.contains(request) && !was_given(request)).collect();
     more.into_iter().collect()
+}
+
+/// How the request for a type of a person's identifiers begins.
+const IDENTIFIERS: &str = "a person's identifiers of the type";
+
+fn identifiers_of(kind: &str) -> String {
+    format!("{IDENTIFIERS} `{kind}`")
 }
 
 /// Each single thing that a manifest asks for, as a line for people.
@@ -97,8 +106,8 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
         .secrets
         .iter()
         .flat_map(|request| request.hosts.iter().map(|host| format!("secret `{}` to `{host}`", request.name)));
-    let mail = capabilities.mail.iter().map(|request| format!("mail through `{}`", request.host));
+    let recipients = capabilities.recipients.iter().map(|request| identifiers_of(&request.kind));
     let emits = capabilities.emits.iter().map(|name| format!("to emit `{name}`"));
     let state = (capabilities.kv_bytes > 0).then(|| "state of its own".to_owned());
-    inputs.chain(http).chain(secrets).chain(mail).chain(emits).chain(state)
+    inputs.chain(http).chain(secrets).chain(recipients).chain(emits).chain(state)
 }

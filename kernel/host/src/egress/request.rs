@@ -1,4 +1,4 @@
-//! Responsible for reading what a guest asks of the interface `http` into a request that is safe to send: one parse of the
+//! Responsible for reading what a plugin wants to send into a request that is safe to send: one parse of the
 //! URL, whose result is both what is checked and what is used.
 
 use hyper::header::{HeaderName, HeaderValue};
@@ -40,6 +40,11 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// The host without an IPv6 address's brackets, as resolvers and TLS take it.
+    pub(super) fn bare_host(&self) -> &str {
+        self.host.trim_start_matches('[').trim_end_matches(']')
+    }
+
     /// The value of the `host` header.
     pub(super) fn authority(&self) -> String {
         if self.default_port { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
