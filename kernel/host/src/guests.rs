@@ -176,21 +176,14 @@ pub(crate) fn poster(url: &str, signed: bool) -> Vec<u8> {
     assemble(&core(PluginKind::Connector, &wat), CONNECTOR).unwrap()
 }
 
-/// A channel that posts to `url` the value of the first identifier that it is given (nothing without one), with the
-/// message's id as what it wants handed back, and reads answers so: 200 is delivered, with the body as the provider's id;
-/// 202 is accepted; 401 sends the same once more; 410 stops; another status is for good, with the `resume` as the reason;
-/// and no answer is tried again.
-pub(crate) fn channel(url: &str) -> Vec<u8> {
-    let url_length = url.len();
-    // Sizes and places after the canonical ABI: a message has 64 bytes, an answer 112, a step 80.
-    let functions = format!(
-        r#"(data (i32.const 512) "POST") (data (i32.const 600) "{url}")
+/// The functions of [`channel`]. Sizes and places after the canonical ABI: a message has 64 bytes, an answer 112, a step 80.
+const CHANNEL_FUNCTIONS: &str = r#"
         (func $text (param $to i32) (param $at i32) (param $length i32)
             (i32.store (local.get $to) (local.get $at))
             (i32.store (i32.add (local.get $to) (i32.const 4)) (local.get $length)))
         (func $send (param $message i32) (param $step i32) (local $recipient i32)
             (call $text (i32.add (local.get $step) (i32.const 4)) (i32.const 512) (i32.const 4))
-            (call $text (i32.add (local.get $step) (i32.const 12)) (i32.const 600) (i32.const {url_length}))
+            (call $text (i32.add (local.get $step) (i32.const 12)) (i32.const 600) (global.get $url_length))
             (if (i32.load (i32.add (local.get $message) (i32.const 16))) (then
                 (local.set $recipient (i32.load (i32.add (local.get $message) (i32.const 12))))
                 (call $text (i32.add (local.get $step) (i32.const 28))
@@ -255,7 +248,17 @@ pub(crate) fn channel(url: &str) -> Vec<u8> {
                 (br $next)))
             (i32.const 16))
         (func (export "kith:plugin/delivering@0.2.0#receive") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i64) (result i32)
-            unreachable)"#
+            unreachable)"#;
+
+/// A channel that posts to `url` the value of the first identifier that it is given (nothing without one), with the
+/// message's id as what it wants handed back, and reads answers so: 200 is delivered, with the body as the provider's id;
+/// 202 is accepted; 401 sends the same once more; 410 stops; another status is for good, with the `resume` as the reason;
+/// and no answer is tried again.
+pub(crate) fn channel(url: &str) -> Vec<u8> {
+    let url_length = url.len();
+    let functions = format!(
+        r#"(data (i32.const 512) "POST") (data (i32.const 600) "{url}") (global $url_length i32 (i32.const {url_length}))
+        {CHANNEL_FUNCTIONS}"#
     );
     assemble(&core(PluginKind::Channel, &frame(&functions, 1)), CHANNEL).unwrap()
 }

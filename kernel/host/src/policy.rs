@@ -340,7 +340,8 @@ mod tests {
 
     #[test]
     fn a_channel_is_given_what_is_both_asked_for_and_granted() {
-        let cases: [(&[&str], Option<&[&str]>, &[&str], usize); 8] = [
+        type Kinds = &'static [&'static str];
+        let cases: [(Kinds, Option<Kinds>, Kinds, usize); 8] = [
             (&["email", "user_id"], None, &["email", "user_id"], 0),
             (&["email", "user_id"], Some(&["email"]), &["email"], 0),
             (&["email"], Some(&["email", "phone"]), &["email"], 1),
