@@ -19,7 +19,7 @@ fn view(id: &[u8; 16], row: DeliveryRow) -> DeliveryView {
         purpose: row.purpose,
         payload: row.payload,
         created_at: row.created_at,
-        state: row.state.into(),
+        state: row.state,
     }
 }
 
