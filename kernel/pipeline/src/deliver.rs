@@ -13,14 +13,13 @@ use kith_model::event::{DraftEvent, EventKind, EventOrigin};
 use kith_model::id::{InstallationId, ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::Identifier;
 use kith_model::plugin::{Channel, InstallationMode};
-use kith_model::profile::{Contribution, IdentityHead};
+use kith_model::profile::Contribution;
 use kith_model::time::Timestamp;
-use kith_store::keys::PersonRow;
 use kith_store::{CommitError, Job, Key, Operation, QueueId, ReadError, Unit};
 use tokio::sync::oneshot;
 
-use crate::accept::people::read_person;
-use crate::accept::{Request, Submission};
+use crate::accept::Submission;
+use crate::profiles::facts::{read_contribution, read_head};
 use crate::rows::{self, DeliveryRow};
 use crate::setup::{Installed, Role};
 use crate::shared::Shared;
@@ -160,13 +159,13 @@ struct Person {
 /// The source identities that a profile has now; it may have been merged since the message was made.
 fn members(shared: &Shared, workspace: WorkspaceId, profile: ProfileId) -> Result<Vec<Person>, ReadError> {
     let store = shared.store.as_ref();
-    let head = |identity: SourceIdentityId| read_person::<IdentityHead>(store, workspace, identity, PersonRow::Head);
+    let head = |identity: SourceIdentityId| read_head(store, workspace, identity);
     let now = head(profile.0)?.map_or(profile, |head| head.profile);
     let members = head(now.0)?.and_then(|head| head.root).map_or(Vec::new(), |root| root.members);
     let mut people = Vec::new();
     for member in members {
         if let Some(head) = head(member)? {
-            let contribution = read_person(store, workspace, member, PersonRow::Contribution)?.unwrap_or_default();
+            let contribution = read_contribution(store, workspace, member)?;
             people.push(Person { identifier: head.identifier, contribution });
         }
     }
@@ -301,10 +300,11 @@ fn accept_receipt(
         origin: EventOrigin::Kernel,
         events: vec![receipt],
         rejected: Vec::new(),
+        with: Vec::new(),
         reply,
     };
     let refused = |problem: &str| DeliverError::Receipt(problem.to_owned());
-    shared.accept.blocking_send(Request::Submit(submission)).map_err(|_| refused("the kernel is shutting down"))?;
+    shared.accept.submit_blocking(submission).map_err(|_| refused("the kernel is shutting down"))?;
     match answered.blocking_recv() {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(refused(&error.to_string())),
@@ -337,8 +337,13 @@ mod tests {
     fn person(consent: Option<&str>) -> Person {
         let mut contribution = Contribution::default();
         if let Some(json) = consent {
-            let value =
-                TraitValue { json: json.into(), time: Timestamp(0), source: InstallationId(1), message_id: "m".into() };
+            let value = TraitValue {
+                json: json.into(),
+                time: Timestamp(0),
+                received_at: Timestamp(0),
+                source: InstallationId(1),
+                message_id: "m".into(),
+            };
             contribution.record("consent", value);
         }
         Person { identifier: Identifier::new("user_id", "u"), contribution }

@@ -10,7 +10,7 @@ use kith_model::plugin::{
 use kith_store::CommitError;
 use tokio::sync::oneshot;
 
-use crate::accept::{MAX_REPORTED_REJECTIONS, Request, Submission};
+use crate::accept::{MAX_REPORTED_REJECTIONS, Refused, Submission};
 use crate::offload;
 use crate::setup::Role;
 use crate::shared::Shared;
@@ -178,10 +178,11 @@ impl Intake {
                 origin: self.origin,
                 events,
                 rejected,
+                with: Vec::new(),
                 reply,
             };
             self.shared.submit(submission, may_wait).await?;
-            self.note(answered.await.map_err(|_| closing())?.map_err(|error| unavailable(&error))?);
+            self.note(answered.await.map_err(|_| closing())?.map_err(|error| not_committed(&error))?);
         } else if self.acceptance.position.0 == 0 {
             self.acceptance.position = self.shared.store.head();
         }
@@ -207,13 +208,11 @@ impl Intake {
 impl Shared {
     /// Hand a submission to the accept thread, at once or as soon as there is room.
     pub(crate) async fn submit(&self, submission: Submission, may_wait: bool) -> Result<(), IntakeError> {
-        let request = Request::Submit(submission);
-        if may_wait {
-            return self.accept.send(request).await.map_err(|_| closing());
-        }
-        self.accept.try_send(request).map_err(|error| match error {
-            tokio::sync::mpsc::error::TrySendError::Full(_) => IntakeError::Overloaded { retry_after_s: RETRY_AFTER_S },
-            tokio::sync::mpsc::error::TrySendError::Closed(_) => closing(),
+        let submitted =
+            if may_wait { self.accept.submit(submission).await } else { self.accept.try_submit(submission) };
+        submitted.map_err(|refused| match refused {
+            Refused::Full(_) => IntakeError::Overloaded { retry_after_s: RETRY_AFTER_S },
+            Refused::Stopping => closing(),
         })
     }
 }
@@ -222,10 +221,14 @@ fn closing() -> IntakeError {
     IntakeError::Unavailable { reason: "the kernel is shutting down".into(), retry_after_s: RETRY_AFTER_S }
 }
 
-fn unavailable(error: &Arc<CommitError>) -> IntakeError {
+/// What a sender is told of a submission that was not committed: to come back, unless it never can be.
+fn not_committed(error: &Arc<CommitError>) -> IntakeError {
     let retry_after_s = match error.as_ref() {
+        CommitError::TooLarge { limit, .. } => return IntakeError::TooLarge { limit: *limit },
         CommitError::DiskFull { .. } => 60,
-        _ => RETRY_AFTER_S,
+        CommitError::Conflict(_) | CommitError::Fenced { .. } | CommitError::Closed | CommitError::Read(_) => {
+            RETRY_AFTER_S
+        }
     };
     IntakeError::Unavailable { reason: error.to_string(), retry_after_s }
 }

@@ -16,6 +16,8 @@ mod letters;
 pub mod offload;
 mod people_scan;
 mod plan;
+mod pool;
+mod profiles;
 mod query;
 mod react;
 mod rows;
@@ -37,7 +39,6 @@ use kith_model::plugin::{Fitted, PluginKind, SourceRequest};
 use kith_model::time::Clock;
 use kith_store::{ReadError, Store};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
 
 pub use accept::MAX_REPORTED_REJECTIONS;
 pub use fit::FitError;
@@ -47,10 +48,10 @@ pub use query::QueryError;
 pub use setup::{FittedState, Installed, Observer, Role, Setup};
 pub use views::*;
 
-use accept::Request;
+use accept::Accept;
 use plan::Plan;
 use react::Reactor;
-use shared::{BlockingOrTry, Shared, WorkspaceShared};
+use shared::{Shared, WorkspaceShared};
 
 /// Why the kernel did not start.
 #[derive(Debug, thiserror::Error)]
@@ -78,22 +79,21 @@ impl Kernel {
         observer: Arc<dyn Observer>,
         setups: Vec<Setup>,
     ) -> Result<Arc<Kernel>, StartError> {
-        let (accept, requests) = mpsc::channel(accept::MAX_WAITING);
-        let shared = Arc::new(Shared::new(Arc::clone(&store), Arc::clone(&clock), observer, accept));
+        let accept = Accept::start(Arc::clone(&store))
+            .map_err(|source| StartError::Thread { what: "accept".to_owned(), source })?;
+        let shared = Arc::new(Shared::new(store, clock, observer, accept));
         let kernel =
             Kernel { shared: Arc::clone(&shared), threads: Mutex::new(Vec::new()), delivering: Mutex::default() };
         let mut rules = Vec::new();
         for setup in setups {
-            rules.push(Request::Rules(setup.workspace, setup.identity_rules.clone()));
+            rules.push((setup.workspace, setup.identity_rules.clone()));
             let plan = Plan::new(&setup)?;
             shared.workspaces.write().insert(setup.workspace, Arc::new(WorkspaceShared::new(setup, plan)));
         }
-        kernel.spawn("accept", move || accept::run(store, clock, requests))?;
         let reactor = Reactor::open(Arc::clone(&shared))?;
-        for rules in rules {
+        for (workspace, rules) in rules {
             // With its rules a workspace begins to read its filters, for which nobody waits: the index had the processors first.
-            // The thread was started above and takes requests until it is told to stop.
-            let _ = shared.accept.blocking_or_try(rules);
+            shared.accept.set_rules(workspace, rules);
         }
         kernel.spawn("react", move || reactor.run())?;
         kernel.start_deliveries()?;
@@ -146,9 +146,7 @@ impl Kernel {
                 self.shared.workspaces.write().insert(id, known);
             }
         }
-        if self.shared.accept.blocking_or_try(Request::Rules(id, rules)).is_err() {
-            tracing::warn!(workspace = id.0, "the kernel is shutting down; new identity rules were not taken");
-        }
+        self.shared.accept.set_rules(id, rules);
         self.start_deliveries().unwrap_or_else(|error| tracing::error!(%error, "a channel delivers nothing"));
         Ok(())
     }
@@ -161,9 +159,7 @@ impl Kernel {
     /// Finish what is under way and stop the threads. Blocks; to be called once, last.
     pub fn stop(&self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        if self.shared.accept.blocking_or_try(Request::Stop).is_err() {
-            tracing::debug!("the accept thread had stopped before");
-        }
+        self.shared.accept.stop();
         for thread in std::mem::take(&mut *self.threads.lock()) {
             if thread.join().is_err() {
                 tracing::error!("a kernel thread had panicked");

@@ -7,6 +7,7 @@ use kith_model::profile::Contribution;
 use kith_store::keys::PersonRow;
 use kith_store::{Key, KeyRange, ReadError, Store};
 
+use crate::profiles::facts::whole_contribution;
 use crate::react::state::{Evaluation, Person, ProfileState, assemble, read_profile};
 use crate::rows::{self, Kept};
 
@@ -47,8 +48,12 @@ impl ProfilePages {
         let mut identities: Vec<Rows> = Vec::new();
         for (key, value) in page.rows {
             let Some((identity, row)) = key.as_person() else { continue };
+            let is_part = key.as_bucket().is_some_and(|bucket| bucket > 0);
             if identities.last().is_none_or(|rows| rows.identity != identity) {
                 identities.push(Rows { identity, first: key, values: [None, None, None] });
+            }
+            if is_part {
+                continue;
             }
             if let Some(slot) = identities.last_mut().and_then(|rows| rows.values.get_mut(usize::from(row))) {
                 *slot = Some(value);
@@ -75,8 +80,10 @@ impl ProfilePages {
             None => Ok(None),
             Some(root) if root.members.len() > 1 => read_profile(self.store.as_ref(), self.workspace, id, view),
             Some(_) => {
-                let contribution =
-                    contribution.map_or(Ok(Contribution::default()), |row| decode(PersonRow::Contribution, &row))?;
+                let contribution = contribution.map_or(Ok(Contribution::default()), |row| {
+                    let summary = decode(PersonRow::Contribution, &row)?;
+                    whole_contribution(self.store.as_ref(), self.workspace, rows.identity, summary)
+                })?;
                 let mut kept = kept.map_or(Ok(Kept::default()), |row| decode(PersonRow::Kept, &row))?;
                 let derived = std::mem::take(&mut kept.derived);
                 Ok(assemble(id, &[&Person { head, contribution, kept }], derived, view))

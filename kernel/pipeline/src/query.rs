@@ -9,13 +9,14 @@ use kith_model::delivery::DeliveryState;
 use kith_model::event::{Event, RecordedEvent};
 use kith_model::id::{AudienceId, Position, ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::Identifier;
+use kith_model::plugin::PluginKind;
 use kith_model::profile::{Contribution, IdentityHead, Provenance, Score, Tag, fold_traits};
 use kith_store::keys::{PersonRow, UNKEYED_REALM, alias_digest};
 use kith_store::{Key, KeyRange, ReadError, Store};
 use roaring::RoaringBitmap;
 
-use crate::accept::people::{each_row, read_person};
 use crate::people_scan::each_profile;
+use crate::profiles::facts::{each_row, read_contribution, read_head, read_person};
 use crate::react::state::{Evaluation, ProfileFacts, ProfileState, read_profile};
 use crate::rows::{self, Derived, Kept, OutputValue};
 use crate::shared::{Shared, WorkspaceShared};
@@ -48,7 +49,11 @@ pub(crate) fn find(
     workspace: WorkspaceId,
     identifier: &Identifier,
 ) -> Result<Option<ProfileId>, QueryError> {
-    let alias = shared.store.get(&[Key::alias(workspace, &alias_digest(&UNKEYED_REALM, identifier))])?.pop().flatten();
+    let alias = shared
+        .store
+        .get(&[Key::alias(workspace, &alias_digest(&UNKEYED_REALM, &identifier.normal()))])?
+        .pop()
+        .flatten();
     let Some(alias) = alias else { return Ok(None) };
     let identity: SourceIdentityId = rows::decode("an alias", &alias)?;
     current(shared, workspace, identity)
@@ -60,7 +65,7 @@ fn current(
     workspace: WorkspaceId,
     identity: SourceIdentityId,
 ) -> Result<Option<ProfileId>, QueryError> {
-    let head: Option<IdentityHead> = read_person(shared.store.as_ref(), workspace, identity, PersonRow::Head)?;
+    let head = read_head(shared.store.as_ref(), workspace, identity)?;
     Ok(head.map(|head| head.profile))
 }
 
@@ -71,7 +76,7 @@ struct Gathered {
 
 fn gather(shared: &Shared, workspace: WorkspaceId, id: ProfileId) -> Result<Option<Gathered>, QueryError> {
     let store = shared.store.as_ref();
-    let head = |identity| read_person::<IdentityHead>(store, workspace, identity, PersonRow::Head);
+    let head = |identity| read_head(store, workspace, identity);
     let Some(id) = current(shared, workspace, id.0)? else { return Ok(None) };
     let Some(root) = head(id.0)?.and_then(|head| head.root) else { return Ok(None) };
     let mut members = Vec::with_capacity(root.members.len());
@@ -94,9 +99,7 @@ pub(crate) fn profile(
     let store = shared.store.as_ref();
     let mut contributions: Vec<(SourceIdentityId, Contribution)> = Vec::new();
     for (member, _) in &members {
-        if let Some(row) = read_person(store, workspace, *member, PersonRow::Contribution)? {
-            contributions.push((*member, row));
-        }
+        contributions.push((*member, read_contribution(store, workspace, *member)?));
     }
     let Kept { derived, .. } = read_person(store, workspace, id.0, PersonRow::Kept)?.unwrap_or_default();
     let (tags, scores) = outputs(&known, &derived);
@@ -340,19 +343,18 @@ pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
     })
 }
 
-/// Count what a workspace holds, by looking at its rows.
+/// What a workspace holds.
 pub(crate) fn totals(shared: &Shared, workspace: WorkspaceId) -> Result<crate::views::Totals, QueryError> {
     let known = known(shared, workspace)?;
     let store = shared.store.as_ref();
-    let mut totals = crate::views::Totals { profiles: known.index.read().population().len(), ..Default::default() };
-    each_row(store, &Key::aliases(workspace), |_, _| {
-        totals.identifiers += 1;
-        Ok(())
-    })?;
-    each_row(store, &Key::all_events(workspace), |_, _| {
-        totals.events += 1;
-        Ok(())
-    })?;
+    let counts = crate::accept::counts::read_counts(store, workspace)?;
+    let mut totals = crate::views::Totals {
+        profiles: counts.profiles,
+        identifiers: counts.identifiers,
+        events: counts.events,
+        set_aside: counts.total_set_aside(),
+        ..Default::default()
+    };
     each_row(store, &Key::people(workspace), |key, value| {
         if key.as_person().is_some_and(|(_, row)| row == PersonRow::Kept as u8) {
             let kept: Kept = rows::decode("what is computed of an identity", value)?;
@@ -373,9 +375,14 @@ pub(crate) fn totals(shared: &Shared, workspace: WorkspaceId) -> Result<crate::v
         }
         Ok(())
     })?;
-    each_row(store, &Key::set_aside(workspace, None), |_, _| {
-        totals.set_aside += 1;
-        Ok(())
-    })?;
+    // What the accept stage set aside is in its counts; the models' failed computations are the react stage's.
+    let setup = known.setup.load();
+    let is_model = |kind| matches!(kind, PluginKind::TagModel | PluginKind::Scorer);
+    for model in setup.installations.iter().filter(|installed| is_model(installed.kind)) {
+        each_row(store, &Key::set_aside(workspace, Some(model.id)), |_, _| {
+            totals.set_aside += 1;
+            Ok(())
+        })?;
+    }
     Ok(totals)
 }

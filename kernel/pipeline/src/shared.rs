@@ -12,9 +12,8 @@ use kith_model::plugin::{InstallationMode, PluginFault};
 use kith_model::time::Clock;
 use kith_store::Store;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::mpsc;
 
-use crate::accept::Request;
+use crate::accept::Accept;
 use crate::plan::Plan;
 use crate::rows::ModelVersion;
 use crate::setup::{Observer, Setup};
@@ -72,7 +71,7 @@ pub(crate) struct Shared {
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
     pub observer: Arc<dyn Observer>,
-    pub accept: mpsc::Sender<Request>,
+    pub accept: Accept,
     pub workspaces: RwLock<HashMap<WorkspaceId, Arc<WorkspaceShared>>>,
     pub stopping: AtomicBool,
     reacted: AtomicU64,
@@ -83,7 +82,7 @@ impl Shared {
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn Observer>,
-        accept: mpsc::Sender<Request>,
+        accept: Accept,
     ) -> Shared {
         Shared {
             store,
@@ -147,25 +146,6 @@ impl Shared {
     pub(crate) fn forgive(&self, workspace: WorkspaceId, installation: InstallationId) {
         if let Some(shared) = self.workspace(workspace) {
             shared.strikes.lock().remove(&installation);
-        }
-    }
-}
-
-/// Sending from a thread that may or may not belong to the async runtime.
-pub(crate) trait BlockingOrTry {
-    /// Send, waiting for room; fails only when the receiver is gone.
-    fn blocking_or_try(&self, request: Request) -> Result<(), ()>;
-}
-
-impl BlockingOrTry for mpsc::Sender<Request> {
-    fn blocking_or_try(&self, mut request: Request) -> Result<(), ()> {
-        loop {
-            request = match self.try_send(request) {
-                Ok(()) => return Ok(()),
-                Err(mpsc::error::TrySendError::Closed(_)) => return Err(()),
-                Err(mpsc::error::TrySendError::Full(request)) => request,
-            };
-            std::thread::park_timeout(std::time::Duration::from_millis(1));
         }
     }
 }

@@ -12,6 +12,7 @@ use kith_store::keys::PersonRow;
 use kith_store::{Key, ReadError, Store};
 
 use crate::plan::Plan;
+use crate::profiles::facts::whole_contribution;
 use crate::rows::{self, Derived, Kept, OutputValue};
 
 /// One source identity.
@@ -41,15 +42,16 @@ pub(crate) fn read_identity(
     identity: SourceIdentityId,
 ) -> Result<Option<Person>, ReadError> {
     let key = |row| Key::person(workspace, identity, row);
-    let keys = [key(PersonRow::Head), key(PersonRow::Contribution), key(PersonRow::Kept)];
+    let keys = [key(PersonRow::Head), Key::contribution(workspace, identity, 0), key(PersonRow::Kept)];
     let mut values = store.get(&keys)?.into_iter();
     let mut next = || values.next().flatten();
     let (head, contribution, kept) = (next(), next(), next());
     let Some(head) = head else { return Ok(None) };
     Ok(Some(Person {
         head: rows::decode("an identity's head", &head)?,
-        contribution: contribution
-            .map_or(Ok(Contribution::default()), |row| rows::decode("an identity's contribution", &row))?,
+        contribution: contribution.map_or(Ok(Contribution::default()), |row| {
+            whole_contribution(store, workspace, identity, rows::decode("an identity's facts", &row)?)
+        })?,
         kept: kept.map_or(Ok(Kept::default()), |row| rows::decode("what is computed of an identity", &row))?,
     }))
 }

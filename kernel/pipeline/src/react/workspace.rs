@@ -11,18 +11,16 @@ use kith_features::{EventFacts, FeatureName, LeafId, Value};
 use kith_model::change::{Change, Identified};
 use kith_model::event::Event;
 use kith_model::id::{Position, ProfileId, SourceIdentityId, WorkspaceId};
-use kith_model::profile::TraitValue;
 use kith_model::time::Timestamp;
 use kith_store::keys::PersonRow;
 use kith_store::{Key, Operation, ReadError};
 use quick_cache::unsync::Cache;
-use serde_json::value::RawValue;
 
 use super::models;
 use super::state::{self, Evaluation, Person, ProfileState};
-use crate::accept::people::each_row;
 use crate::people_scan::ProfilePages;
 use crate::plan::Plan;
+use crate::profiles::facts::{each_row, record_event};
 use crate::rows::{self, Derived, ModelVersion};
 use crate::setup::Setup;
 use crate::shared::{Shared, WorkspaceShared};
@@ -316,7 +314,7 @@ impl WorkspaceReactor {
         let source = plan.source_names.get(&event.source).map_or("", String::as_str);
         let facts = EventFacts::new(event, source);
         let looked = self.person(event.identity).map(|(person, dirty)| {
-            record_traits(person, event);
+            record_event(&mut person.contribution, event);
             for leaf in plan.program.leaves_for(&event.name) {
                 if Self::is_live(&ready, backlog.as_ref(), &key, leaf.id()) {
                     *dirty |= leaf.apply(person.kept.leaves.entry(leaf.id()).or_default(), &facts, now, &zone);
@@ -418,22 +416,4 @@ fn note_ordinal(ordinals: &mut Vec<Option<ProfileId>>, ordinal: u32, profile: Pr
         ordinals.resize(ordinal + 1, None);
     }
     ordinals[ordinal] = Some(profile);
-}
-
-/// The feed's own reading of an event's facts, so that a profile at hand need not be read again.
-fn record_traits(person: &mut Person, event: &Event) {
-    if event.traits.is_empty() {
-        return;
-    }
-    if let Ok(traits) = serde_json::from_str::<BTreeMap<String, &RawValue>>(&event.traits) {
-        for (name, value) in traits {
-            let value = TraitValue {
-                json: value.get().to_owned(),
-                time: event.time,
-                source: event.source,
-                message_id: event.message_id.clone(),
-            };
-            person.contribution.record(&name, value);
-        }
-    }
 }

@@ -9,7 +9,7 @@ use proptest::test_runner::Config;
 
 use super::harness::*;
 use crate::Setup;
-use crate::accept::MAX_WAITING;
+use crate::accept::queue::MAX_WAITING;
 use kith_model::id::WorkspaceId;
 use kith_model::time::Timestamp;
 

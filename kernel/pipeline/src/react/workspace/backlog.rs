@@ -11,7 +11,7 @@ use kith_store::{Key, Operation, ReadError};
 use std::sync::Arc;
 
 use super::{Ready, SLICE_ROWS, WorkspaceReactor};
-use crate::accept::people::each_row;
+use crate::profiles::facts::each_row;
 use crate::rows;
 
 /// The first computation of something new, going over all people in key order.
