@@ -90,7 +90,7 @@ impl Reactor {
     /// One pass; whether there was anything to do.
     fn pass(&mut self) -> Result<bool, PassError> {
         self.adopt_workspaces()?;
-        let records = self.shared.store.changes(self.cursor, MAX_PASS_RECORDS)?;
+        let records = self.shared.store.all_changes(self.cursor, MAX_PASS_RECORDS)?;
         let cursor = records.last().map_or(self.cursor, |record| record.position);
         let mut by_workspace: BTreeMap<WorkspaceId, Vec<(Position, Change)>> = BTreeMap::new();
         for record in &records {
