@@ -30,6 +30,7 @@ pub(crate) enum Turn {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AfterPanic {
     /// The process ends, because nobody knows what the key's state is now.
+    #[allow(dead_code, reason = "lanes start again; it is for owners that cannot")]
     EndProcess,
     /// The owner has put its state in order, and the key gets another turn after a pause.
     StartAgain,

@@ -130,7 +130,9 @@ mod tests {
             format!("| {} | {} | {} | postcard |", R::WHAT, R::OWNER.name(), R::VERSION)
         }
         let format = include_str!("../../store/FORMAT.md");
-        for line in [line::<ModelVersion>(), line::<Kept>(), line::<DeliveryRow>(), line::<Aside>()] {
+        let facts = [line::<crate::profiles::facts::FactsRow>(), line::<crate::accept::counts::Counts>()];
+        let rows = [line::<ModelVersion>(), line::<Kept>(), line::<DeliveryRow>(), line::<Aside>()];
+        for line in facts.into_iter().chain(rows) {
             assert!(format.contains(&line), "FORMAT.md lacks {line}");
         }
     }

@@ -206,25 +206,11 @@ fn count(built: &Built) {
 fn commit_units(store: &Arc<dyn Store>, units: Vec<Unit>) -> Vec<Result<Position, CommitError>> {
     let writes: Vec<bool> = units.iter().map(|unit| !unit.operations.is_empty()).collect();
     let units: Vec<Unit> = units.into_iter().filter(|unit| !unit.operations.is_empty()).collect();
-    let mut committed = commit_in_order(store, units).into_iter();
+    let mut committed = if units.is_empty() { Vec::new() } else { store.commit_all(units) }.into_iter();
     let known = |committed: Committed| committed.head;
     let results = writes.into_iter().map(|writes| match writes.then(|| committed.next()).flatten() {
         Some(result) => result.map(known),
         None => Ok(store.head()),
     });
     results.collect()
-}
-
-/// Results up to the first unit that was refused: those after it were built on it.
-fn commit_in_order(store: &Arc<dyn Store>, units: Vec<Unit>) -> Vec<Result<Committed, CommitError>> {
-    let mut results = Vec::with_capacity(units.len());
-    for unit in units {
-        let result = store.commit(unit);
-        let is_refused = result.is_err();
-        results.push(result);
-        if is_refused {
-            break;
-        }
-    }
-    results
 }

@@ -42,6 +42,9 @@ const EDGES_BYTES: u64 = 16 << 20;
 /// Identifiers that one "never seen" filter holds before the next is begun: 6 MB at one false alarm in a hundred.
 const FILTER_ITEMS: usize = 5 << 20;
 
+/// How many pairs are remembered whose evidence was too connected.
+const TOO_CONNECTED: usize = 10_000;
+
 /// About what a decoded row takes beside its texts and lists.
 const ROW_BYTES: usize = 160;
 
@@ -93,6 +96,8 @@ pub(crate) struct People {
     heads: Cache<SourceIdentityId, Arc<IdentityHead>, Bytes>,
     facts: Cache<(SourceIdentityId, u8), FactsRow, Bytes>,
     edges: Cache<EdgeId, HeldEdge, Bytes>,
+    /// Evidence that was too connected to be weighed: a repeat is not weighed again, and not reported again.
+    too_connected: Cache<EdgeId, ()>,
     known: NeverSeen,
     must_not_link: BTreeSet<MustNotLink>,
     /// The next ordinal that the store does not know of; the layers count on from it.
@@ -120,6 +125,7 @@ impl People {
             heads: Cache::with_weighter(100_000, HEADS_BYTES, Bytes),
             facts: Cache::with_weighter(50_000, FACTS_BYTES, Bytes),
             edges: Cache::with_weighter(100_000, EDGES_BYTES, Bytes),
+            too_connected: Cache::new(TOO_CONNECTED),
             known,
             must_not_link,
             next_ordinal,

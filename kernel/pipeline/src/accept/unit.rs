@@ -3,6 +3,9 @@
 //! What fails takes no more with it than it must: an event that needs a damaged row is set aside alone, a unit that is too
 //! large is halved until the one event that is too large is alone, and only an error of the store itself ends a submission.
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -115,7 +118,7 @@ impl Workspace {
             quota: Quota::new(Arc::clone(store), id),
             rules,
             unnamed: 0,
-            max_unit_bytes: MAX_UNIT_BYTES,
+            max_unit_bytes: kith_store::MAX_UNIT_BYTES,
         })
     }
 
@@ -176,7 +179,7 @@ impl Workspace {
         let progress = Progress { next: to, kept: draft.kept };
         let acceptance = std::mem::take(&mut draft.acceptance);
         let unit = self.finish(draft, is_last)?;
-        let bytes = size_bytes(&unit);
+        let bytes = unit.size_bytes();
         Ok(Built { unit, bytes, events, progress, is_last, acceptance })
     }
 
@@ -435,18 +438,4 @@ fn surplus_traits(names: &[Cow<'_, str>]) -> Note {
         listed.join(", ")
     );
     ("too-many-traits", message)
-}
-
-const MAX_UNIT_BYTES: usize = 32 << 20;
-
-fn size_bytes(unit: &Unit) -> usize {
-    let key_bytes = |key: &Key| key.as_bytes().len();
-    let bytes = |operation: &Operation| match operation {
-        Operation::Put(key, value) => key_bytes(key) + value.len(),
-        Operation::Delete(key) => key_bytes(key),
-        Operation::Append { record, row, .. } => row.as_ref().map_or(0, |row| key_bytes(row) + 8) + record.len(),
-        Operation::Enqueue { body, .. } => 64 + body.len(),
-        Operation::Acknowledge { .. } => 64,
-    };
-    unit.operations.iter().map(|operation| bytes(operation) + 16).sum()
 }

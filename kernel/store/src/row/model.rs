@@ -4,7 +4,7 @@
 use kith_model::change::Change;
 use kith_model::id::{Position, SourceIdentityId};
 use kith_model::identity::{Edge, MustNotLink};
-use kith_model::profile::{Contribution, IdentityHead};
+use kith_model::profile::IdentityHead;
 
 use super::{Owner, Row};
 
@@ -16,12 +16,6 @@ impl Row for Change {
 
 impl Row for IdentityHead {
     const WHAT: &'static str = "an identity's head";
-    const OWNER: Owner = Owner::Accept;
-    const VERSION: u8 = 1;
-}
-
-impl Row for Contribution {
-    const WHAT: &'static str = "an identity's contribution";
     const OWNER: Owner = Owner::Accept;
     const VERSION: u8 = 1;
 }

@@ -120,7 +120,6 @@ fn the_format_describes_the_rows_of_the_model() {
     let lines = [
         line::<kith_model::change::Change>(),
         line::<kith_model::profile::IdentityHead>(),
-        line::<kith_model::profile::Contribution>(),
         line::<kith_model::id::SourceIdentityId>(),
         line::<kith_model::identity::Edge>(),
         line::<kith_model::identity::MustNotLink>(),

@@ -81,11 +81,13 @@ impl Place {
     }
 }
 
+/// An end, an edge, and the edge's row under that end from now on.
+type EndRow = (SourceIdentityId, EdgeId, Option<Edge>);
+
 /// What taking in an edge would change. It is weighed before it is applied, because evidence that is too costly leaves nothing.
-#[derive(Default)]
 struct Proposal {
-    /// End, edge, and the edge's row there from now on.
-    rows: Vec<(SourceIdentityId, EdgeId, Option<Edge>)>,
+    edge: EdgeId,
+    rows: Vec<EndRow>,
     counts: Vec<(SourceIdentityId, EvidenceCount)>,
     /// Where partitioning must begin.
     starts: BTreeSet<SourceIdentityId>,
@@ -118,10 +120,19 @@ impl People {
         if is_known(&held.low) && is_known(&held.high) {
             return Ok(Followed::Quietly);
         }
+        if self.too_connected.get(&id).is_some() {
+            return Ok(Followed::Quietly);
+        }
         let edge = Edge { id, time: link.time, source: link.source, message_id: link.message_id.to_owned() };
         let identifiers = (self.head(low)?.identifier.clone(), self.head(high)?.identifier.clone());
         let rank = EdgeRank::new(id.evidence, edge.time, &identifiers.0, &identifiers.1);
-        let mut proposal = Proposal { starts: BTreeSet::from([low, high]), ..Proposal::default() };
+        let mut proposal = Proposal {
+            edge: id,
+            rows: Vec::new(),
+            counts: Vec::new(),
+            starts: BTreeSet::from([low, high]),
+            retracts: false,
+        };
         let at_low = self.place(low, &edge, &rank, (&held.low, is_known(&held.low)), rules, &mut proposal)?;
         let at_high = self.place(high, &edge, &rank, (&held.high, is_known(&held.high)), rules, &mut proposal)?;
         let counted = held.low.is_some() && held.high.is_some();
@@ -249,7 +260,7 @@ impl People {
     ) -> Result<BTreeMap<EdgeRank, Edge>, ReadError> {
         let identifier = self.head(end)?.identifier.clone();
         let mut ranks = BTreeMap::new();
-        for edge in self.edges_of(end, &Proposal::default())?.into_values() {
+        for edge in self.edges_of(end, &[])?.into_values() {
             let other = self.head(other_end(edge.id, end))?;
             if rules.evidence_bound(&other.identifier.kind).kind == count.kind.as_deref() {
                 ranks.insert(EdgeRank::new(edge.id.evidence, edge.time, &identifier, &other.identifier), edge);
@@ -388,6 +399,7 @@ impl People {
     fn partition(&mut self, proposal: &Proposal, rules: &IdentityRules) -> Result<Followed, ReadError> {
         let Some(Connected { identities, edges }) = self.connected(proposal)? else {
             metrics::counter!("kith_identity_too_connected_total").increment(1);
+            self.too_connected.insert(proposal.edge, ());
             return Ok(Followed::TooConnected);
         };
         self.apply(proposal)?;
@@ -450,7 +462,7 @@ impl People {
                 return Ok(None);
             }
             found.identities.insert(identity, self.head(identity)?.identifier.clone());
-            let mut edges = self.edges_of(identity, proposal)?;
+            let mut edges = self.edges_of(identity, &proposal.rows)?;
             // What came in from the other end was seen to be stored here as well, or it would not have been followed.
             let unsure: Vec<EdgeId> = edges.keys().filter(|id| !found.edges.contains_key(id)).copied().collect();
             for id in self.missing_at_other_end(identity, &unsure, proposal)? {
@@ -467,11 +479,11 @@ impl People {
         Ok(Some(found))
     }
 
-    /// The edges that are stored under `identity`, as they would be under the proposal.
+    /// The edges that are stored under `identity`, as they would be with the proposed rows.
     fn edges_of(
         &mut self,
         identity: SourceIdentityId,
-        proposal: &Proposal,
+        proposed: &[EndRow],
     ) -> Result<BTreeMap<EdgeId, Edge>, ReadError> {
         let mut edges: BTreeMap<EdgeId, Edge> = BTreeMap::new();
         if !self.is_new(identity) {
@@ -482,7 +494,7 @@ impl People {
             })?;
         }
         self.work.rows_read += edges.len() as u64;
-        let proposed = proposal.rows.iter().filter(|(end, ..)| *end == identity).map(|(_, id, edge)| (id, edge));
+        let proposed = proposed.iter().filter(|(end, ..)| *end == identity).map(|(_, id, edge)| (id, edge));
         for (id, edge) in self.layers.edges(identity).chain(proposed) {
             match edge {
                 Some(edge) => edges.insert(*id, edge.clone()),

@@ -292,5 +292,7 @@ fn s3_what_hangs_together_beyond_the_bound_is_reported_and_left_out() {
     bench.tell_all(chain);
     let late = told(("user_id", "u1500".into()), ("anonymous_id", "d1400".into()), 1);
     assert_eq!(bench.tell(&late), Followed::TooConnected);
+    let before = bench.people.work();
+    assert_eq!((bench.tell(&late), bench.people.work().rows_read - before.rows_read < 4), (Followed::Quietly, true));
     assert_eq!(bench.end_unit(), Identified::default());
 }
