@@ -1,5 +1,7 @@
 //! From bytes to a commit: a source's connector reads a request or a stream piece by piece, and what it finds is submitted.
 
+mod faults;
+
 use std::sync::Arc;
 
 use kith_model::event::EventOrigin;
@@ -11,7 +13,7 @@ use kith_store::CommitError;
 use tokio::sync::oneshot;
 
 use crate::accept::{MAX_REPORTED_REJECTIONS, Refused, Submission};
-use crate::offload;
+use crate::guests::{Caller, GuestClass};
 use crate::setup::Role;
 use crate::shared::Shared;
 use crate::views::Acceptance;
@@ -24,6 +26,17 @@ pub const MAX_UNCONSUMED_BYTES: usize = 10 << 20;
 
 /// After this many seconds a client that was turned away should come back.
 const RETRY_AFTER_S: u32 = 1;
+
+pub(crate) use faults::InputFaults;
+use faults::{Blame, beyond_limit};
+
+/// What happens where there is no room now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WithoutRoom {
+    Wait,
+    /// Say so at once.
+    Refuse,
+}
 
 /// The end of an intake.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,7 +122,7 @@ impl Intake {
     pub async fn push(&mut self, bytes: &[u8]) -> Result<(), IntakeError> {
         self.buffer.extend_from_slice(bytes);
         while self.buffer.len() >= self.threshold {
-            let consumed = self.piece(false, true).await?;
+            let consumed = self.piece(false, WithoutRoom::Wait).await?;
             if consumed == 0 {
                 if self.buffer.len() > MAX_UNCONSUMED_BYTES {
                     return Err(IntakeError::TooLarge { limit: MAX_UNCONSUMED_BYTES });
@@ -124,46 +137,76 @@ impl Intake {
 
     /// The input ends here.
     pub async fn finish(mut self) -> Result<Receipted, IntakeError> {
-        self.end(true).await?;
+        self.end(WithoutRoom::Wait).await?;
         Ok(Receipted { acceptance: self.acceptance, answer: self.answer })
     }
 
     /// A whole request that waits for no room: an overloaded kernel says so at once.
     pub(crate) async fn whole(mut self, body: Vec<u8>) -> Result<Receipted, IntakeError> {
         self.buffer = body;
-        self.end(false).await?;
+        self.end(WithoutRoom::Refuse).await?;
         Ok(Receipted { acceptance: self.acceptance, answer: self.answer })
     }
 
-    async fn end(&mut self, may_wait: bool) -> Result<(), IntakeError> {
+    async fn end(&mut self, without_room: WithoutRoom) -> Result<(), IntakeError> {
         let whole = self.buffer.len();
-        let consumed = self.piece(true, may_wait).await?;
+        let consumed = self.piece(true, without_room).await?;
         if consumed < whole {
             let problem = format!("the connector consumed {consumed} of the last {whole} bytes; it must take them all");
-            return Err(self.fault(PluginFault::InvalidOutput(problem)));
+            return Err(self.fault(PluginFault::InvalidOutput(problem), &self.buffer));
         }
         Ok(())
     }
 
+    /// Run the connector on the guests' threads. The request comes back with what was received.
+    async fn call(
+        &self,
+        request: SourceRequest,
+        without_room: WithoutRoom,
+    ) -> Result<(SourceRequest, Result<Received, ReceiveError>), IntakeError> {
+        let caller = Caller {
+            workspace: self.workspace,
+            installation: self.source,
+            class: GuestClass::Request,
+            bytes: request.body.len(),
+        };
+        let request = Arc::new(request);
+        loop {
+            // Registered before the try, so that room which comes in between is not missed.
+            let room = self.shared.guests.room(caller.class);
+            let (connector, given) = (Arc::clone(&self.connector), Arc::clone(&request));
+            let call = self.shared.guests.run(caller, move || {
+                let received = connector.receive(&given);
+                (given, received)
+            });
+            match (call, without_room) {
+                (Ok(call), _) => {
+                    drop(request);
+                    let (request, received) = call.finish().await.map_err(|_| closing())?;
+                    // The call has given back the only other handle.
+                    return Ok((Arc::unwrap_or_clone(request), received));
+                }
+                (Err(_), WithoutRoom::Wait) => room.await,
+                (Err(_), WithoutRoom::Refuse) => return Err(IntakeError::Overloaded { retry_after_s: RETRY_AFTER_S }),
+            }
+        }
+    }
+
     /// Let the connector read the buffer, and commit what it found. How many bytes it took.
-    async fn piece(&mut self, complete: bool, may_wait: bool) -> Result<usize, IntakeError> {
+    async fn piece(&mut self, complete: bool, without_room: WithoutRoom) -> Result<usize, IntakeError> {
         let request = SourceRequest { body: std::mem::take(&mut self.buffer), complete, ..self.request.clone() };
-        let connector = Arc::clone(&self.connector);
-        let (request, received) = offload::run(move || {
-            let received = connector.receive(&request);
-            (request, received)
-        })
-        .await;
+        let (request, received) = self.call(request, without_room).await?;
         let received = match received {
             Ok(received) => received,
             Err(ReceiveError::Refused(refusal)) => return Err(IntakeError::Refused(refusal)),
-            Err(ReceiveError::Fault(fault)) => return Err(self.fault(fault)),
+            Err(ReceiveError::Fault(fault)) => return Err(self.fault(fault, &request.body)),
         };
         self.shared.forgive(self.workspace, self.source);
+        self.shared.input_faults.forget(self.workspace, self.source);
         let Received { events, rejected, consumed, resume, answer } = received;
         if consumed > request.body.len() {
             let problem = format!("the connector consumed {consumed} of {} bytes", request.body.len());
-            return Err(self.fault(PluginFault::InvalidOutput(problem)));
+            return Err(self.fault(PluginFault::InvalidOutput(problem), &request.body));
         }
         self.buffer = request.body;
         self.buffer.drain(..consumed);
@@ -181,7 +224,7 @@ impl Intake {
                 with: Vec::new(),
                 reply,
             };
-            self.shared.submit(submission, may_wait).await?;
+            self.shared.submit(submission, without_room).await?;
             self.note(answered.await.map_err(|_| closing())?.map_err(|error| not_committed(&error))?);
         } else if self.acceptance.position.0 == 0 {
             self.acceptance.position = self.shared.store.head();
@@ -199,17 +242,26 @@ impl Intake {
         total.position = piece.position;
     }
 
-    fn fault(&self, fault: PluginFault) -> IntakeError {
-        self.shared.strike(self.workspace, self.source, &fault);
-        IntakeError::Fault(fault)
+    /// The connector failed on `input`: whose fault that is, and what the sender is told.
+    fn fault(&self, fault: PluginFault, input: &[u8]) -> IntakeError {
+        match self.shared.input_faults.judge(self.workspace, self.source, input) {
+            Blame::Installation => self.shared.strike(self.workspace, self.source, &fault),
+            Blame::Request => {
+                metrics::counter!("kith_plugin_faults_total", "code" => fault.code()).increment(1);
+                tracing::warn!(workspace = self.workspace.0, installation = self.source.0, code = fault.code(), %fault, bytes = input.len(), "a connector failed on a request");
+            }
+        }
+        beyond_limit(&fault).map_or(IntakeError::Fault(fault), IntakeError::Refused)
     }
 }
 
 impl Shared {
     /// Hand a submission to the accept thread, at once or as soon as there is room.
-    pub(crate) async fn submit(&self, submission: Submission, may_wait: bool) -> Result<(), IntakeError> {
-        let submitted =
-            if may_wait { self.accept.submit(submission).await } else { self.accept.try_submit(submission) };
+    async fn submit(&self, submission: Submission, without_room: WithoutRoom) -> Result<(), IntakeError> {
+        let submitted = match without_room {
+            WithoutRoom::Wait => self.accept.submit(submission).await,
+            WithoutRoom::Refuse => self.accept.try_submit(submission),
+        };
         submitted.map_err(|refused| match refused {
             Refused::Full(_) => IntakeError::Overloaded { retry_after_s: RETRY_AFTER_S },
             Refused::Stopping => closing(),

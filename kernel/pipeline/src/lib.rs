@@ -11,6 +11,7 @@
 mod accept;
 mod deliver;
 mod fit;
+mod guests;
 mod intake;
 mod letters;
 pub mod offload;
@@ -49,6 +50,7 @@ pub use setup::{FittedState, Installed, Observer, Role, Setup};
 pub use views::*;
 
 use accept::Accept;
+use guests::Guests;
 use plan::Plan;
 use react::Reactor;
 use shared::{Shared, WorkspaceShared};
@@ -81,7 +83,8 @@ impl Kernel {
     ) -> Result<Arc<Kernel>, StartError> {
         let accept = Accept::start(Arc::clone(&store))
             .map_err(|source| StartError::Thread { what: "accept".to_owned(), source })?;
-        let shared = Arc::new(Shared::new(store, clock, observer, accept));
+        let guests = Guests::start().map_err(|source| StartError::Thread { what: "guest".to_owned(), source })?;
+        let shared = Arc::new(Shared::new(store, clock, observer, accept, guests));
         let kernel =
             Kernel { shared: Arc::clone(&shared), threads: Mutex::new(Vec::new()), delivering: Mutex::default() };
         let mut rules = Vec::new();
@@ -159,6 +162,7 @@ impl Kernel {
     /// Finish what is under way and stop the threads. Blocks; to be called once, last.
     pub fn stop(&self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
+        self.shared.guests.stop();
         self.shared.accept.stop();
         for thread in std::mem::take(&mut *self.threads.lock()) {
             if thread.join().is_err() {

@@ -14,6 +14,8 @@ use kith_store::Store;
 use parking_lot::{Mutex, RwLock};
 
 use crate::accept::Accept;
+use crate::guests::Guests;
+use crate::intake::InputFaults;
 use crate::plan::Plan;
 use crate::rows::ModelVersion;
 use crate::setup::{Observer, Setup};
@@ -72,6 +74,9 @@ pub(crate) struct Shared {
     pub clock: Arc<dyn Clock>,
     pub observer: Arc<dyn Observer>,
     pub accept: Accept,
+    pub guests: Guests,
+    /// On what connectors failed.
+    pub input_faults: InputFaults,
     pub workspaces: RwLock<HashMap<WorkspaceId, Arc<WorkspaceShared>>>,
     pub stopping: AtomicBool,
     reacted: AtomicU64,
@@ -83,12 +88,15 @@ impl Shared {
         clock: Arc<dyn Clock>,
         observer: Arc<dyn Observer>,
         accept: Accept,
+        guests: Guests,
     ) -> Shared {
         Shared {
             store,
             clock,
             observer,
             accept,
+            guests,
+            input_faults: InputFaults::default(),
             workspaces: RwLock::default(),
             stopping: AtomicBool::new(false),
             reacted: AtomicU64::new(0),

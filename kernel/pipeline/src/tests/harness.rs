@@ -105,7 +105,7 @@ pub(super) struct Bench {
     pub(super) setup: Mutex<Setup>,
     prepared: Arc<Prepared>,
     pub(super) kernel: Arc<Kernel>,
-    runtime: tokio::runtime::Runtime,
+    pub(super) runtime: tokio::runtime::Runtime,
 }
 
 fn installed(id: u32, name: &str, kind: PluginKind, role: Role) -> Installed {
