@@ -1,10 +1,11 @@
 //! One-ID over the store: which source identity an identifier names, and which profile that belongs to.
 //!
 //! The rules are `kith_model::identity`'s; here are the rows, the caches, and (in `evidence`) the shortcuts for the everyday
-//! cases. Each identifier is a source identity of its own, so that a merge rewrites no event and no fact, and can be undone.
+//! cases, beside the rule itself (in `partition`). Each identifier is a source identity of its own, so that a merge rewrites no event and no fact, and can be undone.
 
 mod evidence;
 mod layers;
+mod partition;
 #[cfg(test)]
 mod tests;
 
