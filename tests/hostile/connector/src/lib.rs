@@ -1,4 +1,4 @@
-//! A connector that misbehaves as the request's body says: it loops, eats memory, or traps; any other body is a user's id
+//! A connector that misbehaves as the request's body says: it loops, eats memory, or traps, whatever follows a dash; any other body is a user's id
 //! and becomes one event. What the host makes of it is tested in `tests/e2e/hostile.rs`.
 
 use std::hint::black_box;
@@ -11,7 +11,7 @@ pub struct Hostile;
 impl Connector for Hostile {
     fn receive(request: Request) -> Result<Received, Rejection> {
         let body = String::from_utf8_lossy(&request.body).into_owned();
-        match body.as_str() {
+        match body.split('-').next().unwrap_or_default() {
             "loop" => while black_box(true) {},
             "memory" => eat(),
             "trap" => panic!("the guest gives up"),
