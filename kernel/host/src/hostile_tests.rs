@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use kith_model::plugin::{Connector, Grants, LimitRequest, PluginFault, Scorer, SourceRequest};
+use kith_model::plugin::{ComputeModel, Connector, Grants, LimitRequest, PluginFault, SourceRequest};
 use kith_model::table::Table;
 use kith_model::time::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,8 +13,8 @@ use crate::guests::{
 };
 use crate::{BindError, Binding, Limits, LoadError};
 
-fn bound(component: &[u8]) -> Arc<dyn Scorer> {
-    host().load(component).unwrap().scorer(binding()).unwrap()
+fn bound(component: &[u8]) -> Arc<dyn ComputeModel> {
+    host().load(component).unwrap().compute(binding()).unwrap()
 }
 
 fn fault_of(component: &[u8]) -> PluginFault {
@@ -31,8 +31,8 @@ fn an_honest_guest_answers() {
 #[test]
 fn an_infinite_loop_is_stopped_while_others_answer() {
     let host = host();
-    let looping = host.load(&scorer("(loop $on (br $on)) unreachable")).unwrap().scorer(binding()).unwrap();
-    let honest = host.load(&scorer(ECHO)).unwrap().scorer(binding()).unwrap();
+    let looping = host.load(&scorer("(loop $on (br $on)) unreachable")).unwrap().compute(binding()).unwrap();
+    let honest = host.load(&scorer(ECHO)).unwrap().compute(binding()).unwrap();
     let attack = std::thread::spawn(move || looping.compute(&[], rows(&[1.0])));
     let mut answers = 0;
     while !attack.is_finished() {
@@ -62,7 +62,7 @@ fn an_infinite_loop_after_the_result_is_stopped() {
 fn endless_host_calls_are_stopped() {
     let body = "(loop $on (call $log (i32.const 0) (i32.const 128) (i32.const 0)) (br $on)) unreachable";
     let host = host_with(None, Limits { log_bytes: u64::MAX, ..Limits::default() });
-    let model = host.load(&scorer(body)).unwrap().scorer(binding()).unwrap();
+    let model = host.load(&scorer(body)).unwrap().compute(binding()).unwrap();
     let fault = model.compute(&[], rows(&[1.0])).unwrap_err();
     assert_eq!(fault, PluginFault::LimitExceeded { what: "host calls", limit: 10_000 });
 }
@@ -145,10 +145,10 @@ fn a_panic_is_a_trap_with_its_text_and_place() {
 fn fuel_is_exact_and_by_choice() {
     let host = host();
     let plugin = host.load(&scorer("(loop $on (br $on)) unreachable")).unwrap();
-    let metered = plugin.scorer(Binding { fuel: Some(100_000), ..binding() }).unwrap();
+    let metered = plugin.compute(Binding { fuel: Some(100_000), ..binding() }).unwrap();
     assert_eq!(metered.compute(&[], rows(&[1.0])), Err(PluginFault::FuelExhausted { limit: 100_000 }));
     let grants = Grants { limits: LimitRequest { fuel: Some(50_000), ..LimitRequest::default() }, ..Grants::default() };
-    let granted = plugin.scorer(Binding { grants, ..binding() }).unwrap();
+    let granted = plugin.compute(Binding { grants, ..binding() }).unwrap();
     assert_eq!(granted.compute(&[], rows(&[1.0])), Err(PluginFault::FuelExhausted { limit: 50_000 }));
 }
 
@@ -180,7 +180,7 @@ fn a_table_that_breaks_the_contract_is_refused() {
     for (breach, expected) in cases {
         let body = ECHO.trim_end().strip_suffix("(i32.const 16)").unwrap();
         let component = scorer(&format!("{body}{breach}(i32.const 16)"));
-        let model = host.load(&component).unwrap().scorer(binding()).unwrap();
+        let model = host.load(&component).unwrap().compute(binding()).unwrap();
         let fault = model.compute(&[], rows(&[1.0, 2.0])).unwrap_err();
         let text = match &fault {
             PluginFault::InvalidOutput(text) => text.clone(),
@@ -344,11 +344,11 @@ fn answers_are_bounded_and_not_followed() {
 fn a_grant_of_mail_is_refused() {
     let plugin = host().load(&scorer(ECHO)).unwrap();
     let grants = Grants { mail: vec!["smtp.example.com".into()], ..Grants::default() };
-    let refused = plugin.scorer(Binding { grants, ..binding() }).err().unwrap();
+    let refused = plugin.compute(Binding { grants, ..binding() }).err().unwrap();
     assert!(matches!(refused, BindError::Mail(_)) && refused.to_string().contains("smtp.example.com"), "{refused}");
     assert!(matches!(plugin.connector(binding()).err().unwrap(), BindError::WrongKind { .. }));
     let config = serde_json::json!({"a": 1});
-    assert!(matches!(plugin.scorer(Binding { config, ..binding() }).err().unwrap(), BindError::Config(_)));
+    assert!(matches!(plugin.compute(Binding { config, ..binding() }).err().unwrap(), BindError::Config(_)));
 }
 
 /// P25: one byte of the compiled code altered on disk.
@@ -365,7 +365,7 @@ fn a_poisoned_cache_is_compiled_anew() {
         let mut poisoned = good.clone();
         poisoned[at] ^= 1;
         std::fs::write(&file, &poisoned).unwrap();
-        let model = start().load(&component).unwrap().scorer(binding()).unwrap();
+        let model = start().load(&component).unwrap().compute(binding()).unwrap();
         assert!(model.compute(&[], rows(&[1.0])).is_ok());
         assert_eq!(std::fs::read(&file).unwrap(), good, "byte {at}");
     }

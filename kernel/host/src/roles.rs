@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kith_model::delivery::{Message, Outcome};
 use kith_model::plugin::{
     Callback, Channel, ComputeModel, Connector, Fitted, Grants, Manifest, PluginFault, PluginKind, PolledPage, Receipt,
-    ReceiveError, Received, Scorer, SourceRequest, TagModel,
+    ReceiveError, Received, SourceRequest,
 };
 use kith_model::table::Table;
 use serde_json::Value;
@@ -84,24 +84,6 @@ impl Plugin {
         let bound = self.bind(binding)?;
         let Compiled::Connector(pre) = bound.compiled.clone() else { unreachable!("the kind was checked") };
         Ok(Arc::new(WasmConnector { bound, pre }))
-    }
-
-    /// Bind a tag model.
-    ///
-    /// # Errors
-    /// As for [`Plugin::connector`].
-    pub fn tag_model(&self, binding: Binding) -> Result<Arc<dyn TagModel>, BindError> {
-        self.expect("tag-model", &[PluginKind::TagModel])?;
-        Ok(Arc::new(WasmModel { bound: self.bind(binding)? }))
-    }
-
-    /// Bind a scorer.
-    ///
-    /// # Errors
-    /// As for [`Plugin::connector`].
-    pub fn scorer(&self, binding: Binding) -> Result<Arc<dyn Scorer>, BindError> {
-        self.expect("scorer", &[PluginKind::Scorer])?;
-        Ok(Arc::new(WasmModel { bound: self.bind(binding)? }))
     }
 
     /// Bind a tag model or a scorer.
@@ -253,9 +235,6 @@ impl ComputeModel for WasmModel {
         bound.reported(verify::outputs(&bound.manifest, count, &table)).map(|()| table)
     }
 }
-
-impl TagModel for WasmModel {}
-impl Scorer for WasmModel {}
 
 struct WasmChannel {
     bound: Bound,

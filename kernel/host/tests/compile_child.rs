@@ -87,7 +87,7 @@ fn main() -> ExitCode {
     let cache = Some(directory.path().join("code"));
     let plugin = host(this.clone(), &["compile"], cache.clone(), &runtime).load(&component).expect("it compiles");
     for fuel in [None, Some(1_000_000)] {
-        let scorer = plugin.scorer(binding(fuel)).expect("it binds");
+        let scorer = plugin.compute(binding(fuel)).expect("it binds");
         let fault = scorer.compute(&[], Table::default()).expect_err("the guest traps");
         assert!(
             matches!(&fault, PluginFault::Trapped { backtrace, .. } if backtrace[0].contains("falls")),

@@ -11,5 +11,6 @@ pub mod id;
 pub mod identity;
 pub mod plugin;
 pub mod profile;
+pub mod sending;
 pub mod table;
 pub mod time;

@@ -120,18 +120,27 @@ pub struct Manifest {
     pub title: String,
     pub description: String,
     pub license: String,
-    /// Compute kinds: what the plugin sees of a profile, in the manifest's order. The privacy grant, the dependency graph and the columns.
+    /// What the plugin sees of a profile, in the manifest's order: the privacy grant, the dependency graph, and a compute
+    /// plugin's columns. A channel may have some to fill its content with; a connector has none.
     pub inputs: Vec<InputSpec>,
     /// Compute kinds: the tags or scores it writes.
     pub outputs: Vec<OutputSpec>,
     /// JSON Schema (2020-12) of the installation's configuration; `None` takes no configuration.
     pub config_schema: Option<serde_json::Value>,
     pub capabilities: Capabilities,
+    /// Channels: whether the other side takes a repeat of a message id as the same message. Where it does not, an attempt
+    /// that a crash cuts off is not repeated without an admin.
+    #[serde(default = "idempotent_unless_said")]
+    pub idempotent: bool,
     /// Requested limits; an absent one asks for the host's default.
     pub limits: LimitRequest,
 }
 
-/// One declared input of a compute plugin.
+fn idempotent_unless_said() -> bool {
+    true
+}
+
+/// One declared input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InputSpec {
     /// The column's name.
@@ -165,6 +174,17 @@ pub struct Capabilities {
     pub mail: Vec<MailRequest>,
     /// Names of the events it may emit; `*` for any.
     pub emits: Vec<String>,
+    /// Channels: which of a person's identifiers it is given.
+    #[serde(default)]
+    pub recipients: Vec<RecipientRequest>,
+}
+
+/// A type of identifiers that a channel asks to be given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipientRequest {
+    /// `email`, `user_id`, …, or `*` for any.
+    pub kind: String,
+    pub reason: String,
 }
 
 /// Outgoing HTTP that a plugin asks for.
@@ -202,6 +222,9 @@ pub struct Grants {
     pub secrets: BTreeMap<String, Vec<String>>,
     pub kv_bytes: u64,
     pub mail: Vec<String>,
+    /// Types of identifiers that a channel is given, of those that its manifest asks for; absent means all of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipients: Option<Vec<String>>,
     /// Lower limits than the host's.
     pub limits: LimitRequest,
 }
@@ -287,16 +310,40 @@ impl PluginFault {
         matches!(self, PluginFault::Transient(_) | PluginFault::DeadlineExceeded { .. } | PluginFault::Unavailable(_))
     }
 
-    /// Whether the plugin misbehaved, as against saying politely that it cannot: three strikes quarantine an installation.
-    pub fn is_strike(&self) -> bool {
-        !matches!(
-            self,
-            PluginFault::BadInput(_)
-                | PluginFault::Transient(_)
-                | PluginFault::Permanent(_)
-                | PluginFault::Unavailable(_)
-        )
+    /// Whose fault it is, as far as the call itself tells. A connector's `receive` that ends at a limit of memory, processor
+    /// time or output is judged by its caller, which knows how large an input it had chosen to hand over.
+    pub fn owner(&self) -> FaultOwner {
+        match self {
+            PluginFault::BadInput(_) | PluginFault::Permanent(_) => FaultOwner::Request,
+            // Processor time has a limit of its own, so what passed the other one was spent waiting for another machine.
+            PluginFault::Transient(_) | PluginFault::DeadlineExceeded { .. } => FaultOwner::Peer,
+            PluginFault::Trapped { .. }
+            | PluginFault::CpuExceeded { .. }
+            | PluginFault::FuelExhausted { .. }
+            | PluginFault::MemoryExceeded { .. }
+            | PluginFault::LimitExceeded { .. }
+            | PluginFault::InvalidOutput(_) => FaultOwner::Plugin,
+            PluginFault::Unavailable(_) => FaultOwner::Host,
+        }
     }
+
+    /// Whether the plugin misbehaved: three strikes quarantine an installation, so that only a fault of its own is one.
+    pub fn is_strike(&self) -> bool {
+        self.owner() == FaultOwner::Plugin
+    }
+}
+
+/// Who has to change something for a fault to go away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FaultOwner {
+    /// The input or the configuration: the plugin refuses it in so many words.
+    Request,
+    /// The machine at the other end of a connection, which failed or was slow.
+    Peer,
+    /// The plugin: it trapped, passed a limit or broke the contract.
+    Plugin,
+    /// The kernel, which could not run it.
+    Host,
 }
 
 /// A request to a source, or a piece of a file.
@@ -383,12 +430,6 @@ pub trait ComputeModel: Send + Sync {
     fn compute(&self, state: &[u8], rows: Table) -> Result<Table, PluginFault>;
 }
 
-/// A compute model whose outputs are tags.
-pub trait TagModel: ComputeModel {}
-
-/// A compute model whose outputs are scores.
-pub trait Scorer: ComputeModel {}
-
 /// A call from a provider about earlier messages.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Callback {
@@ -407,7 +448,7 @@ pub struct Receipt {
     pub event: DraftEvent,
 }
 
-/// Messages out, receipts in.
+/// A channel of contract 0.1, which sends its requests itself. Contract 0.2's is [`crate::sending::PureChannel`].
 pub trait Channel: Send + Sync {
     /// Try to deliver; one outcome for each message, in the same order.
     fn send(&self, messages: &[Message]) -> Result<Vec<Outcome>, PluginFault>;
@@ -427,4 +468,39 @@ pub enum InstallationMode {
     Disabled,
     /// The kernel switched it off after repeated faults.
     Quarantined,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_fault_of_the_plugin_itself_is_a_strike() {
+        let text = String::new;
+        let table = [
+            (PluginFault::BadInput(text()), FaultOwner::Request),
+            (PluginFault::Permanent(text()), FaultOwner::Request),
+            (PluginFault::Transient(text()), FaultOwner::Peer),
+            (PluginFault::DeadlineExceeded { limit_ms: 1 }, FaultOwner::Peer),
+            (PluginFault::Trapped { message: text(), backtrace: vec![] }, FaultOwner::Plugin),
+            (PluginFault::CpuExceeded { limit_ms: 1 }, FaultOwner::Plugin),
+            (PluginFault::FuelExhausted { limit: 1 }, FaultOwner::Plugin),
+            (PluginFault::MemoryExceeded { limit_bytes: 1 }, FaultOwner::Plugin),
+            (PluginFault::LimitExceeded { what: "output bytes", limit: 1 }, FaultOwner::Plugin),
+            (PluginFault::InvalidOutput(text()), FaultOwner::Plugin),
+            (PluginFault::Unavailable(text()), FaultOwner::Host),
+        ];
+        for (fault, owner) in table {
+            assert_eq!(fault.owner(), owner, "{fault:?}");
+            assert_eq!(fault.is_strike(), owner == FaultOwner::Plugin, "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn grants_written_before_recipients_existed_leave_them_to_the_manifest() {
+        let grants: Grants = serde_json::from_str(r#"{"http":["a.example"]}"#).unwrap();
+        assert_eq!(grants.recipients, None);
+        let text = serde_json::to_string(&grants).unwrap();
+        assert!(!text.contains("recipients"), "{text}");
+    }
 }

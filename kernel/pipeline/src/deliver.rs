@@ -126,7 +126,7 @@ fn gate<'j>(
 ) -> Result<Vec<Passed<'j>>, DeliverError> {
     let mut passed = Vec::new();
     for (job, mut row) in ready {
-        let DeliveryState::Pending { attempts, .. } = DeliveryState::from(row.state.clone()) else {
+        let DeliveryState::Pending { attempts, .. } = row.state.clone() else {
             settle(shared, job, None)?;
             continue;
         };
@@ -144,6 +144,7 @@ fn gate<'j>(
             recipient: people.into_iter().map(|person| person.identifier).collect(),
             profile: row.profile,
             payload: row.payload.clone(),
+            inputs: Vec::new(),
             created_at: row.created_at,
         };
         passed.push(Passed { job, row, message });
@@ -220,7 +221,7 @@ fn send(
         let receipt = receipt(one, installed, &outcome, now);
         let mut row = one.row.clone();
         advance(&mut row, DeliveryInput::Attempted(outcome), now);
-        if !matches!(DeliveryState::from(row.state.clone()), DeliveryState::Pending { .. }) {
+        if !matches!(row.state.clone(), DeliveryState::Pending { .. }) {
             accept_receipt(shared, workspace, installed.id, receipt, now)?;
         }
         settle(shared, one.job, Some(&row))?;
@@ -230,16 +231,18 @@ fn send(
 
 fn outcome_name(outcome: &Outcome) -> &'static str {
     match outcome {
+        Outcome::Accepted { .. } => "accepted",
         Outcome::Delivered { .. } => "delivered",
         Outcome::Retry { .. } => "retry",
         Outcome::Permanent { .. } => "permanent",
+        Outcome::Stop { .. } => "stop",
     }
 }
 
 /// Only pending deliveries come here, and a pending one takes both inputs.
 fn advance(row: &mut DeliveryRow, input: DeliveryInput, now: Timestamp) {
-    match step(row.state.clone().into(), input, now) {
-        Ok(state) => row.state = state.into(),
+    match step(row.state.clone(), input, now) {
+        Ok(state) => row.state = state,
         Err(error) => tracing::error!(%error, "a delivery was left as it was"),
     }
 }
@@ -247,8 +250,9 @@ fn advance(row: &mut DeliveryRow, input: DeliveryInput, now: Timestamp) {
 /// What came of the delivery, as an event of the person.
 fn receipt(one: &Passed<'_>, installed: &Installed, outcome: &Outcome, now: Timestamp) -> DraftEvent {
     let (name, detail) = match outcome {
+        Outcome::Accepted { provider_id } => ("Message Accepted", serde_json::json!({ "provider_id": provider_id })),
         Outcome::Delivered { provider_id } => ("Message Delivered", serde_json::json!({ "provider_id": provider_id })),
-        Outcome::Retry { reason, .. } | Outcome::Permanent { reason } => {
+        Outcome::Retry { reason, .. } | Outcome::Permanent { reason } | Outcome::Stop { reason } => {
             ("Message Failed", serde_json::json!({ "reason": reason }))
         }
     };
@@ -263,7 +267,7 @@ fn receipt(one: &Passed<'_>, installed: &Installed, outcome: &Outcome, now: Time
         properties.extend(detail);
     }
     // Attempts are counted anew after a replay; when this one was due tells it from its namesake.
-    let due_at = match one.row.state.clone().into() {
+    let due_at = match one.row.state.clone() {
         DeliveryState::Pending { due_at, .. } => due_at,
         _ => now,
     };
@@ -311,7 +315,7 @@ fn accept_receipt(
 /// Write a delivery's state and take the job off the queue, or put it back for when it is due.
 fn settle(shared: &Shared, job: &Job, row: Option<&DeliveryRow>) -> Result<(), CommitError> {
     let mut operations = Vec::new();
-    let again = row.and_then(|row| match row.state.clone().into() {
+    let again = row.and_then(|row| match row.state.clone() {
         DeliveryState::Pending { due_at, .. } => Some(due_at),
         _ => None,
     });

@@ -69,7 +69,9 @@ pub(crate) fn dead_letters(
         }
         "d" => {
             let page = deliveries(shared, workspace, limit, rest)?;
-            let dead = page.items.into_iter().filter(|delivery| matches!(delivery.state, DeliveryState::Dead { .. }));
+            let dead = page.items.into_iter().filter(|delivery| {
+                matches!(delivery.state, DeliveryState::Dead { .. } | DeliveryState::Unknown { .. })
+            });
             Ok(Paged {
                 items: dead.map(DeadLetter::Delivery).collect(),
                 next: page.next.map(|next| format!("d.{next}")),
@@ -101,8 +103,8 @@ pub(crate) fn replay(shared: &Shared, workspace: WorkspaceId, id: &str) -> Resul
     let Some(value) = shared.store.get(std::slice::from_ref(&key))?.pop().flatten() else { return Ok(false) };
     let mut row: DeliveryRow = rows::decode("a delivery", &value)?;
     let now = shared.clock.now();
-    let Ok(state) = step(row.state.into(), DeliveryInput::Replay, now) else { return Ok(false) };
-    row.state = state.into();
+    let Ok(state) = step(row.state, DeliveryInput::Replay, now) else { return Ok(false) };
+    row.state = state;
     let queue = outbox(workspace, row.channel);
     shared.store.commit(Unit {
         preconditions: vec![Precondition::Holds(key.clone(), value.to_vec())],

@@ -65,7 +65,7 @@ impl Plan {
             let (model, is_scorer) = match &installed.role {
                 Role::TagModel(model) => (model, false),
                 Role::Scorer(model) => (model, true),
-                Role::Connector(_) | Role::Channel(_) => continue,
+                Role::Connector(_) | Role::Channel(_) | Role::PureChannel(_) => continue,
             };
             if installed.mode != InstallationMode::Live {
                 continue;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kith_features::{EventFacts, Expression, ExpressionError, FeatureName, LeafId, Value};
 use kith_model::change::Change;
+use kith_model::delivery::DeliveryState;
 use kith_model::event::{Event, RecordedEvent};
 use kith_model::id::{AudienceId, Position, ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::Identifier;
@@ -364,10 +365,11 @@ pub(crate) fn totals(shared: &Shared, workspace: WorkspaceId) -> Result<crate::v
     each_row(store, &Key::deliveries(workspace), |_, value| {
         let row: rows::DeliveryRow = rows::decode("a delivery", value)?;
         match row.state {
-            rows::StoredDeliveryState::Pending { .. } => totals.pending += 1,
-            rows::StoredDeliveryState::Delivered { .. } => totals.delivered += 1,
-            rows::StoredDeliveryState::Skipped { .. } => totals.skipped += 1,
-            rows::StoredDeliveryState::Dead { .. } => totals.dead += 1,
+            DeliveryState::Pending { .. } | DeliveryState::Sending { .. } => totals.pending += 1,
+            DeliveryState::Delivered { .. } | DeliveryState::Accepted { .. } => totals.delivered += 1,
+            DeliveryState::Skipped { .. } => totals.skipped += 1,
+            // Both wait for an admin.
+            DeliveryState::Dead { .. } | DeliveryState::Unknown { .. } => totals.dead += 1,
         }
         Ok(())
     })?;

@@ -97,46 +97,7 @@ pub(crate) struct DeliveryRow {
     pub basis: ConsentBasis,
     pub payload: String,
     pub created_at: Timestamp,
-    pub state: StoredDeliveryState,
-}
-
-/// [`DeliveryState`] in a form that postcard can read back: that one is tagged for JSON.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) enum StoredDeliveryState {
-    Pending { attempts: u32, due_at: Timestamp, last_reason: Option<String> },
-    Delivered { attempts: u32, at: Timestamp, provider_id: Option<String> },
-    Skipped { at: Timestamp, reason: String },
-    Dead { attempts: u32, at: Timestamp, reason: String },
-}
-
-impl From<DeliveryState> for StoredDeliveryState {
-    fn from(state: DeliveryState) -> StoredDeliveryState {
-        match state {
-            DeliveryState::Pending { attempts, due_at, last_reason } => {
-                StoredDeliveryState::Pending { attempts, due_at, last_reason }
-            }
-            DeliveryState::Delivered { attempts, at, provider_id } => {
-                StoredDeliveryState::Delivered { attempts, at, provider_id }
-            }
-            DeliveryState::Skipped { at, reason } => StoredDeliveryState::Skipped { at, reason },
-            DeliveryState::Dead { attempts, at, reason } => StoredDeliveryState::Dead { attempts, at, reason },
-        }
-    }
-}
-
-impl From<StoredDeliveryState> for DeliveryState {
-    fn from(state: StoredDeliveryState) -> DeliveryState {
-        match state {
-            StoredDeliveryState::Pending { attempts, due_at, last_reason } => {
-                DeliveryState::Pending { attempts, due_at, last_reason }
-            }
-            StoredDeliveryState::Delivered { attempts, at, provider_id } => {
-                DeliveryState::Delivered { attempts, at, provider_id }
-            }
-            StoredDeliveryState::Skipped { at, reason } => DeliveryState::Skipped { at, reason },
-            StoredDeliveryState::Dead { attempts, at, reason } => DeliveryState::Dead { attempts, at, reason },
-        }
-    }
+    pub state: DeliveryState,
 }
 
 /// Something kept aside.

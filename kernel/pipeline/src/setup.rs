@@ -10,6 +10,7 @@ use kith_model::identity::IdentityRules;
 use kith_model::plugin::{
     Channel, ComputeModel, Connector, InputSpec, InstallationMode, OutputSpec, PluginId, PluginKind,
 };
+use kith_model::sending::PureChannel;
 
 /// The part that an installation plays.
 #[derive(Clone)]
@@ -17,7 +18,10 @@ pub enum Role {
     Connector(Arc<dyn Connector>),
     TagModel(Arc<dyn ComputeModel>),
     Scorer(Arc<dyn ComputeModel>),
+    /// Of contract 0.1: it sends its requests itself.
     Channel(Arc<dyn Channel>),
+    /// Of contract 0.2: the kernel sends its requests.
+    PureChannel(Arc<dyn PureChannel>),
 }
 
 /// A fitted state in use.

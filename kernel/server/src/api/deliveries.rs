@@ -41,6 +41,22 @@ pub(crate) enum StateBody {
         due_at: String,
         last_reason: Option<String>,
     },
+    /// The attempt has begun; its request may be on its way.
+    Sending {
+        attempts: u32,
+        since: String,
+    },
+    /// The attempt was cut off; it may have arrived. Replay it to send it again.
+    Unknown {
+        attempts: u32,
+        since: String,
+    },
+    /// A provider took it; whether it arrives is not known yet.
+    Accepted {
+        attempts: u32,
+        at: String,
+        provider_id: Option<String>,
+    },
     Delivered {
         attempts: u32,
         at: String,
@@ -88,6 +104,11 @@ fn state_body(state: DeliveryState) -> StateBody {
         }
         DeliveryState::Skipped { at, reason } => StateBody::Skipped { at: time(at), reason },
         DeliveryState::Dead { attempts, at, reason } => StateBody::Dead { attempts, at: time(at), reason },
+        DeliveryState::Accepted { attempts, at, provider_id } => {
+            StateBody::Accepted { attempts, at: time(at), provider_id }
+        }
+        DeliveryState::Sending { attempts, since } => StateBody::Sending { attempts, since: time(since) },
+        DeliveryState::Unknown { attempts, since } => StateBody::Unknown { attempts, since: time(since) },
     }
 }
 

@@ -203,7 +203,7 @@ impl WorkspaceReactor {
             basis: action.basis,
             payload: action.payload.clone(),
             created_at: now,
-            state: DeliveryState::Pending { attempts: 0, due_at: now, last_reason: None }.into(),
+            state: DeliveryState::Pending { attempts: 0, due_at: now, last_reason: None },
         };
         operations.push(Operation::Put(Key::delivery(self.id, &id), rows::encode(&row)));
         let queue = outbox(self.id, action.channel);

@@ -1,0 +1,115 @@
+//! Sending for a channel of contract 0.2: the plugin says which requests it wants and reads the answers, the kernel sends.
+//!
+//! Both calls of the plugin are pure, because a call that waits for a stranger's server would hold a thread and the other
+//! messages of its batch for as long as that server likes.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::delivery::{Message, Outcome};
+use crate::plugin::{Callback, PluginFault, Receipt, ReceiveError};
+
+/// How many requests one attempt of one message may take, e.g. a token, the message, and a repeat of both. An answer after
+/// the last must end the attempt; a plugin that asks for another has broken the contract.
+pub const MAX_ROUNDS: u32 = 4;
+
+/// How the host signs a request with a secret that the plugin never sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signature {
+    /// Standard Webhooks 1.0: adds `webhook-id`, `webhook-timestamp` and `webhook-signature`.
+    StandardWebhooks {
+        /// The name of the secret (`whsec_…`).
+        secret: String,
+        /// Stable over all attempts of one delivery.
+        message_id: String,
+    },
+}
+
+/// A request that a channel wants to have sent. Stand-ins of secrets are still in it; the transport fills them in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OutboundRequest {
+    pub method: String,
+    pub url: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    pub sign: Option<Signature>,
+    /// Waiting for the answer's head at most this long; the transport's own limit bounds it and replaces an absent one.
+    pub timeout_ms: Option<u32>,
+    /// Handed back with the answer ([`SentAnswer::resume`]): a pure plugin keeps nothing between two calls.
+    pub resume: Option<Vec<u8>>,
+}
+
+/// What the other side answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboundResponse {
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    /// Whether the body was longer or slower than its limits, or broke. The status and the headers are whole.
+    pub truncated: bool,
+}
+
+/// Why a request has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendFailure {
+    /// Not granted, not a public address, or not a request at all; trying again will not help.
+    #[error("not allowed: {0}")]
+    Denied(String),
+    #[error("no answer in time: {0}")]
+    Timeout(String),
+    /// The connection could not be made, or broke before the answer's head.
+    #[error("connection failed: {0}")]
+    Connection(String),
+    /// The answer's head is larger than the limit.
+    #[error("answer too large: {0}")]
+    TooLarge(String),
+}
+
+/// What comes next for one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Send this and hand over the answer.
+    Send(OutboundRequest),
+    /// The attempt ended.
+    Done(Outcome),
+}
+
+/// The answer to a request of a message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SentAnswer {
+    pub message: Message,
+    /// Which request of the attempt this answers, from 1 to [`MAX_ROUNDS`].
+    pub round: u32,
+    /// [`OutboundRequest::resume`] of that request.
+    pub resume: Option<Vec<u8>>,
+    pub result: Result<InboundResponse, SendFailure>,
+}
+
+/// A channel of contract 0.2. Calls use the processor and never wait.
+pub trait PureChannel: Send + Sync {
+    /// The first step for each message, in the same order; exactly one each.
+    fn requests(&self, messages: &[Message]) -> Result<Vec<Step>, PluginFault>;
+    /// The next step for each answer, in the same order; exactly one each.
+    fn outcomes(&self, answers: &[SentAnswer]) -> Result<Vec<Step>, PluginFault>;
+    /// Turn a provider's callback into receipts.
+    fn receive(&self, callback: &Callback) -> Result<Vec<Receipt>, ReceiveError>;
+    /// What sends this installation's requests, under its grants and with its secrets.
+    fn transport(&self) -> Arc<dyn Transport>;
+}
+
+/// A request under way. Dropping it closes its connection.
+pub type Sending = Pin<Box<dyn Future<Output = Result<InboundResponse, SendFailure>> + Send>>;
+
+/// What sends the requests of one installation.
+pub trait Transport: Send + Sync {
+    /// Where the request goes, as `host:port` in lower case: the name that limits, back-off and circuits are kept under.
+    ///
+    /// # Errors
+    /// [`SendFailure::Denied`] where the request may not leave at all.
+    fn target(&self, request: &OutboundRequest) -> Result<String, SendFailure>;
+    /// Send one request. A time-out is the request's own. The status counts as soon as it arrives, whatever becomes of the
+    /// body; redirects are answers.
+    fn send(&self, request: OutboundRequest) -> Sending;
+}
