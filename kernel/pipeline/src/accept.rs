@@ -43,6 +43,8 @@ pub(crate) struct Submission {
     pub events: Vec<DraftEvent>,
     /// What the connector could not read.
     pub rejected: Vec<RejectedRecord>,
+    /// Further operations of the same commit, e.g. the state of a delivery with its receipt.
+    pub with: Vec<Operation>,
     pub reply: oneshot::Sender<Result<Acceptance, Arc<CommitError>>>,
 }
 
@@ -171,6 +173,7 @@ impl Acceptor {
                 return Err(ReadError::Corrupt { what: format!("workspace {}", id.0), problem });
             };
             let mut acceptance = Acceptance::default();
+            group.operations.extend(submission.with.iter().cloned());
             for record in &submission.rejected {
                 set_aside(submission, record.clone(), &mut acceptance, &mut group.operations);
             }

@@ -178,6 +178,7 @@ impl Intake {
                 origin: self.origin,
                 events,
                 rejected,
+                with: Vec::new(),
                 reply,
             };
             self.shared.submit(submission, may_wait).await?;
@@ -207,6 +208,9 @@ impl Intake {
 impl Shared {
     /// Hand a submission to the accept thread, at once or as soon as there is room.
     pub(crate) async fn submit(&self, submission: Submission, may_wait: bool) -> Result<(), IntakeError> {
+        if self.is_closing() {
+            return Err(closing());
+        }
         let request = Request::Submit(submission);
         if may_wait {
             return self.accept.send(request).await.map_err(|_| closing());

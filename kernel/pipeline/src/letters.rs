@@ -2,6 +2,7 @@
 
 use kith_model::delivery::{DeliveryInput, DeliveryState, step};
 use kith_model::id::{InstallationId, WorkspaceId};
+use kith_model::time::Timestamp;
 use kith_store::{Key, Operation, Precondition, Unit};
 
 use crate::deliver::outbox;
@@ -19,7 +20,7 @@ fn view(id: &[u8; 16], row: DeliveryRow) -> DeliveryView {
         purpose: row.purpose,
         payload: row.payload,
         created_at: row.created_at,
-        state: row.state.into(),
+        state: row.state,
     }
 }
 
@@ -41,58 +42,71 @@ pub(crate) fn deliveries(
     Ok(Paged { items, next })
 }
 
-/// A page of dead letters: first what was kept aside, then deliveries that were given up.
+/// The key of the dead letter of something that a channel could not deliver.
+pub(crate) fn dead_key(workspace: WorkspaceId, channel: InstallationId, at: Timestamp, id: &[u8; 16]) -> Key {
+    Key::set_aside(workspace, Some(channel)).followed_by(&at.0.to_be_bytes()).followed_by(id)
+}
+
+/// The key of the dead letter that lists a delivery, where its state is one that waits for an admin. It follows from the
+/// delivery's row alone, so that a replay finds it.
+pub(crate) fn letter_of(workspace: WorkspaceId, id: &[u8; 16], row: &DeliveryRow) -> Option<Key> {
+    match row.state {
+        DeliveryState::Dead { at, .. } | DeliveryState::Unknown { since: at, .. } => {
+            Some(dead_key(workspace, row.channel, at, id))
+        }
+        DeliveryState::Pending { .. }
+        | DeliveryState::Delivered { .. }
+        | DeliveryState::Accepted { .. }
+        | DeliveryState::Skipped { .. }
+        | DeliveryState::Sending { .. } => None,
+    }
+}
+
+/// A page of dead letters, by source and channel, oldest first.
 pub(crate) fn dead_letters(
     shared: &Shared,
     workspace: WorkspaceId,
     limit: usize,
     cursor: Option<&str>,
 ) -> Result<Paged<DeadLetter>, QueryError> {
-    let bad = || QueryError::Cursor(cursor.unwrap_or_default().chars().take(64).collect());
-    let (part, rest) = match cursor {
-        None => ("a", None),
-        Some(cursor) => {
-            cursor.split_once('.').map(|(part, rest)| (part, (!rest.is_empty()).then_some(rest))).ok_or_else(bad)?
+    let prefix = Key::set_aside(workspace, None);
+    let (rows, next) = query::page(shared.store.as_ref(), &prefix, limit, cursor)?;
+    let mut items = Vec::with_capacity(rows.len());
+    for (key, value) in rows {
+        if let Some(name) = key.strip(&prefix) {
+            items.extend(letter(shared, workspace, name, rows::decode("what was kept aside", &value)?)?);
         }
-    };
-    match part {
-        "a" => {
-            let prefix = Key::set_aside(workspace, None);
-            let (rows, next) = query::page(shared.store.as_ref(), &prefix, limit, rest)?;
-            let mut items = Vec::with_capacity(rows.len());
-            for (key, value) in rows {
-                if let Some(name) = key.strip(&prefix) {
-                    items.push(aside(name, rows::decode("what was kept aside", &value)?));
-                }
-            }
-            Ok(Paged { items, next: Some(next.map_or("d.".to_owned(), |next| format!("a.{next}"))) })
-        }
-        "d" => {
-            let page = deliveries(shared, workspace, limit, rest)?;
-            let dead = page.items.into_iter().filter(|delivery| {
-                matches!(delivery.state, DeliveryState::Dead { .. } | DeliveryState::Unknown { .. })
-            });
-            Ok(Paged {
-                items: dead.map(DeadLetter::Delivery).collect(),
-                next: page.next.map(|next| format!("d.{next}")),
-            })
-        }
-        _ => Err(bad()),
     }
+    Ok(Paged { items, next })
 }
 
-fn aside(name: &[u8], aside: Aside) -> DeadLetter {
+/// What a row of the dead letters lists; `None` for a delivery that was replayed meanwhile.
+fn letter(
+    shared: &Shared,
+    workspace: WorkspaceId,
+    name: &[u8],
+    aside: Aside,
+) -> Result<Option<DeadLetter>, QueryError> {
     let id = format!("aside_{}", query::to_hex(name));
     let source = InstallationId(name.first_chunk::<4>().map_or(0, |bytes| u32::from_be_bytes(*bytes)));
-    match aside {
-        Aside::Record { at, record } => DeadLetter::Record { id, source, at, record },
+    Ok(match aside {
+        Aside::Record { at, record } => Some(DeadLetter::Record { id, source, at, record }),
         Aside::Computation { at, code, message, profiles } => {
-            DeadLetter::Computation { id, installation: source, at, code, message, profiles }
+            Some(DeadLetter::Computation { id, installation: source, at, code, message, profiles })
         }
-    }
+        Aside::Delivery { id } => {
+            let Some(value) = shared.store.get(&[Key::delivery(workspace, &id)])?.pop().flatten() else {
+                return Ok(None);
+            };
+            let row: DeliveryRow = rows::decode("a delivery", &value)?;
+            let is_listed = letter_of(workspace, &id, &row).is_some();
+            is_listed.then(|| DeadLetter::Delivery(view(&id, row)))
+        }
+    })
 }
 
-/// Try a dead delivery again from the start of the schedule, under the same id; whether there was one.
+/// Try a dead delivery, or one whose fate is unknown, again from the start of the schedule, under the same id; whether there
+/// was one.
 ///
 /// What was kept aside has no replay: a refused record must be sent again corrected, and a failed computation is repeated
 /// by itself when the installation changes.
@@ -102,17 +116,17 @@ pub(crate) fn replay(shared: &Shared, workspace: WorkspaceId, id: &str) -> Resul
     let key = Key::delivery(workspace, &name);
     let Some(value) = shared.store.get(std::slice::from_ref(&key))?.pop().flatten() else { return Ok(false) };
     let mut row: DeliveryRow = rows::decode("a delivery", &value)?;
+    let letter = letter_of(workspace, &name, &row);
     let now = shared.clock.now();
     let Ok(state) = step(row.state, DeliveryInput::Replay, now) else { return Ok(false) };
     row.state = state;
     let queue = outbox(workspace, row.channel);
-    shared.store.commit(Unit {
-        preconditions: vec![Precondition::Holds(key.clone(), value.to_vec())],
-        operations: vec![
-            Operation::Put(key, rows::encode(&row)),
-            Operation::Enqueue { queue, id: name, due_at: now, body: Vec::new() },
-        ],
-        ..Unit::default()
-    })?;
+    let mut operations = vec![
+        Operation::Put(key.clone(), rows::encode(&row)),
+        Operation::Enqueue { queue, id: name, due_at: now, body: Vec::new() },
+    ];
+    operations.extend(letter.map(Operation::Delete));
+    let preconditions = vec![Precondition::Holds(key, value.to_vec())];
+    shared.commit(Unit { preconditions, operations, ..Unit::default() })?;
     Ok(true)
 }

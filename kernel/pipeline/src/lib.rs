@@ -22,35 +22,36 @@ mod rows;
 mod setup;
 mod shared;
 mod views;
+mod workers;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kith_features::{Expression, ExpressionError};
 use kith_model::event::EventOrigin;
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, WorkspaceId};
 use kith_model::identity::Identifier;
-use kith_model::plugin::{Fitted, PluginKind, SourceRequest};
+use kith_model::plugin::{Fitted, SourceRequest};
 use kith_model::time::Clock;
 use kith_store::{ReadError, Store};
-use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 pub use accept::MAX_REPORTED_REJECTIONS;
+pub use deliver::SendingLimits;
+pub use deliver::content::{TemplateError, check_payload};
 pub use fit::FitError;
 pub use intake::{Intake, IntakeError, MAX_UNCONSUMED_BYTES, Receipted};
 pub use plan::SetupError;
 pub use query::QueryError;
-pub use setup::{FittedState, Installed, Observer, Role, Setup};
+pub use setup::{FittedState, Idempotence, Installed, Observer, Role, Setup};
 pub use views::*;
 
 use accept::Request;
 use plan::Plan;
 use react::Reactor;
 use shared::{BlockingOrTry, Shared, WorkspaceShared};
+use workers::Stage;
 
 /// Why the kernel did not start.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +67,6 @@ pub enum StartError {
 /// The running data path.
 pub struct Kernel {
     shared: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-    delivering: Mutex<BTreeSet<(WorkspaceId, InstallationId)>>,
 }
 
 impl Kernel {
@@ -79,52 +78,32 @@ impl Kernel {
         setups: Vec<Setup>,
     ) -> Result<Arc<Kernel>, StartError> {
         let (accept, requests) = mpsc::channel(accept::MAX_WAITING);
-        let shared = Arc::new(Shared::new(Arc::clone(&store), Arc::clone(&clock), observer, accept));
-        let kernel =
-            Kernel { shared: Arc::clone(&shared), threads: Mutex::new(Vec::new()), delivering: Mutex::default() };
+        let shared = Shared::new(Arc::clone(&store), Arc::clone(&clock), observer, accept);
+        let shared = shared.map_err(|source| StartError::Thread { what: "sending".to_owned(), source })?;
+        let shared = Arc::new(shared);
+        let kernel = Kernel { shared: Arc::clone(&shared) };
         let mut rules = Vec::new();
         for setup in setups {
             rules.push(Request::Rules(setup.workspace, setup.identity_rules.clone()));
             let plan = Plan::new(&setup)?;
             shared.workspaces.write().insert(setup.workspace, Arc::new(WorkspaceShared::new(setup, plan)));
         }
-        kernel.spawn("accept", move || accept::run(store, clock, requests))?;
+        kernel.spawn(Stage::Accept, "accept", move || accept::run(store, clock, requests))?;
         let reactor = Reactor::open(Arc::clone(&shared))?;
         for rules in rules {
             // With its rules a workspace begins to read its filters, for which nobody waits: the index had the processors first.
             // The thread was started above and takes requests until it is told to stop.
             let _ = shared.accept.blocking_or_try(rules);
         }
-        kernel.spawn("react", move || reactor.run())?;
-        kernel.start_deliveries()?;
+        kernel.spawn(Stage::React, "react", move || reactor.run())?;
+        let workspaces: Vec<WorkspaceId> = shared.workspaces.read().keys().copied().collect();
+        workspaces.into_iter().for_each(|workspace| deliver::start_senders(&shared, workspace));
         Ok(Arc::new(kernel))
     }
 
-    fn spawn(&self, what: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
-        let thread = std::thread::Builder::new().name(format!("kith-{what}")).spawn(work);
-        let thread = thread.map_err(|source| StartError::Thread { what: what.to_owned(), source })?;
-        let mut threads = self.threads.lock();
-        threads.retain(|thread| !thread.is_finished());
-        threads.push(thread);
-        Ok(())
-    }
-
-    /// One thread for each channel, so that a slow one holds up nobody else.
-    fn start_deliveries(&self) -> Result<(), StartError> {
-        let known: Vec<_> = self.shared.workspaces.read().iter().map(|(id, known)| (*id, Arc::clone(known))).collect();
-        for (workspace, known) in known {
-            let setup = known.setup.load_full();
-            for channel in setup.installations.iter().filter(|installed| installed.kind == PluginKind::Channel) {
-                let channel = channel.id;
-                if self.delivering.lock().insert((workspace, channel)) {
-                    let shared = Arc::clone(&self.shared);
-                    self.spawn("deliver", move || deliver::run(&shared, workspace, channel))?;
-                }
-            }
-            let channels: BTreeSet<InstallationId> = setup.installations.iter().map(|installed| installed.id).collect();
-            self.delivering.lock().retain(|(id, channel)| *id != workspace || channels.contains(channel));
-        }
-        Ok(())
+    fn spawn(&self, stage: Stage, what: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
+        let started = self.shared.workers.thread(stage, what, work);
+        started.map_err(|source| StartError::Thread { what: what.to_owned(), source })
     }
 
     /// Replace one workspace's setup, or add a workspace. What is new is computed from history in the background.
@@ -149,7 +128,7 @@ impl Kernel {
         if self.shared.accept.blocking_or_try(Request::Rules(id, rules)).is_err() {
             tracing::warn!(workspace = id.0, "the kernel is shutting down; new identity rules were not taken");
         }
-        self.start_deliveries().unwrap_or_else(|error| tracing::error!(%error, "a channel delivers nothing"));
+        deliver::start_senders(&self.shared, id);
         Ok(())
     }
 
@@ -158,17 +137,28 @@ impl Kernel {
         Expression::parse(text).map(drop)
     }
 
-    /// Finish what is under way and stop the threads. Blocks; to be called once, last.
+    /// Finish what is under way and stop, in the order in which data moves: intake, deliver, react, accept. Deliveries end
+    /// before accept does, because what came of them is committed through it. Blocks; to be called once, last.
     pub fn stop(&self) {
+        self.shared.closing.store(true, Ordering::SeqCst);
+        deliver::stop(&self.shared);
         self.shared.stopping.store(true, Ordering::SeqCst);
+        self.shared.workers.join(Stage::React);
         if self.shared.accept.blocking_or_try(Request::Stop).is_err() {
             tracing::debug!("the accept thread had stopped before");
         }
-        for thread in std::mem::take(&mut *self.threads.lock()) {
-            if thread.join().is_err() {
-                tracing::error!("a kernel thread had panicked");
-            }
-        }
+        self.shared.workers.join(Stage::Accept);
+    }
+
+    /// How much is sent at once, from now on.
+    pub fn limit_sending(&self, limits: SendingLimits) {
+        self.shared.deliveries.limits.store(Arc::new(limits));
+        self.shared.workers.wake_all();
+    }
+
+    /// The hosts that a workspace's channels send to.
+    pub fn receiving_hosts(&self, workspace: WorkspaceId) -> Vec<HostView> {
+        self.shared.deliveries.hosts.views(workspace)
     }
 
     /// Take one whole request to a source: run its connector, commit, and answer.

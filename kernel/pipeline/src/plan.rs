@@ -54,6 +54,8 @@ pub(crate) struct Plan {
     /// Where a tag or score is found: which installation, which of its outputs.
     pub outputs: HashMap<FeatureName, (InstallationId, usize)>,
     pub source_names: HashMap<InstallationId, String>,
+    /// The inputs that channels declare, by their names.
+    pub channels: HashMap<InstallationId, Vec<(String, Expression)>>,
 }
 
 impl Plan {
@@ -61,11 +63,18 @@ impl Plan {
     pub(crate) fn new(setup: &Setup) -> Result<Plan, SetupError> {
         let mut models = Vec::new();
         let mut outputs = HashMap::new();
+        let mut channels = HashMap::new();
         for installed in &setup.installations {
             let (model, is_scorer) = match &installed.role {
                 Role::TagModel(model) => (model, false),
                 Role::Scorer(model) => (model, true),
-                Role::Connector(_) | Role::Channel(_) | Role::PureChannel(_) => continue,
+                Role::Connector(_) => continue,
+                Role::Channel(_) | Role::PureChannel(_) => {
+                    let inputs = parsed_inputs(installed)?;
+                    let named = inputs.into_iter().map(|(spec, input)| (spec.name, input)).collect();
+                    channels.insert(installed.id, named);
+                    continue;
+                }
             };
             if installed.mode != InstallationMode::Live {
                 continue;
@@ -82,10 +91,13 @@ impl Plan {
             audiences.push(AudiencePlan { audience: audience.clone(), condition, token });
         }
         let expressions = models.iter().flat_map(|model: &ModelPlan| model.inputs.iter().map(|(_, input)| input));
-        let program = Program::new(expressions.chain(audiences.iter().map(|audience| &audience.condition)));
+        let of_channels =
+            channels.values().flat_map(|inputs: &Vec<(String, Expression)>| inputs.iter().map(|(_, input)| input));
+        let conditions = audiences.iter().map(|audience| &audience.condition);
+        let program = Program::new(expressions.chain(of_channels).chain(conditions));
         let source_names =
             setup.installations.iter().map(|installed| (installed.id, installed.name.to_string())).collect();
-        Ok(Plan { program, models, audiences, outputs, source_names })
+        Ok(Plan { program, models, audiences, outputs, source_names, channels })
     }
 
     /// What must have been computed for every profile before the plan is wholly in force.
@@ -102,15 +114,7 @@ impl Plan {
 
 impl ModelPlan {
     fn new(installed: &Installed, model: Arc<dyn ComputeModel>, is_scorer: bool) -> Result<ModelPlan, SetupError> {
-        let mut inputs = Vec::new();
-        for input in &installed.inputs {
-            let expression = Expression::parse(&input.expression).map_err(|source| SetupError::Input {
-                installation: installed.name.to_string(),
-                input: input.name.clone(),
-                source,
-            })?;
-            inputs.push((input.clone(), expression));
-        }
+        let inputs = parsed_inputs(installed)?;
         let leaves = inputs.iter().flat_map(|(_, input)| input.reads().leaves.iter().copied()).collect();
         let uses_now = inputs.iter().any(|(_, input)| input.reads().uses_now);
         let fit = installed.fitted.as_ref().map_or(0, |fitted| fitted.version);
@@ -130,6 +134,18 @@ impl ModelPlan {
     pub(crate) fn fit(&self) -> u32 {
         self.installed.fitted.as_ref().map_or(0, |fitted| fitted.version)
     }
+}
+
+fn parsed_inputs(installed: &Installed) -> Result<Vec<(InputSpec, Expression)>, SetupError> {
+    let parsed = installed.inputs.iter().map(|input| {
+        let expression = Expression::parse(&input.expression).map_err(|source| SetupError::Input {
+            installation: installed.name.to_string(),
+            input: input.name.clone(),
+            source,
+        })?;
+        Ok((input.clone(), expression))
+    });
+    parsed.collect()
 }
 
 fn claim_outputs(

@@ -373,8 +373,11 @@ pub(crate) fn totals(shared: &Shared, workspace: WorkspaceId) -> Result<crate::v
         }
         Ok(())
     })?;
-    each_row(store, &Key::set_aside(workspace, None), |_, _| {
-        totals.set_aside += 1;
+    each_row(store, &Key::set_aside(workspace, None), |_, value| {
+        // Deliveries are counted above.
+        if !matches!(rows::decode("what was kept aside", value)?, rows::Aside::Delivery { .. }) {
+            totals.set_aside += 1;
+        }
         Ok(())
     })?;
     Ok(totals)

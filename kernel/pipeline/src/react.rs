@@ -110,7 +110,7 @@ impl Reactor {
             operations.push(Operation::Put(Key::cursor(SYSTEM, "react"), rows::encode(&cursor)));
         }
         if !operations.is_empty() {
-            self.shared.store.commit(Unit { operations, ..Unit::default() })?;
+            self.shared.commit(Unit { operations, ..Unit::default() })?;
         }
         self.cursor = cursor;
         for workspace in self.workspaces.values_mut() {

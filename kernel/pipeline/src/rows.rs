@@ -107,4 +107,6 @@ pub(crate) enum Aside {
     Record { at: Timestamp, record: RejectedRecord },
     /// A batch that a compute plugin failed on.
     Computation { at: Timestamp, code: String, message: String, profiles: u64 },
+    /// A delivery that was given up, or whose fate is unknown: its own row has the rest.
+    Delivery { id: [u8; 16] },
 }

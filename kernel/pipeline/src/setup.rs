@@ -32,6 +32,14 @@ pub struct FittedState {
     pub bytes: Arc<[u8]>,
 }
 
+/// Whether the other side of a channel takes a repeat of a message id as the same message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idempotence {
+    Idempotent,
+    /// An attempt that a crash cuts off is not repeated without an admin.
+    NotIdempotent,
+}
+
 /// One installation, ready to run.
 #[derive(Clone)]
 pub struct Installed {
@@ -49,8 +57,14 @@ pub struct Installed {
     pub inputs: Vec<InputSpec>,
     pub outputs: Vec<OutputSpec>,
     pub fitted: Option<FittedState>,
+    /// The types of identifiers that a channel is given; absent for any.
+    pub recipients: Option<Vec<String>>,
+    pub idempotence: Idempotence,
     pub role: Role,
 }
+
+/// The process's exit code after a panic of a worker, the same that a panicking main thread gives.
+const EXIT_PANICKED: i32 = 101;
 
 /// All that one workspace runs.
 #[derive(Clone)]
@@ -65,6 +79,13 @@ pub struct Setup {
 
 /// What the pipeline tells the server about, so that it can write it down.
 pub trait Observer: Send + Sync {
-    /// Three strikes: the installation no longer runs, and should be kept as quarantined.
-    fn quarantined(&self, workspace: WorkspaceId, installation: InstallationId, reason: &str);
+    /// The kernel stopped an installation, which no longer runs: three strikes, or its receiving endpoint is gone.
+    fn held(&self, workspace: WorkspaceId, installation: InstallationId, reason: &str);
+
+    /// A worker of the kernel panicked. The process should end, and its supervisor start it again; an observer that can do
+    /// more before that does it here.
+    fn panicked(&self, worker: &str) {
+        tracing::error!(worker, "ending the process");
+        std::process::exit(EXIT_PANICKED);
+    }
 }

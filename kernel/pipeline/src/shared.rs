@@ -1,7 +1,7 @@
 //! What the stages and the readers share: the seams, and for each workspace its setup and the state that is read while it
 //! is written.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -10,14 +10,16 @@ use kith_features::index::Index;
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, WorkspaceId};
 use kith_model::plugin::{InstallationMode, PluginFault};
 use kith_model::time::Clock;
-use kith_store::Store;
+use kith_store::{CommitError, Committed, Operation, QueueId, Store, Unit};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 
 use crate::accept::Request;
+use crate::deliver::Deliveries;
 use crate::plan::Plan;
 use crate::rows::ModelVersion;
 use crate::setup::{Observer, Setup};
+use crate::workers::Workers;
 
 /// This many strikes in a row quarantine an installation.
 const MAX_STRIKES: u32 = 3;
@@ -74,6 +76,10 @@ pub(crate) struct Shared {
     pub observer: Arc<dyn Observer>,
     pub accept: mpsc::Sender<Request>,
     pub workspaces: RwLock<HashMap<WorkspaceId, Arc<WorkspaceShared>>>,
+    pub workers: Workers,
+    pub deliveries: Deliveries,
+    /// Nothing new is taken in; what is under way in the later stages goes on.
+    pub closing: AtomicBool,
     pub stopping: AtomicBool,
     reacted: AtomicU64,
 }
@@ -84,16 +90,31 @@ impl Shared {
         clock: Arc<dyn Clock>,
         observer: Arc<dyn Observer>,
         accept: mpsc::Sender<Request>,
-    ) -> Shared {
-        Shared {
+    ) -> std::io::Result<Shared> {
+        Ok(Shared {
             store,
             clock,
+            workers: Workers::new(Arc::clone(&observer))?,
             observer,
             accept,
             workspaces: RwLock::default(),
+            deliveries: Deliveries::new(),
+            closing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             reacted: AtomicU64::new(0),
-        }
+        })
+    }
+
+    /// Commit a unit, and wake the senders of the outboxes that it filled.
+    pub(crate) fn commit(&self, unit: Unit) -> Result<Committed, CommitError> {
+        let filled: BTreeSet<QueueId> = unit.operations.iter().filter_map(filled_queue).collect();
+        let committed = self.store.commit(unit)?;
+        filled.into_iter().for_each(|queue| self.workers.wake(queue));
+        Ok(committed)
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
     }
 
     pub(crate) fn workspace(&self, id: WorkspaceId) -> Option<Arc<WorkspaceShared>> {
@@ -131,16 +152,26 @@ impl Shared {
             return;
         }
         shared.strikes.lock().remove(&installation);
-        shared.setup.rcu(|setup| {
+        self.hold(workspace, installation, &format!("{MAX_STRIKES} faults in a row, the last: {fault}"));
+    }
+
+    /// Stop an installation at once. The observer is told once, so that it can be written down; several messages that were
+    /// under way may each bring the reason.
+    pub(crate) fn hold(&self, workspace: WorkspaceId, installation: InstallationId, reason: &str) {
+        let Some(shared) = self.workspace(workspace) else { return };
+        let before = shared.setup.rcu(|setup| {
             let mut setup = Setup::clone(setup);
             for installed in setup.installations.iter_mut().filter(|installed| installed.id == installation) {
                 installed.mode = InstallationMode::Quarantined;
             }
             setup
         });
-        let reason = format!("{MAX_STRIKES} faults in a row, the last: {fault}");
-        tracing::error!(workspace = workspace.0, installation = installation.0, reason, "quarantined");
-        self.observer.quarantined(workspace, installation, &reason);
+        let mut of_id = before.installations.iter().filter(|installed| installed.id == installation);
+        if !of_id.any(|installed| installed.mode == InstallationMode::Live) {
+            return;
+        }
+        tracing::error!(workspace = workspace.0, installation = installation.0, reason, "an installation is held");
+        self.observer.held(workspace, installation, reason);
     }
 
     /// The installation answered well: earlier strikes are forgotten.
@@ -148,6 +179,14 @@ impl Shared {
         if let Some(shared) = self.workspace(workspace) {
             shared.strikes.lock().remove(&installation);
         }
+    }
+}
+
+/// The queue that an operation adds to.
+fn filled_queue(operation: &Operation) -> Option<QueueId> {
+    match operation {
+        Operation::Enqueue { queue, .. } => Some(*queue),
+        _ => None,
     }
 }
 

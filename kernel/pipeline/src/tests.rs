@@ -1,5 +1,6 @@
 //! The data path whole, over the in-memory store, with roles as closures and a clock that stands still.
 
-mod harness;
+mod delivery;
+pub(crate) mod harness;
 mod identity;
 mod reaction;

@@ -97,6 +97,34 @@ pub struct DeliveryView {
     pub state: DeliveryState,
 }
 
+/// Whether a receiving host is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostState {
+    /// It is.
+    Closed,
+    /// It failed too often and is left alone for a while.
+    Open,
+    /// One request tries it out.
+    HalfOpen,
+}
+
+/// A host that a channel sends to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostView {
+    pub channel: InstallationId,
+    /// With its port.
+    pub host: String,
+    /// Requests on their way.
+    pub under_way: u64,
+    pub state: HostState,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Nothing is sent to it before this moment.
+    pub paused_until: Option<Timestamp>,
+    /// Why nothing is.
+    pub reason: Option<String>,
+}
+
 /// One page of deliveries or of what was kept aside.
 #[derive(Debug, Clone)]
 pub struct Paged<T> {

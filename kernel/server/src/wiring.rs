@@ -13,7 +13,7 @@ use kith_host::{BindError, Binding, Host, KeyValue, Limits, LoadError, Plugin, P
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_model::plugin::{Grants, InputSpec, InstallationMode, Manifest, PluginKind};
-use kith_pipeline::{FittedState, Installed, Role, Setup};
+use kith_pipeline::{FittedState, Idempotence, Installed, Role, Setup};
 use kith_store::Store;
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
@@ -193,6 +193,11 @@ fn described(
         inputs,
         outputs: plugin.manifest.outputs.clone(),
         fitted: fitted.map(|(version, bytes)| FittedState { version: *version, bytes: Arc::clone(bytes) }),
+        recipients: recipients(&plugin.manifest, &row.grants),
+        idempotence: match plugin.manifest.idempotent {
+            true => Idempotence::Idempotent,
+            false => Idempotence::NotIdempotent,
+        },
         role,
     }
 }
@@ -201,6 +206,20 @@ fn described(
 fn config_hash(config: &serde_json::Value) -> u64 {
     let digest = Sha256::digest(config.to_string());
     digest.iter().take(8).fold(0, |hash, byte| (hash << 8) | u64::from(*byte))
+}
+
+/// The types of identifiers that a channel is given, of those that its manifest asks for; `None` for any. A manifest from before
+/// channels could ask names none, and its channel is given what the grant says.
+fn recipients(manifest: &Manifest, grants: &Grants) -> Option<Vec<String>> {
+    let asked = &manifest.capabilities.recipients;
+    let is_any = asked.is_empty() || asked.iter().any(|request| request.kind == "*");
+    match (&grants.recipients, is_any) {
+        (granted, true) => granted.clone(),
+        (granted, false) => {
+            let asked = asked.iter().map(|request| request.kind.clone());
+            Some(asked.filter(|kind| granted.as_ref().is_none_or(|granted| granted.contains(kind))).collect())
+        }
+    }
 }
 
 fn inputs(row: &InstallationRow, manifest: &Manifest) -> Result<Vec<InputSpec>, WiringError> {

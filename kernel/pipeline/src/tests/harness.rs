@@ -15,7 +15,7 @@ use kith_model::time::{ManualClock, Timestamp};
 use kith_store::Store;
 use parking_lot::Mutex;
 
-use crate::{Installed, Kernel, Observer, ProfileView, Receipted, Role, Setup};
+use crate::{Idempotence, Installed, IntakeError, Kernel, Observer, ProfileView, Receipted, Role, Setup};
 
 pub(super) const WORKSPACE: WorkspaceId = WorkspaceId(1);
 pub(super) const SOURCE: InstallationId = InstallationId(1);
@@ -91,7 +91,7 @@ impl Channel for Postbox {
 pub(super) struct Notes(pub(super) Mutex<Vec<InstallationId>>);
 
 impl Observer for Notes {
-    fn quarantined(&self, _: WorkspaceId, installation: InstallationId, _: &str) {
+    fn held(&self, _: WorkspaceId, installation: InstallationId, _: &str) {
         self.0.lock().push(installation);
     }
 }
@@ -108,7 +108,7 @@ pub(super) struct Bench {
     runtime: tokio::runtime::Runtime,
 }
 
-fn installed(id: u32, name: &str, kind: PluginKind, role: Role) -> Installed {
+pub(crate) fn installed(id: u32, name: &str, kind: PluginKind, role: Role) -> Installed {
     Installed {
         id: InstallationId(id),
         name: name.parse().unwrap(),
@@ -121,11 +121,13 @@ fn installed(id: u32, name: &str, kind: PluginKind, role: Role) -> Installed {
         inputs: vec![],
         outputs: vec![],
         fitted: None,
+        recipients: None,
+        idempotence: Idempotence::Idempotent,
         role,
     }
 }
 
-pub(super) fn audience(id: u32, condition: &str, message: Option<ConsentBasis>) -> Audience {
+pub(crate) fn audience(id: u32, condition: &str, message: Option<ConsentBasis>) -> Audience {
     Audience {
         id: AudienceId(id),
         name: format!("audience-{id}").parse().unwrap(),
@@ -145,8 +147,24 @@ pub(super) fn audience(id: u32, condition: &str, message: Option<ConsentBasis>) 
     }
 }
 
+/// A workspace with one channel, 3, and these audiences.
+pub(crate) fn setup_of(audiences: Vec<Audience>) -> Setup {
+    Setup {
+        workspace: WORKSPACE,
+        zone: Zone::utc(),
+        identity_rules: IdentityRules::default(),
+        installations: vec![installed(3, "postbox", PluginKind::Channel, Role::Channel(Arc::new(Postbox::default())))],
+        audiences,
+    }
+}
+
 impl Bench {
     pub(super) fn new(audiences: Vec<Audience>) -> Bench {
+        Bench::over(Arc::new(kith_store::memory()), audiences, |_| {})
+    }
+
+    /// A bench over a store that the test made, its setup changed before the start.
+    pub(super) fn over(store: Arc<dyn Store>, audiences: Vec<Audience>, change: impl FnOnce(&mut Setup)) -> Bench {
         let (level, postbox, prepared) =
             (Arc::new(Level::default()), Arc::new(Postbox::default()), Arc::new(Prepared::default()));
         let mut model = installed(2, "level", PluginKind::TagModel, Role::TagModel(level.clone()));
@@ -163,7 +181,7 @@ impl Bench {
             description: String::new(),
             category: String::new(),
         }];
-        let setup = Setup {
+        let mut setup = Setup {
             workspace: WORKSPACE,
             zone: Zone::utc(),
             identity_rules: IdentityRules::default(),
@@ -174,7 +192,7 @@ impl Bench {
             ],
             audiences,
         };
-        let store: Arc<dyn Store> = Arc::new(kith_store::memory());
+        change(&mut setup);
         let clock = ManualClock::new(START);
         let notes = Arc::new(Notes::default());
         let kernel = Kernel::start(store.clone(), Arc::new(clock.clone()), notes.clone(), vec![setup.clone()]).unwrap();
@@ -216,7 +234,16 @@ impl Bench {
             resume: None,
             received_at: kith_model::time::Clock::now(&self.clock),
         };
-        self.runtime.block_on(self.kernel.receive(WORKSPACE, SOURCE, request)).unwrap()
+        // Right after the start of many workspaces there may be no room; a client comes back then, and so does the test.
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            match self.runtime.block_on(self.kernel.receive(WORKSPACE, SOURCE, request.clone())) {
+                Err(IntakeError::Overloaded { .. }) if std::time::Instant::now() < deadline => {
+                    self.store.wait_for_change(self.store.head(), Duration::from_millis(2));
+                }
+                receipted => return receipted.unwrap(),
+            }
+        }
     }
 
     /// Wait until all is computed and every outbox that can be empty is.
@@ -242,6 +269,15 @@ impl Bench {
         while !until() {
             assert!(std::time::Instant::now() < deadline, "time changed nothing");
             self.store.wait_for_change(self.store.head(), Duration::from_millis(5));
+        }
+    }
+
+    /// Wait until something holds that other threads bring about.
+    pub(super) fn wait_until(&self, what: &str, holds: impl Fn() -> bool) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while !holds() {
+            assert!(std::time::Instant::now() < deadline, "not in time: {what}");
+            self.store.wait_for_change(self.store.head(), Duration::from_millis(2));
         }
     }
 

@@ -18,7 +18,7 @@ use kith_model::plugin::{
     SourceRequest,
 };
 use kith_model::time::Timestamp;
-use kith_pipeline::{Installed, Role, Setup};
+use kith_pipeline::{Idempotence, Installed, Role, Setup};
 use serde_json::Value;
 use tower::ServiceExt as _;
 
@@ -249,6 +249,8 @@ pub(super) fn source(server: &TestServer, workspace: WorkspaceId) -> String {
         inputs: Vec::new(),
         outputs: Vec::new(),
         fitted: None,
+        recipients: None,
+        idempotence: Idempotence::Idempotent,
         role: Role::Connector(Arc::new(Lines)),
     };
     let mut draft = server.app().catalogue.begin(workspace, Actor::kernel()).unwrap();
