@@ -120,18 +120,27 @@ pub struct Manifest {
     pub title: String,
     pub description: String,
     pub license: String,
-    /// Compute kinds: what the plugin sees of a profile, in the manifest's order. The privacy grant, the dependency graph and the columns.
+    /// What the plugin sees of a profile, in the manifest's order: the privacy grant, the dependency graph, and a compute
+    /// plugin's columns. A channel may have some to fill its content with; a connector has none.
     pub inputs: Vec<InputSpec>,
     /// Compute kinds: the tags or scores it writes.
     pub outputs: Vec<OutputSpec>,
     /// JSON Schema (2020-12) of the installation's configuration; `None` takes no configuration.
     pub config_schema: Option<serde_json::Value>,
     pub capabilities: Capabilities,
+    /// Channels: whether the other side takes a repeat of a message id as the same message. Where it does not, an attempt
+    /// that a crash cuts off is not repeated without an admin.
+    #[serde(default = "idempotent_unless_said")]
+    pub idempotent: bool,
     /// Requested limits; an absent one asks for the host's default.
     pub limits: LimitRequest,
 }
 
-/// One declared input of a compute plugin.
+fn idempotent_unless_said() -> bool {
+    true
+}
+
+/// One declared input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InputSpec {
     /// The column's name.
@@ -165,6 +174,17 @@ pub struct Capabilities {
     pub mail: Vec<MailRequest>,
     /// Names of the events it may emit; `*` for any.
     pub emits: Vec<String>,
+    /// Channels: which of a person's identifiers it is given.
+    #[serde(default)]
+    pub recipients: Vec<RecipientRequest>,
+}
+
+/// A type of identifiers that a channel asks to be given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipientRequest {
+    /// `email`, `user_id`, …, or `*` for any.
+    pub kind: String,
+    pub reason: String,
 }
 
 /// Outgoing HTTP that a plugin asks for.
@@ -202,6 +222,9 @@ pub struct Grants {
     pub secrets: BTreeMap<String, Vec<String>>,
     pub kv_bytes: u64,
     pub mail: Vec<String>,
+    /// Types of identifiers that a channel is given, of those that its manifest asks for; absent means all of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipients: Option<Vec<String>>,
     /// Lower limits than the host's.
     pub limits: LimitRequest,
 }

@@ -12,7 +12,7 @@ use kith_model::delivery::{DeliveryInput, DeliveryState, Message, Outcome, step}
 use kith_model::event::{DraftEvent, EventKind, EventOrigin};
 use kith_model::id::{InstallationId, ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::Identifier;
-use kith_model::plugin::{Channel, InstallationMode};
+use kith_model::plugin::Channel;
 use kith_model::profile::{Contribution, IdentityHead};
 use kith_model::time::Timestamp;
 use kith_store::keys::PersonRow;
@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use crate::accept::people::read_person;
 use crate::accept::{Request, Submission};
 use crate::rows::{self, DeliveryRow};
-use crate::setup::{Installed, Role};
+use crate::setup::{Activity, Installed, Role};
 use crate::shared::Shared;
 
 /// Messages in one call of a channel plugin: few, since each may wait for the other side.
@@ -86,7 +86,7 @@ fn look(shared: &Arc<Shared>, workspace: WorkspaceId, id: InstallationId) -> Res
     let Some(known) = shared.workspace(workspace) else { return Ok(Looked::Idle) };
     let setup = known.setup.load_full();
     let Some(installed) = installed(&setup, id) else { return Ok(Looked::Idle) };
-    let (Role::Channel(channel), InstallationMode::Live) = (&installed.role, installed.mode) else {
+    let (Role::Channel(channel), Activity::Running) = (&installed.role, &installed.activity) else {
         return Ok(Looked::Idle);
     };
     let now = shared.clock.now();

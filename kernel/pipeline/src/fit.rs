@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kith_model::id::{InstallationId, WorkspaceId};
-use kith_model::plugin::{Fitted, InstallationMode, PluginFault};
+use kith_model::plugin::{Fitted, PluginFault};
 use kith_model::table::Table;
 use kith_model::time::Timestamp;
 
@@ -12,7 +12,7 @@ use crate::people_scan::ProfilePages;
 use crate::plan::{ModelPlan, Plan};
 use crate::react::models;
 use crate::react::state::{Evaluation, ProfileFacts, ProfileState};
-use crate::setup::Setup;
+use crate::setup::{Activity, Setup};
 use crate::shared::Shared;
 
 /// Why a fit did not come about.
@@ -20,8 +20,8 @@ use crate::shared::Shared;
 pub enum FitError {
     #[error("there is no such installation")]
     UnknownInstallation,
-    #[error("the installation is {mode:?}; switch it to live before fitting")]
-    NotLive { mode: InstallationMode },
+    #[error("the installation is held: {why}; make it run before fitting")]
+    NotLive { why: String },
     #[error("a {kind} is not fitted; only tag models and scorers are")]
     NotAModel { kind: String },
     #[error("the kernel is shutting down")]
@@ -98,8 +98,8 @@ pub(crate) fn run(
     let setup = known.setup.load_full();
     let installed =
         setup.installations.iter().find(|known| known.id == installation).ok_or(FitError::UnknownInstallation)?;
-    if installed.mode != InstallationMode::Live {
-        return Err(FitError::NotLive { mode: installed.mode });
+    if let Activity::Held { why, .. } = &installed.activity {
+        return Err(FitError::NotLive { why: why.clone() });
     }
     // The history is complete once nothing waits and the feed has been read as far as it went when the fit was asked for.
     let head = shared.store.head();

@@ -4,15 +4,13 @@ use std::sync::Arc;
 
 use kith_model::event::EventOrigin;
 use kith_model::id::{InstallationId, WorkspaceId};
-use kith_model::plugin::{
-    Answer, Connector, InstallationMode, PluginFault, ReceiveError, Received, Refusal, SourceRequest,
-};
+use kith_model::plugin::{Answer, Connector, PluginFault, ReceiveError, Received, Refusal, SourceRequest};
 use kith_store::CommitError;
 use tokio::sync::oneshot;
 
 use crate::accept::{MAX_REPORTED_REJECTIONS, Request, Submission};
 use crate::offload;
-use crate::setup::Role;
+use crate::setup::{Activity, Role};
 use crate::shared::Shared;
 use crate::views::Acceptance;
 
@@ -38,8 +36,8 @@ pub struct Receipted {
 pub enum IntakeError {
     #[error("there is no such source")]
     UnknownSource,
-    #[error("the source is {mode:?}")]
-    NotLive { mode: InstallationMode },
+    #[error("the source is held: {why}")]
+    NotLive { why: String },
     /// The connector refuses the input.
     #[error("{}", .0.message)]
     Refused(Refusal),
@@ -83,8 +81,8 @@ impl Intake {
         let installed =
             setup.installations.iter().find(|known| known.id == source).ok_or(IntakeError::UnknownSource)?;
         let Role::Connector(connector) = &installed.role else { return Err(IntakeError::UnknownSource) };
-        if installed.mode != InstallationMode::Live {
-            return Err(IntakeError::NotLive { mode: installed.mode });
+        if let Activity::Held { why, .. } = &installed.activity {
+            return Err(IntakeError::NotLive { why: why.clone() });
         }
         Ok(Intake {
             connector: Arc::clone(connector),

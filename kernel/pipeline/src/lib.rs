@@ -33,7 +33,7 @@ use kith_features::{Expression, ExpressionError};
 use kith_model::event::EventOrigin;
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, WorkspaceId};
 use kith_model::identity::Identifier;
-use kith_model::plugin::{Fitted, PluginKind, SourceRequest};
+use kith_model::plugin::{Fitted, InputSpec, PluginKind, SourceRequest};
 use kith_model::time::Clock;
 use kith_store::{ReadError, Store};
 use parking_lot::Mutex;
@@ -44,7 +44,7 @@ pub use fit::FitError;
 pub use intake::{Intake, IntakeError, MAX_UNCONSUMED_BYTES, Receipted};
 pub use plan::SetupError;
 pub use query::QueryError;
-pub use setup::{FittedState, Installed, Observer, Role, Setup};
+pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Role, Setup};
 pub use views::*;
 
 use accept::Request;
@@ -61,6 +61,23 @@ pub enum StartError {
     Read(#[from] ReadError),
     #[error("starting the {what} thread")]
     Thread { what: String, source: std::io::Error },
+}
+
+/// Why a payload cannot be sent as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PayloadError(String);
+
+/// Whether a payload is a JSON object whose templates read nothing but `inputs`.
+///
+/// # Errors
+/// [`PayloadError`] says what is wrong, for people.
+pub fn check_payload(payload: &str, _inputs: &[InputSpec]) -> Result<(), PayloadError> {
+    match serde_json::from_str::<serde_json::Value>(payload) {
+        Ok(serde_json::Value::Object(_)) => Ok(()),
+        Ok(_) => Err(PayloadError("write a JSON object".to_owned())),
+        Err(error) => Err(PayloadError(error.to_string())),
+    }
 }
 
 /// The running data path.
@@ -125,6 +142,14 @@ impl Kernel {
             self.delivering.lock().retain(|(id, channel)| *id != workspace || channels.contains(channel));
         }
         Ok(())
+    }
+
+    /// Whether a setup can run. Nothing changes.
+    ///
+    /// # Errors
+    /// [`SetupError`] names the expression or the installations that do not fit.
+    pub fn check(setup: &Setup) -> Result<(), SetupError> {
+        Plan::new(setup).map(drop)
     }
 
     /// Replace one workspace's setup, or add a workspace. What is new is computed from history in the background.
@@ -300,6 +325,22 @@ impl Kernel {
             }
             self.shared.store.wait_for_change(self.shared.store.head(), Duration::from_millis(5));
         }
+    }
+
+    /// What would go with an installation if it were removed.
+    pub fn removal(&self, workspace: WorkspaceId, installation: InstallationId) -> Result<Removal, QueryError> {
+        query::removal(&self.shared, workspace, installation)
+    }
+
+    /// How each workspace's work behind the log goes.
+    pub fn health(&self) -> Vec<Health> {
+        let workspaces = self.shared.workspaces.read();
+        workspaces.keys().map(|workspace| Health { workspace: *workspace, failing: None }).collect()
+    }
+
+    /// The hosts that a workspace's channels send to.
+    pub fn receiving_hosts(&self, _workspace: WorkspaceId) -> Vec<HostView> {
+        Vec::new()
     }
 
     /// What a workspace holds.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kith_features::{Expression, ExpressionError, FeatureName, LeafId, Program};
 use kith_model::audience::Audience;
 use kith_model::id::{AudienceId, InstallationId};
-use kith_model::plugin::{ComputeModel, InputSpec, InstallationMode};
+use kith_model::plugin::{ComputeModel, InputSpec};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::setup::{Installed, Role, Setup};
@@ -67,7 +67,7 @@ impl Plan {
                 Role::Scorer(model) => (model, true),
                 Role::Connector(_) | Role::Channel(_) => continue,
             };
-            if installed.mode != InstallationMode::Live {
+            if !installed.activity.is_running() {
                 continue;
             }
             claim_outputs(installed, is_scorer, &mut outputs, setup)?;
@@ -83,8 +83,7 @@ impl Plan {
         }
         let expressions = models.iter().flat_map(|model: &ModelPlan| model.inputs.iter().map(|(_, input)| input));
         let program = Program::new(expressions.chain(audiences.iter().map(|audience| &audience.condition)));
-        let source_names =
-            setup.installations.iter().map(|installed| (installed.id, installed.name.to_string())).collect();
+        let source_names = setup.source_names.clone().into_iter().collect();
         Ok(Plan { program, models, audiences, outputs, source_names })
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kith_features::{EventFacts, Expression, ExpressionError, FeatureName, LeafId, Value};
 use kith_model::change::Change;
 use kith_model::event::{Event, RecordedEvent};
-use kith_model::id::{AudienceId, Position, ProfileId, SourceIdentityId, WorkspaceId};
+use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::Identifier;
 use kith_model::profile::{Contribution, IdentityHead, Provenance, Score, Tag, fold_traits};
 use kith_store::keys::PersonRow;
@@ -18,7 +18,7 @@ use crate::people_scan::each_profile;
 use crate::react::state::{Evaluation, ProfileFacts, ProfileState, read_profile};
 use crate::rows::{self, Derived, Kept, OutputValue};
 use crate::shared::{Shared, WorkspaceShared};
-use crate::views::{AudienceStatus, Count, EventPage, MemberPage, ProfileView};
+use crate::views::{AudienceStatus, Count, EventPage, MemberPage, ProfileView, Removal};
 
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -211,7 +211,9 @@ pub(crate) fn count(shared: &Shared, workspace: WorkspaceId, condition: &str) ->
     if is_settled || expression.reads().leaves.is_empty() {
         let index = known.index.read();
         if let Some(count) = index.count(&expression, now) {
-            return Ok(Count { count, population: index.population().len(), as_of: shared.reacted() });
+            let population = index.population().len();
+            let as_of = shared.reacted();
+            return Ok(Count { count, pending: 0, population, exact: is_settled, as_of, as_of_time: now });
         }
     }
     let as_of = shared.reacted();
@@ -232,7 +234,7 @@ pub(crate) fn count(shared: &Shared, workspace: WorkspaceId, condition: &str) ->
         count += u64::from(belongs);
         Ok(())
     })?;
-    Ok(Count { count, population, as_of })
+    Ok(Count { count, pending: 0, population, exact: is_settled, as_of, as_of_time: now })
 }
 
 /// The meaning of an expression: build the list of events, evaluate.
@@ -282,7 +284,35 @@ pub(crate) fn audience(shared: &Shared, workspace: WorkspaceId, id: AudienceId) 
     let size =
         is_computed.then(|| known.index.read().members(&FeatureName::Audience(id)).map_or(0, RoaringBitmap::len));
     let progress = if is_computed { None } else { known.outstanding() };
-    Ok(AudienceStatus { size, progress, as_of: shared.reacted() })
+    Ok(AudienceStatus { size, pending: 0, progress, as_of: shared.reacted(), as_of_time: shared.clock.now() })
+}
+
+/// What would go with an installation.
+pub(crate) fn removal(
+    shared: &Shared,
+    workspace: WorkspaceId,
+    installation: InstallationId,
+) -> Result<Removal, QueryError> {
+    let plan = known(shared, workspace)?.plan.load_full();
+    let mut removal = Removal::default();
+    each_row(shared.store.as_ref(), &Key::people(workspace), |key, value| {
+        if key.as_person().is_some_and(|(_, row)| row == PersonRow::Kept as u8) {
+            let kept: Kept = rows::decode("what is computed of an identity", value)?;
+            let holds = |values: &rows::Computed| values.values.iter().any(|value| *value != OutputValue::Null);
+            removal.people += u64::from(kept.derived.outputs.get(&installation).is_some_and(holds));
+        }
+        Ok(())
+    })?;
+    let written = |feature: &FeatureName| plan.outputs.get(feature).is_some_and(|(writer, _)| *writer == installation);
+    let reads = |condition: &Expression| {
+        let reads = condition.reads();
+        let tags = reads.tags.iter().map(|name| FeatureName::Tag(name.as_str().into()));
+        let scores = reads.scores.iter().map(|name| FeatureName::Score(name.as_str().into()));
+        tags.chain(scores).any(|feature| written(&feature))
+    };
+    let touched = plan.audiences.iter().filter(|audience| reads(&audience.condition));
+    removal.audiences = touched.map(|audience| audience.audience.id).collect();
+    Ok(removal)
 }
 
 /// A page of an audience's members, in the order of their ordinals.

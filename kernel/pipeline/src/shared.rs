@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use kith_features::index::Index;
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, WorkspaceId};
-use kith_model::plugin::{InstallationMode, PluginFault};
+use kith_model::plugin::PluginFault;
 use kith_model::time::Clock;
 use kith_store::Store;
 use parking_lot::{Mutex, RwLock};
@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use crate::accept::Request;
 use crate::plan::Plan;
 use crate::rows::ModelVersion;
-use crate::setup::{Observer, Setup};
+use crate::setup::{Activity, Observer, Setup};
 
 /// This many strikes in a row quarantine an installation.
 const MAX_STRIKES: u32 = 3;
@@ -131,16 +131,17 @@ impl Shared {
             return;
         }
         shared.strikes.lock().remove(&installation);
+        let reason = format!("{MAX_STRIKES} faults in a row, the last: {fault}");
+        let since = self.clock.now();
         shared.setup.rcu(|setup| {
             let mut setup = Setup::clone(setup);
             for installed in setup.installations.iter_mut().filter(|installed| installed.id == installation) {
-                installed.mode = InstallationMode::Quarantined;
+                installed.activity = Activity::Held { since, why: reason.clone() };
             }
             setup
         });
-        let reason = format!("{MAX_STRIKES} faults in a row, the last: {fault}");
         tracing::error!(workspace = workspace.0, installation = installation.0, reason, "quarantined");
-        self.observer.quarantined(workspace, installation, &reason);
+        self.observer.held(workspace, installation, &reason);
     }
 
     /// The installation answered well: earlier strikes are forgotten.

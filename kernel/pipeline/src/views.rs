@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kith_model::audience::Membership;
 use kith_model::delivery::DeliveryState;
 use kith_model::event::{RecordedEvent, RejectedRecord};
-use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, SourceIdentityId};
+use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::Identifier;
 use kith_model::profile::{FoldedTrait, Score, Tag};
 use kith_model::time::Timestamp;
@@ -62,9 +62,15 @@ pub struct EventPage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Count {
     pub count: u64,
+    /// Profiles of whom it is not known yet.
+    pub pending: u64,
     pub population: u64,
-    /// The log position that the count is exact for.
+    /// Whether nothing is pending and nothing that it reads is being recomputed.
+    pub exact: bool,
+    /// The log position up to which everything that it reads is computed.
     pub as_of: Position,
+    /// The same as a time: what changes by time alone is worked off up to here.
+    pub as_of_time: Timestamp,
 }
 
 /// An audience's present state.
@@ -72,9 +78,52 @@ pub struct Count {
 pub struct AudienceStatus {
     /// `None` while it is being computed for the first time.
     pub size: Option<u64>,
+    /// Profiles of whom it is not known yet.
+    pub pending: u64,
     /// Profiles looked at, of how many, while computing.
     pub progress: Option<(u64, u64)>,
     pub as_of: Position,
+    pub as_of_time: Timestamp,
+}
+
+/// What goes with an installation when it is removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// Profiles that hold one of its values.
+    pub people: u64,
+    /// Audiences whose condition reads one of its outputs.
+    pub audiences: Vec<AudienceId>,
+}
+
+/// How a workspace's work behind the log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    pub workspace: WorkspaceId,
+    pub failing: Option<Failing>,
+}
+
+/// Work that fails again at the same place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failing {
+    pub since: Timestamp,
+    /// The log position at which it stands.
+    pub cursor: Position,
+    /// For the operator.
+    pub problem: String,
+}
+
+/// A host that a channel sends to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostView {
+    pub channel: InstallationId,
+    /// With its port.
+    pub host: String,
+    /// Requests on their way.
+    pub under_way: u64,
+    /// Nothing is sent to it before this moment.
+    pub paused_until: Option<Timestamp>,
+    /// Why nothing is.
+    pub reason: Option<String>,
 }
 
 /// One page of an audience's members.

@@ -21,7 +21,7 @@ use kith_store::{CommitError, Key, KeyRange, Operation, ReadError, Store, Unit, 
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
-pub use draft::{Actor, Draft};
+pub use draft::{Actor, Change, Committed, Draft};
 pub use rows::{AuditRow, CredentialRow, FitRow, FitStatus, InstallationRow, PluginRow, WorkspaceRow};
 
 use crate::auth::KeyId;
@@ -177,10 +177,16 @@ impl Catalogue {
     }
 
     /// Begin a change of one workspace; others wait until it is committed or dropped.
-    pub fn begin(&self, workspace: WorkspaceId, actor: Actor) -> Result<Draft<'_>, CatalogueError> {
+    pub fn begin(&self, workspace: WorkspaceId, actor: Actor) -> Result<Change<'_>, CatalogueError> {
         let writing = self.writing.lock();
         let tables = self.workspace(workspace)?;
-        Ok(Draft::new(self, writing, WorkspaceTables::clone(&tables), actor))
+        Ok(Change::new(Draft::new(self, WorkspaceTables::clone(&tables), actor), writing))
+    }
+
+    /// A draft of a change that will not be made, to see what it would need; it holds nobody up.
+    pub fn rehearse(&self, workspace: WorkspaceId, actor: Actor) -> Result<Draft<'_>, CatalogueError> {
+        let tables = self.workspace(workspace)?;
+        Ok(Draft::new(self, WorkspaceTables::clone(&tables), actor))
     }
 
     /// Make a workspace together with its first key.

@@ -52,6 +52,10 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub taken: Option<serde_json::Value>,
+    /// For a change that needs a confirmation: what it touches, and the `token` that confirms just that.
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    pub details: Option<serde_json::Value>,
 }
 
 /// Every way a request can end other than well.
@@ -79,6 +83,12 @@ pub enum ApiError {
     Conflict {
         code: &'static str,
         message: String,
+    },
+    /// It is done when it comes again with the token that `details` hold.
+    Unconfirmed {
+        code: &'static str,
+        message: String,
+        details: serde_json::Value,
     },
     TooLarge {
         limit_bytes: usize,
@@ -143,11 +153,12 @@ struct Answered {
     retry_after_s: Option<u32>,
     mistakes: Vec<Mistake>,
     taken: Option<serde_json::Value>,
+    details: Option<serde_json::Value>,
 }
 
 fn answered(status: StatusCode, code: impl Into<String>, title: &'static str, message: impl Into<String>) -> Answered {
     let (code, message) = (code.into(), message.into());
-    Answered { status, code, title, message, retry_after_s: None, mistakes: Vec::new(), taken: None }
+    Answered { status, code, title, message, retry_after_s: None, mistakes: Vec::new(), taken: None, details: None }
 }
 
 /// The longest wait that clients heed, in seconds (Segment's stop at 300).
@@ -174,6 +185,10 @@ fn describe(error: ApiError) -> Answered {
             "this route has other methods; the allow header names them",
         ),
         ApiError::Conflict { code, message } => answered(StatusCode::CONFLICT, code, "Conflict", message),
+        ApiError::Unconfirmed { code, message, details } => {
+            let answer = answered(StatusCode::CONFLICT, code, "Confirmation required", message);
+            Answered { details: Some(details), ..answer }
+        }
         ApiError::TooLarge { limit_bytes } => {
             let message = format!("the body is larger than {limit_bytes} bytes");
             answered(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large", message)
@@ -248,6 +263,7 @@ impl IntoResponse for ApiError {
             request_id: request_id(),
             errors: answer.mistakes,
             taken: answer.taken,
+            details: answer.details,
         };
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let content_type = [(header::CONTENT_TYPE, "application/problem+json")];

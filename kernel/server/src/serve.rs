@@ -1,7 +1,7 @@
 //! Starting and stopping: the data directory, the first key, all parts put together, the accept loop with its timers and
 //! caps, and a shutdown that finishes what is under way.
 
-mod host_key;
+pub(crate) mod host_key;
 mod observer;
 
 use std::collections::BTreeSet;
@@ -36,7 +36,7 @@ use crate::catalogue::{Catalogue, CatalogueError, CredentialRow, WorkspaceRow};
 use crate::config::Config;
 use crate::fits::FitsUnderWay;
 use crate::metrics::Metrics;
-use crate::wiring::{Wiring, WiringError};
+use crate::wiring::{Loading, Source, Wiring, WiringError};
 
 /// Why the server did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -107,9 +107,13 @@ fn start(
         runtime,
     })?;
     let artifacts = Artifacts::open(config.data_directory.join("artifacts"))?;
-    let wiring = Wiring::new(host, config.ceiling.clone(), artifacts, Arc::clone(&seam));
+    let wiring = Wiring::new(host, config.ceiling.clone(), artifacts, Arc::clone(&seam), key.realms());
     let tables = catalogue.tables();
-    let setups = tables.workspaces.values().map(|tables| wiring.setup(catalogue.sealer(), tables, &BTreeSet::new()));
+    let (sealer, now, must_run) = (catalogue.sealer(), clock.now(), BTreeSet::new());
+    let setups = tables.workspaces.values().map(|tables| {
+        let source = Source { tables: tables.as_ref(), must_run: &must_run, sealer, now };
+        wiring.setup(source, Loading::Allowed)
+    });
     let setups = setups.collect::<Result<Vec<_>, _>>()?;
     let (observer, quarantines) = observer::channel();
     let kernel = Kernel::start(seam, Arc::clone(&clock), Arc::new(observer), setups)?;

@@ -99,6 +99,7 @@ fn read_plugin(root: &Section<'_, '_>) -> Option<Manifest> {
         outputs: Vec::new(),
         config_schema: None,
         capabilities: Capabilities::default(),
+        idempotent: true,
         limits: LimitRequest::default(),
     })
 }
@@ -185,6 +186,7 @@ fn read_capabilities(root: &Section<'_, '_>, kind: PluginKind) -> Capabilities {
         kv_bytes: read_kv(&section),
         mail: read_mail(&section),
         emits: section.texts("emits").into_iter().map(|(name, _)| name.to_owned()).collect(),
+        recipients: Vec::new(),
     }
 }
 

@@ -15,7 +15,7 @@ use kith_model::time::{ManualClock, Timestamp};
 use kith_store::Store;
 use parking_lot::Mutex;
 
-use crate::{Installed, Kernel, Observer, ProfileView, Receipted, Role, Setup};
+use crate::{Activity, Idempotence, Installed, Kernel, Observer, ProfileView, Receipted, Role, Setup};
 
 pub(super) const WORKSPACE: WorkspaceId = WorkspaceId(1);
 pub(super) const SOURCE: InstallationId = InstallationId(1);
@@ -91,7 +91,7 @@ impl Channel for Postbox {
 pub(super) struct Notes(pub(super) Mutex<Vec<InstallationId>>);
 
 impl Observer for Notes {
-    fn quarantined(&self, _: WorkspaceId, installation: InstallationId, _: &str) {
+    fn held(&self, _: WorkspaceId, installation: InstallationId, _: &str) {
         self.0.lock().push(installation);
     }
 }
@@ -116,11 +116,13 @@ fn installed(id: u32, name: &str, kind: PluginKind, role: Role) -> Installed {
         plugin_version: semver::Version::new(1, 0, 0),
         kind,
         digest: format!("digest-of-{name}"),
-        mode: InstallationMode::Live,
+        activity: Activity::Running,
         config_hash: 0,
         inputs: vec![],
         outputs: vec![],
         fitted: None,
+        recipients: None,
+        idempotence: Idempotence::Idempotent,
         role,
     }
 }
@@ -165,6 +167,7 @@ impl Bench {
         }];
         let setup = Setup {
             workspace: WORKSPACE,
+            realm_key: [7; 32],
             zone: Zone::utc(),
             identity_rules: IdentityRules::default(),
             installations: vec![
@@ -172,6 +175,7 @@ impl Bench {
                 model,
                 installed(3, "postbox", PluginKind::Channel, Role::Channel(postbox.clone())),
             ],
+            source_names: [(SOURCE, "source".to_owned())].into(),
             audiences,
         };
         let store: Arc<dyn Store> = Arc::new(kith_store::memory());

@@ -3,10 +3,10 @@
 use kith_model::audience::ConsentBasis;
 use kith_model::delivery::{DeliveryState, Outcome};
 use kith_model::id::InstallationId;
-use kith_model::plugin::InstallationMode;
+use kith_model::time::Timestamp;
 
 use super::harness::*;
-use crate::DeadLetter;
+use crate::{Activity, DeadLetter};
 
 fn orders(user: &str, from: usize, count: usize) -> Vec<kith_model::event::DraftEvent> {
     let order = |n: usize| event(&format!("{user}-{n}"), &[("user_id", user)], "Order Completed", START);
@@ -130,9 +130,10 @@ fn three_strikes_quarantine_a_model_and_the_old_values_stay() {
     assert_eq!(bench.profile("user_id", "u1").unwrap().tags["level"].json, "\"few\"");
     assert_eq!(bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap().items.len(), 3);
     *bench.level.fails.lock() = false;
-    bench.configure(|setup| setup.installations[1].mode = InstallationMode::Disabled);
+    let held = Activity::Held { since: Timestamp(0), why: "switched off".to_owned() };
+    bench.configure(|setup| setup.installations[1].activity = held);
     bench.settle();
-    bench.configure(|setup| setup.installations[1].mode = InstallationMode::Live);
+    bench.configure(|setup| setup.installations[1].activity = Activity::Running);
     assert_eq!(bench.profile("user_id", "u1").unwrap().tags["level"].json, "\"many\"");
 }
 

@@ -39,9 +39,12 @@ impl From<WiringError> for ApiError {
                 ApiError::at("grants.mail", source.to_string())
             }
             WiringError::Input { problem, .. } => ApiError::at("config", problem),
+            WiringError::NotLoaded { .. } => {
+                let message = "something else was changed at the same moment; nothing of this was".to_owned();
+                ApiError::Unavailable { code: "changed-meanwhile", message, retry_after_s: 1 }
+            }
             WiringError::Bind { source: BindError::WrongKind { .. } | BindError::Random(_), .. }
             | WiringError::Artifact(_)
-            | WiringError::NoPlugin { .. }
             | WiringError::Secret(_)
             | WiringError::Zone(_) => ApiError::internal("making installations run", error),
         }

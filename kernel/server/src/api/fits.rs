@@ -98,8 +98,8 @@ fn note_begin(app: &App, workspace: WorkspaceId, actor: Actor, name: &str) -> Re
             code: "not-fitted",
             message: format!("`{name}` is neither a tag model nor a scorer; only those are fitted"),
         })?;
-        if matches!(installation.mode, InstallationMode::Disabled | InstallationMode::Quarantined) {
-            let message = format!("`{name}` is switched off; set its mode to `live` or `shadow` first");
+        if installation.mode != InstallationMode::Live {
+            let message = format!("`{name}` is switched off; set its mode to `live` first");
             return Err(ApiError::Conflict { code: "not-live", message });
         }
         let fits = draft.tables().fits.range((installation.id, 0)..=(installation.id, u32::MAX));

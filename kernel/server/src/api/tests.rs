@@ -1,7 +1,9 @@
 //! The API through its router, over a store in memory: every documented route × every scope, the contract of the client
 //! routes, streams, and that one workspace's key reaches nothing of another's.
 
+mod audiences;
 mod contract;
+mod installations;
 mod routes;
 
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use kith_model::plugin::{
     SourceRequest,
 };
 use kith_model::time::Timestamp;
-use kith_pipeline::{Installed, Role, Setup};
+use kith_pipeline::{Activity, Idempotence, Installed, Role, Setup};
 use serde_json::Value;
 use tower::ServiceExt as _;
 
@@ -122,7 +124,7 @@ pub(super) fn key_with(
     };
     let mut draft = server.app().catalogue.begin(workspace, Actor::kernel()).unwrap();
     draft.put_credential(row).unwrap();
-    draft.commit().unwrap();
+    drop(draft.commit().unwrap());
     key.text
 }
 
@@ -148,11 +150,13 @@ pub(super) fn second_workspace(server: &TestServer) -> (WorkspaceId, String) {
     (id, key.text)
 }
 
-fn setup(workspace: WorkspaceId, installations: Vec<Installed>) -> Setup {
+pub(super) fn setup(workspace: WorkspaceId, installations: Vec<Installed>) -> Setup {
     Setup {
         workspace,
+        realm_key: [3; 32],
         zone: Zone::utc(),
         identity_rules: IdentityRules::default(),
+        source_names: installations.iter().map(|installed| (installed.id, installed.name.to_string())).collect(),
         installations,
         audiences: Vec::new(),
     }
@@ -219,41 +223,60 @@ fn event(user: &str) -> DraftEvent {
     }
 }
 
-/// Put the source `lines` into the workspace; its write key.
-pub(super) fn source(server: &TestServer, workspace: WorkspaceId) -> String {
-    let id = InstallationId(900);
-    let row = InstallationRow {
-        id,
-        name: "lines".parse().unwrap(),
-        plugin: "test/lines".parse().unwrap(),
+/// An installation of `test/NAME`, as the catalogue has it.
+pub(super) fn installation_row(id: u32, name: &str) -> InstallationRow {
+    InstallationRow {
+        id: InstallationId(id),
+        name: name.parse().unwrap(),
+        plugin: format!("test/{name}").parse().unwrap(),
         version: semver::Version::new(1, 0, 0),
         config: Value::Null,
         grants: Grants::default(),
         mode: InstallationMode::Live,
         mode_reason: None,
+        mode_since: None,
         fit: None,
         write_key: None,
         created_at: Timestamp(0),
         updated_at: Timestamp(0),
         removed_at: None,
-    };
-    let installed = Installed {
-        id,
+    }
+}
+
+/// The same, as it runs.
+pub(super) fn running(row: &InstallationRow, kind: PluginKind, role: Role) -> Installed {
+    Installed {
+        id: row.id,
         name: row.name.clone(),
         plugin: row.plugin.clone(),
         plugin_version: row.version.clone(),
-        kind: PluginKind::Connector,
+        kind,
         digest: "test".to_owned(),
-        mode: row.mode,
+        activity: Activity::Running,
         config_hash: 0,
         inputs: Vec::new(),
         outputs: Vec::new(),
         fitted: None,
-        role: Role::Connector(Arc::new(Lines)),
-    };
+        recipients: None,
+        idempotence: Idempotence::Idempotent,
+        role,
+    }
+}
+
+/// The source `lines`.
+pub(super) fn lines() -> (InstallationRow, Installed) {
+    let row = installation_row(900, "lines");
+    let installed = running(&row, PluginKind::Connector, Role::Connector(Arc::new(Lines)));
+    (row, installed)
+}
+
+/// Put the source `lines` into the workspace; its write key.
+pub(super) fn source(server: &TestServer, workspace: WorkspaceId) -> String {
+    let (row, installed) = lines();
+    let id = row.id;
     let mut draft = server.app().catalogue.begin(workspace, Actor::kernel()).unwrap();
     draft.put_installation(row).unwrap();
-    draft.commit().unwrap();
+    drop(draft.commit().unwrap());
     // No plugin of the catalogue stands behind the source, so the kernel is told of it directly.
     let tables = server.app().catalogue.workspace(workspace).unwrap();
     let audiences = tables.audiences.values().map(|audience| audience.as_ref().clone()).collect();

@@ -1,6 +1,7 @@
 //! One change of the catalogue: edited in memory, then committed whole together with its audit rows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use kith_model::audience::Audience;
@@ -32,10 +33,9 @@ impl Actor {
     }
 }
 
-/// A change under way. Dropped without [`Draft::commit`], it never happened.
+/// A change on paper. It becomes one only as part of a [`Change`].
 pub struct Draft<'a> {
     catalogue: &'a Catalogue,
-    _writing: MutexGuard<'a, ()>,
     tables: WorkspaceTables,
     credentials: BTreeMap<KeyId, Arc<CredentialRow>>,
     operations: Vec<Operation>,
@@ -45,17 +45,56 @@ pub struct Draft<'a> {
     touched: BTreeSet<InstallationId>,
 }
 
+/// The one change under way. Dropped without [`Change::commit`], it never happened.
+pub struct Change<'a> {
+    draft: Draft<'a>,
+    writing: MutexGuard<'a, ()>,
+}
+
+/// A change that is durable. No other one begins before this is dropped, so that what follows from changes follows in
+/// their order.
+#[must_use = "the next change may begin as soon as this is dropped"]
+pub struct Committed<'a> {
+    _writing: MutexGuard<'a, ()>,
+}
+
+impl<'a> Deref for Change<'a> {
+    type Target = Draft<'a>;
+
+    fn deref(&self) -> &Draft<'a> {
+        &self.draft
+    }
+}
+
+impl<'a> DerefMut for Change<'a> {
+    fn deref_mut(&mut self) -> &mut Draft<'a> {
+        &mut self.draft
+    }
+}
+
+impl<'a> Change<'a> {
+    pub(super) fn new(draft: Draft<'a>, writing: MutexGuard<'a, ()>) -> Change<'a> {
+        Change { draft, writing }
+    }
+
+    /// Commit the change: durable and visible on return.
+    pub fn commit(self) -> Result<Committed<'a>, CatalogueError> {
+        let Change { draft, writing } = self;
+        let catalogue = draft.catalogue;
+        catalogue.store.commit(Unit { operations: draft.operations, ..Unit::default() })?;
+        let mut tables = Tables::clone(&catalogue.tables.load());
+        tables.workspaces.insert(draft.tables.row.id, Arc::new(draft.tables));
+        tables.credentials.extend(draft.credentials);
+        catalogue.tables.store(Arc::new(tables));
+        Ok(Committed { _writing: writing })
+    }
+}
+
 impl<'a> Draft<'a> {
-    pub(super) fn new(
-        catalogue: &'a Catalogue,
-        writing: MutexGuard<'a, ()>,
-        tables: WorkspaceTables,
-        actor: Actor,
-    ) -> Draft<'a> {
+    pub(super) fn new(catalogue: &'a Catalogue, tables: WorkspaceTables, actor: Actor) -> Draft<'a> {
         let now = catalogue.clock.now();
         Draft {
             catalogue,
-            _writing: writing,
             tables,
             credentials: BTreeMap::new(),
             operations: Vec::new(),
@@ -229,16 +268,6 @@ impl<'a> Draft<'a> {
         };
         let key = Key::audit(self.workspace(), Some((self.now, number)));
         self.operations.push(Operation::Put(key, encode(&row)?));
-        Ok(())
-    }
-
-    /// Commit the change: durable and visible on return.
-    pub fn commit(self) -> Result<(), CatalogueError> {
-        self.catalogue.store.commit(Unit { operations: self.operations, ..Unit::default() })?;
-        let mut tables = Tables::clone(&self.catalogue.tables.load());
-        tables.workspaces.insert(self.tables.row.id, Arc::new(self.tables));
-        tables.credentials.extend(self.credentials);
-        self.catalogue.tables.store(Arc::new(tables));
         Ok(())
     }
 }

@@ -102,6 +102,9 @@ pub struct InstallationRow {
     pub mode: InstallationMode,
     /// Why the kernel changed the mode.
     pub mode_reason: Option<String>,
+    /// Since when it has the mode; rows of older releases do not say.
+    #[serde(default)]
+    pub mode_since: Option<Timestamp>,
     /// The newest version of a fitted state, which is in use.
     pub fit: Option<u32>,
     /// The write key that was made with it, for a connector.
@@ -110,6 +113,13 @@ pub struct InstallationRow {
     pub updated_at: Timestamp,
     /// Kept after removal, so that what it once wrote can still be named.
     pub removed_at: Option<Timestamp>,
+}
+
+impl InstallationRow {
+    /// Since when it has its mode, as far as is known.
+    pub fn mode_since(&self) -> Timestamp {
+        self.mode_since.unwrap_or(self.updated_at)
+    }
 }
 
 /// How a fit stands.

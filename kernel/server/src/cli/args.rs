@@ -175,10 +175,13 @@ pub(crate) enum PluginCommand {
         /// The installation
         installation: Name,
     },
-    /// Remove an installation
+    /// Remove an installation, with the tags or scores that people hold from it
     Remove {
         /// The installation
         installation: Name,
+        /// Do it whatever goes with it, without asking
+        #[arg(long)]
+        yes: bool,
     },
     /// Fit a tag model or a scorer now
     Fit {
@@ -236,6 +239,9 @@ pub(crate) struct InstallArgs {
     /// A secret it may use, as `NAME=VALUE`; it never sees the value
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) secret: Vec<String>,
+    /// A type of identifiers that a channel is given, e.g. `email`; repeat for more. The default is all that it asks for
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) grant_recipient: Vec<String>,
     /// Bytes of its own state
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub(crate) grant_kv: u64,

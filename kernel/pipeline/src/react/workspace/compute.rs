@@ -8,7 +8,6 @@ use kith_model::audience::{Cause, Membership};
 use kith_model::change::{Change, Movement};
 use kith_model::delivery::DeliveryState;
 use kith_model::id::{InstallationId, Position, ProfileId};
-use kith_model::plugin::InstallationMode;
 use kith_model::time::Timestamp;
 use kith_store::keys::Definition;
 use kith_store::{Key, Operation, ReadError};
@@ -124,7 +123,7 @@ impl WorkspaceReactor {
     fn is_quarantined(&self, installation: InstallationId) -> bool {
         let setup = self.known.setup.load();
         let known = setup.installations.iter().find(|installed| installed.id == installation);
-        known.is_some_and(|installed| installed.mode != InstallationMode::Live)
+        known.is_some_and(|installed| !installed.activity.is_running())
     }
 
     /// The number of the model as it is now; a new one where it never ran like this.

@@ -33,12 +33,12 @@ pub(super) fn pick_version(
 pub(super) fn free_name(
     tables: &WorkspaceTables,
     manifest: &Manifest,
-    wanted: Option<String>,
+    wanted: Option<&str>,
 ) -> Result<InstallationName, ApiError> {
     if let Some(wanted) = wanted {
         let name: InstallationName =
             wanted.parse().map_err(|error: kith_model::id::InvalidId| ApiError::at("name", error.to_string()))?;
-        if tables.installation(&wanted).is_some() {
+        if tables.installation(wanted).is_some() {
             let message = format!("there is an installation `{name}` already");
             return Err(ApiError::Conflict { code: "name-taken", message });
         }
@@ -68,10 +68,13 @@ pub(super) fn check_secrets<'a>(
     }
 }
 
-/// Quarantine is the kernel's to impose.
+/// Quarantine is the kernel's to impose, and shadow runs do not exist.
 pub(super) fn check_mode(mode: InstallationMode) -> Result<(), ApiError> {
     match mode {
-        InstallationMode::Live | InstallationMode::Shadow | InstallationMode::Disabled => Ok(()),
+        InstallationMode::Live | InstallationMode::Disabled => Ok(()),
+        InstallationMode::Shadow => {
+            Err(ApiError::at("mode", "shadow runs are not there yet; an installation is `live` or `disabled`"))
+        }
         InstallationMode::Quarantined => {
             Err(ApiError::at("mode", "the kernel alone quarantines; use `disabled` to switch it off"))
         }
@@ -98,7 +101,61 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
         .iter()
         .flat_map(|request| request.hosts.iter().map(|host| format!("secret `{}` to `{host}`", request.name)));
     let mail = capabilities.mail.iter().map(|request| format!("mail through `{}`", request.host));
+    let recipients = capabilities.recipients.iter().map(|request| match request.kind.as_str() {
+        "*" => "to be given every identifier of a recipient".to_owned(),
+        kind => format!("to be given a recipient's `{kind}`"),
+    });
     let emits = capabilities.emits.iter().map(|name| format!("to emit `{name}`"));
     let state = (capabilities.kv_bytes > 0).then(|| "state of its own".to_owned());
-    inputs.chain(http).chain(secrets).chain(mail).chain(emits).chain(state)
+    inputs.chain(recipients).chain(http).chain(secrets).chain(mail).chain(emits).chain(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_model::plugin::{Capabilities, InputSpec, LimitRequest, PluginKind, RecipientRequest};
+    use kith_model::table::ColumnType;
+
+    use super::*;
+
+    fn channel(recipients: &[&str], inputs: &[&str]) -> Manifest {
+        let reason = || "to write to them".to_owned();
+        let recipients = recipients.iter().map(|kind| RecipientRequest { kind: (*kind).to_owned(), reason: reason() });
+        let inputs = inputs.iter().map(|expression| InputSpec {
+            name: "input".to_owned(),
+            expression: (*expression).to_owned(),
+            column_type: ColumnType::Text,
+            reason: reason(),
+        });
+        Manifest {
+            id: "test/mail".parse().unwrap(),
+            version: semver::Version::new(1, 0, 0),
+            kind: PluginKind::Channel,
+            abi: "0.2".to_owned(),
+            kernel: semver::VersionReq::STAR,
+            title: String::new(),
+            description: String::new(),
+            license: String::new(),
+            inputs: inputs.collect(),
+            outputs: Vec::new(),
+            config_schema: None,
+            capabilities: Capabilities { recipients: recipients.collect(), ..Capabilities::default() },
+            idempotent: true,
+            limits: LimitRequest::default(),
+        }
+    }
+
+    #[test]
+    fn a_channel_that_wants_to_see_more_needs_consent_for_just_that() {
+        let present = channel(&["email"], &["traits.name"]);
+        assert!(widened(&present, &channel(&["email"], &[])).is_empty());
+        let next = channel(&["email", "phone", "*"], &["traits.name", "traits.city"]);
+        assert_eq!(
+            widened(&present, &next),
+            [
+                "to be given a recipient's `phone`",
+                "to be given every identifier of a recipient",
+                "to see `traits.city`"
+            ]
+        );
+    }
 }
