@@ -70,7 +70,7 @@ pub use leaf::{Leaf, LeafState};
 pub use program::Program;
 pub use syntax::{MAX_EXPRESSION_BYTES, MAX_OPERATORS};
 pub use tree::{FeatureName, LeafId};
-pub use value::Value;
+pub use value::{Duration, Value};
 pub use window::{MAX_WINDOW_DAYS, Window};
 pub use zone::{UnknownZone, Zone};
 

@@ -14,8 +14,9 @@ use kith_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::convert::FromJson;
+pub use self::text::Duration;
 use self::text::parse_time;
-pub(crate) use self::text::{Duration, parse_duration, write_quoted};
+pub(crate) use self::text::{parse_duration, write_quoted};
 
 /// A value. `==` between two of them is identity (`Int(1) != Float(1.0)`); the language's equality is [`Value::equals`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

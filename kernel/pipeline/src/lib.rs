@@ -33,7 +33,7 @@ use kith_features::{Expression, ExpressionError};
 use kith_model::event::EventOrigin;
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, WorkspaceId};
 use kith_model::identity::Identifier;
-use kith_model::plugin::{Fitted, InputSpec, PluginKind, SourceRequest};
+use kith_model::plugin::{Fitted, PluginKind, SourceRequest};
 use kith_model::time::Clock;
 use kith_store::{ReadError, Store};
 use parking_lot::Mutex;
@@ -66,17 +66,17 @@ pub enum StartError {
 /// Why a payload cannot be sent as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct PayloadError(String);
+pub struct TemplateError(String);
 
 /// Whether a payload is a JSON object whose templates read nothing but `inputs`.
 ///
 /// # Errors
-/// [`PayloadError`] says what is wrong, for people.
-pub fn check_payload(payload: &str, _inputs: &[InputSpec]) -> Result<(), PayloadError> {
+/// [`TemplateError`] says what is wrong, for people.
+pub fn check_payload(payload: &str, _inputs: &BTreeSet<String>) -> Result<(), TemplateError> {
     match serde_json::from_str::<serde_json::Value>(payload) {
         Ok(serde_json::Value::Object(_)) => Ok(()),
-        Ok(_) => Err(PayloadError("write a JSON object".to_owned())),
-        Err(error) => Err(PayloadError(error.to_string())),
+        Ok(_) => Err(TemplateError("write a JSON object".to_owned())),
+        Err(error) => Err(TemplateError(error.to_string())),
     }
 }
 

@@ -112,6 +112,17 @@ pub struct Failing {
     pub problem: String,
 }
 
+/// Whether a receiving host is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostState {
+    /// It is.
+    Closed,
+    /// It failed too often and is left alone for a while.
+    Open,
+    /// One request tries it out.
+    HalfOpen,
+}
+
 /// A host that a channel sends to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostView {
@@ -120,6 +131,9 @@ pub struct HostView {
     pub host: String,
     /// Requests on their way.
     pub under_way: u64,
+    pub state: HostState,
+    /// Failures in a row.
+    pub failures: u32,
     /// Nothing is sent to it before this moment.
     pub paused_until: Option<Timestamp>,
     /// Why nothing is.

@@ -25,6 +25,8 @@ pub struct App {
     pub kernel: Arc<Kernel>,
     pub wiring: Wiring,
     pub metrics: Metrics,
+    /// Authenticates the tokens of previews.
+    pub(crate) preview_key: [u8; 32],
     pub(crate) fits: FitsUnderWay,
     /// One permit for each KiB that the bodies of client requests may take in memory.
     pub(crate) ingest_memory: Semaphore,

@@ -126,6 +126,7 @@ fn start(
         kernel,
         wiring,
         metrics: Metrics::of_process(),
+        preview_key: key.derive("previews"),
         fits: FitsUnderWay::default(),
         closing: AtomicBool::new(false),
     });

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kith_model::plugin::{Grants, InstallationMode, PluginKind};
-use kith_pipeline::{Activity, HostView};
+use kith_pipeline::{Activity, HostState, HostView};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -115,6 +115,18 @@ impl From<Activity> for ActivityBody {
     }
 }
 
+/// Whether a receiving host is tried.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum HostStateBody {
+    /// Messages go to it.
+    Sending,
+    /// It failed too often and is left alone for a while.
+    Paused,
+    /// One request tries whether it answers again.
+    Trying,
+}
+
 /// A host that a channel sends to.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct HostBody {
@@ -122,6 +134,9 @@ pub(crate) struct HostBody {
     host: String,
     /// Requests on their way.
     under_way: u64,
+    state: HostStateBody,
+    /// Failures in a row.
+    failures: u32,
     /// Nothing is sent to it before this moment.
     paused_until: Option<String>,
     /// Why nothing is.
@@ -130,8 +145,13 @@ pub(crate) struct HostBody {
 
 impl From<HostView> for HostBody {
     fn from(host: HostView) -> HostBody {
-        let HostView { channel: _, host, under_way, paused_until, reason } = host;
-        HostBody { host, under_way, paused_until: paused_until.map(time), reason }
+        let HostView { channel: _, host, under_way, state, failures, paused_until, reason } = host;
+        let state = match state {
+            HostState::Closed => HostStateBody::Sending,
+            HostState::Open => HostStateBody::Paused,
+            HostState::HalfOpen => HostStateBody::Trying,
+        };
+        HostBody { host, under_way, state, failures, paused_until: paused_until.map(time), reason }
     }
 }
 

@@ -77,7 +77,7 @@ fn plugin_row(name: &str, kind: PluginKind) -> PluginRow {
 }
 
 /// Put an installation with its plugin into the catalogue, past the API, which would have to load a component.
-fn keep(server: &TestServer, row: &InstallationRow, kind: PluginKind, audiences: &[Audience]) {
+pub(super) fn keep(server: &TestServer, row: &InstallationRow, kind: PluginKind, audiences: &[Audience]) {
     let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
     change.put_plugin(plugin_row(row.name.as_str(), kind)).unwrap();
     change.put_installation(row.clone()).unwrap();

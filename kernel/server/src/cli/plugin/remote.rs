@@ -7,7 +7,7 @@ use kith_model::id::Name;
 use serde_json::{Value, json};
 
 use crate::cli::args::{InstallArgs, PluginCommand};
-use crate::cli::client::{ApiError, Client, Problem, encode, pause};
+use crate::cli::client::{ApiError, Client, encode, pause};
 use crate::cli::consent::Consent;
 use crate::cli::output::{self, Step, cut, field};
 use crate::cli::{Failure, items, json_argument, print_json};
@@ -79,9 +79,9 @@ fn remove(client: &Client, installation: &Name, consent: Consent) -> Result<(), 
             Err(ApiError::Refused(problem)) if problem.code == "confirmation-required" => problem,
             Err(error) => return Err(error.into()),
         };
-        let token = problem.token.as_deref().unwrap_or_default();
-        consent.insist(&consequences(installation, &problem), &format!("remove {installation}"))?;
-        confirmation = format!("?confirm={}", encode(token));
+        let details = Value::Object(problem.details);
+        consent.insist(&consequences(installation, &details), &format!("remove {installation}"))?;
+        confirmation = format!("?confirm={}", encode(&field(&details, "token")));
     }
     Err(Failure::Failed(format!(
         "what {installation} holds changes too fast to confirm; switch it off first, then remove it"
@@ -89,12 +89,13 @@ fn remove(client: &Client, installation: &Name, consent: Consent) -> Result<(), 
 }
 
 /// What goes with an installation.
-fn consequences(installation: &Name, problem: &Problem) -> String {
-    let people = output::count(problem.people.unwrap_or_default());
+fn consequences(installation: &Name, details: &Value) -> String {
+    let people = output::count(output::number(details, "people"));
     let mut text = format!("{people} people hold a tag or score of {installation}; it goes with the installation.");
-    let audiences = problem.audiences.as_deref().unwrap_or_default();
+    let audiences = details.get("audiences").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if !audiences.is_empty() {
-        text.push_str(&format!("\nThese audiences read it and change: {}.", audiences.join(", ")));
+        let names: Vec<String> = audiences.iter().map(output::plain).collect();
+        text.push_str(&format!("\nThese audiences read it and change: {}.", names.join(", ")));
     }
     text
 }
