@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::error::ApiError;
 use crate::fits::FitsUnderWay;
 use crate::metrics::Metrics;
+use crate::watch::Watch;
 use crate::wiring::{Loading, Source, Wiring};
 
 /// The running server.
@@ -27,6 +28,7 @@ pub struct App {
     pub metrics: Metrics,
     /// Authenticates the tokens of previews.
     pub(crate) preview_key: [u8; 32],
+    pub(crate) watch: Watch,
     pub(crate) fits: FitsUnderWay,
     /// One permit for each KiB that the bodies of client requests may take in memory.
     pub(crate) ingest_memory: Semaphore,

@@ -36,6 +36,7 @@ use crate::catalogue::{Catalogue, CatalogueError, CredentialRow, WorkspaceRow};
 use crate::config::Config;
 use crate::fits::FitsUnderWay;
 use crate::metrics::Metrics;
+use crate::watch::{self, Watch};
 use crate::wiring::{Loading, Source, Wiring, WiringError};
 
 /// Why the server did not start, or did not go on.
@@ -117,6 +118,7 @@ fn start(
     let setups = setups.collect::<Result<Vec<_>, _>>()?;
     let (observer, quarantines) = observer::channel();
     let kernel = Kernel::start(seam, Arc::clone(&clock), Arc::new(observer), setups)?;
+    let (watch, ended) = Watch::new();
     let permits = config.http.max_ingest_bytes / 1024;
     let app = Arc::new(App {
         ingest_memory: Semaphore::new(permits.min(Semaphore::MAX_PERMITS)),
@@ -127,10 +129,12 @@ fn start(
         wiring,
         metrics: Metrics::of_process(),
         preview_key: key.derive("previews"),
+        watch,
         fits: FitsUnderWay::default(),
         closing: AtomicBool::new(false),
     });
     observer::write_down(&app, quarantines).map_err(ServeError::Thread)?;
+    watch::begin(&app, ended).map_err(ServeError::Thread)?;
     Ok(Server { app, store, first_admin_key })
 }
 

@@ -65,31 +65,23 @@ impl<R: Right> FromRequestParts<Arc<App>> for Allowed<R> {
 /// No JSON body of the admin API needs more.
 pub(crate) const MAX_JSON_BYTES: usize = 1 << 20;
 
-/// How much of a body that is too large is read on and thrown away: a client that is still sending when its connection ends
-/// sees a broken connection, not the answer that says why, and sends it all again.
-const MAX_DISCARDED_BYTES: usize = 32 << 20;
-
-/// Read a whole body of at most `limit_bytes`.
+/// Read a whole body of at most `limit_bytes`. What comes after them is `unread.rs`'s part.
 pub(crate) async fn read_body(mut body: Body, limit_bytes: usize) -> Result<bytes::Bytes, ApiError> {
     let cut = |_| ApiError::BadInput {
         code: "body-cut",
         message: "the body ended before its time; send the request again".to_owned(),
         mistakes: Vec::new(),
     };
-    let (mut whole, mut read_bytes) = (bytes::BytesMut::new(), 0_usize);
+    let mut whole = bytes::BytesMut::new();
     while let Some(frame) = body.frame().await.transpose().map_err(cut)? {
         // Trailers say nothing here.
         let Ok(piece) = frame.into_data() else { continue };
-        read_bytes = read_bytes.saturating_add(piece.len());
-        if read_bytes <= limit_bytes {
-            whole.extend_from_slice(&piece);
-        } else if read_bytes - limit_bytes > MAX_DISCARDED_BYTES {
-            break;
-        } else {
-            whole = bytes::BytesMut::new();
+        if piece.len() > limit_bytes - whole.len() {
+            return Err(ApiError::TooLarge { limit_bytes });
         }
+        whole.extend_from_slice(&piece);
     }
-    if read_bytes > limit_bytes { Err(ApiError::TooLarge { limit_bytes }) } else { Ok(whole.freeze()) }
+    Ok(whole.freeze())
 }
 
 /// A JSON body.

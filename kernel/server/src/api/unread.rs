@@ -1,5 +1,5 @@
 //! What is left of a request's body when its answer is known before all of it was read: a key that is wrong, a source that is
-//! not there. An end of the connection at that moment reaches a client that still writes as a broken pipe, and the answer never
+//! not there, a body that is too large. An end of the connection at that moment reaches a client that still writes as a broken pipe, and the answer never
 //! does; so the rest is read first, within bounds.
 
 use std::pin::Pin;
@@ -16,8 +16,9 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Frame, SizeHint};
 use parking_lot::Mutex;
 
-/// How much is read only to be thrown away; the largest body that a client of ours sends whole.
-const MAX_BYTES: u64 = 10 << 20;
+/// How much is read only to be thrown away: three times the largest body that a client of ours sends whole, so that one that
+/// is too large by mistake still learns so, and does not send it all again.
+const MAX_BYTES: u64 = 32 << 20;
 
 /// How long that may take.
 const MAX_TIME: Duration = Duration::from_secs(2);
