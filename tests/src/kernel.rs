@@ -138,7 +138,7 @@ impl TestKernel {
             expires_at: None,
             revoked_at: None,
         };
-        server.app().catalogue.found(workspace, first_key).unwrap();
+        server.app().catalogue.create_workspace(workspace, first_key).unwrap();
         runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             server.run(listener, async {}).await.unwrap();

@@ -21,7 +21,7 @@ use kith_store::{CommitError, Key, KeyRange, Operation, ReadError, Store, Unit, 
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
-pub use draft::{Actor, Change, Committed, Draft};
+pub use draft::{Actor, Change, CommitGuard, Draft};
 pub use rows::{AuditRow, CredentialRow, FitRow, FitStatus, InstallationRow, PluginRow, WorkspaceRow};
 
 use crate::auth::KeyId;
@@ -190,7 +190,7 @@ impl Catalogue {
     }
 
     /// Make a workspace together with its first key.
-    pub fn found(&self, workspace: WorkspaceRow, first_key: CredentialRow) -> Result<(), CatalogueError> {
+    pub fn create_workspace(&self, workspace: WorkspaceRow, first_key: CredentialRow) -> Result<(), CatalogueError> {
         let _writing = self.writing.lock();
         let operations = vec![
             put(SYSTEM, Definition::Workspace, &workspace.id.0.to_be_bytes(), &workspace)?,

@@ -96,7 +96,7 @@ fn start(
     let clock = Arc::clone(&config.clock);
     let seam: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
     let catalogue = Catalogue::open(Arc::clone(&seam), Arc::clone(&clock), Sealer::new(&key.derive("secrets")))?;
-    let first_admin_key = found_first_workspace(&catalogue, &config)?;
+    let first_admin_key = create_first_workspace(&catalogue, &config)?;
     let host = Host::new(HostConfig {
         cache_directory: Some(config.data_directory.join("cache")),
         mac_key: key.derive("compiled code"),
@@ -139,7 +139,7 @@ fn start(
 }
 
 /// Where there is no workspace yet, make `default` with an admin key. Its text, where it was made here.
-fn found_first_workspace(catalogue: &Catalogue, config: &Config) -> Result<Option<String>, ServeError> {
+fn create_first_workspace(catalogue: &Catalogue, config: &Config) -> Result<Option<String>, ServeError> {
     if !catalogue.tables().workspaces.is_empty() {
         return Ok(None);
     }
@@ -164,7 +164,7 @@ fn found_first_workspace(catalogue: &Catalogue, config: &Config) -> Result<Optio
         expires_at: None,
         revoked_at: None,
     };
-    catalogue.found(workspace, credential)?;
+    catalogue.create_workspace(workspace, credential)?;
     Ok(made_here.then_some(key.text))
 }
 

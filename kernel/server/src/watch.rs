@@ -71,9 +71,9 @@ impl Look {
         if let Err(error) = &self.store_reads {
             tracing::error!(%error, "the store does not read");
         }
-        let known = |workspace: &WorkspaceId| before.and_then(|before| before.failing.get(workspace));
+        let seen = |workspace: &WorkspaceId| before.and_then(|before| before.failing.get(workspace));
         for (workspace, failing) in &self.failing {
-            if known(workspace) != Some(failing) {
+            if seen(workspace) != Some(failing) {
                 let Failing { since, cursor, problem } = failing;
                 tracing::error!(workspace = workspace.0, %since, cursor = cursor.0, problem, "a workspace's work fails");
             }

@@ -55,13 +55,13 @@ pub struct Wiring {
     loaded: Mutex<HashMap<String, Arc<Plugin>>>,
     /// What each installation was last made into, with what it was made from: a change of one installation neither binds
     /// nor compiles another again, whose component may be one that takes half a minute to be refused.
-    made: Mutex<HashMap<(WorkspaceId, InstallationId), Made>>,
+    made: Mutex<HashMap<(WorkspaceId, InstallationId), RoleRecord>>,
 }
 
 /// What an installation was made into.
-struct Made {
+struct RoleRecord {
     from: Fingerprint,
-    outcome: Result<Role, Held>,
+    outcome: Result<Role, Hold>,
 }
 
 /// SHA-256 over all that a role is made from.
@@ -69,7 +69,7 @@ type Fingerprint = [u8; 32];
 
 /// Why an installation does not run, and since when.
 #[derive(Debug, Clone)]
-struct Held {
+struct Hold {
     since: Timestamp,
     why: String,
 }
@@ -149,7 +149,9 @@ impl Wiring {
             };
             installations.push(self.installed(source, row, plugin, loading)?);
         }
-        self.made.lock().retain(|(of, id), _| *of != workspace || installations.iter().any(|known| known.id == *id));
+        self.made
+            .lock()
+            .retain(|(of, id), _| *of != workspace || installations.iter().any(|installed| installed.id == *id));
         let names = tables.installations.values().map(|row| (row.id, row.name.to_string()));
         Ok(Setup {
             workspace,
@@ -215,7 +217,7 @@ impl Wiring {
         row: &InstallationRow,
         plugin: &PluginRow,
         loading: Loading,
-    ) -> Result<Result<Role, Held>, WiringError> {
+    ) -> Result<Result<Role, Hold>, WiringError> {
         let key = (source.tables.row.id, row.id);
         let from = fingerprint(source.tables, row, plugin);
         let must_run = source.must_run.contains(&row.id);
@@ -233,10 +235,10 @@ impl Wiring {
             Err(error) => {
                 let error = crate::error::chain(&error);
                 tracing::error!(installation = %row.name, error, "an installation does not run");
-                Err(Held { since: source.now, why: format!("could not be made to run: {error}") })
+                Err(Hold { since: source.now, why: format!("could not be made to run: {error}") })
             }
         };
-        self.made.lock().insert(key, Made { from, outcome: outcome.clone() });
+        self.made.lock().insert(key, RoleRecord { from, outcome: outcome.clone() });
         Ok(outcome)
     }
 
@@ -287,14 +289,14 @@ impl Wiring {
     }
 }
 
-impl From<Held> for Activity {
-    fn from(held: Held) -> Activity {
+impl From<Hold> for Activity {
+    fn from(held: Hold) -> Activity {
         Activity::Held { since: held.since, why: held.why }
     }
 }
 
 /// Why an installation does not run by its mode.
-fn held_by_mode(row: &InstallationRow) -> Option<Held> {
+fn held_by_mode(row: &InstallationRow) -> Option<Hold> {
     let why = match row.mode {
         InstallationMode::Live => return None,
         InstallationMode::Disabled => "an admin switched it off".to_owned(),
@@ -304,7 +306,7 @@ fn held_by_mode(row: &InstallationRow) -> Option<Held> {
         // Older releases took this mode, and ran nothing in it.
         InstallationMode::Shadow => "shadow runs are not there yet".to_owned(),
     };
-    Some(Held { since: row.mode_since(), why })
+    Some(Hold { since: row.mode_since(), why })
 }
 
 /// Changes with anything that a role is made from.

@@ -6,7 +6,6 @@ mod preview;
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use kith_model::audience::Audience;
@@ -19,9 +18,9 @@ pub(crate) use preview::*;
 
 use body::audience_body;
 
-use super::extract::{Allowed, Asked, Captured, Input, PageQuery, right};
+use super::extract::{Authority, Json, PageQuery, Path, Query, right};
 use super::profiles::profile_id;
-use super::view::Listed;
+use super::view::Page;
 use action::Moment;
 
 use crate::app::App;
@@ -64,10 +63,10 @@ fn audited(audience: &Audience) -> Option<Value> {
 )]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::AudiencesWrite>,
-    Input(wanted): Input<NewAudience>,
+    authority: Authority<right::AudiencesWrite>,
+    Json(wanted): Json<NewAudience>,
 ) -> Result<(StatusCode, Json<AudienceBody>), ApiError> {
-    let (workspace, actor) = (allowed.caller.workspace, allowed.actor());
+    let (workspace, actor) = (authority.caller.workspace, authority.actor());
     let name: Name =
         wanted.name.parse().map_err(|error: kith_model::id::InvalidId| ApiError::at("name", error.to_string()))?;
     check_condition(&wanted.condition)?;
@@ -123,20 +122,20 @@ fn save(
 /// All audiences of the workspace.
 #[utoipa::path(
     get, path = "/api/v1/audiences", tag = "audiences", security(("key" = ["audiences:read"])),
-    responses((status = 200, body = Listed<AudienceBody>)),
+    responses((status = 200, body = Page<AudienceBody>)),
 )]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::AudiencesRead>,
-) -> Result<Json<Listed<AudienceBody>>, ApiError> {
-    let workspace = allowed.caller.workspace;
+    authority: Authority<right::AudiencesRead>,
+) -> Result<Json<Page<AudienceBody>>, ApiError> {
+    let workspace = authority.caller.workspace;
     app.offload(move |app| {
         let tables = app.catalogue.workspace(workspace)?;
         let all = tables.audiences.values().map(|audience| {
             let status = app.kernel.audience(workspace, audience.id)?;
             Ok(audience_body(&tables, audience, &status))
         });
-        Ok(Json(Listed::whole(all.collect::<Result<_, ApiError>>()?)))
+        Ok(Json(Page::whole(all.collect::<Result<_, ApiError>>()?)))
     })
     .await
 }
@@ -149,10 +148,10 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::AudiencesRead>,
-    Captured(name): Captured<String>,
+    authority: Authority<right::AudiencesRead>,
+    Path(name): Path<String>,
 ) -> Result<Json<AudienceBody>, ApiError> {
-    let workspace = allowed.caller.workspace;
+    let workspace = authority.caller.workspace;
     app.offload(move |app| shown(app, workspace, &name).map(Json)).await
 }
 
@@ -168,11 +167,11 @@ pub(crate) async fn read(
 )]
 pub(crate) async fn change(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::AudiencesWrite>,
-    Captured(name): Captured<String>,
-    Input(patch): Input<PatchAudience>,
+    authority: Authority<right::AudiencesWrite>,
+    Path(name): Path<String>,
+    Json(patch): Json<PatchAudience>,
 ) -> Result<Json<AudienceBody>, ApiError> {
-    let (workspace, actor) = (allowed.caller.workspace, allowed.actor());
+    let (workspace, actor) = (authority.caller.workspace, authority.actor());
     patch.condition.as_deref().map(check_condition).transpose()?;
     app.offload(move |app| {
         let edit = |draft: &mut Draft<'_>| {
@@ -202,10 +201,10 @@ pub(crate) async fn change(
 )]
 pub(crate) async fn remove(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::AudiencesWrite>,
-    Captured(name): Captured<String>,
+    authority: Authority<right::AudiencesWrite>,
+    Path(name): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    let (workspace, actor) = (allowed.caller.workspace, allowed.actor());
+    let (workspace, actor) = (authority.caller.workspace, authority.actor());
     app.offload(move |app| {
         app.change(workspace, actor, |draft| {
             let before = Audience::clone(named(draft.tables(), &name)?);
@@ -222,21 +221,21 @@ pub(crate) async fn remove(
     get, path = "/api/v1/audiences/{id}/members", tag = "audiences",
     params(("id" = String, Path, description = "the audience's name"), PageQuery),
     security(("key" = ["audiences:read"])),
-    responses((status = 200, body = Listed<MemberBody>), (status = 404, body = Problem)),
+    responses((status = 200, body = Page<MemberBody>), (status = 404, body = Problem)),
 )]
 pub(crate) async fn members(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::AudiencesRead>,
-    Captured(name): Captured<String>,
-    Asked(page): Asked<PageQuery>,
-) -> Result<Json<Listed<MemberBody>>, ApiError> {
-    let (workspace, limit) = (allowed.caller.workspace, page.limit()?);
+    authority: Authority<right::AudiencesRead>,
+    Path(name): Path<String>,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<Page<MemberBody>>, ApiError> {
+    let (workspace, limit) = (authority.caller.workspace, page.limit()?);
     app.offload(move |app| {
         let tables = app.catalogue.workspace(workspace)?;
         let id = named(&tables, &name)?.id;
         let page = app.kernel.audience_members(workspace, id, limit, page.cursor.as_deref())?;
         let items = page.members.iter().map(|profile| MemberBody { profile: profile.to_string() }).collect();
-        Ok(Json(Listed { items, next: page.next }))
+        Ok(Json(Page { items, next: page.next }))
     })
     .await
 }
@@ -250,11 +249,11 @@ pub(crate) async fn members(
 )]
 pub(crate) async fn explain(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::AudiencesRead>,
-    Captured(name): Captured<String>,
-    Asked(query): Asked<ExplainQuery>,
+    authority: Authority<right::AudiencesRead>,
+    Path(name): Path<String>,
+    Query(query): Query<ExplainQuery>,
 ) -> Result<Json<Value>, ApiError> {
-    let workspace = allowed.caller.workspace;
+    let workspace = authority.caller.workspace;
     let profile = profile_id(&query.profile)?;
     app.offload(move |app| {
         let tables = app.catalogue.workspace(workspace)?;
@@ -274,10 +273,10 @@ pub(crate) async fn explain(
 )]
 pub(crate) async fn count(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::AudiencesRead>,
-    Input(wanted): Input<Condition>,
+    authority: Authority<right::AudiencesRead>,
+    Json(wanted): Json<Condition>,
 ) -> Result<Json<CountBody>, ApiError> {
-    let workspace = allowed.caller.workspace;
+    let workspace = authority.caller.workspace;
     let counted = app.offload(move |app| app.kernel.count(workspace, &wanted.condition)).await?;
     Ok(Json(counted.into()))
 }

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::extract::{Allowed, right};
+use super::extract::{Authority, right};
 use super::view::time;
 use crate::app::App;
 use crate::error::{ApiError, Problem};
@@ -89,9 +89,9 @@ fn answer(condition: Condition) -> (StatusCode, Ready) {
 )]
 pub(crate) async fn figures(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::MetricsRead>,
+    authority: Authority<right::MetricsRead>,
 ) -> Result<Response, ApiError> {
-    if allowed.caller.workspace != FIRST_WORKSPACE {
+    if authority.caller.workspace != FIRST_WORKSPACE {
         let message = "figures are the whole process's; a key of its first workspace may read them".to_owned();
         return Err(ApiError::Denied { message });
     }

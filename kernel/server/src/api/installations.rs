@@ -7,19 +7,18 @@ mod removal;
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::{InstallationMode, PluginId, PluginKind};
 
-pub(crate) use body::{Installed, NewInstallation, PatchInstallation};
-use body::{installed_body, public};
+pub(crate) use body::{InstallationBody, NewInstallation, PatchInstallation};
+use body::{installation_body, public};
 use edit::{check_config, check_mode, check_secrets, free_name, pick_version, widened};
 pub(crate) use removal::*;
 
-use super::extract::{Allowed, Captured, Input, right};
-use super::view::Listed;
+use super::extract::{Authority, Json, Path, right};
+use super::view::Page;
 use crate::app::App;
 use crate::auth::{self, KeyKind, Scope};
 use crate::catalogue::{CredentialRow, Draft, InstallationRow, PluginRow, WorkspaceTables};
@@ -36,14 +35,14 @@ pub(crate) fn named<'a>(tables: &'a WorkspaceTables, name: &str) -> Result<&'a A
 #[utoipa::path(
     post, path = "/api/v1/installations", tag = "installations", security(("key" = ["plugins:admin"])),
     request_body = NewInstallation,
-    responses((status = 201, body = Installed), (status = 400, body = Problem), (status = 409, body = Problem)),
+    responses((status = 201, body = InstallationBody), (status = 400, body = Problem), (status = 409, body = Problem)),
 )]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::PluginsAdmin>,
-    Input(wanted): Input<NewInstallation>,
-) -> Result<(StatusCode, Json<Installed>), ApiError> {
-    let (workspace, actor) = (allowed.caller.workspace, allowed.actor());
+    authority: Authority<right::PluginsAdmin>,
+    Json(wanted): Json<NewInstallation>,
+) -> Result<(StatusCode, Json<InstallationBody>), ApiError> {
+    let (workspace, actor) = (authority.caller.workspace, authority.actor());
     app.offload(move |app| {
         let (id, write_key) = app.change_after_loading(workspace, actor, |draft| {
             let (row, write_key) = install(draft, &wanted)?;
@@ -61,11 +60,11 @@ fn present(
     workspace: WorkspaceId,
     id: InstallationId,
     write_key: Option<String>,
-) -> Result<Installed, ApiError> {
+) -> Result<InstallationBody, ApiError> {
     let tables = app.catalogue.workspace(workspace)?;
     let row =
         tables.installations.get(&id).ok_or_else(|| ApiError::missing("the installation was removed meanwhile"))?;
-    installed_body(app, &tables, row, write_key)
+    installation_body(app, &tables, row, write_key)
 }
 
 /// Put a new installation into the draft.
@@ -125,30 +124,30 @@ fn install(draft: &mut Draft<'_>, wanted: &NewInstallation) -> Result<(Installat
 /// All installations of the workspace.
 #[utoipa::path(
     get, path = "/api/v1/installations", tag = "installations", security(("key" = ["plugins:admin"])),
-    responses((status = 200, body = Listed<Installed>)),
+    responses((status = 200, body = Page<InstallationBody>)),
 )]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::PluginsAdmin>,
-) -> Result<Json<Listed<Installed>>, ApiError> {
-    let tables = app.catalogue.workspace(allowed.caller.workspace)?;
-    let items = tables.installed().map(|row| installed_body(&app, &tables, row, None)).collect::<Result<_, _>>()?;
-    Ok(Json(Listed::whole(items)))
+    authority: Authority<right::PluginsAdmin>,
+) -> Result<Json<Page<InstallationBody>>, ApiError> {
+    let tables = app.catalogue.workspace(authority.caller.workspace)?;
+    let items = tables.installed().map(|row| installation_body(&app, &tables, row, None)).collect::<Result<_, _>>()?;
+    Ok(Json(Page::whole(items)))
 }
 
 /// One installation.
 #[utoipa::path(
     get, path = "/api/v1/installations/{id}", tag = "installations",
     params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin"])),
-    responses((status = 200, body = Installed), (status = 404, body = Problem)),
+    responses((status = 200, body = InstallationBody), (status = 404, body = Problem)),
 )]
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::PluginsAdmin>,
-    Captured(name): Captured<String>,
-) -> Result<Json<Installed>, ApiError> {
-    let tables = app.catalogue.workspace(allowed.caller.workspace)?;
-    Ok(Json(installed_body(&app, &tables, named(&tables, &name)?, None)?))
+    authority: Authority<right::PluginsAdmin>,
+    Path(name): Path<String>,
+) -> Result<Json<InstallationBody>, ApiError> {
+    let tables = app.catalogue.workspace(authority.caller.workspace)?;
+    Ok(Json(installation_body(&app, &tables, named(&tables, &name)?, None)?))
 }
 
 /// Change an installation: what is absent stays. Another `version` upgrades or downgrades it; where that one asks for
@@ -158,17 +157,17 @@ pub(crate) async fn read(
     params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin"])),
     request_body = PatchInstallation,
     responses(
-        (status = 200, body = Installed), (status = 400, body = Problem), (status = 404, body = Problem),
+        (status = 200, body = InstallationBody), (status = 400, body = Problem), (status = 404, body = Problem),
         (status = 409, body = Problem),
     ),
 )]
 pub(crate) async fn change(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::PluginsAdmin>,
-    Captured(name): Captured<String>,
-    Input(patch): Input<PatchInstallation>,
-) -> Result<Json<Installed>, ApiError> {
-    let (workspace, actor) = (allowed.caller.workspace, allowed.actor());
+    authority: Authority<right::PluginsAdmin>,
+    Path(name): Path<String>,
+    Json(patch): Json<PatchInstallation>,
+) -> Result<Json<InstallationBody>, ApiError> {
+    let (workspace, actor) = (authority.caller.workspace, authority.actor());
     app.offload(move |app| {
         let id = app.change_after_loading(workspace, actor, |draft| {
             let before = InstallationRow::clone(named(draft.tables(), &name)?);

@@ -32,56 +32,56 @@ use crate::serve::tests::{ADMIN_KEY, TestServer};
 pub(super) const FIRST: WorkspaceId = WorkspaceId(1);
 
 /// A whole answer.
-pub(super) struct Answered {
+pub(super) struct Response {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Value,
 }
 
 /// A request in the making.
-pub(super) struct Asking {
+pub(super) struct Question {
     router: Router,
     request: axum::http::request::Builder,
 }
 
-pub(super) fn ask(server: &TestServer, method: &str, path: &str) -> Asking {
+pub(super) fn ask(server: &TestServer, method: &str, path: &str) -> Question {
     let request = Request::builder().method(method).uri(path);
-    Asking { router: router(Arc::clone(server.app())), request }
+    Question { router: router(Arc::clone(server.app())), request }
 }
 
-impl Asking {
-    pub(super) fn header(mut self, name: &str, value: &str) -> Asking {
+impl Question {
+    pub(super) fn header(mut self, name: &str, value: &str) -> Question {
         self.request = self.request.header(name, value);
         self
     }
 
-    pub(super) fn key(self, key: &str) -> Asking {
+    pub(super) fn key(self, key: &str) -> Question {
         self.header("authorization", &format!("Bearer {key}"))
     }
 
-    pub(super) fn admin(self) -> Asking {
+    pub(super) fn admin(self) -> Question {
         self.key(ADMIN_KEY)
     }
 
-    pub(super) async fn json(self, body: Value) -> Answered {
+    pub(super) async fn json(self, body: Value) -> Response {
         self.header("content-type", "application/json").send(body.to_string()).await
     }
 
-    pub(super) async fn empty(self) -> Answered {
+    pub(super) async fn empty(self) -> Response {
         self.send(Body::empty()).await
     }
 
-    pub(super) async fn send(self, body: impl Into<Body>) -> Answered {
+    pub(super) async fn send(self, body: impl Into<Body>) -> Response {
         let request = self.request.body(body.into()).unwrap();
         let response = self.router.oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Answered { status: parts.status, headers: parts.headers, body }
+        Response { status: parts.status, headers: parts.headers, body }
     }
 }
 
-impl Answered {
+impl Response {
     /// Insist on a status; the body.
     #[track_caller]
     pub(super) fn with(self, status: u16) -> Value {
@@ -145,7 +145,7 @@ pub(super) fn second_workspace(server: &TestServer) -> (WorkspaceId, String) {
         expires_at: None,
         revoked_at: None,
     };
-    server.app().catalogue.found(row, credential).unwrap();
+    server.app().catalogue.create_workspace(row, credential).unwrap();
     server.app().kernel.configure(setup(id, Vec::new())).unwrap();
     (id, key.text)
 }

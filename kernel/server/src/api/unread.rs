@@ -25,15 +25,15 @@ const MAX_TIME: Duration = Duration::from_secs(2);
 
 /// A body that can still be read after the handler has let go of it.
 #[derive(Clone)]
-struct Kept(Arc<Mutex<Reading>>);
+struct SharedBody(Arc<Mutex<BodyState>>);
 
-struct Reading {
+struct BodyState {
     body: Body,
     begun: bool,
     ended: bool,
 }
 
-impl hyper::body::Body for Kept {
+impl hyper::body::Body for SharedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -63,7 +63,7 @@ pub(super) async fn read_first(request: Request, next: Next) -> Response {
     }
     let waits = waits_for_a_go_ahead(request.headers());
     let (head, body) = request.into_parts();
-    let body = Kept(Arc::new(Mutex::new(Reading { body, begun: false, ended: false })));
+    let body = SharedBody(Arc::new(Mutex::new(BodyState { body, begun: false, ended: false })));
     let mut response = next.run(Request::from_parts(head, Body::new(body.clone()))).await;
     // A first read is the go-ahead; who waits for one sends nothing if an answer comes instead.
     let is_asked_for = body.0.lock().begun || !waits;
@@ -80,7 +80,7 @@ fn waits_for_a_go_ahead(headers: &HeaderMap) -> bool {
 }
 
 /// Read to the end; whether it came. A body of a length that is known to be too much is not begun.
-async fn rest(mut body: Kept) -> bool {
+async fn rest(mut body: SharedBody) -> bool {
     let mut read = 0;
     while read + body.size_hint().lower() <= MAX_BYTES {
         match body.frame().await {

@@ -54,7 +54,7 @@ pub struct Change<'a> {
 /// A change that is durable. No other one begins before this is dropped, so that what follows from changes follows in
 /// their order.
 #[must_use = "the next change may begin as soon as this is dropped"]
-pub struct Committed<'a> {
+pub struct CommitGuard<'a> {
     _writing: MutexGuard<'a, ()>,
 }
 
@@ -78,7 +78,7 @@ impl<'a> Change<'a> {
     }
 
     /// Commit the change: durable and visible on return.
-    pub fn commit(self) -> Result<Committed<'a>, CatalogueError> {
+    pub fn commit(self) -> Result<CommitGuard<'a>, CatalogueError> {
         let Change { draft, writing } = self;
         let catalogue = draft.catalogue;
         catalogue.store.commit(Unit { operations: draft.operations, ..Unit::default() })?;
@@ -86,7 +86,7 @@ impl<'a> Change<'a> {
         tables.workspaces.insert(draft.tables.row.id, Arc::new(draft.tables));
         tables.credentials.extend(draft.credentials);
         catalogue.tables.store(Arc::new(tables));
-        Ok(Committed { _writing: writing })
+        Ok(CommitGuard { _writing: writing })
     }
 }
 

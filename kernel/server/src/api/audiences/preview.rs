@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use hmac::{Hmac, Mac as _};
 use kith_model::audience::{Audience, Reach};
@@ -13,7 +12,7 @@ use sha2::Sha256;
 use utoipa::ToSchema;
 
 use super::Condition;
-use crate::api::extract::{Allowed, Input, right};
+use crate::api::extract::{Authority, Json, right};
 use crate::app::App;
 use crate::auth::hex;
 use crate::error::{ApiError, Problem};
@@ -44,10 +43,10 @@ pub(crate) struct PreviewBody {
 )]
 pub(crate) async fn preview(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::AudiencesRead>,
-    Input(wanted): Input<Condition>,
+    authority: Authority<right::AudiencesRead>,
+    Json(wanted): Json<Condition>,
 ) -> Result<Json<PreviewBody>, ApiError> {
-    let workspace = allowed.caller.workspace;
+    let workspace = authority.caller.workspace;
     app.offload(move |app| counted(app, workspace, &wanted.condition).map(Json)).await
 }
 

@@ -62,7 +62,7 @@ pub(crate) struct PatchInstallation {
 
 /// An installation.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Installed {
+pub(crate) struct InstallationBody {
     /// Its name, by which the routes know it.
     name: String,
     plugin: String,
@@ -162,17 +162,17 @@ fn receiving_hosts(app: &App, tables: &WorkspaceTables, row: &InstallationRow) -
 }
 
 /// An installation as an answer.
-pub(super) fn installed_body(
+pub(super) fn installation_body(
     app: &App,
     tables: &WorkspaceTables,
     row: &InstallationRow,
     write_key: Option<String>,
-) -> Result<Installed, ApiError> {
+) -> Result<InstallationBody, ApiError> {
     let plugin = tables.plugin_of(row);
     let policy = plugin.map(|plugin| app.wiring.effective_policy(&plugin.manifest, &row.grants));
     let effective_policy =
         serde_json::to_value(policy).map_err(|error| ApiError::internal("showing an effective policy", error))?;
-    Ok(Installed {
+    Ok(InstallationBody {
         name: row.name.to_string(),
         plugin: row.plugin.to_string(),
         version: row.version.to_string(),

@@ -61,8 +61,8 @@ pub(super) fn check_secrets<'a>(
     manifest: &Manifest,
     mut names: impl Iterator<Item = &'a String>,
 ) -> Result<(), ApiError> {
-    let known = |name: &String| manifest.capabilities.secrets.iter().any(|request| request.name == *name);
-    match names.find(|name| !known(name)) {
+    let is_requested = |name: &String| manifest.capabilities.secrets.iter().any(|request| request.name == *name);
+    match names.find(|name| !is_requested(name)) {
         None => Ok(()),
         Some(name) => Err(ApiError::at(format!("secrets.{name}"), format!("{} asks for no such secret", manifest.id))),
     }

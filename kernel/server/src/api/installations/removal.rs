@@ -14,7 +14,7 @@ use utoipa::IntoParams;
 
 use super::body::public;
 use super::named;
-use crate::api::extract::{Allowed, Asked, Captured, right};
+use crate::api::extract::{Authority, Path, Query, right};
 use crate::api::plugins::computes;
 use crate::app::App;
 use crate::auth::digest;
@@ -41,11 +41,11 @@ pub(crate) struct RemoveQuery {
 )]
 pub(crate) async fn remove(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::PluginsAdmin>,
-    Captured(name): Captured<String>,
-    Asked(query): Asked<RemoveQuery>,
+    authority: Authority<right::PluginsAdmin>,
+    Path(name): Path<String>,
+    Query(query): Query<RemoveQuery>,
 ) -> Result<StatusCode, ApiError> {
-    let (workspace, actor) = (allowed.caller.workspace, allowed.actor());
+    let (workspace, actor) = (authority.caller.workspace, authority.actor());
     app.offload(move |app| {
         // Counting takes longer than others may be held up, so it comes before the change.
         let seen = app.catalogue.workspace(workspace)?;

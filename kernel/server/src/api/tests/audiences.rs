@@ -6,7 +6,7 @@ use kith_model::plugin::PluginKind;
 use serde_json::{Value, json};
 
 use super::installations::keep;
-use super::{Answered, FIRST, ask, installation_row, source};
+use super::{FIRST, Response, ask, installation_row, source};
 use crate::serve::tests::{TestServer, server};
 
 /// A server with a channel `post`, and as many people as the text has lines.
@@ -29,7 +29,7 @@ fn action(more: Value) -> Value {
     action
 }
 
-async fn create(server: &TestServer, name: &str, more: Value) -> Answered {
+async fn create(server: &TestServer, name: &str, more: Value) -> Response {
     let mut body = json!({ "name": name, "condition": "true" });
     for (name, value) in more.as_object().unwrap() {
         body[name] = value.clone();

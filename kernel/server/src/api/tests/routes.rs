@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Answered, FIRST, ask, key_with, second_workspace, source};
+use super::{FIRST, Response, ask, key_with, second_workspace, source};
 use crate::api::openapi::document;
 use crate::auth::Scope;
 use crate::serve::tests::{TestServer, server};
@@ -167,7 +167,7 @@ async fn keys_expire() {
     ask(&server, "GET", "/api/v1/workspace").key(key).empty().await.problem(401, "unauthenticated");
 }
 
-async fn make_audience(server: &TestServer, name: &str, condition: &str) -> Answered {
+async fn make_audience(server: &TestServer, name: &str, condition: &str) -> Response {
     let body = json!({ "name": name, "condition": condition });
     ask(server, "POST", "/api/v1/audiences").admin().json(body).await
 }
@@ -221,7 +221,7 @@ async fn a_foreign_thing_answers_exactly_as_a_missing_one() {
         ),
     ];
     for (method, foreign, missing) in pairs {
-        let shape = |answer: Answered| {
+        let shape = |answer: Response| {
             let mut body: Value = answer.problem(404, "not-found");
             body["request_id"] = Value::Null;
             let last = |text: &str| {
