@@ -47,6 +47,17 @@ fn the_description_is_openapi_3_1() {
         let name = reference.split('"').next().unwrap();
         assert!(document["components"]["schemas"][name].is_object(), "schema {name} is described");
     }
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let parameters = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let mut names: Vec<&Value> = parameters.iter().map(|parameter| &parameter["name"]).collect();
+            let described = names.len();
+            names.dedup();
+            assert_eq!(names.len(), described, "{method} {path} describes a parameter twice: {names:?}");
+            let in_path = parameters.iter().filter(|parameter| parameter["in"] == "path").count();
+            assert_eq!(in_path, path.matches('{').count(), "{method} {path}: {names:?}");
+        }
+    }
 }
 
 /// A path with something in each of its places.

@@ -190,7 +190,12 @@ impl Demo<'_> {
                     "purpose": PURPOSE,
                     "basis": "not_refused",
                     "payload": { "template": "cart-reminder", "audience": audience.name },
+                    // All of them came with the files that were just loaded, before the audience was there.
+                    "existing": "send",
                 });
+                let preview =
+                    self.client.post("/api/v1/audiences/preview", &json!({ "condition": audience.condition }))?;
+                body["previewed"] = json!(field(&preview, "token"));
             }
             self.client.post("/api/v1/audiences", &body)?;
         }
