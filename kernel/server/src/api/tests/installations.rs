@@ -221,6 +221,27 @@ async fn what_does_not_run_is_held_with_its_reason_and_stays_in_the_setup() {
     assert_eq!(activity("faulty"), json!({ "state": "held", "since": since, "why": "3 faults in a row" }));
 }
 
+/// Three components that took half a minute each to be refused kept another workspace from revoking a key for a minute and
+/// a half: they were compiled under the one lock that every change takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_is_loaded_before_the_catalogue_is_locked() {
+    let server = server();
+    keep(&server, &installation_row(901, "level"), PluginKind::Channel, &[]);
+    let under_way = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+    for (method, path, body) in [
+        ("POST", "/api/v1/installations", json!({ "plugin": "test/level", "name": "second" })),
+        ("PATCH", "/api/v1/installations/level", json!({ "grants": { "limits": { "fuel": 1000 } } })),
+    ] {
+        // The component is nowhere, so that loading it fails; before the lock, or it would wait for the change above.
+        let asked = ask(&server, method, path).admin().json(body);
+        let answered = tokio::time::timeout(Duration::from_secs(20), asked).await;
+        answered.expect("nothing waits for the lock before it has loaded").problem(500, "internal");
+    }
+    drop(under_way);
+    let listed = ask(&server, "GET", "/api/v1/installations").admin().empty().await.with(200);
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(1));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn shadow_is_refused_until_it_exists() {
     let server = server();
