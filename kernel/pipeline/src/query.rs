@@ -27,6 +27,8 @@ pub enum QueryError {
     UnknownWorkspace,
     #[error("there is no such audience")]
     UnknownAudience,
+    #[error("there is no such installation")]
+    UnknownInstallation,
     #[error("the condition cannot be used:\n{0}")]
     Expression(#[from] ExpressionError),
     #[error("`{0}` is not a cursor that this list gave out")]
@@ -293,7 +295,11 @@ pub(crate) fn removal(
     workspace: WorkspaceId,
     installation: InstallationId,
 ) -> Result<Removal, QueryError> {
-    let plan = known(shared, workspace)?.plan.load_full();
+    let known = known(shared, workspace)?;
+    if !known.setup.load().installations.iter().any(|installed| installed.id == installation) {
+        return Err(QueryError::UnknownInstallation);
+    }
+    let plan = known.plan.load_full();
     let mut removal = Removal::default();
     each_row(shared.store.as_ref(), &Key::people(workspace), |key, value| {
         if key.as_person().is_some_and(|(_, row)| row == PersonRow::Kept as u8) {

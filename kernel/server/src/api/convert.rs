@@ -83,6 +83,7 @@ impl From<QueryError> for ApiError {
         match error {
             QueryError::UnknownWorkspace => ApiError::internal("answering", error),
             QueryError::UnknownAudience => ApiError::missing("no such audience"),
+            QueryError::UnknownInstallation => ApiError::missing("no such installation"),
             QueryError::Expression(error) => bad_expression("condition", &error),
             QueryError::Cursor(_) => ApiError::at("?cursor", "this list gave out no such cursor"),
             QueryError::Read(error) => ApiError::internal("reading the store", error),

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use kith_model::audience::Audience;
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::Grants;
-use kith_pipeline::Removal;
+use kith_pipeline::{QueryError, Removal};
 use serde::Deserialize;
 use serde_json::json;
 use utoipa::IntoParams;
@@ -83,7 +83,11 @@ fn confirm(app: &App, tables: &WorkspaceTables, row: &InstallationRow, given: Op
     if !tables.plugin_of(row).is_some_and(|plugin| computes(plugin.manifest.kind)) {
         return Ok(());
     }
-    let removal = app.kernel.removal(tables.row.id, row.id)?;
+    let removal = match app.kernel.removal(tables.row.id, row.id) {
+        // What never ran has written nothing.
+        Err(QueryError::UnknownInstallation) => Removal::default(),
+        counted => counted?,
+    };
     let token = token(row, &removal);
     if removal == Removal::default() || given == Some(token.as_str()) {
         return Ok(());
