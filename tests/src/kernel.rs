@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::{ADMIN_KEY, Answer, Client, component, encode, wait_for, wait_until};
+use crate::{ADMIN_KEY, Answer, Client, component, encode, newest_component, wait_for, wait_until};
 
 /// When every test begins.
 const BEGIN: &str = "2026-11-21T10:00:00Z";
@@ -152,6 +152,15 @@ impl TestKernel {
     pub fn upload(&self, caller: &Client, plugin: &str) {
         let answer = caller.send("POST", "/api/v1/plugins", &[], component(plugin).component.clone());
         assert!(matches!(answer.status, 200 | 201), "{plugin}: {}", answer.text());
+    }
+
+    /// Upload the newest built version of a plugin, for an upgrade; the version.
+    #[track_caller]
+    pub fn upload_newest(&self, plugin: &str) -> String {
+        let built = newest_component(plugin);
+        let answer = self.admin().send("POST", "/api/v1/plugins", &[], built.component.clone());
+        assert!(matches!(answer.status, 200 | 201), "{plugin}: {}", answer.text());
+        built.manifest.version.to_string()
     }
 
     /// Upload and install a plugin in the first workspace; `body` is the installation's, without the plugin.
