@@ -207,6 +207,13 @@ fn killed_between_changes(engine: &str, seed: u64) {
     check_counts(&server.admin(), next_person + 1);
     check_messages(&server.admin(), &receiver);
     assert!(server.terminate().success());
+    // From the log alone, as after the loss of the engine.
+    std::fs::remove_dir_all(folder.path().join("store").join(format!("engine-{engine}"))).unwrap();
+    let server = serve(folder.path(), engine);
+    settle(&server.admin());
+    check_counts(&server.admin(), next_person + 1);
+    check_messages(&server.admin(), &receiver);
+    assert!(server.terminate().success());
 }
 
 #[test]

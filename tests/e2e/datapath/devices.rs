@@ -8,7 +8,7 @@ use kith_tests::{Random, Receiver, Source, TestKernel, cases};
 use serde_json::{Value, json};
 
 use super::stage::{
-    all_delivered, arrivals, audiences_of, define, define_with, message_through, send, size, track, webhook,
+    SetAtEnd, all_delivered, arrivals, audiences_of, define, define_with, message_through, send, size, track, webhook,
 };
 
 /// Somebody does something on a device, signed in or not, at a minute past ten.
@@ -55,9 +55,10 @@ fn the_two_thousandth_user_of_a_device_costs_what_the_first_did() {
             }
             (answered, worst)
         });
+        let end = SetAtEnd(&done);
         let took =
             timed(&source, 20, |number| on_device("kiosk", Some(&format!("u{number}")), number, &format!("k{number}")));
-        done.store(true, Ordering::SeqCst);
+        drop(end);
         let (answered, worst) = neighbour.join().unwrap();
         is_level(&took);
         assert!(answered >= 20, "the neighbour was answered {answered} times, at worst after {worst:?}");

@@ -99,21 +99,29 @@ fn a_quarantined_model_keeps_what_it_wrote() {
     shop.nothing_changed("well again");
 }
 
-/// An upgrade whose new version cannot read the fit serves the old values until it is fitted again, and sends nothing (the
-/// table's upgrade).
+/// An upgrade whose new version cannot read the fit, and says so or traps on it, serves the old values until it is fitted
+/// again, and sends nothing (the table's upgrade).
 #[test]
 fn an_upgrade_that_cannot_read_its_fit_serves_the_old_values() {
-    let shop = Welcomed::open(&json!({ "how": "well" }));
-    let admin = shop.kernel.admin();
-    shop.kernel.fit("model");
-    shop.nothing_changed("fitted");
-    let next = shop.kernel.upload_newest("hostile/tag-model");
-    admin.patch("/api/v1/installations/model", &json!({ "version": next })).is(200);
-    shop.nothing_changed("upgraded");
-    assert_eq!(tag(&shop.kernel, "user_id:u7", "hostile_version"), "0.1.0", "the old version's value serves");
-    shop.kernel.fit("model");
-    shop.nothing_changed("fitted again");
-    assert_eq!(tag(&shop.kernel, "user_id:u7", "hostile_version"), next);
+    for how in ["well", "trap-on-fit"] {
+        let shop = Welcomed::open(&json!({ "how": how }));
+        let admin = shop.kernel.admin();
+        shop.kernel.fit("model");
+        shop.nothing_changed("fitted");
+        let next = shop.kernel.upload_newest("hostile/tag-model");
+        admin.patch("/api/v1/installations/model", &json!({ "version": next })).is(200);
+        shop.nothing_changed("upgraded");
+        // Each of these makes it run once more, and fail.
+        for turn in 0..4 {
+            send(&shop.source, &[lives_in("eve", &format!("Rome {turn}"), turn)]);
+            shop.nothing_changed("upgraded, and a person came");
+        }
+        assert_eq!(tag(&shop.kernel, "user_id:u7", "hostile_version"), "0.1.0", "the old version's value serves");
+        admin.patch("/api/v1/installations/model", &json!({ "mode": "live" })).is(200);
+        shop.kernel.fit("model");
+        shop.nothing_changed("fitted again");
+        assert_eq!(tag(&shop.kernel, "user_id:u7", "hostile_version"), next);
+    }
 }
 
 /// An audience that an upgrade fills, since the new version tags differently, writes to nobody: an upgrade is a change, not
@@ -171,7 +179,7 @@ fn shadow_is_refused_until_it_exists() {
 /// (S18).
 #[test]
 fn all_but_the_bad_row_of_a_batch_get_their_tag() {
-    for (how, code) in [("refuse-poison", "bad-input"), ("trap-on-poison", "trap")] {
+    for (how, code) in [("refuse-poison", "plugin.bad-input"), ("trap-on-poison", "trap")] {
         let kernel = TestKernel::start();
         let source = kernel.segment();
         let admin = kernel.admin();
@@ -204,7 +212,7 @@ fn a_model_that_is_transient_for_ever_makes_one_letter() {
         kernel.clock.advance_ms(90_000);
     }
     let first = wait_for("the failure is kept", || letters(&admin, "computation").into_iter().next());
-    assert_eq!((&first["installation"], &first["code"]), (&json!("model"), &json!("transient")));
+    assert_eq!((&first["installation"], &first["code"]), (&json!("model"), &json!("plugin.transient")));
     for _ in 0..10 {
         kernel.clock.advance_ms(120_000);
         // An ordinary audience's event is computed behind whatever is repeated.

@@ -8,8 +8,8 @@ use kith_tests::{Client, Process, Receiver, Source, TestKernel, component, settl
 use serde_json::{Value, json};
 
 use super::stage::{
-    all_delivered, arrivals, define_with, deliveries, each_got_one_message, everybody, install_webhook, letters,
-    message_through, mode, send, track, webhook,
+    SetAtEnd, all_delivered, arrivals, define_with, deliveries, each_got_one_message, everybody, install_webhook,
+    letters, message_through, mode, send, track, webhook,
 };
 
 /// A server with a webhook, and an audience of everybody who was seen.
@@ -102,6 +102,7 @@ fn receipts_beside_a_poisoned_sender_double_no_message() {
     let poison = json!({ "batch": [track(&format!("u1{}", " ".repeat(5_000)), "Seen", "poison")] });
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _end = SetAtEnd(&done);
         for _ in 0..4 {
             scope.spawn(|| {
                 while !done.load(Ordering::SeqCst) {
@@ -125,7 +126,6 @@ fn receipts_beside_a_poisoned_sender_double_no_message() {
             deliveries.retain(|delivery| delivery["state"] == "delivered");
             deliveries.len() >= 40
         });
-        done.store(true, Ordering::SeqCst);
     });
     let mut doubled = arrivals(&post.receiver);
     doubled.retain(|_, messages| messages.values().sum::<usize>() > 1);

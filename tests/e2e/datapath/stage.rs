@@ -1,6 +1,7 @@
 //! What the stories of the data path share: people and what they do, a channel, audiences, and what was sent to whom.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kith_tests::{Client, Receiver, Source, TestKernel, pages, wait_until};
 use serde_json::{Value, json};
@@ -10,6 +11,15 @@ const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
 /// Messages in a batch that the connector's memory takes many times over.
 const BATCH: usize = 1_000;
+
+/// Sets a flag when it goes, also where the test fails: threads that go on until then would keep a failed test from ending.
+pub(super) struct SetAtEnd<'a>(pub(super) &'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
 
 /// Somebody does something now.
 pub(super) fn track(user: &str, event: &str, id: &str) -> Value {

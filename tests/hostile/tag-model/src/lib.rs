@@ -34,6 +34,7 @@ impl TagModel for Hostile {
         let settings: Settings = config::get()?;
         if !state.is_empty() && state != VERSION.as_bytes() {
             let found = String::from_utf8_lossy(state);
+            assert_ne!(settings.how, "trap-on-fit", "the fit is of version {found}");
             return Err(Failure::permanent(format!("the fit is of version {found}, this is {VERSION}; fit again")));
         }
         let poisoned = rows.text("poison")?.iter().any(|poison| poison.is_some());
