@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kith_tests::{Client, Process, Random, Source, TestKernel, cases, component, settle, wait_for};
+use kith_tests::{Client, Process, Random, Source, TestKernel, cases, component, settle, wait_for, wait_until};
 use serde_json::{Value, json};
 
 use super::stage::{define, everybody, redefine, send, size, track};
@@ -78,7 +78,7 @@ fn what_came_while_an_audience_was_gone_counts_after_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let (server, write_key) = serve_with_source(folder.path());
     let source = sender(&server, &write_key);
-    send(&source, &everybody(MANY, "Seen", "s"));
+    send(&source, &everybody(2 * MANY, "Seen", "s"));
     send(&source, &everybody(100, "Buy", "b"));
     define(&server.admin(), "buyers", "events('Buy').size() > 0");
     settle(&server.admin());
@@ -86,7 +86,8 @@ fn what_came_while_an_audience_was_gone_counts_after_a_kill() {
     let late: Vec<Value> =
         (100..200).map(|number| track(&format!("u{number}"), "Buy", &format!("l{number}"))).collect();
     send(&source, &late);
-    settle(&server.admin());
+    // They have passed by, and what the deletion left to do is still being worked off.
+    wait_until("they are computed", || server.admin().get("/readyz").json()["behind"] == 0);
     define(&server.admin(), "buyers", "events('Buy').size() > 0");
     server.kill();
     let server = Process::serve(folder.path(), &[]);
@@ -188,15 +189,14 @@ fn forty_audiences_changed_four_times_in_a_row_are_computed() {
 /// the end each size, each count from the index and the count from history are the same number (R2c).
 #[test]
 fn changes_during_first_computations_and_restarts_leave_no_wrong_count() {
-    for seed in 0..cases(3) {
+    for seed in 0..cases(2) {
         let mut kernel = TestKernel::start();
         let mut source = kernel.segment();
         let mut random = Random::new(100 + seed);
-        for round in 0..2 {
-            send(&source, &everybody(6_000, "Seen", &format!("s{round}")));
-        }
+        // So many that a first computation takes more than one step, and can be interrupted between two.
+        send(&source, &everybody(MANY, "Seen", "s"));
         let mut defined: BTreeSet<u64> = BTreeSet::new();
-        let conditions = ["events('Seen').size() > 2", "events('Buy').size() > 0", "events('Buy', '40d').size() == 0"];
+        let conditions = ["events('Seen').size() > 1", "events('Buy').size() > 0", "events('Buy', '40d').size() == 0"];
         let mut number = 0;
         for _ in 0..20 {
             let chosen = random.below(3);
@@ -211,7 +211,7 @@ fn changes_during_first_computations_and_restarts_leave_no_wrong_count() {
                 .map(|_| {
                     number += 1;
                     let event = if random.below(2) == 0 { "Buy" } else { "Seen" };
-                    track(&format!("u{}", random.below(6_000)), event, &format!("e{number}"))
+                    track(&format!("u{}", random.below(MANY as u64)), event, &format!("e{number}"))
                 })
                 .collect();
             send(&source, &events);
@@ -225,7 +225,7 @@ fn changes_during_first_computations_and_restarts_leave_no_wrong_count() {
         }
         kernel.settle();
         let untracked = [
-            "events('Seen', '399d').size() > 2",
+            "events('Seen', '399d').size() > 1",
             "events('Buy', '399d').size() > 0",
             "events('Buy', '399d').size() == 0",
         ];
@@ -247,13 +247,14 @@ fn changes_during_first_computations_and_restarts_leave_no_wrong_count() {
 /// table's refit).
 #[test]
 fn a_count_during_a_refit_is_right_or_says_that_it_is_not_exact() {
+    const OSLO: u64 = MANY as u64 / 4;
     let kernel = TestKernel::start();
     let source = kernel.segment();
     let admin = kernel.admin();
     kernel.install("hostile/tag-model", json!({ "name": "model", "config": { "how": "well" } }));
-    let people: Vec<Value> = (0..3_000)
+    let people: Vec<Value> = (0..MANY)
         .map(|number| {
-            let city = if number % 3 == 0 { "Oslo" } else { "Rome" };
+            let city = if number % 4 == 0 { "Oslo" } else { "Rome" };
             super::stage::identify(&format!("u{number}"), &format!("i{number}"), json!({ "city": city }))
         })
         .collect();
@@ -261,14 +262,17 @@ fn a_count_during_a_refit_is_right_or_says_that_it_is_not_exact() {
     kernel.settle();
     kernel.fit("model");
     kernel.settle();
-    assert_eq!(kernel.count("tags.hostile == 'Oslo'"), 1_000);
+    assert_eq!(kernel.count("tags.hostile == 'Oslo'"), OSLO);
     for _ in 0..3 {
         let begun = admin.post("/api/v1/installations/model/fit", &json!({})).is(202);
         let mut wrong = Vec::new();
         wait_for("the fit is in use and computed", || {
-            let answer = counted(&admin, "tags.hostile == 'Oslo'");
-            if answer["exact"] == true && answer["count"] != 1_000 {
-                wrong.push(answer);
+            // Counted all the while, so that no state between the old values and the new ones is missed.
+            for _ in 0..30 {
+                let answer = counted(&admin, "tags.hostile == 'Oslo'");
+                if answer["exact"] == true && answer["count"] != OSLO {
+                    wrong.push(answer);
+                }
             }
             let fits = admin.get("/api/v1/installations/model/fits").is(200);
             let in_use = fits["items"].as_array().unwrap().iter().find(|fit| fit["in_use"] == true)?.clone();
@@ -277,5 +281,5 @@ fn a_count_during_a_refit_is_right_or_says_that_it_is_not_exact() {
         });
         assert!(wrong.is_empty(), "wrong and exact: {wrong:?}");
     }
-    assert_eq!(kernel.count("tags.hostile == 'Oslo'"), 1_000);
+    assert_eq!(kernel.count("tags.hostile == 'Oslo'"), OSLO);
 }
