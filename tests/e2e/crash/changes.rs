@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 
 /// Kills of the short form.
 const KILLS: u64 = 6;
-const NOW: &str = "2026-11-21T10:00:00Z";
 const SEEN: &str = "events('Seen').size() > 0";
 const OSLO: &str = "tags.hostile == 'Oslo'";
 
@@ -29,8 +28,10 @@ fn arrival(user: u64) -> Value {
     ])
 }
 
-fn serve(folder: &Path, engine: &str) -> Process {
-    Process::serve(folder, &["--engine", engine, "--clock", NOW, "--allow-loopback", "--allow-plain-http"])
+/// Serve at so many minutes past ten: each start is later than the one before, so that an id made from the clock shows.
+fn serve(folder: &Path, engine: &str, minute: u64) -> Process {
+    let clock = format!("2026-11-21T{:02}:{:02}:00Z", 10 + minute / 60, minute % 60);
+    Process::serve(folder, &["--engine", engine, "--clock", &clock, "--allow-loopback", "--allow-plain-http"])
 }
 
 fn action(audience: &str) -> Value {
@@ -164,13 +165,13 @@ fn check_messages(admin: &Client, receiver: &Receiver) {
 
 fn killed_between_changes(engine: &str, seed: u64) {
     let (folder, receiver) = (tempfile::tempdir().unwrap(), Receiver::start());
-    let server = serve(folder.path(), engine);
+    let server = serve(folder.path(), engine, 0);
     let write_key = install(&server.admin(), &receiver);
     assert!(server.terminate().success());
     let mut random = Random::new(seed);
     let (mut next_person, mut next_change) = (0, 0);
-    for _ in 0..cases(KILLS) {
-        let server = serve(folder.path(), engine);
+    for kill in 1..=cases(KILLS) {
+        let server = serve(folder.path(), engine, kill);
         let (admin, client) = (server.admin(), Client::with_write_key(server.url(), &write_key));
         let (enough, spin) = (5 + random.below(40), random.below(3_000_000));
         let (told, seen) = mpsc::channel();
@@ -191,7 +192,7 @@ fn killed_between_changes(engine: &str, seed: u64) {
             next_change = made.join().unwrap();
         });
     }
-    let server = serve(folder.path(), engine);
+    let server = serve(folder.path(), engine, cases(KILLS) + 1);
     let admin = server.admin();
     // The person whose answer the last kill cut off is sent again, as a client does.
     let client = Client::with_write_key(server.url(), &write_key);
@@ -202,14 +203,14 @@ fn killed_between_changes(engine: &str, seed: u64) {
     check_messages(&admin, &receiver);
     assert!(server.terminate().success());
     // And once more from what is on the disk alone.
-    let server = serve(folder.path(), engine);
+    let server = serve(folder.path(), engine, cases(KILLS) + 2);
     settle(&server.admin());
     check_counts(&server.admin(), next_person + 1);
     check_messages(&server.admin(), &receiver);
     assert!(server.terminate().success());
     // From the log alone, as after the loss of the engine.
     std::fs::remove_dir_all(folder.path().join("store").join(format!("engine-{engine}"))).unwrap();
-    let server = serve(folder.path(), engine);
+    let server = serve(folder.path(), engine, cases(KILLS) + 3);
     settle(&server.admin());
     check_counts(&server.admin(), next_person + 1);
     check_messages(&server.admin(), &receiver);

@@ -43,6 +43,8 @@ impl Shop {
         self.kernel.settle();
         assert_eq!(deliveries(&self.admin()).len(), messages, "{what}");
         all_delivered(&self.admin(), messages);
+        // What comes next comes later, so that an id made from the clock shows.
+        self.kernel.clock.advance_ms(1_000);
     }
 }
 
