@@ -22,21 +22,21 @@ pub(crate) mod host;
 /// The interfaces of more than one world.
 pub(crate) mod shared {
     wit_bindgen::generate!({
-        path: "../wit",
+        path: "../wit/0.2.0",
         inline: "
-            package kith:plugin-sdk@0.1.0;
+            package kith:plugin-sdk@0.2.0;
             world shared {
-                import kith:plugin/types@0.1.0;
-                import kith:plugin/columns@0.1.0;
-                import kith:plugin/fitting@0.1.0;
-                import kith:plugin/log@0.1.0;
-                import kith:plugin/config@0.1.0;
-                import kith:plugin/secrets@0.1.0;
-                import kith:plugin/http@0.1.0;
-                import kith:plugin/mail@0.1.0;
-                import kith:plugin/kv@0.1.0;
-                import kith:plugin/clock@0.1.0;
-                import kith:plugin/dataset@0.1.0;
+                import kith:plugin/types@0.2.0;
+                import kith:plugin/columns@0.2.0;
+                import kith:plugin/fitting@0.2.0;
+                import kith:plugin/log@0.2.0;
+                import kith:plugin/config@0.2.0;
+                import kith:plugin/secrets@0.2.0;
+                import kith:plugin/http-types@0.2.0;
+                import kith:plugin/http@0.2.0;
+                import kith:plugin/kv@0.2.0;
+                import kith:plugin/clock@0.2.0;
+                import kith:plugin/dataset@0.2.0;
             }
         ",
         generate_all,
@@ -50,7 +50,7 @@ macro_rules! world {
         #[doc(hidden)]
         pub mod $module {
             wit_bindgen::generate!({
-                path: "../wit",
+                path: "../wit/0.2.0",
                 world: $world,
                 pub_export_macro: true,
                 default_bindings_module: $default,
@@ -61,39 +61,38 @@ macro_rules! world {
 }
 
 world!(connector, "kith:plugin/connector", "kith_plugin_sdk::__private::connector", {
-    "kith:plugin/types@0.1.0": types,
-    "kith:plugin/log@0.1.0": log,
-    "kith:plugin/config@0.1.0": config,
-    "kith:plugin/secrets@0.1.0": secrets,
-    "kith:plugin/http@0.1.0": http,
-    "kith:plugin/kv@0.1.0": kv,
-    "kith:plugin/clock@0.1.0": clock,
+    "kith:plugin/types@0.2.0": types,
+    "kith:plugin/log@0.2.0": log,
+    "kith:plugin/config@0.2.0": config,
+    "kith:plugin/secrets@0.2.0": secrets,
+    "kith:plugin/http-types@0.2.0": http_types,
+    "kith:plugin/http@0.2.0": http,
+    "kith:plugin/kv@0.2.0": kv,
+    "kith:plugin/clock@0.2.0": clock,
 });
 world!(tag_model, "kith:plugin/tag-model", "kith_plugin_sdk::__private::tag_model", {
-    "kith:plugin/types@0.1.0": types,
-    "kith:plugin/columns@0.1.0": columns,
-    "kith:plugin/fitting@0.1.0": fitting,
-    "kith:plugin/log@0.1.0": log,
-    "kith:plugin/config@0.1.0": config,
-    "kith:plugin/dataset@0.1.0": dataset,
+    "kith:plugin/types@0.2.0": types,
+    "kith:plugin/columns@0.2.0": columns,
+    "kith:plugin/fitting@0.2.0": fitting,
+    "kith:plugin/log@0.2.0": log,
+    "kith:plugin/config@0.2.0": config,
+    "kith:plugin/dataset@0.2.0": dataset,
 });
 world!(scorer, "kith:plugin/scorer", "kith_plugin_sdk::__private::scorer", {
-    "kith:plugin/types@0.1.0": types,
-    "kith:plugin/columns@0.1.0": columns,
-    "kith:plugin/fitting@0.1.0": fitting,
-    "kith:plugin/log@0.1.0": log,
-    "kith:plugin/config@0.1.0": config,
-    "kith:plugin/dataset@0.1.0": dataset,
+    "kith:plugin/types@0.2.0": types,
+    "kith:plugin/columns@0.2.0": columns,
+    "kith:plugin/fitting@0.2.0": fitting,
+    "kith:plugin/log@0.2.0": log,
+    "kith:plugin/config@0.2.0": config,
+    "kith:plugin/dataset@0.2.0": dataset,
 });
 world!(channel, "kith:plugin/channel", "kith_plugin_sdk::__private::channel", {
-    "kith:plugin/types@0.1.0": types,
-    "kith:plugin/log@0.1.0": log,
-    "kith:plugin/config@0.1.0": config,
-    "kith:plugin/secrets@0.1.0": secrets,
-    "kith:plugin/http@0.1.0": http,
-    "kith:plugin/mail@0.1.0": mail,
-    "kith:plugin/kv@0.1.0": kv,
-    "kith:plugin/clock@0.1.0": clock,
+    "kith:plugin/types@0.2.0": types,
+    "kith:plugin/http-types@0.2.0": http_types,
+    "kith:plugin/log@0.2.0": log,
+    "kith:plugin/config@0.2.0": config,
+    "kith:plugin/secrets@0.2.0": secrets,
+    "kith:plugin/clock@0.2.0": clock,
 });
 
 use channel::exports::kith::plugin::delivering;
@@ -143,9 +142,14 @@ impl<P: crate::Scorer> scoring::Guest for Exported<P> {
 }
 
 impl<P: crate::Channel> delivering::Guest for Exported<P> {
-    fn send(messages: Vec<delivering::Message>) -> Vec<delivering::Outcome> {
+    fn requests(messages: Vec<delivering::Message>) -> Vec<delivering::Step> {
         report_panics();
-        P::send(messages.into_iter().map(Into::into).collect()).into_iter().map(Into::into).collect()
+        P::requests(messages.into_iter().map(Into::into).collect()).into_iter().map(Into::into).collect()
+    }
+
+    fn outcomes(answers: Vec<delivering::Answer>) -> Vec<delivering::Step> {
+        report_panics();
+        P::outcomes(answers.into_iter().map(Into::into).collect()).into_iter().map(Into::into).collect()
     }
 
     fn receive(callback: delivering::Callback) -> Result<Vec<delivering::Receipt>, delivering::Rejection> {

@@ -1,4 +1,7 @@
 //! Outgoing HTTP to the hosts that the manifest asks for and an admin granted. Redirects are answers, never followed.
+//!
+//! A connector sends for itself, with [`Request::send`]; for a channel the kernel sends, and the channel makes a
+//! [`Step`](crate::Step) of the request.
 
 use std::fmt;
 
@@ -15,6 +18,7 @@ pub struct Request {
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
     pub(crate) signature: Option<StandardWebhooks>,
+    pub(crate) timeout_ms: Option<u32>,
 }
 
 /// Standard Webhooks 1.0: the host adds `webhook-id`, `webhook-timestamp` and `webhook-signature`.
@@ -29,7 +33,14 @@ pub struct StandardWebhooks {
 impl Request {
     /// A request with any method.
     pub fn new(method: impl Into<String>, url: impl Into<String>) -> Request {
-        Request { method: method.into(), url: url.into(), headers: Vec::new(), body: Vec::new(), signature: None }
+        Request {
+            method: method.into(),
+            url: url.into(),
+            headers: Vec::new(),
+            body: Vec::new(),
+            signature: None,
+            timeout_ms: None,
+        }
     }
 
     /// A `GET`.
@@ -80,7 +91,14 @@ impl Request {
         self
     }
 
-    /// Send it and wait for the answer. Any status is an answer.
+    /// The same with a limit on how long to wait for the answer's head. The host has one of its own, which bounds it.
+    #[must_use]
+    pub fn timeout_ms(mut self, timeout_ms: u32) -> Request {
+        self.timeout_ms = Some(timeout_ms);
+        self
+    }
+
+    /// Send it and wait for the answer. Any status is an answer. Connectors only.
     pub fn send(self) -> Result<Response, Error> {
         platform::send_http(self)
     }
@@ -103,6 +121,11 @@ impl Request {
     /// Its body.
     pub fn body_bytes(&self) -> &[u8] {
         &self.body
+    }
+
+    /// How long to wait for the answer's head, where that was said.
+    pub fn timeout(&self) -> Option<u32> {
+        self.timeout_ms
     }
 
     /// How the host is asked to sign it.

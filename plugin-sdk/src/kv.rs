@@ -1,4 +1,4 @@
-//! Small state of the installation: durable, bounded by its quota, seen by nobody else.
+//! Small state of the installation: durable, bounded by its quota, seen by nobody else. Connectors only: a channel is pure.
 
 use std::fmt;
 

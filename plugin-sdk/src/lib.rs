@@ -4,7 +4,7 @@
 //! [`export!`]. `kith plugin new` lays out a crate, `kith plugin build` makes the component, and `cargo test` runs the plugin's
 //! unit tests natively: there the same functions are answered by the [`testing`] host.
 //!
-//! This crate is responsible for the guest side of the contract in `wit/`: bindings, columns, host functions, panic reports. It leaves
+//! This crate is responsible for the guest side of the contract in `wit/0.2.0`: bindings, columns, host functions, panic reports. It leaves
 //! manifests, limits and the making of components to the host.
 //!
 //! One complete plugin:
@@ -45,7 +45,6 @@ pub mod config;
 pub mod http;
 pub mod kv;
 pub mod log;
-pub mod mail;
 pub mod secrets;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
@@ -65,7 +64,7 @@ use bindings::host as platform;
 #[cfg(not(target_arch = "wasm32"))]
 use testing::platform;
 
-pub use channel::{Callback, Channel, Message, Outcome, Receipt};
+pub use channel::{Callback, Channel, Message, Outcome, Receipt, SentAnswer, Step};
 pub use connector::{Answer, Connector, Page, Received, Rejected, Request};
 pub use event::{Event, EventKind, Identifier, Timestamp};
 pub use failure::{Failure, Rejection};

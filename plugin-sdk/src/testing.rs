@@ -24,7 +24,7 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use crate::{Timestamp, http, log, mail};
+use crate::{Timestamp, http, log};
 
 /// How a test answers an HTTP request.
 type HttpAnswer = Rc<RefCell<dyn FnMut(&http::Request) -> Result<http::Response, http::Error>>>;
@@ -38,7 +38,6 @@ pub struct Host {
     kv_quota_bytes: Option<usize>,
     http_answers: VecDeque<Result<http::Response, http::Error>>,
     http: Option<HttpAnswer>,
-    mail_answers: VecDeque<Result<(), mail::Error>>,
     record: Record,
 }
 
@@ -49,8 +48,6 @@ pub struct Record {
     pub logs: Vec<(log::Level, String)>,
     /// The HTTP requests it sent.
     pub requests: Vec<http::Request>,
-    /// The mails it handed over, each with the name of the mail host.
-    pub mails: Vec<(String, mail::Message)>,
     /// Its key-value state in the end.
     pub kv: BTreeMap<String, Vec<u8>>,
 }
@@ -114,13 +111,6 @@ impl Host {
         self
     }
 
-    /// The same with one more answer for the mails, given in this order; without one a mail is taken.
-    #[must_use]
-    pub fn mail_answer(mut self, answer: Result<(), mail::Error>) -> Host {
-        self.mail_answers.push_back(answer);
-        self
-    }
-
     /// Run `plugin` on this host; gives its result and what it did.
     pub fn run<R>(self, plugin: impl FnOnce() -> R) -> (R, Record) {
         let before = HOST.replace(self);
@@ -154,7 +144,7 @@ thread_local! {
 /// What the host functions call on the native target.
 pub(crate) mod platform {
     use super::HOST;
-    use crate::{Timestamp, http, kv, log, mail};
+    use crate::{Timestamp, http, kv, log};
 
     pub(crate) fn now() -> Timestamp {
         HOST.with_borrow(|host| host.now)
@@ -199,13 +189,6 @@ pub(crate) mod platform {
     pub(crate) fn kv_delete(key: &str) -> Result<(), kv::Error> {
         HOST.with_borrow_mut(|host| host.record.kv.remove(key));
         Ok(())
-    }
-
-    pub(crate) fn send_mail(server: &str, message: &mail::Message) -> Result<(), mail::Error> {
-        HOST.with_borrow_mut(|host| {
-            host.record.mails.push((server.to_owned(), message.clone()));
-            host.mail_answers.pop_front().unwrap_or(Ok(()))
-        })
     }
 
     pub(crate) fn send_http(request: http::Request) -> Result<http::Response, http::Error> {

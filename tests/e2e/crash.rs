@@ -1,5 +1,7 @@
 //! Killed in the middle, again and again: what was acknowledged is there exactly once, nothing is half there, and what is
-//! computed from it is what an undisturbed server computes.
+//! computed from it is what an undisturbed server computes. `changes` does it while the configuration is being changed.
+
+mod changes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;

@@ -125,6 +125,11 @@ fn a_gone_receiver_makes_a_dead_letter_that_can_be_replayed() {
     wait_until("the failure is an event", || shop.event_names("ada").contains(&"Message Failed".to_owned()));
     let path = format!("/api/v1/dead-letters/{}/replay", dead["id"].as_str().unwrap());
     shop.kernel.admin().post(&path, &json!({})).is(200);
+    // An endpoint that is gone stops its channel; an admin switches it on again.
+    wait_until("the channel is held", || {
+        shop.kernel.admin().get("/api/v1/installations/webhook").is(200)["mode"] == "quarantined"
+    });
+    shop.kernel.admin().patch("/api/v1/installations/webhook", &json!({ "mode": "live" })).is(200);
     shop.delivery("it is delivered", |delivery| delivery["state"] == "delivered");
     assert_eq!(shop.receiver.arrived().len(), 2);
     shop.kernel.admin().post(&path, &json!({})).is_problem(404, "not-found");

@@ -20,12 +20,16 @@ fn a_connector_that_misbehaves_is_a_typed_failure_and_then_quarantined() {
     let send = |source: &str, body: &str| admin.send("POST", &format!("/api/v1/sources/{source}/records"), &[], body);
     assert_eq!(send("bad", "ada").is(200)["accepted"], 1);
     for (body, code) in [("loop", "limit.cpu"), ("memory", "limit.memory")] {
-        let problem = send("bad", body).is_problem(500, code);
+        let problem = send("bad", body).is_problem(413, code);
         assert!(!problem.to_string().contains("hostile::"), "no guest's inside is shown: {problem}");
     }
     assert_eq!(send("bad", "eve").is(200)["accepted"], 1, "two strikes, then a good answer: they are forgotten");
-    for code in ["trap", "trap", "trap"] {
-        send("bad", "trap").is_problem(500, code);
+    for _ in 0..4 {
+        send("bad", "trap").is_problem(500, "trap");
+    }
+    assert_eq!(send("bad", "eva").is(200)["accepted"], 1, "one request, however often it comes, is one strike");
+    for number in 0..3 {
+        send("bad", &format!("trap-{number}")).is_problem(500, "trap");
     }
     let shown = wait_for("it is quarantined", || {
         let shown = admin.get("/api/v1/installations/bad").is(200);
@@ -66,7 +70,7 @@ fn others_are_served_while_a_guest_loops() {
         }
         assert!(meanwhile > 0, "nothing was answered before the loops ended");
         for answer in looping {
-            answer.join().unwrap().is_problem(500, "limit.cpu");
+            answer.join().unwrap().is_problem(413, "limit.cpu");
         }
     });
     assert_eq!(kernel.events("user_id:ada").len(), 20);
@@ -85,8 +89,10 @@ fn a_tag_model_that_misbehaves_is_set_aside_and_then_quarantined() {
         kernel.install("hostile/tag-model", install);
         let mut visits = 0;
         let mut visit = || {
+            // Of different people: what goes wrong over one person again and again is one strike.
+            let user = ["ada", "bea", "cid"][visits % 3];
             visits += 1;
-            source.batch(&[json!({ "type": "identify", "userId": "ada", "messageId": format!("{visits}"),
+            source.batch(&[json!({ "type": "identify", "userId": user, "messageId": format!("{visits}"),
                 "traits": { "city": format!("city {visits}") } })]);
             kernel.settle();
         };

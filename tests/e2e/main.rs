@@ -8,6 +8,7 @@ mod audiences;
 mod cdnow;
 mod cli;
 mod crash;
+mod datapath;
 mod delivery;
 mod hostile;
 mod isolation;

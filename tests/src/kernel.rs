@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::{ADMIN_KEY, Answer, Client, component, encode, wait_for, wait_until};
+use crate::{ADMIN_KEY, Answer, Client, component, encode, newest_component, wait_for, wait_until};
 
 /// When every test begins.
 const BEGIN: &str = "2026-11-21T10:00:00Z";
@@ -138,7 +138,7 @@ impl TestKernel {
             expires_at: None,
             revoked_at: None,
         };
-        server.app().catalogue.found(workspace, first_key).unwrap();
+        server.app().catalogue.create_workspace(workspace, first_key).unwrap();
         runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             server.run(listener, async {}).await.unwrap();
@@ -152,6 +152,15 @@ impl TestKernel {
     pub fn upload(&self, caller: &Client, plugin: &str) {
         let answer = caller.send("POST", "/api/v1/plugins", &[], component(plugin).component.clone());
         assert!(matches!(answer.status, 200 | 201), "{plugin}: {}", answer.text());
+    }
+
+    /// Upload the newest built version of a plugin, for an upgrade; the version.
+    #[track_caller]
+    pub fn upload_newest(&self, plugin: &str) -> String {
+        let built = newest_component(plugin);
+        let answer = self.admin().send("POST", "/api/v1/plugins", &[], built.component.clone());
+        assert!(matches!(answer.status, 200 | 201), "{plugin}: {}", answer.text());
+        built.manifest.version.to_string()
     }
 
     /// Upload and install a plugin in the first workspace; `body` is the installation's, without the plugin.
@@ -275,10 +284,15 @@ pub struct Source {
 }
 
 impl Source {
-    /// Send messages as one batch, which must be taken; the counts.
+    /// Send messages as one batch, which must be taken; the counts. Like the official clients it comes back when it is told
+    /// that too much is waiting.
     #[track_caller]
     pub fn batch(&self, messages: &[Value]) -> Value {
-        let answer: Answer = self.client.post("/v1/batch", &json!({ "batch": messages }));
-        answer.is(200)
+        let body = json!({ "batch": messages });
+        let send = || {
+            let answer: Answer = self.client.post("/v1/batch", &body);
+            (answer.status != 429).then_some(answer)
+        };
+        wait_for("the batch is taken", send).is(200)
     }
 }

@@ -8,6 +8,7 @@
 
 mod client;
 mod kernel;
+mod long;
 mod plugins;
 mod process;
 mod random;
@@ -18,7 +19,8 @@ use std::path::{Path, PathBuf};
 
 pub use client::{Answer, Client, encode, gzip};
 pub use kernel::{Source, TestKernel, pages, settle};
-pub use plugins::{build, built, component};
+pub use long::cases;
+pub use plugins::{build, built, component, newest_component};
 pub use process::{Process, kith};
 pub use random::Random;
 pub use receiver::{Arrived, Receiver};

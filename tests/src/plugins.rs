@@ -7,8 +7,9 @@ use kith::plugin_build::{self, Built, Silent, Toolchain};
 
 use crate::root;
 
-/// The six first-party plugins and the hostile guests, by their crates' folders.
-const CRATES: [&str; 8] = [
+/// The six first-party plugins and the hostile guests, by their crates' folders; of two versions of a plugin the lower stands
+/// first.
+const CRATES: [&str; 9] = [
     "plugins/connector-segment",
     "plugins/connector-csv",
     "plugins/tag-model-rfm",
@@ -16,6 +17,7 @@ const CRATES: [&str; 8] = [
     "plugins/scorer-clv",
     "plugins/channel-webhook",
     "tests/hostile/tag-model",
+    "tests/hostile/tag-model-next",
     "tests/hostile/connector",
 ];
 
@@ -33,7 +35,14 @@ pub fn built() -> &'static [Built] {
     &BUILT
 }
 
-/// The built plugin of this id, e.g. `kith/csv`.
+/// The newest version of the built plugin of this id.
+#[track_caller]
+pub fn newest_component(id: &str) -> &'static Built {
+    let found = BUILT.iter().rfind(|built| built.manifest.id.to_string() == id);
+    found.unwrap_or_else(|| panic!("no plugin `{id}` is built for the tests"))
+}
+
+/// The built plugin of this id, e.g. `kith/csv`; of two versions the lower.
 #[track_caller]
 pub fn component(id: &str) -> &'static Built {
     let found = BUILT.iter().find(|built| built.manifest.id.to_string() == id);

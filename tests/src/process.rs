@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -93,9 +93,37 @@ impl Process {
     }
 
     /// SIGTERM, and the end of what is under way.
-    pub fn terminate(mut self) -> ExitStatus {
+    pub fn terminate(self) -> ExitStatus {
+        self.ask_to_stop();
+        self.wait()
+    }
+
+    /// SIGTERM alone: it may still be waiting for somebody.
+    pub fn ask_to_stop(&self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// Wait until it has ended by itself.
+    pub fn wait(mut self) -> ExitStatus {
         wait_for("the server ends by itself", || self.child.try_wait().unwrap())
+    }
+
+    /// The processor time that it has used, its ended threads included, as the system counts it: in steps of 10 ms.
+    pub fn processor_time(&self) -> Duration {
+        /// `sysconf(_SC_CLK_TCK)`, which is 100 on every Linux that Rust supports.
+        const TICK_MS: u64 = 10;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // The program's name, in parentheses, may hold spaces; fields are counted behind it, from the third.
+        let (_, fields) = stat.rsplit_once(')').expect("the name ends");
+        let ticks: u64 = fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * TICK_MS)
+    }
+
+    /// The memory that it holds.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells it");
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() << 10
     }
 }
 

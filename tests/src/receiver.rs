@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use base64::Engine as _;
 use hmac::{Hmac, Mac};
@@ -55,25 +55,37 @@ type Scripted = (u16, Vec<(String, String)>);
 struct Told {
     arrived: Vec<Arrived>,
     script: VecDeque<Scripted>,
+    /// How many of the next requests are read and not answered.
+    to_hold: usize,
+    /// How often what was held has been released.
+    releases: u64,
+}
+
+/// What the test and the connections share.
+#[derive(Default)]
+struct Desk {
+    told: Mutex<Told>,
+    /// Told when answers are no longer held back.
+    released: Condvar,
 }
 
 /// A receiver on a free port of the loopback interface. Its thread ends with the process.
 #[derive(Clone)]
 pub struct Receiver {
     address: SocketAddr,
-    told: Arc<Mutex<Told>>,
+    desk: Arc<Desk>,
 }
 
 impl Receiver {
     /// Receive and answer 204 unless told otherwise.
     pub fn start() -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let receiver = Receiver { address: listener.local_addr().unwrap(), told: Arc::default() };
-        let told = Arc::clone(&receiver.told);
+        let receiver = Receiver { address: listener.local_addr().unwrap(), desk: Arc::default() };
+        let desk = Arc::clone(&receiver.desk);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let told = Arc::clone(&told);
-                std::thread::spawn(move || answer_all(stream, &told));
+                let desk = Arc::clone(&desk);
+                std::thread::spawn(move || answer_all(stream, &desk));
             }
         });
         receiver
@@ -87,27 +99,53 @@ impl Receiver {
     /// Answer the next request like this; each call adds one to the script.
     pub fn will_answer(&self, status: u16, headers: &[(&str, &str)]) {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        self.told.lock().unwrap().script.push_back((status, headers));
+        self.desk.told.lock().unwrap().script.push_back((status, headers));
+    }
+
+    /// From now on read requests and answer none of them, as a receiver does that hangs.
+    pub fn hold(&self) {
+        self.hold_next(usize::MAX);
+    }
+
+    /// Read the next requests and do not answer them; those behind them are answered.
+    pub fn hold_next(&self, requests: usize) {
+        self.desk.told.lock().unwrap().to_hold = requests;
+    }
+
+    /// Answer what was held back and what comes.
+    pub fn release(&self) {
+        let mut told = self.desk.told.lock().unwrap();
+        (told.to_hold, told.releases) = (0, told.releases + 1);
+        drop(told);
+        self.desk.released.notify_all();
     }
 
     /// All that arrived.
     pub fn arrived(&self) -> Vec<Arrived> {
-        self.told.lock().unwrap().arrived.clone()
+        self.desk.told.lock().unwrap().arrived.clone()
     }
 }
 
 /// Answer each request of a connection.
-fn answer_all(stream: TcpStream, told: &Mutex<Told>) {
+fn answer_all(stream: TcpStream, desk: &Desk) {
     let Ok(mut writing) = stream.try_clone() else { return };
     let mut reading = BufReader::new(stream);
     while let Some(arrived) = read(&mut reading) {
         let (status, headers) = {
-            let mut told = told.lock().unwrap();
+            let mut told = desk.told.lock().unwrap();
             told.arrived.push(arrived);
-            told.script.pop_front().unwrap_or((204, Vec::new()))
+            let scripted = told.script.pop_front().unwrap_or((204, Vec::new()));
+            if told.to_hold > 0 {
+                told.to_hold -= 1;
+                let releases = told.releases;
+                drop(desk.released.wait_while(told, |told| told.releases == releases).unwrap());
+            }
+            scripted
         };
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        let length = if status == 204 { "" } else { "content-length: 0\r\n" };
+        // A script that names a length promises a body that never comes.
+        let has_length = status == 204 || headers.contains("content-length");
+        let length = if has_length { "" } else { "content-length: 0\r\n" };
         if write!(writing, "HTTP/1.1 {status} Scripted\r\n{length}{headers}\r\n").is_err() {
             return;
         }

@@ -6,12 +6,17 @@ use std::process::Command;
 use kith_tests::root;
 
 /// What may lie at the top, beside hidden files.
-const TOP: [&str; 11] = [
+const TOP: [&str; 16] = [
     "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "Cargo.lock",
     "Cargo.toml",
     "LICENSE",
     "README.md",
+    "SECURITY.md",
+    "deny.toml",
+    "docs",
     "examples",
     "kernel",
     "plugin-sdk",

@@ -108,6 +108,7 @@ fn index_of(columns: &Columns, orders: &Expression, regions: &[Value], sexes: &[
     let (subscriber, blocked) = (FeatureName::Tag("subscriber".into()), FeatureName::Tag("blocked".into()));
     orders.leaves().for_each(|leaf| index.track(leaf));
     let leaf = FeatureName::Leaf(orders.reads().leaves[0]);
+    [&subscriber, &blocked].into_iter().for_each(|tag| index.track_output(tag));
     for (ordinal, row) in (0..).zip(0..columns.region.len()) {
         index.set(ordinal, &region, &regions[usize::from(columns.region[row])]);
         index.set(ordinal, &sex, &sexes[usize::from(columns.sex[row])]);
@@ -195,7 +196,8 @@ fn main() {
         let filled = start.elapsed();
         for case in cases() {
             let condition = Expression::parse(&case.condition).unwrap_or_else(|error| panic!("{error}"));
-            let (index_ms, counted) = median_ms(RUNS, || index.count(&condition, now).unwrap_or(u64::MAX));
+            let (index_ms, counted) =
+                median_ms(RUNS, || index.count(&condition, now).map_or(u64::MAX, |counted| counted.holds));
             let (scan_ms, scanned) =
                 median_ms(RUNS, || (0..profiles).filter(|row| (case.scan)(&columns, *row)).count() as u64);
             let (each_ms, evaluated) = median_ms(3, || {

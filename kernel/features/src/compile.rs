@@ -28,13 +28,19 @@ pub(crate) struct Compiled {
     pub(crate) drifts: bool,
 }
 
-/// Compile a checked tree.
-pub(crate) fn compile(written: &Node) -> Compiled {
-    let mut leaves = BTreeMap::new();
+/// Compile a checked tree. States kept in one context are not read in another.
+pub(crate) fn compile(written: &Node, context: &str) -> Compiled {
+    let mut leaves = Leaves { context, by_id: BTreeMap::new() };
     let tree = replace(written, &mut leaves);
     let mut drifts = false;
     let (tree, pace) = with_pace(&tree, &mut drifts);
-    Compiled { tree, leaves, drifts: drifts || pace != 0 }
+    Compiled { tree, leaves: leaves.by_id, drifts: drifts || pace != 0 }
+}
+
+/// The leaves found so far.
+struct Leaves<'c> {
+    context: &'c str,
+    by_id: BTreeMap<LeafId, Arc<Leaf>>,
 }
 
 /// `events(…)` with its filters, joined.
@@ -109,7 +115,7 @@ fn aggregate_of(function: Function) -> Option<Aggregate> {
     })
 }
 
-fn replace(node: &Node, leaves: &mut BTreeMap<LeafId, Arc<Leaf>>) -> Node {
+fn replace(node: &Node, leaves: &mut Leaves<'_>) -> Node {
     match leaf_node(node, leaves) {
         Some(node) => node,
         None => node.map_children(&mut |child| replace(child, leaves)),
@@ -117,11 +123,11 @@ fn replace(node: &Node, leaves: &mut BTreeMap<LeafId, Arc<Leaf>>) -> Node {
 }
 
 /// What stands in place of a node that begins with events, if it does.
-fn leaf_node(node: &Node, leaves: &mut BTreeMap<LeafId, Arc<Leaf>>) -> Option<Node> {
+fn leaf_node(node: &Node, leaves: &mut Leaves<'_>) -> Option<Node> {
     let mut leaf = |of: Chosen, item: Option<Node>, aggregate: Aggregate| {
-        let leaf = Leaf::new(of.name, of.window, of.filter, item, aggregate);
+        let leaf = Leaf::new(of.name, of.window, of.filter, item, aggregate, leaves.context);
         let id = leaf.id();
-        leaves.entry(id).or_insert_with(|| Arc::new(leaf));
+        leaves.by_id.entry(id).or_insert_with(|| Arc::new(leaf));
         Node::Feature(FeatureName::Leaf(id))
     };
     let against = |comparison, leaf, number| {

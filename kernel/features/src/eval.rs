@@ -69,17 +69,22 @@ impl<'a> Scope<'a> {
             Node::Feature(name) => self.feature(name),
             Node::Now => Value::Time(self.now),
             Node::Variable(slot) => variables.get(*slot).cloned().unwrap_or_default(),
-            Node::EventField(path) => self.event.map(|event| event.field(path)).unwrap_or_default(),
+            Node::EventField(path) => self.event.map(|event| event.field(path).into_owned()).unwrap_or_default(),
             Node::Events(name, window) => (self.events)(name, window),
             Node::Field(target, name) => match self.value(target, variables) {
                 Value::Map(mut fields) => fields.remove(name.as_ref()).unwrap_or_default(),
+                Value::Unknown => Value::Unknown,
                 _ => Value::Null,
             },
             Node::Index(target, index) => item_at(self.value(target, variables), &self.value(index, variables)),
-            Node::Has(target) => Value::Bool(!self.value(target, variables).is_null()),
-            Node::Not(operand) => match self.value(operand, variables).truth() {
-                Some(truth) => Value::Bool(!truth),
-                None => Value::Null,
+            Node::Has(target) => match self.value(target, variables) {
+                Value::Unknown => Value::Unknown,
+                value => Value::Bool(!value.is_null()),
+            },
+            Node::Not(operand) => match self.value(operand, variables) {
+                Value::Bool(truth) => Value::Bool(!truth),
+                Value::Unknown => Value::Unknown,
+                _ => Value::Null,
             },
             Node::Negate(operand) => self.value(operand, variables).negated(),
             Node::And(a, b) => self.connective(a, b, false, variables),
@@ -90,11 +95,8 @@ impl<'a> Scope<'a> {
                 a.calculate(*operator, &self.value(b, variables))
             }
             Node::In(item, list) => self.contained(item, list, variables),
-            Node::Choose(parts) => {
-                let chosen = if self.value(&parts[0], variables).is_true() { &parts[1] } else { &parts[2] };
-                self.value(chosen, variables)
-            }
-            Node::List(items) => Value::List(items.iter().map(|item| self.value(item, variables)).collect()),
+            Node::Choose(parts) => self.chosen(parts, variables),
+            Node::List(items) => list_of(items.iter().map(|item| self.value(item, variables))),
             Node::Each(each) => self.each(each, variables),
             Node::Call(function, arguments) => {
                 let mut arguments = arguments.iter().map(|argument| self.value(argument, variables));
@@ -116,16 +118,29 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// `&&` (`decisive` false) and `||` (`decisive` true) of Kleene's three-valued logic.
-    fn connective(&self, a: &Node, b: &Node, decisive: bool, variables: &mut Vec<Value>) -> Value {
-        let a = self.value(a, variables).truth();
-        if a == Some(decisive) {
-            return Value::Bool(decisive);
+    fn chosen(&self, [condition, yes, no]: &[Node; 3], variables: &mut Vec<Value>) -> Value {
+        match self.value(condition, variables) {
+            Value::Bool(true) => self.value(yes, variables),
+            // Whichever way the condition will turn out, equal branches give the same.
+            Value::Unknown => {
+                let yes = self.value(yes, variables);
+                if yes == self.value(no, variables) { yes } else { Value::Unknown }
+            }
+            _ => self.value(no, variables),
         }
-        let b = self.value(b, variables).truth();
-        match (a, b) {
-            (_, Some(b)) if b == decisive => Value::Bool(decisive),
-            (Some(_), Some(_)) => Value::Bool(!decisive),
+    }
+
+    /// `&&` (`decisive` false) and `||` (`decisive` true) of Kleene's logic. Beside each other, unknown goes before null:
+    /// it may yet become the decisive value.
+    fn connective(&self, a: &Node, b: &Node, decisive: bool, variables: &mut Vec<Value>) -> Value {
+        let a = self.value(a, variables);
+        if a == Value::Bool(decisive) {
+            return a;
+        }
+        match (a, self.value(b, variables)) {
+            (_, Value::Bool(b)) if b == decisive => Value::Bool(decisive),
+            (Value::Unknown, _) | (_, Value::Unknown) => Value::Unknown,
+            (Value::Bool(_), Value::Bool(_)) => Value::Bool(!decisive),
             _ => Value::Null,
         }
     }
@@ -177,15 +192,21 @@ impl<'a> Scope<'a> {
     }
 
     fn each(&self, each: &Each, variables: &mut Vec<Value>) -> Value {
-        let Value::List(items) = self.value(&each.over, variables) else { return Value::Null };
+        let items = match self.value(&each.over, variables) {
+            Value::List(items) => items,
+            Value::Unknown => return Value::Unknown,
+            _ => return Value::Null,
+        };
         // A lambda's number says where its variable is; outer ones that a leaf never binds stay null.
         variables.resize(each.slot, Value::Null);
         let mut kept = Vec::new();
-        let mut met = 0_usize;
+        let (mut met, mut unknown) = (0_usize, 0_usize);
         let total = items.len();
         for item in items {
             variables.push(item);
-            let meets = each.condition.as_ref().is_none_or(|condition| self.value(condition, variables).is_true());
+            let condition = each.condition.as_ref().map(|condition| self.value(condition, variables));
+            unknown += usize::from(condition.as_ref().is_some_and(Value::is_unknown));
+            let meets = condition.is_none_or(|condition| condition.is_true());
             met += usize::from(meets);
             if meets && let Some(body) = &each.item {
                 kept.push(self.value(body, variables));
@@ -195,17 +216,26 @@ impl<'a> Scope<'a> {
                 kept.push(item);
             }
         }
+        // With an item in question, only what no answer about it can change is known.
         match each.kind {
-            Macro::Filter | Macro::Map => Value::List(kept),
-            Macro::Exists => Value::Bool(met > 0),
-            Macro::All => Value::Bool(met == total),
-            Macro::ExistsOne => Value::Bool(met == 1),
+            Macro::Exists if met > 0 || unknown == 0 => Value::Bool(met > 0),
+            Macro::All if met + unknown < total || unknown == 0 => Value::Bool(met == total),
+            Macro::ExistsOne if met > 1 || unknown == 0 => Value::Bool(met == 1),
+            Macro::Filter | Macro::Map if unknown == 0 => list_of(kept),
+            _ => Value::Unknown,
         }
     }
 }
 
+/// A list, strict in its items, so that no unknown value hides inside another.
+fn list_of(items: impl IntoIterator<Item = Value>) -> Value {
+    let items: Vec<Value> = items.into_iter().collect();
+    if items.iter().any(Value::is_unknown) { Value::Unknown } else { Value::List(items) }
+}
+
 fn item_at(target: Value, index: &Value) -> Value {
     match (target, index) {
+        (Value::Unknown, _) | (_, Value::Unknown) => Value::Unknown,
         (Value::Map(mut fields), Value::Text(name)) => fields.remove(name.as_ref()).unwrap_or_default(),
         (Value::List(mut items), Value::Int(index)) => match usize::try_from(*index) {
             Ok(index) if index < items.len() => items.swap_remove(index),
@@ -217,6 +247,7 @@ fn item_at(target: Value, index: &Value) -> Value {
 
 fn is_in(item: &Value, container: &Value) -> Value {
     match (item, container) {
+        (Value::Unknown, _) | (_, Value::Unknown) => Value::Unknown,
         (item, Value::List(items)) => Value::Bool(items.iter().any(|other| item.equals(other))),
         (Value::Text(name), Value::Map(fields)) => Value::Bool(fields.contains_key(name.as_ref())),
         _ => Value::Null,
@@ -224,6 +255,9 @@ fn is_in(item: &Value, container: &Value) -> Value {
 }
 
 fn call(function: Function, target: Value, argument: &Value) -> Value {
+    if target.is_unknown() || argument.is_unknown() {
+        return Value::Unknown;
+    }
     match function {
         Function::Size => match &target {
             Value::List(items) => count(items.len()),

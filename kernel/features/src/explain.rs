@@ -1,4 +1,4 @@
-//! Why a condition holds, or does not: each part with its text, its value and its truth.
+//! Why a condition holds, does not, or cannot be told yet: each part with its text, its value and its truth.
 
 use kith_model::time::Timestamp;
 use serde::{Serialize, Serializer};
@@ -17,11 +17,46 @@ pub struct Part {
     /// Its value, in JSON as [`Value::to_json`] gives it.
     #[serde(serialize_with = "as_json")]
     pub value: Value,
-    /// Whether it holds; `None` where it is null or no boolean, which counts as not holding.
-    pub truth: Option<bool>,
+    /// Whether it holds.
+    pub truth: Truth,
     /// Of `&&`, `||`, `!` and `? :` the operands, all of them evaluated; of anything else the features and aggregates
     /// that it reads.
     pub parts: Vec<Part>,
+}
+
+/// Whether a part of a condition holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Truth {
+    True,
+    False,
+    /// It is null or no boolean, which counts as not holding.
+    Null,
+    /// It hangs on a pending value.
+    Unknown,
+}
+
+impl Truth {
+    /// The truth of a condition with this value.
+    pub fn of(value: &Value) -> Truth {
+        match value {
+            Value::Bool(true) => Truth::True,
+            Value::Bool(false) => Truth::False,
+            Value::Unknown => Truth::Unknown,
+            _ => Truth::Null,
+        }
+    }
+}
+
+impl Serialize for Truth {
+    /// `true`, `false`, `null` or `"unknown"`.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Truth::True => serializer.serialize_bool(true),
+            Truth::False => serializer.serialize_bool(false),
+            Truth::Null => serializer.serialize_none(),
+            Truth::Unknown => serializer.serialize_str("unknown"),
+        }
+    }
 }
 
 fn as_json<S: Serializer>(value: &Value, serializer: S) -> Result<S::Ok, S::Error> {
@@ -37,7 +72,7 @@ impl Expression {
     fn part(&self, node: &Node, scope: &Scope<'_>) -> Part {
         let value = scope.evaluate(node);
         let parts = operands(node).into_iter().map(|operand| self.part(operand, scope)).collect();
-        Part { text: self.text_of(node), truth: value.truth(), value, parts }
+        Part { text: self.text_of(node), truth: Truth::of(&value), value, parts }
     }
 }
 
@@ -76,7 +111,10 @@ mod tests {
     use crate::tests::{Someone, at};
 
     fn outline(part: &Part, depth: usize, lines: &mut Vec<String>) {
-        let truth = part.truth.map_or("-".to_owned(), |truth| truth.to_string());
+        let truth = match serde_json::to_value(part.truth).unwrap() {
+            serde_json::Value::Null => "-".to_owned(),
+            truth => truth.to_string(),
+        };
         lines.push(format!("{}{} = {} ({truth})", "  ".repeat(depth), part.text, part.value));
         part.parts.iter().for_each(|part| outline(part, depth + 1, lines));
     }
@@ -110,5 +148,16 @@ mod tests {
         );
         let json = serde_json::to_value(&part.parts[0]).unwrap();
         assert_eq!(json["parts"][0]["value"], "Rome");
+    }
+    #[test]
+    fn a_pending_part_is_unknown_and_not_false() {
+        let mut someone = Someone::default();
+        someone.tags.insert("vip".into(), Value::Unknown);
+        let expression = Expression::parse("tags.vip && traits.nothing == 1 || tags.vip == 'x'").unwrap();
+        let part = expression.explain(&someone, &|_| Value::Null, at("2026-11-21T10:00:00Z"));
+        let json = serde_json::to_value(&part).unwrap();
+        assert_eq!((&json["truth"], &json["value"]), (&"unknown".into(), &serde_json::Value::Null));
+        assert_eq!(json["parts"][0]["truth"], false);
+        assert_eq!(json["parts"][1]["truth"], "unknown");
     }
 }

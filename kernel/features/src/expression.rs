@@ -55,8 +55,18 @@ impl Expression {
     /// [`ExpressionError`] with the place and the reason, for what is no expression and for what cannot be kept up to
     /// date by itself.
     pub fn parse(text: &str) -> Result<Expression, ExpressionError> {
+        Expression::parse_in(text, "")
+    }
+
+    /// [`Expression::parse`] in a context on which the states of leaves depend beside their text: the name of the zone
+    /// whose days they count. In another context the same text has leaves of other ids, so that no state of the old
+    /// zone is read as one of the new.
+    ///
+    /// # Errors
+    /// As [`Expression::parse`].
+    pub fn parse_in(text: &str, context: &str) -> Result<Expression, ExpressionError> {
         let written = syntax::parse(text)?;
-        let compiled = compile(&written);
+        let compiled = compile(&written, context);
         let mut reads = Reads { drifts: compiled.drifts, ..Reads::default() };
         note_reads(&compiled.tree, &mut reads);
         reads.leaves = compiled.leaves.keys().copied().collect();
@@ -118,6 +128,11 @@ impl Expression {
     /// The compiled tree.
     pub(crate) fn compiled(&self) -> &Node {
         &self.0.compiled
+    }
+
+    /// A text that is equal for expressions with equal values, however they were written: leaves stand in it by their ids.
+    pub(crate) fn identity(&self) -> String {
+        Text { node: &self.0.compiled, leaf: &|_| None }.to_string()
     }
 
     /// The text of a part of the compiled tree.

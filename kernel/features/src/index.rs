@@ -1,40 +1,65 @@
 //! Counting and selecting profiles by a condition, without looking at profiles.
 //!
 //! Each feature has a column over the dense ordinals of a workspace's profiles: a bitmap for each text and truth value,
-//! ordered numbers in blocks, and a bitmap of who has a value at all. A condition becomes set algebra over them, with
-//! exactly the meaning that [`Expression::evaluate`] has for each profile; what has no column gives `None`, and the caller
-//! evaluates profile by profile.
+//! ordered numbers in blocks, a bitmap of the profiles that have a value at all, and one of those whose value is pending.
+//! A condition becomes set algebra over them, with exactly the meaning that [`Expression::evaluate`] has for each profile;
+//! a condition on something without a column gives `None`, and the caller evaluates profile by profile.
+//!
+//! | feature | has a column | without one, conditions on it are |
+//! | --- | --- | --- |
+//! | trait | from its first value on, or from [`Index::require`]; beyond a [quota](MAX_TRAIT_COLUMNS) none | true of null: nobody has it; beyond the quota not answered |
+//! | `profile.created_at` | from its first value on | not answered |
+//! | leaf, tag, score, audience | from [`Index::track`] and its like to [`Index::forget`] | not answered |
+//! | identifiers | never | not answered |
 //!
 //! The caller feeds it in log order and says which log position an answer is for.
 
 mod column;
+mod names;
 mod numbers;
 mod plan;
+mod texts;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
+use kith_model::id::AudienceId;
 use kith_model::time::Timestamp;
 use roaring::RoaringBitmap;
 
 use self::column::Column;
-pub use self::column::MAX_TEXT_VALUES;
+use self::names::{Admission, TraitNames};
+pub use self::names::{Coverage, Excluded, Extent, MAX_EXCLUDED_NAMES, MAX_TRAIT_COLUMNS};
 use self::plan::Planner;
+pub use self::texts::MAX_TEXT_VALUES;
 use crate::expression::Expression;
 use crate::leaf::{Leaf, LeafState};
 use crate::tree::FeatureName;
 use crate::value::Value;
 use crate::zone::Zone;
 
+/// The profiles that a condition tells apart; all others do not meet it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Selection {
+    /// Those that meet it.
+    pub holds: RoaringBitmap,
+    /// Those with a pending value in something that the condition reads, for which it is neither true nor false.
+    pub unknown: RoaringBitmap,
+}
+
+/// The sizes of a [`Selection`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted {
+    pub holds: u64,
+    pub unknown: u64,
+}
+
 /// The index of one workspace.
-///
-/// Traits, tags and scores are taken to be fed completely: a name that was never set is null for everybody, unless it was
-/// [excluded](Index::exclude). Leaves count from when they are [tracked](Index::track).
 #[derive(Debug, Clone, Default)]
 pub struct Index {
     population: RoaringBitmap,
     columns: HashMap<FeatureName, Column>,
-    excluded: HashSet<FeatureName>,
-    /// Stands for traits, tags and scores that nobody has.
+    names: TraitNames,
+    /// Stands for traits that nobody has.
     nobody: Column,
 }
 
@@ -49,58 +74,98 @@ impl Index {
         &self.population
     }
 
-    /// A profile that may have no feature yet.
-    pub fn insert_ordinal(&mut self, ordinal: u32) {
-        self.population.insert(ordinal);
-    }
-
-    /// Remove a profile that is no more from everything.
-    pub fn clear_ordinal(&mut self, ordinal: u32) {
-        self.population.remove(ordinal);
-        self.columns.values_mut().for_each(|column| column.clear(ordinal));
-    }
-
-    /// Keep a column for this leaf. Who is not set has the value that the leaf has without any event, so that only
-    /// profiles with events need be set.
+    /// Keep a column for this leaf. A profile that is not set has the value that the leaf has without any event, so that
+    /// only profiles with events need be set.
     pub fn track(&mut self, leaf: &Leaf) {
         let default = leaf.value(&LeafState::default(), Timestamp(0), &Zone::utc());
         self.columns.entry(FeatureName::Leaf(leaf.id())).or_insert_with(|| Column::new(default));
     }
 
-    /// Whether conditions on this feature are answered.
-    pub fn tracks(&self, feature: &FeatureName) -> bool {
-        self.column(feature).is_some()
+    /// Keep a column for the members of this audience. A profile that is not set is no member.
+    pub fn track_audience(&mut self, audience: AudienceId) {
+        let feature = FeatureName::Audience(audience);
+        self.columns.entry(feature).or_insert_with(|| Column::new(Value::Bool(false)));
     }
 
-    /// Drop a feature's column and answer no condition on it from here on; [`Index::set`] ignores it.
-    pub fn exclude(&mut self, feature: FeatureName) {
-        self.columns.remove(&feature);
-        self.excluded.insert(feature);
+    /// Keep a column for a tag or a score. A profile that is not set has null.
+    pub fn track_output(&mut self, output: &FeatureName) {
+        debug_assert!(matches!(output, FeatureName::Tag(_) | FeatureName::Score(_)), "{output} is no output");
+        self.columns.entry(output.clone()).or_default();
     }
 
-    /// Drop a feature's column: a leaf or an audience that is no longer kept up.
+    /// Drop the column of a leaf, an audience, a tag or a score that is no longer kept up. Until it is tracked again,
+    /// [`Index::set`] ignores it: a value that comes late must not make a column in which all others are missing.
     pub fn forget(&mut self, feature: &FeatureName) {
+        debug_assert!(
+            !matches!(feature, FeatureName::Trait(_) | FeatureName::CreatedAt),
+            "{feature} is always kept up"
+        );
         self.columns.remove(feature);
     }
 
-    /// Set a profile's value of a feature; null takes it away.
+    /// An expression reads this feature: if it is a trait, the quota does not exclude it from here on.
+    pub fn require(&mut self, feature: &FeatureName) -> Coverage {
+        let FeatureName::Trait(name) = feature else { return Coverage::Complete };
+        let coverage = self.names.require(name, self.columns.contains_key(feature));
+        self.columns.entry(feature.clone()).or_default();
+        coverage
+    }
+
+    /// Every profile's value of this feature has been set since [`Index::require`] said [`Coverage::Partial`].
+    pub fn complete(&mut self, feature: &FeatureName) {
+        if let FeatureName::Trait(name) = feature {
+            self.names.complete(name);
+        }
+    }
+
+    /// The traits that the quota left without a column.
+    pub fn excluded(&self) -> Excluded<'_> {
+        self.names.excluded()
+    }
+
+    /// Set a profile's value of a feature; null takes it away. The profile is one of the population from here on.
     pub fn set(&mut self, ordinal: u32, feature: &FeatureName, value: &Value) {
         self.population.insert(ordinal);
-        if self.excluded.contains(feature) {
+        if let Some(column) = self.columns.get_mut(feature) {
+            column.set(ordinal, value);
+            self.drop_if_vacant(feature);
             return;
         }
-        match self.columns.get_mut(feature) {
-            Some(column) => column.set(ordinal, value),
-            None => {
-                let default = match feature {
-                    FeatureName::Audience(_) => Value::Bool(false),
-                    _ => Value::Null,
-                };
-                let mut column = Column::new(default);
-                column.set(ordinal, value);
-                self.columns.insert(feature.clone(), column);
+        let admission = match feature {
+            FeatureName::Trait(name) if !value.is_null() => self.names.admit(name),
+            FeatureName::CreatedAt => Admission::Admitted,
+            _ => Admission::Excluded,
+        };
+        if admission == Admission::Admitted {
+            self.columns.entry(feature.clone()).or_default().set(ordinal, value);
+        }
+    }
+
+    /// Give a profile the default value of these features. It stays one of the population.
+    ///
+    /// The cost follows the list: a profile has some of a workspace's features, never all of them.
+    pub fn clear<'a>(&mut self, ordinal: u32, features: impl IntoIterator<Item = &'a FeatureName>) {
+        for feature in features {
+            if let Some(column) = self.columns.get_mut(feature) {
+                column.clear(ordinal);
+                self.drop_if_vacant(feature);
             }
         }
+    }
+
+    /// Take a profile that is no more out of the population. [`Index::clear`] goes before it: an ordinal that is left in
+    /// a column would still be counted.
+    pub fn remove(&mut self, ordinal: u32) {
+        debug_assert!(
+            self.columns.values().all(|column| !column.stored.contains(ordinal)),
+            "{ordinal} leaves the population with a value left"
+        );
+        self.population.remove(ordinal);
+    }
+
+    /// The features that have a column, in no order.
+    pub fn features(&self) -> impl Iterator<Item = &FeatureName> {
+        self.columns.keys()
     }
 
     /// The profiles for which a feature is `true`, e.g. the members of an audience.
@@ -108,26 +173,39 @@ impl Index {
         self.column(feature).map(Column::those_true)
     }
 
-    /// How many profiles meet the condition; `None` when something in it has no index.
-    pub fn count(&self, condition: &Expression, now: Timestamp) -> Option<u64> {
+    /// How many profiles meet the condition, and of how many it is not known; `None` when something in it has no index.
+    pub fn count(&self, condition: &Expression, now: Timestamp) -> Option<Counted> {
         let planner = Planner::new(self, now);
         let plan = planner.plan(condition.compiled(), false)?;
-        Some(planner.count(&plan, None))
+        let unknown = planner.undecided(condition.compiled(), &plan)?.len();
+        Some(Counted { holds: planner.count(&plan, None), unknown })
     }
 
-    /// The profiles that meet the condition; `None` when something in it has no index.
-    pub fn select(&self, condition: &Expression, now: Timestamp) -> Option<RoaringBitmap> {
+    /// The profiles that meet the condition, and those of which it is not known; `None` when something in it has no
+    /// index.
+    pub fn select(&self, condition: &Expression, now: Timestamp) -> Option<Selection> {
         let planner = Planner::new(self, now);
         let plan = planner.plan(condition.compiled(), false)?;
-        Some(planner.select(&plan, None).into_owned())
+        let unknown = planner.undecided(condition.compiled(), &plan)?;
+        Some(Selection { holds: planner.select(&plan, None).into_owned(), unknown })
+    }
+
+    /// A trait that nobody has leaves its place to another name.
+    fn drop_if_vacant(&mut self, feature: &FeatureName) {
+        if let FeatureName::Trait(name) = feature
+            && self.columns.get(feature).is_some_and(Column::is_empty)
+            && self.names.vacate(name)
+        {
+            self.columns.remove(feature);
+        }
     }
 
     fn column(&self, feature: &FeatureName) -> Option<&Column> {
-        if let Some(column) = self.columns.get(feature) {
-            return Some(column);
+        match feature {
+            FeatureName::Trait(name) if self.names.lacks(name) => None,
+            FeatureName::Trait(_) => Some(self.columns.get(feature).unwrap_or(&self.nobody)),
+            _ => self.columns.get(feature),
         }
-        let complete = matches!(feature, FeatureName::Trait(_) | FeatureName::Tag(_) | FeatureName::Score(_));
-        (complete && !self.excluded.contains(feature)).then_some(&self.nobody)
     }
 }
 

@@ -12,9 +12,13 @@
 //! | aggregate over a window of days | a tally for each calendar day that has events |
 //! | aggregate over an exact window, and every list | each event's time and value |
 //!
+//! A state may be cut anywhere: a chunk that was sealed away is one more state of its identity. So a state that grows is
+//! stored in chunks ([`LeafStates`]), and one more event rewrites the last of them only.
+//!
 //! An event later than `now` when it came is kept by itself and counts once `now` has reached it. `now` never goes back.
 
 mod state;
+mod states;
 mod tally;
 
 use std::fmt;
@@ -24,7 +28,8 @@ use kith_model::time::Timestamp;
 use sha2::{Digest, Sha256};
 
 use self::state::Entry;
-pub use self::state::LeafState;
+pub use self::state::{LeafState, MAX_STATE_BYTES};
+pub use self::states::{LeafStates, SealedChunk, UnreadableState};
 use self::tally::Tally;
 use crate::eval::Scope;
 use crate::event::EventFacts;
@@ -35,7 +40,7 @@ use crate::zone::Zone;
 
 /// Part of every leaf's hash; another meaning or another encoding of states gets another number, so that states of the
 /// old kind are never read as the new.
-const STATE_VERSION: &str = "leaf-1 ";
+const STATE_VERSION: &str = "leaf-2 ";
 
 /// What is made of the chosen events' values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,15 +90,21 @@ impl Leaf {
         filter: Option<Node>,
         item: Option<Node>,
         aggregate: Aggregate,
+        context: &str,
     ) -> Leaf {
         let mut leaf = Leaf { id: LeafId(0), name, window, filter, item, aggregate, text: String::new() };
         leaf.text = leaf.to_string();
-        let digest = Sha256::new().chain_update(STATE_VERSION).chain_update(&leaf.text).finalize();
+        let digest = Sha256::new()
+            .chain_update(STATE_VERSION)
+            .chain_update(context)
+            .chain_update([0])
+            .chain_update(&leaf.text)
+            .finalize();
         leaf.id = LeafId(digest.iter().take(8).fold(0, |id, byte| (id << 8) | u64::from(*byte)));
         leaf
     }
 
-    /// The hash of the canonical text.
+    /// The hash of the canonical text and of the context that it was parsed in.
     pub fn id(&self) -> LeafId {
         self.id
     }
@@ -108,9 +119,20 @@ impl Leaf {
         (!self.name.is_empty()).then_some(self.name.as_ref())
     }
 
+    /// The condition that its events meet.
+    pub(crate) fn filter(&self) -> Option<&Node> {
+        self.filter.as_ref()
+    }
+
     /// The window it looks at.
     pub fn window(&self) -> Window {
         self.window
+    }
+
+    /// Whether it is one of the events that the leaf looks at, by its name: `events('*')` are those that the person did,
+    /// and not those in which the kernel tells of its own work.
+    fn concerns(&self, event: &EventFacts<'_>) -> bool {
+        if self.name.is_empty() { event.is_activity() } else { *self.name == *event.name() }
     }
 
     /// Take an event in. Returns whether the state changed.
@@ -118,8 +140,7 @@ impl Leaf {
     /// `now` is the kernel's clock, not the event's time; it never goes back from one call to the next.
     pub fn apply(&self, state: &mut LeafState, event: &EventFacts<'_>, now: Timestamp, zone: &Zone) -> bool {
         let span = self.span(now, zone);
-        let concerns = self.name.is_empty() || *self.name == *event.name();
-        if !concerns || event.time().0 < span.from {
+        if !self.concerns(event) || event.time().0 < span.from {
             return false;
         }
         let scope = Scope::of_event(event);
@@ -127,6 +148,8 @@ impl Leaf {
             return false;
         }
         let value = self.item.as_ref().map(|item| scope.evaluate(item)).unwrap_or_default();
+        // An event is all known: a pending value is the profile's.
+        debug_assert!(!value.is_unknown(), "a leaf's item is unknown: {}", self.text);
         if !self.aggregate.counts(&value) {
             return false;
         }
@@ -171,21 +194,32 @@ impl Leaf {
 
     /// The value at `now`.
     pub fn value(&self, state: &LeafState, now: Timestamp, zone: &Zone) -> Value {
+        self.value_of(&[state], now, zone)
+    }
+
+    /// The value at `now` of several states: of a profile's identities and of the chunks that were sealed away. It is the
+    /// value of [`Leaf::merge`] of them, which is not made.
+    pub fn value_of(&self, states: &[&LeafState], now: Timestamp, zone: &Zone) -> Value {
         let span = self.span(now, zone);
-        let from = state.entries.partition_point(|entry| entry.time < span.from);
-        let to = state.entries.partition_point(|entry| entry.time <= span.to);
-        let entries = &state.entries[from..to];
-        if self.aggregate == Aggregate::List {
-            return Value::List(entries.iter().map(|entry| entry.value.clone()).collect());
-        }
-        let mut total = Tally::empty(self.aggregate);
-        for (day, tally) in &state.days {
-            if *day >= span.first_day {
-                total.merge(tally);
+        let entries = || states.iter().flat_map(|state| state.entries_in(&span));
+        let tallies = || states.iter().flat_map(|state| state.tallies_in(&span));
+        match self.aggregate {
+            Aggregate::List => {
+                let mut ordered: Vec<&Entry> = entries().collect();
+                ordered.sort_by(|one, other| one.order(other));
+                Value::List(ordered.into_iter().map(|entry| entry.value.clone()).collect())
+            }
+            Aggregate::Distinct => {
+                let tallied = tallies().flat_map(Tally::distinct);
+                tally::distinct(tallied.chain(entries().map(|entry| &entry.value)))
+            }
+            aggregate => {
+                let mut total = Tally::empty(aggregate);
+                tallies().for_each(|tally| total.merge(tally));
+                entries().for_each(|entry| total.add(entry));
+                total.value()
             }
         }
-        entries.iter().for_each(|entry| total.add(entry));
-        total.value()
     }
 
     /// The earliest later moment at which the value may change though no event comes; `None` when it never does.
@@ -204,6 +238,30 @@ impl Leaf {
             }
         };
         [arrival, departure].into_iter().flatten().min()
+    }
+
+    /// [`Leaf::next_change_at`] of several states: that of [`Leaf::merge`] of them, which is not made.
+    ///
+    /// It is the least of theirs. An arrival is that of the earliest coming event; a departure is that of the oldest event
+    /// or day, and leaving comes in the order of age, so in both cases the first of all is the first of one of them.
+    pub fn next_change_of(&self, states: &[&LeafState], now: Timestamp, zone: &Zone) -> Option<Timestamp> {
+        states.iter().filter_map(|state| self.next_change_at(state, now, zone)).min()
+    }
+
+    /// The latest time that the state holds something of; of a tally of a day, the last moment of that day. `None` where
+    /// it holds nothing, or tallies over all time, which know of no time.
+    pub fn newest(&self, state: &LeafState, zone: &Zone) -> Option<Timestamp> {
+        let entry = state.entries.last().map(|entry| Timestamp(entry.time));
+        let end_of = |day: i32| Timestamp(zone.start_of_day(day.saturating_add(1)).0.saturating_sub(1));
+        let days = matches!(self.window, Window::Days(_)).then(|| state.days.last()).flatten();
+        [entry, days.map(|(day, _)| end_of(*day))].into_iter().flatten().max()
+    }
+
+    /// Whether nothing in the state can count at `now` or later, so that a chunk of it can be dropped.
+    pub fn is_expired(&self, state: &LeafState, now: Timestamp, zone: &Zone) -> bool {
+        let span = self.span(now, zone);
+        let is_past = |entry: &Entry| entry.time < span.from;
+        state.entries.last().is_none_or(is_past) && state.days.last().is_none_or(|(day, _)| *day < span.first_day)
     }
 
     fn keeps_entries(&self) -> bool {

@@ -6,9 +6,10 @@
 use kith_model::time::Timestamp;
 
 use crate::eval::{Scope, event_order};
-use crate::event::EventFacts;
+use crate::event::{EventFacts, OBJECTS};
 use crate::expression::Expression;
 use crate::facts::Facts;
+use crate::tree::Node;
 use crate::value::Value;
 use crate::zone::Zone;
 
@@ -22,11 +23,15 @@ pub fn evaluate(
 ) -> Value {
     let mut ordered: Vec<&EventFacts<'_>> = events.iter().collect();
     ordered.sort_by(|a, b| event_order(a, b));
+    let names =
+        |field: &&str| expression.written().any(&mut |node| matches!(node, Node::Field(_, name) if **name == **field));
+    let objects: Vec<&str> = OBJECTS.into_iter().filter(names).collect();
     let list = |name: &str, window: &crate::window::Window| {
-        let chosen = ordered
-            .iter()
-            .filter(|event| (name.is_empty() || event.name() == name) && window.holds(event.time(), now, zone));
-        Value::List(chosen.map(|event| event.to_value()).collect())
+        // Without a name: all that the person did. What the kernel did is there by name.
+        let concerns =
+            |event: &EventFacts<'_>| if name.is_empty() { event.is_activity() } else { event.name() == name };
+        let chosen = ordered.iter().filter(|event| concerns(event) && window.holds(event.time(), now, zone));
+        Value::List(chosen.map(|event| event.to_value(&objects)).collect())
     };
     let scope = Scope { events: &list, ..Scope::new(facts, &|_| Value::Null, now) };
     scope.evaluate(expression.written())

@@ -43,6 +43,11 @@ impl ExactSum {
         }
     }
 
+    /// How many bytes of memory it takes beside itself.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.digits.capacity() * size_of::<i64>()
+    }
+
     /// Add ± `magnitude` · 2^`exponent`.
     fn add_scaled(&mut self, negative: bool, magnitude: u64, exponent: i32) {
         if magnitude == 0 {

@@ -2,10 +2,13 @@
 
 mod language;
 mod laws;
+mod reach;
+mod states;
+mod unknown;
 
 use std::collections::BTreeMap;
 
-use kith_model::event::{Event, EventKind};
+use kith_model::event::{Event, EventKind, EventOrigin};
 use kith_model::id::{InstallationId, SourceIdentityId};
 use kith_model::time::Timestamp;
 
@@ -59,6 +62,6 @@ pub(crate) fn event(name: &str, time: Timestamp, message_id: &str, properties: &
         properties: properties.into(),
         traits: String::new(),
         context: String::new(),
-        origin: Default::default(),
+        origin: EventOrigin::Client,
     }
 }

@@ -1,7 +1,7 @@
 //! Values of the expression language: how they compare and calculate.
 //!
-//! Nothing here fails: an operation without a meaning gives [`Value::Null`]. The table of null's meaning is in the
-//! crate's front page.
+//! Nothing here fails: an operation without a meaning gives [`Value::Null`]. The table of what null and unknown mean is in
+//! the crate's front page.
 
 mod convert;
 mod text;
@@ -14,8 +14,9 @@ use kith_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::convert::FromJson;
+pub use self::text::Duration;
 use self::text::parse_time;
-pub(crate) use self::text::{Duration, parse_duration, write_quoted};
+pub(crate) use self::text::{parse_duration, write_quoted};
 
 /// A value. `==` between two of them is identity (`Int(1) != Float(1.0)`); the language's equality is [`Value::equals`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -30,8 +31,12 @@ pub enum Value {
     Time(Timestamp),
     /// Milliseconds.
     Duration(i64),
+    /// Never with an unknown item: a list or a map of something unknown is itself unknown.
     List(Vec<Value>),
     Map(BTreeMap<String, Value>),
+    /// A pending value: it exists or will, but is not computed yet. The last variant, so that stored values keep their
+    /// numbers; no state of a leaf ever holds it.
+    Unknown,
 }
 
 /// An arithmetic operator.
@@ -108,7 +113,12 @@ impl Value {
         matches!(self, Value::Null)
     }
 
-    /// Whether a condition with this value holds: only `true` does; null and all that is no boolean does not.
+    /// Whether it is a pending value.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Value::Unknown)
+    }
+
+    /// Whether a condition with this value holds: only `true` does; null, unknown and all that is no boolean does not.
     pub fn is_true(&self) -> bool {
         matches!(self, Value::Bool(true))
     }
@@ -158,6 +168,9 @@ impl Value {
     }
 
     pub(crate) fn compared(&self, comparison: Comparison, other: &Value) -> Value {
+        if self.is_unknown() || other.is_unknown() {
+            return Value::Unknown;
+        }
         match comparison {
             Comparison::Equal => Value::Bool(self.equals(other)),
             Comparison::NotEqual => Value::Bool(!self.equals(other)),
@@ -176,6 +189,7 @@ impl Value {
             Value::Duration(_) => 5,
             Value::List(_) => 6,
             Value::Map(_) => 7,
+            Value::Unknown => 8,
         };
         match (self, other) {
             (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
@@ -197,6 +211,7 @@ impl Value {
 
     pub(crate) fn calculate(&self, operator: Arithmetic, other: &Value) -> Value {
         match (self, other) {
+            (Value::Unknown, _) | (_, Value::Unknown) => Value::Unknown,
             (Value::Int(a), Value::Int(b)) => calculate_whole(*a, operator, *b),
             (Value::Int(_) | Value::Float(_), Value::Int(_) | Value::Float(_)) => {
                 calculate_float(self.as_float(), operator, other.as_float())
@@ -232,7 +247,33 @@ impl Value {
             Value::Int(number) => number.checked_neg().map_or(Value::Null, Value::Int),
             Value::Float(number) => Value::float(-number),
             Value::Duration(length) => length.checked_neg().map_or(Value::Null, Value::Duration),
+            Value::Unknown => Value::Unknown,
             _ => Value::Null,
+        }
+    }
+
+    /// About how many bytes of memory it takes beside itself; a text counts for each place that shares it.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match self {
+            Value::Text(text) => 2 * size_of::<usize>() + text.len(),
+            Value::List(items) => {
+                items.capacity() * size_of::<Value>() + items.iter().map(Value::heap_bytes).sum::<usize>()
+            }
+            Value::Map(fields) => {
+                let field = |(name, value): (&String, &Value)| {
+                    size_of::<String>() + name.capacity() + size_of::<Value>() + value.heap_bytes()
+                };
+                fields.iter().map(field).sum()
+            }
+            _ => 0,
+        }
+    }
+
+    /// The whole number that a float equals.
+    pub(crate) fn as_whole(&self) -> Option<i64> {
+        match self {
+            Value::Float(number) if number.fract() == 0.0 => whole(*number),
+            _ => None,
         }
     }
 

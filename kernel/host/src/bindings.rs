@@ -1,62 +1,48 @@
-//! Responsible for the generated bindings of the plugin contract in `/wit`, one module a world over one shared set of
-//! interface types. Generated types never leave this crate: `convert.rs` turns them into the model's.
+//! Responsible for the generated bindings of the plugin contract in `/wit`: the types of 0.2.0, and of 0.1.0 only what is
+//! different there, because types are told apart by their shape and not by their version. Generated types never leave this
+//! crate: `convert.rs` turns them into the model's.
+//!
+//! Functions are linked (`link.rs`) and called (`exports.rs`) under the names of the version that a component was built
+//! against, so that one set of types serves both.
 
-/// The interfaces that the worlds share: what the host offers and the types that both sides use.
-pub(crate) mod shared {
+/// Contract 0.2.0.
+pub(crate) mod current {
     wasmtime::component::bindgen!({
-        path: "../../wit",
+        path: "../../wit/0.2.0",
         interfaces: "
-            import kith:plugin/types@0.1.0;
-            import kith:plugin/columns@0.1.0;
-            import kith:plugin/fitting@0.1.0;
-            import kith:plugin/log@0.1.0;
-            import kith:plugin/config@0.1.0;
-            import kith:plugin/secrets@0.1.0;
-            import kith:plugin/http@0.1.0;
-            import kith:plugin/mail@0.1.0;
-            import kith:plugin/kv@0.1.0;
-            import kith:plugin/clock@0.1.0;
-            import kith:plugin/dataset@0.1.0;
+            import kith:plugin/types@0.2.0;
+            import kith:plugin/columns@0.2.0;
+            import kith:plugin/fitting@0.2.0;
+            import kith:plugin/http-types@0.2.0;
+            import kith:plugin/log@0.2.0;
+            import kith:plugin/config@0.2.0;
+            import kith:plugin/secrets@0.2.0;
+            import kith:plugin/http@0.2.0;
+            import kith:plugin/kv@0.2.0;
+            import kith:plugin/clock@0.2.0;
+            import kith:plugin/dataset@0.2.0;
+            import kith:plugin/source@0.2.0;
+            import kith:plugin/delivering@0.2.0;
         ",
         imports: { default: trappable },
     });
-    pub(crate) use kith::plugin::{clock, columns, config, dataset, fitting, http, kv, log, mail, secrets, types};
+    pub(crate) use kith::plugin::{
+        clock, columns, config, dataset, delivering, fitting, http, http_types, kv, log, secrets, source, types,
+    };
 }
 
-pub(crate) mod connector {
+/// What contract 0.1.0 has in another shape.
+pub(crate) mod v0_1 {
     wasmtime::component::bindgen!({
-        path: "../../wit",
-        world: "connector",
+        path: "../../wit/0.1.0",
+        interfaces: "
+            import kith:plugin/types@0.1.0;
+            import kith:plugin/http@0.1.0;
+            import kith:plugin/mail@0.1.0;
+            import kith:plugin/delivering@0.1.0;
+        ",
         imports: { default: trappable },
-        with: { "kith:plugin": super::shared::kith::plugin },
+        with: { "kith:plugin/types@0.1.0": super::current::kith::plugin::types },
     });
-    pub(crate) use exports::kith::plugin::source;
-}
-
-pub(crate) mod tag_model {
-    wasmtime::component::bindgen!({
-        path: "../../wit",
-        world: "tag-model",
-        imports: { default: trappable },
-        with: { "kith:plugin": super::shared::kith::plugin },
-    });
-}
-
-pub(crate) mod scorer {
-    wasmtime::component::bindgen!({
-        path: "../../wit",
-        world: "scorer",
-        imports: { default: trappable },
-        with: { "kith:plugin": super::shared::kith::plugin },
-    });
-}
-
-pub(crate) mod channel {
-    wasmtime::component::bindgen!({
-        path: "../../wit",
-        world: "channel",
-        imports: { default: trappable },
-        with: { "kith:plugin": super::shared::kith::plugin },
-    });
-    pub(crate) use exports::kith::plugin::delivering;
+    pub(crate) use kith::plugin::{delivering, http, mail};
 }

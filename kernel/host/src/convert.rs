@@ -1,7 +1,8 @@
 //! Responsible for converting between the generated bindings and the model, by hand and in both directions. Buffers of
 //! columns are moved, not copied. Whether the content keeps the contract is `verify.rs`'s work.
 
-use kith_model::delivery::{Message, Outcome};
+mod channel;
+
 use kith_model::event::{DraftEvent, EventKind, RejectedRecord};
 use kith_model::identity::Identifier;
 use kith_model::plugin::{
@@ -10,10 +11,13 @@ use kith_model::plugin::{
 use kith_model::table::{Column, Lists, Table, Texts, Values};
 use kith_model::time::Timestamp;
 
-use crate::bindings::channel::delivering;
-use crate::bindings::connector::source;
-use crate::bindings::shared::{columns, fitting, types};
+use crate::bindings::current::{columns, delivering, fitting, source, types};
 use crate::text::{bounded, cut};
+
+pub(crate) use channel::{
+    answer_to_wit, message_to_wit, message_to_wit_0_1, outbound_from_wit, outcome_from_wit_0_1, response_to_wit,
+    send_failure_to_wit, step_from_wit,
+};
 
 /// What is kept of a record that could not become an event.
 const MAX_RAW_BYTES: usize = 4096;
@@ -150,30 +154,6 @@ pub(crate) fn page_from_wit(page: source::Page) -> PolledPage {
         rejected: page.rejected.into_iter().map(rejected_from_wit).collect(),
         cursor: page.cursor,
         more: page.more,
-    }
-}
-
-pub(crate) fn message_to_wit(message: &Message) -> delivering::Message {
-    let identifier = |of: &Identifier| types::Identifier { kind: of.kind.clone(), value: of.value.clone() };
-    delivering::Message {
-        id: message.id.clone(),
-        attempt: message.attempt,
-        recipient: message.recipient.iter().map(identifier).collect(),
-        profile: message.profile.to_string(),
-        payload: message.payload.clone(),
-        created_at: message.created_at.0,
-        attributes: Vec::new(),
-    }
-}
-
-pub(crate) fn outcome_from_wit(outcome: delivering::Outcome) -> Outcome {
-    match outcome {
-        delivering::Outcome::Delivered(id) => Outcome::Delivered { provider_id: id.as_deref().map(bounded) },
-        delivering::Outcome::Retry(retry) => Outcome::Retry {
-            after_ms: retry.after_seconds.map(|seconds| u64::from(seconds) * 1_000),
-            reason: bounded(&retry.reason),
-        },
-        delivering::Outcome::Permanent(reason) => Outcome::Permanent { reason: bounded(&reason) },
     }
 }
 

@@ -9,6 +9,7 @@ use kith_model::plugin::{Grants, PluginKind};
 use kith_model::table::{Cell, Column, ColumnBuilder, ColumnType, Table};
 use kith_model::time::{ManualClock, Timestamp};
 
+use crate::abi::Abi;
 use crate::package::world::contract;
 use crate::{Binding, CompileMode, Host, HostConfig, Limits, MemoryKeyValue, assemble};
 
@@ -18,7 +19,7 @@ pub(crate) const SCORER: &str = r#"
 id = "test/scorer"
 version = "1.0.0"
 kind = "scorer"
-abi = "0.1"
+abi = "0.2"
 kernel = ">=0.1"
 title = "Scorer"
 description = "A test guest."
@@ -37,7 +38,7 @@ pub(crate) const CONNECTOR: &str = r#"
 id = "test/connector"
 version = "1.0.0"
 kind = "connector"
-abi = "0.1"
+abi = "0.2"
 kernel = ">=0.1"
 title = "Connector"
 description = "A test guest."
@@ -54,10 +55,33 @@ hosts = ["*"]
 reason = "to test"
 "#;
 
+/// A channel that is given addresses and numbers of people, and may post anywhere.
+pub(crate) const CHANNEL: &str = r#"
+[plugin]
+id = "test/channel"
+version = "1.0.0"
+kind = "channel"
+abi = "0.2"
+kernel = ">=0.1"
+title = "Channel"
+description = "A test guest."
+license = "Apache-2.0"
+[[capabilities.http]]
+host = "*"
+methods = ["POST"]
+reason = "to test"
+[[capabilities.recipients]]
+type = "email"
+reason = "to test"
+[[capabilities.recipients]]
+type = "phone"
+reason = "to test"
+"#;
+
 /// The core module `wat` with the component type of a kind's world, as the SDK's bindings leave it.
 pub(crate) fn core(kind: PluginKind, wat: &str) -> Vec<u8> {
     let mut module = wat::parse_str(wat).unwrap_or_else(|error| panic!("{error}\n{wat}"));
-    let (resolve, package) = contract();
+    let (resolve, package) = contract(Abi::CURRENT);
     let world = resolve.packages[package].worlds[kind.as_str()];
     wit_component::embed_component_metadata(&mut module, &resolve, world, wit_component::StringEncoding::UTF8).unwrap();
     module
@@ -67,7 +91,7 @@ pub(crate) fn core(kind: PluginKind, wat: &str) -> Vec<u8> {
 fn frame(functions: &str, pages: u32) -> String {
     format!(
         r#"(module
-        (import "kith:plugin/log@0.1.0" "write" (func $log (param i32 i32 i32)))
+        (import "kith:plugin/log@0.2.0" "write" (func $log (param i32 i32 i32)))
         (memory (export "memory") {pages})
         (data (i32.const 64) "panicked: the till is empty, src/lib.rs:7")
         (data (i32.const 128) "line\0a\1b[31mforged")
@@ -97,10 +121,10 @@ pub(crate) const ECHO: &str = r#"
 /// A scorer whose `score` runs `body`, with more functions beside it.
 pub(crate) fn scorer_with(body: &str, functions: &str, pages: u32) -> Vec<u8> {
     let score = format!(
-        r#"(func $score (export "kith:plugin/scoring@0.1.0#score")
+        r#"(func $score (export "kith:plugin/scoring@0.2.0#score")
             (param $state i32) (param $state_len i32) (param $rows i32) (param $columns i32) (param $count i32)
             (result i32) {body})
-        (func (export "kith:plugin/scoring@0.1.0#fit") (result i32) i32.const 0)
+        (func (export "kith:plugin/scoring@0.2.0#fit") (result i32) i32.const 0)
         {functions}"#
     );
     assemble(&core(PluginKind::Scorer, &frame(&score, pages)), SCORER).unwrap()
@@ -113,8 +137,8 @@ pub(crate) fn scorer(body: &str) -> Vec<u8> {
 /// A connector whose `poll` runs `poll` and whose `receive` runs `receive`; `imports` come first.
 pub(crate) fn connector(receive: &str, poll: &str) -> Vec<u8> {
     let functions = format!(
-        r#"(func (export "kith:plugin/source@0.1.0#receive") (param $request i32) (result i32) {receive})
-        (func (export "kith:plugin/source@0.1.0#poll") (param i32 i32 i32) (result i32) {poll})"#
+        r#"(func (export "kith:plugin/source@0.2.0#receive") (param $request i32) (result i32) {receive})
+        (func (export "kith:plugin/source@0.2.0#poll") (param i32 i32 i32) (result i32) {poll})"#
     );
     assemble(&core(PluginKind::Connector, &frame(&functions, 1)), CONNECTOR).unwrap()
 }
@@ -125,19 +149,19 @@ pub(crate) fn poster(url: &str, signed: bool) -> Vec<u8> {
     let wat = frame("", 1).replace(
         "(module",
         r#"(module
-        (import "kith:plugin/http@0.1.0" "send"
-            (func $send (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))"#,
+        (import "kith:plugin/http@0.2.0" "send"
+            (func $send (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))"#,
     );
     let url_length = url.len();
     let signed = i32::from(signed);
     let functions = format!(
         r#"(data (i32.const 512) "POST") (data (i32.const 520) "hello") (data (i32.const 528) "signing")
         (data (i32.const 544) "msg_1") (data (i32.const 600) "{url}")
-        (func (export "kith:plugin/source@0.1.0#receive") (param $request i32) (result i32) unreachable)
-        (func (export "kith:plugin/source@0.1.0#poll") (param i32 i32 i32) (result i32)
+        (func (export "kith:plugin/source@0.2.0#receive") (param $request i32) (result i32) unreachable)
+        (func (export "kith:plugin/source@0.2.0#poll") (param i32 i32 i32) (result i32)
             (call $send (i32.const 512) (i32.const 4) (i32.const 600) (i32.const {url_length}) (i32.const 0) (i32.const 0)
                 (i32.const 520) (i32.const 5) (i32.const {signed}) (i32.const 0) (i32.const 528) (i32.const 7)
-                (i32.const 544) (i32.const 5) (i32.const 256))
+                (i32.const 544) (i32.const 5) (i32.const 0) (i32.const 0) (i32.const 256))
             (if (i32.load8_u (i32.const 256)) (then
                 (i32.store (i32.const 16) (i32.const 1))
                 (i32.store (i32.const 20) (i32.const 2))
@@ -150,6 +174,93 @@ pub(crate) fn poster(url: &str, signed: bool) -> Vec<u8> {
     );
     let wat = format!("{}{functions}", wat.trim_end().strip_suffix(')').unwrap());
     assemble(&core(PluginKind::Connector, &wat), CONNECTOR).unwrap()
+}
+
+/// The functions of [`channel`]. Sizes and places after the canonical ABI: a message has 64 bytes, an answer 112, a step 80.
+const CHANNEL_FUNCTIONS: &str = r#"
+        (func $text (param $to i32) (param $at i32) (param $length i32)
+            (i32.store (local.get $to) (local.get $at))
+            (i32.store (i32.add (local.get $to) (i32.const 4)) (local.get $length)))
+        (func $send (param $message i32) (param $step i32) (local $recipient i32)
+            (call $text (i32.add (local.get $step) (i32.const 4)) (i32.const 512) (i32.const 4))
+            (call $text (i32.add (local.get $step) (i32.const 12)) (i32.const 600) (global.get $url_length))
+            (if (i32.load (i32.add (local.get $message) (i32.const 16))) (then
+                (local.set $recipient (i32.load (i32.add (local.get $message) (i32.const 12))))
+                (call $text (i32.add (local.get $step) (i32.const 28))
+                    (i32.load (i32.add (local.get $recipient) (i32.const 8)))
+                    (i32.load (i32.add (local.get $recipient) (i32.const 12))))))
+            (i32.store8 (i32.add (local.get $step) (i32.const 68)) (i32.const 1))
+            (call $text (i32.add (local.get $step) (i32.const 72))
+                (i32.load (local.get $message)) (i32.load (i32.add (local.get $message) (i32.const 4)))))
+        (func $done (param $step i32) (param $outcome i32)
+            (i32.store8 (local.get $step) (i32.const 1))
+            (i32.store8 (i32.add (local.get $step) (i32.const 4)) (local.get $outcome)))
+        (func $read (param $answer i32) (param $step i32) (local $status i32) (local $id i32)
+            (if (i32.load8_u (i32.add (local.get $answer) (i32.const 80))) (then
+                (call $done (local.get $step) (i32.const 2))
+                (call $text (i32.add (local.get $step) (i32.const 16))
+                    (i32.load (i32.add (local.get $answer) (i32.const 88)))
+                    (i32.load (i32.add (local.get $answer) (i32.const 92))))
+                return))
+            (local.set $status (i32.load16_u (i32.add (local.get $answer) (i32.const 84))))
+            (if (i32.eq (local.get $status) (i32.const 401)) (then
+                (call $send (local.get $answer) (local.get $step))
+                return))
+            (if (i32.lt_u (local.get $status) (i32.const 300)) (then
+                (call $done (local.get $step) (i32.eq (local.get $status) (i32.const 200)))
+                (i32.store8 (i32.add (local.get $step) (i32.const 8)) (i32.const 1))
+                (call $text (i32.add (local.get $step) (i32.const 12))
+                    (i32.load (i32.add (local.get $answer) (i32.const 96)))
+                    (i32.load (i32.add (local.get $answer) (i32.const 100))))
+                return))
+            (call $done (local.get $step)
+                (select (i32.const 4) (i32.const 3) (i32.eq (local.get $status) (i32.const 410))))
+            (call $text (i32.add (local.get $step) (i32.const 8))
+                (i32.load (i32.add (local.get $answer) (i32.const 72)))
+                (i32.load (i32.add (local.get $answer) (i32.const 76)))))
+        (func $steps (param $count i32) (result i32)
+            (call $text (i32.const 16)
+                (call $realloc (i32.const 0) (i32.const 0) (i32.const 8) (i32.mul (local.get $count) (i32.const 80)))
+                (local.get $count))
+            (i32.load (i32.const 16)))
+        (func (export "kith:plugin/delivering@0.2.0#requests") (param $at i32) (param $count i32) (result i32)
+            (local $step i32) (local $left i32)
+            (local.set $step (call $steps (local.get $count)))
+            (local.set $left (local.get $count))
+            (block $end (loop $next
+                (br_if $end (i32.eqz (local.get $left)))
+                (call $send (local.get $at) (local.get $step))
+                (local.set $at (i32.add (local.get $at) (i32.const 64)))
+                (local.set $step (i32.add (local.get $step) (i32.const 80)))
+                (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+                (br $next)))
+            (i32.const 16))
+        (func (export "kith:plugin/delivering@0.2.0#outcomes") (param $at i32) (param $count i32) (result i32)
+            (local $step i32) (local $left i32)
+            (local.set $step (call $steps (local.get $count)))
+            (local.set $left (local.get $count))
+            (block $end (loop $next
+                (br_if $end (i32.eqz (local.get $left)))
+                (call $read (local.get $at) (local.get $step))
+                (local.set $at (i32.add (local.get $at) (i32.const 112)))
+                (local.set $step (i32.add (local.get $step) (i32.const 80)))
+                (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+                (br $next)))
+            (i32.const 16))
+        (func (export "kith:plugin/delivering@0.2.0#receive") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i64) (result i32)
+            unreachable)"#;
+
+/// A channel that posts to `url` the value of the first identifier that it is given (nothing without one), with the
+/// message's id as what it wants handed back, and reads answers so: 200 is delivered, with the body as the provider's id;
+/// 202 is accepted; 401 sends the same once more; 410 stops; another status is for good, with the `resume` as the reason;
+/// and no answer is tried again.
+pub(crate) fn channel(url: &str) -> Vec<u8> {
+    let url_length = url.len();
+    let functions = format!(
+        r#"(data (i32.const 512) "POST") (data (i32.const 600) "{url}") (global $url_length i32 (i32.const {url_length}))
+        {CHANNEL_FUNCTIONS}"#
+    );
+    assemble(&core(PluginKind::Channel, &frame(&functions, 1)), CHANNEL).unwrap()
 }
 
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =

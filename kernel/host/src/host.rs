@@ -7,16 +7,15 @@ use std::sync::{Arc, OnceLock};
 use kith_model::plugin::{Manifest, PluginKind};
 use kith_model::time::Clock;
 use parking_lot::Mutex;
-use tokio_rustls::rustls::ClientConfig;
-use wasmtime::component::{Component, HasSelf, Linker};
 
-use crate::bindings::{channel, connector, scorer, tag_model};
+use crate::abi::Abi;
 use crate::cache::Cache;
 use crate::compile::{CompileError, CompileMode, artifact_key, compile};
+use crate::egress::Client;
 use crate::engine::{Engines, Metering};
+use crate::exports::Compiled;
 use crate::package::{Inspected, PackageError, inspect};
 use crate::policy::Limits;
-use crate::state::CallState;
 
 /// The kernel's version, which a manifest's `kernel` requirement is held against.
 pub const KERNEL_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -35,8 +34,9 @@ pub struct HostConfig {
     pub allow_plain_http: bool,
     pub clock: Arc<dyn Clock>,
     pub compile: CompileMode,
-    /// Where the network's waiting is done; a runtime with its own threads. Plugins are called from threads that may
-    /// block, never from its workers.
+    /// Where requests of plugins are sent and answers read; a runtime with its own threads, and best one that serves nobody
+    /// else, since the peers that plugins talk to decide how much work their answers are. Plugins are called from threads
+    /// that may block, never from its workers.
     pub runtime: tokio::runtime::Handle,
 }
 
@@ -68,7 +68,8 @@ pub enum LoadError {
 pub(crate) struct HostCore {
     pub(crate) config: HostConfig,
     pub(crate) engines: Engines,
-    pub(crate) tls: Arc<ClientConfig>,
+    /// Sends for all installations, over connections that it keeps.
+    pub(crate) client: Arc<Client>,
     cache: Option<Cache>,
     /// One compilation at a time: each may take much memory.
     compiling: Mutex<()>,
@@ -91,8 +92,9 @@ impl Host {
             Cache::open(path.clone(), config.mac_key).map_err(|source| HostError::Cache { path: path.clone(), source })
         };
         let cache = config.cache_directory.as_ref().map(open).transpose()?;
-        let tls = crate::imports::http::tls().map_err(|error| HostError::Tls(error.to_string()))?;
-        Ok(Host { core: Arc::new(HostCore { config, engines, tls, cache, compiling: Mutex::new(()) }) })
+        let client = Client::new().map_err(|error| HostError::Tls(error.to_string()))?;
+        let client = Arc::new(client);
+        Ok(Host { core: Arc::new(HostCore { config, engines, client, cache, compiling: Mutex::new(()) }) })
     }
 
     /// Make a plugin of a component: inspect it, compile it or take its code from the cache, and check its types. Blocks
@@ -108,25 +110,17 @@ impl Host {
             let plugin = format!("{} {}", manifest.id, manifest.version);
             return Err(LoadError::Kernel { plugin, required: manifest.kernel.clone() });
         }
-        let compiled = compile_for(&self.core, manifest.kind, component, Metering::Off)?;
+        let compiled = compile_for(&self.core, inspected.abi, manifest.kind, component, Metering::Off)?;
         let (plain, metered) = (compiled, OnceLock::new());
         let bytes = component.into();
         Ok(Plugin { core: self.core.clone(), inspected: Arc::new(inspected), component: bytes, plain, metered })
     }
 }
 
-/// A component, compiled and type-checked, ready to be instantiated for each call.
-#[derive(Clone)]
-pub(crate) enum Compiled {
-    Connector(connector::ConnectorPre<CallState>),
-    TagModel(tag_model::TagModelPre<CallState>),
-    Scorer(scorer::ScorerPre<CallState>),
-    Channel(channel::ChannelPre<CallState>),
-}
-
 /// Compile a component, or take its code from the cache, and link it to what its kind may import.
 pub(crate) fn compile_for(
     core: &HostCore,
+    abi: Abi,
     kind: PluginKind,
     component: &[u8],
     metering: Metering,
@@ -147,31 +141,7 @@ pub(crate) fn compile_for(
             artifact.load(engine).map_err(refused)?
         }
     };
-    link(kind, &compiled).map_err(|error| LoadError::Incompatible { kind, message: format!("{error:#}") })
-}
-
-/// Link a component to the imports of its kind's world, and to no others.
-fn link(kind: PluginKind, component: &Component) -> wasmtime::Result<Compiled> {
-    let mut linker: Linker<CallState> = Linker::new(component.engine());
-    type Own = HasSelf<CallState>;
-    match kind {
-        PluginKind::Connector => {
-            connector::Connector::add_to_linker::<_, Own>(&mut linker, |state| state)?;
-            connector::ConnectorPre::new(linker.instantiate_pre(component)?).map(Compiled::Connector)
-        }
-        PluginKind::TagModel => {
-            tag_model::TagModel::add_to_linker::<_, Own>(&mut linker, |state| state)?;
-            tag_model::TagModelPre::new(linker.instantiate_pre(component)?).map(Compiled::TagModel)
-        }
-        PluginKind::Scorer => {
-            scorer::Scorer::add_to_linker::<_, Own>(&mut linker, |state| state)?;
-            scorer::ScorerPre::new(linker.instantiate_pre(component)?).map(Compiled::Scorer)
-        }
-        PluginKind::Channel => {
-            channel::Channel::add_to_linker::<_, Own>(&mut linker, |state| state)?;
-            channel::ChannelPre::new(linker.instantiate_pre(component)?).map(Compiled::Channel)
-        }
-    }
+    Compiled::new(abi, kind, &compiled).map_err(|error| LoadError::Incompatible { kind, message: format!("{error:#}") })
 }
 
 /// A loaded plugin, the same for all workspaces. Binding it to an installation gives its role (`roles.rs`).
@@ -194,6 +164,11 @@ impl Plugin {
         &self.inspected.digest
     }
 
+    /// The version of the contract that it was built against.
+    pub fn abi(&self) -> Abi {
+        self.inspected.abi
+    }
+
     /// Everything that its bytes say.
     pub fn inspected(&self) -> &Inspected {
         &self.inspected
@@ -207,7 +182,7 @@ impl Plugin {
         if let Some(metered) = self.metered.get() {
             return Ok(metered.clone());
         }
-        let metered = compile_for(&self.core, self.manifest().kind, &self.component, Metering::On)?;
+        let metered = compile_for(&self.core, self.abi(), self.manifest().kind, &self.component, Metering::On)?;
         Ok(self.metered.get_or_init(|| metered).clone())
     }
 }

@@ -1,5 +1,4 @@
-//! Hostile guests, one for each way a call can end badly, after the catalogue of attacks (the ids stand at the tests). In
-//! each the host lives and says what happened in a typed fault.
+//! Hostile guests, one for each way a call can end badly. In each the host lives and says what happened in a typed fault.
 
 use std::sync::Arc;
 
@@ -27,7 +26,6 @@ fn an_honest_guest_answers() {
     assert_eq!(bound(&scorer(ECHO)).compute(&[], input.clone()), Ok(input));
 }
 
-/// C1.
 #[test]
 fn an_infinite_loop_is_stopped_while_others_answer() {
     let host = host();
@@ -43,21 +41,18 @@ fn an_infinite_loop_is_stopped_while_others_answer() {
     assert!(answers > 10, "{answers}");
 }
 
-/// C2.
 #[test]
 fn an_infinite_loop_in_the_start_function_is_stopped() {
     let start = "(func $start (loop $on (br $on))) (start $start)";
     assert_eq!(fault_of(&scorer_with(ECHO, start, 1)), PluginFault::CpuExceeded { limit_ms: 200 });
 }
 
-/// C3.
 #[test]
 fn an_infinite_loop_after_the_result_is_stopped() {
-    let post = r#"(func (export "cabi_post_kith:plugin/scoring@0.1.0#score") (param i32) (loop $on (br $on)))"#;
+    let post = r#"(func (export "cabi_post_kith:plugin/scoring@0.2.0#score") (param i32) (loop $on (br $on)))"#;
     assert_eq!(fault_of(&scorer_with(ECHO, post, 1)), PluginFault::CpuExceeded { limit_ms: 200 });
 }
 
-/// C4.
 #[test]
 fn endless_host_calls_are_stopped() {
     let body = "(loop $on (call $log (i32.const 0) (i32.const 128) (i32.const 0)) (br $on)) unreachable";
@@ -67,7 +62,7 @@ fn endless_host_calls_are_stopped() {
     assert_eq!(fault, PluginFault::LimitExceeded { what: "host calls", limit: 10_000 });
 }
 
-/// C6: bulk operations are checked at their start only; the memory limit bounds each one.
+/// Bulk operations are checked at their start only; the memory limit bounds each one.
 #[test]
 fn a_storm_of_copies_is_stopped() {
     let body = "(loop $on (memory.copy (i32.const 0) (i32.const 32768) (i32.const 32768)) (br $on)) unreachable";
@@ -275,7 +270,7 @@ fn a_granted_request_is_sent_and_signed() {
     assert!(!sent.contains("whsec_"), "{sent}");
 }
 
-/// W1, W2, W4: what is not granted, and what is granted but not public.
+/// What is not granted, and what is granted but not public.
 #[test]
 fn requests_that_may_not_leave_are_denied() {
     for (url, grants) in [
@@ -307,7 +302,7 @@ fn a_secret_stays_where_it_is_granted() {
     assert!(error.contains("the secret `signing` may not be sent to `127.0.0.1`"), "{error}");
 }
 
-/// C5: the call's time includes the time in the host.
+/// The call's time includes the time in the host.
 #[test]
 fn a_peer_that_never_answers_ends_the_call() {
     let listener = runtime().block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -317,7 +312,7 @@ fn a_peer_that_never_answers_ends_the_call() {
     assert_eq!(plugin.poll(None), Err(PluginFault::DeadlineExceeded { limit_ms: 150 }));
 }
 
-/// W7, W11: redirects are answers, and answers have limits.
+/// Redirects are answers, and answers have limits.
 #[test]
 fn answers_are_bounded_and_not_followed() {
     let post = |answer: &'static [u8]| {
@@ -339,7 +334,7 @@ fn answers_are_bounded_and_not_followed() {
     assert!(post(large.leak()).is_ok());
 }
 
-/// P26 in small: what a grant cannot give is said when it is given.
+/// What a grant cannot give is said when it is given.
 #[test]
 fn a_grant_of_mail_is_refused() {
     let plugin = host().load(&scorer(ECHO)).unwrap();
@@ -351,7 +346,7 @@ fn a_grant_of_mail_is_refused() {
     assert!(matches!(plugin.compute(Binding { config, ..binding() }).err().unwrap(), BindError::Config(_)));
 }
 
-/// P25: one byte of the compiled code altered on disk.
+/// One byte of the compiled code altered on disk.
 #[test]
 fn a_poisoned_cache_is_compiled_anew() {
     let directory = tempfile::tempdir().unwrap();
@@ -380,8 +375,8 @@ fn a_kernel_that_is_too_old_says_so() {
         kith_model::plugin::PluginKind::Scorer,
         r#"(module (memory (export "memory") 1)
         (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)
-        (func (export "kith:plugin/scoring@0.1.0#score") (param i32 i32 i32 i32 i32) (result i32) unreachable)
-        (func (export "kith:plugin/scoring@0.1.0#fit") (result i32) unreachable))"#,
+        (func (export "kith:plugin/scoring@0.2.0#score") (param i32 i32 i32 i32 i32) (result i32) unreachable)
+        (func (export "kith:plugin/scoring@0.2.0#fit") (result i32) unreachable))"#,
     );
     let refused = host().load(&crate::assemble(&core, &manifest).unwrap()).err().unwrap();
     assert!(matches!(refused, LoadError::Kernel { .. }) && refused.to_string().contains(">=7"), "{refused}");

@@ -8,30 +8,39 @@
 //! traps, or returns what its manifest does not declare ends in a typed [`PluginFault`](kith_model::plugin::PluginFault);
 //! nothing that a guest does ends the process.
 
+mod abi;
 mod bindings;
 mod cache;
 mod call;
 mod compile;
+#[cfg(test)]
+mod contract_tests;
 mod convert;
+mod egress;
 mod engine;
+mod exports;
 #[cfg(test)]
 mod guests;
 mod host;
 #[cfg(test)]
 mod hostile_tests;
 mod imports;
+mod link;
 mod manifest;
 mod package;
+#[cfg(test)]
+mod peers;
 mod policy;
 mod roles;
 mod state;
 mod text;
 mod verify;
 
+pub use abi::Abi;
 pub use compile::{CompileError, CompileMode, compile_child_main};
 pub use host::{Host, HostConfig, HostError, KERNEL_VERSION, LoadError, Plugin};
 pub use manifest::{
-    ABI, ConfigMistake, MAX_MANIFEST_BYTES, ManifestError, ManifestMistake, parse_manifest, validate_config,
+    ConfigMistake, MAX_MANIFEST_BYTES, ManifestError, ManifestMistake, parse_manifest, validate_config,
 };
 pub use package::{ABI_SECTION, Inspected, MANIFEST_SECTION, PackageError, assemble, inspect};
 pub use policy::{EffectiveLimit, HostPort, HttpRule, InvalidHost, LimitSource, Limits, Policy, effective_policy};

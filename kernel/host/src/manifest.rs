@@ -12,9 +12,6 @@ use kith_model::plugin::Manifest;
 
 pub use config::{ConfigMistake, validate_config};
 
-/// The ABI that this host speaks; the version of the package in `/wit` without its patch number.
-pub const ABI: &str = "0.1";
-
 /// The largest manifest that is read. The biggest of ours is 4 KiB; a schema of 64 KiB is more than anyone will fill in.
 pub const MAX_MANIFEST_BYTES: usize = 64 * 1024;
 

@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 use wasm_encoder::{ComponentSection, CustomSection};
 use wasmparser::{Parser, Payload};
 
-use crate::manifest::{ABI, ManifestError, parse_manifest};
+use crate::abi::Abi;
+use crate::manifest::{ManifestError, parse_manifest};
 
 /// The custom section that holds the manifest as it was written.
 pub const MANIFEST_SECTION: &str = "kith:manifest";
@@ -39,8 +40,12 @@ pub enum PackageError {
     DoubleSection(&'static str),
     #[error("{0}")]
     Manifest(ManifestError),
-    #[error("the component is built against ABI `{found}`; this kernel has {ABI}")]
+    #[error("the component is built against ABI `{found}`; this kernel has {}", Abi::listed())]
     Abi { found: String },
+    #[error(
+        "the component exports the interfaces of ABI {found}, but says {said}; write `abi = \"{found}\"` in plugin.toml"
+    )]
+    OtherAbi { said: Abi, found: Abi },
     #[error("a {kind} may not import `{import}`; {remedy}")]
     UndeclaredImport { kind: PluginKind, import: String, remedy: String },
     #[error("the manifest says {kind}, which exports `{expected}`, but this component exports {found}")]
@@ -50,7 +55,7 @@ pub enum PackageError {
     ForeignImport { module: String, name: String, remedy: String },
     /// The core module was not built with the SDK.
     #[error(
-        "the module holds no component type; export the plugin with the SDK's macro, e.g. `plugin_sdk::connector!(Shop)`"
+        "the module holds no component type; export the plugin with the SDK's macro, e.g. `kith_plugin_sdk::export!(Shop as connector)`"
     )]
     NoComponentType,
     #[error("no component can be made of the module: {0}")]
@@ -65,7 +70,7 @@ pub struct Inspected {
     pub manifest_toml: String,
     /// SHA-256 of the component, in hexadecimal.
     pub digest: String,
-    pub abi: String,
+    pub abi: Abi,
     /// The interfaces it imports: its whole authority.
     pub imports: Vec<String>,
     pub exports: Vec<String>,
@@ -87,15 +92,16 @@ pub fn assemble(core_wasm: &[u8], manifest_toml: &str) -> Result<Vec<u8>, Packag
     if !Parser::is_core_wasm(core_wasm) {
         return Err(PackageError::Encode("the input is not a WebAssembly module".into()));
     }
+    let abi = abi_of(&manifest)?;
     let module = shape::strip(core_wasm)?;
-    world::check_core(core_wasm, manifest.kind)?;
+    world::check_core(core_wasm, abi, manifest.kind)?;
     let encoded = wit_component::ComponentEncoder::default()
         .validate(false)
         .module(&module)
         .and_then(|mut encoder| encoder.encode())
         .map_err(|error| PackageError::Encode(format!("{error:#}")))?;
     let mut component = encoded;
-    for (name, data) in [(MANIFEST_SECTION, manifest_toml), (ABI_SECTION, ABI)] {
+    for (name, data) in [(MANIFEST_SECTION, manifest_toml), (ABI_SECTION, abi.as_str())] {
         CustomSection { name: name.into(), data: data.as_bytes().into() }.append_to_component(&mut component);
     }
     inspect(&component)?;
@@ -113,10 +119,8 @@ pub fn inspect(component: &[u8]) -> Result<Inspected, PackageError> {
     let manifest_toml = sections.manifest.ok_or(PackageError::MissingSection(MANIFEST_SECTION))?;
     let abi = sections.abi.ok_or(PackageError::MissingSection(ABI_SECTION))?;
     let manifest = parse_manifest(&manifest_toml).map_err(PackageError::Manifest)?;
-    if abi != ABI || manifest.abi != abi {
-        return Err(PackageError::Abi { found: abi });
-    }
-    world::check_component(manifest.kind, &sections.imports, &sections.exports)?;
+    let abi = Abi::parse(&abi).filter(|_| manifest.abi == abi).ok_or(PackageError::Abi { found: abi })?;
+    world::check_component(abi, manifest.kind, &sections.imports, &sections.exports)?;
     Ok(Inspected {
         manifest,
         manifest_toml,
@@ -126,6 +130,11 @@ pub fn inspect(component: &[u8]) -> Result<Inspected, PackageError> {
         exports: sections.exports,
         size: component.len(),
     })
+}
+
+/// The version of the contract that a manifest names.
+fn abi_of(manifest: &Manifest) -> Result<Abi, PackageError> {
+    Abi::parse(&manifest.abi).ok_or_else(|| PackageError::Abi { found: manifest.abi.clone() })
 }
 
 /// SHA-256 in hexadecimal: an artifact's name.

@@ -162,8 +162,20 @@ pub struct Policy {
     pub http: Vec<HttpRule>,
     /// Secret name → hosts it may be sent to.
     pub secrets: BTreeMap<String, Vec<HostPort>>,
+    /// Types of a person's identifiers that a channel is given; `*` for any.
+    pub recipients: Vec<String>,
     /// Grants that have no effect, each with the reason.
     pub without_effect: Vec<String>,
+}
+
+/// Any type of identifiers.
+pub(crate) const ANY_RECIPIENT: &str = "*";
+
+impl Policy {
+    /// Whether a channel is given identifiers of this type.
+    pub(crate) fn may_receive(&self, kind: &str) -> bool {
+        self.recipients.iter().any(|granted| granted == ANY_RECIPIENT || granted == kind)
+    }
 }
 
 /// The smallest of the host's number and the two requests.
@@ -188,6 +200,7 @@ pub fn effective_policy(manifest: &Manifest, grants: &Grants, ceiling: &Limits) 
     let mut without_effect = Vec::new();
     let http = http_rules(manifest, grants, &mut without_effect);
     let secrets = secret_rules(manifest, grants, &mut without_effect);
+    let recipients = recipient_types(manifest, grants, &mut without_effect);
     Policy {
         memory_bytes: pick(ceiling.memory_bytes, |limits| limits.memory_bytes),
         cpu_ms: pick(ceiling.cpu_ms, |limits| limits.cpu_ms),
@@ -201,6 +214,7 @@ pub fn effective_policy(manifest: &Manifest, grants: &Grants, ceiling: &Limits) 
         fuel,
         http,
         secrets,
+        recipients,
         without_effect,
     }
 }
@@ -252,8 +266,32 @@ fn secret_rules(
     rules
 }
 
+fn recipient_types(manifest: &Manifest, grants: &Grants, without_effect: &mut Vec<String>) -> Vec<String> {
+    let mut asked: Vec<String> = manifest.capabilities.recipients.iter().map(|asked| asked.kind.clone()).collect();
+    asked.sort();
+    asked.dedup();
+    let asks_for_any = asked.iter().any(|kind| kind == ANY_RECIPIENT);
+    let Some(granted) = &grants.recipients else { return asked };
+    if granted.iter().any(|kind| kind == ANY_RECIPIENT) {
+        return asked;
+    }
+    let mut allowed = Vec::new();
+    for kind in granted {
+        if asks_for_any || asked.contains(kind) {
+            allowed.push(kind.clone());
+        } else {
+            without_effect.push(format!("recipients: the manifest does not ask for `{kind}`"));
+        }
+    }
+    allowed.sort();
+    allowed.dedup();
+    allowed
+}
+
 #[cfg(test)]
 mod tests {
+    use kith_model::plugin::RecipientRequest;
+
     use super::*;
 
     #[test]
@@ -298,6 +336,31 @@ mod tests {
         assert!(
             !covers("*.a.b", "a.b") && !covers("*.a.b", "xa.b") && !covers("a.b", "x.a.b") && !covers("*.a.b", ".a.b")
         );
+    }
+
+    #[test]
+    fn a_channel_is_given_what_is_both_asked_for_and_granted() {
+        type Kinds = &'static [&'static str];
+        let cases: [(Kinds, Option<Kinds>, Kinds, usize); 8] = [
+            (&["email", "user_id"], None, &["email", "user_id"], 0),
+            (&["email", "user_id"], Some(&["email"]), &["email"], 0),
+            (&["email"], Some(&["email", "phone"]), &["email"], 1),
+            (&["email"], Some(&[]), &[], 0),
+            (&["email"], Some(&["*"]), &["email"], 0),
+            (&["*"], None, &["*"], 0),
+            (&["*"], Some(&["phone", "email"]), &["email", "phone"], 0),
+            (&[], Some(&["email"]), &[], 1),
+        ];
+        for (asked, granted, expected, without_effect) in cases {
+            let mut manifest = crate::parse_manifest(crate::guests::CONNECTOR).unwrap();
+            let request = |kind: &&str| RecipientRequest { kind: (*kind).to_owned(), reason: "to test".into() };
+            manifest.capabilities.recipients = asked.iter().map(request).collect();
+            let recipients = granted.map(|granted| granted.iter().map(|kind| (*kind).to_owned()).collect());
+            let grants = Grants { recipients, ..Grants::default() };
+            let policy = effective_policy(&manifest, &grants, &Limits::default());
+            assert_eq!(policy.recipients, expected, "{asked:?} {granted:?}");
+            assert_eq!(policy.without_effect.len(), without_effect, "{:?}", policy.without_effect);
+        }
     }
 
     #[test]

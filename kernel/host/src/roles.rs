@@ -1,28 +1,34 @@
 //! Responsible for the four roles: binding a loaded plugin to an installation's configuration, grants, secrets and state,
-//! and implementing the model's role traits with it. How a guest is called is `call.rs`; what it may return, `verify.rs`.
+//! and implementing the model's role traits with it, one file each. How a guest is called is `call.rs`; what it may return,
+//! `verify.rs`.
+
+mod channel;
+mod connector;
+mod model;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kith_model::delivery::{Message, Outcome};
-use kith_model::plugin::{
-    Callback, Channel, ComputeModel, Connector, Fitted, Grants, Manifest, PluginFault, PluginKind, PolledPage, Receipt,
-    ReceiveError, Received, SourceRequest,
-};
-use kith_model::table::Table;
+use kith_model::plugin::{Channel, ComputeModel, Connector, Grants, Manifest, PluginFault, PluginKind, ReceiveError};
+use kith_model::sending::PureChannel;
 use serde_json::Value;
 use wasmtime::Engine;
+use wasmtime::component::{ComponentNamedList, Lift, Lower};
 
-use crate::bindings::{channel, connector};
+use self::channel::{WasmChannel, WasmPureChannel};
+use self::connector::WasmConnector;
+use self::model::WasmModel;
+use crate::abi::Abi;
 use crate::call::{report, run};
 use crate::convert;
+use crate::egress::Gate;
 use crate::engine::Metering;
-use crate::host::{Compiled, HostCore, LoadError, Plugin};
-use crate::imports::http::HttpGate;
+use crate::exports::Compiled;
+use crate::host::{HostCore, LoadError, Plugin};
 use crate::imports::secrets::Secrets;
 use crate::manifest::{ConfigMistake, validate_config};
 use crate::policy::effective_policy;
-use crate::state::{CallClass, Installed, KeyValue};
+use crate::state::{CallClass, CallState, Installed, KeyValue};
 use crate::verify;
 
 /// What makes a plugin an installation.
@@ -43,6 +49,8 @@ pub struct Binding {
 pub enum BindError {
     #[error("{plugin} is a {kind}, not a {asked}")]
     WrongKind { plugin: String, kind: PluginKind, asked: &'static str },
+    #[error("{plugin} is a channel of contract {abi}; bind it as such")]
+    OtherContract { plugin: String, abi: Abi },
     #[error("the configuration does not fit: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Config(Vec<ConfigMistake>),
     #[error("the grant of the mail server `{0}` cannot be given: this kernel sends no mail yet; remove it")]
@@ -68,6 +76,40 @@ impl Bound {
         self.core.engines.get(self.metering).map_err(|error| PluginFault::Unavailable(format!("{error:#}")))
     }
 
+    /// Call a function of the component in a fresh instance.
+    fn call<P, R>(&self, class: CallClass, function: &str, params: P) -> Result<R, PluginFault>
+    where
+        P: ComponentNamedList + Lower,
+        (R,): ComponentNamedList + Lift,
+    {
+        self.call_with(class, |_| {}, function, params)
+    }
+
+    /// Call a function of the component in a fresh instance, with a state that was prepared.
+    fn call_with<P, R>(
+        &self,
+        class: CallClass,
+        prepare: impl FnOnce(&mut CallState),
+        function: &str,
+        params: P,
+    ) -> Result<R, PluginFault>
+    where
+        P: ComponentNamedList + Lower,
+        (R,): ComponentNamedList + Lift,
+    {
+        let call = |store: &mut wasmtime::Store<CallState>| self.compiled.call(store, function, params);
+        run(self.engine()?, &self.installed, class, prepare, call)
+    }
+
+    /// A guest's refusal, or the fault that it is none.
+    fn refused(&self, status: u16, code: &str, message: &str) -> ReceiveError {
+        let refusal = convert::refusal(status, code, message);
+        match self.reported(verify::refusal(&refusal)) {
+            Ok(()) => ReceiveError::Refused(refusal),
+            Err(fault) => ReceiveError::Fault(fault),
+        }
+    }
+
     /// Count a fault that was found after the call, so that no fault goes unseen.
     fn reported<T>(&self, checked: Result<T, PluginFault>) -> Result<T, PluginFault> {
         checked.inspect_err(|fault| report(&self.installed, fault))
@@ -82,8 +124,7 @@ impl Plugin {
     pub fn connector(&self, binding: Binding) -> Result<Arc<dyn Connector>, BindError> {
         self.expect("connector", &[PluginKind::Connector])?;
         let bound = self.bind(binding)?;
-        let Compiled::Connector(pre) = bound.compiled.clone() else { unreachable!("the kind was checked") };
-        Ok(Arc::new(WasmConnector { bound, pre }))
+        Ok(Arc::new(WasmConnector { bound }))
     }
 
     /// Bind a tag model or a scorer.
@@ -95,15 +136,30 @@ impl Plugin {
         Ok(Arc::new(WasmModel { bound: self.bind(binding)? }))
     }
 
-    /// Bind a channel.
+    /// Bind a channel of contract 0.1, which sends its requests itself.
     ///
     /// # Errors
-    /// As for [`Plugin::connector`].
+    /// As for [`Plugin::connector`], and for a channel of another contract.
     pub fn channel(&self, binding: Binding) -> Result<Arc<dyn Channel>, BindError> {
+        self.expect_channel(Abi::V0_1)?;
+        Ok(Arc::new(WasmChannel { bound: self.bind(binding)? }))
+    }
+
+    /// Bind a channel of contract 0.2, for which the kernel sends.
+    ///
+    /// # Errors
+    /// As for [`Plugin::connector`], and for a channel of another contract.
+    pub fn pure_channel(&self, binding: Binding) -> Result<Arc<dyn PureChannel>, BindError> {
+        self.expect_channel(Abi::V0_2)?;
+        Ok(Arc::new(WasmPureChannel { bound: self.bind(binding)? }))
+    }
+
+    fn expect_channel(&self, abi: Abi) -> Result<(), BindError> {
         self.expect("channel", &[PluginKind::Channel])?;
-        let bound = self.bind(binding)?;
-        let Compiled::Channel(pre) = bound.compiled.clone() else { unreachable!("the kind was checked") };
-        Ok(Arc::new(WasmChannel { bound, pre }))
+        match self.abi() {
+            found if found == abi => Ok(()),
+            abi => Err(BindError::OtherContract { plugin: self.manifest().id.to_string(), abi }),
+        }
     }
 
     fn expect(&self, asked: &'static str, kinds: &[PluginKind]) -> Result<(), BindError> {
@@ -129,10 +185,11 @@ impl Plugin {
         let installed = Arc::new(Installed {
             installation: binding.installation,
             plugin: format!("{}@{}", manifest.id, manifest.version),
+            kind: manifest.kind,
             policy,
             config: config.to_string(),
             secrets,
-            http: HttpGate::new(self.core.tls.clone(), settings.allow_loopback, settings.allow_plain_http),
+            gate: Gate::new(self.core.client.clone(), settings.allow_loopback, settings.allow_plain_http),
             state: binding.state,
             clock: settings.clock.clone(),
             runtime: settings.runtime.clone(),
@@ -140,153 +197,5 @@ impl Plugin {
         });
         let compiled = self.compiled(metering)?;
         Ok(Bound { core: self.core.clone(), manifest, installed, compiled, metering })
-    }
-}
-
-struct WasmConnector {
-    bound: Bound,
-    pre: connector::ConnectorPre<crate::state::CallState>,
-}
-
-impl Connector for WasmConnector {
-    fn receive(&self, request: &SourceRequest) -> Result<Received, ReceiveError> {
-        let bound = &self.bound;
-        let engine = bound.engine().map_err(ReceiveError::Fault)?;
-        let wit = convert::request_to_wit(request);
-        let called = run(
-            engine,
-            &bound.installed,
-            CallClass::Plain,
-            |_| {},
-            |store| {
-                let instance = self.pre.instantiate(&mut *store)?;
-                instance.kith_plugin_source().call_receive(store, &wit)
-            },
-        );
-        match called.map_err(ReceiveError::Fault)? {
-            Ok(received) => {
-                let received = convert::received_from_wit(received);
-                let checked = verify::received(&bound.manifest, request, &received);
-                bound.reported(checked).map(|()| received).map_err(ReceiveError::Fault)
-            }
-            Err(rejection) => {
-                let refusal = convert::refusal(rejection.status, &rejection.code, &rejection.message);
-                bound.reported(verify::refusal(&refusal)).map_err(ReceiveError::Fault)?;
-                Err(ReceiveError::Refused(refusal))
-            }
-        }
-    }
-
-    fn poll(&self, cursor: Option<&[u8]>) -> Result<PolledPage, PluginFault> {
-        let bound = &self.bound;
-        let called = run(
-            bound.engine()?,
-            &bound.installed,
-            CallClass::Plain,
-            |_| {},
-            |store| {
-                let instance = self.pre.instantiate(&mut *store)?;
-                instance.kith_plugin_source().call_poll(store, cursor)
-            },
-        )?;
-        let page = convert::page_from_wit(called.map_err(convert::failure_from_wit)?);
-        bound.reported(verify::events(&bound.manifest, &page.events)).map(|()| page)
-    }
-}
-
-/// A tag model or a scorer.
-struct WasmModel {
-    bound: Bound,
-}
-
-impl ComputeModel for WasmModel {
-    fn fit(&self, dataset: Box<dyn Iterator<Item = Table> + Send>) -> Result<Fitted, PluginFault> {
-        let bound = &self.bound;
-        let give = |state: &mut crate::state::CallState| state.dataset = Some(dataset);
-        let called = run(bound.engine()?, &bound.installed, CallClass::Fit, give, |store| match &bound.compiled {
-            Compiled::TagModel(pre) => pre.instantiate(&mut *store)?.kith_plugin_tagging().call_fit(store),
-            Compiled::Scorer(pre) => pre.instantiate(&mut *store)?.kith_plugin_scoring().call_fit(store),
-            Compiled::Connector(_) | Compiled::Channel(_) => unreachable!("the kind was checked when it was bound"),
-        })?;
-        let fitted = convert::fitted_from_wit(called.map_err(convert::failure_from_wit)?);
-        bound.reported(verify::fitted(&fitted)).map(|()| fitted)
-    }
-
-    fn compute(&self, state: &[u8], rows: Table) -> Result<Table, PluginFault> {
-        let bound = &self.bound;
-        let count = rows.rows;
-        let rows = convert::table_to_wit(rows);
-        let called = run(
-            bound.engine()?,
-            &bound.installed,
-            CallClass::Plain,
-            |_| {},
-            |store| match &bound.compiled {
-                Compiled::TagModel(pre) => {
-                    pre.instantiate(&mut *store)?.kith_plugin_tagging().call_evaluate(store, state, &rows)
-                }
-                Compiled::Scorer(pre) => {
-                    pre.instantiate(&mut *store)?.kith_plugin_scoring().call_score(store, state, &rows)
-                }
-                Compiled::Connector(_) | Compiled::Channel(_) => unreachable!("the kind was checked when it was bound"),
-            },
-        )?;
-        let table = convert::table_from_wit(called.map_err(convert::failure_from_wit)?);
-        bound.reported(verify::outputs(&bound.manifest, count, &table)).map(|()| table)
-    }
-}
-
-struct WasmChannel {
-    bound: Bound,
-    pre: channel::ChannelPre<crate::state::CallState>,
-}
-
-impl Channel for WasmChannel {
-    fn send(&self, messages: &[Message]) -> Result<Vec<Outcome>, PluginFault> {
-        let bound = &self.bound;
-        let wit: Vec<_> = messages.iter().map(convert::message_to_wit).collect();
-        let outcomes = run(
-            bound.engine()?,
-            &bound.installed,
-            CallClass::Plain,
-            |_| {},
-            |store| {
-                let instance = self.pre.instantiate(&mut *store)?;
-                instance.kith_plugin_delivering().call_send(store, &wit)
-            },
-        )?;
-        if outcomes.len() != messages.len() {
-            let problem = format!("{} outcomes came back for {} messages", outcomes.len(), messages.len());
-            return bound.reported(Err(PluginFault::InvalidOutput(problem)));
-        }
-        Ok(outcomes.into_iter().map(convert::outcome_from_wit).collect())
-    }
-
-    fn receive(&self, callback: &Callback) -> Result<Vec<Receipt>, ReceiveError> {
-        let bound = &self.bound;
-        let engine = bound.engine().map_err(ReceiveError::Fault)?;
-        let wit = convert::callback_to_wit(callback);
-        let called = run(
-            engine,
-            &bound.installed,
-            CallClass::Plain,
-            |_| {},
-            |store| {
-                let instance = self.pre.instantiate(&mut *store)?;
-                instance.kith_plugin_delivering().call_receive(store, &wit)
-            },
-        );
-        match called.map_err(ReceiveError::Fault)? {
-            Ok(receipts) => {
-                let receipts: Vec<Receipt> = receipts.into_iter().map(convert::receipt_from_wit).collect();
-                let checked = verify::events(&bound.manifest, receipts.iter().map(|receipt| &receipt.event));
-                bound.reported(checked).map(|()| receipts).map_err(ReceiveError::Fault)
-            }
-            Err(rejection) => {
-                let refusal = convert::refusal(rejection.status, &rejection.code, &rejection.message);
-                bound.reported(verify::refusal(&refusal)).map_err(ReceiveError::Fault)?;
-                Err(ReceiveError::Refused(refusal))
-            }
-        }
     }
 }

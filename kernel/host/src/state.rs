@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kith_model::plugin::PluginFault;
+use kith_model::plugin::{PluginFault, PluginKind};
 use kith_model::table::Table;
 use kith_model::time::Clock;
 use parking_lot::Mutex;
 use wasmtime::ResourceLimiter;
 
+use crate::egress::Gate;
 use crate::engine::TICK;
-use crate::imports::http::HttpGate;
 use crate::imports::secrets::Secrets;
 use crate::policy::Policy;
 
@@ -72,11 +72,12 @@ pub(crate) struct Installed {
     pub(crate) installation: String,
     /// `vendor/name@version`.
     pub(crate) plugin: String,
+    pub(crate) kind: PluginKind,
     pub(crate) policy: Policy,
     /// The configuration as JSON.
     pub(crate) config: String,
     pub(crate) secrets: Secrets,
-    pub(crate) http: HttpGate,
+    pub(crate) gate: Gate,
     pub(crate) state: Arc<dyn KeyValue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) runtime: tokio::runtime::Handle,

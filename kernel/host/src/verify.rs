@@ -154,6 +154,11 @@ pub(crate) fn received(manifest: &Manifest, request: &SourceRequest, received: &
     events(manifest, &received.events)
 }
 
+/// Whether as many `what` came back as there were things to answer.
+pub(crate) fn one_each(what: &str, asked: usize, came: usize) -> Result<(), PluginFault> {
+    if came == asked { Ok(()) } else { invalid(format!("{came} {what} came back for {asked}")) }
+}
+
 /// Whether a refusal has a status that says so.
 pub(crate) fn refusal(refusal: &Refusal) -> Result<(), PluginFault> {
     status(refusal.status, 400..=599)

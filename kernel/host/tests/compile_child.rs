@@ -18,7 +18,7 @@ const MANIFEST: &str = r#"
 id = "test/scorer"
 version = "1.0.0"
 kind = "scorer"
-abi = "0.1"
+abi = "0.2"
 kernel = ">=0.1"
 title = "Scorer"
 description = "Traps."
@@ -35,13 +35,13 @@ description = "nothing"
 const MODULE: &str = r#"(module
     (memory (export "memory") 1)
     (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 64)
-    (func $falls (export "kith:plugin/scoring@0.1.0#score") (param i32 i32 i32 i32 i32) (result i32) unreachable)
-    (func (export "kith:plugin/scoring@0.1.0#fit") (result i32) unreachable))"#;
+    (func $falls (export "kith:plugin/scoring@0.2.0#score") (param i32 i32 i32 i32 i32) (result i32) unreachable)
+    (func (export "kith:plugin/scoring@0.2.0#fit") (result i32) unreachable))"#;
 
 fn component() -> Vec<u8> {
     let mut module = wat::parse_str(MODULE).expect("the module is well formed");
     let mut resolve = wit_parser::Resolve::default();
-    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
+    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/0.2.0");
     let (package, _) = resolve.push_path(wit).expect("the contract parses");
     let world = resolve.packages[package].worlds["scorer"];
     wit_component::embed_component_metadata(&mut module, &resolve, world, wit_component::StringEncoding::UTF8)

@@ -36,12 +36,13 @@ impl EventKind {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventOrigin {
-    /// Sent by a client as it happened.
+    /// A sender told of it as it happened.
     #[default]
     Client,
-    /// Read from a file or another stream of history.
+    /// It was imported: it tells of the past, and sets nothing off unless that was asked for.
     Import,
-    /// Made by the kernel itself, e.g. `Message Delivered`. It is no activity of the person.
+    /// The kernel tells of its own work, such as a message that was delivered. It is no activity of the person: only a
+    /// condition that names the event counts it.
     Kernel,
 }
 

@@ -21,10 +21,20 @@ pub struct Identifier {
     pub value: String,
 }
 
+/// The longest value that an identifier can have, in bytes: an e-mail address has at most 254, and it is part of a key.
+pub const MAX_IDENTIFIER_BYTES: usize = 512;
+
 impl Identifier {
     /// The identifier `(kind, value)`.
     pub fn new(kind: impl Into<String>, value: impl Into<String>) -> Identifier {
         Identifier { kind: kind.into(), value: value.into() }
+    }
+
+    /// The form that is judged, stored and looked up: without spaces around the value. There is one place that makes it,
+    /// because a rule that looked at another form than the store keeps would let through what the store refuses.
+    #[must_use]
+    pub fn normal(&self) -> Identifier {
+        Identifier { kind: self.kind.clone(), value: self.value.trim().to_owned() }
     }
 }
 
@@ -55,6 +65,24 @@ pub struct Edge {
     pub message_id: String,
 }
 
+/// The place of an edge in the order in which [`cluster`] takes edges. No two edges share one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EdgeRank {
+    pub evidence: Evidence,
+    pub time: Timestamp,
+    /// The identifiers of its ends, the lesser first.
+    pub lesser: Identifier,
+    pub greater: Identifier,
+}
+
+impl EdgeRank {
+    /// The rank of evidence between two identities that stand for `one` and `other`.
+    pub fn new(evidence: Evidence, time: Timestamp, one: &Identifier, other: &Identifier) -> EdgeRank {
+        let (lesser, greater) = if one <= other { (one, other) } else { (other, one) };
+        EdgeRank { evidence, time, lesser: lesser.clone(), greater: greater.clone() }
+    }
+}
+
 /// What kind of evidence an edge is. Declared in the order of priority: the earlier is joined first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -80,6 +108,20 @@ pub fn ordered(a: SourceIdentityId, b: SourceIdentityId) -> (SourceIdentityId, S
 
 /// A component never grows past this many source identities: beyond it is a shared device or a broken sender, not a person.
 pub const MAX_PROFILE_MEMBERS: usize = 500;
+
+/// Evidence beyond an identifier type's limit that an identity keeps, so that some of it may be retracted or come from a
+/// broken sender without loss. Past it the identity is a shared one, for example a till, and more of it says nothing.
+pub const SPARE_EVIDENCE: usize = 16;
+
+/// Which evidence of one identity is counted together, and how much of it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EvidenceBound<'a> {
+    /// The type of the identities at the other ends; `None` stands for all types without a limit of their own together,
+    /// because a sender is free to invent types.
+    pub kind: Option<&'a str>,
+    /// That many edges are kept, the first by rank.
+    pub most: usize,
+}
 
 /// What may be joined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,11 +174,20 @@ impl Default for IdentityRules {
 }
 
 impl IdentityRules {
-    /// Whether the identifier may name a person: its value is not blocked, not all zeros and dashes, and within 512 bytes.
+    /// Whether the identifier, in its normal form, may name a person: its value is not blocked, not all zeros and dashes,
+    /// and within [`MAX_IDENTIFIER_BYTES`].
     pub fn admits(&self, identifier: &Identifier) -> bool {
-        let value = identifier.value.trim();
+        let value = identifier.value.as_str();
         let is_zeros = value.bytes().all(|byte| byte == b'0' || byte == b'-');
-        !is_zeros && value.len() <= 512 && !self.blocked_values.contains(&value.to_lowercase())
+        !is_zeros && value.len() <= MAX_IDENTIFIER_BYTES && !self.blocked_values.contains(&value.to_lowercase())
+    }
+
+    /// How much evidence one identity may have that ties it to identities of type `kind`; see [`evidence`].
+    pub fn evidence_bound<'a>(&self, kind: &'a str) -> EvidenceBound<'a> {
+        match self.limits.get(kind) {
+            Some(limit) => EvidenceBound { kind: Some(kind), most: limit.saturating_add(SPARE_EVIDENCE) },
+            None => EvidenceBound { kind: None, most: self.max_members.saturating_add(SPARE_EVIDENCE) },
+        }
     }
 
     /// Sort key of an identifier: the strongest first, the same for any order of input.
@@ -168,45 +219,92 @@ pub struct Clustering {
     pub vetoed: Vec<(EdgeId, Veto)>,
 }
 
+/// The edges that count: those that are within the bound ([`IdentityRules::evidence_bound`]) of both of their ends, where each
+/// end keeps its first by rank. What is left out is a function of the set of edges, whatever the order of arrival.
+pub fn evidence<'e>(
+    identities: &BTreeMap<SourceIdentityId, Identifier>,
+    edges: &'e [Edge],
+    rules: &IdentityRules,
+) -> Vec<&'e Edge> {
+    let mut kept: BTreeMap<(SourceIdentityId, Option<&str>), usize> = BTreeMap::new();
+    let counts = in_order(identities, edges).into_iter().filter(|edge| {
+        let mut is_kept = |end, other: SourceIdentityId| {
+            let Some(other) = identities.get(&other) else { return false };
+            let bound = rules.evidence_bound(&other.kind);
+            let count = kept.entry((end, bound.kind)).or_default();
+            *count += 1;
+            *count <= bound.most
+        };
+        // Both ends count it, also where the other leaves it out.
+        let (low, high) = (is_kept(edge.id.low, edge.id.high), is_kept(edge.id.high, edge.id.low));
+        low && high
+    });
+    counts.collect()
+}
+
+fn in_order<'e>(
+    identities: &BTreeMap<SourceIdentityId, Identifier>,
+    edges: impl IntoIterator<Item = &'e Edge>,
+) -> Vec<&'e Edge> {
+    let mut order: Vec<&Edge> = edges.into_iter().collect();
+    order.sort_by_key(|edge| {
+        let (one, other) = (identities.get(&edge.id.low), identities.get(&edge.id.high));
+        (edge.id.evidence, edge.time, one.min(other), one.max(other))
+    });
+    order
+}
+
+/// A component while [`cluster`] works.
+struct Component<'a> {
+    members: Vec<SourceIdentityId>,
+    /// How many members are of each type that has a limit.
+    limited: BTreeMap<&'a str, usize>,
+}
+
 /// Partition `identities` (each with the identifier it stands for) into profiles.
 ///
 /// Kruskal's algorithm with vetoes: edges are taken by (evidence, time, identifiers) and joined unless that would break a
 /// limit, a must-not-link pair or the cap. The result is a function of the sets alone, whatever the order of the
 /// arguments and of the identities' creation.
-pub fn cluster(
+pub fn cluster<'e>(
     identities: &BTreeMap<SourceIdentityId, Identifier>,
-    edges: &[Edge],
+    edges: impl IntoIterator<Item = &'e Edge>,
     must_not_link: &BTreeSet<MustNotLink>,
     rules: &IdentityRules,
 ) -> Clustering {
-    let mut order: Vec<&Edge> = edges.iter().collect();
-    order.sort_by_key(|edge| {
-        let (one, other) = (identities.get(&edge.id.low), identities.get(&edge.id.high));
-        (edge.id.evidence, edge.time, one.min(other), one.max(other))
-    });
     // The components so far, by the identity that each member points at.
     let mut root_of: BTreeMap<SourceIdentityId, SourceIdentityId> = identities.keys().map(|id| (*id, *id)).collect();
-    let mut members: BTreeMap<SourceIdentityId, Vec<SourceIdentityId>> =
-        identities.keys().map(|id| (*id, vec![*id])).collect();
+    let lone = |(id, identifier): (&SourceIdentityId, &Identifier)| {
+        let limited = rules.limits.get_key_value(&identifier.kind).map(|(kind, _)| (kind.as_str(), 1));
+        (*id, Component { members: vec![*id], limited: limited.into_iter().collect() })
+    };
+    let mut components: BTreeMap<SourceIdentityId, Component<'_>> = identities.iter().map(lone).collect();
     let mut vetoed = Vec::new();
-    for edge in order {
+    for edge in in_order(identities, edges) {
         let (Some(&low), Some(&high)) = (root_of.get(&edge.id.low), root_of.get(&edge.id.high)) else { continue };
         if low == high {
             continue;
         }
-        match veto(&members[&low], &members[&high], identities, must_not_link, rules) {
+        match veto(&components[&low], &components[&high], must_not_link, rules) {
             Some(veto) => vetoed.push((edge.id, veto)),
             None => {
-                let (kept, moved) = if members[&low].len() >= members[&high].len() { (low, high) } else { (high, low) };
-                let joining = members.remove(&moved).unwrap_or_default();
-                for member in &joining {
+                let low_is_larger = components[&low].members.len() >= components[&high].members.len();
+                let (kept, moved) = if low_is_larger { (low, high) } else { (high, low) };
+                let Some(joining) = components.remove(&moved) else { continue };
+                for member in &joining.members {
                     root_of.insert(*member, kept);
                 }
-                members.entry(kept).or_default().extend(joining);
+                if let Some(component) = components.get_mut(&kept) {
+                    component.members.extend(joining.members);
+                    joining.limited.into_iter().for_each(|(kind, count)| {
+                        *component.limited.entry(kind).or_default() += count;
+                    });
+                }
             }
         }
     }
-    let mut components: Vec<Vec<SourceIdentityId>> = members.into_values().collect();
+    let mut components: Vec<Vec<SourceIdentityId>> =
+        components.into_values().map(|component| component.members).collect();
     components.iter_mut().for_each(|component| component.sort_unstable());
     components.sort_unstable();
     vetoed.sort_by_key(|(id, _)| *id);
@@ -215,30 +313,26 @@ pub fn cluster(
 
 /// What forbids joining two components, if anything does.
 fn veto(
-    one: &[SourceIdentityId],
-    other: &[SourceIdentityId],
-    identities: &BTreeMap<SourceIdentityId, Identifier>,
+    one: &Component<'_>,
+    other: &Component<'_>,
     must_not_link: &BTreeSet<MustNotLink>,
     rules: &IdentityRules,
 ) -> Option<Veto> {
-    if one.len() + other.len() > rules.max_members {
+    if one.members.len() + other.members.len() > rules.max_members {
         return Some(Veto::TooManyMembers);
     }
     if !must_not_link.is_empty() {
-        let parted = one.iter().flat_map(|a| other.iter().map(move |b| ordered(*a, *b)));
+        let parted = one.members.iter().flat_map(|a| other.members.iter().map(move |b| ordered(*a, *b)));
         if parted.into_iter().any(|(low, high)| must_not_link.contains(&MustNotLink { low, high })) {
             return Some(Veto::MustNotLink);
         }
     }
     let of_kind = |kind: &str| {
-        let all = one.iter().chain(other).filter_map(|id| identities.get(id));
-        all.filter(|identifier| identifier.kind == kind).count()
+        let count = |component: &Component<'_>| component.limited.get(kind).copied().unwrap_or(0);
+        count(one) + count(other)
     };
-    rules
-        .limits
-        .iter()
-        .find(|(kind, limit)| of_kind(kind) > **limit)
-        .map(|(kind, _)| Veto::Limit { kind: kind.clone() })
+    let passed = rules.limits.iter().find(|(kind, limit)| of_kind(kind) > **limit);
+    passed.map(|(kind, _)| Veto::Limit { kind: kind.clone() })
 }
 
 #[cfg(test)]
@@ -280,9 +374,28 @@ mod tests {
     #[test]
     fn blocked_values_name_nobody() {
         let rules = IdentityRules::default();
-        for value in ["", "NULL", "undefined", "000-000", " 0 ", &"x".repeat(513)] {
-            assert!(!rules.admits(&Identifier::new("user_id", value)), "{value}");
+        for value in ["", "NULL", "undefined", "000-000", " 0 ", &"x".repeat(513), &format!(" {} ", "x".repeat(513))] {
+            assert!(!rules.admits(&Identifier::new("user_id", value).normal()), "{value}");
         }
+        assert!(
+            !rules.admits(&Identifier::new("user_id", format!("u1{}", " ".repeat(5_000)))),
+            "its normal form is judged"
+        );
         assert!(rules.admits(&Identifier::new("user_id", "00001")));
+    }
+
+    #[test]
+    fn a_shared_identity_keeps_its_first_evidence_whatever_the_order() {
+        let kinds: Vec<(u8, &str)> = (1..=60).map(|n| (n, "user_id")).chain([(99, "anonymous_id")]).collect();
+        let people = people(&kinds);
+        let mut edges: Vec<Edge> = (1..=60).map(|n| edge(i64::from(n), n, 99)).collect();
+        let rules = IdentityRules::default();
+        let expected: Vec<EdgeId> = edges.iter().take(1 + SPARE_EVIDENCE).map(|edge| edge.id).collect();
+        for _ in 0..4 {
+            edges.rotate_left(17);
+            edges.swap(3, 40);
+            let kept: Vec<EdgeId> = evidence(&people, &edges, &rules).into_iter().map(|edge| edge.id).collect();
+            assert_eq!(kept, expected);
+        }
     }
 }

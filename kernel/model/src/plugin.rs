@@ -171,7 +171,6 @@ pub struct Capabilities {
     pub secrets: Vec<SecretRequest>,
     /// Bytes of key-value state; 0 for none.
     pub kv_bytes: u64,
-    pub mail: Vec<MailRequest>,
     /// Names of the events it may emit; `*` for any.
     pub emits: Vec<String>,
     /// Channels: which of a person's identifiers it is given.
@@ -205,13 +204,6 @@ pub struct SecretRequest {
     pub reason: String,
 }
 
-/// A mail server that a plugin asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MailRequest {
-    pub host: String,
-    pub reason: String,
-}
-
 /// What an admin allowed. Effective policy = manifest request ∩ grant ∩ host ceiling.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -221,6 +213,7 @@ pub struct Grants {
     /// Secret name → hosts it may be sent to.
     pub secrets: BTreeMap<String, Vec<String>>,
     pub kv_bytes: u64,
+    /// Mail servers. No kernel sends mail, so a grant that names one is refused.
     pub mail: Vec<String>,
     /// Types of identifiers that a channel is given, of those that its manifest asks for; absent means all of these.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -315,7 +308,8 @@ impl PluginFault {
     pub fn owner(&self) -> FaultOwner {
         match self {
             PluginFault::BadInput(_) | PluginFault::Permanent(_) => FaultOwner::Request,
-            // Processor time has a limit of its own, so what passed the other one was spent waiting for another machine.
+            // Processor time has a limit of its own, so what passed the other one was spent waiting: for another machine, or
+            // where there is none for this one's processors, which is as little the plugin's doing.
             PluginFault::Transient(_) | PluginFault::DeadlineExceeded { .. } => FaultOwner::Peer,
             PluginFault::Trapped { .. }
             | PluginFault::CpuExceeded { .. }
@@ -344,6 +338,18 @@ pub enum FaultOwner {
     Plugin,
     /// The kernel, which could not run it.
     Host,
+}
+
+impl FaultOwner {
+    /// A stable name for metrics and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FaultOwner::Request => "request",
+            FaultOwner::Peer => "peer",
+            FaultOwner::Plugin => "plugin",
+            FaultOwner::Host => "host",
+        }
+    }
 }
 
 /// A request to a source, or a piece of a file.

@@ -5,25 +5,43 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{InstallationId, Position, ProfileId, SourceIdentityId};
-use crate::identity::Identifier;
-use crate::time::Timestamp;
+use crate::identity::{EdgeRank, Identifier};
+use crate::time::{DAY_MS, Timestamp};
 
 /// One fact as one contributor gave it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TraitValue {
     /// The value as JSON text.
     pub json: String,
-    /// The time of the event that gave it.
+    /// The time of the event that gave it, by [`believed`].
     pub time: Timestamp,
+    /// When the kernel received that event, by its own clock.
+    pub received_at: Timestamp,
     pub source: InstallationId,
     /// The event that gave it.
     pub message_id: String,
 }
 
+/// The trait that tells for what a person may be written to.
+pub const CONSENT: &str = "consent";
+
+/// How far a sender's clock may be ahead of the kernel's and still order facts and evidence.
+const MAX_AHEAD_MS: i64 = DAY_MS;
+
+/// The time by which a fact or a piece of evidence of an event is ordered: the event's own, at most a day past its receipt.
+/// Without that bound one event of a sender whose clock is wrong would hold a fact against all that follow.
+pub fn believed(time: Timestamp, received_at: Timestamp) -> Timestamp {
+    time.min(received_at.plus_ms(MAX_AHEAD_MS))
+}
+
 impl TraitValue {
     /// Newer is later by event time; at the same time the greater message id, so that the order of arrival never matters.
-    fn rank(&self) -> (Timestamp, &str) {
-        (self.time, &self.message_id)
+    /// Consent is ordered by receipt, since a refusal must hold against an older consent of a phone whose clock is ahead.
+    pub fn rank(&self, name: &str) -> (Timestamp, Timestamp, &str) {
+        match name {
+            CONSENT => (self.received_at, self.time, &self.message_id),
+            _ => (self.time, Timestamp(0), &self.message_id),
+        }
     }
 }
 
@@ -34,14 +52,12 @@ pub struct Contribution {
 }
 
 impl Contribution {
-    /// Take a value unless a newer one is here.
-    pub fn record(&mut self, name: &str, value: TraitValue) {
+    /// Take a value unless a newer one is here; the value that it replaces.
+    pub fn record(&mut self, name: &str, value: TraitValue) -> Option<TraitValue> {
         match self.traits.get_mut(name) {
-            Some(held) if held.rank() > value.rank() => {}
-            Some(held) => *held = value,
-            None => {
-                self.traits.insert(name.to_owned(), value);
-            }
+            Some(held) if held.rank(name) > value.rank(name) => None,
+            Some(held) => Some(std::mem::replace(held, value)),
+            None => self.traits.insert(name.to_owned(), value),
         }
     }
 }
@@ -61,8 +77,8 @@ pub fn fold_traits<'a>(
     let mut folded: BTreeMap<String, FoldedTrait> = BTreeMap::new();
     for (identity, contribution) in contributions {
         for (name, value) in &contribution.traits {
-            let rank = (value.rank(), identity);
-            let wins = folded.get(name).is_none_or(|held| rank > (held.value.rank(), held.identity));
+            let rank = (value.rank(name), identity);
+            let wins = folded.get(name).is_none_or(|held| rank > (held.value.rank(name), held.identity));
             if wins {
                 folded.insert(name.clone(), FoldedTrait { value: value.clone(), identity });
             }
@@ -112,6 +128,20 @@ pub struct IdentityHead {
     pub profile: ProfileId,
     /// Present on the identity that names its profile.
     pub root: Option<ProfileRoot>,
+    /// How much evidence ties it to identities of each type; what is not listed has none.
+    pub evidence: Vec<EvidenceCount>,
+}
+
+/// How much evidence one identity has under one [`EvidenceBound`](crate::identity::EvidenceBound).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvidenceCount {
+    /// The type of the other ends; `None` for all types without a limit together.
+    pub kind: Option<String>,
+    pub count: u32,
+    /// The rank of the last of it.
+    pub last: EdgeRank,
+    /// Whether more came than the bound lets it keep, which was reported then.
+    pub is_surplus_reported: bool,
 }
 
 /// The profile that an identity names.
@@ -121,6 +151,11 @@ pub struct ProfileRoot {
     pub members: Vec<SourceIdentityId>,
     /// Whether evidence that touches a member was vetoed: only then can new evidence change more than it joins.
     pub contested: bool,
+    /// The rank of the last evidence that touches a member, vetoed evidence included, or a later one. New evidence that ranks
+    /// after it changes no decision that was made before.
+    pub latest: Option<EdgeRank>,
+    /// How many members are of each identifier type.
+    pub kinds: BTreeMap<String, u32>,
 }
 
 #[cfg(test)]
@@ -131,6 +166,7 @@ mod tests {
         TraitValue {
             json: json.into(),
             time: Timestamp(time),
+            received_at: Timestamp(0),
             source: InstallationId(1),
             message_id: message_id.into(),
         }
@@ -149,5 +185,28 @@ mod tests {
         assert_eq!(forth, back);
         assert_eq!(forth["city"].value.json, "\"Bern\"");
         assert_eq!(forth["city"].identity, b);
+    }
+
+    #[test]
+    fn a_refusal_holds_against_a_consent_that_is_dated_in_the_future() {
+        let received = |json: &str, time, received_at| TraitValue {
+            received_at: Timestamp(received_at),
+            ..value(json, time, "m")
+        };
+        let mut forth = Contribution::default();
+        forth.record(CONSENT, received("true", 900, 1));
+        forth.record(CONSENT, received("false", 5, 6));
+        let mut back = Contribution::default();
+        back.record(CONSENT, received("false", 5, 6));
+        back.record(CONSENT, received("true", 900, 1));
+        assert_eq!(forth, back);
+        assert_eq!(forth.traits[CONSENT].json, "false");
+    }
+
+    #[test]
+    fn a_time_is_believed_up_to_a_day_ahead() {
+        let received_at = Timestamp(1_000);
+        assert_eq!(believed(Timestamp(5_000), received_at), Timestamp(5_000));
+        assert_eq!(believed(Timestamp(i64::MAX), received_at), Timestamp(1_000 + DAY_MS));
     }
 }

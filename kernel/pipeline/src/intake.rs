@@ -1,19 +1,19 @@
 //! From bytes to a commit: a source's connector reads a request or a stream piece by piece, and what it finds is submitted.
 
+mod faults;
+
 use std::sync::Arc;
 
 use kith_model::event::EventOrigin;
 use kith_model::id::{InstallationId, WorkspaceId};
-use kith_model::plugin::{
-    Answer, Connector, InstallationMode, PluginFault, ReceiveError, Received, Refusal, SourceRequest,
-};
+use kith_model::plugin::{Answer, Connector, PluginFault, ReceiveError, Received, Refusal, SourceRequest};
 use kith_store::CommitError;
 use tokio::sync::oneshot;
 
-use crate::accept::{MAX_REPORTED_REJECTIONS, Request, Submission};
-use crate::offload;
-use crate::setup::Role;
-use crate::shared::Shared;
+use crate::accept::{MAX_REPORTED_REJECTIONS, Refused, Submission};
+use crate::guests::{Caller, GuestClass};
+use crate::setup::{Activity, Role};
+use crate::shared::{Culprit, Shared};
 use crate::views::Acceptance;
 
 /// A stream is cut into pieces of about this size: some thousand rows, so that one call's output stays within its limits.
@@ -24,6 +24,17 @@ pub const MAX_UNCONSUMED_BYTES: usize = 10 << 20;
 
 /// After this many seconds a client that was turned away should come back.
 const RETRY_AFTER_S: u32 = 1;
+
+pub(crate) use faults::InputFaults;
+use faults::{Blame, beyond_limit};
+
+/// What happens where there is no room now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WithoutRoom {
+    Wait,
+    /// Say so at once.
+    Refuse,
+}
 
 /// The end of an intake.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +49,8 @@ pub struct Receipted {
 pub enum IntakeError {
     #[error("there is no such source")]
     UnknownSource,
-    #[error("the source is {mode:?}")]
-    NotLive { mode: InstallationMode },
+    #[error("the source does not run: {why}")]
+    NotLive { why: String },
     /// The connector refuses the input.
     #[error("{}", .0.message)]
     Refused(Refusal),
@@ -79,12 +90,14 @@ impl Intake {
         request: SourceRequest,
         origin: EventOrigin,
     ) -> Result<Intake, IntakeError> {
-        let setup = shared.workspace(workspace).ok_or(IntakeError::UnknownSource)?.setup.load_full();
-        let installed =
-            setup.installations.iter().find(|known| known.id == source).ok_or(IntakeError::UnknownSource)?;
+        if shared.is_closing() {
+            return Err(closing());
+        }
+        let compiled = shared.workspace(workspace).ok_or(IntakeError::UnknownSource)?.compiled.load_full();
+        let installed = compiled.setup.installation(source).ok_or(IntakeError::UnknownSource)?;
         let Role::Connector(connector) = &installed.role else { return Err(IntakeError::UnknownSource) };
-        if installed.mode != InstallationMode::Live {
-            return Err(IntakeError::NotLive { mode: installed.mode });
+        if let Activity::Held { why, .. } = &installed.activity {
+            return Err(IntakeError::NotLive { why: why.clone() });
         }
         Ok(Intake {
             connector: Arc::clone(connector),
@@ -109,7 +122,7 @@ impl Intake {
     pub async fn push(&mut self, bytes: &[u8]) -> Result<(), IntakeError> {
         self.buffer.extend_from_slice(bytes);
         while self.buffer.len() >= self.threshold {
-            let consumed = self.piece(false, true).await?;
+            let consumed = self.piece(false, WithoutRoom::Wait).await?;
             if consumed == 0 {
                 if self.buffer.len() > MAX_UNCONSUMED_BYTES {
                     return Err(IntakeError::TooLarge { limit: MAX_UNCONSUMED_BYTES });
@@ -124,46 +137,78 @@ impl Intake {
 
     /// The input ends here.
     pub async fn finish(mut self) -> Result<Receipted, IntakeError> {
-        self.end(true).await?;
+        self.end(WithoutRoom::Wait).await?;
         Ok(Receipted { acceptance: self.acceptance, answer: self.answer })
     }
 
     /// A whole request that waits for no room: an overloaded kernel says so at once.
     pub(crate) async fn whole(mut self, body: Vec<u8>) -> Result<Receipted, IntakeError> {
         self.buffer = body;
-        self.end(false).await?;
+        self.end(WithoutRoom::Refuse).await?;
         Ok(Receipted { acceptance: self.acceptance, answer: self.answer })
     }
 
-    async fn end(&mut self, may_wait: bool) -> Result<(), IntakeError> {
+    async fn end(&mut self, without_room: WithoutRoom) -> Result<(), IntakeError> {
         let whole = self.buffer.len();
-        let consumed = self.piece(true, may_wait).await?;
+        let consumed = self.piece(true, without_room).await?;
         if consumed < whole {
             let problem = format!("the connector consumed {consumed} of the last {whole} bytes; it must take them all");
-            return Err(self.fault(PluginFault::InvalidOutput(problem)));
+            return Err(self.fault(PluginFault::InvalidOutput(problem), &self.buffer));
         }
         Ok(())
     }
 
+    /// Run the connector on the guests' threads. The request comes back with what was received.
+    async fn call(
+        &self,
+        request: SourceRequest,
+        without_room: WithoutRoom,
+    ) -> Result<(SourceRequest, Result<Received, ReceiveError>), IntakeError> {
+        let caller = Caller {
+            workspace: self.workspace,
+            installation: self.source,
+            class: GuestClass::Request,
+            bytes: request.body.len(),
+        };
+        let request = Arc::new(request);
+        loop {
+            // Registered before the try, so that room which comes in between is not missed.
+            let room = self.shared.guests.room(caller.class);
+            let (connector, given) = (Arc::clone(&self.connector), Arc::clone(&request));
+            let call = self.shared.guests.run(caller, move || {
+                let received = connector.receive(&given);
+                (given, received)
+            });
+            match (call, without_room) {
+                (Ok(call), _) => {
+                    drop(request);
+                    let (request, received) = call.finish().await.map_err(|_| closing())?;
+                    // The call has given back the only other handle.
+                    return Ok((Arc::unwrap_or_clone(request), received));
+                }
+                (Err(_), WithoutRoom::Wait) => room.await,
+                (Err(_), WithoutRoom::Refuse) => return Err(IntakeError::Overloaded { retry_after_s: RETRY_AFTER_S }),
+            }
+        }
+    }
+
     /// Let the connector read the buffer, and commit what it found. How many bytes it took.
-    async fn piece(&mut self, complete: bool, may_wait: bool) -> Result<usize, IntakeError> {
+    async fn piece(&mut self, complete: bool, without_room: WithoutRoom) -> Result<usize, IntakeError> {
         let request = SourceRequest { body: std::mem::take(&mut self.buffer), complete, ..self.request.clone() };
-        let connector = Arc::clone(&self.connector);
-        let (request, received) = offload::run(move || {
-            let received = connector.receive(&request);
-            (request, received)
-        })
-        .await;
+        let (request, received) = self.call(request, without_room).await?;
         let received = match received {
             Ok(received) => received,
             Err(ReceiveError::Refused(refusal)) => return Err(IntakeError::Refused(refusal)),
-            Err(ReceiveError::Fault(fault)) => return Err(self.fault(fault)),
+            Err(ReceiveError::Fault(fault)) => return Err(self.fault(fault, &request.body)),
         };
-        self.shared.forgive(self.workspace, self.source);
+        if let Some(workspace) = self.shared.workspace(self.workspace) {
+            workspace.forgive(self.source);
+        }
+        self.shared.input_faults.forget(self.workspace, self.source);
         let Received { events, rejected, consumed, resume, answer } = received;
         if consumed > request.body.len() {
             let problem = format!("the connector consumed {consumed} of {} bytes", request.body.len());
-            return Err(self.fault(PluginFault::InvalidOutput(problem)));
+            return Err(self.fault(PluginFault::InvalidOutput(problem), &request.body));
         }
         self.buffer = request.body;
         self.buffer.drain(..consumed);
@@ -178,10 +223,11 @@ impl Intake {
                 origin: self.origin,
                 events,
                 rejected,
+                with: Vec::new(),
                 reply,
             };
-            self.shared.submit(submission, may_wait).await?;
-            self.note(answered.await.map_err(|_| closing())?.map_err(|error| unavailable(&error))?);
+            self.shared.submit(submission, without_room).await?;
+            self.note(answered.await.map_err(|_| closing())?.map_err(|error| not_committed(&error))?);
         } else if self.acceptance.position.0 == 0 {
             self.acceptance.position = self.shared.store.head();
         }
@@ -198,22 +244,33 @@ impl Intake {
         total.position = piece.position;
     }
 
-    fn fault(&self, fault: PluginFault) -> IntakeError {
-        self.shared.strike(self.workspace, self.source, &fault);
-        IntakeError::Fault(fault)
+    /// The connector failed on `input`: whose fault that is, and what the sender is told.
+    fn fault(&self, fault: PluginFault, input: &[u8]) -> IntakeError {
+        let blame = self.shared.input_faults.judge(self.workspace, self.source, input);
+        match (blame, self.shared.workspace(self.workspace)) {
+            (Blame::Installation, Some(workspace)) => {
+                let culprit = Culprit::Content(xxhash_rust::xxh3::xxh3_64(input));
+                self.shared.strike(&workspace, self.source, &fault, culprit);
+            }
+            (Blame::Request, _) | (Blame::Installation, None) => {
+                metrics::counter!("kith_plugin_faults_total", "code" => fault.code()).increment(1);
+                tracing::warn!(workspace = self.workspace.0, installation = self.source.0, code = fault.code(), %fault, bytes = input.len(), "a connector failed on a request");
+            }
+        }
+        beyond_limit(&fault).map_or(IntakeError::Fault(fault), IntakeError::Refused)
     }
 }
 
 impl Shared {
-    /// Hand a submission to the accept thread, at once or as soon as there is room.
-    pub(crate) async fn submit(&self, submission: Submission, may_wait: bool) -> Result<(), IntakeError> {
-        let request = Request::Submit(submission);
-        if may_wait {
-            return self.accept.send(request).await.map_err(|_| closing());
-        }
-        self.accept.try_send(request).map_err(|error| match error {
-            tokio::sync::mpsc::error::TrySendError::Full(_) => IntakeError::Overloaded { retry_after_s: RETRY_AFTER_S },
-            tokio::sync::mpsc::error::TrySendError::Closed(_) => closing(),
+    /// Hand a submission to its lane, at once or as soon as there is room.
+    async fn submit(&self, submission: Submission, without_room: WithoutRoom) -> Result<(), IntakeError> {
+        let submitted = match without_room {
+            WithoutRoom::Wait => self.accept.submit(submission).await,
+            WithoutRoom::Refuse => self.accept.try_submit(submission),
+        };
+        submitted.map_err(|refused| match refused {
+            Refused::Full(_) => IntakeError::Overloaded { retry_after_s: RETRY_AFTER_S },
+            Refused::Stopping => closing(),
         })
     }
 }
@@ -222,10 +279,14 @@ fn closing() -> IntakeError {
     IntakeError::Unavailable { reason: "the kernel is shutting down".into(), retry_after_s: RETRY_AFTER_S }
 }
 
-fn unavailable(error: &Arc<CommitError>) -> IntakeError {
+/// What a sender is told of a submission that was not committed: to come back, unless it never can be.
+fn not_committed(error: &Arc<CommitError>) -> IntakeError {
     let retry_after_s = match error.as_ref() {
+        CommitError::TooLarge { limit, .. } => return IntakeError::TooLarge { limit: *limit },
         CommitError::DiskFull { .. } => 60,
-        _ => RETRY_AFTER_S,
+        CommitError::Conflict(_) | CommitError::Fenced { .. } | CommitError::Closed | CommitError::Read(_) => {
+            RETRY_AFTER_S
+        }
     };
     IntakeError::Unavailable { reason: error.to_string(), retry_after_s }
 }

@@ -2,55 +2,67 @@
 //!
 //! 1. `intake`: bytes → a source's connector → drafts;
 //! 2. `accept`: drafts → validated, deduplicated, tied to people → one durable commit → the answer;
-//! 3. `react`: the change feed → leaves → tag models and scorers → audiences → the outbox, committed with the cursor;
+//! 3. `react`: the change feed → leaves → tag models and scorers → audiences → effects, committed with the cursor;
 //! 4. `deliver`: the outbox → the gate → a channel → a receipt, which is an event again and goes back to 2.
 //!
-//! The stages know the plugin roles of `kith-model`, the store's seam and the expression language; they know neither
-//! WebAssembly nor HTTP. [`Kernel`] starts them and answers questions about what they made.
+//! Each workspace owns an accept lane and a reactor; a few threads run those of all workspaces, and guests have threads of
+//! their own. `profiles` is the reading floor under the stages, `questions` reads what they made. The stages know the plugin
+//! roles of `kith-model`, the store's seam and the expression language; they know neither WebAssembly nor HTTP.
 
 mod accept;
 mod deliver;
 mod fit;
+mod guests;
 mod intake;
-mod letters;
 pub mod offload;
-mod people_scan;
 mod plan;
-mod query;
+mod pool;
+mod profiles;
+mod questions;
 mod react;
 mod rows;
 mod setup;
 mod shared;
 mod views;
+mod workers;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kith_features::{Expression, ExpressionError};
 use kith_model::event::EventOrigin;
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, WorkspaceId};
 use kith_model::identity::Identifier;
-use kith_model::plugin::{Fitted, PluginKind, SourceRequest};
-use kith_model::time::Clock;
-use kith_store::{ReadError, Store};
-use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use kith_model::plugin::{Fitted, SourceRequest};
+use kith_model::time::{Clock, Timestamp};
+use kith_store::{CommitError, ReadError, Store};
 
 pub use accept::MAX_REPORTED_REJECTIONS;
+pub use deliver::SendingLimits;
+pub use deliver::content::{TemplateError, check_payload};
 pub use fit::FitError;
 pub use intake::{Intake, IntakeError, MAX_UNCONSUMED_BYTES, Receipted};
 pub use plan::SetupError;
-pub use query::QueryError;
-pub use setup::{FittedState, Installed, Observer, Role, Setup};
+pub use questions::QueryError;
+pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Role, Setup};
 pub use views::*;
 
-use accept::Request;
+use accept::Accept;
+use guests::Guests;
 use plan::Plan;
-use react::Reactor;
-use shared::{BlockingOrTry, Shared, WorkspaceShared};
+use pool::Pool;
+use questions::{audience, count, letters, profile};
+use react::Reactors;
+use shared::{Shared, Wakers, Workspace};
+
+/// The lease that every unit of this node is committed under.
+const NODE_LEASE: &str = "node";
+
+/// Threads of all reactors.
+fn reactor_threads() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).max(2)
+}
 
 /// Why the kernel did not start.
 #[derive(Debug, thiserror::Error)]
@@ -59,15 +71,23 @@ pub enum StartError {
     Setup(#[from] SetupError),
     #[error(transparent)]
     Read(#[from] ReadError),
-    #[error("starting the {what} thread")]
+    #[error("taking the node's lease")]
+    Lease(#[source] CommitError),
+    #[error("another process holds the node's lease")]
+    LeaseHeld,
+    #[error("starting the {what} threads")]
     Thread { what: String, source: std::io::Error },
+}
+
+fn no_thread(what: &str) -> impl FnOnce(std::io::Error) -> StartError {
+    let what = what.to_owned();
+    move |source| StartError::Thread { what, source }
 }
 
 /// The running data path.
 pub struct Kernel {
     shared: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-    delivering: Mutex<BTreeSet<(WorkspaceId, InstallationId)>>,
+    reactors: Arc<Reactors>,
 }
 
 impl Kernel {
@@ -78,78 +98,73 @@ impl Kernel {
         observer: Arc<dyn Observer>,
         setups: Vec<Setup>,
     ) -> Result<Arc<Kernel>, StartError> {
-        let (accept, requests) = mpsc::channel(accept::MAX_WAITING);
-        let shared = Arc::new(Shared::new(Arc::clone(&store), Arc::clone(&clock), observer, accept));
-        let kernel =
-            Kernel { shared: Arc::clone(&shared), threads: Mutex::new(Vec::new()), delivering: Mutex::default() };
-        let mut rules = Vec::new();
+        // Every start takes the lease anew, and what an older kernel still wants to commit is refused from then on. Time plays no
+        // part in it, because clocks are set back.
+        let fence = store.lease(NODE_LEASE, &format!("{:x}", clock.now().0), Timestamp(0), 0);
+        let fence = fence.map_err(StartError::Lease)?.ok_or(StartError::LeaseHeld)?;
+        let wakers = Arc::new(Wakers::default());
+        let after_commit = Arc::clone(&wakers);
+        let accept = Accept::start(Arc::clone(&store), Arc::new(move |workspace| after_commit.wake(workspace)));
+        let accept = accept.map_err(no_thread("accept"))?;
+        let guests = Guests::start().map_err(no_thread("guest"))?;
+        let shared = Shared::new(store, clock, observer, fence, accept, guests, Arc::clone(&wakers));
+        let shared = Arc::new(shared.map_err(no_thread("sending"))?);
+        let reactors = Arc::new(Reactors::new(Arc::clone(&shared)));
+        let kernel = Kernel { shared: Arc::clone(&shared), reactors: Arc::clone(&reactors) };
+        let mut opened = Vec::new();
         for setup in setups {
-            rules.push(Request::Rules(setup.workspace, setup.identity_rules.clone()));
-            let plan = Plan::new(&setup)?;
-            shared.workspaces.write().insert(setup.workspace, Arc::new(WorkspaceShared::new(setup, plan)));
+            let rules = setup.identity_rules.clone();
+            let workspace = Arc::new(Workspace::new(setup)?);
+            shared.workspaces.write().insert(workspace.id, Arc::clone(&workspace));
+            opened.push((workspace, rules));
         }
-        kernel.spawn("accept", move || accept::run(store, clock, requests))?;
-        let reactor = Reactor::open(Arc::clone(&shared))?;
-        for rules in rules {
+        for (workspace, _) in &opened {
+            reactors.add(workspace.id, react::open(&shared, workspace)?);
+        }
+        let pool = Pool::start("kith-react", reactor_threads(), reactors).map_err(no_thread("react"))?;
+        wakers.set(pool);
+        for (workspace, rules) in opened {
             // With its rules a workspace begins to read its filters, for which nobody waits: the index had the processors first.
-            // The thread was started above and takes requests until it is told to stop.
-            let _ = shared.accept.blocking_or_try(rules);
+            let realm_key = workspace.compiled.load().setup.realm_key;
+            shared.accept.set_rules(workspace.id, rules, realm_key);
+            wakers.wake(workspace.id);
         }
-        kernel.spawn("react", move || reactor.run())?;
-        kernel.start_deliveries()?;
+        let workspaces: Vec<WorkspaceId> = shared.workspaces.read().keys().copied().collect();
+        workspaces.into_iter().for_each(|workspace| deliver::start_senders(&shared, workspace));
         Ok(Arc::new(kernel))
     }
 
-    fn spawn(&self, what: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
-        let thread = std::thread::Builder::new().name(format!("kith-{what}")).spawn(work);
-        let thread = thread.map_err(|source| StartError::Thread { what: what.to_owned(), source })?;
-        let mut threads = self.threads.lock();
-        threads.retain(|thread| !thread.is_finished());
-        threads.push(thread);
-        Ok(())
+    /// Whether a setup can run: to be asked before it is made durable.
+    ///
+    /// # Errors
+    /// [`SetupError`] names the expression or the installations that do not fit.
+    pub fn check(setup: &Setup) -> Result<(), SetupError> {
+        Plan::new(setup).map(drop)
     }
 
-    /// One thread for each channel, so that a slow one holds up nobody else.
-    fn start_deliveries(&self) -> Result<(), StartError> {
-        let known: Vec<_> = self.shared.workspaces.read().iter().map(|(id, known)| (*id, Arc::clone(known))).collect();
-        for (workspace, known) in known {
-            let setup = known.setup.load_full();
-            for channel in setup.installations.iter().filter(|installed| installed.kind == PluginKind::Channel) {
-                let channel = channel.id;
-                if self.delivering.lock().insert((workspace, channel)) {
-                    let shared = Arc::clone(&self.shared);
-                    self.spawn("deliver", move || deliver::run(&shared, workspace, channel))?;
-                }
-            }
-            let channels: BTreeSet<InstallationId> = setup.installations.iter().map(|installed| installed.id).collect();
-            self.delivering.lock().retain(|(id, channel)| *id != workspace || channels.contains(channel));
-        }
-        Ok(())
-    }
-
-    /// Replace one workspace's setup, or add a workspace. What is new is computed from history in the background.
+    /// Replace one workspace's setup, or add a workspace. What is new is computed from history in the background. The setup
+    /// has to be durable: what runs is never what a crash could take back.
     ///
     /// # Errors
     /// [`SetupError`] names the expression or the installations that do not fit; the old setup stays in force.
     pub fn configure(&self, setup: Setup) -> Result<(), SetupError> {
-        let plan = Plan::new(&setup)?;
-        let (id, rules) = (setup.workspace, setup.identity_rules.clone());
+        let (id, rules, realm_key) = (setup.workspace, setup.identity_rules.clone(), setup.realm_key);
         match self.shared.workspace(id) {
-            Some(known) => {
-                known.setup.store(Arc::new(setup));
-                known.plan.store(Arc::new(plan));
-                // Until the react thread has compared the new plan with what is ready, nothing claims to be complete.
-                known.pending_plan(true);
-            }
+            Some(workspace) => workspace.configure(setup)?,
             None => {
-                let known = Arc::new(WorkspaceShared::new(setup, plan));
-                self.shared.workspaces.write().insert(id, known);
+                let workspace = Arc::new(Workspace::new(setup)?);
+                self.shared.workspaces.write().insert(id, Arc::clone(&workspace));
+                match react::open(&self.shared, &workspace) {
+                    Ok(reactor) => self.reactors.add(id, reactor),
+                    Err(error) => {
+                        tracing::error!(workspace = id.0, %error, "a workspace's computed state cannot be read")
+                    }
+                }
             }
         }
-        if self.shared.accept.blocking_or_try(Request::Rules(id, rules)).is_err() {
-            tracing::warn!(workspace = id.0, "the kernel is shutting down; new identity rules were not taken");
-        }
-        self.start_deliveries().unwrap_or_else(|error| tracing::error!(%error, "a channel delivers nothing"));
+        self.shared.accept.set_rules(id, rules, realm_key);
+        self.shared.wake_reactor(id);
+        deliver::start_senders(&self.shared, id);
         Ok(())
     }
 
@@ -158,17 +173,26 @@ impl Kernel {
         Expression::parse(text).map(drop)
     }
 
-    /// Finish what is under way and stop the threads. Blocks; to be called once, last.
+    /// Finish what is under way and stop, in the order in which data moves: intake, deliver, react, accept. Deliveries end
+    /// before accept does, because what came of them is committed through it. Blocks; to be called once, last.
     pub fn stop(&self) {
+        self.shared.closing.store(true, Ordering::SeqCst);
+        deliver::stop(&self.shared);
         self.shared.stopping.store(true, Ordering::SeqCst);
-        if self.shared.accept.blocking_or_try(Request::Stop).is_err() {
-            tracing::debug!("the accept thread had stopped before");
-        }
-        for thread in std::mem::take(&mut *self.threads.lock()) {
-            if thread.join().is_err() {
-                tracing::error!("a kernel thread had panicked");
-            }
-        }
+        self.shared.wakers.stop();
+        self.shared.guests.stop();
+        self.shared.accept.stop();
+    }
+
+    /// How much is sent at once, from now on.
+    pub fn limit_sending(&self, limits: SendingLimits) {
+        self.shared.deliveries.limits.store(Arc::new(limits));
+        self.shared.workers.wake_all();
+    }
+
+    /// The hosts that a workspace's channels send to.
+    pub fn receiving_hosts(&self, workspace: WorkspaceId) -> Vec<HostView> {
+        self.shared.deliveries.hosts.views(workspace)
     }
 
     /// Take one whole request to a source: run its connector, commit, and answer.
@@ -198,15 +222,15 @@ impl Kernel {
         workspace: WorkspaceId,
         identifier: &Identifier,
     ) -> Result<Option<ProfileView>, QueryError> {
-        match query::find(&self.shared, workspace, identifier)? {
-            Some(id) => query::profile(&self.shared, workspace, id),
+        match profile::find(&self.shared, workspace, identifier)? {
+            Some(id) => profile::profile(&self.shared, workspace, id),
             None => Ok(None),
         }
     }
 
     /// A profile by its id, or by the id of one that was merged into it.
     pub fn profile(&self, workspace: WorkspaceId, id: ProfileId) -> Result<Option<ProfileView>, QueryError> {
-        query::profile(&self.shared, workspace, id)
+        profile::profile(&self.shared, workspace, id)
     }
 
     /// A page of a profile's events, newest first.
@@ -217,17 +241,17 @@ impl Kernel {
         limit: usize,
         cursor: Option<&str>,
     ) -> Result<Option<EventPage>, QueryError> {
-        query::events(&self.shared, workspace, id, limit, cursor)
+        profile::events(&self.shared, workspace, id, limit, cursor)
     }
 
     /// How many profiles meet a condition now, exactly.
     pub fn count(&self, workspace: WorkspaceId, condition: &str) -> Result<Count, QueryError> {
-        query::count(&self.shared, workspace, condition)
+        count::count(&self.shared, workspace, condition)
     }
 
     /// An audience's size and progress.
     pub fn audience(&self, workspace: WorkspaceId, id: AudienceId) -> Result<AudienceStatus, QueryError> {
-        query::audience(&self.shared, workspace, id)
+        audience::status(&self.shared, workspace, id)
     }
 
     /// A page of an audience's members.
@@ -238,7 +262,7 @@ impl Kernel {
         limit: usize,
         cursor: Option<&str>,
     ) -> Result<MemberPage, QueryError> {
-        query::members(&self.shared, workspace, id, limit, cursor)
+        audience::members(&self.shared, workspace, id, limit, cursor)
     }
 
     /// Why a profile is in an audience or not; `None` if there is no such profile.
@@ -248,7 +272,7 @@ impl Kernel {
         audience: AudienceId,
         profile: ProfileId,
     ) -> Result<Option<serde_json::Value>, QueryError> {
-        query::explain(&self.shared, workspace, audience, profile)
+        audience::explain(&self.shared, workspace, audience, profile)
     }
 
     /// A page of all deliveries.
@@ -278,17 +302,41 @@ impl Kernel {
 
     /// How far the work behind the log has come.
     pub fn progress(&self, workspace: WorkspaceId) -> Progress {
-        let backlog = self.shared.workspace(workspace).and_then(|known| known.outstanding());
+        let head = self.shared.store.head();
+        let Some(workspace) = self.shared.workspace(workspace) else {
+            return Progress { head, reacted: head, backlog: 0 };
+        };
+        let generation = workspace.compiled.load().generation;
+        let projection = workspace.projection.read();
+        let is_behind = projection.generation != generation;
+        let left = projection.advance.map(|advance| (advance.of - advance.done.min(advance.of)).max(1));
+        let pending: u64 = projection.outdated.values().sum();
         Progress {
-            head: self.shared.store.head(),
-            reacted: self.shared.reacted(),
-            backlog: backlog.map_or(0, |(looked, population)| (population - looked.min(population)).max(1)),
+            head,
+            reacted: workspace.as_of(self.shared.store.as_ref(), &projection).position.min(head),
+            backlog: left.unwrap_or(0).max(u64::from(is_behind)).max(pending),
         }
+    }
+
+    /// Whether every workspace's computing gets on.
+    pub fn health(&self) -> Vec<Health> {
+        let workspaces = self.shared.workspaces.read();
+        let health = workspaces.values().map(|workspace| {
+            let failing = workspace.failing.lock().clone();
+            Health { workspace: workspace.id, failing }
+        });
+        health.collect()
+    }
+
+    /// What the removal of an installation would take away.
+    pub fn removal(&self, workspace: WorkspaceId, installation: InstallationId) -> Result<Removal, QueryError> {
+        audience::removal(&self.shared, workspace, installation)
     }
 
     /// Wait until everything up to `at_least` is computed and nothing new waits for its first computation; whether it came
     /// to that within `timeout`.
     pub fn wait_until_reacted(&self, workspace: WorkspaceId, at_least: Position, timeout: Duration) -> bool {
+        const LOOK: Duration = Duration::from_millis(20);
         let deadline = Instant::now() + timeout;
         loop {
             let progress = self.progress(workspace);
@@ -298,13 +346,16 @@ impl Kernel {
             if Instant::now() >= deadline {
                 return false;
             }
-            self.shared.store.wait_for_change(self.shared.store.head(), Duration::from_millis(5));
+            match self.shared.workspace(workspace) {
+                Some(workspace) => workspace.wait_for_pass(LOOK),
+                None => return false,
+            }
         }
     }
 
     /// What a workspace holds.
     pub fn totals(&self, workspace: WorkspaceId) -> Result<Totals, QueryError> {
-        query::totals(&self.shared, workspace)
+        questions::totals::totals(&self.shared, workspace)
     }
 
     /// Fit a model on all profiles, on this blocking thread. `progress` is told rows done and the number of profiles.
@@ -315,7 +366,8 @@ impl Kernel {
         progress: &(dyn Fn(u64, u64) + Sync),
     ) -> Result<Fitted, FitError> {
         let rows = Arc::new(AtomicU64::new(0));
-        let population = self.shared.workspace(workspace).map_or(0, |known| known.index.read().population().len());
+        let population =
+            self.shared.workspace(workspace).map_or(0, |known| known.projection.read().index.population().len());
         std::thread::scope(|scope| {
             let shared = Arc::clone(&self.shared);
             let counter = Arc::clone(&rows);

@@ -1,14 +1,18 @@
-//! A setup compiled: expressions parsed, leaves shared, models in the order of their dependencies.
+//! A setup compiled: expressions parsed, leaves shared, models in the order of their dependencies, and who reads what.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use kith_features::{Expression, ExpressionError, FeatureName, LeafId, Program};
+use kith_features::{Expression, ExpressionError, FeatureName, LeafId, Program, Reach, Value, Zone};
 use kith_model::audience::Audience;
 use kith_model::id::{AudienceId, InstallationId};
-use kith_model::plugin::{ComputeModel, InputSpec, InstallationMode};
+use kith_model::plugin::{ComputeModel, InputSpec};
+use kith_model::time::Timestamp;
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::profiles::evaluation::Nobody;
+use crate::rows::derived::OutputKind;
 use crate::setup::{Installed, Role, Setup};
 
 /// Why a setup cannot run.
@@ -18,21 +22,30 @@ pub enum SetupError {
     Input { installation: String, input: String, source: ExpressionError },
     #[error("the condition of audience `{audience}`:\n{source}")]
     Condition { audience: String, source: ExpressionError },
-    #[error("installations `{one}` and `{other}` both write `{output}`; configure or disable one of them")]
+    #[error("installations `{one}` and `{other}` both write `{output}`; configure one of them otherwise, or remove it")]
     SameOutput { one: String, other: String, output: String },
     #[error("installations {} read each other's outputs in a circle", .installations.join(", "))]
     Circle { installations: Vec<String> },
-    #[error("reading the workspace's state")]
-    Read(#[from] kith_store::ReadError),
 }
 
-/// A tag model or scorer, ready to run.
+/// Something that has to be done for every profile once, named by its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) enum Task {
+    /// Take back what a removed installation wrote. First, so that nothing is computed from it any more.
+    Retract(InstallationId),
+    /// Run a model as it is now: its version, configuration, fit and inputs.
+    Model(InstallationId, u64),
+    /// Evaluate a condition as it is now.
+    Audience(AudienceId, u64),
+}
+
+/// A tag model or scorer. It is in the plan until it is removed, whether it runs or not.
 pub(crate) struct ModelPlan {
     pub installed: Installed,
     pub model: Arc<dyn ComputeModel>,
-    pub is_scorer: bool,
+    pub kind: OutputKind,
     pub inputs: Vec<(InputSpec, Expression)>,
-    pub leaves: BTreeSet<LeafId>,
+    /// Whether an input reads `now`: such a model runs again every day.
     pub uses_now: bool,
     /// Changes with anything that changes the model's results.
     pub token: u64,
@@ -43,6 +56,14 @@ pub(crate) struct AudiencePlan {
     pub audience: Audience,
     pub condition: Expression,
     pub token: u64,
+    /// The models whose outputs decide it, directly or through other models.
+    pub models: BTreeSet<InstallationId>,
+}
+
+/// A channel's declared inputs.
+pub(crate) struct ChannelPlan {
+    pub id: InstallationId,
+    pub inputs: Vec<(InputSpec, Expression)>,
 }
 
 /// All that a workspace computes.
@@ -50,120 +71,214 @@ pub(crate) struct Plan {
     pub program: Program,
     /// Each after those whose outputs it reads.
     pub models: Vec<ModelPlan>,
+    /// By id.
     pub audiences: Vec<AudiencePlan>,
+    pub channels: Vec<ChannelPlan>,
     /// Where a tag or score is found: which installation, which of its outputs.
     pub outputs: HashMap<FeatureName, (InstallationId, usize)>,
     pub source_names: HashMap<InstallationId, String>,
+    /// From what changed to the places in `audiences` that may change with it.
+    pub audience_reach: Reach,
+    /// The same for `models`.
+    pub model_reach: Reach,
+    /// The places in `audiences` whose condition may hold for somebody of whom nothing is known: every new person has to be
+    /// looked at for these.
+    pub of_everybody: Vec<u32>,
+}
+
+/// The number of a place in a list of the plan.
+fn place(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
 }
 
 impl Plan {
     /// Compile a setup.
     pub(crate) fn new(setup: &Setup) -> Result<Plan, SetupError> {
-        let mut models = Vec::new();
+        let context = setup.zone.name();
         let mut outputs = HashMap::new();
-        for installed in &setup.installations {
-            let (model, is_scorer) = match &installed.role {
-                Role::TagModel(model) => (model, false),
-                Role::Scorer(model) => (model, true),
-                Role::Connector(_) | Role::Channel(_) | Role::PureChannel(_) => continue,
+        let (mut models, mut channels) = (Vec::new(), Vec::new());
+        // Those that run first: where one that is held writes the same, it counts as removed.
+        let (running, held): (Vec<_>, Vec<_>) =
+            setup.installations.iter().partition(|installed| installed.activity.is_running());
+        for installed in running.into_iter().chain(held) {
+            let (model, kind) = match &installed.role {
+                Role::TagModel(model) => (model, OutputKind::Tags),
+                Role::Scorer(model) => (model, OutputKind::Scores),
+                Role::Channel(_) | Role::PureChannel(_) => {
+                    channels.push(ChannelPlan { id: installed.id, inputs: inputs(installed, context)? });
+                    continue;
+                }
+                Role::Connector(_) => continue,
             };
-            if installed.mode != InstallationMode::Live {
-                continue;
+            match claim_outputs(installed, kind, &mut outputs, setup) {
+                Err(SetupError::SameOutput { .. }) if !installed.activity.is_running() => continue,
+                claimed => claimed?,
             }
-            claim_outputs(installed, is_scorer, &mut outputs, setup)?;
-            models.push(ModelPlan::new(installed, Arc::clone(model), is_scorer)?);
+            models.push(ModelPlan::new(installed, Arc::clone(model), kind, context)?);
         }
         let models = in_order(models, &outputs)?;
         let mut audiences = Vec::new();
         for audience in &setup.audiences {
-            let condition = Expression::parse(&audience.condition)
+            let condition = Expression::parse_in(&audience.condition, context)
                 .map_err(|source| SetupError::Condition { audience: audience.name.to_string(), source })?;
-            let token = xxh3_64(format!("audience {} {}", audience.id.0, audience.condition).as_bytes());
-            audiences.push(AudiencePlan { audience: audience.clone(), condition, token });
+            let token = xxh3_64(format!("{context} {}", audience.condition).as_bytes());
+            let models = deciding(&condition, &models, &outputs);
+            audiences.push(AudiencePlan { audience: audience.clone(), condition, token, models });
         }
-        let expressions = models.iter().flat_map(|model: &ModelPlan| model.inputs.iter().map(|(_, input)| input));
-        let program = Program::new(expressions.chain(audiences.iter().map(|audience| &audience.condition)));
-        let source_names =
-            setup.installations.iter().map(|installed| (installed.id, installed.name.to_string())).collect();
-        Ok(Plan { program, models, audiences, outputs, source_names })
+        audiences.sort_by_key(|plan| plan.audience.id);
+        let source_names = setup.source_names.iter().map(|(id, name)| (*id, name.clone())).collect();
+        Ok(assemble(models, audiences, channels, outputs, source_names))
     }
 
-    /// What must have been computed for every profile before the plan is wholly in force.
-    pub(crate) fn tokens(&self) -> BTreeSet<u64> {
-        let models = self.models.iter().map(|model| model.token);
-        models.chain(self.audiences.iter().map(|audience| audience.token)).collect()
+    /// What must have been done for every profile before the plan is wholly in force.
+    pub(crate) fn tasks(&self) -> BTreeSet<Task> {
+        let models = self.models.iter().map(|model| Task::Model(model.installed.id, model.token));
+        models.chain(self.audiences.iter().map(AudiencePlan::task)).collect()
     }
 
-    /// The audiences' ids.
-    pub(crate) fn audience_ids(&self) -> BTreeSet<AudienceId> {
-        self.audiences.iter().map(|audience| audience.audience.id).collect()
+    /// The audience of that id.
+    pub(crate) fn audience(&self, id: AudienceId) -> Option<&AudiencePlan> {
+        let found = self.audiences.binary_search_by_key(&id, |plan| plan.audience.id).ok()?;
+        self.audiences.get(found)
+    }
+
+    /// The place of an audience in the plan.
+    pub(crate) fn audience_place(&self, id: AudienceId) -> Option<u32> {
+        self.audiences.binary_search_by_key(&id, |plan| plan.audience.id).ok().map(place)
+    }
+
+    /// The model of that installation, and its place in the plan.
+    pub(crate) fn model(&self, id: InstallationId) -> Option<(u32, &ModelPlan)> {
+        let index = self.models.iter().position(|model| model.installed.id == id)?;
+        Some((place(index), &self.models[index]))
     }
 }
 
+impl AudiencePlan {
+    /// The work that the audience needs before its size is known.
+    pub(crate) fn task(&self) -> Task {
+        Task::Audience(self.audience.id, self.token)
+    }
+}
+
+fn assemble(
+    models: Vec<ModelPlan>,
+    audiences: Vec<AudiencePlan>,
+    channels: Vec<ChannelPlan>,
+    outputs: HashMap<FeatureName, (InstallationId, usize)>,
+    source_names: HashMap<InstallationId, String>,
+) -> Plan {
+    let of_models = || models.iter().flat_map(|model| model.inputs.iter().map(|(_, input)| input));
+    let of_channels = channels.iter().flat_map(|channel| channel.inputs.iter().map(|(_, input)| input));
+    let conditions = audiences.iter().map(|audience| &audience.condition);
+    let program = Program::new(of_models().chain(of_channels).chain(conditions));
+    let audience_reach = Reach::new((0..).zip(audiences.iter().map(|audience| &audience.condition)));
+    let readers = models.iter().enumerate();
+    let readers = readers.flat_map(|(index, model)| model.inputs.iter().map(move |(_, input)| (place(index), input)));
+    let model_reach = Reach::new(readers);
+    let open = audiences.iter().enumerate().filter(|(_, plan)| may_hold_for_nobody(&plan.condition, &program));
+    let of_everybody = open.map(|(index, _)| place(index)).collect();
+    Plan { program, models, audiences, channels, outputs, source_names, audience_reach, model_reach, of_everybody }
+}
+
+/// Whether a condition may hold for somebody of whom nothing is known.
+fn may_hold_for_nobody(condition: &Expression, program: &Program) -> bool {
+    let nothing =
+        |id: LeafId| program.leaf(id).map_or(Value::Null, |leaf| leaf.value_of(&[], Timestamp(0), &Zone::utc()));
+    condition.reads().uses_now || condition.evaluate(&Nobody, &nothing, Timestamp(0)).is_true()
+}
+
+fn inputs(installed: &Installed, context: &str) -> Result<Vec<(InputSpec, Expression)>, SetupError> {
+    let parsed = installed.inputs.iter().map(|input| {
+        let expression = Expression::parse_in(&input.expression, context).map_err(|source| SetupError::Input {
+            installation: installed.name.to_string(),
+            input: input.name.clone(),
+            source,
+        })?;
+        Ok((input.clone(), expression))
+    });
+    parsed.collect()
+}
+
 impl ModelPlan {
-    fn new(installed: &Installed, model: Arc<dyn ComputeModel>, is_scorer: bool) -> Result<ModelPlan, SetupError> {
-        let mut inputs = Vec::new();
-        for input in &installed.inputs {
-            let expression = Expression::parse(&input.expression).map_err(|source| SetupError::Input {
-                installation: installed.name.to_string(),
-                input: input.name.clone(),
-                source,
-            })?;
-            inputs.push((input.clone(), expression));
-        }
-        let leaves = inputs.iter().flat_map(|(_, input)| input.reads().leaves.iter().copied()).collect();
+    fn new(
+        installed: &Installed,
+        model: Arc<dyn ComputeModel>,
+        kind: OutputKind,
+        context: &str,
+    ) -> Result<ModelPlan, SetupError> {
+        let inputs = inputs(installed, context)?;
         let uses_now = inputs.iter().any(|(_, input)| input.reads().uses_now);
         let fit = installed.fitted.as_ref().map_or(0, |fitted| fitted.version);
-        let what = format!("model {} {} {} {fit}", installed.id.0, installed.digest, installed.config_hash);
-        Ok(ModelPlan {
-            installed: installed.clone(),
-            model,
-            is_scorer,
-            inputs,
-            leaves,
-            uses_now,
-            token: xxh3_64(what.as_bytes()),
-        })
+        let what = format!("{context} {} {} {} {fit}", installed.id.0, installed.digest, installed.config_hash);
+        let token = xxh3_64(what.as_bytes());
+        Ok(ModelPlan { installed: installed.clone(), model, kind, inputs, uses_now, token })
     }
 
     /// The fit in use; 0 for none.
     pub(crate) fn fit(&self) -> u32 {
         self.installed.fitted.as_ref().map_or(0, |fitted| fitted.version)
     }
+
+    /// The feature that an output is.
+    pub(crate) fn feature(&self, output: &str) -> FeatureName {
+        feature(self.kind, output)
+    }
+
+    /// The leaves that its inputs read.
+    pub(crate) fn leaves(&self) -> impl Iterator<Item = LeafId> {
+        self.inputs.iter().flat_map(|(_, input)| input.reads().leaves.iter().copied())
+    }
+}
+
+/// The feature that an output of a kind of model is.
+pub(crate) fn feature(kind: OutputKind, output: &str) -> FeatureName {
+    match kind {
+        OutputKind::Tags => FeatureName::Tag(output.into()),
+        OutputKind::Scores => FeatureName::Score(output.into()),
+    }
 }
 
 fn claim_outputs(
     installed: &Installed,
-    is_scorer: bool,
+    kind: OutputKind,
     outputs: &mut HashMap<FeatureName, (InstallationId, usize)>,
     setup: &Setup,
 ) -> Result<(), SetupError> {
-    for (index, output) in installed.outputs.iter().enumerate() {
-        let name = output.name.as_str().into();
-        let feature = if is_scorer { FeatureName::Score(name) } else { FeatureName::Tag(name) };
-        if let Some((other, _)) = outputs.insert(feature.clone(), (installed.id, index)) {
-            let other = setup.installations.iter().find(|known| known.id == other);
-            return Err(SetupError::SameOutput {
-                one: other.map_or(String::new(), |other| other.name.to_string()),
-                other: installed.name.to_string(),
-                output: feature.to_string(),
-            });
-        }
+    let claimed: Vec<FeatureName> = installed.outputs.iter().map(|output| feature(kind, &output.name)).collect();
+    if let Some((output, other)) = claimed.iter().find_map(|output| Some((output, outputs.get(output)?.0))) {
+        return Err(SetupError::SameOutput {
+            one: setup.installation(other).map_or(String::new(), |other| other.name.to_string()),
+            other: installed.name.to_string(),
+            output: output.to_string(),
+        });
     }
+    outputs.extend(claimed.into_iter().enumerate().map(|(index, output)| (output, (installed.id, index))));
     Ok(())
 }
 
-/// The installations whose outputs a model reads.
-fn dependencies(
-    model: &ModelPlan,
+/// The installations whose outputs an expression reads.
+fn makers(
+    expression: &Expression,
     outputs: &HashMap<FeatureName, (InstallationId, usize)>,
 ) -> BTreeSet<InstallationId> {
-    let mut needed = BTreeSet::new();
-    for (_, input) in &model.inputs {
-        let reads = input.reads();
-        let tags = reads.tags.iter().map(|name| FeatureName::Tag(name.as_str().into()));
-        let scores = reads.scores.iter().map(|name| FeatureName::Score(name.as_str().into()));
-        needed.extend(tags.chain(scores).filter_map(|feature| outputs.get(&feature).map(|(id, _)| *id)));
+    let reads = expression.reads();
+    let tags = reads.tags.iter().map(|name| FeatureName::Tag(name.as_str().into()));
+    let scores = reads.scores.iter().map(|name| FeatureName::Score(name.as_str().into()));
+    tags.chain(scores).filter_map(|feature| outputs.get(&feature).map(|(id, _)| *id)).collect()
+}
+
+/// The models that decide a condition; `models` are in the order of their dependencies.
+fn deciding(
+    condition: &Expression,
+    models: &[ModelPlan],
+    outputs: &HashMap<FeatureName, (InstallationId, usize)>,
+) -> BTreeSet<InstallationId> {
+    let mut needed = makers(condition, outputs);
+    for model in models.iter().rev() {
+        if needed.contains(&model.installed.id) {
+            model.inputs.iter().for_each(|(_, input)| needed.extend(makers(input, outputs)));
+        }
     }
     needed
 }
@@ -173,8 +288,10 @@ fn in_order(
     models: Vec<ModelPlan>,
     outputs: &HashMap<FeatureName, (InstallationId, usize)>,
 ) -> Result<Vec<ModelPlan>, SetupError> {
+    let needed =
+        |model: &ModelPlan| model.inputs.iter().flat_map(|(_, input)| makers(input, outputs)).collect::<BTreeSet<_>>();
     let mut waiting: BTreeMap<InstallationId, (BTreeSet<InstallationId>, ModelPlan)> =
-        models.into_iter().map(|model| (model.installed.id, (dependencies(&model, outputs), model))).collect();
+        models.into_iter().map(|model| (model.installed.id, (needed(&model), model))).collect();
     let mut ordered = Vec::new();
     while !waiting.is_empty() {
         let is_free = |needed: &BTreeSet<InstallationId>| !needed.iter().any(|id| waiting.contains_key(id));

@@ -1,128 +1,87 @@
 //! The second stage: from what was recorded to what follows from it.
 //!
-//! One thread reads the change feed in batches, brings the expressions' leaves up to date, runs the models whose inputs
-//! changed, moves profiles in and out of audiences and fills the outbox, then commits all of that with its cursor. A crash
-//! repeats plugin calls, never effects. It is the only writer of everything that is computed.
+//! Each workspace has a reactor of its own, run by a pool of threads. A pass reads the workspace's part of the change feed,
+//! brings the expressions' leaves up to date, asks the models whose inputs changed, moves profiles in and out of audiences,
+//! and commits all of that with how far it came. A crash repeats plugin calls, never effects. The reactor is the only writer of
+//! everything that is computed.
+//!
+//! | file | is |
+//! | --- | --- |
+//! | `reactor` | the loop of a pass |
+//! | `feed`, `walks` | what is new, and what is new to a changed definition: into touches |
+//! | `computation` | from a touch to what follows, writing nothing |
+//! | `following`, `jobs` | what follows, applied to what is in hand; models asked and heard |
+//! | `effects` | from effects to the operations of a commit |
+//! | `readiness` | what is computed for everybody, as a pure machine |
+//! | `projection` | what readers see |
 
+mod budget;
+mod computation;
+pub(crate) mod effects;
+mod feed;
+mod following;
+mod identities;
+pub(crate) mod inbox;
+mod jobs;
 pub(crate) mod models;
-pub(crate) mod state;
-mod workspace;
+mod opening;
+pub(crate) mod projection;
+mod queues;
+mod reactor;
+pub(crate) mod readiness;
+mod touch;
+mod walks;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use kith_model::change::Change;
-use kith_model::id::{Position, WorkspaceId};
-use kith_store::keys::SYSTEM;
-use kith_store::{CommitError, Key, Operation, ReadError, Unit};
+use kith_model::id::WorkspaceId;
+use parking_lot::Mutex;
 
-use crate::rows;
+use crate::pool::{AfterPanic, Tasks, Turn};
 use crate::shared::Shared;
-use workspace::WorkspaceReactor;
+pub(crate) use opening::open;
+pub(crate) use reactor::Reactor;
 
-/// Records of the feed that one pass takes: enough to fill the models' batches, few enough to commit at once.
-const MAX_PASS_RECORDS: usize = 4096;
-
-/// How often timers are looked at when nothing happens.
-const IDLE: Duration = Duration::from_millis(50);
-
-/// After an error the same work is tried again after this long.
-const PAUSE: Duration = Duration::from_secs(1);
-
-/// The react thread's state.
-pub(crate) struct Reactor {
+/// The reactors of all workspaces. A turn takes its reactor out, so that no lock is held while it works.
+pub(crate) struct Reactors {
     shared: Arc<Shared>,
-    cursor: Position,
-    workspaces: HashMap<WorkspaceId, WorkspaceReactor>,
+    idle: Mutex<HashMap<WorkspaceId, Reactor>>,
 }
 
-/// Why a pass did not come to its end; nothing of it was written.
-#[derive(Debug, thiserror::Error)]
-enum PassError {
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    #[error(transparent)]
-    Commit(#[from] CommitError),
-}
-
-impl Reactor {
-    /// Read the cursor, and build the audience index of every workspace.
-    pub(crate) fn open(shared: Arc<Shared>) -> Result<Reactor, ReadError> {
-        let cursor = shared.store.get(&[Key::cursor(SYSTEM, "react")])?.pop().flatten();
-        let cursor = cursor.map_or(Ok(Position(0)), |row| rows::decode("the react cursor", &row))?;
-        shared.set_reacted(cursor);
-        let mut reactor = Reactor { shared, cursor, workspaces: HashMap::new() };
-        reactor.adopt_workspaces()?;
-        Ok(reactor)
+impl Reactors {
+    pub(crate) fn new(shared: Arc<Shared>) -> Reactors {
+        Reactors { shared, idle: Mutex::default() }
     }
 
-    /// Work until the kernel stops.
-    pub(crate) fn run(mut self) {
-        while !self.shared.is_stopping() {
-            let head = self.shared.store.head();
-            match self.pass() {
-                Ok(true) => {}
-                Ok(false) => {
-                    self.shared.store.wait_for_change(head, IDLE);
+    /// Take in the reactor of a workspace.
+    pub(crate) fn add(&self, workspace: WorkspaceId, reactor: Reactor) {
+        self.idle.lock().insert(workspace, reactor);
+    }
+}
+
+impl Tasks<WorkspaceId> for Reactors {
+    fn turn(&self, workspace: WorkspaceId) -> Turn {
+        let taken = self.idle.lock().remove(&workspace);
+        let mut reactor = match taken {
+            Some(reactor) => reactor,
+            // It was lost to a panic: it begins again from what is durable.
+            None => match self.shared.workspace(workspace).map(|known| open(&self.shared, &known)) {
+                Some(Ok(reactor)) => reactor,
+                Some(Err(error)) => {
+                    tracing::error!(workspace = workspace.0, %error, "a workspace's computed state cannot be read");
+                    return Turn::After(std::time::Duration::from_secs(5));
                 }
-                Err(error) => {
-                    tracing::error!(%error, cursor = self.cursor.0, "a pass over the change feed was given up; it is tried again");
-                    self.workspaces.values_mut().for_each(WorkspaceReactor::forget_pass);
-                    std::thread::park_timeout(PAUSE);
-                }
-            }
-        }
+                None => return Turn::Idle,
+            },
+        };
+        let turn = reactor.turn();
+        self.idle.lock().insert(workspace, reactor);
+        turn
     }
 
-    fn adopt_workspaces(&mut self) -> Result<(), ReadError> {
-        let known: Vec<_> =
-            self.shared.workspaces.read().iter().map(|(id, shared)| (*id, Arc::clone(shared))).collect();
-        for (id, workspace) in known {
-            if !self.workspaces.contains_key(&id) {
-                let reactor = WorkspaceReactor::open(Arc::clone(&self.shared), id, workspace)?;
-                self.workspaces.insert(id, reactor);
-            }
-        }
-        Ok(())
+    fn panicked(&self, _: WorkspaceId) -> AfterPanic {
+        // The reactor went with the panic, and what is durable is whole: it is opened again.
+        AfterPanic::StartAgain
     }
-
-    /// One pass; whether there was anything to do.
-    fn pass(&mut self) -> Result<bool, PassError> {
-        self.adopt_workspaces()?;
-        let records = self.shared.store.changes(self.cursor, MAX_PASS_RECORDS)?;
-        let cursor = records.last().map_or(self.cursor, |record| record.position);
-        let mut by_workspace: BTreeMap<WorkspaceId, Vec<(Position, Change)>> = BTreeMap::new();
-        for record in &records {
-            let change = rows::decode("a record of the log", &record.bytes)?;
-            by_workspace.entry(record.workspace).or_default().push((record.position, change));
-        }
-        let mut operations = Vec::new();
-        let mut worked = !records.is_empty();
-        for (id, workspace) in &mut self.workspaces {
-            let changes = by_workspace.remove(id).unwrap_or_default();
-            worked |= workspace.pass(&changes, cursor, &mut operations)?;
-        }
-        if !worked {
-            return Ok(false);
-        }
-        if cursor > self.cursor {
-            operations.push(Operation::Put(Key::cursor(SYSTEM, "react"), rows::encode(&cursor)));
-        }
-        if !operations.is_empty() {
-            self.shared.store.commit(Unit { operations, ..Unit::default() })?;
-        }
-        self.cursor = cursor;
-        for workspace in self.workspaces.values_mut() {
-            workspace.committed();
-        }
-        self.shared.set_reacted(cursor);
-        metrics::gauge!("kith_react_lag_records").set(lag(self.shared.store.head(), cursor));
-        Ok(true)
-    }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "a metric")]
-fn lag(head: Position, cursor: Position) -> f64 {
-    head.0.saturating_sub(cursor.0) as f64
 }

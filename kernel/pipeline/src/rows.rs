@@ -1,90 +1,42 @@
-//! How the pipeline's rows are written: a version byte, then postcard. `kernel/store/FORMAT.md` lists the rows.
+//! The pipeline's own rows. `kith_store::row` has the codec and the rows of the model's types, `kernel/store/FORMAT.md` lists
+//! all of them.
 
-use std::collections::BTreeMap;
+pub(crate) mod derived;
 
-use kith_features::{LeafId, LeafState};
-use kith_model::audience::{ConsentBasis, Membership};
+use kith_model::audience::ConsentBasis;
 use kith_model::delivery::DeliveryState;
 use kith_model::event::RejectedRecord;
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId};
 use kith_model::time::Timestamp;
 use kith_store::ReadError;
-use serde::de::DeserializeOwned;
+use kith_store::row::{self, Row};
 use serde::{Deserialize, Serialize};
 
-/// The version of every row layout of this release.
-const VERSION: u8 = 1;
-
 /// The bytes of a row.
-pub(crate) fn encode<T: Serialize>(row: &T) -> Vec<u8> {
-    postcard::to_extend(row, vec![VERSION])
-        .expect("rows hold only types that postcard can write, and memory to grow into")
+pub(crate) fn encode<R: Row>(row: &R) -> Vec<u8> {
+    row::encode(row)
 }
 
-/// The row that `bytes` hold; `what` names it in the error.
-pub(crate) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, ReadError> {
-    let corrupt = |problem: String| ReadError::Corrupt { what: what.to_owned(), problem };
-    match bytes.split_first() {
-        Some((&VERSION, row)) => postcard::from_bytes(row).map_err(|error| corrupt(error.to_string())),
-        Some((other, _)) => Err(corrupt(format!("row version {other}; this release reads version {VERSION}"))),
-        None => Err(corrupt("an empty row".into())),
-    }
+/// The row that `bytes` hold. Errors have the name that the row gives itself; `_what` is what the caller calls it.
+pub(crate) fn decode<R: Row>(_what: &str, bytes: &[u8]) -> Result<R, ReadError> {
+    row::decode(bytes)
 }
 
-/// One value that a compute plugin gave.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) enum OutputValue {
-    Null,
-    Bool(bool),
-    Int(i64),
-    Float(f64),
-    Text(String),
+/// Describes rows: `Type: what it is, owner, version`.
+macro_rules! rows {
+    ($($row:ty: $what:literal, $owner:ident, $version:literal;)*) => {
+        $(impl kith_store::row::Row for $row {
+            const WHAT: &'static str = $what;
+            const OWNER: kith_store::row::Owner = kith_store::row::Owner::$owner;
+            const VERSION: u8 = $version;
+        })*
+    };
 }
+pub(crate) use rows;
 
-/// What one installation computed about a profile, its values in the order of the model version's outputs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Computed {
-    /// Which [`ModelVersion`] made it.
-    pub version: u32,
-    /// The newest log position that the computation had seen.
-    pub cause: Position,
-    pub at: Timestamp,
-    /// Hash of the inputs: equal inputs are not computed again.
-    pub inputs: u64,
-    pub values: Vec<OutputValue>,
-}
-
-/// What made a computed value; one row for each combination that ever ran, so that a value needs only its number.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ModelVersion {
-    pub installation: InstallationId,
-    pub digest: String,
-    pub config_hash: u64,
-    pub fit: u32,
-    pub scores: bool,
-    pub outputs: Vec<String>,
-}
-
-/// All that is computed about a profile.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Derived {
-    pub outputs: BTreeMap<InstallationId, Computed>,
-    pub memberships: BTreeMap<AudienceId, Membership>,
-    /// When time alone may change something next.
-    pub timer: Option<Timestamp>,
-    /// The profile's bit in the index, kept here so that a merged-away profile can be taken out.
-    pub ordinal: Option<u32>,
-}
-
-/// Incremental state of one source identity.
-pub(crate) type Leaves = BTreeMap<LeafId, LeafState>;
-
-/// All that the react stage keeps of one source identity: one row, because most events change both.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Kept {
-    pub leaves: Leaves,
-    /// Empty on an identity that names no profile.
-    pub derived: Derived,
+rows! {
+    DeliveryRow: "a delivery", Deliver, 1;
+    Aside: "what was kept aside", Accept, 1;
 }
 
 /// A delivery in the outbox and after.
@@ -105,6 +57,34 @@ pub(crate) struct DeliveryRow {
 pub(crate) enum Aside {
     /// A part of an input that could not become an event.
     Record { at: Timestamp, record: RejectedRecord },
-    /// A batch that a compute plugin failed on.
+    /// People on whom a compute plugin failed, by the kind of fault.
     Computation { at: Timestamp, code: String, message: String, profiles: u64 },
+    /// A delivery that was given up, or whose fate is unknown: its own row has the rest.
+    Delivery { id: [u8; 16] },
+    /// Something stored that cannot be read, or whose consequences are larger than a commit.
+    Unreadable { at: Timestamp, position: Position, problem: String, raw: Vec<u8> },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accept::counts::Counts;
+    use crate::profiles::facts::FactsRow;
+    use crate::react::readiness::Readiness;
+    use crate::rows::derived::{Cursor, Derived, Entries, ModelVersion, SealedLeaf};
+
+    #[test]
+    fn the_format_describes_the_rows() {
+        fn line<R: Row>() -> String {
+            format!("| {} | {} | {} | postcard |", R::WHAT, R::OWNER.name(), R::VERSION)
+        }
+        let format = include_str!("../../store/FORMAT.md");
+        let accepted = [line::<FactsRow>(), line::<Counts>(), line::<Aside>()];
+        let sent = [line::<DeliveryRow>()];
+        let computed = [line::<Cursor>(), line::<Readiness>(), line::<Derived>(), line::<SealedLeaf>()];
+        let lasting = [line::<Entries>(), line::<ModelVersion>()];
+        for line in accepted.into_iter().chain(sent).chain(computed).chain(lasting) {
+            assert!(format.contains(&line), "FORMAT.md lacks {line}");
+        }
+    }
 }

@@ -1,16 +1,16 @@
 //! What a workspace runs: the installations with their roles, and the audiences. The server reads it from the catalogue and
 //! hands it over whole; the pipeline finds out what changed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kith_features::Zone;
 use kith_model::audience::Audience;
 use kith_model::id::{InstallationId, InstallationName, WorkspaceId};
 use kith_model::identity::IdentityRules;
-use kith_model::plugin::{
-    Channel, ComputeModel, Connector, InputSpec, InstallationMode, OutputSpec, PluginId, PluginKind,
-};
+use kith_model::plugin::{Channel, ComputeModel, Connector, InputSpec, OutputSpec, PluginId, PluginKind};
 use kith_model::sending::PureChannel;
+use kith_model::time::Timestamp;
 
 /// The part that an installation plays.
 #[derive(Clone)]
@@ -18,10 +18,37 @@ pub enum Role {
     Connector(Arc<dyn Connector>),
     TagModel(Arc<dyn ComputeModel>),
     Scorer(Arc<dyn ComputeModel>),
-    /// Of contract 0.1: it sends its requests itself.
+    /// A channel of contract 0.1, which sends by itself.
     Channel(Arc<dyn Channel>),
-    /// Of contract 0.2: the kernel sends its requests.
+    /// A channel of contract 0.2, for which the kernel sends.
     PureChannel(Arc<dyn PureChannel>),
+}
+
+/// Whether an installation runs. It exists in both cases: what it wrote stays and counts until it is removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Activity {
+    Running,
+    /// Switched off, quarantined, or not fit to run.
+    Held {
+        since: Timestamp,
+        why: String,
+    },
+}
+
+impl Activity {
+    /// Whether it runs.
+    pub fn is_running(&self) -> bool {
+        matches!(self, Activity::Running)
+    }
+}
+
+/// Whether the other side of a channel takes a repeat of a message id as the same message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Idempotence {
+    #[default]
+    Idempotent,
+    /// An attempt that a crash cuts off is not repeated without an admin.
+    NotIdempotent,
 }
 
 /// A fitted state in use.
@@ -32,7 +59,7 @@ pub struct FittedState {
     pub bytes: Arc<[u8]>,
 }
 
-/// One installation, ready to run.
+/// One installation.
 #[derive(Clone)]
 pub struct Installed {
     pub id: InstallationId,
@@ -42,13 +69,16 @@ pub struct Installed {
     pub kind: PluginKind,
     /// SHA-256 of the component, in hexadecimal.
     pub digest: String,
-    pub mode: InstallationMode,
+    pub activity: Activity,
     /// Changes whenever the configuration does; results of another value are stale.
     pub config_hash: u64,
     /// Expressions with the configuration's values already in place.
     pub inputs: Vec<InputSpec>,
     pub outputs: Vec<OutputSpec>,
     pub fitted: Option<FittedState>,
+    /// The identifier types that a channel may see of a recipient; `None` for all.
+    pub recipients: Option<Vec<String>>,
+    pub idempotence: Idempotence,
     pub role: Role,
 }
 
@@ -56,15 +86,36 @@ pub struct Installed {
 #[derive(Clone)]
 pub struct Setup {
     pub workspace: WorkspaceId,
+    /// The key under which identifiers are hidden in stored keys.
+    pub realm_key: [u8; 32],
     /// Where calendar days begin.
     pub zone: Zone,
     pub identity_rules: IdentityRules,
     pub installations: Vec<Installed>,
+    /// The names of all sources that events may have come from, removed ones too: an event keeps its source's name.
+    pub source_names: BTreeMap<InstallationId, String>,
     pub audiences: Vec<Audience>,
+}
+
+impl Setup {
+    /// The installation of that number.
+    pub fn installation(&self, id: InstallationId) -> Option<&Installed> {
+        self.installations.iter().find(|installed| installed.id == id)
+    }
 }
 
 /// What the pipeline tells the server about, so that it can write it down.
 pub trait Observer: Send + Sync {
-    /// Three strikes: the installation no longer runs, and should be kept as quarantined.
-    fn quarantined(&self, workspace: WorkspaceId, installation: InstallationId, reason: &str);
+    /// The kernel stopped an installation, which no longer runs: three strikes, or its receiving endpoint is gone.
+    fn held(&self, workspace: WorkspaceId, installation: InstallationId, reason: &str);
+
+    /// A worker of the kernel panicked. The process should end, and its supervisor start it again; an observer that can do
+    /// more before that does it here.
+    fn panicked(&self, worker: &str) {
+        tracing::error!(worker, "ending the process");
+        std::process::exit(EXIT_PANICKED);
+    }
 }
+
+/// The process's exit code after a panic of a worker, the same that a panicking main thread gives.
+const EXIT_PANICKED: i32 = 101;

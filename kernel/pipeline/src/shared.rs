@@ -1,69 +1,185 @@
-//! What the stages and the readers share: the seams, and for each workspace its setup and the state that is read while it
-//! is written.
+//! What the stages and the readers share: the seams, and for each workspace what is in force and what readers see.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use kith_features::index::Index;
-use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, WorkspaceId};
-use kith_model::plugin::{InstallationMode, PluginFault};
-use kith_model::time::Clock;
-use kith_store::Store;
-use parking_lot::{Mutex, RwLock};
-use tokio::sync::mpsc;
+use kith_model::id::{InstallationId, Position, ProfileId, WorkspaceId};
+use kith_model::plugin::PluginFault;
+use kith_model::time::{Clock, Timestamp};
+use kith_store::{CommitError, Committed, Fence, Operation, QueueId, Store, Unit};
+use parking_lot::{Condvar, Mutex, RwLock};
 
-use crate::accept::Request;
-use crate::plan::Plan;
-use crate::rows::ModelVersion;
-use crate::setup::{Observer, Setup};
+use crate::accept::Accept;
+use crate::deliver::Deliveries;
+use crate::guests::Guests;
+use crate::intake::InputFaults;
+use crate::plan::{Plan, SetupError};
+use crate::pool::Pool;
+use crate::react::inbox::Inbox;
+use crate::react::projection::Projection;
+use crate::rows::derived::Cursor;
+use crate::setup::{Activity, Observer, Setup};
+use crate::workers::Workers;
 
-/// This many strikes in a row quarantine an installation.
-const MAX_STRIKES: u32 = 3;
+/// This many strikes in a row, each over other people or another request, quarantine an installation.
+const MAX_STRIKES: usize = 3;
 
-/// One workspace, as everybody sees it.
-pub(crate) struct WorkspaceShared {
-    pub setup: ArcSwap<Setup>,
-    pub plan: ArcSwap<Plan>,
-    /// Written by the react thread alone.
-    pub index: RwLock<Index>,
-    /// Ordinal → profile, as the index numbers them.
-    pub ordinals: RwLock<Vec<Option<ProfileId>>>,
-    pub versions: RwLock<Vec<Arc<ModelVersion>>>,
-    /// Audiences that have been computed for every profile.
-    pub computed: RwLock<std::collections::BTreeSet<AudienceId>>,
-    /// Profiles that a first computation has yet to reach, of how many.
-    pub backlog: RwLock<Option<(u64, u64)>>,
-    /// A new plan waits for the react thread to look at it.
-    is_plan_new: AtomicBool,
-    strikes: Mutex<HashMap<InstallationId, u32>>,
+/// What is in force in a workspace: one value, so that no reader meets one half of a change.
+pub(crate) struct Compiled {
+    /// One more with each change. Readers compare it with [`Projection::generation`].
+    pub generation: u64,
+    pub setup: Arc<Setup>,
+    pub plan: Plan,
 }
 
-impl WorkspaceShared {
-    pub(crate) fn new(setup: Setup, plan: Plan) -> WorkspaceShared {
-        WorkspaceShared {
-            setup: ArcSwap::from_pointee(setup),
-            plan: ArcSwap::from_pointee(plan),
-            index: RwLock::new(Index::new()),
-            ordinals: RwLock::new(Vec::new()),
-            versions: RwLock::new(Vec::new()),
-            computed: RwLock::default(),
-            backlog: RwLock::new(None),
-            is_plan_new: AtomicBool::new(true),
+/// Whose data a strike was over: faults over the same person or request are one strike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Culprit {
+    Profile(ProfileId),
+    /// A request's or a message's hash.
+    Content(u64),
+}
+
+/// Work that fails again and again at the same place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failing {
+    pub since: Timestamp,
+    /// The position that the work does not get past.
+    pub cursor: Position,
+    pub problem: String,
+}
+
+/// One workspace.
+pub(crate) struct Workspace {
+    pub id: WorkspaceId,
+    pub compiled: ArcSwap<Compiled>,
+    /// Written by the workspace's reactor alone, after each commit.
+    pub projection: RwLock<Projection>,
+    /// What came of models that run beside the reactor.
+    pub inbox: Inbox,
+    /// Set by the reactor when the same work has failed twice.
+    pub failing: Mutex<Option<Failing>>,
+    /// Held while the setup is changed.
+    changing: Mutex<()>,
+    strikes: Mutex<HashMap<InstallationId, BTreeSet<Culprit>>>,
+    /// Counts what the reactor has finished, so that waiting for it needs no polling of its state.
+    passes: Mutex<u64>,
+    passed: Condvar,
+}
+
+impl Workspace {
+    pub(crate) fn new(setup: Setup) -> Result<Workspace, SetupError> {
+        let plan = Plan::new(&setup)?;
+        Ok(Workspace {
+            id: setup.workspace,
+            compiled: ArcSwap::from_pointee(Compiled { generation: 1, setup: Arc::new(setup), plan }),
+            projection: RwLock::default(),
+            inbox: Inbox::default(),
+            failing: Mutex::default(),
+            changing: Mutex::default(),
             strikes: Mutex::default(),
+            passes: Mutex::default(),
+            passed: Condvar::new(),
+        })
+    }
+
+    /// Put another setup in force.
+    pub(crate) fn configure(&self, setup: Setup) -> Result<(), SetupError> {
+        let _changing = self.changing.lock();
+        self.put_in_force(setup)
+    }
+
+    fn put_in_force(&self, setup: Setup) -> Result<(), SetupError> {
+        let plan = Plan::new(&setup)?;
+        let generation = self.compiled.load().generation + 1;
+        self.compiled.store(Arc::new(Compiled { generation, setup: Arc::new(setup), plan }));
+        Ok(())
+    }
+
+    /// Stop running an installation; what it wrote stays. Whether it was running.
+    fn hold(&self, installation: InstallationId, why: &str, now: Timestamp) -> bool {
+        let _changing = self.changing.lock();
+        let mut setup = Setup::clone(&self.compiled.load().setup);
+        let mut installations = setup.installations.iter_mut();
+        let running = installations.find(|known| known.id == installation && known.activity.is_running());
+        let Some(installed) = running else { return false };
+        installed.activity = Activity::Held { since: now, why: why.to_owned() };
+        if let Err(error) = self.put_in_force(setup) {
+            tracing::error!(workspace = self.id.0, %error, "an installation that was to be held goes on");
+        }
+        true
+    }
+
+    /// The position and the time that what readers see is worked off to. Where the newest of the workspace's own records is in
+    /// it, it holds for the whole log: the rest is others'.
+    pub(crate) fn as_of(&self, store: &dyn Store, projection: &Projection) -> Cursor {
+        let head = store.head();
+        let as_of = projection.as_of;
+        if as_of.position >= store.head_of(self.id) {
+            return Cursor { position: as_of.position.max(head), ..as_of };
+        }
+        as_of
+    }
+
+    /// The reactor has finished a pass.
+    pub(crate) fn note_pass(&self) {
+        *self.passes.lock() += 1;
+        self.passed.notify_all();
+    }
+
+    /// Wait until the reactor has finished another pass, or for `timeout`.
+    pub(crate) fn wait_for_pass(&self, timeout: std::time::Duration) {
+        let mut passes = self.passes.lock();
+        let before = *passes;
+        self.passed.wait_while_for(&mut passes, |passes| *passes == before, timeout);
+    }
+
+    /// Forget the strikes of an installation: it did its work.
+    pub(crate) fn forgive(&self, installation: InstallationId) {
+        let mut strikes = self.strikes.lock();
+        if !strikes.is_empty() {
+            strikes.remove(&installation);
         }
     }
 
-    /// Note that a new plan waits to be looked at, or that it has been.
-    pub(crate) fn pending_plan(&self, is_new: bool) {
-        self.is_plan_new.store(is_new, Ordering::SeqCst);
+    /// Count a strike; whether the installation has had enough.
+    fn strike(&self, installation: InstallationId, culprit: Culprit) -> bool {
+        let mut strikes = self.strikes.lock();
+        let of_installation = strikes.entry(installation).or_default();
+        of_installation.insert(culprit);
+        let enough = of_installation.len() >= MAX_STRIKES;
+        if enough {
+            strikes.remove(&installation);
+        }
+        enough
+    }
+}
+
+/// The pool of reactors, as those see it who have something for one. It is set once the reactors are open; before that they
+/// look at everything by themselves. The stop takes it out again, because it holds what holds this.
+#[derive(Default)]
+pub(crate) struct Wakers(RwLock<Option<Pool<WorkspaceId>>>);
+
+impl Wakers {
+    pub(crate) fn set(&self, pool: Pool<WorkspaceId>) {
+        *self.0.write() = Some(pool);
     }
 
-    /// Profiles looked at, of how many, while something new is computed for the first time.
-    pub(crate) fn outstanding(&self) -> Option<(u64, u64)> {
-        let is_new = self.is_plan_new.load(Ordering::SeqCst);
-        self.backlog.read().or(is_new.then_some((0, 1)))
+    /// Give the workspace's reactor a turn.
+    pub(crate) fn wake(&self, workspace: WorkspaceId) {
+        if let Some(pool) = self.0.read().as_ref() {
+            pool.wake(workspace);
+        }
+    }
+
+    /// Finish the turns under way and end the threads.
+    pub(crate) fn stop(&self) {
+        let pool = self.0.write().take();
+        if let Some(pool) = pool {
+            pool.stop();
+        }
     }
 }
 
@@ -72,31 +188,66 @@ pub(crate) struct Shared {
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
     pub observer: Arc<dyn Observer>,
-    pub accept: mpsc::Sender<Request>,
-    pub workspaces: RwLock<HashMap<WorkspaceId, Arc<WorkspaceShared>>>,
+    /// The node's lease: no unit is committed after another process has taken over.
+    pub fence: Fence,
+    pub accept: Accept,
+    pub guests: Guests,
+    /// On what connectors failed.
+    pub input_faults: InputFaults,
+    pub wakers: Arc<Wakers>,
+    pub workspaces: RwLock<BTreeMap<WorkspaceId, Arc<Workspace>>>,
+    pub workers: Workers,
+    pub deliveries: Deliveries,
+    /// Nothing new is taken in; what is under way in the later stages goes on.
+    pub closing: AtomicBool,
     pub stopping: AtomicBool,
-    reacted: AtomicU64,
+    /// Bytes that decoded rows may take in the caches of all workspaces together.
+    cache_bytes: AtomicU64,
+    /// Numbers strikes over nobody's data.
+    calls: AtomicU64,
 }
+
+/// The queue that an operation adds to.
+fn filled_queue(operation: &Operation) -> Option<QueueId> {
+    match operation {
+        Operation::Enqueue { queue, .. } => Some(*queue),
+        _ => None,
+    }
+}
+
+/// What all caches of people's rows may take together.
+const CACHE_BYTES: u64 = 128 << 20;
 
 impl Shared {
     pub(crate) fn new(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn Observer>,
-        accept: mpsc::Sender<Request>,
-    ) -> Shared {
-        Shared {
+        fence: Fence,
+        accept: Accept,
+        guests: Guests,
+        wakers: Arc<Wakers>,
+    ) -> std::io::Result<Shared> {
+        Ok(Shared {
             store,
             clock,
+            workers: Workers::new(Arc::clone(&observer))?,
             observer,
+            fence,
             accept,
+            guests,
+            input_faults: InputFaults::default(),
+            wakers,
             workspaces: RwLock::default(),
+            deliveries: Deliveries::new(),
+            closing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            reacted: AtomicU64::new(0),
-        }
+            cache_bytes: AtomicU64::new(CACHE_BYTES),
+            calls: AtomicU64::new(0),
+        })
     }
 
-    pub(crate) fn workspace(&self, id: WorkspaceId) -> Option<Arc<WorkspaceShared>> {
+    pub(crate) fn workspace(&self, id: WorkspaceId) -> Option<Arc<Workspace>> {
         self.workspaces.read().get(&id).cloned()
     }
 
@@ -104,68 +255,70 @@ impl Shared {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Up to where everything is computed.
-    pub(crate) fn reacted(&self) -> Position {
-        Position(self.reacted.load(Ordering::SeqCst))
+    /// Commit a unit under the node's lease, and wake the senders of the outboxes that it filled.
+    pub(crate) fn commit(&self, unit: Unit) -> Result<Committed, CommitError> {
+        let filled: BTreeSet<QueueId> = unit.operations.iter().filter_map(filled_queue).collect();
+        let committed = self.store.commit(Unit { fence: Some(self.fence.clone()), ..unit })?;
+        filled.into_iter().for_each(|queue| self.workers.wake(queue));
+        Ok(committed)
     }
 
-    pub(crate) fn set_reacted(&self, position: Position) {
-        self.reacted.store(position.0, Ordering::SeqCst);
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
     }
 
-    /// Count a fault against its installation; the third in a row quarantines it.
-    pub(crate) fn strike(&self, workspace: WorkspaceId, installation: InstallationId, fault: &PluginFault) {
-        metrics::counter!("kith_plugin_faults_total", "code" => fault.code()).increment(1);
-        tracing::warn!(workspace = workspace.0, installation = installation.0, code = fault.code(), %fault, "plugin fault");
-        let Some(shared) = self.workspace(workspace) else { return };
-        if !fault.is_strike() {
+    /// Let a workspace's reactor look at what is new.
+    pub(crate) fn wake_reactor(&self, workspace: WorkspaceId) {
+        self.wakers.wake(workspace);
+    }
+
+    /// What one workspace's cache may take.
+    pub(crate) fn cache_share(&self) -> u64 {
+        const LEAST: u64 = 2 << 20;
+        let workspaces = self.workspaces.read().len().max(1) as u64;
+        (self.cache_bytes.load(Ordering::Relaxed) / workspaces).max(LEAST)
+    }
+
+    /// Count a fault against its installation, if it is the plugin's own. Faults over enough different people or requests in
+    /// a row quarantine it in this workspace: what it wrote stays.
+    pub(crate) fn strike(
+        &self,
+        workspace: &Workspace,
+        installation: InstallationId,
+        fault: &PluginFault,
+        culprit: Culprit,
+    ) {
+        tracing::warn!(workspace = workspace.id.0, installation = installation.0, code = fault.code(), %fault, "plugin fault");
+        if !fault.is_strike() || !workspace.strike(installation, culprit) {
             return;
         }
-        let strikes = {
-            let mut all = shared.strikes.lock();
-            let strikes = all.entry(installation).or_default();
-            *strikes += 1;
-            *strikes
-        };
-        if strikes < MAX_STRIKES {
-            return;
-        }
-        shared.strikes.lock().remove(&installation);
-        shared.setup.rcu(|setup| {
-            let mut setup = Setup::clone(setup);
-            for installed in setup.installations.iter_mut().filter(|installed| installed.id == installation) {
-                installed.mode = InstallationMode::Quarantined;
-            }
-            setup
-        });
-        let reason = format!("{MAX_STRIKES} faults in a row, the last: {fault}");
-        tracing::error!(workspace = workspace.0, installation = installation.0, reason, "quarantined");
-        self.observer.quarantined(workspace, installation, &reason);
+        let reason = format!("{MAX_STRIKES} faults in a row over different data, the last: {fault}");
+        self.hold(workspace.id, installation, &reason);
     }
 
-    /// The installation answered well: earlier strikes are forgotten.
+    /// Count a fault of a call that was over nobody's data in particular: each is a strike of its own.
+    pub(crate) fn strike_call(&self, workspace: WorkspaceId, installation: InstallationId, fault: &PluginFault) {
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        if let Some(workspace) = self.workspace(workspace) {
+            self.strike(&workspace, installation, fault, Culprit::Content(number));
+        }
+    }
+
+    /// The installation did its work: earlier strikes are forgotten.
     pub(crate) fn forgive(&self, workspace: WorkspaceId, installation: InstallationId) {
-        if let Some(shared) = self.workspace(workspace) {
-            shared.strikes.lock().remove(&installation);
+        if let Some(workspace) = self.workspace(workspace) {
+            workspace.forgive(installation);
         }
     }
-}
 
-/// Sending from a thread that may or may not belong to the async runtime.
-pub(crate) trait BlockingOrTry {
-    /// Send, waiting for room; fails only when the receiver is gone.
-    fn blocking_or_try(&self, request: Request) -> Result<(), ()>;
-}
-
-impl BlockingOrTry for mpsc::Sender<Request> {
-    fn blocking_or_try(&self, mut request: Request) -> Result<(), ()> {
-        loop {
-            request = match self.try_send(request) {
-                Ok(()) => return Ok(()),
-                Err(mpsc::error::TrySendError::Closed(_)) => return Err(()),
-                Err(mpsc::error::TrySendError::Full(request)) => request,
-            };
-            std::thread::park_timeout(std::time::Duration::from_millis(1));
+    /// Stop running an installation at once, and have that written down.
+    pub(crate) fn hold(&self, workspace: WorkspaceId, installation: InstallationId, reason: &str) {
+        let Some(known) = self.workspace(workspace) else { return };
+        if !known.hold(installation, reason, self.clock.now()) {
+            return;
         }
+        tracing::error!(workspace = workspace.0, installation = installation.0, reason, "an installation is held");
+        self.observer.held(workspace, installation, reason);
+        self.wake_reactor(workspace);
     }
 }

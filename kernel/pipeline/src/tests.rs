@@ -1,5 +1,7 @@
 //! The data path whole, over the in-memory store, with roles as closures and a clock that stands still.
 
-mod harness;
+mod accept;
+mod delivery;
+pub(crate) mod harness;
 mod identity;
 mod reaction;

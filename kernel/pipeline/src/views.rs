@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use kith_model::audience::Membership;
 use kith_model::delivery::DeliveryState;
 use kith_model::event::{RecordedEvent, RejectedRecord};
-use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, SourceIdentityId};
+use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::Identifier;
 use kith_model::profile::{FoldedTrait, Score, Tag};
 use kith_model::time::Timestamp;
+
+pub use crate::shared::Failing;
 
 /// What became of one submitted event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,19 +64,45 @@ pub struct EventPage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Count {
     pub count: u64,
+    /// People of whom it is not known yet.
+    pub pending: u64,
     pub population: u64,
-    /// The log position that the count is exact for.
+    /// Whether `count` is the whole truth for `as_of`: nothing is pending, and nothing that it reads is being recomputed.
+    pub exact: bool,
+    /// The log position and the time that the count was taken for.
     pub as_of: Position,
+    pub as_of_time: Timestamp,
 }
 
 /// An audience's present state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AudienceStatus {
-    /// `None` while it is being computed for the first time.
+    /// `None` while it is being computed for the first time as it is defined now.
     pub size: Option<u64>,
+    /// People of whom it is not known yet whether they belong to it; until then they stay where they are.
+    pub pending: u64,
     /// Profiles looked at, of how many, while computing.
     pub progress: Option<(u64, u64)>,
+    /// The log position and the time that the size is exact for.
     pub as_of: Position,
+    pub as_of_time: Timestamp,
+}
+
+/// What the removal of an installation would take away.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// People who hold values of it.
+    pub people: u64,
+    /// Audiences whose condition reads these values.
+    pub audiences: Vec<AudienceId>,
+}
+
+/// Whether a workspace's computing gets on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    pub workspace: WorkspaceId,
+    /// Present when the same work has failed again.
+    pub failing: Option<Failing>,
 }
 
 /// One page of an audience's members.
@@ -95,6 +123,34 @@ pub struct DeliveryView {
     pub payload: String,
     pub created_at: Timestamp,
     pub state: DeliveryState,
+}
+
+/// Whether a receiving host is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostState {
+    /// It is.
+    Closed,
+    /// It failed too often and is left alone for a while.
+    Open,
+    /// One request tries it out.
+    HalfOpen,
+}
+
+/// A host that a channel sends to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostView {
+    pub channel: InstallationId,
+    /// With its port.
+    pub host: String,
+    /// Requests on their way.
+    pub under_way: u64,
+    pub state: HostState,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Nothing is sent to it before this moment.
+    pub paused_until: Option<Timestamp>,
+    /// Why nothing is.
+    pub reason: Option<String>,
 }
 
 /// One page of deliveries or of what was kept aside.
@@ -118,6 +174,8 @@ pub enum DeadLetter {
         message: String,
         profiles: u64,
     },
+    /// Something stored that cannot be read, or is too large to be written; the work went on without it.
+    Unreadable { id: String, at: Timestamp, position: Position, problem: String, raw: Vec<u8> },
     /// A message that was given up.
     Delivery(DeliveryView),
 }

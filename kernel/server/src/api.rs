@@ -73,6 +73,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(fits::list))
         .routes(routes!(audiences::create, audiences::list))
         .routes(routes!(audiences::count))
+        .routes(routes!(audiences::preview))
         .routes(routes!(audiences::read, audiences::change, audiences::remove))
         .routes(routes!(audiences::members))
         .routes(routes!(audiences::explain))

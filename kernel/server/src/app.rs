@@ -1,13 +1,12 @@
 //! What every handler can reach, and the two things that all of them need: who is asking, and how a change of the
 //! catalogue takes effect in the running kernel.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kith_model::id::WorkspaceId;
 use kith_model::time::Clock;
-use kith_pipeline::{Kernel, offload};
+use kith_pipeline::{Kernel, Setup, offload};
 use tokio::sync::Semaphore;
 
 use crate::auth::{self, Caller};
@@ -16,7 +15,8 @@ use crate::config::Config;
 use crate::error::ApiError;
 use crate::fits::FitsUnderWay;
 use crate::metrics::Metrics;
-use crate::wiring::Wiring;
+use crate::watch::Watch;
+use crate::wiring::{Loading, Source, Wiring};
 
 /// The running server.
 pub struct App {
@@ -26,6 +26,9 @@ pub struct App {
     pub kernel: Arc<Kernel>,
     pub wiring: Wiring,
     pub metrics: Metrics,
+    /// Authenticates the tokens of previews.
+    pub(crate) preview_key: [u8; 32],
+    pub(crate) watch: Watch,
     pub(crate) fits: FitsUnderWay,
     /// One permit for each KiB that the bodies of client requests may take in memory.
     pub(crate) ingest_memory: Semaphore,
@@ -57,28 +60,45 @@ impl App {
         offload::run(move || work(&app)).await
     }
 
-    /// Change the catalogue. Where the running kernel has to know, it takes the change first, so that nothing is kept
-    /// which cannot run; where the commit then fails, it goes back. Blocking.
+    /// Change the catalogue, and then what runs: nothing runs that is not durable, and nothing is durable that could not
+    /// run. Blocking; a change under way holds up all others, so a plugin that it needs must be loaded already.
     pub(crate) fn change<T>(
         &self,
         workspace: WorkspaceId,
         actor: Actor,
         edit: impl FnOnce(&mut Draft<'_>) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
-        let mut draft = self.catalogue.begin(workspace, actor)?;
-        let answer = edit(&mut draft)?;
-        if !draft.alters_setup() {
-            draft.commit()?;
+        let mut change = self.catalogue.begin(workspace, actor)?;
+        let answer = edit(&mut change)?;
+        if !change.alters_setup() {
+            drop(change.commit()?);
             return Ok(answer);
         }
-        let setup = self.wiring.setup(self.catalogue.sealer(), draft.tables(), draft.touched())?;
-        self.kernel.configure(setup)?;
-        if let Err(error) = draft.commit() {
-            let kept = self.catalogue.workspace(workspace)?;
-            self.kernel.configure(self.wiring.setup(self.catalogue.sealer(), &kept, &BTreeSet::new())?)?;
-            return Err(error.into());
-        }
+        let setup = self.setup(&change, Loading::Done)?;
+        Kernel::check(&setup)?;
+        let _committed = change.commit()?;
+        // The check has passed and the change is kept, so that a restart puts it in force whatever happens here.
+        self.kernel.configure(setup).map_err(|error| ApiError::internal("putting a change in force", error))?;
         Ok(answer)
+    }
+
+    /// A change that may need a plugin that is not loaded: it is made on paper first and what it needs is loaded, because a
+    /// component may take half a minute to compile, and no other change can be made meanwhile.
+    pub(crate) fn change_after_loading<T>(
+        &self,
+        workspace: WorkspaceId,
+        actor: Actor,
+        edit: impl Fn(&mut Draft<'_>) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
+        let mut draft = self.catalogue.rehearse(workspace, actor.clone())?;
+        edit(&mut draft)?;
+        Kernel::check(&self.setup(&draft, Loading::Allowed)?)?;
+        self.change(workspace, actor, edit)
+    }
+
+    fn setup(&self, draft: &Draft<'_>, loading: Loading) -> Result<Setup, ApiError> {
+        let (tables, must_run, sealer) = (draft.tables(), draft.touched(), self.catalogue.sealer());
+        Ok(self.wiring.setup(Source { tables, must_run, sealer, now: draft.now() }, loading)?)
     }
 
     /// Whether the server is about to stop.

@@ -124,11 +124,7 @@ const MAX_KEY_BYTES: usize = 256;
 
 /// Bytes as lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
-        text.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
-        text
-    })
+    data_encoding::HEXLOWER.encode(bytes)
 }
 
 /// SHA-256 of `text`, in hexadecimal.

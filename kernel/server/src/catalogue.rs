@@ -17,12 +17,14 @@ use kith_model::id::{AudienceId, InstallationId, WorkspaceId};
 use kith_model::plugin::PluginId;
 use kith_model::time::Clock;
 use kith_store::keys::{Definition, SYSTEM};
+use kith_store::row::{self, Row};
 use kith_store::{CommitError, Key, KeyRange, Operation, ReadError, Store, Unit, Value};
 use parking_lot::Mutex;
-use serde::de::DeserializeOwned;
 
-pub use draft::{Actor, Draft};
-pub use rows::{AuditRow, CredentialRow, FitRow, FitStatus, InstallationRow, PluginRow, WorkspaceRow};
+pub use draft::{Actor, Change, CommitGuard, Draft};
+pub use rows::{
+    AudienceRow, AuditRow, CounterRow, CredentialRow, FitRow, FitStatus, InstallationRow, PluginRow, WorkspaceRow,
+};
 
 use crate::auth::KeyId;
 
@@ -33,10 +35,6 @@ pub enum CatalogueError {
     Read(#[from] ReadError),
     #[error("changing the catalogue")]
     Commit(#[from] CommitError),
-    #[error("a row of the catalogue ({what}) does not read")]
-    Row { what: &'static str, source: serde_json::Error },
-    #[error("a row of the catalogue ({what}) has version {version}, which a newer release wrote; run that release")]
-    Newer { what: &'static str, version: u32 },
     #[error("a key of the catalogue ({what}) does not read")]
     Key { what: &'static str },
     #[error("workspace {} does not exist", .0.0)]
@@ -177,18 +175,24 @@ impl Catalogue {
     }
 
     /// Begin a change of one workspace; others wait until it is committed or dropped.
-    pub fn begin(&self, workspace: WorkspaceId, actor: Actor) -> Result<Draft<'_>, CatalogueError> {
+    pub fn begin(&self, workspace: WorkspaceId, actor: Actor) -> Result<Change<'_>, CatalogueError> {
         let writing = self.writing.lock();
         let tables = self.workspace(workspace)?;
-        Ok(Draft::new(self, writing, WorkspaceTables::clone(&tables), actor))
+        Ok(Change::new(Draft::new(self, WorkspaceTables::clone(&tables), actor), writing))
+    }
+
+    /// A draft of a change that will not be made, to see what it would need; it holds nobody up.
+    pub fn rehearse(&self, workspace: WorkspaceId, actor: Actor) -> Result<Draft<'_>, CatalogueError> {
+        let tables = self.workspace(workspace)?;
+        Ok(Draft::new(self, WorkspaceTables::clone(&tables), actor))
     }
 
     /// Make a workspace together with its first key.
-    pub fn found(&self, workspace: WorkspaceRow, first_key: CredentialRow) -> Result<(), CatalogueError> {
+    pub fn create_workspace(&self, workspace: WorkspaceRow, first_key: CredentialRow) -> Result<(), CatalogueError> {
         let _writing = self.writing.lock();
         let operations = vec![
-            put(SYSTEM, Definition::Workspace, &workspace.id.0.to_be_bytes(), &workspace)?,
-            put(SYSTEM, Definition::Credential, first_key.id.as_str().as_bytes(), &first_key)?,
+            put(SYSTEM, Definition::Workspace, &workspace.id.0.to_be_bytes(), &workspace),
+            put(SYSTEM, Definition::Credential, first_key.id.as_str().as_bytes(), &first_key),
         ];
         self.store.commit(Unit { operations, ..Unit::default() })?;
         let mut tables = Tables::clone(&self.tables.load());
@@ -211,19 +215,14 @@ impl Catalogue {
             range.from = all.followed_by(after);
         }
         let page = self.store.scan(&range, limit)?;
-        let rows = page.rows.iter().map(|(_, value)| rows::decode(value)).collect::<Result<_, _>>()?;
+        let rows = page.rows.iter().map(|(_, value)| row::decode(value)).collect::<Result<_, _>>()?;
         Ok((rows, page.next.and_then(|next| next.strip(&all).map(<[u8]>::to_vec))))
     }
 }
 
 /// A row as an operation.
-fn put<T: serde::Serialize>(
-    workspace: WorkspaceId,
-    kind: Definition,
-    name: &[u8],
-    row: &T,
-) -> Result<Operation, CatalogueError> {
-    Ok(Operation::Put(Key::definition(workspace, kind, name), rows::encode(row)?))
+fn put<R: Row>(workspace: WorkspaceId, kind: Definition, name: &[u8], row: &R) -> Operation {
+    Operation::Put(Key::definition(workspace, kind, name), row::encode(row))
 }
 
 /// The key of what belongs to an installation: its number, then what distinguishes it.
@@ -255,13 +254,13 @@ fn raw_rows(
     Ok(rows.into_iter().map(|(key, value)| (key.strip(&prefix).unwrap_or_default().to_vec(), value)).collect())
 }
 
-fn rows_of<T: DeserializeOwned>(
+fn rows_of<R: Row>(
     store: &dyn Store,
     workspace: WorkspaceId,
     kind: Definition,
-) -> Result<Vec<(Vec<u8>, T)>, CatalogueError> {
+) -> Result<Vec<(Vec<u8>, R)>, CatalogueError> {
     let rows = raw_rows(store, workspace, kind)?;
-    rows.into_iter().map(|(name, value)| Ok((name, rows::decode(&value)?))).collect()
+    rows.into_iter().map(|(name, value)| Ok((name, row::decode(&value)?))).collect()
 }
 
 fn number(bytes: &[u8], what: &'static str) -> Result<(u32, Vec<u8>), CatalogueError> {
@@ -280,7 +279,7 @@ fn load(store: &dyn Store, row: WorkspaceRow, clock: &dyn Clock) -> Result<Works
     for (_, row) in rows_of::<InstallationRow>(store, workspace, Definition::Installation)? {
         tables.installations.insert(row.id, Arc::new(row));
     }
-    for (_, row) in rows_of::<Audience>(store, workspace, Definition::Audience)? {
+    for (_, AudienceRow(row)) in rows_of(store, workspace, Definition::Audience)? {
         tables.audiences.insert(row.id, Arc::new(row));
     }
     for (_, mut row) in rows_of::<FitRow>(store, workspace, Definition::Fit)? {
@@ -296,7 +295,7 @@ fn load(store: &dyn Store, row: WorkspaceRow, clock: &dyn Clock) -> Result<Works
         let name = String::from_utf8(name).map_err(|_| CatalogueError::Key { what: "secret" })?;
         tables.secrets.insert((InstallationId(installation), name), sealed);
     }
-    for (name, counted) in rows_of::<u32>(store, workspace, Definition::Counter)? {
+    for (name, CounterRow(counted)) in rows_of(store, workspace, Definition::Counter)? {
         let name = String::from_utf8(name).map_err(|_| CatalogueError::Key { what: "counter" })?;
         tables.counters.insert(name, counted);
     }

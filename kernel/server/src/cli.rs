@@ -8,6 +8,7 @@
 mod args;
 mod audience;
 mod client;
+mod consent;
 mod delivery;
 mod demo;
 mod import;

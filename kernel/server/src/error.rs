@@ -52,6 +52,10 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub taken: Option<serde_json::Value>,
+    /// For a change that needs a confirmation: what it touches, and the `token` that confirms just that.
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    pub details: Option<serde_json::Value>,
 }
 
 /// Every way a request can end other than well.
@@ -80,6 +84,12 @@ pub enum ApiError {
         code: &'static str,
         message: String,
     },
+    /// It is done when it comes again with the token that `details` hold.
+    Unconfirmed {
+        code: &'static str,
+        message: String,
+        details: serde_json::Value,
+    },
     TooLarge {
         limit_bytes: usize,
     },
@@ -103,7 +113,7 @@ pub enum ApiError {
         retry_after_s: u32,
     },
     /// A stream broke off after a part of it was durably taken.
-    BrokeOff {
+    Partial {
         taken: serde_json::Value,
         cause: Box<ApiError>,
     },
@@ -135,7 +145,7 @@ impl ApiError {
 }
 
 /// How an error is answered.
-struct Answered {
+struct ErrorAnswer {
     status: StatusCode,
     code: String,
     title: &'static str,
@@ -143,85 +153,98 @@ struct Answered {
     retry_after_s: Option<u32>,
     mistakes: Vec<Mistake>,
     taken: Option<serde_json::Value>,
+    details: Option<serde_json::Value>,
 }
 
-fn answered(status: StatusCode, code: impl Into<String>, title: &'static str, message: impl Into<String>) -> Answered {
+fn error_answer(
+    status: StatusCode,
+    code: impl Into<String>,
+    title: &'static str,
+    message: impl Into<String>,
+) -> ErrorAnswer {
     let (code, message) = (code.into(), message.into());
-    Answered { status, code, title, message, retry_after_s: None, mistakes: Vec::new(), taken: None }
+    ErrorAnswer { status, code, title, message, retry_after_s: None, mistakes: Vec::new(), taken: None, details: None }
 }
 
 /// The longest wait that clients heed, in seconds (Segment's stop at 300).
 const MAX_RETRY_AFTER_S: u32 = 300;
 
 /// The one table from errors to answers.
-fn describe(error: ApiError) -> Answered {
+fn describe(error: ApiError) -> ErrorAnswer {
     match error {
         ApiError::BadInput { code, message, mistakes } => {
-            Answered { mistakes, ..answered(StatusCode::BAD_REQUEST, code, "Bad input", message) }
+            ErrorAnswer { mistakes, ..error_answer(StatusCode::BAD_REQUEST, code, "Bad input", message) }
         }
         ApiError::Unauthenticated { message } => {
-            answered(StatusCode::UNAUTHORIZED, "unauthenticated", "No valid credential", message)
+            error_answer(StatusCode::UNAUTHORIZED, "unauthenticated", "No valid credential", message)
         }
-        ApiError::Denied { message } => answered(StatusCode::FORBIDDEN, "denied", "Not allowed", message),
-        ApiError::NotFound { what } => answered(StatusCode::NOT_FOUND, "not-found", "Not found", what),
-        ApiError::NoRoute => {
-            answered(StatusCode::NOT_FOUND, "no-route", "Not found", "no such route; /api/v1/openapi.json lists all")
-        }
-        ApiError::MethodNotAllowed => answered(
+        ApiError::Denied { message } => error_answer(StatusCode::FORBIDDEN, "denied", "Not allowed", message),
+        ApiError::NotFound { what } => error_answer(StatusCode::NOT_FOUND, "not-found", "Not found", what),
+        ApiError::NoRoute => error_answer(
+            StatusCode::NOT_FOUND,
+            "no-route",
+            "Not found",
+            "no such route; /api/v1/openapi.json lists all",
+        ),
+        ApiError::MethodNotAllowed => error_answer(
             StatusCode::METHOD_NOT_ALLOWED,
             "method-not-allowed",
             "Method not allowed",
             "this route has other methods; the allow header names them",
         ),
-        ApiError::Conflict { code, message } => answered(StatusCode::CONFLICT, code, "Conflict", message),
+        ApiError::Conflict { code, message } => error_answer(StatusCode::CONFLICT, code, "Conflict", message),
+        ApiError::Unconfirmed { code, message, details } => {
+            let answer = error_answer(StatusCode::CONFLICT, code, "Confirmation required", message);
+            ErrorAnswer { details: Some(details), ..answer }
+        }
         ApiError::TooLarge { limit_bytes } => {
             let message = format!("the body is larger than {limit_bytes} bytes");
-            answered(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large", message)
+            error_answer(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large", message)
         }
         ApiError::UnsupportedMediaType { message } => {
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            answered(status, "unsupported-media-type", "Unsupported media type", message)
+            error_answer(status, "unsupported-media-type", "Unsupported media type", message)
         }
         ApiError::TooSlow => {
             let message = "the request did not arrive in time; send it again";
-            answered(StatusCode::REQUEST_TIMEOUT, "too-slow", "Request timeout", message)
+            error_answer(StatusCode::REQUEST_TIMEOUT, "too-slow", "Request timeout", message)
         }
         ApiError::Refused(refusal) => {
             // Whatever a plugin says, a refusal must never look like success or like a redirect to a client.
             let status =
                 StatusCode::from_u16(refusal.status).ok().filter(|status| (400..600).contains(&status.as_u16()));
             let status = status.unwrap_or(StatusCode::BAD_REQUEST);
-            answered(status, refusal.code, "Refused by the connector", refusal.message)
+            error_answer(status, refusal.code, "Refused by the connector", refusal.message)
         }
         ApiError::Fault(fault) => fault_answer(&fault),
         ApiError::Overloaded { retry_after_s } => {
             let message = "more requests than can be taken now; nothing of this one was";
-            let answer = answered(StatusCode::TOO_MANY_REQUESTS, "overloaded", "Overloaded", message);
-            Answered { retry_after_s: Some(retry_after_s), ..answer }
+            let answer = error_answer(StatusCode::TOO_MANY_REQUESTS, "overloaded", "Overloaded", message);
+            ErrorAnswer { retry_after_s: Some(retry_after_s), ..answer }
         }
         ApiError::Unavailable { code, message, retry_after_s } => {
-            let answer = answered(StatusCode::SERVICE_UNAVAILABLE, code, "Unavailable for now", message);
-            Answered { retry_after_s: Some(retry_after_s), ..answer }
+            let answer = error_answer(StatusCode::SERVICE_UNAVAILABLE, code, "Unavailable for now", message);
+            ErrorAnswer { retry_after_s: Some(retry_after_s), ..answer }
         }
-        ApiError::BrokeOff { taken, cause } => Answered { taken: Some(taken), ..describe(*cause) },
+        ApiError::Partial { taken, cause } => ErrorAnswer { taken: Some(taken), ..describe(*cause) },
         ApiError::Internal { doing, cause } => {
             tracing::error!(request_id = request_id(), doing, error = chain(cause.as_ref()), "internal error");
             let message = "something went wrong here; the log has more under the request id";
-            answered(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", message)
+            error_answer(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", message)
         }
     }
 }
 
 /// A fault's own text may quote the guest, so it goes to the log; the client learns the kind.
-fn fault_answer(fault: &PluginFault) -> Answered {
+fn fault_answer(fault: &PluginFault) -> ErrorAnswer {
     tracing::warn!(request_id = request_id(), code = fault.code(), error = %fault, "a plugin did not do its work");
     if let PluginFault::BadInput(message) = fault {
-        return answered(StatusCode::BAD_REQUEST, fault.code(), "Refused by the plugin", message.clone());
+        return error_answer(StatusCode::BAD_REQUEST, fault.code(), "Refused by the plugin", message.clone());
     }
     let message = format!("the plugin failed: {}", fault.code());
     let answer = if fault.may_retry() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::INTERNAL_SERVER_ERROR };
     let retry_after_s = fault.may_retry().then_some(5);
-    Answered { retry_after_s, ..answered(answer, fault.code(), "Plugin failure", message) }
+    ErrorAnswer { retry_after_s, ..error_answer(answer, fault.code(), "Plugin failure", message) }
 }
 
 /// An error with its sources, for the log.
@@ -248,6 +271,7 @@ impl IntoResponse for ApiError {
             request_id: request_id(),
             errors: answer.mistakes,
             taken: answer.taken,
+            details: answer.details,
         };
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let content_type = [(header::CONTENT_TYPE, "application/problem+json")];

@@ -14,4 +14,5 @@ mod fits;
 pub mod metrics;
 pub mod plugin_build;
 pub mod serve;
+mod watch;
 pub mod wiring;

@@ -63,4 +63,8 @@ fn describe() {
     metrics::describe_histogram!("kith_http_request_seconds", "Time until a request was answered");
     metrics::describe_counter!("kith_ingest_records_total", "Records that came in, by what became of them");
     metrics::describe_gauge!("kith_http_connections", "Open connections");
+    metrics::describe_gauge!(
+        "kith_workspaces_failing",
+        "Workspaces whose work fails again and again at the same place"
+    );
 }

@@ -14,7 +14,7 @@ use kith_model::plugin::Manifest;
 pub mod toolchain;
 
 pub use toolchain::Toolchain;
-use toolchain::{Located, ToolchainError};
+use toolchain::{PackageLocation, ToolchainError};
 
 /// The one target that plugins are compiled for.
 pub const TARGET: &str = "wasm32-unknown-unknown";
@@ -189,7 +189,7 @@ pub fn crate_mistakes(dir: &Path, manifest: &Manifest, toolchain: &Toolchain) ->
 }
 
 struct Prepared {
-    located: Located,
+    located: PackageLocation,
     manifest: Manifest,
     manifest_toml: String,
 }

@@ -1,7 +1,7 @@
 //! Starting and stopping: the data directory, the first key, all parts put together, the accept loop with its timers and
 //! caps, and a shutdown that finishes what is under way.
 
-mod host_key;
+pub(crate) mod host_key;
 mod observer;
 
 use std::collections::BTreeSet;
@@ -36,7 +36,8 @@ use crate::catalogue::{Catalogue, CatalogueError, CredentialRow, WorkspaceRow};
 use crate::config::Config;
 use crate::fits::FitsUnderWay;
 use crate::metrics::Metrics;
-use crate::wiring::{Wiring, WiringError};
+use crate::watch::{self, Watch};
+use crate::wiring::{Loading, Source, Wiring, WiringError};
 
 /// Why the server did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +96,7 @@ fn start(
     let clock = Arc::clone(&config.clock);
     let seam: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
     let catalogue = Catalogue::open(Arc::clone(&seam), Arc::clone(&clock), Sealer::new(&key.derive("secrets")))?;
-    let first_admin_key = found_first_workspace(&catalogue, &config)?;
+    let first_admin_key = create_first_workspace(&catalogue, &config)?;
     let host = Host::new(HostConfig {
         cache_directory: Some(config.data_directory.join("cache")),
         mac_key: key.derive("compiled code"),
@@ -107,12 +108,17 @@ fn start(
         runtime,
     })?;
     let artifacts = Artifacts::open(config.data_directory.join("artifacts"))?;
-    let wiring = Wiring::new(host, config.ceiling.clone(), artifacts, Arc::clone(&seam));
+    let wiring = Wiring::new(host, config.ceiling.clone(), artifacts, Arc::clone(&seam), key.realms());
     let tables = catalogue.tables();
-    let setups = tables.workspaces.values().map(|tables| wiring.setup(catalogue.sealer(), tables, &BTreeSet::new()));
+    let (sealer, now, must_run) = (catalogue.sealer(), clock.now(), BTreeSet::new());
+    let setups = tables.workspaces.values().map(|tables| {
+        let source = Source { tables: tables.as_ref(), must_run: &must_run, sealer, now };
+        wiring.setup(source, Loading::Allowed)
+    });
     let setups = setups.collect::<Result<Vec<_>, _>>()?;
     let (observer, quarantines) = observer::channel();
     let kernel = Kernel::start(seam, Arc::clone(&clock), Arc::new(observer), setups)?;
+    let (watch, ended) = Watch::new();
     let permits = config.http.max_ingest_bytes / 1024;
     let app = Arc::new(App {
         ingest_memory: Semaphore::new(permits.min(Semaphore::MAX_PERMITS)),
@@ -122,15 +128,18 @@ fn start(
         kernel,
         wiring,
         metrics: Metrics::of_process(),
+        preview_key: key.derive("previews"),
+        watch,
         fits: FitsUnderWay::default(),
         closing: AtomicBool::new(false),
     });
     observer::write_down(&app, quarantines).map_err(ServeError::Thread)?;
+    watch::begin(&app, ended).map_err(ServeError::Thread)?;
     Ok(Server { app, store, first_admin_key })
 }
 
 /// Where there is no workspace yet, make `default` with an admin key. Its text, where it was made here.
-fn found_first_workspace(catalogue: &Catalogue, config: &Config) -> Result<Option<String>, ServeError> {
+fn create_first_workspace(catalogue: &Catalogue, config: &Config) -> Result<Option<String>, ServeError> {
     if !catalogue.tables().workspaces.is_empty() {
         return Ok(None);
     }
@@ -155,7 +164,7 @@ fn found_first_workspace(catalogue: &Catalogue, config: &Config) -> Result<Optio
         expires_at: None,
         revoked_at: None,
     };
-    catalogue.found(workspace, credential)?;
+    catalogue.create_workspace(workspace, credential)?;
     Ok(made_here.then_some(key.text))
 }
 

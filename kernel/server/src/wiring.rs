@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kith_features::Zone;
-use kith_host::{BindError, Binding, Host, KeyValue, Limits, LoadError, Plugin, Policy, effective_policy};
+use kith_host::{Abi, BindError, Binding, Host, KeyValue, Limits, LoadError, Plugin, Policy, effective_policy};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_model::plugin::{Grants, InputSpec, InstallationMode, Manifest, PluginKind};
-use kith_pipeline::{FittedState, Installed, Role, Setup};
+use kith_model::time::Timestamp;
+use kith_pipeline::{Activity, FittedState, Idempotence, Installed, Role, Setup};
 use kith_store::Store;
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
@@ -21,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 use crate::catalogue::artifacts::{ArtifactError, Artifacts};
 use crate::catalogue::sealed::{Place, SealError, Sealer};
 use crate::catalogue::{InstallationRow, PluginRow, WorkspaceTables};
+use crate::serve::host_key::RealmKeys;
 
 /// The catalogue cannot be turned into what runs.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +35,9 @@ pub enum WiringError {
     Bind { installation: String, source: BindError },
     #[error("input `{input}` of installation `{installation}`: {problem}")]
     Input { installation: String, input: String, problem: String },
-    #[error("installation `{installation}` runs {plugin}, which is not in the catalogue")]
-    NoPlugin { installation: String, plugin: String },
+    /// It was not loaded before the change began, because something else had changed meanwhile.
+    #[error("component {digest} is not loaded")]
+    NotLoaded { digest: String },
     #[error(transparent)]
     Secret(#[from] SealError),
     #[error("the workspace's time zone: {0}")]
@@ -47,14 +50,60 @@ pub struct Wiring {
     ceiling: Limits,
     artifacts: Artifacts,
     store: Arc<dyn Store>,
+    realms: RealmKeys,
     /// Loaded plugins by digest; the same for all workspaces.
     loaded: Mutex<HashMap<String, Arc<Plugin>>>,
+    /// What each installation was last made into, with what it was made from: a change of one installation neither binds
+    /// nor compiles another again, whose component may be one that takes half a minute to be refused.
+    made: Mutex<HashMap<(WorkspaceId, InstallationId), RoleRecord>>,
+}
+
+/// What an installation was made into.
+struct RoleRecord {
+    from: Fingerprint,
+    outcome: Result<Role, Hold>,
+}
+
+/// SHA-256 over all that a role is made from.
+type Fingerprint = [u8; 32];
+
+/// Why an installation does not run, and since when.
+#[derive(Debug, Clone)]
+struct Hold {
+    since: Timestamp,
+    why: String,
+}
+
+/// Whether making a setup may load components, which compiles those that are new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loading {
+    /// Takes as long as it takes; nothing that others wait for may be held meanwhile.
+    Allowed,
+    /// Only what is loaded already is used.
+    Done,
+}
+
+/// The part of the catalogue that a setup is made from.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    pub tables: &'a WorkspaceTables,
+    /// The installations that must be fit to run, because the change is about them.
+    pub must_run: &'a BTreeSet<InstallationId>,
+    /// Opens the secrets.
+    pub sealer: &'a Sealer,
+    pub now: Timestamp,
 }
 
 impl Wiring {
     /// Wiring over a host and a folder of components.
-    pub fn new(host: Host, ceiling: Limits, artifacts: Artifacts, store: Arc<dyn Store>) -> Wiring {
-        Wiring { host, ceiling, artifacts, store, loaded: Mutex::default() }
+    pub(crate) fn new(
+        host: Host,
+        ceiling: Limits,
+        artifacts: Artifacts,
+        store: Arc<dyn Store>,
+        realms: RealmKeys,
+    ) -> Wiring {
+        Wiring { host, ceiling, artifacts, store, realms, loaded: Mutex::default(), made: Mutex::default() }
     }
 
     /// Check that a component loads, and keep it; its digest. Blocks while it compiles.
@@ -65,9 +114,12 @@ impl Wiring {
         Ok(digest)
     }
 
-    fn load(&self, digest: &str) -> Result<Arc<Plugin>, WiringError> {
+    fn load(&self, digest: &str, loading: Loading) -> Result<Arc<Plugin>, WiringError> {
         if let Some(plugin) = self.loaded.lock().get(digest) {
             return Ok(Arc::clone(plugin));
+        }
+        if loading == Loading::Done {
+            return Err(WiringError::NotLoaded { digest: digest.to_owned() });
         }
         let component = self.artifacts.read(digest)?;
         let plugin = Arc::new(self.host.load(&component)?);
@@ -80,83 +132,159 @@ impl Wiring {
         effective_policy(manifest, grants, &self.ceiling)
     }
 
-    /// What a workspace runs. Installations of `must_run` have to be fit to run. Any other that is not is logged and stands
-    /// in for itself with a role that says so: it must neither stop the rest, nor lose what it wrote by being left out.
+    /// What a workspace runs. An installation that cannot run is held and says why: it must neither stop the rest, nor lose
+    /// what it wrote by being left out.
     ///
     /// # Errors
     /// [`WiringError`] names the installation of `must_run` that cannot be made to run.
-    pub fn setup(
-        &self,
-        sealer: &Sealer,
-        tables: &WorkspaceTables,
-        must_run: &BTreeSet<InstallationId>,
-    ) -> Result<Setup, WiringError> {
+    pub fn setup(&self, source: Source<'_>, loading: Loading) -> Result<Setup, WiringError> {
+        let tables = source.tables;
+        let workspace = tables.row.id;
         let mut installations = Vec::new();
         for row in tables.installed() {
-            match self.installed(sealer, tables, row) {
-                Ok(installed) => installations.push(installed),
-                Err(error) if must_run.contains(&row.id) => return Err(error),
-                Err(error) => {
-                    let error = crate::error::chain(&error);
-                    tracing::error!(installation = %row.name, error, "an installation does not run");
-                    installations.extend(stand_in(tables, row));
-                }
-            }
+            let Some(plugin) = tables.plugin_of(row) else {
+                // Versions of plugins are never deleted, so this is a catalogue that something else has written to.
+                tracing::error!(installation = %row.name, plugin = %row.plugin, version = %row.version, "not in the catalogue");
+                continue;
+            };
+            installations.push(self.installed(source, row, plugin, loading)?);
         }
+        self.made
+            .lock()
+            .retain(|(of, id), _| *of != workspace || installations.iter().any(|installed| installed.id == *id));
+        let names = tables.installations.values().map(|row| (row.id, row.name.to_string()));
         Ok(Setup {
-            workspace: tables.row.id,
+            workspace,
+            realm_key: self.realms.of(workspace),
             zone: Zone::parse(&tables.row.time_zone).map_err(|error| WiringError::Zone(error.to_string()))?,
             identity_rules: IdentityRules::default(),
             installations,
+            source_names: names.collect(),
             audiences: tables.audiences.values().map(|audience| audience.as_ref().clone()).collect(),
         })
     }
 
     fn installed(
         &self,
-        sealer: &Sealer,
-        tables: &WorkspaceTables,
-        row: &InstallationRow,
-    ) -> Result<Installed, WiringError> {
-        let plugin = tables.plugin_of(row).ok_or_else(|| WiringError::NoPlugin {
-            installation: row.name.to_string(),
-            plugin: format!("{} {}", row.plugin, row.version),
-        })?;
-        let inputs = inputs(row, &plugin.manifest)?;
-        let role = match row.mode {
-            // What is switched off is not loaded: its code may be the very reason.
-            InstallationMode::Disabled | InstallationMode::Quarantined => {
-                unavailable::role(plugin.manifest.kind, "the installation is switched off".to_owned())
-            }
-            InstallationMode::Live | InstallationMode::Shadow => self.role(sealer, tables, row, plugin)?,
-        };
-        Ok(described(tables, row, plugin, inputs, role))
-    }
-
-    fn role(
-        &self,
-        sealer: &Sealer,
-        tables: &WorkspaceTables,
+        source: Source<'_>,
         row: &InstallationRow,
         plugin: &PluginRow,
+        loading: Loading,
+    ) -> Result<Installed, WiringError> {
+        let inputs = match inputs(row, &plugin.manifest) {
+            Ok(inputs) => inputs,
+            Err(error) if source.must_run.contains(&row.id) => return Err(error),
+            // Making its role fails for the same reason, and says so.
+            Err(_) => Vec::new(),
+        };
+        // What is switched off is not loaded: its code may be the very reason.
+        let role = match held_by_mode(row) {
+            Some(held) => Err(held),
+            None => self.make(source, row, plugin, loading)?,
+        };
+        let (role, activity) = match role {
+            Ok(role) => (role, Activity::Running),
+            Err(held) => (unavailable::role(plugin.manifest.kind, held.why.clone()), held.into()),
+        };
+        let fitted = source.tables.states.get(&row.id);
+        Ok(Installed {
+            id: row.id,
+            name: row.name.clone(),
+            plugin: row.plugin.clone(),
+            plugin_version: row.version.clone(),
+            kind: plugin.manifest.kind,
+            digest: plugin.digest.clone(),
+            activity,
+            config_hash: config_hash(&row.config),
+            inputs,
+            outputs: plugin.manifest.outputs.clone(),
+            fitted: fitted.map(|(version, bytes)| FittedState { version: *version, bytes: Arc::clone(bytes) }),
+            recipients: recipients(&plugin.manifest, &row.grants),
+            idempotence: match plugin.manifest.idempotent {
+                true => Idempotence::Idempotent,
+                false => Idempotence::NotIdempotent,
+            },
+            role,
+        })
+    }
+    /// The role of an installation, from the last time where nothing of it has changed since.
+    ///
+    /// # Errors
+    /// For one that must run; any other is held.
+    fn make(
+        &self,
+        source: Source<'_>,
+        row: &InstallationRow,
+        plugin: &PluginRow,
+        loading: Loading,
+    ) -> Result<Result<Role, Hold>, WiringError> {
+        let key = (source.tables.row.id, row.id);
+        let from = fingerprint(source.tables, row, plugin);
+        let must_run = source.must_run.contains(&row.id);
+        if let Some(made) = self.made.lock().get(&key).filter(|made| made.from == from) {
+            match &made.outcome {
+                Ok(role) => return Ok(Ok(role.clone())),
+                Err(held) if !must_run => return Ok(Err(held.clone())),
+                // Somebody asks for it again, so it is tried again.
+                Err(_) => {}
+            }
+        }
+        let outcome = match self.bind(source, row, plugin, loading) {
+            Ok(role) => Ok(role),
+            Err(error) if must_run => return Err(error),
+            Err(error) => {
+                let error = crate::error::chain(&error);
+                tracing::error!(installation = %row.name, error, "an installation does not run");
+                Err(Hold { since: source.now, why: format!("could not be made to run: {error}") })
+            }
+        };
+        self.made.lock().insert(key, RoleRecord { from, outcome: outcome.clone() });
+        Ok(outcome)
+    }
+
+    fn bind(
+        &self,
+        source: Source<'_>,
+        row: &InstallationRow,
+        plugin: &PluginRow,
+        loading: Loading,
     ) -> Result<Role, WiringError> {
-        let loaded = self.load(&plugin.digest)?;
-        let workspace = tables.row.id;
+        inputs(row, &plugin.manifest)?;
+        let loaded = self.load(&plugin.digest, loading)?;
         let binding = Binding {
             installation: row.name.to_string(),
             config: row.config.clone(),
             grants: row.grants.clone(),
-            secrets: secrets(sealer, tables, row)?,
-            state: self.state(workspace, row),
+            secrets: secrets(source.sealer, source.tables, row)?,
+            state: self.state(source.tables.row.id, row),
             fuel: None,
         };
         let role = match plugin.manifest.kind {
             PluginKind::Connector => loaded.connector(binding).map(Role::Connector),
             PluginKind::TagModel => loaded.compute(binding).map(Role::TagModel),
             PluginKind::Scorer => loaded.compute(binding).map(Role::Scorer),
-            PluginKind::Channel => loaded.channel(binding).map(Role::Channel),
+            PluginKind::Channel => match loaded.abi() {
+                Abi::V0_1 => loaded.channel(binding).map(Role::Channel),
+                Abi::V0_2 => loaded.pure_channel(binding).map(Role::PureChannel),
+            },
         };
         role.map_err(|source| WiringError::Bind { installation: row.name.to_string(), source })
+    }
+
+    /// Whether an installation runs.
+    pub fn activity(&self, tables: &WorkspaceTables, row: &InstallationRow) -> Activity {
+        if let Some(held) = held_by_mode(row) {
+            return held.into();
+        }
+        let Some(plugin) = tables.plugin_of(row) else {
+            return Activity::Held { since: row.updated_at, why: "its plugin is not in the catalogue".to_owned() };
+        };
+        let from = fingerprint(tables, row, plugin);
+        match self.made.lock().get(&(tables.row.id, row.id)).filter(|made| made.from == from).map(|made| &made.outcome)
+        {
+            Some(Err(held)) => held.clone().into(),
+            Some(Ok(_)) | None => Activity::Running,
+        }
     }
 
     fn state(&self, workspace: WorkspaceId, row: &InstallationRow) -> Arc<dyn KeyValue> {
@@ -164,36 +292,57 @@ impl Wiring {
     }
 }
 
-/// An installation that cannot be made to run, as far as it can be described.
-fn stand_in(tables: &WorkspaceTables, row: &InstallationRow) -> Option<Installed> {
-    let plugin = tables.plugin_of(row)?;
-    let problem = "it could not be made to run; the server's log says why".to_owned();
-    let role = unavailable::role(plugin.manifest.kind, problem);
-    let inputs = inputs(row, &plugin.manifest).unwrap_or_default();
-    Some(described(tables, row, plugin, inputs, role))
+impl From<Hold> for Activity {
+    fn from(held: Hold) -> Activity {
+        Activity::Held { since: held.since, why: held.why }
+    }
 }
 
-fn described(
-    tables: &WorkspaceTables,
-    row: &InstallationRow,
-    plugin: &PluginRow,
-    inputs: Vec<InputSpec>,
-    role: Role,
-) -> Installed {
-    let fitted = tables.states.get(&row.id);
-    Installed {
-        id: row.id,
-        name: row.name.clone(),
-        plugin: row.plugin.clone(),
-        plugin_version: row.version.clone(),
-        kind: plugin.manifest.kind,
-        digest: plugin.digest.clone(),
-        mode: row.mode,
-        config_hash: config_hash(&row.config),
-        inputs,
-        outputs: plugin.manifest.outputs.clone(),
-        fitted: fitted.map(|(version, bytes)| FittedState { version: *version, bytes: Arc::clone(bytes) }),
-        role,
+/// Why an installation does not run by its mode.
+fn held_by_mode(row: &InstallationRow) -> Option<Hold> {
+    let why = match row.mode {
+        InstallationMode::Live => return None,
+        InstallationMode::Disabled => "an admin switched it off".to_owned(),
+        InstallationMode::Quarantined => {
+            row.mode_reason.clone().unwrap_or_else(|| "the kernel switched it off after repeated faults".to_owned())
+        }
+        // Older releases took this mode, and ran nothing in it.
+        InstallationMode::Shadow => "shadow runs are not there yet".to_owned(),
+    };
+    Some(Hold { since: row.mode_since(), why })
+}
+
+/// Changes with anything that a role is made from.
+fn fingerprint(tables: &WorkspaceTables, row: &InstallationRow, plugin: &PluginRow) -> Fingerprint {
+    let mut hash = Sha256::new();
+    let mut add = |part: &[u8]| {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    };
+    add(plugin.digest.as_bytes());
+    add(row.name.as_str().as_bytes());
+    add(row.config.to_string().as_bytes());
+    // Grants are texts and numbers, which can always be written.
+    add(&serde_json::to_vec(&row.grants).unwrap_or_default());
+    let owned = tables.secrets.range((row.id, String::new())..).take_while(|((owner, _), _)| *owner == row.id);
+    for ((_, name), sealed) in owned {
+        add(name.as_bytes());
+        add(sealed);
+    }
+    hash.finalize().into()
+}
+
+/// Which types of a person's identifiers a channel is given; `None` for any.
+fn recipients(manifest: &Manifest, grants: &Grants) -> Option<Vec<String>> {
+    let asked: Vec<&str> = manifest.capabilities.recipients.iter().map(|request| request.kind.as_str()).collect();
+    // Contract 0.1 had no way to ask; its channels were given all that a person has unless an admin says otherwise.
+    let may_any = asked.contains(&"*") || (asked.is_empty() && manifest.abi.starts_with("0.1"));
+    match &grants.recipients {
+        None if may_any => None,
+        None => Some(asked.into_iter().map(str::to_owned).collect()),
+        Some(granted) => {
+            Some(granted.iter().filter(|kind| may_any || asked.contains(&kind.as_str())).cloned().collect())
+        }
     }
 }
 

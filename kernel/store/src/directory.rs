@@ -3,11 +3,12 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::{CommitError, EngineKind, OpenError, journal};
+use crate::{EngineKind, OpenError, ReadError, journal};
 
 /// What a directory of this release says in its file `format`.
-const FORMAT: &str = "kith-store 1\n";
+const FORMAT: &str = "kith-store 2\n";
 
 /// An opened directory. Its lock is released when it is dropped, or by the system when the process ends.
 #[derive(Debug)]
@@ -112,16 +113,17 @@ impl Directory {
         sync(&self.path)
     }
 
-    /// Whether `bytes` more leave the reserve untouched.
-    pub(crate) fn has_room(&self, bytes: usize, reserve_bytes: u64) -> Result<(), CommitError> {
-        let disk = rustix::fs::statvfs(&self.path).map_err(|error| crate::ReadError::Io {
+    /// The directory itself.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the disk has left.
+    pub(crate) fn free_bytes(&self) -> Result<u64, ReadError> {
+        let disk = rustix::fs::statvfs(&self.path).map_err(|error| ReadError::Io {
             what: format!("the free space of {}", self.path.display()),
-            source: error.into(),
+            source: Arc::new(error.into()),
         })?;
-        let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if free_bytes.saturating_sub(bytes as u64) >= reserve_bytes {
-            return Ok(());
-        }
-        Err(CommitError::DiskFull { path: self.path.display().to_string(), free_bytes, reserve_bytes })
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 }

@@ -7,30 +7,33 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use kith_model::id::Position;
+use kith_model::id::{Position, WorkspaceId};
 use kith_model::time::Timestamp;
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::directory::Directory;
 use crate::engine::memory::MemoryEngine;
 use crate::engine::{Applied, Engine, EngineError};
-use crate::journal::tail::Tail;
+use crate::journal::tail::{Heads, Tail};
 use crate::journal::{End, Journal};
 use crate::{
-    CommitError, Committed, EngineKind, Fence, Job, Key, KeyRange, LogRecord, OpenError, Page, QueueId, ReadError,
-    Status, Store, Unit, Value, keys,
+    ChangeLimits, Changes, CommitError, Committed, EngineKind, Fence, Job, Key, KeyRange, LogRecord, OpenError, Page,
+    QueueId, ReadError, Status, Store, Unit, Value, keys,
 };
 
 mod applier;
+mod commit;
 mod open;
 mod overlay;
 mod prepare;
 mod read;
+mod room;
 mod rows;
 mod writer;
 
 pub use open::open;
 use overlay::Overlay;
+pub use prepare::MAX_UNIT_BYTES;
 use writer::{Command, Queue};
 
 /// What callers and the two threads share.
@@ -54,10 +57,6 @@ struct Disk {
 }
 
 impl Shared {
-    fn disk_has_room(&self, bytes: usize) -> Result<(), CommitError> {
-        self.disk.as_ref().map_or(Ok(()), |disk| disk.directory.has_room(bytes, disk.reserve_bytes))
-    }
-
     /// Remember that the engine is damaged, so that the next start fills a new one from the journal.
     fn suspect_engine(&self) {
         let Some(disk) = &self.disk else { return };
@@ -67,11 +66,17 @@ impl Shared {
         }
     }
 
-    fn read<T>(&self, read: impl FnOnce() -> Result<T, ReadError>) -> Result<T, ReadError> {
-        let result = read();
-        if let Err(error @ ReadError::Corrupt { .. }) = &result {
+    fn note_damage(&self, error: &ReadError) {
+        if let ReadError::Corrupt { .. } = error {
             tracing::error!(%error, "stored data is damaged");
             self.suspect_engine();
+        }
+    }
+
+    fn read<T>(&self, read: impl FnOnce() -> Result<T, ReadError>) -> Result<T, ReadError> {
+        let result = read();
+        if let Err(error) = &result {
+            self.note_damage(error);
         }
         result
     }
@@ -105,7 +110,7 @@ pub fn memory() -> Embedded {
         disk: None,
         queue: Queue::default(),
         overlay: Overlay::new(nothing, 64 << 20),
-        tail: RwLock::new(Tail::new(1, usize::MAX)),
+        tail: RwLock::new(Tail::new(1, usize::MAX, Heads::new())),
         head: Mutex::default(),
         head_moved: Condvar::new(),
     });
@@ -191,8 +196,8 @@ impl Embedded {
         self.shared.queue.send(command)?;
         // The writer answers everything that it took; it ends only after a close, when nothing is left.
         let answer = reply.recv().unwrap_or(Err(CommitError::Closed));
-        if let Err(CommitError::Read(ReadError::Corrupt { .. })) = &answer {
-            self.shared.suspect_engine();
+        if let Err(CommitError::Read(error)) = &answer {
+            self.shared.note_damage(error);
         }
         answer
     }
@@ -219,31 +224,41 @@ impl Store for Embedded {
         self.shared.read(|| read::scan(&self.shared.overlay, &*self.shared.engine, None, &range, limit))
     }
 
-    fn commit(&self, unit: Unit) -> Result<Committed, CommitError> {
-        let mut prepared = prepare::prepare(unit)?;
-        // Preconditions are looked up here, by many threads, so that the one writer seldom has to ask the engine. What is
-        // visible is durable, so that a conflict found here is final.
-        prepared.checked = self.shared.overlay.read().visible.sequence;
-        let keys: Vec<Key> = prepared.preconditions.iter().map(|precondition| precondition.key().clone()).collect();
-        let values = self.get(&keys)?;
-        let pairs = prepared.preconditions.iter().zip(values);
-        let broken = pairs.filter(|(precondition, value)| !precondition.holds(value.as_deref()));
-        let broken: Vec<Key> = broken.map(|(precondition, _)| precondition.key().clone()).collect();
-        if !broken.is_empty() {
-            return Err(CommitError::Conflict(broken));
-        }
-        let (reply, answer) = sync_channel(1);
-        self.answer(Command::Commit { prepared: Box::new(prepared), reply }, &answer)
+    fn commit_all(&self, units: Vec<Unit>) -> Vec<Result<Committed, CommitError>> {
+        commit::commit_all(self, units)
     }
 
-    fn changes(&self, after: Position, limit: usize) -> Result<Vec<LogRecord>, ReadError> {
-        if let Some(records) = self.shared.tail.read().after(after.0, limit) {
+    fn changes(&self, workspace: WorkspaceId, after: Position, limits: ChangeLimits) -> Result<Changes, ReadError> {
+        let (head, newest) = {
+            let tail = self.shared.tail.read();
+            if let Some(changes) = tail.changes(workspace, after, limits) {
+                return Ok(changes);
+            }
+            (tail.head(), tail.head_of(workspace))
+        };
+        let Some(journal) = &self.shared.journal else {
+            return Ok(Changes { records: Vec::new(), up_to: after });
+        };
+        let mut changes = journal.changes(workspace, after, newest, limits)?;
+        if changes.up_to >= newest {
+            // Up to the head, as it was when the newest record was asked for, the rest of the log is other workspaces'.
+            changes.up_to = changes.up_to.max(head);
+        }
+        Ok(changes)
+    }
+
+    fn all_changes(&self, after: Position, limit: usize) -> Result<Vec<LogRecord>, ReadError> {
+        if let Some(records) = self.shared.tail.read().all_after(after.0, limit) {
             return Ok(records);
         }
         match &self.shared.journal {
-            Some(journal) => journal.changes(after.0, limit),
+            Some(journal) => journal.all_changes(after.0, limit),
             None => Ok(Vec::new()),
         }
+    }
+
+    fn head_of(&self, workspace: WorkspaceId) -> Position {
+        self.shared.tail.read().head_of(workspace)
     }
 
     fn head(&self) -> Position {

@@ -3,6 +3,7 @@
 //! durable, and what a reader sees of units that are not applied yet, is the store's affair.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use crate::{Key, KeyRange, ReadError, Value};
 
@@ -25,7 +26,9 @@ impl From<EngineError> for ReadError {
             EngineError::Corrupt { engine, problem } => {
                 ReadError::Corrupt { what: format!("the {engine} engine"), problem }
             }
-            EngineError::Io { engine, source } => ReadError::Io { what: format!("the {engine} engine"), source },
+            EngineError::Io { engine, source } => {
+                ReadError::Io { what: format!("the {engine} engine"), source: Arc::new(source) }
+            }
         }
     }
 }

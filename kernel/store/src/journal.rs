@@ -6,11 +6,12 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use kith_model::id::Position;
+use kith_model::id::{Position, WorkspaceId};
 use parking_lot::{Mutex, RwLock};
 
-use crate::{LogRecord, OpenError, ReadError, Value};
+use crate::{ChangeLimits, Changes, LogRecord, OpenError, ReadError, Value};
 
 pub(crate) mod record;
 mod segment;
@@ -18,9 +19,15 @@ pub(crate) mod tail;
 
 use record::{Operation, Place, Record};
 use segment::{Mark, Reader, SegmentError};
+use tail::{Heads, Taking};
 
 /// How far marks of one segment are apart: a read skips at most this much, and a full segment's marks take 12 KiB.
 const MARK_EVERY_BYTES: u64 = 128 * 1024;
+
+/// How much of the log one call of [`Journal::changes`] looks through, so that a workspace that is far behind keeps neither
+/// its caller nor the disk for long.
+const MAX_LOOK_BYTES: usize = 64 << 20;
+const MAX_LOOK_RECORDS: u64 = 100_000;
 
 /// One file and the places in it from which it can be read.
 #[derive(Debug)]
@@ -96,7 +103,7 @@ fn open_error(path: &Path, error: SegmentError) -> OpenError {
 fn read_error(path: &Path, error: SegmentError) -> ReadError {
     let what = path.display().to_string();
     match error {
-        SegmentError::Io(source) => ReadError::Io { what, source },
+        SegmentError::Io(source) => ReadError::Io { what, source: Arc::new(source) },
         SegmentError::Damaged { offset, problem } => {
             ReadError::Corrupt { what: format!("{what} at {offset}"), problem }
         }
@@ -128,15 +135,39 @@ pub(crate) fn create(directory: &Path) -> Result<(), OpenError> {
     segment::create(directory, first).map(drop).map_err(io(&left_over, "creating"))
 }
 
+/// How far an opened journal reaches.
+#[derive(Debug)]
+pub(crate) struct Reach {
+    pub(crate) end: End,
+    pub(crate) heads: Heads,
+}
+
+impl Reach {
+    /// Move past the unit of `record`, which stands at the end.
+    fn take(&mut self, record: &Record<'_>) -> Result<(), &'static str> {
+        let place = record.place;
+        if place.appended > 0 {
+            let mut position = place.first_position;
+            for operation in record.operations() {
+                let Operation::Append { workspace, .. } = operation? else { continue };
+                self.heads.insert(workspace, Position(position));
+                position += 1;
+            }
+        }
+        self.end = End { next_sequence: place.sequence + 1, next_position: place.next_position() };
+        Ok(())
+    }
+}
+
 /// Open the journal in `directory`: check every record of every segment, and cut a torn tail off the last one.
-pub(crate) fn open(directory: &Path, segment_bytes: u64) -> Result<(Journal, End), OpenError> {
+pub(crate) fn open(directory: &Path, segment_bytes: u64) -> Result<(Journal, Reach), OpenError> {
     let mut paths = segment_paths(directory)?;
     drop_unborn_segment(directory, &mut paths)?;
-    let mut end = End { next_sequence: 1, next_position: 1 };
+    let mut reach = Reach { end: End { next_sequence: 1, next_position: 1 }, heads: Heads::new() };
     let mut segments = Vec::with_capacity(paths.len());
     for (index, path) in paths.iter().enumerate() {
         let is_last = index + 1 == paths.len();
-        segments.push(check_segment(path, is_last, &mut end)?);
+        segments.push(check_segment(path, is_last, &mut reach)?);
     }
     let Some(last) = segments.last() else {
         return Err(OpenError::JournalMissing { path: directory.to_owned() });
@@ -145,7 +176,7 @@ pub(crate) fn open(directory: &Path, segment_bytes: u64) -> Result<(Journal, End
     std::io::Seek::seek(&mut active, std::io::SeekFrom::Start(last.size_bytes)).map_err(io(&last.path, "opening"))?;
     let directory = directory.to_owned();
     let journal = Journal { directory, segment_bytes, segments: RwLock::new(segments), active: Mutex::new(active) };
-    Ok((journal, end))
+    Ok((journal, reach))
 }
 
 fn segment_paths(directory: &Path) -> Result<Vec<PathBuf>, OpenError> {
@@ -176,15 +207,15 @@ fn drop_unborn_segment(directory: &Path, paths: &mut Vec<PathBuf>) -> Result<(),
     Ok(())
 }
 
-/// Check the segment at `path`, whose first unit must be the one at `end`, and move `end` past it.
-fn check_segment(path: &Path, is_last: bool, end: &mut End) -> Result<Segment, OpenError> {
+/// Check the segment at `path`, whose first unit must be the one at the end of `reach`, and move `reach` past it.
+fn check_segment(path: &Path, is_last: bool, reach: &mut Reach) -> Result<Segment, OpenError> {
     let file = OpenOptions::new().read(true).write(is_last).open(path).map_err(io(path, "opening"))?;
     let size_bytes = file.metadata().map_err(io(path, "reading"))?.len();
     let first = segment::read_header(&file).map_err(|error| open_error(path, error))?;
-    if first.sequence != end.next_sequence || first.first_position != end.next_position {
+    if first.sequence != reach.end.next_sequence || first.first_position != reach.end.next_position {
         return Err(OpenError::MissingUnits {
             path: path.to_owned(),
-            expected: end.next_sequence,
+            expected: reach.end.next_sequence,
             found: first.sequence,
         });
     }
@@ -196,9 +227,11 @@ fn check_segment(path: &Path, is_last: bool, end: &mut End) -> Result<Segment, O
             Ok(None) => return Ok(segment),
             Ok(Some(record)) => {
                 let place = record.place;
-                if place.sequence == end.next_sequence && place.first_position == end.next_position {
+                if place.sequence == reach.end.next_sequence && place.first_position == reach.end.next_position {
+                    // Its checksum holds, so that this is no torn tail but a unit of a release that knows more operations.
+                    let damaged = |problem: &str| SegmentError::Damaged { offset, problem: problem.to_owned() };
+                    reach.take(&record).map_err(|problem| open_error(path, damaged(problem)))?;
                     segment.add_mark(segment::mark(place, offset));
-                    *end = End { next_sequence: place.sequence + 1, next_position: place.next_position() };
                     continue;
                 }
                 "the record is out of order".to_owned()
@@ -207,7 +240,8 @@ fn check_segment(path: &Path, is_last: bool, end: &mut End) -> Result<Segment, O
             Err(error) => return Err(open_error(path, error)),
         };
         let torn = is_last
-            && !segment::has_later_group(&file, offset, size_bytes, end.next_sequence).map_err(io(path, "reading"))?;
+            && !segment::has_later_group(&file, offset, size_bytes, reach.end.next_sequence)
+                .map_err(io(path, "reading"))?;
         if !torn {
             return Err(OpenError::Damaged { path: path.to_owned(), offset, problem });
         }
@@ -308,8 +342,48 @@ impl Journal {
         })
     }
 
-    /// Up to `limit` log records after `after`, from the files.
-    pub(crate) fn changes(&self, after: u64, limit: usize) -> Result<Vec<LogRecord>, ReadError> {
+    /// The log records of a workspace after `after`, from the files. The look ends at `newest`, which is the position of the
+    /// workspace's newest record, and when it has come through [`MAX_LOOK_BYTES`] or [`MAX_LOOK_RECORDS`]; the caller goes on
+    /// from where it ended.
+    pub(crate) fn changes(
+        &self,
+        workspace: WorkspaceId,
+        after: Position,
+        newest: Position,
+        limits: ChangeLimits,
+    ) -> Result<Changes, ReadError> {
+        let mut taking = Taking::new(limits);
+        let wanted = after.0.saturating_add(1);
+        let mut up_to = after.0;
+        let mut looked_bytes = 0;
+        let places = self.from(|mark| mark.first_position <= wanted);
+        Journal::visit(&places, |record| {
+            looked_bytes += record.size_bytes;
+            let mut position = record.place.first_position;
+            if record.place.next_position() > wanted {
+                for operation in record.operations() {
+                    let Operation::Append { workspace: owner, record, .. } = operation? else { continue };
+                    if owner == workspace && position >= wanted {
+                        if !taking.has_room(record.len()) {
+                            return Ok(false);
+                        }
+                        let bytes = Value::from(record);
+                        taking.push(LogRecord { position: Position(position), workspace, bytes });
+                    }
+                    up_to = up_to.max(position);
+                    position += 1;
+                }
+            }
+            // A look that passes no position would be repeated for ever. That it passes one within the bound follows from
+            // the marks; the condition does not rely on it.
+            let within_bound = looked_bytes < MAX_LOOK_BYTES && up_to - after.0 < MAX_LOOK_RECORDS;
+            Ok(up_to < newest.0 && (within_bound || up_to == after.0))
+        })?;
+        Ok(Changes { records: taking.records, up_to: Position(up_to) })
+    }
+
+    /// Up to `limit` log records of all workspaces after `after`, from the files.
+    pub(crate) fn all_changes(&self, after: u64, limit: usize) -> Result<Vec<LogRecord>, ReadError> {
         let mut records = Vec::new();
         if limit == 0 {
             return Ok(records);

@@ -13,18 +13,20 @@ mod embedded;
 mod engine;
 mod journal;
 pub mod keys;
+pub mod row;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kith_model::id::{Position, WorkspaceId};
 use kith_model::time::Timestamp;
 
 pub use config::{EngineKind, OpenError, Status, StoreConfig};
-pub use embedded::{Embedded, memory, open};
+pub use embedded::{Embedded, MAX_UNIT_BYTES, memory, open};
 pub use keys::Key;
 
 /// A stored value.
-pub type Value = std::sync::Arc<[u8]>;
+pub type Value = Arc<[u8]>;
 
 /// All keys from `from` (included) to `to` (excluded).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +113,24 @@ pub struct LogRecord {
     pub bytes: Value,
 }
 
+/// How much one call of [`Store::changes`] returns at most. Of a workspace that has a record, one is returned even if it is
+/// larger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChangeLimits {
+    pub records: usize,
+    pub bytes: usize,
+}
+
+/// A part of the change feed of one workspace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// In commit order, without gaps between the workspace's own.
+    pub records: Vec<LogRecord>,
+    /// How far the log was looked through: up to here, all of the workspace's records after the asked position are in
+    /// `records`. It moves on even where there are none; ask for what is after it next.
+    pub up_to: Position,
+}
+
 /// A claimed job. It is hidden from other claims until its lease ends; acknowledge it in the unit that holds its effects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
@@ -128,18 +148,24 @@ pub struct Fence {
 }
 
 /// A read did not succeed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
     #[error("the log before position {oldest} is no longer kept; position {wanted} was asked for")]
     Truncated { wanted: Position, oldest: Position },
     #[error("{what} is damaged: {problem}")]
     Corrupt { what: String, problem: String },
+    /// The row is whole, and another release's.
+    #[error(
+        "{what} has version {found}, which this release does not read (it writes version {written}); run the release that \
+         wrote it"
+    )]
+    Version { what: &'static str, found: u8, written: u8 },
     #[error("reading {what}")]
-    Io { what: String, source: std::io::Error },
+    Io { what: String, source: Arc<std::io::Error> },
 }
 
-/// A unit was not committed. Nothing of it was written.
-#[derive(Debug, thiserror::Error)]
+/// A unit was not committed. Nothing of it was written. It can be cloned, so that all submissions of a unit can have it.
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum CommitError {
     #[error("{} of the unit's preconditions do not hold", .0.len())]
     Conflict(Vec<Key>),
@@ -156,6 +182,17 @@ pub enum CommitError {
     Read(#[from] ReadError),
 }
 
+impl CommitError {
+    /// Whether the same unit is refused however often it comes: it is the unit that has to change, or its sender to be told.
+    /// The others are the store's own trouble, over which the unit may be committed once that is past.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            CommitError::Conflict(_) | CommitError::Fenced { .. } | CommitError::TooLarge { .. } => true,
+            CommitError::DiskFull { .. } | CommitError::Closed | CommitError::Read(_) => false,
+        }
+    }
+}
+
 /// The one seam for state.
 pub trait Store: Send + Sync + 'static {
     /// The rows of `keys`, in their order.
@@ -165,10 +202,30 @@ pub trait Store: Send + Sync + 'static {
     fn scan(&self, range: &KeyRange, limit: usize) -> Result<Page, ReadError>;
 
     /// Commit a unit; durable on return.
-    fn commit(&self, unit: Unit) -> Result<Committed, CommitError>;
+    fn commit(&self, unit: Unit) -> Result<Committed, CommitError> {
+        self.commit_all(vec![unit]).pop().unwrap_or(Err(CommitError::Closed))
+    }
 
-    /// Up to `limit` records of the log after `after`, in commit order, without gaps, durable ones only.
-    fn changes(&self, after: Position, limit: usize) -> Result<Vec<LogRecord>, ReadError>;
+    /// Commit many units, which need not belong together; what was committed is durable on return. There is one verdict for
+    /// each unit, in their order.
+    ///
+    /// The units go in together with whatever else waits and share its sync, so that a thread that works for many
+    /// workspaces waits once. Each is judged alone and as of those before it: one that is too large, in conflict or fenced
+    /// off refuses itself only. A list above 16 MiB is committed in several steps, in order; other callers' units may lie
+    /// between them.
+    fn commit_all(&self, units: Vec<Unit>) -> Vec<Result<Committed, CommitError>>;
+
+    /// The records of one workspace after `after`, durable ones only. A call looks through a bounded part of the log, so that
+    /// one that returns no record has not come to the log's end for that: only `up_to` says how far it has come.
+    fn changes(&self, workspace: WorkspaceId, after: Position, limits: ChangeLimits) -> Result<Changes, ReadError>;
+
+    /// Up to `limit` records of all workspaces after `after`, in commit order, without gaps, durable ones only. For a reader
+    /// that works for all workspaces at once; it looks as far as it must.
+    fn all_changes(&self, after: Position, limit: usize) -> Result<Vec<LogRecord>, ReadError>;
+
+    /// The position of a workspace's newest record; 0 if it has none. It costs no read, so that idle workspaces need not be
+    /// asked for their changes.
+    fn head_of(&self, workspace: WorkspaceId) -> Position;
 
     /// The newest durable position.
     fn head(&self) -> Position;

@@ -1,10 +1,11 @@
 //! Between the generated types and this crate's own: buffers and texts are moved, never copied.
 
+use super::shared::kith::plugin::http_types;
 use super::{columns, delivering, fitting, source, types};
 use crate::table::{Column, Lists, Texts, Values};
 use crate::{
     Answer, Callback, Event, EventKind, Failure, Fitted, Identifier, Message, Outcome, Page, Receipt, Received,
-    Rejected, Rejection, Request, Table,
+    Rejected, Rejection, Request, SentAnswer, Step, Table, http,
 };
 
 fn all<A, B: From<A>>(items: Vec<A>) -> Vec<B> {
@@ -115,6 +116,7 @@ impl From<delivering::Message> for Message {
             recipient: all(message.recipient),
             profile: message.profile,
             payload: message.payload,
+            inputs: message.inputs,
             created_at: message.created_at,
             attributes: message.attributes,
         }
@@ -124,11 +126,69 @@ impl From<delivering::Message> for Message {
 impl From<Outcome> for delivering::Outcome {
     fn from(outcome: Outcome) -> delivering::Outcome {
         match outcome {
+            Outcome::Accepted(id) => delivering::Outcome::Accepted(id),
             Outcome::Delivered(id) => delivering::Outcome::Delivered(id),
             Outcome::Retry { after_seconds, reason } => {
                 delivering::Outcome::Retry(delivering::Retry { after_seconds, reason })
             }
             Outcome::Permanent(reason) => delivering::Outcome::Permanent(reason),
+            Outcome::Stop(reason) => delivering::Outcome::Stop(reason),
+        }
+    }
+}
+
+impl From<Step> for delivering::Step {
+    fn from(step: Step) -> delivering::Step {
+        match step {
+            Step::Send { request, resume } => {
+                delivering::Step::Send(delivering::Sending { request: request.into(), resume })
+            }
+            Step::Done(outcome) => delivering::Step::Done(outcome.into()),
+        }
+    }
+}
+
+impl From<delivering::Answer> for SentAnswer {
+    fn from(answer: delivering::Answer) -> SentAnswer {
+        let (result, truncated) = match answer.result {
+            delivering::Sent::Response(answered) => (Ok(answered.response.into()), answered.truncated),
+            delivering::Sent::Failed(error) => (Err(error.into()), false),
+        };
+        SentAnswer { message: answer.message.into(), round: answer.round, resume: answer.resume, result, truncated }
+    }
+}
+
+impl From<http::Request> for http_types::Request {
+    fn from(request: http::Request) -> http_types::Request {
+        http_types::Request {
+            method: request.method,
+            url: request.url,
+            headers: request.headers,
+            body: request.body,
+            sign: request.signature.map(|signature| {
+                http_types::Signature::StandardWebhooks(http_types::StandardWebhooks {
+                    secret: signature.secret,
+                    message_id: signature.message_id,
+                })
+            }),
+            timeout_ms: request.timeout_ms,
+        }
+    }
+}
+
+impl From<http_types::Response> for http::Response {
+    fn from(response: http_types::Response) -> http::Response {
+        http::Response { status: response.status, headers: response.headers, body: response.body }
+    }
+}
+
+impl From<http_types::Error> for http::Error {
+    fn from(error: http_types::Error) -> http::Error {
+        match error {
+            http_types::Error::Denied(reason) => http::Error::Denied(reason),
+            http_types::Error::Timeout(reason) => http::Error::Timeout(reason),
+            http_types::Error::Connection(reason) => http::Error::Connection(reason),
+            http_types::Error::TooLarge(reason) => http::Error::TooLarge(reason),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Delivers messages as webhooks after Standard Webhooks 1.0, and takes receipts back.
 //!
 //! This file ties the channel's role to its parts: `body` (what is sent), `outcome` (what an answer means) and `callback` (what comes back). The host
-//! signs with a secret that this plugin never sees; the schedule of attempts, consent and dead letters are the kernel's.
+//! signs with a secret that this plugin never sees; sending, the schedule of attempts, consent and dead letters are the kernel's.
 
 mod body;
 mod callback;
@@ -10,7 +10,9 @@ mod outcome;
 use std::collections::BTreeMap;
 
 use kith_plugin_sdk::http::Request;
-use kith_plugin_sdk::{Callback, Channel, Failure, Message, Outcome, Receipt, Rejection, clock, config, export};
+use kith_plugin_sdk::{
+    Callback, Channel, Failure, Message, Outcome, Receipt, Rejection, SentAnswer, Step, clock, config, export,
+};
 use serde::Deserialize;
 
 /// The name of the secret in the manifest, `whsec_…` after Standard Webhooks.
@@ -29,11 +31,16 @@ struct Settings {
 }
 
 impl Channel for Webhook {
-    fn send(messages: Vec<Message>) -> Vec<Outcome> {
+    fn requests(messages: Vec<Message>) -> Vec<Step> {
         match config::get::<Settings>() {
-            Ok(settings) => messages.iter().map(|message| send_one(&settings, message)).collect(),
-            Err(failure) => messages.iter().map(|_| Outcome::Permanent(failure.to_string())).collect(),
+            Ok(settings) => messages.iter().map(|message| first_step(&settings, message)).collect(),
+            Err(failure) => messages.iter().map(|_| Outcome::Permanent(failure.to_string()).into()).collect(),
         }
+    }
+
+    fn outcomes(answers: Vec<SentAnswer>) -> Vec<Step> {
+        let now = clock::now();
+        answers.into_iter().map(|answer| outcome::of(answer.result, now).into()).collect()
     }
 
     fn receive(callback: Callback) -> Result<Vec<Receipt>, Rejection> {
@@ -43,11 +50,11 @@ impl Channel for Webhook {
 
 export!(Webhook as channel);
 
-/// One attempt.
-fn send_one(settings: &Settings, message: &Message) -> Outcome {
+/// Send the message, or say why it cannot be sent.
+fn first_step(settings: &Settings, message: &Message) -> Step {
     match request(settings, message) {
-        Ok(request) => outcome::of(request.send(), clock::now()),
-        Err(failure) => Outcome::Permanent(failure.to_string()),
+        Ok(request) => request.into(),
+        Err(failure) => Outcome::Permanent(failure.to_string()).into(),
     }
 }
 

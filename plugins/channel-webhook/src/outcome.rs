@@ -1,4 +1,5 @@
-//! What an answer means for the delivery: delivered, try again, or never. When the next attempt is made is the kernel's.
+//! What an answer means for the delivery: delivered, try again, never, or nothing more to this address. When the next attempt is
+//! made is the kernel's.
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
@@ -13,7 +14,7 @@ pub(crate) fn of(answer: Result<Response, Error>, now_ms: i64) -> Outcome {
     let response = match answer {
         Ok(response) => response,
         Err(error) if error.may_retry() => return Outcome::Retry { after_seconds: None, reason: error.to_string() },
-        // The receiver did get the message; that it says too much about it is no reason to send it again.
+        // Only of the answer's head: the kernel gives a status however long the body is.
         Err(error @ Error::TooLarge(_)) => return Outcome::Permanent(format!("{error}; the status is unknown")),
         Err(error) => return Outcome::Permanent(error.to_string()),
     };
@@ -25,7 +26,7 @@ pub(crate) fn of(answer: Result<Response, Error>, now_ms: i64) -> Outcome {
             after_seconds: response.header("retry-after").and_then(|value| retry_after(value, now_ms)),
             reason: reason("the receiver asks to try again"),
         },
-        410 => Outcome::Permanent(reason("the receiver is gone; disable this installation or change its `url`")),
+        410 => Outcome::Stop(reason("the receiver is gone; change the installation's `url` or remove it")),
         400..=499 => Outcome::Permanent(reason("the receiver refused it")),
         _ => Outcome::Retry { after_seconds: None, reason: reason("that is not the status of an answer") },
     }
@@ -73,7 +74,7 @@ mod tests {
             (401, "permanent"),
             (404, "permanent"),
             (408, "retry"),
-            (410, "permanent"),
+            (410, "stop"),
             (413, "permanent"),
             (425, "retry"),
             (429, "retry"),
@@ -87,9 +88,11 @@ mod tests {
         ] {
             let outcome = of(Ok(Response::new(status)), 0);
             let (kind, reason) = match &outcome {
+                Outcome::Accepted(_) => ("accepted", None),
                 Outcome::Delivered(_) => ("delivered", None),
                 Outcome::Retry { reason, .. } => ("retry", Some(reason)),
                 Outcome::Permanent(reason) => ("permanent", Some(reason)),
+                Outcome::Stop(reason) => ("stop", Some(reason)),
             };
             assert_eq!(kind, expected, "{status}");
             assert!(reason.is_none_or(|reason| reason.starts_with(&format!("status {status}: "))), "{outcome:?}");

@@ -17,17 +17,21 @@ fn message(id: &str, attempt: u32) -> Message {
         recipient: vec![Identifier::new("email", "ada@example.com")],
         profile: "p_42".into(),
         payload: r#"{"zeta":1,"alpha":1.50}"#.into(),
+        inputs: Vec::new(),
         created_at: 1_700_000_000_123,
         attributes: Vec::new(),
     }
 }
 
+/// The first steps of messages with the configuration above.
+fn requests(messages: Vec<Message>) -> Vec<Step> {
+    testing::Host::new().config(config()).secret(SECRET).run(|| Webhook::requests(messages)).0
+}
+
 #[test]
 fn a_message_goes_out_signed_and_with_its_headers() {
-    let host = testing::Host::new().config(config()).secret(SECRET).http_answer(Ok(Response::new(204)));
-    let (outcomes, record) = host.run(|| Webhook::send(vec![message("msg_1", 1)]));
-    assert_eq!(outcomes, [Outcome::Delivered(None)]);
-    let request = &record.requests[0];
+    let steps = requests(vec![message("msg_1", 1)]);
+    let request = steps[0].request().unwrap();
     assert_eq!((request.method(), request.url()), ("POST", "https://hooks.example.com/kith"));
     let headers: Vec<_> = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(headers, [("content-type", "application/json"), ("x-team", "growth")]);
@@ -42,28 +46,36 @@ fn a_message_goes_out_signed_and_with_its_headers() {
 
 #[test]
 fn every_attempt_is_the_same_request() {
-    let host = testing::Host::new().config(config()).secret(SECRET).now(5).http(|_| Ok(Response::new(503)));
-    let (_, record) = host.run(|| (1..=3).for_each(|attempt| drop(Webhook::send(vec![message("msg_1", attempt)]))));
-    assert_eq!(record.requests.len(), 3);
-    assert!(record.requests.iter().all(|request| *request == record.requests[0]));
+    let steps = requests((1..=3).map(|attempt| message("msg_1", attempt)).collect());
+    assert_eq!(steps.len(), 3);
+    assert!(steps.iter().all(|step| step.request().is_some() && *step == steps[0]));
 }
 
 #[test]
-fn each_message_has_its_own_outcome_in_order() {
-    let host = testing::Host::new()
-        .config(config())
-        .secret(SECRET)
-        .now(784_111_777_000)
-        .http_answer(Ok(Response::new(200)))
-        .http_answer(Ok(Response::new(429).with_header("retry-after", "Sun, 06 Nov 1994 08:50:37 GMT")))
-        .http_answer(Err(Error::Denied("hooks.example.com is not granted".into())))
-        .http_answer(Ok(Response::new(410)));
-    let messages = ["a", "b", "c", "d"].map(|id| message(id, 1)).to_vec();
-    let outcomes = host.run(|| Webhook::send(messages)).0;
-    assert_eq!(outcomes[0], Outcome::Delivered(None));
+fn each_answer_has_its_own_outcome_in_order() {
+    let results = [
+        Ok(Response::new(200)),
+        Ok(Response::new(429).with_header("retry-after", "Sun, 06 Nov 1994 08:50:37 GMT")),
+        Err(Error::Denied("hooks.example.com is not granted".into())),
+        Ok(Response::new(410)),
+        Err(Error::Timeout("no answer within 15000 ms".into())),
+    ];
+    let answers = results.map(|result| SentAnswer::new(message("msg_1", 1), result)).to_vec();
+    let host = testing::Host::new().config(config()).now(784_111_777_000);
+    let steps = host.run(|| Webhook::outcomes(answers)).0;
+    let outcomes: Vec<&Outcome> = steps.iter().map(|step| step.outcome().unwrap()).collect();
+    assert_eq!(outcomes[0], &Outcome::Delivered(None));
     assert!(matches!(outcomes[1], Outcome::Retry { after_seconds: Some(60), .. }));
-    assert!(matches!(&outcomes[2], Outcome::Permanent(reason) if reason.contains("not granted")));
-    assert!(matches!(&outcomes[3], Outcome::Permanent(reason) if reason.contains("gone")));
+    assert!(matches!(outcomes[2], Outcome::Permanent(reason) if reason.contains("not granted")));
+    assert!(matches!(outcomes[3], Outcome::Stop(reason) if reason.contains("gone")));
+    assert!(matches!(outcomes[4], Outcome::Retry { after_seconds: None, .. }));
+}
+
+#[test]
+fn a_status_decides_whatever_became_of_the_body() {
+    let cut = SentAnswer { truncated: true, ..SentAnswer::new(message("a", 1), Ok(Response::new(200).with_body("o"))) };
+    let steps = testing::with_config(config(), || Webhook::outcomes(vec![cut]));
+    assert_eq!(steps, [Step::Done(Outcome::Delivered(None))]);
 }
 
 #[test]
@@ -72,15 +84,17 @@ fn what_cannot_be_sent_is_permanent_and_not_sent() {
         (format!("{{\"text\":\"{}\"}}", "x".repeat(body::MAX_BODY_BYTES)), "must stay below 20000"),
         ("{\"open\":".to_owned(), "not JSON"),
     ] {
-        let host = testing::Host::new().config(config()).secret(SECRET);
-        let (outcomes, record) = host.run(|| Webhook::send(vec![Message { payload, ..message("msg_1", 1) }]));
-        assert!(matches!(&outcomes[..], [Outcome::Permanent(reason)] if reason.contains(words)), "{outcomes:?}");
-        assert!(record.requests.is_empty());
+        let steps = requests(vec![Message { payload, ..message("msg_1", 1) }, message("msg_2", 1)]);
+        assert!(matches!(steps[0].outcome(), Some(Outcome::Permanent(reason)) if reason.contains(words)), "{steps:?}");
+        assert!(steps[1].request().is_some(), "the next message goes out all the same");
     }
 }
 
 #[test]
 fn a_configuration_that_does_not_read_is_permanent() {
-    let outcomes = testing::with_config(json!({}), || Webhook::send(vec![message("a", 1), message("b", 1)]));
-    assert!(matches!(&outcomes[..], [Outcome::Permanent(_), Outcome::Permanent(reason)] if reason.contains("url")));
+    let steps = testing::with_config(json!({}), || Webhook::requests(vec![message("a", 1), message("b", 1)]));
+    assert_eq!(steps.len(), 2);
+    for step in steps {
+        assert!(matches!(step.outcome(), Some(Outcome::Permanent(reason)) if reason.contains("url")), "{step:?}");
+    }
 }

@@ -1,20 +1,10 @@
 //! One feature of all profiles.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use roaring::RoaringBitmap;
 
 use super::numbers::{KeyRange, Numbers};
+use super::texts::Texts;
 use crate::value::{Comparison, Value, compare_exactly};
-
-/// Above this many different texts a feature gets no bitmap per text: it names people rather than groups, and conditions
-/// on its texts are evaluated profile by profile. E-mail addresses are found as identifiers, not here.
-pub const MAX_TEXT_VALUES: usize = 10_000;
-
-/// Up to this many texts, a profile's present one is found by asking each bitmap; beyond, by a table of 2 bytes for each
-/// ordinal.
-const MAX_PROBED: usize = 32;
 
 /// One feature of all profiles. Every ordinal has one value: the one that was set, or the default.
 #[derive(Debug, Clone, Default)]
@@ -22,7 +12,9 @@ pub(super) struct Column {
     /// The value of those who are not in `stored`.
     pub(super) default: Value,
     pub(super) stored: RoaringBitmap,
-    /// Of the stored: who has null, false or true.
+    /// Of the stored: those whose value is pending. No comparison and no negation of one holds for them.
+    pub(super) unknown: RoaringBitmap,
+    /// Of the stored: those that have null, false or true.
     pub(super) nulls: RoaringBitmap,
     pub(super) bools: [RoaringBitmap; 2],
     pub(super) texts: Texts,
@@ -40,6 +32,8 @@ pub(super) struct Column {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Parts<'a> {
     pub(super) bitmaps: Vec<&'a RoaringBitmap>,
+    /// Single profiles, where a bitmap for one would be a waste.
+    pub(super) singles: Vec<u32>,
     pub(super) ranges: Vec<(&'a Numbers, KeyRange)>,
 }
 
@@ -50,6 +44,11 @@ impl Column {
 
     pub(super) fn those_true(&self) -> &RoaringBitmap {
         &self.bools[1]
+    }
+
+    /// Whether nobody's value differs from the default.
+    pub(super) fn is_empty(&self) -> bool {
+        self.stored.is_empty()
     }
 
     pub(super) fn set(&mut self, ordinal: u32, value: &Value) {
@@ -68,6 +67,9 @@ impl Column {
         }
         self.stored.insert(ordinal);
         match clean {
+            Value::Unknown => {
+                self.unknown.insert(ordinal);
+            }
             Value::Null => {
                 self.nulls.insert(ordinal);
             }
@@ -98,6 +100,7 @@ impl Column {
             self.text_times.clear(ordinal);
             return;
         }
+        self.unknown.remove(ordinal);
         self.nulls.remove(ordinal);
         self.others.remove(ordinal);
         for bitmap in &mut self.bools {
@@ -119,7 +122,7 @@ impl Column {
             Value::List(_) | Value::Map(_) if comparison == Comparison::Equal && !self.others.is_empty() => {
                 return None;
             }
-            Value::Null | Value::Bool(_) | Value::List(_) | Value::Map(_) => {}
+            Value::Null | Value::Bool(_) | Value::List(_) | Value::Map(_) | Value::Unknown => {}
             Value::Int(_) | Value::Float(_) => {
                 parts.range(&self.ints, int_range(comparison, literal));
                 parts.range(&self.floats, float_range(comparison, literal));
@@ -131,7 +134,7 @@ impl Column {
                 parts.range(&self.text_times, range);
             }
             Value::Text(text) => {
-                parts.bitmaps.extend(self.texts.compared(comparison, text)?);
+                self.texts.compared(comparison, text, &mut parts)?;
                 if let Some(time) = literal.as_time() {
                     parts.range(&self.times, key_range(comparison, int_key(time.0)));
                 }
@@ -140,13 +143,15 @@ impl Column {
         Some(parts)
     }
 
-    /// All stored values with who has them, where these are few: texts, truth values and nulls, and nothing else.
+    /// All stored values and the profiles that have each, where these are few: texts, truth values, null and unknown, and
+    /// nothing else.
     pub(super) fn values(&self) -> Option<Vec<(Value, &RoaringBitmap)>> {
         let numbers = [&self.ints, &self.floats, &self.times, &self.durations];
-        if self.texts.too_many || !self.others.is_empty() || numbers.iter().any(|numbers| numbers.len() > 0) {
+        if !self.others.is_empty() || numbers.iter().any(|numbers| numbers.len() > 0) {
             return None;
         }
-        let mut values: Vec<(Value, &RoaringBitmap)> = self.texts.values().collect();
+        let mut values: Vec<(Value, &RoaringBitmap)> = self.texts.values()?.collect();
+        values.push((Value::Unknown, &self.unknown));
         values.push((Value::Null, &self.nulls));
         values.push((Value::Bool(false), &self.bools[0]));
         values.push((Value::Bool(true), &self.bools[1]));
@@ -155,129 +160,15 @@ impl Column {
 }
 
 impl<'a> Parts<'a> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.bitmaps.is_empty() && self.singles.is_empty() && self.ranges.is_empty()
+    }
+
     fn range(&mut self, numbers: &'a Numbers, range: Option<KeyRange>) {
         if let Some(range) = range.filter(|_| numbers.len() > 0) {
             self.ranges.push((numbers, range));
         }
     }
-}
-
-/// A bitmap for each text.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Texts {
-    any: RoaringBitmap,
-    codes: HashMap<Arc<str>, u16>,
-    /// By code.
-    bitmaps: Vec<RoaringBitmap>,
-    names: Vec<Arc<str>>,
-    /// Codes whose text nobody has any more.
-    free: Vec<u16>,
-    /// Ordinal → code + 1, once there are more than [`MAX_PROBED`] texts.
-    table: Vec<u16>,
-    too_many: bool,
-}
-
-impl Texts {
-    fn has(&self, ordinal: u32, text: &str) -> bool {
-        self.codes.get(text).is_some_and(|code| self.bitmaps[usize::from(*code)].contains(ordinal))
-    }
-
-    fn code_of(&self, ordinal: u32) -> Option<u16> {
-        if self.table.is_empty() {
-            let code = self.bitmaps.iter().position(|bitmap| bitmap.contains(ordinal))?;
-            return u16::try_from(code).ok();
-        }
-        self.table.get(ordinal as usize).and_then(|code| code.checked_sub(1))
-    }
-
-    fn set(&mut self, ordinal: u32, text: &Arc<str>) {
-        self.any.insert(ordinal);
-        if self.too_many {
-            return;
-        }
-        let Some(code) = self.code_for(text) else {
-            *self = Texts { any: std::mem::take(&mut self.any), too_many: true, ..Texts::default() };
-            return;
-        };
-        self.bitmaps[usize::from(code)].insert(ordinal);
-        if self.table.is_empty() && self.names.len() > MAX_PROBED {
-            for (code, bitmap) in (1..).zip(&self.bitmaps) {
-                for ordinal in bitmap {
-                    note(&mut self.table, ordinal, code);
-                }
-            }
-        } else if !self.table.is_empty() {
-            note(&mut self.table, ordinal, code + 1);
-        }
-    }
-
-    /// The text's code, a new one if need be; `None` when there are too many texts.
-    fn code_for(&mut self, text: &Arc<str>) -> Option<u16> {
-        if let Some(code) = self.codes.get(text) {
-            return Some(*code);
-        }
-        let code = match self.free.pop() {
-            Some(code) => {
-                self.names[usize::from(code)] = text.clone();
-                code
-            }
-            None if self.names.len() >= MAX_TEXT_VALUES => return None,
-            None => {
-                self.names.push(text.clone());
-                self.bitmaps.push(RoaringBitmap::new());
-                u16::try_from(self.names.len() - 1).ok()?
-            }
-        };
-        self.codes.insert(text.clone(), code);
-        Some(code)
-    }
-
-    /// Returns whether there was a text.
-    fn clear(&mut self, ordinal: u32) -> bool {
-        if !self.any.remove(ordinal) {
-            return false;
-        }
-        if let Some(code) = self.code_of(ordinal) {
-            let bitmap = &mut self.bitmaps[usize::from(code)];
-            bitmap.remove(ordinal);
-            if bitmap.is_empty() {
-                self.codes.remove(&self.names[usize::from(code)]);
-                self.free.push(code);
-            }
-            if let Some(noted) = self.table.get_mut(ordinal as usize) {
-                *noted = 0;
-            }
-        }
-        true
-    }
-
-    fn values(&self) -> impl Iterator<Item = (Value, &RoaringBitmap)> {
-        self.names
-            .iter()
-            .zip(&self.bitmaps)
-            .filter(|(_, bitmap)| !bitmap.is_empty())
-            .map(|(name, bitmap)| (Value::Text(name.clone()), bitmap))
-    }
-
-    fn compared(&self, comparison: Comparison, text: &Arc<str>) -> Option<Vec<&RoaringBitmap>> {
-        if self.too_many {
-            return None;
-        }
-        if comparison == Comparison::Equal {
-            return Some(self.codes.get(text).map(|code| &self.bitmaps[usize::from(*code)]).into_iter().collect());
-        }
-        let literal = Value::Text(text.clone());
-        let meets = |value: &Value| value.compared(comparison, &literal).is_true();
-        Some(self.values().filter(|(value, _)| meets(value)).map(|(_, bitmap)| bitmap).collect())
-    }
-}
-
-fn note(table: &mut Vec<u16>, ordinal: u32, code: u16) {
-    let place = ordinal as usize;
-    if table.len() <= place {
-        table.resize(place + 1, 0);
-    }
-    table[place] = code;
 }
 
 const SIGN: u64 = 1 << 63;

@@ -1,7 +1,8 @@
 //! From a condition to set algebra over columns, and its evaluation.
 //!
 //! Kleene's logic obeys De Morgan's laws, so negations are pushed down to single comparisons, and of each of these only
-//! the set for which it is true (or, below a negation, false) is needed; who yields null is in neither.
+//! the set for which it is true (or, below a negation, false) is needed; a profile that yields null or unknown is in
+//! neither.
 
 use std::borrow::Cow;
 
@@ -33,7 +34,7 @@ impl<'a> Plan<'a> {
     }
 
     fn bitmap(bitmap: &'a RoaringBitmap) -> Plan<'a> {
-        Plan::Parts(Parts { bitmaps: vec![bitmap], ranges: Vec::new() })
+        Plan::Parts(Parts { bitmaps: vec![bitmap], ..Parts::default() })
     }
 
     fn constant(holds: bool) -> Plan<'a> {
@@ -41,7 +42,7 @@ impl<'a> Plan<'a> {
     }
 
     fn is_nobody(&self) -> bool {
-        matches!(self, Plan::Parts(parts) if parts.bitmaps.is_empty() && parts.ranges.is_empty())
+        matches!(self, Plan::Parts(parts) if parts.is_empty())
     }
 
     fn except(self) -> Plan<'a> {
@@ -103,7 +104,9 @@ impl<'a> Plan<'a> {
             Plan::Everybody | Plan::Except(_) => population,
             Plan::Parts(parts) => {
                 let bitmaps: u64 = parts.bitmaps.iter().map(|bitmap| bitmap.len()).sum();
-                bitmaps + parts.ranges.iter().map(|(numbers, _)| numbers.len()).sum::<u64>()
+                bitmaps
+                    + parts.singles.len() as u64
+                    + parts.ranges.iter().map(|(numbers, _)| numbers.len()).sum::<u64>()
             }
             Plan::All(plans) => plans.iter().map(|plan| plan.at_most(population)).min().unwrap_or(population),
             Plan::Any(plans) => plans.iter().map(|plan| plan.at_most(population)).sum::<u64>().min(population),
@@ -165,16 +168,18 @@ impl<'a> Planner<'a> {
             Node::And(a, b) | Node::Or(a, b) => both(a, b).map(Plan::any),
             Node::Not(operand) => self.plan(operand, !negated),
             Node::Choose(parts) => {
-                let holds = self.plan(&parts[0], false)?;
-                let yes = Plan::all([holds.clone(), self.plan(&parts[1], negated)?]);
-                let no = Plan::all([holds.except(), self.plan(&parts[2], negated)?]);
-                Some(Plan::any([yes, no]))
+                let (holds, pending) = (self.plan(&parts[0], false)?, self.unknown(&parts[0])?);
+                let (yes, no) = (self.plan(&parts[1], negated)?, self.plan(&parts[2], negated)?);
+                let fails = Plan::any([holds.clone(), pending.clone()]).except();
+                // Where the condition is unknown, equal branches decide.
+                let either = Plan::all([pending, yes.clone(), no.clone()]);
+                Some(Plan::any([Plan::all([holds, yes]), Plan::all([fails, no]), either]))
             }
             Node::Feature(name) => self.compared(name, Comparison::Equal, &Value::Bool(!negated)),
             Node::Has(target) => match target.as_ref() {
                 Node::Feature(name) => {
-                    let null = self.compared(name, Comparison::Equal, &Value::Null)?;
-                    Some(if negated { null } else { null.except() })
+                    let comparison = if negated { Comparison::Equal } else { Comparison::NotEqual };
+                    self.compared(name, comparison, &Value::Null)
                 }
                 _ => self.by_value(node, negated),
             },
@@ -182,15 +187,62 @@ impl<'a> Planner<'a> {
                 let plan = self.comparison(if negated { comparison.negated() } else { *comparison }, a, b);
                 plan.or_else(|| self.by_value(node, negated))
             }
-            Node::In(item, list) => {
-                let plan = self.contained(item, list);
-                match plan {
-                    Some(plan) => Some(if negated { plan.except() } else { plan }),
-                    None => self.by_value(node, negated),
-                }
-            }
+            Node::In(item, list) => self.contained(item, list, negated).or_else(|| self.by_value(node, negated)),
             _ => self.by_value(node, negated),
         }
+    }
+
+    /// The profiles with a pending value in something that the condition reads, for which it is neither true, as `holds`
+    /// says, nor false.
+    pub(super) fn undecided(&self, node: &Node, holds: &Plan<'a>) -> Option<RoaringBitmap> {
+        let mut pending = RoaringBitmap::new();
+        self.pending_columns(node).into_iter().for_each(|unknown| pending |= unknown);
+        if pending.is_empty() {
+            return Some(pending);
+        }
+        let fails = self.plan(node, true)?;
+        for decided in [holds, &fails] {
+            let decided = self.select(decided, Some(&pending)).into_owned();
+            pending -= decided;
+        }
+        Some(pending)
+    }
+
+    /// The profiles for which a condition is unknown; `None` where set algebra cannot tell.
+    fn unknown(&self, node: &Node) -> Option<Plan<'a>> {
+        if self.pending_columns(node).is_empty() {
+            return Some(Plan::nobody());
+        }
+        match node {
+            Node::And(a, b) | Node::Or(a, b) => {
+                // `&&` is decided by a false operand, `||` by a true one; beside null, unknown is what remains.
+                let decisive = matches!(node, Node::And(..));
+                let either = Plan::any([self.unknown(a)?, self.unknown(b)?]);
+                let decided = Plan::any([self.plan(a, decisive)?, self.plan(b, decisive)?]);
+                Some(Plan::all([either, decided.except()]))
+            }
+            Node::Not(operand) => self.unknown(operand),
+            // Whether the branches are equal cannot be told from their truth.
+            Node::Choose(parts) if !self.pending_columns(&parts[0]).is_empty() => None,
+            Node::Choose(parts) => {
+                let holds = self.plan(&parts[0], false)?;
+                let yes = Plan::all([holds.clone(), self.unknown(&parts[1])?]);
+                let no = Plan::all([holds.except(), self.unknown(&parts[2])?]);
+                Some(Plan::any([yes, no]))
+            }
+            _ => {
+                let name = only_feature(node)?;
+                let column = self.index.column(&name)?;
+                let strict = self.value_given(node, &name, &Value::Unknown).is_unknown();
+                Some(if strict { Plan::bitmap(&column.unknown) } else { Plan::nobody() })
+            }
+        }
+    }
+
+    /// The pending profiles of each column that a node reads, where there are any.
+    fn pending_columns(&self, node: &Node) -> Vec<&'a RoaringBitmap> {
+        let columns = features(node).into_iter().filter_map(|name| self.index.column(&name));
+        columns.map(|column| &column.unknown).filter(|unknown| !unknown.is_empty()).collect()
     }
 
     fn constant(&self, node: &Node) -> Option<Value> {
@@ -242,17 +294,18 @@ impl<'a> Planner<'a> {
     fn compared(&self, name: &FeatureName, comparison: Comparison, literal: &Value) -> Option<Plan<'a>> {
         let column = self.index.column(name)?;
         if comparison == Comparison::NotEqual {
-            return self.compared(name, Comparison::Equal, literal).map(Plan::except);
+            return Some(known_except(column, self.compared(name, Comparison::Equal, literal)?));
         }
         let stored = Plan::Parts(column.compared(comparison, literal)?);
         Some(with_default(column, stored, column.default.compared(comparison, literal).is_true()))
     }
 
-    fn contained(&self, item: &Node, list: &Node) -> Option<Plan<'a>> {
+    fn contained(&self, item: &Node, list: &Node, negated: bool) -> Option<Plan<'a>> {
         let (Node::Feature(name), Some(Value::List(items))) = (item, self.constant(list)) else { return None };
         let plans: Option<Vec<Plan<'a>>> =
             items.iter().map(|item| self.compared(name, Comparison::Equal, item)).collect();
-        Some(Plan::any(plans?))
+        let plan = Plan::any(plans?);
+        Some(if negated { known_except(self.index.column(name)?, plan) } else { plan })
     }
 
     /// A condition of any form on one feature with few different values: it is evaluated once for each.
@@ -260,26 +313,19 @@ impl<'a> Planner<'a> {
         if let Some(value) = self.constant(node) {
             return Some(Plan::constant(value == Value::Bool(!negated)));
         }
-        let mut names: Vec<FeatureName> = Vec::new();
-        node.any(&mut |node| {
-            if let Node::Feature(name) = node
-                && !names.contains(name)
-            {
-                names.push(name.clone());
-            }
-            false
-        });
-        let [name] = names.as_slice() else { return None };
-        let column = self.index.column(name)?;
-        let meets = |value: &Value| {
-            let leaf_value = |id: LeafId| if *name == FeatureName::Leaf(id) { value.clone() } else { Value::Null };
-            let value = Scope::new(&One { name, value }, &leaf_value, self.now).evaluate(node);
-            value == Value::Bool(!negated)
-        };
+        let name = only_feature(node)?;
+        let column = self.index.column(&name)?;
+        let meets = |value: &Value| self.value_given(node, &name, value) == Value::Bool(!negated);
         let values = column.values()?;
         let bitmaps = values.into_iter().filter(|(value, _)| meets(value)).map(|(_, bitmap)| bitmap).collect();
-        let stored = Plan::Parts(Parts { bitmaps, ranges: Vec::new() });
+        let stored = Plan::Parts(Parts { bitmaps, ..Parts::default() });
         Some(with_default(column, stored, meets(&column.default)))
+    }
+
+    /// The value of a node that reads one feature, given that feature's value.
+    fn value_given(&self, node: &Node, name: &FeatureName, value: &Value) -> Value {
+        let leaf_value = |id: LeafId| if *name == FeatureName::Leaf(id) { value.clone() } else { Value::Null };
+        Scope::new(&One { name, value }, &leaf_value, self.now).evaluate(node)
     }
 
     /// The profiles of the plan, of those within.
@@ -324,7 +370,9 @@ impl<'a> Planner<'a> {
                     None => bitmap.len(),
                 });
                 let ranges = parts.ranges.iter().map(|(numbers, range)| numbers.count(*range, within));
-                bitmaps.chain(ranges).sum()
+                let singles =
+                    parts.singles.iter().filter(|single| within.is_none_or(|within| within.contains(**single)));
+                bitmaps.chain(ranges).sum::<u64>() + singles.count() as u64
             }
             Plan::All(plans) => {
                 let ordered = self.in_order(plans);
@@ -356,8 +404,40 @@ fn with_default<'a>(column: &'a Column, stored: Plan<'a>, default: bool) -> Plan
     Plan::any([stored, Plan::bitmap(&column.stored).except()])
 }
 
+/// The profiles of a column that are neither in the plan, which is of this column alone, nor pending.
+fn known_except<'a>(column: &'a Column, plan: Plan<'a>) -> Plan<'a> {
+    match plan {
+        plan if column.unknown.is_empty() => plan.except(),
+        Plan::Parts(mut parts) => {
+            parts.bitmaps.push(&column.unknown);
+            Plan::Parts(parts).except()
+        }
+        plan => Plan::any([plan, Plan::bitmap(&column.unknown)]).except(),
+    }
+}
+
+/// The features that a node reads, each once.
+fn features(node: &Node) -> Vec<FeatureName> {
+    let mut names: Vec<FeatureName> = Vec::new();
+    node.any(&mut |node| {
+        if let Node::Feature(name) = node
+            && !names.contains(name)
+        {
+            names.push(name.clone());
+        }
+        false
+    });
+    names
+}
+
+/// The feature that a node reads, where it is one.
+fn only_feature(node: &Node) -> Option<FeatureName> {
+    let mut names = features(node);
+    names.pop().filter(|_| names.is_empty())
+}
+
 fn select_parts<'a>(parts: &Parts<'a>, within: Option<&RoaringBitmap>) -> Cow<'a, RoaringBitmap> {
-    if let ([bitmap], [], None) = (parts.bitmaps.as_slice(), parts.ranges.as_slice(), within) {
+    if let ([bitmap], [], [], None) = (&*parts.bitmaps, &*parts.singles, &*parts.ranges, within) {
         return Cow::Borrowed(bitmap);
     }
     let mut selected = RoaringBitmap::new();
@@ -367,6 +447,7 @@ fn select_parts<'a>(parts: &Parts<'a>, within: Option<&RoaringBitmap>) -> Cow<'a
             None => selected |= *bitmap,
         }
     }
+    selected.extend(parts.singles.iter().filter(|single| within.is_none_or(|within| within.contains(**single))));
     for (numbers, range) in &parts.ranges {
         selected |= numbers.select(*range, within);
     }

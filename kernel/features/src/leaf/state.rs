@@ -4,9 +4,15 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use super::Aggregate;
 use super::tally::Tally;
+use super::{Aggregate, Span};
 use crate::value::Value;
+
+/// A state whose encoding is longer than this is sealed away as a chunk.
+///
+/// Every further event rewrites what is not sealed, so this bounds what one event costs in the journal; a chunk is a row
+/// of its own, and rows much smaller than a page cost more in keys than they hold.
+pub const MAX_STATE_BYTES: usize = 4_096;
 
 /// What a leaf keeps for one source identity. Opaque; encode it with any serde format.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -35,6 +41,45 @@ impl LeafState {
     /// Whether it holds nothing, so that it need not be stored.
     pub fn is_empty(&self) -> bool {
         self.days.is_empty() && self.entries.is_empty()
+    }
+
+    /// Whether it is to be sealed away: its encoding is longer than [`MAX_STATE_BYTES`].
+    pub fn is_large(&self) -> bool {
+        self.encoded_bytes() > MAX_STATE_BYTES
+    }
+
+    /// Move all of it out, into a chunk that is stored once and never changes. What is left is empty and takes in what
+    /// comes; the value is that of both together ([`Leaf::value_of`](super::Leaf::value_of)).
+    pub fn seal(&mut self) -> LeafState {
+        std::mem::take(self)
+    }
+
+    /// How many bytes its encoding has.
+    pub(super) fn encoded_bytes(&self) -> usize {
+        let size = postcard::serialize_with_flavor(self, postcard::ser_flavors::Size::default());
+        size.expect("a state holds only types that postcard can write, and counting has no limit")
+    }
+
+    /// About how many bytes of memory it takes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let days = self.days.capacity() * size_of::<(i32, Tally)>()
+            + self.days.iter().map(|(_, tally)| tally.heap_bytes()).sum::<usize>();
+        let entries = self.entries.capacity() * size_of::<Entry>()
+            + self.entries.iter().map(|entry| entry.value.heap_bytes()).sum::<usize>();
+        size_of::<LeafState>() + days + entries
+    }
+
+    /// The entries in a span; they stand in the order of time.
+    pub(super) fn entries_in(&self, span: &Span) -> &[Entry] {
+        let from = self.entries.partition_point(|entry| entry.time < span.from);
+        let to = self.entries.partition_point(|entry| entry.time <= span.to);
+        &self.entries[from..to]
+    }
+
+    /// The tallies of the days in a span.
+    pub(super) fn tallies_in(&self, span: &Span) -> impl Iterator<Item = &Tally> {
+        let first_day = span.first_day;
+        self.days.iter().filter(move |(day, _)| *day >= first_day).map(|(_, tally)| tally)
     }
 
     pub(super) fn insert(&mut self, entry: Entry) {

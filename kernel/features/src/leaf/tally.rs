@@ -75,6 +75,27 @@ impl Tally {
         }
     }
 
+    /// The values that it holds, of a tally of distinct ones.
+    pub(super) fn distinct(&self) -> &[Value] {
+        match self {
+            Tally::Distinct(values) => values,
+            _ => &[],
+        }
+    }
+
+    /// About how many bytes of memory it takes beside itself.
+    pub(super) fn heap_bytes(&self) -> usize {
+        match self {
+            Tally::Count(_) => 0,
+            Tally::Sum(sum) | Tally::Mean(sum, _) => sum.heap_bytes(),
+            Tally::Least(value) | Tally::Greatest(value) => value.as_ref().map_or(0, Value::heap_bytes),
+            Tally::First(entry) | Tally::Last(entry) => entry.as_ref().map_or(0, |entry| entry.value.heap_bytes()),
+            Tally::Distinct(values) => {
+                values.capacity() * size_of::<Value>() + values.iter().map(Value::heap_bytes).sum::<usize>()
+            }
+        }
+    }
+
     pub(super) fn value(self) -> Value {
         match self {
             Tally::Count(count) => Value::Int(i64::try_from(count).unwrap_or(i64::MAX)),
@@ -88,6 +109,17 @@ impl Tally {
             }
         }
     }
+}
+
+/// The list of distinct values, of values in any order.
+pub(super) fn distinct<'v>(values: impl Iterator<Item = &'v Value>) -> Value {
+    // Sorted once: including them one by one would move the greater ones for each.
+    let mut values: Vec<&Value> = values.collect();
+    values.sort_by(|one, other| one.order(other));
+    values.dedup_by(|later, earlier| later.order(earlier).is_eq());
+    let mut values: Vec<Value> = values.into_iter().cloned().collect();
+    deduplicate(&mut values);
+    Value::List(values)
 }
 
 fn lower(least: &mut Option<Value>, value: &Value) {

@@ -1,6 +1,6 @@
 //! Meaning, refusals and canonical texts, one line each.
 
-use kith_model::event::Event;
+use kith_model::event::{Event, EventOrigin};
 
 use super::{Someone, at, event};
 use crate::{EventFacts, Expression, LeafId, LeafState, Program, Value, Zone, naive};
@@ -36,7 +36,20 @@ fn history() -> Vec<Event> {
         ),
         event(order, at("2026-10-01T09:00:00Z"), "m1", r#"{"revenue":10.5}"#),
         event(order, at("2026-11-10T09:00:00Z"), "m2", r#"{"revenue":20,"ship":{"to":"Oslo"}}"#),
-        event("Page Viewed", at("2026-11-21T09:30:00Z"), "m4", r#"{"path":"/figs","time":"shadowed"}"#),
+        Event {
+            traits: r#"{"plan":{"name":"gold"}}"#.into(),
+            context: r#"{"ip":"192.0.2.1"}"#.into(),
+            ..event(
+                "Page Viewed",
+                at("2026-11-21T09:30:00Z"),
+                "m4",
+                r#"{"path":"/figs","time":"shadowed","traits":"hidden","name":"Figs"}"#,
+            )
+        },
+        Event {
+            origin: EventOrigin::Kernel,
+            ..event("Message Delivered", at("2026-11-21T09:40:00Z"), "m6", r#"{"channel":"mail"}"#)
+        },
         event(order, at("2026-11-22T09:00:00Z"), "m5", r#"{"revenue":1000}"#),
     ]
 }
@@ -193,6 +206,24 @@ const EVENTS: &[(&str, &str)] = &[
     ("events('Order Completed').map(e, e.time).filter(t, t > traits.renewed).size()", "1"),
     ("events('Order Completed').map(e, e['revenue']).min()", "10.5"),
     ("events('Order Completed').map(e, e.revenue)[0]", "10.5"),
+    ("events('Page Viewed').map(e, e.time).first() < now", "true"),
+    ("events('Page Viewed').last().properties.time", "'shadowed'"),
+    ("events('Page Viewed').exists(e, e.name == 'Figs')", "false"),
+    ("events('Page Viewed').exists(e, e.properties.name == 'Figs' && e.name == 'Page Viewed')", "true"),
+    ("events('Page Viewed').last().properties.path", "'/figs'"),
+    ("events('Page Viewed').last().properties.traits", "'hidden'"),
+    ("events('Page Viewed').last().properties.nothing", "null"),
+    ("events('Page Viewed').last().traits.plan.name", "'gold'"),
+    ("events('Page Viewed').map(e, e.traits)", "[{'plan': {'name': 'gold'}}]"),
+    ("events('Page Viewed').exists(e, e.context.ip.startsWith('192.'))", "true"),
+    ("events('Page Viewed').map(e, e.context['ip'])", "['192.0.2.1']"),
+    ("events('Order Completed').last().properties.items.size()", "2"),
+    ("events('Order Completed').exists(e, has(e.context.ip) || has(e.traits.plan))", "false"),
+    ("events('Order Completed').map(e, e.context).size()", "3"),
+    ("events('Message Delivered').size()", "1"),
+    ("events('Message Delivered').last().channel", "'mail'"),
+    ("events('*').exists(e, e.name == 'Message Delivered')", "false"),
+    ("events('*', '1d').map(e, e.name)", "['Page Viewed']"),
 ];
 
 #[test]
@@ -311,8 +342,19 @@ fn equal_leaves_are_one() {
     let b = Expression::parse("events('a').filter(z, z.y == 1).size() > 5").unwrap();
     let program = Program::new([&a, &b]);
     assert_eq!(program.leaves().count(), 2);
-    assert_eq!(program.leaves_for("a").count(), 1);
-    assert_eq!(program.leaves_for("c").count(), 0);
+    for (name, fed) in [("a", 1), ("c", 0)] {
+        let event = event(name, at("2026-11-21T10:00:00Z"), "m1", r#"{"y":1}"#);
+        assert_eq!(program.leaves_for(&EventFacts::new(&event, "shop")).count(), fed);
+    }
+}
+
+#[test]
+fn another_zone_makes_other_leaves() {
+    let leaves =
+        |context| Expression::parse_in("events('a', '7d').size() > 1", context).unwrap().reads().leaves.clone();
+    assert_eq!(leaves("Europe/Berlin"), leaves("Europe/Berlin"));
+    assert_ne!(leaves("Europe/Berlin"), leaves("UTC"));
+    assert_eq!(leaves(""), Expression::parse("events('a', '7d').size() == 3").unwrap().reads().leaves);
 }
 
 #[test]

@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use kith_model::event::Event;
+use kith_model::event::{Event, EventOrigin};
 use kith_model::time::{DAY_MS, Timestamp};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::RngSeed;
 
 use super::{Someone, at, event};
-use crate::{EventFacts, Expression, Leaf, LeafId, LeafState, Program, Value, Zone, naive};
+use crate::{EventFacts, Expression, Leaf, LeafId, LeafState, LeafStates, Program, Value, Zone, naive};
 
 const HOUR_MS: i64 = 3_600_000;
 const IDENTITIES: usize = 4;
@@ -90,8 +90,9 @@ fn story() -> impl Strategy<Value = Story> {
             )| {
                 // Some events share their time, so that only the tie-break orders them.
                 let time = if shared == 0 { Timestamp(time.0 / DAY_MS * DAY_MS) } else { time };
+                let origin = if name == "it's" { EventOrigin::Kernel } else { EventOrigin::Client };
                 Delivery {
-                    event: event(name, time, &format!("m{index}"), &properties),
+                    event: Event { origin, ..event(name, time, &format!("m{index}"), &properties) },
                     identity,
                     heard_at: time.plus_ms(delay),
                 }
@@ -120,6 +121,10 @@ fn event_condition() -> impl Strategy<Value = String> {
         "e.name == 'order'",
         "e.time > timestamp('2026-03-29')",
         "e.coupon in ['X', 7]",
+        "7 == e.coupon",
+        "e.properties.coupon == 'Y'",
+        "e.time == '2026-11-21'",
+        "e.name in ['order', 'view']",
         "e.revenue * 2 - 1 > e.items.size()",
         "e.coupon.startsWith('X')",
         "double(e.revenue) > 3.0",
@@ -207,38 +212,69 @@ fn someone(middle: Timestamp) -> Someone {
     someone
 }
 
-/// What the kernel keeps: for each source identity the state of each leaf.
+/// What the kernel keeps: for each source identity its row of leaf states, and the chunks that were sealed away.
 struct Kept {
     zone: Zone,
     program: Program,
-    states: BTreeMap<(usize, LeafId), LeafState>,
+    rows: [LeafStates; IDENTITIES],
+    chunks: BTreeMap<(usize, LeafId), Vec<LeafState>>,
 }
 
 impl Kept {
+    fn new(zone: &Zone, program: Program) -> Kept {
+        Kept { zone: zone.clone(), program, rows: Default::default(), chunks: BTreeMap::new() }
+    }
+
     fn take(&mut self, event: &EventFacts<'_>, identity: usize, now: Timestamp) {
-        for leaf in self.program.leaves_for(event.name()) {
-            let state = self.states.entry((identity, leaf.id())).or_default();
-            let before = state.clone();
-            if !leaf.apply(state, event, now, &self.zone) {
-                assert_eq!(*state, before, "an unchanged state is unchanged");
+        let row = &mut self.rows[identity];
+        for leaf in self.program.leaves_for(event) {
+            let before = row.encode();
+            if !row.apply(leaf, event, now, &self.zone).unwrap() {
+                assert_eq!(row.encode(), before, "an unchanged row is unchanged");
             }
-            // Stored and read again in between.
-            let stored = postcard::to_allocvec(state).unwrap();
-            *state = postcard::from_bytes(&stored).unwrap();
+        }
+        // Cut somewhere, stored, and read again in between.
+        if event.tie().is_multiple_of(3) {
+            for chunk in row.seal_where(|state| !state.is_empty()) {
+                let chunks = self.chunks.entry((identity, chunk.leaf)).or_default();
+                assert_eq!(chunks.len(), chunk.number as usize);
+                chunks.push(chunk.state);
+            }
+        }
+        match event.tie() % 5 {
+            0 => row.compact(),
+            1 => {}
+            _ => *row = LeafStates::decode(&row.encode()).unwrap(),
         }
     }
 
-    /// The leaf's state for a profile of these identities.
-    fn merged(&self, leaf: &Leaf, identities: &[usize]) -> LeafState {
-        let states: Vec<&LeafState> = identities.iter().filter_map(|id| self.states.get(&(*id, leaf.id()))).collect();
-        leaf.merge(&states)
+    /// What is made of the leaf's states for a profile of these identities.
+    fn with_states<T>(&self, leaf: &Leaf, identities: &[usize], make: impl Fn(&[&LeafState]) -> T) -> T {
+        let rows: Vec<_> = identities.iter().filter_map(|id| self.rows[*id].read(leaf.id()).unwrap()).collect();
+        let chunks = identities.iter().filter_map(|id| self.chunks.get(&(*id, leaf.id()))).flatten();
+        let states: Vec<&LeafState> = rows.iter().map(AsRef::as_ref).chain(chunks).collect();
+        make(&states)
+    }
+
+    fn leaf_value(&self, id: LeafId, identities: &[usize], now: Timestamp) -> Value {
+        let leaf = self.program.leaf(id).unwrap();
+        self.with_states(leaf, identities, |states| {
+            let value = leaf.value_of(states, now, &self.zone);
+            assert_eq!(value, leaf.value(&leaf.merge(states), now, &self.zone), "{} of chunks", leaf.text());
+            value
+        })
+    }
+
+    fn leaf_change(&self, leaf: &Leaf, identities: &[usize], now: Timestamp) -> Option<Timestamp> {
+        self.with_states(leaf, identities, |states| {
+            let next = leaf.next_change_of(states, now, &self.zone);
+            assert_eq!(next, leaf.next_change_at(&leaf.merge(states), now, &self.zone), "{} of chunks", leaf.text());
+            next
+        })
     }
 
     fn value(&self, expression: &Expression, identities: &[usize], facts: &Someone, now: Timestamp) -> Value {
-        let value_of = |id: LeafId| {
-            let leaf = self.program.leaf(id).unwrap();
-            leaf.value(&self.merged(leaf, identities), now, &self.zone)
-        };
+        let value_of = |id: LeafId| self.leaf_value(id, identities, now);
         expression.evaluate(facts, &value_of, now)
     }
 
@@ -249,13 +285,9 @@ impl Kept {
         facts: &Someone,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        let value_of = |id: LeafId| {
-            let leaf = self.program.leaf(id).unwrap();
-            leaf.value(&self.merged(leaf, identities), now, &self.zone)
-        };
+        let value_of = |id: LeafId| self.leaf_value(id, identities, now);
         let own = expression.next_change_at(facts, &value_of, now, &self.zone);
-        let of_leaf =
-            |leaf: &std::sync::Arc<Leaf>| leaf.next_change_at(&self.merged(leaf, identities), now, &self.zone);
+        let of_leaf = |leaf: &std::sync::Arc<Leaf>| self.leaf_change(leaf, identities, now);
         expression.leaves().map(of_leaf).chain([own]).flatten().min()
     }
 }
@@ -284,7 +316,7 @@ proptest! {
     ) {
         let expressions: Vec<Expression> = texts.iter().map(|text| Expression::parse(text).unwrap()).collect();
         let zone = Zone::parse(story.zone).unwrap();
-        let mut kept = Kept { zone: zone.clone(), program: Program::new(&expressions), states: BTreeMap::new() };
+        let mut kept = Kept::new(&zone, Program::new(&expressions));
         let facts = someone(story.looks[0]);
         let mut deliveries = story.deliveries.iter().peekable();
         for (now, bits) in story.looks.iter().zip(profiles) {
@@ -312,7 +344,7 @@ proptest! {
         let expression = Expression::parse(&text).unwrap();
         prop_assert!(!expression.reads().drifts);
         let zone = Zone::parse(story.zone).unwrap();
-        let mut kept = Kept { zone: zone.clone(), program: Program::new([&expression]), states: BTreeMap::new() };
+        let mut kept = Kept::new(&zone, Program::new([&expression]));
         let mut now = story.looks[0];
         let facts = someone(now);
         for delivery in story.deliveries.iter().filter(|delivery| delivery.heard_at <= now) {
@@ -338,6 +370,29 @@ proptest! {
             timers += 1;
             // An event comes and goes at most once for each leaf; a comparison with now turns at most twice for each event.
             prop_assert!(timers < 400, "{}: timers do not run out", text);
+        }
+    }
+
+    /// An event changes no leaf but those that the program finds for it.
+    #[test]
+    fn an_event_reaches_every_leaf_that_it_changes(
+        story in story(),
+        texts in prop::collection::vec(aggregate(), 1..12),
+    ) {
+        let expressions: Vec<Expression> = texts.iter().map(|text| Expression::parse(text).unwrap()).collect();
+        let zone = Zone::parse(story.zone).unwrap();
+        let program = Program::new(&expressions);
+        for delivery in &story.deliveries {
+            let facts = EventFacts::new(&delivery.event, "shop");
+            let found: Vec<LeafId> = program.leaves_for(&facts).map(|leaf| leaf.id()).collect();
+            let mut once = found.clone();
+            once.sort();
+            once.dedup();
+            prop_assert_eq!(once.len(), found.len(), "a leaf is found twice");
+            for leaf in program.leaves().filter(|leaf| !found.contains(&leaf.id())) {
+                let changed = leaf.apply(&mut LeafState::default(), &facts, delivery.event.time, &zone);
+                prop_assert!(!changed, "{} is changed by {:?}", leaf.text(), delivery.event);
+            }
         }
     }
 

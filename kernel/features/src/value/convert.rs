@@ -16,6 +16,7 @@ impl Value {
         match self {
             Value::Int(_) | Value::Float(_) => Value::float(self.as_float()),
             Value::Text(text) => text.trim().parse().map_or(Value::Null, Value::float),
+            Value::Unknown => Value::Unknown,
             _ => Value::Null,
         }
     }
@@ -30,6 +31,7 @@ impl Value {
                 Err(_) => self.to_double().to_int_from_float(),
             },
             Value::Bool(truth) => Value::Int(i64::from(*truth)),
+            Value::Unknown => Value::Unknown,
             _ => Value::Null,
         }
     }
@@ -44,7 +46,7 @@ impl Value {
     /// As text: scalars as they are written in JSON, times in RFC 3339; else null.
     pub(crate) fn to_text(&self) -> Value {
         match self {
-            Value::Text(_) => self.clone(),
+            Value::Text(_) | Value::Unknown => self.clone(),
             Value::Bool(truth) => Value::text(truth.to_string()),
             Value::Int(number) => Value::text(number.to_string()),
             Value::Float(number) => Value::text(number.to_string()),
@@ -75,10 +77,10 @@ impl Value {
         serde_json::from_str(json).map_or(Value::Null, |FromJson(value)| value)
     }
 
-    /// As JSON: times in RFC 3339, durations in milliseconds.
+    /// As JSON: times in RFC 3339, durations in milliseconds, null where it is unknown.
     pub fn to_json(&self) -> serde_json::Value {
         match self {
-            Value::Null => serde_json::Value::Null,
+            Value::Null | Value::Unknown => serde_json::Value::Null,
             Value::Bool(truth) => (*truth).into(),
             Value::Int(number) | Value::Duration(number) => (*number).into(),
             Value::Float(number) => (*number).into(),
@@ -230,6 +232,8 @@ mod tests {
             (list.clone(), ColumnType::Int64List, Cell::Int64List(vec![1])),
             (list, ColumnType::TextList, Cell::TextList(vec!["1".into(), "2.5".into()])),
             (Value::Null, ColumnType::TextList, Cell::Null),
+            (Value::Unknown, ColumnType::Text, Cell::Null),
+            (Value::Unknown, ColumnType::Boolean, Cell::Null),
         ] {
             assert_eq!(value.to_cell(column_type), cell, "{value} as {column_type:?}");
         }

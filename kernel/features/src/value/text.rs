@@ -12,6 +12,7 @@ impl fmt::Display for Value {
         let separator = |index: usize| if index == 0 { "" } else { ", " };
         match self {
             Value::Null => f.write_str("null"),
+            Value::Unknown => f.write_str("unknown"),
             Value::Bool(truth) => truth.fmt(f),
             Value::Int(number) => number.fmt(f),
             Value::Float(number) => write!(f, "{number:?}"),
@@ -50,7 +51,15 @@ pub(crate) fn write_quoted(f: &mut impl fmt::Write, text: &str) -> fmt::Result {
 }
 
 /// A length of time in milliseconds, written with the largest unit that divides it.
-pub(crate) struct Duration(pub(crate) i64);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Duration(pub i64);
+
+impl Duration {
+    /// Read `7d`, `36h`, `1h30m`, as expressions write them.
+    pub fn parse(text: &str) -> Option<Duration> {
+        parse_duration(text).map(Duration)
+    }
+}
 
 /// The units of durations, largest first, with their milliseconds.
 const UNITS: [(&str, i64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];

@@ -1,6 +1,6 @@
 //! Responsible for the interface `clock`: the kernel's clock, which tests and `--clock` set.
 
-use crate::bindings::shared::clock;
+use crate::bindings::current::clock;
 use crate::state::CallState;
 
 impl clock::Host for CallState {

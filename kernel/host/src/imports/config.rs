@@ -1,6 +1,6 @@
 //! Responsible for the interface `config`.
 
-use crate::bindings::shared::config;
+use crate::bindings::current::config;
 use crate::state::CallState;
 
 impl config::Host for CallState {

@@ -1,6 +1,6 @@
 //! Responsible for the interface `dataset`: the rows of a `fit`, batch by batch.
 
-use crate::bindings::shared::{columns, dataset};
+use crate::bindings::current::{columns, dataset};
 use crate::convert::table_to_wit;
 use crate::state::CallState;
 

@@ -1,7 +1,7 @@
 //! Responsible for the interface `kv`: an installation's state, within its quota. Where it is kept is behind
 //! [`KeyValue`](crate::KeyValue).
 
-use crate::bindings::shared::kv;
+use crate::bindings::current::kv;
 use crate::state::{CallState, KeyValueError};
 
 /// A key names one thing; a plugin that needs longer ones hashes them.

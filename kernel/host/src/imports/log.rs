@@ -1,6 +1,6 @@
 //! Responsible for the interface `log`: a guest's lines go to the operator's log, bounded and harmless.
 
-use crate::bindings::shared::log;
+use crate::bindings::current::log;
 use crate::state::CallState;
 use crate::text::bounded;
 

@@ -1,7 +1,7 @@
-//! Responsible for the interface `mail`. This kernel sends no mail yet: a grant that names a mail server is refused when a
-//! plugin is bound (`roles.rs`), so no guest has one to send through.
+//! Responsible for the interface `mail`, which only contract 0.1 has. No kernel ever sent mail: a manifest that asks for it is
+//! refused (`manifest/sections.rs`), and so is a grant (`roles.rs`), so no guest has a server to send through.
 
-use crate::bindings::shared::mail;
+use crate::bindings::v0_1::mail;
 use crate::state::CallState;
 
 impl mail::Host for CallState {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::bindings::shared::secrets;
+use crate::bindings::current::secrets;
 use crate::package::hex;
 use crate::policy::{HostPort, Policy};
 use crate::state::CallState;

@@ -157,6 +157,16 @@ impl<'n, 'd> Section<'n, 'd> {
         number
     }
 
+    /// The truth value under `key`, if it is there.
+    pub(super) fn truth(&self, key: &str) -> Option<bool> {
+        let value = self.table.get(key)?.get_ref();
+        let truth = value.as_bool();
+        if truth.is_none() {
+            self.mistyped(key, value, "true or false");
+        }
+        truth
+    }
+
     /// The table under `key` and where it begins, if it is there.
     pub(super) fn table(&self, key: &str) -> Option<(&'d DeTable<'d>, usize)> {
         let (written, value) = self.table.get_key_value(key)?;

@@ -3,14 +3,16 @@
 use std::ops::Range;
 
 use kith_model::plugin::{
-    Capabilities, HttpRequest, InputSpec, LimitRequest, MailRequest, Manifest, OutputSpec, PluginId, PluginKind,
+    Capabilities, HttpRequest, InputSpec, LimitRequest, Manifest, OutputSpec, PluginId, PluginKind, RecipientRequest,
     SecretRequest,
 };
 use kith_model::table::ColumnType;
 use toml::de::DeTable;
 
+use super::config;
 use super::reader::{Notes, Section};
-use super::{ABI, config};
+use crate::abi::Abi;
+use crate::policy::ANY_RECIPIENT;
 
 const KINDS: [PluginKind; 4] = [PluginKind::Connector, PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel];
 
@@ -44,26 +46,31 @@ pub(super) fn read(text: &str, notes: &Notes<'_>) -> Option<Manifest> {
     }
     let plugin = read_plugin(&root)?;
     let compute = matches!(plugin.kind, PluginKind::TagModel | PluginKind::Scorer);
-    for key in ["inputs", "outputs"] {
-        match (compute, root.table.contains_key(key)) {
-            (true, false) => {
+    // A channel of 0.1 has nowhere to receive inputs: its messages hold none.
+    let may_have_inputs = plugin.kind == PluginKind::Channel && plugin.abi != Abi::V0_1.as_str();
+    for (key, may_have, owners) in [
+        ("inputs", compute || may_have_inputs, "tag models, scorers and channels of ABI 0.2"),
+        ("outputs", compute, "tag models and scorers"),
+    ] {
+        match root.table.contains_key(key) {
+            false if compute => {
                 root.wrong(key, format!("a {} declares at least one [{key}.<name>] table", plugin.kind));
             }
-            (false, true) => root.wrong(key, format!("only tag models and scorers have {key}; remove this table")),
+            true if !may_have => root.wrong(key, format!("only {owners} have {key}; remove this table")),
             _ => {}
         }
     }
     let inputs = read_inputs(&root);
     let outputs = read_outputs(&root, plugin.kind);
     let config_schema = config::read_schema(&root);
-    let capabilities = read_capabilities(&root, plugin.kind);
+    let capabilities = read_capabilities(&root, &plugin);
     let limits = read_limits(&root);
     Some(Manifest { inputs, outputs, config_schema, capabilities, limits, ..plugin })
 }
 
 fn read_plugin(root: &Section<'_, '_>) -> Option<Manifest> {
     let (table, start) = root.table("plugin")?;
-    let known = ["id", "version", "kind", "abi", "kernel", "title", "description", "license"];
+    let known = ["id", "version", "kind", "abi", "kernel", "title", "description", "license", "idempotent"];
     let section = Section::open(root.notes, table, "[plugin]", start, &known);
     let id = section.parsed("id", "`vendor/name`", |text| text.parse::<PluginId>().map_err(|e| e.to_string()));
     let version = section.parsed("version", "a semantic version, e.g. \"0.1.0\"", |text| {
@@ -74,14 +81,18 @@ fn read_plugin(root: &Section<'_, '_>) -> Option<Manifest> {
         let kind = KINDS.into_iter().find(|kind| kind.as_str() == text);
         kind.ok_or_else(|| format!("`{text}` is not a kind of plugin; write one of {kinds}"))
     });
-    let abi = section.parsed("abi", &format!("\"{ABI}\""), |text| {
-        let known = text == ABI;
-        if known { Ok(text.to_owned()) } else { Err(format!("this kernel has no ABI `{text}`; it has {ABI}")) }
+    let abi = section.parsed("abi", &format!("\"{}\"", Abi::CURRENT), |text| match Abi::parse(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(format!("this kernel has no ABI `{text}`; it has {}", Abi::listed())),
     });
     let kernel = section.parsed("kernel", "the kernel versions it works with, e.g. \">=0.1, <0.2\"", |text| {
         semver::VersionReq::parse(text)
             .map_err(|e| format!("`{text}` is not a version requirement ({e}); write e.g. >=0.1, <0.2"))
     });
+    let idempotent = section.truth("idempotent");
+    if idempotent.is_some() && kind.is_some_and(|kind| kind != PluginKind::Channel) {
+        section.wrong("idempotent", "only channels say whether a repeat is safe; remove it");
+    }
     let words = |key, write| section.required_text(key, write).map(str::to_owned);
     let title = words("title", "a name for people");
     let description = words("description", "a sentence about what it does");
@@ -99,7 +110,7 @@ fn read_plugin(root: &Section<'_, '_>) -> Option<Manifest> {
         outputs: Vec::new(),
         config_schema: None,
         capabilities: Capabilities::default(),
-        idempotent: true,
+        idempotent: idempotent.unwrap_or(true),
         limits: LimitRequest::default(),
     })
 }
@@ -162,32 +173,82 @@ fn read_outputs(root: &Section<'_, '_>, kind: PluginKind) -> Vec<OutputSpec> {
     root.named_tables("outputs").into_iter().filter_map(read).collect()
 }
 
-/// Which capabilities a kind may ask for: those whose interfaces its world imports.
-fn allowed(kind: PluginKind) -> &'static [&'static str] {
+/// Which capabilities a kind may ask for: those whose interfaces its world imports, and what a channel is told of people.
+fn allowed(abi: &str, kind: PluginKind) -> &'static [&'static str] {
     match kind {
         PluginKind::TagModel | PluginKind::Scorer => &[],
         PluginKind::Connector => &["http", "secrets", "kv", "emits"],
-        PluginKind::Channel => &["http", "secrets", "kv", "mail", "emits"],
+        PluginKind::Channel if abi == Abi::V0_1.as_str() => &["http", "secrets", "kv", "emits", "recipients"],
+        PluginKind::Channel => &["http", "secrets", "emits", "recipients"],
     }
 }
 
-fn read_capabilities(root: &Section<'_, '_>, kind: PluginKind) -> Capabilities {
-    let Some((table, start)) = root.table("capabilities") else { return Capabilities::default() };
-    let known = ["http", "secrets", "kv", "mail", "emits"];
+fn read_capabilities(root: &Section<'_, '_>, plugin: &Manifest) -> Capabilities {
+    let table = root.table("capabilities");
+    let recipients = match &table {
+        Some((table, _)) if table.contains_key("recipients") => Vec::new(),
+        _ => recipients_unless_said(plugin),
+    };
+    let Some((table, start)) = table else { return Capabilities { recipients, ..Capabilities::default() } };
+    let known = ["http", "secrets", "kv", "emits", "recipients", "mail"];
     let section = Section::open(root.notes, table, "[capabilities]", start, &known);
-    for key in known.iter().filter(|key| table.contains_key(**key) && !allowed(kind).contains(key)) {
-        let (place, _) = table.get_key_value(*key).map_or((start..start, ()), |(written, _)| (written.span(), ()));
-        let may = if allowed(kind).is_empty() { "none".to_owned() } else { allowed(kind).join(", ") };
-        root.notes.add(&place, format!("a {kind} may not ask for `{key}` (it may ask for: {may}); remove it"));
+    let (kind, allowed) = (plugin.kind, allowed(&plugin.abi, plugin.kind));
+    for key in known.iter().filter(|key| table.contains_key(**key) && !allowed.contains(key)) {
+        let place = table.get_key_value(*key).map_or(start..start, |(written, _)| written.span());
+        let message = if *key == "mail" {
+            "this kernel sends no mail; remove this table, and send through a provider's HTTP interface".to_owned()
+        } else {
+            let may = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
+            format!("a {kind} of ABI {} may not ask for `{key}` (it may ask for: {may}); remove it", plugin.abi)
+        };
+        root.notes.add(&place, message);
     }
+    let recipients = if recipients.is_empty() { read_recipients(&section) } else { recipients };
     Capabilities {
         http: read_http(&section),
         secrets: read_secrets(&section),
         kv_bytes: read_kv(&section),
-        mail: read_mail(&section),
         emits: section.texts("emits").into_iter().map(|(name, _)| name.to_owned()).collect(),
-        recipients: Vec::new(),
+        recipients,
     }
+}
+
+/// What a channel is given whose manifest is silent on it: one of 0.1 was written when there was no such key, and works only
+/// if it goes on being given all identifiers.
+fn recipients_unless_said(plugin: &Manifest) -> Vec<RecipientRequest> {
+    if plugin.kind != PluginKind::Channel || plugin.abi != Abi::V0_1.as_str() {
+        return Vec::new();
+    }
+    let reason =
+        "a channel of ABI 0.1 is given every identifier unless its manifest or the grant names some".to_owned();
+    vec![RecipientRequest { kind: ANY_RECIPIENT.to_owned(), reason }]
+}
+
+fn read_recipients(capabilities: &Section<'_, '_>) -> Vec<RecipientRequest> {
+    let mut kinds: Vec<String> = Vec::new();
+    let read = |(start, table): (usize, &DeTable<'_>)| {
+        let title = "[[capabilities.recipients]]";
+        let section = Section::open(capabilities.notes, table, title, start, &["type", "reason"]);
+        let kind = section.parsed("type", "a type of identifiers, e.g. \"email\", or \"*\" for any", |text| {
+            let is_name = !text.is_empty()
+                && text.len() <= 64
+                && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+            if is_name || text == ANY_RECIPIENT {
+                Ok(text.to_owned())
+            } else {
+                Err(format!("`{text}` is not a type of identifiers; write lower-case letters, digits and `_`, or `*`"))
+            }
+        });
+        if let Some(kind) = &kind {
+            if kinds.contains(kind) {
+                section.wrong("type", format!("the type `{kind}` is asked for twice; remove one"));
+            }
+            kinds.push(kind.clone());
+        }
+        let reason = section.required_text("reason", "why the plugin needs it; the admin reads this");
+        Some(RecipientRequest { kind: kind?, reason: reason?.to_owned() })
+    };
+    capabilities.repeated_tables("recipients").into_iter().filter_map(read).collect()
 }
 
 /// Why a text is no host pattern.
@@ -263,19 +324,6 @@ fn read_kv(capabilities: &Section<'_, '_>) -> u64 {
     }
     section.required_text("reason", "why the plugin needs it; the admin reads this");
     section.count("bytes").unwrap_or(0)
-}
-
-fn read_mail(capabilities: &Section<'_, '_>) -> Vec<MailRequest> {
-    let read = |(start, table): (usize, &DeTable<'_>)| {
-        let section = Section::open(capabilities.notes, table, "[[capabilities.mail]]", start, &["host", "reason"]);
-        let host = section.required_text("host", "a mail host, e.g. \"smtp.example.com\"");
-        if let (Some(host), Some(value)) = (host, table.get("host")) {
-            check_host(&section, host, &value.span());
-        }
-        let reason = section.required_text("reason", "why the plugin needs it; the admin reads this");
-        Some(MailRequest { host: host?.to_owned(), reason: reason?.to_owned() })
-    };
-    capabilities.repeated_tables("mail").into_iter().filter_map(read).collect()
 }
 
 fn read_limits(root: &Section<'_, '_>) -> LimitRequest {

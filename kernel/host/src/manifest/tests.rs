@@ -9,7 +9,7 @@ const GOOD: &str = r#"
 id = "acme/rfm"
 version = "1.2.3"
 kind = "tag-model"
-abi = "0.1"
+abi = "0.2"
 kernel = ">=0.1, <0.2"
 title = "RFM"
 description = "Recency, frequency, money."
@@ -69,7 +69,7 @@ fn each_mistake_has_its_line_and_a_remedy() {
         ("\"acme/rfm\"", "\"Acme\"", "3:6: `Acme` is not a plugin id"),
         ("\"1.2.3\"", "\"1.2\"", "4:11: `1.2` is not a semantic version"),
         ("\"tag-model\"", "\"tagger\"", "5:8: `tagger` is not a kind of plugin; write one of connector"),
-        ("abi = \"0.1\"", "abi = \"0.9\"", "6:7: this kernel has no ABI `0.9`; it has 0.1"),
+        ("abi = \"0.2\"", "abi = \"0.9\"", "6:7: this kernel has no ABI `0.9`; it has 0.1 and 0.2"),
         ("\">=0.1, <0.2\"", "\"new\"", "7:10: `new` is not a version requirement"),
         ("title = \"RFM\"", "title = \" \"", "8:9: `title` in [plugin] is empty"),
         ("title = \"RFM\"\n", "", "2:2: [plugin] has no `title`; write a name for people"),
@@ -81,9 +81,15 @@ fn each_mistake_has_its_line_and_a_remedy() {
         ("minimum = 1", "minimum = \"one\"", "32:11: [config].properties.bound.minimum is not valid JSON Schema"),
         ("minimum = 1", "pattern = \"(\"", "32:11: [config].properties.bound.pattern"),
         ("1_000_000", "0", "38:16: `memory_bytes` in [limits] must be a whole number above 0"),
-        ("[limits]", "[[capabilities.http]]", "a tag-model may not ask for `http`"),
+        ("license =", "idempotent = true\nlicense =", "10:14: only channels say whether a repeat is safe"),
+        ("[limits]", "[[capabilities.mail]]", "37:16: this kernel sends no mail; remove this table"),
+        ("[limits]", "[[capabilities.http]]", "a tag-model of ABI 0.2 may not ask for `http`"),
         ("[limits]", "[limit]", "37:2: unknown key `limit` in the manifest; did you mean `limits`?"),
-        ("kind = \"tag-model\"", "kind = \"connector\"", "12:2: only tag models and scorers have inputs"),
+        (
+            "kind = \"tag-model\"",
+            "kind = \"connector\"",
+            "12:2: only tag models, scorers and channels of ABI 0.2 have inputs",
+        ),
     ];
     for (from, to, expected) in cases {
         let found = mistakes(from, to);
@@ -93,7 +99,7 @@ fn each_mistake_has_its_line_and_a_remedy() {
 
 #[test]
 fn all_mistakes_come_at_once_in_order() {
-    let text = GOOD.replace("\"acme/rfm\"", "\"x\"").replace("\"1.2.3\"", "\"x\"").replace("\"0.1\"", "\"7\"");
+    let text = GOOD.replace("\"acme/rfm\"", "\"x\"").replace("\"1.2.3\"", "\"x\"").replace("\"0.2\"", "\"7\"");
     let lines: Vec<usize> = parse_manifest(&text).unwrap_err().mistakes.iter().map(|mistake| mistake.line).collect();
     assert_eq!(lines, [3, 4, 6]);
 }
@@ -105,7 +111,7 @@ fn a_channel_declares_its_capabilities() {
 id = "kith/webhook"
 version = "0.1.0"
 kind = "channel"
-abi = "0.1"
+abi = "0.2"
 kernel = ">=0.1"
 title = "Webhook"
 description = "Posts."
@@ -120,22 +126,71 @@ reason = "to post"
 name = "signing"
 hosts = ["*"]
 reason = "to sign"
-[capabilities.kv]
-bytes = 1024
-reason = "to remember"
+[[capabilities.recipients]]
+type = "email"
+reason = "to write to"
+[inputs.city]
+expression = "traits.city"
+type = "text"
+reason = "to greet"
 "#;
     let manifest = parse_manifest(text).unwrap();
     assert_eq!(manifest.capabilities.http[0].methods, ["POST"]);
-    assert_eq!(manifest.capabilities.kv_bytes, 1024);
+    assert_eq!(manifest.capabilities.recipients[0].kind, "email");
+    assert_eq!(manifest.inputs[0].name, "city");
+    assert!(manifest.idempotent, "unless it says otherwise");
+    let text_not = text.replacen("[capabilities]", "idempotent = false\n[capabilities]", 1);
+    assert!(!parse_manifest(&text_not).unwrap().idempotent);
+    let kv = "[capabilities.kv]\nbytes = 1024\nreason = \"to remember\"";
     for (from, to, expected) in [
+        ("type = \"email\"", "type = \"E-Mail\"", "22:8: `E-Mail` is not a type of identifiers"),
+        ("reason = \"to write to\"", "", "[[capabilities.recipients]] has no `reason`"),
+        (
+            "[inputs.city]",
+            "[[capabilities.recipients]]\ntype = \"email\"\nreason = \"x\"\n[inputs.city]",
+            "`email` is asked for twice",
+        ),
+        ("[inputs.city]", &format!("{kv}\n[inputs.city]"), "a channel of ABI 0.2 may not ask for `kv`"),
+        ("[inputs.city]", "[[capabilities.mail]]\nhost = \"a.b\"\n[inputs.city]", "this kernel sends no mail"),
+        ("[capabilities]", "idempotent = \"no\"\n[capabilities]", "write true or false"),
         ("\"POST\"", "\"post\"", "15:12: `post` is not a method"),
         ("host = \"*\"", "host = \"https://a.b\"", "14:8: `https://a.b` is not a host"),
         ("hosts = [\"*\"]\n", "", "[[capabilities.secrets]] has no `hosts`"),
-        ("bytes = 1024\n", "", "[capabilities.kv] has no `bytes`"),
     ] {
         let error = parse_manifest(&text.replacen(from, to, 1)).unwrap_err().to_string();
         assert!(error.contains(expected), "{to}: {error}");
     }
+}
+
+#[test]
+fn a_channel_of_0_1_goes_on_as_it_was() {
+    let text = r#"
+[plugin]
+id = "kith/webhook"
+version = "0.1.0"
+kind = "channel"
+abi = "0.1"
+kernel = ">=0.1"
+title = "Webhook"
+description = "Posts."
+license = "Apache-2.0"
+"#;
+    let kinds = |text: &str| {
+        let asked = parse_manifest(text).unwrap().capabilities.recipients;
+        asked.into_iter().map(|request| request.kind).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(text), ["*"], "there was no such key when it was written");
+    assert_eq!(kinds(&text.replace("abi = \"0.1\"", "abi = \"0.2\"")), [""; 0]);
+    let kv = "[capabilities.kv]\nbytes = 1024\nreason = \"to remember\"\n";
+    assert_eq!(kinds(&format!("{text}{kv}")), ["*"]);
+    assert_eq!(parse_manifest(&format!("{text}{kv}")).unwrap().capabilities.kv_bytes, 1024);
+    let named = "[[capabilities.recipients]]\ntype = \"email\"\nreason = \"to write to\"\n";
+    assert_eq!(kinds(&format!("{text}{named}")), ["email"]);
+    let without_bytes = parse_manifest(&format!("{text}[capabilities.kv]\nreason = \"x\"")).unwrap_err().to_string();
+    assert!(without_bytes.contains("[capabilities.kv] has no `bytes`"), "{without_bytes}");
+    let inputs = "[inputs.city]\nexpression = \"traits.city\"\ntype = \"text\"\nreason = \"x\"\n";
+    let refused = parse_manifest(&format!("{text}{inputs}")).unwrap_err().to_string();
+    assert!(refused.contains("channels of ABI 0.2 have inputs"), "{refused}");
 }
 
 #[test]

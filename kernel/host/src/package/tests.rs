@@ -12,23 +12,22 @@ use crate::guests::{CONNECTOR, ECHO, SCORER, core, scorer, scorer_with};
 const MINIMAL: &str = r#"(module
     (memory (export "memory") 1)
     (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)
-    (func (export "kith:plugin/scoring@0.1.0#score") (param i32 i32 i32 i32 i32) (result i32) unreachable)
-    (func (export "kith:plugin/scoring@0.1.0#fit") (result i32) unreachable))"#;
+    (func (export "kith:plugin/scoring@0.2.0#score") (param i32 i32 i32 i32 i32) (result i32) unreachable)
+    (func (export "kith:plugin/scoring@0.2.0#fit") (result i32) unreachable))"#;
 
 #[test]
 fn what_is_assembled_is_inspected() {
     let component = scorer(ECHO);
     let inspected = inspect(&component).unwrap();
     assert_eq!(inspected.manifest_toml, SCORER);
-    assert_eq!((inspected.abi.as_str(), inspected.size), (ABI, component.len()));
+    assert_eq!((inspected.abi, inspected.size), (Abi::CURRENT, component.len()));
     assert_eq!(inspected.digest.len(), 64);
-    assert!(inspected.imports.contains(&"kith:plugin/log@0.1.0".to_owned()), "{:?}", inspected.imports);
+    assert!(inspected.imports.contains(&"kith:plugin/log@0.2.0".to_owned()), "{:?}", inspected.imports);
     assert!(!inspected.imports.iter().any(|import| import.contains("config")), "only what is called is imported");
-    assert_eq!(inspected.exports, ["kith:plugin/scoring@0.1.0"]);
+    assert_eq!(inspected.exports, ["kith:plugin/scoring@0.2.0"]);
     assert_eq!(scorer(ECHO), component, "the same input gives the same bytes");
 }
 
-/// P1 to P5.
 #[test]
 fn what_is_no_component_is_named() {
     let component = scorer(ECHO);
@@ -64,7 +63,6 @@ fn damaged_components_are_refused_cleanly() {
     }
 }
 
-/// P7, P9, P10.
 #[test]
 fn shapes_beyond_the_limits_are_refused() {
     let with = |name: &str, bytes: usize| {
@@ -99,27 +97,26 @@ fn a_component_of_another_make_is_refused() {
         }
         inspect(&component.finish()).unwrap_err().to_string()
     };
-    assert!(stamp(Component::new(), "0.7").contains("ABI `0.7`; this kernel has 0.1"));
-    let error = stamp(Component::new(), ABI);
-    assert!(error.contains("exports `kith:plugin/scoring@0.1.0`, but this component exports nothing"), "{error}");
+    assert!(stamp(Component::new(), "0.7").contains("ABI `0.7`; this kernel has 0.1 and 0.2"));
+    let error = stamp(Component::new(), Abi::CURRENT.as_str());
+    assert!(error.contains("exports `kith:plugin/scoring@0.2.0`, but this component exports nothing"), "{error}");
     for (import, expected) in [
-        // P11, P14, P12.
         (
             "wasi:filesystem/preopens@0.2.0",
             "a scorer may not import `wasi:filesystem/preopens@0.2.0`; plugins have no WASI",
         ),
-        ("kith:plugin/http@0.1.0", "a scorer may not import `kith:plugin/http@0.1.0`; its world has"),
-        ("kith:plugin/log@0.2.0", "may not import `kith:plugin/log@0.2.0`"),
+        ("kith:plugin/http@0.2.0", "a scorer may not import `kith:plugin/http@0.2.0`; its world has"),
+        ("kith:plugin/log@0.1.0", "may not import `kith:plugin/log@0.1.0`"),
     ] {
-        let error = stamp(importing(import), ABI);
+        let error = stamp(importing(import), Abi::CURRENT.as_str());
         assert!(error.contains(expected), "{error}");
     }
-    // P8: adapters between nested components are what makes compiling explode.
+    // Adapters between nested components are what makes compiling explode.
     let mut inner = Component::new();
     inner.section(&ModuleSection(&Module::new()));
     let mut outer = Component::new();
     outer.section(&NestedComponentSection(&inner));
-    assert!(stamp(outer, ABI).contains("a module in a nested component"));
+    assert!(stamp(outer, Abi::CURRENT.as_str()).contains("a module in a nested component"));
 }
 
 #[test]
@@ -139,7 +136,7 @@ fn a_module_that_cannot_be_a_plugin_is_explained() {
         assert!(error.contains(expected), "{error}");
     }
     assert!(
-        error(MINIMAL, CONNECTOR).contains("the manifest says connector, which exports `kith:plugin/source@0.1.0`")
+        error(MINIMAL, CONNECTOR).contains("the manifest says connector, which exports `kith:plugin/source@0.2.0`")
     );
     assert!(error(MINIMAL, "[plugin]").contains("[plugin] has no `id`"));
     assert!(error(&MINIMAL.replace("#fit", "#fits"), SCORER).contains("fit"));

@@ -6,50 +6,76 @@ use std::sync::LazyLock;
 
 use kith_model::plugin::PluginKind;
 use wasmparser::{Parser, Payload};
-use wit_parser::{Resolve, SourceMap, WorldKey};
+use wit_parser::{Resolve, SourceMap, WorldItem};
 
 use super::PackageError;
+use crate::abi::Abi;
+
+const KINDS: [PluginKind; 4] = [PluginKind::Connector, PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel];
 
 /// The contract's files, which `bindings.rs` reads as well.
-const WIT: [(&str, &str); 4] = [
-    ("types.wit", include_str!("../../../../wit/types.wit")),
-    ("columns.wit", include_str!("../../../../wit/columns.wit")),
-    ("host.wit", include_str!("../../../../wit/host.wit")),
-    ("worlds.wit", include_str!("../../../../wit/worlds.wit")),
-];
-
-/// The names that a world imports and exports.
-struct World {
-    imports: BTreeSet<String>,
-    exports: BTreeSet<String>,
+fn sources(abi: Abi) -> [(&'static str, &'static str); 4] {
+    macro_rules! files {
+        ($version:literal) => {
+            [
+                ("types.wit", include_str!(concat!("../../../../wit/", $version, "/types.wit"))),
+                ("columns.wit", include_str!(concat!("../../../../wit/", $version, "/columns.wit"))),
+                ("host.wit", include_str!(concat!("../../../../wit/", $version, "/host.wit"))),
+                ("worlds.wit", include_str!(concat!("../../../../wit/", $version, "/worlds.wit"))),
+            ]
+        };
+    }
+    match abi {
+        Abi::V0_1 => files!("0.1.0"),
+        Abi::V0_2 => files!("0.2.0"),
+    }
 }
 
-static WORLDS: LazyLock<BTreeMap<&'static str, World>> = LazyLock::new(|| {
-    let (resolve, package) = contract();
-    let kinds = [PluginKind::Connector, PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel];
-    let world = |kind: PluginKind| {
-        let id = resolve.packages[package].worlds.get(kind.as_str()).expect("every kind has a world in /wit");
-        let world = &resolve.worlds[*id];
-        let names = |keys: Vec<&WorldKey>| keys.into_iter().map(|key| resolve.name_world_key(key)).collect();
-        let (imports, exports) = (names(world.imports.keys().collect()), names(world.exports.keys().collect()));
-        (kind.as_str(), World { imports, exports })
-    };
-    kinds.map(world).into()
+/// What a kind of plugin imports and exports in a version of the contract.
+pub(crate) struct World {
+    /// Full names, e.g. `kith:plugin/log@0.2.0`.
+    pub(crate) imports: BTreeSet<String>,
+    /// Full name of an interface → its functions.
+    pub(crate) exports: BTreeMap<String, Vec<String>>,
+}
+
+static WORLDS: LazyLock<BTreeMap<(Abi, &'static str), World>> = LazyLock::new(|| {
+    let mut worlds = BTreeMap::new();
+    for abi in Abi::ALL {
+        let (resolve, package) = contract(abi);
+        for kind in KINDS {
+            let id = resolve.packages[package].worlds.get(kind.as_str()).expect("every kind has a world in /wit");
+            worlds.insert((abi, kind.as_str()), read_world(&resolve, *id));
+        }
+    }
+    worlds
 });
 
-/// The contract, parsed.
-pub(crate) fn contract() -> (Resolve, wit_parser::PackageId) {
-    let mut sources = SourceMap::new();
-    WIT.iter().for_each(|(name, text)| sources.push_str(name, *text));
-    let group =
-        sources.parse().map_err(|(_, error)| error).expect("/wit is parsed by `bindgen!` at build time as well");
+fn read_world(resolve: &Resolve, id: wit_parser::WorldId) -> World {
+    let world = &resolve.worlds[id];
+    let functions = |item: &WorldItem| match item {
+        WorldItem::Interface { id, .. } => resolve.interfaces[*id].functions.keys().cloned().collect(),
+        WorldItem::Function(_) | WorldItem::Type { .. } => Vec::new(),
+    };
+    World {
+        imports: world.imports.keys().map(|key| resolve.name_world_key(key)).collect(),
+        exports: world.exports.iter().map(|(key, item)| (resolve.name_world_key(key), functions(item))).collect(),
+    }
+}
+
+/// A version of the contract, parsed.
+pub(crate) fn contract(abi: Abi) -> (Resolve, wit_parser::PackageId) {
+    let mut map = SourceMap::new();
+    sources(abi).iter().for_each(|(name, text)| map.push_str(name, *text));
+    let group = map.parse().map_err(|(_, error)| error).expect("/wit is parsed by `bindgen!` at build time as well");
     let mut resolve = Resolve::default();
     let package = resolve.push_group(group).expect("/wit is resolved by `bindgen!` at build time as well");
     (resolve, package)
 }
 
-fn world_of(kind: PluginKind) -> &'static World {
-    WORLDS.get(kind.as_str()).expect("the map is built from all kinds")
+/// The world of a kind in a version of the contract.
+pub(crate) fn world_of(abi: Abi, kind: PluginKind) -> &'static World {
+    WORLDS.get(&(abi, kind.as_str())).expect("the map is built from all versions and kinds")
 }
 
 fn list(names: &BTreeSet<String>) -> String {
@@ -59,18 +85,26 @@ fn list(names: &BTreeSet<String>) -> String {
     }
 }
 
-fn check_exports(kind: PluginKind, exports: BTreeSet<String>) -> Result<(), PackageError> {
-    let expected = &world_of(kind).exports;
-    if exports == *expected {
+fn check_exports(abi: Abi, kind: PluginKind, exports: &BTreeSet<String>) -> Result<(), PackageError> {
+    let are_of = |abi| exports.iter().eq(world_of(abi, kind).exports.keys());
+    if are_of(abi) {
         return Ok(());
     }
-    let expected = expected.iter().cloned().collect::<Vec<_>>().join("`, `");
-    Err(PackageError::WrongWorld { kind, expected, found: list(&exports) })
+    if let Some(found) = Abi::ALL.into_iter().find(|abi| are_of(*abi)) {
+        return Err(PackageError::OtherAbi { said: abi, found });
+    }
+    let expected = world_of(abi, kind).exports.keys().cloned().collect::<Vec<_>>().join("`, `");
+    Err(PackageError::WrongWorld { kind, expected, found: list(exports) })
 }
 
 /// Whether a component's names are those of its kind's world.
-pub(super) fn check_component(kind: PluginKind, imports: &[String], exports: &[String]) -> Result<(), PackageError> {
-    let allowed = &world_of(kind).imports;
+pub(super) fn check_component(
+    abi: Abi,
+    kind: PluginKind,
+    imports: &[String],
+    exports: &[String],
+) -> Result<(), PackageError> {
+    let allowed = &world_of(abi, kind).imports;
     if let Some(import) = imports.iter().find(|import| !allowed.contains(*import)) {
         let remedy = if import.starts_with("wasi:") {
             "plugins have no WASI; build for wasm32-unknown-unknown".to_owned()
@@ -79,11 +113,11 @@ pub(super) fn check_component(kind: PluginKind, imports: &[String], exports: &[S
         };
         return Err(PackageError::UndeclaredImport { kind, import: import.clone(), remedy });
     }
-    check_exports(kind, exports.iter().cloned().collect())
+    check_exports(abi, kind, &exports.iter().cloned().collect())
 }
 
 /// Whether a core module was made with the SDK for this kind, and imports nothing that no plugin has.
-pub(super) fn check_core(module: &[u8], kind: PluginKind) -> Result<(), PackageError> {
+pub(super) fn check_core(module: &[u8], abi: Abi, kind: PluginKind) -> Result<(), PackageError> {
     let malformed = |error| PackageError::Encode(format!("the module is malformed: {error}"));
     let mut has_type = false;
     for payload in Parser::new(0).parse_all(module) {
@@ -104,7 +138,7 @@ pub(super) fn check_core(module: &[u8], kind: PluginKind) -> Result<(), PackageE
     let (_, metadata) = wit_component::metadata::decode(module)
         .map_err(|error| PackageError::Encode(format!("the component type cannot be read: {error:#}")))?;
     let (resolve, world) = (&metadata.resolve, &metadata.resolve.worlds[metadata.world]);
-    check_exports(kind, world.exports.keys().map(|key| resolve.name_world_key(key)).collect())
+    check_exports(abi, kind, &world.exports.keys().map(|key| resolve.name_world_key(key)).collect())
 }
 
 /// Refuse imports of other systems, with the likely cause.

@@ -1,125 +1,253 @@
 //! Messages seen before: per source and message id, for seven days, recorded in the same commit as the message's effect.
+//!
+//! Rows lie by the day of receipt. A clock that was ahead once leaves rows of a day that is still to come, so a look-up asks
+//! every stored day from the window's first to the newest there is, and a day goes when enough newer ones are stored, never
+//! because a clock says that it is old: one jump of the clock forgets nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use kith_model::id::WorkspaceId;
+use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::time::{DAY_MS, Timestamp};
 use kith_store::{Key, KeyRange, Operation, ReadError, Store};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::Submission;
-use super::never_seen::NeverSeen;
+use super::never_seen::{FilterPart, NeverSeen};
 
 /// For how long a repeat is recognised.
 pub(crate) const WINDOW_DAYS: u32 = 7;
 
-/// Messages that one filter holds before the next is begun: 1.2 MB at one false alarm in a hundred.
-const FILTER_ITEMS: usize = 1 << 20;
+/// The stored days that are kept: those of the window, the newest, and one that may be of a wrong clock.
+const KEPT_DAYS: usize = WINDOW_DAYS as usize + 2;
 
-/// Rows out of the window that one commit deletes beside its own.
+/// Messages that one filter holds before the next is begun: 0.3 MB at one false alarm in a hundred, and each day has one.
+const FILTER_ITEMS: usize = 1 << 18;
+
+/// Rows out of the window that one group deletes beside its own.
 const MAX_EXPIRED_ROWS: usize = 4096;
 
 /// Whether a message came before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Seen {
-    Never,
+    /// It did not; this is what [`SeenMessages::remember`] needs once the message is accepted.
+    Never(Unseen),
     /// The same message.
     Same,
     /// A different one with the same id.
     Other,
 }
 
+/// A message that was never seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unseen {
+    message: MessageKey,
+    day: u32,
+    digest: u64,
+}
+
+/// A source and the hash of an id.
+type MessageKey = (InstallationId, u128);
+
+/// Messages of the work under way: the digest and the day of each.
+type Remembered = HashMap<MessageKey, (u64, u32)>;
+
 /// One workspace's memory of messages. Filters answer most of the "never" without a look into the store.
 pub(crate) struct SeenMessages {
     store: Arc<dyn Store>,
     workspace: WorkspaceId,
     filters: NeverSeen,
-    /// Day, source and hash of the id → digest of the content, of the group under construction.
-    pending: HashMap<Key, u64>,
-    today: u32,
-    /// Where rows may lie whose day has left the window.
-    expired: Option<KeyRange>,
+    /// The days of which there are rows, or will be with this group.
+    days: BTreeSet<u32>,
+    group: Remembered,
+    unit: Remembered,
+    /// Days whose rows are to be deleted, and may be there still.
+    expired: VecDeque<u32>,
+    /// Whether the group deletes rows already: the store would give the same ones to its next unit again.
+    deletes: bool,
 }
 
 fn day_of(time: Timestamp) -> u32 {
     u32::try_from(time.0.div_euclid(DAY_MS)).unwrap_or(0)
 }
 
-/// What the filters hold of a key: all but the day.
-fn without_day(key: &Key) -> &[u8] {
-    let bytes = key.as_bytes();
-    &bytes[bytes.len().saturating_sub(20)..]
+/// The day of a key, and what the day's filters hold of it.
+fn of_day(key: &Key) -> FilterPart<'_> {
+    let bytes = key.as_bytes().get(7..).unwrap_or_default();
+    match bytes.split_first_chunk::<4>() {
+        Some((day, bytes)) => FilterPart { group: u32::from_be_bytes(*day), bytes },
+        None => FilterPart { group: 0, bytes },
+    }
 }
 
 impl SeenMessages {
-    /// The messages of the window that ends at `now`.
-    pub(crate) fn open(store: Arc<dyn Store>, workspace: WorkspaceId, now: Timestamp) -> SeenMessages {
-        let today = day_of(now);
+    /// The messages that are stored.
+    pub(crate) fn open(store: Arc<dyn Store>, workspace: WorkspaceId) -> Result<SeenMessages, ReadError> {
+        let days = stored_days(store.as_ref(), workspace)?;
         let all = Key::dedupe_days(workspace, None).range();
-        let oldest = Key::dedupe_days(workspace, Some(today.saturating_sub(WINDOW_DAYS)));
-        let expired = Some(KeyRange { from: all.from, to: oldest.clone() });
-        let window = KeyRange { from: oldest, to: all.to };
-        let filters = NeverSeen::over(Arc::clone(&store), window, FILTER_ITEMS, without_day);
-        SeenMessages { store, workspace, filters, pending: HashMap::new(), today, expired }
+        let filters = NeverSeen::over(Arc::clone(&store), all, FILTER_ITEMS, of_day);
+        let (group, unit) = (HashMap::new(), HashMap::new());
+        let expired = VecDeque::new();
+        let mut seen = SeenMessages { store, workspace, filters, days, group, unit, expired, deletes: false };
+        seen.expire(None);
+        Ok(seen)
     }
 
-    /// Whether the source sent this message before; a new one is remembered with the group.
-    pub(crate) fn look(&mut self, submission: &Submission, message_id: &str, digest: u64) -> Result<Seen, ReadError> {
-        let day = day_of(submission.received_at);
-        let hash = xxh3_128(message_id.as_bytes());
-        let key = |day| Key::dedupe(submission.workspace, day, submission.source, hash);
-        let today = key(day);
+    /// Whether the source sent this message before.
+    pub(crate) fn look(
+        &mut self,
+        source: InstallationId,
+        message_id: &str,
+        digest: u64,
+        received_at: Timestamp,
+    ) -> Result<Seen, ReadError> {
+        let day = day_of(received_at);
+        let message = (source, xxh3_128(message_id.as_bytes()));
         let verdict = |held: u64| if held == digest { Seen::Same } else { Seen::Other };
-        if let Some(held) = self.pending.get(&today) {
+        if let Some((held, _)) = self.unit.get(&message).or_else(|| self.group.get(&message)) {
             return Ok(verdict(*held));
         }
-        if self.filters.may_be_stored(&today) {
-            let days: Vec<Key> = (day.saturating_sub(WINDOW_DAYS)..=day).map(key).collect();
-            let found = self.store.get(&days)?.into_iter().flatten().next_back();
-            if let Some(value) = found {
-                let held = value.as_ref().try_into().map(u64::from_be_bytes).map_err(|_| ReadError::Corrupt {
-                    what: format!("the record of message `{message_id}`"),
-                    problem: format!("{} bytes where 8 belong", value.len()),
-                })?;
-                return Ok(verdict(held));
-            }
+        let days = self.days.range(day.saturating_sub(WINDOW_DAYS)..).copied();
+        let mut keys: Vec<Key> = days.map(|day| Key::dedupe(self.workspace, day, source, message.1)).collect();
+        keys.retain(|key| self.filters.may_be_stored(key));
+        if let Some(value) = self.store.get(&keys)?.into_iter().flatten().next_back() {
+            let held = value.as_ref().try_into().map(u64::from_be_bytes).map_err(|_| ReadError::Corrupt {
+                what: format!("the record of message `{message_id}`"),
+                problem: format!("{} bytes where 8 belong", value.len()),
+            })?;
+            return Ok(verdict(held));
         }
-        self.expire(day);
-        self.pending.insert(today, digest);
-        Ok(Seen::Never)
+        Ok(Seen::Never(Unseen { message, day, digest }))
     }
 
-    /// On a new day, forget the day that left the window.
-    fn expire(&mut self, day: u32) {
-        if day > self.today {
-            let now = Timestamp(i64::from(day) * DAY_MS);
-            let pending = std::mem::take(&mut self.pending);
-            *self = SeenMessages { pending, ..SeenMessages::open(Arc::clone(&self.store), self.workspace, now) };
+    /// The message is accepted, with the unit.
+    pub(crate) fn remember(&mut self, unseen: Unseen) {
+        self.unit.insert(unseen.message, (unseen.digest, unseen.day));
+        if self.days.insert(unseen.day) {
+            self.expire(Some(unseen.day));
         }
     }
 
-    /// The rows of the group, and the end of some that have expired.
+    /// Give up the oldest days when there are enough newer ones. Today stays also where a clock that was ahead for weeks has
+    /// left enough newer days, or no repeat would be recognised after it is right again.
+    fn expire(&mut self, today: Option<u32>) {
+        while self.days.len() > KEPT_DAYS {
+            let Some(day) = self.days.iter().copied().find(|day| Some(*day) != today) else { return };
+            self.days.remove(&day);
+            self.filters.forget(day);
+            self.expired.push_back(day);
+        }
+    }
+
+    /// The rows of the unit, and the end of some that have expired.
     pub(crate) fn write(&mut self, operations: &mut Vec<Operation>) -> Result<(), ReadError> {
-        operations
-            .extend(self.pending.iter().map(|(key, digest)| Operation::Put(key.clone(), digest.to_be_bytes().into())));
-        if let Some(range) = &self.expired {
-            let page = self.store.scan(range, MAX_EXPIRED_ROWS)?;
-            if page.rows.is_empty() {
-                self.expired = None;
-            }
-            operations.extend(page.rows.into_iter().map(|(key, _)| Operation::Delete(key)));
+        for ((source, hash), (digest, day)) in &self.unit {
+            let key = Key::dedupe(self.workspace, *day, *source, *hash);
+            operations.push(Operation::Put(key, digest.to_be_bytes().into()));
         }
+        let Some(day) = self.expired.front().copied().filter(|_| !self.deletes) else { return Ok(()) };
+        self.deletes = true;
+        let page = self.store.scan(&Key::dedupe_days(self.workspace, Some(day)).range(), MAX_EXPIRED_ROWS)?;
+        if page.rows.is_empty() {
+            self.expired.pop_front();
+        }
+        operations.extend(page.rows.into_iter().map(|(key, _)| Operation::Delete(key)));
         Ok(())
     }
 
-    /// The group is durable.
-    pub(crate) fn committed(&mut self) {
-        self.pending.drain().for_each(|(key, _)| self.filters.insert(&key));
+    /// The unit is part of the group.
+    pub(crate) fn keep_unit(&mut self) {
+        self.group.extend(self.unit.drain());
     }
 
-    /// The group was not committed.
-    pub(crate) fn forget_pending(&mut self) {
-        self.pending.clear();
+    /// The unit was too large or could not be built: nothing of it stays.
+    pub(crate) fn forget_unit(&mut self) {
+        self.unit.clear();
+        self.deletes = false;
+    }
+
+    /// The group has ended, durable or not: a filter may say "perhaps" of what is not there.
+    pub(crate) fn ended(&mut self) {
+        self.forget_unit();
+        for ((source, hash), (_, day)) in self.group.drain() {
+            self.filters.insert(&Key::dedupe(self.workspace, day, source, hash));
+        }
+    }
+}
+
+/// The days of which rows are stored, found by a seek for each.
+fn stored_days(store: &dyn Store, workspace: WorkspaceId) -> Result<BTreeSet<u32>, ReadError> {
+    let mut days = BTreeSet::new();
+    let mut range: KeyRange = Key::dedupe_days(workspace, None).range();
+    while let Some((key, _)) = store.scan(&range, 1)?.rows.first() {
+        let day = of_day(key).group;
+        days.insert(day);
+        range.from = Key::dedupe_days(workspace, Some(day)).range().to;
+    }
+    Ok(days)
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_store::Unit;
+
+    use super::*;
+
+    const WORKSPACE: WorkspaceId = WorkspaceId(1);
+    const SOURCE: InstallationId = InstallationId(1);
+
+    fn on(day: i64) -> Timestamp {
+        Timestamp(day * DAY_MS + 5)
+    }
+
+    /// Take a message on a day as a group of its own; whether it was new.
+    fn take(store: &Arc<dyn Store>, seen: &mut SeenMessages, message_id: &str, day: i64) -> bool {
+        let Seen::Never(unseen) = seen.look(SOURCE, message_id, 7, on(day)).unwrap() else { return false };
+        seen.remember(unseen);
+        let mut operations = Vec::new();
+        seen.write(&mut operations).unwrap();
+        store.commit(Unit { operations, ..Unit::default() }).unwrap();
+        seen.keep_unit();
+        seen.ended();
+        true
+    }
+
+    #[test]
+    fn one_jump_of_the_clock_forgets_nothing_and_takes_nothing_twice() {
+        let store: Arc<dyn Store> = Arc::new(kith_store::memory());
+        let mut seen = SeenMessages::open(Arc::clone(&store), WORKSPACE).unwrap();
+        assert!((100..108).all(|day| take(&store, &mut seen, &format!("m{day}"), day)));
+        assert!(take(&store, &mut seen, "ahead", 170), "the clock is two months ahead");
+        for _ in 0..2 {
+            assert!(
+                (101..108).all(|day| !take(&store, &mut seen, &format!("m{day}"), 107)),
+                "the clock is right again"
+            );
+            assert!(!take(&store, &mut seen, "ahead", 107), "taken on a day that is still to come");
+            seen = SeenMessages::open(Arc::clone(&store), WORKSPACE).unwrap();
+        }
+    }
+
+    #[test]
+    fn rows_go_when_enough_newer_days_are_stored() {
+        let store: Arc<dyn Store> = Arc::new(kith_store::memory());
+        let mut seen = SeenMessages::open(Arc::clone(&store), WORKSPACE).unwrap();
+        for day in 100..130 {
+            assert!(take(&store, &mut seen, "one", 10 * day) && take(&store, &mut seen, &format!("m{day}"), 10 * day));
+        }
+        let days = stored_days(store.as_ref(), WORKSPACE).unwrap();
+        assert!(days.len() <= KEPT_DAYS + 1, "{days:?}");
+        assert!(days.contains(&1290));
+    }
+
+    #[test]
+    fn two_copies_in_one_group_on_both_sides_of_midnight_are_one_message() {
+        let store: Arc<dyn Store> = Arc::new(kith_store::memory());
+        let mut seen = SeenMessages::open(store, WORKSPACE).unwrap();
+        let before = Timestamp(101 * DAY_MS - 1);
+        let Seen::Never(unseen) = seen.look(SOURCE, "m", 7, before).unwrap() else { panic!("it was never seen") };
+        seen.remember(unseen);
+        seen.keep_unit();
+        assert_eq!(seen.look(SOURCE, "m", 7, before.plus_ms(1)).unwrap(), Seen::Same);
+        assert_eq!(seen.look(SOURCE, "m", 8, before.plus_ms(1)).unwrap(), Seen::Other);
     }
 }

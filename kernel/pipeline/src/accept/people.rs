@@ -1,93 +1,151 @@
 //! One-ID over the store: which source identity an identifier names, and which profile that belongs to.
 //!
-//! The rules are `kith_model::identity`'s; here are the rows, the caches, and the shortcut for the everyday case. Each
-//! identifier is a source identity of its own, so that a merge rewrites no event and no fact, and can be undone.
+//! The rules are `kith_model::identity`'s; here are the rows, the caches, and (in `evidence`) the shortcuts for the everyday
+//! cases, beside the rule itself (in `partition`). Each identifier is a source identity of its own, so that a merge rewrites no event and no fact, and can be undone.
+
+mod evidence;
+mod layers;
+mod partition;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kith_model::change::{Change, Identified};
-use kith_model::id::{InstallationId, ProfileId, SourceIdentityId, WorkspaceId};
-use kith_model::identity::{Edge, EdgeId, Evidence, Identifier, IdentityRules, MustNotLink, cluster, ordered};
-use kith_model::profile::{Contribution, IdentityHead, ProfileRoot, TraitValue};
+use kith_model::change::Identified;
+use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
+use kith_model::identity::{EdgeId, Identifier, MustNotLink};
+use kith_model::profile::{IdentityHead, ProfileRoot};
 use kith_model::time::Timestamp;
-use kith_store::keys::PersonRow;
+use kith_store::keys::{PersonRow, alias_digest};
 use kith_store::{Key, Operation, ReadError, Store};
+use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::never_seen::NeverSeen;
+use super::never_seen::{FilterPart, NeverSeen};
+use crate::profiles::facts::{self, EventFacts, FactsRow, Recorded, each_row, facts_key, read_facts_row, read_head};
 use crate::rows;
+use evidence::HeldEdge;
+pub(crate) use evidence::{Followed, Link};
+use layers::{Before, Layers};
 
-/// Decoded rows of each kind that are kept at hand. A head has about 150 bytes, so all caches together stay near 100 MB.
-const CACHED: usize = 200_000;
+/// Decoded heads that one workspace keeps in memory, in bytes.
+const HEADS_BYTES: u64 = 48 << 20;
+
+/// The same for identifiers, facts and evidence.
+const ALIASES_BYTES: u64 = 24 << 20;
+const FACTS_BYTES: u64 = 48 << 20;
+const EDGES_BYTES: u64 = 16 << 20;
 
 /// Identifiers that one "never seen" filter holds before the next is begun: 6 MB at one false alarm in a hundred.
 const FILTER_ITEMS: usize = 5 << 20;
 
-/// Evidence that two identifiers are one person.
-pub(crate) struct Link<'a> {
-    pub one: SourceIdentityId,
-    pub other: SourceIdentityId,
-    pub evidence: Evidence,
-    pub time: Timestamp,
-    pub source: InstallationId,
-    pub message_id: &'a str,
+/// How many pairs are remembered whose evidence was too connected.
+const TOO_CONNECTED: usize = 10_000;
+
+/// About what a decoded row takes beside its texts and lists.
+const ROW_BYTES: usize = 160;
+
+/// Weighs decoded rows by what they take in memory, because a head or a row of facts may be a thousand times the least.
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<Identifier, SourceIdentityId> for Bytes {
+    fn weight(&self, identifier: &Identifier, _: &SourceIdentityId) -> u64 {
+        (ROW_BYTES + identifier.kind.len() + identifier.value.len()) as u64
+    }
 }
 
-/// Rows as the group under construction would leave them.
-#[derive(Default)]
-struct Pending {
-    aliases: HashMap<Identifier, SourceIdentityId>,
-    heads: HashMap<SourceIdentityId, IdentityHead>,
-    contributions: HashMap<SourceIdentityId, Contribution>,
-    edges: BTreeMap<EdgeId, Edge>,
-    identified: Identified,
-    ordinals: u32,
+impl Weighter<SourceIdentityId, Arc<IdentityHead>> for Bytes {
+    fn weight(&self, _: &SourceIdentityId, head: &Arc<IdentityHead>) -> u64 {
+        let members = head.root.as_ref().map_or(0, |root| 16 * root.members.len() + 32 * root.kinds.len());
+        (ROW_BYTES + head.identifier.value.len() + members + ROW_BYTES * head.evidence.len()) as u64
+    }
 }
 
-/// One workspace's identities. Only the accept thread holds it.
+impl Weighter<(SourceIdentityId, u8), FactsRow> for Bytes {
+    fn weight(&self, _: &(SourceIdentityId, u8), row: &FactsRow) -> u64 {
+        let facts = row.facts.traits.iter();
+        let bytes = facts.map(|(name, value)| ROW_BYTES + name.len() + value.json.len() + value.message_id.len());
+        (ROW_BYTES + bytes.sum::<usize>()) as u64
+    }
+}
+
+impl Weighter<EdgeId, HeldEdge> for Bytes {
+    fn weight(&self, _: &EdgeId, _: &HeldEdge) -> u64 {
+        ROW_BYTES as u64
+    }
+}
+
+/// What identity work has read and looked at; grows only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Work {
+    /// Rows asked for or scanned.
+    pub rows_read: u64,
+    /// Edges looked at.
+    pub edges: u64,
+}
+
+/// One workspace's identities. Only its accept lane holds it.
 pub(crate) struct People {
     store: Arc<dyn Store>,
     workspace: WorkspaceId,
-    aliases: Cache<Identifier, SourceIdentityId>,
-    heads: Cache<SourceIdentityId, IdentityHead>,
-    contributions: Cache<SourceIdentityId, Contribution>,
-    /// Known evidence and the rank of the event that gave it.
-    edges: Cache<EdgeId, (Timestamp, String)>,
+    /// Hides identifiers in keys.
+    realm_key: [u8; 32],
+    aliases: Cache<Identifier, SourceIdentityId, Bytes>,
+    heads: Cache<SourceIdentityId, Arc<IdentityHead>, Bytes>,
+    facts: Cache<(SourceIdentityId, u8), FactsRow, Bytes>,
+    edges: Cache<EdgeId, HeldEdge, Bytes>,
+    /// Evidence that was too connected to be weighed: a repeat is not weighed again, and not reported again.
+    too_connected: Cache<EdgeId, ()>,
     known: NeverSeen,
     must_not_link: BTreeSet<MustNotLink>,
+    /// The next ordinal that the store does not know of; the layers count on from it.
     next_ordinal: u32,
-    pending: Pending,
+    layers: Layers,
+    work: Work,
 }
 
 impl People {
     /// Read what must be at hand: the vetoes and the next ordinal. Which identifiers exist is read beside the work.
-    pub(crate) fn open(store: Arc<dyn Store>, workspace: WorkspaceId) -> Result<People, ReadError> {
+    pub(crate) fn open(
+        store: Arc<dyn Store>,
+        workspace: WorkspaceId,
+        realm_key: [u8; 32],
+    ) -> Result<People, ReadError> {
         let aliases = Key::aliases(workspace).range();
         let known = NeverSeen::over(Arc::clone(&store), aliases, FILTER_ITEMS, without_workspace);
-        let given = store.get(&[Key::ordinals(workspace)])?.pop().flatten();
-        let next_ordinal = given.map_or(Ok(0), |row| rows::decode("the number of ordinals", &row))?;
         let vetoes = Key::vetoes(workspace);
         let mut must_not_link = BTreeSet::new();
         each_row(store.as_ref(), &vetoes, |_, value| {
             must_not_link.insert(rows::decode::<MustNotLink>("a must-not-link pair", value)?);
             Ok(())
         })?;
+        let next_ordinal = next_ordinal(store.as_ref(), workspace)?;
         Ok(People {
             store,
             workspace,
-            aliases: Cache::new(CACHED),
-            heads: Cache::new(CACHED),
-            contributions: Cache::new(CACHED),
-            edges: Cache::new(CACHED),
+            realm_key,
+            aliases: Cache::with_weighter(100_000, ALIASES_BYTES, Bytes),
+            heads: Cache::with_weighter(100_000, HEADS_BYTES, Bytes),
+            facts: Cache::with_weighter(50_000, FACTS_BYTES, Bytes),
+            edges: Cache::with_weighter(100_000, EDGES_BYTES, Bytes),
+            too_connected: Cache::new(TOO_CONNECTED),
             known,
             must_not_link,
             next_ordinal,
-            pending: Pending::default(),
+            layers: Layers::default(),
+            work: Work::default(),
         })
+    }
+
+    /// What identity work has read so far.
+    #[cfg(test)]
+    pub(crate) fn work(&self) -> Work {
+        self.work
     }
 
     /// The source identity that `identifier` names; a new one, and a new profile, where it is unknown.
@@ -96,337 +154,257 @@ impl People {
         identifier: &Identifier,
         received_at: Timestamp,
     ) -> Result<SourceIdentityId, ReadError> {
-        if let Some(identity) = self.pending.aliases.get(identifier).or_else(|| self.aliases.get(identifier)) {
-            return Ok(*identity);
-        }
-        let key = Key::alias(self.workspace, identifier);
-        if self.known.may_be_stored(&key)
-            && let Some(value) = self.store.get(std::slice::from_ref(&key))?.pop().flatten()
-        {
-            let identity: SourceIdentityId = rows::decode("an alias", &value)?;
-            self.aliases.insert(identifier.clone(), identity);
+        if let Some(identity) = self.layers.alias(identifier).or_else(|| self.aliases.get(identifier).copied()) {
             return Ok(identity);
+        }
+        let key = self.alias_key(identifier);
+        if self.known.may_be_stored(&key) {
+            self.work.rows_read += 1;
+            if let Some(value) = self.store.get(std::slice::from_ref(&key))?.pop().flatten() {
+                let identity: SourceIdentityId = rows::decode("an alias", &value)?;
+                self.aliases.insert(identifier.clone(), identity);
+                return Ok(identity);
+            }
         }
         // With the workspace, so that ids of one say nothing about who is in another.
         let name = format!("{}\u{0}{}\u{0}{}", self.workspace.0, identifier.kind, identifier.value);
         let identity = SourceIdentityId::new(received_at.0, xxh3_128(name.as_bytes()));
-        let root = ProfileRoot { members: vec![identity], contested: false };
+        let root = ProfileRoot {
+            members: vec![identity],
+            contested: false,
+            latest: None,
+            kinds: BTreeMap::from([(identifier.kind.clone(), 1)]),
+        };
         let head = IdentityHead {
             identifier: identifier.clone(),
             created_at: received_at,
-            ordinal: self.take_ordinal(),
+            ordinal: self.next_ordinal + self.layers.ordinals(),
             profile: ProfileId(identity),
             root: Some(root),
+            evidence: Vec::new(),
         };
-        self.pending.aliases.insert(identifier.clone(), identity);
-        self.pending.heads.insert(identity, head);
+        self.layers.event.ordinals += 1;
+        self.layers.event.aliases.insert(identifier.clone(), identity);
+        self.layers.event.before.insert(identity, Before { profile: None, members: vec![identity] });
+        self.layers.event.heads.insert(identity, Arc::new(head));
         Ok(identity)
     }
 
-    fn take_ordinal(&mut self) -> u32 {
-        let ordinal = self.next_ordinal + self.pending.ordinals;
-        self.pending.ordinals += 1;
-        ordinal
+    fn alias_key(&self, identifier: &Identifier) -> Key {
+        Key::alias(self.workspace, &alias_digest(&self.realm_key, identifier))
     }
 
-    fn head(&mut self, identity: SourceIdentityId) -> Result<IdentityHead, ReadError> {
-        if let Some(head) = self.pending.heads.get(&identity).or_else(|| self.heads.get(&identity)) {
-            return Ok(head.clone());
+    fn head(&mut self, identity: SourceIdentityId) -> Result<Arc<IdentityHead>, ReadError> {
+        if let Some(head) = self.layers.head(identity).or_else(|| self.heads.get(&identity)) {
+            return Ok(Arc::clone(head));
         }
-        let head: IdentityHead = read_person(self.store.as_ref(), self.workspace, identity, PersonRow::Head)?
-            .ok_or_else(|| ReadError::Corrupt {
-                what: format!("source identity {identity}"),
-                problem: "other rows name it, but it has no head".into(),
-            })?;
-        self.heads.insert(identity, head.clone());
+        self.work.rows_read += 1;
+        let head = read_head(self.store.as_ref(), self.workspace, identity)?.ok_or_else(|| ReadError::Corrupt {
+            what: format!("source identity {identity}"),
+            problem: "other rows name it, but it has no head".into(),
+        })?;
+        let head = Arc::new(head);
+        self.heads.insert(identity, Arc::clone(&head));
         Ok(head)
     }
 
+    /// Change a head in the event's layer, and note once for each unit where the identity stood before.
+    fn set_head(&mut self, identity: SourceIdentityId, head: IdentityHead) -> Result<(), ReadError> {
+        if !self.layers.has_before(identity) {
+            let held = self.head(identity)?;
+            let members = held.root.as_ref().map_or(Vec::new(), |root| root.members.clone());
+            self.layers.event.before.insert(identity, Before { profile: Some(held.profile), members });
+        }
+        self.layers.event.heads.insert(identity, Arc::new(head));
+        Ok(())
+    }
+
+    /// The head of the identity that names the profile of `identity`.
     fn root(&mut self, identity: SourceIdentityId) -> Result<(ProfileId, ProfileRoot), ReadError> {
         let profile = self.head(identity)?.profile;
-        let root = self.head(profile.0)?.root.ok_or_else(|| ReadError::Corrupt {
+        let root = self.head(profile.0)?.root.clone().ok_or_else(|| ReadError::Corrupt {
             what: format!("profile {profile}"),
             problem: format!("identity {identity} belongs to it, but it has no list of members"),
         })?;
         Ok((profile, root))
     }
 
-    /// Take in evidence, and recompute the profiles that it touches.
-    pub(crate) fn link(&mut self, link: &Link<'_>, rules: &IdentityRules) -> Result<(), ReadError> {
-        let (low, high) = ordered(link.one, link.other);
-        if low == high {
-            return Ok(());
-        }
-        let id = EdgeId { low, high, evidence: link.evidence };
-        let held = self.edge_rank(id)?;
-        if held.as_ref().is_some_and(|(time, message)| (*time, message.as_str()) <= (link.time, link.message_id)) {
-            return Ok(());
-        }
-        let edge = Edge { id, time: link.time, source: link.source, message_id: link.message_id.to_owned() };
-        self.pending.edges.insert(id, edge);
-        let (low_profile, low_root) = self.root(low)?;
-        let (high_profile, high_root) = self.root(high)?;
-        if low_root.contested || high_root.contested {
-            return self.recompute(low, high, rules);
-        }
-        // Where nothing was vetoed, the profiles are the plain components of the evidence and its order does not matter.
-        if low_profile == high_profile {
-            return Ok(());
-        }
-        if self.may_join(&low_root, &high_root, rules)? {
-            self.join((low_profile, low_root), (high_profile, high_root))
-        } else {
-            self.recompute(low, high, rules)
-        }
-    }
-
-    fn edge_rank(&mut self, id: EdgeId) -> Result<Option<(Timestamp, String)>, ReadError> {
-        if let Some(edge) = self.pending.edges.get(&id) {
-            return Ok(Some((edge.time, edge.message_id.clone())));
-        }
-        if let Some(rank) = self.edges.get(&id) {
-            return Ok(Some(rank.clone()));
-        }
-        // An identity of this very group has no evidence in the store yet.
-        if self.is_new(id.low) || self.is_new(id.high) {
-            return Ok(None);
-        }
-        let key = Key::edge(self.workspace, id.low, id);
-        match self.store.get(&[key])?.pop().flatten() {
-            None => Ok(None),
-            Some(value) => {
-                let edge: Edge = rows::decode("evidence", &value)?;
-                self.edges.insert(id, (edge.time, edge.message_id.clone()));
-                Ok(Some((edge.time, edge.message_id)))
-            }
-        }
-    }
-
+    /// Whether the identity is of this very group, so that the store has no rows of it.
     fn is_new(&self, identity: SourceIdentityId) -> bool {
-        let head = self.pending.heads.get(&identity);
-        head.is_some_and(|head| self.pending.aliases.contains_key(&head.identifier))
+        self.layers.head(identity).is_some_and(|head| self.layers.alias(&head.identifier) == Some(identity))
     }
 
-    /// Whether the two profiles together break no rule.
-    fn may_join(&mut self, one: &ProfileRoot, other: &ProfileRoot, rules: &IdentityRules) -> Result<bool, ReadError> {
-        if one.members.len() + other.members.len() > rules.max_members {
-            return Ok(false);
+    /// A row of facts, for changing.
+    fn facts_row(&mut self, identity: SourceIdentityId, bucket: u8) -> Result<FactsRow, ReadError> {
+        if let Some(row) = self.layers.event.facts.remove(&(identity, bucket)) {
+            return Ok(row);
         }
-        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-        for member in one.members.iter().chain(&other.members) {
-            *counts.entry(self.head(*member)?.identifier.kind).or_default() += 1;
+        if let Some(row) = self.layers.facts(identity, bucket).or_else(|| self.facts.get(&(identity, bucket))) {
+            return Ok(row.clone());
         }
-        let within = rules.limits.iter().all(|(kind, limit)| counts.get(kind).is_none_or(|count| count <= limit));
-        let parted = self.must_not_link.iter().any(|pair| {
-            let holds = |root: &ProfileRoot, id| root.members.binary_search(&id).is_ok();
-            (holds(one, pair.low) && holds(other, pair.high)) || (holds(one, pair.high) && holds(other, pair.low))
-        });
-        Ok(within && !parted)
+        if self.is_new(identity) {
+            return Ok(FactsRow::default());
+        }
+        self.work.rows_read += 1;
+        Ok(read_facts_row(self.store.as_ref(), self.workspace, identity, bucket)?.unwrap_or_default())
     }
 
-    /// Make one profile of two; the older keeps its name and ordinal.
-    fn join(&mut self, one: (ProfileId, ProfileRoot), other: (ProfileId, ProfileRoot)) -> Result<(), ReadError> {
-        let (kept, gone) = if one.0 <= other.0 { (one, other) } else { (other, one) };
-        for member in &gone.1.members {
-            let mut head = self.head(*member)?;
-            head.profile = kept.0;
-            head.root = None;
-            self.pending.heads.insert(*member, head);
-        }
-        let mut members = [kept.1.members, gone.1.members].concat();
-        members.sort_unstable();
-        let mut head = self.head(kept.0.0)?;
-        head.root = Some(ProfileRoot { members: members.clone(), ..kept.1 });
-        self.pending.heads.insert(kept.0.0, head);
-        self.pending.identified.gone.push((gone.0, kept.0));
-        self.changed(kept.0, members);
-        Ok(())
-    }
-
-    /// Note a profile's members as they are now; the last note of a group holds.
-    fn changed(&mut self, profile: ProfileId, members: Vec<SourceIdentityId>) {
-        let profiles = &mut self.pending.identified.profiles;
-        match profiles.iter_mut().find(|(known, _)| *known == profile) {
-            Some((_, known)) => *known = members,
-            None => profiles.push((profile, members)),
-        }
-    }
-
-    /// Partition anew all identities that evidence connects to these two, vetoed evidence included: the exact rule.
-    fn recompute(
-        &mut self,
-        low: SourceIdentityId,
-        high: SourceIdentityId,
-        rules: &IdentityRules,
-    ) -> Result<(), ReadError> {
-        let (identities, edges) = self.connected(&[low, high])?;
-        let clustering = cluster(&identities, &edges, &self.must_not_link, rules);
-        let contested: BTreeSet<SourceIdentityId> =
-            clustering.vetoed.iter().flat_map(|(edge, _)| [edge.low, edge.high]).collect();
-        let mut before: BTreeMap<SourceIdentityId, IdentityHead> = BTreeMap::new();
-        for identity in identities.keys() {
-            before.insert(*identity, self.head(*identity)?);
-        }
-        for members in clustering.components {
-            let name = ProfileId(members[0]);
-            let root = before.get(&members[0]).and_then(|head| head.root.clone());
-            let is_contested = members.iter().any(|member| contested.contains(member));
-            let is_same = root.as_ref().is_some_and(|root| root.members == members && root.contested == is_contested);
-            if is_same {
-                continue;
-            }
-            for member in &members {
-                let mut head = self.head(*member)?;
-                if head.root.is_some() && *member != members[0] {
-                    self.pending.identified.gone.push((ProfileId(*member), name));
-                }
-                head.profile = name;
-                head.root =
-                    (*member == members[0]).then(|| ProfileRoot { members: members.clone(), contested: is_contested });
-                self.pending.heads.insert(*member, head);
-            }
-            if root.is_none_or(|root| root.members != members) {
-                self.changed(name, members);
-            }
-        }
-        Ok(())
-    }
-
-    /// All identities that evidence connects to `starts`, with the identifiers they stand for, and that evidence.
-    fn connected(
-        &mut self,
-        starts: &[SourceIdentityId],
-    ) -> Result<(BTreeMap<SourceIdentityId, Identifier>, Vec<Edge>), ReadError> {
-        let mut identities = BTreeMap::new();
-        let mut edges: BTreeMap<EdgeId, Edge> = BTreeMap::new();
-        let mut open = starts.to_vec();
-        while let Some(identity) = open.pop() {
-            if identities.contains_key(&identity) {
-                continue;
-            }
-            identities.insert(identity, self.head(identity)?.identifier);
-            if !self.is_new(identity) {
-                each_row(self.store.as_ref(), &Key::edges(self.workspace, identity), |_, value| {
-                    let edge: Edge = rows::decode("evidence", value)?;
-                    edges.entry(edge.id).or_insert(edge);
-                    Ok(())
-                })?;
-            }
-            let pending =
-                self.pending.edges.values().filter(|edge| edge.id.low == identity || edge.id.high == identity);
-            pending.for_each(|edge| {
-                edges.insert(edge.id, edge.clone());
-            });
-            let ends = edges.values().filter(|edge| edge.id.low == identity || edge.id.high == identity);
-            open.extend(ends.map(|edge| if edge.id.low == identity { edge.id.high } else { edge.id.low }));
-        }
-        Ok((identities, edges.into_values().collect()))
-    }
-
-    /// Facts that an event gave about its identity.
-    pub(crate) fn record_traits(
+    /// Facts that an event gave about its identity; the names of those that found no room.
+    pub(crate) fn record_traits<'t>(
         &mut self,
         identity: SourceIdentityId,
-        traits: BTreeMap<Cow<'_, str>, &RawValue>,
-        time: Timestamp,
-        source: InstallationId,
-        message_id: &str,
-    ) -> Result<(), ReadError> {
-        let mut contribution = match self.pending.contributions.remove(&identity) {
-            Some(contribution) => contribution,
-            None => match self.contributions.get(&identity) {
-                Some(contribution) => contribution.clone(),
-                None if self.is_new(identity) => Contribution::default(),
-                None => read_person(self.store.as_ref(), self.workspace, identity, PersonRow::Contribution)?
-                    .unwrap_or_default(),
-            },
-        };
+        traits: BTreeMap<Cow<'t, str>, &RawValue>,
+        event: &EventFacts<'_>,
+    ) -> Result<Vec<Cow<'t, str>>, ReadError> {
+        let mut surplus = Vec::new();
+        let mut summary = self.facts_row(identity, 0)?;
         for (name, value) in traits {
-            let value = TraitValue { json: value.get().to_owned(), time, source, message_id: message_id.to_owned() };
-            contribution.record(&name, value);
+            let value = facts::fact(value.get(), event);
+            let recorded = if summary.is_split {
+                let bucket = facts::bucket_of(&name);
+                let mut row = self.facts_row(identity, bucket)?;
+                let recorded = facts::record(&mut summary.totals, &mut row.facts, &name, value);
+                self.layers.event.facts.insert((identity, bucket), row);
+                recorded
+            } else {
+                facts::record(&mut summary.totals, &mut summary.facts, &name, value)
+            };
+            for (bucket, row) in summary.split().into_iter().flatten() {
+                self.layers.event.facts.insert((identity, bucket), row);
+            }
+            if recorded == Recorded::Surplus {
+                surplus.push(name);
+            }
         }
-        self.pending.contributions.insert(identity, contribution);
-        Ok(())
+        self.layers.event.facts.insert((identity, 0), summary);
+        Ok(surplus)
     }
 
-    /// The rows of the group, and one log record that tells how profiles changed.
-    pub(crate) fn write(&mut self, workspace: WorkspaceId, operations: &mut Vec<Operation>) {
-        let pending = &mut self.pending;
-        for (identifier, identity) in &pending.aliases {
-            operations.push(Operation::Put(Key::alias(workspace, identifier), rows::encode(identity)));
+    /// The event is part of its unit.
+    pub(crate) fn keep_event(&mut self) {
+        self.layers.keep_event();
+    }
+
+    /// The event was refused: nothing of it stays.
+    pub(crate) fn forget_event(&mut self) {
+        self.layers.event = Default::default();
+    }
+
+    /// How many identities the unit made, and by how many its profiles grew in number.
+    pub(crate) fn growth(&self) -> (u64, i64) {
+        let unit = &self.layers.unit;
+        let names = |identity: &SourceIdentityId| self.layers.head(*identity).is_some_and(|head| head.root.is_some());
+        let profiles = unit.before.iter().map(|(identity, before)| {
+            let before = before.profile.is_some() && !before.members.is_empty();
+            i64::from(names(identity)) - i64::from(before)
+        });
+        (u64::from(unit.ordinals), profiles.sum())
+    }
+
+    /// How the unit changed who belongs to which profile: derived from before and after, so that a merge and a split within
+    /// one unit leave no trace.
+    pub(crate) fn identified(&self) -> Identified {
+        let mut identified = Identified::default();
+        for (identity, before) in &self.layers.unit.before {
+            let Some(head) = self.layers.unit.heads.get(identity) else { continue };
+            match &head.root {
+                Some(root) if root.members != before.members => {
+                    identified.profiles.push((ProfileId(*identity), root.members.clone()));
+                }
+                None if before.profile.is_some() && !before.members.is_empty() => {
+                    identified.gone.push((ProfileId(*identity), head.profile));
+                }
+                _ => {}
+            }
         }
-        for (identity, head) in &pending.heads {
-            operations.push(Operation::Put(Key::person(workspace, *identity, PersonRow::Head), rows::encode(head)));
+        identified.profiles.sort_unstable();
+        identified.gone.sort_unstable();
+        identified
+    }
+
+    /// The rows of the unit.
+    pub(crate) fn write(&self, operations: &mut Vec<Operation>) {
+        let (workspace, unit) = (self.workspace, &self.layers.unit);
+        for (identifier, identity) in &unit.aliases {
+            operations.push(Operation::Put(self.alias_key(identifier), rows::encode(identity)));
         }
-        if pending.ordinals > 0 {
-            let given = self.next_ordinal + pending.ordinals;
+        for (identity, head) in &unit.heads {
+            let key = Key::person(workspace, *identity, PersonRow::Head);
+            operations.push(Operation::Put(key, rows::encode(head.as_ref())));
+        }
+        if unit.ordinals > 0 {
+            let given = self.next_ordinal + self.layers.ordinals();
             operations.push(Operation::Put(Key::ordinals(workspace), rows::encode(&given)));
         }
-        for (identity, contribution) in &pending.contributions {
-            let key = Key::person(workspace, *identity, PersonRow::Contribution);
-            operations.push(Operation::Put(key, rows::encode(contribution)));
+        for ((identity, bucket), row) in &unit.facts {
+            operations.push(Operation::Put(facts_key(workspace, *identity, *bucket), rows::encode(row)));
         }
-        for edge in pending.edges.values() {
-            let row = rows::encode(edge);
-            operations.push(Operation::Put(Key::edge(workspace, edge.id.low, edge.id), row.clone()));
-            operations.push(Operation::Put(Key::edge(workspace, edge.id.high, edge.id), row));
+        for (end, edges) in &unit.edges {
+            for (id, edge) in edges {
+                let key = Key::edge(workspace, *end, *id);
+                operations.push(match edge {
+                    Some(edge) => Operation::Put(key, rows::encode(edge)),
+                    None => Operation::Delete(key),
+                });
+            }
         }
-        let identified = std::mem::take(&mut pending.identified);
-        if !identified.profiles.is_empty() || !identified.gone.is_empty() {
-            let record = rows::encode(&Change::Identified(identified));
-            operations.push(Operation::Append { workspace, record, row: None });
-        }
+    }
+
+    /// The unit is part of the group.
+    pub(crate) fn keep_unit(&mut self) {
+        self.layers.keep_unit();
+    }
+
+    /// The unit was too large or could not be built: nothing of it stays.
+    pub(crate) fn forget_unit(&mut self) {
+        self.forget_event();
+        self.layers.unit = Default::default();
     }
 
     /// The group is durable: what was pending is what is.
     pub(crate) fn committed(&mut self) {
-        let pending = std::mem::take(&mut self.pending);
-        self.next_ordinal += pending.ordinals;
-        for (identifier, identity) in pending.aliases {
-            self.known.insert(&Key::alias(self.workspace, &identifier));
+        let group = std::mem::take(&mut self.layers.group);
+        self.next_ordinal += group.ordinals;
+        for (identifier, identity) in group.aliases {
+            let key = self.alias_key(&identifier);
+            self.known.insert(&key);
             self.aliases.insert(identifier, identity);
         }
-        pending.heads.into_iter().for_each(|(identity, head)| self.heads.insert(identity, head));
-        pending.contributions.into_iter().for_each(|(identity, row)| self.contributions.insert(identity, row));
-        pending.edges.into_values().for_each(|edge| self.edges.insert(edge.id, (edge.time, edge.message_id)));
-    }
-
-    /// The group was not committed: the caches, which hold only what is durable, stand.
-    pub(crate) fn forget_pending(&mut self) {
-        self.pending = Pending::default();
-    }
-}
-
-fn without_workspace(key: &Key) -> &[u8] {
-    &key.as_bytes()[7..]
-}
-
-/// One row of a source identity.
-pub(crate) fn read_person<T: serde::de::DeserializeOwned>(
-    store: &dyn Store,
-    workspace: WorkspaceId,
-    identity: SourceIdentityId,
-    row: PersonRow,
-) -> Result<Option<T>, ReadError> {
-    let value = store.get(&[Key::person(workspace, identity, row)])?.pop().flatten();
-    value.map(|value| rows::decode("a person's row", &value)).transpose()
-}
-
-/// Look at every row below `prefix`, a page at a time.
-pub(crate) fn each_row(
-    store: &dyn Store,
-    prefix: &Key,
-    mut look: impl FnMut(&Key, &[u8]) -> Result<(), ReadError>,
-) -> Result<(), ReadError> {
-    let mut range = prefix.range();
-    loop {
-        let page = store.scan(&range, 4096)?;
-        for (key, value) in &page.rows {
-            look(key, value)?;
-        }
-        match page.next {
-            Some(next) => range.from = next,
-            None => return Ok(()),
+        group.heads.into_iter().for_each(|(identity, head)| self.heads.insert(identity, head));
+        group.facts.into_iter().for_each(|(place, row)| self.facts.insert(place, row));
+        for edge in group.edges.into_values().flat_map(BTreeMap::into_keys) {
+            self.edges.remove(&edge);
         }
     }
+
+    /// Not all of the group is durable: nobody knows here which rows changed, so what it touched is read from the store again.
+    pub(crate) fn committed_in_part(&mut self) -> Result<(), ReadError> {
+        self.forget_unit();
+        let group = std::mem::take(&mut self.layers.group);
+        for identifier in group.aliases.into_keys() {
+            // A filter may say "perhaps" of what is not there.
+            let key = self.alias_key(&identifier);
+            self.known.insert(&key);
+        }
+        for identity in group.heads.into_keys() {
+            self.heads.remove(&identity);
+        }
+        for place in group.facts.into_keys() {
+            self.facts.remove(&place);
+        }
+        for edge in group.edges.into_values().flat_map(BTreeMap::into_keys) {
+            self.edges.remove(&edge);
+        }
+        self.next_ordinal = next_ordinal(self.store.as_ref(), self.workspace)?;
+        Ok(())
+    }
+}
+
+fn next_ordinal(store: &dyn Store, workspace: WorkspaceId) -> Result<u32, ReadError> {
+    let given = store.get(&[Key::ordinals(workspace)])?.pop().flatten();
+    given.map_or(Ok(0), |row| rows::decode("the number of ordinals", &row))
+}
+
+fn without_workspace(key: &Key) -> FilterPart<'_> {
+    FilterPart { group: 0, bytes: &key.as_bytes()[7..] }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use kith_model::event::{DraftEvent, RejectedRecord};
-use kith_model::identity::{Identifier, IdentityRules};
+use kith_model::identity::{Identifier, IdentityRules, MAX_IDENTIFIER_BYTES};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::Xxh3;
@@ -24,13 +24,17 @@ const MAX_TRAITS: usize = 512;
 /// How much of a refused input is kept, in bytes.
 const MAX_EXCERPT_BYTES: usize = 4096;
 
+/// Trait name → JSON text.
+pub(crate) type Traits<'d> = BTreeMap<Cow<'d, str>, &'d RawValue>;
+
 /// A draft that may become an event.
 #[derive(Debug)]
 pub(crate) struct Checked<'d> {
     /// Admitted ones, the strongest first, at least one.
     pub identifiers: Vec<Identifier>,
-    /// Trait name → JSON text.
-    pub traits: BTreeMap<Cow<'d, str>, &'d RawValue>,
+    pub traits: Traits<'d>,
+    /// The types of identifiers that were left out because they are too long; the event stands without them.
+    pub too_long: Vec<&'d str>,
 }
 
 /// Check a draft.
@@ -59,7 +63,7 @@ pub(crate) fn check<'d>(draft: &'d DraftEvent, rules: &IdentityRules) -> Result<
             return refuse("not-an-object", format!("{what} must be a JSON object"));
         }
     }
-    let traits: BTreeMap<Cow<'_, str>, &RawValue> = match draft.traits.as_str() {
+    let traits: Traits<'_> = match draft.traits.as_str() {
         "" => BTreeMap::new(),
         text => match serde_json::from_str(text) {
             Ok(traits) => traits,
@@ -69,8 +73,14 @@ pub(crate) fn check<'d>(draft: &'d DraftEvent, rules: &IdentityRules) -> Result<
     if traits.len() > MAX_TRAITS {
         return refuse("too-many-traits", format!("{} traits; one event can set {MAX_TRAITS}", traits.len()));
     }
-    let mut identifiers: Vec<Identifier> =
-        draft.identifiers.iter().filter(|identifier| rules.admits(identifier)).cloned().collect();
+    // What is judged here is what is stored and looked up from here on.
+    let mut identifiers: Vec<Identifier> = draft.identifiers.iter().map(Identifier::normal).collect();
+    let is_too_long = |identifier: &Identifier| identifier.value.len() > MAX_IDENTIFIER_BYTES;
+    let too_long: Vec<&str> = (draft.identifiers.iter().zip(&identifiers))
+        .filter(|(_, normal)| is_too_long(normal))
+        .map(|(identifier, _)| identifier.kind.as_str())
+        .collect();
+    identifiers.retain(|identifier| rules.admits(identifier));
     identifiers.sort_by(|one, other| rules.rank(one).cmp(&rules.rank(other)));
     identifiers.dedup();
     let well_named = |kind: &str| {
@@ -78,13 +88,17 @@ pub(crate) fn check<'d>(draft: &'d DraftEvent, rules: &IdentityRules) -> Result<
             && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
     };
     match identifiers.len() {
+        0 if !too_long.is_empty() => refuse(
+            "identifier-too-long",
+            format!("the event names nobody but by identifiers of more than {MAX_IDENTIFIER_BYTES} bytes"),
+        ),
         0 => refuse(
             "missing-identifier",
             "the event names nobody: give a user or anonymous id that is not empty, `null`, `anonymous` or the like"
                 .into(),
         ),
         1..=MAX_IDENTIFIERS if identifiers.iter().all(|identifier| well_named(&identifier.kind)) => {
-            Ok(Checked { identifiers, traits })
+            Ok(Checked { identifiers, traits, too_long })
         }
         1..=MAX_IDENTIFIERS => refuse(
             "bad-identifier-type",
@@ -127,11 +141,16 @@ pub(crate) fn excerpt(draft: &DraftEvent) -> String {
         draft.properties,
         draft.traits
     );
+    cut(&mut text);
+    text
+}
+
+/// Cut a text to what is kept of a refused input.
+pub(crate) fn cut(text: &mut String) {
     if text.len() > MAX_EXCERPT_BYTES {
         let cut = (0..=MAX_EXCERPT_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         text.truncate(cut);
     }
-    text
 }
 
 #[cfg(test)]
@@ -167,7 +186,8 @@ mod tests {
     #[test]
     fn what_cannot_be_an_event_says_why() {
         type Spoil = fn(&mut DraftEvent);
-        let cases: [(&str, Spoil); 7] = [
+        let cases: [(&str, Spoil); 8] = [
+            ("identifier-too-long", |draft| draft.identifiers = vec![Identifier::new("user_id", "x".repeat(513))]),
             ("missing-identifier", |draft| draft.identifiers = vec![Identifier::new("user_id", "null")]),
             ("bad-identifier-type", |draft| draft.identifiers = vec![Identifier::new("User ID", "x")]),
             ("not-an-object", |draft| draft.properties = "[1]".into()),
@@ -184,6 +204,18 @@ mod tests {
             assert_eq!(code(&spoiled), expected);
         }
         assert_eq!(code(&draft()), "fine");
+    }
+
+    #[test]
+    fn an_identifier_is_judged_and_kept_without_the_spaces_around_it() {
+        let mut spaced = draft();
+        spaced.identifiers = vec![
+            Identifier::new("user_id", format!("u1{}", " ".repeat(5_000))),
+            Identifier::new("email", "x".repeat(600)),
+        ];
+        let checked = check(&spaced, &IdentityRules::default()).unwrap();
+        assert_eq!(checked.identifiers, [Identifier::new("user_id", "u1")]);
+        assert_eq!(checked.too_long, ["email"]);
     }
 
     #[test]

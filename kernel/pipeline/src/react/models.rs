@@ -1,104 +1,157 @@
-//! Running tag models and scorers: exactly where inputs changed, in batches of columns.
+//! Running a tag model or a scorer on a batch of people: their inputs as columns, its answer as values, and a batch that
+//! fails halved until the rows that it cannot take are alone.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use kith_features::Zone;
-use kith_model::id::Position;
-use kith_model::plugin::PluginFault;
+use kith_features::Value;
+use kith_model::id::{InstallationId, ProfileId};
+use kith_model::plugin::{ComputeModel, InputSpec, PluginFault};
 use kith_model::table::{Cell, ColumnBuilder, Table};
 use kith_model::time::Timestamp;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::state::{ProfileFacts, ProfileState};
-use crate::plan::{ModelPlan, Plan};
-use crate::rows::{Computed, OutputValue};
+use crate::plan::ModelPlan;
+use crate::profiles::evaluation::Profile;
+use crate::rows::derived::OutputValue;
 
 /// Rows in one call of a compute plugin: enough that the call's own cost vanishes, few enough to stay within its limits.
-pub(crate) const MAX_BATCH_ROWS: usize = 10_000;
+pub(crate) const MAX_BATCH_ROWS: usize = 4_096;
 
 /// Bytes of lists and texts in one call. A plugin holds its input and its own copies in 64 MiB, and a few profiles with long
 /// histories must not make a batch that no plugin can take.
-const MAX_BATCH_BYTES: usize = 8 << 20;
+pub(crate) const MAX_BATCH_BYTES: usize = 8 << 20;
+
+/// Calls that one job may make while it looks for the rows that a model cannot take. What is left then is tried again later,
+/// because a model that fails on everybody must not be asked for each of them.
+const MAX_CALLS: usize = 64;
 
 /// One profile's inputs to one model.
-struct Row {
-    /// Where the profile is in the slice that is being computed.
-    index: usize,
-    cells: Vec<Cell>,
-    hash: u64,
+#[derive(Debug, Clone)]
+pub(crate) struct InputRow {
+    pub profile: ProfileId,
+    pub ordinal: u32,
+    /// Hash of what the model depends on.
+    pub inputs: u64,
+    pub cells: Vec<Cell>,
 }
 
-/// What a run of a model changed.
-#[derive(Default)]
-pub(crate) struct Ran {
-    /// The profiles (by place in the slice) whose values are new.
-    pub computed: Vec<usize>,
-    /// A batch that failed, and how many profiles were in it.
-    pub faults: Vec<(PluginFault, Vec<usize>)>,
+/// A batch of people for one model.
+pub(crate) struct Job {
+    pub installation: InstallationId,
+    /// Which model version's values these will be.
+    pub version: u32,
+    pub model: Arc<dyn ComputeModel>,
+    pub state: Option<Arc<[u8]>>,
+    pub columns: Vec<InputSpec>,
+    pub outputs: Vec<String>,
+    pub rows: Vec<InputRow>,
 }
 
-/// Run `model` on those of `profiles` whose inputs are not what its last values were computed from.
-pub(crate) fn run(
-    model: &ModelPlan,
-    version: u32,
-    profiles: &mut [ProfileState],
-    plan: &Plan,
-    zone: &Zone,
-    now: Timestamp,
-    cause: impl Fn(usize) -> Position,
-) -> Ran {
-    let mut stale = Vec::new();
-    for (index, profile) in profiles.iter().enumerate() {
-        let facts = ProfileFacts { state: profile, plan };
-        let cells = inputs(model, &facts, now);
-        let hash = hash(model, &facts, &cells, zone.start_of_day(zone.day(now)));
-        let held = profile.derived.outputs.get(&model.installed.id);
-        if held.is_none_or(|held| held.inputs != hash || held.version != version) {
-            stale.push(Row { index, cells, hash });
+/// What came of one row.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum RowOutcome {
+    Values(Vec<OutputValue>),
+    /// The model cannot take this row: the same inputs are not tried again.
+    Faulted(PluginFault),
+    /// Something passing, or too many failures beside it: try again later.
+    Later(PluginFault),
+}
+
+/// What came of a job.
+pub(crate) struct JobResult {
+    pub installation: InstallationId,
+    pub version: u32,
+    /// Each row without its cells, which are not needed any more, and what came of it.
+    pub rows: Vec<(InputRow, RowOutcome)>,
+    pub took: Duration,
+}
+
+impl Job {
+    /// A job for `model` over these rows.
+    pub(crate) fn new(model: &ModelPlan, version: u32, rows: Vec<InputRow>) -> Job {
+        Job {
+            installation: model.installed.id,
+            version,
+            model: Arc::clone(&model.model),
+            state: model.installed.fitted.as_ref().map(|fitted| Arc::clone(&fitted.bytes)),
+            columns: model.inputs.iter().map(|(spec, _)| spec.clone()).collect(),
+            outputs: model.installed.outputs.iter().map(|output| output.name.clone()).collect(),
+            rows,
         }
     }
-    let mut ran = Ran::default();
-    let state = model.installed.fitted.as_ref().map(|fitted| Arc::clone(&fitted.bytes));
-    for batch in batches(stale) {
-        let indexes: Vec<usize> = batch.iter().map(|row| row.index).collect();
-        let hashes: Vec<u64> = batch.iter().map(|row| row.hash).collect();
-        let started = std::time::Instant::now();
-        let outcome = table(model, batch.into_iter().map(|row| row.cells))
-            .and_then(|table| model.model.compute(state.as_deref().unwrap_or_default(), table))
-            .and_then(|table| outputs(model, &table, indexes.len()));
-        // Figures are the process's, and whoever may see them belongs to one workspace: no name of another's is in them.
-        let kind = model.installed.kind.as_str();
-        metrics::histogram!("kith_model_batch_seconds", "kind" => kind).record(started.elapsed().as_secs_f64());
-        match outcome {
-            Ok(values) => {
-                for ((index, inputs), values) in indexes.iter().zip(hashes).zip(values) {
-                    let computed = Computed { version, cause: cause(*index), at: now, inputs, values };
-                    profiles[*index].derived.outputs.insert(model.installed.id, computed);
-                    ran.computed.push(*index);
+
+    /// Bytes that the job holds while it waits.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.rows.iter().map(row_bytes).sum()
+    }
+
+    /// Run the model; one outcome for each row.
+    pub(crate) fn run(mut self) -> JobResult {
+        let started = Instant::now();
+        let mut done = Vec::with_capacity(self.rows.len());
+        let mut waiting = vec![std::mem::take(&mut self.rows)];
+        let mut calls = 0;
+        while let Some(mut batch) = waiting.pop() {
+            calls += 1;
+            match self.call(&batch) {
+                Ok(values) => {
+                    done.extend(
+                        batch.into_iter().zip(values).map(|(row, values)| (bare(row), RowOutcome::Values(values))),
+                    );
+                }
+                Err(fault) if is_passing(&fault) => done.extend(each(batch, &RowOutcome::Later(fault))),
+                Err(fault) if batch.len() == 1 => done.extend(each(batch, &RowOutcome::Faulted(fault))),
+                Err(fault) if calls + waiting.len() + 2 > MAX_CALLS => {
+                    // Where not one row succeeded it is not the rows: all of them wait for another version, fit or input.
+                    let is_good = |(_, outcome): &(InputRow, RowOutcome)| matches!(outcome, RowOutcome::Values(_));
+                    let outcome = match done.iter().any(is_good) {
+                        true => RowOutcome::Later(fault),
+                        false => RowOutcome::Faulted(fault),
+                    };
+                    done.extend(each(batch, &outcome));
+                }
+                Err(_) => {
+                    let rest = batch.split_off(batch.len() / 2);
+                    waiting.extend([rest, batch]);
                 }
             }
-            Err(fault) => ran.faults.push((fault, indexes)),
         }
+        let Job { installation, version, .. } = self;
+        JobResult { installation, version, rows: done, took: started.elapsed() }
     }
-    ran
+
+    fn call(&self, batch: &[InputRow]) -> Result<Vec<Vec<OutputValue>>, PluginFault> {
+        let input = table(&self.columns, batch.iter().map(|row| row.cells.as_slice()))?;
+        // A panic of the host is of this batch alone; the reactor waits for an answer to each job.
+        let computed =
+            catch_unwind(AssertUnwindSafe(|| self.model.compute(self.state.as_deref().unwrap_or_default(), input)));
+        let answer = computed.unwrap_or_else(|_| {
+            let message = "the host panicked; the log says where".to_owned();
+            Err(PluginFault::Trapped { message, backtrace: Vec::new() })
+        })?;
+        outputs(&self.outputs, &answer, batch.len())
+    }
 }
 
-/// The rows cut into calls. A row that is larger than a whole call has one of its own.
-fn batches(rows: Vec<Row>) -> Vec<Vec<Row>> {
-    let mut batches: Vec<Vec<Row>> = Vec::new();
-    let mut bytes = 0;
-    for row in rows {
-        let row_bytes: usize = row.cells.iter().map(variable_bytes).sum();
-        bytes += row_bytes;
-        match batches.last_mut() {
-            Some(batch) if batch.len() < MAX_BATCH_ROWS && bytes <= MAX_BATCH_BYTES => batch.push(row),
-            _ => {
-                batches.push(vec![row]);
-                bytes = row_bytes;
-            }
-        }
-    }
-    batches
+/// The row without its cells.
+fn bare(row: InputRow) -> InputRow {
+    InputRow { cells: Vec::new(), ..row }
+}
+
+fn each(rows: Vec<InputRow>, outcome: &RowOutcome) -> impl Iterator<Item = (InputRow, RowOutcome)> {
+    rows.into_iter().map(move |row| (bare(row), outcome.clone()))
+}
+
+/// Whether the same call may succeed later without anybody changing anything.
+pub(crate) fn is_passing(fault: &PluginFault) -> bool {
+    matches!(fault, PluginFault::Transient(_) | PluginFault::Unavailable(_))
+}
+
+/// What a row takes in memory beyond its places in the columns.
+pub(crate) fn row_bytes(row: &InputRow) -> usize {
+    row.cells.iter().map(variable_bytes).sum::<usize>() + size_of::<InputRow>()
 }
 
 /// What a cell takes beyond its place in the column.
@@ -112,26 +165,29 @@ fn variable_bytes(cell: &Cell) -> usize {
     }
 }
 
-/// The cells of one profile's row, in the order of the model's inputs.
-pub(crate) fn inputs(model: &ModelPlan, facts: &ProfileFacts<'_>, now: Timestamp) -> Vec<Cell> {
-    let leaf = |id| facts.state.leaf_values.get(&id).cloned().unwrap_or_default();
-    model.inputs.iter().map(|(spec, input)| input.evaluate(facts, &leaf, now).to_cell(spec.column_type)).collect()
-}
-
-/// A hash of what the model depends on. Where an input reads `now` it counts as of the day's beginning: such a model runs
-/// again every day, not at every moment.
-fn hash(model: &ModelPlan, facts: &ProfileFacts<'_>, cells: &[Cell], today: Timestamp) -> u64 {
+/// A profile's inputs to a model; `None` while one of them is unknown.
+///
+/// Where an input reads `now`, its hash counts it as of the day's beginning: such a model runs again every day, not at every
+/// moment.
+pub(crate) fn inputs(model: &ModelPlan, profile: &Profile<'_>, today: Timestamp) -> Option<InputRow> {
     let mut hash = Xxh3::new();
     hash.update(&model.token.to_be_bytes());
-    for ((spec, input), cell) in model.inputs.iter().zip(cells) {
-        if input.reads().uses_now {
-            let leaf = |id| facts.state.leaf_values.get(&id).cloned().unwrap_or_default();
-            update(&mut hash, &input.evaluate(facts, &leaf, today).to_cell(spec.column_type));
-        } else {
-            update(&mut hash, cell);
+    let mut cells = Vec::with_capacity(model.inputs.len());
+    for (spec, input) in &model.inputs {
+        let value = profile.evaluate(input);
+        if matches!(value, Value::Unknown) {
+            return None;
         }
+        let cell = value.to_cell(spec.column_type);
+        if input.reads().uses_now {
+            update(&mut hash, &profile.evaluate_at(input, today).to_cell(spec.column_type));
+        } else {
+            update(&mut hash, &cell);
+        }
+        cells.push(cell);
     }
-    hash.digest()
+    let root = profile.root();
+    Some(InputRow { profile: ProfileId(root.id), ordinal: root.ordinal, inputs: hash.digest(), cells })
 }
 
 fn update(hash: &mut Xxh3, cell: &Cell) {
@@ -162,30 +218,28 @@ fn update(hash: &mut Xxh3, cell: &Cell) {
 }
 
 /// The input table of a batch.
-pub(crate) fn table(model: &ModelPlan, rows: impl Iterator<Item = Vec<Cell>>) -> Result<Table, PluginFault> {
-    let mut columns: Vec<ColumnBuilder> =
-        model.inputs.iter().map(|(spec, _)| ColumnBuilder::new(spec.name.clone(), spec.column_type)).collect();
+pub(crate) fn table<'a>(columns: &[InputSpec], rows: impl Iterator<Item = &'a [Cell]>) -> Result<Table, PluginFault> {
+    let mut builders: Vec<ColumnBuilder> =
+        columns.iter().map(|spec| ColumnBuilder::new(spec.name.clone(), spec.column_type)).collect();
     let mut count = 0;
     for row in rows {
-        for (column, cell) in columns.iter_mut().zip(row) {
-            column.push(cell).map_err(|wrong| PluginFault::Unavailable(wrong.to_string()))?;
+        for (column, cell) in builders.iter_mut().zip(row) {
+            column.push(cell.clone()).map_err(|wrong| PluginFault::BadInput(wrong.to_string()))?;
         }
         count += 1;
     }
-    Ok(Table { rows: count, columns: columns.into_iter().map(ColumnBuilder::finish).collect() })
+    Ok(Table { rows: count, columns: builders.into_iter().map(ColumnBuilder::finish).collect() })
 }
 
 /// The values of each row, in the order of the model's outputs.
-fn outputs(model: &ModelPlan, table: &Table, rows: usize) -> Result<Vec<Vec<OutputValue>>, PluginFault> {
+fn outputs(names: &[String], table: &Table, rows: usize) -> Result<Vec<Vec<OutputValue>>, PluginFault> {
     let broken = |problem: String| PluginFault::InvalidOutput(problem);
     if table.rows != rows {
         return Err(broken(format!("{} rows for {rows} rows of input", table.rows)));
     }
-    let mut columns = Vec::new();
-    for output in &model.installed.outputs {
-        let column = table.column(&output.name).ok_or_else(|| broken(format!("no column `{}`", output.name)))?;
-        columns.push(column);
-    }
+    let columns: Result<Vec<_>, PluginFault> =
+        names.iter().map(|name| table.column(name).ok_or_else(|| broken(format!("no column `{name}`")))).collect();
+    let columns = columns?;
     Ok((0..rows).map(|row| columns.iter().map(|column| output(column.cell(row))).collect()).collect())
 }
 
@@ -207,29 +261,4 @@ fn output(cell: Cell) -> OutputValue {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_a_finite_number_is_no_value() {
-        assert_eq!(output(Cell::Float64(-0.5)), OutputValue::Float(-0.5));
-        for number in [f64::NAN, -f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            assert_eq!(output(Cell::Float64(number)), OutputValue::Null);
-        }
-    }
-
-    #[test]
-    fn a_batch_is_bounded_in_rows_and_in_bytes() {
-        let row =
-            |index, items| Row { index, cells: vec![Cell::Int64(1), Cell::TimestampList(vec![0; items])], hash: 0 };
-        let sizes = |rows: Vec<Row>| batches(rows).iter().map(Vec::len).collect::<Vec<_>>();
-        assert_eq!(sizes(Vec::new()), [0; 0]);
-        assert_eq!(sizes((0..25_000).map(|index| row(index, 1)).collect()), [10_000, 10_000, 5_000]);
-        let huge = MAX_BATCH_BYTES / 8 + 1;
-        assert_eq!(sizes(vec![row(0, 1), row(1, huge), row(2, 1), row(3, 1)]), [1, 1, 2]);
-        let rows = batches((0..30).map(|index| row(index, MAX_BATCH_BYTES / 8 / 4)).collect());
-        assert!(rows.iter().all(|batch| batch.len() <= 4));
-        let order: Vec<usize> = rows.iter().flatten().map(|row| row.index).collect();
-        assert_eq!(order, (0..30).collect::<Vec<_>>());
-    }
-}
+mod tests;

@@ -15,7 +15,7 @@ use kith_model::time::{ManualClock, Timestamp};
 use kith_store::Store;
 use parking_lot::Mutex;
 
-use crate::{Installed, Kernel, Observer, ProfileView, Receipted, Role, Setup};
+use crate::{Activity, Idempotence, Installed, Kernel, Observer, ProfileView, Receipted, Role, Setup};
 
 pub(super) const WORKSPACE: WorkspaceId = WorkspaceId(1);
 pub(super) const SOURCE: InstallationId = InstallationId(1);
@@ -44,6 +44,8 @@ impl Connector for Prepared {
 pub(super) struct Level {
     pub(super) rows: Mutex<usize>,
     pub(super) fails: Mutex<bool>,
+    /// How long a call takes.
+    pub(super) takes: Mutex<Duration>,
 }
 
 impl ComputeModel for Level {
@@ -53,6 +55,7 @@ impl ComputeModel for Level {
     }
 
     fn compute(&self, _: &[u8], rows: Table) -> Result<Table, PluginFault> {
+        std::thread::park_timeout(*self.takes.lock());
         if *self.fails.lock() {
             return Err(PluginFault::Trapped { message: "panicked: no".into(), backtrace: vec![] });
         }
@@ -91,7 +94,7 @@ impl Channel for Postbox {
 pub(super) struct Notes(pub(super) Mutex<Vec<InstallationId>>);
 
 impl Observer for Notes {
-    fn quarantined(&self, _: WorkspaceId, installation: InstallationId, _: &str) {
+    fn held(&self, _: WorkspaceId, installation: InstallationId, _: &str) {
         self.0.lock().push(installation);
     }
 }
@@ -105,10 +108,10 @@ pub(super) struct Bench {
     pub(super) setup: Mutex<Setup>,
     prepared: Arc<Prepared>,
     pub(super) kernel: Arc<Kernel>,
-    runtime: tokio::runtime::Runtime,
+    pub(super) runtime: tokio::runtime::Runtime,
 }
 
-fn installed(id: u32, name: &str, kind: PluginKind, role: Role) -> Installed {
+pub(crate) fn installed(id: u32, name: &str, kind: PluginKind, role: Role) -> Installed {
     Installed {
         id: InstallationId(id),
         name: name.parse().unwrap(),
@@ -116,16 +119,18 @@ fn installed(id: u32, name: &str, kind: PluginKind, role: Role) -> Installed {
         plugin_version: semver::Version::new(1, 0, 0),
         kind,
         digest: format!("digest-of-{name}"),
-        mode: InstallationMode::Live,
+        activity: Activity::Running,
         config_hash: 0,
         inputs: vec![],
         outputs: vec![],
         fitted: None,
+        recipients: None,
+        idempotence: Idempotence::Idempotent,
         role,
     }
 }
 
-pub(super) fn audience(id: u32, condition: &str, message: Option<ConsentBasis>) -> Audience {
+pub(crate) fn audience(id: u32, condition: &str, message: Option<ConsentBasis>) -> Audience {
     Audience {
         id: AudienceId(id),
         name: format!("audience-{id}").parse().unwrap(),
@@ -145,8 +150,26 @@ pub(super) fn audience(id: u32, condition: &str, message: Option<ConsentBasis>) 
     }
 }
 
+/// A workspace with one channel, 3, and these audiences.
+pub(crate) fn setup_of(audiences: Vec<Audience>) -> Setup {
+    Setup {
+        workspace: WORKSPACE,
+        realm_key: [7; 32],
+        source_names: Default::default(),
+        zone: Zone::utc(),
+        identity_rules: IdentityRules::default(),
+        installations: vec![installed(3, "postbox", PluginKind::Channel, Role::Channel(Arc::new(Postbox::default())))],
+        audiences,
+    }
+}
+
 impl Bench {
     pub(super) fn new(audiences: Vec<Audience>) -> Bench {
+        Bench::over(Arc::new(kith_store::memory()), audiences, |_| {})
+    }
+
+    /// A bench over a store that the test made, its setup changed before the start.
+    pub(super) fn over(store: Arc<dyn Store>, audiences: Vec<Audience>, change: impl FnOnce(&mut Setup)) -> Bench {
         let (level, postbox, prepared) =
             (Arc::new(Level::default()), Arc::new(Postbox::default()), Arc::new(Prepared::default()));
         let mut model = installed(2, "level", PluginKind::TagModel, Role::TagModel(level.clone()));
@@ -163,8 +186,9 @@ impl Bench {
             description: String::new(),
             category: String::new(),
         }];
-        let setup = Setup {
+        let mut setup = Setup {
             workspace: WORKSPACE,
+            realm_key: [7; 32],
             zone: Zone::utc(),
             identity_rules: IdentityRules::default(),
             installations: vec![
@@ -172,14 +196,18 @@ impl Bench {
                 model,
                 installed(3, "postbox", PluginKind::Channel, Role::Channel(postbox.clone())),
             ],
+            source_names: [(SOURCE, "source".to_owned())].into(),
             audiences,
         };
-        let store: Arc<dyn Store> = Arc::new(kith_store::memory());
+        change(&mut setup);
         let clock = ManualClock::new(START);
         let notes = Arc::new(Notes::default());
         let kernel = Kernel::start(store.clone(), Arc::new(clock.clone()), notes.clone(), vec![setup.clone()]).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-        Bench { store, clock, level, postbox, notes, setup: Mutex::new(setup), prepared, kernel, runtime }
+        let bench = Bench { store, clock, level, postbox, notes, setup: Mutex::new(setup), prepared, kernel, runtime };
+        // Who is found in an audience by its first computation was there before it, and gets no message.
+        bench.wait_until("the setup is in force", || bench.kernel.progress(WORKSPACE).backlog == 0);
+        bench
     }
 
     /// The same store under a new kernel, as after a restart.
@@ -235,13 +263,22 @@ impl Bench {
         }
     }
 
-    /// Move the clock, and wait until what time changes has changed: the react thread looks at timers by itself.
+    /// Move the clock, and wait until what time changes has changed: the reactor looks at timers by itself.
     pub(super) fn advance(&self, milliseconds: i64, until: impl Fn() -> bool) {
         self.clock.advance_ms(milliseconds);
         let deadline = std::time::Instant::now() + Duration::from_secs(20);
         while !until() {
             assert!(std::time::Instant::now() < deadline, "time changed nothing");
             self.store.wait_for_change(self.store.head(), Duration::from_millis(5));
+        }
+    }
+
+    /// Wait until something holds that other threads bring about.
+    pub(super) fn wait_until(&self, what: &str, holds: impl Fn() -> bool) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while !holds() {
+            assert!(std::time::Instant::now() < deadline, "not in time: {what}");
+            self.store.wait_for_change(self.store.head(), Duration::from_millis(2));
         }
     }
 

@@ -9,7 +9,7 @@ use proptest::test_runner::Config;
 
 use super::harness::*;
 use crate::Setup;
-use crate::accept::MAX_WAITING;
+use crate::accept::queue::MAX_WAITING;
 use kith_model::id::WorkspaceId;
 use kith_model::time::Timestamp;
 
@@ -64,7 +64,7 @@ fn every_workspace_has_its_own_rules_however_many_there_are() {
         setup.identity_rules.max_members = 1;
         setup.clone()
     };
-    // More than the accept thread lets wait: the one that matters comes last.
+    // More than a lane lets wait: the one that matters comes last.
     let other = Setup { installations: vec![], ..last.clone() };
     let others = (1..3 * MAX_WAITING as u32)
         .map(|number| Setup { workspace: WorkspaceId(WORKSPACE.0 + number), ..other.clone() });

@@ -3,10 +3,9 @@
 use kith_model::audience::ConsentBasis;
 use kith_model::delivery::{DeliveryState, Outcome};
 use kith_model::id::InstallationId;
-use kith_model::plugin::InstallationMode;
 
 use super::harness::*;
-use crate::DeadLetter;
+use crate::{Activity, DeadLetter};
 
 fn orders(user: &str, from: usize, count: usize) -> Vec<kith_model::event::DraftEvent> {
     let order = |n: usize| event(&format!("{user}-{n}"), &[("user_id", user)], "Order Completed", START);
@@ -122,18 +121,42 @@ fn three_strikes_quarantine_a_model_and_the_old_values_stay() {
     bench.send(orders("u1", 0, 1));
     bench.settle();
     *bench.level.fails.lock() = true;
-    for n in 1..4 {
-        bench.send(orders("u1", n, 1));
+    for user in ["u1", "u2", "u3"] {
+        bench.send(orders(user, 1, 1));
         bench.settle();
     }
     assert_eq!(*bench.notes.0.lock(), [InstallationId(2)]);
     assert_eq!(bench.profile("user_id", "u1").unwrap().tags["level"].json, "\"few\"");
-    assert_eq!(bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap().items.len(), 3);
+    assert_eq!(bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap().items.len(), 1, "one for a kind of fault");
     *bench.level.fails.lock() = false;
-    bench.configure(|setup| setup.installations[1].mode = InstallationMode::Disabled);
+    bench.configure(|setup| setup.installations[1].activity = Activity::Held { since: START, why: "off".into() });
     bench.settle();
-    bench.configure(|setup| setup.installations[1].mode = InstallationMode::Live);
+    bench.configure(|setup| setup.installations[1].activity = Activity::Running);
+    bench.send(orders("u1", 2, 2));
     assert_eq!(bench.profile("user_id", "u1").unwrap().tags["level"].json, "\"many\"");
+}
+
+#[test]
+fn a_slow_model_that_failed_from_the_start_runs_when_it_is_well() {
+    let bench = Bench::new(vec![]);
+    // So long that no pass waits for it.
+    *bench.level.takes.lock() = std::time::Duration::from_millis(60);
+    *bench.level.fails.lock() = true;
+    for user in ["u1", "u2", "u3"] {
+        bench.send(orders(user, 0, 1));
+        bench.settle();
+    }
+    assert_eq!(*bench.notes.0.lock(), [InstallationId(2)]);
+    *bench.level.fails.lock() = false;
+    bench.configure(|setup| setup.installations[1].activity = Activity::Held { since: START, why: "off".into() });
+    bench.settle();
+    bench.configure(|setup| {
+        setup.installations[1].activity = Activity::Running;
+        setup.installations[1].config_hash += 1;
+    });
+    bench.send(orders("u1", 1, 1));
+    assert_eq!(bench.profile("user_id", "u1").unwrap().tags["level"].json, "\"few\"");
+    assert_eq!(bench.profile("user_id", "u2").unwrap().tags["level"].json, "\"few\"");
 }
 
 #[test]

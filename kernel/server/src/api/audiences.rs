@@ -1,151 +1,31 @@
 //! Audiences: defining, reading, paging through members, explaining, and counting any condition.
 
+mod action;
+mod body;
+mod preview;
+
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use kith_model::audience::{Action, Audience, ConsentBasis, ReEntry, Reach};
-use kith_model::id::Name;
-use kith_model::plugin::PluginKind;
-use kith_pipeline::{AudienceStatus, Kernel};
-use serde::{Deserialize, Deserializer, Serialize};
+use kith_model::audience::Audience;
+use kith_model::id::{Name, WorkspaceId};
+use kith_pipeline::Kernel;
 use serde_json::{Value, json};
-use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Allowed, Asked, Captured, Input, PageQuery, right};
+pub(crate) use body::{AudienceBody, Condition, CountBody, ExplainQuery, MemberBody, NewAudience, PatchAudience};
+pub(crate) use preview::*;
+
+use body::audience_body;
+
+use super::extract::{Authority, Json, PageQuery, Path, Query, right};
 use super::profiles::profile_id;
-use super::view::{Listed, json as parsed, time};
+use super::view::Page;
+use action::Moment;
+
 use crate::app::App;
-use crate::catalogue::WorkspaceTables;
+use crate::catalogue::{Actor, Draft, WorkspaceTables};
 use crate::error::{ApiError, Mistake, Problem};
-
-/// A message for each person who enters.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct OnEnter {
-    /// The channel's installation.
-    channel: String,
-    /// What the message is for; consent is kept per purpose, e.g. `marketing`.
-    purpose: String,
-    /// `opt_in` unless told: the person agreed to the purpose. `not_refused`: the person did not refuse it.
-    #[serde(default = "opt_in")]
-    #[schema(value_type = Option<String>)]
-    basis: ConsentBasis,
-    /// What the message says.
-    #[schema(value_type = Object)]
-    payload: Value,
-}
-
-fn opt_in() -> ConsentBasis {
-    ConsentBasis::OptIn
-}
-
-/// An audience to define.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NewAudience {
-    name: String,
-    /// The name unless told.
-    title: Option<String>,
-    /// A CEL expression over features that yields true or false.
-    condition: String,
-    on_enter: Option<OnEnter>,
-}
-
-/// What to change; absent stays.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct PatchAudience {
-    title: Option<String>,
-    condition: Option<String>,
-    /// `null` to send nothing any more.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<OnEnter>)]
-    on_enter: Option<Option<OnEnter>>,
-}
-
-/// Tells a `null` from an absent field.
-fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
-}
-
-/// An audience.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct AudienceBody {
-    /// By which the routes know it.
-    name: String,
-    title: String,
-    condition: String,
-    on_enter: Option<OnEnter>,
-    created_at: String,
-    /// `null` while it is computed for the first time.
-    size: Option<u64>,
-    progress: Option<ProgressBody>,
-    /// The log position that the size is exact for.
-    as_of: u64,
-}
-
-/// Profiles looked at of how many.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ProgressBody {
-    done: u64,
-    total: u64,
-}
-
-/// A member.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct MemberBody {
-    profile: String,
-}
-
-/// A condition to count.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Condition {
-    /// A CEL expression over features that yields true or false.
-    condition: String,
-}
-
-/// How many people meet a condition.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct CountBody {
-    count: u64,
-    /// Whether the count is exact rather than an estimate.
-    exact: bool,
-    /// How many people there are.
-    population: u64,
-    /// The log position that the count is exact for.
-    as_of: u64,
-}
-
-/// Whose membership is explained.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct ExplainQuery {
-    /// The person's profile id.
-    profile: String,
-}
-
-fn audience_body(tables: &WorkspaceTables, audience: &Audience, status: &AudienceStatus) -> AudienceBody {
-    let on_enter = audience.on_enter.as_ref().map(|action| OnEnter {
-        channel: tables.installation_name(action.channel),
-        purpose: action.purpose.clone(),
-        basis: action.basis,
-        payload: parsed(&action.payload),
-    });
-    AudienceBody {
-        name: audience.name.to_string(),
-        title: audience.title.clone(),
-        condition: audience.condition.clone(),
-        on_enter,
-        created_at: time(audience.created_at),
-        size: status.size,
-        progress: status.progress.map(|(done, total)| ProgressBody { done, total }),
-        as_of: status.as_of.0,
-    }
-}
 
 fn named<'a>(tables: &'a WorkspaceTables, name: &str) -> Result<&'a Arc<Audience>, ApiError> {
     let missing = || ApiError::missing(format!("no audience `{}`", name.chars().take(64).collect::<String>()));
@@ -153,7 +33,7 @@ fn named<'a>(tables: &'a WorkspaceTables, name: &str) -> Result<&'a Arc<Audience
 }
 
 /// An audience as the routes show it, with its present size.
-fn shown(app: &App, workspace: kith_model::id::WorkspaceId, name: &str) -> Result<AudienceBody, ApiError> {
+fn shown(app: &App, workspace: WorkspaceId, name: &str) -> Result<AudienceBody, ApiError> {
     let tables = app.catalogue.workspace(workspace)?;
     let audience = named(&tables, name)?;
     let status = app.kernel.audience(workspace, audience.id)?;
@@ -171,30 +51,6 @@ pub(crate) fn bad_expression(path: &str, error: &kith_features::ExpressionError)
     ApiError::BadInput { code: "bad-expression", message: format!("{path}: {error}"), mistakes }
 }
 
-fn enter_action(tables: &WorkspaceTables, wanted: OnEnter) -> Result<Action, ApiError> {
-    let channel = tables
-        .installation(&wanted.channel)
-        .filter(|row| tables.plugin_of(row).is_some_and(|plugin| plugin.manifest.kind == PluginKind::Channel));
-    let missing = || ApiError::at("on_enter.channel", format!("no installed channel `{}`", wanted.channel));
-    let channel = channel.ok_or_else(missing)?.id;
-    if !wanted.payload.is_object() {
-        return Err(ApiError::at("on_enter.payload", "write a JSON object"));
-    }
-    if wanted.purpose.is_empty() {
-        return Err(ApiError::at("on_enter.purpose", "say what the message is for, e.g. marketing"));
-    }
-    let payload = wanted.payload.to_string();
-    Ok(Action {
-        channel,
-        purpose: wanted.purpose,
-        basis: wanted.basis,
-        payload,
-        re_entry: ReEntry::default(),
-        existing: Reach::default(),
-        imports: Reach::default(),
-    })
-}
-
 fn audited(audience: &Audience) -> Option<Value> {
     serde_json::to_value(audience).ok()
 }
@@ -207,55 +63,79 @@ fn audited(audience: &Audience) -> Option<Value> {
 )]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::AudiencesWrite>,
-    Input(wanted): Input<NewAudience>,
+    authority: Authority<right::AudiencesWrite>,
+    Json(wanted): Json<NewAudience>,
 ) -> Result<(StatusCode, Json<AudienceBody>), ApiError> {
-    let (workspace, actor) = (allowed.caller.workspace, allowed.actor());
+    let (workspace, actor) = (authority.caller.workspace, authority.actor());
     let name: Name =
         wanted.name.parse().map_err(|error: kith_model::id::InvalidId| ApiError::at("name", error.to_string()))?;
     check_condition(&wanted.condition)?;
     app.offload(move |app| {
-        app.change(workspace, actor, |draft| {
+        let edit = |draft: &mut Draft<'_>| {
             if draft.tables().audience(name.as_str()).is_some() {
                 let message = format!("there is an audience `{name}` already");
                 return Err(ApiError::Conflict { code: "name-taken", message });
             }
-            let on_enter = wanted.on_enter.map(|action| enter_action(draft.tables(), action)).transpose()?;
             let audience = Audience {
                 id: draft.next_audience()?,
-                title: wanted.title.unwrap_or_else(|| name.to_string()),
+                title: wanted.title.clone().unwrap_or_else(|| name.to_string()),
                 name: name.clone(),
-                condition: wanted.condition,
-                on_enter,
-                on_exit: None,
+                condition: wanted.condition.clone(),
+                on_enter: action::read(draft.tables(), Moment::Enter, wanted.on_enter.as_ref())?,
+                on_exit: action::read(draft.tables(), Moment::Exit, wanted.on_exit.as_ref())?,
                 created_at: draft.now(),
             };
-            draft.audit("audience.create", &name, None, audited(&audience))?;
-            draft.put_audience(audience)?;
-            Ok(())
-        })?;
+            Ok((None, audience))
+        };
+        save(app, workspace, actor, wanted.previewed.as_deref(), edit)?;
         Ok((StatusCode::CREATED, Json(shown(app, workspace, name.as_str())?)))
     })
     .await
 }
 
+/// Keep the audience that `edit` makes, and with it the one that was there before. Where it would write to people who are
+/// members already, somebody must have seen how many.
+fn save(
+    app: &App,
+    workspace: WorkspaceId,
+    actor: Actor,
+    previewed: Option<&str>,
+    edit: impl Fn(&mut Draft<'_>) -> Result<(Option<Audience>, Audience), ApiError>,
+) -> Result<(), ApiError> {
+    // Counting takes longer than other changes may be held up, so it comes before the change.
+    let (before, expected) = edit(&mut app.catalogue.rehearse(workspace, actor.clone())?)?;
+    if preview::is_needed(before.as_ref(), &expected) {
+        preview::insist(app, workspace, &expected.condition, previewed)?;
+    }
+    app.change(workspace, actor, |draft| {
+        let (before, audience) = edit(draft)?;
+        if audience.condition != expected.condition {
+            let message = "the audience was changed at the same moment; look again".to_owned();
+            return Err(ApiError::Conflict { code: "changed-meanwhile", message });
+        }
+        let what = if before.is_some() { "audience.change" } else { "audience.create" };
+        draft.audit(what, &audience.name, before.as_ref().and_then(audited), audited(&audience))?;
+        Ok(draft.put_audience(audience)?)
+    })
+}
+
 /// All audiences of the workspace.
 #[utoipa::path(
     get, path = "/api/v1/audiences", tag = "audiences", security(("key" = ["audiences:read"])),
-    responses((status = 200, body = Listed<AudienceBody>)),
+    responses((status = 200, body = Page<AudienceBody>)),
 )]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::AudiencesRead>,
-) -> Result<Json<Listed<AudienceBody>>, ApiError> {
-    let workspace = allowed.caller.workspace;
+    authority: Authority<right::AudiencesRead>,
+) -> Result<Json<Page<AudienceBody>>, ApiError> {
+    let workspace = authority.caller.workspace;
     app.offload(move |app| {
         let tables = app.catalogue.workspace(workspace)?;
         let all = tables.audiences.values().map(|audience| {
             let status = app.kernel.audience(workspace, audience.id)?;
             Ok(audience_body(&tables, audience, &status))
         });
-        Ok(Json(Listed::whole(all.collect::<Result<_, ApiError>>()?)))
+        Ok(Json(Page::whole(all.collect::<Result<_, ApiError>>()?)))
     })
     .await
 }
@@ -268,10 +148,10 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::AudiencesRead>,
-    Captured(name): Captured<String>,
+    authority: Authority<right::AudiencesRead>,
+    Path(name): Path<String>,
 ) -> Result<Json<AudienceBody>, ApiError> {
-    let workspace = allowed.caller.workspace;
+    let workspace = authority.caller.workspace;
     app.offload(move |app| shown(app, workspace, &name).map(Json)).await
 }
 
@@ -280,29 +160,34 @@ pub(crate) async fn read(
     patch, path = "/api/v1/audiences/{id}", tag = "audiences",
     params(("id" = String, Path, description = "the audience's name")), security(("key" = ["audiences:write"])),
     request_body = PatchAudience,
-    responses((status = 200, body = AudienceBody), (status = 400, body = Problem), (status = 404, body = Problem)),
+    responses(
+        (status = 200, body = AudienceBody), (status = 400, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem),
+    ),
 )]
 pub(crate) async fn change(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::AudiencesWrite>,
-    Captured(name): Captured<String>,
-    Input(patch): Input<PatchAudience>,
+    authority: Authority<right::AudiencesWrite>,
+    Path(name): Path<String>,
+    Json(patch): Json<PatchAudience>,
 ) -> Result<Json<AudienceBody>, ApiError> {
-    let (workspace, actor) = (allowed.caller.workspace, allowed.actor());
+    let (workspace, actor) = (authority.caller.workspace, authority.actor());
     patch.condition.as_deref().map(check_condition).transpose()?;
     app.offload(move |app| {
-        app.change(workspace, actor, |draft| {
+        let edit = |draft: &mut Draft<'_>| {
             let before = Audience::clone(named(draft.tables(), &name)?);
             let mut audience = before.clone();
-            audience.title = patch.title.unwrap_or(audience.title);
-            audience.condition = patch.condition.unwrap_or(audience.condition);
-            if let Some(action) = patch.on_enter {
-                audience.on_enter = action.map(|action| enter_action(draft.tables(), action)).transpose()?;
+            audience.title = patch.title.clone().unwrap_or(audience.title);
+            audience.condition = patch.condition.clone().unwrap_or(audience.condition);
+            if let Some(action) = &patch.on_enter {
+                audience.on_enter = action::read(draft.tables(), Moment::Enter, action.as_ref())?;
             }
-            draft.audit("audience.change", &name, audited(&before), audited(&audience))?;
-            draft.put_audience(audience)?;
-            Ok(())
-        })?;
+            if let Some(action) = &patch.on_exit {
+                audience.on_exit = action::read(draft.tables(), Moment::Exit, action.as_ref())?;
+            }
+            Ok((Some(before), audience))
+        };
+        save(app, workspace, actor, patch.previewed.as_deref(), edit)?;
         shown(app, workspace, &name).map(Json)
     })
     .await
@@ -316,10 +201,10 @@ pub(crate) async fn change(
 )]
 pub(crate) async fn remove(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::AudiencesWrite>,
-    Captured(name): Captured<String>,
+    authority: Authority<right::AudiencesWrite>,
+    Path(name): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    let (workspace, actor) = (allowed.caller.workspace, allowed.actor());
+    let (workspace, actor) = (authority.caller.workspace, authority.actor());
     app.offload(move |app| {
         app.change(workspace, actor, |draft| {
             let before = Audience::clone(named(draft.tables(), &name)?);
@@ -336,21 +221,21 @@ pub(crate) async fn remove(
     get, path = "/api/v1/audiences/{id}/members", tag = "audiences",
     params(("id" = String, Path, description = "the audience's name"), PageQuery),
     security(("key" = ["audiences:read"])),
-    responses((status = 200, body = Listed<MemberBody>), (status = 404, body = Problem)),
+    responses((status = 200, body = Page<MemberBody>), (status = 404, body = Problem)),
 )]
 pub(crate) async fn members(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::AudiencesRead>,
-    Captured(name): Captured<String>,
-    Asked(page): Asked<PageQuery>,
-) -> Result<Json<Listed<MemberBody>>, ApiError> {
-    let (workspace, limit) = (allowed.caller.workspace, page.limit()?);
+    authority: Authority<right::AudiencesRead>,
+    Path(name): Path<String>,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<Page<MemberBody>>, ApiError> {
+    let (workspace, limit) = (authority.caller.workspace, page.limit()?);
     app.offload(move |app| {
         let tables = app.catalogue.workspace(workspace)?;
         let id = named(&tables, &name)?.id;
         let page = app.kernel.audience_members(workspace, id, limit, page.cursor.as_deref())?;
         let items = page.members.iter().map(|profile| MemberBody { profile: profile.to_string() }).collect();
-        Ok(Json(Listed { items, next: page.next }))
+        Ok(Json(Page { items, next: page.next }))
     })
     .await
 }
@@ -364,11 +249,11 @@ pub(crate) async fn members(
 )]
 pub(crate) async fn explain(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::AudiencesRead>,
-    Captured(name): Captured<String>,
-    Asked(query): Asked<ExplainQuery>,
+    authority: Authority<right::AudiencesRead>,
+    Path(name): Path<String>,
+    Query(query): Query<ExplainQuery>,
 ) -> Result<Json<Value>, ApiError> {
-    let workspace = allowed.caller.workspace;
+    let workspace = authority.caller.workspace;
     let profile = profile_id(&query.profile)?;
     app.offload(move |app| {
         let tables = app.catalogue.workspace(workspace)?;
@@ -388,11 +273,10 @@ pub(crate) async fn explain(
 )]
 pub(crate) async fn count(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::AudiencesRead>,
-    Input(wanted): Input<Condition>,
+    authority: Authority<right::AudiencesRead>,
+    Json(wanted): Json<Condition>,
 ) -> Result<Json<CountBody>, ApiError> {
-    let workspace = allowed.caller.workspace;
+    let workspace = authority.caller.workspace;
     let counted = app.offload(move |app| app.kernel.count(workspace, &wanted.condition)).await?;
-    let (count, population, as_of) = (counted.count, counted.population, counted.as_of.0);
-    Ok(Json(CountBody { count, exact: true, population, as_of }))
+    Ok(Json(counted.into()))
 }

@@ -39,9 +39,15 @@ impl From<WiringError> for ApiError {
                 ApiError::at("grants.mail", source.to_string())
             }
             WiringError::Input { problem, .. } => ApiError::at("config", problem),
-            WiringError::Bind { source: BindError::WrongKind { .. } | BindError::Random(_), .. }
+            WiringError::NotLoaded { .. } => {
+                let message = "something else was changed at the same moment; nothing of this was".to_owned();
+                ApiError::Unavailable { code: "changed-meanwhile", message, retry_after_s: 1 }
+            }
+            WiringError::Bind {
+                source: BindError::WrongKind { .. } | BindError::OtherContract { .. } | BindError::Random(_),
+                ..
+            }
             | WiringError::Artifact(_)
-            | WiringError::NoPlugin { .. }
             | WiringError::Secret(_)
             | WiringError::Zone(_) => ApiError::internal("making installations run", error),
         }
@@ -70,7 +76,6 @@ impl From<SetupError> for ApiError {
             SetupError::Condition { source, .. } => bad_expression("condition", source),
             SetupError::SameOutput { .. } => ApiError::Conflict { code: "same-output", message: error.to_string() },
             SetupError::Circle { .. } => ApiError::Conflict { code: "circle", message: error.to_string() },
-            SetupError::Read(_) => ApiError::internal("reading the workspace's state", error),
         }
     }
 }
@@ -80,6 +85,7 @@ impl From<QueryError> for ApiError {
         match error {
             QueryError::UnknownWorkspace => ApiError::internal("answering", error),
             QueryError::UnknownAudience => ApiError::missing("no such audience"),
+            QueryError::UnknownInstallation => ApiError::missing("no such installation"),
             QueryError::Expression(error) => bad_expression("condition", &error),
             QueryError::Cursor(_) => ApiError::at("?cursor", "this list gave out no such cursor"),
             QueryError::Read(error) => ApiError::internal("reading the store", error),

@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::extract::{Allowed, Asked, Captured, PageQuery, right};
-use super::view::{Listed, json, time};
+use super::extract::{Authority, PageQuery, Path, Query, right};
+use super::view::{Page, json, time};
 use crate::app::App;
 use crate::catalogue::WorkspaceTables;
 use crate::error::{ApiError, Problem};
@@ -83,13 +83,15 @@ pub(crate) enum DeadLetterBody {
     Record { id: String, source: String, at: String, place: u64, code: String, message: String, raw: String },
     /// A compute plugin's batch that failed; the profiles keep their older values.
     Computation { id: String, installation: String, at: String, code: String, message: String, profiles: u64 },
+    /// Something stored that cannot be read, or is too large to be written; the work went on without it.
+    Unreadable { id: String, at: String, position: u64, problem: String, raw: String },
     /// A message that was given up.
     Delivery(DeliveryBody),
 }
 
 /// That a dead letter is being tried again.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Replayed {
+pub(crate) struct ReplayBody {
     id: String,
     replayed: bool,
 }
@@ -144,6 +146,13 @@ fn letter_body(tables: &WorkspaceTables, letter: DeadLetter) -> DeadLetterBody {
             message,
             profiles,
         },
+        DeadLetter::Unreadable { id, at, position, problem, raw } => DeadLetterBody::Unreadable {
+            id,
+            at: time(at),
+            position: position.0,
+            problem,
+            raw: String::from_utf8_lossy(&raw).into_owned(),
+        },
         DeadLetter::Delivery(view) => DeadLetterBody::Delivery(delivery_body(tables, view)),
     }
 }
@@ -151,19 +160,19 @@ fn letter_body(tables: &WorkspaceTables, letter: DeadLetter) -> DeadLetterBody {
 /// What was sent, to whom, with which outcome.
 #[utoipa::path(
     get, path = "/api/v1/deliveries", tag = "deliveries", params(PageQuery), security(("key" = ["deliveries:read"])),
-    responses((status = 200, body = Listed<DeliveryBody>)),
+    responses((status = 200, body = Page<DeliveryBody>)),
 )]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::DeliveriesRead>,
-    Asked(page): Asked<PageQuery>,
-) -> Result<Json<Listed<DeliveryBody>>, ApiError> {
-    let (workspace, limit) = (allowed.caller.workspace, page.limit()?);
+    authority: Authority<right::DeliveriesRead>,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<Page<DeliveryBody>>, ApiError> {
+    let (workspace, limit) = (authority.caller.workspace, page.limit()?);
     app.offload(move |app| {
         let tables = app.catalogue.workspace(workspace)?;
         let page = app.kernel.deliveries(workspace, limit, page.cursor.as_deref())?;
         let items = page.items.into_iter().map(|view| delivery_body(&tables, view)).collect();
-        Ok(Json(Listed { items, next: page.next }))
+        Ok(Json(Page { items, next: page.next }))
     })
     .await
 }
@@ -172,19 +181,19 @@ pub(crate) async fn list(
 #[utoipa::path(
     get, path = "/api/v1/dead-letters", tag = "deliveries", params(PageQuery),
     security(("key" = ["deliveries:read"])),
-    responses((status = 200, body = Listed<DeadLetterBody>)),
+    responses((status = 200, body = Page<DeadLetterBody>)),
 )]
 pub(crate) async fn dead_letters(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::DeliveriesRead>,
-    Asked(page): Asked<PageQuery>,
-) -> Result<Json<Listed<DeadLetterBody>>, ApiError> {
-    let (workspace, limit) = (allowed.caller.workspace, page.limit()?);
+    authority: Authority<right::DeliveriesRead>,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<Page<DeadLetterBody>>, ApiError> {
+    let (workspace, limit) = (authority.caller.workspace, page.limit()?);
     app.offload(move |app| {
         let tables = app.catalogue.workspace(workspace)?;
         let page = app.kernel.dead_letters(workspace, limit, page.cursor.as_deref())?;
         let items = page.items.into_iter().map(|letter| letter_body(&tables, letter)).collect();
-        Ok(Json(Listed { items, next: page.next }))
+        Ok(Json(Page { items, next: page.next }))
     })
     .await
 }
@@ -193,20 +202,20 @@ pub(crate) async fn dead_letters(
 #[utoipa::path(
     post, path = "/api/v1/dead-letters/{id}/replay", tag = "deliveries", params(("id" = String, Path)),
     security(("key" = ["deliveries:write"])),
-    responses((status = 200, body = Replayed), (status = 404, body = Problem)),
+    responses((status = 200, body = ReplayBody), (status = 404, body = Problem)),
 )]
 pub(crate) async fn replay(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::DeliveriesWrite>,
-    Captured(id): Captured<String>,
-) -> Result<Json<Replayed>, ApiError> {
-    let (workspace, actor) = (allowed.caller.workspace, allowed.actor());
+    authority: Authority<right::DeliveriesWrite>,
+    Path(id): Path<String>,
+) -> Result<Json<ReplayBody>, ApiError> {
+    let (workspace, actor) = (authority.caller.workspace, authority.actor());
     app.offload(move |app| {
         if !app.kernel.replay(workspace, &id)? {
             return Err(ApiError::missing(format!("no dead letter `{}`", id.chars().take(64).collect::<String>())));
         }
         app.change(workspace, actor, |draft| Ok(draft.audit("dead-letter.replay", &id, None, None)?))?;
-        Ok(Json(Replayed { id, replayed: true }))
+        Ok(Json(ReplayBody { id, replayed: true }))
     })
     .await
 }

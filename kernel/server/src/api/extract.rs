@@ -5,10 +5,12 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header;
 use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt as _;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::app::App;
@@ -38,62 +40,54 @@ macro_rules! rights {
 rights! { Ingest ProfilesRead PluginsAdmin AudiencesRead AudiencesWrite DeliveriesRead DeliveriesWrite KeysAdmin MetricsRead }
 
 /// A caller who holds the right `R`. Stands before the body among a handler's arguments, so that nobody else's body is read.
-pub(crate) struct Allowed<R> {
+pub(crate) struct Authority<R> {
     pub(crate) caller: Caller,
     right: PhantomData<R>,
 }
 
-impl<R> Allowed<R> {
+impl<R> Authority<R> {
     /// The caller as the author of a change.
     pub(crate) fn actor(&self) -> Actor {
         Actor { key: self.caller.key.clone(), request_id: request_id() }
     }
 }
 
-impl<R: Right> FromRequestParts<Arc<App>> for Allowed<R> {
+impl<R: Right> FromRequestParts<Arc<App>> for Authority<R> {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Allowed<R>, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Authority<R>, ApiError> {
         let text = auth::presented(&parts.headers)?
             .ok_or(ApiError::Unauthenticated { message: "send a key: `authorization: Bearer KEY`" })?;
         let caller = app.authenticate(&text)?;
         caller.require(R::SCOPE)?;
-        Ok(Allowed { caller, right: PhantomData })
+        Ok(Authority { caller, right: PhantomData })
     }
 }
 
 /// No JSON body of the admin API needs more.
 pub(crate) const MAX_JSON_BYTES: usize = 1 << 20;
 
-/// How much of a body that is too large is read on and thrown away: a client that is still sending when its connection ends
-/// sees a broken connection, not the answer that says why, and sends it all again.
-const MAX_DISCARDED_BYTES: usize = 32 << 20;
-
-/// Read a whole body of at most `limit_bytes`.
+/// Read a whole body of at most `limit_bytes`. What comes after them is `unread.rs`'s part.
 pub(crate) async fn read_body(mut body: Body, limit_bytes: usize) -> Result<bytes::Bytes, ApiError> {
     let cut = |_| ApiError::BadInput {
         code: "body-cut",
         message: "the body ended before its time; send the request again".to_owned(),
         mistakes: Vec::new(),
     };
-    let (mut whole, mut read_bytes) = (bytes::BytesMut::new(), 0_usize);
+    let mut whole = bytes::BytesMut::new();
     while let Some(frame) = body.frame().await.transpose().map_err(cut)? {
         // Trailers say nothing here.
         let Ok(piece) = frame.into_data() else { continue };
-        read_bytes = read_bytes.saturating_add(piece.len());
-        if read_bytes <= limit_bytes {
-            whole.extend_from_slice(&piece);
-        } else if read_bytes - limit_bytes > MAX_DISCARDED_BYTES {
-            break;
-        } else {
-            whole = bytes::BytesMut::new();
+        if piece.len() > limit_bytes - whole.len() {
+            return Err(ApiError::TooLarge { limit_bytes });
         }
+        whole.extend_from_slice(&piece);
     }
-    if read_bytes > limit_bytes { Err(ApiError::TooLarge { limit_bytes }) } else { Ok(whole.freeze()) }
+    Ok(whole.freeze())
 }
 
-/// A JSON body.
-pub(crate) struct Input<T>(pub(crate) T);
+/// A JSON body, of a request or of an answer.
+pub(crate) struct Json<T>(pub(crate) T);
 
 /// Parse JSON; a mistake is named by its path.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
@@ -109,41 +103,50 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
-impl<T: DeserializeOwned> FromRequest<Arc<App>> for Input<T> {
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &Arc<App>) -> Result<Input<T>, ApiError> {
+    async fn from_request(request: Request, _: &Arc<App>) -> Result<Json<T>, ApiError> {
         let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
         if !media_type.eq_ignore_ascii_case("application/json") {
             return Err(ApiError::UnsupportedMediaType { message: "send JSON with `content-type: application/json`" });
         }
         let bytes = read_body(request.into_body(), MAX_JSON_BYTES).await?;
-        parse(&bytes).map(Input)
+        parse(&bytes).map(Json)
+    }
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self.0).into_response()
     }
 }
 
 /// The parts of the path.
-pub(crate) struct Captured<T>(pub(crate) T);
+pub(crate) struct Path<T>(pub(crate) T);
 
-impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Captured<T> {
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Path<T> {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Captured<T>, ApiError> {
-        let path = Path::from_request_parts(parts, app).await;
-        path.map(|Path(value)| Captured(value)).map_err(|rejection| ApiError::at("path", rejection.body_text()))
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Path<T>, ApiError> {
+        let path = axum::extract::Path::from_request_parts(parts, app).await;
+        path.map(|axum::extract::Path(value)| Path(value))
+            .map_err(|rejection| ApiError::at("path", rejection.body_text()))
     }
 }
 
 /// The query.
-pub(crate) struct Asked<T>(pub(crate) T);
+pub(crate) struct Query<T>(pub(crate) T);
 
-impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Asked<T> {
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Query<T> {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Asked<T>, ApiError> {
-        let query = Query::from_request_parts(parts, app).await;
-        query.map(|Query(value)| Asked(value)).map_err(|rejection| ApiError::at("query", rejection.body_text()))
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Query<T>, ApiError> {
+        let query = axum::extract::Query::from_request_parts(parts, app).await;
+        query
+            .map(|axum::extract::Query(value)| Query(value))
+            .map_err(|rejection| ApiError::at("query", rejection.body_text()))
     }
 }
 

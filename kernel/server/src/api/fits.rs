@@ -12,10 +12,10 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::extract::{Allowed, Captured, right};
+use super::extract::{Authority, Path, right};
 use super::installations::named;
 use super::plugins::computes;
-use super::view::{Listed, time};
+use super::view::{Page, time};
 use crate::app::App;
 use crate::catalogue::{Actor, FitRow, FitStatus, InstallationRow};
 use crate::error::{ApiError, Problem};
@@ -72,10 +72,10 @@ fn fit_body(app: &App, workspace: WorkspaceId, installation: &InstallationRow, r
 )]
 pub(crate) async fn begin(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::PluginsAdmin>,
-    Captured(name): Captured<String>,
+    authority: Authority<right::PluginsAdmin>,
+    Path(name): Path<String>,
 ) -> Result<(StatusCode, Json<FitBody>), ApiError> {
-    let (workspace, actor) = (allowed.caller.workspace, allowed.actor());
+    let (workspace, actor) = (authority.caller.workspace, authority.actor());
     let author = actor.clone();
     let row = app.offload(move |app| note_begin(app, workspace, author, &name)).await?;
     let body = {
@@ -98,8 +98,8 @@ fn note_begin(app: &App, workspace: WorkspaceId, actor: Actor, name: &str) -> Re
             code: "not-fitted",
             message: format!("`{name}` is neither a tag model nor a scorer; only those are fitted"),
         })?;
-        if matches!(installation.mode, InstallationMode::Disabled | InstallationMode::Quarantined) {
-            let message = format!("`{name}` is switched off; set its mode to `live` or `shadow` first");
+        if installation.mode != InstallationMode::Live {
+            let message = format!("`{name}` is switched off; set its mode to `live` first");
             return Err(ApiError::Conflict { code: "not-live", message });
         }
         let fits = draft.tables().fits.range((installation.id, 0)..=(installation.id, u32::MAX));
@@ -195,18 +195,18 @@ fn keep(
 #[utoipa::path(
     get, path = "/api/v1/installations/{id}/fits", tag = "installations",
     params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin"])),
-    responses((status = 200, body = Listed<FitBody>), (status = 404, body = Problem)),
+    responses((status = 200, body = Page<FitBody>), (status = 404, body = Problem)),
 )]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::PluginsAdmin>,
-    Captured(name): Captured<String>,
-) -> Result<Json<Listed<FitBody>>, ApiError> {
-    let workspace = allowed.caller.workspace;
+    authority: Authority<right::PluginsAdmin>,
+    Path(name): Path<String>,
+) -> Result<Json<Page<FitBody>>, ApiError> {
+    let workspace = authority.caller.workspace;
     let tables = app.catalogue.workspace(workspace)?;
     let installation = named(&tables, &name)?;
     let of = |id: InstallationId| (id, 0)..=(id, u32::MAX);
     let fits = tables.fits.range(of(installation.id)).rev();
     let items = fits.map(|(_, row)| fit_body(&app, workspace, installation, row)).collect();
-    Ok(Json(Listed::whole(items)))
+    Ok(Json(Page::whole(items)))
 }

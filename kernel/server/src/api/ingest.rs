@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::SemaphorePermit;
 
-use super::extract::{Captured, read_body};
+use super::extract::{Path, read_body};
 use super::intake::{count_metrics, counts, gunzip, looks_gzip, own_answer, says_gzip, source_request};
 use crate::app::App;
 use crate::auth::{self, Caller};
@@ -72,7 +72,7 @@ client_calls! {
 pub(crate) async fn settings(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    Captured(write_key): Captured<String>,
+    Path(write_key): Path<String>,
 ) -> Result<Response, ApiError> {
     let caller = app.authenticate(&write_key).ok().filter(|caller| caller.source.is_some());
     caller.ok_or_else(|| ApiError::missing("no such project"))?;
@@ -163,7 +163,7 @@ async fn take(app: Arc<App>, request: Request) -> Result<Response, ApiError> {
     let _memory = reserve(&app, &parts.headers, gzip)?;
     let body = read_whole(&app, body).await?;
     let body = decoded(&app, body, gzip, by_header.is_some()).await?;
-    let caller = settle(&app, by_header, &body)?;
+    let caller = sender(&app, by_header, &body)?;
     let source = caller.source.ok_or(NO_WRITE_KEY)?;
     let mut source_request = source_request(&app, &parts.method, &parts.uri, &parts.headers);
     source_request.body = body;
@@ -223,7 +223,7 @@ async fn decoded(app: &App, body: Bytes, says_gzip: bool, is_known: bool) -> Res
 }
 
 /// The sender by header, by body, or by both where they agree.
-fn settle(app: &App, by_header: Option<(Caller, String)>, body: &[u8]) -> Result<Caller, ApiError> {
+fn sender(app: &App, by_header: Option<(Caller, String)>, body: &[u8]) -> Result<Caller, ApiError> {
     // A body that is no JSON object is the connector's to judge, not a reason to refuse the sender.
     let in_body = serde_json::from_slice::<Envelope<'_>>(body).ok().and_then(|envelope| envelope.write_key);
     match (by_header, in_body) {

@@ -1,24 +1,24 @@
 //! Installations: a plugin version at work with its configuration, grants, secrets and mode; installed, listed, changed,
-//! upgraded, disabled and removed.
+//! upgraded and disabled. Removing one is `installations/removal.rs`.
 
 mod body;
 mod edit;
+mod removal;
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use kith_model::id::WorkspaceId;
-use kith_model::plugin::{Grants, InstallationMode, PluginId, PluginKind};
-use serde_json::json;
+use kith_model::id::{InstallationId, WorkspaceId};
+use kith_model::plugin::{InstallationMode, PluginId, PluginKind};
 
-pub(crate) use body::{Installed, NewInstallation, PatchInstallation};
-use body::{installed_body, public};
+pub(crate) use body::{InstallationBody, NewInstallation, PatchInstallation};
+use body::{installation_body, public};
 use edit::{check_config, check_mode, check_secrets, free_name, pick_version, widened};
+pub(crate) use removal::*;
 
-use super::extract::{Allowed, Captured, Input, right};
-use super::view::Listed;
+use super::extract::{Authority, Json, Path, right};
+use super::view::Page;
 use crate::app::App;
 use crate::auth::{self, KeyKind, Scope};
 use crate::catalogue::{CredentialRow, Draft, InstallationRow, PluginRow, WorkspaceTables};
@@ -35,35 +35,48 @@ pub(crate) fn named<'a>(tables: &'a WorkspaceTables, name: &str) -> Result<&'a A
 #[utoipa::path(
     post, path = "/api/v1/installations", tag = "installations", security(("key" = ["plugins:admin"])),
     request_body = NewInstallation,
-    responses((status = 201, body = Installed), (status = 400, body = Problem), (status = 409, body = Problem)),
+    responses((status = 201, body = InstallationBody), (status = 400, body = Problem), (status = 409, body = Problem)),
 )]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::PluginsAdmin>,
-    Input(wanted): Input<NewInstallation>,
-) -> Result<(StatusCode, Json<Installed>), ApiError> {
-    let (workspace, actor) = (allowed.caller.workspace, allowed.actor());
+    authority: Authority<right::PluginsAdmin>,
+    Json(wanted): Json<NewInstallation>,
+) -> Result<(StatusCode, Json<InstallationBody>), ApiError> {
+    let (workspace, actor) = (authority.caller.workspace, authority.actor());
     app.offload(move |app| {
-        let body = app.change(workspace, actor, |draft| {
-            let (row, write_key) = install(draft, wanted)?;
+        let (id, write_key) = app.change_after_loading(workspace, actor, |draft| {
+            let (row, write_key) = install(draft, &wanted)?;
             draft.audit("installation.create", &row.name, None, Some(public(&row)))?;
-            installed_body(app, draft.tables(), &row, write_key)
+            Ok((row.id, write_key))
         })?;
-        Ok((StatusCode::CREATED, Json(body)))
+        Ok((StatusCode::CREATED, Json(present(app, workspace, id, write_key)?)))
     })
     .await
 }
 
+/// An installation as it is now.
+fn present(
+    app: &App,
+    workspace: WorkspaceId,
+    id: InstallationId,
+    write_key: Option<String>,
+) -> Result<InstallationBody, ApiError> {
+    let tables = app.catalogue.workspace(workspace)?;
+    let row =
+        tables.installations.get(&id).ok_or_else(|| ApiError::missing("the installation was removed meanwhile"))?;
+    installation_body(app, &tables, row, write_key)
+}
+
 /// Put a new installation into the draft.
-fn install(draft: &mut Draft<'_>, wanted: NewInstallation) -> Result<(InstallationRow, Option<String>), ApiError> {
+fn install(draft: &mut Draft<'_>, wanted: &NewInstallation) -> Result<(InstallationRow, Option<String>), ApiError> {
     let plugin: PluginId = wanted
         .plugin
         .parse()
         .map_err(|error: kith_model::plugin::InvalidPluginId| ApiError::at("plugin", error.to_string()))?;
     let version = pick_version(draft.tables(), &plugin, wanted.version.as_deref())?;
     let manifest = &version.manifest;
-    let name = free_name(draft.tables(), manifest, wanted.name)?;
-    let config = check_config(manifest, wanted.config)?;
+    let name = free_name(draft.tables(), manifest, wanted.name.as_deref())?;
+    let config = check_config(manifest, wanted.config.clone())?;
     check_secrets(manifest, wanted.secrets.keys())?;
     let mode = wanted.mode.unwrap_or(InstallationMode::Live);
     check_mode(mode)?;
@@ -77,9 +90,10 @@ fn install(draft: &mut Draft<'_>, wanted: NewInstallation) -> Result<(Installati
         plugin,
         version: manifest.version.clone(),
         config,
-        grants: wanted.grants,
+        grants: wanted.grants.clone(),
         mode,
         mode_reason: None,
+        mode_since: Some(draft.now()),
         fit: None,
         write_key: None,
         created_at: draft.now(),
@@ -110,30 +124,30 @@ fn install(draft: &mut Draft<'_>, wanted: NewInstallation) -> Result<(Installati
 /// All installations of the workspace.
 #[utoipa::path(
     get, path = "/api/v1/installations", tag = "installations", security(("key" = ["plugins:admin"])),
-    responses((status = 200, body = Listed<Installed>)),
+    responses((status = 200, body = Page<InstallationBody>)),
 )]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::PluginsAdmin>,
-) -> Result<Json<Listed<Installed>>, ApiError> {
-    let tables = app.catalogue.workspace(allowed.caller.workspace)?;
-    let items = tables.installed().map(|row| installed_body(&app, &tables, row, None)).collect::<Result<_, _>>()?;
-    Ok(Json(Listed::whole(items)))
+    authority: Authority<right::PluginsAdmin>,
+) -> Result<Json<Page<InstallationBody>>, ApiError> {
+    let tables = app.catalogue.workspace(authority.caller.workspace)?;
+    let items = tables.installed().map(|row| installation_body(&app, &tables, row, None)).collect::<Result<_, _>>()?;
+    Ok(Json(Page::whole(items)))
 }
 
 /// One installation.
 #[utoipa::path(
     get, path = "/api/v1/installations/{id}", tag = "installations",
     params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin"])),
-    responses((status = 200, body = Installed), (status = 404, body = Problem)),
+    responses((status = 200, body = InstallationBody), (status = 404, body = Problem)),
 )]
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::PluginsAdmin>,
-    Captured(name): Captured<String>,
-) -> Result<Json<Installed>, ApiError> {
-    let tables = app.catalogue.workspace(allowed.caller.workspace)?;
-    Ok(Json(installed_body(&app, &tables, named(&tables, &name)?, None)?))
+    authority: Authority<right::PluginsAdmin>,
+    Path(name): Path<String>,
+) -> Result<Json<InstallationBody>, ApiError> {
+    let tables = app.catalogue.workspace(authority.caller.workspace)?;
+    Ok(Json(installation_body(&app, &tables, named(&tables, &name)?, None)?))
 }
 
 /// Change an installation: what is absent stays. Another `version` upgrades or downgrades it; where that one asks for
@@ -143,25 +157,26 @@ pub(crate) async fn read(
     params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin"])),
     request_body = PatchInstallation,
     responses(
-        (status = 200, body = Installed), (status = 400, body = Problem), (status = 404, body = Problem),
+        (status = 200, body = InstallationBody), (status = 400, body = Problem), (status = 404, body = Problem),
         (status = 409, body = Problem),
     ),
 )]
 pub(crate) async fn change(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::PluginsAdmin>,
-    Captured(name): Captured<String>,
-    Input(patch): Input<PatchInstallation>,
-) -> Result<Json<Installed>, ApiError> {
-    let (workspace, actor) = (allowed.caller.workspace, allowed.actor());
+    authority: Authority<right::PluginsAdmin>,
+    Path(name): Path<String>,
+    Json(patch): Json<PatchInstallation>,
+) -> Result<Json<InstallationBody>, ApiError> {
+    let (workspace, actor) = (authority.caller.workspace, authority.actor());
     app.offload(move |app| {
-        app.change(workspace, actor, |draft| {
+        let id = app.change_after_loading(workspace, actor, |draft| {
             let before = InstallationRow::clone(named(draft.tables(), &name)?);
-            let row = patched(draft, &before, patch)?;
+            let row = patched(draft, &before, &patch)?;
             draft.audit("installation.change", &row.name, Some(public(&before)), Some(public(&row)))?;
-            draft.put_installation(row.clone())?;
-            installed_body(app, draft.tables(), &row, None).map(Json)
-        })
+            draft.put_installation(row)?;
+            Ok(before.id)
+        })?;
+        present(app, workspace, id, None).map(Json)
     })
     .await
 }
@@ -169,7 +184,7 @@ pub(crate) async fn change(
 fn patched(
     draft: &mut Draft<'_>,
     before: &InstallationRow,
-    patch: PatchInstallation,
+    patch: &PatchInstallation,
 ) -> Result<InstallationRow, ApiError> {
     let mut row = before.clone();
     let present = draft.tables().plugin_of(before).cloned();
@@ -185,7 +200,7 @@ fn patched(
         ApiError::internal("looking up an installation's plugin", problem)
     })?;
     // The present configuration is checked too: another version may have another schema.
-    row.config = check_config(&version.manifest, patch.config.or_else(|| Some(before.config.clone())))?;
+    row.config = check_config(&version.manifest, patch.config.clone().or_else(|| Some(before.config.clone())))?;
     check_secrets(&version.manifest, patch.secrets.keys())?;
     for (name, value) in &patch.secrets {
         match value {
@@ -193,11 +208,14 @@ fn patched(
             None => draft.remove_secret(row.id, name),
         }
     }
-    if let Some(grants) = patch.grants {
-        row.grants = grants;
+    if let Some(grants) = &patch.grants {
+        row.grants = grants.clone();
     }
     if let Some(mode) = patch.mode {
         check_mode(mode)?;
+        if mode != before.mode {
+            row.mode_since = Some(draft.now());
+        }
         (row.mode, row.mode_reason) = (mode, None);
     }
     row.updated_at = draft.now();
@@ -221,47 +239,4 @@ fn check_upgrade(present: Option<&PluginRow>, next: &PluginRow, consent: bool) -
         more.join(", ")
     );
     Err(ApiError::Conflict { code: "consent-required", message })
-}
-
-/// Remove an installation with its secrets, fits, write keys and the plugin's own state. What it wrote stays.
-#[utoipa::path(
-    delete, path = "/api/v1/installations/{id}", tag = "installations",
-    params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin"])),
-    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)),
-)]
-pub(crate) async fn remove(
-    State(app): State<Arc<App>>,
-    allowed: Allowed<right::PluginsAdmin>,
-    Captured(name): Captured<String>,
-) -> Result<StatusCode, ApiError> {
-    let (workspace, actor) = (allowed.caller.workspace, allowed.actor());
-    app.offload(move |app| {
-        app.change(workspace, actor, |draft| {
-            let before = InstallationRow::clone(named(draft.tables(), &name)?);
-            let uses = |channel| channel == before.id;
-            let user = draft
-                .tables()
-                .audiences
-                .values()
-                .find(|audience| audience.on_enter.as_ref().is_some_and(|action| uses(action.channel)));
-            if let Some(audience) = user {
-                let message = format!("audience `{}` sends through it; change the audience first", audience.name);
-                return Err(ApiError::Conflict { code: "in-use", message });
-            }
-            let now = draft.now();
-            let tables = app.catalogue.tables();
-            for key in tables.credentials.values() {
-                if key.workspace == workspace && key.source == Some(before.id) && key.revoked_at.is_none() {
-                    draft.put_credential(CredentialRow { revoked_at: Some(now), ..CredentialRow::clone(key) })?;
-                }
-            }
-            draft.clear_installation(before.id)?;
-            draft.audit("installation.remove", &before.name, Some(public(&before)), None)?;
-            let config = json!({});
-            let grants = Grants::default();
-            draft.put_installation(InstallationRow { removed_at: Some(now), config, grants, fit: None, ..before })?;
-            Ok(StatusCode::NO_CONTENT)
-        })
-    })
-    .await
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use flate2::write::MultiGzDecoder;
-use kith_model::plugin::{Answer, InstallationMode, SourceRequest};
+use kith_model::plugin::{Answer, SourceRequest};
 use kith_pipeline::{Acceptance, IntakeError};
 use serde_json::{Value, json};
 
@@ -140,15 +140,11 @@ impl From<IntakeError> for ApiError {
     fn from(error: IntakeError) -> ApiError {
         match error {
             IntakeError::UnknownSource => ApiError::missing("no such source"),
-            IntakeError::NotLive { mode } => {
-                let said = match mode {
-                    InstallationMode::Live => "live",
-                    InstallationMode::Shadow => "in shadow mode",
-                    InstallationMode::Disabled => "disabled",
-                    InstallationMode::Quarantined => "quarantined",
-                };
-                // Not a 4xx: clients drop what is refused, and an admin may switch the source on again.
-                let message = format!("the source is {said} and takes nothing; nothing of this request was");
+            IntakeError::NotLive { why } => {
+                tracing::debug!(why, "a source that is held was sent something");
+                // Not a 4xx: clients drop what is refused, and an admin may switch the source on again. Why it is held is the
+                // admin's business; senders hold a write key that any browser shows.
+                let message = "the source is held and takes nothing; nothing of this request was".to_owned();
                 ApiError::Unavailable { code: "source-not-live", message, retry_after_s: 300 }
             }
             IntakeError::Refused(refusal) => ApiError::Refused(refusal),

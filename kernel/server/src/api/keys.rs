@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use kith_model::id::WorkspaceId;
@@ -13,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::extract::{Allowed, Captured, Input, right};
+use super::extract::{Authority, Json, Path, right};
 use super::installations::named;
-use super::view::{Listed, time};
+use super::view::{Page, time};
 use crate::app::App;
 use crate::auth::{self, Caller, KeyId, KeyKind, Scope};
 use crate::catalogue::{CredentialRow, WorkspaceTables};
@@ -51,7 +50,7 @@ pub(crate) struct KeyBody {
 
 /// A key with its text, which is shown this once.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct MadeKey {
+pub(crate) struct NewKeyBody {
     key: String,
     #[serde(flatten)]
     about: KeyBody,
@@ -91,15 +90,15 @@ fn wanted_scopes(caller: &Caller, wanted: &NewKey) -> Result<BTreeSet<Scope>, Ap
 /// Make a key. The answer shows it, this once.
 #[utoipa::path(
     post, path = "/api/v1/keys", tag = "keys", security(("key" = ["keys:admin"])), request_body = NewKey,
-    responses((status = 201, body = MadeKey), (status = 400, body = Problem), (status = 403, body = Problem)),
+    responses((status = 201, body = NewKeyBody), (status = 400, body = Problem), (status = 403, body = Problem)),
 )]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::KeysAdmin>,
-    Input(wanted): Input<NewKey>,
-) -> Result<(StatusCode, Json<MadeKey>), ApiError> {
-    let (workspace, actor) = (allowed.caller.workspace, allowed.actor());
-    let scopes = wanted_scopes(&allowed.caller, &wanted)?;
+    authority: Authority<right::KeysAdmin>,
+    Json(wanted): Json<NewKey>,
+) -> Result<(StatusCode, Json<NewKeyBody>), ApiError> {
+    let (workspace, actor) = (authority.caller.workspace, authority.actor());
+    let scopes = wanted_scopes(&authority.caller, &wanted)?;
     let expires_at: Option<Timestamp> = wanted
         .expires_at
         .as_deref()
@@ -134,7 +133,7 @@ pub(crate) async fn create(
             let about = key_body(draft.tables(), &row);
             draft.audit("key.create", &row.id, None, Some(json!({ "title": row.title, "scopes": row.scopes })))?;
             draft.put_credential(row)?;
-            Ok((StatusCode::CREATED, Json(MadeKey { key: key.text, about })))
+            Ok((StatusCode::CREATED, Json(NewKeyBody { key: key.text, about })))
         })
     })
     .await
@@ -143,17 +142,17 @@ pub(crate) async fn create(
 /// All keys of the workspace, without their text.
 #[utoipa::path(
     get, path = "/api/v1/keys", tag = "keys", security(("key" = ["keys:admin"])),
-    responses((status = 200, body = Listed<KeyBody>)),
+    responses((status = 200, body = Page<KeyBody>)),
 )]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::KeysAdmin>,
-) -> Result<Json<Listed<KeyBody>>, ApiError> {
-    let workspace = allowed.caller.workspace;
+    authority: Authority<right::KeysAdmin>,
+) -> Result<Json<Page<KeyBody>>, ApiError> {
+    let workspace = authority.caller.workspace;
     let tables = app.catalogue.tables();
     let here = app.catalogue.workspace(workspace)?;
     let keys = tables.credentials.values().filter(|row| row.workspace == workspace);
-    Ok(Json(Listed::whole(keys.map(|row| key_body(&here, row)).collect())))
+    Ok(Json(Page::whole(keys.map(|row| key_body(&here, row)).collect())))
 }
 
 /// Revoke a key: from the next request on it is unknown.
@@ -163,10 +162,10 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn revoke(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::KeysAdmin>,
-    Captured(id): Captured<String>,
+    authority: Authority<right::KeysAdmin>,
+    Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    let (workspace, actor) = (allowed.caller.workspace, allowed.actor());
+    let (workspace, actor) = (authority.caller.workspace, authority.actor());
     let id = KeyId::named(&id);
     app.offload(move |app| {
         app.change(workspace, actor, |draft| {

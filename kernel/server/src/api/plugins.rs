@@ -11,8 +11,8 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::extract::{Allowed, Captured, read_body, right};
-use super::view::{Listed, time};
+use super::extract::{Authority, Path, read_body, right};
+use super::view::{Page, time};
 use crate::app::App;
 use crate::catalogue::{PluginRow, WorkspaceTables};
 use crate::error::{ApiError, Problem};
@@ -116,18 +116,18 @@ fn versions_of(tables: &WorkspaceTables, id: &PluginId) -> Option<PluginVersions
 )]
 pub(crate) async fn upload(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::PluginsAdmin>,
+    authority: Authority<right::PluginsAdmin>,
     body: Body,
 ) -> Result<(StatusCode, Json<PluginBody>), ApiError> {
-    let actor = allowed.actor();
-    let workspace = allowed.caller.workspace;
+    let actor = authority.actor();
+    let workspace = authority.caller.workspace;
     let component = read_body(body, MAX_COMPONENT_BYTES).await?;
     app.offload(move |app| {
         let inspected = kith_host::inspect(&component).map_err(kith_host::LoadError::Package)?;
         let manifest = &inspected.manifest;
         let same = app.catalogue.workspace(workspace)?;
-        if let Some(known) = same.plugins.get(&(manifest.id.clone(), manifest.version.clone())) {
-            return already(known, &inspected.digest);
+        if let Some(existing) = same.plugins.get(&(manifest.id.clone(), manifest.version.clone())) {
+            return already(existing, &inspected.digest);
         }
         let digest = app.wiring.admit(&component)?;
         let row = PluginRow {
@@ -143,8 +143,8 @@ pub(crate) async fn upload(
         app.change(workspace, actor, |draft| {
             // Another upload may have come between the look above and the draft.
             let key = (row.manifest.id.clone(), row.manifest.version.clone());
-            if let Some(known) = draft.tables().plugins.get(&key) {
-                return already(known, &row.digest);
+            if let Some(existing) = draft.tables().plugins.get(&key) {
+                return already(existing, &row.digest);
             }
             let target = format!("{}@{}", row.manifest.id, row.manifest.version);
             draft.audit("plugin.upload", target, None, Some(serde_json::json!({ "digest": row.digest })))?;
@@ -156,11 +156,11 @@ pub(crate) async fn upload(
 }
 
 /// A version's bytes never change: the same ones again are fine, others are not.
-fn already(known: &PluginRow, digest: &str) -> Result<(StatusCode, Json<PluginBody>), ApiError> {
-    if known.digest == digest {
-        return Ok((StatusCode::OK, Json(plugin_body(known))));
+fn already(existing: &PluginRow, digest: &str) -> Result<(StatusCode, Json<PluginBody>), ApiError> {
+    if existing.digest == digest {
+        return Ok((StatusCode::OK, Json(plugin_body(existing))));
     }
-    let (id, version) = (&known.manifest.id, &known.manifest.version);
+    let (id, version) = (&existing.manifest.id, &existing.manifest.version);
     let message = format!("{id} {version} is here already with other bytes; raise the version in plugin.toml");
     Err(ApiError::Conflict { code: "version-exists", message })
 }
@@ -168,16 +168,16 @@ fn already(known: &PluginRow, digest: &str) -> Result<(StatusCode, Json<PluginBo
 /// All plugins of the workspace.
 #[utoipa::path(
     get, path = "/api/v1/plugins", tag = "plugins", security(("key" = ["plugins:admin"])),
-    responses((status = 200, body = Listed<PluginVersions>)),
+    responses((status = 200, body = Page<PluginVersions>)),
 )]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::PluginsAdmin>,
-) -> Result<Json<Listed<PluginVersions>>, ApiError> {
-    let tables = app.catalogue.workspace(allowed.caller.workspace)?;
+    authority: Authority<right::PluginsAdmin>,
+) -> Result<Json<Page<PluginVersions>>, ApiError> {
+    let tables = app.catalogue.workspace(authority.caller.workspace)?;
     let mut ids: Vec<&PluginId> = tables.plugins.keys().map(|(id, _)| id).collect();
     ids.dedup();
-    Ok(Json(Listed::whole(ids.into_iter().filter_map(|id| versions_of(&tables, id)).collect())))
+    Ok(Json(Page::whole(ids.into_iter().filter_map(|id| versions_of(&tables, id)).collect())))
 }
 
 /// One plugin with all its versions.
@@ -188,10 +188,10 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::PluginsAdmin>,
-    Captured((vendor, name)): Captured<(String, String)>,
+    authority: Authority<right::PluginsAdmin>,
+    Path((vendor, name)): Path<(String, String)>,
 ) -> Result<Json<PluginVersions>, ApiError> {
-    let tables = app.catalogue.workspace(allowed.caller.workspace)?;
+    let tables = app.catalogue.workspace(authority.caller.workspace)?;
     let id = format!("{vendor}/{name}");
     let found = id.parse().ok().and_then(|id| versions_of(&tables, &id));
     found

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Allowed, Asked, Captured, PageQuery, right};
-use super::view::{IdentifierView, Listed, json, time};
+use super::extract::{Authority, PageQuery, Path, Query, right};
+use super::view::{IdentifierView, Page, json, time};
 use crate::app::App;
 use crate::catalogue::WorkspaceTables;
 use crate::error::{ApiError, Problem};
@@ -204,10 +204,10 @@ fn no_profile(text: &str) -> ApiError {
 )]
 pub(crate) async fn find(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::ProfilesRead>,
-    Asked(query): Asked<ProfileQuery>,
+    authority: Authority<right::ProfilesRead>,
+    Query(query): Query<ProfileQuery>,
 ) -> Result<Json<ProfileBody>, ApiError> {
-    let workspace = allowed.caller.workspace;
+    let workspace = authority.caller.workspace;
     let (kind, value) = query
         .identifier
         .split_once(':')
@@ -227,10 +227,10 @@ pub(crate) async fn find(
 )]
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::ProfilesRead>,
-    Captured(id): Captured<String>,
+    authority: Authority<right::ProfilesRead>,
+    Path(id): Path<String>,
 ) -> Result<Json<ProfileBody>, ApiError> {
-    let workspace = allowed.caller.workspace;
+    let workspace = authority.caller.workspace;
     let profile = profile_id(&id)?;
     let found = app.offload(move |app| app.kernel.profile(workspace, profile)).await?;
     let view = found.ok_or_else(|| no_profile(&id))?;
@@ -241,20 +241,20 @@ pub(crate) async fn read(
 #[utoipa::path(
     get, path = "/api/v1/profiles/{id}/events", tag = "profiles", params(("id" = String, Path), PageQuery),
     security(("key" = ["profiles:read"])),
-    responses((status = 200, body = Listed<EventBody>), (status = 404, body = Problem)),
+    responses((status = 200, body = Page<EventBody>), (status = 404, body = Problem)),
 )]
 pub(crate) async fn events(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::ProfilesRead>,
-    Captured(id): Captured<String>,
-    Asked(page): Asked<PageQuery>,
-) -> Result<Json<Listed<EventBody>>, ApiError> {
-    let workspace = allowed.caller.workspace;
+    authority: Authority<right::ProfilesRead>,
+    Path(id): Path<String>,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<Page<EventBody>>, ApiError> {
+    let workspace = authority.caller.workspace;
     let (profile, limit) = (profile_id(&id)?, page.limit()?);
     let cursor = page.cursor;
     let found = app.offload(move |app| app.kernel.profile_events(workspace, profile, limit, cursor.as_deref())).await?;
     let page = found.ok_or_else(|| no_profile(&id))?;
     let tables = app.catalogue.workspace(workspace)?;
     let items = page.events.iter().map(|event| event_body(&tables, event)).collect();
-    Ok(Json(Listed { items, next: page.next }))
+    Ok(Json(Page { items, next: page.next }))
 }

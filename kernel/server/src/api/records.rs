@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use kith_pipeline::{Intake, Kernel};
 
-use super::extract::{Allowed, Captured, right};
+use super::extract::{Authority, Path, right};
 use super::installations::named;
 use super::intake::{Gunzip, count_metrics, counts, looks_gzip, own_answer, says_gzip, source_request};
 use crate::app::App;
@@ -29,11 +29,11 @@ use crate::error::{ApiError, Problem};
 )]
 pub(crate) async fn receive(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::Ingest>,
-    Captured(name): Captured<String>,
+    authority: Authority<right::Ingest>,
+    Path(name): Path<String>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let caller = allowed.caller;
+    let caller = authority.caller;
     let source = {
         let tables = app.catalogue.workspace(caller.workspace)?;
         let row = named(&tables, &name)?;
@@ -74,7 +74,7 @@ fn broken(so_far: &kith_pipeline::Acceptance, cause: ApiError) -> ApiError {
     if so_far.accepted + so_far.duplicate + so_far.rejected_count == 0 {
         return cause;
     }
-    ApiError::BrokeOff { taken: counts(so_far, "line"), cause: Box::new(cause) }
+    ApiError::Partial { taken: counts(so_far, "line"), cause: Box::new(cause) }
 }
 
 /// Move the body into the intake.

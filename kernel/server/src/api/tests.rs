@@ -1,7 +1,9 @@
 //! The API through its router, over a store in memory: every documented route × every scope, the contract of the client
 //! routes, streams, and that one workspace's key reaches nothing of another's.
 
+mod audiences;
 mod contract;
+mod installations;
 mod routes;
 
 use std::sync::Arc;
@@ -18,68 +20,69 @@ use kith_model::plugin::{
     SourceRequest,
 };
 use kith_model::time::Timestamp;
-use kith_pipeline::{Installed, Role, Setup};
+use kith_pipeline::{Activity, Idempotence, Installed, Role, Setup};
 use serde_json::Value;
 use tower::ServiceExt as _;
 
 use crate::api::router;
 use crate::auth::{self, KeyKind, Scope};
 use crate::catalogue::{Actor, CredentialRow, InstallationRow, WorkspaceRow};
+use crate::serve::host_key::HostKey;
 use crate::serve::tests::{ADMIN_KEY, TestServer};
 
 pub(super) const FIRST: WorkspaceId = WorkspaceId(1);
 
 /// A whole answer.
-pub(super) struct Answered {
+pub(super) struct Response {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Value,
 }
 
 /// A request in the making.
-pub(super) struct Asking {
+pub(super) struct Question {
     router: Router,
     request: axum::http::request::Builder,
 }
 
-pub(super) fn ask(server: &TestServer, method: &str, path: &str) -> Asking {
+pub(super) fn ask(server: &TestServer, method: &str, path: &str) -> Question {
     let request = Request::builder().method(method).uri(path);
-    Asking { router: router(Arc::clone(server.app())), request }
+    Question { router: router(Arc::clone(server.app())), request }
 }
 
-impl Asking {
-    pub(super) fn header(mut self, name: &str, value: &str) -> Asking {
+impl Question {
+    pub(super) fn header(mut self, name: &str, value: &str) -> Question {
         self.request = self.request.header(name, value);
         self
     }
 
-    pub(super) fn key(self, key: &str) -> Asking {
+    pub(super) fn key(self, key: &str) -> Question {
         self.header("authorization", &format!("Bearer {key}"))
     }
 
-    pub(super) fn admin(self) -> Asking {
+    pub(super) fn admin(self) -> Question {
         self.key(ADMIN_KEY)
     }
 
-    pub(super) async fn json(self, body: Value) -> Answered {
+    pub(super) async fn json(self, body: Value) -> Response {
         self.header("content-type", "application/json").send(body.to_string()).await
     }
 
-    pub(super) async fn empty(self) -> Answered {
+    pub(super) async fn empty(self) -> Response {
         self.send(Body::empty()).await
     }
 
-    pub(super) async fn send(self, body: impl Into<Body>) -> Answered {
+    pub(super) async fn send(self, body: impl Into<Body>) -> Response {
         let request = self.request.body(body.into()).unwrap();
         let response = self.router.oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Answered { status: parts.status, headers: parts.headers, body }
+        Response { status: parts.status, headers: parts.headers, body }
     }
 }
 
-impl Answered {
+impl Response {
     /// Insist on a status; the body.
     #[track_caller]
     pub(super) fn with(self, status: u16) -> Value {
@@ -122,7 +125,7 @@ pub(super) fn key_with(
     };
     let mut draft = server.app().catalogue.begin(workspace, Actor::kernel()).unwrap();
     draft.put_credential(row).unwrap();
-    draft.commit().unwrap();
+    drop(draft.commit().unwrap());
     key.text
 }
 
@@ -143,16 +146,18 @@ pub(super) fn second_workspace(server: &TestServer) -> (WorkspaceId, String) {
         expires_at: None,
         revoked_at: None,
     };
-    server.app().catalogue.found(row, credential).unwrap();
+    server.app().catalogue.create_workspace(row, credential).unwrap();
     server.app().kernel.configure(setup(id, Vec::new())).unwrap();
     (id, key.text)
 }
 
-fn setup(workspace: WorkspaceId, installations: Vec<Installed>) -> Setup {
+pub(super) fn setup(workspace: WorkspaceId, installations: Vec<Installed>) -> Setup {
     Setup {
         workspace,
+        realm_key: HostKey::fixed().realms().of(workspace),
         zone: Zone::utc(),
         identity_rules: IdentityRules::default(),
+        source_names: installations.iter().map(|installed| (installed.id, installed.name.to_string())).collect(),
         installations,
         audiences: Vec::new(),
     }
@@ -219,41 +224,60 @@ fn event(user: &str) -> DraftEvent {
     }
 }
 
-/// Put the source `lines` into the workspace; its write key.
-pub(super) fn source(server: &TestServer, workspace: WorkspaceId) -> String {
-    let id = InstallationId(900);
-    let row = InstallationRow {
-        id,
-        name: "lines".parse().unwrap(),
-        plugin: "test/lines".parse().unwrap(),
+/// An installation of `test/NAME`, as the catalogue has it.
+pub(super) fn installation_row(id: u32, name: &str) -> InstallationRow {
+    InstallationRow {
+        id: InstallationId(id),
+        name: name.parse().unwrap(),
+        plugin: format!("test/{name}").parse().unwrap(),
         version: semver::Version::new(1, 0, 0),
         config: Value::Null,
         grants: Grants::default(),
         mode: InstallationMode::Live,
         mode_reason: None,
+        mode_since: None,
         fit: None,
         write_key: None,
         created_at: Timestamp(0),
         updated_at: Timestamp(0),
         removed_at: None,
-    };
-    let installed = Installed {
-        id,
+    }
+}
+
+/// The same, as it runs.
+pub(super) fn running(row: &InstallationRow, kind: PluginKind, role: Role) -> Installed {
+    Installed {
+        id: row.id,
         name: row.name.clone(),
         plugin: row.plugin.clone(),
         plugin_version: row.version.clone(),
-        kind: PluginKind::Connector,
+        kind,
         digest: "test".to_owned(),
-        mode: row.mode,
+        activity: Activity::Running,
         config_hash: 0,
         inputs: Vec::new(),
         outputs: Vec::new(),
         fitted: None,
-        role: Role::Connector(Arc::new(Lines)),
-    };
+        recipients: None,
+        idempotence: Idempotence::Idempotent,
+        role,
+    }
+}
+
+/// The source `lines`.
+pub(super) fn lines() -> (InstallationRow, Installed) {
+    let row = installation_row(900, "lines");
+    let installed = running(&row, PluginKind::Connector, Role::Connector(Arc::new(Lines)));
+    (row, installed)
+}
+
+/// Put the source `lines` into the workspace; its write key.
+pub(super) fn source(server: &TestServer, workspace: WorkspaceId) -> String {
+    let (row, installed) = lines();
+    let id = row.id;
     let mut draft = server.app().catalogue.begin(workspace, Actor::kernel()).unwrap();
     draft.put_installation(row).unwrap();
-    draft.commit().unwrap();
+    drop(draft.commit().unwrap());
     // No plugin of the catalogue stands behind the source, so the kernel is told of it directly.
     let tables = server.app().catalogue.workspace(workspace).unwrap();
     let audiences = tables.audiences.values().map(|audience| audience.as_ref().clone()).collect();

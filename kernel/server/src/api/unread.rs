@@ -1,5 +1,5 @@
 //! What is left of a request's body when its answer is known before all of it was read: a key that is wrong, a source that is
-//! not there. An end of the connection at that moment reaches a client that still writes as a broken pipe, and the answer never
+//! not there, a body that is too large. An end of the connection at that moment reaches a client that still writes as a broken pipe, and the answer never
 //! does; so the rest is read first, within bounds.
 
 use std::pin::Pin;
@@ -16,23 +16,24 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Frame, SizeHint};
 use parking_lot::Mutex;
 
-/// How much is read only to be thrown away; the largest body that a client of ours sends whole.
-const MAX_BYTES: u64 = 10 << 20;
+/// How much is read only to be thrown away: three times the largest body that a client of ours sends whole, so that one that
+/// is too large by mistake still learns so, and does not send it all again.
+const MAX_BYTES: u64 = 32 << 20;
 
 /// How long that may take.
 const MAX_TIME: Duration = Duration::from_secs(2);
 
 /// A body that can still be read after the handler has let go of it.
 #[derive(Clone)]
-struct Kept(Arc<Mutex<Reading>>);
+struct SharedBody(Arc<Mutex<BodyState>>);
 
-struct Reading {
+struct BodyState {
     body: Body,
     begun: bool,
     ended: bool,
 }
 
-impl hyper::body::Body for Kept {
+impl hyper::body::Body for SharedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -62,7 +63,7 @@ pub(super) async fn read_first(request: Request, next: Next) -> Response {
     }
     let waits = waits_for_a_go_ahead(request.headers());
     let (head, body) = request.into_parts();
-    let body = Kept(Arc::new(Mutex::new(Reading { body, begun: false, ended: false })));
+    let body = SharedBody(Arc::new(Mutex::new(BodyState { body, begun: false, ended: false })));
     let mut response = next.run(Request::from_parts(head, Body::new(body.clone()))).await;
     // A first read is the go-ahead; who waits for one sends nothing if an answer comes instead.
     let is_asked_for = body.0.lock().begun || !waits;
@@ -79,7 +80,7 @@ fn waits_for_a_go_ahead(headers: &HeaderMap) -> bool {
 }
 
 /// Read to the end; whether it came. A body of a length that is known to be too much is not begun.
-async fn rest(mut body: Kept) -> bool {
+async fn rest(mut body: SharedBody) -> bool {
     let mut read = 0;
     while read + body.size_hint().lower() <= MAX_BYTES {
         match body.frame().await {

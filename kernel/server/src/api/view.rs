@@ -36,15 +36,15 @@ impl From<&Identifier> for IdentifierView {
 
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Listed<T> {
+pub(crate) struct Page<T> {
     pub(crate) items: Vec<T>,
     /// Hand it in as `cursor` to get the next page; `null` at the end.
     pub(crate) next: Option<String>,
 }
 
-impl<T> Listed<T> {
+impl<T> Page<T> {
     /// A list that is always whole.
-    pub(crate) fn whole(items: Vec<T>) -> Listed<T> {
-        Listed { items, next: None }
+    pub(crate) fn whole(items: Vec<T>) -> Page<T> {
+        Page { items, next: None }
     }
 }

@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::extract::{Allowed, Asked, PageQuery, right};
-use super::view::{Listed, time};
+use super::extract::{Authority, PageQuery, Query, right};
+use super::view::{Page, time};
 use crate::app::App;
 use crate::catalogue::AuditRow;
 use crate::error::ApiError;
@@ -94,9 +94,9 @@ fn audit_body(row: AuditRow) -> AuditBody {
 )]
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::MetricsRead>,
+    authority: Authority<right::MetricsRead>,
 ) -> Result<Json<WorkspaceBody>, ApiError> {
-    let workspace = allowed.caller.workspace;
+    let workspace = authority.caller.workspace;
     app.offload(move |app| {
         let tables = app.catalogue.workspace(workspace)?;
         let totals = app.kernel.totals(workspace)?;
@@ -128,21 +128,21 @@ pub(crate) async fn read(
 /// Who changed what, oldest first.
 #[utoipa::path(
     get, path = "/api/v1/audit", tag = "workspace", params(PageQuery), security(("key" = ["keys:admin"])),
-    responses((status = 200, body = Listed<AuditBody>)),
+    responses((status = 200, body = Page<AuditBody>)),
 )]
 pub(crate) async fn audit(
     State(app): State<Arc<App>>,
-    allowed: Allowed<right::KeysAdmin>,
-    Asked(page): Asked<PageQuery>,
-) -> Result<Json<Listed<AuditBody>>, ApiError> {
+    authority: Authority<right::KeysAdmin>,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<Page<AuditBody>>, ApiError> {
     const BASE64: base64::engine::GeneralPurpose = base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    let (workspace, limit) = (allowed.caller.workspace, page.limit()?);
+    let (workspace, limit) = (authority.caller.workspace, page.limit()?);
     let from = page.cursor.map(|cursor| BASE64.decode(cursor)).transpose();
     let from = from.map_err(|_| ApiError::at("?cursor", "this list gave out no such cursor"))?;
     app.offload(move |app| {
         let (rows, next) = app.catalogue.audit(workspace, from.as_deref(), limit)?;
         let next = next.map(|next| BASE64.encode(next));
-        Ok(Json(Listed { items: rows.into_iter().map(audit_body).collect(), next }))
+        Ok(Json(Page { items: rows.into_iter().map(audit_body).collect(), next }))
     })
     .await
 }

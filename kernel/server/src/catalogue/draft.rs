@@ -1,20 +1,20 @@
 //! One change of the catalogue: edited in memory, then committed whole together with its audit rows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use kith_model::audience::Audience;
 use kith_model::id::{AudienceId, InstallationId, WorkspaceId};
 use kith_model::time::Timestamp;
 use kith_store::keys::{Definition, SYSTEM};
-use kith_store::{Key, Operation, Unit};
+use kith_store::{Key, Operation, Unit, row};
 use parking_lot::MutexGuard;
 
-use super::rows::encode;
 use super::sealed::Place;
 use super::{
-    AuditRow, Catalogue, CatalogueError, CredentialRow, FitRow, InstallationRow, PluginRow, Tables, WorkspaceTables,
-    of_installation, put, scan_all,
+    AudienceRow, AuditRow, Catalogue, CatalogueError, CounterRow, CredentialRow, FitRow, InstallationRow, PluginRow,
+    Tables, WorkspaceTables, of_installation, put, scan_all,
 };
 use crate::auth::KeyId;
 
@@ -32,10 +32,9 @@ impl Actor {
     }
 }
 
-/// A change under way. Dropped without [`Draft::commit`], it never happened.
+/// A change on paper. It becomes one only as part of a [`Change`].
 pub struct Draft<'a> {
     catalogue: &'a Catalogue,
-    _writing: MutexGuard<'a, ()>,
     tables: WorkspaceTables,
     credentials: BTreeMap<KeyId, Arc<CredentialRow>>,
     operations: Vec<Operation>,
@@ -45,17 +44,56 @@ pub struct Draft<'a> {
     touched: BTreeSet<InstallationId>,
 }
 
+/// The one change under way. Dropped without [`Change::commit`], it never happened.
+pub struct Change<'a> {
+    draft: Draft<'a>,
+    writing: MutexGuard<'a, ()>,
+}
+
+/// A change that is durable. No other one begins before this is dropped, so that what follows from changes follows in
+/// their order.
+#[must_use = "the next change may begin as soon as this is dropped"]
+pub struct CommitGuard<'a> {
+    _writing: MutexGuard<'a, ()>,
+}
+
+impl<'a> Deref for Change<'a> {
+    type Target = Draft<'a>;
+
+    fn deref(&self) -> &Draft<'a> {
+        &self.draft
+    }
+}
+
+impl<'a> DerefMut for Change<'a> {
+    fn deref_mut(&mut self) -> &mut Draft<'a> {
+        &mut self.draft
+    }
+}
+
+impl<'a> Change<'a> {
+    pub(super) fn new(draft: Draft<'a>, writing: MutexGuard<'a, ()>) -> Change<'a> {
+        Change { draft, writing }
+    }
+
+    /// Commit the change: durable and visible on return.
+    pub fn commit(self) -> Result<CommitGuard<'a>, CatalogueError> {
+        let Change { draft, writing } = self;
+        let catalogue = draft.catalogue;
+        catalogue.store.commit(Unit { operations: draft.operations, ..Unit::default() })?;
+        let mut tables = Tables::clone(&catalogue.tables.load());
+        tables.workspaces.insert(draft.tables.row.id, Arc::new(draft.tables));
+        tables.credentials.extend(draft.credentials);
+        catalogue.tables.store(Arc::new(tables));
+        Ok(CommitGuard { _writing: writing })
+    }
+}
+
 impl<'a> Draft<'a> {
-    pub(super) fn new(
-        catalogue: &'a Catalogue,
-        writing: MutexGuard<'a, ()>,
-        tables: WorkspaceTables,
-        actor: Actor,
-    ) -> Draft<'a> {
+    pub(super) fn new(catalogue: &'a Catalogue, tables: WorkspaceTables, actor: Actor) -> Draft<'a> {
         let now = catalogue.clock.now();
         Draft {
             catalogue,
-            _writing: writing,
             tables,
             credentials: BTreeMap::new(),
             operations: Vec::new(),
@@ -99,7 +137,7 @@ impl<'a> Draft<'a> {
         let counted = self.tables.counters.entry(what.to_owned()).or_default();
         *counted += 1;
         let counted = *counted;
-        self.operations.push(put(self.workspace(), Definition::Counter, what.as_bytes(), &counted)?);
+        self.operations.push(put(self.workspace(), Definition::Counter, what.as_bytes(), &CounterRow(counted)));
         Ok(counted)
     }
 
@@ -116,7 +154,7 @@ impl<'a> Draft<'a> {
     /// Add or replace a plugin version.
     pub fn put_plugin(&mut self, row: PluginRow) -> Result<(), CatalogueError> {
         let name = format!("{}@{}", row.manifest.id, row.manifest.version);
-        self.operations.push(put(self.workspace(), Definition::Plugin, name.as_bytes(), &row)?);
+        self.operations.push(put(self.workspace(), Definition::Plugin, name.as_bytes(), &row));
         let key = (row.manifest.id.clone(), row.manifest.version.clone());
         self.tables.plugins.insert(key, Arc::new(row));
         Ok(())
@@ -124,7 +162,7 @@ impl<'a> Draft<'a> {
 
     /// Add or replace an installation.
     pub fn put_installation(&mut self, row: InstallationRow) -> Result<(), CatalogueError> {
-        self.operations.push(put(self.workspace(), Definition::Installation, &row.id.0.to_be_bytes(), &row)?);
+        self.operations.push(put(self.workspace(), Definition::Installation, &row.id.0.to_be_bytes(), &row));
         self.touched.insert(row.id);
         self.tables.installations.insert(row.id, Arc::new(row));
         self.alters_setup = true;
@@ -170,7 +208,7 @@ impl<'a> Draft<'a> {
     /// Add or replace a fit's row.
     pub fn put_fit(&mut self, row: FitRow) -> Result<(), CatalogueError> {
         let name = of_installation(row.installation, &row.version.to_be_bytes());
-        self.operations.push(put(self.workspace(), Definition::Fit, &name, &row)?);
+        self.operations.push(put(self.workspace(), Definition::Fit, &name, &row));
         self.tables.fits.insert((row.installation, row.version), Arc::new(row));
         Ok(())
     }
@@ -187,7 +225,7 @@ impl<'a> Draft<'a> {
     /// Add or replace an audience.
     pub fn put_audience(&mut self, audience: Audience) -> Result<(), CatalogueError> {
         let name = audience.id.0.to_be_bytes();
-        self.operations.push(put(self.workspace(), Definition::Audience, &name, &audience)?);
+        self.operations.push(put(self.workspace(), Definition::Audience, &name, &AudienceRow(audience.clone())));
         self.tables.audiences.insert(audience.id, Arc::new(audience));
         self.alters_setup = true;
         Ok(())
@@ -204,7 +242,7 @@ impl<'a> Draft<'a> {
     /// Add or replace a credential. Its workspace is the draft's.
     pub fn put_credential(&mut self, mut row: CredentialRow) -> Result<(), CatalogueError> {
         row.workspace = self.workspace();
-        self.operations.push(put(SYSTEM, Definition::Credential, row.id.as_str().as_bytes(), &row)?);
+        self.operations.push(put(SYSTEM, Definition::Credential, row.id.as_str().as_bytes(), &row));
         self.credentials.insert(row.id.clone(), Arc::new(row));
         Ok(())
     }
@@ -228,17 +266,7 @@ impl<'a> Draft<'a> {
             after,
         };
         let key = Key::audit(self.workspace(), Some((self.now, number)));
-        self.operations.push(Operation::Put(key, encode(&row)?));
-        Ok(())
-    }
-
-    /// Commit the change: durable and visible on return.
-    pub fn commit(self) -> Result<(), CatalogueError> {
-        self.catalogue.store.commit(Unit { operations: self.operations, ..Unit::default() })?;
-        let mut tables = Tables::clone(&self.catalogue.tables.load());
-        tables.workspaces.insert(self.tables.row.id, Arc::new(self.tables));
-        tables.credentials.extend(self.credentials);
-        self.catalogue.tables.store(Arc::new(tables));
+        self.operations.push(Operation::Put(key, row::encode(&row)));
         Ok(())
     }
 }

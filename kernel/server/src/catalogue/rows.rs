@@ -1,43 +1,46 @@
-//! The catalogue's rows as they are stored: JSON in an envelope with a version, so that a later release can read them.
+//! The catalogue's rows as they are stored: JSON under the version byte of `kith_store::row`.
 
 use std::collections::BTreeSet;
 
+use kith_model::audience::Audience;
 use kith_model::id::{InstallationId, InstallationName, Name, WorkspaceId};
 use kith_model::plugin::{Grants, InstallationMode, Manifest, PluginId};
 use kith_model::time::Timestamp;
-use serde::de::DeserializeOwned;
+use kith_store::row::{Owner, Row};
 use serde::{Deserialize, Serialize};
 
-use super::CatalogueError;
 use crate::auth::{KeyId, Scope};
 
-/// The version that this release writes.
-const ROW_VERSION: u32 = 1;
+/// Describes the catalogue's rows: `Type: what it is, version`. Their bodies are JSON, because configurations and the states
+/// in the audit log have no fixed shape, which postcard could not read back.
+macro_rules! json_rows {
+    ($($row:ty: $what:literal, $version:literal;)*) => {
+        $(impl Row for $row {
+            const WHAT: &'static str = $what;
+            const OWNER: Owner = Owner::Catalogue;
+            const VERSION: u8 = $version;
 
-#[derive(Serialize, Deserialize)]
-struct Envelope<T> {
-    version: u32,
-    row: T,
+            fn body(&self, bytes: &mut Vec<u8>) {
+                serde_json::to_writer(bytes, self)
+                    .expect("a vector takes every byte, and the keys of the rows' maps are texts");
+            }
+
+            fn from_body(body: &[u8]) -> Result<Self, String> {
+                serde_json::from_slice(body).map_err(|error| error.to_string())
+            }
+        })*
+    };
 }
 
-/// A row as stored bytes.
-pub(super) fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>, CatalogueError> {
-    serde_json::to_vec(&Envelope { version: ROW_VERSION, row })
-        .map_err(|source| CatalogueError::Row { what: std::any::type_name::<T>(), source })
-}
-
-/// A row from stored bytes.
-pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CatalogueError> {
-    let unreadable = |source| CatalogueError::Row { what: std::any::type_name::<T>(), source };
-    #[derive(Deserialize)]
-    struct Version {
-        version: u32,
-    }
-    let Version { version } = serde_json::from_slice(bytes).map_err(unreadable)?;
-    if version != ROW_VERSION {
-        return Err(CatalogueError::Newer { what: std::any::type_name::<T>(), version });
-    }
-    serde_json::from_slice::<Envelope<T>>(bytes).map(|envelope| envelope.row).map_err(unreadable)
+json_rows! {
+    WorkspaceRow: "a workspace", 1;
+    CredentialRow: "a credential", 1;
+    PluginRow: "a plugin version", 1;
+    InstallationRow: "an installation", 1;
+    AudienceRow: "an audience", 1;
+    FitRow: "a fit", 1;
+    AuditRow: "a line of the audit log", 1;
+    CounterRow: "a counter", 1;
 }
 
 /// A tenant.
@@ -102,6 +105,9 @@ pub struct InstallationRow {
     pub mode: InstallationMode,
     /// Why the kernel changed the mode.
     pub mode_reason: Option<String>,
+    /// Since when it has the mode; rows of older releases do not say.
+    #[serde(default)]
+    pub mode_since: Option<Timestamp>,
     /// The newest version of a fitted state, which is in use.
     pub fit: Option<u32>,
     /// The write key that was made with it, for a connector.
@@ -110,6 +116,23 @@ pub struct InstallationRow {
     pub updated_at: Timestamp,
     /// Kept after removal, so that what it once wrote can still be named.
     pub removed_at: Option<Timestamp>,
+}
+
+/// A defined audience.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AudienceRow(pub Audience);
+
+/// How many numbers of a kind were given, so that none is given twice.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CounterRow(pub u32);
+
+impl InstallationRow {
+    /// Since when it has its mode, as far as is known.
+    pub fn mode_since(&self) -> Timestamp {
+        self.mode_since.unwrap_or(self.updated_at)
+    }
 }
 
 /// How a fit stands.
@@ -153,6 +176,9 @@ pub struct AuditRow {
 
 #[cfg(test)]
 mod tests {
+    use kith_store::ReadError;
+    use kith_store::row::{decode, encode};
+
     use super::*;
 
     #[test]
@@ -163,9 +189,47 @@ mod tests {
             time_zone: "UTC".into(),
             created_at: Timestamp(5),
         };
-        let bytes = encode(&row).unwrap();
+        let mut bytes = encode(&row);
+        assert_eq!(bytes[..2], [1, b'{']);
         assert_eq!(decode::<WorkspaceRow>(&bytes).unwrap().time_zone, "UTC");
-        let newer = String::from_utf8(bytes).unwrap().replace("\"version\":1", "\"version\":2");
-        assert!(matches!(decode::<WorkspaceRow>(newer.as_bytes()), Err(CatalogueError::Newer { version: 2, .. })));
+        bytes[0] = 2;
+        assert!(matches!(decode::<WorkspaceRow>(&bytes), Err(ReadError::Version { found: 2, written: 1, .. })));
+    }
+
+    #[test]
+    fn values_of_any_shape_read_back() {
+        let shapes = serde_json::json!({ "a": [1, null, { "b": 1.5 }], "": { "2": "x" } });
+        let row = AuditRow {
+            at: Timestamp(1),
+            actor: KeyId::kernel(),
+            action: "installation.update".into(),
+            target: "orders".into(),
+            request_id: String::new(),
+            before: None,
+            after: Some(shapes.clone()),
+        };
+        let read: AuditRow = decode(&encode(&row)).unwrap();
+        assert_eq!((read.before, read.after), (None, Some(shapes)));
+    }
+
+    #[test]
+    fn the_format_describes_the_rows() {
+        fn line<R: Row>() -> String {
+            format!("| {} | {} | {} | JSON |", R::WHAT, R::OWNER.name(), R::VERSION)
+        }
+        let format = include_str!("../../../store/FORMAT.md");
+        let lines = [
+            line::<WorkspaceRow>(),
+            line::<CredentialRow>(),
+            line::<PluginRow>(),
+            line::<InstallationRow>(),
+            line::<AudienceRow>(),
+            line::<FitRow>(),
+            line::<AuditRow>(),
+            line::<CounterRow>(),
+        ];
+        for line in lines {
+            assert!(format.contains(&line), "FORMAT.md lacks {line}");
+        }
     }
 }

@@ -175,10 +175,13 @@ pub(crate) enum PluginCommand {
         /// The installation
         installation: Name,
     },
-    /// Remove an installation
+    /// Remove an installation, with the tags or scores that people hold from it
     Remove {
         /// The installation
         installation: Name,
+        /// Do it whatever goes with it, without asking
+        #[arg(long)]
+        yes: bool,
     },
     /// Fit a tag model or a scorer now
     Fit {
@@ -236,6 +239,9 @@ pub(crate) struct InstallArgs {
     /// A secret it may use, as `NAME=VALUE`; it never sees the value
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) secret: Vec<String>,
+    /// A type of identifiers that a channel is given, e.g. `email`; repeat for more. The default is all that it asks for
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) grant_recipient: Vec<String>,
     /// Bytes of its own state
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub(crate) grant_kv: u64,
@@ -290,6 +296,8 @@ pub(crate) enum Person {
 pub(crate) enum AudienceCommand {
     /// Define an audience
     Create(AudienceCreateArgs),
+    /// Change an audience; what is not given stays
+    Change(AudienceChangeArgs),
     /// All audiences
     List,
     /// One audience
@@ -308,6 +316,11 @@ pub(crate) enum AudienceCommand {
     /// How many profiles meet a condition, exactly
     Count {
         /// A CEL expression, e.g. `events('Order Completed', '90d').size() >= 2`
+        condition: String,
+    },
+    /// How many people an audience would hold, and how many messages writing to all of them would be
+    Preview {
+        /// A CEL expression
         condition: String,
     },
     /// Why a person is in an audience, or is not
@@ -330,18 +343,79 @@ pub(crate) struct AudienceCreateArgs {
     /// A title for people; the default is the name
     #[arg(long)]
     pub(crate) title: Option<String>,
+    #[command(flatten)]
+    pub(crate) actions: ActionArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AudienceChangeArgs {
+    /// The audience
+    pub(crate) audience: Name,
+    /// A CEL expression that yields true or false
+    #[arg(long)]
+    pub(crate) condition: Option<String>,
+    /// A title for people
+    #[arg(long)]
+    pub(crate) title: Option<String>,
+    /// Send nothing any more to people who enter
+    #[arg(long, conflicts_with = "channel")]
+    pub(crate) no_channel: bool,
+    /// Send nothing any more to people who leave
+    #[arg(long, conflicts_with = "on_exit_channel")]
+    pub(crate) no_on_exit_channel: bool,
+    #[command(flatten)]
+    pub(crate) actions: ActionArgs,
+}
+
+/// What is sent to people who enter or leave an audience.
+#[derive(Debug, Args)]
+pub(crate) struct ActionArgs {
     /// The channel that gets a message for each person who enters
     #[arg(long, value_name = "NAME", requires_all = ["purpose", "payload"])]
     pub(crate) channel: Option<Name>,
     /// What the message is for; consent is kept per purpose
-    #[arg(long)]
+    #[arg(long, requires = "channel")]
     pub(crate) purpose: Option<String>,
     /// What a person must have said: agreed to the purpose, or not refused it
     #[arg(long, value_enum, default_value_t = Basis::OptIn)]
     pub(crate) basis: Basis,
     /// The message as a JSON object, or `@FILE`
-    #[arg(long, value_name = "JSON|@FILE")]
+    #[arg(long, value_name = "JSON|@FILE", requires = "channel")]
     pub(crate) payload: Option<String>,
+    /// Whether a person who enters again is written to again: `never`, `always`, or after a time since the last message
+    #[arg(long, value_name = "never|always|30d", default_value = "always")]
+    pub(crate) re_entry: String,
+    /// Whether those who are members already are written to; asks first
+    #[arg(long, value_enum, default_value_t = Reach::Skip, requires = "channel")]
+    pub(crate) existing: Reach,
+    /// Whether those who enter because history was imported are written to
+    #[arg(long, value_enum, default_value_t = Reach::Skip, requires = "channel")]
+    pub(crate) imports: Reach,
+    /// The channel that gets a message for each person who leaves
+    #[arg(long, value_name = "NAME", requires_all = ["on_exit_purpose", "on_exit_payload"])]
+    pub(crate) on_exit_channel: Option<Name>,
+    /// What that message is for
+    #[arg(long, value_name = "PURPOSE", requires = "on_exit_channel")]
+    pub(crate) on_exit_purpose: Option<String>,
+    /// What a person must have said for it
+    #[arg(long, value_enum, default_value_t = Basis::OptIn, value_name = "BASIS")]
+    pub(crate) on_exit_basis: Basis,
+    /// That message as a JSON object, or `@FILE`
+    #[arg(long, value_name = "JSON|@FILE", requires = "on_exit_channel")]
+    pub(crate) on_exit_payload: Option<String>,
+    /// Whether a person who leaves again is written to again
+    #[arg(long, value_name = "never|always|30d", default_value = "always")]
+    pub(crate) on_exit_re_entry: String,
+    /// Write to existing members without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// Whether a group of people is written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Reach {
+    Skip,
+    Send,
 }
 
 /// What a person must have said before a message is sent.
@@ -473,6 +547,8 @@ mod tests {
             &["plugin", "new", "x", "--kind", "widget"][..],
             &["audience", "create", "x"],
             &["audience", "create", "x", "--condition", "true", "--channel", "webhook"],
+            &["audience", "create", "x", "--condition", "true", "--existing", "send"],
+            &["audience", "change", "x", "--no-channel", "--channel", "a", "--purpose", "p", "--payload", "{}"],
             &["key", "create", "x"],
             &["import", "x.csv"],
             &["serve", "--clock", "tomorrow"],

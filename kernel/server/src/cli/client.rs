@@ -37,6 +37,9 @@ pub(crate) struct Problem {
     pub(crate) errors: Vec<Mistake>,
     /// For a stream that broke off: what was durably taken before.
     pub(crate) taken: Option<Value>,
+    /// For a change that needs a confirmation: what it touches, and the token that confirms just that.
+    #[serde(flatten)]
+    pub(crate) details: serde_json::Map<String, Value>,
 }
 
 /// One mistake in a request.

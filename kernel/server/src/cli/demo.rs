@@ -22,11 +22,11 @@ use tokio::task::JoinHandle;
 
 use super::args::{DemoArgs, LogFormat};
 use super::client::Client;
-use super::plugin::Shown;
+use super::plugin::BuildStep;
 use super::serve::{self, server_failure};
 use super::{Failure, print_json};
 use checkout::Checkout;
-use load::{Demo, Hook, Loaded};
+use load::{Demo, Histories, Hook};
 use receiver::Receiver;
 use report::Report;
 use series::{Layout, Series};
@@ -79,15 +79,15 @@ fn steps(demo: &mut Demo<'_>, built: &[Built], receiver: &Receiver, now: Timesta
     demo.load()?;
     demo.identify(&write_key, now)?;
     demo.fit()?;
-    demo.settle("tags and scores")?;
+    demo.wait_for("tags and scores")?;
     demo.define_audiences()?;
-    let workspace = demo.settle("audiences and messages")?;
+    let workspace = demo.wait_for("audiences and messages")?;
     demo.sum_up(&workspace, receiver)
 }
 
 /// Build the six plugins with one run of cargo.
 fn build(checkout: &Checkout, args: &DemoArgs, quiet: bool, report: &mut Report) -> Result<Vec<Built>, Failure> {
-    let mut shown = Shown::begin("building six plugins", quiet);
+    let mut shown = BuildStep::begin("building six plugins", quiet);
     let toolchain = Toolchain::from(&args.tools);
     let built = plugin_build::build_all(&checkout.plugin_crates(), None, &toolchain, &mut shown)?;
     let names: Vec<&str> = built.iter().map(|plugin| plugin.manifest.id.name()).collect();
@@ -96,8 +96,8 @@ fn build(checkout: &Checkout, args: &DemoArgs, quiet: bool, report: &mut Report)
     Ok(built)
 }
 
-fn series(checkout: &Checkout, now: Timestamp) -> Result<Loaded, Failure> {
-    Ok(Loaded {
+fn series(checkout: &Checkout, now: Timestamp) -> Result<Histories, Failure> {
+    Ok(Histories {
         clickstream: Series::open(checkout.data("ecom.csv.gz"), Layout::Clickstream, now)?,
         orders: Series::open(checkout.data("CDNOW_sample.txt"), Layout::Orders, now)?,
     })

@@ -31,14 +31,14 @@ impl From<&Tools> for Toolchain {
 }
 
 /// Shows a build as one moving line, and rustc's own warnings above it.
-pub(crate) struct Shown {
+pub(crate) struct BuildStep {
     step: Step,
     units: u64,
 }
 
-impl Shown {
-    pub(crate) fn begin(title: impl Into<String>, quiet: bool) -> Shown {
-        Shown { step: Step::begin(title, quiet), units: 0 }
+impl BuildStep {
+    pub(crate) fn begin(title: impl Into<String>, quiet: bool) -> BuildStep {
+        BuildStep { step: Step::begin(title, quiet), units: 0 }
     }
 
     pub(crate) fn end(self, outcome: &str) -> Duration {
@@ -46,7 +46,7 @@ impl Shown {
     }
 }
 
-impl Progress for Shown {
+impl Progress for BuildStep {
     fn step(&mut self, text: &str) {
         self.step.say(text);
     }
@@ -68,7 +68,7 @@ impl Progress for Shown {
 }
 
 fn build(args: &PluginBuildArgs, json: bool) -> Result<(), Failure> {
-    let mut shown = Shown::begin(format!("building {}", args.dir.display()), json);
+    let mut shown = BuildStep::begin(format!("building {}", args.dir.display()), json);
     let dirs = [args.dir.clone()];
     let mut built = plugin_build::build_all(&dirs, None, &Toolchain::from(&args.tools), &mut shown)?;
     let mut built = built.remove(0);
@@ -124,7 +124,7 @@ pub(crate) fn describe(inspected: &Inspected, path: Option<&Path>) -> Value {
         "id": inspected.manifest.id.to_string(),
         "version": inspected.manifest.version.to_string(),
         "kind": inspected.manifest.kind.as_str(),
-        "abi": inspected.abi,
+        "abi": inspected.abi.as_str(),
         "digest": inspected.digest,
         "size_bytes": inspected.size,
         "imports": inspected.imports,
@@ -146,7 +146,7 @@ fn inspection_table(inspected: &Inspected) -> String {
         ("title", manifest.title.clone()),
         ("size", output::size(inspected.size as u64)),
         ("sha-256", inspected.digest.clone()),
-        ("abi", inspected.abi.clone()),
+        ("abi", inspected.abi.to_string()),
         ("imports", none_or(&inspected.imports)),
         ("exports", none_or(&inspected.exports)),
     ];

@@ -20,6 +20,8 @@ use super::args::{Engine, LogFormat, ServeArgs};
 pub(crate) const COMPILE_CHILD: &str = "compile-child";
 
 pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
+    // Whatever the server and its engines write is people's data; no other user of the machine reads it.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     start_log(&args.log, args.log_format)?;
     let config = config(&args)?;
     let runtime = runtime()?;

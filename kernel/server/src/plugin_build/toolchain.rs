@@ -55,7 +55,7 @@ pub enum ToolchainError {
 
 /// A crate as cargo sees it.
 #[derive(Debug, Clone)]
-pub struct Located {
+pub struct PackageLocation {
     pub name: String,
     pub version: String,
     pub has_cdylib: bool,
@@ -130,7 +130,7 @@ impl Toolchain {
     ///
     /// # Errors
     /// [`ToolchainError`] when cargo is not there or cannot read the crate.
-    pub fn locate(&self, dir: &Path) -> Result<Located, ToolchainError> {
+    pub fn locate(&self, dir: &Path) -> Result<PackageLocation, ToolchainError> {
         let output = Command::new(&self.cargo)
             .args(["metadata", "--no-deps", "--format-version", "1"])
             .current_dir(dir)
@@ -153,7 +153,7 @@ impl Toolchain {
             .iter()
             .find(is_wanted)
             .ok_or_else(|| ToolchainError::NoPackage { dir: dir.to_path_buf() })?;
-        Ok(Located {
+        Ok(PackageLocation {
             name: package.name.clone(),
             version: package.version.clone(),
             dependencies: package.dependencies.iter().map(|dependency| dependency.name.clone()).collect(),

@@ -24,7 +24,7 @@ pub(super) struct Quarantine {
 pub(super) struct Observer(Sender<Quarantine>);
 
 impl kith_pipeline::Observer for Observer {
-    fn quarantined(&self, workspace: WorkspaceId, installation: InstallationId, reason: &str) {
+    fn held(&self, workspace: WorkspaceId, installation: InstallationId, reason: &str) {
         let note = Quarantine { workspace, installation, reason: reason.to_owned() };
         if self.0.send(note).is_err() {
             tracing::warn!(workspace = workspace.0, installation = installation.0, "a quarantine was not written down");
@@ -64,6 +64,7 @@ fn keep(app: &App, note: &Quarantine) -> Result<(), ApiError> {
         draft.put_installation(InstallationRow {
             mode: InstallationMode::Quarantined,
             mode_reason,
+            mode_since: Some(updated_at),
             updated_at,
             ..row
         })?;

@@ -8,12 +8,13 @@ use kith_model::id::Position;
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::overlay::Overlay;
-use super::writer::{Draft, Queue};
+use super::room::Room;
+use super::writer::{Draft, Leases, Queue};
 use super::{Disk, Embedded, Shared, no_thread, start_applier, start_writer, stop_applier};
 use crate::directory::{self, Directory};
 use crate::engine::{Applied, Engine, EngineError, redb, sled};
 use crate::journal::tail::Tail;
-use crate::journal::{self, End, Journal};
+use crate::journal::{self, End, Journal, Reach};
 use crate::{EngineKind, Key, KeyRange, OpenError, ReadError, StoreConfig};
 
 /// Replayed units are shown to readers in groups of this many bytes.
@@ -23,7 +24,7 @@ const REPLAY_GROUP_BYTES: usize = 4 * 1024 * 1024;
 pub fn open(config: StoreConfig) -> Result<Embedded, OpenError> {
     let started = std::time::Instant::now();
     let directory = directory::open(&config.directory)?;
-    let Opened { journal, end, engine, applied } = open_both(&directory, &config)?;
+    let Opened { journal, reach: Reach { end, heads }, engine, applied } = open_both(&directory, &config)?;
     let missing = end.next_sequence - 1 - applied.sequence;
     let shared = Arc::new(Shared {
         engine,
@@ -31,7 +32,7 @@ pub fn open(config: StoreConfig) -> Result<Embedded, OpenError> {
         disk: Some(Disk { directory, engine: config.engine, reserve_bytes: config.disk_reserve_bytes }),
         queue: Queue::default(),
         overlay: Overlay::new(applied, config.overlay_bytes),
-        tail: RwLock::new(Tail::new(applied.position + 1, config.tail_bytes)),
+        tail: RwLock::new(Tail::new(applied.position + 1, config.tail_bytes, heads)),
         head: Mutex::new(Position(end.next_position - 1)),
         head_moved: Condvar::new(),
     });
@@ -89,10 +90,10 @@ fn try_engine(directory: &Directory, config: &StoreConfig) -> Result<(Box<dyn En
     Ok((engine, applied))
 }
 
-/// What a directory holds: the checked journal with its end, and the engine with how far it has come.
+/// What a directory holds: the checked journal with how far it reaches, and the engine with how far it has come.
 struct Opened {
     journal: Journal,
-    end: End,
+    reach: Reach,
     engine: Box<dyn Engine>,
     applied: Applied,
 }
@@ -109,8 +110,8 @@ fn open_both(directory: &Directory, config: &StoreConfig) -> Result<Opened, Open
         });
         (journal, engine)
     });
-    let (journal, end) = journal?;
-    let units = end.next_sequence - 1;
+    let (journal, reach) = journal?;
+    let units = reach.end.next_sequence - 1;
     let (engine, applied) = match engine? {
         Ok(engine) => engine,
         Err(Unusable::Refused(error)) => return Err(error),
@@ -130,14 +131,16 @@ fn open_both(directory: &Directory, config: &StoreConfig) -> Result<Opened, Open
         let path = directory.engine(config.engine);
         return Err(OpenError::EngineAhead { engine: config.engine, applied: applied.sequence, journal: units, path });
     }
-    Ok(Opened { journal, end, engine, applied })
+    Ok(Opened { journal, reach, engine, applied })
 }
 
 /// Hand the overlay every unit behind `applied`. What does not fit waits for the applier, which runs already.
 fn replay(shared: &Shared, applied: Applied) -> Result<(), ReadError> {
     let Some(journal) = &shared.journal else { return Ok(()) };
     let end = End { next_sequence: applied.sequence + 1, next_position: applied.position + 1 };
-    let mut draft = Draft::new(shared, end);
+    // The units are on disk, and none of them asks for a lease.
+    let mut leases = Leases::default();
+    let mut draft = Draft::new(shared, end, Room::Unbounded, &mut leases);
     let mut bytes = 0;
     let mut waiting = false;
     journal.replay(end.next_sequence, |record| {

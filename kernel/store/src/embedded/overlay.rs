@@ -45,6 +45,9 @@ pub(crate) struct Layer {
 pub(crate) struct Layers {
     active: Layer,
     frozen: Arc<Layer>,
+    /// How many layers were handed to the applier so far: as long as it stands still, the engine gets no row that is not
+    /// here.
+    pub(crate) freezes: u64,
     /// The last unit that readers see.
     pub(crate) visible: Applied,
     /// The last unit whose rows are in the engine only.
@@ -199,6 +202,7 @@ impl Overlay {
         let mut layers = self.layers.write();
         let layer = Arc::new(std::mem::take(&mut layers.active));
         layers.frozen = layer.clone();
+        layers.freezes += 1;
         (!layer.rows.is_empty()).then_some(layer)
     }
 

@@ -2,19 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use super::overlay::{Overlay, Rows};
+use super::overlay::{Layers, Overlay, Rows};
 use crate::engine::Engine;
 use crate::{Key, KeyRange, Page, ReadError, Value};
 
 /// The most bytes of values in one page, so that a page of large values does not fill the memory.
 const MAX_PAGE_BYTES: usize = 16 * 1024 * 1024;
 
-/// The rows of `keys`.
-pub(crate) fn get(overlay: &Overlay, engine: &dyn Engine, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
-    let mut values = Vec::with_capacity(keys.len());
-    let mut missing = Vec::new();
-    {
-        let layers = overlay.read();
+/// How often a read is repeated because the applier began a layer meanwhile, before it holds the applier up instead.
+const MAX_REPEATS: usize = 3;
+
+/// What the overlay says about some keys, and which of them it leaves to the engine.
+struct Lookup {
+    values: Vec<Option<Value>>,
+    missing: Vec<usize>,
+}
+
+impl Lookup {
+    fn of(layers: &Layers, keys: &[Key]) -> Lookup {
+        let (mut values, mut missing) = (Vec::with_capacity(keys.len()), Vec::new());
         for (index, key) in keys.iter().enumerate() {
             let entry = layers.find(key);
             if entry.is_none() {
@@ -22,14 +28,41 @@ pub(crate) fn get(overlay: &Overlay, engine: &dyn Engine, keys: &[Key]) -> Resul
             }
             values.push(entry.and_then(|entry| entry.value.clone()));
         }
+        Lookup { values, missing }
     }
-    if !missing.is_empty() {
-        let asked: Vec<&Key> = missing.iter().map(|index| &keys[*index]).collect();
-        for (index, value) in missing.iter().zip(engine.get(&asked)?) {
-            values[*index] = value;
+
+    fn complete(mut self, engine: &dyn Engine, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        if !self.missing.is_empty() {
+            let asked: Vec<&Key> = self.missing.iter().map(|index| &keys[*index]).collect();
+            for (index, value) in self.missing.iter().zip(engine.get(&asked)?) {
+                self.values[*index] = value;
+            }
+        }
+        Ok(self.values)
+    }
+}
+
+/// The rows of `keys` as of one moment: of no unit some rows are seen and others not.
+///
+/// Two things could come in between the look into the overlay and the one into the engine. A unit that is published is not
+/// seen, because the engine does not have it. A unit that is also applied would be: its rows that were in an older layer
+/// come from that, the others from the engine, and those are newer. The engine gets a row that no layer held at the first
+/// look only after a new layer was frozen, so it is enough to see that none was. To hold the layers still during the read
+/// instead would make the writer wait for the disk.
+pub(crate) fn get(overlay: &Overlay, engine: &dyn Engine, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+    for _ in 0..MAX_REPEATS {
+        let (lookup, freezes) = {
+            let layers = overlay.read();
+            (Lookup::of(&layers, keys), layers.freezes)
+        };
+        let asks_engine = !lookup.missing.is_empty();
+        let values = lookup.complete(engine, keys)?;
+        if !asks_engine || keys.len() == 1 || overlay.read().freezes == freezes {
+            return Ok(values);
         }
     }
-    Ok(values)
+    let layers = overlay.read();
+    Lookup::of(&layers, keys).complete(engine, keys)
 }
 
 /// A page of `range`, with the writer's `pending` rows on top of what readers see.
@@ -82,4 +115,101 @@ fn window(
     let mut rows: BTreeMap<Key, Option<Value>> = old.rows.into_iter().map(|(key, value)| (key, Some(value))).collect();
     rows.append(&mut recent.rows);
     Ok((rows.into_iter().filter_map(|(key, value)| Some((key, value?))), end))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::overlay::Entry;
+    use super::*;
+    use crate::engine::memory::MemoryEngine;
+    use crate::engine::{Applied, Change, EngineError, EnginePage};
+
+    /// An engine in which something happens at the beginning of every read.
+    struct Interrupted<'a> {
+        rows: &'a MemoryEngine,
+        reads: AtomicUsize,
+        meanwhile: &'a (dyn Fn(usize) + Sync),
+    }
+
+    impl Engine for Interrupted<'_> {
+        fn name(&self) -> &'static str {
+            "interrupted"
+        }
+
+        fn max_changes(&self) -> usize {
+            usize::MAX
+        }
+
+        fn get(&self, keys: &[&Key]) -> Result<Vec<Option<Value>>, EngineError> {
+            (self.meanwhile)(self.reads.fetch_add(1, Ordering::SeqCst));
+            self.rows.get(keys)
+        }
+
+        fn scan(&self, range: &KeyRange, max_rows: usize, max_bytes: usize) -> Result<EnginePage, EngineError> {
+            self.rows.scan(range, max_rows, max_bytes)
+        }
+
+        fn apply(&self, changes: &[Change<'_>], applied: Option<Applied>) -> Result<(), EngineError> {
+            self.rows.apply(changes, applied)
+        }
+
+        fn applied(&self) -> Result<Option<Applied>, EngineError> {
+            self.rows.applied()
+        }
+
+        fn sync(&self) -> Result<(), EngineError> {
+            self.rows.sync()
+        }
+    }
+
+    fn publish(overlay: &Overlay, keys: &[Key], sequence: u64) {
+        let value = Value::from(sequence.to_be_bytes().as_slice());
+        let entry = Entry { value: Some(value), sequence };
+        let rows = keys.iter().map(|key| (key.clone(), entry.clone())).collect();
+        overlay.publish(rows, Applied { sequence, position: 0 });
+    }
+
+    /// Bring what is published into the engine, as the applier does.
+    fn apply(overlay: &Overlay, rows: &MemoryEngine) {
+        let layer = overlay.freeze().unwrap();
+        let changes: Vec<Change<'_>> = layer.rows.iter().map(|(key, entry)| (key, entry.value.as_deref())).collect();
+        rows.apply(&changes, Some(layer.last)).unwrap();
+        overlay.drop_frozen(layer);
+    }
+
+    /// The numbers that a `get` of two rows finds. A unit that sets both is committed and applied during each of the
+    /// engine's first `interruptions` reads.
+    fn read_during(interruptions: usize) -> (Vec<u64>, usize) {
+        let keys = [Key::meta("a"), Key::meta("b")];
+        let overlay = Overlay::new(Applied::default(), usize::MAX);
+        // The applier of a closing overlay waits for nothing.
+        overlay.close();
+        let rows = MemoryEngine::default();
+        // One row in the engine, the other in the overlay: the case in which they could be of different moments.
+        publish(&overlay, &keys, 1);
+        apply(&overlay, &rows);
+        publish(&overlay, &keys[..1], 1);
+        let meanwhile = |read: usize| {
+            if read < interruptions {
+                publish(&overlay, &keys, read as u64 + 2);
+                apply(&overlay, &rows);
+                publish(&overlay, &keys[..1], read as u64 + 2);
+            }
+        };
+        let engine = Interrupted { rows: &rows, reads: AtomicUsize::new(0), meanwhile: &meanwhile };
+        let values = get(&overlay, &engine, &keys).unwrap();
+        let number = |value: &Option<Value>| u64::from_be_bytes(value.as_deref().unwrap().try_into().unwrap());
+        (values.iter().map(number).collect(), engine.reads.into_inner())
+    }
+
+    #[test]
+    fn several_rows_are_of_one_moment_whatever_is_committed_and_applied_meanwhile() {
+        assert_eq!(read_during(0), (vec![1, 1], 1));
+        assert_eq!(read_during(1), (vec![2, 2], 2));
+        assert_eq!(read_during(2), (vec![3, 3], 3));
+        // The last read holds the layers: nothing can come in between any more.
+        assert_eq!(read_during(MAX_REPEATS), (vec![4, 4], MAX_REPEATS + 1));
+    }
 }

@@ -1,15 +1,17 @@
 //! The writer thread: takes all waiting units, checks them one after the other, writes those that hold with one append and
 //! one sync, and only then answers, refusals too: a unit may be refused because of one that is not durable yet.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::SyncSender;
 
 use kith_model::id::Position;
 use kith_model::time::Timestamp;
 use parking_lot::{Condvar, Mutex};
 
+use super::commit::Verdict;
 use super::overlay::{Entry, Rows, count};
 use super::prepare::{JobStep, Prepared};
+use super::room::Room;
 use super::rows::{self, Lease};
 use super::{Shared, read};
 use crate::engine::Applied;
@@ -19,27 +21,46 @@ use crate::{
     CommitError, Committed, Fence, Job, JobId, Key, KeyRange, LogRecord, Precondition, QueueId, ReadError, Value,
 };
 
-/// The most commands of one group, and about the most bytes: a group is written from memory, and all its callers wait for it.
-const MAX_GROUP_COMMANDS: usize = 1024;
-const MAX_GROUP_BYTES: usize = 16 * 1024 * 1024;
+/// About the most units of one group, and about the most bytes: a group is written from memory, and all its callers wait for it.
+pub(crate) const MAX_GROUP_UNITS: usize = 4096;
+pub(crate) const MAX_GROUP_BYTES: usize = 16 * 1024 * 1024;
 
 /// The most jobs of one claim; a claim is one unit, and whoever can do more claims again.
 pub(crate) const MAX_CLAIMED_JOBS: usize = 10_000;
 /// About what claiming one job adds to the journal.
 const CLAIM_BYTES: usize = 192;
 
+/// The most leases of which the writer remembers the holder; a node has a few.
+const MAX_KNOWN_LEASES: usize = 256;
+
 type Reply<T> = SyncSender<Result<T, CommitError>>;
 
 /// What callers ask of the writer.
 pub(crate) enum Command {
-    Commit { prepared: Box<Prepared>, reply: Reply<Committed> },
-    Claim { queue: QueueId, now: Timestamp, limit: usize, lease_ms: i64, reply: Reply<Vec<Job>> },
-    Lease { name: String, owner: String, now: Timestamp, ttl_ms: i64, reply: Reply<Option<Fence>> },
+    /// Units that are judged one by one and committed in one group.
+    Commit {
+        units: Vec<Prepared>,
+        reply: SyncSender<Vec<Verdict>>,
+    },
+    Claim {
+        queue: QueueId,
+        now: Timestamp,
+        limit: usize,
+        lease_ms: i64,
+        reply: Reply<Vec<Job>>,
+    },
+    Lease {
+        name: String,
+        owner: String,
+        now: Timestamp,
+        ttl_ms: i64,
+        reply: Reply<Option<Fence>>,
+    },
 }
 
 /// An answer that waits for the group to be durable.
 enum Answer {
-    Commit(Reply<Committed>, Result<Committed, CommitError>),
+    Commit(SyncSender<Vec<Verdict>>, Vec<Verdict>),
     Claim(Reply<Vec<Job>>, Result<Vec<Job>, CommitError>),
     Lease(Reply<Option<Fence>>, Result<Option<Fence>, CommitError>),
 }
@@ -58,17 +79,16 @@ impl Answer {
 impl Command {
     fn size_bytes(&self) -> usize {
         match self {
-            Command::Commit { prepared, .. } => record::record_bytes(&prepared.encoded),
+            Command::Commit { units, .. } => units.iter().map(|unit| unit.size_bytes).sum(),
             Command::Claim { limit, .. } => limit * CLAIM_BYTES,
             Command::Lease { .. } => 256,
         }
     }
 
-    fn refuse(self, error: CommitError) {
+    fn units(&self) -> usize {
         match self {
-            Command::Commit { reply, .. } => Answer::Commit(reply, Err(error)).send(),
-            Command::Claim { reply, .. } => Answer::Claim(reply, Err(error)).send(),
-            Command::Lease { reply, .. } => Answer::Lease(reply, Err(error)).send(),
+            Command::Commit { units, .. } => units.len(),
+            Command::Claim { .. } | Command::Lease { .. } => 1,
         }
     }
 }
@@ -104,10 +124,11 @@ impl Queue {
         let mut waiting = self.waiting.lock();
         self.filled.wait_while(&mut waiting, |waiting| waiting.0.is_empty() && !waiting.1);
         let mut commands = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut units) = (0, 0);
         while let Some(command) = waiting.0.front() {
             bytes += command.size_bytes();
-            if !commands.is_empty() && (bytes > MAX_GROUP_BYTES || commands.len() >= MAX_GROUP_COMMANDS) {
+            units += command.units();
+            if !commands.is_empty() && (bytes > MAX_GROUP_BYTES || units > MAX_GROUP_UNITS) {
                 break;
             }
             commands.extend(waiting.0.pop_front());
@@ -116,19 +137,27 @@ impl Queue {
     }
 }
 
+/// The holders of leases as of the group so far, so that a fence, which every unit of a node carries, costs no look-up of a
+/// row. They cannot go stale, because only the writer changes leases.
+#[derive(Default)]
+pub(crate) struct Leases(HashMap<String, Lease>);
+
+impl Leases {
+    fn remember(&mut self, name: &str, lease: Lease) {
+        // A node has few leases; a caller that makes up names must not fill the memory with them.
+        if self.0.len() >= MAX_KNOWN_LEASES {
+            self.0.clear();
+        }
+        self.0.insert(name.to_owned(), lease);
+    }
+}
+
 /// Carry out commands until the queue is closed and empty.
 pub(crate) fn run(shared: &Shared, mut end: End) {
+    let mut leases = Leases::default();
     while let Some(commands) = shared.queue.take() {
         shared.overlay.wait_for_room();
-        let bytes = commands.iter().map(Command::size_bytes).sum();
-        if shared.disk_has_room(bytes).is_err() {
-            // Asked again for each command, since an error has one receiver.
-            for command in commands {
-                command.refuse(shared.disk_has_room(bytes).err().unwrap_or(CommitError::Closed));
-            }
-            continue;
-        }
-        let mut draft = Draft::new(shared, end);
+        let mut draft = Draft::new(shared, end, Room::of(shared), &mut leases);
         let answers: Vec<Answer> = commands.into_iter().map(|command| draft.carry_out(command)).collect();
         end = draft.finish();
         answers.into_iter().for_each(Answer::send);
@@ -144,16 +173,22 @@ pub(crate) struct Draft<'a> {
     /// The net effect of the group's units so far.
     pending: Rows,
     records: Vec<LogRecord>,
+    room: Room<'a>,
+    leases: &'a mut Leases,
 }
 
 impl<'a> Draft<'a> {
-    pub(crate) fn new(shared: &'a Shared, end: End) -> Draft<'a> {
-        Draft { shared, start: end, end, group: Group::default(), pending: Rows::new(), records: Vec::new() }
+    pub(crate) fn new(shared: &'a Shared, end: End, room: Room<'a>, leases: &'a mut Leases) -> Draft<'a> {
+        let (group, pending, records) = (Group::default(), Rows::new(), Vec::new());
+        Draft { shared, start: end, end, group, pending, records, room, leases }
     }
 
     fn carry_out(&mut self, command: Command) -> Answer {
         match command {
-            Command::Commit { prepared, reply } => Answer::Commit(reply, self.commit(*prepared)),
+            Command::Commit { units, reply } => {
+                let verdicts = units.into_iter().map(|unit| self.commit(unit)).collect();
+                Answer::Commit(reply, verdicts)
+            }
             Command::Claim { queue, now, limit, lease_ms, reply } => {
                 Answer::Claim(reply, self.claim(queue, now, limit, lease_ms))
             }
@@ -202,15 +237,17 @@ impl<'a> Draft<'a> {
         }
         moved.iter().for_each(|effect| record::write_operation(&mut prepared.encoded, effect));
         prepared.effects.append(&mut moved);
-        Ok(self.write(prepared.effects, &prepared.encoded, prepared.appended))
+        debug_assert!(prepared.encoded.len() <= prepared.size_bytes, "a unit is no larger than it was judged to be");
+        self.write(prepared.effects, &prepared.encoded, prepared.appended)
     }
 
-    /// Take a unit into the group.
-    fn write(&mut self, effects: Vec<Effect>, encoded: &[u8], appended: u32) -> Committed {
+    /// Take a unit into the group, unless the disk has no room for it. Nothing can refuse it after this.
+    fn write(&mut self, effects: Vec<Effect>, encoded: &[u8], appended: u32) -> Result<Committed, CommitError> {
         if effects.is_empty() {
             let head = Position(self.end.next_position - 1);
-            return Committed { first: head, head };
+            return Ok(Committed { first: head, head });
         }
+        self.room.take(record::record_bytes(encoded))?;
         let place = Place {
             sequence: self.end.next_sequence,
             group: self.start.next_sequence,
@@ -220,7 +257,7 @@ impl<'a> Draft<'a> {
         self.group.push(place, encoded);
         self.add(place, effects);
         let head = Position(place.next_position() - 1);
-        Committed { first: if appended == 0 { head } else { Position(place.first_position) }, head }
+        Ok(Committed { first: if appended == 0 { head } else { Position(place.first_position) }, head })
     }
 
     /// Add a unit's effects to the group's rows and records.
@@ -253,11 +290,19 @@ impl<'a> Draft<'a> {
         Ok(values.into_iter().next().flatten())
     }
 
-    fn check_fence(&self, fence: Option<&Fence>) -> Result<(), CommitError> {
+    /// Who holds a lease as of the group so far.
+    fn held(&mut self, name: &str) -> Result<Option<&Lease>, ReadError> {
+        if !self.leases.0.contains_key(name)
+            && let Some(row) = self.row(&Key::lease(name))?
+        {
+            self.leases.remember(name, Lease::from_row(&row)?);
+        }
+        Ok(self.leases.0.get(name))
+    }
+
+    fn check_fence(&mut self, fence: Option<&Fence>) -> Result<(), CommitError> {
         let Some(fence) = fence else { return Ok(()) };
-        let row = self.row(&Key::lease(&fence.name))?;
-        let held = row.map(|row| Lease::from_row(&row)).transpose()?;
-        if held.is_some_and(|lease| lease.epoch == fence.epoch) {
+        if self.held(&fence.name)?.is_some_and(|lease| lease.epoch == fence.epoch) {
             Ok(())
         } else {
             Err(CommitError::Fenced { name: fence.name.clone(), epoch: fence.epoch })
@@ -265,8 +310,10 @@ impl<'a> Draft<'a> {
     }
 
     /// The caller has seen the preconditions hold after unit `checked`. They can be broken only by later units: those are in
-    /// the group or the overlay, unless the applier has dropped them, and only then is the engine asked again.
-    fn check_preconditions(&self, preconditions: &[Precondition], checked: u64) -> Result<(), CommitError> {
+    /// the group or the overlay, unless the applier has dropped them, and only then is the engine asked again. Where the
+    /// caller has seen nothing, every one is looked up.
+    fn check_preconditions(&self, preconditions: &[Precondition], checked: Option<u64>) -> Result<(), CommitError> {
+        let seen = |sequence: u64| checked.is_some_and(|checked| sequence <= checked);
         let mut broken = Vec::new();
         let mut unknown = Vec::new();
         {
@@ -274,9 +321,9 @@ impl<'a> Draft<'a> {
             for precondition in preconditions {
                 let key = precondition.key();
                 match self.pending.get(key).or_else(|| layers.find(key)) {
-                    Some(entry) if entry.sequence <= checked || precondition.holds(entry.value.as_deref()) => {}
+                    Some(entry) if seen(entry.sequence) || precondition.holds(entry.value.as_deref()) => {}
                     Some(_) => broken.push(key.clone()),
-                    None if layers.applied.sequence <= checked => {}
+                    None if seen(layers.applied.sequence) => {}
                     None => unknown.push(precondition),
                 }
             }
@@ -342,7 +389,7 @@ impl<'a> Draft<'a> {
             effects.push(Effect::Put(Key::job_due(queue, hidden_until, &id), Value::from([])));
             effects.push(Effect::Put(Key::job_time(queue, &id), rows::job_time(hidden_until)));
         }
-        self.write_rows(effects);
+        self.write_rows(effects)?;
         Ok(jobs)
     }
 
@@ -353,23 +400,22 @@ impl<'a> Draft<'a> {
         now: Timestamp,
         ttl_ms: i64,
     ) -> Result<Option<Fence>, CommitError> {
-        let key = Key::lease(&name);
-        let held = self.row(&key)?.map(|row| Lease::from_row(&row)).transpose()?;
-        let epoch = match held {
+        let epoch = match self.held(&name)? {
             Some(lease) if lease.owner == owner => lease.epoch,
             Some(lease) if lease.until > now => return Ok(None),
             Some(lease) => lease.epoch + 1,
             None => 1,
         };
         let lease = Lease { epoch, until: now.plus_ms(ttl_ms), owner };
-        self.write_rows(vec![Effect::Put(key, lease.to_row())]);
+        self.write_rows(vec![Effect::Put(Key::lease(&name), lease.to_row())])?;
+        self.leases.remember(&name, lease);
         Ok(Some(Fence { name, epoch }))
     }
 
-    fn write_rows(&mut self, effects: Vec<Effect>) {
+    fn write_rows(&mut self, effects: Vec<Effect>) -> Result<(), CommitError> {
         let mut encoded = Vec::new();
         effects.iter().for_each(|effect| record::write_operation(&mut encoded, effect));
-        self.write(effects, &encoded, 0);
+        self.write(effects, &encoded, 0).map(drop)
     }
 }
 

@@ -19,7 +19,7 @@ fn operations(number: u64) -> Vec<u8> {
 
 /// Append groups of the given sizes to the journal in `directory`.
 fn append(directory: &Path, groups: &[u64]) {
-    let (journal, mut end) = open(directory, SEGMENT_BYTES).unwrap();
+    let (journal, Reach { mut end, .. }) = open(directory, SEGMENT_BYTES).unwrap();
     for units in groups {
         let mut group = Group::default();
         let first = end.next_sequence;
@@ -41,7 +41,7 @@ fn new(groups: &[u64]) -> tempfile::TempDir {
 }
 
 fn units(directory: &Path) -> u64 {
-    let (journal, end) = open(directory, SEGMENT_BYTES).unwrap();
+    let (journal, Reach { end, .. }) = open(directory, SEGMENT_BYTES).unwrap();
     let mut next = 1;
     journal
         .replay(1, |record| {
@@ -51,7 +51,7 @@ fn units(directory: &Path) -> u64 {
         })
         .unwrap();
     assert_eq!(next, end.next_sequence);
-    let records = journal.changes(0, usize::MAX).unwrap();
+    let records = journal.all_changes(0, usize::MAX).unwrap();
     assert!(records.iter().zip(1..).all(|(record, position)| record.position == Position(position)));
     assert_eq!(records.len() as u64, end.next_position - 1);
     end.next_sequence - 1
@@ -124,16 +124,16 @@ fn segments_follow_each_other_and_reads_begin_anywhere() {
     let groups: Vec<u64> = (0..60).map(|number| number % 4 + 1).collect();
     let folder = new(&groups);
     let directory = folder.path().join("journal");
-    let (journal, end) = open(&directory, SEGMENT_BYTES).unwrap();
+    let (journal, Reach { end, .. }) = open(&directory, SEGMENT_BYTES).unwrap();
     assert!(journal.size().0 > 5);
-    let all = journal.changes(0, usize::MAX).unwrap();
+    let all = journal.all_changes(0, usize::MAX).unwrap();
     assert_eq!(all.len() as u64, end.next_position - 1);
     for after in 0..end.next_position + 2 {
         let skipped = usize::try_from(after).unwrap().min(all.len());
         let expected = &all[skipped..all.len().min(skipped + 5)];
-        assert_eq!(journal.changes(after, 5).unwrap(), expected);
+        assert_eq!(journal.all_changes(after, 5).unwrap(), expected);
     }
-    assert_eq!(journal.changes(3, 0).unwrap(), []);
+    assert_eq!(journal.all_changes(3, 0).unwrap(), []);
 }
 
 #[test]

@@ -5,16 +5,17 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::support::{ENGINES, Opened, append, key, put, unit};
+use crate::support::{ENGINES, Opened, WORKSPACE, append, at_most, key, put, unit};
 use kith_model::id::{InstallationId, Position, WorkspaceId};
 use kith_model::time::Timestamp;
 use kith_store::{
-    CommitError, Embedded, Fence, Key, KeyRange, Operation, Precondition, QueueId, Store, StoreConfig, Unit,
+    Changes, CommitError, Embedded, Fence, Key, KeyRange, LogRecord, Operation, Precondition, QueueId, Store,
+    StoreConfig, Unit,
 };
 use proptest::prelude::*;
 
 /// Run `check` on a fresh store of each kind.
-fn on_every_store(check: impl Fn(&Embedded)) {
+pub(crate) fn on_every_store(check: impl Fn(&Embedded)) {
     check(&kith_store::memory());
     for engine in ENGINES {
         let opened = Opened::new(engine);
@@ -22,7 +23,7 @@ fn on_every_store(check: impl Fn(&Embedded)) {
     }
 }
 
-fn value(store: &Embedded, key: &Key) -> Option<Vec<u8>> {
+pub(crate) fn value(store: &Embedded, key: &Key) -> Option<Vec<u8>> {
     let values = store.get(std::slice::from_ref(key)).unwrap();
     values[0].as_ref().map(|value| value.to_vec())
 }
@@ -51,7 +52,7 @@ fn a_unit_is_seen_whole_or_not_at_all() {
         assert_eq!(value(store, &key(1)), Some(b"old".to_vec()));
         assert_eq!(value(store, &key(2)), None);
         assert_eq!(store.head(), Position(0));
-        assert_eq!(store.changes(Position(0), 10).unwrap(), []);
+        assert_eq!(store.changes(WORKSPACE, Position(0), at_most(10)).unwrap(), Changes::default());
     });
 }
 
@@ -127,6 +128,43 @@ fn a_counter_loses_no_increment() {
 }
 
 #[test]
+fn several_rows_are_read_as_of_one_moment() {
+    on_every_store(|store| {
+        let rows: Vec<Key> = (0..600).map(key).collect();
+        // A row in the middle is set alone as well, so that it is often in a newer layer than the others.
+        let set = |number: u32| unit(rows.iter().map(|row| put(row.clone(), &number.to_be_bytes())));
+        let set_one = |number: u32| unit([put(rows[300].clone(), &number.to_be_bytes())]);
+        store.commit(set(0)).unwrap();
+        let finished = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let reading = || {
+                let mut seen = HashSet::new();
+                while !finished.load(Ordering::SeqCst) {
+                    let values = store.get(&[rows[0].clone(), rows[300].clone(), rows[599].clone()]).unwrap();
+                    let values: HashSet<_> = values.into_iter().map(Option::unwrap).collect();
+                    assert_eq!(values.len(), 1, "{values:?}");
+                    seen.extend(values);
+                }
+                seen.len()
+            };
+            let readers = [scope.spawn(reading), scope.spawn(reading)];
+            let applying = scope.spawn(|| {
+                while !finished.load(Ordering::SeqCst) {
+                    store.settle();
+                }
+            });
+            for number in 0..40 {
+                store.commit(set(number)).unwrap();
+                store.commit(set_one(number)).unwrap();
+            }
+            finished.store(true, Ordering::SeqCst);
+            applying.join().unwrap();
+            assert!(readers.into_iter().all(|reader| reader.join().unwrap() > 1), "readers read while rows changed");
+        });
+    });
+}
+
+#[test]
 fn the_feed_has_no_gaps_under_concurrent_commits() {
     on_every_store(|store| {
         let finished = AtomicBool::new(false);
@@ -137,9 +175,9 @@ fn the_feed_has_no_gaps_under_concurrent_commits() {
                 while !(finished.load(Ordering::SeqCst) && seen.len() as u64 == store.head().0) {
                     let after = Position(seen.len() as u64);
                     let head = store.wait_for_change(after, Duration::from_millis(20));
-                    let records = store.changes(after, 7).unwrap();
-                    assert_eq!(records.is_empty(), head <= after, "what the head shows can be read");
-                    seen.extend(records);
+                    let changes = store.changes(WORKSPACE, after, at_most(7)).unwrap();
+                    assert_eq!(changes.records.is_empty(), head <= after, "what the head shows can be read");
+                    seen.extend(changes.records);
                 }
                 seen
             });
@@ -151,8 +189,12 @@ fn the_feed_has_no_gaps_under_concurrent_commits() {
                                 append(&[writer.to_be_bytes(), number.to_be_bytes(), part.to_be_bytes()].concat())
                             });
                             let committed = store.commit(unit(records)).unwrap();
-                            let own = store.changes(Position(committed.first.0 - 1), 1).unwrap();
-                            assert_eq!(own[0].bytes[..8], [writer.to_be_bytes(), number.to_be_bytes()].concat());
+                            let before = Position(committed.first.0 - 1);
+                            let own = store.changes(WORKSPACE, before, at_most(1)).unwrap();
+                            assert_eq!(
+                                own.records[0].bytes[..8],
+                                [writer.to_be_bytes(), number.to_be_bytes()].concat()
+                            );
                             assert!(committed.head.0 >= committed.first.0 + u64::from(number % 3));
                         }
                     })
@@ -188,9 +230,9 @@ fn an_appended_record_can_also_be_a_row() {
         let expected = [(1u64, b"a"), (3, b"c")];
         let expected = expected.map(|(position, bytes)| (row.followed_by(&position.to_be_bytes()), bytes.to_vec()));
         assert_eq!(rows, expected);
-        let records = store.changes(Position(2), 10).unwrap();
-        assert_eq!(records.len(), 1);
-        assert_eq!((records[0].workspace, &*records[0].bytes), (workspace, b"c".as_slice()));
+        let own = store.changes(workspace, Position(1), at_most(10)).unwrap();
+        let record = LogRecord { position: Position(3), workspace, bytes: b"c".as_slice().into() };
+        assert_eq!(own, Changes { records: vec![record], up_to: Position(3) });
         let nothing = store.commit(unit([put(key(8), b"")])).unwrap();
         assert_eq!((nothing.first, nothing.head), (Position(3), Position(3)));
     });

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::support::{append, key, put, unit};
+use crate::support::{WORKSPACE, append, at_most, key, put, unit};
 use kith_model::id::{Position, WorkspaceId};
 use kith_model::time::Timestamp;
 use kith_store::{EngineKind, Operation, Precondition, QueueId, Store, Unit};
@@ -106,7 +106,7 @@ fn check(directory: &Path, engine: EngineKind, answered: &[u64], round: i64) -> 
     let mut present = Vec::new();
     loop {
         let after = Position(2 * present.len() as u64);
-        let records = store.changes(after, 2).unwrap();
+        let records = store.changes(WORKSPACE, after, at_most(2)).unwrap().records;
         let [first, second] = records.as_slice() else {
             assert!(records.is_empty(), "both records of a unit are there or none");
             break;

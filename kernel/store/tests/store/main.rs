@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it should be")]
 
+mod changes;
+mod commit_all;
 mod conformance;
 mod kill;
 mod recovery;

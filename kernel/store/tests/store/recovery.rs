@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{ENGINES, Opened, append, key, put, unit};
+use crate::support::{ENGINES, Opened, WORKSPACE, append, at_most, key, put, unit};
 use kith_model::id::{Position, WorkspaceId};
 use kith_model::time::Timestamp;
 use kith_store::{EngineKind, Key, OpenError, Operation, QueueId, Store, StoreConfig, Unit, Value};
@@ -22,14 +22,18 @@ fn contents(store: &impl Store) -> Contents {
     let mut log = Vec::new();
     loop {
         let after = log.last().map_or(Position(0), |(position, _)| *position);
-        let records = store.changes(after, 17).unwrap();
-        if records.is_empty() {
+        let changes = store.changes(WORKSPACE, after, at_most(17)).unwrap();
+        if changes.records.is_empty() {
+            assert_eq!(changes.up_to, store.head());
             break;
         }
-        log.extend(records.into_iter().map(|record| (record.position, record.bytes)));
+        log.extend(changes.records.into_iter().map(|record| (record.position, record.bytes)));
     }
     assert!(log.iter().zip(1..).all(|((position, _), expected)| *position == Position(expected)));
     assert_eq!(store.head(), Position(log.len() as u64));
+    assert_eq!(store.head_of(WORKSPACE), store.head());
+    let whole = store.all_changes(Position(0), usize::MAX).unwrap();
+    assert!(whole.iter().map(|record| (record.position, &record.bytes)).eq(log.iter().map(|(at, bytes)| (*at, bytes))));
     let rows = store.scan(&crate::support::keys(), usize::MAX).unwrap().rows;
     Contents { rows, log, next_due: store.next_due(QUEUE).unwrap() }
 }
@@ -167,9 +171,11 @@ fn two_stores_never_share_a_directory() {
 
 #[test]
 fn an_unknown_format_is_refused() {
-    let opened = Opened::new(EngineKind::Redb);
-    let error = opened.try_reopen_after(|path| fs::write(path.join("format"), "kith-store 2\n").unwrap()).err();
-    assert!(matches!(error, Some(OpenError::UnknownFormat { found, .. }) if found == "kith-store 2"));
+    for format in ["kith-store 1", "kith-store 3", ""] {
+        let opened = Opened::new(EngineKind::Redb);
+        let error = opened.try_reopen_after(|path| fs::write(path.join("format"), format).unwrap()).err();
+        assert!(matches!(error, Some(OpenError::UnknownFormat { found, .. }) if found == format));
+    }
 }
 
 #[test]

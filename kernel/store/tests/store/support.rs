@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use kith_model::id::{InstallationId, WorkspaceId};
-use kith_store::{Embedded, EngineKind, Key, KeyRange, OpenError, Operation, StoreConfig, Unit};
+use kith_store::{ChangeLimits, Embedded, EngineKind, Key, KeyRange, OpenError, Operation, StoreConfig, Unit};
 
 /// The engines with files.
 pub(crate) const ENGINES: [EngineKind; 2] = [EngineKind::Sled, EngineKind::Redb];
@@ -77,8 +77,16 @@ pub(crate) fn put(key: Key, bytes: &[u8]) -> Operation {
     Operation::Put(key, bytes.to_vec())
 }
 
+/// The workspace of [`append`].
+pub(crate) const WORKSPACE: WorkspaceId = WorkspaceId(1);
+
+/// At most so many records.
+pub(crate) fn at_most(records: usize) -> ChangeLimits {
+    ChangeLimits { records, bytes: usize::MAX }
+}
+
 pub(crate) fn append(record: &[u8]) -> Operation {
-    Operation::Append { workspace: WorkspaceId(1), record: record.to_vec(), row: None }
+    Operation::Append { workspace: WORKSPACE, record: record.to_vec(), row: None }
 }
 
 pub(crate) fn unit(operations: impl IntoIterator<Item = Operation>) -> Unit {

@@ -1,5 +1,6 @@
-//! A connector that misbehaves as the request's body says: it loops, eats memory, or traps; any other body is a user's id
-//! and becomes one event. What the host makes of it is tested in `tests/e2e/hostile.rs`.
+//! A connector that misbehaves as the request's body says: it loops, eats memory or traps, whatever follows a dash, or answers
+//! a few bytes with very much; any other body is a user's id and becomes one event. What the kernel makes of it is tested in
+//! `tests/e2e/hostile.rs` and `tests/e2e/datapath/`.
 
 use std::hint::black_box;
 
@@ -11,23 +12,53 @@ pub struct Hostile;
 impl Connector for Hostile {
     fn receive(request: Request) -> Result<Received, Rejection> {
         let body = String::from_utf8_lossy(&request.body).into_owned();
-        match body.as_str() {
+        let words: Vec<&str> = body.split(' ').collect();
+        match body.split('-').next().unwrap_or_default() {
             "loop" => while black_box(true) {},
             "memory" => eat(),
             "trap" => panic!("the guest gives up"),
             _ => {}
         }
-        let event = Event::track("Seen").with_identifier("user_id", body);
-        Ok(Received { events: vec![event], consumed: request.body.len() as u64, ..Received::default() })
+        let events = match words.as_slice() {
+            ["people", name, events, identifiers] => people(name, number(events), number(identifiers)),
+            ["texts", name, events, bytes] => texts(name, number(events), number(bytes)),
+            _ => vec![Event::track("Seen").with_identifier("user_id", &body)],
+        };
+        Ok(Received { events, consumed: request.body.len() as u64, ..Received::default() })
     }
 }
 
 export!(Hostile as connector);
 
+fn number(word: &str) -> usize {
+    word.parse().unwrap_or_default()
+}
+
+/// Events that each name so many identifiers that nobody has seen before.
+fn people(name: &str, events: usize, identifiers: usize) -> Vec<Event> {
+    let event = |number: usize| {
+        let seen = Event::track("Seen").with_message_id(format!("{name}-{number}"));
+        (0..identifiers).fold(seen, |event, place| {
+            event.with_identifier(format!("kind_{place}"), format!("{name}-{number}-{place}"))
+        })
+    };
+    (0..events).map(event).collect()
+}
+
+/// Events of one person that each carry so many bytes.
+fn texts(name: &str, events: usize, bytes: usize) -> Vec<Event> {
+    let properties = format!(r#"{{"text":"{}"}}"#, "x".repeat(bytes));
+    let event = |number| {
+        let seen = Event::track("Seen").with_message_id(format!("{name}-{number}"));
+        seen.with_identifier("user_id", name).with_properties(properties.as_str())
+    };
+    (0..events).map(event).collect()
+}
+
 /// Take memory until there is none.
-fn eat() {
+fn eat() -> ! {
     let mut eaten: Vec<Vec<u8>> = Vec::new();
-    while black_box(true) {
+    loop {
         eaten.push(black_box(vec![1; 1 << 20]));
     }
 }

@@ -1,10 +1,17 @@
-//! A tag model that misbehaves as its configuration says: it loops, eats memory, traps, answers too few rows, or floods
-//! the log. What the host makes of each is tested in `tests/e2e/hostile.rs`.
+//! A tag model that misbehaves as its configuration says: it loops, eats memory, traps, answers too few rows, floods the log,
+//! fails for the time being, burns processor time, or takes offence at the row of one person. What the kernel makes of each
+//! is tested in `tests/e2e/hostile.rs` and `tests/e2e/datapath/`.
+//!
+//! The crate beside it, `tag-model-next`, builds this file as version 0.2.0, because upgrades need two versions: each reads
+//! only the fits of its own version.
 
 use std::hint::black_box;
 
-use kith_plugin_sdk::{Failure, Table, TagModel, config, export, log};
+use kith_plugin_sdk::{Dataset, Failure, Fitted, Table, TagModel, config, export, log};
 use serde::Deserialize;
+
+/// The version that this build is, which is also the format of its fits.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The guest.
 pub struct Hostile;
@@ -12,11 +19,25 @@ pub struct Hostile;
 #[derive(Deserialize)]
 struct Settings {
     how: String,
+    burn_millions: u64,
 }
 
 impl TagModel for Hostile {
-    fn evaluate(_state: &[u8], rows: &Table) -> Result<Table, Failure> {
+    fn fit(dataset: Dataset) -> Result<Fitted, Failure> {
+        let rows: usize = dataset.map(|table| table.len()).sum();
+        #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
+        let metrics = vec![("rows".to_owned(), rows as f64)];
+        Ok(Fitted { state: VERSION.as_bytes().to_vec(), metrics })
+    }
+
+    fn evaluate(state: &[u8], rows: &Table) -> Result<Table, Failure> {
         let settings: Settings = config::get()?;
+        if !state.is_empty() && state != VERSION.as_bytes() {
+            let found = String::from_utf8_lossy(state);
+            assert_ne!(settings.how, "trap-on-fit", "the fit is of version {found}");
+            return Err(Failure::permanent(format!("the fit is of version {found}, this is {VERSION}; fit again")));
+        }
+        let poisoned = rows.text("poison")?.iter().any(|poison| poison.is_some());
         let mut length = rows.len();
         match settings.how.as_str() {
             "loop" => while black_box(true) {},
@@ -24,10 +45,17 @@ impl TagModel for Hostile {
             "trap" => panic!("the guest gives up on {} rows", rows.len()),
             "short" => length = length.saturating_sub(1),
             "flood" => (0..100_000).for_each(|line| log::info(format!("line {line} of a flood"))),
+            "transient" => return Err(Failure::transient("not today")),
+            "trap-on-poison" if poisoned => panic!("the guest gives up on a poisoned row"),
+            "refuse-poison" if poisoned => return Err(Failure::bad_input("a poisoned row")),
             _ => {}
         }
+        (0..settings.burn_millions * 1_000_000).for_each(|step| {
+            black_box(step);
+        });
         let city: Vec<_> = rows.text("city")?.iter().take(length).collect();
-        Ok(Table::new(length).with_text("hostile", city))
+        let version = std::iter::repeat_n(Some(VERSION), length);
+        Ok(Table::new(length).with_text("hostile", city).with_text("hostile_version", version))
     }
 }
 

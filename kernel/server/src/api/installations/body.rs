@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use kith_model::plugin::{Grants, InstallationMode};
+use kith_model::plugin::{Grants, InstallationMode, PluginKind};
+use kith_pipeline::{Activity, HostState, HostView};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -25,14 +26,15 @@ pub(crate) struct NewInstallation {
     /// What the plugin's schema asks for.
     #[schema(value_type = Option<Object>)]
     pub(super) config: Option<Value>,
-    /// `{"http": ["host"], "secrets": {"name": ["host"]}, "kv_bytes": 0, "mail": [], "limits": {}}`; nothing unless told.
+    /// `{"http": ["host"], "secrets": {"name": ["host"]}, "kv_bytes": 0, "recipients": ["email"], "limits": {}}`; nothing
+    /// unless told. Without `recipients` a channel is given the types of identifiers that its manifest asks for.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub(super) grants: Grants,
     /// Name → value. Never shown again.
     #[serde(default)]
     pub(super) secrets: BTreeMap<String, String>,
-    /// `live` unless told; `shadow` or `disabled`.
+    /// `live` unless told, or `disabled`.
     #[schema(value_type = Option<String>)]
     pub(super) mode: Option<InstallationMode>,
 }
@@ -48,7 +50,7 @@ pub(crate) struct PatchInstallation {
     /// Name → value, or `null` to forget it. Names that are absent stay.
     #[serde(default)]
     pub(super) secrets: BTreeMap<String, Option<String>>,
-    /// `live`, `shadow` or `disabled`; `live` also ends a quarantine.
+    /// `live` or `disabled`; `live` also ends a quarantine.
     #[schema(value_type = Option<String>)]
     pub(super) mode: Option<InstallationMode>,
     /// Upgrade or downgrade to this version.
@@ -60,18 +62,19 @@ pub(crate) struct PatchInstallation {
 
 /// An installation.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Installed {
+pub(crate) struct InstallationBody {
     /// Its name, by which the routes know it.
     name: String,
     plugin: String,
     version: String,
     kind: String,
     digest: String,
-    /// `live`, `shadow`, `disabled` or `quarantined`.
+    /// What is wanted: `live` or `disabled`; `quarantined` where the kernel switched it off.
     #[schema(value_type = String)]
     mode: InstallationMode,
     /// Why the kernel changed the mode.
     mode_reason: Option<String>,
+    activity: ActivityBody,
     #[schema(value_type = Object)]
     config: Value,
     #[schema(value_type = Object)]
@@ -83,6 +86,9 @@ pub(crate) struct Installed {
     effective_policy: Value,
     /// The version of the fitted state in use.
     fit: Option<u32>,
+    /// For a channel, the hosts that it sends to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receiving_hosts: Option<Vec<HostBody>>,
     /// The id of the write key that was made with it.
     write_key_id: Option<String>,
     /// The write key itself, only in the answer that made it.
@@ -92,18 +98,81 @@ pub(crate) struct Installed {
     updated_at: String,
 }
 
+/// Whether an installation runs. What it wrote stays and counts while it is held.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub(crate) enum ActivityBody {
+    Running,
+    Held { since: String, why: String },
+}
+
+impl From<Activity> for ActivityBody {
+    fn from(activity: Activity) -> ActivityBody {
+        match activity {
+            Activity::Running => ActivityBody::Running,
+            Activity::Held { since, why } => ActivityBody::Held { since: time(since), why },
+        }
+    }
+}
+
+/// Whether a receiving host is tried.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum HostStateBody {
+    /// Messages go to it.
+    Sending,
+    /// It failed too often and is left alone for a while.
+    Paused,
+    /// One request tries whether it answers again.
+    Trying,
+}
+
+/// A host that a channel sends to.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct HostBody {
+    /// With its port.
+    host: String,
+    /// Requests on their way.
+    under_way: u64,
+    state: HostStateBody,
+    /// Failures in a row.
+    failures: u32,
+    /// Nothing is sent to it before this moment.
+    paused_until: Option<String>,
+    /// Why nothing is.
+    reason: Option<String>,
+}
+
+impl From<HostView> for HostBody {
+    fn from(host: HostView) -> HostBody {
+        let HostView { channel: _, host, under_way, state, failures, paused_until, reason } = host;
+        let state = match state {
+            HostState::Closed => HostStateBody::Sending,
+            HostState::Open => HostStateBody::Paused,
+            HostState::HalfOpen => HostStateBody::Trying,
+        };
+        HostBody { host, under_way, state, failures, paused_until: paused_until.map(time), reason }
+    }
+}
+
+fn receiving_hosts(app: &App, tables: &WorkspaceTables, row: &InstallationRow) -> Option<Vec<HostBody>> {
+    let is_channel = tables.plugin_of(row).is_some_and(|plugin| plugin.manifest.kind == PluginKind::Channel);
+    let all = is_channel.then(|| app.kernel.receiving_hosts(tables.row.id));
+    all.map(|all| all.into_iter().filter(|host| host.channel == row.id).map(HostBody::from).collect())
+}
+
 /// An installation as an answer.
-pub(super) fn installed_body(
+pub(super) fn installation_body(
     app: &App,
     tables: &WorkspaceTables,
     row: &InstallationRow,
     write_key: Option<String>,
-) -> Result<Installed, ApiError> {
+) -> Result<InstallationBody, ApiError> {
     let plugin = tables.plugin_of(row);
     let policy = plugin.map(|plugin| app.wiring.effective_policy(&plugin.manifest, &row.grants));
     let effective_policy =
         serde_json::to_value(policy).map_err(|error| ApiError::internal("showing an effective policy", error))?;
-    Ok(Installed {
+    Ok(InstallationBody {
         name: row.name.to_string(),
         plugin: row.plugin.to_string(),
         version: row.version.to_string(),
@@ -111,11 +180,13 @@ pub(super) fn installed_body(
         digest: plugin.map_or_else(String::new, |plugin| plugin.digest.clone()),
         mode: row.mode,
         mode_reason: row.mode_reason.clone(),
+        activity: app.wiring.activity(tables, row).into(),
         config: row.config.clone(),
         grants: row.grants.clone(),
         secrets: tables.secret_names(row.id),
         effective_policy,
         fit: row.fit,
+        receiving_hosts: receiving_hosts(app, tables, row),
         write_key_id: row.write_key.as_ref().map(ToString::to_string),
         write_key,
         created_at: time(row.created_at),

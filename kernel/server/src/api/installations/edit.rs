@@ -33,12 +33,12 @@ pub(super) fn pick_version(
 pub(super) fn free_name(
     tables: &WorkspaceTables,
     manifest: &Manifest,
-    wanted: Option<String>,
+    wanted: Option<&str>,
 ) -> Result<InstallationName, ApiError> {
     if let Some(wanted) = wanted {
         let name: InstallationName =
             wanted.parse().map_err(|error: kith_model::id::InvalidId| ApiError::at("name", error.to_string()))?;
-        if tables.installation(&wanted).is_some() {
+        if tables.installation(wanted).is_some() {
             let message = format!("there is an installation `{name}` already");
             return Err(ApiError::Conflict { code: "name-taken", message });
         }
@@ -61,17 +61,20 @@ pub(super) fn check_secrets<'a>(
     manifest: &Manifest,
     mut names: impl Iterator<Item = &'a String>,
 ) -> Result<(), ApiError> {
-    let known = |name: &String| manifest.capabilities.secrets.iter().any(|request| request.name == *name);
-    match names.find(|name| !known(name)) {
+    let is_requested = |name: &String| manifest.capabilities.secrets.iter().any(|request| request.name == *name);
+    match names.find(|name| !is_requested(name)) {
         None => Ok(()),
         Some(name) => Err(ApiError::at(format!("secrets.{name}"), format!("{} asks for no such secret", manifest.id))),
     }
 }
 
-/// Quarantine is the kernel's to impose.
+/// Quarantine is the kernel's to impose, and shadow runs do not exist.
 pub(super) fn check_mode(mode: InstallationMode) -> Result<(), ApiError> {
     match mode {
-        InstallationMode::Live | InstallationMode::Shadow | InstallationMode::Disabled => Ok(()),
+        InstallationMode::Live | InstallationMode::Disabled => Ok(()),
+        InstallationMode::Shadow => {
+            Err(ApiError::at("mode", "shadow runs are not there yet; an installation is `live` or `disabled`"))
+        }
         InstallationMode::Quarantined => {
             Err(ApiError::at("mode", "the kernel alone quarantines; use `disabled` to switch it off"))
         }
@@ -81,8 +84,20 @@ pub(super) fn check_mode(mode: InstallationMode) -> Result<(), ApiError> {
 /// What `next` asks for and `present` does not.
 pub(super) fn widened(present: &Manifest, next: &Manifest) -> Vec<String> {
     let had: BTreeSet<String> = asked(present).collect();
-    let more: BTreeSet<String> = asked(next).filter(|request| !had.contains(request)).collect();
+    // Who is given every type of identifiers is given no more by naming some.
+    let was_given = |request: &String| request.starts_with(IDENTIFIERS) && had.contains(&identifiers_of("*"));
+    let more: BTreeSet<String> = asked(next).filter(|request| !had.contains(request) && !was_given(request)).collect();
     more.into_iter().collect()
+}
+
+/// How the request for a type of a person's identifiers begins.
+const IDENTIFIERS: &str = "to be given a recipient's";
+
+fn identifiers_of(kind: &str) -> String {
+    match kind {
+        "*" => "to be given every identifier of a recipient".to_owned(),
+        kind => format!("{IDENTIFIERS} `{kind}`"),
+    }
 }
 
 /// Each single thing that a manifest asks for, as a line for people.
@@ -97,8 +112,58 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
         .secrets
         .iter()
         .flat_map(|request| request.hosts.iter().map(|host| format!("secret `{}` to `{host}`", request.name)));
-    let mail = capabilities.mail.iter().map(|request| format!("mail through `{}`", request.host));
+    let recipients = capabilities.recipients.iter().map(|request| identifiers_of(&request.kind));
     let emits = capabilities.emits.iter().map(|name| format!("to emit `{name}`"));
     let state = (capabilities.kv_bytes > 0).then(|| "state of its own".to_owned());
-    inputs.chain(http).chain(secrets).chain(mail).chain(emits).chain(state)
+    inputs.chain(recipients).chain(http).chain(secrets).chain(emits).chain(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_model::plugin::{Capabilities, InputSpec, LimitRequest, PluginKind, RecipientRequest};
+    use kith_model::table::ColumnType;
+
+    use super::*;
+
+    fn channel(recipients: &[&str], inputs: &[&str]) -> Manifest {
+        let reason = || "to write to them".to_owned();
+        let recipients = recipients.iter().map(|kind| RecipientRequest { kind: (*kind).to_owned(), reason: reason() });
+        let inputs = inputs.iter().map(|expression| InputSpec {
+            name: "input".to_owned(),
+            expression: (*expression).to_owned(),
+            column_type: ColumnType::Text,
+            reason: reason(),
+        });
+        Manifest {
+            id: "test/mail".parse().unwrap(),
+            version: semver::Version::new(1, 0, 0),
+            kind: PluginKind::Channel,
+            abi: "0.2".to_owned(),
+            kernel: semver::VersionReq::STAR,
+            title: String::new(),
+            description: String::new(),
+            license: String::new(),
+            inputs: inputs.collect(),
+            outputs: Vec::new(),
+            config_schema: None,
+            capabilities: Capabilities { recipients: recipients.collect(), ..Capabilities::default() },
+            idempotent: true,
+            limits: LimitRequest::default(),
+        }
+    }
+
+    #[test]
+    fn a_channel_that_wants_to_see_more_needs_consent_for_just_that() {
+        let present = channel(&["email"], &["traits.name"]);
+        assert!(widened(&present, &channel(&["email"], &[])).is_empty());
+        let next = channel(&["email", "phone", "*"], &["traits.name", "traits.city"]);
+        assert_eq!(
+            widened(&present, &next),
+            [
+                "to be given a recipient's `phone`",
+                "to be given every identifier of a recipient",
+                "to see `traits.city`"
+            ]
+        );
+    }
 }

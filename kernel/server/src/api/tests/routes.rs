@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Answered, FIRST, ask, key_with, second_workspace, source};
+use super::{FIRST, Response, ask, key_with, second_workspace, source};
 use crate::api::openapi::document;
 use crate::auth::Scope;
 use crate::serve::tests::{TestServer, server};
@@ -46,6 +46,17 @@ fn the_description_is_openapi_3_1() {
     for reference in references {
         let name = reference.split('"').next().unwrap();
         assert!(document["components"]["schemas"][name].is_object(), "schema {name} is described");
+    }
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let parameters = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let mut names: Vec<&Value> = parameters.iter().map(|parameter| &parameter["name"]).collect();
+            let described = names.len();
+            names.dedup();
+            assert_eq!(names.len(), described, "{method} {path} describes a parameter twice: {names:?}");
+            let in_path = parameters.iter().filter(|parameter| parameter["in"] == "path").count();
+            assert_eq!(in_path, path.matches('{').count(), "{method} {path}: {names:?}");
+        }
     }
 }
 
@@ -167,7 +178,7 @@ async fn keys_expire() {
     ask(&server, "GET", "/api/v1/workspace").key(key).empty().await.problem(401, "unauthenticated");
 }
 
-async fn make_audience(server: &TestServer, name: &str, condition: &str) -> Answered {
+async fn make_audience(server: &TestServer, name: &str, condition: &str) -> Response {
     let body = json!({ "name": name, "condition": condition });
     ask(server, "POST", "/api/v1/audiences").admin().json(body).await
 }
@@ -221,7 +232,7 @@ async fn a_foreign_thing_answers_exactly_as_a_missing_one() {
         ),
     ];
     for (method, foreign, missing) in pairs {
-        let shape = |answer: Answered| {
+        let shape = |answer: Response| {
             let mut body: Value = answer.problem(404, "not-found");
             body["request_id"] = Value::Null;
             let last = |text: &str| {

@@ -67,7 +67,7 @@ pub(crate) struct Hook<'a> {
 }
 
 /// The two series.
-pub(crate) struct Loaded {
+pub(crate) struct Histories {
     pub(crate) clickstream: Series,
     pub(crate) orders: Series,
 }
@@ -76,7 +76,7 @@ pub(crate) struct Loaded {
 pub(crate) struct Demo<'a> {
     pub(crate) client: Client,
     pub(crate) report: Report,
-    pub(crate) series: Loaded,
+    pub(crate) series: Histories,
     pub(crate) hook: Hook<'a>,
     pub(crate) quiet: bool,
 }
@@ -190,7 +190,12 @@ impl Demo<'_> {
                     "purpose": PURPOSE,
                     "basis": "not_refused",
                     "payload": { "template": "cart-reminder", "audience": audience.name },
+                    // All of them came with the files that were just loaded, before the audience was there.
+                    "existing": "send",
                 });
+                let preview =
+                    self.client.post("/api/v1/audiences/preview", &json!({ "condition": audience.condition }))?;
+                body["previewed"] = json!(field(&preview, "token"));
             }
             self.client.post("/api/v1/audiences", &body)?;
         }
@@ -198,7 +203,7 @@ impl Demo<'_> {
     }
 
     /// Wait until nothing is left to do: the feed is worked off, and no message waits for its first attempt.
-    pub(crate) fn settle(&mut self, what: &str) -> Result<Value, Failure> {
+    pub(crate) fn wait_for(&mut self, what: &str) -> Result<Value, Failure> {
         let step = Step::begin(what, self.quiet);
         loop {
             let ready = self.client.get("/readyz")?;
@@ -265,7 +270,7 @@ impl Demo<'_> {
     }
 }
 
-/// Some known users and a few new ones say who they are.
+/// Some existing users and a few new ones say who they are.
 fn identify_calls(now: Timestamp) -> Vec<Value> {
     let call = |user: String, consent: Option<bool>| {
         let mut traits = json!({ "email": format!("{user}@shop.example") });
@@ -280,12 +285,12 @@ fn identify_calls(now: Timestamp) -> Vec<Value> {
             "traits": traits,
         })
     };
-    let known = (0..CLICKSTREAM_USERS)
+    let existing = (0..CLICKSTREAM_USERS)
         .step_by(IDENTIFIED_EVERY)
         .enumerate()
         .map(|(index, user)| call(format!("user_{user:04}"), Some(index % 2 == 0)));
     let new = (1..=NEWCOMERS).map(|number| call(format!("newcomer_{number:02}"), None));
-    known.chain(new).collect()
+    existing.chain(new).collect()
 }
 
 #[cfg(test)]

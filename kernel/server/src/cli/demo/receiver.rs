@@ -26,7 +26,7 @@ pub(crate) const PATH: &str = "/hook";
 
 /// What the receiver has seen.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Seen {
+pub(crate) struct Receptions {
     /// Ids of messages whose signature held.
     pub(crate) verified: BTreeSet<String>,
     /// Messages that came again with an id already seen.
@@ -38,12 +38,12 @@ pub(crate) struct Seen {
 /// A running receiver.
 pub(crate) struct Receiver {
     pub(crate) address: SocketAddr,
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<Receptions>>,
 }
 
 struct Shared {
     key: hmac::Key,
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<Receptions>>,
 }
 
 /// A new signing secret in the standard's form: `whsec_` and 32 random bytes in base64.
@@ -59,7 +59,7 @@ impl Receiver {
         let bytes = STANDARD.decode(secret.strip_prefix("whsec_").unwrap_or(secret)).map_err(std::io::Error::other)?;
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let seen = Arc::new(Mutex::new(Seen::default()));
+        let seen = Arc::new(Mutex::new(Receptions::default()));
         let shared = Shared { key: hmac::Key::new(hmac::HMAC_SHA256, &bytes), seen: Arc::clone(&seen) };
         let router = Router::new().route(PATH, post(receive)).with_state(Arc::new(shared));
         tokio::spawn(serve(listener, router));
@@ -67,7 +67,7 @@ impl Receiver {
     }
 
     /// What it has seen so far.
-    pub(crate) fn seen(&self) -> Seen {
+    pub(crate) fn seen(&self) -> Receptions {
         self.seen.lock().clone()
     }
 }

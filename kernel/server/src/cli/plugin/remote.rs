@@ -7,7 +7,8 @@ use kith_model::id::Name;
 use serde_json::{Value, json};
 
 use crate::cli::args::{InstallArgs, PluginCommand};
-use crate::cli::client::{Client, encode, pause};
+use crate::cli::client::{ApiError, Client, encode, pause};
+use crate::cli::consent::Consent;
 use crate::cli::output::{self, Step, cut, field};
 use crate::cli::{Failure, items, json_argument, print_json};
 
@@ -25,8 +26,8 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, json: bool) -> Resul
         PluginCommand::Show { installation } => shown(client.get(&path(installation))?, |answer| format!("{answer:#}")),
         PluginCommand::Disable { installation } => set_mode(client, installation, "disabled")?,
         PluginCommand::Enable { installation } => set_mode(client, installation, "live")?,
-        PluginCommand::Remove { installation } => {
-            client.delete(&path(installation))?;
+        PluginCommand::Remove { installation, yes } => {
+            remove(client, installation, Consent::from_flag(*yes))?;
             (json!({ "removed": installation.as_str() }), format!("{installation} is removed"))
         }
         PluginCommand::Fit { installation } => {
@@ -66,6 +67,39 @@ fn set_mode(client: &Client, installation: &Name, mode: &str) -> Result<(Value, 
     Ok((answer, format!("{installation} is {mode}")))
 }
 
+/// The numbers of a model that runs may change between two looks; after so many it is better switched off first.
+const MAX_CONFIRMATIONS: usize = 5;
+
+/// Remove an installation. Where people or audiences lose something, that is shown and asked about first.
+fn remove(client: &Client, installation: &Name, consent: Consent) -> Result<(), Failure> {
+    let mut confirmation = String::new();
+    for _ in 0..MAX_CONFIRMATIONS {
+        let problem = match client.delete(&format!("{}{confirmation}", path(installation))) {
+            Ok(_) => return Ok(()),
+            Err(ApiError::Refused(problem)) if problem.code == "confirmation-required" => problem,
+            Err(error) => return Err(error.into()),
+        };
+        let details = Value::Object(problem.details);
+        consent.insist(&consequences(installation, &details), &format!("remove {installation}"))?;
+        confirmation = format!("?confirm={}", encode(&field(&details, "token")));
+    }
+    Err(Failure::Failed(format!(
+        "what {installation} holds changes too fast to confirm; switch it off first, then remove it"
+    )))
+}
+
+/// What goes with an installation.
+fn consequences(installation: &Name, details: &Value) -> String {
+    let people = output::count(output::number(details, "people"));
+    let mut text = format!("{people} people hold a tag or score of {installation}; it goes with the installation.");
+    let audiences = details.get("audiences").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if !audiences.is_empty() {
+        let names: Vec<String> = audiences.iter().map(output::plain).collect();
+        text.push_str(&format!("\nThese audiences read it and change: {}.", names.join(", ")));
+    }
+    text
+}
+
 fn upload(client: &Client, file: &Path, quiet: bool) -> Result<Value, Failure> {
     let failed = |what| move |source| Failure::File { what, path: file.to_path_buf(), source };
     let component = std::fs::File::open(file).map_err(failed("open"))?;
@@ -95,6 +129,9 @@ fn installation(args: &InstallArgs) -> Result<Value, Failure> {
         "config": json_argument("--config", &args.config)?,
         "grants": { "http": args.grant_http, "secrets": secret_hosts, "kv_bytes": args.grant_kv },
     });
+    if !args.grant_recipient.is_empty() {
+        body["grants"]["recipients"] = json!(args.grant_recipient);
+    }
     if !secrets.is_empty() {
         body["secrets"] = Value::Object(secrets);
     }
@@ -154,11 +191,15 @@ fn installation_table(installations: &[Value]) -> String {
     let rows = installations
         .iter()
         .map(|installation| {
-            let columns = ["name", "plugin", "version", "kind", "mode", "fit", "mode_reason"];
-            columns.map(|name| cut(&field(installation, name), 60)).to_vec()
+            let columns = ["name", "plugin", "version", "kind", "mode", "fit"];
+            let mut row = columns.map(|name| cut(&field(installation, name), 60)).to_vec();
+            let activity = installation.get("activity").unwrap_or(&Value::Null);
+            let [state, since, why] = ["state", "since", "why"].map(|name| field(activity, name));
+            row.push(if state == "held" { cut(&format!("held since {since}: {why}"), 120) } else { state });
+            row
         })
         .collect();
-    output::table(&["installation", "plugin", "version", "kind", "mode", "fit", "note"], rows)
+    output::table(&["installation", "plugin", "version", "kind", "mode", "fit", "activity"], rows)
 }
 
 fn installed(answer: &Value) -> String {
@@ -205,12 +246,16 @@ mod tests {
             config: r#"{"url":"https://a.example/hook"}"#.into(),
             grant_http: vec!["a.example".into()],
             secret: vec!["signing=whsec_x=".into()],
+            grant_recipient: Vec::new(),
             grant_kv: 0,
         };
         let body = installation(&args).unwrap();
         assert_eq!(body["name"], "webhook");
         assert_eq!(body["secrets"], json!({ "signing": "whsec_x=" }));
         assert_eq!(body["grants"]["secrets"], json!({ "signing": ["a.example"] }));
+        assert_eq!(body["grants"].get("recipients"), None, "all that the manifest asks for");
+        let args = InstallArgs { grant_recipient: vec!["email".into()], ..args };
+        assert_eq!(installation(&args).unwrap()["grants"]["recipients"], json!(["email"]));
         let bad = InstallArgs { secret: vec!["signing".into()], ..args };
         assert_eq!(installation(&bad).unwrap_err().exit_code(), 2);
     }

@@ -1,0 +1,219 @@
+//! Both versions of the contract: components that were built with the SDK of 0.1 and are kept as files, and a channel of 0.2.
+
+use kith_model::delivery::{Message, Outcome};
+use kith_model::event::DraftEvent;
+use kith_model::id::{ProfileId, SourceIdentityId};
+use kith_model::identity::Identifier;
+use kith_model::plugin::{Callback, Grants, ReceiveError, SourceRequest};
+use kith_model::sending::{InboundResponse, MAX_ROUNDS, OutboundRequest, SendFailure, SentAnswer, Step};
+use kith_model::table::{Table, Values};
+use kith_model::time::Timestamp;
+
+use crate::guests::{NOW, binding, channel, floats, host, runtime};
+use crate::peers::{Answer, Peer, answer};
+use crate::{Abi, BindError, Binding, inspect};
+
+const CHANNEL_0_1: &[u8] = include_bytes!("../tests/fixtures/0.1/channel.wasm");
+const CONNECTOR_0_1: &[u8] = include_bytes!("../tests/fixtures/0.1/connector.wasm");
+const TAGGER_0_1: &[u8] = include_bytes!("../tests/fixtures/0.1/tagger.wasm");
+
+fn message(id: &str) -> Message {
+    let recipient = [("user_id", "u1"), ("email", "ada@example.com"), ("phone", "+49"), ("customer", "c7")];
+    Message {
+        id: id.into(),
+        attempt: 1,
+        recipient: recipient.map(|(kind, value)| Identifier::new(kind, value)).to_vec(),
+        profile: ProfileId(SourceIdentityId([7; 16])),
+        payload: r#"{"text":"hello"}"#.into(),
+        inputs: vec![("city".into(), "\"Ulm\"".into())],
+        created_at: Timestamp(1),
+    }
+}
+
+fn callback(body: &str) -> Callback {
+    let (method, path) = ("POST".to_owned(), "/".to_owned());
+    let (query, headers) = (String::new(), Vec::new());
+    Callback { method, path, query, headers, body: body.as_bytes().to_vec(), received_at: Timestamp(5) }
+}
+
+fn granted(peer: &Peer) -> Binding {
+    let secrets = [("signing".to_owned(), "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD".to_owned())].into();
+    let grants = Grants {
+        http: vec![peer.place()],
+        secrets: [("signing".to_owned(), vec![peer.place()])].into(),
+        kv_bytes: 1_024,
+        ..Grants::default()
+    };
+    let config = serde_json::json!({ "url": format!("http://{}/in", peer.place()) });
+    Binding { grants, secrets, config, ..binding() }
+}
+
+#[test]
+fn a_channel_of_0_1_sends_as_ever() {
+    let peer = Peer::new(|request| match request {
+        request if request.contains("x-count: 1\r\n") => Answer::Write(answer(200, "id-1")),
+        request if request.contains("x-count: 2\r\n") => Answer::Write(answer(429, "")),
+        _ => Answer::Write(answer(500, "")),
+    });
+    assert_eq!(inspect(CHANNEL_0_1).unwrap().abi, Abi::V0_1);
+    let plugin = host().load(CHANNEL_0_1).unwrap();
+    let channel = plugin.channel(granted(&peer)).unwrap();
+    let outcomes = channel.send(&[message("a"), message("b"), message("c")]).unwrap();
+    let permanent = Outcome::Permanent { reason: "refused".into() };
+    let retry = Outcome::Retry { after_ms: Some(7_000), reason: "busy".into() };
+    assert_eq!(outcomes, [Outcome::Delivered { provider_id: Some("id-1".into()) }, retry, permanent]);
+    let first = &peer.requests()[0];
+    assert!(first.ends_with(r#"{"text":"hello"}"#), "{first}");
+    assert!(
+        first.contains("x-recipient: u1,ada@example.com,+49,c7\r\n"),
+        "it asks for nothing and is given all: {first}"
+    );
+    assert!(first.contains(&format!("x-now: {}\r\n", NOW.0)), "{first}");
+    assert!(first.contains("webhook-id: a\r\n") && first.contains("webhook-signature: v1,"), "{first}");
+    assert!(first.contains("x-key: whsec_"), "the stand-in gave way to the value: {first}");
+
+    let receipts = channel.receive(&callback("msg_9")).unwrap();
+    assert_eq!((receipts[0].message_id.as_str(), receipts[0].event.name.as_str()), ("msg_9", "Message Opened"));
+    assert!(matches!(channel.receive(&callback("")), Err(ReceiveError::Refused(refusal)) if refusal.status == 400));
+}
+
+#[test]
+fn a_grant_narrows_whom_a_channel_of_0_1_is_told_of() {
+    let peer = Peer::new(|_| Answer::Write(answer(200, "")));
+    let mut binding = granted(&peer);
+    binding.grants.recipients = Some(vec!["email".into(), "phone".into()]);
+    host().load(CHANNEL_0_1).unwrap().channel(binding).unwrap().send(&[message("a")]).unwrap();
+    let first = &peer.requests()[0];
+    assert!(first.contains("x-recipient: ada@example.com,+49\r\n"), "{first}");
+}
+
+#[test]
+fn a_connector_and_a_model_of_0_1_run() {
+    let connector = host().load(CONNECTOR_0_1).unwrap().connector(binding()).unwrap();
+    let request = SourceRequest {
+        method: "POST".into(),
+        path: "/".into(),
+        query: String::new(),
+        headers: Vec::new(),
+        body: b"ada\n\ngrace".to_vec(),
+        complete: true,
+        resume: None,
+        received_at: Timestamp(0),
+    };
+    let received = connector.receive(&request).unwrap();
+    let who = |event: &DraftEvent| event.identifiers[0].value.clone();
+    assert_eq!(received.events.iter().map(who).collect::<Vec<_>>(), ["ada", "grace"]);
+    assert_eq!(received.rejected[0].code, "empty");
+    assert_eq!(connector.poll(None).unwrap().cursor, b"first");
+
+    let model = host().load(TAGGER_0_1).unwrap().compute(binding()).unwrap();
+    let rows = |values: &[Option<f64>]| Table { rows: values.len(), columns: vec![floats("spent", values)] };
+    let data = vec![rows(&[Some(10.0), None]), rows(&[Some(20.0)])];
+    let fitted = model.fit(Box::new(data.into_iter())).unwrap();
+    assert_eq!(fitted.metrics, [("average".to_owned(), 15.0)]);
+    let tags = model.compute(&fitted.state, rows(&[Some(14.0), Some(16.0), None])).unwrap();
+    let column = tags.column("spender").unwrap();
+    assert!(matches!(&column.values, Values::Boolean(bits) if bits[0] & 0b11 == 0b10), "{column:?}");
+    assert!(column.is_valid(1) && !column.is_valid(2));
+}
+
+/// Bind the channel of 0.2 that posts to `url`.
+fn pure(url: &str, binding: Binding) -> std::sync::Arc<dyn kith_model::sending::PureChannel> {
+    host().load(&channel(url)).unwrap().pure_channel(Binding { config: serde_json::Value::Null, ..binding }).unwrap()
+}
+
+fn response(status: u16, body: &str) -> Result<InboundResponse, SendFailure> {
+    Ok(InboundResponse { status, headers: Vec::new(), body: body.as_bytes().to_vec(), truncated: false })
+}
+
+fn answered(id: &str, round: u32, result: Result<InboundResponse, SendFailure>) -> SentAnswer {
+    SentAnswer { message: message(id), round, resume: Some(id.as_bytes().to_vec()), result }
+}
+
+#[test]
+fn a_channel_of_0_2_says_what_to_send_and_what_came_of_it() {
+    let channel = pure("https://a.example/in", binding());
+    let steps = channel.requests(&[message("a"), message("b")]).unwrap();
+    let expected = |id: &str| {
+        Step::Send(OutboundRequest {
+            method: "POST".into(),
+            url: "https://a.example/in".into(),
+            // Of the four identifiers the manifest asks for two, and the first of these is given.
+            body: b"ada@example.com".to_vec(),
+            resume: Some(id.as_bytes().to_vec()),
+            ..OutboundRequest::default()
+        })
+    };
+    assert_eq!(steps, [expected("a"), expected("b")]);
+    assert_eq!(channel.requests(&[]).unwrap(), []);
+    let steps = channel
+        .outcomes(&[
+            answered("a", 1, response(200, "p1")),
+            answered("b", 1, response(202, "p2")),
+            answered("c", 1, response(401, "")),
+            answered("d", 1, response(410, "")),
+            answered("e", 1, response(404, "")),
+            answered("f", 1, Err(SendFailure::Timeout("late".into()))),
+            answered("g", MAX_ROUNDS, response(401, "")),
+        ])
+        .unwrap();
+    let done = |outcome| Step::Done(outcome);
+    assert_eq!(
+        steps[..6],
+        [
+            done(Outcome::Delivered { provider_id: Some("p1".into()) }),
+            done(Outcome::Accepted { provider_id: Some("p2".into()) }),
+            expected("c"),
+            done(Outcome::Stop { reason: "d".into() }),
+            done(Outcome::Permanent { reason: "e".into() }),
+            done(Outcome::Retry { after_ms: None, reason: "late".into() }),
+        ]
+    );
+    // One request too many ends the attempt of its message and no other's.
+    assert!(matches!(&steps[6], Step::Done(Outcome::Retry { reason, .. }) if reason.contains("more than 4 requests")));
+}
+
+#[test]
+fn an_attempt_of_a_channel_of_0_2_from_message_to_outcome() {
+    let peer = Peer::new(|request| {
+        assert!(request.ends_with("\r\n\r\n+49"), "{request}");
+        Answer::Write(answer(200, "p7"))
+    });
+    let mut binding = granted(&peer);
+    binding.grants.recipients = Some(vec!["phone".into()]);
+    let channel = pure(&format!("http://{}/in", peer.place()), binding);
+    let mut steps = channel.requests(&[message("a")]).unwrap();
+    let Step::Send(mut request) = steps.remove(0) else { panic!("it is to be sent") };
+    let resume = request.resume.take();
+    let result = runtime().block_on(channel.transport().send(request));
+    let answer = SentAnswer { message: message("a"), round: 1, resume, result };
+    let provider_id = Some("p7".to_owned());
+    assert_eq!(channel.outcomes(&[answer]).unwrap(), [Step::Done(Outcome::Delivered { provider_id })]);
+}
+
+#[test]
+fn a_channel_is_bound_after_its_own_contract() {
+    let (old, new) = (host().load(CHANNEL_0_1).unwrap(), host().load(&channel("")).unwrap());
+    assert!(matches!(old.pure_channel(binding()).err().unwrap(), BindError::OtherContract { abi: Abi::V0_1, .. }));
+    assert!(matches!(new.channel(binding()).err().unwrap(), BindError::OtherContract { abi: Abi::V0_2, .. }));
+    assert!(matches!(new.connector(binding()).err().unwrap(), BindError::WrongKind { .. }));
+}
+
+#[test]
+fn a_pure_channel_cannot_reach_out_itself() {
+    for import in ["kith:plugin/http@0.2.0", "kith:plugin/kv@0.2.0"] {
+        assert!(
+            !crate::package::world::world_of(Abi::V0_2, kith_model::plugin::PluginKind::Channel)
+                .imports
+                .contains(import)
+        );
+    }
+    let said_otherwise = crate::guests::CHANNEL.replace("abi = \"0.2\"", "abi = \"0.1\"");
+    let core = crate::guests::core(
+        kith_model::plugin::PluginKind::Channel,
+        r#"(module (memory (export "memory") 1)
+        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable))"#,
+    );
+    let error = crate::assemble(&core, &said_otherwise).unwrap_err().to_string();
+    assert!(error.contains("write `abi = \"0.2\"`"), "{error}");
+}

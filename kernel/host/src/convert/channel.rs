@@ -1,0 +1,121 @@
+//! Responsible for messages, steps and answers of channels, in both versions of the contract.
+
+use kith_model::delivery::{Message, Outcome};
+use kith_model::identity::Identifier;
+use kith_model::sending::{InboundResponse, OutboundRequest, SendFailure, SentAnswer, Signature, Step};
+
+use crate::bindings::current::{delivering, http_types, types};
+use crate::bindings::v0_1;
+use crate::policy::Policy;
+use crate::text::bounded;
+
+/// The person's identifiers of the types that the policy lets the channel have.
+fn recipient(policy: &Policy, message: &Message) -> Vec<types::Identifier> {
+    let identifier = |of: &Identifier| types::Identifier { kind: of.kind.clone(), value: of.value.clone() };
+    message.recipient.iter().filter(|of| policy.may_receive(&of.kind)).map(identifier).collect()
+}
+
+pub(crate) fn message_to_wit(policy: &Policy, message: &Message) -> delivering::Message {
+    delivering::Message {
+        id: message.id.clone(),
+        attempt: message.attempt,
+        recipient: recipient(policy, message),
+        profile: message.profile.to_string(),
+        payload: message.payload.clone(),
+        inputs: message.inputs.clone(),
+        created_at: message.created_at.0,
+        attributes: Vec::new(),
+    }
+}
+
+pub(crate) fn message_to_wit_0_1(policy: &Policy, message: &Message) -> v0_1::delivering::Message {
+    v0_1::delivering::Message {
+        id: message.id.clone(),
+        attempt: message.attempt,
+        recipient: recipient(policy, message),
+        profile: message.profile.to_string(),
+        payload: message.payload.clone(),
+        created_at: message.created_at.0,
+        attributes: Vec::new(),
+    }
+}
+
+fn after_ms(after_seconds: Option<u32>) -> Option<u64> {
+    after_seconds.map(|seconds| u64::from(seconds) * 1_000)
+}
+
+pub(crate) fn outcome_from_wit(outcome: delivering::Outcome) -> Outcome {
+    let id = |id: Option<String>| id.as_deref().map(bounded);
+    match outcome {
+        delivering::Outcome::Accepted(provider_id) => Outcome::Accepted { provider_id: id(provider_id) },
+        delivering::Outcome::Delivered(provider_id) => Outcome::Delivered { provider_id: id(provider_id) },
+        delivering::Outcome::Retry(retry) => {
+            Outcome::Retry { after_ms: after_ms(retry.after_seconds), reason: bounded(&retry.reason) }
+        }
+        delivering::Outcome::Permanent(reason) => Outcome::Permanent { reason: bounded(&reason) },
+        delivering::Outcome::Stop(reason) => Outcome::Stop { reason: bounded(&reason) },
+    }
+}
+
+pub(crate) fn outcome_from_wit_0_1(outcome: v0_1::delivering::Outcome) -> Outcome {
+    use v0_1::delivering::Outcome as Wit;
+    match outcome {
+        Wit::Delivered(id) => Outcome::Delivered { provider_id: id.as_deref().map(bounded) },
+        Wit::Retry(retry) => Outcome::Retry { after_ms: after_ms(retry.after_seconds), reason: bounded(&retry.reason) },
+        Wit::Permanent(reason) => Outcome::Permanent { reason: bounded(&reason) },
+    }
+}
+
+pub(crate) fn outbound_from_wit(request: http_types::Request) -> OutboundRequest {
+    let sign = request.sign.map(|http_types::Signature::StandardWebhooks(wanted)| Signature::StandardWebhooks {
+        secret: wanted.secret,
+        message_id: wanted.message_id,
+    });
+    OutboundRequest {
+        method: request.method,
+        url: request.url,
+        headers: request.headers,
+        body: request.body,
+        sign,
+        timeout_ms: request.timeout_ms,
+        resume: None,
+    }
+}
+
+pub(crate) fn step_from_wit(step: delivering::Step) -> Step {
+    match step {
+        delivering::Step::Send(sending) => {
+            Step::Send(OutboundRequest { resume: sending.resume, ..outbound_from_wit(sending.request) })
+        }
+        delivering::Step::Done(outcome) => Step::Done(outcome_from_wit(outcome)),
+    }
+}
+
+pub(crate) fn response_to_wit(response: InboundResponse) -> http_types::Response {
+    http_types::Response { status: response.status, headers: response.headers, body: response.body }
+}
+
+pub(crate) fn send_failure_to_wit(failure: SendFailure) -> http_types::Error {
+    match failure {
+        SendFailure::Denied(text) => http_types::Error::Denied(text),
+        SendFailure::Timeout(text) => http_types::Error::Timeout(text),
+        SendFailure::Connection(text) => http_types::Error::Connection(text),
+        SendFailure::TooLarge(text) => http_types::Error::TooLarge(text),
+    }
+}
+
+pub(crate) fn answer_to_wit(policy: &Policy, answer: &SentAnswer) -> delivering::Answer {
+    let result = match &answer.result {
+        Ok(response) => delivering::Sent::Response(delivering::Answered {
+            response: response_to_wit(response.clone()),
+            truncated: response.truncated,
+        }),
+        Err(failure) => delivering::Sent::Failed(send_failure_to_wit(failure.clone())),
+    };
+    delivering::Answer {
+        message: message_to_wit(policy, &answer.message),
+        round: answer.round,
+        resume: answer.resume.clone(),
+        result,
+    }
+}

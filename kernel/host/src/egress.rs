@@ -1,0 +1,178 @@
+//! Responsible for outgoing HTTP of plugins: what may be sent where, secrets and signatures added on the way, and sending
+//! it. Both ways out come through here, the guest's own call (`imports/http.rs`) and the kernel's sending for a channel
+//! ([`Transport`](kith_model::sending::Transport)), so that there is one place that lets a request out.
+//!
+//! Reading the request is `egress/request.rs`, judging addresses `address.rs`, the exchange itself `client.rs`, kept
+//! connections `pool.rs`.
+
+mod address;
+mod body;
+mod client;
+mod connection;
+mod pool;
+mod request;
+mod resolver;
+mod webhook;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{HOST, HeaderValue, USER_AGENT};
+use hyper::{HeaderMap, Request};
+use kith_model::sending::{InboundResponse, OutboundRequest, SendFailure, Sending, Signature, Transport};
+use tokio::sync::Semaphore;
+
+pub(crate) use body::BodyRule;
+pub(crate) use client::Client;
+
+use self::client::Exchange;
+use self::request::{Permits, Target};
+use self::webhook::sign;
+use crate::state::Installed;
+
+/// The longest wait for an answer's head, connecting included; also of a request that names none.
+const MAX_ANSWER_WAIT: Duration = Duration::from_secs(30);
+const DEFAULT_ANSWER_WAIT: Duration = Duration::from_secs(15);
+/// Exchanges that the guests of one installation make themselves, at a time.
+const MAX_GUEST_EXCHANGES: usize = 16;
+
+/// What an installation needs to send requests.
+pub(crate) struct Gate {
+    client: Arc<Client>,
+    permits: Permits,
+    slots: Semaphore,
+}
+
+impl Gate {
+    pub(crate) fn new(client: Arc<Client>, loopback: bool, plain_http: bool) -> Gate {
+        Gate { client, permits: Permits { loopback, plain_http }, slots: Semaphore::new(MAX_GUEST_EXCHANGES) }
+    }
+
+    /// Send for a guest that waits, a bounded number of them at a time.
+    pub(crate) async fn exchange_for_guest(&self, exchange: Exchange) -> Result<InboundResponse, SendFailure> {
+        let _slot = self.slots.acquire().await;
+        self.client.exchange(exchange).await
+    }
+}
+
+/// Hold a request against the policy, put secrets in their places and sign it.
+///
+/// # Errors
+/// Why it may not leave, without the value of any secret.
+pub(crate) fn admit(installed: &Installed, request: OutboundRequest, body: BodyRule) -> Result<Exchange, String> {
+    let method = request::parse_method(&request.method)?;
+    let target = request::parse_target(&request.url)?;
+    let permits = installed.gate.permits;
+    let loopback_granted = request::check_target(&installed.policy.http, permits, method.as_str(), &target)?;
+    let fill_in = |bytes| installed.secrets.fill_in(bytes, &target.host, target.port);
+    let headers: Result<Vec<_>, String> =
+        request.headers.into_iter().map(|(name, value)| Ok((name, fill_in(value.into_bytes())?))).collect();
+    let mut headers = request::parse_headers(headers?)?;
+    let content = fill_in(request.body)?;
+    request::check_body(&content)?;
+    if let Some(wanted) = request.sign {
+        add_signature(installed, &target, &wanted, &content, &mut headers)?;
+    }
+    let authority = HeaderValue::from_str(&target.authority()).map_err(|_| "the host is malformed".to_owned())?;
+    headers.insert(HOST, authority);
+    headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(concat!("kith/", env!("CARGO_PKG_VERSION"))));
+    let mut sent = Request::new(Full::new(Bytes::from(content)));
+    *sent.method_mut() = method;
+    *sent.uri_mut() = target.path_and_query.parse().map_err(|_| "the URL's path is malformed".to_owned())?;
+    *sent.headers_mut() = headers;
+    let asked = request.timeout_ms.map_or(DEFAULT_ANSWER_WAIT, |ms| Duration::from_millis(ms.into()));
+    Ok(Exchange { target, loopback_granted, request: sent, answer_wait: asked.min(MAX_ANSWER_WAIT), body })
+}
+
+/// Add the three headers of Standard Webhooks 1.0; a guest's own are replaced.
+fn add_signature(
+    installed: &Installed,
+    target: &Target,
+    wanted: &Signature,
+    body: &[u8],
+    headers: &mut HeaderMap,
+) -> Result<(), String> {
+    let Signature::StandardWebhooks { secret, message_id } = wanted;
+    let secret = installed.secrets.value_for(secret, &target.host, target.port)?;
+    let seconds = installed.clock.now().0.div_euclid(1_000);
+    let signature = sign(secret, message_id, seconds, body)?;
+    let values = [
+        ("webhook-id", message_id.clone()),
+        ("webhook-timestamp", seconds.to_string()),
+        ("webhook-signature", signature),
+    ];
+    for (name, value) in values {
+        let value = HeaderValue::from_str(&value).map_err(|_| "the message id cannot stand in a header".to_owned())?;
+        headers.insert(name, value);
+    }
+    Ok(())
+}
+
+/// Say in the operator's log that a request was not let out.
+pub(crate) fn log_denial(installed: &Installed, reason: &str) {
+    let (installation, plugin) = (&installed.installation, &installed.plugin);
+    tracing::warn!(installation, plugin, reason, "an outgoing request was denied");
+}
+
+/// Sends for one installation.
+pub(crate) struct InstallationTransport {
+    installed: Arc<Installed>,
+}
+
+impl InstallationTransport {
+    pub(crate) fn new(installed: Arc<Installed>) -> InstallationTransport {
+        InstallationTransport { installed }
+    }
+}
+
+impl Transport for InstallationTransport {
+    fn target(&self, request: &OutboundRequest) -> Result<String, SendFailure> {
+        let method = request::parse_method(&request.method).map_err(SendFailure::Denied)?;
+        let target = request::parse_target(&request.url).map_err(SendFailure::Denied)?;
+        let installed = &self.installed;
+        request::check_target(&installed.policy.http, installed.gate.permits, method.as_str(), &target)
+            .map_err(SendFailure::Denied)?;
+        Ok(format!("{}:{}", target.host, target.port))
+    }
+
+    fn send(&self, request: OutboundRequest) -> Sending {
+        match admit(&self.installed, request, BodyRule::StatusDecides) {
+            Ok(exchange) => {
+                let client = self.installed.gate.client.clone();
+                // On the host's runtime, because the caller's may be busy with more than a peer may disturb.
+                let task = self.installed.runtime.spawn(async move { client.exchange(exchange).await });
+                Box::pin(SpawnedExchange(task))
+            }
+            Err(reason) => {
+                log_denial(&self.installed, &reason);
+                Box::pin(std::future::ready(Err(SendFailure::Denied(reason))))
+            }
+        }
+    }
+}
+
+/// An exchange on the host's runtime, which ends when nobody waits for it any more.
+struct SpawnedExchange(tokio::task::JoinHandle<Result<InboundResponse, SendFailure>>);
+
+impl Future for SpawnedExchange {
+    type Output = Result<InboundResponse, SendFailure>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0)
+            .poll(context)
+            .map(|joined| joined.unwrap_or_else(|_| Err(SendFailure::Connection("the host is shutting down".into()))))
+    }
+}
+
+impl Drop for SpawnedExchange {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests;

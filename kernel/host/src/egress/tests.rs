@@ -1,0 +1,173 @@
+//! Sending for a channel: what is kept, what is bounded, and what decides.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kith_model::plugin::Grants;
+use kith_model::sending::{InboundResponse, OutboundRequest, SendFailure, Transport};
+
+use crate::Binding;
+use crate::guests::{binding, channel, host, runtime};
+use crate::peers::{Answer, Peer, answer};
+
+/// The transport of a channel that is granted a peer, and where to send.
+struct Sender {
+    transport: Arc<dyn Transport>,
+    url: String,
+}
+
+fn sender(peer: &Peer) -> Sender {
+    let grants = Grants { http: vec![peer.place()], ..Grants::default() };
+    let plugin = host().load(&channel("")).unwrap();
+    let channel = plugin.pure_channel(Binding { grants, ..binding() }).unwrap();
+    Sender { transport: channel.transport(), url: format!("http://{}/in", peer.place()) }
+}
+
+impl Sender {
+    fn post(&self) -> OutboundRequest {
+        OutboundRequest {
+            method: "POST".into(),
+            url: self.url.clone(),
+            body: b"hello".to_vec(),
+            timeout_ms: Some(10_000),
+            ..OutboundRequest::default()
+        }
+    }
+
+    fn send(&self) -> Result<InboundResponse, SendFailure> {
+        runtime().block_on(self.transport.send(self.post()))
+    }
+}
+
+/// Wait until `holds`, or fail.
+fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_connection_is_kept_and_used_again() {
+    let peer = Peer::new(|_| Answer::Write(answer(200, "fine")));
+    let sender = sender(&peer);
+    for _ in 0..5 {
+        let response = sender.send().unwrap();
+        assert_eq!((response.status, response.body.as_slice(), response.truncated), (200, &b"fine"[..], false));
+    }
+    assert_eq!(peer.requests().len(), 5);
+    // A connection is kept a moment after its answer is handed over, so that the next request may not find it yet.
+    assert!(peer.connections() <= 2, "{} connections", peer.connections());
+    assert_eq!(sender.transport.target(&sender.post()), Ok(peer.place()));
+}
+
+#[test]
+fn a_kept_connection_that_was_closed_is_not_used() {
+    let peer = Peer::new(|_| Answer::WriteAndClose(answer(200, "bye")));
+    let sender = sender(&peer);
+    for sent in 1..=5 {
+        // The end of the last connection may not have come to us yet; what is then written to it arrives nowhere.
+        wait_until("it is answered", || sender.send().is_ok_and(|response| response.status == 200));
+        wait_until("the other side closed", || peer.closed() == sent);
+    }
+    assert_eq!(peer.requests().len(), 5, "each arrived once");
+}
+
+/// The receiver has the message once it says so; were its body's fate to decide, it would get the message again.
+#[test]
+fn a_status_decides_whatever_becomes_of_the_body() {
+    let head = |length: usize| format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n").into_bytes();
+    let long = [head(1_000_000), vec![b'x'; 1_000_000]].concat();
+    for (what, behaviour, kept) in [
+        ("breaks", Answer::WriteAndClose([head(100), b"par".to_vec()].concat()), 3),
+        ("is slow", Answer::WriteAndHang([head(100), b"part".to_vec()].concat()), 4),
+        ("is long", Answer::WriteAndClose(long), 64 * 1024),
+        (
+            "is broken chunks",
+            Answer::WriteAndClose(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz".to_vec()),
+            0,
+        ),
+    ] {
+        let peer = Peer::new(move |_| behaviour.clone());
+        let sender = sender(&peer);
+        let began = Instant::now();
+        let response = sender.send().unwrap();
+        assert_eq!((response.status, response.body.len(), response.truncated), (200, kept, true), "{what}");
+        assert!(began.elapsed() < Duration::from_secs(8), "{what}");
+        wait_until("the connection with an unread body is closed", || peer.closed() == 1);
+    }
+}
+
+#[test]
+fn a_time_out_is_the_message_s_own() {
+    let peer = Peer::new(|request| {
+        if request.contains("slow") { Answer::WriteAndHang(Vec::new()) } else { Answer::Write(answer(200, "")) }
+    });
+    let sender = sender(&peer);
+    let slow = OutboundRequest { body: b"slow".to_vec(), timeout_ms: Some(200), ..sender.post() };
+    runtime().block_on(async {
+        let slow = sender.transport.send(slow);
+        let quick = sender.transport.send(sender.post());
+        let (slow, quick) = tokio::join!(slow, quick);
+        assert_eq!(slow, Err(SendFailure::Timeout("no answer within 200 ms".into())));
+        assert_eq!(quick.unwrap().status, 200);
+    });
+    wait_until("the connection without an answer is closed", || peer.closed() == 1);
+}
+
+#[test]
+fn a_request_that_nobody_waits_for_ends() {
+    let peer = Peer::new(|_| Answer::WriteAndHang(Vec::new()));
+    let sender = sender(&peer);
+    let sending = sender.transport.send(sender.post());
+    wait_until("it arrives", || peer.requests().len() == 1);
+    drop(sending);
+    wait_until("its connection is closed", || peer.closed() == 1);
+}
+
+/// A peer could keep a thread of ours busy with answers that are none, and our memory with heads that do not end.
+#[test]
+fn what_comes_before_a_body_is_bounded() {
+    for flood in ["HTTP/1.1 103 Early Hints\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n"] {
+        let peer = Peer::new(|_| Answer::Flood(flood.as_bytes().to_vec()));
+        let failure = sender(&peer).send().unwrap_err();
+        assert!(matches!(&failure, SendFailure::TooLarge(_)), "{failure}");
+        wait_until("the connection is closed", || peer.closed() == 1);
+    }
+    let large = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(100_000)).into_bytes();
+    let peer = Peer::new(move |_| Answer::WriteAndHang(large.clone()));
+    let failure = sender(&peer).send().unwrap_err();
+    assert!(matches!(&failure, SendFailure::TooLarge(_)), "{failure}");
+    let some = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n".to_vec();
+    let peer = Peer::new(move |_| Answer::Write(some.clone()));
+    assert_eq!(sender(&peer).send().unwrap().status, 204);
+}
+
+#[test]
+fn no_connection_outlives_its_use_by_long() {
+    let peer = Peer::new(|_| Answer::Write(answer(200, "fine")));
+    let sender = sender(&peer);
+    assert_eq!(sender.send().unwrap().status, 200);
+    wait_until("the kept connection is closed", || peer.closed() == peer.connections());
+}
+
+#[test]
+fn what_may_not_leave_is_denied_and_has_no_target() {
+    let peer = Peer::new(|_| Answer::Write(answer(200, "")));
+    let sender = sender(&peer);
+    for request in [
+        OutboundRequest { url: "https://example.com/".into(), ..sender.post() },
+        OutboundRequest { url: "http://127.0.0.1:1/".into(), ..sender.post() },
+        OutboundRequest { method: "GET".into(), ..sender.post() },
+        OutboundRequest { url: "file:///etc/passwd".into(), ..sender.post() },
+    ] {
+        assert!(matches!(sender.transport.target(&request), Err(SendFailure::Denied(_))), "{request:?}");
+        let sent = runtime().block_on(sender.transport.send(request));
+        assert!(matches!(&sent, Err(SendFailure::Denied(_))), "{sent:?}");
+    }
+    let headers = vec![("content-length".to_owned(), "1".to_owned())];
+    let smuggled = runtime().block_on(sender.transport.send(OutboundRequest { headers, ..sender.post() }));
+    assert!(matches!(&smuggled, Err(SendFailure::Denied(_))), "{smuggled:?}");
+    assert_eq!(peer.connections(), 0);
+}

@@ -1,0 +1,54 @@
+//! Responsible for a component's code, ready to be instantiated for each call, and for calling the functions that its
+//! kind's world exports, under the names of the version of the contract that it was built against.
+
+use std::sync::Arc;
+
+use kith_model::plugin::PluginKind;
+use wasmtime::Store;
+use wasmtime::component::{Component, ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Linker, Lower};
+
+use crate::abi::Abi;
+use crate::link::link;
+use crate::package::world::world_of;
+use crate::state::CallState;
+
+/// A component, compiled, linked and with its exports found.
+#[derive(Clone)]
+pub(crate) struct Compiled {
+    pre: InstancePre<CallState>,
+    /// The functions of the world's exports by name; few, so that a search is as fast as a map.
+    functions: Arc<[(String, ComponentExportIndex)]>,
+}
+
+impl Compiled {
+    /// Link a component to the imports of its kind's world, and find its exports.
+    pub(crate) fn new(abi: Abi, kind: PluginKind, component: &Component) -> wasmtime::Result<Compiled> {
+        let mut linker: Linker<CallState> = Linker::new(component.engine());
+        link(&mut linker, abi, kind)?;
+        let pre = linker.instantiate_pre(component)?;
+        let mut functions = Vec::new();
+        for (interface, names) in &world_of(abi, kind).exports {
+            let missing = || wasmtime::Error::msg(format!("it does not export `{interface}`"));
+            let instance = component.get_export_index(None, interface).ok_or_else(missing)?;
+            for name in names {
+                let missing = || wasmtime::Error::msg(format!("`{interface}` has no function `{name}`"));
+                let function = component.get_export_index(Some(&instance), name).ok_or_else(missing)?;
+                functions.push((name.clone(), function));
+            }
+        }
+        Ok(Compiled { pre, functions: functions.into() })
+    }
+
+    /// Instantiate the component in `store` and call one of its functions.
+    pub(crate) fn call<P, R>(&self, store: &mut Store<CallState>, function: &str, params: P) -> wasmtime::Result<R>
+    where
+        P: ComponentNamedList + Lower,
+        (R,): ComponentNamedList + Lift,
+    {
+        let found = self.functions.iter().find(|(name, _)| name == function);
+        let (_, index) = found.ok_or_else(|| wasmtime::Error::msg(format!("its world has no `{function}`")))?;
+        let instance = self.pre.instantiate(&mut *store)?;
+        let (result,) = instance.get_typed_func::<P, (R,)>(&mut *store, index)?.call(&mut *store, params)?;
+        Ok(result)
+    }
+}

@@ -1,0 +1,38 @@
+//! Responsible for the connector's role over a component.
+
+use kith_model::plugin::{Connector, PluginFault, PolledPage, ReceiveError, Received, SourceRequest};
+
+use super::Bound;
+use crate::bindings::current::{source, types};
+use crate::convert;
+use crate::state::CallClass;
+use crate::verify;
+
+/// A connector of an installation.
+pub(super) struct WasmConnector {
+    pub(super) bound: Bound,
+}
+
+impl Connector for WasmConnector {
+    fn receive(&self, request: &SourceRequest) -> Result<Received, ReceiveError> {
+        let bound = &self.bound;
+        let wit = convert::request_to_wit(request);
+        let called: Result<Result<source::Received, source::Rejection>, _> =
+            bound.call(CallClass::Plain, "receive", (&wit,));
+        match called.map_err(ReceiveError::Fault)? {
+            Ok(received) => {
+                let received = convert::received_from_wit(received);
+                let checked = verify::received(&bound.manifest, request, &received);
+                bound.reported(checked).map(|()| received).map_err(ReceiveError::Fault)
+            }
+            Err(rejection) => Err(bound.refused(rejection.status, &rejection.code, &rejection.message)),
+        }
+    }
+
+    fn poll(&self, cursor: Option<&[u8]>) -> Result<PolledPage, PluginFault> {
+        let bound = &self.bound;
+        let called: Result<source::Page, types::Failure> = bound.call(CallClass::Plain, "poll", (cursor,))?;
+        let page = convert::page_from_wit(called.map_err(convert::failure_from_wit)?);
+        bound.reported(verify::events(&bound.manifest, &page.events)).map(|()| page)
+    }
+}

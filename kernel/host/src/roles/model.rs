@@ -1,0 +1,35 @@
+//! Responsible for the compute roles over a component: tag models and scorers.
+
+use kith_model::plugin::{ComputeModel, Fitted, PluginFault, PluginKind};
+use kith_model::table::Table;
+
+use super::Bound;
+use crate::bindings::current::{columns, fitting, types};
+use crate::convert;
+use crate::state::{CallClass, CallState};
+use crate::verify;
+
+/// A tag model or a scorer of an installation.
+pub(super) struct WasmModel {
+    pub(super) bound: Bound,
+}
+
+impl ComputeModel for WasmModel {
+    fn fit(&self, dataset: Box<dyn Iterator<Item = Table> + Send>) -> Result<Fitted, PluginFault> {
+        let bound = &self.bound;
+        let give = |state: &mut CallState| state.dataset = Some(dataset);
+        let called: Result<fitting::Fitted, types::Failure> = bound.call_with(CallClass::Fit, give, "fit", ())?;
+        let fitted = convert::fitted_from_wit(called.map_err(convert::failure_from_wit)?);
+        bound.reported(verify::fitted(&fitted)).map(|()| fitted)
+    }
+
+    fn compute(&self, state: &[u8], rows: Table) -> Result<Table, PluginFault> {
+        let bound = &self.bound;
+        let function = if bound.manifest.kind == PluginKind::Scorer { "score" } else { "evaluate" };
+        let count = rows.rows;
+        let rows = convert::table_to_wit(rows);
+        let called: Result<columns::Table, types::Failure> = bound.call(CallClass::Plain, function, (state, &rows))?;
+        let table = convert::table_from_wit(called.map_err(convert::failure_from_wit)?);
+        bound.reported(verify::outputs(&bound.manifest, count, &table)).map(|()| table)
+    }
+}

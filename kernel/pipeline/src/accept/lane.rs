@@ -1,0 +1,216 @@
+//! A workspace's lane: its state, what waits for it, and one turn of its work, which is one group of units.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use kith_model::id::{Position, WorkspaceId};
+use kith_model::identity::IdentityRules;
+use kith_store::{CommitError, Committed, ReadError, Store, Unit};
+use parking_lot::Mutex;
+
+use super::queue::{Open, Waiting};
+use super::unit::{Built, Progress, Workspace};
+use crate::pool::Turn;
+
+/// A group takes at most this many events: enough to share one sync among many requests, few enough that none waits long.
+const MAX_GROUP_EVENTS: usize = 4096;
+
+/// A group is closed when its units have this many bytes.
+const MAX_GROUP_BYTES: usize = 8 << 20;
+
+/// One workspace's lane.
+pub(super) struct Lane {
+    id: WorkspaceId,
+    pub waiting: Mutex<Waiting>,
+    /// The rules in force; the lane takes them over at its next turn.
+    pub rules: Mutex<(IdentityRules, [u8; 32])>,
+    /// Read from the store at the first turn. Only the lane's turn locks it.
+    workspace: Mutex<Option<Workspace>>,
+}
+
+/// A unit of a group, and whose it is.
+struct Member {
+    /// The place of its submission in the batch.
+    open: usize,
+    built: Built,
+}
+
+/// What a turn freed.
+pub(super) struct Turned {
+    pub turn: Turn,
+    pub freed_bytes: usize,
+}
+
+impl Lane {
+    pub(super) fn new(id: WorkspaceId, rules: IdentityRules) -> Lane {
+        let (waiting, rules) = (Mutex::default(), Mutex::new((rules, kith_store::keys::UNKEYED_REALM)));
+        Lane { id, waiting, rules, workspace: Mutex::new(None) }
+    }
+
+    /// One group: take what waits, build, commit, answer.
+    pub(super) fn turn(&self, store: &Arc<dyn Store>) -> Turned {
+        let mut held = self.workspace.lock();
+        let (rules, realm_key) = self.rules.lock().clone();
+        if held.is_none() {
+            match Workspace::open(store, self.id, rules.clone(), realm_key) {
+                Ok(workspace) => *held = Some(workspace),
+                Err(error) => return self.refuse_all(error),
+            }
+        }
+        let Some(workspace) = held.as_mut() else { return Turned { turn: Turn::Again, freed_bytes: 0 } };
+        workspace.rules = rules;
+        let mut batch = self.take();
+        let mut ends = vec![None; batch.len()];
+        let group = build(workspace, &batch, &mut ends);
+        if let Err(error) = commit(store, workspace, group, &mut batch, &mut ends) {
+            tracing::error!(workspace = self.id.0, %error, "the workspace's state is read again, because it is not known");
+            *held = None;
+        }
+        let freed_bytes = self.answer(batch, ends);
+        let turn = if self.waiting.lock().is_empty() { Turn::Idle } else { Turn::Again };
+        Turned { turn, freed_bytes }
+    }
+
+    /// Drop the state, which a panic has left as nobody knows, and what was under way.
+    pub(super) fn start_again(&self) -> usize {
+        *self.workspace.lock() = None;
+        self.waiting.lock().forget_under_way()
+    }
+
+    /// The workspace's own submissions are refused; nobody else's.
+    fn refuse_all(&self, error: ReadError) -> Turned {
+        tracing::error!(workspace = self.id.0, %error, "a workspace's identities cannot be read; it takes nothing");
+        let error = Arc::new(CommitError::Read(error));
+        let mut batch = Vec::new();
+        while let Some(open) = self.waiting.lock().next() {
+            batch.push(open);
+        }
+        let ends = vec![Some(End::Failed(error)); batch.len()];
+        Turned { turn: Turn::Idle, freed_bytes: self.answer(batch, ends) }
+    }
+
+    /// As many submissions as make a group, by estimate.
+    fn take(&self) -> Vec<Open> {
+        let mut waiting = self.waiting.lock();
+        let (mut events, mut bytes) = (0, 0);
+        let mut batch = Vec::new();
+        while events < MAX_GROUP_EVENTS && bytes < MAX_GROUP_BYTES {
+            let Some(open) = waiting.next() else { break };
+            events += open.submission.events.len() - open.progress.next;
+            bytes += open.bytes;
+            batch.push(open);
+        }
+        batch
+    }
+
+    /// Answer what has come to its end, and put the rest back. The room that is free again.
+    fn answer(&self, batch: Vec<Open>, ends: Vec<Option<End>>) -> usize {
+        let mut freed_bytes = 0;
+        // In reverse, so that what is put in front again stands in its old order.
+        for (open, end) in batch.into_iter().zip(ends).rev() {
+            let Some(end) = end else {
+                self.waiting.lock().put_back(open);
+                continue;
+            };
+            freed_bytes += open.bytes;
+            self.waiting.lock().done(open.submission.source, open.bytes);
+            let answer = match end {
+                End::Durable(position) => Ok(crate::views::Acceptance { position, ..open.acceptance }),
+                End::Failed(error) => {
+                    tracing::warn!(workspace = self.id.0, source = open.submission.source.0, %error, "a submission was not committed");
+                    Err(error)
+                }
+            };
+            // The request may be gone; its events are durable all the same.
+            let _ = open.submission.reply.send(answer);
+        }
+        freed_bytes
+    }
+}
+
+/// How a submission ended.
+#[derive(Clone)]
+enum End {
+    Durable(Position),
+    Failed(Arc<CommitError>),
+}
+
+/// Build units in turns of the submissions until the group is full. What cannot be built has come to its end.
+fn build(workspace: &mut Workspace, batch: &[Open], ends: &mut [Option<End>]) -> Vec<Member> {
+    let mut group = Vec::new();
+    let (mut events, mut bytes) = (0, 0);
+    let mut turns: VecDeque<(usize, Progress)> =
+        batch.iter().enumerate().map(|(number, open)| (number, open.progress)).collect();
+    while events < MAX_GROUP_EVENTS && bytes < MAX_GROUP_BYTES {
+        let Some((number, progress)) = turns.pop_front() else { break };
+        match workspace.build(&batch[number].submission, progress) {
+            Ok(built) => {
+                events += built.events;
+                bytes += built.bytes;
+                if !built.is_last {
+                    turns.push_back((number, built.progress));
+                }
+                group.push(Member { open: number, built });
+            }
+            Err(error) => ends[number] = Some(End::Failed(Arc::new(error))),
+        }
+    }
+    group
+}
+
+/// Commit a group. What was not committed only because a unit before it was refused is built again in the next turn.
+fn commit(
+    store: &Arc<dyn Store>,
+    workspace: &mut Workspace,
+    mut group: Vec<Member>,
+    batch: &mut [Open],
+    ends: &mut [Option<End>],
+) -> Result<(), ReadError> {
+    let units = group.iter_mut().map(|member| std::mem::take(&mut member.built.unit));
+    let mut results = commit_units(store, units.collect()).into_iter();
+    let mut has_failed = false;
+    for Member { open: number, built } in group {
+        let open = &mut batch[number];
+        match results.next() {
+            Some(Ok(head)) if !has_failed => {
+                count(&built);
+                open.progress = built.progress;
+                open.note(built.acceptance);
+                if built.is_last {
+                    ends[number].get_or_insert(End::Durable(head));
+                }
+            }
+            Some(Err(error)) if !has_failed => {
+                has_failed = true;
+                ends[number] = Some(End::Failed(Arc::new(error)));
+            }
+            // It was built on what the refused unit would have written.
+            _ => {}
+        }
+    }
+    if has_failed {
+        workspace.committed_in_part()
+    } else {
+        workspace.committed();
+        Ok(())
+    }
+}
+
+fn count(built: &Built) {
+    metrics::counter!("kith_events_accepted_total").increment(built.acceptance.accepted);
+    metrics::counter!("kith_events_duplicate_total").increment(built.acceptance.duplicate);
+    metrics::counter!("kith_events_rejected_total").increment(built.acceptance.rejected_count);
+}
+
+/// The head after each unit. A unit that writes nothing, because all of it is known, stands or falls with those before it.
+fn commit_units(store: &Arc<dyn Store>, units: Vec<Unit>) -> Vec<Result<Position, CommitError>> {
+    let writes: Vec<bool> = units.iter().map(|unit| !unit.operations.is_empty()).collect();
+    let units: Vec<Unit> = units.into_iter().filter(|unit| !unit.operations.is_empty()).collect();
+    let mut committed = if units.is_empty() { Vec::new() } else { store.commit_all(units) }.into_iter();
+    let known = |committed: Committed| committed.head;
+    let results = writes.into_iter().map(|writes| match writes.then(|| committed.next()).flatten() {
+        Some(result) => result.map(known),
+        None => Ok(store.head()),
+    });
+    results.collect()
+}

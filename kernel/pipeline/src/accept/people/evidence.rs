@@ -1,0 +1,381 @@
+//! Taking in evidence at a cost that does not grow with what hangs on an identity.
+//!
+//! An edge is stored under each of its ends that keeps it (`IdentityRules::evidence_bound`), and counts while it is stored
+//! under both. The partition is always what `cluster` makes of the edges that count; two shortcuts spare running it:
+//!
+//! - Where no evidence that touches either profile was vetoed, the profiles are plain components and the order is without
+//!   meaning, so a permitted join is a join.
+//! - Evidence that ranks after all that touches either profile is taken after it by `cluster` too, so it changes no earlier
+//!   decision: it is joined or vetoed as the profiles stand, and what ranks later touches neither of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kith_model::id::{InstallationId, ProfileId, SourceIdentityId};
+use kith_model::identity::{Edge, EdgeId, EdgeRank, Evidence, Identifier, IdentityRules, MustNotLink, ordered};
+use kith_model::profile::{EvidenceCount, IdentityHead, ProfileRoot};
+use kith_model::time::Timestamp;
+use kith_store::{Key, ReadError};
+
+use super::People;
+use crate::rows;
+
+/// Evidence that two identifiers are one person.
+pub(crate) struct Link<'a> {
+    pub one: SourceIdentityId,
+    pub other: SourceIdentityId,
+    pub evidence: Evidence,
+    pub time: Timestamp,
+    pub source: InstallationId,
+    pub message_id: &'a str,
+}
+
+/// What became of evidence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Followed {
+    /// It counts, was known, or is beyond the bound of an identity about which that was said before.
+    Quietly,
+    /// The identity with this identifier has as much evidence as it can keep. Said once for each identity and type.
+    Shared(Identifier),
+    /// Too many identities and edges hang together for this evidence to be weighed, so it was left out.
+    TooConnected,
+}
+
+/// The event that gave an edge as it is stored: its time and message.
+type Given = (Timestamp, String);
+
+/// Under which of its ends an edge is stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct HeldEdge {
+    low: Option<Given>,
+    high: Option<Given>,
+}
+
+/// What one end of an edge does with it.
+enum Place {
+    /// It is stored there, from this or an earlier event.
+    Stays,
+    /// It is stored there, and this event is earlier.
+    Earlier,
+    Added,
+    /// It takes the place of the last that was kept.
+    Displaces,
+    Surplus,
+}
+
+impl Place {
+    fn is_kept(&self) -> bool {
+        !matches!(self, Place::Surplus)
+    }
+
+    fn changes(&self) -> bool {
+        !matches!(self, Place::Stays | Place::Surplus)
+    }
+}
+
+/// An end, an edge, and the edge's row under that end from now on.
+pub(super) type EndRow = (SourceIdentityId, EdgeId, Option<Edge>);
+
+/// What taking in an edge would change. It is weighed before it is applied, because evidence that is too costly leaves nothing.
+pub(super) struct Proposal {
+    pub edge: EdgeId,
+    pub rows: Vec<EndRow>,
+    counts: Vec<(SourceIdentityId, EvidenceCount)>,
+    /// Where partitioning must begin.
+    pub starts: BTreeSet<SourceIdentityId>,
+    /// An edge that counted does no longer.
+    retracts: bool,
+}
+
+pub(super) fn other_end(id: EdgeId, end: SourceIdentityId) -> SourceIdentityId {
+    if id.low == end { id.high } else { id.low }
+}
+
+impl People {
+    /// Take in evidence, and bring the profiles that it touches up to date.
+    pub(crate) fn link(&mut self, link: &Link<'_>, rules: &IdentityRules) -> Result<Followed, ReadError> {
+        let (low, high) = ordered(link.one, link.other);
+        if low == high {
+            return Ok(Followed::Quietly);
+        }
+        let id = EdgeId { low, high, evidence: link.evidence };
+        let held = self.held_edge(id)?;
+        let is_known = |held: &Option<Given>| {
+            held.as_ref().is_some_and(|(time, message)| (*time, message.as_str()) <= (link.time, link.message_id))
+        };
+        if is_known(&held.low) && is_known(&held.high) {
+            return Ok(Followed::Quietly);
+        }
+        if self.too_connected.get(&id).is_some() {
+            return Ok(Followed::Quietly);
+        }
+        let edge = Edge { id, time: link.time, source: link.source, message_id: link.message_id.to_owned() };
+        let identifiers = (self.head(low)?.identifier.clone(), self.head(high)?.identifier.clone());
+        let rank = EdgeRank::new(id.evidence, edge.time, &identifiers.0, &identifiers.1);
+        let mut proposal = Proposal {
+            edge: id,
+            rows: Vec::new(),
+            counts: Vec::new(),
+            starts: BTreeSet::from([low, high]),
+            retracts: false,
+        };
+        let at_low = self.place(low, &edge, &rank, (&held.low, is_known(&held.low)), rules, &mut proposal)?;
+        let at_high = self.place(high, &edge, &rank, (&held.high, is_known(&held.high)), rules, &mut proposal)?;
+        let counted = held.low.is_some() && held.high.is_some();
+        let counts = at_low.is_kept() && at_high.is_kept();
+        let followed = if proposal.retracts {
+            self.partition(&proposal, rules)?
+        } else if counts && !counted {
+            self.follow(low, high, &rank, &proposal, rules)?
+        } else if counts && (at_low.changes() || at_high.changes()) && self.is_contested(low)? {
+            // Known evidence moved forward in the order, and where something was vetoed the order has a meaning.
+            self.partition(&proposal, rules)?
+        } else {
+            self.apply(&proposal)?;
+            Followed::Quietly
+        };
+        let shared = self.report_surplus(low, &at_low, &identifiers.1, rules)?;
+        let shared = shared.or(self.report_surplus(high, &at_high, &identifiers.0, rules)?);
+        Ok(match (followed, shared) {
+            (Followed::Quietly, Some(identifier)) => Followed::Shared(identifier),
+            (followed, _) => followed,
+        })
+    }
+
+    fn is_contested(&mut self, identity: SourceIdentityId) -> Result<bool, ReadError> {
+        Ok(self.root(identity)?.1.contested)
+    }
+
+    /// Where an edge is stored, as the work under way leaves it.
+    fn held_edge(&mut self, id: EdgeId) -> Result<HeldEdge, ReadError> {
+        let stored = if let Some(held) = self.edges.get(&id) {
+            held.clone()
+        } else if self.is_new(id.low) || self.is_new(id.high) {
+            // An identity of this very group has no evidence in the store yet.
+            HeldEdge::default()
+        } else {
+            self.work.rows_read += 2;
+            let keys = [id.low, id.high].map(|end| Key::edge(self.workspace, end, id));
+            let mut rows = self.store.get(&keys)?.into_iter().map(|value| {
+                let edge: Option<Edge> = value.map(|value| rows::decode("evidence", &value)).transpose()?;
+                Ok::<_, ReadError>(edge.map(|edge| (edge.time, edge.message_id)))
+            });
+            let held = HeldEdge { low: rows.next().transpose()?.flatten(), high: rows.next().transpose()?.flatten() };
+            drop(rows);
+            self.edges.insert(id, held.clone());
+            held
+        };
+        let layered = |end, stored: Option<Given>| match self.layers.edge(end, id) {
+            Some(edge) => edge.as_ref().map(|edge| (edge.time, edge.message_id.clone())),
+            None => stored,
+        };
+        Ok(HeldEdge { low: layered(id.low, stored.low), high: layered(id.high, stored.high) })
+    }
+
+    /// What `end` does with an edge of `rank`; its part of the proposal. `held` is how the edge is stored there, and whether
+    /// that is no later than the event at hand.
+    fn place(
+        &mut self,
+        end: SourceIdentityId,
+        edge: &Edge,
+        rank: &EdgeRank,
+        (held, is_known): (&Option<Given>, bool),
+        rules: &IdentityRules,
+        proposal: &mut Proposal,
+    ) -> Result<Place, ReadError> {
+        if is_known {
+            return Ok(Place::Stays);
+        }
+        let head = self.head(end)?;
+        let other = self.head(other_end(edge.id, end))?;
+        let bound = rules.evidence_bound(&other.identifier.kind);
+        let known = head.evidence.iter().find(|count| count.kind.as_deref() == bound.kind);
+        let mut count = known.cloned().unwrap_or_else(|| EvidenceCount {
+            kind: bound.kind.map(str::to_owned),
+            count: 0,
+            last: rank.clone(),
+            is_surplus_reported: false,
+        });
+        let place = if let Some((time, _)) = held {
+            let before = EdgeRank::new(edge.id.evidence, *time, &head.identifier, &other.identifier);
+            if before == count.last {
+                let mut ranks = self.ranks(end, &count, rules)?;
+                ranks.remove(&before);
+                ranks.insert(rank.clone(), edge.clone());
+                count.last = ranks.into_keys().next_back().unwrap_or_else(|| rank.clone());
+            }
+            Place::Earlier
+        } else if (count.count as usize) < bound.most {
+            count.count += 1;
+            count.last = count.last.max(rank.clone());
+            Place::Added
+        } else if *rank > count.last {
+            Place::Surplus
+        } else {
+            let mut ranks = self.ranks(end, &count, rules)?;
+            let Some((_, displaced)) = ranks.pop_last() else {
+                return Err(ReadError::Corrupt {
+                    what: format!("the evidence of source identity {end}"),
+                    problem: format!("its head counts {}, but there is none", count.count),
+                });
+            };
+            ranks.insert(rank.clone(), edge.clone());
+            count.last = ranks.into_keys().next_back().unwrap_or_else(|| rank.clone());
+            let other = other_end(displaced.id, end);
+            let counted = self.held_edge(displaced.id)?;
+            if counted.low.is_some() && counted.high.is_some() {
+                proposal.retracts = true;
+                proposal.starts.insert(other);
+            }
+            proposal.rows.push((end, displaced.id, None));
+            Place::Displaces
+        };
+        if place.changes() {
+            proposal.rows.push((end, edge.id, Some(edge.clone())));
+            proposal.counts.push((end, count));
+        }
+        Ok(place)
+    }
+
+    /// The edges under `end` that are counted together, by rank.
+    fn ranks(
+        &mut self,
+        end: SourceIdentityId,
+        count: &EvidenceCount,
+        rules: &IdentityRules,
+    ) -> Result<BTreeMap<EdgeRank, Edge>, ReadError> {
+        let identifier = self.head(end)?.identifier.clone();
+        let mut ranks = BTreeMap::new();
+        for edge in self.edges_of(end, &[])?.into_values() {
+            let other = self.head(other_end(edge.id, end))?;
+            if rules.evidence_bound(&other.identifier.kind).kind == count.kind.as_deref() {
+                ranks.insert(EdgeRank::new(edge.id.evidence, edge.time, &identifier, &other.identifier), edge);
+            }
+        }
+        Ok(ranks)
+    }
+
+    /// Say once that an identity keeps no more evidence of a type.
+    fn report_surplus(
+        &mut self,
+        end: SourceIdentityId,
+        place: &Place,
+        other: &Identifier,
+        rules: &IdentityRules,
+    ) -> Result<Option<Identifier>, ReadError> {
+        if place.is_kept() && !matches!(place, Place::Displaces) {
+            return Ok(None);
+        }
+        metrics::counter!("kith_identity_surplus_evidence_total").increment(1);
+        let mut head = IdentityHead::clone(self.head(end)?.as_ref());
+        let bound = rules.evidence_bound(&other.kind);
+        let Some(count) = head.evidence.iter_mut().find(|count| count.kind.as_deref() == bound.kind) else {
+            return Ok(None);
+        };
+        if std::mem::replace(&mut count.is_surplus_reported, true) {
+            return Ok(None);
+        }
+        let identifier = head.identifier.clone();
+        self.set_head(end, head)?;
+        Ok(Some(identifier))
+    }
+
+    /// Make a proposal's rows those of the event.
+    pub(super) fn apply(&mut self, proposal: &Proposal) -> Result<(), ReadError> {
+        for (end, id, edge) in &proposal.rows {
+            self.layers.event.edges.entry(*end).or_default().insert(*id, edge.clone());
+        }
+        for (end, count) in &proposal.counts {
+            let mut head = IdentityHead::clone(self.head(*end)?.as_ref());
+            match head.evidence.iter_mut().find(|known| known.kind == count.kind) {
+                Some(known) => *known = count.clone(),
+                None => head.evidence.push(count.clone()),
+            }
+            self.set_head(*end, head)?;
+        }
+        Ok(())
+    }
+
+    /// New evidence that counts: by a shortcut where one is exact, else by partitioning.
+    fn follow(
+        &mut self,
+        low: SourceIdentityId,
+        high: SourceIdentityId,
+        rank: &EdgeRank,
+        proposal: &Proposal,
+        rules: &IdentityRules,
+    ) -> Result<Followed, ReadError> {
+        let (one, other) = (self.root(low)?, self.root(high)?);
+        let is_free = !one.1.contested && !other.1.contested;
+        let is_last = [&one.1, &other.1].into_iter().all(|root| root.latest.as_ref().is_none_or(|last| last < rank));
+        let is_same = one.0 == other.0;
+        let may_join = is_same || self.may_join(&one.1, &other.1, rules);
+        if !(is_last || is_free && may_join) {
+            return self.partition(proposal, rules);
+        }
+        self.apply(proposal)?;
+        match (is_same, may_join) {
+            (true, _) => self.change_root(one.0, |root| root.latest = root.latest.take().max(Some(rank.clone())))?,
+            (false, true) => self.join(one, other, rank)?,
+            (false, false) => {
+                for profile in [one.0, other.0] {
+                    self.change_root(profile, |root| {
+                        root.contested = true;
+                        root.latest = Some(rank.clone());
+                    })?;
+                }
+            }
+        }
+        Ok(Followed::Quietly)
+    }
+
+    fn change_root(&mut self, profile: ProfileId, change: impl FnOnce(&mut ProfileRoot)) -> Result<(), ReadError> {
+        let held = self.head(profile.0)?;
+        let mut head = IdentityHead::clone(held.as_ref());
+        if let Some(root) = &mut head.root {
+            change(root);
+        }
+        if head != *held {
+            self.set_head(profile.0, head)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the two profiles together break no rule.
+    fn may_join(&self, one: &ProfileRoot, other: &ProfileRoot, rules: &IdentityRules) -> bool {
+        if one.members.len() + other.members.len() > rules.max_members {
+            return false;
+        }
+        let count = |root: &ProfileRoot, kind: &str| root.kinds.get(kind).map_or(0, |count| *count as usize);
+        let within = rules.limits.iter().all(|(kind, limit)| count(one, kind) + count(other, kind) <= *limit);
+        let parted = self.must_not_link.iter().any(|MustNotLink { low, high }| {
+            let holds = |root: &ProfileRoot, id| root.members.binary_search(id).is_ok();
+            (holds(one, low) && holds(other, high)) || (holds(one, high) && holds(other, low))
+        });
+        within && !parted
+    }
+
+    /// Make one profile of two; the older keeps its name and ordinal.
+    fn join(
+        &mut self,
+        one: (ProfileId, ProfileRoot),
+        other: (ProfileId, ProfileRoot),
+        rank: &EdgeRank,
+    ) -> Result<(), ReadError> {
+        let (kept, gone) = if one.0 <= other.0 { (one, other) } else { (other, one) };
+        for member in &gone.1.members {
+            let mut head = IdentityHead::clone(self.head(*member)?.as_ref());
+            head.profile = kept.0;
+            head.root = None;
+            self.set_head(*member, head)?;
+        }
+        self.change_root(kept.0, |root| {
+            root.members.extend(&gone.1.members);
+            root.members.sort_unstable();
+            root.contested |= gone.1.contested;
+            root.latest = root.latest.take().max(gone.1.latest).max(Some(rank.clone()));
+            for (kind, count) in gone.1.kinds {
+                *root.kinds.entry(kind).or_default() += count;
+            }
+        })
+    }
+}

@@ -1,0 +1,107 @@
+//! Rows as the work under way would leave them, in three layers: of the event, of its unit and of the group. What fails takes
+//! its own layer along and leaves the others as they are.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use kith_model::id::{ProfileId, SourceIdentityId};
+use kith_model::identity::{Edge, EdgeId, Identifier};
+use kith_model::profile::IdentityHead;
+
+use crate::profiles::facts::FactsRow;
+
+/// Where an identity stood before its unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Before {
+    /// `None` if the unit made it.
+    pub profile: Option<ProfileId>,
+    /// The members of the profile that it named; empty if it named none. A new identity counts as alone.
+    pub members: Vec<SourceIdentityId>,
+}
+
+/// One layer of changed rows.
+#[derive(Default)]
+pub(super) struct Layer {
+    pub aliases: HashMap<Identifier, SourceIdentityId>,
+    pub heads: HashMap<SourceIdentityId, Arc<IdentityHead>>,
+    /// Rows of facts, by identity and bucket.
+    pub facts: HashMap<(SourceIdentityId, u8), FactsRow>,
+    /// For each end the edges that are stored under it (`Some`) or no longer (`None`).
+    pub edges: HashMap<SourceIdentityId, BTreeMap<EdgeId, Option<Edge>>>,
+    /// For each identity whose head the unit changed.
+    pub before: HashMap<SourceIdentityId, Before>,
+    pub ordinals: u32,
+}
+
+impl Layer {
+    /// Put the changes of a layer above on top of this one's.
+    fn absorb(&mut self, upper: Layer) {
+        self.aliases.extend(upper.aliases);
+        self.heads.extend(upper.heads);
+        self.facts.extend(upper.facts);
+        for (end, edges) in upper.edges {
+            self.edges.entry(end).or_default().extend(edges);
+        }
+        for (identity, before) in upper.before {
+            self.before.entry(identity).or_insert(before);
+        }
+        self.ordinals += upper.ordinals;
+    }
+}
+
+/// The three layers.
+#[derive(Default)]
+pub(super) struct Layers {
+    pub event: Layer,
+    pub unit: Layer,
+    pub group: Layer,
+}
+
+impl Layers {
+    /// The layers from the newest to the oldest.
+    fn newest_first(&self) -> [&Layer; 3] {
+        [&self.event, &self.unit, &self.group]
+    }
+
+    pub(super) fn alias(&self, identifier: &Identifier) -> Option<SourceIdentityId> {
+        self.newest_first().into_iter().find_map(|layer| layer.aliases.get(identifier)).copied()
+    }
+
+    pub(super) fn head(&self, identity: SourceIdentityId) -> Option<&Arc<IdentityHead>> {
+        self.newest_first().into_iter().find_map(|layer| layer.heads.get(&identity))
+    }
+
+    pub(super) fn facts(&self, identity: SourceIdentityId, bucket: u8) -> Option<&FactsRow> {
+        self.newest_first().into_iter().find_map(|layer| layer.facts.get(&(identity, bucket)))
+    }
+
+    /// What the layers say of an edge under one of its ends.
+    pub(super) fn edge(&self, end: SourceIdentityId, id: EdgeId) -> Option<&Option<Edge>> {
+        self.newest_first().into_iter().find_map(|layer| layer.edges.get(&end)?.get(&id))
+    }
+
+    /// What the layers change of the edges under `end`, the oldest change first.
+    pub(super) fn edges(&self, end: SourceIdentityId) -> impl Iterator<Item = (&EdgeId, &Option<Edge>)> {
+        self.newest_first().into_iter().rev().filter_map(move |layer| layer.edges.get(&end)).flatten()
+    }
+
+    pub(super) fn has_before(&self, identity: SourceIdentityId) -> bool {
+        self.event.before.contains_key(&identity) || self.unit.before.contains_key(&identity)
+    }
+
+    /// Ordinals given by all layers.
+    pub(super) fn ordinals(&self) -> u32 {
+        self.newest_first().into_iter().map(|layer| layer.ordinals).sum()
+    }
+
+    pub(super) fn keep_event(&mut self) {
+        let event = std::mem::take(&mut self.event);
+        self.unit.absorb(event);
+    }
+
+    pub(super) fn keep_unit(&mut self) {
+        let unit = std::mem::take(&mut self.unit);
+        self.group.absorb(unit);
+        self.group.before.clear();
+    }
+}

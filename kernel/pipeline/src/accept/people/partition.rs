@@ -1,0 +1,165 @@
+//! Partitioning what evidence connects, by the rule itself: the exact way where no shortcut is. It has a bound, beyond which
+//! nothing is changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kith_model::id::{ProfileId, SourceIdentityId};
+use kith_model::identity::{Edge, EdgeId, EdgeRank, Identifier, IdentityRules, cluster};
+use kith_model::profile::{IdentityHead, ProfileRoot};
+use kith_store::{Key, ReadError};
+
+use super::People;
+use super::evidence::{EndRow, Followed, Proposal, other_end};
+use crate::profiles::facts::each_row;
+use crate::rows;
+
+/// Most identities that one piece of evidence may make the kernel partition again: four times the largest profile.
+const MAX_RECOMPUTED_IDENTITIES: usize = 2_000;
+
+/// The same for the edges between them.
+const MAX_RECOMPUTED_EDGES: usize = 8_000;
+
+/// Identities that evidence connects, with the evidence that counts among them.
+struct Connected {
+    identities: BTreeMap<SourceIdentityId, Identifier>,
+    edges: BTreeMap<EdgeId, Edge>,
+}
+
+impl People {
+    /// Partition anew all identities that evidence connects to where the proposal begins, vetoed evidence included: the rule
+    /// itself. Beyond the bounds nothing of the proposal is applied.
+    pub(super) fn partition(&mut self, proposal: &Proposal, rules: &IdentityRules) -> Result<Followed, ReadError> {
+        let Some(Connected { identities, edges }) = self.connected(proposal)? else {
+            metrics::counter!("kith_identity_too_connected_total").increment(1);
+            self.too_connected.insert(proposal.edge, ());
+            return Ok(Followed::TooConnected);
+        };
+        self.apply(proposal)?;
+        let clustering = cluster(&identities, edges.values(), &self.must_not_link, rules);
+        let contested: BTreeSet<SourceIdentityId> =
+            clustering.vetoed.iter().flat_map(|(edge, _)| [edge.low, edge.high]).collect();
+        let mut latest: BTreeMap<SourceIdentityId, EdgeRank> = BTreeMap::new();
+        for edge in edges.values() {
+            let (Some(low), Some(high)) = (identities.get(&edge.id.low), identities.get(&edge.id.high)) else {
+                continue;
+            };
+            let rank = EdgeRank::new(edge.id.evidence, edge.time, low, high);
+            for end in [edge.id.low, edge.id.high] {
+                if latest.get(&end).is_none_or(|held| *held < rank) {
+                    latest.insert(end, rank.clone());
+                }
+            }
+        }
+        for members in clustering.components {
+            let mut kinds: BTreeMap<String, u32> = BTreeMap::new();
+            for identifier in members.iter().filter_map(|member| identities.get(member)) {
+                *kinds.entry(identifier.kind.clone()).or_default() += 1;
+            }
+            let root = ProfileRoot {
+                contested: members.iter().any(|member| contested.contains(member)),
+                latest: members.iter().filter_map(|member| latest.get(member)).max().cloned(),
+                kinds,
+                members,
+            };
+            self.set_profile(root)?;
+        }
+        Ok(Followed::Quietly)
+    }
+
+    /// Make the members of `root` one profile, named by the first.
+    fn set_profile(&mut self, root: ProfileRoot) -> Result<(), ReadError> {
+        let name = ProfileId(root.members[0]);
+        for (number, member) in root.members.iter().enumerate() {
+            let held = self.head(*member)?;
+            let names = (number == 0).then(|| root.clone());
+            if held.profile != name || held.root != names {
+                let mut head = IdentityHead::clone(held.as_ref());
+                head.profile = name;
+                head.root = names;
+                self.set_head(*member, head)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All identities that evidence connects, as it would be under the proposal; `None` if they are too many.
+    fn connected(&mut self, proposal: &Proposal) -> Result<Option<Connected>, ReadError> {
+        let mut found = Connected { identities: BTreeMap::new(), edges: BTreeMap::new() };
+        let mut open: Vec<SourceIdentityId> = proposal.starts.iter().copied().collect();
+        while let Some(identity) = open.pop() {
+            if found.identities.contains_key(&identity) {
+                continue;
+            }
+            if found.identities.len() == MAX_RECOMPUTED_IDENTITIES {
+                return Ok(None);
+            }
+            found.identities.insert(identity, self.head(identity)?.identifier.clone());
+            let mut edges = self.edges_of(identity, &proposal.rows)?;
+            // What came in from the other end was seen to be stored here as well, or it would not have been followed.
+            let unsure: Vec<EdgeId> = edges.keys().filter(|id| !found.edges.contains_key(id)).copied().collect();
+            for id in self.missing_at_other_end(identity, &unsure, proposal)? {
+                edges.remove(&id);
+            }
+            for (id, edge) in edges {
+                open.push(other_end(id, identity));
+                found.edges.insert(id, edge);
+            }
+            if found.edges.len() > MAX_RECOMPUTED_EDGES {
+                return Ok(None);
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// The edges that are stored under `identity`, as they would be with the proposed rows.
+    pub(super) fn edges_of(
+        &mut self,
+        identity: SourceIdentityId,
+        proposed: &[EndRow],
+    ) -> Result<BTreeMap<EdgeId, Edge>, ReadError> {
+        let mut edges: BTreeMap<EdgeId, Edge> = BTreeMap::new();
+        if !self.is_new(identity) {
+            each_row(self.store.as_ref(), &Key::edges(self.workspace, identity), |_, value| {
+                let edge: Edge = rows::decode("evidence", value)?;
+                edges.insert(edge.id, edge);
+                Ok(())
+            })?;
+        }
+        self.work.rows_read += edges.len() as u64;
+        let proposed = proposed.iter().filter(|(end, ..)| *end == identity).map(|(_, id, edge)| (id, edge));
+        for (id, edge) in self.layers.edges(identity).chain(proposed) {
+            match edge {
+                Some(edge) => edges.insert(*id, edge.clone()),
+                None => edges.remove(id),
+            };
+        }
+        self.work.edges += edges.len() as u64;
+        Ok(edges)
+    }
+
+    /// Which of the edges under `identity` are not stored under their other end.
+    fn missing_at_other_end(
+        &mut self,
+        identity: SourceIdentityId,
+        edges: &[EdgeId],
+        proposal: &Proposal,
+    ) -> Result<Vec<EdgeId>, ReadError> {
+        let mut missing = Vec::new();
+        let mut asked = Vec::new();
+        for id in edges {
+            let other = other_end(*id, identity);
+            let proposed = proposal.rows.iter().rfind(|(end, known, _)| *end == other && known == id);
+            let known = proposed.map(|(_, _, edge)| edge).or_else(|| self.layers.edge(other, *id));
+            match known {
+                Some(edge) if edge.is_some() => {}
+                None if !self.is_new(other) => asked.push(*id),
+                _ => missing.push(*id),
+            }
+        }
+        self.work.rows_read += asked.len() as u64;
+        let keys: Vec<Key> = asked.iter().map(|id| Key::edge(self.workspace, other_end(*id, identity), *id)).collect();
+        let rows = self.store.get(&keys)?;
+        missing.extend(asked.iter().zip(rows).filter(|(_, row)| row.is_none()).map(|(id, _)| *id));
+        Ok(missing)
+    }
+}

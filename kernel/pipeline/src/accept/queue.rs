@@ -1,0 +1,224 @@
+//! What waits for a workspace's lane: bounded in number and bytes, with a share for each source, and taken in turns.
+
+use std::collections::{HashMap, VecDeque};
+
+use kith_model::id::InstallationId;
+
+use super::unit::{Progress, draft_bytes};
+use super::{MAX_REPORTED_REJECTIONS, Submission};
+use crate::views::Acceptance;
+
+/// Submissions that may wait for one lane; past it requests are told to come back.
+pub(crate) const MAX_WAITING: usize = 512;
+
+/// Bytes of drafts that may wait for one lane.
+const MAX_WAITING_BYTES: usize = 64 << 20;
+
+/// A source may fill a quarter of its lane, so that one sender in a hurry leaves room for the others.
+const SHARES: usize = 4;
+
+/// A submission that was admitted and is not answered yet.
+pub(super) struct Open {
+    pub submission: Submission,
+    /// What it takes of the lane's room until it is answered.
+    pub bytes: usize,
+    /// How much of it is durable.
+    pub progress: Progress,
+    /// What is to be answered about that much.
+    pub acceptance: Acceptance,
+}
+
+impl Open {
+    /// Count in what a durable unit of it brought.
+    pub(super) fn note(&mut self, unit: Acceptance) {
+        let total = &mut self.acceptance;
+        total.accepted += unit.accepted;
+        total.duplicate += unit.duplicate;
+        total.rejected_count += unit.rejected_count;
+        let room = MAX_REPORTED_REJECTIONS.saturating_sub(total.rejected.len());
+        total.rejected.extend(unit.rejected.into_iter().take(room));
+    }
+}
+
+/// Room that is taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Room {
+    submissions: usize,
+    bytes: usize,
+}
+
+impl Room {
+    /// Whether `bytes` more fit into a `share`-th part. The first one always fits: nothing is larger than a request may be.
+    fn fits(self, bytes: usize, share: usize) -> bool {
+        let within = self.submissions < MAX_WAITING / share && self.bytes + bytes <= MAX_WAITING_BYTES / share;
+        self.submissions == 0 || within
+    }
+
+    fn take(&mut self, bytes: usize) {
+        self.submissions += 1;
+        self.bytes += bytes;
+    }
+
+    fn free(&mut self, bytes: usize) {
+        self.submissions = self.submissions.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+#[derive(Default)]
+struct Source {
+    waiting: VecDeque<Open>,
+    /// Of what waits and of what is under way.
+    room: Room,
+}
+
+/// The queue of one lane.
+#[derive(Default)]
+pub(super) struct Waiting {
+    sources: HashMap<InstallationId, Source>,
+    /// Sources of which something waits, the next one first; each once.
+    turns: VecDeque<InstallationId>,
+    room: Room,
+    /// Nothing is admitted any more.
+    pub is_closed: bool,
+}
+
+/// What a submission takes while it waits.
+pub(super) fn submission_bytes(submission: &Submission) -> usize {
+    let rejected = submission.rejected.iter().map(|record| record.raw.len() + record.message.len() + 64);
+    submission.events.iter().map(draft_bytes).sum::<usize>() + rejected.sum::<usize>() + size_of::<Submission>()
+}
+
+impl Waiting {
+    /// Let a submission of `bytes` wait, or give it back if there is no room for it.
+    pub(super) fn admit(&mut self, submission: Submission, bytes: usize) -> Result<(), Submission> {
+        let source = submission.source;
+        let room = self.sources.get(&source).map_or(Room::default(), |source| source.room);
+        if !self.room.fits(bytes, 1) || !room.fits(bytes, SHARES) {
+            return Err(submission);
+        }
+        let open = Open { submission, bytes, progress: Progress::default(), acceptance: Acceptance::default() };
+        self.room.take(bytes);
+        let held = self.sources.entry(source).or_default();
+        held.room.take(bytes);
+        if held.waiting.is_empty() {
+            self.turns.push_back(source);
+        }
+        held.waiting.push_back(open);
+        Ok(())
+    }
+
+    /// The next submission, of the source whose turn it is.
+    pub(super) fn next(&mut self) -> Option<Open> {
+        let id = self.turns.pop_front()?;
+        let source = self.sources.get_mut(&id)?;
+        let open = source.waiting.pop_front();
+        if !source.waiting.is_empty() {
+            self.turns.push_back(id);
+        }
+        open
+    }
+
+    /// A submission of which only a part is done goes before the others of its source.
+    pub(super) fn put_back(&mut self, open: Open) {
+        let id = open.submission.source;
+        let source = self.sources.entry(id).or_default();
+        if source.waiting.is_empty() {
+            self.turns.push_back(id);
+        }
+        source.waiting.push_front(open);
+    }
+
+    /// A submission was answered.
+    pub(super) fn done(&mut self, source: InstallationId, bytes: usize) {
+        self.room.free(bytes);
+        if let Some(held) = self.sources.get_mut(&source) {
+            held.room.free(bytes);
+            if held.room.submissions == 0 {
+                self.sources.remove(&source);
+            }
+        }
+    }
+
+    /// What was under way is lost: only what waits takes room. The bytes that are free again.
+    pub(super) fn forget_under_way(&mut self) -> usize {
+        let before = self.room.bytes;
+        self.room = Room::default();
+        for source in self.sources.values_mut() {
+            source.room = Room::default();
+            for open in &source.waiting {
+                source.room.take(open.bytes);
+                self.room.take(open.bytes);
+            }
+        }
+        self.sources.retain(|_, source| !source.waiting.is_empty());
+        before - self.room.bytes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.turns.is_empty()
+    }
+
+    /// Admit nothing more, and drop what waits.
+    pub(super) fn close(&mut self) {
+        *self = Waiting { is_closed: true, ..Waiting::default() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_model::event::EventOrigin;
+    use kith_model::id::WorkspaceId;
+    use kith_model::time::Timestamp;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn submission(source: u32) -> Submission {
+        Submission {
+            workspace: WorkspaceId(1),
+            source: InstallationId(source),
+            received_at: Timestamp(0),
+            origin: EventOrigin::Client,
+            events: Vec::new(),
+            rejected: Vec::new(),
+            with: Vec::new(),
+            reply: oneshot::channel().0,
+        }
+    }
+
+    #[test]
+    fn a_source_that_fills_its_share_is_refused_and_others_are_not() {
+        let mut waiting = Waiting::default();
+        for bytes in [1 << 10, 1 << 20] {
+            let admitted = (0..MAX_WAITING).take_while(|_| waiting.admit(submission(1), bytes).is_ok()).count();
+            assert!((16..=MAX_WAITING / SHARES).contains(&admitted), "{admitted}");
+            assert!(waiting.admit(submission(2), bytes).is_ok());
+            while let Some(open) = waiting.next() {
+                waiting.done(open.submission.source, open.bytes);
+            }
+            assert_eq!(waiting.room, Room::default());
+        }
+        assert!(
+            waiting.admit(submission(1), MAX_WAITING_BYTES + 1).is_ok(),
+            "what comes alone is taken, however large"
+        );
+        assert!(waiting.admit(submission(1), 1).is_err());
+    }
+
+    #[test]
+    fn sources_take_turns_and_what_was_begun_goes_first() {
+        let mut waiting = Waiting::default();
+        for (number, source) in [1, 1, 1, 2, 3].into_iter().enumerate() {
+            assert!(waiting.admit(submission(source), number).is_ok());
+        }
+        let mut taken = Vec::new();
+        while let Some(open) = waiting.next() {
+            taken.push(open.bytes);
+            if taken.len() == 1 {
+                waiting.put_back(open);
+            }
+        }
+        assert_eq!(taken, [0, 3, 4, 0, 1, 2]);
+    }
+}

@@ -1,0 +1,446 @@
+//! Building the units of one workspace: as much of a submission as fits, checked, deduplicated and tied to people.
+//!
+//! What fails takes no more with it than it must: an event that needs a damaged row is set aside alone, a unit that is too
+//! large is halved until the one event that is too large is alone, and only an error of the store itself ends a submission.
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use kith_model::change::Change;
+use kith_model::event::{DraftEvent, Event, EventKind, RejectedRecord};
+use kith_model::id::{SourceIdentityId, WorkspaceId};
+use kith_model::identity::{Evidence, Identifier, IdentityRules, MAX_IDENTIFIER_BYTES};
+use kith_model::profile::believed;
+use kith_model::time::Timestamp;
+use kith_store::{CommitError, Key, Operation, ReadError, Store, Unit};
+
+use super::aside::{KeptParts, Quota};
+use super::counts::Totals;
+use super::dedupe::{Seen, SeenMessages};
+use super::people::{Followed, Link, People};
+use super::validate::Traits;
+use super::{MAX_REPORTED_REJECTIONS, Submission, validate};
+use crate::profiles::facts::{EventFacts, MAX_TRAIT_BYTES, MAX_TRAIT_NAME_BYTES, MAX_TRAITS};
+use crate::rows;
+use crate::views::{Acceptance, Verdict};
+
+/// Most events of one unit: enough that a unit's own cost vanishes.
+const MAX_UNIT_EVENTS: usize = 1_000;
+
+/// Most bytes of drafts in one unit, by estimate.
+const MAX_DRAFT_BYTES: usize = 4 << 20;
+
+/// What an identifier may cost beside its text: an alias, a head and its evidence.
+const IDENTIFIER_BYTES: usize = 1 << 10;
+
+/// How far a submission has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// The next event.
+    pub next: usize,
+    kept: KeptParts,
+}
+
+/// A unit with what it means for its submission.
+pub(super) struct Built {
+    pub unit: Unit,
+    pub bytes: usize,
+    pub events: usize,
+    /// Where the submission stands once the unit is durable.
+    pub progress: Progress,
+    pub is_last: bool,
+    /// What the unit adds to the answer.
+    pub acceptance: Acceptance,
+}
+
+/// One workspace's state. Only its lane holds it, so it needs no lock and no retry.
+pub(super) struct Workspace {
+    store: Arc<dyn Store>,
+    id: WorkspaceId,
+    pub people: People,
+    seen: SeenMessages,
+    totals: Totals,
+    quota: Quota,
+    pub rules: IdentityRules,
+    /// Makes the ids of messages that came without one differ.
+    unnamed: u64,
+    /// The largest unit; a test makes it small.
+    pub max_unit_bytes: usize,
+}
+
+/// A unit under construction.
+struct Draft<'s> {
+    submission: &'s Submission,
+    /// Rows that only this unit touches.
+    operations: Vec<Operation>,
+    kept: KeptParts,
+    acceptance: Acceptance,
+    /// Events that were taken.
+    events: u64,
+}
+
+/// Whether the events of a unit are taken, or set aside because the one that it has is too large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Size {
+    Fits,
+    TooLarge { bytes: usize },
+}
+
+/// About what a draft takes in memory and in the store.
+pub(super) fn draft_bytes(draft: &DraftEvent) -> usize {
+    let identifiers = draft.identifiers.iter().map(|identifier| IDENTIFIER_BYTES + identifier.value.len());
+    let texts = [&draft.name, &draft.properties, &draft.traits, &draft.context];
+    size_of::<DraftEvent>() + texts.into_iter().map(String::len).sum::<usize>() + identifiers.sum::<usize>()
+}
+
+/// Where the unit that begins with event `from` ends, by estimate.
+fn piece_end(events: &[DraftEvent], from: usize) -> usize {
+    let mut bytes = 0;
+    let fits = events.iter().skip(from).take(MAX_UNIT_EVENTS).take_while(|draft| {
+        let is_first = bytes == 0;
+        bytes += draft_bytes(draft);
+        is_first || bytes <= MAX_DRAFT_BYTES
+    });
+    from + fits.count()
+}
+
+impl Workspace {
+    pub(super) fn open(
+        store: &Arc<dyn Store>,
+        id: WorkspaceId,
+        rules: IdentityRules,
+        realm_key: [u8; 32],
+    ) -> Result<Workspace, ReadError> {
+        Ok(Workspace {
+            store: Arc::clone(store),
+            id,
+            people: People::open(Arc::clone(store), id, realm_key)?,
+            seen: SeenMessages::open(Arc::clone(store), id)?,
+            totals: Totals::open(store.as_ref(), id)?,
+            quota: Quota::new(Arc::clone(store), id),
+            rules,
+            unnamed: 0,
+            max_unit_bytes: kith_store::MAX_UNIT_BYTES,
+        })
+    }
+
+    /// Build the next unit of a submission, of at most the allowed size, on top of the group so far.
+    ///
+    /// # Errors
+    /// What ends the submission: the store cannot be read, or what must go with it in one commit is too large.
+    pub(super) fn build(&mut self, submission: &Submission, progress: Progress) -> Result<Built, CommitError> {
+        let from = progress.next;
+        let mut to = piece_end(&submission.events, from);
+        let mut size = Size::Fits;
+        loop {
+            let built = self.build_events(submission, progress, to, size).inspect_err(|_| self.forget_unit())?;
+            if built.bytes <= self.max_unit_bytes {
+                self.keep_unit();
+                return Ok(built);
+            }
+            self.forget_unit();
+            match (to - from, size) {
+                (1, Size::Fits) => size = Size::TooLarge { bytes: built.bytes },
+                (0 | 1, _) => return Err(CommitError::TooLarge { bytes: built.bytes, limit: self.max_unit_bytes }),
+                (events, _) => to = from + events / 2,
+            }
+        }
+    }
+
+    fn build_events(
+        &mut self,
+        submission: &Submission,
+        progress: Progress,
+        to: usize,
+        size: Size,
+    ) -> Result<Built, ReadError> {
+        let mut draft = Draft {
+            submission,
+            operations: Vec::new(),
+            kept: progress.kept,
+            acceptance: Acceptance::default(),
+            events: 0,
+        };
+        if progress.next == 0 {
+            for record in &submission.rejected {
+                draft.reject(record.clone());
+            }
+        }
+        for (index, event) in submission.events.iter().enumerate().take(to).skip(progress.next) {
+            let verdict = match size {
+                Size::Fits => self.accept_event(&mut draft, event, index)?,
+                Size::TooLarge { bytes } => too_large(event, bytes, self.max_unit_bytes),
+            };
+            draft.report(event, index, verdict);
+        }
+        let is_last = to == submission.events.len();
+        if is_last {
+            draft.kept.end(submission, &mut draft.operations);
+        }
+        let events = to - progress.next;
+        let progress = Progress { next: to, kept: draft.kept };
+        let acceptance = std::mem::take(&mut draft.acceptance);
+        let unit = self.finish(draft, is_last)?;
+        let bytes = unit.size_bytes();
+        Ok(Built { unit, bytes, events, progress, is_last, acceptance })
+    }
+
+    /// One event in a layer of its own: an event that cannot be taken leaves nothing behind.
+    fn accept_event(&mut self, draft: &mut Draft<'_>, event: &DraftEvent, index: usize) -> Result<Verdict, ReadError> {
+        match self.accept_one(draft, event, index) {
+            Ok(verdict) => {
+                self.people.keep_event();
+                Ok(verdict)
+            }
+            Err(error @ (ReadError::Io { .. } | ReadError::Truncated { .. })) => Err(error),
+            Err(error) => {
+                self.people.forget_event();
+                tracing::error!(workspace = self.id.0, %error, "an event is set aside, because a row that it needs cannot be read");
+                Ok(Verdict::Rejected(RejectedRecord {
+                    place: 0,
+                    code: "unreadable-row".into(),
+                    message: format!("the event needs a row that cannot be read: {error}"),
+                    raw: validate::excerpt(event),
+                }))
+            }
+        }
+    }
+
+    /// One draft: valid? new? whose? The rows that only it needs go to the draft of the unit; shared ones are kept pending.
+    fn accept_one(&mut self, draft: &mut Draft<'_>, event: &DraftEvent, index: usize) -> Result<Verdict, ReadError> {
+        let submission = draft.submission;
+        let checked = match validate::check(event, &self.rules) {
+            Ok(checked) => checked,
+            Err(rejected) => return Ok(Verdict::Rejected(rejected)),
+        };
+        let (message_id, unseen) = match &event.message_id {
+            Some(message_id) => {
+                let digest = validate::digest(event);
+                match self.seen.look(submission.source, message_id, digest, submission.received_at)? {
+                    Seen::Never(unseen) => (message_id.clone(), Some(unseen)),
+                    Seen::Same => return Ok(Verdict::Duplicate),
+                    Seen::Other => return Ok(Verdict::Conflict { message_id: message_id.clone() }),
+                }
+            }
+            None => {
+                self.unnamed += 1;
+                (format!("kith-{}-{}", submission.received_at.0, self.unnamed), None)
+            }
+        };
+        let time = event_time(event, submission.received_at);
+        let given = EventFacts {
+            time,
+            received_at: submission.received_at,
+            source: submission.source,
+            message_id: &message_id,
+        };
+        let (identity, notes) = self.tie(&checked.identifiers, checked.traits, event.kind, &given)?;
+        let record = Change::Recorded(Event {
+            message_id,
+            kind: event.kind,
+            name: event.name.clone(),
+            time,
+            received_at: submission.received_at,
+            source: submission.source,
+            identity,
+            identifiers: checked.identifiers,
+            properties: event.properties.clone(),
+            traits: event.traits.clone(),
+            context: event.context.clone(),
+            origin: submission.origin,
+        });
+        // Nothing can fail from here on.
+        if let Some(unseen) = unseen {
+            self.seen.remember(unseen);
+        }
+        let row = Some(Key::event(submission.workspace, identity, time));
+        let record = rows::encode(&record);
+        draft.operations.push(Operation::Append { workspace: submission.workspace, record, row });
+        draft.events += 1;
+        for (code, message) in checked.too_long.iter().map(|kind| too_long(kind)).chain(notes) {
+            let record =
+                RejectedRecord { place: index as u64, code: code.into(), message, raw: validate::excerpt(event) };
+            draft.kept.add(submission, record, &mut draft.operations);
+        }
+        Ok(Verdict::Accepted)
+    }
+
+    /// Whose event it is: tie its identifiers together, and take its facts. What of it could not be followed is said.
+    fn tie(
+        &mut self,
+        identifiers: &[Identifier],
+        traits: Traits<'_>,
+        kind: EventKind,
+        given: &EventFacts<'_>,
+    ) -> Result<(SourceIdentityId, Vec<Note>), ReadError> {
+        let mut notes = Vec::new();
+        let identity = self.people.identify(&identifiers[0], given.received_at)?;
+        let evidence = match kind {
+            EventKind::Alias => Evidence::Alias,
+            _ => Evidence::SameEvent,
+        };
+        for other in &identifiers[1..] {
+            let other = self.people.identify(other, given.received_at)?;
+            let link = Link {
+                one: identity,
+                other,
+                evidence,
+                time: believed(given.time, given.received_at),
+                source: given.source,
+                message_id: given.message_id,
+            };
+            notes.extend(not_followed(self.people.link(&link, &self.rules)?));
+        }
+        if !traits.is_empty() {
+            let surplus = self.people.record_traits(identity, traits, given)?;
+            notes.extend((!surplus.is_empty()).then(|| surplus_traits(&surplus)));
+        }
+        Ok((identity, notes))
+    }
+
+    /// All rows of a unit: first who belongs to whom, then the events, so that a reader of the feed knows whose they are.
+    fn finish(&mut self, draft: Draft<'_>, is_last: bool) -> Result<Unit, ReadError> {
+        let Draft { submission, operations: own, events, .. } = draft;
+        let is_aside = |operation: &&Operation| matches!(operation, Operation::Put(..));
+        let added = own.iter().filter(is_aside).count() as u64;
+        let mut operations = Vec::with_capacity(own.len() + 16);
+        let identified = self.people.identified();
+        if !identified.profiles.is_empty() || !identified.gone.is_empty() {
+            let record = rows::encode(&Change::Identified(identified));
+            operations.push(Operation::Append { workspace: self.id, record, row: None });
+        }
+        operations.extend(own);
+        self.people.write(&mut operations);
+        self.seen.write(&mut operations)?;
+        self.quota.add(submission.source, added, self.totals.unit(), &mut operations)?;
+        let (identifiers, profiles) = self.people.growth();
+        let counts = self.totals.unit();
+        counts.identifiers += identifiers;
+        counts.profiles = counts.profiles.saturating_add_signed(profiles);
+        counts.events += events;
+        if is_last {
+            operations.extend(submission.with.iter().cloned());
+        }
+        if operations.is_empty() {
+            return Ok(Unit::default());
+        }
+        let (before, after) = self.totals.write();
+        operations.push(after);
+        Ok(Unit { preconditions: vec![before], operations, ..Unit::default() })
+    }
+
+    fn keep_unit(&mut self) {
+        self.people.keep_unit();
+        self.seen.keep_unit();
+        self.quota.keep_unit();
+        self.totals.keep_unit();
+    }
+
+    fn forget_unit(&mut self) {
+        self.people.forget_unit();
+        self.seen.forget_unit();
+        self.quota.forget_unit();
+        self.totals.forget_unit();
+    }
+
+    /// The group is durable.
+    pub(super) fn committed(&mut self) {
+        self.people.committed();
+        self.seen.ended();
+        self.quota.ended();
+    }
+
+    /// Some units of the group were not committed; what they touched is read from the store again.
+    pub(super) fn committed_in_part(&mut self) -> Result<(), ReadError> {
+        self.seen.ended();
+        self.quota.ended();
+        self.people.committed_in_part()?;
+        self.totals = Totals::open(self.store.as_ref(), self.id)?;
+        Ok(())
+    }
+}
+
+impl Draft<'_> {
+    /// Count a verdict, and keep aside what was refused.
+    fn report(&mut self, event: &DraftEvent, index: usize, verdict: Verdict) {
+        match verdict {
+            Verdict::Accepted => self.acceptance.accepted += 1,
+            Verdict::Duplicate => self.acceptance.duplicate += 1,
+            Verdict::Conflict { message_id } => self.reject(RejectedRecord {
+                place: index as u64,
+                code: "message-id-conflict".into(),
+                message: format!(
+                    "another message came with the id `{message_id}` before; give each message its own id"
+                ),
+                raw: validate::excerpt(event),
+            }),
+            Verdict::Rejected(record) => self.reject(RejectedRecord { place: index as u64, ..record }),
+        }
+    }
+
+    fn reject(&mut self, record: RejectedRecord) {
+        self.acceptance.rejected_count += 1;
+        if self.acceptance.rejected.len() < MAX_REPORTED_REJECTIONS {
+            self.acceptance.rejected.push(record.clone());
+        }
+        self.kept.add(self.submission, record, &mut self.operations);
+    }
+}
+
+/// When the event happened by the kernel's clock: a sender whose clock is off is off by the same in both of its times.
+fn event_time(draft: &DraftEvent, received_at: Timestamp) -> Timestamp {
+    match (draft.time, draft.sent_at) {
+        (None, _) => received_at,
+        (Some(time), None) => time,
+        (Some(time), Some(sent_at)) => time.plus_ms(received_at.0.saturating_sub(sent_at.0)),
+    }
+}
+
+fn too_large(event: &DraftEvent, bytes: usize, limit: usize) -> Verdict {
+    Verdict::Rejected(RejectedRecord {
+        place: 0,
+        code: "too-large".into(),
+        message: format!("the event and what follows from it have {bytes} bytes; {limit} are allowed"),
+        raw: validate::excerpt(event),
+    })
+}
+
+/// Something about an event that was taken: a code and what a person reads.
+type Note = (&'static str, String);
+
+fn too_long(kind: &str) -> Note {
+    let message = format!("the event was taken without its `{kind}`, which has more than {MAX_IDENTIFIER_BYTES} bytes");
+    ("identifier-too-long", message)
+}
+
+fn not_followed(followed: Followed) -> Option<Note> {
+    match followed {
+        Followed::Quietly => None,
+        Followed::Shared(identifier) => {
+            let message = format!(
+                "shared identifier: `{identifier}` came with more others than one person has; what else comes with it ties \
+                 nobody to it, and this is said once"
+            );
+            Some(("shared-identifier", message))
+        }
+        Followed::TooConnected => {
+            let message =
+                "the identifiers of this event hang together with too many others to be weighed, so it ties nobody";
+            Some(("evidence-not-followed", message.to_owned()))
+        }
+    }
+}
+
+fn surplus_traits(names: &[Cow<'_, str>]) -> Note {
+    let listed: Vec<String> = names.iter().take(8).map(|name| name.chars().take(64).collect()).collect();
+    let message = format!(
+        "{} traits found no room ({}): one identity has at most {MAX_TRAITS} names of at most {MAX_TRAIT_NAME_BYTES} bytes, \
+         {MAX_TRAIT_BYTES} bytes in all",
+        names.len(),
+        listed.join(", ")
+    );
+    ("too-many-traits", message)
+}

@@ -1,0 +1,261 @@
+//! Units one by one: what is in them, how large they are, and what takes nothing else along.
+
+use kith_model::event::EventOrigin;
+use kith_model::id::InstallationId;
+use kith_store::keys::PersonRow;
+use kith_store::{Operation, memory};
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::accept::Submission;
+use crate::accept::counts::{Counts, read_counts};
+use crate::profiles::facts::{each_row, read_contribution};
+
+const WORKSPACE: WorkspaceId = WorkspaceId(1);
+const SOURCE: InstallationId = InstallationId(1);
+const NOW: Timestamp = Timestamp(1_768_435_200_000);
+
+fn submission(events: Vec<DraftEvent>) -> Submission {
+    Submission {
+        workspace: WORKSPACE,
+        source: SOURCE,
+        received_at: NOW,
+        origin: EventOrigin::Client,
+        events,
+        rejected: Vec::new(),
+        with: Vec::new(),
+        reply: oneshot::channel().0,
+    }
+}
+
+fn event(message_id: &str, user: &str) -> DraftEvent {
+    DraftEvent {
+        kind: EventKind::Track,
+        message_id: Some(message_id.into()),
+        name: "Seen".into(),
+        time: Some(NOW),
+        sent_at: None,
+        identifiers: vec![Identifier::new("user_id", user)],
+        properties: String::new(),
+        traits: String::new(),
+        context: String::new(),
+    }
+}
+
+fn identify(message_id: &str, user: &str, traits: String) -> DraftEvent {
+    DraftEvent { kind: EventKind::Identify, traits, ..event(message_id, user) }
+}
+
+fn workspace(store: &Arc<dyn Store>) -> Workspace {
+    Workspace::open(store, WORKSPACE, IdentityRules::default(), [7; 32]).unwrap()
+}
+
+/// Take a whole submission, each unit as a group; the units' sizes and the answer.
+fn take(store: &Arc<dyn Store>, workspace: &mut Workspace, submission: &Submission) -> (Vec<usize>, Acceptance) {
+    let (mut progress, mut sizes, mut total) = (Progress::default(), Vec::new(), Acceptance::default());
+    loop {
+        let built = workspace.build(submission, progress).unwrap();
+        assert_eq!(built.bytes, built.unit.size_bytes());
+        if !built.unit.operations.is_empty() {
+            store.commit(built.unit).unwrap();
+        }
+        workspace.committed();
+        sizes.push(built.bytes);
+        total.accepted += built.acceptance.accepted;
+        total.duplicate += built.acceptance.duplicate;
+        total.rejected_count += built.acceptance.rejected_count;
+        total.rejected.extend(built.acceptance.rejected);
+        progress = built.progress;
+        if built.is_last {
+            return (sizes, total);
+        }
+    }
+}
+
+fn codes(acceptance: &Acceptance) -> Vec<(u64, &str)> {
+    acceptance.rejected.iter().map(|record| (record.place, record.code.as_str())).collect()
+}
+
+fn set_aside(store: &Arc<dyn Store>) -> Vec<RejectedRecord> {
+    let mut records = Vec::new();
+    each_row(store.as_ref(), &Key::set_aside(WORKSPACE, None), |_, value| {
+        let rows::Aside::Record { record, .. } = rows::decode("aside", value)? else { panic!("no record") };
+        records.push(record);
+        Ok(())
+    })
+    .unwrap();
+    records
+}
+
+#[test]
+fn h6_a_unit_that_is_too_large_is_halved_until_the_one_event_is_alone() {
+    let store: Arc<dyn Store> = Arc::new(memory());
+    let mut workspace = workspace(&store);
+    workspace.max_unit_bytes = 20_000;
+    let mut events: Vec<DraftEvent> = (0..200).map(|n| event(&format!("m{n}"), &format!("u{n}"))).collect();
+    events[77].properties = format!(r#"{{"text":"{}"}}"#, "x".repeat(30_000));
+    let submission = submission(events);
+    let (sizes, acceptance) = take(&store, &mut workspace, &submission);
+    assert!(sizes.len() > 2 && sizes.iter().all(|size| *size <= 20_000), "{sizes:?}");
+    assert_eq!((acceptance.accepted, codes(&acceptance)), (199, vec![(77, "too-large")]));
+    let counts = read_counts(store.as_ref(), WORKSPACE).unwrap();
+    assert_eq!((counts.events, counts.identifiers, counts.profiles), (199, 199, 199), "nothing of the 78th stays");
+    let (_, again) = take(&store, &mut workspace, &submission);
+    assert_eq!((again.accepted, again.duplicate), (0, 199));
+}
+
+#[test]
+fn s2e_a_damaged_row_sets_aside_the_event_that_needs_it_and_no_other() {
+    let store: Arc<dyn Store> = Arc::new(memory());
+    let mut first = workspace(&store);
+    take(&store, &mut first, &submission(vec![event("m1", "u1"), event("m2", "u2")]));
+    let damaged = first.people.identify(&Identifier::new("user_id", "u1"), NOW).unwrap();
+    let key = Key::person(WORKSPACE, damaged, PersonRow::Head);
+    store.commit(Unit { operations: vec![Operation::Put(key, vec![1, 255])], ..Unit::default() }).unwrap();
+    let mut second = workspace(&store);
+    let tied = DraftEvent {
+        identifiers: vec![Identifier::new("user_id", "u1"), Identifier::new("email", "a@b.c")],
+        ..event("m3", "u1")
+    };
+    let (_, acceptance) = take(&store, &mut second, &submission(vec![event("m4", "u2"), tied, event("m5", "u3")]));
+    assert_eq!((acceptance.accepted, codes(&acceptance)), (2, vec![(1, "unreadable-row")]));
+    assert!(acceptance.rejected[0].message.contains("an identity's head"), "{:?}", acceptance.rejected);
+    assert_eq!(read_counts(store.as_ref(), WORKSPACE).unwrap().identifiers, 3, "the refused event made no identity");
+}
+
+#[test]
+fn a_unit_that_was_built_on_a_refused_one_is_refused_too() {
+    let store: Arc<dyn Store> = Arc::new(memory());
+    let mut workspace = workspace(&store);
+    let one = workspace.build(&submission(vec![event("m1", "u1")]), Progress::default()).unwrap();
+    let other = workspace.build(&submission(vec![event("m2", "u1")]), Progress::default()).unwrap();
+    assert!(matches!(store.commit(other.unit), Err(CommitError::Conflict(_))));
+    let results = store.commit_all(vec![one.unit]);
+    assert!(results[0].is_ok());
+    workspace.committed_in_part().unwrap();
+    let (_, acceptance) = take(&store, &mut workspace, &submission(vec![event("m1", "u1"), event("m2", "u1")]));
+    assert_eq!((acceptance.accepted, acceptance.duplicate), (1, 1));
+    assert_eq!(read_counts(store.as_ref(), WORKSPACE).unwrap().identifiers, 1);
+}
+
+#[test]
+fn what_goes_with_a_submission_is_in_its_last_unit_alone() {
+    let store: Arc<dyn Store> = Arc::new(memory());
+    let mut workspace = workspace(&store);
+    let with = Operation::Put(Key::meta("with"), b"it".to_vec());
+    let events = (0..2 * MAX_UNIT_EVENTS).map(|n| event(&format!("m{n}"), "u1")).collect();
+    let submission = Submission { with: vec![with.clone()], ..submission(events) };
+    let first = workspace.build(&submission, Progress::default()).unwrap();
+    let last = workspace.build(&submission, first.progress).unwrap();
+    assert_eq!((first.is_last, first.unit.operations.contains(&with)), (false, false));
+    assert_eq!((last.is_last, last.unit.operations.contains(&with)), (true, true));
+}
+
+#[test]
+fn the_unit_tells_who_belongs_to_whom_before_its_events() {
+    let store: Arc<dyn Store> = Arc::new(memory());
+    let mut workspace = workspace(&store);
+    let tied = DraftEvent {
+        identifiers: vec![Identifier::new("user_id", "u1"), Identifier::new("email", "a@b.c")],
+        ..event("m1", "u1")
+    };
+    let built = workspace.build(&submission(vec![tied]), Progress::default()).unwrap();
+    let records = built.unit.operations.iter().filter_map(|operation| match operation {
+        Operation::Append { record, .. } => Some(rows::decode::<Change>("a record", record).unwrap()),
+        _ => None,
+    });
+    let records: Vec<Change> = records.collect();
+    assert!(matches!(records.as_slice(), [Change::Identified(_), Change::Recorded(_)]), "{records:?}");
+}
+
+/// `{"<prefix>0": <json>, …}`
+fn many_traits(prefix: &str, count: usize, json: &str) -> String {
+    let traits: Vec<String> = (0..count).map(|n| format!(r#""{prefix}{n}":{json}"#)).collect();
+    format!("{{{}}}", traits.join(","))
+}
+
+#[test]
+fn s15_one_more_trait_of_a_person_with_many_writes_a_few_kilobytes() {
+    let store: Arc<dyn Store> = Arc::new(memory());
+    let mut workspace = workspace(&store);
+    let value = format!("\"{}\"", "x".repeat(200));
+    for part in ["a", "b", "c"] {
+        let told = identify(&format!("m-{part}"), "u1", many_traits(part, 300, &value));
+        take(&store, &mut workspace, &submission(vec![told]));
+    }
+    let one = submission(vec![identify("one", "u1", r#"{"a7":"new"}"#.into())]);
+    let (sizes, _) = take(&store, &mut workspace, &one);
+    assert!(sizes[0] < 32 << 10, "{sizes:?} for a person with more than 200 KB of traits");
+    let identity = workspace.people.identify(&Identifier::new("user_id", "u1"), NOW).unwrap();
+    let facts = read_contribution(store.as_ref(), WORKSPACE, identity).unwrap();
+    assert_eq!((facts.traits.len(), facts.traits["a7"].json.as_str()), (900, "\"new\""));
+}
+
+#[test]
+fn s15_a_trait_without_room_is_reported_and_the_rest_of_the_event_is_taken() {
+    let store: Arc<dyn Store> = Arc::new(memory());
+    let mut workspace = workspace(&store);
+    for part in ["a", "b", "c"] {
+        let told = identify(&format!("m-{part}"), "u1", many_traits(part, 400, "1"));
+        let (_, acceptance) = take(&store, &mut workspace, &submission(vec![told]));
+        assert_eq!((acceptance.accepted, acceptance.rejected_count), (1, 0));
+    }
+    let long = format!(r#"{{"{}":1,"a3":2}}"#, "n".repeat(257));
+    take(&store, &mut workspace, &submission(vec![identify("z-long", "u1", long)]));
+    let identity = workspace.people.identify(&Identifier::new("user_id", "u1"), NOW).unwrap();
+    let facts = read_contribution(store.as_ref(), WORKSPACE, identity).unwrap();
+    assert_eq!((facts.traits.len(), facts.traits["a3"].json.as_str()), (1_000, "2"));
+    let said: Vec<String> = set_aside(&store).into_iter().map(|record| record.code).collect();
+    assert_eq!(said, ["too-many-traits", "too-many-traits"]);
+}
+
+#[test]
+fn s25_a_fact_of_a_clock_that_is_ahead_holds_for_a_day_and_no_longer() {
+    let store: Arc<dyn Store> = Arc::new(memory());
+    let mut workspace = workspace(&store);
+    let year_2099 =
+        DraftEvent { time: Some(Timestamp(4_070_908_800_000)), ..identify("m1", "u1", r#"{"city":"Wrong"}"#.into()) };
+    take(&store, &mut workspace, &submission(vec![year_2099]));
+    let later = NOW.plus_ms(2 * kith_model::time::DAY_MS);
+    let right = DraftEvent { time: Some(later), ..identify("m2", "u1", r#"{"city":"Right"}"#.into()) };
+    take(&store, &mut workspace, &Submission { received_at: later, ..submission(vec![right]) });
+    let identity = workspace.people.identify(&Identifier::new("user_id", "u1"), NOW).unwrap();
+    let facts = read_contribution(store.as_ref(), WORKSPACE, identity).unwrap();
+    assert_eq!(facts.traits["city"].json, "\"Right\"");
+}
+
+fn refused(count: u64) -> Vec<RejectedRecord> {
+    let record = |place| RejectedRecord { place, code: "not-an-object".into(), message: "no".into(), raw: "1".into() };
+    (0..count).map(record).collect()
+}
+
+#[test]
+fn h7_of_one_request_a_hundred_parts_are_kept_and_the_rest_is_one_row() {
+    let store: Arc<dyn Store> = Arc::new(memory());
+    let mut workspace = workspace(&store);
+    let request = Submission { rejected: refused(125_829), ..submission(vec![event("m1", "u1")]) };
+    let (sizes, acceptance) = take(&store, &mut workspace, &request);
+    assert_eq!((acceptance.accepted, acceptance.rejected_count), (1, 125_829));
+    assert_eq!(acceptance.rejected.len(), MAX_REPORTED_REJECTIONS);
+    assert!(sizes.iter().sum::<usize>() < 64 << 10, "{sizes:?}");
+    let kept = set_aside(&store);
+    assert_eq!(kept.len(), 101);
+    assert!(
+        kept.iter().any(|record| record.code == "more-parts" && record.message.contains("125729")),
+        "{:?}",
+        kept[100]
+    );
+}
+
+#[test]
+fn h7_of_one_source_the_newest_rows_are_kept_within_the_quota() {
+    let store: Arc<dyn Store> = Arc::new(memory());
+    let mut workspace = workspace(&store);
+    for number in 0..110 {
+        let request = Submission { received_at: NOW.plus_ms(number), rejected: refused(100), ..submission(Vec::new()) };
+        take(&store, &mut workspace, &request);
+    }
+    let kept = set_aside(&store).len() as u64;
+    let Counts { set_aside, set_aside_dropped, .. } = read_counts(store.as_ref(), WORKSPACE).unwrap();
+    assert_eq!((kept, set_aside[&SOURCE], set_aside_dropped), (10_000, 10_000, 1_000));
+}

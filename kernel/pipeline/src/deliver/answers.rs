@@ -1,0 +1,105 @@
+//! Answers back to the plugin, in batches: it says what became of each message, or what to send next.
+
+use std::sync::Arc;
+
+use kith_model::delivery::Outcome;
+use kith_model::plugin::PluginFault;
+use kith_model::sending::{InboundResponse, MAX_ROUNDS, PureChannel, SendFailure, SentAnswer, Step};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, timeout_at};
+
+use super::exchange::{self, Exchange, MAX_GUEST_BATCH};
+use super::halving::{self, outcome_of};
+use super::receipts::{self, End, Ended};
+use super::sending::{GATHERING, Outgoing, Sender};
+use crate::setup::Idempotence;
+
+/// A request that ended.
+pub(super) struct Answered {
+    pub outgoing: Arc<Outgoing>,
+    /// The plugin that asked for it: a newer version could not read its `resume`.
+    pub channel: Arc<dyn PureChannel>,
+    pub idempotence: Idempotence,
+    pub round: u32,
+    pub resume: Option<Vec<u8>>,
+    pub result: Result<InboundResponse, SendFailure>,
+}
+
+/// Gather answers and have each batch read and committed. While a batch is at work the next one grows, so that the batches are
+/// the larger the more there is to do.
+pub(super) async fn collect(sender: &Arc<Sender>, mut answered: UnboundedReceiver<Answered>) {
+    loop {
+        let Ok(permit) = Arc::clone(&sender.batches).acquire_owned().await else { return };
+        let Some(first) = answered.recv().await else { return };
+        let mut batch = vec![first];
+        let until = Instant::now() + GATHERING;
+        while batch.len() < MAX_GUEST_BATCH {
+            match timeout_at(until, answered.recv()).await {
+                Ok(Some(next)) => batch.push(next),
+                _ => break,
+            }
+        }
+        let reading = Arc::clone(sender);
+        sender.shared.workers.task("answers", async move {
+            for (channel, batch) in by_channel(batch) {
+                read(&reading, &channel, batch).await;
+            }
+            drop(permit);
+        });
+    }
+}
+
+/// The answers by the plugin that they are for. There is one, but for the moment after a change of the channel.
+fn by_channel(batch: Vec<Answered>) -> Vec<(Arc<dyn PureChannel>, Vec<Answered>)> {
+    let mut parts: Vec<(Arc<dyn PureChannel>, Vec<Answered>)> = Vec::new();
+    for answered in batch {
+        match parts.iter_mut().find(|(channel, _)| Arc::ptr_eq(channel, &answered.channel)) {
+            Some((_, part)) => part.push(answered),
+            None => parts.push((Arc::clone(&answered.channel), vec![answered])),
+        }
+    }
+    parts
+}
+
+async fn read(sender: &Arc<Sender>, channel: &Arc<dyn PureChannel>, batch: Vec<Answered>) {
+    let answers: Vec<SentAnswer> = batch.iter().map(Answered::for_plugin).collect();
+    let guest = Arc::clone(channel);
+    let steps = sender.guest(move || halving::call(&answers, &|answers| guest.outcomes(answers))).await;
+    sender.judge(&steps.verdict);
+    let mut ended = Vec::new();
+    for (answered, step) in batch.into_iter().zip(steps.steps) {
+        let outcome = match step {
+            Ok(Step::Send(request)) if answered.round < MAX_ROUNDS => {
+                let Answered { outgoing, channel, idempotence, round, .. } = answered;
+                exchange::start(sender, Exchange { outgoing, channel, idempotence, request, round: round + 1 });
+                continue;
+            }
+            Ok(Step::Send(_)) => {
+                let fault = PluginFault::InvalidOutput(format!("more than {MAX_ROUNDS} requests for one message"));
+                sender.strike(&fault);
+                outcome_of(&fault)
+            }
+            Ok(Step::Done(outcome)) => outcome,
+            // The request has left and nobody can say what its answer means: a repeat could be a second message.
+            Err(fault) => match outcome_of(&fault) {
+                Outcome::Permanent { reason } => Outcome::Permanent { reason: format!("reading the answer: {reason}") },
+                other => other,
+            },
+        };
+        ended.push(Ended { outgoing: answered.outgoing, end: End::Outcome(outcome), at: sender.now() });
+    }
+    if !ended.is_empty() {
+        receipts::commit(sender, ended).await;
+    }
+}
+
+impl Answered {
+    fn for_plugin(&self) -> SentAnswer {
+        SentAnswer {
+            message: self.outgoing.message.clone(),
+            round: self.round,
+            resume: self.resume.clone(),
+            result: self.result.clone(),
+        }
+    }
+}

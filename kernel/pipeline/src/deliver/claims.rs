@@ -1,0 +1,227 @@
+//! From the outbox to messages that may leave: claim, read, pass through the gate, fill in. Blocks on the store.
+
+use std::sync::Arc;
+
+use kith_model::delivery::{DeliveryInput, DeliveryState, Message};
+use kith_model::time::Timestamp;
+use kith_store::{CommitError, Job, Key, Operation, ReadError, Unit};
+use tokio::time::Instant;
+
+use super::gate::{self, Found, Verdict};
+use super::receipts::{advance, operations_of};
+use super::sending::{HELD_BACK_MS, Outgoing, Sender};
+use super::{content, exchange, inputs};
+use crate::offload;
+use crate::rows::{self, Aside, DeliveryRow};
+use crate::setup::{Installed, Setup};
+
+/// A claimed message comes back after this long if the process died: longer than an attempt may take.
+pub(super) const LEASE_MS: i64 = 120_000;
+
+/// Messages of a removed channel that are taken out of its outbox in one commit.
+const MAX_DRAINED: usize = 256;
+
+/// What a look at the outbox found.
+pub(super) enum Claimed {
+    /// These may leave; some that were claimed may not have passed.
+    Some {
+        passed: Vec<Arc<Outgoing>>,
+    },
+    Nothing {
+        next_due: Option<Timestamp>,
+    },
+}
+
+/// Why an outbox was not worked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClaimError {
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// Claim up to `limit` messages and let through what may leave.
+pub(super) fn claim(
+    sender: &Sender,
+    setup: &Setup,
+    installed: &Installed,
+    limit: usize,
+) -> Result<Claimed, ClaimError> {
+    let store = sender.shared.store.as_ref();
+    let now = sender.now();
+    let mut jobs = match store.next_due(sender.queue)? {
+        Some(due_at) if due_at <= now => store.claim(sender.queue, now, limit, LEASE_MS)?,
+        _ => Vec::new(),
+    };
+    if jobs.is_empty() {
+        return Ok(Claimed::Nothing { next_due: store.next_due(sender.queue)? });
+    }
+    let mut operations = Vec::new();
+    // The kernel's clock may have jumped past the end of a lease, or an attempt's outcome be durable and this sender not told
+    // yet. Such a message is not to be sent beside itself; it is looked at again when it has ended.
+    jobs.retain(|job| {
+        let is_under_way = sender.has(&job.id);
+        if is_under_way {
+            operations.push(put_off(job, now.plus_ms(HELD_BACK_MS)));
+        }
+        !is_under_way
+    });
+    let deadline = Instant::now() + exchange::MAX_ATTEMPT;
+    let deliveries = read_deliveries(sender, jobs, now, &mut operations)?;
+    let profiles: Vec<_> = deliveries.iter().map(|(_, row)| row.profile).collect();
+    let people = gate::read_people(store, sender.workspace(), &profiles)?;
+    let mut passed = Vec::new();
+    for ((job, row), found) in deliveries.into_iter().zip(people) {
+        match look(sender, &Terms { setup, installed, deadline, now }, &job, row, &found) {
+            Look::Leaves(outgoing) => passed.push(Arc::from(outgoing)),
+            Look::Stays(settled) => operations.extend(settled),
+        }
+    }
+    if !operations.is_empty() {
+        sender.shared.commit(Unit { operations, ..Unit::default() })?;
+    }
+    Ok(Claimed::Some { passed })
+}
+
+/// The rows of claimed messages. One that is missing or cannot be read is taken off the queue, the latter with a dead letter.
+fn read_deliveries(
+    sender: &Sender,
+    jobs: Vec<Job>,
+    now: Timestamp,
+    operations: &mut Vec<Operation>,
+) -> Result<Vec<(Job, DeliveryRow)>, ReadError> {
+    let keys: Vec<Key> = jobs.iter().map(|job| Key::delivery(sender.workspace(), &job.id)).collect();
+    let values = sender.shared.store.get(&keys)?;
+    let mut deliveries = Vec::with_capacity(jobs.len());
+    for (job, value) in jobs.into_iter().zip(values) {
+        match value.map(|value| rows::decode::<DeliveryRow>("a delivery", &value)) {
+            Some(Ok(row)) => deliveries.push((job, row)),
+            None => operations.push(Operation::Acknowledge { queue: job.queue, id: job.id }),
+            Some(Err(error)) => {
+                let id = crate::views::delivery_id(&job.id);
+                tracing::error!(channel = sender.channel().0, id, %error, "a delivery cannot be read");
+                let message = format!("{id}: {error}");
+                let code = "unreadable-delivery".to_owned();
+                let key = crate::questions::letters::dead_key(sender.workspace(), sender.channel(), now, &job.id);
+                let aside = Aside::Computation { at: now, code, message, profiles: 1 };
+                operations.push(Operation::Put(key, rows::encode(&aside)));
+                operations.push(Operation::Acknowledge { queue: job.queue, id: job.id });
+            }
+        }
+    }
+    Ok(deliveries)
+}
+
+/// What becomes of one claimed message.
+enum Look {
+    Leaves(Box<Outgoing>),
+    Stays(Vec<Operation>),
+}
+
+/// What holds for all messages of a claim.
+struct Terms<'a> {
+    setup: &'a Setup,
+    installed: &'a Installed,
+    /// When their attempts end.
+    deadline: Instant,
+    now: Timestamp,
+}
+
+fn look(sender: &Sender, terms: &Terms<'_>, job: &Job, mut row: DeliveryRow, found: &Found) -> Look {
+    let Terms { setup, installed, deadline, now } = *terms;
+    let (recipient, person) = match gate::judge(setup, installed, &row, found, now) {
+        Verdict::Pass { recipient, person } => (recipient, person),
+        Verdict::Later => return Look::Stays(vec![put_off(job, now.plus_ms(HELD_BACK_MS))]),
+        Verdict::Early { due_at } => return Look::Stays(vec![put_off(job, due_at)]),
+        Verdict::Settled => return Look::Stays(vec![Operation::Acknowledge { queue: job.queue, id: job.id }]),
+        Verdict::Refuse { reason } => return skip(job, row, reason, now),
+        Verdict::Interrupted => {
+            advance(&mut row, DeliveryInput::Interrupted, now);
+            return Look::Stays(operations_of(job.queue, &job.id, &row));
+        }
+    };
+    let profile = match found {
+        Found::Person(person) => person.profile,
+        Found::Nobody | Found::Unsteady | Found::Unreadable(_) => row.profile,
+    };
+    let filled = inputs::values(&sender.shared, sender.workspace(), installed, profile, now);
+    let inputs = match filled {
+        Ok(inputs) => inputs,
+        Err(problem) => return skip(job, row, format!("the channel's inputs cannot be computed: {problem}"), now),
+    };
+    let payload = match content::render(&row.payload, &inputs) {
+        Ok(payload) => payload,
+        Err(error) => return skip(job, row, format!("the message cannot be filled in: {error}"), now),
+    };
+    let attempts = match row.state {
+        DeliveryState::Pending { attempts, .. } => attempts,
+        _ => 0,
+    };
+    let message = Message {
+        id: crate::views::delivery_id(&job.id),
+        attempt: attempts + 1,
+        recipient,
+        profile,
+        payload,
+        inputs: inputs.into_iter().map(|(name, value)| (name, value.to_string())).collect(),
+        created_at: row.created_at,
+    };
+    Look::Leaves(Box::new(Outgoing { id: job.id, row, message, person, deadline }))
+}
+
+fn put_off(job: &Job, due_at: Timestamp) -> Operation {
+    Operation::Enqueue { queue: job.queue, id: job.id, due_at, body: Vec::new() }
+}
+
+fn skip(job: &Job, mut row: DeliveryRow, reason: String, now: Timestamp) -> Look {
+    advance(&mut row, DeliveryInput::Refused { reason }, now);
+    metrics::counter!("kith_deliveries_skipped_total").increment(1);
+    Look::Stays(operations_of(job.queue, &job.id, &row))
+}
+
+/// Empty the outbox of a removed channel, what is due later too: none of it may ever leave.
+pub(super) async fn drain(sender: &Arc<Sender>) {
+    loop {
+        let draining = Arc::clone(sender);
+        match offload::run(move || drain_some(&draining)).await {
+            Ok(Drained::Some) => {}
+            Ok(Drained::Empty) => return,
+            Err(error) => {
+                tracing::error!(channel = sender.channel().0, %error, "the outbox of a removed channel is not empty");
+                return;
+            }
+        }
+    }
+}
+
+enum Drained {
+    Some,
+    Empty,
+}
+
+fn drain_some(sender: &Sender) -> Result<Drained, ClaimError> {
+    // Later than anything is due, and not past the end of the store's order.
+    let end_of_time = Timestamp(i64::MAX / 2);
+    let store = sender.shared.store.as_ref();
+    let jobs = store.claim(sender.queue, end_of_time, MAX_DRAINED, 0)?;
+    if jobs.is_empty() {
+        return Ok(Drained::Empty);
+    }
+    let now = sender.now();
+    let mut operations = Vec::new();
+    for (job, mut row) in read_deliveries(sender, jobs, now, &mut operations)? {
+        let input = match row.state {
+            DeliveryState::Pending { .. } => DeliveryInput::Refused { reason: "its channel was removed".to_owned() },
+            DeliveryState::Sending { .. } => DeliveryInput::Interrupted,
+            _ => {
+                operations.push(Operation::Acknowledge { queue: job.queue, id: job.id });
+                continue;
+            }
+        };
+        advance(&mut row, input, now);
+        operations.extend(operations_of(job.queue, &job.id, &row));
+    }
+    sender.shared.commit(Unit { operations, ..Unit::default() })?;
+    Ok(Drained::Some)
+}

@@ -1,0 +1,266 @@
+//! What a message says: each text inside a payload's JSON is a template over the channel's declared inputs.
+//!
+//! Templates are minijinja's, without any access to files or other templates. Every rendering has fuel, which bounds its time
+//! and its memory, and an end to its output, because a loop over a person's data is as long as that data.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::LazyLock;
+
+use minijinja::value::{Serde, ValueKind};
+use minijinja::{Environment, ErrorKind};
+use serde_json::Value;
+
+/// All rendered texts of one payload together.
+const MAX_OUTPUT_BYTES: usize = 64 << 10;
+
+/// Work of one text: about so many instructions, or 64 bytes for each.
+const MAX_FUEL: u64 = 20_000;
+
+/// Texts with templates in one payload, since each has fuel of its own.
+const MAX_TEMPLATES: usize = 128;
+
+static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut environment = Environment::new();
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment.set_fuel(Some(MAX_FUEL));
+    environment.set_formatter(|output, state, value| match value.kind() {
+        // A fact that a person does not have is no text `none` in a message.
+        ValueKind::None | ValueKind::Undefined => Ok(()),
+        _ => minijinja::escape_formatter(output, state, value),
+    });
+    environment
+});
+
+/// A payload that cannot be rendered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    #[error("the payload is not a JSON text: {0}")]
+    Json(String),
+    #[error("{path}, line {line}: {problem}")]
+    Syntax { path: String, line: usize, problem: String },
+    #[error("{path}: `{name}` is no input that the channel declares (it declares: {declared})")]
+    Undeclared { path: String, name: String, declared: String },
+    #[error("{path}: a payload may hold at most {MAX_TEMPLATES} templates")]
+    TooMany { path: String },
+    #[error("{path}, line {line}: {problem}")]
+    Rendering { path: String, line: usize, problem: String },
+    #[error("{path}: the rendered texts are longer than {MAX_OUTPUT_BYTES} bytes")]
+    TooLong { path: String },
+}
+
+/// Check a payload against the inputs that its channel declares, before anything is sent.
+///
+/// # Errors
+/// [`TemplateError`] names the JSON path of the text and the place in it.
+pub fn check_payload(payload: &str, inputs: &BTreeSet<String>) -> Result<(), TemplateError> {
+    let mut payload = parse(payload)?;
+    let mut count = 0;
+    each_text(&mut payload, &mut "$".to_owned(), &mut |path, text| {
+        if !is_template(text) {
+            return Ok(());
+        }
+        count += 1;
+        if count > MAX_TEMPLATES {
+            return Err(TemplateError::TooMany { path: path.to_owned() });
+        }
+        check_text(path, text, inputs)
+    })
+}
+
+fn check_text(path: &str, text: &str, inputs: &BTreeSet<String>) -> Result<(), TemplateError> {
+    let template = ENVIRONMENT.template_from_str(text).map_err(|error| TemplateError::Syntax {
+        path: path.to_owned(),
+        line: error.line().unwrap_or(1),
+        problem: problem(&error),
+    })?;
+    let globals: BTreeSet<&str> = ENVIRONMENT.globals().map(|(name, _)| name).collect();
+    let mut names: Vec<String> = template.undeclared_variables(false).into_iter().collect();
+    names.sort();
+    let unknown = names.into_iter().find(|name| !inputs.contains(name) && !globals.contains(name.as_str()));
+    if let Some(name) = unknown {
+        let declared = inputs.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let declared = if declared.is_empty() { "none".to_owned() } else { declared };
+        return Err(TemplateError::Undeclared { path: path.to_owned(), name, declared });
+    }
+    // Names of filters, tests and functions are looked up only while rendering. With nothing filled in the rest may well fail.
+    match template.render(Serde(serde_json::Map::new())) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction
+            ) =>
+        {
+            let line = error.line().unwrap_or(1);
+            Err(TemplateError::Syntax { path: path.to_owned(), line, problem: problem(&error) })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Fill a payload in. One without templates comes back byte for byte.
+pub(super) fn render(payload: &str, inputs: &[(String, Value)]) -> Result<String, TemplateError> {
+    if !is_template(payload) {
+        return Ok(payload.to_owned());
+    }
+    let context = minijinja::Value::from(Serde(serde_json::Map::from_iter(inputs.iter().cloned())));
+    let mut payload = parse(payload)?;
+    let mut count = 0;
+    let mut room = MAX_OUTPUT_BYTES;
+    each_text(&mut payload, &mut "$".to_owned(), &mut |path, text| {
+        if !is_template(text) {
+            return Ok(());
+        }
+        count += 1;
+        if count > MAX_TEMPLATES {
+            return Err(TemplateError::TooMany { path: path.to_owned() });
+        }
+        let mut output = Bounded { bytes: Vec::new(), room };
+        let failed = |error: &minijinja::Error| {
+            let line = error.line().unwrap_or(1);
+            TemplateError::Rendering { path: path.to_owned(), line, problem: problem(error) }
+        };
+        let template = ENVIRONMENT.template_from_str(text).map_err(|error| failed(&error))?;
+        if let Err(error) = template.render_captured_to(context.clone(), &mut output) {
+            let too_long = error.kind() == ErrorKind::WriteFailure;
+            return Err(if too_long { TemplateError::TooLong { path: path.to_owned() } } else { failed(&error) });
+        }
+        room -= output.bytes.len();
+        *text = String::from_utf8_lossy(&output.bytes).into_owned();
+        Ok(())
+    })?;
+    Ok(payload.to_string())
+}
+
+fn is_template(text: &str) -> bool {
+    text.contains("{{") || text.contains("{%")
+}
+
+fn parse(payload: &str) -> Result<Value, TemplateError> {
+    serde_json::from_str(payload).map_err(|error| TemplateError::Json(error.to_string()))
+}
+
+fn problem(error: &minijinja::Error) -> String {
+    error.detail().map_or_else(|| error.kind().to_string(), |detail| format!("{}: {detail}", error.kind()))
+}
+
+/// Look at every text below `value`; names of fields are none. `serde_json` bounds how deep it goes.
+fn each_text(
+    value: &mut Value,
+    path: &mut String,
+    look: &mut impl FnMut(&str, &mut String) -> Result<(), TemplateError>,
+) -> Result<(), TemplateError> {
+    let length = path.len();
+    match value {
+        Value::String(text) => look(path, text)?,
+        Value::Array(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                path.push_str(&format!("[{index}]"));
+                each_text(item, path, look)?;
+                path.truncate(length);
+            }
+        }
+        Value::Object(fields) => {
+            for (name, field) in fields.iter_mut() {
+                path.push('.');
+                path.push_str(name);
+                each_text(field, path, look)?;
+                path.truncate(length);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+    Ok(())
+}
+
+/// Takes bytes as long as there is room.
+struct Bounded {
+    bytes: Vec<u8>,
+    room: usize,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > self.room {
+            return Err(io::Error::other("the output is full"));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn inputs(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn filled(payload: &str) -> Result<String, TemplateError> {
+        let values = [
+            ("name".to_owned(), json!("Zoë <b>")),
+            ("orders".to_owned(), json!([{ "id": 7 }, { "id": 8 }])),
+            ("city".to_owned(), Value::Null),
+        ];
+        render(payload, &values)
+    }
+
+    #[test]
+    fn texts_are_filled_in_and_nothing_else_is_touched() {
+        let plain = "{ \"text\" :\"hello {name}\", \"n\": 1.10 }";
+        assert_eq!(filled(plain).unwrap(), plain, "byte for byte");
+        assert_eq!(filled(r#"{"text":"Hi {{ name }}","n":1}"#).unwrap(), r#"{"n":1,"text":"Hi Zoë <b>"}"#);
+        let list = r#"{"a":["{% for order in orders %}{{ order.id }};{% endfor %}"]}"#;
+        assert_eq!(filled(list).unwrap(), r#"{"a":["7;8;"]}"#);
+        assert_eq!(filled(r#"{"a":"{{ city }}|{{ city|default('?', true) }}"}"#).unwrap(), r#"{"a":"|?"}"#);
+        // A value that looks like a template or like JSON stays a value.
+        let values = [("name".to_owned(), json!("{{ 7 * 7 }}\",\"x\":\""))];
+        let rendered = render(r#"{"t":"{{ name }}"}"#, &values).unwrap();
+        let read: Value = serde_json::from_str(&rendered).unwrap();
+        assert_eq!(read, json!({ "t": "{{ 7 * 7 }}\",\"x\":\"" }));
+    }
+
+    #[test]
+    fn mistakes_are_found_with_their_place_before_anything_is_sent() {
+        let check = |payload: &str| check_payload(payload, &inputs(&["name", "orders"]));
+        assert_eq!(check(r#"{"text":"Hi {{ name }}, {{ range(3)|length }}"}"#), Ok(()));
+        assert_eq!(check(r#"{"text":"{% for o in orders %}{{ o.id }}{{ loop.index }}{% endfor %}"}"#), Ok(()));
+        assert!(matches!(check("{"), Err(TemplateError::Json(_))));
+        let undeclared = check(r#"{"a":[{"b":"{{ nmae }}"}]}"#).unwrap_err();
+        assert_eq!(
+            undeclared.to_string(),
+            "$.a[0].b: `nmae` is no input that the channel declares (it declares: name, orders)"
+        );
+        let syntax = check("{\"a\":\"one\\n{{ name \"}").unwrap_err();
+        assert!(matches!(&syntax, TemplateError::Syntax { path, line: 2, .. } if path == "$.a"), "{syntax:?}");
+        let filter = check(r#"{"a":"{{ name|shout }}"}"#).unwrap_err();
+        assert!(filter.to_string().contains("shout"), "{filter}");
+        let many = serde_json::to_string(&vec!["{{ name }}"; MAX_TEMPLATES + 1]).unwrap();
+        assert!(matches!(check(&many), Err(TemplateError::TooMany { .. })));
+    }
+
+    #[test]
+    fn a_rendering_ends_whatever_the_template() {
+        let endless = r#"{"a":"{% for x in range(100000) %}{% for y in range(100000) %}.{% endfor %}{% endfor %}"}"#;
+        assert!(matches!(filled(endless), Err(TemplateError::Rendering { .. } | TemplateError::TooLong { .. })));
+        let doubling = format!("{{% set x = 'abcdefgh' %}}{}{{{{ x }}}}", "{% set x = x ~ x %}".repeat(40));
+        let doubling = json!({ "a": doubling }).to_string();
+        assert!(matches!(filled(&doubling), Err(TemplateError::Rendering { .. })));
+        let long = json!({ "name": "x".repeat(MAX_OUTPUT_BYTES / 2 + 1) });
+        let values = [("name".to_owned(), long["name"].clone())];
+        let twice = r#"["{{ name }}","{{ name }}"]"#;
+        assert_eq!(render(twice, &values), Err(TemplateError::TooLong { path: "$[1]".into() }));
+    }
+
+    #[test]
+    fn there_is_nothing_to_include() {
+        let error = filled(r#"{"a":"{% include 'secret' %}{{ name }}"}"#).unwrap_err();
+        assert!(matches!(error, TemplateError::Rendering { .. }), "{error:?}");
+    }
+}

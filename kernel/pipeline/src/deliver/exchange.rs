@@ -1,0 +1,221 @@
+//! One request of one message: wait for its host, send it, hand over the answer. Each is a task of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kith_model::delivery::Outcome;
+use kith_model::plugin::PluginFault;
+use kith_model::sending::{InboundResponse, OutboundRequest, PureChannel, SendFailure, Step};
+use kith_model::time::Timestamp;
+use tokio::time::{Instant, timeout_at};
+
+use super::Phase;
+use super::answers::Answered;
+use super::halving::{self, Verdict, outcome_of};
+use super::hosts::{self, Admission, Line, Place, Signal, Slot, Target};
+use super::receipts::{self, End, Ended};
+use super::sending::{HELD_BACK_MS, Outgoing, Progress, Sender};
+use crate::offload;
+use crate::setup::Idempotence;
+
+/// Messages in one call of a guest.
+pub(super) const MAX_GUEST_BATCH: usize = 64;
+
+/// An attempt with all its requests may take this long: less than its lease, so that nobody else takes it up meanwhile.
+pub(super) const MAX_ATTEMPT: Duration = Duration::from_secs(100);
+
+/// A message waits this long in line for a busy host before it goes back to the outbox.
+const MAX_IN_LINE: Duration = Duration::from_secs(30);
+
+/// Everything that a request needs on its way.
+pub(super) struct Exchange {
+    pub outgoing: Arc<Outgoing>,
+    pub channel: Arc<dyn PureChannel>,
+    pub idempotence: Idempotence,
+    pub request: OutboundRequest,
+    /// Which request of the attempt it is, from 1.
+    pub round: u32,
+}
+
+/// Let the plugin say what to send for each message, and start on it.
+pub(super) async fn begin(
+    sender: &Arc<Sender>,
+    channel: &Arc<dyn PureChannel>,
+    idempotence: Idempotence,
+    passed: Vec<Arc<Outgoing>>,
+) -> Progress {
+    let mut progress = Progress::Crowded;
+    if passed.is_empty() {
+        return Progress::Made;
+    }
+    for batch in passed.chunks(MAX_GUEST_BATCH) {
+        let messages: Vec<_> = batch.iter().map(|outgoing| outgoing.message.clone()).collect();
+        let guest = Arc::clone(channel);
+        let steps = sender.guest(move || halving::call(&messages, &|messages| guest.requests(messages))).await;
+        sender.judge(&steps.verdict);
+        let is_broken = matches!(steps.verdict, Verdict::Fails { .. }) && batch.len() > 1;
+        let mut ended = Vec::new();
+        for (outgoing, step) in batch.iter().zip(steps.steps) {
+            let outcome = match step {
+                Ok(Step::Send(request)) => {
+                    let (outgoing, channel) = (Arc::clone(outgoing), Arc::clone(channel));
+                    let exchange = Exchange { outgoing, channel, idempotence, request, round: 1 };
+                    if start(sender, exchange) == Progress::Made {
+                        progress = Progress::Made;
+                    }
+                    continue;
+                }
+                Ok(Step::Done(outcome)) => outcome,
+                // Nothing was sent, so that a plugin that fails on everybody costs nobody the message.
+                Err(fault) if is_broken => Outcome::Retry { after_ms: None, reason: fault.to_string() },
+                Err(fault) => outcome_of(&fault),
+            };
+            progress = Progress::Made;
+            ended.push(Ended { outgoing: Arc::clone(outgoing), end: End::Outcome(outcome), at: sender.now() });
+        }
+        if !ended.is_empty() {
+            sender.end(ended);
+        }
+    }
+    progress
+}
+
+/// Start a request: get in line for its host at once, so that the caller knows whether there is room.
+pub(super) fn start(sender: &Arc<Sender>, exchange: Exchange) -> Progress {
+    let transport = exchange.channel.transport();
+    let host = match transport.target(&exchange.request) {
+        Ok(host) => host,
+        Err(failure) => {
+            exchange.answer(sender, Err(failure));
+            return Progress::Made;
+        }
+    };
+    let target = Target { workspace: sender.workspace(), host };
+    let deliveries = &sender.shared.deliveries;
+    let limit = deliveries.limits.load().requests_per_host.max(1);
+    match deliveries.hosts.line_up(&target, sender.channel(), limit, sender.now()) {
+        Place::InLine { slots, line } => {
+            sender.join_line();
+            let sending = Arc::clone(sender);
+            sender.shared.workers.task("exchange", async move {
+                let entry = wait_in_line(&sending, &exchange, &target, slots).await;
+                sending.leave_line();
+                match entry {
+                    Entry::Go(slot) => send(&sending, exchange, &target, slot).await,
+                    Entry::Back { due_at } => exchange.go_back(&sending, due_at),
+                }
+            });
+            if line == Line::Short { Progress::Made } else { Progress::Crowded }
+        }
+        Place::Away { until } => {
+            exchange.go_back(sender, until);
+            Progress::Crowded
+        }
+    }
+}
+
+/// What came of waiting.
+enum Entry {
+    Go(Slot),
+    Back { due_at: Timestamp },
+}
+
+async fn wait_in_line(
+    sender: &Sender,
+    exchange: &Exchange,
+    target: &Target,
+    slots: Arc<tokio::sync::Semaphore>,
+) -> Entry {
+    let hosts = &sender.shared.deliveries.hosts;
+    let mut phase = sender.phase();
+    let until = exchange.outgoing.deadline.min(Instant::now() + MAX_IN_LINE);
+    let slot = tokio::select! {
+        slot = slots.acquire_owned() => slot.ok(),
+        _ = phase.wait_for(|phase| *phase != Phase::Running) => None,
+        () = tokio::time::sleep_until(until) => None,
+    };
+    let now = sender.now();
+    let Some(slot) = slot else {
+        hosts.leave_line(target);
+        let due_at = if sender.is_stopping() {
+            now
+        } else {
+            hosts.paused_until(target, now).unwrap_or(now.plus_ms(HELD_BACK_MS))
+        };
+        return Entry::Back { due_at };
+    };
+    // The channel may have been held, or its endpoint have gone, while the message waited; or the kernel is to stop.
+    if !sender.may_send() {
+        hosts.leave_line(target);
+        return Entry::Back { due_at: now };
+    }
+    match hosts.depart(target, now) {
+        Admission::Go => Entry::Go(slot),
+        Admission::Wait { until } => Entry::Back { due_at: until },
+    }
+}
+
+async fn send(sender: &Arc<Sender>, exchange: Exchange, target: &Target, slot: Slot) {
+    let hosts = &sender.shared.deliveries.hosts;
+    if exchange.idempotence == Idempotence::NotIdempotent && exchange.round == 1 {
+        let beginning = (Arc::clone(sender), Arc::clone(&exchange.outgoing));
+        let begun = offload::run(move || receipts::begin_attempt(&beginning.0, &beginning.1)).await;
+        if let Err(error) = begun {
+            tracing::error!(channel = sender.channel().0, %error, "an attempt was not begun");
+            hosts.arrive(target, Some(Signal::Abandoned), "", sender.now());
+            sender.hand_back(exchange.outgoing.id, sender.now().plus_ms(HELD_BACK_MS));
+            return;
+        }
+    }
+    let sending = exchange.channel.transport().send(exchange.request.clone());
+    let result = match timeout_at(exchange.outgoing.deadline, sending).await {
+        Ok(result) => result,
+        Err(_) => Err(SendFailure::Timeout(format!("the attempt took longer than {} s", MAX_ATTEMPT.as_secs()))),
+    };
+    let reason = match &result {
+        Ok(response) => format!("status {}", response.status),
+        Err(failure) => failure.to_string(),
+    };
+    hosts.arrive(target, hosts::signal(&result), &reason, sender.now());
+    drop(slot);
+    exchange.answer(sender, result);
+}
+
+impl Exchange {
+    fn answer(self, sender: &Sender, result: Result<InboundResponse, SendFailure>) {
+        let Exchange { outgoing, channel, idempotence, request, round } = self;
+        sender.answer(Answered { outgoing, channel, idempotence, round, resume: request.resume, result });
+    }
+
+    /// The request does not leave now. A message of which nothing has left goes back to the outbox, its attempt not counted; of
+    /// another the plugin decides, because its earlier requests would be repeated.
+    fn go_back(self, sender: &Sender, due_at: Timestamp) {
+        if self.round == 1 {
+            sender.hand_back(self.outgoing.id, due_at);
+        } else {
+            self.answer(sender, Err(SendFailure::Connection("the host is not tried now".to_owned())));
+        }
+    }
+}
+
+impl Sender {
+    /// Run a guest on a blocking thread, when one is free for it.
+    pub(super) async fn guest<T: Send + 'static>(&self, call: impl FnOnce() -> T + Send + 'static) -> T {
+        let permit = Arc::clone(&self.shared.deliveries.guests).acquire_owned().await;
+        let result = offload::run(call).await;
+        drop(permit);
+        result
+    }
+
+    /// Count what a batch says about the plugin.
+    pub(super) fn judge(&self, verdict: &Verdict) {
+        match verdict {
+            Verdict::Works => self.shared.forgive(self.workspace(), self.channel()),
+            Verdict::Fails { fault } => self.strike(fault),
+        }
+    }
+
+    pub(super) fn strike(&self, fault: &PluginFault) {
+        self.shared.strike_call(self.workspace(), self.channel(), fault);
+    }
+}

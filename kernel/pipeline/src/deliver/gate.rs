@@ -1,0 +1,314 @@
+//! Whether a message may leave, decided when it is claimed and not when it was made: audiences are deleted, channels removed,
+//! profiles merged and consents withdrawn in between.
+//!
+//! Reading and deciding are apart. [`read_people`] fetches what the decision needs, [`judge`] decides without I/O. What cannot
+//! be read is refused, because a refusal that the gate overlooks cannot be taken back.
+
+use std::fmt;
+
+use kith_model::audience::ConsentBasis;
+use kith_model::delivery::DeliveryState;
+use kith_model::id::{InstallationId, ProfileId, SourceIdentityId, WorkspaceId};
+use kith_model::identity::Identifier;
+use kith_model::profile::{CONSENT, IdentityHead, TraitValue};
+use kith_model::time::Timestamp;
+use kith_store::keys::PersonRow;
+use kith_store::{Key, ReadError, Store, Value};
+use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
+
+use crate::profiles::facts::{FactsRow, bucket_of, facts_key};
+use crate::rows::{self, DeliveryRow};
+use crate::setup::{Installed, Setup};
+
+/// A consent may be dated this far ahead of the kernel's clock; senders' clocks differ a little. A later date would let a
+/// phone whose clock is months ahead outlast every refusal until then.
+const MAX_CONSENT_AHEAD_MS: i64 = 600_000;
+
+/// A profile whose rows change while they are read is read again at most this often.
+const MAX_READS: usize = 4;
+
+/// What a contributor said about consents, if anything.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum ConsentRow {
+    Absent,
+    Value(TraitValue),
+    /// The row is there and cannot be read.
+    Unreadable(String),
+}
+
+/// A person as the gate sees one.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Person {
+    /// The name of the profile now, after merges.
+    pub profile: ProfileId,
+    /// All identifiers of the profile, the one that names it first.
+    pub identifiers: Vec<Identifier>,
+    /// What each contributor's rows say.
+    pub consents: Vec<ConsentRow>,
+}
+
+/// What was found under a profile's id.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Found {
+    Person(Person),
+    /// No profile has that id any more.
+    Nobody,
+    /// It was merged or parted at each look; to be asked again later.
+    Unsteady,
+    Unreadable(String),
+}
+
+/// What becomes of a claimed message.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Verdict {
+    /// It may be sent to these identifiers; its receipts go to `person`.
+    Pass {
+        recipient: Vec<Identifier>,
+        person: Identifier,
+    },
+    Refuse {
+        reason: String,
+    },
+    /// Not decided; it stays pending.
+    Later,
+    /// Its next attempt is due later than its place in the outbox says.
+    Early {
+        due_at: Timestamp,
+    },
+    /// It is no longer pending: there is nothing to send.
+    Settled,
+    /// An attempt had begun when the process ended.
+    Interrupted,
+}
+
+/// Decide about one message of `channel`.
+pub(super) fn judge(setup: &Setup, channel: &Installed, row: &DeliveryRow, found: &Found, now: Timestamp) -> Verdict {
+    match row.state {
+        DeliveryState::Pending { due_at, .. } if due_at > now => return Verdict::Early { due_at },
+        DeliveryState::Pending { .. } => {}
+        DeliveryState::Sending { .. } => return Verdict::Interrupted,
+        _ => return Verdict::Settled,
+    }
+    let audience = setup.audiences.iter().find(|audience| audience.id == row.audience);
+    let Some(audience) = audience else { return refuse("its audience was deleted") };
+    let sends = [&audience.on_enter, &audience.on_exit];
+    if !sends.into_iter().flatten().any(|action| action.channel == channel.id) {
+        return refuse("its audience no longer sends through this channel");
+    }
+    let person = match found {
+        Found::Person(person) => person,
+        Found::Nobody => return refuse("the person does not exist any more"),
+        Found::Unsteady => return Verdict::Later,
+        Found::Unreadable(problem) => return refuse(&format!("the person cannot be read: {problem}")),
+    };
+    if let Some(reason) = refusal(&person.consents, &row.purpose, row.basis, now) {
+        return Verdict::Refuse { reason };
+    }
+    let is_allowed = |identifier: &&Identifier| match &channel.recipients {
+        None => true,
+        Some(kinds) => kinds.contains(&identifier.kind),
+    };
+    let recipient: Vec<Identifier> = person.identifiers.iter().filter(is_allowed).cloned().collect();
+    match person.identifiers.first() {
+        Some(first) if !recipient.is_empty() => Verdict::Pass { recipient, person: first.clone() },
+        _ => {
+            let kinds = channel.recipients.as_deref().unwrap_or_default().join(", ");
+            refuse(&format!("the person has no identifier that the channel may be given ({kinds})"))
+        }
+    }
+}
+
+fn refuse(reason: &str) -> Verdict {
+    Verdict::Refuse { reason: reason.to_owned() }
+}
+
+/// What one contributor's row says about a purpose.
+enum Answer {
+    Granted,
+    Refused(String),
+    Silent,
+}
+
+/// Why the person may not be written to, if so. The most restrictive contributor counts.
+pub(super) fn refusal(consents: &[ConsentRow], purpose: &str, basis: ConsentBasis, now: Timestamp) -> Option<String> {
+    let mut granted = false;
+    for consent in consents {
+        match answer(consent, purpose, now) {
+            Answer::Refused(reason) => return Some(reason),
+            Answer::Granted => granted = true,
+            Answer::Silent => {}
+        }
+    }
+    match basis {
+        ConsentBasis::OptIn if !granted => Some(format!("consent for `{purpose}` was not given")),
+        ConsentBasis::OptIn | ConsentBasis::NotRefused => None,
+    }
+}
+
+fn answer(consent: &ConsentRow, purpose: &str, now: Timestamp) -> Answer {
+    let value = match consent {
+        ConsentRow::Absent => return Answer::Silent,
+        ConsentRow::Unreadable(problem) => {
+            return Answer::Refused(format!("the consents cannot be read, which counts as a refusal: {problem}"));
+        }
+        ConsentRow::Value(value) => value,
+    };
+    let Ok(Purposes(purposes)) = serde_json::from_str(&value.json) else {
+        let shown: String = value.json.chars().take(64).collect();
+        return Answer::Refused(format!("`consent` is {shown}, no object of purposes, which counts as a refusal"));
+    };
+    // Every entry of that name counts: the cases of two writers may differ, and a text may name a purpose twice.
+    let of_purpose = |name: &str| name.to_lowercase() == purpose.to_lowercase();
+    let mut granted = false;
+    for (_, entry) in purposes.iter().filter(|(name, _)| of_purpose(name)) {
+        match entry {
+            serde_json::Value::Bool(true) => granted = true,
+            serde_json::Value::Bool(false) => return Answer::Refused(format!("consent for `{purpose}` is refused")),
+            other => {
+                let shown: String = other.to_string().chars().take(64).collect();
+                let reason = format!("consent for `{purpose}` is {shown}, not `true`, which counts as a refusal");
+                return Answer::Refused(reason);
+            }
+        }
+    }
+    match granted {
+        false => Answer::Silent,
+        true if value.time > now.plus_ms(MAX_CONSENT_AHEAD_MS) => Answer::Refused(format!(
+            "consent for `{purpose}` is dated {}, in the future, which counts as a refusal until then",
+            value.time
+        )),
+        true => Answer::Granted,
+    }
+}
+
+/// The entries of a JSON object in their order, repeated names included: `serde_json::Value` would keep the last alone.
+struct Purposes(Vec<(String, serde_json::Value)>);
+
+impl<'de> Deserialize<'de> for Purposes {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Purposes, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Purposes;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Purposes, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Purposes(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+/// Who is behind each of `profiles` now, in their order.
+///
+/// A profile's rows are several, and accept may merge it between two reads; its members would then be found empty, and an
+/// empty person has refused nothing. So the row that lists the members is read again after the members' own rows, and a
+/// person counts only if it was the same both times.
+pub(super) fn read_people(
+    store: &dyn Store,
+    workspace: WorkspaceId,
+    profiles: &[ProfileId],
+) -> Result<Vec<Found>, ReadError> {
+    let mut found = vec![Found::Unsteady; profiles.len()];
+    for _ in 0..MAX_READS {
+        let open: Vec<usize> = (0..profiles.len()).filter(|index| found[*index] == Found::Unsteady).collect();
+        if open.is_empty() {
+            break;
+        }
+        let ids: Vec<ProfileId> = open.iter().map(|index| profiles[*index]).collect();
+        for (index, person) in open.into_iter().zip(read_once(store, workspace, &ids)?) {
+            found[index] = person;
+        }
+    }
+    Ok(found)
+}
+
+/// One look at each of `profiles`.
+fn read_once(store: &dyn Store, workspace: WorkspaceId, profiles: &[ProfileId]) -> Result<Vec<Found>, ReadError> {
+    let head_keys = |ids: &[SourceIdentityId]| -> Vec<Key> {
+        ids.iter().map(|id| Key::person(workspace, *id, PersonRow::Head)).collect()
+    };
+    let named: Vec<SourceIdentityId> = profiles.iter().map(|profile| profile.0).collect();
+    let named_rows = store.get(&head_keys(&named))?;
+    // Where a head is missing or unreadable its own id stands in; the decision below comes to the same row again.
+    let now_named = named.iter().zip(&named_rows).map(|(id, row)| match head(row.as_ref()) {
+        Ok(Some(head)) => head.profile.0,
+        _ => *id,
+    });
+    let roots: Vec<SourceIdentityId> = now_named.collect();
+    let before = store.get(&head_keys(&roots))?;
+    let mut member_keys = Vec::new();
+    let mut counts = Vec::new();
+    for row in &before {
+        let members =
+            head(row.as_ref()).ok().flatten().and_then(|head| head.root).map_or(Vec::new(), |root| root.members);
+        counts.push(members.len());
+        for member in members {
+            member_keys.push(Key::person(workspace, member, PersonRow::Head));
+            member_keys.push(facts_key(workspace, member, 0));
+            member_keys.push(facts_key(workspace, member, bucket_of(CONSENT)));
+        }
+    }
+    let mut member_rows = store.get(&member_keys)?.into_iter();
+    let after = store.get(&head_keys(&roots))?;
+    let people = roots.iter().zip(before.iter().zip(&after)).zip(counts);
+    Ok(people
+        .map(|((root, (before, after)), count)| {
+            let rows: Vec<Option<Value>> = member_rows.by_ref().take(MEMBER_ROWS * count).collect();
+            if before == after { person(ProfileId(*root), before.as_ref(), &rows) } else { Found::Unsteady }
+        })
+        .collect())
+}
+
+/// Rows that are read of each member: its head, the summary of its facts, and those facts among which a consent would be once
+/// they are too many for the summary.
+const MEMBER_ROWS: usize = 3;
+
+/// Put a person together from the row that names the profile and [`MEMBER_ROWS`] for each member.
+fn person(profile: ProfileId, root: Option<&Value>, rows: &[Option<Value>]) -> Found {
+    match head(root) {
+        Ok(None) => return Found::Nobody,
+        Err(error) => return Found::Unreadable(error.to_string()),
+        // The profile was merged between the two looks at its head.
+        Ok(Some(head)) if head.root.is_none() => return Found::Unsteady,
+        Ok(Some(_)) => {}
+    }
+    let mut person = Person { profile, identifiers: Vec::new(), consents: Vec::new() };
+    for rows in rows.chunks_exact(MEMBER_ROWS) {
+        match head(rows[0].as_ref()) {
+            Ok(Some(head)) => person.identifiers.push(head.identifier),
+            Ok(None) => {}
+            Err(error) => return Found::Unreadable(error.to_string()),
+        }
+        person.consents.extend(rows[1..].iter().map(|row| consent(row.as_ref())));
+    }
+    if person.identifiers.is_empty() { Found::Nobody } else { Found::Person(person) }
+}
+
+fn head(row: Option<&Value>) -> Result<Option<IdentityHead>, ReadError> {
+    row.map(|row| rows::decode("an identity's head", row)).transpose()
+}
+
+fn consent(row: Option<&Value>) -> ConsentRow {
+    let Some(row) = row else { return ConsentRow::Absent };
+    match rows::decode::<FactsRow>("an identity's facts", row) {
+        Ok(mut row) => row.facts.traits.remove(CONSENT).map_or(ConsentRow::Absent, ConsentRow::Value),
+        Err(error) => ConsentRow::Unreadable(error.to_string()),
+    }
+}
+
+/// The channel's installation, if the workspace has it.
+pub(super) fn installed(setup: &Setup, channel: InstallationId) -> Option<&Installed> {
+    setup.installations.iter().find(|installed| installed.id == channel)
+}
+
+#[cfg(test)]
+mod tests;

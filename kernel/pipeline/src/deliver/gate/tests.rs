@@ -1,0 +1,175 @@
+//! The gate's table: every shape of a consent, and every reason why a message does not leave.
+
+use kith_model::audience::{Action, Audience};
+use kith_model::id::AudienceId;
+
+use super::*;
+use crate::tests::harness;
+
+const NOW: Timestamp = Timestamp(1_000_000_000);
+
+fn row(json: &str, time: Timestamp) -> ConsentRow {
+    ConsentRow::Value(TraitValue {
+        json: json.into(),
+        time,
+        source: InstallationId(1),
+        message_id: "m".into(),
+        received_at: time,
+    })
+}
+
+fn is_refused(consents: &[ConsentRow], basis: ConsentBasis) -> bool {
+    refusal(consents, "marketing", basis, NOW).is_some()
+}
+
+/// For each text of the trait `consent`: may a message leave under `opt_in`, and under `not_refused`?
+#[test]
+fn every_shape_of_a_consent_is_read_the_strict_way() {
+    let table = [
+        (r#"{"marketing":true}"#, true, true),
+        (r#"{"Marketing":true}"#, true, true),
+        (r#"{"marketing":true,"other":false}"#, true, true),
+        (r#"{"other":false}"#, false, true),
+        (r#"{"other":true}"#, false, true),
+        ("{}", false, true),
+        (r#"{"marketing":false}"#, false, false),
+        (r#"{"Marketing":false}"#, false, false),
+        (r#"{"MARKETING":false,"marketing":true}"#, false, false),
+        (r#"{"marketing":false,"marketing":true}"#, false, false),
+        (r#"{"marketing":"false"}"#, false, false),
+        (r#"{"marketing":"true"}"#, false, false),
+        (r#"{"marketing":0}"#, false, false),
+        (r#"{"marketing":1}"#, false, false),
+        (r#"{"marketing":"no"}"#, false, false),
+        (r#"{"marketing":"denied"}"#, false, false),
+        (r#"{"marketing":null}"#, false, false),
+        (r#"{"marketing":{"granted":false}}"#, false, false),
+        (r#"{"marketing":{"granted":true}}"#, false, false),
+        (r#"{"marketing":[true]}"#, false, false),
+        ("false", false, false),
+        ("true", false, false),
+        ("0", false, false),
+        ("null", false, false),
+        (r#""none""#, false, false),
+        (r#""yes""#, false, false),
+        (r#"["analytics"]"#, false, false),
+        (r#"["marketing"]"#, false, false),
+        (r#""{\"marketing\":true}""#, false, false),
+        ("{not json", false, false),
+        ("", false, false),
+    ];
+    for (json, opt_in, not_refused) in table {
+        let consents = [row(json, NOW)];
+        assert_eq!(!is_refused(&consents, ConsentBasis::OptIn), opt_in, "opt_in: {json}");
+        assert_eq!(!is_refused(&consents, ConsentBasis::NotRefused), not_refused, "not_refused: {json}");
+    }
+    assert!(is_refused(&[ConsentRow::Absent], ConsentBasis::OptIn));
+    assert!(!is_refused(&[ConsentRow::Absent], ConsentBasis::NotRefused));
+    let unreadable = [ConsentRow::Unreadable("row version 9".into())];
+    assert!(is_refused(&unreadable, ConsentBasis::OptIn) && is_refused(&unreadable, ConsentBasis::NotRefused));
+}
+
+#[test]
+fn the_most_restrictive_contributor_decides() {
+    let (yes, no) = (row(r#"{"marketing":true}"#, NOW), row(r#"{"marketing":false}"#, NOW));
+    for basis in [ConsentBasis::OptIn, ConsentBasis::NotRefused] {
+        assert!(is_refused(&[yes.clone(), no.clone()], basis));
+        assert!(is_refused(&[no.clone(), yes.clone()], basis));
+        assert!(!is_refused(&[ConsentRow::Absent, yes.clone()], basis));
+    }
+}
+
+/// A phone whose clock is months ahead gave a consent; its owner's refusal of today is older by the sender's time.
+#[test]
+fn a_consent_dated_in_the_future_counts_as_a_refusal_until_then() {
+    let ahead = [row(r#"{"marketing":true}"#, NOW.plus_ms(MAX_CONSENT_AHEAD_MS + 1))];
+    assert!(is_refused(&ahead, ConsentBasis::OptIn) && is_refused(&ahead, ConsentBasis::NotRefused));
+    let a_little = [row(r#"{"marketing":true}"#, NOW.plus_ms(MAX_CONSENT_AHEAD_MS))];
+    assert!(!is_refused(&a_little, ConsentBasis::OptIn));
+}
+
+fn delivery(state: DeliveryState) -> DeliveryRow {
+    DeliveryRow {
+        channel: InstallationId(3),
+        audience: AudienceId(1),
+        profile: ProfileId(SourceIdentityId([1; 16])),
+        purpose: "marketing".into(),
+        basis: ConsentBasis::NotRefused,
+        payload: "{}".into(),
+        created_at: NOW,
+        state,
+    }
+}
+
+fn pending() -> DeliveryRow {
+    delivery(DeliveryState::Pending { attempts: 0, due_at: NOW, last_reason: None })
+}
+
+fn somebody() -> Found {
+    Found::Person(Person {
+        profile: ProfileId(SourceIdentityId([1; 16])),
+        identifiers: vec![Identifier::new("user_id", "u1"), Identifier::new("email", "u1@example.org")],
+        consents: vec![ConsentRow::Absent],
+    })
+}
+
+fn setup() -> Setup {
+    harness::setup_of(vec![harness::audience(1, "true", Some(ConsentBasis::NotRefused))])
+}
+
+fn reason(setup: &Setup, row: &DeliveryRow, found: &Found) -> String {
+    match judge(setup, installed(setup, InstallationId(3)).unwrap(), row, found, NOW) {
+        Verdict::Refuse { reason } => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_message_leaves_only_if_all_that_it_depends_on_is_still_there() {
+    let all = setup();
+    let judged =
+        |row: &DeliveryRow, found: &Found| judge(&all, installed(&all, InstallationId(3)).unwrap(), row, found, NOW);
+    let Verdict::Pass { recipient, person } = judged(&pending(), &somebody()) else { panic!("it may leave") };
+    assert_eq!((recipient.len(), person), (2, Identifier::new("user_id", "u1")));
+    assert_eq!(judged(&pending(), &Found::Unsteady), Verdict::Later);
+    let due_at = NOW.plus_ms(1);
+    let early = delivery(DeliveryState::Pending { attempts: 1, due_at, last_reason: None });
+    assert_eq!(judged(&early, &somebody()), Verdict::Early { due_at });
+    let sending = delivery(DeliveryState::Sending { attempts: 1, since: NOW });
+    assert_eq!(judged(&sending, &somebody()), Verdict::Interrupted);
+    for settled in [
+        DeliveryState::Delivered { attempts: 1, at: NOW, provider_id: None },
+        DeliveryState::Accepted { attempts: 1, at: NOW, provider_id: None },
+        DeliveryState::Skipped { at: NOW, reason: String::new() },
+        DeliveryState::Dead { attempts: 1, at: NOW, reason: String::new() },
+        DeliveryState::Unknown { attempts: 1, since: NOW },
+    ] {
+        assert_eq!(judged(&delivery(settled), &somebody()), Verdict::Settled);
+    }
+    assert!(reason(&all, &pending(), &Found::Nobody).contains("does not exist"));
+    assert!(reason(&all, &pending(), &Found::Unreadable("row version 9".into())).contains("row version 9"));
+    let deleted = Setup { audiences: vec![], ..all.clone() };
+    assert!(reason(&deleted, &pending(), &somebody()).contains("deleted"));
+    let other = Audience { on_enter: None, ..all.audiences[0].clone() };
+    let without = Setup { audiences: vec![other.clone()], ..all.clone() };
+    assert!(reason(&without, &pending(), &somebody()).contains("no longer sends"));
+    let action: Option<Action> = all.audiences[0].on_enter.clone();
+    let on_exit = Setup { audiences: vec![Audience { on_exit: action, ..other }], ..all.clone() };
+    let channel = installed(&on_exit, InstallationId(3)).unwrap();
+    assert!(matches!(judge(&on_exit, channel, &pending(), &somebody(), NOW), Verdict::Pass { .. }));
+}
+
+#[test]
+fn a_channel_is_given_the_identifiers_that_it_may_have_and_no_others() {
+    let mut setup = setup();
+    let mut judged = |kinds: &[&str]| {
+        let channel = setup.installations.iter_mut().find(|installed| installed.id == InstallationId(3)).unwrap();
+        channel.recipients = Some(kinds.iter().map(|kind| (*kind).to_owned()).collect());
+        judge(&setup, installed(&setup, InstallationId(3)).unwrap(), &pending(), &somebody(), NOW)
+    };
+    let Verdict::Pass { recipient, person } = judged(&["email"]) else { panic!("it has an email") };
+    assert_eq!(recipient, [Identifier::new("email", "u1@example.org")]);
+    assert_eq!(person, Identifier::new("user_id", "u1"), "receipts go to the person whatever the channel may see");
+    let Verdict::Refuse { reason } = judged(&["phone"]) else { panic!("it has no phone") };
+    assert!(reason.contains("phone"), "{reason}");
+}

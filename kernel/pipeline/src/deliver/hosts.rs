@@ -1,0 +1,429 @@
+//! The hosts that channels send to: how many requests each may have at once, and whether it is tried at all.
+//!
+//! A host that fails again and again is left alone for a while, and its messages wait in the outbox without using up attempts.
+//! That is the host's matter alone: other hosts go on, and the plugin is not to blame.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kith_model::id::{InstallationId, WorkspaceId};
+use kith_model::sending::{InboundResponse, SendFailure};
+use kith_model::time::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::views::{HostState, HostView};
+
+/// So many failures in a row open the circuit.
+const MAX_FAILURES: u32 = 5;
+
+/// How long an opened circuit stays open the first time; it doubles with each failure after.
+const FIRST_BACK_OFF_MS: i64 = 1_000;
+
+/// No back-off is longer.
+const MAX_BACK_OFF_MS: i64 = 300_000;
+
+/// Beside a request that tries a host out, others wait this long before they ask again.
+const TRIAL_MS: i64 = 1_000;
+
+/// A message that finds a host's line full comes back after this long, and a second later for each line of messages that were
+/// sent away before it: what waits for one slow host must not be looked at again and again.
+const SENT_AWAY_MS: i64 = 2_000;
+
+/// But not later than this.
+const MAX_SENT_AWAY_MS: i64 = 60_000;
+
+/// Idle and healthy hosts are forgotten past this number, because a channel that may reach any host could name ever new ones.
+const MAX_HOSTS: usize = 4096;
+
+/// Whether a host is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Circuit {
+    /// It is; so many failures in a row came last.
+    Closed { failures: u32 },
+    /// It is left alone.
+    Open { until: Timestamp, failures: u32 },
+    /// One request tries it out.
+    HalfOpen { failures: u32 },
+}
+
+/// What can happen to a circuit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// A request wants to leave.
+    Asked,
+    /// The host answered.
+    Answered,
+    /// It did not, or it said that it cannot; `pause_ms` if it named a pause.
+    Failed { pause_ms: Option<i64> },
+    /// The request that tried it out did not leave after all.
+    Abandoned,
+}
+
+/// What a request that asks is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    Go,
+    Wait { until: Timestamp },
+}
+
+/// A circuit after a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Transition {
+    pub circuit: Circuit,
+    /// Of interest to who asked.
+    pub admission: Admission,
+}
+
+/// The circuit after `signal` at `now`.
+pub(super) fn step(circuit: Circuit, signal: Signal, now: Timestamp) -> Transition {
+    let go = |circuit| Transition { circuit, admission: Admission::Go };
+    match (circuit, signal) {
+        (Circuit::Open { until, failures }, Signal::Asked) if now >= until => go(Circuit::HalfOpen { failures }),
+        (Circuit::Open { until, .. }, Signal::Asked) => Transition { circuit, admission: Admission::Wait { until } },
+        (Circuit::HalfOpen { .. }, Signal::Asked) => {
+            Transition { circuit, admission: Admission::Wait { until: now.plus_ms(TRIAL_MS) } }
+        }
+        (Circuit::Closed { .. }, Signal::Asked | Signal::Abandoned) => go(circuit),
+        // An answer to a request that had left before the circuit opened shows as well that the host is there.
+        (_, Signal::Answered) => go(Circuit::Closed { failures: 0 }),
+        (Circuit::Closed { failures }, Signal::Failed { pause_ms }) => {
+            let failures = failures.saturating_add(1);
+            match pause_ms {
+                None if failures < MAX_FAILURES => go(Circuit::Closed { failures }),
+                _ => go(opened(failures, pause_ms, now)),
+            }
+        }
+        (Circuit::HalfOpen { failures }, Signal::Failed { pause_ms }) => {
+            go(opened(failures.saturating_add(1), pause_ms, now))
+        }
+        // Requests that left before the circuit opened fail one by one: they say nothing new.
+        (Circuit::Open { .. }, Signal::Failed { .. } | Signal::Abandoned) => go(circuit),
+        (Circuit::HalfOpen { failures }, Signal::Abandoned) => go(Circuit::Open { until: now, failures }),
+    }
+}
+
+fn opened(failures: u32, pause_ms: Option<i64>, now: Timestamp) -> Circuit {
+    let doublings = failures.saturating_sub(MAX_FAILURES).min(16);
+    let back_off = (FIRST_BACK_OFF_MS << doublings).max(pause_ms.unwrap_or(0)).min(MAX_BACK_OFF_MS);
+    Circuit::Open { until: now.plus_ms(back_off), failures }
+}
+
+/// What the end of a request says about its host; `None` if nothing.
+pub(super) fn signal(result: &Result<InboundResponse, SendFailure>) -> Option<Signal> {
+    match result {
+        Err(SendFailure::Timeout(_) | SendFailure::Connection(_)) => Some(Signal::Failed { pause_ms: None }),
+        Err(SendFailure::Denied(_)) => None,
+        // The head was too large to read, so a host was there to send it.
+        Err(SendFailure::TooLarge(_)) => Some(Signal::Answered),
+        Ok(response) if response.status == 429 || response.status >= 500 => {
+            Some(Signal::Failed { pause_ms: retry_after_ms(response) })
+        }
+        Ok(_) => Some(Signal::Answered),
+    }
+}
+
+/// `Retry-After` in seconds. Its other form, a date, is by the other side's clock; the back-off serves for it.
+fn retry_after_ms(response: &InboundResponse) -> Option<i64> {
+    let (_, value) = response.headers.iter().find(|(name, _)| name == "retry-after")?;
+    let seconds: u32 = value.trim().parse().ok()?;
+    Some(i64::from(seconds) * 1000)
+}
+
+/// One host of one workspace.
+struct Host {
+    circuit: Circuit,
+    /// Why the circuit opened last.
+    reason: Option<String>,
+    /// As many permits as requests may be under way.
+    slots: Arc<Semaphore>,
+    limit: usize,
+    under_way: usize,
+    waiting: usize,
+    /// About how many messages in the outbox were sent away from here.
+    sent_away: usize,
+    /// Which channels send to it.
+    channels: BTreeSet<InstallationId>,
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Target {
+    pub workspace: WorkspaceId,
+    pub host: String,
+}
+
+/// Every host that requests went to.
+#[derive(Default)]
+pub(crate) struct Hosts {
+    hosts: Mutex<BTreeMap<Target, Host>>,
+}
+
+/// A request's place in the line for its host.
+pub(super) enum Place {
+    /// Wait for a permit of `slots`, then ask [`Hosts::depart`]. They are closed when the host's circuit opens.
+    InLine { slots: Arc<Semaphore>, line: Line },
+    /// The host is not tried now, or as many wait as may.
+    Away { until: Timestamp },
+}
+
+/// How many wait for a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Line {
+    Short,
+    /// As many as may be under way, so that more have time.
+    Long,
+}
+
+impl Hosts {
+    /// Get in line for a host. Every [`Place::InLine`] is to be followed by [`Hosts::depart`] or [`Hosts::leave_line`].
+    pub(super) fn line_up(&self, target: &Target, channel: InstallationId, limit: usize, now: Timestamp) -> Place {
+        let mut hosts = self.hosts.lock();
+        if hosts.len() >= MAX_HOSTS && !hosts.contains_key(target) {
+            hosts
+                .retain(|_, host| host.under_way + host.waiting > 0 || host.circuit != Circuit::Closed { failures: 0 });
+        }
+        let host = hosts.entry(target.clone()).or_insert_with(|| Host::new(limit));
+        host.channels.insert(channel);
+        host.resize(limit);
+        host.sent_away = host.sent_away.saturating_sub(1);
+        match host.circuit {
+            Circuit::Open { until, .. } if now < until => return host.send_away(until),
+            Circuit::HalfOpen { .. } => return host.send_away(now.plus_ms(TRIAL_MS)),
+            _ if host.load() >= 3 * limit => return host.send_away(now.plus_ms(SENT_AWAY_MS)),
+            Circuit::Open { .. } | Circuit::Closed { .. } => {}
+        }
+        host.waiting += 1;
+        let line = if host.load() < 2 * limit { Line::Short } else { Line::Long };
+        Place::InLine { slots: Arc::clone(&host.slots), line }
+    }
+
+    /// Give up a place in line.
+    pub(super) fn leave_line(&self, target: &Target) {
+        if let Some(host) = self.hosts.lock().get_mut(target) {
+            host.waiting = host.waiting.saturating_sub(1);
+        }
+    }
+
+    /// Until when a host is left alone, if it is.
+    pub(super) fn paused_until(&self, target: &Target, now: Timestamp) -> Option<Timestamp> {
+        match self.hosts.lock().get(target)?.circuit {
+            Circuit::Open { until, .. } if now < until => Some(until),
+            _ => None,
+        }
+    }
+
+    /// A request has its permit: may it go? Its place in line ends either way.
+    pub(super) fn depart(&self, target: &Target, now: Timestamp) -> Admission {
+        let mut hosts = self.hosts.lock();
+        let Some(host) = hosts.get_mut(target) else { return Admission::Go };
+        host.waiting = host.waiting.saturating_sub(1);
+        let Transition { circuit, admission } = step(host.circuit, Signal::Asked, now);
+        host.circuit = circuit;
+        if admission == Admission::Go {
+            host.under_way += 1;
+        }
+        admission
+    }
+
+    /// A request that went has ended, or `Abandoned`.
+    pub(super) fn arrive(&self, target: &Target, signal: Option<Signal>, reason: &str, now: Timestamp) {
+        let mut hosts = self.hosts.lock();
+        let Some(host) = hosts.get_mut(target) else { return };
+        debug_assert!(host.under_way > 0, "only what departed arrives");
+        host.under_way = host.under_way.saturating_sub(1);
+        // A trial that says nothing about the host must not leave it half open for good.
+        let signal = signal.unwrap_or(Signal::Abandoned);
+        let before = host.circuit;
+        host.circuit = step(before, signal, now).circuit;
+        match (before, host.circuit) {
+            (Circuit::Closed { .. } | Circuit::HalfOpen { .. }, Circuit::Open { until, failures }) => {
+                tracing::warn!(workspace = target.workspace.0, host = target.host, %until, failures, reason, "a receiving host is left alone");
+                host.reason = Some(reason.to_owned());
+                // Who waits in line is sent away at once: the requests before it may hang for as long as their time-outs.
+                host.slots.close();
+                host.slots = Arc::new(Semaphore::new(host.limit));
+            }
+            (Circuit::Open { .. } | Circuit::HalfOpen { .. }, Circuit::Closed { .. }) => {
+                tracing::info!(workspace = target.workspace.0, host = target.host, "a receiving host answers again");
+                host.reason = None;
+            }
+            _ => {}
+        }
+        let open = hosts.values().filter(|host| !matches!(host.circuit, Circuit::Closed { .. })).count();
+        #[allow(clippy::cast_precision_loss, reason = "a metric")]
+        metrics::gauge!("kith_sending_open_circuits").set(open as f64);
+    }
+
+    /// Whether so many wait for one of a channel's hosts that claiming more would find no room in the line.
+    pub(super) fn is_crowded(&self, workspace: WorkspaceId, channel: InstallationId) -> bool {
+        let hosts = self.hosts.lock();
+        let mut of_channel =
+            hosts.iter().filter(|(target, host)| target.workspace == workspace && host.channels.contains(&channel));
+        of_channel.any(|(_, host)| host.load() >= 2 * host.limit)
+    }
+
+    /// Every host of a workspace, once for each channel that sends to it.
+    pub(crate) fn views(&self, workspace: WorkspaceId) -> Vec<HostView> {
+        let hosts = self.hosts.lock();
+        let of_workspace = hosts.iter().filter(|(target, _)| target.workspace == workspace);
+        of_workspace
+            .flat_map(|(target, host)| host.channels.iter().map(|channel| host.view(target, *channel)))
+            .collect()
+    }
+}
+
+impl Host {
+    fn new(limit: usize) -> Host {
+        Host {
+            circuit: Circuit::Closed { failures: 0 },
+            reason: None,
+            slots: Arc::new(Semaphore::new(limit)),
+            limit,
+            under_way: 0,
+            waiting: 0,
+            sent_away: 0,
+            channels: BTreeSet::new(),
+        }
+    }
+
+    /// Requests that are under way or wait to be: one that has just come counts before it has taken its permit.
+    fn load(&self) -> usize {
+        self.under_way + self.waiting
+    }
+
+    fn send_away(&mut self, until: Timestamp) -> Place {
+        let lines = i64::try_from(self.sent_away / self.limit.max(1)).unwrap_or(i64::MAX);
+        self.sent_away += 1;
+        Place::Away { until: until.plus_ms(lines.saturating_mul(1_000).min(MAX_SENT_AWAY_MS)) }
+    }
+
+    /// Take over a changed limit. Permits that are out are taken back as they come in.
+    fn resize(&mut self, limit: usize) {
+        if limit > self.limit {
+            self.slots.add_permits(limit - self.limit);
+            self.limit = limit;
+        } else {
+            self.limit -= self.slots.forget_permits(self.limit - limit);
+        }
+    }
+
+    fn view(&self, target: &Target, channel: InstallationId) -> HostView {
+        let (state, failures, paused_until) = match self.circuit {
+            Circuit::Closed { failures } => (HostState::Closed, failures, None),
+            Circuit::Open { until, failures } => (HostState::Open, failures, Some(until)),
+            Circuit::HalfOpen { failures } => (HostState::HalfOpen, failures, None),
+        };
+        HostView {
+            channel,
+            host: target.host.clone(),
+            under_way: self.under_way as u64,
+            state,
+            failures,
+            paused_until,
+            reason: self.reason.clone(),
+        }
+    }
+}
+
+/// A permit for a request under way. Dropping it lets the next one go.
+pub(super) type Slot = OwnedSemaphorePermit;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAILED: Signal = Signal::Failed { pause_ms: None };
+
+    fn open(until: i64, failures: u32) -> Circuit {
+        Circuit::Open { until: Timestamp(until), failures }
+    }
+
+    #[test]
+    fn a_circuit_takes_each_signal_as_the_table_says() {
+        let now = Timestamp(10_000);
+        let closed = |failures| Circuit::Closed { failures };
+        let half = |failures| Circuit::HalfOpen { failures };
+        let wait = |until| Admission::Wait { until: Timestamp(until) };
+        let table = [
+            (closed(0), Signal::Asked, closed(0), Admission::Go),
+            (closed(4), Signal::Answered, closed(0), Admission::Go),
+            (closed(0), FAILED, closed(1), Admission::Go),
+            (closed(3), FAILED, closed(4), Admission::Go),
+            (closed(4), FAILED, open(11_000, 5), Admission::Go),
+            (closed(0), Signal::Failed { pause_ms: Some(7_000) }, open(17_000, 1), Admission::Go),
+            (closed(0), Signal::Failed { pause_ms: Some(99_000_000) }, open(310_000, 1), Admission::Go),
+            (closed(2), Signal::Abandoned, closed(2), Admission::Go),
+            (open(10_001, 5), Signal::Asked, open(10_001, 5), wait(10_001)),
+            (open(10_000, 5), Signal::Asked, half(5), Admission::Go),
+            (open(10_001, 5), FAILED, open(10_001, 5), Admission::Go),
+            (open(10_001, 5), Signal::Answered, closed(0), Admission::Go),
+            (half(5), Signal::Asked, half(5), wait(11_000)),
+            (half(5), Signal::Answered, closed(0), Admission::Go),
+            (half(5), FAILED, open(12_000, 6), Admission::Go),
+            (half(6), FAILED, open(14_000, 7), Admission::Go),
+            (half(12), FAILED, open(266_000, 13), Admission::Go),
+            (half(13), FAILED, open(310_000, 14), Admission::Go),
+            (half(u32::MAX), FAILED, open(310_000, u32::MAX), Admission::Go),
+            (half(5), Signal::Failed { pause_ms: Some(60_000) }, open(70_000, 6), Admission::Go),
+            (half(5), Signal::Abandoned, open(10_000, 5), Admission::Go),
+        ];
+        for (before, signal, after, admission) in table {
+            let transition = step(before, signal, now);
+            assert_eq!((transition.circuit, transition.admission), (after, admission), "{before:?} + {signal:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_request_says_whether_its_host_is_well() {
+        let answer = |status, headers: &[(&str, &str)]| {
+            let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            Ok(InboundResponse { status, headers, body: vec![], truncated: false })
+        };
+        let text = String::new;
+        let table = [
+            (answer(200, &[]), Some(Signal::Answered)),
+            (answer(404, &[]), Some(Signal::Answered)),
+            (answer(410, &[]), Some(Signal::Answered)),
+            (answer(429, &[]), Some(FAILED)),
+            (answer(429, &[("retry-after", "7")]), Some(Signal::Failed { pause_ms: Some(7_000) })),
+            (answer(503, &[("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT")]), Some(FAILED)),
+            (answer(500, &[]), Some(FAILED)),
+            (Err(SendFailure::Timeout(text())), Some(FAILED)),
+            (Err(SendFailure::Connection(text())), Some(FAILED)),
+            (Err(SendFailure::TooLarge(text())), Some(Signal::Answered)),
+            (Err(SendFailure::Denied(text())), None),
+        ];
+        for (result, expected) in table {
+            assert_eq!(signal(&result), expected, "{result:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_has_an_end_and_a_closed_host_none() {
+        let hosts = Hosts::default();
+        let target = Target { workspace: WorkspaceId(1), host: "a.example:443".into() };
+        let (channel, now) = (InstallationId(3), Timestamp(0));
+        for _ in 0..6 {
+            assert!(matches!(hosts.line_up(&target, channel, 2, now), Place::InLine { .. }));
+        }
+        assert!(hosts.is_crowded(WorkspaceId(1), channel) && !hosts.is_crowded(WorkspaceId(2), channel));
+        let away = |now| match hosts.line_up(&target, channel, 2, now) {
+            Place::Away { until } => until,
+            Place::InLine { .. } => panic!("there is no room"),
+        };
+        assert_eq!([away(now), away(now)], [Timestamp(SENT_AWAY_MS); 2]);
+        assert_eq!(hosts.depart(&target, now), Admission::Go);
+        hosts.arrive(&target, Some(Signal::Failed { pause_ms: Some(5_000) }), "429", now);
+        assert_eq!(away(now), Timestamp(5_000));
+        assert_eq!(hosts.depart(&target, now), Admission::Wait { until: Timestamp(5_000) });
+        hosts.leave_line(&target);
+        let [view] = &hosts.views(WorkspaceId(1))[..] else { panic!("one host") };
+        assert_eq!((view.state, view.under_way, view.paused_until), (HostState::Open, 0, Some(Timestamp(5_000))));
+        assert_eq!(view.reason.as_deref(), Some("429"));
+        assert_eq!(hosts.depart(&target, Timestamp(5_000)), Admission::Go, "one tries it out");
+        assert_eq!(away(Timestamp(5_000)), Timestamp(5_000 + TRIAL_MS), "the others do not");
+        hosts.arrive(&target, None, "", Timestamp(5_000));
+        assert_eq!(hosts.views(WorkspaceId(1))[0].state, HostState::Open, "an abandoned trial leaves it open");
+    }
+}

@@ -1,0 +1,429 @@
+//! One channel's sender: takes what is due as long as there is room, and lets each message go its own way, so that a slow one
+//! holds up no other.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kith_model::delivery::Message;
+use kith_model::id::{InstallationId, WorkspaceId};
+use kith_model::identity::Identifier;
+use kith_model::time::Timestamp;
+use kith_store::{JobId, Operation, QueueId, Unit};
+use parking_lot::Mutex;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::answers::Answered;
+use super::claims::{self, Claimed};
+use super::receipts::{self, End, Ended};
+use super::{GRACE, LAST_COMMITS, Phase, answers, blocking, exchange, gate};
+use crate::offload;
+use crate::rows::DeliveryRow;
+use crate::setup::{Installed, Role, Setup};
+use crate::shared::Shared;
+
+/// An outbox in which something is due later is looked at at least so often, because the kernel's clock may be a test's.
+const MAX_SLEEP: Duration = Duration::from_secs(1);
+
+/// After an error the same work is tried again after this long.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Between two claims that are likely to find busy hosts alone.
+const CROWDED: Duration = Duration::from_millis(100);
+
+/// A message that cannot be sent now for a reason that is not its own comes back after this long.
+pub(super) const HELD_BACK_MS: i64 = 2_000;
+
+/// Messages that wait in line for a host, as a multiple of what may be under way: they hold memory and nothing else.
+const LINE_FACTOR: usize = 4;
+
+/// Batches of answers of one channel that are read and committed at once.
+const MAX_ANSWER_BATCHES: usize = 4;
+
+/// Where there is room for fewer messages than this, more is waited for.
+const MIN_CLAIM: usize = 32;
+
+/// Messages that are handed back in one commit.
+const MAX_RETURNS: usize = 256;
+
+/// How long small batches wait for company.
+pub(super) const GATHERING: Duration = Duration::from_millis(5);
+
+/// A message that passed the gate.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub id: JobId,
+    /// As it was at the claim.
+    pub row: DeliveryRow,
+    pub message: Message,
+    /// Whom its receipts belong to.
+    pub person: Identifier,
+    /// When the attempt ends at the latest; before the claim's lease does.
+    pub deadline: Instant,
+}
+
+/// A claimed message goes back to the outbox, its attempt not counted.
+#[derive(Debug, Clone, Copy)]
+struct Return {
+    id: JobId,
+    due_at: Timestamp,
+}
+
+/// What a sender has in its hands.
+#[derive(Default)]
+struct Load {
+    /// Claimed and not yet committed.
+    under_way: HashMap<JobId, Arc<Outgoing>>,
+    /// Of these, how many wait for a host that is busy.
+    in_line: usize,
+    /// On their way back to the outbox. They are no longer under way: as soon as their return is committed they may be claimed
+    /// again, and that claim must not take them for messages that are.
+    returning: usize,
+}
+
+/// One channel's sender.
+pub(super) struct Sender {
+    pub shared: Arc<Shared>,
+    pub queue: QueueId,
+    /// Rings when something is put into the outbox or the channel changes.
+    bell: Arc<Notify>,
+    load: Mutex<Load>,
+    /// Rings when the load gets smaller.
+    room: Notify,
+    /// Bounded by the load, as is `returns`: a message is in one of them or in none.
+    answers: UnboundedSender<Answered>,
+    returns: UnboundedSender<Return>,
+    inbox: Mutex<Option<Inbox>>,
+    pub batches: Arc<Semaphore>,
+}
+
+/// The ends that the sender's own task reads.
+struct Inbox {
+    answers: UnboundedReceiver<Answered>,
+    returns: UnboundedReceiver<Return>,
+}
+
+/// What the sender may do now.
+pub(super) enum Standing {
+    Running {
+        setup: Arc<Setup>,
+        installed: Box<Installed>,
+    },
+    /// The channel is there and does not run: its messages stay pending.
+    Held,
+    Removed,
+}
+
+impl Sender {
+    pub(super) fn new(shared: Arc<Shared>, queue: QueueId) -> Arc<Sender> {
+        let (answers, answered) = unbounded_channel();
+        let (returns, returned) = unbounded_channel();
+        let bell = shared.workers.bell(queue);
+        Arc::new(Sender {
+            shared,
+            queue,
+            bell,
+            load: Mutex::default(),
+            room: Notify::new(),
+            answers,
+            returns,
+            inbox: Mutex::new(Some(Inbox { answers: answered, returns: returned })),
+            batches: Arc::new(Semaphore::new(MAX_ANSWER_BATCHES)),
+        })
+    }
+
+    pub(super) fn workspace(&self) -> WorkspaceId {
+        self.queue.workspace
+    }
+
+    pub(super) fn channel(&self) -> InstallationId {
+        InstallationId(self.queue.queue)
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        let Some(workspace) = self.shared.workspace(self.workspace()) else { return Standing::Removed };
+        let setup = Arc::clone(&workspace.compiled.load().setup);
+        match gate::installed(&setup, self.channel()).cloned() {
+            None => Standing::Removed,
+            Some(installed) if !installed.activity.is_running() => Standing::Held,
+            Some(installed) => Standing::Running { setup, installed: Box::new(installed) },
+        }
+    }
+
+    /// Whether a message of the channel may leave now.
+    pub(super) fn may_send(&self) -> bool {
+        let Some(workspace) = self.shared.workspace(self.workspace()) else { return false };
+        let setup = Arc::clone(&workspace.compiled.load().setup);
+        let is_live = |installed: &Installed| installed.activity.is_running();
+        !self.is_stopping() && gate::installed(&setup, self.channel()).is_some_and(is_live)
+    }
+
+    pub(super) fn phase(&self) -> watch::Receiver<Phase> {
+        self.shared.deliveries.phase.subscribe()
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        *self.shared.deliveries.phase.borrow() != Phase::Running
+    }
+
+    /// Whether a message is claimed and not yet committed.
+    pub(super) fn has(&self, id: &JobId) -> bool {
+        self.load.lock().under_way.contains_key(id)
+    }
+
+    /// Take messages into the load; each leaves it through [`Sender::release`].
+    fn take(&self, outgoing: &[Arc<Outgoing>]) {
+        let mut load = self.load.lock();
+        load.under_way.extend(outgoing.iter().map(|one| (one.id, Arc::clone(one))));
+    }
+
+    /// What became of these messages is durable.
+    pub(super) fn release(&self, ids: impl IntoIterator<Item = JobId>) {
+        let mut load = self.load.lock();
+        for id in ids {
+            load.under_way.remove(&id);
+        }
+        debug_assert!(load.in_line <= load.under_way.len(), "who waits in line is under way");
+        drop(load);
+        self.room.notify_one();
+    }
+
+    pub(super) fn join_line(&self) {
+        self.load.lock().in_line += 1;
+        self.room.notify_one();
+    }
+
+    pub(super) fn leave_line(&self) {
+        self.load.lock().in_line -= 1;
+    }
+
+    /// How many messages are claimed and not yet committed.
+    fn under_way(&self) -> usize {
+        self.load.lock().under_way.len()
+    }
+
+    /// Whether anything of it waits to be committed.
+    fn is_idle(&self) -> bool {
+        let load = self.load.lock();
+        load.under_way.is_empty() && load.returning == 0
+    }
+
+    /// These go back to the outbox.
+    fn give_up(&self, returns: &[Return]) {
+        let mut load = self.load.lock();
+        for one in returns {
+            load.under_way.remove(&one.id);
+        }
+        load.returning += returns.len();
+    }
+
+    /// They are back.
+    fn gave_up(&self, returns: &[Return]) {
+        self.load.lock().returning -= returns.len();
+        self.room.notify_one();
+    }
+
+    /// How many more messages may be claimed.
+    fn room(&self) -> usize {
+        let limits = self.shared.deliveries.limits.load();
+        let load = self.load.lock();
+        let active = load.under_way.len() - load.in_line;
+        let in_memory = (1 + LINE_FACTOR) * limits.messages_per_channel;
+        let free = limits.messages_per_channel.saturating_sub(active);
+        free.min(in_memory.saturating_sub(load.under_way.len())).min(limits.requests_per_host.max(1))
+    }
+
+    /// The same, a moment later where it is little: messages end in batches, and a claim, which is a commit of its own, for
+    /// each of them would cost more than they do.
+    async fn worthwhile_room(&self) -> usize {
+        let room = self.room();
+        if (1..MIN_CLAIM).contains(&room) && self.under_way() > 0 {
+            let _ = timeout(GATHERING, self.room.notified()).await;
+        }
+        self.room()
+    }
+
+    /// Hand over what a request brought.
+    pub(super) fn answer(&self, answered: Answered) {
+        // The other end is dropped only after the last message has left the load.
+        let _ = self.answers.send(answered);
+    }
+
+    /// Put a message back into the outbox without counting its attempt.
+    pub(super) fn hand_back(&self, id: JobId, due_at: Timestamp) {
+        let _ = self.returns.send(Return { id, due_at });
+    }
+
+    /// An attempt has ended without a request.
+    pub(super) fn end(self: &Arc<Self>, ended: Vec<Ended>) {
+        let sender = Arc::clone(self);
+        self.shared.workers.task("outcomes", async move { receipts::commit(&sender, ended).await });
+    }
+
+    /// Sleep until `until`, or until the bell or a stop.
+    async fn sleep(&self, until: Option<Instant>) {
+        let mut phase = self.phase();
+        let woken = async {
+            tokio::select! {
+                () = self.bell.notified() => {}
+                () = self.room.notified() => {}
+                _ = phase.wait_for(|phase| *phase != Phase::Running) => {}
+            }
+        };
+        match until {
+            // Whether it was the time or the bell, the caller looks again.
+            Some(until) => drop(timeout_at(until, woken).await),
+            None => woken.await,
+        }
+    }
+}
+
+/// Send for one channel until the kernel stops or the channel is removed.
+pub(super) async fn run(sender: Arc<Sender>) {
+    let Some(inbox) = sender.inbox.lock().take() else { return };
+    // The first to end is the claiming, once nothing is under way any more.
+    tokio::select! {
+        () = claim_while_running(&sender) => {}
+        () = answers::collect(&sender, inbox.answers) => {}
+        () = collect_returns(&sender, inbox.returns) => {}
+    }
+}
+
+async fn claim_while_running(sender: &Arc<Sender>) {
+    let mut last = Progress::Made;
+    while !sender.is_stopping() {
+        match sender.standing() {
+            Standing::Running { setup, installed } => {
+                if last == Progress::Crowded {
+                    wait_for_line(sender).await;
+                }
+                last = claim(sender, setup, *installed).await;
+            }
+            Standing::Held => sender.sleep(None).await,
+            Standing::Removed => {
+                wind_down(sender).await;
+                claims::drain(sender).await;
+                sender.shared.deliveries.senders.lock().remove(&sender.queue);
+                sender.shared.workers.forget_bell(sender.queue);
+                return;
+            }
+        }
+    }
+    wind_down(sender).await;
+}
+
+/// Wait for a while until the lines of busy hosts are shorter: what is claimed next is likely for the same hosts, and would
+/// only be sent back. But behind it there may be messages for others.
+async fn wait_for_line(sender: &Sender) {
+    let until = Instant::now() + CROWDED;
+    let is_crowded = || sender.shared.deliveries.hosts.is_crowded(sender.workspace(), sender.channel());
+    while is_crowded() && Instant::now() < until && !sender.is_stopping() {
+        sender.sleep(Some(until)).await;
+    }
+}
+
+/// What came of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Something left or will soon, or there was nothing to do.
+    Made,
+    /// All that was claimed is for hosts that are busy or left alone.
+    Crowded,
+}
+
+/// Claim as much as there is room for, or sleep until there is room or something due.
+async fn claim(sender: &Arc<Sender>, setup: Arc<Setup>, installed: Installed) -> Progress {
+    let room = match &installed.role {
+        Role::Channel(_) => sender.room().min(blocking::room(sender.under_way())),
+        _ => sender.worthwhile_room().await,
+    };
+    if room == 0 {
+        sender.sleep(None).await;
+        return Progress::Made;
+    }
+    let role = installed.role.clone();
+    let idempotence = installed.idempotence;
+    let claiming = Arc::clone(sender);
+    let claimed = offload::run(move || claims::claim(&claiming, &setup, &installed, room)).await;
+    match claimed {
+        Ok(Claimed::Some { passed }) => {
+            sender.take(&passed);
+            match role {
+                Role::PureChannel(channel) => exchange::begin(sender, &channel, idempotence, passed).await,
+                Role::Channel(channel) => {
+                    blocking::begin(sender, &channel, idempotence, passed);
+                    Progress::Made
+                }
+                Role::Connector(_) | Role::TagModel(_) | Role::Scorer(_) => {
+                    // Its kind says that it is a channel and its role says otherwise: nothing can be sent.
+                    passed.iter().for_each(|one| sender.hand_back(one.id, sender.now().plus_ms(HELD_BACK_MS)));
+                    Progress::Crowded
+                }
+            }
+        }
+        Ok(Claimed::Nothing { next_due }) => {
+            let until = next_due.map(|due_at| {
+                let wait_ms = due_at.0.saturating_sub(sender.now().0).max(1);
+                Instant::now() + Duration::from_millis(wait_ms.unsigned_abs()).min(MAX_SLEEP)
+            });
+            sender.sleep(until).await;
+            Progress::Made
+        }
+        Err(error) => {
+            tracing::error!(workspace = sender.workspace().0, channel = sender.channel().0, %error, "an outbox cannot be worked");
+            sender.sleep(Some(Instant::now() + PAUSE)).await;
+            Progress::Made
+        }
+    }
+}
+
+/// Wait until nothing is under way any more; what does not end in time is cut off.
+async fn wind_down(sender: &Arc<Sender>) {
+    let deadline = Instant::now() + GRACE;
+    while !sender.is_idle() {
+        if timeout_at(deadline, sender.room.notified()).await.is_err() {
+            break;
+        }
+    }
+    let rest: Vec<Arc<Outgoing>> = sender.load.lock().under_way.values().cloned().collect();
+    if rest.is_empty() {
+        return;
+    }
+    tracing::warn!(channel = sender.channel().0, messages = rest.len(), "messages under way were cut off");
+    let at = sender.now();
+    let ended = rest.into_iter().map(|outgoing| Ended { outgoing, end: End::CutOff, at }).collect();
+    // What is not written down in time is tried again at the end of its lease.
+    let _ = timeout(LAST_COMMITS, receipts::commit(sender, ended)).await;
+}
+
+/// Put messages back into the outbox, many in one commit.
+async fn collect_returns(sender: &Arc<Sender>, mut returned: UnboundedReceiver<Return>) {
+    while let Some(first) = returned.recv().await {
+        let mut returns = vec![first];
+        let until = Instant::now() + GATHERING;
+        while returns.len() < MAX_RETURNS {
+            match timeout_at(until, returned.recv()).await {
+                Ok(Some(next)) => returns.push(next),
+                _ => break,
+            }
+        }
+        sender.give_up(&returns);
+        let enqueue = |one: &Return| {
+            let body = Vec::new();
+            Operation::Enqueue { queue: sender.queue, id: one.id, due_at: one.due_at, body }
+        };
+        let operations: Vec<Operation> = returns.iter().map(enqueue).collect();
+        let shared = Arc::clone(&sender.shared);
+        let committed = offload::run(move || shared.commit(Unit { operations, ..Unit::default() })).await;
+        if let Err(error) = committed {
+            tracing::error!(channel = sender.channel().0, %error, "messages come back at the end of their lease");
+        }
+        sender.gave_up(&returns);
+    }
+}

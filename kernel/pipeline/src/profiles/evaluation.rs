@@ -1,0 +1,201 @@
+//! A profile as an expression sees it. Everything is read when an expression asks for it, so that an evaluation costs what
+//! the expression reads, not what the profile holds.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use kith_features::{Expression, Facts, FeatureName, Leaf, LeafId, LeafState, UnreadableState, Value, Zone};
+use kith_model::profile::TraitValue;
+use kith_model::time::Timestamp;
+
+use super::person::Person;
+use crate::plan::Plan;
+use crate::rows::derived::{Freshness, Output, OutputValue, Track};
+
+/// What values are computed against.
+#[derive(Clone, Copy)]
+pub(crate) struct Evaluation<'a> {
+    pub plan: &'a Plan,
+    pub zone: &'a Zone,
+    /// Leaves whose history has been read for everybody; the others are unknown.
+    pub complete: &'a BTreeSet<LeafId>,
+    pub now: Timestamp,
+}
+
+/// A profile put together from its members, the one that names it first.
+pub(crate) struct Profile<'a> {
+    pub people: Vec<&'a Person>,
+    pub view: Evaluation<'a>,
+    /// Leaf values that were asked for.
+    values: RefCell<HashMap<LeafId, Value>>,
+}
+
+impl<'a> Profile<'a> {
+    /// The profile of these members; `people` begins with the one that names it and is not empty.
+    pub(crate) fn new(people: Vec<&'a Person>, view: Evaluation<'a>) -> Profile<'a> {
+        debug_assert!(
+            people.first().is_some_and(|root| !root.members().is_empty()),
+            "the first member names the profile"
+        );
+        Profile { people, view, values: RefCell::default() }
+    }
+
+    /// The member that names the profile.
+    pub(crate) fn root(&self) -> &'a Person {
+        self.people[0]
+    }
+
+    /// The value of an expression for this profile.
+    pub(crate) fn evaluate(&self, expression: &Expression) -> Value {
+        self.evaluate_at(expression, self.view.now)
+    }
+
+    /// The same at another moment, with the leaves as they are.
+    pub(crate) fn evaluate_at(&self, expression: &Expression, now: Timestamp) -> Value {
+        expression.evaluate(self, &|leaf| self.leaf_value(leaf), now)
+    }
+
+    /// The value of a leaf; unknown while its history is being read.
+    pub(crate) fn leaf_value(&self, id: LeafId) -> Value {
+        if let Some(value) = self.values.borrow().get(&id) {
+            return value.clone();
+        }
+        let value = match self.view.plan.program.leaf(id) {
+            Some(leaf) if self.view.complete.contains(&id) => self.value_so_far(leaf),
+            _ => Value::Unknown,
+        };
+        self.values.borrow_mut().insert(id, value.clone());
+        value
+    }
+
+    /// The value of a leaf of the events that it has taken in, whether its history has been read to the end or not; unknown
+    /// where its state cannot be read.
+    pub(crate) fn value_so_far(&self, leaf: &Leaf) -> Value {
+        let value = self.leaf_states(leaf.id()).map(|states| {
+            leaf.value_of(&states.iter().map(AsRef::as_ref).collect::<Vec<_>>(), self.view.now, self.view.zone)
+        });
+        value.unwrap_or_else(|error| {
+            tracing::error!(profile = %self.root().id, %error, "a leaf's value is unknown");
+            Value::Unknown
+        })
+    }
+
+    /// When time alone may next change a leaf's value.
+    pub(crate) fn next_change_of(&self, leaf: &Leaf) -> Option<Timestamp> {
+        let states = self.leaf_states(leaf.id()).ok()?;
+        leaf.next_change_of(&states.iter().map(AsRef::as_ref).collect::<Vec<_>>(), self.view.now, self.view.zone)
+    }
+
+    /// All states of a leaf: of each member the live part and the sealed ones.
+    fn leaf_states(&self, id: LeafId) -> Result<Vec<Cow<'a, LeafState>>, UnreadableState> {
+        let mut states = Vec::new();
+        for person in &self.people {
+            if let Some(derived) = &person.derived {
+                states.extend(derived.leaves.read(id)?);
+            }
+            states.extend(person.sealed.get(&id).map(Cow::Borrowed));
+        }
+        Ok(states)
+    }
+
+    /// The winning value of a trait over all members.
+    pub(crate) fn trait_of(&self, name: &str) -> Option<&'a TraitValue> {
+        let held = self.people.iter().filter_map(|person| Some((person.contribution.traits.get(name)?, person.id)));
+        held.max_by(|(one, at), (other, beside)| (one.rank(name), at).cmp(&(other.rank(name), beside)))
+            .map(|(value, _)| value)
+    }
+
+    /// The value of a feature that has a column of its own.
+    pub(crate) fn feature(&self, feature: &FeatureName) -> Value {
+        match feature {
+            FeatureName::Trait(name) => self.trait_value(name),
+            FeatureName::Tag(_) | FeatureName::Score(_) => self.output(feature),
+            FeatureName::CreatedAt => self.created_at().map_or(Value::Null, Value::Time),
+            FeatureName::Identifiers(kind) => self.identifiers(kind),
+            FeatureName::Leaf(leaf) => self.leaf_value(*leaf),
+            FeatureName::Audience(audience) => {
+                let derived = self.root().derived.as_ref();
+                Value::Bool(derived.is_some_and(|derived| derived.memberships.contains_key(audience)))
+            }
+        }
+    }
+
+    /// What the installation that makes a tag or a score gave for it.
+    fn output(&self, feature: &FeatureName) -> Value {
+        let Some((installation, index)) = self.view.plan.outputs.get(feature) else { return Value::Null };
+        let derived = self.root().derived.as_ref();
+        let output = derived.and_then(|derived| derived.outputs.get(&(*installation, Track::Live)));
+        output.map_or(Value::Unknown, |output| output_of(output, *index))
+    }
+}
+
+/// One value of an installation's output: unknown while it is pending.
+pub(crate) fn output_of(output: &Output, index: usize) -> Value {
+    match output.freshness {
+        Freshness::Pending { .. } => Value::Unknown,
+        Freshness::Fresh | Freshness::Outdated { .. } | Freshness::Faulted { .. } => {
+            output.values.get(index).map_or(Value::Null, output_value)
+        }
+    }
+}
+
+/// An output as the expression language's value.
+pub(crate) fn output_value(value: &OutputValue) -> Value {
+    match value {
+        OutputValue::Null => Value::Null,
+        OutputValue::Bool(value) => Value::Bool(*value),
+        OutputValue::Int(value) => Value::Int(*value),
+        OutputValue::Float(value) => Value::float(*value),
+        OutputValue::Text(value) => Value::text(value.as_str()),
+    }
+}
+
+impl Facts for Profile<'_> {
+    fn trait_value(&self, name: &str) -> Value {
+        self.trait_of(name).map_or(Value::Null, |held| Value::from_json_text(&held.json))
+    }
+
+    fn tag_value(&self, name: &str) -> Value {
+        self.output(&FeatureName::Tag(name.into()))
+    }
+
+    fn score_value(&self, name: &str) -> Value {
+        self.output(&FeatureName::Score(name.into()))
+    }
+
+    fn created_at(&self) -> Option<Timestamp> {
+        self.people.iter().map(|person| person.created_at).min()
+    }
+
+    fn identifiers(&self, kind: &str) -> Value {
+        let mut of_kind: Vec<&Person> =
+            self.people.iter().copied().filter(|person| person.identifier.kind == kind).collect();
+        of_kind.sort_by_key(|person| person.id);
+        let values: Vec<Value> =
+            of_kind.into_iter().map(|person| Value::text(Arc::from(person.identifier.value.as_str()))).collect();
+        if values.is_empty() { Value::Null } else { Value::List(values) }
+    }
+}
+
+/// Somebody of whom nothing is known.
+pub(crate) struct Nobody;
+
+impl Facts for Nobody {
+    fn trait_value(&self, _: &str) -> Value {
+        Value::Null
+    }
+
+    fn tag_value(&self, _: &str) -> Value {
+        Value::Null
+    }
+
+    fn score_value(&self, _: &str) -> Value {
+        Value::Null
+    }
+
+    fn created_at(&self) -> Option<Timestamp> {
+        None
+    }
+}

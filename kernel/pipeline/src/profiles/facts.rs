@@ -1,0 +1,279 @@
+//! Reading what accept wrote about a source identity: its head and its facts, and how facts are laid out in rows.
+//!
+//! The facts of one identity are one row while they are small, and 17 rows once they are not: a summary, and 16 buckets by
+//! the hash of the fact's name. So one more fact about a person with hundreds of them rewrites a few KB, never all.
+
+use std::collections::BTreeMap;
+
+use kith_model::event::Event;
+use kith_model::id::{SourceIdentityId, WorkspaceId};
+use kith_model::profile::{Contribution, IdentityHead, TraitValue, believed};
+use kith_store::keys::PersonRow;
+use kith_store::row::Row;
+use kith_store::{Key, ReadError, Store};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::rows;
+
+/// Most trait names of one source identity. A sender that writes `{"flag_123": true}` reaches it without malice.
+pub(crate) const MAX_TRAITS: u32 = 1_000;
+
+/// Most bytes of traits of one source identity: names, values and where they came from.
+pub(crate) const MAX_TRAIT_BYTES: u64 = 512 << 10;
+
+/// The longest name of a trait, in bytes.
+pub(crate) const MAX_TRAIT_NAME_BYTES: usize = 256;
+
+/// Facts up to this many bytes lie in one row.
+const MAX_WHOLE_BYTES: u64 = 8 << 10;
+
+/// Into how many rows the facts of an identity that has many are cut.
+const BUCKETS: u8 = 16;
+
+/// How much there is of an identity's facts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FactTotals {
+    pub names: u32,
+    pub bytes: u64,
+}
+
+/// One row of an identity's facts. Row 0 is the summary, which also holds the facts themselves while they are few; rows 1 to
+/// 16 are the buckets.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct FactsRow {
+    /// Of all rows together; on the summary alone.
+    pub totals: FactTotals,
+    /// Whether the facts lie in the buckets; on the summary alone.
+    pub is_split: bool,
+    pub facts: Contribution,
+}
+
+rows::rows! {
+    FactsRow: "a part of an identity's facts", Accept, 1;
+}
+
+/// What became of a fact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recorded {
+    Taken,
+    /// A newer value is there already.
+    Older,
+    /// The identity has as many facts as it can have, or the name is too long.
+    Surplus,
+}
+
+/// What a fact takes of [`MAX_TRAIT_BYTES`].
+fn size(name: &str, value: &TraitValue) -> u64 {
+    (name.len() + value.json.len() + value.message_id.len() + 32) as u64
+}
+
+/// Take a fact into `facts`, which is the whole contribution or the bucket of its name, within the quota that `totals` of the
+/// whole has used.
+pub(crate) fn record(totals: &mut FactTotals, facts: &mut Contribution, name: &str, value: TraitValue) -> Recorded {
+    let held = facts.traits.get(name).map(|held| size(name, held));
+    let names = totals.names + u32::from(held.is_none());
+    let bytes = totals.bytes - held.unwrap_or(0) + size(name, &value);
+    if names > MAX_TRAITS || bytes > MAX_TRAIT_BYTES || name.len() > MAX_TRAIT_NAME_BYTES {
+        return Recorded::Surplus;
+    }
+    let replaced = facts.record(name, value);
+    if held.is_some() && replaced.is_none() {
+        return Recorded::Older;
+    }
+    *totals = FactTotals { names, bytes };
+    Recorded::Taken
+}
+
+/// The fact that an event gave.
+pub(crate) fn fact(json: &str, event: &EventFacts<'_>) -> TraitValue {
+    TraitValue {
+        json: json.to_owned(),
+        time: believed(event.time, event.received_at),
+        received_at: event.received_at,
+        source: event.source,
+        message_id: event.message_id.to_owned(),
+    }
+}
+
+/// What every fact of one event has in common.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EventFacts<'a> {
+    pub time: kith_model::time::Timestamp,
+    pub received_at: kith_model::time::Timestamp,
+    pub source: kith_model::id::InstallationId,
+    pub message_id: &'a str,
+}
+
+/// Take an accepted event's facts into the whole contribution of its identity, by the rule and in the order by which accept
+/// took them: who follows the feed and keeps contributions in memory then has what the rows have.
+pub(crate) fn record_event(contribution: &mut Contribution, event: &Event) {
+    if event.traits.is_empty() {
+        return;
+    }
+    let Ok(traits) = serde_json::from_str::<BTreeMap<String, &RawValue>>(&event.traits) else { return };
+    let sizes = contribution.traits.iter().map(|(name, value)| size(name, value));
+    let mut totals =
+        FactTotals { bytes: sizes.sum(), names: u32::try_from(contribution.traits.len()).unwrap_or(u32::MAX) };
+    let given = EventFacts {
+        time: event.time,
+        received_at: event.received_at,
+        source: event.source,
+        message_id: &event.message_id,
+    };
+    for (name, value) in traits {
+        record(&mut totals, contribution, &name, fact(value.get(), &given));
+    }
+}
+
+impl FactsRow {
+    /// Cut the facts of a summary that has become too large into buckets; `None` while it has not.
+    pub(crate) fn split(&mut self) -> Option<BTreeMap<u8, FactsRow>> {
+        if self.is_split || self.totals.bytes <= MAX_WHOLE_BYTES {
+            return None;
+        }
+        self.is_split = true;
+        let mut buckets: BTreeMap<u8, FactsRow> = BTreeMap::new();
+        for (name, value) in std::mem::take(&mut self.facts.traits) {
+            buckets.entry(bucket_of(&name)).or_default().facts.traits.insert(name, value);
+        }
+        Some(buckets)
+    }
+}
+
+/// The bucket of a fact once the facts are split.
+pub(crate) fn bucket_of(name: &str) -> u8 {
+    #[allow(clippy::cast_possible_truncation, reason = "the remainder is below 16")]
+    let bucket = (xxh3_64(name.as_bytes()) % u64::from(BUCKETS)) as u8;
+    1 + bucket
+}
+
+/// The key of one row of an identity's facts.
+pub(crate) fn facts_key(workspace: WorkspaceId, identity: SourceIdentityId, bucket: u8) -> Key {
+    Key::contribution(workspace, identity, bucket)
+}
+
+/// One row of an identity's facts.
+pub(crate) fn read_facts_row(
+    store: &dyn Store,
+    workspace: WorkspaceId,
+    identity: SourceIdentityId,
+    bucket: u8,
+) -> Result<Option<FactsRow>, ReadError> {
+    let value = store.get(&[facts_key(workspace, identity, bucket)])?.pop().flatten();
+    value.map(|value| rows::decode("an identity's facts", &value)).transpose()
+}
+
+/// All facts of an identity, given its summary row.
+pub(crate) fn whole_contribution(
+    store: &dyn Store,
+    workspace: WorkspaceId,
+    identity: SourceIdentityId,
+    summary: FactsRow,
+) -> Result<Contribution, ReadError> {
+    let mut facts = summary.facts;
+    if summary.is_split {
+        let keys: Vec<Key> = (1..=BUCKETS).map(|bucket| facts_key(workspace, identity, bucket)).collect();
+        for value in store.get(&keys)?.into_iter().flatten() {
+            let bucket: FactsRow = rows::decode("a part of an identity's facts", &value)?;
+            facts.traits.extend(bucket.facts.traits);
+        }
+    }
+    Ok(facts)
+}
+
+/// All facts of an identity; none if there is no such identity.
+pub(crate) fn read_contribution(
+    store: &dyn Store,
+    workspace: WorkspaceId,
+    identity: SourceIdentityId,
+) -> Result<Contribution, ReadError> {
+    let summary = read_facts_row(store, workspace, identity, 0)?.unwrap_or_default();
+    whole_contribution(store, workspace, identity, summary)
+}
+
+/// Who an identity is and which profile it belongs to.
+pub(crate) fn read_head(
+    store: &dyn Store,
+    workspace: WorkspaceId,
+    identity: SourceIdentityId,
+) -> Result<Option<IdentityHead>, ReadError> {
+    read_person(store, workspace, identity, PersonRow::Head)
+}
+
+/// One row of a source identity.
+pub(crate) fn read_person<T: Row>(
+    store: &dyn Store,
+    workspace: WorkspaceId,
+    identity: SourceIdentityId,
+    row: PersonRow,
+) -> Result<Option<T>, ReadError> {
+    let value = store.get(&[Key::person(workspace, identity, row)])?.pop().flatten();
+    value.map(|value| rows::decode("a person's row", &value)).transpose()
+}
+
+/// Look at every row below `prefix`, a page at a time.
+pub(crate) fn each_row(
+    store: &dyn Store,
+    prefix: &Key,
+    mut look: impl FnMut(&Key, &[u8]) -> Result<(), ReadError>,
+) -> Result<(), ReadError> {
+    let mut range = prefix.range();
+    loop {
+        let page = store.scan(&range, 4096)?;
+        for (key, value) in &page.rows {
+            look(key, value)?;
+        }
+        match page.next {
+            Some(next) => range.from = next,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// One row.
+pub(crate) fn get_one(store: &dyn Store, key: &Key) -> Result<Option<kith_store::Value>, ReadError> {
+    Ok(store.get(std::slice::from_ref(key))?.into_iter().next().flatten())
+}
+
+/// About what a contribution takes in memory, in bytes.
+pub(crate) fn contribution_bytes(contribution: &Contribution) -> usize {
+    const ENTRY_BYTES: usize = 120;
+    let entries = contribution.traits.iter();
+    entries.map(|(name, held)| ENTRY_BYTES + name.len() + held.json.len() + held.message_id.len()).sum()
+}
+
+/// Who an identity is, what its events said of it, and what that takes in memory.
+pub(crate) type Facts = (IdentityHead, Contribution, usize);
+
+/// The facts of all identities whose rows lie from `first` to `last`.
+pub(crate) fn read_between(
+    store: &dyn Store,
+    workspace: WorkspaceId,
+    first: SourceIdentityId,
+    last: SourceIdentityId,
+) -> Result<BTreeMap<SourceIdentityId, Facts>, ReadError> {
+    const PAGE_ROWS: usize = 4096;
+    let mut facts: BTreeMap<SourceIdentityId, Facts> = BTreeMap::new();
+    let mut range =
+        kith_store::KeyRange { from: Key::identity(workspace, first), to: Key::identity(workspace, last).range().to };
+    loop {
+        let page = store.scan(&range, PAGE_ROWS)?;
+        for (key, value) in &page.rows {
+            let Some((identity, row)) = key.as_person() else { continue };
+            if row == PersonRow::Head as u8 {
+                facts.insert(identity, (kith_store::row::decode(value)?, Contribution::default(), 0));
+            } else if let Some((_, contribution, bytes)) = facts.get_mut(&identity) {
+                // A head comes before the facts of its identity, in the order of keys.
+                let part: FactsRow = kith_store::row::decode(value)?;
+                *bytes += contribution_bytes(&part.facts);
+                contribution.traits.extend(part.facts.traits);
+            }
+        }
+        match page.next {
+            Some(next) => range.from = next,
+            None => return Ok(facts),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Reading: one profile, an audience, a count. Everything here blocks on the store and belongs on a blocking thread.
+//!
+//! A question takes one consistent view of what readers see and works from that: what it answers is exact for the position
+//! and the time that it names.
+
+pub(crate) mod audience;
+pub(crate) mod count;
+pub(crate) mod letters;
+pub(crate) mod page;
+pub(crate) mod profile;
+pub(crate) mod totals;
+
+use std::sync::Arc;
+
+use kith_features::ExpressionError;
+use kith_model::id::WorkspaceId;
+use kith_store::ReadError;
+
+use crate::shared::{Shared, Workspace};
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    #[error("there is no such workspace")]
+    UnknownWorkspace,
+    #[error("there is no such audience")]
+    UnknownAudience,
+    #[error("there is no such installation")]
+    UnknownInstallation,
+    #[error("the condition cannot be used:\n{0}")]
+    Expression(#[from] ExpressionError),
+    #[error("`{0}` is not a cursor that this list gave out")]
+    Cursor(String),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Commit(#[from] kith_store::CommitError),
+}
+
+pub(crate) fn workspace(shared: &Shared, workspace: WorkspaceId) -> Result<Arc<Workspace>, QueryError> {
+    shared.workspace(workspace).ok_or(QueryError::UnknownWorkspace)
+}

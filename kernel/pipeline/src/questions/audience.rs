@@ -1,0 +1,105 @@
+//! Audiences: their size, their members, why somebody is in one or not, and whom a removal would touch.
+
+use std::sync::Arc;
+
+use kith_features::FeatureName;
+use kith_model::id::{AudienceId, InstallationId, ProfileId, WorkspaceId};
+use roaring::RoaringBitmap;
+
+use super::{QueryError, page, profile, workspace};
+use crate::profiles::evaluation::{Evaluation, Profile};
+use crate::profiles::person::{self, load_sealed};
+use crate::profiles::scan::each_profile;
+use crate::rows::derived::Track;
+use crate::shared::Shared;
+use crate::views::{AudienceStatus, MemberPage, Removal};
+
+/// Why a profile is in an audience or not: the condition's parts with their values.
+pub(crate) fn explain(
+    shared: &Shared,
+    id: WorkspaceId,
+    audience: AudienceId,
+    of: ProfileId,
+) -> Result<Option<serde_json::Value>, QueryError> {
+    let workspace = workspace(shared, id)?;
+    let compiled = workspace.compiled.load_full();
+    let found = compiled.plan.audience(audience).ok_or(QueryError::UnknownAudience)?;
+    let (as_of, complete) = {
+        let projection = workspace.projection.read();
+        (projection.as_of, Arc::clone(&projection.complete))
+    };
+    let Some(of) = profile::computed(shared, id, of)? else { return Ok(None) };
+    let mut people = person::read_profile(shared.store.as_ref(), id, of)?;
+    if people.is_empty() {
+        return Ok(None);
+    }
+    let view = Evaluation { plan: &compiled.plan, zone: &compiled.setup.zone, complete: &complete, now: as_of.time };
+    load_sealed(shared.store.as_ref(), id, &mut people, &found.condition, view)?;
+    let state = Profile::new(people.iter().collect(), view);
+    let leaf = |leaf| state.leaf_value(leaf);
+    Ok(Some(serde_json::json!(found.condition.explain(&state, &leaf, as_of.time))))
+}
+
+/// The size of an audience, or how far its computation has come. Until it is computed for everybody as it is defined now it
+/// has no size: neither that of an older definition nor a mixture of two.
+pub(crate) fn status(shared: &Shared, id: WorkspaceId, audience: AudienceId) -> Result<AudienceStatus, QueryError> {
+    let workspace = workspace(shared, id)?;
+    let compiled = workspace.compiled.load_full();
+    let plan = compiled.plan.audience(audience).ok_or(QueryError::UnknownAudience)?;
+    let projection = workspace.projection.read();
+    let is_computed = projection.generation == compiled.generation && projection.done.contains(&plan.task());
+    let members = projection.index.members(&FeatureName::Audience(audience)).map_or(0, RoaringBitmap::len);
+    let pending = projection.index.count(&plan.condition, projection.as_of.time).map_or(0, |counted| counted.unknown);
+    let advance =
+        projection.advance.map_or((0, projection.index.population().len()), |advance| (advance.done, advance.of));
+    let as_of = workspace.as_of(shared.store.as_ref(), &projection);
+    Ok(AudienceStatus {
+        size: is_computed.then_some(members),
+        pending,
+        progress: (!is_computed).then_some(advance),
+        as_of: as_of.position,
+        as_of_time: as_of.time,
+    })
+}
+
+/// A page of an audience's members, in the order of their ordinals.
+pub(crate) fn members(
+    shared: &Shared,
+    id: WorkspaceId,
+    audience: AudienceId,
+    limit: usize,
+    cursor: Option<&str>,
+) -> Result<MemberPage, QueryError> {
+    let workspace = workspace(shared, id)?;
+    if workspace.compiled.load().plan.audience(audience).is_none() {
+        return Err(QueryError::UnknownAudience);
+    }
+    let from: u32 = match cursor {
+        None => 0,
+        Some(text) => text.parse().map_err(|_| page::unknown(text))?,
+    };
+    let projection = workspace.projection.read();
+    let members = projection.index.members(&FeatureName::Audience(audience));
+    let mut ordinals: Vec<u32> = members.map_or(Vec::new(), |members| members.range(from..).take(limit + 1).collect());
+    let next = if ordinals.len() > limit { ordinals.pop().map(|ordinal| ordinal.to_string()) } else { None };
+    let members = ordinals.into_iter().filter_map(|ordinal| projection.profile(ordinal)).collect();
+    Ok(MemberPage { members, next })
+}
+
+/// What the removal of an installation would take away: the people who hold values of it, and the audiences that read them.
+pub(crate) fn removal(shared: &Shared, id: WorkspaceId, installation: InstallationId) -> Result<Removal, QueryError> {
+    let workspace = workspace(shared, id)?;
+    let compiled = workspace.compiled.load_full();
+    let readers = compiled.plan.audiences.iter().filter(|audience| audience.models.contains(&installation));
+    let audiences = readers.map(|audience| audience.audience.id).collect();
+    let mut people = 0;
+    if compiled.plan.model(installation).is_some() {
+        each_profile(&shared.store, id, |_, members| {
+            let outputs = members[0].derived.as_ref().map(|derived| &derived.outputs);
+            let holds = outputs.and_then(|outputs| outputs.get(&(installation, Track::Live)));
+            people += u64::from(holds.is_some_and(|output| profile::values_of(output) > 0));
+            Ok(())
+        })?;
+    }
+    Ok(Removal { people, audiences })
+}

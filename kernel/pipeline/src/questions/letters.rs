@@ -1,0 +1,135 @@
+//! Deliveries and dead letters: what was sent, what did not work, and trying again.
+
+use kith_model::delivery::{DeliveryInput, DeliveryState, step};
+use kith_model::id::{InstallationId, WorkspaceId};
+use kith_model::time::Timestamp;
+use kith_store::{Key, Operation, Precondition, Unit};
+
+use super::{QueryError, page};
+use crate::deliver::outbox;
+use crate::rows::{self, Aside, DeliveryRow};
+use crate::shared::Shared;
+use crate::views::{DeadLetter, DeliveryView, Paged, delivery_id};
+
+fn view(id: &[u8; 16], row: DeliveryRow) -> DeliveryView {
+    DeliveryView {
+        id: delivery_id(id),
+        channel: row.channel,
+        audience: row.audience,
+        profile: row.profile,
+        purpose: row.purpose,
+        payload: row.payload,
+        created_at: row.created_at,
+        state: row.state,
+    }
+}
+
+/// A page of all deliveries, by id.
+pub(crate) fn deliveries(
+    shared: &Shared,
+    workspace: WorkspaceId,
+    limit: usize,
+    cursor: Option<&str>,
+) -> Result<Paged<DeliveryView>, QueryError> {
+    let prefix = Key::deliveries(workspace);
+    let (rows, next) = page::rows(shared.store.as_ref(), &prefix, limit, cursor)?;
+    let mut items = Vec::with_capacity(rows.len());
+    for (key, value) in rows {
+        if let Some(Ok(id)) = key.strip(&prefix).map(<[u8; 16]>::try_from) {
+            items.push(view(&id, rows::decode("a delivery", &value)?));
+        }
+    }
+    Ok(Paged { items, next })
+}
+
+/// The key of the dead letter of something that a channel could not deliver.
+pub(crate) fn dead_key(workspace: WorkspaceId, channel: InstallationId, at: Timestamp, id: &[u8; 16]) -> Key {
+    Key::set_aside(workspace, Some(channel)).followed_by(&at.0.to_be_bytes()).followed_by(id)
+}
+
+/// The key of the dead letter that lists a delivery, where its state is one that waits for an admin. It follows from the
+/// delivery's row alone, so that a replay finds it.
+pub(crate) fn letter_of(workspace: WorkspaceId, id: &[u8; 16], row: &DeliveryRow) -> Option<Key> {
+    match row.state {
+        DeliveryState::Dead { at, .. } | DeliveryState::Unknown { since: at, .. } => {
+            Some(dead_key(workspace, row.channel, at, id))
+        }
+        DeliveryState::Pending { .. }
+        | DeliveryState::Delivered { .. }
+        | DeliveryState::Accepted { .. }
+        | DeliveryState::Skipped { .. }
+        | DeliveryState::Sending { .. } => None,
+    }
+}
+
+/// A page of dead letters, by source and channel, oldest first.
+pub(crate) fn dead_letters(
+    shared: &Shared,
+    workspace: WorkspaceId,
+    limit: usize,
+    cursor: Option<&str>,
+) -> Result<Paged<DeadLetter>, QueryError> {
+    let prefix = Key::set_aside(workspace, None);
+    let (rows, next) = page::rows(shared.store.as_ref(), &prefix, limit, cursor)?;
+    let mut items = Vec::with_capacity(rows.len());
+    for (key, value) in rows {
+        if let Some(name) = key.strip(&prefix) {
+            items.extend(letter(shared, workspace, name, rows::decode("what was kept aside", &value)?)?);
+        }
+    }
+    Ok(Paged { items, next })
+}
+
+/// What a row of the dead letters lists; `None` for a delivery that was replayed meanwhile.
+fn letter(
+    shared: &Shared,
+    workspace: WorkspaceId,
+    name: &[u8],
+    aside: Aside,
+) -> Result<Option<DeadLetter>, QueryError> {
+    let id = format!("aside_{}", page::to_hex(name));
+    let source = InstallationId(name.first_chunk::<4>().map_or(0, |bytes| u32::from_be_bytes(*bytes)));
+    Ok(match aside {
+        Aside::Record { at, record } => Some(DeadLetter::Record { id, source, at, record }),
+        Aside::Computation { at, code, message, profiles } => {
+            Some(DeadLetter::Computation { id, installation: source, at, code, message, profiles })
+        }
+        Aside::Unreadable { at, position, problem, raw } => {
+            Some(DeadLetter::Unreadable { id, at, position, problem, raw })
+        }
+        Aside::Delivery { id } => {
+            let Some(value) = shared.store.get(&[Key::delivery(workspace, &id)])?.pop().flatten() else {
+                return Ok(None);
+            };
+            let row: DeliveryRow = rows::decode("a delivery", &value)?;
+            let is_listed = letter_of(workspace, &id, &row).is_some();
+            is_listed.then(|| DeadLetter::Delivery(view(&id, row)))
+        }
+    })
+}
+
+/// Try a dead delivery, or one whose fate is unknown, again from the start of the schedule, under the same id; whether there
+/// was one.
+///
+/// What was kept aside has no replay: a refused record must be sent again corrected, and a failed computation is repeated
+/// by itself when the installation changes.
+pub(crate) fn replay(shared: &Shared, workspace: WorkspaceId, id: &str) -> Result<bool, QueryError> {
+    let bytes = id.strip_prefix("msg_").and_then(page::from_hex).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
+    let Some(name) = bytes else { return Ok(false) };
+    let key = Key::delivery(workspace, &name);
+    let Some(value) = shared.store.get(std::slice::from_ref(&key))?.pop().flatten() else { return Ok(false) };
+    let mut row: DeliveryRow = rows::decode("a delivery", &value)?;
+    let letter = letter_of(workspace, &name, &row);
+    let now = shared.clock.now();
+    let Ok(state) = step(row.state, DeliveryInput::Replay, now) else { return Ok(false) };
+    row.state = state;
+    let queue = outbox(workspace, row.channel);
+    let mut operations = vec![
+        Operation::Put(key.clone(), rows::encode(&row)),
+        Operation::Enqueue { queue, id: name, due_at: now, body: Vec::new() },
+    ];
+    operations.extend(letter.map(Operation::Delete));
+    let preconditions = vec![Precondition::Holds(key, value.to_vec())];
+    shared.commit(Unit { preconditions, operations, ..Unit::default() })?;
+    Ok(true)
+}

@@ -1,0 +1,227 @@
+//! What follows from a change of one profile, computed without writing anything: which values the index shows, which models
+//! have to run, which audiences it moves between, when time has to be looked at.
+
+use std::collections::BTreeSet;
+
+use kith_features::{FeatureName, LeafId, Value};
+use kith_model::audience::Cause;
+use kith_model::change::Movement;
+use kith_model::id::{AudienceId, InstallationId};
+use kith_model::time::Timestamp;
+
+use super::models::{self, InputRow};
+use super::readiness::Readiness;
+use super::touch::{Acquaintance, Models, Touch};
+use crate::plan::{AudiencePlan, ModelPlan, Plan, Task};
+use crate::profiles::evaluation::{Profile, output_of};
+use crate::rows::derived::{Freshness, Output, Track, Waker};
+
+/// What has to be looked at because of a touch, and what the index shows of it.
+#[derive(Default)]
+pub(crate) struct Survey {
+    pub values: Vec<(FeatureName, Value)>,
+    /// Places in the plan's audiences.
+    pub audiences: BTreeSet<u32>,
+    /// Places in the plan's models.
+    pub models: BTreeSet<u32>,
+    /// When a waker is to be woken next; `None` for never.
+    pub timers: Vec<(Waker, Option<Timestamp>)>,
+}
+
+/// Find out what a touch reaches.
+pub(crate) fn survey(profile: &Profile<'_>, touch: &Touch) -> Survey {
+    let plan = profile.view.plan;
+    let mut survey = Survey::default();
+    for (leaf, before) in &touch.leaves {
+        look_at_leaf(profile, *leaf, before, &mut survey);
+    }
+    for waker in &touch.wakers {
+        match waker {
+            Waker::Leaf(leaf) => look_at_leaf(profile, *leaf, &Value::Unknown, &mut survey),
+            Waker::Audience(audience) => survey.audiences.extend(plan.audience_place(*audience)),
+            Waker::Model(model) => survey.models.extend(plan.model(*model).map(|(place, _)| place)),
+        }
+    }
+    for feature in &touch.features {
+        look_at_feature(profile, feature, &mut survey);
+    }
+    if touch.acquaintance == Acquaintance::New {
+        survey.audiences.extend(&plan.of_everybody);
+    }
+    if touch.models == Models::All || touch.acquaintance == Acquaintance::New {
+        survey.models.extend((0..).take(plan.models.len()));
+    }
+    for task in touch.tasks.iter().flat_map(|tasks| tasks.iter()) {
+        match task {
+            // Taken back before; the features that it wrote are among those that changed.
+            Task::Retract(_) => {}
+            Task::Model(model, _) => survey.models.extend(plan.model(*model).map(|(place, _)| place)),
+            Task::Audience(audience, _) => survey.audiences.extend(plan.audience_place(*audience)),
+        }
+    }
+    survey
+}
+
+fn look_at_leaf(profile: &Profile<'_>, id: LeafId, before: &Value, survey: &mut Survey) {
+    let plan = profile.view.plan;
+    let Some(leaf) = plan.program.leaf(id) else {
+        survey.timers.push((Waker::Leaf(id), None));
+        return;
+    };
+    survey.timers.push((Waker::Leaf(id), profile.next_change_of(leaf)));
+    if !profile.view.complete.contains(&id) {
+        // Its column is filled while its history is read; nobody is told before that has come to its end.
+        survey.values.push((FeatureName::Leaf(id), profile.value_so_far(leaf)));
+        return;
+    }
+    let after = profile.leaf_value(id);
+    if after == *before {
+        return;
+    }
+    plan.audience_reach.for_leaf(id, before, &after, |reader| {
+        survey.audiences.insert(reader);
+    });
+    plan.model_reach.for_leaf(id, before, &after, |reader| {
+        survey.models.insert(reader);
+    });
+    survey.values.push((FeatureName::Leaf(id), after));
+}
+
+fn look_at_feature(profile: &Profile<'_>, feature: &FeatureName, survey: &mut Survey) {
+    let plan = profile.view.plan;
+    plan.audience_reach.for_feature(feature, |reader| {
+        survey.audiences.insert(reader);
+    });
+    plan.model_reach.for_feature(feature, |reader| {
+        survey.models.insert(reader);
+    });
+    // Identifiers have no column, leaves come with their states, audiences with their decisions.
+    if !matches!(feature, FeatureName::Identifiers(_) | FeatureName::Leaf(_) | FeatureName::Audience(_)) {
+        survey.values.push((feature.clone(), profile.feature(feature)));
+    }
+}
+
+/// What a model has to do for a profile.
+#[derive(Debug, Clone)]
+pub(crate) enum Need {
+    /// Nothing: its values are of these inputs, or it cannot take them.
+    Nothing,
+    /// The inputs are as they were when the values were made, after all.
+    Fresh,
+    /// To be run on this row; until then the output is this.
+    Run { row: InputRow, output: Output },
+    /// To be run when an input that is unknown now is known.
+    Wait { output: Output },
+}
+
+/// What `model` has to do after a touch.
+pub(crate) fn need(model: &ModelPlan, profile: &Profile<'_>, touch: &Touch, today: Timestamp) -> Need {
+    if model.leaves().any(|leaf| !profile.view.complete.contains(&leaf)) {
+        // A sweep comes when the history behind its inputs has been read.
+        return Need::Nothing;
+    }
+    let derived = profile.root().derived.as_ref();
+    let held = derived.and_then(|derived| derived.outputs.get(&(model.installed.id, Track::Live)));
+    let Some(row) = models::inputs(model, profile, today) else {
+        return Need::Wait { output: awaiting(held, model, touch, 0) };
+    };
+    match held {
+        Some(held) if !held.values.is_empty() && held.inputs == row.inputs => match held.freshness {
+            Freshness::Fresh => Need::Nothing,
+            _ => Need::Fresh,
+        },
+        Some(Output { freshness: Freshness::Faulted { inputs }, .. }) if *inputs == row.inputs => Need::Nothing,
+        held => {
+            let output = awaiting(held, model, touch, row.inputs);
+            Need::Run { row, output }
+        }
+    }
+}
+
+/// The output while the model has yet to see `inputs`.
+fn awaiting(held: Option<&Output>, model: &ModelPlan, touch: &Touch, inputs: u64) -> Output {
+    let Some(held) = held else { return Output::never(inputs, touch.cause, touch.position) };
+    let was = match held.freshness {
+        Freshness::Pending { cause, .. } => Some(cause),
+        Freshness::Outdated { .. } => Some(Cause::Change),
+        Freshness::Fresh | Freshness::Faulted { .. } => None,
+    };
+    // What another version will say of the same person, and what a model that does not run would say, is no reason to doubt
+    // the value that is there.
+    let is_older = !held.values.is_empty() && (touch.cause == Cause::Change || !model.installed.activity.is_running());
+    let freshness = match (held.freshness, is_older) {
+        (Freshness::Pending { position, .. }, true) if model.installed.activity.is_running() => {
+            Freshness::Pending { inputs, cause: Cause::Change, position }
+        }
+        (_, true) => Freshness::Outdated { inputs },
+        (_, false) => {
+            let cause = was.map_or(touch.cause, |was| was.max(touch.cause));
+            Freshness::Pending { inputs, cause, position: touch.position }
+        }
+    };
+    Output { freshness, ..held.clone() }
+}
+
+/// The features that an output shows, with their values.
+pub(crate) fn shown<'a>(model: &'a ModelPlan, output: &'a Output) -> impl Iterator<Item = (FeatureName, Value)> + 'a {
+    let outputs = model.installed.outputs.iter().enumerate();
+    outputs.map(move |(index, spec)| (model.feature(&spec.name), output_of(output, index)))
+}
+
+/// A profile's membership is to change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Decision {
+    pub audience: AudienceId,
+    /// `None` where it stays a member and the sweep of a new definition comes by.
+    pub movement: Option<Movement>,
+    pub cause: Cause,
+}
+
+/// Decide about the audiences at `places`: only between true and false does a membership move.
+pub(crate) fn decide(
+    profile: &Profile<'_>,
+    places: &BTreeSet<u32>,
+    touch: &Touch,
+    readiness: &Readiness,
+) -> (Vec<Decision>, Vec<(Waker, Option<Timestamp>)>) {
+    let plan = profile.view.plan;
+    let memberships = profile.root().derived.as_ref().map(|derived| &derived.memberships);
+    let (mut decisions, mut timers) = (Vec::new(), Vec::new());
+    for audience in places.iter().filter_map(|place| plan.audiences.get(*place as usize)) {
+        let id = audience.audience.id;
+        if audience.condition.reads().uses_now {
+            let leaf = |leaf| profile.leaf_value(leaf);
+            let next = audience.condition.next_change_at(profile, &leaf, profile.view.now, profile.view.zone);
+            timers.push((Waker::Audience(id), next));
+        }
+        let value = profile.evaluate(&audience.condition);
+        if matches!(value, Value::Unknown) {
+            continue;
+        }
+        let was_member = memberships.is_some_and(|memberships| memberships.contains_key(&id));
+        let movement = match (was_member, value.is_true()) {
+            (false, true) => Some(Movement::Entered),
+            (true, false) => Some(Movement::Left),
+            (true, true) if is_swept(audience, touch) => None,
+            _ => continue,
+        };
+        let cause = if is_settled(audience, plan, readiness) { touch.cause } else { touch.cause.max(Cause::Change) };
+        decisions.push(Decision { audience: id, movement, cause });
+    }
+    (decisions, timers)
+}
+
+/// Whether the sweep of the audience's definition comes by.
+fn is_swept(audience: &AudiencePlan, touch: &Touch) -> bool {
+    touch.tasks.as_ref().is_some_and(|tasks| tasks.contains(&audience.task()))
+}
+
+/// Whether all that decides the audience has been computed for everybody as it is defined now: before that, whoever moves,
+/// moves because of the definition.
+fn is_settled(audience: &AudiencePlan, plan: &Plan, readiness: &Readiness) -> bool {
+    let is_done = |model: &InstallationId| {
+        plan.model(*model)
+            .is_none_or(|(_, model)| readiness.done.contains(&Task::Model(model.installed.id, model.token)))
+    };
+    readiness.done.contains(&audience.task()) && audience.models.iter().all(is_done)
+}

@@ -1,0 +1,169 @@
+//! What follows from a computation, as values, and the one place that turns them into operations of a commit. The
+//! computation itself writes nothing and makes no key.
+
+use kith_model::audience::{Action, Cause};
+use kith_model::change::{Change, Movement};
+use kith_model::delivery::DeliveryState;
+use kith_model::id::{AudienceId, ProfileId, SourceIdentityId, WorkspaceId};
+use kith_model::time::Timestamp;
+use kith_store::keys::Definition;
+use kith_store::{JobId, Key, Operation, row};
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::readiness::Readiness;
+use crate::deliver::outbox;
+use crate::rows::derived::{Cursor, Entries, ModelVersion};
+use crate::rows::{Aside, DeliveryRow};
+
+/// What an action is taken for: with the audience, the person and the number of the entry it names a message for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    Enter,
+    Exit,
+}
+
+/// A message to be sent.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Intent {
+    pub id: JobId,
+    pub audience: AudienceId,
+    pub profile: ProfileId,
+    pub action: Action,
+    pub at: Timestamp,
+}
+
+/// What follows from a computation.
+#[derive(Debug, Clone)]
+pub(crate) enum Effect {
+    /// A profile entered or left an audience.
+    Moved {
+        audience: AudienceId,
+        profile: ProfileId,
+        movement: Movement,
+        cause: Cause,
+        at: Timestamp,
+    },
+    /// What is remembered of a person's entries.
+    Remembered {
+        identity: SourceIdentityId,
+        entries: Entries,
+    },
+    Send(Box<Intent>),
+    /// A profile is to be looked at when time has come; `from` is the timer that this one replaces.
+    Wake {
+        profile: SourceIdentityId,
+        from: Option<Timestamp>,
+        at: Option<Timestamp>,
+    },
+    /// What is kept of an identity, encoded.
+    Kept {
+        identity: SourceIdentityId,
+        row: Vec<u8>,
+    },
+    /// A part of a leaf that is complete, encoded.
+    Sealed {
+        identity: SourceIdentityId,
+        leaf: u64,
+        number: u32,
+        row: Vec<u8>,
+    },
+    /// Sealed parts that are wanted no longer.
+    Unsealed {
+        keys: Vec<Key>,
+    },
+    /// A model runs as it never ran before.
+    Version {
+        number: u32,
+        version: ModelVersion,
+    },
+    /// Something that did not work; the same name replaces what it said before.
+    Letter {
+        key: Key,
+        aside: Aside,
+    },
+}
+
+/// The name of a message: the same for the same entry of the same person, whatever is restarted, replayed or rebuilt.
+pub(crate) fn message_id(
+    workspace: WorkspaceId,
+    audience: AudienceId,
+    profile: ProfileId,
+    entry: u32,
+    step: Step,
+) -> JobId {
+    let step = match step {
+        Step::Enter => "enter",
+        Step::Exit => "exit",
+    };
+    xxh3_128(format!("{} {} {profile} {entry} {step}", workspace.0, audience.0).as_bytes()).to_be_bytes()
+}
+
+/// How far a pass came.
+#[derive(Debug, Clone)]
+pub(crate) struct Progress {
+    pub cursor: Cursor,
+    /// Present where it changed.
+    pub readiness: Option<Readiness>,
+}
+
+/// The operations that carry out the effects of a pass, and note how far it came.
+pub(crate) fn operations(workspace: WorkspaceId, effects: Vec<Effect>, progress: &Progress) -> Vec<Operation> {
+    let mut operations = Vec::with_capacity(effects.len() + 3);
+    effects.into_iter().for_each(|effect| carry_out(workspace, effect, &mut operations));
+    let cursor = row::encode(&progress.cursor);
+    // The promise of the second: whoever has lost the first knows from it what has been answered for already.
+    operations.push(Operation::Put(Key::progress(workspace, CURSOR), cursor.clone()));
+    operations.push(Operation::Put(Key::promised(workspace), cursor));
+    if let Some(readiness) = &progress.readiness {
+        operations.push(Operation::Put(Key::progress(workspace, READINESS), row::encode(readiness)));
+    }
+    operations
+}
+
+/// The names of the rows of [`Key::progress`].
+pub(crate) const CURSOR: &str = "cursor";
+pub(crate) const READINESS: &str = "readiness";
+
+fn carry_out(workspace: WorkspaceId, effect: Effect, operations: &mut Vec<Operation>) {
+    match effect {
+        Effect::Moved { audience, profile, movement, cause, at } => {
+            let change = Change::Membership { audience, profile, movement, cause, at };
+            operations.push(Operation::Append { workspace, record: row::encode(&change), row: None });
+        }
+        Effect::Remembered { identity, entries } => {
+            operations.push(Operation::Put(Key::entries(workspace, identity), row::encode(&entries)));
+        }
+        Effect::Send(intent) => send(workspace, *intent, operations),
+        Effect::Wake { profile, from, at } => {
+            operations.extend(from.map(|from| Operation::Delete(Key::timer(workspace, from, profile))));
+            operations.extend(at.map(|at| Operation::Put(Key::timer(workspace, at, profile), Vec::new())));
+        }
+        Effect::Kept { identity, row } => operations.push(Operation::Put(Key::derived(workspace, identity), row)),
+        Effect::Sealed { identity, leaf, number, row } => {
+            operations.push(Operation::Put(Key::chunk(workspace, identity, leaf, number), row));
+        }
+        Effect::Unsealed { keys } => operations.extend(keys.into_iter().map(Operation::Delete)),
+        Effect::Version { number, version } => {
+            let key = Key::definition(workspace, Definition::ModelVersion, &number.to_be_bytes());
+            operations.push(Operation::Put(key, row::encode(&version)));
+        }
+        Effect::Letter { key, aside } => operations.push(Operation::Put(key, row::encode(&aside))),
+    }
+}
+
+fn send(workspace: WorkspaceId, intent: Intent, operations: &mut Vec<Operation>) {
+    let Intent { id, audience, profile, action, at } = intent;
+    let queue = outbox(workspace, action.channel);
+    let delivery = DeliveryRow {
+        channel: action.channel,
+        audience,
+        profile,
+        purpose: action.purpose,
+        basis: action.basis,
+        payload: action.payload,
+        created_at: at,
+        state: DeliveryState::Pending { attempts: 0, due_at: at, last_reason: None },
+    };
+    operations.push(Operation::Put(Key::delivery(workspace, &id), row::encode(&delivery)));
+    operations.push(Operation::Enqueue { queue, id, due_at: at, body: Vec::new() });
+}

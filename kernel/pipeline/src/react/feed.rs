@@ -1,0 +1,390 @@
+//! From the change feed to touches: events into leaves, merges and splits into members, timers into what they wake.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kith_features::{EventFacts, FeatureName, LeafId, Value};
+use kith_model::audience::{Cause, Membership};
+use kith_model::change::{Change, Identified};
+use kith_model::event::{Event, EventOrigin};
+use kith_model::id::{AudienceId, Position, ProfileId, SourceIdentityId};
+use kith_store::{Key, LogRecord, ReadError, row};
+use serde_json::value::RawValue;
+
+use super::effects::Effect;
+use super::reactor::{LeftOut, PassError, Reactor};
+use super::touch::{Acquaintance, Models};
+use crate::profiles::evaluation::Profile;
+use crate::profiles::facts::record_event;
+use crate::profiles::person::Person;
+
+/// Why a record was not taken in: it alone cannot be read, or nothing can be.
+enum RecordError {
+    Unreadable(ReadError),
+    Pass(PassError),
+}
+
+impl From<PassError> for RecordError {
+    fn from(error: PassError) -> RecordError {
+        match error {
+            PassError::Read(error) => RecordError::from(error),
+            error @ PassError::Commit(_) => RecordError::Pass(error),
+        }
+    }
+}
+
+impl From<ReadError> for RecordError {
+    fn from(error: ReadError) -> RecordError {
+        match error {
+            error @ ReadError::Io { .. } => RecordError::Pass(error.into()),
+            error => RecordError::Unreadable(error),
+        }
+    }
+}
+
+impl Reactor {
+    /// Take in what the feed has, within the budget.
+    pub(super) fn feed(&mut self) -> Result<(), PassError> {
+        let changes = self.shared.store.changes(self.workspace.id, self.pass.cursor.position, self.feed_limits())?;
+        let mut records = changes.records.iter();
+        for record in records.by_ref() {
+            if self.left_out == LeftOut::TheNext {
+                self.left_out = LeftOut::Nothing;
+                let problem = "what follows from it is larger than a commit".to_owned();
+                let error = ReadError::Corrupt { what: "a record of the log".to_owned(), problem };
+                self.set_aside(record.position, &error, &record.bytes);
+            } else {
+                match self.record(record) {
+                    Ok(()) => {}
+                    Err(RecordError::Unreadable(error)) => self.set_aside(record.position, &error, &record.bytes),
+                    Err(RecordError::Pass(error)) => return Err(error),
+                }
+            }
+            self.pass.cursor.position = record.position;
+            if self.identities.pass_bytes() > self.budget.bytes {
+                break;
+            }
+        }
+        if records.as_slice().is_empty() {
+            self.pass.cursor.position = self.pass.cursor.position.max(changes.up_to);
+        }
+        self.pass.has_more |= self.pass.cursor.position < self.shared.store.head_of(self.workspace.id);
+        Ok(())
+    }
+
+    fn record(&mut self, record: &LogRecord) -> Result<(), RecordError> {
+        match row::decode::<Change>(&record.bytes)? {
+            Change::Recorded(event) => self.event(record.position, &event),
+            Change::Identified(identified) => self.identified(record.position, &identified),
+            Change::Membership { .. } => Ok(()),
+        }
+    }
+
+    /// What an event of this position is as a cause.
+    fn cause(&self, position: Position, origin: EventOrigin) -> Cause {
+        if position <= self.promised {
+            return Cause::Rebuild;
+        }
+        match origin {
+            EventOrigin::Client | EventOrigin::Kernel => Cause::Event,
+            EventOrigin::Import => Cause::Import,
+        }
+    }
+
+    fn event(&mut self, position: Position, event: &Event) -> Result<(), RecordError> {
+        if !self.identities.load(event.identity)? {
+            let what = format!("source identity {}", event.identity);
+            let problem = "the log names it, but it has no rows".to_owned();
+            return Err(ReadError::Corrupt { what, problem }.into());
+        }
+        let Some(person) = self.identities.person(event.identity) else { return Ok(()) };
+        let (profile, is_new) = (person.profile(), person.derived.is_none());
+        let cause = self.cause(position, event.origin);
+        self.touch(profile, cause, position)?;
+        let members = self.identities.load_profile(profile)?;
+        if is_new {
+            self.meet(event.identity, profile);
+        }
+        self.take_traits(event, profile);
+        self.take_event(position, event, profile, &members)
+    }
+
+    /// An identity that react sees for the first time: it is a profile of its own until the feed says otherwise.
+    fn meet(&mut self, identity: SourceIdentityId, profile: ProfileId) {
+        self.identities.derived_mut(identity);
+        self.pass.met.insert(profile);
+        let Some(person) = self.identities.person(identity) else { return };
+        let features = known_of(person);
+        self.pass.changes.profiles.push((person.ordinal, profile));
+        if let Some(touch) = self.pass.touched.get_mut(&profile) {
+            touch.acquaintance = Acquaintance::New;
+            touch.features.extend(features);
+        }
+    }
+
+    /// The feed's own reading of an event's facts, so that a person in hand need not be read again.
+    fn take_traits(&mut self, event: &Event, profile: ProfileId) {
+        if event.traits.is_empty() {
+            return;
+        }
+        // The text was checked when the event was accepted.
+        let Ok(traits) = serde_json::from_str::<BTreeMap<String, &RawValue>>(&event.traits) else { return };
+        let Some(person) = self.identities.person_mut(event.identity) else { return };
+        record_event(&mut person.contribution, event);
+        if let Some(touch) = self.pass.touched.get_mut(&profile) {
+            touch.features.extend(traits.into_keys().map(|name| FeatureName::Trait(name.as_str().into())));
+        }
+    }
+
+    /// Bring the leaves up to date that the event can feed.
+    fn take_event(
+        &mut self,
+        position: Position,
+        event: &Event,
+        profile: ProfileId,
+        members: &[SourceIdentityId],
+    ) -> Result<(), RecordError> {
+        let compiled = Arc::clone(&self.compiled);
+        let source = compiled.plan.source_names.get(&event.source).map_or("", String::as_str);
+        let facts = EventFacts::new(event, source);
+        let (zone, now) = (&compiled.setup.zone, self.now());
+        let identity = event.identity;
+        let person_key = super::readiness::key_of(identity, self.workspace.id);
+        let mut event_key = Key::event(self.workspace.id, identity, event.time).as_bytes().to_vec();
+        event_key.extend_from_slice(&position.0.to_be_bytes());
+        for leaf in compiled.plan.program.leaves_for(&facts) {
+            let id = leaf.id();
+            if !self.readiness.takes(id, person_key.as_bytes(), &event_key) {
+                continue;
+            }
+            for member in members {
+                self.identities.load_sealed(*member, leaf)?;
+            }
+            let before = {
+                let people = self.identities.people(members);
+                Profile::new(people, Reactor::view(&compiled, &self.readiness, now)).leaf_value(id)
+            };
+            if self.identities.apply(identity, leaf, &facts, now, zone)?
+                && let Some(touch) = self.pass.touched.get_mut(&profile)
+            {
+                touch.leaf(id, || before);
+            }
+        }
+        Ok(())
+    }
+
+    /// Profiles were merged or parted. Memberships belong to people: whoever was in an audience as a part of something stays
+    /// in it as a part of something else, so that neither a merge nor a split is an entry.
+    fn identified(&mut self, position: Position, identified: &Identified) -> Result<(), RecordError> {
+        let mut held: BTreeMap<SourceIdentityId, (ProfileId, BTreeMap<AudienceId, Membership>)> = BTreeMap::new();
+        let mut before: BTreeMap<ProfileId, Vec<SourceIdentityId>> = BTreeMap::new();
+        let mut features: BTreeMap<ProfileId, Vec<FeatureName>> = BTreeMap::new();
+        let everybody = identified
+            .profiles
+            .iter()
+            .flat_map(|(_, members)| members)
+            .chain(identified.gone.iter().map(|(gone, _)| &gone.0));
+        let everybody: BTreeSet<SourceIdentityId> = everybody.copied().collect();
+        let first_cause = self.first_cause(&everybody)?;
+        for member in everybody {
+            if !self.identities.load(member)? {
+                continue;
+            }
+            let profile = self.identities.person(member).map_or(ProfileId(member), Person::profile);
+            // What was touched before is computed for the profiles as they were.
+            if first_cause.is_none() && self.pass.touched.contains_key(&profile) {
+                self.compute_touched()?;
+            }
+            let members = self.identities.load_profile(profile)?;
+            features.entry(profile).or_insert_with(|| self.features_of(&members));
+            let root = self.identities.person(profile.0).and_then(|root| root.derived.as_ref());
+            let memberships = root.map(|derived| derived.memberships.clone()).unwrap_or_default();
+            held.insert(member, (profile, memberships));
+            before.insert(profile, members);
+        }
+        for (gone, _) in &identified.gone {
+            self.take_leave(*gone, features.get(gone).cloned().unwrap_or_default());
+        }
+        for (profile, members) in &identified.profiles {
+            self.tie((position, first_cause), *profile, members, &held, &features)?;
+        }
+        for (profile, members) in &identified.profiles {
+            for of_part in before.values().filter(|of_part| is_parted(of_part, members)) {
+                self.remember_all(*profile, of_part)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where nobody was computed before of those who are tied: what caused them to be there. They enter as what they are tied
+    /// to, and not first each alone.
+    fn first_cause(&mut self, identities: &BTreeSet<SourceIdentityId>) -> Result<Option<Cause>, RecordError> {
+        let mut first = None;
+        for identity in identities {
+            if !self.identities.load(*identity)? {
+                continue;
+            }
+            let profile = self.identities.person(*identity).map_or(ProfileId(*identity), Person::profile);
+            let touch = self.pass.touched.get(&profile).filter(|_| self.pass.met.contains(&profile));
+            let Some(touch) = touch else { return Ok(None) };
+            first = Some(first.map_or(touch.cause, |cause: Cause| cause.max(touch.cause)));
+        }
+        Ok(first)
+    }
+
+    /// A profile that is no more: what was computed of it is gone, and the index shows it no longer.
+    fn take_leave(&mut self, gone: ProfileId, features: Vec<FeatureName>) {
+        let Some(person) = self.identities.person(gone.0) else { return };
+        let ordinal = person.ordinal;
+        let Some(derived) = self.identities.derived_mut(gone.0) else { return };
+        derived.members.clear();
+        derived.outputs.clear();
+        derived.memberships.clear();
+        derived.timers.clear();
+        let timer = derived.timer_row.take();
+        if timer.is_some() {
+            self.pass.effects.push(Effect::Wake { profile: gone.0, from: timer, at: None });
+        }
+        self.queues.values_mut().for_each(|queue| {
+            queue.stale.remove(ordinal);
+        });
+        self.pass.touched.remove(&gone);
+        self.pass.changes.forget(ordinal, features);
+    }
+
+    /// Make a profile of these members.
+    fn tie(
+        &mut self,
+        (position, first_cause): (Position, Option<Cause>),
+        profile: ProfileId,
+        members: &[SourceIdentityId],
+        held: &BTreeMap<SourceIdentityId, (ProfileId, BTreeMap<AudienceId, Membership>)>,
+        features: &BTreeMap<ProfileId, Vec<FeatureName>>,
+    ) -> Result<(), RecordError> {
+        let parts: BTreeSet<ProfileId> = members.iter().filter_map(|member| Some(held.get(member)?.0)).collect();
+        let mut memberships = BTreeMap::new();
+        for (_, of_part) in members.iter().filter_map(|member| held.get(member)) {
+            for (audience, membership) in of_part {
+                memberships.entry(*audience).or_insert(*membership);
+            }
+        }
+        for member in members {
+            if let Some(derived) = self.identities.derived_mut(*member) {
+                derived.profile = (*member != profile.0).then_some(profile);
+                derived.members.clear();
+            }
+        }
+        if let Some(root) = self.identities.derived_mut(profile.0) {
+            root.members = if members.len() > 1 { members.to_vec() } else { Vec::new() };
+            root.memberships = memberships;
+        }
+        let cause = if position <= self.promised {
+            Cause::Rebuild
+        } else if let Some(cause) = first_cause {
+            cause
+        } else if parts.len() > 1 {
+            Cause::Merge
+        } else {
+            Cause::Undo
+        };
+        let ordinal = self.identities.person(profile.0).map(|root| root.ordinal);
+        self.pass.changes.profiles.extend(ordinal.map(|ordinal| (ordinal, profile)));
+        let touch = self.touch(profile, cause, position)?;
+        touch.models = Models::All;
+        touch.acquaintance = Acquaintance::New;
+        for feature in parts.iter().filter_map(|part| features.get(part)).flatten() {
+            match feature {
+                FeatureName::Leaf(leaf) => touch.leaf(*leaf, || Value::Unknown),
+                FeatureName::Audience(_) => {}
+                feature => {
+                    touch.features.insert(feature.clone());
+                }
+            }
+        }
+        let kinds: BTreeSet<String> = members
+            .iter()
+            .filter_map(|member| self.identities.person(*member))
+            .map(|person| person.identifier.kind.clone())
+            .collect();
+        if let Some(touch) = self.pass.touched.get_mut(&profile) {
+            touch.features.extend(kinds.into_iter().map(|kind| FeatureName::Identifiers(kind.as_str().into())));
+        }
+        Ok(())
+    }
+
+    /// Wake the profiles for which time has come, within the budget.
+    pub(super) fn timers(&mut self) -> Result<(), PassError> {
+        let now = self.now();
+        if self.next_timer.is_none_or(|due| due > now) {
+            return Ok(());
+        }
+        let timers = Key::timers(self.workspace.id);
+        let mut range = timers.range();
+        range.to = Key::timer(self.workspace.id, now.plus_ms(1), SourceIdentityId([0; 16]));
+        let page = self.shared.store.scan(&range, self.budget.people)?;
+        let mut is_cut = page.next.is_some();
+        for (key, _) in page.rows {
+            let Some((due, identity)) = key.as_timer() else { continue };
+            self.wake(ProfileId(identity), due)?;
+            if self.identities.pass_bytes() > self.budget.bytes {
+                is_cut = true;
+                break;
+            }
+        }
+        self.pass.has_more |= is_cut;
+        self.next_timer = if is_cut { self.next_timer } else { self.earliest_timer()? };
+        Ok(())
+    }
+
+    /// When the earliest timer after now is due.
+    fn earliest_timer(&self) -> Result<Option<kith_model::time::Timestamp>, PassError> {
+        let timers = Key::timers(self.workspace.id);
+        let mut range = timers.range();
+        range.from = Key::timer(self.workspace.id, self.now().plus_ms(1), SourceIdentityId([0; 16]));
+        let page = self.shared.store.scan(&range, 1)?;
+        Ok(page.rows.first().and_then(|(key, _)| key.as_timer()).map(|(due, _)| due))
+    }
+
+    fn wake(&mut self, profile: ProfileId, due: kith_model::time::Timestamp) -> Result<(), PassError> {
+        let now = self.now();
+        let members = self.identities.load_profile(profile)?;
+        self.pass.effects.push(Effect::Wake { profile: profile.0, from: Some(due), at: None });
+        if members.is_empty() {
+            return Ok(());
+        }
+        let Some(derived) = self.identities.derived_mut(profile.0) else { return Ok(()) };
+        if derived.timer_row == Some(due) {
+            derived.timer_row = None;
+        }
+        let woken: BTreeSet<_> =
+            derived.timers.iter().filter(|(_, due)| **due <= now).map(|(waker, _)| *waker).collect();
+        woken.iter().for_each(|waker| {
+            derived.timers.remove(waker);
+        });
+        let position = self.pass.cursor.position;
+        let cause = if position < self.promised { Cause::Rebuild } else { Cause::Time };
+        self.touch(profile, cause, position)?.wakers.extend(woken);
+        Ok(())
+    }
+}
+
+/// All that an identity brings with it.
+fn known_of(person: &Person) -> Vec<FeatureName> {
+    let traits = person.contribution.traits.keys().map(|name| FeatureName::Trait(name.as_str().into()));
+    let own = [FeatureName::CreatedAt, FeatureName::Identifiers(person.identifier.kind.as_str().into())];
+    traits.chain(own).collect()
+}
+
+/// The leaves of a set of features.
+pub(super) fn leaves_of(features: &[FeatureName]) -> impl Iterator<Item = LeafId> {
+    features.iter().filter_map(|feature| match feature {
+        FeatureName::Leaf(leaf) => Some(*leaf),
+        _ => None,
+    })
+}
+
+/// Whether some of `part` are among `members` and some are not.
+fn is_parted(part: &[SourceIdentityId], members: &[SourceIdentityId]) -> bool {
+    let staying = part.iter().filter(|identity| members.contains(identity)).count();
+    0 < staying && staying < part.len()
+}

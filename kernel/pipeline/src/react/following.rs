@@ -1,0 +1,414 @@
+//! From touches to effects: the computation of each touched profile is applied to what is in hand, models that answer at once
+//! are heard before audiences decide, and timers are set.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kith_features::FeatureName;
+use kith_model::audience::{Action, Cause, Membership, ReEntry, Reach};
+use kith_model::change::Movement;
+use kith_model::id::{InstallationId, ProfileId, SourceIdentityId};
+use kith_model::time::Timestamp;
+use kith_store::{Key, ReadError, row};
+
+use super::computation::{self, Decision, Need, Survey};
+use super::effects::{self, Effect, Intent, Step};
+use super::feed::leaves_of;
+use super::models::InputRow;
+use super::reactor::{PassError, Reactor};
+use super::touch::{Acquaintance, Touch};
+use crate::plan::{Task, feature};
+use crate::profiles::evaluation::Profile;
+use crate::rows::derived::{Entries, EntryMark, Freshness, Track, Waker};
+use crate::shared::Compiled;
+
+/// A touched profile on its way.
+struct Work {
+    profile: ProfileId,
+    members: Vec<SourceIdentityId>,
+    touch: Touch,
+    survey: Survey,
+}
+
+impl Reactor {
+    /// Compute what follows from all touches so far.
+    pub(super) fn compute_touched(&mut self) -> Result<(), PassError> {
+        let touched = std::mem::take(&mut self.pass.touched);
+        self.pass.met.clear();
+        if touched.is_empty() {
+            return Ok(());
+        }
+        let mut works = Vec::with_capacity(touched.len());
+        for (profile, touch) in touched {
+            match self.survey(profile, touch) {
+                Ok(work) => works.extend(work),
+                Err(error @ ReadError::Io { .. }) => return Err(error.into()),
+                Err(error) => self.set_aside(self.pass.cursor.position, &error, profile.to_string().as_bytes()),
+            }
+        }
+        self.run_models(&mut works)?;
+        for work in works {
+            self.decide(work)?;
+        }
+        Ok(())
+    }
+
+    /// Find out what a touch reaches, and note what it changes about the profile itself.
+    fn survey(&mut self, profile: ProfileId, mut touch: Touch) -> Result<Option<Work>, ReadError> {
+        let compiled = Arc::clone(&self.compiled);
+        let members = self.identities.load_profile(profile)?;
+        if members.is_empty() {
+            return Ok(None);
+        }
+        for task in touch.tasks.clone().iter().flat_map(|tasks| tasks.iter()) {
+            if let Task::Retract(removed) = task {
+                touch.features.extend(self.retract(*removed, profile, &members));
+            }
+        }
+        self.load_sealed_of(&compiled, &members, &touch)?;
+        let people = self.identities.people(&members);
+        let view = Reactor::view(&compiled, &self.readiness, self.now());
+        let survey = computation::survey(&Profile::new(people, view), &touch);
+        if touch.acquaintance == Acquaintance::New {
+            // The row says from here on that the person is known.
+            self.identities.derived_mut(profile.0);
+        }
+        Ok(Some(Work { profile, members, touch, survey }))
+    }
+
+    /// Read the sealed parts of the leaves that may be looked at.
+    fn load_sealed_of(
+        &mut self,
+        compiled: &Compiled,
+        members: &[SourceIdentityId],
+        touch: &Touch,
+    ) -> Result<(), ReadError> {
+        let mut wanted: BTreeSet<_> = touch.leaves.keys().copied().collect();
+        wanted.extend(touch.wakers.iter().filter_map(|waker| match waker {
+            Waker::Leaf(leaf) => Some(*leaf),
+            Waker::Audience(_) | Waker::Model(_) => None,
+        }));
+        let is_any_sealed = |id: &SourceIdentityId| {
+            self.identities.person(*id).is_some_and(|person| !person.sealed_leaves().is_empty())
+        };
+        if members.iter().any(is_any_sealed) {
+            // What expressions will read is known only when they are evaluated; a person with sealed leaves has few of them.
+            wanted.extend(leaves_of(&self.features_of(members)));
+            for leaf in wanted.iter().filter_map(|leaf| compiled.plan.program.leaf(*leaf)) {
+                for member in members {
+                    self.identities.load_sealed(*member, leaf)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Take back what a removed installation wrote; the features that it wrote.
+    fn retract(
+        &mut self,
+        installation: InstallationId,
+        profile: ProfileId,
+        members: &[SourceIdentityId],
+    ) -> BTreeSet<FeatureName> {
+        let key = (installation, Track::Live);
+        let holds = |id: &&SourceIdentityId| {
+            let derived = self.identities.person(**id).and_then(|person| person.derived.as_ref());
+            derived.is_some_and(|derived| derived.outputs.contains_key(&key))
+        };
+        let holders: Vec<SourceIdentityId> = members.iter().filter(holds).copied().collect();
+        if holders.is_empty() {
+            return BTreeSet::new();
+        }
+        for id in holders {
+            if let Some(derived) = self.identities.derived_mut(id) {
+                derived.outputs.remove(&key);
+            }
+            tracing::trace!(installation = installation.0, %profile, "values were taken back");
+        }
+        let projection = self.workspace.projection.read();
+        let versions = projection.versions.iter().filter(|version| version.installation == installation);
+        versions.flat_map(|version| version.outputs.iter().map(|output| feature(version.kind, output))).collect()
+    }
+
+    /// Run the models that the touches reach, each after those whose outputs it reads, and wait a moment for those that are
+    /// quick: their values then come in the same commit as what caused them.
+    fn run_models(&mut self, works: &mut [Work]) -> Result<(), PassError> {
+        let compiled = Arc::clone(&self.compiled);
+        for (place, model) in (0_u32..).zip(&compiled.plan.models) {
+            let mut rows: Vec<InputRow> = Vec::new();
+            for work in works.iter_mut().filter(|work| work.survey.models.contains(&place)) {
+                rows.extend(self.need(&compiled, place, work));
+            }
+            if rows.is_empty() || !model.installed.activity.is_running() {
+                continue;
+            }
+            if let Some(result) = self.run_now(model, rows) {
+                self.hear(result, works)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a model has to do for one profile: its row, if it has to run.
+    fn need(&mut self, compiled: &Compiled, place: u32, work: &mut Work) -> Option<InputRow> {
+        let model = &compiled.plan.models[place as usize];
+        let installation = model.installed.id;
+        let zone = &compiled.setup.zone;
+        let today = zone.start_of_day(zone.day(self.now()));
+        let (need, ordinal, before) = {
+            let people = self.identities.people(&work.members);
+            let profile = Profile::new(people, Reactor::view(compiled, &self.readiness, self.now()));
+            let root = profile.root();
+            let before = root.derived.as_ref().and_then(|d| d.outputs.get(&(installation, Track::Live))).cloned();
+            (computation::need(model, &profile, &work.touch, today), root.ordinal, before)
+        };
+        if model.uses_now {
+            let midnight = zone.start_of_day(zone.day(self.now()) + 1);
+            work.survey.timers.push((Waker::Model(installation), Some(midnight)));
+        }
+        let queue = self.queues.entry(installation).or_default();
+        let (output, row) = match need {
+            Need::Nothing => return None,
+            Need::Fresh => {
+                queue.stale.remove(ordinal);
+                let fresh =
+                    before.clone().map(|held| crate::rows::derived::Output { freshness: Freshness::Fresh, ..held });
+                (fresh?, None)
+            }
+            Need::Run { row, output } => {
+                queue.stale.insert(ordinal);
+                (output, Some(row))
+            }
+            Need::Wait { output } => {
+                queue.stale.remove(ordinal);
+                (output, None)
+            }
+        };
+        if before.as_ref() != Some(&output) {
+            self.put_output(work, model, output);
+        }
+        row
+    }
+
+    /// Keep an output, and note what readers of it have to look at.
+    fn put_output(&mut self, work: &mut Work, model: &crate::plan::ModelPlan, output: crate::rows::derived::Output) {
+        let key = (model.installed.id, Track::Live);
+        let shown: Vec<_> = computation::shown(model, &output).collect();
+        let Some(derived) = self.identities.derived_mut(work.profile.0) else { return };
+        let before = derived.outputs.insert(key, output);
+        let before: BTreeMap<FeatureName, _> =
+            before.iter().flat_map(|before| computation::shown(model, before)).collect();
+        let plan = &self.compiled.plan;
+        for (feature, value) in shown {
+            if before.get(&feature) == Some(&value) {
+                continue;
+            }
+            plan.audience_reach.for_feature(&feature, |reader| {
+                work.survey.audiences.insert(reader);
+            });
+            plan.model_reach.for_feature(&feature, |reader| {
+                work.survey.models.insert(reader);
+            });
+            work.survey.values.push((feature, value));
+        }
+    }
+
+    /// Take in what a quick model answered for profiles that are being computed.
+    fn hear(&mut self, result: super::models::JobResult, works: &mut [Work]) -> Result<(), PassError> {
+        let compiled = Arc::clone(&self.compiled);
+        let Some((_, model)) = compiled.plan.model(result.installation) else { return Ok(()) };
+        let mut at: BTreeMap<ProfileId, &mut Work> = works.iter_mut().map(|work| (work.profile, work)).collect();
+        for (profile, output) in self.judge(model, result)? {
+            if let Some(work) = at.get_mut(&profile) {
+                self.put_output(work, model, output);
+            }
+        }
+        Ok(())
+    }
+
+    /// Move the profile between audiences, set its timers, and note what the index shows of it.
+    fn decide(&mut self, mut work: Work) -> Result<(), PassError> {
+        let compiled = Arc::clone(&self.compiled);
+        let now = self.now();
+        let (decisions, timers, ordinal) = {
+            let people = self.identities.people(&work.members);
+            let profile = Profile::new(people, Reactor::view(&compiled, &self.readiness, now));
+            let (decisions, timers) =
+                computation::decide(&profile, &work.survey.audiences, &work.touch, &self.readiness);
+            (decisions, timers, profile.root().ordinal)
+        };
+        for decision in decisions {
+            self.carry_out(&work, &compiled, &decision)?;
+            if let Some(movement) = decision.movement {
+                let value = kith_features::Value::Bool(movement == Movement::Entered);
+                work.survey.values.push((FeatureName::Audience(decision.audience), value));
+            }
+        }
+        if work.touch.acquaintance == Acquaintance::New {
+            self.show_memberships(&mut work);
+        }
+        self.pass.changes.values.extend(
+            std::mem::take(&mut work.survey.values).into_iter().map(|(feature, value)| (ordinal, feature, value)),
+        );
+        work.survey.timers.extend(timers);
+        self.set_timers(&work);
+        Ok(())
+    }
+
+    /// A profile that the index does not know yet shows the memberships that it inherited.
+    fn show_memberships(&self, work: &mut Work) {
+        let derived = self.identities.person(work.profile.0).and_then(|root| root.derived.as_ref());
+        let held = derived.iter().flat_map(|derived| derived.memberships.keys());
+        let shown = held.map(|audience| (FeatureName::Audience(*audience), kith_features::Value::Bool(true)));
+        work.survey.values.extend(shown);
+    }
+
+    /// Carry a decision out: the membership, its record, what is remembered of it, and a message if an action fires.
+    fn carry_out(&mut self, work: &Work, compiled: &Compiled, decision: &Decision) -> Result<(), PassError> {
+        let Some(plan) = compiled.plan.audience(decision.audience) else { return Ok(()) };
+        let (now, cause) = (self.now(), decision.cause);
+        let (action, step) = match decision.movement {
+            Some(Movement::Left) => (plan.audience.on_exit.as_ref(), Step::Exit),
+            Some(Movement::Entered) | None => (plan.audience.on_enter.as_ref(), Step::Enter),
+        };
+        if let Some(movement) = decision.movement {
+            let membership = Membership { since: now, cause: work.touch.position };
+            if let Some(derived) = self.identities.derived_mut(work.profile.0) {
+                match movement {
+                    Movement::Entered => {
+                        derived.memberships.insert(decision.audience, membership);
+                    }
+                    Movement::Left => {
+                        derived.memberships.remove(&decision.audience);
+                    }
+                }
+            }
+            let (audience, profile) = (decision.audience, work.profile);
+            self.pass.effects.push(Effect::Moved { audience, profile, movement, cause, at: now });
+        }
+        let mut mark = self.remembered(&work.members, decision)?;
+        if decision.movement == Some(Movement::Entered) && (cause != Cause::Rebuild || mark.entries == 0) {
+            // A replay finds the entry that it made before, and does not make it again.
+            mark.entries = mark.entries.saturating_add(1);
+        }
+        let fires = action.is_some_and(|action| fires(action, decision, step, mark, now));
+        if let (Some(action), true) = (action, fires) {
+            let id = effects::message_id(self.workspace.id, decision.audience, work.profile, mark.entries, step);
+            if cause < Cause::Import || !self.was_sent(&id)? {
+                match step {
+                    Step::Enter => mark.fired_at = Some(now),
+                    Step::Exit => mark.exit_fired_at = Some(now),
+                }
+                let intent =
+                    Intent { id, audience: decision.audience, profile: work.profile, action: action.clone(), at: now };
+                self.pass.effects.push(Effect::Send(Box::new(intent)));
+            }
+        }
+        self.remember(work.profile.0, decision, mark)
+    }
+
+    /// Whether there is a delivery of that id: what a definition sends to its members it sends once.
+    fn was_sent(&self, id: &kith_store::JobId) -> Result<bool, ReadError> {
+        let key = Key::delivery(self.workspace.id, id);
+        Ok(crate::profiles::facts::get_one(self.shared.store.as_ref(), &key)?.is_some())
+    }
+
+    /// What all members together remember of an audience.
+    fn remembered(&mut self, members: &[SourceIdentityId], decision: &Decision) -> Result<EntryMark, ReadError> {
+        let mut mark = EntryMark::default();
+        for member in members {
+            let entries = self.entries(*member)?;
+            mark = entries.0.get(&decision.audience).map_or(mark, |held| mark.fold(*held));
+        }
+        Ok(mark)
+    }
+
+    /// Let a profile that comes out of a split remember what all the parts of the former profile did: who was written to as a
+    /// part of it must not be written to again as a part of something else.
+    pub(super) fn remember_all(&mut self, profile: ProfileId, parts: &[SourceIdentityId]) -> Result<(), ReadError> {
+        let before = self.entries(profile.0)?.clone();
+        let mut marks = before.clone();
+        for part in parts {
+            for (audience, held) in &self.entries(*part)?.0 {
+                let mark = marks.0.entry(*audience).or_default();
+                *mark = mark.fold(*held);
+            }
+        }
+        if marks != before {
+            *self.entries(profile.0)? = marks.clone();
+            self.pass.effects.push(Effect::Remembered { identity: profile.0, entries: marks });
+        }
+        Ok(())
+    }
+
+    fn entries(&mut self, identity: SourceIdentityId) -> Result<&mut Entries, ReadError> {
+        if !self.pass.entries.contains_key(&identity) {
+            let key = Key::entries(self.workspace.id, identity);
+            let row = crate::profiles::facts::get_one(self.shared.store.as_ref(), &key)?;
+            let entries = row.map_or(Ok(Entries::default()), |row| row::decode(&row))?;
+            self.pass.entries.insert(identity, entries);
+        }
+        Ok(self.pass.entries.entry(identity).or_default())
+    }
+
+    fn remember(&mut self, identity: SourceIdentityId, decision: &Decision, mark: EntryMark) -> Result<(), PassError> {
+        let entries = self.entries(identity)?;
+        if entries.0.insert(decision.audience, mark) != Some(mark) {
+            let entries = entries.clone();
+            self.pass.effects.push(Effect::Remembered { identity, entries });
+        }
+        Ok(())
+    }
+
+    /// Note when the profile's wakers are to be woken, and keep one timer row for the earliest.
+    fn set_timers(&mut self, work: &Work) {
+        let held = self.identities.person(work.profile.0).and_then(|root| root.derived.as_ref());
+        let Some(held) = held else { return };
+        let is_same = |(waker, at): &(Waker, Option<Timestamp>)| held.timers.get(waker) == at.as_ref();
+        let is_row_right = held.timer_row == held.timers.values().min().copied();
+        if is_row_right && work.survey.timers.iter().all(is_same) {
+            return;
+        }
+        let profile = work.profile.0;
+        let Some(derived) = self.identities.derived_mut(profile) else { return };
+        for (waker, at) in &work.survey.timers {
+            match at {
+                Some(at) => {
+                    derived.timers.insert(*waker, *at);
+                }
+                None => {
+                    derived.timers.remove(waker);
+                }
+            }
+        }
+        let due = derived.timers.values().min().copied();
+        if derived.timer_row != due {
+            let from = std::mem::replace(&mut derived.timer_row, due);
+            self.pass.effects.push(Effect::Wake { profile, from, at: due });
+        }
+        if let Some(due) = due {
+            self.next_timer = Some(self.next_timer.map_or(due, |next| next.min(due)));
+        }
+    }
+}
+
+/// Whether an action is taken: for a person's own event and for time always, for imports and for those who were members
+/// before only if it asks for them, for everything else never; and then as often as it allows.
+fn fires(action: &Action, decision: &Decision, step: Step, mark: EntryMark, now: Timestamp) -> bool {
+    let is_asked = match decision.cause {
+        Cause::Event | Cause::Time => decision.movement.is_some(),
+        Cause::Import => action.imports == Reach::Send && decision.movement.is_some(),
+        Cause::Change => action.existing == Reach::Send && step == Step::Enter,
+        Cause::Merge | Cause::Undo | Cause::Rebuild => false,
+    };
+    let fired_at = match step {
+        Step::Enter => mark.fired_at,
+        Step::Exit => mark.exit_fired_at,
+    };
+    let may_again = match (action.re_entry, fired_at) {
+        (_, None) | (ReEntry::Always, _) => true,
+        (ReEntry::Never, Some(_)) => false,
+        (ReEntry::After(pause_ms), Some(fired_at)) => now.0.saturating_sub(fired_at.0) >= pause_ms,
+    };
+    is_asked && may_again
+}

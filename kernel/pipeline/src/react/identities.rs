@@ -1,0 +1,213 @@
+//! The identities that a reactor has in hand: a cache of what is durable, and the pass's own edits on top of it. A pass that
+//! is given up leaves the cache as it was.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use kith_features::{EventFacts, Leaf, LeafId, LeafState, SealedChunk, Zone};
+use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
+use kith_model::time::Timestamp;
+use kith_store::{Key, ReadError, Store, row};
+use quick_cache::unsync::Cache;
+use quick_cache::{OptionsBuilder, Weighter};
+
+use super::effects::Effect;
+use crate::profiles::person::{self, Person};
+use crate::rows::derived::{Derived, SealedLeaf};
+
+/// Weighs a person by the bytes of the rows that it was read from.
+#[derive(Clone)]
+struct ByBytes;
+
+/// What a sealed part of a leaf takes, decoded.
+const SEALED_BYTES: usize = 8 << 10;
+
+/// What a decoded person takes beside its rows.
+const PERSON_BYTES: usize = 600;
+
+impl Weighter<SourceIdentityId, Person> for ByBytes {
+    fn weight(&self, _: &SourceIdentityId, person: &Person) -> u64 {
+        (PERSON_BYTES + person.bytes) as u64
+    }
+}
+
+/// A person in a pass.
+struct Edit {
+    person: Person,
+    /// Whether its row has to be written.
+    is_dirty: bool,
+}
+
+/// The identities of one workspace.
+pub(crate) struct Identities {
+    store: Arc<dyn Store>,
+    workspace: WorkspaceId,
+    durable: Cache<SourceIdentityId, Person, ByBytes>,
+    pass: HashMap<SourceIdentityId, Edit>,
+    /// Bytes of the rows that the pass has taken in hand.
+    pass_bytes: usize,
+}
+
+/// About how many people of the cache's bytes there may be; only a hint for the cache's tables.
+const TYPICAL_BYTES: u64 = 1_500;
+
+impl Identities {
+    pub(crate) fn new(store: Arc<dyn Store>, workspace: WorkspaceId, cache_bytes: u64) -> Identities {
+        let items = usize::try_from(cache_bytes / TYPICAL_BYTES).unwrap_or(usize::MAX);
+        let options = OptionsBuilder::new().estimated_items_capacity(items).weight_capacity(cache_bytes).build();
+        let durable = match options {
+            Ok(options) => {
+                Cache::with_options(options, ByBytes, quick_cache::DefaultHashBuilder::default(), Default::default())
+            }
+            Err(_) => Cache::with_weighter(items, cache_bytes, ByBytes),
+        };
+        Identities { store, workspace, durable, pass: HashMap::new(), pass_bytes: 0 }
+    }
+
+    /// Take an identity in hand; whether there is one.
+    pub(crate) fn load(&mut self, id: SourceIdentityId) -> Result<bool, ReadError> {
+        if self.pass.contains_key(&id) {
+            return Ok(true);
+        }
+        let person = match self.durable.remove(&id) {
+            Some((_, person)) => person,
+            None => match person::read(self.store.as_ref(), self.workspace, id)? {
+                Some(person) => person,
+                None => return Ok(false),
+            },
+        };
+        self.pass_bytes += PERSON_BYTES + person.bytes;
+        self.pass.insert(id, Edit { person, is_dirty: false });
+        Ok(true)
+    }
+
+    /// Take a profile and all its members in hand; its members, the one that names it first. Empty where `profile` names
+    /// none.
+    pub(crate) fn load_profile(&mut self, profile: ProfileId) -> Result<Vec<SourceIdentityId>, ReadError> {
+        if !self.load(profile.0)? {
+            return Ok(Vec::new());
+        }
+        let mut members = self.person(profile.0).map_or(Vec::new(), Person::members);
+        for member in &members {
+            if !self.load(*member)? {
+                return Err(ReadError::Corrupt {
+                    what: format!("profile {profile}"),
+                    problem: format!("its member {member} has no rows"),
+                });
+            }
+        }
+        members.sort_by_key(|member| *member != profile.0);
+        Ok(members)
+    }
+
+    /// An identity in hand.
+    pub(crate) fn person(&self, id: SourceIdentityId) -> Option<&Person> {
+        self.pass.get(&id).map(|edit| &edit.person)
+    }
+
+    /// Those of `ids` that are in hand, in their order.
+    pub(crate) fn people(&self, ids: &[SourceIdentityId]) -> Vec<&Person> {
+        ids.iter().filter_map(|id| self.person(*id)).collect()
+    }
+
+    /// What is computed of an identity in hand, for changing: its row is written with the pass.
+    pub(crate) fn derived_mut(&mut self, id: SourceIdentityId) -> Option<&mut Derived> {
+        let edit = self.pass.get_mut(&id)?;
+        edit.is_dirty = true;
+        Some(edit.person.derived.get_or_insert_default())
+    }
+
+    /// An identity in hand, for reading a leaf's state or noting facts; its row is not written for that.
+    pub(crate) fn person_mut(&mut self, id: SourceIdentityId) -> Option<&mut Person> {
+        self.pass.get_mut(&id).map(|edit| &mut edit.person)
+    }
+
+    /// Take an event into a leaf of an identity in hand; whether that changed it. Only then its row is written.
+    pub(crate) fn apply(
+        &mut self,
+        id: SourceIdentityId,
+        leaf: &Leaf,
+        facts: &EventFacts<'_>,
+        now: Timestamp,
+        zone: &Zone,
+    ) -> Result<bool, ReadError> {
+        let Some(edit) = self.pass.get_mut(&id) else { return Ok(false) };
+        let leaves = &mut edit.person.derived.get_or_insert_default().leaves;
+        let has_changed = leaves.apply(leaf, facts, now, zone).map_err(|error| ReadError::Corrupt {
+            what: format!("what is computed of source identity {id}"),
+            problem: error.to_string(),
+        })?;
+        edit.is_dirty |= has_changed;
+        Ok(has_changed)
+    }
+
+    /// Read the sealed parts of a leaf of an identity in hand, if there are any and they are not there yet.
+    pub(crate) fn load_sealed(&mut self, id: SourceIdentityId, of: &Leaf) -> Result<(), ReadError> {
+        let leaf = of.id();
+        let Some(edit) = self.pass.get_mut(&id) else { return Ok(()) };
+        let parts = edit.person.derived.as_ref().map_or(0..0, |derived| derived.leaves.sealed(leaf));
+        if parts.is_empty() || edit.person.sealed.contains_key(&leaf) {
+            return Ok(());
+        }
+        let states = person::read_sealed(self.store.as_ref(), self.workspace, id, leaf)?;
+        let merged = of.merge(&states.iter().collect::<Vec<&LeafState>>());
+        let bytes = states.len() * SEALED_BYTES;
+        edit.person.sealed.insert(leaf, merged);
+        edit.person.bytes += bytes;
+        self.pass_bytes += bytes;
+        Ok(())
+    }
+
+    /// Bytes of the rows that the pass has taken in hand.
+    pub(crate) fn pass_bytes(&self) -> usize {
+        self.pass_bytes
+    }
+
+    /// The rows that the pass has changed.
+    pub(crate) fn effects(&mut self, effects: &mut Vec<Effect>) {
+        for (id, edit) in &mut self.pass {
+            if let (true, Some(derived)) = (edit.is_dirty, &mut edit.person.derived) {
+                // What grew large is sealed, so that one more event does not rewrite what came before.
+                for SealedChunk { leaf, number, state } in derived.leaves.seal_large() {
+                    edit.person.sealed.remove(&leaf);
+                    let row = row::encode(&SealedLeaf(state));
+                    effects.push(Effect::Sealed { identity: *id, leaf: leaf.0, number, row });
+                }
+                let row = row::encode(derived);
+                edit.person.bytes = edit.person.bytes.max(row.len());
+                effects.push(Effect::Kept { identity: *id, row });
+            }
+        }
+    }
+
+    /// Forget an identity's leaves of which `is_wanted` is false; the keys of their sealed parts.
+    pub(crate) fn drop_leaves(&mut self, id: SourceIdentityId, is_wanted: impl Fn(LeafId) -> bool) -> Vec<Key> {
+        let workspace = self.workspace;
+        let has_lost = |edit: &Edit| {
+            edit.person.derived.as_ref().is_some_and(|derived| derived.leaves.ids().any(|leaf| !is_wanted(leaf)))
+        };
+        let Some(edit) = self.pass.get_mut(&id).filter(|edit| has_lost(edit)) else { return Vec::new() };
+        edit.is_dirty = true;
+        edit.person.sealed.retain(|leaf, _| is_wanted(*leaf));
+        let dropped = edit.person.derived.as_mut().map(|derived| derived.leaves.retain(&is_wanted)).unwrap_or_default();
+        let keys = dropped.into_iter().flat_map(|(leaf, numbers)| numbers.map(move |number| (leaf, number)));
+        keys.map(|(leaf, number)| Key::chunk(workspace, id, leaf.0, number)).collect()
+    }
+
+    /// The pass is durable: what it had in hand is what is.
+    pub(crate) fn committed(&mut self) {
+        for (id, mut edit) in self.pass.drain() {
+            if let Some(derived) = &mut edit.person.derived {
+                derived.leaves.compact();
+            }
+            self.durable.insert(id, edit.person);
+        }
+        self.pass_bytes = 0;
+    }
+
+    /// The pass was given up: its edits are gone, and what it had in hand is read again.
+    pub(crate) fn abandon(&mut self) {
+        self.pass.clear();
+        self.pass_bytes = 0;
+    }
+}

@@ -1,0 +1,113 @@
+//! A batch with rows that a model cannot take.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use kith_model::id::SourceIdentityId;
+use kith_model::plugin::Fitted;
+use kith_model::table::ColumnType;
+
+use super::*;
+
+/// Doubles whole numbers and traps on negative ones.
+#[derive(Default)]
+struct Doubler {
+    calls: AtomicUsize,
+}
+
+impl ComputeModel for Doubler {
+    fn fit(&self, _: Box<dyn Iterator<Item = Table> + Send>) -> Result<Fitted, PluginFault> {
+        Err(PluginFault::Permanent("learns nothing".into()))
+    }
+
+    fn compute(&self, _: &[u8], rows: Table) -> Result<Table, PluginFault> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let mut doubled = ColumnBuilder::new("twice", ColumnType::Int64);
+        for row in 0..rows.rows {
+            match rows.columns[0].cell(row) {
+                Cell::Int64(number) if number < 0 => {
+                    return Err(PluginFault::Trapped { message: "negative".into(), backtrace: Vec::new() });
+                }
+                Cell::Int64(number) => doubled.push(Cell::Int64(2 * number)).unwrap(),
+                _ => return Err(PluginFault::Transient("not now".into())),
+            }
+        }
+        Ok(Table { rows: rows.rows, columns: vec![doubled.finish()] })
+    }
+}
+
+fn job(model: &Arc<Doubler>, cells: Vec<Cell>) -> Job {
+    let row = |(index, cell)| InputRow {
+        profile: ProfileId(SourceIdentityId([0; 16])),
+        ordinal: index,
+        inputs: 0,
+        cells: vec![cell],
+    };
+    Job {
+        installation: InstallationId(1),
+        version: 0,
+        model: model.clone(),
+        state: None,
+        columns: vec![InputSpec {
+            name: "n".into(),
+            expression: String::new(),
+            column_type: ColumnType::Int64,
+            reason: String::new(),
+        }],
+        outputs: vec!["twice".into()],
+        rows: (0..).zip(cells).map(row).collect(),
+    }
+}
+
+#[test]
+fn one_row_that_a_model_cannot_take_costs_the_others_nothing() {
+    let model = Arc::new(Doubler::default());
+    let mut cells: Vec<Cell> = (0..4_011).map(Cell::Int64).collect();
+    cells[1_234] = Cell::Int64(-1);
+    let result = job(&model, cells).run();
+    assert_eq!(result.rows.len(), 4_011);
+    for (row, outcome) in &result.rows {
+        match outcome {
+            RowOutcome::Faulted(PluginFault::Trapped { .. }) => assert_eq!(row.ordinal, 1_234),
+            outcome => assert_eq!(*outcome, RowOutcome::Values(vec![OutputValue::Int(2 * i64::from(row.ordinal))])),
+        }
+    }
+    assert!(model.calls.load(Ordering::SeqCst) <= 30, "a batch is halved, not tried row by row");
+}
+
+#[test]
+fn a_model_that_fails_on_everybody_is_not_asked_for_each_of_them() {
+    let model = Arc::new(Doubler::default());
+    let result = job(&model, vec![Cell::Int64(-1); 4_000]).run();
+    assert_eq!(result.rows.len(), 4_000);
+    assert!(model.calls.load(Ordering::SeqCst) <= MAX_CALLS);
+    let is_faulted = |(_, outcome): &(InputRow, RowOutcome)| matches!(outcome, RowOutcome::Faulted(_));
+    assert!(result.rows.iter().all(is_faulted), "it is the model, and nobody is tried again unchanged");
+}
+
+#[test]
+fn who_was_not_reached_beside_many_bad_rows_is_tried_again() {
+    let model = Arc::new(Doubler::default());
+    let cells =
+        (0..4_000).map(|number| Cell::Int64(if number < 200 || number % 2 == 0 { number } else { -1 })).collect();
+    let result = job(&model, cells).run();
+    assert_eq!(result.rows.len(), 4_000);
+    assert!(model.calls.load(Ordering::SeqCst) <= MAX_CALLS);
+    assert!(result.rows.iter().any(|(_, outcome)| matches!(outcome, RowOutcome::Later(_))));
+    assert!(result.rows.iter().any(|(_, outcome)| matches!(outcome, RowOutcome::Values(_))));
+}
+
+#[test]
+fn something_passing_is_tried_later_and_not_halved() {
+    let model = Arc::new(Doubler::default());
+    let result = job(&model, vec![Cell::Null; 100]).run();
+    assert_eq!(model.calls.load(Ordering::SeqCst), 1);
+    assert!(result.rows.iter().all(|(_, outcome)| matches!(outcome, RowOutcome::Later(_))));
+}
+
+#[test]
+fn what_is_not_a_finite_number_is_no_value() {
+    assert_eq!(output(Cell::Float64(-0.5)), OutputValue::Float(-0.5));
+    for number in [f64::NAN, -f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        assert_eq!(output(Cell::Float64(number)), OutputValue::Null);
+    }
+}

@@ -1,0 +1,154 @@
+//! Opening a workspace's reactor: what it had come to, and the index built from the people's rows.
+
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+
+use kith_features::{FeatureName, Value};
+use kith_model::id::{InstallationId, ProfileId};
+use kith_store::keys::Definition;
+use kith_store::{Key, ReadError, row};
+
+use super::effects::{CURSOR, READINESS};
+use super::projection::{Projection, note_ordinal};
+use super::queues::Queues;
+use super::reactor::{Opened, Reactor};
+use super::readiness::Readiness;
+use crate::plan::Plan;
+use crate::profiles::evaluation::{Evaluation, Profile};
+use crate::profiles::facts::{each_row, get_one};
+use crate::profiles::person::{self, Person};
+use crate::profiles::scan::ProfilePages;
+use crate::rows::derived::{Cursor, ModelVersion, Track};
+use crate::shared::{Shared, Workspace};
+
+/// What the index is told of one profile.
+struct Entry {
+    ordinal: u32,
+    profile: ProfileId,
+    values: Vec<(FeatureName, Value)>,
+    /// The models that have yet to see it.
+    stale: Vec<InstallationId>,
+}
+
+/// Open a workspace: read what was computed before, and build the index from it with a thread for each processor.
+pub(crate) fn open(shared: &Arc<Shared>, workspace: &Arc<Workspace>) -> Result<Reactor, ReadError> {
+    let store = shared.store.as_ref();
+    let id = workspace.id;
+    let cursor = get_one(store, &Key::progress(id, CURSOR))?;
+    let cursor: Cursor = cursor.map_or(Ok(Cursor::default()), |row| row::decode(&row))?;
+    let promised = get_one(store, &Key::promised(id))?;
+    let promised: Cursor = promised.map_or(Ok(Cursor::default()), |row| row::decode(&row))?;
+    let readiness = get_one(store, &Key::progress(id, READINESS))?;
+    let readiness: Readiness = readiness.map_or(Ok(Readiness::default()), |row| row::decode(&row))?;
+    let compiled = workspace.compiled.load_full();
+    let readiness = readiness.under(&compiled.plan);
+    let mut projection = Projection { as_of: cursor, ..Projection::default() };
+    each_row(store, &Key::definitions(id, Definition::ModelVersion), |_, value| {
+        projection.versions.push(Arc::new(row::decode::<ModelVersion>(value)?));
+        Ok(())
+    })?;
+    projection.track(&compiled.plan, &readiness);
+    let queues = build(shared, workspace, &readiness, &mut projection)?;
+    projection.generation = 0;
+    *workspace.projection.write() = projection;
+    let opened = Opened { readiness, cursor, promised: promised.position, queues };
+    Ok(Reactor::new(Arc::clone(shared), Arc::clone(workspace), opened))
+}
+
+/// Read all profiles into the index.
+fn build(
+    shared: &Arc<Shared>,
+    workspace: &Arc<Workspace>,
+    readiness: &Readiness,
+    projection: &mut Projection,
+) -> Result<Queues, ReadError> {
+    let compiled = workspace.compiled.load_full();
+    let as_of = projection.as_of;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut queues = Queues::new();
+    std::thread::scope(|scope| {
+        let (sender, pages) = sync_channel(4 * threads);
+        for mut walk in ProfilePages::parts(&shared.store, workspace.id, threads) {
+            let (sender, compiled) = (sender.clone(), &compiled);
+            scope.spawn(move || {
+                let view = Evaluation {
+                    plan: &compiled.plan,
+                    zone: &compiled.setup.zone,
+                    complete: &readiness.complete,
+                    now: as_of.time,
+                };
+                while let Some(page) = walk.next_page().transpose() {
+                    let page = page.and_then(|profiles| entries(shared, workspace, profiles, view));
+                    // The receiver is gone after another thread's error.
+                    if sender.send(page).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for page in pages {
+            for entry in page? {
+                note_ordinal(&mut projection.ordinals, entry.ordinal, entry.profile);
+                for (feature, value) in &entry.values {
+                    projection.index.set(entry.ordinal, feature, value);
+                }
+                for model in entry.stale {
+                    queues.entry(model).or_default().stale.insert(entry.ordinal);
+                }
+            }
+        }
+        Ok(queues)
+    })
+}
+
+fn entries(
+    shared: &Shared,
+    workspace: &Workspace,
+    profiles: Vec<Vec<Person>>,
+    view: Evaluation<'_>,
+) -> Result<Vec<Entry>, ReadError> {
+    let mut entries = Vec::with_capacity(profiles.len());
+    for mut people in profiles {
+        for person in &mut people {
+            load_sealed(shared, workspace, person, view.plan)?;
+        }
+        entries.push(entry(&people, view));
+    }
+    Ok(entries)
+}
+
+fn load_sealed(shared: &Shared, workspace: &Workspace, person: &mut Person, plan: &Plan) -> Result<(), ReadError> {
+    for leaf in person.sealed_leaves().into_iter().filter_map(|leaf| plan.program.leaf(leaf)) {
+        let states = person::read_sealed(shared.store.as_ref(), workspace.id, person.id, leaf.id())?;
+        let states: Vec<_> = states.iter().collect();
+        person.sealed.insert(leaf.id(), leaf.merge(&states));
+    }
+    Ok(())
+}
+
+/// What the index shows of a profile.
+fn entry(people: &[Person], view: Evaluation<'_>) -> Entry {
+    let profile = Profile::new(people.iter().collect(), view);
+    let root = profile.root();
+    let mut features = std::collections::BTreeSet::from([FeatureName::CreatedAt]);
+    for person in people {
+        features.extend(person.contribution.traits.keys().map(|name| FeatureName::Trait(name.as_str().into())));
+    }
+    features.extend(view.plan.outputs.keys().cloned());
+    let mut values: Vec<(FeatureName, Value)> =
+        features.into_iter().map(|feature| (feature.clone(), profile.feature(&feature))).collect();
+    let held = people.iter().filter_map(|person| person.derived.as_ref()).flat_map(|derived| derived.leaves.ids());
+    for leaf in held.collect::<std::collections::BTreeSet<_>>() {
+        if let Some(leaf) = view.plan.program.leaf(leaf) {
+            values.push((FeatureName::Leaf(leaf.id()), profile.value_so_far(leaf)));
+        }
+    }
+    let derived = root.derived.iter();
+    let memberships = derived.clone().flat_map(|derived| derived.memberships.keys());
+    values.extend(memberships.map(|audience| (FeatureName::Audience(*audience), Value::Bool(true))));
+    let outputs = derived.flat_map(|derived| &derived.outputs);
+    let stale = outputs.filter(|((_, track), output)| *track == Track::Live && output.awaited().is_some());
+    let stale = stale.map(|((installation, _), _)| *installation).collect();
+    Entry { ordinal: root.ordinal, profile: ProfileId(root.id), values, stale }
+}

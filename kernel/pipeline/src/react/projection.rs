@@ -1,0 +1,143 @@
+//! What readers see of a workspace: one state, written in one place after each commit, so that no reader ever meets a mixture
+//! of two.
+//!
+//! Under its lock there is set algebra and copying, nothing else: no expression over people is evaluated and no row is read
+//! there, because a reader would hold up the reactor for as long.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kith_features::index::{Coverage, Index};
+use kith_features::{FeatureName, LeafId, Program, Value};
+use kith_model::id::{InstallationId, ProfileId};
+
+use super::readiness::Readiness;
+use crate::plan::{Plan, Task};
+use crate::rows::derived::{Cursor, ModelVersion};
+
+/// How far a first computation has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Advance {
+    /// Profiles looked at.
+    pub done: u64,
+    pub of: u64,
+}
+
+/// What readers see.
+#[derive(Default)]
+pub(crate) struct Projection {
+    /// The [`super::super::shared::Compiled`] that this state was computed under. Where a newer one is in force, nothing here
+    /// may claim to be complete.
+    pub generation: u64,
+    /// The position and the time that everything here is worked off to.
+    pub as_of: Cursor,
+    pub index: Index,
+    /// Ordinal → profile.
+    pub ordinals: Vec<Option<ProfileId>>,
+    pub versions: Vec<Arc<ModelVersion>>,
+    /// Leaves whose history has been read for everybody.
+    pub complete: Arc<BTreeSet<LeafId>>,
+    /// Work that has been done for everybody.
+    pub done: BTreeSet<Task>,
+    /// How far the work under way has come; `None` when there is none.
+    pub advance: Option<Advance>,
+    /// Profiles whose values of a model are of an older version of it.
+    pub outdated: BTreeMap<InstallationId, u64>,
+    /// Traits that an audience reads and whose column is filled by the sweep under way: until now there were too many names.
+    pub partial: BTreeSet<FeatureName>,
+}
+
+/// What a pass changes in what readers see.
+#[derive(Default)]
+pub(crate) struct Changes {
+    pub values: Vec<(u32, FeatureName, Value)>,
+    /// Profiles that are no more, with the features that they had.
+    pub gone: Vec<(u32, Vec<FeatureName>)>,
+    pub profiles: Vec<(u32, ProfileId)>,
+    pub versions: Vec<Arc<ModelVersion>>,
+}
+
+impl Changes {
+    /// A profile is no more: what this pass was going to show of it is not shown, and what the index shows is taken away.
+    pub(crate) fn forget(&mut self, ordinal: u32, features: Vec<FeatureName>) {
+        self.values.retain(|(of, _, _)| *of != ordinal);
+        self.profiles.retain(|(of, _)| *of != ordinal);
+        self.gone.push((ordinal, features));
+    }
+}
+
+impl Projection {
+    /// Keep exactly the columns that the plan's complete leaves and its audiences need.
+    pub(crate) fn track(&mut self, plan: &Plan, readiness: &Readiness) {
+        for (feature, is_wanted) in self.tracked(&plan.program, plan, readiness) {
+            if !is_wanted {
+                self.index.forget(&feature);
+            }
+        }
+        // Columns of leaves whose history is being read are filled meanwhile; `complete` says which may answer.
+        plan.program.leaves().for_each(|leaf| self.index.track(leaf));
+        for audience in &plan.audiences {
+            self.index.track_audience(audience.audience.id);
+            for name in &audience.condition.reads().traits {
+                let feature = FeatureName::Trait(name.as_str().into());
+                if self.index.require(&feature) == Coverage::Partial {
+                    self.partial.insert(feature);
+                }
+            }
+        }
+        plan.outputs.keys().for_each(|output| self.index.track_output(output));
+        if readiness.sweeps.is_empty() {
+            // Every sweep sets the traits that its audiences read.
+            std::mem::take(&mut self.partial).iter().for_each(|feature| self.index.complete(feature));
+        }
+        self.complete = Arc::new(readiness.complete.clone());
+        self.done.clone_from(&readiness.done);
+    }
+
+    /// The columns of leaves and audiences, and whether they are still wanted.
+    fn tracked(&self, program: &Program, plan: &Plan, readiness: &Readiness) -> Vec<(FeatureName, bool)> {
+        let features = self.index.features();
+        let wanted = |feature: &FeatureName| match feature {
+            // A leaf that was complete and is read anew begins with an empty column.
+            FeatureName::Leaf(leaf) => {
+                program.leaf(*leaf).is_some() && (!self.complete.contains(leaf) || readiness.complete.contains(leaf))
+            }
+            FeatureName::Audience(audience) => plan.audience(*audience).is_some(),
+            FeatureName::Tag(_) | FeatureName::Score(_) => plan.outputs.contains_key(feature),
+            _ => true,
+        };
+        features.map(|feature| (feature.clone(), wanted(feature))).collect()
+    }
+
+    /// Show what a pass changed.
+    pub(crate) fn apply(&mut self, changes: Changes) {
+        for (ordinal, features) in &changes.gone {
+            self.index.clear(*ordinal, features.iter());
+            self.index.remove(*ordinal);
+            if let Some(profile) = self.ordinals.get_mut(*ordinal as usize) {
+                *profile = None;
+            }
+        }
+        for (ordinal, profile) in changes.profiles {
+            note_ordinal(&mut self.ordinals, ordinal, profile);
+        }
+        for (ordinal, feature, value) in &changes.values {
+            self.index.set(*ordinal, feature, value);
+        }
+        self.versions.extend(changes.versions);
+    }
+
+    /// The profile of an ordinal.
+    pub(crate) fn profile(&self, ordinal: u32) -> Option<ProfileId> {
+        self.ordinals.get(ordinal as usize).copied().flatten()
+    }
+}
+
+/// Note which profile an ordinal stands for.
+pub(crate) fn note_ordinal(ordinals: &mut Vec<Option<ProfileId>>, ordinal: u32, profile: ProfileId) {
+    let place = ordinal as usize;
+    if ordinals.len() <= place {
+        ordinals.resize(place + 1, None);
+    }
+    ordinals[place] = Some(profile);
+}

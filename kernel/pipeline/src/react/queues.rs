@@ -1,0 +1,107 @@
+//! The people whom each model has yet to see, as bitmaps of ordinals: a queue of a million costs some kilobytes, and it is
+//! built again at a start from what the people's rows say. A model has one job under way at a time, so a slow one delays
+//! only what reads its outputs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kith_model::id::InstallationId;
+use kith_model::time::Timestamp;
+use roaring::RoaringBitmap;
+
+/// The first pause after a passing failure; it doubles with each further one.
+const FIRST_PAUSE_MS: i64 = 1_000;
+const LONGEST_PAUSE_MS: i64 = 5 * 60_000;
+
+/// A model whose jobs take longer than this on average is not waited for: its values come when they come.
+const QUICK: Duration = Duration::from_millis(20);
+
+/// One model's queue.
+#[derive(Default)]
+pub(crate) struct Queue {
+    /// People whose values are pending or outdated.
+    pub stale: RoaringBitmap,
+    /// People whose pending values count as their older ones now, because the model was stopped.
+    pub demoted: RoaringBitmap,
+    /// The people of the job under way.
+    under_way: Option<RoaringBitmap>,
+    /// Not before this, after a passing failure.
+    not_before: Option<Timestamp>,
+    failures: u32,
+    /// Moving average of what a job took.
+    took: Duration,
+}
+
+impl Queue {
+    /// Whether a job may begin.
+    pub(crate) fn is_free(&self, now: Timestamp) -> bool {
+        self.under_way.is_none() && self.not_before.is_none_or(|not_before| not_before <= now)
+    }
+
+    /// Whether the pass may wait a moment for the model's answer.
+    pub(crate) fn is_quick(&self) -> bool {
+        self.took <= QUICK
+    }
+
+    /// A job began.
+    pub(crate) fn begin(&mut self, people: RoaringBitmap) {
+        self.under_way = Some(people);
+    }
+
+    /// The job under way ended.
+    pub(crate) fn end(&mut self, took: Duration) {
+        self.under_way = None;
+        self.took = (self.took * 3 + took) / 4;
+    }
+
+    /// The job under way is not known of any more, or was not taken by anybody.
+    pub(crate) fn give_up(&mut self) {
+        self.under_way = None;
+    }
+
+    /// Something passing went wrong.
+    pub(crate) fn pause(&mut self, now: Timestamp) {
+        let pause = FIRST_PAUSE_MS.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE_MS);
+        self.failures += 1;
+        self.not_before = Some(now.plus_ms(pause));
+    }
+
+    /// The model did its work.
+    pub(crate) fn resume(&mut self) {
+        self.failures = 0;
+        self.not_before = None;
+    }
+
+    /// When the queue wants to be looked at again, if it waits for a time.
+    pub(crate) fn waits_until(&self) -> Option<Timestamp> {
+        self.not_before.filter(|_| !self.stale.is_empty())
+    }
+}
+
+/// All queues of a workspace.
+pub(crate) type Queues = BTreeMap<InstallationId, Queue>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_five_minutes_and_end_with_success() {
+        let mut queue = Queue::default();
+        let mut now = Timestamp(0);
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            queue.pause(now);
+            let until = queue.not_before.unwrap();
+            pauses.push((until.0 - now.0) / 1_000);
+            assert!(!queue.is_free(now));
+            now = until;
+            assert!(queue.is_free(now));
+        }
+        assert_eq!(pauses[..4], [1, 2, 4, 8]);
+        assert_eq!(pauses[11], 300);
+        queue.resume();
+        queue.pause(now);
+        assert_eq!(queue.not_before.unwrap().0 - now.0, 1_000);
+    }
+}

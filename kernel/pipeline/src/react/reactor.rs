@@ -1,0 +1,375 @@
+//! One workspace's loop: a pass reads what is new, computes what follows, commits it with how far it came, and shows it.
+//!
+//! A pass is bounded, a failure is the workspace's own, and what cannot be read or written becomes a dead letter that the
+//! loop gets past: the same work is never tried again unchanged.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kith_features::FeatureName;
+use kith_model::audience::Cause;
+use kith_model::id::{InstallationId, Position, ProfileId, SourceIdentityId};
+use kith_model::time::Timestamp;
+use kith_store::{ChangeLimits, CommitError, Key, ReadError, Unit};
+
+use super::budget::Budget;
+use super::effects::{self, Effect, Progress};
+use super::identities::Identities;
+use super::projection::Changes;
+use super::queues::Queues;
+use super::readiness::{Readiness, Work};
+use super::touch::Touch;
+use crate::pool::Turn;
+use crate::profiles::evaluation::Evaluation;
+use crate::rows::Aside;
+use crate::rows::derived::{Cursor, Entries};
+use crate::shared::{Compiled, Failing, Shared, Workspace};
+
+/// How often a workspace with timers looks at the clock when nothing wakes it.
+const IDLE: Duration = Duration::from_millis(50);
+
+/// After a failure the work is tried again, smaller, after this long; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// A clock that is set back by less than this stands still instead; by more, it was wrong before.
+const MAX_SET_BACK_MS: i64 = 5 * 60_000;
+
+/// The cursor is committed once it has gone over so many records without effect, so that a restart reads no more than these.
+const MAX_UNCOMMITTED_RECORDS: u64 = 10_000;
+
+/// Bytes of the log that one look at the feed takes.
+const FEED_BYTES: usize = 4 << 20;
+
+/// Why a pass did not come to its end; nothing of it was written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PassError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+/// What a pass would change.
+#[derive(Default)]
+pub(super) struct Pass {
+    pub effects: Vec<Effect>,
+    pub touched: BTreeMap<ProfileId, Touch>,
+    pub changes: Changes,
+    /// Profiles that the pass has met first and not computed yet.
+    pub met: BTreeSet<ProfileId>,
+    /// Entries of identities that the pass has read or changed.
+    pub entries: HashMap<SourceIdentityId, Entries>,
+    /// Dead letters by their names.
+    pub letters: BTreeMap<Key, Aside>,
+    pub cursor: Cursor,
+    /// Whether there is more of it.
+    pub has_more: bool,
+}
+
+/// What a pass has to leave out, because it was too large alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum LeftOut {
+    #[default]
+    Nothing,
+    /// The next record of the feed, or the next person of a walk.
+    TheNext,
+}
+
+/// One workspace's reactor.
+pub(crate) struct Reactor {
+    pub(super) shared: Arc<Shared>,
+    pub(super) workspace: Arc<Workspace>,
+    /// What is in force for this reactor; it takes over what is newer at the beginning of a pass.
+    pub(super) compiled: Arc<Compiled>,
+    pub(super) identities: Identities,
+    /// As of the last commit, but for what the pass under way has changed.
+    pub(super) readiness: Readiness,
+    /// As of the last commit.
+    durable_readiness: Readiness,
+    /// Where the committed cursor stands; `cursor` may be further along, over records that had no effect.
+    durable_position: Position,
+    pub(super) cursor: Cursor,
+    /// Everything up to here has been answered for once: its messages were sent, or were not to be.
+    pub(super) promised: Position,
+    pub(super) queues: Queues,
+    pub(super) pass: Pass,
+    pub(super) budget: Budget,
+    pub(super) left_out: LeftOut,
+    /// When the earliest timer is due.
+    pub(super) next_timer: Option<Timestamp>,
+    failures: u32,
+}
+
+/// What a reactor begins with.
+pub(super) struct Opened {
+    pub readiness: Readiness,
+    pub cursor: Cursor,
+    pub promised: Position,
+    pub queues: Queues,
+}
+
+impl Reactor {
+    pub(super) fn new(shared: Arc<Shared>, workspace: Arc<Workspace>, opened: Opened) -> Reactor {
+        let identities = Identities::new(Arc::clone(&shared.store), workspace.id, shared.cache_share());
+        Reactor {
+            compiled: workspace.compiled.load_full(),
+            shared,
+            workspace,
+            identities,
+            durable_readiness: opened.readiness.clone(),
+            durable_position: opened.cursor.position,
+            readiness: opened.readiness,
+            cursor: opened.cursor,
+            promised: opened.promised,
+            queues: opened.queues,
+            pass: Pass::default(),
+            budget: Budget::default(),
+            left_out: LeftOut::Nothing,
+            next_timer: Some(Timestamp(i64::MIN)),
+            failures: 0,
+        }
+    }
+
+    /// One turn: a pass, and when the next one is wanted.
+    pub(crate) fn turn(&mut self) -> Turn {
+        if self.shared.is_stopping() {
+            return Turn::Idle;
+        }
+        match self.run_pass() {
+            Ok(has_more) => {
+                self.failures = 0;
+                self.budget.grow();
+                self.left_out = LeftOut::Nothing;
+                *self.workspace.failing.lock() = None;
+                self.workspace.note_pass();
+                if has_more { Turn::Again } else { self.rest() }
+            }
+            Err(error) => {
+                self.abandon();
+                self.note_failure(&error)
+            }
+        }
+    }
+
+    /// When to look again though nothing wakes the reactor.
+    fn rest(&self) -> Turn {
+        let waits = self.next_timer.is_some() || self.queues.values().any(|queue| queue.waits_until().is_some());
+        if waits { Turn::After(IDLE) } else { Turn::Idle }
+    }
+
+    /// One pass; whether there is more to do.
+    fn run_pass(&mut self) -> Result<bool, PassError> {
+        self.begin()?;
+        self.take_results()?;
+        self.feed()?;
+        self.timers()?;
+        self.compute_touched()?;
+        match self.readiness.work() {
+            Work::Nothing => {}
+            Work::Backfill => self.backfill()?,
+            Work::Sweep => self.sweep()?,
+        }
+        self.demote()?;
+        self.compute_touched()?;
+        self.commit()?;
+        let has_more = self.dispatch()?;
+        // What the pass itself has appended is to be gone over too.
+        Ok(has_more || self.cursor.position < self.shared.store.head_of(self.workspace.id))
+    }
+
+    /// Take over what is in force, and the time.
+    fn begin(&mut self) -> Result<(), PassError> {
+        self.pass = Pass { cursor: self.cursor, ..Pass::default() };
+        let compiled = self.workspace.compiled.load_full();
+        if compiled.generation != self.compiled.generation || self.cursor_is_new() {
+            self.take_over(compiled);
+        }
+        let now = self.shared.clock.now();
+        let held = self.cursor.time;
+        if now.0 < held.0.saturating_sub(MAX_SET_BACK_MS) {
+            tracing::error!(
+                workspace = self.workspace.id.0, %now, was = %held,
+                "the clock was set back; windows that have forgotten what they reach again are read from history"
+            );
+            self.set_back();
+            self.pass.cursor.time = now;
+        } else {
+            self.pass.cursor.time = now.max(held);
+        }
+        Ok(())
+    }
+
+    /// Whether the reactor has never committed anything in this process under the plan in force.
+    fn cursor_is_new(&self) -> bool {
+        self.workspace.projection.read().generation == 0
+    }
+
+    /// Go on under another plan. What it stops keeping up is not ready from this pass's commit on.
+    fn take_over(&mut self, compiled: Arc<Compiled>) {
+        let before = std::mem::replace(&mut self.compiled, compiled);
+        self.readiness = std::mem::take(&mut self.readiness).under(&self.compiled.plan);
+        let is_running = |compiled: &Compiled, id: InstallationId| {
+            compiled.setup.installation(id).is_some_and(|installed| installed.activity.is_running())
+        };
+        for (id, queue) in &mut self.queues {
+            if is_running(&before, *id) && !is_running(&self.compiled, *id) {
+                queue.demoted = queue.stale.clone();
+            } else if is_running(&self.compiled, *id) {
+                queue.demoted.clear();
+                queue.resume();
+            }
+        }
+        let plan = &self.compiled.plan;
+        self.queues.retain(|id, _| plan.model(*id).is_some());
+    }
+
+    /// The clock was wrong: what windows have forgotten because of it is read again.
+    fn set_back(&mut self) {
+        let plan = &self.compiled.plan;
+        let windows = plan.program.leaves().filter(|leaf| leaf.window() != kith_features::Window::Always);
+        let lost = windows.map(|leaf| leaf.id()).collect();
+        self.readiness = std::mem::take(&mut self.readiness).without_leaves(&lost, plan);
+    }
+
+    /// The moment that the pass computes for.
+    pub(super) fn now(&self) -> Timestamp {
+        self.pass.cursor.time
+    }
+
+    /// What expressions are evaluated against.
+    pub(super) fn view<'a>(compiled: &'a Compiled, readiness: &'a Readiness, now: Timestamp) -> Evaluation<'a> {
+        Evaluation { plan: &compiled.plan, zone: &compiled.setup.zone, complete: &readiness.complete, now }
+    }
+
+    /// What the pass reads of the feed.
+    pub(super) fn feed_limits(&self) -> ChangeLimits {
+        ChangeLimits { records: self.budget.records, bytes: FEED_BYTES.min(self.budget.bytes) }
+    }
+
+    /// The touch of a profile, for adding to it. Where it was touched by another kind of cause before, what followed from
+    /// that is computed first: whether a message leaves must not depend on how the feed was cut into passes.
+    pub(super) fn touch(
+        &mut self,
+        profile: ProfileId,
+        cause: Cause,
+        position: Position,
+    ) -> Result<&mut Touch, PassError> {
+        if self.pass.touched.get(&profile).is_some_and(|touch| touch.cause != cause) {
+            self.compute_touched()?;
+        }
+        let touch = self.pass.touched.entry(profile).or_default();
+        touch.cause = cause;
+        touch.position = touch.position.max(position);
+        Ok(touch)
+    }
+
+    /// Commit the pass with how far it came, then show it. A pass without effects needs no commit: what it read is read
+    /// again after a restart, with the same end.
+    pub(super) fn commit(&mut self) -> Result<(), PassError> {
+        self.identities.effects(&mut self.pass.effects);
+        let letters = std::mem::take(&mut self.pass.letters);
+        self.pass.effects.extend(letters.into_iter().map(|(key, aside)| Effect::Letter { key, aside }));
+        let is_readiness_new = self.readiness != self.durable_readiness;
+        let is_far = self.pass.cursor.position.0 > self.durable_position.0 + MAX_UNCOMMITTED_RECORDS;
+        if is_readiness_new || is_far || !self.pass.effects.is_empty() {
+            let readiness = is_readiness_new.then(|| self.readiness.clone());
+            let progress = Progress { cursor: self.pass.cursor, readiness };
+            let effects = std::mem::take(&mut self.pass.effects);
+            let operations = effects::operations(self.workspace.id, effects, &progress);
+            self.shared.commit(Unit { operations, ..Unit::default() })?;
+            self.durable_position = self.pass.cursor.position;
+            self.durable_readiness.clone_from(&self.readiness);
+        }
+        self.identities.committed();
+        self.show(is_readiness_new);
+        Ok(())
+    }
+
+    /// The pass is durable: show it to readers, in one step.
+    fn show(&mut self, is_readiness_new: bool) {
+        self.cursor = self.pass.cursor;
+        self.promised = self.promised.max(self.cursor.position);
+        let changes = std::mem::take(&mut self.pass.changes);
+        let advance = self.advance();
+        let mut projection = self.workspace.projection.write();
+        if is_readiness_new || projection.generation != self.compiled.generation {
+            projection.track(&self.compiled.plan, &self.readiness);
+            projection.generation = self.compiled.generation;
+        }
+        projection.apply(changes);
+        projection.as_of = self.cursor;
+        projection.advance = advance;
+        let plan = &self.compiled.plan;
+        let runs =
+            |id: &InstallationId| plan.model(*id).is_some_and(|(_, model)| model.installed.activity.is_running());
+        let running = self.queues.iter().filter(|(id, _)| runs(id));
+        projection.outdated = running.map(|(id, queue)| (*id, queue.stale.len())).collect();
+    }
+
+    /// Drop the pass: what is durable is what is.
+    fn abandon(&mut self) {
+        self.identities.abandon();
+        self.readiness.clone_from(&self.durable_readiness);
+        // The plan is taken over again, because what it changed in the readiness is gone with the pass.
+        self.readiness = std::mem::take(&mut self.readiness).under(&self.compiled.plan);
+        self.pass = Pass::default();
+    }
+
+    /// Write down that a pass failed, and take on less the next time.
+    fn note_failure(&mut self, error: &PassError) -> Turn {
+        metrics::counter!("kith_react_failures_total").increment(1);
+        let is_too_large = matches!(error, PassError::Commit(CommitError::TooLarge { .. }));
+        if is_too_large && !self.budget.halve() {
+            self.left_out = LeftOut::TheNext;
+        }
+        self.failures += 1;
+        let cursor = self.cursor.position;
+        tracing::error!(workspace = self.workspace.id.0, %error, cursor = cursor.0, failures = self.failures, "a pass over the change feed was given up");
+        if self.failures > 1 && !is_too_large {
+            let mut failing = self.workspace.failing.lock();
+            let since = failing.as_ref().map_or_else(|| self.shared.clock.now(), |failing| failing.since);
+            *failing = Some(Failing { since, cursor, problem: error.to_string() });
+        }
+        self.workspace.note_pass();
+        if is_too_large {
+            return Turn::Again;
+        }
+        Turn::After(FIRST_PAUSE.saturating_mul(1 << self.failures.min(8)).min(LONGEST_PAUSE))
+    }
+
+    /// Keep something aside that did not work; one of the same name replaces it.
+    pub(super) fn letter(&mut self, key: Key, aside: Aside) {
+        self.pass.letters.insert(key, aside);
+    }
+
+    /// Keep aside what cannot be read, with where it lies, and go on without it.
+    pub(super) fn set_aside(&mut self, position: Position, error: &ReadError, raw: &[u8]) {
+        const MAX_RAW_BYTES: usize = 4096;
+        tracing::error!(workspace = self.workspace.id.0, position = position.0, %error, "something cannot be read; it is kept aside");
+        let at = self.now();
+        let key = Key::set_aside(self.workspace.id, Some(InstallationId(0)))
+            .followed_by(&at.0.to_be_bytes())
+            .followed_by(&position.0.to_be_bytes());
+        let raw = raw[..raw.len().min(MAX_RAW_BYTES)].to_vec();
+        self.letter(key, Aside::Unreadable { at, position, problem: error.to_string(), raw });
+    }
+
+    /// The features of a profile whose values the index may hold.
+    pub(super) fn features_of(&self, members: &[SourceIdentityId]) -> Vec<FeatureName> {
+        let people = self.identities.people(members);
+        let mut features = vec![FeatureName::CreatedAt];
+        for person in &people {
+            features.extend(person.contribution.traits.keys().map(|name| FeatureName::Trait(name.as_str().into())));
+            if let Some(derived) = &person.derived {
+                features.extend(derived.leaves.ids().map(FeatureName::Leaf));
+                features.extend(derived.memberships.keys().map(|audience| FeatureName::Audience(*audience)));
+            }
+        }
+        features.extend(self.compiled.plan.outputs.keys().cloned());
+        features.sort_unstable();
+        features.dedup();
+        features
+    }
+}

@@ -1,0 +1,51 @@
+//! Why a profile is looked at, and what of it changed: what has to be computed follows from this and from nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kith_features::{FeatureName, LeafId, Value};
+use kith_model::audience::Cause;
+use kith_model::id::Position;
+
+use crate::plan::Task;
+use crate::rows::derived::Waker;
+
+/// Which models have to look at a profile again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Models {
+    /// Those that read what changed.
+    #[default]
+    Readers,
+    All,
+}
+
+/// Whether react has seen the profile before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Acquaintance {
+    #[default]
+    Known,
+    New,
+}
+
+/// What changed about a profile.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Touch {
+    pub cause: Cause,
+    /// The newest position behind the change.
+    pub position: Position,
+    /// Leaves that took an event in, with their value before; unknown where nobody looked.
+    pub leaves: BTreeMap<LeafId, Value>,
+    pub features: BTreeSet<FeatureName>,
+    pub wakers: BTreeSet<Waker>,
+    /// Work of a sweep that comes by.
+    pub tasks: Option<Arc<BTreeSet<Task>>>,
+    pub models: Models,
+    pub acquaintance: Acquaintance,
+}
+
+impl Touch {
+    /// Note that a leaf took an event in; the earliest value before counts.
+    pub(crate) fn leaf(&mut self, leaf: LeafId, before: impl FnOnce() -> Value) {
+        self.leaves.entry(leaf).or_insert_with(before);
+    }
+}

@@ -1,0 +1,262 @@
+//! The first computation of what is new, a slice with each pass: histories into new leaves, then every profile once for new
+//! models and audiences. A slice is bounded in people and in bytes of history, and one person's history can be cut too.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kith_features::{EventFacts, FeatureName, LeafId};
+use kith_model::audience::Cause;
+use kith_model::change::Change;
+use kith_model::id::{Position, ProfileId, SourceIdentityId};
+use kith_store::keys::PersonRow;
+use kith_store::{Key, KeyRange, ReadError, row};
+
+use super::effects::Effect;
+use super::projection::Advance;
+use super::reactor::{LeftOut, PassError, Reactor};
+use super::readiness::{Place, Walk, Work, share};
+use crate::plan::Task;
+
+/// Events of one identity that are read at once.
+const PAGE_EVENTS: usize = 512;
+
+/// Bytes of a key before the part that a hash of the identity spreads: space and workspace.
+const PREFIX_BYTES: usize = 5;
+
+/// How a person's history came along.
+enum Read {
+    Whole,
+    /// To be gone on with at this key of its events.
+    Until(Vec<u8>),
+}
+
+/// Identities with the keys that their rows begin with, and where a walk goes on after them.
+type Slice = (Vec<(SourceIdentityId, Key)>, Option<Key>);
+
+impl Reactor {
+    /// How far the work under way is.
+    pub(super) fn advance(&self) -> Option<Advance> {
+        let (walks, finished) = match self.readiness.work() {
+            Work::Nothing => return None,
+            // A backfill is followed by a sweep of as many people.
+            Work::Backfill => (self.readiness.backfills.first().map(|walk| &walk.next), 0.0),
+            Work::Sweep => (self.readiness.sweeps.first().map(|walk| &walk.next), 0.5),
+        };
+        let share = finished + walks.map_or(0.0, |next| share(next, PREFIX_BYTES)) / 2.0;
+        let of = self.workspace.projection.read().index.population().len();
+        #[allow(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share of people"
+        )]
+        let done = (of as f64 * share.clamp(0.0, 1.0)) as u64;
+        Some(Advance { done, of })
+    }
+
+    /// The identities whose keys a range begins with, and where to go on.
+    fn slice(&self, prefix: &Key, next: &Place) -> Result<Slice, ReadError> {
+        let all = prefix.range();
+        let from = match next {
+            Place::Start => all.from,
+            Place::At { person, .. } => Key::resumed(person),
+        };
+        // A person has one head, and beside it few rows.
+        let page = self.shared.store.scan(&KeyRange { from, to: all.to }, 4 * self.budget.people)?;
+        let mut people: Vec<(SourceIdentityId, Key)> = Vec::new();
+        for (key, _) in page.rows {
+            let identity = match (key.as_person(), key.as_derived()) {
+                (Some((identity, row)), _) if row == PersonRow::Head as u8 => identity,
+                (_, Some(identity)) => identity,
+                _ => continue,
+            };
+            if people.len() >= self.budget.people {
+                return Ok((people, Some(key)));
+            }
+            people.push((identity, key));
+        }
+        Ok((people, page.next))
+    }
+
+    /// Read the histories of a slice of people into the leaves of the oldest backfill.
+    pub(super) fn backfill(&mut self) -> Result<(), PassError> {
+        let Some(Walk { wanted, next }) = self.readiness.backfills.first().cloned() else { return Ok(()) };
+        let (people, after) = self.slice(&Key::people(self.workspace.id), &next)?;
+        let mut resume = match next {
+            Place::At { events, .. } => events,
+            Place::Start => None,
+        };
+        let mut bytes = 0;
+        let mut place = after.map(|key| Place::At { person: key.as_bytes().to_vec(), events: None });
+        for (index, (identity, key)) in people.iter().enumerate() {
+            if std::mem::take(&mut self.left_out) == LeftOut::TheNext {
+                self.leave_out(*identity);
+                continue;
+            }
+            match self.read_history(*identity, &wanted, resume.take(), &mut bytes) {
+                Ok(Read::Whole) => self.show_past(*identity, &wanted)?,
+                Ok(Read::Until(events)) => {
+                    place = Some(Place::At { person: key.as_bytes().to_vec(), events: Some(events) });
+                    break;
+                }
+                Err(error @ ReadError::Io { .. }) => return Err(error.into()),
+                Err(error) => self.set_aside(self.pass.cursor.position, &error, identity.to_string().as_bytes()),
+            }
+            if bytes + self.identities.pass_bytes() > self.budget.bytes
+                && let Some((_, next)) = people.get(index + 1)
+            {
+                place = Some(Place::At { person: next.as_bytes().to_vec(), events: None });
+                break;
+            }
+        }
+        self.readiness = std::mem::take(&mut self.readiness).backfilled(place);
+        self.pass.has_more = true;
+        Ok(())
+    }
+
+    /// Leave a person out of a walk: what would be written of it is larger than a commit.
+    fn leave_out(&mut self, identity: SourceIdentityId) {
+        let problem = "what is computed of it is larger than a commit".to_owned();
+        let error = ReadError::Corrupt { what: format!("source identity {identity}"), problem };
+        self.set_aside(self.pass.cursor.position, &error, identity.to_string().as_bytes());
+    }
+
+    /// Read a person's history up to the cursor into `wanted` leaves, from `resume` on; a whole one begins from nothing.
+    fn read_history(
+        &mut self,
+        identity: SourceIdentityId,
+        wanted: &BTreeSet<LeafId>,
+        resume: Option<Vec<u8>>,
+        bytes: &mut usize,
+    ) -> Result<Read, ReadError> {
+        let compiled = Arc::clone(&self.compiled);
+        if !self.identities.load(identity)? {
+            return Ok(Read::Whole);
+        }
+        let all = Key::events(self.workspace.id, identity).range();
+        let from = match &resume {
+            Some(from) => Key::resumed(from),
+            None => {
+                let plan = &compiled.plan;
+                let is_kept = |leaf| !wanted.contains(&leaf) && plan.program.leaf(leaf).is_some();
+                let keys = self.identities.drop_leaves(identity, is_kept);
+                if !keys.is_empty() {
+                    self.pass.effects.push(Effect::Unsealed { keys });
+                }
+                all.from
+            }
+        };
+        let mut range = KeyRange { from, to: all.to };
+        loop {
+            let page = self.shared.store.scan(&range, PAGE_EVENTS)?;
+            for (key, value) in &page.rows {
+                *bytes += value.len();
+                let position = key.position();
+                if position <= self.pass.cursor.position
+                    && let Change::Recorded(event) = row::decode::<Change>(value)?
+                {
+                    self.take_past(identity, &event, wanted)?;
+                }
+            }
+            let Some(next) = page.next else { return Ok(Read::Whole) };
+            if *bytes > self.budget.bytes {
+                return Ok(Read::Until(next.as_bytes().to_vec()));
+            }
+            range.from = next;
+        }
+    }
+
+    fn take_past(
+        &mut self,
+        identity: SourceIdentityId,
+        event: &kith_model::event::Event,
+        wanted: &BTreeSet<LeafId>,
+    ) -> Result<(), ReadError> {
+        let compiled = Arc::clone(&self.compiled);
+        let source = compiled.plan.source_names.get(&event.source).map_or("", String::as_str);
+        let facts = EventFacts::new(event, source);
+        let (zone, now) = (&compiled.setup.zone, self.now());
+        for leaf in compiled.plan.program.leaves_for(&facts).filter(|leaf| wanted.contains(&leaf.id())) {
+            self.identities.apply(identity, leaf, &facts, now, zone)?;
+        }
+        Ok(())
+    }
+
+    /// Show the new leaves of a person whose history has been read, and set their timers.
+    fn show_past(&mut self, identity: SourceIdentityId, wanted: &BTreeSet<LeafId>) -> Result<(), PassError> {
+        let Some(person) = self.identities.person(identity) else { return Ok(()) };
+        let profile = person.profile();
+        let held = person.derived.iter().flat_map(|derived| derived.leaves.ids());
+        let leaves: Vec<LeafId> = held.filter(|leaf| wanted.contains(leaf)).collect();
+        if leaves.is_empty() {
+            return Ok(());
+        }
+        let touch = self.touch(profile, Cause::Change, self.pass.cursor.position)?;
+        leaves.into_iter().for_each(|leaf| touch.leaf(leaf, || kith_features::Value::Unknown));
+        Ok(())
+    }
+
+    /// Look at a slice of profiles for the work of the oldest sweep.
+    pub(super) fn sweep(&mut self) -> Result<(), PassError> {
+        let Some(Walk { wanted, next }) = self.readiness.sweeps.first().cloned() else { return Ok(()) };
+        let tasks: Arc<BTreeSet<Task>> = Arc::new(wanted);
+        let (people, after) = self.slice(&Key::derived_rows(self.workspace.id), &next)?;
+        let mut place = after.map(|key| Place::At { person: key.as_bytes().to_vec(), events: None });
+        let position = self.pass.cursor.position;
+        let partial = self.workspace.projection.read().partial.clone();
+        for (index, (identity, _)) in people.iter().enumerate() {
+            if std::mem::take(&mut self.left_out) == LeftOut::TheNext {
+                self.leave_out(*identity);
+                continue;
+            }
+            self.sweep_one(*identity, position, &tasks, &partial)?;
+            if self.identities.pass_bytes() > self.budget.bytes
+                && let Some((_, next)) = people.get(index + 1)
+            {
+                place = Some(Place::At { person: next.as_bytes().to_vec(), events: None });
+                break;
+            }
+        }
+        self.compute_touched()?;
+        self.readiness = std::mem::take(&mut self.readiness).swept(place);
+        self.pass.has_more = true;
+        Ok(())
+    }
+
+    fn sweep_one(
+        &mut self,
+        identity: SourceIdentityId,
+        position: Position,
+        tasks: &Arc<BTreeSet<Task>>,
+        partial: &BTreeSet<FeatureName>,
+    ) -> Result<(), PassError> {
+        match self.identities.load(identity) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(error @ ReadError::Io { .. }) => return Err(error.into()),
+            Err(error) => {
+                self.set_aside(position, &error, identity.to_string().as_bytes());
+                return Ok(());
+            }
+        }
+        let is_root = self.identities.person(identity).is_some_and(|person| !person.members().is_empty());
+        if !is_root {
+            return Ok(());
+        }
+        let plan = Arc::clone(&self.compiled);
+        self.forget_audiences(identity, &plan.plan);
+        let touch = self.touch(ProfileId(identity), Cause::Change, position)?;
+        touch.tasks = Some(Arc::clone(tasks));
+        touch.features.extend(partial.iter().cloned());
+        Ok(())
+    }
+
+    /// Drop memberships of audiences that are no more.
+    fn forget_audiences(&mut self, identity: SourceIdentityId, plan: &crate::plan::Plan) {
+        let derived = self.identities.person(identity).and_then(|person| person.derived.as_ref());
+        let has_lost = derived.is_some_and(|d| d.memberships.keys().any(|id| plan.audience(*id).is_none()));
+        if has_lost && let Some(derived) = self.identities.derived_mut(identity) {
+            derived.memberships.retain(|id, _| plan.audience(*id).is_some());
+        }
+    }
+}

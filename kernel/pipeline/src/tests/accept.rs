@@ -1,0 +1,183 @@
+//! The first stage through the front door: what one sender does is that sender's alone.
+
+use std::sync::Arc;
+
+use kith_model::event::{DraftEvent, EventOrigin};
+use kith_model::id::{InstallationId, WorkspaceId};
+use kith_model::identity::Identifier;
+use kith_model::plugin::*;
+use kith_model::time::Clock;
+use kith_store::{Key, Operation, Store, Unit, memory};
+use tokio::sync::oneshot;
+
+use super::harness::*;
+use crate::accept::{Accept, Submission};
+use crate::{IntakeError, Receipted, Role};
+
+/// A connector whose answer is told by the first letters of what it is sent.
+struct Told;
+
+impl Connector for Told {
+    fn receive(&self, request: &SourceRequest) -> Result<Received, ReceiveError> {
+        let body = request.body.as_slice();
+        if body.starts_with(b"memory") {
+            return Err(ReceiveError::Fault(PluginFault::MemoryExceeded { limit_bytes: 64 << 20 }));
+        }
+        if body.starts_with(b"trap") {
+            return Err(ReceiveError::Fault(PluginFault::Trapped { message: "no".into(), backtrace: vec![] }));
+        }
+        Ok(Received { events: vec![], rejected: vec![], consumed: body.len(), resume: None, answer: None })
+    }
+
+    fn poll(&self, _: Option<&[u8]>) -> Result<PolledPage, PluginFault> {
+        Err(PluginFault::Permanent("does not poll".into()))
+    }
+}
+
+fn post(bench: &Bench, body: &[u8]) -> Result<Receipted, IntakeError> {
+    let request = SourceRequest {
+        method: "POST".into(),
+        path: "/".into(),
+        query: String::new(),
+        headers: vec![],
+        body: body.to_vec(),
+        complete: true,
+        resume: None,
+        received_at: bench.clock.now(),
+    };
+    bench.runtime.block_on(bench.kernel.receive(WORKSPACE, SOURCE, request))
+}
+
+fn told() -> Bench {
+    let bench = Bench::new(vec![]);
+    bench.configure(|setup| setup.installations[0].role = Role::Connector(Arc::new(Told)));
+    bench
+}
+
+#[test]
+fn s11_a_request_that_is_too_much_for_the_connector_is_refused_and_the_source_goes_on() {
+    let bench = told();
+    for number in 0..10 {
+        for what in ["memory", "trap"] {
+            let large = format!("{what} {number} {}", "x".repeat(1 << 20));
+            match (what, post(&bench, large.as_bytes())) {
+                ("memory", Err(IntakeError::Refused(refusal))) => {
+                    assert_eq!((refusal.status, refusal.code.as_str()), (413, "limit.memory"));
+                }
+                ("trap", Err(IntakeError::Fault(PluginFault::Trapped { .. }))) => {}
+                (_, answer) => panic!("{answer:?}"),
+            }
+        }
+        assert!(post(&bench, b"trap: the same small request, again and again").is_err());
+    }
+    assert!(post(&bench, b"fine").is_ok());
+    assert!(bench.notes.0.lock().is_empty(), "nobody is quarantined");
+}
+
+#[test]
+fn s11_a_connector_that_fails_on_unlike_small_requests_is_quarantined() {
+    let bench = told();
+    for number in 0..3 {
+        assert!(post(&bench, format!("trap {number}").as_bytes()).is_err());
+    }
+    assert_eq!(*bench.notes.0.lock(), [SOURCE]);
+}
+
+#[test]
+fn s2a_an_identifier_of_spaces_refuses_nobody() {
+    let bench = Bench::new(vec![]);
+    let spaced = format!("u1{}", " ".repeat(5_000));
+    let long = "x".repeat(6_000);
+    let sent = bench.send(vec![
+        event("m1", &[("user_id", &spaced)], "A", START),
+        event("m2", &[("user_id", "u2"), ("email", &long)], "A", START),
+        event("m3", &[("user_id", &long)], "A", START),
+    ]);
+    assert_eq!((sent.acceptance.accepted, sent.acceptance.rejected_count), (2, 1));
+    assert_eq!(sent.acceptance.rejected[0].code, "identifier-too-long");
+    for value in ["u1", spaced.as_str(), " u1 "] {
+        assert!(bench.profile("user_id", value).is_some(), "{value:?} is the same person everywhere");
+    }
+    let letters = bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap().items;
+    assert_eq!(letters.len(), 2, "the identifier that was left out is reported, too");
+}
+
+#[test]
+fn s2c_one_request_of_forty_thousand_new_people_is_taken() {
+    let bench = Bench::new(vec![]);
+    let events: Vec<DraftEvent> = (0..40_000)
+        .map(|n| {
+            let (user, device) = (format!("u{n}"), format!("d{n}"));
+            event(&format!("m{n}"), &[("user_id", &user), ("anonymous_id", &device)], "A", START)
+        })
+        .collect();
+    assert_eq!(bench.send(events).acceptance.accepted, 40_000);
+    let totals = bench.kernel.totals(WORKSPACE).unwrap();
+    assert_eq!((totals.events, totals.identifiers, totals.profiles), (40_000, 80_000, 40_000));
+}
+
+fn submit(accept: &Accept, workspace: WorkspaceId, message_id: &str) -> Result<u64, String> {
+    let (reply, answered) = oneshot::channel();
+    let submission = Submission {
+        workspace,
+        source: SOURCE,
+        received_at: START,
+        origin: EventOrigin::Client,
+        events: vec![event(message_id, &[("user_id", "u1")], "A", START)],
+        rejected: vec![],
+        with: vec![],
+        reply,
+    };
+    assert!(accept.try_submit(submission).is_ok());
+    let answer = answered.blocking_recv().expect("every submission is answered");
+    answer.map(|acceptance| acceptance.accepted).map_err(|error| error.to_string())
+}
+
+#[test]
+fn s2e_a_workspace_that_cannot_be_read_refuses_its_own_requests_only() {
+    let store: Arc<dyn Store> = Arc::new(memory());
+    let damaged = WorkspaceId(2);
+    let operations = vec![Operation::Put(Key::counts(damaged), vec![1, 255])];
+    store.commit(Unit { operations, ..Unit::default() }).unwrap();
+    let accept = Accept::start(Arc::clone(&store), Arc::new(|_| {})).unwrap();
+    assert!(submit(&accept, damaged, "m1").unwrap_err().contains("totals"));
+    assert_eq!(submit(&accept, WORKSPACE, "m1"), Ok(1));
+    let operations = vec![Operation::Delete(Key::counts(damaged))];
+    store.commit(Unit { operations, ..Unit::default() }).unwrap();
+    assert_eq!(submit(&accept, damaged, "m1"), Ok(1), "it goes on when it can be read again");
+    accept.stop();
+}
+
+#[test]
+fn h6_what_one_submission_brings_with_it_fails_that_one_alone() {
+    let store: Arc<dyn Store> = Arc::new(memory());
+    let accept = Accept::start(Arc::clone(&store), Arc::new(|_| {})).unwrap();
+    let mut answers = Vec::new();
+    for number in 0..24_u32 {
+        let (reply, answered) = oneshot::channel();
+        // Every third one has a step that the store refuses for good.
+        let key = Key::meta(&"k".repeat(if number % 3 == 0 { 5_000 } else { 10 }));
+        let submission = Submission {
+            workspace: WORKSPACE,
+            source: InstallationId(number % 5),
+            received_at: START,
+            origin: EventOrigin::Client,
+            events: vec![event(&format!("m{number}"), &[("user_id", &format!("u{}", number / 3))], "A", START)],
+            rejected: vec![],
+            with: vec![Operation::Put(key, vec![1])],
+            reply,
+        };
+        assert!(accept.try_submit(submission).is_ok());
+        answers.push((number, answered));
+    }
+    for (number, answered) in answers {
+        let answer = answered.blocking_recv().expect("every submission is answered");
+        assert_eq!(answer.is_err(), number % 3 == 0, "{number}: {answer:?}");
+    }
+    accept.stop();
+    let counts = crate::accept::counts::read_counts(store.as_ref(), WORKSPACE).unwrap();
+    assert_eq!((counts.events, counts.identifiers), (16, 8));
+    let identifier = Identifier::new("user_id", "u0");
+    let digest = kith_store::keys::alias_digest(&kith_store::keys::UNKEYED_REALM, &identifier);
+    assert!(store.get(&[Key::alias(WORKSPACE, &digest)]).unwrap()[0].is_some());
+}

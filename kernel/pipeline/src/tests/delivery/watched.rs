@@ -1,0 +1,86 @@
+//! A store that shows a test each unit, and refuses those that the test wants refused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kith_model::id::{Position, WorkspaceId};
+use kith_model::time::Timestamp;
+use kith_store::*;
+use parking_lot::Mutex;
+
+/// What is to be refused.
+type Refusal = Box<dyn Fn(&Unit) -> bool + Send>;
+
+pub(super) struct Watched {
+    inner: Arc<dyn Store>,
+    pub(super) refuse: Mutex<Option<Refusal>>,
+    pub(super) refused: Mutex<Vec<Unit>>,
+    pub(super) committed: Mutex<Vec<Unit>>,
+}
+
+impl Watched {
+    pub(super) fn new() -> Arc<Watched> {
+        Arc::new(Watched {
+            inner: Arc::new(memory()),
+            refuse: Mutex::new(None),
+            refused: Mutex::default(),
+            committed: Mutex::default(),
+        })
+    }
+
+    fn judge(&self, unit: Unit) -> Result<Committed, CommitError> {
+        if self.refuse.lock().as_ref().is_some_and(|refuse| refuse(&unit)) {
+            self.refused.lock().push(unit);
+            let (free_bytes, reserve_bytes) = (0, 1);
+            return Err(CommitError::DiskFull { path: "test".into(), free_bytes, reserve_bytes });
+        }
+        self.committed.lock().push(unit.clone());
+        self.inner.commit(unit)
+    }
+}
+
+impl Store for Watched {
+    fn get(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        self.inner.get(keys)
+    }
+
+    fn scan(&self, range: &KeyRange, limit: usize) -> Result<Page, ReadError> {
+        self.inner.scan(range, limit)
+    }
+
+    fn commit_all(&self, units: Vec<Unit>) -> Vec<Result<Committed, CommitError>> {
+        units.into_iter().map(|unit| self.judge(unit)).collect()
+    }
+
+    fn changes(&self, workspace: WorkspaceId, after: Position, limits: ChangeLimits) -> Result<Changes, ReadError> {
+        self.inner.changes(workspace, after, limits)
+    }
+
+    fn all_changes(&self, after: Position, limit: usize) -> Result<Vec<LogRecord>, ReadError> {
+        self.inner.all_changes(after, limit)
+    }
+
+    fn head_of(&self, workspace: WorkspaceId) -> Position {
+        self.inner.head_of(workspace)
+    }
+
+    fn head(&self) -> Position {
+        self.inner.head()
+    }
+
+    fn wait_for_change(&self, after: Position, timeout: Duration) -> Position {
+        self.inner.wait_for_change(after, timeout)
+    }
+
+    fn claim(&self, queue: QueueId, now: Timestamp, limit: usize, lease_ms: i64) -> Result<Vec<Job>, CommitError> {
+        self.inner.claim(queue, now, limit, lease_ms)
+    }
+
+    fn next_due(&self, queue: QueueId) -> Result<Option<Timestamp>, ReadError> {
+        self.inner.next_due(queue)
+    }
+
+    fn lease(&self, name: &str, owner: &str, now: Timestamp, ttl_ms: i64) -> Result<Option<Fence>, CommitError> {
+        self.inner.lease(name, owner, now, ttl_ms)
+    }
+}

@@ -1,0 +1,199 @@
+//! What waits for other machines: tasks with a name, on a runtime of their own, and one policy for panics.
+//!
+//! An idle worker costs nothing: it sleeps until something is due or somebody calls [`Workers::wake`]. A worker that panics
+//! ends the process, because a stage that is silently absent looks like a kernel that works and is not: everything committed
+//! is safe, and a restart goes on from there.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kith_store::QueueId;
+use parking_lot::{Condvar, Mutex};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Notify;
+
+use crate::setup::Observer;
+
+/// Threads of the runtime that requests to receiving hosts run on: they wait, they do not compute.
+const SENDING_THREADS: usize = 2;
+
+/// Blocking calls of that runtime at once: reads and commits of senders, and guests.
+const MAX_BLOCKING_THREADS: usize = 16;
+
+/// All workers of a kernel.
+pub(crate) struct Workers {
+    observer: Arc<dyn Observer>,
+    /// For what waits for other machines. Present until the kernel stops.
+    sending: Mutex<Option<Runtime>>,
+    /// Tasks of the runtime that have not ended.
+    tasks: Arc<Tasks>,
+    /// One for each outbox that somebody sleeps at.
+    wakes: Mutex<HashMap<QueueId, Arc<Notify>>>,
+}
+
+/// How many tasks run, by their names.
+#[derive(Default)]
+struct Tasks {
+    running: Mutex<HashMap<&'static str, usize>>,
+    ended: Condvar,
+}
+
+impl Workers {
+    /// No workers yet.
+    pub(crate) fn new(observer: Arc<dyn Observer>) -> io::Result<Workers> {
+        let sending = Builder::new_multi_thread()
+            .worker_threads(SENDING_THREADS)
+            .max_blocking_threads(MAX_BLOCKING_THREADS)
+            .thread_name("kith-sending")
+            .enable_all()
+            .build()?;
+        Ok(Workers { observer, sending: Mutex::new(Some(sending)), tasks: Arc::default(), wakes: Mutex::default() })
+    }
+
+    /// Start a task. After the stop it is dropped.
+    pub(crate) fn task(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let guard = PanicGuard { observer: Arc::clone(&self.observer), name: name.to_owned() };
+        let sending = self.sending.lock();
+        let Some(runtime) = sending.as_ref() else { return };
+        *self.tasks.running.lock().entry(name).or_default() += 1;
+        let running = Running { tasks: Arc::clone(&self.tasks), name };
+        runtime.spawn(async move {
+            let _running = running;
+            let _guard = guard;
+            work.await;
+        });
+    }
+
+    /// Wait until every task of that name has ended, or `timeout` is over.
+    pub(crate) fn wait_for_tasks(&self, name: &'static str, timeout: Duration) -> Ending {
+        let deadline = Instant::now() + timeout;
+        let mut all = self.tasks.running.lock();
+        loop {
+            let running = all.get(name).copied().unwrap_or(0);
+            if running == 0 {
+                return Ending::AllEnded;
+            }
+            if self.tasks.ended.wait_until(&mut all, deadline).timed_out() {
+                return Ending::TimedOut { running };
+            }
+        }
+    }
+
+    /// End the runtime; what still runs on it is dropped at its next wait.
+    pub(crate) fn end_tasks(&self) {
+        // Apart, because what the runtime drops must not find the lock held.
+        let runtime = self.sending.lock().take();
+        if let Some(runtime) = runtime {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// What a sender sleeps at.
+    pub(crate) fn bell(&self, queue: QueueId) -> Arc<Notify> {
+        Arc::clone(self.wakes.lock().entry(queue).or_default())
+    }
+
+    /// Something was put into `queue`, or its channel changed. A bell that rings while nobody sleeps is heard at the next
+    /// sleep.
+    pub(crate) fn wake(&self, queue: QueueId) {
+        if let Some(bell) = self.wakes.lock().get(&queue) {
+            bell.notify_one();
+        }
+    }
+
+    /// Wake everybody.
+    pub(crate) fn wake_all(&self) {
+        self.wakes.lock().values().for_each(|bell| bell.notify_one());
+    }
+
+    /// Nobody will sleep there again.
+    pub(crate) fn forget_bell(&self, queue: QueueId) {
+        self.wakes.lock().remove(&queue);
+    }
+}
+
+impl Drop for Workers {
+    /// A kernel that was never stopped may be dropped on an async thread, where a runtime must not wait for its tasks.
+    fn drop(&mut self) {
+        self.end_tasks();
+    }
+}
+
+/// How a wait for tasks went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    AllEnded,
+    TimedOut { running: usize },
+}
+
+/// Counts a task until it is dropped.
+struct Running {
+    tasks: Arc<Tasks>,
+    name: &'static str,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(running) = self.tasks.running.lock().get_mut(self.name) {
+            *running -= 1;
+        }
+        self.tasks.ended.notify_all();
+    }
+}
+
+/// Reports a panic of the worker that holds it, as it unwinds.
+struct PanicGuard {
+    observer: Arc<dyn Observer>,
+    name: String,
+}
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(worker = self.name, "a worker of the kernel panicked; the process ends");
+            self.observer.panicked(&self.name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kith_model::id::{InstallationId, WorkspaceId};
+
+    #[derive(Default)]
+    struct Panics(Mutex<Vec<String>>);
+
+    impl Observer for Panics {
+        fn held(&self, _: WorkspaceId, _: InstallationId, _: &str) {}
+
+        fn panicked(&self, worker: &str) {
+            self.0.lock().push(worker.to_owned());
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_task_is_reported_with_its_worker() {
+        let panics = Arc::new(Panics::default());
+        let workers = Workers::new(panics.clone()).unwrap();
+        workers.task("sender", async { panic!("on purpose") });
+        assert_eq!(workers.wait_for_tasks("sender", Duration::from_secs(20)), Ending::AllEnded);
+        assert_eq!(*panics.0.lock(), ["sender"]);
+    }
+
+    #[test]
+    fn a_bell_that_rings_early_is_heard_later() {
+        let workers = Workers::new(Arc::new(Panics::default())).unwrap();
+        let queue = QueueId { workspace: WorkspaceId(1), queue: 3 };
+        let bell = workers.bell(queue);
+        workers.wake(queue);
+        workers.task("sleeper", async move { bell.notified().await });
+        assert_eq!(workers.wait_for_tasks("sleeper", Duration::from_secs(20)), Ending::AllEnded);
+        let silent = workers.bell(queue);
+        workers.task("sleeper", async move { silent.notified().await });
+        assert_eq!(workers.wait_for_tasks("sleeper", Duration::from_millis(1)), Ending::TimedOut { running: 1 });
+    }
+}

@@ -1,0 +1,223 @@
+//! The bodies of audiences' requests and answers.
+
+use kith_model::audience::{Audience, ConsentBasis, Reach};
+use kith_pipeline::{AudienceStatus, Count};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use super::action;
+use crate::api::view::time;
+use crate::catalogue::WorkspaceTables;
+
+/// A message for each person who enters or leaves.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ActionBody {
+    /// The channel's installation.
+    pub(super) channel: String,
+    /// What the message is for; consent is kept per purpose, e.g. `marketing`.
+    pub(super) purpose: String,
+    /// `opt_in` unless told: the person agreed to the purpose. `not_refused`: the person did not refuse it.
+    #[serde(default = "opt_in")]
+    #[schema(value_type = Option<String>)]
+    pub(super) basis: ConsentBasis,
+    /// What the message says; its texts are templates over the channel's inputs.
+    #[schema(value_type = Object)]
+    pub(super) payload: Value,
+    /// Whether a person for whom it has fired is written to again.
+    #[serde(default)]
+    pub(super) re_entry: ReEntryBody,
+    /// `skip` unless told, or `send`: whether it writes to those who are members when the condition is first computed. Takes
+    /// a preview.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub(super) existing: Reach,
+    /// `skip` unless told, or `send`: whether it writes to those who move because history was imported.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub(super) imports: Reach,
+}
+
+fn opt_in() -> ConsentBasis {
+    ConsentBasis::OptIn
+}
+
+/// Whether an action fires again for a person for whom it has fired: `always` unless told, `never`, or
+/// `{"after": "30d"}` for when the last one that fired is at least so long ago.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ReEntryBody {
+    Never,
+    #[default]
+    Always,
+    After(String),
+}
+
+/// An audience to define.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewAudience {
+    pub(super) name: String,
+    /// The name unless told.
+    pub(super) title: Option<String>,
+    /// A CEL expression over features that yields true or false.
+    pub(super) condition: String,
+    pub(super) on_enter: Option<ActionBody>,
+    pub(super) on_exit: Option<ActionBody>,
+    /// The `token` of a preview of the condition, where `on_enter` writes to existing members.
+    pub(super) previewed: Option<String>,
+}
+
+/// What to change; absent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PatchAudience {
+    pub(super) title: Option<String>,
+    pub(super) condition: Option<String>,
+    /// `null` to send nothing any more.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<ActionBody>)]
+    pub(super) on_enter: Option<Option<ActionBody>>,
+    /// `null` to send nothing any more.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<ActionBody>)]
+    pub(super) on_exit: Option<Option<ActionBody>>,
+    /// The `token` of a preview of the condition, where `on_enter` writes to existing members.
+    pub(super) previewed: Option<String>,
+}
+
+/// Tells a `null` from an absent field.
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// An audience.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AudienceBody {
+    /// By which the routes know it.
+    name: String,
+    title: String,
+    condition: String,
+    on_enter: Option<ActionBody>,
+    on_exit: Option<ActionBody>,
+    created_at: String,
+    /// `null` while it is computed for the first time.
+    size: Option<u64>,
+    /// People of whom it is not known yet, because a value that the condition reads is being computed.
+    pending: u64,
+    progress: Option<ProgressBody>,
+    /// The log position that the size holds for.
+    as_of: u64,
+    /// The time that the size holds for.
+    as_of_time: String,
+}
+
+/// Profiles looked at of how many.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ProgressBody {
+    done: u64,
+    total: u64,
+}
+
+/// A member.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MemberBody {
+    pub(super) profile: String,
+}
+
+/// A condition to count.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Condition {
+    /// A CEL expression over features that yields true or false.
+    pub(super) condition: String,
+}
+
+/// How many people meet a condition.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CountBody {
+    count: u64,
+    /// People of whom it is not known yet; they are not counted.
+    pending: u64,
+    /// Whether nobody is pending and nothing that the condition reads is being computed again.
+    exact: bool,
+    /// How many people there are.
+    population: u64,
+    /// The log position that the count holds for.
+    as_of: u64,
+    /// The time that the count holds for.
+    as_of_time: String,
+}
+
+impl From<Count> for CountBody {
+    fn from(counted: Count) -> CountBody {
+        let Count { count, pending, population, exact, as_of, as_of_time } = counted;
+        let exact = exact && pending == 0;
+        CountBody { count, pending, exact, population, as_of: as_of.0, as_of_time: time(as_of_time) }
+    }
+}
+
+/// Whose membership is explained.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ExplainQuery {
+    /// The person's profile id.
+    pub(super) profile: String,
+}
+
+/// An audience as an answer.
+pub(super) fn audience_body(tables: &WorkspaceTables, audience: &Audience, status: &AudienceStatus) -> AudienceBody {
+    AudienceBody {
+        name: audience.name.to_string(),
+        title: audience.title.clone(),
+        condition: audience.condition.clone(),
+        on_enter: audience.on_enter.as_ref().map(|action| action::body(tables, action)),
+        on_exit: audience.on_exit.as_ref().map(|action| action::body(tables, action)),
+        created_at: time(audience.created_at),
+        size: status.size,
+        pending: status.pending,
+        progress: status.progress.map(|(done, total)| ProgressBody { done, total }),
+        as_of: status.as_of.0,
+        as_of_time: time(status.as_of_time),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_model::id::Position;
+    use kith_model::time::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_count_with_somebody_pending_is_never_exact() {
+        let counted = |pending, exact| Count {
+            count: 5,
+            pending,
+            population: 9,
+            exact,
+            as_of: Position(3),
+            as_of_time: Timestamp(0),
+        };
+        let is_exact = |counted: Count| CountBody::from(counted).exact;
+        assert!(is_exact(counted(0, true)));
+        assert!(!is_exact(counted(0, false)), "something is computed again");
+        assert!(!is_exact(counted(1, true)));
+    }
+
+    #[test]
+    fn re_entry_is_written_in_three_ways() {
+        for (text, read) in [
+            (json!("never"), ReEntryBody::Never),
+            (json!("always"), ReEntryBody::Always),
+            (json!({ "after": "30d" }), ReEntryBody::After("30d".to_owned())),
+        ] {
+            assert_eq!(serde_json::from_value::<ReEntryBody>(text.clone()).unwrap(), read);
+            assert_eq!(serde_json::to_value(read).unwrap(), text);
+        }
+        assert!(serde_json::from_value::<ReEntryBody>(json!("sometimes")).is_err());
+    }
+}

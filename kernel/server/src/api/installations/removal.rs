@@ -1,0 +1,168 @@
+//! Removing an installation: what goes with it is shown first, because only a removal takes values back from people.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use kith_model::audience::Audience;
+use kith_model::id::{InstallationId, WorkspaceId};
+use kith_model::plugin::Grants;
+use kith_pipeline::{QueryError, Removal};
+use serde::Deserialize;
+use serde_json::json;
+use utoipa::IntoParams;
+
+use super::body::public;
+use super::named;
+use crate::api::extract::{Authority, Path, Query, right};
+use crate::api::plugins::computes;
+use crate::app::App;
+use crate::auth::digest;
+use crate::catalogue::{CredentialRow, Draft, InstallationRow, WorkspaceTables};
+use crate::error::{ApiError, Problem};
+
+/// That the consequences of a removal were seen.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct RemoveQuery {
+    /// The `token` of the answer that named what the removal touches.
+    confirm: Option<String>,
+}
+
+/// Remove an installation with its secrets, fits, write keys and the plugin's own state. A tag model's tags and a scorer's
+/// scores go with it: where people hold some, or an audience reads them, the answer is 409 with `people`, `audiences` and a
+/// `token`, and the removal is done when it comes again with that token in `confirm`. Events stay.
+#[utoipa::path(
+    delete, path = "/api/v1/installations/{id}", tag = "installations",
+    params(("id" = String, Path, description = "the installation's name"), RemoveQuery),
+    security(("key" = ["plugins:admin"])),
+    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)),
+)]
+pub(crate) async fn remove(
+    State(app): State<Arc<App>>,
+    authority: Authority<right::PluginsAdmin>,
+    Path(name): Path<String>,
+    Query(query): Query<RemoveQuery>,
+) -> Result<StatusCode, ApiError> {
+    let (workspace, actor) = (authority.caller.workspace, authority.actor());
+    app.offload(move |app| {
+        // Counting takes longer than others may be held up, so it comes before the change.
+        let seen = app.catalogue.workspace(workspace)?;
+        let row = named(&seen, &name)?;
+        check_unused(&seen, row.id)?;
+        confirm(app, &seen, row, query.confirm.as_deref())?;
+        app.change(workspace, actor, |draft| {
+            let before = InstallationRow::clone(named(draft.tables(), &name)?);
+            if before.id != row.id || before.version != row.version || draft.tables().audiences != seen.audiences {
+                let message = "an installation or audience was changed at the same moment; look again".to_owned();
+                return Err(ApiError::Conflict { code: "changed-meanwhile", message });
+            }
+            take_out(app, draft, workspace, before)?;
+            Ok(StatusCode::NO_CONTENT)
+        })
+    })
+    .await
+}
+
+/// A channel that an audience sends through cannot be removed.
+fn check_unused(tables: &WorkspaceTables, id: InstallationId) -> Result<(), ApiError> {
+    let sends =
+        |audience: &Audience| [&audience.on_enter, &audience.on_exit].into_iter().flatten().any(|a| a.channel == id);
+    match tables.audiences.values().find(|audience| sends(audience)) {
+        None => Ok(()),
+        Some(audience) => {
+            let message = format!("audience `{}` sends through it; change the audience first", audience.name);
+            Err(ApiError::Conflict { code: "in-use", message })
+        }
+    }
+}
+
+/// Insist that who removes it knows what goes with it as it is now.
+fn confirm(app: &App, tables: &WorkspaceTables, row: &InstallationRow, given: Option<&str>) -> Result<(), ApiError> {
+    if !tables.plugin_of(row).is_some_and(|plugin| computes(plugin.manifest.kind)) {
+        return Ok(());
+    }
+    let removal = match app.kernel.removal(tables.row.id, row.id) {
+        // What never ran has written nothing.
+        Err(QueryError::UnknownInstallation) => Removal::default(),
+        counted => counted?,
+    };
+    let token = token(row, &removal);
+    if removal == Removal::default() || given == Some(token.as_str()) {
+        return Ok(());
+    }
+    let audiences: Vec<String> = removal.audiences.iter().map(|id| tables.audience_name(*id)).collect();
+    let of_audiences = match audiences.as_slice() {
+        [] => "no audience reads".to_owned(),
+        names => format!("{} audiences ({}) read", names.len(), names.join(", ")),
+    };
+    let message = format!(
+        "{} people hold a value of `{}`, and {of_audiences} its outputs; these values go with it. To remove it all the same, \
+         send `?confirm={token}`",
+        removal.people, row.name
+    );
+    let details = json!({ "people": removal.people, "audiences": audiences, "token": token });
+    Err(ApiError::Unconfirmed { code: "confirmation-required", message, details })
+}
+
+/// Changes with anything that a removal's numbers say.
+fn token(row: &InstallationRow, removal: &Removal) -> String {
+    let audiences: Vec<u32> = removal.audiences.iter().map(|id| id.0).collect();
+    let text = format!("{} {} {} {audiences:?}", row.id.0, row.version, removal.people);
+    digest(text.as_bytes())[..16].to_owned()
+}
+
+/// Take an installation and all that is its own out of the catalogue. Its name stays, for its events do.
+fn take_out(app: &App, draft: &mut Draft<'_>, workspace: WorkspaceId, before: InstallationRow) -> Result<(), ApiError> {
+    let now = draft.now();
+    let tables = app.catalogue.tables();
+    for key in tables.credentials.values() {
+        if key.workspace == workspace && key.source == Some(before.id) && key.revoked_at.is_none() {
+            draft.put_credential(CredentialRow { revoked_at: Some(now), ..CredentialRow::clone(key) })?;
+        }
+    }
+    draft.clear_installation(before.id)?;
+    draft.audit("installation.remove", &before.name, Some(public(&before)), None)?;
+    let (config, grants) = (json!({}), Grants::default());
+    draft.put_installation(InstallationRow { removed_at: Some(now), config, grants, fit: None, ..before })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_model::id::AudienceId;
+    use kith_model::plugin::InstallationMode;
+    use kith_model::time::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_token_holds_for_what_was_seen_and_nothing_else() {
+        let row = |version: &str| InstallationRow {
+            id: InstallationId(3),
+            name: "level".parse().unwrap(),
+            plugin: "test/level".parse().unwrap(),
+            version: version.parse().unwrap(),
+            config: json!({}),
+            grants: Grants::default(),
+            mode: InstallationMode::Live,
+            mode_reason: None,
+            mode_since: None,
+            fit: None,
+            write_key: None,
+            created_at: Timestamp(0),
+            updated_at: Timestamp(0),
+            removed_at: None,
+        };
+        let removal = |people, audiences: &[u32]| Removal {
+            people,
+            audiences: audiences.iter().copied().map(AudienceId).collect(),
+        };
+        let seen = token(&row("1.0.0"), &removal(300, &[7]));
+        assert_eq!(seen, token(&row("1.0.0"), &removal(300, &[7])));
+        for (version, people, audiences) in [("1.0.1", 300, &[7][..]), ("1.0.0", 301, &[7]), ("1.0.0", 300, &[7, 8])] {
+            assert_ne!(seen, token(&row(version), &removal(people, audiences)));
+        }
+    }
+}

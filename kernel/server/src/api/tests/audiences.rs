@@ -1,0 +1,116 @@
+//! Audiences over the API: what an action says, and that nobody who is a member already is written to unseen.
+
+use std::time::Duration;
+
+use kith_model::plugin::PluginKind;
+use serde_json::{Value, json};
+
+use super::installations::keep;
+use super::{FIRST, Response, ask, installation_row, source};
+use crate::serve::tests::{TestServer, server};
+
+/// A server with a channel `post`, and as many people as the text has lines.
+async fn with_people(people: &str) -> TestServer {
+    let server = server();
+    keep(&server, &installation_row(901, "post"), PluginKind::Channel, &[]);
+    let write_key = source(&server, FIRST);
+    ask(&server, "POST", "/v1/batch").key(&write_key).send(people.to_owned()).await.with(200);
+    let kernel = &server.app().kernel;
+    let head = kernel.progress(FIRST).head;
+    assert!(kernel.wait_until_reacted(FIRST, head, Duration::from_secs(20)), "not computed in time");
+    server
+}
+
+fn action(more: Value) -> Value {
+    let mut action = json!({ "channel": "post", "purpose": "x", "payload": { "text": "Hello" } });
+    for (name, value) in more.as_object().unwrap() {
+        action[name] = value.clone();
+    }
+    action
+}
+
+async fn create(server: &TestServer, name: &str, more: Value) -> Response {
+    let mut body = json!({ "name": name, "condition": "true" });
+    for (name, value) in more.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    ask(server, "POST", "/api/v1/audiences").admin().json(body).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn actions_come_back_as_they_were_written_with_their_defaults() {
+    let server = with_people("ada").await;
+    let on_enter = action(json!({ "re_entry": { "after": "12h" }, "imports": "send", "basis": "not_refused" }));
+    let on_exit = action(json!({ "re_entry": "never" }));
+    let made = create(&server, "both", json!({ "on_enter": on_enter, "on_exit": on_exit })).await.with(201);
+    let full = |re_entry: Value, imports, basis| {
+        json!({
+            "channel": "post", "purpose": "x", "basis": basis, "payload": { "text": "Hello" },
+            "re_entry": re_entry, "existing": "skip", "imports": imports,
+        })
+    };
+    assert_eq!(made["on_enter"], full(json!({ "after": "12h" }), "send", "not_refused"));
+    assert_eq!(made["on_exit"], full(json!("never"), "skip", "opt_in"));
+    assert_eq!(made["as_of_time"], "2026-09-21T14:13:20.000Z");
+    let none = ask(&server, "PATCH", "/api/v1/audiences/both").admin().json(json!({ "on_exit": null })).await.with(200);
+    assert_eq!((&none["on_exit"], &none["on_enter"]["imports"]), (&Value::Null, &json!("send")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistake_in_an_action_is_named_by_its_path() {
+    let server = with_people("ada").await;
+    for (part, value, path) in [
+        ("on_enter", json!({ "re_entry": { "after": "soon" } }), "on_enter.re_entry.after"),
+        ("on_exit", json!({ "re_entry": { "after": "0d" } }), "on_exit.re_entry.after"),
+        ("on_exit", json!({ "existing": "send" }), "on_exit.existing"),
+        ("on_exit", json!({ "payload": "Hello" }), "on_exit.payload"),
+        ("on_exit", json!({ "channel": "lines" }), "on_exit.channel"),
+        ("on_enter", json!({ "purpose": "" }), "on_enter.purpose"),
+        ("on_enter", json!({ "existing": "all" }), "on_enter.existing"),
+    ] {
+        let body = create(&server, "bad", json!({ part: action(value) })).await.problem(400, "bad-input");
+        assert_eq!(body["errors"][0]["path"], path, "{body}");
+    }
+    ask(&server, "GET", "/api/v1/audiences/bad").admin().empty().await.problem(404, "not-found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn existing_members_are_written_to_only_after_a_preview_that_still_holds() {
+    let server = with_people("ada\nbob\neve").await;
+    let existing = || action(json!({ "existing": "send" }));
+    let first = create(&server, "all", json!({ "on_enter": existing() })).await.problem(409, "preview-required");
+    assert_eq!((&first["count"], &first["would_send"]), (&json!(3), &json!(3)));
+    let preview = ask(&server, "POST", "/api/v1/audiences/preview").admin().json(json!({ "condition": "true" })).await;
+    let preview = preview.with(200);
+    assert_eq!((&preview["token"], &preview["exact"]), (&first["token"], &json!(true)));
+    for previewed in [json!("nonsense"), json!(format!("30{}", preview["token"].as_str().unwrap()))] {
+        let wrong = json!({ "on_enter": existing(), "previewed": previewed });
+        create(&server, "all", wrong).await.problem(409, "preview-required");
+    }
+    let other = json!({ "on_enter": existing(), "previewed": preview["token"], "condition": "1 == 1" });
+    create(&server, "all", other).await.problem(409, "preview-required");
+    let right = json!({ "on_enter": existing(), "previewed": preview["token"] });
+    create(&server, "all", right).await.with(201);
+
+    let patch = |body: Value| ask(&server, "PATCH", "/api/v1/audiences/all").admin().json(body);
+    patch(json!({ "title": "All" })).await.with(200);
+    let changed = patch(json!({ "condition": "2 == 2" })).await.problem(409, "preview-required");
+    patch(json!({ "condition": "2 == 2", "previewed": changed["token"] })).await.with(200);
+    patch(json!({ "condition": "3 == 3", "on_enter": null })).await.with(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preview_that_holds_no_longer_is_shown_anew() {
+    let server = with_people("ada").await;
+    let preview = ask(&server, "POST", "/api/v1/audiences/preview").admin().json(json!({ "condition": "true" })).await;
+    let token = preview.with(200)["token"].clone();
+    let write_key = source(&server, FIRST);
+    ask(&server, "POST", "/v1/batch").key(&write_key).send("bob").await.with(200);
+    let kernel = &server.app().kernel;
+    assert!(kernel.wait_until_reacted(FIRST, kernel.progress(FIRST).head, Duration::from_secs(20)));
+    let wanted = json!({ "on_enter": action(json!({ "existing": "send" })), "previewed": token });
+    let changed = create(&server, "all", wanted).await.problem(409, "preview-changed");
+    assert_eq!(changed["count"], 2);
+    let wanted = json!({ "on_enter": action(json!({ "existing": "send" })), "previewed": changed["token"] });
+    create(&server, "all", wanted).await.with(201);
+}

@@ -1,0 +1,260 @@
+//! Installations over the API: what is held stays, and what a removal touches is said before it is done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kith_model::audience::Audience;
+use kith_model::id::AudienceId;
+use kith_model::plugin::{
+    Capabilities, ComputeModel, Fitted, InstallationMode, LimitRequest, Manifest, OutputSpec, PluginFault, PluginKind,
+};
+use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
+use kith_model::time::Timestamp;
+use kith_pipeline::{Activity, Role, Setup};
+use serde_json::json;
+
+use super::{FIRST, ask, installation_row, lines, running, setup, source};
+use crate::auth::KeyId;
+use crate::catalogue::{Actor, InstallationRow, PluginRow};
+use crate::serve::tests::{TestServer, server};
+use crate::wiring::{Loading, Source};
+
+/// A tag model that says `few` of everybody.
+struct Level;
+
+impl ComputeModel for Level {
+    fn fit(&self, _: Box<dyn Iterator<Item = Table> + Send>) -> Result<Fitted, PluginFault> {
+        Ok(Fitted { state: Vec::new(), metrics: Vec::new() })
+    }
+
+    fn compute(&self, _: &[u8], rows: Table) -> Result<Table, PluginFault> {
+        let mut level = ColumnBuilder::new("level", ColumnType::Text);
+        for _ in 0..rows.rows {
+            level.push(Cell::Text("few".into())).unwrap();
+        }
+        Ok(Table { rows: rows.rows, columns: vec![level.finish()] })
+    }
+}
+
+/// A plugin version whose component is nowhere.
+fn plugin_row(name: &str, kind: PluginKind) -> PluginRow {
+    let outputs = match kind {
+        PluginKind::TagModel => vec![OutputSpec {
+            name: "level".to_owned(),
+            column_type: ColumnType::Text,
+            values: Vec::new(),
+            description: String::new(),
+            category: String::new(),
+        }],
+        PluginKind::Connector | PluginKind::Scorer | PluginKind::Channel => Vec::new(),
+    };
+    let manifest = Manifest {
+        id: format!("test/{name}").parse().unwrap(),
+        version: semver::Version::new(1, 0, 0),
+        kind,
+        abi: "0.1".to_owned(),
+        kernel: semver::VersionReq::STAR,
+        title: String::new(),
+        description: String::new(),
+        license: String::new(),
+        inputs: Vec::new(),
+        outputs,
+        config_schema: None,
+        capabilities: Capabilities::default(),
+        idempotent: true,
+        limits: LimitRequest::default(),
+    };
+    PluginRow {
+        manifest,
+        manifest_toml: String::new(),
+        digest: "00".repeat(32),
+        size_bytes: 0,
+        imports: Vec::new(),
+        exports: Vec::new(),
+        uploaded_at: Timestamp(0),
+        uploaded_by: KeyId::kernel(),
+    }
+}
+
+/// Put an installation with its plugin into the catalogue, past the API, which would have to load a component.
+pub(super) fn keep(server: &TestServer, row: &InstallationRow, kind: PluginKind, audiences: &[Audience]) {
+    let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+    change.put_plugin(plugin_row(row.name.as_str(), kind)).unwrap();
+    change.put_installation(row.clone()).unwrap();
+    for audience in audiences {
+        change.put_audience(audience.clone()).unwrap();
+    }
+    drop(change.commit().unwrap());
+}
+
+fn audience(condition: &str) -> Audience {
+    Audience {
+        id: AudienceId(5),
+        name: "fews".parse().unwrap(),
+        title: String::new(),
+        condition: condition.to_owned(),
+        on_enter: None,
+        on_exit: None,
+        created_at: Timestamp(0),
+    }
+}
+
+/// Two people who hold a tag of `level`, which an audience reads.
+async fn with_tags(server: &TestServer) {
+    let write_key = source(server, FIRST);
+    let row = installation_row(901, "level");
+    let audiences = [audience("tags.level == 'few'")];
+    keep(server, &row, PluginKind::TagModel, &audiences);
+    let mut level = running(&row, PluginKind::TagModel, Role::TagModel(Arc::new(Level)));
+    level.outputs = plugin_row("level", PluginKind::TagModel).manifest.outputs;
+    let kernel = &server.app().kernel;
+    kernel.configure(Setup { audiences: audiences.to_vec(), ..setup(FIRST, vec![lines().1, level]) }).unwrap();
+    ask(server, "POST", "/v1/batch").key(&write_key).send("ada\nbob").await.with(200);
+    let head = kernel.progress(FIRST).head;
+    assert!(kernel.wait_until_reacted(FIRST, head, Duration::from_secs(20)), "not computed in time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_takes_values_from_people_needs_the_token_of_what_is_there_now() {
+    let server = server();
+    with_tags(&server).await;
+    let path = "/api/v1/installations/level";
+    let first = ask(&server, "DELETE", path).admin().empty().await.problem(409, "confirmation-required");
+    assert_eq!((&first["people"], &first["audiences"]), (&json!(2), &json!(["fews"])));
+    let token = first["token"].as_str().unwrap();
+    assert!(first["message"].as_str().unwrap().contains(token), "{first}");
+    let wrong = format!("{path}?confirm=0123456789abcdef");
+    ask(&server, "DELETE", &wrong).admin().empty().await.problem(409, "confirmation-required");
+    ask(&server, "GET", path).admin().empty().await.with(200);
+
+    // Another version is another thing to be sure of.
+    let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+    let next = InstallationRow { version: semver::Version::new(1, 1, 0), ..installation_row(901, "level") };
+    let mut plugin = plugin_row("level", PluginKind::TagModel);
+    plugin.manifest.version = next.version.clone();
+    change.put_plugin(plugin).unwrap();
+    change.put_installation(next).unwrap();
+    drop(change.commit().unwrap());
+    let confirmed = format!("{path}?confirm={token}");
+    let second = ask(&server, "DELETE", &confirmed).admin().empty().await.problem(409, "confirmation-required");
+    assert_ne!(second["token"], first["token"]);
+
+    let confirmed = format!("{path}?confirm={}", second["token"].as_str().unwrap());
+    ask(&server, "DELETE", &confirmed).admin().empty().await.with(204);
+    ask(&server, "GET", path).admin().empty().await.problem(404, "not-found");
+    let audit = ask(&server, "GET", "/api/v1/audit").admin().empty().await.with(200);
+    assert_eq!(audit["items"][0]["action"], "installation.remove");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_touches_nobody_needs_no_token() {
+    let server = server();
+    keep(&server, &installation_row(901, "level"), PluginKind::TagModel, &[]);
+    ask(&server, "DELETE", "/api/v1/installations/level").admin().empty().await.with(204);
+    let write_key = source(&server, FIRST);
+    ask(&server, "POST", "/v1/batch").key(&write_key).send("ada").await.with(200);
+    ask(&server, "DELETE", "/api/v1/installations/lines").admin().empty().await.with(204);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_installations_name_stays_with_its_events() {
+    let server = server();
+    source(&server, FIRST);
+    ask(&server, "DELETE", "/api/v1/installations/lines").admin().empty().await.with(204);
+    let app = server.app();
+    let tables = app.catalogue.workspace(FIRST).unwrap();
+    let sealer = app.catalogue.sealer();
+    let source = Source { tables: &tables, must_run: &Default::default(), sealer, now: Timestamp(0) };
+    let setup = app.wiring.setup(source, Loading::Done).unwrap();
+    assert!(setup.installations.is_empty());
+    assert_eq!(setup.source_names[&lines().0.id], "lines");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_run_is_held_with_its_reason_and_stays_in_the_setup() {
+    let server = server();
+    let switched_off = InstallationRow {
+        mode: InstallationMode::Disabled,
+        mode_since: Some(Timestamp(60_000)),
+        ..installation_row(902, "off")
+    };
+    let quarantined = InstallationRow {
+        mode: InstallationMode::Quarantined,
+        mode_reason: Some("3 faults in a row".to_owned()),
+        updated_at: Timestamp(120_000),
+        ..installation_row(903, "faulty")
+    };
+    keep(&server, &installation_row(901, "level"), PluginKind::TagModel, &[]);
+    keep(&server, &switched_off, PluginKind::TagModel, &[]);
+    keep(&server, &quarantined, PluginKind::Channel, &[]);
+    // Any change makes the setup anew; the component of `level` is nowhere.
+    ask(&server, "POST", "/api/v1/audiences")
+        .admin()
+        .json(json!({ "name": "all", "condition": "true" }))
+        .await
+        .with(201);
+
+    let app = server.app();
+    let tables = app.catalogue.workspace(FIRST).unwrap();
+    let sealer = app.catalogue.sealer();
+    let source = Source { tables: &tables, must_run: &Default::default(), sealer, now: Timestamp(7) };
+    let setup = app.wiring.setup(source, Loading::Done).unwrap();
+    let held: Vec<_> =
+        setup.installations.iter().map(|installed| (&installed.activity, installed.outputs.len())).collect();
+    let [(Activity::Held { why, .. }, 1), (Activity::Held { since, .. }, 1), (Activity::Held { .. }, 0)] = held[..]
+    else {
+        panic!("{held:?}");
+    };
+    assert!(why.starts_with("could not be made to run: "), "{why}");
+    assert_eq!(*since, Timestamp(60_000));
+
+    let shown = ask(&server, "GET", "/api/v1/installations").admin().empty().await.with(200);
+    let activity = |name: &str| {
+        let all = shown["items"].as_array().unwrap();
+        all.iter().find(|installed| installed["name"] == name).unwrap()["activity"].clone()
+    };
+    assert_eq!(activity("level")["state"], "held");
+    assert_eq!(activity("level")["since"], "2026-09-21T14:13:20.000Z", "since the change that found it out");
+    let why = "an admin switched it off";
+    assert_eq!(activity("off"), json!({ "state": "held", "since": "1970-01-01T00:01:00.000Z", "why": why }));
+    let since = "1970-01-01T00:02:00.000Z";
+    assert_eq!(activity("faulty"), json!({ "state": "held", "since": since, "why": "3 faults in a row" }));
+}
+
+/// Three components that took half a minute each to be refused kept another workspace from revoking a key for a minute and
+/// a half: they were compiled under the one lock that every change takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_is_loaded_before_the_catalogue_is_locked() {
+    let server = server();
+    keep(&server, &installation_row(901, "level"), PluginKind::Channel, &[]);
+    let under_way = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+    for (method, path, body) in [
+        ("POST", "/api/v1/installations", json!({ "plugin": "test/level", "name": "second" })),
+        ("PATCH", "/api/v1/installations/level", json!({ "grants": { "limits": { "fuel": 1000 } } })),
+    ] {
+        // The component is nowhere, so that loading it fails; before the lock, or it would wait for the change above.
+        let asked = ask(&server, method, path).admin().json(body);
+        let answered = tokio::time::timeout(Duration::from_secs(20), asked).await;
+        answered.expect("nothing waits for the lock before it has loaded").problem(500, "internal");
+    }
+    drop(under_way);
+    let listed = ask(&server, "GET", "/api/v1/installations").admin().empty().await.with(200);
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shadow_is_refused_until_it_exists() {
+    let server = server();
+    keep(&server, &installation_row(901, "level"), PluginKind::TagModel, &[]);
+    let shadow = json!({ "mode": "shadow" });
+    let refused = ask(&server, "PATCH", "/api/v1/installations/level").admin().json(shadow).await;
+    let body = refused.problem(400, "bad-input");
+    assert_eq!(body["errors"][0]["path"], "mode");
+    assert!(body["message"].as_str().unwrap().contains("not there yet"), "{body}");
+    let shadow = json!({ "plugin": "test/level", "mode": "shadow" });
+    ask(&server, "POST", "/api/v1/installations").admin().json(shadow).await.problem(400, "bad-input");
+    let off = json!({ "mode": "disabled" });
+    let body = ask(&server, "PATCH", "/api/v1/installations/level").admin().json(off).await.with(200);
+    assert_eq!((&body["mode"], &body["activity"]["state"]), (&json!("disabled"), &json!("held")));
+    assert_eq!(body["activity"]["since"], "2026-09-21T14:13:20.000Z");
+}

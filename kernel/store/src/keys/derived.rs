@@ -1,0 +1,67 @@
+//! Keys of derived rows: what the react stage computed from the facts, and can compute again.
+
+use kith_model::id::{SourceIdentityId, WorkspaceId};
+use kith_model::time::Timestamp;
+
+use super::{CHUNK, DERIVED, Key, PROGRESS, TIMER, from_sortable, sortable};
+use crate::KeyRange;
+
+impl Key {
+    /// What is computed of one source identity.
+    pub fn derived(workspace: WorkspaceId, identity: SourceIdentityId) -> Key {
+        Key::of_identity(DERIVED, workspace, identity, &[])
+    }
+
+    /// The derived rows of a workspace, one for each source identity.
+    pub fn derived_rows(workspace: WorkspaceId) -> Key {
+        Key::whole(DERIVED, workspace)
+    }
+
+    /// The range of [`Key::derived_rows`] cut into `parts` of about the same size, for readers that share the work. The parts
+    /// have the bounds of [`Key::people_parts`], so that one reader may walk both.
+    pub fn derived_parts(workspace: WorkspaceId, parts: u16) -> Vec<KeyRange> {
+        Key::parts(DERIVED, workspace, parts)
+    }
+
+    /// The identity of a key made by [`Key::derived`]; `None` for other keys.
+    pub fn as_derived(&self) -> Option<SourceIdentityId> {
+        self.as_identity(DERIVED).and_then(|(identity, rest)| rest.is_empty().then_some(identity))
+    }
+
+    /// The chunks of all leaves of one identity.
+    pub fn all_chunks(workspace: WorkspaceId, identity: SourceIdentityId) -> Key {
+        Key::of_identity(CHUNK, workspace, identity, &[])
+    }
+
+    /// The chunks of one leaf of one identity, in their order.
+    pub fn chunks(workspace: WorkspaceId, identity: SourceIdentityId, leaf: u64) -> Key {
+        Key::of_identity(CHUNK, workspace, identity, &[&leaf.to_be_bytes()])
+    }
+
+    /// One sealed part of a leaf's state.
+    pub fn chunk(workspace: WorkspaceId, identity: SourceIdentityId, leaf: u64, number: u32) -> Key {
+        Key::of_identity(CHUNK, workspace, identity, &[&leaf.to_be_bytes(), &number.to_be_bytes()])
+    }
+
+    /// The timers of a workspace, the next due first.
+    pub fn timers(workspace: WorkspaceId) -> Key {
+        Key::new(TIMER, workspace, 0, &[])
+    }
+
+    /// One identity's timer.
+    pub fn timer(workspace: WorkspaceId, due_at: Timestamp, identity: SourceIdentityId) -> Key {
+        Key::new(TIMER, workspace, 0, &[&sortable(due_at), &identity.0])
+    }
+
+    /// The time and the identity of a key made by [`Key::timer`]; `None` for other keys.
+    pub fn as_timer(&self) -> Option<(Timestamp, SourceIdentityId)> {
+        let rest = self.strip(&Key::timers(self.workspace_of()?))?;
+        let (time, identity) = rest.split_first_chunk::<8>()?;
+        Some((from_sortable(*time), SourceIdentityId(identity.try_into().ok()?)))
+    }
+
+    /// How far a part of the react stage has come: a cursor over the feed, or what is ready.
+    pub fn progress(workspace: WorkspaceId, name: &str) -> Key {
+        Key::new(PROGRESS, workspace, 0, &[name.as_bytes()])
+    }
+}

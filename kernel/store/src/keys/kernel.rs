@@ -1,0 +1,85 @@
+//! Keys of what belongs to the kernel and its admins: definitions, plugins' own state, the audit log, queues and leases.
+
+use kith_model::id::{InstallationId, WorkspaceId};
+use kith_model::time::Timestamp;
+
+use super::{
+    AUDIT, DEFINITION, JOB_BODY, JOB_DUE, JOB_TIME, Key, LEASE, META, PLUGIN_STATE, SYSTEM, from_sortable, sortable,
+};
+use crate::{JobId, QueueId};
+
+/// The kinds of definitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Definition {
+    Workspace = 0x01,
+    Credential = 0x02,
+    Plugin = 0x03,
+    Artifact = 0x04,
+    Installation = 0x05,
+    Audience = 0x06,
+    Fit = 0x07,
+    FittedState = 0x08,
+    Secret = 0x09,
+    Counter = 0x0a,
+    ModelVersion = 0x0b,
+}
+
+impl Key {
+    /// A row that belongs to the kernel as a whole.
+    pub fn meta(name: &str) -> Key {
+        Key::new(META, SYSTEM, 0, &[name.as_bytes()])
+    }
+
+    /// All definitions of one kind.
+    pub fn definitions(workspace: WorkspaceId, kind: Definition) -> Key {
+        Key::new(DEFINITION, workspace, 0, &[&[kind as u8]])
+    }
+
+    /// One definition, by its number or by a text that names it.
+    pub fn definition(workspace: WorkspaceId, kind: Definition, name: &[u8]) -> Key {
+        Key::new(DEFINITION, workspace, 0, &[&[kind as u8], name])
+    }
+
+    /// A plugin's own key-value state.
+    pub fn plugin_state(workspace: WorkspaceId, installation: InstallationId, key: &str) -> Key {
+        Key::new(PLUGIN_STATE, workspace, 0, &[&installation.0.to_be_bytes(), key.as_bytes()])
+    }
+
+    /// The audit log of a workspace, oldest first.
+    pub fn audit(workspace: WorkspaceId, at: Option<(Timestamp, u32)>) -> Key {
+        let all = Key::new(AUDIT, workspace, 0, &[]);
+        at.map_or(all.clone(), |(time, number)| all.followed_by(&sortable(time)).followed_by(&number.to_be_bytes()))
+    }
+
+    /// The jobs of a queue, the next due first.
+    pub(crate) fn jobs_due(queue: QueueId) -> Key {
+        Key::new(JOB_DUE, queue.workspace, 0, &[&queue.queue.to_be_bytes()])
+    }
+
+    /// A job's place in the order of [`Key::jobs_due`].
+    pub(crate) fn job_due(queue: QueueId, due_at: Timestamp, id: &JobId) -> Key {
+        Key::new(JOB_DUE, queue.workspace, 0, &[&queue.queue.to_be_bytes(), &sortable(due_at), id])
+    }
+
+    /// The time and the job that a key of [`Key::jobs_due`] names.
+    pub(crate) fn as_job_due(&self, queue: QueueId) -> Option<(Timestamp, JobId)> {
+        let (time, id) = self.strip(&Key::jobs_due(queue))?.split_first_chunk::<8>()?;
+        Some((from_sortable(*time), id.try_into().ok()?))
+    }
+
+    /// When a job is due next.
+    pub(crate) fn job_time(queue: QueueId, id: &JobId) -> Key {
+        Key::new(JOB_TIME, queue.workspace, 0, &[&queue.queue.to_be_bytes(), id])
+    }
+
+    /// What a job holds.
+    pub(crate) fn job_body(queue: QueueId, id: &JobId) -> Key {
+        Key::new(JOB_BODY, queue.workspace, 0, &[&queue.queue.to_be_bytes(), id])
+    }
+
+    /// Who holds a lease.
+    pub(crate) fn lease(name: &str) -> Key {
+        Key::new(LEASE, SYSTEM, 0, &[name.as_bytes()])
+    }
+}

@@ -1,0 +1,35 @@
+//! Keys of promises: what was done or owed to somebody, which no computation over the facts would find again.
+
+use kith_model::id::{InstallationId, SourceIdentityId, WorkspaceId};
+
+use super::{ASIDE, DELIVERY, ENTRY, Key};
+
+impl Key {
+    /// The entries into audiences that one source identity carries: which there were, and which fired.
+    pub fn entries(workspace: WorkspaceId, identity: SourceIdentityId) -> Key {
+        Key::of_identity(ENTRY, workspace, identity, &[])
+    }
+
+    /// Up to where a workspace's events have been answered for: what they set off was sent, or was not to be. It lies apart
+    /// from the cursor, so that whoever computes again from an older one knows it.
+    pub fn promised(workspace: WorkspaceId) -> Key {
+        Key::new(ENTRY, workspace, 0, &[])
+    }
+
+    /// The deliveries of a workspace.
+    pub fn deliveries(workspace: WorkspaceId) -> Key {
+        Key::new(DELIVERY, workspace, 0, &[])
+    }
+
+    /// One delivery.
+    pub fn delivery(workspace: WorkspaceId, id: &[u8; 16]) -> Key {
+        Key::new(DELIVERY, workspace, 0, &[id])
+    }
+
+    /// The dead letters of one installation, newest last, or of all. What follows is the time and whatever tells two letters
+    /// of one moment apart, all of fixed width.
+    pub fn set_aside(workspace: WorkspaceId, installation: Option<InstallationId>) -> Key {
+        let all = Key::new(ASIDE, workspace, 0, &[]);
+        installation.map_or(all.clone(), |installation| all.followed_by(&installation.0.to_be_bytes()))
+    }
+}

@@ -1,0 +1,13 @@
+//! The data path under what comes: large units, bad neighbours, many people at once, changes in the middle, and messages that
+//! never repeat. One module for each theme.
+
+mod bounds;
+mod causes;
+mod changes;
+mod consent;
+mod devices;
+mod models;
+mod questions;
+mod sending;
+mod stage;
+mod time;

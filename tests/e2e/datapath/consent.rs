@@ -1,0 +1,82 @@
+//! Consent: a gate that cannot read an answer refuses.
+
+use kith_tests::{Receiver, TestKernel, wait_for, wait_until};
+use serde_json::{Value, json};
+
+use super::stage::{arrivals, define_with, deliveries, identify, message_through, send, track, webhook};
+
+/// Everybody with these traits puts something into the cart; who is written to, on this basis.
+fn written_to(basis: &str, people: &[(&str, Value)]) -> Vec<String> {
+    let (kernel, receiver) = (TestKernel::start(), Receiver::start());
+    let source = kernel.segment();
+    webhook(&kernel, "webhook", &receiver);
+    let mut action = message_through("webhook");
+    action["basis"] = json!(basis);
+    define_with(&kernel.admin(), "carts", "events('Product Added').size() > 0", action);
+    kernel.settle();
+    let known: Vec<Value> =
+        people.iter().map(|(user, traits)| identify(user, &format!("i-{user}"), traits.clone())).collect();
+    send(&source, &known);
+    kernel.settle();
+    let added: Vec<Value> = people.iter().map(|(user, _)| track(user, "Product Added", &format!("a-{user}"))).collect();
+    send(&source, &added);
+    wait_until("each has been decided", || {
+        let deliveries = deliveries(&kernel.admin());
+        let decided = |delivery: &Value| matches!(delivery["state"].as_str(), Some("delivered" | "skipped"));
+        deliveries.len() == people.len() && deliveries.iter().all(decided)
+    });
+    arrivals(&receiver).into_keys().collect()
+}
+
+/// Every shape in which somebody may have refused is a refusal, also those that nobody can read; only an agreement and
+/// silence let a message out where silence is enough (S10b).
+#[test]
+fn whatever_is_no_agreement_refuses() {
+    let refusals = [
+        json!({ "consent": { "marketing": false } }),
+        json!({ "consent": { "marketing": "false" } }),
+        json!({ "consent": { "marketing": 0 } }),
+        json!({ "consent": { "marketing": "no" } }),
+        json!({ "consent": { "marketing": "denied" } }),
+        json!({ "consent": { "Marketing": false } }),
+        json!({ "consent": { "marketing": { "granted": false } } }),
+        json!({ "consent": { "marketing": null } }),
+        json!({ "consent": false }),
+        json!({ "consent": "none" }),
+        json!({ "consent": ["analytics"] }),
+        json!({ "consent": "{\"marketing\":false}" }),
+    ];
+    let named: Vec<String> = (0..refusals.len()).map(|number| format!("r{number:02}")).collect();
+    let mut people: Vec<(&str, Value)> = named.iter().map(String::as_str).zip(refusals).collect();
+    people.push(("agrees", json!({ "consent": { "marketing": true } })));
+    people.push(("other", json!({ "consent": { "analytics": false } })));
+    people.push(("silent", json!({ "city": "Oslo" })));
+    assert_eq!(written_to("not_refused", &people), ["agrees", "other", "silent"]);
+    assert_eq!(written_to("opt_in", &people), ["agrees"]);
+}
+
+/// A refusal of today holds against an agreement that claims to be of next year, as a phone with a wrong clock sends it
+/// (S10a).
+#[test]
+fn a_refusal_holds_against_an_agreement_dated_in_the_future() {
+    let (kernel, receiver) = (TestKernel::start(), Receiver::start());
+    let source = kernel.segment();
+    webhook(&kernel, "webhook", &receiver);
+    let mut action = message_through("webhook");
+    action["basis"] = json!("opt_in");
+    define_with(&kernel.admin(), "carts", "events('Product Added').size() > 0", action);
+    kernel.settle();
+    let mut agreed = identify("ada", "yes", json!({ "consent": { "marketing": true } }));
+    agreed["timestamp"] = json!("2027-03-01T10:00:00Z");
+    send(&source, &[agreed]);
+    kernel.clock.advance_ms(60_000);
+    send(&source, &[identify("ada", "no", json!({ "consent": { "marketing": false } }))]);
+    send(&source, &[track("ada", "Product Added", "a")]);
+    let state = wait_for("it is decided", || {
+        let deliveries = deliveries(&kernel.admin());
+        let state = deliveries.first()?["state"].as_str()?.to_owned();
+        matches!(state.as_str(), "delivered" | "skipped").then_some(state)
+    });
+    assert_eq!(state, "skipped");
+    assert!(receiver.arrived().is_empty());
+}

@@ -1,0 +1,287 @@
+//! Models that stop, fail, are slow or change: what they wrote stays and counts, others go on, and nobody is written to for it.
+
+use kith_tests::{Receiver, Source, TestKernel, wait_for, wait_until};
+use serde_json::{Value, json};
+
+use super::stage::{
+    all_delivered, arrivals, audiences_of, define, define_with, deliveries, each_got_one_message, identify, letters,
+    message_through, mode, send, size, switch, tag, track, webhook,
+};
+
+const PEOPLE: u64 = 100;
+
+/// People with a tag, and an audience on it that has welcomed each of them.
+struct Welcomed {
+    kernel: TestKernel,
+    source: Source,
+    receiver: Receiver,
+}
+
+impl Welcomed {
+    fn open(config: &Value) -> Welcomed {
+        let (kernel, receiver) = (TestKernel::start(), Receiver::start());
+        let source = kernel.segment();
+        webhook(&kernel, "webhook", &receiver);
+        kernel.install("hostile/tag-model", json!({ "name": "model", "config": config }));
+        define_with(&kernel.admin(), "oslo", "tags.hostile == 'Oslo'", message_through("webhook"));
+        kernel.settle();
+        let people: Vec<Value> = (0..PEOPLE).map(|number| lives_in(&format!("u{number}"), "Oslo", 0)).collect();
+        send(&source, &people);
+        kernel.settle();
+        all_delivered(&kernel.admin(), PEOPLE as usize);
+        Welcomed { kernel, source, receiver }
+    }
+
+    /// Everybody is still tagged, a member and counted, and has had the one welcome.
+    #[track_caller]
+    fn nothing_changed(&self, what: &str) {
+        self.kernel.settle();
+        assert_eq!(size(&self.kernel.admin(), "oslo"), Some(PEOPLE), "{what}");
+        // Of who came while the model was held nothing is known, so the count may not be exact.
+        let question = json!({ "condition": "tags.hostile == 'Oslo'" });
+        let counted = self.kernel.admin().post("/api/v1/audiences/count", &question).is(200);
+        assert_eq!(counted["count"], PEOPLE, "{what}: {counted}");
+        assert_eq!(tag(&self.kernel, "user_id:u7", "hostile"), "Oslo", "{what}");
+        assert_eq!(deliveries(&self.kernel.admin()).len() as u64, PEOPLE, "{what}");
+        each_got_one_message(&self.receiver, PEOPLE as usize);
+        // What comes next comes later, so that an id made from the clock shows.
+        self.kernel.clock.advance_ms(1_000);
+    }
+}
+
+fn lives_in(user: &str, city: &str, turn: u64) -> Value {
+    identify(user, &format!("{user}-{city}-{turn}"), json!({ "city": city }))
+}
+
+/// Three identifies of one person on whom the model traps take nobody's tag away and welcome nobody again, also when an admin
+/// switches the model off and on (S7).
+#[test]
+fn one_person_on_whom_a_model_traps_costs_nobody_else_a_tag() {
+    let shop = Welcomed::open(&json!({ "how": "trap-on-poison" }));
+    for turn in 0..3 {
+        let poisoned =
+            identify("eve", &format!("p{turn}"), json!({ "poison": format!("drop {turn}"), "city": "Rome" }));
+        send(&shop.source, &[poisoned]);
+        shop.nothing_changed("after a poisoned identify");
+    }
+    let letters = letters(&shop.kernel.admin(), "computation");
+    assert_eq!(letters.len(), 1, "one letter for one person and one cause: {letters:?}");
+    assert_eq!((&letters[0]["installation"], &letters[0]["code"]), (&json!("model"), &json!("trap")));
+    assert_eq!(mode(&shop.kernel.admin(), "model"), "live", "a fault of one row is no strike");
+    switch(&shop.kernel.admin(), "model", "disabled");
+    shop.nothing_changed("switched off");
+    switch(&shop.kernel.admin(), "model", "live");
+    shop.nothing_changed("switched on again");
+}
+
+/// A model that is switched off keeps what it wrote, and nobody is written to when it comes back (the table's first switch).
+#[test]
+fn a_model_that_is_switched_off_and_on_again_sends_nothing() {
+    let mut shop = Welcomed::open(&json!({ "how": "well" }));
+    switch(&shop.kernel.admin(), "model", "disabled");
+    shop.nothing_changed("switched off");
+    let shown = shop.kernel.admin().get("/api/v1/installations/model").is(200);
+    assert_eq!(shown["mode"], "disabled");
+    shop.kernel.restart();
+    shop.nothing_changed("switched off and started again");
+    switch(&shop.kernel.admin(), "model", "live");
+    shop.nothing_changed("switched on again");
+}
+
+/// A model that has been quarantined keeps what it wrote (S7).
+#[test]
+fn a_quarantined_model_keeps_what_it_wrote() {
+    let shop = Welcomed::open(&json!({ "how": "well" }));
+    let admin = shop.kernel.admin();
+    admin.patch("/api/v1/installations/model", &json!({ "config": { "how": "trap" } })).is(200);
+    for turn in 0..4 {
+        send(&shop.source, &[lives_in("eve", &format!("Rome {turn}"), turn)]);
+        shop.kernel.settle();
+    }
+    wait_until("it is quarantined", || mode(&admin, "model") == "quarantined");
+    shop.nothing_changed("quarantined");
+    admin.patch("/api/v1/installations/model", &json!({ "mode": "live", "config": { "how": "well" } })).is(200);
+    shop.nothing_changed("well again");
+}
+
+/// An upgrade whose new version cannot read the fit, and says so or traps on it, serves the old values until it is fitted
+/// again, and sends nothing (the table's upgrade).
+#[test]
+fn an_upgrade_that_cannot_read_its_fit_serves_the_old_values() {
+    for how in ["well", "trap-on-fit"] {
+        let shop = Welcomed::open(&json!({ "how": how }));
+        let admin = shop.kernel.admin();
+        shop.kernel.fit("model");
+        shop.nothing_changed("fitted");
+        let next = shop.kernel.upload_newest("hostile/tag-model");
+        admin.patch("/api/v1/installations/model", &json!({ "version": next })).is(200);
+        shop.nothing_changed("upgraded");
+        // Each of these makes it run once more, and fail.
+        for turn in 0..4 {
+            send(&shop.source, &[lives_in("eve", &format!("Rome {turn}"), turn)]);
+            shop.nothing_changed("upgraded, and a person came");
+        }
+        assert_eq!(tag(&shop.kernel, "user_id:u7", "hostile_version"), "0.1.0", "the old version's value serves");
+        admin.patch("/api/v1/installations/model", &json!({ "mode": "live" })).is(200);
+        shop.kernel.fit("model");
+        shop.nothing_changed("fitted again");
+        assert_eq!(tag(&shop.kernel, "user_id:u7", "hostile_version"), next);
+    }
+}
+
+/// An audience that an upgrade fills, since the new version tags differently, writes to nobody: an upgrade is a change, not
+/// an event (the point 2).
+#[test]
+fn who_enters_by_an_upgrade_is_not_written_to() {
+    let shop = Welcomed::open(&json!({ "how": "well" }));
+    let admin = shop.kernel.admin();
+    define_with(&admin, "next", "tags.hostile_version == '0.2.0'", message_through("webhook"));
+    shop.kernel.settle();
+    assert_eq!(size(&admin, "next"), Some(0));
+    let next = shop.kernel.upload_newest("hostile/tag-model");
+    admin.patch("/api/v1/installations/model", &json!({ "version": next })).is(200);
+    shop.kernel.settle();
+    wait_until("everybody is tagged by the new version", || size(&admin, "next") == Some(PEOPLE));
+    shop.nothing_changed("upgraded");
+    // Somebody who comes by an event of her own is written to.
+    send(&shop.source, &[lives_in("new", "Rome", 0)]);
+    shop.kernel.settle();
+    all_delivered(&admin, PEOPLE as usize + 1);
+    assert_eq!(arrivals(&shop.receiver)["new"].len(), 1);
+}
+
+/// Only removal takes values away, and it says first whom it touches: 409 with the numbers of people and audiences and a
+/// token to go on with (the point 1).
+#[test]
+fn removal_says_whom_it_touches_before_it_retracts() {
+    let shop = Welcomed::open(&json!({ "how": "well" }));
+    let admin = shop.kernel.admin();
+    let refused = admin.delete("/api/v1/installations/model");
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    let body = refused.is_some_problem();
+    assert_eq!((&body["people"], &body["audiences"]), (&json!(PEOPLE), &json!(["oslo"])), "{body}");
+    shop.nothing_changed("a removal that was not confirmed");
+    let token = body["token"].as_str().unwrap();
+    admin.delete(&format!("/api/v1/installations/model?confirm={}", kith_tests::encode(token))).is(204);
+    shop.kernel.settle();
+    wait_until("the values are retracted", || size(&admin, "oslo") == Some(0));
+    assert_eq!(deliveries(&admin).len() as u64, PEOPLE, "a removal sends nothing");
+}
+
+/// A mode that does not exist yet is refused, not accepted and ignored (the point 1).
+#[test]
+fn shadow_is_refused_until_it_exists() {
+    let kernel = TestKernel::start();
+    let admin = kernel.admin();
+    kernel.install("kith/lifecycle", json!({}));
+    let refused = admin.patch("/api/v1/installations/lifecycle", &json!({ "mode": "shadow" }));
+    assert_eq!(refused.is_problem(400, "bad-input")["errors"][0]["path"], "mode");
+    let body = json!({ "plugin": "kith/lifecycle", "name": "second", "mode": "shadow" });
+    assert_eq!(admin.post("/api/v1/installations", &body).is_problem(400, "bad-input")["errors"][0]["path"], "mode");
+}
+
+/// One row that a model cannot take costs the 400 others of its batch nothing, whether the model refuses it or traps on it
+/// (S18).
+#[test]
+fn all_but_the_bad_row_of_a_batch_get_their_tag() {
+    for (how, code) in [("refuse-poison", "plugin.bad-input"), ("trap-on-poison", "trap")] {
+        let kernel = TestKernel::start();
+        let source = kernel.segment();
+        let admin = kernel.admin();
+        define(&admin, "oslo", "tags.hostile == 'Oslo'");
+        let mut people: Vec<Value> = (0..400).map(|number| lives_in(&format!("u{number}"), "Oslo", 0)).collect();
+        people.insert(137, identify("eve", "poison", json!({ "poison": "yes", "city": "Oslo" })));
+        send(&source, &people);
+        kernel.settle();
+        // Installed afterwards, so that it sees all of them in one batch.
+        kernel.install("hostile/tag-model", json!({ "name": "model", "config": { "how": how } }));
+        kernel.settle();
+        assert_eq!(size(&admin, "oslo"), Some(400), "{how}");
+        assert_eq!(tag(&kernel, "user_id:eve", "hostile"), Value::Null, "{how}");
+        let letters = letters(&admin, "computation");
+        assert_eq!(letters.len(), 1, "{how}: {letters:?}");
+        assert_eq!((&letters[0]["code"], &letters[0]["profiles"]), (&json!(code), &json!(1)), "{how}");
+        assert_eq!(mode(&admin, "model"), "live", "{how}");
+    }
+}
+
+/// A model that is transient for ever makes one dead letter with a count, not one for each event and minute (S18).
+#[test]
+fn a_model_that_is_transient_for_ever_makes_one_letter() {
+    let kernel = TestKernel::start();
+    let source = kernel.segment();
+    let admin = kernel.admin();
+    kernel.install("hostile/tag-model", json!({ "name": "model", "config": { "how": "transient" } }));
+    for number in 0..30 {
+        send(&source, &[lives_in(&format!("u{}", number % 10), &format!("city {number}"), number)]);
+        kernel.clock.advance_ms(90_000);
+    }
+    let first = wait_for("the failure is kept", || letters(&admin, "computation").into_iter().next());
+    assert_eq!((&first["installation"], &first["code"]), (&json!("model"), &json!("plugin.transient")));
+    for _ in 0..10 {
+        kernel.clock.advance_ms(120_000);
+        // An ordinary audience's event is computed behind whatever is repeated.
+        send(&source, &[track("clock", "Tick", &format!("t{}", kith_now(&kernel)))]);
+    }
+    wait_until("the ticks are computed", || kernel.count("events('Tick').size() == 10") == 1);
+    let after = letters(&admin, "computation");
+    assert_eq!(after.len(), 1, "one letter for one installation and one cause: {}", after.len());
+    assert!(after[0]["profiles"].as_u64().unwrap() >= 2, "with a count: {}", after[0]);
+    assert_eq!(mode(&admin, "model"), "live", "trying later is no strike");
+}
+
+fn kith_now(kernel: &TestKernel) -> String {
+    use kith_model::time::Clock as _;
+    kernel.clock.now().to_string()
+}
+
+/// While a model is inside a long call, audiences that do not read it are computed, in its own workspace too (S13).
+#[test]
+fn a_slow_model_delays_only_what_reads_it() {
+    let kernel = TestKernel::start();
+    let source = kernel.segment();
+    let admin = kernel.admin();
+    slow_model(&kernel, &admin);
+    define(&admin, "seen", "events('Seen').size() > 0");
+    define(&admin, "oslo", "tags.hostile == 'Oslo'");
+    kernel.settle();
+    send(&source, &[lives_in("ada", "Oslo", 0)]);
+    let mut before = 0;
+    for number in 0..5 {
+        send(&source, &[track(&format!("u{number}"), "Seen", &format!("s{number}"))]);
+        wait_until("the event is computed", || size(&admin, "seen").is_some_and(|size| size > number));
+        before += usize::from(tag(&kernel, "user_id:ada", "hostile") == Value::Null);
+    }
+    assert!(before >= 2, "{before} events were computed while the model was inside its call");
+    wait_until("the model answers", || audiences_of(&kernel, "user_id:ada") == ["oslo"]);
+}
+
+/// While a model of one workspace is inside a long call, another workspace is computed (S13, H12).
+#[test]
+fn a_slow_model_delays_no_other_workspace() {
+    let mut kernel = TestKernel::start();
+    let other_key = kernel.second_workspace();
+    let source = kernel.segment();
+    slow_model(&kernel, &kernel.admin());
+    let other = kernel.caller(&other_key);
+    let other_source = kernel.source(&kernel.install_as(&other, "kith/segment", json!({})));
+    define(&other, "seen", "events('Seen').size() > 0");
+    wait_until("the audience is computed", || size(&other, "seen") == Some(0));
+    send(&source, &[lives_in("ada", "Oslo", 0)]);
+    let mut before = 0;
+    for number in 0..5 {
+        send(&other_source, &[track(&format!("u{number}"), "Seen", &format!("s{number}"))]);
+        wait_until("the event is computed", || size(&other, "seen").is_some_and(|size| size > number));
+        before += usize::from(tag(&kernel, "user_id:ada", "hostile") == Value::Null);
+    }
+    assert!(before >= 2, "{before} events were computed while the other's model was inside its call");
+    wait_until("the model answers", || tag(&kernel, "user_id:ada", "hostile") == "Oslo");
+}
+
+/// A model that takes about a second for each call and stays below its limit.
+fn slow_model(kernel: &TestKernel, admin: &kith_tests::Client) {
+    kernel.upload(admin, "hostile/tag-model");
+    let body =
+        json!({ "plugin": "hostile/tag-model", "name": "model", "config": { "how": "well", "burn_millions": 600 } });
+    admin.post("/api/v1/installations", &body).is(201);
+}

@@ -1,0 +1,181 @@
+//! What the stories of the data path share: people and what they do, a channel, audiences, and what was sent to whom.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kith_tests::{Client, Receiver, Source, TestKernel, pages, wait_until};
+use serde_json::{Value, json};
+
+/// 24 bytes, as Standard Webhooks asks for.
+const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+
+/// Messages in a batch that the connector's memory takes many times over.
+const BATCH: usize = 1_000;
+
+/// Sets a flag when it goes, also where the test fails: threads that go on until then would keep a failed test from ending.
+pub(super) struct SetAtEnd<'a>(pub(super) &'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Somebody does something now.
+pub(super) fn track(user: &str, event: &str, id: &str) -> Value {
+    json!({ "type": "track", "event": event, "userId": user, "messageId": id })
+}
+
+/// Something becomes known about somebody.
+pub(super) fn identify(user: &str, id: &str, traits: Value) -> Value {
+    let mut message = json!({ "type": "identify", "userId": user, "messageId": id });
+    message["traits"] = traits;
+    message
+}
+
+/// Each of the first `people` does something once.
+pub(super) fn everybody(people: usize, event: &str, round: &str) -> Vec<Value> {
+    (0..people).map(|number| track(&format!("u{number}"), event, &format!("{round}-{number}"))).collect()
+}
+
+/// Send messages in batches, all of which must be taken.
+#[track_caller]
+pub(super) fn send(source: &Source, messages: &[Value]) {
+    for part in messages.chunks(BATCH) {
+        assert_eq!(source.batch(part)["accepted"], part.len());
+    }
+}
+
+/// Install `kith/webhook` under a name, with the receiver as its other end.
+#[track_caller]
+pub(super) fn webhook(kernel: &TestKernel, name: &str, receiver: &Receiver) {
+    kernel.upload(&kernel.admin(), "kith/webhook");
+    install_webhook(&kernel.admin(), name, receiver);
+}
+
+/// The same where the plugin was uploaded.
+#[track_caller]
+pub(super) fn install_webhook(admin: &Client, name: &str, receiver: &Receiver) {
+    let host = receiver.host();
+    let body = json!({
+        "plugin": "kith/webhook", "name": name,
+        "config": { "url": format!("http://{host}/{name}") },
+        "grants": { "http": [host], "secrets": { "signing": [host] } },
+        "secrets": { "signing": SECRET },
+    });
+    admin.post("/api/v1/installations", &body).is(201);
+}
+
+/// A message through a channel to everybody who has not refused.
+pub(super) fn message_through(channel: &str) -> Value {
+    json!({ "channel": channel, "purpose": "marketing", "basis": "not_refused", "payload": { "text": "Hello" } })
+}
+
+/// An action that fires again for a person only when its last firing is so long ago.
+pub(super) fn not_again_before(mut action: Value, days: u64) -> Value {
+    action["re_entry"] = json!({ "after": format!("{days}d") });
+    action
+}
+
+/// Define an audience.
+#[track_caller]
+pub(super) fn define(admin: &Client, name: &str, condition: &str) {
+    admin.post("/api/v1/audiences", &json!({ "name": name, "condition": condition })).is(201);
+}
+
+/// Define an audience that sends a message to everybody who enters.
+#[track_caller]
+pub(super) fn define_with(admin: &Client, name: &str, condition: &str, on_enter: Value) {
+    let mut body = json!({ "name": name, "condition": condition });
+    body["on_enter"] = on_enter;
+    admin.post("/api/v1/audiences", &body).is(201);
+}
+
+/// Give an audience another condition.
+#[track_caller]
+pub(super) fn redefine(admin: &Client, name: &str, condition: &str) -> Value {
+    admin.patch(&format!("/api/v1/audiences/{name}"), &json!({ "condition": condition })).is(200)
+}
+
+/// An audience's size; `None` while it is computed.
+#[track_caller]
+pub(super) fn size(admin: &Client, name: &str) -> Option<u64> {
+    admin.get(&format!("/api/v1/audiences/{name}")).is(200)["size"].as_u64()
+}
+
+/// The names of the audiences that a person is in.
+#[track_caller]
+pub(super) fn audiences_of(kernel: &TestKernel, identifier: &str) -> Vec<String> {
+    let profile = kernel.profile(identifier);
+    let memberships = profile["audiences"].as_array().unwrap().iter();
+    let mut names: Vec<String> =
+        memberships.map(|membership| membership["audience"].as_str().unwrap().to_owned()).collect();
+    names.sort();
+    names
+}
+
+/// A tag of a person.
+#[track_caller]
+pub(super) fn tag(kernel: &TestKernel, identifier: &str, name: &str) -> Value {
+    kernel.profile(identifier)["tags"][name]["value"].clone()
+}
+
+/// All deliveries.
+#[track_caller]
+pub(super) fn deliveries(admin: &Client) -> Vec<Value> {
+    pages(admin, "/api/v1/deliveries", 500)
+}
+
+/// Wait until there are so many deliveries and each of them has been delivered.
+#[track_caller]
+pub(super) fn all_delivered(admin: &Client, number: usize) {
+    wait_until(&format!("{number} messages are delivered"), || {
+        let deliveries = deliveries(admin);
+        deliveries.len() == number && deliveries.iter().all(|delivery| delivery["state"] == "delivered")
+    });
+}
+
+/// How often each message id arrived, by the person it was for.
+pub(super) fn arrivals(receiver: &Receiver) -> BTreeMap<String, BTreeMap<String, usize>> {
+    let mut by_person: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
+    for message in receiver.arrived() {
+        let data = &message.json()["data"];
+        let known = data["recipient"].as_array().cloned().unwrap_or_default();
+        let user = known.iter().find(|identifier| identifier["type"] == "user_id");
+        let person = user.map_or(&data["profile"], |user| &user["value"]).as_str().unwrap().to_owned();
+        *by_person.entry(person).or_default().entry(message.header("webhook-id").to_owned()).or_default() += 1;
+    }
+    by_person
+}
+
+/// Insist that so many people got one message each, once.
+#[track_caller]
+pub(super) fn each_got_one_message(receiver: &Receiver, people: usize) {
+    let arrivals = arrivals(receiver);
+    assert_eq!(arrivals.len(), people, "people who got something");
+    for (person, messages) in &arrivals {
+        let times: Vec<usize> = messages.values().copied().collect();
+        assert_eq!(times, [1], "messages of {person}");
+    }
+}
+
+/// The mode of an installation.
+#[track_caller]
+pub(super) fn mode(admin: &Client, installation: &str) -> String {
+    let shown = admin.get(&format!("/api/v1/installations/{installation}")).is(200);
+    shown["mode"].as_str().unwrap().to_owned()
+}
+
+/// Switch an installation off or on.
+#[track_caller]
+pub(super) fn switch(admin: &Client, installation: &str, mode: &str) {
+    admin.patch(&format!("/api/v1/installations/{installation}"), &json!({ "mode": mode })).is(200);
+}
+
+/// The dead letters of one kind: `record`, `computation`, `delivery`, …
+#[track_caller]
+pub(super) fn letters(admin: &Client, kind: &str) -> Vec<Value> {
+    let mut letters = pages(admin, "/api/v1/dead-letters", 500);
+    letters.retain(|letter| letter["type"] == kind);
+    letters
+}
