@@ -253,7 +253,6 @@ impl Intake {
                 self.shared.strike(&workspace, self.source, &fault, culprit);
             }
             (Blame::Request, _) | (Blame::Installation, None) => {
-                metrics::counter!("kith_plugin_faults_total", "code" => fault.code()).increment(1);
                 tracing::warn!(workspace = self.workspace.0, installation = self.source.0, code = fault.code(), %fault, bytes = input.len(), "a connector failed on a request");
             }
         }
