@@ -160,8 +160,12 @@ fn serve_keeps_its_first_key_and_ends_well() {
     for _ in 0..2 {
         let server = Process::serve(folder.path(), &[]);
         assert_eq!(server.admin().get("/api/v1/workspace").is(200)["name"], "default");
-        assert!(server.terminate().success(), "SIGTERM ends it well");
+        let ended = server.terminate();
+        assert!(ended.success(), "SIGTERM ends it well: {ended}");
     }
+    // Whoever reads that it listens may stop it at once.
+    let ended = Process::serve(folder.path(), &[]).terminate();
+    assert!(ended.success(), "SIGTERM ends it well from its first line on: {ended}");
     // A second server on the same folder is refused; the first goes on.
     let server = Process::serve(folder.path(), &[]);
     let second = Command::new(kith())

@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use super::args::{DemoArgs, LogFormat};
 use super::client::Client;
 use super::plugin::BuildStep;
-use super::serve::{self, server_failure};
+use super::serve::{self, StopSignals, server_failure};
 use super::{Failure, print_json};
 use checkout::Checkout;
 use load::{Demo, Histories, Hook};
@@ -45,7 +45,8 @@ pub(crate) fn run(args: DemoArgs, json: bool) -> Result<(), Failure> {
     let mut report = Report::default();
     let built = build(&checkout, &args, json, &mut report)?;
     let runtime = serve::runtime()?;
-    let interrupted = runtime.spawn(end_at_once(folder.leftover()));
+    let signals = || runtime.block_on(async { StopSignals::listen() });
+    let interrupted = runtime.spawn(end_at_once(signals()?, folder.leftover()));
     let running = runtime.block_on(Running::start(folder.path(), args.listen))?;
     let receiver =
         runtime.block_on(Receiver::start(&running.secret)).map_err(server_failure("starting the receiver"))?;
@@ -65,8 +66,9 @@ pub(crate) fn run(args: DemoArgs, json: bool) -> Result<(), Failure> {
         Err(_) => {}
     }
     if done.is_ok() && !args.once {
+        let stop = signals()?;
         eprintln!("{}", three_commands(&running, folder.path()));
-        runtime.block_on(serve::stop_signal());
+        runtime.block_on(stop.first());
     }
     // What went wrong first is what is told.
     let stopped = running.stop(&runtime);
@@ -136,8 +138,8 @@ impl Folder {
 }
 
 /// While the steps run, an interrupt ends the process at once: there is nothing to finish, only a folder to remove.
-async fn end_at_once(leftover: Option<PathBuf>) {
-    serve::stop_signal().await;
+async fn end_at_once(stop: StopSignals, leftover: Option<PathBuf>) {
+    stop.first().await;
     if let Some(path) = leftover {
         // Where it cannot be removed the system's temporary files are cleared some day; the process is told to end now.
         std::fs::remove_dir_all(path).ok();

@@ -11,6 +11,7 @@ use kith_model::time::{Clock, ManualClock, SystemClock};
 use kith_store::EngineKind;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::Failure;
@@ -28,8 +29,9 @@ pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
     runtime.block_on(async {
         let listener = bind(args.listen).await?;
         let server = open(config).await?;
+        let stop = StopSignals::listen()?;
         announce(&args, &listener, server.first_admin_key());
-        server.run(listener, stop_signal()).await.map_err(server_failure("serving"))
+        server.run(listener, stop.first()).await.map_err(server_failure("serving"))
     })
 }
 
@@ -93,26 +95,28 @@ fn announce(args: &ServeArgs, listener: &TcpListener, first_admin_key: Option<&s
     println!("Kith {} listens on http://{address}", env!("CARGO_PKG_VERSION"));
 }
 
-/// Ends with the first SIGINT or SIGTERM.
-pub(crate) async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            // Without a handler the system's own ends the process; there is nothing to wait for.
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => {
-            if let Err(error) = interrupted {
-                tracing::warn!(%error, "Ctrl-C cannot be heard; end the server with SIGTERM");
-                std::future::pending::<()>().await;
-            }
-        }
-        () = terminated => {}
+/// SIGINT and SIGTERM, heard from the moment this exists. Made before anybody is told that the server runs: a supervisor
+/// that reads that line and stops the server at once would otherwise end it by the system's own handler, mid-way.
+pub(crate) struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    /// Begin to listen. To be called inside a runtime.
+    pub(crate) fn listen() -> Result<StopSignals, Failure> {
+        let listen = |kind| signal(kind).map_err(server_failure("listening for signals"));
+        Ok(StopSignals { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
-    tracing::info!("told to stop");
+
+    /// Ends with the first of them, also with one that came since [`StopSignals::listen`].
+    pub(crate) async fn first(mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+        tracing::info!("told to stop");
+    }
 }
 
 /// Send the process's log to standard error.
