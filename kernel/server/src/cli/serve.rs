@@ -72,8 +72,7 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
 
 /// Open the data directory, which takes a while where much is in it.
 pub(crate) async fn open(config: Config) -> Result<Server, Failure> {
-    let runtime = tokio::runtime::Handle::current();
-    let opened = kith_pipeline::offload::run(move || kith::serve::open(config, runtime)).await;
+    let opened = kith_pipeline::offload::run(move || kith::serve::open(config)).await;
     opened.map_err(server_failure("starting the server"))
 }
 
