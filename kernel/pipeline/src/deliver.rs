@@ -29,6 +29,7 @@ use kith_store::QueueId;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
+use crate::setup::Setup;
 use crate::shared::Shared;
 use crate::workers::Ending;
 use hosts::Hosts;
@@ -96,6 +97,12 @@ impl Deliveries {
             senders: Mutex::default(),
         }
     }
+
+    /// Whether somebody looks into that outbox.
+    #[cfg(test)]
+    pub(crate) fn has_sender(&self, queue: QueueId) -> bool {
+        self.senders.lock().contains(&queue)
+    }
 }
 
 /// The queue of a channel's outbox.
@@ -103,18 +110,33 @@ pub(crate) fn outbox(workspace: WorkspaceId, channel: InstallationId) -> QueueId
     QueueId { workspace, queue: channel.0 }
 }
 
-/// See to it that every channel has a sender, and that the senders look at what was configured.
+/// See to it that every channel has a sender, and that the senders look at what was configured. A removed channel has one for
+/// as long as its outbox holds something: the process may have died between the commit that removed the channel and the
+/// first look at it, and what nobody sends or skips is pending for good.
 pub(crate) fn start_senders(shared: &Arc<Shared>, workspace: WorkspaceId) {
     let Some(known) = shared.workspace(workspace) else { return };
     let compiled = known.compiled.load_full();
-    for installed in compiled.setup.installations.iter().filter(|installed| installed.kind == PluginKind::Channel) {
-        let queue = outbox(workspace, installed.id);
+    let setup = &compiled.setup;
+    let channels = setup.installations.iter().filter(|installed| installed.kind == PluginKind::Channel);
+    let queues = channels.map(|installed| outbox(workspace, installed.id));
+    for queue in queues.chain(left_over(shared, setup)) {
         if shared.deliveries.senders.lock().insert(queue) {
             let sender = Sender::new(Arc::clone(shared), queue);
             shared.workers.task(SENDER, sending::run(sender));
         }
     }
     shared.workers.wake_all();
+}
+
+/// The outboxes of removed channels that still hold something.
+fn left_over(shared: &Shared, setup: &Setup) -> Vec<QueueId> {
+    let outboxes = setup.removed.iter().map(|id| outbox(setup.workspace, *id));
+    let holds_something = |queue: &QueueId| match shared.store.next_due(*queue) {
+        Ok(due_at) => due_at.is_some(),
+        // Its sender looks again, and says what is wrong.
+        Err(_) => true,
+    };
+    outboxes.filter(holds_something).collect()
 }
 
 /// Let what is under way end and its outcomes be committed; hand back what has not left.

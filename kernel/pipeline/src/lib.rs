@@ -297,7 +297,12 @@ impl Kernel {
 
     /// Try a dead delivery again; `false` if there is none of that id.
     pub fn replay(&self, workspace: WorkspaceId, dead_letter: &str) -> Result<bool, QueryError> {
-        letters::replay(&self.shared, workspace, dead_letter)
+        let replayed = letters::replay(&self.shared, workspace, dead_letter)?;
+        if replayed {
+            // Its channel may have been removed, and then nobody looks into that outbox any more.
+            deliver::start_senders(&self.shared, workspace);
+        }
+        Ok(replayed)
     }
 
     /// How far the work behind the log has come.

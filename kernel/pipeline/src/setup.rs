@@ -1,7 +1,7 @@
 //! What a workspace runs: the installations with their roles, and the audiences. The server reads it from the catalogue and
 //! hands it over whole; the pipeline finds out what changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kith_features::Zone;
@@ -95,6 +95,8 @@ pub struct Setup {
     /// The names of all sources that events may have come from, removed ones too: an event keeps its source's name.
     pub source_names: BTreeMap<InstallationId, String>,
     pub audiences: Vec<Audience>,
+    /// Installations that were removed. What waits in the outbox of such a channel may never leave.
+    pub removed: BTreeSet<InstallationId>,
 }
 
 impl Setup {

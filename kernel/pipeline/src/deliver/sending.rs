@@ -266,6 +266,18 @@ impl Sender {
         self.shared.workers.task("outcomes", async move { receipts::commit(&sender, ended).await });
     }
 
+    /// Whether the reactor has taken over a setup without the channel, so that it makes no more messages for it.
+    pub(super) fn is_removal_in_force(&self) -> bool {
+        let Some(workspace) = self.shared.workspace(self.workspace()) else { return true };
+        let generation = workspace.compiled.load().generation;
+        workspace.projection.read().generation >= generation
+    }
+
+    /// Sleep for a while, or until something is put into the outbox, or a stop.
+    pub(super) async fn pause(&self) {
+        self.sleep(Some(Instant::now() + PAUSE)).await;
+    }
+
     /// Sleep until `until`, or until the bell or a stop.
     async fn sleep(&self, until: Option<Instant>) {
         let mut phase = self.phase();
@@ -309,6 +321,9 @@ async fn claim_while_running(sender: &Arc<Sender>) {
             Standing::Removed => {
                 wind_down(sender).await;
                 claims::drain(sender).await;
+                if sender.is_stopping() {
+                    return;
+                }
                 sender.shared.deliveries.senders.lock().remove(&sender.queue);
                 sender.shared.workers.forget_bell(sender.queue);
                 return;

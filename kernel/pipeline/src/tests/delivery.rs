@@ -1,6 +1,7 @@
 //! Messages out: many at once, nobody waits for another, nothing leaves that must not, and nothing leaves twice.
 
 mod hook;
+mod removed;
 mod watched;
 
 use std::sync::Arc;
@@ -352,6 +353,11 @@ fn reason_after(change: impl FnOnce(&Bench)) -> String {
     reason
 }
 
+fn remove_channel(setup: &mut Setup) {
+    setup.installations.retain(|installed| installed.id != CHANNEL);
+    setup.removed.insert(CHANNEL);
+}
+
 fn switch_on(setup: &mut Setup) {
     channel_of(setup).activity = Activity::Running;
 }
@@ -366,7 +372,7 @@ fn what_must_not_leave_any_more_does_not() {
     });
     assert!(deleted.contains("audience was deleted"), "{deleted}");
     let removed = reason_after(|bench| {
-        bench.configure(|setup| setup.installations.retain(|installed| installed.id != CHANNEL));
+        bench.configure(remove_channel);
     });
     assert!(removed.contains("channel was removed"), "{removed}");
     let withdrawn = reason_after(|bench| {
