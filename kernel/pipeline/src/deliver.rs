@@ -15,6 +15,7 @@ mod gate;
 mod halving;
 pub(crate) mod hosts;
 mod inputs;
+mod load;
 mod receipts;
 mod sending;
 
@@ -22,7 +23,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::PluginKind;
 use kith_store::QueueId;
@@ -50,21 +50,6 @@ const GRACE: Duration = Duration::from_secs(10);
 /// The commits after it may take this long more.
 const LAST_COMMITS: Duration = Duration::from_secs(5);
 
-/// How much is sent at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SendingLimits {
-    /// Messages of one channel under way.
-    pub messages_per_channel: usize,
-    /// Requests to one receiving host of one workspace under way.
-    pub requests_per_host: usize,
-}
-
-impl Default for SendingLimits {
-    fn default() -> SendingLimits {
-        SendingLimits { messages_per_channel: 256, requests_per_host: 128 }
-    }
-}
-
 /// How far the stage is on its way to a stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -76,7 +61,6 @@ pub(crate) enum Phase {
 /// What all senders share.
 pub(crate) struct Deliveries {
     pub hosts: Hosts,
-    pub limits: ArcSwap<SendingLimits>,
     /// Permits for guests that compute.
     guests: Arc<Semaphore>,
     /// Permits for guests that send themselves and wait.
@@ -90,7 +74,6 @@ impl Deliveries {
     pub(crate) fn new() -> Deliveries {
         Deliveries {
             hosts: Hosts::default(),
-            limits: ArcSwap::from_pointee(SendingLimits::default()),
             guests: Arc::new(Semaphore::new(MAX_GUESTS)),
             blocking_sends: Arc::new(Semaphore::new(MAX_BLOCKING_SENDS)),
             phase: watch::Sender::new(Phase::Running),
@@ -118,6 +101,10 @@ pub(crate) fn start_senders(shared: &Arc<Shared>, workspace: WorkspaceId) {
     let compiled = known.compiled.load_full();
     let setup = &compiled.setup;
     let channels = setup.installations.iter().filter(|installed| installed.kind == PluginKind::Channel);
+    for installed in channels.clone() {
+        let limit = installed.sending.requests_per_host.max(1);
+        shared.deliveries.hosts.limit(workspace, installed.id, limit);
+    }
     let queues = channels.map(|installed| outbox(workspace, installed.id));
     for queue in queues.chain(left_over(shared, setup)) {
         if shared.deliveries.senders.lock().insert(queue) {

@@ -39,7 +39,6 @@ use kith_model::time::{Clock, Timestamp};
 use kith_store::{CommitError, ReadError, Store};
 
 pub use accept::MAX_REPORTED_REJECTIONS;
-pub use deliver::SendingLimits;
 pub use deliver::content::{TemplateError, check_payload};
 pub use fit::FitError;
 pub use intake::{Intake, IntakeError, MAX_UNCONSUMED_BYTES, Receipted};
@@ -182,12 +181,6 @@ impl Kernel {
         self.shared.wakers.stop();
         self.shared.guests.stop();
         self.shared.accept.stop();
-    }
-
-    /// How much is sent at once, from now on.
-    pub fn limit_sending(&self, limits: SendingLimits) {
-        self.shared.deliveries.limits.store(Arc::new(limits));
-        self.shared.workers.wake_all();
     }
 
     /// The hosts that a workspace's channels send to.

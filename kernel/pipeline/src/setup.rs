@@ -9,7 +9,7 @@ use kith_model::audience::Audience;
 use kith_model::id::{InstallationId, InstallationName, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_model::plugin::{Channel, ComputeModel, Connector, InputSpec, OutputSpec, PluginId, PluginKind};
-use kith_model::sending::PureChannel;
+use kith_model::sending::{PureChannel, SendingLimits};
 use kith_model::time::Timestamp;
 
 /// The part that an installation plays.
@@ -79,6 +79,8 @@ pub struct Installed {
     /// The identifier types that a channel may see of a recipient; `None` for all.
     pub recipients: Option<Vec<String>>,
     pub idempotence: Idempotence,
+    /// How much a channel sends at once.
+    pub sending: SendingLimits,
     pub role: Role,
 }
 

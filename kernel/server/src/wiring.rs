@@ -202,6 +202,7 @@ impl Wiring {
             outputs: plugin.manifest.outputs.clone(),
             fitted: fitted.map(|(version, bytes)| FittedState { version: *version, bytes: Arc::clone(bytes) }),
             recipients: recipients(&plugin.manifest, &row.grants),
+            sending: self.effective_policy(&plugin.manifest, &row.grants).sending(),
             idempotence: match plugin.manifest.idempotent {
                 true => Idempotence::Idempotent,
                 false => Idempotence::NotIdempotent,

@@ -10,6 +10,7 @@ use kith_model::event::{DraftEvent, EventKind};
 use kith_model::id::{AudienceId, InstallationId, WorkspaceId};
 use kith_model::identity::{Identifier, IdentityRules};
 use kith_model::plugin::*;
+use kith_model::sending::SendingLimits;
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use kith_model::time::{ManualClock, Timestamp};
 use kith_store::Store;
@@ -126,6 +127,7 @@ pub(crate) fn installed(id: u32, name: &str, kind: PluginKind, role: Role) -> In
         fitted: None,
         recipients: None,
         idempotence: Idempotence::Idempotent,
+        sending: SendingLimits::default(),
         role,
     }
 }

@@ -19,6 +19,7 @@ use kith_model::plugin::{
     Answer, Connector, Grants, InstallationMode, PluginFault, PluginKind, PolledPage, ReceiveError, Received, Refusal,
     SourceRequest,
 };
+use kith_model::sending::SendingLimits;
 use kith_model::time::Timestamp;
 use kith_pipeline::{Activity, Idempotence, Installed, Role, Setup};
 use serde_json::Value;
@@ -261,6 +262,7 @@ pub(super) fn running(row: &InstallationRow, kind: PluginKind, role: Role) -> In
         fitted: None,
         recipients: None,
         idempotence: Idempotence::Idempotent,
+        sending: SendingLimits::default(),
         role,
     }
 }

@@ -145,6 +145,7 @@ mod tests {
         assert_eq!(args.listen.to_string(), "127.0.0.1:7700");
         assert_eq!(args.engine, Engine::Sled);
         assert!(!args.allow_loopback);
+        assert_eq!((args.messages_per_channel, args.requests_per_host), (256, 128));
         let with_clock = parse(&["serve", "--clock", "2026-11-21T10:00:00Z", "--engine", "redb"]);
         let Ok(Cli { command: Command::Serve(args), .. }) = with_clock else { panic!("not serve") };
         assert_eq!(args.clock.map(|time| time.to_string()).as_deref(), Some("2026-11-21T10:00:00.000Z"));
@@ -162,6 +163,9 @@ mod tests {
             &["key", "create", "x"],
             &["import", "x.csv"],
             &["serve", "--clock", "tomorrow"],
+            &["serve", "--messages-per-channel", "0"],
+            &["serve", "--requests-per-host", "10001"],
+            &["plugin", "change", "webhook", "--messages-at-once", "0"],
             &["nonsense"],
         ] {
             assert_eq!(parse(arguments).unwrap_err().exit_code(), 2, "{arguments:?}");

@@ -1,5 +1,6 @@
 //! The arguments of `kith plugin`.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -47,6 +48,8 @@ pub(crate) enum PluginCommand {
         /// The installation
         installation: Name,
     },
+    /// Change how much a channel sends at once; what is not given stays
+    Change(InstallationChangeArgs),
     /// Remove an installation, with the tags or scores that people hold from it
     Remove {
         /// The installation
@@ -117,6 +120,34 @@ pub(crate) struct InstallArgs {
     /// Bytes of its own state
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub(crate) grant_kv: u64,
+    #[command(flatten)]
+    pub(crate) sending: SendingArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InstallationChangeArgs {
+    /// The installation
+    pub(crate) installation: Name,
+    #[command(flatten)]
+    pub(crate) sending: SendingArgs,
+}
+
+/// How much a channel sends at once, if it is less than the server allows.
+#[derive(Debug, Default, Args)]
+pub(crate) struct SendingArgs {
+    /// Messages of a channel that are under way at once; `none` leaves it to the server
+    #[arg(long, value_parser = parse_bound, value_name = "N|none")]
+    pub(crate) messages_at_once: Option<Bound>,
+    /// Requests of a channel that are under way to one host at once; `none` leaves it to the server
+    #[arg(long, value_parser = parse_bound, value_name = "N|none")]
+    pub(crate) requests_per_host: Option<Bound>,
+}
+
+/// A limit, or none of one's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bound {
+    At(NonZeroU64),
+    None,
 }
 
 /// A plugin, perhaps at one version.
@@ -144,6 +175,13 @@ fn parse_plugin_reference(text: &str) -> Result<PluginReference, String> {
     })
 }
 
+fn parse_bound(text: &str) -> Result<Bound, String> {
+    match text {
+        "none" => Ok(Bound::None),
+        number => number.parse().map(Bound::At).map_err(|_| "write a whole number above 0, or `none`".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,5 +193,12 @@ mod tests {
         assert_eq!(at.version, Some(semver::Version::new(0, 1, 0)));
         assert!(parse_plugin_reference("csv").is_err());
         assert!(parse_plugin_reference("kith/csv@x").is_err());
+    }
+
+    #[test]
+    fn a_bound_is_a_number_or_none() {
+        assert_eq!(parse_bound("8"), Ok(Bound::At(8.try_into().unwrap())));
+        assert_eq!(parse_bound("none"), Ok(Bound::None));
+        assert!(parse_bound("0").is_err() && parse_bound("-1").is_err() && parse_bound("").is_err());
     }
 }

@@ -3,8 +3,17 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
+use kith_model::sending::{MAX_SENDING, SendingLimits};
 use kith_model::time::Timestamp;
+
+const MESSAGES_PER_CHANNEL: u64 = SendingLimits::DEFAULT.messages_at_once as u64;
+const REQUESTS_PER_HOST: u64 = SendingLimits::DEFAULT.requests_per_host as u64;
+
+fn sending_limit() -> RangedU64ValueParser<u64> {
+    RangedU64ValueParser::new().range(1..=MAX_SENDING)
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
@@ -26,6 +35,12 @@ pub(crate) struct ServeArgs {
     /// Let plugins reach granted addresses without TLS
     #[arg(long)]
     pub(crate) allow_plain_http: bool,
+    /// Messages of one channel that are under way at once, at most; an installation's grant may say less
+    #[arg(long, env = "KITH_MESSAGES_PER_CHANNEL", value_name = "N", default_value_t = MESSAGES_PER_CHANNEL, value_parser = sending_limit())]
+    pub(crate) messages_per_channel: u64,
+    /// Requests of one channel that are under way to one host at once, at most; an installation's grant may say less
+    #[arg(long, env = "KITH_REQUESTS_PER_HOST", value_name = "N", default_value_t = REQUESTS_PER_HOST, value_parser = sending_limit())]
+    pub(crate) requests_per_host: u64,
     /// Where calendar days begin in a new data directory, an IANA name
     #[arg(long, default_value = "UTC", value_name = "ZONE")]
     pub(crate) time_zone: String,
