@@ -48,7 +48,6 @@ fn median(mut times: Vec<Duration>) -> Duration {
 }
 
 pub(crate) fn run() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let config = HostConfig {
         cache_directory: None,
         mac_key: [1; 32],
@@ -57,7 +56,6 @@ pub(crate) fn run() {
         allow_plain_http: false,
         clock: Arc::new(SystemClock),
         compile: CompileMode::InProcess,
-        runtime: runtime.handle().clone(),
     };
     let built = build("tests/guests/columns");
     let plugin = Host::new(config).unwrap().load(&built.component).unwrap();
