@@ -17,8 +17,8 @@ pub use manifest::{
     Capabilities, Grants, HttpRequest, InputSpec, LimitRequest, Manifest, OutputSpec, RecipientRequest, SecretRequest,
 };
 pub use roles::{
-    Answer, Callback, Channel, ComputeModel, Connector, Fitted, PolledPage, Receipt, ReceiveError, Received, Refusal,
-    SourceRequest,
+    Answer, Callback, Cancellation, Channel, ComputeModel, Connector, Fitted, PolledPage, Receipt, ReceiveError,
+    Received, Refusal, SourceRequest,
 };
 
 /// What a plugin is.

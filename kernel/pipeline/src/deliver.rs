@@ -27,10 +27,10 @@ use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::PluginKind;
 use kith_store::QueueId;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use crate::shared::Shared;
-use crate::workers::Ending;
+use crate::workers::{Ending, Phase};
 use hosts::Hosts;
 use sending::Sender;
 
@@ -64,14 +64,6 @@ impl Default for SendingLimits {
     }
 }
 
-/// How far the stage is on its way to a stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    Running,
-    /// What is under way ends; nothing new leaves.
-    Stopping,
-}
-
 /// What all senders share.
 pub(crate) struct Deliveries {
     pub hosts: Hosts,
@@ -80,7 +72,6 @@ pub(crate) struct Deliveries {
     guests: Arc<Semaphore>,
     /// Permits for guests that send themselves and wait.
     blocking_sends: Arc<Semaphore>,
-    phase: watch::Sender<Phase>,
     /// Outboxes that have a sender.
     senders: Mutex<BTreeSet<QueueId>>,
 }
@@ -92,7 +83,6 @@ impl Deliveries {
             limits: ArcSwap::from_pointee(SendingLimits::default()),
             guests: Arc::new(Semaphore::new(MAX_GUESTS)),
             blocking_sends: Arc::new(Semaphore::new(MAX_BLOCKING_SENDS)),
-            phase: watch::Sender::new(Phase::Running),
             senders: Mutex::default(),
         }
     }
@@ -117,11 +107,10 @@ pub(crate) fn start_senders(shared: &Arc<Shared>, workspace: WorkspaceId) {
     shared.workers.wake_all();
 }
 
-/// Let what is under way end and its outcomes be committed; hand back what has not left.
+/// Wait until what was under way when the workers were told to stop has ended and its outcomes are committed. What had not left
+/// is handed back.
 pub(crate) fn stop(shared: &Shared) {
-    shared.deliveries.phase.send_replace(Phase::Stopping);
     if let Ending::TimedOut { running } = shared.workers.wait_for_tasks(SENDER, GRACE + LAST_COMMITS) {
         tracing::warn!(running, "senders did not end in time; what they sent is tried again under its id");
     }
-    shared.workers.end_tasks();
 }

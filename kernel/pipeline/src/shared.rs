@@ -10,9 +10,11 @@ use kith_model::plugin::PluginFault;
 use kith_model::time::{Clock, Timestamp};
 use kith_store::{CommitError, Committed, Fence, Operation, QueueId, Store, Unit};
 use parking_lot::{Condvar, Mutex, RwLock};
+use tokio::sync::Notify;
 
 use crate::accept::Accept;
 use crate::deliver::Deliveries;
+use crate::fit::FitsUnderWay;
 use crate::guests::Guests;
 use crate::intake::InputFaults;
 use crate::plan::{Plan, SetupError};
@@ -67,6 +69,8 @@ pub(crate) struct Workspace {
     /// Counts what the reactor has finished, so that waiting for it needs no polling of its state.
     passes: Mutex<u64>,
     passed: Condvar,
+    /// The same for tasks, which wait without a thread.
+    pub pass_done: Notify,
 }
 
 impl Workspace {
@@ -82,6 +86,7 @@ impl Workspace {
             strikes: Mutex::default(),
             passes: Mutex::default(),
             passed: Condvar::new(),
+            pass_done: Notify::new(),
         })
     }
 
@@ -127,6 +132,7 @@ impl Workspace {
     pub(crate) fn note_pass(&self) {
         *self.passes.lock() += 1;
         self.passed.notify_all();
+        self.pass_done.notify_waiters();
     }
 
     /// Wait until the reactor has finished another pass, or for `timeout`.
@@ -198,6 +204,7 @@ pub(crate) struct Shared {
     pub workspaces: RwLock<BTreeMap<WorkspaceId, Arc<Workspace>>>,
     pub workers: Workers,
     pub deliveries: Deliveries,
+    pub fits: Arc<FitsUnderWay>,
     /// Nothing new is taken in; what is under way in the later stages goes on.
     pub closing: AtomicBool,
     pub stopping: AtomicBool,
@@ -240,6 +247,7 @@ impl Shared {
             wakers,
             workspaces: RwLock::default(),
             deliveries: Deliveries::new(),
+            fits: Arc::default(),
             closing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             cache_bytes: AtomicU64::new(CACHE_BYTES),

@@ -11,18 +11,25 @@ use super::stage::{
 const PEOPLE: u64 = 100;
 
 /// People with a tag, and an audience on it that has welcomed each of them.
-struct Welcomed {
-    kernel: TestKernel,
-    source: Source,
-    receiver: Receiver,
+pub(super) struct Welcomed {
+    pub(super) kernel: TestKernel,
+    pub(super) source: Source,
+    pub(super) receiver: Receiver,
 }
 
 impl Welcomed {
     fn open(config: &Value) -> Welcomed {
+        Welcomed::with(|kernel| {
+            kernel.install("hostile/tag-model", json!({ "name": "model", "config": config }));
+        })
+    }
+
+    /// The same with the test's own way to install the model.
+    pub(super) fn with(install: impl FnOnce(&TestKernel)) -> Welcomed {
         let (kernel, receiver) = (TestKernel::start(), Receiver::start());
         let source = kernel.segment();
         webhook(&kernel, "webhook", &receiver);
-        kernel.install("hostile/tag-model", json!({ "name": "model", "config": config }));
+        install(&kernel);
         define_with(&kernel.admin(), "oslo", "tags.hostile == 'Oslo'", message_through("webhook"));
         kernel.settle();
         let people: Vec<Value> = (0..PEOPLE).map(|number| lives_in(&format!("u{number}"), "Oslo", 0)).collect();
@@ -34,7 +41,7 @@ impl Welcomed {
 
     /// Everybody is still tagged, a member and counted, and has had the one welcome.
     #[track_caller]
-    fn nothing_changed(&self, what: &str) {
+    pub(super) fn nothing_changed(&self, what: &str) {
         self.kernel.settle();
         assert_eq!(size(&self.kernel.admin(), "oslo"), Some(PEOPLE), "{what}");
         // Of who came while the model was held nothing is known, so the count may not be exact.
@@ -49,7 +56,7 @@ impl Welcomed {
     }
 }
 
-fn lives_in(user: &str, city: &str, turn: u64) -> Value {
+pub(super) fn lives_in(user: &str, city: &str, turn: u64) -> Value {
     identify(user, &format!("{user}-{city}-{turn}"), json!({ "city": city }))
 }
 

@@ -1,6 +1,6 @@
 //! Responsible for the compute roles over a component: tag models and scorers.
 
-use kith_model::plugin::{ComputeModel, Fitted, PluginFault, PluginKind};
+use kith_model::plugin::{Cancellation, ComputeModel, Fitted, PluginFault, PluginKind};
 use kith_model::table::Table;
 
 use super::Bound;
@@ -15,9 +15,16 @@ pub(super) struct WasmModel {
 }
 
 impl ComputeModel for WasmModel {
-    fn fit(&self, dataset: Box<dyn Iterator<Item = Table> + Send>) -> Result<Fitted, PluginFault> {
+    fn fit(
+        &self,
+        dataset: Box<dyn Iterator<Item = Table> + Send>,
+        cancellation: &Cancellation,
+    ) -> Result<Fitted, PluginFault> {
         let bound = &self.bound;
-        let give = |state: &mut CallState| state.dataset = Some(dataset);
+        let give = |state: &mut CallState| {
+            state.dataset = Some(dataset);
+            state.cancellation = Some(cancellation.clone());
+        };
         let called: Result<fitting::Fitted, types::Failure> = bound.call_with(CallClass::Fit, give, "fit", ())?;
         let fitted = convert::fitted_from_wit(called.map_err(convert::failure_from_wit)?);
         bound.reported(verify::fitted(&fitted)).map(|()| fitted)

@@ -38,6 +38,9 @@ pub enum PluginFault {
     /// What the guest returned breaks the contract.
     #[error("broke the contract: {0}")]
     InvalidOutput(String),
+    /// Whoever asked does not want the answer any more.
+    #[error("was cancelled")]
+    Cancelled,
     /// The host could not run it.
     #[error("could not be run: {0}")]
     Unavailable(String),
@@ -59,6 +62,7 @@ impl PluginFault {
             PluginFault::LimitExceeded { what: "log bytes", .. } => "limit.log",
             PluginFault::LimitExceeded { .. } => "limit.host-calls",
             PluginFault::InvalidOutput(_) => "invalid-output",
+            PluginFault::Cancelled => "cancelled",
             PluginFault::Unavailable(_) => "unavailable",
         }
     }
@@ -82,7 +86,7 @@ impl PluginFault {
             | PluginFault::MemoryExceeded { .. }
             | PluginFault::LimitExceeded { .. }
             | PluginFault::InvalidOutput(_) => FaultOwner::Plugin,
-            PluginFault::Unavailable(_) => FaultOwner::Host,
+            PluginFault::Cancelled | PluginFault::Unavailable(_) => FaultOwner::Host,
         }
     }
 
@@ -135,6 +139,7 @@ mod tests {
             (PluginFault::MemoryExceeded { limit_bytes: 1 }, FaultOwner::Plugin),
             (PluginFault::LimitExceeded { what: "output bytes", limit: 1 }, FaultOwner::Plugin),
             (PluginFault::InvalidOutput(text()), FaultOwner::Plugin),
+            (PluginFault::Cancelled, FaultOwner::Host),
             (PluginFault::Unavailable(text()), FaultOwner::Host),
         ];
         for (fault, owner) in table {

@@ -1,5 +1,8 @@
 //! The four roles as traits, and what goes in and comes out of them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::PluginFault;
 use crate::delivery::{Message, Outcome};
 use crate::event::{DraftEvent, RejectedRecord};
@@ -82,10 +85,30 @@ pub trait Connector: Send + Sync {
     fn poll(&self, cursor: Option<&[u8]>) -> Result<PolledPage, PluginFault>;
 }
 
+/// Tells a long call that nobody wants its answer any more. Its clones are the same one.
+#[derive(Debug, Clone, Default)]
+pub struct Cancellation(Arc<AtomicBool>);
+
+impl Cancellation {
+    /// Let the call end as soon as it can; for good.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the call is to end.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
 /// Columns in, columns out: the shape that tag models and scorers share.
 pub trait ComputeModel: Send + Sync {
-    /// Learn from the rows of `dataset`.
-    fn fit(&self, dataset: Box<dyn Iterator<Item = Table> + Send>) -> Result<Fitted, PluginFault>;
+    /// Learn from the rows of `dataset`. Ends soon after `cancellation` with [`PluginFault::Cancelled`].
+    fn fit(
+        &self,
+        dataset: Box<dyn Iterator<Item = Table> + Send>,
+        cancellation: &Cancellation,
+    ) -> Result<Fitted, PluginFault>;
     /// One row of outputs for each row of `rows`, in the same order; one column for each output of the manifest.
     fn compute(&self, state: &[u8], rows: Table) -> Result<Table, PluginFault>;
 }

@@ -1,6 +1,7 @@
 //! A kernel in a test: events in as drafts, questions answered when everything has been computed.
 
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use kith_features::Zone;
@@ -15,10 +16,11 @@ use kith_model::time::{ManualClock, Timestamp};
 use kith_store::Store;
 use parking_lot::Mutex;
 
-use crate::{Activity, Idempotence, Installed, Kernel, Observer, ProfileView, Receipted, Role, Setup};
+use crate::{Activity, FitError, Idempotence, Installed, Kernel, Observer, ProfileView, Receipted, Role, Setup};
 
 pub(super) const WORKSPACE: WorkspaceId = WorkspaceId(1);
 pub(super) const SOURCE: InstallationId = InstallationId(1);
+pub(super) const LEVEL: InstallationId = InstallationId(2);
 pub(super) const DAY: i64 = 86_400_000;
 /// 2026-01-15T00:00:00Z.
 pub(super) const START: Timestamp = Timestamp(1_768_435_200_000);
@@ -46,11 +48,22 @@ pub(super) struct Level {
     pub(super) fails: Mutex<bool>,
     /// How long a call takes.
     pub(super) takes: Mutex<Duration>,
+    pub(super) fits_until_cancelled: Mutex<bool>,
 }
 
 impl ComputeModel for Level {
-    fn fit(&self, dataset: Box<dyn Iterator<Item = Table> + Send>) -> Result<Fitted, PluginFault> {
+    fn fit(
+        &self,
+        dataset: Box<dyn Iterator<Item = Table> + Send>,
+        cancellation: &Cancellation,
+    ) -> Result<Fitted, PluginFault> {
         let rows: usize = dataset.map(|table| table.rows).sum();
+        while *self.fits_until_cancelled.lock() {
+            if cancellation.is_cancelled() {
+                return Err(PluginFault::Cancelled);
+            }
+            std::thread::yield_now();
+        }
         Ok(Fitted { state: rows.to_string().into_bytes(), metrics: vec![("rows".into(), rows as f64)] })
     }
 
@@ -210,6 +223,23 @@ impl Bench {
         bench
     }
 
+    /// Fit an installation as it is now, and wait for what comes of it.
+    pub(super) fn fit(&self, installation: InstallationId) -> Result<Fitted, FitError> {
+        self.begin_fit(installation).recv_timeout(Duration::from_secs(20)).unwrap()
+    }
+
+    /// Begin to fit an installation; what comes of it is received.
+    pub(super) fn begin_fit(&self, installation: InstallationId) -> Receiver<Result<Fitted, FitError>> {
+        let (keep, kept) = channel();
+        let slot = self.kernel.take_fit_slot(WORKSPACE, installation).unwrap();
+        let digest = self.setup.lock().installation(installation).unwrap().digest.clone();
+        self.kernel.fit(slot, digest, move |outcome, slot| {
+            drop(slot);
+            keep.send(outcome).unwrap();
+        });
+        kept
+    }
+
     /// The same store under a new kernel, as after a restart.
     pub(super) fn restart(&mut self) {
         let setup = self.setup.lock().clone();
@@ -319,4 +349,9 @@ pub(super) fn event(message_id: &str, identifiers: &[(&str, &str)], name: &str, 
 
 pub(super) fn identify(message_id: &str, identifiers: &[(&str, &str)], traits: &str, time: Timestamp) -> DraftEvent {
     DraftEvent { kind: EventKind::Identify, traits: traits.into(), ..event(message_id, identifiers, "", time) }
+}
+
+pub(super) fn orders(user: &str, from: usize, count: usize) -> Vec<DraftEvent> {
+    let order = |n: usize| event(&format!("{user}-{n}"), &[("user_id", user)], "Order Completed", START);
+    (from..from + count).map(order).collect()
 }

@@ -3,7 +3,7 @@
 
 mod audiences;
 mod contract;
-mod installations;
+pub(crate) mod installations;
 mod routes;
 
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use crate::catalogue::{Actor, CredentialRow, InstallationRow, WorkspaceRow};
 use crate::serve::host_key::HostKey;
 use crate::serve::tests::{ADMIN_KEY, TestServer};
 
-pub(super) const FIRST: WorkspaceId = WorkspaceId(1);
+pub(crate) const FIRST: WorkspaceId = WorkspaceId(1);
 
 /// A whole answer.
 pub(super) struct Response {
@@ -225,7 +225,7 @@ fn event(user: &str) -> DraftEvent {
 }
 
 /// An installation of `test/NAME`, as the catalogue has it.
-pub(super) fn installation_row(id: u32, name: &str) -> InstallationRow {
+pub(crate) fn installation_row(id: u32, name: &str) -> InstallationRow {
     InstallationRow {
         id: InstallationId(id),
         name: name.parse().unwrap(),

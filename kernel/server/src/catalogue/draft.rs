@@ -80,7 +80,8 @@ impl<'a> Change<'a> {
     pub fn commit(self) -> Result<CommitGuard<'a>, CatalogueError> {
         let Change { draft, writing } = self;
         let catalogue = draft.catalogue;
-        catalogue.store.commit(Unit { operations: draft.operations, ..Unit::default() })?;
+        let fence = catalogue.fence.get().cloned();
+        catalogue.store.commit(Unit { operations: draft.operations, fence, ..Unit::default() })?;
         let mut tables = Tables::clone(&catalogue.tables.load());
         tables.workspaces.insert(draft.tables.row.id, Arc::new(draft.tables));
         tables.credentials.extend(draft.credentials);

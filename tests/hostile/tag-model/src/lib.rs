@@ -20,11 +20,16 @@ pub struct Hostile;
 struct Settings {
     how: String,
     burn_millions: u64,
+    burn_fit_millions: u64,
 }
 
 impl TagModel for Hostile {
     fn fit(dataset: Dataset) -> Result<Fitted, Failure> {
+        let settings: Settings = config::get()?;
         let rows: usize = dataset.map(|table| table.len()).sum();
+        (0..settings.burn_fit_millions * 1_000_000).for_each(|step| {
+            black_box(step);
+        });
         #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
         let metrics = vec![("rows".to_owned(), rows as f64)];
         Ok(Fitted { state: VERSION.as_bytes().to_vec(), metrics })
