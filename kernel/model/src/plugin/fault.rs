@@ -12,6 +12,9 @@ pub enum PluginFault {
     /// The plugin says that trying again will not help.
     #[error("permanent failure: {0}")]
     Permanent(String),
+    /// The plugin says that it cannot read the fitted state, so that no row can work before another fit.
+    #[error("the fitted state cannot be read: {0}")]
+    UnreadableState(String),
     /// The guest trapped or panicked.
     #[error("trap: {message}")]
     Trapped {
@@ -53,6 +56,7 @@ impl PluginFault {
             PluginFault::BadInput(_) => "plugin.bad-input",
             PluginFault::Transient(_) => "plugin.transient",
             PluginFault::Permanent(_) => "plugin.permanent",
+            PluginFault::UnreadableState(_) => "plugin.unreadable-state",
             PluginFault::Trapped { .. } => "trap",
             PluginFault::CpuExceeded { .. } => "limit.cpu",
             PluginFault::DeadlineExceeded { .. } => "limit.wall",
@@ -76,7 +80,9 @@ impl PluginFault {
     /// time or output is judged by its caller, which knows how large an input it had chosen to hand over.
     pub fn owner(&self) -> FaultOwner {
         match self {
-            PluginFault::BadInput(_) | PluginFault::Permanent(_) => FaultOwner::Request,
+            PluginFault::BadInput(_) | PluginFault::Permanent(_) | PluginFault::UnreadableState(_) => {
+                FaultOwner::Request
+            }
             // Processor time has a limit of its own, so what passed the other one was spent waiting: for another machine, or
             // where there is none for this one's processors, which is as little the plugin's doing.
             PluginFault::Transient(_) | PluginFault::DeadlineExceeded { .. } => FaultOwner::Peer,
@@ -131,6 +137,7 @@ mod tests {
         let table = [
             (PluginFault::BadInput(text()), FaultOwner::Request),
             (PluginFault::Permanent(text()), FaultOwner::Request),
+            (PluginFault::UnreadableState(text()), FaultOwner::Request),
             (PluginFault::Transient(text()), FaultOwner::Peer),
             (PluginFault::DeadlineExceeded { limit_ms: 1 }, FaultOwner::Peer),
             (PluginFault::Trapped { message: text(), backtrace: vec![] }, FaultOwner::Plugin),

@@ -32,6 +32,11 @@ pub struct Manifest {
     /// that a crash cuts off is not repeated without an admin.
     #[serde(default = "idempotent_unless_said")]
     pub idempotent: bool,
+    /// Tag models and scorers: the shape of the bytes that `fit` returns, raised by the vendor whenever it changes. A version
+    /// is never asked about a state of another shape. `None` where the vendor declares nothing: the guest is asked, and says
+    /// so where it cannot read the state.
+    #[serde(default)]
+    pub state_version: Option<u32>,
     /// Requested limits; an absent one asks for the host's default.
     pub limits: LimitRequest,
 }

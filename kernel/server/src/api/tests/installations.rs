@@ -63,6 +63,7 @@ pub(crate) fn plugin_row(name: &str, kind: PluginKind) -> PluginRow {
         config_schema: None,
         capabilities: Capabilities::default(),
         idempotent: true,
+        state_version: None,
         limits: LimitRequest::default(),
     };
     PluginRow {
