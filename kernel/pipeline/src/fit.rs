@@ -373,7 +373,7 @@ async fn wait_for_inputs(
 
 fn may_be_fitted(installed: &Installed) -> Result<(), FitError> {
     match &installed.activity {
-        Activity::Running => Ok(()),
+        Activity::Running | Activity::WaitsForFit { .. } => Ok(()),
         Activity::Held { why, .. } => Err(FitError::Held { why: why.clone() }),
     }
 }

@@ -46,6 +46,7 @@ pub use intake::{Intake, IntakeError, MAX_UNCONSUMED_BYTES, Receipted};
 pub use plan::SetupError;
 pub use questions::QueryError;
 pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Role, Setup};
+pub use shared::WAITS_FOR_FIT;
 pub use views::*;
 
 use accept::Accept;

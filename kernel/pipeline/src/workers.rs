@@ -190,6 +190,7 @@ impl Drop for PanicGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::setup::Installed;
     use kith_model::id::{InstallationId, WorkspaceId};
 
     #[derive(Default)]
@@ -197,6 +198,8 @@ mod tests {
 
     impl Observer for Panics {
         fn held(&self, _: WorkspaceId, _: InstallationId, _: &str) {}
+
+        fn waits_for_fit(&self, _: WorkspaceId, _: &Installed, _: &str) {}
 
         fn panicked(&self, worker: &str) {
             self.0.lock().push(worker.to_owned());

@@ -23,7 +23,8 @@ use parking_lot::Mutex;
 
 pub use draft::{Actor, Change, CommitGuard, Draft};
 pub use rows::{
-    AudienceRow, AuditRow, CounterRow, CredentialRow, FitRow, FitStatus, InstallationRow, PluginRow, WorkspaceRow,
+    AudienceRow, AuditRow, CounterRow, CredentialRow, FitRow, FitStatus, InstallationRow, PluginRow, WaitRow,
+    WorkspaceRow,
 };
 
 use crate::auth::KeyId;

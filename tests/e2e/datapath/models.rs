@@ -8,7 +8,7 @@ use super::stage::{
     message_through, mode, send, size, switch, tag, track, webhook,
 };
 
-const PEOPLE: u64 = 100;
+pub(super) const PEOPLE: u64 = 100;
 
 /// People with a tag, and an audience on it that has welcomed each of them.
 pub(super) struct Welcomed {
@@ -115,7 +115,7 @@ fn a_quarantined_model_keeps_what_it_wrote() {
 /// again, and sends nothing (the table's upgrade).
 #[test]
 fn an_upgrade_that_cannot_read_its_fit_serves_the_old_values() {
-    for how in ["well", "trap-on-fit"] {
+    for how in ["well", "refuse-fit", "trap-on-fit"] {
         let shop = Welcomed::open(&json!({ "how": how }));
         let admin = shop.kernel.admin();
         shop.kernel.fit("model");

@@ -48,6 +48,10 @@ pub(super) struct Level {
     pub(super) fails: Mutex<bool>,
     /// How long a call takes.
     pub(super) takes: Mutex<Duration>,
+    /// The state that it can read, where it cannot read every one.
+    pub(super) reads: Mutex<Option<Vec<u8>>>,
+    /// How often it was asked.
+    pub(super) asked: Mutex<usize>,
     pub(super) fits_until_cancelled: Mutex<bool>,
 }
 
@@ -67,7 +71,12 @@ impl ComputeModel for Level {
         Ok(Fitted { state: rows.to_string().into_bytes(), metrics: vec![("rows".into(), rows as f64)] })
     }
 
-    fn compute(&self, _: &[u8], rows: Table) -> Result<Table, PluginFault> {
+    fn compute(&self, state: &[u8], rows: Table) -> Result<Table, PluginFault> {
+        *self.asked.lock() += 1;
+        if self.reads.lock().as_ref().is_some_and(|reads| reads != state) {
+            std::thread::park_timeout(*self.takes.lock());
+            return Err(PluginFault::UnreadableState("it is of another form".into()));
+        }
         std::thread::park_timeout(*self.takes.lock());
         if *self.fails.lock() {
             return Err(PluginFault::Trapped { message: "panicked: no".into(), backtrace: vec![] });
@@ -102,13 +111,17 @@ impl Channel for Postbox {
     }
 }
 
-/// Notes who was quarantined.
+/// Notes who was quarantined or waits for a fit.
 #[derive(Default)]
 pub(super) struct Notes(pub(super) Mutex<Vec<InstallationId>>);
 
 impl Observer for Notes {
     fn held(&self, _: WorkspaceId, installation: InstallationId, _: &str) {
         self.0.lock().push(installation);
+    }
+
+    fn waits_for_fit(&self, _: WorkspaceId, installed: &Installed, _: &str) {
+        self.0.lock().push(installed.id);
     }
 }
 

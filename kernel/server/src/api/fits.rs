@@ -28,6 +28,8 @@ pub(crate) struct FitBody {
     in_use: bool,
     plugin_version: String,
     digest: String,
+    /// The form of its state, if the plugin declared one.
+    state_version: Option<u32>,
     started_at: String,
     finished_at: Option<String>,
     /// Rows read of how many, while running.
@@ -54,6 +56,7 @@ fn fit_body(app: &App, workspace: WorkspaceId, installation: &InstallationRow, r
         in_use: installation.fit == Some(row.version),
         plugin_version: row.plugin_version.to_string(),
         digest: row.digest.clone(),
+        state_version: row.state_version,
         started_at: time(row.started_at),
         finished_at: row.finished_at.map(time),
         progress: under_way.map(|fit| FitProgressBody { rows_done: fit.rows_done, rows_total: fit.rows_total }),

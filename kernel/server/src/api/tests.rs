@@ -237,6 +237,7 @@ pub(crate) fn installation_row(id: u32, name: &str) -> InstallationRow {
         mode_reason: None,
         mode_since: None,
         fit: None,
+        waits_for_fit: None,
         write_key: None,
         created_at: Timestamp(0),
         updated_at: Timestamp(0),

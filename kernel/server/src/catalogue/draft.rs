@@ -223,6 +223,17 @@ impl<'a> Draft<'a> {
         self.alters_setup = true;
     }
 
+    /// Put the state of an earlier fit to use again.
+    pub fn use_state(&mut self, id: InstallationId, version: u32) -> Result<(), CatalogueError> {
+        let name = of_installation(id, &version.to_be_bytes());
+        let key = Key::definition(self.workspace(), Definition::FittedState, &name);
+        let state = self.catalogue.store.get(&[key])?.pop().flatten();
+        let state = state.ok_or(CatalogueError::Key { what: "fitted state" })?;
+        self.tables.states.insert(id, (version, state));
+        self.alters_setup = true;
+        Ok(())
+    }
+
     /// Add or replace an audience.
     pub fn put_audience(&mut self, audience: Audience) -> Result<(), CatalogueError> {
         let name = audience.id.0.to_be_bytes();
