@@ -50,11 +50,19 @@ pub struct Change<'a> {
     writing: MutexGuard<'a, ()>,
 }
 
-/// A change that is durable. No other one begins before this is dropped, so that what follows from changes follows in
-/// their order.
-#[must_use = "the next change may begin as soon as this is dropped"]
+/// A change that is durable. It shows, and the next one may begin, when this is dropped: what follows from changes follows in
+/// their order, and whoever sees one finds that it is in force.
+#[must_use = "the change shows, and the next one may begin, as soon as this is dropped"]
 pub struct CommitGuard<'a> {
+    catalogue: &'a Catalogue,
+    tables: Arc<Tables>,
     _writing: MutexGuard<'a, ()>,
+}
+
+impl Drop for CommitGuard<'_> {
+    fn drop(&mut self) {
+        self.catalogue.tables.store(Arc::clone(&self.tables));
+    }
 }
 
 impl<'a> Deref for Change<'a> {
@@ -76,7 +84,7 @@ impl<'a> Change<'a> {
         Change { draft, writing }
     }
 
-    /// Commit the change: durable and visible on return.
+    /// Commit the change: durable on return.
     pub fn commit(self) -> Result<CommitGuard<'a>, CatalogueError> {
         let Change { draft, writing } = self;
         let catalogue = draft.catalogue;
@@ -85,8 +93,7 @@ impl<'a> Change<'a> {
         let mut tables = Tables::clone(&catalogue.tables.load());
         tables.workspaces.insert(draft.tables.row.id, Arc::new(draft.tables));
         tables.credentials.extend(draft.credentials);
-        catalogue.tables.store(Arc::new(tables));
-        Ok(CommitGuard { _writing: writing })
+        Ok(CommitGuard { catalogue, tables: Arc::new(tables), _writing: writing })
     }
 }
 
