@@ -123,7 +123,7 @@ impl<P: crate::TagModel> tagging::Guest for Exported<P> {
         P::fit(crate::Dataset::from_host()).map(Into::into).map_err(Into::into)
     }
 
-    fn evaluate(state: Vec<u8>, rows: columns::Table) -> Result<columns::Table, types::Failure> {
+    fn evaluate(state: Vec<u8>, rows: columns::Table) -> Result<columns::Table, fitting::ComputeFailure> {
         report_panics();
         P::evaluate(&state, &rows.into()).map(Into::into).map_err(Into::into)
     }
@@ -135,7 +135,7 @@ impl<P: crate::Scorer> scoring::Guest for Exported<P> {
         P::fit(crate::Dataset::from_host()).map(Into::into).map_err(Into::into)
     }
 
-    fn score(state: Vec<u8>, rows: columns::Table) -> Result<columns::Table, types::Failure> {
+    fn score(state: Vec<u8>, rows: columns::Table) -> Result<columns::Table, fitting::ComputeFailure> {
         report_panics();
         P::score(&state, &rows.into()).map(Into::into).map_err(Into::into)
     }

@@ -11,6 +11,9 @@ pub enum Failure {
     Transient(String),
     /// Trying again will not help until somebody changes something.
     Permanent(String),
+    /// Tag models and scorers: the fitted state is not of a form that this version reads. The kernel asks no more until the
+    /// installation has been fitted again.
+    UnreadableState(String),
 }
 
 impl Failure {
@@ -28,6 +31,11 @@ impl Failure {
     pub fn permanent(reason: impl Into<String>) -> Failure {
         Failure::Permanent(reason.into())
     }
+
+    /// The fitted state is not of a form that this version reads: nothing works before another fit.
+    pub fn unreadable_state(reason: impl Into<String>) -> Failure {
+        Failure::UnreadableState(reason.into())
+    }
 }
 
 impl fmt::Display for Failure {
@@ -36,6 +44,7 @@ impl fmt::Display for Failure {
             Failure::BadInput(reason) => write!(f, "bad input: {reason}"),
             Failure::Transient(reason) => write!(f, "transient failure: {reason}"),
             Failure::Permanent(reason) => write!(f, "permanent failure: {reason}"),
+            Failure::UnreadableState(reason) => write!(f, "the fitted state cannot be read: {reason}"),
         }
     }
 }
@@ -66,7 +75,7 @@ impl From<Failure> for Rejection {
         let (status, code) = match &failure {
             Failure::BadInput(_) => (400, "bad-input"),
             Failure::Transient(_) => (503, "unavailable"),
-            Failure::Permanent(_) => (500, "plugin-failure"),
+            Failure::Permanent(_) | Failure::UnreadableState(_) => (500, "plugin-failure"),
         };
         Rejection::new(status, code, failure.to_string())
     }

@@ -34,7 +34,10 @@ pub trait Scorer {
 /// What fitting gives.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Fitted {
-    /// Opaque to the kernel; handed to every later call. At most 1 MiB.
+    /// Opaque to the kernel; handed to every later call. At most 1 MiB. Its form has a number, `state_version` in `plugin.toml`:
+    /// raise that whenever these bytes change shape, and an upgrade serves the old values until it is fitted, instead of
+    /// handing the new code bytes that it cannot read. Code that finds such bytes all the same answers
+    /// [`Failure::unreadable_state`].
     pub state: Vec<u8>,
     /// Figures that tell a person how good the fit is, e.g. `("log_likelihood", -9582.43)`.
     pub metrics: Vec<(String, f64)>,

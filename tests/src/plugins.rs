@@ -56,3 +56,30 @@ pub fn build(folder: &str) -> Built {
     let built = plugin_build::build_all(&[root().join(folder)], None, &toolchain, &mut Silent);
     built.unwrap_or_else(|error| panic!("{error}")).pop().expect("one crate gives one plugin")
 }
+
+/// A built plugin packed again with another manifest: what a vendor would upload who had written that one.
+#[track_caller]
+pub fn repacked(built: &Built, edit: impl FnOnce(&str) -> String) -> Vec<u8> {
+    let manifest = &built.inspection.manifest_toml;
+    // The two sections that packing appends, in its order.
+    let abi = custom_section("kith:abi", &built.manifest.abi);
+    let packed = [custom_section("kith:manifest", manifest), abi.clone()].concat();
+    let bare = built.component.strip_suffix(packed.as_slice()).expect("a component ends with its manifest and its ABI");
+    [bare, &custom_section("kith:manifest", &edit(manifest)), &abi].concat()
+}
+
+/// A custom section of a component.
+fn custom_section(name: &str, text: &str) -> Vec<u8> {
+    let content = [leb128(name.len()), name.as_bytes().to_vec(), text.as_bytes().to_vec()].concat();
+    [vec![0], leb128(content.len()), content].concat()
+}
+
+fn leb128(mut number: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 0x80 {
+        bytes.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes
+}

@@ -37,7 +37,11 @@ pub(crate) fn run<T>(
     let result = call(&mut store).map_err(|error| fault(store.data(), &error));
     let seconds = store.data().elapsed().as_secs_f64();
     metrics::histogram!("kith_plugin_call_seconds", "kind" => installed.kind.as_str()).record(seconds);
-    result.inspect_err(|fault| report(installed, fault))
+    result.inspect_err(|fault| match fault {
+        // It went as whoever asked wanted it to.
+        PluginFault::Cancelled => {}
+        fault => report(installed, fault),
+    })
 }
 
 /// Count and log a fault. Only here, so that none is counted twice. The log names installation and plugin; the figure does

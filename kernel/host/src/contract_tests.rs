@@ -4,7 +4,7 @@ use kith_model::delivery::{Message, Outcome};
 use kith_model::event::DraftEvent;
 use kith_model::id::{ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
-use kith_model::plugin::{Callback, Grants, ReceiveError, SourceRequest};
+use kith_model::plugin::{Callback, Cancellation, Grants, ReceiveError, SourceRequest};
 use kith_model::sending::{InboundResponse, MAX_ROUNDS, OutboundRequest, SendFailure, SentAnswer, Step};
 use kith_model::table::{Table, Values};
 use kith_model::time::Timestamp;
@@ -109,7 +109,7 @@ fn a_connector_and_a_model_of_0_1_run() {
     let model = host().load(TAGGER_0_1).unwrap().compute(binding()).unwrap();
     let rows = |values: &[Option<f64>]| Table { rows: values.len(), columns: vec![floats("spent", values)] };
     let data = vec![rows(&[Some(10.0), None]), rows(&[Some(20.0)])];
-    let fitted = model.fit(Box::new(data.into_iter())).unwrap();
+    let fitted = model.fit(Box::new(data.into_iter()), &Cancellation::default()).unwrap();
     assert_eq!(fitted.metrics, [("average".to_owned(), 15.0)]);
     let tags = model.compute(&fitted.state, rows(&[Some(14.0), Some(16.0), None])).unwrap();
     let column = tags.column("spender").unwrap();

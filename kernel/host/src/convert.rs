@@ -86,6 +86,15 @@ pub(crate) fn failure_from_wit(failure: types::Failure) -> PluginFault {
     }
 }
 
+pub(crate) fn compute_failure_from_wit(failure: fitting::ComputeFailure) -> PluginFault {
+    match failure {
+        fitting::ComputeFailure::BadInput(text) => PluginFault::BadInput(bounded(&text)),
+        fitting::ComputeFailure::Transient(text) => PluginFault::Transient(bounded(&text)),
+        fitting::ComputeFailure::Permanent(text) => PluginFault::Permanent(bounded(&text)),
+        fitting::ComputeFailure::UnreadableState(text) => PluginFault::UnreadableState(bounded(&text)),
+    }
+}
+
 fn event_from_wit(event: types::Event) -> DraftEvent {
     let kind = match event.kind {
         types::EventKind::Track => EventKind::Track,

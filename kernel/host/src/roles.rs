@@ -133,7 +133,7 @@ impl Plugin {
     /// As for [`Plugin::connector`].
     pub fn compute(&self, binding: Binding) -> Result<Arc<dyn ComputeModel>, BindError> {
         self.expect("tag-model or scorer", &[PluginKind::TagModel, PluginKind::Scorer])?;
-        Ok(Arc::new(WasmModel { bound: self.bind(binding)? }))
+        Ok(Arc::new(WasmModel { bound: self.bind(binding)?, abi: self.abi() }))
     }
 
     /// Bind a channel of contract 0.1, which sends its requests itself.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kith_model::plugin::{PluginFault, PluginKind};
+use kith_model::plugin::{Cancellation, PluginFault, PluginKind};
 use kith_model::table::Table;
 use kith_model::time::Clock;
 use parking_lot::Mutex;
@@ -22,6 +22,9 @@ const MAX_TABLE_ELEMENTS: usize = 10_000;
 const MAX_TABLES: usize = 4;
 const MAX_MEMORIES: usize = 2;
 const MAX_INSTANCES: usize = 16;
+
+/// How long a guest may compute before the host looks whether its call was cancelled.
+const CANCELLATION_LOOK: Duration = Duration::from_millis(50);
 
 /// Why state could not be read or written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -104,6 +107,8 @@ pub(crate) struct CallState {
     pub(crate) panic: Option<String>,
     /// Why the host stopped the guest.
     pub(crate) stopped: Option<PluginFault>,
+    /// Where whoever asked may give up waiting.
+    pub(crate) cancellation: Option<Cancellation>,
     host_calls: u64,
     log_bytes: u64,
     time: TimeBudget,
@@ -129,6 +134,7 @@ impl CallState {
             dataset: None,
             panic: None,
             stopped: None,
+            cancellation: None,
             host_calls: 0,
             log_bytes: 0,
             time: TimeBudget { started: Instant::now(), wall_ms, cpu_ms, cpu_at_start: None },
@@ -178,12 +184,21 @@ impl CallState {
         self.stop(PluginFault::DeadlineExceeded { limit_ms })
     }
 
+    /// Stop the guest where nobody waits for it any more.
+    pub(crate) fn look_at_cancellation(&mut self) -> wasmtime::Result<()> {
+        match &self.cancellation {
+            Some(cancellation) if cancellation.is_cancelled() => Err(self.stop(PluginFault::Cancelled)),
+            _ => Ok(()),
+        }
+    }
+
     /// Look at both clocks: how many ticks until the next look, or the error that stops the guest.
     ///
     /// Ticks alone would charge a guest for time in which the machine ran something else, so the limit of processor time
     /// is checked against the thread's own clock. Short calls never come here: the first look is one tick after the start,
     /// and what passed until then counts as used.
     pub(crate) fn look_at_clocks(&mut self) -> wasmtime::Result<u64> {
+        self.look_at_cancellation()?;
         let elapsed = self.elapsed();
         let wall = Duration::from_millis(self.time.wall_ms);
         let cpu = Duration::from_millis(self.time.cpu_ms);
@@ -199,6 +214,7 @@ impl CallState {
             return Err(self.stop_for_wall());
         }
         let remaining = (cpu - used).min(wall - elapsed);
+        let remaining = if self.cancellation.is_some() { remaining.min(CANCELLATION_LOOK) } else { remaining };
         Ok(u64::try_from(remaining.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX).clamp(1, 1_000_000))
     }
 }

@@ -27,11 +27,11 @@ use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::PluginKind;
 use kith_store::QueueId;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use crate::setup::Setup;
 use crate::shared::Shared;
-use crate::workers::Ending;
+use crate::workers::{Ending, Phase};
 use hosts::Hosts;
 use sending::Sender;
 
@@ -50,14 +50,6 @@ const GRACE: Duration = Duration::from_secs(10);
 /// The commits after it may take this long more.
 const LAST_COMMITS: Duration = Duration::from_secs(5);
 
-/// How far the stage is on its way to a stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    Running,
-    /// What is under way ends; nothing new leaves.
-    Stopping,
-}
-
 /// What all senders share.
 pub(crate) struct Deliveries {
     pub hosts: Hosts,
@@ -65,7 +57,6 @@ pub(crate) struct Deliveries {
     guests: Arc<Semaphore>,
     /// Permits for guests that send themselves and wait.
     blocking_sends: Arc<Semaphore>,
-    phase: watch::Sender<Phase>,
     /// Outboxes that have a sender.
     senders: Mutex<BTreeSet<QueueId>>,
 }
@@ -76,7 +67,6 @@ impl Deliveries {
             hosts: Hosts::default(),
             guests: Arc::new(Semaphore::new(MAX_GUESTS)),
             blocking_sends: Arc::new(Semaphore::new(MAX_BLOCKING_SENDS)),
-            phase: watch::Sender::new(Phase::Running),
             senders: Mutex::default(),
         }
     }
@@ -126,11 +116,10 @@ fn left_over(shared: &Shared, setup: &Setup) -> Vec<QueueId> {
     outboxes.filter(holds_something).collect()
 }
 
-/// Let what is under way end and its outcomes be committed; hand back what has not left.
+/// Wait until what was under way when the workers were told to stop has ended and its outcomes are committed. What had not left
+/// is handed back.
 pub(crate) fn stop(shared: &Shared) {
-    shared.deliveries.phase.send_replace(Phase::Stopping);
     if let Ending::TimedOut { running } = shared.workers.wait_for_tasks(SENDER, GRACE + LAST_COMMITS) {
         tracing::warn!(running, "senders did not end in time; what they sent is tried again under its id");
     }
-    shared.workers.end_tasks();
 }

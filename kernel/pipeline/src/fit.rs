@@ -1,25 +1,39 @@
 //! Fitting a model: the rows of all profiles, streamed through its plugin.
+//!
+//! A fit is a task of the workers. It waits for the history behind its inputs without a thread, calls the guest on the guests'
+//! threads, and hands what came of it to whoever keeps it. A stop cancels it: it ends within moments and nothing of it is kept.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kith_features::LeafId;
 use kith_model::id::{InstallationId, WorkspaceId};
-use kith_model::plugin::{Fitted, PluginFault};
+use kith_model::plugin::{Cancellation, Fitted, PluginFault};
 use kith_model::table::{Cell, Table};
 use kith_model::time::Timestamp;
+use parking_lot::Mutex;
 
+use crate::guests::{Busy, Caller, GuestClass, Stopped};
+use crate::offload;
 use crate::plan::ModelPlan;
 use crate::profiles::evaluation::{Evaluation, Profile};
 use crate::profiles::person::{self, Person};
 use crate::profiles::scan::ProfilePages;
 use crate::react::models;
-use crate::setup::Activity;
+use crate::setup::{Activity, Installed};
 use crate::shared::{Compiled, Culprit, Shared, Workspace};
+use crate::workers::{Ending, Phase};
 
-/// How long one look at the reactor's progress waits.
+/// The name of the tasks.
+const FIT: &str = "fit";
+
+/// The longest wait between two looks at the reactor's progress, where no pass ends meanwhile.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// A fit that was cancelled ends within moments; a machine under load may take this long.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// Why a fit did not come about.
 #[derive(Debug, thiserror::Error)]
@@ -28,14 +42,214 @@ pub enum FitError {
     UnknownInstallation,
     #[error("the installation does not run ({why}); switch it on before fitting")]
     Held { why: String },
+    #[error("another version was put in its place while it waited to begin; fit again")]
+    OtherVersion,
     #[error("a {kind} is not fitted; only tag models and scorers are")]
     NotAModel { kind: String },
-    #[error("the kernel is shutting down")]
+    #[error("the server stopped before it was done; fit again")]
     Stopping,
+    #[error("too many fits of the installation wait; fit again once they are done")]
+    Busy,
     #[error("the data set could not be read: {0}")]
     Read(String),
     #[error(transparent)]
     Fault(PluginFault),
+}
+
+impl From<Stopped> for FitError {
+    fn from(_: Stopped) -> FitError {
+        FitError::Stopping
+    }
+}
+
+impl From<Busy> for FitError {
+    fn from(_: Busy) -> FitError {
+        FitError::Busy
+    }
+}
+
+/// How far a fit is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FitProgress {
+    pub rows_done: u64,
+    /// Profiles when it began.
+    pub rows_total: u64,
+}
+
+/// The fits under way, at most one for an installation.
+#[derive(Default)]
+pub(crate) struct FitsUnderWay(Mutex<BTreeMap<(WorkspaceId, InstallationId), RowCounts>>);
+
+/// The rows of a fit under way.
+struct RowCounts {
+    /// Written by the guest's thread.
+    done: Arc<AtomicU64>,
+    total: u64,
+}
+
+impl FitsUnderWay {
+    /// How far the installation's fit is, if one is under way.
+    pub(crate) fn progress(&self, workspace: WorkspaceId, installation: InstallationId) -> Option<FitProgress> {
+        let under_way = self.0.lock();
+        let rows = under_way.get(&(workspace, installation))?;
+        Some(FitProgress { rows_done: rows.done.load(Ordering::Relaxed), rows_total: rows.total })
+    }
+}
+
+/// An installation's place among the fits under way. It is free again when this is dropped.
+pub struct FitSlot {
+    fits: Arc<FitsUnderWay>,
+    workspace: WorkspaceId,
+    installation: InstallationId,
+    rows_done: Arc<AtomicU64>,
+}
+
+impl FitSlot {
+    /// Take the installation's place; `None` while a fit of it is under way.
+    pub(crate) fn take(shared: &Shared, workspace: WorkspaceId, installation: InstallationId) -> Option<FitSlot> {
+        let known = shared.workspace(workspace);
+        let population = known.map_or(0, |known| known.projection.read().index.population().len());
+        let (fits, rows_done) = (Arc::clone(&shared.fits), Arc::new(AtomicU64::new(0)));
+        let mut under_way = fits.0.lock();
+        if under_way.contains_key(&(workspace, installation)) {
+            return None;
+        }
+        let rows = RowCounts { done: Arc::clone(&rows_done), total: population };
+        under_way.insert((workspace, installation), rows);
+        drop(under_way);
+        Some(FitSlot { fits, workspace, installation, rows_done })
+    }
+}
+
+impl Drop for FitSlot {
+    fn drop(&mut self) {
+        self.fits.0.lock().remove(&(self.workspace, self.installation));
+    }
+}
+
+/// Keeps what came of a fit, and gives its place free together with that: whoever sees the outcome may begin the next one.
+/// Blocking.
+pub(crate) type Keep = Box<dyn FnOnce(Result<Fitted, FitError>, FitSlot) + Send>;
+
+/// Fit the version with that digest in the background.
+pub(crate) fn begin(shared: &Arc<Shared>, slot: FitSlot, digest: String, keep: Keep) {
+    let task = run(Arc::clone(shared), slot, digest, keep);
+    shared.workers.task(FIT, task);
+}
+
+/// Wait until the fits that were cancelled have said so to whoever keeps what came of them.
+pub(crate) fn stop(shared: &Shared) {
+    if let Ending::TimedOut { running } = shared.workers.wait_for_tasks(FIT, GRACE) {
+        tracing::warn!(running, "fits did not end in time; after the next start they show as failed");
+    }
+}
+
+async fn run(shared: Arc<Shared>, slot: FitSlot, digest: String, keep: Keep) {
+    let mut phase = shared.workers.phase();
+    let cancellation = Cancellation::default();
+    let outcome = {
+        let mut fit = std::pin::pin!(fit(&shared, &slot, &digest, &cancellation));
+        let ended = tokio::select! {
+            outcome = &mut fit => Some(outcome),
+            _ = phase.wait_for(|phase| *phase != Phase::Running) => None,
+        };
+        match ended {
+            Some(outcome) => outcome,
+            None => {
+                cancellation.cancel();
+                fit.await
+            }
+        }
+    };
+    offload::run(move || keep(outcome, slot)).await;
+}
+
+/// One fit, from the wait for its inputs to the guest's answer.
+async fn fit(
+    shared: &Arc<Shared>,
+    slot: &FitSlot,
+    digest: &str,
+    cancellation: &Cancellation,
+) -> Result<Fitted, FitError> {
+    let workspace = shared.workspace(slot.workspace).ok_or(FitError::UnknownInstallation)?;
+    let compiled = wait_for_inputs(shared, &workspace, slot.installation, cancellation).await?;
+    let call = {
+        let installed = compiled.setup.installation(slot.installation).ok_or(FitError::UnknownInstallation)?;
+        // Its result is kept as that version's, which reads other bytes, maybe.
+        if installed.digest != digest {
+            return Err(FitError::OtherVersion);
+        }
+        Call {
+            shared: Arc::clone(shared),
+            workspace,
+            compiled: Arc::clone(&compiled),
+            installation: slot.installation,
+            rows: Arc::clone(&slot.rows_done),
+            cancellation: cancellation.clone(),
+        }
+    };
+    let caller = Caller {
+        workspace: slot.workspace,
+        installation: slot.installation,
+        class: GuestClass::Fit,
+        // The rows are made as the guest asks for them.
+        bytes: 0,
+    };
+    shared.guests.run(caller, move || call.run())?.finish().await?
+}
+
+/// What the guest's thread needs of a fit.
+struct Call {
+    shared: Arc<Shared>,
+    workspace: Arc<Workspace>,
+    compiled: Arc<Compiled>,
+    installation: InstallationId,
+    rows: Arc<AtomicU64>,
+    cancellation: Cancellation,
+}
+
+impl Call {
+    fn run(self) -> Result<Fitted, FitError> {
+        if self.cancellation.is_cancelled() {
+            return Err(FitError::Stopping);
+        }
+        let Some((_, model)) = self.compiled.plan.model(self.installation) else {
+            let installed = self.compiled.setup.installation(self.installation);
+            let kind = installed.map_or_else(String::new, |installed| installed.kind.to_string());
+            return Err(FitError::NotAModel { kind });
+        };
+        let failed = Arc::new(Mutex::new(None));
+        let (complete, as_of) = {
+            let projection = self.workspace.projection.read();
+            (Arc::clone(&projection.complete), projection.as_of)
+        };
+        let dataset = Dataset {
+            pages: ProfilePages::new(Arc::clone(&self.shared.store), self.workspace.id),
+            shared: Arc::clone(&self.shared),
+            workspace: Arc::clone(&self.workspace),
+            compiled: Arc::clone(&self.compiled),
+            complete,
+            installation: self.installation,
+            now: as_of.time,
+            waiting: Vec::new(),
+            failed: Arc::clone(&failed),
+            rows: self.rows,
+            cancellation: self.cancellation.clone(),
+        };
+        let fitted = model.model.fit(Box::new(dataset), &self.cancellation);
+        // A data set that was cut off makes a model that looks like a good one.
+        if let Some(problem) = failed.lock().take() {
+            return Err(problem);
+        }
+        fitted.map_err(|fault| {
+            if fault == PluginFault::Cancelled {
+                return FitError::Stopping;
+            }
+            let culprit = Culprit::Content(as_of.position.0);
+            self.shared.strike(&self.workspace, self.installation, &fault, culprit);
+            FitError::Fault(fault)
+        })
+    }
 }
 
 /// The rows of a fit, made as the plugin asks for them.
@@ -43,24 +257,28 @@ struct Dataset {
     shared: Arc<Shared>,
     workspace: Arc<Workspace>,
     compiled: Arc<Compiled>,
-    complete: Arc<std::collections::BTreeSet<LeafId>>,
+    complete: Arc<BTreeSet<LeafId>>,
     pages: ProfilePages,
     installation: InstallationId,
     now: Timestamp,
     waiting: Vec<Vec<Cell>>,
     /// Where the reader's error is left for the caller: the plugin sees only the data set's end.
-    failed: Arc<parking_lot::Mutex<Option<String>>>,
+    failed: Arc<Mutex<Option<FitError>>>,
     rows: Arc<AtomicU64>,
+    cancellation: Cancellation,
 }
 
 impl Dataset {
-    fn next_table(&mut self) -> Result<Option<Table>, String> {
+    fn next_table(&mut self) -> Result<Option<Table>, FitError> {
         let compiled = Arc::clone(&self.compiled);
         let Some((_, model)) = compiled.plan.model(self.installation) else {
-            return Err("the installation was removed while it was being fitted".into());
+            return Err(FitError::UnknownInstallation);
         };
         while self.waiting.len() < models::MAX_BATCH_ROWS {
-            match self.pages.next_page().map_err(|error| error.to_string())? {
+            if self.cancellation.is_cancelled() {
+                return Err(FitError::Stopping);
+            }
+            match self.pages.next_page().map_err(unread)? {
                 Some(profiles) => {
                     for people in profiles {
                         let row = self.row(model, people)?;
@@ -76,13 +294,13 @@ impl Dataset {
         }
         let batch: Vec<Vec<Cell>> = self.waiting.drain(..count).collect();
         let columns: Vec<_> = model.inputs.iter().map(|(spec, _)| spec.clone()).collect();
-        let table = models::table(&columns, batch.iter().map(Vec::as_slice)).map_err(|fault| fault.to_string())?;
+        let table = models::table(&columns, batch.iter().map(Vec::as_slice)).map_err(FitError::Fault)?;
         self.rows.fetch_add(count as u64, Ordering::Relaxed);
         Ok(Some(table))
     }
 
     /// One profile's inputs; none while one of them is unknown.
-    fn row(&self, model: &ModelPlan, mut people: Vec<Person>) -> Result<Option<Vec<Cell>>, String> {
+    fn row(&self, model: &ModelPlan, mut people: Vec<Person>) -> Result<Option<Vec<Cell>>, FitError> {
         let compiled = &self.compiled;
         for person in &mut people {
             for leaf in model.leaves().filter_map(|leaf| compiled.plan.program.leaf(leaf)) {
@@ -90,7 +308,7 @@ impl Dataset {
                 if !sealed.is_empty() {
                     let store = self.shared.store.as_ref();
                     let states = person::read_sealed(store, self.workspace.id, person.id, leaf.id());
-                    let states = states.map_err(|error| error.to_string())?;
+                    let states = states.map_err(unread)?;
                     person.sealed.insert(leaf.id(), leaf.merge(&states.iter().collect::<Vec<_>>()));
                 }
             }
@@ -117,59 +335,24 @@ impl Iterator for Dataset {
     }
 }
 
-/// Fit a model on all profiles, on this thread. Waits first until the history behind its inputs has been read.
-pub(crate) fn run(
-    shared: &Arc<Shared>,
-    id: WorkspaceId,
-    installation: InstallationId,
-    rows: Arc<AtomicU64>,
-) -> Result<Fitted, FitError> {
-    let workspace = shared.workspace(id).ok_or(FitError::UnknownInstallation)?;
-    let compiled = wait_for_inputs(shared, &workspace, installation)?;
-    let installed = compiled.setup.installation(installation).ok_or(FitError::UnknownInstallation)?;
-    let Some((_, model)) = compiled.plan.model(installation) else {
-        return Err(FitError::NotAModel { kind: installed.kind.to_string() });
-    };
-    let failed = Arc::new(parking_lot::Mutex::new(None));
-    let (complete, as_of) = {
-        let projection = workspace.projection.read();
-        (Arc::clone(&projection.complete), projection.as_of)
-    };
-    let dataset = Dataset {
-        pages: ProfilePages::new(Arc::clone(&shared.store), id),
-        shared: Arc::clone(shared),
-        workspace: Arc::clone(&workspace),
-        compiled: Arc::clone(&compiled),
-        complete,
-        installation,
-        now: as_of.time,
-        waiting: Vec::new(),
-        failed: Arc::clone(&failed),
-        rows,
-    };
-    let fitted = model.model.fit(Box::new(dataset));
-    if let Some(problem) = failed.lock().take() {
-        return Err(FitError::Read(problem));
-    }
-    fitted.map_err(|fault| {
-        shared.strike(&workspace, installation, &fault, Culprit::Content(as_of.position.0));
-        FitError::Fault(fault)
-    })
+fn unread(error: kith_store::ReadError) -> FitError {
+    FitError::Read(error.to_string())
 }
 
 /// Wait until the leaves behind the model's inputs hold their history, up to where the log was when the fit was asked for.
-fn wait_for_inputs(
-    shared: &Arc<Shared>,
+async fn wait_for_inputs(
+    shared: &Shared,
     workspace: &Workspace,
     installation: InstallationId,
+    cancellation: &Cancellation,
 ) -> Result<Arc<Compiled>, FitError> {
     let head = shared.store.head();
     loop {
+        // Before the look, so that a pass which ends after it is heard.
+        let pass = workspace.pass_done.notified();
         let compiled = workspace.compiled.load_full();
         let installed = compiled.setup.installation(installation).ok_or(FitError::UnknownInstallation)?;
-        if let Activity::Held { why, .. } = &installed.activity {
-            return Err(FitError::Held { why: why.clone() });
-        }
+        may_be_fitted(installed)?;
         let is_ready = {
             let projection = workspace.projection.read();
             let leaves = compiled.plan.model(installation).map(|(_, model)| model.leaves());
@@ -179,10 +362,18 @@ fn wait_for_inputs(
         if is_ready {
             return Ok(compiled);
         }
-        if shared.is_stopping() {
+        if cancellation.is_cancelled() {
             return Err(FitError::Stopping);
         }
         shared.wake_reactor(workspace.id);
-        workspace.wait_for_pass(LOOK);
+        // Time over is no error: the next look is due.
+        tokio::time::timeout(LOOK, pass).await.ok();
+    }
+}
+
+fn may_be_fitted(installed: &Installed) -> Result<(), FitError> {
+    match &installed.activity {
+        Activity::Running | Activity::WaitsForFit { .. } => Ok(()),
+        Activity::Held { why, .. } => Err(FitError::Held { why: why.clone() }),
     }
 }

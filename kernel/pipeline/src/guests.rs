@@ -2,7 +2,8 @@
 //!
 //! Calls are taken in turns, of workspaces and then of a workspace's installations. One installation has a bounded number of
 //! calls under way, one fewer than there are threads, so that there is always a thread which it cannot hold; and a bounded
-//! number waits, beyond which callers are told at once.
+//! number waits, beyond which callers are told at once. Fits take minutes, so they have threads of their own, and a workspace
+//! has one of them under way.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,6 +27,12 @@ const MAX_WAITING_BYTES: usize = 256 << 20;
 /// How much the threads of models yield to all others (a nice value): somebody waits for a request, nobody for a model.
 const MODELS_YIELD: i32 = 10;
 
+/// The same for fits, which last longest and are asked for least.
+const FITS_YIELD: i32 = 15;
+
+/// Fits of one workspace under way.
+const MAX_WORKSPACE_FITS: usize = 1;
+
 /// Who waits for the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GuestClass {
@@ -33,6 +40,8 @@ pub(crate) enum GuestClass {
     Request,
     /// Nobody does: a model's values are shown when they are there.
     Model,
+    /// Nobody does, for minutes.
+    Fit,
 }
 
 /// Whose call it is, and what it holds while it waits.
@@ -98,6 +107,14 @@ struct Tenant {
     installations: HashMap<InstallationId, Calls>,
     /// Installations of which something waits, the next one first; each once.
     turns: VecDeque<InstallationId>,
+    under_way: usize,
+}
+
+/// How much may be under way at once.
+#[derive(Debug, Clone, Copy)]
+struct Most {
+    of_workspace: usize,
+    of_installation: usize,
 }
 
 #[derive(Default)]
@@ -133,8 +150,8 @@ impl State {
         Ok(())
     }
 
-    /// The next call of an installation that has fewer than `most` under way.
-    fn next(&mut self, most: usize) -> Option<(WorkspaceId, InstallationId, Call)> {
+    /// The next call of a workspace and an installation that have fewer than `most` under way.
+    fn next(&mut self, most: Most) -> Option<(WorkspaceId, InstallationId, Call)> {
         for _ in 0..self.turns.len() {
             let workspace = self.turns.pop_front()?;
             let taken = self.tenants.get_mut(&workspace).and_then(|tenant| tenant.next(most));
@@ -153,6 +170,7 @@ impl State {
         let Some(tenant) = self.tenants.get_mut(&workspace) else { return };
         if let Some(calls) = tenant.installations.get_mut(&installation) {
             calls.under_way -= 1;
+            tenant.under_way -= 1;
             if calls.under_way == 0 && calls.waiting.is_empty() {
                 tenant.installations.remove(&installation);
             }
@@ -164,14 +182,18 @@ impl State {
 }
 
 impl Tenant {
-    fn next(&mut self, most: usize) -> Option<(InstallationId, Call)> {
+    fn next(&mut self, most: Most) -> Option<(InstallationId, Call)> {
+        if self.under_way >= most.of_workspace {
+            return None;
+        }
         for _ in 0..self.turns.len() {
             let installation = self.turns.pop_front()?;
             let Some(calls) = self.installations.get_mut(&installation) else { continue };
-            let call = if calls.under_way < most { calls.waiting.pop_front() } else { None };
+            let call = if calls.under_way < most.of_installation { calls.waiting.pop_front() } else { None };
             if let Some(call) = &call {
                 calls.waiting_bytes -= call.bytes;
                 calls.under_way += 1;
+                self.under_way += 1;
             }
             if !calls.waiting.is_empty() {
                 self.turns.push_back(installation);
@@ -190,8 +212,7 @@ struct Side {
     changed: Condvar,
     /// For those who wait until a call may wait.
     room: Notify,
-    /// Calls of one installation under way.
-    most: usize,
+    most: Most,
 }
 
 impl Side {
@@ -219,6 +240,7 @@ impl Side {
 pub(crate) struct Guests {
     requests: Arc<Side>,
     models: Arc<Side>,
+    fits: Arc<Side>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -230,13 +252,18 @@ impl Guests {
 
     fn with_threads(threads: usize) -> std::io::Result<Guests> {
         let threads = threads.max(2);
-        let side = || {
+        let side = |of_workspace| {
             let (state, changed, room) = (Mutex::default(), Condvar::new(), Notify::new());
-            Arc::new(Side { state, changed, room, most: threads - 1 })
+            Arc::new(Side { state, changed, room, most: Most { of_workspace, of_installation: threads - 1 } })
         };
-        let guests = Guests { requests: side(), models: side(), threads: Mutex::default() };
+        let (requests, models, fits) = (side(usize::MAX), side(usize::MAX), side(MAX_WORKSPACE_FITS));
+        let guests = Guests { requests, models, fits, threads: Mutex::default() };
+        let sides = || {
+            let (requests, models) = (("guest", &guests.requests, 0), ("model", &guests.models, MODELS_YIELD));
+            [requests, models, ("fit", &guests.fits, FITS_YIELD)]
+        };
         for number in 0..threads {
-            for (name, side, yields) in [("guest", &guests.requests, 0), ("model", &guests.models, MODELS_YIELD)] {
+            for (name, side, yields) in sides() {
                 let side = Arc::clone(side);
                 let work = move || {
                     yield_to_others(yields);
@@ -258,6 +285,7 @@ impl Guests {
         match class {
             GuestClass::Request => &self.requests,
             GuestClass::Model => &self.models,
+            GuestClass::Fit => &self.fits,
         }
     }
 
@@ -301,7 +329,7 @@ impl Guests {
 
     /// Finish what is under way, drop what waits, and end the threads.
     pub(crate) fn stop(&self) {
-        for side in [&self.requests, &self.models] {
+        for side in [&self.requests, &self.models, &self.fits] {
             let mut state = side.state.lock();
             state.is_stopping = true;
             state.turns.clear();
@@ -367,6 +395,25 @@ mod tests {
         assert!(greedy[2..].iter().all(|(_, begins, _)| begins.try_recv().is_err()));
         greedy.iter().for_each(|(_, _, let_go)| let_go.send(()).unwrap());
         greedy.into_iter().for_each(|(call, ..)| assert_eq!(call.wait(), Ok(())));
+        guests.stop();
+    }
+
+    /// A workspace with two models in long fits left no thread to the fit of another.
+    #[test]
+    fn a_workspace_has_one_fit_under_way_and_leaves_the_other_threads_to_others() {
+        let guests = Guests::with_threads(2).unwrap();
+        let fit = |workspace, installation| Caller { class: GuestClass::Fit, ..caller(workspace, installation) };
+        let (first, begins, let_go) = held(&guests, fit(1, 1));
+        begins.recv_timeout(WAIT).unwrap();
+        let (second, second_begins, let_second_go) = held(&guests, fit(1, 2));
+        assert_eq!(guests.run(fit(2, 1), || 7).unwrap().wait(), Ok(7), "another workspace's fit");
+        let model = Caller { class: GuestClass::Model, ..caller(1, 1) };
+        assert_eq!(guests.run(model, || 8).unwrap().wait(), Ok(8), "the same model's values");
+        assert!(second_begins.try_recv().is_err(), "the second of the workspace waits for the first");
+        let_go.send(()).unwrap();
+        second_begins.recv_timeout(WAIT).unwrap();
+        let_second_go.send(()).unwrap();
+        assert_eq!((first.wait(), second.wait()), (Ok(()), Ok(())));
         guests.stop();
     }
 

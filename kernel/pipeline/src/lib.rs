@@ -27,7 +27,7 @@ mod views;
 mod workers;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use kith_features::{Expression, ExpressionError};
@@ -36,15 +36,16 @@ use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, WorkspaceI
 use kith_model::identity::Identifier;
 use kith_model::plugin::{Fitted, SourceRequest};
 use kith_model::time::{Clock, Timestamp};
-use kith_store::{CommitError, ReadError, Store};
+use kith_store::{CommitError, Fence, ReadError, Store};
 
 pub use accept::MAX_REPORTED_REJECTIONS;
 pub use deliver::content::{TemplateError, check_payload};
-pub use fit::FitError;
+pub use fit::{FitError, FitProgress, FitSlot};
 pub use intake::{Intake, IntakeError, MAX_UNCONSUMED_BYTES, Receipted};
 pub use plan::SetupError;
 pub use questions::QueryError;
 pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Role, Setup};
+pub use shared::WAITS_FOR_FIT;
 pub use views::*;
 
 use accept::Accept;
@@ -173,10 +174,14 @@ impl Kernel {
     }
 
     /// Finish what is under way and stop, in the order in which data moves: intake, deliver, react, accept. Deliveries end
-    /// before accept does, because what came of them is committed through it. Blocks; to be called once, last.
+    /// before accept does, because what came of them is committed through it. Fits are cancelled. Blocks; to be called once,
+    /// last.
     pub fn stop(&self) {
         self.shared.closing.store(true, Ordering::SeqCst);
+        self.shared.workers.begin_stop();
         deliver::stop(&self.shared);
+        fit::stop(&self.shared);
+        self.shared.workers.end_tasks();
         self.shared.stopping.store(true, Ordering::SeqCst);
         self.shared.wakers.stop();
         self.shared.guests.stop();
@@ -356,26 +361,30 @@ impl Kernel {
         questions::totals::totals(&self.shared, workspace)
     }
 
-    /// Fit a model on all profiles, on this blocking thread. `progress` is told rows done and the number of profiles.
+    /// Take an installation's place among the fits under way; `None` while a fit of it is.
+    pub fn take_fit_slot(&self, workspace: WorkspaceId, installation: InstallationId) -> Option<FitSlot> {
+        FitSlot::take(&self.shared, workspace, installation)
+    }
+
+    /// Fit the plugin version with that digest on all profiles, in the background. `keep` is told what came of it, on a thread
+    /// that may block; it gives the place free when that is kept. After a stop it is not called, and the fit never was.
     pub fn fit(
         &self,
-        workspace: WorkspaceId,
-        installation: InstallationId,
-        progress: &(dyn Fn(u64, u64) + Sync),
-    ) -> Result<Fitted, FitError> {
-        let rows = Arc::new(AtomicU64::new(0));
-        let population =
-            self.shared.workspace(workspace).map_or(0, |known| known.projection.read().index.population().len());
-        std::thread::scope(|scope| {
-            let shared = Arc::clone(&self.shared);
-            let counter = Arc::clone(&rows);
-            let fit = scope.spawn(move || fit::run(&shared, workspace, installation, counter));
-            while !fit.is_finished() {
-                progress(rows.load(Ordering::Relaxed), population);
-                std::thread::park_timeout(Duration::from_millis(20));
-            }
-            fit.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        slot: FitSlot,
+        digest: String,
+        keep: impl FnOnce(Result<Fitted, FitError>, FitSlot) + Send + 'static,
+    ) {
+        fit::begin(&self.shared, slot, digest, Box::new(keep));
+    }
+
+    /// How far an installation's fit is, if one is under way.
+    pub fn fit_progress(&self, workspace: WorkspaceId, installation: InstallationId) -> Option<FitProgress> {
+        self.shared.fits.progress(workspace, installation)
+    }
+
+    /// The node's lease, under which the kernel commits. What others commit because of what it did belongs under it too.
+    pub fn fence(&self) -> Fence {
+        self.shared.fence.clone()
     }
 }
 

@@ -97,10 +97,10 @@ impl Plan {
         let context = setup.zone.name();
         let mut outputs = HashMap::new();
         let (mut models, mut channels) = (Vec::new(), Vec::new());
-        // Those that run first: where one that is held writes the same, it counts as removed.
-        let (running, held): (Vec<_>, Vec<_>) =
-            setup.installations.iter().partition(|installed| installed.activity.is_running());
-        for installed in running.into_iter().chain(held) {
+        // Those that are wanted first: where one that is held writes the same, it counts as removed.
+        let (wanted, held): (Vec<_>, Vec<_>) =
+            setup.installations.iter().partition(|installed| installed.activity.is_wanted());
+        for installed in wanted.into_iter().chain(held) {
             let (model, kind) = match &installed.role {
                 Role::TagModel(model) => (model, OutputKind::Tags),
                 Role::Scorer(model) => (model, OutputKind::Scores),
@@ -111,7 +111,7 @@ impl Plan {
                 Role::Connector(_) => continue,
             };
             match claim_outputs(installed, kind, &mut outputs, setup) {
-                Err(SetupError::SameOutput { .. }) if !installed.activity.is_running() => continue,
+                Err(SetupError::SameOutput { .. }) if !installed.activity.is_wanted() => continue,
                 claimed => claimed?,
             }
             models.push(ModelPlan::new(installed, Arc::clone(model), kind, context)?);

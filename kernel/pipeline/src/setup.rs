@@ -24,12 +24,17 @@ pub enum Role {
     PureChannel(Arc<dyn PureChannel>),
 }
 
-/// Whether an installation runs. It exists in both cases: what it wrote stays and counts until it is removed.
+/// Whether an installation runs. It exists in all cases: what it wrote stays and counts until it is removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Activity {
     Running,
     /// Switched off, quarantined, or not fit to run.
     Held {
+        since: Timestamp,
+        why: String,
+    },
+    /// The fitted state is not one that the installed version reads: it is fitted, and asked for nothing else until then.
+    WaitsForFit {
         since: Timestamp,
         why: String,
     },
@@ -39,6 +44,11 @@ impl Activity {
     /// Whether it runs.
     pub fn is_running(&self) -> bool {
         matches!(self, Activity::Running)
+    }
+
+    /// Whether it runs or would but for a fit: what it writes belongs to it, and to no other that writes the same.
+    pub fn is_wanted(&self) -> bool {
+        !matches!(self, Activity::Held { .. })
     }
 }
 
@@ -74,6 +84,7 @@ pub struct Installed {
     pub config_hash: u64,
     /// Expressions with the configuration's values already in place.
     pub inputs: Vec<InputSpec>,
+    /// Of the version whose values people hold, where it waits for a fit.
     pub outputs: Vec<OutputSpec>,
     pub fitted: Option<FittedState>,
     /// The identifier types that a channel may see of a recipient; `None` for all.
@@ -112,6 +123,9 @@ impl Setup {
 pub trait Observer: Send + Sync {
     /// The kernel stopped an installation, which no longer runs: three strikes, or its receiving endpoint is gone.
     fn held(&self, workspace: WorkspaceId, installation: InstallationId, reason: &str);
+
+    /// The installation cannot read its fitted state, and so waits for another fit.
+    fn waits_for_fit(&self, workspace: WorkspaceId, installed: &Installed, reason: &str);
 
     /// A worker of the kernel panicked. The process should end, and its supervisor start it again; an observer that can do
     /// more before that does it here.

@@ -10,9 +10,11 @@ use kith_model::plugin::PluginFault;
 use kith_model::time::{Clock, Timestamp};
 use kith_store::{CommitError, Committed, Fence, Operation, QueueId, Store, Unit};
 use parking_lot::{Condvar, Mutex, RwLock};
+use tokio::sync::Notify;
 
 use crate::accept::Accept;
 use crate::deliver::Deliveries;
+use crate::fit::FitsUnderWay;
 use crate::guests::Guests;
 use crate::intake::InputFaults;
 use crate::plan::{Plan, SetupError};
@@ -20,11 +22,14 @@ use crate::pool::Pool;
 use crate::react::inbox::Inbox;
 use crate::react::projection::Projection;
 use crate::rows::derived::Cursor;
-use crate::setup::{Activity, Observer, Setup};
+use crate::setup::{Activity, Installed, Observer, Setup};
 use crate::workers::Workers;
 
 /// This many strikes in a row, each over other people or another request, quarantine an installation.
 const MAX_STRIKES: usize = 3;
+
+/// How the reason begins for which a model is asked for nothing but a fit.
+pub const WAITS_FOR_FIT: &str = "waits to be fitted";
 
 /// What is in force in a workspace: one value, so that no reader meets one half of a change.
 pub(crate) struct Compiled {
@@ -67,6 +72,8 @@ pub(crate) struct Workspace {
     /// Counts what the reactor has finished, so that waiting for it needs no polling of its state.
     passes: Mutex<u64>,
     passed: Condvar,
+    /// The same for tasks, which wait without a thread.
+    pub pass_done: Notify,
 }
 
 impl Workspace {
@@ -82,6 +89,7 @@ impl Workspace {
             strikes: Mutex::default(),
             passes: Mutex::default(),
             passed: Condvar::new(),
+            pass_done: Notify::new(),
         })
     }
 
@@ -98,18 +106,25 @@ impl Workspace {
         Ok(())
     }
 
-    /// Stop running an installation; what it wrote stays. Whether it was running.
-    fn hold(&self, installation: InstallationId, why: &str, now: Timestamp) -> bool {
+    /// Stop running an installation, if it runs and is the one that is meant; what it wrote stays. The installation as it ran.
+    fn hold(
+        &self,
+        installation: InstallationId,
+        activity: Activity,
+        is_meant: impl Fn(&Installed) -> bool,
+    ) -> Option<Installed> {
         let _changing = self.changing.lock();
         let mut setup = Setup::clone(&self.compiled.load().setup);
         let mut installations = setup.installations.iter_mut();
-        let running = installations.find(|known| known.id == installation && known.activity.is_running());
-        let Some(installed) = running else { return false };
-        installed.activity = Activity::Held { since: now, why: why.to_owned() };
+        let running =
+            installations.find(|known| known.id == installation && known.activity.is_running() && is_meant(known));
+        let installed = running?;
+        let before = installed.clone();
+        installed.activity = activity;
         if let Err(error) = self.put_in_force(setup) {
             tracing::error!(workspace = self.id.0, %error, "an installation that was to be held goes on");
         }
-        true
+        Some(before)
     }
 
     /// The position and the time that what readers see is worked off to. Where the newest of the workspace's own records is in
@@ -127,6 +142,7 @@ impl Workspace {
     pub(crate) fn note_pass(&self) {
         *self.passes.lock() += 1;
         self.passed.notify_all();
+        self.pass_done.notify_waiters();
     }
 
     /// Wait until the reactor has finished another pass, or for `timeout`.
@@ -198,6 +214,7 @@ pub(crate) struct Shared {
     pub workspaces: RwLock<BTreeMap<WorkspaceId, Arc<Workspace>>>,
     pub workers: Workers,
     pub deliveries: Deliveries,
+    pub fits: Arc<FitsUnderWay>,
     /// Nothing new is taken in; what is under way in the later stages goes on.
     pub closing: AtomicBool,
     pub stopping: AtomicBool,
@@ -240,6 +257,7 @@ impl Shared {
             wakers,
             workspaces: RwLock::default(),
             deliveries: Deliveries::new(),
+            fits: Arc::default(),
             closing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             cache_bytes: AtomicU64::new(CACHE_BYTES),
@@ -314,11 +332,25 @@ impl Shared {
     /// Stop running an installation at once, and have that written down.
     pub(crate) fn hold(&self, workspace: WorkspaceId, installation: InstallationId, reason: &str) {
         let Some(known) = self.workspace(workspace) else { return };
-        if !known.hold(installation, reason, self.clock.now()) {
+        let activity = Activity::Held { since: self.clock.now(), why: reason.to_owned() };
+        if known.hold(installation, activity, |_| true).is_none() {
             return;
         }
         tracing::error!(workspace = workspace.0, installation = installation.0, reason, "an installation is held");
         self.observer.held(workspace, installation, reason);
         self.wake_reactor(workspace);
+    }
+
+    /// Ask a model for nothing but a fit from now on, because it cannot read its state, and have that written down.
+    /// `asked` is the installation as it was asked: another fit may have been put to use meanwhile, and must not be held for what
+    /// the older one could not do.
+    pub(crate) fn wait_for_fit(&self, known: &Workspace, asked: &Installed, fault: &PluginFault) {
+        let is_same = |installed: &Installed| installed.digest == asked.digest && installed.fitted == asked.fitted;
+        let why = format!("{WAITS_FOR_FIT}: {fault}");
+        let activity = Activity::WaitsForFit { since: self.clock.now(), why: why.clone() };
+        let Some(installed) = known.hold(asked.id, activity, is_same) else { return };
+        tracing::warn!(workspace = known.id.0, installation = asked.id.0, why, "a model waits to be fitted");
+        self.observer.waits_for_fit(known.id, &installed, &why);
+        self.wake_reactor(known.id);
     }
 }

@@ -2,6 +2,7 @@
 
 mod accept;
 mod delivery;
+mod fits;
 pub(crate) mod harness;
 mod identity;
 mod reaction;

@@ -1,4 +1,7 @@
-//! What waits for other machines: tasks with a name, on a runtime of their own, and one policy for panics.
+//! What works beside the reactors, on deliveries and on fits: tasks with a name, on a runtime of their own, one sign to stop and one
+//! policy for panics. A task waits; what computes goes to the guests' threads, what commits to the blocking pool.
+//!
+//! What a worker commits is under the node's lease: a process that lost it goes on to its end and changes nothing.
 //!
 //! An idle worker costs nothing: it sleeps until something is due or somebody calls [`Workers::wake`]. A worker that panics
 //! ends the process, because a stage that is silently absent looks like a kernel that works and is not: everything committed
@@ -13,21 +16,30 @@ use std::time::{Duration, Instant};
 use kith_store::QueueId;
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::setup::Observer;
 
-/// Threads of the runtime that requests to receiving hosts run on: they wait, they do not compute.
-const SENDING_THREADS: usize = 2;
+/// Threads of the runtime: tasks wait, they do not compute.
+const THREADS: usize = 2;
 
-/// Blocking calls of that runtime at once: reads and commits of senders, and guests.
+/// Blocking calls of that runtime at once: reads and commits of workers, and the guests of senders.
 const MAX_BLOCKING_THREADS: usize = 16;
+
+/// How far the workers are on their way to a stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Running,
+    /// What is under way ends or is handed back; nothing new begins.
+    Stopping,
+}
 
 /// All workers of a kernel.
 pub(crate) struct Workers {
     observer: Arc<dyn Observer>,
-    /// For what waits for other machines. Present until the kernel stops.
-    sending: Mutex<Option<Runtime>>,
+    /// Present until the kernel stops.
+    runtime: Mutex<Option<Runtime>>,
+    phase: watch::Sender<Phase>,
     /// Tasks of the runtime that have not ended.
     tasks: Arc<Tasks>,
     /// One for each outbox that somebody sleeps at.
@@ -44,20 +56,26 @@ struct Tasks {
 impl Workers {
     /// No workers yet.
     pub(crate) fn new(observer: Arc<dyn Observer>) -> io::Result<Workers> {
-        let sending = Builder::new_multi_thread()
-            .worker_threads(SENDING_THREADS)
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(THREADS)
             .max_blocking_threads(MAX_BLOCKING_THREADS)
-            .thread_name("kith-sending")
+            .thread_name("kith-worker")
             .enable_all()
             .build()?;
-        Ok(Workers { observer, sending: Mutex::new(Some(sending)), tasks: Arc::default(), wakes: Mutex::default() })
+        Ok(Workers {
+            observer,
+            runtime: Mutex::new(Some(runtime)),
+            phase: watch::Sender::new(Phase::Running),
+            tasks: Arc::default(),
+            wakes: Mutex::default(),
+        })
     }
 
     /// Start a task. After the stop it is dropped.
     pub(crate) fn task(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
         let guard = PanicGuard { observer: Arc::clone(&self.observer), name: name.to_owned() };
-        let sending = self.sending.lock();
-        let Some(runtime) = sending.as_ref() else { return };
+        let runtime = self.runtime.lock();
+        let Some(runtime) = runtime.as_ref() else { return };
         *self.tasks.running.lock().entry(name).or_default() += 1;
         let running = Running { tasks: Arc::clone(&self.tasks), name };
         runtime.spawn(async move {
@@ -65,6 +83,16 @@ impl Workers {
             let _guard = guard;
             work.await;
         });
+    }
+
+    /// How far the workers are on their way to a stop, for those who wait for it.
+    pub(crate) fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Tell every task that the kernel stops.
+    pub(crate) fn begin_stop(&self) {
+        self.phase.send_replace(Phase::Stopping);
     }
 
     /// Wait until every task of that name has ended, or `timeout` is over.
@@ -85,7 +113,7 @@ impl Workers {
     /// End the runtime; what still runs on it is dropped at its next wait.
     pub(crate) fn end_tasks(&self) {
         // Apart, because what the runtime drops must not find the lock held.
-        let runtime = self.sending.lock().take();
+        let runtime = self.runtime.lock().take();
         if let Some(runtime) = runtime {
             runtime.shutdown_background();
         }
@@ -162,6 +190,7 @@ impl Drop for PanicGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::setup::Installed;
     use kith_model::id::{InstallationId, WorkspaceId};
 
     #[derive(Default)]
@@ -169,6 +198,8 @@ mod tests {
 
     impl Observer for Panics {
         fn held(&self, _: WorkspaceId, _: InstallationId, _: &str) {}
+
+        fn waits_for_fit(&self, _: WorkspaceId, _: &Installed, _: &str) {}
 
         fn panicked(&self, worker: &str) {
             self.0.lock().push(worker.to_owned());

@@ -10,11 +10,11 @@ mod extract;
 mod fits;
 mod health;
 mod ingest;
-mod installations;
+pub(crate) mod installations;
 mod intake;
 mod keys;
 pub mod openapi;
-mod plugins;
+pub(crate) mod plugins;
 mod profiles;
 mod records;
 mod unread;
@@ -22,7 +22,7 @@ mod view;
 mod workspace;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::any::Any;
 use std::sync::Arc;

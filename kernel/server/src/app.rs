@@ -13,7 +13,6 @@ use crate::auth::{self, Caller};
 use crate::catalogue::{Actor, Catalogue, CatalogueError, Draft};
 use crate::config::Config;
 use crate::error::ApiError;
-use crate::fits::FitsUnderWay;
 use crate::metrics::Metrics;
 use crate::watch::Watch;
 use crate::wiring::{Loading, Source, Wiring};
@@ -29,7 +28,6 @@ pub struct App {
     /// Authenticates the tokens of previews.
     pub(crate) preview_key: [u8; 32],
     pub(crate) watch: Watch,
-    pub(crate) fits: FitsUnderWay,
     /// One permit for each KiB that the bodies of client requests may take in memory.
     pub(crate) ingest_memory: Semaphore,
     pub(crate) closing: AtomicBool,

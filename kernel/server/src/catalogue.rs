@@ -9,7 +9,7 @@ pub mod rows;
 pub mod sealed;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use kith_model::audience::Audience;
@@ -18,12 +18,13 @@ use kith_model::plugin::PluginId;
 use kith_model::time::Clock;
 use kith_store::keys::{Definition, SYSTEM};
 use kith_store::row::{self, Row};
-use kith_store::{CommitError, Key, KeyRange, Operation, ReadError, Store, Unit, Value};
+use kith_store::{CommitError, Fence, Key, KeyRange, Operation, ReadError, Store, Unit, Value};
 use parking_lot::Mutex;
 
 pub use draft::{Actor, Change, CommitGuard, Draft};
 pub use rows::{
-    AudienceRow, AuditRow, CounterRow, CredentialRow, FitRow, FitStatus, InstallationRow, PluginRow, WorkspaceRow,
+    AudienceRow, AuditRow, CounterRow, CredentialRow, FitRow, FitStatus, InstallationRow, PluginRow, WaitRow,
+    WorkspaceRow,
 };
 
 use crate::auth::KeyId;
@@ -133,6 +134,8 @@ pub struct Catalogue {
     tables: ArcSwap<Tables>,
     /// Held by the one draft under way.
     writing: Mutex<()>,
+    /// The node's lease, once the kernel has taken it.
+    fence: OnceLock<Fence>,
 }
 
 impl Catalogue {
@@ -151,7 +154,14 @@ impl Catalogue {
             tables.workspaces.insert(id, Arc::new(load(store.as_ref(), row, clock.as_ref())?));
         }
         let tables = ArcSwap::from_pointee(tables);
-        Ok(Catalogue { store, clock, sealer, tables, writing: Mutex::new(()) })
+        Ok(Catalogue { store, clock, sealer, tables, writing: Mutex::new(()), fence: OnceLock::new() })
+    }
+
+    /// Commit every change under this lease from now on: what a fit has learnt, say, must not come from a process that another
+    /// has taken over from. To be called once.
+    pub fn commit_under(&self, fence: Fence) {
+        let is_first = self.fence.set(fence).is_ok();
+        debug_assert!(is_first, "a process takes the node's lease once");
     }
 
     /// The catalogue as it is now.
@@ -194,7 +204,7 @@ impl Catalogue {
             put(SYSTEM, Definition::Workspace, &workspace.id.0.to_be_bytes(), &workspace),
             put(SYSTEM, Definition::Credential, first_key.id.as_str().as_bytes(), &first_key),
         ];
-        self.store.commit(Unit { operations, ..Unit::default() })?;
+        self.store.commit(Unit { operations, fence: self.fence.get().cloned(), ..Unit::default() })?;
         let mut tables = Tables::clone(&self.tables.load());
         tables.workspaces.insert(workspace.id, Arc::new(WorkspaceTables::empty(workspace)));
         tables.credentials.insert(first_key.id.clone(), Arc::new(first_key));

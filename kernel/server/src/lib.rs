@@ -10,7 +10,7 @@ pub mod auth;
 pub mod catalogue;
 pub mod config;
 pub mod error;
-mod fits;
+mod fitting;
 pub mod metrics;
 pub mod plugin_build;
 pub mod serve;

@@ -34,7 +34,6 @@ use crate::catalogue::artifacts::{ArtifactError, Artifacts};
 use crate::catalogue::sealed::Sealer;
 use crate::catalogue::{Catalogue, CatalogueError, CredentialRow, WorkspaceRow};
 use crate::config::Config;
-use crate::fits::FitsUnderWay;
 use crate::metrics::Metrics;
 use crate::watch::{self, Watch};
 use crate::wiring::{Loading, Source, Wiring, WiringError};
@@ -111,6 +110,7 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
     let setups = setups.collect::<Result<Vec<_>, _>>()?;
     let (observer, quarantines) = observer::channel();
     let kernel = Kernel::start(seam, Arc::clone(&clock), Arc::new(observer), setups)?;
+    catalogue.commit_under(kernel.fence());
     let (watch, ended) = Watch::new();
     let permits = config.http.max_ingest_bytes / 1024;
     let app = Arc::new(App {
@@ -123,7 +123,6 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
         metrics: Metrics::of_process(),
         preview_key: key.derive("previews"),
         watch,
-        fits: FitsUnderWay::default(),
         closing: AtomicBool::new(false),
     });
     observer::write_down(&app, quarantines).map_err(ServeError::Thread)?;

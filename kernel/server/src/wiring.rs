@@ -22,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 use crate::catalogue::artifacts::{ArtifactError, Artifacts};
 use crate::catalogue::sealed::{Place, SealError, Sealer};
 use crate::catalogue::{InstallationRow, PluginRow, WorkspaceTables};
+use crate::fitting;
 use crate::serve::host_key::RealmKeys;
 
 /// The catalogue cannot be turned into what runs.
@@ -185,10 +186,14 @@ impl Wiring {
             None => self.make(source, row, plugin, loading)?,
         };
         let (role, activity) = match role {
-            Ok(role) => (role, Activity::Running),
+            Ok(role) => (role, waiting(row).unwrap_or(Activity::Running)),
             Err(held) => (unavailable::role(plugin.manifest.kind, held.why.clone()), held.into()),
         };
         let fitted = source.tables.states.get(&row.id);
+        debug_assert!(
+            row.waits_for_fit.is_some() || fitting::reads_its_fit(source.tables, row, &plugin.manifest),
+            "a model is never asked about a state of another form"
+        );
         Ok(Installed {
             id: row.id,
             name: row.name.clone(),
@@ -199,7 +204,7 @@ impl Wiring {
             activity,
             config_hash: config_hash(&row.config),
             inputs,
-            outputs: plugin.manifest.outputs.clone(),
+            outputs: served(source.tables, row, plugin).manifest.outputs.clone(),
             fitted: fitted.map(|(version, bytes)| FittedState { version: *version, bytes: Arc::clone(bytes) }),
             recipients: recipients(&plugin.manifest, &row.grants),
             sending: self.effective_policy(&plugin.manifest, &row.grants).sending(),
@@ -286,7 +291,7 @@ impl Wiring {
         match self.made.lock().get(&(tables.row.id, row.id)).filter(|made| made.from == from).map(|made| &made.outcome)
         {
             Some(Err(held)) => held.clone().into(),
-            Some(Ok(_)) | None => Activity::Running,
+            Some(Ok(_)) | None => waiting(row).unwrap_or(Activity::Running),
         }
     }
 
@@ -299,6 +304,19 @@ impl From<Hold> for Activity {
     fn from(held: Hold) -> Activity {
         Activity::Held { since: held.since, why: held.why }
     }
+}
+
+/// What an installation waits for that could run, but for its fit.
+fn waiting(row: &InstallationRow) -> Option<Activity> {
+    let waits = row.waits_for_fit.as_ref()?;
+    Some(Activity::WaitsForFit { since: waits.since, why: waits.why.clone() })
+}
+
+/// The version whose values people hold. One that waits for a fit has written none.
+fn served<'a>(tables: &'a WorkspaceTables, row: &InstallationRow, plugin: &'a PluginRow) -> &'a PluginRow {
+    let version = row.waits_for_fit.as_ref().map(|waits| &waits.serves);
+    let served = version.and_then(|version| tables.plugins.get(&(row.plugin.clone(), version.clone())));
+    served.map_or(plugin, |served| served.as_ref())
 }
 
 /// Why an installation does not run by its mode.

@@ -75,7 +75,19 @@ impl From<Failure> for types::Failure {
         match failure {
             Failure::BadInput(reason) => types::Failure::BadInput(reason),
             Failure::Transient(reason) => types::Failure::Transient(reason),
-            Failure::Permanent(reason) => types::Failure::Permanent(reason),
+            // Only rows are computed with a state.
+            Failure::Permanent(reason) | Failure::UnreadableState(reason) => types::Failure::Permanent(reason),
+        }
+    }
+}
+
+impl From<Failure> for fitting::ComputeFailure {
+    fn from(failure: Failure) -> fitting::ComputeFailure {
+        match failure {
+            Failure::BadInput(reason) => fitting::ComputeFailure::BadInput(reason),
+            Failure::Transient(reason) => fitting::ComputeFailure::Transient(reason),
+            Failure::Permanent(reason) => fitting::ComputeFailure::Permanent(reason),
+            Failure::UnreadableState(reason) => fitting::ComputeFailure::UnreadableState(reason),
         }
     }
 }

@@ -64,7 +64,7 @@ impl Model {
         if state.is_empty() {
             return Ok(None);
         }
-        let refit = |reason: String| Failure::permanent(format!("{reason}; fit this installation again"));
+        let refit = |reason: String| Failure::unreadable_state(format!("{reason}; fit this installation again"));
         let model: Model = serde_json::from_slice(state)
             .map_err(|error| refit(format!("the fitted state is not one of this plugin: {error}")))?;
         if model.version == MODEL_VERSION {

@@ -39,7 +39,7 @@ impl State {
         if bytes.is_empty() {
             return Ok(None);
         }
-        let refit = |reason: String| Failure::permanent(format!("{reason}; fit this installation again"));
+        let refit = |reason: String| Failure::unreadable_state(format!("{reason}; fit this installation again"));
         let state: State = serde_json::from_slice(bytes)
             .map_err(|error| refit(format!("the fitted state is not one of this plugin: {error}")))?;
         if state.version == STATE_VERSION {

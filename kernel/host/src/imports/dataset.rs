@@ -11,6 +11,8 @@ impl dataset::Host for CallState {
         if next.is_none() {
             self.dataset = None;
         }
+        // A data set that ends because the fit was cancelled must not look to the guest like a whole one.
+        self.look_at_cancellation()?;
         if self.remaining_wall().is_zero() {
             return Err(self.stop_for_wall());
         }

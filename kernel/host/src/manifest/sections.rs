@@ -70,7 +70,8 @@ pub(super) fn read(text: &str, notes: &Notes<'_>) -> Option<Manifest> {
 
 fn read_plugin(root: &Section<'_, '_>) -> Option<Manifest> {
     let (table, start) = root.table("plugin")?;
-    let known = ["id", "version", "kind", "abi", "kernel", "title", "description", "license", "idempotent"];
+    let known =
+        ["id", "version", "kind", "abi", "kernel", "title", "description", "license", "idempotent", "state_version"];
     let section = Section::open(root.notes, table, "[plugin]", start, &known);
     let id = section.parsed("id", "`vendor/name`", |text| text.parse::<PluginId>().map_err(|e| e.to_string()));
     let version = section.parsed("version", "a semantic version, e.g. \"0.1.0\"", |text| {
@@ -93,6 +94,17 @@ fn read_plugin(root: &Section<'_, '_>) -> Option<Manifest> {
     if idempotent.is_some() && kind.is_some_and(|kind| kind != PluginKind::Channel) {
         section.wrong("idempotent", "only channels say whether a repeat is safe; remove it");
     }
+    let state_version = section.count("state_version").and_then(|version| match u32::try_from(version) {
+        Ok(version) => Some(version),
+        Err(_) => {
+            section.wrong("state_version", format!("`state_version` in [plugin] is at most {}", u32::MAX));
+            None
+        }
+    });
+    let is_compute = |kind| matches!(kind, PluginKind::TagModel | PluginKind::Scorer);
+    if section.table.contains_key("state_version") && kind.is_some_and(|kind| !is_compute(kind)) {
+        section.wrong("state_version", "only tag models and scorers have a fitted state; remove it");
+    }
     let words = |key, write| section.required_text(key, write).map(str::to_owned);
     let title = words("title", "a name for people");
     let description = words("description", "a sentence about what it does");
@@ -111,6 +123,7 @@ fn read_plugin(root: &Section<'_, '_>) -> Option<Manifest> {
         config_schema: None,
         capabilities: Capabilities::default(),
         idempotent: idempotent.unwrap_or(true),
+        state_version,
         limits: LimitRequest::default(),
     })
 }

@@ -1,9 +1,10 @@
 //! Responsible for the compute roles over a component: tag models and scorers.
 
-use kith_model::plugin::{ComputeModel, Fitted, PluginFault, PluginKind};
+use kith_model::plugin::{Cancellation, ComputeModel, Fitted, PluginFault, PluginKind};
 use kith_model::table::Table;
 
 use super::Bound;
+use crate::abi::Abi;
 use crate::bindings::current::{columns, fitting, types};
 use crate::convert;
 use crate::state::{CallClass, CallState};
@@ -12,12 +13,20 @@ use crate::verify;
 /// A tag model or a scorer of an installation.
 pub(super) struct WasmModel {
     pub(super) bound: Bound,
+    pub(super) abi: Abi,
 }
 
 impl ComputeModel for WasmModel {
-    fn fit(&self, dataset: Box<dyn Iterator<Item = Table> + Send>) -> Result<Fitted, PluginFault> {
+    fn fit(
+        &self,
+        dataset: Box<dyn Iterator<Item = Table> + Send>,
+        cancellation: &Cancellation,
+    ) -> Result<Fitted, PluginFault> {
         let bound = &self.bound;
-        let give = |state: &mut CallState| state.dataset = Some(dataset);
+        let give = |state: &mut CallState| {
+            state.dataset = Some(dataset);
+            state.cancellation = Some(cancellation.clone());
+        };
         let called: Result<fitting::Fitted, types::Failure> = bound.call_with(CallClass::Fit, give, "fit", ())?;
         let fitted = convert::fitted_from_wit(called.map_err(convert::failure_from_wit)?);
         bound.reported(verify::fitted(&fitted)).map(|()| fitted)
@@ -28,8 +37,19 @@ impl ComputeModel for WasmModel {
         let function = if bound.manifest.kind == PluginKind::Scorer { "score" } else { "evaluate" };
         let count = rows.rows;
         let rows = convert::table_to_wit(rows);
-        let called: Result<columns::Table, types::Failure> = bound.call(CallClass::Plain, function, (state, &rows))?;
-        let table = convert::table_from_wit(called.map_err(convert::failure_from_wit)?);
+        let called: Result<columns::Table, PluginFault> = match self.abi {
+            // It has no word for a state that it cannot read.
+            Abi::V0_1 => {
+                let called: Result<_, types::Failure> = bound.call(CallClass::Plain, function, (state, &rows))?;
+                called.map_err(convert::failure_from_wit)
+            }
+            Abi::V0_2 => {
+                let called: Result<_, fitting::ComputeFailure> =
+                    bound.call(CallClass::Plain, function, (state, &rows))?;
+                called.map_err(convert::compute_failure_from_wit)
+            }
+        };
+        let table = convert::table_from_wit(called?);
         bound.reported(verify::outputs(&bound.manifest, count, &table)).map(|()| table)
     }
 }

@@ -173,11 +173,11 @@ impl Sender {
     }
 
     pub(super) fn phase(&self) -> watch::Receiver<Phase> {
-        self.shared.deliveries.phase.subscribe()
+        self.shared.workers.phase()
     }
 
     pub(super) fn is_stopping(&self) -> bool {
-        *self.shared.deliveries.phase.borrow() != Phase::Running
+        *self.phase().borrow() != Phase::Running
     }
 
     /// Whether a message is claimed and not yet committed.

@@ -67,6 +67,8 @@ pub(crate) fn beyond_limit(fault: &PluginFault) -> Option<Refusal> {
         | PluginFault::Permanent(_)
         | PluginFault::Trapped { .. }
         | PluginFault::InvalidOutput(_)
+        | PluginFault::UnreadableState(_)
+        | PluginFault::Cancelled
         | PluginFault::Unavailable(_) => None,
     }
 }

@@ -158,7 +158,7 @@ impl Reactor {
     ) -> Result<Vec<(ProfileId, Output)>, PassError> {
         let now = self.now();
         let mut outputs = Vec::new();
-        let (mut good, mut passing, mut waiting) = (0_u64, None, 0_u64);
+        let (mut good, mut passing, mut waiting, mut unreadable) = (0_u64, None, 0_u64, None);
         let queue = self.queues.entry(model.installed.id).or_default();
         queue.end(result.took);
         for (row, outcome) in result.rows {
@@ -182,7 +182,9 @@ impl Reactor {
                 }
                 RowOutcome::Later(fault) => {
                     // Rows that were left over beside too many failures go into the next job, which need not wait.
-                    if models::is_passing(&fault) {
+                    if models::needs_fit(&fault) {
+                        unreadable = Some(fault);
+                    } else if models::is_passing(&fault) {
                         passing = Some(fault);
                         waiting += 1;
                     }
@@ -195,6 +197,10 @@ impl Reactor {
             outputs.push((row.profile, output));
         }
         self.note_job(model.installed.id, good, passing.map(|fault| (fault, waiting)))?;
+        // A job that began before a fit was put to use says nothing of that one.
+        if let Some(fault) = unreadable.filter(|_| self.version(model) == result.version) {
+            self.shared.wait_for_fit(&self.workspace, &model.installed, &fault);
+        }
         Ok(outputs)
     }
 

@@ -55,7 +55,7 @@ pub(crate) enum RowOutcome {
     Values(Vec<OutputValue>),
     /// The model cannot take this row: the same inputs are not tried again.
     Faulted(PluginFault),
-    /// Something passing, or too many failures beside it: try again later.
+    /// Something passing, a state that cannot be read, or too many failures beside it: try again later.
     Later(PluginFault),
 }
 
@@ -101,7 +101,10 @@ impl Job {
                         batch.into_iter().zip(values).map(|(row, values)| (bare(row), RowOutcome::Values(values))),
                     );
                 }
-                Err(fault) if is_passing(&fault) => done.extend(each(batch, &RowOutcome::Later(fault))),
+                // No row can do anything about either, so there is none to look for.
+                Err(fault) if is_passing(&fault) || needs_fit(&fault) => {
+                    done.extend(each(batch, &RowOutcome::Later(fault)))
+                }
                 Err(fault) if batch.len() == 1 => done.extend(each(batch, &RowOutcome::Faulted(fault))),
                 Err(fault) if calls + waiting.len() + 2 > MAX_CALLS => {
                     // Where not one row succeeded it is not the rows: all of them wait for another version, fit or input.
@@ -147,6 +150,11 @@ fn each(rows: Vec<InputRow>, outcome: &RowOutcome) -> impl Iterator<Item = (Inpu
 /// Whether the same call may succeed later without anybody changing anything.
 pub(crate) fn is_passing(fault: &PluginFault) -> bool {
     matches!(fault, PluginFault::Transient(_) | PluginFault::Unavailable(_))
+}
+
+/// Whether every call will fail like this until the model has been fitted.
+pub(crate) fn needs_fit(fault: &PluginFault) -> bool {
+    matches!(fault, PluginFault::UnreadableState(_))
 }
 
 /// What a row takes in memory beyond its places in the columns.

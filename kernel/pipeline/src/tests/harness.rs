@@ -1,6 +1,7 @@
 //! A kernel in a test: events in as drafts, questions answered when everything has been computed.
 
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use kith_features::Zone;
@@ -16,10 +17,11 @@ use kith_model::time::{ManualClock, Timestamp};
 use kith_store::Store;
 use parking_lot::Mutex;
 
-use crate::{Activity, Idempotence, Installed, Kernel, Observer, ProfileView, Receipted, Role, Setup};
+use crate::{Activity, FitError, Idempotence, Installed, Kernel, Observer, ProfileView, Receipted, Role, Setup};
 
 pub(super) const WORKSPACE: WorkspaceId = WorkspaceId(1);
 pub(super) const SOURCE: InstallationId = InstallationId(1);
+pub(super) const LEVEL: InstallationId = InstallationId(2);
 pub(super) const DAY: i64 = 86_400_000;
 /// 2026-01-15T00:00:00Z.
 pub(super) const START: Timestamp = Timestamp(1_768_435_200_000);
@@ -47,15 +49,35 @@ pub(super) struct Level {
     pub(super) fails: Mutex<bool>,
     /// How long a call takes.
     pub(super) takes: Mutex<Duration>,
+    /// The state that it can read, where it cannot read every one.
+    pub(super) reads: Mutex<Option<Vec<u8>>>,
+    /// How often it was asked.
+    pub(super) asked: Mutex<usize>,
+    pub(super) fits_until_cancelled: Mutex<bool>,
 }
 
 impl ComputeModel for Level {
-    fn fit(&self, dataset: Box<dyn Iterator<Item = Table> + Send>) -> Result<Fitted, PluginFault> {
+    fn fit(
+        &self,
+        dataset: Box<dyn Iterator<Item = Table> + Send>,
+        cancellation: &Cancellation,
+    ) -> Result<Fitted, PluginFault> {
         let rows: usize = dataset.map(|table| table.rows).sum();
+        while *self.fits_until_cancelled.lock() {
+            if cancellation.is_cancelled() {
+                return Err(PluginFault::Cancelled);
+            }
+            std::thread::yield_now();
+        }
         Ok(Fitted { state: rows.to_string().into_bytes(), metrics: vec![("rows".into(), rows as f64)] })
     }
 
-    fn compute(&self, _: &[u8], rows: Table) -> Result<Table, PluginFault> {
+    fn compute(&self, state: &[u8], rows: Table) -> Result<Table, PluginFault> {
+        *self.asked.lock() += 1;
+        if self.reads.lock().as_ref().is_some_and(|reads| reads != state) {
+            std::thread::park_timeout(*self.takes.lock());
+            return Err(PluginFault::UnreadableState("it is of another form".into()));
+        }
         std::thread::park_timeout(*self.takes.lock());
         if *self.fails.lock() {
             return Err(PluginFault::Trapped { message: "panicked: no".into(), backtrace: vec![] });
@@ -90,13 +112,17 @@ impl Channel for Postbox {
     }
 }
 
-/// Notes who was quarantined.
+/// Notes who was quarantined or waits for a fit.
 #[derive(Default)]
 pub(super) struct Notes(pub(super) Mutex<Vec<InstallationId>>);
 
 impl Observer for Notes {
     fn held(&self, _: WorkspaceId, installation: InstallationId, _: &str) {
         self.0.lock().push(installation);
+    }
+
+    fn waits_for_fit(&self, _: WorkspaceId, installed: &Installed, _: &str) {
+        self.0.lock().push(installed.id);
     }
 }
 
@@ -214,6 +240,23 @@ impl Bench {
         bench
     }
 
+    /// Fit an installation as it is now, and wait for what comes of it.
+    pub(super) fn fit(&self, installation: InstallationId) -> Result<Fitted, FitError> {
+        self.begin_fit(installation).recv_timeout(Duration::from_secs(20)).unwrap()
+    }
+
+    /// Begin to fit an installation; what comes of it is received.
+    pub(super) fn begin_fit(&self, installation: InstallationId) -> Receiver<Result<Fitted, FitError>> {
+        let (keep, kept) = channel();
+        let slot = self.kernel.take_fit_slot(WORKSPACE, installation).unwrap();
+        let digest = self.setup.lock().installation(installation).unwrap().digest.clone();
+        self.kernel.fit(slot, digest, move |outcome, slot| {
+            drop(slot);
+            keep.send(outcome).unwrap();
+        });
+        kept
+    }
+
     /// The same store under a new kernel, as after a restart.
     pub(super) fn restart(&mut self) {
         let setup = self.setup.lock().clone();
@@ -323,4 +366,9 @@ pub(super) fn event(message_id: &str, identifiers: &[(&str, &str)], name: &str, 
 
 pub(super) fn identify(message_id: &str, identifiers: &[(&str, &str)], traits: &str, time: Timestamp) -> DraftEvent {
     DraftEvent { kind: EventKind::Identify, traits: traits.into(), ..event(message_id, identifiers, "", time) }
+}
+
+pub(super) fn orders(user: &str, from: usize, count: usize) -> Vec<DraftEvent> {
+    let order = |n: usize| event(&format!("{user}-{n}"), &[("user_id", user)], "Order Completed", START);
+    (from..from + count).map(order).collect()
 }

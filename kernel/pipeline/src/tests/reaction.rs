@@ -7,11 +7,6 @@ use kith_model::id::InstallationId;
 use super::harness::*;
 use crate::{Activity, DeadLetter};
 
-fn orders(user: &str, from: usize, count: usize) -> Vec<kith_model::event::DraftEvent> {
-    let order = |n: usize| event(&format!("{user}-{n}"), &[("user_id", user)], "Order Completed", START);
-    (from..from + count).map(order).collect()
-}
-
 #[test]
 fn a_model_runs_exactly_where_its_inputs_changed() {
     let bench = Bench::new(vec![]);
@@ -196,7 +191,6 @@ fn a_fit_sees_every_profile() {
     let bench = Bench::new(vec![]);
     bench.send((0..30).flat_map(|user| orders(&format!("u{user}"), 0, 1)).collect());
     bench.settle();
-    let fitted = bench.kernel.fit(WORKSPACE, InstallationId(2), &|_, _| {}).unwrap();
-    assert_eq!(fitted.state, b"30");
-    assert!(bench.kernel.fit(WORKSPACE, InstallationId(1), &|_, _| {}).is_err());
+    assert_eq!(bench.fit(LEVEL).unwrap().state, b"30");
+    assert!(matches!(bench.fit(SOURCE), Err(crate::FitError::NotAModel { .. })));
 }

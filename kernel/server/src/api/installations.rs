@@ -23,6 +23,7 @@ use crate::app::App;
 use crate::auth::{self, KeyKind, Scope};
 use crate::catalogue::{CredentialRow, Draft, InstallationRow, PluginRow, WorkspaceTables};
 use crate::error::{ApiError, Problem};
+use crate::fitting;
 
 /// The row of that name, or the answer that there is none.
 pub(crate) fn named<'a>(tables: &'a WorkspaceTables, name: &str) -> Result<&'a Arc<InstallationRow>, ApiError> {
@@ -96,6 +97,7 @@ fn install(draft: &mut Draft<'_>, wanted: &NewInstallation) -> Result<(Installat
         mode_reason: None,
         mode_since: Some(draft.now()),
         fit: None,
+        waits_for_fit: None,
         write_key: None,
         created_at: draft.now(),
         updated_at: draft.now(),
@@ -194,6 +196,7 @@ fn patched(
         let next = pick_version(draft.tables(), &before.plugin, Some(wanted))?;
         check_upgrade(present.as_deref(), &next, patch.consent)?;
         row.version = next.manifest.version.clone();
+        fitting::choose_fit(draft, before, &mut row, &next.manifest)?;
         version = Some(next);
     }
     let version = version.ok_or_else(|| {

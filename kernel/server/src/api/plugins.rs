@@ -43,6 +43,9 @@ pub(crate) struct PluginBody {
     inputs: Vec<InputSpec>,
     #[schema(value_type = Vec<Object>)]
     outputs: Vec<OutputSpec>,
+    /// For a tag model or a scorer, the form of its fitted state, if it declares one. An installation whose fit has another form
+    /// waits to be fitted.
+    state_version: Option<u32>,
     /// JSON Schema of an installation's configuration.
     #[schema(value_type = Option<Object>)]
     config_schema: Option<Value>,
@@ -85,6 +88,7 @@ fn plugin_body(row: &PluginRow) -> PluginBody {
         exports: row.exports.clone(),
         inputs: manifest.inputs,
         outputs: manifest.outputs,
+        state_version: manifest.state_version,
         config_schema: manifest.config_schema,
         capabilities: manifest.capabilities,
         limits: manifest.limits,

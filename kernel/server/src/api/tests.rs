@@ -3,7 +3,7 @@
 
 mod audiences;
 mod contract;
-mod installations;
+pub(crate) mod installations;
 mod routes;
 
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::catalogue::{Actor, CredentialRow, InstallationRow, WorkspaceRow};
 use crate::serve::host_key::HostKey;
 use crate::serve::tests::{ADMIN_KEY, TestServer};
 
-pub(super) const FIRST: WorkspaceId = WorkspaceId(1);
+pub(crate) const FIRST: WorkspaceId = WorkspaceId(1);
 
 /// A whole answer.
 pub(super) struct Response {
@@ -227,7 +227,7 @@ fn event(user: &str) -> DraftEvent {
 }
 
 /// An installation of `test/NAME`, as the catalogue has it.
-pub(super) fn installation_row(id: u32, name: &str) -> InstallationRow {
+pub(crate) fn installation_row(id: u32, name: &str) -> InstallationRow {
     InstallationRow {
         id: InstallationId(id),
         name: name.parse().unwrap(),
@@ -239,6 +239,7 @@ pub(super) fn installation_row(id: u32, name: &str) -> InstallationRow {
         mode_reason: None,
         mode_since: None,
         fit: None,
+        waits_for_fit: None,
         write_key: None,
         created_at: Timestamp(0),
         updated_at: Timestamp(0),

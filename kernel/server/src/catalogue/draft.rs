@@ -50,11 +50,19 @@ pub struct Change<'a> {
     writing: MutexGuard<'a, ()>,
 }
 
-/// A change that is durable. No other one begins before this is dropped, so that what follows from changes follows in
-/// their order.
-#[must_use = "the next change may begin as soon as this is dropped"]
+/// A change that is durable. It shows, and the next one may begin, when this is dropped: what follows from changes follows in
+/// their order, and whoever sees one finds that it is in force.
+#[must_use = "the change shows, and the next one may begin, as soon as this is dropped"]
 pub struct CommitGuard<'a> {
+    catalogue: &'a Catalogue,
+    tables: Arc<Tables>,
     _writing: MutexGuard<'a, ()>,
+}
+
+impl Drop for CommitGuard<'_> {
+    fn drop(&mut self) {
+        self.catalogue.tables.store(Arc::clone(&self.tables));
+    }
 }
 
 impl<'a> Deref for Change<'a> {
@@ -76,16 +84,16 @@ impl<'a> Change<'a> {
         Change { draft, writing }
     }
 
-    /// Commit the change: durable and visible on return.
+    /// Commit the change: durable on return.
     pub fn commit(self) -> Result<CommitGuard<'a>, CatalogueError> {
         let Change { draft, writing } = self;
         let catalogue = draft.catalogue;
-        catalogue.store.commit(Unit { operations: draft.operations, ..Unit::default() })?;
+        let fence = catalogue.fence.get().cloned();
+        catalogue.store.commit(Unit { operations: draft.operations, fence, ..Unit::default() })?;
         let mut tables = Tables::clone(&catalogue.tables.load());
         tables.workspaces.insert(draft.tables.row.id, Arc::new(draft.tables));
         tables.credentials.extend(draft.credentials);
-        catalogue.tables.store(Arc::new(tables));
-        Ok(CommitGuard { _writing: writing })
+        Ok(CommitGuard { catalogue, tables: Arc::new(tables), _writing: writing })
     }
 }
 
@@ -220,6 +228,17 @@ impl<'a> Draft<'a> {
         self.operations.push(Operation::Put(key, state.clone()));
         self.tables.states.insert(id, (version, state.into()));
         self.alters_setup = true;
+    }
+
+    /// Put the state of an earlier fit to use again.
+    pub fn use_state(&mut self, id: InstallationId, version: u32) -> Result<(), CatalogueError> {
+        let name = of_installation(id, &version.to_be_bytes());
+        let key = Key::definition(self.workspace(), Definition::FittedState, &name);
+        let state = self.catalogue.store.get(&[key])?.pop().flatten();
+        let state = state.ok_or(CatalogueError::Key { what: "fitted state" })?;
+        self.tables.states.insert(id, (version, state));
+        self.alters_setup = true;
+        Ok(())
     }
 
     /// Add or replace an audience.

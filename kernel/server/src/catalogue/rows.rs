@@ -108,14 +108,26 @@ pub struct InstallationRow {
     /// Since when it has the mode; rows of older releases do not say.
     #[serde(default)]
     pub mode_since: Option<Timestamp>,
-    /// The newest version of a fitted state, which is in use.
+    /// The fit in use: the newest whose state the version may be asked about, or where there is none, the newest.
     pub fit: Option<u32>,
+    /// Present while the version cannot read the fit in use.
+    #[serde(default)]
+    pub waits_for_fit: Option<WaitRow>,
     /// The write key that was made with it, for a connector.
     pub write_key: Option<KeyId>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     /// Kept after removal, so that what it once wrote can still be named.
     pub removed_at: Option<Timestamp>,
+}
+
+/// What an installation waits with that is asked for nothing but a fit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitRow {
+    pub since: Timestamp,
+    pub why: String,
+    /// The version whose values people hold until then, under the names of its outputs.
+    pub serves: semver::Version,
 }
 
 /// A defined audience.
@@ -153,6 +165,9 @@ pub struct FitRow {
     pub status: FitStatus,
     pub plugin_version: semver::Version,
     pub digest: String,
+    /// The version that the plugin declared for the form of its state.
+    #[serde(default)]
+    pub state_version: Option<u32>,
     pub started_at: Timestamp,
     pub finished_at: Option<Timestamp>,
     pub metrics: Vec<(String, f64)>,

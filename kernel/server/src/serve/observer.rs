@@ -1,4 +1,4 @@
-//! Writes down what the kernel reports: quarantines. The kernel's threads only leave a note; a thread of its own changes the
+//! Writes down what the kernel reports: quarantines, and models that wait for a fit. The kernel's threads only leave a note; a thread of its own changes the
 //! catalogue, because a change waits for the kernel.
 
 use std::io;
@@ -7,67 +7,113 @@ use std::sync::{Arc, Weak};
 
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::InstallationMode;
+use kith_pipeline::Installed;
 use serde_json::json;
 
 use crate::app::App;
-use crate::catalogue::{Actor, InstallationRow};
+use crate::catalogue::{Actor, Draft, InstallationRow, WaitRow};
 use crate::error::ApiError;
 
-/// A quarantine to write down.
-pub(super) struct Quarantine {
+/// What is to be written down of an installation.
+pub(super) struct Note {
     workspace: WorkspaceId,
     installation: InstallationId,
     reason: String,
+    what: What,
+}
+
+enum What {
+    Quarantine,
+    /// It cannot read this fit, with the component of this digest.
+    WaitsForFit {
+        fit: Option<u32>,
+        digest: String,
+    },
 }
 
 /// The end that the kernel holds.
-pub(super) struct Observer(Sender<Quarantine>);
+pub(super) struct Observer(Sender<Note>);
 
-impl kith_pipeline::Observer for Observer {
-    fn held(&self, workspace: WorkspaceId, installation: InstallationId, reason: &str) {
-        let note = Quarantine { workspace, installation, reason: reason.to_owned() };
+impl Observer {
+    fn leave(&self, note: Note) {
+        let (workspace, installation) = (note.workspace.0, note.installation.0);
         if self.0.send(note).is_err() {
-            tracing::warn!(workspace = workspace.0, installation = installation.0, "a quarantine was not written down");
+            tracing::warn!(workspace, installation, "what holds an installation was not written down");
         }
     }
 }
 
+impl kith_pipeline::Observer for Observer {
+    fn held(&self, workspace: WorkspaceId, installation: InstallationId, reason: &str) {
+        self.leave(Note { workspace, installation, reason: reason.to_owned(), what: What::Quarantine });
+    }
+
+    fn waits_for_fit(&self, workspace: WorkspaceId, installed: &Installed, reason: &str) {
+        let fit = installed.fitted.as_ref().map(|fitted| fitted.version);
+        let what = What::WaitsForFit { fit, digest: installed.digest.clone() };
+        self.leave(Note { workspace, installation: installed.id, reason: reason.to_owned(), what });
+    }
+}
+
 /// Both ends.
-pub(super) fn channel() -> (Observer, Receiver<Quarantine>) {
+pub(super) fn channel() -> (Observer, Receiver<Note>) {
     let (sender, receiver) = note_channel();
     (Observer(sender), receiver)
 }
 
 /// Start the thread that writes down. It ends with the kernel.
-pub(super) fn write_down(app: &Arc<App>, notes: Receiver<Quarantine>) -> io::Result<()> {
+pub(super) fn write_down(app: &Arc<App>, notes: Receiver<Note>) -> io::Result<()> {
     let app: Weak<App> = Arc::downgrade(app);
     let work = move || {
         for note in notes {
             let Some(app) = app.upgrade() else { return };
             if let Err(error) = keep(&app, &note) {
-                tracing::error!(installation = note.installation.0, ?error, "a quarantine was not written down");
+                tracing::error!(
+                    installation = note.installation.0,
+                    ?error,
+                    "what holds an installation was not written down"
+                );
             }
         }
     };
     std::thread::Builder::new().name("kith-observer".to_owned()).spawn(work).map(drop)
 }
 
-fn keep(app: &App, note: &Quarantine) -> Result<(), ApiError> {
+fn keep(app: &App, note: &Note) -> Result<(), ApiError> {
     app.change(note.workspace, Actor::kernel(), |draft| {
         let row = draft.tables().installations.get(&note.installation).filter(|row| row.removed_at.is_none());
         let Some(row) = row.map(|row| InstallationRow::clone(row)) else { return Ok(()) };
-        let before = Some(json!({ "mode": row.mode }));
-        let after = Some(json!({ "mode": InstallationMode::Quarantined, "reason": note.reason }));
-        draft.audit("installation.quarantine", &row.name, before, after)?;
-        let mode_reason = Some(note.reason.clone());
-        let updated_at = draft.now();
-        draft.put_installation(InstallationRow {
-            mode: InstallationMode::Quarantined,
-            mode_reason,
-            mode_since: Some(updated_at),
-            updated_at,
-            ..row
-        })?;
-        Ok(())
+        match &note.what {
+            What::Quarantine => quarantine(draft, row, &note.reason),
+            What::WaitsForFit { fit, digest } => {
+                // Where an admin was quicker, the note is about what is no more.
+                let is_same = draft.tables().plugin_of(&row).is_some_and(|plugin| plugin.digest == *digest);
+                if !is_same || row.fit != *fit || row.waits_for_fit.is_some() {
+                    return Ok(());
+                }
+                draft.audit("installation.wait-for-fit", &row.name, None, Some(json!({ "reason": note.reason })))?;
+                // It read none of its state, so the values that people hold are of the version that was fitted.
+                let fit = row.fit.and_then(|fit| draft.tables().fits.get(&(row.id, fit)));
+                let serves = fit.map_or(&row.version, |fit| &fit.plugin_version).clone();
+                let waits_for_fit = Some(WaitRow { since: draft.now(), why: note.reason.clone(), serves });
+                Ok(draft.put_installation(InstallationRow { waits_for_fit, ..row })?)
+            }
+        }
     })
+}
+
+fn quarantine(draft: &mut Draft<'_>, row: InstallationRow, reason: &str) -> Result<(), ApiError> {
+    let before = Some(json!({ "mode": row.mode }));
+    let after = Some(json!({ "mode": InstallationMode::Quarantined, "reason": reason }));
+    draft.audit("installation.quarantine", &row.name, before, after)?;
+    let mode_reason = Some(reason.to_owned());
+    let updated_at = draft.now();
+    draft.put_installation(InstallationRow {
+        mode: InstallationMode::Quarantined,
+        mode_reason,
+        mode_since: Some(updated_at),
+        updated_at,
+        ..row
+    })?;
+    Ok(())
 }

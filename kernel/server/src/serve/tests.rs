@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kith_model::time::{ManualClock, Timestamp};
+use kith_store::Store;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -26,6 +27,10 @@ pub(crate) struct TestServer {
 impl TestServer {
     pub(crate) fn app(&self) -> &Arc<App> {
         self.server.app()
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
+        self.server.store.as_ref()
     }
 }
 

@@ -3,7 +3,7 @@
 //! is tested in `tests/e2e/hostile.rs` and `tests/e2e/datapath/`.
 //!
 //! The crate beside it, `tag-model-next`, builds this file as version 0.2.0, because upgrades need two versions: each reads
-//! only the fits of its own version.
+//! only the fits of its own version. Neither declares a `state_version`; the tests pack them again with manifests that do.
 
 use std::hint::black_box;
 
@@ -20,11 +20,16 @@ pub struct Hostile;
 struct Settings {
     how: String,
     burn_millions: u64,
+    burn_fit_millions: u64,
 }
 
 impl TagModel for Hostile {
     fn fit(dataset: Dataset) -> Result<Fitted, Failure> {
+        let settings: Settings = config::get()?;
         let rows: usize = dataset.map(|table| table.len()).sum();
+        (0..settings.burn_fit_millions * 1_000_000).for_each(|step| {
+            black_box(step);
+        });
         #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
         let metrics = vec![("rows".to_owned(), rows as f64)];
         Ok(Fitted { state: VERSION.as_bytes().to_vec(), metrics })
@@ -34,8 +39,17 @@ impl TagModel for Hostile {
         let settings: Settings = config::get()?;
         if !state.is_empty() && state != VERSION.as_bytes() {
             let found = String::from_utf8_lossy(state);
-            assert_ne!(settings.how, "trap-on-fit", "the fit is of version {found}");
-            return Err(Failure::permanent(format!("the fit is of version {found}, this is {VERSION}; fit again")));
+            let problem = format!("the fit is of version {found}, this is {VERSION}; fit again");
+            match settings.how.as_str() {
+                "trap-on-fit" => panic!("{problem}"),
+                "null-on-fit" => {
+                    let nothing = || std::iter::repeat_n(None::<&str>, rows.len());
+                    let table = Table::new(rows.len()).with_text("hostile", nothing());
+                    return Ok(table.with_text("hostile_version", nothing()));
+                }
+                "refuse-fit" => return Err(Failure::permanent(problem)),
+                _ => return Err(Failure::unreadable_state(problem)),
+            }
         }
         let poisoned = rows.text("poison")?.iter().any(|poison| poison.is_some());
         let mut length = rows.len();

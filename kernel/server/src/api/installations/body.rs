@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use crate::api::plugins::computes;
 use crate::api::view::time;
 use crate::app::App;
 use crate::catalogue::{InstallationRow, WorkspaceTables};
@@ -88,8 +89,11 @@ pub(crate) struct InstallationBody {
     /// `"messages_at_once": {"value": 8, "source": "grant"}`.
     #[schema(value_type = Object)]
     effective_policy: Value,
-    /// The version of the fitted state in use.
+    /// The fit in use.
     fit: Option<u32>,
+    /// For a tag model or a scorer, the forms of the state that it has and needs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_version: Option<StateVersionBody>,
     /// For a channel, the hosts that it sends to.
     #[serde(skip_serializing_if = "Option::is_none")]
     receiving_hosts: Option<Vec<HostBody>>,
@@ -102,19 +106,44 @@ pub(crate) struct InstallationBody {
     updated_at: String,
 }
 
+/// Which form of a fitted state an installation has, and which the version that is installed reads.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct StateVersionBody {
+    /// Of the fit in use; `null` without one, or where the version that made it declared none.
+    has: Option<u32>,
+    /// `null` where the version declares none.
+    needs: Option<u32>,
+}
+
+/// What ends a hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WaitsFor {
+    Fit,
+}
+
 /// Whether an installation runs. What it wrote stays and counts while it is held.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub(crate) enum ActivityBody {
     Running,
-    Held { since: String, why: String },
+    Held {
+        since: String,
+        why: String,
+        /// `fit` where it goes on by itself once it has been fitted.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        waits_for: Option<WaitsFor>,
+    },
 }
 
 impl From<Activity> for ActivityBody {
     fn from(activity: Activity) -> ActivityBody {
         match activity {
             Activity::Running => ActivityBody::Running,
-            Activity::Held { since, why } => ActivityBody::Held { since: time(since), why },
+            Activity::Held { since, why } => ActivityBody::Held { since: time(since), why, waits_for: None },
+            Activity::WaitsForFit { since, why } => {
+                ActivityBody::Held { since: time(since), why, waits_for: Some(WaitsFor::Fit) }
+            }
         }
     }
 }
@@ -165,6 +194,12 @@ fn receiving_hosts(app: &App, tables: &WorkspaceTables, row: &InstallationRow) -
     all.map(|all| all.into_iter().filter(|host| host.channel == row.id).map(HostBody::from).collect())
 }
 
+fn state_version(tables: &WorkspaceTables, row: &InstallationRow) -> Option<StateVersionBody> {
+    let plugin = tables.plugin_of(row).filter(|plugin| computes(plugin.manifest.kind))?;
+    let fit = row.fit.and_then(|fit| tables.fits.get(&(row.id, fit)));
+    Some(StateVersionBody { has: fit.and_then(|fit| fit.state_version), needs: plugin.manifest.state_version })
+}
+
 /// An installation as an answer.
 pub(super) fn installation_body(
     app: &App,
@@ -190,6 +225,7 @@ pub(super) fn installation_body(
         secrets: tables.secret_names(row.id),
         effective_policy,
         fit: row.fit,
+        state_version: state_version(tables, row),
         receiving_hosts: receiving_hosts(app, tables, row),
         write_key_id: row.write_key.as_ref().map(ToString::to_string),
         write_key,

@@ -160,6 +160,7 @@ mod tests {
             config_schema: None,
             capabilities: Capabilities { recipients: recipients.collect(), ..Capabilities::default() },
             idempotent: true,
+            state_version: None,
             limits: LimitRequest::default(),
         }
     }

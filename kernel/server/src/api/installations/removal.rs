@@ -150,6 +150,7 @@ mod tests {
             mode_reason: None,
             mode_since: None,
             fit: None,
+            waits_for_fit: None,
             write_key: None,
             created_at: Timestamp(0),
             updated_at: Timestamp(0),

@@ -6,7 +6,8 @@ use std::time::Duration;
 use kith_model::audience::Audience;
 use kith_model::id::AudienceId;
 use kith_model::plugin::{
-    Capabilities, ComputeModel, Fitted, InstallationMode, LimitRequest, Manifest, OutputSpec, PluginFault, PluginKind,
+    Cancellation, Capabilities, ComputeModel, Fitted, InstallationMode, LimitRequest, Manifest, OutputSpec,
+    PluginFault, PluginKind,
 };
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use kith_model::time::Timestamp;
@@ -23,7 +24,7 @@ use crate::wiring::{Loading, Source};
 struct Level;
 
 impl ComputeModel for Level {
-    fn fit(&self, _: Box<dyn Iterator<Item = Table> + Send>) -> Result<Fitted, PluginFault> {
+    fn fit(&self, _: Box<dyn Iterator<Item = Table> + Send>, _: &Cancellation) -> Result<Fitted, PluginFault> {
         Ok(Fitted { state: Vec::new(), metrics: Vec::new() })
     }
 
@@ -37,7 +38,7 @@ impl ComputeModel for Level {
 }
 
 /// A plugin version whose component is nowhere.
-fn plugin_row(name: &str, kind: PluginKind) -> PluginRow {
+pub(crate) fn plugin_row(name: &str, kind: PluginKind) -> PluginRow {
     let outputs = match kind {
         PluginKind::TagModel => vec![OutputSpec {
             name: "level".to_owned(),
@@ -62,6 +63,7 @@ fn plugin_row(name: &str, kind: PluginKind) -> PluginRow {
         config_schema: None,
         capabilities: Capabilities::default(),
         idempotent: true,
+        state_version: None,
         limits: LimitRequest::default(),
     };
     PluginRow {
@@ -77,7 +79,7 @@ fn plugin_row(name: &str, kind: PluginKind) -> PluginRow {
 }
 
 /// Put an installation with its plugin into the catalogue, past the API, which would have to load a component.
-pub(super) fn keep(server: &TestServer, row: &InstallationRow, kind: PluginKind, audiences: &[Audience]) {
+pub(crate) fn keep(server: &TestServer, row: &InstallationRow, kind: PluginKind, audiences: &[Audience]) {
     let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
     change.put_plugin(plugin_row(row.name.as_str(), kind)).unwrap();
     change.put_installation(row.clone()).unwrap();

@@ -22,8 +22,8 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, json: bool) -> Resul
             shown(upload(client, file, json)?, |answer| plugin_table(std::slice::from_ref(answer)))
         }
         PluginCommand::Install(args) => shown(client.post(INSTALLATIONS, &installation(args)?)?, installed),
-        PluginCommand::Installations => shown(client.get(INSTALLATIONS)?, |answer| installation_table(items(answer))),
-        PluginCommand::Show { installation } => shown(client.get(&path(installation))?, |answer| format!("{answer:#}")),
+        PluginCommand::Installations => shown(client.get(INSTALLATIONS)?, |answer| installations(items(answer))),
+        PluginCommand::Show { installation } => shown(client.get(&path(installation))?, one_installation),
         PluginCommand::Disable { installation } => set_mode(client, installation, "disabled")?,
         PluginCommand::Enable { installation } => set_mode(client, installation, "live")?,
         PluginCommand::Change(args) => shown(change(client, args)?, sending),
@@ -65,7 +65,8 @@ fn shown(answer: Value, show: impl FnOnce(&Value) -> String) -> (Value, String) 
 
 fn set_mode(client: &Client, installation: &Name, mode: &str) -> Result<(Value, String), Failure> {
     let answer = client.patch(&path(installation), &json!({ "mode": mode }))?;
-    Ok((answer, format!("{installation} is {mode}")))
+    let text = with_to_do(format!("{installation} is {mode}"), std::slice::from_ref(&answer));
+    Ok((answer, text))
 }
 
 /// The numbers of a model that runs may change between two looks; after so many it is better switched off first.
@@ -238,8 +239,32 @@ fn installation_table(installations: &[Value]) -> String {
     output::table(&["installation", "plugin", "version", "kind", "mode", "fit", "activity"], rows)
 }
 
+fn installations(installations: &[Value]) -> String {
+    with_to_do(installation_table(installations), installations)
+}
+
+fn one_installation(answer: &Value) -> String {
+    with_to_do(format!("{answer:#}"), std::slice::from_ref(answer))
+}
+
+/// A text, and below it what is to be done for installations that wait for somebody.
+fn with_to_do(mut text: String, installations: &[Value]) -> String {
+    let waits = |installation: &&Value| installation["activity"]["waits_for"] == "fit";
+    let waiting: Vec<String> =
+        installations.iter().filter(waits).map(|installation| field(installation, "name")).collect();
+    if !waiting.is_empty() {
+        text.push('\n');
+    }
+    for name in waiting {
+        text.push_str(&format!(
+            "\n{name} waits to be fitted, its old values serve until then: `kith plugin fit {name}`"
+        ));
+    }
+    text
+}
+
 fn installed(answer: &Value) -> String {
-    let mut text = installation_table(std::slice::from_ref(answer));
+    let mut text = installations(std::slice::from_ref(answer));
     let write_key = field(answer, "write_key");
     if !write_key.is_empty() {
         text.push_str(&format!("\n\nwrite key for its senders, shown only now: {write_key}"));
@@ -273,6 +298,19 @@ fn metrics(fit: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_waits_for_a_fit_is_told_how_to_begin_one() {
+        let held = |name: &str, waits_for: Value| {
+            let activity =
+                json!({ "state": "held", "since": "2026-11-21T10:00:00.000Z", "why": "why", "waits_for": waits_for });
+            json!({ "name": name, "activity": activity })
+        };
+        let all = [held("rfm", json!("fit")), held("off", Value::Null)];
+        let text = installations(&all);
+        assert!(text.ends_with("old values serve until then: `kith plugin fit rfm`"), "{text}");
+        assert!(!installations(&all[1..]).contains("plugin fit"));
+    }
 
     #[test]
     fn an_installation_is_asked_for_with_its_grants_and_secrets() {

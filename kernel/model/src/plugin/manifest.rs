@@ -1,0 +1,159 @@
+//! What a plugin declares of itself, what an admin grants it, and the limits that either names.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{PluginId, PluginKind};
+use crate::table::ColumnType;
+
+/// What `plugin.toml` declares. Parsed, with the line of every mistake, by the host crate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub id: PluginId,
+    pub version: semver::Version,
+    pub kind: PluginKind,
+    /// The ABI it was built against, e.g. `0.1`.
+    pub abi: String,
+    /// Which kernel versions it works with.
+    pub kernel: semver::VersionReq,
+    pub title: String,
+    pub description: String,
+    pub license: String,
+    /// What the plugin sees of a profile, in the manifest's order: the privacy grant, the dependency graph, and a compute
+    /// plugin's columns. A channel may have some to fill its content with; a connector has none.
+    pub inputs: Vec<InputSpec>,
+    /// Compute kinds: the tags or scores it writes.
+    pub outputs: Vec<OutputSpec>,
+    /// JSON Schema (2020-12) of the installation's configuration; `None` takes no configuration.
+    pub config_schema: Option<serde_json::Value>,
+    pub capabilities: Capabilities,
+    /// Channels: whether the other side takes a repeat of a message id as the same message. Where it does not, an attempt
+    /// that a crash cuts off is not repeated without an admin.
+    #[serde(default = "idempotent_unless_said")]
+    pub idempotent: bool,
+    /// Tag models and scorers: the shape of the bytes that `fit` returns, raised by the vendor whenever it changes. A version
+    /// is never asked about a state of another shape. `None` where the vendor declares nothing: the guest is asked, and says
+    /// so where it cannot read the state.
+    #[serde(default)]
+    pub state_version: Option<u32>,
+    /// Requested limits; an absent one asks for the host's default.
+    pub limits: LimitRequest,
+}
+
+fn idempotent_unless_said() -> bool {
+    true
+}
+
+/// One declared input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InputSpec {
+    /// The column's name.
+    pub name: String,
+    /// A CEL expression over the profile. May hold `${config.key}`, replaced by the installation's configuration value.
+    pub expression: String,
+    pub column_type: ColumnType,
+    /// Why the plugin needs it, shown to the admin.
+    pub reason: String,
+}
+
+/// One output of a compute plugin: a tag (tag model) or a score (scorer).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutputSpec {
+    /// The tag's or score's name in the workspace: `tags.<name>`, `scores.<name>`.
+    pub name: String,
+    pub column_type: ColumnType,
+    /// The values that a text tag may take; empty means any.
+    pub values: Vec<String>,
+    pub description: String,
+    pub category: String,
+}
+
+/// What a plugin asks for beyond pure computing, each with a reason. An admin grants all, less or none.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Capabilities {
+    pub http: Vec<HttpRequest>,
+    pub secrets: Vec<SecretRequest>,
+    /// Bytes of key-value state; 0 for none.
+    pub kv_bytes: u64,
+    /// Names of the events it may emit; `*` for any.
+    pub emits: Vec<String>,
+    /// Channels: which of a person's identifiers it is given.
+    #[serde(default)]
+    pub recipients: Vec<RecipientRequest>,
+}
+
+/// A type of identifiers that a channel asks to be given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipientRequest {
+    /// `email`, `user_id`, …, or `*` for any.
+    pub kind: String,
+    pub reason: String,
+}
+
+/// Outgoing HTTP that a plugin asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpRequest {
+    /// `api.example.com`, `*.example.com`, or `*`: any host that the admin then names in the grant.
+    pub host: String,
+    pub methods: Vec<String>,
+    pub reason: String,
+}
+
+/// A secret that a plugin asks to use, never to see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretRequest {
+    pub name: String,
+    /// The hosts it may be sent to; the same patterns as [`HttpRequest::host`].
+    pub hosts: Vec<String>,
+    pub reason: String,
+}
+
+/// What an admin allowed. Effective policy = manifest request ∩ grant ∩ host ceiling.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Grants {
+    /// `host` or `host:port` that may be reached over HTTP, exact names.
+    pub http: Vec<String>,
+    /// Secret name → hosts it may be sent to.
+    pub secrets: BTreeMap<String, Vec<String>>,
+    pub kv_bytes: u64,
+    /// Mail servers. No kernel sends mail, so a grant that names one is refused.
+    pub mail: Vec<String>,
+    /// Types of identifiers that a channel is given, of those that its manifest asks for; absent means all of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipients: Option<Vec<String>>,
+    /// Lower limits than the host's.
+    pub limits: LimitRequest,
+}
+
+/// Limits that a manifest or a grant names; an absent one leaves the next in line to decide. The smallest wins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitRequest {
+    pub memory_bytes: Option<u64>,
+    pub cpu_ms: Option<u64>,
+    pub wall_ms: Option<u64>,
+    pub fuel: Option<u64>,
+    pub output_bytes: Option<u64>,
+    pub log_bytes: Option<u64>,
+    pub host_calls: Option<u64>,
+    /// Messages of a channel that are under way at once.
+    pub messages_at_once: Option<u64>,
+    /// Requests of a channel that are under way to one receiving host at once. A channel of contract 0.1 sends by itself, and
+    /// is bounded by its messages alone.
+    pub requests_per_host: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grants_written_before_recipients_existed_leave_them_to_the_manifest() {
+        let grants: Grants = serde_json::from_str(r#"{"http":["a.example"]}"#).unwrap();
+        assert_eq!(grants.recipients, None);
+        let text = serde_json::to_string(&grants).unwrap();
+        assert!(!text.contains("recipients"), "{text}");
+    }
+}

@@ -1,0 +1,140 @@
+//! The four roles as traits, and what goes in and comes out of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::PluginFault;
+use crate::delivery::{Message, Outcome};
+use crate::event::{DraftEvent, RejectedRecord};
+use crate::table::Table;
+use crate::time::Timestamp;
+
+/// A request to a source, or a piece of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceRequest {
+    pub method: String,
+    pub path: String,
+    pub query: String,
+    /// Names in lower case; no credentials.
+    pub headers: Vec<(String, String)>,
+    /// The bytes not yet consumed, decompressed.
+    pub body: Vec<u8>,
+    /// Whether `body` ends the input.
+    pub complete: bool,
+    /// What the connector answered as `resume` for the piece before.
+    pub resume: Option<Vec<u8>>,
+    pub received_at: Timestamp,
+}
+
+/// The exact HTTP answer that a client needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub content_type: String,
+    pub body: Vec<u8>,
+}
+
+/// What a connector made of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Received {
+    pub events: Vec<DraftEvent>,
+    pub rejected: Vec<RejectedRecord>,
+    /// How many bytes of the body these came from.
+    pub consumed: usize,
+    pub resume: Option<Vec<u8>>,
+    /// `None` means the kernel's own answer with counts and rejected parts.
+    pub answer: Option<Answer>,
+}
+
+/// A connector refuses a whole request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub status: u16,
+    pub code: String,
+    pub message: String,
+}
+
+/// How a connector's `receive` can end other than well.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ReceiveError {
+    Refused(Refusal),
+    Fault(PluginFault),
+}
+
+/// One page of a pull.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolledPage {
+    pub events: Vec<DraftEvent>,
+    pub rejected: Vec<RejectedRecord>,
+    pub cursor: Vec<u8>,
+    pub more: bool,
+}
+
+/// What fitting gave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fitted {
+    pub state: Vec<u8>,
+    pub metrics: Vec<(String, f64)>,
+}
+
+/// Bytes in, events out.
+pub trait Connector: Send + Sync {
+    /// Turn a request, or a piece of a file, into events.
+    fn receive(&self, request: &SourceRequest) -> Result<Received, ReceiveError>;
+    /// Fetch the next page from the other side.
+    fn poll(&self, cursor: Option<&[u8]>) -> Result<PolledPage, PluginFault>;
+}
+
+/// Tells a long call that nobody wants its answer any more. Its clones are the same one.
+#[derive(Debug, Clone, Default)]
+pub struct Cancellation(Arc<AtomicBool>);
+
+impl Cancellation {
+    /// Let the call end as soon as it can; for good.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the call is to end.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Columns in, columns out: the shape that tag models and scorers share.
+pub trait ComputeModel: Send + Sync {
+    /// Learn from the rows of `dataset`. Ends soon after `cancellation` with [`PluginFault::Cancelled`].
+    fn fit(
+        &self,
+        dataset: Box<dyn Iterator<Item = Table> + Send>,
+        cancellation: &Cancellation,
+    ) -> Result<Fitted, PluginFault>;
+    /// One row of outputs for each row of `rows`, in the same order; one column for each output of the manifest.
+    fn compute(&self, state: &[u8], rows: Table) -> Result<Table, PluginFault>;
+}
+
+/// A call from a provider about earlier messages.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Callback {
+    pub method: String,
+    pub path: String,
+    pub query: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    pub received_at: Timestamp,
+}
+
+/// A fact about a message, as an event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Receipt {
+    pub message_id: String,
+    pub event: DraftEvent,
+}
+
+/// A channel of contract 0.1, which sends its requests itself. Contract 0.2's is [`crate::sending::PureChannel`].
+pub trait Channel: Send + Sync {
+    /// Try to deliver; one outcome for each message, in the same order.
+    fn send(&self, messages: &[Message]) -> Result<Vec<Outcome>, PluginFault>;
+    /// Turn a provider's callback into receipts.
+    fn receive(&self, callback: &Callback) -> Result<Vec<Receipt>, ReceiveError>;
+}

@@ -1,0 +1,305 @@
+//! Fits in the catalogue: that one begins, what came of it, which fit a version uses, and that it waits where it can read none.
+//! The kernel runs them; `api/fits.rs` has the routes.
+
+use std::sync::Arc;
+
+use kith_model::id::{InstallationId, WorkspaceId};
+use kith_model::plugin::{Fitted, InstallationMode, Manifest};
+use kith_pipeline::{FitSlot, WAITS_FOR_FIT};
+use serde_json::json;
+
+use crate::api::installations::named;
+use crate::api::plugins::computes;
+use crate::app::App;
+use crate::catalogue::{Actor, Draft, FitRow, FitStatus, InstallationRow, WaitRow, WorkspaceTables};
+use crate::error::ApiError;
+
+/// A fit that is written down and has yet to run.
+pub(crate) struct BegunFit {
+    pub(crate) row: FitRow,
+    /// While it is held, nobody begins another of the same installation.
+    slot: FitSlot,
+}
+
+/// Write down that a fit begins.
+pub(crate) fn begin(app: &App, workspace: WorkspaceId, actor: Actor, name: &str) -> Result<BegunFit, ApiError> {
+    app.change(workspace, actor, |draft| {
+        let installation = InstallationRow::clone(named(draft.tables(), name)?);
+        let plugin = draft.tables().plugin_of(&installation).cloned();
+        let plugin = plugin.filter(|plugin| computes(plugin.manifest.kind)).ok_or_else(|| ApiError::Conflict {
+            code: "not-fitted",
+            message: format!("`{name}` is neither a tag model nor a scorer; only those are fitted"),
+        })?;
+        if installation.mode != InstallationMode::Live {
+            let message = format!("`{name}` is switched off; set its mode to `live` first");
+            return Err(ApiError::Conflict { code: "not-live", message });
+        }
+        let slot = app.kernel.take_fit_slot(workspace, installation.id).ok_or_else(|| ApiError::Conflict {
+            code: "fit-under-way",
+            message: format!("a fit of `{name}` is under way; wait for it"),
+        })?;
+        let fits = fits_of(draft.tables(), installation.id);
+        let version = fits.last().map_or(1, |fit| fit.version + 1);
+        let row = FitRow {
+            installation: installation.id,
+            version,
+            status: FitStatus::Running,
+            plugin_version: installation.version,
+            digest: plugin.digest.clone(),
+            state_version: plugin.manifest.state_version,
+            started_at: draft.now(),
+            finished_at: None,
+            metrics: Vec::new(),
+            state_bytes: 0,
+            error: None,
+        };
+        draft.put_fit(row.clone())?;
+        draft.audit("installation.fit", name, None, Some(json!({ "fit": version })))?;
+        Ok(BegunFit { row, slot })
+    })
+}
+
+/// Fit in the background, and keep what comes of it.
+pub(crate) fn run(app: &Arc<App>, workspace: WorkspaceId, actor: Actor, begun: BegunFit) {
+    let BegunFit { row, slot } = begun;
+    let keeper = Arc::clone(app);
+    app.kernel.fit(slot, row.digest.clone(), move |outcome, slot| {
+        let (installation, fit) = (row.installation.0, row.version);
+        let outcome = outcome.map_err(|error| error.to_string());
+        if let Err(error) = &outcome {
+            tracing::warn!(workspace = workspace.0, installation, fit, error, "a fit failed");
+        }
+        if let Err(error) = keep(&keeper, workspace, actor, row, outcome, slot) {
+            tracing::error!(workspace = workspace.0, installation, fit, ?error, "a fit's result was not kept");
+        }
+    });
+}
+
+/// Keep what came of a fit, and put its state to use.
+fn keep(
+    app: &App,
+    workspace: WorkspaceId,
+    actor: Actor,
+    row: FitRow,
+    outcome: Result<Fitted, String>,
+    slot: FitSlot,
+) -> Result<(), ApiError> {
+    let id = row.installation;
+    let stored = app.change(workspace, actor.clone(), |draft| {
+        // Whoever begins the next one waits for this change, so that its place is free as soon as its outcome shows.
+        drop(slot);
+        let present = draft.tables().installations.get(&id).filter(|row| row.removed_at.is_none());
+        let Some(present) = present.map(|row| InstallationRow::clone(row)) else { return Ok(()) };
+        let finished_at = Some(draft.now());
+        let outcome = outcome.as_ref().map_err(String::clone).and_then(|fitted| {
+            let plugin = draft.tables().plugin_of(&present);
+            match plugin.is_some_and(|plugin| may_read(&present, &plugin.manifest, &row)) {
+                true => Ok(fitted),
+                false => Err(format!("version {} was put in its place while it ran; fit again", present.version)),
+            }
+        });
+        match outcome {
+            Ok(fitted) => {
+                let mut done = FitRow { status: FitStatus::Succeeded, finished_at, ..row.clone() };
+                done.metrics.clone_from(&fitted.metrics);
+                done.state_bytes = fitted.state.len() as u64;
+                draft.put_fit(done)?;
+                draft.put_state(id, row.version, fitted.state.clone());
+                let fit = Some(row.version);
+                draft.put_installation(InstallationRow { fit, waits_for_fit: None, ..present })?;
+            }
+            Err(error) => {
+                let error = Some(error);
+                draft.put_fit(FitRow { status: FitStatus::Failed, finished_at, error, ..row.clone() })?;
+            }
+        }
+        Ok(())
+    });
+    // A state that the kernel does not take is a failed fit too; what was in use stays in use.
+    stored.or_else(|refused| {
+        tracing::error!(?refused, "a fitted state was not put to use");
+        let error = Some("the fitted state could not be put to use; the log has more".to_owned());
+        app.change(workspace, actor, |draft| {
+            let finished_at = Some(draft.now());
+            draft.put_fit(FitRow { status: FitStatus::Failed, finished_at, error, ..row.clone() })?;
+            Ok(())
+        })
+    })
+}
+
+/// Choose the fit of an installation that is to have another version: the newest that this one may be asked about. Without one
+/// it waits, and what `before` wrote serves until it has been fitted.
+pub(crate) fn choose_fit(
+    draft: &mut Draft<'_>,
+    before: &InstallationRow,
+    row: &mut InstallationRow,
+    manifest: &Manifest,
+) -> Result<(), ApiError> {
+    let Some(newest) = row.fit else {
+        // It learnt nothing yet, which every version can read.
+        row.waits_for_fit = None;
+        return Ok(());
+    };
+    let kept = fits_of(draft.tables(), row.id).rev().filter(|fit| fit.status == FitStatus::Succeeded);
+    let chosen = kept.map(FitRow::clone).find(|fit| may_read(row, manifest, fit));
+    if let Some(fit) = chosen {
+        if fit.version != newest {
+            draft.use_state(row.id, fit.version)?;
+        }
+        (row.fit, row.waits_for_fit) = (Some(fit.version), None);
+        return Ok(());
+    }
+    let has = draft.tables().fits.get(&(row.id, newest)).and_then(|fit| fit.state_version);
+    let form = |version: Option<u32>| version.map_or("no declared version".to_owned(), |it| format!("version {it}"));
+    let why = format!(
+        "{WAITS_FOR_FIT}: {} reads a state of {}, its fit has one of {}; run `kith plugin fit {}`",
+        row.version,
+        form(manifest.state_version),
+        form(has),
+        row.name
+    );
+    let serves = before.waits_for_fit.as_ref().map_or(&before.version, |waits| &waits.serves).clone();
+    row.waits_for_fit = Some(WaitRow { since: draft.now(), why, serves });
+    Ok(())
+}
+
+/// Whether the installed version may be asked about the fit in use, where there is one.
+pub(crate) fn reads_its_fit(tables: &WorkspaceTables, row: &InstallationRow, manifest: &Manifest) -> bool {
+    let fit = row.fit.and_then(|fit| tables.fits.get(&(row.id, fit)));
+    fit.is_none_or(|fit| may_read(row, manifest, fit))
+}
+
+/// Whether the installed version may be asked about the state of a fit. Where neither version declares a form, the guest says
+/// whether it can read it.
+fn may_read(row: &InstallationRow, manifest: &Manifest, fit: &FitRow) -> bool {
+    fit.plugin_version == row.version || fit.state_version == manifest.state_version
+}
+
+/// The fits of an installation, oldest first.
+fn fits_of(tables: &WorkspaceTables, id: InstallationId) -> impl DoubleEndedIterator<Item = &FitRow> {
+    tables.fits.range((id, 0)..=(id, u32::MAX)).map(|(_, row)| row.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_model::plugin::PluginKind;
+    use kith_model::time::Timestamp;
+    use kith_store::CommitError;
+
+    use super::*;
+    use crate::api::tests::installations::{keep as keep_installation, plugin_row};
+    use crate::api::tests::{FIRST, installation_row};
+    use crate::catalogue::CatalogueError;
+    use crate::serve::tests::{TestServer, server};
+
+    const LEVEL: InstallationId = InstallationId(901);
+
+    /// A server with the tag model `level`, 1.0.0.
+    fn with_level() -> TestServer {
+        let server = server();
+        keep_installation(&server, &installation_row(LEVEL.0, "level"), PluginKind::TagModel, &[]);
+        server
+    }
+
+    fn succeeded(version: u32, plugin_version: &str, state_version: Option<u32>) -> FitRow {
+        FitRow {
+            installation: LEVEL,
+            version,
+            status: FitStatus::Succeeded,
+            plugin_version: plugin_version.parse().unwrap(),
+            digest: String::new(),
+            state_version,
+            started_at: Timestamp(0),
+            finished_at: Some(Timestamp(1)),
+            metrics: Vec::new(),
+            state_bytes: 1,
+            error: None,
+        }
+    }
+
+    fn newest_fit(server: &TestServer) -> FitRow {
+        let tables = server.app().catalogue.workspace(FIRST).unwrap();
+        fits_of(&tables, LEVEL).last().unwrap().clone()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_version_uses_the_newest_fit_that_it_may_be_asked_about() {
+        let server = with_level();
+        let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+        let fits = [succeeded(1, "1.0.0", None), succeeded(2, "1.1.0", Some(2)), succeeded(3, "1.2.0", Some(3))];
+        for fit in fits {
+            change.put_state(LEVEL, fit.version, vec![b'0' + fit.version as u8]);
+            change.put_fit(fit).unwrap();
+        }
+        let failed = FitRow { status: FitStatus::Failed, ..succeeded(4, "1.3.0", Some(2)) };
+        change.put_fit(failed).unwrap();
+        drop(change.commit().unwrap());
+
+        let before =
+            InstallationRow { version: "1.2.0".parse().unwrap(), fit: Some(3), ..installation_row(LEVEL.0, "level") };
+        let choose = |before: &InstallationRow, version: &str, state_version: Option<u32>| {
+            let mut draft = server.app().catalogue.rehearse(FIRST, Actor::kernel()).unwrap();
+            let mut row = InstallationRow { version: version.parse().unwrap(), ..before.clone() };
+            let manifest = Manifest { state_version, ..plugin_row("level", PluginKind::TagModel).manifest };
+            choose_fit(&mut draft, before, &mut row, &manifest).unwrap();
+            let used = draft.tables().states[&LEVEL].1.to_vec();
+            (row, used)
+        };
+        for (version, state_version, fit) in [
+            ("1.3.0", Some(3), 3),
+            ("1.1.0", Some(2), 2),
+            ("1.1.5", Some(2), 2),
+            ("1.0.0", None, 1),
+            ("0.9.0", None, 1),
+        ] {
+            let (row, used) = choose(&before, version, state_version);
+            assert_eq!((row.fit, row.waits_for_fit), (Some(fit), None), "{version}");
+            assert_eq!(used, [b'0' + fit as u8], "{version}");
+        }
+        let (waiting, _) = choose(&before, "2.0.0", Some(4));
+        let waits = waiting.waits_for_fit.clone().unwrap();
+        assert_eq!((waiting.fit, waits.serves.to_string().as_str()), (Some(3), "1.2.0"));
+        let why = "waits to be fitted: 2.0.0 reads a state of version 4, its fit has one of version 3; \
+                   run `kith plugin fit level`";
+        assert_eq!(waits.why, why);
+        let (further, _) = choose(&waiting, "3.0.0", Some(5));
+        let waits = further.waits_for_fit.unwrap();
+        assert_eq!(waits.serves.to_string(), "1.2.0", "what people hold is of the version that ran last");
+        let unfitted = installation_row(LEVEL.0, "level");
+        assert_eq!(choose(&unfitted, "2.0.0", Some(4)).0.waits_for_fit, None, "there is nothing to read");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_fit_of_a_version_that_is_no_longer_there_is_not_used() {
+        let server = with_level();
+        let begun = begin(server.app(), FIRST, Actor::kernel(), "level").unwrap();
+        assert!(begin(server.app(), FIRST, Actor::kernel(), "level").is_err(), "one at a time");
+        let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+        let mut plugin = plugin_row("level", PluginKind::TagModel);
+        (plugin.manifest.version, plugin.manifest.state_version) = (semver::Version::new(2, 0, 0), Some(2));
+        let row = InstallationRow { version: plugin.manifest.version.clone(), ..installation_row(LEVEL.0, "level") };
+        change.put_plugin(plugin).unwrap();
+        change.put_installation(row).unwrap();
+        drop(change.commit().unwrap());
+        let fitted = Fitted { state: vec![1], metrics: Vec::new() };
+        keep(server.app(), FIRST, Actor::kernel(), begun.row, Ok(fitted), begun.slot).unwrap();
+        let fit = newest_fit(&server);
+        assert_eq!(fit.status, FitStatus::Failed);
+        assert_eq!(fit.error.unwrap(), "version 2.0.0 was put in its place while it ran; fit again");
+        begin(server.app(), FIRST, Actor::kernel(), "level").unwrap();
+    }
+
+    /// A process that was taken over from went on to the end of its fit, and put it in the place of what its successor had.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_process_that_lost_the_lease_keeps_no_fit() {
+        let server = with_level();
+        let begun = begin(server.app(), FIRST, Actor::kernel(), "level").unwrap();
+        server.store().lease("node", "another process", Timestamp(0), 0).unwrap().unwrap();
+        let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+        change.put_fit(succeeded(begun.row.version, "1.0.0", None)).unwrap();
+        change.put_state(LEVEL, begun.row.version, vec![1]);
+        assert!(matches!(change.commit().map(drop), Err(CatalogueError::Commit(CommitError::Fenced { .. }))));
+        keep(server.app(), FIRST, Actor::kernel(), begun.row, Err("anything".to_owned()), begun.slot).unwrap_err();
+        assert_eq!(newest_fit(&server).status, FitStatus::Running, "as it was when the lease was lost");
+    }
+}

@@ -1,0 +1,223 @@
+//! Fits, and models whose version reads states of another form than the fit that is there: what they wrote stays and counts,
+//! nobody is written to, and the next fit lets them go on.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use kith::plugin_build::Built;
+use kith_tests::{ADMIN_KEY, Client, TestKernel, component, kith, newest_component, repacked, wait_for, wait_until};
+use serde_json::{Value, json};
+
+use super::models::{PEOPLE, Welcomed, lives_in};
+use super::stage::{deliveries, send, size, tag};
+
+/// Less than a fit's limits, and more than anything that does not wait for one.
+const SOON: Duration = Duration::from_secs(20);
+
+/// So many million steps that a fit runs into its limit of a minute.
+const VERY_LONG: u64 = 200_000;
+
+/// Upload a version of the hostile tag model that declares the form of its state.
+#[track_caller]
+fn upload_declared(kernel: &TestKernel, built: &Built, state_version: u32) -> String {
+    let declared = format!("kind = \"tag-model\"\nstate_version = {state_version}\n");
+    let bytes = repacked(built, |manifest| manifest.replacen("kind = \"tag-model\"\n", &declared, 1));
+    kernel.admin().send("POST", "/api/v1/plugins", &[], bytes).is(201);
+    built.manifest.version.to_string()
+}
+
+#[track_caller]
+fn model(admin: &Client) -> Value {
+    admin.get("/api/v1/installations/model").is(200)
+}
+
+#[track_caller]
+fn upgrade(admin: &Client, version: &str) -> Value {
+    admin.patch("/api/v1/installations/model", &json!({ "version": version })).is(200)
+}
+
+/// Insist that the model waits for a fit, and says so.
+#[track_caller]
+fn waits(shown: &Value, has: u32, needs: u32) {
+    let activity = &shown["activity"];
+    assert_eq!((&activity["state"], &activity["waits_for"]), (&json!("held"), &json!("fit")), "{shown}");
+    assert!(activity["why"].as_str().unwrap().starts_with("waits to be fitted: "), "{activity}");
+    assert!(activity["since"].as_str().unwrap().starts_with("2026-11-21T10:"), "{activity}");
+    assert_eq!(shown["state_version"], json!({ "has": has, "needs": needs }));
+}
+
+#[track_caller]
+fn runs(shown: &Value, fit: u64, state_version: u32) {
+    assert_eq!(shown["activity"], json!({ "state": "running" }), "{shown}");
+    assert_eq!(shown["fit"], fit);
+    assert_eq!(shown["state_version"], json!({ "has": state_version, "needs": state_version }));
+}
+
+/// What `kith plugin installations` prints.
+fn installations(kernel: &TestKernel) -> String {
+    let mut command = Command::new(kith());
+    command.args(["--url", kernel.url(), "--key", ADMIN_KEY, "plugin", "installations"]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A version that answers nothing for everybody, because it does not know the bytes of its fit, emptied every audience that read
+/// it, and filled them again with the next fit. One that declares another form is not asked: the old values serve until it
+/// is fitted, over a restart too. The way back uses the fit of before.
+#[test]
+fn an_upgrade_to_another_form_of_state_serves_the_old_values_until_it_is_fitted() {
+    let mut shop = Welcomed::with(|kernel| {
+        upload_declared(kernel, component("hostile/tag-model"), 1);
+        let config = json!({ "how": "null-on-fit" });
+        let body = json!({ "plugin": "hostile/tag-model", "name": "model", "config": config });
+        kernel.admin().post("/api/v1/installations", &body).is(201);
+    });
+    let admin = shop.kernel.admin();
+    shop.kernel.fit("model");
+    shop.nothing_changed("fitted");
+    runs(&model(&admin), 1, 1);
+    let next = upload_declared(&shop.kernel, newest_component("hostile/tag-model"), 2);
+
+    waits(&upgrade(&admin, &next), 1, 2);
+    shop.nothing_changed("upgraded");
+    for turn in 0..3 {
+        send(&shop.source, &[lives_in("eve", &format!("Rome {turn}"), turn)]);
+        shop.nothing_changed("upgraded, and a person came");
+    }
+    assert_eq!(tag(&shop.kernel, "user_id:u7", "hostile_version"), "0.1.0");
+    let printed = installations(&shop.kernel);
+    assert!(printed.contains("waits to be fitted") && printed.contains("`kith plugin fit model`"), "{printed}");
+    shop.kernel.restart();
+    let admin = shop.kernel.admin();
+    shop.nothing_changed("upgraded and started again");
+    waits(&model(&admin), 1, 2);
+    admin.patch("/api/v1/installations/model", &json!({ "mode": "disabled" })).is(200);
+    shop.nothing_changed("switched off while it waits");
+    waits(&admin.patch("/api/v1/installations/model", &json!({ "mode": "live" })).is(200), 1, 2);
+    shop.nothing_changed("switched on again");
+
+    let fit = shop.kernel.fit("model");
+    assert_eq!((&fit["state_version"], &fit["plugin_version"]), (&json!(2), &json!(next)));
+    shop.nothing_changed("fitted again");
+    runs(&model(&admin), 2, 2);
+    assert_eq!(tag(&shop.kernel, "user_id:u7", "hostile_version"), next);
+    assert_eq!(tag(&shop.kernel, "user_id:eve", "hostile"), "Rome 2", "who came meanwhile is seen too");
+
+    runs(&upgrade(&admin, "0.1.0"), 1, 1);
+    shop.nothing_changed("back");
+    assert_eq!(tag(&shop.kernel, "user_id:u7", "hostile_version"), "0.1.0", "with the fit that it reads");
+    runs(&upgrade(&admin, &next), 2, 2);
+    shop.nothing_changed("and forth");
+    assert_eq!(tag(&shop.kernel, "user_id:u7", "hostile_version"), next);
+}
+
+/// A way back to a version that was never fitted is an upgrade like any other.
+#[test]
+fn a_way_back_without_a_fit_that_can_be_read_waits_for_one() {
+    let shop = Welcomed::with(|kernel| {
+        let next = upload_declared(kernel, newest_component("hostile/tag-model"), 2);
+        let body = json!({
+            "plugin": "hostile/tag-model", "name": "model", "version": next, "config": { "how": "null-on-fit" },
+        });
+        kernel.admin().post("/api/v1/installations", &body).is(201);
+    });
+    let admin = shop.kernel.admin();
+    shop.kernel.fit("model");
+    shop.nothing_changed("fitted");
+    let back = upload_declared(&shop.kernel, component("hostile/tag-model"), 1);
+    waits(&upgrade(&admin, &back), 2, 1);
+    shop.nothing_changed("back");
+    send(&shop.source, &[lives_in("eve", "Oslo", 0)]);
+    shop.nothing_changed("back, and a person came, of whom nothing is known yet");
+    shop.kernel.fit("model");
+    shop.kernel.settle();
+    runs(&model(&admin), 2, 1);
+    assert_eq!(tag(&shop.kernel, "user_id:u7", "hostile_version"), back);
+    wait_until("who came meanwhile is a member", || size(&admin, "oslo") == Some(PEOPLE + 1));
+    assert_eq!(deliveries(&admin).len() as u64, PEOPLE, "by the fit, which writes to nobody");
+}
+
+/// Where no version declares a form, the guest is asked once; one that reports that it cannot read its fit is not asked again.
+#[test]
+fn a_guest_that_reports_an_unreadable_fit_is_held_until_it_is_fitted() {
+    let mut shop = Welcomed::with(|kernel| {
+        kernel.install("hostile/tag-model", json!({ "name": "model", "config": { "how": "well" } }));
+    });
+    shop.kernel.fit("model");
+    let next = shop.kernel.upload_newest("hostile/tag-model");
+    upgrade(&shop.kernel.admin(), &next);
+    let held =
+        wait_for("it is held", || Some(model(&shop.kernel.admin())).filter(|it| it["activity"]["state"] == "held"));
+    let why = held["activity"]["why"].as_str().unwrap();
+    assert!(why.starts_with("waits to be fitted: ") && why.contains("the fit is of version 0.1.0"), "{why}");
+    assert_eq!((&held["mode"], &held["activity"]["waits_for"]), (&json!("live"), &json!("fit")), "{held}");
+    shop.nothing_changed("upgraded");
+    shop.kernel.restart();
+    shop.nothing_changed("started again");
+    assert_eq!(model(&shop.kernel.admin())["activity"]["waits_for"], "fit");
+    shop.kernel.fit("model");
+    shop.nothing_changed("fitted again");
+    assert_eq!(model(&shop.kernel.admin())["activity"], json!({ "state": "running" }));
+    assert_eq!(tag(&shop.kernel, "user_id:u7", "hostile_version"), next);
+}
+
+/// Begin a fit and wait until it has read its rows.
+#[track_caller]
+fn begin_fit(caller: &Client, installation: &str) {
+    caller.post(&format!("/api/v1/installations/{installation}/fit"), &json!({})).is(202);
+    wait_until("the fit has read its rows", || newest_fit(caller, installation)["progress"]["rows_done"] != 0);
+}
+
+#[track_caller]
+fn newest_fit(caller: &Client, installation: &str) -> Value {
+    caller.get(&format!("/api/v1/installations/{installation}/fits")).is(200)["items"][0].clone()
+}
+
+/// A graceful stop waited for a fit as long as its limits allowed, or cut it off without a word.
+#[test]
+fn a_stop_ends_a_long_fit_and_the_next_start_shows_that_it_was_not_done() {
+    let mut shop = Welcomed::with(|kernel| {
+        let config = json!({ "how": "well", "burn_fit_millions": VERY_LONG });
+        kernel.install("hostile/tag-model", json!({ "name": "model", "config": config }));
+    });
+    begin_fit(&shop.kernel.admin(), "model");
+    let again = shop.kernel.admin().post("/api/v1/installations/model/fit", &json!({}));
+    again.is_problem(409, "fit-under-way");
+    let began = Instant::now();
+    shop.kernel.restart();
+    assert!(began.elapsed() < SOON, "the stop took {:?}", began.elapsed());
+    let admin = shop.kernel.admin();
+    let fit = newest_fit(&admin, "model");
+    assert_eq!(fit["status"], "failed", "{fit}");
+    assert_eq!(fit["error"], "the server stopped before it was done; fit again");
+    assert_eq!((&fit["in_use"], &model(&admin)["fit"]), (&json!(false), &Value::Null));
+    shop.nothing_changed("started again");
+    admin.patch("/api/v1/installations/model", &json!({ "config": { "how": "well" } })).is(200);
+    assert_eq!(shop.kernel.fit("model")["version"], 2);
+    shop.nothing_changed("fitted");
+}
+
+/// Fits of one workspace that take as long as they may delay neither another's fit nor anybody's values.
+#[test]
+fn long_fits_of_one_workspace_delay_neither_anothers_fit_nor_values() {
+    let mut kernel = TestKernel::start();
+    let other_key = kernel.second_workspace();
+    let (admin, other) = (kernel.admin(), kernel.caller(&other_key));
+    let source = kernel.segment();
+    let slow = json!({ "how": "well", "burn_fit_millions": VERY_LONG });
+    kernel.install("hostile/tag-model", json!({ "name": "model", "config": slow }));
+    kernel.install("kith/rfm", json!({ "name": "rfm" }));
+    kernel.install_as(&other, "hostile/tag-model", json!({ "name": "model", "config": { "how": "well" } }));
+    send(&source, &[lives_in("ada", "Oslo", 0)]);
+    begin_fit(&admin, "model");
+    admin.post("/api/v1/installations/rfm/fit", &json!({})).is(202);
+    let began = Instant::now();
+    other.post("/api/v1/installations/model/fit", &json!({})).is(202);
+    wait_until("the other's fit is done", || newest_fit(&other, "model")["status"] == "succeeded");
+    send(&source, &[lives_in("bob", "Rome", 0)]);
+    wait_until("the model's values come while it is fitted", || tag(&kernel, "user_id:bob", "hostile") == "Rome");
+    assert!(began.elapsed() < SOON, "it took {:?}", began.elapsed());
+    assert_eq!(newest_fit(&admin, "model")["status"], "running");
+    assert_eq!(newest_fit(&admin, "rfm")["status"], "running", "the workspace's next fit waits for its first");
+}
