@@ -8,11 +8,11 @@ use kith_model::audience::{Cause, Membership};
 use kith_model::change::{Change, Identified};
 use kith_model::event::{Event, EventOrigin};
 use kith_model::id::{AudienceId, Position, ProfileId, SourceIdentityId};
-use kith_store::{Key, LogRecord, ReadError, row};
+use kith_store::{ChangeLimits, Key, LogRecord, ReadError, row};
 use serde_json::value::RawValue;
 
 use super::effects::Effect;
-use super::reactor::{LeftOut, PassError, Reactor};
+use super::reactor::{FEED_BYTES, LeftOut, PassError, Reactor};
 use super::touch::{Acquaintance, Models};
 use crate::profiles::evaluation::Profile;
 use crate::profiles::facts::record_event;
@@ -47,14 +47,14 @@ impl Reactor {
     pub(super) fn feed(&mut self) -> Result<(), PassError> {
         let changes = self.shared.store.changes(self.workspace.id, self.pass.cursor.position, self.feed_limits())?;
         let mut records = changes.records.iter();
-        for record in records.by_ref() {
+        while let Some(record) = records.next() {
             if self.left_out == LeftOut::TheNext {
                 self.left_out = LeftOut::Nothing;
                 let problem = "what follows from it is larger than a commit".to_owned();
                 let error = ReadError::Corrupt { what: "a record of the log".to_owned(), problem };
                 self.set_aside(record.position, &error, &record.bytes);
             } else {
-                match self.record(record) {
+                match self.record(record, records.as_slice().first()) {
                     Ok(()) => {}
                     Err(RecordError::Unreadable(error)) => self.set_aside(record.position, &error, &record.bytes),
                     Err(RecordError::Pass(error)) => return Err(error),
@@ -72,12 +72,33 @@ impl Reactor {
         Ok(())
     }
 
-    fn record(&mut self, record: &LogRecord) -> Result<(), RecordError> {
+    /// Take in a record; `next` is the one behind it, where that is in hand.
+    fn record(&mut self, record: &LogRecord, next: Option<&LogRecord>) -> Result<(), RecordError> {
         match row::decode::<Change>(&record.bytes)? {
             Change::Recorded(event) => self.event(record.position, &event),
-            Change::Identified(identified) => self.identified(record.position, &identified),
+            Change::Identified(identified) => {
+                let bringing = self.bringing(record.position, next)?;
+                self.identified(record.position, &identified, bringing)
+            }
             Change::Membership { .. } => Ok(()),
         }
+    }
+
+    /// As what cause the event counts that brought the evidence at `position`: it is the record behind it, of the same commit.
+    fn bringing(&self, position: Position, next: Option<&LogRecord>) -> Result<Cause, ReadError> {
+        let event = match next {
+            Some(next) => Some(row::decode::<Change>(&next.bytes)),
+            None => {
+                let one = ChangeLimits { records: 1, bytes: FEED_BYTES };
+                let changes = self.shared.store.changes(self.workspace.id, position, one)?;
+                changes.records.first().map(|next| row::decode::<Change>(&next.bytes))
+            }
+        };
+        Ok(match event {
+            Some(Ok(Change::Recorded(event))) => self.cause(position, event.origin),
+            // An event that cannot be read is set aside, and counts for nothing.
+            _ => Cause::Merge,
+        })
     }
 
     /// What an event of this position is as a cause.
@@ -175,7 +196,8 @@ impl Reactor {
 
     /// Profiles were merged or parted. Memberships belong to people: whoever was in an audience as a part of something stays
     /// in it as a part of something else, so that neither a merge nor a split is an entry.
-    fn identified(&mut self, position: Position, identified: &Identified) -> Result<(), RecordError> {
+    fn identified(&mut self, position: Position, identified: &Identified, bringing: Cause) -> Result<(), RecordError> {
+        let mut strangers: BTreeSet<ProfileId> = BTreeSet::new();
         let mut held: BTreeMap<SourceIdentityId, (ProfileId, BTreeMap<AudienceId, Membership>)> = BTreeMap::new();
         let mut before: BTreeMap<ProfileId, Vec<SourceIdentityId>> = BTreeMap::new();
         let mut features: BTreeMap<ProfileId, Vec<FeatureName>> = BTreeMap::new();
@@ -198,6 +220,9 @@ impl Reactor {
             let members = self.identities.load_profile(profile)?;
             features.entry(profile).or_insert_with(|| self.features_of(&members));
             let root = self.identities.person(profile.0).and_then(|root| root.derived.as_ref());
+            if root.is_none() {
+                strangers.insert(profile);
+            }
             let memberships = root.map(|derived| derived.memberships.clone()).unwrap_or_default();
             held.insert(member, (profile, memberships));
             before.insert(profile, members);
@@ -206,6 +231,14 @@ impl Reactor {
             self.take_leave(*gone, features.get(gone).cloned().unwrap_or_default());
         }
         for (profile, members) in &identified.profiles {
+            let known: BTreeSet<ProfileId> = members.iter().filter_map(|member| Some(held.get(member)?.0)).collect();
+            let mut known = known.difference(&strangers).filter_map(|part| before.get(part));
+            let first_cause = match (known.next(), known.next()) {
+                // Whoever comes with an identifier that was never seen before is still one person.
+                (None, _) => first_cause.or(Some(bringing)),
+                (Some(part), None) if !is_parted(part, members) => first_cause.or(Some(bringing)),
+                _ => first_cause,
+            };
             self.tie((position, first_cause), *profile, members, &held, &features)?;
         }
         for (profile, members) in &identified.profiles {

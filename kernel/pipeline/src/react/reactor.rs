@@ -40,7 +40,7 @@ const MAX_SET_BACK_MS: i64 = 5 * 60_000;
 const MAX_UNCOMMITTED_RECORDS: u64 = 10_000;
 
 /// Bytes of the log that one look at the feed takes.
-const FEED_BYTES: usize = 4 << 20;
+pub(super) const FEED_BYTES: usize = 4 << 20;
 
 /// Why a pass did not come to its end; nothing of it was written.
 #[derive(Debug, thiserror::Error)]

@@ -200,3 +200,22 @@ fn a_fit_sees_every_profile() {
     assert_eq!(fitted.state, b"30");
     assert!(bench.kernel.fit(WORKSPACE, InstallationId(1), &|_, _| {}).is_err());
 }
+
+/// Who signs up comes with two identifiers in one event, as every official client sends them: that is no merge of two people.
+#[test]
+fn who_is_new_with_two_identifiers_is_written_to() {
+    let bench = Bench::new(vec![
+        audience(1, "traits.city == 'Oslo'", Some(ConsentBasis::NotRefused)),
+        audience(2, "!has(traits.phone)", Some(ConsentBasis::NotRefused)),
+    ]);
+    let both = [("user_id", "u1"), ("anonymous_id", "a1")];
+    bench.send(vec![identify("m1", &both, r#"{"city":"Oslo"}"#, START)]);
+    bench.settle();
+    assert_eq!(bench.postbox.sent.lock().len(), 2, "somebody who is new");
+    let another_device = [("user_id", "u1"), ("anonymous_id", "a2")];
+    bench.send(vec![identify("m2", &[("user_id", "u1")], r#"{"city":"Rome"}"#, START.plus_ms(1))]);
+    bench.settle();
+    bench.send(vec![identify("m3", &another_device, r#"{"city":"Oslo"}"#, START.plus_ms(2))]);
+    bench.settle();
+    assert_eq!(bench.postbox.sent.lock().len(), 3, "somebody who comes back on another device");
+}
