@@ -278,6 +278,7 @@ impl Workspace {
     ) -> Result<(SourceIdentityId, Vec<Note>), ReadError> {
         let mut notes = Vec::new();
         let identity = self.people.identify(&identifiers[0], given.received_at)?;
+        self.people.give_event(identity);
         let evidence = match kind {
             EventKind::Alias => Evidence::Alias,
             _ => Evidence::SameEvent,
