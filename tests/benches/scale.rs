@@ -12,6 +12,7 @@
 #![allow(clippy::print_stdout, reason = "a table on standard output is what this program is for")]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
+mod figures;
 mod wire;
 
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use kith_tests::{Client, Process, Random, component};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::figures::{Asked, median};
 use crate::wire::Wire;
 
 /// As in the product.
@@ -216,12 +218,6 @@ fn computed(admin: &Client) {
     });
 }
 
-fn median(costs: &[Cost], figure: fn(&Cost) -> f64) -> f64 {
-    let mut figures: Vec<f64> = costs.iter().map(figure).collect();
-    figures.sort_unstable_by(f64::total_cmp);
-    figures[figures.len() / 2]
-}
-
 /// Rounds of all shops in turn, so that a change of the machine's speed meets all of them; the costs of each shop.
 fn rounds(shops: &mut [Shop], events: u64) -> Vec<Vec<Cost>> {
     let mut costs = vec![Vec::new(); shops.len()];
@@ -238,7 +234,8 @@ fn rounds(shops: &mut [Shop], events: u64) -> Vec<Vec<Cost>> {
 }
 
 fn print(what: &str, costs: &[Cost]) -> f64 {
-    let (rate, processor) = (median(costs, |cost| cost.events_per_s), median(costs, |cost| cost.processor_us));
+    let figure = |of: fn(&Cost) -> f64| median(costs.iter().map(of));
+    let (rate, processor) = (figure(|cost| cost.events_per_s), figure(|cost| cost.processor_us));
     println!("  {what:<44} {rate:>9.0} events/s computed   {processor:>8.1} us of processor an event");
     rate
 }
@@ -339,26 +336,18 @@ fn device(events: u64) {
 }
 
 fn main() {
-    // `cargo test` runs benches once to see that they build; measuring is for `cargo bench`.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        println!("run `cargo bench --bench scale` to measure");
-        return;
-    }
-    println!("processors: {}", std::thread::available_parallelism().map_or(1, usize::from));
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
-    let share = if arguments.iter().any(|argument| argument == "quick") { 10 } else { 1 };
-    let parts: Vec<&str> = arguments.iter().map(String::as_str).filter(|argument| *argument != "quick").collect();
-    let asked = |part: &str| parts.is_empty() || parts.contains(&part);
-    if asked("audiences") {
+    let Some(asked) = Asked::of("scale") else { return };
+    let share = if asked.is_quick { 10 } else { 1 };
+    if asked.part("audiences") {
         audiences(40_000 / share);
     }
-    if asked("thresholds") {
+    if asked.part("thresholds") {
         thresholds(40_000 / share);
     }
-    if asked("memory") {
+    if asked.part("memory") {
         memory(20_000);
     }
-    if asked("device") {
+    if asked.part("device") {
         device(10_000);
     }
 }
