@@ -3,5 +3,6 @@
 mod accept;
 mod delivery;
 pub(crate) mod harness;
+mod histories;
 mod identity;
 mod reaction;

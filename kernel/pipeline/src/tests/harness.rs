@@ -15,7 +15,7 @@ use kith_model::time::{ManualClock, Timestamp};
 use kith_store::Store;
 use parking_lot::Mutex;
 
-use crate::{Activity, Idempotence, Installed, Kernel, Observer, ProfileView, Receipted, Role, Setup};
+use crate::{Activity, Idempotence, Installed, IntakeError, Kernel, Observer, ProfileView, Receipted, Role, Setup};
 
 pub(super) const WORKSPACE: WorkspaceId = WorkspaceId(1);
 pub(super) const SOURCE: InstallationId = InstallationId(1);
@@ -229,6 +229,11 @@ impl Bench {
     }
 
     pub(super) fn send(&self, events: Vec<DraftEvent>) -> Receipted {
+        self.try_send(events).unwrap()
+    }
+
+    /// Send to a kernel that may not be able to take it.
+    pub(super) fn try_send(&self, events: Vec<DraftEvent>) -> Result<Receipted, IntakeError> {
         let number = {
             let mut prepared = self.prepared.0.lock();
             prepared.push(events);
@@ -244,7 +249,7 @@ impl Bench {
             resume: None,
             received_at: kith_model::time::Clock::now(&self.clock),
         };
-        self.runtime.block_on(self.kernel.receive(WORKSPACE, SOURCE, request)).unwrap()
+        self.runtime.block_on(self.kernel.receive(WORKSPACE, SOURCE, request))
     }
 
     /// Wait until all is computed and every outbox that can be empty is.
