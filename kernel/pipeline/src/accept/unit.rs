@@ -323,6 +323,9 @@ impl Workspace {
         counts.profiles = counts.profiles.saturating_add_signed(profiles);
         counts.events += events;
         if is_last {
+            if let Some(moved) = &submission.moved {
+                counts.deliveries = counts.deliveries.plus(**moved);
+            }
             operations.extend(submission.with.iter().cloned());
         }
         if operations.is_empty() {

@@ -11,7 +11,8 @@ use kith_features::FeatureName;
 use kith_model::audience::Cause;
 use kith_model::id::{InstallationId, Position, ProfileId, SourceIdentityId};
 use kith_model::time::Timestamp;
-use kith_store::{ChangeLimits, CommitError, Key, ReadError, Unit};
+use kith_store::keys::DeliveryMover;
+use kith_store::{ChangeLimits, CommitError, Key, Operation, ReadError, Unit, row};
 
 use super::budget::Budget;
 use super::effects::{self, Effect, Progress};
@@ -22,8 +23,8 @@ use super::readiness::{Readiness, Work};
 use super::touch::Touch;
 use crate::pool::Turn;
 use crate::profiles::evaluation::Evaluation;
-use crate::rows::Aside;
 use crate::rows::derived::{Cursor, Entries};
+use crate::rows::{Aside, DeliveryTotals};
 use crate::shared::{Compiled, Failing, Shared, Workspace};
 
 /// How often a workspace with timers looks at the clock when nothing wakes it.
@@ -93,6 +94,8 @@ pub(crate) struct Reactor {
     pub(super) cursor: Cursor,
     /// Everything up to here has been answered for once: its messages were sent, or were not to be.
     pub(super) promised: Position,
+    /// The deliveries that this reactor made, as of the last commit.
+    delivery_totals: DeliveryTotals,
     pub(super) queues: Queues,
     pub(super) pass: Pass,
     pub(super) budget: Budget,
@@ -107,6 +110,7 @@ pub(super) struct Opened {
     pub readiness: Readiness,
     pub cursor: Cursor,
     pub promised: Position,
+    pub delivery_totals: DeliveryTotals,
     pub queues: Queues,
 }
 
@@ -123,6 +127,7 @@ impl Reactor {
             readiness: opened.readiness,
             cursor: opened.cursor,
             promised: opened.promised,
+            delivery_totals: opened.delivery_totals,
             queues: opened.queues,
             pass: Pass::default(),
             budget: Budget::default(),
@@ -277,8 +282,16 @@ impl Reactor {
             let readiness = is_readiness_new.then(|| self.readiness.clone());
             let progress = Progress { cursor: self.pass.cursor, readiness };
             let effects = std::mem::take(&mut self.pass.effects);
-            let operations = effects::operations(self.workspace.id, effects, &progress);
+            let mut made = DeliveryTotals::default();
+            effects::deliveries(&effects).for_each(|state| made.made(&state));
+            let totals = self.delivery_totals.plus(made);
+            let mut operations = effects::operations(self.workspace.id, effects, &progress);
+            if totals != self.delivery_totals {
+                let key = Key::delivery_totals(self.workspace.id, DeliveryMover::Reactor);
+                operations.push(Operation::Put(key, row::encode(&totals)));
+            }
             self.shared.commit(Unit { operations, ..Unit::default() })?;
+            self.delivery_totals = totals;
             self.durable_position = self.pass.cursor.position;
             self.durable_readiness.clone_from(&self.readiness);
         }
