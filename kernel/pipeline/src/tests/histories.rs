@@ -21,7 +21,7 @@ use steps::{Author, Round};
 const ROUNDS: usize = 10;
 
 /// Histories on each engine in the short form.
-const HISTORIES: u64 = 10;
+const HISTORIES: u64 = 8;
 
 /// How long the search for a smaller history that fails as well may take.
 const SHRINKING: Duration = Duration::from_secs(120);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use kith_model::audience::{Cause, ConsentBasis};
+use kith_model::audience::{Action, Cause, ConsentBasis, ReEntry};
 use kith_model::change::{Change, Movement};
 use kith_model::delivery::DeliveryState;
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, SourceIdentityId};
@@ -17,12 +17,21 @@ use kith_store::{EngineKind, Key, Operation, Store, Unit, row};
 
 use super::mortal::{Disk, Engine, Life};
 use super::naive::{self, CONDITIONS, Group, Person};
-use super::steps::{Model, Random, Round, SLOTS, Sent, Step};
+use super::steps::{Model, Random, Round, SLOTS, Sent, Step, Told};
 use crate::profiles::facts::each_row;
 use crate::tests::harness::*;
 use crate::{Activity, DeliveryView, Kernel, ProfileView, Role, Setup};
 
 const MODEL: InstallationId = InstallationId(2);
+
+/// The slot whose audiences write to those who leave, too.
+const PARTING_SLOT: usize = 0;
+
+/// The slot whose audiences write to a person only once.
+const ONCE_SLOT: usize = 1;
+
+/// What is written to those who leave.
+const BYE: &str = r#"{"text":"bye"}"#;
 
 /// A claimed message of a process that died comes back after this long.
 const LEASE_MS: i64 = 121_000;
@@ -79,6 +88,10 @@ pub(super) struct World {
     sent: Vec<Sent>,
     defined: Vec<Option<Defined>>,
     next_audience: u32,
+    /// The slot of each audience that there ever was.
+    slots: BTreeMap<AudienceId, usize>,
+    /// Whom an audience that writes once has written to, and who was one person with them since.
+    written_to: BTreeSet<(AudienceId, Identifier)>,
     model: Model,
     configurations: u64,
     /// Whether messages had to be waited for, by letting time pass.
@@ -99,6 +112,8 @@ impl World {
             sent: vec![],
             defined: vec![None; SLOTS],
             next_audience: 1,
+            slots: BTreeMap::new(),
+            written_to: BTreeSet::new(),
             model: Model::Absent,
             configurations: 0,
             has_waited: false,
@@ -161,24 +176,30 @@ impl World {
 
     fn step(&mut self, step: &Step) -> Result<(), String> {
         match step {
-            Step::Send(told) => {
+            Step::Send(told) | Step::Import(told) => {
+                let is_import = matches!(step, Step::Import(_));
                 let now = self.bench.clock.now();
-                let sent = |told: &super::steps::Told| Sent { told: told.clone(), time: now.plus_ms(-told.ago_ms) };
+                let sent = |told: &Told| Sent { told: told.clone(), time: now.plus_ms(-told.ago_ms) };
                 let sent: Vec<Sent> = told.iter().map(sent).collect();
-                let taken = self.bench.try_send(sent.iter().map(Sent::draft).collect());
+                let take = |world: &World| {
+                    let drafts = sent.iter().map(Sent::draft).collect();
+                    if is_import { world.bench.try_import(drafts) } else { world.bench.try_send(drafts) }
+                };
+                let taken = take(self);
                 if taken.is_err() {
                     if !self.life.is_dead() {
                         return Err(format!("events were refused: {:?}", taken.err()));
                     }
                     // No answer came, so the client sends again.
                     self.live_again();
-                    self.bench.send(sent.iter().map(Sent::draft).collect());
+                    take(self).unwrap();
                 }
                 self.sent.extend(sent);
             }
             Step::Define { slot, condition } => {
                 let id = self.defined[*slot].map_or(self.next_audience, |defined| defined.id);
                 self.next_audience = self.next_audience.max(id + 1);
+                self.slots.insert(AudienceId(id), *slot);
                 self.defined[*slot] = Some(Defined { id, condition: *condition });
                 self.configure();
             }
@@ -218,9 +239,18 @@ impl World {
 
     fn write_setup(&self) {
         let mut setup = self.bench.setup.lock();
-        let defined = self.defined.iter().flatten();
-        let audience =
-            |defined: &Defined| audience(defined.id, CONDITIONS[defined.condition], Some(ConsentBasis::NotRefused));
+        let defined = self.defined.iter().enumerate().filter_map(|(slot, one)| one.map(|one| (slot, one)));
+        let audience = |(slot, defined): (usize, Defined)| {
+            let mut audience = audience(defined.id, CONDITIONS[defined.condition], Some(ConsentBasis::NotRefused));
+            if slot == PARTING_SLOT {
+                let bye = |enter: &Action| Action { payload: BYE.into(), ..enter.clone() };
+                audience.on_exit = audience.on_enter.as_ref().map(bye);
+            }
+            if let (ONCE_SLOT, Some(enter)) = (slot, &mut audience.on_enter) {
+                enter.re_entry = ReEntry::Never;
+            }
+            audience
+        };
         setup.audiences = defined.map(audience).collect();
         setup.installations.retain(|installed| installed.id != MODEL);
         let (many, activity) = match self.model {
@@ -327,23 +357,7 @@ impl World {
     fn check(&self) -> Result<(), String> {
         check(&self.bench, &self.sent, &self.defined, self.model)?;
         let deliveries = self.deliveries();
-        // Each entry that fires has one message, and nothing else has.
-        let mut entries: BTreeMap<(AudienceId, ProfileId), usize> = BTreeMap::new();
-        for record in self.bench.store.all_changes(Position(0), usize::MAX).unwrap() {
-            if let Change::Membership { audience, profile, movement: Movement::Entered, cause, .. } =
-                row::decode(&record.bytes).unwrap()
-                && matches!(cause, Cause::Event | Cause::Time)
-            {
-                *entries.entry((audience, profile)).or_default() += 1;
-            }
-        }
-        let mut messages: BTreeMap<(AudienceId, ProfileId), usize> = BTreeMap::new();
-        for delivery in &deliveries {
-            *messages.entry((delivery.audience, delivery.profile)).or_default() += 1;
-        }
-        if entries != messages {
-            return Err(format!("entries that fire: {entries:?}\nmessages: {messages:?}"));
-        }
+        self.check_movements(&deliveries)?;
         let totals = self.bench.kernel.totals(WORKSPACE).unwrap();
         let in_state = |is: fn(&DeliveryState) -> bool| deliveries.iter().filter(|one| is(&one.state)).count() as u64;
         let expected = (
@@ -359,6 +373,34 @@ impl World {
         Ok(())
     }
 
+    /// Each movement that fires has one message, and nothing else has.
+    fn check_movements(&self, deliveries: &[DeliveryView]) -> Result<(), String> {
+        let mut movements: BTreeMap<(AudienceId, ProfileId, bool), usize> = BTreeMap::new();
+        for record in self.bench.store.all_changes(Position(0), usize::MAX).unwrap() {
+            if let Change::Membership { audience, profile, movement, cause: Cause::Event | Cause::Time, .. } =
+                row::decode(&record.bytes).unwrap()
+            {
+                let (slot, is_exit) = (self.slots[&audience], movement == Movement::Left);
+                if slot == PARTING_SLOT || (slot != ONCE_SLOT && !is_exit) {
+                    *movements.entry((audience, profile, is_exit)).or_default() += 1;
+                }
+            }
+        }
+        let mut messages: BTreeMap<(AudienceId, ProfileId, bool), usize> = BTreeMap::new();
+        for delivery in deliveries {
+            let count = messages.entry((delivery.audience, delivery.profile, delivery.payload == BYE)).or_default();
+            *count += 1;
+            if self.slots[&delivery.audience] == ONCE_SLOT && *count > 1 {
+                return Err(format!("{:?} wrote to {} again", delivery.audience, delivery.profile));
+            }
+        }
+        messages.retain(|(audience, _, _), _| self.slots[audience] != ONCE_SLOT);
+        if movements != messages {
+            return Err(format!("movements that fire: {movements:?}\nmessages: {messages:?}"));
+        }
+        Ok(())
+    }
+
     /// What the round may have sent, and what it must have.
     fn check_messages(&mut self, round: &Round) -> Result<(), String> {
         let people = naive::people(&self.sent);
@@ -369,7 +411,8 @@ impl World {
         let now = self.bench.clock.now();
         let known: BTreeSet<String> = before.as_ref().map(|past| past.deliveries.clone()).unwrap_or_default();
         let mut new: BTreeMap<(u32, Group), u64> = BTreeMap::new();
-        for delivery in deliveries.iter().filter(|delivery| !known.contains(&delivery.id)) {
+        let is_new = |delivery: &&DeliveryView| !known.contains(&delivery.id) && delivery.payload != BYE;
+        for delivery in deliveries.iter().filter(is_new) {
             let identifier = identities.get(&delivery.profile.0).ok_or("a message to nobody")?;
             *new.entry((delivery.audience.0, naive::group_of(&groups, identifier))).or_default() += 1;
         }
@@ -379,7 +422,15 @@ impl World {
         for id in ids {
             for (group, person) in &people {
                 let sent = new.get(&(id, group.clone())).copied().unwrap_or(0);
-                let (least, most) = bounds.of(id, group, person, self.has_waited);
+                let (mut least, mut most) = bounds.of(id, group, person, self.has_waited);
+                let audience = AudienceId(id);
+                if self.slots[&audience] == ONCE_SLOT {
+                    let was_written_to = group.iter().any(|one| self.written_to.contains(&(audience, one.clone())));
+                    (least, most) = (0, if was_written_to { 0 } else { most.min(1) });
+                    if was_written_to || sent > 0 {
+                        self.written_to.extend(group.iter().map(|one| (audience, one.clone())));
+                    }
+                }
                 if sent < least || sent > most {
                     let condition =
                         self.defined.iter().flatten().find(|one| one.id == id).map(|one| CONDITIONS[one.condition]);
@@ -409,28 +460,46 @@ struct Bounds<'a> {
 }
 
 impl Bounds<'_> {
+    /// Whoever may have been one person with the group at some time of the round.
+    fn reach(&self, group: &Group, sends: &[&Vec<Told>]) -> Group {
+        let mut reach = group.clone();
+        let parts = self.before.iter().flat_map(|past| past.people.keys()).cloned();
+        let mut ties: Vec<Group> = parts.collect();
+        if sends.len() > 1 {
+            // One after the other; of a single batch the outcome alone is ever seen.
+            ties.extend(sends.iter().copied().flatten().map(|told| told.identifiers.iter().cloned().collect()));
+        }
+        while let Some(at) = ties.iter().position(|tie| !tie.is_disjoint(&reach)) {
+            reach.extend(ties.swap_remove(at));
+        }
+        reach
+    }
+
     fn of(&self, audience: u32, group: &Group, person: &Person, has_waited: bool) -> (u64, u64) {
-        let events = self.round.iter().filter_map(|step| match step {
-            Step::Send(told) => Some(told),
-            _ => None,
-        });
-        let own: Vec<_> =
-            events.flatten().filter(|told| told.identifiers.iter().any(|one| group.contains(one))).collect();
-        let waits = self.round.iter().filter(|step| matches!(step, Step::Wait { .. })).count() as u64;
-        let waits = waits + u64::from(has_waited);
+        let sends: Vec<&Vec<Told>> = self.round.iter().filter_map(Step::told).collect();
         let parts: Vec<&Group> = match self.before {
             Some(past) => past.people.keys().filter(|part| !part.is_disjoint(group)).collect(),
             None => vec![],
         };
-        let is_one = parts.len() <= 1 && parts.iter().all(|part| part.is_subset(group));
-        // A tie between people who were known says nothing new about them; one with somebody new may.
-        let telling = own.iter().filter(|told| told.has_content() || !is_one || parts.is_empty()).count() as u64;
-        let ties = own.len() as u64;
-        let content = own.iter().filter(|told| told.has_content()).count() as u64;
-        let most = if is_one { telling.max(u64::from(parts.is_empty() && ties > 0)) } else { content } + waits;
+        let reach = self.reach(group, &sends);
+        let is_of = |told: &&Told| told.identifiers.iter().any(|one| reach.contains(one));
+        let live = self.round.iter().filter(|step| matches!(step, Step::Send(_))).filter_map(Step::told);
+        let own: Vec<&Told> = live.flatten().filter(is_of).collect();
+        let is_imported = sends.iter().copied().flatten().filter(is_of).count() > own.len();
+        let waits = self.round.iter().filter(|step| matches!(step, Step::Wait { .. })).count() as u64;
+        let waits = waits + u64::from(has_waited);
+        let is_one = parts.len() <= 1 && reach == *group;
+        // A tie between people who were known says nothing new about them. Somebody new may be alone for a while, unless it is
+        // all in one batch.
+        let is_known =
+            |one: &Identifier| self.before.is_some_and(|past| past.people.keys().any(|part| part.contains(one)));
+        let may_be_new = sends.len() > 1 || parts.is_empty();
+        let is_telling =
+            |told: &&&Told| told.has_content() || (may_be_new && told.identifiers.iter().any(|one| !is_known(one)));
+        let telling = own.iter().filter(is_telling).count();
+        let most = telling as u64 + waits;
         let is_calm = !self.round.iter().any(Step::is_change);
-        let causes = self.round.iter().filter(|step| step.is_cause()).count();
-        let is_plain = is_calm && is_one && causes == 1 && own.len() as u64 + waits <= 1;
+        let is_plain = is_calm && is_one && !is_imported && own.len() as u64 + waits <= 1;
         let condition = |defined: &[Option<Defined>]| {
             defined.iter().flatten().find(|one| one.id == audience).map(|one| one.condition)
         };
@@ -593,8 +662,9 @@ fn check_audience(
         let shows = profile.audiences.contains_key(&id);
         let expected = meets(profile);
         let is_right = expected.is_none_or(|expected| expected == is_member);
-        // A condition that is null holds for nobody.
-        let is_explained = says.as_ref().is_some_and(|says| (*says == true) == is_member);
+        // A condition that is null holds for nobody; one that a stopped model never decided moves nobody.
+        let is_undecided = expected.is_none() && says.as_ref().is_some_and(|says| says == "unknown");
+        let is_explained = is_undecided || says.as_ref().is_some_and(|says| (*says == true) == is_member);
         if !is_right || !is_explained || shows != is_member {
             return Err(format!(
                 "audience {id:?} `{text}`: {:?} should be a member: {expected:?}, is in the list: {is_member}, shows it: \

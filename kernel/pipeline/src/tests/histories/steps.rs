@@ -84,6 +84,8 @@ pub(super) enum Model {
 pub(super) enum Step {
     /// A batch of events.
     Send(Vec<Told>),
+    /// The same as imported history, which sets nothing off.
+    Import(Vec<Told>),
     /// Define the audience of that slot, or change its condition.
     Define {
         slot: usize,
@@ -108,12 +110,15 @@ pub(super) enum Step {
 }
 
 impl Step {
-    /// Whether it may set messages off.
-    pub(super) fn is_cause(&self) -> bool {
-        matches!(self, Step::Send(_) | Step::Wait { .. })
+    /// The events that it brings, if it brings any.
+    pub(super) fn told(&self) -> Option<&Vec<Told>> {
+        match self {
+            Step::Send(told) | Step::Import(told) => Some(told),
+            _ => None,
+        }
     }
 
-    /// Whether it is one of those that never may.
+    /// Whether it changes the configuration, which never sets a message off.
     pub(super) fn is_change(&self) -> bool {
         matches!(self, Step::Define { .. } | Step::Delete { .. } | Step::Model(_) | Step::Reconfigure)
     }
@@ -176,7 +181,8 @@ impl Author {
 
     fn round(&mut self) -> Round {
         let mut round = match self.random.below(10) {
-            0..4 => vec![self.send()],
+            0..3 => vec![self.send()],
+            3 => vec![self.send(), self.send(), self.send()],
             4 => vec![self.wait()],
             5 => vec![self.change()],
             6 => {
@@ -201,6 +207,7 @@ impl Author {
         match self.random.below(8) {
             0..4 => self.send(),
             4 => self.wait(),
+            5 => Step::Import(self.batch()),
             _ => self.change(),
         }
     }
@@ -223,7 +230,11 @@ impl Author {
     }
 
     fn send(&mut self) -> Step {
-        Step::Send((0..1 + self.random.below(3)).map(|_| self.told()).collect())
+        Step::Send(self.batch())
+    }
+
+    fn batch(&mut self) -> Vec<Told> {
+        (0..1 + self.random.below(3)).map(|_| self.told()).collect()
     }
 
     fn told(&mut self) -> Told {
