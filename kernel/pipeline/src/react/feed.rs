@@ -18,6 +18,9 @@ use crate::profiles::evaluation::Profile;
 use crate::profiles::facts::record_event;
 use crate::profiles::person::Person;
 
+/// The profile that each identity was in, and its memberships.
+type Held = BTreeMap<SourceIdentityId, (ProfileId, BTreeMap<AudienceId, Membership>)>;
+
 /// Why a record was not taken in: it alone cannot be read, or nothing can be.
 enum RecordError {
     Unreadable(ReadError),
@@ -198,7 +201,7 @@ impl Reactor {
     /// in it as a part of something else, so that neither a merge nor a split is an entry.
     fn identified(&mut self, position: Position, identified: &Identified, bringing: Cause) -> Result<(), RecordError> {
         let mut strangers: BTreeSet<ProfileId> = BTreeSet::new();
-        let mut held: BTreeMap<SourceIdentityId, (ProfileId, BTreeMap<AudienceId, Membership>)> = BTreeMap::new();
+        let mut held = Held::new();
         let mut before: BTreeMap<ProfileId, Vec<SourceIdentityId>> = BTreeMap::new();
         let mut features: BTreeMap<ProfileId, Vec<FeatureName>> = BTreeMap::new();
         let everybody = identified
@@ -231,8 +234,8 @@ impl Reactor {
             self.take_leave(*gone, features.get(gone).cloned().unwrap_or_default());
         }
         for (profile, members) in &identified.profiles {
-            let known: BTreeSet<ProfileId> = members.iter().filter_map(|member| Some(held.get(member)?.0)).collect();
-            let mut known = known.difference(&strangers).filter_map(|part| before.get(part));
+            let parts = parts_of(members, &held);
+            let mut known = parts.difference(&strangers).filter_map(|part| before.get(part));
             let first_cause = match (known.next(), known.next()) {
                 // Whoever comes with an identifier that was never seen before is still one person.
                 (None, _) => first_cause.or(Some(bringing)),
@@ -242,7 +245,10 @@ impl Reactor {
             self.tie((position, first_cause), *profile, members, &held, &features)?;
         }
         for (profile, members) in &identified.profiles {
-            for of_part in before.values().filter(|of_part| is_parted(of_part, members)) {
+            // Of these alone, because one batch can bring very many people who have nothing to do with each other.
+            let parts = parts_of(members, &held);
+            let parts = parts.iter().filter_map(|part| before.get(part));
+            for of_part in parts.filter(|of_part| is_parted(of_part, members)) {
                 self.remember_all(*profile, of_part)?;
             }
         }
@@ -291,10 +297,10 @@ impl Reactor {
         (position, first_cause): (Position, Option<Cause>),
         profile: ProfileId,
         members: &[SourceIdentityId],
-        held: &BTreeMap<SourceIdentityId, (ProfileId, BTreeMap<AudienceId, Membership>)>,
+        held: &Held,
         features: &BTreeMap<ProfileId, Vec<FeatureName>>,
     ) -> Result<(), RecordError> {
-        let parts: BTreeSet<ProfileId> = members.iter().filter_map(|member| Some(held.get(member)?.0)).collect();
+        let parts = parts_of(members, held);
         let mut memberships = BTreeMap::new();
         for (_, of_part) in members.iter().filter_map(|member| held.get(member)) {
             for (audience, membership) in of_part {
@@ -414,6 +420,11 @@ pub(super) fn leaves_of(features: &[FeatureName]) -> impl Iterator<Item = LeafId
         FeatureName::Leaf(leaf) => Some(*leaf),
         _ => None,
     })
+}
+
+/// The profiles that identities come from.
+fn parts_of(members: &[SourceIdentityId], held: &Held) -> BTreeSet<ProfileId> {
+    members.iter().filter_map(|member| Some(held.get(member)?.0)).collect()
 }
 
 /// Whether some of `part` are among `members` and some are not.

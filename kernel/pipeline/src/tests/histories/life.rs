@@ -425,8 +425,13 @@ impl World {
                 let (mut least, mut most) = bounds.of(id, group, person, self.has_waited);
                 let audience = AudienceId(id);
                 if self.slots[&audience] == ONCE_SLOT {
+                    // Two who became one after the first of several batches were two when they were written to.
+                    let is_one_batch = round.iter().filter_map(Step::told).count() <= 1;
                     let was_written_to = group.iter().any(|one| self.written_to.contains(&(audience, one.clone())));
-                    (least, most) = (0, if was_written_to { 0 } else { most.min(1) });
+                    least = 0;
+                    if is_one_batch {
+                        most = if was_written_to { 0 } else { most.min(1) };
+                    }
                     if was_written_to || sent > 0 {
                         self.written_to.extend(group.iter().map(|one| (audience, one.clone())));
                     }
