@@ -17,6 +17,7 @@ use super::touch::{Acquaintance, Models};
 use crate::profiles::evaluation::Profile;
 use crate::profiles::facts::record_event;
 use crate::profiles::person::Person;
+use crate::rows::derived::Waker;
 
 /// The profile that each identity was in, and its memberships.
 type Held = BTreeMap<SourceIdentityId, (ProfileId, BTreeMap<AudienceId, Membership>)>;
@@ -313,6 +314,9 @@ impl Reactor {
                 derived.members.clear();
             }
         }
+        // Each membership that comes along is looked at, whatever of the parts is seen to differ: where a model was removed
+        // meanwhile, neither its values nor the walk that takes them back reach the new profile.
+        let inherited: Vec<Waker> = memberships.keys().map(|audience| Waker::Audience(*audience)).collect();
         if let Some(root) = self.identities.derived_mut(profile.0) {
             root.members = if members.len() > 1 { members.to_vec() } else { Vec::new() };
             root.memberships = memberships;
@@ -330,6 +334,7 @@ impl Reactor {
         self.pass.changes.profiles.extend(ordinal.map(|ordinal| (ordinal, profile)));
         let touch = self.touch(profile, cause, position)?;
         touch.models = Models::All;
+        touch.wakers.extend(inherited);
         touch.acquaintance = Acquaintance::New;
         for feature in parts.iter().filter_map(|part| features.get(part)).flatten() {
             match feature {

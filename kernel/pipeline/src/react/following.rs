@@ -103,7 +103,8 @@ impl Reactor {
         Ok(())
     }
 
-    /// Take back what a removed installation wrote; the features that it wrote.
+    /// Take back what a removed installation wrote; the features that are null for the profile since. They are looked at where
+    /// it wrote nothing as well: of a model that was never heard what it would say was unknown, and it is null now.
     fn retract(
         &mut self,
         installation: InstallationId,
@@ -116,18 +117,22 @@ impl Reactor {
             derived.is_some_and(|derived| derived.outputs.contains_key(&key))
         };
         let holders: Vec<SourceIdentityId> = members.iter().filter(holds).copied().collect();
-        if holders.is_empty() {
-            return BTreeSet::new();
-        }
+        let is_held = !holders.is_empty();
         for id in holders {
             if let Some(derived) = self.identities.derived_mut(id) {
                 derived.outputs.remove(&key);
             }
             tracing::trace!(installation = installation.0, %profile, "values were taken back");
         }
-        let projection = self.workspace.projection.read();
-        let versions = projection.versions.iter().filter(|version| version.installation == installation);
-        versions.flat_map(|version| version.outputs.iter().map(|output| feature(version.kind, output))).collect()
+        let mut features = self.compiled.plan.unwritten.clone();
+        if is_held {
+            let projection = self.workspace.projection.read();
+            let versions = projection.versions.iter().filter(|version| version.installation == installation);
+            features.extend(
+                versions.flat_map(|version| version.outputs.iter().map(|output| feature(version.kind, output))),
+            );
+        }
+        features
     }
 
     /// Run the models that the touches reach, each after those whose outputs it reads, and wait a moment for those that are

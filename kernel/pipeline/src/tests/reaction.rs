@@ -219,3 +219,19 @@ fn who_is_new_with_two_identifiers_is_written_to() {
     bench.settle();
     assert_eq!(bench.postbox.sent.lock().len(), 3, "somebody who comes back on another device");
 }
+
+/// A model that was removed before it had ever run left what it would have said unknown for good, and nobody was looked at
+/// when that became null.
+#[test]
+fn the_values_of_a_removed_model_that_never_ran_are_null() {
+    let bench =
+        Bench::over(std::sync::Arc::new(kith_store::memory()), vec![audience(1, "!has(tags.level)", None)], |setup| {
+            setup.installations[1].activity = Activity::Held { since: START, why: "off".into() };
+        });
+    bench.send(orders("u1", 0, 1));
+    bench.settle();
+    assert_eq!(bench.size(1), Some(0), "it may still say something");
+    bench.configure(|setup| setup.installations.retain(|installed| installed.id != InstallationId(2)));
+    bench.settle();
+    assert_eq!(bench.size(1), Some(1), "it says nothing any more");
+}
