@@ -376,7 +376,10 @@ impl Reactor {
             }
         }
         self.pass.has_more |= is_cut;
-        self.next_timer = if is_cut { self.next_timer } else { self.earliest_timer()? };
+        if !is_cut {
+            let earliest = self.earliest_timer()?;
+            self.next_timer = earliest.into_iter().chain(self.pass.earliest_timer).min();
+        }
         Ok(())
     }
 

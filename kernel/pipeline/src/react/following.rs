@@ -299,7 +299,11 @@ impl Reactor {
         let fires = action.is_some_and(|action| fires(action, decision, step, mark, now));
         if let (Some(action), true) = (action, fires) {
             let id = effects::message_id(self.workspace.id, decision.audience, work.profile, mark.entries, step);
-            if cause < Cause::Import || !self.was_sent(&id)? {
+            // Each entry has a number of its own. But one who left and became one person with a member leaves again without
+            // having entered again: of one entry there is one message each way.
+            let is_new = cause < Cause::Import && step == Step::Enter;
+            if is_new || !self.was_sent(&id)? {
+                self.pass.sent.insert(id);
                 match step {
                     Step::Enter => mark.fired_at = Some(now),
                     Step::Exit => mark.exit_fired_at = Some(now),
@@ -314,6 +318,9 @@ impl Reactor {
 
     /// Whether there is a delivery of that id: what a definition sends to its members it sends once.
     fn was_sent(&self, id: &kith_store::JobId) -> Result<bool, ReadError> {
+        if self.pass.sent.contains(id) {
+            return Ok(true);
+        }
         let key = Key::delivery(self.workspace.id, id);
         Ok(crate::profiles::facts::get_one(self.shared.store.as_ref(), &key)?.is_some())
     }
@@ -393,6 +400,7 @@ impl Reactor {
         }
         if let Some(due) = due {
             self.next_timer = Some(self.next_timer.map_or(due, |next| next.min(due)));
+            self.pass.earliest_timer = Some(self.pass.earliest_timer.map_or(due, |earliest| earliest.min(due)));
         }
     }
 }

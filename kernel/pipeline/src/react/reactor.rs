@@ -3,7 +3,7 @@
 //! A pass is bounded, a failure is the workspace's own, and what cannot be read or written becomes a dead letter that the
 //! loop gets past: the same work is never tried again unchanged.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use kith_model::audience::Cause;
 use kith_model::id::{InstallationId, Position, ProfileId, SourceIdentityId};
 use kith_model::time::Timestamp;
 use kith_store::keys::DeliveryMover;
-use kith_store::{ChangeLimits, CommitError, Key, Operation, ReadError, Unit, row};
+use kith_store::{ChangeLimits, CommitError, JobId, Key, Operation, ReadError, Unit, row};
 
 use super::budget::Budget;
 use super::effects::{self, Effect, Progress};
@@ -62,6 +62,10 @@ pub(super) struct Pass {
     pub met: BTreeSet<ProfileId>,
     /// Entries of identities that the pass has read or changed.
     pub entries: HashMap<SourceIdentityId, Entries>,
+    /// The earliest timer that the pass has set: the store does not know of it yet.
+    pub earliest_timer: Option<Timestamp>,
+    /// The messages that the pass sends.
+    pub sent: HashSet<JobId>,
     /// Dead letters by their names.
     pub letters: BTreeMap<Key, Aside>,
     pub cursor: Cursor,
@@ -324,6 +328,8 @@ impl Reactor {
     /// Drop the pass: what is durable is what is.
     fn abandon(&mut self) {
         self.identities.abandon();
+        // The timers that it has woken are due again.
+        self.next_timer = Some(Timestamp(i64::MIN));
         self.readiness.clone_from(&self.durable_readiness);
         // The plan is taken over again, because what it changed in the readiness is gone with the pass.
         self.readiness = std::mem::take(&mut self.readiness).under(&self.compiled.plan);

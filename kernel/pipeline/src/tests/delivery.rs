@@ -2,7 +2,7 @@
 
 mod claims;
 mod hook;
-mod watched;
+pub(super) mod watched;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
