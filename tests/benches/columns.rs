@@ -45,7 +45,6 @@ fn batch(random: &mut Random) -> (Table, kith_plugin_sdk::Table) {
 }
 
 pub(crate) fn run() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let config = HostConfig {
         cache_directory: None,
         mac_key: [1; 32],
@@ -54,7 +53,6 @@ pub(crate) fn run() {
         allow_plain_http: false,
         clock: Arc::new(SystemClock),
         compile: CompileMode::InProcess,
-        runtime: runtime.handle().clone(),
     };
     let built = build("tests/guests/columns");
     let plugin = Host::new(config).unwrap().load(&built.component).unwrap();

@@ -9,6 +9,8 @@ pub(crate) struct Asked {
     /// All of them where none is named.
     parts: Vec<String>,
     pub is_quick: bool,
+    /// Sizes that are asked for.
+    pub numbers: Vec<usize>,
 }
 
 impl Asked {
@@ -21,10 +23,10 @@ impl Asked {
             return None;
         }
         println!("processors: {}", std::thread::available_parallelism().map_or(1, usize::from));
-        let all = parts.len();
-        parts.retain(|part| part != "quick");
-        let is_quick = parts.len() < all;
-        Some(Asked { parts, is_quick })
+        let is_quick = parts.iter().any(|part| part == "quick");
+        let numbers = parts.iter().filter_map(|part| part.parse().ok()).collect();
+        parts.retain(|part| part != "quick" && part.parse::<usize>().is_err());
+        Some(Asked { parts, is_quick, numbers })
     }
 
     /// Whether a part is to be measured.

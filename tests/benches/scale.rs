@@ -2,7 +2,8 @@
 //! memory, and on a device that very many people share.
 //!
 //! `cargo bench --bench scale` prints each ratio beside its bound; nothing here passes or fails. `-- audiences`, `-- thresholds`,
-//! `-- memory` or `-- device` measures that part alone, `-- quick` sends a tenth of the events.
+//! `-- memory` or `-- device` measures that part alone, `-- audiences 300` that number alone, `-- quick` sends a tenth of the
+//! events.
 
 #![allow(
     clippy::unwrap_used,
@@ -240,22 +241,31 @@ fn print(what: &str, costs: &[Cost]) -> f64 {
     rate
 }
 
-fn audiences(events: u64) {
+/// Numbers of audiences, with what is asked of the rate beside that of one.
+const AUDIENCES: [(usize, Option<f64>); 3] = [(1, None), (300, Some(0.6)), (1_000, Some(0.5))];
+
+fn audiences(events: u64, asked: &[usize]) {
     println!(
         "\ncomputed events/s, first send until every audience has them, {events} events a round, medians of {ROUNDS}"
     );
-    let numbers = [1, 300, 1_000];
-    let mut shops: Vec<Shop> = numbers.iter().map(|number| Shop::open(*number, condition)).collect();
+    let numbers: Vec<(usize, Option<f64>)> =
+        AUDIENCES.into_iter().filter(|(number, _)| asked.is_empty() || asked.contains(number)).collect();
+    let mut shops: Vec<Shop> = numbers.iter().map(|(number, _)| Shop::open(*number, condition)).collect();
     let costs = rounds(&mut shops, events);
     let rates: Vec<f64> = numbers
         .iter()
         .zip(&costs)
-        .map(|(number, costs)| {
+        .map(|((number, _), costs)| {
             print(&format!("{number} audiences over {} event names", NAMES.len().min(*number)), costs)
         })
         .collect();
-    println!("  300 beside one: {:.2} x (bound: >= 0.6)", rates[1] / rates[0]);
-    println!("  1,000 beside one: {:.2} x (bound: >= 0.5)", rates[2] / rates[0]);
+    for ((number, bound), rate) in numbers.iter().zip(&rates) {
+        if let Some(bound) = bound
+            && numbers[0].0 == 1
+        {
+            println!("  {number} beside one: {:.2} x (bound: >= {bound})", rate / rates[0]);
+        }
+    }
 }
 
 fn thresholds(events: u64) {
@@ -339,7 +349,7 @@ fn main() {
     let Some(asked) = Asked::of("scale") else { return };
     let share = if asked.is_quick { 10 } else { 1 };
     if asked.part("audiences") {
-        audiences(40_000 / share);
+        audiences(40_000 / share, &asked.numbers);
     }
     if asked.part("thresholds") {
         thresholds(40_000 / share);

@@ -6,6 +6,7 @@ mod causes;
 mod changes;
 mod consent;
 mod devices;
+mod limits;
 mod models;
 mod questions;
 mod sending;

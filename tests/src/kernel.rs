@@ -1,7 +1,7 @@
 //! A server in this process: the real one, over a folder of its own, under a clock that the test sets.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use kith::auth::{self, KeyKind, Scope};
 use kith::catalogue::{CredentialRow, WorkspaceRow};
@@ -20,6 +20,14 @@ use crate::{ADMIN_KEY, Answer, Client, component, encode, newest_component, wait
 
 /// When every test begins.
 const BEGIN: &str = "2026-11-21T10:00:00Z";
+
+/// Threads of the runtime that serves requests.
+const SERVING_THREADS: usize = 2;
+
+/// Keeps the threads that serve requests busy until it is dropped.
+pub struct Occupied {
+    _release: Vec<mpsc::Sender<()>>,
+}
 
 /// A server under test.
 pub struct TestKernel {
@@ -69,8 +77,9 @@ impl TestKernel {
     }
 
     fn open(&mut self) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let server = serve::open(self.config(), runtime.handle().clone()).unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(SERVING_THREADS).enable_all().build().unwrap();
+        let server = serve::open(self.config()).unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopping) = oneshot::channel();
@@ -90,6 +99,25 @@ impl TestKernel {
     pub fn restart(&mut self) {
         self.close();
         self.open();
+    }
+
+    /// Keep every thread that serves requests busy, as handlers do that compute; nobody is answered meanwhile.
+    pub fn occupy(&self) -> Occupied {
+        let runtime = &self.running.as_ref().expect("the server runs").runtime;
+        let (began, beginning) = mpsc::channel();
+        let keep_busy = |_| {
+            let (release, released) = mpsc::channel::<()>();
+            let began = began.clone();
+            runtime.spawn(async move {
+                began.send(()).ok();
+                // An error is the release: the other end was dropped.
+                released.recv().ok();
+            });
+            release
+        };
+        let _release = (0..SERVING_THREADS).map(keep_busy).collect();
+        (0..SERVING_THREADS).for_each(|_| beginning.recv().unwrap());
+        Occupied { _release }
     }
 
     /// The data directory.
@@ -124,7 +152,7 @@ impl TestKernel {
         self.close();
         let key = auth::generate(KeyKind::Api).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        let server = serve::open(self.config(), runtime.handle().clone()).unwrap();
+        let server = serve::open(self.config()).unwrap();
         let (id, created_at) = (WorkspaceId(2), Timestamp(0));
         let workspace = WorkspaceRow { id, name: "other".parse().unwrap(), time_zone: "UTC".to_owned(), created_at };
         let first_key = CredentialRow {

@@ -18,7 +18,7 @@ mod wait;
 use std::path::{Path, PathBuf};
 
 pub use client::{Answer, Client, encode, gzip};
-pub use kernel::{Source, TestKernel, pages, settle};
+pub use kernel::{Occupied, Source, TestKernel, pages, settle};
 pub use long::cases;
 pub use plugins::{build, built, component, newest_component};
 pub use process::{Process, kith};

@@ -54,6 +54,9 @@ type Scripted = (u16, Vec<(String, String)>);
 #[derive(Default)]
 struct Told {
     arrived: Vec<Arrived>,
+    /// Requests that are read and not answered yet, and the most that there have been.
+    at_once: usize,
+    most_at_once: usize,
     script: VecDeque<Scripted>,
     /// How many of the next requests are read and not answered.
     to_hold: usize,
@@ -120,6 +123,11 @@ impl Receiver {
         self.desk.released.notify_all();
     }
 
+    /// The most requests that were here at the same time, unanswered.
+    pub fn most_at_once(&self) -> usize {
+        self.desk.told.lock().unwrap().most_at_once
+    }
+
     /// All that arrived.
     pub fn arrived(&self) -> Vec<Arrived> {
         self.desk.told.lock().unwrap().arrived.clone()
@@ -134,6 +142,8 @@ fn answer_all(stream: TcpStream, desk: &Desk) {
         let (status, headers) = {
             let mut told = desk.told.lock().unwrap();
             told.arrived.push(arrived);
+            told.at_once += 1;
+            told.most_at_once = told.most_at_once.max(told.at_once);
             let scripted = told.script.pop_front().unwrap_or((204, Vec::new()));
             if told.to_hold > 0 {
                 told.to_hold -= 1;
@@ -142,6 +152,8 @@ fn answer_all(stream: TcpStream, desk: &Desk) {
             }
             scripted
         };
+        // Before the answer is written: whoever gets it may send the next request at once.
+        desk.told.lock().unwrap().at_once -= 1;
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         // A script that names a length promises a body that never comes.
         let has_length = status == 204 || headers.contains("content-length");

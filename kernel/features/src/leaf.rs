@@ -13,10 +13,12 @@
 //! | aggregate over an exact window, and every list | each event's time and value |
 //!
 //! A state may be cut anywhere: a chunk that was sealed away is one more state of its identity. So a state that grows is
-//! stored in chunks ([`LeafStates`]), and one more event rewrites the last of them only.
+//! stored in chunks ([`LeafStates`]), and one more event rewrites the last of them only. An identity's leaves are a row for
+//! each kind of event that feeds them ([`LeafGroups`]).
 //!
 //! An event later than `now` when it came is kept by itself and counts once `now` has reached it. `now` never goes back.
 
+mod groups;
 mod state;
 mod states;
 mod tally;
@@ -27,6 +29,7 @@ use std::sync::Arc;
 use kith_model::time::Timestamp;
 use sha2::{Digest, Sha256};
 
+pub use self::groups::LeafGroups;
 use self::state::Entry;
 pub use self::state::{LeafState, MAX_STATE_BYTES};
 pub use self::states::{LeafStates, SealedChunk, UnreadableState};
@@ -40,7 +43,7 @@ use crate::zone::Zone;
 
 /// Part of every leaf's hash; another meaning or another encoding of states gets another number, so that states of the
 /// old kind are never read as the new.
-const STATE_VERSION: &str = "leaf-2 ";
+const STATE_VERSION: &str = "leaf-3 ";
 
 /// What is made of the chosen events' values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +103,9 @@ impl Leaf {
             .chain_update([0])
             .chain_update(&leaf.text)
             .finalize();
-        leaf.id = LeafId(digest.iter().take(8).fold(0, |id, byte| (id << 8) | u64::from(*byte)));
+        let group = Sha256::digest(leaf.name.as_bytes());
+        let bytes = group.iter().take(2).chain(digest.iter().take(6));
+        leaf.id = LeafId(bytes.fold(0, |id, byte| (id << 8) | u64::from(*byte)));
         leaf
     }
 

@@ -107,7 +107,7 @@ pub use event::EventFacts;
 pub use explain::{Part, Truth};
 pub use expression::{Expression, Reads};
 pub use facts::Facts;
-pub use leaf::{Leaf, LeafState, LeafStates, MAX_STATE_BYTES, SealedChunk, UnreadableState};
+pub use leaf::{Leaf, LeafGroups, LeafState, LeafStates, MAX_STATE_BYTES, SealedChunk, UnreadableState};
 pub use program::Program;
 pub use reach::Reach;
 pub use syntax::{MAX_EXPRESSION_BYTES, MAX_OPERATORS};

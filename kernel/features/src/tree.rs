@@ -12,9 +12,17 @@ use serde::{Deserialize, Serialize};
 use crate::value::{Arithmetic, Comparison, Value, write_quoted};
 use crate::window::Window;
 
-/// Names one aggregate over events by the hash of its canonical text, so that equal ones are kept once.
+/// Names one aggregate over events by hashes: of the event's name in the upper two bytes, of its canonical text in the
+/// others, so that equal ones are kept once and those that the same events feed lie together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LeafId(pub u64);
+
+impl LeafId {
+    /// What all leaves over events of one name have in common; names may share it.
+    pub fn group(self) -> u16 {
+        u16::from_be_bytes([self.0.to_be_bytes()[0], self.0.to_be_bytes()[1]])
+    }
+}
 
 /// What a condition can ask of a profile without looking at its events; also the name of a column of the index.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

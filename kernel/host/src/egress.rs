@@ -143,8 +143,8 @@ impl Transport for InstallationTransport {
         match admit(&self.installed, request, BodyRule::StatusDecides) {
             Ok(exchange) => {
                 let client = self.installed.gate.client.clone();
-                // On the host's runtime, because the caller's may be busy with more than a peer may disturb.
-                let task = self.installed.runtime.spawn(async move { client.exchange(exchange).await });
+                // On the host's threads, because the caller's may be busy with more than a peer may disturb.
+                let task = self.installed.network.handle().spawn(async move { client.exchange(exchange).await });
                 Box::pin(SpawnedExchange(task))
             }
             Err(reason) => {
@@ -155,7 +155,7 @@ impl Transport for InstallationTransport {
     }
 }
 
-/// An exchange on the host's runtime, which ends when nobody waits for it any more.
+/// An exchange on the host's threads, which ends when nobody waits for it any more.
 struct SpawnedExchange(tokio::task::JoinHandle<Result<InboundResponse, SendFailure>>);
 
 impl Future for SpawnedExchange {

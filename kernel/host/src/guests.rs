@@ -282,7 +282,6 @@ pub(crate) fn host_with(cache_directory: Option<PathBuf>, ceiling: Limits) -> Ho
         allow_plain_http: true,
         clock: Arc::new(ManualClock::new(NOW)),
         compile: CompileMode::InProcess,
-        runtime: runtime(),
     };
     Host::new(config).unwrap()
 }

@@ -14,6 +14,7 @@ use crate::compile::{CompileError, CompileMode, artifact_key, compile};
 use crate::egress::Client;
 use crate::engine::{Engines, Metering};
 use crate::exports::Compiled;
+use crate::network::Network;
 use crate::package::{Inspected, PackageError, inspect};
 use crate::policy::Limits;
 
@@ -34,10 +35,6 @@ pub struct HostConfig {
     pub allow_plain_http: bool,
     pub clock: Arc<dyn Clock>,
     pub compile: CompileMode,
-    /// Where requests of plugins are sent and answers read; a runtime with its own threads, and best one that serves nobody
-    /// else, since the peers that plugins talk to decide how much work their answers are. Plugins are called from threads
-    /// that may block, never from its workers.
-    pub runtime: tokio::runtime::Handle,
 }
 
 /// Why a host does not start.
@@ -49,6 +46,8 @@ pub enum HostError {
     Cache { path: PathBuf, source: std::io::Error },
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
+    #[error("starting the threads that plugins' requests are sent on")]
+    Threads(#[source] std::io::Error),
 }
 
 /// Why a component is not loaded.
@@ -70,6 +69,8 @@ pub(crate) struct HostCore {
     pub(crate) engines: Engines,
     /// Sends for all installations, over connections that it keeps.
     pub(crate) client: Arc<Client>,
+    /// Where they are sent and their answers read.
+    pub(crate) network: Arc<Network>,
     cache: Option<Cache>,
     /// One compilation at a time: each may take much memory.
     compiling: Mutex<()>,
@@ -82,7 +83,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// Start the engine and open the cache.
+    /// Start the engine and the network's threads, and open the cache. Plugins are called from threads that may block.
     ///
     /// # Errors
     /// [`HostError`] when the machine or the cache directory cannot be used.
@@ -94,7 +95,8 @@ impl Host {
         let cache = config.cache_directory.as_ref().map(open).transpose()?;
         let client = Client::new().map_err(|error| HostError::Tls(error.to_string()))?;
         let client = Arc::new(client);
-        Ok(Host { core: Arc::new(HostCore { config, engines, client, cache, compiling: Mutex::new(()) }) })
+        let network = Arc::new(Network::start().map_err(HostError::Threads)?);
+        Ok(Host { core: Arc::new(HostCore { config, engines, client, network, cache, compiling: Mutex::new(()) }) })
     }
 
     /// Make a plugin of a component: inspect it, compile it or take its code from the cache, and check its types. Blocks

@@ -27,6 +27,7 @@ mod hostile_tests;
 mod imports;
 mod link;
 mod manifest;
+mod network;
 mod package;
 #[cfg(test)]
 mod peers;

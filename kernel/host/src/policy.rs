@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use kith_model::plugin::{Grants, LimitRequest, Manifest};
+use kith_model::sending::{MAX_SENDING, SendingLimits};
 use serde::Serialize;
 
 /// The host's ceiling, and its defaults for what neither manifest nor grant names.
@@ -29,10 +30,15 @@ pub struct Limits {
     pub host_calls: u64,
     /// Key-value state of one installation.
     pub kv_bytes: u64,
+    /// Messages of one channel under way at once.
+    pub messages_at_once: u64,
+    /// Requests of one channel under way to one receiving host at once.
+    pub requests_per_host: u64,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
+        let SendingLimits { messages_at_once, requests_per_host } = SendingLimits::DEFAULT;
         Limits {
             memory_bytes: 64 * 1024 * 1024,
             cpu_ms: 2_000,
@@ -43,6 +49,8 @@ impl Default for Limits {
             log_bytes: 64 * 1024,
             host_calls: 10_000,
             kv_bytes: 16 * 1024 * 1024,
+            messages_at_once: messages_at_once as u64,
+            requests_per_host: requests_per_host as u64,
         }
     }
 }
@@ -157,6 +165,9 @@ pub struct Policy {
     pub log_bytes: EffectiveLimit,
     pub host_calls: EffectiveLimit,
     pub kv_bytes: EffectiveLimit,
+    /// How much a channel sends at once; of no effect on other kinds.
+    pub messages_at_once: EffectiveLimit,
+    pub requests_per_host: EffectiveLimit,
     /// Fuel of one call, where the manifest or the grant names it.
     pub fuel: Option<EffectiveLimit>,
     pub http: Vec<HttpRule>,
@@ -175,6 +186,16 @@ impl Policy {
     /// Whether a channel is given identifiers of this type.
     pub(crate) fn may_receive(&self, kind: &str) -> bool {
         self.recipients.iter().any(|granted| granted == ANY_RECIPIENT || granted == kind)
+    }
+
+    /// How much a channel sends at once. At least one: a stored manifest or grant may say zero, which would be a channel that
+    /// is live and never sends.
+    pub fn sending(&self) -> SendingLimits {
+        let count = |limit: EffectiveLimit| usize::try_from(limit.value).unwrap_or(usize::MAX).max(1);
+        SendingLimits {
+            messages_at_once: count(self.messages_at_once),
+            requests_per_host: count(self.requests_per_host),
+        }
     }
 }
 
@@ -211,6 +232,8 @@ pub fn effective_policy(manifest: &Manifest, grants: &Grants, ceiling: &Limits) 
         log_bytes: pick(ceiling.log_bytes, |limits| limits.log_bytes),
         host_calls: pick(ceiling.host_calls, |limits| limits.host_calls),
         kv_bytes: lowest(ceiling.kv_bytes, Some(manifest.capabilities.kv_bytes), Some(grants.kv_bytes)),
+        messages_at_once: pick(ceiling.messages_at_once.min(MAX_SENDING), |limits| limits.messages_at_once),
+        requests_per_host: pick(ceiling.requests_per_host.min(MAX_SENDING), |limits| limits.requests_per_host),
         fuel,
         http,
         secrets,
@@ -361,6 +384,21 @@ mod tests {
             assert_eq!(policy.recipients, expected, "{asked:?} {granted:?}");
             assert_eq!(policy.without_effect.len(), without_effect, "{:?}", policy.without_effect);
         }
+    }
+
+    #[test]
+    fn a_channel_sends_as_much_as_manifest_grant_and_host_all_allow() {
+        let mut manifest = crate::parse_manifest(crate::guests::CHANNEL).unwrap();
+        manifest.limits = LimitRequest { messages_at_once: Some(40), requests_per_host: Some(9), ..Default::default() };
+        let limits = LimitRequest { requests_per_host: Some(3), ..LimitRequest::default() };
+        let grants = Grants { limits, ..Grants::default() };
+        let ceiling = Limits { messages_at_once: 50, requests_per_host: 8, ..Limits::default() };
+        let policy = effective_policy(&manifest, &grants, &ceiling);
+        assert_eq!(policy.messages_at_once, EffectiveLimit { value: 40, source: LimitSource::Manifest });
+        assert_eq!(policy.requests_per_host, EffectiveLimit { value: 3, source: LimitSource::Grant });
+        assert_eq!(policy.sending(), SendingLimits { messages_at_once: 40, requests_per_host: 3 });
+        let nothing = effective_policy(&manifest, &grants, &Limits { messages_at_once: 0, ..ceiling });
+        assert_eq!(nothing.sending().messages_at_once, 1, "a channel that is live sends");
     }
 
     #[test]

@@ -192,7 +192,7 @@ impl Plugin {
             gate: Gate::new(self.core.client.clone(), settings.allow_loopback, settings.allow_plain_http),
             state: binding.state,
             clock: settings.clock.clone(),
-            runtime: settings.runtime.clone(),
+            network: self.core.network.clone(),
             fuel,
         });
         let compiled = self.compiled(metering)?;

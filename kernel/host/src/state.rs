@@ -14,6 +14,7 @@ use wasmtime::ResourceLimiter;
 use crate::egress::Gate;
 use crate::engine::TICK;
 use crate::imports::secrets::Secrets;
+use crate::network::Network;
 use crate::policy::Policy;
 
 /// Table elements of one call; a table holds a plugin's function pointers.
@@ -80,7 +81,8 @@ pub(crate) struct Installed {
     pub(crate) gate: Gate,
     pub(crate) state: Arc<dyn KeyValue>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) runtime: tokio::runtime::Handle,
+    /// Kept for as long as anything of the installation may send.
+    pub(crate) network: Arc<Network>,
     /// Fuel of one call, where the installation is metered.
     pub(crate) fuel: Option<u64>,
 }

@@ -49,7 +49,7 @@ fn component() -> Vec<u8> {
     assemble(&module, MANIFEST).expect("the module makes a component")
 }
 
-fn host(command: PathBuf, args: &[&str], cache_directory: Option<PathBuf>, runtime: &tokio::runtime::Runtime) -> Host {
+fn host(command: PathBuf, args: &[&str], cache_directory: Option<PathBuf>) -> Host {
     let config = HostConfig {
         cache_directory,
         mac_key: [7; 32],
@@ -58,7 +58,6 @@ fn host(command: PathBuf, args: &[&str], cache_directory: Option<PathBuf>, runti
         allow_plain_http: false,
         clock: Arc::new(SystemClock),
         compile: CompileMode::Child { command, args: args.iter().map(OsString::from).collect() },
-        runtime: runtime.handle().clone(),
     };
     Host::new(config).expect("the host starts")
 }
@@ -78,14 +77,12 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("compile") {
         return compile_child_main();
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = runtime.expect("the runtime starts");
     let this = std::env::current_exe().expect("the program has a path");
     let component = component();
 
     let directory = tempfile::tempdir().expect("there is room for a directory");
     let cache = Some(directory.path().join("code"));
-    let plugin = host(this.clone(), &["compile"], cache.clone(), &runtime).load(&component).expect("it compiles");
+    let plugin = host(this.clone(), &["compile"], cache.clone()).load(&component).expect("it compiles");
     for fuel in [None, Some(1_000_000)] {
         let scorer = plugin.compute(binding(fuel)).expect("it binds");
         let fault = scorer.compute(&[], Table::default()).expect_err("the guest traps");
@@ -96,10 +93,10 @@ fn main() -> ExitCode {
     }
 
     // What the child made is taken from the cache: a command that does not exist is not missed.
-    host("/nonexistent".into(), &[], cache, &runtime).load(&component).expect("it is in the cache");
-    let missing = host("/nonexistent".into(), &[], None, &runtime).load(&component).err();
+    host("/nonexistent".into(), &[], cache).load(&component).expect("it is in the cache");
+    let missing = host("/nonexistent".into(), &[], None).load(&component).err();
     assert!(matches!(missing, Some(LoadError::Compile(CompileError::Child { .. }))), "{missing:?}");
-    let died = host("/bin/false".into(), &[], None, &runtime).load(&component).err();
+    let died = host("/bin/false".into(), &[], None).load(&component).err();
     assert!(matches!(died, Some(LoadError::Compile(CompileError::Died(_)))), "{died:?}");
     ExitCode::SUCCESS
 }

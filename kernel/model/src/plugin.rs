@@ -233,6 +233,11 @@ pub struct LimitRequest {
     pub output_bytes: Option<u64>,
     pub log_bytes: Option<u64>,
     pub host_calls: Option<u64>,
+    /// Messages of a channel that are under way at once.
+    pub messages_at_once: Option<u64>,
+    /// Requests of a channel that are under way to one receiving host at once. A channel of contract 0.1 sends by itself, and
+    /// is bounded by its messages alone.
+    pub requests_per_host: Option<u64>,
 }
 
 /// How one plugin call ended other than well.

@@ -14,6 +14,29 @@ use crate::plugin::{Callback, PluginFault, Receipt, ReceiveError};
 /// the last must end the attempt; a plugin that asks for another has broken the contract.
 pub const MAX_ROUNDS: u32 = 4;
 
+/// The most that [`SendingLimits`] can be set to: each message under way holds memory, each request a connection.
+pub const MAX_SENDING: u64 = 10_000;
+
+/// How much one channel sends at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SendingLimits {
+    /// Messages under way.
+    pub messages_at_once: usize,
+    /// Requests under way to one receiving host.
+    pub requests_per_host: usize,
+}
+
+impl SendingLimits {
+    /// Where nobody says otherwise.
+    pub const DEFAULT: SendingLimits = SendingLimits { messages_at_once: 256, requests_per_host: 128 };
+}
+
+impl Default for SendingLimits {
+    fn default() -> SendingLimits {
+        SendingLimits::DEFAULT
+    }
+}
+
 /// How the host signs a request with a secret that the plugin never sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signature {

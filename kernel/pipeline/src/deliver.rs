@@ -15,6 +15,7 @@ mod gate;
 mod halving;
 pub(crate) mod hosts;
 mod inputs;
+mod load;
 mod receipts;
 mod sending;
 
@@ -22,13 +23,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::PluginKind;
 use kith_store::QueueId;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
+use crate::setup::Setup;
 use crate::shared::Shared;
 use crate::workers::Ending;
 use hosts::Hosts;
@@ -49,21 +50,6 @@ const GRACE: Duration = Duration::from_secs(10);
 /// The commits after it may take this long more.
 const LAST_COMMITS: Duration = Duration::from_secs(5);
 
-/// How much is sent at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SendingLimits {
-    /// Messages of one channel under way.
-    pub messages_per_channel: usize,
-    /// Requests to one receiving host of one workspace under way.
-    pub requests_per_host: usize,
-}
-
-impl Default for SendingLimits {
-    fn default() -> SendingLimits {
-        SendingLimits { messages_per_channel: 256, requests_per_host: 128 }
-    }
-}
-
 /// How far the stage is on its way to a stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -75,7 +61,6 @@ pub(crate) enum Phase {
 /// What all senders share.
 pub(crate) struct Deliveries {
     pub hosts: Hosts,
-    pub limits: ArcSwap<SendingLimits>,
     /// Permits for guests that compute.
     guests: Arc<Semaphore>,
     /// Permits for guests that send themselves and wait.
@@ -89,12 +74,17 @@ impl Deliveries {
     pub(crate) fn new() -> Deliveries {
         Deliveries {
             hosts: Hosts::default(),
-            limits: ArcSwap::from_pointee(SendingLimits::default()),
             guests: Arc::new(Semaphore::new(MAX_GUESTS)),
             blocking_sends: Arc::new(Semaphore::new(MAX_BLOCKING_SENDS)),
             phase: watch::Sender::new(Phase::Running),
             senders: Mutex::default(),
         }
+    }
+
+    /// Whether somebody looks into that outbox.
+    #[cfg(test)]
+    pub(crate) fn has_sender(&self, queue: QueueId) -> bool {
+        self.senders.lock().contains(&queue)
     }
 }
 
@@ -103,18 +93,37 @@ pub(crate) fn outbox(workspace: WorkspaceId, channel: InstallationId) -> QueueId
     QueueId { workspace, queue: channel.0 }
 }
 
-/// See to it that every channel has a sender, and that the senders look at what was configured.
+/// See to it that every channel has a sender, and that the senders look at what was configured. A removed channel has one for
+/// as long as its outbox holds something: the process may have died between the commit that removed the channel and the
+/// first look at it, and what nobody sends or skips is pending for good.
 pub(crate) fn start_senders(shared: &Arc<Shared>, workspace: WorkspaceId) {
     let Some(known) = shared.workspace(workspace) else { return };
     let compiled = known.compiled.load_full();
-    for installed in compiled.setup.installations.iter().filter(|installed| installed.kind == PluginKind::Channel) {
-        let queue = outbox(workspace, installed.id);
+    let setup = &compiled.setup;
+    let channels = setup.installations.iter().filter(|installed| installed.kind == PluginKind::Channel);
+    for installed in channels.clone() {
+        let limit = installed.sending.requests_per_host.max(1);
+        shared.deliveries.hosts.limit(workspace, installed.id, limit);
+    }
+    let queues = channels.map(|installed| outbox(workspace, installed.id));
+    for queue in queues.chain(left_over(shared, setup)) {
         if shared.deliveries.senders.lock().insert(queue) {
             let sender = Sender::new(Arc::clone(shared), queue);
             shared.workers.task(SENDER, sending::run(sender));
         }
     }
     shared.workers.wake_all();
+}
+
+/// The outboxes of removed channels that still hold something.
+fn left_over(shared: &Shared, setup: &Setup) -> Vec<QueueId> {
+    let outboxes = setup.removed.iter().map(|id| outbox(setup.workspace, *id));
+    let holds_something = |queue: &QueueId| match shared.store.next_due(*queue) {
+        Ok(due_at) => due_at.is_some(),
+        // Its sender looks again, and says what is wrong.
+        Err(_) => true,
+    };
+    outboxes.filter(holds_something).collect()
 }
 
 /// Let what is under way end and its outcomes be committed; hand back what has not left.

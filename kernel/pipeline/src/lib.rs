@@ -39,7 +39,6 @@ use kith_model::time::{Clock, Timestamp};
 use kith_store::{CommitError, ReadError, Store};
 
 pub use accept::MAX_REPORTED_REJECTIONS;
-pub use deliver::SendingLimits;
 pub use deliver::content::{TemplateError, check_payload};
 pub use fit::FitError;
 pub use intake::{Intake, IntakeError, MAX_UNCONSUMED_BYTES, Receipted};
@@ -184,12 +183,6 @@ impl Kernel {
         self.shared.accept.stop();
     }
 
-    /// How much is sent at once, from now on.
-    pub fn limit_sending(&self, limits: SendingLimits) {
-        self.shared.deliveries.limits.store(Arc::new(limits));
-        self.shared.workers.wake_all();
-    }
-
     /// The hosts that a workspace's channels send to.
     pub fn receiving_hosts(&self, workspace: WorkspaceId) -> Vec<HostView> {
         self.shared.deliveries.hosts.views(workspace)
@@ -297,7 +290,12 @@ impl Kernel {
 
     /// Try a dead delivery again; `false` if there is none of that id.
     pub fn replay(&self, workspace: WorkspaceId, dead_letter: &str) -> Result<bool, QueryError> {
-        letters::replay(&self.shared, workspace, dead_letter)
+        let replayed = letters::replay(&self.shared, workspace, dead_letter)?;
+        if replayed {
+            // Its channel may have been removed, and then nobody looks into that outbox any more.
+            deliver::start_senders(&self.shared, workspace);
+        }
+        Ok(replayed)
     }
 
     /// How far the work behind the log has come.

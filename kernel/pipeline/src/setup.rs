@@ -1,7 +1,7 @@
 //! What a workspace runs: the installations with their roles, and the audiences. The server reads it from the catalogue and
 //! hands it over whole; the pipeline finds out what changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kith_features::Zone;
@@ -9,7 +9,7 @@ use kith_model::audience::Audience;
 use kith_model::id::{InstallationId, InstallationName, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_model::plugin::{Channel, ComputeModel, Connector, InputSpec, OutputSpec, PluginId, PluginKind};
-use kith_model::sending::PureChannel;
+use kith_model::sending::{PureChannel, SendingLimits};
 use kith_model::time::Timestamp;
 
 /// The part that an installation plays.
@@ -79,6 +79,8 @@ pub struct Installed {
     /// The identifier types that a channel may see of a recipient; `None` for all.
     pub recipients: Option<Vec<String>>,
     pub idempotence: Idempotence,
+    /// How much a channel sends at once.
+    pub sending: SendingLimits,
     pub role: Role,
 }
 
@@ -95,6 +97,8 @@ pub struct Setup {
     /// The names of all sources that events may have come from, removed ones too: an event keeps its source's name.
     pub source_names: BTreeMap<InstallationId, String>,
     pub audiences: Vec<Audience>,
+    /// Installations that were removed. What waits in the outbox of such a channel may never leave.
+    pub removed: BTreeSet<InstallationId>,
 }
 
 impl Setup {

@@ -76,23 +76,17 @@ pub struct Server {
     first_admin_key: Option<String>,
 }
 
-/// Open the data directory and start the kernel. To be called on a thread of `runtime`'s that may block, or on any other
-/// thread; the plugins' network calls run on `runtime`.
-pub fn open(config: Config, runtime: tokio::runtime::Handle) -> Result<Server, ServeError> {
+/// Open the data directory and start the kernel. To be called on a thread that may block.
+pub fn open(config: Config) -> Result<Server, ServeError> {
     let unusable = |source| ServeError::DataDirectory { path: config.data_directory.clone(), source };
     host_key::private_directory(&config.data_directory).map_err(unusable)?;
     let key = host_key::HostKey::open(&config.data_directory.join("host.key")).map_err(unusable)?;
     let settings = StoreConfig { engine: config.engine, ..StoreConfig::new(config.data_directory.join("store")) };
-    start(config, Arc::new(kith_store::open(settings)?), &key, runtime)
+    start(config, Arc::new(kith_store::open(settings)?), &key)
 }
 
 /// Put all parts together over an open store.
-fn start(
-    config: Config,
-    store: Arc<Embedded>,
-    key: &host_key::HostKey,
-    runtime: tokio::runtime::Handle,
-) -> Result<Server, ServeError> {
+fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Result<Server, ServeError> {
     let clock = Arc::clone(&config.clock);
     let seam: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
     let catalogue = Catalogue::open(Arc::clone(&seam), Arc::clone(&clock), Sealer::new(&key.derive("secrets")))?;
@@ -105,7 +99,6 @@ fn start(
         allow_plain_http: config.allow_plain_http,
         clock: Arc::clone(&clock),
         compile: config.compile.clone(),
-        runtime,
     })?;
     let artifacts = Artifacts::open(config.data_directory.join("artifacts"))?;
     let wiring = Wiring::new(host, config.ceiling.clone(), artifacts, Arc::clone(&seam), key.realms());
@@ -174,8 +167,7 @@ fn create_first_workspace(catalogue: &Catalogue, config: &Config) -> Result<Opti
 /// [`ServeError`] when it cannot start. The first admin key, where one is made, is known to nobody then: who wants it calls
 /// [`open`] and [`Server::run`].
 pub async fn run(config: Config, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-    let runtime = tokio::runtime::Handle::current();
-    let server = offload::run(move || open(config, runtime)).await?;
+    let server = offload::run(move || open(config)).await?;
     server.run(listener, shutdown).await
 }
 

@@ -152,6 +152,7 @@ impl Wiring {
         self.made
             .lock()
             .retain(|(of, id), _| *of != workspace || installations.iter().any(|installed| installed.id == *id));
+        let removed = tables.installations.values().filter(|row| row.removed_at.is_some());
         let names = tables.installations.values().map(|row| (row.id, row.name.to_string()));
         Ok(Setup {
             workspace,
@@ -161,6 +162,7 @@ impl Wiring {
             installations,
             source_names: names.collect(),
             audiences: tables.audiences.values().map(|audience| audience.as_ref().clone()).collect(),
+            removed: removed.map(|row| row.id).collect(),
         })
     }
 
@@ -200,6 +202,7 @@ impl Wiring {
             outputs: plugin.manifest.outputs.clone(),
             fitted: fitted.map(|(version, bytes)| FittedState { version: *version, bytes: Arc::clone(bytes) }),
             recipients: recipients(&plugin.manifest, &row.grants),
+            sending: self.effective_policy(&plugin.manifest, &row.grants).sending(),
             idempotence: match plugin.manifest.idempotent {
                 true => Idempotence::Idempotent,
                 false => Idempotence::NotIdempotent,

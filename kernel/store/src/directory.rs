@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::{EngineKind, OpenError, ReadError, journal};
 
 /// What a directory of this release says in its file `format`.
-const FORMAT: &str = "kith-store 2\n";
+const FORMAT: &str = "kith-store 3\n";
 
 /// An opened directory. Its lock is released when it is dropped, or by the system when the process ends.
 #[derive(Debug)]

@@ -56,6 +56,7 @@ spaces! {
     CHUNK = 0x31, "derived";
     TIMER = 0x32, "derived";
     PROGRESS = 0x33, "derived";
+    LEAVES = 0x34, "derived";
     ENTRY = 0x40, "promise";
     DELIVERY = 0x41, "promise";
     ASIDE = 0x42, "promise";

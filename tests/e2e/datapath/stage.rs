@@ -7,7 +7,7 @@ use kith_tests::{Client, Receiver, Source, TestKernel, pages, wait_until};
 use serde_json::{Value, json};
 
 /// 24 bytes, as Standard Webhooks asks for.
-const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+pub(super) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
 /// Messages in a batch that the connector's memory takes many times over.
 const BATCH: usize = 1_000;

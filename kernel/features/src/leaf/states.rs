@@ -1,4 +1,4 @@
-//! All leaf states of one source identity as one row.
+//! Leaf states of one source identity as one row.
 //!
 //! ```text
 //! row    = table, then the states, one after the other in the order of the table
@@ -43,14 +43,17 @@ pub struct SealedChunk {
     pub state: LeafState,
 }
 
-/// All leaf states of one source identity.
+/// Leaf states of one source identity that are stored together.
 #[derive(Debug, Clone)]
 pub struct LeafStates(Form);
 
 #[derive(Debug, Clone)]
 enum Form {
-    /// The row, whose table was read before.
-    Packed(Box<[u8]>),
+    /// The row, whose table was read before, and whether it tells of sealed chunks.
+    Packed {
+        row: Box<[u8]>,
+        has_sealed: bool,
+    },
     Open(Open),
 }
 
@@ -59,7 +62,7 @@ enum Form {
 struct Open {
     /// Ascending by leaf.
     slots: Vec<Slot>,
-    /// The states as they were read; slots point into it.
+    /// The row as it was read; slots point into it.
     bytes: Box<[u8]>,
     /// Whether a slot was dropped since.
     has_dropped: bool,
@@ -109,22 +112,33 @@ impl LeafStates {
     /// The row. States that did not change are copied, not encoded.
     pub fn encode(&self) -> Vec<u8> {
         match &self.0 {
-            Form::Packed(row) => row.to_vec(),
+            Form::Packed { row, .. } => row.to_vec(),
+            Form::Open(open) if !open.is_changed() => open.bytes.to_vec(),
             Form::Open(open) => open.encode(),
+        }
+    }
+
+    /// Whether there is nothing in it, as far as what was changed has been compacted.
+    pub fn is_empty(&self) -> bool {
+        match &self.0 {
+            Form::Packed { row, .. } => row.is_empty(),
+            Form::Open(open) => open.slots.is_empty(),
         }
     }
 
     /// Turn everything that was decoded into bytes again: what is to stay in memory takes no more than its row.
     pub fn compact(&mut self) {
-        if let Form::Open(open) = &self.0 {
-            self.0 = Form::Packed(open.encode().into());
+        if let Form::Open(open) = &mut self.0 {
+            let has_sealed = open.has_sealed();
+            let row = if open.is_changed() { open.encode().into() } else { std::mem::take(&mut open.bytes) };
+            self.0 = Form::Packed { row, has_sealed };
         }
     }
 
     /// About how many bytes of memory it takes.
     pub fn size_bytes(&self) -> usize {
         let held = match &self.0 {
-            Form::Packed(row) => row.len(),
+            Form::Packed { row, .. } => row.len(),
             Form::Open(open) => open.size_bytes(),
         };
         size_of::<LeafStates>() + held
@@ -134,8 +148,8 @@ impl LeafStates {
     /// written, not what is still to be.
     pub fn is_changed(&self) -> bool {
         match &self.0 {
-            Form::Packed(_) => false,
-            Form::Open(open) => open.has_dropped || open.slots.iter().any(|slot| matches!(slot.held, Held::Changed(_))),
+            Form::Packed { .. } => false,
+            Form::Open(open) => open.is_changed(),
         }
     }
 
@@ -215,8 +229,19 @@ impl LeafStates {
 
     /// The numbers of a leaf's sealed chunks. Its value is that of all of them and of the state in the row.
     pub fn sealed(&self, leaf: LeafId) -> Range<u32> {
+        if !self.has_sealed() {
+            return 0..0;
+        }
         let open = self.look();
         open.place(leaf).map_or(0..0, |place| open.slots[place].sealed.clone())
+    }
+
+    /// Whether any leaf has sealed chunks.
+    pub fn has_sealed(&self) -> bool {
+        match &self.0 {
+            Form::Packed { has_sealed, .. } => *has_sealed,
+            Form::Open(open) => open.has_sealed(),
+        }
     }
 
     /// Take out what grew too large ([`LeafState::is_large`]), as chunks to be written in the same commit as the row.
@@ -278,18 +303,18 @@ impl LeafStates {
     }
 
     fn open(&mut self) -> &mut Open {
-        if let Form::Packed(row) = &self.0 {
+        if let Form::Packed { row, .. } = &self.0 {
             self.0 = Form::Open(unpacked(row));
         }
         match &mut self.0 {
             Form::Open(open) => open,
-            Form::Packed(_) => unreachable!("it was opened above"),
+            Form::Packed { .. } => unreachable!("it was opened above"),
         }
     }
 
     fn look(&self) -> Cow<'_, Open> {
         match &self.0 {
-            Form::Packed(row) => Cow::Owned(unpacked(row)),
+            Form::Packed { row, .. } => Cow::Owned(unpacked(row)),
             Form::Open(open) => Cow::Borrowed(open),
         }
     }
@@ -309,7 +334,7 @@ impl Open {
         let (lines, bytes) =
             postcard::take_from_bytes::<Vec<Line>>(row).map_err(|error| problem(&error.to_string()))?;
         let mut slots: Vec<Slot> = Vec::with_capacity(lines.len());
-        let mut at = 0;
+        let mut at = row.len() - bytes.len();
         for line in lines {
             if slots.last().is_some_and(|slot| slot.leaf >= line.leaf) || line.first_sealed > line.next_sealed {
                 return Err(problem("its table is out of order"));
@@ -319,10 +344,18 @@ impl Open {
             slots.push(Slot { leaf: line.leaf, sealed, held: Held::Encoded(at..to) });
             at = to;
         }
-        if at != bytes.len() {
-            return Err(problem(&format!("its table tells of {at} bytes, and {} are there", bytes.len())));
+        if at != row.len() {
+            return Err(problem(&format!("its table tells of {at} bytes, and {} are there", row.len())));
         }
-        Ok(Open { slots, bytes: bytes.into(), has_dropped: false })
+        Ok(Open { slots, bytes: row.into(), has_dropped: false })
+    }
+
+    fn has_sealed(&self) -> bool {
+        self.slots.iter().any(|slot| !slot.sealed.is_empty())
+    }
+
+    fn is_changed(&self) -> bool {
+        self.has_dropped || self.slots.iter().any(|slot| matches!(slot.held, Held::Changed(_)))
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -343,6 +376,9 @@ impl Open {
                 let Range { start: first_sealed, end: next_sealed } = slot.sealed;
                 lines.push(Line { leaf: slot.leaf, first_sealed, next_sealed, state_bytes });
             }
+        }
+        if lines.is_empty() {
+            return Vec::new();
         }
         let table = postcard::to_allocvec(&lines).expect("numbers can be written");
         [table, states].concat()

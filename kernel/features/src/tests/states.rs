@@ -6,7 +6,9 @@ use kith_model::event::Event;
 use kith_model::time::{DAY_MS, Timestamp};
 
 use super::{at, event};
-use crate::{EventFacts, Expression, Leaf, LeafState, LeafStates, MAX_STATE_BYTES, UnreadableState, Value, Zone};
+use crate::{
+    EventFacts, Expression, Leaf, LeafGroups, LeafState, LeafStates, MAX_STATE_BYTES, UnreadableState, Value, Zone,
+};
 
 fn leaf(text: &str) -> Arc<Leaf> {
     Expression::parse(text).unwrap().leaves().next().unwrap().clone()
@@ -108,6 +110,46 @@ fn only_what_changed_is_decoded_and_encoded() {
     // Dropping it needs no reading.
     assert_eq!(row.remove(high.id()), 0..0);
     assert_eq!(LeafStates::decode(&row.encode()).unwrap().ids().collect::<Vec<_>>(), [low.id()]);
+}
+
+#[test]
+fn an_event_changes_the_group_of_its_name_and_no_other() {
+    let names = ["order", "view", "cart"];
+    let leaves: Vec<Arc<Leaf>> = names
+        .into_iter()
+        .flat_map(|name| {
+            [format!("events('{name}').size()"), format!("events('{name}', '30d').map(e, e.revenue).sum()")]
+        })
+        .map(|text| leaf(&text))
+        .collect();
+    for pair in leaves.chunks(2) {
+        assert_eq!(pair[0].id().group(), pair[1].id().group(), "{} {}", pair[0].text(), pair[1].text());
+    }
+    let mut groups = LeafGroups::default();
+    let take = |groups: &mut LeafGroups, name: &str, number: i64| {
+        let event = event(name, start().plus_ms(number), &format!("m{number}"), r#"{"revenue":3}"#);
+        let facts = EventFacts::new(&event, "shop");
+        leaves.iter().filter(|leaf| groups.apply(leaf, &facts, event.time, &Zone::utc()).unwrap()).count()
+    };
+    assert!(groups.is_empty() && names.iter().all(|name| take(&mut groups, name, 1) == 2));
+    assert_eq!(groups.changed().count(), 3);
+    assert_eq!(groups.ids().collect::<Vec<_>>().len(), 6);
+    groups.compact();
+    assert_eq!(groups.changed().count(), 0);
+    assert_eq!(take(&mut groups, "view", 2), 2);
+    let changed: Vec<u16> = groups.changed().collect();
+    assert_eq!(changed, [leaves[2].id().group()]);
+    // Written, dropped and read again, a group is what it was.
+    let mut written = groups.take(changed[0]);
+    let row = written.encode();
+    assert_eq!(groups.ids().count(), 4);
+    groups.insert(changed[0], LeafStates::decode(&row).unwrap());
+    written.compact();
+    let state = groups.read(leaves[2].id()).unwrap().map(std::borrow::Cow::into_owned);
+    assert_eq!(state.as_ref(), written.get(leaves[2].id()).unwrap());
+    // What is dropped is no state any more, and its group has to be written.
+    assert_eq!(groups.retain(|leaf| leaf != leaves[0].id()).len(), 1);
+    assert!(groups.changed().eq([leaves[0].id().group()]) && groups.read(leaves[0].id()).unwrap().is_none());
 }
 
 #[test]

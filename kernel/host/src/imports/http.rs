@@ -30,7 +30,7 @@ impl CallState {
         let host = exchange.host().to_owned();
         let remaining = self.remaining_wall();
         let before = self.elapsed();
-        let answer = installed.runtime.block_on(async {
+        let answer = installed.network.handle().block_on(async {
             tokio::time::timeout(remaining.min(MAX_TOTAL), installed.gate.exchange_for_guest(exchange)).await
         });
         let took_ms = u64::try_from((self.elapsed() - before).as_millis()).unwrap_or(u64::MAX);

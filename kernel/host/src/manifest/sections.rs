@@ -328,7 +328,17 @@ fn read_kv(capabilities: &Section<'_, '_>) -> u64 {
 
 fn read_limits(root: &Section<'_, '_>) -> LimitRequest {
     let Some((table, start)) = root.table("limits") else { return LimitRequest::default() };
-    let known = ["memory_bytes", "cpu_ms", "wall_ms", "fuel", "output_bytes", "log_bytes", "host_calls"];
+    let known = [
+        "memory_bytes",
+        "cpu_ms",
+        "wall_ms",
+        "fuel",
+        "output_bytes",
+        "log_bytes",
+        "host_calls",
+        "messages_at_once",
+        "requests_per_host",
+    ];
     let section = Section::open(root.notes, table, "[limits]", start, &known);
     LimitRequest {
         memory_bytes: section.count("memory_bytes"),
@@ -338,5 +348,7 @@ fn read_limits(root: &Section<'_, '_>) -> LimitRequest {
         output_bytes: section.count("output_bytes"),
         log_bytes: section.count("log_bytes"),
         host_calls: section.count("host_calls"),
+        messages_at_once: section.count("messages_at_once"),
+        requests_per_host: section.count("requests_per_host"),
     }
 }

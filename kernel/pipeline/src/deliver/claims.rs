@@ -202,16 +202,20 @@ fn add_to_totals(sender: &Sender, moved: DeliveryTotals) -> Result<Option<Operat
     rows::add_deliveries(sender.shared.store.as_ref(), totals, moved)
 }
 
-/// Empty the outbox of a removed channel, what is due later too: none of it may ever leave.
+/// Empty the outbox of a removed channel, what is due later too: none of it may ever leave. Goes on until nobody can put
+/// anything into it any more, or the kernel stops.
 pub(super) async fn drain(sender: &Arc<Sender>) {
-    loop {
+    while !sender.is_stopping() {
+        // Before the look into the outbox, because a pass of the reactor may just be committing what it made for the channel.
+        let may_be_filled = !sender.is_removal_in_force();
         let draining = Arc::clone(sender);
         match offload::run(move || drain_some(&draining)).await {
             Ok(Drained::Some) => {}
+            Ok(Drained::Empty) if may_be_filled => sender.pause().await,
             Ok(Drained::Empty) => return,
             Err(error) => {
                 tracing::error!(channel = sender.channel().0, %error, "the outbox of a removed channel is not empty");
-                return;
+                sender.pause().await;
             }
         }
     }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Phase;
 use super::answers::Answered;
 use super::halving::{self, Verdict, outcome_of};
-use super::hosts::{self, Admission, Line, Place, Signal, Slot, Target};
+use super::hosts::{self, Admission, Line, Place, Signal, Slot, Slots, Target};
 use super::receipts::{self, End, Ended};
 use super::sending::{HELD_BACK_MS, Outgoing, Progress, Sender};
 use crate::offload;
@@ -92,14 +92,20 @@ pub(super) fn start(sender: &Arc<Sender>, exchange: Exchange) -> Progress {
     };
     let target = Target { workspace: sender.workspace(), host };
     let deliveries = &sender.shared.deliveries;
-    let limit = deliveries.limits.load().requests_per_host.max(1);
+    let limit = sender.limits().requests_per_host;
     match deliveries.hosts.line_up(&target, sender.channel(), limit, sender.now()) {
         Place::InLine { slots, line } => {
-            sender.join_line();
+            let free = slots.try_acquire();
+            // What has to wait takes no place among the messages that are under way, so that more are claimed for other hosts.
+            if free.is_none() {
+                sender.join_line();
+            }
             let sending = Arc::clone(sender);
             sender.shared.workers.task("exchange", async move {
-                let entry = wait_in_line(&sending, &exchange, &target, slots).await;
-                sending.leave_line();
+                let entry = match free {
+                    Some(slot) => enter(&sending, &target, slot),
+                    None => wait_in_line(&sending, &exchange, &target, &slots).await,
+                };
                 match entry {
                     Entry::Go(slot) => send(&sending, exchange, &target, slot).await,
                     Entry::Back { due_at } => exchange.go_back(&sending, due_at),
@@ -120,36 +126,60 @@ enum Entry {
     Back { due_at: Timestamp },
 }
 
-async fn wait_in_line(
-    sender: &Sender,
-    exchange: &Exchange,
-    target: &Target,
-    slots: Arc<tokio::sync::Semaphore>,
-) -> Entry {
-    let hosts = &sender.shared.deliveries.hosts;
+async fn wait_in_line(sender: &Sender, exchange: &Exchange, target: &Target, slots: &Slots) -> Entry {
     let mut phase = sender.phase();
     let until = exchange.outgoing.deadline.min(Instant::now() + MAX_IN_LINE);
     let slot = tokio::select! {
-        slot = slots.acquire_owned() => slot.ok(),
+        slot = take_turn(sender, slots) => slot,
         _ = phase.wait_for(|phase| *phase != Phase::Running) => None,
         () = tokio::time::sleep_until(until) => None,
     };
+    if let Some(slot) = slot {
+        return enter(sender, target, slot);
+    }
     let now = sender.now();
-    let Some(slot) = slot else {
-        hosts.leave_line(target);
-        let due_at = if sender.is_stopping() {
-            now
-        } else {
-            hosts.paused_until(target, now).unwrap_or(now.plus_ms(HELD_BACK_MS))
-        };
-        return Entry::Back { due_at };
+    let hosts = &sender.shared.deliveries.hosts;
+    sender.leave_line();
+    hosts.leave_line(target, sender.channel());
+    let due_at = match hosts.paused_until(target, now) {
+        _ if sender.is_stopping() => now,
+        paused_until => paused_until.unwrap_or(now.plus_ms(HELD_BACK_MS)),
     };
-    // The channel may have been held, or its endpoint have gone, while the message waited; or the kernel is to stop.
+    Entry::Back { due_at }
+}
+
+/// Wait until the host has a slot and the channel may have another message under way; the message has left its line then.
+/// `None` where the host's circuit opened.
+async fn take_turn(sender: &Sender, slots: &Slots) -> Option<Slot> {
+    loop {
+        let slot = slots.acquire().await?;
+        let turn = sender.ask_for_turn();
+        tokio::pin!(turn);
+        if sender.try_leave_line() {
+            return Some(slot);
+        }
+        // Another channel may use the slot meanwhile.
+        drop(slot);
+        let next_in_turn = sender.note_next_in_turn();
+        turn.await;
+        if let Some(slot) = slots.try_acquire()
+            && sender.try_leave_line()
+        {
+            return Some(slot);
+        }
+        drop(next_in_turn);
+    }
+}
+
+/// A message has its slot. Its channel may have been held, or its endpoint have gone, while it waited; or the kernel is to stop.
+fn enter(sender: &Sender, target: &Target, slot: Slot) -> Entry {
+    let hosts = &sender.shared.deliveries.hosts;
+    let now = sender.now();
     if !sender.may_send() {
-        hosts.leave_line(target);
+        hosts.leave_line(target, sender.channel());
         return Entry::Back { due_at: now };
     }
-    match hosts.depart(target, now) {
+    match hosts.depart(target, &slot, now) {
         Admission::Go => Entry::Go(slot),
         Admission::Wait { until } => Entry::Back { due_at: until },
     }
@@ -162,7 +192,7 @@ async fn send(sender: &Arc<Sender>, exchange: Exchange, target: &Target, slot: S
         let begun = offload::run(move || receipts::begin_attempt(&beginning.0, &beginning.1)).await;
         if let Err(error) = begun {
             tracing::error!(channel = sender.channel().0, %error, "an attempt was not begun");
-            hosts.arrive(target, Some(Signal::Abandoned), "", sender.now());
+            hosts.arrive(target, slot, Some(Signal::Abandoned), "", sender.now());
             sender.hand_back(exchange.outgoing.id, sender.now().plus_ms(HELD_BACK_MS));
             return;
         }
@@ -176,8 +206,7 @@ async fn send(sender: &Arc<Sender>, exchange: Exchange, target: &Target, slot: S
         Ok(response) => format!("status {}", response.status),
         Err(failure) => failure.to_string(),
     };
-    hosts.arrive(target, hosts::signal(&result), &reason, sender.now());
-    drop(slot);
+    hosts.arrive(target, slot, hosts::signal(&result), &reason, sender.now());
     exchange.answer(sender, result);
 }
 

@@ -3,7 +3,7 @@
 //! A host that fails again and again is left alone for a while, and its messages wait in the outbox without using up attempts.
 //! That is the host's matter alone: other hosts go on, and the plugin is not to blame.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kith_model::id::{InstallationId, WorkspaceId};
@@ -135,15 +135,24 @@ struct Host {
     circuit: Circuit,
     /// Why the circuit opened last.
     reason: Option<String>,
+    /// Of all channels together. Its limit is the highest of theirs, so that many channels to one host are no more than one.
+    all: Traffic,
+    /// Of each channel that sends to it.
+    channels: BTreeMap<InstallationId, Traffic>,
+}
+
+/// Requests to a host, and how many there may be.
+struct Traffic {
     /// As many permits as requests may be under way.
     slots: Arc<Semaphore>,
+    /// What is wanted of `slots`.
     limit: usize,
+    /// Permits that are still out since the limit was lowered. They are taken back as their requests end.
+    surplus: usize,
     under_way: usize,
     waiting: usize,
     /// About how many messages in the outbox were sent away from here.
     sent_away: usize,
-    /// Which channels send to it.
-    channels: BTreeSet<InstallationId>,
 }
 
 /// Where a request goes.
@@ -161,8 +170,8 @@ pub(crate) struct Hosts {
 
 /// A request's place in the line for its host.
 pub(super) enum Place {
-    /// Wait for a permit of `slots`, then ask [`Hosts::depart`]. They are closed when the host's circuit opens.
-    InLine { slots: Arc<Semaphore>, line: Line },
+    /// Wait for `slots`, then ask [`Hosts::depart`].
+    InLine { slots: Slots, line: Line },
     /// The host is not tried now, or as many wait as may.
     Away { until: Timestamp },
 }
@@ -176,32 +185,43 @@ pub(super) enum Line {
 }
 
 impl Hosts {
-    /// Get in line for a host. Every [`Place::InLine`] is to be followed by [`Hosts::depart`] or [`Hosts::leave_line`].
+    /// Get in line for a host, at which the channel may have `limit` requests. Every [`Place::InLine`] is to be followed by
+    /// [`Hosts::depart`] or [`Hosts::leave_line`].
     pub(super) fn line_up(&self, target: &Target, channel: InstallationId, limit: usize, now: Timestamp) -> Place {
         let mut hosts = self.hosts.lock();
         if hosts.len() >= MAX_HOSTS && !hosts.contains_key(target) {
-            hosts
-                .retain(|_, host| host.under_way + host.waiting > 0 || host.circuit != Circuit::Closed { failures: 0 });
+            hosts.retain(|_, host| host.all.load() > 0 || host.circuit != Circuit::Closed { failures: 0 });
         }
         let host = hosts.entry(target.clone()).or_insert_with(|| Host::new(limit));
-        host.channels.insert(channel);
-        host.resize(limit);
-        host.sent_away = host.sent_away.saturating_sub(1);
-        match host.circuit {
-            Circuit::Open { until, .. } if now < until => return host.send_away(until),
-            Circuit::HalfOpen { .. } => return host.send_away(now.plus_ms(TRIAL_MS)),
-            _ if host.load() >= 3 * limit => return host.send_away(now.plus_ms(SENT_AWAY_MS)),
+        host.limit(channel, limit);
+        let Host { circuit, all, channels, .. } = host;
+        let own = channels.entry(channel).or_insert_with(|| Traffic::new(limit));
+        own.sent_away = own.sent_away.saturating_sub(1);
+        match *circuit {
+            Circuit::Open { until, .. } if now < until => return own.send_away(until),
+            Circuit::HalfOpen { .. } => return own.send_away(now.plus_ms(TRIAL_MS)),
+            _ if own.lines() >= 3 || all.lines() >= 3 => return own.send_away(now.plus_ms(SENT_AWAY_MS)),
             Circuit::Open { .. } | Circuit::Closed { .. } => {}
         }
-        host.waiting += 1;
-        let line = if host.load() < 2 * limit { Line::Short } else { Line::Long };
-        Place::InLine { slots: Arc::clone(&host.slots), line }
+        own.waiting += 1;
+        all.waiting += 1;
+        let line = if own.lines() < 2 && all.lines() < 2 { Line::Short } else { Line::Long };
+        Place::InLine { slots: Slots { channel, own: Arc::clone(&own.slots), all: Arc::clone(&all.slots) }, line }
+    }
+
+    /// A channel may have another number of requests at each of its hosts. Those who wait there are let go, or wait for it.
+    pub(super) fn limit(&self, workspace: WorkspaceId, channel: InstallationId, limit: usize) {
+        let mut hosts = self.hosts.lock();
+        let of_workspace = hosts.iter_mut().filter(|(target, _)| target.workspace == workspace);
+        of_workspace
+            .filter(|(_, host)| host.channels.contains_key(&channel))
+            .for_each(|(_, host)| host.limit(channel, limit));
     }
 
     /// Give up a place in line.
-    pub(super) fn leave_line(&self, target: &Target) {
+    pub(super) fn leave_line(&self, target: &Target, channel: InstallationId) {
         if let Some(host) = self.hosts.lock().get_mut(target) {
-            host.waiting = host.waiting.saturating_sub(1);
+            host.traffic(channel).for_each(|traffic| traffic.waiting = traffic.waiting.saturating_sub(1));
         }
     }
 
@@ -213,25 +233,28 @@ impl Hosts {
         }
     }
 
-    /// A request has its permit: may it go? Its place in line ends either way.
-    pub(super) fn depart(&self, target: &Target, now: Timestamp) -> Admission {
+    /// A request has its slot: may it go? Its place in line ends either way.
+    pub(super) fn depart(&self, target: &Target, slot: &Slot, now: Timestamp) -> Admission {
         let mut hosts = self.hosts.lock();
         let Some(host) = hosts.get_mut(target) else { return Admission::Go };
-        host.waiting = host.waiting.saturating_sub(1);
         let Transition { circuit, admission } = step(host.circuit, Signal::Asked, now);
         host.circuit = circuit;
-        if admission == Admission::Go {
-            host.under_way += 1;
+        for traffic in host.traffic(slot.channel) {
+            traffic.waiting = traffic.waiting.saturating_sub(1);
+            traffic.under_way += usize::from(admission == Admission::Go);
         }
         admission
     }
 
-    /// A request that went has ended, or `Abandoned`.
-    pub(super) fn arrive(&self, target: &Target, signal: Option<Signal>, reason: &str, now: Timestamp) {
+    /// A request that went has ended, or `Abandoned`, and gives its slot back.
+    pub(super) fn arrive(&self, target: &Target, slot: Slot, signal: Option<Signal>, reason: &str, now: Timestamp) {
         let mut hosts = self.hosts.lock();
         let Some(host) = hosts.get_mut(target) else { return };
-        debug_assert!(host.under_way > 0, "only what departed arrives");
-        host.under_way = host.under_way.saturating_sub(1);
+        for (traffic, permit) in host.traffic(slot.channel).zip([slot.all, slot.own]) {
+            debug_assert!(traffic.under_way > 0, "only what departed arrives");
+            traffic.under_way = traffic.under_way.saturating_sub(1);
+            traffic.take_back(permit);
+        }
         // A trial that says nothing about the host must not leave it half open for good.
         let signal = signal.unwrap_or(Signal::Abandoned);
         let before = host.circuit;
@@ -241,8 +264,8 @@ impl Hosts {
                 tracing::warn!(workspace = target.workspace.0, host = target.host, %until, failures, reason, "a receiving host is left alone");
                 host.reason = Some(reason.to_owned());
                 // Who waits in line is sent away at once: the requests before it may hang for as long as their time-outs.
-                host.slots.close();
-                host.slots = Arc::new(Semaphore::new(host.limit));
+                host.all.send_line_away();
+                host.channels.values_mut().for_each(Traffic::send_line_away);
             }
             (Circuit::Open { .. } | Circuit::HalfOpen { .. }, Circuit::Closed { .. }) => {
                 tracing::info!(workspace = target.workspace.0, host = target.host, "a receiving host answers again");
@@ -258,9 +281,9 @@ impl Hosts {
     /// Whether so many wait for one of a channel's hosts that claiming more would find no room in the line.
     pub(super) fn is_crowded(&self, workspace: WorkspaceId, channel: InstallationId) -> bool {
         let hosts = self.hosts.lock();
-        let mut of_channel =
-            hosts.iter().filter(|(target, host)| target.workspace == workspace && host.channels.contains(&channel));
-        of_channel.any(|(_, host)| host.load() >= 2 * host.limit)
+        let mut of_workspace = hosts.iter().filter(|(target, _)| target.workspace == workspace);
+        of_workspace
+            .any(|(_, host)| host.channels.get(&channel).is_some_and(|own| own.lines() >= 2 || host.all.lines() >= 2))
     }
 
     /// Every host of a workspace, once for each channel that sends to it.
@@ -268,7 +291,7 @@ impl Hosts {
         let hosts = self.hosts.lock();
         let of_workspace = hosts.iter().filter(|(target, _)| target.workspace == workspace);
         of_workspace
-            .flat_map(|(target, host)| host.channels.iter().map(|channel| host.view(target, *channel)))
+            .flat_map(|(target, host)| host.channels.iter().map(|(channel, own)| host.view(target, *channel, own)))
             .collect()
     }
 }
@@ -278,37 +301,22 @@ impl Host {
         Host {
             circuit: Circuit::Closed { failures: 0 },
             reason: None,
-            slots: Arc::new(Semaphore::new(limit)),
-            limit,
-            under_way: 0,
-            waiting: 0,
-            sent_away: 0,
-            channels: BTreeSet::new(),
+            all: Traffic::new(limit),
+            channels: BTreeMap::new(),
         }
     }
 
-    /// Requests that are under way or wait to be: one that has just come counts before it has taken its permit.
-    fn load(&self) -> usize {
-        self.under_way + self.waiting
+    fn limit(&mut self, channel: InstallationId, limit: usize) {
+        self.channels.entry(channel).or_insert_with(|| Traffic::new(limit)).resize(limit);
+        self.all.resize(self.channels.values().map(|own| own.limit).max().unwrap_or(limit));
     }
 
-    fn send_away(&mut self, until: Timestamp) -> Place {
-        let lines = i64::try_from(self.sent_away / self.limit.max(1)).unwrap_or(i64::MAX);
-        self.sent_away += 1;
-        Place::Away { until: until.plus_ms(lines.saturating_mul(1_000).min(MAX_SENT_AWAY_MS)) }
+    /// What a request of `channel` counts for, all first.
+    fn traffic(&mut self, channel: InstallationId) -> impl Iterator<Item = &mut Traffic> {
+        std::iter::once(&mut self.all).chain(self.channels.get_mut(&channel))
     }
 
-    /// Take over a changed limit. Permits that are out are taken back as they come in.
-    fn resize(&mut self, limit: usize) {
-        if limit > self.limit {
-            self.slots.add_permits(limit - self.limit);
-            self.limit = limit;
-        } else {
-            self.limit -= self.slots.forget_permits(self.limit - limit);
-        }
-    }
-
-    fn view(&self, target: &Target, channel: InstallationId) -> HostView {
+    fn view(&self, target: &Target, channel: InstallationId, own: &Traffic) -> HostView {
         let (state, failures, paused_until) = match self.circuit {
             Circuit::Closed { failures } => (HostState::Closed, failures, None),
             Circuit::Open { until, failures } => (HostState::Open, failures, Some(until)),
@@ -317,7 +325,7 @@ impl Host {
         HostView {
             channel,
             host: target.host.clone(),
-            under_way: self.under_way as u64,
+            under_way: own.under_way as u64,
             state,
             failures,
             paused_until,
@@ -326,8 +334,89 @@ impl Host {
     }
 }
 
-/// A permit for a request under way. Dropping it lets the next one go.
-pub(super) type Slot = OwnedSemaphorePermit;
+impl Traffic {
+    fn new(limit: usize) -> Traffic {
+        Traffic { slots: Arc::new(Semaphore::new(limit)), limit, surplus: 0, under_way: 0, waiting: 0, sent_away: 0 }
+    }
+
+    /// Requests that are under way or wait to be: one that has just come counts before it has taken its permit.
+    fn load(&self) -> usize {
+        self.under_way + self.waiting
+    }
+
+    /// The load in multiples of what may be under way.
+    fn lines(&self) -> usize {
+        self.load() / self.limit.max(1)
+    }
+
+    fn send_away(&mut self, until: Timestamp) -> Place {
+        let lines = i64::try_from(self.sent_away / self.limit.max(1)).unwrap_or(i64::MAX);
+        self.sent_away += 1;
+        Place::Away { until: until.plus_ms(lines.saturating_mul(1_000).min(MAX_SENT_AWAY_MS)) }
+    }
+
+    /// Take over a changed limit. Of a lower one, permits that are out are taken back as their requests end: those who wait
+    /// would otherwise get them, one after the other, and the old limit stay in force for as long as there is a line.
+    fn resize(&mut self, limit: usize) {
+        if limit > self.limit {
+            let more = limit - self.limit;
+            let kept = more.min(self.surplus);
+            self.surplus -= kept;
+            self.slots.add_permits(more - kept);
+        } else {
+            let fewer = self.limit - limit;
+            self.surplus += fewer - self.slots.forget_permits(fewer);
+        }
+        self.limit = limit;
+    }
+
+    /// A request has ended: its permit goes to the next, unless there are more than the limit.
+    fn take_back(&mut self, permit: OwnedSemaphorePermit) {
+        // One from before the circuit opened is of slots that nobody uses any more.
+        if self.surplus > 0 && Arc::ptr_eq(permit.semaphore(), &self.slots) {
+            self.surplus -= 1;
+            permit.forget();
+        }
+    }
+
+    /// Tell those who wait that they wait for nothing.
+    fn send_line_away(&mut self) {
+        self.slots.close();
+        self.slots = Arc::new(Semaphore::new(self.limit));
+        self.surplus = 0;
+    }
+}
+
+/// What a request waits for. They are closed when the host's circuit opens.
+pub(super) struct Slots {
+    channel: InstallationId,
+    own: Arc<Semaphore>,
+    all: Arc<Semaphore>,
+}
+
+impl Slots {
+    /// Wait for a slot; `None` where the host's circuit opened meanwhile. The channel's own comes first, so that what waits
+    /// for that holds nothing that another channel could use.
+    pub(super) async fn acquire(&self) -> Option<Slot> {
+        let own = Arc::clone(&self.own).acquire_owned().await.ok()?;
+        let all = Arc::clone(&self.all).acquire_owned().await.ok()?;
+        Some(Slot { channel: self.channel, own, all })
+    }
+
+    /// A slot that is free now and that nobody waits for.
+    pub(super) fn try_acquire(&self) -> Option<Slot> {
+        let own = Arc::clone(&self.own).try_acquire_owned().ok()?;
+        let all = Arc::clone(&self.all).try_acquire_owned().ok()?;
+        Some(Slot { channel: self.channel, own, all })
+    }
+}
+
+/// A request's permits. Dropping them lets the next one go.
+pub(super) struct Slot {
+    channel: InstallationId,
+    own: OwnedSemaphorePermit,
+    all: OwnedSemaphorePermit,
+}
 
 #[cfg(test)]
 mod tests {
@@ -404,8 +493,10 @@ mod tests {
         let hosts = Hosts::default();
         let target = Target { workspace: WorkspaceId(1), host: "a.example:443".into() };
         let (channel, now) = (InstallationId(3), Timestamp(0));
+        let mut lined_up = Vec::new();
         for _ in 0..6 {
-            assert!(matches!(hosts.line_up(&target, channel, 2, now), Place::InLine { .. }));
+            let Place::InLine { slots, .. } = hosts.line_up(&target, channel, 2, now) else { panic!("no room") };
+            lined_up.push(slots);
         }
         assert!(hosts.is_crowded(WorkspaceId(1), channel) && !hosts.is_crowded(WorkspaceId(2), channel));
         let away = |now| match hosts.line_up(&target, channel, 2, now) {
@@ -413,17 +504,86 @@ mod tests {
             Place::InLine { .. } => panic!("there is no room"),
         };
         assert_eq!([away(now), away(now)], [Timestamp(SENT_AWAY_MS); 2]);
-        assert_eq!(hosts.depart(&target, now), Admission::Go);
-        hosts.arrive(&target, Some(Signal::Failed { pause_ms: Some(5_000) }), "429", now);
+        let (first, second) = (slot(lined_up.remove(0)), slot(lined_up.remove(0)));
+        assert_eq!(hosts.depart(&target, &first, now), Admission::Go);
+        hosts.arrive(&target, first, Some(Signal::Failed { pause_ms: Some(5_000) }), "429", now);
         assert_eq!(away(now), Timestamp(5_000));
-        assert_eq!(hosts.depart(&target, now), Admission::Wait { until: Timestamp(5_000) });
-        hosts.leave_line(&target);
+        assert_eq!(hosts.depart(&target, &second, now), Admission::Wait { until: Timestamp(5_000) });
+        hosts.leave_line(&target, channel);
         let [view] = &hosts.views(WorkspaceId(1))[..] else { panic!("one host") };
         assert_eq!((view.state, view.under_way, view.paused_until), (HostState::Open, 0, Some(Timestamp(5_000))));
         assert_eq!(view.reason.as_deref(), Some("429"));
-        assert_eq!(hosts.depart(&target, Timestamp(5_000)), Admission::Go, "one tries it out");
+        let Place::InLine { slots, .. } = hosts.line_up(&target, channel, 2, Timestamp(5_000)) else {
+            panic!("no room")
+        };
+        let trial = slot(slots);
+        assert_eq!(hosts.depart(&target, &trial, Timestamp(5_000)), Admission::Go, "one tries it out");
         assert_eq!(away(Timestamp(5_000)), Timestamp(5_000 + TRIAL_MS), "the others do not");
-        hosts.arrive(&target, None, "", Timestamp(5_000));
+        hosts.arrive(&target, trial, None, "", Timestamp(5_000));
         assert_eq!(hosts.views(WorkspaceId(1))[0].state, HostState::Open, "an abandoned trial leaves it open");
+    }
+
+    /// Lower a limit while a line waits: permits that came back once went to the line, and the old limit stayed in force.
+    #[test]
+    fn a_lower_limit_holds_although_others_wait() {
+        let hosts = Hosts::default();
+        let target = Target { workspace: WorkspaceId(1), host: "a.example:443".into() };
+        let (channel, now) = (InstallationId(3), Timestamp(0));
+        let line_up = |limit| match hosts.line_up(&target, channel, limit, now) {
+            Place::InLine { slots, .. } => slots,
+            Place::Away { .. } => panic!("no room"),
+        };
+        let go = |slots| {
+            let slot = slot(slots);
+            assert_eq!(hosts.depart(&target, &slot, now), Admission::Go);
+            slot
+        };
+        let mut under_way: Vec<Slot> = (0..4).map(|_| go(line_up(4))).collect();
+        let slots = line_up(4);
+        hosts.limit(WorkspaceId(1), channel, 3);
+        let mut waiting = Box::pin(slots.acquire());
+        assert!(poll(&mut waiting).is_none());
+        let mut end_one = || {
+            let slot = under_way.pop().unwrap();
+            hosts.arrive(&target, slot, Some(Signal::Answered), "", now);
+        };
+        end_one();
+        assert!(poll(&mut waiting).is_none(), "three are still under way");
+        end_one();
+        assert!(poll(&mut waiting).is_some(), "the third may go");
+    }
+
+    #[test]
+    fn channels_that_share_a_host_have_limits_of_their_own_and_the_highest_together() {
+        let hosts = Hosts::default();
+        let target = Target { workspace: WorkspaceId(1), host: "a.example:443".into() };
+        let (small, large, now) = (InstallationId(3), InstallationId(4), Timestamp(0));
+        let mut under_way = Vec::new();
+        let mut may_go = |channel, limit| {
+            let Place::InLine { slots, .. } = hosts.line_up(&target, channel, limit, now) else { return false };
+            let Some(slot) = slots.try_acquire() else { return false };
+            let admission = hosts.depart(&target, &slot, now);
+            under_way.push(slot);
+            admission == Admission::Go
+        };
+        assert!(may_go(small, 1));
+        assert!(!may_go(small, 1), "its own limit");
+        assert!(may_go(large, 3) && may_go(large, 3));
+        assert!(!may_go(large, 3), "three to the host in all");
+        let shown: Vec<_> = hosts.views(WorkspaceId(1)).iter().map(|view| (view.channel, view.under_way)).collect();
+        assert_eq!(shown, [(small, 1), (large, 2)]);
+    }
+
+    /// What a future that needs no waking gives at once.
+    fn poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+        use std::task::{Context, Poll, Waker};
+        match std::pin::Pin::new(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        }
+    }
+
+    fn slot(slots: Slots) -> Slot {
+        slots.try_acquire().expect("a slot is free")
     }
 }

@@ -1,22 +1,24 @@
 //! One channel's sender: takes what is due as long as there is room, and lets each message go its own way, so that a slow one
 //! holds up no other.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kith_model::delivery::Message;
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::identity::Identifier;
+use kith_model::sending::SendingLimits;
 use kith_model::time::Timestamp;
 use kith_store::{JobId, Operation, QueueId, Unit};
 use parking_lot::Mutex;
+use tokio::sync::futures::Notified;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::answers::Answered;
 use super::claims::{self, Claimed};
+use super::load::Load;
 use super::receipts::{self, End, Ended};
 use super::{GRACE, LAST_COMMITS, Phase, answers, blocking, exchange, gate};
 use crate::offload;
@@ -35,9 +37,6 @@ const CROWDED: Duration = Duration::from_millis(100);
 
 /// A message that cannot be sent now for a reason that is not its own comes back after this long.
 pub(super) const HELD_BACK_MS: i64 = 2_000;
-
-/// Messages that wait in line for a host, as a multiple of what may be under way: they hold memory and nothing else.
-const LINE_FACTOR: usize = 4;
 
 /// Batches of answers of one channel that are read and committed at once.
 const MAX_ANSWER_BATCHES: usize = 4;
@@ -71,16 +70,14 @@ struct Return {
     due_at: Timestamp,
 }
 
-/// What a sender has in its hands.
-#[derive(Default)]
-struct Load {
-    /// Claimed and not yet committed.
-    under_way: HashMap<JobId, Arc<Outgoing>>,
-    /// Of these, how many wait for a host that is busy.
-    in_line: usize,
-    /// On their way back to the outbox. They are no longer under way: as soon as their return is committed they may be claimed
-    /// again, and that claim must not take them for messages that are.
-    returning: usize,
+/// A message that waits only until the channel may have another one under way.
+pub(super) struct NextInTurn<'a>(&'a Sender);
+
+impl Drop for NextInTurn<'_> {
+    fn drop(&mut self) {
+        self.0.load.lock().next_in_turn -= 1;
+        self.0.room.notify_one();
+    }
 }
 
 /// One channel's sender.
@@ -90,8 +87,10 @@ pub(super) struct Sender {
     /// Rings when something is put into the outbox or the channel changes.
     bell: Arc<Notify>,
     load: Mutex<Load>,
-    /// Rings when the load gets smaller.
+    /// Rings when the load gets smaller, for the one who claims.
     room: Notify,
+    /// The same for those who are next in turn.
+    turns: Notify,
     /// Bounded by the load, as is `returns`: a message is in one of them or in none.
     answers: UnboundedSender<Answered>,
     returns: UnboundedSender<Return>,
@@ -127,6 +126,7 @@ impl Sender {
             bell,
             load: Mutex::default(),
             room: Notify::new(),
+            turns: Notify::new(),
             answers,
             returns,
             inbox: Mutex::new(Some(Inbox { answers: answered, returns: returned })),
@@ -164,6 +164,14 @@ impl Sender {
         !self.is_stopping() && gate::installed(&setup, self.channel()).is_some_and(is_live)
     }
 
+    /// How much the channel may send at once, as it is configured now.
+    pub(super) fn limits(&self) -> SendingLimits {
+        let setup = self.shared.workspace(self.workspace()).map(|known| Arc::clone(&known.compiled.load().setup));
+        let limits = setup.and_then(|setup| setup.installation(self.channel()).map(|installed| installed.sending));
+        let SendingLimits { messages_at_once, requests_per_host } = limits.unwrap_or_default();
+        SendingLimits { messages_at_once: messages_at_once.max(1), requests_per_host: requests_per_host.max(1) }
+    }
+
     pub(super) fn phase(&self) -> watch::Receiver<Phase> {
         self.shared.deliveries.phase.subscribe()
     }
@@ -189,18 +197,44 @@ impl Sender {
         for id in ids {
             load.under_way.remove(&id);
         }
-        debug_assert!(load.in_line <= load.under_way.len(), "who waits in line is under way");
         drop(load);
-        self.room.notify_one();
+        self.note_room();
     }
 
+    /// A message waits for its host: it no longer counts as under way.
     pub(super) fn join_line(&self) {
         self.load.lock().in_line += 1;
-        self.room.notify_one();
+        self.note_room();
     }
 
     pub(super) fn leave_line(&self) {
         self.load.lock().in_line -= 1;
+    }
+
+    /// Leave the line for the host, unless as many messages are under way as the channel may have.
+    pub(super) fn try_leave_line(&self) -> bool {
+        let limits = self.limits();
+        let mut load = self.load.lock();
+        let may_leave = load.has_turn(limits);
+        load.in_line -= usize::from(may_leave);
+        may_leave
+    }
+
+    /// Ends when there may be room for another message. To be asked for before the look whether there is.
+    pub(super) fn ask_for_turn(&self) -> Notified<'_> {
+        self.turns.notified()
+    }
+
+    /// Count somebody as next in turn, for as long as what is given is kept.
+    pub(super) fn note_next_in_turn(&self) -> NextInTurn<'_> {
+        self.load.lock().next_in_turn += 1;
+        NextInTurn(self)
+    }
+
+    /// The load has become smaller, or may be larger.
+    fn note_room(&self) {
+        self.turns.notify_waiters();
+        self.room.notify_one();
     }
 
     /// How many messages are claimed and not yet committed.
@@ -226,17 +260,13 @@ impl Sender {
     /// They are back.
     fn gave_up(&self, returns: &[Return]) {
         self.load.lock().returning -= returns.len();
-        self.room.notify_one();
+        self.note_room();
     }
 
     /// How many more messages may be claimed.
     fn room(&self) -> usize {
-        let limits = self.shared.deliveries.limits.load();
-        let load = self.load.lock();
-        let active = load.under_way.len() - load.in_line;
-        let in_memory = (1 + LINE_FACTOR) * limits.messages_per_channel;
-        let free = limits.messages_per_channel.saturating_sub(active);
-        free.min(in_memory.saturating_sub(load.under_way.len())).min(limits.requests_per_host.max(1))
+        let limits = self.limits();
+        self.load.lock().room(limits)
     }
 
     /// The same, a moment later where it is little: messages end in batches, and a claim, which is a commit of its own, for
@@ -264,6 +294,18 @@ impl Sender {
     pub(super) fn end(self: &Arc<Self>, ended: Vec<Ended>) {
         let sender = Arc::clone(self);
         self.shared.workers.task("outcomes", async move { receipts::commit(&sender, ended).await });
+    }
+
+    /// Whether the reactor has taken over a setup without the channel, so that it makes no more messages for it.
+    pub(super) fn is_removal_in_force(&self) -> bool {
+        let Some(workspace) = self.shared.workspace(self.workspace()) else { return true };
+        let generation = workspace.compiled.load().generation;
+        workspace.projection.read().generation >= generation
+    }
+
+    /// Sleep for a while, or until something is put into the outbox, or a stop.
+    pub(super) async fn pause(&self) {
+        self.sleep(Some(Instant::now() + PAUSE)).await;
     }
 
     /// Sleep until `until`, or until the bell or a stop.
@@ -300,6 +342,8 @@ async fn claim_while_running(sender: &Arc<Sender>) {
     while !sender.is_stopping() {
         match sender.standing() {
             Standing::Running { setup, installed } => {
+                // The limit may be another one now.
+                sender.turns.notify_waiters();
                 if last == Progress::Crowded {
                     wait_for_line(sender).await;
                 }
@@ -309,6 +353,9 @@ async fn claim_while_running(sender: &Arc<Sender>) {
             Standing::Removed => {
                 wind_down(sender).await;
                 claims::drain(sender).await;
+                if sender.is_stopping() {
+                    return;
+                }
                 sender.shared.deliveries.senders.lock().remove(&sender.queue);
                 sender.shared.workers.forget_bell(sender.queue);
                 return;

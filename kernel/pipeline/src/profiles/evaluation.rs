@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kith_features::{Expression, Facts, FeatureName, Leaf, LeafId, LeafState, UnreadableState, Value, Zone};
@@ -29,7 +29,7 @@ pub(crate) struct Profile<'a> {
     pub people: Vec<&'a Person>,
     pub view: Evaluation<'a>,
     /// Leaf values that were asked for.
-    values: RefCell<HashMap<LeafId, Value>>,
+    values: RefCell<BTreeMap<LeafId, Value>>,
 }
 
 impl<'a> Profile<'a> {
@@ -82,10 +82,17 @@ impl<'a> Profile<'a> {
         })
     }
 
-    /// When time alone may next change a leaf's value.
-    pub(crate) fn next_change_of(&self, leaf: &Leaf) -> Option<Timestamp> {
-        let states = self.leaf_states(leaf.id()).ok()?;
-        leaf.next_change_of(&states.iter().map(AsRef::as_ref).collect::<Vec<_>>(), self.view.now, self.view.zone)
+    /// The value of a leaf of the events that it has taken in, as [`Profile::value_so_far`] gives it, and when time alone may
+    /// next change it.
+    pub(crate) fn look_at(&self, leaf: &Leaf) -> (Value, Option<Timestamp>) {
+        let (now, zone) = (self.view.now, self.view.zone);
+        let Ok(states) = self.leaf_states(leaf.id()) else { return (self.value_so_far(leaf), None) };
+        let states: Vec<&LeafState> = states.iter().map(AsRef::as_ref).collect();
+        let value = leaf.value_of(&states, now, zone);
+        if self.view.complete.contains(&leaf.id()) {
+            self.values.borrow_mut().insert(leaf.id(), value.clone());
+        }
+        (value, leaf.next_change_of(&states, now, zone))
     }
 
     /// All states of a leaf: of each member the live part and the sealed ones.

@@ -37,8 +37,7 @@ impl Person {
 
     /// The leaves that have sealed parts.
     pub(crate) fn sealed_leaves(&self) -> Vec<LeafId> {
-        let Some(derived) = &self.derived else { return Vec::new() };
-        derived.leaves.ids().filter(|leaf| !derived.leaves.sealed(*leaf).is_empty()).collect()
+        self.derived.iter().flat_map(|derived| derived.leaves.sealed_ids()).collect()
     }
 
     /// The members of the profile that it names; empty where it names none.
@@ -47,16 +46,30 @@ impl Person {
     }
 }
 
+/// Rows of groups of leaves, with their numbers.
+pub(crate) type LeafRows = Vec<(u16, kith_store::Value)>;
+
 /// Put a person together from rows that were read.
 pub(crate) fn assemble(
     id: SourceIdentityId,
     head: IdentityHead,
     contribution: Contribution,
-    derived: Option<&[u8]>,
+    derived: Option<(&[u8], LeafRows)>,
     fact_bytes: usize,
 ) -> Result<Person, ReadError> {
-    let bytes = fact_bytes + derived.map_or(0, <[u8]>::len);
-    let derived = derived.map(row::decode::<Derived>).transpose()?;
+    let mut bytes = fact_bytes;
+    let derived = match derived {
+        None => None,
+        Some((row, leaves)) => {
+            bytes += row.len();
+            let mut derived: Derived = row::decode(row)?;
+            for (group, row) in leaves {
+                bytes += row.len();
+                derived.take_in(group, row::decode(&row)?);
+            }
+            Some(derived)
+        }
+    };
     let IdentityHead { identifier, created_at, ordinal, .. } = head;
     Ok(Person { id, identifier, created_at, ordinal, contribution, derived, sealed: BTreeMap::new(), bytes })
 }
@@ -69,9 +82,17 @@ pub(crate) fn read(
 ) -> Result<Option<Person>, ReadError> {
     let Some(head) = facts::read_head(store, workspace, id)? else { return Ok(None) };
     let contribution = facts::read_contribution(store, workspace, id)?;
-    let derived = facts::get_one(store, &Key::derived(workspace, id))?;
     let fact_bytes = facts::contribution_bytes(&contribution);
-    assemble(id, head, contribution, derived.as_deref(), fact_bytes).map(Some)
+    let derived = facts::get_one(store, &Key::derived(workspace, id))?;
+    let mut leaves = LeafRows::new();
+    if derived.is_some() {
+        facts::each_row(store, &Key::all_leaves(workspace, id), |key, value| {
+            leaves.extend(key.as_leaves().map(|(_, group)| (group, value.into())));
+            Ok(())
+        })?;
+    }
+    let derived = derived.as_deref().map(|row| (row, leaves));
+    assemble(id, head, contribution, derived, fact_bytes).map(Some)
 }
 
 /// The sealed parts of one leaf, as one state each.

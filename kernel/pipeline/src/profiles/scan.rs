@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
 use kith_store::{Key, KeyRange, ReadError, Store};
 
-use super::person::{self, Person};
+use super::person::{self, LeafRows, Person};
 
 /// Rows of one page.
 const PAGE_ROWS: usize = 2048;
@@ -40,12 +40,13 @@ impl ProfilePages {
         self.rest = page.next.map(|from| KeyRange { from, to: range.to });
         let rows: Vec<(SourceIdentityId, kith_store::Value)> =
             page.rows.into_iter().filter_map(|(key, value)| Some((key.as_derived()?, value))).collect();
-        let mut facts = self.facts(&rows)?;
+        let (mut facts, mut leaves) = (self.facts(&rows)?, self.leaves(&rows)?);
         let mut profiles = Vec::new();
         for (id, derived) in &rows {
             // An identity without facts is none: its rows are left over from a damaged store.
             let Some((head, contribution, bytes)) = facts.remove(id) else { continue };
-            let root = person::assemble(*id, head, contribution, Some(derived), bytes)?;
+            let leaves = leaves.remove(id).unwrap_or_default();
+            let root = person::assemble(*id, head, contribution, Some((derived, leaves)), bytes)?;
             let members = root.members();
             if members.is_empty() {
                 continue;
@@ -66,6 +67,28 @@ impl ProfilePages {
     ) -> Result<BTreeMap<SourceIdentityId, super::facts::Facts>, ReadError> {
         let (Some((first, _)), Some((last, _))) = (rows.first(), rows.last()) else { return Ok(BTreeMap::new()) };
         super::facts::read_between(self.store.as_ref(), self.workspace, *first, *last)
+    }
+
+    /// The leaves of these identities, read as the range that they lie in.
+    fn leaves(
+        &self,
+        rows: &[(SourceIdentityId, kith_store::Value)],
+    ) -> Result<BTreeMap<SourceIdentityId, LeafRows>, ReadError> {
+        let mut leaves: BTreeMap<SourceIdentityId, LeafRows> = BTreeMap::new();
+        let (Some((first, _)), Some((last, _))) = (rows.first(), rows.last()) else { return Ok(leaves) };
+        let last = Key::all_leaves(self.workspace, *last).range().to;
+        let mut range = KeyRange { from: Key::all_leaves(self.workspace, *first), to: last };
+        loop {
+            let page = self.store.scan(&range, PAGE_ROWS)?;
+            for (key, value) in page.rows {
+                let Some((identity, group)) = key.as_leaves() else { continue };
+                leaves.entry(identity).or_default().push((group, value));
+            }
+            match page.next {
+                Some(next) => range.from = next,
+                None => return Ok(leaves),
+            }
+        }
     }
 }
 

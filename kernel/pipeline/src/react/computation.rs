@@ -68,13 +68,13 @@ fn look_at_leaf(profile: &Profile<'_>, id: LeafId, before: &Value, survey: &mut 
         survey.timers.push((Waker::Leaf(id), None));
         return;
     };
-    survey.timers.push((Waker::Leaf(id), profile.next_change_of(leaf)));
+    let (after, next_change) = profile.look_at(leaf);
+    survey.timers.push((Waker::Leaf(id), next_change));
     if !profile.view.complete.contains(&id) {
         // Its column is filled while its history is read; nobody is told before that has come to its end.
-        survey.values.push((FeatureName::Leaf(id), profile.value_so_far(leaf)));
+        survey.values.push((FeatureName::Leaf(id), after));
         return;
     }
-    let after = profile.leaf_value(id);
     if after == *before {
         return;
     }

@@ -60,6 +60,12 @@ pub(crate) enum Effect {
         identity: SourceIdentityId,
         row: Vec<u8>,
     },
+    /// What is kept of a group of an identity's leaves, encoded; nothing where nothing is left.
+    Leaves {
+        identity: SourceIdentityId,
+        group: u16,
+        row: Option<Vec<u8>>,
+    },
     /// A part of a leaf that is complete, encoded.
     Sealed {
         identity: SourceIdentityId,
@@ -139,6 +145,10 @@ fn carry_out(workspace: WorkspaceId, effect: Effect, operations: &mut Vec<Operat
             operations.extend(at.map(|at| Operation::Put(Key::timer(workspace, at, profile), Vec::new())));
         }
         Effect::Kept { identity, row } => operations.push(Operation::Put(Key::derived(workspace, identity), row)),
+        Effect::Leaves { identity, group, row } => {
+            let key = Key::leaves(workspace, identity, group);
+            operations.push(row.map_or_else(|| Operation::Delete(key.clone()), |row| Operation::Put(key.clone(), row)));
+        }
         Effect::Sealed { identity, leaf, number, row } => {
             operations.push(Operation::Put(Key::chunk(workspace, identity, leaf, number), row));
         }

@@ -187,7 +187,8 @@ impl Reactor {
             }
             let before = {
                 let people = self.identities.people(members);
-                Profile::new(people, Reactor::view(&compiled, &self.readiness, now)).leaf_value(id)
+                let profile = Profile::new(people, Reactor::view(&compiled, &self.readiness, now));
+                if self.readiness.complete.contains(&id) { profile.value_so_far(leaf) } else { Value::Unknown }
             };
             if self.identities.apply(identity, leaf, &facts, now, zone)?
                 && let Some(touch) = self.pass.touched.get_mut(&profile)
@@ -280,7 +281,10 @@ impl Reactor {
         derived.members.clear();
         derived.outputs.clear();
         derived.memberships.clear();
-        derived.timers.clear();
+        let wakers: Vec<Waker> = derived.timers().keys().copied().collect();
+        for waker in wakers {
+            derived.set_timer(waker, None);
+        }
         let timer = derived.timer_row.take();
         if timer.is_some() {
             self.pass.effects.push(Effect::Wake { profile: gone.0, from: timer, at: None });
@@ -404,10 +408,10 @@ impl Reactor {
             derived.timer_row = None;
         }
         let woken: BTreeSet<_> =
-            derived.timers.iter().filter(|(_, due)| **due <= now).map(|(waker, _)| *waker).collect();
-        woken.iter().for_each(|waker| {
-            derived.timers.remove(waker);
-        });
+            derived.timers().iter().filter(|(_, due)| **due <= now).map(|(waker, _)| *waker).collect();
+        for waker in &woken {
+            derived.set_timer(*waker, None);
+        }
         let position = self.pass.cursor.position;
         let cause = if position < self.promised { Cause::Rebuild } else { Cause::Time };
         self.touch(profile, cause, position)?.wakers.extend(woken);

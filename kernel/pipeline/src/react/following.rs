@@ -347,8 +347,8 @@ impl Reactor {
             }
         }
         if marks != before {
-            *self.entries(profile.0)? = marks.clone();
-            self.pass.effects.push(Effect::Remembered { identity: profile.0, entries: marks });
+            *self.entries(profile.0)? = marks;
+            self.pass.remembered.insert(profile.0);
         }
         Ok(())
     }
@@ -364,41 +364,18 @@ impl Reactor {
     }
 
     fn remember(&mut self, identity: SourceIdentityId, decision: &Decision, mark: EntryMark) -> Result<(), PassError> {
-        let entries = self.entries(identity)?;
-        if entries.0.insert(decision.audience, mark) != Some(mark) {
-            let entries = entries.clone();
-            self.pass.effects.push(Effect::Remembered { identity, entries });
+        if self.entries(identity)?.0.insert(decision.audience, mark) != Some(mark) {
+            self.pass.remembered.insert(identity);
         }
         Ok(())
     }
 
     /// Note when the profile's wakers are to be woken, and keep one timer row for the earliest.
     fn set_timers(&mut self, work: &Work) {
-        let held = self.identities.person(work.profile.0).and_then(|root| root.derived.as_ref());
-        let Some(held) = held else { return };
-        let is_same = |(waker, at): &(Waker, Option<Timestamp>)| held.timers.get(waker) == at.as_ref();
-        let is_row_right = held.timer_row == held.timers.values().min().copied();
-        if is_row_right && work.survey.timers.iter().all(is_same) {
-            return;
-        }
         let profile = work.profile.0;
-        let Some(derived) = self.identities.derived_mut(profile) else { return };
-        for (waker, at) in &work.survey.timers {
-            match at {
-                Some(at) => {
-                    derived.timers.insert(*waker, *at);
-                }
-                None => {
-                    derived.timers.remove(waker);
-                }
-            }
-        }
-        let due = derived.timers.values().min().copied();
-        if derived.timer_row != due {
-            let from = std::mem::replace(&mut derived.timer_row, due);
-            self.pass.effects.push(Effect::Wake { profile, from, at: due });
-        }
-        if let Some(due) = due {
+        let Some((from, at)) = self.identities.set_timers(profile, &work.survey.timers) else { return };
+        self.pass.effects.push(Effect::Wake { profile, from, at });
+        if let Some(due) = at {
             self.next_timer = Some(self.next_timer.map_or(due, |next| next.min(due)));
             self.pass.earliest_timer = Some(self.pass.earliest_timer.map_or(due, |earliest| earliest.min(due)));
         }

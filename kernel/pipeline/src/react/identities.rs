@@ -13,7 +13,7 @@ use quick_cache::{OptionsBuilder, Weighter};
 
 use super::effects::Effect;
 use crate::profiles::person::{self, Person};
-use crate::rows::derived::{Derived, SealedLeaf};
+use crate::rows::derived::{Derived, SealedLeaf, Waker};
 
 /// Weighs a person by the bytes of the rows that it was read from.
 #[derive(Clone)]
@@ -132,13 +132,47 @@ impl Identities {
         zone: &Zone,
     ) -> Result<bool, ReadError> {
         let Some(edit) = self.pass.get_mut(&id) else { return Ok(false) };
+        let is_new = edit.person.derived.is_none();
         let leaves = &mut edit.person.derived.get_or_insert_default().leaves;
         let has_changed = leaves.apply(leaf, facts, now, zone).map_err(|error| ReadError::Corrupt {
             what: format!("what is computed of source identity {id}"),
             problem: error.to_string(),
         })?;
-        edit.is_dirty |= has_changed;
+        match (is_new, has_changed) {
+            // The row that says that there are leaves.
+            (true, true) => edit.is_dirty = true,
+            (true, false) => edit.person.derived = None,
+            (false, _) => {}
+        }
         Ok(has_changed)
+    }
+
+    /// Set when wakers of an identity in hand are to be woken, and which timer row stands for the earliest; the row before
+    /// and the row now, where they differ.
+    pub(crate) fn set_timers(
+        &mut self,
+        id: SourceIdentityId,
+        timers: &[(Waker, Option<Timestamp>)],
+    ) -> Option<(Option<Timestamp>, Option<Timestamp>)> {
+        let edit = self.pass.get_mut(&id)?;
+        let derived = edit.person.derived.as_mut()?;
+        let before = derived.timer_row;
+        let mut earliest = before;
+        for (waker, at) in timers {
+            let held = derived.timers().get(waker).copied();
+            if held != *at {
+                edit.is_dirty |= derived.set_timer(*waker, *at);
+                // The earliest may have been this one.
+                earliest = if held == before { None } else { earliest.min(at.or(earliest)) };
+            }
+        }
+        if earliest.is_none() {
+            earliest = derived.timers().values().min().copied();
+        }
+        let now = earliest;
+        derived.timer_row = now;
+        edit.is_dirty |= before != now;
+        (before != now).then_some((before, now))
     }
 
     /// Read the sealed parts of a leaf of an identity in hand, if there are any and they are not there yet.
@@ -166,17 +200,24 @@ impl Identities {
     /// The rows that the pass has changed.
     pub(crate) fn effects(&mut self, effects: &mut Vec<Effect>) {
         for (id, edit) in &mut self.pass {
-            if let (true, Some(derived)) = (edit.is_dirty, &mut edit.person.derived) {
-                // What grew large is sealed, so that one more event does not rewrite what came before.
-                for SealedChunk { leaf, number, state } in derived.leaves.seal_large() {
-                    edit.person.sealed.remove(&leaf);
-                    let row = row::encode(&SealedLeaf(state));
-                    effects.push(Effect::Sealed { identity: *id, leaf: leaf.0, number, row });
-                }
+            let Some(derived) = &mut edit.person.derived else { continue };
+            // What grew large is sealed, so that one more event does not rewrite what came before.
+            for SealedChunk { leaf, number, state } in derived.leaves.seal_large() {
+                edit.person.sealed.remove(&leaf);
+                let row = row::encode(&SealedLeaf(state));
+                effects.push(Effect::Sealed { identity: *id, leaf: leaf.0, number, row });
+            }
+            let mut written = 0;
+            for (group, row) in derived.changed_groups() {
+                written += row.as_ref().map_or(0, Vec::len);
+                effects.push(Effect::Leaves { identity: *id, group, row });
+            }
+            if edit.is_dirty {
                 let row = row::encode(derived);
-                edit.person.bytes = edit.person.bytes.max(row.len());
+                written += row.len();
                 effects.push(Effect::Kept { identity: *id, row });
             }
+            edit.person.bytes = edit.person.bytes.max(written);
         }
     }
 
@@ -187,7 +228,6 @@ impl Identities {
             edit.person.derived.as_ref().is_some_and(|derived| derived.leaves.ids().any(|leaf| !is_wanted(leaf)))
         };
         let Some(edit) = self.pass.get_mut(&id).filter(|edit| has_lost(edit)) else { return Vec::new() };
-        edit.is_dirty = true;
         edit.person.sealed.retain(|leaf, _| is_wanted(*leaf));
         let dropped = edit.person.derived.as_mut().map(|derived| derived.leaves.retain(&is_wanted)).unwrap_or_default();
         let keys = dropped.into_iter().flat_map(|(leaf, numbers)| numbers.map(move |number| (leaf, number)));

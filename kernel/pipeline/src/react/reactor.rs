@@ -62,6 +62,8 @@ pub(super) struct Pass {
     pub met: BTreeSet<ProfileId>,
     /// Entries of identities that the pass has read or changed.
     pub entries: HashMap<SourceIdentityId, Entries>,
+    /// Those of them that it has changed.
+    pub remembered: BTreeSet<SourceIdentityId>,
     /// The earliest timer that the pass has set: the store does not know of it yet.
     pub earliest_timer: Option<Timestamp>,
     /// The messages that the pass sends.
@@ -278,6 +280,10 @@ impl Reactor {
     /// again after a restart, with the same end.
     pub(super) fn commit(&mut self) -> Result<(), PassError> {
         self.identities.effects(&mut self.pass.effects);
+        for identity in std::mem::take(&mut self.pass.remembered) {
+            let entries = self.pass.entries.remove(&identity).unwrap_or_default();
+            self.pass.effects.push(Effect::Remembered { identity, entries });
+        }
         let letters = std::mem::take(&mut self.pass.letters);
         self.pass.effects.extend(letters.into_iter().map(|(key, aside)| Effect::Letter { key, aside }));
         let is_readiness_new = self.readiness != self.durable_readiness;

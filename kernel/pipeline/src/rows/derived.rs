@@ -1,13 +1,13 @@
 //! What the react stage keeps of people. Derived rows can be computed again from the log; marks of entries cannot, because
 //! they say what was sent, and so they lie in a key space of their own and survive the loss of the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use kith_features::{LeafId, LeafState, LeafStates};
+use kith_features::{LeafGroups, LeafId, LeafState, LeafStates};
 use kith_model::audience::{Cause, Membership};
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, SourceIdentityId};
 use kith_model::time::Timestamp;
-use kith_store::row::{Owner, Row};
+use kith_store::row::{self, Owner, Row};
 use serde::{Deserialize, Serialize};
 
 /// One value that a compute plugin gave.
@@ -114,22 +114,40 @@ pub(crate) struct Derived {
     pub profile: Option<ProfileId>,
     /// The members of the profile that it names, sorted, where it has more than itself.
     pub members: Vec<SourceIdentityId>,
-    /// Incremental state of the expressions' leaves over this identity's events.
-    #[serde(with = "leaf_bytes")]
-    pub leaves: LeafStates,
+    /// Incremental state of the expressions' leaves over this identity's events; in rows of their own ([`LeafRow`]).
+    #[serde(skip)]
+    pub leaves: LeafGroups,
     /// The rest only on an identity that names a profile.
     pub outputs: BTreeMap<OutputKey, Output>,
     pub memberships: BTreeMap<AudienceId, Membership>,
-    /// When time alone may change something, by what it changes; each waker once.
-    pub timers: BTreeMap<Waker, Timestamp>,
+    /// When time alone may change something, by what it changes; each waker once. Those of leaves lie beside their states.
+    #[serde(serialize_with = "all_but_leaves")]
+    timers: BTreeMap<Waker, Timestamp>,
     /// The timer row that stands for the earliest of `timers`.
     pub timer_row: Option<Timestamp>,
+    /// The groups of leaves whose timers have changed since they were written.
+    #[serde(skip)]
+    retimed: BTreeSet<u16>,
+}
+
+/// The states of a group of leaves, and when time alone may change them for the profile that the identity names.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LeafRow {
+    pub timers: Vec<(LeafId, Timestamp)>,
+    #[serde(with = "leaf_bytes")]
+    pub states: LeafStates,
+}
+
+impl Row for LeafRow {
+    const WHAT: &'static str = "a group of an identity's leaves";
+    const OWNER: Owner = Owner::React;
+    const VERSION: u8 = 1;
 }
 
 impl Row for Derived {
     const WHAT: &'static str = "what is computed of an identity";
     const OWNER: Owner = Owner::React;
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 }
 
 impl Derived {
@@ -146,6 +164,67 @@ impl Derived {
             None => self.members.clone(),
         }
     }
+
+    /// When time alone may change something, by what it changes.
+    pub(crate) fn timers(&self) -> &BTreeMap<Waker, Timestamp> {
+        &self.timers
+    }
+
+    /// Set when a waker is to be woken, `None` for never. Whether the identity's own row has to be written for it: timers of
+    /// leaves are written with their states.
+    pub(crate) fn set_timer(&mut self, waker: Waker, at: Option<Timestamp>) -> bool {
+        let before = match at {
+            Some(at) => self.timers.insert(waker, at),
+            None => self.timers.remove(&waker),
+        };
+        match waker {
+            _ if before == at => false,
+            Waker::Leaf(leaf) => {
+                self.retimed.insert(leaf.group());
+                false
+            }
+            Waker::Audience(_) | Waker::Model(_) => true,
+        }
+    }
+
+    /// Take in a group of leaves that was read.
+    pub(crate) fn take_in(&mut self, group: u16, row: LeafRow) {
+        self.timers.extend(row.timers.into_iter().map(|(leaf, at)| (Waker::Leaf(leaf), at)));
+        if !row.states.is_empty() {
+            self.leaves.insert(group, row.states);
+        }
+    }
+
+    /// The rows of the groups of leaves that have changed since they were written, which they are from now on; `None` for
+    /// one that is to be deleted, since nothing is left in it.
+    pub(crate) fn changed_groups(&mut self) -> Vec<(u16, Option<Vec<u8>>)> {
+        let mut groups = std::mem::take(&mut self.retimed);
+        groups.extend(self.leaves.changed());
+        let mut rows = Vec::with_capacity(groups.len());
+        for group in groups {
+            let mut states = self.leaves.take(group);
+            states.compact();
+            let first = u64::from(group) << 48;
+            let leaves = Waker::Leaf(LeafId(first))..=Waker::Leaf(LeafId(first | ((1 << 48) - 1)));
+            let timers = self.timers.range(leaves).filter_map(|(waker, at)| match waker {
+                Waker::Leaf(leaf) => Some((*leaf, *at)),
+                Waker::Audience(_) | Waker::Model(_) => None,
+            });
+            let row = LeafRow { timers: timers.collect(), states };
+            let is_empty = row.timers.is_empty() && row.states.is_empty();
+            rows.push((group, (!is_empty).then(|| row::encode(&row))));
+            if !row.states.is_empty() {
+                self.leaves.insert(group, row.states);
+            }
+        }
+        rows
+    }
+}
+
+/// Timers of leaves are in the rows of their groups.
+fn all_but_leaves<S: serde::Serializer>(timers: &BTreeMap<Waker, Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    let own: Vec<_> = timers.iter().filter(|(waker, _)| !matches!(waker, Waker::Leaf(_))).collect();
+    serializer.collect_map(own)
 }
 
 /// Leaf states are a byte string of their own inside the row, so that reading a row decodes none of them.
@@ -228,4 +307,59 @@ impl Row for SealedLeaf {
     const WHAT: &'static str = "a sealed part of a leaf";
     const OWNER: Owner = Owner::React;
     const VERSION: u8 = 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use kith_features::{EventFacts, Expression, Leaf, Zone};
+    use kith_model::event::{Event, EventKind, EventOrigin};
+
+    use super::*;
+
+    fn leaf(text: &str) -> Arc<Leaf> {
+        Expression::parse(text).unwrap().leaves().next().unwrap().clone()
+    }
+
+    #[test]
+    fn a_timer_of_a_leaf_is_kept_with_its_group_and_others_with_the_identity() {
+        let (order, view) = (leaf("events('order', '30d').size()"), leaf("events('view', '30d').size()"));
+        let mut derived = Derived::default();
+        let event = Event {
+            message_id: "m".into(),
+            kind: EventKind::Track,
+            name: "order".into(),
+            time: Timestamp(5),
+            received_at: Timestamp(5),
+            source: InstallationId(1),
+            identity: SourceIdentityId([7; 16]),
+            identifiers: Vec::new(),
+            properties: String::new(),
+            traits: String::new(),
+            context: String::new(),
+            origin: EventOrigin::Client,
+        };
+        let facts = EventFacts::new(&event, "shop");
+        assert!(derived.leaves.apply(&order, &facts, Timestamp(5), &Zone::utc()).unwrap());
+        let audience = Waker::Audience(AudienceId(3));
+        assert!(derived.set_timer(audience, Some(Timestamp(70))), "it lies in the identity's own row");
+        assert!(!derived.set_timer(Waker::Leaf(order.id()), Some(Timestamp(80))));
+        assert!(!derived.set_timer(Waker::Leaf(view.id()), Some(Timestamp(90))), "a leaf of another member");
+        let written = derived.changed_groups();
+        assert_eq!(written.len(), 2);
+        assert!(derived.changed_groups().is_empty(), "what is written has not changed");
+        let mut read: Derived = row::decode(&row::encode(&derived)).unwrap();
+        assert_eq!(read.timers().keys().collect::<Vec<_>>(), [&audience]);
+        for (group, row) in written {
+            read.take_in(group, row::decode(&row.unwrap()).unwrap());
+        }
+        assert_eq!(read.timers(), derived.timers());
+        assert!(read.leaves.read(order.id()).unwrap().is_some() && read.leaves.read(view.id()).unwrap().is_none());
+        // A timer that goes away takes its row along where nothing else is in it; one that is set again to the same does not
+        // make a row.
+        assert!(!read.set_timer(Waker::Leaf(order.id()), Some(Timestamp(80))));
+        read.set_timer(Waker::Leaf(view.id()), None);
+        assert_eq!(read.changed_groups(), [(view.id().group(), None)]);
+    }
 }

@@ -2,6 +2,7 @@
 
 mod claims;
 mod hook;
+mod removed;
 pub(super) mod watched;
 
 use std::sync::Arc;
@@ -12,14 +13,14 @@ use kith_model::delivery::{DeliveryState, Message, Outcome};
 use kith_model::event::DraftEvent;
 use kith_model::id::InstallationId;
 use kith_model::plugin::*;
-use kith_model::sending::SendFailure;
+use kith_model::sending::{SendFailure, SendingLimits};
 use kith_store::{Key, Operation, Store, Unit};
 use parking_lot::{Condvar, Mutex};
 
 use super::harness::*;
 use crate::deliver::outbox;
 use crate::rows::{self, DeliveryRow};
-use crate::{Activity, DeadLetter, DeliveryView, HostState, Idempotence, Installed, Role, SendingLimits, Setup};
+use crate::{Activity, DeadLetter, DeliveryView, HostState, Idempotence, Installed, Role, Setup};
 use hook::{Hook, Host, Wire};
 use watched::Watched;
 
@@ -48,6 +49,16 @@ fn bench_over(store: Arc<dyn Store>, hook: Hook, change: impl FnOnce(&mut Instal
 
 fn switch_on(setup: &mut Setup) {
     channel_of(setup).activity = Activity::Running;
+}
+
+fn remove_channel(setup: &mut Setup) {
+    setup.installations.retain(|installed| installed.id != CHANNEL);
+    setup.removed.insert(CHANNEL);
+}
+
+/// Change how much the channel sends at once.
+fn limit(bench: &Bench, messages_at_once: usize, requests_per_host: usize) {
+    bench.configure(|setup| channel_of(setup).sending = SendingLimits { messages_at_once, requests_per_host });
 }
 
 /// An event for each of `count` people of a host, whose message goes to that host.
@@ -111,6 +122,56 @@ fn one_host_takes_as_many_at_once_as_its_limit_and_no_more() {
     );
 }
 
+#[test]
+fn a_changed_limit_holds_at_once() {
+    let wire = Wire::new(&[("h1", Host::Holds(Box::new(Host::Answers(200))))]);
+    let bench = bench(Hook::new(&wire));
+    limit(&bench, 2, 128);
+    bench.send(people("h1", 20));
+    bench.wait_until("two are under way", || wire.left.lock().len() == 2);
+    limit(&bench, 20, 5);
+    bench.wait_until("five are under way", || wire.left.lock().len() == 5);
+    limit(&bench, 20, 3);
+    wire.let_go();
+    let all = || {
+        bench.clock.advance_ms(1_000);
+        delivered(&bench) == 20
+    };
+    bench.wait_until("all are delivered", all);
+    assert_eq!(wire.most.load(Ordering::SeqCst), 5, "never more than the highest limit");
+}
+
+#[test]
+fn a_raised_limit_lets_those_go_who_wait_for_their_host() {
+    let wire = Wire::new(&[("h1", Host::Holds(Box::new(Host::Answers(200))))]);
+    let bench = bench(Hook::new(&wire));
+    limit(&bench, 20, 2);
+    bench.send(people("h1", 6));
+    bench.wait_until("two are under way", || wire.left.lock().len() == 2);
+    limit(&bench, 20, 6);
+    bench.wait_until("all are under way", || wire.left.lock().len() == 6);
+    wire.let_go();
+    bench.wait_until("all are delivered", || delivered(&bench) == 6);
+}
+
+/// Messages that wait for a busy host do not count as under way; when their hosts were free again, they once left beside those
+/// that had been claimed in their place.
+#[test]
+fn messages_that_waited_for_busy_hosts_do_not_lift_the_limit() {
+    let wire = Wire::new(&[]);
+    (0..6).for_each(|number| wire.set(&format!("h{number}"), Host::Answers(200)));
+    let bench = bench(Hook::new(&wire));
+    limit(&bench, 3, 1);
+    bench.send((0..6).flat_map(|number| people(&format!("h{number}"), 20)).collect());
+    let all = || {
+        bench.clock.advance_ms(1_000);
+        delivered(&bench) == 120
+    };
+    bench.wait_until("all are delivered", all);
+    assert!(wire.most.load(Ordering::SeqCst) <= 3);
+    assert_eq!(wire.left.lock().len(), 120, "each left once");
+}
+
 /// One of ten receivers never answers. Its messages fill its own line, and all others arrive while it hangs.
 #[test]
 fn nobody_waits_for_a_host_that_hangs() {
@@ -118,7 +179,7 @@ fn nobody_waits_for_a_host_that_hangs() {
     let wire = Wire::new(&[("h0", Host::Holds(Box::new(timeout)))]);
     (1..10).for_each(|number| wire.set(&format!("h{number}"), Host::Answers(200)));
     let bench = bench(Hook::new(&wire));
-    bench.kernel.limit_sending(SendingLimits { messages_per_channel: 8, requests_per_host: 4 });
+    limit(&bench, 8, 4);
     let mut events = people("h0", 60);
     events.extend((1..10).flat_map(|number| people(&format!("h{number}"), 5)));
     bench.send(events);
@@ -142,7 +203,7 @@ fn nobody_waits_for_a_host_that_hangs() {
 fn a_host_that_fails_is_left_alone_and_its_messages_lose_no_attempt() {
     let wire = Wire::new(&[("h1", Host::Fails(SendFailure::Connection("refused".into())))]);
     let bench = bench(Hook::new(&wire));
-    bench.kernel.limit_sending(SendingLimits { messages_per_channel: 256, requests_per_host: 1 });
+    limit(&bench, 256, 1);
     bench.send(people("h1", 20));
     let is_open = || bench.kernel.receiving_hosts(WORKSPACE).iter().any(|host| host.state == HostState::Open);
     bench.wait_until("the circuit opens", is_open);
@@ -176,7 +237,7 @@ fn a_host_that_fails_is_left_alone_and_its_messages_lose_no_attempt() {
 fn an_endpoint_that_is_gone_stops_its_channel_and_no_other_message_leaves() {
     let wire = Wire::new(&[("h1", Host::Answers(410))]);
     let bench = bench(Hook::new(&wire));
-    bench.kernel.limit_sending(SendingLimits { messages_per_channel: 1, requests_per_host: 1 });
+    limit(&bench, 1, 1);
     bench.send(people("h1", 10));
     bench.wait_until("the channel is held", || *bench.notes.0.lock() == [CHANNEL]);
     let dead = || deliveries(&bench).iter().filter(|one| matches!(one.state, DeliveryState::Dead { .. })).count();
@@ -270,7 +331,7 @@ fn a_receipt_and_the_state_of_its_delivery_are_one_commit_that_is_repeated_until
 fn a_graceful_stop_ends_what_is_under_way_and_hands_back_what_has_not_left() {
     let wire = Wire::new(&[("h1", Host::Holds(Box::new(Host::Answers(200))))]);
     let mut bench = bench(Hook::new(&wire));
-    bench.kernel.limit_sending(SendingLimits { messages_per_channel: 256, requests_per_host: 2 });
+    limit(&bench, 256, 2);
     bench.send(people("h1", 5));
     bench.wait_until("two are under way", || wire.left.lock().len() == 2);
     let stopping = {

@@ -10,6 +10,7 @@ use kith_model::event::{DraftEvent, EventKind};
 use kith_model::id::{AudienceId, InstallationId, WorkspaceId};
 use kith_model::identity::{Identifier, IdentityRules};
 use kith_model::plugin::*;
+use kith_model::sending::SendingLimits;
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use kith_model::time::{ManualClock, Timestamp};
 use kith_store::Store;
@@ -126,6 +127,7 @@ pub(crate) fn installed(id: u32, name: &str, kind: PluginKind, role: Role) -> In
         fitted: None,
         recipients: None,
         idempotence: Idempotence::Idempotent,
+        sending: SendingLimits::default(),
         role,
     }
 }
@@ -160,6 +162,7 @@ pub(crate) fn setup_of(audiences: Vec<Audience>) -> Setup {
         identity_rules: IdentityRules::default(),
         installations: vec![installed(3, "postbox", PluginKind::Channel, Role::Channel(Arc::new(Postbox::default())))],
         audiences,
+        removed: Default::default(),
     }
 }
 
@@ -198,6 +201,7 @@ impl Bench {
             ],
             source_names: [(SOURCE, "source".to_owned())].into(),
             audiences,
+            removed: Default::default(),
         };
         change(&mut setup);
         let clock = ManualClock::new(START);

@@ -14,7 +14,7 @@ use kith_model::plugin::{InstallationMode, PluginId, PluginKind};
 
 pub(crate) use body::{InstallationBody, NewInstallation, PatchInstallation};
 use body::{installation_body, public};
-use edit::{check_config, check_mode, check_secrets, free_name, pick_version, widened};
+use edit::{check_config, check_grants, check_mode, check_secrets, free_name, pick_version, widened};
 pub(crate) use removal::*;
 
 use super::extract::{Authority, Json, Path, right};
@@ -78,6 +78,7 @@ fn install(draft: &mut Draft<'_>, wanted: &NewInstallation) -> Result<(Installat
     let name = free_name(draft.tables(), manifest, wanted.name.as_deref())?;
     let config = check_config(manifest, wanted.config.clone())?;
     check_secrets(manifest, wanted.secrets.keys())?;
+    check_grants(&wanted.grants)?;
     let mode = wanted.mode.unwrap_or(InstallationMode::Live);
     check_mode(mode)?;
     let id = draft.next_installation()?;
@@ -209,6 +210,7 @@ fn patched(
         }
     }
     if let Some(grants) = &patch.grants {
+        check_grants(grants)?;
         row.grants = grants.clone();
     }
     if let Some(mode) = patch.mode {

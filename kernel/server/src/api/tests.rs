@@ -19,6 +19,7 @@ use kith_model::plugin::{
     Answer, Connector, Grants, InstallationMode, PluginFault, PluginKind, PolledPage, ReceiveError, Received, Refusal,
     SourceRequest,
 };
+use kith_model::sending::SendingLimits;
 use kith_model::time::Timestamp;
 use kith_pipeline::{Activity, Idempotence, Installed, Role, Setup};
 use serde_json::Value;
@@ -160,6 +161,7 @@ pub(super) fn setup(workspace: WorkspaceId, installations: Vec<Installed>) -> Se
         source_names: installations.iter().map(|installed| (installed.id, installed.name.to_string())).collect(),
         installations,
         audiences: Vec::new(),
+        removed: Default::default(),
     }
 }
 
@@ -260,6 +262,7 @@ pub(super) fn running(row: &InstallationRow, kind: PluginKind, role: Role) -> In
         fitted: None,
         recipients: None,
         idempotence: Idempotence::Idempotent,
+        sending: SendingLimits::default(),
         role,
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kith::config::Config;
 use kith::serve::Server;
-use kith_host::CompileMode;
+use kith_host::{CompileMode, Limits};
 use kith_model::time::{Clock, ManualClock, SystemClock};
 use kith_store::EngineKind;
 use tokio::net::TcpListener;
@@ -51,6 +51,11 @@ fn config(args: &ServeArgs) -> Result<Config, Failure> {
         compile: compile_in_child()?,
         allow_loopback: args.allow_loopback,
         allow_plain_http: args.allow_plain_http,
+        ceiling: Limits {
+            messages_at_once: args.messages_per_channel,
+            requests_per_host: args.requests_per_host,
+            ..Limits::default()
+        },
         ..Config::new(&args.data)
     })
 }
@@ -72,8 +77,7 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
 
 /// Open the data directory, which takes a while where much is in it.
 pub(crate) async fn open(config: Config) -> Result<Server, Failure> {
-    let runtime = tokio::runtime::Handle::current();
-    let opened = kith_pipeline::offload::run(move || kith::serve::open(config, runtime)).await;
+    let opened = kith_pipeline::offload::run(move || kith::serve::open(config)).await;
     opened.map_err(server_failure("starting the server"))
 }
 

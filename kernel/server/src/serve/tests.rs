@@ -40,7 +40,7 @@ pub(crate) fn server_with(adjust: impl FnOnce(&mut Config)) -> TestServer {
     let mut config = config(&folder, &clock);
     adjust(&mut config);
     let store = Arc::new(kith_store::memory());
-    let server = start(config, store, &HostKey::fixed(), tokio::runtime::Handle::current()).unwrap();
+    let server = start(config, store, &HostKey::fixed()).unwrap();
     TestServer { server, clock, _folder: folder }
 }
 
@@ -52,19 +52,18 @@ pub(crate) fn server() -> TestServer {
 async fn the_first_key_is_made_once_and_a_weak_one_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let clock = ManualClock::new(Timestamp(1_790_000_000_000));
-    let runtime = tokio::runtime::Handle::current();
     let weak = Config { admin_key: Some("weak".to_owned()), ..config(&folder, &clock) };
-    let opened = start(weak, Arc::new(kith_store::memory()), &HostKey::fixed(), runtime.clone());
+    let opened = start(weak, Arc::new(kith_store::memory()), &HostKey::fixed());
     assert!(matches!(opened, Err(ServeError::AdminKey(_))));
 
     let fresh = Config { admin_key: None, ..config(&folder, &clock) };
     let store = Arc::new(kith_store::memory());
-    let first = start(fresh.clone(), Arc::clone(&store), &HostKey::fixed(), runtime.clone()).unwrap();
+    let first = start(fresh.clone(), Arc::clone(&store), &HostKey::fixed()).unwrap();
     let key = first.first_admin_key().unwrap().to_owned();
     assert!(first.app().authenticate(&key).is_ok());
     first.app().kernel.stop();
 
-    let again = start(fresh, store, &HostKey::fixed(), runtime).unwrap();
+    let again = start(fresh, store, &HostKey::fixed()).unwrap();
     assert_eq!(again.first_admin_key(), None);
     assert!(again.app().authenticate(&key).is_ok(), "the key outlives a restart");
     again.app().kernel.stop();

@@ -3,7 +3,7 @@
 use kith_model::id::{SourceIdentityId, WorkspaceId};
 use kith_model::time::Timestamp;
 
-use super::{CHUNK, DERIVED, Key, PROGRESS, TIMER, from_sortable, sortable};
+use super::{CHUNK, DERIVED, Key, LEAVES, PROGRESS, TIMER, from_sortable, sortable};
 use crate::KeyRange;
 
 impl Key {
@@ -26,6 +26,22 @@ impl Key {
     /// The identity of a key made by [`Key::derived`]; `None` for other keys.
     pub fn as_derived(&self) -> Option<SourceIdentityId> {
         self.as_identity(DERIVED).and_then(|(identity, rest)| rest.is_empty().then_some(identity))
+    }
+
+    /// The leaf states of one identity, a row for each group of leaves.
+    pub fn all_leaves(workspace: WorkspaceId, identity: SourceIdentityId) -> Key {
+        Key::of_identity(LEAVES, workspace, identity, &[])
+    }
+
+    /// The leaf states of one identity and one group.
+    pub fn leaves(workspace: WorkspaceId, identity: SourceIdentityId, group: u16) -> Key {
+        Key::of_identity(LEAVES, workspace, identity, &[&group.to_be_bytes()])
+    }
+
+    /// The identity and the group of a key made by [`Key::leaves`]; `None` for other keys.
+    pub fn as_leaves(&self) -> Option<(SourceIdentityId, u16)> {
+        let (identity, rest) = self.as_identity(LEAVES)?;
+        Some((identity, u16::from_be_bytes(rest.try_into().ok()?)))
     }
 
     /// The chunks of all leaves of one identity.

@@ -67,6 +67,11 @@ fn chunks_follow_leaf_and_number() {
     let all = Key::all_chunks(WORKSPACE, identity(7)).range();
     assert!(keys.iter().all(|key| all.from <= *key && *key < all.to));
     assert_eq!(keys[0].as_derived(), None);
+    let group = |group| Key::leaves(WORKSPACE, identity(7), group);
+    let leaves = Key::all_leaves(WORKSPACE, identity(7)).range();
+    assert!([group(0), group(255), group(256), group(u16::MAX)].is_sorted());
+    assert!([group(0), group(u16::MAX)].iter().all(|key| leaves.from <= *key && *key < leaves.to));
+    assert_eq!((group(258).as_leaves(), keys[0].as_leaves()), (Some((identity(7), 258)), None));
     assert_eq!(Key::derived(WORKSPACE, identity(7)).as_derived(), Some(identity(7)));
 }
 

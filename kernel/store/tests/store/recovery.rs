@@ -171,7 +171,7 @@ fn two_stores_never_share_a_directory() {
 
 #[test]
 fn an_unknown_format_is_refused() {
-    for format in ["kith-store 1", "kith-store 3", ""] {
+    for format in ["kith-store 1", "kith-store 2", "kith-store 4", ""] {
         let opened = Opened::new(EngineKind::Redb);
         let error = opened.try_reopen_after(|path| fs::write(path.join("format"), format).unwrap()).err();
         assert!(matches!(error, Some(OpenError::UnknownFormat { found, .. }) if found == format));

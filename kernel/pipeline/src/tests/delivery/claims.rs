@@ -36,7 +36,7 @@ fn what_must_not_leave_any_more_does_not() {
     });
     assert!(deleted.contains("audience was deleted"), "{deleted}");
     let removed = reason_after(|bench| {
-        bench.configure(|setup| setup.installations.retain(|installed| installed.id != CHANNEL));
+        bench.configure(remove_channel);
     });
     assert!(removed.contains("channel was removed"), "{removed}");
     let withdrawn = reason_after(|bench| {

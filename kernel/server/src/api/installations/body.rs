@@ -27,7 +27,9 @@ pub(crate) struct NewInstallation {
     #[schema(value_type = Option<Object>)]
     pub(super) config: Option<Value>,
     /// `{"http": ["host"], "secrets": {"name": ["host"]}, "kv_bytes": 0, "recipients": ["email"], "limits": {}}`; nothing
-    /// unless told. Without `recipients` a channel is given the types of identifiers that its manifest asks for.
+    /// unless told. Without `recipients` a channel is given the types of identifiers that its manifest asks for. `limits`
+    /// are lower ones than the host's: `memory_bytes`, `cpu_ms`, `wall_ms`, `fuel`, `output_bytes`, `log_bytes`,
+    /// `host_calls`, and of a channel `messages_at_once` and `requests_per_host`, how much it sends at once.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub(super) grants: Grants,
@@ -45,6 +47,7 @@ pub(crate) struct NewInstallation {
 pub(crate) struct PatchInstallation {
     #[schema(value_type = Option<Object>)]
     pub(super) config: Option<Value>,
+    /// All grants, in place of the present ones. Limits hold at once.
     #[schema(value_type = Option<Object>)]
     pub(super) grants: Option<Grants>,
     /// Name → value, or `null` to forget it. Names that are absent stay.
@@ -81,7 +84,8 @@ pub(crate) struct InstallationBody {
     grants: Grants,
     /// The names of the secrets that are set; their values are never shown.
     secrets: Vec<String>,
-    /// What it may really do: manifest request ∩ grant ∩ host ceiling, each number with who set it.
+    /// What it may really do: manifest request ∩ grant ∩ host ceiling, each number with who set it, e.g.
+    /// `"messages_at_once": {"value": 8, "source": "grant"}`.
     #[schema(value_type = Object)]
     effective_policy: Value,
     /// The version of the fitted state in use.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kith_model::id::InstallationName;
-use kith_model::plugin::{InstallationMode, Manifest, PluginId};
+use kith_model::plugin::{Grants, InstallationMode, LimitRequest, Manifest, PluginId};
 use serde_json::Value;
 
 use crate::api::convert::bad_config;
@@ -68,6 +68,18 @@ pub(super) fn check_secrets<'a>(
     }
 }
 
+/// A channel that may send nothing at once would be live and never send.
+pub(super) fn check_grants(grants: &Grants) -> Result<(), ApiError> {
+    let LimitRequest { messages_at_once, requests_per_host, .. } = grants.limits;
+    for (name, limit) in [("messages_at_once", messages_at_once), ("requests_per_host", requests_per_host)] {
+        if limit == Some(0) {
+            let message = "must be at least 1; to send nothing, switch the installation off";
+            return Err(ApiError::at(format!("grants.limits.{name}"), message));
+        }
+    }
+    Ok(())
+}
+
 /// Quarantine is the kernel's to impose, and shadow runs do not exist.
 pub(super) fn check_mode(mode: InstallationMode) -> Result<(), ApiError> {
     match mode {
@@ -120,7 +132,7 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
 
 #[cfg(test)]
 mod tests {
-    use kith_model::plugin::{Capabilities, InputSpec, LimitRequest, PluginKind, RecipientRequest};
+    use kith_model::plugin::{Capabilities, InputSpec, PluginKind, RecipientRequest};
     use kith_model::table::ColumnType;
 
     use super::*;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kith_model::id::Name;
 use serde_json::{Value, json};
 
-use crate::cli::args::{InstallArgs, PluginCommand};
+use crate::cli::args::{Bound, InstallArgs, InstallationChangeArgs, PluginCommand, SendingArgs};
 use crate::cli::client::{ApiError, Client, encode, pause};
 use crate::cli::consent::Consent;
 use crate::cli::output::{self, Step, cut, field};
@@ -26,6 +26,7 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, json: bool) -> Resul
         PluginCommand::Show { installation } => shown(client.get(&path(installation))?, |answer| format!("{answer:#}")),
         PluginCommand::Disable { installation } => set_mode(client, installation, "disabled")?,
         PluginCommand::Enable { installation } => set_mode(client, installation, "live")?,
+        PluginCommand::Change(args) => shown(change(client, args)?, sending),
         PluginCommand::Remove { installation, yes } => {
             remove(client, installation, Consent::from_flag(*yes))?;
             (json!({ "removed": installation.as_str() }), format!("{installation} is removed"))
@@ -132,6 +133,7 @@ fn installation(args: &InstallArgs) -> Result<Value, Failure> {
     if !args.grant_recipient.is_empty() {
         body["grants"]["recipients"] = json!(args.grant_recipient);
     }
+    args.sending.apply(&mut body["grants"]);
     if !secrets.is_empty() {
         body["secrets"] = Value::Object(secrets);
     }
@@ -139,6 +141,40 @@ fn installation(args: &InstallArgs) -> Result<Value, Failure> {
         body["version"] = json!(version.to_string());
     }
     Ok(body)
+}
+
+impl SendingArgs {
+    /// Put what was asked for into an installation's grants.
+    fn apply(&self, grants: &mut Value) {
+        let asked = [("messages_at_once", self.messages_at_once), ("requests_per_host", self.requests_per_host)];
+        for (name, bound) in asked {
+            match bound {
+                Some(Bound::At(limit)) => grants["limits"][name] = json!(limit),
+                Some(Bound::None) => grants["limits"][name] = Value::Null,
+                None => {}
+            }
+        }
+    }
+}
+
+/// Change the limits among an installation's grants. The API takes grants as a whole, so the others are sent back as they are.
+fn change(client: &Client, args: &InstallationChangeArgs) -> Result<Value, Failure> {
+    if args.sending.messages_at_once.is_none() && args.sending.requests_per_host.is_none() {
+        return Err(Failure::Usage("nothing to change; give --messages-at-once or --requests-per-host".to_owned()));
+    }
+    let path = path(&args.installation);
+    let mut grants = client.get(&path)?["grants"].take();
+    args.sending.apply(&mut grants);
+    Ok(client.patch(&path, &json!({ "grants": grants }))?)
+}
+
+/// How much a channel sends at once now, and who says so.
+fn sending(installation: &Value) -> String {
+    let rows = ["messages_at_once", "requests_per_host"].map(|name| {
+        let limit = &installation["effective_policy"][name];
+        vec![name.replace('_', " "), field(limit, "value"), field(limit, "source")]
+    });
+    output::table(&["limit", "value", "set by"], rows.into())
 }
 
 /// Fit now and wait for the end.
@@ -248,6 +284,7 @@ mod tests {
             secret: vec!["signing=whsec_x=".into()],
             grant_recipient: Vec::new(),
             grant_kv: 0,
+            sending: SendingArgs::default(),
         };
         let body = installation(&args).unwrap();
         assert_eq!(body["name"], "webhook");
@@ -256,6 +293,10 @@ mod tests {
         assert_eq!(body["grants"].get("recipients"), None, "all that the manifest asks for");
         let args = InstallArgs { grant_recipient: vec!["email".into()], ..args };
         assert_eq!(installation(&args).unwrap()["grants"]["recipients"], json!(["email"]));
+        assert_eq!(installation(&args).unwrap()["grants"].get("limits"), None, "the server's");
+        let sending = SendingArgs { messages_at_once: Some(Bound::At(8.try_into().unwrap())), ..Default::default() };
+        let args = InstallArgs { sending, ..args };
+        assert_eq!(installation(&args).unwrap()["grants"]["limits"], json!({ "messages_at_once": 8 }));
         let bad = InstallArgs { secret: vec!["signing".into()], ..args };
         assert_eq!(installation(&bad).unwrap_err().exit_code(), 2);
     }

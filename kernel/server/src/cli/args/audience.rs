@@ -1,0 +1,139 @@
+//! The arguments of `kith audience`.
+
+use clap::{Args, Subcommand, ValueEnum};
+use kith_model::id::Name;
+
+use super::profile::{Person, parse_person};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AudienceCommand {
+    /// Define an audience
+    Create(AudienceCreateArgs),
+    /// Change an audience; what is not given stays
+    Change(AudienceChangeArgs),
+    /// All audiences
+    List,
+    /// One audience
+    Show {
+        /// The audience
+        audience: Name,
+    },
+    /// Who is in it
+    Members {
+        /// The audience
+        audience: Name,
+        /// At most so many
+        #[arg(long, default_value_t = 50)]
+        limit: u64,
+    },
+    /// How many profiles meet a condition, exactly
+    Count {
+        /// A CEL expression, e.g. `events('Order Completed', '90d').size() >= 2`
+        condition: String,
+    },
+    /// How many people an audience would hold, and how many messages writing to all of them would be
+    Preview {
+        /// A CEL expression
+        condition: String,
+    },
+    /// Why a person is in an audience, or is not
+    Explain {
+        /// The audience
+        audience: Name,
+        /// An identifier as `TYPE:VALUE`, or a profile id
+        #[arg(value_parser = parse_person)]
+        person: Person,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AudienceCreateArgs {
+    /// Its name
+    pub(crate) name: Name,
+    /// A CEL expression that yields true or false
+    #[arg(long)]
+    pub(crate) condition: String,
+    /// A title for people; the default is the name
+    #[arg(long)]
+    pub(crate) title: Option<String>,
+    #[command(flatten)]
+    pub(crate) actions: ActionArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AudienceChangeArgs {
+    /// The audience
+    pub(crate) audience: Name,
+    /// A CEL expression that yields true or false
+    #[arg(long)]
+    pub(crate) condition: Option<String>,
+    /// A title for people
+    #[arg(long)]
+    pub(crate) title: Option<String>,
+    /// Send nothing any more to people who enter
+    #[arg(long, conflicts_with = "channel")]
+    pub(crate) no_channel: bool,
+    /// Send nothing any more to people who leave
+    #[arg(long, conflicts_with = "on_exit_channel")]
+    pub(crate) no_on_exit_channel: bool,
+    #[command(flatten)]
+    pub(crate) actions: ActionArgs,
+}
+
+/// What is sent to people who enter or leave an audience.
+#[derive(Debug, Args)]
+pub(crate) struct ActionArgs {
+    /// The channel that gets a message for each person who enters
+    #[arg(long, value_name = "NAME", requires_all = ["purpose", "payload"])]
+    pub(crate) channel: Option<Name>,
+    /// What the message is for; consent is kept per purpose
+    #[arg(long, requires = "channel")]
+    pub(crate) purpose: Option<String>,
+    /// What a person must have said: agreed to the purpose, or not refused it
+    #[arg(long, value_enum, default_value_t = Basis::OptIn)]
+    pub(crate) basis: Basis,
+    /// The message as a JSON object, or `@FILE`
+    #[arg(long, value_name = "JSON|@FILE", requires = "channel")]
+    pub(crate) payload: Option<String>,
+    /// Whether a person who enters again is written to again: `never`, `always`, or after a time since the last message
+    #[arg(long, value_name = "never|always|30d", default_value = "always")]
+    pub(crate) re_entry: String,
+    /// Whether those who are members already are written to; asks first
+    #[arg(long, value_enum, default_value_t = Reach::Skip, requires = "channel")]
+    pub(crate) existing: Reach,
+    /// Whether those who enter because history was imported are written to
+    #[arg(long, value_enum, default_value_t = Reach::Skip, requires = "channel")]
+    pub(crate) imports: Reach,
+    /// The channel that gets a message for each person who leaves
+    #[arg(long, value_name = "NAME", requires_all = ["on_exit_purpose", "on_exit_payload"])]
+    pub(crate) on_exit_channel: Option<Name>,
+    /// What that message is for
+    #[arg(long, value_name = "PURPOSE", requires = "on_exit_channel")]
+    pub(crate) on_exit_purpose: Option<String>,
+    /// What a person must have said for it
+    #[arg(long, value_enum, default_value_t = Basis::OptIn, value_name = "BASIS")]
+    pub(crate) on_exit_basis: Basis,
+    /// That message as a JSON object, or `@FILE`
+    #[arg(long, value_name = "JSON|@FILE", requires = "on_exit_channel")]
+    pub(crate) on_exit_payload: Option<String>,
+    /// Whether a person who leaves again is written to again
+    #[arg(long, value_name = "never|always|30d", default_value = "always")]
+    pub(crate) on_exit_re_entry: String,
+    /// Write to existing members without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// Whether a group of people is written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Reach {
+    Skip,
+    Send,
+}
+
+/// What a person must have said before a message is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Basis {
+    OptIn,
+    NotRefused,
+}

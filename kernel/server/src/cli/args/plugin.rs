@@ -1,0 +1,204 @@
+//! The arguments of `kith plugin`.
+
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use kith_model::id::Name;
+use kith_model::plugin::{PluginId, PluginKind};
+
+use super::serve::Tools;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginCommand {
+    /// Lay out a new plugin's crate that builds and passes its own test at once
+    New(PluginNewArgs),
+    /// Say precisely what is wrong with a crate's manifest or with a component
+    Check {
+        /// A plugin's crate, or a component
+        #[arg(default_value = ".", value_name = "DIR|FILE.wasm")]
+        path: PathBuf,
+    },
+    /// Build a plugin's crate into one component
+    Build(PluginBuildArgs),
+    /// The plugins that the server holds
+    List,
+    /// Hand a component to the server, which verifies it
+    Upload {
+        /// The component
+        #[arg(value_name = "FILE.wasm")]
+        file: PathBuf,
+    },
+    /// Install a plugin in the workspace
+    Install(InstallArgs),
+    /// What is installed
+    Installations,
+    /// Show one installation
+    Show {
+        /// The installation
+        installation: Name,
+    },
+    /// Switch an installation off
+    Disable {
+        /// The installation
+        installation: Name,
+    },
+    /// Switch an installation on again
+    Enable {
+        /// The installation
+        installation: Name,
+    },
+    /// Change how much a channel sends at once; what is not given stays
+    Change(InstallationChangeArgs),
+    /// Remove an installation, with the tags or scores that people hold from it
+    Remove {
+        /// The installation
+        installation: Name,
+        /// Do it whatever goes with it, without asking
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Fit a tag model or a scorer now
+    Fit {
+        /// The installation
+        installation: Name,
+    },
+    /// The fitted states of an installation with their metrics
+    Fits {
+        /// The installation
+        installation: Name,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PluginNewArgs {
+    /// The plugin, as `name` or `vendor/name`
+    pub(crate) name: String,
+    /// What it is
+    #[arg(long, value_parser = parse_kind, value_name = "connector|tag-model|scorer|channel")]
+    pub(crate) kind: PluginKind,
+    /// Where to put it; the default is a new folder with the plugin's name
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Where kith-plugin-sdk is; the default is the checkout that this program was built from
+    #[arg(long, value_name = "DIR")]
+    pub(crate) sdk_path: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PluginBuildArgs {
+    /// The plugin's crate
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// Where to write the component; the default is `target/plugins/NAME-VERSION.wasm`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) tools: Tools,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InstallArgs {
+    /// The plugin, as `vendor/name` or `vendor/name@version`
+    #[arg(value_parser = parse_plugin_reference)]
+    pub(crate) plugin: PluginReference,
+    /// The installation's name; the default is the plugin's own name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<Name>,
+    /// The configuration as JSON, or `@FILE`
+    #[arg(long, value_name = "JSON|@FILE", default_value = "{}")]
+    pub(crate) config: String,
+    /// A host it may reach over HTTP; repeat for more
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) grant_http: Vec<String>,
+    /// A secret it may use, as `NAME=VALUE`; it never sees the value
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) secret: Vec<String>,
+    /// A type of identifiers that a channel is given, e.g. `email`; repeat for more. The default is all that it asks for
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) grant_recipient: Vec<String>,
+    /// Bytes of its own state
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    pub(crate) grant_kv: u64,
+    #[command(flatten)]
+    pub(crate) sending: SendingArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InstallationChangeArgs {
+    /// The installation
+    pub(crate) installation: Name,
+    #[command(flatten)]
+    pub(crate) sending: SendingArgs,
+}
+
+/// How much a channel sends at once, if it is less than the server allows.
+#[derive(Debug, Default, Args)]
+pub(crate) struct SendingArgs {
+    /// Messages of a channel that are under way at once; `none` leaves it to the server
+    #[arg(long, value_parser = parse_bound, value_name = "N|none")]
+    pub(crate) messages_at_once: Option<Bound>,
+    /// Requests of a channel that are under way to one host at once; `none` leaves it to the server
+    #[arg(long, value_parser = parse_bound, value_name = "N|none")]
+    pub(crate) requests_per_host: Option<Bound>,
+}
+
+/// A limit, or none of one's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bound {
+    At(NonZeroU64),
+    None,
+}
+
+/// A plugin, perhaps at one version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PluginReference {
+    pub(crate) id: PluginId,
+    pub(crate) version: Option<semver::Version>,
+}
+
+fn parse_kind(text: &str) -> Result<PluginKind, String> {
+    [PluginKind::Connector, PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel]
+        .into_iter()
+        .find(|kind| kind.as_str() == text)
+        .ok_or_else(|| "write connector, tag-model, scorer or channel".to_owned())
+}
+
+fn parse_plugin_reference(text: &str) -> Result<PluginReference, String> {
+    let (id, version) = match text.split_once('@') {
+        Some((id, version)) => (id, Some(version.parse().map_err(|error| format!("`{version}`: {error}"))?)),
+        None => (text, None),
+    };
+    Ok(PluginReference {
+        id: id.parse().map_err(|error: kith_model::plugin::InvalidPluginId| error.to_string())?,
+        version,
+    })
+}
+
+fn parse_bound(text: &str) -> Result<Bound, String> {
+    match text {
+        "none" => Ok(Bound::None),
+        number => number.parse().map(Bound::At).map_err(|_| "write a whole number above 0, or `none`".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plugins_are_named_with_or_without_version() {
+        assert_eq!(parse_plugin_reference("kith/csv").unwrap().version, None);
+        let at = parse_plugin_reference("kith/csv@0.1.0").unwrap();
+        assert_eq!(at.version, Some(semver::Version::new(0, 1, 0)));
+        assert!(parse_plugin_reference("csv").is_err());
+        assert!(parse_plugin_reference("kith/csv@x").is_err());
+    }
+
+    #[test]
+    fn a_bound_is_a_number_or_none() {
+        assert_eq!(parse_bound("8"), Ok(Bound::At(8.try_into().unwrap())));
+        assert_eq!(parse_bound("none"), Ok(Bound::None));
+        assert!(parse_bound("0").is_err() && parse_bound("-1").is_err() && parse_bound("").is_err());
+    }
+}
