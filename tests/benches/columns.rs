@@ -12,6 +12,8 @@ use kith_model::time::SystemClock;
 use kith_plugin_sdk::TagModel as _;
 use kith_tests::{Random, build};
 
+use crate::figures::median;
+
 const ROWS: usize = 100_000;
 /// Rows of one call, as the kernel batches them.
 const BATCH: usize = 10_000;
@@ -40,11 +42,6 @@ fn batch(random: &mut Random) -> (Table, kith_plugin_sdk::Table) {
         native = native.with_text(name, values.into_iter().map(Some));
     }
     (Table { rows: BATCH, columns }, native)
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
 }
 
 pub(crate) fn run() {
@@ -95,7 +92,8 @@ pub(crate) fn run() {
     let mut ratios: Vec<f64> =
         guest.iter().zip(&native).map(|(guest, native)| guest.div_duration_f64(*native)).collect();
     ratios.sort_unstable_by(f64::total_cmp);
-    let (guest, native) = (median(guest), median(native));
+    let middle = |times: Vec<Duration>| Duration::from_secs_f64(median(times.iter().map(Duration::as_secs_f64)));
+    let (guest, native) = (middle(guest), middle(native));
     let rate = |time: Duration| ROWS as f64 / time.as_secs_f64() / 1e6;
     println!("\ntag model, {ROWS} rows x 8 columns, batches of {BATCH}, median of {ROUNDS}");
     println!("  sandboxed   {:>8.2} M rows/s   {:>8.2} ms", rate(guest), guest.as_secs_f64() * 1e3);

@@ -12,6 +12,8 @@
 #![allow(clippy::print_stdout, reason = "a table on standard output is what this program is for")]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
+mod figures;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,6 +30,8 @@ use kith_tests::{Client, Process, component, settle, wait_for};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
+
+use crate::figures::Asked;
 
 /// As in the product.
 #[global_allocator]
@@ -275,24 +279,16 @@ fn hanging(runtime: &Runtime, messages: usize) {
 }
 
 fn main() {
-    // `cargo test` runs benches once to see that they build; measuring is for `cargo bench`.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        println!("run `cargo bench --bench deliver` to measure");
-        return;
-    }
-    println!("processors: {}", std::thread::available_parallelism().map_or(1, usize::from));
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
-    let messages = if arguments.iter().any(|argument| argument == "quick") { 500 } else { 5_000 };
-    let parts: Vec<&str> = arguments.iter().map(String::as_str).filter(|argument| *argument != "quick").collect();
-    let asked = |part: &str| parts.is_empty() || parts.contains(&part);
+    let Some(asked) = Asked::of("deliver") else { return };
+    let messages = if asked.is_quick { 500 } else { 5_000 };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    if asked("instant") {
+    if asked.part("instant") {
         one_receiver(&runtime, "a receiver that answers at once", Duration::ZERO, messages, 2_000);
     }
-    if asked("slow") {
+    if asked.part("slow") {
         one_receiver(&runtime, "a receiver that takes 100 ms", Duration::from_millis(100), messages, 500);
     }
-    if asked("hanging") {
+    if asked.part("hanging") {
         hanging(&runtime, messages);
     }
 }

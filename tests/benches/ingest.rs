@@ -8,7 +8,7 @@ use base64::Engine as _;
 use kith_tests::{Client, Process, Random, component, kith};
 use serde_json::json;
 
-use crate::percentile;
+use crate::figures::percentile;
 use crate::wire::Wire;
 
 const PROFILES: u64 = 100_000;

@@ -13,36 +13,23 @@
 
 mod columns;
 mod engine;
+mod figures;
 mod ingest;
 mod wire;
 
-use std::time::Duration;
+use figures::Asked;
 
 /// As in the product.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
-    // `cargo test` runs benches once to see that they build; measuring is for `cargo bench`.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        println!("run `cargo bench --bench kernel` to measure");
-        return;
-    }
-    println!("processors: {}", std::thread::available_parallelism().map_or(1, usize::from));
-    let parts: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
-    let asked = |part: &str| parts.is_empty() || parts.iter().any(|asked| asked == part);
-    if asked("columns") {
+    let Some(asked) = Asked::of("kernel") else { return };
+    if asked.part("columns") {
         columns::run();
     }
-    let alone = (asked("engine") || asked("ingest")).then(engine::run);
-    if let (Some(alone), true) = (alone, asked("ingest")) {
+    let alone = (asked.part("engine") || asked.part("ingest")).then(engine::run);
+    if let (Some(alone), true) = (alone, asked.part("ingest")) {
         ingest::run(alone);
     }
-}
-
-/// The value at `share` of the sorted durations, in milliseconds.
-fn percentile(sorted: &[Duration], share: f64) -> f64 {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index within the list")]
-    let at = ((sorted.len() - 1) as f64 * share).round() as usize;
-    sorted[at].as_secs_f64() * 1e3
 }

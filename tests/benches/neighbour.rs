@@ -8,11 +8,15 @@
 #![allow(clippy::print_stdout, reason = "a table on standard output is what this program is for")]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
+mod figures;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use kith_tests::{Client, Source, TestKernel};
 use serde_json::json;
+
+use crate::figures::{Asked, median, percentile};
 
 /// As in the product.
 #[global_allocator]
@@ -55,18 +59,6 @@ impl Neighbour {
     }
 }
 
-/// The value at `share` of the sorted durations, in milliseconds.
-fn percentile(sorted: &[Duration], share: f64) -> f64 {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index within the list")]
-    let at = ((sorted.len() - 1) as f64 * share).round() as usize;
-    sorted[at].as_secs_f64() * 1e3
-}
-
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_unstable_by(f64::total_cmp);
-    figures[figures.len() / 2]
-}
-
 /// One of fifty people moves to another city. The clock stands still, so that of two moves the greater message id holds.
 fn moves(number: u64) -> serde_json::Value {
     json!({ "type": "identify", "userId": format!("u{}", number % 50), "messageId": format!("i{number:08}"),
@@ -93,13 +85,8 @@ fn calibrate(kernel: &TestKernel, source: &Source) {
 }
 
 fn main() {
-    // `cargo test` runs benches once to see that they build; measuring is for `cargo bench`.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        println!("run `cargo bench --bench neighbour` to measure");
-        return;
-    }
-    let events = if std::env::args().any(|argument| argument == "quick") { EVENTS / 10 } else { EVENTS };
-    println!("processors: {}", std::thread::available_parallelism().map_or(1, usize::from));
+    let Some(asked) = Asked::of("neighbour") else { return };
+    let events = if asked.is_quick { EVENTS / 10 } else { EVENTS };
     let mut kernel = TestKernel::start();
     let other_key = kernel.second_workspace();
     let source = kernel.segment();

@@ -13,6 +13,7 @@
 #![allow(clippy::print_stdout, reason = "a table on standard output is what this program is for")]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
+mod figures;
 mod wire;
 
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use kith_tests::{Client, Process, Random, component};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::figures::{Asked, median};
 use crate::wire::Wire;
 
 /// As in the product.
@@ -217,12 +219,6 @@ fn computed(admin: &Client) {
     });
 }
 
-fn median(costs: &[Cost], figure: fn(&Cost) -> f64) -> f64 {
-    let mut figures: Vec<f64> = costs.iter().map(figure).collect();
-    figures.sort_unstable_by(f64::total_cmp);
-    figures[figures.len() / 2]
-}
-
 /// Rounds of all shops in turn, so that a change of the machine's speed meets all of them; the costs of each shop.
 fn rounds(shops: &mut [Shop], events: u64) -> Vec<Vec<Cost>> {
     let mut costs = vec![Vec::new(); shops.len()];
@@ -239,7 +235,8 @@ fn rounds(shops: &mut [Shop], events: u64) -> Vec<Vec<Cost>> {
 }
 
 fn print(what: &str, costs: &[Cost]) -> f64 {
-    let (rate, processor) = (median(costs, |cost| cost.events_per_s), median(costs, |cost| cost.processor_us));
+    let figure = |of: fn(&Cost) -> f64| median(costs.iter().map(of));
+    let (rate, processor) = (figure(|cost| cost.events_per_s), figure(|cost| cost.processor_us));
     println!("  {what:<44} {rate:>9.0} events/s computed   {processor:>8.1} us of processor an event");
     rate
 }
@@ -349,28 +346,18 @@ fn device(events: u64) {
 }
 
 fn main() {
-    // `cargo test` runs benches once to see that they build; measuring is for `cargo bench`.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        println!("run `cargo bench --bench scale` to measure");
-        return;
+    let Some(asked) = Asked::of("scale") else { return };
+    let share = if asked.is_quick { 10 } else { 1 };
+    if asked.part("audiences") {
+        audiences(40_000 / share, &asked.numbers);
     }
-    println!("processors: {}", std::thread::available_parallelism().map_or(1, usize::from));
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
-    let share = if arguments.iter().any(|argument| argument == "quick") { 10 } else { 1 };
-    let numbers: Vec<usize> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
-    let is_part = |argument: &&str| *argument != "quick" && argument.parse::<usize>().is_err();
-    let parts: Vec<&str> = arguments.iter().map(String::as_str).filter(is_part).collect();
-    let asked = |part: &str| parts.is_empty() || parts.contains(&part);
-    if asked("audiences") {
-        audiences(40_000 / share, &numbers);
-    }
-    if asked("thresholds") {
+    if asked.part("thresholds") {
         thresholds(40_000 / share);
     }
-    if asked("memory") {
+    if asked.part("memory") {
         memory(20_000);
     }
-    if asked("device") {
+    if asked.part("device") {
         device(10_000);
     }
 }

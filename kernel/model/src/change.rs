@@ -30,7 +30,8 @@ pub enum Movement {
 /// such record is a profile of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identified {
-    /// Profile → its members, sorted, for each profile whose members after the commit differ from those before.
+    /// Profile → its members, sorted, for each profile whose members after the commit differ from those before, and for each
+    /// that is new and has no event in the commit.
     pub profiles: Vec<(ProfileId, Vec<SourceIdentityId>)>,
     /// Profiles that were before and are no more, with the one that holds their identity now.
     pub gone: Vec<(ProfileId, ProfileId)>,

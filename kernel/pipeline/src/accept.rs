@@ -30,6 +30,7 @@ use parking_lot::RwLock;
 use tokio::sync::{Notify, oneshot};
 
 use crate::pool::{AfterPanic, Pool, Tasks, Turn};
+use crate::rows::DeliveryTotals;
 use crate::views::Acceptance;
 use lane::Lane;
 use queue::submission_bytes;
@@ -54,6 +55,8 @@ pub(crate) struct Submission {
     pub rejected: Vec<RejectedRecord>,
     /// Further steps of the commit that holds the last of the events: the state of the delivery that they tell of.
     pub with: Vec<Operation>,
+    /// What these steps make of deliveries, if anything; boxed, because few have them.
+    pub moved: Option<Box<DeliveryTotals>>,
     pub reply: oneshot::Sender<Result<Acceptance, Arc<CommitError>>>,
 }
 

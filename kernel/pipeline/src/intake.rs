@@ -224,6 +224,7 @@ impl Intake {
                 events,
                 rejected,
                 with: Vec::new(),
+                moved: None,
                 reply,
             };
             self.shared.submit(submission, without_room).await?;

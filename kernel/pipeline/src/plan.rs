@@ -81,6 +81,8 @@ pub(crate) struct Plan {
     pub audience_reach: Reach,
     /// The same for `models`.
     pub model_reach: Reach,
+    /// Tags and scores that something reads and nothing writes: they are null for everybody.
+    pub unwritten: BTreeSet<FeatureName>,
     /// The places in `audiences` whose condition may hold for somebody of whom nothing is known: every new person has to be
     /// looked at for these.
     pub of_everybody: Vec<u32>,
@@ -178,7 +180,20 @@ fn assemble(
     let model_reach = Reach::new(readers);
     let open = audiences.iter().enumerate().filter(|(_, plan)| may_hold_for_nobody(&plan.condition, &program));
     let of_everybody = open.map(|(index, _)| place(index)).collect();
-    Plan { program, models, audiences, channels, outputs, source_names, audience_reach, model_reach, of_everybody }
+    let read = of_models().chain(audiences.iter().map(|audience| &audience.condition)).flat_map(outputs_read);
+    let unwritten = read.filter(|feature| !outputs.contains_key(feature)).collect();
+    Plan {
+        program,
+        models,
+        audiences,
+        channels,
+        outputs,
+        source_names,
+        audience_reach,
+        model_reach,
+        unwritten,
+        of_everybody,
+    }
 }
 
 /// Whether a condition may hold for somebody of whom nothing is known.
@@ -257,15 +272,19 @@ fn claim_outputs(
     Ok(())
 }
 
+/// The tags and scores that an expression reads.
+fn outputs_read(expression: &Expression) -> impl Iterator<Item = FeatureName> {
+    let reads = expression.reads();
+    let tags = reads.tags.iter().map(|name| FeatureName::Tag(name.as_str().into()));
+    tags.chain(reads.scores.iter().map(|name| FeatureName::Score(name.as_str().into())))
+}
+
 /// The installations whose outputs an expression reads.
 fn makers(
     expression: &Expression,
     outputs: &HashMap<FeatureName, (InstallationId, usize)>,
 ) -> BTreeSet<InstallationId> {
-    let reads = expression.reads();
-    let tags = reads.tags.iter().map(|name| FeatureName::Tag(name.as_str().into()));
-    let scores = reads.scores.iter().map(|name| FeatureName::Score(name.as_str().into()));
-    tags.chain(scores).filter_map(|feature| outputs.get(&feature).map(|(id, _)| *id)).collect()
+    outputs_read(expression).filter_map(|feature| outputs.get(&feature).map(|(id, _)| *id)).collect()
 }
 
 /// The models that decide a condition; `models` are in the order of their dependencies.

@@ -8,8 +8,8 @@ use kith_model::delivery::DeliveryState;
 use kith_model::event::RejectedRecord;
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId};
 use kith_model::time::Timestamp;
-use kith_store::ReadError;
 use kith_store::row::{self, Row};
+use kith_store::{Key, Operation, ReadError, Store};
 use serde::{Deserialize, Serialize};
 
 /// The bytes of a row.
@@ -36,7 +36,67 @@ pub(crate) use rows;
 
 rows! {
     DeliveryRow: "a delivery", Deliver, 1;
+    DeliveryTotals: "deliveries by state", Deliver, 1;
     Aside: "what was kept aside", Accept, 1;
+}
+
+/// How many deliveries came into each state less those that left it, by one of those who move them. The sum over all of them
+/// is how many there are. Each keeps a row of its own, written in the commit of what it moves, because they work beside each
+/// other: one row for all would make every commit wait for the one before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DeliveryTotals {
+    pub pending: i64,
+    pub delivered: i64,
+    pub skipped: i64,
+    pub dead: i64,
+}
+
+impl DeliveryTotals {
+    fn of(&mut self, state: &DeliveryState) -> &mut i64 {
+        match state {
+            DeliveryState::Pending { .. } | DeliveryState::Sending { .. } => &mut self.pending,
+            DeliveryState::Delivered { .. } | DeliveryState::Accepted { .. } => &mut self.delivered,
+            DeliveryState::Skipped { .. } => &mut self.skipped,
+            DeliveryState::Dead { .. } | DeliveryState::Unknown { .. } => &mut self.dead,
+        }
+    }
+
+    /// A delivery is new in this state.
+    pub(crate) fn made(&mut self, state: &DeliveryState) {
+        *self.of(state) += 1;
+    }
+
+    /// A delivery went from one state to another.
+    pub(crate) fn moved(&mut self, from: &DeliveryState, to: &DeliveryState) {
+        *self.of(from) -= 1;
+        *self.of(to) += 1;
+    }
+
+    /// These and those of another one together.
+    #[must_use]
+    pub(crate) fn plus(self, other: DeliveryTotals) -> DeliveryTotals {
+        DeliveryTotals {
+            pending: self.pending + other.pending,
+            delivered: self.delivered + other.delivered,
+            skipped: self.skipped + other.skipped,
+            dead: self.dead + other.dead,
+        }
+    }
+}
+
+/// The operation that adds to the row of one who moves deliveries; none where nothing was moved. Only for those of whose
+/// commits one ends before the next is built.
+pub(crate) fn add_deliveries(
+    store: &dyn Store,
+    key: Key,
+    moved: DeliveryTotals,
+) -> Result<Option<Operation>, ReadError> {
+    if moved == DeliveryTotals::default() {
+        return Ok(None);
+    }
+    let held = store.get(std::slice::from_ref(&key))?.pop().flatten();
+    let held = held.map_or(Ok(DeliveryTotals::default()), |held| row::decode(&held))?;
+    Ok(Some(Operation::Put(key, encode(&held.plus(moved)))))
 }
 
 /// A delivery in the outbox and after.
@@ -80,7 +140,7 @@ mod tests {
         }
         let format = include_str!("../../store/FORMAT.md");
         let accepted = [line::<FactsRow>(), line::<Counts>(), line::<Aside>()];
-        let sent = [line::<DeliveryRow>()];
+        let sent = [line::<DeliveryRow>(), line::<DeliveryTotals>()];
         let computed =
             [line::<Cursor>(), line::<Readiness>(), line::<Derived>(), line::<LeafRow>(), line::<SealedLeaf>()];
         let lasting = [line::<Entries>(), line::<ModelVersion>()];

@@ -66,6 +66,8 @@ pub(crate) struct Workspace {
     pub inbox: Inbox,
     /// Set by the reactor when the same work has failed twice.
     pub failing: Mutex<Option<Failing>>,
+    /// Held while a dead letter is put back into its outbox.
+    pub replaying: Mutex<()>,
     /// Held while the setup is changed.
     changing: Mutex<()>,
     strikes: Mutex<HashMap<InstallationId, BTreeSet<Culprit>>>,
@@ -85,6 +87,7 @@ impl Workspace {
             projection: RwLock::default(),
             inbox: Inbox::default(),
             failing: Mutex::default(),
+            replaying: Mutex::default(),
             changing: Mutex::default(),
             strikes: Mutex::default(),
             passes: Mutex::default(),

@@ -4,5 +4,6 @@ mod accept;
 mod delivery;
 mod fits;
 pub(crate) mod harness;
+mod histories;
 mod identity;
 mod reaction;

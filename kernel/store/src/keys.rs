@@ -18,6 +18,7 @@ use crate::KeyRange;
 
 pub use facts::{PersonRow, UNKEYED_REALM, alias_digest};
 pub use kernel::Definition;
+pub use promises::DeliveryMover;
 
 /// How many shards a workspace's people are spread over; it never changes, since a change would need every key rewritten.
 pub const SHARDS: u16 = 1024;
@@ -59,6 +60,7 @@ spaces! {
     ENTRY = 0x40, "promise";
     DELIVERY = 0x41, "promise";
     ASIDE = 0x42, "promise";
+    DELIVERY_TOTALS = 0x43, "promise";
     DEFINITION = 0x50, "setup";
     PLUGIN_STATE = 0x52, "setup";
     AUDIT = 0x60, "setup";

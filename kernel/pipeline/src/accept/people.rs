@@ -190,6 +190,11 @@ impl People {
         Ok(identity)
     }
 
+    /// Note that an event is this identity's own.
+    pub(crate) fn give_event(&mut self, identity: SourceIdentityId) {
+        self.layers.event.owners.insert(identity);
+    }
+
     fn alias_key(&self, identifier: &Identifier) -> Key {
         Key::alias(self.workspace, &alias_digest(&self.realm_key, identifier))
     }
@@ -302,13 +307,16 @@ impl People {
     }
 
     /// How the unit changed who belongs to which profile: derived from before and after, so that a merge and a split within
-    /// one unit leave no trace.
+    /// one unit leave no trace. Somebody new without an event is told too: the feed would not name them otherwise, and they
+    /// would be in no index.
     pub(crate) fn identified(&self) -> Identified {
         let mut identified = Identified::default();
-        for (identity, before) in &self.layers.unit.before {
-            let Some(head) = self.layers.unit.heads.get(identity) else { continue };
+        let unit = &self.layers.unit;
+        for (identity, before) in &unit.before {
+            let Some(head) = unit.heads.get(identity) else { continue };
+            let is_untold = before.profile.is_none() && !unit.owners.contains(identity);
             match &head.root {
-                Some(root) if root.members != before.members => {
+                Some(root) if root.members != before.members || is_untold => {
                     identified.profiles.push((ProfileId(*identity), root.members.clone()));
                 }
                 None if before.profile.is_some() && !before.members.is_empty() => {

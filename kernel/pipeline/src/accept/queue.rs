@@ -183,6 +183,7 @@ mod tests {
             events: Vec::new(),
             rejected: Vec::new(),
             with: Vec::new(),
+            moved: None,
             reply: oneshot::channel().0,
         }
     }

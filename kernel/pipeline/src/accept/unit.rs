@@ -278,6 +278,7 @@ impl Workspace {
     ) -> Result<(SourceIdentityId, Vec<Note>), ReadError> {
         let mut notes = Vec::new();
         let identity = self.people.identify(&identifiers[0], given.received_at)?;
+        self.people.give_event(identity);
         let evidence = match kind {
             EventKind::Alias => Evidence::Alias,
             _ => Evidence::SameEvent,
@@ -322,6 +323,9 @@ impl Workspace {
         counts.profiles = counts.profiles.saturating_add_signed(profiles);
         counts.events += events;
         if is_last {
+            if let Some(moved) = &submission.moved {
+                counts.deliveries = counts.deliveries.plus(**moved);
+            }
             operations.extend(submission.with.iter().cloned());
         }
         if operations.is_empty() {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kith_model::delivery::{DeliveryInput, DeliveryState, Message};
 use kith_model::time::Timestamp;
+use kith_store::keys::DeliveryMover;
 use kith_store::{CommitError, Job, Key, Operation, ReadError, Unit};
 use tokio::time::Instant;
 
@@ -12,7 +13,7 @@ use super::receipts::{advance, operations_of};
 use super::sending::{HELD_BACK_MS, Outgoing, Sender};
 use super::{content, exchange, inputs};
 use crate::offload;
-use crate::rows::{self, Aside, DeliveryRow};
+use crate::rows::{self, Aside, DeliveryRow, DeliveryTotals};
 use crate::setup::{Installed, Setup};
 
 /// A claimed message comes back after this long if the process died: longer than an attempt may take.
@@ -72,12 +73,15 @@ pub(super) fn claim(
     let profiles: Vec<_> = deliveries.iter().map(|(_, row)| row.profile).collect();
     let people = gate::read_people(store, sender.workspace(), &profiles)?;
     let mut passed = Vec::new();
+    let mut moved = DeliveryTotals::default();
     for ((job, row), found) in deliveries.into_iter().zip(people) {
         match look(sender, &Terms { setup, installed, deadline, now }, &job, row, &found) {
             Look::Leaves(outgoing) => passed.push(Arc::from(outgoing)),
             Look::Stays(settled) => operations.extend(settled),
+            Look::Ends(mut row, input) => operations.extend(end(&job, &mut row, input, now, &mut moved)),
         }
     }
+    operations.extend(add_to_totals(sender, moved)?);
     if !operations.is_empty() {
         sender.shared.commit(Unit { operations, ..Unit::default() })?;
     }
@@ -117,6 +121,8 @@ fn read_deliveries(
 enum Look {
     Leaves(Box<Outgoing>),
     Stays(Vec<Operation>),
+    /// Its delivery takes this step.
+    Ends(Box<DeliveryRow>, DeliveryInput),
 }
 
 /// What holds for all messages of a claim.
@@ -128,18 +134,15 @@ struct Terms<'a> {
     now: Timestamp,
 }
 
-fn look(sender: &Sender, terms: &Terms<'_>, job: &Job, mut row: DeliveryRow, found: &Found) -> Look {
+fn look(sender: &Sender, terms: &Terms<'_>, job: &Job, row: DeliveryRow, found: &Found) -> Look {
     let Terms { setup, installed, deadline, now } = *terms;
     let (recipient, person) = match gate::judge(setup, installed, &row, found, now) {
         Verdict::Pass { recipient, person } => (recipient, person),
         Verdict::Later => return Look::Stays(vec![put_off(job, now.plus_ms(HELD_BACK_MS))]),
         Verdict::Early { due_at } => return Look::Stays(vec![put_off(job, due_at)]),
         Verdict::Settled => return Look::Stays(vec![Operation::Acknowledge { queue: job.queue, id: job.id }]),
-        Verdict::Refuse { reason } => return skip(job, row, reason, now),
-        Verdict::Interrupted => {
-            advance(&mut row, DeliveryInput::Interrupted, now);
-            return Look::Stays(operations_of(job.queue, &job.id, &row));
-        }
+        Verdict::Refuse { reason } => return skip(row, reason),
+        Verdict::Interrupted => return Look::Ends(Box::new(row), DeliveryInput::Interrupted),
     };
     let profile = match found {
         Found::Person(person) => person.profile,
@@ -148,11 +151,11 @@ fn look(sender: &Sender, terms: &Terms<'_>, job: &Job, mut row: DeliveryRow, fou
     let filled = inputs::values(&sender.shared, sender.workspace(), installed, profile, now);
     let inputs = match filled {
         Ok(inputs) => inputs,
-        Err(problem) => return skip(job, row, format!("the channel's inputs cannot be computed: {problem}"), now),
+        Err(problem) => return skip(row, format!("the channel's inputs cannot be computed: {problem}")),
     };
     let payload = match content::render(&row.payload, &inputs) {
         Ok(payload) => payload,
-        Err(error) => return skip(job, row, format!("the message cannot be filled in: {error}"), now),
+        Err(error) => return skip(row, format!("the message cannot be filled in: {error}")),
     };
     let attempts = match row.state {
         DeliveryState::Pending { attempts, .. } => attempts,
@@ -174,10 +177,29 @@ fn put_off(job: &Job, due_at: Timestamp) -> Operation {
     Operation::Enqueue { queue: job.queue, id: job.id, due_at, body: Vec::new() }
 }
 
-fn skip(job: &Job, mut row: DeliveryRow, reason: String, now: Timestamp) -> Look {
-    advance(&mut row, DeliveryInput::Refused { reason }, now);
+fn skip(row: DeliveryRow, reason: String) -> Look {
     metrics::counter!("kith_deliveries_skipped_total").increment(1);
-    Look::Stays(operations_of(job.queue, &job.id, &row))
+    Look::Ends(Box::new(row), DeliveryInput::Refused { reason })
+}
+
+/// What is written of a delivery that takes a step without having been sent.
+fn end(
+    job: &Job,
+    row: &mut DeliveryRow,
+    input: DeliveryInput,
+    now: Timestamp,
+    moved: &mut DeliveryTotals,
+) -> Vec<Operation> {
+    let before = row.state.clone();
+    advance(row, input, now);
+    moved.moved(&before, &row.state);
+    operations_of(job.queue, &job.id, row)
+}
+
+/// What the sender's own steps make of its totals. It claims and drains one after the other, so no commit of them is under way.
+fn add_to_totals(sender: &Sender, moved: DeliveryTotals) -> Result<Option<Operation>, ReadError> {
+    let totals = Key::delivery_totals(sender.workspace(), DeliveryMover::Sender(sender.channel()));
+    rows::add_deliveries(sender.shared.store.as_ref(), totals, moved)
 }
 
 /// Empty the outbox of a removed channel, what is due later too: none of it may ever leave. Goes on until nobody can put
@@ -213,7 +235,7 @@ fn drain_some(sender: &Sender) -> Result<Drained, ClaimError> {
         return Ok(Drained::Empty);
     }
     let now = sender.now();
-    let mut operations = Vec::new();
+    let (mut operations, mut moved) = (Vec::new(), DeliveryTotals::default());
     for (job, mut row) in read_deliveries(sender, jobs, now, &mut operations)? {
         let input = match row.state {
             DeliveryState::Pending { .. } => DeliveryInput::Refused { reason: "its channel was removed".to_owned() },
@@ -223,9 +245,9 @@ fn drain_some(sender: &Sender) -> Result<Drained, ClaimError> {
                 continue;
             }
         };
-        advance(&mut row, input, now);
-        operations.extend(operations_of(job.queue, &job.id, &row));
+        operations.extend(end(&job, &mut row, input, now, &mut moved));
     }
+    operations.extend(add_to_totals(sender, moved)?);
     sender.shared.commit(Unit { operations, ..Unit::default() })?;
     Ok(Drained::Some)
 }

@@ -16,7 +16,7 @@ use super::sending::{Outgoing, Sender};
 use crate::accept::Submission;
 use crate::offload;
 use crate::questions::letters;
-use crate::rows::{self, Aside, DeliveryRow};
+use crate::rows::{self, Aside, DeliveryRow, DeliveryTotals};
 
 /// A commit that failed is repeated after this long, and twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -96,7 +96,7 @@ pub(super) async fn commit(sender: &Arc<Sender>, ended: Vec<Ended>) {
 
 async fn submit(sender: &Arc<Sender>, batch: &[Ended]) -> Result<(), OutcomeError> {
     let building = (Arc::clone(sender), batch.to_vec());
-    let Settled { events, operations } = offload::run(move || settle(&building.0, &building.1)).await?;
+    let Settled { events, operations, moved } = offload::run(move || settle(&building.0, &building.1)).await?;
     let (reply, answered) = oneshot::channel();
     let submission = Submission {
         workspace: sender.workspace(),
@@ -106,6 +106,7 @@ async fn submit(sender: &Arc<Sender>, batch: &[Ended]) -> Result<(), OutcomeErro
         events,
         rejected: Vec::new(),
         with: operations,
+        moved: Some(Box::new(moved)),
         reply,
     };
     sender.shared.accept.submit(submission).await.map_err(|_| OutcomeError::Closed)?;
@@ -120,6 +121,7 @@ async fn submit(sender: &Arc<Sender>, batch: &[Ended]) -> Result<(), OutcomeErro
 struct Settled {
     events: Vec<DraftEvent>,
     operations: Vec<Operation>,
+    moved: DeliveryTotals,
 }
 
 /// The events and operations of a batch. The rows are read again, because a callback may have confirmed a delivery while its
@@ -128,7 +130,7 @@ fn settle(sender: &Sender, batch: &[Ended]) -> Result<Settled, ReadError> {
     let keys: Vec<Key> = batch.iter().map(|one| Key::delivery(sender.workspace(), &one.outgoing.id)).collect();
     let rows = sender.shared.store.get(&keys)?;
     let channel = sender.channel_name();
-    let mut settled = Settled { events: Vec::new(), operations: Vec::new() };
+    let mut settled = Settled { events: Vec::new(), operations: Vec::new(), moved: DeliveryTotals::default() };
     for (one, row) in batch.iter().zip(rows) {
         let Outgoing { id, .. } = one.outgoing.as_ref();
         let mut row = match row.map(|row| rows::decode::<DeliveryRow>("a delivery", &row)) {
@@ -143,7 +145,9 @@ fn settle(sender: &Sender, batch: &[Ended]) -> Result<Settled, ReadError> {
                 DeliveryInput::Attempted(Outcome::Retry { after_ms: None, reason })
             }
         };
+        let before = row.state.clone();
         advance(&mut row, input, one.at);
+        settled.moved.moved(&before, &row.state);
         settled.operations.extend(operations_of(sender.queue, id, &row));
         settled.events.extend(receipt(one, &channel, &row.state));
     }

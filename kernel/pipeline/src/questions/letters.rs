@@ -3,11 +3,12 @@
 use kith_model::delivery::{DeliveryInput, DeliveryState, step};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::time::Timestamp;
+use kith_store::keys::DeliveryMover;
 use kith_store::{Key, Operation, Precondition, Unit};
 
 use super::{QueryError, page};
 use crate::deliver::outbox;
-use crate::rows::{self, Aside, DeliveryRow};
+use crate::rows::{self, Aside, DeliveryRow, DeliveryTotals};
 use crate::shared::Shared;
 use crate::views::{DeadLetter, DeliveryView, Paged, delivery_id};
 
@@ -116,12 +117,16 @@ fn letter(
 pub(crate) fn replay(shared: &Shared, workspace: WorkspaceId, id: &str) -> Result<bool, QueryError> {
     let bytes = id.strip_prefix("msg_").and_then(page::from_hex).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
     let Some(name) = bytes else { return Ok(false) };
+    let known = super::workspace(shared, workspace)?;
+    let _alone = known.replaying.lock();
     let key = Key::delivery(workspace, &name);
     let Some(value) = shared.store.get(std::slice::from_ref(&key))?.pop().flatten() else { return Ok(false) };
     let mut row: DeliveryRow = rows::decode("a delivery", &value)?;
     let letter = letter_of(workspace, &name, &row);
     let now = shared.clock.now();
-    let Ok(state) = step(row.state, DeliveryInput::Replay, now) else { return Ok(false) };
+    let mut moved = DeliveryTotals::default();
+    let Ok(state) = step(row.state.clone(), DeliveryInput::Replay, now) else { return Ok(false) };
+    moved.moved(&row.state, &state);
     row.state = state;
     let queue = outbox(workspace, row.channel);
     let mut operations = vec![
@@ -129,6 +134,8 @@ pub(crate) fn replay(shared: &Shared, workspace: WorkspaceId, id: &str) -> Resul
         Operation::Enqueue { queue, id: name, due_at: now, body: Vec::new() },
     ];
     operations.extend(letter.map(Operation::Delete));
+    let totals = Key::delivery_totals(workspace, DeliveryMover::Replay);
+    operations.extend(rows::add_deliveries(shared.store.as_ref(), totals, moved)?);
     let preconditions = vec![Precondition::Holds(key, value.to_vec())];
     shared.commit(Unit { preconditions, operations, ..Unit::default() })?;
     Ok(true)

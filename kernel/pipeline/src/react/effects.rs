@@ -161,7 +161,22 @@ fn carry_out(workspace: WorkspaceId, effect: Effect, operations: &mut Vec<Operat
     }
 }
 
+/// The states in which a pass makes deliveries.
+pub(crate) fn deliveries(effects: &[Effect]) -> impl Iterator<Item = DeliveryState> {
+    effects.iter().filter_map(|effect| match effect {
+        Effect::Send(intent) => Some(intent.state()),
+        _ => None,
+    })
+}
+
+impl Intent {
+    fn state(&self) -> DeliveryState {
+        DeliveryState::Pending { attempts: 0, due_at: self.at, last_reason: None }
+    }
+}
+
 fn send(workspace: WorkspaceId, intent: Intent, operations: &mut Vec<Operation>) {
+    let state = intent.state();
     let Intent { id, audience, profile, action, at } = intent;
     let queue = outbox(workspace, action.channel);
     let delivery = DeliveryRow {
@@ -172,7 +187,7 @@ fn send(workspace: WorkspaceId, intent: Intent, operations: &mut Vec<Operation>)
         basis: action.basis,
         payload: action.payload,
         created_at: at,
-        state: DeliveryState::Pending { attempts: 0, due_at: at, last_reason: None },
+        state,
     };
     operations.push(Operation::Put(Key::delivery(workspace, &id), row::encode(&delivery)));
     operations.push(Operation::Enqueue { queue, id, due_at: at, body: Vec::new() });

@@ -8,16 +8,19 @@ use kith_model::audience::{Cause, Membership};
 use kith_model::change::{Change, Identified};
 use kith_model::event::{Event, EventOrigin};
 use kith_model::id::{AudienceId, Position, ProfileId, SourceIdentityId};
-use kith_store::{Key, LogRecord, ReadError, row};
+use kith_store::{ChangeLimits, Key, LogRecord, ReadError, row};
 use serde_json::value::RawValue;
 
 use super::effects::Effect;
-use super::reactor::{LeftOut, PassError, Reactor};
+use super::reactor::{FEED_BYTES, LeftOut, PassError, Reactor};
 use super::touch::{Acquaintance, Models};
 use crate::profiles::evaluation::Profile;
 use crate::profiles::facts::record_event;
 use crate::profiles::person::Person;
 use crate::rows::derived::Waker;
+
+/// The profile that each identity was in, and its memberships.
+type Held = BTreeMap<SourceIdentityId, (ProfileId, BTreeMap<AudienceId, Membership>)>;
 
 /// Why a record was not taken in: it alone cannot be read, or nothing can be.
 enum RecordError {
@@ -48,14 +51,14 @@ impl Reactor {
     pub(super) fn feed(&mut self) -> Result<(), PassError> {
         let changes = self.shared.store.changes(self.workspace.id, self.pass.cursor.position, self.feed_limits())?;
         let mut records = changes.records.iter();
-        for record in records.by_ref() {
+        while let Some(record) = records.next() {
             if self.left_out == LeftOut::TheNext {
                 self.left_out = LeftOut::Nothing;
                 let problem = "what follows from it is larger than a commit".to_owned();
                 let error = ReadError::Corrupt { what: "a record of the log".to_owned(), problem };
                 self.set_aside(record.position, &error, &record.bytes);
             } else {
-                match self.record(record) {
+                match self.record(record, records.as_slice().first()) {
                     Ok(()) => {}
                     Err(RecordError::Unreadable(error)) => self.set_aside(record.position, &error, &record.bytes),
                     Err(RecordError::Pass(error)) => return Err(error),
@@ -73,12 +76,33 @@ impl Reactor {
         Ok(())
     }
 
-    fn record(&mut self, record: &LogRecord) -> Result<(), RecordError> {
+    /// Take in a record; `next` is the one behind it, where that is in hand.
+    fn record(&mut self, record: &LogRecord, next: Option<&LogRecord>) -> Result<(), RecordError> {
         match row::decode::<Change>(&record.bytes)? {
             Change::Recorded(event) => self.event(record.position, &event),
-            Change::Identified(identified) => self.identified(record.position, &identified),
+            Change::Identified(identified) => {
+                let bringing = self.bringing(record.position, next)?;
+                self.identified(record.position, &identified, bringing)
+            }
             Change::Membership { .. } => Ok(()),
         }
+    }
+
+    /// As what cause the event counts that brought the evidence at `position`: it is the record behind it, of the same commit.
+    fn bringing(&self, position: Position, next: Option<&LogRecord>) -> Result<Cause, ReadError> {
+        let event = match next {
+            Some(next) => Some(row::decode::<Change>(&next.bytes)),
+            None => {
+                let one = ChangeLimits { records: 1, bytes: FEED_BYTES };
+                let changes = self.shared.store.changes(self.workspace.id, position, one)?;
+                changes.records.first().map(|next| row::decode::<Change>(&next.bytes))
+            }
+        };
+        Ok(match event {
+            Some(Ok(Change::Recorded(event))) => self.cause(position, event.origin),
+            // An event that cannot be read is set aside, and counts for nothing.
+            _ => Cause::Merge,
+        })
     }
 
     /// What an event of this position is as a cause.
@@ -177,8 +201,9 @@ impl Reactor {
 
     /// Profiles were merged or parted. Memberships belong to people: whoever was in an audience as a part of something stays
     /// in it as a part of something else, so that neither a merge nor a split is an entry.
-    fn identified(&mut self, position: Position, identified: &Identified) -> Result<(), RecordError> {
-        let mut held: BTreeMap<SourceIdentityId, (ProfileId, BTreeMap<AudienceId, Membership>)> = BTreeMap::new();
+    fn identified(&mut self, position: Position, identified: &Identified, bringing: Cause) -> Result<(), RecordError> {
+        let mut strangers: BTreeSet<ProfileId> = BTreeSet::new();
+        let mut held = Held::new();
         let mut before: BTreeMap<ProfileId, Vec<SourceIdentityId>> = BTreeMap::new();
         let mut features: BTreeMap<ProfileId, Vec<FeatureName>> = BTreeMap::new();
         let everybody = identified
@@ -200,6 +225,9 @@ impl Reactor {
             let members = self.identities.load_profile(profile)?;
             features.entry(profile).or_insert_with(|| self.features_of(&members));
             let root = self.identities.person(profile.0).and_then(|root| root.derived.as_ref());
+            if root.is_none() {
+                strangers.insert(profile);
+            }
             let memberships = root.map(|derived| derived.memberships.clone()).unwrap_or_default();
             held.insert(member, (profile, memberships));
             before.insert(profile, members);
@@ -208,10 +236,21 @@ impl Reactor {
             self.take_leave(*gone, features.get(gone).cloned().unwrap_or_default());
         }
         for (profile, members) in &identified.profiles {
+            let parts = parts_of(members, &held);
+            let mut known = parts.difference(&strangers).filter_map(|part| before.get(part));
+            let first_cause = match (known.next(), known.next()) {
+                // Whoever comes with an identifier that was never seen before is still one person.
+                (None, _) => first_cause.or(Some(bringing)),
+                (Some(part), None) if !is_parted(part, members) => first_cause.or(Some(bringing)),
+                _ => first_cause,
+            };
             self.tie((position, first_cause), *profile, members, &held, &features)?;
         }
         for (profile, members) in &identified.profiles {
-            for of_part in before.values().filter(|of_part| is_parted(of_part, members)) {
+            // Of these alone, because one batch can bring very many people who have nothing to do with each other.
+            let parts = parts_of(members, &held);
+            let parts = parts.iter().filter_map(|part| before.get(part));
+            for of_part in parts.filter(|of_part| is_parted(of_part, members)) {
                 self.remember_all(*profile, of_part)?;
             }
         }
@@ -263,10 +302,10 @@ impl Reactor {
         (position, first_cause): (Position, Option<Cause>),
         profile: ProfileId,
         members: &[SourceIdentityId],
-        held: &BTreeMap<SourceIdentityId, (ProfileId, BTreeMap<AudienceId, Membership>)>,
+        held: &Held,
         features: &BTreeMap<ProfileId, Vec<FeatureName>>,
     ) -> Result<(), RecordError> {
-        let parts: BTreeSet<ProfileId> = members.iter().filter_map(|member| Some(held.get(member)?.0)).collect();
+        let parts = parts_of(members, held);
         let mut memberships = BTreeMap::new();
         for (_, of_part) in members.iter().filter_map(|member| held.get(member)) {
             for (audience, membership) in of_part {
@@ -279,6 +318,9 @@ impl Reactor {
                 derived.members.clear();
             }
         }
+        // Each membership that comes along is looked at, whatever of the parts is seen to differ: where a model was removed
+        // meanwhile, neither its values nor the walk that takes them back reach the new profile.
+        let inherited: Vec<Waker> = memberships.keys().map(|audience| Waker::Audience(*audience)).collect();
         if let Some(root) = self.identities.derived_mut(profile.0) {
             root.members = if members.len() > 1 { members.to_vec() } else { Vec::new() };
             root.memberships = memberships;
@@ -296,6 +338,7 @@ impl Reactor {
         self.pass.changes.profiles.extend(ordinal.map(|ordinal| (ordinal, profile)));
         let touch = self.touch(profile, cause, position)?;
         touch.models = Models::All;
+        touch.wakers.extend(inherited);
         touch.acquaintance = Acquaintance::New;
         for feature in parts.iter().filter_map(|part| features.get(part)).flatten() {
             match feature {
@@ -337,7 +380,10 @@ impl Reactor {
             }
         }
         self.pass.has_more |= is_cut;
-        self.next_timer = if is_cut { self.next_timer } else { self.earliest_timer()? };
+        if !is_cut {
+            let earliest = self.earliest_timer()?;
+            self.next_timer = earliest.into_iter().chain(self.pass.earliest_timer).min();
+        }
         Ok(())
     }
 
@@ -386,6 +432,11 @@ pub(super) fn leaves_of(features: &[FeatureName]) -> impl Iterator<Item = LeafId
         FeatureName::Leaf(leaf) => Some(*leaf),
         _ => None,
     })
+}
+
+/// The profiles that identities come from.
+fn parts_of(members: &[SourceIdentityId], held: &Held) -> BTreeSet<ProfileId> {
+    members.iter().filter_map(|member| Some(held.get(member)?.0)).collect()
 }
 
 /// Whether some of `part` are among `members` and some are not.

@@ -103,7 +103,8 @@ impl Reactor {
         Ok(())
     }
 
-    /// Take back what a removed installation wrote; the features that it wrote.
+    /// Take back what a removed installation wrote; the features that are null for the profile since. They are looked at where
+    /// it wrote nothing as well: of a model that was never heard what it would say was unknown, and it is null now.
     fn retract(
         &mut self,
         installation: InstallationId,
@@ -116,18 +117,22 @@ impl Reactor {
             derived.is_some_and(|derived| derived.outputs.contains_key(&key))
         };
         let holders: Vec<SourceIdentityId> = members.iter().filter(holds).copied().collect();
-        if holders.is_empty() {
-            return BTreeSet::new();
-        }
+        let is_held = !holders.is_empty();
         for id in holders {
             if let Some(derived) = self.identities.derived_mut(id) {
                 derived.outputs.remove(&key);
             }
             tracing::trace!(installation = installation.0, %profile, "values were taken back");
         }
-        let projection = self.workspace.projection.read();
-        let versions = projection.versions.iter().filter(|version| version.installation == installation);
-        versions.flat_map(|version| version.outputs.iter().map(|output| feature(version.kind, output))).collect()
+        let mut features = self.compiled.plan.unwritten.clone();
+        if is_held {
+            let projection = self.workspace.projection.read();
+            let versions = projection.versions.iter().filter(|version| version.installation == installation);
+            features.extend(
+                versions.flat_map(|version| version.outputs.iter().map(|output| feature(version.kind, output))),
+            );
+        }
+        features
     }
 
     /// Run the models that the touches reach, each after those whose outputs it reads, and wait a moment for those that are
@@ -294,7 +299,11 @@ impl Reactor {
         let fires = action.is_some_and(|action| fires(action, decision, step, mark, now));
         if let (Some(action), true) = (action, fires) {
             let id = effects::message_id(self.workspace.id, decision.audience, work.profile, mark.entries, step);
-            if cause < Cause::Import || !self.was_sent(&id)? {
+            // Each entry has a number of its own. But one who left and became one person with a member leaves again without
+            // having entered again: of one entry there is one message each way.
+            let is_new = cause < Cause::Import && step == Step::Enter;
+            if is_new || !self.was_sent(&id)? {
+                self.pass.sent.insert(id);
                 match step {
                     Step::Enter => mark.fired_at = Some(now),
                     Step::Exit => mark.exit_fired_at = Some(now),
@@ -309,6 +318,9 @@ impl Reactor {
 
     /// Whether there is a delivery of that id: what a definition sends to its members it sends once.
     fn was_sent(&self, id: &kith_store::JobId) -> Result<bool, ReadError> {
+        if self.pass.sent.contains(id) {
+            return Ok(true);
+        }
         let key = Key::delivery(self.workspace.id, id);
         Ok(crate::profiles::facts::get_one(self.shared.store.as_ref(), &key)?.is_some())
     }
@@ -365,6 +377,7 @@ impl Reactor {
         self.pass.effects.push(Effect::Wake { profile, from, at });
         if let Some(due) = at {
             self.next_timer = Some(self.next_timer.map_or(due, |next| next.min(due)));
+            self.pass.earliest_timer = Some(self.pass.earliest_timer.map_or(due, |earliest| earliest.min(due)));
         }
     }
 }

@@ -58,9 +58,10 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
-    /// A profile is no more: what this pass was going to show of it is not shown, and what the index shows is taken away.
-    pub(crate) fn forget(&mut self, ordinal: u32, features: Vec<FeatureName>) {
-        self.values.retain(|(of, _, _)| *of != ordinal);
+    /// A profile is no more: what this pass was going to show of it is not shown, and what the index shows is taken away. That
+    /// may be more than its features by now: what the pass was going to take back, an earlier one has shown.
+    pub(crate) fn forget(&mut self, ordinal: u32, mut features: Vec<FeatureName>) {
+        features.extend(self.values.extract_if(.., |(of, _, _)| *of == ordinal).map(|(_, feature, _)| feature));
         self.profiles.retain(|(of, _)| *of != ordinal);
         self.gone.push((ordinal, features));
     }
@@ -140,4 +141,27 @@ pub(crate) fn note_ordinal(ordinals: &mut Vec<Option<ProfileId>>, ordinal: u32, 
         ordinals.resize(place + 1, None);
     }
     ordinals[place] = Some(profile);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kith_model::id::{AudienceId, SourceIdentityId};
+
+    /// A profile left an audience and was merged into another within one pass. Its place was taken for that of a member from
+    /// then on: the size of the audience was one more than its members.
+    #[test]
+    fn who_leaves_an_audience_and_is_no_more_in_one_pass_is_counted_nowhere() {
+        let (audience, profile) = (AudienceId(1), ProfileId(SourceIdentityId([7; 16])));
+        let mut projection = Projection::default();
+        projection.index.track_audience(audience);
+        let feature = FeatureName::Audience(audience);
+        let shown = |value| vec![(3, feature.clone(), Value::Bool(value))];
+        projection.apply(Changes { values: shown(true), profiles: vec![(3, profile)], ..Changes::default() });
+        assert_eq!(projection.index.members(&feature).unwrap().len(), 1);
+        let mut changes = Changes { values: shown(false), ..Changes::default() };
+        changes.forget(3, vec![]);
+        projection.apply(changes);
+        assert!(projection.index.members(&feature).unwrap().is_empty());
+    }
 }

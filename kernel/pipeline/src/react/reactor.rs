@@ -3,7 +3,7 @@
 //! A pass is bounded, a failure is the workspace's own, and what cannot be read or written becomes a dead letter that the
 //! loop gets past: the same work is never tried again unchanged.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use kith_features::FeatureName;
 use kith_model::audience::Cause;
 use kith_model::id::{InstallationId, Position, ProfileId, SourceIdentityId};
 use kith_model::time::Timestamp;
-use kith_store::{ChangeLimits, CommitError, Key, ReadError, Unit};
+use kith_store::keys::DeliveryMover;
+use kith_store::{ChangeLimits, CommitError, JobId, Key, Operation, ReadError, Unit, row};
 
 use super::budget::Budget;
 use super::effects::{self, Effect, Progress};
@@ -22,8 +23,8 @@ use super::readiness::{Readiness, Work};
 use super::touch::Touch;
 use crate::pool::Turn;
 use crate::profiles::evaluation::Evaluation;
-use crate::rows::Aside;
 use crate::rows::derived::{Cursor, Entries};
+use crate::rows::{Aside, DeliveryTotals};
 use crate::shared::{Compiled, Failing, Shared, Workspace};
 
 /// How often a workspace with timers looks at the clock when nothing wakes it.
@@ -40,7 +41,7 @@ const MAX_SET_BACK_MS: i64 = 5 * 60_000;
 const MAX_UNCOMMITTED_RECORDS: u64 = 10_000;
 
 /// Bytes of the log that one look at the feed takes.
-const FEED_BYTES: usize = 4 << 20;
+pub(super) const FEED_BYTES: usize = 4 << 20;
 
 /// Why a pass did not come to its end; nothing of it was written.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +64,10 @@ pub(super) struct Pass {
     pub entries: HashMap<SourceIdentityId, Entries>,
     /// Those of them that it has changed.
     pub remembered: BTreeSet<SourceIdentityId>,
+    /// The earliest timer that the pass has set: the store does not know of it yet.
+    pub earliest_timer: Option<Timestamp>,
+    /// The messages that the pass sends.
+    pub sent: HashSet<JobId>,
     /// Dead letters by their names.
     pub letters: BTreeMap<Key, Aside>,
     pub cursor: Cursor,
@@ -95,6 +100,8 @@ pub(crate) struct Reactor {
     pub(super) cursor: Cursor,
     /// Everything up to here has been answered for once: its messages were sent, or were not to be.
     pub(super) promised: Position,
+    /// The deliveries that this reactor made, as of the last commit.
+    delivery_totals: DeliveryTotals,
     pub(super) queues: Queues,
     pub(super) pass: Pass,
     pub(super) budget: Budget,
@@ -109,6 +116,7 @@ pub(super) struct Opened {
     pub readiness: Readiness,
     pub cursor: Cursor,
     pub promised: Position,
+    pub delivery_totals: DeliveryTotals,
     pub queues: Queues,
 }
 
@@ -125,6 +133,7 @@ impl Reactor {
             readiness: opened.readiness,
             cursor: opened.cursor,
             promised: opened.promised,
+            delivery_totals: opened.delivery_totals,
             queues: opened.queues,
             pass: Pass::default(),
             budget: Budget::default(),
@@ -283,8 +292,16 @@ impl Reactor {
             let readiness = is_readiness_new.then(|| self.readiness.clone());
             let progress = Progress { cursor: self.pass.cursor, readiness };
             let effects = std::mem::take(&mut self.pass.effects);
-            let operations = effects::operations(self.workspace.id, effects, &progress);
+            let mut made = DeliveryTotals::default();
+            effects::deliveries(&effects).for_each(|state| made.made(&state));
+            let totals = self.delivery_totals.plus(made);
+            let mut operations = effects::operations(self.workspace.id, effects, &progress);
+            if totals != self.delivery_totals {
+                let key = Key::delivery_totals(self.workspace.id, DeliveryMover::Reactor);
+                operations.push(Operation::Put(key, row::encode(&totals)));
+            }
             self.shared.commit(Unit { operations, ..Unit::default() })?;
+            self.delivery_totals = totals;
             self.durable_position = self.pass.cursor.position;
             self.durable_readiness.clone_from(&self.readiness);
         }
@@ -317,6 +334,8 @@ impl Reactor {
     /// Drop the pass: what is durable is what is.
     fn abandon(&mut self) {
         self.identities.abandon();
+        // The timers that it has woken are due again.
+        self.next_timer = Some(Timestamp(i64::MIN));
         self.readiness.clone_from(&self.durable_readiness);
         // The plan is taken over again, because what it changed in the readiness is gone with the pass.
         self.readiness = std::mem::take(&mut self.readiness).under(&self.compiled.plan);

@@ -125,6 +125,7 @@ fn submit(accept: &Accept, workspace: WorkspaceId, message_id: &str) -> Result<u
         origin: EventOrigin::Client,
         events: vec![event(message_id, &[("user_id", "u1")], "A", START)],
         rejected: vec![],
+        moved: None,
         with: vec![],
         reply,
     };
@@ -164,6 +165,7 @@ fn h6_what_one_submission_brings_with_it_fails_that_one_alone() {
             origin: EventOrigin::Client,
             events: vec![event(&format!("m{number}"), &[("user_id", &format!("u{}", number / 3))], "A", START)],
             rejected: vec![],
+            moved: None,
             with: vec![Operation::Put(key, vec![1])],
             reply,
         };

@@ -17,7 +17,9 @@ use kith_model::time::{ManualClock, Timestamp};
 use kith_store::Store;
 use parking_lot::Mutex;
 
-use crate::{Activity, FitError, Idempotence, Installed, Kernel, Observer, ProfileView, Receipted, Role, Setup};
+use crate::{
+    Activity, FitError, Idempotence, Installed, IntakeError, Kernel, Observer, ProfileView, Receipted, Role, Setup,
+};
 
 pub(super) const WORKSPACE: WorkspaceId = WorkspaceId(1);
 pub(super) const SOURCE: InstallationId = InstallationId(1);
@@ -276,12 +278,29 @@ impl Bench {
     }
 
     pub(super) fn send(&self, events: Vec<DraftEvent>) -> Receipted {
+        self.try_send(events).unwrap()
+    }
+
+    /// Send to a kernel that may not be able to take it.
+    pub(super) fn try_send(&self, events: Vec<DraftEvent>) -> Result<Receipted, IntakeError> {
+        let request = self.request(events);
+        self.runtime.block_on(self.kernel.receive(WORKSPACE, SOURCE, request))
+    }
+
+    /// Send as imported history.
+    pub(super) fn try_import(&self, events: Vec<DraftEvent>) -> Result<Receipted, IntakeError> {
+        let mut head = self.request(events);
+        let body = std::mem::take(&mut head.body);
+        self.runtime.block_on(async { self.kernel.intake(WORKSPACE, SOURCE, head)?.whole(body).await })
+    }
+
+    fn request(&self, events: Vec<DraftEvent>) -> SourceRequest {
         let number = {
             let mut prepared = self.prepared.0.lock();
             prepared.push(events);
             prepared.len() - 1
         };
-        let request = SourceRequest {
+        SourceRequest {
             method: "POST".into(),
             path: "/".into(),
             query: String::new(),
@@ -290,8 +309,7 @@ impl Bench {
             complete: true,
             resume: None,
             received_at: kith_model::time::Clock::now(&self.clock),
-        };
-        self.runtime.block_on(self.kernel.receive(WORKSPACE, SOURCE, request)).unwrap()
+        }
     }
 
     /// Wait until all is computed and every outbox that can be empty is.

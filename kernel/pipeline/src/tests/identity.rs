@@ -56,6 +56,24 @@ fn a_repeat_is_recognised_within_seven_days_and_after_a_restart() {
     assert_eq!(bench.send(vec![event("m1", &[("user_id", "u1")], "A", START)]).acceptance.accepted, 1);
 }
 
+/// An address that comes beside others and cannot be tied to them was a profile in no index and in no audience: it had no
+/// event of its own, and the feed never named it.
+#[test]
+fn who_is_only_named_beside_others_is_somebody() {
+    let mut bench = Bench::new(vec![audience(1, "!has(traits.city)", None)]);
+    bench.configure(|setup| {
+        setup.identity_rules.limits.insert("email".to_owned(), 1);
+    });
+    bench.send(vec![identify("m1", &[("email", "e1"), ("email", "e2")], r#"{"city":"Rome"}"#, START)]);
+    bench.settle();
+    assert_ne!(bench.profile("email", "e1").unwrap().id, bench.profile("email", "e2").unwrap().id);
+    let population = |bench: &Bench| bench.kernel.count(WORKSPACE, "has(traits.city)").unwrap().population;
+    assert_eq!((population(&bench), bench.size(1)), (2, Some(1)));
+    bench.restart();
+    bench.settle();
+    assert_eq!((population(&bench), bench.size(1)), (2, Some(1)));
+}
+
 #[test]
 fn every_workspace_has_its_own_rules_however_many_there_are() {
     let mut bench = Bench::new(vec![]);

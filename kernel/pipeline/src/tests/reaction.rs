@@ -194,3 +194,80 @@ fn a_fit_sees_every_profile() {
     assert_eq!(bench.fit(LEVEL).unwrap().state, b"30");
     assert!(matches!(bench.fit(SOURCE), Err(crate::FitError::NotAModel { .. })));
 }
+
+/// Who signs up comes with two identifiers in one event, as every official client sends them: that is no merge of two people.
+#[test]
+fn who_is_new_with_two_identifiers_is_written_to() {
+    let bench = Bench::new(vec![
+        audience(1, "traits.city == 'Oslo'", Some(ConsentBasis::NotRefused)),
+        audience(2, "!has(traits.phone)", Some(ConsentBasis::NotRefused)),
+    ]);
+    let both = [("user_id", "u1"), ("anonymous_id", "a1")];
+    bench.send(vec![identify("m1", &both, r#"{"city":"Oslo"}"#, START)]);
+    bench.settle();
+    assert_eq!(bench.postbox.sent.lock().len(), 2, "somebody who is new");
+    let another_device = [("user_id", "u1"), ("anonymous_id", "a2")];
+    bench.send(vec![identify("m2", &[("user_id", "u1")], r#"{"city":"Rome"}"#, START.plus_ms(1))]);
+    bench.settle();
+    bench.send(vec![identify("m3", &another_device, r#"{"city":"Oslo"}"#, START.plus_ms(2))]);
+    bench.settle();
+    assert_eq!(bench.postbox.sent.lock().len(), 3, "somebody who comes back on another device");
+}
+
+/// A model that was removed before it had ever run left what it would have said unknown for good, and nobody was looked at
+/// when that became null.
+#[test]
+fn the_values_of_a_removed_model_that_never_ran_are_null() {
+    let bench =
+        Bench::over(std::sync::Arc::new(kith_store::memory()), vec![audience(1, "!has(tags.level)", None)], |setup| {
+            setup.installations[1].activity = Activity::Held { since: START, why: "off".into() };
+        });
+    bench.send(orders("u1", 0, 1));
+    bench.settle();
+    assert_eq!(bench.size(1), Some(0), "it may still say something");
+    bench.configure(|setup| setup.installations.retain(|installed| installed.id != InstallationId(2)));
+    bench.settle();
+    assert_eq!(bench.size(1), Some(1), "it says nothing any more");
+}
+
+/// A pass that could not be committed had moved on to the timers after those that it had woken: nobody left by time before
+/// another timer was due.
+#[test]
+fn timers_of_a_pass_that_failed_are_due_again() {
+    let store = super::delivery::watched::Watched::new();
+    let fresh = audience(1, "events('Product Added', '14d').size() >= 1", None);
+    let bench = Bench::over(store.clone(), vec![fresh], |_| {});
+    bench.send(vec![event("m1", &[("user_id", "u1")], "Product Added", START)]);
+    bench.settle();
+    assert_eq!(bench.size(1), Some(1));
+    let refused = std::sync::atomic::AtomicBool::new(false);
+    *store.refuse.lock() = Some(Box::new(move |_| !refused.swap(true, std::sync::atomic::Ordering::SeqCst)));
+    bench.advance(14 * DAY, || bench.size(1) == Some(0));
+    assert_eq!(store.refused.lock().len(), 1);
+}
+
+/// Who had left an audience, became one person with a member and left again was sent the same message twice under one id.
+#[test]
+fn who_leaves_again_without_having_entered_again_gets_no_second_message() {
+    let mut of_carts = audience(1, "events('Product Added').size() > events('Order Completed').size()", None);
+    of_carts.on_exit = audience(1, "true", Some(ConsentBasis::NotRefused)).on_enter;
+    let bench = Bench::new(vec![of_carts]);
+    let told = |id: &str, user: &str, name: &str| {
+        bench.send(vec![event(id, &[("user_id", user)], name, START)]);
+        bench.settle();
+    };
+    told("m1", "u1", "Product Added");
+    told("m2", "u1", "Order Completed");
+    // The profile that has left is the older one, whose name stays.
+    bench.clock.advance_ms(1);
+    bench.send(vec![event("m3", &[("anonymous_id", "a1")], "Product Added", START)]);
+    bench.settle();
+    bench.send(vec![identify("m4", &[("user_id", "u1"), ("anonymous_id", "a1")], "", START)]);
+    bench.settle();
+    assert_eq!((bench.size(1), bench.postbox.sent.lock().len()), (Some(1), 1));
+    told("m5", "u1", "Order Completed");
+    assert_eq!(bench.size(1), Some(0));
+    let ids: std::collections::BTreeSet<String> = bench.postbox.sent.lock().iter().map(|one| one.id.clone()).collect();
+    assert_eq!(ids.len(), bench.postbox.sent.lock().len(), "each id leaves once");
+    assert_eq!(bench.kernel.totals(WORKSPACE).unwrap().delivered, ids.len() as u64);
+}

@@ -2,7 +2,18 @@
 
 use kith_model::id::{InstallationId, SourceIdentityId, WorkspaceId};
 
-use super::{ASIDE, DELIVERY, ENTRY, Key};
+use super::{ASIDE, DELIVERY, DELIVERY_TOTALS, ENTRY, Key};
+
+/// Who moves deliveries from state to state, beside the accept lane, which keeps its own totals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryMover {
+    /// The reactor makes them.
+    Reactor,
+    /// An admin has them tried again.
+    Replay,
+    /// A channel's sender.
+    Sender(InstallationId),
+}
 
 impl Key {
     /// The entries into audiences that one source identity carries: which there were, and which fired.
@@ -24,6 +35,21 @@ impl Key {
     /// One delivery.
     pub fn delivery(workspace: WorkspaceId, id: &[u8; 16]) -> Key {
         Key::new(DELIVERY, workspace, 0, &[id])
+    }
+
+    /// The totals of deliveries, by who moved them.
+    pub fn all_delivery_totals(workspace: WorkspaceId) -> Key {
+        Key::new(DELIVERY_TOTALS, workspace, 0, &[])
+    }
+
+    /// What one of them moved.
+    pub fn delivery_totals(workspace: WorkspaceId, mover: DeliveryMover) -> Key {
+        let (kind, number) = match mover {
+            DeliveryMover::Reactor => (0_u8, 0),
+            DeliveryMover::Replay => (1, 0),
+            DeliveryMover::Sender(channel) => (2, channel.0),
+        };
+        Key::new(DELIVERY_TOTALS, workspace, 0, &[&[kind], &number.to_be_bytes()])
     }
 
     /// The dead letters of one installation, newest last, or of all. What follows is the time and whatever tells two letters

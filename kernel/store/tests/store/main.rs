@@ -6,5 +6,6 @@ mod changes;
 mod commit_all;
 mod conformance;
 mod kill;
+mod queues;
 mod recovery;
 mod support;

@@ -1,7 +1,7 @@
 //! Rows as the work under way would leave them, in three layers: of the event, of its unit and of the group. What fails takes
 //! its own layer along and leaves the others as they are.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use kith_model::id::{ProfileId, SourceIdentityId};
@@ -30,6 +30,8 @@ pub(super) struct Layer {
     pub edges: HashMap<SourceIdentityId, BTreeMap<EdgeId, Option<Edge>>>,
     /// For each identity whose head the unit changed.
     pub before: HashMap<SourceIdentityId, Before>,
+    /// Identities that have an event.
+    pub owners: HashSet<SourceIdentityId>,
     pub ordinals: u32,
 }
 
@@ -45,6 +47,7 @@ impl Layer {
         for (identity, before) in upper.before {
             self.before.entry(identity).or_insert(before);
         }
+        self.owners.extend(upper.owners);
         self.ordinals += upper.ordinals;
     }
 }
@@ -103,5 +106,6 @@ impl Layers {
         let unit = std::mem::take(&mut self.unit);
         self.group.absorb(unit);
         self.group.before.clear();
+        self.group.owners.clear();
     }
 }

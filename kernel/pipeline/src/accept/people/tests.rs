@@ -54,6 +54,7 @@ impl Bench {
             source: InstallationId(1),
             message_id: &message_id,
         };
+        self.people.give_event(one);
         let followed = self.people.link(&link, &self.rules).unwrap();
         self.people.keep_event();
         followed

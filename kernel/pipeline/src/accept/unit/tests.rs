@@ -24,6 +24,7 @@ fn submission(events: Vec<DraftEvent>) -> Submission {
         events,
         rejected: Vec::new(),
         with: Vec::new(),
+        moved: None,
         reply: oneshot::channel().0,
     }
 }

@@ -11,15 +11,15 @@ use parking_lot::Mutex;
 /// What is to be refused.
 type Refusal = Box<dyn Fn(&Unit) -> bool + Send>;
 
-pub(super) struct Watched {
+pub(in crate::tests) struct Watched {
     inner: Arc<dyn Store>,
-    pub(super) refuse: Mutex<Option<Refusal>>,
-    pub(super) refused: Mutex<Vec<Unit>>,
-    pub(super) committed: Mutex<Vec<Unit>>,
+    pub(in crate::tests) refuse: Mutex<Option<Refusal>>,
+    pub(in crate::tests) refused: Mutex<Vec<Unit>>,
+    pub(in crate::tests) committed: Mutex<Vec<Unit>>,
 }
 
 impl Watched {
-    pub(super) fn new() -> Arc<Watched> {
+    pub(in crate::tests) fn new() -> Arc<Watched> {
         Arc::new(Watched {
             inner: Arc::new(memory()),
             refuse: Mutex::new(None),
