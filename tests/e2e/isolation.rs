@@ -35,6 +35,8 @@ fn two_workspaces() -> (TestKernel, Ours, String) {
         "on_enter": { "channel": "ours-webhook", "purpose": "x", "basis": "not_refused", "payload": {} },
     });
     kernel.admin().post("/api/v1/audiences", &audience).is(201);
+    // Who enters before the first computation has ended is not written to.
+    kernel.settle();
     let ada = json!({ "type": "identify", "userId": "ours-ada", "messageId": "i", "traits": { "city": "Oslo" } });
     kernel.source(&source).batch(&[ada]);
     kernel.settle();

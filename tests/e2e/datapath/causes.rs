@@ -303,7 +303,11 @@ fn what_is_no_longer_wanted_does_not_leave() {
     send(&shop.source, &[identify("eve", "no", json!({ "consent": { "marketing": false } }))]);
     shop.kernel.settle();
     shop.kernel.clock.advance_ms(3_600_000);
-    wait_until("both are skipped", || deliveries(&shop.admin()).iter().all(|delivery| delivery["state"] == "skipped"));
+    wait_until("both are skipped", || {
+        // One that was in hand as the clock jumped is looked at again a little later.
+        shop.kernel.clock.advance_ms(1_000);
+        deliveries(&shop.admin()).iter().all(|delivery| delivery["state"] == "skipped")
+    });
     assert!(arrived <= 2 && shop.receiver.arrived().len() <= 2, "nothing left but the first attempts");
     assert!(letters(&shop.admin(), "delivery").is_empty(), "what is not wanted is no failure");
 }

@@ -83,12 +83,14 @@ pub(super) fn define(admin: &Client, name: &str, condition: &str) {
     admin.post("/api/v1/audiences", &json!({ "name": name, "condition": condition })).is(201);
 }
 
-/// Define an audience that sends a message to everybody who enters.
+/// Define an audience that sends a message to everybody who enters, and wait until it does: who enters before its first
+/// computation has ended was there before it, and is not written to.
 #[track_caller]
 pub(super) fn define_with(admin: &Client, name: &str, condition: &str, on_enter: Value) {
     let mut body = json!({ "name": name, "condition": condition });
     body["on_enter"] = on_enter;
     admin.post("/api/v1/audiences", &body).is(201);
+    wait_until("the audience is computed", || size(admin, name).is_some());
 }
 
 /// Give an audience another condition.
