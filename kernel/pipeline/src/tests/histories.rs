@@ -3,7 +3,9 @@
 //! computed from the list of events by a few lines of its own, has to be the kernel's; and messages leave for events and for
 //! time alone, one for each entry.
 
+mod bounds;
 mod life;
+mod look;
 mod mortal;
 mod naive;
 mod steps;

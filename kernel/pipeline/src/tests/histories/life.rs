@@ -8,21 +8,22 @@ use std::time::{Duration, Instant};
 use kith_model::audience::{Action, Cause, ConsentBasis, ReEntry};
 use kith_model::change::{Change, Movement};
 use kith_model::delivery::DeliveryState;
-use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, SourceIdentityId};
+use kith_model::id::{AudienceId, InstallationId, Position, ProfileId};
 use kith_model::identity::Identifier;
 use kith_model::plugin::*;
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use kith_model::time::{Clock as _, Timestamp};
-use kith_store::{EngineKind, Key, Operation, Store, Unit, row};
+use kith_store::{EngineKind, Store, row};
 
+use super::bounds::Bounds;
+use super::look::*;
 use super::mortal::{Disk, Engine, Life};
 use super::naive::{self, CONDITIONS, Group, Person};
 use super::steps::{Model, Random, Round, SLOTS, Sent, Step, Told};
-use crate::profiles::facts::each_row;
 use crate::tests::harness::*;
-use crate::{Activity, DeliveryView, Kernel, ProfileView, Role, Setup};
+use crate::{Activity, DeliveryView, Kernel, Role, Setup};
 
-const MODEL: InstallationId = InstallationId(2);
+pub(super) const MODEL: InstallationId = InstallationId(2);
 
 /// The slot whose audiences write to those who leave, too.
 const PARTING_SLOT: usize = 0;
@@ -64,17 +65,17 @@ impl ComputeModel for Threshold {
 
 /// An audience as it is defined.
 #[derive(Debug, Clone, Copy)]
-struct Defined {
-    id: u32,
-    condition: usize,
+pub(super) struct Defined {
+    pub id: u32,
+    pub condition: usize,
 }
 
 /// What was true at the end of a round.
-struct Past {
-    people: BTreeMap<Group, Person>,
-    model: Model,
-    now: Timestamp,
-    deliveries: BTreeSet<String>,
+pub(super) struct Past {
+    pub people: BTreeMap<Group, Person>,
+    pub model: Model,
+    pub now: Timestamp,
+    pub deliveries: BTreeSet<String>,
 }
 
 /// How a wait ended.
@@ -462,230 +463,4 @@ impl World {
         });
         Ok(())
     }
-}
-
-/// How many messages a round may set off.
-struct Bounds<'a> {
-    round: &'a Round,
-    before: Option<&'a Past>,
-    defined: &'a [Option<Defined>],
-    model: Model,
-    now: Timestamp,
-}
-
-impl Bounds<'_> {
-    /// Whoever may have been one person with the group at some time of the round.
-    fn reach(&self, group: &Group, sends: &[&Vec<Told>]) -> Group {
-        let mut reach = group.clone();
-        let parts = self.before.iter().flat_map(|past| past.people.keys()).cloned();
-        let mut ties: Vec<Group> = parts.collect();
-        if sends.len() > 1 {
-            // One after the other; of a single batch the outcome alone is ever seen.
-            ties.extend(sends.iter().copied().flatten().map(|told| told.identifiers.iter().cloned().collect()));
-        }
-        while let Some(at) = ties.iter().position(|tie| !tie.is_disjoint(&reach)) {
-            reach.extend(ties.swap_remove(at));
-        }
-        reach
-    }
-
-    fn of(&self, audience: u32, group: &Group, person: &Person, has_waited: bool) -> (u64, u64) {
-        let sends: Vec<&Vec<Told>> = self.round.iter().filter_map(Step::told).collect();
-        let parts: Vec<&Group> = match self.before {
-            Some(past) => past.people.keys().filter(|part| !part.is_disjoint(group)).collect(),
-            None => vec![],
-        };
-        let reach = self.reach(group, &sends);
-        let is_of = |told: &&Told| told.identifiers.iter().any(|one| reach.contains(one));
-        let live = self.round.iter().filter(|step| matches!(step, Step::Send(_))).filter_map(Step::told);
-        let own: Vec<&Told> = live.flatten().filter(is_of).collect();
-        let is_imported = sends.iter().copied().flatten().filter(is_of).count() > own.len();
-        let waits = self.round.iter().filter(|step| matches!(step, Step::Wait { .. })).count() as u64;
-        let waits = waits + u64::from(has_waited);
-        let is_one = parts.len() <= 1 && reach == *group;
-        // A tie between people who were known says nothing new about them. Somebody new may be alone for a while, unless it is
-        // all in one batch.
-        let is_known =
-            |one: &Identifier| self.before.is_some_and(|past| past.people.keys().any(|part| part.contains(one)));
-        let may_be_new = sends.len() > 1 || parts.is_empty();
-        let is_telling =
-            |told: &&&Told| told.has_content() || (may_be_new && told.identifiers.iter().any(|one| !is_known(one)));
-        let telling = own.iter().filter(is_telling).count();
-        let most = telling as u64 + waits;
-        let is_calm = !self.round.iter().any(Step::is_change);
-        let is_plain = is_calm && is_one && !is_imported && own.len() as u64 + waits <= 1;
-        let condition = |defined: &[Option<Defined>]| {
-            defined.iter().flatten().find(|one| one.id == audience).map(|one| one.condition)
-        };
-        let (Some(past), Some(defined)) = (self.before, condition(self.defined)) else { return (0, most) };
-        if !is_plain || self.model != past.model {
-            return (0, most);
-        }
-        let was = parts.first().map_or(Some(false), |part| past.people[*part].meets(defined, past.model, past.now));
-        match (was, person.meets(defined, self.model, self.now)) {
-            (Some(false), Some(true)) => (1, 1),
-            (Some(_), Some(_)) => (0, 0),
-            _ => (0, most),
-        }
-    }
-}
-
-fn bench(store: Arc<dyn Store>) -> Bench {
-    let bench = Bench::over(store, vec![], |setup| {
-        setup.installations.retain(|installed| installed.id != MODEL);
-        setup.identity_rules.limits.insert("email".to_owned(), 2);
-    });
-    bench.clock.advance_ms(DAY / 2);
-    bench
-}
-
-/// The installations of `setup` with the source that `held` has, because each bench has a connector of its own.
-fn sources_of(held: &Setup, setup: &Setup) -> Vec<crate::Installed> {
-    let others = setup.installations.iter().filter(|installed| installed.id != SOURCE).cloned();
-    held.installations.iter().filter(|installed| installed.id == SOURCE).cloned().chain(others).collect()
-}
-
-fn is_time_worked_off(bench: &Bench) -> bool {
-    let workspace = bench.kernel.shared.workspace(WORKSPACE).unwrap();
-    if workspace.projection.read().as_of.time >= bench.clock.now() {
-        return true;
-    }
-    bench.kernel.shared.wake_reactor(WORKSPACE);
-    false
-}
-
-fn settle_time(bench: &Bench) -> Result<(), String> {
-    bench.wait_until("time is worked off", || is_time_worked_off(bench));
-    bench.settle();
-    Ok(())
-}
-
-/// Drop everything that can be computed from the facts.
-fn forget_derived(store: &dyn Store) {
-    let mut keys = vec![Key::progress(WORKSPACE, "cursor"), Key::progress(WORKSPACE, "readiness")];
-    let mut identities = Vec::new();
-    each_row(store, &Key::derived_rows(WORKSPACE), |key, _| {
-        identities.extend(key.as_derived());
-        keys.push(key.clone());
-        Ok(())
-    })
-    .unwrap();
-    for identity in identities {
-        each_row(store, &Key::all_chunks(WORKSPACE, identity), |key, _| {
-            keys.push(key.clone());
-            Ok(())
-        })
-        .unwrap();
-    }
-    each_row(store, &Key::timers(WORKSPACE), |key, _| {
-        keys.push(key.clone());
-        Ok(())
-    })
-    .unwrap();
-    let operations = keys.into_iter().map(Operation::Delete).collect();
-    store.commit(Unit { operations, ..Unit::default() }).unwrap();
-}
-
-/// Everybody's profile as the kernel has it.
-fn profiles(bench: &Bench, groups: &[Group]) -> Result<Vec<ProfileView>, String> {
-    let find = |identifier: &Identifier| {
-        let found = bench.kernel.profile_by_identifier(WORKSPACE, identifier).map_err(|error| error.to_string())?;
-        found.ok_or_else(|| format!("nobody is {identifier}"))
-    };
-    let mut profiles: Vec<ProfileView> = Vec::new();
-    for identifier in groups.iter().flatten() {
-        let profile = find(identifier)?;
-        if !profiles.iter().any(|known| known.id == profile.id) {
-            profiles.push(profile);
-        }
-    }
-    Ok(profiles)
-}
-
-fn identities(bench: &Bench, groups: &[Group]) -> Result<BTreeMap<SourceIdentityId, Identifier>, String> {
-    Ok(profiles(bench, groups)?.into_iter().flat_map(|profile| profile.members).collect())
-}
-
-/// Compare all that the kernel says of people, audiences and counts with the naive answer.
-fn check(bench: &Bench, sent: &[Sent], defined: &[Option<Defined>], model: Model) -> Result<(), String> {
-    let people = naive::people(sent);
-    let groups: Vec<Group> = people.keys().cloned().collect();
-    let now = bench.clock.now();
-    let profiles = profiles(bench, &groups)?;
-    let group = |profile: &ProfileView| profile.members.iter().map(|(_, one)| one.clone()).collect::<Group>();
-    let found: BTreeSet<Group> = profiles.iter().map(group).collect();
-    if found != groups.iter().cloned().collect() {
-        return Err(format!("people are {found:?} and not {groups:?}"));
-    }
-    let totals = bench.kernel.totals(WORKSPACE).unwrap();
-    let identifiers = groups.iter().flatten().count();
-    if (totals.profiles, totals.identifiers) != (groups.len() as u64, identifiers as u64) {
-        return Err(format!("{totals:?} of {} people with {identifiers} identifiers", groups.len()));
-    }
-    for profile in &profiles {
-        let person = &people[&group(profile)];
-        let city = profile.traits.get("city").map(|city| city.value.json.trim_matches('"').to_owned());
-        if city.as_deref() != person.city {
-            return Err(format!("{:?} lives in {city:?} and not in {:?}", group(profile), person.city));
-        }
-        let level = profile.tags.get("level").map(|tag| tag.json.trim_matches('"').to_owned());
-        if person.level(model).is_some_and(|expected| level.as_deref() != expected) {
-            return Err(format!("{:?} has level {level:?} and not {:?}", group(profile), person.level(model)));
-        }
-    }
-    for (condition, text) in CONDITIONS.iter().enumerate() {
-        let truths: Option<Vec<bool>> = people.values().map(|person| person.meets(condition, model, now)).collect();
-        let count = bench.kernel.count(WORKSPACE, text).map_err(|error| error.to_string())?;
-        let expected = truths.map(|truths| truths.into_iter().filter(|truth| *truth).count() as u64);
-        // What a model that does not run has never computed stays unknown.
-        let is_known = count.exact || expected.is_none();
-        if !is_known
-            || expected.is_some_and(|expected| expected != count.count)
-            || count.population != groups.len() as u64
-        {
-            return Err(format!("`{text}` counts {count:?} and not {expected:?}"));
-        }
-    }
-    for one in defined.iter().flatten() {
-        check_audience(bench, *one, &profiles, |profile| people[&group(profile)].meets(one.condition, model, now))?;
-    }
-    Ok(())
-}
-
-fn check_audience(
-    bench: &Bench,
-    defined: Defined,
-    profiles: &[ProfileView],
-    meets: impl Fn(&ProfileView) -> Option<bool>,
-) -> Result<(), String> {
-    let id = AudienceId(defined.id);
-    let text = CONDITIONS[defined.condition];
-    let size = bench.kernel.audience(WORKSPACE, id).map_err(|error| error.to_string())?.size;
-    let page = bench.kernel.audience_members(WORKSPACE, id, 10_000, None).map_err(|error| error.to_string())?;
-    let members: BTreeSet<ProfileId> = page.members.into_iter().collect();
-    if size != Some(members.len() as u64) {
-        return Err(format!("audience {id:?} `{text}` has size {size:?} and members {members:?}"));
-    }
-    if let Some(stranger) = members.iter().find(|member| !profiles.iter().any(|profile| profile.id == **member)) {
-        return Err(format!("audience {id:?} `{text}` has {stranger}, who is nobody"));
-    }
-    for profile in profiles {
-        let explained = bench.kernel.explain(WORKSPACE, id, profile.id).map_err(|error| error.to_string())?;
-        let says = explained.map(|part| part["truth"].clone());
-        let is_member = members.contains(&profile.id);
-        let shows = profile.audiences.contains_key(&id);
-        let expected = meets(profile);
-        let is_right = expected.is_none_or(|expected| expected == is_member);
-        // A condition that is null holds for nobody; one that a stopped model never decided moves nobody.
-        let is_undecided = expected.is_none() && says.as_ref().is_some_and(|says| says == "unknown");
-        let is_explained = is_undecided || says.as_ref().is_some_and(|says| (*says == true) == is_member);
-        if !is_right || !is_explained || shows != is_member {
-            return Err(format!(
-                "audience {id:?} `{text}`: {:?} should be a member: {expected:?}, is in the list: {is_member}, shows it: \
-                 {shows}, explanation: {says:?}",
-                profile.members
-            ));
-        }
-    }
-    Ok(())
 }
