@@ -43,6 +43,20 @@ impl TraitValue {
             _ => (self.time, Timestamp(0), &self.message_id),
         }
     }
+
+    /// This value where `held` is there already. Consents are kept for each purpose: one that is told of some of them leaves
+    /// the others as they were, so that a refusal holds until its purpose is allowed in so many words. Any other value is
+    /// taken as it is.
+    #[must_use]
+    pub fn beside(self, name: &str, held: &TraitValue) -> TraitValue {
+        let purposes =
+            |value: &TraitValue| serde_json::from_str::<serde_json::Map<_, serde_json::Value>>(&value.json).ok();
+        let (CONSENT, Some(mine), Some(theirs)) = (name, purposes(&self), purposes(held)) else { return self };
+        let is_newer = self.rank(name) >= held.rank(name);
+        let (mut all, newer, of) = if is_newer { (theirs, mine, self) } else { (mine, theirs, held.clone()) };
+        all.extend(newer);
+        TraitValue { json: serde_json::Value::Object(all).to_string(), ..of }
+    }
 }
 
 /// The facts of one source identity: trait name → its newest value.
@@ -185,6 +199,26 @@ mod tests {
         assert_eq!(forth, back);
         assert_eq!(forth["city"].value.json, "\"Bern\"");
         assert_eq!(forth["city"].identity, b);
+    }
+
+    #[test]
+    fn consents_are_kept_for_each_purpose() {
+        let received = |json: &str, received_at| TraitValue {
+            received_at: Timestamp(received_at),
+            ..value(json, received_at, "m")
+        };
+        let joined = |held: &str, later: &str| {
+            let (held, later) = (received(held, 1), received(later, 2));
+            let [forth, back] = [later.clone().beside(CONSENT, &held), held.beside(CONSENT, &later)];
+            assert_eq!(forth, back, "whichever comes first");
+            forth.json
+        };
+        assert_eq!(joined(r#"{"news":false}"#, r#"{"ads":true}"#), r#"{"ads":true,"news":false}"#);
+        assert_eq!(joined(r#"{"news":false,"ads":true}"#, r#"{"news":true}"#), r#"{"ads":true,"news":true}"#);
+        // What is no object says nothing of single purposes.
+        let later = received("\"no\"", 2);
+        assert_eq!(later.clone().beside(CONSENT, &received(r#"{"news":true}"#, 1)), later);
+        assert_eq!(later.clone().beside("city", &received("\"Rome\"", 1)), later);
     }
 
     #[test]

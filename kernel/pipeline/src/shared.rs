@@ -26,7 +26,7 @@ use crate::setup::{Activity, Installed, Observer, Setup};
 use crate::workers::Workers;
 
 /// This many strikes in a row, each over other people or another request, quarantine an installation.
-const MAX_STRIKES: usize = 3;
+pub(crate) const MAX_STRIKES: usize = 3;
 
 /// How the reason begins for which a model is asked for nothing but a fit.
 pub const WAITS_FOR_FIT: &str = "waits to be fitted";

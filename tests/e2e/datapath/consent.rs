@@ -80,3 +80,24 @@ fn a_refusal_holds_against_an_agreement_dated_in_the_future() {
     assert_eq!(state, "skipped");
     assert!(receiver.arrived().is_empty());
 }
+
+/// A refusal of one purpose holds until that purpose is allowed, whatever is said of others in between.
+#[test]
+fn a_refusal_outlives_what_is_said_of_other_purposes() {
+    let (kernel, receiver) = (TestKernel::start(), Receiver::start());
+    let source = kernel.segment();
+    webhook(&kernel, "webhook", &receiver);
+    let condition = "events('Product Added').size() > 0";
+    define_with(&kernel.admin(), "carts", condition, message_through("webhook"));
+    for (turn, consent) in [json!({ "marketing": false }), json!({ "news": true })].into_iter().enumerate() {
+        send(&source, &[identify("ada", &format!("c{turn}"), json!({ "consent": consent }))]);
+    }
+    send(&source, &[track("ada", "Product Added", "a")]);
+    wait_until("it is skipped", || deliveries(&kernel.admin()).iter().any(|delivery| delivery["state"] == "skipped"));
+    let shown = kernel.profile("user_id:ada")["traits"]["consent"]["value"].clone();
+    assert_eq!(shown, json!({ "marketing": false, "news": true }));
+    send(&source, &[identify("eve", "c", json!({ "consent": { "marketing": false } }))]);
+    send(&source, &[identify("eve", "d", json!({ "consent": { "marketing": true } }))]);
+    send(&source, &[track("eve", "Product Added", "b")]);
+    wait_until("she is written to", || receiver.arrived().len() == 1);
+}

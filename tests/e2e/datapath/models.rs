@@ -214,6 +214,25 @@ fn all_but_the_bad_row_of_a_batch_get_their_tag() {
     }
 }
 
+/// A model that refuses everybody is held, and nobody is told that nobody has its tag: it is not known of anyone.
+#[test]
+fn a_model_that_refuses_everybody_is_held_and_nobody_counts_as_untagged() {
+    let kernel = TestKernel::start();
+    let source = kernel.segment();
+    let admin = kernel.admin();
+    let people: Vec<Value> = (0..40).map(|number| lives_in(&format!("u{number}"), "Oslo", 0)).collect();
+    send(&source, &people);
+    kernel.settle();
+    kernel.install("hostile/tag-model", json!({ "name": "model", "config": { "how": "refuse" } }));
+    wait_until("it is held", || mode(&admin, "model") == "quarantined");
+    kernel.settle();
+    let shown = admin.get("/api/v1/installations/model").is(200);
+    assert!(shown.to_string().contains("refused all 40 people"), "{shown}");
+    let question = json!({ "condition": "tags.hostile == 'Oslo'" });
+    let counted = admin.post("/api/v1/audiences/count", &question).is(200);
+    assert_eq!((&counted["count"], &counted["pending"], &counted["exact"]), (&json!(0), &json!(40), &json!(false)));
+}
+
 /// A model that is transient for ever makes one dead letter with a count, not one for each event and minute (S18).
 #[test]
 fn a_model_that_is_transient_for_ever_makes_one_letter() {

@@ -103,7 +103,9 @@ pub(super) fn render(payload: &str, inputs: &[(String, Value)]) -> Result<String
     if !is_template(payload) {
         return Ok(payload.to_owned());
     }
-    let context = minijinja::Value::from(Serde(serde_json::Map::from_iter(inputs.iter().cloned())));
+    // What a person does not have is not defined, so that `default` stands in for it.
+    let known = inputs.iter().filter(|(_, value)| !value.is_null()).cloned();
+    let context = minijinja::Value::from(Serde(serde_json::Map::from_iter(known)));
     let mut payload = parse(payload)?;
     let mut count = 0;
     let mut room = MAX_OUTPUT_BYTES;
@@ -218,7 +220,7 @@ mod tests {
         assert_eq!(filled(r#"{"text":"Hi {{ name }}","n":1}"#).unwrap(), r#"{"n":1,"text":"Hi Zoë <b>"}"#);
         let list = r#"{"a":["{% for order in orders %}{{ order.id }};{% endfor %}"]}"#;
         assert_eq!(filled(list).unwrap(), r#"{"a":["7;8;"]}"#);
-        assert_eq!(filled(r#"{"a":"{{ city }}|{{ city|default('?', true) }}"}"#).unwrap(), r#"{"a":"|?"}"#);
+        assert_eq!(filled(r#"{"a":"{{ city }}|{{ city|default('?') }}"}"#).unwrap(), r#"{"a":"|?"}"#);
         // A value that looks like a template or like JSON stays a value.
         let values = [("name".to_owned(), json!("{{ 7 * 7 }}\",\"x\":\""))];
         let rendered = render(r#"{"t":"{{ name }}"}"#, &values).unwrap();

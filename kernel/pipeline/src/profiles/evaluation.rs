@@ -138,10 +138,11 @@ impl<'a> Profile<'a> {
     }
 }
 
-/// One value of an installation's output: unknown while it is pending.
+/// One value of an installation's output: unknown while it is pending, and where the model failed before it ever gave one.
 pub(crate) fn output_of(output: &Output, index: usize) -> Value {
     match output.freshness {
         Freshness::Pending { .. } => Value::Unknown,
+        Freshness::Faulted { .. } if output.values.is_empty() => Value::Unknown,
         Freshness::Fresh | Freshness::Outdated { .. } | Freshness::Faulted { .. } => {
             output.values.get(index).map_or(Value::Null, output_value)
         }

@@ -72,6 +72,10 @@ fn size(name: &str, value: &TraitValue) -> u64 {
 /// Take a fact into `facts`, which is the whole contribution or the bucket of its name, within the quota that `totals` of the
 /// whole has used.
 pub(crate) fn record(totals: &mut FactTotals, facts: &mut Contribution, name: &str, value: TraitValue) -> Recorded {
+    let value = match facts.traits.get(name) {
+        Some(held) => value.beside(name, held),
+        None => value,
+    };
     let held = facts.traits.get(name).map(|held| size(name, held));
     let names = totals.names + u32::from(held.is_none());
     let bytes = totals.bytes - held.unwrap_or(0) + size(name, &value);

@@ -20,7 +20,7 @@ use crate::profiles::evaluation::Profile;
 use crate::profiles::facts::get_one;
 use crate::rows::Aside;
 use crate::rows::derived::{Freshness, ModelVersion, Output, Track};
-use crate::shared::Culprit;
+use crate::shared::{Culprit, MAX_STRIKES};
 
 /// How long a pass waits for a quick model.
 const GRACE: Duration = Duration::from_millis(25);
@@ -159,6 +159,7 @@ impl Reactor {
         let now = self.now();
         let mut outputs = Vec::new();
         let (mut good, mut passing, mut waiting, mut unreadable) = (0_u64, None, 0_u64, None);
+        let mut refused = (0_usize, None);
         let queue = self.queues.entry(model.installed.id).or_default();
         queue.end(result.took);
         for (row, outcome) in result.rows {
@@ -178,6 +179,9 @@ impl Reactor {
                 }
                 RowOutcome::Faulted(fault) => {
                     self.note_fault(model.installed.id, row.profile, &fault)?;
+                    if matches!(fault, PluginFault::Permanent(_)) {
+                        refused = (refused.0 + 1, Some(fault));
+                    }
                     Output { freshness: Freshness::Faulted { inputs: row.inputs }, ..held }
                 }
                 RowOutcome::Later(fault) => {
@@ -197,6 +201,10 @@ impl Reactor {
             outputs.push((row.profile, output));
         }
         self.note_job(model.installed.id, good, passing.map(|fault| (fault, waiting)))?;
+        if let (0, (people @ MAX_STRIKES.., Some(fault))) = (good, refused) {
+            let reason = format!("it refused all {people} people whom it was asked about at once, the last: {fault}");
+            self.shared.hold(self.workspace.id, model.installed.id, &reason);
+        }
         // A job that began before a fit was put to use says nothing of that one.
         if let Some(fault) = unreadable.filter(|_| self.version(model) == result.version) {
             self.shared.wait_for_fit(&self.workspace, &model.installed, &fault);

@@ -59,6 +59,7 @@ impl TagModel for Hostile {
             "trap" => panic!("the guest gives up on {} rows", rows.len()),
             "short" => length = length.saturating_sub(1),
             "flood" => (0..100_000).for_each(|line| log::info(format!("line {line} of a flood"))),
+            "refuse" => return Err(Failure::permanent("this can never work")),
             "transient" => return Err(Failure::transient("not today")),
             "trap-on-poison" if poisoned => panic!("the guest gives up on a poisoned row"),
             "refuse-poison" if poisoned => return Err(Failure::bad_input("a poisoned row")),
