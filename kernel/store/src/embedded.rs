@@ -284,6 +284,35 @@ impl Store for Embedded {
         self.answer(Command::Claim { queue, now, limit, lease_ms, reply }, &answer)
     }
 
+    fn claimed(&self, queue: QueueId, now: Timestamp, limit: usize, lease_ms: i64) -> Result<Vec<Job>, ReadError> {
+        const PAGE_ROWS: usize = 1_024;
+        let damaged = |problem: &str| ReadError::Corrupt { what: "a queue".to_owned(), problem: problem.to_owned() };
+        let mut range = writer::due_range(queue, now.plus_ms(lease_ms));
+        range.from = writer::due_range(queue, now).to;
+        let mut jobs = Vec::new();
+        loop {
+            let page =
+                self.shared.read(|| read::scan(&self.shared.overlay, &*self.shared.engine, None, &range, PAGE_ROWS))?;
+            let places = page.rows.iter().map(|(key, _)| key.as_job_due(queue));
+            let places: Vec<(Timestamp, crate::JobId)> =
+                places.collect::<Option<_>>().ok_or_else(|| damaged("a key of its order cannot be read"))?;
+            let keys: Vec<Key> = places.iter().map(|(_, id)| Key::job_body(queue, id)).collect();
+            let bodies = self.shared.read(|| read::get(&self.shared.overlay, &*self.shared.engine, &keys))?;
+            for ((place, id), body) in places.into_iter().zip(bodies) {
+                // One that was acknowledged or moved between the two looks is claimed by nobody.
+                let Some(body) = body else { continue };
+                let (due_at, body) = rows::read_job_body(&body)?;
+                if due_at < place && jobs.len() < limit {
+                    jobs.push(Job { queue, id, due_at, body });
+                }
+            }
+            match page.next {
+                Some(next) if jobs.len() < limit => range.from = next,
+                _ => return Ok(jobs),
+            }
+        }
+    }
+
     fn next_due(&self, queue: QueueId) -> Result<Option<Timestamp>, ReadError> {
         let all = Key::jobs_due(queue).range();
         let page = self.shared.read(|| read::scan(&self.shared.overlay, &*self.shared.engine, None, &all, 1))?;

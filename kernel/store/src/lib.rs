@@ -236,6 +236,10 @@ pub trait Store: Send + Sync + 'static {
     /// Take up to `limit` jobs of `queue` that are due at `now`, the longest due first, and hide them for `lease_ms`.
     fn claim(&self, queue: QueueId, now: Timestamp, limit: usize, lease_ms: i64) -> Result<Vec<Job>, CommitError>;
 
+    /// Up to `limit` jobs of `queue` that are claimed at `now`, hidden for no longer than `lease_ms`: whoever is alone in claiming
+    /// from a queue, and has claimed nothing yet, knows from it what a process that is no more has left.
+    fn claimed(&self, queue: QueueId, now: Timestamp, limit: usize, lease_ms: i64) -> Result<Vec<Job>, ReadError>;
+
     /// When the queue's next job is due, claimed ones at the end of their lease.
     fn next_due(&self, queue: QueueId) -> Result<Option<Timestamp>, ReadError>;
 

@@ -202,6 +202,40 @@ fn add_to_totals(sender: &Sender, moved: DeliveryTotals) -> Result<Option<Operat
     rows::add_deliveries(sender.shared.store.as_ref(), totals, moved)
 }
 
+/// Messages that are given back in one commit.
+const MAX_RELEASED: usize = 256;
+
+/// Give back what a process that is no more had claimed, so that it does not wait for the end of its lease. To be done before
+/// this process claims anything of the outbox; the node's lease sees to it that no other one does.
+pub(super) async fn take_back(sender: &Arc<Sender>) {
+    while !sender.is_stopping() {
+        let taking = Arc::clone(sender);
+        match offload::run(move || take_some_back(&taking)).await {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(channel = sender.channel().0, %error, "what was claimed before is not taken back");
+                sender.pause().await;
+            }
+        }
+    }
+}
+
+fn take_some_back(sender: &Sender) -> Result<usize, ClaimError> {
+    let claimed = sender.shared.store.claimed(sender.queue, sender.now(), MAX_RELEASED, LEASE_MS)?;
+    let number = claimed.len();
+    if number > 0 {
+        let operations = claimed.iter().map(|job| put_off(job, job.due_at)).collect();
+        sender.shared.commit(Unit { operations, ..Unit::default() })?;
+        tracing::info!(
+            channel = sender.channel().0,
+            messages = number,
+            "messages that were under way are taken up again"
+        );
+    }
+    Ok(number)
+}
+
 /// Empty the outbox of a removed channel, what is due later too: none of it may ever leave. Goes on until nobody can put
 /// anything into it any more, or the kernel stops.
 pub(super) async fn drain(sender: &Arc<Sender>) {

@@ -338,6 +338,7 @@ pub(super) async fn run(sender: Arc<Sender>) {
 }
 
 async fn claim_while_running(sender: &Arc<Sender>) {
+    claims::take_back(sender).await;
     let mut last = Progress::Made;
     while !sender.is_stopping() {
         match sender.standing() {

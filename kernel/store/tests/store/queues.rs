@@ -50,6 +50,26 @@ fn a_job_is_claimed_hidden_and_given_again() {
 }
 
 #[test]
+fn what_is_claimed_is_told_from_what_is_due_later() {
+    on_every_store(|store| {
+        store.commit(unit([enqueue(1, 10, b"a"), enqueue(2, 20, b"b"), enqueue(3, 90, b"c")])).unwrap();
+        assert_eq!(claim(store, 30, 10), [1, 2]);
+        let claimed = |limit| -> Vec<(u8, i64)> {
+            let jobs = store.claimed(queue(1), Timestamp(40), limit, 100).unwrap();
+            jobs.iter().map(|job| (job.id[0], job.due_at.0)).collect()
+        };
+        assert_eq!(claimed(10), [(1, 10), (2, 20)], "with the time that each was put in for");
+        assert_eq!((claimed(1), claimed(0)), (vec![(1, 10)], vec![]));
+        store.settle();
+        // Put in again for its time, one is no longer claimed and can be had at once.
+        store.commit(unit([enqueue(1, 10, b"a")])).unwrap();
+        assert_eq!(claimed(10), [(2, 20)]);
+        assert_eq!(claim(store, 40, 10), [1]);
+        assert!(store.claimed(queue(2), Timestamp(40), 10, 100).unwrap().is_empty());
+    });
+}
+
+#[test]
 fn a_job_of_the_same_name_moves() {
     on_every_store(|store| {
         store.commit(unit([enqueue(1, 10, b"old"), enqueue(1, 50, b"newer")])).unwrap();

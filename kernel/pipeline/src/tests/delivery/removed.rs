@@ -37,6 +37,19 @@ fn change_and_crash(bench: &mut Bench, change: impl FnOnce(&mut Setup)) {
     bench.restart();
 }
 
+/// What a process that died had claimed waited for the end of its lease, and newer messages overtook it.
+#[test]
+fn what_was_claimed_before_a_crash_leaves_at_once_after_it() {
+    let wire = Wire::new(&[("h1", Host::Answers(200))]);
+    let mut bench = waiting(Arc::new(kith_store::memory()), &wire, PEOPLE);
+    let queue = outbox(WORKSPACE, CHANNEL);
+    let claimed = bench.store.claim(queue, START, 280, 120_000).unwrap();
+    assert_eq!(claimed.len(), 280, "more than are given back in one commit");
+    change_and_crash(&mut bench, switch_on);
+    bench.wait_until("they are delivered", || delivered(&bench) == PEOPLE);
+    assert_eq!(bench.store.next_due(queue).unwrap(), None, "each left the outbox once");
+}
+
 /// Such an outbox was looked at by nobody after the restart: its messages were pending for ever.
 #[test]
 fn messages_of_a_channel_that_was_removed_before_a_crash_are_skipped() {

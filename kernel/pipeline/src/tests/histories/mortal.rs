@@ -159,6 +159,10 @@ impl Store for Life {
         self.write(|store| store.claim(queue, now, limit, lease_ms))
     }
 
+    fn claimed(&self, queue: QueueId, now: Timestamp, limit: usize, lease_ms: i64) -> Result<Vec<Job>, ReadError> {
+        self.read(|store| store.claimed(queue, now, limit, lease_ms))
+    }
+
     fn next_due(&self, queue: QueueId) -> Result<Option<Timestamp>, ReadError> {
         self.read(|store| store.next_due(queue))
     }
