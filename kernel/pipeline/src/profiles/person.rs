@@ -54,15 +54,12 @@ pub(crate) fn assemble(
     id: SourceIdentityId,
     head: IdentityHead,
     contribution: Contribution,
-    derived: Option<(&[u8], LeafRows)>,
-    fact_bytes: usize,
+    derived: Option<(Derived, LeafRows)>,
+    mut bytes: usize,
 ) -> Result<Person, ReadError> {
-    let mut bytes = fact_bytes;
     let derived = match derived {
         None => None,
-        Some((row, leaves)) => {
-            bytes += row.len();
-            let mut derived: Derived = row::decode(row)?;
+        Some((mut derived, leaves)) => {
             for (group, row) in leaves {
                 bytes += row.len();
                 derived.take_in(group, row::decode(&row)?);
@@ -82,17 +79,17 @@ pub(crate) fn read(
 ) -> Result<Option<Person>, ReadError> {
     let Some(head) = facts::read_head(store, workspace, id)? else { return Ok(None) };
     let contribution = facts::read_contribution(store, workspace, id)?;
-    let fact_bytes = facts::contribution_bytes(&contribution);
-    let derived = facts::get_one(store, &Key::derived(workspace, id))?;
-    let mut leaves = LeafRows::new();
-    if derived.is_some() {
-        facts::each_row(store, &Key::all_leaves(workspace, id), |key, value| {
-            leaves.extend(key.as_leaves().map(|(_, group)| (group, value.into())));
-            Ok(())
-        })?;
+    let mut bytes = facts::contribution_bytes(&contribution);
+    let mut computed = None;
+    if let Some(row) = facts::get_one(store, &Key::derived(workspace, id))? {
+        bytes += row.len();
+        let derived: Derived = row::decode(&row)?;
+        let keys: Vec<Key> = derived.groups().iter().map(|group| Key::leaves(workspace, id, *group)).collect();
+        let rows = if keys.is_empty() { Vec::new() } else { store.get(&keys)? };
+        let leaves = derived.groups().iter().zip(rows).filter_map(|(group, row)| Some((*group, row?))).collect();
+        computed = Some((derived, leaves));
     }
-    let derived = derived.as_deref().map(|row| (row, leaves));
-    assemble(id, head, contribution, derived, fact_bytes).map(Some)
+    assemble(id, head, contribution, computed, bytes).map(Some)
 }
 
 /// The sealed parts of one leaf, as one state each.

@@ -46,7 +46,8 @@ impl ProfilePages {
             // An identity without facts is none: its rows are left over from a damaged store.
             let Some((head, contribution, bytes)) = facts.remove(id) else { continue };
             let leaves = leaves.remove(id).unwrap_or_default();
-            let root = person::assemble(*id, head, contribution, Some((derived, leaves)), bytes)?;
+            let computed = (kith_store::row::decode(derived)?, leaves);
+            let root = person::assemble(*id, head, contribution, Some(computed), bytes + derived.len())?;
             let members = root.members();
             if members.is_empty() {
                 continue;

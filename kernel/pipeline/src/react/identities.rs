@@ -208,11 +208,12 @@ impl Identities {
                 effects.push(Effect::Sealed { identity: *id, leaf: leaf.0, number, row });
             }
             let mut written = 0;
-            for (group, row) in derived.changed_groups() {
+            let (groups, is_list_new) = derived.changed_groups();
+            for (group, row) in groups {
                 written += row.as_ref().map_or(0, Vec::len);
                 effects.push(Effect::Leaves { identity: *id, group, row });
             }
-            if edit.is_dirty {
+            if edit.is_dirty || is_list_new {
                 let row = row::encode(derived);
                 written += row.len();
                 effects.push(Effect::Kept { identity: *id, row });

@@ -117,6 +117,8 @@ pub(crate) struct Derived {
     /// Incremental state of the expressions' leaves over this identity's events; in rows of their own ([`LeafRow`]).
     #[serde(skip)]
     pub leaves: LeafGroups,
+    /// The groups of leaves that have a row, so that each can be asked for by its name.
+    groups: BTreeSet<u16>,
     /// The rest only on an identity that names a profile.
     pub outputs: BTreeMap<OutputKey, Output>,
     pub memberships: BTreeMap<AudienceId, Membership>,
@@ -129,6 +131,9 @@ pub(crate) struct Derived {
     #[serde(skip)]
     retimed: BTreeSet<u16>,
 }
+
+/// The row of a group of leaves, encoded; `None` where it is to be deleted.
+pub(crate) type GroupRow = (u16, Option<Vec<u8>>);
 
 /// The states of a group of leaves, and when time alone may change them for the profile that the identity names.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -187,6 +192,11 @@ impl Derived {
         }
     }
 
+    /// The groups of leaves that have a row.
+    pub(crate) fn groups(&self) -> &BTreeSet<u16> {
+        &self.groups
+    }
+
     /// Take in a group of leaves that was read.
     pub(crate) fn take_in(&mut self, group: u16, row: LeafRow) {
         self.timers.extend(row.timers.into_iter().map(|(leaf, at)| (Waker::Leaf(leaf), at)));
@@ -196,11 +206,12 @@ impl Derived {
     }
 
     /// The rows of the groups of leaves that have changed since they were written, which they are from now on; `None` for
-    /// one that is to be deleted, since nothing is left in it.
-    pub(crate) fn changed_groups(&mut self) -> Vec<(u16, Option<Vec<u8>>)> {
+    /// one that is to be deleted, since nothing is left in it. And whether [`Derived::groups`] is another now, so that the
+    /// identity's own row has to be written as well.
+    pub(crate) fn changed_groups(&mut self) -> (Vec<GroupRow>, bool) {
         let mut groups = std::mem::take(&mut self.retimed);
         groups.extend(self.leaves.changed());
-        let mut rows = Vec::with_capacity(groups.len());
+        let (mut rows, mut is_list_new) = (Vec::with_capacity(groups.len()), false);
         for group in groups {
             let mut states = self.leaves.take(group);
             states.compact();
@@ -212,12 +223,13 @@ impl Derived {
             });
             let row = LeafRow { timers: timers.collect(), states };
             let is_empty = row.timers.is_empty() && row.states.is_empty();
+            is_list_new |= if is_empty { self.groups.remove(&group) } else { self.groups.insert(group) };
             rows.push((group, (!is_empty).then(|| row::encode(&row))));
             if !row.states.is_empty() {
                 self.leaves.insert(group, row.states);
             }
         }
-        rows
+        (rows, is_list_new)
     }
 }
 
@@ -346,9 +358,10 @@ mod tests {
         assert!(derived.set_timer(audience, Some(Timestamp(70))), "it lies in the identity's own row");
         assert!(!derived.set_timer(Waker::Leaf(order.id()), Some(Timestamp(80))));
         assert!(!derived.set_timer(Waker::Leaf(view.id()), Some(Timestamp(90))), "a leaf of another member");
-        let written = derived.changed_groups();
-        assert_eq!(written.len(), 2);
-        assert!(derived.changed_groups().is_empty(), "what is written has not changed");
+        let (written, is_list_new) = derived.changed_groups();
+        assert_eq!((written.len(), is_list_new), (2, true));
+        assert!(derived.groups().iter().eq(written.iter().map(|(group, _)| group)));
+        assert_eq!(derived.changed_groups(), (vec![], false), "what is written has not changed");
         let mut read: Derived = row::decode(&row::encode(&derived)).unwrap();
         assert_eq!(read.timers().keys().collect::<Vec<_>>(), [&audience]);
         for (group, row) in written {
@@ -360,6 +373,7 @@ mod tests {
         // make a row.
         assert!(!read.set_timer(Waker::Leaf(order.id()), Some(Timestamp(80))));
         read.set_timer(Waker::Leaf(view.id()), None);
-        assert_eq!(read.changed_groups(), [(view.id().group(), None)]);
+        assert_eq!(read.changed_groups(), (vec![(view.id().group(), None)], true));
+        assert!(read.groups().iter().eq([&order.id().group()]));
     }
 }
