@@ -187,3 +187,26 @@ fn a_host_that_was_not_granted_is_not_reached() {
     assert!(!dead["reason"].as_str().unwrap().is_empty());
     assert!(receiver.arrived().is_empty());
 }
+
+/// Payloads through the channel that comes with it name the person, and a name that it does not declare is refused at once.
+#[test]
+fn a_payload_addresses_the_person() {
+    let shop = Shop::open("not_refused");
+    let mut action = json!({ "channel": "webhook", "purpose": "marketing", "basis": "not_refused" });
+    action["payload"] = json!({ "text": "Hello {{ first_name|default('you') }}", "to": "{{ name }}" });
+    let admin = shop.kernel.admin();
+    admin.patch("/api/v1/audiences/carts", &json!({ "on_enter": action })).is(200);
+    let texts = |number: usize| -> Vec<Value> {
+        wait_until("they are written to", || shop.receiver.arrived().len() == number);
+        shop.receiver.arrived().iter().map(|message| message.json()["data"]["payload"].clone()).collect()
+    };
+    let traits = json!({ "firstName": "Zo\u{eb}", "name": "Zo\u{eb} Vogel" });
+    shop.source.batch(&[json!({ "type": "identify", "userId": "zoe", "messageId": "z", "traits": traits })]);
+    shop.visit("zoe", None);
+    assert_eq!(texts(1), [json!({ "text": "Hello Zo\u{eb}", "to": "Zo\u{eb} Vogel" })]);
+    shop.visit("bob", None);
+    assert!(texts(2).contains(&json!({ "text": "Hello you", "to": "" })));
+    action["payload"] = json!({ "text": "Hello {{ surname }}" });
+    let refused = admin.patch("/api/v1/audiences/carts", &json!({ "on_enter": action }));
+    assert!(refused.is_problem(400, "bad-input").to_string().contains("surname"));
+}

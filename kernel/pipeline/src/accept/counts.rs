@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use kith_model::id::{InstallationId, WorkspaceId};
-use kith_store::row::{Owner, Row, read_postcard};
 use kith_store::{Key, Operation, Precondition, ReadError, Store};
 use serde::{Deserialize, Serialize};
 
@@ -23,32 +22,8 @@ pub(crate) struct Counts {
     pub deliveries: DeliveryTotals,
 }
 
-/// The totals as version 1 has them.
-#[derive(Deserialize)]
-struct CountsBefore {
-    identifiers: u64,
-    profiles: u64,
-    events: u64,
-    set_aside: BTreeMap<InstallationId, u64>,
-    set_aside_dropped: u64,
-}
-
-impl Row for Counts {
-    const WHAT: &'static str = "a workspace's totals";
-    const OWNER: Owner = Owner::Accept;
-    const VERSION: u8 = 2;
-
-    fn before(version: u8, body: &[u8]) -> Option<Result<Counts, String>> {
-        let read = |held: CountsBefore| Counts {
-            identifiers: held.identifiers,
-            profiles: held.profiles,
-            events: held.events,
-            set_aside: held.set_aside,
-            set_aside_dropped: held.set_aside_dropped,
-            deliveries: DeliveryTotals::default(),
-        };
-        (version == 1).then(|| read_postcard(body).map(read))
-    }
+rows::rows! {
+    Counts: "a workspace's totals", Accept, 2;
 }
 
 impl Counts {
@@ -72,17 +47,15 @@ pub(crate) struct Totals {
     workspace: WorkspaceId,
     /// As the last unit of the group left them; `None` where there is no row yet.
     group: Option<Counts>,
-    /// The bytes of that row: one that an older release wrote is not what this one would write.
-    group_row: Option<Vec<u8>>,
     unit: Counts,
 }
 
 impl Totals {
     pub(crate) fn open(store: &dyn Store, workspace: WorkspaceId) -> Result<Totals, ReadError> {
         let row = store.get(&[Key::counts(workspace)])?.pop().flatten();
-        let group: Option<Counts> = row.as_ref().map(|row| rows::decode("a workspace's totals", row)).transpose()?;
+        let group: Option<Counts> = row.map(|row| rows::decode("a workspace's totals", &row)).transpose()?;
         let unit = group.clone().unwrap_or_default();
-        Ok(Totals { workspace, group, group_row: row.map(|row| row.to_vec()), unit })
+        Ok(Totals { workspace, group, unit })
     }
 
     /// The totals with the unit under way.
@@ -93,8 +66,8 @@ impl Totals {
     /// What the unit demands of the totals, and what it makes of them.
     pub(crate) fn write(&self) -> (Precondition, Operation) {
         let key = Key::counts(self.workspace);
-        let before = match &self.group_row {
-            Some(row) => Precondition::Holds(key.clone(), row.clone()),
+        let before = match &self.group {
+            Some(counts) => Precondition::Holds(key.clone(), rows::encode(counts)),
             None => Precondition::Absent(key.clone()),
         };
         (before, Operation::Put(key, rows::encode(&self.unit)))
@@ -102,7 +75,6 @@ impl Totals {
 
     pub(crate) fn keep_unit(&mut self) {
         self.group = Some(self.unit.clone());
-        self.group_row = Some(rows::encode(&self.unit));
     }
 
     pub(crate) fn forget_unit(&mut self) {

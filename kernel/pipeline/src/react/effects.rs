@@ -147,7 +147,10 @@ fn carry_out(workspace: WorkspaceId, effect: Effect, operations: &mut Vec<Operat
         Effect::Kept { identity, row } => operations.push(Operation::Put(Key::derived(workspace, identity), row)),
         Effect::Leaves { identity, group, row } => {
             let key = Key::leaves(workspace, identity, group);
-            operations.push(row.map_or_else(|| Operation::Delete(key.clone()), |row| Operation::Put(key.clone(), row)));
+            operations.push(match row {
+                Some(row) => Operation::Put(key, row),
+                None => Operation::Delete(key),
+            });
         }
         Effect::Sealed { identity, leaf, number, row } => {
             operations.push(Operation::Put(Key::chunk(workspace, identity, leaf, number), row));

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use kith_features::{FeatureName, Value};
-use kith_model::id::{InstallationId, ProfileId, WorkspaceId};
+use kith_model::id::{InstallationId, ProfileId};
 use kith_store::keys::{Definition, DeliveryMover};
-use kith_store::{Key, Operation, ReadError, Unit, row};
+use kith_store::{Key, ReadError, row};
 
 use super::effects::{CURSOR, READINESS};
 use super::projection::{Projection, note_ordinal};
@@ -18,8 +18,8 @@ use crate::profiles::evaluation::{Evaluation, Profile};
 use crate::profiles::facts::{each_row, get_one};
 use crate::profiles::person::{self, Person};
 use crate::profiles::scan::ProfilePages;
+use crate::rows::DeliveryTotals;
 use crate::rows::derived::{Cursor, ModelVersion, Track};
-use crate::rows::{DeliveryRow, DeliveryTotals};
 use crate::shared::{Shared, Workspace};
 
 /// What the index is told of one profile.
@@ -52,39 +52,10 @@ pub(crate) fn open(shared: &Arc<Shared>, workspace: &Arc<Workspace>) -> Result<R
     let queues = build(shared, workspace, &readiness, &mut projection)?;
     projection.generation = 0;
     *workspace.projection.write() = projection;
-    let opened = Opened {
-        readiness,
-        cursor,
-        promised: promised.position,
-        delivery_totals: delivery_totals(shared, id)?,
-        queues,
-    };
+    let totals = get_one(store, &Key::delivery_totals(id, DeliveryMover::Reactor))?;
+    let delivery_totals: DeliveryTotals = totals.map_or(Ok(DeliveryTotals::default()), |row| row::decode(&row))?;
+    let opened = Opened { readiness, cursor, promised: promised.position, delivery_totals, queues };
     Ok(Reactor::new(Arc::clone(shared), Arc::clone(workspace), opened))
-}
-
-/// The totals of the deliveries that reactors made. Where there are none yet, an older release made the deliveries that there
-/// are, and all are counted this once, before anybody moves one.
-fn delivery_totals(shared: &Shared, workspace: WorkspaceId) -> Result<DeliveryTotals, ReadError> {
-    let key = Key::delivery_totals(workspace, DeliveryMover::Reactor);
-    if let Some(held) = get_one(shared.store.as_ref(), &key)? {
-        return row::decode(&held);
-    }
-    let mut totals = DeliveryTotals::default();
-    each_row(shared.store.as_ref(), &Key::deliveries(workspace), |_, value| {
-        // One that cannot be read is set aside when its turn comes.
-        if let Ok(delivery) = row::decode::<DeliveryRow>(value) {
-            totals.made(&delivery.state);
-        }
-        Ok(())
-    })?;
-    if totals != DeliveryTotals::default() {
-        let operations = vec![Operation::Put(key, row::encode(&totals))];
-        shared.commit(Unit { operations, ..Unit::default() }).map_err(|error| ReadError::Io {
-            what: "the totals of deliveries, which were to be written".to_owned(),
-            source: Arc::new(std::io::Error::other(error)),
-        })?;
-    }
-    Ok(totals)
 }
 
 /// Read all profiles into the index.
