@@ -43,9 +43,13 @@ pub(crate) struct TotalsBody {
 /// Deliveries by state.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeliveryTotals {
+    /// Delivered, or accepted by a provider.
     delivered: u64,
+    /// In the outbox or under way.
     pending: u64,
+    /// Refused before it was sent, e.g. for want of consent.
     skipped: u64,
+    /// Given up, or of unknown fate.
     dead: u64,
 }
 
