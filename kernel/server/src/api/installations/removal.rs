@@ -132,29 +132,14 @@ fn take_out(app: &App, draft: &mut Draft<'_>, workspace: WorkspaceId, before: In
 #[cfg(test)]
 mod tests {
     use kith_model::id::AudienceId;
-    use kith_model::plugin::InstallationMode;
-    use kith_model::time::Timestamp;
 
     use super::*;
 
     #[test]
     fn a_token_holds_for_what_was_seen_and_nothing_else() {
         let row = |version: &str| InstallationRow {
-            id: InstallationId(3),
-            name: "level".parse().unwrap(),
-            plugin: "test/level".parse().unwrap(),
             version: version.parse().unwrap(),
-            config: json!({}),
-            grants: Grants::default(),
-            mode: InstallationMode::Live,
-            mode_reason: None,
-            mode_since: None,
-            fit: None,
-            waits_for_fit: None,
-            write_key: None,
-            created_at: Timestamp(0),
-            updated_at: Timestamp(0),
-            removed_at: None,
+            ..crate::api::tests::installation_row(3, "level")
         };
         let removal = |people, audiences: &[u32]| Removal {
             people,
