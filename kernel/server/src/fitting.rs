@@ -53,7 +53,7 @@ pub(crate) fn begin(app: &App, workspace: WorkspaceId, actor: Actor, name: &str)
             state_bytes: 0,
             error: None,
         };
-        draft.put_fit(row.clone())?;
+        draft.put_fit(row.clone());
         draft.audit("installation.fit", name, None, Some(json!({ "fit": version })))?;
         Ok(BegunFit { row, slot })
     })
@@ -103,14 +103,14 @@ fn keep(
                 let mut done = FitRow { status: FitStatus::Succeeded, finished_at, ..row.clone() };
                 done.metrics.clone_from(&fitted.metrics);
                 done.state_bytes = fitted.state.len() as u64;
-                draft.put_fit(done)?;
+                draft.put_fit(done);
                 draft.put_state(id, row.version, fitted.state.clone());
                 let fit = Some(row.version);
-                draft.put_installation(InstallationRow { fit, waits_for_fit: None, ..present })?;
+                draft.put_installation(InstallationRow { fit, waits_for_fit: None, ..present });
             }
             Err(error) => {
                 let error = Some(error);
-                draft.put_fit(FitRow { status: FitStatus::Failed, finished_at, error, ..row.clone() })?;
+                draft.put_fit(FitRow { status: FitStatus::Failed, finished_at, error, ..row.clone() });
             }
         }
         Ok(())
@@ -121,7 +121,7 @@ fn keep(
         let error = Some("the fitted state could not be put to use; the log has more".to_owned());
         app.change(workspace, actor, |draft| {
             let finished_at = Some(draft.now());
-            draft.put_fit(FitRow { status: FitStatus::Failed, finished_at, error, ..row.clone() })?;
+            draft.put_fit(FitRow { status: FitStatus::Failed, finished_at, error, ..row.clone() });
             Ok(())
         })
     })
@@ -229,10 +229,10 @@ mod tests {
         let fits = [succeeded(1, "1.0.0", None), succeeded(2, "1.1.0", Some(2)), succeeded(3, "1.2.0", Some(3))];
         for fit in fits {
             change.put_state(LEVEL, fit.version, vec![b'0' + fit.version as u8]);
-            change.put_fit(fit).unwrap();
+            change.put_fit(fit);
         }
         let failed = FitRow { status: FitStatus::Failed, ..succeeded(4, "1.3.0", Some(2)) };
-        change.put_fit(failed).unwrap();
+        change.put_fit(failed);
         drop(change.commit().unwrap());
 
         let before =
@@ -278,8 +278,8 @@ mod tests {
         let mut plugin = plugin_row("level", PluginKind::TagModel);
         (plugin.manifest.version, plugin.manifest.state_version) = (semver::Version::new(2, 0, 0), Some(2));
         let row = InstallationRow { version: plugin.manifest.version.clone(), ..installation_row(LEVEL.0, "level") };
-        change.put_plugin(plugin).unwrap();
-        change.put_installation(row).unwrap();
+        change.put_plugin(plugin);
+        change.put_installation(row);
         drop(change.commit().unwrap());
         let fitted = Fitted { state: vec![1], metrics: Vec::new() };
         keep(server.app(), FIRST, Actor::kernel(), begun.row, Ok(fitted), begun.slot).unwrap();
@@ -296,7 +296,7 @@ mod tests {
         let begun = begin(server.app(), FIRST, Actor::kernel(), "level").unwrap();
         server.store().lease("node", "another process", Timestamp(0), 0).unwrap().unwrap();
         let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
-        change.put_fit(succeeded(begun.row.version, "1.0.0", None)).unwrap();
+        change.put_fit(succeeded(begun.row.version, "1.0.0", None));
         change.put_state(LEVEL, begun.row.version, vec![1]);
         assert!(matches!(change.commit().map(drop), Err(CatalogueError::Commit(CommitError::Fenced { .. }))));
         keep(server.app(), FIRST, Actor::kernel(), begun.row, Err("anything".to_owned()), begun.slot).unwrap_err();

@@ -115,7 +115,8 @@ fn save(
         }
         let what = if before.is_some() { "audience.change" } else { "audience.create" };
         draft.audit(what, &audience.name, before.as_ref().and_then(audited), audited(&audience))?;
-        Ok(draft.put_audience(audience)?)
+        draft.put_audience(audience);
+        Ok(())
     })
 }
 

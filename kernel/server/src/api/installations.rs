@@ -116,11 +116,11 @@ fn install(draft: &mut Draft<'_>, wanted: &NewInstallation) -> Result<(Installat
             created_at: draft.now(),
             expires_at: None,
             revoked_at: None,
-        })?;
+        });
         row.write_key = Some(key.id);
         shown = Some(key.text);
     }
-    draft.put_installation(row.clone())?;
+    draft.put_installation(row.clone());
     Ok((row, shown))
 }
 
@@ -176,7 +176,7 @@ pub(crate) async fn change(
             let before = InstallationRow::clone(named(draft.tables(), &name)?);
             let row = patched(draft, &before, &patch)?;
             draft.audit("installation.change", &row.name, Some(public(&before)), Some(public(&row)))?;
-            draft.put_installation(row)?;
+            draft.put_installation(row);
             Ok(before.id)
         })?;
         present(app, workspace, id, None).map(Json)

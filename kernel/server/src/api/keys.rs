@@ -132,7 +132,7 @@ pub(crate) async fn create(
             };
             let about = key_body(draft.tables(), &row);
             draft.audit("key.create", &row.id, None, Some(json!({ "title": row.title, "scopes": row.scopes })))?;
-            draft.put_credential(row)?;
+            draft.put_credential(row);
             Ok((StatusCode::CREATED, Json(NewKeyBody { key: key.text, about })))
         })
     })
@@ -180,7 +180,7 @@ pub(crate) async fn revoke(
                 return Err(ApiError::Conflict { code: "last-admin-key", message });
             }
             draft.audit("key.revoke", &row.id, Some(json!({ "title": row.title, "scopes": row.scopes })), None)?;
-            draft.put_credential(CredentialRow { revoked_at: Some(draft.now()), ..CredentialRow::clone(row) })?;
+            draft.put_credential(CredentialRow { revoked_at: Some(draft.now()), ..CredentialRow::clone(row) });
             Ok(StatusCode::NO_CONTENT)
         })
     })

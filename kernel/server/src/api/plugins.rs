@@ -152,7 +152,7 @@ pub(crate) async fn upload(
             }
             let target = format!("{}@{}", row.manifest.id, row.manifest.version);
             draft.audit("plugin.upload", target, None, Some(serde_json::json!({ "digest": row.digest })))?;
-            draft.put_plugin(row.clone())?;
+            draft.put_plugin(row.clone());
             Ok((StatusCode::CREATED, Json(plugin_body(&row))))
         })
     })

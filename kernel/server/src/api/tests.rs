@@ -125,7 +125,7 @@ pub(super) fn key_with(
         revoked_at: None,
     };
     let mut draft = server.app().catalogue.begin(workspace, Actor::kernel()).unwrap();
-    draft.put_credential(row).unwrap();
+    draft.put_credential(row);
     drop(draft.commit().unwrap());
     key.text
 }
@@ -280,7 +280,7 @@ pub(super) fn source(server: &TestServer, workspace: WorkspaceId) -> String {
     let (row, installed) = lines();
     let id = row.id;
     let mut draft = server.app().catalogue.begin(workspace, Actor::kernel()).unwrap();
-    draft.put_installation(row).unwrap();
+    draft.put_installation(row);
     drop(draft.commit().unwrap());
     // No plugin of the catalogue stands behind the source, so the kernel is told of it directly.
     let tables = server.app().catalogue.workspace(workspace).unwrap();

@@ -160,21 +160,19 @@ impl<'a> Draft<'a> {
     }
 
     /// Add or replace a plugin version.
-    pub fn put_plugin(&mut self, row: PluginRow) -> Result<(), CatalogueError> {
+    pub fn put_plugin(&mut self, row: PluginRow) {
         let name = format!("{}@{}", row.manifest.id, row.manifest.version);
         self.operations.push(put(self.workspace(), Definition::Plugin, name.as_bytes(), &row));
         let key = (row.manifest.id.clone(), row.manifest.version.clone());
         self.tables.plugins.insert(key, Arc::new(row));
-        Ok(())
     }
 
     /// Add or replace an installation.
-    pub fn put_installation(&mut self, row: InstallationRow) -> Result<(), CatalogueError> {
+    pub fn put_installation(&mut self, row: InstallationRow) {
         self.operations.push(put(self.workspace(), Definition::Installation, &row.id.0.to_be_bytes(), &row));
         self.touched.insert(row.id);
         self.tables.installations.insert(row.id, Arc::new(row));
         self.alters_setup = true;
-        Ok(())
     }
 
     /// Delete what belongs to an installation: secrets, fits with their states, the plugin's own state.
@@ -214,11 +212,10 @@ impl<'a> Draft<'a> {
     }
 
     /// Add or replace a fit's row.
-    pub fn put_fit(&mut self, row: FitRow) -> Result<(), CatalogueError> {
+    pub fn put_fit(&mut self, row: FitRow) {
         let name = of_installation(row.installation, &row.version.to_be_bytes());
         self.operations.push(put(self.workspace(), Definition::Fit, &name, &row));
         self.tables.fits.insert((row.installation, row.version), Arc::new(row));
-        Ok(())
     }
 
     /// Keep a fitted state and put it to use.
@@ -242,12 +239,11 @@ impl<'a> Draft<'a> {
     }
 
     /// Add or replace an audience.
-    pub fn put_audience(&mut self, audience: Audience) -> Result<(), CatalogueError> {
+    pub fn put_audience(&mut self, audience: Audience) {
         let name = audience.id.0.to_be_bytes();
         self.operations.push(put(self.workspace(), Definition::Audience, &name, &AudienceRow(audience.clone())));
         self.tables.audiences.insert(audience.id, Arc::new(audience));
         self.alters_setup = true;
-        Ok(())
     }
 
     /// Remove an audience.
@@ -259,11 +255,10 @@ impl<'a> Draft<'a> {
     }
 
     /// Add or replace a credential. Its workspace is the draft's.
-    pub fn put_credential(&mut self, mut row: CredentialRow) -> Result<(), CatalogueError> {
+    pub fn put_credential(&mut self, mut row: CredentialRow) {
         row.workspace = self.workspace();
         self.operations.push(put(SYSTEM, Definition::Credential, row.id.as_str().as_bytes(), &row));
         self.credentials.insert(row.id.clone(), Arc::new(row));
-        Ok(())
     }
 
     /// Write down what was done.

@@ -119,13 +119,13 @@ fn take_out(app: &App, draft: &mut Draft<'_>, workspace: WorkspaceId, before: In
     let tables = app.catalogue.tables();
     for key in tables.credentials.values() {
         if key.workspace == workspace && key.source == Some(before.id) && key.revoked_at.is_none() {
-            draft.put_credential(CredentialRow { revoked_at: Some(now), ..CredentialRow::clone(key) })?;
+            draft.put_credential(CredentialRow { revoked_at: Some(now), ..CredentialRow::clone(key) });
         }
     }
     draft.clear_installation(before.id)?;
     draft.audit("installation.remove", &before.name, Some(public(&before)), None)?;
     let (config, grants) = (json!({}), Grants::default());
-    draft.put_installation(InstallationRow { removed_at: Some(now), config, grants, fit: None, ..before })?;
+    draft.put_installation(InstallationRow { removed_at: Some(now), config, grants, fit: None, ..before });
     Ok(())
 }
 

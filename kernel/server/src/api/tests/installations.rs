@@ -81,10 +81,10 @@ pub(crate) fn plugin_row(name: &str, kind: PluginKind) -> PluginRow {
 /// Put an installation with its plugin into the catalogue, past the API, which would have to load a component.
 pub(crate) fn keep(server: &TestServer, row: &InstallationRow, kind: PluginKind, audiences: &[Audience]) {
     let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
-    change.put_plugin(plugin_row(row.name.as_str(), kind)).unwrap();
-    change.put_installation(row.clone()).unwrap();
+    change.put_plugin(plugin_row(row.name.as_str(), kind));
+    change.put_installation(row.clone());
     for audience in audiences {
-        change.put_audience(audience.clone()).unwrap();
+        change.put_audience(audience.clone());
     }
     drop(change.commit().unwrap());
 }
@@ -134,8 +134,8 @@ async fn a_removal_that_takes_values_from_people_needs_the_token_of_what_is_ther
     let next = InstallationRow { version: semver::Version::new(1, 1, 0), ..installation_row(901, "level") };
     let mut plugin = plugin_row("level", PluginKind::TagModel);
     plugin.manifest.version = next.version.clone();
-    change.put_plugin(plugin).unwrap();
-    change.put_installation(next).unwrap();
+    change.put_plugin(plugin);
+    change.put_installation(next);
     drop(change.commit().unwrap());
     let confirmed = format!("{path}?confirm={token}");
     let second = ask(&server, "DELETE", &confirmed).admin().empty().await.problem(409, "confirmation-required");
