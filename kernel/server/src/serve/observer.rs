@@ -1,5 +1,5 @@
-//! Writes down what the kernel reports: quarantines, and models that wait for a fit. The kernel's threads only leave a note; a thread of its own changes the
-//! catalogue, because a change waits for the kernel.
+//! Writes down what the kernel reports: quarantines, and models that wait for a fit. The kernel's threads only leave a note; a
+//! thread of its own changes the catalogue, because a change waits for the kernel.
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel as note_channel};
@@ -19,10 +19,11 @@ pub(super) struct Note {
     workspace: WorkspaceId,
     installation: InstallationId,
     reason: String,
-    what: What,
+    kind: HoldKind,
 }
 
-enum What {
+/// Why an installation no longer runs.
+enum HoldKind {
     Quarantine,
     /// It cannot read this fit, with the component of this digest.
     WaitsForFit {
@@ -45,13 +46,13 @@ impl Observer {
 
 impl kith_pipeline::Observer for Observer {
     fn held(&self, workspace: WorkspaceId, installation: InstallationId, reason: &str) {
-        self.leave(Note { workspace, installation, reason: reason.to_owned(), what: What::Quarantine });
+        self.leave(Note { workspace, installation, reason: reason.to_owned(), kind: HoldKind::Quarantine });
     }
 
     fn waits_for_fit(&self, workspace: WorkspaceId, installed: &Installed, reason: &str) {
         let fit = installed.fitted.as_ref().map(|fitted| fitted.version);
-        let what = What::WaitsForFit { fit, digest: installed.digest.clone() };
-        self.leave(Note { workspace, installation: installed.id, reason: reason.to_owned(), what });
+        let kind = HoldKind::WaitsForFit { fit, digest: installed.digest.clone() };
+        self.leave(Note { workspace, installation: installed.id, reason: reason.to_owned(), kind });
     }
 }
 
@@ -83,9 +84,9 @@ fn keep(app: &App, note: &Note) -> Result<(), ApiError> {
     app.change(note.workspace, Actor::kernel(), |draft| {
         let row = draft.tables().installations.get(&note.installation).filter(|row| row.removed_at.is_none());
         let Some(row) = row.map(|row| InstallationRow::clone(row)) else { return Ok(()) };
-        match &note.what {
-            What::Quarantine => quarantine(draft, row, &note.reason),
-            What::WaitsForFit { fit, digest } => {
+        match &note.kind {
+            HoldKind::Quarantine => quarantine(draft, row, &note.reason),
+            HoldKind::WaitsForFit { fit, digest } => {
                 // Where an admin was quicker, the note is about what is no more.
                 let is_same = draft.tables().plugin_of(&row).is_some_and(|plugin| plugin.digest == *digest);
                 if !is_same || row.fit != *fit || row.waits_for_fit.is_some() {
