@@ -327,10 +327,10 @@ fn held_by_mode(row: &InstallationRow) -> Option<Hold> {
         InstallationMode::Quarantined => {
             row.mode_reason.clone().unwrap_or_else(|| "the kernel switched it off after repeated faults".to_owned())
         }
-        // Older releases took this mode, and ran nothing in it.
+        // The API refuses this mode, so that no row has it.
         InstallationMode::Shadow => "shadow runs are not there yet".to_owned(),
     };
-    Some(Hold { since: row.mode_since(), why })
+    Some(Hold { since: row.mode_since, why })
 }
 
 /// Changes with anything that a role is made from.

@@ -95,7 +95,7 @@ fn install(draft: &mut Draft<'_>, wanted: &NewInstallation) -> Result<(Installat
         grants: wanted.grants.clone(),
         mode,
         mode_reason: None,
-        mode_since: Some(draft.now()),
+        mode_since: draft.now(),
         fit: None,
         waits_for_fit: None,
         write_key: None,
@@ -219,7 +219,7 @@ fn patched(
     if let Some(mode) = patch.mode {
         check_mode(mode)?;
         if mode != before.mode {
-            row.mode_since = Some(draft.now());
+            row.mode_since = draft.now();
         }
         (row.mode, row.mode_reason) = (mode, None);
     }

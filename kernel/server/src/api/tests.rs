@@ -237,7 +237,7 @@ pub(crate) fn installation_row(id: u32, name: &str) -> InstallationRow {
         grants: Grants::default(),
         mode: InstallationMode::Live,
         mode_reason: None,
-        mode_since: None,
+        mode_since: Timestamp(0),
         fit: None,
         waits_for_fit: None,
         write_key: None,

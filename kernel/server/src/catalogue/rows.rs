@@ -105,13 +105,11 @@ pub struct InstallationRow {
     pub mode: InstallationMode,
     /// Why the kernel changed the mode.
     pub mode_reason: Option<String>,
-    /// Since when it has the mode; rows of older releases do not say.
-    #[serde(default)]
-    pub mode_since: Option<Timestamp>,
+    /// Since when it has the mode.
+    pub mode_since: Timestamp,
     /// The fit in use: the newest whose state the version may be asked about, or where there is none, the newest.
     pub fit: Option<u32>,
     /// Present while the version cannot read the fit in use.
-    #[serde(default)]
     pub waits_for_fit: Option<WaitRow>,
     /// The write key that was made with it, for a connector.
     pub write_key: Option<KeyId>,
@@ -140,13 +138,6 @@ pub struct AudienceRow(pub Audience);
 #[serde(transparent)]
 pub struct CounterRow(pub u32);
 
-impl InstallationRow {
-    /// Since when it has its mode, as far as is known.
-    pub fn mode_since(&self) -> Timestamp {
-        self.mode_since.unwrap_or(self.updated_at)
-    }
-}
-
 /// How a fit stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -166,7 +157,6 @@ pub struct FitRow {
     pub plugin_version: semver::Version,
     pub digest: String,
     /// The version that the plugin declared for the form of its state.
-    #[serde(default)]
     pub state_version: Option<u32>,
     pub started_at: Timestamp,
     pub finished_at: Option<Timestamp>,

@@ -113,7 +113,7 @@ fn quarantine(draft: &mut Draft<'_>, row: InstallationRow, reason: &str) -> Resu
     draft.put_installation(InstallationRow {
         mode: InstallationMode::Quarantined,
         mode_reason,
-        mode_since: Some(updated_at),
+        mode_since: updated_at,
         updated_at,
         ..row
     });

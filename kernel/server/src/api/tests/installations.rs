@@ -177,13 +177,13 @@ async fn what_does_not_run_is_held_with_its_reason_and_stays_in_the_setup() {
     let server = server();
     let switched_off = InstallationRow {
         mode: InstallationMode::Disabled,
-        mode_since: Some(Timestamp(60_000)),
+        mode_since: Timestamp(60_000),
         ..installation_row(902, "off")
     };
     let quarantined = InstallationRow {
         mode: InstallationMode::Quarantined,
         mode_reason: Some("3 faults in a row".to_owned()),
-        updated_at: Timestamp(120_000),
+        mode_since: Timestamp(120_000),
         ..installation_row(903, "faulty")
     };
     keep(&server, &installation_row(901, "level"), PluginKind::TagModel, &[]);
