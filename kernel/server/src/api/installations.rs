@@ -14,7 +14,7 @@ use kith_model::plugin::{InstallationMode, PluginId, PluginKind};
 
 pub(crate) use body::{InstallationBody, NewInstallation, PatchInstallation};
 use body::{installation_body, public};
-use edit::{check_config, check_grants, check_mode, check_secrets, free_name, pick_version, widened};
+use edit::{check_config, check_grants, check_secrets, free_name, pick_version, read_mode, widened};
 pub(crate) use removal::*;
 
 use super::extract::{Authority, Json, Path, right};
@@ -80,8 +80,7 @@ fn install(draft: &mut Draft<'_>, wanted: &NewInstallation) -> Result<(Installat
     let config = check_config(manifest, wanted.config.clone())?;
     check_secrets(manifest, wanted.secrets.keys())?;
     check_grants(&wanted.grants)?;
-    let mode = wanted.mode.unwrap_or(InstallationMode::Live);
-    check_mode(mode)?;
+    let mode = wanted.mode.as_deref().map_or(Ok(InstallationMode::Live), read_mode)?;
     let id = draft.next_installation()?;
     for (secret, value) in &wanted.secrets {
         draft.put_secret(id, secret, value)?;
@@ -216,8 +215,8 @@ fn patched(
         check_grants(grants)?;
         row.grants = grants.clone();
     }
-    if let Some(mode) = patch.mode {
-        check_mode(mode)?;
+    if let Some(mode) = &patch.mode {
+        let mode = read_mode(mode)?;
         if mode != before.mode {
             row.mode_since = draft.now();
         }

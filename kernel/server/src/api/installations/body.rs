@@ -38,8 +38,7 @@ pub(crate) struct NewInstallation {
     #[serde(default)]
     pub(super) secrets: BTreeMap<String, String>,
     /// `live` unless told, or `disabled`.
-    #[schema(value_type = Option<String>)]
-    pub(super) mode: Option<InstallationMode>,
+    pub(super) mode: Option<String>,
 }
 
 /// What to change; absent stays.
@@ -55,8 +54,7 @@ pub(crate) struct PatchInstallation {
     #[serde(default)]
     pub(super) secrets: BTreeMap<String, Option<String>>,
     /// `live` or `disabled`; `live` also ends a quarantine.
-    #[schema(value_type = Option<String>)]
-    pub(super) mode: Option<InstallationMode>,
+    pub(super) mode: Option<String>,
     /// Upgrade or downgrade to this version.
     pub(super) version: Option<String>,
     /// Allow a version that asks for more than the present one.

@@ -80,17 +80,16 @@ pub(super) fn check_grants(grants: &Grants) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Quarantine is the kernel's to impose, and shadow runs do not exist.
-pub(super) fn check_mode(mode: InstallationMode) -> Result<(), ApiError> {
-    match mode {
-        InstallationMode::Live | InstallationMode::Disabled => Ok(()),
-        InstallationMode::Shadow => {
-            Err(ApiError::at("mode", "shadow runs are not there yet; an installation is `live` or `disabled`"))
-        }
-        InstallationMode::Quarantined => {
-            Err(ApiError::at("mode", "the kernel alone quarantines; use `disabled` to switch it off"))
-        }
-    }
+/// The mode asked for. Quarantine is the kernel's to impose, and shadow runs do not exist.
+pub(super) fn read_mode(wanted: &str) -> Result<InstallationMode, ApiError> {
+    let message = match wanted {
+        "live" => return Ok(InstallationMode::Live),
+        "disabled" => return Ok(InstallationMode::Disabled),
+        "shadow" => "shadow runs are not there yet; an installation is `live` or `disabled`",
+        "quarantined" => "the kernel alone quarantines; use `disabled` to switch it off",
+        _ => "write `live` or `disabled`",
+    };
+    Err(ApiError::at("mode", message))
 }
 
 /// What `next` asks for and `present` does not.

@@ -245,7 +245,7 @@ async fn a_plugin_is_loaded_before_the_catalogue_is_locked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shadow_is_refused_until_it_exists() {
+async fn a_mode_that_cannot_be_set_is_refused_with_those_that_can() {
     let server = server();
     keep(&server, &installation_row(901, "level"), PluginKind::TagModel, &[]);
     let shadow = json!({ "mode": "shadow" });
@@ -253,6 +253,10 @@ async fn shadow_is_refused_until_it_exists() {
     let body = refused.problem(400, "bad-input");
     assert_eq!(body["errors"][0]["path"], "mode");
     assert!(body["message"].as_str().unwrap().contains("not there yet"), "{body}");
+    let nonsense = json!({ "mode": "nonsense" });
+    let refused = ask(&server, "PATCH", "/api/v1/installations/level").admin().json(nonsense).await;
+    let body = refused.problem(400, "bad-input");
+    assert_eq!(body["errors"], json!([{ "path": "mode", "message": "write `live` or `disabled`" }]));
     let shadow = json!({ "plugin": "test/level", "mode": "shadow" });
     ask(&server, "POST", "/api/v1/installations").admin().json(shadow).await.problem(400, "bad-input");
     let off = json!({ "mode": "disabled" });
