@@ -29,7 +29,7 @@ fn fill(source: &Source, people: usize, bytes: usize) {
 }
 
 /// An audience that makes the kernel keep a long text for everybody is computed for all of 36 MiB, and whatever comes after
-/// it is computed too, also after a restart (S1).
+/// it is computed too, also after a restart.
 #[test]
 fn a_first_computation_larger_than_a_unit_ends() {
     let mut kernel = TestKernel::start();
@@ -49,8 +49,8 @@ fn a_first_computation_larger_than_a_unit_ends() {
     assert_eq!(size(&kernel.admin(), "pings"), Some(2));
 }
 
-/// One batch of small events that touches 4,500 people with 9 KB of state each is one piece of work of 40 MB, and is computed
-/// (S1).
+/// One batch of small events that touches 4,500 people with 9 KB of state each is one piece of work of 40 MB, and is
+/// computed.
 #[test]
 fn a_live_pass_over_more_rows_than_a_unit_takes_ends() {
     let kernel = TestKernel::start();
@@ -64,7 +64,7 @@ fn a_live_pass_over_more_rows_than_a_unit_takes_ends() {
     assert_eq!(size(&kernel.admin(), "pings"), Some(4_500));
 }
 
-/// One person whose history is larger than a unit holds nobody up: she is computed in parts, or set aside alone (S1).
+/// One person whose history is larger than a unit holds nobody up: she is computed in parts, or set aside alone.
 #[test]
 fn one_person_larger_than_a_unit_holds_up_nobody() {
     let kernel = TestKernel::start();
@@ -87,8 +87,8 @@ fn one_person_larger_than_a_unit_holds_up_nobody() {
     );
 }
 
-/// An identifier of 5,000 spaces is its own request's mistake: it never gets the 503 that a client repeats, and nobody
-/// beside it gets anything but 200 (S2a).
+/// An identifier of 5,000 spaces is its own request's mistake: it never gets the 503 that a client repeats, and nobody beside
+/// it gets anything but 200.
 #[test]
 fn an_identifier_that_cannot_be_stored_costs_nobody_else_a_request() {
     let kernel = TestKernel::start();
@@ -110,8 +110,8 @@ fn an_identifier_that_cannot_be_stored_costs_nobody_else_a_request() {
     assert_eq!(kernel.events("user_id:ada").len(), 100);
 }
 
-/// Eight clients send batches of 9 MiB at the same time; each is within its limits, so each is taken, if only when those before
-/// it have made room (S2b).
+/// Eight clients send batches of 9 MiB at the same time; each is within its limits, so each is taken, if only when those
+/// before it have made room.
 #[test]
 fn large_batches_at_the_same_time_are_all_taken() {
     let kernel = TestKernel::start();
@@ -131,7 +131,7 @@ fn large_batches_at_the_same_time_are_all_taken() {
 }
 
 /// One batch of 45,000 small events of new people on new devices has 5 MB and makes more rows than a unit takes; it is taken
-/// at once, and whole (S2c).
+/// at once, and whole.
 #[test]
 fn one_batch_of_very_many_new_people_is_taken() {
     let kernel = TestKernel::start();
@@ -145,13 +145,13 @@ fn one_batch_of_very_many_new_people_is_taken() {
     assert_eq!(kernel.count("true"), 45_000);
 }
 
-/// Twelve requests of twenty bytes make a guest answer 15 MB each; the neighbour's requests are all taken (H6).
+/// Twelve requests of twenty bytes make a guest answer 15 MB each; the neighbour's requests are all taken.
 #[test]
 fn answers_of_a_greedy_guest_cost_its_neighbour_no_request() {
     greedy("texts", "500", "30000");
 }
 
-/// Requests of twenty bytes make a guest name 32,000 new identifiers each; the neighbour's requests are all taken (H6).
+/// Requests of twenty bytes make a guest name 32,000 new identifiers each; the neighbour's requests are all taken.
 #[test]
 fn identifiers_of_a_greedy_guest_cost_its_neighbour_no_request() {
     greedy("people", "2000", "16");
@@ -181,8 +181,7 @@ fn greedy(what: &str, events: &str, each: &str) {
     assert_eq!(mode(&kernel.admin(), "segment"), "live");
 }
 
-/// Three requests that pass the memory of the connector are those requests' fault: the source goes on for everybody else
-/// (S11).
+/// Three requests that pass the memory of the connector are those requests' fault: the source goes on for everybody else.
 #[test]
 fn requests_that_are_too_large_for_a_connector_do_not_switch_it_off() {
     let kernel = TestKernel::start();
@@ -213,7 +212,7 @@ fn new_people(kernel: &TestKernel, source: &Source, round: &str) -> Duration {
     (0..3).map(once).min().unwrap()
 }
 
-/// 50,000 unlike trait names, as `{"flag_123": true}` makes them, do not make new people dearer, and counts stay right (S12).
+/// 50,000 unlike trait names, as `{"flag_123": true}` makes them, do not make new people dearer, and counts stay right.
 #[test]
 fn ever_new_trait_names_slow_down_nobody() {
     let kernel = TestKernel::start();
@@ -239,7 +238,7 @@ fn ever_new_trait_names_slow_down_nobody() {
     assert!(after <= allowed, "500 new people took {before:?} before and {after:?} after 50,000 names");
 }
 
-/// While a new audience reads the history of everybody, live events go on to be computed (S17).
+/// While a new audience reads the history of everybody, live events go on to be computed.
 #[test]
 fn live_events_do_not_wait_for_a_backfill() {
     let kernel = TestKernel::start();

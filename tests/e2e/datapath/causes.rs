@@ -48,8 +48,7 @@ impl Shop {
     }
 }
 
-/// A condition that is edited and restored empties the audience and fills it again, and nobody is written to twice (the
-/// table's edit).
+/// A condition that is edited and restored empties the audience and fills it again, and nobody is written to twice.
 #[test]
 fn an_edit_and_its_undoing_send_nothing() {
     let shop = Shop::open();
@@ -66,8 +65,7 @@ fn an_edit_and_its_undoing_send_nothing() {
     each_got_one_message(&shop.receiver, PEOPLE);
 }
 
-/// Who is a member when an audience is first computed is not written to, unless the action asks for the existing ones (the
-/// issue's point 2).
+/// Who is a member when an audience is first computed is not written to, unless the action asks for the existing ones.
 #[test]
 fn present_members_are_written_to_only_when_asked() {
     let shop = Shop::open();
@@ -94,7 +92,7 @@ fn present_members_are_written_to_only_when_asked() {
     shop.has_sent(PEOPLE + 2, "somebody new");
 }
 
-/// Adding an action to an audience writes to nobody who is in it already (the point 2).
+/// Adding an action to an audience writes to nobody who is in it already.
 #[test]
 fn an_action_added_later_writes_to_nobody_who_is_there() {
     let shop = Shop::open();
@@ -108,7 +106,7 @@ fn an_action_added_later_writes_to_nobody_who_is_there() {
     shop.has_sent(1, "somebody new");
 }
 
-/// History that is imported moves people and writes to nobody, unless the action asks for imports (the point 2).
+/// History that is imported moves people and writes to nobody, unless the action asks for imports.
 #[test]
 fn imported_history_is_written_about_only_when_asked() {
     let shop = Shop::open();
@@ -135,7 +133,7 @@ fn imported_history_is_written_about_only_when_asked() {
     each_got_one_message(&shop.receiver, PEOPLE);
 }
 
-/// Two people who have both entered and turn out to be one are not written to again (the point 2).
+/// Two people who have both entered and turn out to be one are not written to again.
 #[test]
 fn a_merge_sends_nothing() {
     let shop = Shop::open();
@@ -151,7 +149,7 @@ fn a_merge_sends_nothing() {
     assert_eq!(size(&shop.admin(), "seen"), Some(1));
 }
 
-/// Both sides of a parting keep what the one person had, and neither is written to (the point 2).
+/// Both sides of a parting keep what the one person had, and neither is written to.
 #[test]
 fn a_parting_sends_nothing() {
     let shop = Shop::open();
@@ -178,7 +176,7 @@ fn come_back(shop: &Shop, turn: u64) {
     wait_until("she is back", || size(&admin, "fresh") == Some(1));
 }
 
-/// `re_entry: always`, which is the default, writes at each return (the point 2).
+/// `re_entry: always`, which is the default, writes at each return.
 #[test]
 fn every_return_is_written_about_unless_told_otherwise() {
     let shop = Shop::open();
@@ -189,7 +187,7 @@ fn every_return_is_written_about_unless_told_otherwise() {
     }
 }
 
-/// `re_entry: never` writes once to a person, whatever she is merged with (the point 2).
+/// `re_entry: never` writes once to a person, whatever she is merged with.
 #[test]
 fn never_again_means_once_for_a_person_also_after_a_merge() {
     let shop = Shop::open();
@@ -212,7 +210,7 @@ fn never_again_means_once_for_a_person_also_after_a_merge() {
 }
 
 /// `re_entry: after` writes again when the last entry that fired is so long ago, counted from that one and not from the last
-/// return (the point 2).
+/// return.
 #[test]
 fn a_return_is_written_about_again_after_the_time_asked_for() {
     let shop = Shop::open();
@@ -224,7 +222,7 @@ fn a_return_is_written_about_again_after_the_time_asked_for() {
     }
 }
 
-/// An action on exit writes to who leaves by an event or by time, and to nobody who leaves by an edit (the point 2).
+/// An action on exit writes to who leaves by an event or by time, and to nobody who leaves by an edit.
 #[test]
 fn who_leaves_is_written_to_and_not_when_the_condition_was_edited() {
     let shop = Shop::open();
@@ -250,7 +248,7 @@ fn who_leaves_is_written_to_and_not_when_the_condition_was_edited() {
     assert_eq!(arrivals(&shop.receiver).into_keys().collect::<Vec<_>>(), ["u0", "u1", "u2"]);
 }
 
-/// A restart, and a replay of all that was computed, send nothing (the point 2).
+/// A restart, and a replay of all that was computed, send nothing.
 #[test]
 fn restarts_send_nothing() {
     let mut shop = Shop::open();
@@ -265,7 +263,7 @@ fn restarts_send_nothing() {
 }
 
 /// The kernel's own events about its messages are no activity of a person: a win-back is not fed by its own mail. By name
-/// they can be asked for (the point 7).
+/// they can be asked for.
 #[test]
 fn receipts_do_not_count_as_activity() {
     let shop = Shop::open();
@@ -280,8 +278,7 @@ fn receipts_do_not_count_as_activity() {
     assert_eq!(shop.kernel.count("events('*', '30d').size() == 1"), 1);
 }
 
-/// A message of an audience that was deleted, and of a consent that was withdrawn, does not leave, although it waits already
-/// (the point 7).
+/// A message of an audience that was deleted, and of a consent that was withdrawn, does not leave, although it waits already.
 #[test]
 fn what_is_no_longer_wanted_does_not_leave() {
     let shop = Shop::open();

@@ -15,7 +15,7 @@ fn counted(admin: &Client, condition: &str) -> Value {
     admin.post("/api/v1/audiences/count", &json!({ "condition": condition })).is(200)
 }
 
-/// An audience that is gone takes nothing of its condition's counts with it, and one that shares its parts stays right (S5a).
+/// An audience that is gone takes nothing of its condition's counts with it, and one that shares its parts stays right.
 #[test]
 fn a_condition_is_counted_right_after_its_audience_is_deleted() {
     let kernel = TestKernel::start();
@@ -39,7 +39,7 @@ fn a_condition_is_counted_right_after_its_audience_is_deleted() {
     assert_eq!((size(&admin, "double"), kernel.count("events('Buy').size() > 1")), (Some(10), 10));
 }
 
-/// An audience that is deleted and made again while its first deletion is still being worked off has everybody (S5b).
+/// An audience that is deleted and made again while its first deletion is still being worked off has everybody.
 #[test]
 fn an_audience_made_again_during_the_sweep_has_everybody() {
     let kernel = TestKernel::start();
@@ -72,7 +72,7 @@ fn sender(server: &Process, write_key: &str) -> Source {
 }
 
 /// Events that come between the deletion of an audience and a second one like it count, also where the server is killed
-/// before the second has been computed (S6).
+/// before the second has been computed.
 #[test]
 fn what_came_while_an_audience_was_gone_counts_after_a_kill() {
     let folder = tempfile::tempdir().unwrap();
@@ -99,7 +99,7 @@ fn what_came_while_an_audience_was_gone_counts_after_a_kill() {
 }
 
 /// A changed condition has no size, and says how far it is, until it is computed; the old size is never shown as the new
-/// one's (S19).
+/// one's.
 #[test]
 fn a_changed_condition_has_no_size_until_it_is_computed() {
     let kernel = TestKernel::start();
@@ -124,7 +124,7 @@ fn a_changed_condition_has_no_size_until_it_is_computed() {
     assert_eq!(size(&admin, "a"), Some(0));
 }
 
-/// While a changed condition is computed, nobody who meets it is told that she does not (S19).
+/// While a changed condition is computed, nobody who meets it is told that she does not.
 #[test]
 fn nobody_is_told_false_while_a_changed_condition_is_computed() {
     let kernel = TestKernel::start();
@@ -156,8 +156,8 @@ fn nobody_is_told_false_while_a_changed_condition_is_computed() {
     assert_eq!(size(&admin, "a"), Some(MANY as u64 / 2));
 }
 
-/// Forty audiences whose conditions are changed four times in a row are all computed in the end: no first computation is
-/// lost on the way (R2a).
+/// Forty audiences whose conditions are changed four times in a row are all computed in the end: no first computation is lost
+/// on the way.
 #[test]
 fn forty_audiences_changed_four_times_in_a_row_are_computed() {
     let kernel = TestKernel::start();
@@ -186,7 +186,7 @@ fn forty_audiences_changed_four_times_in_a_row_are_computed() {
 }
 
 /// Audiences defined, changed and deleted at random while events come and first computations run, with restarts between: in
-/// the end each size, each count from the index and the count from history are the same number (R2c).
+/// the end each size, each count from the index and the count from history are the same number.
 #[test]
 fn changes_during_first_computations_and_restarts_leave_no_wrong_count() {
     for seed in 0..cases(2) {
@@ -243,8 +243,7 @@ fn changes_during_first_computations_and_restarts_leave_no_wrong_count() {
     }
 }
 
-/// A count that calls itself exact is the right number at every moment of a refit, whose values are the same as before (the
-/// table's refit).
+/// A count that calls itself exact is the right number at every moment of a refit, whose values are the same as before.
 #[test]
 fn a_count_during_a_refit_is_right_or_says_that_it_is_not_exact() {
     const OSLO: u64 = MANY as u64 / 4;

@@ -29,7 +29,7 @@ fn written_to(basis: &str, people: &[(&str, Value)]) -> Vec<String> {
 }
 
 /// Every shape in which somebody may have refused is a refusal, also those that nobody can read; only an agreement and
-/// silence let a message out where silence is enough (S10b).
+/// silence let a message out where silence is enough.
 #[test]
 fn whatever_is_no_agreement_refuses() {
     let refusals = [
@@ -55,8 +55,7 @@ fn whatever_is_no_agreement_refuses() {
     assert_eq!(written_to("opt_in", &people), ["agrees"]);
 }
 
-/// A refusal of today holds against an agreement that claims to be of next year, as a phone with a wrong clock sends it
-/// (S10a).
+/// A refusal of today holds against an agreement that claims to be of next year, as a phone with a wrong clock sends it.
 #[test]
 fn a_refusal_holds_against_an_agreement_dated_in_the_future() {
     let (kernel, receiver) = (TestKernel::start(), Receiver::start());

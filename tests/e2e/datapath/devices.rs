@@ -38,7 +38,7 @@ fn is_level(batches: &[Duration]) {
 }
 
 /// A kiosk where ever new people sign in costs the same for the two-thousandth as for the first, and a client beside it is
-/// answered all the while (S3).
+/// answered all the while.
 #[test]
 fn the_two_thousandth_user_of_a_device_costs_what_the_first_did() {
     let kernel = TestKernel::start();
@@ -73,7 +73,7 @@ fn the_two_thousandth_user_of_a_device_costs_what_the_first_did() {
     );
 }
 
-/// The mirror of it: one user with 1,500 devices (S3).
+/// The mirror of it: one user with 1,500 devices.
 #[test]
 fn the_fifteen_hundredth_device_of_a_user_costs_what_the_first_did() {
     let kernel = TestKernel::start();
@@ -85,8 +85,7 @@ fn the_fifteen_hundredth_device_of_a_user_costs_what_the_first_did() {
     assert!(kernel.find("anonymous_id:d1499").is_some());
 }
 
-/// A commit that first joins two people and then parts them leaves each of them computed: in audience, index and explanation
-/// (S4).
+/// A commit that first joins two people and then parts them leaves each of them computed: in audience, index and explanation.
 #[test]
 fn who_is_merged_and_parted_in_one_commit_is_still_computed() {
     let kernel = TestKernel::start();
@@ -110,7 +109,7 @@ fn who_is_merged_and_parted_in_one_commit_is_still_computed() {
     }
 }
 
-/// The same three events in three orders, one by one and together, make the same people in the same audiences (S4).
+/// The same three events in three orders, one by one and together, make the same people in the same audiences.
 #[test]
 fn three_orders_of_a_shared_device_end_the_same() {
     let kernel = TestKernel::start();
@@ -142,8 +141,7 @@ fn three_orders_of_a_shared_device_end_the_same() {
     assert_eq!(kernel.count("events('Seen').size() > 0"), kernel.count("events('Seen', '400d').size() > 0"));
 }
 
-/// Somebody who has entered on a device and is parted from it later is not written to again, and neither is the other part
-/// (S4).
+/// Somebody who has entered on a device and is parted from it later is not written to again, and neither is the other part.
 #[test]
 fn being_parted_is_no_entry() {
     let kernel = TestKernel::start();
@@ -209,7 +207,7 @@ fn random_orders(kernel: &TestKernel, source: &Source, seed: u64) {
 }
 
 /// Random histories in random orders and cuts end with the same people in the same audiences, and the index agrees with
-/// history (S4).
+/// history.
 #[test]
 fn random_orders_and_cuts_end_the_same() {
     let mut kernel = TestKernel::start();
@@ -228,7 +226,7 @@ fn random_orders_and_cuts_end_the_same() {
 }
 
 /// However people are joined and parted, an action that fires once for each person has one message for each entry's person,
-/// never two (S4).
+/// never two.
 #[test]
 fn random_joins_and_parts_write_to_nobody_twice() {
     let (kernel, receiver) = (TestKernel::start(), Receiver::start());

@@ -25,7 +25,7 @@ fn limit(value: u64, source: &str) -> Value {
 }
 
 /// An installation that is granted less than the server allows sends no more than that at once, and a change of the grant
-/// holds without a restart (the point 7).
+/// holds without a restart.
 #[test]
 fn a_granted_limit_bounds_what_is_under_way_and_changes_at_once() {
     let kernel = TestKernel::start_with(|config| {
@@ -102,8 +102,8 @@ fn limits_are_set_from_the_command_line() {
     assert!(server.terminate().success());
 }
 
-/// Plugins' requests once ran on the threads that serve the API: while these were busy, no message left, and a peer that
-/// made much work of its answers was felt by every caller (H16).
+/// Plugins' requests once ran on the threads that serve the API: while these were busy, no message left, and a peer that made
+/// much work of its answers was felt by every caller.
 #[test]
 fn messages_leave_while_every_thread_that_serves_requests_is_busy() {
     let (kernel, receiver) = (TestKernel::start(), Receiver::start());

@@ -63,7 +63,7 @@ pub(super) fn lives_in(user: &str, city: &str, turn: u64) -> Value {
 }
 
 /// Three identifies of one person on whom the model traps take nobody's tag away and welcome nobody again, also when an admin
-/// switches the model off and on (S7).
+/// switches the model off and on.
 #[test]
 fn one_person_on_whom_a_model_traps_costs_nobody_else_a_tag() {
     let shop = Welcomed::open(&json!({ "how": "trap-on-poison" }));
@@ -83,7 +83,7 @@ fn one_person_on_whom_a_model_traps_costs_nobody_else_a_tag() {
     shop.nothing_changed("switched on again");
 }
 
-/// A model that is switched off keeps what it wrote, and nobody is written to when it comes back (the table's first switch).
+/// A model that is switched off keeps what it wrote, and nobody is written to when it comes back.
 #[test]
 fn a_model_that_is_switched_off_and_on_again_sends_nothing() {
     let mut shop = Welcomed::open(&json!({ "how": "well" }));
@@ -97,7 +97,7 @@ fn a_model_that_is_switched_off_and_on_again_sends_nothing() {
     shop.nothing_changed("switched on again");
 }
 
-/// A model that has been quarantined keeps what it wrote (S7).
+/// A model that has been quarantined keeps what it wrote.
 #[test]
 fn a_quarantined_model_keeps_what_it_wrote() {
     let shop = Welcomed::open(&json!({ "how": "well" }));
@@ -114,7 +114,7 @@ fn a_quarantined_model_keeps_what_it_wrote() {
 }
 
 /// An upgrade whose new version cannot read the fit, and says so or traps on it, serves the old values until it is fitted
-/// again, and sends nothing (the table's upgrade).
+/// again, and sends nothing.
 #[test]
 fn an_upgrade_that_cannot_read_its_fit_serves_the_old_values() {
     for how in ["well", "refuse-fit", "trap-on-fit"] {
@@ -139,7 +139,7 @@ fn an_upgrade_that_cannot_read_its_fit_serves_the_old_values() {
 }
 
 /// An audience that an upgrade fills, since the new version tags differently, writes to nobody: an upgrade is a change, not
-/// an event (the point 2).
+/// an event.
 #[test]
 fn who_enters_by_an_upgrade_is_not_written_to() {
     let shop = Welcomed::open(&json!({ "how": "well" }));
@@ -160,7 +160,7 @@ fn who_enters_by_an_upgrade_is_not_written_to() {
 }
 
 /// Only removal takes values away, and it says first whom it touches: 409 with the numbers of people and audiences and a
-/// token to go on with (the point 1).
+/// token to go on with.
 #[test]
 fn removal_says_whom_it_touches_before_it_retracts() {
     let shop = Welcomed::open(&json!({ "how": "well" }));
@@ -177,7 +177,7 @@ fn removal_says_whom_it_touches_before_it_retracts() {
     assert_eq!(deliveries(&admin).len() as u64, PEOPLE, "a removal sends nothing");
 }
 
-/// A mode that does not exist yet is refused, not accepted and ignored (the point 1).
+/// A mode that does not exist yet is refused, not accepted and ignored.
 #[test]
 fn shadow_is_refused_until_it_exists() {
     let kernel = TestKernel::start();
@@ -189,8 +189,7 @@ fn shadow_is_refused_until_it_exists() {
     assert_eq!(admin.post("/api/v1/installations", &body).is_problem(400, "bad-input")["errors"][0]["path"], "mode");
 }
 
-/// One row that a model cannot take costs the 400 others of its batch nothing, whether the model refuses it or traps on it
-/// (S18).
+/// One row that a model cannot take costs the 400 others of its batch nothing, whether the model refuses it or traps on it.
 #[test]
 fn all_but_the_bad_row_of_a_batch_get_their_tag() {
     for (how, code) in [("refuse-poison", "plugin.bad-input"), ("trap-on-poison", "trap")] {
@@ -233,7 +232,7 @@ fn a_model_that_refuses_everybody_is_held_and_nobody_counts_as_untagged() {
     assert_eq!((&counted["count"], &counted["pending"], &counted["exact"]), (&json!(0), &json!(40), &json!(false)));
 }
 
-/// A model that is transient for ever makes one dead letter with a count, not one for each event and minute (S18).
+/// A model that is transient for ever makes one dead letter with a count, not one for each event and minute.
 #[test]
 fn a_model_that_is_transient_for_ever_makes_one_letter() {
     let kernel = TestKernel::start();
@@ -263,7 +262,7 @@ fn kith_now(kernel: &TestKernel) -> String {
     kernel.clock.now().to_string()
 }
 
-/// While a model is inside a long call, audiences that do not read it are computed, in its own workspace too (S13).
+/// While a model is inside a long call, audiences that do not read it are computed, in its own workspace too.
 #[test]
 fn a_slow_model_delays_only_what_reads_it() {
     let kernel = TestKernel::start();
@@ -284,7 +283,7 @@ fn a_slow_model_delays_only_what_reads_it() {
     wait_until("the model answers", || audiences_of(&kernel, "user_id:ada") == ["oslo"]);
 }
 
-/// While a model of one workspace is inside a long call, another workspace is computed (S13, H12).
+/// While a model of one workspace is inside a long call, another workspace is computed.
 #[test]
 fn a_slow_model_delays_no_other_workspace() {
     let mut kernel = TestKernel::start();

@@ -23,7 +23,7 @@ fn is_level(small: Duration, large: Duration, what: &str) {
     assert!(large <= allowed, "{what}: {small:?} with little and {large:?} with much");
 }
 
-/// What the workspace holds is counted when it is written, not when it is asked for (S24).
+/// What the workspace holds is counted when it is written, not when it is asked for.
 #[test]
 fn the_totals_of_a_workspace_are_not_counted_row_by_row() {
     let kernel = TestKernel::start();
@@ -45,8 +45,7 @@ fn the_totals_of_a_workspace_are_not_counted_row_by_row() {
     is_level(small, large, "GET /workspace");
 }
 
-/// The newest event of a person with 20,000 of them is read without the others, and each page is as cheap as the first (S24,
-/// H17).
+/// The newest event of a person with 20,000 of them is read without the others, and each page is as cheap as the first.
 #[test]
 fn a_page_of_events_does_not_read_the_history() {
     let kernel = TestKernel::start();
@@ -86,7 +85,7 @@ fn a_page_of_events_does_not_read_the_history() {
     assert_eq!(kernel.events("user_id:rich").len(), 20_000);
 }
 
-/// A text with more than 10,000 values is looked up, not compared person by person (S24).
+/// A text with more than 10,000 values is looked up, not compared person by person.
 #[test]
 fn a_count_on_a_text_with_many_values_is_a_lookup() {
     let kernel = TestKernel::start();

@@ -31,7 +31,7 @@ impl Post {
 }
 
 /// Forty messages to a receiver that answers none of them yet are all under way at the same time; when it answers, each has
-/// arrived once, and the channel is as live as before (S8).
+/// arrived once, and the channel is as live as before.
 #[test]
 fn a_slow_receiver_gets_each_message_once_and_is_no_strike() {
     let post = Post::open();
@@ -46,7 +46,7 @@ fn a_slow_receiver_gets_each_message_once_and_is_no_strike() {
     assert!(letters(&post.kernel.admin(), "delivery").is_empty());
 }
 
-/// One message that is never answered holds up no other of its channel (the point 7).
+/// One message that is never answered holds up no other of its channel.
 #[test]
 fn a_silent_answer_holds_up_no_other_message() {
     let post = Post::open();
@@ -61,8 +61,7 @@ fn a_silent_answer_holds_up_no_other_message() {
     each_got_one_message(&post.receiver, 30);
 }
 
-/// A 2xx status decides when it arrives: the body that it promised never comes, and the message is delivered (the issue's
-/// point 7).
+/// A 2xx status decides when it arrives: the body that it promised never comes, and the message is delivered.
 #[test]
 fn a_status_decides_whatever_becomes_of_the_body() {
     let post = Post::open();
@@ -73,8 +72,7 @@ fn a_status_decides_whatever_becomes_of_the_body() {
     assert_eq!(deliveries(&post.kernel.admin())[0]["attempts"], 1);
 }
 
-/// An endpoint that says 410 is stopped: what is for it later does not leave, and what is for another channel does (the
-/// issue's point 7).
+/// An endpoint that says 410 is stopped: what is for it later does not leave, and what is for another channel does.
 #[test]
 fn a_gone_endpoint_gets_no_further_message() {
     let mut post = Post::open();
@@ -95,7 +93,7 @@ fn a_gone_endpoint_gets_no_further_message() {
 }
 
 /// While somebody sends an identifier that cannot be stored, forty people get one message each: receipts do not share the
-/// fate of strangers' events (S2d).
+/// fate of strangers' events.
 #[test]
 fn receipts_beside_a_poisoned_sender_double_no_message() {
     let post = Post::open();
@@ -154,7 +152,7 @@ fn process_with_webhook(folder: &Path, receiver: &Receiver) -> (Process, String)
 }
 
 /// A server that is told to stop while messages are under way waits for their answers and keeps them: after the next start
-/// each has been sent once (S9).
+/// each has been sent once.
 #[test]
 fn a_graceful_stop_doubles_no_message() {
     let (folder, receiver) = (tempfile::tempdir().unwrap(), Receiver::start());
@@ -176,8 +174,8 @@ fn a_graceful_stop_doubles_no_message() {
     server.terminate();
 }
 
-/// A server that is killed while messages are under way sends them again under their own ids, and no others: a receiver
-/// that keeps ids sees each message once (the point 2).
+/// A server that is killed while messages are under way sends them again under their own ids, and no others: a receiver that
+/// keeps ids sees each message once.
 #[test]
 fn a_kill_repeats_messages_only_under_their_ids() {
     let (folder, receiver) = (tempfile::tempdir().unwrap(), Receiver::start());
@@ -197,7 +195,7 @@ fn a_kill_repeats_messages_only_under_their_ids() {
     server.terminate();
 }
 
-/// A channel sees of a person only the types of identifiers that its grant allows (the point 7, R6).
+/// A channel sees of a person only the types of identifiers that its grant allows.
 #[test]
 fn a_channel_is_given_only_the_identifiers_that_were_granted() {
     let (kernel, receiver) = (TestKernel::start(), Receiver::start());
@@ -222,7 +220,7 @@ fn a_channel_is_given_only_the_identifiers_that_were_granted() {
     assert_eq!(recipient, json!([{ "type": "user_id", "value": "ada" }]));
 }
 
-/// Texts of a message are templates over declared inputs, checked when the audience is saved (the point 7).
+/// Texts of a message are templates over declared inputs, checked when the audience is saved.
 #[test]
 fn a_template_that_cannot_be_filled_is_refused_when_the_audience_is_saved() {
     let post = Post::open();

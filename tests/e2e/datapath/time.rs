@@ -17,7 +17,7 @@ fn restart_after(kernel: &mut TestKernel, source: &Source, days: i64) -> Source 
 }
 
 /// A clock that was two months ahead for one event each leaves no window wrong when it is right again: size, index and
-/// history agree, and nobody is written to twice (S14).
+/// history agree, and nobody is written to twice.
 #[test]
 fn a_clock_that_was_ahead_leaves_no_window_wrong() {
     let (mut kernel, receiver) = (TestKernel::start(), Receiver::start());
@@ -44,8 +44,7 @@ fn a_clock_that_was_ahead_leaves_no_window_wrong() {
     each_got_one_message(&receiver, 5);
 }
 
-/// A message that was taken before a clock went ahead and back is still known, and so is one that was taken meanwhile
-/// (S14).
+/// A message that was taken before a clock went ahead and back is still known, and so is one that was taken meanwhile.
 #[test]
 fn repeats_are_recognised_after_a_clock_was_ahead() {
     let mut kernel = TestKernel::start();
@@ -63,7 +62,7 @@ fn repeats_are_recognised_after_a_clock_was_ahead() {
     assert_eq!(kernel.events("user_id:u0").len(), 2);
 }
 
-/// A jump of the clock while the server runs, in both directions, is survived in the same way (S14).
+/// A jump of the clock while the server runs, in both directions, is survived in the same way.
 #[test]
 fn a_clock_that_jumps_while_the_server_runs_leaves_no_window_wrong() {
     let kernel = TestKernel::start();

@@ -1,4 +1,4 @@
-//! The contract of the client routes (CW-1 to CW-20 of the wire formats' reference) and the records route.
+//! The contract of the client routes and of the records route.
 
 use std::io::Write as _;
 use std::pin::Pin;
