@@ -5,6 +5,7 @@
 
 pub mod audience;
 pub mod change;
+pub mod consent;
 pub mod delivery;
 pub mod event;
 pub mod id;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::consent::CONSENT;
 use crate::id::{InstallationId, Position, ProfileId, SourceIdentityId};
 use crate::identity::{EdgeRank, Identifier};
 use crate::time::{DAY_MS, Timestamp};
@@ -22,9 +23,6 @@ pub struct TraitValue {
     pub message_id: String,
 }
 
-/// The trait that tells for what a person may be written to.
-pub const CONSENT: &str = "consent";
-
 /// How far a sender's clock may be ahead of the kernel's and still order facts and evidence.
 const MAX_AHEAD_MS: i64 = DAY_MS;
 
@@ -36,26 +34,12 @@ pub fn believed(time: Timestamp, received_at: Timestamp) -> Timestamp {
 
 impl TraitValue {
     /// Newer is later by event time; at the same time the greater message id, so that the order of arrival never matters.
-    /// Consent is ordered by receipt, since a refusal must hold against an older consent of a phone whose clock is ahead.
+    /// The trait `consent` is ordered by receipt, as the [`Consents`](crate::consent::Consents) are that it told of.
     pub fn rank(&self, name: &str) -> (Timestamp, Timestamp, &str) {
         match name {
             CONSENT => (self.received_at, self.time, &self.message_id),
             _ => (self.time, Timestamp(0), &self.message_id),
         }
-    }
-
-    /// This value where `held` is there already. Consents are kept for each purpose: one that is told of some of them leaves
-    /// the others as they were, so that a refusal holds until its purpose is allowed in so many words. Any other value is
-    /// taken as it is.
-    #[must_use]
-    pub fn beside(self, name: &str, held: &TraitValue) -> TraitValue {
-        let purposes =
-            |value: &TraitValue| serde_json::from_str::<serde_json::Map<_, serde_json::Value>>(&value.json).ok();
-        let (CONSENT, Some(mine), Some(theirs)) = (name, purposes(&self), purposes(held)) else { return self };
-        let is_newer = self.rank(name) >= held.rank(name);
-        let (mut all, newer, of) = if is_newer { (theirs, mine, self) } else { (mine, theirs, held.clone()) };
-        all.extend(newer);
-        TraitValue { json: serde_json::Value::Object(all).to_string(), ..of }
     }
 }
 
@@ -202,27 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn consents_are_kept_for_each_purpose() {
-        let received = |json: &str, received_at| TraitValue {
-            received_at: Timestamp(received_at),
-            ..value(json, received_at, "m")
-        };
-        let joined = |held: &str, later: &str| {
-            let (held, later) = (received(held, 1), received(later, 2));
-            let [forth, back] = [later.clone().beside(CONSENT, &held), held.beside(CONSENT, &later)];
-            assert_eq!(forth, back, "whichever comes first");
-            forth.json
-        };
-        assert_eq!(joined(r#"{"news":false}"#, r#"{"ads":true}"#), r#"{"ads":true,"news":false}"#);
-        assert_eq!(joined(r#"{"news":false,"ads":true}"#, r#"{"news":true}"#), r#"{"ads":true,"news":true}"#);
-        // What is no object says nothing of single purposes.
-        let later = received("\"no\"", 2);
-        assert_eq!(later.clone().beside(CONSENT, &received(r#"{"news":true}"#, 1)), later);
-        assert_eq!(later.clone().beside("city", &received("\"Rome\"", 1)), later);
-    }
-
-    #[test]
-    fn a_refusal_holds_against_a_consent_that_is_dated_in_the_future() {
+    fn the_consent_that_was_received_last_is_shown() {
         let received = |json: &str, time, received_at| TraitValue {
             received_at: Timestamp(received_at),
             ..value(json, time, "m")

@@ -193,18 +193,19 @@ impl Kernel {
         self.shared.deliveries.hosts.views(workspace)
     }
 
-    /// Take one whole request to a source: run its connector, commit, and answer.
+    /// Take one whole request to a source, whose events are of `origin`: run its connector, commit, and answer.
     pub async fn receive(
         self: &Arc<Self>,
         workspace: WorkspaceId,
         source: InstallationId,
         mut request: SourceRequest,
+        origin: EventOrigin,
     ) -> Result<Receipted, IntakeError> {
         let body = std::mem::take(&mut request.body);
-        Intake::new(Arc::clone(&self.shared), workspace, source, request, EventOrigin::Client)?.whole(body).await
+        Intake::new(Arc::clone(&self.shared), workspace, source, request, origin)?.whole(body).await
     }
 
-    /// Take a stream; `head` is the request that it came with, its body empty.
+    /// Take a stream, whose events tell of the past; `head` is the request that it came with, its body empty.
     pub fn intake(
         self: &Arc<Self>,
         workspace: WorkspaceId,

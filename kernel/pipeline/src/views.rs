@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use kith_model::audience::Membership;
+use kith_model::consent::Consents;
 use kith_model::delivery::DeliveryState;
 use kith_model::event::{RecordedEvent, RejectedRecord};
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, SourceIdentityId, WorkspaceId};
@@ -44,6 +45,8 @@ pub struct ProfileView {
     pub id: ProfileId,
     pub created_at: Timestamp,
     pub members: Vec<(SourceIdentityId, Identifier)>,
+    /// What each member said of what the person may be written to for; a refusal of any of them decides.
+    pub consents: Vec<(SourceIdentityId, Consents)>,
     pub traits: BTreeMap<String, FoldedTrait>,
     pub tags: BTreeMap<String, Tag>,
     pub scores: BTreeMap<String, Score>,

@@ -128,6 +128,11 @@ fn imported_history_is_written_about_only_when_asked() {
     import("Bought");
     shop.has_sent(0, "an import that nobody asked about");
     assert_eq!(size(&shop.admin(), "quiet"), Some(PEOPLE as u64));
+    let history: Vec<Value> =
+        (0..PEOPLE).map(|number| track(&format!("h{number}"), "Bought", &format!("h{number}"))).collect();
+    shop.source.client.post("/v1/import", &json!({ "batch": history })).is(200);
+    shop.has_sent(0, "a client's history");
+    assert_eq!(size(&shop.admin(), "quiet"), Some(2 * PEOPLE as u64));
     import("Joined");
     shop.has_sent(PEOPLE, "an import that was asked about");
     each_got_one_message(&shop.receiver, PEOPLE);

@@ -80,6 +80,46 @@ fn a_refusal_holds_against_an_agreement_dated_in_the_future() {
     assert!(receiver.arrived().is_empty());
 }
 
+fn answer_of(consent: &Value) -> (&str, bool) {
+    (consent["purpose"].as_str().unwrap_or("all"), consent["allowed"].as_bool().unwrap())
+}
+
+/// Who refuses everything, or refuses when no further trait finds room, is not written to by a later agreement to something
+/// else; who then agrees to the purpose by name is.
+#[test]
+fn a_refusal_is_heard_whatever_its_form_and_however_full_the_person_is() {
+    let (kernel, receiver) = (TestKernel::start(), Receiver::start());
+    let source = kernel.segment();
+    webhook(&kernel, "webhook", &receiver);
+    let condition = "events('Product Added').size() > 0";
+    define_with(&kernel.admin(), "carts", condition, message_through("webhook"));
+    let full: serde_json::Map<String, Value> = (0..1_000).map(|number| (format!("t{number}"), json!(number))).collect();
+    for (turn, part) in full.into_iter().collect::<Vec<_>>().chunks(100).enumerate() {
+        send(&source, &[identify("full", &format!("t{turn}"), Value::Object(part.iter().cloned().collect()))]);
+    }
+    let said = [
+        ("all", json!(false)),
+        ("all", json!({ "news": true })),
+        ("back", json!("no")),
+        ("back", json!({ "Marketing": true })),
+        ("full", json!({ "marketing": false })),
+    ];
+    for (turn, (user, consent)) in said.iter().enumerate() {
+        kernel.clock.advance_ms(1);
+        send(&source, &[identify(user, &format!("c{turn}"), json!({ "consent": consent }))]);
+    }
+    let people = ["all", "back", "full"];
+    send(&source, &people.map(|user| track(user, "Product Added", &format!("a-{user}"))));
+    wait_until("each is decided", || {
+        let deliveries = deliveries(&kernel.admin());
+        deliveries.len() == 3 && deliveries.iter().all(|delivery| delivery["state"] != "pending")
+    });
+    wait_until("it is written to", || arrivals(&receiver).into_keys().eq(["back".to_owned()]));
+    let full = kernel.profile("user_id:full");
+    assert!(full["traits"].get("consent").is_none(), "the trait itself found no room");
+    assert_eq!(answer_of(&full["consents"][0]), ("marketing", false));
+}
+
 /// A refusal of one purpose holds until that purpose is allowed, whatever is said of others in between.
 #[test]
 fn a_refusal_outlives_what_is_said_of_other_purposes() {
@@ -88,14 +128,20 @@ fn a_refusal_outlives_what_is_said_of_other_purposes() {
     webhook(&kernel, "webhook", &receiver);
     let condition = "events('Product Added').size() > 0";
     define_with(&kernel.admin(), "carts", condition, message_through("webhook"));
-    for (turn, consent) in [json!({ "marketing": false }), json!({ "news": true })].into_iter().enumerate() {
+    let said =
+        [json!({ "marketing": false }), json!({ "news": true }), json!({ "ads": true }), json!({ "ads": false })];
+    for (turn, consent) in said.into_iter().enumerate() {
+        kernel.clock.advance_ms(1);
         send(&source, &[identify("ada", &format!("c{turn}"), json!({ "consent": consent }))]);
     }
     send(&source, &[track("ada", "Product Added", "a")]);
     wait_until("it is skipped", || deliveries(&kernel.admin()).iter().any(|delivery| delivery["state"] == "skipped"));
-    let shown = kernel.profile("user_id:ada")["traits"]["consent"]["value"].clone();
-    assert_eq!(shown, json!({ "marketing": false, "news": true }));
+    let ada = kernel.profile("user_id:ada");
+    assert_eq!(ada["traits"]["consent"]["value"], json!({ "ads": false }));
+    let shown: Vec<(&str, bool)> = ada["consents"].as_array().unwrap().iter().map(answer_of).collect();
+    assert_eq!(shown, [("ads", false), ("marketing", false), ("news", true)]);
     send(&source, &[identify("eve", "c", json!({ "consent": { "marketing": false } }))]);
+    kernel.clock.advance_ms(1);
     send(&source, &[identify("eve", "d", json!({ "consent": { "marketing": true } }))]);
     send(&source, &[track("eve", "Product Added", "b")]);
     wait_until("she is written to", || receiver.arrived().len() == 1);

@@ -70,7 +70,7 @@ impl Weighter<(SourceIdentityId, u8), FactsRow> for Bytes {
     fn weight(&self, _: &(SourceIdentityId, u8), row: &FactsRow) -> u64 {
         let facts = row.facts.traits.iter();
         let bytes = facts.map(|(name, value)| ROW_BYTES + name.len() + value.json.len() + value.message_id.len());
-        (ROW_BYTES + bytes.sum::<usize>()) as u64
+        (ROW_BYTES + bytes.sum::<usize>() + row.consents.size_bytes()) as u64
     }
 }
 
@@ -265,6 +265,7 @@ impl People {
         let mut summary = self.facts_row(identity, 0)?;
         for (name, value) in traits {
             let value = facts::fact(value.get(), event);
+            let had_room = summary.hear(&name, &value);
             let recorded = if summary.is_split {
                 let bucket = facts::bucket_of(&name);
                 let mut row = self.facts_row(identity, bucket)?;
@@ -277,7 +278,7 @@ impl People {
             for (bucket, row) in summary.split().into_iter().flatten() {
                 self.layers.event.facts.insert((identity, bucket), row);
             }
-            if recorded == Recorded::Surplus {
+            if recorded == Recorded::Surplus || !had_room {
                 surplus.push(name);
             }
         }

@@ -4,20 +4,17 @@
 //! Reading and deciding are apart. [`read_people`] fetches what the decision needs, [`judge`] decides without I/O. What cannot
 //! be read is refused, because a refusal that the gate overlooks cannot be taken back.
 
-use std::fmt;
-
 use kith_model::audience::ConsentBasis;
+use kith_model::consent::{Consent, Consents};
 use kith_model::delivery::DeliveryState;
 use kith_model::id::{InstallationId, ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::Identifier;
-use kith_model::profile::{CONSENT, IdentityHead, TraitValue};
+use kith_model::profile::IdentityHead;
 use kith_model::time::Timestamp;
 use kith_store::keys::PersonRow;
 use kith_store::{Key, ReadError, Store, Value};
-use serde::Deserialize;
-use serde::de::{MapAccess, Visitor};
 
-use crate::profiles::facts::{FactsRow, bucket_of, facts_key};
+use crate::profiles::facts::{FactsRow, facts_key};
 use crate::rows::{self, DeliveryRow};
 use crate::setup::{Installed, Setup};
 
@@ -32,7 +29,7 @@ const MAX_READS: usize = 4;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ConsentRow {
     Absent,
-    Value(TraitValue),
+    Said(Consents),
     /// The row is there and cannot be read.
     Unreadable(String),
 }
@@ -44,7 +41,7 @@ pub(super) struct Person {
     pub profile: ProfileId,
     /// All identifiers of the profile, the one that names it first.
     pub identifiers: Vec<Identifier>,
-    /// What each contributor's rows say.
+    /// What each contributor said.
     pub consents: Vec<ConsentRow>,
 }
 
@@ -147,63 +144,27 @@ pub(super) fn refusal(consents: &[ConsentRow], purpose: &str, basis: ConsentBasi
 }
 
 fn answer(consent: &ConsentRow, purpose: &str, now: Timestamp) -> Answer {
-    let value = match consent {
+    let consents = match consent {
         ConsentRow::Absent => return Answer::Silent,
+        ConsentRow::Said(consents) => consents,
         ConsentRow::Unreadable(problem) => {
             return Answer::Refused(format!("the consents cannot be read, which counts as a refusal: {problem}"));
         }
-        ConsentRow::Value(value) => value,
     };
-    let Ok(Purposes(purposes)) = serde_json::from_str(&value.json) else {
-        let shown: String = value.json.chars().take(64).collect();
-        return Answer::Refused(format!("`consent` is {shown}, no object of purposes, which counts as a refusal"));
-    };
-    // Every entry of that name counts: the cases of two writers may differ, and a text may name a purpose twice.
-    let of_purpose = |name: &str| name.to_lowercase() == purpose.to_lowercase();
-    let mut granted = false;
-    for (_, entry) in purposes.iter().filter(|(name, _)| of_purpose(name)) {
-        match entry {
-            serde_json::Value::Bool(true) => granted = true,
-            serde_json::Value::Bool(false) => return Answer::Refused(format!("consent for `{purpose}` is refused")),
-            other => {
-                let shown: String = other.to_string().chars().take(64).collect();
-                let reason = format!("consent for `{purpose}` is {shown}, not `true`, which counts as a refusal");
-                return Answer::Refused(reason);
-            }
+    let Some(Consent { time, refused, .. }) = consents.of(purpose) else { return Answer::Silent };
+    let is_of_all = consents.all.as_ref().is_some_and(|all| Some(all) == consents.of(purpose));
+    match refused.as_deref() {
+        Some("false") => Answer::Refused(format!("consent for `{purpose}` is refused")),
+        Some(said) if is_of_all => {
+            Answer::Refused(format!("`consent` is {said}, no object of purposes, which counts as a refusal"))
         }
-    }
-    match granted {
-        false => Answer::Silent,
-        true if value.time > now.plus_ms(MAX_CONSENT_AHEAD_MS) => Answer::Refused(format!(
-            "consent for `{purpose}` is dated {}, in the future, which counts as a refusal until then",
-            value.time
+        Some(said) => {
+            Answer::Refused(format!("consent for `{purpose}` is {said}, not `true`, which counts as a refusal"))
+        }
+        None if *time > now.plus_ms(MAX_CONSENT_AHEAD_MS) => Answer::Refused(format!(
+            "consent for `{purpose}` is dated {time}, in the future, which counts as a refusal until then"
         )),
-        true => Answer::Granted,
-    }
-}
-
-/// The entries of a JSON object in their order, repeated names included: `serde_json::Value` would keep the last alone.
-struct Purposes(Vec<(String, serde_json::Value)>);
-
-impl<'de> Deserialize<'de> for Purposes {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Purposes, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Purposes;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Purposes, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Purposes(entries))
-            }
-        }
-        deserializer.deserialize_map(Entries)
+        None => Answer::Granted,
     }
 }
 
@@ -254,7 +215,6 @@ fn read_once(store: &dyn Store, workspace: WorkspaceId, profiles: &[ProfileId]) 
         for member in members {
             member_keys.push(Key::person(workspace, member, PersonRow::Head));
             member_keys.push(facts_key(workspace, member, 0));
-            member_keys.push(facts_key(workspace, member, bucket_of(CONSENT)));
         }
     }
     let mut member_rows = store.get(&member_keys)?.into_iter();
@@ -268,9 +228,8 @@ fn read_once(store: &dyn Store, workspace: WorkspaceId, profiles: &[ProfileId]) 
         .collect())
 }
 
-/// Rows that are read of each member: its head, the summary of its facts, and those facts among which a consent would be once
-/// they are too many for the summary.
-const MEMBER_ROWS: usize = 3;
+/// Rows that are read of each member: its head, and the summary of its facts.
+const MEMBER_ROWS: usize = 2;
 
 /// Put a person together from the row that names the profile and [`MEMBER_ROWS`] for each member.
 fn person(profile: ProfileId, root: Option<&Value>, rows: &[Option<Value>]) -> Found {
@@ -288,7 +247,7 @@ fn person(profile: ProfileId, root: Option<&Value>, rows: &[Option<Value>]) -> F
             Ok(None) => {}
             Err(error) => return Found::Unreadable(error.to_string()),
         }
-        person.consents.extend(rows[1..].iter().map(|row| consent(row.as_ref())));
+        person.consents.push(consent(rows[1].as_ref()));
     }
     if person.identifiers.is_empty() { Found::Nobody } else { Found::Person(person) }
 }
@@ -300,7 +259,7 @@ fn head(row: Option<&Value>) -> Result<Option<IdentityHead>, ReadError> {
 fn consent(row: Option<&Value>) -> ConsentRow {
     let Some(row) = row else { return ConsentRow::Absent };
     match rows::decode::<FactsRow>("an identity's facts", row) {
-        Ok(mut row) => row.facts.traits.remove(CONSENT).map_or(ConsentRow::Absent, ConsentRow::Value),
+        Ok(row) => ConsentRow::Said(row.consents),
         Err(error) => ConsentRow::Unreadable(error.to_string()),
     }
 }

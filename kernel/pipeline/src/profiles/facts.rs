@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use kith_model::consent::{CONSENT, Consents};
 use kith_model::event::Event;
 use kith_model::id::{SourceIdentityId, WorkspaceId};
 use kith_model::profile::{Contribution, IdentityHead, TraitValue, believed};
@@ -47,11 +48,13 @@ pub(crate) struct FactsRow {
     pub totals: FactTotals,
     /// Whether the facts lie in the buckets; on the summary alone.
     pub is_split: bool,
+    /// What the facts said about consents, whatever became of the fact itself; on the summary alone.
+    pub consents: Consents,
     pub facts: Contribution,
 }
 
 rows::rows! {
-    FactsRow: "a part of an identity's facts", Accept, 1;
+    FactsRow: "a part of an identity's facts", Accept, 2;
 }
 
 /// What became of a fact.
@@ -72,10 +75,6 @@ fn size(name: &str, value: &TraitValue) -> u64 {
 /// Take a fact into `facts`, which is the whole contribution or the bucket of its name, within the quota that `totals` of the
 /// whole has used.
 pub(crate) fn record(totals: &mut FactTotals, facts: &mut Contribution, name: &str, value: TraitValue) -> Recorded {
-    let value = match facts.traits.get(name) {
-        Some(held) => value.beside(name, held),
-        None => value,
-    };
     let held = facts.traits.get(name).map(|held| size(name, held));
     let names = totals.names + u32::from(held.is_none());
     let bytes = totals.bytes - held.unwrap_or(0) + size(name, &value);
@@ -132,6 +131,12 @@ pub(crate) fn record_event(contribution: &mut Contribution, event: &Event) {
 }
 
 impl FactsRow {
+    /// Note what a fact says about consents, in a summary; whether all of it found room. It has quotas of its own, because a
+    /// sender that fills those of the facts must not silence a refusal.
+    pub(crate) fn hear(&mut self, name: &str, value: &TraitValue) -> bool {
+        name != CONSENT || self.consents.record(&value.json, value.time, value.received_at)
+    }
+
     /// Cut the facts of a summary that has become too large into buckets; `None` while it has not.
     pub(crate) fn split(&mut self) -> Option<BTreeMap<u8, FactsRow>> {
         if self.is_split || self.totals.bytes <= MAX_WHOLE_BYTES {

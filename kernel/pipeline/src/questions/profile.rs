@@ -12,7 +12,7 @@ use kith_store::{Key, KeyRange, ReadError, Store, row};
 
 use super::{QueryError, page, workspace};
 use crate::profiles::evaluation::output_value;
-use crate::profiles::facts::{get_one, read_head};
+use crate::profiles::facts::{get_one, read_facts_row, read_head, whole_contribution};
 use crate::profiles::person;
 use crate::rows::derived::{Derived, Output, OutputKind, OutputValue, Track};
 use crate::shared::{Shared, Workspace};
@@ -52,9 +52,11 @@ pub(crate) fn profile(shared: &Shared, id: WorkspaceId, profile: ProfileId) -> R
     let workspace = workspace(shared, id)?;
     let Some((profile, members)) = members(shared, id, profile)? else { return Ok(None) };
     let store = shared.store.as_ref();
-    let mut contributions = Vec::with_capacity(members.len());
+    let (mut contributions, mut consents) = (Vec::with_capacity(members.len()), Vec::new());
     for (member, _) in &members {
-        contributions.push((*member, crate::profiles::facts::read_contribution(store, id, *member)?));
+        let mut summary = read_facts_row(store, id, *member, 0)?.unwrap_or_default();
+        consents.push((*member, std::mem::take(&mut summary.consents)));
+        contributions.push((*member, whole_contribution(store, id, *member, summary)?));
     }
     let derived = get_one(store, &Key::derived(id, profile.0))?;
     let derived: Derived = derived.map_or(Ok(Derived::default()), |row| row::decode(&row))?;
@@ -64,6 +66,7 @@ pub(crate) fn profile(shared: &Shared, id: WorkspaceId, profile: ProfileId) -> R
     Ok(Some(ProfileView {
         id: profile,
         created_at: members.iter().map(|(_, head)| head.created_at).min().unwrap_or_default(),
+        consents,
         traits: fold_traits(contributions.iter().map(|(identity, row)| (*identity, row))),
         members: members.into_iter().map(|(identity, head)| (identity, head.identifier)).collect(),
         tags,

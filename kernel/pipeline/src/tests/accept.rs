@@ -45,7 +45,7 @@ fn post(bench: &Bench, body: &[u8]) -> Result<Receipted, IntakeError> {
         resume: None,
         received_at: bench.clock.now(),
     };
-    bench.runtime.block_on(bench.kernel.receive(WORKSPACE, SOURCE, request))
+    bench.runtime.block_on(bench.kernel.receive(WORKSPACE, SOURCE, request, EventOrigin::Client))
 }
 
 fn told() -> Bench {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use kith_features::Zone;
 use kith_model::audience::{Action, Audience, ConsentBasis};
 use kith_model::delivery::{DeliveryState, Message, Outcome};
-use kith_model::event::{DraftEvent, EventKind};
+use kith_model::event::{DraftEvent, EventKind, EventOrigin};
 use kith_model::id::{AudienceId, InstallationId, WorkspaceId};
 use kith_model::identity::{Identifier, IdentityRules};
 use kith_model::plugin::*;
@@ -284,7 +284,7 @@ impl Bench {
     /// Send to a kernel that may not be able to take it.
     pub(super) fn try_send(&self, events: Vec<DraftEvent>) -> Result<Receipted, IntakeError> {
         let request = self.request(events);
-        self.runtime.block_on(self.kernel.receive(WORKSPACE, SOURCE, request))
+        self.runtime.block_on(self.kernel.receive(WORKSPACE, SOURCE, request, EventOrigin::Client))
     }
 
     /// Send as imported history.

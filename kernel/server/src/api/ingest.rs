@@ -12,6 +12,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use kith_model::event::EventOrigin;
 use kith_pipeline::{Kernel, offload};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -37,7 +38,7 @@ macro_rules! client_calls {
                 ),
             )]
             pub(crate) async fn $name(State(app): State<Arc<App>>, request: Request) -> Response {
-                answer_call(app, ClientCall::Take, request).await
+                answer_call(app, ClientCall::Take(origin_of($path)), request).await
             }
         )*
 
@@ -63,6 +64,14 @@ client_calls! {
     alias "/v1/alias";
     alias_short "/v1/a";
 }
+
+/// The events of a call are as good as seen by whoever sends it, but for those that it calls history.
+fn origin_of(path: &str) -> EventOrigin {
+    if path == IMPORT_PATH { EventOrigin::Import } else { EventOrigin::Client }
+}
+
+/// Where clients send history.
+const IMPORT_PATH: &str = "/v1/import";
 
 /// What a browser's client asks for before its first event.
 #[utoipa::path(
@@ -116,7 +125,7 @@ pub(crate) fn as_client_call(method: &Method, path: &str) -> Option<ClientCall> 
         return None;
     }
     match *method {
-        Method::POST => Some(ClientCall::Take),
+        Method::POST => Some(ClientCall::Take(origin_of(&spelt))),
         Method::OPTIONS => Some(ClientCall::MaySend),
         _ => None,
     }
@@ -125,14 +134,14 @@ pub(crate) fn as_client_call(method: &Method, path: &str) -> Option<ClientCall> 
 /// What a client asks under one of the client paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClientCall {
-    Take,
+    Take(EventOrigin),
     MaySend,
 }
 
 /// Answer a call that [`as_client_call`] recognised.
 pub(crate) async fn answer_call(app: Arc<App>, call: ClientCall, request: Request) -> Response {
     match call {
-        ClientCall::Take => (cross_origin(), take(app, request).await).into_response(),
+        ClientCall::Take(origin) => (cross_origin(), take(app, origin, request).await).into_response(),
         ClientCall::MaySend => {
             let allowed = [
                 (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
@@ -153,7 +162,7 @@ struct Envelope<'a> {
 }
 
 /// Take one client request.
-async fn take(app: Arc<App>, request: Request) -> Result<Response, ApiError> {
+async fn take(app: Arc<App>, origin: EventOrigin, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let gzip = says_gzip(&parts.headers)?;
     let by_header = match auth::presented(&parts.headers)? {
@@ -167,7 +176,7 @@ async fn take(app: Arc<App>, request: Request) -> Result<Response, ApiError> {
     let source = caller.source.ok_or(NO_WRITE_KEY)?;
     let mut source_request = source_request(&app, &parts.method, &parts.uri, &parts.headers);
     source_request.body = body;
-    let receipted = Kernel::receive(&app.kernel, caller.workspace, source, source_request).await?;
+    let receipted = Kernel::receive(&app.kernel, caller.workspace, source, source_request, origin).await?;
     count_metrics(&app, &receipted.acceptance);
     Ok(match receipted.answer {
         Some(answer) => own_answer(answer, Some(StatusCode::OK)),
@@ -245,8 +254,11 @@ mod tests {
 
     #[test]
     fn paths_are_recognised_however_they_are_spelt() {
-        for path in ["/v1/batch", "/v1/batch/", "/V1/Batch", "/v1/t//", "/v1/import"] {
-            assert_eq!(as_client_call(&Method::POST, path), Some(ClientCall::Take), "{path}");
+        for path in ["/v1/batch", "/v1/batch/", "/V1/Batch", "/v1/t//"] {
+            assert_eq!(as_client_call(&Method::POST, path), Some(ClientCall::Take(EventOrigin::Client)), "{path}");
+        }
+        for path in ["/v1/import", "/v1/Import/"] {
+            assert_eq!(as_client_call(&Method::POST, path), Some(ClientCall::Take(EventOrigin::Import)), "{path}");
         }
         assert_eq!(as_client_call(&Method::OPTIONS, "/v1/b"), Some(ClientCall::MaySend));
         assert_eq!(as_client_call(&Method::GET, "/v1/batch"), None);

@@ -17,7 +17,8 @@ use super::intake::{Gunzip, count_metrics, counts, looks_gzip, own_answer, says_
 use crate::app::App;
 use crate::error::{ApiError, Problem};
 
-/// Send a raw payload (a webhook, CSV, NDJSON, …), also gzipped, to a source's connector.
+/// Send a raw payload (a webhook, CSV, NDJSON, …), also gzipped, to a source's connector. Its events count as imported: they
+/// set no message off unless the audience's action asks for that.
 #[utoipa::path(
     post, path = "/api/v1/sources/{id}/records", tag = "ingest",
     params(("id" = String, Path, description = "the source's name")), security(("key" = ["ingest"])),

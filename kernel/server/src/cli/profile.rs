@@ -71,6 +71,14 @@ fn report(profile: &Value) -> String {
         vec![name, cut(&field(value, "value"), MAX_CELL), field(value, "source"), field(value, "time")]
     });
     section(&mut text, &["trait", "value", "source", "since"], traits);
+    let consents = profile.get("consents").and_then(Value::as_array).into_iter().flatten();
+    let consents = consents.map(|consent| {
+        let purpose = consent.get("purpose").and_then(Value::as_str).unwrap_or("(all)");
+        let is_allowed = consent.get("allowed").and_then(Value::as_bool).unwrap_or_default();
+        let said = if is_allowed { "allowed".to_owned() } else { format!("refused: {}", field(consent, "said")) };
+        vec![purpose.to_owned(), cut(&said, MAX_CELL), field(consent, "received_at"), field(consent, "identity")]
+    });
+    section(&mut text, &["consent", "answer", "received", "identity"], consents.collect());
     let tags = named(profile, "tags", |name, value| {
         vec![name, cut(&field(value, "value"), MAX_CELL), made_by(value), computed_at(value)]
     });
@@ -138,6 +146,9 @@ mod tests {
             "id": "0190", "created_at": "2026-11-21T10:00:00.000Z",
             "identifiers": [{"type": "user_id", "value": "ada", "identity": "0190"}],
             "traits": {"city": {"value": "Rome", "source": "segment", "time": "2026-11-20T10:00:00.000Z"}},
+            "consents": [
+                {"identity": "0190", "allowed": false, "said": "false", "received_at": "2026-11-20T10:00:00.000Z"},
+                {"identity": "0190", "purpose": "news", "allowed": true, "received_at": "2026-11-21T10:00:00.000Z"}],
             "tags": {},
             "scores": {"p_alive": {"value": 0.51234, "from": {
                 "installation": "clv", "fit": 2, "computed_at": "2026-11-21T10:00:01.000Z"}}},
@@ -153,6 +164,11 @@ mod tests {
          trait   value   source    since
         ────────────────────────────────────────────────────
          city    Rome    segment   2026-11-20T10:00:00.000Z
+
+         consent   answer           received                   identity
+        ────────────────────────────────────────────────────────────────
+         (all)     refused: false   2026-11-20T10:00:00.000Z       0190
+         news      allowed          2026-11-21T10:00:00.000Z       0190
 
          score      value   made by      computed
         ──────────────────────────────────────────────────────────

@@ -9,13 +9,9 @@ use crate::tests::harness;
 const NOW: Timestamp = Timestamp(1_000_000_000);
 
 fn row(json: &str, time: Timestamp) -> ConsentRow {
-    ConsentRow::Value(TraitValue {
-        json: json.into(),
-        time,
-        source: InstallationId(1),
-        message_id: "m".into(),
-        received_at: time,
-    })
+    let mut consents = Consents::default();
+    consents.record(json, time, time);
+    ConsentRow::Said(consents)
 }
 
 fn is_refused(consents: &[ConsentRow], basis: ConsentBasis) -> bool {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use kith_features::Duration;
 use kith_model::audience::{Action, ReEntry, Reach};
+use kith_model::consent::MAX_PURPOSE_BYTES;
 use kith_model::plugin::PluginKind;
 use kith_model::time::DAY_MS;
 
@@ -47,6 +48,9 @@ pub(super) fn read(
     let (channel, plugin) = channel.ok_or_else(missing)?;
     if wanted.purpose.is_empty() {
         return Err(moment.at("purpose", "say what the message is for, e.g. marketing"));
+    }
+    if wanted.purpose.to_lowercase().len() > MAX_PURPOSE_BYTES {
+        return Err(moment.at("purpose", format!("a purpose has at most {MAX_PURPOSE_BYTES} bytes")));
     }
     if !wanted.payload.is_object() {
         return Err(moment.at("payload", "write a JSON object"));

@@ -33,7 +33,8 @@ pub(crate) struct ActionBody {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub(super) existing: Reach,
-    /// `skip` unless told, or `send`: whether it writes to those who move because history was imported.
+    /// `skip` unless told, or `send`: whether it writes to those who move because history was imported:
+    /// by `POST /v1/import` or as a source's records.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub(super) imports: Reach,

@@ -101,7 +101,7 @@ pub(crate) struct ActionArgs {
     /// Whether those who are members already are written to; asks first
     #[arg(long, value_enum, default_value_t = Reach::Skip, requires = "channel")]
     pub(crate) existing: Reach,
-    /// Whether those who enter because history was imported are written to
+    /// Whether those who enter because history was imported (`/v1/import`, a source's records) are written to
     #[arg(long, value_enum, default_value_t = Reach::Skip, requires = "channel")]
     pub(crate) imports: Reach,
     /// The channel that gets a message for each person who leaves

@@ -1,0 +1,236 @@
+//! Consents: what a contributor said about the purposes for which the person may be written to.
+//!
+//! They come in the trait `consent`, an object of purpose → `true`. The trait itself is kept like every other one: the latest
+//! alone. What it said is kept here for each purpose by itself, so that a refusal holds until that very purpose is allowed.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+use crate::time::Timestamp;
+
+/// The trait that tells for what a person may be written to.
+pub const CONSENT: &str = "consent";
+
+/// The longest name of a purpose, in bytes of its lower case.
+pub const MAX_PURPOSE_BYTES: usize = 64;
+
+/// Most purposes of one contributor.
+const MAX_PURPOSES: usize = 64;
+
+/// Of an answer that cannot be read, so many characters are kept.
+const MAX_SAID_CHARS: usize = 64;
+
+/// One answer. The greater one counts: it was received later, then it is the later by its own time, then it refuses. Receipt
+/// comes first, since a refusal must hold against an older agreement of a phone whose clock is ahead.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Consent {
+    /// When the kernel received it, by its own clock.
+    pub received_at: Timestamp,
+    /// The time of the event that gave it, by [`believed`](crate::profile::believed).
+    pub time: Timestamp,
+    /// `None` allows. Otherwise what was said in its place, as JSON text cut to 64 characters; `false`, or anything that is
+    /// no `true`.
+    pub refused: Option<String>,
+}
+
+/// Everything that one contributor said about consents: the newest answer for each purpose, whatever the order of arrival.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Consents {
+    /// A refusal of all purposes: a `consent` that is no object.
+    pub all: Option<Consent>,
+    /// By the purpose in lower case.
+    pub purposes: BTreeMap<String, Consent>,
+}
+
+impl Consents {
+    /// Take what an event said, as the JSON text of the trait; whether all of it found room. What finds none and allows is
+    /// left out; what finds none and refuses counts against all purposes.
+    pub fn record(&mut self, json: &str, time: Timestamp, received_at: Timestamp) -> bool {
+        let answer = |refused| Consent { received_at, time, refused };
+        let Ok(Purposes(said)) = serde_json::from_str(json) else {
+            self.refuse_all(answer(Some(cut(json))));
+            return true;
+        };
+        let mut had_room = true;
+        for (purpose, answered) in said {
+            let purpose = purpose.to_lowercase();
+            if purpose.len() > MAX_PURPOSE_BYTES {
+                // No message can be of such a purpose.
+                had_room = false;
+                continue;
+            }
+            let given = answer((answered.get() != "true").then(|| cut(answered.get())));
+            let has_room = self.purposes.len() < MAX_PURPOSES;
+            match self.purposes.get_mut(&purpose) {
+                // A text that names a purpose twice refuses it if either does, which is the greater answer.
+                Some(held) if *held < given => *held = given,
+                Some(_) => {}
+                None if has_room => drop(self.purposes.insert(purpose, given)),
+                None => {
+                    had_room = false;
+                    if given.refused.is_some() {
+                        self.refuse_all(given);
+                    }
+                }
+            }
+        }
+        had_room
+    }
+
+    fn refuse_all(&mut self, given: Consent) {
+        self.all = self.all.take().max(Some(given));
+    }
+
+    /// The answer that counts for a purpose, if there is one.
+    pub fn of(&self, purpose: &str) -> Option<&Consent> {
+        self.purposes.get(&purpose.to_lowercase()).max(self.all.as_ref())
+    }
+
+    /// About what it takes, in bytes.
+    pub fn size_bytes(&self) -> usize {
+        const ENTRY_BYTES: usize = 64;
+        let said = |consent: &Consent| ENTRY_BYTES + consent.refused.as_ref().map_or(0, String::len);
+        let purposes = self.purposes.iter().map(|(purpose, consent)| purpose.len() + said(consent));
+        purposes.sum::<usize>() + self.all.as_ref().map_or(0, said)
+    }
+}
+
+fn cut(json: &str) -> String {
+    json.chars().take(MAX_SAID_CHARS).collect()
+}
+
+/// The entries of a JSON object in their order, repeated names included: a map would keep the last alone.
+struct Purposes<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Purposes<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Purposes<'a>, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Purposes<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Purposes<'de>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some((Name(name), said)) = map.next_entry()? {
+                    entries.push((name, said));
+                }
+                Ok(Purposes(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+/// A name that borrows from the text unless it has escapes.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn recorded(said: &[(&str, i64)]) -> Consents {
+        let mut consents = Consents::default();
+        for (json, at) in said {
+            assert!(consents.record(json, Timestamp(*at), Timestamp(*at)));
+        }
+        consents
+    }
+
+    fn is_allowed(consents: &Consents, purpose: &str) -> Option<bool> {
+        consents.of(purpose).map(|consent| consent.refused.is_none())
+    }
+
+    #[test]
+    fn a_refusal_holds_until_its_own_purpose_is_allowed() {
+        let consents = recorded(&[(r#"{"news":false}"#, 1), (r#"{"ads":true}"#, 2), (r#"{"ads":false}"#, 3)]);
+        assert_eq!((is_allowed(&consents, "news"), is_allowed(&consents, "ads")), (Some(false), Some(false)));
+        let later = recorded(&[(r#"{"news":false,"ads":true}"#, 1), (r#"{"News":true}"#, 2)]);
+        assert_eq!((is_allowed(&later, "NEWS"), is_allowed(&later, "ads")), (Some(true), Some(true)));
+        assert_eq!(is_allowed(&later, "other"), None);
+    }
+
+    #[test]
+    fn a_refusal_of_everything_holds_until_a_purpose_is_allowed_by_name() {
+        for everything in ["false", "null", r#""no""#, "true", "[]", "{not json", ""] {
+            let consents = recorded(&[(r#"{"ads":true}"#, 1), (everything, 2), (r#"{"news":true}"#, 3)]);
+            let all = ["news", "ads", "other"].map(|purpose| is_allowed(&consents, purpose));
+            assert_eq!(all, [Some(true), Some(false), Some(false)], "{everything}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_names_a_purpose_twice_refuses_it() {
+        for json in [r#"{"news":false,"news":true}"#, r#"{"news":true,"NEWS":0}"#, r#"{"n\u0065ws":false,"news":true}"#]
+        {
+            assert_eq!(is_allowed(&recorded(&[(json, 1)]), "news"), Some(false), "{json}");
+        }
+    }
+
+    #[test]
+    fn what_finds_no_room_allows_nothing() {
+        let mut consents = Consents::default();
+        for number in 0..MAX_PURPOSES {
+            assert!(consents.record(&format!(r#"{{"p{number}":true}}"#), Timestamp(1), Timestamp(1)));
+        }
+        assert!(!consents.record(r#"{"more":true}"#, Timestamp(2), Timestamp(2)));
+        assert_eq!((is_allowed(&consents, "more"), is_allowed(&consents, "p1")), (None, Some(true)));
+        assert!(!consents.record(r#"{"more":false}"#, Timestamp(3), Timestamp(3)));
+        assert_eq!((is_allowed(&consents, "more"), is_allowed(&consents, "p1")), (Some(false), Some(false)));
+        assert!(consents.record(r#"{"p1":true}"#, Timestamp(4), Timestamp(4)));
+        assert_eq!(is_allowed(&consents, "p1"), Some(true));
+        let long = format!(r#"{{"{}":{{"a":"{}"}}}}"#, "p".repeat(MAX_PURPOSE_BYTES + 1), "x".repeat(10_000));
+        assert!(!consents.record(&long, Timestamp(5), Timestamp(5)));
+        assert!(consents.record(&format!("\"{}\"", "é".repeat(10_000)), Timestamp(6), Timestamp(6)));
+        assert!(consents.size_bytes() < 8 << 10);
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_arrival_never_matters(
+            said in prop::collection::vec((0usize..10, 0i64..3, 0i64..3), 3..6),
+            seed in any::<u64>(),
+        ) {
+            const TEXTS: [&str; 10] = [
+                "false", "{}", r#"{"a":true}"#, r#"{"a":false}"#, r#"{"A":"no"}"#, r#"{"b":true}"#, r#"{"b":false}"#,
+                r#"{"a":true,"b":false}"#, r#"{"a":true,"a":false}"#, "\"no\"",
+            ];
+            let record = |order: &[(usize, i64, i64)]| {
+                let mut consents = Consents::default();
+                for (text, time, received_at) in order {
+                    consents.record(TEXTS[*text], Timestamp(*time), Timestamp(*received_at));
+                }
+                consents
+            };
+            let mut other = said.clone();
+            other.sort_by_key(|(text, time, received_at)| {
+                seed.wrapping_mul((*text as u64 + 1) * 31 + (*time as u64) * 7 + *received_at as u64 + 1).rotate_left(29)
+            });
+            prop_assert_eq!(record(&said), record(&other));
+            // The naive answer: the greatest of all that was said of the purpose or of everything.
+            let naive = said.iter().filter_map(|(text, time, received_at)| {
+                let refused = match TEXTS[*text] {
+                    "false" => Some("false"),
+                    "\"no\"" | r#"{"A":"no"}"# => Some("\"no\""),
+                    r#"{"a":false}"# | r#"{"a":true,"a":false}"# => Some("false"),
+                    r#"{"a":true}"# | r#"{"a":true,"b":false}"# => None,
+                    _ => return None,
+                };
+                Some((*received_at, *time, refused.map(str::to_owned)))
+            });
+            let held = record(&said);
+            let of = held.of("a").map(|held| (held.received_at.0, held.time.0, held.refused.clone()));
+            prop_assert_eq!(of, naive.max());
+        }
+    }
+}
