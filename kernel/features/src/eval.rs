@@ -1,16 +1,17 @@
 //! What each node of the tree means. One evaluator serves the compiled tree, the naive reading and the conditions
 //! inside leaves, so that there is one meaning.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
 
 use kith_model::time::Timestamp;
 
+use crate::budget::{Budget, weight};
 use crate::event::EventFacts;
 use crate::facts::Facts;
 use crate::sum::ExactSum;
 use crate::tree::{Each, FeatureName, Function, LeafId, Macro, Node};
-use crate::value::{Comparison, Value, parse_duration};
+use crate::value::{Arithmetic, Comparison, Value, parse_duration};
 use crate::window::Window;
 
 /// Where values come from.
@@ -24,6 +25,9 @@ pub(crate) struct Scope<'a> {
     pub(crate) now: Timestamp,
     /// The earliest later moment at which a comparison with `now` may turn out otherwise.
     pub(crate) next_change_at: Cell<Option<Timestamp>>,
+    pub(crate) budget: Budget,
+    /// Leaves that a loop asked for.
+    pub(crate) leaves: RefCell<Vec<(LeafId, Value)>>,
 }
 
 /// Facts of nobody: every value is null.
@@ -50,7 +54,16 @@ impl Facts for NoFacts {
 impl<'a> Scope<'a> {
     /// A scope without events.
     pub(crate) fn new(facts: &'a dyn Facts, leaf_value: &'a dyn Fn(LeafId) -> Value, now: Timestamp) -> Scope<'a> {
-        Scope { facts, leaf_value, events: &|_, _| Value::Null, event: None, now, next_change_at: Cell::new(None) }
+        Scope {
+            facts,
+            leaf_value,
+            events: &|_, _| Value::Null,
+            event: None,
+            now,
+            next_change_at: Cell::new(None),
+            budget: Budget::default(),
+            leaves: RefCell::default(),
+        }
     }
 
     /// A scope with nothing in it but one event.
@@ -58,19 +71,36 @@ impl<'a> Scope<'a> {
         Scope { event: Some(event), ..Scope::new(&NoFacts, &|_| Value::Null, event.time()) }
     }
 
-    /// The value of a tree.
+    /// The value of a tree; where its budget ends, unknown, or null in a scope of one event, of which nothing is pending.
     pub(crate) fn evaluate(&self, node: &Node) -> Value {
-        self.value(node, &mut Vec::new())
+        let value = self.value(node, &mut Vec::new());
+        match (self.budget.is_exhausted(), self.event) {
+            (false, _) => value,
+            (true, None) => Value::Unknown,
+            (true, Some(_)) => Value::Null,
+        }
     }
 
     fn value(&self, node: &Node, variables: &mut Vec<Value>) -> Value {
+        if !self.budget.step(1) {
+            return Value::Unknown;
+        }
         match node {
-            Node::Literal(value) => value.clone(),
-            Node::Feature(name) => self.feature(name),
+            Node::Literal(value) => self.made(value),
+            Node::Feature(FeatureName::Leaf(id)) if !variables.is_empty() => self.leaf_in_loop(*id),
+            Node::Feature(name) => self.charged(self.feature(name)),
             Node::Now => Value::Time(self.now),
-            Node::Variable(slot) => variables.get(*slot).cloned().unwrap_or_default(),
-            Node::EventField(path) => self.event.map(|event| event.field(path).into_owned()).unwrap_or_default(),
-            Node::Events(name, window) => (self.events)(name, window),
+            Node::Variable(slot) => variables.get(*slot).map(|value| self.made(value)).unwrap_or_default(),
+            Node::EventField(path) => {
+                self.charged(self.event.map(|event| event.field(path).into_owned()).unwrap_or_default())
+            }
+            Node::Events(name, window) => self.charged((self.events)(name, window)),
+            Node::Field(target, name) if let Node::Variable(slot) = target.as_ref() => match variables.get(*slot) {
+                // Of a loop's item only the field is copied.
+                Some(Value::Map(fields)) => fields.get(name.as_ref()).map(|value| self.made(value)).unwrap_or_default(),
+                Some(Value::Unknown) => Value::Unknown,
+                _ => Value::Null,
+            },
             Node::Field(target, name) => match self.value(target, variables) {
                 Value::Map(mut fields) => fields.remove(name.as_ref()).unwrap_or_default(),
                 Value::Unknown => Value::Unknown,
@@ -91,8 +121,8 @@ impl<'a> Scope<'a> {
             Node::Or(a, b) => self.connective(a, b, true, variables),
             Node::Compare(comparison, a, b, pace) => self.comparison(*comparison, a, b, *pace, variables),
             Node::Calculate(operator, a, b) => {
-                let a = self.value(a, variables);
-                a.calculate(*operator, &self.value(b, variables))
+                let (a, b) = (self.value(a, variables), self.value(b, variables));
+                self.calculated(*operator, &a, &b)
             }
             Node::In(item, list) => self.contained(item, list, variables),
             Node::Choose(parts) => self.chosen(parts, variables),
@@ -101,9 +131,48 @@ impl<'a> Scope<'a> {
             Node::Call(function, arguments) => {
                 let mut arguments = arguments.iter().map(|argument| self.value(argument, variables));
                 let target = arguments.next().unwrap_or_default();
-                call(*function, target, &arguments.next().unwrap_or_default())
+                self.called(*function, target, &arguments.next().unwrap_or_default())
             }
         }
+    }
+
+    /// A copy of a value, if there is budget for it.
+    fn made(&self, value: &Value) -> Value {
+        if self.budget.make(value) { value.clone() } else { Value::Unknown }
+    }
+
+    /// A value that was made by somebody else: it is charged once it is there.
+    fn charged(&self, value: Value) -> Value {
+        if self.budget.make(&value) { value } else { Value::Unknown }
+    }
+
+    /// A leaf's value is put together from its states; a loop does that once.
+    fn leaf_in_loop(&self, id: LeafId) -> Value {
+        let held = self.leaves.borrow().iter().find(|(held, _)| *held == id).map(|(_, value)| self.made(value));
+        held.unwrap_or_else(|| {
+            let value = self.charged((self.leaf_value)(id));
+            self.leaves.borrow_mut().push((id, value.clone()));
+            value
+        })
+    }
+
+    fn calculated(&self, operator: Arithmetic, a: &Value, b: &Value) -> Value {
+        let has_room = match (a, b) {
+            (Value::Text(a), Value::Text(b)) => self.budget.write(a.len() + b.len()),
+            (Value::List(_), Value::List(_)) => self.budget.make(a) && self.budget.make(b),
+            _ => true,
+        };
+        if has_room { a.calculate(operator, b) } else { Value::Unknown }
+    }
+
+    fn called(&self, function: Function, target: Value, argument: &Value) -> Value {
+        let has_room = match (function, &target) {
+            (Function::Lower | Function::Upper | Function::Text, Value::Text(text)) => self.budget.write(text.len()),
+            // Sorting compares each item some times.
+            (Function::Distinct, list) => self.budget.step(4 * weight(list)),
+            _ => self.budget.step(weight(&target)),
+        };
+        if has_room { call(function, target, argument) } else { Value::Unknown }
     }
 
     fn feature(&self, name: &FeatureName) -> Value {
@@ -159,6 +228,9 @@ impl<'a> Scope<'a> {
         if pace != 0 {
             self.note_crossing(&a, b, pace);
         }
+        if !self.budget.step(weight(&a)) {
+            return Value::Unknown;
+        }
         a.compared(comparison, b)
     }
 
@@ -185,10 +257,15 @@ impl<'a> Scope<'a> {
 
     fn contained(&self, item: &Node, list: &Node, variables: &mut Vec<Value>) -> Value {
         let item = self.value(item, variables);
-        match list {
-            Node::Literal(list) => is_in(&item, list),
-            list => is_in(&item, &self.value(list, variables)),
-        }
+        let other;
+        let list = match list {
+            Node::Literal(list) => list,
+            list => {
+                other = self.value(list, variables);
+                &other
+            }
+        };
+        if self.budget.step(weight(list)) { is_in(&item, list) } else { Value::Unknown }
     }
 
     fn each(&self, each: &Each, variables: &mut Vec<Value>) -> Value {
@@ -202,7 +279,7 @@ impl<'a> Scope<'a> {
         let mut kept = Vec::new();
         let (mut met, mut unknown) = (0_usize, 0_usize);
         let total = items.len();
-        for item in items {
+        for (item, seen) in items.into_iter().zip(1..) {
             variables.push(item);
             let condition = each.condition.as_ref().map(|condition| self.value(condition, variables));
             unknown += usize::from(condition.as_ref().is_some_and(Value::is_unknown));
@@ -214,6 +291,16 @@ impl<'a> Scope<'a> {
             let item = variables.pop().unwrap_or_default();
             if meets && each.kind == Macro::Filter {
                 kept.push(item);
+            }
+            // Nothing that follows changes the answer.
+            let is_decided = match each.kind {
+                Macro::Exists => met > 0,
+                Macro::All => met + unknown < seen,
+                Macro::ExistsOne => met > 1,
+                Macro::Filter | Macro::Map => false,
+            };
+            if is_decided || self.budget.is_exhausted() {
+                break;
             }
         }
         // With an item in question, only what no answer about it can change is known.

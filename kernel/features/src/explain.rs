@@ -3,6 +3,7 @@
 use kith_model::time::Timestamp;
 use serde::{Serialize, Serializer};
 
+use crate::budget::Budget;
 use crate::eval::Scope;
 use crate::expression::Expression;
 use crate::facts::Facts;
@@ -66,7 +67,9 @@ fn as_json<S: Serializer>(value: &Value, serializer: S) -> Result<S::Ok, S::Erro
 impl Expression {
     /// The condition part by part.
     pub fn explain(&self, facts: &dyn Facts, leaf_value: &dyn Fn(LeafId) -> Value, now: Timestamp) -> Part {
-        self.part(self.compiled(), &Scope::new(facts, leaf_value, now))
+        // A part is evaluated for itself and within the parts around it.
+        let budget = Budget::of_history();
+        self.part(self.compiled(), &Scope { budget, ..Scope::new(facts, leaf_value, now) })
     }
 
     fn part(&self, node: &Node, scope: &Scope<'_>) -> Part {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use kith_model::time::Timestamp;
 
+use crate::budget::{MAX_STEPS, worst_case};
 use crate::compile::compile;
 use crate::error::ExpressionError;
 use crate::eval::Scope;
@@ -67,6 +68,13 @@ impl Expression {
     pub fn parse_in(text: &str, context: &str) -> Result<Expression, ExpressionError> {
         let written = syntax::parse(text)?;
         let compiled = compile(&written, context);
+        let parts = compiled.leaves.values().flat_map(|leaf| leaf.parts()).chain([&compiled.tree]);
+        let steps = parts.map(|part| worst_case(part).0).max().unwrap_or_default();
+        if steps > MAX_STEPS {
+            let message =
+                format!("it may take {steps} steps for one person, at most {MAX_STEPS} are allowed: loop less");
+            return Err(ExpressionError::at(text, 1, 1, message));
+        }
         let mut reads = Reads { drifts: compiled.drifts, ..Reads::default() };
         note_reads(&compiled.tree, &mut reads);
         reads.leaves = compiled.leaves.keys().copied().collect();
@@ -94,9 +102,22 @@ impl Expression {
         self.0.leaves.values()
     }
 
-    /// Its value, given the profile's facts and the values of its leaves at `now`.
+    /// Its value, given the profile's facts and the values of its leaves at `now`; unknown where
+    /// [`Expression::evaluate_within`] has none.
     pub fn evaluate(&self, facts: &dyn Facts, leaf_value: &dyn Fn(LeafId) -> Value, now: Timestamp) -> Value {
-        Scope::new(facts, leaf_value, now).evaluate(&self.0.compiled)
+        self.evaluate_within(facts, leaf_value, now).unwrap_or(Value::Unknown)
+    }
+
+    /// Its value; `None` where one evaluation's budget ends before it is known.
+    pub fn evaluate_within(
+        &self,
+        facts: &dyn Facts,
+        leaf_value: &dyn Fn(LeafId) -> Value,
+        now: Timestamp,
+    ) -> Option<Value> {
+        let scope = Scope::new(facts, leaf_value, now);
+        let value = scope.evaluate(&self.0.compiled);
+        (!scope.budget.is_exhausted()).then_some(value)
     }
 
     /// The earliest later moment at which the value may change though no event comes, no fact changes and every leaf

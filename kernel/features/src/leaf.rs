@@ -124,6 +124,11 @@ impl Leaf {
         (!self.name.is_empty()).then_some(self.name.as_ref())
     }
 
+    /// What it evaluates of each event.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Node> {
+        [&self.filter, &self.item].into_iter().flatten()
+    }
+
     /// The condition that its events meet.
     pub(crate) fn filter(&self) -> Option<&Node> {
         self.filter.as_ref()

@@ -82,7 +82,15 @@
 //!
 //! Sums are exact and rounded once, so they do not depend on the order of events. `min`, `max` and `distinct` of mixed
 //! kinds follow one order: booleans, numbers, texts, times, durations, lists, maps.
+//!
+//! # What an evaluation may cost
+//!
+//! One evaluation takes at most [`MAX_STEPS`] steps and makes at most [`MAX_PRODUCED_BYTES`] bytes of texts and lists. An
+//! expression that would take more of whatever it meets is refused when it is parsed. One that takes more of somebody is
+//! unknown for that person, and [`Expression::evaluate_within`] says so; in an aggregate's filter, or in what it takes of an event,
+//! it is null.
 
+mod budget;
 mod compile;
 mod error;
 mod eval;
@@ -102,6 +110,7 @@ mod value;
 mod window;
 mod zone;
 
+pub use budget::{MAX_PRODUCED_BYTES, MAX_STEPS};
 pub use error::ExpressionError;
 pub use event::EventFacts;
 pub use explain::{Part, Truth};

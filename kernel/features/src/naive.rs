@@ -5,6 +5,7 @@
 
 use kith_model::time::Timestamp;
 
+use crate::budget::Budget;
 use crate::eval::{Scope, event_order};
 use crate::event::{EventFacts, OBJECTS};
 use crate::expression::Expression;
@@ -33,6 +34,7 @@ pub fn evaluate(
         let chosen = ordered.iter().filter(|event| concerns(event) && window.holds(event.time(), now, zone));
         Value::List(chosen.map(|event| event.to_value(&objects)).collect())
     };
-    let scope = Scope { events: &list, ..Scope::new(facts, &|_| Value::Null, now) };
+    let budget = Budget::of_history();
+    let scope = Scope { events: &list, budget, ..Scope::new(facts, &|_| Value::Null, now) };
     scope.evaluate(expression.written())
 }

@@ -1,5 +1,6 @@
 //! The language in tables, and the laws that hold for every expression, history and clock.
 
+mod budget;
 mod language;
 mod laws;
 mod reach;

@@ -11,6 +11,7 @@ use roaring::RoaringBitmap;
 
 use super::Index;
 use super::column::{Column, Parts};
+use crate::budget::{MAX_STEPS, worst_case};
 use crate::eval::{NoFacts, Scope};
 use crate::facts::Facts;
 use crate::tree::{FeatureName, LeafId, Node};
@@ -308,7 +309,8 @@ impl<'a> Planner<'a> {
         Some(if negated { known_except(self.index.column(name)?, plan) } else { plan })
     }
 
-    /// A condition of any form on one feature with few different values: it is evaluated once for each.
+    /// A condition of any form on one feature with few different values: it is evaluated once for each, where that is cheap;
+    /// the index waits meanwhile.
     fn by_value(&self, node: &Node, negated: bool) -> Option<Plan<'a>> {
         if let Some(value) = self.constant(node) {
             return Some(Plan::constant(value == Value::Bool(!negated)));
@@ -317,6 +319,9 @@ impl<'a> Planner<'a> {
         let column = self.index.column(&name)?;
         let meets = |value: &Value| self.value_given(node, &name, value) == Value::Bool(!negated);
         let values = column.values()?;
+        if worst_case(node).0.saturating_mul(values.len() as u64) > 10 * MAX_STEPS {
+            return None;
+        }
         let bitmaps = values.into_iter().filter(|(value, _)| meets(value)).map(|(_, bitmap)| bitmap).collect();
         let stored = Plan::Parts(Parts { bitmaps, ..Parts::default() });
         Some(with_default(column, stored, meets(&column.default)))
