@@ -163,3 +163,19 @@ async fn a_write_key_feeds_its_own_source_and_does_nothing_else() {
     answer.problem(404, "not-found");
     ask(&server, "GET", "/api/v1/profiles?identifier=user_id:ada").key(&key).empty().await.problem(403, "denied");
 }
+
+/// HTTP lets a caller make up a method, so that a series for each would let anybody fill the memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_make_no_series_of_figures() {
+    let server = server();
+    let long = "X".repeat(10_000);
+    for number in 0..1_000 {
+        let method = format!("ODD{number}{}", if number % 100 == 0 { long.as_str() } else { "" });
+        for path in ["/healthz", &format!("/odd{number}"), "/v1/batch"] {
+            ask(&server, &method, path).empty().await;
+        }
+    }
+    let figures = server.app().metrics.render();
+    assert!(figures.contains(r#"method="other""#), "they are counted");
+    assert!(!figures.to_lowercase().contains("odd"), "and not by their names");
+}
