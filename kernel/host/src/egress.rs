@@ -32,6 +32,7 @@ pub(crate) use client::Client;
 use self::client::Exchange;
 use self::request::{Permits, Target};
 use self::webhook::sign;
+use crate::imports::secrets::MAX_STAND_INS;
 use crate::state::Installed;
 
 /// The longest wait for an answer's head, connecting included; also of a request that names none.
@@ -68,12 +69,16 @@ pub(crate) fn admit(installed: &Installed, request: OutboundRequest, body: BodyR
     let target = request::parse_target(&request.url)?;
     let permits = installed.gate.permits;
     let loopback_granted = request::check_target(&installed.policy.http, permits, method.as_str(), &target)?;
-    let fill_in = |bytes| installed.secrets.fill_in(bytes, &target.host, target.port);
+    // What the guest sent is bounded before any work, and refused by its own size alone: a limit on what was filled in
+    // would tell how long a secret is.
+    request::check_headers(&request.headers)?;
+    request::check_body(&request.body)?;
+    let mut left = MAX_STAND_INS;
+    let mut fill_in = |bytes| installed.secrets.fill_in(bytes, &target.host, target.port, &mut left);
     let headers: Result<Vec<_>, String> =
         request.headers.into_iter().map(|(name, value)| Ok((name, fill_in(value.into_bytes())?))).collect();
     let mut headers = request::parse_headers(headers?)?;
     let content = fill_in(request.body)?;
-    request::check_body(&content)?;
     if let Some(wanted) = request.sign {
         add_signature(installed, &target, &wanted, &content, &mut headers)?;
     }

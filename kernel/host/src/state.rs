@@ -111,6 +111,9 @@ pub(crate) struct CallState {
     pub(crate) cancellation: Option<Cancellation>,
     host_calls: u64,
     log_bytes: u64,
+    /// What the call wrote to the installation's state.
+    pub(crate) kv_writes: u32,
+    pub(crate) kv_written_bytes: u64,
     time: TimeBudget,
 }
 
@@ -137,6 +140,8 @@ impl CallState {
             cancellation: None,
             host_calls: 0,
             log_bytes: 0,
+            kv_writes: 0,
+            kv_written_bytes: 0,
             time: TimeBudget { started: Instant::now(), wall_ms, cpu_ms, cpu_at_start: None },
             installed,
         }

@@ -15,27 +15,53 @@ fn to_wit(error: &KeyValueError) -> kv::Error {
     }
 }
 
+/// Most writes of one call, deletions included: each is a commit.
+const MAX_WRITES: u32 = 1_000;
+
+impl CallState {
+    /// Why the installation may not use its state now, if it may not: nothing is granted, or the call has written enough.
+    /// What one call writes is bounded by the quota, since the journal keeps every write.
+    fn state_refusal(&mut self, key: &str, written: Option<usize>) -> Option<kv::Error> {
+        let quota_bytes = self.installed.policy.kv_bytes.value;
+        if quota_bytes == 0 {
+            return Some(kv::Error::Quota("no state is granted to this installation".into()));
+        }
+        if key.len() > MAX_KEY_BYTES || written.is_some_and(|bytes| bytes > MAX_VALUE_BYTES) {
+            let limits = format!("a key has at most {MAX_KEY_BYTES} bytes and a value at most {MAX_VALUE_BYTES}");
+            return Some(kv::Error::Quota(limits));
+        }
+        let Some(bytes) = written else { return None };
+        self.kv_writes += 1;
+        self.kv_written_bytes += (key.len() + bytes) as u64;
+        (self.kv_writes > MAX_WRITES || self.kv_written_bytes > quota_bytes).then(|| {
+            kv::Error::Quota(format!("one call writes at most {MAX_WRITES} times and {quota_bytes} bytes of state"))
+        })
+    }
+}
+
 impl kv::Host for CallState {
     fn get(&mut self, key: String) -> wasmtime::Result<Result<Option<Vec<u8>>, kv::Error>> {
         self.count_host_call()?;
+        if let Some(refusal) = self.state_refusal(&key, None) {
+            return Ok(Err(refusal));
+        }
         Ok(self.installed.state.get(&key).map_err(|error| to_wit(&error)))
     }
 
     fn set(&mut self, key: String, value: Vec<u8>) -> wasmtime::Result<Result<(), kv::Error>> {
         self.count_host_call()?;
+        if let Some(refusal) = self.state_refusal(&key, Some(value.len())) {
+            return Ok(Err(refusal));
+        }
         let quota_bytes = self.installed.policy.kv_bytes.value;
-        if quota_bytes == 0 {
-            return Ok(Err(kv::Error::Quota("no state is granted to this installation".into())));
-        }
-        if key.len() > MAX_KEY_BYTES || value.len() > MAX_VALUE_BYTES {
-            let limits = format!("a key has at most {MAX_KEY_BYTES} bytes and a value at most {MAX_VALUE_BYTES}");
-            return Ok(Err(kv::Error::Quota(limits)));
-        }
         Ok(self.installed.state.set(&key, value, quota_bytes).map_err(|error| to_wit(&error)))
     }
 
     fn delete(&mut self, key: String) -> wasmtime::Result<Result<(), kv::Error>> {
         self.count_host_call()?;
+        if let Some(refusal) = self.state_refusal(&key, Some(0)) {
+            return Ok(Err(refusal));
+        }
         Ok(self.installed.state.delete(&key).map_err(|error| to_wit(&error)))
     }
 }

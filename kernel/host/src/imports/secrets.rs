@@ -11,6 +11,10 @@ use crate::state::CallState;
 /// How every stand-in begins: `{{secret:<random>:<name>}}`.
 const STAND_IN_PREFIX: &str = "{{secret:";
 
+/// Most stand-ins of one request, headers and body together. A request needs a key or two; each filled place may take
+/// kilobytes that the guest did not send.
+pub(crate) const MAX_STAND_INS: usize = 16;
+
 struct Secret {
     value: String,
     stand_in: String,
@@ -46,27 +50,38 @@ impl Secrets {
         }
     }
 
-    /// `bytes` with values in the places of the stand-ins, for a request to this host.
-    pub(crate) fn fill_in(&self, bytes: Vec<u8>, host: &str, port: u16) -> Result<Vec<u8>, String> {
-        if find(&bytes, STAND_IN_PREFIX.as_bytes()).is_none() {
-            return Ok(bytes);
-        }
-        let mut filled = bytes;
-        for (name, secret) in &self.0 {
-            let stand_in = secret.stand_in.as_bytes();
-            let mut from = 0;
-            while let Some(at) = find(&filled[from..], stand_in).map(|at| from + at) {
+    /// `bytes` with values in the places of the stand-ins, for a request to this host; `left` is how many the request may
+    /// still have. What was filled in is not looked at again, so that the work follows the bytes that the guest sent.
+    pub(crate) fn fill_in(&self, bytes: Vec<u8>, host: &str, port: u16, left: &mut usize) -> Result<Vec<u8>, String> {
+        let mut filled = Vec::new();
+        let mut rest = bytes.as_slice();
+        while let Some(at) = find(rest, STAND_IN_PREFIX.as_bytes()) {
+            let (before, found) = rest.split_at(at);
+            filled.extend_from_slice(before);
+            let named = self.0.iter().find(|(_, secret)| found.starts_with(secret.stand_in.as_bytes()));
+            if let Some((name, secret)) = named {
                 let value = self.value_for(name, host, port)?;
-                filled.splice(at..at + stand_in.len(), value.bytes());
-                from = at + value.len();
+                *left = left.checked_sub(1).ok_or_else(|| {
+                    format!("a request has at most {MAX_STAND_INS} places that secrets fill in; send less of them")
+                })?;
+                filled.extend_from_slice(value.as_bytes());
+                rest = &found[secret.stand_in.len()..];
+            } else {
+                // Another's, or made up: text like any other.
+                filled.extend_from_slice(STAND_IN_PREFIX.as_bytes());
+                rest = &found[STAND_IN_PREFIX.len()..];
             }
         }
+        if filled.is_empty() && rest.len() == bytes.len() {
+            return Ok(bytes);
+        }
+        filled.extend_from_slice(rest);
         Ok(filled)
     }
 }
 
 fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
-    bytes.windows(part.len()).position(|window| window == part)
+    memchr::memmem::find(bytes, part)
 }
 
 impl secrets::Host for CallState {
@@ -86,13 +101,30 @@ mod tests {
         let secret = Secret { value: "s3cret".into(), stand_in: "{{secret:00:key}}".into(), hosts };
         let secrets = Secrets(BTreeMap::from([("key".to_owned(), secret)]));
         let body = b"x {{secret:00:key}} y {{secret:00:key}}".to_vec();
-        assert_eq!(secrets.fill_in(body.clone(), "api.a.b", 443), Ok(b"x s3cret y s3cret".to_vec()));
-        assert!(secrets.fill_in(body.clone(), "c.d", 8443).is_ok());
+        let fill_in = |body: Vec<u8>, host: &str, port| secrets.fill_in(body, host, port, &mut MAX_STAND_INS.clone());
+        assert_eq!(fill_in(body.clone(), "api.a.b", 443), Ok(b"x s3cret y s3cret".to_vec()));
+        assert!(fill_in(body.clone(), "c.d", 8443).is_ok());
         for (host, port) in [("c.d", 443), ("evil.example", 443), ("x.api.a.b", 443)] {
-            let refused = secrets.fill_in(body.clone(), host, port).unwrap_err();
+            let refused = fill_in(body.clone(), host, port).unwrap_err();
             assert!(refused.contains("`key`") && !refused.contains("s3cret"), "{refused}");
         }
         let foreign = b"{{secret:ff:key}}".to_vec();
-        assert_eq!(secrets.fill_in(foreign.clone(), "evil.example", 443), Ok(foreign), "a guessed stand-in is text");
+        assert_eq!(fill_in(foreign.clone(), "evil.example", 443), Ok(foreign), "a guessed stand-in is text");
+    }
+
+    #[test]
+    fn a_request_fills_in_few_secrets_and_looks_at_each_byte_once() {
+        let hosts = vec!["api.a.b".parse().unwrap()];
+        let stand_in = "{{secret:00:key}}";
+        // A value that holds a stand-in itself would be filled in again and again.
+        let secret = Secret { value: stand_in.repeat(2), stand_in: stand_in.into(), hosts };
+        let secrets = Secrets(BTreeMap::from([("key".to_owned(), secret)]));
+        let mut left = MAX_STAND_INS;
+        let some = secrets.fill_in(stand_in.repeat(10).into(), "api.a.b", 443, &mut left).unwrap();
+        assert_eq!((some.len(), left), (20 * stand_in.len(), MAX_STAND_INS - 10));
+        let refused = secrets.fill_in(stand_in.repeat(300_000).into(), "api.a.b", 443, &mut left).unwrap_err();
+        assert!(refused.contains("at most 16 places"), "{refused}");
+        let made_up = "{{secret:".repeat(100_000).into_bytes();
+        assert_eq!(secrets.fill_in(made_up.clone(), "api.a.b", 443, &mut 0), Ok(made_up));
     }
 }

@@ -18,35 +18,60 @@ pub(super) struct StoredState {
     store: Arc<dyn Store>,
     workspace: WorkspaceId,
     installation: InstallationId,
-    /// Held from the look at the quota to the commit.
-    writing: Mutex<()>,
+    /// Bytes of all keys and values, once they were added up; held from the look at the quota to the commit.
+    used: Mutex<Option<u64>>,
 }
 
 impl StoredState {
     pub(super) fn new(store: Arc<dyn Store>, workspace: WorkspaceId, installation: InstallationId) -> StoredState {
-        StoredState { store, workspace, installation, writing: Mutex::new(()) }
+        StoredState { store, workspace, installation, used: Mutex::new(None) }
     }
 
     fn key(&self, key: &str) -> Key {
         Key::plugin_state(self.workspace, self.installation, key)
     }
 
-    /// Bytes of all keys and values but `except`.
-    fn used_bytes(&self, except: &str) -> Result<usize, KeyValueError> {
+    /// Bytes of all keys and values.
+    fn used_bytes(&self) -> Result<u64, KeyValueError> {
         let prefix = self.key("");
         let (mut range, mut used) = (prefix.range(), 0);
         loop {
             let page = self.store.scan(&range, SCAN_ROWS).map_err(unreadable)?;
-            let others = page.rows.iter().filter_map(|(key, value)| Some((key.strip(&prefix)?, value)));
-            used += others
-                .filter(|(key, _)| *key != except.as_bytes())
-                .map(|(key, value)| key.len() + value.len())
-                .sum::<usize>();
+            let rows = page.rows.iter().filter_map(|(key, value)| Some((key.strip(&prefix)?, value)));
+            used += rows.map(|(key, value)| (key.len() + value.len()) as u64).sum::<u64>();
             match page.next {
                 Some(next) => range.from = next,
                 None => return Ok(used),
             }
         }
+    }
+
+    /// Change a key's value, or delete it; nothing is written where nothing changes.
+    fn write(&self, key: &str, value: Option<Vec<u8>>, quota_bytes: u64) -> Result<(), KeyValueError> {
+        if key.is_empty() || key.len() > MAX_KEY_BYTES {
+            return Err(KeyValueError::Unavailable(format!("a key has 1 to {MAX_KEY_BYTES} bytes")));
+        }
+        let mut used = self.used.lock();
+        let before = match *used {
+            Some(used) => used,
+            None => self.used_bytes()?,
+        };
+        *used = Some(before);
+        let held = self.get(key)?;
+        if held == value {
+            return Ok(());
+        }
+        let size = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, |value| (key.len() + value.len()) as u64);
+        let after = before.saturating_sub(size(&held)) + size(&value);
+        if after > quota_bytes && value.is_some() {
+            return Err(KeyValueError::Quota { quota_bytes });
+        }
+        let key = self.key(key);
+        // Whether a write that failed is there or not is read from the rows.
+        *used = None;
+        self.commit(value.map_or_else(|| Operation::Delete(key.clone()), |value| Operation::Put(key.clone(), value)))?;
+        *used = Some(after);
+        Ok(())
     }
 
     fn commit(&self, operation: Operation) -> Result<(), KeyValueError> {
@@ -70,19 +95,11 @@ impl KeyValue for StoredState {
     }
 
     fn set(&self, key: &str, value: Vec<u8>, quota_bytes: u64) -> Result<(), KeyValueError> {
-        if key.is_empty() || key.len() > MAX_KEY_BYTES {
-            return Err(KeyValueError::Unavailable(format!("a key has 1 to {MAX_KEY_BYTES} bytes")));
-        }
-        let _writing = self.writing.lock();
-        let used = self.used_bytes(key)? + key.len() + value.len();
-        if used as u64 > quota_bytes {
-            return Err(KeyValueError::Quota { quota_bytes });
-        }
-        self.commit(Operation::Put(self.key(key), value))
+        self.write(key, Some(value), quota_bytes)
     }
 
     fn delete(&self, key: &str) -> Result<(), KeyValueError> {
-        self.commit(Operation::Delete(self.key(key)))
+        self.write(key, None, 0)
     }
 }
 
@@ -101,7 +118,13 @@ mod tests {
         assert_eq!((other.get("a").unwrap(), foreign.get("a").unwrap()), (None, None));
         assert_eq!(one.set("b", b"12345".to_vec(), 10), Err(KeyValueError::Quota { quota_bytes: 10 }));
         one.set("a", b"123456789".to_vec(), 10).expect("replacing counts the new value only");
+        let written = || one.store.head();
+        let head = written();
+        one.set("a", b"123456789".to_vec(), 10).unwrap();
+        one.delete("b").unwrap();
+        assert_eq!(written(), head, "what changes nothing writes nothing");
         one.delete("a").unwrap();
+        one.set("b", b"123456789".to_vec(), 10).expect("what was deleted counts no longer");
         assert_eq!(one.get("a").unwrap(), None);
         assert!(one.set(&"k".repeat(300), Vec::new(), 10_000).is_err());
     }
