@@ -31,7 +31,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument as _;
@@ -97,7 +97,7 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(other_method)
         .fallback(no_route)
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(unread::read_first))
+        .layer(from_fn_with_state(Arc::clone(&app), unread::read_first))
         .layer(from_fn_with_state(Arc::clone(&app), observe))
         .with_state(app)
 }

@@ -29,7 +29,9 @@ pub struct App {
     pub(crate) preview_key: [u8; 32],
     pub(crate) watch: Watch,
     /// One permit for each KiB that the bodies of client requests may take in memory.
-    pub(crate) ingest_memory: Semaphore,
+    pub(crate) ingest_memory: Arc<Semaphore>,
+    /// The same for those whose head does not say who they are.
+    pub(crate) stranger_memory: Arc<Semaphore>,
     pub(crate) closing: AtomicBool,
 }
 

@@ -38,8 +38,10 @@ pub struct Config {
 pub struct HttpLimits {
     /// Connections at once; more are closed at once. Each costs a file descriptor and some 30 KiB.
     pub max_connections: usize,
-    /// What the bodies of client requests may take in memory together, by their announced length; a request that does not
-    /// fit is answered 429 before its body is read.
+    /// Connections at once of one address. A proxy that all clients come through needs as many as it opens.
+    pub max_connections_per_peer: usize,
+    /// What the bodies of client requests may take in memory together, as they come; a request for which there is no room is
+    /// answered 429. Senders who do not say in the head who they are share a sixteenth of it.
     pub max_ingest_bytes: usize,
     /// The body of a client request, as it comes over the wire and after decompression. RudderStack's Python client makes
     /// batches of about 8 MiB.
@@ -48,7 +50,7 @@ pub struct HttpLimits {
     pub max_stream_bytes: u64,
     /// Until a request's head is complete, and until a new connection sends its first byte.
     pub head_timeout: Duration,
-    /// Between two pieces of a body.
+    /// How long a body may be waited for, and an answer's reader; each KiB that comes or goes gives a second of it back.
     pub body_timeout: Duration,
     /// For requests under way at shutdown.
     pub drain_timeout: Duration,
@@ -58,6 +60,7 @@ impl Default for HttpLimits {
     fn default() -> HttpLimits {
         HttpLimits {
             max_connections: 4_096,
+            max_connections_per_peer: 1_024,
             max_ingest_bytes: 256 << 20,
             max_body_bytes: 10 << 20,
             max_stream_bytes: 64 << 30,

@@ -12,6 +12,7 @@ pub mod config;
 pub mod error;
 mod fitting;
 pub mod metrics;
+mod pace;
 pub mod plugin_build;
 pub mod serve;
 mod watch;

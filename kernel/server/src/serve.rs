@@ -3,6 +3,7 @@
 
 pub(crate) mod host_key;
 mod observer;
+mod peers;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -27,14 +28,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use self::peers::Peers;
 use crate::api;
 use crate::app::App;
 use crate::auth::{self, KeyKind, Scope, UnusableKey};
 use crate::catalogue::artifacts::{ArtifactError, Artifacts};
 use crate::catalogue::sealed::Sealer;
 use crate::catalogue::{Catalogue, CatalogueError, CredentialRow, WorkspaceRow};
-use crate::config::Config;
+use crate::config::{Config, HttpLimits};
 use crate::metrics::Metrics;
+use crate::pace::Paced;
 use crate::watch::{self, Watch};
 use crate::wiring::{Loading, Source, Wiring, WiringError};
 
@@ -114,7 +117,8 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
     let (watch, ended) = Watch::new();
     let permits = config.http.max_ingest_bytes / 1024;
     let app = Arc::new(App {
-        ingest_memory: Semaphore::new(permits.min(Semaphore::MAX_PERMITS)),
+        ingest_memory: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
+        stranger_memory: Arc::new(Semaphore::new((permits / STRANGERS_SHARE).clamp(1, Semaphore::MAX_PERMITS))),
         config,
         clock,
         catalogue,
@@ -196,6 +200,9 @@ impl Server {
     }
 }
 
+/// Senders whose head does not say who they are share this part of what all may take.
+const STRANGERS_SHARE: usize = 16;
+
 /// How long to wait when the system gives no connection, e.g. for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -205,6 +212,7 @@ const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
 /// Take connections until `shutdown` is over, then let the ones under way end.
 async fn accept(app: &Arc<App>, router: Router, listener: TcpListener, shutdown: impl Future<Output = ()>) {
     let slots = Arc::new(Semaphore::new(app.config.http.max_connections));
+    let peers = Peers::new(app.config.http.max_connections_per_peer);
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut upkeep = tokio::time::interval(UPKEEP_PERIOD);
@@ -219,21 +227,24 @@ async fn accept(app: &Arc<App>, router: Router, listener: TcpListener, shutdown:
             }
             Some(_) = connections.join_next() => continue,
         };
-        let stream = match stream {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match stream {
+            Ok((stream, peer)) => (stream, peer.ip()),
             Err(error) => {
                 tracing::warn!(%error, "no connection was accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            metrics::counter!("kith_http_connections_refused_total").increment(1);
-            continue;
+        let (slot, share) = match (Arc::clone(&slots).try_acquire_owned(), peers.take(peer)) {
+            (Ok(slot), Some(share)) => (slot, share),
+            _ => {
+                metrics::counter!("kith_http_connections_refused_total").increment(1);
+                continue;
+            }
         };
-        let serving = connection(stream, router.clone(), app.config.http.head_timeout, graceful.watcher());
+        let serving = connection(stream, router.clone(), app.config.http.clone(), graceful.watcher());
         connections.spawn(async move {
-            let _slot = slot;
+            let _held = (slot, share);
             let open = metrics::gauge!("kith_http_connections");
             open.increment(1);
             serving.await;
@@ -254,9 +265,10 @@ async fn accept(app: &Arc<App>, router: Router, listener: TcpListener, shutdown:
 async fn connection(
     stream: TcpStream,
     router: Router,
-    head_timeout: Duration,
+    limits: HttpLimits,
     watcher: hyper_util::server::graceful::Watcher,
 ) {
+    let HttpLimits { head_timeout, body_timeout, .. } = limits;
     // hyper's own timer begins with the first byte; a connection that never sends one would stay for ever.
     match tokio::time::timeout(head_timeout, stream.readable()).await {
         Ok(Ok(())) => {}
@@ -267,7 +279,8 @@ async fn connection(
     }
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(head_timeout);
-    let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let serving =
+        builder.serve_connection(TokioIo::new(Paced::new(stream, body_timeout)), TowerToHyperService::new(router));
     if let Err(error) = watcher.watch(serving).await {
         tracing::debug!(%error, "a connection broke");
     }

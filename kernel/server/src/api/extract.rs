@@ -13,6 +13,7 @@ use http_body_util::BodyExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::unread::TooSlow;
 use crate::app::App;
 use crate::auth::{self, Caller, Scope};
 use crate::catalogue::Actor;
@@ -67,13 +68,32 @@ impl<R: Right> FromRequestParts<Arc<App>> for Authority<R> {
 /// No JSON body of the admin API needs more.
 pub(crate) const MAX_JSON_BYTES: usize = 1 << 20;
 
-/// Read a whole body of at most `limit_bytes`. What comes after them is `unread.rs`'s part.
-pub(crate) async fn read_body(mut body: Body, limit_bytes: usize) -> Result<bytes::Bytes, ApiError> {
-    let cut = |_| ApiError::BadInput {
+/// Why a body did not come: it was too slow, or its connection ended.
+#[allow(clippy::needless_pass_by_value, reason = "it stands where errors are mapped")]
+pub(crate) fn cut(error: axum::Error) -> ApiError {
+    // Each layer that a body passes wraps its error.
+    let mut causes = std::iter::successors(Some(&error as &(dyn std::error::Error + 'static)), |cause| cause.source());
+    if causes.any(|cause| cause.is::<TooSlow>()) {
+        return ApiError::TooSlow;
+    }
+    ApiError::BadInput {
         code: "body-cut",
         message: "the body ended before its time; send the request again".to_owned(),
         mistakes: Vec::new(),
-    };
+    }
+}
+
+/// Read a whole body of at most `limit_bytes`. What comes after them is `unread.rs`'s part.
+pub(crate) async fn read_body(body: Body, limit_bytes: usize) -> Result<bytes::Bytes, ApiError> {
+    read_body_within(body, limit_bytes, |_| Ok(())).await
+}
+
+/// [`read_body`], asking for room for what is there before each piece is added.
+pub(crate) async fn read_body_within(
+    mut body: Body,
+    limit_bytes: usize,
+    mut room_for: impl FnMut(usize) -> Result<(), ApiError>,
+) -> Result<bytes::Bytes, ApiError> {
     let mut whole = bytes::BytesMut::new();
     while let Some(frame) = body.frame().await.transpose().map_err(cut)? {
         // Trailers say nothing here.
@@ -81,6 +101,7 @@ pub(crate) async fn read_body(mut body: Body, limit_bytes: usize) -> Result<byte
         if piece.len() > limit_bytes - whole.len() {
             return Err(ApiError::TooLarge { limit_bytes });
         }
+        room_for(whole.len() + piece.len())?;
         whole.extend_from_slice(&piece);
     }
     Ok(whole.freeze())

@@ -7,7 +7,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -16,9 +15,9 @@ use kith_model::event::EventOrigin;
 use kith_pipeline::{Kernel, offload};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::extract::{Path, read_body};
+use super::extract::{Path, read_body_within};
 use super::intake::{count_metrics, counts, gunzip, looks_gzip, own_answer, says_gzip, source_request};
 use crate::app::App;
 use crate::auth::{self, Caller};
@@ -169,9 +168,14 @@ async fn take(app: Arc<App>, origin: EventOrigin, request: Request) -> Result<Re
         Some(text) => Some((write_key_of(&app, &text)?, text)),
         None => None,
     };
-    let _memory = reserve(&app, &parts.headers, gzip)?;
-    let body = read_whole(&app, body).await?;
-    let body = decoded(&app, body, gzip, by_header.is_some()).await?;
+    let (pool, limit_bytes) = match by_header {
+        Some(_) => (&app.ingest_memory, app.config.http.max_body_bytes),
+        None => (&app.stranger_memory, app.config.http.max_body_bytes.min(STRANGER_BODY_BYTES)),
+    };
+    refuse_announced(&parts.headers, limit_bytes)?;
+    let mut memory = Reservation::open(pool)?;
+    let body = read_body_within(body, limit_bytes, |bytes| memory.grow_to(bytes)).await?;
+    let (body, _memory) = decoded(&app, body, gzip, by_header.is_some(), memory).await?;
     let caller = sender(&app, by_header, &body)?;
     let source = caller.source.ok_or(NO_WRITE_KEY)?;
     let mut source_request = source_request(&app, &parts.method, &parts.uri, &parts.headers);
@@ -192,35 +196,61 @@ fn write_key_of(app: &App, text: &str) -> Result<Caller, ApiError> {
     if caller.source.is_some() { Ok(caller) } else { Err(NO_WRITE_KEY) }
 }
 
+/// The largest body of a sender who does not say in the head who it is: browsers do not, and send batches of less.
+const STRANGER_BODY_BYTES: usize = 512 << 10;
+
 /// The least that a request is taken to need.
 const LEAST_REQUEST_BYTES: usize = 16 << 10;
-/// What a request without an announced length is taken to need.
-const UNKNOWN_REQUEST_BYTES: usize = 1 << 20;
 
-/// Set memory aside for the body before a byte of it is read.
-fn reserve<'a>(app: &'a App, headers: &HeaderMap, gzip: bool) -> Result<SemaphorePermit<'a>, ApiError> {
-    let limit_bytes = app.config.http.max_body_bytes;
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    let length = announced.unwrap_or(UNKNOWN_REQUEST_BYTES);
-    if length > limit_bytes {
-        return Err(ApiError::TooLarge { limit_bytes });
-    }
-    // JSON of events compresses to about an eighth.
-    let needed = if gzip { length.saturating_mul(8).min(limit_bytes) } else { length };
-    let kilobytes = needed.max(LEAST_REQUEST_BYTES).div_ceil(1024);
-    let permits = u32::try_from(kilobytes).unwrap_or(u32::MAX);
-    app.ingest_memory.try_acquire_many(permits).map_err(|_| ApiError::Overloaded { retry_after_s: 1 })
+/// Memory that is set aside for a body as it comes: what is announced and not sent holds nothing, and what a compressed body
+/// becomes is counted as it is decompressed.
+struct Reservation {
+    pool: Arc<Semaphore>,
+    held: OwnedSemaphorePermit,
 }
 
-async fn read_whole(app: &App, body: Body) -> Result<Bytes, ApiError> {
-    let reading = read_body(body, app.config.http.max_body_bytes);
-    tokio::time::timeout(app.config.http.body_timeout, reading).await.unwrap_or(Err(ApiError::TooSlow))
+impl Reservation {
+    fn open(pool: &Arc<Semaphore>) -> Result<Reservation, ApiError> {
+        let held = Self::take(pool, kilobytes(LEAST_REQUEST_BYTES))?;
+        Ok(Reservation { pool: Arc::clone(pool), held })
+    }
+
+    fn take(pool: &Arc<Semaphore>, kilobytes: u32) -> Result<OwnedSemaphorePermit, ApiError> {
+        let taken = Arc::clone(pool).try_acquire_many_owned(kilobytes);
+        taken.map_err(|_| ApiError::Overloaded { retry_after_s: 1 })
+    }
+
+    /// Hold at least so many bytes.
+    fn grow_to(&mut self, bytes: usize) -> Result<(), ApiError> {
+        let held = u32::try_from(self.held.num_permits()).unwrap_or(u32::MAX);
+        let more = kilobytes(bytes).saturating_sub(held);
+        if more > 0 {
+            self.held.merge(Self::take(&self.pool, more)?);
+        }
+        Ok(())
+    }
+}
+
+fn kilobytes(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
+}
+
+/// A body that says that it is too large is not begun.
+fn refuse_announced(headers: &HeaderMap, limit_bytes: usize) -> Result<(), ApiError> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit_bytes) { Err(ApiError::TooLarge { limit_bytes }) } else { Ok(()) }
 }
 
 /// The body as the client meant it. Nothing is decompressed for a sender who is not known.
-async fn decoded(app: &App, body: Bytes, says_gzip: bool, is_known: bool) -> Result<Vec<u8>, ApiError> {
+async fn decoded(
+    app: &App,
+    body: Bytes,
+    says_gzip: bool,
+    is_known: bool,
+    mut memory: Reservation,
+) -> Result<(Vec<u8>, Reservation), ApiError> {
     if !says_gzip && !looks_gzip(&body) {
-        return Ok(body.into());
+        return Ok((body.into(), memory));
     }
     if !is_known {
         return Err(ApiError::Unauthenticated {
@@ -228,7 +258,12 @@ async fn decoded(app: &App, body: Bytes, says_gzip: bool, is_known: bool) -> Res
         });
     }
     let limit_bytes = app.config.http.max_body_bytes;
-    offload::run(move || gunzip(&body, limit_bytes)).await
+    offload::run(move || {
+        let compressed = body.len();
+        let plain = gunzip(&body, limit_bytes, |bytes| memory.grow_to(compressed + bytes))?;
+        Ok((plain, memory))
+    })
+    .await
 }
 
 /// The sender by header, by body, or by both where they agree.

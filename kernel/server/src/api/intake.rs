@@ -96,14 +96,19 @@ impl Gunzip {
     }
 }
 
-/// Decompress a whole body of at most `limit_bytes`.
-pub(crate) fn gunzip(compressed: &[u8], limit_bytes: usize) -> Result<Vec<u8>, ApiError> {
+/// Decompress a whole body of at most `limit_bytes`, asking for room for what is there as it grows.
+pub(crate) fn gunzip(
+    compressed: &[u8],
+    limit_bytes: usize,
+    mut room_for: impl FnMut(usize) -> Result<(), ApiError>,
+) -> Result<Vec<u8>, ApiError> {
     let (mut decoder, mut whole) = (Gunzip::new(), Vec::new());
     for slice in Gunzip::slices(compressed) {
         whole.extend(decoder.step(slice)?);
         if whole.len() > limit_bytes {
             return Err(ApiError::TooLarge { limit_bytes });
         }
+        room_for(whole.len())?;
     }
     whole.extend(decoder.finish()?);
     if whole.len() > limit_bytes { Err(ApiError::TooLarge { limit_bytes }) } else { Ok(whole) }
@@ -181,11 +186,14 @@ mod tests {
     fn a_bomb_stops_at_the_limit_and_a_cut_stream_is_refused() {
         let bomb = gzip(&vec![b' '; 64 << 20]);
         assert!(bomb.len() < 100 << 10);
-        assert!(matches!(gunzip(&bomb, 1 << 20), Err(ApiError::TooLarge { .. })));
+        assert!(matches!(gunzip(&bomb, 1 << 20, |_| Ok(())), Err(ApiError::TooLarge { .. })));
         let small = gzip(b"{\"batch\":[]}");
-        assert_eq!(gunzip(&small, 100).unwrap(), b"{\"batch\":[]}");
-        assert!(matches!(gunzip(&small[..small.len() - 4], 100), Err(ApiError::BadInput { code: "bad-gzip", .. })));
-        assert!(gunzip(b"\x1f\x8bnonsense", 100).is_err());
+        assert_eq!(gunzip(&small, 100, |_| Ok(())).unwrap(), b"{\"batch\":[]}");
+        assert!(matches!(
+            gunzip(&small[..small.len() - 4], 100, |_| Ok(())),
+            Err(ApiError::BadInput { code: "bad-gzip", .. })
+        ));
+        assert!(gunzip(b"\x1f\x8bnonsense", 100, |_| Ok(())).is_err());
     }
 
     #[test]

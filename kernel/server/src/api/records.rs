@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use kith_pipeline::{Intake, Kernel};
 
-use super::extract::{Authority, Path, right};
+use super::extract::{Authority, Path, cut, right};
 use super::installations::named;
 use super::intake::{Gunzip, count_metrics, counts, looks_gzip, own_answer, says_gzip, source_request};
 use crate::app::App;
@@ -81,25 +81,21 @@ fn broken(so_far: &kith_pipeline::Acceptance, cause: ApiError) -> ApiError {
 /// Move the body into the intake.
 async fn pump(app: &App, intake: &mut Intake, mut body: Body, says_gzip: bool) -> Result<(), ApiError> {
     let mut stream = Stream { unzip: says_gzip.then(Gunzip::new), begun: says_gzip, held: Vec::new(), taken_bytes: 0 };
-    while let Some(piece) = next_piece(app, &mut body).await? {
+    while let Some(piece) = next_piece(&mut body).await? {
         stream.take(app, intake, &piece).await?;
     }
     stream.end(app, intake).await
 }
 
-async fn next_piece(app: &App, body: &mut Body) -> Result<Option<Bytes>, ApiError> {
+async fn next_piece(body: &mut Body) -> Result<Option<Bytes>, ApiError> {
     loop {
-        let frame = tokio::time::timeout(app.config.http.body_timeout, body.frame()).await;
-        match frame.map_err(|_| ApiError::TooSlow)? {
+        match body.frame().await {
             None => return Ok(None),
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(piece) => return Ok(Some(piece)),
                 Err(_) => continue, // trailers say nothing here
             },
-            Some(Err(_)) => {
-                let message = "the body ended before its time; send it again, what was taken is recognised".to_owned();
-                return Err(ApiError::BadInput { code: "body-cut", message, mistakes: Vec::new() });
-            }
+            Some(Err(error)) => return Err(cut(error)),
         }
     }
 }

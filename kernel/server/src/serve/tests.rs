@@ -174,6 +174,35 @@ async fn a_stop_ends_what_is_idle_and_the_server_closes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_trickles_or_never_reads_gives_the_place_back() {
+    let slow = |config: &mut Config| {
+        (config.http.max_connections, config.http.body_timeout) = (1, Duration::from_millis(100));
+    };
+    let server = listening(slow).await;
+    let mut trickling = TcpStream::connect(server.address).await.unwrap();
+    let head = format!(
+        "POST /api/v1/audiences HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN_KEY}\r\n\
+         content-type: application/json\r\ncontent-length: 100\r\n\r\n{{"
+    );
+    trickling.write_all(head.as_bytes()).await.unwrap();
+    let answer = read_all(&mut trickling).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    // A place is free once its connection has ended.
+    let mut silent = loop {
+        let mut silent = TcpStream::connect(server.address).await.unwrap();
+        silent.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        if silent.read_exact(&mut [0; 15]).await.is_ok() {
+            break silent;
+        }
+    };
+    // Answers that nobody reads fill what the system keeps of them, and then the server waits.
+    let asked = b"GET /api/v1/openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(200);
+    while silent.write_all(&asked).await.is_ok() {}
+    server.stop.send(()).unwrap();
+    server.stopped.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn more_connections_than_the_cap_are_closed() {
     let server = listening(|config| config.http.max_connections = 1).await;
     let mut first = TcpStream::connect(server.address).await.unwrap();
