@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::profiles::evaluation::Nobody;
-use crate::rows::derived::OutputKind;
+use crate::rows::derived::{ModelVersion, OutputKind};
 use crate::setup::{Installed, Role, Setup};
 
 /// Why a setup cannot run.
@@ -230,9 +230,16 @@ impl ModelPlan {
         Ok(ModelPlan { installed: installed.clone(), model, kind, inputs, uses_now, token })
     }
 
-    /// The fit in use; 0 for none.
-    pub(crate) fn fit(&self) -> u32 {
-        self.installed.fitted.as_ref().map_or(0, |fitted| fitted.version)
+    /// What its values are of.
+    pub(crate) fn version(&self) -> ModelVersion {
+        ModelVersion {
+            installation: self.installed.id,
+            digest: self.installed.digest.clone(),
+            config_hash: self.installed.config_hash,
+            fit: self.installed.fitted.as_ref().map_or(0, |fitted| fitted.version),
+            kind: self.kind,
+            outputs: self.installed.outputs.iter().map(|output| output.name.clone()).collect(),
+        }
     }
 
     /// The feature that an output is.

@@ -10,11 +10,13 @@
 //! | `reactor` | the loop of a pass |
 //! | `feed`, `walks` | what is new, and what is new to a changed definition: into touches |
 //! | `computation` | from a touch to what follows, writing nothing |
-//! | `following`, `jobs` | what follows, applied to what is in hand; models asked and heard |
+//! | `following` | what follows, applied to what is in hand |
+//! | `jobs`, `answers` | models asked and heard |
 //! | `effects` | from effects to the operations of a commit |
 //! | `readiness` | what is computed for everybody, as a pure machine |
 //! | `projection` | what readers see |
 
+mod answers;
 mod budget;
 mod computation;
 pub(crate) mod effects;

@@ -6,4 +6,5 @@ mod fits;
 pub(crate) mod harness;
 mod histories;
 mod identity;
+mod models;
 mod reaction;

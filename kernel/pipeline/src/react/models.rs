@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::plan::ModelPlan;
 use crate::profiles::evaluation::Profile;
-use crate::rows::derived::OutputValue;
+use crate::rows::derived::{ModelVersion, OutputValue};
 
 /// Rows in one call of a compute plugin: enough that the call's own cost vanishes, few enough to stay within its limits.
 pub(crate) const MAX_BATCH_ROWS: usize = 4_096;
@@ -41,11 +41,10 @@ pub(crate) struct InputRow {
 pub(crate) struct Job {
     pub installation: InstallationId,
     /// Which model version's values these will be.
-    pub version: u32,
+    pub version: ModelVersion,
     pub model: Arc<dyn ComputeModel>,
     pub state: Option<Arc<[u8]>>,
     pub columns: Vec<InputSpec>,
-    pub outputs: Vec<String>,
     pub rows: Vec<InputRow>,
 }
 
@@ -62,7 +61,7 @@ pub(crate) enum RowOutcome {
 /// What came of a job.
 pub(crate) struct JobResult {
     pub installation: InstallationId,
-    pub version: u32,
+    pub version: ModelVersion,
     /// Each row without its cells, which are not needed any more, and what came of it.
     pub rows: Vec<(InputRow, RowOutcome)>,
     pub took: Duration,
@@ -70,14 +69,13 @@ pub(crate) struct JobResult {
 
 impl Job {
     /// A job for `model` over these rows.
-    pub(crate) fn new(model: &ModelPlan, version: u32, rows: Vec<InputRow>) -> Job {
+    pub(crate) fn new(model: &ModelPlan, rows: Vec<InputRow>) -> Job {
         Job {
             installation: model.installed.id,
-            version,
+            version: model.version(),
             model: Arc::clone(&model.model),
             state: model.installed.fitted.as_ref().map(|fitted| Arc::clone(&fitted.bytes)),
             columns: model.inputs.iter().map(|(spec, _)| spec.clone()).collect(),
-            outputs: model.installed.outputs.iter().map(|output| output.name.clone()).collect(),
             rows,
         }
     }
@@ -134,7 +132,7 @@ impl Job {
             let message = "the host panicked; the log says where".to_owned();
             Err(PluginFault::Trapped { message, backtrace: Vec::new() })
         })?;
-        outputs(&self.outputs, &answer, batch.len())
+        outputs(&self.version.outputs, &answer, batch.len())
     }
 }
 

@@ -7,6 +7,7 @@ use kith_model::plugin::{Cancellation, Fitted};
 use kith_model::table::ColumnType;
 
 use super::*;
+use crate::rows::derived::OutputKind;
 
 /// Doubles whole numbers and traps on negative ones.
 #[derive(Default)]
@@ -44,7 +45,14 @@ fn job(model: &Arc<Doubler>, cells: Vec<Cell>) -> Job {
     };
     Job {
         installation: InstallationId(1),
-        version: 0,
+        version: ModelVersion {
+            installation: InstallationId(1),
+            digest: String::new(),
+            config_hash: 0,
+            fit: 0,
+            kind: OutputKind::Scores,
+            outputs: vec!["twice".into()],
+        },
         model: model.clone(),
         state: None,
         columns: vec![InputSpec {
@@ -53,7 +61,6 @@ fn job(model: &Arc<Doubler>, cells: Vec<Cell>) -> Job {
             column_type: ColumnType::Int64,
             reason: String::new(),
         }],
-        outputs: vec!["twice".into()],
         rows: (0..).zip(cells).map(row).collect(),
     }
 }
