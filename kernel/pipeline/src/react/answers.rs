@@ -11,13 +11,47 @@ use kith_store::{Key, ReadError, row};
 
 use super::computation;
 use super::effects::Effect;
-use super::models::{self, JobResult, RowOutcome};
+use super::models::{self, InputRow, JobResult, RowOutcome};
 use super::reactor::{PassError, Reactor};
 use crate::plan::ModelPlan;
 use crate::profiles::facts::get_one;
 use crate::rows::Aside;
 use crate::rows::derived::{Freshness, ModelVersion, Output, Track};
 use crate::shared::{Culprit, MAX_STRIKES};
+
+/// What a job says of the model itself, whatever became of its people meanwhile.
+#[derive(Default)]
+struct Verdict<'a> {
+    /// Rows that were answered for.
+    good: u64,
+    /// The people whom the model cannot take, each of them asked about alone.
+    faults: Vec<(ProfileId, &'a PluginFault)>,
+    /// People who were left over beside too many failures.
+    left: u64,
+    /// The last passing fault, and how many people wait for its end.
+    passing: Option<(&'a PluginFault, u64)>,
+    /// The last fault over the fitted state.
+    unreadable: Option<&'a PluginFault>,
+}
+
+impl Verdict<'_> {
+    fn of(rows: &[(InputRow, RowOutcome)]) -> Verdict<'_> {
+        let mut verdict = Verdict::default();
+        for (row, outcome) in rows {
+            match outcome {
+                RowOutcome::Values(_) => verdict.good += 1,
+                RowOutcome::Faulted(fault) => verdict.faults.push((row.profile, fault)),
+                RowOutcome::Later(fault) if models::needs_fit(fault) => verdict.unreadable = Some(fault),
+                RowOutcome::Later(fault) if models::is_passing(fault) => {
+                    let (_, people) = verdict.passing.unwrap_or((fault, 0));
+                    verdict.passing = Some((fault, people + 1));
+                }
+                RowOutcome::Later(_) => verdict.left += 1,
+            }
+        }
+        verdict
+    }
+}
 
 /// People whose pending values one pass turns into held ones.
 const DEMOTED_PEOPLE: u64 = 1_000;
@@ -28,7 +62,7 @@ impl Reactor {
         let compiled = Arc::clone(&self.compiled);
         for result in self.workspace.inbox.take() {
             let Some((_, model)) = compiled.plan.model(result.installation) else { continue };
-            for (profile, output) in self.judge(model, result)? {
+            for (profile, output) in self.judge(model, &result)? {
                 self.answer(model, profile, output)?;
             }
         }
@@ -61,16 +95,14 @@ impl Reactor {
     pub(super) fn judge(
         &mut self,
         model: &ModelPlan,
-        result: JobResult,
+        result: &JobResult,
     ) -> Result<Vec<(ProfileId, Output)>, PassError> {
+        // Before its first answer has a number, which says that there was one.
+        self.note_job(model, result)?;
         let now = self.now();
         let mut outputs = Vec::new();
         let mut number = None;
-        let (mut good, mut passing, mut waiting, mut unreadable) = (0_u64, None, 0_u64, None);
-        let mut refused = (0_usize, None);
-        let queue = self.queues.entry(model.installed.id).or_default();
-        queue.end(result.took);
-        for (row, outcome) in result.rows {
+        for (row, outcome) in &result.rows {
             let held = match self.held(model.installed.id, row.profile)? {
                 Some(held) if held.awaited() == Some(row.inputs) => held,
                 _ => continue,
@@ -81,42 +113,21 @@ impl Reactor {
             };
             let output = match outcome {
                 RowOutcome::Values(values) => {
-                    good += 1;
                     let version = *number.get_or_insert_with(|| self.number(&result.version));
-                    let inputs = row.inputs;
+                    let (inputs, values) = (row.inputs, values.clone());
                     Output { version, cause: position, at: now, inputs, values, freshness: Freshness::Fresh }
                 }
                 RowOutcome::Faulted(fault) => {
-                    self.note_fault(model.installed.id, row.profile, &fault)?;
-                    if matches!(fault, PluginFault::Permanent(_)) {
-                        refused = (refused.0 + 1, Some(fault));
-                    }
+                    self.letter_of(model.installed.id, fault, 1)?;
                     Output { freshness: Freshness::Faulted { inputs: row.inputs }, ..held }
                 }
-                RowOutcome::Later(fault) => {
-                    // Rows that were left over beside too many failures go into the next job, which need not wait.
-                    if models::needs_fit(&fault) {
-                        unreadable = Some(fault);
-                    } else if models::is_passing(&fault) {
-                        passing = Some(fault);
-                        waiting += 1;
-                    }
-                    continue;
-                }
+                // They are in the queue still.
+                RowOutcome::Later(_) => continue,
             };
             if let Some(queue) = self.queues.get_mut(&model.installed.id) {
                 queue.stale.remove(row.ordinal);
             }
             outputs.push((row.profile, output));
-        }
-        self.note_job(model.installed.id, good, passing.map(|fault| (fault, waiting)))?;
-        if let (0, (people @ MAX_STRIKES.., Some(fault))) = (good, refused) {
-            let reason = format!("it refused all {people} people whom it was asked about at once, the last: {fault}");
-            self.shared.hold(self.workspace.id, model.installed.id, &reason);
-        }
-        // A job that began before a fit was put to use says nothing of that one.
-        if let Some(fault) = unreadable.filter(|_| model.version() == result.version) {
-            self.shared.wait_for_fit(&self.workspace, &model.installed, &fault);
         }
         Ok(outputs)
     }
@@ -124,17 +135,21 @@ impl Reactor {
     /// The number of a model version; a new one where this is its first answer. It is given in the pass that keeps the answer:
     /// were it given when the job begins and that pass failed, the next one would give it to another version.
     fn number(&mut self, version: &ModelVersion) -> u32 {
-        let projection = self.workspace.projection.read();
-        let all = projection.versions.iter().chain(&self.pass.changes.versions);
-        let count = projection.versions.len() + self.pass.changes.versions.len();
-        let found = all.enumerate().find(|(_, known)| known.as_ref() == version).map(|(number, _)| number);
-        drop(projection);
-        let number = u32::try_from(found.unwrap_or(count)).unwrap_or(u32::MAX);
-        if found.is_none() {
-            self.pass.changes.versions.push(Arc::new(version.clone()));
-            self.pass.effects.push(Effect::Version { number, version: version.clone() });
+        if let Some(number) = self.numbered(version) {
+            return number;
         }
+        let count = self.workspace.projection.read().versions.len() + self.pass.changes.versions.len();
+        let number = u32::try_from(count).unwrap_or(u32::MAX);
+        self.pass.changes.versions.push(Arc::new(version.clone()));
+        self.pass.effects.push(Effect::Version { number, version: version.clone() });
         number
+    }
+
+    /// The number of a model version that has answered for somebody.
+    fn numbered(&self, version: &ModelVersion) -> Option<u32> {
+        let projection = self.workspace.projection.read();
+        let mut all = projection.versions.iter().chain(&self.pass.changes.versions);
+        all.position(|known| known.as_ref() == version).and_then(|number| u32::try_from(number).ok())
     }
 
     /// The output that is held of a profile now; `None` where there is no such profile any more.
@@ -146,40 +161,56 @@ impl Reactor {
         Ok(derived.and_then(|derived| derived.outputs.get(&(installation, Track::Live))).cloned())
     }
 
-    /// Note how a job went: it ends strikes and pauses, or begins a pause.
-    fn note_job(
-        &mut self,
-        installation: InstallationId,
-        good: u64,
-        passing: Option<(PluginFault, u64)>,
-    ) -> Result<(), PassError> {
-        let now = self.now();
-        if good > 0 {
-            self.workspace.forgive(installation);
-            metrics::counter!("kith_model_rows_total").increment(good);
+    /// Note what a job says of the model itself: it ends strikes and pauses, or counts against the model, or begins a pause.
+    fn note_job(&mut self, model: &ModelPlan, result: &JobResult) -> Result<(), PassError> {
+        let (id, now, verdict) = (model.installed.id, self.now(), Verdict::of(&result.rows));
+        // A job that began before another version or fit was put to use says nothing of that one.
+        let is_present = model.version() == result.version;
+        let queue = self.queues.entry(id).or_default();
+        queue.end(result.took);
+        match verdict.passing {
+            // Beside somebody good, who was left over goes into the next job, which need not wait.
+            None if verdict.good > 0 || verdict.left == 0 || !is_present => queue.resume(),
+            None | Some(_) => queue.pause(now),
         }
-        let queue = self.queues.entry(installation).or_default();
-        match passing {
-            None => queue.resume(),
-            Some((fault, people)) => {
-                queue.pause(now);
-                self.letter_of(installation, &fault, people)?;
+        if verdict.good > 0 {
+            queue.forgive();
+            self.workspace.forgive(id);
+            metrics::counter!("kith_model_rows_total").increment(verdict.good);
+        }
+        if let Some((fault, people)) = verdict.passing {
+            self.letter_of(id, fault, people)?;
+        }
+        if is_present {
+            if verdict.good == 0 {
+                self.count_faults(model, &verdict.faults);
+            }
+            if let Some(fault) = verdict.unreadable {
+                self.shared.wait_for_fit(&self.workspace, &model.installed, fault);
             }
         }
         Ok(())
     }
 
-    /// A row that a model cannot take: one dead letter for each kind of fault, and a strike over this person's data.
-    fn note_fault(
-        &mut self,
-        installation: InstallationId,
-        profile: ProfileId,
-        fault: &PluginFault,
-    ) -> Result<(), PassError> {
-        self.letter_of(installation, fault, 1)?;
-        let (shared, workspace) = (Arc::clone(&self.shared), Arc::clone(&self.workspace));
-        shared.strike(&workspace, installation, fault, Culprit::Profile(profile));
-        Ok(())
+    /// Count the faults of a job in which nobody was answered for. A version that has answered for somebody before gets one
+    /// strike for all of them, whoever they are, because one sender may have made them all; and what it refuses is no fault
+    /// of its own. One that never has is held as soon as it has failed on enough people.
+    fn count_faults(&mut self, model: &ModelPlan, faults: &[(ProfileId, &PluginFault)]) {
+        let (shared, workspace, id) = (Arc::clone(&self.shared), Arc::clone(&self.workspace), model.installed.id);
+        let has_answered = self.numbered(&model.version()).is_some();
+        let strikes = faults.iter().rev().filter(|(_, fault)| fault.is_strike());
+        for (profile, fault) in strikes.take(if has_answered { 1 } else { MAX_STRIKES }) {
+            shared.strike(&workspace, id, fault, Culprit::Profile(*profile));
+        }
+        let refused = || faults.iter().filter(|(_, fault)| matches!(fault, PluginFault::Permanent(_)));
+        let Some((_, last)) = refused().next_back().filter(|_| !has_answered) else { return };
+        let queue = self.queues.entry(id).or_default();
+        let people = queue.refuse(model.token, refused().map(|(profile, _)| *profile));
+        if people >= MAX_STRIKES {
+            queue.forgive();
+            let reason = format!("it refused all {people} people whom it was asked about, the last: {last}");
+            shared.hold(workspace.id, id, &reason);
+        }
     }
 
     /// The dead letter of an installation and a kind of fault, with one more in its count.

@@ -223,7 +223,7 @@ impl Reactor {
         let compiled = Arc::clone(&self.compiled);
         let Some((_, model)) = compiled.plan.model(result.installation) else { return Ok(()) };
         let mut at: BTreeMap<ProfileId, &mut Work> = works.iter_mut().map(|work| (work.profile, work)).collect();
-        for (profile, output) in self.judge(model, result)? {
+        for (profile, output) in self.judge(model, &result)? {
             if let Some(work) = at.get_mut(&profile) {
                 self.put_output(work, model, output);
             }

@@ -1,6 +1,7 @@
 //! Running a tag model or a scorer on a batch of people: their inputs as columns, its answer as values, and a batch that
 //! fails halved until the rows that it cannot take are alone.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,7 +53,7 @@ pub(crate) struct Job {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum RowOutcome {
     Values(Vec<OutputValue>),
-    /// The model cannot take this row: the same inputs are not tried again.
+    /// The model cannot take this row, about which it was asked alone: the same inputs are not tried again.
     Faulted(PluginFault),
     /// Something passing, a state that cannot be read, or too many failures beside it: try again later.
     Later(PluginFault),
@@ -85,16 +86,20 @@ impl Job {
         self.rows.iter().map(row_bytes).sum()
     }
 
-    /// Run the model; one outcome for each row.
+    /// Run the model; one outcome for each row. A batch that fails is halved until a row is alone. While nobody has succeeded,
+    /// the search goes on in the largest batch that is left: where those who came first all fail, because one sender made
+    /// them, the others are heard none the less.
     pub(crate) fn run(mut self) -> JobResult {
         let started = Instant::now();
         let mut done = Vec::with_capacity(self.rows.len());
-        let mut waiting = vec![std::mem::take(&mut self.rows)];
-        let mut calls = 0;
-        while let Some(mut batch) = waiting.pop() {
+        let mut waiting = VecDeque::from([std::mem::take(&mut self.rows)]);
+        let (mut calls, mut is_any_good, mut is_alone) = (0, false, false);
+        while let Some(mut batch) = if is_alone && !is_any_good { waiting.pop_front() } else { waiting.pop_back() } {
             calls += 1;
+            is_alone = batch.len() == 1;
             match self.call(&batch) {
                 Ok(values) => {
+                    is_any_good = true;
                     done.extend(
                         batch.into_iter().zip(values).map(|(row, values)| (bare(row), RowOutcome::Values(values))),
                     );
@@ -103,15 +108,10 @@ impl Job {
                 Err(fault) if is_passing(&fault) || needs_fit(&fault) => {
                     done.extend(each(batch, &RowOutcome::Later(fault)))
                 }
-                Err(fault) if batch.len() == 1 => done.extend(each(batch, &RowOutcome::Faulted(fault))),
+                Err(fault) if is_alone => done.extend(each(batch, &RowOutcome::Faulted(fault))),
+                // One of these is at fault, and the others were never asked about alone.
                 Err(fault) if calls + waiting.len() + 2 > MAX_CALLS => {
-                    // Where not one row succeeded it is not the rows: all of them wait for another version, fit or input.
-                    let is_good = |(_, outcome): &(InputRow, RowOutcome)| matches!(outcome, RowOutcome::Values(_));
-                    let outcome = match done.iter().any(is_good) {
-                        true => RowOutcome::Later(fault),
-                        false => RowOutcome::Faulted(fault),
-                    };
-                    done.extend(each(batch, &outcome));
+                    done.extend(each(batch, &RowOutcome::Later(fault)));
                 }
                 Err(_) => {
                     let rest = batch.split_off(batch.len() / 2);

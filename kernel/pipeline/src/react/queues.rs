@@ -2,10 +2,10 @@
 //! built again at a start from what the people's rows say. A model has one job under way at a time, so a slow one delays
 //! only what reads its outputs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use kith_model::id::InstallationId;
+use kith_model::id::{InstallationId, ProfileId};
 use kith_model::time::Timestamp;
 use roaring::RoaringBitmap;
 
@@ -30,6 +30,15 @@ pub(crate) struct Queue {
     failures: u32,
     /// Moving average of what a job took.
     took: Duration,
+    refusals: Refusals,
+}
+
+/// The people whom one version of a model has refused since it last answered for anybody.
+#[derive(Default)]
+struct Refusals {
+    /// The version's.
+    token: u64,
+    people: BTreeSet<ProfileId>,
 }
 
 impl Queue {
@@ -70,6 +79,20 @@ impl Queue {
     pub(crate) fn resume(&mut self) {
         self.failures = 0;
         self.not_before = None;
+    }
+
+    /// The version of that token refused these people, and answered for nobody beside them; how many it has refused.
+    pub(crate) fn refuse(&mut self, token: u64, people: impl Iterator<Item = ProfileId>) -> usize {
+        if self.refusals.token != token {
+            self.refusals = Refusals { token, people: BTreeSet::new() };
+        }
+        self.refusals.people.extend(people);
+        self.refusals.people.len()
+    }
+
+    /// The model answered for somebody, or is held: earlier refusals count no more.
+    pub(crate) fn forgive(&mut self) {
+        self.refusals.people.clear();
     }
 
     /// When the queue wants to be looked at again, if it waits for a time.

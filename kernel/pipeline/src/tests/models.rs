@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use kith_model::event::DraftEvent;
 use kith_model::plugin::*;
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use kith_store::{Operation, Unit};
+use parking_lot::Mutex;
 
 use super::delivery::watched::Watched;
 use super::harness::*;
@@ -41,6 +43,85 @@ fn refuse_computed(store: &Watched, refused: usize) {
     let seen = AtomicUsize::new(0);
     let refuse = move |unit: &Unit| is_computed(unit) && seen.fetch_add(1, Ordering::SeqCst) == refused;
     *store.refuse.lock() = Some(Box::new(refuse));
+}
+
+/// A model that cannot take the data of `bad` people, of whom it knows that they have five orders, and answers for others.
+struct Picky(Mutex<Option<PluginFault>>);
+
+impl ComputeModel for Picky {
+    fn fit(&self, _: Box<dyn Iterator<Item = Table> + Send>, _: &Cancellation) -> Result<Fitted, PluginFault> {
+        Err(PluginFault::Permanent("does not fit".into()))
+    }
+
+    fn compute(&self, _: &[u8], rows: Table) -> Result<Table, PluginFault> {
+        let is_bad = |row| matches!(rows.column("orders").unwrap().cell(row), Cell::Int64(5));
+        match self.0.lock().clone() {
+            Some(fault) if (0..rows.rows).any(is_bad) => Err(fault),
+            _ => {
+                let mut level = ColumnBuilder::new("level", ColumnType::Text);
+                (0..rows.rows).for_each(|_| level.push(Cell::Text("few".into())).unwrap());
+                Ok(Table { rows: rows.rows, columns: vec![level.finish()] })
+            }
+        }
+    }
+}
+
+fn picky(fault: PluginFault) -> Bench {
+    Bench::over(Arc::new(kith_store::memory()), vec![], |setup| {
+        setup.installations[1].role = Role::TagModel(Arc::new(Picky(Mutex::new(Some(fault)))));
+    })
+}
+
+/// Orders of three people whose data the model cannot take.
+fn bad(turn: usize) -> Vec<DraftEvent> {
+    (0..3).flat_map(|user| orders(&format!("bad-{turn}-{user}"), 0, 5)).collect()
+}
+
+fn trap() -> PluginFault {
+    PluginFault::Trapped { message: "panicked: five".into(), backtrace: vec![] }
+}
+
+/// Three people of one request were enough to hold a model for everybody, whatever it had answered for others.
+#[test]
+fn one_sender_does_not_switch_a_model_off() {
+    for fault in [PluginFault::Permanent("five".into()), trap()] {
+        let bench = picky(fault);
+        bench.send(orders("good", 0, 1));
+        bench.settle();
+        bench.send(bad(0));
+        bench.settle();
+        bench.send(bad(1).into_iter().chain(orders("other", 0, 1)).collect());
+        bench.settle();
+        bench.send(bad(2));
+        bench.settle();
+        assert_eq!(*bench.notes.0.lock(), []);
+        assert_eq!(tags(&bench, "other")["level"], "\"few\"");
+        assert!(tags(&bench, "bad-0-0").is_empty());
+    }
+}
+
+/// A model that refused one person at a time never came to three in one job, and nobody was told that it works for nobody.
+#[test]
+fn a_model_that_has_answered_for_nobody_is_held_after_three_people() {
+    let bench = picky(PluginFault::Permanent("five".into()));
+    for (user, held) in [("u1", 0), ("u2", 0), ("u2", 0), ("u3", 1)] {
+        bench.send(orders(user, 0, 5));
+        bench.settle();
+        bench.wait_until("it is held", || bench.notes.0.lock().len() == held);
+    }
+}
+
+/// One that has answered before is held for three jobs in a row which it cannot take, each of other people.
+#[test]
+fn a_model_that_traps_in_three_jobs_in_a_row_is_held() {
+    let bench = picky(trap());
+    bench.send(orders("good", 0, 1));
+    for (turn, held) in [(0, 0), (1, 0), (2, 1)] {
+        bench.settle();
+        bench.send(bad(turn));
+        bench.settle();
+        bench.wait_until("it is held", || bench.notes.0.lock().len() == held);
+    }
 }
 
 fn tags(bench: &Bench, user: &str) -> BTreeMap<String, String> {
