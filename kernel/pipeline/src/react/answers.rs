@@ -1,6 +1,7 @@
 //! What is made of the answers of models: the outputs that are kept, what a job says of the model itself, and whose values
 //! count as they were because a model was stopped.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use kith_features::FeatureName;
@@ -11,6 +12,7 @@ use kith_store::{Key, ReadError, row};
 
 use super::computation;
 use super::effects::Effect;
+use super::inbox::Incoming;
 use super::models::{self, InputRow, JobResult, RowOutcome};
 use super::reactor::{PassError, Reactor};
 use crate::plan::ModelPlan;
@@ -53,17 +55,34 @@ impl Verdict<'_> {
     }
 }
 
+/// Rows of a result that are taken in before the pass looks at its budget again.
+const ROWS_AT_ONCE: usize = 64;
+
 /// People whose pending values one pass turns into held ones.
 const DEMOTED_PEOPLE: u64 = 1_000;
 
 impl Reactor {
-    /// Take in what came of jobs since the last pass.
+    /// Take in what came of jobs since the last pass, within the budget. The rest lies in the inbox again once the pass is
+    /// durable, and all of it where the pass fails.
     pub(super) fn take_results(&mut self) -> Result<(), PassError> {
         let compiled = Arc::clone(&self.compiled);
-        for result in self.workspace.inbox.take() {
+        let all = self.workspace.inbox.take();
+        self.pass.taken.extend(all.iter().cloned());
+        let mut people = self.budget.people;
+        for Incoming { result, mut next } in all {
             let Some((_, model)) = compiled.plan.model(result.installation) else { continue };
-            for (profile, output) in self.judge(model, &result)? {
-                self.answer(model, profile, output)?;
+            while next < result.rows.len() && people > 0 && self.identities.pass_bytes() <= self.budget.bytes {
+                let count = (result.rows.len() - next).min(people).min(ROWS_AT_ONCE);
+                for (profile, output) in self.judge(model, &result, next..next + count)? {
+                    self.answer(model, profile, output)?;
+                }
+                (next, people) = (next + count, people - count);
+            }
+            if next < result.rows.len() {
+                self.pass.rest.push(Incoming { result, next });
+                self.pass.has_more = true;
+            } else {
+                self.note_job(model, &result)?;
             }
         }
         Ok(())
@@ -91,18 +110,17 @@ impl Reactor {
         Ok(())
     }
 
-    /// What a job's rows come to: the outputs of those whose inputs are still the ones that it saw.
+    /// What these rows of a job come to: the outputs of those whose inputs are still the ones that it saw.
     pub(super) fn judge(
         &mut self,
         model: &ModelPlan,
         result: &JobResult,
+        rows: Range<usize>,
     ) -> Result<Vec<(ProfileId, Output)>, PassError> {
-        // Before its first answer has a number, which says that there was one.
-        self.note_job(model, result)?;
         let now = self.now();
         let mut outputs = Vec::new();
         let mut number = None;
-        for (row, outcome) in &result.rows {
+        for (row, outcome) in &result.rows[rows] {
             let held = match self.held(model.installed.id, row.profile)? {
                 Some(held) if held.awaited() == Some(row.inputs) => held,
                 _ => continue,
@@ -124,9 +142,7 @@ impl Reactor {
                 // They are in the queue still.
                 RowOutcome::Later(_) => continue,
             };
-            if let Some(queue) = self.queues.get_mut(&model.installed.id) {
-                queue.stale.remove(row.ordinal);
-            }
+            self.unqueue(model.installed.id, row.ordinal);
             outputs.push((row.profile, output));
         }
         Ok(outputs)
@@ -162,7 +178,7 @@ impl Reactor {
     }
 
     /// Note what a job says of the model itself: it ends strikes and pauses, or counts against the model, or begins a pause.
-    fn note_job(&mut self, model: &ModelPlan, result: &JobResult) -> Result<(), PassError> {
+    pub(super) fn note_job(&mut self, model: &ModelPlan, result: &JobResult) -> Result<(), PassError> {
         let (id, now, verdict) = (model.installed.id, self.now(), Verdict::of(&result.rows));
         // A job that began before another version or fit was put to use says nothing of that one.
         let is_present = model.version() == result.version;
@@ -248,6 +264,7 @@ impl Reactor {
             next.iter().for_each(|ordinal| {
                 queue.demoted.remove(*ordinal);
             });
+            self.pass.undemoted.extend(next.iter().map(|ordinal| (id, *ordinal)));
             self.pass.has_more |= !queue.demoted.is_empty();
             let profiles: Vec<ProfileId> = {
                 let projection = self.workspace.projection.read();

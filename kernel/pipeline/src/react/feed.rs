@@ -7,7 +7,7 @@ use kith_features::{EventFacts, FeatureName, LeafId, Value};
 use kith_model::audience::{Cause, Membership};
 use kith_model::change::{Change, Identified};
 use kith_model::event::{Event, EventOrigin};
-use kith_model::id::{AudienceId, Position, ProfileId, SourceIdentityId};
+use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, SourceIdentityId};
 use kith_store::{ChangeLimits, Key, LogRecord, ReadError, row};
 use serde_json::value::RawValue;
 
@@ -289,9 +289,8 @@ impl Reactor {
         if timer.is_some() {
             self.pass.effects.push(Effect::Wake { profile: gone.0, from: timer, at: None });
         }
-        self.queues.values_mut().for_each(|queue| {
-            queue.stale.remove(ordinal);
-        });
+        let models: Vec<InstallationId> = self.queues.keys().copied().collect();
+        models.into_iter().for_each(|model| self.unqueue(model, ordinal));
         self.pass.touched.remove(&gone);
         self.pass.changes.forget(ordinal, features);
     }

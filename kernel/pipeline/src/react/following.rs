@@ -14,6 +14,7 @@ use kith_store::{Key, ReadError, row};
 use super::computation::{self, Decision, Need, Survey};
 use super::effects::{self, Effect, Intent, Step};
 use super::feed::leaves_of;
+use super::inbox::Incoming;
 use super::models::InputRow;
 use super::reactor::{PassError, Reactor};
 use super::touch::{Acquaintance, Touch};
@@ -171,21 +172,20 @@ impl Reactor {
             let midnight = zone.start_of_day(zone.day(self.now()) + 1);
             work.survey.timers.push((Waker::Model(installation), Some(midnight)));
         }
-        let queue = self.queues.entry(installation).or_default();
         let (output, row) = match need {
             Need::Nothing => return None,
             Need::Fresh => {
-                queue.stale.remove(ordinal);
+                self.unqueue(installation, ordinal);
                 let fresh =
                     before.clone().map(|held| crate::rows::derived::Output { freshness: Freshness::Fresh, ..held });
                 (fresh?, None)
             }
             Need::Run { row, output } => {
-                queue.stale.insert(ordinal);
+                self.queues.entry(installation).or_default().stale.insert(ordinal);
                 (output, Some(row))
             }
             Need::Wait { output } => {
-                queue.stale.remove(ordinal);
+                self.unqueue(installation, ordinal);
                 (output, None)
             }
         };
@@ -219,16 +219,18 @@ impl Reactor {
     }
 
     /// Take in what a quick model answered for profiles that are being computed.
-    fn hear(&mut self, result: super::models::JobResult, works: &mut [Work]) -> Result<(), PassError> {
+    fn hear(&mut self, incoming: Incoming, works: &mut [Work]) -> Result<(), PassError> {
         let compiled = Arc::clone(&self.compiled);
+        self.pass.taken.push(incoming.clone());
+        let Incoming { result, next } = incoming;
         let Some((_, model)) = compiled.plan.model(result.installation) else { return Ok(()) };
         let mut at: BTreeMap<ProfileId, &mut Work> = works.iter_mut().map(|work| (work.profile, work)).collect();
-        for (profile, output) in self.judge(model, &result)? {
+        for (profile, output) in self.judge(model, &result, next..result.rows.len())? {
             if let Some(work) = at.get_mut(&profile) {
                 self.put_output(work, model, output);
             }
         }
-        Ok(())
+        self.note_job(model, &result)
     }
 
     /// Move the profile between audiences, set its timers, and note what the index shows of it.

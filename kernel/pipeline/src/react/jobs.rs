@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use kith_model::id::ProfileId;
-use roaring::RoaringBitmap;
+use kith_model::id::{InstallationId, ProfileId};
 
-use super::models::{self, InputRow, Job, JobResult};
+use super::inbox::Incoming;
+use super::models::{self, InputRow, Job};
 use super::reactor::{PassError, Reactor};
 use crate::guests::{Caller, GuestClass};
 use crate::plan::ModelPlan;
@@ -19,7 +19,7 @@ const GRACE: Duration = Duration::from_millis(25);
 
 impl Reactor {
     /// Run a model on these rows and wait a moment for it; its answer, if it came. A later one goes to the inbox.
-    pub(super) fn run_now(&mut self, model: &ModelPlan, mut rows: Vec<InputRow>) -> Option<JobResult> {
+    pub(super) fn run_now(&mut self, model: &ModelPlan, mut rows: Vec<InputRow>) -> Option<Incoming> {
         let now = self.now();
         let queue = self.queues.entry(model.installed.id).or_default();
         if !queue.is_free(now) || !queue.is_quick() {
@@ -40,11 +40,7 @@ impl Reactor {
             Ok(()) | Err(RecvTimeoutError::Disconnected) => {}
             Err(RecvTimeoutError::Timeout) => return None,
         }
-        let mut results = self.workspace.inbox.take();
-        let found = results.iter().position(|result| result.installation == model.installed.id);
-        let result = found.map(|index| results.swap_remove(index));
-        results.into_iter().for_each(|other| self.workspace.inbox.put(other));
-        result
+        self.workspace.inbox.take_of(model.installed.id)
     }
 
     /// Hand a job to the guests' threads; whether they took it.
@@ -54,7 +50,6 @@ impl Reactor {
         rows: Vec<InputRow>,
         told: Option<std::sync::mpsc::SyncSender<()>>,
     ) -> bool {
-        let people: RoaringBitmap = rows.iter().map(|row| row.ordinal).collect();
         let job = Job::new(model, rows);
         let (shared, workspace) = (Arc::clone(&self.shared), Arc::clone(&self.workspace));
         let kind = model.installed.kind.as_str();
@@ -76,7 +71,7 @@ impl Reactor {
         };
         let taken = self.shared.guests.spawn(caller, work).is_ok();
         if taken {
-            self.queues.entry(model.installed.id).or_default().begin(people);
+            self.queues.entry(model.installed.id).or_default().begin();
         }
         taken
     }
@@ -122,17 +117,20 @@ impl Reactor {
                     bytes += models::row_bytes(&row);
                     rows.push(row);
                 }
-                None => {
-                    if let Some(queue) = self.queues.get_mut(&model.installed.id) {
-                        queue.stale.remove(ordinal);
-                    }
-                }
+                None => self.unqueue(model.installed.id, ordinal),
             }
             if bytes > models::MAX_BATCH_BYTES || self.identities.pass_bytes() > 2 * self.budget.bytes {
                 break;
             }
         }
         Ok(rows)
+    }
+
+    /// A model need not look at this person any more, once the pass is durable.
+    pub(super) fn unqueue(&mut self, installation: InstallationId, ordinal: u32) {
+        if self.queues.get_mut(&installation).is_some_and(|queue| queue.stale.remove(ordinal)) {
+            self.pass.unqueued.push((installation, ordinal));
+        }
     }
 
     fn row_of(

@@ -23,8 +23,8 @@ pub(crate) struct Queue {
     pub stale: RoaringBitmap,
     /// People whose pending values count as their older ones now, because the model was stopped.
     pub demoted: RoaringBitmap,
-    /// The people of the job under way.
-    under_way: Option<RoaringBitmap>,
+    /// Whether a job is under way, or its result not wholly taken in.
+    is_under_way: bool,
     /// Not before this, after a passing failure.
     not_before: Option<Timestamp>,
     failures: u32,
@@ -44,7 +44,7 @@ struct Refusals {
 impl Queue {
     /// Whether a job may begin.
     pub(crate) fn is_free(&self, now: Timestamp) -> bool {
-        self.under_way.is_none() && self.not_before.is_none_or(|not_before| not_before <= now)
+        !self.is_under_way && self.not_before.is_none_or(|not_before| not_before <= now)
     }
 
     /// Whether the pass may wait a moment for the model's answer.
@@ -52,20 +52,20 @@ impl Queue {
         self.took <= QUICK
     }
 
-    /// A job began.
-    pub(crate) fn begin(&mut self, people: RoaringBitmap) {
-        self.under_way = Some(people);
+    /// A job began, or its result is to be taken in again.
+    pub(crate) fn begin(&mut self) {
+        self.is_under_way = true;
     }
 
-    /// The job under way ended.
+    /// The job under way ended, and its result is taken in.
     pub(crate) fn end(&mut self, took: Duration) {
-        self.under_way = None;
+        self.is_under_way = false;
         self.took = (self.took * 3 + took) / 4;
     }
 
     /// The job under way is not known of any more, or was not taken by anybody.
     pub(crate) fn give_up(&mut self) {
-        self.under_way = None;
+        self.is_under_way = false;
     }
 
     /// Something passing went wrong.

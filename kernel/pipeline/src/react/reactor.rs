@@ -17,6 +17,7 @@ use kith_store::{ChangeLimits, CommitError, JobId, Key, Operation, ReadError, Un
 use super::budget::Budget;
 use super::effects::{self, Effect, Progress};
 use super::identities::Identities;
+use super::inbox::Incoming;
 use super::projection::Changes;
 use super::queues::Queues;
 use super::readiness::{Readiness, Work};
@@ -68,6 +69,14 @@ pub(super) struct Pass {
     pub earliest_timer: Option<Timestamp>,
     /// The messages that the pass sends.
     pub sent: HashSet<JobId>,
+    /// The results that it has taken from the inbox, as they lay there.
+    pub taken: Vec<Incoming>,
+    /// What it leaves of them to the next pass.
+    pub rest: Vec<Incoming>,
+    /// People who have left the queues of models.
+    pub unqueued: Vec<(InstallationId, u32)>,
+    /// People whose pending values have been made to count as they were.
+    pub undemoted: Vec<(InstallationId, u32)>,
     /// Dead letters by their names.
     pub letters: BTreeMap<Key, Aside>,
     pub cursor: Cursor,
@@ -306,6 +315,10 @@ impl Reactor {
             self.durable_readiness.clone_from(&self.readiness);
         }
         self.identities.committed();
+        self.workspace.inbox.put_back(std::mem::take(&mut self.pass.rest));
+        self.pass.taken.clear();
+        self.pass.unqueued.clear();
+        self.pass.undemoted.clear();
         self.show(is_readiness_new);
         Ok(())
     }
@@ -331,7 +344,8 @@ impl Reactor {
         projection.outdated = running.map(|(id, queue)| (*id, queue.stale.len())).collect();
     }
 
-    /// Drop the pass: what is durable is what is.
+    /// Drop the pass: what is durable is what is. What it took out of the inbox and the queues lies there again, because nothing
+    /// else tells of it before a restart.
     fn abandon(&mut self) {
         self.identities.abandon();
         // The timers that it has woken are due again.
@@ -339,7 +353,19 @@ impl Reactor {
         self.readiness.clone_from(&self.durable_readiness);
         // The plan is taken over again, because what it changed in the readiness is gone with the pass.
         self.readiness = std::mem::take(&mut self.readiness).under(&self.compiled.plan);
-        self.pass = Pass::default();
+        let pass = std::mem::take(&mut self.pass);
+        for (id, ordinal) in pass.unqueued {
+            self.queues.get_mut(&id).map(|queue| queue.stale.insert(ordinal));
+        }
+        for (id, ordinal) in pass.undemoted {
+            self.queues.get_mut(&id).map(|queue| queue.demoted.insert(ordinal));
+        }
+        for incoming in &pass.taken {
+            if let Some(queue) = self.queues.get_mut(&incoming.result.installation) {
+                queue.begin();
+            }
+        }
+        self.workspace.inbox.put_back(pass.taken);
     }
 
     /// Write down that a pass failed, and take on less the next time.

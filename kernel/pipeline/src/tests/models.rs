@@ -45,6 +45,19 @@ fn refuse_computed(store: &Watched, refused: usize) {
     *store.refuse.lock() = Some(Box::new(refuse));
 }
 
+/// The pass that took in a slow model's answer failed: the answer was gone, and so was the person from the model's queue.
+#[test]
+fn an_answer_that_could_not_be_committed_is_taken_in_again() {
+    let store = Watched::new();
+    let bench = Bench::over(store.clone(), vec![audience(1, "tags.level == 'few'", None)], |_| {});
+    *bench.level.takes.lock() = SLOW;
+    refuse_computed(&store, 1);
+    bench.send(orders("u1", 0, 1));
+    bench.wait_until("it is a member", || bench.size(1) == Some(1));
+    assert_eq!(store.refused.lock().len(), 1);
+    assert_eq!(*bench.level.asked.lock(), 1, "the answer was not lost");
+}
+
 /// A model that cannot take the data of `bad` people, of whom it knows that they have five orders, and answers for others.
 struct Picky(Mutex<Option<PluginFault>>);
 
