@@ -13,6 +13,7 @@ use kith_model::id::{InstallationId, Position, ProfileId, SourceIdentityId};
 use kith_model::time::Timestamp;
 use kith_store::keys::DeliveryMover;
 use kith_store::{ChangeLimits, CommitError, JobId, Key, Operation, ReadError, Unit, row};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::budget::Budget;
 use super::effects::{self, Effect, Progress};
@@ -400,9 +401,11 @@ impl Reactor {
         const MAX_RAW_BYTES: usize = 4096;
         tracing::error!(workspace = self.workspace.id.0, position = position.0, %error, "something cannot be read; it is kept aside");
         let at = self.now();
+        // A pass has one time and a walk one position, whoever it comes across.
         let key = Key::set_aside(self.workspace.id, Some(InstallationId(0)))
             .followed_by(&at.0.to_be_bytes())
-            .followed_by(&position.0.to_be_bytes());
+            .followed_by(&position.0.to_be_bytes())
+            .followed_by(&xxh3_64(raw).to_be_bytes());
         let raw = raw[..raw.len().min(MAX_RAW_BYTES)].to_vec();
         self.letter(key, Aside::Unreadable { at, position, problem: error.to_string(), raw });
     }
