@@ -2,6 +2,7 @@
 
 mod accept;
 mod delivery;
+mod failures;
 mod fits;
 pub(crate) mod harness;
 mod histories;

@@ -121,9 +121,14 @@ impl Reactor {
         let mut outputs = Vec::new();
         let mut number = None;
         for (row, outcome) in &result.rows[rows] {
-            let held = match self.held(model.installed.id, row.profile)? {
-                Some(held) if held.awaited() == Some(row.inputs) => held,
-                _ => continue,
+            let held = self.held(model.installed.id, row.profile);
+            let held = match self.readable(row.profile, held)? {
+                Some(Some(held)) if held.awaited() == Some(row.inputs) => held,
+                Some(_) => continue,
+                None => {
+                    self.unqueue(model.installed.id, row.ordinal);
+                    continue;
+                }
             };
             let position = match held.freshness {
                 Freshness::Pending { position, .. } => position,
@@ -169,7 +174,7 @@ impl Reactor {
     }
 
     /// The output that is held of a profile now; `None` where there is no such profile any more.
-    fn held(&mut self, installation: InstallationId, profile: ProfileId) -> Result<Option<Output>, PassError> {
+    fn held(&mut self, installation: InstallationId, profile: ProfileId) -> Result<Option<Output>, ReadError> {
         if self.identities.load_profile(profile)?.is_empty() {
             return Ok(None);
         }
@@ -234,7 +239,8 @@ impl Reactor {
         let key = Key::set_aside(self.workspace.id, Some(installation)).followed_by(fault.code().as_bytes());
         let held = match self.pass.letters.get(&key) {
             Some(held) => Some(held.clone()),
-            None => get_one(self.shared.store.as_ref(), &key)?.map(|row| row::decode::<Aside>(&row)).transpose()?,
+            // One that cannot be read begins again.
+            None => get_one(self.shared.store.as_ref(), &key)?.and_then(|row| row::decode::<Aside>(&row).ok()),
         };
         let before = match held {
             Some(Aside::Computation { profiles, .. }) => profiles,
@@ -271,7 +277,8 @@ impl Reactor {
                 next.iter().filter_map(|ordinal| projection.profile(*ordinal)).collect()
             };
             for profile in profiles {
-                let Some(held) = self.held(id, profile)? else { continue };
+                let held = self.held(id, profile);
+                let Some(held) = self.readable(profile, held)?.flatten() else { continue };
                 if let (Freshness::Pending { inputs, .. }, false) = (held.freshness, held.values.is_empty()) {
                     let before = Output { freshness: Freshness::Outdated { inputs }, ..held };
                     self.demoted(model, profile, before)?;

@@ -28,12 +28,10 @@ enum RecordError {
     Pass(PassError),
 }
 
+/// What was being computed belongs to others than the record, which does not answer for it.
 impl From<PassError> for RecordError {
     fn from(error: PassError) -> RecordError {
-        match error {
-            PassError::Read(error) => RecordError::from(error),
-            error @ PassError::Commit(_) => RecordError::Pass(error),
-        }
+        RecordError::Pass(error)
     }
 }
 
@@ -397,9 +395,9 @@ impl Reactor {
 
     fn wake(&mut self, profile: ProfileId, due: kith_model::time::Timestamp) -> Result<(), PassError> {
         let now = self.now();
-        let members = self.identities.load_profile(profile)?;
         self.pass.effects.push(Effect::Wake { profile: profile.0, from: Some(due), at: None });
-        if members.is_empty() {
+        let members = self.identities.load_profile(profile);
+        if self.readable(profile, members)?.is_none_or(|members| members.is_empty()) {
             return Ok(());
         }
         let Some(derived) = self.identities.derived_mut(profile.0) else { return Ok(()) };

@@ -41,11 +41,8 @@ impl Reactor {
         }
         let mut works = Vec::with_capacity(touched.len());
         for (profile, touch) in touched {
-            match self.survey(profile, touch) {
-                Ok(work) => works.extend(work),
-                Err(error @ ReadError::Io { .. }) => return Err(error.into()),
-                Err(error) => self.set_aside(self.pass.cursor.position, &error, profile.to_string().as_bytes()),
-            }
+            let surveyed = self.survey(profile, touch);
+            works.extend(self.readable(profile, surveyed)?.flatten());
         }
         self.run_models(&mut works)?;
         for work in works {
@@ -237,13 +234,20 @@ impl Reactor {
     fn decide(&mut self, mut work: Work) -> Result<(), PassError> {
         let compiled = Arc::clone(&self.compiled);
         let now = self.now();
-        let (decisions, timers, ordinal) = {
+        let (mut decisions, timers, ordinal) = {
             let people = self.identities.people(&work.members);
             let profile = Profile::new(people, Reactor::view(&compiled, &self.readiness, now));
             let (decisions, timers) =
                 computation::decide(&profile, &work.survey.audiences, &work.touch, &self.readiness);
             (decisions, timers, profile.root().ordinal)
         };
+        if !decisions.is_empty() {
+            // Before anything is changed: of whom it is not known what was sent moves nowhere.
+            let entries = work.members.iter().try_for_each(|member| self.entries(*member).map(|_| ()));
+            if self.readable(work.profile, entries)?.is_none() {
+                decisions.clear();
+            }
+        }
         for decision in decisions {
             self.carry_out(&work, &compiled, &decision)?;
             if let Some(movement) = decision.movement {
@@ -339,13 +343,15 @@ impl Reactor {
 
     /// Let a profile that comes out of a split remember what all the parts of the former profile did: who was written to as a
     /// part of it must not be written to again as a part of something else.
-    pub(super) fn remember_all(&mut self, profile: ProfileId, parts: &[SourceIdentityId]) -> Result<(), ReadError> {
-        let before = self.entries(profile.0)?.clone();
+    pub(super) fn remember_all(&mut self, profile: ProfileId, parts: &[SourceIdentityId]) -> Result<(), PassError> {
+        let own = self.entries(profile.0).cloned();
+        let Some(before) = self.readable(profile, own)? else { return Ok(()) };
         let mut marks = before.clone();
         for part in parts {
-            for (audience, held) in &self.entries(*part)?.0 {
-                let mark = marks.0.entry(*audience).or_default();
-                *mark = mark.fold(*held);
+            let of_part = self.entries(*part).cloned();
+            for (audience, held) in self.readable(*part, of_part)?.unwrap_or_default().0 {
+                let mark = marks.0.entry(audience).or_default();
+                *mark = mark.fold(held);
             }
         }
         if marks != before {

@@ -5,6 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use kith_model::id::{InstallationId, ProfileId};
+use kith_store::ReadError;
 
 use super::inbox::Incoming;
 use super::models::{self, InputRow, Job};
@@ -93,6 +94,9 @@ impl Reactor {
             }
             self.start_job(model, rows, None);
         }
+        if !self.pass.letters.is_empty() {
+            self.commit()?;
+        }
         self.identities.abandon();
         Ok(self.pass.has_more)
     }
@@ -109,7 +113,10 @@ impl Reactor {
         let (mut rows, mut bytes) = (Vec::new(), 0);
         for (ordinal, profile) in profiles {
             let row = match profile {
-                Some(profile) => self.row_of(model, profile, today)?,
+                Some(profile) => {
+                    let row = self.row_of(model, profile, today);
+                    self.readable(profile, row)?.flatten()
+                }
                 None => None,
             };
             match row {
@@ -138,7 +145,7 @@ impl Reactor {
         model: &ModelPlan,
         profile: ProfileId,
         today: kith_model::time::Timestamp,
-    ) -> Result<Option<InputRow>, PassError> {
+    ) -> Result<Option<InputRow>, ReadError> {
         let members = self.identities.load_profile(profile)?;
         if members.is_empty() {
             return Ok(None);

@@ -396,6 +396,26 @@ impl Reactor {
         self.pass.letters.insert(key, aside);
     }
 
+    /// What was read of somebody; `None` where it cannot be read and is kept aside, because one person's row must not stop
+    /// everybody else's work.
+    ///
+    /// # Errors
+    /// Where nothing can be read at all.
+    pub(super) fn readable<T>(
+        &mut self,
+        who: impl std::fmt::Display,
+        read: Result<T, ReadError>,
+    ) -> Result<Option<T>, PassError> {
+        match read {
+            Ok(read) => Ok(Some(read)),
+            Err(error @ ReadError::Io { .. }) => Err(error.into()),
+            Err(error) => {
+                self.set_aside(self.pass.cursor.position, &error, who.to_string().as_bytes());
+                Ok(None)
+            }
+        }
+    }
+
     /// Keep aside what cannot be read, with where it lies, and go on without it.
     pub(super) fn set_aside(&mut self, position: Position, error: &ReadError, raw: &[u8]) {
         const MAX_RAW_BYTES: usize = 4096;

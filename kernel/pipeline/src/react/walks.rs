@@ -93,14 +93,14 @@ impl Reactor {
                 self.leave_out(*identity);
                 continue;
             }
-            match self.read_history(*identity, &wanted, resume.take(), &mut bytes) {
-                Ok(Read::Whole) => self.show_past(*identity, &wanted)?,
-                Ok(Read::Until(events)) => {
+            let read = self.read_history(*identity, &wanted, resume.take(), &mut bytes);
+            match self.readable(*identity, read)? {
+                Some(Read::Whole) => self.show_past(*identity, &wanted)?,
+                Some(Read::Until(events)) => {
                     place = Some(Place::At { person: key.as_bytes().to_vec(), events: Some(events) });
                     break;
                 }
-                Err(error @ ReadError::Io { .. }) => return Err(error.into()),
-                Err(error) => self.set_aside(self.pass.cursor.position, &error, identity.to_string().as_bytes()),
+                None => {}
             }
             if bytes + self.identities.pass_bytes() > self.budget.bytes
                 && let Some((_, next)) = people.get(index + 1)
@@ -230,14 +230,9 @@ impl Reactor {
         tasks: &Arc<BTreeSet<Task>>,
         partial: &BTreeSet<FeatureName>,
     ) -> Result<(), PassError> {
-        match self.identities.load(identity) {
-            Ok(true) => {}
-            Ok(false) => return Ok(()),
-            Err(error @ ReadError::Io { .. }) => return Err(error.into()),
-            Err(error) => {
-                self.set_aside(position, &error, identity.to_string().as_bytes());
-                return Ok(());
-            }
+        let is_there = self.identities.load(identity);
+        if self.readable(identity, is_there)? != Some(true) {
+            return Ok(());
         }
         let is_root = self.identities.person(identity).is_some_and(|person| !person.members().is_empty());
         if !is_root {

@@ -1,0 +1,79 @@
+//! What of one person cannot be read, cannot be written or makes the reactor panic, and costs nobody else anything.
+
+use kith_model::id::SourceIdentityId;
+use kith_store::{Key, Operation, Store, Unit};
+
+use super::delivery::watched::Watched;
+use super::harness::*;
+use crate::DeadLetter;
+
+fn added(user: &str, message: &str) -> kith_model::event::DraftEvent {
+    event(message, &[("user_id", user)], "Product Added", START)
+}
+
+fn identity(bench: &Bench, user: &str) -> SourceIdentityId {
+    bench.profile("user_id", user).unwrap().id.0
+}
+
+/// What was kept aside because it could not be read or written: the beginning of each, as text.
+fn unreadable(bench: &Bench) -> Vec<String> {
+    let letters = bench.kernel.dead_letters(WORKSPACE, 100, None).unwrap().items;
+    let of = |letter: DeadLetter| match letter {
+        DeadLetter::Unreadable { raw, .. } => Some(String::from_utf8_lossy(&raw).into_owned()),
+        _ => None,
+    };
+    letters.into_iter().filter_map(of).collect()
+}
+
+fn spoil(store: &dyn Store, key: Key) {
+    store.commit(Unit { operations: vec![Operation::Put(key, vec![255; 3])], ..Unit::default() }).unwrap();
+}
+
+/// A row of entries that cannot be read failed each pass in which its person moved, and so stopped the workspace.
+#[test]
+fn entries_that_cannot_be_read_stop_their_person_alone() {
+    let bench = Bench::new(vec![audience(1, "events('Product Added').size() >= 1", None)]);
+    bench.send(["u1", "u2"].iter().flat_map(|user| orders(user, 0, 1)).collect());
+    let spoilt = ["u1", "u2"].map(|user| identity(&bench, user));
+    spoilt.iter().for_each(|id| spoil(bench.store.as_ref(), Key::entries(WORKSPACE, *id)));
+    bench.send(vec![added("u1", "m1"), added("u2", "m2"), added("u3", "m3")]);
+    bench.settle();
+    assert_eq!(bench.size(1), Some(1));
+    assert_eq!(bench.count("events('Product Added').size() >= 1"), 3, "what happened is shown of them too");
+    let mut letters = unreadable(&bench);
+    letters.sort();
+    let mut named = spoilt.map(|id| kith_model::id::ProfileId(id).to_string());
+    named.sort();
+    assert_eq!(letters, named, "one for each, though one pass came across both");
+}
+
+/// A timer of a person who cannot be read failed each pass from then on.
+#[test]
+fn a_timer_of_somebody_who_cannot_be_read_is_worked_off() {
+    let store = Watched::new();
+    let fresh = audience(1, "events('Product Added', '14d').size() >= 1", None);
+    let bench = Bench::over(store.clone(), vec![fresh], |_| {});
+    bench.send(vec![added("u1", "m1"), added("u2", "m2")]);
+    bench.settle();
+    let spoilt = identity(&bench, "u1");
+    spoil(store.as_ref(), Key::derived(WORKSPACE, spoilt));
+    // Whoever was in hand of a pass that failed is read from the store again.
+    let refused = std::sync::atomic::AtomicBool::new(false);
+    let refuse = move |unit: &Unit| writes(unit, spoilt) && !refused.swap(true, std::sync::atomic::Ordering::SeqCst);
+    *store.refuse.lock() = Some(Box::new(refuse));
+    bench.send(vec![added("u1", "m3")]);
+    bench.settle();
+    assert_eq!(store.refused.lock().len(), 1);
+    bench.advance(14 * DAY, || bench.size(1) == Some(1));
+    bench.wait_until("nothing fails", || bench.kernel.health().iter().all(|health| health.failing.is_none()));
+}
+
+/// Whether a unit writes something that is computed of an identity.
+fn writes(unit: &Unit, identity: SourceIdentityId) -> bool {
+    unit.operations.iter().any(|operation| match operation {
+        Operation::Put(key, _) => {
+            key.as_derived() == Some(identity) || key.as_leaves().is_some_and(|(of, _)| of == identity)
+        }
+        _ => false,
+    })
+}
