@@ -59,7 +59,7 @@ impl Verdict<'_> {
 const ROWS_AT_ONCE: usize = 64;
 
 /// People whose pending values one pass turns into held ones.
-const DEMOTED_PEOPLE: u64 = 1_000;
+const DEMOTED_PEOPLE: usize = 1_000;
 
 impl Reactor {
     /// Take in what came of jobs since the last pass, within the budget. The rest lies in the inbox again once the pass is
@@ -72,6 +72,13 @@ impl Reactor {
         for Incoming { result, mut next } in all {
             let Some((_, model)) = compiled.plan.model(result.installation) else { continue };
             while next < result.rows.len() && people > 0 && self.identities.pass_bytes() <= self.budget.bytes {
+                if self.leaves_out() {
+                    let (row, _) = &result.rows[next];
+                    self.unqueue(result.installation, row.ordinal);
+                    self.leave_out(row.profile.0);
+                    (next, people) = (next + 1, people - 1);
+                    continue;
+                }
                 let count = (result.rows.len() - next).min(people).min(ROWS_AT_ONCE);
                 for (profile, output) in self.judge(model, &result, next..next + count)? {
                     self.answer(model, profile, output)?;
@@ -261,12 +268,13 @@ impl Reactor {
         let waiting: Vec<InstallationId> =
             self.queues.iter().filter(|(_, queue)| !queue.demoted.is_empty()).map(|(id, _)| *id).collect();
         let compiled = Arc::clone(&self.compiled);
+        let mut people = DEMOTED_PEOPLE.min(self.budget.people);
         for id in waiting {
             let Some((_, model)) = compiled.plan.model(id) else { continue };
             let Some(queue) = self.queues.get_mut(&id) else { continue };
             queue.give_up();
-            let next: Vec<u32> =
-                queue.demoted.iter().take(usize::try_from(DEMOTED_PEOPLE).unwrap_or(usize::MAX)).collect();
+            let next: Vec<u32> = queue.demoted.iter().take(people).collect();
+            people -= next.len();
             next.iter().for_each(|ordinal| {
                 queue.demoted.remove(*ordinal);
             });
@@ -277,6 +285,10 @@ impl Reactor {
                 next.iter().filter_map(|ordinal| projection.profile(*ordinal)).collect()
             };
             for profile in profiles {
+                if self.leaves_out() {
+                    self.leave_out(profile.0);
+                    continue;
+                }
                 let held = self.held(id, profile);
                 let Some(held) = self.readable(profile, held)?.flatten() else { continue };
                 if let (Freshness::Pending { inputs, .. }, false) = (held.freshness, held.values.is_empty()) {

@@ -10,6 +10,23 @@ const MAX_PEOPLE: usize = 2_048;
 /// Bytes of rows that one part of a pass takes in hand; what they become has room in a unit many times over.
 const MAX_BYTES: usize = 4 << 20;
 
+/// A kind of work that a pass takes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Of models.
+    Answers,
+    Feed,
+    Timers,
+    Walk,
+    /// People whose pending values count as they were, because a model was stopped.
+    Demoted,
+}
+
+impl Part {
+    /// All of them, in the order in which a pass takes them in.
+    pub(crate) const ALL: [Part; 5] = [Part::Answers, Part::Feed, Part::Timers, Part::Walk, Part::Demoted];
+}
+
 /// What a pass may take on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Budget {

@@ -12,7 +12,7 @@ use kith_store::{ChangeLimits, Key, LogRecord, ReadError, row};
 use serde_json::value::RawValue;
 
 use super::effects::Effect;
-use super::reactor::{FEED_BYTES, LeftOut, PassError, Reactor};
+use super::reactor::{FEED_BYTES, PassError, Reactor};
 use super::touch::{Acquaintance, Models};
 use crate::profiles::evaluation::Profile;
 use crate::profiles::facts::record_event;
@@ -50,8 +50,7 @@ impl Reactor {
         let changes = self.shared.store.changes(self.workspace.id, self.pass.cursor.position, self.feed_limits())?;
         let mut records = changes.records.iter();
         while let Some(record) = records.next() {
-            if self.left_out == LeftOut::TheNext {
-                self.left_out = LeftOut::Nothing;
+            if self.leaves_out() {
                 let problem = "what follows from it is larger than a commit".to_owned();
                 let error = ReadError::Corrupt { what: "a record of the log".to_owned(), problem };
                 self.set_aside(record.position, &error, &record.bytes);
@@ -370,6 +369,11 @@ impl Reactor {
         let mut is_cut = page.next.is_some();
         for (key, _) in page.rows {
             let Some((due, identity)) = key.as_timer() else { continue };
+            if self.leaves_out() {
+                self.pass.effects.push(Effect::Wake { profile: identity, from: Some(due), at: None });
+                self.leave_out(identity);
+                continue;
+            }
             self.wake(ProfileId(identity), due)?;
             if self.identities.pass_bytes() > self.budget.bytes {
                 is_cut = true;

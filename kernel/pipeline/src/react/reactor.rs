@@ -3,7 +3,7 @@
 //! A pass is bounded, a failure is the workspace's own, and what cannot be read or written becomes a dead letter that the
 //! loop gets past: the same work is never tried again unchanged.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use kith_store::keys::DeliveryMover;
 use kith_store::{ChangeLimits, CommitError, JobId, Key, Operation, ReadError, Unit, row};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::budget::Budget;
+use super::budget::{Budget, Part};
 use super::effects::{self, Effect, Progress};
 use super::identities::Identities;
 use super::inbox::Incoming;
@@ -35,6 +35,9 @@ const IDLE: Duration = Duration::from_millis(50);
 /// After a failure the work is tried again, smaller, after this long; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// A unit that is still too large after so many passes in a row, each smaller than the one before, does not get smaller.
+const MAX_HALVINGS: u32 = 16;
 
 /// A clock that is set back by less than this stands still instead; by more, it was wrong before.
 const MAX_SET_BACK_MS: i64 = 5 * 60_000;
@@ -90,7 +93,7 @@ pub(super) struct Pass {
 pub(super) enum LeftOut {
     #[default]
     Nothing,
-    /// The next record of the feed, or the next person of a walk.
+    /// The next of the kind of work that is taken alone.
     TheNext,
 }
 
@@ -115,6 +118,8 @@ pub(crate) struct Reactor {
     pub(super) queues: Queues,
     pub(super) pass: Pass,
     pub(super) budget: Budget,
+    /// The kinds of work that are still to be taken alone, one in a pass, because one of each together was too large.
+    alone: VecDeque<Part>,
     pub(super) left_out: LeftOut,
     /// When the earliest timer is due.
     pub(super) next_timer: Option<Timestamp>,
@@ -147,6 +152,7 @@ impl Reactor {
             queues: opened.queues,
             pass: Pass::default(),
             budget: Budget::default(),
+            alone: VecDeque::new(),
             left_out: LeftOut::Nothing,
             next_timer: Some(Timestamp(i64::MIN)),
             failures: 0,
@@ -161,8 +167,10 @@ impl Reactor {
         match self.run_pass() {
             Ok(has_more) => {
                 self.failures = 0;
-                self.budget.grow();
                 self.left_out = LeftOut::Nothing;
+                if self.alone.pop_front().is_none() {
+                    self.budget.grow();
+                }
                 *self.workspace.failing.lock() = None;
                 self.workspace.note_pass();
                 if has_more { Turn::Again } else { self.rest() }
@@ -183,21 +191,40 @@ impl Reactor {
     /// One pass; whether there is more to do.
     fn run_pass(&mut self) -> Result<bool, PassError> {
         self.begin()?;
-        self.take_results()?;
-        self.feed()?;
-        self.timers()?;
-        self.compute_touched()?;
-        match self.readiness.work() {
-            Work::Nothing => {}
-            Work::Backfill => self.backfill()?,
-            Work::Sweep => self.sweep()?,
+        let alone = self.alone.front().copied();
+        for part in Part::ALL.into_iter().filter(|part| alone.is_none_or(|alone| alone == *part)) {
+            self.take_in(part)?;
         }
-        self.demote()?;
         self.compute_touched()?;
         self.commit()?;
+        if alone.is_some() {
+            return Ok(true);
+        }
         let has_more = self.dispatch()?;
         // What the pass itself has appended is to be gone over too.
         Ok(has_more || self.cursor.position < self.shared.store.head_of(self.workspace.id))
+    }
+
+    fn take_in(&mut self, part: Part) -> Result<(), PassError> {
+        match part {
+            Part::Answers => self.take_results(),
+            Part::Feed => self.feed(),
+            Part::Timers => {
+                self.timers()?;
+                self.compute_touched()
+            }
+            Part::Walk => match self.readiness.work() {
+                Work::Nothing => Ok(()),
+                Work::Backfill => self.backfill(),
+                Work::Sweep => self.sweep(),
+            },
+            Part::Demoted => self.demote(),
+        }
+    }
+
+    /// Whether the pass leaves out what it comes to, once.
+    pub(super) fn leaves_out(&mut self) -> bool {
+        std::mem::take(&mut self.left_out) == LeftOut::TheNext
     }
 
     /// Take over what is in force, and the time.
@@ -374,18 +401,25 @@ impl Reactor {
         metrics::counter!("kith_react_failures_total").increment(1);
         let is_too_large = matches!(error, PassError::Commit(CommitError::TooLarge { .. }));
         if is_too_large && !self.budget.halve() {
-            self.left_out = LeftOut::TheNext;
+            // One of each kind of work is the least that a pass takes in. Each is tried alone then, so that nothing is left out
+            // for another's size.
+            if self.alone.is_empty() {
+                self.alone = Part::ALL.into();
+            } else {
+                self.left_out = LeftOut::TheNext;
+            }
         }
         self.failures += 1;
         let cursor = self.cursor.position;
         tracing::error!(workspace = self.workspace.id.0, %error, cursor = cursor.0, failures = self.failures, "a pass over the change feed was given up");
-        if self.failures > 1 && !is_too_large {
+        let is_stuck = self.failures > if is_too_large { MAX_HALVINGS } else { 1 };
+        if is_stuck {
             let mut failing = self.workspace.failing.lock();
             let since = failing.as_ref().map_or_else(|| self.shared.clock.now(), |failing| failing.since);
             *failing = Some(Failing { since, cursor, problem: error.to_string() });
         }
         self.workspace.note_pass();
-        if is_too_large {
+        if is_too_large && !is_stuck {
             return Turn::Again;
         }
         Turn::After(FIRST_PAUSE.saturating_mul(1 << self.failures.min(8)).min(LONGEST_PAUSE))

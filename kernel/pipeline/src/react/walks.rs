@@ -13,7 +13,7 @@ use kith_store::{Key, KeyRange, ReadError, row};
 
 use super::effects::Effect;
 use super::projection::Advance;
-use super::reactor::{LeftOut, PassError, Reactor};
+use super::reactor::{PassError, Reactor};
 use super::readiness::{Place, Walk, Work, share};
 use crate::plan::Task;
 
@@ -89,7 +89,7 @@ impl Reactor {
         let mut bytes = 0;
         let mut place = after.map(|key| Place::At { person: key.as_bytes().to_vec(), events: None });
         for (index, (identity, key)) in people.iter().enumerate() {
-            if std::mem::take(&mut self.left_out) == LeftOut::TheNext {
+            if self.leaves_out() {
                 self.leave_out(*identity);
                 continue;
             }
@@ -114,14 +114,15 @@ impl Reactor {
         Ok(())
     }
 
-    /// Leave a person out of a walk: what would be written of it is larger than a commit.
-    fn leave_out(&mut self, identity: SourceIdentityId) {
+    /// Leave a person out: what would be written of it is larger than a commit.
+    pub(super) fn leave_out(&mut self, identity: SourceIdentityId) {
         let problem = "what is computed of it is larger than a commit".to_owned();
         let error = ReadError::Corrupt { what: format!("source identity {identity}"), problem };
         self.set_aside(self.pass.cursor.position, &error, identity.to_string().as_bytes());
     }
 
-    /// Read a person's history up to the cursor into `wanted` leaves, from `resume` on; a whole one begins from nothing.
+    /// Read a person's history up to the cursor into `wanted` leaves, from `resume` on; a whole one begins from nothing. It is
+    /// cut behind the event that passes the budget, since a page of large events alone can make more than a unit holds.
     fn read_history(
         &mut self,
         identity: SourceIdentityId,
@@ -149,7 +150,8 @@ impl Reactor {
         let mut range = KeyRange { from, to: all.to };
         loop {
             let page = self.shared.store.scan(&range, PAGE_EVENTS)?;
-            for (key, value) in &page.rows {
+            let mut rows = page.rows.iter().peekable();
+            while let Some((key, value)) = rows.next() {
                 *bytes += value.len();
                 let position = key.position();
                 if position <= self.pass.cursor.position
@@ -157,11 +159,12 @@ impl Reactor {
                 {
                     self.take_past(identity, &event, wanted)?;
                 }
+                let next = rows.peek().map(|(next, _)| next).or(page.next.as_ref());
+                if let Some(next) = next.filter(|_| *bytes > self.budget.bytes) {
+                    return Ok(Read::Until(next.as_bytes().to_vec()));
+                }
             }
             let Some(next) = page.next else { return Ok(Read::Whole) };
-            if *bytes > self.budget.bytes {
-                return Ok(Read::Until(next.as_bytes().to_vec()));
-            }
             range.from = next;
         }
     }
@@ -205,7 +208,7 @@ impl Reactor {
         let position = self.pass.cursor.position;
         let partial = self.workspace.projection.read().partial.clone();
         for (index, (identity, _)) in people.iter().enumerate() {
-            if std::mem::take(&mut self.left_out) == LeftOut::TheNext {
+            if self.leaves_out() {
                 self.leave_out(*identity);
                 continue;
             }

@@ -1,11 +1,13 @@
 //! What of one person cannot be read, cannot be written or makes the reactor panic, and costs nobody else anything.
 
 use kith_model::id::SourceIdentityId;
-use kith_store::{Key, Operation, Store, Unit};
+use kith_store::{Key, Operation, Store, Unit, row};
 
 use super::delivery::watched::Watched;
 use super::harness::*;
 use crate::DeadLetter;
+use crate::react::effects::READINESS;
+use crate::react::readiness::{Place, Readiness};
 
 fn added(user: &str, message: &str) -> kith_model::event::DraftEvent {
     event(message, &[("user_id", user)], "Product Added", START)
@@ -76,4 +78,55 @@ fn writes(unit: &Unit, identity: SourceIdentityId) -> bool {
         }
         _ => false,
     })
+}
+
+/// While a walk came to somebody too large, the records of the feed were left out in that person's place.
+#[test]
+fn somebody_too_large_for_a_walk_is_left_out_and_no_record_of_others() {
+    let store = Watched::new();
+    let bench = Bench::over(store.clone(), vec![], |_| {});
+    bench.send((1..=5).map(|user| added(&format!("u{user}"), &format!("m{user}"))).collect());
+    let large = identity(&bench, "u3");
+    *store.too_large.lock() = Some(Box::new(move |unit| writes(unit, large)));
+    // Until all of it is there for one pass.
+    *store.refuse.lock() = Some(Box::new(|unit| unit.fence.is_some() && unit.operations.iter().any(is_progress)));
+    bench.configure(|setup| setup.audiences.push(audience(1, "events('Product Added').size() >= 1", None)));
+    bench.send((6..=9).map(|user| added(&format!("u{user}"), &format!("m{user}"))).collect());
+    *store.refuse.lock() = None;
+    bench.settle();
+    assert_eq!(unreadable(&bench), [large.to_string()]);
+    assert_eq!(bench.size(1), Some(8), "all but the one");
+    assert!(bench.kernel.health().iter().all(|health| health.failing.is_none()));
+}
+
+/// Whether an operation notes how far a workspace is computed.
+fn is_progress(operation: &Operation) -> bool {
+    matches!(operation, Operation::Put(key, _) if *key == Key::progress(WORKSPACE, "cursor"))
+}
+
+/// A page of a person's events was read whole, however large they were, and what it came to was larger than a commit.
+#[test]
+fn a_history_is_cut_within_a_page() {
+    let store = Watched::new();
+    let bench = Bench::over(store.clone(), vec![], |_| {});
+    let properties = format!("{{\"text\":\"{}\"}}", "x".repeat(24 << 10));
+    for part in 0..10 {
+        let large = |number| kith_model::event::DraftEvent {
+            properties: properties.clone(),
+            ..added("u1", &format!("m{part}-{number}"))
+        };
+        bench.send((0..30).map(large).collect());
+    }
+    bench.settle();
+    bench.configure(|setup| setup.audiences.push(audience(1, "events('Product Added').size() >= 300", None)));
+    bench.settle();
+    assert_eq!(bench.size(1), Some(1));
+    let is_cut = |operation: &Operation| match operation {
+        Operation::Put(key, value) if *key == Key::progress(WORKSPACE, READINESS) => {
+            let readiness: Readiness = row::decode(value).unwrap();
+            readiness.backfills.iter().any(|walk| matches!(walk.next, Place::At { events: Some(_), .. }))
+        }
+        _ => false,
+    };
+    assert!(store.committed.lock().iter().flat_map(|unit| &unit.operations).any(is_cut));
 }

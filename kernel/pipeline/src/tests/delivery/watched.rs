@@ -1,4 +1,4 @@
-//! A store that shows a test each unit, and refuses those that the test wants refused.
+//! A store that shows a test each unit, and refuses those that the test wants refused, as too large or for a while.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,8 @@ type Refusal = Box<dyn Fn(&Unit) -> bool + Send>;
 pub(in crate::tests) struct Watched {
     inner: Arc<dyn Store>,
     pub(in crate::tests) refuse: Mutex<Option<Refusal>>,
+    /// What is larger than a unit may be.
+    pub(in crate::tests) too_large: Mutex<Option<Refusal>>,
     pub(in crate::tests) refused: Mutex<Vec<Unit>>,
     pub(in crate::tests) committed: Mutex<Vec<Unit>>,
 }
@@ -23,6 +25,7 @@ impl Watched {
         Arc::new(Watched {
             inner: Arc::new(memory()),
             refuse: Mutex::new(None),
+            too_large: Mutex::new(None),
             refused: Mutex::default(),
             committed: Mutex::default(),
         })
@@ -33,6 +36,9 @@ impl Watched {
             self.refused.lock().push(unit);
             let (free_bytes, reserve_bytes) = (0, 1);
             return Err(CommitError::DiskFull { path: "test".into(), free_bytes, reserve_bytes });
+        }
+        if self.too_large.lock().as_ref().is_some_and(|is_too_large| is_too_large(&unit)) {
+            return Err(CommitError::TooLarge { bytes: MAX_UNIT_BYTES + 1, limit: MAX_UNIT_BYTES });
         }
         self.committed.lock().push(unit.clone());
         self.inner.commit(unit)
