@@ -37,11 +37,13 @@ mod walks;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use kith_model::id::WorkspaceId;
+use kith_model::id::{Position, WorkspaceId};
+use kith_store::ReadError;
 use parking_lot::Mutex;
 
 use crate::pool::{AfterPanic, Tasks, Turn};
-use crate::shared::Shared;
+use crate::shared::{Failing, Shared, Workspace};
+use budget::Part;
 pub(crate) use opening::open;
 pub(crate) use reactor::Reactor;
 
@@ -49,16 +51,57 @@ pub(crate) use reactor::Reactor;
 pub(crate) struct Reactors {
     shared: Arc<Shared>,
     idle: Mutex<HashMap<WorkspaceId, Reactor>>,
+    /// Of the workspaces whose reactors have panicked.
+    panics: Mutex<HashMap<WorkspaceId, Panics>>,
 }
+
+/// What is known of a workspace's panics.
+#[derive(Default)]
+struct Panics {
+    /// How far it had committed when the last one came.
+    cursor: Position,
+    /// How many came there.
+    count: u32,
+    /// The kind of work that is taken alone in the turn under way, or was when the last one came.
+    alone: Option<Part>,
+}
+
+/// One panic may have had its cause outside; after another one at the same place the reactor looks for what it panics on.
+const CAREFUL_FROM: u32 = 2;
 
 impl Reactors {
     pub(crate) fn new(shared: Arc<Shared>) -> Reactors {
-        Reactors { shared, idle: Mutex::default() }
+        Reactors { shared, idle: Mutex::default(), panics: Mutex::default() }
     }
 
     /// Take in the reactor of a workspace.
     pub(crate) fn add(&self, workspace: WorkspaceId, reactor: Reactor) {
         self.idle.lock().insert(workspace, reactor);
+    }
+
+    /// Open the reactor of a workspace again after a panic. Where it panicked on one kind of work alone, it leaves out the next
+    /// of that; where it panicked again at the same place, it takes one of each kind alone until it is known which it is.
+    fn reopen(&self, known: &Arc<Workspace>) -> Result<Reactor, ReadError> {
+        let mut reactor = open(&self.shared, known)?;
+        let mut panics = self.panics.lock();
+        if let Some(panics) = panics.get_mut(&known.id)
+            && (panics.alone.is_some() || panics.count >= CAREFUL_FROM)
+        {
+            reactor.be_careful(panics.alone.take());
+        }
+        Ok(reactor)
+    }
+
+    /// Note what the turn takes alone, so that a panic in it is known to be over that.
+    fn note_alone(&self, workspace: WorkspaceId, alone: Option<Part>) {
+        let mut panics = self.panics.lock();
+        match (panics.get_mut(&workspace), alone) {
+            (Some(panics), alone) => panics.alone = alone,
+            (None, Some(part)) => {
+                panics.insert(workspace, Panics { alone: Some(part), ..Panics::default() });
+            }
+            (None, None) => {}
+        }
     }
 }
 
@@ -68,7 +111,7 @@ impl Tasks<WorkspaceId> for Reactors {
         let mut reactor = match taken {
             Some(reactor) => reactor,
             // It was lost to a panic: it begins again from what is durable.
-            None => match self.shared.workspace(workspace).map(|known| open(&self.shared, &known)) {
+            None => match self.shared.workspace(workspace).map(|known| self.reopen(&known)) {
                 Some(Ok(reactor)) => reactor,
                 Some(Err(error)) => {
                     tracing::error!(workspace = workspace.0, %error, "a workspace's computed state cannot be read");
@@ -77,13 +120,26 @@ impl Tasks<WorkspaceId> for Reactors {
                 None => return Turn::Idle,
             },
         };
+        self.note_alone(workspace, reactor.alone());
         let turn = reactor.turn();
         self.idle.lock().insert(workspace, reactor);
         turn
     }
 
-    fn panicked(&self, _: WorkspaceId) -> AfterPanic {
+    fn panicked(&self, workspace: WorkspaceId) -> AfterPanic {
         // The reactor went with the panic, and what is durable is whole: it is opened again.
+        let Some(known) = self.shared.workspace(workspace) else { return AfterPanic::StartAgain };
+        let cursor = known.projection.read().as_of.position;
+        let mut panics = self.panics.lock();
+        let panics = panics.entry(workspace).or_default();
+        panics.count = if panics.cursor == cursor { panics.count + 1 } else { 1 };
+        panics.cursor = cursor;
+        if panics.count >= CAREFUL_FROM {
+            let mut failing = known.failing.lock();
+            let since = failing.as_ref().map_or_else(|| self.shared.clock.now(), |failing| failing.since);
+            let problem = format!("it panicked {} times; the log says where", panics.count);
+            *failing = Some(Failing { since, cursor, problem });
+        }
         AfterPanic::StartAgain
     }
 }

@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use super::effects::Effect;
 use super::reactor::{FEED_BYTES, PassError, Reactor};
 use super::touch::{Acquaintance, Models};
+use super::walks::left_out;
 use crate::profiles::evaluation::Profile;
 use crate::profiles::facts::record_event;
 use crate::profiles::person::Person;
@@ -51,8 +52,7 @@ impl Reactor {
         let mut records = changes.records.iter();
         while let Some(record) = records.next() {
             if self.leaves_out() {
-                let problem = "what follows from it is larger than a commit".to_owned();
-                let error = ReadError::Corrupt { what: "a record of the log".to_owned(), problem };
+                let error = left_out("a record of the log".to_owned());
                 self.set_aside(record.position, &error, &record.bytes);
             } else {
                 match self.record(record, records.as_slice().first()) {

@@ -88,7 +88,7 @@ pub(super) struct Pass {
     pub has_more: bool,
 }
 
-/// What a pass has to leave out, because it was too large alone.
+/// What a pass has to leave out, because alone it was too large or made the reactor panic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum LeftOut {
     #[default]
@@ -159,6 +159,24 @@ impl Reactor {
         }
     }
 
+    /// The kind of work that the next pass takes alone, if it does.
+    pub(super) fn alone(&self) -> Option<Part> {
+        self.alone.front().copied()
+    }
+
+    /// Take on the least, because the reactor has panicked: `culprit` alone and without its next, where that is known, else each
+    /// kind of work alone.
+    pub(super) fn be_careful(&mut self, culprit: Option<Part>) {
+        while self.budget.halve() {}
+        match culprit {
+            Some(part) => {
+                self.alone = [part].into();
+                self.left_out = LeftOut::TheNext;
+            }
+            None => self.alone = Part::ALL.into(),
+        }
+    }
+
     /// One turn: a pass, and when the next one is wanted.
     pub(crate) fn turn(&mut self) -> Turn {
         if self.shared.is_stopping() {
@@ -191,7 +209,7 @@ impl Reactor {
     /// One pass; whether there is more to do.
     fn run_pass(&mut self) -> Result<bool, PassError> {
         self.begin()?;
-        let alone = self.alone.front().copied();
+        let alone = self.alone();
         for part in Part::ALL.into_iter().filter(|part| alone.is_none_or(|alone| alone == *part)) {
             self.take_in(part)?;
         }

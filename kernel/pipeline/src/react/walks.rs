@@ -114,10 +114,9 @@ impl Reactor {
         Ok(())
     }
 
-    /// Leave a person out: what would be written of it is larger than a commit.
+    /// Leave a person out, and keep that aside.
     pub(super) fn leave_out(&mut self, identity: SourceIdentityId) {
-        let problem = "what is computed of it is larger than a commit".to_owned();
-        let error = ReadError::Corrupt { what: format!("source identity {identity}"), problem };
+        let error = left_out(format!("source identity {identity}"));
         self.set_aside(self.pass.cursor.position, &error, identity.to_string().as_bytes());
     }
 
@@ -257,4 +256,10 @@ impl Reactor {
             derived.memberships.retain(|id, _| plan.audience(*id).is_some());
         }
     }
+}
+
+/// Why something is left out that was tried alone.
+pub(super) fn left_out(what: String) -> ReadError {
+    let problem = "what follows from it is larger than a commit, or the computation panics on it".to_owned();
+    ReadError::Corrupt { what, problem }
 }

@@ -130,3 +130,23 @@ fn a_history_is_cut_within_a_page() {
     };
     assert!(store.committed.lock().iter().flat_map(|unit| &unit.operations).any(is_cut));
 }
+
+/// A record on which the reactor panics made it panic for ever, and health said nothing of it.
+#[test]
+fn a_record_on_which_the_reactor_panics_is_set_aside() {
+    let store = Watched::new();
+    let bench = Bench::over(store.clone(), vec![audience(1, "events('Product Added').size() >= 1", None)], |_| {});
+    bench.send(["u1", "u2"].iter().flat_map(|user| orders(user, 0, 1)).collect());
+    let poisoned = identity(&bench, "u1");
+    *store.refuse.lock() = Some(Box::new(move |unit| {
+        assert!(!writes(unit, poisoned), "the reactor is made to panic");
+        false
+    }));
+    bench.send(vec![added("u1", "m1")]);
+    let failing = || bench.kernel.health().iter().any(|health| health.failing.is_some());
+    bench.wait_until("health says so", failing);
+    bench.send(vec![added("u2", "m2")]);
+    bench.settle();
+    assert_eq!((bench.size(1), unreadable(&bench).len()), (Some(1), 1));
+    bench.wait_until("health is well again", || !failing());
+}
