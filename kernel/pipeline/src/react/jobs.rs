@@ -9,6 +9,7 @@ use kith_store::ReadError;
 
 use super::inbox::Incoming;
 use super::models::{self, InputRow, Job};
+use super::queues::Queue;
 use super::reactor::{PassError, Reactor};
 use crate::guests::{Caller, GuestClass};
 use crate::plan::ModelPlan;
@@ -90,6 +91,8 @@ impl Reactor {
             let next: Vec<u32> = queue.stale.iter().take(models::MAX_BATCH_ROWS).collect();
             let rows = self.gather(model, &next)?;
             if rows.is_empty() {
+                // Behind those who have left the queue there may be others.
+                self.pass.has_more |= self.queues.get(&id).is_some_and(Queue::waits);
                 continue;
             }
             self.start_job(model, rows, None);

@@ -95,9 +95,10 @@ impl Queue {
         self.refusals.people.clear();
     }
 
-    /// When the queue wants to be looked at again, if it waits for a time.
-    pub(crate) fn waits_until(&self) -> Option<Timestamp> {
-        self.not_before.filter(|_| !self.stale.is_empty())
+    /// Whether people wait whom no job is under way for: nobody tells the reactor when a pause ends, or when the guests'
+    /// threads can take a job.
+    pub(crate) fn waits(&self) -> bool {
+        !self.stale.is_empty() && !self.is_under_way
     }
 }
 

@@ -20,16 +20,17 @@ use super::effects::{self, Effect, Progress};
 use super::identities::Identities;
 use super::inbox::Incoming;
 use super::projection::Changes;
-use super::queues::Queues;
+use super::queues::{Queue, Queues};
 use super::readiness::{Readiness, Work};
 use super::touch::Touch;
+use crate::plan::ModelPlan;
 use crate::pool::Turn;
 use crate::profiles::evaluation::Evaluation;
 use crate::rows::derived::{Cursor, Entries};
 use crate::rows::{Aside, DeliveryTotals};
 use crate::shared::{Compiled, Failing, Shared, Workspace};
 
-/// How often a workspace with timers looks at the clock when nothing wakes it.
+/// How often a workspace with timers or with waiting people looks again when nothing wakes it.
 const IDLE: Duration = Duration::from_millis(50);
 
 /// After a failure the work is tried again, smaller, after this long; it doubles.
@@ -202,8 +203,12 @@ impl Reactor {
 
     /// When to look again though nothing wakes the reactor.
     fn rest(&self) -> Turn {
-        let waits = self.next_timer.is_some() || self.queues.values().any(|queue| queue.waits_until().is_some());
-        if waits { Turn::After(IDLE) } else { Turn::Idle }
+        let waits = |model: &ModelPlan| {
+            let queue = self.queues.get(&model.installed.id);
+            model.installed.activity.is_running() && queue.is_some_and(Queue::waits)
+        };
+        let is_waiting = self.next_timer.is_some() || self.compiled.plan.models.iter().any(waits);
+        if is_waiting { Turn::After(IDLE) } else { Turn::Idle }
     }
 
     /// One pass; whether there is more to do.

@@ -9,11 +9,12 @@ use kith_model::event::DraftEvent;
 use kith_model::plugin::*;
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use kith_store::{Operation, Unit};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::delivery::watched::Watched;
 use super::harness::*;
 use crate::Role;
+use crate::guests::{Caller, GuestClass};
 
 /// So long that no pass waits for the model.
 const SLOW: Duration = Duration::from_millis(300);
@@ -56,6 +57,30 @@ fn an_answer_that_could_not_be_committed_is_taken_in_again() {
     bench.wait_until("it is a member", || bench.size(1) == Some(1));
     assert_eq!(store.refused.lock().len(), 1);
     assert_eq!(*bench.level.asked.lock(), 1, "the answer was not lost");
+}
+
+/// Where the guests' threads had no room for a job, nobody asked them again.
+#[test]
+fn a_job_that_found_no_room_begins_when_there_is_some() {
+    let bench = Bench::new(vec![]);
+    let caller = Caller { workspace: WORKSPACE, installation: LEVEL, class: GuestClass::Model, bytes: 1 };
+    let (gate, begun) = (Arc::new(RwLock::new(())), Arc::new(AtomicUsize::new(0)));
+    let closed = gate.write();
+    let fill = || {
+        let (gate, begun) = (Arc::clone(&gate), Arc::clone(&begun));
+        let work = move || {
+            begun.fetch_add(1, Ordering::SeqCst);
+            drop(gate.read());
+        };
+        bench.kernel.shared.guests.spawn(caller, work).is_ok()
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    bench.wait_until("all threads are busy", || begun.load(Ordering::SeqCst) == threads.max(1) || !fill());
+    bench.wait_until("nothing more may wait", || begun.load(Ordering::SeqCst) == threads.max(1) && !fill());
+    bench.send(orders("u1", 0, 1));
+    bench.wait_until("it is computed", || bench.kernel.progress(WORKSPACE).reacted >= bench.store.head());
+    drop(closed);
+    bench.wait_until("the model has answered", || tags(&bench, "u1").len() == 1);
 }
 
 /// A model that cannot take the data of `bad` people, of whom it knows that they have five orders, and answers for others.
