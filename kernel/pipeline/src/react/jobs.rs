@@ -1,7 +1,7 @@
 //! Which people go into a job of a model, and when it begins.
 
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use kith_model::id::{InstallationId, ProfileId};
@@ -38,10 +38,10 @@ impl Reactor {
         if !self.start_job(model, rows, Some(sender)) {
             return None;
         }
-        match receiver.recv_timeout(GRACE) {
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => {}
-            Err(RecvTimeoutError::Timeout) => return None,
-        }
+        let _ = receiver.recv_timeout(GRACE);
+        // Whoever tells of an answer from here on wakes the reactor instead. One who told after the grace and before this woke
+        // nobody, so the inbox is looked into whether the answer came in time or not.
+        drop(receiver);
         self.workspace.inbox.take_of(model.installed.id)
     }
 
