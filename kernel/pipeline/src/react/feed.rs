@@ -182,10 +182,14 @@ impl Reactor {
             for member in members {
                 self.identities.load_sealed(*member, leaf)?;
             }
-            let before = {
+            // The earliest value before counts, and a later one is not worth computing: over a list of many entries it costs as
+            // much as all of them.
+            let is_known = self.pass.touched.get(&profile).is_some_and(|touch| touch.leaves.contains_key(&id));
+            let before = if is_known || !self.readiness.complete.contains(&id) {
+                Value::Unknown
+            } else {
                 let people = self.identities.people(members);
-                let profile = Profile::new(people, Reactor::view(&compiled, &self.readiness, now));
-                if self.readiness.complete.contains(&id) { profile.value_so_far(leaf) } else { Value::Unknown }
+                Profile::new(people, Reactor::view(&compiled, &self.readiness, now)).value_so_far(leaf)
             };
             if self.identities.apply(identity, leaf, &facts, now, zone)?
                 && let Some(touch) = self.pass.touched.get_mut(&profile)
