@@ -20,6 +20,9 @@ use crate::plan::Task;
 /// Events of one identity that are read at once.
 const PAGE_EVENTS: usize = 512;
 
+/// Rows that are read for each person whom a slice of [`Key::people`] takes: one is the head, and beside it there are few.
+const PERSON_ROWS: usize = 4;
+
 /// Bytes of a key before the part that a hash of the identity spreads: space and workspace.
 const PREFIX_BYTES: usize = 5;
 
@@ -54,15 +57,14 @@ impl Reactor {
         Some(Advance { done, of })
     }
 
-    /// The identities whose keys a range begins with, and where to go on.
-    fn slice(&self, prefix: &Key, next: &Place) -> Result<Slice, ReadError> {
+    /// The identities whose keys a range begins with, and where to go on; each has about `rows_of_each` rows there.
+    fn slice(&self, prefix: &Key, rows_of_each: usize, next: &Place) -> Result<Slice, ReadError> {
         let all = prefix.range();
         let from = match next {
             Place::Start => all.from,
             Place::At { person, .. } => Key::resumed(person),
         };
-        // A person has one head, and beside it few rows.
-        let page = self.shared.store.scan(&KeyRange { from, to: all.to }, 4 * self.budget.people)?;
+        let page = self.shared.store.scan(&KeyRange { from, to: all.to }, rows_of_each * self.budget.people)?;
         let mut people: Vec<(SourceIdentityId, Key)> = Vec::new();
         for (key, _) in page.rows {
             let identity = match (key.as_person(), key.as_derived()) {
@@ -81,7 +83,7 @@ impl Reactor {
     /// Read the histories of a slice of people into the leaves of the oldest backfill.
     pub(super) fn backfill(&mut self) -> Result<(), PassError> {
         let Some(Walk { wanted, next }) = self.readiness.backfills.first().cloned() else { return Ok(()) };
-        let (people, after) = self.slice(&Key::people(self.workspace.id), &next)?;
+        let (people, after) = self.slice(&Key::people(self.workspace.id), PERSON_ROWS, &next)?;
         let mut resume = match next {
             Place::At { events, .. } => events,
             Place::Start => None,
@@ -202,7 +204,7 @@ impl Reactor {
     pub(super) fn sweep(&mut self) -> Result<(), PassError> {
         let Some(Walk { wanted, next }) = self.readiness.sweeps.first().cloned() else { return Ok(()) };
         let tasks: Arc<BTreeSet<Task>> = Arc::new(wanted);
-        let (people, after) = self.slice(&Key::derived_rows(self.workspace.id), &next)?;
+        let (people, after) = self.slice(&Key::derived_rows(self.workspace.id), 1, &next)?;
         let mut place = after.map(|key| Place::At { person: key.as_bytes().to_vec(), events: None });
         let position = self.pass.cursor.position;
         let partial = self.workspace.projection.read().partial.clone();
