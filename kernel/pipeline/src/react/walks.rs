@@ -91,11 +91,12 @@ impl Reactor {
         let mut bytes = 0;
         let mut place = after.map(|key| Place::At { person: key.as_bytes().to_vec(), events: None });
         for (index, (identity, key)) in people.iter().enumerate() {
+            let resume = resume.take();
             if self.leaves_out() {
                 self.leave_out(*identity);
                 continue;
             }
-            let read = self.read_history(*identity, &wanted, resume.take(), &mut bytes);
+            let read = self.read_history(*identity, &wanted, resume, &mut bytes);
             match self.readable(*identity, read)? {
                 Some(Read::Whole) => self.show_past(*identity, &wanted)?,
                 Some(Read::Until(events)) => {
