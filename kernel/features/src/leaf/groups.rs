@@ -109,6 +109,11 @@ impl LeafGroups {
         self.0.shrink_to_fit();
     }
 
+    /// About how many bytes of memory it takes.
+    pub fn size_bytes(&self) -> usize {
+        self.0.iter().map(|(_, states)| size_of::<u16>() + states.size_bytes()).sum()
+    }
+
     fn place(&self, group: u16) -> Result<usize, usize> {
         self.0.binary_search_by_key(&group, |(group, _)| *group)
     }

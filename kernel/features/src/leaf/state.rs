@@ -61,7 +61,7 @@ impl LeafState {
     }
 
     /// About how many bytes of memory it takes.
-    pub(super) fn memory_bytes(&self) -> usize {
+    pub fn memory_bytes(&self) -> usize {
         let days = self.days.capacity() * size_of::<(i32, Tally)>()
             + self.days.iter().map(|(_, tally)| tally.heap_bytes()).sum::<usize>();
         let entries = self.entries.capacity() * size_of::<Entry>()

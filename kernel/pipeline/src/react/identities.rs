@@ -12,15 +12,13 @@ use quick_cache::unsync::Cache;
 use quick_cache::{OptionsBuilder, Weighter};
 
 use super::effects::Effect;
+use crate::profiles::facts::contribution_bytes;
 use crate::profiles::person::{self, Person};
 use crate::rows::derived::{Derived, SealedLeaf, Waker};
 
-/// Weighs a person by the bytes of the rows that it was read from.
+/// Weighs a person by what it takes in memory.
 #[derive(Clone)]
 struct ByBytes;
-
-/// What a sealed part of a leaf takes, decoded.
-const SEALED_BYTES: usize = 8 << 10;
 
 /// What a decoded person takes beside its rows.
 const PERSON_BYTES: usize = 600;
@@ -185,10 +183,8 @@ impl Identities {
         }
         let states = person::read_sealed(self.store.as_ref(), self.workspace, id, leaf)?;
         let merged = of.merge(&states.iter().collect::<Vec<&LeafState>>());
-        let bytes = states.len() * SEALED_BYTES;
+        self.pass_bytes += merged.memory_bytes();
         edit.person.sealed.insert(leaf, merged);
-        edit.person.bytes += bytes;
-        self.pass_bytes += bytes;
         Ok(())
     }
 
@@ -207,18 +203,13 @@ impl Identities {
                 let row = row::encode(&SealedLeaf(state));
                 effects.push(Effect::Sealed { identity: *id, leaf: leaf.0, number, row });
             }
-            let mut written = 0;
             let (groups, is_list_new) = derived.changed_groups();
             for (group, row) in groups {
-                written += row.as_ref().map_or(0, Vec::len);
                 effects.push(Effect::Leaves { identity: *id, group, row });
             }
             if edit.is_dirty || is_list_new {
-                let row = row::encode(derived);
-                written += row.len();
-                effects.push(Effect::Kept { identity: *id, row });
+                effects.push(Effect::Kept { identity: *id, row: row::encode(derived) });
             }
-            edit.person.bytes = edit.person.bytes.max(written);
         }
     }
 
@@ -241,6 +232,8 @@ impl Identities {
             if let Some(derived) = &mut edit.person.derived {
                 derived.leaves.compact();
             }
+            // It has grown or lost leaves since it was read.
+            edit.person.bytes = size_bytes(&edit.person);
             self.durable.insert(id, edit.person);
         }
         self.pass_bytes = 0;
@@ -250,5 +243,75 @@ impl Identities {
     pub(crate) fn abandon(&mut self) {
         self.pass.clear();
         self.pass_bytes = 0;
+    }
+}
+
+/// About how many bytes of memory a person takes, beside [`PERSON_BYTES`].
+fn size_bytes(person: &Person) -> usize {
+    let derived = person.derived.as_ref().map_or(0, Derived::size_bytes);
+    let sealed: usize = person.sealed.values().map(LeafState::memory_bytes).sum();
+    contribution_bytes(&person.contribution) + derived + sealed
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_features::Expression;
+    use kith_model::event::{Event, EventKind, EventOrigin};
+    use kith_model::id::InstallationId;
+    use kith_model::identity::Identifier;
+    use kith_model::profile::IdentityHead;
+    use kith_store::keys::PersonRow;
+    use kith_store::{Operation, Unit};
+
+    use super::*;
+
+    /// An event writes one group of a person's leaves, and the cache took the person to weigh as much as that one.
+    #[test]
+    fn a_person_weighs_as_much_as_all_its_leaves() {
+        let (workspace, id) = (WorkspaceId(1), SourceIdentityId([7; 16]));
+        let store = Arc::new(kith_store::memory());
+        let head = IdentityHead {
+            identifier: Identifier::new("user_id", "u1"),
+            created_at: Timestamp(0),
+            ordinal: 0,
+            profile: ProfileId(id),
+            root: None,
+            evidence: vec![],
+        };
+        let head = Operation::Put(Key::person(workspace, id, PersonRow::Head), row::encode(&head));
+        store.commit(Unit { operations: vec![head], ..Unit::default() }).unwrap();
+        let mut identities = Identities::new(store, workspace, 1 << 20);
+        let mut written = 0;
+        for number in 0..50 {
+            let name = format!("event {number}");
+            let expression = Expression::parse(&format!("events('{name}', '30d').size()")).unwrap();
+            let leaf = expression.leaves().next().unwrap().clone();
+            let event = Event {
+                message_id: "m".into(),
+                kind: EventKind::Track,
+                name,
+                time: Timestamp(5),
+                received_at: Timestamp(5),
+                source: InstallationId(1),
+                identity: id,
+                identifiers: Vec::new(),
+                properties: String::new(),
+                traits: String::new(),
+                context: String::new(),
+                origin: EventOrigin::Client,
+            };
+            assert!(identities.load(id).unwrap());
+            let facts = EventFacts::new(&event, "shop");
+            assert!(identities.apply(id, &leaf, &facts, Timestamp(5), &Zone::utc()).unwrap());
+            let mut effects = Vec::new();
+            identities.effects(&mut effects);
+            for effect in &effects {
+                if let Effect::Leaves { row: Some(row), .. } = effect {
+                    written += row.len() as u64;
+                }
+            }
+            identities.committed();
+        }
+        assert!(identities.durable.weight() >= PERSON_BYTES as u64 + written, "{}", identities.durable.weight());
     }
 }

@@ -20,6 +20,13 @@ pub(crate) enum OutputValue {
     Text(String),
 }
 
+impl OutputValue {
+    fn size_bytes(&self) -> usize {
+        let text = if let OutputValue::Text(text) = self { text.len() } else { 0 };
+        size_of::<OutputValue>() + text
+    }
+}
+
 /// Which of an installation's runs a value belongs to. There is one track today; a version that is tried beside the one in
 /// use will write to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -190,6 +197,16 @@ impl Derived {
             }
             Waker::Audience(_) | Waker::Model(_) => true,
         }
+    }
+
+    /// About how many bytes of memory it takes beside itself.
+    pub(crate) fn size_bytes(&self) -> usize {
+        // An entry of a small map, with its place in the map.
+        const ENTRY_BYTES: usize = 48;
+        let values = self.outputs.values().flat_map(|output| &output.values);
+        let values: usize = values.map(OutputValue::size_bytes).sum();
+        let entries = self.memberships.len() + self.timers.len() + 4 * self.outputs.len();
+        self.leaves.size_bytes() + self.members.len() * size_of::<SourceIdentityId>() + entries * ENTRY_BYTES + values
     }
 
     /// The groups of leaves that have a row.
