@@ -13,10 +13,12 @@
 //! | `following` | what follows, applied to what is in hand |
 //! | `jobs`, `answers` | models asked and heard |
 //! | `effects` | from effects to the operations of a commit |
+//! | `aside` | what is kept aside and gone on without |
 //! | `readiness` | what is computed for everybody, as a pure machine |
 //! | `projection` | what readers see |
 
 mod answers;
+mod aside;
 mod budget;
 mod computation;
 pub(crate) mod effects;

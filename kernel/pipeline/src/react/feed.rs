@@ -11,10 +11,10 @@ use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, SourceIden
 use kith_store::{ChangeLimits, Key, LogRecord, ReadError, row};
 use serde_json::value::RawValue;
 
+use super::aside::left_out;
 use super::effects::Effect;
 use super::reactor::{FEED_BYTES, PassError, Reactor};
 use super::touch::{Acquaintance, Models};
-use super::walks::left_out;
 use crate::profiles::evaluation::Profile;
 use crate::profiles::facts::record_event;
 use crate::profiles::person::Person;

@@ -117,12 +117,6 @@ impl Reactor {
         Ok(())
     }
 
-    /// Leave a person out, and keep that aside.
-    pub(super) fn leave_out(&mut self, identity: SourceIdentityId) {
-        let error = left_out(format!("source identity {identity}"));
-        self.set_aside(self.pass.cursor.position, &error, identity.to_string().as_bytes());
-    }
-
     /// Read a person's history up to the cursor into `wanted` leaves, from `resume` on; a whole one begins from nothing. It is
     /// cut behind the event that passes the budget, since a page of large events alone can make more than a unit holds.
     fn read_history(
@@ -259,10 +253,4 @@ impl Reactor {
             derived.memberships.retain(|id, _| plan.audience(*id).is_some());
         }
     }
-}
-
-/// Why something is left out that was tried alone.
-pub(super) fn left_out(what: String) -> ReadError {
-    let problem = "what follows from it is larger than a commit, or the computation panics on it".to_owned();
-    ReadError::Corrupt { what, problem }
 }

@@ -1,0 +1,61 @@
+//! What a pass keeps aside as dead letters and goes on without: what cannot be read, and what was tried alone and is left out.
+
+use kith_model::id::{InstallationId, Position, SourceIdentityId};
+use kith_store::{Key, ReadError};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::reactor::{PassError, Reactor};
+use crate::rows::Aside;
+
+impl Reactor {
+    /// Keep something aside that did not work; one of the same name replaces it.
+    pub(super) fn letter(&mut self, key: Key, aside: Aside) {
+        self.pass.letters.insert(key, aside);
+    }
+
+    /// What was read of somebody; `None` where it cannot be read and is kept aside, because one person's row must not stop
+    /// everybody else's work.
+    ///
+    /// # Errors
+    /// Where nothing can be read at all.
+    pub(super) fn readable<T>(
+        &mut self,
+        who: impl std::fmt::Display,
+        read: Result<T, ReadError>,
+    ) -> Result<Option<T>, PassError> {
+        match read {
+            Ok(read) => Ok(Some(read)),
+            Err(error @ ReadError::Io { .. }) => Err(error.into()),
+            Err(error) => {
+                self.set_aside(self.pass.cursor.position, &error, who.to_string().as_bytes());
+                Ok(None)
+            }
+        }
+    }
+
+    /// Keep aside what cannot be read, with where it lies, and go on without it.
+    pub(super) fn set_aside(&mut self, position: Position, error: &ReadError, raw: &[u8]) {
+        const MAX_RAW_BYTES: usize = 4096;
+        tracing::error!(workspace = self.workspace.id.0, position = position.0, %error, "something cannot be read; it is kept aside");
+        let at = self.now();
+        // A pass has one time and a walk one position, whoever it comes across.
+        let key = Key::set_aside(self.workspace.id, Some(InstallationId(0)))
+            .followed_by(&at.0.to_be_bytes())
+            .followed_by(&position.0.to_be_bytes())
+            .followed_by(&xxh3_64(raw).to_be_bytes());
+        let raw = raw[..raw.len().min(MAX_RAW_BYTES)].to_vec();
+        self.letter(key, Aside::Unreadable { at, position, problem: error.to_string(), raw });
+    }
+
+    /// Leave a person out, and keep that aside.
+    pub(super) fn leave_out(&mut self, identity: SourceIdentityId) {
+        let error = left_out(format!("source identity {identity}"));
+        self.set_aside(self.pass.cursor.position, &error, identity.to_string().as_bytes());
+    }
+}
+
+/// Why something is left out that was tried alone.
+pub(super) fn left_out(what: String) -> ReadError {
+    let problem = "what follows from it is larger than a commit, or the computation panics on it".to_owned();
+    ReadError::Corrupt { what, problem }
+}
