@@ -24,9 +24,9 @@ pub(crate) const MAX_BATCH_ROWS: usize = 4_096;
 /// histories must not make a batch that no plugin can take.
 pub(crate) const MAX_BATCH_BYTES: usize = 8 << 20;
 
-/// Calls that one job may make while it looks for the rows that a model cannot take. What is left then is tried again later,
-/// because a model that fails on everybody must not be asked for each of them.
-const MAX_CALLS: usize = 64;
+/// Calls that one job may make while it looks for the rows that a model cannot take: enough to ask about each of 64 people
+/// alone. What is left then is tried again later, because a model that fails on everybody must not be asked for each of them.
+const MAX_CALLS: usize = 128;
 
 /// One profile's inputs to one model.
 #[derive(Debug, Clone)]
