@@ -93,16 +93,17 @@ fn a_model_that_fails_on_everybody_is_not_asked_for_each_of_them() {
     assert_eq!(faulted + later, 4_000, "nothing is said of those who were not");
 }
 
-/// One sender's people came first and filled all calls of a job: the others were given up with them.
+/// One sender's people came first and filled all calls of a job, and beside some bad rows further on nobody else was heard.
 #[test]
 fn who_comes_after_many_bad_rows_is_heard() {
     let model = Arc::new(Doubler::default());
-    let cells = (0..4_000).map(|number| Cell::Int64(if number < 200 { -1 } else { number })).collect();
+    let is_bad = |number: i64| number < 300 || number % 100 == 50;
+    let cells = (0..4_000).map(|number| Cell::Int64(if is_bad(number) { -1 } else { number })).collect();
     let result = job(&model, cells).run();
-    let good = result.rows.iter().filter(|(_, outcome)| matches!(outcome, RowOutcome::Values(_))).count();
-    assert!(good > 3_000, "{good}");
-    let is_given_up =
-        |(row, outcome): &(InputRow, RowOutcome)| row.ordinal >= 200 && matches!(outcome, RowOutcome::Faulted(_));
+    assert!(result.rows.iter().any(|(_, outcome)| matches!(outcome, RowOutcome::Values(_))));
+    let is_given_up = |(row, outcome): &(InputRow, RowOutcome)| {
+        !is_bad(row.ordinal.into()) && matches!(outcome, RowOutcome::Faulted(_))
+    };
     assert!(!result.rows.iter().any(is_given_up));
 }
 
