@@ -46,11 +46,11 @@ pub struct Selection {
     pub unknown: RoaringBitmap,
 }
 
-/// The sizes of a [`Selection`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// A [`Selection`] of which the larger part is only counted.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Counted {
     pub holds: u64,
-    pub unknown: u64,
+    pub unknown: RoaringBitmap,
 }
 
 /// The index of one workspace.
@@ -173,11 +173,11 @@ impl Index {
         self.column(feature).map(Column::those_true)
     }
 
-    /// How many profiles meet the condition, and of how many it is not known; `None` when something in it has no index.
+    /// How many profiles meet the condition, and those of which it is not known; `None` when something in it has no index.
     pub fn count(&self, condition: &Expression, now: Timestamp) -> Option<Counted> {
         let planner = Planner::new(self, now);
         let plan = planner.plan(condition.compiled(), false)?;
-        let unknown = planner.undecided(condition.compiled(), &plan)?.len();
+        let unknown = planner.undecided(condition.compiled(), &plan)?;
         Some(Counted { holds: planner.count(&plan, None), unknown })
     }
 

@@ -37,6 +37,7 @@ use kith_model::identity::Identifier;
 use kith_model::plugin::{Fitted, SourceRequest};
 use kith_model::time::{Clock, Timestamp};
 use kith_store::{CommitError, Fence, ReadError, Store};
+use roaring::RoaringBitmap;
 
 pub use accept::MAX_REPORTED_REJECTIONS;
 pub use deliver::content::{TemplateError, check_payload};
@@ -314,7 +315,7 @@ impl Kernel {
         let projection = workspace.projection.read();
         let is_behind = projection.generation != generation;
         let left = projection.advance.map(|advance| (advance.of - advance.done.min(advance.of)).max(1));
-        let pending: u64 = projection.outdated.values().sum();
+        let pending: u64 = projection.outdated.values().map(RoaringBitmap::len).sum();
         Progress {
             head,
             reacted: workspace.as_of(self.shared.store.as_ref(), &projection).position.min(head),

@@ -149,6 +149,26 @@ impl Plan {
         self.audiences.binary_search_by_key(&id, |plan| plan.audience.id).ok().map(place)
     }
 
+    /// The models that are asked about people for the sake of an expression: those whose outputs it reads, directly or
+    /// through other models. Of one that does not run, what it wrote counts, whatever becomes of what it reads.
+    pub(crate) fn asked_for(&self, expression: &Expression) -> Vec<&ModelPlan> {
+        let mut needed = makers(expression, &self.outputs);
+        let mut asked = Vec::new();
+        for model in self.models.iter().rev().filter(|model| model.installed.activity.is_running()) {
+            if needed.contains(&model.installed.id) {
+                model.inputs.iter().for_each(|(_, input)| needed.extend(makers(input, &self.outputs)));
+                asked.push(model);
+            }
+        }
+        asked
+    }
+
+    /// Whether a model reads tags or scores that nothing writes.
+    pub(crate) fn reads_unwritten(&self, model: &ModelPlan) -> bool {
+        let mut read = model.inputs.iter().flat_map(|(_, input)| outputs_read(input));
+        read.any(|feature| self.unwritten.contains(&feature))
+    }
+
     /// The model of that installation, and its place in the plan.
     pub(crate) fn model(&self, id: InstallationId) -> Option<(u32, &ModelPlan)> {
         let index = self.models.iter().position(|model| model.installed.id == id)?;

@@ -82,8 +82,9 @@ pub struct Count {
 pub struct AudienceStatus {
     /// `None` while it is being computed for the first time as it is defined now.
     pub size: Option<u64>,
-    /// People of whom it is not known yet whether they belong to it; until then they stay where they are.
-    pub pending: u64,
+    /// People of whom it is not known yet whether they belong to it; until then they stay where they are. `None` where the
+    /// index cannot tell, and nobody is looked at for it.
+    pub pending: Option<u64>,
     /// Profiles looked at, of how many, while computing.
     pub progress: Option<(u64, u64)>,
     /// The log position and the time that the size is exact for.

@@ -6,6 +6,7 @@ use kith_features::FeatureName;
 use kith_model::id::{AudienceId, InstallationId, ProfileId, WorkspaceId};
 use roaring::RoaringBitmap;
 
+use super::count::in_index;
 use super::{QueryError, page, profile, workspace};
 use crate::profiles::evaluation::{Evaluation, Profile};
 use crate::profiles::person::{self, load_sealed};
@@ -49,7 +50,7 @@ pub(crate) fn status(shared: &Shared, id: WorkspaceId, audience: AudienceId) -> 
     let projection = workspace.projection.read();
     let is_computed = projection.generation == compiled.generation && projection.done.contains(&plan.task());
     let members = projection.index.members(&FeatureName::Audience(audience)).map_or(0, RoaringBitmap::len);
-    let pending = projection.index.count(&plan.condition, projection.as_of.time).map_or(0, |counted| counted.unknown);
+    let pending = in_index(&projection, &plan.condition).map(|counted| counted.unknown.len());
     let advance =
         projection.advance.map_or((0, projection.index.population().len()), |advance| (advance.done, advance.of));
     let as_of = workspace.as_of(shared.store.as_ref(), &projection);

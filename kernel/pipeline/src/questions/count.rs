@@ -1,15 +1,16 @@
 //! How many profiles meet a condition: from the index where it can answer, else by looking at every profile.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kith_features::{EventFacts, Expression, FeatureName, LeafId, Value};
+use kith_features::index::Counted;
+use kith_features::{EventFacts, Expression, LeafId, Value};
 use kith_model::event::Event;
 use kith_model::id::WorkspaceId;
+use roaring::RoaringBitmap;
 
 use super::profile::history;
 use super::{QueryError, workspace};
-use crate::plan::{Plan, Task};
+use crate::plan::Task;
 use crate::profiles::evaluation::{Evaluation, Profile};
 use crate::profiles::person::{Person, load_sealed};
 use crate::profiles::scan::each_profile;
@@ -32,44 +33,52 @@ pub(crate) fn count(shared: &Shared, id: WorkspaceId, condition: &str) -> Result
 /// The answer of the index, if it has one.
 fn from_index(shared: &Shared, workspace: &Workspace, compiled: &Compiled, expression: &Expression) -> Option<Count> {
     let projection = workspace.projection.read();
-    if !expression.reads().leaves.iter().all(|leaf| projection.complete.contains(leaf)) {
-        return None;
-    }
-    let counted = projection.index.count(expression, projection.as_of.time)?;
+    let counted = in_index(&projection, expression)?;
     let population = projection.index.population().len();
-    let pending = counted.unknown + outdated(&projection, &compiled.plan, expression);
-    let is_settled = is_settled(&projection, &compiled.plan, expression);
+    let outstanding = Outstanding::behind(expression, compiled, &projection);
     let as_of = workspace.as_of(shared.store.as_ref(), &projection);
-    Some(answer(counted.holds, pending, population, is_settled, as_of))
+    Some(outstanding.answer(counted, population, as_of))
 }
 
-fn answer(count: u64, pending: u64, population: u64, is_settled: bool, as_of: Cursor) -> Count {
-    let exact = pending == 0 && is_settled;
-    Count { count, pending, population, exact, as_of: as_of.position, as_of_time: as_of.time }
+/// What the index says of a condition, if it has a column for all that it reads and none of them is still being filled.
+pub(super) fn in_index(projection: &Projection, condition: &Expression) -> Option<Counted> {
+    let is_complete = condition.reads().leaves.iter().all(|leaf| projection.complete.contains(leaf));
+    if is_complete { projection.index.count(condition, projection.as_of.time) } else { None }
 }
 
-/// The models whose outputs an expression reads.
-fn models<'a>(plan: &'a Plan, expression: &'a Expression) -> impl Iterator<Item = &'a crate::plan::ModelPlan> {
-    let reads = expression.reads();
-    let tags = reads.tags.iter().map(|name| FeatureName::Tag(name.as_str().into()));
-    let scores = reads.scores.iter().map(|name| FeatureName::Score(name.as_str().into()));
-    let makers = tags.chain(scores).filter_map(|feature| plan.outputs.get(&feature).map(|(id, _)| *id));
-    let makers: BTreeSet<_> = makers.collect();
-    makers.into_iter().filter_map(|id| plan.model(id).map(|(_, model)| model))
+/// What is still to be computed of the values that an expression reads.
+struct Outstanding {
+    /// Profiles whose value of a model behind the expression is pending, or of an older version of it or of its inputs.
+    outdated: RoaringBitmap,
+    /// Whether all models behind the expression have been asked about everybody as they are now. One that does not run is
+    /// asked about nobody: what it wrote counts.
+    is_settled: bool,
 }
 
-/// People whose values of the models that the expression reads are of an older version or of older inputs.
-fn outdated(projection: &Projection, plan: &Plan, expression: &Expression) -> u64 {
-    let running = models(plan, expression).filter(|model| model.installed.activity.is_running());
-    running.map(|model| projection.outdated.get(&model.installed.id).copied().unwrap_or(0)).sum()
-}
+impl Outstanding {
+    fn behind(expression: &Expression, compiled: &Compiled, projection: &Projection) -> Outstanding {
+        // Until the reactor has made a pass under the setup in force, what is shown is of the one before: a model that was
+        // switched on since has yet to find out about whom it has to be asked.
+        let mut is_settled = projection.generation == compiled.generation;
+        let mut outdated = RoaringBitmap::new();
+        let plan = &compiled.plan;
+        for model in plan.asked_for(expression) {
+            let task = Task::Model(model.installed.id, model.token);
+            // What a removed model wrote may be in this one's inputs until the sweep has come by everybody.
+            let reads_removed = projection.is_retracting && plan.reads_unwritten(model);
+            is_settled &= projection.done.contains(&task) && !reads_removed;
+            if let Some(people) = projection.outdated.get(&model.installed.id) {
+                outdated |= people;
+            }
+        }
+        Outstanding { outdated, is_settled }
+    }
 
-/// Whether the models that the expression reads have been asked about everybody as they are now. One that does not run is
-/// asked about nobody: what it wrote counts.
-fn is_settled(projection: &Projection, plan: &Plan, expression: &Expression) -> bool {
-    models(plan, expression)
-        .filter(|model| model.installed.activity.is_running())
-        .all(|model| projection.done.contains(&Task::Model(model.installed.id, model.token)))
+    fn answer(&self, counted: Counted, population: u64, as_of: Cursor) -> Count {
+        let pending = counted.unknown.union_len(&self.outdated);
+        let exact = pending == 0 && self.is_settled;
+        Count { count: counted.holds, pending, population, exact, as_of: as_of.position, as_of_time: as_of.time }
+    }
 }
 
 /// What every profile says, one after the other.
@@ -79,15 +88,15 @@ fn by_people(
     compiled: &Compiled,
     expression: &Expression,
 ) -> Result<Count, QueryError> {
-    let (as_of, complete, is_settled) = {
+    let (as_of, complete, mut outstanding) = {
         let projection = workspace.projection.read();
-        let is_settled = is_settled(&projection, &compiled.plan, expression);
-        (projection.as_of, Arc::clone(&projection.complete), is_settled)
+        let outstanding = Outstanding::behind(expression, compiled, &projection);
+        (projection.as_of, Arc::clone(&projection.complete), outstanding)
     };
     let view = Evaluation { plan: &compiled.plan, zone: &compiled.setup.zone, complete: &complete, now: as_of.time };
     let wanted: &[LeafId] = &expression.reads().leaves;
     let is_kept = wanted.iter().all(|leaf| complete.contains(leaf) && compiled.plan.program.leaf(*leaf).is_some());
-    let (mut count, mut pending, mut population) = (0, 0, 0);
+    let (mut counted, mut population) = (Counted::default(), 0);
     each_profile(&shared.store, workspace.id, |_, mut people| {
         population += 1;
         if is_kept {
@@ -99,13 +108,15 @@ fn by_people(
         } else {
             from_history(shared, workspace, &people, &profile, expression, as_of)?
         };
-        count += u64::from(value.is_true());
-        pending += u64::from(matches!(value, Value::Unknown));
+        counted.holds += u64::from(value.is_true());
+        if value.is_unknown() {
+            counted.unknown.insert(profile.root().ordinal);
+        }
         Ok(())
     })?;
     // Rows are read while the reactor goes on: what it changed meanwhile may be in them.
-    let has_stood_still = workspace.projection.read().as_of == as_of;
-    Ok(answer(count, pending, population, is_settled && has_stood_still, as_of))
+    outstanding.is_settled &= workspace.projection.read().as_of == as_of;
+    Ok(outstanding.answer(counted, population, as_of))
 }
 
 /// The meaning of an expression: build the list of events, evaluate.
@@ -125,4 +136,60 @@ fn from_history(
     let source = |event: &Event| names.get(&event.source).map_or("", String::as_str);
     let facts: Vec<EventFacts<'_>> = events.iter().map(|event| EventFacts::new(event, source(event))).collect();
     Ok(kith_features::naive::evaluate(expression, profile, &facts, profile.view.now, profile.view.zone))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::Role;
+    use crate::plan::Plan;
+    use crate::tests::harness::{Level, installed, setup_of};
+    use kith_model::plugin::{OutputSpec, PluginKind};
+    use kith_model::table::ColumnType;
+
+    /// A setup with a model that reads a tag that nothing writes.
+    fn compiled() -> Compiled {
+        let mut model = installed(2, "level", PluginKind::TagModel, Role::TagModel(Arc::new(Level::default())));
+        model.inputs = vec![kith_model::plugin::InputSpec {
+            name: "orders".into(),
+            expression: "tags.removed".into(),
+            column_type: ColumnType::Int64,
+            reason: String::new(),
+        }];
+        model.outputs = vec![OutputSpec {
+            name: "level".into(),
+            column_type: ColumnType::Text,
+            values: Vec::new(),
+            description: String::new(),
+            category: String::new(),
+        }];
+        let mut setup = setup_of(Vec::new());
+        setup.installations.push(model);
+        let plan = Plan::new(&setup).unwrap();
+        Compiled { generation: 2, setup: Arc::new(setup), plan }
+    }
+
+    /// Between a change of the setup and the reactor's next pass, after a restart, and while values of a removed model are
+    /// taken back, what is shown said nothing of the people whom it made wrong, and counts called themselves exact.
+    #[test]
+    fn what_was_computed_under_another_setup_is_not_settled() {
+        let compiled = compiled();
+        let condition = Expression::parse("tags.level == 'few'").unwrap();
+        let is_settled = |projection: &Projection| Outstanding::behind(&condition, &compiled, projection).is_settled;
+        let done: BTreeSet<Task> = compiled.plan.tasks();
+        let mut projection = Projection { generation: 2, done, ..Projection::default() };
+        assert!(is_settled(&projection));
+        for other in [0, 1] {
+            projection.generation = other;
+            assert!(!is_settled(&projection), "it is of generation {other}");
+        }
+        projection.generation = 2;
+        projection.is_retracting = true;
+        assert!(!is_settled(&projection), "the model may have read what is to be taken back");
+        projection.is_retracting = false;
+        projection.done.clear();
+        assert!(!is_settled(&projection), "the model has not been asked about everybody");
+    }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use kith_features::index::{Coverage, Index};
 use kith_features::{FeatureName, LeafId, Program, Value};
 use kith_model::id::{InstallationId, ProfileId};
+use roaring::RoaringBitmap;
 
 use super::readiness::Readiness;
 use crate::plan::{Plan, Task};
@@ -41,8 +42,10 @@ pub(crate) struct Projection {
     pub done: BTreeSet<Task>,
     /// How far the work under way has come; `None` when there is none.
     pub advance: Option<Advance>,
-    /// Profiles whose values of a model are of an older version of it.
-    pub outdated: BTreeMap<InstallationId, u64>,
+    /// Profiles whose values of a running model are pending, or of an older version of it or of its inputs.
+    pub outdated: BTreeMap<InstallationId, RoaringBitmap>,
+    /// Whether values of a removed model may still be there, and such as other models computed from them.
+    pub is_retracting: bool,
     /// Traits that an audience reads and whose column is filled by the sweep under way: until now there were too many names.
     pub partial: BTreeSet<FeatureName>,
 }
@@ -93,6 +96,8 @@ impl Projection {
         }
         self.complete = Arc::new(readiness.complete.clone());
         self.done.clone_from(&readiness.done);
+        let mut wanted = readiness.sweeps.iter().flat_map(|walk| &walk.wanted);
+        self.is_retracting = wanted.any(|task| matches!(task, Task::Retract(_)));
     }
 
     /// The columns of leaves and audiences, and whether they are still wanted.

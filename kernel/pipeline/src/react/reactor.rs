@@ -379,6 +379,11 @@ impl Reactor {
         self.promised = self.promised.max(self.cursor.position);
         let changes = std::mem::take(&mut self.pass.changes);
         let advance = self.advance();
+        let plan = &self.compiled.plan;
+        let runs =
+            |id: &InstallationId| plan.model(*id).is_some_and(|(_, model)| model.installed.activity.is_running());
+        let running = self.queues.iter().filter(|(id, _)| runs(id));
+        let outdated = running.map(|(id, queue)| (*id, queue.stale.clone())).collect();
         let mut projection = self.workspace.projection.write();
         if is_readiness_new || projection.generation != self.compiled.generation {
             projection.track(&self.compiled.plan, &self.readiness);
@@ -387,11 +392,7 @@ impl Reactor {
         projection.apply(changes);
         projection.as_of = self.cursor;
         projection.advance = advance;
-        let plan = &self.compiled.plan;
-        let runs =
-            |id: &InstallationId| plan.model(*id).is_some_and(|(_, model)| model.installed.activity.is_running());
-        let running = self.queues.iter().filter(|(id, _)| runs(id));
-        projection.outdated = running.map(|(id, queue)| (*id, queue.stale.len())).collect();
+        projection.outdated = outdated;
     }
 
     /// Drop the pass: what is durable is what is. What it took out of the inbox and the queues lies there again, because nothing

@@ -46,7 +46,7 @@ impl Connector for Prepared {
 
 /// A tag model: `level` is `many` from three orders on, else `few`; it counts the rows it was given.
 #[derive(Default)]
-pub(super) struct Level {
+pub(crate) struct Level {
     pub(super) rows: Mutex<usize>,
     pub(super) fails: Mutex<bool>,
     /// How long a call takes.

@@ -105,8 +105,9 @@ pub(crate) struct AudienceBody {
     created_at: String,
     /// `null` while it is computed for the first time.
     size: Option<u64>,
-    /// People of whom it is not known yet, because a value that the condition reads is being computed.
-    pending: u64,
+    /// People of whom it is not known yet, because a value that the condition reads is being computed. `null` where only a
+    /// look at every profile would tell; a count of the condition takes it.
+    pending: Option<u64>,
     progress: Option<ProgressBody>,
     /// The log position that the size holds for.
     as_of: u64,

@@ -1,0 +1,160 @@
+//! Counts while models have yet to see people: whom they tell of, and when they call themselves exact.
+
+use std::sync::Arc;
+
+use kith_model::id::{AudienceId, InstallationId};
+use kith_model::plugin::*;
+use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
+use parking_lot::{Condvar, Mutex};
+
+use super::harness::*;
+use crate::{Count, Installed, Role};
+
+const FIRST: InstallationId = InstallationId(4);
+const SECOND: InstallationId = InstallationId(5);
+
+/// What the index cannot answer, because identifiers have no column.
+const WITHOUT_INDEX: &str = "tags.first == 'yes' && profile.identifiers.user_id.size() == 1";
+
+/// A model that says `yes` of everybody, and waits for that until its gate is open.
+struct Gated {
+    output: &'static str,
+    is_open: Mutex<bool>,
+    moved: Condvar,
+}
+
+impl Gated {
+    fn new(output: &'static str) -> Arc<Gated> {
+        Arc::new(Gated { output, is_open: Mutex::new(true), moved: Condvar::new() })
+    }
+
+    fn set_open(&self, is_open: bool) {
+        *self.is_open.lock() = is_open;
+        self.moved.notify_all();
+    }
+}
+
+impl ComputeModel for Gated {
+    fn fit(&self, _: Box<dyn Iterator<Item = Table> + Send>, _: &Cancellation) -> Result<Fitted, PluginFault> {
+        Err(PluginFault::Permanent("does not fit".into()))
+    }
+
+    fn compute(&self, _: &[u8], rows: Table) -> Result<Table, PluginFault> {
+        self.moved.wait_while(&mut self.is_open.lock(), |is_open| !*is_open);
+        let mut answer = ColumnBuilder::new(self.output, ColumnType::Text);
+        (0..rows.rows).for_each(|_| answer.push(Cell::Text("yes".into())).unwrap());
+        Ok(Table { rows: rows.rows, columns: vec![answer.finish()] })
+    }
+}
+
+/// An installation of the model, which reads one text.
+fn gated(id: InstallationId, model: &Arc<Gated>, reads: &str) -> Installed {
+    let mut installed = installed(id.0, model.output, PluginKind::TagModel, Role::TagModel(model.clone()));
+    installed.inputs = vec![InputSpec {
+        name: "input".into(),
+        expression: reads.into(),
+        column_type: ColumnType::Text,
+        reason: String::new(),
+    }];
+    installed.outputs = vec![OutputSpec {
+        name: model.output.into(),
+        column_type: ColumnType::Text,
+        values: vec![],
+        description: String::new(),
+        category: String::new(),
+    }];
+    installed
+}
+
+/// A bench with two models, of which the second reads what the first says.
+struct Chain {
+    first: Arc<Gated>,
+    second: Arc<Gated>,
+    bench: Bench,
+}
+
+impl Chain {
+    fn new(audience_conditions: &[&str]) -> Chain {
+        let (first, second) = (Gated::new("first"), Gated::new("second"));
+        let audiences = (1..).zip(audience_conditions).map(|(id, condition)| audience(id, condition, None));
+        let bench = Bench::over(Arc::new(kith_store::memory()), audiences.collect(), |setup| {
+            setup.installations.push(gated(FIRST, &first, "traits.city"));
+            setup.installations.push(gated(SECOND, &second, "tags.first"));
+        });
+        Chain { first, second, bench }
+    }
+
+    fn send_people(&self, count: usize) {
+        let person = |n: usize| {
+            let user = format!("u{n}");
+            identify(&format!("i{n}"), &[("user_id", &user)], r#"{"city":"Oslo"}"#, START)
+        };
+        self.bench.send((0..count).map(person).collect());
+    }
+
+    /// Wait until everything is computed but what the models have yet to say of so many.
+    fn wait_for_outdated(&self, model: InstallationId, people: u64) {
+        let workspace = self.bench.kernel.shared.workspace(WORKSPACE).unwrap();
+        self.bench.wait_until("everybody waits for the model", || {
+            let projection = workspace.projection.read();
+            projection.generation == workspace.compiled.load().generation
+                && projection.advance.is_none()
+                && projection.outdated.get(&model).map_or(0, roaring::RoaringBitmap::len) == people
+        });
+    }
+
+    /// The count, how many are pending, and whether it is exact.
+    fn counted(&self, condition: &str) -> (u64, u64, bool) {
+        let Count { count, pending, exact, .. } = self.bench.kernel.count(WORKSPACE, condition).unwrap();
+        (count, pending, exact)
+    }
+}
+
+/// Somebody whom a model has never seen was pending twice: once as unknown, and once as waiting for the model.
+#[test]
+fn who_is_new_to_a_slow_model_is_pending_once() {
+    let chain = Chain::new(&["tags.first == 'yes'", WITHOUT_INDEX]);
+    chain.first.set_open(false);
+    chain.send_people(100);
+    chain.wait_for_outdated(FIRST, 100);
+    for condition in ["tags.first == 'yes'", WITHOUT_INDEX, "tags.second == 'yes'"] {
+        assert_eq!(chain.counted(condition), (0, 100, false), "{condition}");
+    }
+    let pending = |audience| chain.bench.kernel.audience(WORKSPACE, AudienceId(audience)).unwrap().pending;
+    assert_eq!((pending(1), pending(2)), (Some(100), None), "the index cannot tell of the second");
+    chain.first.set_open(true);
+    chain.bench.settle();
+    for condition in ["tags.first == 'yes'", WITHOUT_INDEX, "tags.second == 'yes'"] {
+        assert_eq!(chain.counted(condition), (100, 0, true), "{condition}");
+    }
+    assert_eq!((pending(1), chain.bench.size(2)), (Some(0), Some(100)));
+}
+
+/// While a new version had yet to say of anybody what it thinks, a count that looked at people called itself exact, and so did
+/// one of another model's values that are made from the first one's.
+#[test]
+fn old_values_of_a_model_and_of_those_that_read_it_are_not_exact() {
+    let chain = Chain::new(&[]);
+    chain.send_people(20);
+    chain.bench.settle();
+    chain.first.set_open(false);
+    chain.bench.configure(|setup| {
+        setup.installations.iter_mut().filter(|one| one.id == FIRST).for_each(|one| one.config_hash += 1);
+    });
+    chain.wait_for_outdated(FIRST, 20);
+    for condition in ["tags.first == 'yes'", WITHOUT_INDEX, "tags.second == 'yes'"] {
+        assert_eq!(chain.counted(condition), (20, 20, false), "{condition}");
+    }
+    assert_eq!(chain.counted("traits.city == 'Oslo'"), (20, 0, true), "no model decides it");
+    // One that is held is asked about nobody: what it wrote counts, whatever becomes of what it reads.
+    chain.bench.configure(|setup| {
+        let held = crate::Activity::Held { since: START, why: "off".into() };
+        setup.installations.iter_mut().filter(|one| one.id == SECOND).for_each(|one| one.activity = held.clone());
+    });
+    chain.wait_for_outdated(FIRST, 20);
+    assert_eq!(chain.counted("tags.second == 'yes'"), (20, 0, true));
+    chain.first.set_open(true);
+    chain.bench.settle();
+    assert_eq!(chain.counted(WITHOUT_INDEX), (20, 0, true));
+    assert!(*chain.second.is_open.lock(), "it was never in the way");
+}
