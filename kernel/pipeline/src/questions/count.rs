@@ -88,10 +88,10 @@ fn by_people(
     compiled: &Compiled,
     expression: &Expression,
 ) -> Result<Count, QueryError> {
-    let (as_of, complete, mut outstanding) = {
+    let (as_of, complete, mut outstanding, commits) = {
         let projection = workspace.projection.read();
         let outstanding = Outstanding::behind(expression, compiled, &projection);
-        (projection.as_of, Arc::clone(&projection.complete), outstanding)
+        (projection.as_of, Arc::clone(&projection.complete), outstanding, projection.commits)
     };
     let view = Evaluation { plan: &compiled.plan, zone: &compiled.setup.zone, complete: &complete, now: as_of.time };
     let wanted: &[LeafId] = &expression.reads().leaves;
@@ -114,8 +114,10 @@ fn by_people(
         }
         Ok(())
     })?;
-    // Rows are read while the reactor goes on: what it changed meanwhile may be in them.
-    outstanding.is_settled &= workspace.projection.read().as_of == as_of;
+    // Rows are read while the lane and the reactor go on: what they have written since may be in some of them. That the
+    // reactor's time goes on changes no row.
+    outstanding.is_settled &=
+        workspace.projection.read().commits.none_since(commits) && shared.store.head_of(workspace.id) <= as_of.position;
     Ok(outstanding.answer(counted, population, as_of))
 }
 

@@ -24,6 +24,31 @@ pub(crate) struct Advance {
     pub of: u64,
 }
 
+/// The reactor's commits, as those see them who read people's rows beside it: the rows are what is shown while none is under
+/// way, and none has begun since.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Commits {
+    begun: u64,
+    is_one_under_way: bool,
+}
+
+impl Commits {
+    pub(crate) fn begin(&mut self) {
+        self.begun += 1;
+        self.is_one_under_way = true;
+    }
+
+    /// What was committed is shown, or was not committed.
+    pub(crate) fn end(&mut self) {
+        self.is_one_under_way = false;
+    }
+
+    /// Whether all rows that were read since `before` was noted were those that were shown then.
+    pub(crate) fn none_since(self, before: Commits) -> bool {
+        !before.is_one_under_way && before == self
+    }
+}
+
 /// What readers see.
 #[derive(Default)]
 pub(crate) struct Projection {
@@ -44,6 +69,7 @@ pub(crate) struct Projection {
     pub advance: Option<Advance>,
     /// Profiles whose values of a running model are pending, or of an older version of it or of its inputs.
     pub outdated: BTreeMap<InstallationId, RoaringBitmap>,
+    pub commits: Commits,
     /// Whether values of a removed model may still be there, and such as other models computed from them.
     pub is_retracting: bool,
     /// Traits that an audience reads and whose column is filled by the sweep under way: until now there were too many names.

@@ -359,6 +359,7 @@ impl Reactor {
                 let key = Key::delivery_totals(self.workspace.id, DeliveryMover::Reactor);
                 operations.push(Operation::Put(key, row::encode(&totals)));
             }
+            self.workspace.projection.write().commits.begin();
             self.shared.commit(Unit { operations, ..Unit::default() })?;
             self.delivery_totals = totals;
             self.durable_position = self.pass.cursor.position;
@@ -390,6 +391,7 @@ impl Reactor {
             projection.generation = self.compiled.generation;
         }
         projection.apply(changes);
+        projection.commits.end();
         projection.as_of = self.cursor;
         projection.advance = advance;
         projection.outdated = outdated;
@@ -399,6 +401,7 @@ impl Reactor {
     /// else tells of it before a restart.
     fn abandon(&mut self) {
         self.identities.abandon();
+        self.workspace.projection.write().commits.end();
         // The timers that it has woken are due again.
         self.next_timer = Some(Timestamp(i64::MIN));
         self.readiness.clone_from(&self.durable_readiness);

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use kith_model::id::{AudienceId, InstallationId};
 use kith_model::plugin::*;
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
+use kith_model::time::Clock as _;
+use kith_store::Key;
 use parking_lot::{Condvar, Mutex};
 
+use super::delivery::watched::Watched;
 use super::harness::*;
 use crate::{Count, Installed, Role};
 
@@ -157,4 +160,36 @@ fn old_values_of_a_model_and_of_those_that_read_it_are_not_exact() {
     chain.bench.settle();
     assert_eq!(chain.counted(WITHOUT_INDEX), (20, 0, true));
     assert!(*chain.second.is_open.lock(), "it was never in the way");
+}
+
+/// A count that reads history called itself inexact, and nobody pending, whenever the reactor had looked at the clock
+/// meanwhile; and exact where an event came in meanwhile that the reactor had yet to read.
+#[test]
+fn a_count_from_history_is_exact_unless_something_is_written_meanwhile() {
+    let store = Watched::new();
+    let bench =
+        Arc::new(Bench::over(store.clone(), vec![audience(1, "events('view', '3d').size() > 0", None)], |_| {}));
+    bench.send(vec![event("m1", &[("user_id", "u1")], "view", START)]);
+    bench.settle();
+    let counted_with = |interrupt: fn(&Bench)| {
+        let meanwhile = bench.clone();
+        let from = Key::derived_rows(WORKSPACE).range().from;
+        *store.interruption.lock() = Some((from, Box::new(move || interrupt(&meanwhile))));
+        let count = bench.kernel.count(WORKSPACE, "events('other', '3d').size() == 0").unwrap();
+        assert!(store.interruption.lock().is_none(), "it was in the middle of the count");
+        (count.count, count.pending, count.exact)
+    };
+    let let_time_pass = |bench: &Bench| {
+        bench.clock.advance_ms(1);
+        let workspace = bench.kernel.shared.workspace(WORKSPACE).unwrap();
+        bench.kernel.shared.wake_reactor(WORKSPACE);
+        bench.wait_until("the reactor has seen the time", || {
+            workspace.projection.read().as_of.time == bench.clock.now()
+        });
+    };
+    assert_eq!(counted_with(let_time_pass), (1, 0, true));
+    let (_, _, is_exact) = counted_with(|bench| {
+        bench.send(vec![event("m2", &[("user_id", "u2")], "view", START)]);
+    });
+    assert!(!is_exact);
 }

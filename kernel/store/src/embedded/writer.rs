@@ -216,12 +216,16 @@ impl<'a> Draft<'a> {
         self.end
     }
 
-    /// Show the units to readers: rows, then log records, then the head, so that who sees the head finds all of it.
+    /// Show the units to readers: rows, then log records, then the head, so that who sees the head finds all of it. Rows and
+    /// records are shown under one lock, so that who has read a row finds the record that goes with it.
     pub(crate) fn publish(&mut self) {
         let last = Applied { sequence: self.end.next_sequence - 1, position: self.end.next_position - 1 };
+        let has_records = !self.records.is_empty();
+        let mut tail = self.shared.tail.write();
         self.shared.overlay.publish(std::mem::take(&mut self.pending), last);
-        if !self.records.is_empty() {
-            self.shared.tail.write().extend(self.records.drain(..));
+        tail.extend(self.records.drain(..));
+        drop(tail);
+        if has_records {
             *self.shared.head.lock() = Position(last.position);
             self.shared.head_moved.notify_all();
         }

@@ -1,4 +1,5 @@
-//! A store that shows a test each unit, and refuses those that the test wants refused, as too large or for a while.
+//! A store that shows a test each unit, refuses those that the test wants refused, as too large or for a while, and lets it do
+//! something in the middle of a scan.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,9 @@ use parking_lot::Mutex;
 /// What is to be refused.
 type Refusal = Box<dyn Fn(&Unit) -> bool + Send>;
 
+/// What is to be done once before the first scan that begins at a key.
+type Interruption = (Key, Box<dyn FnOnce() + Send>);
+
 pub(in crate::tests) struct Watched {
     inner: Arc<dyn Store>,
     pub(in crate::tests) refuse: Mutex<Option<Refusal>>,
@@ -18,6 +22,7 @@ pub(in crate::tests) struct Watched {
     pub(in crate::tests) too_large: Mutex<Option<Refusal>>,
     pub(in crate::tests) refused: Mutex<Vec<Unit>>,
     pub(in crate::tests) committed: Mutex<Vec<Unit>>,
+    pub(in crate::tests) interruption: Mutex<Option<Interruption>>,
 }
 
 impl Watched {
@@ -28,6 +33,7 @@ impl Watched {
             too_large: Mutex::new(None),
             refused: Mutex::default(),
             committed: Mutex::default(),
+            interruption: Mutex::default(),
         })
     }
 
@@ -51,6 +57,10 @@ impl Store for Watched {
     }
 
     fn scan(&self, range: &KeyRange, limit: usize) -> Result<Page, ReadError> {
+        let interruption = self.interruption.lock().take_if(|(from, _)| *from == range.from);
+        if let Some((_, interrupt)) = interruption {
+            interrupt();
+        }
         self.inner.scan(range, limit)
     }
 
