@@ -256,15 +256,21 @@ pub(crate) fn contribution_bytes(contribution: &Contribution) -> usize {
 /// Who an identity is, what its events said of it, and what that takes in memory.
 pub(crate) type Facts = (IdentityHead, Contribution, usize);
 
-/// The facts of all identities whose rows lie from `first` to `last`.
+/// Facts by identity, and the first identity of the range that is not among them because those before it are enough.
+pub(crate) type FactsPage = (BTreeMap<SourceIdentityId, Facts>, Option<SourceIdentityId>);
+
+/// The facts of the identities whose rows lie from `first` to `last`, until they take `enough` bytes.
 pub(crate) fn read_between(
     store: &dyn Store,
     workspace: WorkspaceId,
     first: SourceIdentityId,
     last: SourceIdentityId,
-) -> Result<BTreeMap<SourceIdentityId, Facts>, ReadError> {
-    const PAGE_ROWS: usize = 4096;
+    enough: usize,
+) -> Result<FactsPage, ReadError> {
+    // A row of many facts has some 30 KB.
+    const PAGE_ROWS: usize = 512;
     let mut facts: BTreeMap<SourceIdentityId, Facts> = BTreeMap::new();
+    let mut taken = 0;
     let mut range =
         kith_store::KeyRange { from: Key::identity(workspace, first), to: Key::identity(workspace, last).range().to };
     loop {
@@ -272,17 +278,21 @@ pub(crate) fn read_between(
         for (key, value) in &page.rows {
             let Some((identity, row)) = key.as_person() else { continue };
             if row == PersonRow::Head as u8 {
+                if taken >= enough {
+                    return Ok((facts, Some(identity)));
+                }
                 facts.insert(identity, (kith_store::row::decode(value)?, Contribution::default(), 0));
             } else if let Some((_, contribution, bytes)) = facts.get_mut(&identity) {
                 // A head comes before the facts of its identity, in the order of keys.
                 let part: FactsRow = kith_store::row::decode(value)?;
-                *bytes += contribution_bytes(&part.facts);
+                let of_part = contribution_bytes(&part.facts);
+                (*bytes, taken) = (*bytes + of_part, taken + of_part);
                 contribution.traits.extend(part.facts.traits);
             }
         }
         match page.next {
             Some(next) => range.from = next,
-            None => return Ok(facts),
+            None => return Ok((facts, None)),
         }
     }
 }
