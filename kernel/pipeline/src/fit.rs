@@ -11,7 +11,7 @@ use std::time::Duration;
 use kith_features::LeafId;
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::{Cancellation, Fitted, PluginFault};
-use kith_model::table::{Cell, Table};
+use kith_model::table::Table;
 use kith_model::time::Timestamp;
 use parking_lot::Mutex;
 
@@ -21,7 +21,7 @@ use crate::plan::ModelPlan;
 use crate::profiles::evaluation::{Evaluation, Profile};
 use crate::profiles::person::{self, Person};
 use crate::profiles::scan::ProfilePages;
-use crate::react::models;
+use crate::react::models::{self, InputRow};
 use crate::setup::{Activity, Installed};
 use crate::shared::{Compiled, Culprit, Shared, Workspace};
 use crate::workers::{Ending, Phase};
@@ -231,7 +231,8 @@ impl Call {
             complete,
             installation: self.installation,
             now: as_of.time,
-            waiting: Vec::new(),
+            profiles: Vec::new().into_iter(),
+            left_over: None,
             failed: Arc::clone(&failed),
             rows: self.rows,
             cancellation: self.cancellation.clone(),
@@ -261,7 +262,10 @@ struct Dataset {
     pages: ProfilePages,
     installation: InstallationId,
     now: Timestamp,
-    waiting: Vec<Vec<Cell>>,
+    /// The profiles of the page that was read last that are not rows yet.
+    profiles: std::vec::IntoIter<Vec<Person>>,
+    /// The row that would have made the last table too large.
+    left_over: Option<InputRow>,
     /// Where the reader's error is left for the caller: the plugin sees only the data set's end.
     failed: Arc<Mutex<Option<FitError>>>,
     rows: Arc<AtomicU64>,
@@ -274,33 +278,50 @@ impl Dataset {
         let Some((_, model)) = compiled.plan.model(self.installation) else {
             return Err(FitError::UnknownInstallation);
         };
-        while self.waiting.len() < models::MAX_BATCH_ROWS {
-            if self.cancellation.is_cancelled() {
-                return Err(FitError::Stopping);
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        while rows.len() < models::MAX_BATCH_ROWS
+            && let Some(row) = self.next_row(model)?
+        {
+            bytes += models::row_bytes(&row);
+            if bytes > models::MAX_BATCH_BYTES && !rows.is_empty() {
+                self.left_over = Some(row);
+                break;
             }
-            match self.pages.next_page().map_err(unread)? {
-                Some(profiles) => {
-                    for people in profiles {
-                        let row = self.row(model, people)?;
-                        self.waiting.extend(row);
-                    }
-                }
-                None => break,
-            }
+            rows.push(row);
         }
-        let count = self.waiting.len().min(models::MAX_BATCH_ROWS);
-        if count == 0 {
+        if rows.is_empty() {
             return Ok(None);
         }
-        let batch: Vec<Vec<Cell>> = self.waiting.drain(..count).collect();
         let columns: Vec<_> = model.inputs.iter().map(|(spec, _)| spec.clone()).collect();
-        let table = models::table(&columns, batch.iter().map(Vec::as_slice)).map_err(FitError::Fault)?;
-        self.rows.fetch_add(count as u64, Ordering::Relaxed);
+        let table = models::table(&columns, rows.iter().map(|row| row.cells.as_slice())).map_err(FitError::Fault)?;
+        self.rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
         Ok(Some(table))
     }
 
+    /// The next profile's inputs, made when they are asked for: those of a page of profiles may take more than the profiles.
+    fn next_row(&mut self, model: &ModelPlan) -> Result<Option<InputRow>, FitError> {
+        if let Some(row) = self.left_over.take() {
+            return Ok(Some(row));
+        }
+        loop {
+            if self.cancellation.is_cancelled() {
+                return Err(FitError::Stopping);
+            }
+            if let Some(people) = self.profiles.next() {
+                if let Some(row) = self.row(model, people)? {
+                    return Ok(Some(row));
+                }
+                continue;
+            }
+            match self.pages.next_page().map_err(unread)? {
+                Some(profiles) => self.profiles = profiles.into_iter(),
+                None => return Ok(None),
+            }
+        }
+    }
+
     /// One profile's inputs; none while one of them is unknown.
-    fn row(&self, model: &ModelPlan, mut people: Vec<Person>) -> Result<Option<Vec<Cell>>, FitError> {
+    fn row(&self, model: &ModelPlan, mut people: Vec<Person>) -> Result<Option<InputRow>, FitError> {
         let compiled = &self.compiled;
         for person in &mut people {
             for leaf in model.leaves().filter_map(|leaf| compiled.plan.program.leaf(leaf)) {
@@ -317,7 +338,7 @@ impl Dataset {
         let view = Evaluation { plan: &compiled.plan, zone, complete: &self.complete, now: self.now };
         let profile = Profile::new(people.iter().collect(), view);
         let today = zone.start_of_day(zone.day(self.now));
-        Ok(models::inputs(model, &profile, today).map(|row| row.cells))
+        Ok(models::inputs(model, &profile, today))
     }
 }
 

@@ -4,9 +4,12 @@ use std::time::{Duration, Instant};
 
 use kith_model::audience::ConsentBasis;
 use kith_model::id::InstallationId;
+use kith_model::plugin::*;
+use kith_model::table::{Cell, ColumnType, Table};
+use parking_lot::Mutex;
 
 use super::harness::*;
-use crate::{Activity, FitError, FitProgress, FittedState};
+use crate::{Activity, FitError, FitProgress, FittedState, Role};
 
 /// Long enough for anything that does not hang, and shorter than the limit of a fit.
 const SOON: Duration = Duration::from_secs(5);
@@ -118,4 +121,56 @@ fn a_late_answer_about_an_older_fit_holds_nothing() {
     bench.settle();
     bench.wait_until("the new fit's values are there", || level_of(&bench, "u1") == "\"many\"");
     assert!(bench.notes.0.lock().is_empty(), "nobody waits for a fit");
+}
+
+/// Notes of each table of a fit how many rows it has and what their texts take.
+#[derive(Default)]
+struct Tables(Mutex<Vec<(usize, usize)>>);
+
+impl ComputeModel for Tables {
+    fn fit(&self, dataset: Box<dyn Iterator<Item = Table> + Send>, _: &Cancellation) -> Result<Fitted, PluginFault> {
+        for table in dataset {
+            let column = table.column("bio").unwrap();
+            let bytes = (0..table.rows).map(|row| match column.cell(row) {
+                Cell::Text(text) => text.len(),
+                _ => 0,
+            });
+            self.0.lock().push((table.rows, bytes.sum()));
+        }
+        Ok(Fitted { state: Vec::new(), metrics: Vec::new() })
+    }
+
+    fn compute(&self, _: &[u8], rows: Table) -> Result<Table, PluginFault> {
+        Ok(Table { rows: rows.rows, columns: vec![] })
+    }
+}
+
+/// The rows of a table were bounded and its bytes were not: a few people with long lists made one that no guest's memory holds,
+/// and the fit failed each time in the same way.
+#[test]
+fn a_table_of_a_fit_is_bounded_in_bytes() {
+    const PEOPLE: usize = 40;
+    const BIO_BYTES: usize = 400 << 10;
+    let tables = std::sync::Arc::new(Tables::default());
+    let bench = Bench::over(std::sync::Arc::new(kith_store::memory()), vec![], |setup| {
+        let mut model = installed(4, "tables", PluginKind::TagModel, Role::TagModel(tables.clone()));
+        model.inputs = vec![InputSpec {
+            name: "bio".into(),
+            expression: "traits.bio".into(),
+            column_type: ColumnType::Text,
+            reason: String::new(),
+        }];
+        setup.installations.push(model);
+    });
+    for number in 0..PEOPLE {
+        let (user, bio) = (format!("u{number}"), "x".repeat(BIO_BYTES));
+        let traits = serde_json::json!({ "bio": bio }).to_string();
+        bench.send(vec![identify(&format!("i{number}"), &[("user_id", &user)], &traits, START)]);
+    }
+    bench.settle();
+    bench.fit(InstallationId(4)).unwrap();
+    let tables = tables.0.lock();
+    let (rows, bytes) = tables.iter().fold((0, 0), |(rows, bytes), table| (rows + table.0, bytes + table.1));
+    assert_eq!((rows, bytes), (PEOPLE, PEOPLE * BIO_BYTES), "every row is in one of {tables:?}");
+    assert!(tables.iter().all(|(_, bytes)| *bytes <= 8 << 20), "{tables:?}");
 }
