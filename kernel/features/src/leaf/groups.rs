@@ -98,6 +98,14 @@ impl LeafGroups {
             .collect()
     }
 
+    /// The leaf's chunks before this number are gone, as [`LeafStates::forget_sealed`] has it.
+    ///
+    /// # Errors
+    /// As [`LeafStates::forget_sealed`].
+    pub fn forget_sealed(&mut self, leaf: LeafId, before: u32) -> Result<(), UnreadableState> {
+        self.place(leaf.group()).map_or(Ok(()), |place| self.0[place].1.forget_sealed(leaf, before))
+    }
+
     /// Drop all leaves but those that pass the test, as [`LeafStates::retain`] does.
     pub fn retain(&mut self, mut is_kept: impl FnMut(LeafId) -> bool) -> Vec<(LeafId, Range<u32>)> {
         self.0.iter_mut().flat_map(|(_, states)| states.retain(&mut is_kept)).collect()

@@ -180,7 +180,7 @@ impl Reactor {
                 continue;
             }
             for member in members {
-                self.identities.load_sealed(*member, leaf)?;
+                self.identities.load_sealed(*member, leaf, now, zone)?;
             }
             // The earliest value before counts, and a later one is not worth computing: over a list of many entries it costs as
             // much as all of them.

@@ -92,9 +92,10 @@ impl Reactor {
         if members.iter().any(is_any_sealed) {
             // What expressions will read is known only when they are evaluated; a person with sealed leaves has few of them.
             wanted.extend(leaves_of(&self.features_of(members)));
+            let now = self.now();
             for leaf in wanted.iter().filter_map(|leaf| compiled.plan.program.leaf(*leaf)) {
                 for member in members {
-                    self.identities.load_sealed(*member, leaf)?;
+                    self.identities.load_sealed(*member, leaf, now, &compiled.setup.zone)?;
                 }
             }
         }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use kith_features::{EventFacts, Leaf, LeafId, LeafState, SealedChunk, Zone};
+use kith_features::{EventFacts, Leaf, LeafId, LeafState, SealedChunk, UnreadableState, Zone};
 use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::time::Timestamp;
 use kith_store::{Key, ReadError, Store, row};
@@ -32,8 +32,14 @@ impl Weighter<SourceIdentityId, Person> for ByBytes {
 /// A person in a pass.
 struct Edit {
     person: Person,
+    /// Sealed parts of leaves that no window reaches any more; their rows are deleted with the pass.
+    expired: Vec<Key>,
     /// Whether its row has to be written.
     is_dirty: bool,
+}
+
+fn unreadable(id: SourceIdentityId, error: &UnreadableState) -> ReadError {
+    ReadError::Corrupt { what: format!("what is computed of source identity {id}"), problem: error.to_string() }
 }
 
 /// The identities of one workspace.
@@ -75,7 +81,7 @@ impl Identities {
             },
         };
         self.pass_bytes += PERSON_BYTES + person.bytes;
-        self.pass.insert(id, Edit { person, is_dirty: false });
+        self.pass.insert(id, Edit { person, expired: Vec::new(), is_dirty: false });
         Ok(true)
     }
 
@@ -132,10 +138,7 @@ impl Identities {
         let Some(edit) = self.pass.get_mut(&id) else { return Ok(false) };
         let is_new = edit.person.derived.is_none();
         let leaves = &mut edit.person.derived.get_or_insert_default().leaves;
-        let has_changed = leaves.apply(leaf, facts, now, zone).map_err(|error| ReadError::Corrupt {
-            what: format!("what is computed of source identity {id}"),
-            problem: error.to_string(),
-        })?;
+        let has_changed = leaves.apply(leaf, facts, now, zone).map_err(|error| unreadable(id, &error))?;
         match (is_new, has_changed) {
             // The row that says that there are leaves.
             (true, true) => edit.is_dirty = true,
@@ -173,15 +176,31 @@ impl Identities {
         (before != now).then_some((before, now))
     }
 
-    /// Read the sealed parts of a leaf of an identity in hand, if there are any and they are not there yet.
-    pub(crate) fn load_sealed(&mut self, id: SourceIdentityId, of: &Leaf) -> Result<(), ReadError> {
+    /// Read the sealed parts of a leaf of an identity in hand, if there are any and they are not there yet. The oldest ones are
+    /// dropped once no window reaches them at `now`: else who is busy and has a leaf over a short window would keep a whole
+    /// history, and all of it would be read each time.
+    pub(crate) fn load_sealed(
+        &mut self,
+        id: SourceIdentityId,
+        of: &Leaf,
+        now: Timestamp,
+        zone: &Zone,
+    ) -> Result<(), ReadError> {
         let leaf = of.id();
         let Some(edit) = self.pass.get_mut(&id) else { return Ok(()) };
         let parts = edit.person.derived.as_ref().map_or(0..0, |derived| derived.leaves.sealed(leaf));
         if parts.is_empty() || edit.person.sealed.contains_key(&leaf) {
             return Ok(());
         }
-        let states = person::read_sealed(self.store.as_ref(), self.workspace, id, leaf)?;
+        let mut states = person::read_sealed(self.store.as_ref(), self.workspace, id, leaf)?;
+        let expired = states.iter().take_while(|state| of.is_expired(state, now, zone)).count();
+        if let (1.., Some(derived)) = (expired, &mut edit.person.derived) {
+            let numbers = parts.take(expired);
+            let after = numbers.clone().next_back().map_or(0, |last| last + 1);
+            derived.leaves.forget_sealed(leaf, after).map_err(|error| unreadable(id, &error))?;
+            edit.expired.extend(numbers.map(|number| Key::chunk(self.workspace, id, leaf.0, number)));
+            states.drain(..expired);
+        }
         let merged = of.merge(&states.iter().collect::<Vec<&LeafState>>());
         self.pass_bytes += merged.memory_bytes();
         edit.person.sealed.insert(leaf, merged);
@@ -197,6 +216,9 @@ impl Identities {
     pub(crate) fn effects(&mut self, effects: &mut Vec<Effect>) {
         for (id, edit) in &mut self.pass {
             let Some(derived) = &mut edit.person.derived else { continue };
+            if !edit.expired.is_empty() {
+                effects.push(Effect::Unsealed { keys: std::mem::take(&mut edit.expired) });
+            }
             // What grew large is sealed, so that one more event does not rewrite what came before.
             for SealedChunk { leaf, number, state } in derived.leaves.seal_large() {
                 edit.person.sealed.remove(&leaf);

@@ -154,14 +154,14 @@ impl Reactor {
         if members.is_empty() {
             return Ok(None);
         }
-        let leaves: Vec<_> = model.leaves().filter_map(|leaf| self.compiled.plan.program.leaf(leaf)).cloned().collect();
-        for leaf in &leaves {
+        let (compiled, now) = (Arc::clone(&self.compiled), self.now());
+        for leaf in model.leaves().filter_map(|leaf| compiled.plan.program.leaf(leaf)) {
             for member in &members {
-                self.identities.load_sealed(*member, leaf)?;
+                self.identities.load_sealed(*member, leaf, now, &compiled.setup.zone)?;
             }
         }
         let people = self.identities.people(&members);
-        let view = Reactor::view(&self.compiled, &self.readiness, self.now());
+        let view = Reactor::view(&compiled, &self.readiness, now);
         let state = Profile::new(people, view);
         let held = state.root().derived.as_ref().and_then(|d| d.outputs.get(&(model.installed.id, Track::Live)));
         let awaited = held.and_then(Output::awaited);

@@ -2,6 +2,7 @@
 
 use kith_model::audience::ConsentBasis;
 use kith_model::delivery::{DeliveryState, Outcome};
+use kith_model::event::DraftEvent;
 use kith_model::id::InstallationId;
 
 use super::harness::*;
@@ -270,4 +271,29 @@ fn who_leaves_again_without_having_entered_again_gets_no_second_message() {
     let ids: std::collections::BTreeSet<String> = bench.postbox.sent.lock().iter().map(|one| one.id.clone()).collect();
     assert_eq!(ids.len(), bench.postbox.sent.lock().len(), "each id leaves once");
     assert_eq!(bench.kernel.totals(WORKSPACE).unwrap().delivered, ids.len() as u64);
+}
+
+/// What was sealed of a list over a short window stayed for good, and each look at it read all of that.
+#[test]
+fn sealed_parts_that_no_window_reaches_are_dropped() {
+    const LIST: &str = "events('scan', '36h').map(e, e.code)";
+    const HOURS: i64 = 10 * 24;
+    let bench = Bench::new(vec![audience(1, &format!("'c-239-0' in {LIST}"), None)]);
+    for hour in 0..HOURS {
+        let scans = (0..20).map(|n| {
+            let time = START.plus_ms(hour * DAY / 24);
+            let scan = event(&format!("m{hour}-{n}"), &[("device_id", "d1")], "scan", time);
+            DraftEvent { properties: serde_json::json!({ "code": format!("c-{hour}-{n}") }).to_string(), ..scan }
+        });
+        bench.send(scans.collect());
+        bench.settle();
+        bench.clock.advance_ms(if hour + 1 < HOURS { DAY / 24 } else { 0 });
+    }
+    let device = bench.profile("device_id", "d1").unwrap();
+    let chunks = kith_store::Key::all_chunks(WORKSPACE, device.id.0);
+    let kept = bench.store.scan(&chunks.range(), 1_000).unwrap().rows.len();
+    // A part of this list has more than a hundred scans; there were 4,800 of them, and a window has 720.
+    assert!((2..10).contains(&kept), "{kept} sealed parts are kept");
+    assert_eq!(bench.size(1), Some(1));
+    assert_eq!(bench.count(&format!("{LIST}.size() == {}", 36 * 20)), 1);
 }
