@@ -19,7 +19,7 @@ use crate::guests::{Busy, Caller, GuestClass, Stopped};
 use crate::offload;
 use crate::plan::ModelPlan;
 use crate::profiles::evaluation::{Evaluation, Profile};
-use crate::profiles::person::{self, Person};
+use crate::profiles::person::Person;
 use crate::profiles::scan::ProfilePages;
 use crate::react::models::{self, InputRow};
 use crate::setup::{Activity, Installed};
@@ -324,15 +324,8 @@ impl Dataset {
     fn row(&self, model: &ModelPlan, mut people: Vec<Person>) -> Result<Option<InputRow>, FitError> {
         let compiled = &self.compiled;
         for person in &mut people {
-            for leaf in model.leaves().filter_map(|leaf| compiled.plan.program.leaf(leaf)) {
-                let sealed = person.derived.as_ref().map_or(0..0, |derived| derived.leaves.sealed(leaf.id()));
-                if !sealed.is_empty() {
-                    let store = self.shared.store.as_ref();
-                    let states = person::read_sealed(store, self.workspace.id, person.id, leaf.id());
-                    let states = states.map_err(unread)?;
-                    person.sealed.insert(leaf.id(), leaf.merge(&states.iter().collect::<Vec<_>>()));
-                }
-            }
+            let leaves = model.leaves().filter_map(|leaf| compiled.plan.program.leaf(leaf));
+            person.load_sealed(self.shared.store.as_ref(), self.workspace.id, leaves).map_err(unread)?;
         }
         let zone = &compiled.setup.zone;
         let view = Evaluation { plan: &compiled.plan, zone, complete: &self.complete, now: self.now };

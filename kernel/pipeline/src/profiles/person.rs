@@ -1,8 +1,9 @@
 //! One source identity as computations see it, and the members of a profile.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use kith_features::{Expression, LeafId, LeafState};
+use kith_features::{Expression, Leaf, LeafId, LeafState};
 use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::Identifier;
 use kith_model::profile::{Contribution, IdentityHead};
@@ -43,6 +44,23 @@ impl Person {
     /// The members of the profile that it names; empty where it names none.
     pub(crate) fn members(&self) -> Vec<SourceIdentityId> {
         self.derived.as_ref().map_or_else(|| vec![self.id], |derived| derived.members_of(self.id))
+    }
+
+    /// Read the sealed parts of these leaves that there are and that were not read before.
+    pub(crate) fn load_sealed<'a>(
+        &mut self,
+        store: &dyn Store,
+        workspace: WorkspaceId,
+        leaves: impl IntoIterator<Item = &'a Arc<Leaf>>,
+    ) -> Result<(), ReadError> {
+        for leaf in leaves {
+            let has_parts = self.derived.as_ref().is_some_and(|derived| !derived.leaves.sealed(leaf.id()).is_empty());
+            if has_parts && !self.sealed.contains_key(&leaf.id()) {
+                let states = read_sealed(store, workspace, self.id, leaf.id())?;
+                self.sealed.insert(leaf.id(), leaf.merge(&states.iter().collect::<Vec<_>>()));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -142,14 +160,6 @@ pub(crate) fn load_sealed(
     expression: &Expression,
     view: Evaluation<'_>,
 ) -> Result<(), ReadError> {
-    for person in people {
-        for leaf in expression.reads().leaves.iter().filter_map(|leaf| view.plan.program.leaf(*leaf)) {
-            let sealed = person.derived.as_ref().map_or(0..0, |derived| derived.leaves.sealed(leaf.id()));
-            if !sealed.is_empty() {
-                let states = read_sealed(store, workspace, person.id, leaf.id())?;
-                person.sealed.insert(leaf.id(), leaf.merge(&states.iter().collect::<Vec<_>>()));
-            }
-        }
-    }
-    Ok(())
+    let leaves = || expression.reads().leaves.iter().filter_map(|leaf| view.plan.program.leaf(*leaf));
+    people.iter_mut().try_for_each(|person| person.load_sealed(store, workspace, leaves()))
 }

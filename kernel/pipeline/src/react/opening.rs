@@ -13,10 +13,9 @@ use super::projection::{Projection, note_ordinal};
 use super::queues::Queues;
 use super::reactor::{Opened, Reactor};
 use super::readiness::Readiness;
-use crate::plan::Plan;
 use crate::profiles::evaluation::{Evaluation, Profile};
 use crate::profiles::facts::{each_row, get_one};
-use crate::profiles::person::{self, Person};
+use crate::profiles::person::Person;
 use crate::profiles::scan::ProfilePages;
 use crate::rows::DeliveryTotals;
 use crate::rows::derived::{Cursor, ModelVersion, Track};
@@ -114,20 +113,13 @@ fn entries(
     let mut entries = Vec::with_capacity(profiles.len());
     for mut people in profiles {
         for person in &mut people {
-            load_sealed(shared, workspace, person, view.plan)?;
+            let sealed = person.sealed_leaves();
+            let leaves = sealed.into_iter().filter_map(|leaf| view.plan.program.leaf(leaf));
+            person.load_sealed(shared.store.as_ref(), workspace.id, leaves)?;
         }
         entries.push(entry(&people, view));
     }
     Ok(entries)
-}
-
-fn load_sealed(shared: &Shared, workspace: &Workspace, person: &mut Person, plan: &Plan) -> Result<(), ReadError> {
-    for leaf in person.sealed_leaves().into_iter().filter_map(|leaf| plan.program.leaf(leaf)) {
-        let states = person::read_sealed(shared.store.as_ref(), workspace.id, person.id, leaf.id())?;
-        let states: Vec<_> = states.iter().collect();
-        person.sealed.insert(leaf.id(), leaf.merge(&states));
-    }
-    Ok(())
 }
 
 /// What the index shows of a profile.
