@@ -69,7 +69,8 @@ fn build(
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut queues = Queues::new();
     std::thread::scope(|scope| {
-        let (sender, pages) = sync_channel(4 * threads);
+        // A page has megabytes of values: no more of them wait than there are threads.
+        let (sender, pages) = sync_channel(threads);
         for mut walk in ProfilePages::parts(&shared.store, workspace.id, threads) {
             let (sender, compiled) = (sender.clone(), &compiled);
             scope.spawn(move || {
