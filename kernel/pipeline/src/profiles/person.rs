@@ -98,16 +98,37 @@ pub(crate) fn read(
     let Some(head) = facts::read_head(store, workspace, id)? else { return Ok(None) };
     let contribution = facts::read_contribution(store, workspace, id)?;
     let mut bytes = facts::contribution_bytes(&contribution);
-    let mut computed = None;
-    if let Some(row) = facts::get_one(store, &Key::derived(workspace, id))? {
-        bytes += row.len();
-        let derived: Derived = row::decode(&row)?;
-        let keys: Vec<Key> = derived.groups().iter().map(|group| Key::leaves(workspace, id, *group)).collect();
-        let rows = if keys.is_empty() { Vec::new() } else { store.get(&keys)? };
-        let leaves = derived.groups().iter().zip(rows).filter_map(|(group, row)| Some((*group, row?))).collect();
-        computed = Some((derived, leaves));
+    let key = Key::derived(workspace, id);
+    let mut row = facts::get_one(store, &key)?;
+    while let Some(held) = row {
+        let derived: Derived = row::decode(&held)?;
+        if let Some(leaves) = read_leaves(store, workspace, id, &derived)? {
+            bytes += held.len();
+            return assemble(id, head, contribution, Some((derived, leaves)), bytes).map(Some);
+        }
+        // Between the two reads the reactor may have taken the group away, and its name from this row with it.
+        row = facts::get_one(store, &key)?;
+        if row.as_ref() == Some(&held) {
+            let problem = "a group of its leaves is listed and has no row".to_owned();
+            return Err(ReadError::Corrupt { what: format!("what is computed of source identity {id}"), problem });
+        }
     }
-    assemble(id, head, contribution, computed, bytes).map(Some)
+    assemble(id, head, contribution, None, bytes).map(Some)
+}
+
+/// The rows of an identity's groups of leaves; `None` where one of them is not there.
+fn read_leaves(
+    store: &dyn Store,
+    workspace: WorkspaceId,
+    id: SourceIdentityId,
+    derived: &Derived,
+) -> Result<Option<LeafRows>, ReadError> {
+    let groups = derived.groups();
+    if groups.is_empty() {
+        return Ok(Some(Vec::new()));
+    }
+    let keys: Vec<Key> = groups.iter().map(|group| Key::leaves(workspace, id, *group)).collect();
+    Ok(groups.iter().zip(store.get(&keys)?).map(|(group, row)| Some((*group, row?))).collect())
 }
 
 /// The sealed parts of one leaf, as one state each.
@@ -162,4 +183,45 @@ pub(crate) fn load_sealed(
 ) -> Result<(), ReadError> {
     let leaves = || expression.reads().leaves.iter().filter_map(|leaf| view.plan.program.leaf(*leaf));
     people.iter_mut().try_for_each(|person| person.load_sealed(store, workspace, leaves()))
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_store::keys::PersonRow;
+    use kith_store::{Operation, Unit};
+
+    use super::*;
+    use crate::rows::derived::Waker;
+
+    const WORKSPACE: WorkspaceId = WorkspaceId(1);
+
+    /// A leaf whose row was lost counted from nothing, and nobody was told.
+    #[test]
+    fn a_listed_group_of_leaves_without_a_row_is_corrupt() {
+        let store = kith_store::memory();
+        let id = SourceIdentityId([7; 16]);
+        let head = IdentityHead {
+            identifier: Identifier::new("user_id", "u1"),
+            created_at: Timestamp(0),
+            ordinal: 0,
+            profile: ProfileId(id),
+            root: None,
+            evidence: Vec::new(),
+        };
+        let leaf = Expression::parse("events('order').size() > 1").unwrap().reads().leaves[0];
+        let mut derived = Derived::default();
+        derived.set_timer(Waker::Leaf(leaf), Some(Timestamp(5)));
+        let (groups, _) = derived.changed_groups();
+        let (group, row) = groups.into_iter().next().unwrap();
+        let leaves = Key::leaves(WORKSPACE, id, group);
+        let put = |operations| store.commit(Unit { operations, ..Unit::default() }).unwrap();
+        put(vec![
+            Operation::Put(Key::person(WORKSPACE, id, PersonRow::Head), row::encode(&head)),
+            Operation::Put(Key::derived(WORKSPACE, id), row::encode(&derived)),
+            Operation::Put(leaves.clone(), row.unwrap()),
+        ]);
+        assert!(read(&store, WORKSPACE, id).unwrap().is_some());
+        put(vec![Operation::Delete(leaves)]);
+        assert!(matches!(read(&store, WORKSPACE, id), Err(ReadError::Corrupt { .. })));
+    }
 }
