@@ -151,11 +151,6 @@ impl Expression {
         &self.0.compiled
     }
 
-    /// A text that is equal for expressions with equal values, however they were written: leaves stand in it by their ids.
-    pub(crate) fn identity(&self) -> String {
-        Text { node: &self.0.compiled, leaf: &|_| None }.to_string()
-    }
-
     /// The text of a part of the compiled tree.
     pub(crate) fn text_of(&self, node: &Node) -> String {
         let leaf = |id: LeafId| self.0.leaves.get(&id).map(|leaf| leaf.text().to_owned());

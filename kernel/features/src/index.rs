@@ -28,7 +28,7 @@ use roaring::RoaringBitmap;
 
 use self::column::Column;
 use self::names::{Admission, TraitNames};
-pub use self::names::{Coverage, Excluded, Extent, MAX_EXCLUDED_NAMES, MAX_TRAIT_COLUMNS};
+pub use self::names::{Coverage, MAX_TRAIT_COLUMNS};
 use self::plan::Planner;
 pub use self::texts::MAX_TEXT_VALUES;
 use crate::expression::Expression;
@@ -116,11 +116,6 @@ impl Index {
         if let FeatureName::Trait(name) = feature {
             self.names.complete(name);
         }
-    }
-
-    /// The traits that the quota left without a column.
-    pub fn excluded(&self) -> Excluded<'_> {
-        self.names.excluded()
     }
 
     /// Set a profile's value of a feature; null takes it away. The profile is one of the population from here on.

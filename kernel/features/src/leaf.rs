@@ -258,15 +258,6 @@ impl Leaf {
         states.iter().filter_map(|state| self.next_change_at(state, now, zone)).min()
     }
 
-    /// The latest time that the state holds something of; of a tally of a day, the last moment of that day. `None` where
-    /// it holds nothing, or tallies over all time, which know of no time.
-    pub fn newest(&self, state: &LeafState, zone: &Zone) -> Option<Timestamp> {
-        let entry = state.entries.last().map(|entry| Timestamp(entry.time));
-        let end_of = |day: i32| Timestamp(zone.start_of_day(day.saturating_add(1)).0.saturating_sub(1));
-        let days = matches!(self.window, Window::Days(_)).then(|| state.days.last()).flatten();
-        [entry, days.map(|(day, _)| end_of(*day))].into_iter().flatten().max()
-    }
-
     /// Whether nothing in the state can count at `now` or later, so that a chunk of it can be dropped.
     pub fn is_expired(&self, state: &LeafState, now: Timestamp, zone: &Zone) -> bool {
         let span = self.span(now, zone);

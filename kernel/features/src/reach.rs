@@ -19,10 +19,6 @@ pub struct Reach {
     by_leaf: HashMap<LeafId, LeafReaders>,
     /// Readers by what they read, but for leaves.
     by_feature: HashMap<FeatureName, Vec<u32>>,
-    /// Readers whose own text uses `now`.
-    timed: Vec<u32>,
-    /// Reader → the first reader with an equal expression.
-    representatives: HashMap<u32, u32>,
 }
 
 /// The readers of one leaf.
@@ -68,13 +64,7 @@ impl Reach {
     /// The reach of changes into these expressions.
     pub fn new<'a>(readers: impl IntoIterator<Item = (u32, &'a Expression)>) -> Reach {
         let mut reach = Reach::default();
-        let mut first = HashMap::new();
         for (reader, expression) in readers {
-            let representative = *first.entry(expression.identity()).or_insert(reader);
-            reach.representatives.insert(reader, representative);
-            if expression.reads().uses_now {
-                reach.timed.push(reader);
-            }
             let mut uses = Uses::default();
             uses.note(expression.compiled());
             reach.add(reader, uses);
@@ -129,16 +119,6 @@ impl Reach {
             feature => self.by_feature.get(feature),
         };
         readers.into_iter().flatten().copied().for_each(visit);
-    }
-
-    /// Visit each reader whose own text uses `now`, so that its value may change with time while all that it reads stays.
-    pub fn timed(&self, visit: impl FnMut(u32)) {
-        self.timed.iter().copied().for_each(visit);
-    }
-
-    /// The first reader with the same expression, however it was written: what is computed for it holds for this one.
-    pub fn representative(&self, reader: u32) -> u32 {
-        self.representatives.get(&reader).copied().unwrap_or(reader)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which trait names have columns: those that expressions read, and a bounded number of others.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// How many trait names that no expression reads have columns.
@@ -12,20 +12,11 @@ pub const MAX_TRAIT_COLUMNS: usize = 2_000;
 
 /// How many names without a column are remembered. Beyond it, no further name gets a column, because one that was
 /// forgotten could not be told from a new one.
-pub const MAX_EXCLUDED_NAMES: usize = 10_000;
-
-/// The trait names that have no column, for a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Excluded<'a> {
-    /// In ascending order, at most [`MAX_EXCLUDED_NAMES`].
-    pub names: &'a BTreeSet<Arc<str>>,
-    /// How complete `names` is.
-    pub extent: Extent,
-}
+pub(super) const MAX_EXCLUDED_NAMES: usize = 10_000;
 
 /// How complete a list is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Extent {
+enum Extent {
     /// It holds all.
     #[default]
     All,
@@ -51,7 +42,8 @@ pub(super) struct TraitNames {
     partial: HashSet<Arc<str>>,
     /// How many columns there are of names that are not required.
     surplus: usize,
-    excluded: BTreeSet<Arc<str>>,
+    /// At most [`MAX_EXCLUDED_NAMES`]; `extent` says whether it is all of them.
+    excluded: HashSet<Arc<str>>,
     extent: Extent,
 }
 
@@ -115,9 +107,5 @@ impl TraitNames {
         self.partial.contains(name)
             || self.excluded.contains(name)
             || (self.extent == Extent::AtLeast && !self.required.contains(name))
-    }
-
-    pub(super) fn excluded(&self) -> Excluded<'_> {
-        Excluded { names: &self.excluded, extent: self.extent }
     }
 }

@@ -209,19 +209,12 @@ fn chunks_that_no_window_reaches_are_dropped() {
         assert!((5..9).contains(&expired), "{text}: {expired}");
         assert_eq!(leaf.value_of(&states[expired..], now, &zone), value, "{text}");
         assert_ne!(leaf.value_of(&states[expired + 1..], now, &zone), value, "{text}: one more still counts");
-        // The newest time of a chunk is that of its last order, or the end of that order's day.
-        let newest: Vec<Timestamp> = states.iter().map(|state| leaf.newest(state, &zone).unwrap()).collect();
-        for (day, newest) in (1..).zip(newest) {
-            let last = start().plus_ms(day * DAY_MS - 3_600_000);
-            assert!((last..=last.plus_ms(DAY_MS)).contains(&newest) && zone.day(newest) == zone.day(last), "{newest}");
-        }
         let before = u32::try_from(expired).unwrap();
         row.forget_sealed(leaf.id(), before).unwrap();
         let mut row = LeafStates::decode(&row.encode()).unwrap();
         assert_eq!(row.sealed(leaf.id()), before..10);
         assert_eq!(row.remove(leaf.id()), before..10);
     }
-    assert_eq!(leaf("events('order').size()").newest(&LeafState::default(), &zone), None);
     let forever = leaf("events('order').map(e, e.sku)");
     let mut state = LeafState::default();
     forever.apply(&mut state, &EventFacts::new(&order(1), "shop"), start().plus_ms(DAY_MS), &zone);
