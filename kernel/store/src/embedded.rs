@@ -17,8 +17,8 @@ use crate::engine::{Applied, Engine, EngineError};
 use crate::journal::tail::{Heads, Tail};
 use crate::journal::{End, Journal};
 use crate::{
-    ChangeLimits, Changes, CommitError, Committed, EngineKind, Fence, Job, Key, KeyRange, LogRecord, OpenError, Page,
-    QueueId, ReadError, Status, Store, Unit, Value, keys,
+    ChangeLimits, Changes, CommitError, Committed, EngineKind, Fence, Job, Key, KeyRange, OpenError, Page, QueueId,
+    ReadError, Status, Store, Unit, Value, keys,
 };
 
 mod applier;
@@ -245,16 +245,6 @@ impl Store for Embedded {
             changes.up_to = changes.up_to.max(head);
         }
         Ok(changes)
-    }
-
-    fn all_changes(&self, after: Position, limit: usize) -> Result<Vec<LogRecord>, ReadError> {
-        if let Some(records) = self.shared.tail.read().all_after(after.0, limit) {
-            return Ok(records);
-        }
-        match &self.shared.journal {
-            Some(journal) => journal.all_changes(after.0, limit),
-            None => Ok(Vec::new()),
-        }
     }
 
     fn head_of(&self, workspace: WorkspaceId) -> Position {

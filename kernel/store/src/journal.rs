@@ -374,36 +374,12 @@ impl Journal {
                     position += 1;
                 }
             }
-            // A look that passes no position would be repeated for ever. That it passes one within the bound follows from
+            // A look that passes no position would be repeated without end. That it passes one within the bound follows from
             // the marks; the condition does not rely on it.
             let within_bound = looked_bytes < MAX_LOOK_BYTES && up_to - after.0 < MAX_LOOK_RECORDS;
             Ok(up_to < newest.0 && (within_bound || up_to == after.0))
         })?;
         Ok(Changes { records: taking.records, up_to: Position(up_to) })
-    }
-
-    /// Up to `limit` log records of all workspaces after `after`, from the files.
-    pub(crate) fn all_changes(&self, after: u64, limit: usize) -> Result<Vec<LogRecord>, ReadError> {
-        let mut records = Vec::new();
-        if limit == 0 {
-            return Ok(records);
-        }
-        let places = self.from(|mark| mark.first_position <= after.saturating_add(1));
-        Journal::visit(&places, |record| {
-            if record.place.next_position() <= after.saturating_add(1) {
-                return Ok(true);
-            }
-            let mut position = record.place.first_position;
-            for operation in record.operations() {
-                let Operation::Append { workspace, record, .. } = operation? else { continue };
-                if position > after && records.len() < limit {
-                    records.push(LogRecord { position: Position(position), workspace, bytes: Value::from(record) });
-                }
-                position += 1;
-            }
-            Ok(records.len() < limit)
-        })?;
-        Ok(records)
     }
 
     /// The number of segments and their bytes.

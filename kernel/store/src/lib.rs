@@ -182,17 +182,6 @@ pub enum CommitError {
     Read(#[from] ReadError),
 }
 
-impl CommitError {
-    /// Whether the same unit is refused however often it comes: it is the unit that has to change, or its sender to be told.
-    /// The others are the store's own trouble, over which the unit may be committed once that is past.
-    pub fn is_permanent(&self) -> bool {
-        match self {
-            CommitError::Conflict(_) | CommitError::Fenced { .. } | CommitError::TooLarge { .. } => true,
-            CommitError::DiskFull { .. } | CommitError::Closed | CommitError::Read(_) => false,
-        }
-    }
-}
-
 /// The one seam for state.
 pub trait Store: Send + Sync + 'static {
     /// The rows of `keys`, in their order.
@@ -218,10 +207,6 @@ pub trait Store: Send + Sync + 'static {
     /// The records of one workspace after `after`, durable ones only. A call looks through a bounded part of the log, so that
     /// one that returns no record has not come to the log's end for that: only `up_to` says how far it has come.
     fn changes(&self, workspace: WorkspaceId, after: Position, limits: ChangeLimits) -> Result<Changes, ReadError>;
-
-    /// Up to `limit` records of all workspaces after `after`, in commit order, without gaps, durable ones only. For a reader
-    /// that works for all workspaces at once; it looks as far as it must.
-    fn all_changes(&self, after: Position, limit: usize) -> Result<Vec<LogRecord>, ReadError>;
 
     /// The position of a workspace's newest record; 0 if it has none. It costs no read, so that idle workspaces need not be
     /// asked for their changes.

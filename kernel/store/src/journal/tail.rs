@@ -124,17 +124,6 @@ impl Tail {
         }
         Some(Changes { records: taking.records, up_to: self.head() })
     }
-
-    /// Up to `limit` records of all workspaces after `after`; `None` if some of them are no longer here.
-    pub(crate) fn all_after(&self, after: u64, limit: usize) -> Option<Vec<LogRecord>> {
-        let wanted = after.saturating_add(1);
-        if wanted >= self.next_position {
-            return Some(Vec::new());
-        }
-        let skipped = usize::try_from(wanted.checked_sub(self.oldest())?).ok()?;
-        let end = skipped.saturating_add(limit).min(self.records.len());
-        Some(self.records.range(skipped..end).cloned().collect())
-    }
 }
 
 #[cfg(test)]
@@ -195,15 +184,5 @@ mod tests {
         assert_eq!(changes(&tail, 3, 4, ALL), Some((vec![], 10)));
         assert_eq!(changes(&tail, 3, 3, ALL), None);
         assert_eq!(changes(&tail, 4, 0, ALL), Some((vec![], 10)));
-    }
-
-    #[test]
-    fn the_whole_tail_is_served_or_refused() {
-        let tail = tail();
-        let all = |after, limit| tail.all_after(after, limit);
-        assert_eq!(all(5, 10), None);
-        assert_eq!(all(7, 1), Some(vec![record(8)]));
-        assert_eq!(all(6, 10), Some((7..11).map(record).collect()));
-        assert_eq!(all(99, 10), Some(Vec::new()));
     }
 }

@@ -17,9 +17,6 @@ pub enum PersonRow {
     Head = 0x00,
     /// Facts that this identity's events gave. The buckets of [`Key::contribution`] follow it.
     Contribution = 0x01,
-    /// All that the react stage keeps: the state of the expressions' leaves and, on the profile's own identity, tags, scores,
-    /// memberships and input digests.
-    Kept = 0x02,
 }
 
 /// A realm key that keeps nothing secret: whoever reads the store can try identifiers until one has the digest of an alias.

@@ -72,10 +72,6 @@ impl Store for Watched {
         self.inner.changes(workspace, after, limits)
     }
 
-    fn all_changes(&self, after: Position, limit: usize) -> Result<Vec<LogRecord>, ReadError> {
-        self.inner.all_changes(after, limit)
-    }
-
     fn head_of(&self, workspace: WorkspaceId) -> Position {
         self.inner.head_of(workspace)
     }

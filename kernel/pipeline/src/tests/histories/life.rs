@@ -13,7 +13,7 @@ use kith_model::identity::Identifier;
 use kith_model::plugin::*;
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use kith_model::time::{Clock as _, Timestamp};
-use kith_store::{EngineKind, Store, row};
+use kith_store::{ChangeLimits, EngineKind, LogRecord, Store, row};
 
 use super::bounds::Bounds;
 use super::look::*;
@@ -378,10 +378,22 @@ impl World {
         Ok(())
     }
 
+    /// All records.
+    fn log(&self) -> Vec<LogRecord> {
+        let limits = ChangeLimits { records: usize::MAX, bytes: usize::MAX };
+        let (mut log, mut after) = (Vec::new(), Position(0));
+        while after < self.bench.store.head() {
+            let changes = self.bench.store.changes(WORKSPACE, after, limits).unwrap();
+            log.extend(changes.records);
+            after = changes.up_to;
+        }
+        log
+    }
+
     /// Each movement that fires has one message, and nothing else has.
     fn check_movements(&self, deliveries: &[DeliveryView]) -> Result<(), String> {
         let mut movements: BTreeMap<(AudienceId, ProfileId, bool), usize> = BTreeMap::new();
-        for record in self.bench.store.all_changes(Position(0), usize::MAX).unwrap() {
+        for record in self.log() {
             if let Change::Membership { audience, profile, movement, cause: Cause::Event | Cause::Time, .. } =
                 row::decode(&record.bytes).unwrap()
             {

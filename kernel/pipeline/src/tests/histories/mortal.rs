@@ -7,8 +7,8 @@ use std::time::Duration;
 use kith_model::id::{Position, WorkspaceId};
 use kith_model::time::Timestamp;
 use kith_store::{
-    ChangeLimits, Changes, CommitError, Committed, Embedded, EngineKind, Fence, Job, Key, KeyRange, LogRecord, Page,
-    QueueId, ReadError, Store, StoreConfig, Unit, Value,
+    ChangeLimits, Changes, CommitError, Committed, Embedded, EngineKind, Fence, Job, Key, KeyRange, Page, QueueId,
+    ReadError, Store, StoreConfig, Unit, Value,
 };
 use parking_lot::{Mutex, RwLock};
 
@@ -133,10 +133,6 @@ impl Store for Life {
 
     fn changes(&self, workspace: WorkspaceId, after: Position, limits: ChangeLimits) -> Result<Changes, ReadError> {
         self.read(|store| store.changes(workspace, after, limits))
-    }
-
-    fn all_changes(&self, after: Position, limit: usize) -> Result<Vec<LogRecord>, ReadError> {
-        self.read(|store| store.all_changes(after, limit))
     }
 
     fn head_of(&self, workspace: WorkspaceId) -> Position {
