@@ -29,7 +29,7 @@ use kith_store::{CommitError, Operation, Store};
 use parking_lot::RwLock;
 use tokio::sync::{Notify, oneshot};
 
-use crate::pool::{AfterPanic, Pool, Tasks, Turn};
+use crate::pool::{Pool, Tasks, Turn};
 use crate::rows::DeliveryTotals;
 use crate::views::Acceptance;
 use lane::Lane;
@@ -99,11 +99,10 @@ impl Tasks<WorkspaceId> for Lanes {
     }
 
     /// A commit is all or nothing, so the store is whole, and the lane reads its state again.
-    fn panicked(&self, id: WorkspaceId) -> AfterPanic {
+    fn panicked(&self, id: WorkspaceId) {
         if let Some(lane) = self.lanes.read().get(&id) {
             self.free(lane.start_again());
         }
-        AfterPanic::StartAgain
     }
 }
 

@@ -26,23 +26,14 @@ pub(crate) enum Turn {
     After(Duration),
 }
 
-/// What follows when a key's turn panics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AfterPanic {
-    /// The process ends, because nobody knows what the key's state is now.
-    #[allow(dead_code, reason = "lanes start again; it is for owners that cannot")]
-    EndProcess,
-    /// The owner has put its state in order, and the key gets another turn after a pause.
-    StartAgain,
-}
-
 /// The owner of the keys.
 pub(crate) trait Tasks<K>: Send + Sync + 'static {
     /// One bounded piece of work for `key`.
     fn turn(&self, key: K) -> Turn;
 
-    /// The turn of `key` panicked; the pool has logged it.
-    fn panicked(&self, key: K) -> AfterPanic;
+    /// The turn of `key` panicked; the pool has logged it. The owner puts its state in order, and the key gets another turn after
+    /// a pause.
+    fn panicked(&self, key: K);
 }
 
 /// What a key is doing; a key that is not in the table is idle.
@@ -143,13 +134,8 @@ impl<K: Copy + Ord + Hash + std::fmt::Debug + 'static> Shared<K> {
             Ok(turn) => turn,
             Err(_) => {
                 tracing::error!(?key, "a task panicked");
-                match self.tasks.panicked(key) {
-                    AfterPanic::StartAgain => Turn::After(PAUSE_AFTER_PANIC),
-                    AfterPanic::EndProcess => {
-                        tracing::error!(?key, "the process ends, because a task's state is unknown after its panic");
-                        std::process::abort()
-                    }
-                }
+                self.tasks.panicked(key);
+                Turn::After(PAUSE_AFTER_PANIC)
             }
         }
     }
@@ -233,9 +219,7 @@ mod tests {
             self.go_on.lock().recv().unwrap()
         }
 
-        fn panicked(&self, _: u32) -> AfterPanic {
-            AfterPanic::EndProcess
-        }
+        fn panicked(&self, _: u32) {}
     }
 
     #[test]
@@ -292,13 +276,11 @@ mod tests {
             Turn::Idle
         }
 
-        fn panicked(&self, _: u32) -> AfterPanic {
-            AfterPanic::StartAgain
-        }
+        fn panicked(&self, _: u32) {}
     }
 
     #[test]
-    fn a_task_that_panicked_runs_again_when_its_owner_says_so() {
+    fn a_task_that_panicked_runs_again() {
         let (done, finished) = sync_channel(1);
         let pool = Pool::start("test", 1, Arc::new(Stumbles { turns: AtomicUsize::new(0), done })).unwrap();
         pool.wake(1);

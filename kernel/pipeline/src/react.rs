@@ -43,7 +43,7 @@ use kith_model::id::{Position, WorkspaceId};
 use kith_store::ReadError;
 use parking_lot::Mutex;
 
-use crate::pool::{AfterPanic, Tasks, Turn};
+use crate::pool::{Tasks, Turn};
 use crate::shared::{Failing, Shared, Workspace};
 use budget::Part;
 pub(crate) use opening::open;
@@ -128,9 +128,9 @@ impl Tasks<WorkspaceId> for Reactors {
         turn
     }
 
-    fn panicked(&self, workspace: WorkspaceId) -> AfterPanic {
-        // The reactor went with the panic, and what is durable is whole: it is opened again.
-        let Some(known) = self.shared.workspace(workspace) else { return AfterPanic::StartAgain };
+    /// The reactor went with the panic, and what is durable is whole: it is opened again.
+    fn panicked(&self, workspace: WorkspaceId) {
+        let Some(known) = self.shared.workspace(workspace) else { return };
         let cursor = known.projection.read().as_of.position;
         let mut panics = self.panics.lock();
         let panics = panics.entry(workspace).or_default();
@@ -142,6 +142,5 @@ impl Tasks<WorkspaceId> for Reactors {
             let problem = format!("it panicked {} times; the log says where", panics.count);
             *failing = Some(Failing { since, cursor, problem });
         }
-        AfterPanic::StartAgain
     }
 }
