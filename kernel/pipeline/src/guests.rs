@@ -1,9 +1,10 @@
-//! Where guests run: threads of their own, so that a slow or greedy plugin takes no thread that answers requests.
+//! Where connectors, models and fits run: threads of their own, so that a slow or greedy plugin takes no thread that answers
+//! requests. Channels run on the workers' blocking pool, where their senders bound them.
 //!
 //! Calls are taken in turns, of workspaces and then of a workspace's installations. One installation has a bounded number of
 //! calls under way, one fewer than there are threads, so that there is always a thread which it cannot hold; and a bounded
-//! number waits, beyond which callers are told at once. Fits take minutes, so they have threads of their own, and a workspace
-//! has one of them under way.
+//! number waits, beyond which callers are told at once. Requests, models and fits have threads each: somebody waits for a
+//! request, and a fit takes minutes, so that none of them may hold another's. A workspace has one fit under way.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};

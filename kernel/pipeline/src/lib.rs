@@ -99,7 +99,7 @@ impl Kernel {
         observer: Arc<dyn Observer>,
         setups: Vec<Setup>,
     ) -> Result<Arc<Kernel>, StartError> {
-        // Every start takes the lease anew, and what an older kernel still wants to commit is refused from then on. Time plays no
+        // Every start takes the lease, and what an older kernel still wants to commit is refused from then on. Time plays no
         // part in it, because clocks are set back.
         let fence = store.lease(NODE_LEASE, &format!("{:x}", clock.now().0), Timestamp(0), 0);
         let fence = fence.map_err(StartError::Lease)?.ok_or(StartError::LeaseHeld)?;

@@ -1,5 +1,6 @@
 //! What works beside the reactors, on deliveries and on fits: tasks with a name, on a runtime of their own, one sign to stop and one
-//! policy for panics. A task waits; what computes goes to the guests' threads, what commits to the blocking pool.
+//! policy for panics. A task waits; a fit's guest goes to the guests' threads, a sender's guest and what commits to the blocking
+//! pool.
 //!
 //! What a worker commits is under the node's lease: a process that lost it goes on to its end and changes nothing.
 //!

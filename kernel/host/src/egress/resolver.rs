@@ -1,5 +1,5 @@
 //! Responsible for what a host's name resolves to. Answers are kept for some seconds, because thousands of messages to one
-//! host would otherwise ask the system as often; whether an address may be reached is judged for each request anew.
+//! host would otherwise ask the system as often; whether an address may be reached is judged for each request.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};

@@ -26,7 +26,7 @@ struct Connected {
 }
 
 impl People {
-    /// Partition anew all identities that evidence connects to where the proposal begins, vetoed evidence included: the rule
+    /// Partition all identities that evidence connects to where the proposal begins, vetoed evidence included: the rule
     /// itself. Beyond the bounds nothing of the proposal is applied.
     pub(super) fn partition(&mut self, proposal: &Proposal, rules: &IdentityRules) -> Result<Followed, ReadError> {
         let Some(Connected { identities, edges }) = self.connected(proposal)? else {
