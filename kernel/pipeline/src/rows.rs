@@ -8,19 +8,8 @@ use kith_model::delivery::DeliveryState;
 use kith_model::event::RejectedRecord;
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId};
 use kith_model::time::Timestamp;
-use kith_store::row::{self, Row};
-use kith_store::{Key, Operation, ReadError, Store};
+use kith_store::{Key, Operation, ReadError, Store, row};
 use serde::{Deserialize, Serialize};
-
-/// The bytes of a row.
-pub(crate) fn encode<R: Row>(row: &R) -> Vec<u8> {
-    row::encode(row)
-}
-
-/// The row that `bytes` hold. Errors have the name that the row gives itself; `_what` is what the caller calls it.
-pub(crate) fn decode<R: Row>(_what: &str, bytes: &[u8]) -> Result<R, ReadError> {
-    row::decode(bytes)
-}
 
 /// Describes rows: `Type: what it is, owner, version`.
 macro_rules! rows {
@@ -96,7 +85,7 @@ pub(crate) fn add_deliveries(
     }
     let held = store.get(std::slice::from_ref(&key))?.pop().flatten();
     let held = held.map_or(Ok(DeliveryTotals::default()), |held| row::decode(&held))?;
-    Ok(Some(Operation::Put(key, encode(&held.plus(moved)))))
+    Ok(Some(Operation::Put(key, row::encode(&held.plus(moved)))))
 }
 
 /// A delivery in the outbox and after.
@@ -127,6 +116,8 @@ pub(crate) enum Aside {
 
 #[cfg(test)]
 mod tests {
+    use kith_store::row::Row;
+
     use super::*;
     use crate::accept::counts::Counts;
     use crate::profiles::facts::FactsRow;

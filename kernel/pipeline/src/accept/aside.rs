@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use kith_model::event::RejectedRecord;
 use kith_model::id::{InstallationId, WorkspaceId};
-use kith_store::{Key, Operation, ReadError, Store};
+use kith_store::{Key, Operation, ReadError, Store, row};
 
 use super::Submission;
 use super::counts::Counts;
 use super::validate;
-use crate::rows::{self, Aside};
+use crate::rows::Aside;
 
 /// Parts of one request that are kept singly; an answer lists as many. The rest is one counted row.
 pub(crate) const MAX_KEPT_PARTS: u64 = 100;
@@ -65,7 +65,7 @@ fn put(submission: &Submission, number: u64, mut record: RejectedRecord) -> Oper
         .followed_by(&submission.received_at.0.to_be_bytes())
         .followed_by(&number.to_be_bytes())
         .followed_by(&content.to_be_bytes());
-    Operation::Put(key, rows::encode(&Aside::Record { at: submission.received_at, record }))
+    Operation::Put(key, row::encode(&Aside::Record { at: submission.received_at, record }))
 }
 
 /// Keeps the rows of each source within their number.

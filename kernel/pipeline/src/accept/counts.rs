@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kith_model::id::{InstallationId, WorkspaceId};
-use kith_store::{Key, Operation, Precondition, ReadError, Store};
+use kith_store::{Key, Operation, Precondition, ReadError, Store, row};
 use serde::{Deserialize, Serialize};
 
 use crate::rows::{self, DeliveryTotals};
@@ -36,7 +36,7 @@ impl Counts {
 /// The totals of a workspace; all zero before its first event.
 pub(crate) fn read_counts(store: &dyn Store, workspace: WorkspaceId) -> Result<Counts, ReadError> {
     let row = store.get(&[Key::counts(workspace)])?.pop().flatten();
-    row.map_or(Ok(Counts::default()), |row| rows::decode("a workspace's totals", &row))
+    row.map_or(Ok(Counts::default()), |row| row::decode(&row))
 }
 
 /// The totals as the work under way leaves them.
@@ -53,7 +53,7 @@ pub(crate) struct Totals {
 impl Totals {
     pub(crate) fn open(store: &dyn Store, workspace: WorkspaceId) -> Result<Totals, ReadError> {
         let row = store.get(&[Key::counts(workspace)])?.pop().flatten();
-        let group: Option<Counts> = row.map(|row| rows::decode("a workspace's totals", &row)).transpose()?;
+        let group: Option<Counts> = row.map(|row| row::decode(&row)).transpose()?;
         let unit = group.clone().unwrap_or_default();
         Ok(Totals { workspace, group, unit })
     }
@@ -67,10 +67,10 @@ impl Totals {
     pub(crate) fn write(&self) -> (Precondition, Operation) {
         let key = Key::counts(self.workspace);
         let before = match &self.group {
-            Some(counts) => Precondition::Holds(key.clone(), rows::encode(counts)),
+            Some(counts) => Precondition::Holds(key.clone(), row::encode(counts)),
             None => Precondition::Absent(key.clone()),
         };
-        (before, Operation::Put(key, rows::encode(&self.unit)))
+        (before, Operation::Put(key, row::encode(&self.unit)))
     }
 
     pub(crate) fn keep_unit(&mut self) {

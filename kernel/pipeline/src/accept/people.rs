@@ -19,7 +19,7 @@ use kith_model::identity::{EdgeId, Identifier, MustNotLink};
 use kith_model::profile::{IdentityHead, ProfileRoot};
 use kith_model::time::Timestamp;
 use kith_store::keys::{PersonRow, alias_digest};
-use kith_store::{Key, Operation, ReadError, Store};
+use kith_store::{Key, Operation, ReadError, Store, row};
 use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 use serde_json::value::RawValue;
@@ -27,7 +27,6 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::never_seen::{FilterPart, NeverSeen};
 use crate::profiles::facts::{self, EventFacts, FactsRow, Recorded, each_row, facts_key, read_facts_row, read_head};
-use crate::rows;
 use evidence::HeldEdge;
 pub(crate) use evidence::{Followed, Link};
 use layers::{Before, Layers};
@@ -121,7 +120,7 @@ impl People {
         let vetoes = Key::vetoes(workspace);
         let mut must_not_link = BTreeSet::new();
         each_row(store.as_ref(), &vetoes, |_, value| {
-            must_not_link.insert(rows::decode::<MustNotLink>("a must-not-link pair", value)?);
+            must_not_link.insert(row::decode::<MustNotLink>(value)?);
             Ok(())
         })?;
         let next_ordinal = next_ordinal(store.as_ref(), workspace)?;
@@ -161,7 +160,7 @@ impl People {
         if self.known.may_be_stored(&key) {
             self.work.rows_read += 1;
             if let Some(value) = self.store.get(std::slice::from_ref(&key))?.pop().flatten() {
-                let identity: SourceIdentityId = rows::decode("an alias", &value)?;
+                let identity: SourceIdentityId = row::decode(&value)?;
                 self.aliases.insert(identifier.clone(), identity);
                 return Ok(identity);
             }
@@ -335,24 +334,24 @@ impl People {
     pub(crate) fn write(&self, operations: &mut Vec<Operation>) {
         let (workspace, unit) = (self.workspace, &self.layers.unit);
         for (identifier, identity) in &unit.aliases {
-            operations.push(Operation::Put(self.alias_key(identifier), rows::encode(identity)));
+            operations.push(Operation::Put(self.alias_key(identifier), row::encode(identity)));
         }
         for (identity, head) in &unit.heads {
             let key = Key::person(workspace, *identity, PersonRow::Head);
-            operations.push(Operation::Put(key, rows::encode(head.as_ref())));
+            operations.push(Operation::Put(key, row::encode(head.as_ref())));
         }
         if unit.ordinals > 0 {
             let given = self.next_ordinal + self.layers.ordinals();
-            operations.push(Operation::Put(Key::ordinals(workspace), rows::encode(&given)));
+            operations.push(Operation::Put(Key::ordinals(workspace), row::encode(&given)));
         }
         for ((identity, bucket), row) in &unit.facts {
-            operations.push(Operation::Put(facts_key(workspace, *identity, *bucket), rows::encode(row)));
+            operations.push(Operation::Put(facts_key(workspace, *identity, *bucket), row::encode(row)));
         }
         for (end, edges) in &unit.edges {
             for (id, edge) in edges {
                 let key = Key::edge(workspace, *end, *id);
                 operations.push(match edge {
-                    Some(edge) => Operation::Put(key, rows::encode(edge)),
+                    Some(edge) => Operation::Put(key, row::encode(edge)),
                     None => Operation::Delete(key),
                 });
             }
@@ -411,7 +410,7 @@ impl People {
 
 fn next_ordinal(store: &dyn Store, workspace: WorkspaceId) -> Result<u32, ReadError> {
     let given = store.get(&[Key::ordinals(workspace)])?.pop().flatten();
-    given.map_or(Ok(0), |row| rows::decode("the number of ordinals", &row))
+    given.map_or(Ok(0), |row| row::decode(&row))
 }
 
 fn without_workspace(key: &Key) -> FilterPart<'_> {

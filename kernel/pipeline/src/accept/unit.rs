@@ -15,7 +15,7 @@ use kith_model::id::{SourceIdentityId, WorkspaceId};
 use kith_model::identity::{Evidence, Identifier, IdentityRules, MAX_IDENTIFIER_BYTES};
 use kith_model::profile::believed;
 use kith_model::time::Timestamp;
-use kith_store::{CommitError, Key, Operation, ReadError, Store, Unit};
+use kith_store::{CommitError, Key, Operation, ReadError, Store, Unit, row};
 
 use super::aside::{KeptParts, Quota};
 use super::counts::Totals;
@@ -24,7 +24,6 @@ use super::people::{Followed, Link, People};
 use super::validate::Traits;
 use super::{MAX_REPORTED_REJECTIONS, Submission, validate};
 use crate::profiles::facts::{EventFacts, MAX_TRAIT_BYTES, MAX_TRAIT_NAME_BYTES, MAX_TRAITS};
-use crate::rows;
 use crate::views::{Acceptance, Verdict};
 
 /// Most events of one unit: enough that a unit's own cost vanishes.
@@ -257,7 +256,7 @@ impl Workspace {
             self.seen.remember(unseen);
         }
         let row = Some(Key::event(submission.workspace, identity, time));
-        let record = rows::encode(&record);
+        let record = row::encode(&record);
         draft.operations.push(Operation::Append { workspace: submission.workspace, record, row });
         draft.events += 1;
         for (code, message) in checked.too_long.iter().map(|kind| too_long(kind)).chain(notes) {
@@ -310,7 +309,7 @@ impl Workspace {
         let mut operations = Vec::with_capacity(own.len() + 16);
         let identified = self.people.identified();
         if !identified.profiles.is_empty() || !identified.gone.is_empty() {
-            let record = rows::encode(&Change::Identified(identified));
+            let record = row::encode(&Change::Identified(identified));
             operations.push(Operation::Append { workspace: self.id, record, row: None });
         }
         operations.extend(own);

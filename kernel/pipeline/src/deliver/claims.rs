@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kith_model::delivery::{DeliveryInput, DeliveryState, Message};
 use kith_model::time::Timestamp;
 use kith_store::keys::DeliveryMover;
-use kith_store::{CommitError, Job, Key, Operation, ReadError, Unit};
+use kith_store::{CommitError, Job, Key, Operation, ReadError, Unit, row};
 use tokio::time::Instant;
 
 use super::gate::{self, Found, Verdict};
@@ -99,7 +99,7 @@ fn read_deliveries(
     let values = sender.shared.store.get(&keys)?;
     let mut deliveries = Vec::with_capacity(jobs.len());
     for (job, value) in jobs.into_iter().zip(values) {
-        match value.map(|value| rows::decode::<DeliveryRow>("a delivery", &value)) {
+        match value.map(|value| row::decode::<DeliveryRow>(&value)) {
             Some(Ok(row)) => deliveries.push((job, row)),
             None => operations.push(Operation::Acknowledge { queue: job.queue, id: job.id }),
             Some(Err(error)) => {
@@ -109,7 +109,7 @@ fn read_deliveries(
                 let code = "unreadable-delivery".to_owned();
                 let key = crate::questions::letters::dead_key(sender.workspace(), sender.channel(), now, &job.id);
                 let aside = Aside::Computation { at: now, code, message, profiles: 1 };
-                operations.push(Operation::Put(key, rows::encode(&aside)));
+                operations.push(Operation::Put(key, row::encode(&aside)));
                 operations.push(Operation::Acknowledge { queue: job.queue, id: job.id });
             }
         }

@@ -12,10 +12,10 @@ use kith_model::identity::Identifier;
 use kith_model::profile::IdentityHead;
 use kith_model::time::Timestamp;
 use kith_store::keys::PersonRow;
-use kith_store::{Key, ReadError, Store, Value};
+use kith_store::{Key, ReadError, Store, Value, row};
 
 use crate::profiles::facts::{FactsRow, facts_key};
-use crate::rows::{self, DeliveryRow};
+use crate::rows::DeliveryRow;
 use crate::setup::{Installed, Setup};
 
 /// A consent may be dated this far ahead of the kernel's clock; senders' clocks differ a little. A later date would let a
@@ -253,12 +253,12 @@ fn person(profile: ProfileId, root: Option<&Value>, rows: &[Option<Value>]) -> F
 }
 
 fn head(row: Option<&Value>) -> Result<Option<IdentityHead>, ReadError> {
-    row.map(|row| rows::decode("an identity's head", row)).transpose()
+    row.map(|row| row::decode(row)).transpose()
 }
 
 fn consent(row: Option<&Value>) -> ConsentRow {
     let Some(row) = row else { return ConsentRow::Absent };
-    match rows::decode::<FactsRow>("an identity's facts", row) {
+    match row::decode::<FactsRow>(row) {
         Ok(row) => ConsentRow::Said(row.consents),
         Err(error) => ConsentRow::Unreadable(error.to_string()),
     }

@@ -8,7 +8,7 @@ use kith_model::delivery::{DeliveryInput, DeliveryState, Outcome, step};
 use kith_model::event::{DraftEvent, EventKind, EventOrigin};
 use kith_model::id::InstallationId;
 use kith_model::time::Timestamp;
-use kith_store::{CommitError, JobId, Key, Operation, Precondition, QueueId, ReadError, Unit};
+use kith_store::{CommitError, JobId, Key, Operation, Precondition, QueueId, ReadError, Unit, row};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
@@ -16,7 +16,7 @@ use super::sending::{Outgoing, Sender};
 use crate::accept::Submission;
 use crate::offload;
 use crate::questions::letters;
-use crate::rows::{self, Aside, DeliveryRow, DeliveryTotals};
+use crate::rows::{Aside, DeliveryRow, DeliveryTotals};
 
 /// A commit that failed is repeated after this long, and twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -133,7 +133,7 @@ fn settle(sender: &Sender, batch: &[Ended]) -> Result<Settled, ReadError> {
     let mut settled = Settled { events: Vec::new(), operations: Vec::new(), moved: DeliveryTotals::default() };
     for (one, row) in batch.iter().zip(rows) {
         let Outgoing { id, .. } = one.outgoing.as_ref();
-        let mut row = match row.map(|row| rows::decode::<DeliveryRow>("a delivery", &row)) {
+        let mut row = match row.map(|row| row::decode::<DeliveryRow>(&row)) {
             Some(Ok(row)) => row,
             Some(Err(_)) | None => one.outgoing.row.clone(),
         };
@@ -161,7 +161,7 @@ pub(super) fn begin_attempt(sender: &Sender, outgoing: &Outgoing) -> Result<(), 
     debug_assert!(matches!(row.state, DeliveryState::Sending { .. }), "only a pending delivery passes the gate");
     let key = Key::delivery(sender.workspace(), &outgoing.id);
     let unit = Unit {
-        preconditions: vec![Precondition::Holds(key, rows::encode(&outgoing.row))],
+        preconditions: vec![Precondition::Holds(key, row::encode(&outgoing.row))],
         operations: operations_of(sender.queue, &outgoing.id, &row),
         ..Unit::default()
     };
@@ -178,7 +178,7 @@ pub(super) fn advance(row: &mut DeliveryRow, input: DeliveryInput, now: Timestam
 
 /// All that is written for a delivery's state: its row, its place in the outbox, and the dead letter that lists it.
 pub(super) fn operations_of(queue: QueueId, id: &JobId, row: &DeliveryRow) -> Vec<Operation> {
-    let mut operations = vec![Operation::Put(Key::delivery(queue.workspace, id), rows::encode(row))];
+    let mut operations = vec![Operation::Put(Key::delivery(queue.workspace, id), row::encode(row))];
     operations.push(match row.state {
         DeliveryState::Pending { due_at, .. } => Operation::Enqueue { queue, id: *id, due_at, body: Vec::new() },
         // The job of an attempt that has begun is what finds it after a crash.
@@ -190,7 +190,7 @@ pub(super) fn operations_of(queue: QueueId, id: &JobId, row: &DeliveryRow) -> Ve
         | DeliveryState::Unknown { .. } => Operation::Acknowledge { queue, id: *id },
     });
     if let Some(key) = letters::letter_of(queue.workspace, id, row) {
-        operations.push(Operation::Put(key, rows::encode(&Aside::Delivery { id: *id })));
+        operations.push(Operation::Put(key, row::encode(&Aside::Delivery { id: *id })));
     }
     operations
 }

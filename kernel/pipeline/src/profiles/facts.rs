@@ -11,7 +11,7 @@ use kith_model::id::{SourceIdentityId, WorkspaceId};
 use kith_model::profile::{Contribution, IdentityHead, TraitValue, believed};
 use kith_store::keys::PersonRow;
 use kith_store::row::Row;
-use kith_store::{Key, ReadError, Store};
+use kith_store::{Key, ReadError, Store, row};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_64;
@@ -171,7 +171,7 @@ pub(crate) fn read_facts_row(
     bucket: u8,
 ) -> Result<Option<FactsRow>, ReadError> {
     let value = store.get(&[facts_key(workspace, identity, bucket)])?.pop().flatten();
-    value.map(|value| rows::decode("an identity's facts", &value)).transpose()
+    value.map(|value| row::decode(&value)).transpose()
 }
 
 /// All facts of an identity, given its summary row.
@@ -185,7 +185,7 @@ pub(crate) fn whole_contribution(
     if summary.is_split {
         let keys: Vec<Key> = (1..=BUCKETS).map(|bucket| facts_key(workspace, identity, bucket)).collect();
         for value in store.get(&keys)?.into_iter().flatten() {
-            let bucket: FactsRow = rows::decode("a part of an identity's facts", &value)?;
+            let bucket: FactsRow = row::decode(&value)?;
             facts.traits.extend(bucket.facts.traits);
         }
     }
@@ -219,7 +219,7 @@ pub(crate) fn read_person<T: Row>(
     row: PersonRow,
 ) -> Result<Option<T>, ReadError> {
     let value = store.get(&[Key::person(workspace, identity, row)])?.pop().flatten();
-    value.map(|value| rows::decode("a person's row", &value)).transpose()
+    value.map(|value| row::decode(&value)).transpose()
 }
 
 /// Look at every row below `prefix`, a page at a time.

@@ -4,7 +4,7 @@ use kith_model::delivery::{DeliveryInput, DeliveryState, step};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::time::Timestamp;
 use kith_store::keys::DeliveryMover;
-use kith_store::{Key, Operation, Precondition, Unit};
+use kith_store::{Key, Operation, Precondition, Unit, row};
 
 use super::{QueryError, page};
 use crate::deliver::outbox;
@@ -37,7 +37,7 @@ pub(crate) fn deliveries(
     let mut items = Vec::with_capacity(rows.len());
     for (key, value) in rows {
         if let Some(Ok(id)) = key.strip(&prefix).map(<[u8; 16]>::try_from) {
-            items.push(view(&id, rows::decode("a delivery", &value)?));
+            items.push(view(&id, row::decode(&value)?));
         }
     }
     Ok(Paged { items, next })
@@ -75,7 +75,7 @@ pub(crate) fn dead_letters(
     let mut items = Vec::with_capacity(rows.len());
     for (key, value) in rows {
         if let Some(name) = key.strip(&prefix) {
-            items.extend(letter(shared, workspace, name, rows::decode("what was kept aside", &value)?)?);
+            items.extend(letter(shared, workspace, name, row::decode(&value)?)?);
         }
     }
     Ok(Paged { items, next })
@@ -102,7 +102,7 @@ fn letter(
             let Some(value) = shared.store.get(&[Key::delivery(workspace, &id)])?.pop().flatten() else {
                 return Ok(None);
             };
-            let row: DeliveryRow = rows::decode("a delivery", &value)?;
+            let row: DeliveryRow = row::decode(&value)?;
             let is_listed = letter_of(workspace, &id, &row).is_some();
             is_listed.then(|| DeadLetter::Delivery(view(&id, row)))
         }
@@ -121,7 +121,7 @@ pub(crate) fn replay(shared: &Shared, workspace: WorkspaceId, id: &str) -> Resul
     let _alone = known.replaying.lock();
     let key = Key::delivery(workspace, &name);
     let Some(value) = shared.store.get(std::slice::from_ref(&key))?.pop().flatten() else { return Ok(false) };
-    let mut row: DeliveryRow = rows::decode("a delivery", &value)?;
+    let mut row: DeliveryRow = row::decode(&value)?;
     let letter = letter_of(workspace, &name, &row);
     let now = shared.clock.now();
     let mut moved = DeliveryTotals::default();
@@ -130,7 +130,7 @@ pub(crate) fn replay(shared: &Shared, workspace: WorkspaceId, id: &str) -> Resul
     row.state = state;
     let queue = outbox(workspace, row.channel);
     let mut operations = vec![
-        Operation::Put(key.clone(), rows::encode(&row)),
+        Operation::Put(key.clone(), row::encode(&row)),
         Operation::Enqueue { queue, id: name, due_at: now, body: Vec::new() },
     ];
     operations.extend(letter.map(Operation::Delete));

@@ -14,12 +14,12 @@ use kith_model::event::DraftEvent;
 use kith_model::id::InstallationId;
 use kith_model::plugin::*;
 use kith_model::sending::{SendFailure, SendingLimits};
-use kith_store::{Key, Operation, Store, Unit};
+use kith_store::{Key, Operation, Store, Unit, row};
 use parking_lot::{Condvar, Mutex};
 
 use super::harness::*;
 use crate::deliver::outbox;
-use crate::rows::{self, DeliveryRow};
+use crate::rows::DeliveryRow;
 use crate::{Activity, DeadLetter, DeliveryView, HostState, Idempotence, Installed, Role, Setup};
 use hook::{Hook, Host, Wire};
 use watched::Watched;
@@ -301,7 +301,7 @@ fn a_receipt_and_the_state_of_its_delivery_are_one_commit_that_is_repeated_until
     let settles = |unit: &Unit| {
         let is_settled = |operation: &Operation| match operation {
             Operation::Put(key, value) if key.strip(&Key::deliveries(WORKSPACE)).is_some() => {
-                let row: DeliveryRow = rows::decode("a delivery", value).unwrap();
+                let row: DeliveryRow = row::decode(value).unwrap();
                 matches!(row.state, DeliveryState::Delivered { .. })
             }
             _ => false,
@@ -358,7 +358,7 @@ fn a_channel_that_is_not_idempotent_says_so_before_anything_leaves() {
     let (reading, noting) = (store.clone(), seen.clone());
     *wire.as_it_leaves.lock() = Some(Box::new(move |_| {
         let rows = reading.scan(&Key::deliveries(WORKSPACE).range(), 10).unwrap().rows;
-        let row: DeliveryRow = rows::decode("a delivery", &rows[0].1).unwrap();
+        let row: DeliveryRow = row::decode(&rows[0].1).unwrap();
         noting.lock().push(row.state);
     }));
     let bench = bench_over(store, Hook::new(&wire), |channel| channel.idempotence = Idempotence::NotIdempotent);
@@ -380,12 +380,12 @@ fn what_was_being_sent_at_a_crash_is_unknown_and_an_admin_decides() {
     // The rows of a process that died between the commit of `sending` and its outcome, the lease over.
     let page = store.scan(&Key::deliveries(WORKSPACE).range(), 1).unwrap();
     let (key, value) = &page.rows[0];
-    let mut row: DeliveryRow = rows::decode("a delivery", value).unwrap();
+    let mut row: DeliveryRow = row::decode(value).unwrap();
     row.state = DeliveryState::Sending { attempts: 1, since: START };
     let id: [u8; 16] = key.strip(&Key::deliveries(WORKSPACE)).unwrap().try_into().unwrap();
     let queue = outbox(WORKSPACE, CHANNEL);
     let operations = vec![
-        Operation::Put(key.clone(), rows::encode(&row)),
+        Operation::Put(key.clone(), row::encode(&row)),
         Operation::Enqueue { queue, id, due_at: START, body: vec![] },
     ];
     store.commit(Unit { operations, ..Unit::default() }).unwrap();

@@ -14,10 +14,9 @@ use kith_model::id::{InstallationId, ProfileId, SourceIdentityId};
 use kith_model::identity::{Edge, EdgeId, EdgeRank, Evidence, Identifier, IdentityRules, MustNotLink, ordered};
 use kith_model::profile::{EvidenceCount, IdentityHead, ProfileRoot};
 use kith_model::time::Timestamp;
-use kith_store::{Key, ReadError};
+use kith_store::{Key, ReadError, row};
 
 use super::People;
-use crate::rows;
 
 /// Evidence that two identifiers are one person.
 pub(crate) struct Link<'a> {
@@ -156,7 +155,7 @@ impl People {
             self.work.rows_read += 2;
             let keys = [id.low, id.high].map(|end| Key::edge(self.workspace, end, id));
             let mut rows = self.store.get(&keys)?.into_iter().map(|value| {
-                let edge: Option<Edge> = value.map(|value| rows::decode("evidence", &value)).transpose()?;
+                let edge: Option<Edge> = value.map(|value| row::decode(&value)).transpose()?;
                 Ok::<_, ReadError>(edge.map(|edge| (edge.time, edge.message_id)))
             });
             let held = HeldEdge { low: rows.next().transpose()?.flatten(), high: rows.next().transpose()?.flatten() };

@@ -6,12 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use kith_model::id::{ProfileId, SourceIdentityId};
 use kith_model::identity::{Edge, EdgeId, EdgeRank, Identifier, IdentityRules, cluster};
 use kith_model::profile::{IdentityHead, ProfileRoot};
-use kith_store::{Key, ReadError};
+use kith_store::{Key, ReadError, row};
 
 use super::People;
 use super::evidence::{EndRow, Followed, Proposal, other_end};
 use crate::profiles::facts::each_row;
-use crate::rows;
 
 /// Most identities that one piece of evidence may make the kernel partition again: four times the largest profile.
 const MAX_RECOMPUTED_IDENTITIES: usize = 2_000;
@@ -120,7 +119,7 @@ impl People {
         let mut edges: BTreeMap<EdgeId, Edge> = BTreeMap::new();
         if !self.is_new(identity) {
             each_row(self.store.as_ref(), &Key::edges(self.workspace, identity), |_, value| {
-                let edge: Edge = rows::decode("evidence", value)?;
+                let edge: Edge = row::decode(value)?;
                 edges.insert(edge.id, edge);
                 Ok(())
             })?;

@@ -3,7 +3,7 @@
 use kith_model::event::EventOrigin;
 use kith_model::id::InstallationId;
 use kith_store::keys::PersonRow;
-use kith_store::{Operation, memory};
+use kith_store::{Operation, memory, row};
 use tokio::sync::oneshot;
 
 use super::*;
@@ -80,7 +80,7 @@ fn codes(acceptance: &Acceptance) -> Vec<(u64, &str)> {
 fn set_aside(store: &Arc<dyn Store>) -> Vec<RejectedRecord> {
     let mut records = Vec::new();
     each_row(store.as_ref(), &Key::set_aside(WORKSPACE, None), |_, value| {
-        let rows::Aside::Record { record, .. } = rows::decode("aside", value)? else { panic!("no record") };
+        let crate::rows::Aside::Record { record, .. } = row::decode(value)? else { panic!("no record") };
         records.push(record);
         Ok(())
     })
@@ -162,7 +162,7 @@ fn the_unit_tells_who_belongs_to_whom_before_its_events() {
     };
     let built = workspace.build(&submission(vec![tied]), Progress::default()).unwrap();
     let records = built.unit.operations.iter().filter_map(|operation| match operation {
-        Operation::Append { record, .. } => Some(rows::decode::<Change>("a record", record).unwrap()),
+        Operation::Append { record, .. } => Some(row::decode::<Change>(record).unwrap()),
         _ => None,
     });
     let records: Vec<Change> = records.collect();
