@@ -1,6 +1,6 @@
 //! What one channel's sender has in its hands, and how much more it may take.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use kith_model::sending::SendingLimits;
@@ -16,6 +16,9 @@ const LINE_FACTOR: usize = 4;
 pub(super) struct Load {
     /// Claimed and not yet committed.
     pub under_way: HashMap<JobId, Arc<Outgoing>>,
+    /// Of these, the ones whose end is being committed. Each message has one end: a cut-off beside an outcome would put back into
+    /// the outbox what has been delivered.
+    ending: HashSet<JobId>,
     /// Of these, how many wait for a host that is busy.
     pub in_line: usize,
     /// Of these, how many have found their host free again and wait until the channel may have another message under way. They
@@ -27,6 +30,23 @@ pub(super) struct Load {
 }
 
 impl Load {
+    /// Take over the end of a message; `false` where somebody else has, or the message is not under way any more.
+    pub(super) fn begin_end(&mut self, id: &JobId) -> bool {
+        self.under_way.contains_key(id) && self.ending.insert(*id)
+    }
+
+    /// Take over the ends of all messages that nobody else ends.
+    pub(super) fn begin_all_ends(&mut self) -> Vec<Arc<Outgoing>> {
+        let Load { under_way, ending, .. } = self;
+        under_way.values().filter(|one| ending.insert(one.id)).cloned().collect()
+    }
+
+    /// A message is in nobody's hands any more.
+    pub(super) fn remove(&mut self, id: &JobId) {
+        self.under_way.remove(id);
+        self.ending.remove(id);
+    }
+
     /// Messages that count against the channel's limit. Of a removed channel those in line may have been cut off before they
     /// leave it.
     fn active(&self) -> usize {

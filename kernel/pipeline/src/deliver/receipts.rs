@@ -56,9 +56,19 @@ impl OutcomeError {
     }
 }
 
-/// Commit outcomes with their receipts and let the messages go. A commit that fails is repeated until it succeeds: an outcome
-/// that is dropped is a message sent twice.
+/// Commit outcomes with their receipts and let the messages go. One that comes after its message was cut off comes too late:
+/// the message is back in its outbox, and goes out under the same id.
 pub(super) async fn commit(sender: &Arc<Sender>, ended: Vec<Ended>) {
+    let ended = sender.begin_ends(ended);
+    write_down(sender, ended).await;
+}
+
+/// Commit ends that are the caller's alone ([`Load::begin_end`](super::load::Load::begin_end)). A commit that fails is repeated
+/// until it succeeds: an outcome that is dropped is a message sent twice.
+pub(super) async fn write_down(sender: &Arc<Sender>, ended: Vec<Ended>) {
+    if ended.is_empty() {
+        return;
+    }
     for one in &ended {
         metrics::counter!("kith_delivery_attempts_total", "outcome" => name(&one.end)).increment(1);
         if let End::Outcome(Outcome::Stop { reason }) = &one.end {
@@ -132,7 +142,7 @@ fn settle(sender: &Sender, batch: &[Ended]) -> Result<Settled, ReadError> {
     let channel = sender.channel_name();
     let mut settled = Settled { events: Vec::new(), operations: Vec::new(), moved: DeliveryTotals::default() };
     for (one, row) in batch.iter().zip(rows) {
-        let Outgoing { id, .. } = one.outgoing.as_ref();
+        let id = &one.outgoing.id;
         let mut row = match row.map(|row| row::decode::<DeliveryRow>(&row)) {
             Some(Ok(row)) => row,
             Some(Err(_)) | None => one.outgoing.row.clone(),
@@ -140,10 +150,15 @@ fn settle(sender: &Sender, batch: &[Ended]) -> Result<Settled, ReadError> {
         let input = match (&one.end, &row.state) {
             (End::Outcome(outcome), _) => DeliveryInput::Attempted(outcome.clone()),
             (End::CutOff, DeliveryState::Sending { .. }) => DeliveryInput::Interrupted,
-            (End::CutOff, _) => {
-                let reason = "the kernel stopped before an answer came".to_owned();
-                DeliveryInput::Attempted(Outcome::Retry { after_ms: None, reason })
+            // As after a crash: whether it arrived nobody knows, and the next attempt, which has the same id, is due now. Were this
+            // one counted, a stop would cost a message more than a crash, and the tenth one its life.
+            (End::CutOff, DeliveryState::Pending { due_at, .. }) => {
+                let (queue, due_at) = (sender.queue, *due_at);
+                settled.operations.push(Operation::Enqueue { queue, id: *id, due_at, body: Vec::new() });
+                continue;
             }
+            // A callback has settled it, and took it off the outbox.
+            (End::CutOff, _) => continue,
         };
         let before = row.state.clone();
         advance(&mut row, input, one.at);

@@ -194,11 +194,16 @@ impl Sender {
     /// What became of these messages is durable.
     pub(super) fn release(&self, ids: impl IntoIterator<Item = JobId>) {
         let mut load = self.load.lock();
-        for id in ids {
-            load.under_way.remove(&id);
-        }
+        ids.into_iter().for_each(|id| load.remove(&id));
         drop(load);
         self.note_room();
+    }
+
+    /// Of these, the ones whose end is the caller's to write down.
+    pub(super) fn begin_ends(&self, mut ended: Vec<Ended>) -> Vec<Ended> {
+        let mut load = self.load.lock();
+        ended.retain(|one| load.begin_end(&one.outgoing.id));
+        ended
     }
 
     /// A message waits for its host: it no longer counts as under way.
@@ -248,13 +253,13 @@ impl Sender {
         load.under_way.is_empty() && load.returning == 0
     }
 
-    /// These go back to the outbox.
-    fn give_up(&self, returns: &[Return]) {
+    /// Of these, the ones that go back to the outbox: one that was cut off meanwhile has.
+    fn give_up(&self, mut returns: Vec<Return>) -> Vec<Return> {
         let mut load = self.load.lock();
-        for one in returns {
-            load.under_way.remove(&one.id);
-        }
+        returns.retain(|one| load.begin_end(&one.id));
+        returns.iter().for_each(|one| load.remove(&one.id));
         load.returning += returns.len();
+        returns
     }
 
     /// They are back.
@@ -439,15 +444,23 @@ async fn wind_down(sender: &Arc<Sender>) {
             break;
         }
     }
-    let rest: Vec<Arc<Outgoing>> = sender.load.lock().under_way.values().cloned().collect();
-    if rest.is_empty() {
-        return;
+    // What is not written down in time is as it is after a crash: the next start takes it up again.
+    let _ = timeout(LAST_COMMITS, cut_off(sender)).await;
+}
+
+/// End what is under way, but for messages whose outcome is known and being committed.
+pub(super) async fn cut_off(sender: &Arc<Sender>) {
+    let rest = sender.load.lock().begin_all_ends();
+    if !rest.is_empty() {
+        tracing::warn!(channel = sender.channel().0, messages = rest.len(), "messages under way were cut off");
     }
-    tracing::warn!(channel = sender.channel().0, messages = rest.len(), "messages under way were cut off");
     let at = sender.now();
     let ended = rest.into_iter().map(|outgoing| Ended { outgoing, end: End::CutOff, at }).collect();
-    // What is not written down in time is tried again at the end of its lease.
-    let _ = timeout(LAST_COMMITS, receipts::commit(sender, ended)).await;
+    receipts::write_down(sender, ended).await;
+    // Outcomes that were being committed have a moment to get there.
+    while !sender.is_idle() {
+        sender.room.notified().await;
+    }
 }
 
 /// Put messages back into the outbox, many in one commit.
@@ -461,7 +474,7 @@ async fn collect_returns(sender: &Arc<Sender>, mut returned: UnboundedReceiver<R
                 _ => break,
             }
         }
-        sender.give_up(&returns);
+        let returns = sender.give_up(returns);
         let enqueue = |one: &Return| {
             let body = Vec::new();
             Operation::Enqueue { queue: sender.queue, id: one.id, due_at: one.due_at, body }
@@ -475,3 +488,6 @@ async fn collect_returns(sender: &Arc<Sender>, mut returned: UnboundedReceiver<R
         sender.gave_up(&returns);
     }
 }
+
+#[cfg(test)]
+mod tests;
