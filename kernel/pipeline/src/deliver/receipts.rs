@@ -45,6 +45,9 @@ enum OutcomeError {
     Commit(Arc<CommitError>),
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// Nobody answered, because the lane that had them failed. They may be durable all the same.
+    #[error("nobody said whether they are durable")]
+    Unanswered,
     #[error("the kernel takes no more events")]
     Closed,
 }
@@ -123,7 +126,7 @@ async fn submit(sender: &Arc<Sender>, batch: &[Ended]) -> Result<(), OutcomeErro
     match answered.await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(OutcomeError::Commit(error)),
-        Err(_) => Err(OutcomeError::Closed),
+        Err(_) => Err(OutcomeError::Unanswered),
     }
 }
 
@@ -135,7 +138,7 @@ struct Settled {
 }
 
 /// The events and operations of a batch. The rows are read again, because a callback may have confirmed a delivery while its
-/// answer was on the way; such a delivery is left as it is.
+/// answer was on the way, and because this may be a repeat of what has been committed; such a delivery is left as it is.
 fn settle(sender: &Sender, batch: &[Ended]) -> Result<Settled, ReadError> {
     let keys: Vec<Key> = batch.iter().map(|one| Key::delivery(sender.workspace(), &one.outgoing.id)).collect();
     let rows = sender.shared.store.get(&keys)?;
@@ -147,6 +150,9 @@ fn settle(sender: &Sender, batch: &[Ended]) -> Result<Settled, ReadError> {
             Some(Ok(row)) => row,
             Some(Err(_)) | None => one.outgoing.row.clone(),
         };
+        if is_counted(&one.outgoing, &row.state) {
+            continue;
+        }
         let input = match (&one.end, &row.state) {
             (End::Outcome(outcome), _) => DeliveryInput::Attempted(outcome.clone()),
             (End::CutOff, DeliveryState::Sending { .. }) => DeliveryInput::Interrupted,
@@ -167,6 +173,16 @@ fn settle(sender: &Sender, batch: &[Ended]) -> Result<Settled, ReadError> {
         settled.events.extend(receipt(one, &channel, &row.state));
     }
     Ok(settled)
+}
+
+/// Whether what came of the attempt is in the delivery's state already.
+fn is_counted(outgoing: &Outgoing, state: &DeliveryState) -> bool {
+    match state {
+        DeliveryState::Pending { .. } => *state != outgoing.row.state,
+        DeliveryState::Sending { attempts, .. } => *attempts != outgoing.message.attempt,
+        // These take no outcome.
+        _ => false,
+    }
 }
 
 /// Write down that an attempt begins, before its request can leave.

@@ -326,6 +326,43 @@ fn a_receipt_and_the_state_of_its_delivery_are_one_commit_that_is_repeated_until
     assert_eq!(count(|operation| matches!(operation, Operation::Acknowledge { .. })), 1, "the outbox");
 }
 
+/// The lane that had the outcomes panicked, and they were given up: the messages counted as under way for good.
+#[test]
+fn outcomes_that_a_lane_loses_are_committed_again_and_count_once() {
+    for committed_first in [false, true] {
+        let store = Watched::new();
+        let wire = Wire::new(&[("h1", Host::Answers(503))]);
+        let bench = bench_over(store.clone(), Hook::new(&wire), |_| {});
+        let has_failed = std::sync::atomic::AtomicBool::new(false);
+        let inner = store.inner.clone();
+        let lose = move |unit: &Unit| {
+            let is_delivery = |operation: &Operation| matches!(operation, Operation::Put(key, _) if key.strip(&Key::deliveries(WORKSPACE)).is_some());
+            let moves =
+                |operation: &Operation| matches!(operation, Operation::Enqueue { due_at, .. } if *due_at > START);
+            let is_outcome = unit.operations.iter().any(is_delivery) && unit.operations.iter().any(moves);
+            if is_outcome && !has_failed.swap(true, Ordering::SeqCst) {
+                if committed_first {
+                    inner.commit(unit.clone()).unwrap();
+                }
+                panic!("on purpose");
+            }
+            false
+        };
+        *store.refuse.lock() = Some(Box::new(lose));
+        bench.send(people("h1", 1));
+        let state = || deliveries(&bench).pop().map(|delivery| delivery.state);
+        let is_put_off = || matches!(state(), Some(DeliveryState::Pending { attempts: 1, .. }));
+        bench.wait_until("it is put off", is_put_off);
+        wire.set("h1", Host::Answers(200));
+        let second = || {
+            bench.clock.advance_ms(1_000);
+            matches!(state(), Some(DeliveryState::Delivered { .. }))
+        };
+        bench.wait_until("its second attempt arrives", second);
+        assert!(matches!(state(), Some(DeliveryState::Delivered { attempts: 2, .. })), "{:?}", state());
+    }
+}
+
 /// A stop once refused the receipts of what was under way, and every such message was sent again after the restart.
 #[test]
 fn a_graceful_stop_ends_what_is_under_way_and_hands_back_what_has_not_left() {

@@ -16,7 +16,7 @@ type Refusal = Box<dyn Fn(&Unit) -> bool + Send>;
 type Interruption = (Key, Box<dyn FnOnce() + Send>);
 
 pub(in crate::tests) struct Watched {
-    inner: Arc<dyn Store>,
+    pub(in crate::tests) inner: Arc<dyn Store>,
     pub(in crate::tests) refuse: Mutex<Option<Refusal>>,
     /// What is larger than a unit may be.
     pub(in crate::tests) too_large: Mutex<Option<Refusal>>,
