@@ -274,33 +274,31 @@ impl Store for Embedded {
         self.answer(Command::Claim { queue, now, limit, lease_ms, reply }, &answer)
     }
 
-    fn claimed(&self, queue: QueueId, now: Timestamp, limit: usize, lease_ms: i64) -> Result<Vec<Job>, ReadError> {
-        const PAGE_ROWS: usize = 1_024;
-        let damaged = |problem: &str| ReadError::Corrupt { what: "a queue".to_owned(), problem: problem.to_owned() };
-        let mut range = writer::due_range(queue, now.plus_ms(lease_ms));
-        range.from = writer::due_range(queue, now).to;
+    fn claimed(&self, queue: QueueId, limit: usize) -> Result<Vec<Job>, ReadError> {
+        let mut range = Key::jobs_claimed(queue).range();
         let mut jobs = Vec::new();
-        loop {
+        while jobs.len() < limit {
+            let wanted = limit - jobs.len();
             let page =
-                self.shared.read(|| read::scan(&self.shared.overlay, &*self.shared.engine, None, &range, PAGE_ROWS))?;
-            let places = page.rows.iter().map(|(key, _)| key.as_job_due(queue));
-            let places: Vec<(Timestamp, crate::JobId)> =
-                places.collect::<Option<_>>().ok_or_else(|| damaged("a key of its order cannot be read"))?;
-            let keys: Vec<Key> = places.iter().map(|(_, id)| Key::job_body(queue, id)).collect();
+                self.shared.read(|| read::scan(&self.shared.overlay, &*self.shared.engine, None, &range, wanted))?;
+            let ids: Vec<crate::JobId> = page.rows.iter().filter_map(|(key, _)| key.as_job_claimed(queue)).collect();
+            let keys: Vec<Key> = ids.iter().map(|id| Key::job_body(queue, id)).collect();
             let bodies = self.shared.read(|| read::get(&self.shared.overlay, &*self.shared.engine, &keys))?;
-            for ((place, id), body) in places.into_iter().zip(bodies) {
-                // One that was acknowledged or moved between the two looks is claimed by nobody.
-                let Some(body) = body else { continue };
-                let (due_at, body) = rows::read_job_body(&body)?;
-                if due_at < place && jobs.len() < limit {
-                    jobs.push(Job { queue, id, due_at, body });
+            for (id, body) in ids.into_iter().zip(bodies) {
+                match body.map(|body| rows::read_job_body(&body)) {
+                    Some(Ok((due_at, body))) => jobs.push(Job { queue, id, due_at, body }),
+                    // One job that cannot be read costs the others nothing.
+                    Some(Err(error)) => self.shared.note_damage(&error),
+                    // It was acknowledged between the two looks.
+                    None => {}
                 }
             }
             match page.next {
-                Some(next) if jobs.len() < limit => range.from = next,
-                _ => return Ok(jobs),
+                Some(next) => range.from = next,
+                None => break,
             }
         }
+        Ok(jobs)
     }
 
     fn next_due(&self, queue: QueueId) -> Result<Option<Timestamp>, ReadError> {
@@ -317,5 +315,32 @@ impl Store for Embedded {
         let (reply, answer) = sync_channel(1);
         let (name, owner) = (name.to_owned(), owner.to_owned());
         self.answer(Command::Lease { name, owner, now, ttl_ms, reply }, &answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Operation;
+
+    /// Its queue stood still: every claim began with it, and failed.
+    #[test]
+    fn a_job_that_cannot_be_read_costs_the_others_nothing() {
+        let store = memory();
+        let queue = QueueId { workspace: WorkspaceId(1), queue: 1 };
+        let enqueue = |id: u8| {
+            let (due_at, body) = (Timestamp(id.into()), Vec::new());
+            Operation::Enqueue { queue, id: [id; 16], due_at, body }
+        };
+        let damage = |id: u8| Operation::Put(Key::job_body(queue, &[id; 16]), vec![9]);
+        let commit = |operations: Vec<Operation>| store.commit(Unit { operations, ..Unit::default() }).unwrap();
+        let ids = |jobs: Vec<Job>| -> Vec<u8> { jobs.iter().map(|job| job.id[0]).collect() };
+        commit((1..=4).map(enqueue).collect());
+        commit(vec![damage(1)]);
+        assert_eq!(ids(store.claim(queue, Timestamp(9), 1, 100).unwrap()), [0; 0]);
+        assert_eq!(ids(store.claim(queue, Timestamp(9), 3, 100).unwrap()), [2, 3, 4]);
+        commit(vec![damage(2)]);
+        assert_eq!(ids(store.claimed(queue, 1).unwrap()), [3]);
+        assert_eq!(ids(store.claimed(queue, 9).unwrap()), [3, 4]);
     }
 }

@@ -68,6 +68,7 @@ spaces! {
     JOB_TIME = 0xf1, "store";
     JOB_BODY = 0xf2, "store";
     LEASE = 0xf3, "store";
+    JOB_CLAIMED = 0xf4, "store";
 }
 
 /// Spaces from here on belong to the store itself: queues, leases, parts of large values.

@@ -221,9 +221,10 @@ pub trait Store: Send + Sync + 'static {
     /// Take up to `limit` jobs of `queue` that are due at `now`, the longest due first, and hide them for `lease_ms`.
     fn claim(&self, queue: QueueId, now: Timestamp, limit: usize, lease_ms: i64) -> Result<Vec<Job>, CommitError>;
 
-    /// Up to `limit` jobs of `queue` that are claimed at `now`, hidden for no longer than `lease_ms`: whoever is alone in claiming
-    /// from a queue, and has claimed nothing yet, knows from it what a process that is no more has left.
-    fn claimed(&self, queue: QueueId, now: Timestamp, limit: usize, lease_ms: i64) -> Result<Vec<Job>, ReadError>;
+    /// Up to `limit` jobs of `queue` that were claimed and have neither moved nor been acknowledged since: whoever is alone in
+    /// claiming from a queue, and has claimed nothing yet, knows from it what a process that is no more has left. A job that
+    /// cannot be read is left out.
+    fn claimed(&self, queue: QueueId, limit: usize) -> Result<Vec<Job>, ReadError>;
 
     /// When the queue's next job is due, claimed ones at the end of their lease.
     fn next_due(&self, queue: QueueId) -> Result<Option<Timestamp>, ReadError>;

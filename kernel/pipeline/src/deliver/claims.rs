@@ -222,7 +222,7 @@ pub(super) async fn take_back(sender: &Arc<Sender>) {
 }
 
 fn take_some_back(sender: &Sender) -> Result<usize, ClaimError> {
-    let claimed = sender.shared.store.claimed(sender.queue, sender.now(), MAX_RELEASED, LEASE_MS)?;
+    let claimed = sender.shared.store.claimed(sender.queue, MAX_RELEASED)?;
     let number = claimed.len();
     if number > 0 {
         let operations = claimed.iter().map(|job| put_off(job, job.due_at)).collect();

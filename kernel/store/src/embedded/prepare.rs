@@ -42,8 +42,8 @@ fn check(bytes: usize, limit: usize) -> Result<(), CommitError> {
 /// What an operation costs beside its key and value: its kind, its lengths, a workspace, a position.
 const OPERATION_BYTES: usize = 24;
 /// What the rows of a job come to when it is put in or moved, and when it is removed; its body is not part of that.
-const ENQUEUE_BYTES: usize = 192;
-const ACKNOWLEDGE_BYTES: usize = 112;
+const ENQUEUE_BYTES: usize = 224;
+const ACKNOWLEDGE_BYTES: usize = 144;
 
 impl Operation {
     /// The key that a caller chose.

@@ -360,6 +360,7 @@ impl<'a> Draft<'a> {
             JobStep::Enqueue { queue, id, due_at, body } => {
                 if let Some(old) = self.job_time(queue, &id, effects)? {
                     effects.push(Effect::Delete(Key::job_due(queue, old, &id)));
+                    effects.push(Effect::Delete(Key::job_claimed(queue, &id)));
                 }
                 effects.push(Effect::Put(Key::job_due(queue, due_at, &id), Value::from([])));
                 effects.push(Effect::Put(Key::job_time(queue, &id), rows::job_time(due_at)));
@@ -370,6 +371,7 @@ impl<'a> Draft<'a> {
                     effects.push(Effect::Delete(Key::job_due(queue, old, &id)));
                     effects.push(Effect::Delete(Key::job_time(queue, &id)));
                     effects.push(Effect::Delete(Key::job_body(queue, &id)));
+                    effects.push(Effect::Delete(Key::job_claimed(queue, &id)));
                 }
             }
         }
@@ -381,17 +383,21 @@ impl<'a> Draft<'a> {
         let page = read::scan(&self.shared.overlay, &*self.shared.engine, Some(&self.pending), &due, limit)?;
         let hidden_until = now.plus_ms(lease_ms);
         let mut jobs = Vec::with_capacity(page.rows.len());
-        let mut effects = Vec::with_capacity(3 * page.rows.len());
+        let mut effects = Vec::with_capacity(4 * page.rows.len());
         for (key, _) in page.rows {
             let damaged =
                 |problem: &str| ReadError::Corrupt { what: "a queue".to_owned(), problem: problem.to_owned() };
             let (_, id) = key.as_job_due(queue).ok_or_else(|| damaged("a key of its order cannot be read"))?;
-            let row = self.row(&Key::job_body(queue, &id))?.ok_or_else(|| damaged("a job has no body"))?;
-            let (due_at, body) = rows::read_job_body(&row)?;
-            jobs.push(Job { queue, id, due_at, body });
+            let row = self.row(&Key::job_body(queue, &id))?;
+            match row.ok_or_else(|| damaged("a job has no body")).and_then(|row| rows::read_job_body(&row)) {
+                Ok((due_at, body)) => jobs.push(Job { queue, id, due_at, body }),
+                // Nobody gets that one. It is hidden like the others, or it would be in their way for good.
+                Err(error) => self.shared.note_damage(&error),
+            }
             effects.push(Effect::Delete(key));
             effects.push(Effect::Put(Key::job_due(queue, hidden_until, &id), Value::from([])));
             effects.push(Effect::Put(Key::job_time(queue, &id), rows::job_time(hidden_until)));
+            effects.push(Effect::Put(Key::job_claimed(queue, &id), Value::from([])));
         }
         self.write_rows(effects)?;
         Ok(jobs)

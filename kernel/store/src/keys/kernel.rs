@@ -4,7 +4,8 @@ use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::time::Timestamp;
 
 use super::{
-    AUDIT, DEFINITION, JOB_BODY, JOB_DUE, JOB_TIME, Key, LEASE, META, PLUGIN_STATE, SYSTEM, from_sortable, sortable,
+    AUDIT, DEFINITION, JOB_BODY, JOB_CLAIMED, JOB_DUE, JOB_TIME, Key, LEASE, META, PLUGIN_STATE, SYSTEM, from_sortable,
+    sortable,
 };
 use crate::{JobId, QueueId};
 
@@ -76,6 +77,21 @@ impl Key {
     /// What a job holds.
     pub(crate) fn job_body(queue: QueueId, id: &JobId) -> Key {
         Key::new(JOB_BODY, queue.workspace, 0, &[&queue.queue.to_be_bytes(), id])
+    }
+
+    /// The jobs of a queue that are claimed.
+    pub(crate) fn jobs_claimed(queue: QueueId) -> Key {
+        Key::new(JOB_CLAIMED, queue.workspace, 0, &[&queue.queue.to_be_bytes()])
+    }
+
+    /// A job that is claimed.
+    pub(crate) fn job_claimed(queue: QueueId, id: &JobId) -> Key {
+        Key::jobs_claimed(queue).followed_by(id)
+    }
+
+    /// The job that a key of [`Key::jobs_claimed`] names.
+    pub(crate) fn as_job_claimed(&self, queue: QueueId) -> Option<JobId> {
+        self.strip(&Key::jobs_claimed(queue))?.try_into().ok()
     }
 
     /// Who holds a lease.

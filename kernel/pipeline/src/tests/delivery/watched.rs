@@ -88,8 +88,8 @@ impl Store for Watched {
         self.inner.claim(queue, now, limit, lease_ms)
     }
 
-    fn claimed(&self, queue: QueueId, now: Timestamp, limit: usize, lease_ms: i64) -> Result<Vec<Job>, ReadError> {
-        self.inner.claimed(queue, now, limit, lease_ms)
+    fn claimed(&self, queue: QueueId, limit: usize) -> Result<Vec<Job>, ReadError> {
+        self.inner.claimed(queue, limit)
     }
 
     fn next_due(&self, queue: QueueId) -> Result<Option<Timestamp>, ReadError> {

@@ -155,8 +155,8 @@ impl Store for Life {
         self.write(|store| store.claim(queue, now, limit, lease_ms))
     }
 
-    fn claimed(&self, queue: QueueId, now: Timestamp, limit: usize, lease_ms: i64) -> Result<Vec<Job>, ReadError> {
-        self.read(|store| store.claimed(queue, now, limit, lease_ms))
+    fn claimed(&self, queue: QueueId, limit: usize) -> Result<Vec<Job>, ReadError> {
+        self.read(|store| store.claimed(queue, limit))
     }
 
     fn next_due(&self, queue: QueueId) -> Result<Option<Timestamp>, ReadError> {
