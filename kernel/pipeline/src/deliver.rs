@@ -16,6 +16,7 @@ mod halving;
 pub(crate) mod hosts;
 mod inputs;
 mod load;
+mod pieces;
 mod receipts;
 mod sending;
 

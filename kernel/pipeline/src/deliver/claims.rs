@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use kith_model::delivery::{DeliveryInput, DeliveryState, Message};
 use kith_model::time::Timestamp;
-use kith_store::keys::DeliveryMover;
 use kith_store::{CommitError, Job, Key, Operation, ReadError, Unit, row};
 use tokio::time::Instant;
 
 use super::gate::{self, Found, Verdict};
+use super::pieces::Pieces;
 use super::receipts::{advance, operations_of};
 use super::sending::{HELD_BACK_MS, Outgoing, Sender};
 use super::{content, exchange, inputs};
@@ -19,7 +19,10 @@ use crate::setup::{Installed, Setup};
 /// A claimed message comes back after this long if the process died: longer than an attempt may take.
 pub(super) const LEASE_MS: i64 = 120_000;
 
-/// Messages of a removed channel that are taken out of its outbox in one commit.
+/// Messages that are claimed at once: all of their rows are read together.
+const MAX_CLAIMED: usize = 512;
+
+/// Messages of a removed channel that are taken out of its outbox at once.
 const MAX_DRAINED: usize = 256;
 
 /// What a look at the outbox found.
@@ -51,40 +54,33 @@ pub(super) fn claim(
 ) -> Result<Claimed, ClaimError> {
     let store = sender.shared.store.as_ref();
     let now = sender.now();
-    let mut jobs = match store.next_due(sender.queue)? {
-        Some(due_at) if due_at <= now => store.claim(sender.queue, now, limit, LEASE_MS)?,
+    let jobs = match store.next_due(sender.queue)? {
+        Some(due_at) if due_at <= now => store.claim(sender.queue, now, limit.min(MAX_CLAIMED), LEASE_MS)?,
         _ => Vec::new(),
     };
     if jobs.is_empty() {
         return Ok(Claimed::Nothing { next_due: store.next_due(sender.queue)? });
     }
-    let mut operations = Vec::new();
+    let mut pieces = Pieces::new(sender);
     // The kernel's clock may have jumped past the end of a lease, or an attempt's outcome be durable and this sender not told
     // yet. Such a message is not to be sent beside itself; it is looked at again when it has ended.
-    jobs.retain(|job| {
-        let is_under_way = sender.has(&job.id);
-        if is_under_way {
-            operations.push(put_off(job, now.plus_ms(HELD_BACK_MS)));
-        }
-        !is_under_way
-    });
+    let (under_way, jobs): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| sender.has(&job.id));
+    for job in under_way {
+        pieces.add(vec![put_off(&job, now.plus_ms(HELD_BACK_MS))], DeliveryTotals::default())?;
+    }
     let deadline = Instant::now() + exchange::MAX_ATTEMPT;
-    let deliveries = read_deliveries(sender, jobs, now, &mut operations)?;
+    let deliveries = read_deliveries(sender, jobs, now, &mut pieces)?;
     let profiles: Vec<_> = deliveries.iter().map(|(_, row)| row.profile).collect();
     let people = gate::read_people(store, sender.workspace(), &profiles)?;
     let mut passed = Vec::new();
-    let mut moved = DeliveryTotals::default();
     for ((job, row), found) in deliveries.into_iter().zip(people) {
         match look(sender, &Terms { setup, installed, deadline, now }, &job, row, &found) {
             Look::Leaves(outgoing) => passed.push(Arc::from(outgoing)),
-            Look::Stays(settled) => operations.extend(settled),
-            Look::Ends(mut row, input) => operations.extend(end(&job, &mut row, input, now, &mut moved)),
+            Look::Stays(operation) => pieces.add(vec![operation], DeliveryTotals::default())?,
+            Look::Ends(row, input) => end(&mut pieces, &job, *row, input, now)?,
         }
     }
-    operations.extend(add_to_totals(sender, moved)?);
-    if !operations.is_empty() {
-        sender.shared.commit(Unit { operations, ..Unit::default() })?;
-    }
+    pieces.finish()?;
     Ok(Claimed::Some { passed })
 }
 
@@ -93,15 +89,15 @@ fn read_deliveries(
     sender: &Sender,
     jobs: Vec<Job>,
     now: Timestamp,
-    operations: &mut Vec<Operation>,
-) -> Result<Vec<(Job, DeliveryRow)>, ReadError> {
+    pieces: &mut Pieces<'_>,
+) -> Result<Vec<(Job, DeliveryRow)>, ClaimError> {
     let keys: Vec<Key> = jobs.iter().map(|job| Key::delivery(sender.workspace(), &job.id)).collect();
     let values = sender.shared.store.get(&keys)?;
     let mut deliveries = Vec::with_capacity(jobs.len());
     for (job, value) in jobs.into_iter().zip(values) {
         match value.map(|value| row::decode::<DeliveryRow>(&value)) {
             Some(Ok(row)) => deliveries.push((job, row)),
-            None => operations.push(Operation::Acknowledge { queue: job.queue, id: job.id }),
+            None => pieces.add(vec![take_off(&job)], DeliveryTotals::default())?,
             Some(Err(error)) => {
                 let id = crate::views::delivery_id(&job.id);
                 tracing::error!(channel = sender.channel().0, id, %error, "a delivery cannot be read");
@@ -109,8 +105,8 @@ fn read_deliveries(
                 let code = "unreadable-delivery".to_owned();
                 let key = crate::questions::letters::dead_key(sender.workspace(), sender.channel(), now, &job.id);
                 let aside = Aside::Computation { at: now, code, message, profiles: 1 };
-                operations.push(Operation::Put(key, row::encode(&aside)));
-                operations.push(Operation::Acknowledge { queue: job.queue, id: job.id });
+                let letter = Operation::Put(key, row::encode(&aside));
+                pieces.add(vec![letter, take_off(&job)], DeliveryTotals::default())?;
             }
         }
     }
@@ -120,7 +116,8 @@ fn read_deliveries(
 /// What becomes of one claimed message.
 enum Look {
     Leaves(Box<Outgoing>),
-    Stays(Vec<Operation>),
+    /// It does not leave, and this is its place in the outbox.
+    Stays(Operation),
     /// Its delivery takes this step.
     Ends(Box<DeliveryRow>, DeliveryInput),
 }
@@ -138,9 +135,9 @@ fn look(sender: &Sender, terms: &Terms<'_>, job: &Job, row: DeliveryRow, found: 
     let Terms { setup, installed, deadline, now } = *terms;
     let (recipient, person) = match gate::judge(setup, installed, &row, found, now) {
         Verdict::Pass { recipient, person } => (recipient, person),
-        Verdict::Later => return Look::Stays(vec![put_off(job, now.plus_ms(HELD_BACK_MS))]),
-        Verdict::Early { due_at } => return Look::Stays(vec![put_off(job, due_at)]),
-        Verdict::Settled => return Look::Stays(vec![Operation::Acknowledge { queue: job.queue, id: job.id }]),
+        Verdict::Later => return Look::Stays(put_off(job, now.plus_ms(HELD_BACK_MS))),
+        Verdict::Early { due_at } => return Look::Stays(put_off(job, due_at)),
+        Verdict::Settled => return Look::Stays(take_off(job)),
         Verdict::Refuse { reason } => return skip(row, reason),
         Verdict::Interrupted => return Look::Ends(Box::new(row), DeliveryInput::Interrupted),
     };
@@ -177,29 +174,28 @@ fn put_off(job: &Job, due_at: Timestamp) -> Operation {
     Operation::Enqueue { queue: job.queue, id: job.id, due_at, body: Vec::new() }
 }
 
+fn take_off(job: &Job) -> Operation {
+    Operation::Acknowledge { queue: job.queue, id: job.id }
+}
+
 fn skip(row: DeliveryRow, reason: String) -> Look {
     metrics::counter!("kith_deliveries_skipped_total").increment(1);
     Look::Ends(Box::new(row), DeliveryInput::Refused { reason })
 }
 
-/// What is written of a delivery that takes a step without having been sent.
+/// Write down that a delivery takes a step without having been sent.
 fn end(
+    pieces: &mut Pieces<'_>,
     job: &Job,
-    row: &mut DeliveryRow,
+    mut row: DeliveryRow,
     input: DeliveryInput,
     now: Timestamp,
-    moved: &mut DeliveryTotals,
-) -> Vec<Operation> {
+) -> Result<(), ClaimError> {
+    let mut moved = DeliveryTotals::default();
     let before = row.state.clone();
-    advance(row, input, now);
+    advance(&mut row, input, now);
     moved.moved(&before, &row.state);
-    operations_of(job.queue, &job.id, row)
-}
-
-/// What the sender's own steps make of its totals. It claims and drains one after the other, so no commit of them is under way.
-fn add_to_totals(sender: &Sender, moved: DeliveryTotals) -> Result<Option<Operation>, ReadError> {
-    let totals = Key::delivery_totals(sender.workspace(), DeliveryMover::Sender(sender.channel()));
-    rows::add_deliveries(sender.shared.store.as_ref(), totals, moved)
+    pieces.add(operations_of(job.queue, &job.id, &row), moved)
 }
 
 /// Messages that are given back in one commit.
@@ -269,19 +265,18 @@ fn drain_some(sender: &Sender) -> Result<Drained, ClaimError> {
         return Ok(Drained::Empty);
     }
     let now = sender.now();
-    let (mut operations, mut moved) = (Vec::new(), DeliveryTotals::default());
-    for (job, mut row) in read_deliveries(sender, jobs, now, &mut operations)? {
+    let mut pieces = Pieces::new(sender);
+    for (job, row) in read_deliveries(sender, jobs, now, &mut pieces)? {
         let input = match row.state {
             DeliveryState::Pending { .. } => DeliveryInput::Refused { reason: "its channel was removed".to_owned() },
             DeliveryState::Sending { .. } => DeliveryInput::Interrupted,
             _ => {
-                operations.push(Operation::Acknowledge { queue: job.queue, id: job.id });
+                pieces.add(vec![take_off(&job)], DeliveryTotals::default())?;
                 continue;
             }
         };
-        operations.extend(end(&job, &mut row, input, now, &mut moved));
+        end(&mut pieces, &job, row, input, now)?;
     }
-    operations.extend(add_to_totals(sender, moved)?);
-    sender.shared.commit(Unit { operations, ..Unit::default() })?;
+    pieces.finish()?;
     Ok(Drained::Some)
 }

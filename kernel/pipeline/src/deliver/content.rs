@@ -11,6 +11,9 @@ use minijinja::value::{Serde, ValueKind};
 use minijinja::{Environment, ErrorKind};
 use serde_json::Value;
 
+/// A payload as an audience has it. Each of its messages keeps it until the message is settled.
+const MAX_PAYLOAD_BYTES: usize = 64 << 10;
+
 /// All rendered texts of one payload together.
 const MAX_OUTPUT_BYTES: usize = 64 << 10;
 
@@ -35,6 +38,8 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
 /// A payload that cannot be rendered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
+    #[error("the payload has {bytes} bytes where {MAX_PAYLOAD_BYTES} are allowed; every message keeps a copy of it")]
+    TooLarge { bytes: usize },
     #[error("the payload is not a JSON text: {0}")]
     Json(String),
     #[error("{path}, line {line}: {problem}")]
@@ -54,6 +59,9 @@ pub enum TemplateError {
 /// # Errors
 /// [`TemplateError`] names the JSON path of the text and the place in it.
 pub fn check_payload(payload: &str, inputs: &BTreeSet<String>) -> Result<(), TemplateError> {
+    if payload.len() > MAX_PAYLOAD_BYTES {
+        return Err(TemplateError::TooLarge { bytes: payload.len() });
+    }
     let mut payload = parse(payload)?;
     let mut count = 0;
     each_text(&mut payload, &mut "$".to_owned(), &mut |path, text| {
@@ -234,6 +242,9 @@ mod tests {
         assert_eq!(check(r#"{"text":"Hi {{ name }}, {{ range(3)|length }}"}"#), Ok(()));
         assert_eq!(check(r#"{"text":"{% for o in orders %}{{ o.id }}{{ loop.index }}{% endfor %}"}"#), Ok(()));
         assert!(matches!(check("{"), Err(TemplateError::Json(_))));
+        let of_size = |bytes: usize| format!(r#"{{"text":"{}"}}"#, "x".repeat(bytes - r#"{"text":""}"#.len()));
+        assert_eq!(check(&of_size(MAX_PAYLOAD_BYTES)), Ok(()));
+        assert_eq!(check(&of_size(MAX_PAYLOAD_BYTES + 1)), Err(TemplateError::TooLarge { bytes: 65_537 }));
         let undeclared = check(r#"{"a":[{"b":"{{ nmae }}"}]}"#).unwrap_err();
         assert_eq!(
             undeclared.to_string(),

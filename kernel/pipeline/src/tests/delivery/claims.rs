@@ -9,6 +9,7 @@ use kith_store::{Key, Operation, Store, Unit};
 use parking_lot::Mutex;
 
 use super::hook::{Hook, Host, Wire};
+use super::watched::Watched;
 use super::*;
 
 /// A message that waits because its channel is held, with what happens meanwhile; the reason why it does not leave.
@@ -51,6 +52,38 @@ fn what_must_not_leave_any_more_does_not() {
         });
     });
     assert!(out_of_reach.contains("email"), "{out_of_reach}");
+}
+
+/// A claim that found nothing to send was one unit with every payload in it. Past 32 MiB it was refused, and tried again, for good.
+#[test]
+fn what_must_not_leave_is_written_down_in_pieces() {
+    const LARGE: usize = 60_000;
+    let store = Watched::new();
+    let wire = Wire::new(&[("h1", Host::Answers(200))]);
+    let hook = Hook::new(&wire);
+    let bench = Bench::over(store.clone(), everybody(), |setup| {
+        let payload = format!(r#"{{"text":"{}"}}"#, "x".repeat(LARGE));
+        setup.audiences[0].on_enter.as_mut().unwrap().payload = payload;
+        let channel = channel_of(setup);
+        channel.role = Role::PureChannel(Arc::new(hook));
+        channel.activity = Activity::Held { since: START, why: "off".into() };
+    });
+    bench.send(people("h1", 120));
+    bench.wait_until("the messages are made", || deliveries(&bench).len() == 120);
+    store.committed.lock().clear();
+    bench.configure(|setup| {
+        setup.audiences.clear();
+        switch_on(setup);
+    });
+    let skipped = || deliveries(&bench).iter().filter(|one| matches!(one.state, DeliveryState::Skipped { .. })).count();
+    bench.wait_until("all are skipped", || skipped() == 120);
+    let committed = store.committed.lock();
+    let takes_off = |unit: &&Unit| unit.operations.iter().any(|one| matches!(one, Operation::Acknowledge { .. }));
+    let sizes: Vec<usize> = committed.iter().filter(takes_off).map(Unit::size_bytes).collect();
+    assert!(sizes.iter().sum::<usize>() > 120 * LARGE);
+    assert!(sizes.iter().all(|bytes| *bytes <= (4 << 20) + 2 * LARGE), "{sizes:?}");
+    drop(committed);
+    assert_eq!(bench.kernel.totals(WORKSPACE).unwrap().pending, 0);
 }
 
 #[test]
