@@ -106,7 +106,9 @@ fn read_deliveries(
                 let key = crate::questions::letters::dead_key(sender.workspace(), sender.channel(), now, &job.id);
                 let aside = Aside::Computation { at: now, code, message, profiles: 1 };
                 let letter = Operation::Put(key, row::encode(&aside));
-                pieces.add(vec![letter, take_off(&job)], DeliveryTotals::default())?;
+                // Whatever its state is, it was in the outbox.
+                let moved = DeliveryTotals { pending: -1, dead: 1, ..DeliveryTotals::default() };
+                pieces.add(vec![letter, take_off(&job)], moved)?;
             }
         }
     }

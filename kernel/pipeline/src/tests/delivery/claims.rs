@@ -118,20 +118,25 @@ fn a_message_is_filled_in_from_the_inputs_that_its_channel_declares() {
 fn a_delivery_that_cannot_be_read_is_a_dead_letter_and_the_others_leave() {
     let store: Arc<dyn Store> = Arc::new(kith_store::memory());
     let wire = Wire::new(&[("h1", Host::Answers(200))]);
-    let id = [7; 16];
+    let bench = bench_over(store.clone(), Hook::new(&wire), |channel| {
+        channel.activity = Activity::Held { since: START, why: "off".into() };
+    });
+    bench.send(people("h1", 1));
+    bench.wait_until("the message is made", || !deliveries(&bench).is_empty());
+    let totals = || {
+        let totals = bench.kernel.totals(WORKSPACE).unwrap();
+        (totals.pending, totals.dead)
+    };
+    assert_eq!(totals(), (1, 0));
     let queue = outbox(WORKSPACE, CHANNEL);
-    let operations = vec![
-        Operation::Put(Key::delivery(WORKSPACE, &id), vec![99, 1, 2]),
-        Operation::Enqueue { queue, id, due_at: START, body: vec![] },
-    ];
-    store.commit(Unit { operations, ..Unit::default() }).unwrap();
-    let bench = bench_over(store.clone(), Hook::new(&wire), |_| {});
+    let (key, _) = store.scan(&Key::deliveries(WORKSPACE).range(), 1).unwrap().rows.remove(0);
+    store.commit(Unit { operations: vec![Operation::Put(key.clone(), vec![99, 1, 2])], ..Unit::default() }).unwrap();
+    bench.configure(switch_on);
     let letters = || bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap().items;
     bench.wait_until("it is a dead letter", || letters().len() == 1);
     assert!(matches!(&letters()[0], DeadLetter::Computation { code, .. } if code == "unreadable-delivery"));
-    assert_eq!(store.next_due(queue).unwrap(), None);
-    let key = Key::delivery(WORKSPACE, &id);
+    assert_eq!((store.next_due(queue).unwrap(), totals()), (None, (0, 1)));
     store.commit(Unit { operations: vec![Operation::Delete(key)], ..Unit::default() }).unwrap();
-    bench.send(people("h1", 1));
+    bench.send(people("h1-next", 1));
     bench.wait_until("the next is delivered", || delivered(&bench) == 1);
 }
