@@ -28,9 +28,11 @@ use tokio::sync::Semaphore;
 
 pub(crate) use body::BodyRule;
 pub(crate) use client::Client;
+pub(crate) use resolver::MAX_LOOK_UPS;
 
 use self::client::Exchange;
 use self::request::{Permits, Target};
+use self::resolver::Share;
 use self::webhook::sign;
 use crate::imports::secrets::MAX_STAND_INS;
 use crate::state::Installed;
@@ -46,11 +48,13 @@ pub(crate) struct Gate {
     client: Arc<Client>,
     permits: Permits,
     slots: Semaphore,
+    look_ups: Arc<Share>,
 }
 
 impl Gate {
     pub(crate) fn new(client: Arc<Client>, loopback: bool, plain_http: bool) -> Gate {
-        Gate { client, permits: Permits { loopback, plain_http }, slots: Semaphore::new(MAX_GUEST_EXCHANGES) }
+        let (permits, slots) = (Permits { loopback, plain_http }, Semaphore::new(MAX_GUEST_EXCHANGES));
+        Gate { client, permits, slots, look_ups: Arc::default() }
     }
 
     /// Send for a guest that waits, a bounded number of them at a time.
@@ -90,7 +94,8 @@ pub(crate) fn admit(installed: &Installed, request: OutboundRequest, body: BodyR
     *sent.uri_mut() = target.path_and_query.parse().map_err(|_| "the URL's path is malformed".to_owned())?;
     *sent.headers_mut() = headers;
     let asked = request.timeout_ms.map_or(DEFAULT_ANSWER_WAIT, |ms| Duration::from_millis(ms.into()));
-    Ok(Exchange { target, loopback_granted, request: sent, answer_wait: asked.min(MAX_ANSWER_WAIT), body })
+    let (answer_wait, look_ups) = (asked.min(MAX_ANSWER_WAIT), Arc::clone(&installed.gate.look_ups));
+    Ok(Exchange { target, loopback_granted, look_ups, request: sent, answer_wait, body })
 }
 
 /// Add the three headers of Standard Webhooks 1.0; a guest's own are replaced.

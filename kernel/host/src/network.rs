@@ -5,11 +5,10 @@ use std::io;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
+use crate::egress::MAX_LOOK_UPS;
+
 /// Threads that send and read: they wait, and compute no more than TLS asks for.
 const THREADS: usize = 2;
-
-/// Names that are resolved at once; the system's resolver blocks.
-const MAX_RESOLVING: usize = 16;
 
 /// A runtime for requests and their connections.
 pub(crate) struct Network {
@@ -22,7 +21,7 @@ impl Network {
     pub(crate) fn start() -> io::Result<Network> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
-            .max_blocking_threads(MAX_RESOLVING)
+            .max_blocking_threads(MAX_LOOK_UPS)
             .thread_name("kith-network")
             .enable_all()
             .build()?;

@@ -85,6 +85,9 @@ pub enum SendFailure {
     /// The connection could not be made, or broke before the answer's head.
     #[error("connection failed: {0}")]
     Connection(String),
+    /// The sender is too busy with other requests of the installation; the request did not leave. It says nothing about the host.
+    #[error("not sent: {0}")]
+    Busy(String),
     /// The answer's head is larger than the limit.
     #[error("answer too large: {0}")]
     TooLarge(String),

@@ -99,7 +99,7 @@ pub(crate) fn send_failure_to_wit(failure: SendFailure) -> http_types::Error {
     match failure {
         SendFailure::Denied(text) => http_types::Error::Denied(text),
         SendFailure::Timeout(text) => http_types::Error::Timeout(text),
-        SendFailure::Connection(text) => http_types::Error::Connection(text),
+        SendFailure::Connection(text) | SendFailure::Busy(text) => http_types::Error::Connection(text),
         SendFailure::TooLarge(text) => http_types::Error::TooLarge(text),
     }
 }

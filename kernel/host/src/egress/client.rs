@@ -23,7 +23,7 @@ use super::body::{self, BodyEnd, BodyRule};
 use super::connection::Connection;
 use super::pool::{Place, Pool};
 use super::request::Target;
-use super::resolver::Resolver;
+use super::resolver::{Resolver, Share};
 
 const MAX_CONNECT: Duration = Duration::from_secs(3);
 /// How long a connection may take to be ready for another request after an answer.
@@ -33,6 +33,8 @@ const MAX_READY: Duration = Duration::from_millis(500);
 pub(crate) struct Exchange {
     pub(super) target: Target,
     pub(super) loopback_granted: bool,
+    /// The look-ups of names that its installation may have.
+    pub(super) look_ups: Arc<Share>,
     pub(super) request: Request<Full<Bytes>>,
     /// How long to wait for the answer's head, connecting included.
     pub(super) answer_wait: Duration,
@@ -66,10 +68,16 @@ impl Client {
 
     /// Send a request and read its answer. Runs on the runtime that it is polled on, and leaves connections there.
     pub(crate) async fn exchange(&self, exchange: Exchange) -> Result<InboundResponse, SendFailure> {
-        let Exchange { target, loopback_granted, request, answer_wait, body } = exchange;
-        let answered = timeout(answer_wait, self.answer(&target, loopback_granted, request)).await;
+        let Exchange { target, loopback_granted, look_ups, request, answer_wait, body } = exchange;
+        // Waiting for one's turn says nothing about the host, whose time begins after it.
+        let name = self.resolver.name(&target, &look_ups, answer_wait).await?;
+        let answer = async {
+            let found = self.resolver.addresses(&target, name).await?;
+            let addresses = admit(found, loopback_granted).map_err(SendFailure::Denied)?;
+            self.answer(&target, &addresses, request).await
+        };
         let late = |_| SendFailure::Timeout(format!("no answer within {} ms", answer_wait.as_millis()));
-        let (place, connection, response) = answered.map_err(late)??;
+        let (place, connection, response) = timeout(answer_wait, answer).await.map_err(late)??;
         let (head, incoming) = response.into_parts();
         let (bytes, end) = body::read(body, incoming).await?;
         if end == BodyEnd::Whole {
@@ -84,15 +92,13 @@ impl Client {
         })
     }
 
-    /// Send a request and wait for the head of its answer.
+    /// Send a request to the first of the admitted addresses that there is a connection to, and wait for the head of its answer.
     async fn answer(
         &self,
         target: &Target,
-        loopback_granted: bool,
+        addresses: &[SocketAddr],
         mut request: Request<Full<Bytes>>,
     ) -> Result<(Place, Connection, Response<Incoming>), SendFailure> {
-        let found = self.resolver.addresses(target).await?;
-        let addresses = admit(found, loopback_granted).map_err(SendFailure::Denied)?;
         let place = |address| Place { https: target.https, host: target.host.clone(), address };
         let kept = || {
             addresses.iter().map(|address| place(*address)).find_map(|place| {
@@ -105,7 +111,7 @@ impl Client {
             let (is_new, (place, mut connection)) = match kept() {
                 Some(kept) => (false, kept),
                 None => {
-                    let (address, connection) = self.open(target, &addresses).await?;
+                    let (address, connection) = self.open(target, addresses).await?;
                     (true, (place(address), connection))
                 }
             };

@@ -207,7 +207,13 @@ async fn send(sender: &Arc<Sender>, exchange: Exchange, target: &Target, slot: S
         Err(failure) => failure.to_string(),
     };
     hosts.arrive(target, slot, hosts::signal(&result), &reason, sender.now());
-    exchange.answer(sender, result);
+    match &result {
+        // Nothing left, and the reason is not the message's own. Of a channel that is not idempotent the attempt is on record.
+        Err(SendFailure::Busy(_)) if exchange.idempotence == Idempotence::Idempotent => {
+            exchange.go_back(sender, sender.now().plus_ms(HELD_BACK_MS));
+        }
+        _ => exchange.answer(sender, result),
+    }
 }
 
 impl Exchange {

@@ -113,7 +113,7 @@ fn opened(failures: u32, pause_ms: Option<i64>, now: Timestamp) -> Circuit {
 pub(super) fn signal(result: &Result<InboundResponse, SendFailure>) -> Option<Signal> {
     match result {
         Err(SendFailure::Timeout(_) | SendFailure::Connection(_)) => Some(Signal::Failed { pause_ms: None }),
-        Err(SendFailure::Denied(_)) => None,
+        Err(SendFailure::Denied(_) | SendFailure::Busy(_)) => None,
         // The head was too large to read, so a host was there to send it.
         Err(SendFailure::TooLarge(_)) => Some(Signal::Answered),
         Ok(response) if response.status == 429 || response.status >= 500 => {

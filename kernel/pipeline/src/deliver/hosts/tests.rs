@@ -62,6 +62,7 @@ fn the_end_of_a_request_says_whether_its_host_is_well() {
         (Err(SendFailure::Connection(text())), Some(FAILED)),
         (Err(SendFailure::TooLarge(text())), Some(Signal::Answered)),
         (Err(SendFailure::Denied(text())), None),
+        (Err(SendFailure::Busy(text())), None),
     ];
     for (result, expected) in table {
         assert_eq!(signal(&result), expected, "{result:?}");
