@@ -8,10 +8,11 @@ use kith_store::{CommitError, Job, Key, Operation, ReadError, Unit, row};
 use tokio::time::Instant;
 
 use super::gate::{self, Found, Verdict};
+use super::inputs::{self, Filled};
 use super::pieces::Pieces;
 use super::receipts::{advance, operations_of};
 use super::sending::{HELD_BACK_MS, Outgoing, Sender};
-use super::{content, exchange, inputs};
+use super::{content, exchange};
 use crate::offload;
 use crate::rows::{self, Aside, DeliveryRow, DeliveryTotals};
 use crate::setup::{Installed, Setup};
@@ -147,10 +148,10 @@ fn look(sender: &Sender, terms: &Terms<'_>, job: &Job, row: DeliveryRow, found: 
         Found::Person(person) => person.profile,
         Found::Nobody | Found::Unsteady | Found::Unreadable(_) => row.profile,
     };
-    let filled = inputs::values(&sender.shared, sender.workspace(), installed, profile, now);
-    let inputs = match filled {
-        Ok(inputs) => inputs,
-        Err(problem) => return skip(row, format!("the channel's inputs cannot be computed: {problem}")),
+    let inputs = match inputs::fill(&sender.shared, sender.workspace(), installed, profile, now) {
+        Filled::Values(inputs) => inputs,
+        Filled::Later => return Look::Stays(put_off(job, now.plus_ms(HELD_BACK_MS))),
+        Filled::Never(problem) => return skip(row, format!("the channel's inputs cannot be computed: {problem}")),
     };
     let payload = match content::render(&row.payload, &inputs) {
         Ok(payload) => payload,

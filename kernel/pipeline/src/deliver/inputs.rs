@@ -1,45 +1,106 @@
 //! A channel's declared inputs, computed for the person that a message goes to.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kith_features::Expression;
+use kith_features::{Expression, LeafId};
 use kith_model::id::{ProfileId, WorkspaceId};
 use kith_model::plugin::InputSpec;
 use kith_model::time::Timestamp;
+use kith_store::ReadError;
 
+use crate::plan::ChannelPlan;
 use crate::profiles::evaluation::{Evaluation, Profile};
 use crate::profiles::person::{load_sealed, read_profile};
 use crate::setup::Installed;
 use crate::shared::Shared;
 
-/// The value of each input of `installed`, by its name.
-///
-/// # Errors
-/// The reason why they cannot be computed, for people.
-pub(super) fn values(
+/// What the inputs of a message come to.
+pub(super) enum Filled {
+    /// The value of each input, by its name.
+    Values(Vec<(String, serde_json::Value)>),
+    /// They cannot be told now: their history is still being read, the store has a fault that may pass, or the person is just
+    /// being merged.
+    Later,
+    /// They cannot be computed and never will; the reason is for people.
+    Never(String),
+}
+
+/// Whether the history of all that the channel's inputs read has been read. Before that its messages would say nothing where
+/// there is something to say.
+pub(super) fn are_complete(shared: &Shared, workspace: WorkspaceId, installed: &Installed) -> bool {
+    if installed.inputs.is_empty() {
+        return true;
+    }
+    let Some(known) = shared.workspace(workspace) else { return false };
+    let compiled = known.compiled.load_full();
+    let complete = Arc::clone(&known.projection.read().complete);
+    let channel = compiled.plan.channels.iter().find(|channel| channel.id == installed.id);
+    channel.is_some_and(|channel| has_history(channel, &complete))
+}
+
+fn has_history(channel: &ChannelPlan, complete: &BTreeSet<LeafId>) -> bool {
+    let leaves = channel.inputs.iter().flat_map(|(_, input)| input.leaves());
+    leaves.map(|leaf| leaf.id()).all(|leaf| complete.contains(&leaf))
+}
+
+/// The inputs of `installed` for a person.
+pub(super) fn fill(
     shared: &Shared,
     workspace: WorkspaceId,
     installed: &Installed,
     profile: ProfileId,
     now: Timestamp,
-) -> Result<Vec<(String, serde_json::Value)>, String> {
-    if installed.inputs.is_empty() {
-        return Ok(Vec::new());
+) -> Filled {
+    match values(shared, workspace, installed, profile, now) {
+        Ok(Some(values)) => Filled::Values(values),
+        Ok(None) => Filled::Later,
+        Err(error) if may_pass(&error) => {
+            tracing::error!(channel = installed.id.0, %error, "the inputs of a message cannot be read; it is put off");
+            Filled::Later
+        }
+        Err(error) => Filled::Never(error.to_string()),
     }
-    let known = shared.workspace(workspace).ok_or("the workspace is gone")?;
+}
+
+/// Whether a read may succeed when it is tried again; what is damaged or another release's stays so.
+fn may_pass(error: &ReadError) -> bool {
+    match error {
+        ReadError::Io { .. } => true,
+        ReadError::Corrupt { .. } | ReadError::Version { .. } | ReadError::Truncated { .. } => false,
+    }
+}
+
+fn values(
+    shared: &Shared,
+    workspace: WorkspaceId,
+    installed: &Installed,
+    profile: ProfileId,
+    now: Timestamp,
+) -> Result<Option<Vec<(String, serde_json::Value)>>, ReadError> {
+    if installed.inputs.is_empty() {
+        return Ok(Some(Vec::new()));
+    }
+    let Some(known) = shared.workspace(workspace) else { return Ok(None) };
     let compiled = known.compiled.load_full();
-    let channel = compiled.plan.channels.iter().find(|channel| channel.id == installed.id);
-    let channel = channel.ok_or("they are not in force yet")?;
     let complete = Arc::clone(&known.projection.read().complete);
-    let mut people = read_profile(shared.store.as_ref(), workspace, profile).map_err(|error| error.to_string())?;
+    // A change may have come since the claim.
+    let Some(channel) = compiled.plan.channels.iter().find(|channel| channel.id == installed.id) else {
+        return Ok(None);
+    };
+    if !has_history(channel, &complete) {
+        return Ok(None);
+    }
+    let mut people = read_profile(shared.store.as_ref(), workspace, profile)?;
     if people.is_empty() {
-        return Err("the person does not exist any more".to_owned());
+        // The gate has just seen it; the next look finds it under its new name, or refuses it.
+        return Ok(None);
     }
     let view = Evaluation { plan: &compiled.plan, zone: &compiled.setup.zone, complete: &complete, now };
     for (_, input) in &channel.inputs {
-        load_sealed(shared.store.as_ref(), workspace, &mut people, input, view).map_err(|error| error.to_string())?;
+        load_sealed(shared.store.as_ref(), workspace, &mut people, input, view)?;
     }
     let state = Profile::new(people.iter().collect(), view);
     let value = |(spec, input): &(InputSpec, Expression)| (spec.name.clone(), state.evaluate(input).to_json());
-    Ok(channel.inputs.iter().map(value).collect())
+    Ok(Some(channel.inputs.iter().map(value).collect()))
 }

@@ -20,7 +20,7 @@ use super::answers::Answered;
 use super::claims::{self, Claimed};
 use super::load::Load;
 use super::receipts::{self, End, Ended};
-use super::{GRACE, LAST_COMMITS, Phase, answers, blocking, exchange, gate};
+use super::{GRACE, LAST_COMMITS, Phase, answers, blocking, exchange, gate, inputs};
 use crate::offload;
 use crate::rows::DeliveryRow;
 use crate::setup::{Installed, Role, Setup};
@@ -392,6 +392,11 @@ pub(super) enum Progress {
 
 /// Claim as much as there is room for, or sleep until there is room or something due.
 async fn claim(sender: &Arc<Sender>, setup: Arc<Setup>, installed: Installed) -> Progress {
+    if !inputs::are_complete(&sender.shared, sender.workspace(), &installed) {
+        // Claimed messages would be put off one by one, and looked at again and again.
+        sender.sleep(Some(Instant::now() + PAUSE)).await;
+        return Progress::Made;
+    }
     let room = match &installed.role {
         Role::Channel(_) => sender.room().min(blocking::room(sender.under_way())),
         _ => sender.worthwhile_room().await,

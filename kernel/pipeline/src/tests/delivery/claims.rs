@@ -96,15 +96,9 @@ fn a_message_is_filled_in_from_the_inputs_that_its_channel_declares() {
     let hook = Hook::new(&wire);
     let bench = Bench::over(Arc::new(kith_store::memory()), everybody(), |setup| {
         setup.audiences[0].on_enter.as_mut().unwrap().payload = r#"{"text":"Hello {{ city }}: {{ added }}"}"#.into();
-        let input = |name: &str, expression: &str| InputSpec {
-            name: name.into(),
-            expression: expression.into(),
-            column_type: ColumnType::Text,
-            reason: "to greet".into(),
-        };
         let channel = channel_of(setup);
         channel.role = Role::PureChannel(Arc::new(hook));
-        channel.inputs = vec![input("city", "traits.city"), input("added", "events('Product Added').size()")];
+        channel.inputs = vec![greeting("city", "traits.city"), greeting("added", "events('Product Added').size()")];
     });
     bench.send(vec![
         identify("m1", &[("user_id", "h1-0")], r#"{"city":"Bern"}"#, START),
@@ -112,6 +106,78 @@ fn a_message_is_filled_in_from_the_inputs_that_its_channel_declares() {
     ]);
     bench.settle();
     assert_eq!(*bodies.lock(), [r#"{"text":"Hello Bern: 1"}"#]);
+}
+
+fn greeting(name: &str, expression: &str) -> InputSpec {
+    InputSpec {
+        name: name.into(),
+        expression: expression.into(),
+        column_type: ColumnType::Text,
+        reason: "to greet".into(),
+    }
+}
+
+/// A message that waits because its channel is held, its payload over an input, and what its body will be.
+fn waiting_for_input(store: Arc<Watched>, wire: &Arc<Wire>) -> (Bench, Arc<Mutex<Vec<String>>>) {
+    let bodies = Arc::new(Mutex::new(Vec::new()));
+    let noting = bodies.clone();
+    *wire.as_it_leaves.lock() =
+        Some(Box::new(move |request| noting.lock().push(String::from_utf8(request.body.clone()).unwrap())));
+    let hook = Hook::new(wire);
+    let bench = Bench::over(store, everybody(), |setup| {
+        setup.audiences[0].on_enter.as_mut().unwrap().payload = r#"{"text":"{{ count }}"}"#.into();
+        let channel = channel_of(setup);
+        channel.role = Role::PureChannel(Arc::new(hook));
+        channel.activity = Activity::Held { since: START, why: "off".into() };
+    });
+    let order = |number: u32| event(&format!("o{number}"), &[("user_id", "h1-0")], "Product Viewed", START);
+    bench.send((0..3).map(order).chain(people("h1", 1)).collect());
+    bench.wait_until("the message is made", || deliveries(&bench).len() == 1);
+    bench.wait_until("all is computed", || bench.kernel.progress(WORKSPACE).backlog == 0);
+    (bench, bodies)
+}
+
+/// After an upgrade that added an input, messages left with a gap until its history had been read.
+#[test]
+fn a_message_waits_until_the_history_of_its_inputs_has_been_read() {
+    const PROGRESS: u8 = 0x33;
+    let store = Watched::new();
+    let wire = Wire::new(&[("h1", Host::Answers(200))]);
+    let (bench, bodies) = waiting_for_input(store.clone(), &wire);
+    let is_progress = |one: &Operation| matches!(one, Operation::Put(key, _) if key.as_bytes()[0] == PROGRESS);
+    *store.refuse.lock() = Some(Box::new(move |unit| unit.operations.iter().any(is_progress)));
+    bench.configure(|setup| {
+        switch_on(setup);
+        channel_of(setup).inputs = vec![greeting("count", "events('Product Viewed').size()")];
+    });
+    bench.wait_until("the walk does not get on", || store.refused.lock().len() >= 2);
+    assert_eq!(wire.left.lock().len(), 0);
+    *store.refuse.lock() = None;
+    bench.wait_until("it is delivered", || delivered(&bench) == 1);
+    assert_eq!(*bodies.lock(), [r#"{"text":"3"}"#]);
+}
+
+/// A fault of the disk that passes once skipped every message that was looked at meanwhile, for good.
+#[test]
+fn a_message_whose_inputs_cannot_be_read_now_is_put_off() {
+    const DERIVED: u8 = 0x30;
+    let store = Watched::new();
+    let wire = Wire::new(&[("h1", Host::Answers(200))]);
+    let (bench, bodies) = waiting_for_input(store.clone(), &wire);
+    bench.configure(|setup| channel_of(setup).inputs = vec![greeting("count", "events('Product Viewed').size()")]);
+    bench.wait_until("its history has been read", || bench.kernel.progress(WORKSPACE).backlog == 0);
+    *store.unreadable.lock() = Some(Box::new(|key| key.as_bytes()[0] == DERIVED));
+    bench.configure(switch_on);
+    let next_due = || store.next_due(outbox(WORKSPACE, CHANNEL)).unwrap();
+    bench.wait_until("it is put off", || next_due() == Some(START.plus_ms(2_000)));
+    assert!(!store.unread.lock().is_empty());
+    *store.unreadable.lock() = None;
+    let is_delivered = || {
+        bench.clock.advance_ms(1_000);
+        delivered(&bench) == 1
+    };
+    bench.wait_until("it is delivered", is_delivered);
+    assert_eq!(*bodies.lock(), [r#"{"text":"3"}"#]);
 }
 
 #[test]

@@ -1,5 +1,4 @@
-//! A store that shows a test each unit, refuses those that the test wants refused, as too large or for a while, and lets it do
-//! something in the middle of a scan.
+//! A store that shows a test each unit, refuses those that the test wants refused, and does not read what it shall not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +11,8 @@ use parking_lot::Mutex;
 /// What is to be refused.
 type Refusal = Box<dyn Fn(&Unit) -> bool + Send>;
 
-/// What is to be done once before the first scan that begins at a key.
-type Interruption = (Key, Box<dyn FnOnce() + Send>);
+/// Which rows.
+type Row = Box<dyn Fn(&Key) -> bool + Send>;
 
 pub(in crate::tests) struct Watched {
     pub(in crate::tests) inner: Arc<dyn Store>,
@@ -22,7 +21,9 @@ pub(in crate::tests) struct Watched {
     pub(in crate::tests) too_large: Mutex<Option<Refusal>>,
     pub(in crate::tests) refused: Mutex<Vec<Unit>>,
     pub(in crate::tests) committed: Mutex<Vec<Unit>>,
-    pub(in crate::tests) interruption: Mutex<Option<Interruption>>,
+    /// Rows that cannot be read now, and those that were asked for.
+    pub(in crate::tests) unreadable: Mutex<Option<Row>>,
+    pub(in crate::tests) unread: Mutex<Vec<Key>>,
 }
 
 impl Watched {
@@ -33,7 +34,8 @@ impl Watched {
             too_large: Mutex::new(None),
             refused: Mutex::default(),
             committed: Mutex::default(),
-            interruption: Mutex::default(),
+            unreadable: Mutex::new(None),
+            unread: Mutex::default(),
         })
     }
 
@@ -53,6 +55,13 @@ impl Watched {
 
 impl Store for Watched {
     fn get(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        if let Some(unreadable) = self.unreadable.lock().as_ref()
+            && let Some(key) = keys.iter().find(|key| unreadable(key))
+        {
+            self.unread.lock().push(key.clone());
+            let source = Arc::new(std::io::Error::other("on purpose"));
+            return Err(ReadError::Io { what: "a row".into(), source });
+        }
         self.inner.get(keys)
     }
 
