@@ -30,7 +30,6 @@ use kith_store::QueueId;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use crate::setup::Setup;
 use crate::shared::Shared;
 use crate::workers::{Ending, Phase};
 use hosts::Hosts;
@@ -96,25 +95,24 @@ pub(crate) fn start_senders(shared: &Arc<Shared>, workspace: WorkspaceId) {
         let limit = installed.sending.requests_per_host.max(1);
         shared.deliveries.hosts.limit(workspace, installed.id, limit);
     }
-    let queues = channels.map(|installed| outbox(workspace, installed.id));
-    for queue in queues.chain(left_over(shared, setup)) {
-        if shared.deliveries.senders.lock().insert(queue) {
-            let sender = Sender::new(Arc::clone(shared), queue);
-            shared.workers.task(SENDER, sending::run(sender));
-        }
+    for installed in channels {
+        start_sender(shared, outbox(workspace, installed.id));
     }
-    shared.workers.wake_all();
+    let left_over = setup.removed_channels.iter().map(|id| outbox(workspace, *id));
+    // Where that cannot be read, the sender looks again and says what is wrong.
+    let holds_something = |queue: &QueueId| !matches!(shared.store.next_due(*queue), Ok(None));
+    for queue in left_over.filter(holds_something) {
+        start_sender(shared, queue);
+    }
+    shared.workers.wake_workspace(workspace);
 }
 
-/// The outboxes of removed channels that still hold something.
-fn left_over(shared: &Shared, setup: &Setup) -> Vec<QueueId> {
-    let outboxes = setup.removed.iter().map(|id| outbox(setup.workspace, *id));
-    let holds_something = |queue: &QueueId| match shared.store.next_due(*queue) {
-        Ok(due_at) => due_at.is_some(),
-        // Its sender looks again, and says what is wrong.
-        Err(_) => true,
-    };
-    outboxes.filter(holds_something).collect()
+/// Start an outbox's sender, if it has none.
+fn start_sender(shared: &Arc<Shared>, queue: QueueId) {
+    if shared.deliveries.senders.lock().insert(queue) {
+        let sender = Sender::new(Arc::clone(shared), queue);
+        shared.workers.task(SENDER, sending::run(sender));
+    }
 }
 
 /// Wait until what was under way when the workers were told to stop has ended and its outcomes are committed. What had not left

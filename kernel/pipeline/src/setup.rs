@@ -108,8 +108,8 @@ pub struct Setup {
     /// The names of all sources that events may have come from, removed ones too: an event keeps its source's name.
     pub source_names: BTreeMap<InstallationId, String>,
     pub audiences: Vec<Audience>,
-    /// Installations that were removed. What waits in the outbox of such a channel may never leave.
-    pub removed: BTreeSet<InstallationId>,
+    /// Channels that were removed. What waits in their outboxes may never leave.
+    pub removed_channels: BTreeSet<InstallationId>,
 }
 
 impl Setup {

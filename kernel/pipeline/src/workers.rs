@@ -8,12 +8,13 @@
 //! ends the process, because a stage that is silently absent looks like a kernel that works and is not: everything committed
 //! is safe, and a restart goes on from there.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kith_model::id::WorkspaceId;
 use kith_store::QueueId;
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::{Builder, Runtime};
@@ -44,7 +45,7 @@ pub(crate) struct Workers {
     /// Tasks of the runtime that have not ended.
     tasks: Arc<Tasks>,
     /// One for each outbox that somebody sleeps at.
-    wakes: Mutex<HashMap<QueueId, Arc<Notify>>>,
+    wakes: Mutex<BTreeMap<QueueId, Arc<Notify>>>,
 }
 
 /// How many tasks run, by their names.
@@ -133,9 +134,10 @@ impl Workers {
         }
     }
 
-    /// Wake everybody.
-    pub(crate) fn wake_all(&self) {
-        self.wakes.lock().values().for_each(|bell| bell.notify_one());
+    /// Wake everybody who sleeps at an outbox of that workspace.
+    pub(crate) fn wake_workspace(&self, workspace: WorkspaceId) {
+        let [first, last] = [0, u32::MAX].map(|queue| QueueId { workspace, queue });
+        self.wakes.lock().range(first..=last).for_each(|(_, bell)| bell.notify_one());
     }
 
     /// Nobody will sleep there again.
@@ -192,7 +194,7 @@ impl Drop for PanicGuard {
 mod tests {
     use super::*;
     use crate::setup::Installed;
-    use kith_model::id::{InstallationId, WorkspaceId};
+    use kith_model::id::InstallationId;
 
     #[derive(Default)]
     struct Panics(Mutex<Vec<String>>);
@@ -224,7 +226,12 @@ mod tests {
         workers.wake(queue);
         workers.task("sleeper", async move { bell.notified().await });
         assert_eq!(workers.wait_for_tasks("sleeper", Duration::from_secs(20)), Ending::AllEnded);
+        let bell = workers.bell(queue);
+        workers.wake_workspace(WorkspaceId(1));
+        workers.task("sleeper", async move { bell.notified().await });
+        assert_eq!(workers.wait_for_tasks("sleeper", Duration::from_secs(20)), Ending::AllEnded);
         let silent = workers.bell(queue);
+        workers.wake_workspace(WorkspaceId(2));
         workers.task("sleeper", async move { silent.notified().await });
         assert_eq!(workers.wait_for_tasks("sleeper", Duration::from_millis(1)), Ending::TimedOut { running: 1 });
     }

@@ -153,7 +153,12 @@ impl Wiring {
         self.made
             .lock()
             .retain(|(of, id), _| *of != workspace || installations.iter().any(|installed| installed.id == *id));
+        // One whose plugin is not known any more may have been a channel.
+        let was_channel = |row: &&InstallationRow| {
+            tables.plugin_of(row).is_none_or(|plugin| plugin.manifest.kind == PluginKind::Channel)
+        };
         let removed = tables.installations.values().filter(|row| row.removed_at.is_some());
+        let removed_channels = removed.map(AsRef::as_ref).filter(was_channel).map(|row| row.id).collect();
         let names = tables.installations.values().map(|row| (row.id, row.name.to_string()));
         Ok(Setup {
             workspace,
@@ -163,7 +168,7 @@ impl Wiring {
             installations,
             source_names: names.collect(),
             audiences: tables.audiences.values().map(|audience| audience.as_ref().clone()).collect(),
-            removed: removed.map(|row| row.id).collect(),
+            removed_channels,
         })
     }
 

@@ -23,6 +23,9 @@ pub(super) const LEASE_MS: i64 = 120_000;
 /// Messages that are claimed at once: all of their rows are read together.
 const MAX_CLAIMED: usize = 512;
 
+/// Later than anything is due, and not past the end of the store's order.
+pub(super) const END_OF_TIME: Timestamp = Timestamp(i64::MAX / 2);
+
 /// Messages of a removed channel that are taken out of its outbox at once.
 const MAX_DRAINED: usize = 256;
 
@@ -260,10 +263,8 @@ enum Drained {
 }
 
 fn drain_some(sender: &Sender) -> Result<Drained, ClaimError> {
-    // Later than anything is due, and not past the end of the store's order.
-    let end_of_time = Timestamp(i64::MAX / 2);
     let store = sender.shared.store.as_ref();
-    let jobs = store.claim(sender.queue, end_of_time, MAX_DRAINED, 0)?;
+    let jobs = store.claim(sender.queue, END_OF_TIME, MAX_DRAINED, 0)?;
     if jobs.is_empty() {
         return Ok(Drained::Empty);
     }

@@ -359,16 +359,28 @@ async fn claim_while_running(sender: &Arc<Sender>) {
             Standing::Removed => {
                 wind_down(sender).await;
                 claims::drain(sender).await;
-                if sender.is_stopping() {
-                    return;
+                if !sender.is_stopping() {
+                    leave(sender).await;
                 }
-                sender.shared.deliveries.senders.lock().remove(&sender.queue);
-                sender.shared.workers.forget_bell(sender.queue);
                 return;
             }
         }
     }
     wind_down(sender).await;
+}
+
+/// The channel is removed and its outbox is empty: nobody needs a sender there any more.
+async fn leave(sender: &Sender) {
+    let Sender { shared, queue, .. } = sender;
+    shared.workers.forget_bell(*queue);
+    shared.deliveries.senders.lock().remove(queue);
+    // A dead letter may have been replayed since the last look into the outbox, by somebody who still found a sender there.
+    let (store, queue) = (Arc::clone(&shared.store), *queue);
+    // Where the drain has left a job, nobody can read it.
+    let is_new = |due_at: Timestamp| due_at < claims::END_OF_TIME;
+    if offload::run(move || store.next_due(queue)).await.is_ok_and(|due_at| due_at.is_some_and(is_new)) {
+        super::start_sender(shared, queue);
+    }
 }
 
 /// Wait for a while until the lines of busy hosts are shorter: what is claimed next is likely for the same hosts, and would

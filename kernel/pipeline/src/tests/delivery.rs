@@ -53,7 +53,7 @@ fn switch_on(setup: &mut Setup) {
 
 fn remove_channel(setup: &mut Setup) {
     setup.installations.retain(|installed| installed.id != CHANNEL);
-    setup.removed.insert(CHANNEL);
+    setup.removed_channels.insert(CHANNEL);
 }
 
 /// Change how much the channel sends at once.

@@ -190,7 +190,7 @@ pub(crate) fn setup_of(audiences: Vec<Audience>) -> Setup {
         identity_rules: IdentityRules::default(),
         installations: vec![installed(3, "postbox", PluginKind::Channel, Role::Channel(Arc::new(Postbox::default())))],
         audiences,
-        removed: Default::default(),
+        removed_channels: Default::default(),
     }
 }
 
@@ -229,7 +229,7 @@ impl Bench {
             ],
             source_names: [(SOURCE, "source".to_owned())].into(),
             audiences,
-            removed: Default::default(),
+            removed_channels: Default::default(),
         };
         change(&mut setup);
         let clock = ManualClock::new(START);

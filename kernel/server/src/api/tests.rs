@@ -161,7 +161,7 @@ pub(super) fn setup(workspace: WorkspaceId, installations: Vec<Installed>) -> Se
         source_names: installations.iter().map(|installed| (installed.id, installed.name.to_string())).collect(),
         installations,
         audiences: Vec::new(),
-        removed: Default::default(),
+        removed_channels: Default::default(),
     }
 }
 

@@ -342,7 +342,7 @@ impl World {
             if pending && quiet_since.elapsed() > Duration::from_millis(250) {
                 // Claimed by a process that died.
                 self.bench.clock.advance_ms(LEASE_MS);
-                self.bench.kernel.shared.workers.wake_all();
+                self.bench.kernel.shared.workers.wake_workspace(WORKSPACE);
                 self.bench.kernel.shared.wake_reactor(WORKSPACE);
                 self.has_waited = true;
                 quiet_since = Instant::now();
