@@ -3,6 +3,8 @@
 //! A host that fails again and again is left alone for a while, and its messages wait in the outbox without using up attempts.
 //! That is the host's matter alone: other hosts go on, and the plugin is not to blame.
 
+mod table;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -13,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::views::{HostState, HostView};
+use table::Table;
 
 /// So many failures in a row open the circuit.
 const MAX_FAILURES: u32 = 5;
@@ -32,9 +35,6 @@ const SENT_AWAY_MS: i64 = 2_000;
 
 /// But not later than this.
 const MAX_SENT_AWAY_MS: i64 = 60_000;
-
-/// Idle and healthy hosts are forgotten past this number, because a channel that may reach any host could name ever new ones.
-const MAX_HOSTS: usize = 4096;
 
 /// Whether a host is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +139,8 @@ struct Host {
     all: Traffic,
     /// Of each channel that sends to it.
     channels: BTreeMap<InstallationId, Traffic>,
+    /// When a request last got in line for it.
+    used_at: Timestamp,
 }
 
 /// Requests to a host, and how many there may be.
@@ -162,10 +164,10 @@ pub(super) struct Target {
     pub host: String,
 }
 
-/// Every host that requests went to.
+/// The hosts that requests went to.
 #[derive(Default)]
 pub(crate) struct Hosts {
-    hosts: Mutex<BTreeMap<Target, Host>>,
+    table: Mutex<Table>,
 }
 
 /// A request's place in the line for its host.
@@ -188,11 +190,8 @@ impl Hosts {
     /// Get in line for a host, at which the channel may have `limit` requests. Every [`Place::InLine`] is to be followed by
     /// [`Hosts::depart`] or [`Hosts::leave_line`].
     pub(super) fn line_up(&self, target: &Target, channel: InstallationId, limit: usize, now: Timestamp) -> Place {
-        let mut hosts = self.hosts.lock();
-        if hosts.len() >= MAX_HOSTS && !hosts.contains_key(target) {
-            hosts.retain(|_, host| host.all.load() > 0 || host.circuit != Circuit::Closed { failures: 0 });
-        }
-        let host = hosts.entry(target.clone()).or_insert_with(|| Host::new(limit));
+        let mut table = self.table.lock();
+        let host = table.entry(target, || Host::new(limit), now);
         host.limit(channel, limit);
         let Host { circuit, all, channels, .. } = host;
         let own = channels.entry(channel).or_insert_with(|| Traffic::new(limit));
@@ -211,55 +210,55 @@ impl Hosts {
 
     /// A channel may have another number of requests at each of its hosts. Those who wait there are let go, or wait for it.
     pub(super) fn limit(&self, workspace: WorkspaceId, channel: InstallationId, limit: usize) {
-        let mut hosts = self.hosts.lock();
-        let of_workspace = hosts.iter_mut().filter(|(target, _)| target.workspace == workspace);
-        of_workspace
-            .filter(|(_, host)| host.channels.contains_key(&channel))
-            .for_each(|(_, host)| host.limit(channel, limit));
+        let mut table = self.table.lock();
+        let used = table.of_workspace_mut(workspace).filter(|host| host.channels.contains_key(&channel));
+        used.for_each(|host| host.limit(channel, limit));
+    }
+
+    /// A channel was removed.
+    pub(super) fn forget_channel(&self, workspace: WorkspaceId, channel: InstallationId) {
+        self.table.lock().forget_channel(workspace, channel);
     }
 
     /// Give up a place in line.
     pub(super) fn leave_line(&self, target: &Target, channel: InstallationId) {
-        if let Some(host) = self.hosts.lock().get_mut(target) {
+        if let Some(host) = self.table.lock().get_mut(target) {
             host.traffic(channel).for_each(|traffic| traffic.waiting = traffic.waiting.saturating_sub(1));
         }
     }
 
     /// Until when a host is left alone, if it is.
     pub(super) fn paused_until(&self, target: &Target, now: Timestamp) -> Option<Timestamp> {
-        match self.hosts.lock().get(target)?.circuit {
-            Circuit::Open { until, .. } if now < until => Some(until),
-            _ => None,
-        }
+        self.table.lock().get(target)?.paused_until(now)
     }
 
     /// A request has its slot: may it go? Its place in line ends either way.
     pub(super) fn depart(&self, target: &Target, slot: &Slot, now: Timestamp) -> Admission {
-        let mut hosts = self.hosts.lock();
-        let Some(host) = hosts.get_mut(target) else { return Admission::Go };
+        let mut table = self.table.lock();
+        let Some(host) = table.get_mut(target) else { return Admission::Go };
         let Transition { circuit, admission } = step(host.circuit, Signal::Asked, now);
-        host.circuit = circuit;
         for traffic in host.traffic(slot.channel) {
             traffic.waiting = traffic.waiting.saturating_sub(1);
             traffic.under_way += usize::from(admission == Admission::Go);
         }
+        table.set_circuit(target, circuit);
         admission
     }
 
     /// A request that went has ended, or `Abandoned`, and gives its slot back.
     pub(super) fn arrive(&self, target: &Target, slot: Slot, signal: Option<Signal>, reason: &str, now: Timestamp) {
-        let mut hosts = self.hosts.lock();
-        let Some(host) = hosts.get_mut(target) else { return };
+        let mut table = self.table.lock();
+        let Some(host) = table.get_mut(target) else { return };
         for (traffic, permit) in host.traffic(slot.channel).zip([slot.all, slot.own]) {
             debug_assert!(traffic.under_way > 0, "only what departed arrives");
             traffic.under_way = traffic.under_way.saturating_sub(1);
-            traffic.take_back(permit);
+            traffic.end(permit);
         }
         // A trial that says nothing about the host must not leave it half open for good.
         let signal = signal.unwrap_or(Signal::Abandoned);
         let before = host.circuit;
-        host.circuit = step(before, signal, now).circuit;
-        match (before, host.circuit) {
+        let circuit = step(before, signal, now).circuit;
+        match (before, circuit) {
             (Circuit::Closed { .. } | Circuit::HalfOpen { .. }, Circuit::Open { until, failures }) => {
                 tracing::warn!(workspace = target.workspace.0, host = target.host, %until, failures, reason, "a receiving host is left alone");
                 host.reason = Some(reason.to_owned());
@@ -273,23 +272,23 @@ impl Hosts {
             }
             _ => {}
         }
-        let open = hosts.values().filter(|host| !matches!(host.circuit, Circuit::Closed { .. })).count();
+        let open = table.set_circuit(target, circuit);
         #[allow(clippy::cast_precision_loss, reason = "a metric")]
         metrics::gauge!("kith_sending_open_circuits").set(open as f64);
     }
 
     /// Whether so many wait for one of a channel's hosts that claiming more would find no room in the line.
     pub(super) fn is_crowded(&self, workspace: WorkspaceId, channel: InstallationId) -> bool {
-        let hosts = self.hosts.lock();
-        let mut of_workspace = hosts.iter().filter(|(target, _)| target.workspace == workspace);
+        let table = self.table.lock();
+        let mut of_workspace = table.of_workspace(workspace);
         of_workspace
             .any(|(_, host)| host.channels.get(&channel).is_some_and(|own| own.lines() >= 2 || host.all.lines() >= 2))
     }
 
     /// Every host of a workspace, once for each channel that sends to it.
     pub(crate) fn views(&self, workspace: WorkspaceId) -> Vec<HostView> {
-        let hosts = self.hosts.lock();
-        let of_workspace = hosts.iter().filter(|(target, _)| target.workspace == workspace);
+        let table = self.table.lock();
+        let of_workspace = table.of_workspace(workspace);
         of_workspace
             .flat_map(|(target, host)| host.channels.iter().map(|(channel, own)| host.view(target, *channel, own)))
             .collect()
@@ -303,6 +302,28 @@ impl Host {
             reason: None,
             all: Traffic::new(limit),
             channels: BTreeMap::new(),
+            used_at: Timestamp(0),
+        }
+    }
+
+    /// Whether no request is under way to it or waits to be.
+    fn is_idle(&self) -> bool {
+        self.all.load() == 0
+    }
+
+    /// Until when it is left alone, if it is.
+    fn paused_until(&self, now: Timestamp) -> Option<Timestamp> {
+        match self.circuit {
+            Circuit::Open { until, .. } if now < until => Some(until),
+            _ => None,
+        }
+    }
+
+    /// A channel sends nothing any more.
+    fn forget(&mut self, channel: InstallationId) {
+        self.channels.remove(&channel);
+        if let Some(highest) = self.channels.values().map(|own| own.limit).max() {
+            self.all.resize(highest);
         }
     }
 
@@ -371,7 +392,7 @@ impl Traffic {
     }
 
     /// A request has ended: its permit goes to the next, unless there are more than the limit.
-    fn take_back(&mut self, permit: OwnedSemaphorePermit) {
+    fn end(&mut self, permit: OwnedSemaphorePermit) {
         // One from before the circuit opened is of slots that nobody uses any more.
         if self.surplus > 0 && Arc::ptr_eq(permit.semaphore(), &self.slots) {
             self.surplus -= 1;

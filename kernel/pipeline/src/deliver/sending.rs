@@ -372,6 +372,7 @@ async fn claim_while_running(sender: &Arc<Sender>) {
 /// The channel is removed and its outbox is empty: nobody needs a sender there any more.
 async fn leave(sender: &Sender) {
     let Sender { shared, queue, .. } = sender;
+    shared.deliveries.hosts.forget_channel(sender.workspace(), sender.channel());
     shared.workers.forget_bell(*queue);
     shared.deliveries.senders.lock().remove(queue);
     // A dead letter may have been replayed since the last look into the outbox, by somebody who still found a sender there.

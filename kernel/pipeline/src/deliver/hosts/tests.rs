@@ -153,6 +153,58 @@ fn channels_that_share_a_host_have_limits_of_their_own_and_the_highest_together(
     assert_eq!(shown, [(small, 1), (large, 2)]);
 }
 
+fn send_to(hosts: &Hosts, target: &Target, channel: InstallationId, signal: Option<Signal>, now: Timestamp) {
+    let Place::InLine { slots, .. } = hosts.line_up(target, channel, 2, now) else { panic!("no room") };
+    let slot = slot(slots);
+    assert_eq!(hosts.depart(target, &slot, now), Admission::Go);
+    hosts.arrive(target, slot, signal, "", now);
+}
+
+/// Hosts that had failed once were never forgotten, so that a channel to ever new dead names filled the memory.
+#[test]
+fn only_so_many_hosts_are_known_and_those_that_are_left_alone_go_last() {
+    let hosts = Hosts::default();
+    let channel = InstallationId(3);
+    let target = |number: usize| Target { workspace: WorkspaceId(1), host: format!("{number}.example") };
+    let now = |number: usize| Timestamp(i64::try_from(number).unwrap());
+    let closes = Some(Signal::Failed { pause_ms: Some(MAX_BACK_OFF_MS) });
+    let Place::InLine { .. } = hosts.line_up(&target(0), channel, 2, now(0)) else { panic!("no room") };
+    for number in 1..table::MAX_HOSTS {
+        send_to(&hosts, &target(number), channel, if number == 7 { Some(FAILED) } else { closes }, now(number));
+    }
+    let known = |number: usize| hosts.table.lock().get(&target(number)).is_some();
+    let known_and_open = || {
+        let table = hosts.table.lock();
+        (table.len(), table.open())
+    };
+    assert_eq!(known_and_open(), (table::MAX_HOSTS, table::MAX_HOSTS - 2));
+    send_to(&hosts, &target(9_000), channel, closes, now(9_000));
+    assert!(!known(7) && known(1), "it may be tried at any time");
+    send_to(&hosts, &target(9_001), channel, closes, now(9_001));
+    assert!(!known(1) && known(2), "idle for longest");
+    assert!(known(0), "somebody waits for it");
+    assert_eq!(known_and_open(), (table::MAX_HOSTS, table::MAX_HOSTS - 1));
+    send_to(&hosts, &target(9_002), channel, Some(Signal::Answered), now(400_000));
+    assert_eq!(known_and_open(), (2, 0), "all pauses are over");
+}
+
+#[test]
+fn a_removed_channel_leaves_neither_its_limit_nor_its_hosts() {
+    let hosts = Hosts::default();
+    let (large, small, now) = (InstallationId(3), InstallationId(4), Timestamp(0));
+    let target = |workspace, host: &str| Target { workspace: WorkspaceId(workspace), host: host.into() };
+    let [shared, own, others] = [target(1, "a.example"), target(1, "b.example"), target(2, "a.example")];
+    for target in [&shared, &own, &others] {
+        send_to(&hosts, target, large, Some(Signal::Failed { pause_ms: Some(1) }), now);
+    }
+    let Place::Away { .. } = hosts.line_up(&shared, small, 1, now) else { panic!("it is left alone") };
+    assert_eq!(hosts.table.lock().open(), 3);
+    hosts.forget_channel(WorkspaceId(1), large);
+    assert_eq!(hosts.views(WorkspaceId(1)).iter().map(|view| view.channel).collect::<Vec<_>>(), [small]);
+    assert_eq!(hosts.table.lock().get(&shared).unwrap().all.limit, 1);
+    assert_eq!((hosts.views(WorkspaceId(2)).len(), hosts.table.lock().open()), (1, 2));
+}
+
 /// What a future that needs no waking gives at once.
 fn poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     use std::task::{Context, Poll, Waker};
