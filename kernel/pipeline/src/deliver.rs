@@ -18,6 +18,7 @@ mod inputs;
 mod load;
 mod pieces;
 mod receipts;
+mod returns;
 mod sending;
 
 use std::collections::BTreeSet;

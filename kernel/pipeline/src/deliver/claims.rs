@@ -17,7 +17,7 @@ use crate::offload;
 use crate::rows::{self, Aside, DeliveryRow, DeliveryTotals};
 use crate::setup::{Installed, Setup};
 
-/// A claimed message comes back after this long if the process died: longer than an attempt may take.
+/// A claimed message that this process loses comes back after this long: longer than an attempt may take.
 pub(super) const LEASE_MS: i64 = 120_000;
 
 /// Messages that are claimed at once: all of their rows are read together.
@@ -31,8 +31,8 @@ const MAX_DRAINED: usize = 256;
 
 /// What a look at the outbox found.
 pub(super) enum Claimed {
-    /// These may leave; some that were claimed may not have passed.
-    Some {
+    /// These may leave; others that were due may not have passed.
+    Due {
         passed: Vec<Arc<Outgoing>>,
     },
     Nothing {
@@ -85,7 +85,7 @@ pub(super) fn claim(
         }
     }
     pieces.finish()?;
-    Ok(Claimed::Some { passed })
+    Ok(Claimed::Due { passed })
 }
 
 /// The rows of claimed messages. One that is missing or cannot be read is taken off the queue, the latter with a dead letter.
@@ -246,7 +246,7 @@ pub(super) async fn drain(sender: &Arc<Sender>) {
         let may_be_filled = !sender.is_removal_in_force();
         let draining = Arc::clone(sender);
         match offload::run(move || drain_some(&draining)).await {
-            Ok(Drained::Some) => {}
+            Ok(Drained::Part) => {}
             Ok(Drained::Empty) if may_be_filled => sender.pause().await,
             Ok(Drained::Empty) => return,
             Err(error) => {
@@ -258,7 +258,7 @@ pub(super) async fn drain(sender: &Arc<Sender>) {
 }
 
 enum Drained {
-    Some,
+    Part,
     Empty,
 }
 
@@ -282,5 +282,5 @@ fn drain_some(sender: &Sender) -> Result<Drained, ClaimError> {
         end(&mut pieces, &job, row, input, now)?;
     }
     pieces.finish()?;
-    Ok(Drained::Some)
+    Ok(Drained::Part)
 }

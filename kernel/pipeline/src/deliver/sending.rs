@@ -9,7 +9,7 @@ use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::identity::Identifier;
 use kith_model::sending::SendingLimits;
 use kith_model::time::Timestamp;
-use kith_store::{JobId, Operation, QueueId, Unit};
+use kith_store::{JobId, QueueId};
 use parking_lot::Mutex;
 use tokio::sync::futures::Notified;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -20,6 +20,7 @@ use super::answers::Answered;
 use super::claims::{self, Claimed};
 use super::load::Load;
 use super::receipts::{self, End, Ended};
+use super::returns::{self, Return};
 use super::{GRACE, LAST_COMMITS, Phase, answers, blocking, exchange, gate, inputs};
 use crate::offload;
 use crate::rows::DeliveryRow;
@@ -44,9 +45,6 @@ const MAX_ANSWER_BATCHES: usize = 4;
 /// Where there is room for fewer messages than this, more is waited for.
 const MIN_CLAIM: usize = 32;
 
-/// Messages that are handed back in one commit.
-const MAX_RETURNS: usize = 256;
-
 /// How long small batches wait for company.
 pub(super) const GATHERING: Duration = Duration::from_millis(5);
 
@@ -61,13 +59,6 @@ pub(super) struct Outgoing {
     pub person: Identifier,
     /// When the attempt ends at the latest; before the claim's lease does.
     pub deadline: Instant,
-}
-
-/// A claimed message goes back to the outbox, its attempt not counted.
-#[derive(Debug, Clone, Copy)]
-struct Return {
-    id: JobId,
-    due_at: Timestamp,
 }
 
 /// A message that waits only until the channel may have another one under way.
@@ -254,7 +245,7 @@ impl Sender {
     }
 
     /// Of these, the ones that go back to the outbox: one that was cut off meanwhile has.
-    fn give_up(&self, mut returns: Vec<Return>) -> Vec<Return> {
+    pub(super) fn give_up(&self, mut returns: Vec<Return>) -> Vec<Return> {
         let mut load = self.load.lock();
         returns.retain(|one| load.begin_end(&one.id));
         returns.iter().for_each(|one| load.remove(&one.id));
@@ -263,7 +254,7 @@ impl Sender {
     }
 
     /// They are back.
-    fn gave_up(&self, returns: &[Return]) {
+    pub(super) fn gave_up(&self, returns: &[Return]) {
         self.load.lock().returning -= returns.len();
         self.note_room();
     }
@@ -338,7 +329,7 @@ pub(super) async fn run(sender: Arc<Sender>) {
     tokio::select! {
         () = claim_while_running(&sender) => {}
         () = answers::collect(&sender, inbox.answers) => {}
-        () = collect_returns(&sender, inbox.returns) => {}
+        () = returns::collect(&sender, inbox.returns) => {}
     }
 }
 
@@ -423,7 +414,7 @@ async fn claim(sender: &Arc<Sender>, setup: Arc<Setup>, installed: Installed) ->
     let claiming = Arc::clone(sender);
     let claimed = offload::run(move || claims::claim(&claiming, &setup, &installed, room)).await;
     match claimed {
-        Ok(Claimed::Some { passed }) => {
+        Ok(Claimed::Due { passed }) => {
             sender.take(&passed);
             match role {
                 Role::PureChannel(channel) => exchange::begin(sender, &channel, idempotence, passed).await,
@@ -478,32 +469,6 @@ pub(super) async fn cut_off(sender: &Arc<Sender>) {
     // Outcomes that were being committed have a moment to get there.
     while !sender.is_idle() {
         sender.room.notified().await;
-    }
-}
-
-/// Put messages back into the outbox, many in one commit.
-async fn collect_returns(sender: &Arc<Sender>, mut returned: UnboundedReceiver<Return>) {
-    while let Some(first) = returned.recv().await {
-        let mut returns = vec![first];
-        let until = Instant::now() + GATHERING;
-        while returns.len() < MAX_RETURNS {
-            match timeout_at(until, returned.recv()).await {
-                Ok(Some(next)) => returns.push(next),
-                _ => break,
-            }
-        }
-        let returns = sender.give_up(returns);
-        let enqueue = |one: &Return| {
-            let body = Vec::new();
-            Operation::Enqueue { queue: sender.queue, id: one.id, due_at: one.due_at, body }
-        };
-        let operations: Vec<Operation> = returns.iter().map(enqueue).collect();
-        let shared = Arc::clone(&sender.shared);
-        let committed = offload::run(move || shared.commit(Unit { operations, ..Unit::default() })).await;
-        if let Err(error) = committed {
-            tracing::error!(channel = sender.channel().0, %error, "messages come back at the end of their lease");
-        }
-        sender.gave_up(&returns);
     }
 }
 

@@ -4,7 +4,7 @@ use kith_model::audience::ConsentBasis;
 use kith_model::delivery::{DeliveryState, Outcome};
 use kith_model::id::{AudienceId, ProfileId, SourceIdentityId};
 use kith_model::time::ManualClock;
-use kith_store::{Key, Store};
+use kith_store::{Key, Operation, Store, Unit};
 
 use super::*;
 use crate::rows;
