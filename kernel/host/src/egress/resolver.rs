@@ -1,5 +1,5 @@
 //! Responsible for what a host's name resolves to. Answers are kept for some seconds, because thousands of messages to one
-//! host would otherwise ask the system as often; whether an address may be reached is judged for each request anew.
+//! host would otherwise ask the system as often; whether an address may be reached is judged for each request.
 //!
 //! The system's resolver blocks, for ten seconds where a name's server is silent, and cannot be told to stop. So a look-up has
 //! a thread to its end, whether or not anybody still waits for it; a name has one look-up at a time, and an installation has a

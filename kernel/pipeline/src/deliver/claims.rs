@@ -14,7 +14,7 @@ use super::receipts::{advance, operations_of};
 use super::sending::{HELD_BACK_MS, Outgoing, Sender};
 use super::{content, exchange};
 use crate::offload;
-use crate::rows::{self, Aside, DeliveryRow, DeliveryTotals};
+use crate::rows::{Aside, DeliveryRow, DeliveryTotals};
 use crate::setup::{Installed, Setup};
 
 /// A claimed message that this process loses comes back after this long: longer than an attempt may take.

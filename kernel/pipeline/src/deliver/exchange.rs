@@ -49,6 +49,12 @@ pub(super) async fn begin(
         return Progress::Made;
     }
     for batch in passed.chunks(MAX_GUEST_BATCH) {
+        if sender.is_full() {
+            // Their requests would be made only to wait in memory.
+            let due_at = sender.now().plus_ms(HELD_BACK_MS);
+            batch.iter().for_each(|outgoing| sender.hand_back(outgoing.id, due_at));
+            continue;
+        }
         let messages: Vec<_> = batch.iter().map(|outgoing| outgoing.message.clone()).collect();
         let guest = Arc::clone(channel);
         let steps = sender.guest(move || halving::call(&messages, &|messages| guest.requests(messages))).await;
@@ -82,6 +88,7 @@ pub(super) async fn begin(
 
 /// Start a request: get in line for its host at once, so that the caller knows whether there is room.
 pub(super) fn start(sender: &Arc<Sender>, exchange: Exchange) -> Progress {
+    sender.weigh(&exchange.outgoing.id, request_bytes(&exchange.request));
     let transport = exchange.channel.transport();
     let host = match transport.target(&exchange.request) {
         Ok(host) => host,
@@ -118,6 +125,12 @@ pub(super) fn start(sender: &Arc<Sender>, exchange: Exchange) -> Progress {
             Progress::Crowded
         }
     }
+}
+
+/// What a request takes in memory.
+fn request_bytes(request: &OutboundRequest) -> usize {
+    let headers = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+    request.url.len() + headers + request.body.len() + request.resume.as_ref().map_or(0, Vec::len)
 }
 
 /// What came of waiting.

@@ -206,26 +206,56 @@ fn read_once(store: &dyn Store, workspace: WorkspaceId, profiles: &[ProfileId]) 
     });
     let roots: Vec<SourceIdentityId> = now_named.collect();
     let before = store.get(&head_keys(&roots))?;
-    let mut member_keys = Vec::new();
-    let mut counts = Vec::new();
-    for row in &before {
-        let members =
-            head(row.as_ref()).ok().flatten().and_then(|head| head.root).map_or(Vec::new(), |root| root.members);
-        counts.push(members.len());
-        for member in members {
-            member_keys.push(Key::person(workspace, member, PersonRow::Head));
-            member_keys.push(facts_key(workspace, member, 0));
+    let mut found = Vec::with_capacity(roots.len());
+    let mut piece = Piece::default();
+    for (root, row) in roots.into_iter().zip(before) {
+        piece.add(workspace, root, row);
+        if piece.member_keys.len() >= MAX_KEYS {
+            found.extend(std::mem::take(&mut piece).read(store, workspace)?);
         }
     }
-    let mut member_rows = store.get(&member_keys)?.into_iter();
-    let after = store.get(&head_keys(&roots))?;
-    let people = roots.iter().zip(before.iter().zip(&after)).zip(counts);
-    Ok(people
-        .map(|((root, (before, after)), count)| {
+    found.extend(piece.read(store, workspace)?);
+    Ok(found)
+}
+
+/// About so many rows of members are read at once: a profile may have hundreds, and a claim hundreds of profiles.
+const MAX_KEYS: usize = 1_000;
+
+/// Profiles whose members are read together.
+#[derive(Default)]
+struct Piece {
+    /// The row that lists the members, as it was, and their number.
+    roots: Vec<(SourceIdentityId, Option<Value>, usize)>,
+    /// [`MEMBER_ROWS`] for each member.
+    member_keys: Vec<Key>,
+}
+
+impl Piece {
+    fn add(&mut self, workspace: WorkspaceId, root: SourceIdentityId, row: Option<Value>) {
+        let members = head(row.as_ref()).ok().flatten().and_then(|head| head.root).map(|root| root.members);
+        let members = members.unwrap_or_default();
+        self.roots.push((root, row, members.len()));
+        for member in members {
+            self.member_keys.push(Key::person(workspace, member, PersonRow::Head));
+            self.member_keys.push(facts_key(workspace, member, 0));
+        }
+    }
+
+    /// The members' rows, then once more the rows that list them.
+    fn read(self, store: &dyn Store, workspace: WorkspaceId) -> Result<Vec<Found>, ReadError> {
+        if self.roots.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut member_rows = store.get(&self.member_keys)?.into_iter();
+        let roots = self.roots.iter().map(|(root, ..)| Key::person(workspace, *root, PersonRow::Head));
+        let after = store.get(&roots.collect::<Vec<Key>>())?;
+        let people = self.roots.iter().zip(&after);
+        let found = people.map(|((root, before, count), after)| {
             let rows: Vec<Option<Value>> = member_rows.by_ref().take(MEMBER_ROWS * count).collect();
             if before == after { person(ProfileId(*root), before.as_ref(), &rows) } else { Found::Unsteady }
-        })
-        .collect())
+        });
+        Ok(found.collect())
+    }
 }
 
 /// Rows that are read of each member: its head, and the summary of its facts.

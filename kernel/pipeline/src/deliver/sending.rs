@@ -95,6 +95,14 @@ struct Inbox {
     returns: UnboundedReceiver<Return>,
 }
 
+impl Outgoing {
+    /// What it takes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        let inputs = self.message.inputs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        size_of::<Outgoing>() + self.row.payload.len() + self.message.payload.len() + inputs
+    }
+}
+
 /// What the sender may do now.
 pub(super) enum Standing {
     Running {
@@ -173,13 +181,23 @@ impl Sender {
 
     /// Whether a message is claimed and not yet committed.
     pub(super) fn has(&self, id: &JobId) -> bool {
-        self.load.lock().under_way.contains_key(id)
+        self.load.lock().has(id)
     }
 
     /// Take messages into the load; each leaves it through [`Sender::release`].
     fn take(&self, outgoing: &[Arc<Outgoing>]) {
         let mut load = self.load.lock();
-        load.under_way.extend(outgoing.iter().map(|one| (one.id, Arc::clone(one))));
+        outgoing.iter().for_each(|one| load.take(Arc::clone(one)));
+    }
+
+    /// A message has a request of that size.
+    pub(super) fn weigh(&self, id: &JobId, request_bytes: usize) {
+        self.load.lock().weigh(id, request_bytes);
+    }
+
+    /// Whether no more may be held in memory.
+    pub(super) fn is_full(&self) -> bool {
+        self.load.lock().is_full()
     }
 
     /// What became of these messages is durable.
@@ -235,13 +253,13 @@ impl Sender {
 
     /// How many messages are claimed and not yet committed.
     fn under_way(&self) -> usize {
-        self.load.lock().under_way.len()
+        self.load.lock().under_way()
     }
 
     /// Whether anything of it waits to be committed.
     fn is_idle(&self) -> bool {
         let load = self.load.lock();
-        load.under_way.is_empty() && load.returning == 0
+        load.under_way() == 0 && load.returning == 0
     }
 
     /// Of these, the ones that go back to the outbox: one that was cut off meanwhile has.

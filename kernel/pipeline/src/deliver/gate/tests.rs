@@ -2,6 +2,7 @@
 
 use kith_model::audience::{Action, Audience};
 use kith_model::id::AudienceId;
+use kith_model::profile::ProfileRoot;
 
 use super::*;
 use crate::tests::harness;
@@ -168,4 +169,47 @@ fn a_channel_is_given_the_identifiers_that_it_may_have_and_no_others() {
     assert_eq!(person, Identifier::new("user_id", "u1"), "receipts go to the person whatever the channel may see");
     let Verdict::Refuse { reason } = judged(&["phone"]) else { panic!("it has no phone") };
     assert!(reason.contains("phone"), "{reason}");
+}
+
+#[test]
+fn people_of_many_members_are_read_in_pieces_and_none_gets_anothers_identifiers() {
+    const MEMBERS: u8 = 150;
+    let (store, workspace) = (kith_store::memory(), WorkspaceId(1));
+    let id = |person: u8, member: u8| {
+        let mut id = [0; 16];
+        (id[0], id[1]) = (person, member);
+        SourceIdentityId(id)
+    };
+    let name = |person: u8, member: u8| Identifier::new("user_id", format!("{person}-{member}"));
+    let head = |person: u8, member: u8| {
+        let members = (0..MEMBERS).map(|member| id(person, member)).collect();
+        let root = ProfileRoot { members, contested: false, latest: None, kinds: Default::default() };
+        let head = IdentityHead {
+            identifier: name(person, member),
+            created_at: NOW,
+            ordinal: 0,
+            profile: ProfileId(id(person, 0)),
+            root: (member == 0).then_some(root),
+            evidence: vec![],
+        };
+        let key = Key::person(workspace, id(person, member), PersonRow::Head);
+        kith_store::Operation::Put(key, kith_store::row::encode(&head))
+    };
+    let operations = (0..7).flat_map(|person| (0..MEMBERS).map(move |member| (person, member)));
+    let operations = operations.map(|(person, member)| head(person, member)).collect();
+    store.commit(kith_store::Unit { operations, ..Default::default() }).unwrap();
+    // The fourth is unknown, and the fifth is asked for under the name of a member.
+    let asked = [id(0, 0), id(1, 0), id(2, 0), id(99, 0), id(3, 7), id(4, 0), id(5, 0), id(6, 0)].map(ProfileId);
+    let found = read_people(&store, workspace, &asked).unwrap();
+    assert_eq!(found[3], Found::Nobody);
+    let people = found.iter().filter_map(|found| match found {
+        Found::Person(person) => Some(person),
+        _ => None,
+    });
+    for (number, person) in (0..).zip(people) {
+        assert_eq!(person.profile, ProfileId(id(number, 0)));
+        let names: Vec<Identifier> = (0..MEMBERS).map(|member| name(number, member)).collect();
+        assert_eq!(person.identifiers, names);
+    }
+    assert_eq!(found.len(), 8);
 }

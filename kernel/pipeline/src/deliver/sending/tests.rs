@@ -7,7 +7,6 @@ use kith_model::time::ManualClock;
 use kith_store::{Key, Operation, Store, Unit};
 
 use super::*;
-use crate::rows;
 use crate::setup::Observer;
 use crate::tests::harness::{audience, setup_of};
 use crate::{Installed, Kernel};
@@ -38,7 +37,7 @@ fn claimed(store: &dyn Store, number: u8) -> Arc<Outgoing> {
         state: DeliveryState::Pending { attempts: 9, due_at: Timestamp(0), last_reason: None },
     };
     let operations = vec![
-        Operation::Put(Key::delivery(QUEUE.workspace, &id), rows::encode(&row)),
+        Operation::Put(Key::delivery(QUEUE.workspace, &id), kith_store::row::encode(&row)),
         Operation::Enqueue { queue: QUEUE, id, due_at: Timestamp(0), body: vec![] },
     ];
     store.commit(Unit { operations, ..Unit::default() }).unwrap();
@@ -58,6 +57,28 @@ fn claimed(store: &dyn Store, number: u8) -> Arc<Outgoing> {
 fn delivered(outgoing: &Arc<Outgoing>) -> Ended {
     let end = End::Outcome(Outcome::Delivered { provider_id: None });
     Ended { outgoing: Arc::clone(outgoing), end, at: Timestamp(1_000) }
+}
+
+#[test]
+fn what_a_channel_holds_is_weighed_not_counted_alone() {
+    let store = kith_store::memory();
+    let limits = SendingLimits { messages_at_once: 10_000, requests_per_host: 10_000 };
+    let mut load = Load::default();
+    let of_nothing = load.room(limits);
+    assert!((256..1_024).contains(&of_nothing), "{of_nothing}");
+    let [light, heavy] = [1, 2].map(|number| claimed(&store, number));
+    load.take(Arc::clone(&light));
+    load.take(Arc::clone(&heavy));
+    assert!(load.room(limits) > of_nothing - 3);
+    load.weigh(&heavy.id, 64 << 20);
+    assert_eq!((load.room(limits), load.is_full()), (0, true));
+    // Its next request is small.
+    load.weigh(&heavy.id, 1 << 20);
+    assert!(!load.is_full() && load.room(limits) > 0);
+    load.weigh(&heavy.id, 64 << 20);
+    load.remove(&heavy.id);
+    load.remove(&light.id);
+    assert_eq!((load.room(limits), load.is_full()), (of_nothing, false));
 }
 
 /// A cut-off took messages over whose outcome was just being committed, put them back into the outbox, and they were sent again.
@@ -87,7 +108,7 @@ fn a_message_whose_outcome_is_being_committed_is_not_cut_off_and_one_that_was_cu
     assert!(sender.is_idle() && sender.give_up(returned).is_empty());
     let state = |id: u8| {
         let row = store.get(&[Key::delivery(QUEUE.workspace, &[id; 16])]).unwrap().pop().flatten().unwrap();
-        rows::decode::<DeliveryRow>("a delivery", &row).unwrap().state
+        kith_store::row::decode::<DeliveryRow>(&row).unwrap().state
     };
     assert!(matches!(state(1), DeliveryState::Delivered { attempts: 10, .. }), "{:?}", state(1));
     assert_eq!(state(2), DeliveryState::Pending { attempts: 9, due_at: Timestamp(0), last_reason: None });

@@ -1,4 +1,5 @@
-//! A store that shows a test each unit, refuses those that the test wants refused, and does not read what it shall not.
+//! A store that shows a test each unit, refuses those that the test wants refused, as too large or for a while, does not read
+//! what it shall not, and lets the test do something in the middle of a scan.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,9 @@ use parking_lot::Mutex;
 
 /// What is to be refused.
 type Refusal = Box<dyn Fn(&Unit) -> bool + Send>;
+
+/// What is to be done once before the first scan that begins at a key.
+type Interruption = (Key, Box<dyn FnOnce() + Send>);
 
 /// Which rows.
 type Row = Box<dyn Fn(&Key) -> bool + Send>;
@@ -24,6 +28,7 @@ pub(in crate::tests) struct Watched {
     /// Rows that cannot be read now, and those that were asked for.
     pub(in crate::tests) unreadable: Mutex<Option<Row>>,
     pub(in crate::tests) unread: Mutex<Vec<Key>>,
+    pub(in crate::tests) interruption: Mutex<Option<Interruption>>,
 }
 
 impl Watched {
@@ -36,6 +41,7 @@ impl Watched {
             committed: Mutex::default(),
             unreadable: Mutex::new(None),
             unread: Mutex::default(),
+            interruption: Mutex::default(),
         })
     }
 
