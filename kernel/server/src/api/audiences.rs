@@ -181,10 +181,12 @@ pub(crate) async fn change(
             audience.title = patch.title.clone().unwrap_or(audience.title);
             audience.condition = patch.condition.clone().unwrap_or(audience.condition);
             if let Some(action) = &patch.on_enter {
-                audience.on_enter = action::read(draft.tables(), Moment::Enter, action.as_ref())?;
+                let before = before.on_enter.as_ref();
+                audience.on_enter = action::patched(draft.tables(), Moment::Enter, before, action.as_ref())?;
             }
             if let Some(action) = &patch.on_exit {
-                audience.on_exit = action::read(draft.tables(), Moment::Exit, action.as_ref())?;
+                let before = before.on_exit.as_ref();
+                audience.on_exit = action::patched(draft.tables(), Moment::Exit, before, action.as_ref())?;
             }
             Ok((Some(before), audience))
         };

@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 
 use kith_features::Duration;
-use kith_model::audience::{Action, ReEntry, Reach};
+use kith_model::audience::{Action, ConsentBasis, ReEntry, Reach};
 use kith_model::consent::MAX_PURPOSE_BYTES;
 use kith_model::plugin::PluginKind;
 use kith_model::time::DAY_MS;
 
-use super::body::{ActionBody, ReEntryBody};
+use super::body::{ActionBody, PatchAction, ReEntryBody};
 use crate::api::view::json;
 use crate::catalogue::WorkspaceTables;
 use crate::error::ApiError;
@@ -72,6 +72,33 @@ pub(super) fn read(
         existing: wanted.existing,
         imports: wanted.imports,
     }))
+}
+
+/// The action that a change leaves: what the change does not name stays as it was.
+pub(super) fn patched(
+    tables: &WorkspaceTables,
+    moment: Moment,
+    before: Option<&Action>,
+    wanted: Option<&PatchAction>,
+) -> Result<Option<Action>, ApiError> {
+    let Some(wanted) = wanted else { return Ok(None) };
+    let before = before.map(|action| body(tables, action));
+    let before = before.as_ref();
+    let missing = |part| move || moment.at(part, "is missing, and there is no action yet that has one");
+    let channel = wanted.channel.clone().or_else(|| before.map(|action| action.channel.clone()));
+    let purpose = wanted.purpose.clone().or_else(|| before.map(|action| action.purpose.clone()));
+    let payload = wanted.payload.clone().or_else(|| before.map(|action| action.payload.clone()));
+    let re_entry = wanted.re_entry.clone().or_else(|| before.map(|action| action.re_entry.clone()));
+    let whole = ActionBody {
+        channel: channel.ok_or_else(missing("channel"))?,
+        purpose: purpose.ok_or_else(missing("purpose"))?,
+        basis: wanted.basis.or(before.map(|action| action.basis)).unwrap_or(ConsentBasis::OptIn),
+        payload: payload.ok_or_else(missing("payload"))?,
+        re_entry: re_entry.unwrap_or_default(),
+        existing: wanted.existing.or(before.map(|action| action.existing)).unwrap_or_default(),
+        imports: wanted.imports.or(before.map(|action| action.imports)).unwrap_or_default(),
+    };
+    read(tables, moment, Some(&whole))
 }
 
 fn re_entry(moment: Moment, wanted: &ReEntryBody) -> Result<ReEntry, ApiError> {

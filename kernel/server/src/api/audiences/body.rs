@@ -55,6 +55,24 @@ pub(crate) enum ReEntryBody {
     After(String),
 }
 
+/// What to change of an action; absent stays. Where there is none yet, `channel`, `purpose` and `payload` make one.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PatchAction {
+    pub(super) channel: Option<String>,
+    pub(super) purpose: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub(super) basis: Option<ConsentBasis>,
+    /// All of it, in place of the present one.
+    #[schema(value_type = Option<Object>)]
+    pub(super) payload: Option<Value>,
+    pub(super) re_entry: Option<ReEntryBody>,
+    #[schema(value_type = Option<String>)]
+    pub(super) existing: Option<Reach>,
+    #[schema(value_type = Option<String>)]
+    pub(super) imports: Option<Reach>,
+}
+
 /// An audience to define.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -78,12 +96,12 @@ pub(crate) struct PatchAudience {
     pub(super) condition: Option<String>,
     /// `null` to send nothing any more.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<ActionBody>)]
-    pub(super) on_enter: Option<Option<ActionBody>>,
+    #[schema(value_type = Option<PatchAction>)]
+    pub(super) on_enter: Option<Option<PatchAction>>,
     /// `null` to send nothing any more.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<ActionBody>)]
-    pub(super) on_exit: Option<Option<ActionBody>>,
+    #[schema(value_type = Option<PatchAction>)]
+    pub(super) on_exit: Option<Option<PatchAction>>,
     /// The `token` of a preview of the condition, where `on_enter` writes to existing members.
     pub(super) previewed: Option<String>,
 }

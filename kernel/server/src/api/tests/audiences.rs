@@ -57,6 +57,30 @@ async fn actions_come_back_as_they_were_written_with_their_defaults() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_an_action_keeps_what_it_does_not_name() {
+    let server = with_people("ada").await;
+    let on_enter = action(json!({ "re_entry": { "after": "12h" }, "imports": "send", "basis": "not_refused" }));
+    let mut expected = create(&server, "all", json!({ "on_enter": on_enter })).await.with(201)["on_enter"].take();
+    let patch = |body: Value| ask(&server, "PATCH", "/api/v1/audiences/all").admin().json(body);
+    for (part, value) in [
+        ("purpose", json!("y")),
+        ("payload", json!({ "text": "Bye" })),
+        ("re_entry", json!("never")),
+        ("basis", json!("opt_in")),
+        ("imports", json!("skip")),
+    ] {
+        expected[part] = value.clone();
+        let changed = patch(json!({ "on_enter": { part: value } })).await.with(200);
+        assert_eq!(changed["on_enter"], expected, "{part}");
+    }
+    let half = patch(json!({ "on_exit": { "channel": "post", "purpose": "x" } })).await.problem(400, "bad-input");
+    assert_eq!(half["errors"][0]["path"], "on_exit.payload");
+    let on_exit = action(json!({}));
+    let whole = patch(json!({ "on_exit": on_exit })).await.with(200);
+    assert_eq!((&whole["on_exit"]["re_entry"], &whole["on_enter"]), (&json!("always"), &expected));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_mistake_in_an_action_is_named_by_its_path() {
     let server = with_people("ada").await;
     for (part, value, path) in [
