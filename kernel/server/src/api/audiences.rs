@@ -104,12 +104,15 @@ fn save(
 ) -> Result<(), ApiError> {
     // Counting takes longer than other changes may be held up, so it comes before the change.
     let (before, expected) = edit(&mut app.catalogue.rehearse(workspace, actor.clone())?)?;
-    if preview::is_needed(before.as_ref(), &expected) {
+    let is_previewed = preview::is_needed(before.as_ref(), &expected);
+    if is_previewed {
         preview::insist(app, workspace, &expected.condition, previewed)?;
     }
     app.change(workspace, actor, |draft| {
         let (before, audience) = edit(draft)?;
-        if audience.condition != expected.condition {
+        // Another change in between may have made of this one a change that writes to people whom nobody has counted.
+        let is_unseen = preview::is_needed(before.as_ref(), &audience) && !is_previewed;
+        if is_unseen || audience.condition != expected.condition {
             let message = "the audience was changed at the same moment; look again".to_owned();
             return Err(ApiError::Conflict { code: "changed-meanwhile", message });
         }
@@ -282,4 +285,58 @@ pub(crate) async fn count(
     let workspace = authority.caller.workspace;
     let counted = app.offload(move |app| app.kernel.count(workspace, &wanted.condition)).await?;
     Ok(Json(counted.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use kith_model::audience::{Action, ConsentBasis, ReEntry, Reach};
+    use kith_model::id::AudienceId;
+    use kith_model::plugin::PluginKind;
+    use kith_model::time::Timestamp;
+
+    use super::*;
+    use crate::api::tests::installations::keep;
+    use crate::api::tests::{FIRST, installation_row};
+    use crate::serve::tests::server;
+
+    fn audience(existing: Reach) -> Audience {
+        let on_enter = Action {
+            channel: kith_model::id::InstallationId(901),
+            purpose: "x".to_owned(),
+            basis: ConsentBasis::OptIn,
+            payload: "{}".to_owned(),
+            re_entry: ReEntry::Always,
+            existing,
+            imports: Reach::Skip,
+        };
+        Audience {
+            id: AudienceId(1),
+            name: "all".parse().unwrap(),
+            title: String::new(),
+            condition: "true".to_owned(),
+            on_enter: Some(on_enter),
+            on_exit: None,
+            created_at: Timestamp(0),
+        }
+    }
+
+    /// Regression: whether a change needs a preview was decided before it was made. Where its audience wrote to existing
+    /// members at that moment and no longer did when the change came to be made, it began to write to them, and nobody had
+    /// seen to how many.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_change_that_another_one_makes_write_to_members_is_refused() {
+        let server = server();
+        keep(&server, &installation_row(901, "post"), PluginKind::Channel, &[]);
+        let app = Arc::clone(server.app());
+        let is_rehearsal = AtomicBool::new(true);
+        let edit = |_: &mut Draft<'_>| {
+            let writes = is_rehearsal.swap(false, Ordering::Relaxed);
+            let before = audience(if writes { Reach::Send } else { Reach::Skip });
+            Ok((Some(before), audience(Reach::Send)))
+        };
+        let saved = tokio::task::block_in_place(|| save(&app, FIRST, Actor::kernel(), None, edit));
+        assert!(matches!(saved, Err(ApiError::Conflict { code: "changed-meanwhile", .. })), "{saved:?}");
+    }
 }
