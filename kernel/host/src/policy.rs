@@ -185,7 +185,13 @@ pub(crate) const ANY_RECIPIENT: &str = "*";
 impl Policy {
     /// Whether a channel is given identifiers of this type.
     pub(crate) fn may_receive(&self, kind: &str) -> bool {
-        self.recipients.iter().any(|granted| granted == ANY_RECIPIENT || granted == kind)
+        self.recipient_types().is_none_or(|kinds| kinds.iter().any(|granted| granted == kind))
+    }
+
+    /// The types of identifiers that a channel is given; `None` for any.
+    pub fn recipient_types(&self) -> Option<&[String]> {
+        let any = self.recipients.iter().any(|kind| kind == ANY_RECIPIENT);
+        (!any).then_some(self.recipients.as_slice())
     }
 
     /// How much a channel sends at once. At least one: a stored manifest or grant may say zero, which would be a channel that
@@ -382,6 +388,9 @@ mod tests {
             let grants = Grants { recipients, ..Grants::default() };
             let policy = effective_policy(&manifest, &grants, &Limits::default());
             assert_eq!(policy.recipients, expected, "{asked:?} {granted:?}");
+            let is_any = expected == ["*"];
+            assert_eq!(policy.recipient_types().is_none(), is_any, "the gate and the guest's message go by one list");
+            assert_eq!(policy.may_receive("loyalty_card"), is_any);
             assert_eq!(policy.without_effect.len(), without_effect, "{:?}", policy.without_effect);
         }
     }

@@ -199,6 +199,7 @@ impl Wiring {
             row.waits_for_fit.is_some() || fitting::reads_its_fit(source.tables, row, &plugin.manifest),
             "a model is never asked about a state of another form"
         );
+        let policy = self.effective_policy(&plugin.manifest, &row.grants);
         Ok(Installed {
             id: row.id,
             name: row.name.clone(),
@@ -211,8 +212,8 @@ impl Wiring {
             inputs,
             outputs: served(source.tables, row, plugin).manifest.outputs.clone(),
             fitted: fitted.map(|(version, bytes)| FittedState { version: *version, bytes: Arc::clone(bytes) }),
-            recipients: recipients(&plugin.manifest, &row.grants),
-            sending: self.effective_policy(&plugin.manifest, &row.grants).sending(),
+            recipients: policy.recipient_types().map(<[String]>::to_vec),
+            sending: policy.sending(),
             idempotence: match plugin.manifest.idempotent {
                 true => Idempotence::Idempotent,
                 false => Idempotence::NotIdempotent,
@@ -356,20 +357,6 @@ fn fingerprint(tables: &WorkspaceTables, row: &InstallationRow, plugin: &PluginR
         add(sealed);
     }
     hash.finalize().into()
-}
-
-/// Which types of a person's identifiers a channel is given; `None` for any.
-fn recipients(manifest: &Manifest, grants: &Grants) -> Option<Vec<String>> {
-    let asked: Vec<&str> = manifest.capabilities.recipients.iter().map(|request| request.kind.as_str()).collect();
-    // Contract 0.1 had no way to ask; its channels were given all that a person has unless an admin says otherwise.
-    let may_any = asked.contains(&"*") || (asked.is_empty() && manifest.abi.starts_with("0.1"));
-    match &grants.recipients {
-        None if may_any => None,
-        None => Some(asked.into_iter().map(str::to_owned).collect()),
-        Some(granted) => {
-            Some(granted.iter().filter(|kind| may_any || asked.contains(&kind.as_str())).cloned().collect())
-        }
-    }
 }
 
 /// The first eight bytes of the configuration's SHA-256; its JSON has its keys in order.
