@@ -79,7 +79,7 @@ fn install(draft: &mut Draft<'_>, wanted: &NewInstallation) -> Result<(Installat
     let name = free_name(draft.tables(), manifest, wanted.name.as_deref())?;
     let config = check_config(manifest, wanted.config.clone())?;
     check_secrets(manifest, wanted.secrets.keys())?;
-    check_grants(&wanted.grants)?;
+    check_grants(manifest.kind, &wanted.grants)?;
     let mode = wanted.mode.as_deref().map_or(Ok(InstallationMode::Live), read_mode)?;
     let id = draft.next_installation()?;
     for (secret, value) in &wanted.secrets {
@@ -212,7 +212,7 @@ fn patched(
         }
     }
     if let Some(grants) = &patch.grants {
-        check_grants(grants)?;
+        check_grants(version.manifest.kind, grants)?;
         row.grants = grants.clone();
     }
     if let Some(mode) = &patch.mode {

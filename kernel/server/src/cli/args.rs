@@ -164,6 +164,7 @@ mod tests {
             &["import", "x.csv"],
             &["serve", "--clock", "tomorrow"],
             &["serve", "--messages-per-channel", "0"],
+            &["plugin", "change", "webhook", "--requests-per-host", "10001"],
             &["serve", "--requests-per-host", "10001"],
             &["plugin", "change", "webhook", "--messages-at-once", "0"],
             &["nonsense"],

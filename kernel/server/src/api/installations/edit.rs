@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kith_model::id::InstallationName;
-use kith_model::plugin::{Grants, InstallationMode, LimitRequest, Manifest, PluginId};
+use kith_model::plugin::{Grants, InstallationMode, LimitRequest, Manifest, PluginId, PluginKind};
+use kith_model::sending::MAX_SENDING;
 use serde_json::Value;
 
 use crate::api::convert::bad_config;
@@ -68,14 +69,18 @@ pub(super) fn check_secrets<'a>(
     }
 }
 
-/// A channel that may send nothing at once would be live and never send.
-pub(super) fn check_grants(grants: &Grants) -> Result<(), ApiError> {
+/// How much is sent at once is said of channels alone, and within what the server itself can be told: a channel that may
+/// send nothing would be live and never send, and a larger number would be lowered unseen.
+pub(super) fn check_grants(kind: PluginKind, grants: &Grants) -> Result<(), ApiError> {
     let LimitRequest { messages_at_once, requests_per_host, .. } = grants.limits;
     for (name, limit) in [("messages_at_once", messages_at_once), ("requests_per_host", requests_per_host)] {
-        if limit == Some(0) {
-            let message = "must be at least 1; to send nothing, switch the installation off";
-            return Err(ApiError::at(format!("grants.limits.{name}"), message));
-        }
+        let message = match limit {
+            Some(_) if kind != PluginKind::Channel => format!("a {kind} sends no messages; leave it out"),
+            Some(0) => "must be at least 1; to send nothing, switch the installation off".to_owned(),
+            Some(limit) if limit > MAX_SENDING => format!("must be at most {MAX_SENDING}"),
+            Some(_) | None => continue,
+        };
+        return Err(ApiError::at(format!("grants.limits.{name}"), message));
     }
     Ok(())
 }
@@ -131,7 +136,7 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
 
 #[cfg(test)]
 mod tests {
-    use kith_model::plugin::{Capabilities, InputSpec, PluginKind, RecipientRequest};
+    use kith_model::plugin::{Capabilities, InputSpec, RecipientRequest};
     use kith_model::table::ColumnType;
 
     use super::*;
@@ -177,5 +182,28 @@ mod tests {
                 "to see `traits.city`"
             ]
         );
+    }
+
+    #[test]
+    fn limits_of_sending_are_for_channels_and_within_the_servers() {
+        let check = |kind, messages_at_once, requests_per_host| {
+            let limits = LimitRequest { messages_at_once, requests_per_host, ..LimitRequest::default() };
+            match check_grants(kind, &Grants { limits, ..Grants::default() }) {
+                Ok(()) => None,
+                Err(ApiError::BadInput { mistakes, .. }) => Some(mistakes[0].path.clone()),
+                Err(other) => panic!("{other:?}"),
+            }
+        };
+        let (messages, requests) = ("grants.limits.messages_at_once", "grants.limits.requests_per_host");
+        for (kind, messages_at_once, requests_per_host, place) in [
+            (PluginKind::Channel, Some(1), Some(MAX_SENDING), None),
+            (PluginKind::Channel, Some(0), None, Some(messages)),
+            (PluginKind::Channel, None, Some(MAX_SENDING + 1), Some(requests)),
+            (PluginKind::Scorer, None, None, None),
+            (PluginKind::Connector, Some(8), None, Some(messages)),
+            (PluginKind::TagModel, None, Some(8), Some(requests)),
+        ] {
+            assert_eq!(check(kind, messages_at_once, requests_per_host).as_deref(), place, "{kind}");
+        }
     }
 }

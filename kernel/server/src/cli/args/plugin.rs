@@ -1,11 +1,11 @@
 //! The arguments of `kith plugin`.
 
-use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use kith_model::id::Name;
 use kith_model::plugin::{PluginId, PluginKind};
+use kith_model::sending::MAX_SENDING;
 
 use super::serve::Tools;
 
@@ -146,7 +146,7 @@ pub(crate) struct SendingArgs {
 /// A limit, or none of one's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bound {
-    At(NonZeroU64),
+    At(u64),
     None,
 }
 
@@ -178,7 +178,10 @@ fn parse_plugin_reference(text: &str) -> Result<PluginReference, String> {
 fn parse_bound(text: &str) -> Result<Bound, String> {
     match text {
         "none" => Ok(Bound::None),
-        number => number.parse().map(Bound::At).map_err(|_| "write a whole number above 0, or `none`".to_owned()),
+        number => match number.parse() {
+            Ok(number) if (1..=MAX_SENDING).contains(&number) => Ok(Bound::At(number)),
+            _ => Err(format!("write a whole number from 1 to {MAX_SENDING}, or `none`")),
+        },
     }
 }
 
@@ -197,8 +200,11 @@ mod tests {
 
     #[test]
     fn a_bound_is_a_number_or_none() {
-        assert_eq!(parse_bound("8"), Ok(Bound::At(8.try_into().unwrap())));
+        assert_eq!(parse_bound("8"), Ok(Bound::At(8)));
         assert_eq!(parse_bound("none"), Ok(Bound::None));
-        assert!(parse_bound("0").is_err() && parse_bound("-1").is_err() && parse_bound("").is_err());
+        assert_eq!(parse_bound("10000"), Ok(Bound::At(MAX_SENDING)));
+        for bad in ["0", "-1", "", "10001"] {
+            assert!(parse_bound(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -332,7 +332,7 @@ mod tests {
         let args = InstallArgs { grant_recipient: vec!["email".into()], ..args };
         assert_eq!(installation(&args).unwrap()["grants"]["recipients"], json!(["email"]));
         assert_eq!(installation(&args).unwrap()["grants"].get("limits"), None, "the server's");
-        let sending = SendingArgs { messages_at_once: Some(Bound::At(8.try_into().unwrap())), ..Default::default() };
+        let sending = SendingArgs { messages_at_once: Some(Bound::At(8)), ..Default::default() };
         let args = InstallArgs { sending, ..args };
         assert_eq!(installation(&args).unwrap()["grants"]["limits"], json!({ "messages_at_once": 8 }));
         let bad = InstallArgs { secret: vec!["signing".into()], ..args };
