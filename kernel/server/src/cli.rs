@@ -3,8 +3,6 @@
 //! `serve`, `demo` and `plugin new|check|build` work on this machine; everything else is a client of the HTTP API and
 //! can do no more than any other client. Each command is a module of its own.
 
-#![allow(clippy::print_stdout, reason = "a command line's answers go to standard output")]
-
 mod args;
 mod audience;
 mod client;
@@ -49,28 +47,35 @@ pub(crate) enum Failure {
     /// Already said on standard error.
     #[error("failed")]
     Said,
+    /// Nobody reads the answer to its end.
+    #[error("the answer was not read to its end")]
+    Unread,
+    #[error("could not write the answer")]
+    Answer(#[source] std::io::Error),
     #[error("{what}")]
     Server { what: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
 }
 
 impl Failure {
-    /// 2 for a request that makes no sense, 1 for everything else.
+    /// 2 for a request that makes no sense, 0 where the reader had enough, 1 for everything else.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Failure::Usage(_) => 2,
+            Failure::Unread => 0,
             Failure::Api(_)
             | Failure::Build(_)
             | Failure::File { .. }
             | Failure::Failed(_)
             | Failure::Listen { .. }
             | Failure::Said
+            | Failure::Answer(_)
             | Failure::Server { .. } => 1,
         }
     }
 
     /// The message, its causes, and what to do; nothing where all was said.
     pub(crate) fn report(&self) -> Option<String> {
-        if matches!(self, Failure::Said) {
+        if matches!(self, Failure::Said | Failure::Unread) {
             return None;
         }
         let mut report = self.to_string();
@@ -119,9 +124,9 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
 }
 
 /// Print a value for programs.
-fn print_json(value: &serde_json::Value) {
+fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     // A value that came from JSON, or was made of JSON's own types, can always be written.
-    println!("{value:#}");
+    output::say(format_args!("{value:#}"))
 }
 
 /// The members of a list: bare, or under `items`.

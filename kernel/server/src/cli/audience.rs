@@ -33,21 +33,19 @@ pub(crate) fn run(command: &AudienceCommand, client: &Client, json: bool) -> Res
         }
     };
     if json {
-        print_json(&answer);
-        return Ok(());
+        return print_json(&answer);
     }
-    match command {
+    output::say(match command {
         AudienceCommand::Create(_) | AudienceCommand::Change(_) | AudienceCommand::Show { .. } => {
-            println!("{}", audience_table(&[answer]))
+            audience_table(&[answer])
         }
-        AudienceCommand::List => println!("{}", audience_table(items(&answer))),
-        AudienceCommand::Members { .. } => println!("{}", member_table(items(&answer))),
-        AudienceCommand::Count { .. } => println!("{}", count_line(&answer)),
-        AudienceCommand::Preview { .. } => println!("{}", preview_line(&answer)),
+        AudienceCommand::List => audience_table(items(&answer)),
+        AudienceCommand::Members { .. } => member_table(items(&answer)),
+        AudienceCommand::Count { .. } => count_line(&answer),
+        AudienceCommand::Preview { .. } => preview_line(&answer),
         // An explanation is a tree; JSON shows it as it is.
-        AudienceCommand::Explain { .. } => print_json(&answer),
-    }
-    Ok(())
+        AudienceCommand::Explain { .. } => format!("{answer:#}"),
+    })
 }
 
 fn path(audience: &str) -> String {

@@ -12,25 +12,25 @@ pub(crate) fn run(command: &DeliveryCommand, client: &Client, json: bool) -> Res
         DeliveryCommand::List { limit } => {
             let answer = client.get(&format!("/api/v1/deliveries?limit={limit}"))?;
             if json {
-                print_json(&answer);
+                print_json(&answer)?;
             } else {
-                println!("{}", delivery_table(items(&answer)));
+                output::say(delivery_table(items(&answer)))?;
             }
         }
         DeliveryCommand::DeadLetters { limit } => {
             let answer = client.get(&format!("/api/v1/dead-letters?limit={limit}"))?;
             if json {
-                print_json(&answer);
+                print_json(&answer)?;
             } else {
-                println!("{}", dead_letter_table(items(&answer)));
+                output::say(dead_letter_table(items(&answer)))?;
             }
         }
         DeliveryCommand::Replay { id } => {
             let answer = client.post(&format!("/api/v1/dead-letters/{}/replay", encode(id)), &json!({}))?;
             if json {
-                print_json(&answer);
+                print_json(&answer)?;
             } else {
-                println!("{id} is in the outbox again");
+                output::say(format_args!("{id} is in the outbox again"))?;
             }
         }
     }

@@ -24,7 +24,7 @@ use super::args::{DemoArgs, LogFormat};
 use super::client::Client;
 use super::plugin::BuildStep;
 use super::serve::{self, StopSignals, server_failure};
-use super::{Failure, print_json};
+use super::{Failure, output, print_json};
 use checkout::Checkout;
 use load::{Demo, Histories, Hook};
 use receiver::Receiver;
@@ -60,11 +60,11 @@ pub(crate) fn run(args: DemoArgs, json: bool) -> Result<(), Failure> {
     };
     let done = steps(&mut demo, &built, &receiver, now);
     interrupted.abort();
-    match done {
+    let shown = match done {
         Ok(()) if json => print_json(&demo.report.json(begun.elapsed())),
-        Ok(()) => println!("\n{}\n", demo.report.table(begun.elapsed())),
-        Err(_) => {}
-    }
+        Ok(()) => output::say(format_args!("\n{}\n", demo.report.table(begun.elapsed()))),
+        Err(_) => Ok(()),
+    };
     if done.is_ok() && !args.once {
         let stop = signals()?;
         eprintln!("{}", three_commands(&running, folder.path()));
@@ -72,7 +72,7 @@ pub(crate) fn run(args: DemoArgs, json: bool) -> Result<(), Failure> {
     }
     // What went wrong first is what is told.
     let stopped = running.stop(&runtime);
-    done.and(stopped)
+    done.and(stopped).and(shown)
 }
 
 /// All that the demo does to the server, in order.

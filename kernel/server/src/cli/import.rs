@@ -24,9 +24,9 @@ pub(crate) fn run(args: &ImportArgs, client: &Client, json: bool) -> Result<(), 
     let rate = output::rate(accepted, step.elapsed());
     step.end(&format!("{} events accepted, {rate} a second", output::count(accepted)));
     if json {
-        print_json(&answer);
+        print_json(&answer)?;
     } else {
-        print!("{}", report(&answer));
+        output::say(report(&answer).trim_end())?;
     }
     Ok(())
 }

@@ -16,26 +16,26 @@ pub(crate) fn run(command: &KeyCommand, client: &Client, json: bool) -> Result<(
             }
             let answer = client.post("/api/v1/keys", &body)?;
             if json {
-                print_json(&answer);
+                print_json(&answer)?;
             } else {
-                println!("{}", field(&answer, "key"));
+                output::say(field(&answer, "key"))?;
                 eprintln!("This is the only time the key is shown. Its id is {}.", field(&answer, "id"));
             }
         }
         KeyCommand::List => {
             let answer = client.get("/api/v1/keys")?;
             if json {
-                print_json(&answer);
+                print_json(&answer)?;
             } else {
-                println!("{}", key_table(items(&answer)));
+                output::say(key_table(items(&answer)))?;
             }
         }
         KeyCommand::Revoke { id } => {
             client.delete(&format!("/api/v1/keys/{}", encode(id)))?;
             if json {
-                print_json(&json!({ "revoked": id }));
+                print_json(&json!({ "revoked": id }))?;
             } else {
-                println!("revoked {id}; requests with it are refused from now on");
+                output::say(format_args!("revoked {id}; requests with it are refused from now on"))?;
             }
         }
     }

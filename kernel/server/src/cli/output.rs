@@ -1,11 +1,34 @@
 //! What people see: tables, numbers, times and progress. Programs get JSON through `--json` instead.
 
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write as _};
 use std::time::{Duration, Instant};
 
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
+
+use super::Failure;
+
+/// What a number is called that the server cannot tell yet.
+const NOT_KNOWN: &str = "not known yet";
+
+/// Print a text and a line's end on standard output.
+///
+/// # Errors
+/// [`Failure::Unread`] where whoever reads has gone, as `head` does once it has its lines: a command ends there without a
+/// word.
+pub(crate) fn say(text: impl Display) -> Result<(), Failure> {
+    let mut output = std::io::stdout().lock();
+    writeln!(output, "{text}").and_then(|()| output.flush()).map_err(unwritten)
+}
+
+fn unwritten(error: std::io::Error) -> Failure {
+    match error.kind() {
+        std::io::ErrorKind::BrokenPipe => Failure::Unread,
+        _ => Failure::Answer(error),
+    }
+}
 
 /// A line under the header and nothing else, so that a table is easy to read and to cut with other tools.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
@@ -101,6 +124,11 @@ pub(crate) fn field(object: &Value, name: &str) -> String {
 /// The member `name` of a JSON object as a whole number; 0 where there is none.
 pub(crate) fn number(object: &Value, name: &str) -> u64 {
     object.get(name).and_then(Value::as_u64).unwrap_or_default()
+}
+
+/// The member `name` of a JSON object as a whole number; a word where it is not known yet.
+pub(crate) fn known(object: &Value, name: &str) -> String {
+    object.get(name).and_then(Value::as_u64).map_or_else(|| NOT_KNOWN.to_owned(), count)
 }
 
 /// A text cut to `max` characters.

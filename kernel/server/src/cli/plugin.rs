@@ -78,9 +78,9 @@ fn build(args: &PluginBuildArgs, json: bool) -> Result<(), Failure> {
     }
     shown.end(&built.path.display().to_string());
     if json {
-        print_json(&describe(&built.inspection, Some(&built.path)));
+        print_json(&describe(&built.inspection, Some(&built.path)))?;
     } else {
-        print!("{}", report(&built));
+        output::say(report(&built).trim_end())?;
     }
     Ok(())
 }
@@ -94,10 +94,10 @@ fn check(path: &Path, json: bool) -> Result<(), Failure> {
     let inspected =
         kith_host::inspect(&bytes).map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
     if json {
-        print_json(&describe(&inspected, Some(path)));
+        print_json(&describe(&inspected, Some(path)))?;
     } else {
-        println!("{} is a plugin that the host admits.\n", path.display());
-        println!("{}", inspection_table(&inspected));
+        output::say(format_args!("{} is a plugin that the host admits.\n", path.display()))?;
+        output::say(inspection_table(&inspected))?;
     }
     Ok(())
 }
@@ -111,9 +111,15 @@ fn check_crate(dir: &Path, json: bool) -> Result<(), Failure> {
     if json {
         print_json(
             &json!({ "id": manifest.id.to_string(), "version": manifest.version.to_string(), "kind": manifest.kind.as_str() }),
-        );
+        )?;
     } else {
-        println!("{} {}, a {}: no mistakes in {}", manifest.id, manifest.version, manifest.kind, dir.display());
+        output::say(format_args!(
+            "{} {}, a {}: no mistakes in {}",
+            manifest.id,
+            manifest.version,
+            manifest.kind,
+            dir.display()
+        ))?;
     }
     Ok(())
 }

@@ -15,18 +15,18 @@ pub(crate) fn run(command: &ProfileCommand, client: &Client, json: bool) -> Resu
         ProfileCommand::Get { person } => {
             let profile = find(client, person)?;
             if json {
-                print_json(&profile);
+                print_json(&profile)?;
             } else {
-                print!("{}", report(&profile));
+                output::say(report(&profile).trim_end())?;
             }
         }
         ProfileCommand::Events { person, limit } => {
             let profile = find(client, person)?;
             let events = events(client, &field(&profile, "id"), *limit)?;
             if json {
-                print_json(&json!({ "items": events }));
+                print_json(&json!({ "items": events }))?;
             } else {
-                println!("{}", event_table(&events));
+                output::say(event_table(&events))?;
             }
         }
     }

@@ -7,7 +7,7 @@ use kith_model::plugin::{PluginId, PluginKind};
 use serde_json::json;
 
 use super::args::PluginNewArgs;
-use super::{Failure, print_json};
+use super::{Failure, output, print_json};
 
 /// A template of the SDK, compiled into this program.
 macro_rules! template {
@@ -33,11 +33,11 @@ pub(crate) fn run(args: &PluginNewArgs, json: bool) -> Result<(), Failure> {
     }
     if json {
         let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
-        print_json(&json!({ "id": id.to_string(), "dir": dir, "sdk": sdk, "files": names }));
+        print_json(&json!({ "id": id.to_string(), "dir": dir, "sdk": sdk, "files": names }))?;
     } else {
-        println!("{id}, a {}, is in {}:\n", args.kind, dir.display());
-        println!("    cd {}\n    cargo test\n    kith plugin build\n", dir.display());
-        println!("The SDK is not on a registry yet: Cargo.toml points to {}.", sdk.display());
+        output::say(format_args!("{id}, a {}, is in {}:\n", args.kind, dir.display()))?;
+        output::say(format_args!("    cd {}\n    cargo test\n    kith plugin build\n", dir.display()))?;
+        output::say(format_args!("The SDK is not on a registry yet: Cargo.toml points to {}.", sdk.display()))?;
     }
     Ok(())
 }

@@ -14,8 +14,8 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use super::Failure;
 use super::args::{Engine, LogFormat, ServeArgs};
+use super::{Failure, output};
 
 /// The hidden subcommand that compiles one component.
 pub(crate) const COMPILE_CHILD: &str = "compile-child";
@@ -30,7 +30,11 @@ pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
         let listener = bind(args.listen).await?;
         let server = open(config).await?;
         let stop = StopSignals::listen()?;
-        announce(&args, &listener, server.first_admin_key());
+        match announce(&args, &listener, server.first_admin_key()) {
+            // The server is wanted, whether or not somebody reads where it listens.
+            Ok(()) | Err(Failure::Unread) => {}
+            Err(failure) => return Err(failure),
+        }
         server.run(listener, stop.first()).await.map_err(server_failure("serving"))
     })
 }
@@ -88,15 +92,15 @@ pub(crate) fn server_failure<E: std::error::Error + Send + Sync + 'static>(
 }
 
 /// Where it listens, and the first admin key in a frame of its own: it is shown once and kept nowhere.
-fn announce(args: &ServeArgs, listener: &TcpListener, first_admin_key: Option<&str>) {
+fn announce(args: &ServeArgs, listener: &TcpListener, first_admin_key: Option<&str>) -> Result<(), Failure> {
     let address = listener.local_addr().unwrap_or(args.listen);
     if let Some(key) = first_admin_key {
-        println!("\nA new data directory was made in {}.", args.data.display());
-        println!("This is its admin key. It is shown this once and kept nowhere; write it down:\n");
-        println!("    {key}\n");
-        println!("Try it:  KITH_URL=http://{address} KITH_KEY={key} kith status\n");
+        output::say(format_args!("\nA new data directory was made in {}.", args.data.display()))?;
+        output::say("This is its admin key. It is shown this once and kept nowhere; write it down:\n")?;
+        output::say(format_args!("    {key}\n"))?;
+        output::say(format_args!("Try it:  KITH_URL=http://{address} KITH_KEY={key} kith status\n"))?;
     }
-    println!("Kith {} listens on http://{address}", env!("CARGO_PKG_VERSION"));
+    output::say(format_args!("Kith {} listens on http://{address}", env!("CARGO_PKG_VERSION")))
 }
 
 /// SIGINT and SIGTERM, heard from the moment this exists. Made before anybody is told that the server runs: a supervisor

@@ -9,11 +9,11 @@ use super::{Failure, print_json};
 pub(crate) fn run(client: &Client, json: bool) -> Result<(), Failure> {
     let status = client.get("/api/v1/workspace")?;
     if json {
-        print_json(&status);
+        print_json(&status)?;
         return Ok(());
     }
-    println!("{}\n", client.base_url());
-    println!("{}", output::table(&["what", "value"], flat_rows("", &status)));
+    output::say(format_args!("{}\n", client.base_url()))?;
+    output::say(output::table(&["what", "value"], flat_rows("", &status)))?;
     Ok(())
 }
 

@@ -44,12 +44,7 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, json: bool) -> Resul
             return Err(Failure::Usage("this command works on this machine and needs no server".to_owned()));
         }
     };
-    if json {
-        print_json(&answer)
-    } else {
-        println!("{shown}")
-    }
-    Ok(())
+    if json { print_json(&answer) } else { output::say(shown) }
 }
 
 const INSTALLATIONS: &str = "/api/v1/installations";
