@@ -157,16 +157,14 @@ mod tests {
         for arguments in [
             &["plugin", "new", "x", "--kind", "widget"][..],
             &["audience", "create", "x"],
-            &["audience", "create", "x", "--condition", "true", "--channel", "webhook"],
-            &["audience", "create", "x", "--condition", "true", "--existing", "send"],
             &["audience", "change", "x", "--no-channel", "--channel", "a", "--purpose", "p", "--payload", "{}"],
             &["key", "create", "x"],
             &["import", "x.csv"],
             &["serve", "--clock", "tomorrow"],
             &["serve", "--messages-per-channel", "0"],
-            &["plugin", "change", "webhook", "--requests-per-host", "10001"],
             &["serve", "--requests-per-host", "10001"],
             &["plugin", "change", "webhook", "--messages-at-once", "0"],
+            &["plugin", "change", "webhook", "--requests-per-host", "10001"],
             &["nonsense"],
         ] {
             assert_eq!(parse(arguments).unwrap_err().exit_code(), 2, "{arguments:?}");

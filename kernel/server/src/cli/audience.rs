@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::args::{ActionArgs, AudienceChangeArgs, AudienceCommand, AudienceCreateArgs, Basis, Reach};
 use super::client::{ApiError, Client, encode};
 use super::consent::Consent;
-use super::output::{self, cut, field, number};
+use super::output::{self, cut, field};
 use super::{Failure, items, json_argument, print_json, profile};
 
 pub(crate) fn run(command: &AudienceCommand, client: &Client, json: bool) -> Result<(), Failure> {
@@ -19,6 +19,10 @@ pub(crate) fn run(command: &AudienceCommand, client: &Client, json: bool) -> Res
             save(consent, change(args)?, |body| client.patch(&path(args.audience.as_str()), body))?
         }
         AudienceCommand::List => client.get("/api/v1/audiences")?,
+        AudienceCommand::Remove { audience } => {
+            client.delete(&path(audience.as_str()))?;
+            json!({ "removed": audience.as_str() })
+        }
         AudienceCommand::Show { audience } => client.get(&path(audience.as_str()))?,
         AudienceCommand::Members { audience, limit } => json!({ "items": members(client, audience.as_str(), *limit)? }),
         AudienceCommand::Count { condition } => {
@@ -36,9 +40,8 @@ pub(crate) fn run(command: &AudienceCommand, client: &Client, json: bool) -> Res
         return print_json(&answer);
     }
     output::say(match command {
-        AudienceCommand::Create(_) | AudienceCommand::Change(_) | AudienceCommand::Show { .. } => {
-            audience_table(&[answer])
-        }
+        AudienceCommand::Create(_) | AudienceCommand::Change(_) | AudienceCommand::Show { .. } => one_audience(&answer),
+        AudienceCommand::Remove { audience } => format!("{audience} is removed"),
         AudienceCommand::List => audience_table(items(&answer)),
         AudienceCommand::Members { .. } => member_table(items(&answer)),
         AudienceCommand::Count { .. } => count_line(&answer),
@@ -56,8 +59,19 @@ fn definition(args: &AudienceCreateArgs) -> Result<Value, Failure> {
     let title = args.title.as_deref().unwrap_or_else(|| args.name.as_str());
     let mut body = json!({ "name": args.name.as_str(), "title": title, "condition": args.condition });
     put_actions(&mut body, &args.actions)?;
+    for (action, prefix) in ACTIONS {
+        let missing = ["channel", "purpose", "payload"].into_iter().find(|part| body[action].get(part).is_none());
+        if let (Some(_), Some(part)) = (body.get(action), missing) {
+            return Err(Failure::Usage(format!(
+                "a message needs a channel, a purpose and a payload; give {prefix}{part} too"
+            )));
+        }
+    }
     Ok(body)
 }
+
+/// The actions of an audience as the API names them, and how their flags begin.
+const ACTIONS: [(&str, &str); 2] = [("on_enter", "--"), ("on_exit", "--on-exit-")];
 
 fn change(args: &AudienceChangeArgs) -> Result<Value, Failure> {
     let mut body = json!({});
@@ -66,51 +80,66 @@ fn change(args: &AudienceChangeArgs) -> Result<Value, Failure> {
             body[name] = json!(value);
         }
     }
-    for (name, is_ended) in [("on_enter", args.no_channel), ("on_exit", args.no_on_exit_channel)] {
-        if is_ended {
-            body[name] = Value::Null;
-        }
-    }
     put_actions(&mut body, &args.actions)?;
+    let ends =
+        [("on_enter", "--no-channel", args.no_channel), ("on_exit", "--no-on-exit-channel", args.no_on_exit_channel)];
+    for (action, flag, _) in ends.into_iter().filter(|(_, _, is_ended)| *is_ended) {
+        if body.get(action).is_some() {
+            return Err(Failure::Usage(format!("{flag} ends the message that another flag changes; give one of them")));
+        }
+        body[action] = Value::Null;
+    }
+    if body == json!({}) {
+        let message = "nothing to change; give --condition, --title, or a flag of its messages such as --payload";
+        return Err(Failure::Usage(message.to_owned()));
+    }
     Ok(body)
 }
 
 fn put_actions(body: &mut Value, args: &ActionArgs) -> Result<(), Failure> {
-    if let (Some(channel), Some(purpose), Some(payload)) = (&args.channel, &args.purpose, &args.payload) {
-        body["on_enter"] = json!({
-            "channel": channel.as_str(),
-            "purpose": purpose,
-            "basis": basis(args.basis),
-            "payload": json_argument("--payload", payload)?,
-            "re_entry": re_entry(&args.re_entry),
-            "existing": reach(args.existing),
-            "imports": reach(args.imports),
-        });
-    }
-    let on_exit = (&args.on_exit_channel, &args.on_exit_purpose, &args.on_exit_payload);
-    if let (Some(channel), Some(purpose), Some(payload)) = on_exit {
-        body["on_exit"] = json!({
-            "channel": channel.as_str(),
-            "purpose": purpose,
-            "basis": basis(args.on_exit_basis),
-            "payload": json_argument("--on-exit-payload", payload)?,
-            "re_entry": re_entry(&args.on_exit_re_entry),
-        });
-    }
+    let payload = |name, text: &Option<String>| text.as_deref().map(|text| json_argument(name, text)).transpose();
+    let on_enter = [
+        ("channel", args.channel.as_ref().map(|channel| json!(channel.as_str()))),
+        ("purpose", args.purpose.as_ref().map(|purpose| json!(purpose))),
+        ("basis", args.basis.map(basis)),
+        ("payload", payload("--payload", &args.payload)?),
+        ("re_entry", args.re_entry.as_deref().map(re_entry)),
+        ("existing", args.existing.map(reach)),
+        ("imports", args.imports.map(reach)),
+    ];
+    let on_exit = [
+        ("channel", args.on_exit_channel.as_ref().map(|channel| json!(channel.as_str()))),
+        ("purpose", args.on_exit_purpose.as_ref().map(|purpose| json!(purpose))),
+        ("basis", args.on_exit_basis.map(basis)),
+        ("payload", payload("--on-exit-payload", &args.on_exit_payload)?),
+        ("re_entry", args.on_exit_re_entry.as_deref().map(re_entry)),
+        ("imports", args.on_exit_imports.map(reach)),
+    ];
+    put_action(body, "on_enter", on_enter);
+    put_action(body, "on_exit", on_exit);
     Ok(())
 }
 
-fn basis(basis: Basis) -> &'static str {
-    match basis {
-        Basis::OptIn => "opt_in",
-        Basis::NotRefused => "not_refused",
+/// Put the parts of an action that were given.
+fn put_action(body: &mut Value, action: &str, parts: impl IntoIterator<Item = (&'static str, Option<Value>)>) {
+    for (part, value) in parts {
+        if let Some(value) = value {
+            body[action][part] = value;
+        }
     }
 }
 
-fn reach(reach: Reach) -> &'static str {
+fn basis(basis: Basis) -> Value {
+    match basis {
+        Basis::OptIn => json!("opt_in"),
+        Basis::NotRefused => json!("not_refused"),
+    }
+}
+
+fn reach(reach: Reach) -> Value {
     match reach {
-        Reach::Skip => "skip",
-        Reach::Send => "send",
+        Reach::Skip => json!("skip"),
+        Reach::Send => json!("send"),
     }
 }
 
@@ -143,12 +172,18 @@ fn save(consent: Consent, mut body: Value, send: impl Fn(&Value) -> Result<Value
 }
 
 fn preview_line(preview: &Value) -> String {
-    let [count, pending, would_send] = ["count", "pending", "would_send"].map(|name| number(preview, name));
-    let mut text = format!("{} people meet the condition", output::count(count));
-    if pending > 0 {
-        text.push_str(&format!(", of {} it is not known yet", output::count(pending)));
+    let [count, would_send] = ["count", "would_send"].map(|name| output::known(preview, name));
+    let pending = pending(preview);
+    format!("{count} people meet the condition{pending}; writing to existing members sends up to {would_send} messages")
+}
+
+/// How many people cannot be told yet, where there are any.
+fn pending(answer: &Value) -> String {
+    match answer.get("pending") {
+        None => String::new(),
+        Some(pending) if *pending == json!(0) => String::new(),
+        Some(_) => format!(" (pending: {})", output::known(answer, "pending")),
     }
-    format!("{text}; writing to existing members sends up to {} messages", output::count(would_send))
 }
 
 /// Members over as many pages as `limit` takes.
@@ -173,12 +208,37 @@ fn audience_table(audiences: &[Value]) -> String {
     let rows = audiences
         .iter()
         .map(|audience| {
-            let size = audience.get("size").and_then(Value::as_u64);
-            let size = size.map_or_else(|| "computing".to_owned(), output::count);
-            vec![field(audience, "name"), size, field(audience, "title"), cut(&field(audience, "condition"), 80)]
+            let [size, pending] = ["size", "pending"].map(|name| output::known(audience, name));
+            let [on_enter, on_exit] = ["on_enter", "on_exit"].map(|action| field(&audience[action], "channel"));
+            let condition = cut(&field(audience, "condition"), 80);
+            vec![field(audience, "name"), size, pending, on_enter, on_exit, field(audience, "title"), condition]
         })
         .collect();
-    output::table(&["audience", "size", "title", "condition"], rows)
+    output::table(&["audience", "size", "pending", "on enter", "on exit", "title", "condition"], rows)
+}
+
+/// All that there is to say of one audience.
+fn one_audience(audience: &Value) -> String {
+    let mut rows: Vec<Vec<String>> =
+        ["name", "title", "condition", "created_at"].map(|name| vec![name.to_owned(), field(audience, name)]).to_vec();
+    rows.extend(["size", "pending"].map(|name| vec![name.to_owned(), output::known(audience, name)]));
+    if let Some(progress) = audience.get("progress").filter(|progress| progress.is_object()) {
+        let [done, total] = ["done", "total"].map(|name| output::known(progress, name));
+        rows.push(vec!["computed".to_owned(), format!("{done} of {total} profiles")]);
+    }
+    let as_of = format!("{}, log position {}", field(audience, "as_of_time"), field(audience, "as_of"));
+    rows.push(vec!["as of".to_owned(), as_of]);
+    for (action, _) in ACTIONS {
+        rows.push(vec![action.to_owned(), action_cell(&audience[action])]);
+    }
+    output::table(&["what", "value"], rows)
+}
+
+/// What an action sends: a line for each of its parts.
+fn action_cell(action: &Value) -> String {
+    let Some(parts) = action.as_object() else { return "nothing".to_owned() };
+    let lines: Vec<String> = parts.iter().map(|(part, value)| format!("{part}: {}", output::plain(value))).collect();
+    lines.join("\n")
 }
 
 fn member_table(members: &[Value]) -> String {
@@ -188,11 +248,8 @@ fn member_table(members: &[Value]) -> String {
 
 fn count_line(answer: &Value) -> String {
     let exact = if answer.get("exact") == Some(&Value::Bool(true)) { "exactly" } else { "about" };
-    let counted = output::count(number(answer, "count"));
-    let pending = match number(answer, "pending") {
-        0 => String::new(),
-        pending => format!(", {} more not known yet", output::count(pending)),
-    };
+    let counted = output::known(answer, "count");
+    let pending = pending(answer);
     format!("{counted} profiles, {exact}{pending}, as of log position {}", field(answer, "as_of"))
 }
 
@@ -247,12 +304,35 @@ mod tests {
         assert_eq!(body["on_exit"].get("existing"), None);
     }
 
+    fn changed(arguments: &[&str]) -> Result<Value, Failure> {
+        let all: Vec<&str> = ["change", "all"].iter().chain(arguments).copied().collect();
+        let AudienceCommand::Change(args) = parsed(&all) else { panic!("not change") };
+        change(&args)
+    }
+
     #[test]
     fn a_change_says_only_what_changes() {
-        let AudienceCommand::Change(args) = parsed(&["change", "all", "--title", "All", "--no-on-exit-channel"]) else {
-            panic!("not change")
-        };
-        assert_eq!(change(&args).unwrap(), json!({ "title": "All", "on_exit": null }));
+        let both = changed(&["--title", "All", "--no-on-exit-channel"]).unwrap();
+        assert_eq!(both, json!({ "title": "All", "on_exit": null }));
+        let parts = changed(&["--re-entry", "30d", "--on-exit-imports", "send"]).unwrap();
+        let expected = json!({ "on_enter": { "re_entry": { "after": "30d" } }, "on_exit": { "imports": "send" } });
+        assert_eq!(parts, expected);
+    }
+
+    #[test]
+    fn a_change_of_nothing_or_of_what_it_ends_is_refused() {
+        for arguments in [&[][..], &["--yes"], &["--no-channel", "--purpose", "x"]] {
+            assert_eq!(changed(arguments).unwrap_err().exit_code(), 2, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn half_an_action_makes_no_audience() {
+        for half in [&["--channel", "post"][..], &["--existing", "send"], &["--on-exit-payload", "{}"]] {
+            let all: Vec<&str> = ["create", "x", "--condition", "true"].iter().chain(half).copied().collect();
+            let AudienceCommand::Create(args) = parsed(&all) else { panic!("not create") };
+            assert_eq!(definition(&args).unwrap_err().exit_code(), 2, "{half:?}");
+        }
     }
 
     #[test]
@@ -272,16 +352,26 @@ mod tests {
     }
 
     #[test]
-    fn an_audience_without_a_size_is_still_computed() {
+    fn audiences_show_what_is_not_known_yet_and_what_they_send() {
+        let on_enter = json!({ "channel": "post", "purpose": "x", "payload": { "text": "Hello" }, "existing": "skip" });
         let audiences = [
-            json!({"name": "carts", "size": 1204, "title": "Carts", "condition": "true"}),
-            json!({"name": "new", "size": null, "title": "New", "condition": "false"}),
+            json!({ "name": "carts", "size": 1204, "pending": 3, "title": "Carts", "condition": "true",
+                "on_enter": on_enter }),
+            json!({ "name": "new", "size": null, "pending": null, "title": "New", "condition": "false", "as_of": 7,
+                "as_of_time": "2026-11-21T10:00:00.000Z", "created_at": "2026-11-20T10:00:00.000Z",
+                "progress": { "done": 1000, "total": 4000 }, "on_enter": on_enter, "on_exit": null }),
         ];
         insta::assert_snapshot!(audience_table(&audiences), @r"
-         audience   size        title   condition
-        ──────────────────────────────────────────
-         carts      1,204       Carts   true
-         new        computing   New     false
+         audience   size            pending         on enter   on exit   title   condition
+        ───────────────────────────────────────────────────────────────────────────────────
+         carts      1,204           3               post                 Carts   true
+         new        not known yet   not known yet   post                 New     false
         ");
+        let shown = one_audience(&audiences[1]);
+        let line = count_line(&json!({ "count": 5, "pending": null, "exact": false, "as_of": 7 }));
+        assert_eq!(line, "5 profiles, about (pending: not known yet), as of log position 7");
+        for part in ["not known yet", "1,000 of 4,000 profiles", "channel: post", "existing: skip", "nothing"] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
     }
 }

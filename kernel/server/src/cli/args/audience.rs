@@ -9,11 +9,16 @@ use super::profile::{Person, parse_person};
 pub(crate) enum AudienceCommand {
     /// Define an audience
     Create(AudienceCreateArgs),
-    /// Change an audience; what is not given stays
+    /// Change an audience or a part of what it sends; what is not given stays
     Change(AudienceChangeArgs),
     /// All audiences
     List,
-    /// One audience
+    /// Remove an audience; nothing more is sent for it
+    Remove {
+        /// The audience
+        audience: Name,
+    },
+    /// One audience, with what it sends
     Show {
         /// The audience
         audience: Name,
@@ -83,42 +88,47 @@ pub(crate) struct AudienceChangeArgs {
 /// What is sent to people who enter or leave an audience.
 #[derive(Debug, Args)]
 pub(crate) struct ActionArgs {
-    /// The channel that gets a message for each person who enters
-    #[arg(long, value_name = "NAME", requires_all = ["purpose", "payload"])]
+    /// The channel that gets a message for each person who enters; takes --purpose and --payload
+    #[arg(long, value_name = "NAME")]
     pub(crate) channel: Option<Name>,
     /// What the message is for; consent is kept per purpose
-    #[arg(long, requires = "channel")]
+    #[arg(long)]
     pub(crate) purpose: Option<String>,
-    /// What a person must have said: agreed to the purpose, or not refused it
-    #[arg(long, value_enum, default_value_t = Basis::OptIn)]
-    pub(crate) basis: Basis,
+    /// What a person must have said: agreed to the purpose (the default), or not refused it
+    #[arg(long, value_enum)]
+    pub(crate) basis: Option<Basis>,
     /// The message as a JSON object, or `@FILE`
-    #[arg(long, value_name = "JSON|@FILE", requires = "channel")]
+    #[arg(long, value_name = "JSON|@FILE")]
     pub(crate) payload: Option<String>,
-    /// Whether a person who enters again is written to again: `never`, `always`, or after a time since the last message
-    #[arg(long, value_name = "never|always|30d", default_value = "always")]
-    pub(crate) re_entry: String,
-    /// Whether those who are members already are written to; asks first
-    #[arg(long, value_enum, default_value_t = Reach::Skip, requires = "channel")]
-    pub(crate) existing: Reach,
-    /// Whether those who enter because history was imported (`/v1/import`, a source's records) are written to
-    #[arg(long, value_enum, default_value_t = Reach::Skip, requires = "channel")]
-    pub(crate) imports: Reach,
-    /// The channel that gets a message for each person who leaves
-    #[arg(long, value_name = "NAME", requires_all = ["on_exit_purpose", "on_exit_payload"])]
+    /// Whether a person who enters again is written to again: `always` (the default), `never`, or after a time since the last
+    /// message
+    #[arg(long, value_name = "never|always|30d")]
+    pub(crate) re_entry: Option<String>,
+    /// Whether those who are members already are written to, after a question; the default is to skip them
+    #[arg(long, value_enum)]
+    pub(crate) existing: Option<Reach>,
+    /// Whether those who enter because history was imported (`/v1/import`, a source's records) are written to; the default is to
+    /// skip them
+    #[arg(long, value_enum)]
+    pub(crate) imports: Option<Reach>,
+    /// The channel that gets a message for each person who leaves; takes --on-exit-purpose and --on-exit-payload
+    #[arg(long, value_name = "NAME")]
     pub(crate) on_exit_channel: Option<Name>,
     /// What that message is for
-    #[arg(long, value_name = "PURPOSE", requires = "on_exit_channel")]
+    #[arg(long, value_name = "PURPOSE")]
     pub(crate) on_exit_purpose: Option<String>,
-    /// What a person must have said for it
-    #[arg(long, value_enum, default_value_t = Basis::OptIn, value_name = "BASIS")]
-    pub(crate) on_exit_basis: Basis,
+    /// What a person must have said for it; the default is to have agreed
+    #[arg(long, value_enum, value_name = "BASIS")]
+    pub(crate) on_exit_basis: Option<Basis>,
     /// That message as a JSON object, or `@FILE`
-    #[arg(long, value_name = "JSON|@FILE", requires = "on_exit_channel")]
+    #[arg(long, value_name = "JSON|@FILE")]
     pub(crate) on_exit_payload: Option<String>,
-    /// Whether a person who leaves again is written to again
-    #[arg(long, value_name = "never|always|30d", default_value = "always")]
-    pub(crate) on_exit_re_entry: String,
+    /// Whether a person who leaves again is written to again; the default is `always`
+    #[arg(long, value_name = "never|always|30d")]
+    pub(crate) on_exit_re_entry: Option<String>,
+    /// Whether those who leave because history was imported are written to; the default is to skip them
+    #[arg(long, value_enum, value_name = "REACH")]
+    pub(crate) on_exit_imports: Option<Reach>,
     /// Write to existing members without asking
     #[arg(long)]
     pub(crate) yes: bool,
