@@ -9,6 +9,8 @@ mod client;
 mod consent;
 mod delivery;
 mod demo;
+#[cfg(test)]
+mod documents;
 mod import;
 mod key;
 mod output;
