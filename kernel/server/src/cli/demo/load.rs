@@ -41,7 +41,7 @@ pub(crate) struct Audience {
     condition: &'static str,
 }
 
-/// The three audiences; a message goes to each new member of the first.
+/// The three audiences; a message goes to each member of the first who has not refused.
 pub(crate) const AUDIENCES: [Audience; 3] = [
     Audience {
         name: "left-in-cart",
@@ -202,7 +202,7 @@ impl Demo<'_> {
         Ok(())
     }
 
-    /// Wait until nothing is left to do: the feed is worked off, and no message waits for its first attempt.
+    /// Wait until nothing is left to do: the feed is worked off, and no message is in the outbox or under way.
     pub(crate) fn wait_for(&mut self, what: &str) -> Result<Value, Failure> {
         let step = Step::begin(what, self.quiet);
         loop {
