@@ -69,7 +69,7 @@ fn a_storm_of_copies_is_stopped() {
     assert_eq!(fault_of(&scorer(body)), PluginFault::CpuExceeded { limit_ms: 200 });
 }
 
-/// M1: a guest that lives with the refusal is not at fault.
+/// A guest that lives with the refusal is not at fault.
 #[test]
 fn memory_grows_to_the_limit_and_no_further() {
     let grow = "(if (i32.ne (i32.const -1) (memory.grow (i32.const 60000))) (then unreachable))";
@@ -79,21 +79,18 @@ fn memory_grows_to_the_limit_and_no_further() {
     assert_eq!(fault, PluginFault::MemoryExceeded { limit_bytes: 64 * 1024 * 1024 });
 }
 
-/// M2.
 #[test]
 fn a_huge_initial_memory_is_refused() {
     let fault = fault_of(&scorer_with(ECHO, "", 20_000));
     assert_eq!(fault, PluginFault::MemoryExceeded { limit_bytes: 64 * 1024 * 1024 });
 }
 
-/// M4.
 #[test]
 fn a_huge_table_is_refused() {
     let fault = fault_of(&scorer_with(ECHO, "(table 10000000 funcref)", 1));
     assert!(matches!(&fault, PluginFault::Trapped { message, .. } if message.contains("table")), "{fault:?}");
 }
 
-/// M5.
 #[test]
 fn a_giant_result_is_refused() {
     // One column of a name with 30 MiB; the memory is there, the host does not copy it.
@@ -108,14 +105,12 @@ fn a_giant_result_is_refused() {
     assert_eq!(fault, PluginFault::LimitExceeded { what: "output bytes", limit: 16 * 1024 * 1024 });
 }
 
-/// M9.
 #[test]
 fn a_flood_of_the_log_is_stopped() {
     let body = "(loop $on (call $log (i32.const 1) (i32.const 128) (i32.const 16)) (br $on)) unreachable";
     assert_eq!(fault_of(&scorer(body)), PluginFault::LimitExceeded { what: "log bytes", limit: 64 * 1024 });
 }
 
-/// S1.
 #[test]
 fn deep_recursion_is_a_trap() {
     let deep = "(func $deep (param i32) (result i32) (i32.add (i32.const 1) (call $deep (local.get 0))))";
@@ -147,7 +142,6 @@ fn fuel_is_exact_and_by_choice() {
     assert_eq!(granted.compute(&[], rows(&[1.0])), Err(PluginFault::FuelExhausted { limit: 50_000 }));
 }
 
-/// D13 and the contract of tables.
 #[test]
 fn a_table_that_breaks_the_contract_is_refused() {
     let cases = [
