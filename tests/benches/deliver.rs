@@ -26,7 +26,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use kith_tests::{Client, Process, component, settle, wait_for};
+use kith_tests::{Client, Process, SIGNING_SECRET, component, settle, wait_for};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -127,7 +127,7 @@ impl Sender {
             let body = json!({
                 "plugin": "kith/webhook", "name": channel, "config": { "url": format!("http://{host}/hook") },
                 "grants": { "http": [host], "secrets": { "signing": [host] } },
-                "secrets": { "signing": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD" },
+                "secrets": { "signing": SIGNING_SECRET },
             });
             admin.post("/api/v1/installations", &body).is(201);
             let action = json!({ "channel": channel, "purpose": "marketing", "basis": "not_refused",

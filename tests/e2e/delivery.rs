@@ -1,11 +1,8 @@
 //! From an audience to a signed message at somebody else's server: retries, dead letters, consent, and receipts that come
 //! back as events.
 
-use kith_tests::{Receiver, Source, TestKernel, wait_for, wait_until};
+use kith_tests::{Receiver, SIGNING_SECRET, Source, TestKernel, wait_for, wait_until};
 use serde_json::{Value, json};
-
-/// 24 bytes, as Standard Webhooks asks for.
-const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
 /// A server with a webhook to a receiver, and an audience of everybody who put something into the cart.
 struct Shop {
@@ -24,10 +21,10 @@ impl Shop {
             json!({
                 "config": { "url": format!("http://{host}/hook") },
                 "grants": { "http": [host], "secrets": { "signing": [host] } },
-                "secrets": { "signing": SECRET },
+                "secrets": { "signing": SIGNING_SECRET },
             }),
         );
-        assert!(!installed.to_string().contains(SECRET), "a secret is never shown");
+        assert!(!installed.to_string().contains(SIGNING_SECRET), "a secret is never shown");
         let audience = json!({
             "name": "carts", "condition": "events('Product Added', '30d').size() > 0",
             "on_enter": { "channel": "webhook", "purpose": "marketing", "basis": basis, "payload": { "text": "Hello" } },
@@ -75,7 +72,7 @@ fn a_message_is_signed_delivered_once_and_comes_back_as_an_event() {
     let arrived = shop.receiver.arrived();
     assert_eq!(arrived.len(), 1);
     let message = &arrived[0];
-    assert!(message.is_signed_with(SECRET), "{message:?}");
+    assert!(message.is_signed_with(SIGNING_SECRET), "{message:?}");
     assert_eq!(message.path, "/hook");
     assert_eq!(message.header("webhook-id"), delivery["id"].as_str().unwrap());
     assert_eq!(message.header("webhook-timestamp"), "1795255200");
@@ -109,7 +106,7 @@ fn a_busy_receiver_is_asked_again_when_it_wishes() {
     assert_eq!(arrived.len(), 2);
     assert_eq!(arrived[0].header("webhook-id"), arrived[1].header("webhook-id"), "the receiver's key against doubles");
     assert_eq!(arrived[0].body, arrived[1].body);
-    assert!(arrived.iter().all(|message| message.is_signed_with(SECRET)));
+    assert!(arrived.iter().all(|message| message.is_signed_with(SIGNING_SECRET)));
 }
 
 #[test]
@@ -168,7 +165,7 @@ fn a_host_that_was_not_granted_is_not_reached() {
     let (kernel, receiver) = (TestKernel::start(), Receiver::start());
     let source = kernel.segment();
     let config = json!({ "url": format!("http://{}/hook", receiver.host()) });
-    kernel.install("kith/webhook", json!({ "config": config, "secrets": { "signing": SECRET } }));
+    kernel.install("kith/webhook", json!({ "config": config, "secrets": { "signing": SIGNING_SECRET } }));
     let audience = json!({
         "name": "carts", "condition": "events('Product Added').size() > 0",
         "on_enter": { "channel": "webhook", "purpose": "x", "basis": "not_refused", "payload": {} },

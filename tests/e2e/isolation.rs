@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use kith_tests::{Answer, Client, Receiver, TestKernel, pages, wait_for};
+use kith_tests::{Answer, Client, Receiver, SIGNING_SECRET, TestKernel, pages, wait_for};
 use serde_json::{Value, json};
 
 /// What the first workspace holds; every name of it begins with `ours`, so that a leak shows.
@@ -27,7 +27,7 @@ fn two_workspaces() -> (TestKernel, Ours, String) {
     let webhook = json!({
         "name": "ours-webhook", "config": { "url": format!("http://{host}/") },
         "grants": { "http": [host], "secrets": { "signing": [host] } },
-        "secrets": { "signing": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD" },
+        "secrets": { "signing": SIGNING_SECRET },
     });
     kernel.install("kith/webhook", webhook);
     let audience = json!({

@@ -1,6 +1,6 @@
 //! Stopped and started again: everything that was there is there.
 
-use kith_tests::{Client, TestKernel};
+use kith_tests::{Client, SIGNING_SECRET, TestKernel};
 use serde_json::{Value, json};
 
 #[test]
@@ -54,7 +54,6 @@ fn everything_outlives_a_restart() {
 
 #[test]
 fn secrets_outlive_a_restart_and_are_nowhere_in_the_open() {
-    let secret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
     let mut kernel = TestKernel::start();
     let receiver = kith_tests::Receiver::start();
     let host = receiver.host();
@@ -63,7 +62,7 @@ fn secrets_outlive_a_restart_and_are_nowhere_in_the_open() {
         json!({
             "config": { "url": format!("http://{host}/") },
             "grants": { "http": [host], "secrets": { "signing": [host] } },
-            "secrets": { "signing": secret },
+            "secrets": { "signing": SIGNING_SECRET },
         }),
     );
     let source = kernel.segment();
@@ -76,8 +75,8 @@ fn secrets_outlive_a_restart_and_are_nowhere_in_the_open() {
     let ada = json!({ "type": "identify", "userId": "ada", "messageId": "i" });
     sender.post("/v1/batch", &json!({ "batch": [ada] })).is(200);
     let arrived = kith_tests::wait_for("it is delivered", || receiver.arrived().pop());
-    assert!(arrived.is_signed_with(secret));
-    let hidden = [secret, kith_tests::ADMIN_KEY, source.write_key.as_str()];
+    assert!(arrived.is_signed_with(SIGNING_SECRET));
+    let hidden = [SIGNING_SECRET, kith_tests::ADMIN_KEY, source.write_key.as_str()];
     for file in files(kernel.folder()) {
         let content = std::fs::read(&file).unwrap();
         for text in hidden {

@@ -23,7 +23,7 @@ pub use long::cases;
 pub use plugins::{build, built, component, newest_component, repacked};
 pub use process::{Process, kith};
 pub use random::Random;
-pub use receiver::{Arrived, Receiver};
+pub use receiver::{Arrived, Receiver, SIGNING_SECRET};
 pub use wait::{wait_for, wait_until};
 
 /// The admin key of every test server.

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::path::Path;
 use std::sync::mpsc;
 
-use kith_tests::{Client, Process, Random, Receiver, cases, component, newest_component, pages, settle, wait_for};
+use kith_tests::{Client, Process, Random, Receiver, SIGNING_SECRET, cases, component, newest_component, pages, settle, wait_for};
 use serde_json::{Value, json};
 
 /// Kills of the short form.
@@ -49,7 +49,7 @@ fn install(admin: &Client, receiver: &Receiver) -> String {
     let webhook = json!({
         "plugin": "kith/webhook", "name": "webhook", "config": { "url": format!("http://{host}/") },
         "grants": { "http": [host], "secrets": { "signing": [host] } },
-        "secrets": { "signing": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD" },
+        "secrets": { "signing": SIGNING_SECRET },
     });
     admin.post("/api/v1/installations", &webhook).is(201);
     let model =

@@ -2,12 +2,13 @@
 
 use std::process::Command;
 
-use kith_tests::{ADMIN_KEY, Client, Process, Receiver, TestKernel, component, kith, settle, wait_until};
+use kith_tests::{
+    ADMIN_KEY, Client, Process, Receiver, SIGNING_SECRET, TestKernel, component, kith, settle, wait_until,
+};
 use serde_json::{Value, json};
 
 use super::stage::{
-    SECRET, all_delivered, define_with, deliveries, each_got_one_message, everybody, message_through, send, track,
-    webhook,
+    all_delivered, define_with, deliveries, each_got_one_message, everybody, message_through, send, track, webhook,
 };
 
 /// Run `kith` against a server; the JSON that it prints.
@@ -77,7 +78,7 @@ fn limits_are_set_from_the_command_line() {
     }
     let segment = run(&server, &["plugin", "install", "kith/segment"]);
     let config = json!({ "url": format!("http://{}/", receiver.host()) }).to_string();
-    let (host, secret) = (receiver.host(), format!("signing={SECRET}"));
+    let (host, secret) = (receiver.host(), format!("signing={SIGNING_SECRET}"));
     let mut install = vec!["plugin", "install", "kith/webhook", "--config", &config, "--grant-http", &host];
     install.extend(["--secret", &secret, "--messages-at-once", "2"]);
     let installed = run(&server, &install);

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kith_tests::{Client, Process, Receiver, Source, TestKernel, component, settle, wait_until};
+use kith_tests::{Client, Process, Receiver, SIGNING_SECRET, Source, TestKernel, component, settle, wait_until};
 use serde_json::{Value, json};
 
 use super::stage::{
@@ -205,7 +205,7 @@ fn a_channel_is_given_only_the_identifiers_that_were_granted() {
     let body = json!({
         "plugin": "kith/webhook", "name": "narrow", "config": { "url": format!("http://{host}/") },
         "grants": { "http": [host], "secrets": { "signing": [host] }, "recipients": ["user_id"] },
-        "secrets": { "signing": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD" },
+        "secrets": { "signing": SIGNING_SECRET },
     });
     kernel.admin().post("/api/v1/installations", &body).is(201);
     define_with(&kernel.admin(), "seen", "events('Seen').size() > 0", message_through("narrow"));

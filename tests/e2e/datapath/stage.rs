@@ -3,11 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kith_tests::{Client, Receiver, Source, TestKernel, pages, wait_until};
+use kith_tests::{Client, Receiver, SIGNING_SECRET, Source, TestKernel, pages, wait_until};
 use serde_json::{Value, json};
-
-/// 24 bytes, as Standard Webhooks asks for.
-pub(super) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
 /// Messages in a batch that the connector's memory takes many times over.
 const BATCH: usize = 1_000;
@@ -61,7 +58,7 @@ pub(super) fn install_webhook(admin: &Client, name: &str, receiver: &Receiver) {
         "plugin": "kith/webhook", "name": name,
         "config": { "url": format!("http://{host}/{name}") },
         "grants": { "http": [host], "secrets": { "signing": [host] } },
-        "secrets": { "signing": SECRET },
+        "secrets": { "signing": SIGNING_SECRET },
     });
     admin.post("/api/v1/installations", &body).is(201);
 }
