@@ -127,6 +127,11 @@ fn files_people_audiences_and_keys() {
     assert_eq!(members["items"].as_array().unwrap().len() as u64, counted);
     assert!(text(&run(&kernel, &["audience", "list"]).stdout).contains("buyers"));
     answer(&kernel, &["audience", "explain", "buyers", "user_id:user_0000"]);
+    answer(&kernel, &["audience", "change", "buyers", "--title", "Buyers"]);
+    assert_eq!(answer(&kernel, &["audience", "show", "buyers"])["title"], "Buyers");
+    assert_eq!(run(&kernel, &["audience", "change", "buyers"]).status.code(), Some(2), "nothing to change");
+    answer(&kernel, &["audience", "remove", "buyers"]);
+    assert_eq!(run(&kernel, &["audience", "show", "buyers"]).status.code(), Some(1));
 
     let made = answer(&kernel, &["key", "create", "reader", "--scope", "audiences:read"]);
     let (key, id) = (made["key"].as_str().unwrap(), made["id"].as_str().unwrap());
