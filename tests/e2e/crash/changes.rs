@@ -7,7 +7,9 @@ use std::hint::black_box;
 use std::path::Path;
 use std::sync::mpsc;
 
-use kith_tests::{Client, Process, Random, Receiver, SIGNING_SECRET, cases, component, newest_component, pages, settle, wait_for};
+use kith_tests::{
+    Client, Process, Random, Receiver, SIGNING_SECRET, cases, component, newest_component, pages, settle, wait_for,
+};
 use serde_json::{Value, json};
 
 /// Kills of the short form.
@@ -201,11 +203,8 @@ fn killed_between_changes(engine: &str, seed: u64) {
     let client = Client::with_write_key(server.url(), &write_key);
     client.post("/v1/batch", &json!({ "batch": arrival(next_person) })).is(200);
     restore(&admin);
-    settle(&admin);
-    check_counts(&admin, next_person + 1);
-    check_messages(&admin, &receiver);
+    // Told to stop with all that follows from this still to do: what it leaves undone is done after the next start.
     assert!(server.terminate().success());
-    // And once more from what is on the disk alone.
     let server = serve(folder.path(), engine, cases(KILLS) + 2);
     settle(&server.admin());
     check_counts(&server.admin(), next_person + 1);
