@@ -24,7 +24,9 @@ pub(crate) fn run(command: &AudienceCommand, client: &Client, json: bool) -> Res
             json!({ "removed": audience.as_str() })
         }
         AudienceCommand::Show { audience } => client.get(&path(audience.as_str()))?,
-        AudienceCommand::Members { audience, limit } => json!({ "items": members(client, audience.as_str(), *limit)? }),
+        AudienceCommand::Members { audience, limit } => {
+            json!({ "items": client.list(&format!("{}/members", path(audience.as_str())), *limit)? })
+        }
         AudienceCommand::Count { condition } => {
             client.post("/api/v1/audiences/count", &json!({ "condition": condition }))?
         }
@@ -183,24 +185,6 @@ fn pending(answer: &Value) -> String {
         None => String::new(),
         Some(pending) if *pending == json!(0) => String::new(),
         Some(_) => format!(" (pending: {})", output::known(answer, "pending")),
-    }
-}
-
-/// Members over as many pages as `limit` takes.
-fn members(client: &Client, audience: &str, limit: u64) -> Result<Vec<Value>, Failure> {
-    let mut members = Vec::new();
-    let mut cursor = String::new();
-    loop {
-        let wanted = limit.saturating_sub(members.len() as u64).min(200);
-        if wanted == 0 {
-            return Ok(members);
-        }
-        let page = client.get(&format!("{}/members?limit={wanted}{cursor}", path(audience)))?;
-        members.extend_from_slice(items(&page));
-        match page.get("next").and_then(Value::as_str) {
-            Some(next) => cursor = format!("&cursor={}", encode(next)),
-            None => return Ok(members),
-        }
     }
 }
 

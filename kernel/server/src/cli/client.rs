@@ -13,6 +13,9 @@ use ureq::{Agent, Body, SendBody};
 /// No answer of the management API is larger; ureq's own default of 10 MiB is too small for long lists.
 const MAX_ANSWER_BYTES: u64 = 64 << 20;
 
+/// How many items are asked for at once.
+const PAGE_ITEMS: u64 = 200;
+
 /// How long a connection may take. Requests themselves have no limit: a fit or an import takes as long as it takes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -137,6 +140,24 @@ impl Client {
 
     pub(crate) fn get(&self, path: &str) -> Result<Value, ApiError> {
         self.call("GET", path, None, SendBody::none())
+    }
+
+    /// The first `limit` items of a list, over as many pages as it takes.
+    pub(crate) fn list(&self, path: &str, limit: u64) -> Result<Vec<Value>, ApiError> {
+        let mut items = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let wanted = limit.saturating_sub(items.len() as u64).min(PAGE_ITEMS);
+            if wanted == 0 {
+                return Ok(items);
+            }
+            let page = self.get(&format!("{path}?limit={wanted}{cursor}"))?;
+            items.extend_from_slice(super::items(&page));
+            match page.get("next").and_then(Value::as_str) {
+                Some(next) => cursor = format!("&cursor={}", encode(next)),
+                None => return Ok(items),
+            }
+        }
     }
 
     pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value, ApiError> {

@@ -10,7 +10,7 @@ use super::{Failure, items, print_json};
 pub(crate) fn run(command: &DeliveryCommand, client: &Client, json: bool) -> Result<(), Failure> {
     match command {
         DeliveryCommand::List { limit } => {
-            let answer = client.get(&format!("/api/v1/deliveries?limit={limit}"))?;
+            let answer = json!({ "items": client.list("/api/v1/deliveries", *limit)? });
             if json {
                 print_json(&answer)?;
             } else {
@@ -18,7 +18,7 @@ pub(crate) fn run(command: &DeliveryCommand, client: &Client, json: bool) -> Res
             }
         }
         DeliveryCommand::DeadLetters { limit } => {
-            let answer = client.get(&format!("/api/v1/dead-letters?limit={limit}"))?;
+            let answer = json!({ "items": client.list("/api/v1/dead-letters", *limit)? });
             if json {
                 print_json(&answer)?;
             } else {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::args::{Person, ProfileCommand};
 use super::client::{Client, encode};
 use super::output::{self, cut, field};
-use super::{Failure, items, print_json};
+use super::{Failure, print_json};
 
 /// The widest value in a cell.
 const MAX_CELL: usize = 60;
@@ -22,7 +22,7 @@ pub(crate) fn run(command: &ProfileCommand, client: &Client, json: bool) -> Resu
         }
         ProfileCommand::Events { person, limit } => {
             let profile = find(client, person)?;
-            let events = events(client, &field(&profile, "id"), *limit)?;
+            let events = client.list(&format!("/api/v1/profiles/{}/events", field(&profile, "id")), *limit)?;
             if json {
                 print_json(&json!({ "items": events }))?;
             } else {
@@ -42,24 +42,6 @@ pub(crate) fn find(client: &Client, person: &Person) -> Result<Value, Failure> {
         Person::Profile(id) => format!("/api/v1/profiles/{id}"),
     };
     Ok(client.get(&path)?)
-}
-
-/// The newest `limit` events, over as many pages as it takes.
-fn events(client: &Client, id: &str, limit: u64) -> Result<Vec<Value>, Failure> {
-    let mut events = Vec::new();
-    let mut cursor = String::new();
-    loop {
-        let wanted = limit.saturating_sub(events.len() as u64).min(200);
-        if wanted == 0 {
-            return Ok(events);
-        }
-        let page = client.get(&format!("/api/v1/profiles/{id}/events?limit={wanted}{cursor}"))?;
-        events.extend_from_slice(items(&page));
-        match page.get("next").and_then(Value::as_str) {
-            Some(next) => cursor = format!("&cursor={}", encode(next)),
-            None => return Ok(events),
-        }
-    }
 }
 
 fn report(profile: &Value) -> String {
