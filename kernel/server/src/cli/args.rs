@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use kith_model::id::Name;
+use kith_model::time::Timestamp;
 
 pub(crate) use audience::*;
 pub(crate) use plugin::*;
@@ -94,6 +95,9 @@ pub(crate) enum KeyCommand {
         /// Make a write key, which can feed this source and do nothing else
         #[arg(long, value_name = "NAME")]
         source: Option<Name>,
+        /// When it ends, e.g. `2027-01-31T00:00:00Z`; without this, when it is revoked
+        #[arg(long, value_name = "TIME")]
+        expires_at: Option<Timestamp>,
     },
     /// All keys, without their secrets
     List,

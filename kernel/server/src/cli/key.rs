@@ -1,5 +1,6 @@
 //! `kith key`: API keys of the workspace.
 
+use kith_model::time::{Clock as _, SystemClock, Timestamp};
 use serde_json::{Value, json};
 
 use super::args::KeyCommand;
@@ -9,10 +10,13 @@ use super::{Failure, items, print_json};
 
 pub(crate) fn run(command: &KeyCommand, client: &Client, json: bool) -> Result<(), Failure> {
     match command {
-        KeyCommand::Create { title, scopes, source } => {
+        KeyCommand::Create { title, scopes, source, expires_at } => {
             let mut body = json!({ "title": title, "scopes": scopes });
             if let Some(source) = source {
                 body["source"] = json!(source.as_str());
+            }
+            if let Some(end) = expires_at {
+                body["expires_at"] = json!(end.to_string());
             }
             let answer = client.post("/api/v1/keys", &body)?;
             if json {
@@ -27,7 +31,7 @@ pub(crate) fn run(command: &KeyCommand, client: &Client, json: bool) -> Result<(
             if json {
                 print_json(&answer)?;
             } else {
-                output::say(key_table(items(&answer)))?;
+                output::say(key_table(items(&answer), SystemClock.now()))?;
             }
         }
         KeyCommand::Revoke { id } => {
@@ -42,22 +46,51 @@ pub(crate) fn run(command: &KeyCommand, client: &Client, json: bool) -> Result<(
     Ok(())
 }
 
-fn key_table(keys: &[Value]) -> String {
+fn key_table(keys: &[Value], now: Timestamp) -> String {
     let rows = keys
         .iter()
         .map(|key| {
             let scopes = key.get("scopes").and_then(Value::as_array);
             let scopes: Vec<String> = scopes.into_iter().flatten().map(output::plain).collect();
-            let state = if key.get("revoked_at").is_none_or(Value::is_null) { "good" } else { "revoked" };
+            let expires_at = field(key, "expires_at");
+            let state = match expires_at.parse::<Timestamp>() {
+                _ if key.get("revoked_at").is_some_and(|at| !at.is_null()) => "revoked",
+                Ok(end) if end <= now => "expired",
+                Ok(_) | Err(_) => "good",
+            };
             vec![
                 field(key, "id"),
                 field(key, "title"),
                 scopes.join(" "),
                 field(key, "source"),
                 field(key, "created_at"),
+                expires_at,
                 state.to_owned(),
             ]
         })
         .collect();
-    output::table(&["id", "title", "scopes", "source", "created", "state"], rows)
+    output::table(&["id", "title", "scopes", "source", "created", "expires", "state"], rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_has_ended_is_not_called_good() {
+        let key = |title: &str, expires_at: Value, revoked_at: Value| {
+            json!({ "id": "k", "title": title, "scopes": ["*"], "created_at": "2026-11-20T10:00:00.000Z",
+                "expires_at": expires_at, "revoked_at": revoked_at })
+        };
+        let (before, after) = (json!("2026-11-21T09:00:00.000Z"), json!("2026-11-21T11:00:00.000Z"));
+        let keys = [
+            key("a", Value::Null, Value::Null),
+            key("b", after, Value::Null),
+            key("c", before.clone(), Value::Null),
+            key("d", before.clone(), before),
+        ];
+        let table = key_table(&keys, "2026-11-21T10:00:00Z".parse().unwrap());
+        let states: Vec<&str> = table.lines().skip(2).filter_map(|line| line.split_whitespace().last()).collect();
+        assert_eq!(states, ["good", "good", "expired", "revoked"]);
+    }
 }
