@@ -30,7 +30,7 @@ impl CallState {
             let limits = format!("a key has at most {MAX_KEY_BYTES} bytes and a value at most {MAX_VALUE_BYTES}");
             return Some(kv::Error::Quota(limits));
         }
-        let Some(bytes) = written else { return None };
+        let bytes = written?;
         self.kv_writes += 1;
         self.kv_written_bytes += (key.len() + bytes) as u64;
         (self.kv_writes > MAX_WRITES || self.kv_written_bytes > quota_bytes).then(|| {
