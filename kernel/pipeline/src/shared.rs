@@ -236,7 +236,7 @@ fn filled_queue(operation: &Operation) -> Option<QueueId> {
 }
 
 /// What all caches of people's rows may take together.
-const CACHE_BYTES: u64 = 128 << 20;
+const CACHE_BYTES: u64 = 192 << 20;
 
 impl Shared {
     pub(crate) fn new(
