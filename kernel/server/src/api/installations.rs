@@ -78,7 +78,7 @@ fn install(draft: &mut Draft<'_>, wanted: &NewInstallation) -> Result<(Installat
     let manifest = &version.manifest;
     let name = free_name(draft.tables(), manifest, wanted.name.as_deref())?;
     let config = check_config(manifest, wanted.config.clone())?;
-    check_secrets(manifest, wanted.secrets.keys())?;
+    check_secrets(manifest, wanted.secrets.iter().map(|(name, value)| (name, Some(value))))?;
     check_grants(manifest.kind, &wanted.grants)?;
     let mode = wanted.mode.as_deref().map_or(Ok(InstallationMode::Live), read_mode)?;
     let id = draft.next_installation()?;
@@ -204,7 +204,7 @@ fn patched(
     })?;
     // The present configuration is checked too: another version may have another schema.
     row.config = check_config(&version.manifest, patch.config.clone().or_else(|| Some(before.config.clone())))?;
-    check_secrets(&version.manifest, patch.secrets.keys())?;
+    check_secrets(&version.manifest, patch.secrets.iter().map(|(name, value)| (name, value.as_ref())))?;
     for (name, value) in &patch.secrets {
         match value {
             Some(value) => draft.put_secret(row.id, name, value)?,

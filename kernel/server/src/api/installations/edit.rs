@@ -57,11 +57,19 @@ pub(super) fn check_config(manifest: &Manifest, config: Option<Value>) -> Result
     kith_host::validate_config(manifest, config.unwrap_or(Value::Null)).map_err(bad_config)
 }
 
-/// Only secrets that the manifest asks for can be set.
+/// The longest secret, in bytes: a key in PEM has room.
+const MAX_SECRET_BYTES: usize = 4 << 10;
+
+/// Only secrets that the manifest asks for can be set, to values that have room in a request.
 pub(super) fn check_secrets<'a>(
     manifest: &Manifest,
-    mut names: impl Iterator<Item = &'a String>,
+    secrets: impl Iterator<Item = (&'a String, Option<&'a String>)> + Clone,
 ) -> Result<(), ApiError> {
+    let is_long = |value: &Option<&String>| value.is_some_and(|value| value.len() > MAX_SECRET_BYTES);
+    if let Some((name, _)) = secrets.clone().find(|(_, value)| is_long(value)) {
+        return Err(ApiError::at(format!("secrets.{name}"), format!("a secret has at most {MAX_SECRET_BYTES} bytes")));
+    }
+    let mut names = secrets.map(|(name, _)| name);
     let is_requested = |name: &String| manifest.capabilities.secrets.iter().any(|request| request.name == *name);
     match names.find(|name| !is_requested(name)) {
         None => Ok(()),

@@ -264,3 +264,16 @@ async fn a_mode_that_cannot_be_set_is_refused_with_those_that_can() {
     assert_eq!((&body["mode"], &body["activity"]["state"]), (&json!("disabled"), &json!("held")));
     assert_eq!(body["activity"]["since"], "2026-09-21T14:13:20.000Z");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_has_a_length() {
+    let server = server();
+    keep(&server, &installation_row(901, "level"), PluginKind::TagModel, &[]);
+    for (length, wanted) in [(4_097, "at most 4096 bytes"), (4_096, "asks for no such secret")] {
+        let body = json!({ "secrets": { "key": "s".repeat(length) } });
+        let refused = ask(&server, "PATCH", "/api/v1/installations/level").admin().json(body).await;
+        let error = refused.problem(400, "bad-input")["errors"][0].clone();
+        assert_eq!(error["path"], "secrets.key");
+        assert!(error["message"].as_str().unwrap().contains(wanted), "{error}");
+    }
+}
