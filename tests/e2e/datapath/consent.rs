@@ -120,6 +120,28 @@ fn a_refusal_is_heard_whatever_its_form_and_however_full_the_person_is() {
     assert_eq!(answer_of(&full["consents"][0]), ("marketing", false));
 }
 
+/// An export of years ago that is imported today, and a call that comes late, allow nothing that was refused since.
+#[test]
+fn an_agreement_of_old_that_comes_late_allows_nothing() {
+    let (kernel, receiver) = (TestKernel::start(), Receiver::start());
+    let source = kernel.segment();
+    webhook(&kernel, "webhook", &receiver);
+    let condition = "events('Product Added').size() > 0";
+    define_with(&kernel.admin(), "carts", condition, message_through("webhook"));
+    send(&source, &[identify("ada", "no", json!({ "Consent": { "marketing": false } }))]);
+    kernel.clock.advance_ms(1_000);
+    let mut old = identify("ada", "old", json!({ "consent": { " marketing ": true } }));
+    old["timestamp"] = json!("2020-01-01T10:00:00Z");
+    source.client.post("/v1/import", &json!({ "batch": [old.clone()] })).is(200);
+    old["messageId"] = json!("older");
+    send(&source, &[old, track("ada", "Product Added", "a")]);
+    wait_until("it is skipped", || deliveries(&kernel.admin()).iter().any(|delivery| delivery["state"] == "skipped"));
+    kernel.clock.advance_ms(1_000);
+    send(&source, &[identify("eve", "yes", json!({ "consent": { "marketing": true } }))]);
+    send(&source, &[track("eve", "Product Added", "b")]);
+    wait_until("who agreed is written to", || arrivals(&receiver).into_keys().eq(["eve".to_owned()]));
+}
+
 /// A refusal of one purpose holds until that purpose is allowed, whatever is said of others in between.
 #[test]
 fn a_refusal_outlives_what_is_said_of_other_purposes() {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use kith_model::consent::{CONSENT, Consents};
+use kith_model::consent::{Consents, is_consent};
 use kith_model::event::Event;
 use kith_model::id::{SourceIdentityId, WorkspaceId};
 use kith_model::profile::{Contribution, IdentityHead, TraitValue, believed};
@@ -134,7 +134,7 @@ impl FactsRow {
     /// Note what a fact says about consents, in a summary; whether all of it found room. It has quotas of its own, because a
     /// sender that fills those of the facts must not silence a refusal.
     pub(crate) fn hear(&mut self, name: &str, value: &TraitValue) -> bool {
-        name != CONSENT || self.consents.record(&value.json, value.time, value.received_at)
+        !is_consent(name) || self.consents.record(&value.json, value.time, value.received_at)
     }
 
     /// Cut the facts of a summary that has become too large into buckets; `None` while it has not.

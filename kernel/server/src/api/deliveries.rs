@@ -212,7 +212,13 @@ pub(crate) async fn replay(
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
     app.offload(move |app| {
         if !app.kernel.replay(workspace, &id)? {
-            return Err(ApiError::missing(format!("no dead letter `{}`", id.chars().take(64).collect::<String>())));
+            let shown: String = id.chars().take(64).collect();
+            let reason = if id.starts_with("aside_") {
+                "is no message that could be sent again; send what was set aside to its source once it is right"
+            } else {
+                "is no dead letter; `GET /api/v1/dead-letters` lists them with their whole ids"
+            };
+            return Err(ApiError::missing(format!("`{shown}` {reason}")));
         }
         app.change(workspace, actor, |draft| Ok(draft.audit("dead-letter.replay", &id, None, None)?))?;
         Ok(Json(ReplayBody { id, replayed: true }))

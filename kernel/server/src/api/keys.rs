@@ -71,6 +71,9 @@ fn key_body(tables: &WorkspaceTables, row: &CredentialRow) -> KeyBody {
 fn wanted_scopes(caller: &Caller, wanted: &NewKey) -> Result<BTreeSet<Scope>, ApiError> {
     if wanted.source.is_some() {
         return match wanted.scopes.iter().find(|scope| **scope != Scope::Ingest) {
+            None if !caller.may(Scope::Ingest) && !caller.may(Scope::PluginsAdmin) => Err(ApiError::Denied {
+                message: "the key that asks may neither ingest nor install sources itself".to_owned(),
+            }),
             None => Ok([Scope::Ingest].into()),
             Some(_) => Err(ApiError::at("scopes", "a source's write key can only ingest; leave the scopes out")),
         };

@@ -46,10 +46,10 @@ pub(super) fn read(
     let channel = channel.filter(|(_, plugin)| plugin.manifest.kind == PluginKind::Channel);
     let missing = || moment.at("channel", format!("no installed channel `{}`", wanted.channel));
     let (channel, plugin) = channel.ok_or_else(missing)?;
-    if wanted.purpose.is_empty() {
+    if wanted.purpose.trim().is_empty() {
         return Err(moment.at("purpose", "say what the message is for, e.g. marketing"));
     }
-    if wanted.purpose.to_lowercase().len() > MAX_PURPOSE_BYTES {
+    if wanted.purpose.trim().to_lowercase().len() > MAX_PURPOSE_BYTES {
         return Err(moment.at("purpose", format!("a purpose has at most {MAX_PURPOSE_BYTES} bytes")));
     }
     if !wanted.payload.is_object() {
