@@ -131,8 +131,7 @@ fn an_upgrade_that_cannot_read_its_fit_serves_the_old_values() {
             shop.nothing_changed("upgraded, and a person came");
         }
         assert_eq!(tag(&shop.kernel, "user_id:u7", "hostile_version"), "0.1.0", "the old version's value serves");
-        admin.patch("/api/v1/installations/model", &json!({ "mode": "live" })).is(200);
-        shop.kernel.fit("model");
+        shop.kernel.fit_in_time("model");
         shop.nothing_changed("fitted again");
         assert_eq!(tag(&shop.kernel, "user_id:u7", "hostile_version"), next);
     }
@@ -238,7 +237,11 @@ fn a_model_that_is_transient_for_ever_makes_one_letter() {
         // An ordinary audience's event is computed behind whatever is repeated.
         send(&source, &[track("clock", "Tick", &format!("t{}", kith_now(&kernel)))]);
     }
-    wait_until("the ticks are computed", || kernel.count("events('Tick').size() == 10") == 1);
+    wait_until("the ticks are computed", || {
+        let ticks = json!({ "condition": "events('Tick').size() == 10" });
+        let counted = admin.post("/api/v1/audiences/count", &ticks).is(200);
+        (&counted["count"], &counted["exact"]) == (&json!(1), &json!(true))
+    });
     let after = letters(&admin, "computation");
     assert_eq!(after.len(), 1, "one letter for one installation and one cause: {}", after.len());
     assert!(after[0]["profiles"].as_u64().unwrap() >= 2, "with a count: {}", after[0]);
