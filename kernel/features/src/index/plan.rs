@@ -317,14 +317,23 @@ impl<'a> Planner<'a> {
         }
         let name = only_feature(node)?;
         let column = self.index.column(&name)?;
-        let meets = |value: &Value| self.value_given(node, &name, value) == Value::Bool(!negated);
+        // A value that is there is unknown only where the evaluation's budget ended: then people are asked one by one.
+        let meets = |value: &Value| match self.value_given(node, &name, value) {
+            Value::Unknown if !value.is_unknown() => None,
+            value => Some(value == Value::Bool(!negated)),
+        };
         let values = column.values()?;
         if worst_case(node).0.saturating_mul(values.len() as u64) > 10 * MAX_STEPS {
             return None;
         }
-        let bitmaps = values.into_iter().filter(|(value, _)| meets(value)).map(|(_, bitmap)| bitmap).collect();
+        let mut bitmaps = Vec::new();
+        for (value, bitmap) in values {
+            if meets(&value)? {
+                bitmaps.push(bitmap);
+            }
+        }
         let stored = Plan::Parts(Parts { bitmaps, ..Parts::default() });
-        Some(with_default(column, stored, meets(&column.default)))
+        Some(with_default(column, stored, meets(&column.default)?))
     }
 
     /// The value of a node that reads one feature, given that feature's value.

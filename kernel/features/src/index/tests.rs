@@ -368,6 +368,19 @@ fn a_column_exists_exactly_while_it_is_tracked() {
     assert_eq!(counted, Some(Counted { holds: 0, unknown: [1].into() }));
 }
 
+/// A text for which the budget ends is no answer of the index: an evaluation calls that person unknown.
+#[test]
+fn an_evaluation_that_ends_is_not_counted_as_no() {
+    let mut index = Index::new();
+    let name = FeatureName::Trait("text".into());
+    index.require(&name);
+    index.set(1, &name, &Value::text("short"));
+    let condition = "[traits.text]".to_owned() + &".map(a, a + a)".repeat(16) + ".size() == 0";
+    assert_eq!(count_of(&index, &condition), Some(0));
+    index.set(2, &name, &Value::text("x".repeat(1_000)));
+    assert_eq!(count_of(&index, &condition), None);
+}
+
 #[test]
 fn what_is_cleared_is_what_was_named() {
     let mut index = Index::new();
