@@ -18,7 +18,22 @@ pub struct Audience {
     /// What is done for each profile that leaves.
     #[serde(default)]
     pub on_exit: Option<Action>,
+    /// Whether it has or ever had one of the two: from then on entries are counted, because they name messages. An audience that
+    /// was kept before this was noted may have had.
+    #[serde(default = "maybe")]
+    pub has_acted: bool,
     pub created_at: Timestamp,
+}
+
+impl Audience {
+    /// Whether entries into it are counted.
+    pub fn counts_entries(&self) -> bool {
+        self.has_acted || self.on_enter.is_some() || self.on_exit.is_some()
+    }
+}
+
+fn maybe() -> bool {
+    true
 }
 
 /// A message for each profile that enters or leaves an audience.

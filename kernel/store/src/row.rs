@@ -73,8 +73,13 @@ pub fn write_postcard<T: Serialize>(value: &T, bytes: &mut Vec<u8>) {
 /// The value whose postcard is exactly `body`, for [`Row::before`] as well. Bytes behind the value are an error: they would
 /// be the fields of another version or of another row.
 pub fn read_postcard<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    let (value, rest) = postcard::take_from_bytes(body).map_err(|error| error.to_string())?;
+    let (value, rest) = take_postcard(body)?;
     if rest.is_empty() { Ok(value) } else { Err(format!("{} bytes lie behind the row", rest.len())) }
+}
+
+/// The value whose postcard is at the beginning of `body`, and the bytes behind it, for a row of several parts.
+pub fn take_postcard<T: DeserializeOwned>(body: &[u8]) -> Result<(T, &[u8]), String> {
+    postcard::take_from_bytes(body).map_err(|error| error.to_string())
 }
 
 /// The bytes of `row`: what is put into the store or appended to the log.

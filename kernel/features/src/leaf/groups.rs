@@ -30,6 +30,27 @@ impl LeafGroups {
         self.place(group).map(|place| self.0.remove(place).1).unwrap_or_default()
     }
 
+    /// The numbers of the groups, ascending.
+    pub fn groups(&self) -> impl Iterator<Item = u16> {
+        self.0.iter().map(|(group, _)| *group)
+    }
+
+    /// One group.
+    pub fn group(&self, group: u16) -> Option<&LeafStates> {
+        self.place(group).ok().map(|place| &self.0[place].1)
+    }
+
+    /// Turn what was decoded of one group into bytes again, as [`LeafStates::compact`] does; without the group where nothing
+    /// is left in it.
+    pub fn compact_group(&mut self, group: u16) {
+        if let Ok(place) = self.place(group) {
+            self.0[place].1.compact();
+            if self.0[place].1.is_empty() {
+                self.0.remove(place);
+            }
+        }
+    }
+
     /// The groups whose rows have to be written.
     pub fn changed(&self) -> impl Iterator<Item = u16> {
         self.0.iter().filter(|(_, states)| states.is_changed()).map(|(group, _)| *group)
@@ -50,7 +71,15 @@ impl LeafGroups {
     /// # Errors
     /// As [`LeafStates::read`].
     pub fn read(&self, leaf: LeafId) -> Result<Option<Cow<'_, LeafState>>, UnreadableState> {
-        self.group(leaf).map_or(Ok(None), |states| states.read(leaf))
+        self.group(leaf.group()).map_or(Ok(None), |states| states.read(leaf))
+    }
+
+    /// Decode a leaf's state and keep it decoded, so that reading it and changing it decodes it once. What cannot be read stays
+    /// as it is.
+    pub fn open(&mut self, leaf: LeafId) {
+        if let Ok(place) = self.place(leaf.group()) {
+            drop(self.0[place].1.get(leaf));
+        }
     }
 
     /// Take an event in; whether that changed anything.
@@ -80,7 +109,7 @@ impl LeafGroups {
 
     /// The numbers of a leaf's sealed chunks.
     pub fn sealed(&self, leaf: LeafId) -> Range<u32> {
-        self.group(leaf).map_or(0..0, |states| states.sealed(leaf))
+        self.group(leaf.group()).map_or(0..0, |states| states.sealed(leaf))
     }
 
     /// The leaves that have sealed chunks, ascending.
@@ -124,9 +153,5 @@ impl LeafGroups {
 
     fn place(&self, group: u16) -> Result<usize, usize> {
         self.0.binary_search_by_key(&group, |(group, _)| *group)
-    }
-
-    fn group(&self, leaf: LeafId) -> Option<&LeafStates> {
-        self.place(leaf.group()).ok().map(|place| &self.0[place].1)
     }
 }

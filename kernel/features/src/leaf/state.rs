@@ -45,7 +45,8 @@ impl LeafState {
 
     /// Whether it is to be sealed away: its encoding is longer than [`MAX_STATE_BYTES`].
     pub fn is_large(&self) -> bool {
-        self.encoded_bytes() > MAX_STATE_BYTES
+        // What takes little memory has a short encoding, and is not encoded to find that out.
+        self.memory_bytes() > MAX_STATE_BYTES / 2 && self.encoded_bytes() > MAX_STATE_BYTES
     }
 
     /// Move all of it out, into a chunk that is stored once and never changes. What is left is empty and takes in what

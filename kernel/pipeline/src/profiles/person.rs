@@ -208,18 +208,22 @@ mod tests {
             root: None,
             evidence: Vec::new(),
         };
-        let leaf = Expression::parse("events('order').size() > 1").unwrap().reads().leaves[0];
         let mut derived = Derived::default();
-        derived.set_timer(Waker::Leaf(leaf), Some(Timestamp(5)));
+        // More than lie in the identity's own row.
+        for number in 0..100 {
+            let condition = Expression::parse(&format!("events('order {number}').size() > 1")).unwrap();
+            derived.set_timer(Waker::Leaf(condition.reads().leaves[0]), Some(Timestamp(5)));
+        }
         let (groups, _) = derived.changed_groups();
-        let (group, row) = groups.into_iter().next().unwrap();
-        let leaves = Key::leaves(WORKSPACE, id, group);
+        let leaves = Key::leaves(WORKSPACE, id, groups[0].0);
         let put = |operations| store.commit(Unit { operations, ..Unit::default() }).unwrap();
         put(vec![
             Operation::Put(Key::person(WORKSPACE, id, PersonRow::Head), row::encode(&head)),
             Operation::Put(Key::derived(WORKSPACE, id), row::encode(&derived)),
-            Operation::Put(leaves.clone(), row.unwrap()),
         ]);
+        let rows =
+            groups.into_iter().map(|(group, row)| Operation::Put(Key::leaves(WORKSPACE, id, group), row.unwrap()));
+        put(rows.collect());
         assert!(read(&store, WORKSPACE, id).unwrap().is_some());
         put(vec![Operation::Delete(leaves)]);
         assert!(matches!(read(&store, WORKSPACE, id), Err(ReadError::Corrupt { .. })));

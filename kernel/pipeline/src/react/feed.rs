@@ -182,6 +182,7 @@ impl Reactor {
             for member in members {
                 self.identities.load_sealed(*member, leaf, now, zone)?;
             }
+            self.identities.open_leaf(identity, id);
             // The earliest value before counts, and a later one is not worth computing: over a list of many entries it costs as
             // much as all of them.
             let is_known = self.pass.touched.get(&profile).is_some_and(|touch| touch.leaves.contains_key(&id));

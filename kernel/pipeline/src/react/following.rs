@@ -242,7 +242,7 @@ impl Reactor {
                 computation::decide(&profile, &work.survey.audiences, &work.touch, &self.readiness);
             (decisions, timers, profile.root().ordinal)
         };
-        if !decisions.is_empty() {
+        if decisions.iter().any(|decision| counts_entries(&compiled, decision)) {
             // Before anything is changed: of whom it is not known what was sent moves nowhere.
             let entries = work.members.iter().try_for_each(|member| self.entries(*member).map(|_| ()));
             if self.readable(work.profile, entries)?.is_none() {
@@ -297,6 +297,9 @@ impl Reactor {
             }
             let (audience, profile) = (decision.audience, work.profile);
             self.pass.effects.push(Effect::Moved { audience, profile, movement, cause, at: now });
+        }
+        if !plan.audience.counts_entries() {
+            return Ok(());
         }
         let mut mark = self.remembered(&work.members, decision)?;
         if decision.movement == Some(Movement::Entered) && (cause != Cause::Rebuild || mark.entries == 0) {
@@ -389,6 +392,11 @@ impl Reactor {
             self.pass.earliest_timer = Some(self.pass.earliest_timer.map_or(due, |earliest| earliest.min(due)));
         }
     }
+}
+
+/// Whether the entries into the decision's audience are counted.
+fn counts_entries(compiled: &Compiled, decision: &Decision) -> bool {
+    compiled.plan.audience(decision.audience).is_some_and(|plan| plan.audience.counts_entries())
 }
 
 /// Whether an action is taken: for a person's own event and for time always, for imports and for those who were members

@@ -23,15 +23,16 @@ struct ByBytes;
 /// What a decoded person takes beside its rows.
 const PERSON_BYTES: usize = 600;
 
-impl Weighter<SourceIdentityId, Person> for ByBytes {
-    fn weight(&self, _: &SourceIdentityId, person: &Person) -> u64 {
+impl Weighter<SourceIdentityId, Box<Person>> for ByBytes {
+    fn weight(&self, _: &SourceIdentityId, person: &Box<Person>) -> u64 {
         (PERSON_BYTES + person.bytes) as u64
     }
 }
 
 /// A person in a pass.
 struct Edit {
-    person: Person,
+    /// Boxed, because it goes from the cache into the pass and back.
+    person: Box<Person>,
     /// Sealed parts of leaves that no window reaches any more; their rows are deleted with the pass.
     expired: Vec<Key>,
     /// Whether its row has to be written.
@@ -46,7 +47,7 @@ fn unreadable(id: SourceIdentityId, error: &UnreadableState) -> ReadError {
 pub(crate) struct Identities {
     store: Arc<dyn Store>,
     workspace: WorkspaceId,
-    durable: Cache<SourceIdentityId, Person, ByBytes>,
+    durable: Cache<SourceIdentityId, Box<Person>, ByBytes>,
     pass: HashMap<SourceIdentityId, Edit>,
     /// Bytes of the rows that the pass has taken in hand.
     pass_bytes: usize,
@@ -76,7 +77,7 @@ impl Identities {
         let person = match self.durable.remove(&id) {
             Some((_, person)) => person,
             None => match person::read(self.store.as_ref(), self.workspace, id)? {
-                Some(person) => person,
+                Some(person) => Box::new(person),
                 None => return Ok(false),
             },
         };
@@ -106,7 +107,7 @@ impl Identities {
 
     /// An identity in hand.
     pub(crate) fn person(&self, id: SourceIdentityId) -> Option<&Person> {
-        self.pass.get(&id).map(|edit| &edit.person)
+        self.pass.get(&id).map(|edit| &*edit.person)
     }
 
     /// Those of `ids` that are in hand, in their order.
@@ -123,7 +124,16 @@ impl Identities {
 
     /// An identity in hand, for reading a leaf's state or noting facts; its row is not written for that.
     pub(crate) fn person_mut(&mut self, id: SourceIdentityId) -> Option<&mut Person> {
-        self.pass.get_mut(&id).map(|edit| &mut edit.person)
+        self.pass.get_mut(&id).map(|edit| &mut *edit.person)
+    }
+
+    /// Read the state of a leaf of an identity in hand and keep it, for who is going to change it. One that cannot be read is
+    /// found so by who does.
+    pub(crate) fn open_leaf(&mut self, id: SourceIdentityId, leaf: LeafId) {
+        let derived = self.pass.get_mut(&id).and_then(|edit| edit.person.derived.as_mut());
+        if let Some(derived) = derived {
+            derived.leaves.open(leaf);
+        }
     }
 
     /// Take an event into a leaf of an identity in hand; whether that changed it. Only then its row is written.

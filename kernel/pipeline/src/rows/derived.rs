@@ -121,10 +121,11 @@ pub(crate) struct Derived {
     pub profile: Option<ProfileId>,
     /// The members of the profile that it names, sorted, where it has more than itself.
     pub members: Vec<SourceIdentityId>,
-    /// Incremental state of the expressions' leaves over this identity's events; in rows of their own ([`LeafRow`]).
+    /// Incremental state of the expressions' leaves over this identity's events: behind the rest in its row while it is small,
+    /// then in a row for each group.
     #[serde(skip)]
     pub leaves: LeafGroups,
-    /// The groups of leaves that have a row, so that each can be asked for by its name.
+    /// The groups of leaves that have a row, so that each can be asked for by its name. All of them, or none.
     groups: BTreeSet<u16>,
     /// The rest only on an identity that names a profile.
     pub outputs: BTreeMap<OutputKey, Output>,
@@ -156,10 +157,42 @@ impl Row for LeafRow {
     const VERSION: u8 = 1;
 }
 
+/// The leaves of an identity lie in its own row up to about so many bytes: an event then rewrites one row and a reading reads
+/// one, and above it no event rewrites a history.
+const MAX_OWN_BYTES: usize = 1_024;
+
+/// The version that has all leaves in rows of their own.
+const APART: u8 = 3;
+
 impl Row for Derived {
     const WHAT: &'static str = "what is computed of an identity";
     const OWNER: Owner = Owner::React;
-    const VERSION: u8 = 3;
+    const VERSION: u8 = 4;
+
+    fn before(version: u8, body: &[u8]) -> Option<Result<Derived, String>> {
+        (version == APART).then(|| row::read_postcard(body))
+    }
+
+    fn body(&self, bytes: &mut Vec<u8>) {
+        row::write_postcard(self, bytes);
+        let own: BTreeSet<u16> = if self.groups.is_empty() { self.leaf_groups().collect() } else { BTreeSet::new() };
+        let rows: Vec<(u16, LeafRow)> = own
+            .into_iter()
+            .map(|group| {
+                let states = self.leaves.group(group).cloned().unwrap_or_default();
+                (group, LeafRow { timers: self.timers_of(group).collect(), states })
+            })
+            .collect();
+        row::write_postcard(&rows, bytes);
+    }
+
+    fn from_body(body: &[u8]) -> Result<Derived, String> {
+        let (mut derived, rest) = row::take_postcard::<Derived>(body)?;
+        for (group, leaves) in row::read_postcard::<Vec<(u16, LeafRow)>>(rest)? {
+            derived.take_in(group, leaves);
+        }
+        Ok(derived)
+    }
 }
 
 impl Derived {
@@ -222,23 +255,47 @@ impl Derived {
         }
     }
 
+    /// The groups of leaves that have states or timers.
+    fn leaf_groups(&self) -> impl Iterator<Item = u16> {
+        let timed = self.timers.keys().filter_map(|waker| match waker {
+            Waker::Leaf(leaf) => Some(leaf.group()),
+            Waker::Audience(_) | Waker::Model(_) => None,
+        });
+        self.leaves.groups().chain(timed)
+    }
+
+    /// When time alone may change the leaves of a group.
+    fn timers_of(&self, group: u16) -> impl Iterator<Item = (LeafId, Timestamp)> {
+        let first = u64::from(group) << 48;
+        let leaves = Waker::Leaf(LeafId(first))..=Waker::Leaf(LeafId(first | ((1 << 48) - 1)));
+        self.timers.range(leaves).filter_map(|(waker, at)| match waker {
+            Waker::Leaf(leaf) => Some((*leaf, *at)),
+            Waker::Audience(_) | Waker::Model(_) => None,
+        })
+    }
+
     /// The rows of the groups of leaves that have changed since they were written, which they are from now on; `None` for
-    /// one that is to be deleted, since nothing is left in it. And whether [`Derived::groups`] is another now, so that the
-    /// identity's own row has to be written as well.
+    /// one that is to be deleted, since nothing is left in it. And whether the identity's own row has to be written as well:
+    /// because its leaves are in it, or because [`Derived::groups`] is another now.
     pub(crate) fn changed_groups(&mut self) -> (Vec<GroupRow>, bool) {
         let mut groups = std::mem::take(&mut self.retimed);
         groups.extend(self.leaves.changed());
+        if groups.is_empty() {
+            return (Vec::new(), false);
+        }
+        if self.groups.is_empty() {
+            groups.iter().for_each(|group| self.leaves.compact_group(*group));
+            let timers = self.timers.len() * size_of::<(LeafId, Timestamp)>();
+            if self.leaves.size_bytes() + timers <= MAX_OWN_BYTES {
+                return (Vec::new(), true);
+            }
+            groups.extend(self.leaf_groups());
+        }
         let (mut rows, mut is_list_new) = (Vec::with_capacity(groups.len()), false);
         for group in groups {
             let mut states = self.leaves.take(group);
             states.compact();
-            let first = u64::from(group) << 48;
-            let leaves = Waker::Leaf(LeafId(first))..=Waker::Leaf(LeafId(first | ((1 << 48) - 1)));
-            let timers = self.timers.range(leaves).filter_map(|(waker, at)| match waker {
-                Waker::Leaf(leaf) => Some((*leaf, *at)),
-                Waker::Audience(_) | Waker::Model(_) => None,
-            });
-            let row = LeafRow { timers: timers.collect(), states };
+            let row = LeafRow { timers: self.timers_of(group).collect(), states };
             let is_empty = row.timers.is_empty() && row.states.is_empty();
             is_list_new |= if is_empty { self.groups.remove(&group) } else { self.groups.insert(group) };
             rows.push((group, (!is_empty).then(|| row::encode(&row))));
@@ -250,7 +307,7 @@ impl Derived {
     }
 }
 
-/// Timers of leaves are in the rows of their groups.
+/// Timers of leaves are beside their states.
 fn all_but_leaves<S: serde::Serializer>(timers: &BTreeMap<Waker, Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
     let own: Vec<_> = timers.iter().filter(|(waker, _)| !matches!(waker, Waker::Leaf(_))).collect();
     serializer.collect_map(own)
@@ -351,11 +408,8 @@ mod tests {
         Expression::parse(text).unwrap().leaves().next().unwrap().clone()
     }
 
-    #[test]
-    fn a_timer_of_a_leaf_is_kept_with_its_group_and_others_with_the_identity() {
-        let (order, view) = (leaf("events('order', '30d').size()"), leaf("events('view', '30d').size()"));
-        let mut derived = Derived::default();
-        let event = Event {
+    fn order() -> Event {
+        Event {
             message_id: "m".into(),
             kind: EventKind::Track,
             name: "order".into(),
@@ -368,29 +422,98 @@ mod tests {
             traits: String::new(),
             context: String::new(),
             origin: EventOrigin::Client,
-        };
-        let facts = EventFacts::new(&event, "shop");
-        assert!(derived.leaves.apply(&order, &facts, Timestamp(5), &Zone::utc()).unwrap());
+        }
+    }
+
+    fn named(name: &str) -> Arc<Leaf> {
+        leaf(&format!("events('{name}', '30d').size()"))
+    }
+
+    fn apply(derived: &mut Derived, leaf: &Leaf, event: &Event) {
+        let facts = EventFacts::new(event, "shop");
+        assert!(derived.leaves.apply(leaf, &facts, Timestamp(5), &Zone::utc()).unwrap());
+    }
+
+    fn again(derived: &Derived) -> Derived {
+        row::decode(&row::encode(derived)).unwrap()
+    }
+
+    /// More leaves than an identity's own row takes, each in a group of its own.
+    fn many() -> (Derived, Vec<(u16, Option<Vec<u8>>)>) {
+        let mut derived = Derived::default();
+        for number in 0..60 {
+            let event = Event { name: format!("event {number}"), ..order() };
+            apply(&mut derived, &named(&event.name), &event);
+        }
+        let (written, is_list_new) = derived.changed_groups();
+        assert!(is_list_new && written.len() > 50, "{}", written.len());
+        (derived, written)
+    }
+
+    #[test]
+    fn a_few_leaves_and_their_timers_lie_in_the_row_of_the_identity() {
+        let (order_leaf, view) = (named("order"), named("view"));
+        let mut derived = Derived::default();
+        apply(&mut derived, &order_leaf, &order());
         let audience = Waker::Audience(AudienceId(3));
         assert!(derived.set_timer(audience, Some(Timestamp(70))), "it lies in the identity's own row");
-        assert!(!derived.set_timer(Waker::Leaf(order.id()), Some(Timestamp(80))));
+        assert!(!derived.set_timer(Waker::Leaf(order_leaf.id()), Some(Timestamp(80))));
         assert!(!derived.set_timer(Waker::Leaf(view.id()), Some(Timestamp(90))), "a leaf of another member");
-        let (written, is_list_new) = derived.changed_groups();
-        assert_eq!((written.len(), is_list_new), (2, true));
-        assert!(derived.groups().iter().eq(written.iter().map(|(group, _)| group)));
+        assert_eq!(derived.changed_groups(), (vec![], true));
         assert_eq!(derived.changed_groups(), (vec![], false), "what is written has not changed");
-        let mut read: Derived = row::decode(&row::encode(&derived)).unwrap();
-        assert_eq!(read.timers().keys().collect::<Vec<_>>(), [&audience]);
+        let mut read = again(&derived);
+        assert_eq!(read.timers(), derived.timers());
+        assert!(read.leaves.read(order_leaf.id()).unwrap().is_some() && read.leaves.read(view.id()).unwrap().is_none());
+        assert_eq!(row::encode(&read), row::encode(&derived));
+        // What goes away goes from the row.
+        read.set_timer(Waker::Leaf(view.id()), None);
+        read.leaves.retain(|_| false);
+        assert_eq!(read.changed_groups(), (vec![], true));
+        let rest = again(&read);
+        assert!(rest.leaves.is_empty());
+        assert_eq!(rest.timers().keys().collect::<Vec<_>>(), [&Waker::Leaf(order_leaf.id()), &audience]);
+    }
+
+    #[test]
+    fn many_leaves_lie_in_a_row_for_each_group_and_one_event_writes_one_of_them() {
+        let (derived, written) = many();
+        assert!(derived.groups().iter().eq(written.iter().map(|(group, _)| group)));
+        assert!(row::encode(&derived).len() < 400, "the identity's row tells their numbers");
+        let mut read = again(&derived);
+        assert!(read.leaves.is_empty());
         for (group, row) in written {
             read.take_in(group, row::decode(&row.unwrap()).unwrap());
         }
-        assert_eq!(read.timers(), derived.timers());
-        assert!(read.leaves.read(order.id()).unwrap().is_some() && read.leaves.read(view.id()).unwrap().is_none());
+        let event = Event { name: "event 7".to_owned(), ..order() };
+        let of_event = named(&event.name);
+        apply(&mut read, &of_event, &event);
+        assert!(!read.set_timer(Waker::Leaf(of_event.id()), Some(Timestamp(80))));
+        let (changed, is_list_new) = read.changed_groups();
+        assert_eq!((changed.len(), changed[0].0, is_list_new), (1, of_event.id().group(), false));
+        let of_group: LeafRow = row::decode(changed[0].1.as_ref().unwrap()).unwrap();
+        assert_eq!(of_group.timers, [(of_event.id(), Timestamp(80))]);
         // A timer that goes away takes its row along where nothing else is in it; one that is set again to the same does not
         // make a row.
-        assert!(!read.set_timer(Waker::Leaf(order.id()), Some(Timestamp(80))));
+        let view = named("view");
+        read.set_timer(Waker::Leaf(view.id()), Some(Timestamp(90)));
+        let (changed, is_list_new) = read.changed_groups();
+        assert_eq!((changed.len(), is_list_new), (1, true));
+        assert!(!read.set_timer(Waker::Leaf(of_event.id()), Some(Timestamp(80))));
         read.set_timer(Waker::Leaf(view.id()), None);
         assert_eq!(read.changed_groups(), (vec![(view.id().group(), None)], true));
-        assert!(read.groups().iter().eq([&order.id().group()]));
+        // Once all are gone the next ones lie in the identity's row.
+        read.set_timer(Waker::Leaf(of_event.id()), None);
+        read.leaves.retain(|_| false);
+        let (deleted, is_list_new) = read.changed_groups();
+        assert!(is_list_new && deleted.iter().all(|(_, row)| row.is_none()) && read.groups().is_empty());
+    }
+
+    #[test]
+    fn a_row_of_the_version_before_is_read() {
+        let (derived, _) = many();
+        let mut bytes = vec![APART];
+        row::write_postcard(&derived, &mut bytes);
+        let read: Derived = row::decode(&bytes).unwrap();
+        assert_eq!((read.groups(), read.timers()), (derived.groups(), derived.timers()));
     }
 }

@@ -176,6 +176,7 @@ pub(crate) fn audience(id: u32, condition: &str, message: Option<ConsentBasis>) 
             imports: Default::default(),
         }),
         on_exit: None,
+        has_acted: false,
         created_at: START,
     }
 }

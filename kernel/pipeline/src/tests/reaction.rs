@@ -1,9 +1,10 @@
 //! What follows from events: tags, audiences, messages, and time passing.
 
-use kith_model::audience::ConsentBasis;
+use kith_model::audience::{Audience, ConsentBasis, ReEntry, Reach};
 use kith_model::delivery::{DeliveryState, Outcome};
 use kith_model::event::DraftEvent;
 use kith_model::id::InstallationId;
+use kith_store::Key;
 
 use super::harness::*;
 use crate::{Activity, DeadLetter};
@@ -84,6 +85,44 @@ fn who_enters_gets_one_message_and_the_receipt_comes_back_as_an_event() {
     let delivered =
         deliveries.iter().filter(|delivery| matches!(delivery.state, DeliveryState::Delivered { .. })).count();
     assert_eq!((delivered, skipped), (1, 1));
+}
+
+/// Entries name messages. An audience that never sent any keeps none of them, and one that did keeps them for good, so that no
+/// two entries ever get the same name.
+#[test]
+fn entries_are_counted_from_the_first_action_on() {
+    let silent = |condition: &str| audience(1, condition, None);
+    let to_members = |condition: &str| {
+        let mut audience = audience(1, condition, Some(ConsentBasis::NotRefused));
+        let action = audience.on_enter.as_mut().unwrap();
+        (action.existing, action.re_entry) = (Reach::Send, ReEntry::Always);
+        audience
+    };
+    let bench = Bench::new(vec![silent("traits.plan == 'team'")]);
+    let mut number = 0;
+    let mut is_on = |plan: &str| {
+        number += 1;
+        let traits = format!(r#"{{"plan":"{plan}"}}"#);
+        bench.send(vec![identify(&format!("m{number}"), &[("user_id", "u1")], &traits, START.plus_ms(number))]);
+        bench.settle();
+    };
+    let becomes = |audience: Audience| {
+        bench.configure(|setup| setup.audiences = vec![audience]);
+        bench.settle();
+    };
+    let key = |bench: &Bench| Key::entries(WORKSPACE, bench.profile("user_id", "u1").unwrap().id.0);
+    ["team", "free", "team"].into_iter().for_each(&mut is_on);
+    assert_eq!(bench.store.get(&[key(&bench)]).unwrap(), [None]);
+    becomes(to_members("traits.plan in ['team']"));
+    assert_eq!(bench.postbox.sent.lock().len(), 1, "a member from before");
+    ["free", "team"].into_iter().for_each(&mut is_on);
+    assert_eq!(bench.postbox.sent.lock().len(), 2, "an entry");
+    becomes(Audience { has_acted: true, ..silent("traits.plan == 'team' && true") });
+    ["free", "team"].into_iter().for_each(&mut is_on);
+    becomes(to_members("traits.plan in ['team', 'teams']"));
+    let sent: std::collections::BTreeSet<String> =
+        bench.postbox.sent.lock().iter().map(|message| message.id.clone()).collect();
+    assert_eq!(sent.len(), 3, "the entry in between has a name of its own: {sent:?}");
 }
 
 #[test]

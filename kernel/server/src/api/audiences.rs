@@ -83,6 +83,7 @@ pub(crate) async fn create(
                 condition: wanted.condition.clone(),
                 on_enter: action::read(draft.tables(), Moment::Enter, wanted.on_enter.as_ref())?,
                 on_exit: action::read(draft.tables(), Moment::Exit, wanted.on_exit.as_ref())?,
+                has_acted: false,
                 created_at: draft.now(),
             };
             Ok((None, audience))
@@ -318,6 +319,7 @@ mod tests {
             condition: "true".to_owned(),
             on_enter: Some(on_enter),
             on_exit: None,
+            has_acted: false,
             created_at: Timestamp(0),
         }
     }

@@ -239,7 +239,8 @@ impl<'a> Draft<'a> {
     }
 
     /// Add or replace an audience.
-    pub fn put_audience(&mut self, audience: Audience) {
+    pub fn put_audience(&mut self, mut audience: Audience) {
+        audience.has_acted = audience.counts_entries();
         let name = audience.id.0.to_be_bytes();
         self.operations.push(put(self.workspace(), Definition::Audience, &name, &AudienceRow(audience.clone())));
         self.tables.audiences.insert(audience.id, Arc::new(audience));

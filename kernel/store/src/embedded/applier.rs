@@ -3,7 +3,7 @@
 use crate::engine::{Change, EngineError};
 
 use super::Shared;
-use super::overlay::{Layer, count};
+use super::overlay::{Layer, count, entry_bytes};
 
 /// How many bytes the engine may hold unsynced while there is no pause in which to sync.
 const SYNC_AFTER_BYTES: usize = 8 * 1024 * 1024;
@@ -30,14 +30,16 @@ fn apply(shared: &Shared, layer: &Layer) -> Result<usize, EngineError> {
     let max_changes = shared.engine.max_changes();
     let mut rows = layer.rows.iter().peekable();
     let mut changes: Vec<Change<'_>> = Vec::with_capacity(layer.rows.len().min(max_changes));
-    let mut bytes = 0;
+    let (mut bytes, mut taken) = (0, 0);
     while let Some((key, entry)) = rows.next() {
         bytes += key.as_bytes().len() + entry.value.as_ref().map_or(0, |value| value.len());
+        taken += entry_bytes(key, entry);
         changes.push((key, entry.value.as_deref()));
         let is_last = rows.peek().is_none();
         if is_last || changes.len() >= max_changes {
             shared.engine.apply(&changes, is_last.then_some(layer.last))?;
             changes.clear();
+            shared.overlay.release(std::mem::take(&mut taken));
         }
     }
     metrics::histogram!("kith_store_apply_seconds").record(started.elapsed().as_secs_f64());

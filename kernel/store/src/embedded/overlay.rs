@@ -27,7 +27,8 @@ pub(crate) type Rows = BTreeMap<Key, Entry>;
 /// What an entry costs beside its key and value: the map's node, two counters, allocations.
 const OVERHEAD_BYTES: usize = 120;
 
-fn entry_bytes(key: &Key, entry: &Entry) -> usize {
+/// What an entry takes of the overlay's room.
+pub(crate) fn entry_bytes(key: &Key, entry: &Entry) -> usize {
     OVERHEAD_BYTES + key.as_bytes().len() + entry.value.as_ref().map_or(0, |value| value.len())
 }
 
@@ -95,8 +96,11 @@ impl Layers {
 /// How much waits for the applier. Where both locks are needed, this one is taken before the one of the layers.
 #[derive(Debug, Default)]
 struct Backlog {
-    active_rows: usize,
+    active_bytes: usize,
+    /// Of both layers, without what the engine has of the frozen one.
     bytes: usize,
+    /// What the engine has of the frozen layer.
+    released: usize,
     closing: bool,
     /// Somebody waits for the applier; it does not linger.
     hurried: bool,
@@ -111,8 +115,9 @@ pub(crate) struct Overlay {
     max_bytes: usize,
 }
 
-/// The applier starts once so many rows wait: sorted and coalesced, many rows cost the engine less each.
-const FULL_ROWS: usize = 16 * 1024;
+/// The applier starts once so much of the overlay's room is taken by what waits for it: sorted and coalesced, many rows cost
+/// the engine less each.
+const FULL_SHARE: usize = 16;
 /// Or once the oldest of them has waited so long.
 const LINGER: Duration = Duration::from_millis(100);
 
@@ -136,7 +141,7 @@ impl Overlay {
     /// Show `rows` to readers: the net effect of the units up to `last`.
     pub(crate) fn publish(&self, rows: Rows, last: Applied) {
         let mut backlog = self.backlog.lock();
-        let before = backlog.active_rows;
+        let (before, full) = (backlog.active_bytes, self.full_bytes());
         {
             let mut layers = self.layers.write();
             let active = &mut layers.active;
@@ -154,10 +159,10 @@ impl Overlay {
                 }
             }
             active.last = last;
-            backlog.active_rows = active.rows.len();
+            backlog.active_bytes = active.bytes;
             layers.visible = last;
         }
-        if before == 0 || (before < FULL_ROWS && backlog.active_rows >= FULL_ROWS) {
+        if before == 0 || (before < full && backlog.active_bytes >= full) {
             self.changed.notify_all();
         }
         metrics::gauge!("kith_store_overlay_bytes").set(count(backlog.bytes));
@@ -195,15 +200,29 @@ impl Overlay {
     /// Wait for rows and freeze them; `None` once the overlay is closed and empty.
     pub(crate) fn freeze(&self) -> Option<Arc<Layer>> {
         let mut backlog = self.backlog.lock();
-        self.changed.wait_while(&mut backlog, |backlog| backlog.active_rows == 0 && !backlog.closing);
-        let waits = |backlog: &mut Backlog| backlog.active_rows < FULL_ROWS && !backlog.closing && !backlog.hurried;
+        let full = self.full_bytes();
+        self.changed.wait_while(&mut backlog, |backlog| backlog.active_bytes == 0 && !backlog.closing);
+        let waits = |backlog: &mut Backlog| backlog.active_bytes < full && !backlog.closing && !backlog.hurried;
         self.changed.wait_while_for(&mut backlog, waits, LINGER);
-        backlog.active_rows = 0;
+        backlog.active_bytes = 0;
         let mut layers = self.layers.write();
         let layer = Arc::new(std::mem::take(&mut layers.active));
         layers.frozen = layer.clone();
         layers.freezes += 1;
         (!layer.rows.is_empty()).then_some(layer)
+    }
+
+    /// The engine has rows of the frozen layer that take so many bytes here: whoever waits for room need not wait for the rest.
+    pub(crate) fn release(&self, bytes: usize) {
+        let mut backlog = self.backlog.lock();
+        backlog.bytes -= bytes;
+        backlog.released += bytes;
+        drop(backlog);
+        self.changed.notify_all();
+    }
+
+    fn full_bytes(&self) -> usize {
+        self.max_bytes / FULL_SHARE
     }
 
     /// Drop the frozen layer, which the engine now has; whether more rows wait.
@@ -213,9 +232,9 @@ impl Overlay {
         layers.applied = layer.last;
         let frozen = std::mem::take(&mut layers.frozen);
         drop(layers);
-        backlog.bytes -= layer.bytes;
+        backlog.bytes -= layer.bytes - std::mem::take(&mut backlog.released);
         self.changed.notify_all();
-        let more = backlog.active_rows > 0;
+        let more = backlog.active_bytes > 0;
         drop(backlog);
         // Freeing many rows takes a while; no lock is held any more.
         drop((frozen, layer));
@@ -227,4 +246,29 @@ impl Overlay {
 #[allow(clippy::cast_precision_loss, reason = "a metric needs no exact number above 2^53")]
 pub(crate) fn count(number: usize) -> f64 {
     number as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_engine_has_of_a_layer_makes_room_before_all_of_it_is_there() {
+        let overlay = Overlay::new(Applied::default(), 1_000);
+        let row = |name: &str| (Key::meta(name), Entry { value: Some(Value::from([0; 500])), sequence: 1 });
+        let (one, other) = (row("one"), row("other"));
+        let (of_one, of_other) = (entry_bytes(&one.0, &one.1), entry_bytes(&other.0, &other.1));
+        overlay.publish(Rows::from([one, other]), Applied { sequence: 1, position: 0 });
+        assert_eq!(overlay.bytes(), of_one + of_other);
+        let layer = overlay.freeze().unwrap();
+        overlay.publish(Rows::from([row("third")]), Applied { sequence: 2, position: 0 });
+        overlay.release(of_one);
+        let third = overlay.bytes() - of_other;
+        assert!(third > 500 && overlay.bytes() > 1_000);
+        overlay.release(of_other);
+        // Whoever waits is let in before the layer is dropped, which takes nothing away twice.
+        overlay.wait_for_room();
+        assert!(overlay.drop_frozen(layer));
+        assert_eq!(overlay.bytes(), third);
+    }
 }

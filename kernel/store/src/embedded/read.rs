@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::overlay::{Layers, Overlay, Rows};
-use crate::engine::Engine;
+use super::overlay::{Layers, Overlay, Rows, Window};
+use crate::engine::{Engine, EnginePage};
 use crate::{Key, KeyRange, Page, ReadError, Value};
 
 /// The most bytes of values in one page, so that a page of large values does not fill the memory.
@@ -94,7 +94,8 @@ pub(crate) fn scan(
     Ok(page)
 }
 
-/// The rows from the beginning of `range` to the returned key, which is the range's end if nothing is left.
+/// The rows from the beginning of `range` to the returned key, which is the range's end if nothing is left; as of one moment,
+/// for the reason that [`get`] has.
 fn window(
     overlay: &Overlay,
     engine: &dyn Engine,
@@ -102,10 +103,36 @@ fn window(
     range: &KeyRange,
     wanted: usize,
 ) -> Result<(impl Iterator<Item = (Key, Value)> + use<>, Key), ReadError> {
-    let mut recent = overlay.read().window(range, wanted, pending);
-    let mut end = recent.cut.take().unwrap_or_else(|| range.to.clone());
+    for _ in 0..MAX_REPEATS {
+        let (recent, freezes) = {
+            let layers = overlay.read();
+            (layers.window(range, wanted, pending), layers.freezes)
+        };
+        let (below, old) = below(engine, range, &recent, wanted)?;
+        if overlay.read().freezes == freezes {
+            return Ok(merged(recent, below, old));
+        }
+    }
+    let layers = overlay.read();
+    let recent = layers.window(range, wanted, pending);
+    let (below, old) = below(engine, range, &recent, wanted)?;
+    Ok(merged(recent, below, old))
+}
+
+/// The engine's rows of the part of `range` that the overlay's window covers, and where that part ends.
+fn below(
+    engine: &dyn Engine,
+    range: &KeyRange,
+    recent: &Window,
+    wanted: usize,
+) -> Result<(Key, EnginePage), ReadError> {
+    let end = recent.cut.clone().unwrap_or_else(|| range.to.clone());
     let below = KeyRange { from: range.from.clone(), to: end.clone() };
-    let old = engine.scan(&below, wanted, MAX_PAGE_BYTES)?;
+    Ok((end, engine.scan(&below, wanted, MAX_PAGE_BYTES)?))
+}
+
+/// The overlay's rows over the engine's, up to where neither leaves anything out.
+fn merged(mut recent: Window, mut end: Key, old: EnginePage) -> (impl Iterator<Item = (Key, Value)> + use<>, Key) {
     if old.more
         && let Some((last, _)) = old.rows.last()
     {
@@ -114,7 +141,7 @@ fn window(
     }
     let mut rows: BTreeMap<Key, Option<Value>> = old.rows.into_iter().map(|(key, value)| (key, Some(value))).collect();
     rows.append(&mut recent.rows);
-    Ok((rows.into_iter().filter_map(|(key, value)| Some((key, value?))), end))
+    (rows.into_iter().filter_map(|(key, value)| Some((key, value?))), end)
 }
 
 #[cfg(test)]
@@ -124,7 +151,7 @@ mod tests {
     use super::super::overlay::Entry;
     use super::*;
     use crate::engine::memory::MemoryEngine;
-    use crate::engine::{Applied, Change, EngineError, EnginePage};
+    use crate::engine::{Applied, Change, EngineError};
 
     /// An engine in which something happens at the beginning of every read.
     struct Interrupted<'a> {
@@ -148,6 +175,7 @@ mod tests {
         }
 
         fn scan(&self, range: &KeyRange, max_rows: usize, max_bytes: usize) -> Result<EnginePage, EngineError> {
+            (self.meanwhile)(self.reads.fetch_add(1, Ordering::SeqCst));
             self.rows.scan(range, max_rows, max_bytes)
         }
 
@@ -179,9 +207,11 @@ mod tests {
         overlay.drop_frozen(layer);
     }
 
-    /// The numbers that a `get` of two rows finds. A unit that sets both is committed and applied during each of the
+    type Read = fn(&Overlay, &Interrupted<'_>, &[Key]) -> Vec<Value>;
+
+    /// The numbers that a reading of two rows finds. A unit that sets both is committed and applied during each of the
     /// engine's first `interruptions` reads.
-    fn read_during(interruptions: usize) -> (Vec<u64>, usize) {
+    fn read_during(interruptions: usize, read: Read) -> (Vec<u64>, usize) {
         let keys = [Key::meta("a"), Key::meta("b")];
         let overlay = Overlay::new(Applied::default(), usize::MAX);
         // The applier of a closing overlay waits for nothing.
@@ -199,17 +229,29 @@ mod tests {
             }
         };
         let engine = Interrupted { rows: &rows, reads: AtomicUsize::new(0), meanwhile: &meanwhile };
-        let values = get(&overlay, &engine, &keys).unwrap();
-        let number = |value: &Option<Value>| u64::from_be_bytes(value.as_deref().unwrap().try_into().unwrap());
+        let values = read(&overlay, &engine, &keys);
+        let number = |value: &Value| u64::from_be_bytes(value.as_ref().try_into().unwrap());
         (values.iter().map(number).collect(), engine.reads.into_inner())
+    }
+
+    fn got(overlay: &Overlay, engine: &Interrupted<'_>, keys: &[Key]) -> Vec<Value> {
+        get(overlay, engine, keys).unwrap().into_iter().flatten().collect()
+    }
+
+    fn scanned(overlay: &Overlay, engine: &Interrupted<'_>, keys: &[Key]) -> Vec<Value> {
+        let range = KeyRange { from: keys[0].clone(), to: keys[1].successor() };
+        let page = scan(overlay, engine, None, &range, keys.len() + 1).unwrap();
+        page.rows.into_iter().map(|(_, value)| value).collect()
     }
 
     #[test]
     fn several_rows_are_of_one_moment_whatever_is_committed_and_applied_meanwhile() {
-        assert_eq!(read_during(0), (vec![1, 1], 1));
-        assert_eq!(read_during(1), (vec![2, 2], 2));
-        assert_eq!(read_during(2), (vec![3, 3], 3));
-        // The last read holds the layers: nothing can come in between any more.
-        assert_eq!(read_during(MAX_REPEATS), (vec![4, 4], MAX_REPEATS + 1));
+        for read in [got as Read, scanned] {
+            assert_eq!(read_during(0, read), (vec![1, 1], 1));
+            assert_eq!(read_during(1, read), (vec![2, 2], 2));
+            assert_eq!(read_during(2, read), (vec![3, 3], 3));
+            // The last read holds the layers: nothing can come in between any more.
+            assert_eq!(read_during(MAX_REPEATS, read), (vec![4, 4], MAX_REPEATS + 1));
+        }
     }
 }

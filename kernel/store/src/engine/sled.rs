@@ -1,8 +1,9 @@
-//! sled 0.34.7 within the bounds in which it is known to behave: one tree, batches of at most 512 operations, values of at
-//! most 4 KiB, the background flusher on; no transactions, merge operators, `len`, `generate_id` or `flush_async`.
+//! sled 0.34.7 within the bounds in which it is known to behave: one tree, values of at most 4 KiB, the background flusher on;
+//! no batches, transactions, merge operators, `len`, `generate_id` or `flush_async`.
 //!
-//! A larger value is kept in parts in the space of engines; its row then holds only their number. sled's iterators see
-//! half of a batch, so a lock keeps readers out while a batch goes in; sled holds a lock of its own over the same calls.
+//! Rows go in one by one. A batch would be atomic, which nobody needs here, and sled keeps every reader out while one goes in.
+//! A larger value is kept in parts in the space of engines; its row then holds only their number, and a lock over these values
+//! alone keeps readers from seeing parts of two of them.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -15,8 +16,8 @@ use super::{Applied, Change, Engine, EngineError, EnginePage, catch};
 use crate::{Key, KeyRange, Value, keys};
 
 const NAME: &str = "sled";
-/// Larger batches make sled's memory grow to many times its cache.
-const MAX_BATCH: usize = 512;
+/// So many rows between two looks at whether the engine is damaged.
+const MAX_CHANGES: usize = 512;
 /// What sled stores as one value, tag included. A page of much larger ones becomes a file that sled never syncs.
 const MAX_VALUE_BYTES: usize = 4096;
 
@@ -32,7 +33,8 @@ pub(crate) struct SledEngine {
     database: sled::Db,
     /// sled's `flush` does not wait for the disk on Linux; a sync of a second handle on its file does.
     file: File,
-    readers: RwLock<()>,
+    /// Held while a value in parts is read or replaced.
+    parts: RwLock<()>,
     /// Hashes of the keys whose values are in parts, so that a small put need not look for parts to delete.
     split: Mutex<HashSet<u64>>,
 }
@@ -60,7 +62,7 @@ pub(crate) fn open(directory: &Path, cache_bytes: u64) -> Result<SledEngine, Eng
             let (key, _) = row.map_err(failed)?;
             split.insert(xxh3_64(&key[1..]));
         }
-        Ok(SledEngine { database, file, readers: RwLock::new(()), split: Mutex::new(split) })
+        Ok(SledEngine { database, file, parts: RwLock::new(()), split: Mutex::new(split) })
     })
 }
 
@@ -97,11 +99,22 @@ fn read_row<'a>(key: &[u8], bytes: &'a [u8]) -> Result<Row<'a>, EngineError> {
 }
 
 impl SledEngine {
-    fn value(&self, key: &[u8], bytes: &[u8]) -> Result<Value, EngineError> {
-        let (parts, size_bytes) = match read_row(key, bytes)? {
-            Row::Whole(value) => return Ok(Value::from(value)),
-            Row::Split { parts, size_bytes } => (parts, size_bytes),
-        };
+    /// The value of `key`, whose row holds `bytes`; `None` where it was deleted meanwhile.
+    fn value(&self, key: &[u8], bytes: &[u8]) -> Result<Option<Value>, EngineError> {
+        if let Row::Whole(value) = read_row(key, bytes)? {
+            return Ok(Some(Value::from(value)));
+        }
+        let _reading = self.parts.read();
+        // Before the lock was held the value may have been replaced.
+        let Some(bytes) = self.database.get(key).map_err(failed)? else { return Ok(None) };
+        match read_row(key, &bytes)? {
+            Row::Whole(value) => Ok(Some(Value::from(value))),
+            Row::Split { parts, size_bytes } => self.joined(key, parts, size_bytes).map(Some),
+        }
+    }
+
+    /// The value of `key` that lies in parts.
+    fn joined(&self, key: &[u8], parts: u32, size_bytes: usize) -> Result<Value, EngineError> {
         let mut value = Vec::with_capacity(size_bytes);
         for number in 0..parts {
             let part = self.database.get(part_key(key, number)).map_err(failed)?;
@@ -114,81 +127,63 @@ impl SledEngine {
         }
     }
 
-    /// How many parts the value of `key` has now.
-    fn parts_of(&self, key: &[u8]) -> Result<u32, EngineError> {
-        let Some(bytes) = self.database.get(key).map_err(failed)? else { return Ok(0) };
-        match read_row(key, &bytes)? {
-            Row::Whole(_) => Ok(0),
-            Row::Split { parts, .. } => Ok(parts),
+    fn insert(&self, key: &[u8], value: Vec<u8>) -> Result<(), EngineError> {
+        self.database.insert(key, value).map(drop).map_err(failed)
+    }
+
+    fn remove(&self, key: &[u8]) -> Result<(), EngineError> {
+        self.database.remove(key).map(drop).map_err(failed)
+    }
+
+    fn change(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), EngineError> {
+        let hash = xxh3_64(key);
+        let was_split = self.split.lock().contains(&hash);
+        match value {
+            None if !was_split => self.remove(key),
+            Some(value) if !was_split && value.len() < MAX_VALUE_BYTES => self.insert(key, whole_row(value)),
+            value => self.change_split(key, hash, value),
         }
     }
 
-    fn change(&self, batch: &mut Batch<'_>, key: &[u8], value: Option<&[u8]>) -> Result<(), EngineError> {
-        let hash = xxh3_64(key);
-        let was_split = self.split.lock().contains(&hash);
-        let old_parts = if was_split { self.parts_of(key)? } else { 0 };
+    /// Make a change of a value that was in parts before or is from now on.
+    fn change_split(&self, key: &[u8], hash: u64, value: Option<&[u8]>) -> Result<(), EngineError> {
+        let _changing = self.parts.write();
         let mut new_parts = 0;
         match value {
-            None => batch.remove(key)?,
-            Some(value) if value.len() < MAX_VALUE_BYTES => {
-                let mut row = Vec::with_capacity(1 + value.len());
-                row.push(WHOLE_TAG);
-                row.extend_from_slice(value);
-                batch.insert(key, row)?;
-            }
+            None => self.remove(key)?,
+            Some(value) if value.len() < MAX_VALUE_BYTES => self.insert(key, whole_row(value))?,
             Some(value) => {
                 let too_large = |_| damaged("a value is larger than 4 GiB", key);
                 let size_bytes = u32::try_from(value.len()).map_err(too_large)?;
+                // Marked first: whatever is lost in a crash, what is in parts is known to be.
+                self.insert(&split_key(key), Vec::new())?;
+                self.split.lock().insert(hash);
                 for part in value.chunks(MAX_VALUE_BYTES) {
-                    batch.insert(&part_key(key, new_parts), part.to_vec())?;
+                    self.insert(&part_key(key, new_parts), part.to_vec())?;
                     new_parts += 1;
                 }
                 let row = [&[SPLIT_TAG], &new_parts.to_be_bytes()[..], &size_bytes.to_be_bytes()].concat();
-                batch.insert(key, row)?;
-                batch.insert(&split_key(key), Vec::new())?;
-                self.split.lock().insert(hash);
+                self.insert(key, row)?;
             }
         }
-        for number in new_parts..old_parts {
-            batch.remove(&part_key(key, number))?;
+        // As the engine has them and not as the row said: a crash may have come between the row and its parts.
+        for part in self.database.range(part_key(key, new_parts)..=part_key(key, u32::MAX)).keys() {
+            self.remove(&part.map_err(failed)?)?;
         }
-        if old_parts > 0 && new_parts == 0 {
-            batch.remove(&split_key(key))?;
+        if new_parts == 0 {
+            self.remove(&split_key(key))?;
             self.split.lock().remove(&hash);
         }
         Ok(())
     }
 }
 
-/// Operations on their way into the tree, never more than sled handles well. A value that needs several batches is safe
-/// even so: readers wait for all of them, and after a crash the journal brings the whole value again.
-struct Batch<'a> {
-    database: &'a sled::Db,
-    batch: sled::Batch,
-    operations: usize,
-}
-
-impl Batch<'_> {
-    fn insert(&mut self, key: &[u8], value: Vec<u8>) -> Result<(), EngineError> {
-        self.batch.insert(key, value);
-        self.count()
-    }
-
-    fn remove(&mut self, key: &[u8]) -> Result<(), EngineError> {
-        self.batch.remove(key);
-        self.count()
-    }
-
-    fn count(&mut self) -> Result<(), EngineError> {
-        self.operations += 1;
-        // One place is left for the marker.
-        if self.operations + 1 < MAX_BATCH { Ok(()) } else { self.write() }
-    }
-
-    fn write(&mut self) -> Result<(), EngineError> {
-        self.operations = 0;
-        self.database.apply_batch(std::mem::take(&mut self.batch)).map_err(failed)
-    }
+/// The row of a value that is in it.
+fn whole_row(value: &[u8]) -> Vec<u8> {
+    let mut row = Vec::with_capacity(1 + value.len());
+    row.push(WHOLE_TAG);
+    row.extend_from_slice(value);
+    row
 }
 
 impl Engine for SledEngine {
@@ -197,15 +192,14 @@ impl Engine for SledEngine {
     }
 
     fn max_changes(&self) -> usize {
-        MAX_BATCH / 2
+        MAX_CHANGES
     }
 
     fn get(&self, keys: &[&Key]) -> Result<Vec<Option<Value>>, EngineError> {
         catch(NAME, || {
-            let _reading = self.readers.read();
-            let row = |key: &&Key| {
-                let bytes = self.database.get(key.as_bytes()).map_err(failed)?;
-                bytes.map(|bytes| self.value(key.as_bytes(), &bytes)).transpose()
+            let row = |key: &&Key| match self.database.get(key.as_bytes()).map_err(failed)? {
+                Some(bytes) => self.value(key.as_bytes(), &bytes),
+                None => Ok(None),
             };
             keys.iter().map(row).collect()
         })
@@ -218,7 +212,6 @@ impl Engine for SledEngine {
             return Ok(page);
         }
         catch(NAME, || {
-            let _reading = self.readers.read();
             let mut bytes = 0;
             for row in self.database.range(range.from.as_bytes()..end.as_bytes()) {
                 if page.rows.len() >= max_rows || bytes >= max_bytes {
@@ -226,7 +219,7 @@ impl Engine for SledEngine {
                     break;
                 }
                 let (key, row) = row.map_err(failed)?;
-                let value = self.value(&key, &row)?;
+                let Some(value) = self.value(&key, &row)? else { continue };
                 bytes += value.len();
                 page.rows.push((Key::from_bytes(key.to_vec()), value));
             }
@@ -236,15 +229,10 @@ impl Engine for SledEngine {
 
     fn apply(&self, changes: &[Change<'_>], applied: Option<Applied>) -> Result<(), EngineError> {
         catch(NAME, || {
-            let _writing = self.readers.write();
-            let mut batch = Batch { database: &self.database, batch: sled::Batch::default(), operations: 0 };
             for (key, value) in changes {
-                self.change(&mut batch, key.as_bytes(), *value)?;
+                self.change(key.as_bytes(), *value)?;
             }
-            if let Some(applied) = applied {
-                batch.insert(MARKER, applied.to_bytes().to_vec())?;
-            }
-            batch.write()
+            applied.map_or(Ok(()), |applied| self.insert(MARKER, applied.to_bytes().to_vec()))
         })
     }
 
@@ -260,5 +248,59 @@ impl Engine for SledEngine {
             self.database.flush().map_err(failed)?;
             self.file.sync_data().map_err(|source| EngineError::Io { engine: NAME, source })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// Rows are replaced one by one while others read: each is seen whole, as it was or as it is, in one piece or in parts.
+    #[test]
+    fn a_value_is_read_whole_while_it_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = open(directory.path(), 16 << 20).unwrap();
+        let key = Key::meta("key");
+        let values =
+            [vec![1; 3 * MAX_VALUE_BYTES + 7], vec![2; 100], vec![3; 9 * MAX_VALUE_BYTES], vec![4; MAX_VALUE_BYTES]];
+        engine.apply(&[(&key, Some(&values[3]))], None).unwrap();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for value in values.iter().cycle().take(1_000) {
+                    engine.apply(&[(&key, Some(value))], None).unwrap();
+                }
+                is_over.store(true, Ordering::Release);
+            });
+            let range = KeyRange { from: key.clone(), to: key.successor() };
+            while !is_over.load(Ordering::Acquire) {
+                let got = engine.get(&[&key]).unwrap().pop().flatten().unwrap();
+                let scanned = engine.scan(&range, 2, usize::MAX).unwrap().rows;
+                let [(_, scanned)] = scanned.as_slice() else { panic!("{} rows", scanned.len()) };
+                for value in [&got, scanned] {
+                    assert!(values.iter().any(|known| known.as_slice() == value.as_ref()), "{} bytes", value.len());
+                }
+            }
+        });
+        engine.apply(&[(&key, None)], None).unwrap();
+        assert_eq!(engine.get(&[&key]).unwrap(), [None]);
+        assert_eq!(engine.database.iter().count(), 0, "no part is left behind");
+    }
+
+    /// A crash between a row and its parts, or the mark of them, leaves nothing for good: the same change made again does all.
+    #[test]
+    fn parts_that_a_crash_left_behind_go_with_the_next_change() {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = open(directory.path(), 16 << 20).unwrap();
+        let key = Key::meta("key");
+        engine.apply(&[(&key, Some(&vec![1; 3 * MAX_VALUE_BYTES]))], None).unwrap();
+        engine.database.insert(key.as_bytes(), whole_row(&[2])).unwrap();
+        drop(engine);
+        let engine = open(directory.path(), 16 << 20).unwrap();
+        engine.apply(&[(&key, Some(&[2]))], None).unwrap();
+        assert_eq!(engine.get(&[&key]).unwrap(), [Some(Value::from([2]))]);
+        assert_eq!(engine.database.iter().count(), 1);
     }
 }

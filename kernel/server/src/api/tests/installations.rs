@@ -97,6 +97,7 @@ fn audience(condition: &str) -> Audience {
         condition: condition.to_owned(),
         on_enter: None,
         on_exit: None,
+        has_acted: false,
         created_at: Timestamp(0),
     }
 }
