@@ -120,7 +120,7 @@ impl Kernel {
             opened.push((workspace, rules));
         }
         for (workspace, _) in &opened {
-            reactors.add(workspace.id, react::open(&shared, workspace)?);
+            reactors.open(workspace)?;
         }
         let pool = Pool::start("kith-react", reactor_threads(), reactors).map_err(no_thread("react"))?;
         wakers.set(pool);
@@ -155,11 +155,8 @@ impl Kernel {
             None => {
                 let workspace = Arc::new(Workspace::new(setup)?);
                 self.shared.workspaces.write().insert(id, Arc::clone(&workspace));
-                match react::open(&self.shared, &workspace) {
-                    Ok(reactor) => self.reactors.add(id, reactor),
-                    Err(error) => {
-                        tracing::error!(workspace = id.0, %error, "a workspace's computed state cannot be read")
-                    }
+                if let Err(error) = self.reactors.open(&workspace) {
+                    tracing::error!(workspace = id.0, %error, "nothing can be read; the workspace's reactor tries again");
                 }
             }
         }

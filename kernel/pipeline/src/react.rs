@@ -38,6 +38,7 @@ mod walks;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kith_model::id::{Position, WorkspaceId};
 use kith_store::ReadError;
@@ -46,7 +47,7 @@ use parking_lot::Mutex;
 use crate::pool::{Tasks, Turn};
 use crate::shared::{Failing, Shared, Workspace};
 use budget::Part;
-pub(crate) use opening::open;
+use opening::open;
 pub(crate) use reactor::Reactor;
 
 /// The reactors of all workspaces. A turn takes its reactor out, so that no lock is held while it works.
@@ -68,6 +69,9 @@ struct Panics {
     alone: Option<Part>,
 }
 
+/// How long a reactor that does not open waits before it tries again.
+const UNOPENED_PAUSE: Duration = Duration::from_secs(5);
+
 /// One panic may have had its cause outside; after another one at the same place the reactor looks for what it panics on.
 const CAREFUL_FROM: u32 = 2;
 
@@ -76,9 +80,30 @@ impl Reactors {
         Reactors { shared, idle: Mutex::default(), panics: Mutex::default() }
     }
 
-    /// Take in the reactor of a workspace.
-    pub(crate) fn add(&self, workspace: WorkspaceId, reactor: Reactor) {
-        self.idle.lock().insert(workspace, reactor);
+    /// Open the reactor of a workspace. What was computed there may not be readable: that workspace says so and tries again,
+    /// because one row of one workspace must not keep the server from starting for all others.
+    ///
+    /// # Errors
+    /// Where nothing can be read at all.
+    pub(crate) fn open(&self, known: &Arc<Workspace>) -> Result<(), ReadError> {
+        match open(&self.shared, known) {
+            Ok(reactor) => {
+                self.idle.lock().insert(known.id, reactor);
+            }
+            Err(error @ ReadError::Io { .. }) => return Err(error),
+            Err(error) => self.note_unopened(known, &error),
+        }
+        Ok(())
+    }
+
+    /// A reactor does not open: nothing is computed in its workspace until it does.
+    fn note_unopened(&self, known: &Workspace, error: &ReadError) {
+        tracing::error!(workspace = known.id.0, %error, "a workspace's computed state cannot be read");
+        metrics::counter!("kith_react_failures_total").increment(1);
+        let cursor = known.projection.read().as_of.position;
+        let mut failing = known.failing.lock();
+        let since = failing.as_ref().map_or_else(|| self.shared.clock.now(), |failing| failing.since);
+        *failing = Some(Failing { since, cursor, problem: error.to_string() });
     }
 
     /// Open the reactor of a workspace again after a panic. Where it panicked on one kind of work alone, it leaves out the next
@@ -112,12 +137,14 @@ impl Tasks<WorkspaceId> for Reactors {
         let taken = self.idle.lock().remove(&workspace);
         let mut reactor = match taken {
             Some(reactor) => reactor,
-            // It was lost to a panic: it begins again from what is durable.
+            // It was lost to a panic, or never opened: it begins from what is durable.
             None => match self.shared.workspace(workspace).map(|known| self.reopen(&known)) {
                 Some(Ok(reactor)) => reactor,
                 Some(Err(error)) => {
-                    tracing::error!(workspace = workspace.0, %error, "a workspace's computed state cannot be read");
-                    return Turn::After(std::time::Duration::from_secs(5));
+                    if let Some(known) = self.shared.workspace(workspace) {
+                        self.note_unopened(&known, &error);
+                    }
+                    return Turn::After(UNOPENED_PAUSE);
                 }
                 None => return Turn::Idle,
             },

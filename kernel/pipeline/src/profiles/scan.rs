@@ -21,7 +21,15 @@ const PAGE_LEAF_ROWS: usize = 512;
 /// at a start.
 const PAGE_BYTES: usize = 16 << 20;
 
-/// A walk over the profiles that react knows.
+/// Profiles of a page of which something cannot be read. They are read one by one to find out whose it is, each with all that
+/// belongs to it, and so there are few.
+const CAREFUL_IDENTITIES: usize = 64;
+
+/// Somebody who cannot be read, and why.
+pub(crate) type Unreadable = (SourceIdentityId, ReadError);
+
+/// A walk over the profiles that react knows. One that cannot be read is left out and noted, because one row must not keep a
+/// server from starting, or a question about everybody from being answered.
 pub(crate) struct ProfilePages {
     store: Arc<dyn Store>,
     workspace: WorkspaceId,
@@ -29,6 +37,8 @@ pub(crate) struct ProfilePages {
     /// How many identities the next page is to have: fewer where the pages before were cut for their bytes, so that what is
     /// read is not dropped and read again.
     identities: usize,
+    /// Who was left out since the last look at it.
+    unreadable: Vec<Unreadable>,
 }
 
 /// The identities of a page with their computed rows, in key order, and the key that the next page begins with.
@@ -58,13 +68,44 @@ impl ProfilePages {
     }
 
     fn over(store: Arc<dyn Store>, workspace: WorkspaceId, range: KeyRange) -> ProfilePages {
-        ProfilePages { store, workspace, rest: Some(range), identities: PAGE_IDENTITIES }
+        ProfilePages { store, workspace, rest: Some(range), identities: PAGE_IDENTITIES, unreadable: Vec::new() }
     }
 
     /// The profiles of the next page, each as its members with the one that names it first; `None` at the end. A page may be
     /// empty: most identities name no profile of their own.
     pub(crate) fn next_page(&mut self) -> Result<Option<Vec<Vec<Person>>>, ReadError> {
         let Some(range) = self.rest.take() else { return Ok(None) };
+        let page = match self.page(range.clone()) {
+            Err(error) if !matches!(error, ReadError::Io { .. }) => self.careful_page(range),
+            page => page,
+        };
+        page.map(Some)
+    }
+
+    /// Those of the last pages who cannot be read, none twice.
+    pub(crate) fn take_unreadable(&mut self) -> Vec<Unreadable> {
+        std::mem::take(&mut self.unreadable)
+    }
+
+    fn careful_page(&mut self, range: KeyRange) -> Result<Vec<Vec<Person>>, ReadError> {
+        let page = self.store.scan(&range, CAREFUL_IDENTITIES)?;
+        let mut profiles = Vec::new();
+        for id in page.rows.iter().filter_map(|(key, _)| key.as_derived()) {
+            match person::read_profile(self.store.as_ref(), self.workspace, ProfileId(id)) {
+                Ok(people) if people.is_empty() => {}
+                Ok(people) => profiles.push(people),
+                Err(error @ ReadError::Io { .. }) => return Err(error),
+                Err(error) => {
+                    tracing::error!(workspace = self.workspace.0, identity = %id, %error, "somebody cannot be read and is left out");
+                    self.unreadable.push((id, error));
+                }
+            }
+        }
+        self.rest = page.next.map(|from| KeyRange { from, to: range.to });
+        Ok(profiles)
+    }
+
+    fn page(&mut self, range: KeyRange) -> Result<Vec<Vec<Person>>, ReadError> {
         let page = self.store.scan(&range, self.identities)?;
         let rows = page.rows.into_iter().filter_map(|(key, value)| Some((key.as_derived()?, value)));
         let mut roots = Roots { rows: rows.collect(), next: page.next };
@@ -81,7 +122,7 @@ impl ProfilePages {
         let kept = roots.rows.len();
         self.identities = if kept < whole { kept.max(1) } else { (2 * self.identities).min(PAGE_IDENTITIES) };
         self.rest = roots.next.map(|from| KeyRange { from, to: range.to });
-        Ok(Some(profiles))
+        Ok(profiles)
     }
 
     /// Put the profiles together that the identities name.
@@ -155,20 +196,39 @@ impl ProfilePages {
     }
 }
 
+/// Whether a walk has seen everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Everybody,
+    /// Somebody cannot be read and was left out.
+    NotAll,
+}
+
 /// Look at every profile of the workspace.
 pub(crate) fn each_profile(
     store: &Arc<dyn Store>,
     workspace: WorkspaceId,
     mut look: impl FnMut(ProfileId, Vec<Person>) -> Result<(), ReadError>,
-) -> Result<(), ReadError> {
+) -> Result<Seen, ReadError> {
     let mut pages = ProfilePages::new(Arc::clone(store), workspace);
+    let mut seen = Seen::Everybody;
     while let Some(profiles) = pages.next_page()? {
         for people in profiles {
             let id = ProfileId(people[0].id);
-            look(id, people)?;
+            match look(id, people) {
+                Ok(()) => {}
+                Err(error @ ReadError::Io { .. }) => return Err(error),
+                Err(error) => {
+                    tracing::error!(workspace = workspace.0, profile = %id, %error, "somebody cannot be read and is left out");
+                    seen = Seen::NotAll;
+                }
+            }
+        }
+        if !pages.take_unreadable().is_empty() {
+            seen = Seen::NotAll;
         }
     }
-    Ok(())
+    Ok(seen)
 }
 
 #[cfg(test)]

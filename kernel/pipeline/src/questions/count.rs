@@ -13,7 +13,7 @@ use super::{QueryError, workspace};
 use crate::plan::Task;
 use crate::profiles::evaluation::{Evaluation, Profile};
 use crate::profiles::person::{Person, load_sealed};
-use crate::profiles::scan::each_profile;
+use crate::profiles::scan::{Seen, each_profile};
 use crate::react::projection::Projection;
 use crate::rows::derived::Cursor;
 use crate::shared::{Compiled, Shared, Workspace};
@@ -97,7 +97,7 @@ fn by_people(
     let wanted: &[LeafId] = &expression.reads().leaves;
     let is_kept = wanted.iter().all(|leaf| complete.contains(leaf) && compiled.plan.program.leaf(*leaf).is_some());
     let (mut counted, mut population) = (Counted::default(), 0);
-    each_profile(&shared.store, workspace.id, |_, mut people| {
+    let seen = each_profile(&shared.store, workspace.id, |_, mut people| {
         population += 1;
         if is_kept {
             load_sealed(shared.store.as_ref(), workspace.id, &mut people, expression, view)?;
@@ -116,8 +116,9 @@ fn by_people(
     })?;
     // Rows are read while the lane and the reactor go on: what they have written since may be in some of them. That the
     // reactor's time goes on changes no row.
-    outstanding.is_settled &=
-        workspace.projection.read().commits.none_since(commits) && shared.store.head_of(workspace.id) <= as_of.position;
+    outstanding.is_settled &= seen == Seen::Everybody
+        && workspace.projection.read().commits.none_since(commits)
+        && shared.store.head_of(workspace.id) <= as_of.position;
     Ok(outstanding.answer(counted, population, as_of))
 }
 

@@ -1,11 +1,12 @@
 //! What a pass keeps aside as dead letters and goes on without: what cannot be read, and what was tried alone and is left out.
 
-use kith_model::id::{InstallationId, Position, SourceIdentityId};
+use kith_model::id::{InstallationId, Position, SourceIdentityId, WorkspaceId};
 use kith_store::{Key, ReadError};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::reactor::{PassError, Reactor};
 use crate::rows::Aside;
+use crate::rows::derived::Cursor;
 
 impl Reactor {
     /// Keep something aside that did not work; one of the same name replaces it.
@@ -35,16 +36,9 @@ impl Reactor {
 
     /// Keep aside what cannot be read, with where it lies, and go on without it.
     pub(super) fn set_aside(&mut self, position: Position, error: &ReadError, raw: &[u8]) {
-        const MAX_RAW_BYTES: usize = 4096;
-        tracing::error!(workspace = self.workspace.id.0, position = position.0, %error, "something cannot be read; it is kept aside");
-        let at = self.now();
-        // A pass has one time and a walk one position, whoever it comes across.
-        let key = Key::set_aside(self.workspace.id, Some(InstallationId(0)))
-            .followed_by(&at.0.to_be_bytes())
-            .followed_by(&position.0.to_be_bytes())
-            .followed_by(&xxh3_64(raw).to_be_bytes());
-        let raw = raw[..raw.len().min(MAX_RAW_BYTES)].to_vec();
-        self.letter(key, Aside::Unreadable { at, position, problem: error.to_string(), raw });
+        let of_when = Cursor { position, time: self.now() };
+        let (key, aside) = unreadable(self.workspace.id, of_when, error, raw);
+        self.letter(key, aside);
     }
 
     /// Leave a person out, and keep that aside.
@@ -52,6 +46,20 @@ impl Reactor {
         let error = left_out(format!("source identity {identity}"));
         self.set_aside(self.pass.cursor.position, &error, identity.to_string().as_bytes());
     }
+}
+
+/// The dead letter of something that cannot be read, with the name of it. A pass has one time and a walk one position, whoever
+/// it comes across; the bytes tell the letters apart.
+pub(super) fn unreadable(workspace: WorkspaceId, of_when: Cursor, error: &ReadError, raw: &[u8]) -> (Key, Aside) {
+    const MAX_RAW_BYTES: usize = 4096;
+    let Cursor { position, time: at } = of_when;
+    tracing::error!(workspace = workspace.0, position = position.0, %error, "something cannot be read; it is kept aside");
+    let key = Key::set_aside(workspace, Some(InstallationId(0)))
+        .followed_by(&at.0.to_be_bytes())
+        .followed_by(&position.0.to_be_bytes())
+        .followed_by(&xxh3_64(raw).to_be_bytes());
+    let raw = raw[..raw.len().min(MAX_RAW_BYTES)].to_vec();
+    (key, Aside::Unreadable { at, position, problem: error.to_string(), raw })
 }
 
 /// Why something is left out that was tried alone.

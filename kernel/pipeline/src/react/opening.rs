@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use kith_features::{FeatureName, Value};
-use kith_model::id::{InstallationId, ProfileId};
+use kith_model::id::{InstallationId, ProfileId, WorkspaceId};
 use kith_store::keys::{Definition, DeliveryMover};
-use kith_store::{Key, ReadError, row};
+use kith_store::{Key, Operation, ReadError, Unit, row};
 
+use super::aside::unreadable;
 use super::effects::{CURSOR, READINESS};
 use super::projection::{Projection, note_ordinal};
 use super::queues::Queues;
@@ -16,7 +17,7 @@ use super::readiness::Readiness;
 use crate::profiles::evaluation::{Evaluation, Profile};
 use crate::profiles::facts::{each_row, get_one};
 use crate::profiles::person::Person;
-use crate::profiles::scan::ProfilePages;
+use crate::profiles::scan::{ProfilePages, Unreadable};
 use crate::rows::DeliveryTotals;
 use crate::rows::derived::{Cursor, ModelVersion, Track};
 use crate::shared::{Shared, Workspace};
@@ -48,7 +49,8 @@ pub(crate) fn open(shared: &Arc<Shared>, workspace: &Arc<Workspace>) -> Result<R
         Ok(())
     })?;
     projection.track(&compiled.plan, &readiness);
-    let queues = build(shared, workspace, &readiness, &mut projection)?;
+    let (queues, left_out) = build(shared, workspace, &readiness, &mut projection)?;
+    keep_aside(shared, id, cursor, &left_out);
     projection.generation = 0;
     *workspace.projection.write() = projection;
     let totals = get_one(store, &Key::delivery_totals(id, DeliveryMover::Reactor))?;
@@ -57,17 +59,33 @@ pub(crate) fn open(shared: &Arc<Shared>, workspace: &Arc<Workspace>) -> Result<R
     Ok(Reactor::new(Arc::clone(shared), Arc::clone(workspace), opened))
 }
 
-/// Read all profiles into the index.
+/// Keep aside who is left out of the index.
+fn keep_aside(shared: &Shared, workspace: WorkspaceId, as_of: Cursor, left_out: &[Unreadable]) {
+    if left_out.is_empty() {
+        return;
+    }
+    let letter = |(identity, error): &Unreadable| {
+        let (key, aside) = unreadable(workspace, as_of, error, identity.to_string().as_bytes());
+        Operation::Put(key, row::encode(&aside))
+    };
+    let operations = left_out.iter().map(letter).collect();
+    // The log has them too, and the next start comes across the same ones.
+    if let Err(error) = shared.commit(Unit { operations, ..Unit::default() }) {
+        tracing::error!(workspace = workspace.0, %error, "who cannot be read could not be kept aside");
+    }
+}
+
+/// Read all profiles into the index; who could not be read.
 fn build(
     shared: &Arc<Shared>,
     workspace: &Arc<Workspace>,
     readiness: &Readiness,
     projection: &mut Projection,
-) -> Result<Queues, ReadError> {
+) -> Result<(Queues, Vec<Unreadable>), ReadError> {
     let compiled = workspace.compiled.load_full();
     let as_of = projection.as_of;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut queues = Queues::new();
+    let (mut queues, mut left_out) = (Queues::new(), Vec::new());
     std::thread::scope(|scope| {
         // A page has megabytes of values: no more of them wait than there are threads.
         let (sender, pages) = sync_channel(threads);
@@ -81,7 +99,8 @@ fn build(
                     now: as_of.time,
                 };
                 while let Some(page) = walk.next_page().transpose() {
-                    let page = page.and_then(|profiles| entries(shared, workspace, profiles, view));
+                    let unreadable = walk.take_unreadable();
+                    let page = page.and_then(|profiles| entries(shared, workspace, profiles, view, unreadable));
                     // The receiver is gone after another thread's error.
                     if sender.send(page).is_err() {
                         return;
@@ -91,7 +110,9 @@ fn build(
         }
         drop(sender);
         for page in pages {
-            for entry in page? {
+            let (entries, unreadable) = page?;
+            left_out.extend(unreadable);
+            for entry in entries {
                 note_ordinal(&mut projection.ordinals, entry.ordinal, entry.profile);
                 for (feature, value) in &entry.values {
                     projection.index.set(entry.ordinal, feature, value);
@@ -101,26 +122,32 @@ fn build(
                 }
             }
         }
-        Ok(queues)
+        Ok((queues, left_out))
     })
 }
 
+/// What the index is told of these profiles, but for those who cannot be read.
 fn entries(
     shared: &Shared,
     workspace: &Workspace,
     profiles: Vec<Vec<Person>>,
     view: Evaluation<'_>,
-) -> Result<Vec<Entry>, ReadError> {
+    mut unreadable: Vec<Unreadable>,
+) -> Result<(Vec<Entry>, Vec<Unreadable>), ReadError> {
     let mut entries = Vec::with_capacity(profiles.len());
     for mut people in profiles {
-        for person in &mut people {
+        let sealed = people.iter_mut().try_for_each(|person| {
             let sealed = person.sealed_leaves();
             let leaves = sealed.into_iter().filter_map(|leaf| view.plan.program.leaf(leaf));
-            person.load_sealed(shared.store.as_ref(), workspace.id, leaves)?;
+            person.load_sealed(shared.store.as_ref(), workspace.id, leaves)
+        });
+        match sealed {
+            Ok(()) => entries.push(entry(&people, view)),
+            Err(error @ ReadError::Io { .. }) => return Err(error),
+            Err(error) => unreadable.extend(people.first().map(|root| (root.id, error))),
         }
-        entries.push(entry(&people, view));
     }
-    Ok(entries)
+    Ok((entries, unreadable))
 }
 
 /// What the index shows of a profile.

@@ -1,6 +1,8 @@
 //! What of one person cannot be read, cannot be written or makes the reactor panic, and costs nobody else anything.
 
-use kith_model::id::SourceIdentityId;
+use std::time::Duration;
+
+use kith_model::id::{AudienceId, SourceIdentityId, WorkspaceId};
 use kith_store::{Key, Operation, Store, Unit, row};
 
 use super::delivery::watched::Watched;
@@ -150,4 +152,87 @@ fn a_record_on_which_the_reactor_panics_is_set_aside() {
     bench.settle();
     assert_eq!((bench.size(1), unreadable(&bench).len()), (Some(1), 1));
     bench.wait_until("health is well again", || !failing());
+}
+
+/// The bytes of everything that was kept aside because it could not be read.
+fn raw(bench: &Bench) -> Vec<Vec<u8>> {
+    let letters = bench.kernel.dead_letters(WORKSPACE, 100, None).unwrap().items;
+    let of = |letter: DeadLetter| match letter {
+        DeadLetter::Unreadable { raw, .. } => Some(raw),
+        _ => None,
+    };
+    letters.into_iter().filter_map(of).collect()
+}
+
+/// A record that did not decode failed the pass of every workspace, each second from then on.
+#[test]
+fn a_record_of_the_log_that_cannot_be_read_is_kept_aside_with_its_bytes() {
+    let mut bench = Bench::new(vec![audience(1, "events('Product Added').size() >= 1", None)]);
+    bench.send(vec![added("u1", "m1")]);
+    let record = vec![255, 1, 2, 3];
+    let append = Operation::Append { workspace: WORKSPACE, record: record.clone(), row: None };
+    bench.store.commit(Unit { operations: vec![append], ..Unit::default() }).unwrap();
+    bench.send(vec![added("u2", "m2")]);
+    bench.settle();
+    assert_eq!(bench.size(1), Some(2));
+    assert_eq!(raw(&bench).as_slice(), std::slice::from_ref(&record));
+    assert!(bench.kernel.health().iter().all(|health| health.failing.is_none()));
+    bench.restart();
+    bench.settle();
+    assert_eq!((bench.size(1), raw(&bench)), (Some(2), vec![record]), "it is behind the cursor, and not read again");
+}
+
+const OTHER: WorkspaceId = WorkspaceId(2);
+
+/// Start the kernel anew with a second workspace beside the first, in which somebody is put into an audience.
+#[track_caller]
+fn restart_beside_another(bench: &mut Bench) {
+    let setup = bench.setup.lock().clone();
+    bench.restart_with(vec![setup.clone(), crate::Setup { workspace: OTHER, ..setup }]);
+    bench.try_send_to(OTHER, vec![added("u1", "m1")]).unwrap();
+    let head = bench.store.head_of(OTHER);
+    assert!(bench.kernel.wait_until_reacted(OTHER, head, Duration::from_secs(20)), "the other is not computed in time");
+    assert_eq!(bench.kernel.audience(OTHER, AudienceId(1)).unwrap().size, Some(1));
+}
+
+/// Whether the work of a workspace is said to fail.
+fn is_failing(bench: &Bench, workspace: WorkspaceId) -> bool {
+    bench.kernel.health().iter().any(|health| health.workspace == workspace && health.failing.is_some())
+}
+
+/// How far a workspace had come could not be read, and the server did not start, for nobody.
+#[test]
+fn a_workspace_whose_progress_cannot_be_read_says_so_and_the_others_start() {
+    let mut bench = Bench::new(vec![audience(1, "events('Product Added').size() >= 1", None)]);
+    bench.send(vec![added("u1", "m1")]);
+    bench.settle();
+    let key = Key::progress(WORKSPACE, READINESS);
+    let whole = bench.store.get(std::slice::from_ref(&key)).unwrap().pop().flatten().unwrap();
+    spoil(bench.store.as_ref(), key.clone());
+    restart_beside_another(&mut bench);
+    bench.wait_until("it says so", || is_failing(&bench, WORKSPACE));
+    assert!(!is_failing(&bench, OTHER));
+    let put = Operation::Put(key, whole.to_vec());
+    bench.store.commit(Unit { operations: vec![put], ..Unit::default() }).unwrap();
+    bench.send(vec![added("u2", "m2")]);
+    bench.wait_until("it goes on when it can be read", || bench.size(1) == Some(2));
+    bench.wait_until("it is well again", || !is_failing(&bench, WORKSPACE));
+}
+
+/// A row of one person that did not decode ended the start of the server, and so every workspace's, and each count that looks
+/// at people.
+#[test]
+fn somebody_who_cannot_be_read_ends_neither_a_start_nor_a_count() {
+    let mut bench = Bench::new(vec![audience(1, "events('Product Added').size() >= 1", None)]);
+    bench.send((1..=5).map(|user| added(&format!("u{user}"), &format!("m{user}"))).collect());
+    let spoilt = identity(&bench, "u3");
+    spoil(bench.store.as_ref(), Key::derived(WORKSPACE, spoilt));
+    restart_beside_another(&mut bench);
+    bench.send(vec![added("u6", "m6")]);
+    bench.settle();
+    assert_eq!(bench.size(1), Some(5), "all but the one");
+    let counted = bench.kernel.count(WORKSPACE, "events('Product Added', '7d').size() >= 1").unwrap();
+    assert_eq!((counted.count, counted.exact), (5, false), "of history");
+    assert!(unreadable(&bench).contains(&spoilt.to_string()), "{:?}", unreadable(&bench));
+    assert!(!is_failing(&bench, WORKSPACE) && !is_failing(&bench, OTHER));
 }

@@ -284,8 +284,17 @@ impl Bench {
 
     /// Send to a kernel that may not be able to take it.
     pub(super) fn try_send(&self, events: Vec<DraftEvent>) -> Result<Receipted, IntakeError> {
+        self.try_send_to(WORKSPACE, events)
+    }
+
+    /// The same in another workspace that the kernel was given.
+    pub(super) fn try_send_to(
+        &self,
+        workspace: WorkspaceId,
+        events: Vec<DraftEvent>,
+    ) -> Result<Receipted, IntakeError> {
         let request = self.request(events);
-        self.runtime.block_on(self.kernel.receive(WORKSPACE, SOURCE, request, EventOrigin::Client))
+        self.runtime.block_on(self.kernel.receive(workspace, SOURCE, request, EventOrigin::Client))
     }
 
     /// Send as imported history.
