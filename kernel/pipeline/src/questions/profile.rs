@@ -154,8 +154,8 @@ pub(crate) fn events(
 const PAGE_EVENTS: usize = 1024;
 
 /// The newest events of an identity before a moment and position, oldest first. The store is read forwards only, so it looks
-/// for a moment behind which there are enough events and not many more: a page costs about what it holds, however long the
-/// history is.
+/// for a beginning behind which there are enough events and not many more: a moment, and where a sender has dated very many
+/// the same, a position within it. A page costs about what it holds, however long the history is.
 fn newest(
     store: &dyn Store,
     workspace: WorkspaceId,
@@ -164,31 +164,66 @@ fn newest(
     limit: usize,
 ) -> Result<VecDeque<RecordedEvent>, ReadError> {
     let most = 4 * limit;
+    let at = |time: i64| Key::event(workspace, identity, Timestamp(time));
     let mut range: KeyRange = Key::events(workspace, identity).range();
     if let Some((time, position)) = before {
-        range.to = Key::event(workspace, identity, Timestamp(time)).followed_by(&position.to_be_bytes());
+        range.to = at(time).followed_by(&position.to_be_bytes());
     }
     let whole = store.scan(&range, most + 1)?;
     let Some((_, oldest)) = whole.rows.first().filter(|_| whole.rows.len() > most) else {
         return last_of(store, range, limit);
     };
-    let oldest = match row::decode(oldest)? {
-        Change::Recorded(event) => event.time.0,
-        _ => return last_of(store, range, limit),
+    let Change::Recorded(oldest) = row::decode(oldest)? else { return last_of(store, range, limit) };
+    let to = range.to.clone();
+    let amount = |from: &Key| {
+        let rows = store.scan(&KeyRange { from: from.clone(), to: to.clone() }, most + 1)?.rows.len();
+        Ok(match rows {
+            few if few < limit => Amount::TooFew,
+            many if many > most => Amount::TooMany,
+            _ => Amount::Enough,
+        })
     };
-    let (mut too_many, mut too_few) = (oldest, before.map_or(now.0, |(time, _)| time).saturating_add(1));
-    while too_many < too_few {
-        let middle = too_many + (too_few - too_many) / 2;
-        range.from = Key::event(workspace, identity, Timestamp(middle));
-        match store.scan(&range, most + 1)?.rows.len() {
-            few if few < limit => too_few = middle,
-            many if many > most => too_many = middle + 1,
-            _ => return last_of(store, range, limit),
+    let end = before.map_or(now.0, |(time, _)| time).saturating_add(1);
+    let (mut time, mut found) = halve((oldest.time.0, end), |time| amount(&at(time)))?;
+    if found == Amount::TooMany && before.is_none() && amount(&at(end))? != Amount::TooFew {
+        // Senders whose clocks are ahead have dated that many later than now.
+        (time, found) = halve((end.saturating_sub(1), i64::MAX), |time| amount(&at(time)))?;
+    }
+    range.from = at(time);
+    if found == Amount::TooMany {
+        let newest = before.filter(|(of, _)| *of == time).map_or(store.head_of(workspace).0, |(_, position)| position);
+        let place = |position: i64| at(time).followed_by(&position.to_be_bytes());
+        let end = i64::try_from(newest).unwrap_or(i64::MAX);
+        range.from = place(halve((0, end), |position| amount(&place(position)))?.0);
+    }
+    last_of(store, range, limit)
+}
+
+/// How many events there are behind a beginning, beside how many are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Amount {
+    TooFew,
+    Enough,
+    TooMany,
+}
+
+/// A beginning between one with too many events behind it and one with too few: a place with enough, or the last place that
+/// has too many.
+fn halve(
+    (mut too_many, mut too_few): (i64, i64),
+    amount: impl Fn(i64) -> Result<Amount, ReadError>,
+) -> Result<(i64, Amount), ReadError> {
+    while let middle = too_many.midpoint(too_few)
+        && too_many < middle
+        && middle < too_few
+    {
+        match amount(middle)? {
+            Amount::TooFew => too_few = middle,
+            Amount::TooMany => too_many = middle,
+            Amount::Enough => return Ok((middle, Amount::Enough)),
         }
     }
-    // So many of one moment that there is nothing between too few and too many.
-    range.from = Key::event(workspace, identity, Timestamp(too_many.saturating_sub(1)));
-    last_of(store, range, limit)
+    Ok((too_many, Amount::TooMany))
 }
 
 /// The last events of a range, at most `limit`.

@@ -1,7 +1,8 @@
 //! A store that shows a test each unit, refuses those that the test wants refused, as too large or for a while, does not read
-//! what it shall not, and lets the test do something in the middle of a scan.
+//! what it shall not, counts the rows that it hands out, and lets the test do something in the middle of a look.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kith_model::id::{Position, WorkspaceId};
@@ -14,6 +15,9 @@ type Refusal = Box<dyn Fn(&Unit) -> bool + Send>;
 
 /// What is to be done once before the first scan that begins at a key.
 type Interruption = (Key, Box<dyn FnOnce() + Send>);
+
+/// What is to be done once before the first look at just these rows.
+type LookInterruption = (Vec<Key>, Box<dyn FnOnce() + Send>);
 
 /// Which rows.
 type Row = Box<dyn Fn(&Key) -> bool + Send>;
@@ -29,6 +33,9 @@ pub(in crate::tests) struct Watched {
     pub(in crate::tests) unreadable: Mutex<Option<Row>>,
     pub(in crate::tests) unread: Mutex<Vec<Key>>,
     pub(in crate::tests) interruption: Mutex<Option<Interruption>>,
+    pub(in crate::tests) look_interruption: Mutex<Option<LookInterruption>>,
+    /// How many rows were handed out, or asked for and not found.
+    pub(in crate::tests) rows_read: AtomicUsize,
 }
 
 impl Watched {
@@ -42,6 +49,8 @@ impl Watched {
             unreadable: Mutex::new(None),
             unread: Mutex::default(),
             interruption: Mutex::default(),
+            look_interruption: Mutex::default(),
+            rows_read: AtomicUsize::new(0),
         })
     }
 
@@ -68,6 +77,11 @@ impl Store for Watched {
             let source = Arc::new(std::io::Error::other("on purpose"));
             return Err(ReadError::Io { what: "a row".into(), source });
         }
+        let interruption = self.look_interruption.lock().take_if(|(of, _)| of == keys);
+        if let Some((_, interrupt)) = interruption {
+            interrupt();
+        }
+        self.rows_read.fetch_add(keys.len(), Ordering::SeqCst);
         self.inner.get(keys)
     }
 
@@ -76,7 +90,9 @@ impl Store for Watched {
         if let Some((_, interrupt)) = interruption {
             interrupt();
         }
-        self.inner.scan(range, limit)
+        let page = self.inner.scan(range, limit)?;
+        self.rows_read.fetch_add(page.rows.len(), Ordering::SeqCst);
+        Ok(page)
     }
 
     fn commit_all(&self, units: Vec<Unit>) -> Vec<Result<Committed, CommitError>> {

@@ -1,0 +1,159 @@
+//! What an event, a midnight, a day and a question cost, in rows and bytes, which are the same on every machine.
+
+use std::sync::atomic::Ordering;
+
+use kith_model::audience::ConsentBasis;
+use kith_model::event::DraftEvent;
+use kith_store::{Key, Operation, Unit};
+
+use super::delivery::watched::Watched;
+use super::harness::*;
+
+/// Something of each of so many people, in batches.
+fn send_people(bench: &Bench, people: usize, draft: impl Fn(usize) -> DraftEvent) {
+    for begin in (0..people).step_by(1_000) {
+        bench.send((begin..people.min(begin + 1_000)).map(&draft).collect());
+    }
+    bench.settle();
+}
+
+fn added(user: usize) -> DraftEvent {
+    event(&format!("m{user}"), &[("user_id", &format!("u{user}"))], "Product Added", START)
+}
+
+/// The rows that are handed out for a question.
+fn rows_for<T>(store: &Watched, question: impl FnOnce() -> T) -> usize {
+    let before = store.rows_read.load(Ordering::SeqCst);
+    question();
+    store.rows_read.load(Ordering::SeqCst) - before
+}
+
+/// The bytes that the reactor commits.
+fn reacted_bytes(store: &Watched) -> usize {
+    let is_of_reactor = |unit: &&Unit| {
+        let is_progress =
+            |one: &Operation| matches!(one, Operation::Put(key, _) if *key == Key::progress(WORKSPACE, "cursor"));
+        unit.operations.iter().any(is_progress)
+    };
+    store.committed.lock().iter().filter(is_of_reactor).map(Unit::size_bytes).sum()
+}
+
+/// With each audience an event was dearer, whether it could reach it or not, and a person's state of all of them was written
+/// with each event.
+#[test]
+fn an_event_is_written_down_for_what_it_reaches_and_for_nothing_else() {
+    let written_with = |audiences: u32| {
+        let store = Watched::new();
+        let of = |n| audience(n + 1, &format!("events('name {n}').size() > 1000"), None);
+        let bench = Bench::over(store.clone(), (0..audiences).map(of).collect(), |_| {});
+        let told = |n: u32, turn: u32| {
+            event(&format!("m{n}-{turn}"), &[("user_id", "u1")], &format!("name {n}"), START.plus_ms(i64::from(turn)))
+        };
+        bench.send((0..300).map(|n| told(n, 0)).collect());
+        bench.settle();
+        store.committed.lock().clear();
+        bench.send(vec![told(0, 1)]);
+        bench.settle();
+        reacted_bytes(&store)
+    };
+    let (alone, among_many) = (written_with(1), written_with(300));
+    assert!(alone > 0);
+    assert!(among_many <= alone + 1_000, "{alone} bytes with one audience and {among_many} with 300");
+}
+
+/// Whoever a midnight moves was one piece of work, up to 4,096 people with rows of any size.
+#[test]
+fn a_midnight_that_moves_everybody_is_worked_off_in_slices() {
+    const PEOPLE: usize = 5_000;
+    const SLICE: usize = 2_048;
+    let store = Watched::new();
+    let fresh = audience(1, "events('Product Added', '14d').size() >= 1", None);
+    let bench = Bench::over(store.clone(), vec![fresh], |_| {});
+    send_people(&bench, PEOPLE, added);
+    assert_eq!(bench.size(1), Some(PEOPLE as u64));
+    store.committed.lock().clear();
+    bench.advance(14 * DAY, || bench.size(1) == Some(0));
+    let people_of = |unit: &Unit| {
+        let is_person = |one: &&Operation| matches!(one, Operation::Put(key, _) if key.as_derived().is_some());
+        unit.operations.iter().filter(is_person).count()
+    };
+    let slices: Vec<usize> = store.committed.lock().iter().map(people_of).filter(|people| *people > 0).collect();
+    assert!(slices.iter().sum::<usize>() >= PEOPLE, "{slices:?}");
+    assert!(slices.iter().all(|people| *people <= SLICE), "{slices:?}");
+}
+
+/// A new day read the messages of the seven before it again, and until it had, looked eight times for each event.
+#[test]
+fn a_new_day_reads_nothing_of_the_days_before_it() {
+    let store = Watched::new();
+    let bench = Bench::over(store.clone(), vec![], |_| {});
+    for day in 0..7 {
+        let on_day = |user: usize| event(&format!("d{day}-{user}"), &[("user_id", &format!("u{user}"))], "A", START);
+        send_people(&bench, 1_000, on_day);
+        bench.clock.advance_ms(DAY);
+    }
+    let one = |id: &str| bench.send(vec![event(id, &[("user_id", "u1")], "A", START)]);
+    let first = rows_for(&store, || one("first"));
+    bench.settle();
+    let second = rows_for(&store, || one("second"));
+    assert!(first <= second + 20, "the first event of a day reads {first} rows, the second {second}");
+    bench.settle();
+    assert_eq!(one("d0-1").acceptance.duplicate, 1, "a message of seven days ago is known");
+}
+
+/// Ordinary questions read everything that the workspace, or a person, had.
+#[test]
+fn questions_read_as_much_as_they_answer() {
+    const MANY: usize = 2_000;
+    let store = Watched::new();
+    let written_to = audience(1, "events('Product Added').size() >= 1", Some(ConsentBasis::NotRefused));
+    let bench = Bench::over(store.clone(), vec![written_to], |_| {});
+    let of = |user: &'static str, n: usize, time| event(&format!("{user}{n}"), &[("user_id", user)], "Seen", time);
+    let later = |n: usize| START.plus_ms(i64::try_from(n).unwrap());
+    send_people(&bench, 500, added);
+    send_people(&bench, MANY, |n| of("eager", n, later(n)));
+    send_people(&bench, MANY, |n| of("batched", n, START));
+    bench.clock.advance_ms(DAY);
+    send_people(&bench, MANY, |n| of("steady", n, later(1_000 * n)));
+    for user in ["steady", "batched", "eager"] {
+        let id = bench.profile("user_id", user).unwrap().id;
+        let page =
+            |limit, cursor: Option<&str>| bench.kernel.profile_events(WORKSPACE, id, limit, cursor).unwrap().unwrap();
+        let (mut seen, mut next) = (Vec::new(), None);
+        for turn in ["newest", "next", "one after it"] {
+            let mut shown = None;
+            let rows = rows_for(&store, || shown = Some(page(1, next.as_deref())));
+            assert!(rows <= 500, "the {turn} event of {user}: {rows} rows of {MANY}");
+            let shown = shown.unwrap();
+            seen.extend(shown.events.into_iter().map(|recorded| recorded.event.message_id));
+            next = shown.next;
+        }
+        let together = page(3, None).events.into_iter().map(|recorded| recorded.event.message_id);
+        assert!(together.eq(seen.iter().cloned()), "{user}: {seen:?}");
+        let newest: Vec<String> = (1..=3).map(|back| format!("{user}{}", MANY - back)).collect();
+        assert_eq!(seen, newest);
+    }
+    let questions: [(&str, &dyn Fn()); 2] = [
+        ("the totals", &|| assert!(bench.kernel.totals(WORKSPACE).unwrap().events >= MANY as u64)),
+        ("the dead letters", &|| assert!(bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap().items.is_empty())),
+    ];
+    for (what, question) in questions {
+        let rows = rows_for(&store, question);
+        assert!(rows <= 50, "{what}: {rows} rows");
+    }
+}
+
+/// A text with more than 10,000 values left the index for good, and a count on it looked at everybody.
+#[test]
+fn a_count_on_a_text_of_very_many_values_reads_nobody() {
+    const PEOPLE: usize = 11_000;
+    let store = Watched::new();
+    let bench = Bench::over(store.clone(), vec![], |_| {});
+    send_people(&bench, PEOPLE, |n| {
+        identify(&format!("m{n}"), &[("user_id", &format!("u{n}"))], &format!(r#"{{"code":"c{n}"}}"#), START)
+    });
+    let mut counted = 0;
+    let rows = rows_for(&store, || counted = bench.kernel.count(WORKSPACE, "traits.code == 'c77'").unwrap().count);
+    assert_eq!(counted, 1);
+    assert!(rows <= 50, "{rows} rows");
+}
