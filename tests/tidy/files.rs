@@ -49,7 +49,7 @@ fn files() -> Vec<PathBuf> {
     files.into_iter().filter(|file| root().join(file).is_file()).collect()
 }
 
-fn rust_files() -> Vec<(PathBuf, String)> {
+pub(crate) fn rust_files() -> Vec<(PathBuf, String)> {
     let is_rust = |file: &PathBuf| file.extension().is_some_and(|ending| ending == "rs");
     let read = |file: PathBuf| {
         let text = std::fs::read_to_string(root().join(&file)).unwrap();

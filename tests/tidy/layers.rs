@@ -1,7 +1,11 @@
 //! The layers: which of our crates may use which, and the sole owners of foreign worlds. ARCHITECTURE.md shows the same text.
 
+use std::path::Path;
+
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 use kith_tests::root;
+
+use crate::files::rust_files;
 
 /// `crate → what it may use of ours`, lowest layer first. ARCHITECTURE.md holds the same lines.
 const LAYERS: &str = "\
@@ -26,6 +30,10 @@ const OWNERS: [(&str, &str); 8] = [
     ("clap", "kith"),
     ("wit-bindgen", "kith-plugin-sdk"),
 ];
+
+/// The rooms of the pipeline in the order in which data moves through them. A room is used by those behind it; where two need
+/// the same, it lies with the rows below all of them.
+const ROOMS: [&str; 5] = ["profiles", "accept", "react", "deliver", "questions"];
 
 /// Crates that stand outside of the product and may use all of it.
 const OUTSIDE: [&str; 1] = ["kith-tests"];
@@ -111,4 +119,25 @@ fn the_picture_and_the_table_are_the_same_text() {
     let block = text.split("```layers\n").nth(1).and_then(|rest| rest.split("```").next());
     let block = block.expect("ARCHITECTURE.md has a block that begins with ```layers");
     assert_eq!(block, LAYERS, "ARCHITECTURE.md and tests/tidy/layers.rs differ");
+}
+
+#[test]
+fn no_room_of_the_pipeline_uses_a_later_one() {
+    let source = Path::new("kernel/pipeline/src");
+    let files = rust_files();
+    let of_room = |room: &str| {
+        let (folder, file) = (source.join(room), source.join(format!("{room}.rs")));
+        files.iter().filter(move |(path, _)| path.starts_with(&folder) || *path == file)
+    };
+    for (place, room) in ROOMS.iter().enumerate() {
+        assert!(of_room(room).count() > 0, "the pipeline has no room {room}");
+        for (path, text) in of_room(room) {
+            // Tests look into other rooms to see what came of a thing.
+            let product = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+            for later in &ROOMS[place + 1..] {
+                let is_used = [format!("crate::{later}::"), format!("super::super::{later}::")];
+                assert!(!is_used.iter().any(|used| product.contains(used)), "{} uses {later}", path.display());
+            }
+        }
+    }
 }

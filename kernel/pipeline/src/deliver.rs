@@ -25,12 +25,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kith_model::id::{InstallationId, WorkspaceId};
+use kith_model::id::WorkspaceId;
 use kith_model::plugin::PluginKind;
 use kith_store::QueueId;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
+use crate::rows::outbox::outbox;
 use crate::shared::Shared;
 use crate::workers::{Ending, Phase};
 use hosts::Hosts;
@@ -77,11 +78,6 @@ impl Deliveries {
     pub(crate) fn has_sender(&self, queue: QueueId) -> bool {
         self.senders.lock().contains(&queue)
     }
-}
-
-/// The queue of a channel's outbox.
-pub(crate) fn outbox(workspace: WorkspaceId, channel: InstallationId) -> QueueId {
-    QueueId { workspace, queue: channel.0 }
 }
 
 /// See to it that every channel has a sender, and that the senders look at what was configured. A removed channel has one for

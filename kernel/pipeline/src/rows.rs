@@ -2,6 +2,7 @@
 //! all of them.
 
 pub(crate) mod derived;
+pub(crate) mod outbox;
 
 use kith_model::audience::ConsentBasis;
 use kith_model::delivery::DeliveryState;

@@ -14,6 +14,7 @@ use super::receipts::{advance, operations_of};
 use super::sending::{HELD_BACK_MS, Outgoing, Sender};
 use super::{content, exchange};
 use crate::offload;
+use crate::rows::outbox::dead_key;
 use crate::rows::{Aside, DeliveryRow, DeliveryTotals};
 use crate::setup::{Installed, Setup};
 
@@ -107,7 +108,7 @@ fn read_deliveries(
                 tracing::error!(channel = sender.channel().0, id, %error, "a delivery cannot be read");
                 let message = format!("{id}: {error}");
                 let code = "unreadable-delivery".to_owned();
-                let key = crate::questions::letters::dead_key(sender.workspace(), sender.channel(), now, &job.id);
+                let key = dead_key(sender.workspace(), sender.channel(), now, &job.id);
                 let aside = Aside::Computation { at: now, code, message, profiles: 1 };
                 let letter = Operation::Put(key, row::encode(&aside));
                 // Whatever its state is, it was in the outbox.

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use super::sending::{Outgoing, Sender};
 use crate::accept::Submission;
 use crate::offload;
-use crate::questions::letters;
+use crate::rows::outbox::letter_of;
 use crate::rows::{Aside, DeliveryRow, DeliveryTotals};
 
 /// A commit that failed is repeated after this long, and twice as long each time.
@@ -220,7 +220,7 @@ pub(super) fn operations_of(queue: QueueId, id: &JobId, row: &DeliveryRow) -> Ve
         | DeliveryState::Dead { .. }
         | DeliveryState::Unknown { .. } => Operation::Acknowledge { queue, id: *id },
     });
-    if let Some(key) = letters::letter_of(queue.workspace, id, row) {
+    if let Some(key) = letter_of(queue.workspace, id, row) {
         operations.push(Operation::Put(key, row::encode(&Aside::Delivery { id: *id })));
     }
     operations

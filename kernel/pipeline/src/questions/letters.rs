@@ -1,13 +1,12 @@
 //! Deliveries and dead letters: what was sent, what did not work, and trying again.
 
-use kith_model::delivery::{DeliveryInput, DeliveryState, step};
+use kith_model::delivery::{DeliveryInput, step};
 use kith_model::id::{InstallationId, WorkspaceId};
-use kith_model::time::Timestamp;
 use kith_store::keys::DeliveryMover;
 use kith_store::{Key, Operation, Precondition, Unit, row};
 
 use super::{QueryError, page};
-use crate::deliver::outbox;
+use crate::rows::outbox::{letter_of, outbox};
 use crate::rows::{self, Aside, DeliveryRow, DeliveryTotals};
 use crate::shared::Shared;
 use crate::views::{DeadLetter, DeliveryView, Paged, delivery_id};
@@ -41,26 +40,6 @@ pub(crate) fn deliveries(
         }
     }
     Ok(Paged { items, next })
-}
-
-/// The key of the dead letter of something that a channel could not deliver.
-pub(crate) fn dead_key(workspace: WorkspaceId, channel: InstallationId, at: Timestamp, id: &[u8; 16]) -> Key {
-    Key::set_aside(workspace, Some(channel)).followed_by(&at.0.to_be_bytes()).followed_by(id)
-}
-
-/// The key of the dead letter that lists a delivery, where its state is one that waits for an admin. It follows from the
-/// delivery's row alone, so that a replay finds it.
-pub(crate) fn letter_of(workspace: WorkspaceId, id: &[u8; 16], row: &DeliveryRow) -> Option<Key> {
-    match row.state {
-        DeliveryState::Dead { at, .. } | DeliveryState::Unknown { since: at, .. } => {
-            Some(dead_key(workspace, row.channel, at, id))
-        }
-        DeliveryState::Pending { .. }
-        | DeliveryState::Delivered { .. }
-        | DeliveryState::Accepted { .. }
-        | DeliveryState::Skipped { .. }
-        | DeliveryState::Sending { .. } => None,
-    }
 }
 
 /// A page of dead letters, by source and channel, oldest first.

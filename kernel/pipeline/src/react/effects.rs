@@ -11,8 +11,8 @@ use kith_store::{JobId, Key, Operation, row};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::readiness::Readiness;
-use crate::deliver::outbox;
 use crate::rows::derived::{Cursor, Entries, ModelVersion};
+use crate::rows::outbox::outbox;
 use crate::rows::{Aside, DeliveryRow};
 
 /// What an action is taken for: with the audience, the person and the number of the entry it names a message for good.

@@ -18,8 +18,8 @@ use kith_store::{Key, Operation, Store, Unit, row};
 use parking_lot::{Condvar, Mutex};
 
 use super::harness::*;
-use crate::deliver::outbox;
 use crate::rows::DeliveryRow;
+use crate::rows::outbox::outbox;
 use crate::{Activity, DeadLetter, DeliveryView, HostState, Idempotence, Installed, Role, Setup};
 use hook::{Hook, Host, Wire};
 use watched::Watched;
