@@ -184,3 +184,6 @@ pub(crate) fn share(next: &Place, prefix_bytes: usize) -> f64 {
 pub(crate) fn key_of(identity: SourceIdentityId, workspace: kith_model::id::WorkspaceId) -> kith_store::Key {
     kith_store::Key::person(workspace, identity, kith_store::keys::PersonRow::Head)
 }
+
+#[cfg(test)]
+mod tests;
