@@ -193,3 +193,49 @@ fn a_count_from_history_is_exact_unless_something_is_written_meanwhile() {
     });
     assert!(!is_exact);
 }
+
+/// A part that an audience and a model both read was forgotten with the first of them that went, and counted as null for
+/// everybody, which called itself exact.
+#[test]
+fn a_part_that_an_audience_and_a_model_share_stays_with_either() {
+    const SHARED: &str = "events('Order Completed').size() >= 1";
+    let counted = |bench: &Bench, what: &str| {
+        bench.settle();
+        for (condition, people) in [(SHARED, 3), ("events('Order Completed').size() == 0", 1)] {
+            let Count { count, exact, .. } = bench.kernel.count(WORKSPACE, condition).unwrap();
+            assert_eq!((count, exact), (people, true), "{what}: {condition}");
+        }
+    };
+    let held = crate::Activity::Held { since: START, why: "off".into() };
+    for model_first in [true, false] {
+        let bench = Bench::new(vec![audience(1, SHARED, None)]);
+        bench.send((0..3).flat_map(|user| orders(&format!("u{user}"), 0, 1)).collect());
+        bench.send(vec![event("m1", &[("user_id", "other")], "view", START)]);
+        counted(&bench, "both are there");
+        let drop_model = |bench: &Bench| {
+            bench.configure(|setup| {
+                setup
+                    .installations
+                    .iter_mut()
+                    .filter(|one| one.id == LEVEL)
+                    .for_each(|one| one.activity = held.clone());
+            });
+            counted(bench, "the model is switched off");
+            bench.configure(|setup| setup.installations.retain(|one| one.id != LEVEL));
+        };
+        let drop_audience = |bench: &Bench| bench.configure(|setup| setup.audiences.clear());
+        if model_first {
+            drop_model(&bench);
+            counted(&bench, "the model is gone");
+            drop_audience(&bench);
+        } else {
+            drop_audience(&bench);
+            counted(&bench, "the audience is gone");
+            drop_model(&bench);
+        }
+        counted(&bench, "both are gone");
+        bench.configure(|setup| setup.audiences.push(audience(2, SHARED, None)));
+        counted(&bench, "an audience is there again");
+        assert_eq!(bench.size(2), Some(3));
+    }
+}

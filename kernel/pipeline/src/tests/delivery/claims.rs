@@ -54,6 +54,40 @@ fn what_must_not_leave_any_more_does_not() {
     assert!(out_of_reach.contains("email"), "{out_of_reach}");
 }
 
+/// A person's rows are several. One who was merged away between the look at whom there is to ask and the look at what they
+/// said had no members, and an empty person has refused nothing.
+#[test]
+fn a_refusal_counts_that_a_merge_brings_while_the_gate_looks() {
+    let store = Watched::new();
+    let wire = Wire::new(&[("h1", Host::Answers(200))]);
+    let bench = Arc::new(bench_over(store.clone(), Hook::new(&wire), |channel| {
+        channel.activity = Activity::Held { since: START, why: "off".into() };
+    }));
+    // The older of the two keeps its name, so that the one who is written to is merged into who has refused.
+    let refusal = r#"{"consent":{"marketing":false}}"#;
+    bench.send(vec![identify("m1", &[("anonymous_id", "phone")], refusal, START)]);
+    bench.clock.advance_ms(1);
+    bench.send(people("h1", 1));
+    bench.wait_until("the message is made", || !deliveries(&bench).is_empty());
+    let of_message = deliveries(&bench)[0].profile.0;
+    let rows = [
+        Key::person(WORKSPACE, of_message, kith_store::keys::PersonRow::Head),
+        crate::profiles::facts::facts_key(WORKSPACE, of_message, 0),
+    ];
+    let meanwhile = Arc::clone(&bench);
+    let merge = move || {
+        let both = identify("m2", &[("anonymous_id", "phone"), ("user_id", "h1-0")], "", START);
+        // Not on the sender's own thread, which may be one that is not to be blocked.
+        std::thread::spawn(move || meanwhile.send(vec![both])).join().unwrap();
+    };
+    *store.look_interruption.lock() = Some((rows.to_vec(), Box::new(merge)));
+    bench.configure(switch_on);
+    let reason = skipped(&bench);
+    assert!(store.look_interruption.lock().is_none(), "the merge came while the gate looked");
+    assert!(reason.contains("consent for `marketing` is refused"), "{reason}");
+    assert!(wire.left.lock().is_empty());
+}
+
 /// A claim that found nothing to send was one unit with every payload in it. Past 32 MiB it was refused, and tried again, for good.
 #[test]
 fn what_must_not_leave_is_written_down_in_pieces() {
