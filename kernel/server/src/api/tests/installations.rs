@@ -278,3 +278,22 @@ async fn a_secret_has_a_length() {
         assert!(error["message"].as_str().unwrap().contains(wanted), "{error}");
     }
 }
+
+/// What ran was ahead of what was kept: a crash took back an audience that had written to people, and the next audience got its
+/// number.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_is_not_kept_does_not_run() {
+    let server = server();
+    let define = |name: &str| {
+        ask(&server, "POST", "/api/v1/audiences").admin().json(json!({ "name": name, "condition": "true" }))
+    };
+    define("kept").await.with(201);
+    let runs = |id: u32| server.app().kernel.audience(FIRST, AudienceId(id)).is_ok();
+    let kept = server.app().catalogue.workspace(FIRST).unwrap().audience("kept").unwrap().id.0;
+    assert!(runs(kept) && !runs(kept + 1));
+    server.store().lease("node", "another process", Timestamp(0), 0).unwrap().unwrap();
+    let refused = define("lost").await;
+    assert!(refused.status.is_server_error(), "{}", refused.body);
+    assert!(!runs(kept + 1), "it was not kept");
+    assert!(server.app().catalogue.workspace(FIRST).unwrap().audience("lost").is_none());
+}
