@@ -1,6 +1,8 @@
 //! Models that stop, fail, are slow or change: what they wrote stays and counts, others go on, and nobody is written to for it.
 
-use kith_tests::{Client, Receiver, Source, TestKernel, wait_for, wait_until};
+use std::process::Command;
+
+use kith_tests::{ADMIN_KEY, Client, Receiver, Source, TestKernel, kith, wait_for, wait_until};
 use serde_json::{Value, json};
 
 use super::stage::{
@@ -174,6 +176,26 @@ fn removal_says_whom_it_touches_before_it_retracts() {
     shop.kernel.settle();
     wait_until("the values are retracted", || size(&admin, "oslo") == Some(0));
     assert_eq!(deliveries(&admin).len() as u64, PEOPLE, "a removal sends nothing");
+}
+
+/// The command line shows whom a removal touches, and where there is no terminal to ask on, it goes on only when told to.
+#[test]
+fn the_command_line_asks_before_it_removes() {
+    let shop = Welcomed::open(&json!({ "how": "well" }));
+    let remove = |flags: &[&str]| {
+        let mut command = Command::new(kith());
+        command.args(["--url", shop.kernel.url(), "--key", ADMIN_KEY, "plugin", "remove", "model"]).args(flags);
+        command.output().unwrap()
+    };
+    let asked = remove(&[]);
+    let said = String::from_utf8_lossy(&asked.stderr);
+    assert_eq!(asked.status.code(), Some(2), "{said}");
+    assert!(["100 people", "oslo", "--yes"].iter().all(|part| said.contains(part)), "{said}");
+    shop.nothing_changed("a removal that was not confirmed");
+    let removed = remove(&["--yes"]);
+    assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
+    wait_until("the values are retracted", || size(&shop.kernel.admin(), "oslo") == Some(0));
+    assert_eq!(deliveries(&shop.kernel.admin()).len() as u64, PEOPLE, "a removal sends nothing");
 }
 
 /// One row that a model cannot take costs the 400 others of its batch nothing, whether the model refuses it or traps on it.
