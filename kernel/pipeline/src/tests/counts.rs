@@ -239,3 +239,40 @@ fn a_part_that_an_audience_and_a_model_share_stays_with_either() {
         assert_eq!(bench.size(2), Some(3));
     }
 }
+
+/// A setup that came while the reactor took over another one was called complete with it: what was new in it had a size before
+/// anybody was looked at, and kept it.
+#[test]
+fn a_setup_that_comes_while_another_is_taken_over_is_computed_too() {
+    let store = Watched::new();
+    let bench = Bench::over(store.clone(), vec![], |_| {});
+    bench.send(
+        (0..50).map(|user| event(&format!("m{user}"), &[("user_id", &format!("u{user}"))], "view", START)).collect(),
+    );
+    bench.settle();
+    let of = |id: u32| audience(id, &format!("events('view', '{id}d').size() >= 1"), None);
+    for first in [1, 3, 5] {
+        let mut next = bench.setup.lock().clone();
+        next.audiences.extend([of(first), of(first + 1)]);
+        let (kernel, meanwhile) = (Arc::clone(&bench.kernel), Mutex::new(Some(next.clone())));
+        *store.refuse.lock() = Some(Box::new(move |unit| {
+            let is_of_reactor = unit.operations.iter().any(|one| {
+                matches!(one, kith_store::Operation::Put(key, _) if *key == Key::progress(WORKSPACE, "readiness"))
+            });
+            if is_of_reactor && let Some(next) = meanwhile.lock().take() {
+                kernel.configure(next).unwrap();
+            }
+            false
+        }));
+        bench.configure(|setup| setup.audiences.push(of(first)));
+        let size = |id: u32| bench.kernel.audience(WORKSPACE, AudienceId(id)).ok().map(|shown| shown.size);
+        bench.wait_until("both are computed", || {
+            let shown = [size(first).flatten(), size(first + 1).flatten()];
+            assert!(shown.iter().flatten().all(|size| *size == 50), "{shown:?}");
+            shown == [Some(50), Some(50)]
+        });
+        *store.refuse.lock() = None;
+        *bench.setup.lock() = next;
+        bench.settle();
+    }
+}

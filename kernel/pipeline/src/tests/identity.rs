@@ -131,7 +131,8 @@ fn drafts(events: &[Told]) -> Vec<DraftEvent> {
 proptest! {
     #![proptest_config(Config { cases: 48, failure_persistence: None, ..Config::default() })]
 
-    /// Properties 1, 2, 5, 6 and 7 of the identity design.
+    /// Whatever the order in which events come, however they are cut, and however often each is repeated: the same people with
+    /// the same facts, each identifier in one of them, within the limits, and no event lost.
     #[test]
     fn the_order_of_arrival_does_not_matter(
         events in proptest::collection::vec(arb_event(), 1..24),
