@@ -264,21 +264,6 @@ impl TestKernel {
         fit
     }
 
-    /// Switch an installation on and fit it, again and again: who cannot read its fit is asked before it has a new one, and may
-    /// be switched off meanwhile.
-    #[track_caller]
-    pub fn fit_in_time(&self, installation: &str) {
-        let admin = self.admin();
-        let switch_on =
-            || admin.patch(&format!("/api/v1/installations/{installation}"), &json!({ "mode": "live" })).is(200);
-        wait_until("it is fitted in time", || {
-            switch_on();
-            let begun: Answer = admin.post(&format!("/api/v1/installations/{installation}/fit"), &json!({}));
-            begun.status == 202 && self.ended(installation, &begun.is(202))["status"] == "succeeded"
-        });
-        switch_on();
-    }
-
     /// A fit that was begun, once it has ended.
     #[track_caller]
     fn ended(&self, installation: &str, begun: &Value) -> Value {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use kith_features::LeafId;
 use kith_model::id::{InstallationId, WorkspaceId};
-use kith_model::plugin::{Cancellation, Fitted, PluginFault};
+use kith_model::plugin::{Cancellation, Fitted, PluginFault, PluginKind};
 use kith_model::table::Table;
 use kith_model::time::Timestamp;
 use parking_lot::Mutex;
@@ -215,8 +215,13 @@ impl Call {
         }
         let Some((_, model)) = self.compiled.plan.model(self.installation) else {
             let installed = self.compiled.setup.installation(self.installation);
-            let kind = installed.map_or_else(String::new, |installed| installed.kind.to_string());
-            return Err(FitError::NotAModel { kind });
+            return Err(match installed.map(|installed| installed.kind) {
+                // The plan leaves out one that is held where another one that is wanted writes the same.
+                Some(PluginKind::TagModel | PluginKind::Scorer) => {
+                    FitError::Held { why: "another installation writes the same tags or scores".to_owned() }
+                }
+                kind => FitError::NotAModel { kind: kind.map_or_else(String::new, |kind| kind.to_string()) },
+            });
         };
         let failed = Arc::new(Mutex::new(None));
         let (complete, as_of) = {
@@ -387,7 +392,7 @@ async fn wait_for_inputs(
 
 fn may_be_fitted(installed: &Installed) -> Result<(), FitError> {
     match &installed.activity {
-        Activity::Running | Activity::WaitsForFit { .. } => Ok(()),
+        Activity::Running | Activity::WaitsForFit { .. } | Activity::Quarantined { .. } => Ok(()),
         Activity::Held { why, .. } => Err(FitError::Held { why: why.clone() }),
     }
 }

@@ -96,7 +96,7 @@ impl Intake {
         let compiled = shared.workspace(workspace).ok_or(IntakeError::UnknownSource)?.compiled.load_full();
         let installed = compiled.setup.installation(source).ok_or(IntakeError::UnknownSource)?;
         let Role::Connector(connector) = &installed.role else { return Err(IntakeError::UnknownSource) };
-        if let Activity::Held { why, .. } = &installed.activity {
+        if let Activity::Held { why, .. } | Activity::Quarantined { why, .. } = &installed.activity {
             return Err(IntakeError::NotLive { why: why.clone() });
         }
         Ok(Intake {

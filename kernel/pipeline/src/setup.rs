@@ -28,8 +28,14 @@ pub enum Role {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Activity {
     Running,
-    /// Switched off, quarantined, or not fit to run.
+    /// Switched off, or not fit to run.
     Held {
+        since: Timestamp,
+        why: String,
+    },
+    /// The kernel stopped it. A model is fitted all the same, because a fit that it cannot read may be why it failed: were it
+    /// switched on first, it would be asked about that fit again, and stopped before it could have another.
+    Quarantined {
         since: Timestamp,
         why: String,
     },
@@ -48,7 +54,7 @@ impl Activity {
 
     /// Whether it runs or would but for a fit: what it writes belongs to it, and to no other that writes the same.
     pub fn is_wanted(&self) -> bool {
-        !matches!(self, Activity::Held { .. })
+        matches!(self, Activity::Running | Activity::WaitsForFit { .. })
     }
 }
 

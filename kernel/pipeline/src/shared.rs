@@ -335,7 +335,7 @@ impl Shared {
     /// Stop running an installation at once, and have that written down.
     pub(crate) fn hold(&self, workspace: WorkspaceId, installation: InstallationId, reason: &str) {
         let Some(known) = self.workspace(workspace) else { return };
-        let activity = Activity::Held { since: self.clock.now(), why: reason.to_owned() };
+        let activity = Activity::Quarantined { since: self.clock.now(), why: reason.to_owned() };
         if known.hold(installation, activity, |_| true).is_none() {
             return;
         }

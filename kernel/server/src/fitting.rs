@@ -30,7 +30,8 @@ pub(crate) fn begin(app: &App, workspace: WorkspaceId, actor: Actor, name: &str)
             code: "not-fitted",
             message: format!("`{name}` is neither a tag model nor a scorer; only those are fitted"),
         })?;
-        if installation.mode != InstallationMode::Live {
+        // One that the kernel stopped may have failed on its fit, and would fail on it again before it had another.
+        if !matches!(installation.mode, InstallationMode::Live | InstallationMode::Quarantined) {
             let message = format!("`{name}` is switched off; set its mode to `live` first");
             return Err(ApiError::Conflict { code: "not-live", message });
         }

@@ -19,6 +19,7 @@ use kith_store::Store;
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
+use crate::api::plugins::computes;
 use crate::catalogue::artifacts::{ArtifactError, Artifacts};
 use crate::catalogue::sealed::{Place, SealError, Sealer};
 use crate::catalogue::{InstallationRow, PluginRow, WorkspaceTables};
@@ -185,14 +186,23 @@ impl Wiring {
             // Making its role fails for the same reason, and says so.
             Err(_) => Vec::new(),
         };
-        // What is switched off is not loaded: its code may be the very reason.
-        let role = match held_by_mode(row) {
-            Some(held) => Err(held),
-            None => self.make(source, row, plugin, loading)?,
-        };
-        let (role, activity) = match role {
-            Ok(role) => (role, waiting(row).unwrap_or(Activity::Running)),
-            Err(held) => (unavailable::role(plugin.manifest.kind, held.why.clone()), held.into()),
+        let kind = plugin.manifest.kind;
+        let (role, activity) = match held_by_mode(row) {
+            Some(held) if is_fitted_while_held(row, kind) => {
+                // Where its role cannot be made now, that is no reason to refuse the change that asks for it.
+                let must_run = &BTreeSet::new();
+                let role = match self.make(Source { must_run, ..source }, row, plugin, loading)? {
+                    Ok(role) => unavailable::but_for_fits(role, held.why.clone()),
+                    Err(_) => unavailable::role(kind, held.why.clone()),
+                };
+                (role, held_activity(row, held))
+            }
+            // What is switched off is not loaded: its code may be the very reason.
+            Some(held) => (unavailable::role(kind, held.why.clone()), held_activity(row, held)),
+            None => match self.make(source, row, plugin, loading)? {
+                Ok(role) => (role, waiting(row).unwrap_or(Activity::Running)),
+                Err(held) => (unavailable::role(kind, held.why.clone()), held.into()),
+            },
         };
         let fitted = source.tables.states.get(&row.id);
         debug_assert!(
@@ -288,7 +298,7 @@ impl Wiring {
     /// Whether an installation runs.
     pub fn activity(&self, tables: &WorkspaceTables, row: &InstallationRow) -> Activity {
         if let Some(held) = held_by_mode(row) {
-            return held.into();
+            return held_activity(row, held);
         }
         let Some(plugin) = tables.plugin_of(row) else {
             return Activity::Held { since: row.updated_at, why: "its plugin is not in the catalogue".to_owned() };
@@ -310,6 +320,19 @@ impl From<Hold> for Activity {
     fn from(held: Hold) -> Activity {
         Activity::Held { since: held.since, why: held.why }
     }
+}
+
+/// The activity of an installation that its mode holds.
+fn held_activity(row: &InstallationRow, held: Hold) -> Activity {
+    match row.mode {
+        InstallationMode::Quarantined => Activity::Quarantined { since: held.since, why: held.why },
+        InstallationMode::Live | InstallationMode::Disabled | InstallationMode::Shadow => held.into(),
+    }
+}
+
+/// Whether an installation that its mode holds is loaded for fits alone.
+fn is_fitted_while_held(row: &InstallationRow, kind: PluginKind) -> bool {
+    row.mode == InstallationMode::Quarantined && computes(kind)
 }
 
 /// What an installation waits for that could run, but for its fit.

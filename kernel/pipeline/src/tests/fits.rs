@@ -62,6 +62,21 @@ fn a_fit_is_of_the_version_that_was_asked_for() {
     assert!(matches!(bench.fit(LEVEL), Err(FitError::Held { why }) if why == "off"));
 }
 
+/// A model that failed on its fit was stopped again between being switched on and being fitted.
+#[test]
+fn a_model_that_the_kernel_stopped_is_fitted_and_asked_nothing_else() {
+    let bench = Bench::new(vec![]);
+    bench.send(orders("u1", 0, 1));
+    bench.settle();
+    let stopped = Activity::Quarantined { since: START, why: "three faults".into() };
+    bench.configure(|setup| setup.installations[1].activity = stopped);
+    let seen = *bench.level.rows.lock();
+    bench.send(orders("u1", 1, 3));
+    bench.settle();
+    bench.fit(LEVEL).unwrap();
+    assert_eq!((level_of(&bench, "u1"), *bench.level.rows.lock()), ("\"few\"".to_owned(), seen));
+}
+
 /// A model that says that it cannot read its state is asked no more: what it wrote stays, nobody is written to, and the next
 /// fit lets it go on.
 #[test]

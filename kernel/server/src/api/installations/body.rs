@@ -53,7 +53,7 @@ pub(crate) struct PatchInstallation {
     /// Name → value, or `null` to forget it. Names that are absent stay.
     #[serde(default)]
     pub(super) secrets: BTreeMap<String, Option<String>>,
-    /// `live` or `disabled`; `live` also ends a quarantine.
+    /// `live` or `disabled`; `live` also ends a quarantine, during which a model can be fitted.
     pub(super) mode: Option<String>,
     /// Upgrade or downgrade to this version.
     pub(super) version: Option<String>,
@@ -138,7 +138,9 @@ impl From<Activity> for ActivityBody {
     fn from(activity: Activity) -> ActivityBody {
         match activity {
             Activity::Running => ActivityBody::Running,
-            Activity::Held { since, why } => ActivityBody::Held { since: time(since), why, waits_for: None },
+            Activity::Held { since, why } | Activity::Quarantined { since, why } => {
+                ActivityBody::Held { since: time(since), why, waits_for: None }
+            }
             Activity::WaitsForFit { since, why } => {
                 ActivityBody::Held { since: time(since), why, waits_for: Some(WaitsFor::Fit) }
             }

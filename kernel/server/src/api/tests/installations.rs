@@ -190,7 +190,10 @@ async fn what_does_not_run_is_held_with_its_reason_and_stays_in_the_setup() {
     keep(&server, &installation_row(901, "level"), PluginKind::TagModel, &[]);
     keep(&server, &switched_off, PluginKind::TagModel, &[]);
     keep(&server, &quarantined, PluginKind::Channel, &[]);
-    // Any change makes the setup anew; the component of `level` is nowhere.
+    // It is loaded for fits, and what cannot be loaded is no reason to refuse a change.
+    let stopped = InstallationRow { mode: InstallationMode::Quarantined, ..installation_row(904, "stopped") };
+    keep(&server, &stopped, PluginKind::TagModel, &[]);
+    // Any change makes the setup anew; the components of `level` and `stopped` are nowhere.
     ask(&server, "POST", "/api/v1/audiences")
         .admin()
         .json(json!({ "name": "all", "condition": "true" }))
@@ -204,7 +207,12 @@ async fn what_does_not_run_is_held_with_its_reason_and_stays_in_the_setup() {
     let setup = app.wiring.setup(source, Loading::Done).unwrap();
     let held: Vec<_> =
         setup.installations.iter().map(|installed| (&installed.activity, installed.outputs.len())).collect();
-    let [(Activity::Held { why, .. }, 1), (Activity::Held { since, .. }, 1), (Activity::Held { .. }, 0)] = held[..]
+    let [
+        (Activity::Held { why, .. }, 1),
+        (Activity::Held { since, .. }, 1),
+        (Activity::Quarantined { .. }, 0),
+        (Activity::Quarantined { .. }, 1),
+    ] = held[..]
     else {
         panic!("{held:?}");
     };

@@ -245,16 +245,25 @@ fn one_installation(answer: &Value) -> String {
 /// A text, and below it what is to be done for installations that wait for somebody.
 fn with_to_do(mut text: String, installations: &[Value]) -> String {
     let waits = |installation: &&Value| installation["activity"]["waits_for"] == "fit";
-    let waiting: Vec<String> =
-        installations.iter().filter(waits).map(|installation| field(installation, "name")).collect();
-    if !waiting.is_empty() {
+    let is_stopped = |installation: &&Value| installation["mode"] == "quarantined";
+    let waiting = installations.iter().filter(waits).map(|installation| field(installation, "name"));
+    let waiting = waiting
+        .map(|name| format!("{name} waits to be fitted, its old values serve until then: `kith plugin fit {name}`"));
+    let stopped = installations.iter().filter(is_stopped).map(|installation| {
+        let name = field(installation, "name");
+        let enable = format!("`kith plugin enable {name}`");
+        match field(installation, "kind").as_str() {
+            "tag-model" | "scorer" => format!(
+                "{name} was stopped by the kernel: if it failed on its fit, `kith plugin fit {name}`; then {enable}"
+            ),
+            _ => format!("{name} was stopped by the kernel: once its cause is mended, {enable}"),
+        }
+    });
+    let to_do: Vec<String> = waiting.chain(stopped).collect();
+    if !to_do.is_empty() {
         text.push('\n');
     }
-    for name in waiting {
-        text.push_str(&format!(
-            "\n{name} waits to be fitted, its old values serve until then: `kith plugin fit {name}`"
-        ));
-    }
+    to_do.iter().for_each(|line| text.push_str(&format!("\n{line}")));
     text
 }
 
@@ -305,6 +314,11 @@ mod tests {
         let text = installations(&all);
         assert!(text.ends_with("old values serve until then: `kith plugin fit rfm`"), "{text}");
         assert!(!installations(&all[1..]).contains("plugin fit"));
+        let stopped =
+            |kind| json!({ "name": "it", "kind": kind, "mode": "quarantined", "activity": { "state": "held" } });
+        let text = installations(&[stopped("scorer")]);
+        assert!(text.ends_with("`kith plugin fit it`; then `kith plugin enable it`"), "{text}");
+        assert!(!installations(&[stopped("channel")]).contains("plugin fit"));
     }
 
     #[test]
