@@ -30,6 +30,25 @@ const MAX_PURPOSES: usize = 64;
 /// Of an answer that cannot be read, so many characters are kept.
 const MAX_SAID_CHARS: usize = 64;
 
+/// What a `consent` refuses, as the JSON text of one that says no more than that; `None` where it refuses nothing.
+pub fn refusal(json: &str) -> Option<String> {
+    // The answers of a text of this length are not worth keeping apart; no such text is written in good faith.
+    const MAX_BYTES: usize = 64 << 10;
+    let refused = match serde_json::from_str(json) {
+        Ok(Entries(said)) => {
+            let refused = said.into_iter().filter(|(_, answered)| answered.get() != "true");
+            let parts: Vec<String> =
+                refused.map(|(purpose, answered)| format!("{}:{answered}", serde_json::Value::from(purpose))).collect();
+            if parts.is_empty() {
+                return None;
+            }
+            format!("{{{}}}", parts.join(","))
+        }
+        Err(_) => json.to_owned(),
+    };
+    Some(if refused.len() > MAX_BYTES { "false".to_owned() } else { refused })
+}
+
 /// One answer. The greater one is the newer: it was received later, then it is the later by its own time, then it refuses.
 /// Receipt comes first, since a refusal must hold against an older agreement of a phone whose clock is ahead.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -75,7 +94,7 @@ impl Consents {
     /// left out; what finds none and refuses counts against all purposes.
     pub fn record(&mut self, json: &str, time: Timestamp, received_at: Timestamp) -> bool {
         let answer = |refused| Consent { received_at, time, refused };
-        let Ok(Purposes(said)) = serde_json::from_str(json) else {
+        let Ok(Entries(said)) = serde_json::from_str(json) else {
             self.refuse_all(answer(Some(cut(json))));
             return true;
         };
@@ -139,27 +158,28 @@ fn cut(json: &str) -> String {
 }
 
 /// The entries of a JSON object in their order, repeated names included: a map would keep the last alone.
-struct Purposes<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+#[derive(Debug)]
+pub struct Entries<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Purposes<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Purposes<'a>, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Purposes<'de>;
+impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Entries<'a>, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Entries<'de>;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Purposes<'de>, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<'de>, A::Error> {
                 let mut entries = Vec::new();
                 while let Some((Name(name), said)) = map.next_entry()? {
                     entries.push((name, said));
                 }
-                Ok(Purposes(entries))
+                Ok(Entries(entries))
             }
         }
-        deserializer.deserialize_map(Entries)
+        deserializer.deserialize_map(Object)
     }
 }
 
@@ -234,6 +254,22 @@ mod tests {
         ] {
             assert_eq!(is_allowed(&recorded(&[(json, 1)]), "news"), Some(false), "{json}");
         }
+    }
+
+    #[test]
+    fn what_a_text_refuses_is_read_out_of_it() {
+        for (json, refused) in [
+            (r#"{"news":true}"#, None),
+            ("{}", None),
+            (r#"{"news":true,"ads":false,"a\"b":"no"}"#, Some(r#"{"ads":false,"a\"b":"no"}"#)),
+            (r#"{"news":true,"news":false}"#, Some(r#"{"news":false}"#)),
+            ("false", Some("false")),
+            ("\"no\"", Some("\"no\"")),
+        ] {
+            assert_eq!(refusal(json).as_deref(), refused, "{json}");
+        }
+        let long = format!(r#"{{"news":"{}"}}"#, "x".repeat(70_000));
+        assert_eq!(refusal(&long).as_deref(), Some("false"));
     }
 
     #[test]

@@ -229,7 +229,10 @@ impl<'p> Reading<'p> {
             ));
         }
         let raw = self.piece.decode_lossy(record);
-        self.rejected.push(Rejected::new(self.progress.line + 1, problem.code, problem.message, &raw));
+        // A refusal in it would otherwise be lost without a word: the line itself has no names of traits.
+        let says_consent = self.mapping.traits.iter().any(|field| field.key.eq_ignore_ascii_case("\"consent\":"));
+        let word = if says_consent { "; what it says of consent was not taken" } else { "" };
+        self.rejected.push(Rejected::new(self.progress.line + 1, problem.code, problem.message + word, &raw));
         Ok(())
     }
 

@@ -313,3 +313,15 @@ fn a_configuration_that_cannot_work_says_why() {
         assert!(rejection.message.contains(words), "{}", rejection.message);
     }
 }
+
+#[test]
+fn a_row_that_is_set_aside_says_that_its_consent_was_not_taken() {
+    let config = json!({
+        "kind": "identify", "identifiers": { "user_id": "id" }, "traits": { "Consent": "may", "age": { "column": "age", "type": "number" } },
+    });
+    let received = receive(&config, "id,may,age\n1,no,x\n").unwrap();
+    assert_eq!(
+        received.rejected[0].message,
+        "column `age`: `x` is not a number; what it says of consent was not taken"
+    );
+}

@@ -16,6 +16,8 @@ pub(crate) type Raw<'a> = &'a RawValue;
 #[derive(Debug, Default)]
 pub(crate) struct Object<'a> {
     entries: Vec<(Cow<'a, str>, Raw<'a>)>,
+    /// Values whose key came again.
+    replaced: Vec<(Cow<'a, str>, Raw<'a>)>,
 }
 
 impl<'a> Object<'a> {
@@ -31,9 +33,14 @@ impl<'a> Object<'a> {
         self.entries.iter().map(|(name, value)| (name.as_ref(), *value))
     }
 
+    /// All entries, those whose key came again included, in no order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, Raw<'a>)> {
+        self.entries.iter().chain(&self.replaced).map(|(name, value)| (name.as_ref(), *value))
+    }
+
     fn set(&mut self, key: Cow<'a, str>, value: Raw<'a>) {
         match self.entries.iter_mut().find(|(name, _)| *name == key) {
-            Some(entry) => entry.1 = value,
+            Some(entry) => self.replaced.push((key, std::mem::replace(&mut entry.1, value))),
             None => self.entries.push((key, value)),
         }
     }
@@ -145,6 +152,17 @@ impl ObjectWriter {
         }
         self.text.push(':');
         self.text.push_str(value);
+    }
+
+    /// Adds the entries of `object`, the text of an object or empty.
+    pub(crate) fn entries_of(&mut self, object: &str) {
+        let inner = object.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default().trim();
+        if !inner.is_empty() {
+            if self.text.len() > 1 {
+                self.text.push(',');
+            }
+            self.text.push_str(inner);
+        }
     }
 
     pub(crate) fn finish(mut self) -> String {

@@ -3,12 +3,13 @@
 //! Responsible for paths, batches and which message is set aside; `message` turns one message into an event, `json` reads JSON without
 //! taking it apart. Leaves authentication, decompression, de-duplication, the clock's correction and the answer to the kernel.
 
-use kith_plugin_sdk::{Connector, EventKind, Received, Rejected, Rejection, Request, config, export};
+use kith_plugin_sdk::{Connector, Event, EventKind, Received, Rejected, Rejection, Request, config, export};
 use serde::Deserialize;
 
 use crate::json::{Object, Raw};
 use crate::message::Shared;
 
+mod consent;
 mod json;
 mod message;
 
@@ -98,7 +99,8 @@ fn read_body(
     match route {
         Route::Single(kind) => {
             let raw: Raw<'_> = serde_json::from_str(body).map_err(invalid)?;
-            read_message(raw, 0, Some(kind), &shared, settings, lossy, received);
+            let refusal = read_message(raw, 0, Some(kind), &shared, settings, lossy, received);
+            received.events.extend(refusal);
         }
         Route::Batch => read_batch(&Object::read(body).map_err(invalid)?, settings, lossy, received)?,
         Route::ByContent => {
@@ -107,7 +109,8 @@ fn read_body(
                 read_batch(&object, settings, lossy, received)?;
             } else {
                 let raw: Raw<'_> = serde_json::from_str(body).map_err(invalid)?;
-                read_message(raw, 0, None, &shared, settings, lossy, received);
+                let refusal = read_message(raw, 0, None, &shared, settings, lossy, received);
+                received.events.extend(refusal);
             }
         }
     }
@@ -126,17 +129,22 @@ fn read_batch(object: &Object<'_>, settings: &Settings, lossy: bool, received: &
     let shared = Shared::read(object).map_err(|problem| {
         Rejection::new(400, problem.code, format!("in the batch's own fields: {}", problem.message))
     })?;
-    if shared.context.len().saturating_mul(batch.len()) > MAX_SHARED_BYTES {
+    if shared.context_bytes.saturating_mul(batch.len()) > MAX_SHARED_BYTES {
         let message = "the batch's `context`, repeated in each message, is too large; send fewer messages at once";
         return Err(Rejection::new(413, "too-large", message));
     }
     received.events.reserve(batch.len());
+    // Behind the events, whose places the kernel counts.
+    let mut refusals = Vec::new();
     for (place, raw) in batch.into_iter().enumerate() {
-        read_message(raw, place as u64, None, &shared, settings, lossy, received);
+        refusals.extend(read_message(raw, place as u64, None, &shared, settings, lossy, received));
     }
+    received.events.extend(refusals);
     Ok(())
 }
 
+/// One message becomes an event or is set aside. What it refuses is given back where it is set aside, as an event of its own:
+/// nobody who refused may be written to because of a mistake elsewhere in the message.
 fn read_message(
     raw: Raw<'_>,
     place: u64,
@@ -145,7 +153,7 @@ fn read_message(
     settings: &Settings,
     lossy: bool,
     received: &mut Received,
-) {
+) -> Option<Event> {
     let text = raw.get();
     let outcome = if text.len() > settings.max_message_bytes {
         Err(message::Problem::new(
@@ -158,8 +166,16 @@ fn read_message(
         message::read(text, kind, shared)
     };
     match outcome {
-        Ok(event) => received.events.push(event),
-        Err(problem) => received.rejected.push(Rejected::new(place, problem.code, problem.message, text)),
+        Ok(event) => {
+            received.events.push(event);
+            None
+        }
+        Err(problem) => {
+            let refusal = message::refusal(text, kind, shared);
+            let word = if refusal.is_some() { "; the refusal of consent in it was taken" } else { "" };
+            received.rejected.push(Rejected::new(place, problem.code, problem.message + word, text));
+            refusal
+        }
     }
 }
 

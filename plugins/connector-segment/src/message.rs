@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use kith_plugin_sdk::time::parse_rfc3339;
 use kith_plugin_sdk::{Event, EventKind, Identifier, Timestamp};
 
+use crate::consent::{self, Said};
 use crate::json::{self, Object, ObjectWriter, Raw};
 
 /// The kernel keeps message ids for seven days to recognise repeats; real ones have 36 to 70 bytes.
@@ -30,6 +31,10 @@ impl Problem {
 pub(crate) struct Shared<'a> {
     /// The text of an object, or empty.
     pub(crate) context: &'a str,
+    /// Bytes of all contexts, in case that the batch has several.
+    pub(crate) context_bytes: usize,
+    /// What they say of consents.
+    pub(crate) consents: Vec<Said<'a>>,
     integrations: Option<Raw<'a>>,
     sent_at: Option<Timestamp>,
 }
@@ -47,6 +52,10 @@ impl<'a> Shared<'a> {
             }
         }
         json::check_readable(shared.context).map_err(unreadable)?;
+        for (_, context) in batch.all().filter(|(key, _)| *key == "context") {
+            shared.context_bytes += context.get().len();
+            consent::add_of_context(context, &mut shared.consents);
+        }
         Ok(shared)
     }
 }
@@ -97,11 +106,44 @@ pub(crate) fn read(text: &str, kind: Option<EventKind>, shared: &Shared<'_>) -> 
     event.name = name(kind, &fields)?;
     let own_traits = if kind == EventKind::Group { "" } else { fields.traits };
     let traits = json::merge(about.traits, own_traits).map_err(unreadable)?;
+    let traits = consent::with_all(traits, &consent::said(text, &object, kind, shared)).map_err(unreadable)?;
     event.identifiers = identifiers(kind, &fields, &traits, about.external_ids)?;
     event.properties = properties(kind, &fields)?;
     event.traits = if json::is_empty_object(&traits) { String::new() } else { traits.into_owned() };
     event.context = with_rest(context, &rest);
     Ok(event)
+}
+
+/// What there is of a refusal of consent in a message that becomes no event: an event that says that and no more. An agreement
+/// in it counts for nothing.
+pub(crate) fn refusal(text: &str, kind: Option<EventKind>, shared: &Shared<'_>) -> Option<Event> {
+    let object = Object::read(text).ok()?;
+    let kind = kind.or_else(|| kind_of(object.get("type")).ok()).unwrap_or(EventKind::Identify);
+    let refused = consent::refused(&consent::said(text, &object, kind, shared))?;
+    let readable = |key: &str| object.get(key).filter(|value| id(key, Some(value)).is_ok());
+    let part = |key: &str| object.get(key).filter(|value| json::is_object(value)).map_or("", |value| value.get());
+    let fields = Fields {
+        user_id: readable("userId"),
+        anonymous_id: readable("anonymousId"),
+        timestamp: object.get("timestamp"),
+        original_timestamp: object.get("originalTimestamp"),
+        ..Fields::default()
+    };
+    let about = About::read(part("context")).unwrap_or_default();
+    let own_traits = if kind == EventKind::Group { "" } else { part("traits") };
+    let traits = json::merge(about.traits, own_traits).unwrap_or_default();
+    let mut identifiers = identifiers(EventKind::Identify, &fields, &traits, about.external_ids).ok()?;
+    // Bytes that are not UTF-8 stand there as this; a person of that name is nobody.
+    identifiers.retain(|identifier| !identifier.value.contains(char::REPLACEMENT_CHARACTER));
+    let event = Event {
+        kind: EventKind::Identify,
+        time: time(&fields).unwrap_or_default(),
+        sent_at: object.get("sentAt").and_then(sent_at).or(shared.sent_at),
+        identifiers,
+        traits: refused,
+        ..Event::default()
+    };
+    (!event.identifiers.is_empty()).then_some(event)
 }
 
 fn unreadable(error: serde_json::Error) -> Problem {

@@ -308,3 +308,85 @@ fn a_piece_of_a_body_is_not_enough() {
     let received = testing::with_config(json!({}), || Segment::receive(request)).unwrap();
     assert_eq!((received.consumed, received.events.len()), (0, 0));
 }
+
+/// What a traits text says of the consents, in its order.
+fn consents(traits: &str) -> Vec<String> {
+    let read = crate::json::Object::read(traits).unwrap();
+    let mut said: Vec<String> = read
+        .all()
+        .filter(|(name, _)| name.eq_ignore_ascii_case("consent"))
+        .map(|(_, said)| said.get().to_owned())
+        .collect();
+    said.sort();
+    said
+}
+
+/// Of a key that came twice, and of `traits` beside `context.traits`, the last or the nearer one held alone: a refusal in the
+/// other was not heard.
+#[test]
+fn every_consent_of_a_message_reaches_the_kernel() {
+    let (yes, no) = (r#"{"news":true}"#, r#"{"news":false}"#);
+    for message in [
+        format!(r#"{{"type":"identify","userId":"u1","traits":{{"consent":{no},"consent":{yes},"city":"Oslo"}}}}"#),
+        format!(
+            r#"{{"type":"identify","userId":"u1","traits":{{"consent":{no}}},"traits":{{"consent":{yes},"city":"Oslo"}}}}"#
+        ),
+        format!(
+            r#"{{"type":"identify","userId":"u1","context":{{"traits":{{"consent":{no}}}}},"traits":{{"consent":{yes},"city":"Oslo"}}}}"#
+        ),
+        format!(
+            r#"{{"type":"identify","userId":"u1","context":{{"traits":{{"c\u006fnsent":{no}}}}},"context":{{"a":1}},"traits":{{"consent":{yes},"city":"Oslo"}}}}"#
+        ),
+    ] {
+        let received = receive("/v1/batch", format!(r#"{{"batch":[{message}]}}"#)).unwrap();
+        let traits = &received.events[0].traits;
+        assert_eq!(consents(traits), [no, yes], "{message}");
+        assert_eq!(object(traits), json!({ "consent": { "news": true }, "city": "Oslo" }), "what is shown stays");
+    }
+    let own = format!(r#"{{"type":"track","event":"E","userId":"u1","context":{{"traits":{{"city":"Oslo"}}}}}}"#);
+    let body = format!(r#"{{"context":{{"traits":{{"consent":{no}}}}},"batch":[{own}]}}"#);
+    assert_eq!(consents(&receive("/v1/batch", body).unwrap().events[0].traits), [no]);
+    let group = json!({ "type": "group", "userId": "u1", "groupId": "g", "traits": { "consent": { "news": false } } });
+    assert_eq!(take(group).traits, "", "a group's consents are not the person's");
+}
+
+/// A message that was set aside took a refusal in it along, and the person was written to.
+#[test]
+fn a_refusal_in_a_message_that_is_set_aside_is_taken() {
+    let traits = json!({ "consent": { "news": true, "ads": false }, "email": "ada@example.com" });
+    let good = json!({ "type": "identify", "userId": "u1", "traits": traits, "timestamp": "2026-11-01T10:00:00Z" });
+    let with = |key: &str, value: Value| {
+        let mut message = good.clone();
+        message[key] = value;
+        message
+    };
+    for bad in [
+        with("bio", json!("x".repeat(40_000))),
+        with("properties", json!([1])),
+        with("type", json!("identified")),
+        with("messageId", json!("m".repeat(300))),
+        with("anonymousId", json!({})),
+    ] {
+        let received = receive("/v1/batch", json!({ "batch": [bad, good] }).to_string()).unwrap();
+        let [_, refusal] = &received.events[..] else { panic!("{received:?}") };
+        assert_eq!(
+            (refusal.kind, refusal.time, refusal.message_id.as_deref()),
+            (EventKind::Identify, Some(BASE), None)
+        );
+        assert_eq!(refusal.traits, r#"{"consent":{"ads":false}}"#, "an agreement in it counts for nothing");
+        assert_eq!(ids(refusal), [("user_id", "u1"), ("email", "ada@example.com")]);
+        assert!(received.rejected[0].message.ends_with("; the refusal of consent in it was taken"));
+    }
+    for nothing in [with("traits", json!({ "consent": { "news": true } })), with("traits", json!({ "city": "Oslo" }))] {
+        let mut nothing = nothing;
+        nothing["properties"] = json!([1]);
+        assert_eq!(refuse(nothing), "invalid-field");
+    }
+    let nobody = json!({ "type": "identify", "traits": { "consent": false } });
+    assert_eq!(refuse(nobody), "missing-identifier");
+    let torn = format!(
+        r#"{{"batch":[{{"type":"identify","userId":"u1","traits":{{"consent":{{"a":1e999}},"b":"{}"}}}}]}}"#,
+        r"\ud800"
+    );
+    assert_eq!(receive("/v1/batch", torn).unwrap().events[0].traits, r#"{"consent":false}"#);
+}

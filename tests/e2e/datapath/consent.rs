@@ -142,6 +142,47 @@ fn an_agreement_of_old_that_comes_late_allows_nothing() {
     wait_until("who agreed is written to", || arrivals(&receiver).into_keys().eq(["eve".to_owned()]));
 }
 
+/// A refusal beside an agreement in one message, and one in a message that is otherwise refused, was lost, and the person was
+/// written to.
+#[test]
+fn a_refusal_is_heard_wherever_it_stands_and_whatever_is_wrong_beside_it() {
+    let (kernel, receiver) = (TestKernel::start(), Receiver::start());
+    let source = kernel.segment();
+    webhook(&kernel, "webhook", &receiver);
+    let condition = "events('Product Added').size() > 0";
+    define_with(&kernel.admin(), "carts", condition, message_through("webhook"));
+    let (yes, no) = (r#"{"consent":{"marketing":true}}"#, r#"{"consent":{"marketing":false}}"#);
+    let message = |user: &str, parts: &str| format!(r#"{{"type":"identify","userId":"{user}",{parts}}}"#);
+    let refused = json!({ "marketing": false });
+    let mut large = identify("large", "l", json!({ "consent": refused }));
+    large["properties"] = json!({ "text": "x".repeat(40_000) });
+    let mut many: serde_json::Map<String, Value> = (0..600).map(|n| (format!("t{n}"), json!(1))).collect();
+    many.insert("consent".to_owned(), refused.clone());
+    let messages = [
+        message("twice", &format!(r#""traits":{no},"traits":{yes}"#)),
+        message("key", r#""traits":{"consent":{"marketing":false},"consent":{"marketing":true}}"#),
+        message("context", &format!(r#""context":{{"traits":{no}}},"traits":{yes}"#)),
+        identify("used", "same", json!({ "city": "Oslo" })).to_string(),
+        identify("used", "same", json!({ "consent": refused })).to_string(),
+        large.to_string(),
+        identify("many", "m", Value::Object(many)).to_string(),
+    ];
+    let body = format!(r#"{{"batch":[{}]}}"#, messages.join(","));
+    let answer = source.client.send("POST", "/v1/batch", &[("content-type", "application/json")], body.into_bytes());
+    let answer = answer.is(200);
+    for record in answer["rejected"].as_array().unwrap() {
+        let message = record["message"].as_str().unwrap();
+        assert!(message.ends_with("; the refusal of consent in it was taken"), "{record}");
+    }
+    let people = ["context", "key", "large", "many", "other", "twice", "used"];
+    send(&source, &people.map(|user| track(user, "Product Added", &format!("a-{user}"))));
+    wait_until("each is decided", || {
+        let deliveries = deliveries(&kernel.admin());
+        deliveries.len() == people.len() && deliveries.iter().all(|delivery| delivery["state"] != "pending")
+    });
+    wait_until("who said nothing is written to", || arrivals(&receiver).into_keys().eq(["other".to_owned()]));
+}
+
 /// A refusal of one purpose holds until that purpose is allowed, whatever is said of others in between.
 #[test]
 fn a_refusal_outlives_what_is_said_of_other_purposes() {

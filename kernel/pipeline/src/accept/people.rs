@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kith_model::change::Identified;
+use kith_model::consent::CONSENT;
 use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::{EdgeId, Identifier, MustNotLink};
 use kith_model::profile::{IdentityHead, ProfileRoot};
@@ -253,18 +254,25 @@ impl People {
         Ok(read_facts_row(self.store.as_ref(), self.workspace, identity, bucket)?.unwrap_or_default())
     }
 
-    /// Facts that an event gave about its identity; the names of those that found no room.
+    /// Facts that an event gave about its identity, and all that it said of consents; the names of those that found no room.
     pub(crate) fn record_traits<'t>(
         &mut self,
         identity: SourceIdentityId,
         traits: BTreeMap<Cow<'t, str>, &RawValue>,
+        consents: &[&RawValue],
         event: &EventFacts<'_>,
     ) -> Result<Vec<Cow<'t, str>>, ReadError> {
         let mut surplus = Vec::new();
         let mut summary = self.facts_row(identity, 0)?;
+        let mut had_room = true;
+        for said in consents {
+            had_room &= summary.hear(CONSENT, &facts::fact(said.get(), event));
+        }
+        if !had_room {
+            surplus.push(Cow::Borrowed(CONSENT));
+        }
         for (name, value) in traits {
             let value = facts::fact(value.get(), event);
-            let had_room = summary.hear(&name, &value);
             let recorded = if summary.is_split {
                 let bucket = facts::bucket_of(&name);
                 let mut row = self.facts_row(identity, bucket)?;
@@ -277,7 +285,7 @@ impl People {
             for (bucket, row) in summary.split().into_iter().flatten() {
                 self.layers.event.facts.insert((identity, bucket), row);
             }
-            if recorded == Recorded::Surplus || !had_room {
+            if recorded == Recorded::Surplus {
                 surplus.push(name);
             }
         }

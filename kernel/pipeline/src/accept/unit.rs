@@ -16,6 +16,7 @@ use kith_model::identity::{Evidence, Identifier, IdentityRules, MAX_IDENTIFIER_B
 use kith_model::profile::believed;
 use kith_model::time::Timestamp;
 use kith_store::{CommitError, Key, Operation, ReadError, Store, Unit, row};
+use serde_json::value::RawValue;
 
 use super::aside::{KeptParts, Quota};
 use super::counts::Totals;
@@ -165,7 +166,7 @@ impl Workspace {
         };
         if progress.next == 0 {
             for record in &submission.rejected {
-                draft.reject(record.clone());
+                draft.reject(with_word_on_consent(record.clone()));
             }
         }
         for (index, event) in submission.events.iter().enumerate().take(to).skip(progress.next) {
@@ -173,7 +174,8 @@ impl Workspace {
                 Size::Fits => self.accept_event(&mut draft, event, index)?,
                 Size::TooLarge { bytes } => too_large(event, bytes, self.max_unit_bytes),
             };
-            draft.report(event, index, verdict);
+            let heard = self.hear_refusal(&mut draft, event, index, &verdict)?;
+            draft.report(event, index, verdict, heard);
         }
         let is_last = to == submission.events.len();
         if is_last {
@@ -208,6 +210,30 @@ impl Workspace {
         }
     }
 
+    /// What a draft that becomes no event refuses is heard all the same: nobody who refused may be written to because of a
+    /// mistake elsewhere in the message. What became of it, for people.
+    fn hear_refusal(
+        &mut self,
+        draft: &mut Draft<'_>,
+        event: &DraftEvent,
+        index: usize,
+        verdict: &Verdict,
+    ) -> Result<&'static str, ReadError> {
+        const LOST: &str = "; the refusal of consent that may be in it was not taken";
+        match verdict {
+            Verdict::Accepted | Verdict::Duplicate => return Ok(""),
+            Verdict::Conflict { .. } | Verdict::Rejected(_) => {}
+        }
+        match validate::refusal(event, &self.rules) {
+            validate::Refusal::None => Ok(""),
+            validate::Refusal::Lost => Ok(LOST),
+            validate::Refusal::Readable(refusal) => match self.accept_event(draft, &refusal, index)? {
+                Verdict::Accepted => Ok("; the refusal of consent in it was taken"),
+                Verdict::Duplicate | Verdict::Conflict { .. } | Verdict::Rejected(_) => Ok(LOST),
+            },
+        }
+    }
+
     /// One draft: valid? new? whose? The rows that only it needs go to the draft of the unit; shared ones are kept pending.
     fn accept_one(&mut self, draft: &mut Draft<'_>, event: &DraftEvent, index: usize) -> Result<Verdict, ReadError> {
         let submission = draft.submission;
@@ -236,7 +262,8 @@ impl Workspace {
             source: submission.source,
             message_id: &message_id,
         };
-        let (identity, notes) = self.tie(&checked.identifiers, checked.traits, event.kind, &given)?;
+        let (identity, notes) =
+            self.tie(&checked.identifiers, checked.traits, &checked.consents, event.kind, &given)?;
         let record = Change::Recorded(Event {
             message_id,
             kind: event.kind,
@@ -272,6 +299,7 @@ impl Workspace {
         &mut self,
         identifiers: &[Identifier],
         traits: Traits<'_>,
+        consents: &[&RawValue],
         kind: EventKind,
         given: &EventFacts<'_>,
     ) -> Result<(SourceIdentityId, Vec<Note>), ReadError> {
@@ -295,7 +323,7 @@ impl Workspace {
             notes.extend(not_followed(self.people.link(&link, &self.rules)?));
         }
         if !traits.is_empty() {
-            let surplus = self.people.record_traits(identity, traits, given)?;
+            let surplus = self.people.record_traits(identity, traits, consents, given)?;
             notes.extend((!surplus.is_empty()).then(|| surplus_traits(&surplus)));
         }
         Ok((identity, notes))
@@ -367,8 +395,8 @@ impl Workspace {
 }
 
 impl Draft<'_> {
-    /// Count a verdict, and keep aside what was refused.
-    fn report(&mut self, event: &DraftEvent, index: usize, verdict: Verdict) {
+    /// Count a verdict, and keep aside what was refused; `heard` says what became of a refusal of consent in it.
+    fn report(&mut self, event: &DraftEvent, index: usize, verdict: Verdict, heard: &str) {
         match verdict {
             Verdict::Accepted => self.acceptance.accepted += 1,
             Verdict::Duplicate => self.acceptance.duplicate += 1,
@@ -376,11 +404,14 @@ impl Draft<'_> {
                 place: index as u64,
                 code: "message-id-conflict".into(),
                 message: format!(
-                    "another message came with the id `{message_id}` before; give each message its own id"
+                    "another message came with the id `{message_id}` before; give each message its own id{heard}"
                 ),
                 raw: validate::excerpt(event),
             }),
-            Verdict::Rejected(record) => self.reject(RejectedRecord { place: index as u64, ..record }),
+            Verdict::Rejected(record) => {
+                let message = record.message + heard;
+                self.reject(RejectedRecord { place: index as u64, message, ..record });
+            }
         }
     }
 
@@ -400,6 +431,15 @@ fn event_time(draft: &DraftEvent, received_at: Timestamp) -> Timestamp {
         (Some(time), None) => time,
         (Some(time), Some(sent_at)) => time.plus_ms(received_at.0.saturating_sub(sent_at.0)),
     }
+}
+
+/// What a connector could not read, with the word that a consent in it was not taken where it may hold one. A connector that
+/// took a refusal out of it says so itself.
+fn with_word_on_consent(mut record: RejectedRecord) -> RejectedRecord {
+    if validate::mentions_consent(&record.raw) && !validate::mentions_consent(&record.message) {
+        record.message.push_str("; what it says of consent was not taken");
+    }
+    record
 }
 
 fn too_large(event: &DraftEvent, bytes: usize, limit: usize) -> Verdict {

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use kith_model::event::{DraftEvent, RejectedRecord};
+use kith_model::consent::{self, CONSENT, Entries, is_consent};
+use kith_model::event::{DraftEvent, EventKind, RejectedRecord};
 use kith_model::identity::{Identifier, IdentityRules, MAX_IDENTIFIER_BYTES};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -33,6 +34,8 @@ pub(crate) struct Checked<'d> {
     /// Admitted ones, the strongest first, at least one.
     pub identifiers: Vec<Identifier>,
     pub traits: Traits<'d>,
+    /// What it says of consents, each as it stands there: of a name that comes twice the traits have the last alone.
+    pub consents: Vec<&'d RawValue>,
     /// The types of identifiers that were left out because they are too long; the event stands without them.
     pub too_long: Vec<&'d str>,
 }
@@ -63,12 +66,12 @@ pub(crate) fn check<'d>(draft: &'d DraftEvent, rules: &IdentityRules) -> Result<
             return refuse("not-an-object", format!("{what} must be a JSON object"));
         }
     }
-    let traits: Traits<'_> = match draft.traits.as_str() {
-        "" => BTreeMap::new(),
-        text => match serde_json::from_str(text) {
-            Ok(traits) => traits,
-            Err(error) => return refuse("not-an-object", format!("traits must be a JSON object: {error}")),
-        },
+    let (traits, consents) = match facts(draft) {
+        Ok(Entries(facts)) => {
+            let consents = facts.iter().filter(|(name, _)| is_consent(name)).map(|(_, value)| *value).collect();
+            (facts.into_iter().collect::<Traits<'_>>(), consents)
+        }
+        Err(error) => return refuse("not-an-object", format!("traits must be a JSON object: {error}")),
     };
     if traits.len() > MAX_TRAITS {
         return refuse("too-many-traits", format!("{} traits; one event can set {MAX_TRAITS}", traits.len()));
@@ -83,10 +86,6 @@ pub(crate) fn check<'d>(draft: &'d DraftEvent, rules: &IdentityRules) -> Result<
     identifiers.retain(|identifier| rules.admits(identifier));
     identifiers.sort_by(|one, other| rules.rank(one).cmp(&rules.rank(other)));
     identifiers.dedup();
-    let well_named = |kind: &str| {
-        (1..=64).contains(&kind.len())
-            && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
-    };
     match identifiers.len() {
         0 if !too_long.is_empty() => refuse(
             "identifier-too-long",
@@ -97,8 +96,8 @@ pub(crate) fn check<'d>(draft: &'d DraftEvent, rules: &IdentityRules) -> Result<
             "the event names nobody: give a user or anonymous id that is not empty, `null`, `anonymous` or the like"
                 .into(),
         ),
-        1..=MAX_IDENTIFIERS if identifiers.iter().all(|identifier| well_named(&identifier.kind)) => {
-            Ok(Checked { identifiers, traits, too_long })
+        1..=MAX_IDENTIFIERS if identifiers.iter().all(is_well_named) => {
+            Ok(Checked { identifiers, traits, consents, too_long })
         }
         1..=MAX_IDENTIFIERS => refuse(
             "bad-identifier-type",
@@ -106,6 +105,70 @@ pub(crate) fn check<'d>(draft: &'d DraftEvent, rules: &IdentityRules) -> Result<
         ),
         many => refuse("too-many-identifiers", format!("{many} identifiers; one event can name {MAX_IDENTIFIERS}")),
     }
+}
+
+fn facts(draft: &DraftEvent) -> Result<Entries<'_>, serde_json::Error> {
+    match draft.traits.as_str() {
+        "" => Ok(Entries(Vec::new())),
+        text => serde_json::from_str(text),
+    }
+}
+
+fn is_well_named(identifier: &Identifier) -> bool {
+    let kind = &identifier.kind;
+    (1..=64).contains(&kind.len())
+        && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+/// What a draft that cannot become an event says of consents.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// It refuses nothing.
+    None,
+    /// An event of whom it names, with what it refuses and nothing else.
+    Readable(Box<DraftEvent>),
+    /// It may refuse something, and cannot be read or names nobody.
+    Lost,
+}
+
+/// What there is of a refusal in a draft that cannot become an event. An agreement in it counts for nothing.
+pub(crate) fn refusal(draft: &DraftEvent, rules: &IdentityRules) -> Refusal {
+    let Ok(Entries(facts)) = facts(draft) else {
+        return if mentions_consent(&draft.traits) { Refusal::Lost } else { Refusal::None };
+    };
+    let said = facts.iter().filter(|(name, _)| is_consent(name));
+    let refused: Vec<String> = said
+        .filter_map(|(_, value)| consent::refusal(value.get()))
+        .map(|refused| format!("\"{CONSENT}\":{refused}"))
+        .collect();
+    if refused.is_empty() {
+        return Refusal::None;
+    }
+    let mut identifiers: Vec<Identifier> = draft.identifiers.iter().map(Identifier::normal).collect();
+    identifiers.retain(|identifier| rules.admits(identifier) && is_well_named(identifier));
+    identifiers.sort_by(|one, other| rules.rank(one).cmp(&rules.rank(other)));
+    identifiers.dedup();
+    identifiers.truncate(MAX_IDENTIFIERS);
+    if identifiers.is_empty() {
+        return Refusal::Lost;
+    }
+    Refusal::Readable(Box::new(DraftEvent {
+        kind: EventKind::Identify,
+        // Its own is not good, or another message's.
+        message_id: None,
+        name: String::new(),
+        time: draft.time,
+        sent_at: draft.sent_at,
+        identifiers,
+        properties: String::new(),
+        traits: format!("{{{}}}", refused.join(",")),
+        context: String::new(),
+    }))
+}
+
+/// Whether a text may tell of consents.
+pub(crate) fn mentions_consent(text: &str) -> bool {
+    text.as_bytes().windows(CONSENT.len()).any(|part| part.eq_ignore_ascii_case(CONSENT.as_bytes()))
 }
 
 /// A hash of all that the sender sent, to tell a repeat from another message with the same id. `sent_at` is left out: it

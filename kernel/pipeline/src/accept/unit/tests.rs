@@ -260,3 +260,78 @@ fn h7_of_one_source_the_newest_rows_are_kept_within_the_quota() {
     let Counts { set_aside, set_aside_dropped, .. } = read_counts(store.as_ref(), WORKSPACE).unwrap();
     assert_eq!((kept, set_aside[&SOURCE], set_aside_dropped), (10_000, 10_000, 1_000));
 }
+
+/// What each contributor said of a purpose, by its identifier.
+fn answers(store: &Arc<dyn Store>, workspace: &mut Workspace, user: &str, purpose: &str) -> Option<bool> {
+    let identity = workspace.people.identify(&Identifier::new("user_id", user), NOW).unwrap();
+    let row = crate::profiles::facts::read_facts_row(store.as_ref(), WORKSPACE, identity, 0).unwrap()?;
+    row.consents.of(purpose).map(|consent| consent.refused.is_none())
+}
+
+#[test]
+fn a_consent_that_comes_twice_in_one_event_refuses_if_either_does() {
+    let store: Arc<dyn Store> = Arc::new(memory());
+    let mut workspace = workspace(&store);
+    let said = [
+        ("u1", r#"{"consent":{"news":false},"consent":{"news":true}}"#),
+        ("u2", r#"{"Consent":{"news":false},"consent":{"news":true}}"#),
+        ("u3", r#"{"c\u006fnsent":false,"consent":{"news":true}}"#),
+        ("u4", r#"{"consent":{"news":true},"consent":{"ads":true}}"#),
+    ];
+    let events = said.iter().map(|(user, traits)| identify(user, user, (*traits).to_owned())).collect();
+    let (_, acceptance) = take(&store, &mut workspace, &submission(events));
+    assert_eq!(acceptance.accepted, 4);
+    let heard = ["u1", "u2", "u3", "u4"].map(|user| answers(&store, &mut workspace, user, "news"));
+    assert_eq!(heard, [Some(false), Some(false), Some(false), Some(true)]);
+}
+
+/// An event that could not be taken took a refusal in it along, and the person was written to.
+#[test]
+fn a_refusal_in_an_event_that_is_refused_is_heard_and_an_agreement_is_not() {
+    let store: Arc<dyn Store> = Arc::new(memory());
+    let mut workspace = workspace(&store);
+    workspace.max_unit_bytes = 60_000;
+    let no = r#"{"consent":{"news":false,"ads":true}}"#.to_owned();
+    take(&store, &mut workspace, &submission(vec![identify("used", "u3", "{}".to_owned())]));
+    let many: Vec<String> = (0..600).map(|number| format!("\"t{number}\":1")).collect();
+    let events = vec![
+        identify("m1", "u1", format!("{{{},\"consent\":{{\"news\":false}}}}", many.join(","))),
+        DraftEvent { properties: "[1]".into(), ..identify("m2", "u2", no.clone()) },
+        identify("used", "u3", no.clone()),
+        DraftEvent { properties: format!(r#"{{"a":"{}"}}"#, "x".repeat(90_000)), ..identify("m4", "u4", no.clone()) },
+        DraftEvent { properties: "[1]".into(), ..identify("m5", "u5", r#"{"consent":{"news":true}}"#.into()) },
+        DraftEvent { identifiers: vec![Identifier::new("user_id", "null")], ..identify("m6", "", no) },
+        identify("m7", "u7", r#"{"consent":{"news":}"#.into()),
+    ];
+    let (_, acceptance) = take(&store, &mut workspace, &submission(events));
+    assert_eq!((acceptance.accepted, acceptance.rejected_count), (0, 7));
+    let heard = ["u1", "u2", "u3", "u4"].map(|user| answers(&store, &mut workspace, user, "news"));
+    assert_eq!(heard, [Some(false); 4]);
+    let agreed = [("u2", "ads"), ("u5", "news")].map(|(user, purpose)| answers(&store, &mut workspace, user, purpose));
+    assert_eq!(agreed, [None; 2]);
+    let words: Vec<bool> = acceptance.rejected.iter().map(|record| record.message.contains("was taken")).collect();
+    assert_eq!(words, [true, true, true, true, false, false, false], "{acceptance:?}");
+    let lost: Vec<bool> = acceptance.rejected.iter().map(|record| record.message.contains("was not taken")).collect();
+    assert_eq!(lost, [false, false, false, false, false, true, true], "{acceptance:?}");
+}
+
+#[test]
+fn what_a_connector_could_not_read_is_said_to_hold_a_consent() {
+    let store: Arc<dyn Store> = Arc::new(memory());
+    let mut workspace = workspace(&store);
+    let record = |message: &str, raw: &str| RejectedRecord {
+        place: 0,
+        code: "bad".into(),
+        message: message.into(),
+        raw: raw.into(),
+    };
+    let rejected = vec![
+        record("bad", "{\"Consent\":"),
+        record("bad; the refusal of consent in it was taken", "{\"consent\":"),
+        record("bad", "city"),
+    ];
+    let (_, acceptance) = take(&store, &mut workspace, &Submission { rejected, ..submission(Vec::new()) });
+    let messages: Vec<&str> = acceptance.rejected.iter().map(|record| record.message.as_str()).collect();
+    let expected = ["bad; what it says of consent was not taken", "bad; the refusal of consent in it was taken", "bad"];
+    assert_eq!(messages, expected);
+}
