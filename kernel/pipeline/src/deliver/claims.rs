@@ -81,7 +81,7 @@ pub(super) fn claim(
     for ((job, row), found) in deliveries.into_iter().zip(people) {
         match look(sender, &Terms { setup, installed, deadline, now }, &job, row, &found) {
             Look::Leaves(outgoing) => passed.push(Arc::from(outgoing)),
-            Look::Stays(operation) => pieces.add(vec![operation], DeliveryTotals::default())?,
+            Look::Stays(operations) => pieces.add(operations, DeliveryTotals::default())?,
             Look::Ends(row, input) => end(&mut pieces, &job, *row, input, now)?,
         }
     }
@@ -123,8 +123,8 @@ fn read_deliveries(
 /// What becomes of one claimed message.
 enum Look {
     Leaves(Box<Outgoing>),
-    /// It does not leave, and this is its place in the outbox.
-    Stays(Operation),
+    /// It does not leave; its place in the outbox, and what else is written of it.
+    Stays(Vec<Operation>),
     /// Its delivery takes this step.
     Ends(Box<DeliveryRow>, DeliveryInput),
 }
@@ -142,9 +142,9 @@ fn look(sender: &Sender, terms: &Terms<'_>, job: &Job, row: DeliveryRow, found: 
     let Terms { setup, installed, deadline, now } = *terms;
     let (recipient, person) = match gate::judge(setup, installed, &row, found, now) {
         Verdict::Pass { recipient, person } => (recipient, person),
-        Verdict::Later => return Look::Stays(put_off(job, now.plus_ms(HELD_BACK_MS))),
-        Verdict::Early { due_at } => return Look::Stays(put_off(job, due_at)),
-        Verdict::Settled => return Look::Stays(take_off(job)),
+        Verdict::Later => return Look::Stays(vec![put_off(job, now.plus_ms(HELD_BACK_MS))]),
+        Verdict::Early { due_at } => return Look::Stays(vec![put_off(job, due_at)]),
+        Verdict::Settled => return Look::Stays(vec![take_off(job)]),
         Verdict::Refuse { reason } => return skip(row, reason),
         Verdict::Interrupted => return Look::Ends(Box::new(row), DeliveryInput::Interrupted),
     };
@@ -154,7 +154,8 @@ fn look(sender: &Sender, terms: &Terms<'_>, job: &Job, row: DeliveryRow, found: 
     };
     let inputs = match inputs::fill(&sender.shared, sender.workspace(), installed, profile, now) {
         Filled::Values(inputs) => inputs,
-        Filled::Later => return Look::Stays(put_off(job, now.plus_ms(HELD_BACK_MS))),
+        Filled::Later => return Look::Stays(vec![put_off(job, now.plus_ms(HELD_BACK_MS))]),
+        Filled::Pending(input) => return Look::Stays(wait_for_input(sender, job, row, &input, now)),
         Filled::Never(problem) => return skip(row, format!("the channel's inputs cannot be computed: {problem}")),
     };
     let payload = match content::render(&row.payload, &inputs) {
@@ -175,6 +176,24 @@ fn look(sender: &Sender, terms: &Terms<'_>, job: &Job, row: DeliveryRow, found: 
         created_at: row.created_at,
     };
     Look::Leaves(Box::new(Outgoing { id: job.id, row, message, person, deadline }))
+}
+
+/// The longest time between two looks at a message that waits for a tag or score.
+const MAX_WAIT_MS: i64 = 60_000;
+
+/// A message waits for a value that its channel's input reads. A model that runs is done in a moment; one that is held may be so
+/// for days, and is not asked after every two seconds for each message.
+fn wait_for_input(sender: &Sender, job: &Job, mut row: DeliveryRow, input: &str, now: Timestamp) -> Vec<Operation> {
+    let waited_ms = now.0.saturating_sub(row.created_at.0);
+    let mut operations = vec![put_off(job, now.plus_ms((waited_ms / 2).clamp(HELD_BACK_MS, MAX_WAIT_MS)))];
+    let why = format!("waits for its channel's input `{input}`, which is not computed yet");
+    if let DeliveryState::Pending { last_reason, .. } = &mut row.state
+        && last_reason.as_deref() != Some(why.as_str())
+    {
+        *last_reason = Some(why);
+        operations.push(Operation::Put(Key::delivery(sender.workspace(), &job.id), row::encode(&row)));
+    }
+    operations
 }
 
 fn put_off(job: &Job, due_at: Timestamp) -> Operation {

@@ -22,8 +22,17 @@ pub(super) enum Filled {
     /// They cannot be told now: their history is still being read, the store has a fault that may pass, or the person is just
     /// being merged.
     Later,
+    /// The input of that name reads a tag or score that is being computed, or is held without ever having had a value.
+    Pending(String),
     /// They cannot be computed and never will; the reason is for people.
     Never(String),
+}
+
+/// Why the inputs have no values.
+enum Gap {
+    Later,
+    Pending(String),
+    OutOfBudget(String),
 }
 
 /// Whether the history of all that the channel's inputs read has been read. Before that its messages would say nothing where
@@ -53,8 +62,12 @@ pub(super) fn fill(
     now: Timestamp,
 ) -> Filled {
     match values(shared, workspace, installed, profile, now) {
-        Ok(Some(values)) => Filled::Values(values),
-        Ok(None) => Filled::Later,
+        Ok(Ok(values)) => Filled::Values(values),
+        Ok(Err(Gap::Later)) => Filled::Later,
+        Ok(Err(Gap::Pending(input))) => Filled::Pending(input),
+        Ok(Err(Gap::OutOfBudget(input))) => {
+            Filled::Never(format!("`{input}` takes more of this person than one evaluation may"))
+        }
         Err(error) if may_pass(&error) => {
             tracing::error!(channel = installed.id.0, %error, "the inputs of a message cannot be read; it is put off");
             Filled::Later
@@ -77,30 +90,38 @@ fn values(
     installed: &Installed,
     profile: ProfileId,
     now: Timestamp,
-) -> Result<Option<Vec<(String, serde_json::Value)>>, ReadError> {
+) -> Result<Result<Vec<(String, serde_json::Value)>, Gap>, ReadError> {
     if installed.inputs.is_empty() {
-        return Ok(Some(Vec::new()));
+        return Ok(Ok(Vec::new()));
     }
-    let Some(known) = shared.workspace(workspace) else { return Ok(None) };
+    let Some(known) = shared.workspace(workspace) else { return Ok(Err(Gap::Later)) };
     let compiled = known.compiled.load_full();
     let complete = Arc::clone(&known.projection.read().complete);
     // A change may have come since the claim.
     let Some(channel) = compiled.plan.channels.iter().find(|channel| channel.id == installed.id) else {
-        return Ok(None);
+        return Ok(Err(Gap::Later));
     };
     if !has_history(channel, &complete) {
-        return Ok(None);
+        return Ok(Err(Gap::Later));
     }
     let mut people = read_profile(shared.store.as_ref(), workspace, profile)?;
     if people.is_empty() {
         // The gate has just seen it; the next look finds it under its new name, or refuses it.
-        return Ok(None);
+        return Ok(Err(Gap::Later));
     }
     let view = Evaluation { plan: &compiled.plan, zone: &compiled.setup.zone, complete: &complete, now };
     for (_, input) in &channel.inputs {
         load_sealed(shared.store.as_ref(), workspace, &mut people, input, view)?;
     }
     let state = Profile::new(people.iter().collect(), view);
-    let value = |(spec, input): &(InputSpec, Expression)| (spec.name.clone(), state.evaluate(input).to_json());
-    Ok(Some(channel.inputs.iter().map(value).collect()))
+    let value = |(spec, input): &(InputSpec, Expression)| {
+        let name = spec.name.clone();
+        match input.evaluate_within(&state, &|leaf| state.leaf_value(leaf), now) {
+            None => Err(Gap::OutOfBudget(name)),
+            // Null would be filled in as a value that the person does not have.
+            Some(value) if value.is_unknown() => Err(Gap::Pending(name)),
+            Some(value) => Ok((name, value.to_json())),
+        }
+    };
+    Ok(channel.inputs.iter().map(value).collect())
 }

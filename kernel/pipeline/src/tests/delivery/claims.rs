@@ -191,6 +191,39 @@ fn a_message_waits_until_the_history_of_its_inputs_has_been_read() {
     assert_eq!(*bodies.lock(), [r#"{"text":"3"}"#]);
 }
 
+/// A message that was made while a model had not answered left with a gap where its tag belongs.
+#[test]
+fn a_message_waits_for_the_tag_that_an_input_reads() {
+    let wire = Wire::new(&[("h1", Host::Answers(200))]);
+    let bodies = Arc::new(Mutex::new(Vec::new()));
+    let noting = bodies.clone();
+    *wire.as_it_leaves.lock() =
+        Some(Box::new(move |request| noting.lock().push(String::from_utf8(request.body.clone()).unwrap())));
+    let hook = Hook::new(&wire);
+    let bench = Bench::over(Arc::new(kith_store::memory()), everybody(), |setup| {
+        setup.audiences[0].on_enter.as_mut().unwrap().payload = r#"{"text":"{{ level }}"}"#.into();
+        // Of a model that is held before it ever answered nothing is known.
+        setup.installations[1].activity = Activity::Held { since: START, why: "off".into() };
+        let channel = channel_of(setup);
+        channel.role = Role::PureChannel(Arc::new(hook));
+        channel.inputs = vec![greeting("level", "tags.level")];
+    });
+    bench.send(people("h1", 1));
+    let waits = |delivery: &DeliveryView| match &delivery.state {
+        DeliveryState::Pending { attempts: 0, last_reason: Some(why), .. } => why.contains("`level`"),
+        _ => false,
+    };
+    bench.wait_until("it waits and says so", || deliveries(&bench).first().is_some_and(waits));
+    assert_eq!(wire.left.lock().len(), 0);
+    bench.configure(|setup| setup.installations[1].activity = Activity::Running);
+    bench.wait_until("it is delivered", || {
+        // It is looked at again once its time has come.
+        bench.clock.advance_ms(2_000);
+        delivered(&bench) == 1
+    });
+    assert_eq!(*bodies.lock(), [r#"{"text":"few"}"#]);
+}
+
 /// A fault of the disk that passes once skipped every message that was looked at meanwhile, for good.
 #[test]
 fn a_message_whose_inputs_cannot_be_read_now_is_put_off() {
