@@ -77,7 +77,7 @@ pub struct Consents {
 
 impl Consent {
     /// Whether it counts where `held` was said too.
-    fn counts_against(&self, held: &Consent) -> bool {
+    pub fn counts_against(&self, held: &Consent) -> bool {
         self > held && (self.refused.is_some() || self.time > held.time)
     }
 

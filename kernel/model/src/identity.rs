@@ -190,6 +190,12 @@ impl IdentityRules {
         }
     }
 
+    /// Whether an identifier of that type stands for the person, and not for a device or an address of theirs: it is of the
+    /// strongest type, and a person has one of it alone.
+    pub fn is_of_person(&self, kind: &str) -> bool {
+        self.priority.first().is_some_and(|strongest| strongest == kind) && self.limits.get(kind) == Some(&1)
+    }
+
     /// Sort key of an identifier: the strongest first, the same for any order of input.
     pub fn rank<'a>(&self, identifier: &'a Identifier) -> (usize, &'a str, &'a str) {
         let rank = self.priority.iter().position(|kind| *kind == identifier.kind).unwrap_or(self.priority.len());

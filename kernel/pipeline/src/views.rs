@@ -45,7 +45,8 @@ pub struct ProfileView {
     pub id: ProfileId,
     pub created_at: Timestamp,
     pub members: Vec<(SourceIdentityId, Identifier)>,
-    /// What each member said of what the person may be written to for; a refusal of any of them decides.
+    /// What each member said of what the person may be written to for; a refusal of any of them decides, unless the user id
+    /// agreed afterwards.
     pub consents: Vec<(SourceIdentityId, Consents)>,
     pub traits: BTreeMap<String, FoldedTrait>,
     pub tags: BTreeMap<String, Tag>,

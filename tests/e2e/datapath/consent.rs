@@ -142,6 +142,45 @@ fn an_agreement_of_old_that_comes_late_allows_nothing() {
     wait_until("who agreed is written to", || arrivals(&receiver).into_keys().eq(["eve".to_owned()]));
 }
 
+/// Who refused before she was known and agrees under her user id is written to as long as the device is hers; whoever the device
+/// turns out to belong to is not.
+#[test]
+fn an_agreement_of_the_user_lifts_what_her_device_refused_while_it_is_hers() {
+    let (kernel, receiver) = (TestKernel::start(), Receiver::start());
+    let source = kernel.segment();
+    webhook(&kernel, "webhook", &receiver);
+    define_with(&kernel.admin(), "carts", "events('Product Added').size() > 0", message_through("webhook"));
+    define_with(&kernel.admin(), "seen", "events('Seen').size() > 0", message_through("webhook"));
+    let states = |audience: &str| -> Vec<String> {
+        let deliveries = deliveries(&kernel.admin()).into_iter().filter(|delivery| delivery["audience"] == audience);
+        let mut states: Vec<String> =
+            deliveries.map(|delivery| delivery["state"].as_str().unwrap().to_owned()).collect();
+        states.sort();
+        states
+    };
+    let refused = json!({ "consent": { "marketing": false } });
+    let on_device = |mut message: Value| {
+        message["anonymousId"] = json!("d1");
+        message
+    };
+    let mut before = on_device(identify("", "no", refused));
+    before.as_object_mut().unwrap().remove("userId");
+    send(&source, &[before]);
+    kernel.clock.advance_ms(1_000);
+    send(&source, &[identify("ada", "yes", json!({ "consent": { "marketing": true } }))]);
+    kernel.clock.advance_ms(1_000);
+    send(&source, &[on_device(track("ada", "Product Added", "a"))]);
+    wait_until("she is written to", || states("carts") == ["delivered"]);
+    // Older evidence says whose the device is.
+    let mut older = on_device(track("bob", "Signed In", "b"));
+    older["timestamp"] = json!("2026-11-01T10:00:00Z");
+    send(&source, &[older]);
+    kernel.settle();
+    send(&source, &[track("ada", "Seen", "c"), track("bob", "Seen", "d")]);
+    wait_until("both are decided", || states("seen") == ["delivered", "skipped"]);
+    assert_eq!(arrivals(&receiver).into_keys().collect::<Vec<_>>(), ["ada"]);
+}
+
 /// A refusal beside an agreement in one message, and one in a message that is otherwise refused, was lost, and the person was
 /// written to.
 #[test]

@@ -8,7 +8,7 @@ use kith_model::audience::ConsentBasis;
 use kith_model::consent::{Consent, Consents};
 use kith_model::delivery::DeliveryState;
 use kith_model::id::{InstallationId, ProfileId, SourceIdentityId, WorkspaceId};
-use kith_model::identity::Identifier;
+use kith_model::identity::{Identifier, IdentityRules};
 use kith_model::profile::IdentityHead;
 use kith_model::time::Timestamp;
 use kith_store::keys::PersonRow;
@@ -34,6 +34,14 @@ pub(super) enum ConsentRow {
     Unreadable(String),
 }
 
+/// One member of a profile, as what it said counts.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Contributor {
+    /// The type of its identifier; empty where that is not known.
+    pub kind: String,
+    pub row: ConsentRow,
+}
+
 /// A person as the gate sees one.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Person {
@@ -42,7 +50,7 @@ pub(super) struct Person {
     /// All identifiers of the profile, the one that names it first.
     pub identifiers: Vec<Identifier>,
     /// What each contributor said.
-    pub consents: Vec<ConsentRow>,
+    pub consents: Vec<Contributor>,
 }
 
 /// What was found under a profile's id.
@@ -99,7 +107,7 @@ pub(super) fn judge(setup: &Setup, channel: &Installed, row: &DeliveryRow, found
         Found::Unsteady => return Verdict::Later,
         Found::Unreadable(problem) => return refuse(&format!("the person cannot be read: {problem}")),
     };
-    if let Some(reason) = refusal(&person.consents, &row.purpose, row.basis, now) {
+    if let Some(reason) = refusal(&setup.identity_rules, &person.consents, &row.purpose, row.basis, now) {
         return Verdict::Refuse { reason };
     }
     let is_allowed = |identifier: &&Identifier| match &channel.recipients {
@@ -121,51 +129,71 @@ fn refuse(reason: &str) -> Verdict {
 }
 
 /// What one contributor's row says about a purpose.
-enum Answer {
-    Granted,
-    Refused(String),
+enum Answer<'a> {
+    Granted(&'a Consent),
+    Refused(&'a Consent, String),
+    /// Nobody can tell what was said, or not yet; nothing that another contributor says is an answer to it.
+    InDoubt(String),
     Silent,
 }
 
 /// Why the person may not be written to, if so. The most restrictive contributor counts.
-pub(super) fn refusal(consents: &[ConsentRow], purpose: &str, basis: ConsentBasis, now: Timestamp) -> Option<String> {
-    let mut granted = false;
-    for consent in consents {
-        match answer(consent, purpose, now) {
-            Answer::Refused(reason) => return Some(reason),
-            Answer::Granted => granted = true,
-            Answer::Silent => {}
+///
+/// The person's own identifier has the last word: an agreement under the user id is an answer to what was refused under a
+/// device or an address of the same person before. The other way round it is not, because a device may be shared and an address
+/// typed in by somebody else.
+pub(super) fn refusal(
+    rules: &IdentityRules,
+    consents: &[Contributor],
+    purpose: &str,
+    basis: ConsentBasis,
+    now: Timestamp,
+) -> Option<String> {
+    let answers: Vec<(&str, Answer<'_>)> =
+        consents.iter().map(|said| (said.kind.as_str(), answer(&said.row, purpose, now))).collect();
+    let is_lifted = |refused: &Consent| {
+        answers.iter().any(|(kind, answer)| match answer {
+            Answer::Granted(granted) => rules.is_of_person(kind) && granted.counts_against(refused),
+            Answer::Refused(..) | Answer::InDoubt(_) | Answer::Silent => false,
+        })
+    };
+    for (_, answer) in &answers {
+        match answer {
+            Answer::InDoubt(reason) => return Some(reason.clone()),
+            Answer::Refused(refused, reason) if !is_lifted(refused) => return Some(reason.clone()),
+            Answer::Refused(..) | Answer::Granted(_) | Answer::Silent => {}
         }
     }
+    let is_granted = answers.iter().any(|(_, answer)| matches!(answer, Answer::Granted(_)));
     match basis {
-        ConsentBasis::OptIn if !granted => Some(format!("consent for `{purpose}` was not given")),
+        ConsentBasis::OptIn if !is_granted => Some(format!("consent for `{purpose}` was not given")),
         ConsentBasis::OptIn | ConsentBasis::NotRefused => None,
     }
 }
 
-fn answer(consent: &ConsentRow, purpose: &str, now: Timestamp) -> Answer {
+fn answer<'a>(consent: &'a ConsentRow, purpose: &str, now: Timestamp) -> Answer<'a> {
     let consents = match consent {
         ConsentRow::Absent => return Answer::Silent,
         ConsentRow::Said(consents) => consents,
         ConsentRow::Unreadable(problem) => {
-            return Answer::Refused(format!("the consents cannot be read, which counts as a refusal: {problem}"));
+            return Answer::InDoubt(format!("the consents cannot be read, which counts as a refusal: {problem}"));
         }
     };
-    let Some(Consent { time, refused, .. }) = consents.of(purpose) else { return Answer::Silent };
-    let is_of_all = consents.all.as_ref().is_some_and(|all| Some(all) == consents.of(purpose));
-    match refused.as_deref() {
-        Some("false") => Answer::Refused(format!("consent for `{purpose}` is refused")),
-        Some(said) if is_of_all => {
-            Answer::Refused(format!("`consent` is {said}, no object of purposes, which counts as a refusal"))
+    let Some(consent) = consents.of(purpose) else { return Answer::Silent };
+    let is_of_all = consents.all.as_ref() == Some(consent);
+    let reason = match consent.refused.as_deref() {
+        Some("false") => format!("consent for `{purpose}` is refused"),
+        Some(said) if is_of_all => format!("`consent` is {said}, no object of purposes, which counts as a refusal"),
+        Some(said) => format!("consent for `{purpose}` is {said}, not `true`, which counts as a refusal"),
+        None if consent.time > now.plus_ms(MAX_CONSENT_AHEAD_MS) => {
+            let time = consent.time;
+            return Answer::InDoubt(format!(
+                "consent for `{purpose}` is dated {time}, in the future, which counts as a refusal until then"
+            ));
         }
-        Some(said) => {
-            Answer::Refused(format!("consent for `{purpose}` is {said}, not `true`, which counts as a refusal"))
-        }
-        None if *time > now.plus_ms(MAX_CONSENT_AHEAD_MS) => Answer::Refused(format!(
-            "consent for `{purpose}` is dated {time}, in the future, which counts as a refusal until then"
-        )),
-        None => Answer::Granted,
-    }
+        None => return Answer::Granted(consent),
+    };
+    Answer::Refused(consent, reason)
 }
 
 /// Who is behind each of `profiles` now, in their order.
@@ -272,12 +300,16 @@ fn person(profile: ProfileId, root: Option<&Value>, rows: &[Option<Value>]) -> F
     }
     let mut person = Person { profile, identifiers: Vec::new(), consents: Vec::new() };
     for rows in rows.chunks_exact(MEMBER_ROWS) {
-        match head(rows[0].as_ref()) {
-            Ok(Some(head)) => person.identifiers.push(head.identifier),
-            Ok(None) => {}
+        let kind = match head(rows[0].as_ref()) {
+            Ok(Some(head)) => {
+                let kind = head.identifier.kind.clone();
+                person.identifiers.push(head.identifier);
+                kind
+            }
+            Ok(None) => String::new(),
             Err(error) => return Found::Unreadable(error.to_string()),
-        }
-        person.consents.push(consent(rows[1].as_ref()));
+        };
+        person.consents.push(Contributor { kind, row: consent(rows[1].as_ref()) });
     }
     if person.identifiers.is_empty() { Found::Nobody } else { Found::Person(person) }
 }

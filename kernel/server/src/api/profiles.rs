@@ -35,7 +35,8 @@ pub(crate) struct ProfileBody {
     id: String,
     created_at: String,
     identifiers: Vec<MemberBody>,
-    /// The answers that count, of each identity and purpose. A refusal of any identity forbids a message.
+    /// The answers that count, of each identity and purpose. A refusal of any identity forbids a
+    /// message, unless the user id agreed to the purpose afterwards.
     consents: Vec<ConsentBody>,
     traits: BTreeMap<String, TraitBody>,
     tags: BTreeMap<String, TagBody>,

@@ -15,8 +15,14 @@ fn row(json: &str, time: Timestamp) -> ConsentRow {
     ConsentRow::Said(consents)
 }
 
+fn under(kind: &str, row: ConsentRow) -> Contributor {
+    Contributor { kind: kind.to_owned(), row }
+}
+
+/// Of the identities of one person, each a user id's: what none of them says lifts what another one says at the same time.
 fn is_refused(consents: &[ConsentRow], basis: ConsentBasis) -> bool {
-    refusal(consents, "marketing", basis, NOW).is_some()
+    let consents: Vec<Contributor> = consents.iter().map(|row| under("user_id", row.clone())).collect();
+    refusal(&IdentityRules::default(), &consents, "marketing", basis, NOW).is_some()
 }
 
 /// For each text of the trait `consent`: may a message leave under `opt_in`, and under `not_refused`?
@@ -76,6 +82,48 @@ fn the_most_restrictive_contributor_decides() {
     }
 }
 
+/// Who refused under a cookie and agrees later under her user id has agreed, while both are one person; the other way round, and
+/// of whatever is in doubt, a refusal stays one.
+#[test]
+fn a_later_agreement_under_the_user_id_lifts_what_a_device_or_an_address_refused() {
+    let said = |json: &str, time: i64, received_at: i64| {
+        let mut consents = Consents::default();
+        consents.record(json, Timestamp(time), Timestamp(received_at));
+        ConsentRow::Said(consents)
+    };
+    let (yes, no) = (r#"{"marketing":true}"#, r#"{"marketing":false}"#);
+    let is_refused = |consents: &[Contributor]| {
+        let bases = [ConsentBasis::OptIn, ConsentBasis::NotRefused];
+        let refused =
+            bases.map(|basis| refusal(&IdentityRules::default(), consents, "marketing", basis, NOW).is_some());
+        assert_eq!(refused[0], refused[1], "{consents:?}");
+        refused[0]
+    };
+    let agreed = || under("user_id", said(yes, 20, 20));
+    for kind in ["anonymous_id", "email", "phone", "android_idfa"] {
+        assert!(!is_refused(&[under(kind, said(no, 10, 10)), agreed()]), "{kind}");
+        assert!(!is_refused(&[agreed(), under(kind, said("false", 10, 10))]), "{kind}: of everything");
+        // The other way round, it comes first, it is dated before, or it is of another purpose.
+        let refused = || under("user_id", said(no, 10, 10));
+        assert!(is_refused(&[refused(), under(kind, said(yes, 20, 20))]), "{kind}");
+        assert!(is_refused(&[agreed(), under(kind, said(no, 30, 30))]), "{kind}");
+        assert!(is_refused(&[agreed(), under(kind, said(no, 20, 20))]), "{kind}");
+        assert!(is_refused(&[under(kind, said(no, 20, 10)), under("user_id", said(yes, 20, 30))]), "{kind}");
+        assert!(is_refused(&[under(kind, said(no, 30, 10)), under("user_id", said(yes, 20, 30))]), "{kind}");
+        assert!(is_refused(&[under(kind, said(no, 10, 10)), under("user_id", said(r#"{"news":true}"#, 20, 20))]));
+        // Of several refusals each must be answered.
+        let two = [under(kind, said(no, 10, 10)), agreed(), under(kind, said(no, 30, 30))];
+        assert!(is_refused(&two), "{kind}");
+        // Parted, each has said what it said.
+        assert!(is_refused(&two[..1]) && !is_refused(&two[1..2]), "{kind}");
+    }
+    let unreadable = under("anonymous_id", ConsentRow::Unreadable("row version 9".into()));
+    assert!(is_refused(&[unreadable, agreed()]));
+    let ahead = under("anonymous_id", row(yes, NOW.plus_ms(MAX_CONSENT_AHEAD_MS + 1)));
+    assert!(is_refused(&[ahead, agreed()]));
+    assert!(is_refused(&[under("", said(yes, 20, 20)), under("anonymous_id", said(no, 10, 10))]), "nobody knows whose");
+}
+
 /// A phone whose clock is months ahead gave a consent; its owner's refusal of today is older by the sender's time.
 #[test]
 fn a_consent_dated_in_the_future_counts_as_a_refusal_until_then() {
@@ -106,7 +154,7 @@ fn somebody() -> Found {
     Found::Person(Person {
         profile: ProfileId(SourceIdentityId([1; 16])),
         identifiers: vec![Identifier::new("user_id", "u1"), Identifier::new("email", "u1@example.org")],
-        consents: vec![ConsentRow::Absent],
+        consents: vec![under("user_id", ConsentRow::Absent)],
     })
 }
 
