@@ -148,6 +148,50 @@ fn who_did_not_agree_gets_nothing() {
     assert_eq!(totals, json!({ "delivered": 0, "pending": 0, "skipped": 2, "dead": 0 }));
 }
 
+/// Deliveries were listed by a hash, without their time and by the number of a removed audience, and a message for who leaves
+/// looked like one for who enters.
+#[test]
+fn deliveries_are_found_by_whom_and_what_they_are_for() {
+    let shop = Shop::open("not_refused");
+    let admin = shop.kernel.admin();
+    let message = json!({ "channel": "webhook", "purpose": "x", "basis": "not_refused", "payload": {} });
+    let body = json!({ "name": "once", "condition": "events('Product Added').size() == 1", "on_exit": message });
+    admin.post("/api/v1/audiences", &body).is(201);
+    shop.kernel.settle();
+    for user in ["ada", "bob"] {
+        shop.kernel.clock.advance_ms(1_000);
+        shop.visit(user, None);
+        shop.kernel.settle();
+    }
+    shop.kernel.clock.advance_ms(1_000);
+    let again = json!({ "type": "track", "event": "Product Added", "userId": "ada", "messageId": "again" });
+    shop.source.batch(&[again]);
+    wait_until("all are delivered", || {
+        shop.deliveries().iter().filter(|delivery| delivery["state"] == "delivered").count() == 3
+    });
+    let listed = |query: &str| -> Vec<String> {
+        let listed = admin.get(&format!("/api/v1/deliveries?{query}")).is(200);
+        let items = listed["items"].as_array().unwrap().iter();
+        items
+            .map(|item| format!("{} {}", item["audience"].as_str().unwrap(), item["action"].as_str().unwrap()))
+            .collect()
+    };
+    assert_eq!(listed(""), ["once on_exit", "carts on_enter", "carts on_enter"], "the newest first");
+    assert_eq!(listed("person=email:ada@example.com"), ["once on_exit", "carts on_enter"]);
+    let bob = shop.kernel.profile("user_id:bob")["id"].as_str().unwrap().to_owned();
+    assert_eq!(listed(&format!("person={bob}&state=delivered&channel=webhook")), ["carts on_enter"]);
+    assert_eq!(listed("audience=once"), ["once on_exit"]);
+    assert!(listed("state=skipped").is_empty());
+    admin.delete("/api/v1/audiences/once").is(204);
+    let removed = admin.get("/api/v1/deliveries?audience=once&limit=1").is(200)["items"][0].clone();
+    assert_eq!((&removed["audience"], &removed["audience_removed"]), (&json!("once"), &json!(true)));
+    for (query, place) in [("audience=x", "?audience"), ("channel=x", "?channel"), ("state=sent", "?state")] {
+        let problem = admin.get(&format!("/api/v1/deliveries?{query}")).is_problem(400, "bad-input");
+        assert_eq!(problem["errors"][0]["path"], place);
+    }
+    admin.get("/api/v1/deliveries?person=user_id:nobody").is_problem(404, "not-found");
+}
+
 #[test]
 fn where_silence_is_enough_only_a_refusal_stops_a_message() {
     let shop = Shop::open("not_refused");

@@ -69,6 +69,24 @@ pub enum DeliveryState {
     Unknown { attempts: u32, since: Timestamp },
 }
 
+impl DeliveryState {
+    /// The names of all states.
+    pub const NAMES: [&str; 7] = ["pending", "sending", "accepted", "delivered", "skipped", "dead", "unknown"];
+
+    /// The state's name, one of [`DeliveryState::NAMES`].
+    pub fn name(&self) -> &'static str {
+        match self {
+            DeliveryState::Pending { .. } => "pending",
+            DeliveryState::Delivered { .. } => "delivered",
+            DeliveryState::Skipped { .. } => "skipped",
+            DeliveryState::Dead { .. } => "dead",
+            DeliveryState::Accepted { .. } => "accepted",
+            DeliveryState::Sending { .. } => "sending",
+            DeliveryState::Unknown { .. } => "unknown",
+        }
+    }
+}
+
 /// What can happen to a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeliveryInput {
@@ -199,18 +217,6 @@ mod tests {
         ]
     }
 
-    fn name(state: &DeliveryState) -> &'static str {
-        match state {
-            DeliveryState::Pending { .. } => "pending",
-            DeliveryState::Delivered { .. } => "delivered",
-            DeliveryState::Skipped { .. } => "skipped",
-            DeliveryState::Dead { .. } => "dead",
-            DeliveryState::Accepted { .. } => "accepted",
-            DeliveryState::Sending { .. } => "sending",
-            DeliveryState::Unknown { .. } => "unknown",
-        }
-    }
-
     #[test]
     fn every_state_takes_what_the_table_says_and_nothing_else() {
         let attempted = DeliveryInput::Attempted;
@@ -239,13 +245,14 @@ mod tests {
         assert_eq!(lines.len(), states().len());
         for (line, state) in lines.into_iter().zip(states()) {
             let (from, moves) = line.split_once(' ').unwrap_or((line, ""));
-            assert_eq!(from, name(&state));
+            assert_eq!(from, state.name());
+            assert!(DeliveryState::NAMES.contains(&from));
             let moves: Vec<(&str, &str)> =
                 moves.split('|').filter_map(|one| one.trim().split_once(' ')).map(|(i, to)| (i, to.trim())).collect();
             for (input_name, input) in &inputs {
                 let expected = moves.iter().find(|(known, _)| known == input_name).map(|(_, to)| *to);
                 let after = step(state.clone(), input.clone(), Timestamp(2)).ok();
-                assert_eq!(after.as_ref().map(name), expected, "{from} + {input_name}");
+                assert_eq!(after.as_ref().map(DeliveryState::name), expected, "{from} + {input_name}");
             }
         }
     }

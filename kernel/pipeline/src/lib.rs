@@ -272,14 +272,15 @@ impl Kernel {
         audience::explain(&self.shared, workspace, audience, profile)
     }
 
-    /// A page of all deliveries.
+    /// A page of deliveries, the newest first. A page may be short, even empty, and still have a next one.
     pub fn deliveries(
         &self,
         workspace: WorkspaceId,
+        filter: &DeliveryFilter,
         limit: usize,
         cursor: Option<&str>,
     ) -> Result<Paged<DeliveryView>, QueryError> {
-        letters::deliveries(&self.shared, workspace, limit, cursor)
+        letters::deliveries(&self.shared, workspace, filter, limit, cursor)
     }
 
     /// A page of what did not work. A page may be empty and still have a next one.
@@ -292,10 +293,10 @@ impl Kernel {
         letters::dead_letters(&self.shared, workspace, limit, cursor)
     }
 
-    /// Try a dead delivery again; `false` if there is none of that id.
-    pub fn replay(&self, workspace: WorkspaceId, dead_letter: &str) -> Result<bool, QueryError> {
+    /// Try a dead delivery again.
+    pub fn replay(&self, workspace: WorkspaceId, dead_letter: &str) -> Result<Replay, QueryError> {
         let replayed = letters::replay(&self.shared, workspace, dead_letter)?;
-        if replayed {
+        if replayed == Replay::Begun {
             // Its channel may have been removed, and then nobody looks into that outbox any more.
             deliver::start_senders(&self.shared, workspace);
         }

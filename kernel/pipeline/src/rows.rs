@@ -5,6 +5,7 @@ pub(crate) mod derived;
 pub(crate) mod outbox;
 
 use kith_model::audience::ConsentBasis;
+use kith_model::change::Movement;
 use kith_model::delivery::DeliveryState;
 use kith_model::event::RejectedRecord;
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId};
@@ -25,7 +26,7 @@ macro_rules! rows {
 pub(crate) use rows;
 
 rows! {
-    DeliveryRow: "a delivery", Deliver, 1;
+    DeliveryRow: "a delivery", Deliver, 2;
     DeliveryTotals: "deliveries by state", Deliver, 1;
     Aside: "what was kept aside", Accept, 1;
 }
@@ -94,6 +95,8 @@ pub(crate) fn add_deliveries(
 pub(crate) struct DeliveryRow {
     pub channel: InstallationId,
     pub audience: AudienceId,
+    /// What it is sent for.
+    pub movement: Movement,
     pub profile: ProfileId,
     pub purpose: String,
     pub basis: ConsentBasis,

@@ -1,8 +1,9 @@
 //! What the pipeline answers: results and read views in plain types. The server turns them into API bodies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kith_model::audience::Membership;
+use kith_model::change::Movement;
 use kith_model::consent::Consents;
 use kith_model::delivery::DeliveryState;
 use kith_model::event::{RecordedEvent, RejectedRecord};
@@ -123,11 +124,35 @@ pub struct DeliveryView {
     pub id: String,
     pub channel: InstallationId,
     pub audience: AudienceId,
+    /// Whether it is for who entered the audience, or for who left it.
+    pub movement: Movement,
     pub profile: ProfileId,
     pub purpose: String,
     pub payload: String,
     pub created_at: Timestamp,
     pub state: DeliveryState,
+}
+
+/// Which deliveries a list holds: those that meet all that is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeliveryFilter {
+    pub channels: Option<BTreeSet<InstallationId>>,
+    pub audiences: Option<BTreeSet<AudienceId>>,
+    /// All names that one person's profile has had.
+    pub profiles: Option<BTreeSet<ProfileId>>,
+    /// One of [`DeliveryState::NAMES`].
+    pub state: Option<&'static str>,
+}
+
+/// What came of the wish to send a message again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replay {
+    /// It is in its outbox.
+    Begun,
+    /// There is no dead letter of that id.
+    NoLetter,
+    /// Its audience was removed, and a message of that never leaves.
+    AudienceRemoved,
 }
 
 /// Whether a receiving host is tried.

@@ -8,7 +8,7 @@ pub mod draft;
 pub mod rows;
 pub mod sealed;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -55,6 +55,8 @@ pub struct WorkspaceTables {
     /// Removed ones too.
     pub installations: BTreeMap<InstallationId, Arc<InstallationRow>>,
     pub audiences: BTreeMap<AudienceId, Arc<Audience>>,
+    /// Those that were, so that what they sent can be named.
+    pub removed_audiences: BTreeMap<AudienceId, Arc<Audience>>,
     pub fits: BTreeMap<(InstallationId, u32), Arc<FitRow>>,
     /// The fitted states in use.
     pub states: BTreeMap<InstallationId, (u32, Arc<[u8]>)>,
@@ -70,6 +72,7 @@ impl WorkspaceTables {
             plugins: BTreeMap::new(),
             installations: BTreeMap::new(),
             audiences: BTreeMap::new(),
+            removed_audiences: BTreeMap::new(),
             fits: BTreeMap::new(),
             states: BTreeMap::new(),
             secrets: BTreeMap::new(),
@@ -107,9 +110,21 @@ impl WorkspaceTables {
         self.installations.get(&id).map_or_else(|| id.0.to_string(), |row| row.name.to_string())
     }
 
-    /// The name that people know an audience by; its number where it is defined no longer.
+    /// The name that people know an audience by, also after its removal; its number where nothing is known of it.
     pub fn audience_name(&self, id: AudienceId) -> String {
-        self.audiences.get(&id).map_or_else(|| id.0.to_string(), |audience| audience.name.to_string())
+        let known = self.audiences.get(&id).or_else(|| self.removed_audiences.get(&id));
+        known.map_or_else(|| id.0.to_string(), |audience| audience.name.to_string())
+    }
+
+    /// The audiences that have or had that name.
+    pub fn audiences_ever_named(&self, name: &str) -> BTreeSet<AudienceId> {
+        let all = self.audiences.values().chain(self.removed_audiences.values());
+        all.filter(|audience| audience.name.as_str() == name).map(|audience| audience.id).collect()
+    }
+
+    /// The installations that have or had that name.
+    pub fn installations_ever_named(&self, name: &str) -> BTreeSet<InstallationId> {
+        self.installations.values().filter(|row| row.name.as_str() == name).map(|row| row.id).collect()
     }
 
     /// The names of an installation's secrets that are set.
@@ -289,8 +304,9 @@ fn load(store: &dyn Store, row: WorkspaceRow, clock: &dyn Clock) -> Result<Works
     for (_, row) in rows_of::<InstallationRow>(store, workspace, Definition::Installation)? {
         tables.installations.insert(row.id, Arc::new(row));
     }
-    for (_, AudienceRow(row)) in rows_of(store, workspace, Definition::Audience)? {
-        tables.audiences.insert(row.id, Arc::new(row));
+    for (_, row) in rows_of::<AudienceRow>(store, workspace, Definition::Audience)? {
+        let those = if row.removed_at.is_some() { &mut tables.removed_audiences } else { &mut tables.audiences };
+        those.insert(row.audience.id, Arc::new(row.audience));
     }
     for (_, mut row) in rows_of::<FitRow>(store, workspace, Definition::Fit)? {
         if row.status == FitStatus::Running {

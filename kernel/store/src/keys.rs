@@ -61,6 +61,7 @@ spaces! {
     DELIVERY = 0x41, "promise";
     ASIDE = 0x42, "promise";
     DELIVERY_TOTALS = 0x43, "promise";
+    DELIVERY_TIME = 0x44, "promise";
     DEFINITION = 0x50, "setup";
     PLUGIN_STATE = 0x52, "setup";
     AUDIT = 0x60, "setup";

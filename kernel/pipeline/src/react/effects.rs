@@ -27,6 +27,7 @@ pub(crate) enum Step {
 pub(crate) struct Intent {
     pub id: JobId,
     pub audience: AudienceId,
+    pub step: Step,
     pub profile: ProfileId,
     pub action: Action,
     pub at: Timestamp,
@@ -180,11 +181,15 @@ impl Intent {
 
 fn send(workspace: WorkspaceId, intent: Intent, operations: &mut Vec<Operation>) {
     let state = intent.state();
-    let Intent { id, audience, profile, action, at } = intent;
+    let Intent { id, audience, step, profile, action, at } = intent;
     let queue = outbox(workspace, action.channel);
     let delivery = DeliveryRow {
         channel: action.channel,
         audience,
+        movement: match step {
+            Step::Enter => Movement::Entered,
+            Step::Exit => Movement::Left,
+        },
         profile,
         purpose: action.purpose,
         basis: action.basis,
@@ -193,5 +198,6 @@ fn send(workspace: WorkspaceId, intent: Intent, operations: &mut Vec<Operation>)
         state,
     };
     operations.push(Operation::Put(Key::delivery(workspace, &id), row::encode(&delivery)));
+    operations.push(Operation::Put(Key::delivery_by_time(workspace, at, &id), Vec::new()));
     operations.push(Operation::Enqueue { queue, id, due_at: at, body: Vec::new() });
 }

@@ -318,8 +318,8 @@ impl Reactor {
                     Step::Enter => mark.fired_at = Some(now),
                     Step::Exit => mark.exit_fired_at = Some(now),
                 }
-                let intent =
-                    Intent { id, audience: decision.audience, profile: work.profile, action: action.clone(), at: now };
+                let (audience, profile) = (decision.audience, work.profile);
+                let intent = Intent { id, audience, step, profile, action: action.clone(), at: now };
                 self.pass.effects.push(Effect::Send(Box::new(intent)));
             }
         }

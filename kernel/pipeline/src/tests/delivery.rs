@@ -2,6 +2,7 @@
 
 mod claims;
 mod hook;
+mod listing;
 mod removed;
 pub(super) mod watched;
 
@@ -72,7 +73,7 @@ fn people(host: &str, count: usize) -> Vec<DraftEvent> {
 }
 
 fn deliveries(bench: &Bench) -> Vec<DeliveryView> {
-    bench.kernel.deliveries(WORKSPACE, 10_000, None).unwrap().items
+    bench.kernel.deliveries(WORKSPACE, &crate::DeliveryFilter::default(), 10_000, None).unwrap().items
 }
 
 fn delivered(bench: &Bench) -> usize {
@@ -432,7 +433,7 @@ fn what_was_being_sent_at_a_crash_is_unknown_and_an_admin_decides() {
     assert_eq!(wire.left.lock().len(), 1, "it was not sent again");
     let letters = bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap().items;
     let [DeadLetter::Delivery(letter)] = &letters[..] else { panic!("{letters:?}") };
-    assert!(bench.kernel.replay(WORKSPACE, &letter.id).unwrap());
+    assert_eq!(bench.kernel.replay(WORKSPACE, &letter.id).unwrap(), crate::Replay::Begun);
     bench.wait_until("it is delivered", || delivered(&bench) == 1);
     assert_eq!(bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap().items, []);
     let ids: Vec<String> = wire.left.lock().iter().map(|(_, id)| id.clone()).collect();

@@ -329,7 +329,8 @@ impl Bench {
             let head = self.store.head();
             assert!(self.kernel.wait_until_reacted(WORKSPACE, head, Duration::from_secs(20)), "not computed in time");
             // A claimed job is no longer due, but its delivery is pending until the receipt is accepted.
-            let deliveries = self.kernel.deliveries(WORKSPACE, 1000, None).unwrap().items;
+            let deliveries =
+                self.kernel.deliveries(WORKSPACE, &crate::DeliveryFilter::default(), 1000, None).unwrap().items;
             let untried = |state: &DeliveryState| matches!(state, DeliveryState::Pending { attempts: 0, .. });
             if !deliveries.iter().any(|delivery| untried(&delivery.state)) && self.store.head() == head {
                 return;

@@ -80,7 +80,7 @@ fn who_enters_gets_one_message_and_the_receipt_comes_back_as_an_event() {
     let profile = bench.profile("user_id", "u1").unwrap();
     let events = bench.kernel.profile_events(WORKSPACE, profile.id, 10, None).unwrap().unwrap().events;
     assert!(events.iter().any(|recorded| recorded.event.name == "Message Delivered"), "{events:?}");
-    let deliveries = bench.kernel.deliveries(WORKSPACE, 10, None).unwrap().items;
+    let deliveries = bench.kernel.deliveries(WORKSPACE, &crate::DeliveryFilter::default(), 10, None).unwrap().items;
     let skipped = deliveries.iter().filter(|delivery| matches!(delivery.state, DeliveryState::Skipped { .. })).count();
     let delivered =
         deliveries.iter().filter(|delivery| matches!(delivery.state, DeliveryState::Delivered { .. })).count();
@@ -143,9 +143,9 @@ fn a_message_that_fails_for_good_is_a_dead_letter_that_can_be_replayed() {
     }
     let [DeadLetter::Delivery(letter)] = letters.as_slice() else { panic!("{letters:?}") };
     *bench.postbox.answer.lock() = None;
-    assert!(bench.kernel.replay(WORKSPACE, &letter.id).unwrap());
+    assert_eq!(bench.kernel.replay(WORKSPACE, &letter.id).unwrap(), crate::Replay::Begun);
     bench.settle();
-    assert!(!bench.kernel.replay(WORKSPACE, &letter.id).unwrap(), "it is delivered now");
+    assert_eq!(bench.kernel.replay(WORKSPACE, &letter.id).unwrap(), crate::Replay::NoLetter, "it is delivered now");
     let ids: Vec<String> = bench.postbox.sent.lock().iter().map(|message| message.id.clone()).collect();
     assert_eq!(ids, [letter.id.clone(), letter.id.clone()], "the receiver sees the same id again");
 }

@@ -4,15 +4,20 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use kith_model::change::Movement;
 use kith_model::delivery::DeliveryState;
-use kith_pipeline::{DeadLetter, DeliveryView};
-use serde::Serialize;
+use kith_model::id::ProfileId;
+use kith_model::identity::Identifier;
+use kith_pipeline::{DeadLetter, DeliveryFilter, DeliveryView, Replay};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Authority, PageQuery, Path, Query, right};
+use super::extract::{Authority, PageQuery, Path, Query, page_limit, right};
+use super::profiles::{no_profile, profile_id};
 use super::view::{Page, json, time};
 use crate::app::App;
+use crate::auth::{Caller, Scope};
 use crate::catalogue::WorkspaceTables;
 use crate::error::{ApiError, Problem};
 
@@ -22,6 +27,10 @@ pub(crate) struct DeliveryBody {
     id: String,
     channel: String,
     audience: String,
+    /// Whether that audience has been removed. What waited of it is not sent.
+    audience_removed: bool,
+    /// The audience's action that it is of.
+    action: ActionName,
     profile: String,
     purpose: String,
     #[schema(value_type = Object)]
@@ -29,6 +38,33 @@ pub(crate) struct DeliveryBody {
     created_at: String,
     #[serde(flatten)]
     state: StateBody,
+}
+
+/// Which action of an audience made a message.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ActionName {
+    OnEnter,
+    OnExit,
+}
+
+/// Which deliveries are listed: those that meet all that is given.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct DeliveryQuery {
+    /// How many at most; 50 unless told, 500 at most.
+    limit: Option<usize>,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+    /// An audience's name; removed ones of that name count.
+    audience: Option<String>,
+    /// A channel's name; removed ones of that name count.
+    channel: Option<String>,
+    /// `pending`, `sending`, `accepted`, `delivered`, `skipped`, `dead` or `unknown`.
+    state: Option<String>,
+    /// A profile's id; or `TYPE:VALUE`, for whoever may read profiles.
+    person: Option<String>,
 }
 
 /// Where a delivery stands.
@@ -119,6 +155,11 @@ fn delivery_body(tables: &WorkspaceTables, view: DeliveryView) -> DeliveryBody {
         id: view.id,
         channel: tables.installation_name(view.channel),
         audience: tables.audience_name(view.audience),
+        audience_removed: !tables.audiences.contains_key(&view.audience),
+        action: match view.movement {
+            Movement::Entered => ActionName::OnEnter,
+            Movement::Left => ActionName::OnExit,
+        },
         profile: view.profile.to_string(),
         purpose: view.purpose,
         payload: json(&view.payload),
@@ -157,24 +198,71 @@ fn letter_body(tables: &WorkspaceTables, letter: DeadLetter) -> DeadLetterBody {
     }
 }
 
-/// What was sent, to whom, with which outcome.
+/// What was sent, to whom, with which outcome, the newest first. A page may hold less than its limit, even nothing, and still
+/// have a next one.
 #[utoipa::path(
-    get, path = "/api/v1/deliveries", tag = "deliveries", params(PageQuery), security(("key" = ["deliveries:read"])),
-    responses((status = 200, body = Page<DeliveryBody>)),
+    get, path = "/api/v1/deliveries", tag = "deliveries", params(DeliveryQuery),
+    security(("key" = ["deliveries:read"])),
+    responses((status = 200, body = Page<DeliveryBody>), (status = 400, body = Problem)),
 )]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     authority: Authority<right::DeliveriesRead>,
-    Query(page): Query<PageQuery>,
+    Query(query): Query<DeliveryQuery>,
 ) -> Result<Json<Page<DeliveryBody>>, ApiError> {
-    let (workspace, limit) = (authority.caller.workspace, page.limit()?);
+    let caller = authority.caller;
+    let limit = page_limit(query.limit)?;
     app.offload(move |app| {
+        let workspace = caller.workspace;
         let tables = app.catalogue.workspace(workspace)?;
-        let page = app.kernel.deliveries(workspace, limit, page.cursor.as_deref())?;
+        let filter = filter(app, &caller, &tables, &query)?;
+        let page = app.kernel.deliveries(workspace, &filter, limit, query.cursor.as_deref())?;
         let items = page.items.into_iter().map(|view| delivery_body(&tables, view)).collect();
         Ok(Json(Page { items, next: page.next }))
     })
     .await
+}
+
+fn filter(
+    app: &App,
+    caller: &Caller,
+    tables: &WorkspaceTables,
+    query: &DeliveryQuery,
+) -> Result<DeliveryFilter, ApiError> {
+    let unknown = |part: &str, name: &str| {
+        let shown: String = name.chars().take(64).collect();
+        ApiError::at(format!("?{part}"), format!("there is no {part} `{shown}`, and there was none"))
+    };
+    let mut filter = DeliveryFilter::default();
+    if let Some(name) = &query.audience {
+        let those = tables.audiences_ever_named(name);
+        filter.audiences = Some(those).filter(|those| !those.is_empty());
+        filter.audiences.as_ref().ok_or_else(|| unknown("audience", name))?;
+    }
+    if let Some(name) = &query.channel {
+        let those = tables.installations_ever_named(name);
+        filter.channels = Some(those).filter(|those| !those.is_empty());
+        filter.channels.as_ref().ok_or_else(|| unknown("channel", name))?;
+    }
+    if let Some(wanted) = &query.state {
+        let known = DeliveryState::NAMES.into_iter().find(|name| name == wanted);
+        let unknown = || ApiError::at("?state", format!("write one of {}", DeliveryState::NAMES.join(", ")));
+        filter.state = Some(known.ok_or_else(unknown)?);
+    }
+    if let Some(person) = &query.person {
+        let workspace = caller.workspace;
+        let found = match person.split_once(':') {
+            Some((kind, value)) => {
+                // Whose an identifier is only they may ask who may read profiles.
+                caller.require(Scope::ProfilesRead)?;
+                app.kernel.profile_by_identifier(workspace, &Identifier::new(kind, value))?
+            }
+            None => app.kernel.profile(workspace, profile_id(person)?)?,
+        };
+        let members = found.ok_or_else(|| no_profile(person))?.members;
+        filter.profiles = Some(members.into_iter().map(|(identity, _)| ProfileId(identity)).collect());
+    }
+    Ok(filter)
 }
 
 /// What failed, and why.
@@ -202,7 +290,9 @@ pub(crate) async fn dead_letters(
 #[utoipa::path(
     post, path = "/api/v1/dead-letters/{id}/replay", tag = "deliveries", params(("id" = String, Path)),
     security(("key" = ["deliveries:write"])),
-    responses((status = 200, body = ReplayBody), (status = 404, body = Problem)),
+    responses(
+        (status = 200, body = ReplayBody), (status = 404, body = Problem), (status = 409, body = Problem),
+    ),
 )]
 pub(crate) async fn replay(
     State(app): State<Arc<App>>,
@@ -211,14 +301,23 @@ pub(crate) async fn replay(
 ) -> Result<Json<ReplayBody>, ApiError> {
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
     app.offload(move |app| {
-        if !app.kernel.replay(workspace, &id)? {
-            let shown: String = id.chars().take(64).collect();
-            let reason = if id.starts_with("aside_") {
-                "is no message that could be sent again; send what was set aside to its source once it is right"
-            } else {
-                "is no dead letter; `GET /api/v1/dead-letters` lists them with their whole ids"
-            };
-            return Err(ApiError::missing(format!("`{shown}` {reason}")));
+        let shown = || id.chars().take(64).collect::<String>();
+        match app.kernel.replay(workspace, &id)? {
+            Replay::Begun => {}
+            Replay::AudienceRemoved => {
+                let shown = shown();
+                let message = format!("the audience of `{shown}` was removed; a message of it is not sent any more");
+                return Err(ApiError::Conflict { code: "audience-removed", message });
+            }
+            Replay::NoLetter => {
+                let shown = shown();
+                let reason = if id.starts_with("aside_") {
+                    "is no message that could be sent again; send what was set aside to its source once it is right"
+                } else {
+                    "is no dead letter; `GET /api/v1/dead-letters` lists them with their whole ids"
+                };
+                return Err(ApiError::missing(format!("`{shown}` {reason}")));
+            }
         }
         app.change(workspace, actor, |draft| Ok(draft.audit("dead-letter.replay", &id, None, None)?))?;
         Ok(Json(ReplayBody { id, replayed: true }))

@@ -184,10 +184,15 @@ pub(crate) struct PageQuery {
 
 impl PageQuery {
     pub(crate) fn limit(&self) -> Result<usize, ApiError> {
-        match self.limit.unwrap_or(50) {
-            limit @ 1..=500 => Ok(limit),
-            other => Err(ApiError::at("?limit", format!("{other} is not between 1 and 500"))),
-        }
+        page_limit(self.limit)
+    }
+}
+
+/// How many items a page has at most.
+pub(crate) fn page_limit(wanted: Option<usize>) -> Result<usize, ApiError> {
+    match wanted.unwrap_or(50) {
+        limit @ 1..=500 => Ok(limit),
+        other => Err(ApiError::at("?limit", format!("{other} is not between 1 and 500"))),
     }
 }
 

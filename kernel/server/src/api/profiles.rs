@@ -225,7 +225,7 @@ pub(crate) fn profile_id(text: &str) -> Result<ProfileId, ApiError> {
     text.parse().map_err(|_| no_profile(text))
 }
 
-fn no_profile(text: &str) -> ApiError {
+pub(crate) fn no_profile(text: &str) -> ApiError {
     ApiError::missing(format!("no profile `{}`", text.chars().take(64).collect::<String>()))
 }
 

@@ -242,16 +242,18 @@ impl<'a> Draft<'a> {
     pub fn put_audience(&mut self, mut audience: Audience) {
         audience.has_acted = audience.counts_entries();
         let name = audience.id.0.to_be_bytes();
-        self.operations.push(put(self.workspace(), Definition::Audience, &name, &AudienceRow(audience.clone())));
+        let row = AudienceRow { audience: audience.clone(), removed_at: None };
+        self.operations.push(put(self.workspace(), Definition::Audience, &name, &row));
         self.tables.audiences.insert(audience.id, Arc::new(audience));
         self.alters_setup = true;
     }
 
-    /// Remove an audience.
+    /// Remove an audience. Its name stays, for what it sent.
     pub fn remove_audience(&mut self, id: AudienceId) {
-        let key = Key::definition(self.workspace(), Definition::Audience, &id.0.to_be_bytes());
-        self.operations.push(Operation::Delete(key));
-        self.tables.audiences.remove(&id);
+        let Some(audience) = self.tables.audiences.remove(&id) else { return };
+        let row = AudienceRow { audience: Audience::clone(&audience), removed_at: Some(self.now) };
+        self.operations.push(put(self.workspace(), Definition::Audience, &id.0.to_be_bytes(), &row));
+        self.tables.removed_audiences.insert(id, audience);
         self.alters_setup = true;
     }
 

@@ -128,10 +128,15 @@ pub struct WaitRow {
     pub serves: semver::Version,
 }
 
-/// A defined audience.
+/// An audience.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct AudienceRow(pub Audience);
+pub struct AudienceRow {
+    #[serde(flatten)]
+    pub audience: Audience,
+    /// Kept after removal, so that what it once sent can still be named.
+    #[serde(default)]
+    pub removed_at: Option<Timestamp>,
+}
 
 /// How many numbers of a kind were given, so that none is given twice.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]

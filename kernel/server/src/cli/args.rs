@@ -9,6 +9,7 @@ mod serve;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use kith_model::delivery::DeliveryState;
 use kith_model::id::Name;
 use kith_model::time::Timestamp;
 
@@ -110,12 +111,8 @@ pub(crate) enum KeyCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeliveryCommand {
-    /// What was sent, to whom, with which outcome
-    List {
-        /// At most so many
-        #[arg(long, default_value_t = 50)]
-        limit: u64,
-    },
+    /// What was sent, to whom, with which outcome; the newest first
+    List(DeliveryListArgs),
     /// What failed for good, and why
     DeadLetters {
         /// At most so many
@@ -127,6 +124,29 @@ pub(crate) enum DeliveryCommand {
         /// The dead letter's id
         id: String,
     },
+}
+
+/// Which deliveries to list: those that meet all that is given.
+#[derive(Debug, Args)]
+pub(crate) struct DeliveryListArgs {
+    /// Of this audience; removed ones of that name count
+    #[arg(long, value_name = "NAME")]
+    pub(crate) audience: Option<Name>,
+    /// To this person: an identifier as `TYPE:VALUE`, or a profile id
+    #[arg(long, value_parser = profile::parse_person, value_name = "PERSON")]
+    pub(crate) person: Option<Person>,
+    /// In this state: pending, sending, accepted, delivered, skipped, dead or unknown
+    #[arg(long, value_parser = DeliveryState::NAMES)]
+    pub(crate) state: Option<String>,
+    /// Through this channel; removed ones of that name count
+    #[arg(long, value_name = "NAME")]
+    pub(crate) channel: Option<Name>,
+    /// Go on where a list ended that was cut at its limit
+    #[arg(long)]
+    pub(crate) cursor: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: u64,
 }
 
 #[cfg(test)]

@@ -144,18 +144,31 @@ impl Client {
 
     /// The first `limit` items of a list, over as many pages as it takes.
     pub(crate) fn list(&self, path: &str, limit: u64) -> Result<Vec<Value>, ApiError> {
+        Ok(self.list_from(path, &[], limit)?.0)
+    }
+
+    /// The same of a list that is asked for with these parameters, and the cursor of what follows.
+    pub(crate) fn list_from(
+        &self,
+        path: &str,
+        parameters: &[(&str, &str)],
+        limit: u64,
+    ) -> Result<(Vec<Value>, Option<String>), ApiError> {
+        let (others, cursor): (Vec<_>, Vec<_>) = parameters.iter().partition(|(name, _)| *name != "cursor");
+        let others: String = others.iter().map(|(name, value)| format!("&{name}={}", encode(value))).collect();
+        let mut cursor = cursor.first().map(|(_, value)| (*value).to_owned());
         let mut items = Vec::new();
-        let mut cursor = String::new();
         loop {
             let wanted = limit.saturating_sub(items.len() as u64).min(PAGE_ITEMS);
             if wanted == 0 {
-                return Ok(items);
+                return Ok((items, cursor));
             }
-            let page = self.get(&format!("{path}?limit={wanted}{cursor}"))?;
+            let from = cursor.map(|cursor| format!("&cursor={}", encode(&cursor))).unwrap_or_default();
+            let page = self.get(&format!("{path}?limit={wanted}{others}{from}"))?;
             items.extend_from_slice(super::items(&page));
-            match page.get("next").and_then(Value::as_str) {
-                Some(next) => cursor = format!("&cursor={}", encode(next)),
-                None => return Ok(items),
+            cursor = page.get("next").and_then(Value::as_str).map(str::to_owned);
+            if cursor.is_none() {
+                return Ok((items, None));
             }
         }
     }

@@ -2,19 +2,22 @@
 
 use serde_json::{Value, json};
 
-use super::args::DeliveryCommand;
+use kith_model::id::Name;
+
+use super::args::{DeliveryCommand, DeliveryListArgs, Person};
 use super::client::{Client, encode};
 use super::output::{self, cut, field};
 use super::{Failure, items, print_json};
 
 pub(crate) fn run(command: &DeliveryCommand, client: &Client, json: bool) -> Result<(), Failure> {
     match command {
-        DeliveryCommand::List { limit } => {
-            let answer = json!({ "items": client.list("/api/v1/deliveries", *limit)? });
+        DeliveryCommand::List(args) => {
+            let (deliveries, next) = list(client, args)?;
             if json {
-                print_json(&answer)?;
+                print_json(&json!({ "items": deliveries, "next": next }))?;
             } else {
-                output::say(delivery_table(items(&answer)))?;
+                let more = next.map(|next| format!("\n\nthere are more: add --cursor {next}")).unwrap_or_default();
+                output::say(delivery_table(&deliveries) + &more)?;
             }
         }
         DeliveryCommand::DeadLetters { limit } => {
@@ -37,23 +40,46 @@ pub(crate) fn run(command: &DeliveryCommand, client: &Client, json: bool) -> Res
     Ok(())
 }
 
+fn list(client: &Client, args: &DeliveryListArgs) -> Result<(Vec<Value>, Option<String>), Failure> {
+    let person = args.person.as_ref().map(|person| match person {
+        Person::Identifier(identifier) => identifier.to_string(),
+        Person::Profile(id) => id.to_string(),
+    });
+    let given = [
+        ("audience", args.audience.as_ref().map(Name::as_str)),
+        ("channel", args.channel.as_ref().map(Name::as_str)),
+        ("state", args.state.as_deref()),
+        ("person", person.as_deref()),
+        ("cursor", args.cursor.as_deref()),
+    ];
+    let parameters: Vec<(&str, &str)> = given.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    Ok(client.list_from("/api/v1/deliveries", &parameters, args.limit)?)
+}
+
 fn delivery_table(deliveries: &[Value]) -> String {
     let rows = deliveries
         .iter()
         .map(|delivery| {
             let why = ["reason", "last_reason", "provider_id"].map(|name| field(delivery, name)).concat();
+            let mut audience = field(delivery, "audience");
+            if delivery.get("audience_removed") == Some(&Value::Bool(true)) {
+                audience.push_str(" (removed)");
+            }
             vec![
                 field(delivery, "id"),
+                field(delivery, "created_at"),
                 field(delivery, "state"),
                 field(delivery, "attempts"),
                 field(delivery, "channel"),
-                field(delivery, "audience"),
+                audience,
+                field(delivery, "action"),
                 field(delivery, "profile"),
                 cut(&why, 60),
             ]
         })
         .collect();
-    output::table(&["id", "state", "attempts", "channel", "audience", "profile", "note"], rows)
+    let columns = ["id", "made at", "state", "attempts", "channel", "audience", "action", "profile", "note"];
+    output::table(&columns, rows)
 }
 
 fn dead_letter_table(letters: &[Value]) -> String {

@@ -1,8 +1,9 @@
 //! Keys of promises: what was done or owed to somebody, which no computation over the facts would find again.
 
 use kith_model::id::{InstallationId, SourceIdentityId, WorkspaceId};
+use kith_model::time::Timestamp;
 
-use super::{ASIDE, DELIVERY, DELIVERY_TOTALS, ENTRY, Key};
+use super::{ASIDE, DELIVERY, DELIVERY_TIME, DELIVERY_TOTALS, ENTRY, Key, sortable};
 
 /// Who moves deliveries from state to state, beside the accept lane, which keeps its own totals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,16 @@ impl Key {
     /// One delivery.
     pub fn delivery(workspace: WorkspaceId, id: &[u8; 16]) -> Key {
         Key::new(DELIVERY, workspace, 0, &[id])
+    }
+
+    /// The deliveries of a workspace by the time at which they were made, the newest first.
+    pub fn deliveries_by_time(workspace: WorkspaceId) -> Key {
+        Key::new(DELIVERY_TIME, workspace, 0, &[])
+    }
+
+    /// The place of one delivery among those.
+    pub fn delivery_by_time(workspace: WorkspaceId, made_at: Timestamp, id: &[u8; 16]) -> Key {
+        Key::new(DELIVERY_TIME, workspace, 0, &[&sortable(made_at).map(|byte| !byte), id])
     }
 
     /// The totals of deliveries, by who moved them.

@@ -57,6 +57,14 @@ fn an_identity_has_its_facts_under_one_prefix_and_nothing_else() {
 }
 
 #[test]
+fn the_newest_delivery_comes_first() {
+    let at = |time| Key::delivery_by_time(WORKSPACE, Timestamp(time), &[7; 16]);
+    assert!([at(i64::MAX), at(5), at(4), at(-1), at(i64::MIN)].is_sorted());
+    let range = Key::deliveries_by_time(WORKSPACE).range();
+    assert!([at(i64::MAX), at(i64::MIN)].iter().all(|key| range.from <= *key && *key < range.to));
+}
+
+#[test]
 fn chunks_follow_leaf_and_number() {
     let chunk = |leaf, number| Key::chunk(WORKSPACE, identity(7), leaf, number);
     let keys = [chunk(1, 0), chunk(1, 255), chunk(1, 256), chunk(2, 0), chunk(u64::MAX, u32::MAX)];
@@ -127,6 +135,7 @@ fn nothing_that_a_sender_chooses_lengthens_a_key() {
         Key::timer(WORKSPACE, Timestamp(i64::MAX), identity(1)),
         Key::entries(WORKSPACE, identity(1)),
         Key::delivery(WORKSPACE, &[u8::MAX; 16]),
+        Key::delivery_by_time(WORKSPACE, Timestamp(i64::MIN), &[u8::MAX; 16]),
     ];
     assert!(longest.iter().all(|key| key.as_bytes().len() <= 40), "{longest:?}");
 }

@@ -1,6 +1,7 @@
 //! The gate's table: every shape of a consent, and every reason why a message does not leave.
 
 use kith_model::audience::{Action, Audience};
+use kith_model::change::Movement;
 use kith_model::id::AudienceId;
 use kith_model::profile::ProfileRoot;
 
@@ -137,6 +138,7 @@ fn delivery(state: DeliveryState) -> DeliveryRow {
     DeliveryRow {
         channel: InstallationId(3),
         audience: AudienceId(1),
+        movement: Movement::Entered,
         profile: ProfileId(SourceIdentityId([1; 16])),
         purpose: "marketing".into(),
         basis: ConsentBasis::NotRefused,

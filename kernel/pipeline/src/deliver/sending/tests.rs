@@ -6,6 +6,8 @@ use kith_model::id::{AudienceId, ProfileId, SourceIdentityId};
 use kith_model::time::ManualClock;
 use kith_store::{Key, Operation, Store, Unit};
 
+use kith_model::change::Movement;
+
 use super::*;
 use crate::setup::Observer;
 use crate::tests::harness::{audience, setup_of};
@@ -29,6 +31,7 @@ fn claimed(store: &dyn Store, number: u8) -> Arc<Outgoing> {
     let row = DeliveryRow {
         channel: InstallationId(QUEUE.queue),
         audience: AudienceId(1),
+        movement: Movement::Entered,
         profile,
         purpose: "marketing".into(),
         basis: ConsentBasis::NotRefused,

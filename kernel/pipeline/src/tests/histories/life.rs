@@ -356,7 +356,10 @@ impl World {
     }
 
     fn deliveries(&self) -> Vec<DeliveryView> {
-        self.bench.kernel.deliveries(WORKSPACE, 10_000, None).map_or(vec![], |page| page.items)
+        self.bench
+            .kernel
+            .deliveries(WORKSPACE, &crate::DeliveryFilter::default(), 10_000, None)
+            .map_or(vec![], |page| page.items)
     }
 
     fn check(&self) -> Result<(), String> {
