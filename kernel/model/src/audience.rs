@@ -23,6 +23,10 @@ pub struct Audience {
     #[serde(default = "maybe")]
     pub has_acted: bool,
     pub created_at: Timestamp,
+    /// How often writing to existing members was asked for without another condition. Each time the definition counts as a new
+    /// one, because its members are written to when it has been computed.
+    #[serde(default)]
+    pub waves: u32,
 }
 
 impl Audience {

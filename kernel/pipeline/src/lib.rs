@@ -262,6 +262,15 @@ impl Kernel {
         audience::members(&self.shared, workspace, id, limit, cursor)
     }
 
+    /// The identifiers of each of these profiles, the strongest first and some at most; none of one that is no more.
+    pub fn identifiers(
+        &self,
+        workspace: WorkspaceId,
+        profiles: &[ProfileId],
+    ) -> Result<Vec<Vec<Identifier>>, QueryError> {
+        audience::identifiers(&self.shared, workspace, profiles)
+    }
+
     /// Why a profile is in an audience or not; `None` if there is no such profile.
     pub fn explain(
         &self,

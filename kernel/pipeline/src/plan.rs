@@ -123,7 +123,8 @@ impl Plan {
         for audience in &setup.audiences {
             let condition = Expression::parse_in(&audience.condition, context)
                 .map_err(|source| SetupError::Condition { audience: audience.name.to_string(), source })?;
-            let token = xxh3_64(format!("{context} {}", audience.condition).as_bytes());
+            let wave = if audience.waves > 0 { format!(" wave {}", audience.waves) } else { String::new() };
+            let token = xxh3_64(format!("{context} {}{wave}", audience.condition).as_bytes());
             let models = deciding(&condition, &models, &outputs);
             audiences.push(AudiencePlan { audience: audience.clone(), condition, token, models });
         }

@@ -65,6 +65,25 @@ fn an_edit_and_its_undoing_send_nothing() {
     each_got_one_message(&shop.receiver, PEOPLE);
 }
 
+/// Writing to existing members that was asked for later showed their number, asked, and sent nothing.
+#[test]
+fn present_members_are_written_to_when_that_is_asked_for_later() {
+    let shop = Shop::open();
+    send(&shop.source, &everybody(PEOPLE, "Seen", "s"));
+    shop.define("quiet", "events('Seen').size() > 0", message_through("webhook"));
+    shop.has_sent(0, "nobody was asked for");
+    let admin = shop.admin();
+    let mut change = json!({ "on_enter": { "existing": "send" } });
+    let asked = admin.patch("/api/v1/audiences/quiet", &change).is_problem(409, "preview-required");
+    assert_eq!(asked["would_send"], PEOPLE);
+    change["previewed"] = asked["token"].clone();
+    admin.patch("/api/v1/audiences/quiet", &change).is(200);
+    shop.has_sent(PEOPLE, "the existing ones were asked for");
+    admin.patch("/api/v1/audiences/quiet", &change).is(200);
+    shop.has_sent(PEOPLE, "they were asked for already");
+    each_got_one_message(&shop.receiver, PEOPLE);
+}
+
 /// Who is a member when an audience is first computed is not written to, unless the action asks for the existing ones.
 #[test]
 fn present_members_are_written_to_only_when_asked() {

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use kith_features::FeatureName;
-use kith_model::id::{AudienceId, InstallationId, ProfileId, WorkspaceId};
+use kith_model::id::{AudienceId, InstallationId, ProfileId, SourceIdentityId, WorkspaceId};
+use kith_model::identity::Identifier;
+use kith_model::profile::IdentityHead;
+use kith_store::keys::PersonRow;
+use kith_store::{Key, row};
 use roaring::RoaringBitmap;
 
 use super::count::in_index;
@@ -85,6 +89,37 @@ pub(crate) fn members(
     let next = if ordinals.len() > limit { ordinals.pop().map(|ordinal| ordinal.to_string()) } else { None };
     let members = ordinals.into_iter().filter_map(|ordinal| projection.profile(ordinal)).collect();
     Ok(MemberPage { members, next })
+}
+
+/// Identifiers of one person that a list shows.
+const MAX_SHOWN: usize = 16;
+
+/// Members of one person of which the strongest are shown; a person may have hundreds of devices.
+const MAX_READ: usize = 64;
+
+/// The identifiers of each of these profiles, the strongest first.
+pub(crate) fn identifiers(
+    shared: &Shared,
+    id: WorkspaceId,
+    profiles: &[ProfileId],
+) -> Result<Vec<Vec<Identifier>>, QueryError> {
+    let rules = workspace(shared, id)?.compiled.load().setup.identity_rules.clone();
+    let read = |identities: &[SourceIdentityId]| -> Result<Vec<Option<IdentityHead>>, QueryError> {
+        let keys = identities.iter().map(|identity| Key::person(id, *identity, PersonRow::Head));
+        let rows = shared.store.get(&keys.collect::<Vec<_>>())?;
+        Ok(rows.into_iter().map(|row| row.map(|row| row::decode(&row)).transpose()).collect::<Result<_, _>>()?)
+    };
+    let roots = read(&profiles.iter().map(|profile| profile.0).collect::<Vec<_>>())?;
+    let mut all = Vec::with_capacity(roots.len());
+    for root in roots {
+        let members = root.and_then(|head| head.root).map(|root| root.members).unwrap_or_default();
+        let heads = read(&members[..members.len().min(MAX_READ)])?;
+        let mut identifiers: Vec<Identifier> = heads.into_iter().flatten().map(|head| head.identifier).collect();
+        identifiers.sort_by(|one, other| rules.rank(one).cmp(&rules.rank(other)));
+        identifiers.truncate(MAX_SHOWN);
+        all.push(identifiers);
+    }
+    Ok(all)
 }
 
 /// What the removal of an installation would take away: the people who hold values of it, and the audiences that read them.

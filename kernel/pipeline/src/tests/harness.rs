@@ -178,6 +178,7 @@ pub(crate) fn audience(id: u32, condition: &str, message: Option<ConsentBasis>) 
         on_exit: None,
         has_acted: false,
         created_at: START,
+        waves: 0,
     }
 }
 

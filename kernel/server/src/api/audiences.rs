@@ -20,10 +20,11 @@ use body::audience_body;
 
 use super::extract::{Authority, Json, PageQuery, Path, Query, right};
 use super::profiles::profile_id;
-use super::view::Page;
+use super::view::{IdentifierView, Page};
 use action::Moment;
 
 use crate::app::App;
+use crate::auth::Scope;
 use crate::catalogue::{Actor, Draft, WorkspaceTables};
 use crate::error::{ApiError, Mistake, Problem};
 
@@ -85,6 +86,7 @@ pub(crate) async fn create(
                 on_exit: action::read(draft.tables(), Moment::Exit, wanted.on_exit.as_ref())?,
                 has_acted: false,
                 created_at: draft.now(),
+                waves: 0,
             };
             Ok((None, audience))
         };
@@ -192,6 +194,9 @@ pub(crate) async fn change(
                 let before = before.on_exit.as_ref();
                 audience.on_exit = action::patched(draft.tables(), Moment::Exit, before, action.as_ref())?;
             }
+            if preview::is_needed(Some(&before), &audience) && before.condition == audience.condition {
+                audience.waves = before.waves.saturating_add(1);
+            }
             Ok((Some(before), audience))
         };
         save(app, workspace, actor, patch.previewed.as_deref(), edit)?;
@@ -223,7 +228,7 @@ pub(crate) async fn remove(
     .await
 }
 
-/// An audience's members.
+/// An audience's members, with their identifiers for whoever may read profiles too.
 #[utoipa::path(
     get, path = "/api/v1/audiences/{id}/members", tag = "audiences",
     params(("id" = String, Path, description = "the audience's name"), PageQuery),
@@ -237,12 +242,20 @@ pub(crate) async fn members(
     Query(page): Query<PageQuery>,
 ) -> Result<Json<Page<MemberBody>>, ApiError> {
     let (workspace, limit) = (authority.caller.workspace, page.limit()?);
+    let may_see = authority.caller.require(Scope::ProfilesRead).is_ok();
     app.offload(move |app| {
         let tables = app.catalogue.workspace(workspace)?;
         let id = named(&tables, &name)?.id;
         let page = app.kernel.audience_members(workspace, id, limit, page.cursor.as_deref())?;
-        let items = page.members.iter().map(|profile| MemberBody { profile: profile.to_string() }).collect();
-        Ok(Json(Page { items, next: page.next }))
+        let mut identifiers = match may_see {
+            true => app.kernel.identifiers(workspace, &page.members)?.into_iter(),
+            false => Vec::new().into_iter(),
+        };
+        let items = page.members.iter().map(|profile| MemberBody {
+            profile: profile.to_string(),
+            identifiers: identifiers.next().map(|of_one| of_one.iter().map(IdentifierView::from).collect()),
+        });
+        Ok(Json(Page { items: items.collect(), next: page.next }))
     })
     .await
 }
@@ -321,6 +334,7 @@ mod tests {
             on_exit: None,
             has_acted: false,
             created_at: Timestamp(0),
+            waves: 0,
         }
     }
 

@@ -17,7 +17,7 @@ use super::unread::TooSlow;
 use crate::app::App;
 use crate::auth::{self, Caller, Scope};
 use crate::catalogue::Actor;
-use crate::error::{ApiError, Mistake, request_id};
+use crate::error::{ApiError, request_id};
 
 /// A scope as a type, so that a route's signature says what it needs.
 pub(crate) trait Right: Send + Sync + 'static {
@@ -114,14 +114,26 @@ pub(crate) struct Json<T>(pub(crate) T);
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let path = error.path().to_string();
         let message = error.inner().to_string();
-        let mistakes = vec![Mistake { path: path.clone(), message: message.clone() }];
-        let message = if path == "." { message } else { format!("{path}: {message}") };
-        ApiError::BadInput { code: "bad-input", message, mistakes }
+        let path = place(&error.path().to_string(), &message);
+        ApiError::at(path, message)
     })?;
-    reader.end().map_err(|error| ApiError::at(".", error.to_string()))?;
+    reader.end().map_err(|error| ApiError::at(WHOLE_BODY, error.to_string()))?;
     Ok(value)
+}
+
+/// The place of a mistake that is in no field.
+const WHOLE_BODY: &str = "body";
+
+/// The field that a mistake is about. Of one that is missing the reader knows only where it would stand.
+fn place(path: &str, message: &str) -> String {
+    let missing = message.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')).map(|(name, _)| name);
+    match (path, missing) {
+        (".", Some(name)) => name.to_owned(),
+        (".", None) => WHOLE_BODY.to_owned(),
+        (path, Some(name)) => format!("{path}.{name}"),
+        (path, None) => path.to_owned(),
+    }
 }
 
 impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
@@ -222,6 +234,10 @@ mod tests {
         };
         assert_eq!(mistake_at(r#"{"inner":[{"number":1},{"number":"x"}]}"#), "inner[1].number");
         assert_eq!(mistake_at(r#"{"inner":[],"workspace":2}"#), "workspace");
-        assert_eq!(mistake_at("{}{}"), ".");
+        assert_eq!(mistake_at(r#"{"inner":[{}]}"#), "inner[0].number");
+        assert_eq!(mistake_at("{}"), "inner");
+        for no_field in [r#"{"inner":[]}{}"#, "", "7"] {
+            assert_eq!(mistake_at(no_field), "body", "{no_field}");
+        }
     }
 }

@@ -226,8 +226,14 @@ fn action_cell(action: &Value) -> String {
 }
 
 fn member_table(members: &[Value]) -> String {
-    let rows = members.iter().map(|member| vec![field(member, "profile")]).collect();
-    output::table(&["profile"], rows)
+    let identifiers = |member: &Value| {
+        let all = member.get("identifiers").and_then(Value::as_array).into_iter().flatten();
+        let lines: Vec<String> =
+            all.map(|found| cut(&format!("{}:{}", field(found, "type"), field(found, "value")), 60)).collect();
+        lines.join("\n")
+    };
+    let rows = members.iter().map(|member| vec![field(member, "profile"), identifiers(member)]).collect();
+    output::table(&["profile", "identifiers"], rows)
 }
 
 fn count_line(answer: &Value) -> String {

@@ -58,7 +58,8 @@ pub(super) fn read(
     let payload = wanted.payload.to_string();
     let inputs: BTreeSet<String> = plugin.manifest.inputs.iter().map(|input| input.name.clone()).collect();
     kith_pipeline::check_payload(&payload, &inputs).map_err(|error| moment.at("payload", error.to_string()))?;
-    if (moment, wanted.existing) == (Moment::Exit, Reach::Send) {
+    let existing = wanted.existing.unwrap_or_default();
+    if (moment, existing) == (Moment::Exit, Reach::Send) {
         return Err(
             moment.at("existing", "nobody has left when an audience is first computed; only `skip` makes sense")
         );
@@ -69,7 +70,7 @@ pub(super) fn read(
         basis: wanted.basis,
         payload,
         re_entry: re_entry(moment, &wanted.re_entry)?,
-        existing: wanted.existing,
+        existing,
         imports: wanted.imports,
     }))
 }
@@ -82,7 +83,7 @@ pub(super) fn patched(
     wanted: Option<&PatchAction>,
 ) -> Result<Option<Action>, ApiError> {
     let Some(wanted) = wanted else { return Ok(None) };
-    let before = before.map(|action| body(tables, action));
+    let before = before.map(|action| body(tables, moment, action));
     let before = before.as_ref();
     let missing = |part| move || moment.at(part, "is missing, and there is no action yet that has one");
     let channel = wanted.channel.clone().or_else(|| before.map(|action| action.channel.clone()));
@@ -95,7 +96,7 @@ pub(super) fn patched(
         basis: wanted.basis.or(before.map(|action| action.basis)).unwrap_or(ConsentBasis::OptIn),
         payload: payload.ok_or_else(missing("payload"))?,
         re_entry: re_entry.unwrap_or_default(),
-        existing: wanted.existing.or(before.map(|action| action.existing)).unwrap_or_default(),
+        existing: wanted.existing.or(before.and_then(|action| action.existing)),
         imports: wanted.imports.or(before.map(|action| action.imports)).unwrap_or_default(),
     };
     read(tables, moment, Some(&whole))
@@ -117,7 +118,7 @@ fn re_entry(moment: Moment, wanted: &ReEntryBody) -> Result<ReEntry, ApiError> {
 }
 
 /// An action as the API shows it.
-pub(super) fn body(tables: &WorkspaceTables, action: &Action) -> ActionBody {
+pub(super) fn body(tables: &WorkspaceTables, moment: Moment, action: &Action) -> ActionBody {
     ActionBody {
         channel: tables.installation_name(action.channel),
         purpose: action.purpose.clone(),
@@ -128,7 +129,7 @@ pub(super) fn body(tables: &WorkspaceTables, action: &Action) -> ActionBody {
             ReEntry::Always => ReEntryBody::Always,
             ReEntry::After(length) => ReEntryBody::After(Duration(length).to_string()),
         },
-        existing: action.existing,
+        existing: (moment == Moment::Enter).then_some(action.existing),
         imports: action.imports,
     }
 }

@@ -6,8 +6,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use super::action;
-use crate::api::view::time;
+use super::action::{self, Moment};
+use crate::api::view::{IdentifierView, time};
 use crate::catalogue::WorkspaceTables;
 
 /// A message for each person who enters or leaves.
@@ -28,11 +28,11 @@ pub(crate) struct ActionBody {
     /// Whether a person for whom it has fired is written to again.
     #[serde(default)]
     pub(super) re_entry: ReEntryBody,
-    /// `skip` unless told, or `send`: whether it writes to those who are members when the condition is first computed. Takes
-    /// a preview.
-    #[serde(default)]
+    /// Of `on_enter` alone: `skip` unless told, or `send`: whether it writes to those who are members when the condition is first
+    /// computed, or when this is asked for. Takes a preview.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
-    pub(super) existing: Reach,
+    pub(super) existing: Option<Reach>,
     /// `skip` unless told, or `send`: whether it writes to those who move because history was imported:
     /// by `POST /v1/import` or as a source's records.
     #[serde(default)]
@@ -144,6 +144,9 @@ pub(crate) struct ProgressBody {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct MemberBody {
     pub(super) profile: String,
+    /// The person's identifiers, the strongest first and 16 at most; for whoever may read profiles.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) identifiers: Option<Vec<IdentifierView>>,
 }
 
 /// A condition to count.
@@ -193,8 +196,8 @@ pub(super) fn audience_body(tables: &WorkspaceTables, audience: &Audience, statu
         name: audience.name.to_string(),
         title: audience.title.clone(),
         condition: audience.condition.clone(),
-        on_enter: audience.on_enter.as_ref().map(|action| action::body(tables, action)),
-        on_exit: audience.on_exit.as_ref().map(|action| action::body(tables, action)),
+        on_enter: audience.on_enter.as_ref().map(|action| action::body(tables, Moment::Enter, action)),
+        on_exit: audience.on_exit.as_ref().map(|action| action::body(tables, Moment::Exit, action)),
         created_at: time(audience.created_at),
         size: status.size,
         pending: status.pending,

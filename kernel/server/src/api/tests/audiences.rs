@@ -46,11 +46,13 @@ async fn actions_come_back_as_they_were_written_with_their_defaults() {
     let full = |re_entry: Value, imports, basis| {
         json!({
             "channel": "post", "purpose": "x", "basis": basis, "payload": { "text": "Hello" },
-            "re_entry": re_entry, "existing": "skip", "imports": imports,
+            "re_entry": re_entry, "imports": imports,
         })
     };
-    assert_eq!(made["on_enter"], full(json!({ "after": "12h" }), "send", "not_refused"));
-    assert_eq!(made["on_exit"], full(json!("never"), "skip", "opt_in"));
+    let mut of_enter = full(json!({ "after": "12h" }), "send", "not_refused");
+    of_enter["existing"] = json!("skip");
+    assert_eq!(made["on_enter"], of_enter);
+    assert_eq!(made["on_exit"], full(json!("never"), "skip", "opt_in"), "nobody has left who could be written to");
     assert_eq!(made["as_of_time"], "2026-09-21T14:13:20.000Z");
     let none = ask(&server, "PATCH", "/api/v1/audiences/both").admin().json(json!({ "on_exit": null })).await.with(200);
     assert_eq!((&none["on_exit"], &none["on_enter"]["imports"]), (&Value::Null, &json!("send")));
@@ -137,4 +139,32 @@ async fn a_preview_that_holds_no_longer_is_shown_anew() {
     assert_eq!(changed["count"], 2);
     let wanted = json!({ "on_enter": action(json!({ "existing": "send" })), "previewed": changed["token"] });
     create(&server, "all", wanted).await.with(201);
+}
+
+/// A definition that writes to existing members asked for a preview though there was nobody to write to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_definition_that_would_write_to_nobody_needs_no_preview() {
+    let server = with_people("ada").await;
+    let existing = || action(json!({ "existing": "send" }));
+    create(&server, "none", json!({ "on_enter": existing(), "condition": "false" })).await.with(201);
+    let patch = |body: Value| ask(&server, "PATCH", "/api/v1/audiences/none").admin().json(body);
+    patch(json!({ "condition": "1 == 2" })).await.with(200);
+    patch(json!({ "condition": "true" })).await.problem(409, "preview-required");
+}
+
+/// Members were listed by ids alone, which nobody can tell apart.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_are_listed_with_their_identifiers_for_whoever_may_see_people() {
+    let server = with_people("ada").await;
+    create(&server, "all", json!({})).await.with(201);
+    let kernel = &server.app().kernel;
+    assert!(kernel.wait_until_reacted(FIRST, kernel.progress(FIRST).head, Duration::from_secs(20)));
+    let listed = ask(&server, "GET", "/api/v1/audiences/all/members").admin().empty().await.with(200);
+    assert_eq!(listed["items"][0]["identifiers"], json!([{ "type": "user_id", "value": "ada" }]), "{listed}");
+    let body = json!({ "title": "lists", "scopes": ["audiences:read"] });
+    let key = ask(&server, "POST", "/api/v1/keys").admin().json(body).await.with(201)["key"].clone();
+    let listed =
+        ask(&server, "GET", "/api/v1/audiences/all/members").key(key.as_str().unwrap()).empty().await.with(200);
+    let member = &listed["items"][0];
+    assert!(member["profile"].is_string() && member.get("identifiers").is_none(), "{member}");
 }

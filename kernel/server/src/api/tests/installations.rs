@@ -99,6 +99,7 @@ fn audience(condition: &str) -> Audience {
         on_exit: None,
         has_acted: false,
         created_at: Timestamp(0),
+        waves: 0,
     }
 }
 
