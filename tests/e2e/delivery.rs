@@ -148,6 +148,29 @@ fn who_did_not_agree_gets_nothing() {
     assert_eq!(totals, json!({ "delivered": 0, "pending": 0, "skipped": 2, "dead": 0 }));
 }
 
+/// A channel without its secret was live, and gave up each of its messages.
+#[test]
+fn a_channel_without_its_secret_is_not_live() {
+    let (kernel, receiver) = (TestKernel::start(), Receiver::start());
+    let admin = kernel.admin();
+    kernel.upload(&admin, "kith/webhook");
+    let host = receiver.host();
+    let mut body = json!({
+        "plugin": "kith/webhook", "config": { "url": format!("http://{host}/hook") },
+        "grants": { "http": [host], "secrets": { "signing": [host] } },
+    });
+    let missing = |problem: Value| assert_eq!(problem["errors"][0]["path"], "secrets.signing", "{problem}");
+    missing(admin.post("/api/v1/installations", &body).is_problem(400, "bad-input"));
+    body["mode"] = json!("disabled");
+    admin.post("/api/v1/installations", &body).is(201);
+    let change = |body: Value| admin.patch("/api/v1/installations/webhook", &body);
+    missing(change(json!({ "mode": "live" })).is_problem(400, "bad-input"));
+    let live = change(json!({ "mode": "live", "secrets": { "signing": SIGNING_SECRET } })).is(200);
+    assert_eq!((&live["mode"], &live["secrets"]), (&json!("live"), &json!(["signing"])));
+    missing(change(json!({ "secrets": { "signing": null } })).is_problem(400, "bad-input"));
+    change(json!({ "mode": "disabled", "secrets": { "signing": null } })).is(200);
+}
+
 /// Deliveries were listed by a hash, without their time and by the number of a removed audience, and a message for who leaves
 /// looked like one for who enters.
 #[test]

@@ -83,6 +83,12 @@ fn limits_are_set_from_the_command_line() {
     install.extend(["--secret", &secret, "--messages-at-once", "2"]);
     let installed = run(&server, &install);
     assert_eq!(installed["effective_policy"]["messages_at_once"], limit(2, "grant"));
+    // What an installation is given can be given to it later.
+    run(&server, &["plugin", "install", "kith/webhook", "--name", "later", "--config", &config, "--disabled"]);
+    let mended = run(&server, &["plugin", "change", "later", "--grant-http", &host, "--secret", &secret]);
+    assert_eq!((&mended["mode"], &mended["secrets"]), (&json!("disabled"), &json!(["signing"])));
+    assert_eq!(mended["grants"]["secrets"], json!({ "signing": [host] }));
+    assert_eq!(run(&server, &["plugin", "enable", "later"])["mode"], "live");
     define_with(&server.admin(), "seen", "events('Seen').size() > 0", message_through("webhook"));
     settle(&server.admin());
     receiver.hold();

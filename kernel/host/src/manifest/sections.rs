@@ -303,7 +303,7 @@ fn read_http(capabilities: &Section<'_, '_>) -> Vec<HttpRequest> {
 fn read_secrets(capabilities: &Section<'_, '_>) -> Vec<SecretRequest> {
     let mut names: Vec<String> = Vec::new();
     let read = |(start, table): (usize, &DeTable<'_>)| {
-        let known = ["name", "hosts", "reason"];
+        let known = ["name", "hosts", "reason", "optional"];
         let section = Section::open(capabilities.notes, table, "[[capabilities.secrets]]", start, &known);
         let name = section.parsed("name", "a name, e.g. \"api_key\"", |text| {
             let fits =
@@ -324,7 +324,8 @@ fn read_secrets(capabilities: &Section<'_, '_>) -> Vec<SecretRequest> {
         hosts.iter().for_each(|(host, place)| check_host(&section, host, place));
         let reason = section.required_text("reason", "why the plugin needs it; the admin reads this");
         let hosts = hosts.into_iter().map(|(host, _)| host.to_owned()).collect();
-        Some(SecretRequest { name: name?, hosts, reason: reason?.to_owned() })
+        let optional = section.truth("optional").unwrap_or(false);
+        Some(SecretRequest { name: name?, hosts, reason: reason?.to_owned(), optional })
     };
     capabilities.repeated_tables("secrets").into_iter().filter_map(read).collect()
 }

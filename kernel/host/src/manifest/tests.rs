@@ -147,6 +147,14 @@ reason = "to greet"
     assert!(manifest.idempotent, "unless it says otherwise");
     let text_not = text.replacen("[capabilities]", "idempotent = false\n[capabilities]", 1);
     assert!(!parse_manifest(&text_not).unwrap().idempotent);
+    assert!(!manifest.capabilities.secrets[0].optional, "a secret is needed unless it says otherwise");
+    let text_without = text.replacen(
+        "reason = \"to sign\"",
+        "reason = \"to sign\"
+optional = true",
+        1,
+    );
+    assert!(parse_manifest(&text_without).unwrap().capabilities.secrets[0].optional);
     let kv = "[capabilities.kv]\nbytes = 1024\nreason = \"to remember\"";
     for (from, to, expected) in [
         ("type = \"email\"", "type = \"E-Mail\"", "22:8: `E-Mail` is not a type of identifiers"),

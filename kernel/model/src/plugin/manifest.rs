@@ -107,6 +107,9 @@ pub struct SecretRequest {
     /// The hosts it may be sent to; the same patterns as [`HttpRequest::host`].
     pub hosts: Vec<String>,
     pub reason: String,
+    /// Whether the plugin does its work without it.
+    #[serde(default)]
+    pub optional: bool,
 }
 
 /// What an admin allowed. Effective policy = manifest request ∩ grant ∩ host ceiling.

@@ -14,7 +14,7 @@ use kith_model::plugin::{InstallationMode, PluginId, PluginKind};
 
 pub(crate) use body::{InstallationBody, NewInstallation, PatchInstallation};
 use body::{installation_body, public};
-use edit::{check_config, check_grants, check_secrets, free_name, pick_version, read_mode, widened};
+use edit::{check_complete, check_config, check_grants, check_secrets, free_name, pick_version, read_mode, widened};
 pub(crate) use removal::*;
 
 use super::extract::{Authority, Json, Path, right};
@@ -81,6 +81,7 @@ fn install(draft: &mut Draft<'_>, wanted: &NewInstallation) -> Result<(Installat
     check_secrets(manifest, wanted.secrets.iter().map(|(name, value)| (name, Some(value))))?;
     check_grants(manifest.kind, &wanted.grants)?;
     let mode = wanted.mode.as_deref().map_or(Ok(InstallationMode::Live), read_mode)?;
+    check_complete(manifest, mode, &wanted.secrets.keys().cloned().collect())?;
     let id = draft.next_installation()?;
     for (secret, value) in &wanted.secrets {
         draft.put_secret(id, secret, value)?;
@@ -221,6 +222,10 @@ fn patched(
             row.mode_since = draft.now();
         }
         (row.mode, row.mode_reason) = (mode, None);
+    }
+    // One that has been live without a secret can be changed in other ways.
+    if patch.mode.is_some() || patch.version.is_some() || !patch.secrets.is_empty() {
+        check_complete(&version.manifest, row.mode, &draft.tables().secret_names(row.id).into_iter().collect())?;
     }
     row.updated_at = draft.now();
     Ok(row)

@@ -77,6 +77,26 @@ pub(super) fn check_secrets<'a>(
     }
 }
 
+/// An installation that is live has every secret without which its plugin cannot work: it would fail at each message, and every
+/// one of them would be given up.
+pub(super) fn check_complete(
+    manifest: &Manifest,
+    mode: InstallationMode,
+    has: &BTreeSet<String>,
+) -> Result<(), ApiError> {
+    if mode != InstallationMode::Live {
+        return Ok(());
+    }
+    let needed = manifest.capabilities.secrets.iter().filter(|request| !request.optional);
+    match needed.map(|request| &request.name).find(|name| !has.contains(*name)) {
+        None => Ok(()),
+        Some(name) => Err(ApiError::at(
+            format!("secrets.{name}"),
+            format!("{} needs this secret; give it, or set `mode` to `disabled` until there is one", manifest.id),
+        )),
+    }
+}
+
 /// How much is sent at once is said of channels alone, and within what the server itself can be told: a channel that may
 /// send nothing would be live and never send, and a larger number would be lowered unseen.
 pub(super) fn check_grants(kind: PluginKind, grants: &Grants) -> Result<(), ApiError> {
@@ -144,7 +164,7 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
 
 #[cfg(test)]
 mod tests {
-    use kith_model::plugin::{Capabilities, InputSpec, RecipientRequest};
+    use kith_model::plugin::{Capabilities, InputSpec, RecipientRequest, SecretRequest};
     use kith_model::table::ColumnType;
 
     use super::*;
@@ -190,6 +210,25 @@ mod tests {
                 "to see `traits.city`"
             ]
         );
+    }
+
+    #[test]
+    fn who_is_live_has_the_secrets_that_its_plugin_needs() {
+        let mut manifest = channel(&[], &[]);
+        manifest.capabilities.secrets = ["signing", "second"]
+            .map(|name| SecretRequest {
+                name: name.to_owned(),
+                hosts: Vec::new(),
+                reason: String::new(),
+                optional: name == "second",
+            })
+            .to_vec();
+        let check = |mode, has: &[&str]| {
+            let has = has.iter().map(|name| (*name).to_owned()).collect();
+            check_complete(&manifest, mode, &has).is_ok()
+        };
+        assert!(!check(InstallationMode::Live, &[]) && !check(InstallationMode::Live, &["second"]));
+        assert!(check(InstallationMode::Live, &["signing"]) && check(InstallationMode::Disabled, &[]));
     }
 
     #[test]

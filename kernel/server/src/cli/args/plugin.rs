@@ -48,7 +48,7 @@ pub(crate) enum PluginCommand {
         /// The installation
         installation: Name,
     },
-    /// Change how much a channel sends at once; what is not given stays
+    /// Change an installation's configuration, secrets, grants, or how much it sends at once; what is not given stays
     Change(InstallationChangeArgs),
     /// Remove an installation, with the tags or scores that people hold from it
     Remove {
@@ -120,6 +120,9 @@ pub(crate) struct InstallArgs {
     /// Bytes of its own state
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub(crate) grant_kv: u64,
+    /// Install it switched off, e.g. because a secret is still to come
+    #[arg(long)]
+    pub(crate) disabled: bool,
     #[command(flatten)]
     pub(crate) sending: SendingArgs,
 }
@@ -128,6 +131,24 @@ pub(crate) struct InstallArgs {
 pub(crate) struct InstallationChangeArgs {
     /// The installation
     pub(crate) installation: Name,
+    /// The configuration as JSON, or `@FILE`, in place of the present one
+    #[arg(long, value_name = "JSON|@FILE")]
+    pub(crate) config: Option<String>,
+    /// A secret to set, as `NAME=VALUE`; a new one may go where the plugin may go
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) secret: Vec<String>,
+    /// A secret to forget; repeat for more
+    #[arg(long, value_name = "NAME")]
+    pub(crate) forget_secret: Vec<String>,
+    /// A host it may reach over HTTP; those that are given take the place of the present ones
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) grant_http: Vec<String>,
+    /// A type of identifiers that a channel is given; those that are given take the place of the present ones
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) grant_recipient: Vec<String>,
+    /// Bytes of its own state
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) grant_kv: Option<u64>,
     #[command(flatten)]
     pub(crate) sending: SendingArgs,
 }

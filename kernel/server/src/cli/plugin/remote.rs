@@ -26,7 +26,7 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, json: bool) -> Resul
         PluginCommand::Show { installation } => shown(client.get(&path(installation))?, one_installation),
         PluginCommand::Disable { installation } => set_mode(client, installation, "disabled")?,
         PluginCommand::Enable { installation } => set_mode(client, installation, "live")?,
-        PluginCommand::Change(args) => shown(change(client, args)?, sending),
+        PluginCommand::Change(args) => shown(change(client, args)?, changed),
         PluginCommand::Remove { installation, yes } => {
             remove(client, installation, Consent::from_flag(*yes))?;
             (json!({ "removed": installation.as_str() }), format!("{installation} is removed"))
@@ -109,13 +109,7 @@ fn upload(client: &Client, file: &Path, quiet: bool) -> Result<Value, Failure> {
 
 /// The body that installs a plugin.
 fn installation(args: &InstallArgs) -> Result<Value, Failure> {
-    let mut secrets = serde_json::Map::new();
-    for pair in &args.secret {
-        let Some((name, value)) = pair.split_once('=') else {
-            return Err(Failure::Usage(format!("--secret `{}` must be NAME=VALUE", cut(pair, 8))));
-        };
-        secrets.insert(name.to_owned(), json!(value));
-    }
+    let secrets = secrets(&args.secret)?;
     let name = args.name.as_ref().map_or_else(|| args.plugin.id.name(), Name::as_str);
     // A secret may go where the plugin may go; finer grants are given over the API.
     let secret_hosts: serde_json::Map<String, Value> =
@@ -133,10 +127,22 @@ fn installation(args: &InstallArgs) -> Result<Value, Failure> {
     if !secrets.is_empty() {
         body["secrets"] = Value::Object(secrets);
     }
+    if args.disabled {
+        body["mode"] = json!("disabled");
+    }
     if let Some(version) = &args.plugin.version {
         body["version"] = json!(version.to_string());
     }
     Ok(body)
+}
+
+/// Secrets as they are given, by name.
+fn secrets(pairs: &[String]) -> Result<serde_json::Map<String, Value>, Failure> {
+    let read = |pair: &String| match pair.split_once('=') {
+        Some((name, value)) => Ok((name.to_owned(), json!(value))),
+        None => Err(Failure::Usage(format!("--secret `{}` must be NAME=VALUE", cut(pair, 8)))),
+    };
+    pairs.iter().map(read).collect()
 }
 
 impl SendingArgs {
@@ -153,24 +159,87 @@ impl SendingArgs {
     }
 }
 
-/// Change the limits among an installation's grants. The API takes grants as a whole, so the others are sent back as they are.
 fn change(client: &Client, args: &InstallationChangeArgs) -> Result<Value, Failure> {
-    if args.sending.messages_at_once.is_none() && args.sending.requests_per_host.is_none() {
-        return Err(Failure::Usage("nothing to change; give --messages-at-once or --requests-per-host".to_owned()));
-    }
+    let mut body = json!({});
+    let mut secrets = secrets(&args.secret)?;
+    secrets.extend(args.forget_secret.iter().map(|name| (name.clone(), Value::Null)));
     let path = path(&args.installation);
-    let mut grants = client.get(&path)?["grants"].take();
-    args.sending.apply(&mut grants);
-    Ok(client.patch(&path, &json!({ "grants": grants }))?)
+    if args.changes_grants() {
+        let present = client.get(&path)?["grants"].take();
+        body["grants"] = grants(present, args, &secrets);
+    }
+    if !secrets.is_empty() {
+        body["secrets"] = Value::Object(secrets);
+    }
+    if let Some(config) = &args.config {
+        body["config"] = json_argument("--config", config)?;
+    }
+    if body == json!({}) {
+        let message = "nothing to change; give --config, --secret, a --grant or a limit such as --messages-at-once";
+        return Err(Failure::Usage(message.to_owned()));
+    }
+    Ok(client.patch(&path, &body)?)
 }
 
-/// How much a channel sends at once now, and who says so.
-fn sending(installation: &Value) -> String {
-    let rows = ["messages_at_once", "requests_per_host"].map(|name| {
-        let limit = &installation["effective_policy"][name];
-        vec![name.replace('_', " "), field(limit, "value"), field(limit, "source")]
-    });
-    output::table(&["limit", "value", "set by"], rows.into())
+impl InstallationChangeArgs {
+    /// Whether a part of the grants changes: a new secret is granted to somebody too.
+    fn changes_grants(&self) -> bool {
+        !self.grant_http.is_empty()
+            || !self.grant_recipient.is_empty()
+            || self.grant_kv.is_some()
+            || !self.secret.is_empty()
+            || self.sending.messages_at_once.is_some()
+            || self.sending.requests_per_host.is_some()
+    }
+}
+
+/// The grants after a change. The API takes them as a whole, so what does not change is sent back as it is.
+fn grants(mut grants: Value, args: &InstallationChangeArgs, secrets: &serde_json::Map<String, Value>) -> Value {
+    let before = grants["http"].clone();
+    if !args.grant_http.is_empty() {
+        grants["http"] = json!(args.grant_http);
+        // A secret that may go where the plugin may go follows it; finer grants are the API's.
+        let of_secrets = grants["secrets"].as_object_mut().into_iter().flatten();
+        of_secrets.filter(|(_, hosts)| **hosts == before).for_each(|(_, hosts)| *hosts = json!(args.grant_http));
+    }
+    for (name, _) in secrets.iter().filter(|(_, value)| !value.is_null()) {
+        if grants["secrets"].get(name).is_none() {
+            grants["secrets"][name.as_str()] = grants["http"].clone();
+        }
+    }
+    if !args.grant_recipient.is_empty() {
+        grants["recipients"] = json!(args.grant_recipient);
+    }
+    if let Some(bytes) = args.grant_kv {
+        grants["kv_bytes"] = json!(bytes);
+    }
+    args.sending.apply(&mut grants);
+    grants
+}
+
+/// What can be changed of an installation, as it is now: of a channel also how much it sends at once, and who says so.
+fn changed(installation: &Value) -> String {
+    let list = |value: &Value| match value.as_array() {
+        Some(all) => all.iter().map(output::plain).collect::<Vec<_>>().join(", "),
+        None => output::plain(value),
+    };
+    let grants = &installation["grants"];
+    let mut rows = vec![
+        vec!["config".to_owned(), cut(&installation["config"].to_string(), 200)],
+        vec!["secrets".to_owned(), list(&installation["secrets"])],
+        vec!["http".to_owned(), list(&grants["http"])],
+    ];
+    let of_secrets = grants["secrets"].as_object().into_iter().flatten();
+    rows.extend(of_secrets.map(|(name, hosts)| vec![format!("secret {name} to"), list(hosts)]));
+    if field(installation, "kind") == "channel" {
+        rows.push(vec!["recipients".to_owned(), list(&grants["recipients"])]);
+        for name in ["messages_at_once", "requests_per_host"] {
+            let limit = &installation["effective_policy"][name];
+            let value = format!("{}, set by {}", field(limit, "value"), field(limit, "source"));
+            rows.push(vec![name.replace('_', " "), value]);
+        }
+    }
+    output::table(&["what", "value"], rows)
 }
 
 /// Fit now and wait for the end.
@@ -322,6 +391,37 @@ mod tests {
     }
 
     #[test]
+    fn a_change_of_grants_keeps_what_it_does_not_name() {
+        let present = json!({
+            "http": ["a.example"], "secrets": { "signing": ["a.example"], "fine": ["b.example"] }, "kv_bytes": 5,
+            "recipients": ["email"], "limits": { "messages_at_once": 8 },
+        });
+        let args = InstallationChangeArgs {
+            installation: "hook".parse().unwrap(),
+            config: None,
+            secret: vec!["token=x".into()],
+            forget_secret: Vec::new(),
+            grant_http: vec!["c.example".into()],
+            grant_recipient: Vec::new(),
+            grant_kv: None,
+            sending: SendingArgs { messages_at_once: Some(Bound::None), ..Default::default() },
+        };
+        assert!(args.changes_grants());
+        let secrets = secrets(&args.secret).unwrap();
+        let expected = json!({
+            "http": ["c.example"], "kv_bytes": 5, "recipients": ["email"], "limits": { "messages_at_once": null },
+            "secrets": { "signing": ["c.example"], "fine": ["b.example"], "token": ["c.example"] },
+        });
+        assert_eq!(grants(present.clone(), &args, &secrets), expected);
+        let none = InstallationChangeArgs { secret: vec!["signing=y".into()], grant_http: Vec::new(), ..args };
+        let secrets = super::secrets(&none.secret).unwrap();
+        assert_eq!(
+            grants(present, &none, &secrets)["secrets"],
+            json!({ "signing": ["a.example"], "fine": ["b.example"] })
+        );
+    }
+
+    #[test]
     fn an_installation_is_asked_for_with_its_grants_and_secrets() {
         let args = InstallArgs {
             plugin: crate::cli::args::PluginReference { id: "kith/webhook".parse().unwrap(), version: None },
@@ -331,6 +431,7 @@ mod tests {
             secret: vec!["signing=whsec_x=".into()],
             grant_recipient: Vec::new(),
             grant_kv: 0,
+            disabled: false,
             sending: SendingArgs::default(),
         };
         let body = installation(&args).unwrap();
