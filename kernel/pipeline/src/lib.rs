@@ -251,6 +251,11 @@ impl Kernel {
         audience::status(&self.shared, workspace, id)
     }
 
+    /// What a condition reads and nobody writes: a mistake of the pen, or something that is still to come.
+    pub fn unwritten(&self, workspace: WorkspaceId, condition: &str) -> Result<Unwritten, QueryError> {
+        audience::unwritten(&self.shared, workspace, condition)
+    }
+
     /// A page of an audience's members.
     pub fn audience_members(
         &self,

@@ -94,6 +94,16 @@ pub struct AudienceStatus {
     pub as_of_time: Timestamp,
 }
 
+/// What a condition reads and nobody writes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unwritten {
+    /// No installation makes them.
+    pub tags: Vec<String>,
+    pub scores: Vec<String>,
+    /// Nobody has them.
+    pub traits: Vec<String>,
+}
+
 /// What the removal of an installation would take away.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Removal {

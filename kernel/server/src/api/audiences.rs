@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 pub(crate) use body::{AudienceBody, Condition, CountBody, ExplainQuery, MemberBody, NewAudience, PatchAudience};
 pub(crate) use preview::*;
 
-use body::audience_body;
+use body::{audience_body, warnings};
 
 use super::extract::{Authority, Json, PageQuery, Path, Query, right};
 use super::profiles::profile_id;
@@ -38,7 +38,9 @@ fn shown(app: &App, workspace: WorkspaceId, name: &str) -> Result<AudienceBody, 
     let tables = app.catalogue.workspace(workspace)?;
     let audience = named(&tables, name)?;
     let status = app.kernel.audience(workspace, audience.id)?;
-    Ok(audience_body(&tables, audience, &status))
+    let mut body = audience_body(&tables, audience, &status);
+    body.warnings = Some(warnings(&app.kernel.unwritten(workspace, &audience.condition)?));
+    Ok(body)
 }
 
 fn check_condition(condition: &str) -> Result<(), ApiError> {

@@ -215,7 +215,9 @@ fn one_audience(audience: &Value) -> String {
     for (action, _) in ACTIONS {
         rows.push(vec![action.to_owned(), action_cell(&audience[action])]);
     }
-    output::table(&["what", "value"], rows)
+    let warnings = audience.get("warnings").and_then(Value::as_array).into_iter().flatten();
+    let warnings: String = warnings.map(|warning| format!("\n\nwarning: {}", output::plain(warning))).collect();
+    output::table(&["what", "value"], rows) + &warnings
 }
 
 /// What an action sends: a line for each of its parts.
@@ -358,6 +360,8 @@ mod tests {
          new        not known yet   not known yet   post                 New     false
         ");
         let shown = one_audience(&audiences[1]);
+        let warned = one_audience(&json!({ "name": "x", "warnings": ["nobody has the trait `cty` so far"] }));
+        assert!(warned.ends_with("warning: nobody has the trait `cty` so far"), "{warned}");
         let line = count_line(&json!({ "count": 5, "pending": null, "exact": false, "as_of": 7 }));
         assert_eq!(line, "5 profiles, about (pending: not known yet), as of log position 7");
         for part in ["not known yet", "1,000 of 4,000 profiles", "channel: post", "existing: skip", "nothing"] {

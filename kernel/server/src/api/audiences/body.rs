@@ -1,7 +1,7 @@
 //! The bodies of audiences' requests and answers.
 
 use kith_model::audience::{Audience, ConsentBasis, Reach};
-use kith_pipeline::{AudienceStatus, Count};
+use kith_pipeline::{AudienceStatus, Count, Unwritten};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -131,6 +131,10 @@ pub(crate) struct AudienceBody {
     as_of: u64,
     /// The time that the size holds for.
     as_of_time: String,
+    /// What may be a mistake in the condition, for people: it reads a tag or score that no installed plugin writes, or a trait
+    /// that nobody has so far. Where an audience stands alone, not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) warnings: Option<Vec<String>>,
 }
 
 /// Profiles looked at of how many.
@@ -204,7 +208,21 @@ pub(super) fn audience_body(tables: &WorkspaceTables, audience: &Audience, statu
         progress: status.progress.map(|(done, total)| ProgressBody { done, total }),
         as_of: status.as_of.0,
         as_of_time: time(status.as_of_time),
+        warnings: None,
     }
+}
+
+/// What may be a mistake in a condition, in words.
+pub(super) fn warnings(unwritten: &Unwritten) -> Vec<String> {
+    let of_plugins = |kind: &str, names: &[String]| -> Vec<String> {
+        let warn = |name| format!("no installed plugin writes the {kind} `{name}`, so nobody has it until one does");
+        names.iter().map(warn).collect()
+    };
+    let traits = unwritten.traits.iter().map(|name| format!("nobody has the trait `{name}` so far"));
+    let mut all = of_plugins("tag", &unwritten.tags);
+    all.extend(of_plugins("score", &unwritten.scores));
+    all.extend(traits);
+    all
 }
 
 #[cfg(test)]

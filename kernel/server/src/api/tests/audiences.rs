@@ -168,3 +168,25 @@ async fn members_are_listed_with_their_identifiers_for_whoever_may_see_people() 
     let member = &listed["items"][0];
     assert!(member["profile"].is_string() && member.get("identifiers").is_none(), "{member}");
 }
+
+/// A tag that nobody writes made an audience of nobody, and nothing said why.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_condition_on_what_nobody_writes_is_saved_with_a_warning() {
+    let server = with_people("ada").await;
+    let condition =
+        json!({ "condition": "tags.foo != 'a' && scores.bar > 1 && traits.cty == 'Oslo' && events('A').size() > 0" });
+    let made = create(&server, "all", condition).await.with(201);
+    let expected = json!([
+        "no installed plugin writes the tag `foo`, so nobody has it until one does",
+        "no installed plugin writes the score `bar`, so nobody has it until one does",
+        "nobody has the trait `cty` so far",
+    ]);
+    assert_eq!(made["warnings"], expected);
+    let shown = ask(&server, "GET", "/api/v1/audiences/all").admin().empty().await.with(200);
+    assert_eq!(shown["warnings"], expected);
+    let patch = |body: Value| ask(&server, "PATCH", "/api/v1/audiences/all").admin().json(body);
+    let mended = patch(json!({ "condition": "events('A').size() > 0" })).await.with(200);
+    assert_eq!(mended["warnings"], json!([]));
+    let listed = ask(&server, "GET", "/api/v1/audiences").admin().empty().await.with(200);
+    assert!(listed["items"][0].get("warnings").is_none());
+}
