@@ -59,7 +59,7 @@ impl Outstanding {
     fn behind(expression: &Expression, compiled: &Compiled, projection: &Projection) -> Outstanding {
         // Until the reactor has made a pass under the setup in force, what is shown is of the one before: a model that was
         // switched on since has yet to find out about whom it has to be asked.
-        let mut is_settled = projection.generation == compiled.generation;
+        let mut is_settled = projection.generation == compiled.generation && projection.left_out == 0;
         let mut outdated = RoaringBitmap::new();
         let plan = &compiled.plan;
         for model in plan.asked_for(expression) {
@@ -192,6 +192,9 @@ mod tests {
         projection.is_retracting = true;
         assert!(!is_settled(&projection), "the model may have read what is to be taken back");
         projection.is_retracting = false;
+        projection.left_out = 1;
+        assert!(!is_settled(&projection), "somebody is not in the index");
+        projection.left_out = 0;
         projection.done.clear();
         assert!(!is_settled(&projection), "the model has not been asked about everybody");
     }

@@ -2,7 +2,7 @@
 
 use kith_model::id::{InstallationId, Position, SourceIdentityId, WorkspaceId};
 use kith_store::{Key, ReadError};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::reactor::{PassError, Reactor};
 use crate::rows::Aside;
@@ -48,16 +48,14 @@ impl Reactor {
     }
 }
 
-/// The dead letter of something that cannot be read, with the name of it. A pass has one time and a walk one position, whoever
-/// it comes across; the bytes tell the letters apart.
+/// The dead letter of something that cannot be read, with the name of it. There is one for each such thing, however often
+/// somebody comes across it: a person who cannot be read may be sent events for years. `raw` is the record itself, or the name
+/// of the person.
 pub(super) fn unreadable(workspace: WorkspaceId, of_when: Cursor, error: &ReadError, raw: &[u8]) -> (Key, Aside) {
     const MAX_RAW_BYTES: usize = 4096;
     let Cursor { position, time: at } = of_when;
     tracing::error!(workspace = workspace.0, position = position.0, %error, "something cannot be read; it is kept aside");
-    let key = Key::set_aside(workspace, Some(InstallationId(0)))
-        .followed_by(&at.0.to_be_bytes())
-        .followed_by(&position.0.to_be_bytes())
-        .followed_by(&xxh3_64(raw).to_be_bytes());
+    let key = Key::set_aside(workspace, Some(InstallationId(0))).followed_by(&xxh3_128(raw).to_be_bytes());
     let raw = raw[..raw.len().min(MAX_RAW_BYTES)].to_vec();
     (key, Aside::Unreadable { at, position, problem: error.to_string(), raw })
 }

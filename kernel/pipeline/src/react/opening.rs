@@ -51,6 +51,7 @@ pub(crate) fn open(shared: &Arc<Shared>, workspace: &Arc<Workspace>) -> Result<R
     projection.track(&compiled.plan, &readiness);
     let (queues, left_out) = build(shared, workspace, &readiness, &mut projection)?;
     keep_aside(shared, id, cursor, &left_out);
+    projection.left_out = left_out.len();
     projection.generation = 0;
     *workspace.projection.write() = projection;
     let totals = get_one(store, &Key::delivery_totals(id, DeliveryMover::Reactor))?;

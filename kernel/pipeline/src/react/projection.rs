@@ -70,6 +70,8 @@ pub(crate) struct Projection {
     /// Profiles whose values of a running model are pending, or of an older version of it or of its inputs.
     pub outdated: BTreeMap<InstallationId, RoaringBitmap>,
     pub commits: Commits,
+    /// People whom the index lacks because they could not be read at the start.
+    pub left_out: usize,
     /// Whether values of a removed model may still be there, and such as other models computed from them.
     pub is_retracting: bool,
     /// Traits that an audience reads and whose column is filled by the sweep under way: until now there were too many names.
