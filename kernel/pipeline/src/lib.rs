@@ -23,6 +23,7 @@ mod react;
 mod rows;
 mod setup;
 mod shared;
+mod turns;
 mod views;
 mod workers;
 
@@ -47,6 +48,7 @@ pub use plan::SetupError;
 pub use questions::QueryError;
 pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Role, Setup};
 pub use shared::WAITS_FOR_FIT;
+pub use turns::{Asker, Patience, TurnError};
 pub use views::*;
 
 use accept::Accept;
@@ -243,7 +245,12 @@ impl Kernel {
 
     /// How many profiles meet a condition now, exactly.
     pub fn count(&self, workspace: WorkspaceId, condition: &str) -> Result<Count, QueryError> {
-        count::count(&self.shared, workspace, condition)
+        self.count_for(workspace, condition, &Patience::default())
+    }
+
+    /// The same for somebody who may leave before it is known.
+    pub fn count_for(&self, workspace: WorkspaceId, condition: &str, patience: &Patience) -> Result<Count, QueryError> {
+        count::count(&self.shared, workspace, condition, patience)
     }
 
     /// An audience's size and progress.

@@ -17,6 +17,7 @@ use kith_model::id::WorkspaceId;
 use kith_store::ReadError;
 
 use crate::shared::{Shared, Workspace};
+use crate::turns::TurnError;
 
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,8 @@ pub enum QueryError {
     Expression(#[from] ExpressionError),
     #[error("`{0}` is not a cursor that this list gave out")]
     Cursor(String),
+    #[error(transparent)]
+    Turn(#[from] TurnError),
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]

@@ -23,6 +23,7 @@ use crate::react::inbox::Inbox;
 use crate::react::projection::Projection;
 use crate::rows::derived::Cursor;
 use crate::setup::{Activity, Installed, Observer, Setup};
+use crate::turns::Turns;
 use crate::workers::Workers;
 
 /// This many strikes in a row, each over other people or another request, quarantine an installation.
@@ -66,6 +67,8 @@ pub(crate) struct Workspace {
     pub inbox: Inbox,
     /// Set by the reactor when the same work has failed twice.
     pub failing: Mutex<Option<Failing>>,
+    /// Of questions that look at everybody.
+    pub turns: Turns,
     /// Held while a dead letter is put back into its outbox.
     pub replaying: Mutex<()>,
     /// Held while the setup is changed.
@@ -87,6 +90,7 @@ impl Workspace {
             projection: RwLock::default(),
             inbox: Inbox::default(),
             failing: Mutex::default(),
+            turns: Turns::default(),
             replaying: Mutex::default(),
             changing: Mutex::default(),
             strikes: Mutex::default(),

@@ -2,6 +2,7 @@
 //! same order, and are read side by side.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
@@ -204,19 +205,20 @@ pub(crate) enum Seen {
     NotAll,
 }
 
-/// Look at every profile of the workspace.
-pub(crate) fn each_profile(
+/// Look at every profile of the workspace, until `look` ends it.
+pub(crate) fn each_profile<B>(
     store: &Arc<dyn Store>,
     workspace: WorkspaceId,
-    mut look: impl FnMut(ProfileId, Vec<Person>) -> Result<(), ReadError>,
-) -> Result<Seen, ReadError> {
+    mut look: impl FnMut(ProfileId, Vec<Person>) -> Result<ControlFlow<B>, ReadError>,
+) -> Result<ControlFlow<B, Seen>, ReadError> {
     let mut pages = ProfilePages::new(Arc::clone(store), workspace);
     let mut seen = Seen::Everybody;
     while let Some(profiles) = pages.next_page()? {
         for people in profiles {
             let id = ProfileId(people[0].id);
             match look(id, people) {
-                Ok(()) => {}
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(ended)) => return Ok(ControlFlow::Break(ended)),
                 Err(error @ ReadError::Io { .. }) => return Err(error),
                 Err(error) => {
                     tracing::error!(workspace = workspace.0, profile = %id, %error, "somebody cannot be read and is left out");
@@ -228,7 +230,7 @@ pub(crate) fn each_profile(
             seen = Seen::NotAll;
         }
     }
-    Ok(seen)
+    Ok(ControlFlow::Continue(seen))
 }
 
 #[cfg(test)]

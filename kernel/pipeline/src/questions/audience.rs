@@ -1,6 +1,7 @@
 //! Audiences: their size, their members, why somebody is in one or not, and whom a removal would touch.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use kith_features::{Expression, FeatureName};
@@ -15,7 +16,7 @@ use super::count::in_index;
 use super::{QueryError, page, profile, workspace};
 use crate::profiles::evaluation::{Evaluation, Profile};
 use crate::profiles::person::{self, load_sealed};
-use crate::profiles::scan::each_profile;
+use crate::profiles::scan::{Seen, each_profile};
 use crate::rows::derived::Track;
 use crate::shared::Shared;
 use crate::views::{AudienceStatus, MemberPage, Removal, Unwritten};
@@ -158,11 +159,11 @@ pub(crate) fn removal(shared: &Shared, id: WorkspaceId, installation: Installati
     let audiences = readers.map(|audience| audience.audience.id).collect();
     let mut people = 0;
     if compiled.plan.model(installation).is_some() {
-        each_profile(&shared.store, id, |_, members| {
+        let _: ControlFlow<(), Seen> = each_profile(&shared.store, id, |_, members| {
             let outputs = members[0].derived.as_ref().map(|derived| &derived.outputs);
             let holds = outputs.and_then(|outputs| outputs.get(&(installation, Track::Live)));
             people += u64::from(holds.is_some_and(|output| profile::values_of(output) > 0));
-            Ok(())
+            Ok(ControlFlow::Continue(()))
         })?;
     }
     Ok(Removal { people, audiences })

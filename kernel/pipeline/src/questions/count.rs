@@ -1,5 +1,6 @@
 //! How many profiles meet a condition: from the index where it can answer, else by looking at every profile.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use kith_features::index::Counted;
@@ -17,17 +18,24 @@ use crate::profiles::scan::{Seen, each_profile};
 use crate::react::projection::Projection;
 use crate::rows::derived::Cursor;
 use crate::shared::{Compiled, Shared, Workspace};
+use crate::turns::{Patience, Turn};
 use crate::views::Count;
 
 /// How many profiles meet a condition.
-pub(crate) fn count(shared: &Shared, id: WorkspaceId, condition: &str) -> Result<Count, QueryError> {
+pub(crate) fn count(
+    shared: &Shared,
+    id: WorkspaceId,
+    condition: &str,
+    patience: &Patience,
+) -> Result<Count, QueryError> {
     let workspace = workspace(shared, id)?;
     let compiled = workspace.compiled.load_full();
     let expression = Expression::parse_in(condition, compiled.setup.zone.name())?;
     if let Some(count) = from_index(shared, &workspace, &compiled, &expression) {
         return Ok(count);
     }
-    by_people(shared, &workspace, &compiled, &expression)
+    let turn = workspace.turns.take(patience)?;
+    by_people(shared, &workspace, &compiled, &expression, &turn)
 }
 
 /// The answer of the index, if it has one.
@@ -87,6 +95,7 @@ fn by_people(
     workspace: &Workspace,
     compiled: &Compiled,
     expression: &Expression,
+    turn: &Turn<'_>,
 ) -> Result<Count, QueryError> {
     let (as_of, complete, mut outstanding, commits) = {
         let projection = workspace.projection.read();
@@ -98,6 +107,9 @@ fn by_people(
     let is_kept = wanted.iter().all(|leaf| complete.contains(leaf) && compiled.plan.program.leaf(*leaf).is_some());
     let (mut counted, mut population) = (Counted::default(), 0);
     let seen = each_profile(&shared.store, workspace.id, |_, mut people| {
+        if let Err(ended) = turn.go_on() {
+            return Ok(ControlFlow::Break(ended));
+        }
         population += 1;
         if is_kept {
             load_sealed(shared.store.as_ref(), workspace.id, &mut people, expression, view)?;
@@ -112,8 +124,12 @@ fn by_people(
         if value.is_unknown() {
             counted.unknown.insert(profile.root().ordinal);
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     })?;
+    let seen = match seen {
+        ControlFlow::Continue(seen) => seen,
+        ControlFlow::Break(ended) => return Err(ended.into()),
+    };
     // Rows are read while the lane and the reactor go on: what they have written since may be in some of them. That the
     // reactor's time goes on changes no row.
     outstanding.is_settled &= seen == Seen::Everybody

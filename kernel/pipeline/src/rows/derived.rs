@@ -439,7 +439,7 @@ mod tests {
     }
 
     /// More leaves than an identity's own row takes, each in a group of its own.
-    fn many() -> (Derived, Vec<(u16, Option<Vec<u8>>)>) {
+    fn many() -> (Derived, Vec<GroupRow>) {
         let mut derived = Derived::default();
         for number in 0..60 {
             let event = Event { name: format!("event {number}"), ..order() };

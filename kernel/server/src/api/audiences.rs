@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use kith_model::audience::Audience;
 use kith_model::id::{Name, WorkspaceId};
-use kith_pipeline::Kernel;
+use kith_pipeline::{Asker, Kernel};
 use serde_json::{Value, json};
 
 pub(crate) use body::{AudienceBody, Condition, CountBody, ExplainQuery, MemberBody, NewAudience, PatchAudience};
@@ -291,7 +291,7 @@ pub(crate) async fn explain(
 #[utoipa::path(
     post, path = "/api/v1/audiences/count", tag = "audiences", security(("key" = ["audiences:read"])),
     request_body = Condition,
-    responses((status = 200, body = CountBody), (status = 400, body = Problem)),
+    responses((status = 200, body = CountBody), (status = 400, body = Problem), (status = 429, body = Problem)),
 )]
 pub(crate) async fn count(
     State(app): State<Arc<App>>,
@@ -299,8 +299,12 @@ pub(crate) async fn count(
     Json(wanted): Json<Condition>,
 ) -> Result<Json<CountBody>, ApiError> {
     let workspace = authority.caller.workspace;
-    let counted = app.offload(move |app| app.kernel.count(workspace, &wanted.condition)).await?;
-    Ok(Json(counted.into()))
+    let asker = Asker::default();
+    let patience = asker.patience();
+    let counted = app.offload(move |app| app.kernel.count_for(workspace, &wanted.condition, &patience)).await;
+    // Until here: a request that is dropped takes the asker along, and the count ends.
+    drop(asker);
+    Ok(Json(counted?.into()))
 }
 
 #[cfg(test)]

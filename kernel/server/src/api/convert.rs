@@ -1,7 +1,7 @@
 //! How the errors of the layers below become answers: each variant is named, so that a new one cannot be forgotten.
 
 use kith_host::{BindError, CompileError, ConfigMistake, LoadError};
-use kith_pipeline::{QueryError, SetupError};
+use kith_pipeline::{QueryError, SetupError, TurnError};
 
 use super::audiences::bad_expression;
 use crate::error::{ApiError, Mistake, chain};
@@ -88,6 +88,9 @@ impl From<QueryError> for ApiError {
             QueryError::UnknownInstallation => ApiError::missing("no such installation"),
             QueryError::Expression(error) => bad_expression("condition", &error),
             QueryError::Cursor(_) => ApiError::at("?cursor", "this list gave out no such cursor"),
+            QueryError::Turn(TurnError::TooLong { .. }) => ApiError::at("condition", error.to_string()),
+            // Of whom nobody waits for any more no answer is read.
+            QueryError::Turn(TurnError::Busy | TurnError::GivenUp) => ApiError::Overloaded { retry_after_s: 10 },
             QueryError::Read(error) => ApiError::internal("reading the store", error),
             QueryError::Commit(error) => error.into(),
         }

@@ -7,6 +7,7 @@ use axum::extract::State;
 use hmac::{Hmac, Mac as _};
 use kith_model::audience::{Audience, Reach};
 use kith_model::id::WorkspaceId;
+use kith_pipeline::{Asker, Patience};
 use serde::Serialize;
 use sha2::Sha256;
 use utoipa::ToSchema;
@@ -39,7 +40,7 @@ pub(crate) struct PreviewBody {
 #[utoipa::path(
     post, path = "/api/v1/audiences/preview", tag = "audiences", security(("key" = ["audiences:read"])),
     request_body = Condition,
-    responses((status = 200, body = PreviewBody), (status = 400, body = Problem)),
+    responses((status = 200, body = PreviewBody), (status = 400, body = Problem), (status = 429, body = Problem)),
 )]
 pub(crate) async fn preview(
     State(app): State<Arc<App>>,
@@ -47,11 +48,15 @@ pub(crate) async fn preview(
     Json(wanted): Json<Condition>,
 ) -> Result<Json<PreviewBody>, ApiError> {
     let workspace = authority.caller.workspace;
-    app.offload(move |app| counted(app, workspace, &wanted.condition).map(Json)).await
+    let asker = Asker::default();
+    let patience = asker.patience();
+    let answer = app.offload(move |app| counted(app, workspace, &wanted.condition, &patience).map(Json)).await;
+    drop(asker);
+    answer
 }
 
-fn counted(app: &App, workspace: WorkspaceId, condition: &str) -> Result<PreviewBody, ApiError> {
-    let counted = app.kernel.count(workspace, condition)?;
+fn counted(app: &App, workspace: WorkspaceId, condition: &str, patience: &Patience) -> Result<PreviewBody, ApiError> {
+    let counted = app.kernel.count_for(workspace, condition, patience)?;
     let (count, pending) = (counted.count, counted.pending);
     let token = Token { workspace, condition, count }.text(&app.preview_key);
     let exact = counted.exact && pending == 0;
@@ -72,7 +77,7 @@ pub(super) fn insist(
     condition: &str,
     previewed: Option<&str>,
 ) -> Result<(), ApiError> {
-    let now = counted(app, workspace, condition)?;
+    let now = counted(app, workspace, condition, &Patience::default())?;
     if now.exact && now.would_send == 0 {
         // There is nobody whom it would write to.
         return Ok(());

@@ -1,0 +1,147 @@
+//! Questions that have to look at everybody: one of a workspace at a time, so that whoever asks many takes no processor from
+//! others, and each only while somebody waits for the answer.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
+
+/// Why a question has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TurnError {
+    /// Others of the workspace were being answered all the time.
+    #[error("the workspace has other questions under way that look at everybody")]
+    Busy,
+    /// It was worked at for as long as a question may be.
+    #[error(
+        "looking at everybody took more than {seconds} seconds and was given up; an audience with this condition is kept up to date and counts at once"
+    )]
+    TooLong { seconds: u64 },
+    /// Whoever asked has gone.
+    #[error("nobody waits for the answer any more")]
+    GivenUp,
+}
+
+/// The longest that a question waits for its turn.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// The longest that one is worked at.
+const LONGEST_WORK: Duration = Duration::from_secs(60);
+
+/// How often one that waits looks whether somebody still wants it.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Whoever asked. Dropped, the question is given up.
+#[derive(Debug, Default)]
+pub struct Asker(Arc<()>);
+
+impl Asker {
+    /// What tells those who work at the question whether the asker is still there.
+    pub fn patience(&self) -> Patience {
+        Patience { asker: Some(Arc::downgrade(&self.0)), wait: LONGEST_WAIT, work: LONGEST_WORK }
+    }
+}
+
+/// How long a question may wait and be worked at.
+#[derive(Debug, Clone)]
+pub struct Patience {
+    /// `None` where whoever asks blocks until it is answered.
+    asker: Option<Weak<()>>,
+    wait: Duration,
+    work: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience { asker: None, wait: LONGEST_WAIT, work: LONGEST_WORK }
+    }
+}
+
+impl Patience {
+    fn is_asker_gone(&self) -> bool {
+        self.asker.as_ref().is_some_and(|asker| asker.strong_count() == 0)
+    }
+}
+
+/// The turns of one workspace.
+#[derive(Debug, Default)]
+pub(crate) struct Turns(Mutex<()>);
+
+/// A question's turn.
+pub(crate) struct Turn<'a> {
+    patience: &'a Patience,
+    until: Instant,
+    _held: MutexGuard<'a, ()>,
+}
+
+impl Turns {
+    /// Wait for a turn.
+    ///
+    /// # Errors
+    /// [`TurnError::Busy`] where none came in time, [`TurnError::GivenUp`] where nobody waits any more.
+    pub(crate) fn take<'a>(&'a self, patience: &'a Patience) -> Result<Turn<'a>, TurnError> {
+        let until = Instant::now() + patience.wait;
+        loop {
+            if patience.is_asker_gone() {
+                return Err(TurnError::GivenUp);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if let Some(held) = self.0.try_lock_for(LOOK.min(left)) {
+                return Ok(Turn { patience, until: Instant::now() + patience.work, _held: held });
+            }
+            if left.is_zero() {
+                return Err(TurnError::Busy);
+            }
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// Whether to go on.
+    ///
+    /// # Errors
+    /// [`TurnError::TooLong`] after its time, [`TurnError::GivenUp`] where nobody waits any more.
+    pub(crate) fn go_on(&self) -> Result<(), TurnError> {
+        if self.patience.is_asker_gone() {
+            Err(TurnError::GivenUp)
+        } else if Instant::now() >= self.until {
+            Err(TurnError::TooLong { seconds: self.patience.work.as_secs() })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patience(wait: Duration, work: Duration) -> Patience {
+        Patience { asker: None, wait, work }
+    }
+
+    #[test]
+    fn one_question_at_a_time_and_none_waits_for_ever() {
+        let turns = Turns::default();
+        let long = Patience::default();
+        let turn = turns.take(&long).unwrap();
+        assert!(turn.go_on().is_ok());
+        let short = patience(Duration::ZERO, Duration::ZERO);
+        assert!(matches!(turns.take(&short), Err(TurnError::Busy)));
+        drop(turn);
+        let turn = turns.take(&short).unwrap();
+        assert!(matches!(turn.go_on(), Err(TurnError::TooLong { seconds: 0 })));
+    }
+
+    #[test]
+    fn a_question_ends_with_who_asked_it() {
+        let turns = Turns::default();
+        let (asker, other) = (Asker::default(), Asker::default());
+        let (patience, of_other) = (asker.patience(), other.patience());
+        let turn = turns.take(&patience).unwrap();
+        drop(other);
+        assert!(matches!(turns.take(&of_other), Err(TurnError::GivenUp)), "while it waits");
+        drop(asker);
+        assert!(matches!(turn.go_on(), Err(TurnError::GivenUp)), "while it is worked at");
+    }
+}
