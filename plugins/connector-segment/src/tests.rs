@@ -343,7 +343,7 @@ fn every_consent_of_a_message_reaches_the_kernel() {
         assert_eq!(consents(traits), [no, yes], "{message}");
         assert_eq!(object(traits), json!({ "consent": { "news": true }, "city": "Oslo" }), "what is shown stays");
     }
-    let own = format!(r#"{{"type":"track","event":"E","userId":"u1","context":{{"traits":{{"city":"Oslo"}}}}}}"#);
+    let own = r#"{"type":"track","event":"E","userId":"u1","context":{"traits":{"city":"Oslo"}}}"#.to_owned();
     let body = format!(r#"{{"context":{{"traits":{{"consent":{no}}}}},"batch":[{own}]}}"#);
     assert_eq!(consents(&receive("/v1/batch", body).unwrap().events[0].traits), [no]);
     let group = json!({ "type": "group", "userId": "u1", "groupId": "g", "traits": { "consent": { "news": false } } });
