@@ -7,7 +7,6 @@ use std::borrow::Cow;
 
 use kith_plugin_sdk::{Connector, Event, Failure, Received, Rejected, Rejection, Request, config, export};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use crate::encoding::Piece;
 use crate::event::{Problem, Row};
@@ -16,6 +15,7 @@ use crate::settings::{Format, Mapping, Settings};
 
 mod encoding;
 mod event;
+mod json;
 mod record;
 mod settings;
 mod time;
@@ -278,7 +278,7 @@ impl<'p> Reading<'p> {
         match self.format {
             Format::Ndjson => {
                 let text = self.piece.decode(record).ok_or_else(undecodable)?;
-                let object: Map<String, Value> = serde_json::from_str(text.trim())
+                let object = json::object(text.trim())
                     .map_err(|error| Problem::new("invalid-json", format!("the line is not a JSON object: {error}")))?;
                 event::read(&Row::Object(&object), &self.mapping, fallback_id)
             }

@@ -69,6 +69,11 @@ fn look_at_leaf(profile: &Profile<'_>, id: LeafId, before: &Value, survey: &mut 
         return;
     };
     let (after, next_change) = profile.look_at(leaf);
+    // Time has changed it before the event did: what it was when somebody last looked is not what it was a moment ago, and the
+    // timer that would tell is replaced here.
+    let timers = profile.root().derived.as_ref().map(|derived| derived.timers());
+    let is_due = timers.and_then(|timers| timers.get(&Waker::Leaf(id))).is_some_and(|due| *due <= profile.view.now);
+    let before = if is_due { &Value::Unknown } else { before };
     survey.timers.push((Waker::Leaf(id), next_change));
     if !profile.view.complete.contains(&id) {
         // Its column is filled while its history is read; nobody is told before that has come to its end.

@@ -4,8 +4,9 @@ use kith_model::audience::{Audience, ConsentBasis, ReEntry, Reach};
 use kith_model::delivery::{DeliveryState, Outcome};
 use kith_model::event::DraftEvent;
 use kith_model::id::InstallationId;
-use kith_store::Key;
+use kith_store::{Key, Operation, Unit};
 
+use super::delivery::watched::Watched;
 use super::harness::*;
 use crate::{Activity, DeadLetter};
 
@@ -85,6 +86,39 @@ fn who_enters_gets_one_message_and_the_receipt_comes_back_as_an_event() {
     let delivered =
         deliveries.iter().filter(|delivery| matches!(delivery.state, DeliveryState::Delivered { .. })).count();
     assert_eq!((delivered, skipped), (1, 1));
+}
+
+/// An event that came before its person's windows had moved on, and was computed after, left a member in the audience for good:
+/// neither before nor after it, at the later time, did the leaf meet the condition, and the timer that was due was replaced.
+#[test]
+fn an_event_that_waited_while_a_window_moved_on_lets_nobody_stay() {
+    let store = Watched::new();
+    let mut bench = Bench::over(store.clone(), vec![audience(1, "events('A', '7d').size() >= 2", None)], |_| {});
+    let day = 24 * 3_600_000;
+    let of = |user: &str, number: i64, days: i64| {
+        event(&format!("{user}-{number}"), &[("user_id", user)], "A", START.plus_ms(days * day))
+    };
+    let users = ["u1", "u2", "u3"];
+    bench.send(users.iter().flat_map(|user| [of(user, 1, 0), of(user, 2, 0)]).collect());
+    bench.settle();
+    assert_eq!(bench.size(1), Some(3));
+    bench.clock.advance_ms(6 * day);
+    bench.settle();
+    // Accepted, and the process ends before it is computed.
+    let setup = bench.setup.lock().clone();
+    let promised = Key::promised(WORKSPACE);
+    let is_computed = move |unit: &Unit| {
+        unit.operations.iter().any(|operation| matches!(operation, Operation::Put(key, _) if *key == promised))
+    };
+    *store.refuse.lock() = Some(Box::new(is_computed));
+    bench.send(users.iter().map(|user| of(user, 3, 5)).collect());
+    bench.clock.advance_ms(3 * day);
+    bench.kernel.stop();
+    *store.refuse.lock() = None;
+    bench.restart_with(vec![setup]);
+    bench.settle();
+    assert_eq!(bench.count("events('A', '7d').size() >= 2"), 0);
+    assert_eq!(bench.size(1), Some(0));
 }
 
 /// Entries name messages. An audience that never sent any keeps none of them, and one that did keeps them for good, so that no
