@@ -50,6 +50,18 @@ struct Inner {
 }
 
 impl Expression {
+    /// Whether it can be a condition: something that is never true or false holds for nobody.
+    ///
+    /// # Errors
+    /// [`ExpressionError`] where its form tells that it is a number, a text, a time or a list.
+    pub fn check_condition(&self) -> Result<(), ExpressionError> {
+        if self.0.written.is_never_bool() {
+            let message = "it is never true or false, and a condition has to be: compare it with something";
+            return Err(ExpressionError::at(&self.0.text, 1, 1, message));
+        }
+        Ok(())
+    }
+
     /// Parse, check and compile.
     ///
     /// # Errors

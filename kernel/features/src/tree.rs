@@ -138,6 +138,21 @@ pub(crate) enum Node {
 }
 
 impl Node {
+    /// Whether its form tells that it is no truth value, whatever it meets.
+    pub(crate) fn is_never_bool(&self) -> bool {
+        use Function::{Average, Double, Duration, Int, Lower, Size, Sum, Text, Timestamp, Upper};
+        match self {
+            Node::Literal(value) => !matches!(value, Value::Bool(_)),
+            Node::Now | Node::Negate(_) | Node::Calculate(..) | Node::List(_) | Node::Events(..) => true,
+            Node::Choose(parts) => parts[1].is_never_bool() && parts[2].is_never_bool(),
+            Node::Each(each) => matches!(each.kind, Macro::Filter | Macro::Map),
+            Node::Call(function, _) => {
+                matches!(function, Size | Sum | Average | Lower | Upper | Int | Double | Text | Timestamp | Duration)
+            }
+            _ => false,
+        }
+    }
+
     /// The direct children, in the order in which they are written.
     pub(crate) fn children(&self) -> Vec<&Node> {
         match self {

@@ -173,6 +173,14 @@ impl Kernel {
         Expression::parse(text).map(drop)
     }
 
+    /// The same of an expression that is to be the condition of an audience.
+    ///
+    /// # Errors
+    /// Also for what is never true or false.
+    pub fn check_condition(text: &str) -> Result<(), ExpressionError> {
+        Expression::parse(text)?.check_condition()
+    }
+
     /// Finish what is under way and stop, in the order in which data moves: intake, deliver, react, accept. Deliveries end
     /// before accept does, because what came of them is committed through it. Fits are cancelled. Blocks; to be called once,
     /// last.

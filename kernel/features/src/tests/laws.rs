@@ -448,3 +448,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_never_true_or_false_is_no_condition() {
+    let is_one = |text: &str| Expression::parse(text).unwrap().check_condition().is_ok();
+    for text in [
+        "1 + 1",
+        "'abc'",
+        "now",
+        "null",
+        "-traits.age",
+        "[true]",
+        "events('A').size()",
+        "traits.a ? 1 : 'x'",
+        "traits.list.map(x, x)",
+        "events('A').map(e, e.total).sum()",
+    ] {
+        assert!(!is_one(text), "{text}");
+    }
+    for text in [
+        "true",
+        "traits.vip",
+        "!traits.vip",
+        "events('A').size() > 1",
+        "traits.a ? true : 1",
+        "traits.list.exists(x, x == 1)",
+        "tags.level in ['few']",
+        "traits.name.contains('a')",
+        "has(traits.a) && 1 == 1",
+        "events('A').map(e, e.paid).last()",
+    ] {
+        assert!(is_one(text), "{text}");
+    }
+}

@@ -31,6 +31,7 @@ pub(crate) fn count(
     let workspace = workspace(shared, id)?;
     let compiled = workspace.compiled.load_full();
     let expression = Expression::parse_in(condition, compiled.setup.zone.name())?;
+    expression.check_condition()?;
     if let Some(count) = from_index(shared, &workspace, &compiled, &expression) {
         return Ok(count);
     }

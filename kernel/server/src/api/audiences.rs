@@ -44,7 +44,7 @@ fn shown(app: &App, workspace: WorkspaceId, name: &str) -> Result<AudienceBody, 
 }
 
 fn check_condition(condition: &str) -> Result<(), ApiError> {
-    Kernel::check_expression(condition).map_err(|error| bad_expression("condition", &error))
+    Kernel::check_condition(condition).map_err(|error| bad_expression("condition", &error))
 }
 
 /// A mistake in an expression, with its place in the text.
