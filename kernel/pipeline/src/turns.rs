@@ -1,6 +1,7 @@
 //! Questions that have to look at everybody: one of a workspace at a time, so that whoever asks many takes no processor from
 //! others, and each only while somebody waits for the answer.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 /// Why a question has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TurnError {
-    /// Others of the workspace were being answered all the time.
+    /// Others of the workspace were being answered all the time, or as many as may wait already.
     #[error("the workspace has other questions under way that look at everybody")]
     Busy,
     /// It was worked at for as long as a question may be.
@@ -27,6 +28,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// The longest that one is worked at.
 const LONGEST_WORK: Duration = Duration::from_secs(60);
+
+/// The most that wait for a turn. Each holds a thread, and the threads are everybody's.
+const MAX_WAITING: usize = 8;
 
 /// How often one that waits looks whether somebody still wants it.
 const LOOK: Duration = Duration::from_millis(50);
@@ -65,10 +69,13 @@ impl Patience {
 
 /// The turns of one workspace.
 #[derive(Debug, Default)]
-pub(crate) struct Turns(Mutex<()>);
+pub(crate) struct Turns {
+    taken: Mutex<()>,
+    waiting: AtomicUsize,
+}
 
-/// A question's turn.
-pub(crate) struct Turn<'a> {
+/// A question that has its turn.
+pub(crate) struct QuestionTurn<'a> {
     patience: &'a Patience,
     until: Instant,
     _held: MutexGuard<'a, ()>,
@@ -78,25 +85,39 @@ impl Turns {
     /// Wait for a turn.
     ///
     /// # Errors
-    /// [`TurnError::Busy`] where none came in time, [`TurnError::GivenUp`] where nobody waits any more.
-    pub(crate) fn take<'a>(&'a self, patience: &'a Patience) -> Result<Turn<'a>, TurnError> {
+    /// [`TurnError::Busy`] where none came in time or too many wait, [`TurnError::GivenUp`] where nobody waits any more.
+    pub(crate) fn take<'a>(&'a self, patience: &'a Patience) -> Result<QuestionTurn<'a>, TurnError> {
+        let held = match self.taken.try_lock() {
+            Some(held) => held,
+            None => self.wait(patience)?,
+        };
+        Ok(QuestionTurn { patience, until: Instant::now() + patience.work, _held: held })
+    }
+
+    fn wait(&self, patience: &Patience) -> Result<MutexGuard<'_, ()>, TurnError> {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(TurnError::Busy);
+        }
         let until = Instant::now() + patience.wait;
-        loop {
+        let answer = loop {
             if patience.is_asker_gone() {
-                return Err(TurnError::GivenUp);
+                break Err(TurnError::GivenUp);
             }
             let left = until.saturating_duration_since(Instant::now());
-            if let Some(held) = self.0.try_lock_for(LOOK.min(left)) {
-                return Ok(Turn { patience, until: Instant::now() + patience.work, _held: held });
+            if let Some(held) = self.taken.try_lock_for(LOOK.min(left)) {
+                break Ok(held);
             }
             if left.is_zero() {
-                return Err(TurnError::Busy);
+                break Err(TurnError::Busy);
             }
-        }
+        };
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        answer
     }
 }
 
-impl Turn<'_> {
+impl QuestionTurn<'_> {
     /// Whether to go on.
     ///
     /// # Errors
@@ -131,6 +152,25 @@ mod tests {
         drop(turn);
         let turn = turns.take(&short).unwrap();
         assert!(matches!(turn.go_on(), Err(TurnError::TooLong { seconds: 0 })));
+    }
+
+    #[test]
+    fn few_wait_and_the_others_are_told_at_once() {
+        let turns = Turns::default();
+        let asker = Asker::default();
+        let (patience, of_asker) = (Patience::default(), asker.patience());
+        let turn = turns.take(&patience).unwrap();
+        std::thread::scope(|scope| {
+            let waiting: Vec<_> = (0..MAX_WAITING).map(|_| scope.spawn(|| turns.take(&of_asker).map(drop))).collect();
+            while turns.waiting.load(Ordering::Relaxed) < MAX_WAITING {
+                std::thread::yield_now();
+            }
+            assert_eq!(turns.take(&patience).map(drop), Err(TurnError::Busy));
+            drop(asker);
+            assert!(waiting.into_iter().all(|one| one.join().unwrap() == Err(TurnError::GivenUp)));
+        });
+        drop(turn);
+        assert!(turns.take(&patience).is_ok(), "nobody waits any more");
     }
 
     #[test]

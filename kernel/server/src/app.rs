@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use kith_model::id::WorkspaceId;
 use kith_model::time::Clock;
-use kith_pipeline::{Kernel, Setup, offload};
+use kith_pipeline::{Asker, Kernel, Patience, Setup, offload};
 use tokio::sync::Semaphore;
 
 use crate::auth::{self, Caller};
@@ -58,6 +58,18 @@ impl App {
     ) -> T {
         let app = Arc::clone(self);
         offload::run(move || work(&app)).await
+    }
+
+    /// The same for a question that is given up when its asker goes: when the request is dropped, this is.
+    pub(crate) async fn ask<T: Send + 'static>(
+        self: &Arc<App>,
+        work: impl FnOnce(&Arc<App>, &Patience) -> T + Send + 'static,
+    ) -> T {
+        let asker = Asker::default();
+        let patience = asker.patience();
+        let answer = self.offload(move |app| work(app, &patience)).await;
+        drop(asker);
+        answer
     }
 
     /// Change the catalogue, and then what runs: nothing runs that is not durable, and nothing is durable that could not

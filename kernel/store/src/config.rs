@@ -36,7 +36,8 @@ pub struct StoreConfig {
     pub segment_bytes: u64,
     /// How much of the newest log is kept in memory for readers of [`crate::Store::changes`].
     pub tail_bytes: usize,
-    /// How much may be committed and not yet in the engine. Commits wait while it is more.
+    /// How much may be committed and not yet in the engine. Commits wait while it is more. The layer that is being applied stays
+    /// in memory to its end, and may take as much again.
     pub overlay_bytes: usize,
 }
 

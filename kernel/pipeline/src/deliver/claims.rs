@@ -178,8 +178,9 @@ fn look(sender: &Sender, terms: &Terms<'_>, job: &Job, row: DeliveryRow, found: 
     Look::Leaves(Box::new(Outgoing { id: job.id, row, message, person, deadline }))
 }
 
-/// The longest time between two looks at a message that waits for a tag or score.
-const MAX_WAIT_MS: i64 = 60_000;
+/// The longest time between two looks at a message that waits for a tag or score: each look is a row written, and a model that
+/// is held may have a message of everybody waiting for it.
+const MAX_WAIT_MS: i64 = 600_000;
 
 /// A message waits for a value that its channel's input reads. A model that runs is done in a moment; one that is held may be so
 /// for days, and is not asked after every two seconds for each message.

@@ -18,7 +18,7 @@ use crate::profiles::scan::{Seen, each_profile};
 use crate::react::projection::Projection;
 use crate::rows::derived::Cursor;
 use crate::shared::{Compiled, Shared, Workspace};
-use crate::turns::{Patience, Turn};
+use crate::turns::{Patience, QuestionTurn};
 use crate::views::Count;
 
 /// How many profiles meet a condition.
@@ -96,7 +96,7 @@ fn by_people(
     workspace: &Workspace,
     compiled: &Compiled,
     expression: &Expression,
-    turn: &Turn<'_>,
+    turn: &QuestionTurn<'_>,
 ) -> Result<Count, QueryError> {
     let (as_of, complete, mut outstanding, commits) = {
         let projection = workspace.projection.read();

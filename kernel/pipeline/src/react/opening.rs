@@ -65,11 +65,13 @@ fn keep_aside(shared: &Shared, workspace: WorkspaceId, as_of: Cursor, left_out: 
     if left_out.is_empty() {
         return;
     }
+    // Where a whole store cannot be read these are enough to see why, and one commit.
+    const MAX_LETTERS: usize = 1_000;
     let letter = |(identity, error): &Unreadable| {
         let (key, aside) = unreadable(workspace, as_of, error, identity.to_string().as_bytes());
         Operation::Put(key, row::encode(&aside))
     };
-    let operations = left_out.iter().map(letter).collect();
+    let operations = left_out.iter().take(MAX_LETTERS).map(letter).collect();
     // The log has them too, and the next start comes across the same ones.
     if let Err(error) = shared.commit(Unit { operations, ..Unit::default() }) {
         tracing::error!(workspace = workspace.0, %error, "who cannot be read could not be kept aside");

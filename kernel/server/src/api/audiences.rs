@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use kith_model::audience::Audience;
 use kith_model::id::{Name, WorkspaceId};
-use kith_pipeline::{Asker, Kernel};
+use kith_pipeline::Kernel;
 use serde_json::{Value, json};
 
 pub(crate) use body::{AudienceBody, Condition, CountBody, ExplainQuery, MemberBody, NewAudience, PatchAudience};
@@ -299,12 +299,8 @@ pub(crate) async fn count(
     Json(wanted): Json<Condition>,
 ) -> Result<Json<CountBody>, ApiError> {
     let workspace = authority.caller.workspace;
-    let asker = Asker::default();
-    let patience = asker.patience();
-    let counted = app.offload(move |app| app.kernel.count_for(workspace, &wanted.condition, &patience)).await;
-    // Until here: a request that is dropped takes the asker along, and the count ends.
-    drop(asker);
-    Ok(Json(counted?.into()))
+    let counted = app.ask(move |app, patience| app.kernel.count_for(workspace, &wanted.condition, patience)).await?;
+    Ok(Json(counted.into()))
 }
 
 #[cfg(test)]

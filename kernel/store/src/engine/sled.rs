@@ -16,7 +16,7 @@ use super::{Applied, Change, Engine, EngineError, EnginePage, catch};
 use crate::{Key, KeyRange, Value, keys};
 
 const NAME: &str = "sled";
-/// So many rows between two looks at whether the engine is damaged.
+/// So many rows the applier hands over at once; after each time it makes room for who waits.
 const MAX_CHANGES: usize = 512;
 /// What sled stores as one value, tag included. A page of much larger ones becomes a file that sled never syncs.
 const MAX_VALUE_BYTES: usize = 4096;

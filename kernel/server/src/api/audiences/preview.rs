@@ -7,7 +7,7 @@ use axum::extract::State;
 use hmac::{Hmac, Mac as _};
 use kith_model::audience::{Audience, Reach};
 use kith_model::id::WorkspaceId;
-use kith_pipeline::{Asker, Patience};
+use kith_pipeline::Patience;
 use serde::Serialize;
 use sha2::Sha256;
 use utoipa::ToSchema;
@@ -48,11 +48,7 @@ pub(crate) async fn preview(
     Json(wanted): Json<Condition>,
 ) -> Result<Json<PreviewBody>, ApiError> {
     let workspace = authority.caller.workspace;
-    let asker = Asker::default();
-    let patience = asker.patience();
-    let answer = app.offload(move |app| counted(app, workspace, &wanted.condition, &patience).map(Json)).await;
-    drop(asker);
-    answer
+    app.ask(move |app, patience| counted(app, workspace, &wanted.condition, patience).map(Json)).await
 }
 
 fn counted(app: &App, workspace: WorkspaceId, condition: &str, patience: &Patience) -> Result<PreviewBody, ApiError> {
