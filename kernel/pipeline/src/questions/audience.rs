@@ -104,15 +104,17 @@ pub(crate) fn unwritten(shared: &Shared, id: WorkspaceId, condition: &str) -> Re
         let is_made = |name: &&String| compiled.plan.outputs.contains_key(&feature(name.as_str().into()));
         names.iter().filter(|name| !is_made(name)).cloned().collect()
     };
+    // A name that is no word cannot be asked for in this way.
+    let presence = |name: &String| Some((name.clone(), Expression::parse(&format!("has(traits.{name})")).ok()?));
+    let presences: Vec<(String, Expression)> = reads.traits.iter().filter_map(presence).collect();
     let projection = workspace.projection.read();
-    let is_nobodys = |name: &&String| {
-        // A name that is no word cannot be asked for in this way.
-        let presence = Expression::parse(&format!("has(traits.{name})"));
-        let counted = presence.ok().and_then(|presence| in_index(&projection, &presence));
+    let is_nobodys = |presence: &Expression| {
+        let counted = in_index(&projection, presence);
         counted.is_some_and(|counted| counted.holds == 0 && counted.unknown.is_empty())
     };
     let is_empty = projection.index.population().is_empty();
-    let traits = if is_empty { Vec::new() } else { reads.traits.iter().filter(is_nobodys).cloned().collect() };
+    let nobodys = presences.into_iter().filter(|(_, presence)| !is_empty && is_nobodys(presence));
+    let traits = nobodys.map(|(name, _)| name).collect();
     Ok(Unwritten {
         tags: unmade(&reads.tags, FeatureName::Tag),
         scores: unmade(&reads.scores, FeatureName::Score),
