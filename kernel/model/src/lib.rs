@@ -4,6 +4,7 @@
 //! handed in. What is stored, sent or run is other crates' work; they all speak in these types.
 
 pub mod audience;
+pub mod budget;
 pub mod change;
 pub mod consent;
 pub mod delivery;

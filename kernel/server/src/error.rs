@@ -7,6 +7,7 @@ use std::error::Error;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use kith_model::budget::Exhausted;
 use kith_model::plugin::{PluginFault, Refusal};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -52,7 +53,8 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub taken: Option<serde_json::Value>,
-    /// For a change that needs a confirmation: what it touches, and the `token` that confirms just that.
+    /// For a change that needs a confirmation: what it touches, and the `token` that confirms just that. For a budget that
+    /// ended: its name as `budget`, and its `limit`.
     #[serde(flatten)]
     #[schema(value_type = Object)]
     pub details: Option<serde_json::Value>,
@@ -106,6 +108,8 @@ pub enum ApiError {
     Overloaded {
         retry_after_s: u32,
     },
+    /// A budget ended; nothing was taken.
+    Exhausted(Exhausted),
     /// Something is not there for now; nothing was taken.
     Unavailable {
         code: &'static str,
@@ -122,6 +126,12 @@ pub enum ApiError {
         doing: &'static str,
         cause: Box<dyn Error + Send + Sync>,
     },
+}
+
+impl From<Exhausted> for ApiError {
+    fn from(exhausted: Exhausted) -> ApiError {
+        ApiError::Exhausted(exhausted)
+    }
 }
 
 impl ApiError {
@@ -222,6 +232,17 @@ fn describe(error: ApiError) -> ErrorAnswer {
             let answer = error_answer(StatusCode::TOO_MANY_REQUESTS, "overloaded", "Overloaded", message);
             ErrorAnswer { retry_after_s: Some(retry_after_s), ..answer }
         }
+        ApiError::Exhausted(exhausted) => {
+            let status = if exhausted.retry_after.is_some() {
+                StatusCode::TOO_MANY_REQUESTS
+            } else {
+                StatusCode::PAYLOAD_TOO_LARGE
+            };
+            let wait = exhausted.retry_after.map(|wait| u32::try_from(wait.as_secs()).unwrap_or(MAX_RETRY_AFTER_S));
+            let answer = error_answer(status, "budget-exhausted", "Budget exhausted", exhausted.to_string());
+            let details = serde_json::json!({ "budget": exhausted.budget.name, "limit": exhausted.limit });
+            ErrorAnswer { retry_after_s: wait, details: Some(details), ..answer }
+        }
         ApiError::Unavailable { code, message, retry_after_s } => {
             let answer = error_answer(StatusCode::SERVICE_UNAVAILABLE, code, "Unavailable for now", message);
             ErrorAnswer { retry_after_s: Some(retry_after_s), ..answer }
@@ -321,5 +342,16 @@ mod tests {
     async fn waits_are_whole_seconds_that_clients_heed() {
         let (status, retry, _) = rendered(ApiError::Overloaded { retry_after_s: 4_000 }).await;
         assert_eq!((status.as_u16(), retry.as_deref()), (429, Some("300")));
+    }
+
+    #[tokio::test]
+    async fn a_budget_that_ended_is_named_and_only_one_that_comes_back_invites_again() {
+        let budget = &kith_model::budget::table::QUESTIONS_WAITING;
+        let wait = std::time::Duration::from_secs(7);
+        let (status, retry, body) = rendered(ApiError::Exhausted(budget.exhausted(8, Some(wait)))).await;
+        assert_eq!((status.as_u16(), retry.as_deref()), (429, Some("7")));
+        assert_eq!((&body["budget"], &body["limit"]), (&"questions-waiting".into(), &8.into()));
+        let (status, retry, _) = rendered(ApiError::Exhausted(budget.exhausted(8, None))).await;
+        assert_eq!((status.as_u16(), retry), (413, None));
     }
 }
