@@ -119,6 +119,8 @@ pub(crate) struct CallState {
 
 struct TimeBudget {
     started: Instant,
+    /// Time since then that is not the call's.
+    paused: Duration,
     wall_ms: u64,
     cpu_ms: u64,
     /// The thread's processor time when the call began.
@@ -142,7 +144,7 @@ impl CallState {
             log_bytes: 0,
             kv_writes: 0,
             kv_written_bytes: 0,
-            time: TimeBudget { started: Instant::now(), wall_ms, cpu_ms, cpu_at_start: None },
+            time: TimeBudget { started: Instant::now(), paused: Duration::ZERO, wall_ms, cpu_ms, cpu_at_start: None },
             installed,
         }
     }
@@ -175,7 +177,12 @@ impl CallState {
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
-        self.time.started.elapsed()
+        self.time.started.elapsed().saturating_sub(self.time.paused)
+    }
+
+    /// This much of the call's time was the host's.
+    pub(crate) fn pause(&mut self, time: Duration) {
+        self.time.paused += time;
     }
 
     /// What is left of the call's time; host calls that wait are bounded by it.

@@ -14,5 +14,6 @@ pub mod identity;
 pub mod plugin;
 pub mod profile;
 pub mod sending;
+pub mod slot;
 pub mod table;
 pub mod time;

@@ -37,9 +37,6 @@ use crate::workers::{Ending, Phase};
 use hosts::Hosts;
 use sending::Sender;
 
-/// Guests that senders run at once; they use the processor, and the reactor's models need it too.
-const MAX_GUESTS: usize = 2;
-
 /// Calls of 0.1's blocking `send` at once, over all channels: each holds a thread for as long as the other side likes.
 const MAX_BLOCKING_SENDS: usize = 4;
 
@@ -55,8 +52,6 @@ const LAST_COMMITS: Duration = Duration::from_secs(5);
 /// What all senders share.
 pub(crate) struct Deliveries {
     pub hosts: Hosts,
-    /// Permits for guests that compute.
-    guests: Arc<Semaphore>,
     /// Permits for guests that send themselves and wait.
     blocking_sends: Arc<Semaphore>,
     /// Outboxes that have a sender.
@@ -67,7 +62,6 @@ impl Deliveries {
     pub(crate) fn new() -> Deliveries {
         Deliveries {
             hosts: Hosts::default(),
-            guests: Arc::new(Semaphore::new(MAX_GUESTS)),
             blocking_sends: Arc::new(Semaphore::new(MAX_BLOCKING_SENDS)),
             senders: Mutex::default(),
         }

@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kith_features::LeafId;
+use kith_model::budget::Exhausted;
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::{Cancellation, Fitted, PluginFault, PluginKind};
 use kith_model::table::Table;
 use kith_model::time::Timestamp;
 use parking_lot::Mutex;
 
-use crate::guests::{Busy, Caller, GuestClass, Stopped};
+use crate::guests::{Caller, GuestClass, Stopped};
 use crate::offload;
 use crate::plan::ModelPlan;
 use crate::profiles::evaluation::{Evaluation, Profile};
@@ -62,8 +63,8 @@ impl From<Stopped> for FitError {
     }
 }
 
-impl From<Busy> for FitError {
-    fn from(_: Busy) -> FitError {
+impl From<Exhausted> for FitError {
+    fn from(_: Exhausted) -> FitError {
         FitError::Busy
     }
 }
@@ -173,20 +174,21 @@ async fn fit(
 ) -> Result<Fitted, FitError> {
     let workspace = shared.workspace(slot.workspace).ok_or(FitError::UnknownInstallation)?;
     let compiled = wait_for_inputs(shared, &workspace, slot.installation, cancellation).await?;
-    let call = {
+    let (call, memory_bytes) = {
         let installed = compiled.setup.installation(slot.installation).ok_or(FitError::UnknownInstallation)?;
         // Its result is kept as that version's, which reads other bytes, maybe.
         if installed.digest != digest {
             return Err(FitError::OtherVersion);
         }
-        Call {
+        let call = Call {
             shared: Arc::clone(shared),
             workspace,
             compiled: Arc::clone(&compiled),
             installation: slot.installation,
             rows: Arc::clone(&slot.rows_done),
             cancellation: cancellation.clone(),
-        }
+        };
+        (call, installed.call_memory_bytes)
     };
     let caller = Caller {
         workspace: slot.workspace,
@@ -194,6 +196,7 @@ async fn fit(
         class: GuestClass::Fit,
         // The rows are made as the guest asks for them.
         bytes: 0,
+        memory_bytes,
     };
     shared.guests.run(caller, move || call.run())?.finish().await?
 }

@@ -4,6 +4,7 @@ mod faults;
 
 use std::sync::Arc;
 
+use kith_model::budget::Exhausted;
 use kith_model::event::EventOrigin;
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::{Answer, Connector, PluginFault, ReceiveError, Received, Refusal, SourceRequest};
@@ -11,7 +12,7 @@ use kith_store::CommitError;
 use tokio::sync::oneshot;
 
 use crate::accept::{MAX_REPORTED_REJECTIONS, Refused, Submission};
-use crate::guests::{Caller, GuestClass};
+use crate::guests::{Caller, GuestClass, Guests};
 use crate::setup::{Activity, Role};
 use crate::shared::{Culprit, Shared};
 use crate::views::Acceptance;
@@ -61,6 +62,9 @@ pub enum IntakeError {
     TooLarge { limit: usize },
     #[error("too much is waiting; come back in {retry_after_s} s")]
     Overloaded { retry_after_s: u32 },
+    /// The connector's calls have used up a budget.
+    #[error(transparent)]
+    Exhausted(Exhausted),
     #[error("the store takes nothing now: {reason}")]
     Unavailable { reason: String, retry_after_s: u32 },
 }
@@ -71,6 +75,8 @@ pub struct Intake {
     connector: Arc<dyn Connector>,
     workspace: WorkspaceId,
     source: InstallationId,
+    /// What one call of the connector may take.
+    call_memory_bytes: u64,
     /// The request that the bytes came with; its body and progress are filled in for each piece.
     request: SourceRequest,
     buffer: Vec<u8>,
@@ -101,6 +107,7 @@ impl Intake {
         }
         Ok(Intake {
             connector: Arc::clone(connector),
+            call_memory_bytes: installed.call_memory_bytes,
             shared,
             workspace,
             source,
@@ -169,6 +176,7 @@ impl Intake {
             installation: self.source,
             class: GuestClass::Request,
             bytes: request.body.len(),
+            memory_bytes: self.call_memory_bytes,
         };
         let request = Arc::new(request);
         loop {
@@ -179,16 +187,21 @@ impl Intake {
                 let received = connector.receive(&given);
                 (given, received)
             });
-            match (call, without_room) {
-                (Ok(call), _) => {
-                    drop(request);
-                    let (request, received) = call.finish().await.map_err(|_| closing())?;
-                    // The call has given back the only other handle.
-                    return Ok((Arc::unwrap_or_clone(request), received));
+            let ended = match (call, without_room) {
+                (Ok(call), WithoutRoom::Wait) => call.finish().await,
+                (Ok(call), WithoutRoom::Refuse) => {
+                    call.finish_soon(Guests::patience()).await.map_err(IntakeError::Exhausted)?
                 }
-                (Err(_), WithoutRoom::Wait) => room.await,
-                (Err(_), WithoutRoom::Refuse) => return Err(IntakeError::Overloaded { retry_after_s: RETRY_AFTER_S }),
-            }
+                (Err(_), WithoutRoom::Wait) => {
+                    room.await;
+                    continue;
+                }
+                (Err(exhausted), WithoutRoom::Refuse) => return Err(IntakeError::Exhausted(exhausted)),
+            };
+            drop(request);
+            let (request, received) = ended.map_err(|_| closing())?;
+            // The call has given back the only other handle.
+            return Ok((Arc::unwrap_or_clone(request), received));
         }
     }
 

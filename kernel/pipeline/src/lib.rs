@@ -94,8 +94,20 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Start the stages. `setups` holds one entry for each workspace. Returns when the audience index stands.
+    /// Start the stages with the least memory for plugins that any host has; see [`Kernel::start_within`].
     pub fn start(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn Observer>,
+        setups: Vec<Setup>,
+    ) -> Result<Arc<Kernel>, StartError> {
+        Kernel::start_within(kith_model::budget::table::HOST_GUEST_MEMORY.default, store, clock, observer, setups)
+    }
+
+    /// Start the stages. All calls of plugins under way may take `guest_memory_bytes` together. `setups` holds one entry for
+    /// each workspace. Returns when the audience index stands.
+    pub fn start_within(
+        guest_memory_bytes: u64,
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn Observer>,
@@ -109,7 +121,7 @@ impl Kernel {
         let after_commit = Arc::clone(&wakers);
         let accept = Accept::start(Arc::clone(&store), Arc::new(move |workspace| after_commit.wake(workspace)));
         let accept = accept.map_err(no_thread("accept"))?;
-        let guests = Guests::start().map_err(no_thread("guest"))?;
+        let guests = Guests::start(guest_memory_bytes).map_err(no_thread("guest"))?;
         let shared = Shared::new(store, clock, observer, fence, accept, guests, Arc::clone(&wakers));
         let shared = Arc::new(shared.map_err(no_thread("sending"))?);
         let reactors = Arc::new(Reactors::new(Arc::clone(&shared)));

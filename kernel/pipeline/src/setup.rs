@@ -96,6 +96,8 @@ pub struct Installed {
     /// The identifier types that a channel may see of a recipient; `None` for all.
     pub recipients: Option<Vec<String>>,
     pub idempotence: Idempotence,
+    /// What one call may take in memory at most, what it hands to the kernel included.
+    pub call_memory_bytes: u64,
     /// How much a channel sends at once.
     pub sending: SendingLimits,
     pub role: Role,

@@ -24,6 +24,8 @@ pub struct Config {
     pub time_zone: String,
     /// What no plugin may pass, whatever its manifest asks and an admin grants.
     pub ceiling: Limits,
+    /// What all calls of plugins under way may take in memory together.
+    pub guest_memory_bytes: u64,
     /// Where plugins are compiled; a child process for plugins that nobody here wrote.
     pub compile: CompileMode,
     /// Whether plugins may be granted hosts on this machine's loopback interface.
@@ -81,6 +83,7 @@ impl Config {
             clock: Arc::new(SystemClock),
             time_zone: "UTC".to_owned(),
             ceiling: Limits::default(),
+            guest_memory_bytes: crate::machine::guest_memory_bytes(),
             compile: CompileMode::InProcess,
             allow_loopback: false,
             allow_plain_http: false,

@@ -11,6 +11,7 @@ pub mod catalogue;
 pub mod config;
 pub mod error;
 mod fitting;
+mod machine;
 pub mod metrics;
 mod pace;
 pub mod plugin_build;

@@ -112,7 +112,8 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
     });
     let setups = setups.collect::<Result<Vec<_>, _>>()?;
     let (observer, quarantines) = observer::channel();
-    let kernel = Kernel::start(seam, Arc::clone(&clock), Arc::new(observer), setups)?;
+    let memory = config.guest_memory_bytes;
+    let kernel = Kernel::start_within(memory, seam, Arc::clone(&clock), Arc::new(observer), setups)?;
     catalogue.commit_under(kernel.fence());
     let (watch, ended) = Watch::new();
     let permits = config.http.max_ingest_bytes / 1024;

@@ -223,6 +223,7 @@ impl Wiring {
             outputs: served(source.tables, row, plugin).manifest.outputs.clone(),
             fitted: fitted.map(|(version, bytes)| FittedState { version: *version, bytes: Arc::clone(bytes) }),
             recipients: policy.recipient_types().map(<[String]>::to_vec),
+            call_memory_bytes: policy.memory_bytes.value.saturating_add(policy.output_bytes.value),
             sending: policy.sending(),
             idempotence: match plugin.manifest.idempotent {
                 true => Idempotence::Idempotent,

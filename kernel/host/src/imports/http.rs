@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use kith_model::sending::{InboundResponse, OutboundRequest, SendFailure, Signature};
+use kith_model::slot;
 
 use crate::bindings::current::{http, http_types};
 use crate::bindings::v0_1;
@@ -30,10 +31,17 @@ impl CallState {
         let host = exchange.host().to_owned();
         let remaining = self.remaining_wall();
         let before = self.elapsed();
-        let answer = installed.network.handle().block_on(async {
-            tokio::time::timeout(remaining.min(MAX_TOTAL), installed.gate.exchange_for_guest(exchange)).await
-        });
-        let took_ms = u64::try_from((self.elapsed() - before).as_millis()).unwrap_or(u64::MAX);
+        let wait = || {
+            let answer = installed.network.handle().block_on(async {
+                tokio::time::timeout(remaining.min(MAX_TOTAL), installed.gate.exchange_for_guest(exchange)).await
+            });
+            (answer, self.elapsed())
+        };
+        // Others compute while the peer takes its time.
+        let (answer, answered) = slot::without(wait);
+        // The wait for a slot is the host's doing, and no time of the guest's.
+        self.pause(self.elapsed().saturating_sub(answered));
+        let took_ms = u64::try_from(answered.saturating_sub(before).as_millis()).unwrap_or(u64::MAX);
         let answer = match answer {
             Err(_) if remaining <= MAX_TOTAL => return Err(self.stop_for_wall()),
             Err(_) => Err(SendFailure::Timeout(format!("the exchange took more than {} s", MAX_TOTAL.as_secs()))),

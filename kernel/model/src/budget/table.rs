@@ -20,7 +20,6 @@ const fn budget(
 }
 
 /// One that comes back within an hour.
-#[allow(dead_code, reason = "for budgets that are spent over an hour")]
 const fn hourly(
     name: &'static str,
     owner: BudgetOwner,
@@ -77,12 +76,29 @@ pub static GUEST_OUTPUT: Budget = budget("guest-output", Call, Bytes, 16 << 20, 
 pub static GUEST_LOG: Budget = budget("guest-log", Call, Bytes, 64 << 10, "grants.limits.log_bytes");
 /// Host calls of one call.
 pub static GUEST_HOST_CALLS: Budget = budget("guest-host-calls", Call, Items, 10_000, "grants.limits.host_calls");
-/// Calls of one installation that wait for a thread.
+/// Memory of all calls under way together, each counted with what it may take at most. The default is a quarter of the
+/// machine's, and this where that is less or not known.
+pub static HOST_GUEST_MEMORY: Budget = budget("host-guest-memory", Host, Bytes, 256 << 20, "--guest-memory");
+/// Calls of one installation under way, those included that wait for a peer.
+pub static GUEST_CALLS: Budget = budget("guest-calls", Installation, AtOnce, 16, FIXED);
+/// Calls of one installation that wait for their turn.
 pub static GUEST_CALLS_WAITING: Budget = budget("guest-calls-waiting", Installation, AtOnce, 64, FIXED);
+/// Inputs of one installation's calls that wait for their turn.
+pub static GUEST_INPUT_WAITING: Budget = budget("guest-input-waiting", Installation, Bytes, 128 << 20, FIXED);
+/// Inputs of all calls that wait for their turn.
+pub static HOST_GUEST_INPUT_WAITING: Budget = budget("host-guest-input-waiting", Host, Bytes, 256 << 20, FIXED);
+/// How long a request waits for its plugin's turn.
+pub static GUEST_QUEUE_TIME: Budget = budget("guest-queue-time", Request, WallMs, 10_000, FIXED);
 /// Places in a request that secrets fill in.
 pub static SECRET_PLACES: Budget = budget("secret-places", Call, Items, 16, FIXED);
 /// Key-value state of one installation.
 pub static KV_KEPT: Budget = budget("kv-kept", Installation, Bytes, 16 << 20, "grants.limits.kv_bytes");
+/// Writes and deletions of one call; each is a commit.
+pub static KV_CALL_COMMITS: Budget = budget("kv-call-commits", Call, Items, 1_000, FIXED);
+/// Writes and deletions of one installation.
+pub static KV_COMMITS: Budget = hourly("kv-commits", Installation, Items, 100_000, FIXED);
+/// Keys and values that one installation writes, and keys that it deletes.
+pub static KV_WRITTEN: Budget = hourly("kv-written", Installation, Bytes, 256 << 20, FIXED);
 
 // What is set aside.
 
@@ -112,9 +128,17 @@ pub static ALL: &[&Budget] = &[
     &GUEST_OUTPUT,
     &GUEST_LOG,
     &GUEST_HOST_CALLS,
+    &HOST_GUEST_MEMORY,
+    &GUEST_CALLS,
     &GUEST_CALLS_WAITING,
+    &GUEST_INPUT_WAITING,
+    &HOST_GUEST_INPUT_WAITING,
+    &GUEST_QUEUE_TIME,
     &SECRET_PLACES,
     &KV_KEPT,
+    &KV_CALL_COMMITS,
+    &KV_COMMITS,
+    &KV_WRITTEN,
     &REJECTED_PARTS,
     &REJECTED_KEPT,
 ];

@@ -56,7 +56,7 @@ async fn send(sender: &Arc<Sender>, channel: Arc<dyn Channel>, idempotence: Idem
         }
     }
     let message = outgoing.message.clone();
-    let result = offload::run(move || call(channel.as_ref(), message)).await;
+    let result = sender.guest(move || call(channel.as_ref(), message)).await;
     drop(permit);
     let outcome = match result {
         Ok(outcome) => {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kith_model::budget::table;
 use kith_model::delivery::Outcome;
 use kith_model::plugin::PluginFault;
 use kith_model::sending::{InboundResponse, OutboundRequest, PureChannel, SendFailure, Step};
@@ -15,6 +16,7 @@ use super::halving::{self, Verdict, outcome_of};
 use super::hosts::{self, Admission, Line, Place, Signal, Slot, Slots, Target};
 use super::receipts::{self, End, Ended};
 use super::sending::{HELD_BACK_MS, Outgoing, Progress, Sender};
+use crate::guests::{Caller, GuestClass, Stopped};
 use crate::offload;
 use crate::setup::Idempotence;
 
@@ -23,6 +25,9 @@ pub(super) const MAX_GUEST_BATCH: usize = 64;
 
 /// An attempt with all its requests may take this long: less than its lease, so that nobody else takes it up meanwhile.
 pub(super) const MAX_ATTEMPT: Duration = Duration::from_secs(100);
+
+/// What a call of a channel counts with that was removed meanwhile.
+const CALL_MEMORY_BYTES: u64 = table::GUEST_MEMORY.default + table::GUEST_OUTPUT.default;
 
 /// A message waits this long in line for a busy host before it goes back to the outbox.
 const MAX_IN_LINE: Duration = Duration::from_secs(30);
@@ -247,12 +252,30 @@ impl Exchange {
 }
 
 impl Sender {
-    /// Run a guest on a blocking thread, when one is free for it.
+    /// Run a guest on the channels' threads, when one is free for it. Tasks that call this are dropped at a stop before the
+    /// threads end, so that a call which never begins is waited for by nobody.
     pub(super) async fn guest<T: Send + 'static>(&self, call: impl FnOnce() -> T + Send + 'static) -> T {
-        let permit = Arc::clone(&self.shared.deliveries.guests).acquire_owned().await;
-        let result = offload::run(call).await;
-        drop(permit);
-        result
+        let setup = self.shared.workspace(self.workspace()).map(|known| Arc::clone(&known.compiled.load().setup));
+        let installed = setup.as_ref().and_then(|setup| setup.installation(self.channel()));
+        let caller = Caller {
+            workspace: self.workspace(),
+            installation: self.channel(),
+            class: GuestClass::Channel,
+            // What it sends is counted among the messages under way.
+            bytes: 0,
+            memory_bytes: installed.map_or(CALL_MEMORY_BYTES, |installed| installed.call_memory_bytes),
+        };
+        // Senders have fewer calls at once than may wait, so that none is turned away.
+        match self.shared.guests.run(caller, call) {
+            Ok(call) => match call.finish().await {
+                Ok(answer) => answer,
+                Err(Stopped) => std::future::pending().await,
+            },
+            Err(exhausted) => {
+                tracing::error!(%exhausted, channel = self.channel().0, "a sender has too many calls waiting");
+                std::future::pending().await
+            }
+        }
     }
 
     /// Count what a batch says about the plugin.

@@ -60,6 +60,7 @@ impl Reactor {
             installation: model.installed.id,
             class: GuestClass::Model,
             bytes: job.size_bytes(),
+            memory_bytes: model.installed.call_memory_bytes,
         };
         let work = move || {
             let result = job.run();

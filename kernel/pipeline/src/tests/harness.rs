@@ -154,6 +154,7 @@ pub(crate) fn installed(id: u32, name: &str, kind: PluginKind, role: Role) -> In
         outputs: vec![],
         fitted: None,
         recipients: None,
+        call_memory_bytes: 1 << 20,
         idempotence: Idempotence::Idempotent,
         sending: SendingLimits::default(),
         role,

@@ -63,7 +63,8 @@ fn an_answer_that_could_not_be_committed_is_taken_in_again() {
 #[test]
 fn a_job_that_found_no_room_begins_when_there_is_some() {
     let bench = Bench::new(vec![]);
-    let caller = Caller { workspace: WORKSPACE, installation: LEVEL, class: GuestClass::Model, bytes: 1 };
+    let caller =
+        Caller { workspace: WORKSPACE, installation: LEVEL, class: GuestClass::Model, bytes: 1, memory_bytes: 1 };
     let (gate, begun) = (Arc::new(RwLock::new(())), Arc::new(AtomicUsize::new(0)));
     let closed = gate.write();
     let fill = || {

@@ -155,6 +155,7 @@ impl From<IntakeError> for ApiError {
             IntakeError::Refused(refusal) => ApiError::Refused(refusal),
             IntakeError::Fault(fault) => ApiError::Fault(fault),
             IntakeError::TooLarge { limit } => ApiError::TooLarge { limit_bytes: limit },
+            IntakeError::Exhausted(exhausted) => ApiError::Exhausted(exhausted),
             IntakeError::Overloaded { retry_after_s } => ApiError::Overloaded { retry_after_s },
             IntakeError::Unavailable { reason, retry_after_s } => {
                 tracing::error!(reason, "the store takes nothing");

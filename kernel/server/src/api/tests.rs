@@ -262,6 +262,7 @@ pub(super) fn running(row: &InstallationRow, kind: PluginKind, role: Role) -> In
         outputs: Vec::new(),
         fitted: None,
         recipients: None,
+        call_memory_bytes: 1 << 20,
         idempotence: Idempotence::Idempotent,
         sending: SendingLimits::default(),
         role,

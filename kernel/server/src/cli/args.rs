@@ -170,6 +170,8 @@ mod tests {
         assert_eq!(args.engine, Engine::Sled);
         assert!(!args.allow_loopback);
         assert_eq!((args.messages_per_channel, args.requests_per_host), (256, 128));
+        let call = kith_model::budget::table::GUEST_MEMORY.default + kith_model::budget::table::GUEST_OUTPUT.default;
+        assert_eq!((args.guest_memory, serve::LEAST_GUEST_MEMORY_MIB << 20), (None, call));
         let with_clock = parse(&["serve", "--clock", "2026-11-21T10:00:00Z", "--engine", "redb"]);
         let Ok(Cli { command: Command::Serve(args), .. }) = with_clock else { panic!("not serve") };
         assert_eq!(args.clock.map(|time| time.to_string()).as_deref(), Some("2026-11-21T10:00:00.000Z"));
@@ -186,6 +188,7 @@ mod tests {
             &["import", "x.csv"],
             &["serve", "--clock", "tomorrow"],
             &["serve", "--messages-per-channel", "0"],
+            &["serve", "--guest-memory", "79"],
             &["serve", "--requests-per-host", "10001"],
             &["plugin", "change", "webhook", "--messages-at-once", "0"],
             &["plugin", "change", "webhook", "--requests-per-host", "10001"],

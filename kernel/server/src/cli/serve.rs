@@ -44,7 +44,9 @@ fn config(args: &ServeArgs) -> Result<Config, Failure> {
         Some(now) => Arc::new(ManualClock::new(now)),
         None => Arc::new(SystemClock),
     };
+    let defaults = Config::new(&args.data);
     Ok(Config {
+        guest_memory_bytes: args.guest_memory.map_or(defaults.guest_memory_bytes, |mib| mib << 20),
         engine: match args.engine {
             Engine::Sled => EngineKind::Sled,
             Engine::Redb => EngineKind::Redb,
@@ -60,7 +62,7 @@ fn config(args: &ServeArgs) -> Result<Config, Failure> {
             requests_per_host: args.requests_per_host,
             ..Limits::default()
         },
-        ..Config::new(&args.data)
+        ..defaults
     })
 }
 

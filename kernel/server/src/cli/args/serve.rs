@@ -15,6 +15,15 @@ fn sending_limit() -> RangedU64ValueParser<u64> {
     RangedU64ValueParser::new().range(1..=MAX_SENDING)
 }
 
+/// At least what one call needs with the server's limits; each call counts with all that it may take.
+fn guest_memory() -> RangedU64ValueParser<u64> {
+    RangedU64ValueParser::new().range(LEAST_GUEST_MEMORY_MIB..=MOST_GUEST_MEMORY_MIB)
+}
+
+/// `table::GUEST_MEMORY` and `table::GUEST_OUTPUT`; a test compares.
+pub(super) const LEAST_GUEST_MEMORY_MIB: u64 = 80;
+const MOST_GUEST_MEMORY_MIB: u64 = 1 << 24;
+
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     /// Where everything is kept; made where it is missing
@@ -41,6 +50,10 @@ pub(crate) struct ServeArgs {
     /// Requests of one channel that are under way to one host at once, at most; an installation's grant may say less
     #[arg(long, env = "KITH_REQUESTS_PER_HOST", value_name = "N", default_value_t = REQUESTS_PER_HOST, value_parser = sending_limit())]
     pub(crate) requests_per_host: u64,
+    /// What all calls of plugins under way may take in memory together, in MiB [default: a quarter of the machine's or the
+    /// control group's, at least 256]
+    #[arg(long, env = "KITH_GUEST_MEMORY", value_name = "MIB", value_parser = guest_memory())]
+    pub(crate) guest_memory: Option<u64>,
     /// Where calendar days begin in a new data directory, an IANA name
     #[arg(long, default_value = "UTC", value_name = "ZONE")]
     pub(crate) time_zone: String,
