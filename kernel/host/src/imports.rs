@@ -9,3 +9,5 @@ mod kv;
 mod log;
 mod mail;
 pub(crate) mod secrets;
+#[cfg(test)]
+mod tests;

@@ -35,54 +35,63 @@ pub(crate) fn link(linker: &mut Linker<CallState>, abi: Abi, kind: PluginKind) -
     Ok(())
 }
 
+/// Run an import and look at the clock after it, because a guest that calls nothing else is looked at by nobody.
+fn timed<T>(
+    mut store: Store<'_>,
+    import: impl FnOnce(&mut CallState) -> wasmtime::Result<T>,
+) -> wasmtime::Result<(T,)> {
+    let given = import(store.data_mut())?;
+    store.data_mut().look_at_wall()?;
+    Ok((given,))
+}
+
 fn link_log(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
-    instance.func_wrap("write", |mut store: Store<'_>, (level, message): (log::Level, String)| {
-        log::Host::write(store.data_mut(), level, message)
+    instance.func_wrap("write", |store: Store<'_>, (level, message): (log::Level, String)| {
+        timed(store, |state| log::Host::write(state, level, message)).map(|((),)| ())
     })
 }
 
 fn link_config(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
-    instance.func_wrap("get", |mut store: Store<'_>, (): ()| Ok((config::Host::get(store.data_mut())?,)))
+    instance.func_wrap("get", |store: Store<'_>, (): ()| timed(store, config::Host::get))
 }
 
 fn link_secrets(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
-    instance.func_wrap("stand-in", |mut store: Store<'_>, (name,): (String,)| {
-        Ok((secrets::Host::stand_in(store.data_mut(), name)?,))
+    instance.func_wrap("stand-in", |store: Store<'_>, (name,): (String,)| {
+        timed(store, |state| secrets::Host::stand_in(state, name))
     })
 }
 
 fn link_clock(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
-    instance.func_wrap("now", |mut store: Store<'_>, (): ()| Ok((clock::Host::now(store.data_mut())?,)))
+    instance.func_wrap("now", |store: Store<'_>, (): ()| timed(store, clock::Host::now))
 }
 
 fn link_kv(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
-    instance
-        .func_wrap("get", |mut store: Store<'_>, (key,): (String,)| Ok((kv::Host::get(store.data_mut(), key)?,)))?;
-    instance.func_wrap("set", |mut store: Store<'_>, (key, value): (String, Vec<u8>)| {
-        Ok((kv::Host::set(store.data_mut(), key, value)?,))
+    instance.func_wrap("get", |store: Store<'_>, (key,): (String,)| timed(store, |state| kv::Host::get(state, key)))?;
+    instance.func_wrap("set", |store: Store<'_>, (key, value): (String, Vec<u8>)| {
+        timed(store, |state| kv::Host::set(state, key, value))
     })?;
     instance
-        .func_wrap("delete", |mut store: Store<'_>, (key,): (String,)| Ok((kv::Host::delete(store.data_mut(), key)?,)))
+        .func_wrap("delete", |store: Store<'_>, (key,): (String,)| timed(store, |state| kv::Host::delete(state, key)))
 }
 
 fn link_dataset(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
-    instance.func_wrap("next", |mut store: Store<'_>, (): ()| Ok((dataset::Host::next(store.data_mut())?,)))
+    instance.func_wrap("next", |store: Store<'_>, (): ()| timed(store, dataset::Host::next))
 }
 
 fn link_http(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
-    instance.func_wrap("send", |mut store: Store<'_>, (request,): (http_types::Request,)| {
-        Ok((http::Host::send(store.data_mut(), request)?,))
+    instance.func_wrap("send", |store: Store<'_>, (request,): (http_types::Request,)| {
+        timed(store, |state| http::Host::send(state, request))
     })
 }
 
 fn link_http_0_1(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
-    instance.func_wrap("send", |mut store: Store<'_>, (request,): (v0_1::http::Request,)| {
-        Ok((v0_1::http::Host::send(store.data_mut(), request)?,))
+    instance.func_wrap("send", |store: Store<'_>, (request,): (v0_1::http::Request,)| {
+        timed(store, |state| v0_1::http::Host::send(state, request))
     })
 }
 
 fn link_mail(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
-    instance.func_wrap("send", |mut store: Store<'_>, (server, message): (String, v0_1::mail::Message)| {
-        Ok((v0_1::mail::Host::send(store.data_mut(), server, message)?,))
+    instance.func_wrap("send", |store: Store<'_>, (server, message): (String, v0_1::mail::Message)| {
+        timed(store, |state| v0_1::mail::Host::send(state, server, message))
     })
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use kith_model::plugin::{Channel, ComputeModel, Connector, Grants, Manifest, PluginFault, PluginKind, ReceiveError};
 use kith_model::sending::PureChannel;
+use parking_lot::Mutex;
 use serde_json::Value;
 use wasmtime::Engine;
 use wasmtime::component::{ComponentNamedList, Lift, Lower};
@@ -28,7 +29,7 @@ use crate::host::{HostCore, LoadError, Plugin};
 use crate::imports::secrets::Secrets;
 use crate::manifest::{ConfigMistake, validate_config};
 use crate::policy::effective_policy;
-use crate::state::{CallClass, CallState, Installed, KeyValue};
+use crate::state::{CallClass, CallState, Installed, KeyValue, StateWrites};
 use crate::verify;
 
 /// What makes a plugin an installation.
@@ -62,11 +63,11 @@ pub enum BindError {
 }
 
 /// A plugin bound to an installation.
-struct Bound {
+pub(crate) struct Bound {
     /// Keeps the engine and its ticker alive.
     core: Arc<HostCore>,
     manifest: Manifest,
-    installed: Arc<Installed>,
+    pub(crate) installed: Arc<Installed>,
     compiled: Compiled,
     metering: Metering,
 }
@@ -170,7 +171,7 @@ impl Plugin {
         Err(BindError::WrongKind { plugin: manifest.id.to_string(), kind: manifest.kind, asked })
     }
 
-    fn bind(&self, binding: Binding) -> Result<Bound, BindError> {
+    pub(crate) fn bind(&self, binding: Binding) -> Result<Bound, BindError> {
         let manifest = self.manifest().clone();
         if let Some(server) = binding.grants.mail.first() {
             return Err(BindError::Mail(server.clone()));
@@ -194,6 +195,7 @@ impl Plugin {
             clock: settings.clock.clone(),
             network: self.core.network.clone(),
             fuel,
+            state_writes: Mutex::new(StateWrites::new(settings.clock.now())),
         });
         let compiled = self.compiled(metering)?;
         Ok(Bound { core: self.core.clone(), manifest, installed, compiled, metering })

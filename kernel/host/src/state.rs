@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kith_model::budget::{Allowance, Exhausted, table};
 use kith_model::plugin::{Cancellation, PluginFault, PluginKind};
 use kith_model::table::Table;
-use kith_model::time::Clock;
+use kith_model::time::{Clock, Timestamp};
 use parking_lot::Mutex;
 use wasmtime::ResourceLimiter;
 
@@ -88,6 +89,30 @@ pub(crate) struct Installed {
     pub(crate) network: Arc<Network>,
     /// Fuel of one call, where the installation is metered.
     pub(crate) fuel: Option<u64>,
+    /// What all its calls write to its state.
+    pub(crate) state_writes: Mutex<StateWrites>,
+}
+
+/// What an installation writes to its state in an hour: the journal keeps every write, whatever the state comes to.
+pub(crate) struct StateWrites {
+    commits: Allowance,
+    bytes: Allowance,
+}
+
+impl StateWrites {
+    pub(crate) fn new(now: Timestamp) -> StateWrites {
+        let (commits, bytes) = (&table::KV_COMMITS, &table::KV_WRITTEN);
+        StateWrites {
+            commits: Allowance::new(commits, commits.default, now),
+            bytes: Allowance::new(bytes, bytes.default, now),
+        }
+    }
+
+    /// Spend one write of so many bytes.
+    pub(crate) fn spend(&mut self, bytes: u64, now: Timestamp) -> Result<(), Exhausted> {
+        self.commits.spend(1, now)?;
+        self.bytes.spend(bytes, now)
+    }
 }
 
 /// How long a call may take.
@@ -112,7 +137,7 @@ pub(crate) struct CallState {
     host_calls: u64,
     log_bytes: u64,
     /// What the call wrote to the installation's state.
-    pub(crate) kv_writes: u32,
+    pub(crate) kv_writes: u64,
     pub(crate) kv_written_bytes: u64,
     time: TimeBudget,
 }
@@ -190,6 +215,11 @@ impl CallState {
         Duration::from_millis(self.time.wall_ms).saturating_sub(self.elapsed())
     }
 
+    /// Stop the guest where its time is over: what an import took may have been the last of it.
+    pub(crate) fn look_at_wall(&mut self) -> wasmtime::Result<()> {
+        if self.remaining_wall().is_zero() { Err(self.stop_for_wall()) } else { Ok(()) }
+    }
+
     /// The call took too long.
     pub(crate) fn stop_for_wall(&mut self) -> wasmtime::Error {
         let limit_ms = self.time.wall_ms;
@@ -232,7 +262,7 @@ impl CallState {
 }
 
 /// Processor time of the calling thread, where the system tells it (Linux with /proc).
-fn thread_cpu_time() -> Option<Duration> {
+pub(crate) fn thread_cpu_time() -> Option<Duration> {
     let line = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     line.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }

@@ -1,6 +1,8 @@
 //! Responsible for the interface `kv`: an installation's state, within its quota. Where it is kept is behind
 //! [`KeyValue`](crate::KeyValue).
 
+use kith_model::budget::table;
+
 use crate::bindings::current::kv;
 use crate::state::{CallState, KeyValueError};
 
@@ -15,12 +17,9 @@ fn to_wit(error: &KeyValueError) -> kv::Error {
     }
 }
 
-/// Most writes of one call, deletions included: each is a commit.
-const MAX_WRITES: u32 = 1_000;
-
 impl CallState {
     /// Why the installation may not use its state now, if it may not: nothing is granted, or the call has written enough.
-    /// What one call writes is bounded by the quota, since the journal keeps every write.
+    /// What one call writes is bounded by the quota, and what all write by the hour, since the journal keeps every write.
     fn state_refusal(&mut self, key: &str, written: Option<usize>) -> Option<kv::Error> {
         let quota_bytes = self.installed.policy.kv_bytes.value;
         if quota_bytes == 0 {
@@ -33,9 +32,16 @@ impl CallState {
         let bytes = written?;
         self.kv_writes += 1;
         self.kv_written_bytes += (key.len() + bytes) as u64;
-        (self.kv_writes > MAX_WRITES || self.kv_written_bytes > quota_bytes).then(|| {
-            kv::Error::Quota(format!("one call writes at most {MAX_WRITES} times and {quota_bytes} bytes of state"))
-        })
+        if self.kv_writes > table::KV_CALL_COMMITS.default {
+            let exhausted = table::KV_CALL_COMMITS.exhausted(table::KV_CALL_COMMITS.default, None);
+            return Some(kv::Error::Quota(exhausted.to_string()));
+        }
+        if self.kv_written_bytes > quota_bytes {
+            return Some(kv::Error::Quota(format!("one call writes at most {quota_bytes} bytes of state")));
+        }
+        let now = self.installed.clock.now();
+        let spent = self.installed.state_writes.lock().spend((key.len() + bytes) as u64, now);
+        spent.err().map(|exhausted| kv::Error::Quota(exhausted.to_string()))
     }
 }
 

@@ -1,0 +1,233 @@
+//! What every import costs at the largest input that a guest can give it, which interface refuses what, and that none outlasts
+//! its call.
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use kith_model::plugin::{Grants, PluginFault, PluginKind};
+use kith_model::sending::OutboundRequest;
+use kith_model::time::ManualClock;
+use parking_lot::Mutex;
+
+use crate::bindings::current::{clock, config, http, http_types, kv, log, secrets};
+use crate::bindings::v0_1::mail;
+use crate::egress::{BodyRule, admit};
+use crate::guests::{CONNECTOR, NOW, binding, core, host, host_with};
+use crate::state::{CallClass, CallState, Installed, thread_cpu_time};
+use crate::{Binding, KeyValue, KeyValueError, Limits, assemble};
+
+/// What an import may take of a processor.
+const MOST: Duration = Duration::from_millis(50);
+
+/// The largest text that a guest can hand over at once.
+const OUTPUT_BYTES: usize = 16 << 20;
+
+const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+
+/// A connector that may do everything, as it is bound.
+fn installed(clock: Arc<ManualClock>, kv_bytes: u64) -> Arc<Installed> {
+    let state = "[capabilities.kv]\nbytes = 16777216\nreason = \"to test\"\n";
+    let manifest = CONNECTOR.to_owned() + state;
+    let wat = r#"(module (memory (export "memory") 1)
+        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)
+        (func (export "kith:plugin/source@0.2.0#receive") (param i32) (result i32) unreachable)
+        (func (export "kith:plugin/source@0.2.0#poll") (param i32 i32 i32) (result i32) unreachable))"#;
+    let component = assemble(&core(PluginKind::Connector, wat), &manifest).unwrap();
+    let grants = Grants {
+        http: vec!["peer.example".into()],
+        secrets: [("signing".to_owned(), vec!["peer.example".to_owned()])].into(),
+        kv_bytes,
+        ..Grants::default()
+    };
+    let secrets = BTreeMap::from([("signing".to_owned(), SECRET.to_owned())]);
+    let bound = host().load(&component).unwrap().bind(Binding { grants, secrets, ..binding() }).unwrap();
+    let mut installed = Arc::into_inner(bound.installed).expect("nobody else has it yet");
+    installed.clock = clock;
+    // The API takes no larger body.
+    installed.config = format!("{{\"text\":\"{}\"}}", "x".repeat(1 << 20));
+    Arc::new(installed)
+}
+
+fn state() -> CallState {
+    CallState::new(installed(Arc::new(ManualClock::new(NOW)), OUTPUT_BYTES as u64), CallClass::Plain)
+}
+
+/// The least processor time of five runs: what else the machine does can only add to it.
+fn cost<I, T>(make: impl Fn(&mut CallState) -> I, work: impl Fn(&mut CallState, I) -> T) -> Duration {
+    let mut state = state();
+    let mut run = || {
+        let input = make(&mut state);
+        let before = thread_cpu_time();
+        black_box(work(&mut state, black_box(input)));
+        thread_cpu_time().zip(before).map_or(Duration::ZERO, |(after, before)| after.saturating_sub(before))
+    };
+    (0..5).map(|_| run()).min().expect("it ran")
+}
+
+fn text(letter: &str) -> String {
+    letter.repeat(OUTPUT_BYTES / letter.len())
+}
+
+fn request(url: &str, headers: Vec<(String, String)>, body: Vec<u8>) -> OutboundRequest {
+    OutboundRequest { method: "POST".into(), url: url.into(), headers, body, ..OutboundRequest::default() }
+}
+
+fn sent(url: String, headers: Vec<(String, String)>, body: Vec<u8>) -> http_types::Request {
+    http_types::Request { method: "POST".into(), url, headers, body, sign: None, timeout_ms: None }
+}
+
+/// Each with whatever costs most of what a guest can hand over: most of these inputs are refused, and that must cost little.
+#[test]
+fn every_import_is_cheap_at_its_largest_input() {
+    let none = |_: &mut CallState| ();
+    let letters = |letter: &'static str| move |_: &mut CallState| text(letter);
+    let check = |name: &str, cost: Duration| assert!(cost < MOST, "{name} took {cost:?} of a processor");
+    for letter in ["x", "\u{202e}", "\n"] {
+        check(
+            "log.write",
+            cost(letters(letter), |state, text| log::Host::write(state, log::Level::Error, text).is_ok()),
+        );
+    }
+    check("config.get", cost(none, |state, ()| config::Host::get(state).map(|text| text.len()).ok()));
+    check("clock.now", cost(none, |state, ()| clock::Host::now(state).ok()));
+    check("secrets.stand-in", cost(letters("x"), |state, name| secrets::Host::stand_in(state, name).is_ok()));
+    check(
+        "mail.send",
+        cost(letters("x"), |state, server| {
+            let message = mail::Message {
+                from: String::new(),
+                to: String::new(),
+                subject: String::new(),
+                text: String::new(),
+                html: None,
+                headers: Vec::new(),
+            };
+            mail::Host::send(state, server, message).is_ok()
+        }),
+    );
+}
+
+#[test]
+fn state_is_cheap_at_its_largest_input() {
+    let check = |name: &str, cost: Duration| assert!(cost < MOST, "{name} took {cost:?} of a processor");
+    let (key, value) = ("k".repeat(256), vec![b'x'; 64 << 10]);
+    let huge = (text("k"), vec![b'x'; OUTPUT_BYTES]);
+    for (key, value) in [(key, value), huge] {
+        let given = |_: &mut CallState| (key.clone(), value.clone());
+        check("kv.set", cost(given, |state, (key, value)| kv::Host::set(state, key, value).is_ok()));
+        check("kv.get", cost(given, |state, (key, _)| kv::Host::get(state, key).is_ok()));
+        check("kv.delete", cost(given, |state, (key, _)| kv::Host::delete(state, key).is_ok()));
+    }
+}
+
+#[test]
+fn a_request_is_cheap_at_its_largest_input() {
+    let check = |name: &str, cost: Duration| assert!(cost < MOST, "{name} took {cost:?} of a processor");
+    let refused: [fn() -> http_types::Request; 5] = [
+        || sent(format!("https://peer.example/{}", text("x")), Vec::new(), Vec::new()),
+        || sent("https://peer.example/".into(), vec![("x-a".into(), text("{{secret:"))], Vec::new()),
+        || sent("https://peer.example/".into(), vec![("x".into(), "y".into()); OUTPUT_BYTES / 64], Vec::new()),
+        || sent("https://peer.example/".into(), Vec::new(), text("{{secret:").into_bytes()),
+        || sent(text("/"), Vec::new(), text("{{secret:").into_bytes()),
+    ];
+    for make in refused {
+        let send = |state: &mut CallState, request| {
+            let answer = http::Host::send(state, request).unwrap();
+            assert!(matches!(answer, Err(http_types::Error::Denied(_))), "{answer:?}");
+        };
+        check("http.send", cost(|_| make(), send));
+    }
+    // The largest that is let out: looked at for stand-ins, filled in and signed.
+    let largest = |filling: &'static str| {
+        move |state: &mut CallState| {
+            let stand_in = secrets::Host::stand_in(state, "signing".into()).unwrap().unwrap();
+            let places = stand_in.repeat(15);
+            let body = places.clone() + &filling.repeat(((1 << 20) - places.len()) / filling.len());
+            let headers = (0..99).map(|number| (format!("x-{number}"), "{{secret:".repeat(60))).collect();
+            request("https://peer.example/", headers, body.into_bytes())
+        }
+    };
+    for filling in ["x", "{", "{{secret:", "{{secret:0123456789abcdef"] {
+        let admitted =
+            |state: &mut CallState, request| drop(admit(&state.installed, request, BodyRule::Whole).unwrap());
+        check("admit", cost(largest(filling), admitted));
+    }
+}
+
+#[test]
+fn nothing_is_written_without_a_grant_and_each_write_costs_what_it_takes() {
+    let clock = Arc::new(ManualClock::new(NOW));
+    let mut without = CallState::new(installed(clock.clone(), 0), CallClass::Plain);
+    let refusals = [
+        kv::Host::get(&mut without, "k".into()).unwrap().map(drop),
+        kv::Host::set(&mut without, "k".into(), b"v".to_vec()).unwrap(),
+        kv::Host::delete(&mut without, "k".into()).unwrap(),
+    ];
+    for refusal in refusals {
+        assert!(matches!(&refusal, Err(kv::Error::Quota(why)) if why.contains("no state is granted")), "{refusal:?}");
+    }
+    // Calls without end, each within what one call may: the bytes of an hour end, and come back with time.
+    let installed = installed(clock.clone(), 16 << 20);
+    let write = |installed: &Arc<Installed>| {
+        let mut call = CallState::new(installed.clone(), CallClass::Plain);
+        kv::Host::set(&mut call, "k".into(), vec![0; 64 << 10]).unwrap()
+    };
+    let written = std::iter::repeat_with(|| write(&installed)).take_while(Result::is_ok).take(10_000).count();
+    assert_eq!(written, (256 << 20) / ((64 << 10) + 1));
+    let refused = write(&installed);
+    assert!(matches!(&refused, Err(kv::Error::Quota(why)) if why.contains("`kv-written`")), "{refused:?}");
+    clock.advance_ms(60_000);
+    assert!(write(&installed).is_ok());
+    let mut call = CallState::new(installed, CallClass::Plain);
+    let deletions = (0..2_000).filter(|_| kv::Host::delete(&mut call, "d".into()).unwrap().is_ok()).count();
+    assert_eq!(deletions, 1_000, "each deletion is a commit");
+}
+
+/// A state whose reader takes its time.
+struct Slow(Mutex<Sender<()>>);
+
+impl KeyValue for Slow {
+    fn get(&self, _: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
+        // Nobody sends: it is the wait alone.
+        let (_nobody, waits) = channel::<()>();
+        let _ = waits.recv_timeout(Duration::from_millis(60));
+        let _ = self.0.lock().send(());
+        Ok(None)
+    }
+
+    fn set(&self, _: &str, _: Vec<u8>, _: u64) -> Result<(), KeyValueError> {
+        Ok(())
+    }
+
+    fn delete(&self, _: &str) -> Result<(), KeyValueError> {
+        Ok(())
+    }
+}
+
+/// The guest has no loop and calls nothing after the import, so that nothing but the import itself looks at the clock.
+#[test]
+fn a_call_that_is_past_its_time_ends_with_the_import() {
+    let wat = r#"(module
+        (import "kith:plugin/kv@0.2.0" "get" (func $get (param i32 i32 i32)))
+        (memory (export "memory") 1)
+        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 4096)
+        (func (export "kith:plugin/source@0.2.0#receive") (param i32) (result i32) unreachable)
+        (func (export "kith:plugin/source@0.2.0#poll") (param i32 i32 i32) (result i32)
+            (call $get (i32.const 64) (i32.const 1) (i32.const 256)) (i32.const 16)))"#;
+    let manifest = CONNECTOR.to_owned() + "[capabilities.kv]\nbytes = 1024\nreason = \"to test\"\n";
+    let component = assemble(&core(PluginKind::Connector, wat), &manifest).unwrap();
+    let poll = |wall_ms| {
+        let (told, read) = channel();
+        let grants = Grants { kv_bytes: 1_024, ..Grants::default() };
+        let binding = Binding { grants, state: Arc::new(Slow(Mutex::new(told))), ..binding() };
+        let host = host_with(None, Limits { wall_ms, ..Limits::default() });
+        let polled = host.load(&component).unwrap().connector(binding).unwrap().poll(None);
+        assert!(read.try_recv().is_ok(), "the import began: {polled:?}");
+        polled
+    };
+    assert!(poll(30_000).is_ok());
+    assert_eq!(poll(50).unwrap_err(), PluginFault::DeadlineExceeded { limit_ms: 50 });
+}
