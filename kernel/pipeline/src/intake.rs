@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use crate::accept::{MAX_REPORTED_REJECTIONS, Refused, Submission};
 use crate::guests::{Caller, GuestClass, Guests};
 use crate::setup::{Activity, Role};
-use crate::shared::{Culprit, Shared};
+use crate::shared::{Culprit, Shared, Workspace};
 use crate::views::Acceptance;
 
 /// A stream is cut into pieces of about this size: some thousand rows, so that one call's output stays within its limits.
@@ -27,7 +27,7 @@ pub const MAX_UNCONSUMED_BYTES: usize = 10 << 20;
 const RETRY_AFTER_S: u32 = 1;
 
 pub(crate) use faults::InputFaults;
-use faults::{Blame, beyond_limit};
+use faults::{Asked, Blame, beyond_limit};
 
 /// What happens where there is no room now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +73,9 @@ pub enum IntakeError {
 pub struct Intake {
     shared: Arc<Shared>,
     connector: Arc<dyn Connector>,
+    /// Where the source was stopped, and this is its trial.
+    trial: Option<Trial>,
+    asked: Asked,
     workspace: WorkspaceId,
     source: InstallationId,
     /// What one call of the connector may take.
@@ -88,6 +91,18 @@ pub struct Intake {
     answer: Option<Answer>,
 }
 
+/// A connector's trial. One of which nothing came says nothing.
+struct Trial {
+    workspace: Arc<Workspace>,
+    source: InstallationId,
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        self.workspace.trials.said_nothing(self.source);
+    }
+}
+
 impl Intake {
     pub(crate) fn new(
         shared: Arc<Shared>,
@@ -99,13 +114,24 @@ impl Intake {
         if shared.is_closing() {
             return Err(closing());
         }
-        let compiled = shared.workspace(workspace).ok_or(IntakeError::UnknownSource)?.compiled.load_full();
+        let known = shared.workspace(workspace).ok_or(IntakeError::UnknownSource)?;
+        let compiled = known.compiled.load_full();
         let installed = compiled.setup.installation(source).ok_or(IntakeError::UnknownSource)?;
         let Role::Connector(connector) = &installed.role else { return Err(IntakeError::UnknownSource) };
-        if let Activity::Held { why, .. } | Activity::Quarantined { why, .. } = &installed.activity {
-            return Err(IntakeError::NotLive { why: why.clone() });
-        }
+        let trial = match &installed.activity {
+            Activity::Held { why, .. } => return Err(IntakeError::NotLive { why: why.clone() }),
+            Activity::Quarantined { why, .. } => {
+                if !known.trials.begin(source, &installed.activity, shared.clock.now()) {
+                    return Err(IntakeError::NotLive { why: why.clone() });
+                }
+                Some(Trial { workspace: Arc::clone(&known), source })
+            }
+            Activity::Running | Activity::WaitsForFit { .. } => None,
+        };
+        let version = xxhash_rust::xxh3::xxh3_64(installed.digest.as_bytes()) ^ installed.config_hash;
         Ok(Intake {
+            trial,
+            asked: Asked { workspace, source, version },
             connector: Arc::clone(connector),
             call_memory_bytes: installed.call_memory_bytes,
             shared,
@@ -214,10 +240,9 @@ impl Intake {
             Err(ReceiveError::Refused(refusal)) => return Err(IntakeError::Refused(refusal)),
             Err(ReceiveError::Fault(fault)) => return Err(self.fault(fault, &request.body)),
         };
-        if let Some(workspace) = self.shared.workspace(self.workspace) {
-            workspace.forgive(self.source);
-        }
-        self.shared.input_faults.forget(self.workspace, self.source);
+        self.shared.forgive(self.workspace, self.source);
+        self.trial = None;
+        self.shared.input_faults.answered(self.asked, self.shared.clock.now());
         let Received { events, rejected, consumed, resume, answer } = received;
         if consumed > request.body.len() {
             let problem = format!("the connector consumed {consumed} of {} bytes", request.body.len());
@@ -260,8 +285,13 @@ impl Intake {
 
     /// The connector failed on `input`: whose fault that is, and what the sender is told.
     fn fault(&self, fault: PluginFault, input: &[u8]) -> IntakeError {
-        let blame = self.shared.input_faults.judge(self.workspace, self.source, input);
+        let now = self.shared.clock.now();
+        let blame = self.shared.input_faults.judge(self.asked, input, now);
         match (blame, self.shared.workspace(self.workspace)) {
+            (Blame::Installation, Some(workspace)) if self.trial.is_some() && fault.is_strike() => {
+                tracing::warn!(workspace = self.workspace.0, installation = self.source.0, code = fault.code(), %fault, "a connector's trial ended in a fault");
+                workspace.trials.stopped(self.source, now);
+            }
             (Blame::Installation, Some(workspace)) => {
                 let culprit = Culprit::Content(xxhash_rust::xxh3::xxh3_64(input));
                 self.shared.strike(&workspace, self.source, &fault, culprit);

@@ -23,12 +23,13 @@ mod react;
 mod rows;
 mod setup;
 mod shared;
+mod trials;
 mod turns;
 mod views;
 mod workers;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use kith_features::{Expression, ExpressionError};
@@ -39,6 +40,7 @@ use kith_model::plugin::{Fitted, SourceRequest};
 use kith_model::time::{Clock, Timestamp};
 use kith_store::{CommitError, Fence, ReadError, Store};
 use roaring::RoaringBitmap;
+use tokio::sync::watch;
 
 pub use accept::MAX_REPORTED_REJECTIONS;
 pub use deliver::content::{TemplateError, check_payload};
@@ -58,6 +60,7 @@ use pool::Pool;
 use questions::{audience, count, letters, profile};
 use react::Reactors;
 use shared::{Shared, Wakers, Workspace};
+use workers::Phase;
 
 /// The lease that every unit of this node is committed under.
 const NODE_LEASE: &str = "node";
@@ -85,6 +88,29 @@ pub enum StartError {
 fn no_thread(what: &str) -> impl FnOnce(std::io::Error) -> StartError {
     let what = what.to_owned();
     move |source| StartError::Thread { what, source }
+}
+
+/// How often it is looked for installations whose trial is due; the kernel's clock may be a test's.
+const TRIALS_PERIOD: Duration = Duration::from_secs(1);
+
+/// Put on trial what was stopped long enough ago, until the kernel stops.
+async fn try_again(shared: Weak<Shared>, mut phase: watch::Receiver<Phase>) {
+    loop {
+        let wait = phase.wait_for(|phase| *phase != Phase::Running);
+        if tokio::time::timeout(TRIALS_PERIOD, wait).await.is_ok() {
+            return;
+        }
+        let Some(shared) = shared.upgrade() else { return };
+        let known: Vec<_> = shared.workspaces.read().values().cloned().collect();
+        for workspace in known {
+            let (trying, id) = (Arc::clone(&shared), workspace.id);
+            // Another setup is compiled where one begins.
+            if offload::run(move || trying.begin_trials(&workspace)).await {
+                shared.wake_reactor(id);
+                deliver::start_senders(&shared, id);
+            }
+        }
+    }
 }
 
 /// The running data path.
@@ -146,6 +172,7 @@ impl Kernel {
         }
         let workspaces: Vec<WorkspaceId> = shared.workspaces.read().keys().copied().collect();
         workspaces.into_iter().for_each(|workspace| deliver::start_senders(&shared, workspace));
+        shared.workers.task("trials", try_again(Arc::downgrade(&shared), shared.workers.phase()));
         Ok(Arc::new(kernel))
     }
 
@@ -206,6 +233,13 @@ impl Kernel {
         self.shared.wakers.stop();
         self.shared.guests.stop();
         self.shared.accept.stop();
+    }
+
+    /// When an installation that the kernel stopped is tried again; `None` for one that is not.
+    pub fn next_trial(&self, workspace: WorkspaceId, installation: InstallationId) -> Option<Timestamp> {
+        let known = self.shared.workspace(workspace)?;
+        let compiled = known.compiled.load();
+        known.trials.due_at(installation, &compiled.setup.installation(installation)?.activity)
     }
 
     /// The hosts that a workspace's channels send to.

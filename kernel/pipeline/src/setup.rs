@@ -135,6 +135,15 @@ pub trait Observer: Send + Sync {
     /// The installation cannot read its fitted state, and so waits for another fit.
     fn waits_for_fit(&self, workspace: WorkspaceId, installed: &Installed, reason: &str);
 
+    /// An installation that the kernel had stopped did its work in a trial, and runs again.
+    fn recovered(&self, workspace: WorkspaceId, installation: InstallationId) {
+        tracing::debug!(
+            workspace = workspace.0,
+            installation = installation.0,
+            "nobody writes down that it runs again"
+        );
+    }
+
     /// A worker of the kernel panicked. The process should end, and its supervisor start it again; an observer that can do
     /// more before that does it here.
     fn panicked(&self, worker: &str) {

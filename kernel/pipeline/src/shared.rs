@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use kith_model::id::{InstallationId, Position, ProfileId, WorkspaceId};
-use kith_model::plugin::PluginFault;
+use kith_model::plugin::{PluginFault, PluginKind};
 use kith_model::time::{Clock, Timestamp};
 use kith_store::{CommitError, Committed, Fence, Operation, QueueId, Store, Unit};
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -23,11 +23,16 @@ use crate::react::inbox::Inbox;
 use crate::react::projection::Projection;
 use crate::rows::derived::Cursor;
 use crate::setup::{Activity, Installed, Observer, Setup};
+use crate::trials::{FAULTS, Trials};
 use crate::turns::Turns;
 use crate::workers::Workers;
 
-/// This many strikes in a row, each over other people or another request, quarantine an installation.
+/// This many strikes within [`STRIKE_WINDOW_MS`] and without a good answer between them, each over other people or another
+/// request, quarantine an installation.
 pub(crate) const MAX_STRIKES: usize = 3;
+
+/// A strike counts for ten minutes.
+pub(crate) const STRIKE_WINDOW_MS: i64 = 600_000;
 
 /// How the reason begins for which a model is asked for nothing but a fit.
 pub const WAITS_FOR_FIT: &str = "waits to be fitted";
@@ -73,7 +78,9 @@ pub(crate) struct Workspace {
     pub replaying: Mutex<()>,
     /// Held while the setup is changed.
     changing: Mutex<()>,
-    strikes: Mutex<HashMap<InstallationId, BTreeSet<Culprit>>>,
+    strikes: Mutex<HashMap<InstallationId, BTreeMap<Culprit, Timestamp>>>,
+    /// Of installations that were stopped after strikes.
+    pub trials: Trials,
     /// Counts what the reactor has finished, so that waiting for it needs no polling of its state.
     passes: Mutex<u64>,
     passed: Condvar,
@@ -94,6 +101,7 @@ impl Workspace {
             replaying: Mutex::default(),
             changing: Mutex::default(),
             strikes: Mutex::default(),
+            trials: Trials::default(),
             passes: Mutex::default(),
             passed: Condvar::new(),
             pass_done: Notify::new(),
@@ -103,6 +111,19 @@ impl Workspace {
     /// Put another setup in force.
     pub(crate) fn configure(&self, setup: Setup) -> Result<(), SetupError> {
         let _changing = self.changing.lock();
+        self.put_in_force(setup)?;
+        self.trials.follow(&self.compiled.load().setup);
+        Ok(())
+    }
+
+    /// Let an installation run that the kernel stopped; one that an admin switched off stays so.
+    fn resume(&self, installation: InstallationId) -> Result<(), SetupError> {
+        let _changing = self.changing.lock();
+        let mut setup = Setup::clone(&self.compiled.load().setup);
+        let stopped =
+            |known: &&mut Installed| known.id == installation && matches!(known.activity, Activity::Quarantined { .. });
+        let Some(installed) = setup.installations.iter_mut().find(stopped) else { return Ok(()) };
+        installed.activity = Activity::Running;
         self.put_in_force(setup)
     }
 
@@ -160,7 +181,7 @@ impl Workspace {
     }
 
     /// Forget the strikes of an installation: it did its work.
-    pub(crate) fn forgive(&self, installation: InstallationId) {
+    fn forgive(&self, installation: InstallationId) {
         let mut strikes = self.strikes.lock();
         if !strikes.is_empty() {
             strikes.remove(&installation);
@@ -168,10 +189,11 @@ impl Workspace {
     }
 
     /// Count a strike; whether the installation has had enough.
-    fn strike(&self, installation: InstallationId, culprit: Culprit) -> bool {
+    fn strike(&self, installation: InstallationId, culprit: Culprit, now: Timestamp) -> bool {
         let mut strikes = self.strikes.lock();
         let of_installation = strikes.entry(installation).or_default();
-        of_installation.insert(culprit);
+        of_installation.retain(|_, at| now.0.saturating_sub(at.0) < STRIKE_WINDOW_MS);
+        of_installation.insert(culprit, now);
         let enough = of_installation.len() >= MAX_STRIKES;
         if enough {
             strikes.remove(&installation);
@@ -304,8 +326,8 @@ impl Shared {
         (self.cache_bytes.load(Ordering::Relaxed) / workspaces).max(LEAST)
     }
 
-    /// Count a fault against its installation, if it is the plugin's own. Faults over enough different people or requests in
-    /// a row quarantine it in this workspace: what it wrote stays.
+    /// Count a fault against its installation, if it is the plugin's own. Faults over enough different people or requests
+    /// quarantine it in this workspace, and so does one in a trial: what it wrote stays.
     pub(crate) fn strike(
         &self,
         workspace: &Workspace,
@@ -314,10 +336,11 @@ impl Shared {
         culprit: Culprit,
     ) {
         tracing::warn!(workspace = workspace.id.0, installation = installation.0, code = fault.code(), %fault, "plugin fault");
-        if !fault.is_strike() || !workspace.strike(installation, culprit) {
+        let is_on_trial = workspace.trials.is_under_way(installation);
+        if !fault.is_strike() || !(workspace.strike(installation, culprit, self.clock.now()) || is_on_trial) {
             return;
         }
-        let reason = format!("{MAX_STRIKES} faults in a row over different data, the last: {fault}");
+        let reason = format!("{MAX_STRIKES}{FAULTS}, the last: {fault}");
         self.hold(workspace.id, installation, &reason);
     }
 
@@ -331,9 +354,40 @@ impl Shared {
 
     /// The installation did its work: earlier strikes are forgotten.
     pub(crate) fn forgive(&self, workspace: WorkspaceId, installation: InstallationId) {
-        if let Some(workspace) = self.workspace(workspace) {
-            workspace.forgive(installation);
+        let Some(known) = self.workspace(workspace) else { return };
+        known.forgive(installation);
+        if !known.trials.passed(installation) {
+            return;
         }
+        if let Err(error) = known.resume(installation) {
+            tracing::error!(workspace = workspace.0, installation = installation.0, %error, "what works again stays held");
+            return;
+        }
+        tracing::info!(workspace = workspace.0, installation = installation.0, "an installation works again");
+        self.observer.recovered(workspace, installation);
+        self.wake_reactor(workspace);
+    }
+
+    /// Put the models and channels on trial that were stopped long enough ago; whether there were any. A connector's trial is
+    /// the next request.
+    pub(crate) fn begin_trials(&self, known: &Workspace) -> bool {
+        let (setup, now) = (Arc::clone(&known.compiled.load().setup), self.clock.now());
+        let mut has_begun = false;
+        for installed in setup.installations.iter().filter(|installed| installed.kind != PluginKind::Connector) {
+            if !known.trials.begin(installed.id, &installed.activity, now) {
+                continue;
+            }
+            tracing::info!(workspace = known.id.0, installation = installed.id.0, "an installation is on trial");
+            match known.resume(installed.id) {
+                Ok(()) => has_begun = true,
+                // Another writes the same by now; an admin has to choose.
+                Err(error) => {
+                    tracing::warn!(workspace = known.id.0, installation = installed.id.0, %error, "no trial");
+                    known.trials.stopped(installed.id, now);
+                }
+            }
+        }
+        has_begun
     }
 
     /// Stop running an installation at once, and have that written down.
@@ -343,6 +397,7 @@ impl Shared {
         if known.hold(installation, activity, |_| true).is_none() {
             return;
         }
+        known.trials.stopped(installation, self.clock.now());
         tracing::error!(workspace = workspace.0, installation = installation.0, reason, "an installation is held");
         self.observer.held(workspace, installation, reason);
         self.wake_reactor(workspace);

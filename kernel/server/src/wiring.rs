@@ -19,7 +19,6 @@ use kith_store::Store;
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
-use crate::api::plugins::computes;
 use crate::catalogue::artifacts::{ArtifactError, Artifacts};
 use crate::catalogue::sealed::{Place, SealError, Sealer};
 use crate::catalogue::{InstallationRow, PluginRow, WorkspaceTables};
@@ -188,11 +187,12 @@ impl Wiring {
         };
         let kind = plugin.manifest.kind;
         let (role, activity) = match held_by_mode(row) {
-            Some(held) if is_fitted_while_held(row, kind) => {
+            // The kernel fits it and tries it again, and asks it for nothing else.
+            Some(held) if row.mode == InstallationMode::Quarantined => {
                 // Where its role cannot be made now, that is no reason to refuse the change that asks for it.
                 let must_run = &BTreeSet::new();
                 let role = match self.make(Source { must_run, ..source }, row, plugin, loading)? {
-                    Ok(role) => unavailable::but_for_fits(role, held.why.clone()),
+                    Ok(role) => role,
                     Err(_) => unavailable::role(kind, held.why.clone()),
                 };
                 (role, held_activity(row, held))
@@ -329,11 +329,6 @@ fn held_activity(row: &InstallationRow, held: Hold) -> Activity {
         InstallationMode::Quarantined => Activity::Quarantined { since: held.since, why: held.why },
         InstallationMode::Live | InstallationMode::Disabled | InstallationMode::Shadow => held.into(),
     }
-}
-
-/// Whether an installation that its mode holds is loaded for fits alone.
-fn is_fitted_while_held(row: &InstallationRow, kind: PluginKind) -> bool {
-    row.mode == InstallationMode::Quarantined && computes(kind)
 }
 
 /// What an installation waits for that could run, but for its fit.

@@ -1,22 +1,45 @@
 //! Whose fault a connector's fault is. A source's write key may be public, so what one request does to a connector is that
-//! request's, and the installation is blamed only when it fails on several unlike small inputs in a row.
+//! request's. The installation is blamed only where it has answered nobody well for a while, and then for several unlike
+//! small inputs: somebody who sends what it fails on, however much and however unlike, switches it off for nobody whom it
+//! serves.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::{PluginFault, Refusal};
+use kith_model::time::Timestamp;
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::shared::STRIKE_WINDOW_MS;
 
 /// A connector must take an input below this size; what fails on a larger one says nothing about it.
 const SMALL_BYTES: usize = 64 << 10;
 
-/// Inputs that are remembered of one installation. Three strikes are enough, and a strike is forgotten with them.
+/// Inputs that are remembered of one installation. Three strikes are enough.
 const MAX_REMEMBERED: usize = 64;
 
-/// The inputs on which connectors failed since they last answered well.
+/// What is known of one installation.
 #[derive(Default)]
-pub(crate) struct InputFaults(Mutex<HashMap<(WorkspaceId, InstallationId), BTreeSet<u64>>>);
+struct Record {
+    /// Of the component and the configuration that it is about.
+    version: u64,
+    answered_at: Option<Timestamp>,
+    /// The inputs on which it failed lately.
+    failed: BTreeMap<u64, Timestamp>,
+}
+
+/// How connectors did lately.
+#[derive(Default)]
+pub(crate) struct InputFaults(Mutex<HashMap<(WorkspaceId, InstallationId), Record>>);
+
+/// A connector as it runs now: what another version of it answered says nothing about this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub workspace: WorkspaceId,
+    pub source: InstallationId,
+    pub version: u64,
+}
 
 /// What a fault means for the installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,22 +52,30 @@ pub(crate) enum Blame {
 
 impl InputFaults {
     /// Judge a fault on `input`.
-    pub(crate) fn judge(&self, workspace: WorkspaceId, source: InstallationId, input: &[u8]) -> Blame {
+    pub(crate) fn judge(&self, asked: Asked, input: &[u8], now: Timestamp) -> Blame {
         if input.len() >= SMALL_BYTES {
             return Blame::Request;
         }
-        let mut faults = self.0.lock();
-        let inputs = faults.entry((workspace, source)).or_default();
-        if inputs.len() < MAX_REMEMBERED && inputs.insert(xxh3_64(input)) {
-            Blame::Installation
-        } else {
-            Blame::Request
-        }
+        let is_recent = |at: Timestamp| now.0.saturating_sub(at.0) < STRIKE_WINDOW_MS;
+        self.with(asked, |record| {
+            record.failed.retain(|_, at| is_recent(*at));
+            let is_new = record.failed.len() < MAX_REMEMBERED && record.failed.insert(xxh3_64(input), now).is_none();
+            if is_new && !record.answered_at.is_some_and(is_recent) { Blame::Installation } else { Blame::Request }
+        })
     }
 
     /// The connector answered well.
-    pub(crate) fn forget(&self, workspace: WorkspaceId, source: InstallationId) {
-        self.0.lock().remove(&(workspace, source));
+    pub(crate) fn answered(&self, asked: Asked, now: Timestamp) {
+        self.with(asked, |record| record.answered_at = Some(now));
+    }
+
+    fn with<T>(&self, asked: Asked, work: impl FnOnce(&mut Record) -> T) -> T {
+        let mut records = self.0.lock();
+        let record = records.entry((asked.workspace, asked.source)).or_default();
+        if record.version != asked.version {
+            *record = Record { version: asked.version, ..Record::default() };
+        }
+        work(record)
     }
 }
 
@@ -77,16 +108,21 @@ pub(crate) fn beyond_limit(fault: &PluginFault) -> Option<Refusal> {
 mod tests {
     use super::*;
 
-    const WORKSPACE: WorkspaceId = WorkspaceId(1);
-    const SOURCE: InstallationId = InstallationId(1);
+    const ASKED: Asked = Asked { workspace: WorkspaceId(1), source: InstallationId(1), version: 1 };
 
     #[test]
-    fn only_unlike_small_inputs_are_strikes_and_an_answer_forgives_them() {
+    fn only_unlike_small_inputs_of_a_connector_that_answers_nobody_are_strikes() {
         let faults = InputFaults::default();
-        let judge = |input: &[u8]| faults.judge(WORKSPACE, SOURCE, input);
-        assert_eq!(judge(&vec![b'x'; SMALL_BYTES]), Blame::Request);
-        assert_eq!([judge(b"a"), judge(b"a"), judge(b"b")], [Blame::Installation, Blame::Request, Blame::Installation]);
-        faults.forget(WORKSPACE, SOURCE);
-        assert_eq!(judge(b"a"), Blame::Installation);
+        let judge = |asked, input: &[u8], at| faults.judge(asked, input, Timestamp(at));
+        assert_eq!(judge(ASKED, &vec![b'x'; SMALL_BYTES], 0), Blame::Request);
+        assert_eq!([judge(ASKED, b"a", 0), judge(ASKED, b"a", 0)], [Blame::Installation, Blame::Request]);
+        assert_eq!(judge(ASKED, b"b", 0), Blame::Installation);
+        faults.answered(ASKED, Timestamp(1_000));
+        assert_eq!(judge(ASKED, b"c", 1_000), Blame::Request, "it serves others");
+        assert_eq!(judge(ASKED, b"d", 1_000 + STRIKE_WINDOW_MS), Blame::Installation, "it has served nobody for long");
+        assert_eq!(judge(ASKED, b"a", 1_000 + STRIKE_WINDOW_MS), Blame::Installation, "what was long ago is new");
+        faults.answered(ASKED, Timestamp(2_000_000));
+        let newer = Asked { version: 2, ..ASKED };
+        assert_eq!(judge(newer, b"e", 2_000_000), Blame::Installation, "another version has served nobody yet");
     }
 }

@@ -203,7 +203,7 @@ impl Reactor {
         }
         if verdict.good > 0 {
             queue.forgive();
-            self.workspace.forgive(id);
+            self.shared.forgive(self.workspace.id, id);
             metrics::counter!("kith_model_rows_total").increment(verdict.good);
         }
         if let Some((fault, people)) = verdict.passing {

@@ -22,9 +22,11 @@ pub(super) struct Note {
     kind: HoldKind,
 }
 
-/// Why an installation no longer runs.
+/// Why an installation no longer runs, or runs again.
 enum HoldKind {
     Quarantine,
+    /// It ended: the installation did its work in a trial.
+    Recovery,
     /// It cannot read this fit, with the component of this digest.
     WaitsForFit {
         fit: Option<u32>,
@@ -47,6 +49,11 @@ impl Observer {
 impl kith_pipeline::Observer for Observer {
     fn held(&self, workspace: WorkspaceId, installation: InstallationId, reason: &str) {
         self.leave(Note { workspace, installation, reason: reason.to_owned(), kind: HoldKind::Quarantine });
+    }
+
+    fn recovered(&self, workspace: WorkspaceId, installation: InstallationId) {
+        let reason = "it did its work again when it was tried".to_owned();
+        self.leave(Note { workspace, installation, reason, kind: HoldKind::Recovery });
     }
 
     fn waits_for_fit(&self, workspace: WorkspaceId, installed: &Installed, reason: &str) {
@@ -86,6 +93,9 @@ fn keep(app: &App, note: &Note) -> Result<(), ApiError> {
         let Some(row) = row.map(|row| InstallationRow::clone(row)) else { return Ok(()) };
         match &note.kind {
             HoldKind::Quarantine => quarantine(draft, row, &note.reason),
+            // Where an admin was quicker, the admin's word holds.
+            HoldKind::Recovery if row.mode != InstallationMode::Quarantined => Ok(()),
+            HoldKind::Recovery => recover(draft, row, &note.reason),
             HoldKind::WaitsForFit { fit, digest } => {
                 // Where an admin was quicker, the note is about what is no more.
                 let is_same = draft.tables().plugin_of(&row).is_some_and(|plugin| plugin.digest == *digest);
@@ -102,6 +112,16 @@ fn keep(app: &App, note: &Note) -> Result<(), ApiError> {
             }
         }
     })
+}
+
+fn recover(draft: &mut Draft<'_>, row: InstallationRow, reason: &str) -> Result<(), ApiError> {
+    let before = Some(json!({ "mode": row.mode, "reason": row.mode_reason }));
+    let after = Some(json!({ "mode": InstallationMode::Live, "reason": reason }));
+    draft.audit("installation.recover", &row.name, before, after)?;
+    let now = draft.now();
+    let mode = InstallationMode::Live;
+    draft.put_installation(InstallationRow { mode, mode_reason: None, mode_since: now, updated_at: now, ..row });
+    Ok(())
 }
 
 fn quarantine(draft: &mut Draft<'_>, row: InstallationRow, reason: &str) -> Result<(), ApiError> {

@@ -1,5 +1,4 @@
-//! The role of an installation that does not run: each call says so, as something that may pass. A model that the kernel
-//! stopped can be fitted.
+//! The role of an installation that does not run: each call says so, as something that may pass.
 
 use std::sync::Arc;
 
@@ -46,37 +45,6 @@ impl Channel for Unavailable {
 
     fn receive(&self, _: &Callback) -> Result<Vec<Receipt>, ReceiveError> {
         Err(ReceiveError::Fault(self.fault()))
-    }
-}
-
-/// A model that is fitted, and says to all else why it does not run.
-struct ButForFits {
-    model: Arc<dyn ComputeModel>,
-    held: Unavailable,
-}
-
-impl ComputeModel for ButForFits {
-    fn fit(
-        &self,
-        dataset: Box<dyn Iterator<Item = Table> + Send>,
-        cancellation: &Cancellation,
-    ) -> Result<Fitted, PluginFault> {
-        self.model.fit(dataset, cancellation)
-    }
-
-    fn compute(&self, _: &[u8], _: Table) -> Result<Table, PluginFault> {
-        Err(self.held.fault())
-    }
-}
-
-/// The role of a model that is held for `problem` and fitted all the same; of another kind, one that does nothing.
-pub(super) fn but_for_fits(role: Role, problem: String) -> Role {
-    let stand_in = |model| Arc::new(ButForFits { model, held: Unavailable(problem.clone()) });
-    match role {
-        Role::TagModel(model) => Role::TagModel(stand_in(model)),
-        Role::Scorer(model) => Role::Scorer(stand_in(model)),
-        Role::Connector(_) => self::role(PluginKind::Connector, problem),
-        Role::Channel(_) | Role::PureChannel(_) => self::role(PluginKind::Channel, problem),
     }
 }
 

@@ -131,6 +131,10 @@ pub(crate) enum ActivityBody {
         /// `fit` where it goes on by itself once it has been fitted.
         #[serde(skip_serializing_if = "Option::is_none")]
         waits_for: Option<WaitsFor>,
+        /// When the kernel tries an installation again that it stopped after faults: a good answer then puts it back, a fault
+        /// stops it for twice as long.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next_trial_at: Option<String>,
     },
 }
 
@@ -139,10 +143,10 @@ impl From<Activity> for ActivityBody {
         match activity {
             Activity::Running => ActivityBody::Running,
             Activity::Held { since, why } | Activity::Quarantined { since, why } => {
-                ActivityBody::Held { since: time(since), why, waits_for: None }
+                ActivityBody::Held { since: time(since), why, waits_for: None, next_trial_at: None }
             }
             Activity::WaitsForFit { since, why } => {
-                ActivityBody::Held { since: time(since), why, waits_for: Some(WaitsFor::Fit) }
+                ActivityBody::Held { since: time(since), why, waits_for: Some(WaitsFor::Fit), next_trial_at: None }
             }
         }
     }
@@ -200,6 +204,17 @@ fn state_version(tables: &WorkspaceTables, row: &InstallationRow) -> Option<Stat
     Some(StateVersionBody { has: fit.and_then(|fit| fit.state_version), needs: plugin.manifest.state_version })
 }
 
+/// Whether it runs, and when it is tried again.
+fn activity(app: &App, tables: &WorkspaceTables, row: &InstallationRow) -> ActivityBody {
+    match app.wiring.activity(tables, row).into() {
+        ActivityBody::Held { since, why, waits_for, .. } => {
+            let next_trial_at = app.kernel.next_trial(tables.row.id, row.id).map(time);
+            ActivityBody::Held { since, why, waits_for, next_trial_at }
+        }
+        ActivityBody::Running => ActivityBody::Running,
+    }
+}
+
 /// An installation as an answer.
 pub(super) fn installation_body(
     app: &App,
@@ -219,7 +234,7 @@ pub(super) fn installation_body(
         digest: plugin.map_or_else(String::new, |plugin| plugin.digest.clone()),
         mode: row.mode,
         mode_reason: row.mode_reason.clone(),
-        activity: app.wiring.activity(tables, row).into(),
+        activity: activity(app, tables, row),
         config: row.config.clone(),
         grants: row.grants.clone(),
         secrets: tables.secret_names(row.id),
