@@ -47,7 +47,7 @@ fn batch(random: &mut Random) -> (Table, kith_plugin_sdk::Table) {
 pub(crate) fn run() {
     let config = HostConfig {
         cache_directory: None,
-        mac_key: [1; 32],
+        mac_key: [1; 32].into(),
         ceiling: Limits::default(),
         allow_loopback: false,
         allow_plain_http: false,

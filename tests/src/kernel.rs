@@ -65,7 +65,7 @@ impl TestKernel {
 
     fn config(&self) -> Config {
         let mut config = Config {
-            admin_key: Some(ADMIN_KEY.to_owned()),
+            admin_key: Some(ADMIN_KEY.into()),
             clock: Arc::new(self.clock.clone()),
             // The receivers of webhooks are here, without TLS.
             allow_loopback: true,

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
+use zeroize::Zeroizing;
 
 use crate::compile::Artifact;
 use crate::package::hex;
@@ -19,14 +20,15 @@ const MAC_BYTES: usize = 32;
 /// A directory of compiled code.
 pub(crate) struct Cache {
     directory: PathBuf,
-    mac_key: [u8; 32],
+    mac_key: Zeroizing<[u8; 32]>,
 }
 
 impl Cache {
     /// Open the directory, making it if need be; nobody else may enter it.
-    pub(crate) fn open(directory: PathBuf, mac_key: [u8; 32]) -> io::Result<Cache> {
+    pub(crate) fn open(directory: PathBuf, mac_key: Zeroizing<[u8; 32]>) -> io::Result<Cache> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-        fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
+        // Where the volume knows no modes, whoever keeps the data there was told; what is loaded has a MAC.
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).ok();
         Ok(Cache { directory, mac_key })
     }
 
@@ -35,7 +37,7 @@ impl Cache {
     }
 
     fn mac(&self, key: &[u8; 32], code: &[u8]) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.mac_key).expect("HMAC takes a key of any length");
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.mac_key.as_slice()).expect("HMAC takes a key of any length");
         mac.update(b"kith compiled code 1");
         mac.update(key);
         mac.update(code);

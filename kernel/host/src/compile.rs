@@ -1,5 +1,7 @@
 //! Responsible for turning a component into machine code, in this process or in a short-lived child that cannot take
-//! more processor time, memory or wall time than its limits. Keeping the result is `cache.rs`'s work.
+//! more processor time, memory or wall time than its limits, and has no right but to compile. Keeping the result is `cache.rs`'s work.
+
+mod confine;
 
 use std::ffi::OsString;
 use std::hash::{Hash, Hasher};
@@ -13,6 +15,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 
+pub use self::confine::{CONFINES, confine};
 use crate::engine::{Metering, engine};
 
 /// Where components are compiled.
@@ -94,6 +97,7 @@ pub(crate) fn compile(
             let child = Command::new(command)
                 .args(args)
                 .env_clear()
+                .current_dir("/")
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
@@ -158,7 +162,7 @@ fn read_at_most(from: impl Read, limit: u64) -> Vec<u8> {
 }
 
 /// The compiling child: reads one byte (whether to meter) and a component from the standard input, and writes the machine
-/// code to the standard output. Sets its own limits first. For a hidden subcommand of the `kith` binary.
+/// code to the standard output. Gives up its rights and sets its own limits first. For a hidden subcommand of the `kith` binary.
 pub fn compile_child_main() -> ExitCode {
     match compile_child() {
         Ok(()) => ExitCode::SUCCESS,
@@ -175,6 +179,8 @@ fn compile_child() -> Result<(), String> {
         (Resource::As, MAX_CHILD_ADDRESS_BYTES),
         (Resource::Core, 0),
         (Resource::Fsize, 0),
+        // What is open stays open; nothing more can be, on systems too for which `confine` knows no filter.
+        (Resource::Nofile, 0),
     ];
     for (resource, limit) in limits {
         // The hard limit of processor time is a second later: the soft one's signal tells the parent what happened.
@@ -182,6 +188,8 @@ fn compile_child() -> Result<(), String> {
         setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(hard) })
             .map_err(|error| format!("the limit {resource:?} cannot be set: {error}"))?;
     }
+    // From here on the component decides what happens, and a mistake of the compiler's may be its to use.
+    confine()?;
     let mut input = Vec::new();
     std::io::stdin()
         .lock()

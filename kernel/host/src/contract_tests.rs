@@ -37,7 +37,7 @@ fn callback(body: &str) -> Callback {
 }
 
 fn granted(peer: &Peer) -> Binding {
-    let secrets = [("signing".to_owned(), "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD".to_owned())].into();
+    let secrets = [("signing".to_owned(), "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD".into())].into();
     let grants = Grants {
         http: vec![peer.place()],
         secrets: [("signing".to_owned(), vec![peer.place()])].into(),

@@ -14,6 +14,7 @@ mod request;
 mod resolver;
 mod webhook;
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{HOST, HeaderValue, USER_AGENT};
 use hyper::{HeaderMap, Request};
+use kith_model::network::Network;
 use kith_model::sending::{InboundResponse, OutboundRequest, SendFailure, Sending, Signature, Transport};
 use tokio::sync::Semaphore;
 
@@ -30,11 +32,14 @@ pub(crate) use body::BodyRule;
 pub(crate) use client::Client;
 pub(crate) use resolver::MAX_LOOK_UPS;
 
+use self::address::Reach;
 use self::client::Exchange;
 use self::request::{Permits, Target};
 use self::resolver::Share;
 use self::webhook::sign;
+use crate::host::HostConfig;
 use crate::imports::secrets::MAX_STAND_INS;
+use crate::policy::Policy;
 use crate::state::Installed;
 
 /// The longest wait for an answer's head, connecting included; also of a request that names none.
@@ -47,14 +52,27 @@ const MAX_GUEST_EXCHANGES: usize = 16;
 pub(crate) struct Gate {
     client: Arc<Client>,
     permits: Permits,
+    /// The host's private ranges, of which an address in a URL names itself.
+    networks: Vec<Network>,
     slots: Semaphore,
     look_ups: Arc<Share>,
 }
 
 impl Gate {
-    pub(crate) fn new(client: Arc<Client>, loopback: bool, plain_http: bool) -> Gate {
-        let (permits, slots) = (Permits { loopback, plain_http }, Semaphore::new(MAX_GUEST_EXCHANGES));
-        Gate { client, permits, slots, look_ups: Arc::default() }
+    pub(crate) fn new(client: Arc<Client>, config: &HostConfig) -> Gate {
+        let permits = Permits { loopback: config.allow_loopback, plain_http: config.allow_plain_http };
+        let (networks, slots) = (config.ceiling.networks.clone(), Semaphore::new(MAX_GUEST_EXCHANGES));
+        Gate { client, permits, networks, slots, look_ups: Arc::default() }
+    }
+
+    /// Where beside public addresses a request to `target` may go.
+    fn reach(&self, policy: &Policy, loopback: bool, target: &Target) -> Reach {
+        let mut networks = policy.networks.clone();
+        // A grant of HTTP is exact, so that an address in the URL was granted as such.
+        if let Ok(address) = target.bare_host().parse::<IpAddr>() {
+            networks.extend(self.networks.iter().filter(|network| network.contains(address)));
+        }
+        Reach { loopback, networks }
     }
 
     /// Send for a guest that waits, a bounded number of them at a time.
@@ -73,6 +91,7 @@ pub(crate) fn admit(installed: &Installed, request: OutboundRequest, body: BodyR
     let target = request::parse_target(&request.url)?;
     let permits = installed.gate.permits;
     let loopback_granted = request::check_target(&installed.policy.http, permits, method.as_str(), &target)?;
+    let reach = installed.gate.reach(&installed.policy, loopback_granted, &target);
     // What the guest sent is bounded before any work, and refused by its own size alone: a limit on what was filled in
     // would tell how long a secret is.
     request::check_headers(&request.headers)?;
@@ -95,7 +114,7 @@ pub(crate) fn admit(installed: &Installed, request: OutboundRequest, body: BodyR
     *sent.headers_mut() = headers;
     let asked = request.timeout_ms.map_or(DEFAULT_ANSWER_WAIT, |ms| Duration::from_millis(ms.into()));
     let (answer_wait, look_ups) = (asked.min(MAX_ANSWER_WAIT), Arc::clone(&installed.gate.look_ups));
-    Ok(Exchange { target, loopback_granted, look_ups, request: sent, answer_wait, body })
+    Ok(Exchange { target, reach, look_ups, request: sent, answer_wait, body })
 }
 
 /// Add the three headers of Standard Webhooks 1.0; a guest's own are replaced.

@@ -276,7 +276,7 @@ pub(crate) const NOW: Timestamp = Timestamp(1_767_225_600_000);
 pub(crate) fn host_with(cache_directory: Option<PathBuf>, ceiling: Limits) -> Host {
     let config = HostConfig {
         cache_directory,
-        mac_key: [7; 32],
+        mac_key: [7; 32].into(),
         ceiling,
         allow_loopback: true,
         allow_plain_http: true,

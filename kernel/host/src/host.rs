@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use kith_model::plugin::{Manifest, PluginKind};
 use kith_model::time::Clock;
 use parking_lot::Mutex;
+use zeroize::Zeroizing;
 
 use crate::abi::Abi;
 use crate::cache::Cache;
@@ -26,7 +27,7 @@ pub struct HostConfig {
     /// Where compiled code is kept; `None` compiles at every start.
     pub cache_directory: Option<PathBuf>,
     /// The key of the compiled code's MAC, kept outside the cache directory.
-    pub mac_key: [u8; 32],
+    pub mac_key: Zeroizing<[u8; 32]>,
     /// What no plugin gets more of, and the defaults.
     pub ceiling: Limits,
     /// Plugins may reach this machine where a grant names host and port.
@@ -90,7 +91,8 @@ impl Host {
     pub fn new(config: HostConfig) -> Result<Host, HostError> {
         let engines = Engines::start().map_err(|error| HostError::Engine(format!("{error:#}")))?;
         let open = |path: &PathBuf| {
-            Cache::open(path.clone(), config.mac_key).map_err(|source| HostError::Cache { path: path.clone(), source })
+            Cache::open(path.clone(), config.mac_key.clone())
+                .map_err(|source| HostError::Cache { path: path.clone(), source })
         };
         let cache = config.cache_directory.as_ref().map(open).transpose()?;
         let client = Client::new().map_err(|error| HostError::Tls(error.to_string()))?;

@@ -224,7 +224,7 @@ fn posting(url: &str, host_name: &str, grants: &[&str], signed: bool, limits: Li
         secrets: [("signing".to_owned(), vec![host_name.to_owned()])].into(),
         ..Grants::default()
     };
-    let secrets = [("signing".to_owned(), "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD".to_owned())].into();
+    let secrets = [("signing".to_owned(), "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD".into())].into();
     host.load(&poster(url, signed)).unwrap().connector(Binding { grants, secrets, ..binding() }).unwrap()
 }
 

@@ -38,7 +38,7 @@ mod text;
 mod verify;
 
 pub use abi::Abi;
-pub use compile::{CompileError, CompileMode, compile_child_main};
+pub use compile::{CONFINES, CompileError, CompileMode, compile_child_main, confine};
 pub use host::{Host, HostConfig, HostError, KERNEL_VERSION, LoadError, Plugin};
 pub use manifest::{
     ConfigMistake, MAX_MANIFEST_BYTES, ManifestError, ManifestMistake, parse_manifest, validate_config,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use kith_model::network::Network;
 use kith_model::plugin::{Grants, LimitRequest, Manifest};
 use kith_model::sending::{MAX_SENDING, SendingLimits};
 use serde::Serialize;
@@ -34,6 +35,8 @@ pub struct Limits {
     pub messages_at_once: u64,
     /// Requests of one channel under way to one receiving host at once.
     pub requests_per_host: u64,
+    /// Private ranges that may be reached where a grant names them too.
+    pub networks: Vec<Network>,
 }
 
 impl Default for Limits {
@@ -51,6 +54,7 @@ impl Default for Limits {
             kv_bytes: 16 * 1024 * 1024,
             messages_at_once: messages_at_once as u64,
             requests_per_host: requests_per_host as u64,
+            networks: Vec::new(),
         }
     }
 }
@@ -171,6 +175,8 @@ pub struct Policy {
     /// Fuel of one call, where the manifest or the grant names it.
     pub fuel: Option<EffectiveLimit>,
     pub http: Vec<HttpRule>,
+    /// Private ranges that hosts of `http` may be in.
+    pub networks: Vec<Network>,
     /// Secret name → hosts it may be sent to.
     pub secrets: BTreeMap<String, Vec<HostPort>>,
     /// Types of a person's identifiers that a channel is given; `*` for any.
@@ -226,6 +232,7 @@ pub fn effective_policy(manifest: &Manifest, grants: &Grants, ceiling: &Limits) 
     };
     let mut without_effect = Vec::new();
     let http = http_rules(manifest, grants, &mut without_effect);
+    let networks = networks(grants, ceiling, &mut without_effect);
     let secrets = secret_rules(manifest, grants, &mut without_effect);
     let recipients = recipient_types(manifest, grants, &mut without_effect);
     Policy {
@@ -242,6 +249,7 @@ pub fn effective_policy(manifest: &Manifest, grants: &Grants, ceiling: &Limits) 
         requests_per_host: pick(ceiling.requests_per_host.min(MAX_SENDING), |limits| limits.requests_per_host),
         fuel,
         http,
+        networks,
         secrets,
         recipients,
         without_effect,
@@ -269,6 +277,35 @@ fn http_rules(manifest: &Manifest, grants: &Grants, without_effect: &mut Vec<Str
         }
     }
     rules
+}
+
+/// What is in a granted range and in one of the host's.
+fn networks(grants: &Grants, ceiling: &Limits, without_effect: &mut Vec<String>) -> Vec<Network> {
+    let mut common = Vec::new();
+    for text in &grants.networks {
+        let granted = match text.parse::<Network>() {
+            Ok(granted) => granted,
+            Err(error) => {
+                without_effect.push(format!("networks: {error}"));
+                continue;
+            }
+        };
+        let before = common.len();
+        for allowed in &ceiling.networks {
+            // Of two ranges one covers the other, or they have nothing in common.
+            if allowed.covers(&granted) {
+                common.push(granted);
+            } else if granted.covers(allowed) {
+                common.push(*allowed);
+            }
+        }
+        if common.len() == before {
+            without_effect.push(format!("networks: the server was not started with --allow-network for `{granted}`"));
+        }
+    }
+    common.sort();
+    common.dedup();
+    common
 }
 
 fn secret_rules(
@@ -408,6 +445,32 @@ mod tests {
         assert_eq!(policy.sending(), SendingLimits { messages_at_once: 40, requests_per_host: 3 });
         let nothing = effective_policy(&manifest, &grants, &Limits { messages_at_once: 0, ..ceiling });
         assert_eq!(nothing.sending().messages_at_once, 1, "a channel that is live sends");
+    }
+
+    #[test]
+    fn a_private_range_is_reached_where_host_and_grant_both_name_it() {
+        let manifest = crate::parse_manifest(crate::guests::CHANNEL).unwrap();
+        let ceiling = |ranges: &[&str]| Limits {
+            networks: ranges.iter().map(|range| range.parse().unwrap()).collect(),
+            ..Limits::default()
+        };
+        type Ranges = &'static [&'static str];
+        let cases: [(Ranges, Ranges, Ranges, usize); 7] = [
+            (&["10.0.0.0/8"], &["10.1.0.0/16"], &["10.1.0.0/16"], 0),
+            (&["10.1.0.0/16", "10.2.0.0/16"], &["10.0.0.0/8"], &["10.1.0.0/16", "10.2.0.0/16"], 0),
+            (&["10.0.0.0/8"], &[], &[], 0),
+            (&[], &["10.1.0.0/16"], &[], 1),
+            (&["192.168.0.0/16"], &["10.1.0.0/16"], &[], 1),
+            (&["10.0.0.0/8"], &["nonsense"], &[], 1),
+            (&["fd00::/8"], &["fd12::/32", "10.0.0.0/8"], &["fd12::/32"], 1),
+        ];
+        for (host, granted, expected, without_effect) in cases {
+            let networks = granted.iter().map(|range| (*range).to_owned()).collect();
+            let policy = effective_policy(&manifest, &Grants { networks, ..Grants::default() }, &ceiling(host));
+            let shown: Vec<String> = policy.networks.iter().map(Network::to_string).collect();
+            assert_eq!(shown, expected, "{host:?} {granted:?}");
+            assert_eq!(policy.without_effect.len(), without_effect, "{:?}", policy.without_effect);
+        }
     }
 
     #[test]

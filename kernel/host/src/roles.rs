@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kith_model::plugin::{Channel, ComputeModel, Connector, Grants, Manifest, PluginFault, PluginKind, ReceiveError};
+use kith_model::secret::Secret;
 use kith_model::sending::PureChannel;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -39,7 +40,7 @@ pub struct Binding {
     pub config: Value,
     pub grants: Grants,
     /// Secret name → value.
-    pub secrets: BTreeMap<String, String>,
+    pub secrets: BTreeMap<String, Secret>,
     pub state: Arc<dyn KeyValue>,
     /// Meter the plugin, and give each call this much fuel. Where a reproducible budget matters; it costs speed.
     pub fuel: Option<u64>,
@@ -190,7 +191,7 @@ impl Plugin {
             policy,
             config: config.to_string(),
             secrets,
-            gate: Gate::new(self.core.client.clone(), settings.allow_loopback, settings.allow_plain_http),
+            gate: Gate::new(self.core.client.clone(), settings),
             state: binding.state,
             clock: settings.clock.clone(),
             network: self.core.network.clone(),

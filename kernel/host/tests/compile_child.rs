@@ -2,12 +2,15 @@
 //! is the machine code and nothing else.
 
 use std::ffi::OsString;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use kith_host::{
-    CompileError, CompileMode, Host, HostConfig, Limits, LoadError, MemoryKeyValue, assemble, compile_child_main,
+    CONFINES, CompileError, CompileMode, Host, HostConfig, Limits, LoadError, MemoryKeyValue, assemble,
+    compile_child_main, confine,
 };
 use kith_model::plugin::{Grants, PluginFault};
 use kith_model::table::Table;
@@ -52,7 +55,7 @@ fn component() -> Vec<u8> {
 fn host(command: PathBuf, args: &[&str], cache_directory: Option<PathBuf>) -> Host {
     let config = HostConfig {
         cache_directory,
-        mac_key: [7; 32],
+        mac_key: [7; 32].into(),
         ceiling: Limits::default(),
         allow_loopback: false,
         allow_plain_http: false,
@@ -73,9 +76,67 @@ fn binding(fuel: Option<u64>) -> kith_host::Binding {
     }
 }
 
+/// What the child of [`a_child_can_reach_nothing_but_its_pipes`] does: try what a component that took the compiler over would.
+fn rights() -> ExitCode {
+    let (key, port) = (std::env::args().nth(2).expect("a key"), std::env::args().nth(3).expect("a port"));
+    let before = std::fs::read(&key).is_ok() && TcpStream::connect(format!("127.0.0.1:{port}")).is_ok();
+    confine().expect("it can be confined");
+    let tried = [
+        ("read the key", std::fs::read(&key).is_ok()),
+        ("write beside it", std::fs::write(format!("{key}.new"), "x").is_ok()),
+        ("remove it", std::fs::remove_file(&key).is_ok()),
+        ("connect", TcpStream::connect(format!("127.0.0.1:{port}")).is_ok()),
+        ("listen", std::net::TcpListener::bind("127.0.0.1:0").is_ok()),
+        ("run a program", Command::new("/bin/true").status().is_ok()),
+        ("start a thread", std::thread::Builder::new().spawn(|| ()).is_ok()),
+        ("see itself", std::fs::read("/proc/self/status").is_ok()),
+    ];
+    let could: Vec<_> = tried.iter().filter(|(_, could)| *could).map(|(what, _)| *what).collect();
+    if before && could.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    // The one way left to say it.
+    eprintln!("before: {before}; after: {could:?}");
+    ExitCode::FAILURE
+}
+
+fn a_child_can_reach_nothing_but_its_pipes() {
+    let directory = tempfile::tempdir().expect("there is room for a directory");
+    let key = directory.path().join("host.key");
+    std::fs::write(&key, "secret").expect("it can be written");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a port");
+    let port = listener.local_addr().expect("it has an address").port().to_string();
+    let this = std::env::current_exe().expect("the program has a path");
+    let child = Command::new(this).arg("rights").arg(&key).arg(port).output().expect("it runs");
+    assert!(child.status.success(), "{} {}", child.status, String::from_utf8_lossy(&child.stderr));
+    assert!(key.exists());
+}
+
+/// The child waits for its component, and is confined already.
+fn a_child_that_compiles_has_given_up_its_rights() {
+    let this = std::env::current_exe().expect("the program has a path");
+    let mut child =
+        Command::new(this).arg("compile").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs");
+    let status = format!("/proc/{}/status", child.id());
+    let began = Instant::now();
+    let has = |line: &str| std::fs::read_to_string(&status).is_ok_and(|text| text.lines().any(|found| found == line));
+    while !(has("Seccomp:\t2") && has("NoNewPrivs:\t1")) {
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", std::fs::read_to_string(&status));
+        std::thread::yield_now();
+    }
+    child.kill().expect("it runs still");
+    child.wait().expect("it was started here");
+}
+
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some("compile") {
-        return compile_child_main();
+    match std::env::args().nth(1).as_deref() {
+        Some("compile") => return compile_child_main(),
+        Some("rights") => return rights(),
+        _ => {}
+    }
+    if CONFINES {
+        a_child_that_compiles_has_given_up_its_rights();
+        a_child_can_reach_nothing_but_its_pipes();
     }
     let this = std::env::current_exe().expect("the program has a path");
     let component = component();

@@ -183,6 +183,27 @@ pub struct Permit {
     amount: u64,
 }
 
+impl Permit {
+    /// Take `more`, given back with the rest.
+    ///
+    /// # Errors
+    /// As [`Permits::take`]; what is held stays held.
+    pub fn grow(&mut self, more: u64) -> Result<(), Exhausted> {
+        let permits = Arc::clone(&self.permits);
+        if self.amount.saturating_add(more) > permits.limit {
+            return Err(permits.budget.exhausted(permits.limit, None));
+        }
+        let mut taken = permits.take(more)?;
+        self.amount += std::mem::take(&mut taken.amount);
+        Ok(())
+    }
+
+    /// How much it holds.
+    pub fn amount(&self) -> u64 {
+        self.amount
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         let before = self.permits.held.fetch_sub(self.amount, Ordering::AcqRel);
@@ -279,6 +300,13 @@ mod tests {
         assert!(permits.take(1).is_ok());
         assert_eq!(permits.take(3).unwrap_err().retry_after, None, "it can never be given");
         assert_eq!(permits.held(), 1);
+        let mut growing = permits.take(0).unwrap();
+        growing.grow(1).unwrap();
+        assert_eq!((growing.amount(), permits.held()), (1, 2));
+        assert!(growing.grow(1).unwrap_err().retry_after.is_some());
+        assert_eq!(growing.grow(2).unwrap_err().retry_after, None);
+        drop(growing);
+        assert_eq!(permits.held(), 1, "all of it comes back");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! What a route does is in its own small file; how errors look is `error.rs`; connections are `serve.rs`.
 
 mod audiences;
+mod callers;
 mod convert;
 mod deliveries;
 mod extract;
@@ -17,6 +18,7 @@ pub mod openapi;
 pub(crate) mod plugins;
 mod profiles;
 mod records;
+mod reservation;
 mod unread;
 mod view;
 mod workspace;
@@ -38,6 +40,7 @@ use tracing::Instrument as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub(crate) use self::callers::{Failures, Peer};
 use crate::app::App;
 use crate::auth::hex;
 use crate::error::{ApiError, REQUEST_ID};
@@ -97,6 +100,7 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(other_method)
         .fallback(no_route)
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(Arc::clone(&app), callers::by_address))
         .layer(from_fn_with_state(Arc::clone(&app), unread::read_first))
         .layer(from_fn_with_state(Arc::clone(&app), observe))
         .with_state(app)

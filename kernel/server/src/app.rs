@@ -1,19 +1,23 @@
 //! What every handler can reach, and the two things that all of them need: who is asking, and how a change of the
 //! catalogue takes effect in the running kernel.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use kith_model::budget::Permits;
 use kith_model::id::WorkspaceId;
 use kith_model::time::Clock;
 use kith_pipeline::{Asker, Kernel, Patience, Setup, offload};
-use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
 
-use crate::auth::{self, Caller};
+use crate::api::Failures;
+use crate::auth::{self, Caller, KeyId};
 use crate::catalogue::{Actor, Catalogue, CatalogueError, Draft};
 use crate::config::Config;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
+use crate::shares::Shares;
 use crate::watch::Watch;
 use crate::wiring::{Loading, Source, Wiring};
 
@@ -26,17 +30,24 @@ pub struct App {
     pub wiring: Wiring,
     pub metrics: Metrics,
     /// Authenticates the tokens of previews.
-    pub(crate) preview_key: [u8; 32],
+    pub(crate) preview_key: Zeroizing<[u8; 32]>,
     pub(crate) watch: Watch,
-    /// One permit for each KiB that the bodies of client requests may take in memory.
-    pub(crate) ingest_memory: Arc<Semaphore>,
+    /// What bodies of requests take in memory.
+    pub(crate) ingest_memory: Arc<Permits>,
     /// The same for those whose head does not say who they are.
-    pub(crate) stranger_memory: Arc<Semaphore>,
+    pub(crate) stranger_memory: Arc<Permits>,
+    /// The same by key.
+    pub(crate) credential_memory: Shares<KeyId>,
+    /// Requests under way by key.
+    pub(crate) credential_requests: Shares<KeyId>,
+    /// Requests under way by the address that a proxy names.
+    pub(crate) peer_requests: Shares<IpAddr>,
+    pub(crate) failures: Failures,
     pub(crate) closing: AtomicBool,
 }
 
 impl App {
-    /// Who holds the key `text`.
+    /// Who holds the key `text`, with a request of theirs under way.
     pub(crate) fn authenticate(&self, text: &str) -> Result<Caller, ApiError> {
         const UNKNOWN: ApiError = ApiError::Unauthenticated { message: "no such key" };
         let Some(id) = auth::id_of(text) else {
@@ -48,7 +59,9 @@ impl App {
         let kept_hash = row.map_or("", |row| row.hash.as_str());
         let fits = auth::matches(kept_hash, text);
         let row = row.filter(|row| fits && row.is_good(self.clock.now())).ok_or(UNKNOWN)?;
-        Ok(Caller { workspace: row.workspace, key: row.id.clone(), scopes: row.scopes.clone(), source: row.source })
+        let _under_way = Arc::new(self.credential_requests.take(id, 1)?);
+        let (key, scopes) = (row.id.clone(), row.scopes.clone());
+        Ok(Caller { workspace: row.workspace, key, scopes, source: row.source, _under_way })
     }
 
     /// Do blocking work on a thread made for it.

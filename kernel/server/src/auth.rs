@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
 use base64::Engine as _;
@@ -16,6 +17,7 @@ use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
 
 use crate::error::ApiError;
+use crate::shares::Share;
 
 /// What a credential may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
@@ -211,6 +213,8 @@ pub struct Caller {
     pub scopes: BTreeSet<Scope>,
     /// The one source that a write key may feed.
     pub source: Option<InstallationId>,
+    /// One of the requests that the key may have under way, until the last copy of this is dropped.
+    pub(crate) _under_way: Arc<Share<KeyId>>,
 }
 
 impl Caller {

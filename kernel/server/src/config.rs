@@ -6,8 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kith_host::{CompileMode, Limits};
+use kith_model::budget::{Budget, table};
+use kith_model::secret::Secret;
 use kith_model::time::{Clock, SystemClock};
 use kith_store::EngineKind;
+
+use crate::front::Proxies;
+use crate::serve::TlsFiles;
 
 /// Everything the server is told at its start.
 #[derive(Clone)]
@@ -17,7 +22,7 @@ pub struct Config {
     /// The engine behind the journal. It may be changed between two starts.
     pub engine: EngineKind,
     /// The first admin key; `None` makes one. Heeded only where the data directory is new.
-    pub admin_key: Option<String>,
+    pub admin_key: Option<Secret>,
     /// Where "now" comes from.
     pub clock: Arc<dyn Clock>,
     /// The first workspace's time zone, an IANA name. Heeded only where the data directory is new.
@@ -32,6 +37,8 @@ pub struct Config {
     pub allow_loopback: bool,
     /// Whether plugins may be granted hosts over plain HTTP.
     pub allow_plain_http: bool,
+    /// Whether a data directory is taken that others may enter, because its volume knows no modes.
+    pub shared_data_directory: bool,
     pub http: HttpLimits,
 }
 
@@ -40,9 +47,19 @@ pub struct Config {
 pub struct HttpLimits {
     /// Connections at once; more are closed at once. Each costs a file descriptor and some 30 KiB.
     pub max_connections: usize,
-    /// Connections at once of one address. A proxy that all clients come through needs as many as it opens.
+    /// Connections at once of one address; behind a proxy, requests under way of one address that it names.
     pub max_connections_per_peer: usize,
-    /// What the bodies of client requests may take in memory together, as they come; a request for which there is no room is
+    /// The proxies that clients come through; `None` where they connect themselves.
+    pub proxies: Option<Proxies>,
+    /// The certificate for TLS of the server's own.
+    pub tls: Option<TlsFiles>,
+    /// Requests of one address without a valid key in a minute.
+    pub max_failed_authentications: u64,
+    /// Requests with one key under way.
+    pub max_requests_per_key: u64,
+    /// What the bodies of requests with one key may take in memory together.
+    pub max_bytes_per_key: u64,
+    /// What the bodies of requests may take in memory together, as they come; a request for which there is no room is
     /// answered 429. Senders who do not say in the head who they are share a sixteenth of it.
     pub max_ingest_bytes: usize,
     /// The body of a client request, as it comes over the wire and after decompression. RudderStack's Python client makes
@@ -58,16 +75,26 @@ pub struct HttpLimits {
     pub drain_timeout: Duration,
 }
 
+/// A budget's default as a size in memory.
+fn size(budget: &Budget) -> usize {
+    usize::try_from(budget.default).unwrap_or(usize::MAX)
+}
+
 impl Default for HttpLimits {
     fn default() -> HttpLimits {
         HttpLimits {
-            max_connections: 4_096,
-            max_connections_per_peer: 1_024,
-            max_ingest_bytes: 256 << 20,
-            max_body_bytes: 10 << 20,
+            max_connections: size(&table::CONNECTIONS),
+            max_connections_per_peer: size(&table::PEER_CONNECTIONS),
+            proxies: None,
+            tls: None,
+            max_failed_authentications: table::FAILED_AUTHENTICATIONS.default,
+            max_requests_per_key: table::CREDENTIAL_REQUESTS.default,
+            max_bytes_per_key: table::CREDENTIAL_MEMORY.default,
+            max_ingest_bytes: size(&table::INTAKE_MEMORY),
+            max_body_bytes: size(&table::CLIENT_BODY),
             max_stream_bytes: 64 << 30,
-            head_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(30),
+            head_timeout: Duration::from_millis(table::HEAD_TIME.default),
+            body_timeout: Duration::from_millis(table::BODY_TIME.default),
             drain_timeout: Duration::from_secs(20),
         }
     }
@@ -87,6 +114,7 @@ impl Config {
             compile: CompileMode::InProcess,
             allow_loopback: false,
             allow_plain_http: false,
+            shared_data_directory: false,
             http: HttpLimits::default(),
         }
     }
@@ -94,7 +122,7 @@ impl Config {
     /// The defaults, and the first admin key from `KITH_ADMIN_KEY` where it is set.
     #[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub fn from_environment(data_directory: impl Into<PathBuf>) -> Config {
-        let admin_key = std::env::var("KITH_ADMIN_KEY").ok().filter(|key| !key.is_empty());
+        let admin_key = std::env::var("KITH_ADMIN_KEY").ok().filter(|key| !key.is_empty()).map(Secret::from);
         Config { admin_key, ..Config::new(data_directory) }
     }
 }

@@ -279,8 +279,13 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
+/// Marks the answer to a request without a valid key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FailedAuthentication;
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let has_failed = matches!(self, ApiError::Unauthenticated { .. });
         let answer = describe(self);
         let problem = Problem {
             problem_type: format!("urn:kith:problem:{}", answer.code),
@@ -297,6 +302,9 @@ impl IntoResponse for ApiError {
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
         let mut response = (answer.status, content_type, body).into_response();
+        if has_failed {
+            response.extensions_mut().insert(FailedAuthentication);
+        }
         let headers = response.headers_mut();
         if let Some(seconds) = answer.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.clamp(1, MAX_RETRY_AFTER_S)));

@@ -82,6 +82,7 @@ fn describe() {
     metrics::describe_histogram!("kith_http_request_seconds", "Time until a request was answered");
     metrics::describe_counter!("kith_ingest_records_total", "Records that came in, by what became of them");
     metrics::describe_counter!("kith_budget_exhausted_total", "Refusals because a budget ended, by budget");
+    metrics::describe_counter!("kith_failed_authentications_total", "Requests without a valid key");
     metrics::describe_gauge!("kith_http_connections", "Open connections");
     metrics::describe_gauge!(
         "kith_workspaces_failing",

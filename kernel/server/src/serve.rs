@@ -1,43 +1,46 @@
 //! Starting and stopping: the data directory, the first key, all parts put together, the accept loop with its timers and
 //! caps, and a shutdown that finishes what is under way.
 
+mod connection;
 pub(crate) mod host_key;
 mod observer;
-mod peers;
+mod tls;
 
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use kith_features::Zone;
 use kith_host::{Host, HostConfig, HostError};
+use kith_model::budget::{Exhausted, Permit, Permits, table};
 use kith_model::id::{Name, WorkspaceId};
+use kith_model::secret::Secret;
 use kith_pipeline::{Kernel, StartError, offload};
 use kith_store::{Embedded, OpenError, Store, StoreConfig};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use self::peers::Peers;
-use crate::api;
+use self::connection::Serving;
+use self::host_key::Sharing;
+use self::tls::Tls;
+pub use self::tls::{TlsError, TlsFiles};
+use crate::api::{self, Failures};
 use crate::app::App;
 use crate::auth::{self, KeyKind, Scope, UnusableKey};
 use crate::catalogue::artifacts::{ArtifactError, Artifacts};
 use crate::catalogue::sealed::Sealer;
 use crate::catalogue::{Catalogue, CatalogueError, CredentialRow, WorkspaceRow};
-use crate::config::{Config, HttpLimits};
+use crate::config::Config;
+use crate::front::{Proxies, counted};
 use crate::metrics::Metrics;
-use crate::pace::Paced;
+use crate::shares::{Share, Shares};
 use crate::watch::{self, Watch};
 use crate::wiring::{Loading, Source, Wiring, WiringError};
 
@@ -66,6 +69,14 @@ pub enum ServeError {
     Kernel(#[from] StartError),
     #[error("starting a thread")]
     Thread(#[source] io::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(
+        "{0} is reached from other machines, and keys and people's data would travel there in clear text; give a \
+         certificate with --tls-certificate FILE --tls-key FILE, or say --behind-proxy where a proxy in front of the server \
+         speaks TLS"
+    )]
+    ClearText(SocketAddr),
 }
 
 /// The first workspace of a data directory; its keys are the operator's.
@@ -75,14 +86,16 @@ pub(crate) const FIRST_WORKSPACE: WorkspaceId = WorkspaceId(1);
 pub struct Server {
     app: Arc<App>,
     store: Arc<Embedded>,
-    first_admin_key: Option<String>,
+    first_admin_key: Option<Secret>,
+    tls: Option<Arc<Tls>>,
 }
 
 /// Open the data directory and start the kernel. To be called on a thread that may block.
 pub fn open(config: Config) -> Result<Server, ServeError> {
     let unusable = |source| ServeError::DataDirectory { path: config.data_directory.clone(), source };
-    host_key::private_directory(&config.data_directory).map_err(unusable)?;
-    let key = host_key::HostKey::open(&config.data_directory.join("host.key")).map_err(unusable)?;
+    let sharing = if config.shared_data_directory { Sharing::Taken } else { Sharing::Refused };
+    host_key::private_directory(&config.data_directory, sharing).map_err(unusable)?;
+    let key = host_key::HostKey::open(&config.data_directory.join("host.key"), sharing).map_err(unusable)?;
     let settings = StoreConfig { engine: config.engine, ..StoreConfig::new(config.data_directory.join("store")) };
     start(config, Arc::new(kith_store::open(settings)?), &key)
 }
@@ -116,10 +129,15 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
     let kernel = Kernel::start_within(memory, seam, Arc::clone(&clock), Arc::new(observer), setups)?;
     catalogue.commit_under(kernel.fence());
     let (watch, ended) = Watch::new();
-    let permits = config.http.max_ingest_bytes / 1024;
+    let (http, memory) = (&config.http, config.http.max_ingest_bytes as u64);
+    let tls = http.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
     let app = Arc::new(App {
-        ingest_memory: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
-        stranger_memory: Arc::new(Semaphore::new((permits / STRANGERS_SHARE).clamp(1, Semaphore::MAX_PERMITS))),
+        ingest_memory: Permits::new(&table::INTAKE_MEMORY, memory),
+        stranger_memory: Permits::new(&table::STRANGER_MEMORY, memory / STRANGERS_SHARE),
+        credential_memory: Shares::new(&table::CREDENTIAL_MEMORY, http.max_bytes_per_key),
+        credential_requests: Shares::new(&table::CREDENTIAL_REQUESTS, http.max_requests_per_key),
+        peer_requests: Shares::new(&table::PEER_REQUESTS, http.max_connections_per_peer as u64),
+        failures: Failures::new(http.max_failed_authentications),
         config,
         clock,
         catalogue,
@@ -132,17 +150,17 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
     });
     observer::write_down(&app, quarantines).map_err(ServeError::Thread)?;
     watch::begin(&app, ended).map_err(ServeError::Thread)?;
-    Ok(Server { app, store, first_admin_key })
+    Ok(Server { app, store, first_admin_key, tls })
 }
 
 /// Where there is no workspace yet, make `default` with an admin key. Its text, where it was made here.
-fn create_first_workspace(catalogue: &Catalogue, config: &Config) -> Result<Option<String>, ServeError> {
+fn create_first_workspace(catalogue: &Catalogue, config: &Config) -> Result<Option<Secret>, ServeError> {
     if !catalogue.tables().workspaces.is_empty() {
         return Ok(None);
     }
     Zone::parse(&config.time_zone).map_err(|error| ServeError::TimeZone(error.to_string()))?;
     // An empty one is what an unset variable becomes in many deployment tools.
-    let chosen = config.admin_key.as_deref().filter(|key| !key.is_empty());
+    let chosen = config.admin_key.as_ref().map(Secret::expose).filter(|key| !key.is_empty());
     let (key, made_here) = match chosen {
         Some(text) => (auth::adopt(text)?, false),
         None => (auth::generate(KeyKind::Api).map_err(|error| ServeError::Random(error.to_string()))?, true),
@@ -162,7 +180,8 @@ fn create_first_workspace(catalogue: &Catalogue, config: &Config) -> Result<Opti
         revoked_at: None,
     };
     catalogue.create_workspace(workspace, credential)?;
-    Ok(made_here.then_some(key.text))
+    let text = Secret::from(key.text);
+    Ok(made_here.then_some(text))
 }
 
 /// Open the data directory, serve on `listener` until `shutdown` is over, then finish what is under way and close.
@@ -175,10 +194,20 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: impl Future<Ou
     server.run(listener, shutdown).await
 }
 
+/// Whether a server with these settings may listen at the address.
+///
+/// # Errors
+/// [`ServeError::ClearText`] where others would reach it without TLS, its own or a proxy's.
+pub fn check_listen(config: &Config, address: SocketAddr) -> Result<(), ServeError> {
+    let is_private =
+        config.http.tls.is_some() || config.http.proxies.is_some() || address.ip().to_canonical().is_loopback();
+    if is_private { Ok(()) } else { Err(ServeError::ClearText(address)) }
+}
+
 impl Server {
     /// The admin key that was made for a new data directory. It is kept nowhere else: show it, this once.
     pub fn first_admin_key(&self) -> Option<&str> {
-        self.first_admin_key.as_deref()
+        self.first_admin_key.as_ref().map(Secret::expose)
     }
 
     /// What every handler can reach.
@@ -187,10 +216,16 @@ impl Server {
     }
 
     /// Serve on `listener` until `shutdown` is over, then finish what is under way and close.
+    ///
+    /// # Errors
+    /// [`ServeError::ClearText`], as [`check_listen`].
     pub async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let router = api::router(Arc::clone(&self.app));
-        accept(&self.app, router, listener, shutdown).await;
-        let Server { app, store, .. } = self;
+        if let Ok(address) = listener.local_addr() {
+            check_listen(&self.app.config, address)?;
+        }
+        let Server { app, store, tls, .. } = self;
+        let router = api::router(Arc::clone(&app));
+        accept(&app, Serving { router, limits: app.config.http.clone(), tls }, listener, shutdown).await;
         offload::run(move || {
             app.kernel.stop();
             store.close();
@@ -202,7 +237,7 @@ impl Server {
 }
 
 /// Senders whose head does not say who they are share this part of what all may take.
-const STRANGERS_SHARE: usize = 16;
+const STRANGERS_SHARE: u64 = 16;
 
 /// How long to wait when the system gives no connection, e.g. for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -211,9 +246,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
 
 /// Take connections until `shutdown` is over, then let the ones under way end.
-async fn accept(app: &Arc<App>, router: Router, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-    let slots = Arc::new(Semaphore::new(app.config.http.max_connections));
-    let peers = Peers::new(app.config.http.max_connections_per_peer);
+async fn accept(app: &Arc<App>, serving: Serving, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+    let doors = Doors::new(app);
+    let _follows = serving.tls.clone().map(|tls| AbortOnDrop(tokio::spawn(tls::follow(tls))));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut upkeep = tokio::time::interval(UPKEEP_PERIOD);
@@ -236,16 +271,13 @@ async fn accept(app: &Arc<App>, router: Router, listener: TcpListener, shutdown:
                 continue;
             }
         };
-        let (slot, share) = match (Arc::clone(&slots).try_acquire_owned(), peers.take(peer)) {
-            (Ok(slot), Some(share)) => (slot, share),
-            _ => {
-                metrics::counter!("kith_http_connections_refused_total").increment(1);
-                continue;
-            }
+        let Ok(place) = doors.let_in(peer) else {
+            metrics::counter!("kith_http_connections_refused_total").increment(1);
+            continue;
         };
-        let serving = connection(stream, router.clone(), app.config.http.clone(), graceful.watcher());
+        let serving = serving.clone().connection(stream, peer, graceful.watcher());
         connections.spawn(async move {
-            let _held = (slot, share);
+            let _held = place;
             let open = metrics::gauge!("kith_http_connections");
             open.increment(1);
             serving.await;
@@ -262,28 +294,38 @@ async fn accept(app: &Arc<App>, router: Router, listener: TcpListener, shutdown:
     connections.shutdown().await;
 }
 
-/// Serve one connection.
-async fn connection(
-    stream: TcpStream,
-    router: Router,
-    limits: HttpLimits,
-    watcher: hyper_util::server::graceful::Watcher,
-) {
-    let HttpLimits { head_timeout, body_timeout, .. } = limits;
-    // hyper's own timer begins with the first byte; a connection that never sends one would stay for ever.
-    match tokio::time::timeout(head_timeout, stream.readable()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(_)) | Err(_) => return,
+/// Who may connect: so many in all, and so many of one address.
+struct Doors {
+    all: Arc<Permits>,
+    peers: Shares<IpAddr>,
+    proxies: Option<Proxies>,
+}
+
+impl Doors {
+    fn new(app: &App) -> Doors {
+        let http = &app.config.http;
+        Doors {
+            all: Permits::new(&table::CONNECTIONS, http.max_connections as u64),
+            peers: Shares::new(&table::PEER_CONNECTIONS, http.max_connections_per_peer as u64),
+            proxies: http.proxies.clone(),
+        }
     }
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection without nodelay");
+
+    /// A place for one more connection, until it is dropped. A proxy's carry many people's requests, which are counted one by
+    /// one.
+    fn let_in(&self, peer: IpAddr) -> Result<(Permit, Option<Share<IpAddr>>), Exhausted> {
+        let is_proxy = self.proxies.as_ref().is_some_and(|proxies| proxies.is_proxy(peer));
+        let share = if is_proxy { None } else { Some(self.peers.take(counted(peer), 1)?) };
+        Ok((self.all.take(1)?, share))
     }
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(head_timeout);
-    let serving =
-        builder.serve_connection(TokioIo::new(Paced::new(stream, body_timeout)), TowerToHyperService::new(router));
-    if let Err(error) = watcher.watch(serving).await {
-        tracing::debug!(%error, "a connection broke");
+}
+
+/// A task that ends with its owner.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -13,6 +13,7 @@ use kith_host::{Abi, BindError, Binding, Host, KeyValue, Limits, LoadError, Plug
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_model::plugin::{Grants, InputSpec, InstallationMode, Manifest, PluginKind};
+use kith_model::secret::Secret;
 use kith_model::time::Timestamp;
 use kith_pipeline::{Activity, FittedState, Idempotence, Installed, Role, Setup};
 use kith_store::Store;
@@ -399,7 +400,7 @@ fn secrets(
     sealer: &Sealer,
     tables: &WorkspaceTables,
     row: &InstallationRow,
-) -> Result<BTreeMap<String, String>, WiringError> {
+) -> Result<BTreeMap<String, Secret>, WiringError> {
     let names = tables.secret_names(row.id).into_iter();
     let opened = names.map(|name| {
         let place = Place { workspace: tables.row.id, installation: row.id, name: &name };

@@ -1,21 +1,49 @@
-//! Responsible for which network addresses a plugin may reach: public ones, and the machine itself only where both the
-//! host's settings and the grant say so. Names are not judged here, only what they resolve to.
+//! Responsible for which network addresses a plugin may reach: public ones, and private ones or the machine itself only where
+//! both the host's settings and the grant say so. Names are not judged here, only what they resolve to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use kith_model::network::Network;
+
+/// What may be reached beside public addresses.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Reach {
+    /// This machine.
+    pub(super) loopback: bool,
+    /// Private ranges that the host's settings and the grant both name.
+    pub(super) networks: Vec<Network>,
+}
+
+impl Reach {
+    fn holds(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        if address.is_loopback() {
+            return self.loopback;
+        }
+        let is_granted = || self.networks.iter().any(|network| network.is_private() && network.contains(address));
+        !METADATA.contains(&address) && is_granted()
+    }
+}
+
+/// Where clouds hand their machines credentials inside private ranges: whoever reaches one of these is the machine. The usual
+/// 169.254.169.254 is in no private range.
+const METADATA: [IpAddr; 4] = [
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+];
 
 /// The addresses to connect to, in order.
 ///
 /// # Errors
-/// A reason for the guest when there is none, or **any** is not public: a name that resolves to a public and to a private
-/// address is an attack or a mistake, and the second address is never tried.
-pub(super) fn admit(found: Vec<SocketAddr>, loopback_granted: bool) -> Result<Vec<SocketAddr>, String> {
+/// A reason for the guest when there is none, or **any** may not be reached: a name that resolves to a public and to a
+/// private address is an attack or a mistake, and the second address is never tried.
+pub(super) fn admit(found: Vec<SocketAddr>, reach: &Reach) -> Result<Vec<SocketAddr>, String> {
     if found.is_empty() {
         return Err("the host has no address".into());
     }
-    let admitted = |address: &SocketAddr| {
-        let address = address.ip();
-        is_global(address) || (loopback_granted && address.to_canonical().is_loopback())
-    };
+    let admitted = |address: &SocketAddr| is_global(address.ip()) || reach.holds(address.ip());
     // The reason names no address: a plugin must not learn what internal names resolve to.
     if found.iter().all(admitted) { Ok(found) } else { Err("the host is not at a public address".into()) }
 }
@@ -136,12 +164,47 @@ mod tests {
     fn one_private_address_spoils_all() {
         let addresses =
             |list: &[&str]| list.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 443)).collect();
-        assert!(admit(addresses(&["1.1.1.1", "2606:4700::1111"]), false).is_ok());
-        assert!(admit(addresses(&["1.1.1.1", "10.0.0.1"]), false).is_err());
-        assert!(admit(addresses(&["1.1.1.1", "10.0.0.1"]), true).is_err());
-        assert!(admit(addresses(&["127.0.0.1", "::1"]), false).is_err());
-        assert!(admit(addresses(&["127.0.0.1", "::1"]), true).is_ok());
-        assert!(admit(addresses(&["169.254.169.254"]), true).is_err());
-        assert!(admit(Vec::new(), true).is_err());
+        let (nothing, machine) = (Reach::default(), Reach { loopback: true, ..Reach::default() });
+        assert!(admit(addresses(&["1.1.1.1", "2606:4700::1111"]), &nothing).is_ok());
+        assert!(admit(addresses(&["1.1.1.1", "10.0.0.1"]), &nothing).is_err());
+        assert!(admit(addresses(&["1.1.1.1", "10.0.0.1"]), &machine).is_err());
+        assert!(admit(addresses(&["127.0.0.1", "::1"]), &nothing).is_err());
+        assert!(admit(addresses(&["127.0.0.1", "::1"]), &machine).is_ok());
+        assert!(admit(addresses(&["169.254.169.254"]), &machine).is_err());
+        assert!(admit(Vec::new(), &machine).is_err());
+    }
+
+    #[test]
+    fn a_granted_range_opens_itself_and_never_the_machine_or_its_credentials() {
+        let everything =
+            ["10.0.0.0/8", "100.64.0.0/10", "fc00::/7", "0.0.0.0/0", "::/0", "169.254.0.0/16", "127.0.0.0/8"];
+        for (ranges, found, is_admitted) in [
+            (&["10.1.0.0/16"][..], &["10.1.2.3"][..], true),
+            (&["10.1.0.0/16"], &["::ffff:10.1.2.3"], true),
+            (&["10.1.0.0/16"], &["10.1.2.3", "1.1.1.1"], true),
+            (&["10.1.0.0/16"], &["10.2.0.1"], false),
+            (&["10.1.0.0/16"], &["10.1.2.3", "10.2.0.1"], false),
+            (&["10.1.0.0/16"], &["64:ff9b::a01:203"], false),
+            (&["10.1.0.0/16"], &["2002:a01:203::1"], false),
+            (&["fd12::/16"], &["fd12::1"], true),
+            (&["fd12::/16"], &["fd13::1"], false),
+            (&everything, &["127.0.0.1"], false),
+            (&everything, &["::1"], false),
+            (&everything, &["::ffff:127.0.0.1"], false),
+            (&everything, &["0.0.0.0"], false),
+            (&everything, &["169.254.169.254"], false),
+            (&everything, &["::ffff:169.254.169.254"], false),
+            (&everything, &["fe80::1"], false),
+            (&everything, &["fd00:ec2::254"], false),
+            (&everything, &["100.100.100.200"], false),
+            (&everything, &["224.0.0.1"], false),
+            (&everything, &["172.16.0.1"], false),
+            (&everything, &["100.64.0.1"], true),
+        ] {
+            let networks = ranges.iter().map(|range| range.parse().unwrap()).collect();
+            let found = found.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 443)).collect::<Vec<_>>();
+            let admitted = admit(found.clone(), &Reach { loopback: false, networks });
+            assert_eq!(admitted.is_ok(), is_admitted, "{found:?} with {ranges:?}");
+        }
     }
 }

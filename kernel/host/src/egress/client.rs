@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, crypto};
 
-use super::address::admit;
+use super::address::{Reach, admit};
 use super::body::{self, BodyEnd, BodyRule};
 use super::connection::Connection;
 use super::pool::{Place, Pool};
@@ -32,7 +32,7 @@ const MAX_READY: Duration = Duration::from_millis(500);
 /// A request that passed every check but the address.
 pub(crate) struct Exchange {
     pub(super) target: Target,
-    pub(super) loopback_granted: bool,
+    pub(super) reach: Reach,
     /// The look-ups of names that its installation may have.
     pub(super) look_ups: Arc<Share>,
     pub(super) request: Request<Full<Bytes>>,
@@ -68,12 +68,12 @@ impl Client {
 
     /// Send a request and read its answer. Runs on the runtime that it is polled on, and leaves connections there.
     pub(crate) async fn exchange(&self, exchange: Exchange) -> Result<InboundResponse, SendFailure> {
-        let Exchange { target, loopback_granted, look_ups, request, answer_wait, body } = exchange;
+        let Exchange { target, reach, look_ups, request, answer_wait, body } = exchange;
         // Waiting for one's turn says nothing about the host, whose time begins after it.
         let name = self.resolver.name(&target, &look_ups, answer_wait).await?;
         let answer = async {
             let found = self.resolver.addresses(&target, name).await?;
-            let addresses = admit(found, loopback_granted).map_err(SendFailure::Denied)?;
+            let addresses = admit(found, &reach).map_err(SendFailure::Denied)?;
             self.answer(&target, &addresses, request).await
         };
         let late = |_| SendFailure::Timeout(format!("no answer within {} ms", answer_wait.as_millis()));

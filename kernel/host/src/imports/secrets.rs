@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use kith_model::secret::Secret;
+
 use crate::bindings::current::secrets;
 use crate::package::hex;
 use crate::policy::{HostPort, Policy};
@@ -15,25 +17,26 @@ const STAND_IN_PREFIX: &str = "{{secret:";
 /// kilobytes that the guest did not send.
 pub(crate) const MAX_STAND_INS: usize = 16;
 
-struct Secret {
-    value: String,
+/// A secret of an installation, and its stand-in.
+struct Held {
+    value: Secret,
     stand_in: String,
     hosts: Vec<HostPort>,
 }
 
 /// The secrets that an installation has and may use.
-pub(crate) struct Secrets(BTreeMap<String, Secret>);
+pub(crate) struct Secrets(BTreeMap<String, Held>);
 
 impl Secrets {
     /// The secrets among `values` that the policy lets the plugin use.
-    pub(crate) fn new(values: BTreeMap<String, String>, policy: &Policy) -> Result<Secrets, getrandom::Error> {
+    pub(crate) fn new(values: BTreeMap<String, Secret>, policy: &Policy) -> Result<Secrets, getrandom::Error> {
         let mut kept = BTreeMap::new();
         for (name, value) in values {
             if let Some(hosts) = policy.secrets.get(&name) {
                 let mut random = [0; 16];
                 getrandom::fill(&mut random)?;
                 let stand_in = format!("{STAND_IN_PREFIX}{}:{name}}}}}", hex(&random));
-                kept.insert(name, Secret { value, stand_in, hosts: hosts.clone() });
+                kept.insert(name, Held { value, stand_in, hosts: hosts.clone() });
             }
         }
         Ok(Secrets(kept))
@@ -44,7 +47,7 @@ impl Secrets {
         let secret = self.0.get(name).ok_or_else(|| format!("there is no secret `{name}` that this plugin may use"))?;
         let may = |granted: &HostPort| granted.host == host && granted.port.is_none_or(|granted| granted == port);
         if secret.hosts.iter().any(may) {
-            Ok(&secret.value)
+            Ok(secret.value.expose())
         } else {
             Err(format!("the secret `{name}` may not be sent to `{host}`; grant it for this host"))
         }
@@ -98,7 +101,7 @@ mod tests {
     #[test]
     fn values_go_to_granted_hosts_only() {
         let hosts = vec!["api.a.b".parse().unwrap(), "c.d:8443".parse().unwrap()];
-        let secret = Secret { value: "s3cret".into(), stand_in: "{{secret:00:key}}".into(), hosts };
+        let secret = Held { value: "s3cret".into(), stand_in: "{{secret:00:key}}".into(), hosts };
         let secrets = Secrets(BTreeMap::from([("key".to_owned(), secret)]));
         let body = b"x {{secret:00:key}} y {{secret:00:key}}".to_vec();
         let fill_in = |body: Vec<u8>, host: &str, port| secrets.fill_in(body, host, port, &mut MAX_STAND_INS.clone());
@@ -117,7 +120,7 @@ mod tests {
         let hosts = vec!["api.a.b".parse().unwrap()];
         let stand_in = "{{secret:00:key}}";
         // A value that holds a stand-in itself would be filled in again and again.
-        let secret = Secret { value: stand_in.repeat(2), stand_in: stand_in.into(), hosts };
+        let secret = Held { value: stand_in.repeat(2).into(), stand_in: stand_in.into(), hosts };
         let secrets = Secrets(BTreeMap::from([("key".to_owned(), secret)]));
         let mut left = MAX_STAND_INS;
         let some = secrets.fill_in(stand_in.repeat(10).into(), "api.a.b", 443, &mut left).unwrap();

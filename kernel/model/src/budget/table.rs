@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::BudgetOwner::{Call, Evaluation, Host, Installation, Peer, Request, Workspace};
+use super::BudgetOwner::{Call, Credential, Evaluation, Host, Installation, Peer, Request, Workspace};
 use super::BudgetUnit::{AtOnce, Bytes, Items, Kept, ProcessorMs, Steps, WallMs};
 use super::{Budget, BudgetOwner, BudgetUnit};
 
@@ -33,13 +33,24 @@ const fn hourly(
 // Connections and bodies.
 
 /// Connections at once.
-pub static CONNECTIONS: Budget = budget("connections", Host, AtOnce, 4_096, FIXED);
+pub static CONNECTIONS: Budget = budget("connections", Host, AtOnce, 4_096, "--connections");
 /// Connections of one address at once.
-pub static PEER_CONNECTIONS: Budget = budget("peer-connections", Peer, AtOnce, 1_024, FIXED);
-/// Bodies of client requests in memory together.
-pub static INTAKE_MEMORY: Budget = budget("intake-memory", Host, Bytes, 256 << 20, FIXED);
-/// The same of senders that do not say in the head who they are.
-pub static STRANGER_MEMORY: Budget = budget("stranger-memory", Host, Bytes, 16 << 20, FIXED);
+pub static PEER_CONNECTIONS: Budget = budget("peer-connections", Peer, AtOnce, 1_024, "--peer-connections");
+/// Requests of one address under way, where a proxy's connections carry those of many.
+pub static PEER_REQUESTS: Budget = budget("peer-requests", Peer, AtOnce, 1_024, "--peer-connections");
+/// Requests of one address without a valid key in a minute; more of them are answered 429.
+pub static FAILED_AUTHENTICATIONS: Budget = Budget {
+    period: Some(Duration::from_secs(60)),
+    ..budget("failed-authentications", Peer, Items, 300, "--failed-authentications")
+};
+/// Requests with one key under way.
+pub static CREDENTIAL_REQUESTS: Budget = budget("credential-requests", Credential, AtOnce, 1_024, "--key-requests");
+/// Bodies of requests with one key in memory together.
+pub static CREDENTIAL_MEMORY: Budget = budget("credential-memory", Credential, Bytes, 128 << 20, "--key-memory");
+/// Bodies of requests in memory together.
+pub static INTAKE_MEMORY: Budget = budget("intake-memory", Host, Bytes, 256 << 20, "--intake-memory");
+/// The same of senders that do not say in the head who they are: a sixteenth of it.
+pub static STRANGER_MEMORY: Budget = budget("stranger-memory", Host, Bytes, 16 << 20, "--intake-memory");
 /// A client request's body, as sent and as decoded.
 pub static CLIENT_BODY: Budget = budget("client-body", Request, Bytes, 10 << 20, FIXED);
 /// A JSON body of the admin API.
@@ -111,6 +122,10 @@ pub static REJECTED_KEPT: Budget = budget("rejected-kept", Installation, Kept, 1
 pub static ALL: &[&Budget] = &[
     &CONNECTIONS,
     &PEER_CONNECTIONS,
+    &PEER_REQUESTS,
+    &FAILED_AUTHENTICATIONS,
+    &CREDENTIAL_REQUESTS,
+    &CREDENTIAL_MEMORY,
     &INTAKE_MEMORY,
     &STRANGER_MEMORY,
     &CLIENT_BODY,

@@ -118,6 +118,10 @@ pub struct SecretRequest {
 pub struct Grants {
     /// `host` or `host:port` that may be reached over HTTP, exact names.
     pub http: Vec<String>,
+    /// Private ranges of addresses that those hosts may be in, e.g. `10.1.0.0/16`, of those that the server is started with. A
+    /// host that is written as an address names itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<String>,
     /// Secret name → hosts it may be sent to.
     pub secrets: BTreeMap<String, Vec<String>>,
     pub kv_bytes: u64,
@@ -157,6 +161,6 @@ mod tests {
         let grants: Grants = serde_json::from_str(r#"{"http":["a.example"]}"#).unwrap();
         assert_eq!(grants.recipients, None);
         let text = serde_json::to_string(&grants).unwrap();
-        assert!(!text.contains("recipients"), "{text}");
+        assert!(!text.contains("recipients") && !text.contains("networks"), "{text}");
     }
 }

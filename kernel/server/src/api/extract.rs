@@ -13,9 +13,10 @@ use http_body_util::BodyExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::reservation::Reservation;
 use super::unread::TooSlow;
 use crate::app::App;
-use crate::auth::{self, Caller, Scope};
+use crate::auth::{self, Caller, KeyId, Scope};
 use crate::catalogue::Actor;
 use crate::error::{ApiError, request_id};
 
@@ -61,6 +62,8 @@ impl<R: Right> FromRequestParts<Arc<App>> for Authority<R> {
             .ok_or(ApiError::Unauthenticated { message: "send a key: `authorization: Bearer KEY`" })?;
         let caller = app.authenticate(&text)?;
         caller.require(R::SCOPE)?;
+        // The body, which is read later, counts for this key.
+        parts.extensions.insert(caller.key.clone());
         Ok(Authority { caller, right: PhantomData })
     }
 }
@@ -83,16 +86,12 @@ pub(crate) fn cut(error: axum::Error) -> ApiError {
     }
 }
 
-/// Read a whole body of at most `limit_bytes`. What comes after them is `unread.rs`'s part.
-pub(crate) async fn read_body(body: Body, limit_bytes: usize) -> Result<bytes::Bytes, ApiError> {
-    read_body_within(body, limit_bytes, |_| Ok(())).await
-}
-
-/// [`read_body`], asking for room for what is there before each piece is added.
-pub(crate) async fn read_body_within(
+/// Read a whole body of at most `limit_bytes`, setting memory aside for each piece before it is added. What comes after them
+/// is `unread.rs`'s part.
+pub(super) async fn read_body(
     mut body: Body,
     limit_bytes: usize,
-    mut room_for: impl FnMut(usize) -> Result<(), ApiError>,
+    memory: &mut Reservation,
 ) -> Result<bytes::Bytes, ApiError> {
     let mut whole = bytes::BytesMut::new();
     while let Some(frame) = body.frame().await.transpose().map_err(cut)? {
@@ -101,7 +100,7 @@ pub(crate) async fn read_body_within(
         if piece.len() > limit_bytes - whole.len() {
             return Err(ApiError::TooLarge { limit_bytes });
         }
-        room_for(whole.len() + piece.len())?;
+        memory.grow_to(whole.len() + piece.len())?;
         whole.extend_from_slice(&piece);
     }
     Ok(whole.freeze())
@@ -139,13 +138,17 @@ fn place(path: &str, message: &str) -> String {
 impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &Arc<App>) -> Result<Json<T>, ApiError> {
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Json<T>, ApiError> {
         let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
         if !media_type.eq_ignore_ascii_case("application/json") {
             return Err(ApiError::UnsupportedMediaType { message: "send JSON with `content-type: application/json`" });
         }
-        let bytes = read_body(request.into_body(), MAX_JSON_BYTES).await?;
+        let mut memory = match request.extensions().get::<KeyId>() {
+            Some(key) => Reservation::of_key(app, key)?,
+            None => Reservation::of_stranger(&app.stranger_memory)?,
+        };
+        let bytes = read_body(request.into_body(), MAX_JSON_BYTES, &mut memory).await?;
         parse(&bytes).map(Json)
     }
 }

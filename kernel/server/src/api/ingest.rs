@@ -6,22 +6,22 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use bytes::Bytes;
 use kith_model::event::EventOrigin;
 use kith_pipeline::{Kernel, offload};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::extract::{Path, read_body_within};
+use super::extract::{Path, read_body};
 use super::intake::{count_metrics, counts, gunzip, looks_gzip, own_answer, says_gzip, source_request};
+use super::reservation::Reservation;
 use crate::app::App;
 use crate::auth::{self, Caller};
-use crate::error::{ApiError, Problem};
+use crate::error::{ApiError, FailedAuthentication, Problem};
 
 macro_rules! client_calls {
     ($($name:ident $path:tt;)*) => {
@@ -83,7 +83,9 @@ pub(crate) async fn settings(
     Path(write_key): Path<String>,
 ) -> Result<Response, ApiError> {
     let caller = app.authenticate(&write_key).ok().filter(|caller| caller.source.is_some());
-    caller.ok_or_else(|| ApiError::missing("no such project"))?;
+    if caller.is_none() {
+        return Ok((Extension(FailedAuthentication), ApiError::missing("no such project")).into_response());
+    }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
     let settings: Value = json!({
         "integrations": {
@@ -168,13 +170,16 @@ async fn take(app: Arc<App>, origin: EventOrigin, request: Request) -> Result<Re
         Some(text) => Some((write_key_of(&app, &text)?, text)),
         None => None,
     };
-    let (pool, limit_bytes) = match by_header {
-        Some(_) => (&app.ingest_memory, app.config.http.max_body_bytes),
-        None => (&app.stranger_memory, app.config.http.max_body_bytes.min(STRANGER_BODY_BYTES)),
+    let limit_bytes = match by_header {
+        Some(_) => app.config.http.max_body_bytes,
+        None => app.config.http.max_body_bytes.min(STRANGER_BODY_BYTES),
     };
     refuse_announced(&parts.headers, limit_bytes)?;
-    let mut memory = Reservation::open(pool)?;
-    let body = read_body_within(body, limit_bytes, |bytes| memory.grow_to(bytes)).await?;
+    let mut memory = match &by_header {
+        Some((caller, _)) => Reservation::of_key(&app, &caller.key)?,
+        None => Reservation::of_stranger(&app.stranger_memory)?,
+    };
+    let body = read_body(body, limit_bytes, &mut memory).await?;
     let (body, _memory) = decoded(&app, body, gzip, by_header.is_some(), memory).await?;
     let caller = sender(&app, by_header, &body)?;
     let source = caller.source.ok_or(NO_WRITE_KEY)?;
@@ -198,42 +203,6 @@ fn write_key_of(app: &App, text: &str) -> Result<Caller, ApiError> {
 
 /// The largest body of a sender who does not say in the head who it is: browsers do not, and send batches of less.
 const STRANGER_BODY_BYTES: usize = 512 << 10;
-
-/// The least that a request is taken to need.
-const LEAST_REQUEST_BYTES: usize = 16 << 10;
-
-/// Memory that is set aside for a body as it comes: what is announced and not sent holds nothing, and what a compressed body
-/// becomes is counted as it is decompressed.
-struct Reservation {
-    pool: Arc<Semaphore>,
-    held: OwnedSemaphorePermit,
-}
-
-impl Reservation {
-    fn open(pool: &Arc<Semaphore>) -> Result<Reservation, ApiError> {
-        let held = Self::take(pool, kilobytes(LEAST_REQUEST_BYTES))?;
-        Ok(Reservation { pool: Arc::clone(pool), held })
-    }
-
-    fn take(pool: &Arc<Semaphore>, kilobytes: u32) -> Result<OwnedSemaphorePermit, ApiError> {
-        let taken = Arc::clone(pool).try_acquire_many_owned(kilobytes);
-        taken.map_err(|_| ApiError::Overloaded { retry_after_s: 1 })
-    }
-
-    /// Hold at least so many bytes.
-    fn grow_to(&mut self, bytes: usize) -> Result<(), ApiError> {
-        let held = u32::try_from(self.held.num_permits()).unwrap_or(u32::MAX);
-        let more = kilobytes(bytes).saturating_sub(held);
-        if more > 0 {
-            self.held.merge(Self::take(&self.pool, more)?);
-        }
-        Ok(())
-    }
-}
-
-fn kilobytes(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
-}
 
 /// A body that says that it is too large is not begun.
 fn refuse_announced(headers: &HeaderMap, limit_bytes: usize) -> Result<(), ApiError> {
@@ -260,7 +229,7 @@ async fn decoded(
     let limit_bytes = app.config.http.max_body_bytes;
     offload::run(move || {
         let compressed = body.len();
-        let plain = gunzip(&body, limit_bytes, |bytes| memory.grow_to(compressed + bytes))?;
+        let plain = gunzip(&body, limit_bytes, |bytes| Ok(memory.grow_to(compressed + bytes)?))?;
         Ok((plain, memory))
     })
     .await

@@ -12,6 +12,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::extract::{Authority, Path, read_body, right};
+use super::reservation::Reservation;
 use super::view::{Page, time};
 use crate::app::App;
 use crate::catalogue::{PluginRow, WorkspaceTables};
@@ -125,7 +126,8 @@ pub(crate) async fn upload(
 ) -> Result<(StatusCode, Json<PluginBody>), ApiError> {
     let actor = authority.actor();
     let workspace = authority.caller.workspace;
-    let component = read_body(body, MAX_COMPONENT_BYTES).await?;
+    let mut memory = Reservation::of_key(&app, &authority.caller.key)?;
+    let component = read_body(body, MAX_COMPONENT_BYTES, &mut memory).await?;
     app.offload(move |app| {
         let inspected = kith_host::inspect(&component).map_err(kith_host::LoadError::Package)?;
         let manifest = &inspected.manifest;

@@ -2,7 +2,9 @@
 //! moved to another workspace, installation or name no longer opens.
 
 use kith_model::id::{InstallationId, WorkspaceId};
+use kith_model::secret::Secret;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use zeroize::Zeroizing;
 
 /// A secret that cannot be sealed or opened.
 #[derive(Debug, thiserror::Error)]
@@ -37,13 +39,13 @@ impl Sealer {
     }
 
     /// What was sealed for this place.
-    pub fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<String, SealError> {
+    pub fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Secret, SealError> {
         let broken = || SealError::DoesNotOpen { name: place.name.to_owned() };
         let (nonce, rest) = sealed.split_first_chunk::<NONCE_LEN>().ok_or_else(broken)?;
-        let mut rest = rest.to_vec();
+        let mut rest = Zeroizing::new(rest.to_vec());
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let opened = self.0.open_in_place(nonce, Aad::from(place.bytes()), &mut rest).map_err(|_| broken())?;
-        String::from_utf8(opened.to_vec()).map_err(|_| broken())
+        std::str::from_utf8(opened).map(Secret::from).map_err(|_| broken())
     }
 }
 
@@ -71,7 +73,7 @@ mod tests {
         let place = Place { workspace: WorkspaceId(1), installation: InstallationId(2), name: "signing" };
         let sealed = sealer.seal(place, "whsec_x").unwrap();
         assert!(!String::from_utf8_lossy(&sealed).contains("whsec"));
-        assert_eq!(sealer.open(place, &sealed).unwrap(), "whsec_x");
+        assert_eq!(sealer.open(place, &sealed).unwrap().expose(), "whsec_x");
         assert!(sealer.open(Place { workspace: WorkspaceId(2), ..place }, &sealed).is_err());
         assert!(sealer.open(Place { name: "other", ..place }, &sealed).is_err());
         assert!(Sealer::new(&[8; 32]).open(place, &sealed).is_err());

@@ -25,11 +25,13 @@ pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     start_log(&args.log, args.log_format)?;
     let config = config(&args)?;
+    kith::serve::check_listen(&config, args.listen).map_err(|error| Failure::Usage(error.to_string()))?;
     let runtime = runtime()?;
     runtime.block_on(async {
         let listener = bind(args.listen).await?;
         let server = open(config).await?;
         let stop = StopSignals::listen()?;
+        let _hangup = args.exposure.tls().map(|_| listen(SignalKind::hangup())).transpose()?;
         match announce(&args, &listener, server.first_admin_key()) {
             // The server is wanted, whether or not somebody reads where it listens.
             Ok(()) | Err(Failure::Unread) => {}
@@ -57,9 +59,12 @@ fn config(args: &ServeArgs) -> Result<Config, Failure> {
         compile: compile_in_child()?,
         allow_loopback: args.allow_loopback,
         allow_plain_http: args.allow_plain_http,
+        shared_data_directory: args.shared_data_dir,
+        http: args.budgets.http(&args.exposure),
         ceiling: Limits {
             messages_at_once: args.messages_per_channel,
             requests_per_host: args.requests_per_host,
+            networks: args.allow_network.clone(),
             ..Limits::default()
         },
         ..defaults
@@ -96,13 +101,14 @@ pub(crate) fn server_failure<E: std::error::Error + Send + Sync + 'static>(
 /// Where it listens, and the first admin key in a frame of its own: it is shown once and kept nowhere.
 fn announce(args: &ServeArgs, listener: &TcpListener, first_admin_key: Option<&str>) -> Result<(), Failure> {
     let address = listener.local_addr().unwrap_or(args.listen);
+    let scheme = if args.exposure.tls().is_some() { "https" } else { "http" };
     if let Some(key) = first_admin_key {
         output::say(format_args!("\nA new data directory was made in {}.", args.data.display()))?;
         output::say("This is its admin key. It is shown this once and kept nowhere; write it down:\n")?;
         output::say(format_args!("    {key}\n"))?;
-        output::say(format_args!("Try it:  KITH_URL=http://{address} KITH_KEY={key} kith status\n"))?;
+        output::say(format_args!("Try it:  KITH_URL={scheme}://{address} KITH_KEY={key} kith status\n"))?;
     }
-    output::say(format_args!("Kith {} listens on http://{address}", env!("CARGO_PKG_VERSION")))
+    output::say(format_args!("Kith {} listens on {scheme}://{address}", env!("CARGO_PKG_VERSION")))
 }
 
 /// SIGINT and SIGTERM, heard from the moment this exists. Made before anybody is told that the server runs: a supervisor
@@ -115,7 +121,6 @@ pub(crate) struct StopSignals {
 impl StopSignals {
     /// Begin to listen. To be called inside a runtime.
     pub(crate) fn listen() -> Result<StopSignals, Failure> {
-        let listen = |kind| signal(kind).map_err(server_failure("listening for signals"));
         Ok(StopSignals { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 
@@ -127,6 +132,11 @@ impl StopSignals {
         }
         tracing::info!("told to stop");
     }
+}
+
+/// Hear a signal, which otherwise ends the process, from now on.
+fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(server_failure("listening for signals"))
 }
 
 /// Send the process's log to standard error.

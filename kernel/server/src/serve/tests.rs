@@ -1,5 +1,8 @@
 //! Servers for tests, and tests of connections.
 
+mod callers;
+mod tls;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +38,7 @@ impl TestServer {
 }
 
 fn config(folder: &tempfile::TempDir, clock: &ManualClock) -> Config {
-    Config { admin_key: Some(ADMIN_KEY.to_owned()), clock: Arc::new(clock.clone()), ..Config::new(folder.path()) }
+    Config { admin_key: Some(ADMIN_KEY.into()), clock: Arc::new(clock.clone()), ..Config::new(folder.path()) }
 }
 
 /// A server with settings of the test's own.
@@ -57,7 +60,7 @@ pub(crate) fn server() -> TestServer {
 async fn the_first_key_is_made_once_and_a_weak_one_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let clock = ManualClock::new(Timestamp(1_790_000_000_000));
-    let weak = Config { admin_key: Some("weak".to_owned()), ..config(&folder, &clock) };
+    let weak = Config { admin_key: Some("weak".into()), ..config(&folder, &clock) };
     let opened = start(weak, Arc::new(kith_store::memory()), &HostKey::fixed());
     assert!(matches!(opened, Err(ServeError::AdminKey(_))));
 

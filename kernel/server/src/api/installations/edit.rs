@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kith_model::id::InstallationName;
+use kith_model::network::Network;
 use kith_model::plugin::{Grants, InstallationMode, LimitRequest, Manifest, PluginId, PluginKind};
 use kith_model::sending::MAX_SENDING;
 use serde_json::Value;
@@ -109,6 +110,14 @@ pub(super) fn check_grants(kind: PluginKind, grants: &Grants) -> Result<(), ApiE
             Some(_) | None => continue,
         };
         return Err(ApiError::at(format!("grants.limits.{name}"), message));
+    }
+    for (place, range) in grants.networks.iter().enumerate() {
+        let message = match range.parse::<Network>() {
+            Ok(network) if network.is_private() => continue,
+            Ok(_) => "is no private range; hosts with public addresses need none".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        return Err(ApiError::at(format!("grants.networks[{place}]"), message));
     }
     Ok(())
 }

@@ -102,15 +102,38 @@ async fn memory_is_held_for_what_came_and_strangers_have_little_of_it() {
         tokio::spawn(request);
     }
     ask(&server, "POST", "/v1/b").key(&key).send("user u\n".repeat(1_000)).await.with(200);
-    let busy = ask(&server, "POST", "/v1/batch").key(&key).send(" ".repeat(300_000)).await;
+    let busy = ask(&server, "POST", "/v1/batch").key(&key).send(" ".repeat(200_000)).await;
     assert_eq!(busy.headers["retry-after"], "1");
-    busy.problem(429, "overloaded");
-    let compressed = ask(&server, "POST", "/v1/batch").key(&key).send(gzip(&" ".repeat(300_000))).await;
-    compressed.problem(429, "overloaded");
+    assert_eq!(busy.problem(429, "budget-exhausted")["budget"], "intake-memory");
+    let compressed = ask(&server, "POST", "/v1/batch").key(&key).send(gzip(&" ".repeat(200_000))).await;
+    compressed.problem(429, "budget-exhausted");
+    let larger = ask(&server, "POST", "/v1/batch").key(&key).send(" ".repeat(300_000)).await;
+    larger.problem(413, "budget-exhausted");
     let by_body = |bytes: usize| json!({ "writeKey": key, "batch": [], "fill": " ".repeat(bytes) }).to_string();
     ask(&server, "POST", "/v1/b").send(by_body(100)).await.with(200);
-    ask(&server, "POST", "/v1/b").send(by_body(20_000)).await.problem(429, "overloaded");
+    let stranger = ask(&server, "POST", "/v1/b").send(by_body(20_000)).await.problem(413, "budget-exhausted");
+    assert_eq!(stranger["budget"], "stranger-memory");
     ask(&server, "POST", "/v1/b").send(by_body(600_000)).await.problem(413, "too-large");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_holds_a_part_of_the_memory_and_leaves_the_others_theirs() {
+    let server = server_with(|config| config.http.max_bytes_per_key = 100 << 10);
+    let key = source(&server, FIRST);
+    // Each holds the least there is, until nothing is left for a larger one.
+    for _ in 0..5 {
+        tokio::spawn(ask(&server, "POST", "/v1/batch").key(&key).send(Body::new(NeverBody)));
+    }
+    let mut held = ask(&server, "POST", "/v1/b").key(&key).send(" ".repeat(90_000)).await;
+    while held.status != 429 {
+        held = ask(&server, "POST", "/v1/b").key(&key).send(" ".repeat(90_000)).await;
+    }
+    assert_eq!(held.problem(429, "budget-exhausted")["budget"], "credential-memory");
+    let other = ask(&server, "POST", "/api/v1/audiences").admin().header("content-type", "application/json");
+    other.send(" ".repeat(90_000)).await.problem(400, "bad-input");
+    let json = ask(&server, "POST", "/api/v1/audiences").admin().header("content-type", "application/json");
+    let answer = json.send(" ".repeat(110_000)).await.problem(413, "budget-exhausted");
+    assert_eq!(answer["budget"], "credential-memory", "bodies of the admin API count too");
 }
 
 /// A body that never comes.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use kith_model::id::Name;
+use kith_model::network::Network;
 use kith_model::plugin::{PluginId, PluginKind};
 use kith_model::sending::MAX_SENDING;
 
@@ -111,6 +112,9 @@ pub(crate) struct InstallArgs {
     /// A host it may reach over HTTP; repeat for more
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) grant_http: Vec<String>,
+    /// A private range of addresses that those hosts may be in, e.g. 10.1.0.0/16, if the server allows it; repeat for more
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) grant_network: Vec<Network>,
     /// A secret it may use, as `NAME=VALUE`; it never sees the value
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) secret: Vec<String>,
@@ -143,6 +147,9 @@ pub(crate) struct InstallationChangeArgs {
     /// A host it may reach over HTTP; those that are given take the place of the present ones
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) grant_http: Vec<String>,
+    /// A private range that those hosts may be in; those that are given take the place of the present ones
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) grant_network: Vec<Network>,
     /// A type of identifiers that a channel is given; those that are given take the place of the present ones
     #[arg(long, value_name = "TYPE")]
     pub(crate) grant_recipient: Vec<String>,

@@ -5,6 +5,12 @@ use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
+use kith::config::HttpLimits;
+use kith::front::{Proxies, ProxyHeader};
+use kith::serve::TlsFiles;
+use kith_model::budget::table;
+use kith_model::network::{InvalidNetwork, Network};
+use kith_model::secret::Secret;
 use kith_model::sending::{MAX_SENDING, SendingLimits};
 use kith_model::time::Timestamp;
 
@@ -32,6 +38,13 @@ pub(crate) struct ServeArgs {
     /// The address to listen on; port 0 takes a free one
     #[arg(long, env = "KITH_LISTEN", default_value = "127.0.0.1:7700", value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) exposure: ExposureArgs,
+    #[command(flatten)]
+    pub(crate) budgets: BudgetArgs,
+    /// Take a data directory whose mode cannot be changed, on a volume that knows none; others may read what is in it
+    #[arg(long)]
+    pub(crate) shared_data_dir: bool,
     /// The storage engine behind the journal
     #[arg(long, value_enum, default_value_t = Engine::Sled)]
     pub(crate) engine: Engine,
@@ -41,6 +54,9 @@ pub(crate) struct ServeArgs {
     /// Let plugins reach granted addresses on this machine
     #[arg(long)]
     pub(crate) allow_loopback: bool,
+    /// Let plugins reach addresses of this private range where their grant names it too; may be given again
+    #[arg(long, value_name = "CIDR", value_parser = parse_private)]
+    pub(crate) allow_network: Vec<Network>,
     /// Let plugins reach granted addresses without TLS
     #[arg(long)]
     pub(crate) allow_plain_http: bool,
@@ -65,7 +81,112 @@ pub(crate) struct ServeArgs {
     pub(crate) log_format: LogFormat,
     /// The admin key of a new data directory, in place of a made one
     #[arg(long, env = "KITH_ADMIN_KEY", hide_env_values = true, value_name = "KEY")]
-    pub(crate) admin_key: Option<String>,
+    pub(crate) admin_key: Option<Secret>,
+}
+
+/// How the server is reached from other machines: with TLS of its own, or through a proxy that speaks it.
+#[derive(Debug, Args)]
+pub(crate) struct ExposureArgs {
+    /// The server's certificate for TLS, as PEM, with those that lead to its root; read again when it changes and on SIGHUP
+    #[arg(long, env = "KITH_TLS_CERTIFICATE", value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_certificate: Option<PathBuf>,
+    /// The certificate's private key, as PEM
+    #[arg(long, env = "KITH_TLS_KEY", value_name = "FILE", requires = "tls_certificate")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// A proxy in front of the server speaks TLS and names each client; without this or a certificate, only addresses of this
+    /// machine are listened on
+    #[arg(long, env = "KITH_BEHIND_PROXY")]
+    pub(crate) behind_proxy: bool,
+    /// Where the proxies are, e.g. 10.0.0.0/8; others' headers are ignored. May be given again; without it, whoever connects is
+    /// the one proxy
+    #[arg(long, value_name = "CIDR", requires = "behind_proxy")]
+    pub(crate) trusted_proxy: Vec<Network>,
+    /// The header in which the proxy names the client
+    #[arg(long, value_enum, default_value_t = ForwardedHeader::XForwardedFor, requires = "behind_proxy")]
+    pub(crate) proxy_header: ForwardedHeader,
+}
+
+impl ExposureArgs {
+    /// Both files, or neither.
+    pub(crate) fn tls(&self) -> Option<TlsFiles> {
+        let (certificate, key) = (self.tls_certificate.clone()?, self.tls_key.clone()?);
+        Some(TlsFiles { certificate, key })
+    }
+
+    pub(crate) fn proxies(&self) -> Option<Proxies> {
+        let header = match self.proxy_header {
+            ForwardedHeader::XForwardedFor => ProxyHeader::XForwardedFor,
+            ForwardedHeader::Forwarded => ProxyHeader::Forwarded,
+        };
+        self.behind_proxy.then(|| Proxies { header, trusted: self.trusted_proxy.clone() })
+    }
+}
+
+/// A header that names a proxy's client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ForwardedHeader {
+    XForwardedFor,
+    Forwarded,
+}
+
+/// What callers together and each of them may take.
+#[derive(Debug, Args)]
+pub(crate) struct BudgetArgs {
+    /// Connections at once; more are closed at once
+    #[arg(long, env = "KITH_CONNECTIONS", value_name = "N", default_value_t = table::CONNECTIONS.default, value_parser = budget())]
+    pub(crate) connections: u64,
+    /// Connections of one address at once; behind a proxy, requests under way of one address that it names
+    #[arg(long, env = "KITH_PEER_CONNECTIONS", value_name = "N", default_value_t = table::PEER_CONNECTIONS.default, value_parser = budget())]
+    pub(crate) peer_connections: u64,
+    /// Requests of one address without a valid key in a minute; more of them are answered 429
+    #[arg(long, env = "KITH_FAILED_AUTHENTICATIONS", value_name = "N", default_value_t = table::FAILED_AUTHENTICATIONS.default, value_parser = budget())]
+    pub(crate) failed_authentications: u64,
+    /// Requests with one key under way
+    #[arg(long, env = "KITH_KEY_REQUESTS", value_name = "N", default_value_t = table::CREDENTIAL_REQUESTS.default, value_parser = budget())]
+    pub(crate) key_requests: u64,
+    /// Bodies of requests with one key in memory together, in bytes
+    #[arg(long, env = "KITH_KEY_MEMORY", value_name = "BYTES", default_value_t = table::CREDENTIAL_MEMORY.default, value_parser = memory())]
+    pub(crate) key_memory: u64,
+    /// Bodies of requests in memory together, in bytes; senders whose head does not name a key share a sixteenth of it
+    #[arg(long, env = "KITH_INTAKE_MEMORY", value_name = "BYTES", default_value_t = table::INTAKE_MEMORY.default, value_parser = memory())]
+    pub(crate) intake_memory: u64,
+}
+
+impl BudgetArgs {
+    /// The limits of the HTTP side, with what says how the server is reached.
+    pub(crate) fn http(&self, exposure: &ExposureArgs) -> HttpLimits {
+        let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        HttpLimits {
+            max_connections: size(self.connections),
+            max_connections_per_peer: size(self.peer_connections),
+            max_failed_authentications: self.failed_authentications,
+            max_requests_per_key: self.key_requests,
+            max_bytes_per_key: self.key_memory,
+            max_ingest_bytes: size(self.intake_memory),
+            proxies: exposure.proxies(),
+            tls: exposure.tls(),
+            ..HttpLimits::default()
+        }
+    }
+}
+
+fn budget() -> RangedU64ValueParser<u64> {
+    RangedU64ValueParser::new().range(1..)
+}
+
+/// A sixteenth of it still takes the largest body of a sender who does not name a key.
+fn memory() -> RangedU64ValueParser<u64> {
+    RangedU64ValueParser::new().range(16 << 20..)
+}
+
+fn parse_private(text: &str) -> Result<Network, String> {
+    let network: Network = text.parse().map_err(|error: InvalidNetwork| error.to_string())?;
+    if network.is_private() {
+        return Ok(network);
+    }
+    Err("only private ranges can be allowed (in 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10 or fc00::/7); public \
+         addresses need no permission, and this machine's need --allow-loopback"
+        .to_owned())
 }
 
 /// A storage engine.

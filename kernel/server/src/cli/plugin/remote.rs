@@ -120,6 +120,9 @@ fn installation(args: &InstallArgs) -> Result<Value, Failure> {
         "config": json_argument("--config", &args.config)?,
         "grants": { "http": args.grant_http, "secrets": secret_hosts, "kv_bytes": args.grant_kv },
     });
+    if !args.grant_network.is_empty() {
+        body["grants"]["networks"] = json!(args.grant_network);
+    }
     if !args.grant_recipient.is_empty() {
         body["grants"]["recipients"] = json!(args.grant_recipient);
     }
@@ -185,6 +188,7 @@ impl InstallationChangeArgs {
     /// Whether a part of the grants changes: a new secret is granted to somebody too.
     fn changes_grants(&self) -> bool {
         !self.grant_http.is_empty()
+            || !self.grant_network.is_empty()
             || !self.grant_recipient.is_empty()
             || self.grant_kv.is_some()
             || !self.secret.is_empty()
@@ -206,6 +210,9 @@ fn grants(mut grants: Value, args: &InstallationChangeArgs, secrets: &serde_json
         if grants["secrets"].get(name).is_none() {
             grants["secrets"][name.as_str()] = grants["http"].clone();
         }
+    }
+    if !args.grant_network.is_empty() {
+        grants["networks"] = json!(args.grant_network);
     }
     if !args.grant_recipient.is_empty() {
         grants["recipients"] = json!(args.grant_recipient);
@@ -229,6 +236,9 @@ fn changed(installation: &Value) -> String {
         vec!["secrets".to_owned(), list(&installation["secrets"])],
         vec!["http".to_owned(), list(&grants["http"])],
     ];
+    if grants.get("networks").is_some() {
+        rows.push(vec!["networks".to_owned(), list(&grants["networks"])]);
+    }
     let of_secrets = grants["secrets"].as_object().into_iter().flatten();
     rows.extend(of_secrets.map(|(name, hosts)| vec![format!("secret {name} to"), list(hosts)]));
     if field(installation, "kind") == "channel" {
@@ -402,6 +412,7 @@ mod tests {
             secret: vec!["token=x".into()],
             forget_secret: Vec::new(),
             grant_http: vec!["c.example".into()],
+            grant_network: vec!["10.1.0.0/16".parse().unwrap()],
             grant_recipient: Vec::new(),
             grant_kv: None,
             sending: SendingArgs { messages_at_once: Some(Bound::None), ..Default::default() },
@@ -409,7 +420,7 @@ mod tests {
         assert!(args.changes_grants());
         let secrets = secrets(&args.secret).unwrap();
         let expected = json!({
-            "http": ["c.example"], "kv_bytes": 5, "recipients": ["email"], "limits": { "messages_at_once": null },
+            "http": ["c.example"], "networks": ["10.1.0.0/16"], "kv_bytes": 5, "recipients": ["email"], "limits": { "messages_at_once": null },
             "secrets": { "signing": ["c.example"], "fine": ["b.example"], "token": ["c.example"] },
         });
         assert_eq!(grants(present.clone(), &args, &secrets), expected);
@@ -428,6 +439,7 @@ mod tests {
             name: None,
             config: r#"{"url":"https://a.example/hook"}"#.into(),
             grant_http: vec!["a.example".into()],
+            grant_network: Vec::new(),
             secret: vec!["signing=whsec_x=".into()],
             grant_recipient: Vec::new(),
             grant_kv: 0,
@@ -439,7 +451,10 @@ mod tests {
         assert_eq!(body["secrets"], json!({ "signing": "whsec_x=" }));
         assert_eq!(body["grants"]["secrets"], json!({ "signing": ["a.example"] }));
         assert_eq!(body["grants"].get("recipients"), None, "all that the manifest asks for");
-        let args = InstallArgs { grant_recipient: vec!["email".into()], ..args };
+        assert_eq!(body["grants"].get("networks"), None);
+        let grant_network = vec!["10.1.0.0/16".parse().unwrap()];
+        let args = InstallArgs { grant_recipient: vec!["email".into()], grant_network, ..args };
+        assert_eq!(installation(&args).unwrap()["grants"]["networks"], json!(["10.1.0.0/16"]));
         assert_eq!(installation(&args).unwrap()["grants"]["recipients"], json!(["email"]));
         assert_eq!(installation(&args).unwrap()["grants"].get("limits"), None, "the server's");
         let sending = SendingArgs { messages_at_once: Some(Bound::At(8)), ..Default::default() };

@@ -1,0 +1,140 @@
+//! Callers by their address: how many requests each has under way where a proxy stands in front, and how often each comes
+//! without a valid key.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header;
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use kith_model::budget::{Allowance, Exhausted, table};
+use kith_model::time::Timestamp;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::app::App;
+use crate::error::{ApiError, FailedAuthentication};
+use crate::front::counted;
+
+/// The peer of a request's connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
+/// Answer a request within what its address may have.
+pub(super) async fn by_address(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let Some(Peer(peer)) = request.extensions().get::<Peer>().copied() else { return next.run(request).await };
+    let proxies = app.config.http.proxies.as_ref().filter(|proxies| proxies.is_proxy(peer));
+    let client = counted(proxies.map_or(peer, |proxies| proxies.client(peer, request.headers())));
+    // Without a proxy a connection is one client's, and carries one request at a time.
+    let share = proxies.map(|_| app.peer_requests.take(client, 1)).transpose();
+    let _under_way = match share {
+        Ok(share) => share,
+        Err(exhausted) => return ApiError::from(exhausted).into_response(),
+    };
+    let response = next.run(request).await;
+    if response.extensions().get::<FailedAuthentication>().is_none() {
+        return response;
+    }
+    metrics::counter!("kith_failed_authentications_total").increment(1);
+    match app.failures.count(client) {
+        Ok(()) => response,
+        Err(exhausted) => {
+            let mut refusal = ApiError::from(exhausted).into_response();
+            // A page in a browser may read why its batch was refused.
+            if let Some(origin) = response.headers().get(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+                refusal.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            }
+            refusal
+        }
+    }
+}
+
+/// Addresses whose failures are counted at once; those of further ones are not, until some of these have come to rest.
+const MAX_ADDRESSES: usize = 16_384;
+
+/// How long no second look is taken at which addresses have come to rest.
+const SWEEP_PERIOD_MS: i64 = 1_000;
+
+/// What each address may still fail. A valid key passes from any address: behind one there may be many people, and a key's
+/// bits are too many to guess at whatever rate.
+pub(crate) struct Failures {
+    limit: u64,
+    began: Instant,
+    by_address: Mutex<ByAddress>,
+}
+
+#[derive(Default)]
+struct ByAddress {
+    left: HashMap<IpAddr, Allowance>,
+    swept_at: Option<Timestamp>,
+}
+
+impl Failures {
+    pub(crate) fn new(limit: u64) -> Failures {
+        Failures { limit, began: Instant::now(), by_address: Mutex::default() }
+    }
+
+    /// One more failure. The server's own clock may stand still, so time is the machine's.
+    fn count(&self, client: IpAddr) -> Result<(), Exhausted> {
+        let passed = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        self.count_at(client, Timestamp(passed))
+    }
+
+    fn count_at(&self, client: IpAddr, now: Timestamp) -> Result<(), Exhausted> {
+        let mut by_address = self.by_address.lock();
+        if by_address.left.len() >= MAX_ADDRESSES && !by_address.left.contains_key(&client) {
+            by_address.sweep(now);
+            if by_address.left.len() >= MAX_ADDRESSES {
+                return Ok(());
+            }
+        }
+        let fresh = || Allowance::new(&table::FAILED_AUTHENTICATIONS, self.limit, now);
+        by_address.left.entry(client).or_insert_with(fresh).spend(1, now)
+    }
+}
+
+impl ByAddress {
+    /// Forget who has everything left.
+    fn sweep(&mut self, now: Timestamp) {
+        if self.swept_at.is_some_and(|last| now.0 - last.0 < SWEEP_PERIOD_MS) {
+            return;
+        }
+        self.swept_at = Some(now);
+        self.left.retain(|_, allowance| !allowance.is_full(now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(number: u32) -> IpAddr {
+        IpAddr::V4(number.into())
+    }
+
+    #[test]
+    fn who_fails_too_often_is_told_to_wait_and_others_are_not() {
+        let failures = Failures::new(60);
+        let second = |seconds: i64| Timestamp(seconds * 1_000);
+        (0..60).for_each(|_| failures.count_at(address(1), second(0)).unwrap());
+        let refused = failures.count_at(address(1), second(0)).unwrap_err();
+        assert_eq!((refused.budget.name, refused.limit), ("failed-authentications", 60));
+        assert!(refused.retry_after.is_some());
+        assert!(failures.count_at(address(2), second(0)).is_ok());
+        assert!(failures.count_at(address(1), second(2)).is_ok(), "one a second comes back");
+    }
+
+    #[test]
+    fn addresses_are_forgotten_once_they_rest() {
+        let failures = Failures::new(2);
+        let most = u32::try_from(MAX_ADDRESSES).unwrap();
+        (0..most + 10).for_each(|number| failures.count_at(address(number), Timestamp(0)).unwrap());
+        assert_eq!(failures.by_address.lock().left.len(), MAX_ADDRESSES);
+        assert!(failures.count_at(address(0), Timestamp(0)).is_ok());
+        assert!(failures.count_at(address(0), Timestamp(0)).is_err(), "who is known is still counted");
+        failures.count_at(address(most + 1), Timestamp(120_000)).unwrap();
+        assert_eq!(failures.by_address.lock().left.len(), 1);
+    }
+}

@@ -1,0 +1,96 @@
+//! One connection from its acceptance to its end: a first byte and a handshake in time, then requests that know their peer.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderName, HeaderValue, header};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::Watcher;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tower::ServiceExt as _;
+
+use super::tls::Tls;
+use crate::api::Peer;
+use crate::config::HttpLimits;
+use crate::pace::Paced;
+
+/// What each connection is served with.
+#[derive(Clone)]
+pub(super) struct Serving {
+    pub(super) router: Router,
+    pub(super) limits: HttpLimits,
+    pub(super) tls: Option<Arc<Tls>>,
+}
+
+/// For a year, no browser or client goes to this host without TLS.
+static STRICT_TRANSPORT: (HeaderName, HeaderValue) =
+    (header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+
+/// Whether a connection is encrypted here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Encryption {
+    Tls,
+    None,
+}
+
+impl Serving {
+    /// Serve one connection.
+    pub(super) async fn connection(self, stream: TcpStream, peer: IpAddr, watcher: Watcher) {
+        let HttpLimits { head_timeout, body_timeout, .. } = self.limits;
+        // hyper's own timer begins with the first byte; a connection that never sends one would stay for ever.
+        if !matches!(timeout(head_timeout, stream.readable()).await, Ok(Ok(()))) {
+            return;
+        }
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection without nodelay");
+        }
+        let stream = Paced::new(stream, body_timeout);
+        let Some(tls) = &self.tls else {
+            return self.requests(stream, peer, Encryption::None, watcher).await;
+        };
+        match timeout(head_timeout, tls.acceptor().accept(stream)).await {
+            Ok(Ok(mut stream)) => {
+                if begins(&mut stream, head_timeout).await {
+                    self.requests(stream, peer, Encryption::Tls, watcher).await;
+                }
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+            Err(_) => tracing::debug!("a TLS handshake took too long"),
+        }
+    }
+
+    async fn requests<S>(&self, stream: S, peer: IpAddr, encryption: Encryption, watcher: Watcher)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let router = self.router.clone();
+        let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
+            let answering = router.clone().oneshot(request);
+            async move {
+                let mut response = answering.await?;
+                if encryption == Encryption::Tls {
+                    let (name, value) = STRICT_TRANSPORT.clone();
+                    response.headers_mut().insert(name, value);
+                }
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(self.limits.head_timeout);
+        if let Err(error) = watcher.watch(builder.serve_connection(TokioIo::new(stream), service)).await {
+            tracing::debug!(%error, "a connection broke");
+        }
+    }
+}
+
+/// Whether a first byte comes in time behind the handshake, for the same reason as before it.
+async fn begins(stream: &mut tokio_rustls::server::TlsStream<Paced<TcpStream>>, wait: Duration) -> bool {
+    matches!(timeout(wait, stream.fill_buf()).await, Ok(Ok(bytes)) if !bytes.is_empty())
+}

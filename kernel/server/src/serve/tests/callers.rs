@@ -1,0 +1,123 @@
+//! Tests of what an address and a key may take, over real connections.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::super::{ServeError, check_listen};
+use super::{ADMIN_KEY, Listening, listening, read_all};
+use crate::config::Config;
+use crate::front::Proxies;
+
+/// A request of which the body does not come, so that it stays under way.
+async fn under_way(server: &Listening, headers: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let head = format!(
+        "POST /api/v1/audiences HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN_KEY}\r\nexpect: 100-continue\r\n\
+         content-type: application/json\r\ncontent-length: 10\r\n{headers}\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The go-ahead comes once the handler reads, with all its permits taken.
+    let mut go_ahead = [0_u8; 25];
+    stream.read_exact(&mut go_ahead).await.unwrap();
+    assert!(go_ahead.starts_with(b"HTTP/1.1 100"), "{}", String::from_utf8_lossy(&go_ahead));
+    stream
+}
+
+async fn get(server: &Listening, path: &str, headers: &str) -> String {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    read_all(&mut stream).await
+}
+
+async fn stop(server: Listening) {
+    server.stop.send(()).unwrap();
+    server.stopped.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_proxy_each_named_client_has_so_many_requests() {
+    let server = listening(|config| {
+        config.http.proxies = Some(Proxies::default());
+        config.http.max_connections_per_peer = 1;
+    })
+    .await;
+    let held = under_way(&server, "x-forwarded-for: 192.0.2.1\r\n").await;
+    let same = get(&server, "/healthz", "x-forwarded-for: 9.9.9.9, 192.0.2.1\r\n").await;
+    assert!(same.starts_with("HTTP/1.1 429") && same.contains("`peer-requests`"), "{same}");
+    let other = get(&server, "/healthz", "x-forwarded-for: 192.0.2.2\r\n").await;
+    assert!(other.starts_with("HTTP/1.1 200"), "{other}");
+    drop(held);
+    stop(server).await;
+
+    let direct = listening(|config| config.http.max_connections_per_peer = 2).await;
+    let held = under_way(&direct, "x-forwarded-for: 192.0.2.1\r\n").await;
+    let same = get(&direct, "/healthz", "x-forwarded-for: 192.0.2.1\r\n").await;
+    assert!(same.starts_with("HTTP/1.1 200"), "a header that no proxy wrote says nothing: {same}");
+    drop(held);
+    stop(direct).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_has_so_many_requests_under_way() {
+    let server = listening(|config| config.http.max_requests_per_key = 1).await;
+    let held = under_way(&server, "").await;
+    let bearer = format!("authorization: Bearer {ADMIN_KEY}\r\n");
+    let same = get(&server, "/api/v1/workspace", &bearer).await;
+    assert!(same.starts_with("HTTP/1.1 429") && same.contains("`credential-requests`"), "{same}");
+    assert!(same.to_lowercase().contains("retry-after: 1"), "{same}");
+    assert!(get(&server, "/healthz", "").await.starts_with("HTTP/1.1 200"), "others go on");
+    drop(held);
+    // The place is free once the server has seen that the connection ended.
+    while !get(&server, "/api/v1/workspace", &bearer).await.starts_with("HTTP/1.1 200") {}
+    stop(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_fails_too_often_is_told_so_and_a_valid_key_still_passes() {
+    let server = listening(|config| {
+        config.http.proxies = Some(Proxies::default());
+        config.http.max_failed_authentications = 2;
+    })
+    .await;
+    let ask = |client: &str, key: &str| {
+        let headers = format!("x-forwarded-for: {client}\r\nauthorization: Bearer {key}\r\n");
+        let server = &server;
+        async move { get(server, "/api/v1/workspace", &headers).await }
+    };
+    for _ in 0..2 {
+        let refused = ask("192.0.2.1", "wrong").await;
+        assert!(refused.starts_with("HTTP/1.1 401"), "{refused}");
+    }
+    let slowed = ask("192.0.2.1", "wrong").await;
+    assert!(slowed.starts_with("HTTP/1.1 429") && slowed.contains("`failed-authentications`"), "{slowed}");
+    assert!(ask("192.0.2.1", ADMIN_KEY).await.starts_with("HTTP/1.1 200"));
+    assert!(ask("192.0.2.2", "wrong").await.starts_with("HTTP/1.1 401"));
+    let figures = get(&server, "/metrics", &format!("authorization: Bearer {ADMIN_KEY}\r\n")).await;
+    assert!(figures.contains("\nkith_failed_authentications_total "), "counted, without a label: {figures}");
+    stop(server).await;
+}
+
+#[test]
+fn nothing_but_this_machine_is_listened_on_in_clear_text() {
+    let mut config = Config::new("unused");
+    for (address, is_open) in [
+        ("127.0.0.1:0", true),
+        ("127.8.8.8:0", true),
+        ("[::1]:0", true),
+        ("[::ffff:127.0.0.1]:0", true),
+        ("0.0.0.0:0", false),
+        ("[::]:0", false),
+        ("10.0.0.1:0", false),
+    ] {
+        let checked = check_listen(&config, address.parse().unwrap());
+        assert_eq!(checked.is_ok(), is_open, "{address}");
+        if let Err(refused) = checked {
+            assert!(matches!(refused, ServeError::ClearText(_)));
+            let text = refused.to_string();
+            assert!(text.contains("--tls-certificate") && text.contains("--behind-proxy"), "{text}");
+        }
+    }
+    config.http.proxies = Some(Proxies::default());
+    assert!(check_listen(&config, "0.0.0.0:0".parse().unwrap()).is_ok());
+}
