@@ -9,6 +9,7 @@ use kith_model::time::Clock;
 use kith_pipeline::{Asker, Kernel, Patience, Setup, offload};
 use tokio::sync::Semaphore;
 
+use crate::api::masks::CrowdCounts;
 use crate::auth::{self, Caller};
 use crate::catalogue::{Actor, Catalogue, CatalogueError, Draft};
 use crate::config::Config;
@@ -27,6 +28,10 @@ pub struct App {
     pub metrics: Metrics,
     /// Authenticates the tokens of previews.
     pub(crate) preview_key: [u8; 32],
+    /// Decides where numbers of people are rounded.
+    pub(crate) mask_key: [u8; 32],
+    /// Of the keys that may not read people.
+    pub(crate) crowd_counts: CrowdCounts,
     pub(crate) watch: Watch,
     /// One permit for each KiB that the bodies of client requests may take in memory.
     pub(crate) ingest_memory: Arc<Semaphore>,

@@ -30,6 +30,7 @@ use tokio::task::JoinSet;
 
 use self::peers::Peers;
 use crate::api;
+use crate::api::masks::CrowdCounts;
 use crate::app::App;
 use crate::auth::{self, KeyKind, Scope, UnusableKey};
 use crate::catalogue::artifacts::{ArtifactError, Artifacts};
@@ -126,6 +127,8 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
         wiring,
         metrics: Metrics::of_process(),
         preview_key: key.derive("previews"),
+        mask_key: key.derive("masks"),
+        crowd_counts: CrowdCounts::default(),
         watch,
         closing: AtomicBool::new(false),
     });

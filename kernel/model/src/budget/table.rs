@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::BudgetOwner::{Call, Evaluation, Host, Installation, Peer, Request, Workspace};
+use super::BudgetOwner::{Call, Credential, Evaluation, Host, Installation, Peer, Request, Workspace};
 use super::BudgetUnit::{AtOnce, Bytes, Items, Kept, ProcessorMs, Steps, WallMs};
 use super::{Budget, BudgetOwner, BudgetUnit};
 
@@ -20,7 +20,6 @@ const fn budget(
 }
 
 /// One that comes back within an hour.
-#[allow(dead_code, reason = "for budgets that are spent over an hour")]
 const fn hourly(
     name: &'static str,
     owner: BudgetOwner,
@@ -62,6 +61,8 @@ pub static EXPRESSION_BYTES: Budget = budget("expression-bytes", Evaluation, Byt
 pub static QUESTIONS_WAITING: Budget = budget("questions-waiting", Workspace, AtOnce, 8, FIXED);
 /// How long one of them is worked at.
 pub static QUESTION_TIME: Budget = budget("question-time", Request, WallMs, 60_000, FIXED);
+/// Conditions that a key without `profiles:read` has counted, or defines an audience by.
+pub static CROWD_COUNTS: Budget = hourly("crowd-counts", Credential, Items, 600, FIXED);
 
 // Guests.
 
@@ -106,6 +107,7 @@ pub static ALL: &[&Budget] = &[
     &EXPRESSION_BYTES,
     &QUESTIONS_WAITING,
     &QUESTION_TIME,
+    &CROWD_COUNTS,
     &GUEST_MEMORY,
     &GUEST_PROCESSOR,
     &GUEST_TIME,
