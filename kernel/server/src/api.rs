@@ -14,6 +14,7 @@ mod ingest;
 pub(crate) mod installations;
 mod intake;
 mod keys;
+pub(crate) mod masks;
 pub mod openapi;
 pub(crate) mod plugins;
 mod profiles;

@@ -12,6 +12,7 @@ use kith_pipeline::{Asker, Kernel, Patience, Setup, offload};
 use zeroize::Zeroizing;
 
 use crate::api::Failures;
+use crate::api::masks::CrowdCounts;
 use crate::auth::{self, Caller, KeyId};
 use crate::catalogue::{Actor, Catalogue, CatalogueError, Draft};
 use crate::config::Config;
@@ -31,6 +32,10 @@ pub struct App {
     pub metrics: Metrics,
     /// Authenticates the tokens of previews.
     pub(crate) preview_key: Zeroizing<[u8; 32]>,
+    /// Decides where numbers of people are rounded.
+    pub(crate) mask_key: Zeroizing<[u8; 32]>,
+    /// Of the keys that may not read people.
+    pub(crate) crowd_counts: CrowdCounts,
     pub(crate) watch: Watch,
     /// What bodies of requests take in memory.
     pub(crate) ingest_memory: Arc<Permits>,

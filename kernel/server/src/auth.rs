@@ -46,6 +46,19 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// All but `*`.
+    pub const SINGLE: [Scope; 9] = [
+        Scope::Ingest,
+        Scope::ProfilesRead,
+        Scope::PluginsAdmin,
+        Scope::AudiencesRead,
+        Scope::AudiencesWrite,
+        Scope::DeliveriesRead,
+        Scope::DeliveriesWrite,
+        Scope::KeysAdmin,
+        Scope::MetricsRead,
+    ];
+
     /// The scope as the API spells it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -31,6 +31,7 @@ use self::connection::Serving;
 use self::host_key::Sharing;
 use self::tls::Tls;
 pub use self::tls::{TlsError, TlsFiles};
+use crate::api::masks::CrowdCounts;
 use crate::api::{self, Failures};
 use crate::app::App;
 use crate::auth::{self, KeyKind, Scope, UnusableKey};
@@ -145,6 +146,8 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
         wiring,
         metrics: Metrics::of_process(),
         preview_key: key.derive("previews"),
+        mask_key: key.derive("masks"),
+        crowd_counts: CrowdCounts::default(),
         watch,
         closing: AtomicBool::new(false),
     });

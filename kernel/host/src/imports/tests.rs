@@ -42,7 +42,7 @@ fn installed(clock: Arc<ManualClock>, kv_bytes: u64) -> Arc<Installed> {
         kv_bytes,
         ..Grants::default()
     };
-    let secrets = BTreeMap::from([("signing".to_owned(), SECRET.to_owned())]);
+    let secrets = BTreeMap::from([("signing".to_owned(), SECRET.into())]);
     let bound = host().load(&component).unwrap().bind(Binding { grants, secrets, ..binding() }).unwrap();
     let mut installed = Arc::into_inner(bound.installed).expect("nobody else has it yet");
     installed.clock = clock;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use kith_model::audience::Audience;
-use kith_model::id::{Name, WorkspaceId};
+use kith_model::id::Name;
 use kith_pipeline::Kernel;
 use serde_json::{Value, json};
 
@@ -19,12 +19,13 @@ pub(crate) use preview::*;
 use body::{audience_body, warnings};
 
 use super::extract::{Authority, Json, PageQuery, Path, Query, right};
+use super::masks::{Lens, Sight, look};
 use super::profiles::profile_id;
 use super::view::{IdentifierView, Page};
 use action::Moment;
 
 use crate::app::App;
-use crate::auth::Scope;
+use crate::auth::{Caller, Scope};
 use crate::catalogue::{Actor, Draft, WorkspaceTables};
 use crate::error::{ApiError, Mistake, Problem};
 
@@ -34,11 +35,13 @@ fn named<'a>(tables: &'a WorkspaceTables, name: &str) -> Result<&'a Arc<Audience
 }
 
 /// An audience as the routes show it, with its present size.
-fn shown(app: &App, workspace: WorkspaceId, name: &str) -> Result<AudienceBody, ApiError> {
+fn shown(app: &App, caller: &Caller, name: &str) -> Result<AudienceBody, ApiError> {
+    let workspace = caller.workspace;
     let tables = app.catalogue.workspace(workspace)?;
     let audience = named(&tables, name)?;
     let status = app.kernel.audience(workspace, audience.id)?;
-    let mut body = audience_body(&tables, audience, &status);
+    let lens = Lens::new(app, caller.sight(), workspace, &audience.condition);
+    let mut body = audience_body(&tables, audience, &status, lens);
     body.warnings = Some(warnings(&app.kernel.unwritten(workspace, &audience.condition)?));
     Ok(body)
 }
@@ -69,7 +72,7 @@ pub(crate) async fn create(
     authority: Authority<right::AudiencesWrite>,
     Json(wanted): Json<NewAudience>,
 ) -> Result<(StatusCode, Json<AudienceBody>), ApiError> {
-    let (workspace, actor) = (authority.caller.workspace, authority.actor());
+    let (caller, actor) = (authority.caller.clone(), authority.actor());
     let name: Name =
         wanted.name.parse().map_err(|error: kith_model::id::InvalidId| ApiError::at("name", error.to_string()))?;
     check_condition(&wanted.condition)?;
@@ -92,8 +95,9 @@ pub(crate) async fn create(
             };
             Ok((None, audience))
         };
-        save(app, workspace, actor, wanted.previewed.as_deref(), edit)?;
-        Ok((StatusCode::CREATED, Json(shown(app, workspace, name.as_str())?)))
+        look(app, &caller, &wanted.condition)?;
+        save(app, &caller, actor, wanted.previewed.as_deref(), edit)?;
+        Ok((StatusCode::CREATED, Json(shown(app, &caller, name.as_str())?)))
     })
     .await
 }
@@ -102,16 +106,17 @@ pub(crate) async fn create(
 /// members already, somebody must have seen how many.
 fn save(
     app: &App,
-    workspace: WorkspaceId,
+    caller: &Caller,
     actor: Actor,
     previewed: Option<&str>,
     edit: impl Fn(&mut Draft<'_>) -> Result<(Option<Audience>, Audience), ApiError>,
 ) -> Result<(), ApiError> {
+    let workspace = caller.workspace;
     // Counting takes longer than other changes may be held up, so it comes before the change.
     let (before, expected) = edit(&mut app.catalogue.rehearse(workspace, actor.clone())?)?;
     let is_previewed = preview::is_needed(before.as_ref(), &expected);
     if is_previewed {
-        preview::insist(app, workspace, &expected.condition, previewed)?;
+        preview::insist(app, caller, &expected.condition, previewed)?;
     }
     app.change(workspace, actor, |draft| {
         let (before, audience) = edit(draft)?;
@@ -137,12 +142,14 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     authority: Authority<right::AudiencesRead>,
 ) -> Result<Json<Page<AudienceBody>>, ApiError> {
-    let workspace = authority.caller.workspace;
+    let caller = authority.caller;
     app.offload(move |app| {
+        let workspace = caller.workspace;
         let tables = app.catalogue.workspace(workspace)?;
         let all = tables.audiences.values().map(|audience| {
             let status = app.kernel.audience(workspace, audience.id)?;
-            Ok(audience_body(&tables, audience, &status))
+            let lens = Lens::new(app, caller.sight(), workspace, &audience.condition);
+            Ok(audience_body(&tables, audience, &status, lens))
         });
         Ok(Json(Page::whole(all.collect::<Result<_, ApiError>>()?)))
     })
@@ -160,8 +167,8 @@ pub(crate) async fn read(
     authority: Authority<right::AudiencesRead>,
     Path(name): Path<String>,
 ) -> Result<Json<AudienceBody>, ApiError> {
-    let workspace = authority.caller.workspace;
-    app.offload(move |app| shown(app, workspace, &name).map(Json)).await
+    let caller = authority.caller;
+    app.offload(move |app| shown(app, &caller, &name).map(Json)).await
 }
 
 /// Change an audience: what is absent stays.
@@ -180,7 +187,7 @@ pub(crate) async fn change(
     Path(name): Path<String>,
     Json(patch): Json<PatchAudience>,
 ) -> Result<Json<AudienceBody>, ApiError> {
-    let (workspace, actor) = (authority.caller.workspace, authority.actor());
+    let (caller, actor) = (authority.caller.clone(), authority.actor());
     patch.condition.as_deref().map(check_condition).transpose()?;
     app.offload(move |app| {
         let edit = |draft: &mut Draft<'_>| {
@@ -201,8 +208,11 @@ pub(crate) async fn change(
             }
             Ok((Some(before), audience))
         };
-        save(app, workspace, actor, patch.previewed.as_deref(), edit)?;
-        shown(app, workspace, &name).map(Json)
+        if let Some(condition) = &patch.condition {
+            look(app, &caller, condition)?;
+        }
+        save(app, &caller, actor, patch.previewed.as_deref(), edit)?;
+        shown(app, &caller, &name).map(Json)
     })
     .await
 }
@@ -230,11 +240,11 @@ pub(crate) async fn remove(
     .await
 }
 
-/// An audience's members, with their identifiers for whoever may read profiles too.
+/// An audience's members with their identifiers.
 #[utoipa::path(
     get, path = "/api/v1/audiences/{id}/members", tag = "audiences",
     params(("id" = String, Path, description = "the audience's name"), PageQuery),
-    security(("key" = ["audiences:read"])),
+    security(("key" = ["audiences:read", "profiles:read"])),
     responses((status = 200, body = Page<MemberBody>), (status = 404, body = Problem)),
 )]
 pub(crate) async fn members(
@@ -244,30 +254,29 @@ pub(crate) async fn members(
     Query(page): Query<PageQuery>,
 ) -> Result<Json<Page<MemberBody>>, ApiError> {
     let (workspace, limit) = (authority.caller.workspace, page.limit()?);
-    let may_see = authority.caller.require(Scope::ProfilesRead).is_ok();
+    // Whoever may define an audience would learn of its members whether they meet any condition.
+    authority.caller.require(Scope::ProfilesRead)?;
     app.offload(move |app| {
         let tables = app.catalogue.workspace(workspace)?;
         let id = named(&tables, &name)?.id;
         let page = app.kernel.audience_members(workspace, id, limit, page.cursor.as_deref())?;
-        let mut identifiers = match may_see {
-            true => app.kernel.identifiers(workspace, &page.members)?.into_iter(),
-            false => Vec::new().into_iter(),
-        };
-        let items = page.members.iter().map(|profile| MemberBody {
+        let identifiers = app.kernel.identifiers(workspace, &page.members)?;
+        let items = page.members.iter().zip(&identifiers).map(|(profile, of_one)| MemberBody {
             profile: profile.to_string(),
-            identifiers: identifiers.next().map(|of_one| of_one.iter().map(IdentifierView::from).collect()),
+            identifiers: of_one.iter().map(IdentifierView::from).collect(),
         });
         Ok(Json(Page { items: items.collect(), next: page.next }))
     })
     .await
 }
 
-/// Why a person is, or is not, in an audience.
+/// Why a person is, or is not, in an audience. Without the scope `profiles:read` the parts of the condition come without their
+/// values, and a key that may define audiences needs it, because the truth of a condition of one's own choice tells any value.
 #[utoipa::path(
     get, path = "/api/v1/audiences/{id}/explain", tag = "audiences",
     params(("id" = String, Path, description = "the audience's name"), ExplainQuery),
     security(("key" = ["audiences:read"])),
-    responses((status = 200, body = Object), (status = 404, body = Problem)),
+    responses((status = 200, body = Object), (status = 403, body = Problem), (status = 404, body = Problem)),
 )]
 pub(crate) async fn explain(
     State(app): State<Arc<App>>,
@@ -275,14 +284,24 @@ pub(crate) async fn explain(
     Path(name): Path<String>,
     Query(query): Query<ExplainQuery>,
 ) -> Result<Json<Value>, ApiError> {
-    let workspace = authority.caller.workspace;
+    let (workspace, sight) = (authority.caller.workspace, authority.caller.sight());
+    if sight == Sight::Crowds && authority.caller.may(Scope::AudiencesWrite) {
+        let message =
+            "a key that may define audiences needs the scope `profiles:read` to see who meets them".to_owned();
+        return Err(ApiError::Denied { message });
+    }
     let profile = profile_id(&query.profile)?;
     app.offload(move |app| {
         let tables = app.catalogue.workspace(workspace)?;
         let audience = named(&tables, &name)?;
         let explained = app.kernel.explain(workspace, audience.id, profile)?;
         let explained = explained.ok_or_else(|| ApiError::missing(format!("no profile `{profile}`")))?;
-        Ok(Json(json!({ "audience": name, "profile": profile.to_string(), "explanation": explained })))
+        let mut body = json!({ "audience": name, "profile": profile.to_string(), "explanation": explained });
+        if sight == Sight::Crowds {
+            withhold_values(&mut body["explanation"]);
+            body["withheld"] = json!(["value"]);
+        }
+        Ok(Json(body))
     })
     .await
 }
@@ -298,9 +317,20 @@ pub(crate) async fn count(
     authority: Authority<right::AudiencesRead>,
     Json(wanted): Json<Condition>,
 ) -> Result<Json<CountBody>, ApiError> {
-    let workspace = authority.caller.workspace;
+    let caller = authority.caller;
+    let lens = look(&app, &caller, &wanted.condition)?;
+    let workspace = caller.workspace;
     let counted = app.ask(move |app, patience| app.kernel.count_for(workspace, &wanted.condition, patience)).await?;
-    Ok(Json(counted.into()))
+    Ok(Json(CountBody::new(counted, lens)))
+}
+
+/// Leave of an explanation what holds, and not what it is said of.
+fn withhold_values(part: &mut Value) {
+    let Some(part) = part.as_object_mut() else { return };
+    part.remove("value");
+    for part in part.get_mut("parts").and_then(Value::as_array_mut).into_iter().flatten() {
+        withhold_values(part);
+    }
 }
 
 #[cfg(test)]
@@ -354,7 +384,11 @@ mod tests {
             let before = audience(if writes { Reach::Send } else { Reach::Skip });
             Ok((Some(before), audience(Reach::Send)))
         };
-        let saved = tokio::task::block_in_place(|| save(&app, FIRST, Actor::kernel(), None, edit));
+        let scopes = [Scope::All].into();
+        let key = crate::auth::KeyId::named("test");
+        let _under_way = Arc::new(app.credential_requests.take(key.clone(), 1).unwrap());
+        let caller = Caller { workspace: FIRST, key, scopes, source: None, _under_way };
+        let saved = tokio::task::block_in_place(|| save(&app, &caller, Actor::kernel(), None, edit));
         assert!(matches!(saved, Err(ApiError::Conflict { code: "changed-meanwhile", .. })), "{saved:?}");
     }
 }

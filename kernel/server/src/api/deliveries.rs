@@ -14,6 +14,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Authority, PageQuery, Path, Query, page_limit, right};
+use super::masks::Sight;
 use super::profiles::{no_profile, profile_id};
 use super::view::{Page, json, time};
 use crate::app::App;
@@ -31,13 +32,17 @@ pub(crate) struct DeliveryBody {
     audience_removed: bool,
     /// The audience's action that it is of.
     action: ActionName,
-    profile: String,
+    /// `null` where it is withheld.
+    profile: Option<String>,
     purpose: String,
     #[schema(value_type = Object)]
     payload: Value,
     created_at: String,
     #[serde(flatten)]
     state: StateBody,
+    /// The fields that are `null` because the key has no scope `profiles:read`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    withheld: Vec<&'static str>,
 }
 
 /// Which action of an audience made a message.
@@ -63,7 +68,7 @@ pub(crate) struct DeliveryQuery {
     channel: Option<String>,
     /// `pending`, `sending`, `accepted`, `delivered`, `skipped`, `dead` or `unknown`.
     state: Option<String>,
-    /// A profile's id; or `TYPE:VALUE`, for whoever may read profiles.
+    /// A profile's id or `TYPE:VALUE`, for whoever may read profiles.
     person: Option<String>,
 }
 
@@ -107,7 +112,8 @@ pub(crate) enum StateBody {
     Dead {
         attempts: u32,
         at: String,
-        reason: String,
+        /// `null` where it is withheld.
+        reason: Option<String>,
     },
 }
 
@@ -116,11 +122,41 @@ pub(crate) enum StateBody {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum DeadLetterBody {
     /// An input that could not become an event.
-    Record { id: String, source: String, at: String, place: u64, code: String, message: String, raw: String },
+    Record {
+        id: String,
+        source: String,
+        at: String,
+        place: u64,
+        code: String,
+        /// `null` where it is withheld, as is `raw`.
+        message: Option<String>,
+        raw: Option<String>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        withheld: Vec<&'static str>,
+    },
     /// A compute plugin's batch that failed; the profiles keep their older values.
-    Computation { id: String, installation: String, at: String, code: String, message: String, profiles: u64 },
+    Computation {
+        id: String,
+        installation: String,
+        at: String,
+        code: String,
+        /// `null` where it is withheld.
+        message: Option<String>,
+        profiles: u64,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        withheld: Vec<&'static str>,
+    },
     /// Something stored that cannot be read, or is too large to be written; the work went on without it.
-    Unreadable { id: String, at: String, position: u64, problem: String, raw: String },
+    Unreadable {
+        id: String,
+        at: String,
+        position: u64,
+        problem: String,
+        /// `null` where it is withheld.
+        raw: Option<String>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        withheld: Vec<&'static str>,
+    },
     /// A message that was given up.
     Delivery(DeliveryBody),
 }
@@ -141,7 +177,9 @@ fn state_body(state: DeliveryState) -> StateBody {
             StateBody::Delivered { attempts, at: time(at), provider_id }
         }
         DeliveryState::Skipped { at, reason } => StateBody::Skipped { at: time(at), reason },
-        DeliveryState::Dead { attempts, at, reason } => StateBody::Dead { attempts, at: time(at), reason },
+        DeliveryState::Dead { attempts, at, reason } => {
+            StateBody::Dead { attempts, at: time(at), reason: Some(reason) }
+        }
         DeliveryState::Accepted { attempts, at, provider_id } => {
             StateBody::Accepted { attempts, at: time(at), provider_id }
         }
@@ -150,7 +188,42 @@ fn state_body(state: DeliveryState) -> StateBody {
     }
 }
 
-fn delivery_body(tables: &WorkspaceTables, view: DeliveryView) -> DeliveryBody {
+/// Leaves out what tells of one person, where it must not be seen, and says what.
+struct Withholding {
+    sight: Sight,
+    fields: Vec<&'static str>,
+}
+
+impl Withholding {
+    fn new(sight: Sight) -> Withholding {
+        Withholding { sight, fields: Vec::new() }
+    }
+
+    fn of<T>(&mut self, field: &'static str, value: T) -> Option<T> {
+        if self.sight == Sight::People {
+            return Some(value);
+        }
+        self.fields.push(field);
+        None
+    }
+}
+
+fn delivery_body(tables: &WorkspaceTables, view: DeliveryView, sight: Sight) -> DeliveryBody {
+    let mut withholding = Withholding::new(sight);
+    let profile = withholding.of("profile", view.profile.to_string());
+    let mut state = state_body(view.state);
+    // A peer's words may name whom it would not write to.
+    match &mut state {
+        StateBody::Dead { reason, .. } => *reason = reason.take().and_then(|text| withholding.of("reason", text)),
+        StateBody::Pending { last_reason, .. } => {
+            *last_reason = last_reason.take().and_then(|text| withholding.of("last_reason", text));
+        }
+        StateBody::Sending { .. }
+        | StateBody::Unknown { .. }
+        | StateBody::Accepted { .. }
+        | StateBody::Delivered { .. }
+        | StateBody::Skipped { .. } => {}
+    }
     DeliveryBody {
         id: view.id,
         channel: tables.installation_name(view.channel),
@@ -160,15 +233,17 @@ fn delivery_body(tables: &WorkspaceTables, view: DeliveryView) -> DeliveryBody {
             Movement::Entered => ActionName::OnEnter,
             Movement::Left => ActionName::OnExit,
         },
-        profile: view.profile.to_string(),
+        profile,
         purpose: view.purpose,
         payload: json(&view.payload),
         created_at: time(view.created_at),
-        state: state_body(view.state),
+        state,
+        withheld: withholding.fields,
     }
 }
 
-fn letter_body(tables: &WorkspaceTables, letter: DeadLetter) -> DeadLetterBody {
+fn letter_body(tables: &WorkspaceTables, letter: DeadLetter, sight: Sight) -> DeadLetterBody {
+    let mut withholding = Withholding::new(sight);
     match letter {
         DeadLetter::Record { id, source, at, record } => DeadLetterBody::Record {
             id,
@@ -176,29 +251,33 @@ fn letter_body(tables: &WorkspaceTables, letter: DeadLetter) -> DeadLetterBody {
             at: time(at),
             place: record.place,
             code: record.code,
-            message: record.message,
-            raw: record.raw,
+            // A connector's words may quote the record.
+            message: withholding.of("message", record.message),
+            raw: withholding.of("raw", record.raw),
+            withheld: withholding.fields,
         },
         DeadLetter::Computation { id, installation, at, code, message, profiles } => DeadLetterBody::Computation {
             id,
             installation: tables.installation_name(installation),
             at: time(at),
             code,
-            message,
+            message: withholding.of("message", message),
             profiles,
+            withheld: withholding.fields,
         },
         DeadLetter::Unreadable { id, at, position, problem, raw } => DeadLetterBody::Unreadable {
             id,
             at: time(at),
             position: position.0,
             problem,
-            raw: String::from_utf8_lossy(&raw).into_owned(),
+            raw: withholding.of("raw", String::from_utf8_lossy(&raw).into_owned()),
+            withheld: withholding.fields,
         },
-        DeadLetter::Delivery(view) => DeadLetterBody::Delivery(delivery_body(tables, view)),
+        DeadLetter::Delivery(view) => DeadLetterBody::Delivery(delivery_body(tables, view, sight)),
     }
 }
 
-/// What was sent, to whom, with which outcome, the newest first. A page may hold less than its limit, even nothing, and still
+/// What was sent, to whom, with which outcome, the newest first. To whom, and a peer's words, need the scope `profiles:read` too. A page may hold less than its limit, even nothing, and still
 /// have a next one.
 #[utoipa::path(
     get, path = "/api/v1/deliveries", tag = "deliveries", params(DeliveryQuery),
@@ -217,7 +296,7 @@ pub(crate) async fn list(
         let tables = app.catalogue.workspace(workspace)?;
         let filter = filter(app, &caller, &tables, &query)?;
         let page = app.kernel.deliveries(workspace, &filter, limit, query.cursor.as_deref())?;
-        let items = page.items.into_iter().map(|view| delivery_body(&tables, view)).collect();
+        let items = page.items.into_iter().map(|view| delivery_body(&tables, view, caller.sight())).collect();
         Ok(Json(Page { items, next: page.next }))
     })
     .await
@@ -250,13 +329,11 @@ fn filter(
         filter.state = Some(known.ok_or_else(unknown)?);
     }
     if let Some(person) = &query.person {
+        // To whom a message went only they may ask who may read profiles.
+        caller.require(Scope::ProfilesRead)?;
         let workspace = caller.workspace;
         let found = match person.split_once(':') {
-            Some((kind, value)) => {
-                // Whose an identifier is only they may ask who may read profiles.
-                caller.require(Scope::ProfilesRead)?;
-                app.kernel.profile_by_identifier(workspace, &Identifier::new(kind, value))?
-            }
+            Some((kind, value)) => app.kernel.profile_by_identifier(workspace, &Identifier::new(kind, value))?,
             None => app.kernel.profile(workspace, profile_id(person)?)?,
         };
         let members = found.ok_or_else(|| no_profile(person))?.members;
@@ -265,7 +342,7 @@ fn filter(
     Ok(filter)
 }
 
-/// What failed, and why.
+/// What failed, and why. Raw records and the words of plugins and peers need the scope `profiles:read` too.
 #[utoipa::path(
     get, path = "/api/v1/dead-letters", tag = "deliveries", params(PageQuery),
     security(("key" = ["deliveries:read"])),
@@ -276,11 +353,11 @@ pub(crate) async fn dead_letters(
     authority: Authority<right::DeliveriesRead>,
     Query(page): Query<PageQuery>,
 ) -> Result<Json<Page<DeadLetterBody>>, ApiError> {
-    let (workspace, limit) = (authority.caller.workspace, page.limit()?);
+    let (workspace, sight, limit) = (authority.caller.workspace, authority.caller.sight(), page.limit()?);
     app.offload(move |app| {
         let tables = app.catalogue.workspace(workspace)?;
         let page = app.kernel.dead_letters(workspace, limit, page.cursor.as_deref())?;
-        let items = page.items.into_iter().map(|letter| letter_body(&tables, letter)).collect();
+        let items = page.items.into_iter().map(|letter| letter_body(&tables, letter, sight)).collect();
         Ok(Json(Page { items, next: page.next }))
     })
     .await
@@ -323,4 +400,10 @@ pub(crate) async fn replay(
         Ok(Json(ReplayBody { id, replayed: true }))
     })
     .await
+}
+
+/// A delivery as the routes show it.
+#[cfg(test)]
+pub(super) fn shown(tables: &WorkspaceTables, view: DeliveryView, sight: Sight) -> Value {
+    serde_json::to_value(delivery_body(tables, view, sight)).unwrap()
 }

@@ -5,6 +5,7 @@ mod audiences;
 mod contract;
 pub(crate) mod installations;
 mod routes;
+mod sight;
 
 use std::sync::Arc;
 

@@ -174,9 +174,22 @@ fn save(consent: Consent, mut body: Value, send: impl Fn(&Value) -> Result<Value
 }
 
 fn preview_line(preview: &Value) -> String {
-    let [count, would_send] = ["count", "would_send"].map(|name| output::known(preview, name));
+    let [count, would_send] = ["count", "would_send"].map(|name| people(preview, name));
     let pending = pending(preview);
     format!("{count} people meet the condition{pending}; writing to existing members sends up to {would_send} messages")
+}
+
+/// Whether numbers of people are not shown as they are, because the key may not read people.
+fn is_masked(answer: &Value) -> bool {
+    answer.get("masked").is_some_and(Value::is_string)
+}
+
+/// A number of people, as far as the key may see it.
+fn people(answer: &Value, name: &str) -> String {
+    match answer.get(name) {
+        Some(Value::Null) if is_masked(answer) => "fewer than 20".to_owned(),
+        _ => output::known(answer, name),
+    }
 }
 
 /// How many people cannot be told yet, where there are any.
@@ -184,6 +197,7 @@ fn pending(answer: &Value) -> String {
     match answer.get("pending") {
         None => String::new(),
         Some(pending) if *pending == json!(0) => String::new(),
+        Some(Value::Null) if is_masked(answer) => String::new(),
         Some(_) => format!(" (pending: {})", output::known(answer, "pending")),
     }
 }
@@ -192,7 +206,7 @@ fn audience_table(audiences: &[Value]) -> String {
     let rows = audiences
         .iter()
         .map(|audience| {
-            let [size, pending] = ["size", "pending"].map(|name| output::known(audience, name));
+            let [size, pending] = ["size", "pending"].map(|name| people(audience, name));
             let [on_enter, on_exit] = ["on_enter", "on_exit"].map(|action| field(&audience[action], "channel"));
             let condition = cut(&field(audience, "condition"), 80);
             vec![field(audience, "name"), size, pending, on_enter, on_exit, field(audience, "title"), condition]
@@ -205,7 +219,7 @@ fn audience_table(audiences: &[Value]) -> String {
 fn one_audience(audience: &Value) -> String {
     let mut rows: Vec<Vec<String>> =
         ["name", "title", "condition", "created_at"].map(|name| vec![name.to_owned(), field(audience, name)]).to_vec();
-    rows.extend(["size", "pending"].map(|name| vec![name.to_owned(), output::known(audience, name)]));
+    rows.extend(["size", "pending"].map(|name| vec![name.to_owned(), people(audience, name)]));
     if let Some(progress) = audience.get("progress").filter(|progress| progress.is_object()) {
         let [done, total] = ["done", "total"].map(|name| output::known(progress, name));
         rows.push(vec!["computed".to_owned(), format!("{done} of {total} profiles")]);
@@ -240,7 +254,7 @@ fn member_table(members: &[Value]) -> String {
 
 fn count_line(answer: &Value) -> String {
     let exact = if answer.get("exact") == Some(&Value::Bool(true)) { "exactly" } else { "about" };
-    let counted = output::known(answer, "count");
+    let counted = people(answer, "count");
     let pending = pending(answer);
     format!("{counted} profiles, {exact}{pending}, as of log position {}", field(answer, "as_of"))
 }
@@ -364,6 +378,8 @@ mod tests {
         assert!(warned.ends_with("warning: nobody has the trait `cty` so far"), "{warned}");
         let line = count_line(&json!({ "count": 5, "pending": null, "exact": false, "as_of": 7 }));
         assert_eq!(line, "5 profiles, about (pending: not known yet), as of log position 7");
+        let masked = json!({ "count": null, "masked": "withheld", "pending": null, "exact": false, "as_of": 7 });
+        assert_eq!(count_line(&masked), "fewer than 20 profiles, about, as of log position 7");
         for part in ["not known yet", "1,000 of 4,000 profiles", "channel: post", "existing: skip", "nothing"] {
             assert!(shown.contains(part), "{part}: {shown}");
         }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::action::{self, Moment};
+use crate::api::masks::{Lens, Masked};
 use crate::api::view::{IdentifierView, time};
 use crate::catalogue::WorkspaceTables;
 
@@ -121,8 +122,11 @@ pub(crate) struct AudienceBody {
     on_enter: Option<ActionBody>,
     on_exit: Option<ActionBody>,
     created_at: String,
-    /// `null` while it is computed for the first time.
+    /// `null` while it is computed for the first time, and where it is withheld.
     size: Option<u64>,
+    /// Says that `size` and `pending` are not exact, for a key without the scope `profiles:read`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    masked: Option<Masked>,
     /// People of whom it is not known yet, because a value that the condition reads is being computed. `null` where only a
     /// look at every profile would tell; a count of the condition takes it.
     pending: Option<u64>,
@@ -148,9 +152,8 @@ pub(crate) struct ProgressBody {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct MemberBody {
     pub(super) profile: String,
-    /// The person's identifiers, the strongest first and 16 at most; for whoever may read profiles.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) identifiers: Option<Vec<IdentifierView>>,
+    /// The person's identifiers, the strongest first and 16 at most.
+    pub(super) identifiers: Vec<IdentifierView>,
 }
 
 /// A condition to count.
@@ -164,10 +167,14 @@ pub(crate) struct Condition {
 /// How many people meet a condition.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CountBody {
-    count: u64,
-    /// People of whom it is not known yet; they are not counted.
-    pending: u64,
-    /// Whether nobody is pending and nothing that the condition reads is being computed again.
+    /// `null` where it is withheld.
+    count: Option<u64>,
+    /// Says that `count` and `pending` are not exact, for a key without the scope `profiles:read`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    masked: Option<Masked>,
+    /// People of whom it is not known yet; they are not counted. `null` where it is withheld.
+    pending: Option<u64>,
+    /// Whether nobody is pending and nothing that the condition reads is being computed again. Never of what is masked.
     exact: bool,
     /// How many people there are.
     population: u64,
@@ -177,11 +184,19 @@ pub(crate) struct CountBody {
     as_of_time: String,
 }
 
-impl From<Count> for CountBody {
-    fn from(counted: Count) -> CountBody {
+impl CountBody {
+    /// A count as it is seen through a lens.
+    pub(super) fn new(counted: Count, lens: Lens) -> CountBody {
         let Count { count, pending, population, exact, as_of, as_of_time } = counted;
-        let exact = exact && pending == 0;
-        CountBody { count, pending, exact, population, as_of: as_of.0, as_of_time: time(as_of_time) }
+        CountBody {
+            count: lens.number(count),
+            masked: lens.masked(count),
+            pending: lens.number(pending),
+            exact: exact && pending == 0 && lens.is_clear(),
+            population,
+            as_of: as_of.0,
+            as_of_time: time(as_of_time),
+        }
     }
 }
 
@@ -195,7 +210,12 @@ pub(crate) struct ExplainQuery {
 }
 
 /// An audience as an answer.
-pub(super) fn audience_body(tables: &WorkspaceTables, audience: &Audience, status: &AudienceStatus) -> AudienceBody {
+pub(super) fn audience_body(
+    tables: &WorkspaceTables,
+    audience: &Audience,
+    status: &AudienceStatus,
+    lens: Lens,
+) -> AudienceBody {
     AudienceBody {
         name: audience.name.to_string(),
         title: audience.title.clone(),
@@ -203,8 +223,9 @@ pub(super) fn audience_body(tables: &WorkspaceTables, audience: &Audience, statu
         on_enter: audience.on_enter.as_ref().map(|action| action::body(tables, Moment::Enter, action)),
         on_exit: audience.on_exit.as_ref().map(|action| action::body(tables, Moment::Exit, action)),
         created_at: time(audience.created_at),
-        size: status.size,
-        pending: status.pending,
+        size: status.size.and_then(|size| lens.number(size)),
+        masked: status.size.and_then(|size| lens.masked(size)),
+        pending: status.pending.and_then(|pending| lens.number(pending)),
         progress: status.progress.map(|(done, total)| ProgressBody { done, total }),
         as_of: status.as_of.0,
         as_of_time: time(status.as_of_time),
@@ -243,7 +264,7 @@ mod tests {
             as_of: Position(3),
             as_of_time: Timestamp(0),
         };
-        let is_exact = |counted: Count| CountBody::from(counted).exact;
+        let is_exact = |counted: Count| CountBody::new(counted, Lens::clear()).exact;
         assert!(is_exact(counted(0, true)));
         assert!(!is_exact(counted(0, false)), "something is computed again");
         assert!(!is_exact(counted(1, true)));
