@@ -44,6 +44,19 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// All but [`Scope::All`], the one first that the others depend on.
+    pub(crate) const EACH: [Scope; 9] = [
+        Scope::KeysAdmin,
+        Scope::PluginsAdmin,
+        Scope::AudiencesWrite,
+        Scope::AudiencesRead,
+        Scope::ProfilesRead,
+        Scope::DeliveriesWrite,
+        Scope::DeliveriesRead,
+        Scope::MetricsRead,
+        Scope::Ingest,
+    ];
+
     /// The scope as the API spells it.
     pub fn as_str(self) -> &'static str {
         match self {

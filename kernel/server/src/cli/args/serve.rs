@@ -7,6 +7,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 use kith_model::sending::{MAX_SENDING, SendingLimits};
 use kith_model::time::Timestamp;
+use kith_store::EngineKind;
 
 const MESSAGES_PER_CHANNEL: u64 = SendingLimits::DEFAULT.messages_at_once as u64;
 const REQUESTS_PER_HOST: u64 = SendingLimits::DEFAULT.requests_per_host as u64;
@@ -60,6 +61,16 @@ pub(crate) struct ServeArgs {
 pub(crate) enum Engine {
     Sled,
     Redb,
+}
+
+impl Engine {
+    /// As the store knows it.
+    pub(crate) fn kind(self) -> EngineKind {
+        match self {
+            Engine::Sled => EngineKind::Sled,
+            Engine::Redb => EngineKind::Redb,
+        }
+    }
 }
 
 /// A log format.
