@@ -143,6 +143,21 @@ fn fuel_is_exact_and_by_choice() {
     assert_eq!(granted.compute(&[], rows(&[1.0])), Err(PluginFault::FuelExhausted { limit: 50_000 }));
 }
 
+/// A schema from before schemas were measured, which refers to itself.
+#[test]
+fn a_plugin_whose_schema_would_not_be_admitted_today_goes_on_running() {
+    let schema = "[config.properties.loop]\n\"$ref\" = \"#/$defs/x\"\n[config.\"$defs\".x]\ntype = \"integer\"\n";
+    let mut component = scorer_of(&format!("{SCORER}{schema}"), ECHO);
+    let (reference, circle) = (b"\"#/$defs/x\"", b"\"#\"        ");
+    let at = component.windows(reference.len()).position(|bytes| bytes == reference).unwrap();
+    component[at..at + circle.len()].copy_from_slice(circle);
+    let refused = crate::inspect(&component).unwrap_err().to_string();
+    assert!(refused.contains("[config].properties.loop.$ref refers to itself"), "{refused}");
+    let config = serde_json::json!({ "loop": 1 });
+    let scorer = host().load(&component).unwrap().compute(Binding { config, ..binding() }).unwrap();
+    assert!(scorer.compute(&[], rows(&[1.0])).is_ok());
+}
+
 /// Regression: the policy showed the fuel that a manifest asks for, and without a grant nothing metered it.
 #[test]
 fn fuel_that_the_manifest_alone_asks_for_is_in_force() {

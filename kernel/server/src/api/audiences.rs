@@ -63,7 +63,10 @@ fn audited(audience: &Audience) -> Option<Value> {
 #[utoipa::path(
     post, path = "/api/v1/audiences", tag = "audiences", security(("key" = ["audiences:write"])),
     request_body = NewAudience,
-    responses((status = 201, body = AudienceBody), (status = 400, body = Problem), (status = 409, body = Problem)),
+    responses(
+        (status = 201, body = AudienceBody), (status = 400, body = Problem), (status = 409, body = Problem),
+        (status = 413, body = Problem),
+    ),
 )]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
@@ -179,7 +182,7 @@ pub(crate) async fn read(
     request_body = PatchAudience,
     responses(
         (status = 200, body = AudienceBody), (status = 400, body = Problem), (status = 404, body = Problem),
-        (status = 409, body = Problem),
+        (status = 409, body = Problem), (status = 413, body = Problem),
     ),
 )]
 pub(crate) async fn change(

@@ -36,7 +36,10 @@ pub(crate) fn named<'a>(tables: &'a WorkspaceTables, name: &str) -> Result<&'a A
 #[utoipa::path(
     post, path = "/api/v1/installations", tag = "installations", security(("key" = ["plugins:admin"])),
     request_body = NewInstallation,
-    responses((status = 201, body = InstallationBody), (status = 400, body = Problem), (status = 409, body = Problem)),
+    responses(
+        (status = 201, body = InstallationBody), (status = 400, body = Problem), (status = 409, body = Problem),
+        (status = 413, body = Problem), (status = 429, body = Problem),
+    ),
 )]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
@@ -169,7 +172,7 @@ pub(crate) async fn read(
     request_body = PatchInstallation,
     responses(
         (status = 200, body = InstallationBody), (status = 400, body = Problem), (status = 404, body = Problem),
-        (status = 409, body = Problem),
+        (status = 409, body = Problem), (status = 413, body = Problem), (status = 429, body = Problem),
     ),
 )]
 pub(crate) async fn change(

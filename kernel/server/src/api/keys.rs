@@ -94,7 +94,10 @@ fn wanted_scopes(caller: &Caller, wanted: &NewKey) -> Result<BTreeSet<Scope>, Ap
 /// Make a key. The answer shows it, this once.
 #[utoipa::path(
     post, path = "/api/v1/keys", tag = "keys", security(("key" = ["keys:admin"])), request_body = NewKey,
-    responses((status = 201, body = NewKeyBody), (status = 400, body = Problem), (status = 403, body = Problem)),
+    responses(
+        (status = 201, body = NewKeyBody), (status = 400, body = Problem), (status = 403, body = Problem),
+        (status = 413, body = Problem),
+    ),
 )]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,

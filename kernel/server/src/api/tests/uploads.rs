@@ -43,7 +43,7 @@ async fn changes_are_made_while_a_workspace_compiles() {
         let thread = std::thread::spawn(move || {
             let _turn = app.wiring.components().hold_compiler(FIRST);
             begun.send(()).unwrap();
-            drop(ended.recv());
+            let _ended = ended.recv();
         });
         has_begun.recv().unwrap();
         (end, thread)
