@@ -36,6 +36,7 @@ fn the_description_lists_the_routes_that_others_build_on() {
         "POST /api/v1/plugins",
         "GET /api/v1/plugins",
         "GET /api/v1/plugins/{vendor}/{name}",
+        "DELETE /api/v1/plugins/{vendor}/{name}/{version}",
         "POST /api/v1/installations",
         "GET /api/v1/installations",
         "GET /api/v1/installations/{id}",

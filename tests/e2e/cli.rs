@@ -74,6 +74,12 @@ fn a_plugin_of_every_kind_is_made_tested_built_and_installed() {
     kernel.settle();
     let ada = answer(&kernel, &["profile", "get", "user_id:ada"]);
     assert_eq!(ada["tags"]["my_tag_model"]["value"], "high", "{ada}");
+
+    let delete = ["plugin", "delete", "umbrella/my-scorer", "0.1.0"];
+    assert!(text(&run(&kernel, &delete).stderr).contains("installed as `my-scorer`"));
+    answer(&kernel, &["plugin", "remove", "my-scorer", "--yes"]);
+    assert_eq!(answer(&kernel, &delete)["deleted"], "umbrella/my-scorer@0.1.0");
+    assert_eq!(answer(&kernel, &["plugin", "list"])["items"].as_array().unwrap().len(), 3);
 }
 
 #[test]

@@ -101,7 +101,7 @@ fn fillings(path: &str, ours: &Ours) -> Option<(String, String)> {
 }
 
 fn filled(path: &str, filling: &str, ours: &Ours) -> String {
-    let path = path.replace("{vendor}/{name}", filling).replace("{id}", filling);
+    let path = path.replace("{vendor}/{name}", filling).replace("{version}", "0.1.0").replace("{id}", filling);
     if path.ends_with("/explain") { format!("{path}?profile={}", ours.profile) } else { path }
 }
 

@@ -59,6 +59,11 @@ impl Cache {
         None
     }
 
+    /// Remove the code kept under `key`, if it is there.
+    pub(crate) fn remove(&self, key: &[u8; 32]) {
+        drop(fs::remove_file(self.path(key)));
+    }
+
     /// Keep code under `key`. The file appears whole or not at all.
     pub(crate) fn store(&self, key: &[u8; 32], artifact: &Artifact) -> io::Result<()> {
         let path = self.path(key);

@@ -132,7 +132,7 @@ fn attend(
         }
         let status = child.wait();
         let complaint = complaint.join().unwrap_or_default();
-        (collected, status, String::from_utf8_lossy(&complaint).trim().to_owned())
+        (collected, status, without_advice(&String::from_utf8_lossy(&complaint)))
     });
     match collected {
         (Err(_), ..) => Err(CompileError::Wall),
@@ -140,6 +140,12 @@ fn attend(
         (Ok(artifact), Ok(status), _) if status.success() => Ok(artifact),
         (_, Ok(status), complaint) => Err(how_it_ended(status, complaint)),
     }
+}
+
+/// A complaint without what a panic says to whoever can start the program again.
+fn without_advice(complaint: &str) -> String {
+    let lines = complaint.lines().filter(|line| !line.contains("RUST_BACKTRACE") && !line.starts_with("thread '"));
+    lines.collect::<Vec<_>>().join("\n").trim().to_owned()
 }
 
 fn how_it_ended(status: std::process::ExitStatus, complaint: String) -> CompileError {
@@ -218,4 +224,16 @@ pub(crate) fn artifact_key(engine: &Engine, component: &[u8]) -> [u8; 32] {
     hasher.0.update(Sha256::digest(component));
     engine.precompile_compatibility_hash().hash(&mut hasher);
     hasher.0.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_advice;
+
+    #[test]
+    fn a_complaint_gives_no_advice_to_whoever_cannot_start_the_program() {
+        let panic = "thread 'main' panicked at a.rs:1:1:\nout of memory\nnote: run with `RUST_BACKTRACE=1` environment variable";
+        assert_eq!(without_advice(panic), "out of memory");
+        assert_eq!(without_advice("the component is bad\n"), "the component is bad");
+    }
 }

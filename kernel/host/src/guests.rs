@@ -120,6 +120,15 @@ pub(crate) const ECHO: &str = r#"
 
 /// A scorer whose `score` runs `body`, with more functions beside it.
 pub(crate) fn scorer_with(body: &str, functions: &str, pages: u32) -> Vec<u8> {
+    assembled_scorer(SCORER, body, functions, pages)
+}
+
+/// A scorer of that manifest whose `score` runs `body`.
+pub(crate) fn scorer_of(manifest: &str, body: &str) -> Vec<u8> {
+    assembled_scorer(manifest, body, "", 1)
+}
+
+fn assembled_scorer(manifest: &str, body: &str, functions: &str, pages: u32) -> Vec<u8> {
     let score = format!(
         r#"(func $score (export "kith:plugin/scoring@0.2.0#score")
             (param $state i32) (param $state_len i32) (param $rows i32) (param $columns i32) (param $count i32)
@@ -127,7 +136,7 @@ pub(crate) fn scorer_with(body: &str, functions: &str, pages: u32) -> Vec<u8> {
         (func (export "kith:plugin/scoring@0.2.0#fit") (result i32) i32.const 0)
         {functions}"#
     );
-    assemble(&core(PluginKind::Scorer, &frame(&score, pages)), SCORER).unwrap()
+    assemble(&core(PluginKind::Scorer, &frame(&score, pages)), manifest).unwrap()
 }
 
 pub(crate) fn scorer(body: &str) -> Vec<u8> {

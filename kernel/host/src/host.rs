@@ -16,7 +16,7 @@ use crate::egress::Client;
 use crate::engine::{Engines, Metering};
 use crate::exports::Compiled;
 use crate::network::Network;
-use crate::package::{Inspected, PackageError, inspect};
+use crate::package::{Inspected, PackageError, inspect_kept};
 use crate::policy::Limits;
 
 /// The kernel's version, which a manifest's `kernel` requirement is held against.
@@ -102,12 +102,13 @@ impl Host {
     }
 
     /// Make a plugin of a component: inspect it, compile it or take its code from the cache, and check its types. Blocks
-    /// for as long as compiling takes; call it at start and at installation, never in a request's path.
+    /// for as long as compiling takes; call it at start and at installation, never in a request's path. One that is new has to
+    /// pass [`inspect`](crate::inspect) before: a manifest that was admitted earlier is not held against budgets of today.
     ///
     /// # Errors
     /// [`LoadError`] for what may not be admitted, does not compile, or does not fit its world.
     pub fn load(&self, component: &[u8]) -> Result<Plugin, LoadError> {
-        let inspected = inspect(component)?;
+        let inspected = inspect_kept(component)?;
         let manifest = &inspected.manifest;
         let version = semver::Version::parse(KERNEL_VERSION).expect("cargo checks the package's version");
         if !manifest.kernel.matches(&version) {
@@ -118,6 +119,18 @@ impl Host {
         let (plain, metered) = (compiled, OnceLock::new());
         let bytes = component.into();
         Ok(Plugin { core: self.core.clone(), inspected: Arc::new(inspected), component: bytes, plain, metered })
+    }
+}
+
+impl Host {
+    /// Take the compiled code of a component from the disk, where there is any. What is loaded goes on running.
+    pub fn forget(&self, component: &[u8]) {
+        let Some(cache) = &self.core.cache else { return };
+        for metering in [Metering::Off, Metering::On] {
+            if let Ok(engine) = self.core.engines.get(metering) {
+                cache.remove(&artifact_key(engine, component));
+            }
+        }
     }
 }
 
@@ -176,6 +189,11 @@ impl Plugin {
     /// Everything that its bytes say.
     pub fn inspected(&self) -> &Inspected {
         &self.inspected
+    }
+
+    /// Whether the code that counts fuel is there.
+    pub(crate) fn is_metered(&self) -> bool {
+        self.metered.get().is_some()
     }
 
     /// The code for the given metering; the metered one is compiled when it is first asked for.

@@ -8,7 +8,8 @@ use kith_model::time::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::guests::{
-    ECHO, NOW, binding, connector, floats, host, host_with, poster, rows, runtime, scorer, scorer_with,
+    ECHO, NOW, SCORER, binding, connector, floats, host, host_with, poster, rows, runtime, scorer, scorer_of,
+    scorer_with,
 };
 use crate::{BindError, Binding, Limits, LoadError};
 
@@ -140,6 +141,30 @@ fn fuel_is_exact_and_by_choice() {
     let grants = Grants { limits: LimitRequest { fuel: Some(50_000), ..LimitRequest::default() }, ..Grants::default() };
     let granted = plugin.compute(Binding { grants, ..binding() }).unwrap();
     assert_eq!(granted.compute(&[], rows(&[1.0])), Err(PluginFault::FuelExhausted { limit: 50_000 }));
+}
+
+/// A schema from before schemas were measured, which refers to itself.
+#[test]
+fn a_plugin_whose_schema_would_not_be_admitted_today_goes_on_running() {
+    let schema = "[config.properties.loop]\n\"$ref\" = \"#/$defs/x\"\n[config.\"$defs\".x]\ntype = \"integer\"\n";
+    let mut component = scorer_of(&format!("{SCORER}{schema}"), ECHO);
+    let (reference, circle) = (b"\"#/$defs/x\"", b"\"#\"        ");
+    let at = component.windows(reference.len()).position(|bytes| bytes == reference).unwrap();
+    component[at..at + circle.len()].copy_from_slice(circle);
+    let refused = crate::inspect(&component).unwrap_err().to_string();
+    assert!(refused.contains("[config].properties.loop.$ref refers to itself"), "{refused}");
+    let config = serde_json::json!({ "loop": 1 });
+    let scorer = host().load(&component).unwrap().compute(Binding { config, ..binding() }).unwrap();
+    assert!(scorer.compute(&[], rows(&[1.0])).is_ok());
+}
+
+/// Regression: the policy showed the fuel that a manifest asks for, and without a grant nothing metered it.
+#[test]
+fn fuel_that_the_manifest_alone_asks_for_is_in_force() {
+    let manifest = format!("{SCORER}[limits]\nfuel = 40_000\n");
+    let component = scorer_of(&manifest, "(loop $on (br $on)) unreachable");
+    let plugin = host().load(&component).unwrap().compute(binding()).unwrap();
+    assert_eq!(plugin.compute(&[], rows(&[1.0])), Err(PluginFault::FuelExhausted { limit: 40_000 }));
 }
 
 #[test]
@@ -323,6 +348,9 @@ fn answers_are_bounded_and_not_followed() {
     headers.push_str("\r\n");
     let fault = post(headers.leak().as_bytes()).unwrap_err();
     assert!(fault.to_string().contains("headers"), "{fault}");
+    let long = format!("HTTP/1.1 200 OK\r\nx: {}\r\ncontent-length: 0\r\n\r\n", "x".repeat(100_000));
+    let fault = post(long.leak().as_bytes()).unwrap_err();
+    assert!(fault.to_string().contains("too large"), "{fault}");
     let mut large = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_vec();
     large.resize(4_000_000, b'x');
     assert!(post(large.leak()).is_ok());
@@ -336,8 +364,6 @@ fn a_grant_of_mail_is_refused() {
     let refused = plugin.compute(Binding { grants, ..binding() }).err().unwrap();
     assert!(matches!(refused, BindError::Mail(_)) && refused.to_string().contains("smtp.example.com"), "{refused}");
     assert!(matches!(plugin.connector(binding()).err().unwrap(), BindError::WrongKind { .. }));
-    let config = serde_json::json!({"a": 1});
-    assert!(matches!(plugin.compute(Binding { config, ..binding() }).err().unwrap(), BindError::Config(_)));
 }
 
 /// One byte of the compiled code altered on disk.

@@ -4,16 +4,19 @@
 
 mod config;
 mod reader;
+mod schema;
 mod sections;
 
 use std::fmt;
 
+use kith_model::budget::table;
 use kith_model::plugin::Manifest;
 
-pub use config::{ConfigMistake, validate_config};
+pub use config::{ConfigError, ConfigMistake, validate_config};
+use reader::Reading;
 
 /// The largest manifest that is read. The biggest of ours is 4 KiB; a schema of 64 KiB is more than anyone will fill in.
-pub const MAX_MANIFEST_BYTES: usize = 64 * 1024;
+pub const MAX_MANIFEST_BYTES: usize = table::MANIFEST_TEXT.default as usize;
 
 /// One thing wrong in a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,13 +54,25 @@ impl fmt::Display for ManifestError {
 ///
 /// # Errors
 /// [`ManifestError`] with every mistake: bad TOML, unknown keys (with the nearest known one), missing or ill-formed
-/// values, and what the plugin's kind does not allow.
+/// values, what the plugin's kind does not allow, and texts and schemas beyond their budgets.
 pub fn parse_manifest(text: &str) -> Result<Manifest, ManifestError> {
+    parse(text, Reading::New)
+}
+
+/// Read a manifest that was admitted before, perhaps when texts and schemas had no budgets: it goes on working.
+///
+/// # Errors
+/// As for [`parse_manifest`], but for what is beyond a budget.
+pub(crate) fn parse_kept_manifest(text: &str) -> Result<Manifest, ManifestError> {
+    parse(text, Reading::Kept)
+}
+
+fn parse(text: &str, reading: Reading) -> Result<Manifest, ManifestError> {
     if text.len() > MAX_MANIFEST_BYTES {
         let message = format!("the manifest has {} bytes; at most {MAX_MANIFEST_BYTES} are read", text.len());
         return Err(ManifestError { mistakes: vec![ManifestMistake { line: 1, column: 1, message }] });
     }
-    let notes = reader::Notes::new(text);
+    let notes = reader::Notes::new(text, reading);
     let manifest = sections::read(text, &notes);
     match (manifest, notes.into_mistakes()) {
         (Some(manifest), mistakes) if mistakes.is_empty() => Ok(manifest),

@@ -13,7 +13,7 @@ use wasm_encoder::{ComponentSection, CustomSection};
 use wasmparser::{Parser, Payload};
 
 use crate::abi::Abi;
-use crate::manifest::{ManifestError, parse_manifest};
+use crate::manifest::{ManifestError, parse_kept_manifest, parse_manifest};
 
 /// The custom section that holds the manifest as it was written.
 pub const MANIFEST_SECTION: &str = "kith:manifest";
@@ -113,12 +113,24 @@ pub fn assemble(core_wasm: &[u8], manifest_toml: &str) -> Result<Vec<u8>, Packag
 /// # Errors
 /// [`PackageError`], one message for each thing that can be wrong.
 pub fn inspect(component: &[u8]) -> Result<Inspected, PackageError> {
+    inspect_with(component, parse_manifest)
+}
+
+/// The same of a component that was admitted before, perhaps when a manifest's texts and schema had no budgets.
+pub(crate) fn inspect_kept(component: &[u8]) -> Result<Inspected, PackageError> {
+    inspect_with(component, parse_kept_manifest)
+}
+
+fn inspect_with(
+    component: &[u8],
+    parse: impl FnOnce(&str) -> Result<Manifest, ManifestError>,
+) -> Result<Inspected, PackageError> {
     shape::check_is_component(component)?;
     shape::check(component)?;
     let sections = read_sections(component)?;
     let manifest_toml = sections.manifest.ok_or(PackageError::MissingSection(MANIFEST_SECTION))?;
     let abi = sections.abi.ok_or(PackageError::MissingSection(ABI_SECTION))?;
-    let manifest = parse_manifest(&manifest_toml).map_err(PackageError::Manifest)?;
+    let manifest = parse(&manifest_toml).map_err(PackageError::Manifest)?;
     let abi = Abi::parse(&abi).filter(|_| manifest.abi == abi).ok_or(PackageError::Abi { found: abi })?;
     world::check_component(abi, manifest.kind, &sections.imports, &sections.exports)?;
     Ok(Inspected {

@@ -13,7 +13,7 @@ use kith_model::plugin::{Channel, ComputeModel, Connector, Grants, Manifest, Plu
 use kith_model::secret::Secret;
 use kith_model::sending::PureChannel;
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 use wasmtime::Engine;
 use wasmtime::component::{ComponentNamedList, Lift, Lower};
 
@@ -28,7 +28,6 @@ use crate::engine::Metering;
 use crate::exports::Compiled;
 use crate::host::{HostCore, LoadError, Plugin};
 use crate::imports::secrets::Secrets;
-use crate::manifest::{ConfigMistake, validate_config};
 use crate::policy::effective_policy;
 use crate::state::{CallClass, CallState, Installed, KeyValue, StateWrites};
 use crate::verify;
@@ -37,6 +36,8 @@ use crate::verify;
 pub struct Binding {
     /// The installation's name, for logs and metrics.
     pub installation: String,
+    /// What [`validate_config`](crate::validate_config) made of what an admin wrote. It is not checked again: a plugin goes on
+    /// working by rules that have become stricter since.
     pub config: Value,
     pub grants: Grants,
     /// Secret name → value.
@@ -53,8 +54,6 @@ pub enum BindError {
     WrongKind { plugin: String, kind: PluginKind, asked: &'static str },
     #[error("{plugin} is a channel of contract {abi}; bind it as such")]
     OtherContract { plugin: String, abi: Abi },
-    #[error("the configuration does not fit: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Config(Vec<ConfigMistake>),
     #[error("the grant of the mail server `{0}` cannot be given: this kernel sends no mail yet; remove it")]
     Mail(String),
     #[error(transparent)]
@@ -122,7 +121,7 @@ impl Plugin {
     /// Bind a connector.
     ///
     /// # Errors
-    /// [`BindError`] for another kind of plugin, a configuration that does not fit, or a grant that cannot be given.
+    /// [`BindError`] for another kind of plugin, or a grant that cannot be given.
     pub fn connector(&self, binding: Binding) -> Result<Arc<dyn Connector>, BindError> {
         self.expect("connector", &[PluginKind::Connector])?;
         let bound = self.bind(binding)?;
@@ -172,16 +171,25 @@ impl Plugin {
         Err(BindError::WrongKind { plugin: manifest.id.to_string(), kind: manifest.kind, asked })
     }
 
+    /// Whether binding it would compile it first, because the code in memory does not count fuel.
+    pub fn compiles_to_bind(&self, binding: &Binding) -> bool {
+        let fuel = [binding.fuel, binding.grants.limits.fuel, self.manifest().limits.fuel];
+        fuel.iter().any(Option::is_some) && !self.is_metered()
+    }
+
     pub(crate) fn bind(&self, binding: Binding) -> Result<Bound, BindError> {
         let manifest = self.manifest().clone();
         if let Some(server) = binding.grants.mail.first() {
             return Err(BindError::Mail(server.clone()));
         }
-        let config = validate_config(&manifest, binding.config).map_err(BindError::Config)?;
+        let config = if binding.config.is_null() { json!({}) } else { binding.config };
         let settings = &self.core.config;
         let policy = effective_policy(&manifest, &binding.grants, &settings.ceiling);
-        let fuel = binding.fuel.or(binding.grants.limits.fuel);
-        let fuel = fuel.map(|asked| policy.fuel.map_or(asked, |limit| asked.min(limit.value)));
+        // Whatever the policy shows is in force, also where the manifest alone asks for it.
+        let fuel = match (binding.fuel, policy.fuel) {
+            (Some(asked), Some(limit)) => Some(asked.min(limit.value)),
+            (asked, limit) => asked.or(limit.map(|limit| limit.value)),
+        };
         let metering = if fuel.is_some() { Metering::On } else { Metering::Off };
         let secrets = Secrets::new(binding.secrets, &policy).map_err(|error| BindError::Random(error.to_string()))?;
         let installed = Arc::new(Installed {

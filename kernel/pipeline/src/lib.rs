@@ -119,6 +119,19 @@ pub struct Kernel {
     reactors: Arc<Reactors>,
 }
 
+/// A setup that can run, compiled.
+pub struct CheckedSetup {
+    setup: Setup,
+    plan: Plan,
+}
+
+impl CheckedSetup {
+    fn new(setup: Setup, earlier: &[&Plan]) -> Result<CheckedSetup, SetupError> {
+        let plan = Plan::after(&setup, earlier)?;
+        Ok(CheckedSetup { setup, plan })
+    }
+}
+
 impl Kernel {
     /// Start the stages with the least memory for plugins that any host has; see [`Kernel::start_within`].
     pub fn start(
@@ -176,12 +189,16 @@ impl Kernel {
         Ok(Arc::new(kernel))
     }
 
-    /// Whether a setup can run: to be asked before it is made durable.
+    /// Whether a setup can run: to be asked before it is made durable. What the running setup and `known` have parsed is not
+    /// parsed again.
     ///
     /// # Errors
     /// [`SetupError`] names the expression or the installations that do not fit.
-    pub fn check(setup: &Setup) -> Result<(), SetupError> {
-        Plan::new(setup).map(drop)
+    pub fn check(&self, setup: Setup, known: Option<&CheckedSetup>) -> Result<CheckedSetup, SetupError> {
+        let present = self.shared.workspace(setup.workspace).map(|workspace| workspace.compiled.load_full());
+        let known = known.map(|known| &known.plan);
+        let earlier: Vec<&Plan> = present.iter().map(|compiled| &compiled.plan).chain(known).collect();
+        CheckedSetup::new(setup, &earlier)
     }
 
     /// Replace one workspace's setup, or add a workspace. What is new is computed from history in the background. The setup
@@ -190,11 +207,17 @@ impl Kernel {
     /// # Errors
     /// [`SetupError`] names the expression or the installations that do not fit; the old setup stays in force.
     pub fn configure(&self, setup: Setup) -> Result<(), SetupError> {
+        self.check(setup, None).map(|checked| self.put_in_force(checked))
+    }
+
+    /// [`Kernel::configure`] for a setup that was checked.
+    pub fn put_in_force(&self, checked: CheckedSetup) {
+        let setup = &checked.setup;
         let (id, rules, realm_key) = (setup.workspace, setup.identity_rules.clone(), setup.realm_key);
         match self.shared.workspace(id) {
-            Some(workspace) => workspace.configure(setup)?,
+            Some(workspace) => workspace.configure(checked),
             None => {
-                let workspace = Arc::new(Workspace::new(setup)?);
+                let workspace = Arc::new(Workspace::of(checked));
                 self.shared.workspaces.write().insert(id, Arc::clone(&workspace));
                 if let Err(error) = self.reactors.open(&workspace) {
                     tracing::error!(workspace = id.0, %error, "nothing can be read; the workspace's reactor tries again");
@@ -204,7 +227,6 @@ impl Kernel {
         self.shared.accept.set_rules(id, rules, realm_key);
         self.shared.wake_reactor(id);
         deliver::start_senders(&self.shared, id);
-        Ok(())
     }
 
     /// Check an audience condition or an input expression without installing it.

@@ -68,6 +68,8 @@ pub(crate) struct ChannelPlan {
 
 /// All that a workspace computes.
 pub(crate) struct Plan {
+    /// The zone that its expressions were parsed in.
+    context: String,
     pub program: Program,
     /// Each after those whose outputs it reads.
     pub models: Vec<ModelPlan>,
@@ -95,8 +97,15 @@ fn place(index: usize) -> u32 {
 
 impl Plan {
     /// Compile a setup.
+    #[cfg(test)]
     pub(crate) fn new(setup: &Setup) -> Result<Plan, SetupError> {
-        let context = setup.zone.name();
+        Plan::after(setup, &[])
+    }
+
+    /// Compile a setup, with the expressions that earlier plans have parsed already: a change touches one of hundreds, and
+    /// parsing takes most of the time.
+    pub(crate) fn after(setup: &Setup, earlier: &[&Plan]) -> Result<Plan, SetupError> {
+        let context = &Parsing::new(setup.zone.name(), earlier);
         let mut outputs = HashMap::new();
         let (mut models, mut channels) = (Vec::new(), Vec::new());
         // Those that are wanted first: where one that is held writes the same, it counts as removed.
@@ -121,16 +130,25 @@ impl Plan {
         let models = in_order(models, &outputs)?;
         let mut audiences = Vec::new();
         for audience in &setup.audiences {
-            let condition = Expression::parse_in(&audience.condition, context)
+            let condition = (context.expression(&audience.condition))
                 .map_err(|source| SetupError::Condition { audience: audience.name.to_string(), source })?;
             let wave = if audience.waves > 0 { format!(" wave {}", audience.waves) } else { String::new() };
-            let token = xxh3_64(format!("{context} {}{wave}", audience.condition).as_bytes());
+            let token = xxh3_64(format!("{} {}{wave}", context.zone, audience.condition).as_bytes());
             let models = deciding(&condition, &models, &outputs);
             audiences.push(AudiencePlan { audience: audience.clone(), condition, token, models });
         }
         audiences.sort_by_key(|plan| plan.audience.id);
         let source_names = setup.source_names.iter().map(|(id, name)| (*id, name.clone())).collect();
-        Ok(assemble(models, audiences, channels, outputs, source_names))
+        let plan = assemble(models, audiences, channels, outputs, source_names);
+        Ok(Plan { context: context.zone.to_owned(), ..plan })
+    }
+
+    /// Every expression of the plan.
+    fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        let of_models = self.models.iter().flat_map(|model| &model.inputs);
+        let of_channels = self.channels.iter().flat_map(|channel| &channel.inputs);
+        let inputs = of_models.chain(of_channels).map(|(_, expression)| expression);
+        inputs.chain(self.audiences.iter().map(|audience| &audience.condition))
     }
 
     /// What must have been done for every profile before the plan is wholly in force.
@@ -177,6 +195,27 @@ impl Plan {
     }
 }
 
+/// Parses expressions in a zone, those that were parsed in it before excepted.
+struct Parsing<'p> {
+    zone: &'p str,
+    parsed: HashMap<&'p str, &'p Expression>,
+}
+
+impl<'p> Parsing<'p> {
+    fn new(zone: &'p str, earlier: &[&'p Plan]) -> Parsing<'p> {
+        let same_zone = earlier.iter().filter(|plan| plan.context == zone);
+        let parsed = same_zone.flat_map(|plan| plan.expressions()).map(|expression| (expression.text(), expression));
+        Parsing { zone, parsed: parsed.collect() }
+    }
+
+    fn expression(&self, text: &str) -> Result<Expression, ExpressionError> {
+        match self.parsed.get(text) {
+            Some(parsed) => Ok(Expression::clone(parsed)),
+            None => Expression::parse_in(text, self.zone),
+        }
+    }
+}
+
 impl AudiencePlan {
     /// The work that the audience needs before its size is known.
     pub(crate) fn task(&self) -> Task {
@@ -204,6 +243,7 @@ fn assemble(
     let read = of_models().chain(audiences.iter().map(|audience| &audience.condition)).flat_map(outputs_read);
     let unwritten = read.filter(|feature| !outputs.contains_key(feature)).collect();
     Plan {
+        context: String::new(),
         program,
         models,
         audiences,
@@ -224,9 +264,9 @@ fn may_hold_for_nobody(condition: &Expression, program: &Program) -> bool {
     condition.reads().uses_now || condition.evaluate(&Nobody, &nothing, Timestamp(0)).is_true()
 }
 
-fn inputs(installed: &Installed, context: &str) -> Result<Vec<(InputSpec, Expression)>, SetupError> {
+fn inputs(installed: &Installed, context: &Parsing<'_>) -> Result<Vec<(InputSpec, Expression)>, SetupError> {
     let parsed = installed.inputs.iter().map(|input| {
-        let expression = Expression::parse_in(&input.expression, context).map_err(|source| SetupError::Input {
+        let expression = context.expression(&input.expression).map_err(|source| SetupError::Input {
             installation: installed.name.to_string(),
             input: input.name.clone(),
             source,
@@ -241,12 +281,13 @@ impl ModelPlan {
         installed: &Installed,
         model: Arc<dyn ComputeModel>,
         kind: OutputKind,
-        context: &str,
+        context: &Parsing<'_>,
     ) -> Result<ModelPlan, SetupError> {
         let inputs = inputs(installed, context)?;
         let uses_now = inputs.iter().any(|(_, input)| input.reads().uses_now);
         let fit = installed.fitted.as_ref().map_or(0, |fitted| fitted.version);
-        let what = format!("{context} {} {} {} {fit}", installed.id.0, installed.digest, installed.config_hash);
+        let zone = context.zone;
+        let what = format!("{zone} {} {} {} {fit}", installed.id.0, installed.digest, installed.config_hash);
         let token = xxh3_64(what.as_bytes());
         Ok(ModelPlan { installed: installed.clone(), model, kind, inputs, uses_now, token })
     }

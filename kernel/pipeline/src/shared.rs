@@ -12,6 +12,7 @@ use kith_store::{CommitError, Committed, Fence, Operation, QueueId, Store, Unit}
 use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::Notify;
 
+use crate::CheckedSetup;
 use crate::accept::Accept;
 use crate::deliver::Deliveries;
 use crate::fit::FitsUnderWay;
@@ -90,8 +91,12 @@ pub(crate) struct Workspace {
 
 impl Workspace {
     pub(crate) fn new(setup: Setup) -> Result<Workspace, SetupError> {
-        let plan = Plan::new(&setup)?;
-        Ok(Workspace {
+        CheckedSetup::new(setup, &[]).map(Workspace::of)
+    }
+
+    pub(crate) fn of(checked: CheckedSetup) -> Workspace {
+        let CheckedSetup { setup, plan } = checked;
+        Workspace {
             id: setup.workspace,
             compiled: ArcSwap::from_pointee(Compiled { generation: 1, setup: Arc::new(setup), plan }),
             projection: RwLock::default(),
@@ -105,15 +110,14 @@ impl Workspace {
             passes: Mutex::default(),
             passed: Condvar::new(),
             pass_done: Notify::new(),
-        })
+        }
     }
 
     /// Put another setup in force.
-    pub(crate) fn configure(&self, setup: Setup) -> Result<(), SetupError> {
+    pub(crate) fn configure(&self, checked: CheckedSetup) {
         let _changing = self.changing.lock();
-        self.put_in_force(setup)?;
+        self.put_in_force(checked);
         self.trials.follow(&self.compiled.load().setup);
-        Ok(())
     }
 
     /// Let an installation run that the kernel stopped; one that an admin switched off stays so.
@@ -124,14 +128,15 @@ impl Workspace {
             |known: &&mut Installed| known.id == installation && matches!(known.activity, Activity::Quarantined { .. });
         let Some(installed) = setup.installations.iter_mut().find(stopped) else { return Ok(()) };
         installed.activity = Activity::Running;
-        self.put_in_force(setup)
+        let checked = CheckedSetup::new(setup, &[&self.compiled.load().plan])?;
+        self.put_in_force(checked);
+        Ok(())
     }
 
-    fn put_in_force(&self, setup: Setup) -> Result<(), SetupError> {
-        let plan = Plan::new(&setup)?;
+    fn put_in_force(&self, checked: CheckedSetup) {
+        let CheckedSetup { setup, plan } = checked;
         let generation = self.compiled.load().generation + 1;
         self.compiled.store(Arc::new(Compiled { generation, setup: Arc::new(setup), plan }));
-        Ok(())
     }
 
     /// Stop running an installation, if it runs and is the one that is meant; what it wrote stays. The installation as it ran.
@@ -149,8 +154,11 @@ impl Workspace {
         let installed = running?;
         let before = installed.clone();
         installed.activity = activity;
-        if let Err(error) = self.put_in_force(setup) {
-            tracing::error!(workspace = self.id.0, %error, "an installation that was to be held goes on");
+        match CheckedSetup::new(setup, &[&self.compiled.load().plan]) {
+            Ok(checked) => self.put_in_force(checked),
+            Err(error) => {
+                tracing::error!(workspace = self.id.0, %error, "an installation that was to be held goes on");
+            }
         }
         Some(before)
     }

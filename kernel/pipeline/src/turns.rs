@@ -62,7 +62,8 @@ impl Default for Patience {
 }
 
 impl Patience {
-    fn is_asker_gone(&self) -> bool {
+    /// Whether nobody waits for the answer any more.
+    pub fn is_asker_gone(&self) -> bool {
         self.asker.as_ref().is_some_and(|asker| asker.strong_count() == 0)
     }
 }

@@ -33,8 +33,8 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::http::{HeaderName, HeaderValue, Version, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument as _;
@@ -71,6 +71,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(profiles::events))
         .routes(routes!(plugins::upload, plugins::list))
         .routes(routes!(plugins::read))
+        .routes(routes!(plugins::remove))
         .routes(routes!(installations::create, installations::list))
         .routes(routes!(installations::read, installations::change, installations::remove))
         .routes(routes!(fits::begin))
@@ -102,9 +103,20 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(no_route)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(Arc::clone(&app), callers::by_address))
+        .layer(from_fn(one_host))
         .layer(from_fn_with_state(Arc::clone(&app), unread::read_first))
         .layer(from_fn_with_state(Arc::clone(&app), observe))
         .with_state(app)
+}
+
+/// Insist on exactly one `Host`: of two, a proxy before this server may have judged the other one.
+async fn one_host(request: Request, next: Next) -> Response {
+    let named = request.headers().get_all(header::HOST).iter().count();
+    if named == 1 || (named == 0 && request.version() < Version::HTTP_11) {
+        return next.run(request).await;
+    }
+    let message = format!("the request has {named} `host` headers; send exactly one");
+    ApiError::BadInput { code: "bad-host", message, mistakes: Vec::new() }.into_response()
 }
 
 /// A path that is in no route: a client call that is spelt differently, or nothing.

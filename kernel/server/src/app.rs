@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kith_model::budget::Permits;
 use kith_model::id::WorkspaceId;
 use kith_model::time::Clock;
-use kith_pipeline::{Asker, Kernel, Patience, Setup, offload};
+use kith_pipeline::{Asker, CheckedSetup, Kernel, Patience, Setup, offload};
 use zeroize::Zeroizing;
 
 use crate::api::Failures;
@@ -20,7 +20,7 @@ use crate::error::ApiError;
 use crate::metrics::Metrics;
 use crate::shares::Shares;
 use crate::watch::Watch;
-use crate::wiring::{Loading, Source, Wiring};
+use crate::wiring::{Loaded, Loading, Source, Wiring};
 
 /// The running server.
 pub struct App {
@@ -91,11 +91,22 @@ impl App {
     }
 
     /// Change the catalogue, and then what runs: nothing runs that is not durable, and nothing is durable that could not
-    /// run. Blocking; a change under way holds up all others, so a plugin that it needs must be loaded already.
+    /// run. Blocking; a change under way holds up all others of its workspace, so a plugin that it needs must be loaded already.
     pub(crate) fn change<T>(
         &self,
         workspace: WorkspaceId,
         actor: Actor,
+        edit: impl FnOnce(&mut Draft<'_>) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
+        self.change_as_rehearsed(workspace, actor, None, edit)
+    }
+
+    /// [`App::change`], with what its rehearsal has parsed and loaded.
+    pub(crate) fn change_as_rehearsed<T>(
+        &self,
+        workspace: WorkspaceId,
+        actor: Actor,
+        rehearsed: Option<&Rehearsed>,
         edit: impl FnOnce(&mut Draft<'_>) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
         let mut change = self.catalogue.begin(workspace, actor)?;
@@ -105,28 +116,46 @@ impl App {
             return Ok(answer);
         }
         let setup = self.setup(&change, Loading::Done)?;
-        Kernel::check(&setup)?;
+        let checked = self.kernel.check(setup, rehearsed.map(|rehearsed| &rehearsed.checked))?;
         let _committed = change.commit()?;
-        // The check has passed and the change is kept, so that a restart puts it in force whatever happens here.
-        self.kernel.configure(setup).map_err(|error| ApiError::internal("putting a change in force", error))?;
+        self.kernel.put_in_force(checked);
         Ok(answer)
     }
 
     /// A change that may need a plugin that is not loaded: it is made on paper first and what it needs is loaded, because a
-    /// component may take half a minute to compile, and no other change can be made meanwhile.
+    /// component may take half a minute to compile, and no other change of the workspace can be made meanwhile.
     pub(crate) fn change_after_loading<T>(
         &self,
         workspace: WorkspaceId,
         actor: Actor,
+        patience: &Patience,
         edit: impl Fn(&mut Draft<'_>) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
         let mut draft = self.catalogue.rehearse(workspace, actor.clone())?;
         edit(&mut draft)?;
-        Kernel::check(&self.setup(&draft, Loading::Allowed)?)?;
-        self.change(workspace, actor, edit)
+        let rehearsed = self.rehearsed(&draft, patience)?;
+        self.change_as_rehearsed(workspace, actor, Some(&rehearsed), edit)
     }
 
-    fn setup(&self, draft: &Draft<'_>, loading: Loading) -> Result<Setup, ApiError> {
+    /// Load and check what a draft would run.
+    pub(crate) fn rehearsed(&self, draft: &Draft<'_>, patience: &Patience) -> Result<Rehearsed, ApiError> {
+        let setup = self.setup(draft, Loading::Allowed(patience))?;
+        let _loaded = self.wiring.loaded(draft.tables());
+        Ok(Rehearsed { checked: self.kernel.check(setup, None)?, _loaded })
+    }
+
+    /// Take a component from the disk that no workspace has, or none any more.
+    pub(crate) fn sweep(&self, digest: &str, component: Option<&[u8]>) {
+        let is_used = || {
+            // Read here, where no upload of it can begin.
+            let tables = self.catalogue.tables();
+            let mut plugins = tables.workspaces.values().flat_map(|tables| tables.plugins.values());
+            plugins.any(|row| row.digest == digest)
+        };
+        self.wiring.components().sweep(digest, component, is_used);
+    }
+
+    fn setup(&self, draft: &Draft<'_>, loading: Loading<'_>) -> Result<Setup, ApiError> {
         let (tables, must_run, sealer) = (draft.tables(), draft.touched(), self.catalogue.sealer());
         Ok(self.wiring.setup(Source { tables, must_run, sealer, now: draft.now() }, loading)?)
     }
@@ -135,6 +164,12 @@ impl App {
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Relaxed)
     }
+}
+
+/// What the rehearsal of a change has parsed and loaded. Loaded plugins stay so while this is held.
+pub(crate) struct Rehearsed {
+    checked: CheckedSetup,
+    _loaded: Vec<Loaded>,
 }
 
 impl From<CatalogueError> for ApiError {

@@ -46,17 +46,17 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// All but `*`.
-    pub const SINGLE: [Scope; 9] = [
-        Scope::Ingest,
-        Scope::ProfilesRead,
-        Scope::PluginsAdmin,
-        Scope::AudiencesRead,
-        Scope::AudiencesWrite,
-        Scope::DeliveriesRead,
-        Scope::DeliveriesWrite,
+    /// All but [`Scope::All`], the one first that the others depend on.
+    pub const EACH: [Scope; 9] = [
         Scope::KeysAdmin,
+        Scope::PluginsAdmin,
+        Scope::AudiencesWrite,
+        Scope::AudiencesRead,
+        Scope::ProfilesRead,
+        Scope::DeliveriesWrite,
+        Scope::DeliveriesRead,
         Scope::MetricsRead,
+        Scope::Ingest,
     ];
 
     /// The scope as the API spells it.

@@ -1,10 +1,11 @@
 //! The catalogue: who may do what, which plugins there are, what is installed and which audiences are defined, kept as
 //! rows of the store and mirrored in memory, so that reading it costs nothing.
 //!
-//! All changes go through a [`Draft`], one at a time. What the changes *mean* to the running kernel is `wiring.rs`'s part.
+//! All changes go through a [`Draft`], one at a time in each workspace. What the changes *mean* to the running kernel is `wiring.rs`'s part.
 
 pub mod artifacts;
 pub mod draft;
+mod locks;
 pub mod rows;
 pub mod sealed;
 
@@ -19,14 +20,14 @@ use kith_model::time::Clock;
 use kith_store::keys::{Definition, SYSTEM};
 use kith_store::row::{self, Row};
 use kith_store::{CommitError, Fence, Key, KeyRange, Operation, ReadError, Store, Unit, Value};
-use parking_lot::Mutex;
 
-pub use draft::{Actor, Change, CommitGuard, Draft};
+pub use draft::{Actor, Change, CommitGuard, Draft, Rehearsal};
 pub use rows::{
     AudienceRow, AuditRow, CounterRow, CredentialRow, FitRow, FitStatus, InstallationRow, PluginRow, WaitRow,
     WorkspaceRow,
 };
 
+use self::locks::Locks;
 use crate::auth::KeyId;
 
 /// The catalogue could not be read or changed.
@@ -147,8 +148,8 @@ pub struct Catalogue {
     clock: Arc<dyn Clock>,
     sealer: sealed::Sealer,
     tables: ArcSwap<Tables>,
-    /// Held by the one draft under way.
-    writing: Mutex<()>,
+    /// Held by the drafts under way.
+    writing: Locks,
     /// The node's lease, once the kernel has taken it.
     fence: OnceLock<Fence>,
 }
@@ -169,7 +170,7 @@ impl Catalogue {
             tables.workspaces.insert(id, Arc::new(load(store.as_ref(), row, clock.as_ref())?));
         }
         let tables = ArcSwap::from_pointee(tables);
-        Ok(Catalogue { store, clock, sealer, tables, writing: Mutex::new(()), fence: OnceLock::new() })
+        Ok(Catalogue { store, clock, sealer, tables, writing: Locks::default(), fence: OnceLock::new() })
     }
 
     /// Commit every change under this lease from now on: what a fit has learnt, say, must not come from a process that another
@@ -199,32 +200,41 @@ impl Catalogue {
         &self.sealer
     }
 
-    /// Begin a change of one workspace; others wait until it is committed or dropped.
+    /// Begin a change of one workspace; others of the same wait until it is committed or dropped.
     pub fn begin(&self, workspace: WorkspaceId, actor: Actor) -> Result<Change<'_>, CatalogueError> {
-        let writing = self.writing.lock();
+        let writing = self.writing.take(workspace);
         let tables = self.workspace(workspace)?;
-        Ok(Change::new(Draft::new(self, WorkspaceTables::clone(&tables), actor), writing))
+        let draft = Draft::new(self, WorkspaceTables::clone(&tables), actor, Rehearsal::No);
+        Ok(Change::new(draft, writing))
     }
 
     /// A draft of a change that will not be made, to see what it would need; it holds nobody up.
     pub fn rehearse(&self, workspace: WorkspaceId, actor: Actor) -> Result<Draft<'_>, CatalogueError> {
         let tables = self.workspace(workspace)?;
-        Ok(Draft::new(self, WorkspaceTables::clone(&tables), actor))
+        Ok(Draft::new(self, WorkspaceTables::clone(&tables), actor, Rehearsal::Yes))
     }
 
     /// Make a workspace together with its first key.
     pub fn create_workspace(&self, workspace: WorkspaceRow, first_key: CredentialRow) -> Result<(), CatalogueError> {
-        let _writing = self.writing.lock();
+        let _writing = self.writing.take(workspace.id);
         let operations = vec![
             put(SYSTEM, Definition::Workspace, &workspace.id.0.to_be_bytes(), &workspace),
             put(SYSTEM, Definition::Credential, first_key.id.as_str().as_bytes(), &first_key),
         ];
         self.store.commit(Unit { operations, fence: self.fence.get().cloned(), ..Unit::default() })?;
-        let mut tables = Tables::clone(&self.tables.load());
-        tables.workspaces.insert(workspace.id, Arc::new(WorkspaceTables::empty(workspace)));
-        tables.credentials.insert(first_key.id.clone(), Arc::new(first_key));
-        self.tables.store(Arc::new(tables));
+        let credentials = [(first_key.id.clone(), Arc::new(first_key))].into();
+        self.show(&Arc::new(WorkspaceTables::empty(workspace)), &credentials);
         Ok(())
+    }
+
+    /// Show a workspace as it is now. Changes of others may come to be shown at the same time.
+    fn show(&self, workspace: &Arc<WorkspaceTables>, credentials: &BTreeMap<KeyId, Arc<CredentialRow>>) {
+        self.tables.rcu(|tables| {
+            let mut tables = Tables::clone(tables);
+            tables.workspaces.insert(workspace.row.id, Arc::clone(workspace));
+            tables.credentials.extend(credentials.iter().map(|(id, row)| (id.clone(), Arc::clone(row))));
+            tables
+        });
     }
 
     /// A page of the audit log, newest last, after the row that `after` names.

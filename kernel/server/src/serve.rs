@@ -4,6 +4,7 @@
 mod connection;
 pub(crate) mod host_key;
 mod observer;
+mod reset;
 mod tls;
 
 use std::collections::BTreeSet;
@@ -22,13 +23,14 @@ use kith_host::{Host, HostConfig, HostError};
 use kith_model::budget::{Exhausted, Permit, Permits, table};
 use kith_model::id::{Name, WorkspaceId};
 use kith_model::secret::Secret;
-use kith_pipeline::{Kernel, StartError, offload};
+use kith_pipeline::{Kernel, Patience, StartError, offload};
 use kith_store::{Embedded, OpenError, Store, StoreConfig};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use self::connection::Serving;
 use self::host_key::Sharing;
+pub use self::reset::reset_key;
 use self::tls::Tls;
 pub use self::tls::{TlsError, TlsFiles};
 use crate::api::masks::CrowdCounts;
@@ -52,6 +54,8 @@ pub enum ServeError {
     DataDirectory { path: PathBuf, source: io::Error },
     #[error("the first admin key cannot be used")]
     AdminKey(#[from] UnusableKey),
+    #[error("there is no workspace `{name}` in the data directory")]
+    NoWorkspace { name: Name },
     #[error("the first workspace's time zone cannot be used: {0}")]
     TimeZone(String),
     #[error("the system gives no random bits: {0}")]
@@ -122,7 +126,7 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
     let (sealer, now, must_run) = (catalogue.sealer(), clock.now(), BTreeSet::new());
     let setups = tables.workspaces.values().map(|tables| {
         let source = Source { tables: tables.as_ref(), must_run: &must_run, sealer, now };
-        wiring.setup(source, Loading::Allowed)
+        wiring.setup(source, Loading::Allowed(&Patience::default()))
     });
     let setups = setups.collect::<Result<Vec<_>, _>>()?;
     let (observer, quarantines) = observer::channel();

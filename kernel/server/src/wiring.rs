@@ -1,6 +1,8 @@
 //! From the catalogue to what runs: loads plugins through the host, puts configuration values into input expressions, and
 //! binds each installation to its config, grants, secrets and state. The result is a [`Setup`], which the pipeline takes whole.
 
+mod compiling;
+mod components;
 mod kv;
 mod substitute;
 mod unavailable;
@@ -9,13 +11,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kith_features::Zone;
-use kith_host::{Abi, BindError, Binding, Host, KeyValue, Limits, LoadError, Plugin, Policy, effective_policy};
+use kith_host::{Abi, BindError, Binding, Host, KeyValue, Limits, LoadError, Policy, effective_policy};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_model::plugin::{Grants, InputSpec, InstallationMode, Manifest, PluginKind};
 use kith_model::secret::Secret;
 use kith_model::time::Timestamp;
-use kith_pipeline::{Activity, FittedState, Idempotence, Installed, Role, Setup};
+use kith_pipeline::{Activity, FittedState, Idempotence, Installed, Patience, Role, Setup};
 use kith_store::Store;
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
@@ -25,6 +27,11 @@ use crate::catalogue::sealed::{Place, SealError, Sealer};
 use crate::catalogue::{InstallationRow, PluginRow, WorkspaceTables};
 use crate::fitting;
 use crate::serve::host_key::RealmKeys;
+use components::Components;
+
+pub(crate) use components::Loaded;
+
+pub use compiling::CompileRefusal;
 
 /// The catalogue cannot be turned into what runs.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +44,8 @@ pub enum WiringError {
     Bind { installation: String, source: BindError },
     #[error("input `{input}` of installation `{installation}`: {problem}")]
     Input { installation: String, input: String, problem: String },
+    #[error(transparent)]
+    Compile(#[from] CompileRefusal),
     /// It was not loaded before the change began, because something else had changed meanwhile.
     #[error("component {digest} is not loaded")]
     NotLoaded { digest: String },
@@ -46,15 +55,19 @@ pub enum WiringError {
     Zone(String),
 }
 
+impl WiringError {
+    /// Whether it is about what others do at the same time.
+    fn is_of_the_moment(&self) -> bool {
+        matches!(self, WiringError::Compile(_) | WiringError::NotLoaded { .. })
+    }
+}
+
 /// Makes what runs.
 pub struct Wiring {
-    host: Host,
+    components: Components,
     ceiling: Limits,
-    artifacts: Artifacts,
     store: Arc<dyn Store>,
     realms: RealmKeys,
-    /// Loaded plugins by digest; the same for all workspaces.
-    loaded: Mutex<HashMap<String, Arc<Plugin>>>,
     /// What each installation was last made into, with what it was made from: a change of one installation neither binds
     /// nor compiles another again, whose component may be one that takes half a minute to be refused.
     made: Mutex<HashMap<(WorkspaceId, InstallationId), RoleRecord>>,
@@ -64,6 +77,8 @@ pub struct Wiring {
 struct RoleRecord {
     from: Fingerprint,
     outcome: Result<Role, Hold>,
+    /// What is kept loaded for it.
+    _loaded: Option<Loaded>,
 }
 
 /// SHA-256 over all that a role is made from.
@@ -77,10 +92,10 @@ struct Hold {
 }
 
 /// Whether making a setup may load components, which compiles those that are new.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loading {
-    /// Takes as long as it takes; nothing that others wait for may be held meanwhile.
-    Allowed,
+#[derive(Debug, Clone, Copy)]
+pub enum Loading<'a> {
+    /// Takes as long as it takes, while somebody waits for it; nothing that others wait for may be held meanwhile.
+    Allowed(&'a Patience),
     /// Only what is loaded already is used.
     Done,
 }
@@ -105,28 +120,18 @@ impl Wiring {
         store: Arc<dyn Store>,
         realms: RealmKeys,
     ) -> Wiring {
-        Wiring { host, ceiling, artifacts, store, realms, loaded: Mutex::default(), made: Mutex::default() }
+        Wiring { components: Components::new(host, artifacts), ceiling, store, realms, made: Mutex::default() }
     }
 
-    /// Check that a component loads, and keep it; its digest. Blocks while it compiles.
-    pub fn admit(&self, component: &[u8]) -> Result<String, WiringError> {
-        let plugin = self.host.load(component)?;
-        let digest = self.artifacts.keep(component)?;
-        self.loaded.lock().insert(digest.clone(), Arc::new(plugin));
-        Ok(digest)
+    /// Where components are kept.
+    pub(crate) fn components(&self) -> &Components {
+        &self.components
     }
 
-    fn load(&self, digest: &str, loading: Loading) -> Result<Arc<Plugin>, WiringError> {
-        if let Some(plugin) = self.loaded.lock().get(digest) {
-            return Ok(Arc::clone(plugin));
-        }
-        if loading == Loading::Done {
-            return Err(WiringError::NotLoaded { digest: digest.to_owned() });
-        }
-        let component = self.artifacts.read(digest)?;
-        let plugin = Arc::new(self.host.load(&component)?);
-        self.loaded.lock().insert(digest.to_owned(), Arc::clone(&plugin));
-        Ok(plugin)
+    /// What is loaded for the installations of a workspace, which stays so while it is held.
+    pub(crate) fn loaded(&self, tables: &WorkspaceTables) -> Vec<Loaded> {
+        let plugins = tables.installed().filter_map(|row| tables.plugin_of(row));
+        plugins.filter_map(|plugin| self.components.loaded(&plugin.digest)).collect()
     }
 
     /// What an installation with these grants may really do.
@@ -139,13 +144,13 @@ impl Wiring {
     ///
     /// # Errors
     /// [`WiringError`] names the installation of `must_run` that cannot be made to run.
-    pub fn setup(&self, source: Source<'_>, loading: Loading) -> Result<Setup, WiringError> {
+    pub fn setup(&self, source: Source<'_>, loading: Loading<'_>) -> Result<Setup, WiringError> {
         let tables = source.tables;
         let workspace = tables.row.id;
         let mut installations = Vec::new();
         for row in tables.installed() {
             let Some(plugin) = tables.plugin_of(row) else {
-                // Versions of plugins are never deleted, so this is a catalogue that something else has written to.
+                // A version that is installed is not deleted, so this is a catalogue that something else has written to.
                 tracing::error!(installation = %row.name, plugin = %row.plugin, version = %row.version, "not in the catalogue");
                 continue;
             };
@@ -178,7 +183,7 @@ impl Wiring {
         source: Source<'_>,
         row: &InstallationRow,
         plugin: &PluginRow,
-        loading: Loading,
+        loading: Loading<'_>,
     ) -> Result<Installed, WiringError> {
         let inputs = match inputs(row, &plugin.manifest) {
             Ok(inputs) => inputs,
@@ -242,7 +247,7 @@ impl Wiring {
         source: Source<'_>,
         row: &InstallationRow,
         plugin: &PluginRow,
-        loading: Loading,
+        loading: Loading<'_>,
     ) -> Result<Result<Role, Hold>, WiringError> {
         let key = (source.tables.row.id, row.id);
         let from = fingerprint(source.tables, row, plugin);
@@ -255,16 +260,17 @@ impl Wiring {
                 Err(_) => {}
             }
         }
-        let outcome = match self.bind(source, row, plugin, loading) {
-            Ok(role) => Ok(role),
-            Err(error) if must_run => return Err(error),
+        let (outcome, loaded) = match self.bind(source, row, plugin, loading) {
+            Ok((role, loaded)) => (Ok(role), Some(loaded)),
+            // What is of the moment says nothing about the installation.
+            Err(error) if must_run || error.is_of_the_moment() => return Err(error),
             Err(error) => {
                 let error = crate::error::chain(&error);
                 tracing::error!(installation = %row.name, error, "an installation does not run");
-                Err(Hold { since: source.now, why: format!("could not be made to run: {error}") })
+                (Err(Hold { since: source.now, why: format!("could not be made to run: {error}") }), None)
             }
         };
-        self.made.lock().insert(key, RoleRecord { from, outcome: outcome.clone() });
+        self.made.lock().insert(key, RoleRecord { from, outcome: outcome.clone(), _loaded: loaded });
         Ok(outcome)
     }
 
@@ -273,10 +279,11 @@ impl Wiring {
         source: Source<'_>,
         row: &InstallationRow,
         plugin: &PluginRow,
-        loading: Loading,
-    ) -> Result<Role, WiringError> {
+        loading: Loading<'_>,
+    ) -> Result<(Role, Loaded), WiringError> {
         inputs(row, &plugin.manifest)?;
-        let loaded = self.load(&plugin.digest, loading)?;
+        let workspace = source.tables.row.id;
+        let loaded = self.components.load(workspace, &plugin.digest, loading)?;
         let binding = Binding {
             installation: row.name.to_string(),
             config: row.config.clone(),
@@ -284,6 +291,10 @@ impl Wiring {
             secrets: secrets(source.sealer, source.tables, row)?,
             state: self.state(source.tables.row.id, row),
             fuel: None,
+        };
+        let _turn = match loaded.compiles_to_bind(&binding) {
+            true => Some(self.components.turn(workspace, &plugin.digest, loading)?),
+            false => None,
         };
         let role = match plugin.manifest.kind {
             PluginKind::Connector => loaded.connector(binding).map(Role::Connector),
@@ -294,7 +305,8 @@ impl Wiring {
                 Abi::V0_2 => loaded.pure_channel(binding).map(Role::PureChannel),
             },
         };
-        role.map_err(|source| WiringError::Bind { installation: row.name.to_string(), source })
+        let role = role.map_err(|source| WiringError::Bind { installation: row.name.to_string(), source })?;
+        Ok((role, loaded))
     }
 
     /// Whether an installation runs.

@@ -78,8 +78,46 @@ fn plain_words(message: &str) -> String {
             return format!("{meaning} `{input}`");
         }
     }
+    // The rest are the parser's own errors in their debug form, which says nothing to a reader.
+    for (inside, meaning) in [
+        ("Recursion limit", "the expression is nested too deeply"),
+        ("invalid string literal", "a text is written in a way that is not known, e.g. with an escape such as `\\q`"),
+        ("invalid bytes literal", "bytes are not supported; write a text"),
+        ("Error {", "this is not an expression"),
+        ("Error(", "this is not an expression"),
+        ("Incomplete `", "the expression is not complete"),
+    ] {
+        if message.contains(inside) {
+            return meaning.into();
+        }
+    }
     if message.starts_with("missing '") {
         return message.split(" at '").next().unwrap_or(message).replace('\'', "`");
     }
     message.chars().take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Expression;
+
+    #[test]
+    fn no_message_shows_the_parsers_own_types() {
+        let nested = |open: &str, close: &str| format!("{}1{}", open.repeat(300), close.repeat(300));
+        for (text, expected) in [
+            (nested("(", ")"), "nested too deeply"),
+            (nested("[", "]"), "nested too deeply"),
+            (nested("size(", ")"), "nested too deeply"),
+            (r"traits.a == '\q'".to_owned(), "a text is written in a way that is not known"),
+            (r"traits.a == '\u12'".to_owned(), ""),
+            ("traits.a == b'\\xzz'".to_owned(), ""),
+            ("1 ? ".to_owned(), "ends too early"),
+        ] {
+            let message = Expression::parse(&text).err().unwrap().message;
+            assert!(message.contains(expected), "{text}: {message}");
+            for internal in ["Error", "{", "Context", "::"] {
+                assert!(!message.contains(internal), "{text}: {message}");
+            }
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Request, Response};
 use kith_model::sending::{InboundResponse, SendFailure};
 use tokio::net::TcpStream;
@@ -20,7 +20,7 @@ use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, crypto};
 
 use super::address::{Reach, admit};
 use super::body::{self, BodyEnd, BodyRule};
-use super::connection::Connection;
+use super::connection::{Connection, MAX_HEAD_BYTES};
 use super::pool::{Place, Pool};
 use super::request::Target;
 use super::resolver::{Resolver, Share};
@@ -79,6 +79,7 @@ impl Client {
         let late = |_| SendFailure::Timeout(format!("no answer within {} ms", answer_wait.as_millis()));
         let (place, connection, response) = timeout(answer_wait, answer).await.map_err(late)??;
         let (head, incoming) = response.into_parts();
+        check_size(&head.headers)?;
         let (bytes, end) = body::read(body, incoming).await?;
         if end == BodyEnd::Whole {
             self.keep(place, connection);
@@ -159,6 +160,16 @@ impl Client {
             }
         });
     }
+}
+
+/// Insist that the headers of an answer are within the limit. The bound on reading alone lets more through: the read that
+/// spends it is as long as hyper's buffer.
+fn check_size(headers: &HeaderMap) -> Result<(), SendFailure> {
+    let size: u64 = headers.iter().map(|(name, value)| (name.as_str().len() + value.len() + 4) as u64).sum();
+    if size <= MAX_HEAD_BYTES {
+        return Ok(());
+    }
+    Err(SendFailure::TooLarge(format!("the headers of the answer have {size} bytes; {MAX_HEAD_BYTES} are read")))
 }
 
 /// The outcome of `future`, or which part took too long.

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 const MAX_HEADERS: usize = 100;
 /// What may be read before an answer's head is complete: the head itself and every informational (1xx) answer before it.
 /// hyper skips those without end, so that a peer could keep a thread busy with them.
-const MAX_HEAD_BYTES: u64 = 64 * 1024;
+pub(super) const MAX_HEAD_BYTES: u64 = 64 * 1024;
 
 /// Bytes that may still be read before the head of an answer is complete.
 #[derive(Debug, Clone)]

@@ -3,72 +3,141 @@
 
 use std::ops::Range;
 
+use jsonschema::{PatternOptions, ValidationError, Validator};
+use kith_model::budget::{Exhausted, table};
 use kith_model::plugin::Manifest;
 use serde_json::{Map, Value, json};
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::reader::Section;
+use super::reader::{Reading, Section};
+use super::schema::{self, SchemaMistake};
 
 /// One thing wrong in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("config{path}: {message}")]
 pub struct ConfigMistake {
-    /// A JSON pointer to the value, e.g. `/columns/0/name`; empty for the whole.
+    /// A JSON pointer to the value, e.g. `/columns/0/name`; empty for the whole. Cut where it is long.
     pub path: String,
+    /// Cut where it is long: it quotes what was written.
     pub message: String,
 }
 
-/// The configuration with the schema's defaults filled in.
+impl ConfigMistake {
+    fn new(path: impl Into<String>, message: impl Into<String>) -> ConfigMistake {
+        ConfigMistake { path: cut(path.into()), message: cut(message.into()) }
+    }
+}
+
+/// How much of a path or a message is shown, in characters.
+const MAX_SHOWN: usize = 200;
+
+/// How many mistakes are told of one configuration.
+const MAX_MISTAKES: usize = 20;
+
+fn cut(text: String) -> String {
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// Why a configuration is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Every place where it does not meet the manifest's schema, 20 at most.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Mistakes(Vec<ConfigMistake>),
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
+}
+
+impl ConfigError {
+    fn whole(message: impl Into<String>) -> ConfigError {
+        ConfigError::Mistakes(vec![ConfigMistake::new("", message)])
+    }
+}
+
+/// The configuration with the schema's defaults filled in. The work is bounded by `config-size` and `config-steps`.
 ///
 /// # Errors
 /// Every place where it does not meet the manifest's schema. A plugin without a schema takes only an empty object.
-pub fn validate_config(manifest: &Manifest, config: Value) -> Result<Value, Vec<ConfigMistake>> {
-    let config = if config.is_null() { json!({}) } else { config };
-    let at_top = |message: String| vec![ConfigMistake { path: String::new(), message }];
-    if !config.is_object() {
-        return Err(at_top("the configuration must be a JSON object".into()));
-    }
+pub fn validate_config(manifest: &Manifest, config: Value) -> Result<Value, ConfigError> {
+    let mut config = if config.is_null() { json!({}) } else { config };
+    let Some(given) = config.as_object() else {
+        return Err(ConfigError::whole("the configuration must be a JSON object"));
+    };
     let Some(schema) = &manifest.config_schema else {
-        return match config.as_object().and_then(|object| object.keys().next()) {
+        return match given.keys().next() {
             None => Ok(config),
-            Some(key) => Err(vec![ConfigMistake {
-                path: format!("/{key}"),
-                message: format!("{} takes no configuration", manifest.id),
-            }]),
+            Some(key) => {
+                let message = format!("{} takes no configuration", manifest.id);
+                Err(ConfigError::Mistakes(vec![ConfigMistake::new(format!("/{key}"), message)]))
+            }
         };
     };
-    let validator = jsonschema::draft202012::new(schema)
-        .map_err(|error| at_top(format!("the plugin's schema cannot be used: {error}")))?;
-    let mut config = config;
-    fill_defaults(schema, &mut config);
+    // One that was uploaded before schemas were measured may be of any size.
+    let size = schema::admit(schema).map_err(|SchemaMistake { path, message }| {
+        ConfigError::whole(format!("the plugin's schema is not admitted any more: at `{path}`, it {message}"))
+    })?;
+    let mut room = room_for(&config)?;
+    fill_defaults(schema, &mut config, &mut room)?;
+    let steps = size.saturating_mul(schema::places(&config));
+    if steps > table::CONFIG_STEPS.default {
+        return Err(table::CONFIG_STEPS.exhausted(table::CONFIG_STEPS.default, None).into());
+    }
+    let validator = validator(schema)
+        .map_err(|error| ConfigError::whole(format!("the plugin's schema cannot be used: {}", error.masked())))?;
     let mistakes: Vec<ConfigMistake> = validator
         .iter_errors(&config)
-        .map(|error| ConfigMistake { path: error.instance_path().as_str().to_owned(), message: error.to_string() })
+        .take(MAX_MISTAKES)
+        .map(|error| ConfigMistake::new(error.instance_path().as_str(), error.to_string()))
         .collect();
-    if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
+    if mistakes.is_empty() { Ok(config) } else { Err(ConfigError::Mistakes(mistakes)) }
 }
 
-/// Put `default` in the place of every absent property, also inside objects and lists that are there.
-fn fill_defaults(schema: &Value, value: &mut Value) {
+/// The largest that a compiled pattern may be, in bytes: some thousand states, each of which is looked at for each character.
+const MAX_COMPILED_PATTERN: usize = 256 << 10;
+
+/// A validator that takes time in proportion to a text's length, whatever the pattern, and follows nothing out of the schema.
+fn validator(schema: &Value) -> Result<Validator, ValidationError<'static>> {
+    let patterns = PatternOptions::regex().size_limit(MAX_COMPILED_PATTERN);
+    jsonschema::draft202012::options().with_pattern_options(patterns).build(schema)
+}
+
+/// How many bytes of defaults have room beside what was given.
+fn room_for(config: &Value) -> Result<u64, Exhausted> {
+    let limit = table::CONFIG_SIZE.default;
+    let given = config.to_string().len() as u64;
+    limit.checked_sub(given).ok_or_else(|| table::CONFIG_SIZE.exhausted(limit, None))
+}
+
+/// Put `default` in the place of every absent property, also inside objects and lists that are there, as long as there is
+/// room: a list of thousands of empty objects would have each filled with the largest default.
+fn fill_defaults(schema: &Value, value: &mut Value, room: &mut u64) -> Result<(), Exhausted> {
     match value {
         Value::Object(object) => {
-            let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
+            let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return Ok(()) };
             for (name, property) in properties {
                 if let (false, Some(default)) = (object.contains_key(name), property.get("default")) {
+                    // With the quotes, the colon and the comma around it.
+                    let takes = (name.len() + default.to_string().len() + 4) as u64;
+                    *room = room
+                        .checked_sub(takes)
+                        .ok_or_else(|| table::CONFIG_SIZE.exhausted(table::CONFIG_SIZE.default, None))?;
                     object.insert(name.clone(), default.clone());
                 }
                 if let Some(inner) = object.get_mut(name) {
-                    fill_defaults(property, inner);
+                    fill_defaults(property, inner, room)?;
                 }
             }
+            Ok(())
         }
-        Value::Array(items) => {
-            if let Some(schema) = schema.get("items") {
-                items.iter_mut().for_each(|item| fill_defaults(schema, item));
-            }
-        }
-        _ => {}
+        Value::Array(items) => match schema.get("items") {
+            Some(schema) => items.iter_mut().try_for_each(|item| fill_defaults(schema, item, room)),
+            None => Ok(()),
+        },
+        _ => Ok(()),
     }
 }
 
@@ -84,13 +153,18 @@ pub(super) fn read_schema(root: &Section<'_, '_>) -> Option<Value> {
     }
     schema.entry("additionalProperties").or_insert(json!(false));
     let schema = Value::Object(schema);
+    if root.notes.reading() == Reading::Kept {
+        return Some(schema);
+    }
     let place = |pointer: &str| find(written, pointer).unwrap_or(start..start);
-    if let Err(error) = jsonschema::draft202012::meta::validate(&schema) {
-        let path = error.instance_path().as_str().to_owned();
-        root.notes.add(&place(&path), format!("[config]{} is not valid JSON Schema: {error}", dotted(&path)));
-    } else if let Err(error) = jsonschema::draft202012::new(&schema) {
-        let path = error.instance_path().as_str().to_owned();
-        root.notes.add(&place(&path), format!("[config]{} cannot be used as JSON Schema: {error}", dotted(&path)));
+    let wrong = |path: &str, what: &str| root.notes.add(&place(path), format!("[config]{} {what}", dotted(path)));
+    // Measured first: how long the other two take depends on its size.
+    if let Err(mistake) = schema::admit(&schema) {
+        wrong(&mistake.path, &mistake.message);
+    } else if let Err(error) = jsonschema::draft202012::meta::validate(&schema) {
+        wrong(error.instance_path().as_str(), &cut(format!("is not valid JSON Schema: {error}")));
+    } else if let Err(error) = validator(&schema) {
+        wrong(error.instance_path().as_str(), &cut(format!("cannot be used as JSON Schema: {error}")));
     }
     Some(schema)
 }

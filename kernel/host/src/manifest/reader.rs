@@ -3,20 +3,36 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+use kith_model::budget::table;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::ManifestMistake;
 
+/// What a manifest is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// To be admitted: its lengths and its schema are held against their budgets.
+    New,
+    /// It was admitted, perhaps when there were none, and must go on working.
+    Kept,
+}
+
 /// Collects mistakes while reading goes on, so that a vendor sees them all at once.
 pub(super) struct Notes<'t> {
     text: &'t str,
+    reading: Reading,
     found: RefCell<Vec<(usize, String)>>,
 }
 
 impl<'t> Notes<'t> {
-    pub(super) fn new(text: &'t str) -> Notes<'t> {
-        Notes { text, found: RefCell::new(Vec::new()) }
+    pub(super) fn new(text: &'t str, reading: Reading) -> Notes<'t> {
+        Notes { text, reading, found: RefCell::new(Vec::new()) }
+    }
+
+    /// What the manifest is read for.
+    pub(super) fn reading(&self) -> Reading {
+        self.reading
     }
 
     /// Note that something is wrong at the byte `at.start`.
@@ -95,6 +111,7 @@ impl<'n, 'd> Section<'n, 'd> {
         if text.is_none() {
             self.mistyped(key, value, "a text in quotes");
         }
+        self.bound_text(key, text_limit(key));
         text
     }
 
@@ -110,6 +127,14 @@ impl<'n, 'd> Section<'n, 'd> {
             return None;
         }
         Some(text)
+    }
+
+    /// Note that the text under `key` is longer than `limit` bytes, where the manifest is a new one.
+    pub(super) fn bound_text(&self, key: &str, limit: u64) {
+        let Some(text) = self.table.get(key).and_then(|value| value.get_ref().as_str()) else { return };
+        if self.notes.reading == Reading::New && text.len() as u64 > limit {
+            self.wrong(key, format!("`{key}` in {} has {} bytes; write at most {limit}", self.name, text.len()));
+        }
     }
 
     /// The text under `key`, which must be there, parsed.
@@ -211,6 +236,11 @@ impl<'n, 'd> Section<'n, 'd> {
         };
         items.iter().filter_map(table).collect()
     }
+}
+
+/// The longest text under a key, in bytes.
+fn text_limit(key: &str) -> u64 {
+    if key == "expression" { table::EXPRESSION_TEXT.default } else { table::MANIFEST_WORDS.default }
 }
 
 /// The known word that is at most two edits (a third of the word, if that is more) away from `written`.

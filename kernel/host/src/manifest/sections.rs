@@ -30,6 +30,9 @@ const TYPES: [(&str, ColumnType); 9] = [
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
+/// The longest version, and requirement of one, in bytes: a version is part of a stored key.
+const MAX_VERSION_BYTES: u64 = 128;
+
 /// Read the whole document; `None` when something is missing that nothing can stand in for. Mistakes are in `notes`.
 pub(super) fn read(text: &str, notes: &Notes<'_>) -> Option<Manifest> {
     let (document, errors) = DeTable::parse_recoverable(text);
@@ -105,6 +108,8 @@ fn read_plugin(root: &Section<'_, '_>) -> Option<Manifest> {
     if section.table.contains_key("state_version") && kind.is_some_and(|kind| !is_compute(kind)) {
         section.wrong("state_version", "only tag models and scorers have a fitted state; remove it");
     }
+    section.bound_text("version", MAX_VERSION_BYTES);
+    section.bound_text("kernel", MAX_VERSION_BYTES);
     let words = |key, write| section.required_text(key, write).map(str::to_owned);
     let title = words("title", "a name for people");
     let description = words("description", "a sentence about what it does");

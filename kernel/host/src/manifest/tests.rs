@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 
-const GOOD: &str = r#"
+pub(super) const GOOD: &str = r#"
 [plugin]
 id = "acme/rfm"
 version = "1.2.3"
@@ -212,7 +212,9 @@ license = "Apache-2.0"
 fn a_configuration_is_completed_and_checked() {
     let manifest = parse_manifest(GOOD).unwrap();
     assert_eq!(validate_config(&manifest, json!({"bound": 2})), Ok(json!({"bound": 2, "bands": 5})));
-    let mistakes = validate_config(&manifest, json!({"bound": 0, "bond": 1})).unwrap_err();
+    let Err(ConfigError::Mistakes(mistakes)) = validate_config(&manifest, json!({"bound": 0, "bond": 1})) else {
+        panic!("both are mistakes");
+    };
     assert!(mistakes.iter().any(|mistake| mistake.path == "/bound"), "{mistakes:?}");
     assert!(mistakes.iter().any(|mistake| mistake.message.contains("bond")), "{mistakes:?}");
     assert!(validate_config(&manifest, json!({})).is_err(), "`bound` is required");

@@ -3,13 +3,14 @@
 //! megabyte of tiny functions 4.5, so what cannot occur in an honest plugin is refused here, and the rest is bounded by
 //! the compiling child process (`compile.rs`).
 
+use kith_model::budget::table;
 use wasm_encoder::{Module, RawSection};
 use wasmparser::{BinaryReaderError, Encoding, Parser, Payload, Validator, WasmFeatures};
 
 use super::PackageError;
 
 /// Our largest plugin is under 1 MiB; this leaves room for models compiled into the code.
-const MAX_COMPONENT_BYTES: usize = 8 * 1024 * 1024;
+const MAX_COMPONENT_BYTES: usize = table::COMPONENT_SIZE.default as usize;
 /// `wit-component` makes three: the plugin, a shim and a fix-up.
 const MAX_CORE_MODULES: u64 = 8;
 /// Nested components that only rename types, one for each exported interface.

@@ -113,6 +113,38 @@ pub static KV_COMMITS: Budget = hourly("kv-commits", Installation, Items, 100_00
 /// Keys and values that one installation writes, and keys that it deletes.
 pub static KV_WRITTEN: Budget = hourly("kv-written", Installation, Bytes, 256 << 20, FIXED);
 
+// Plugins and their configurations.
+
+/// A component that is uploaded.
+pub static COMPONENT_SIZE: Budget = budget("component-size", Request, Bytes, 8 << 20, FIXED);
+/// A manifest. The biggest of ours is 4 KiB.
+pub static MANIFEST_TEXT: Budget = budget("manifest-text", Request, Bytes, 64 << 10, FIXED);
+/// A text of a manifest that people read: a title, a description, a reason.
+pub static MANIFEST_WORDS: Budget = budget("manifest-words", Request, Bytes, 2_048, FIXED);
+/// The places of a configuration's schema, each reference counted as what it stands for.
+pub static SCHEMA_SIZE: Budget = budget("schema-size", Request, Items, 4_096, FIXED);
+/// A configuration, also with its defaults filled in.
+pub static CONFIG_SIZE: Budget = budget("config-size", Request, Bytes, 64 << 10, FIXED);
+/// Places of a configuration times places of its schema: no check of it takes more steps.
+pub static CONFIG_STEPS: Budget = budget("config-steps", Request, Steps, 500_000, FIXED);
+/// Uploads and changes that wait for a compiler.
+pub static COMPILES_WAITING: Budget = budget("compiles-waiting", Workspace, AtOnce, 8, FIXED);
+/// Versions of plugins that are kept.
+pub static PLUGINS_KEPT: Budget = budget("plugins-kept", Workspace, Kept, 500, FIXED);
+/// Bytes of their components.
+pub static PLUGIN_BYTES_KEPT: Budget = budget("plugin-bytes-kept", Workspace, Bytes, 512 << 20, FIXED);
+
+// Texts of admins.
+
+/// A title of a key or an audience.
+pub static TITLE_TEXT: Budget = budget("title-text", Request, Bytes, 256, FIXED);
+/// A purpose of messages.
+pub static PURPOSE_TEXT: Budget = budget("purpose-text", Request, Bytes, 128, FIXED);
+/// A message's payload, as it is written in an audience.
+pub static PAYLOAD_TEXT: Budget = budget("payload-text", Request, Bytes, 64 << 10, FIXED);
+/// A secret of an installation: a key in PEM has room.
+pub static SECRET_TEXT: Budget = budget("secret-text", Request, Bytes, 4 << 10, FIXED);
+
 // What is set aside.
 
 /// Rejected parts of one request that are kept with their bytes.
@@ -157,6 +189,19 @@ pub static ALL: &[&Budget] = &[
     &KV_CALL_COMMITS,
     &KV_COMMITS,
     &KV_WRITTEN,
+    &COMPONENT_SIZE,
+    &MANIFEST_TEXT,
+    &MANIFEST_WORDS,
+    &SCHEMA_SIZE,
+    &CONFIG_SIZE,
+    &CONFIG_STEPS,
+    &COMPILES_WAITING,
+    &PLUGINS_KEPT,
+    &PLUGIN_BYTES_KEPT,
+    &TITLE_TEXT,
+    &PURPOSE_TEXT,
+    &PAYLOAD_TEXT,
+    &SECRET_TEXT,
     &REJECTED_PARTS,
     &REJECTED_KEPT,
 ];

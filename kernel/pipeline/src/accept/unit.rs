@@ -429,7 +429,7 @@ fn event_time(draft: &DraftEvent, received_at: Timestamp) -> Timestamp {
     match (draft.time, draft.sent_at) {
         (None, _) => received_at,
         (Some(time), None) => time,
-        (Some(time), Some(sent_at)) => time.plus_ms(received_at.0.saturating_sub(sent_at.0)),
+        (Some(time), Some(sent_at)) => validate::within_times(time.plus_ms(received_at.0.saturating_sub(sent_at.0))),
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use kith_model::consent::{self, CONSENT, Entries, is_consent};
 use kith_model::event::{DraftEvent, EventKind, RejectedRecord};
 use kith_model::identity::{Identifier, IdentityRules, MAX_IDENTIFIER_BYTES};
+use kith_model::time::Timestamp;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::Xxh3;
@@ -21,6 +23,14 @@ const MAX_IDENTIFIERS: usize = 16;
 
 /// Most traits that one event can set.
 const MAX_TRAITS: usize = 512;
+
+/// How deep lists and objects may lie in each other in an event. JSON readers of 64 or 100 levels are common, and nothing below
+/// reads as deep.
+const MAX_DEPTH: usize = 64;
+
+/// When an event can have happened: from the birth of anybody alive to the last year that RFC 3339 can write. Whoever sends
+/// another time has mistaken the unit, e.g. microseconds for milliseconds.
+const TIMES: RangeInclusive<Timestamp> = Timestamp(-2_208_988_800_000)..=Timestamp(253_402_300_799_999);
 
 /// How much of a refused input is kept, in bytes.
 const MAX_EXCERPT_BYTES: usize = 4096;
@@ -58,6 +68,12 @@ pub(crate) fn check<'d>(draft: &'d DraftEvent, rules: &IdentityRules) -> Result<
         if text.len() > MAX_BODY_BYTES {
             return refuse("too-large", format!("{what} have {} bytes; {MAX_BODY_BYTES} are allowed", text.len()));
         }
+        if is_deep(text) {
+            return refuse("too-deep", format!("{what} are nested more than {MAX_DEPTH} levels deep"));
+        }
+    }
+    if [draft.time, draft.sent_at].into_iter().flatten().any(|time| !TIMES.contains(&time)) {
+        return refuse("time-out-of-range", "an event happens and is sent in the years 1900 to 9999".into());
     }
     for (what, text) in [("properties", &draft.properties), ("context", &draft.context)] {
         if !text.is_empty()
@@ -105,6 +121,33 @@ pub(crate) fn check<'d>(draft: &'d DraftEvent, rules: &IdentityRules) -> Result<
         ),
         many => refuse("too-many-identifiers", format!("{many} identifiers; one event can name {MAX_IDENTIFIERS}")),
     }
+}
+
+/// Whether lists and objects lie deeper in each other than they may. What is no JSON is another check's to find.
+fn is_deep(text: &str) -> bool {
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return true;
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
+/// A time that an event can have: the nearest.
+pub(crate) fn within_times(time: Timestamp) -> Timestamp {
+    time.clamp(*TIMES.start(), *TIMES.end())
 }
 
 fn facts(draft: &DraftEvent) -> Result<Entries<'_>, serde_json::Error> {
@@ -157,8 +200,8 @@ pub(crate) fn refusal(draft: &DraftEvent, rules: &IdentityRules) -> Refusal {
         // Its own is not good, or another message's.
         message_id: None,
         name: String::new(),
-        time: draft.time,
-        sent_at: draft.sent_at,
+        time: draft.time.filter(|time| TIMES.contains(time)),
+        sent_at: draft.sent_at.filter(|time| TIMES.contains(time)),
         identifiers,
         properties: String::new(),
         traits: format!("{{{}}}", refused.join(",")),
@@ -249,7 +292,13 @@ mod tests {
     #[test]
     fn what_cannot_be_an_event_says_why() {
         type Spoil = fn(&mut DraftEvent);
-        let cases: [(&str, Spoil); 8] = [
+        let cases: [(&str, Spoil); 14] = [
+            ("time-out-of-range", |draft| draft.time = Some(Timestamp(i64::MAX))),
+            ("time-out-of-range", |draft| draft.time = Some(Timestamp(i64::MIN))),
+            ("time-out-of-range", |draft| draft.sent_at = Some(Timestamp(i64::MIN))),
+            ("too-deep", |draft| draft.properties = format!("{{\"a\":{}1{}}}", "[".repeat(64), "]".repeat(64))),
+            ("too-deep", |draft| draft.context = format!("{}1{}", "{\"a\":".repeat(5_000), "}".repeat(5_000))),
+            ("too-deep", |draft| draft.traits = format!("{{\"a\":{}1{}}}", "[".repeat(64), "]".repeat(64))),
             ("identifier-too-long", |draft| draft.identifiers = vec![Identifier::new("user_id", "x".repeat(513))]),
             ("missing-identifier", |draft| draft.identifiers = vec![Identifier::new("user_id", "null")]),
             ("bad-identifier-type", |draft| draft.identifiers = vec![Identifier::new("User ID", "x")]),
@@ -267,6 +316,29 @@ mod tests {
             assert_eq!(code(&spoiled), expected);
         }
         assert_eq!(code(&draft()), "fine");
+        let fine: [Spoil; 3] = [
+            |draft| draft.time = Some("1900-01-01T00:00:00Z".parse().unwrap()),
+            |draft| draft.time = Some("9999-12-30T00:00:00Z".parse().unwrap()),
+            |draft| draft.properties = format!("{{\"a\":{}\"[\\\"[\"{}}}", "[".repeat(63), "]".repeat(63)),
+        ];
+        for change in fine {
+            let mut changed = draft();
+            change(&mut changed);
+            assert_eq!(code(&changed), "fine", "{changed:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_of_consent_in_an_event_of_an_impossible_time_is_kept() {
+        let spoiled = DraftEvent {
+            time: Some(Timestamp(i64::MAX)),
+            traits: r#"{"consent":{"marketing":false}}"#.into(),
+            ..draft()
+        };
+        assert_eq!(code(&spoiled), "time-out-of-range");
+        let rules = IdentityRules::default();
+        let Refusal::Readable(kept) = refusal(&spoiled, &rules) else { panic!("it is lost") };
+        assert_eq!((kept.time, code(&kept).as_str()), (None, "fine"));
     }
 
     #[test]

@@ -118,7 +118,7 @@ fn who_waits_for_a_fit_keeps_its_outputs() {
     second.name = "second".parse().unwrap();
     setup.installations.push(second);
     setup.installations[1].activity = waits;
-    assert!(matches!(crate::Kernel::check(&setup), Err(crate::SetupError::SameOutput { .. })));
+    assert!(matches!(bench.kernel.check(setup, None), Err(crate::SetupError::SameOutput { .. })));
 }
 
 /// An answer that came late held the installation for a fit that it had just been given.

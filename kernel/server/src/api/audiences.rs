@@ -9,8 +9,9 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use kith_model::audience::Audience;
+use kith_model::budget::table;
 use kith_model::id::Name;
-use kith_pipeline::Kernel;
+use kith_pipeline::{Kernel, Patience};
 use serde_json::{Value, json};
 
 pub(crate) use body::{AudienceBody, Condition, CountBody, ExplainQuery, MemberBody, NewAudience, PatchAudience};
@@ -18,7 +19,7 @@ pub(crate) use preview::*;
 
 use body::{audience_body, warnings};
 
-use super::extract::{Authority, Json, PageQuery, Path, Query, right};
+use super::extract::{Authority, Json, PageQuery, Path, Query, check_text, right};
 use super::masks::{Lens, Sight, look};
 use super::profiles::profile_id;
 use super::view::{IdentifierView, Page};
@@ -65,7 +66,10 @@ fn audited(audience: &Audience) -> Option<Value> {
 #[utoipa::path(
     post, path = "/api/v1/audiences", tag = "audiences", security(("key" = ["audiences:write"])),
     request_body = NewAudience,
-    responses((status = 201, body = AudienceBody), (status = 400, body = Problem), (status = 409, body = Problem)),
+    responses(
+        (status = 201, body = AudienceBody), (status = 400, body = Problem), (status = 409, body = Problem),
+        (status = 413, body = Problem),
+    ),
 )]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
@@ -75,8 +79,9 @@ pub(crate) async fn create(
     let (caller, actor) = (authority.caller.clone(), authority.actor());
     let name: Name =
         wanted.name.parse().map_err(|error: kith_model::id::InvalidId| ApiError::at("name", error.to_string()))?;
-    check_condition(&wanted.condition)?;
     app.offload(move |app| {
+        wanted.title.as_deref().map_or(Ok(()), |title| check_text(&table::TITLE_TEXT, title))?;
+        check_condition(&wanted.condition)?;
         let edit = |draft: &mut Draft<'_>| {
             if draft.tables().audience(name.as_str()).is_some() {
                 let message = format!("there is an audience `{name}` already");
@@ -113,12 +118,16 @@ fn save(
 ) -> Result<(), ApiError> {
     let workspace = caller.workspace;
     // Counting takes longer than other changes may be held up, so it comes before the change.
-    let (before, expected) = edit(&mut app.catalogue.rehearse(workspace, actor.clone())?)?;
+    let mut rehearsal = app.catalogue.rehearse(workspace, actor.clone())?;
+    let (before, expected) = edit(&mut rehearsal)?;
+    // Parsed here, it is not parsed while others wait.
+    rehearsal.put_audience(expected.clone());
+    let rehearsed = app.rehearsed(&rehearsal, &Patience::default())?;
     let is_previewed = preview::is_needed(before.as_ref(), &expected);
     if is_previewed {
         preview::insist(app, caller, &expected.condition, previewed)?;
     }
-    app.change(workspace, actor, |draft| {
+    app.change_as_rehearsed(workspace, actor, Some(&rehearsed), |draft| {
         let (before, audience) = edit(draft)?;
         // Another change in between may have made of this one a change that writes to people whom nobody has counted.
         let is_unseen = preview::is_needed(before.as_ref(), &audience) && !is_previewed;
@@ -135,23 +144,25 @@ fn save(
 
 /// All audiences of the workspace.
 #[utoipa::path(
-    get, path = "/api/v1/audiences", tag = "audiences", security(("key" = ["audiences:read"])),
-    responses((status = 200, body = Page<AudienceBody>)),
+    get, path = "/api/v1/audiences", tag = "audiences", params(PageQuery), security(("key" = ["audiences:read"])),
+    responses((status = 200, body = Page<AudienceBody>), (status = 400, body = Problem)),
 )]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     authority: Authority<right::AudiencesRead>,
+    Query(page): Query<PageQuery>,
 ) -> Result<Json<Page<AudienceBody>>, ApiError> {
     let caller = authority.caller;
     app.offload(move |app| {
         let workspace = caller.workspace;
         let tables = app.catalogue.workspace(workspace)?;
-        let all = tables.audiences.values().map(|audience| {
+        let all = tables.audiences.iter().map(|(id, audience)| (id.0, audience));
+        let show = |audience: &Arc<Audience>| {
             let status = app.kernel.audience(workspace, audience.id)?;
             let lens = Lens::new(app, caller.sight(), workspace, &audience.condition);
             Ok(audience_body(&tables, audience, &status, lens))
-        });
-        Ok(Json(Page::whole(all.collect::<Result<_, ApiError>>()?)))
+        };
+        Page::of(all, &page, show).map(Json)
     })
     .await
 }
@@ -178,7 +189,7 @@ pub(crate) async fn read(
     request_body = PatchAudience,
     responses(
         (status = 200, body = AudienceBody), (status = 400, body = Problem), (status = 404, body = Problem),
-        (status = 409, body = Problem),
+        (status = 409, body = Problem), (status = 413, body = Problem),
     ),
 )]
 pub(crate) async fn change(
@@ -188,8 +199,9 @@ pub(crate) async fn change(
     Json(patch): Json<PatchAudience>,
 ) -> Result<Json<AudienceBody>, ApiError> {
     let (caller, actor) = (authority.caller.clone(), authority.actor());
-    patch.condition.as_deref().map(check_condition).transpose()?;
     app.offload(move |app| {
+        patch.title.as_deref().map_or(Ok(()), |title| check_text(&table::TITLE_TEXT, title))?;
+        patch.condition.as_deref().map(check_condition).transpose()?;
         let edit = |draft: &mut Draft<'_>| {
             let before = Audience::clone(named(draft.tables(), &name)?);
             let mut audience = before.clone();

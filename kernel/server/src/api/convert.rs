@@ -1,11 +1,11 @@
 //! How the errors of the layers below become answers: each variant is named, so that a new one cannot be forgotten.
 
-use kith_host::{BindError, CompileError, ConfigMistake, LoadError};
+use kith_host::{BindError, CompileError, ConfigError, LoadError};
 use kith_pipeline::{QueryError, SetupError, TurnError};
 
 use super::audiences::bad_expression;
 use crate::error::{ApiError, Mistake, chain};
-use crate::wiring::WiringError;
+use crate::wiring::{CompileRefusal, WiringError};
 
 fn bad_component(error: &(dyn std::error::Error + 'static)) -> ApiError {
     ApiError::BadInput { code: "bad-component", message: chain(error), mistakes: Vec::new() }
@@ -33,12 +33,14 @@ impl From<WiringError> for ApiError {
     fn from(error: WiringError) -> ApiError {
         match error {
             WiringError::Load(error) => error.into(),
-            WiringError::Bind { source: BindError::Config(mistakes), .. } => bad_config(mistakes),
             WiringError::Bind { source: BindError::Load(error), .. } => error.into(),
             WiringError::Bind { source: source @ BindError::Mail(_), .. } => {
                 ApiError::at("grants.mail", source.to_string())
             }
             WiringError::Input { problem, .. } => ApiError::at("config", problem),
+            WiringError::Compile(CompileRefusal::Exhausted(exhausted)) => exhausted.into(),
+            // Of whom nobody waits for any more no answer is read.
+            WiringError::Compile(CompileRefusal::GivenUp) => ApiError::Overloaded { retry_after_s: 10 },
             WiringError::NotLoaded { .. } => {
                 let message = "something else was changed at the same moment; nothing of this was".to_owned();
                 ApiError::Unavailable { code: "changed-meanwhile", message, retry_after_s: 1 }
@@ -54,14 +56,22 @@ impl From<WiringError> for ApiError {
     }
 }
 
-/// A configuration's mistakes, each with its place.
-pub(crate) fn bad_config(mistakes: Vec<ConfigMistake>) -> ApiError {
+/// A configuration's mistakes, each with its place. A mistake quotes what was written, so the message has the first alone.
+pub(crate) fn bad_config(error: ConfigError) -> ApiError {
+    let mistakes = match error {
+        ConfigError::Mistakes(mistakes) => mistakes,
+        ConfigError::Exhausted(exhausted) => return exhausted.into(),
+    };
     let mistakes: Vec<Mistake> = mistakes
         .into_iter()
         .map(|mistake| Mistake { path: format!("config{}", mistake.path), message: mistake.message })
         .collect();
-    let all: Vec<String> = mistakes.iter().map(|mistake| format!("{}: {}", mistake.path, mistake.message)).collect();
-    ApiError::BadInput { code: "bad-config", message: all.join("; "), mistakes }
+    let first = mistakes.first().map_or_else(String::new, |mistake| format!("{}: {}", mistake.path, mistake.message));
+    let message = match mistakes.len() {
+        0 | 1 => first,
+        many => format!("{first} (and {} more, in `errors`)", many - 1),
+    };
+    ApiError::BadInput { code: "bad-config", message, mistakes }
 }
 
 impl From<SetupError> for ApiError {

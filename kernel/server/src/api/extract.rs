@@ -10,6 +10,7 @@ use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt as _;
+use kith_model::budget::{Budget, table};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -69,7 +70,7 @@ impl<R: Right> FromRequestParts<Arc<App>> for Authority<R> {
 }
 
 /// No JSON body of the admin API needs more.
-pub(crate) const MAX_JSON_BYTES: usize = 1 << 20;
+pub(crate) const MAX_JSON_BYTES: usize = table::JSON_BODY.default as usize;
 
 /// Why a body did not come: it was too slow, or its connection ended.
 #[allow(clippy::needless_pass_by_value, reason = "it stands where errors are mapped")]
@@ -186,6 +187,14 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Query<T> {
     }
 }
 
+/// Insist that a text is within its budget.
+pub(crate) fn check_text(budget: &'static Budget, text: &str) -> Result<(), ApiError> {
+    if text.len() as u64 <= budget.default {
+        return Ok(());
+    }
+    Err(budget.exhausted(budget.default, None).into())
+}
+
 /// Which page of a list.
 #[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -198,6 +207,11 @@ pub(crate) struct PageQuery {
 }
 
 impl PageQuery {
+    #[cfg(test)]
+    pub(crate) fn new(limit: usize, cursor: Option<String>) -> PageQuery {
+        PageQuery { limit: Some(limit), cursor }
+    }
+
     pub(crate) fn limit(&self) -> Result<usize, ApiError> {
         page_limit(self.limit)
     }

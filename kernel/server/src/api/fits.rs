@@ -10,7 +10,7 @@ use kith_model::id::{InstallationId, WorkspaceId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::extract::{Authority, Path, right};
+use super::extract::{Authority, PageQuery, Path, Query, right};
 use super::installations::named;
 use super::view::{Page, time};
 use crate::app::App;
@@ -93,19 +93,21 @@ pub(crate) async fn begin(
 /// All fits of an installation, newest first.
 #[utoipa::path(
     get, path = "/api/v1/installations/{id}/fits", tag = "installations",
-    params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin"])),
-    responses((status = 200, body = Page<FitBody>), (status = 404, body = Problem)),
+    params(("id" = String, Path, description = "the installation's name"), PageQuery),
+    security(("key" = ["plugins:admin"])),
+    responses((status = 200, body = Page<FitBody>), (status = 400, body = Problem), (status = 404, body = Problem)),
 )]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
     Path(name): Path<String>,
+    Query(page): Query<PageQuery>,
 ) -> Result<Json<Page<FitBody>>, ApiError> {
     let workspace = authority.caller.workspace;
     let tables = app.catalogue.workspace(workspace)?;
     let installation = named(&tables, &name)?;
     let of = |id: InstallationId| (id, 0)..=(id, u32::MAX);
-    let fits = tables.fits.range(of(installation.id)).rev();
-    let items = fits.map(|(_, row)| fit_body(&app, workspace, installation, row)).collect();
-    Ok(Json(Page::whole(items)))
+    // The newest comes first, so a row's place is how far it is from the last version there can be.
+    let fits = tables.fits.range(of(installation.id)).rev().map(|((_, version), row)| (u32::MAX - version, row));
+    Page::of(fits, &page, |row| Ok(fit_body(&app, workspace, installation, row))).map(Json)
 }

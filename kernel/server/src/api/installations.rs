@@ -9,15 +9,15 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use kith_model::id::{InstallationId, WorkspaceId};
+use kith_model::id::{InstallationId, InstallationName, WorkspaceId};
 use kith_model::plugin::{InstallationMode, PluginId, PluginKind};
 
 pub(crate) use body::{InstallationBody, NewInstallation, PatchInstallation};
 use body::{installation_body, public};
-use edit::{check_complete, check_config, check_grants, check_secrets, free_name, pick_version, read_mode, widened};
+use edit::{CheckedConfig, check_complete, check_grants, check_secrets, free_name, pick_version, read_mode, widened};
 pub(crate) use removal::*;
 
-use super::extract::{Authority, Json, Path, right};
+use super::extract::{Authority, Json, PageQuery, Path, Query, right};
 use super::view::Page;
 use crate::app::App;
 use crate::auth::{self, KeyKind, Scope};
@@ -36,7 +36,10 @@ pub(crate) fn named<'a>(tables: &'a WorkspaceTables, name: &str) -> Result<&'a A
 #[utoipa::path(
     post, path = "/api/v1/installations", tag = "installations", security(("key" = ["plugins:admin"])),
     request_body = NewInstallation,
-    responses((status = 201, body = InstallationBody), (status = 400, body = Problem), (status = 409, body = Problem)),
+    responses(
+        (status = 201, body = InstallationBody), (status = 400, body = Problem), (status = 409, body = Problem),
+        (status = 413, body = Problem), (status = 429, body = Problem),
+    ),
 )]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
@@ -44,10 +47,12 @@ pub(crate) async fn create(
     Json(wanted): Json<NewInstallation>,
 ) -> Result<(StatusCode, Json<InstallationBody>), ApiError> {
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
-    app.offload(move |app| {
-        let (id, write_key) = app.change_after_loading(workspace, actor, |draft| {
-            let (row, write_key) = install(draft, &wanted)?;
+    app.ask(move |app, patience| {
+        let checked = CheckedConfig::default();
+        let (id, write_key) = app.change_after_loading(workspace, actor, patience, |draft| {
+            let (row, write_key) = install(draft, &wanted, &checked)?;
             draft.audit("installation.create", &row.name, None, Some(public(&row)))?;
+            audit_secrets(draft, &row.name, wanted.secrets.keys().map(|name| (name, "secret.set")))?;
             Ok((row.id, write_key))
         })?;
         Ok((StatusCode::CREATED, Json(present(app, workspace, id, write_key)?)))
@@ -69,7 +74,11 @@ fn present(
 }
 
 /// Put a new installation into the draft.
-fn install(draft: &mut Draft<'_>, wanted: &NewInstallation) -> Result<(InstallationRow, Option<String>), ApiError> {
+fn install(
+    draft: &mut Draft<'_>,
+    wanted: &NewInstallation,
+    checked: &CheckedConfig,
+) -> Result<(InstallationRow, Option<String>), ApiError> {
     let plugin: PluginId = wanted
         .plugin
         .parse()
@@ -77,7 +86,7 @@ fn install(draft: &mut Draft<'_>, wanted: &NewInstallation) -> Result<(Installat
     let version = pick_version(draft.tables(), &plugin, wanted.version.as_deref())?;
     let manifest = &version.manifest;
     let name = free_name(draft.tables(), manifest, wanted.name.as_deref())?;
-    let config = check_config(manifest, wanted.config.clone())?;
+    let config = checked.check(draft, &version, wanted.config.clone())?;
     check_secrets(manifest, wanted.secrets.iter().map(|(name, value)| (name, Some(value))))?;
     check_grants(manifest.kind, &wanted.grants)?;
     let mode = wanted.mode.as_deref().map_or(Ok(InstallationMode::Live), read_mode)?;
@@ -126,16 +135,18 @@ fn install(draft: &mut Draft<'_>, wanted: &NewInstallation) -> Result<(Installat
 
 /// All installations of the workspace.
 #[utoipa::path(
-    get, path = "/api/v1/installations", tag = "installations", security(("key" = ["plugins:admin"])),
-    responses((status = 200, body = Page<InstallationBody>)),
+    get, path = "/api/v1/installations", tag = "installations", params(PageQuery),
+    security(("key" = ["plugins:admin"])),
+    responses((status = 200, body = Page<InstallationBody>), (status = 400, body = Problem)),
 )]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
+    Query(page): Query<PageQuery>,
 ) -> Result<Json<Page<InstallationBody>>, ApiError> {
     let tables = app.catalogue.workspace(authority.caller.workspace)?;
-    let items = tables.installed().map(|row| installation_body(&app, &tables, row, None)).collect::<Result<_, _>>()?;
-    Ok(Json(Page::whole(items)))
+    let installed = tables.installed().map(|row| (row.id.0, row));
+    Page::of(installed, &page, |row| installation_body(&app, &tables, row, None)).map(Json)
 }
 
 /// One installation.
@@ -161,7 +172,7 @@ pub(crate) async fn read(
     request_body = PatchInstallation,
     responses(
         (status = 200, body = InstallationBody), (status = 400, body = Problem), (status = 404, body = Problem),
-        (status = 409, body = Problem),
+        (status = 409, body = Problem), (status = 413, body = Problem), (status = 429, body = Problem),
     ),
 )]
 pub(crate) async fn change(
@@ -171,11 +182,14 @@ pub(crate) async fn change(
     Json(patch): Json<PatchInstallation>,
 ) -> Result<Json<InstallationBody>, ApiError> {
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
-    app.offload(move |app| {
-        let id = app.change_after_loading(workspace, actor, |draft| {
+    app.ask(move |app, patience| {
+        let checked = CheckedConfig::default();
+        let id = app.change_after_loading(workspace, actor, patience, |draft| {
             let before = InstallationRow::clone(named(draft.tables(), &name)?);
-            let row = patched(draft, &before, &patch)?;
+            let row = patched(draft, &before, &patch, &checked)?;
             draft.audit("installation.change", &row.name, Some(public(&before)), Some(public(&row)))?;
+            let what = |value: &Option<String>| if value.is_some() { "secret.set" } else { "secret.remove" };
+            audit_secrets(draft, &row.name, patch.secrets.iter().map(|(name, value)| (name, what(value))))?;
             draft.put_installation(row);
             Ok(before.id)
         })?;
@@ -184,10 +198,23 @@ pub(crate) async fn change(
     .await
 }
 
+/// Write down which secrets were set and removed; their values are nobody's to see.
+fn audit_secrets<'a>(
+    draft: &mut Draft<'_>,
+    installation: &InstallationName,
+    secrets: impl Iterator<Item = (&'a String, &'static str)>,
+) -> Result<(), ApiError> {
+    for (name, action) in secrets {
+        draft.audit(action, format!("{installation}/{name}"), None, None)?;
+    }
+    Ok(())
+}
+
 fn patched(
     draft: &mut Draft<'_>,
     before: &InstallationRow,
     patch: &PatchInstallation,
+    checked: &CheckedConfig,
 ) -> Result<InstallationRow, ApiError> {
     let mut row = before.clone();
     let present = draft.tables().plugin_of(before).cloned();
@@ -203,8 +230,10 @@ fn patched(
         let problem = format!("{} {} is not in the catalogue", before.plugin, before.version);
         ApiError::internal("looking up an installation's plugin", problem)
     })?;
-    // The present configuration is checked too: another version may have another schema.
-    row.config = check_config(&version.manifest, patch.config.clone().or_else(|| Some(before.config.clone())))?;
+    // Another version may have another schema, so that the present configuration is checked too.
+    if patch.config.is_some() || patch.version.is_some() {
+        row.config = checked.check(draft, &version, patch.config.clone().or_else(|| Some(before.config.clone())))?;
+    }
     check_secrets(&version.manifest, patch.secrets.iter().map(|(name, value)| (name, value.as_ref())))?;
     for (name, value) in &patch.secrets {
         match value {

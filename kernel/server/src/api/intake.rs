@@ -131,14 +131,16 @@ pub(crate) fn counts(acceptance: &Acceptance, place: &str) -> Value {
     })
 }
 
-/// A connector's own answer. It must never look like a redirect; `status` replaces what cannot be.
+/// A connector's own answer. It must never look like a redirect; `status` replaces what cannot be. It comes from the origin of
+/// the API, whose keys a page of its own could use, so that a browser shows it as a document without scripts or origin.
 pub(crate) fn own_answer(answer: Answer, only: Option<StatusCode>) -> Response {
     let given = StatusCode::from_u16(answer.status).ok().filter(|status| !status.is_redirection());
     let status = only.or(given.filter(|status| status.as_u16() >= 200)).unwrap_or(StatusCode::OK);
     let content_type = HeaderValue::from_str(&answer.content_type)
         .unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"));
     let nosniff = (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    (status, [(header::CONTENT_TYPE, content_type), nosniff], answer.body).into_response()
+    let sandbox = (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
+    (status, [(header::CONTENT_TYPE, content_type), nosniff, sandbox], answer.body).into_response()
 }
 
 impl From<IntakeError> for ApiError {
@@ -200,6 +202,9 @@ mod tests {
     #[test]
     fn a_connectors_answer_is_never_a_redirect() {
         let answer = |status| Answer { status, content_type: "a\nb".into(), body: Vec::new() };
+        let page = own_answer(Answer { content_type: "text/html".into(), ..answer(200) }, None);
+        assert_eq!(page.headers()[header::CONTENT_SECURITY_POLICY], "sandbox; default-src 'none'");
+        assert_eq!(page.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
         assert_eq!(own_answer(answer(301), None).status(), 200);
         assert_eq!(own_answer(answer(202), None).status(), 202);
         assert_eq!(own_answer(answer(202), Some(StatusCode::OK)).status(), 200);

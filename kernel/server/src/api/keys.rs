@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use kith_model::id::WorkspaceId;
+use kith_model::budget::table;
 use kith_model::plugin::PluginKind;
 use kith_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::extract::{Authority, Json, Path, right};
+use super::extract::check_text;
+use super::extract::{Authority, Json, PageQuery, Path, Query, right};
 use super::installations::named;
 use super::view::{Page, time};
 use crate::app::App;
@@ -93,7 +94,10 @@ fn wanted_scopes(caller: &Caller, wanted: &NewKey) -> Result<BTreeSet<Scope>, Ap
 /// Make a key. The answer shows it, this once.
 #[utoipa::path(
     post, path = "/api/v1/keys", tag = "keys", security(("key" = ["keys:admin"])), request_body = NewKey,
-    responses((status = 201, body = NewKeyBody), (status = 400, body = Problem), (status = 403, body = Problem)),
+    responses(
+        (status = 201, body = NewKeyBody), (status = 400, body = Problem), (status = 403, body = Problem),
+        (status = 413, body = Problem),
+    ),
 )]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
@@ -101,6 +105,7 @@ pub(crate) async fn create(
     Json(wanted): Json<NewKey>,
 ) -> Result<(StatusCode, Json<NewKeyBody>), ApiError> {
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
+    check_text(&table::TITLE_TEXT, &wanted.title)?;
     let scopes = wanted_scopes(&authority.caller, &wanted)?;
     let expires_at: Option<Timestamp> = wanted
         .expires_at
@@ -144,18 +149,20 @@ pub(crate) async fn create(
 
 /// All keys of the workspace, without their text.
 #[utoipa::path(
-    get, path = "/api/v1/keys", tag = "keys", security(("key" = ["keys:admin"])),
-    responses((status = 200, body = Page<KeyBody>)),
+    get, path = "/api/v1/keys", tag = "keys", params(PageQuery), security(("key" = ["keys:admin"])),
+    responses((status = 200, body = Page<KeyBody>), (status = 400, body = Problem)),
 )]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     authority: Authority<right::KeysAdmin>,
+    Query(page): Query<PageQuery>,
 ) -> Result<Json<Page<KeyBody>>, ApiError> {
     let workspace = authority.caller.workspace;
     let tables = app.catalogue.tables();
     let here = app.catalogue.workspace(workspace)?;
     let keys = tables.credentials.values().filter(|row| row.workspace == workspace);
-    Ok(Json(Page::whole(keys.map(|row| key_body(&here, row)).collect())))
+    let keys = keys.map(|row| (row.id.to_string(), row));
+    Page::of(keys, &page, |row| Ok(key_body(&here, row))).map(Json)
 }
 
 /// Revoke a key: from the next request on it is unknown.
@@ -178,9 +185,16 @@ pub(crate) async fn revoke(
             let missing =
                 || ApiError::missing(format!("no key `{}`", id.as_str().chars().take(64).collect::<String>()));
             let row = row.ok_or_else(missing)?;
-            if is_last_admin(&tables.credentials, row, workspace, draft.now()) {
-                let message = "this is the last key that can make keys; make another one first".to_owned();
-                return Err(ApiError::Conflict { code: "last-admin-key", message });
+            let others: Vec<&CredentialRow> = (tables.credentials.values().map(AsRef::as_ref))
+                .filter(|other| other.workspace == workspace && other.id != row.id && other.is_good(draft.now()))
+                .collect();
+            if let Some(scope) = lost_scope(row, &others).filter(|_| row.is_good(draft.now())) {
+                let code = if scope == Scope::KeysAdmin { "last-admin-key" } else { "last-holder" };
+                let message = format!(
+                    "no other key without an earlier end could give the scope `{}` any more; make another one first",
+                    scope.as_str()
+                );
+                return Err(ApiError::Conflict { code, message });
             }
             draft.audit("key.revoke", &row.id, Some(json!({ "title": row.title, "scopes": row.scopes })), None)?;
             draft.put_credential(CredentialRow { revoked_at: Some(draft.now()), ..CredentialRow::clone(row) });
@@ -190,15 +204,71 @@ pub(crate) async fn revoke(
     .await
 }
 
-fn is_last_admin(
-    all: &std::collections::BTreeMap<KeyId, Arc<CredentialRow>>,
-    row: &CredentialRow,
-    workspace: WorkspaceId,
-    now: Timestamp,
-) -> bool {
-    let makes_keys = |row: &CredentialRow| {
-        let may = row.scopes.contains(&Scope::KeysAdmin) || row.scopes.contains(&Scope::All);
-        may && row.workspace == workspace && row.is_good(now)
+/// A scope that nobody could have any more without the key `row`. A key gives no scope that it has not itself, so that of those
+/// which make keys another has to remain for each scope that this one could give. A source's write key is replaced by
+/// whoever may install sources.
+fn lost_scope(row: &CredentialRow, others: &[&CredentialRow]) -> Option<Scope> {
+    if row.source.is_some() {
+        return None;
+    }
+    let has = |row: &CredentialRow, scope: Scope| row.scopes.contains(&scope) || row.scopes.contains(&Scope::All);
+    let gives = |row: &CredentialRow, scope: Scope| has(row, Scope::KeysAdmin) && has(row, scope);
+    // One that ends sooner only puts off the loss.
+    let outlives = |other: &CredentialRow| match (other.expires_at, row.expires_at) {
+        (None, _) => true,
+        (Some(end), Some(own)) => end >= own,
+        (Some(_), None) => false,
     };
-    makes_keys(row) && !all.values().any(|other| other.id != row.id && makes_keys(other))
+    let lasting: Vec<&CredentialRow> =
+        others.iter().copied().filter(|other| other.source.is_none() && outlives(other)).collect();
+    let is_kept = |scope: Scope| match gives(row, scope) {
+        true => lasting.iter().any(|other| gives(other, scope)),
+        false => lasting.iter().any(|other| has(other, scope)),
+    };
+    Scope::EACH.into_iter().find(|scope| has(row, *scope) && !is_kept(*scope))
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_model::id::WorkspaceId;
+
+    use super::*;
+
+    fn key(id: &str, scopes: &[Scope], expires_at: Option<i64>) -> CredentialRow {
+        CredentialRow {
+            id: KeyId::named(id),
+            workspace: WorkspaceId(1),
+            title: String::new(),
+            hash: String::new(),
+            scopes: scopes.iter().copied().collect(),
+            source: None,
+            created_at: Timestamp(0),
+            expires_at: expires_at.map(Timestamp),
+            revoked_at: None,
+        }
+    }
+
+    #[test]
+    fn each_scope_keeps_somebody_who_can_give_it() {
+        use Scope::{All, AudiencesRead, KeysAdmin, PluginsAdmin};
+        let all = || key("all", &[All], None);
+        let lost = |row: &CredentialRow, others: &[CredentialRow]| {
+            lost_scope(row, &others.iter().collect::<Vec<_>>()).map(Scope::as_str)
+        };
+        assert_eq!(lost(&all(), &[]), Some("keys:admin"));
+        assert_eq!(lost(&all(), &[key("k", &[KeysAdmin], None)]), Some("plugins:admin"));
+        assert_eq!(
+            lost(&all(), &[key("k", &[KeysAdmin], None), key("p", &[PluginsAdmin], None)]),
+            Some("plugins:admin")
+        );
+        assert_eq!(lost(&all(), &[key("e", &[All], Some(9))]), Some("keys:admin"), "it ends");
+        assert_eq!(lost(&key("x", &[All], Some(5)), &[key("e", &[All], Some(9))]), None, "it ends later");
+        assert_eq!(lost(&all(), &[key("b", &[All], None)]), None);
+        assert_eq!(lost(&key("k", &[KeysAdmin, AudiencesRead], None), &[all()]), None);
+        assert_eq!(lost(&key("a", &[AudiencesRead], None), &[]), Some("audiences:read"));
+        let write =
+            CredentialRow { source: Some(kith_model::id::InstallationId(1)), ..key("w", &[Scope::Ingest], None) };
+        assert_eq!(lost(&write, &[]), None);
+        assert_eq!(lost(&key("i", &[Scope::Ingest], None), &[write]), Some("ingest"));
+    }
 }

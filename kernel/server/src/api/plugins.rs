@@ -6,20 +6,23 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
+use kith_model::budget::table;
+use kith_model::id::WorkspaceId;
 use kith_model::plugin::{Capabilities, InputSpec, LimitRequest, OutputSpec, PluginId, PluginKind};
+use kith_pipeline::Patience;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::extract::{Authority, Path, read_body, right};
+use super::extract::{Authority, PageQuery, Path, Query, read_body, right};
 use super::reservation::Reservation;
 use super::view::{Page, time};
 use crate::app::App;
-use crate::catalogue::{PluginRow, WorkspaceTables};
+use crate::catalogue::{Actor, InstallationRow, PluginRow, WorkspaceTables};
 use crate::error::{ApiError, Problem};
 
 /// The largest component that is admitted.
-const MAX_COMPONENT_BYTES: usize = 8 << 20;
+const MAX_COMPONENT_BYTES: usize = table::COMPONENT_SIZE.default as usize;
 
 /// One version of a plugin.
 #[derive(Debug, Serialize, ToSchema)]
@@ -117,6 +120,7 @@ fn versions_of(tables: &WorkspaceTables, id: &PluginId) -> Option<PluginVersions
     responses(
         (status = 201, body = PluginBody), (status = 200, body = PluginBody, description = "it was here already"),
         (status = 400, body = Problem), (status = 409, body = Problem), (status = 413, body = Problem),
+        (status = 429, body = Problem),
     ),
 )]
 pub(crate) async fn upload(
@@ -128,37 +132,116 @@ pub(crate) async fn upload(
     let workspace = authority.caller.workspace;
     let mut memory = Reservation::of_key(&app, &authority.caller.key)?;
     let component = read_body(body, MAX_COMPONENT_BYTES, &mut memory).await?;
-    app.offload(move |app| {
+    app.ask(move |app, patience| {
         let inspected = kith_host::inspect(&component).map_err(kith_host::LoadError::Package)?;
-        let manifest = &inspected.manifest;
-        let same = app.catalogue.workspace(workspace)?;
-        if let Some(existing) = same.plugins.get(&(manifest.id.clone(), manifest.version.clone())) {
-            return already(existing, &inspected.digest);
-        }
-        let digest = app.wiring.admit(&component)?;
         let row = PluginRow {
             manifest: inspected.manifest,
             manifest_toml: inspected.manifest_toml,
-            digest,
+            digest: inspected.digest,
             size_bytes: component.len() as u64,
             imports: inspected.imports,
             exports: inspected.exports,
             uploaded_at: app.clock.now(),
             uploaded_by: actor.key.clone(),
         };
-        app.change(workspace, actor, |draft| {
-            // Another upload may have come between the look above and the draft.
-            let key = (row.manifest.id.clone(), row.manifest.version.clone());
-            if let Some(existing) = draft.tables().plugins.get(&key) {
-                return already(existing, &row.digest);
-            }
-            let target = format!("{}@{}", row.manifest.id, row.manifest.version);
-            draft.audit("plugin.upload", target, None, Some(serde_json::json!({ "digest": row.digest })))?;
-            draft.put_plugin(row.clone());
-            Ok((StatusCode::CREATED, Json(plugin_body(&row))))
-        })
+        let taken = take(app, workspace, actor, &row, &component, patience);
+        if taken.is_err() {
+            app.sweep(&row.digest, Some(&component));
+        }
+        taken
     })
     .await
+}
+
+/// Compile a component, keep it and write its row.
+fn take(
+    app: &App,
+    workspace: WorkspaceId,
+    actor: Actor,
+    row: &PluginRow,
+    component: &[u8],
+    patience: &Patience,
+) -> Result<(StatusCode, Json<PluginBody>), ApiError> {
+    if let Some(existing) = check_room(&*app.catalogue.workspace(workspace)?, row)? {
+        return Ok(existing);
+    }
+    // Compiling comes before the change, which others wait for.
+    let _upload = app.wiring.components().admit(workspace, component, &row.digest, patience)?;
+    app.change(workspace, actor, |draft| {
+        // Another upload may have come between the look above and the draft.
+        if let Some(existing) = check_room(draft.tables(), row)? {
+            return Ok(existing);
+        }
+        let target = format!("{}@{}", row.manifest.id, row.manifest.version);
+        draft.audit("plugin.upload", target, None, Some(serde_json::json!({ "digest": row.digest })))?;
+        draft.put_plugin(row.clone());
+        Ok((StatusCode::CREATED, Json(plugin_body(row))))
+    })
+}
+
+/// Whether there is room for another version; the answer where this one is here already.
+fn check_room(tables: &WorkspaceTables, row: &PluginRow) -> Result<Option<(StatusCode, Json<PluginBody>)>, ApiError> {
+    if let Some(existing) = tables.plugins.get(&(row.manifest.id.clone(), row.manifest.version.clone())) {
+        return already(existing, &row.digest).map(Some);
+    }
+    let bytes: u64 = tables.plugins.values().map(|kept| kept.size_bytes).sum();
+    for (budget, used) in [
+        (&table::PLUGINS_KEPT, tables.plugins.len() as u64 + 1),
+        (&table::PLUGIN_BYTES_KEPT, bytes.saturating_add(row.size_bytes)),
+    ] {
+        if used > budget.default {
+            return Err(budget.exhausted(budget.default, None).into());
+        }
+    }
+    Ok(None)
+}
+
+/// Delete a version of a plugin that is not installed: its component leaves the disk where no other workspace has it. What it
+/// made as an installation that was removed stays.
+#[utoipa::path(
+    delete, path = "/api/v1/plugins/{vendor}/{name}/{version}", tag = "plugins",
+    params(("vendor" = String, Path), ("name" = String, Path), ("version" = String, Path)),
+    security(("key" = ["plugins:admin"])),
+    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)),
+)]
+pub(crate) async fn remove(
+    State(app): State<Arc<App>>,
+    authority: Authority<right::PluginsAdmin>,
+    Path((vendor, name, version)): Path<(String, String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let (workspace, actor) = (authority.caller.workspace, authority.actor());
+    app.offload(move |app| {
+        let digest = app.change(workspace, actor, |draft| {
+            let key = format!("{vendor}/{name}").parse::<PluginId>().ok().zip(version.parse().ok());
+            let row = key.and_then(|key| draft.tables().plugins.get(&key).cloned());
+            let shown: String = format!("{vendor}/{name} {version}").chars().take(260).collect();
+            let row = row.ok_or_else(|| ApiError::missing(format!("no plugin version `{shown}`")))?;
+            check_uninstalled(draft.tables(), &row)?;
+            let target = format!("{}@{}", row.manifest.id, row.manifest.version);
+            draft.audit("plugin.delete", target, Some(serde_json::json!({ "digest": row.digest })), None)?;
+            draft.remove_plugin(&row);
+            Ok(row.digest.clone())
+        })?;
+        app.sweep(&digest, None);
+        Ok(StatusCode::NO_CONTENT)
+    })
+    .await
+}
+
+/// A version that an installation runs, or whose values people still hold from it, stays.
+fn check_uninstalled(tables: &WorkspaceTables, row: &PluginRow) -> Result<(), ApiError> {
+    let (id, version) = (&row.manifest.id, &row.manifest.version);
+    let needs = |installed: &InstallationRow| {
+        let serves = installed.waits_for_fit.as_ref().map(|waits| &waits.serves);
+        installed.plugin == *id && (installed.version == *version || serves == Some(version))
+    };
+    match tables.installed().find(|installed| needs(installed)) {
+        None => Ok(()),
+        Some(installed) => {
+            let message = format!("{id} {version} is installed as `{}`; upgrade or remove that first", installed.name);
+            Err(ApiError::Conflict { code: "in-use", message })
+        }
+    }
 }
 
 /// A version's bytes never change: the same ones again are fine, others are not.
@@ -173,17 +256,19 @@ fn already(existing: &PluginRow, digest: &str) -> Result<(StatusCode, Json<Plugi
 
 /// All plugins of the workspace.
 #[utoipa::path(
-    get, path = "/api/v1/plugins", tag = "plugins", security(("key" = ["plugins:admin"])),
-    responses((status = 200, body = Page<PluginVersions>)),
+    get, path = "/api/v1/plugins", tag = "plugins", params(PageQuery), security(("key" = ["plugins:admin"])),
+    responses((status = 200, body = Page<PluginVersions>), (status = 400, body = Problem)),
 )]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
+    Query(page): Query<PageQuery>,
 ) -> Result<Json<Page<PluginVersions>>, ApiError> {
     let tables = app.catalogue.workspace(authority.caller.workspace)?;
     let mut ids: Vec<&PluginId> = tables.plugins.keys().map(|(id, _)| id).collect();
     ids.dedup();
-    Ok(Json(Page::whole(ids.into_iter().filter_map(|id| versions_of(&tables, id)).collect())))
+    let plugins = ids.into_iter().filter_map(|id| Some((id.clone(), versions_of(&tables, id)?)));
+    Page::of(plugins, &page, Ok).map(Json)
 }
 
 /// One plugin with all its versions.

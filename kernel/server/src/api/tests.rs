@@ -6,6 +6,7 @@ mod contract;
 pub(crate) mod installations;
 mod routes;
 mod sight;
+mod uploads;
 
 use std::sync::Arc;
 
@@ -75,7 +76,8 @@ impl Question {
     }
 
     pub(super) async fn send(self, body: impl Into<Body>) -> Response {
-        let request = self.request.body(body.into()).unwrap();
+        let mut request = self.request.body(body.into()).unwrap();
+        request.headers_mut().entry("host").or_insert(axum::http::HeaderValue::from_static("localhost"));
         let response = self.router.oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();

@@ -1,10 +1,16 @@
 //! Pieces that several answers share.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use kith_model::identity::Identifier;
 use kith_model::time::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
+
+use super::extract::PageQuery;
+use crate::error::ApiError;
 
 /// A moment as the API writes it: RFC 3339 in UTC.
 pub(crate) fn time(at: Timestamp) -> String {
@@ -43,8 +49,51 @@ pub(crate) struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// A list that is always whole.
-    pub(crate) fn whole(items: Vec<T>) -> Page<T> {
-        Page { items, next: None }
+    /// The page that is asked for of rows in the order of their keys; a row's key is its cursor, so that a page goes on
+    /// behind the last row of the one before whatever has come or gone since.
+    pub(crate) fn of<K: Ord + FromStr + Display, R>(
+        rows: impl Iterator<Item = (K, R)>,
+        query: &PageQuery,
+        mut show: impl FnMut(R) -> Result<T, ApiError>,
+    ) -> Result<Page<T>, ApiError> {
+        let limit = query.limit()?;
+        let foreign = || ApiError::at("?cursor", "this list gave out no such cursor");
+        let read = |text: &str| {
+            data_encoding::HEXLOWER.decode(text.as_bytes()).ok().and_then(|key| String::from_utf8(key).ok())
+        };
+        let after = query.cursor.as_deref().map(|text| read(text)?.parse::<K>().ok());
+        let after = after.map(|after| after.ok_or_else(foreign)).transpose()?;
+        let mut rows = rows.skip_while(|(key, _)| after.as_ref().is_some_and(|after| key <= after)).peekable();
+        let (mut items, mut last) = (Vec::new(), None);
+        while items.len() < limit {
+            let Some((key, row)) = rows.next() else { break };
+            items.push(show(row)?);
+            last = Some(key);
+        }
+        let next = rows.peek().and(last).map(|last| data_encoding::HEXLOWER.encode(last.to_string().as_bytes()));
+        Ok(Page { items, next })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_go_on_behind_their_last_row_whatever_goes_meanwhile() {
+        let page = |rows: &[u32], limit: usize, cursor: Option<String>| {
+            let query = PageQuery::new(limit, cursor);
+            Page::of(rows.iter().map(|row| (*row, *row)), &query, Ok).unwrap()
+        };
+        let first = page(&[1, 5, 9, 10], 2, None);
+        assert_eq!(first.items, [1, 5]);
+        let second = page(&[1, 6, 9, 10], 2, first.next);
+        assert_eq!(second.items, [6, 9]);
+        let third = page(&[1, 6, 9, 10], 2, second.next);
+        assert_eq!((third.items, third.next), (vec![10], None));
+        for foreign in ["x", "7a", "ff"] {
+            let query = PageQuery::new(2, Some(foreign.to_owned()));
+            assert!(Page::of([(1_u32, 1)].into_iter(), &query, Ok).is_err(), "{foreign}");
+        }
     }
 }

@@ -44,6 +44,17 @@ impl Artifacts {
         Ok(digest)
     }
 
+    /// Remove a component, where it is there.
+    pub fn remove(&self, digest: &str) -> Result<(), ArtifactError> {
+        let path = self.path(digest);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(ArtifactError::Io { doing: "removing", path, source: error })
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     /// The component of that digest.
     pub fn read(&self, wanted: &str) -> Result<Vec<u8>, ArtifactError> {
         let path = self.path(wanted);

@@ -9,12 +9,12 @@ use kith_model::id::{AudienceId, InstallationId, WorkspaceId};
 use kith_model::time::Timestamp;
 use kith_store::keys::{Definition, SYSTEM};
 use kith_store::{Key, Operation, Unit, row};
-use parking_lot::MutexGuard;
 
+use super::locks::Lock;
 use super::sealed::Place;
 use super::{
     AudienceRow, AuditRow, Catalogue, CatalogueError, CounterRow, CredentialRow, FitRow, InstallationRow, PluginRow,
-    Tables, WorkspaceTables, of_installation, put, scan_all,
+    WorkspaceTables, of_installation, put, scan_all,
 };
 use crate::auth::KeyId;
 
@@ -32,6 +32,13 @@ impl Actor {
     }
 }
 
+/// Whether a draft is one to learn from, which holds nobody up, or part of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rehearsal {
+    Yes,
+    No,
+}
+
 /// A change on paper. It becomes one only as part of a [`Change`].
 pub struct Draft<'a> {
     catalogue: &'a Catalogue,
@@ -39,6 +46,7 @@ pub struct Draft<'a> {
     credentials: BTreeMap<KeyId, Arc<CredentialRow>>,
     operations: Vec<Operation>,
     actor: Actor,
+    rehearsal: Rehearsal,
     now: Timestamp,
     alters_setup: bool,
     touched: BTreeSet<InstallationId>,
@@ -47,7 +55,7 @@ pub struct Draft<'a> {
 /// The one change under way. Dropped without [`Change::commit`], it never happened.
 pub struct Change<'a> {
     draft: Draft<'a>,
-    writing: MutexGuard<'a, ()>,
+    writing: Lock<'a>,
 }
 
 /// A change that is durable. It shows, and the next one may begin, when this is dropped: what follows from changes follows in
@@ -55,13 +63,14 @@ pub struct Change<'a> {
 #[must_use = "the change shows, and the next one may begin, as soon as this is dropped"]
 pub struct CommitGuard<'a> {
     catalogue: &'a Catalogue,
-    tables: Arc<Tables>,
-    _writing: MutexGuard<'a, ()>,
+    workspace: Arc<WorkspaceTables>,
+    credentials: BTreeMap<KeyId, Arc<CredentialRow>>,
+    _writing: Lock<'a>,
 }
 
 impl Drop for CommitGuard<'_> {
     fn drop(&mut self) {
-        self.catalogue.tables.store(Arc::clone(&self.tables));
+        self.catalogue.show(&self.workspace, &self.credentials);
     }
 }
 
@@ -80,7 +89,7 @@ impl<'a> DerefMut for Change<'a> {
 }
 
 impl<'a> Change<'a> {
-    pub(super) fn new(draft: Draft<'a>, writing: MutexGuard<'a, ()>) -> Change<'a> {
+    pub(super) fn new(draft: Draft<'a>, writing: Lock<'a>) -> Change<'a> {
         Change { draft, writing }
     }
 
@@ -90,15 +99,18 @@ impl<'a> Change<'a> {
         let catalogue = draft.catalogue;
         let fence = catalogue.fence.get().cloned();
         catalogue.store.commit(Unit { operations: draft.operations, fence, ..Unit::default() })?;
-        let mut tables = Tables::clone(&catalogue.tables.load());
-        tables.workspaces.insert(draft.tables.row.id, Arc::new(draft.tables));
-        tables.credentials.extend(draft.credentials);
-        Ok(CommitGuard { catalogue, tables: Arc::new(tables), _writing: writing })
+        let (workspace, credentials) = (Arc::new(draft.tables), draft.credentials);
+        Ok(CommitGuard { catalogue, workspace, credentials, _writing: writing })
     }
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(catalogue: &'a Catalogue, tables: WorkspaceTables, actor: Actor) -> Draft<'a> {
+    pub(super) fn new(
+        catalogue: &'a Catalogue,
+        tables: WorkspaceTables,
+        actor: Actor,
+        rehearsal: Rehearsal,
+    ) -> Draft<'a> {
         let now = catalogue.clock.now();
         Draft {
             catalogue,
@@ -106,6 +118,7 @@ impl<'a> Draft<'a> {
             credentials: BTreeMap::new(),
             operations: Vec::new(),
             actor,
+            rehearsal,
             now,
             alters_setup: false,
             touched: BTreeSet::new(),
@@ -115,6 +128,11 @@ impl<'a> Draft<'a> {
     /// The workspace as it will be.
     pub fn tables(&self) -> &WorkspaceTables {
         &self.tables
+    }
+
+    /// Whether the change will not be made.
+    pub fn is_rehearsal(&self) -> bool {
+        self.rehearsal == Rehearsal::Yes
     }
 
     /// The moment of the change.
@@ -165,6 +183,13 @@ impl<'a> Draft<'a> {
         self.operations.push(put(self.workspace(), Definition::Plugin, name.as_bytes(), &row));
         let key = (row.manifest.id.clone(), row.manifest.version.clone());
         self.tables.plugins.insert(key, Arc::new(row));
+    }
+
+    /// Take a plugin version out.
+    pub fn remove_plugin(&mut self, row: &PluginRow) {
+        let name = format!("{}@{}", row.manifest.id, row.manifest.version);
+        self.operations.push(Operation::Delete(Key::definition(self.workspace(), Definition::Plugin, name.as_bytes())));
+        self.tables.plugins.remove(&(row.manifest.id.clone(), row.manifest.version.clone()));
     }
 
     /// Add or replace an installation.

@@ -102,6 +102,18 @@ pub(crate) enum KeyCommand {
     },
     /// All keys, without their secrets
     List,
+    /// Make a new admin key in a data directory that no server uses, where all that could make keys are lost
+    Reset {
+        /// The data directory
+        #[arg(long, env = "KITH_DATA", default_value = "kith-data", value_name = "DIR")]
+        data: PathBuf,
+        /// The storage engine that the server runs with
+        #[arg(long, value_enum, default_value_t = Engine::Sled)]
+        engine: Engine,
+        /// The workspace
+        #[arg(long, default_value = "default", value_name = "NAME")]
+        workspace: Name,
+    },
     /// Make a key worthless
     Revoke {
         /// The key's id

@@ -18,7 +18,7 @@ pub(crate) fn run(command: &AudienceCommand, client: &Client, json: bool) -> Res
             let consent = Consent::from_flag(args.actions.yes);
             save(consent, change(args)?, |body| client.patch(&path(args.audience.as_str()), body))?
         }
-        AudienceCommand::List => client.get("/api/v1/audiences")?,
+        AudienceCommand::List => client.whole("/api/v1/audiences")?,
         AudienceCommand::Remove { audience } => {
             client.delete(&path(audience.as_str()))?;
             json!({ "removed": audience.as_str() })

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use ureq::{Agent, Body, SendBody};
 
 /// No answer of the management API is larger; ureq's own default of 10 MiB is too small for long lists.
@@ -140,6 +140,12 @@ impl Client {
 
     pub(crate) fn get(&self, path: &str) -> Result<Value, ApiError> {
         self.call("GET", path, None, SendBody::none())
+    }
+
+    /// A whole list, over as many pages as it takes.
+    pub(crate) fn whole(&self, path: &str) -> Result<Value, ApiError> {
+        let items = self.list(path, u64::MAX)?;
+        Ok(json!({ "items": items, "next": null }))
     }
 
     /// The first `limit` items of a list, over as many pages as it takes.

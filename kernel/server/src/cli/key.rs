@@ -1,11 +1,13 @@
 //! `kith key`: API keys of the workspace.
 
+use kith::config::Config;
 use kith_model::time::{Clock as _, SystemClock, Timestamp};
 use serde_json::{Value, json};
 
 use super::args::KeyCommand;
 use super::client::{Client, encode};
 use super::output::{self, field};
+use super::serve::server_failure;
 use super::{Failure, items, print_json};
 
 pub(crate) fn run(command: &KeyCommand, client: &Client, json: bool) -> Result<(), Failure> {
@@ -27,11 +29,23 @@ pub(crate) fn run(command: &KeyCommand, client: &Client, json: bool) -> Result<(
             }
         }
         KeyCommand::List => {
-            let answer = client.get("/api/v1/keys")?;
+            let answer = client.whole("/api/v1/keys")?;
             if json {
                 print_json(&answer)?;
             } else {
                 output::say(key_table(items(&answer), SystemClock.now()))?;
+            }
+        }
+        KeyCommand::Reset { data, engine, workspace } => {
+            let config = Config { engine: engine.kind(), ..Config::new(data) };
+            let key = kith::serve::reset_key(&config, workspace).map_err(server_failure("making a key"))?;
+            if json {
+                print_json(&json!({ "key": key, "workspace": workspace.as_str() }))?;
+            } else {
+                output::say(&key)?;
+                eprintln!(
+                    "This is the only time the key is shown. The other keys go on being good; revoke what you lost."
+                );
             }
         }
         KeyCommand::Revoke { id } => {

@@ -8,13 +8,12 @@ use kith::config::Config;
 use kith::serve::Server;
 use kith_host::{CompileMode, Limits};
 use kith_model::time::{Clock, ManualClock, SystemClock};
-use kith_store::EngineKind;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use super::args::{Engine, LogFormat, ServeArgs};
+use super::args::{LogFormat, ServeArgs};
 use super::{Failure, output};
 
 /// The hidden subcommand that compiles one component.
@@ -49,10 +48,7 @@ fn config(args: &ServeArgs) -> Result<Config, Failure> {
     let defaults = Config::new(&args.data);
     Ok(Config {
         guest_memory_bytes: args.guest_memory.map_or(defaults.guest_memory_bytes, |mib| mib << 20),
-        engine: match args.engine {
-            Engine::Sled => EngineKind::Sled,
-            Engine::Redb => EngineKind::Redb,
-        },
+        engine: args.engine.kind(),
         clock,
         admin_key: args.admin_key.clone(),
         time_zone: args.time_zone.clone(),

@@ -77,6 +77,35 @@ async fn the_first_key_is_made_once_and_a_weak_one_is_refused() {
     again.app().kernel.stop();
 }
 
+#[test]
+fn a_lost_key_is_replaced_where_the_data_lies() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::new(Timestamp(1_790_000_000_000));
+    let config = config(&folder, &clock);
+    let name = "default".parse().unwrap();
+    let nothing = Config { data_directory: folder.path().join("none"), ..config.clone() };
+    assert!(matches!(super::reset_key(&nothing, &name), Err(ServeError::DataDirectory { .. })));
+    assert!(!nothing.data_directory.exists());
+
+    let server = super::open(config.clone()).unwrap();
+    assert!(matches!(super::reset_key(&config, &name), Err(ServeError::Store(_))), "a server uses it");
+    server.app().kernel.stop();
+    server.store.close();
+    drop(server);
+
+    assert!(matches!(super::reset_key(&config, &"other".parse().unwrap()), Err(ServeError::NoWorkspace { .. })));
+    let key = super::reset_key(&config, &name).unwrap();
+    let server = super::open(config).unwrap();
+    let app = server.app();
+    assert!(app.authenticate(&key).unwrap().may(crate::auth::Scope::PluginsAdmin));
+    assert!(app.authenticate(ADMIN_KEY).is_ok());
+    let (audit, _) = app.catalogue.audit(super::FIRST_WORKSPACE, None, 10).unwrap();
+    let actions: Vec<&str> = audit.iter().map(|row| row.action.as_str()).collect();
+    assert_eq!(actions, ["key.reset"]);
+    app.kernel.stop();
+    server.store.close();
+}
+
 struct Listening {
     address: std::net::SocketAddr,
     stop: oneshot::Sender<()>,

@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 
 use kith_features::Duration;
 use kith_model::audience::{Action, ConsentBasis, ReEntry, Reach};
+use kith_model::budget::table;
 use kith_model::consent::MAX_PURPOSE_BYTES;
 use kith_model::plugin::PluginKind;
 use kith_model::time::DAY_MS;
 
 use super::body::{ActionBody, PatchAction, ReEntryBody};
+use crate::api::extract::check_text;
 use crate::api::view::json;
 use crate::catalogue::WorkspaceTables;
 use crate::error::ApiError;
@@ -52,10 +54,12 @@ pub(super) fn read(
     if wanted.purpose.trim().to_lowercase().len() > MAX_PURPOSE_BYTES {
         return Err(moment.at("purpose", format!("a purpose has at most {MAX_PURPOSE_BYTES} bytes")));
     }
+    check_text(&table::PURPOSE_TEXT, &wanted.purpose)?;
     if !wanted.payload.is_object() {
         return Err(moment.at("payload", "write a JSON object"));
     }
     let payload = wanted.payload.to_string();
+    check_text(&table::PAYLOAD_TEXT, &payload)?;
     let inputs: BTreeSet<String> = plugin.manifest.inputs.iter().map(|input| input.name.clone()).collect();
     kith_pipeline::check_payload(&payload, &inputs).map_err(|error| moment.at("payload", error.to_string()))?;
     let existing = wanted.existing.unwrap_or_default();

@@ -1,8 +1,10 @@
 //! The checks that stand before a change of an installation.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use kith_model::budget::table;
 use kith_model::id::InstallationName;
 use kith_model::network::Network;
 use kith_model::plugin::{Grants, InstallationMode, LimitRequest, Manifest, PluginId, PluginKind};
@@ -10,7 +12,8 @@ use kith_model::sending::MAX_SENDING;
 use serde_json::Value;
 
 use crate::api::convert::bad_config;
-use crate::catalogue::{PluginRow, WorkspaceTables};
+use crate::api::extract::check_text;
+use crate::catalogue::{Draft, PluginRow, WorkspaceTables};
 use crate::error::ApiError;
 
 /// The version asked for, or the newest.
@@ -53,22 +56,50 @@ pub(super) fn free_name(
     free.ok_or_else(|| ApiError::at("name", "no name after the plugin is free; give one"))
 }
 
-/// The configuration with defaults filled in.
-pub(super) fn check_config(manifest: &Manifest, config: Option<Value>) -> Result<Value, ApiError> {
-    kith_host::validate_config(manifest, config.unwrap_or(Value::Null)).map_err(bad_config)
+/// The configuration that a change puts in place: checked once, when the change is rehearsed, because others wait for the
+/// change itself.
+#[derive(Default)]
+pub(super) struct CheckedConfig(RefCell<Option<RehearsedConfig>>);
+
+struct RehearsedConfig {
+    /// Of the component whose schema it was checked against.
+    digest: String,
+    wanted: Option<Value>,
+    config: Value,
 }
 
-/// The longest secret, in bytes: a key in PEM has room.
-const MAX_SECRET_BYTES: usize = 4 << 10;
+impl CheckedConfig {
+    /// The configuration with defaults filled in.
+    pub(super) fn check(
+        &self,
+        draft: &Draft<'_>,
+        plugin: &PluginRow,
+        wanted: Option<Value>,
+    ) -> Result<Value, ApiError> {
+        if draft.is_rehearsal() {
+            let given = wanted.clone().unwrap_or(Value::Null);
+            let config = kith_host::validate_config(&plugin.manifest, given).map_err(bad_config)?;
+            let rehearsed = RehearsedConfig { digest: plugin.digest.clone(), wanted, config: config.clone() };
+            *self.0.borrow_mut() = Some(rehearsed);
+            return Ok(config);
+        }
+        match &*self.0.borrow() {
+            Some(checked) if checked.digest == plugin.digest && checked.wanted == wanted => Ok(checked.config.clone()),
+            Some(_) | None => {
+                let message = "the installation was changed at the same moment; look again".to_owned();
+                Err(ApiError::Conflict { code: "changed-meanwhile", message })
+            }
+        }
+    }
+}
 
 /// Only secrets that the manifest asks for can be set, to values that have room in a request.
 pub(super) fn check_secrets<'a>(
     manifest: &Manifest,
     secrets: impl Iterator<Item = (&'a String, Option<&'a String>)> + Clone,
 ) -> Result<(), ApiError> {
-    let is_long = |value: &Option<&String>| value.is_some_and(|value| value.len() > MAX_SECRET_BYTES);
-    if let Some((name, _)) = secrets.clone().find(|(_, value)| is_long(value)) {
-        return Err(ApiError::at(format!("secrets.{name}"), format!("a secret has at most {MAX_SECRET_BYTES} bytes")));
+    for value in secrets.clone().filter_map(|(_, value)| value) {
+        check_text(&table::SECRET_TEXT, value)?;
     }
     let mut names = secrets.map(|(name, _)| name);
     let is_requested = |name: &String| manifest.capabilities.secrets.iter().any(|request| request.name == *name);

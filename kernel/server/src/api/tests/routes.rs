@@ -70,7 +70,7 @@ fn filled(path: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_needs_its_scope_and_no_other() {
     let server = server();
-    let all = Scope::SINGLE;
+    let all = Scope::EACH;
     for (method, path, scheme) in operations() {
         let Some((scheme, scopes)) = scheme else { continue };
         let path = filled(&path);
@@ -158,6 +158,64 @@ async fn keys_are_made_used_listed_and_revoked() {
     let actions: Vec<&str> =
         audit["items"].as_array().unwrap().iter().map(|row| row["action"].as_str().unwrap()).collect();
     assert_eq!(actions, ["key.create", "key.revoke"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_come_in_pages_and_titles_have_a_length() {
+    let server = server();
+    let long = json!({ "title": "x".repeat(257), "scopes": ["metrics:read"] });
+    let refused = ask(&server, "POST", "/api/v1/keys").admin().json(long).await.problem(413, "budget-exhausted");
+    assert_eq!(refused["budget"], "title-text");
+    for _ in 0..3 {
+        let wanted = json!({ "title": "x".repeat(256), "scopes": ["metrics:read"] });
+        ask(&server, "POST", "/api/v1/keys").admin().json(wanted).await.with(201);
+    }
+    let (mut ids, mut path) = (Vec::new(), "/api/v1/keys?limit=2".to_owned());
+    loop {
+        let page = ask(&server, "GET", &path).admin().empty().await.with(200);
+        let items = page["items"].as_array().unwrap();
+        assert!(items.len() <= 2);
+        ids.extend(items.iter().map(|key| key["id"].as_str().unwrap().to_owned()));
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("/api/v1/keys?limit=2&cursor={next}");
+    }
+    assert_eq!(ids.len(), 4, "with the first admin key");
+    assert!(ids.is_sorted());
+    for list in ["keys", "plugins", "installations", "audiences", "deliveries", "dead-letters", "audit"] {
+        let foreign = format!("/api/v1/{list}?cursor=zz");
+        ask(&server, "GET", &foreign).admin().empty().await.problem(400, "bad-input");
+        let many = format!("/api/v1/{list}?limit=501");
+        ask(&server, "GET", &many).admin().empty().await.problem(400, "bad-input");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_names_one_host() {
+    let server = server();
+    let two = ask(&server, "GET", "/healthz").header("host", "a.example").header("host", "b.example");
+    two.empty().await.problem(400, "bad-host");
+    ask(&server, "GET", "/healthz").header("host", "a.example").empty().await.with(200);
+    let none = axum::http::Request::get("/healthz").body(axum::body::Body::empty()).unwrap();
+    let router = crate::api::router(std::sync::Arc::clone(server.app()));
+    let answer = tower::ServiceExt::oneshot(router.clone(), none).await.unwrap();
+    assert_eq!(answer.status(), 400);
+    let old = axum::http::Request::get("/healthz").version(axum::http::Version::HTTP_10);
+    let answer = tower::ServiceExt::oneshot(router, old.body(axum::body::Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_holder_of_a_scope_stays() {
+    let server = server();
+    let first = &ask(&server, "GET", "/api/v1/keys").admin().empty().await.with(200)["items"][0]["id"];
+    let path = format!("/api/v1/keys/{}", first.as_str().unwrap());
+    let keys_alone = json!({ "title": "x", "scopes": ["keys:admin"] });
+    ask(&server, "POST", "/api/v1/keys").admin().json(keys_alone).await.with(201);
+    let refused = ask(&server, "DELETE", &path).admin().empty().await.problem(409, "last-holder");
+    assert!(refused["message"].as_str().unwrap().contains("`plugins:admin`"), "{refused}");
+    let all = json!({ "title": "x", "scopes": ["*"] });
+    ask(&server, "POST", "/api/v1/keys").admin().json(all).await.with(201);
+    ask(&server, "DELETE", &path).admin().empty().await.with(204);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -48,8 +48,8 @@ fn filled(path: &str, person: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_route_shows_a_person_without_the_scope_for_people() {
     let (server, canaries) = with_people().await;
-    let without = |scope: Scope| Scope::SINGLE.into_iter().filter(|one| *one != scope).collect::<Vec<_>>();
-    let mut keys: Vec<Vec<Scope>> = Scope::SINGLE.into_iter().map(|scope| vec![scope]).collect();
+    let without = |scope: Scope| Scope::EACH.into_iter().filter(|one| *one != scope).collect::<Vec<_>>();
+    let mut keys: Vec<Vec<Scope>> = Scope::EACH.into_iter().map(|scope| vec![scope]).collect();
     keys.push(without(Scope::ProfilesRead));
     keys.push([Scope::AudiencesRead, Scope::DeliveriesRead].into());
     let mut shown_to_readers = BTreeSet::new();

@@ -30,6 +30,13 @@ pub(crate) enum PluginCommand {
         #[arg(value_name = "FILE.wasm")]
         file: PathBuf,
     },
+    /// Delete a version of a plugin that is not installed
+    Delete {
+        /// The plugin, as `vendor/name`
+        plugin: PluginId,
+        /// The version, e.g. `0.1.0`
+        version: semver::Version,
+    },
     /// Install a plugin in the workspace
     Install(InstallArgs),
     /// What is installed

@@ -13,6 +13,7 @@ use kith_model::network::{InvalidNetwork, Network};
 use kith_model::secret::Secret;
 use kith_model::sending::{MAX_SENDING, SendingLimits};
 use kith_model::time::Timestamp;
+use kith_store::EngineKind;
 
 const MESSAGES_PER_CHANNEL: u64 = SendingLimits::DEFAULT.messages_at_once as u64;
 const REQUESTS_PER_HOST: u64 = SendingLimits::DEFAULT.requests_per_host as u64;
@@ -194,6 +195,16 @@ fn parse_private(text: &str) -> Result<Network, String> {
 pub(crate) enum Engine {
     Sled,
     Redb,
+}
+
+impl Engine {
+    /// As the store knows it.
+    pub(crate) fn kind(self) -> EngineKind {
+        match self {
+            Engine::Sled => EngineKind::Sled,
+            Engine::Redb => EngineKind::Redb,
+        }
+    }
 }
 
 /// A log format.

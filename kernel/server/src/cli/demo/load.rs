@@ -230,7 +230,7 @@ impl Demo<'_> {
     }
 
     fn audiences_are_computed(&self) -> Result<bool, Failure> {
-        let audiences = self.client.get("/api/v1/audiences")?;
+        let audiences = self.client.whole("/api/v1/audiences")?;
         Ok(items(&audiences).iter().all(|audience| audience.get("size").is_some_and(Value::is_u64)))
     }
 

@@ -17,12 +17,17 @@ const FIT_POLL: Duration = Duration::from_millis(200);
 
 pub(crate) fn run(command: &PluginCommand, client: &Client, json: bool) -> Result<(), Failure> {
     let (answer, shown) = match command {
-        PluginCommand::List => shown(client.get("/api/v1/plugins")?, |answer| plugin_table(&versions(answer))),
+        PluginCommand::List => shown(client.whole("/api/v1/plugins")?, |answer| plugin_table(&versions(answer))),
         PluginCommand::Upload { file } => {
             shown(upload(client, file, json)?, |answer| plugin_table(std::slice::from_ref(answer)))
         }
+        PluginCommand::Delete { plugin, version } => {
+            client.delete(&format!("/api/v1/plugins/{plugin}/{}", encode(&version.to_string())))?;
+            let text = format!("{plugin} {version} is deleted");
+            (json!({ "deleted": format!("{plugin}@{version}") }), text)
+        }
         PluginCommand::Install(args) => shown(client.post(INSTALLATIONS, &installation(args)?)?, installed),
-        PluginCommand::Installations => shown(client.get(INSTALLATIONS)?, |answer| installations(items(answer))),
+        PluginCommand::Installations => shown(client.whole(INSTALLATIONS)?, |answer| installations(items(answer))),
         PluginCommand::Show { installation } => shown(client.get(&path(installation))?, one_installation),
         PluginCommand::Disable { installation } => set_mode(client, installation, "disabled")?,
         PluginCommand::Enable { installation } => set_mode(client, installation, "live")?,
@@ -38,7 +43,7 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, json: bool) -> Resul
             shown(answer, |answer| fit_table(std::slice::from_ref(answer)))
         }
         PluginCommand::Fits { installation } => {
-            shown(client.get(&format!("{}/fits", path(installation)))?, |answer| fit_table(items(answer)))
+            shown(client.whole(&format!("{}/fits", path(installation)))?, |answer| fit_table(items(answer)))
         }
         PluginCommand::New(_) | PluginCommand::Check { .. } | PluginCommand::Build(_) => {
             return Err(Failure::Usage("this command works on this machine and needs no server".to_owned()));
