@@ -167,6 +167,23 @@ impl State {
         None
     }
 
+    /// Take out what waits of a workspace.
+    fn forget(&mut self, workspace: WorkspaceId) -> Vec<Call> {
+        self.turns.retain(|of| *of != workspace);
+        let Some(tenant) = self.tenants.get_mut(&workspace) else { return Vec::new() };
+        tenant.turns.clear();
+        let mut dropped = Vec::new();
+        for calls in tenant.installations.values_mut() {
+            self.waiting_bytes -= std::mem::take(&mut calls.waiting_bytes);
+            dropped.extend(calls.waiting.drain(..));
+        }
+        tenant.installations.retain(|_, calls| calls.under_way > 0);
+        if tenant.installations.is_empty() {
+            self.tenants.remove(&workspace);
+        }
+        dropped
+    }
+
     fn ended(&mut self, workspace: WorkspaceId, installation: InstallationId) {
         let Some(tenant) = self.tenants.get_mut(&workspace) else { return };
         if let Some(calls) = tenant.installations.get_mut(&installation) {
@@ -326,6 +343,16 @@ impl Guests {
     /// Ends when a call of the class is taken, from this call on, which may make room for another.
     pub(crate) fn room(&self, class: GuestClass) -> Notified<'_> {
         self.side(class).room.notified()
+    }
+
+    /// Drop what waits of a workspace; its callers are told by that. What is under way ends within its limits.
+    pub(crate) fn forget_workspace(&self, workspace: WorkspaceId) {
+        for side in [&self.requests, &self.models, &self.fits] {
+            // Dropped without the lock: what a call holds is its owner's.
+            let dropped = side.state.lock().forget(workspace);
+            drop(dropped);
+            side.room.notify_waiters();
+        }
     }
 
     /// Finish what is under way, drop what waits, and end the threads.

@@ -27,6 +27,7 @@ mod turns;
 mod views;
 mod workers;
 
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -58,6 +59,7 @@ use pool::Pool;
 use questions::{audience, count, letters, profile};
 use react::Reactors;
 use shared::{Shared, Wakers, Workspace};
+use workers::Whose;
 
 /// The lease that every unit of this node is committed under.
 const NODE_LEASE: &str = "node";
@@ -85,6 +87,13 @@ pub enum StartError {
 fn no_thread(what: &str) -> impl FnOnce(std::io::Error) -> StartError {
     let what = what.to_owned();
     move |source| StartError::Thread { what, source }
+}
+
+/// Whether a workspace was begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    Now,
+    Already,
 }
 
 /// The running data path.
@@ -145,7 +154,7 @@ impl Kernel {
         Plan::new(setup).map(drop)
     }
 
-    /// Replace one workspace's setup, or add a workspace. What is new is computed from history in the background. The setup
+    /// Replace one workspace's setup, or run another workspace. What is new is computed from history in the background. The setup
     /// has to be durable: what runs is never what a crash could take back.
     ///
     /// # Errors
@@ -154,18 +163,73 @@ impl Kernel {
         let (id, rules, realm_key) = (setup.workspace, setup.identity_rules.clone(), setup.realm_key);
         match self.shared.workspace(id) {
             Some(workspace) => workspace.configure(setup)?,
-            None => {
-                let workspace = Arc::new(Workspace::new(setup)?);
-                self.shared.workspaces.write().insert(id, Arc::clone(&workspace));
-                if let Err(error) = self.reactors.open(&workspace) {
-                    tracing::error!(workspace = id.0, %error, "nothing can be read; the workspace's reactor tries again");
-                }
-            }
+            None => drop(self.begin(setup)?),
         }
         self.shared.accept.set_rules(id, rules, realm_key);
         self.shared.wake_reactor(id);
         deliver::start_senders(&self.shared, id);
         Ok(())
+    }
+
+    /// Run a workspace that does not run: a new one, or one that was taken out with [`Kernel::remove`]. It goes on as after a
+    /// restart: what was due meanwhile passes the gate as things are now. Where it runs already, nothing happens: what it runs
+    /// is at least as new. Blocks until its index stands.
+    ///
+    /// # Errors
+    /// [`SetupError`] as for [`Kernel::configure`].
+    pub fn add(&self, setup: Setup) -> Result<(), SetupError> {
+        let (id, rules, realm_key) = (setup.workspace, setup.identity_rules.clone(), setup.realm_key);
+        if self.begin(setup)? == Begun::Already {
+            return Ok(());
+        }
+        self.shared.accept.set_rules(id, rules, realm_key);
+        self.shared.wake_reactor(id);
+        deliver::start_senders(&self.shared, id);
+        Ok(())
+    }
+
+    fn begin(&self, setup: Setup) -> Result<Begun, SetupError> {
+        let workspace = Arc::new(Workspace::new(setup)?);
+        match self.shared.workspaces.write().entry(workspace.id) {
+            Entry::Occupied(_) => return Ok(Begun::Already),
+            Entry::Vacant(free) => drop(free.insert(Arc::clone(&workspace))),
+        }
+        // A stop tells those whom it finds in the table, and has begun before it looks.
+        if self.shared.is_closing() {
+            workspace.begin_stop();
+        }
+        if let Err(error) = self.reactors.open(&workspace) {
+            tracing::error!(workspace = workspace.id.0, %error, "nothing can be read; the workspace's reactor tries again");
+        }
+        Ok(Begun::Now)
+    }
+
+    /// Whether a workspace is run.
+    pub fn runs(&self, workspace: WorkspaceId) -> bool {
+        self.shared.workspace(workspace).is_some_and(|known| !known.is_stopping())
+    }
+
+    /// Begin to take a workspace out: from this call on nothing of it is taken in, no message begins to leave and no pass is
+    /// begun. Ends at once; [`Kernel::remove`] does the rest.
+    pub fn begin_removal(&self, workspace: WorkspaceId) {
+        if let Some(known) = self.shared.workspace(workspace) {
+            known.begin_stop();
+        }
+    }
+
+    /// Take a workspace out of what runs, in the order of a stop, and free what it held. What it has in the store stays, its
+    /// outboxes too. Blocks until nothing of it is under way: when this returns, nothing of it leaves or is computed any more,
+    /// but for a guest's call under way, which ends within its limits and of which nothing is kept. To be called for one
+    /// workspace by one caller at a time, and to have ended before the workspace is added again.
+    pub fn remove(&self, workspace: WorkspaceId) {
+        self.begin_removal(workspace);
+        deliver::close(&self.shared, workspace);
+        fit::stop(&self.shared, Whose::Workspace(workspace));
+        self.shared.guests.forget_workspace(workspace);
+        self.shared.accept.close(workspace);
+        self.reactors.close(workspace);
+        self.shared.input_faults.forget_workspace(workspace);
+        self.shared.workspaces.write().remove(&workspace);
     }
 
     /// Check an audience condition or an input expression without installing it.
@@ -186,9 +250,9 @@ impl Kernel {
     /// last.
     pub fn stop(&self) {
         self.shared.closing.store(true, Ordering::SeqCst);
-        self.shared.workers.begin_stop();
-        deliver::stop(&self.shared);
-        fit::stop(&self.shared);
+        self.shared.workspaces.read().values().for_each(|workspace| workspace.begin_stop());
+        deliver::stop(&self.shared, Whose::All);
+        fit::stop(&self.shared, Whose::All);
         self.shared.workers.end_tasks();
         self.shared.stopping.store(true, Ordering::SeqCst);
         self.shared.wakers.stop();

@@ -10,7 +10,7 @@ use kith_model::plugin::PluginFault;
 use kith_model::time::{Clock, Timestamp};
 use kith_store::{CommitError, Committed, Fence, Operation, QueueId, Store, Unit};
 use parking_lot::{Condvar, Mutex, RwLock};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::accept::Accept;
 use crate::deliver::Deliveries;
@@ -24,7 +24,7 @@ use crate::react::projection::Projection;
 use crate::rows::derived::Cursor;
 use crate::setup::{Activity, Installed, Observer, Setup};
 use crate::turns::Turns;
-use crate::workers::Workers;
+use crate::workers::{Phase, Workers};
 
 /// This many strikes in a row, each over other people or another request, quarantine an installation.
 pub(crate) const MAX_STRIKES: usize = 3;
@@ -71,6 +71,9 @@ pub(crate) struct Workspace {
     pub turns: Turns,
     /// Held while a dead letter is put back into its outbox.
     pub replaying: Mutex<()>,
+    /// Turned to stopping when the kernel stops or the workspace is taken out of it, never back: a workspace that comes again is
+    /// another value.
+    phase: watch::Sender<Phase>,
     /// Held while the setup is changed.
     changing: Mutex<()>,
     strikes: Mutex<HashMap<InstallationId, BTreeSet<Culprit>>>,
@@ -92,12 +95,28 @@ impl Workspace {
             failing: Mutex::default(),
             turns: Turns::default(),
             replaying: Mutex::default(),
+            phase: watch::Sender::new(Phase::Running),
             changing: Mutex::default(),
             strikes: Mutex::default(),
             passes: Mutex::default(),
             passed: Condvar::new(),
             pass_done: Notify::new(),
         })
+    }
+
+    /// How far what works beside the reactor is on its way to a stop, for those who wait for it.
+    pub(crate) fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Take nothing more in, send nothing more, and compute no further pass.
+    pub(crate) fn begin_stop(&self) {
+        self.phase.send_replace(Phase::Stopping);
+    }
+
+    /// Whether it is being stopped.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.phase.borrow() != Phase::Running
     }
 
     /// Put another setup in force.

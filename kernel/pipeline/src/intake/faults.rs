@@ -42,6 +42,11 @@ impl InputFaults {
         }
     }
 
+    /// The workspace is no longer run.
+    pub(crate) fn forget_workspace(&self, workspace: WorkspaceId) {
+        self.0.lock().retain(|(of, _), _| *of != workspace);
+    }
+
     /// The connector answered well.
     pub(crate) fn forget(&self, workspace: WorkspaceId, source: InstallationId) {
         self.0.lock().remove(&(workspace, source));
