@@ -454,6 +454,11 @@ impl Kernel {
         questions::totals::totals(&self.shared, workspace)
     }
 
+    /// How many people the store has of a workspace, also of one that does not run.
+    pub fn people(&self, workspace: WorkspaceId) -> Result<u64, QueryError> {
+        Ok(accept::counts::read_counts(self.shared.store.as_ref(), workspace)?.profiles)
+    }
+
     /// Take an installation's place among the fits under way; `None` while a fit of it is.
     pub fn take_fit_slot(&self, workspace: WorkspaceId, installation: InstallationId) -> Option<FitSlot> {
         FitSlot::take(&self.shared, workspace, installation)

@@ -63,12 +63,7 @@ impl Workers {
             .thread_name("kith-worker")
             .enable_all()
             .build()?;
-        Ok(Workers {
-            observer,
-            runtime: Mutex::new(Some(runtime)),
-            tasks: Arc::default(),
-            wakes: Mutex::default(),
-        })
+        Ok(Workers { observer, runtime: Mutex::new(Some(runtime)), tasks: Arc::default(), wakes: Mutex::default() })
     }
 
     /// Start a task of a workspace. After the stop it is dropped.

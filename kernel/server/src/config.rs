@@ -31,6 +31,8 @@ pub struct Config {
     /// Whether plugins may be granted hosts over plain HTTP.
     pub allow_plain_http: bool,
     pub http: HttpLimits,
+    /// How many workspaces there may be.
+    pub max_workspaces: u64,
 }
 
 /// The limits of the HTTP side.
@@ -85,6 +87,7 @@ impl Config {
             allow_loopback: false,
             allow_plain_http: false,
             http: HttpLimits::default(),
+            max_workspaces: kith_model::budget::table::WORKSPACES_KEPT.default,
         }
     }
 

@@ -108,6 +108,11 @@ impl Wiring {
         Wiring { host, ceiling, artifacts, store, realms, loaded: Mutex::default(), made: Mutex::default() }
     }
 
+    /// The workspace is no longer run: what its installations were made into holds their secrets.
+    pub(crate) fn forget(&self, workspace: WorkspaceId) {
+        self.made.lock().retain(|(of, _), _| *of != workspace);
+    }
+
     /// Check that a component loads, and keep it; its digest. Blocks while it compiles.
     pub fn admit(&self, component: &[u8]) -> Result<String, WiringError> {
         let plugin = self.host.load(component)?;

@@ -84,6 +84,23 @@ pub static SECRET_PLACES: Budget = budget("secret-places", Call, Items, 16, FIXE
 /// Key-value state of one installation.
 pub static KV_KEPT: Budget = budget("kv-kept", Installation, Bytes, 16 << 20, "grants.limits.kv_bytes");
 
+// Workspaces, and what each keeps.
+
+/// Where a host key sets what a workspace may keep.
+const OF_WORKSPACE: &str = "budgets of the workspace";
+
+/// Workspaces that are not deleted.
+pub static WORKSPACES_KEPT: Budget = budget("workspaces-kept", Host, Kept, 1_000, "--max-workspaces");
+/// Audiences of one workspace.
+pub static AUDIENCES_KEPT: Budget = budget("audiences-kept", Workspace, Kept, 1_000, OF_WORKSPACE);
+/// Installations of one workspace.
+pub static INSTALLATIONS_KEPT: Budget = budget("installations-kept", Workspace, Kept, 200, OF_WORKSPACE);
+/// Keys of one workspace that are good.
+pub static KEYS_KEPT: Budget = budget("keys-kept", Workspace, Kept, 1_000, OF_WORKSPACE);
+
+/// What a host key may set for a workspace.
+pub static OF_WORKSPACES: &[&Budget] = &[&AUDIENCES_KEPT, &INSTALLATIONS_KEPT, &KEYS_KEPT];
+
 // What is set aside.
 
 /// Rejected parts of one request that are kept with their bytes.
@@ -115,6 +132,10 @@ pub static ALL: &[&Budget] = &[
     &GUEST_CALLS_WAITING,
     &SECRET_PLACES,
     &KV_KEPT,
+    &WORKSPACES_KEPT,
+    &AUDIENCES_KEPT,
+    &INSTALLATIONS_KEPT,
+    &KEYS_KEPT,
     &REJECTED_PARTS,
     &REJECTED_KEPT,
 ];

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use kith_model::audience::Audience;
+use kith_model::budget::table;
 use kith_model::id::{Name, WorkspaceId};
 use kith_pipeline::Kernel;
 use serde_json::{Value, json};
@@ -79,6 +80,7 @@ pub(crate) async fn create(
                 let message = format!("there is an audience `{name}` already");
                 return Err(ApiError::Conflict { code: "name-taken", message });
             }
+            draft.tables().insist_on_room(&table::AUDIENCES_KEPT, draft.tables().audiences.len())?;
             let audience = Audience {
                 id: draft.next_audience()?,
                 title: wanted.title.clone().unwrap_or_else(|| name.to_string()),

@@ -45,10 +45,7 @@ fn config(args: &ServeArgs) -> Result<Config, Failure> {
         None => Arc::new(SystemClock),
     };
     Ok(Config {
-        engine: match args.engine {
-            Engine::Sled => EngineKind::Sled,
-            Engine::Redb => EngineKind::Redb,
-        },
+        engine: engine(args.engine),
         clock,
         admin_key: args.admin_key.clone(),
         time_zone: args.time_zone.clone(),
@@ -60,8 +57,17 @@ fn config(args: &ServeArgs) -> Result<Config, Failure> {
             requests_per_host: args.requests_per_host,
             ..Limits::default()
         },
+        max_workspaces: args.max_workspaces,
         ..Config::new(&args.data)
     })
+}
+
+/// The engine that is asked for.
+pub(crate) fn engine(engine: Engine) -> EngineKind {
+    match engine {
+        Engine::Sled => EngineKind::Sled,
+        Engine::Redb => EngineKind::Redb,
+    }
 }
 
 /// Plugins come from strangers, so this program compiles them in a child of its own with limits.

@@ -10,6 +10,7 @@ use kith_model::time::Timestamp;
 
 const MESSAGES_PER_CHANNEL: u64 = SendingLimits::DEFAULT.messages_at_once as u64;
 const REQUESTS_PER_HOST: u64 = SendingLimits::DEFAULT.requests_per_host as u64;
+const WORKSPACES: u64 = kith_model::budget::table::WORKSPACES_KEPT.default;
 
 fn sending_limit() -> RangedU64ValueParser<u64> {
     RangedU64ValueParser::new().range(1..=MAX_SENDING)
@@ -41,6 +42,9 @@ pub(crate) struct ServeArgs {
     /// Requests of one channel that are under way to one host at once, at most; an installation's grant may say less
     #[arg(long, env = "KITH_REQUESTS_PER_HOST", value_name = "N", default_value_t = REQUESTS_PER_HOST, value_parser = sending_limit())]
     pub(crate) requests_per_host: u64,
+    /// Workspaces that there may be, at most
+    #[arg(long, env = "KITH_MAX_WORKSPACES", value_name = "N", default_value_t = WORKSPACES, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) max_workspaces: u64,
     /// Where calendar days begin in a new data directory, an IANA name
     #[arg(long, default_value = "UTC", value_name = "ZONE")]
     pub(crate) time_zone: String,
