@@ -16,7 +16,7 @@ struct Ours {
 
 /// A first workspace with something of every kind, and the key of an empty second one.
 fn two_workspaces() -> (TestKernel, Ours, String) {
-    let mut kernel = TestKernel::start();
+    let kernel = TestKernel::start();
     let theirs = kernel.second_workspace();
     let source = kernel.install("kith/segment", json!({ "name": "ours-segment" }));
     let write_key = source["write_key"].as_str().unwrap().to_owned();
@@ -69,6 +69,7 @@ fn operations(kernel: &TestKernel) -> BTreeSet<(String, String)> {
 fn body_for(method: &str, path: &str) -> Option<Value> {
     match (method, path) {
         ("PATCH", "/api/v1/installations/{id}") => Some(json!({ "mode": "disabled" })),
+        ("PATCH", "/api/v1/workspaces/{name}") => Some(json!({ "state": "suspended" })),
         ("PATCH", "/api/v1/audiences/{id}") => Some(json!({ "title": "taken over" })),
         ("POST", "/api/v1/installations/{id}/fit" | "/api/v1/dead-letters/{id}/replay") => Some(json!({})),
         ("POST", _) => Some(json!({ "batch": [] })),
@@ -95,6 +96,7 @@ fn fillings(path: &str, ours: &Ours) -> Option<(String, String)> {
         "profiles" => pair(&ours.profile, &"0".repeat(32)),
         "keys" => pair(&ours.key, "0123456789abcdef"),
         "dead-letters" => pair(&ours.letter, &format!("msg_{}", "0".repeat(32))),
+        "workspaces" => pair("default", "none"),
         "plugins" => pair("kith/lifecycle", "kith/none"),
         _ => None,
     }
@@ -102,6 +104,7 @@ fn fillings(path: &str, ours: &Ours) -> Option<(String, String)> {
 
 fn filled(path: &str, filling: &str, ours: &Ours) -> String {
     let path = path.replace("{vendor}/{name}", filling).replace("{version}", "0.1.0").replace("{id}", filling);
+    let path = path.replace("{name}", filling);
     if path.ends_with("/explain") { format!("{path}?profile={}", ours.profile) } else { path }
 }
 
@@ -119,6 +122,14 @@ fn what_is_foreign_answers_exactly_as_what_is_missing() {
         let (foreign, missing) =
             fillings(&path, &ours).unwrap_or_else(|| panic!("{method} {path} is new; say what to put into it"));
         let body = body_for(&method, &path);
+        if path.starts_with("/api/v1/workspaces/") {
+            // The host's: whether there is one of that name is not said to others, nor of their own.
+            for name in [foreign.as_str(), "other", &missing] {
+                let asked = filled(&path, name, &ours);
+                call(&theirs, &method, &asked, body.as_ref()).is_problem(403, "denied");
+            }
+            continue;
+        }
         let shape = |filling: &str| {
             let answer = call(&theirs, &method, &filled(&path, filling, &ours), body.as_ref());
             let mut body = answer.is_problem(404, "not-found");
@@ -225,6 +236,7 @@ fn a_key_does_what_its_scopes_say_and_no_more() {
         "deliveries:write",
         "keys:admin",
         "metrics:read",
+        "workspaces:admin",
     ];
     for (method, path) in operations(&kernel) {
         let security = &document["paths"][&path][method.to_lowercase()]["security"][0]["key"][0];

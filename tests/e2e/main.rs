@@ -14,3 +14,4 @@ mod hostile;
 mod isolation;
 mod restart;
 mod segment;
+mod workspaces;

@@ -3,12 +3,9 @@
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 
-use kith::auth::{self, KeyKind, Scope};
-use kith::catalogue::{CredentialRow, WorkspaceRow};
 use kith::config::Config;
 use kith::serve::{self, ServeError};
-use kith_model::id::WorkspaceId;
-use kith_model::time::{ManualClock, Timestamp};
+use kith_model::time::ManualClock;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -16,6 +13,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::neighbour::Neighbour;
 use crate::{ADMIN_KEY, Answer, Client, component, encode, newest_component, wait_for, wait_until};
 
 /// When every test begins.
@@ -36,6 +34,8 @@ pub struct TestKernel {
     adjust: Box<dyn Fn(&mut Config) + Send + Sync>,
     /// Present while it runs.
     running: Option<Running>,
+    /// Another tenant at work in every story.
+    neighbour: Neighbour,
 }
 
 struct Running {
@@ -58,8 +58,10 @@ impl TestKernel {
             folder: tempfile::tempdir().unwrap(),
             adjust: Box::new(adjust),
             running: None,
+            neighbour: Neighbour::default(),
         };
         kernel.open();
+        kernel.neighbour.move_in(kernel.url());
         kernel
     }
 
@@ -99,6 +101,7 @@ impl TestKernel {
     pub fn restart(&mut self) {
         self.close();
         self.open();
+        self.neighbour.work(self.url());
     }
 
     /// Keep every thread that serves requests busy, as handlers do that compute; nobody is answered meanwhile.
@@ -146,33 +149,15 @@ impl TestKernel {
         made["key"].as_str().unwrap().to_owned()
     }
 
-    /// A second workspace with a key for everything in it. The server has no route for that yet, so its catalogue is
-    /// written while it stands still between two starts.
-    pub fn second_workspace(&mut self) -> String {
-        self.close();
-        let key = auth::generate(KeyKind::Api).unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        let server = serve::open(self.config()).unwrap();
-        let (id, created_at) = (WorkspaceId(2), Timestamp(0));
-        let workspace = WorkspaceRow { id, name: "other".parse().unwrap(), time_zone: "UTC".to_owned(), created_at };
-        let first_key = CredentialRow {
-            id: key.id,
-            workspace: id,
-            title: "admin of the other workspace".to_owned(),
-            hash: key.hash,
-            scopes: [Scope::All].into(),
-            source: None,
-            created_at,
-            expires_at: None,
-            revoked_at: None,
-        };
-        server.app().catalogue.create_workspace(workspace, first_key).unwrap();
-        runtime.block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            server.run(listener, async {}).await.unwrap();
-        });
-        self.open();
-        key.text
+    /// A second workspace, made through the API; its first key, which may do everything in it.
+    pub fn second_workspace(&self) -> String {
+        self.workspace("other")["key"].as_str().unwrap().to_owned()
+    }
+
+    /// Another workspace, with its first key as `key`.
+    #[track_caller]
+    pub fn workspace(&self, name: &str) -> Value {
+        self.admin().post("/api/v1/workspaces", &json!({ "name": name, "time_zone": "UTC" })).is(201)
     }
 
     /// Upload a built plugin with a caller of any workspace.
@@ -202,7 +187,11 @@ impl TestKernel {
     pub fn install_as(&self, caller: &Client, plugin: &str, mut body: Value) -> Value {
         self.upload(caller, plugin);
         body["plugin"] = json!(plugin);
-        caller.post("/api/v1/installations", &body).is(201)
+        let installed = caller.post("/api/v1/installations", &body).is(201);
+        if plugin == Neighbour::SOURCE {
+            self.neighbour.begin_work(self.url());
+        }
+        installed
     }
 
     /// Install the `segment` connector; its sender.
@@ -221,6 +210,7 @@ impl TestKernel {
     /// Wait until features, tags, scores and audiences are computed for all that was sent.
     #[track_caller]
     pub fn settle(&self) {
+        self.neighbour.work(self.url());
         settle(&self.admin());
     }
 
@@ -281,6 +271,9 @@ impl Drop for TestKernel {
         if std::thread::panicking() {
             // The test's own failure is the one to see, not a second one from here.
             return;
+        }
+        if let Some(running) = &self.running {
+            self.neighbour.check(&running.url);
         }
         self.close();
     }

@@ -9,6 +9,7 @@
 mod client;
 mod kernel;
 mod long;
+mod neighbour;
 mod plugins;
 mod process;
 mod random;

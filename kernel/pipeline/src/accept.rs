@@ -112,7 +112,8 @@ impl Lanes {
         self.room.notify_waiters();
     }
 
-    /// The lane of a workspace, begun where there is none; `None` once the stage stops.
+    /// The lane of a workspace, begun where there is none and its rules are given; `None` once the stage stops. Nothing else
+    /// begins one, because what comes late for a workspace that was closed would be written without its realm's key.
     fn lane(&self, id: WorkspaceId, rules: Option<(IdentityRules, [u8; 32])>) -> Option<Arc<Lane>> {
         let known = self.lanes.read().get(&id).cloned();
         if let (Some(lane), None) = (&known, &rules) {
@@ -122,10 +123,9 @@ impl Lanes {
         if self.is_stopping.load(Ordering::SeqCst) {
             return None;
         }
+        let rules = rules?;
         let lane = lanes.entry(id).or_insert_with(|| Arc::new(Lane::new(id, IdentityRules::default())));
-        if let Some(rules) = rules {
-            *lane.rules.lock() = rules;
-        }
+        *lane.rules.lock() = rules;
         Some(Arc::clone(lane))
     }
 }
@@ -183,6 +183,14 @@ impl Accept {
             };
             room.await;
         }
+    }
+
+    /// Take nothing more for a workspace, drop what waits, whose senders are told by that, and wait for the group under way.
+    pub(crate) fn close(&self, id: WorkspaceId) {
+        let Some(lane) = self.lanes.lanes.write().remove(&id) else { return };
+        let dropped = lane.waiting.lock().close();
+        lane.finish_turn();
+        self.lanes.free(dropped);
     }
 
     /// Commit and answer what waits, take nothing more, and end the threads.

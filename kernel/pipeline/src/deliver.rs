@@ -33,7 +33,7 @@ use tokio::sync::Semaphore;
 
 use crate::rows::outbox::outbox;
 use crate::shared::Shared;
-use crate::workers::{Ending, Phase};
+use crate::workers::{Ending, Phase, Whose};
 use hosts::Hosts;
 use sending::Sender;
 
@@ -78,7 +78,7 @@ impl Deliveries {
 /// as long as its outbox holds something: the process may have died between the commit that removed the channel and the
 /// first look at it, and what nobody sends or skips is pending for good.
 pub(crate) fn start_senders(shared: &Arc<Shared>, workspace: WorkspaceId) {
-    let Some(known) = shared.workspace(workspace) else { return };
+    let Some(known) = shared.workspace(workspace).filter(|known| !known.is_stopping()) else { return };
     let compiled = known.compiled.load_full();
     let setup = &compiled.setup;
     let channels = setup.installations.iter().filter(|installed| installed.kind == PluginKind::Channel);
@@ -102,14 +102,27 @@ pub(crate) fn start_senders(shared: &Arc<Shared>, workspace: WorkspaceId) {
 fn start_sender(shared: &Arc<Shared>, queue: QueueId) {
     if shared.deliveries.senders.lock().insert(queue) {
         let sender = Sender::new(Arc::clone(shared), queue);
-        shared.workers.task(SENDER, sending::run(sender));
+        shared.workers.task(SENDER, queue.workspace, sending::run(sender));
     }
 }
 
 /// Wait until what was under way when the workers were told to stop has ended and its outcomes are committed. What had not left
 /// is handed back.
-pub(crate) fn stop(shared: &Shared) {
-    if let Ending::TimedOut { running } = shared.workers.wait_for_tasks(SENDER, GRACE + LAST_COMMITS) {
+pub(crate) fn stop(shared: &Shared, whose: Whose) {
+    if let Ending::TimedOut { running } = shared.workers.wait_for_tasks(SENDER, whose, GRACE + LAST_COMMITS) {
         tracing::warn!(running, "senders did not end in time; what they sent is tried again under its id");
     }
+}
+
+/// The same of one workspace, which nobody sends for afterwards. A channel of contract 0.1 sends by itself, so that its calls
+/// are waited for as well, however its sender ended.
+pub(crate) fn close(shared: &Shared, workspace: WorkspaceId) {
+    let whose = Whose::Workspace(workspace);
+    stop(shared, whose);
+    if let Ending::TimedOut { running } = shared.workers.wait_for_tasks(blocking::TASK, whose, GRACE + LAST_COMMITS) {
+        tracing::warn!(workspace = workspace.0, running, "channels that send by themselves did not end in time");
+    }
+    shared.deliveries.senders.lock().retain(|queue| queue.workspace != workspace);
+    shared.deliveries.hosts.forget_workspace(workspace);
+    shared.workers.forget_workspace(workspace);
 }

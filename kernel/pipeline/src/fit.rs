@@ -25,7 +25,7 @@ use crate::profiles::scan::ProfilePages;
 use crate::react::models::{self, InputRow};
 use crate::setup::{Activity, Installed};
 use crate::shared::{Compiled, Culprit, Shared, Workspace};
-use crate::workers::{Ending, Phase};
+use crate::workers::{Ending, Phase, Whose};
 
 /// The name of the tasks.
 const FIT: &str = "fit";
@@ -134,19 +134,24 @@ pub(crate) type Keep = Box<dyn FnOnce(Result<Fitted, FitError>, FitSlot) + Send>
 
 /// Fit the version with that digest in the background.
 pub(crate) fn begin(shared: &Arc<Shared>, slot: FitSlot, digest: String, keep: Keep) {
+    let workspace = slot.workspace;
     let task = run(Arc::clone(shared), slot, digest, keep);
-    shared.workers.task(FIT, task);
+    shared.workers.task(FIT, workspace, task);
 }
 
 /// Wait until the fits that were cancelled have said so to whoever keeps what came of them.
-pub(crate) fn stop(shared: &Shared) {
-    if let Ending::TimedOut { running } = shared.workers.wait_for_tasks(FIT, GRACE) {
+pub(crate) fn stop(shared: &Shared, whose: Whose) {
+    if let Ending::TimedOut { running } = shared.workers.wait_for_tasks(FIT, whose, GRACE) {
         tracing::warn!(running, "fits did not end in time; after the next start they show as failed");
     }
 }
 
 async fn run(shared: Arc<Shared>, slot: FitSlot, digest: String, keep: Keep) {
-    let mut phase = shared.workers.phase();
+    let Some(known) = shared.workspace(slot.workspace) else {
+        return offload::run(move || keep(Err(FitError::UnknownInstallation), slot)).await;
+    };
+    let mut phase = known.phase();
+    drop(known);
     let cancellation = Cancellation::default();
     let outcome = {
         let mut fit = std::pin::pin!(fit(&shared, &slot, &digest, &cancellation));

@@ -338,6 +338,16 @@ impl Guests {
         self.shared.room[class as usize].notified()
     }
 
+    /// Drop what waits of a workspace; its callers are told by that. What is under way ends within its limits.
+    pub(crate) fn forget_workspace(&self, workspace: WorkspaceId) {
+        let mut state = self.shared.state.lock();
+        let dropped: Vec<Job> = state.sides.iter_mut().flat_map(|side| side.forget(workspace)).collect();
+        drop(state);
+        // Without the lock: what a call holds is its owner's.
+        drop(dropped);
+        self.shared.room.iter().for_each(Notify::notify_waiters);
+    }
+
     /// Finish what is under way, drop what waits, and end the threads.
     pub(crate) fn stop(&self) {
         let mut state = self.shared.state.lock();

@@ -114,7 +114,10 @@ impl Intake {
         if shared.is_closing() {
             return Err(closing());
         }
-        let known = shared.workspace(workspace).ok_or(IntakeError::UnknownSource)?;
+        let known = shared.workspace(workspace).ok_or_else(stopped)?;
+        if known.is_stopping() {
+            return Err(stopped());
+        }
         let compiled = known.compiled.load_full();
         let installed = compiled.setup.installation(source).ok_or(IntakeError::UnknownSource)?;
         let Role::Connector(connector) = &installed.role else { return Err(IntakeError::UnknownSource) };
@@ -225,7 +228,7 @@ impl Intake {
                 (Err(exhausted), WithoutRoom::Refuse) => return Err(IntakeError::Exhausted(exhausted)),
             };
             drop(request);
-            let (request, received) = ended.map_err(|_| closing())?;
+            let (request, received) = ended.map_err(|_| stopped())?;
             // The call has given back the only other handle.
             return Ok((Arc::unwrap_or_clone(request), received));
         }
@@ -266,7 +269,7 @@ impl Intake {
                 reply,
             };
             self.shared.submit(submission, without_room).await?;
-            self.note(answered.await.map_err(|_| closing())?.map_err(|error| not_committed(&error))?);
+            self.note(answered.await.map_err(|_| stopped())?.map_err(|error| not_committed(&error))?);
         } else if self.acceptance.position.0 == 0 {
             self.acceptance.position = self.shared.store.head();
         }
@@ -313,9 +316,14 @@ impl Shared {
         };
         submitted.map_err(|refused| match refused {
             Refused::Full(_) => IntakeError::Overloaded { retry_after_s: RETRY_AFTER_S },
-            Refused::Stopping => closing(),
+            Refused::Stopping => stopped(),
         })
     }
+}
+
+/// The kernel stops, or the workspace was taken out of it: whoever sends keeps what was not taken, and comes again.
+fn stopped() -> IntakeError {
+    IntakeError::Unavailable { reason: "the workspace takes nothing now".into(), retry_after_s: RETRY_AFTER_S }
 }
 
 fn closing() -> IntakeError {

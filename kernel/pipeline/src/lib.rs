@@ -28,6 +28,7 @@ mod turns;
 mod views;
 mod workers;
 
+use std::collections::btree_map::Entry;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -40,7 +41,6 @@ use kith_model::plugin::{Fitted, SourceRequest};
 use kith_model::time::{Clock, Timestamp};
 use kith_store::{CommitError, Fence, ReadError, Store};
 use roaring::RoaringBitmap;
-use tokio::sync::watch;
 
 pub use accept::MAX_REPORTED_REJECTIONS;
 pub use deliver::content::{TemplateError, check_payload};
@@ -60,7 +60,7 @@ use pool::Pool;
 use questions::{audience, count, letters, profile};
 use react::Reactors;
 use shared::{Shared, Wakers, Workspace};
-use workers::Phase;
+use workers::{Phase, Whose};
 
 /// The lease that every unit of this node is committed under.
 const NODE_LEASE: &str = "node";
@@ -93,24 +93,39 @@ fn no_thread(what: &str) -> impl FnOnce(std::io::Error) -> StartError {
 /// How often it is looked for installations whose trial is due; the kernel's clock may be a test's.
 const TRIALS_PERIOD: Duration = Duration::from_secs(1);
 
-/// Put on trial what was stopped long enough ago, until the kernel stops.
-async fn try_again(shared: Weak<Shared>, mut phase: watch::Receiver<Phase>) {
+fn begin_trials(shared: &Arc<Shared>, workspace: &Arc<Workspace>) {
+    shared.workers.task(TRIALS, workspace.id, try_again(Arc::downgrade(shared), Arc::clone(workspace)));
+}
+
+/// The name of the task below.
+const TRIALS: &str = "trials";
+
+/// How long a workspace that is taken out waits for a trial that begins.
+const TRIAL_ENDS: Duration = Duration::from_secs(10);
+
+/// Put on trial what was stopped long enough ago, until the workspace stops.
+async fn try_again(shared: Weak<Shared>, workspace: Arc<Workspace>) {
+    let mut phase = workspace.phase();
     loop {
         let wait = phase.wait_for(|phase| *phase != Phase::Running);
         if tokio::time::timeout(TRIALS_PERIOD, wait).await.is_ok() {
             return;
         }
         let Some(shared) = shared.upgrade() else { return };
-        let known: Vec<_> = shared.workspaces.read().values().cloned().collect();
-        for workspace in known {
-            let (trying, id) = (Arc::clone(&shared), workspace.id);
-            // Another setup is compiled where one begins.
-            if offload::run(move || trying.begin_trials(&workspace)).await {
-                shared.wake_reactor(id);
-                deliver::start_senders(&shared, id);
-            }
+        let (trying, tried) = (Arc::clone(&shared), Arc::clone(&workspace));
+        // Another setup is compiled where one begins.
+        if offload::run(move || trying.begin_trials(&tried)).await {
+            shared.wake_reactor(workspace.id);
+            deliver::start_senders(&shared, workspace.id);
         }
     }
+}
+
+/// Whether a workspace was begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    Now,
+    Already,
 }
 
 /// The running data path.
@@ -185,7 +200,7 @@ impl Kernel {
         }
         let workspaces: Vec<WorkspaceId> = shared.workspaces.read().keys().copied().collect();
         workspaces.into_iter().for_each(|workspace| deliver::start_senders(&shared, workspace));
-        shared.workers.task("trials", try_again(Arc::downgrade(&shared), shared.workers.phase()));
+        shared.workspaces.read().values().for_each(|workspace| begin_trials(&shared, workspace));
         Ok(Arc::new(kernel))
     }
 
@@ -201,7 +216,7 @@ impl Kernel {
         CheckedSetup::new(setup, &earlier)
     }
 
-    /// Replace one workspace's setup, or add a workspace. What is new is computed from history in the background. The setup
+    /// Replace one workspace's setup, or run another workspace. What is new is computed from history in the background. The setup
     /// has to be durable: what runs is never what a crash could take back.
     ///
     /// # Errors
@@ -216,17 +231,75 @@ impl Kernel {
         let (id, rules, realm_key) = (setup.workspace, setup.identity_rules.clone(), setup.realm_key);
         match self.shared.workspace(id) {
             Some(workspace) => workspace.configure(checked),
-            None => {
-                let workspace = Arc::new(Workspace::of(checked));
-                self.shared.workspaces.write().insert(id, Arc::clone(&workspace));
-                if let Err(error) = self.reactors.open(&workspace) {
-                    tracing::error!(workspace = id.0, %error, "nothing can be read; the workspace's reactor tries again");
-                }
-            }
+            None => drop(self.begin(checked)),
         }
         self.shared.accept.set_rules(id, rules, realm_key);
         self.shared.wake_reactor(id);
         deliver::start_senders(&self.shared, id);
+    }
+
+    /// Run a workspace that does not run: a new one, or one that was taken out with [`Kernel::remove`]. It goes on as after a
+    /// restart: what was due meanwhile passes the gate as things are now. Where it runs already, nothing happens: what it runs
+    /// is at least as new. Blocks until its index stands.
+    ///
+    /// # Errors
+    /// [`SetupError`] as for [`Kernel::configure`].
+    pub fn add(&self, setup: Setup) -> Result<(), SetupError> {
+        let (id, rules, realm_key) = (setup.workspace, setup.identity_rules.clone(), setup.realm_key);
+        if self.begin(self.check(setup, None)?) == Begun::Already {
+            return Ok(());
+        }
+        self.shared.accept.set_rules(id, rules, realm_key);
+        self.shared.wake_reactor(id);
+        deliver::start_senders(&self.shared, id);
+        Ok(())
+    }
+
+    fn begin(&self, checked: CheckedSetup) -> Begun {
+        let workspace = Arc::new(Workspace::of(checked));
+        match self.shared.workspaces.write().entry(workspace.id) {
+            Entry::Occupied(_) => return Begun::Already,
+            Entry::Vacant(free) => drop(free.insert(Arc::clone(&workspace))),
+        }
+        // A stop tells those whom it finds in the table, and has begun before it looks.
+        if self.shared.is_closing() {
+            workspace.begin_stop();
+        }
+        if let Err(error) = self.reactors.open(&workspace) {
+            tracing::error!(workspace = workspace.id.0, %error, "nothing can be read; the workspace's reactor tries again");
+        }
+        begin_trials(&self.shared, &workspace);
+        Begun::Now
+    }
+
+    /// Whether a workspace is run.
+    pub fn runs(&self, workspace: WorkspaceId) -> bool {
+        self.shared.workspace(workspace).is_some_and(|known| !known.is_stopping())
+    }
+
+    /// Begin to take a workspace out: from this call on nothing of it is taken in, no message begins to leave and no pass is
+    /// begun. Ends at once; [`Kernel::remove`] does the rest.
+    pub fn begin_removal(&self, workspace: WorkspaceId) {
+        if let Some(known) = self.shared.workspace(workspace) {
+            known.begin_stop();
+        }
+    }
+
+    /// Take a workspace out of what runs, in the order of a stop, and free what it held. What it has in the store stays, its
+    /// outboxes too. Blocks until nothing of it is under way: when this returns, nothing of it leaves or is computed any more,
+    /// but for a guest's call under way, which ends within its limits and of which nothing is kept. To be called for one
+    /// workspace by one caller at a time, and to have ended before the workspace is added again.
+    pub fn remove(&self, workspace: WorkspaceId) {
+        self.begin_removal(workspace);
+        // One that begins would start senders again.
+        self.shared.workers.wait_for_tasks(TRIALS, Whose::Workspace(workspace), TRIAL_ENDS);
+        deliver::close(&self.shared, workspace);
+        fit::stop(&self.shared, Whose::Workspace(workspace));
+        self.shared.guests.forget_workspace(workspace);
+        self.shared.accept.close(workspace);
+        self.reactors.close(workspace);
+        self.shared.input_faults.forget_workspace(workspace);
+        self.shared.workspaces.write().remove(&workspace);
     }
 
     /// Check an audience condition or an input expression without installing it.
@@ -247,9 +320,9 @@ impl Kernel {
     /// last.
     pub fn stop(&self) {
         self.shared.closing.store(true, Ordering::SeqCst);
-        self.shared.workers.begin_stop();
-        deliver::stop(&self.shared);
-        fit::stop(&self.shared);
+        self.shared.workspaces.read().values().for_each(|workspace| workspace.begin_stop());
+        deliver::stop(&self.shared, Whose::All);
+        fit::stop(&self.shared, Whose::All);
         self.shared.workers.end_tasks();
         self.shared.stopping.store(true, Ordering::SeqCst);
         self.shared.wakers.stop();
@@ -456,6 +529,11 @@ impl Kernel {
     /// What a workspace holds.
     pub fn totals(&self, workspace: WorkspaceId) -> Result<Totals, QueryError> {
         questions::totals::totals(&self.shared, workspace)
+    }
+
+    /// How many people the store has of a workspace, also of one that does not run.
+    pub fn people(&self, workspace: WorkspaceId) -> Result<u64, QueryError> {
+        Ok(accept::counts::read_counts(self.shared.store.as_ref(), workspace)?.profiles)
     }
 
     /// Take an installation's place among the fits under way; `None` while a fit of it is.

@@ -36,13 +36,13 @@ pub(crate) mod readiness;
 mod touch;
 mod walks;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kith_model::id::{Position, WorkspaceId};
 use kith_store::ReadError;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use crate::pool::{Tasks, Turn};
 use crate::shared::{Failing, Shared, Workspace};
@@ -54,6 +54,10 @@ pub(crate) use reactor::Reactor;
 pub(crate) struct Reactors {
     shared: Arc<Shared>,
     idle: Mutex<HashMap<WorkspaceId, Reactor>>,
+    /// Workspaces whose reactor is at work, is being opened or closed: one of these at a time, so that none has two.
+    held: Mutex<HashSet<WorkspaceId>>,
+    /// Told when one of them is let go.
+    let_go: Condvar,
     /// Of the workspaces whose reactors have panicked.
     panics: Mutex<HashMap<WorkspaceId, Panics>>,
 }
@@ -72,12 +76,43 @@ struct Panics {
 /// How long a reactor that does not open waits before it tries again.
 const UNOPENED_PAUSE: Duration = Duration::from_secs(5);
 
+/// How long a turn waits that comes while its reactor is opened or closed.
+const HELD_PAUSE: Duration = Duration::from_millis(20);
+
 /// One panic may have had its cause outside; after another one at the same place the reactor looks for what it panics on.
 const CAREFUL_FROM: u32 = 2;
 
 impl Reactors {
     pub(crate) fn new(shared: Arc<Shared>) -> Reactors {
-        Reactors { shared, idle: Mutex::default(), panics: Mutex::default() }
+        Reactors {
+            shared,
+            idle: Mutex::default(),
+            held: Mutex::default(),
+            let_go: Condvar::new(),
+            panics: Mutex::default(),
+        }
+    }
+
+    /// Have a workspace's reactor to oneself, if nobody has it now.
+    fn try_hold(&self, workspace: WorkspaceId) -> Option<Held<'_>> {
+        self.held.lock().insert(workspace).then_some(Held { reactors: self, workspace })
+    }
+
+    /// The same as soon as it can be: a turn is bounded.
+    fn hold(&self, workspace: WorkspaceId) -> Held<'_> {
+        let mut held = self.held.lock();
+        while !held.insert(workspace) {
+            self.let_go.wait(&mut held);
+        }
+        Held { reactors: self, workspace }
+    }
+
+    /// Wait for the turn under way, and drop the reactor. The workspace stops, so that no further turn does anything.
+    pub(crate) fn close(&self, workspace: WorkspaceId) {
+        let _held = self.hold(workspace);
+        let reactor = self.idle.lock().remove(&workspace);
+        self.panics.lock().remove(&workspace);
+        drop(reactor);
     }
 
     /// Open the reactor of a workspace. What was computed there may not be readable: that workspace says so and tries again,
@@ -86,6 +121,7 @@ impl Reactors {
     /// # Errors
     /// Where nothing can be read at all.
     pub(crate) fn open(&self, known: &Arc<Workspace>) -> Result<(), ReadError> {
+        let _held = self.hold(known.id);
         match open(&self.shared, known) {
             Ok(reactor) => {
                 self.idle.lock().insert(known.id, reactor);
@@ -119,6 +155,11 @@ impl Reactors {
         Ok(reactor)
     }
 
+    /// The workspace, unless it stops.
+    fn running(&self, workspace: WorkspaceId) -> Option<Arc<Workspace>> {
+        self.shared.workspace(workspace).filter(|known| !known.is_stopping())
+    }
+
     /// Note what the turn takes alone, so that a panic in it is known to be over that.
     fn note_alone(&self, workspace: WorkspaceId, alone: Option<Part>) {
         let mut panics = self.panics.lock();
@@ -132,13 +173,28 @@ impl Reactors {
     }
 }
 
+/// A workspace's reactor is one's own until this is dropped.
+struct Held<'a> {
+    reactors: &'a Reactors,
+    workspace: WorkspaceId,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.reactors.held.lock().remove(&self.workspace);
+        self.reactors.let_go.notify_all();
+    }
+}
+
 impl Tasks<WorkspaceId> for Reactors {
     fn turn(&self, workspace: WorkspaceId) -> Turn {
+        // It is being opened or closed.
+        let Some(_held) = self.try_hold(workspace) else { return Turn::After(HELD_PAUSE) };
         let taken = self.idle.lock().remove(&workspace);
         let mut reactor = match taken {
             Some(reactor) => reactor,
             // It was lost to a panic, or never opened: it begins from what is durable.
-            None => match self.shared.workspace(workspace).map(|known| self.reopen(&known)) {
+            None => match self.running(workspace).map(|known| self.reopen(&known)) {
                 Some(Ok(reactor)) => reactor,
                 Some(Err(error)) => {
                     if let Some(known) = self.shared.workspace(workspace) {

@@ -10,7 +10,7 @@ use kith_model::plugin::{PluginFault, PluginKind};
 use kith_model::time::{Clock, Timestamp};
 use kith_store::{CommitError, Committed, Fence, Operation, QueueId, Store, Unit};
 use parking_lot::{Condvar, Mutex, RwLock};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::CheckedSetup;
 use crate::accept::Accept;
@@ -26,7 +26,7 @@ use crate::rows::derived::Cursor;
 use crate::setup::{Activity, Installed, Observer, Setup};
 use crate::trials::{FAULTS, Trials};
 use crate::turns::Turns;
-use crate::workers::Workers;
+use crate::workers::{Phase, Workers};
 
 /// This many strikes within [`STRIKE_WINDOW_MS`] and without a good answer between them, each over other people or another
 /// request, quarantine an installation.
@@ -77,6 +77,9 @@ pub(crate) struct Workspace {
     pub turns: Turns,
     /// Held while a dead letter is put back into its outbox.
     pub replaying: Mutex<()>,
+    /// Turned to stopping when the kernel stops or the workspace is taken out of it, never back: a workspace that comes again is
+    /// another value.
+    phase: watch::Sender<Phase>,
     /// Held while the setup is changed.
     changing: Mutex<()>,
     strikes: Mutex<HashMap<InstallationId, BTreeMap<Culprit, Timestamp>>>,
@@ -104,6 +107,7 @@ impl Workspace {
             failing: Mutex::default(),
             turns: Turns::default(),
             replaying: Mutex::default(),
+            phase: watch::Sender::new(Phase::Running),
             changing: Mutex::default(),
             strikes: Mutex::default(),
             trials: Trials::default(),
@@ -111,6 +115,21 @@ impl Workspace {
             passed: Condvar::new(),
             pass_done: Notify::new(),
         }
+    }
+
+    /// How far what works beside the reactor is on its way to a stop, for those who wait for it.
+    pub(crate) fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Take nothing more in, send nothing more, and compute no further pass.
+    pub(crate) fn begin_stop(&self) {
+        self.phase.send_replace(Phase::Stopping);
+    }
+
+    /// Whether it is being stopped.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.phase.borrow() != Phase::Running
     }
 
     /// Put another setup in force.

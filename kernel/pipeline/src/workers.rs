@@ -18,7 +18,7 @@ use kith_model::id::WorkspaceId;
 use kith_store::QueueId;
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use crate::setup::Observer;
 
@@ -28,7 +28,7 @@ const THREADS: usize = 2;
 /// Blocking calls of that runtime at once: reads and commits of workers, and the guests of senders.
 const MAX_BLOCKING_THREADS: usize = 16;
 
-/// How far the workers are on their way to a stop.
+/// How far the workers of a workspace are on their way to a stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     Running,
@@ -41,17 +41,16 @@ pub(crate) struct Workers {
     observer: Arc<dyn Observer>,
     /// Present until the kernel stops.
     runtime: Mutex<Option<Runtime>>,
-    phase: watch::Sender<Phase>,
     /// Tasks of the runtime that have not ended.
     tasks: Arc<Tasks>,
     /// One for each outbox that somebody sleeps at.
     wakes: Mutex<BTreeMap<QueueId, Arc<Notify>>>,
 }
 
-/// How many tasks run, by their names.
+/// How many tasks run, by their names and workspaces. What is not here does not run.
 #[derive(Default)]
 struct Tasks {
-    running: Mutex<HashMap<&'static str, usize>>,
+    running: Mutex<HashMap<(&'static str, WorkspaceId), usize>>,
     ended: Condvar,
 }
 
@@ -64,22 +63,21 @@ impl Workers {
             .thread_name("kith-worker")
             .enable_all()
             .build()?;
-        Ok(Workers {
-            observer,
-            runtime: Mutex::new(Some(runtime)),
-            phase: watch::Sender::new(Phase::Running),
-            tasks: Arc::default(),
-            wakes: Mutex::default(),
-        })
+        Ok(Workers { observer, runtime: Mutex::new(Some(runtime)), tasks: Arc::default(), wakes: Mutex::default() })
     }
 
-    /// Start a task. After the stop it is dropped.
-    pub(crate) fn task(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+    /// Start a task of a workspace. After the stop it is dropped.
+    pub(crate) fn task(
+        &self,
+        name: &'static str,
+        workspace: WorkspaceId,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
         let guard = PanicGuard { observer: Arc::clone(&self.observer), name: name.to_owned() };
         let runtime = self.runtime.lock();
         let Some(runtime) = runtime.as_ref() else { return };
-        *self.tasks.running.lock().entry(name).or_default() += 1;
-        let running = Running { tasks: Arc::clone(&self.tasks), name };
+        *self.tasks.running.lock().entry((name, workspace)).or_default() += 1;
+        let running = Running { tasks: Arc::clone(&self.tasks), name, workspace };
         runtime.spawn(async move {
             let _running = running;
             let _guard = guard;
@@ -87,22 +85,16 @@ impl Workers {
         });
     }
 
-    /// How far the workers are on their way to a stop, for those who wait for it.
-    pub(crate) fn phase(&self) -> watch::Receiver<Phase> {
-        self.phase.subscribe()
-    }
-
-    /// Tell every task that the kernel stops.
-    pub(crate) fn begin_stop(&self) {
-        self.phase.send_replace(Phase::Stopping);
-    }
-
     /// Wait until every task of that name has ended, or `timeout` is over.
-    pub(crate) fn wait_for_tasks(&self, name: &'static str, timeout: Duration) -> Ending {
+    pub(crate) fn wait_for_tasks(&self, name: &'static str, whose: Whose, timeout: Duration) -> Ending {
         let deadline = Instant::now() + timeout;
         let mut all = self.tasks.running.lock();
         loop {
-            let running = all.get(name).copied().unwrap_or(0);
+            let is_meant = |of: &(&'static str, WorkspaceId)| match whose {
+                Whose::All => of.0 == name,
+                Whose::Workspace(workspace) => *of == (name, workspace),
+            };
+            let running = all.iter().filter(|(of, _)| is_meant(of)).map(|(_, number)| number).sum();
             if running == 0 {
                 return Ending::AllEnded;
             }
@@ -140,6 +132,11 @@ impl Workers {
         self.wakes.lock().range(first..=last).for_each(|(_, bell)| bell.notify_one());
     }
 
+    /// Nobody will sleep at an outbox of that workspace again.
+    pub(crate) fn forget_workspace(&self, workspace: WorkspaceId) {
+        self.wakes.lock().retain(|queue, _| queue.workspace != workspace);
+    }
+
     /// Nobody will sleep there again.
     pub(crate) fn forget_bell(&self, queue: QueueId) {
         self.wakes.lock().remove(&queue);
@@ -153,6 +150,13 @@ impl Drop for Workers {
     }
 }
 
+/// Whose tasks are waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    All,
+    Workspace(WorkspaceId),
+}
+
 /// How a wait for tasks went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -164,13 +168,20 @@ pub(crate) enum Ending {
 struct Running {
     tasks: Arc<Tasks>,
     name: &'static str,
+    workspace: WorkspaceId,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(running) = self.tasks.running.lock().get_mut(self.name) {
+        let of = (self.name, self.workspace);
+        let mut all = self.tasks.running.lock();
+        if let Some(running) = all.get_mut(&of) {
             *running -= 1;
+            if *running == 0 {
+                all.remove(&of);
+            }
         }
+        drop(all);
         self.tasks.ended.notify_all();
     }
 }
@@ -213,8 +224,8 @@ mod tests {
     fn a_panic_in_a_task_is_reported_with_its_worker() {
         let panics = Arc::new(Panics::default());
         let workers = Workers::new(panics.clone()).unwrap();
-        workers.task("sender", async { panic!("on purpose") });
-        assert_eq!(workers.wait_for_tasks("sender", Duration::from_secs(20)), Ending::AllEnded);
+        workers.task("sender", WorkspaceId(1), async { panic!("on purpose") });
+        assert_eq!(workers.wait_for_tasks("sender", Whose::All, Duration::from_secs(20)), Ending::AllEnded);
         assert_eq!(*panics.0.lock(), ["sender"]);
     }
 
@@ -224,15 +235,19 @@ mod tests {
         let queue = QueueId { workspace: WorkspaceId(1), queue: 3 };
         let bell = workers.bell(queue);
         workers.wake(queue);
-        workers.task("sleeper", async move { bell.notified().await });
-        assert_eq!(workers.wait_for_tasks("sleeper", Duration::from_secs(20)), Ending::AllEnded);
+        workers.task("sleeper", WorkspaceId(1), async move { bell.notified().await });
+        assert_eq!(workers.wait_for_tasks("sleeper", Whose::All, Duration::from_secs(20)), Ending::AllEnded);
         let bell = workers.bell(queue);
         workers.wake_workspace(WorkspaceId(1));
-        workers.task("sleeper", async move { bell.notified().await });
-        assert_eq!(workers.wait_for_tasks("sleeper", Duration::from_secs(20)), Ending::AllEnded);
+        workers.task("sleeper", WorkspaceId(1), async move { bell.notified().await });
+        assert_eq!(workers.wait_for_tasks("sleeper", Whose::All, Duration::from_secs(20)), Ending::AllEnded);
         let silent = workers.bell(queue);
         workers.wake_workspace(WorkspaceId(2));
-        workers.task("sleeper", async move { silent.notified().await });
-        assert_eq!(workers.wait_for_tasks("sleeper", Duration::from_millis(1)), Ending::TimedOut { running: 1 });
+        workers.task("sleeper", WorkspaceId(1), async move { silent.notified().await });
+        let short = Duration::from_millis(1);
+        assert_eq!(workers.wait_for_tasks("sleeper", Whose::All, short), Ending::TimedOut { running: 1 });
+        let of = |number| Whose::Workspace(WorkspaceId(number));
+        assert_eq!(workers.wait_for_tasks("sleeper", of(1), short), Ending::TimedOut { running: 1 });
+        assert_eq!(workers.wait_for_tasks("sleeper", of(2), short), Ending::AllEnded);
     }
 }

@@ -23,6 +23,7 @@ mod reservation;
 mod unread;
 mod view;
 mod workspace;
+mod workspaces;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -89,6 +90,9 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(keys::revoke))
         .routes(routes!(workspace::read))
         .routes(routes!(workspace::audit))
+        .routes(routes!(workspaces::create, workspaces::list))
+        .routes(routes!(workspaces::read, workspaces::change, workspaces::remove))
+        .routes(routes!(workspaces::host_audit))
         .routes(routes!(openapi::describe))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))

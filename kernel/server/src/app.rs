@@ -9,18 +9,22 @@ use kith_model::budget::Permits;
 use kith_model::id::WorkspaceId;
 use kith_model::time::Clock;
 use kith_pipeline::{Asker, CheckedSetup, Kernel, Patience, Setup, offload};
+use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use crate::api::Failures;
 use crate::api::masks::CrowdCounts;
-use crate::auth::{self, Caller, KeyId};
-use crate::catalogue::{Actor, Catalogue, CatalogueError, Draft};
+use crate::auth::{self, Caller, KeyId, Scope};
+use crate::catalogue::{Actor, Catalogue, CatalogueError, Draft, WorkspaceState};
 use crate::config::Config;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
 use crate::shares::Shares;
 use crate::watch::Watch;
 use crate::wiring::{Loaded, Loading, Source, Wiring};
+
+/// Senders to a suspended workspace are asked to come back after so many seconds, the longest that clients heed.
+const SUSPENDED_RETRY_S: u32 = 300;
 
 /// The running server.
 pub struct App {
@@ -49,6 +53,8 @@ pub struct App {
     pub(crate) peer_requests: Shares<IpAddr>,
     pub(crate) failures: Failures,
     pub(crate) closing: AtomicBool,
+    /// Held while a workspace is made, suspended, resumed or deleted: these take effect in the order in which they are durable.
+    pub(crate) tenancy: Mutex<()>,
 }
 
 impl App {
@@ -65,8 +71,39 @@ impl App {
         let fits = auth::matches(kept_hash, text);
         let row = row.filter(|row| fits && row.is_good(self.clock.now())).ok_or(UNKNOWN)?;
         let _under_way = Arc::new(self.credential_requests.take(id, 1)?);
-        let (key, scopes) = (row.id.clone(), row.scopes.clone());
-        Ok(Caller { workspace: row.workspace, key, scopes, source: row.source, _under_way })
+        let (workspace, key, source) = (row.workspace, row.id.clone(), row.source);
+        let state = tables.workspaces.get(&workspace).map(|tables| tables.row.state);
+        let standing = match state {
+            Some(WorkspaceState::Active) if self.kernel.runs(workspace) => Ok(()),
+            Some(WorkspaceState::Active) => Err(ApiError::Unavailable {
+                code: "workspace-starting",
+                message: "the workspace is being started; come back in a moment".to_owned(),
+                retry_after_s: 1,
+            }),
+            Some(WorkspaceState::Suspended { .. }) => Err(ApiError::Suspended),
+            Some(WorkspaceState::Deleted { .. }) | None => Err(UNKNOWN),
+        };
+        match standing {
+            Ok(()) => Ok(Caller { workspace, key, scopes: row.scopes.clone(), source, _under_way }),
+            // A host key outlives its workspace, in which it may do nothing meanwhile.
+            Err(_) if row.is_host() => {
+                Ok(Caller { workspace, key, scopes: [Scope::WorkspacesAdmin].into(), source, _under_way })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same for somebody who sends events. Clients drop what is answered 403 and keep what is answered 503, and what is
+    /// sent to a workspace that is suspended is wanted once it goes on.
+    pub(crate) fn authenticate_sender(&self, text: &str) -> Result<Caller, ApiError> {
+        self.authenticate(text).map_err(|error| match error {
+            ApiError::Suspended => ApiError::Unavailable {
+                code: "workspace-suspended",
+                message: "the workspace is suspended; keep what it is to be sent".to_owned(),
+                retry_after_s: SUSPENDED_RETRY_S,
+            },
+            error => error,
+        })
     }
 
     /// Do blocking work on a thread made for it.
@@ -111,7 +148,8 @@ impl App {
     ) -> Result<T, ApiError> {
         let mut change = self.catalogue.begin(workspace, actor)?;
         let answer = edit(&mut change)?;
-        if !change.alters_setup() {
+        // What does not run takes its setup from the catalogue when it is resumed.
+        if !change.alters_setup() || !change.tables().row.state.is_active() {
             drop(change.commit()?);
             return Ok(answer);
         }
@@ -176,6 +214,8 @@ impl From<CatalogueError> for ApiError {
     fn from(error: CatalogueError) -> ApiError {
         match error {
             CatalogueError::Commit(error) => error.into(),
+            // Its keys are no one's: the request came before the deletion and its work after it.
+            CatalogueError::NoWorkspace(_) => ApiError::Unauthenticated { message: "no such key" },
             error => ApiError::internal("using the catalogue", error),
         }
     }

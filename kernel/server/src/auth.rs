@@ -40,6 +40,9 @@ pub enum Scope {
     KeysAdmin,
     #[serde(rename = "metrics:read")]
     MetricsRead,
+    /// Making, listing, changing and deleting workspaces. It is the host's: no `*` includes it.
+    #[serde(rename = "workspaces:admin")]
+    WorkspacesAdmin,
     /// Everything in the workspace.
     #[serde(rename = "*")]
     All,
@@ -71,6 +74,7 @@ impl Scope {
             Scope::DeliveriesWrite => "deliveries:write",
             Scope::KeysAdmin => "keys:admin",
             Scope::MetricsRead => "metrics:read",
+            Scope::WorkspacesAdmin => "workspaces:admin",
             Scope::All => "*",
         }
     }
@@ -233,7 +237,8 @@ pub struct Caller {
 impl Caller {
     /// Whether the credential has the scope.
     pub fn may(&self, scope: Scope) -> bool {
-        self.scopes.contains(&scope) || self.scopes.contains(&Scope::All)
+        let is_in_all = scope != Scope::WorkspacesAdmin;
+        self.scopes.contains(&scope) || (is_in_all && self.scopes.contains(&Scope::All))
     }
 
     /// Insist on a scope.

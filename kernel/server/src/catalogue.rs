@@ -14,17 +14,19 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use kith_model::audience::Audience;
+use kith_model::budget::{Budget, Exhausted};
 use kith_model::id::{AudienceId, InstallationId, WorkspaceId};
 use kith_model::plugin::PluginId;
-use kith_model::time::Clock;
+use kith_model::time::{Clock, Timestamp};
 use kith_store::keys::{Definition, SYSTEM};
 use kith_store::row::{self, Row};
 use kith_store::{CommitError, Fence, Key, KeyRange, Operation, ReadError, Store, Unit, Value};
 
+pub use draft::host::HostChange;
 pub use draft::{Actor, Change, CommitGuard, Draft, Rehearsal};
 pub use rows::{
     AudienceRow, AuditRow, CounterRow, CredentialRow, FitRow, FitStatus, InstallationRow, PluginRow, WaitRow,
-    WorkspaceRow,
+    WorkspaceRow, WorkspaceState,
 };
 
 use self::locks::Locks;
@@ -44,6 +46,9 @@ pub enum CatalogueError {
     #[error(transparent)]
     Seal(#[from] sealed::SealError),
 }
+
+/// The counter of workspaces' ids.
+const WORKSPACES: &str = "workspace";
 
 /// How many rows are read at once.
 const SCAN_ROWS: usize = 512;
@@ -128,6 +133,15 @@ impl WorkspaceTables {
         self.installations.values().filter(|row| row.name.as_str() == name).map(|row| row.id).collect()
     }
 
+    /// Insist that one more may be kept, where there are `kept` now.
+    ///
+    /// # Errors
+    /// [`Exhausted`], where the workspace has as many as it may.
+    pub fn insist_on_room(&self, budget: &'static Budget, kept: usize) -> Result<(), Exhausted> {
+        let limit = self.row.budgets.get(budget.name).copied().unwrap_or(budget.default);
+        if kept as u64 >= limit { Err(budget.exhausted(limit, None)) } else { Ok(()) }
+    }
+
     /// The names of an installation's secrets that are set.
     pub fn secret_names(&self, id: InstallationId) -> Vec<String> {
         let all = self.secrets.range((id, String::new())..).take_while(|((owner, _), _)| *owner == id);
@@ -138,8 +152,24 @@ impl WorkspaceTables {
 /// The whole catalogue at one moment.
 #[derive(Clone, Default)]
 pub struct Tables {
+    /// Those that are not deleted.
     pub workspaces: BTreeMap<WorkspaceId, Arc<WorkspaceTables>>,
+    /// Of these, and the host's.
     pub credentials: BTreeMap<KeyId, Arc<CredentialRow>>,
+    /// The host's own counters.
+    host_counters: BTreeMap<String, u32>,
+}
+
+impl Tables {
+    /// The workspace of that name.
+    pub fn workspace_named(&self, name: &str) -> Option<&Arc<WorkspaceTables>> {
+        self.workspaces.values().find(|tables| tables.row.name.as_str() == name)
+    }
+
+    /// The good keys of a workspace.
+    pub fn good_keys(&self, workspace: WorkspaceId, now: Timestamp) -> usize {
+        self.credentials.values().filter(|row| row.workspace == workspace && row.is_good(now)).count()
+    }
 }
 
 /// The catalogue.
@@ -162,12 +192,20 @@ impl Catalogue {
         sealer: sealed::Sealer,
     ) -> Result<Catalogue, CatalogueError> {
         let mut tables = Tables::default();
-        for (_, row) in rows_of::<CredentialRow>(store.as_ref(), SYSTEM, Definition::Credential)? {
-            tables.credentials.insert(row.id.clone(), Arc::new(row));
-        }
+        tables.host_counters = counters(store.as_ref(), SYSTEM)?;
         for (_, row) in rows_of::<WorkspaceRow>(store.as_ref(), SYSTEM, Definition::Workspace)? {
             let id = row.id;
-            tables.workspaces.insert(id, Arc::new(load(store.as_ref(), row, clock.as_ref())?));
+            // Also of a directory in which nobody counted yet.
+            let last = tables.host_counters.entry(WORKSPACES.to_owned()).or_default();
+            *last = id.0.max(*last);
+            if !row.state.is_deleted() {
+                tables.workspaces.insert(id, Arc::new(load(store.as_ref(), row, clock.as_ref())?));
+            }
+        }
+        for (_, row) in rows_of::<CredentialRow>(store.as_ref(), SYSTEM, Definition::Credential)? {
+            if row.is_host() || tables.workspaces.contains_key(&row.workspace) {
+                tables.credentials.insert(row.id.clone(), Arc::new(row));
+            }
         }
         let tables = ArcSwap::from_pointee(tables);
         Ok(Catalogue { store, clock, sealer, tables, writing: Locks::default(), fence: OnceLock::new() })
@@ -208,22 +246,32 @@ impl Catalogue {
         Ok(Change::new(draft, writing))
     }
 
+    /// Begin a change of the workspaces themselves; all others wait until it is committed or dropped.
+    pub fn begin_host(&self, actor: Actor) -> HostChange<'_> {
+        let writing = self.writing.take_all();
+        HostChange::new(self, actor, writing)
+    }
+
     /// A draft of a change that will not be made, to see what it would need; it holds nobody up.
     pub fn rehearse(&self, workspace: WorkspaceId, actor: Actor) -> Result<Draft<'_>, CatalogueError> {
         let tables = self.workspace(workspace)?;
         Ok(Draft::new(self, WorkspaceTables::clone(&tables), actor, Rehearsal::Yes))
     }
 
-    /// Make a workspace together with its first key.
+    /// Make the first workspace together with its first key.
     pub fn create_workspace(&self, workspace: WorkspaceRow, first_key: CredentialRow) -> Result<(), CatalogueError> {
-        let _writing = self.writing.take(workspace.id);
+        let _writing = self.writing.take_all();
         let operations = vec![
             put(SYSTEM, Definition::Workspace, &workspace.id.0.to_be_bytes(), &workspace),
             put(SYSTEM, Definition::Credential, first_key.id.as_str().as_bytes(), &first_key),
         ];
         self.store.commit(Unit { operations, fence: self.fence.get().cloned(), ..Unit::default() })?;
-        let credentials = [(first_key.id.clone(), Arc::new(first_key))].into();
-        self.show(&Arc::new(WorkspaceTables::empty(workspace)), &credentials);
+        let mut tables = Tables::clone(&self.tables.load());
+        let last = tables.host_counters.entry(WORKSPACES.to_owned()).or_default();
+        *last = workspace.id.0.max(*last);
+        tables.workspaces.insert(workspace.id, Arc::new(WorkspaceTables::empty(workspace)));
+        tables.credentials.insert(first_key.id.clone(), Arc::new(first_key));
+        self.tables.store(Arc::new(tables));
         Ok(())
     }
 
@@ -303,6 +351,15 @@ fn number(bytes: &[u8], what: &'static str) -> Result<(u32, Vec<u8>), CatalogueE
     Ok((u32::from_be_bytes(*number), rest.to_vec()))
 }
 
+fn counters(store: &dyn Store, workspace: WorkspaceId) -> Result<BTreeMap<String, u32>, CatalogueError> {
+    let rows = rows_of(store, workspace, Definition::Counter)?.into_iter();
+    let counters = rows.map(|(name, CounterRow(counted))| {
+        let name = String::from_utf8(name).map_err(|_| CatalogueError::Key { what: "counter" })?;
+        Ok((name, counted))
+    });
+    counters.collect()
+}
+
 /// Read one workspace.
 fn load(store: &dyn Store, row: WorkspaceRow, clock: &dyn Clock) -> Result<WorkspaceTables, CatalogueError> {
     let workspace = row.id;
@@ -331,10 +388,7 @@ fn load(store: &dyn Store, row: WorkspaceRow, clock: &dyn Clock) -> Result<Works
         let name = String::from_utf8(name).map_err(|_| CatalogueError::Key { what: "secret" })?;
         tables.secrets.insert((InstallationId(installation), name), sealed);
     }
-    for (name, CounterRow(counted)) in rows_of(store, workspace, Definition::Counter)? {
-        let name = String::from_utf8(name).map_err(|_| CatalogueError::Key { what: "counter" })?;
-        tables.counters.insert(name, counted);
-    }
+    tables.counters = counters(store, workspace)?;
     let in_use: Vec<(InstallationId, u32)> =
         tables.installed().filter_map(|row| row.fit.map(|fit| (row.id, fit))).collect();
     for (id, fit) in in_use {

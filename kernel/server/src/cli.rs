@@ -19,6 +19,7 @@ mod profile;
 mod scaffold;
 mod serve;
 mod status;
+mod workspace;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -119,6 +120,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Profile(command) => profile::run(&command, &client(), json),
         Command::Audience(command) => audience::run(&command, &client(), json),
         Command::Key(command) => key::run(&command, &client(), json),
+        Command::Workspace(command) => workspace::run(&command, &client(), json),
         Command::Delivery(command) => delivery::run(&command, &client(), json),
         Command::Status => status::run(&client(), json),
         Command::CompileChild => serve::compile_child(),

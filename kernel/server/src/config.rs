@@ -40,6 +40,8 @@ pub struct Config {
     /// Whether a data directory is taken that others may enter, because its volume knows no modes.
     pub shared_data_directory: bool,
     pub http: HttpLimits,
+    /// How many workspaces there may be.
+    pub max_workspaces: u64,
 }
 
 /// The limits of the HTTP side.
@@ -116,6 +118,7 @@ impl Config {
             allow_plain_http: false,
             shared_data_directory: false,
             http: HttpLimits::default(),
+            max_workspaces: kith_model::budget::table::WORKSPACES_KEPT.default,
         }
     }
 

@@ -7,7 +7,7 @@ use std::error::Error;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use kith_model::budget::Exhausted;
+use kith_model::budget::{BudgetUnit, Exhausted};
 use kith_model::plugin::{PluginFault, Refusal};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -76,6 +76,8 @@ pub enum ApiError {
     Denied {
         message: String,
     },
+    /// A good credential of a workspace that is suspended.
+    Suspended,
     /// It does not exist, or belongs to another workspace.
     NotFound {
         what: String,
@@ -189,6 +191,10 @@ fn describe(error: ApiError) -> ErrorAnswer {
             error_answer(StatusCode::UNAUTHORIZED, "unauthenticated", "No valid credential", message)
         }
         ApiError::Denied { message } => error_answer(StatusCode::FORBIDDEN, "denied", "Not allowed", message),
+        ApiError::Suspended => {
+            let message = "the workspace is suspended; whoever runs the server can resume it";
+            error_answer(StatusCode::FORBIDDEN, "workspace-suspended", "Not allowed", message)
+        }
         ApiError::NotFound { what } => error_answer(StatusCode::NOT_FOUND, "not-found", "Not found", what),
         ApiError::NoRoute => error_answer(
             StatusCode::NOT_FOUND,
@@ -233,10 +239,11 @@ fn describe(error: ApiError) -> ErrorAnswer {
             ErrorAnswer { retry_after_s: Some(retry_after_s), ..answer }
         }
         ApiError::Exhausted(exhausted) => {
-            let status = if exhausted.retry_after.is_some() {
-                StatusCode::TOO_MANY_REQUESTS
-            } else {
-                StatusCode::PAYLOAD_TOO_LARGE
+            let status = match (exhausted.retry_after, exhausted.budget.unit) {
+                (Some(_), _) => StatusCode::TOO_MANY_REQUESTS,
+                // The request is not at fault: it is taken once something that is kept is removed.
+                (None, BudgetUnit::Kept) => StatusCode::CONFLICT,
+                (None, _) => StatusCode::PAYLOAD_TOO_LARGE,
             };
             let wait = exhausted.retry_after.map(|wait| u32::try_from(wait.as_secs()).unwrap_or(MAX_RETRY_AFTER_S));
             let answer = error_answer(status, "budget-exhausted", "Budget exhausted", exhausted.to_string());
@@ -361,5 +368,8 @@ mod tests {
         assert_eq!((&body["budget"], &body["limit"]), (&"questions-waiting".into(), &8.into()));
         let (status, retry, _) = rendered(ApiError::Exhausted(budget.exhausted(8, None))).await;
         assert_eq!((status.as_u16(), retry), (413, None));
+        let kept = &kith_model::budget::table::KEYS_KEPT;
+        let (status, retry, _) = rendered(ApiError::Exhausted(kept.exhausted(8, None))).await;
+        assert_eq!((status.as_u16(), retry), (409, None));
     }
 }

@@ -24,7 +24,9 @@ use kith_model::budget::{Exhausted, Permit, Permits, table};
 use kith_model::id::{Name, WorkspaceId};
 use kith_model::secret::Secret;
 use kith_pipeline::{Kernel, Patience, StartError, offload};
+use kith_store::keys::SYSTEM;
 use kith_store::{Embedded, OpenError, Store, StoreConfig};
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -39,7 +41,7 @@ use crate::app::App;
 use crate::auth::{self, KeyKind, Scope, UnusableKey};
 use crate::catalogue::artifacts::{ArtifactError, Artifacts};
 use crate::catalogue::sealed::Sealer;
-use crate::catalogue::{Catalogue, CatalogueError, CredentialRow, WorkspaceRow};
+use crate::catalogue::{Actor, Catalogue, CatalogueError, CredentialRow, WorkspaceRow};
 use crate::config::Config;
 use crate::front::{Proxies, counted};
 use crate::metrics::Metrics;
@@ -124,7 +126,8 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
     let wiring = Wiring::new(host, config.ceiling.clone(), artifacts, Arc::clone(&seam), key.realms());
     let tables = catalogue.tables();
     let (sealer, now, must_run) = (catalogue.sealer(), clock.now(), BTreeSet::new());
-    let setups = tables.workspaces.values().map(|tables| {
+    let running = tables.workspaces.values().filter(|tables| tables.row.state.is_active());
+    let setups = running.map(|tables| {
         let source = Source { tables: tables.as_ref(), must_run: &must_run, sealer, now };
         wiring.setup(source, Loading::Allowed(&Patience::default()))
     });
@@ -154,6 +157,7 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
         crowd_counts: CrowdCounts::default(),
         watch,
         closing: AtomicBool::new(false),
+        tenancy: Mutex::default(),
     });
     observer::write_down(&app, quarantines).map_err(ServeError::Thread)?;
     watch::begin(&app, ended).map_err(ServeError::Thread)?;
@@ -174,13 +178,14 @@ fn create_first_workspace(catalogue: &Catalogue, config: &Config) -> Result<Opti
     };
     let now = config.clock.now();
     let name: Name = "default".parse().expect("`default` is a name");
-    let workspace = WorkspaceRow { id: FIRST_WORKSPACE, name, time_zone: config.time_zone.clone(), created_at: now };
+    let workspace = WorkspaceRow::new(FIRST_WORKSPACE, name, config.time_zone.clone(), now);
     let credential = CredentialRow {
         id: key.id,
         workspace: FIRST_WORKSPACE,
         title: "first admin key".to_owned(),
         hash: key.hash,
-        scopes: [Scope::All].into(),
+        // Whoever starts the server is its host.
+        scopes: [Scope::All, Scope::WorkspacesAdmin].into(),
         source: None,
         created_at: now,
         expires_at: None,
@@ -189,6 +194,42 @@ fn create_first_workspace(catalogue: &Catalogue, config: &Config) -> Result<Opti
     catalogue.create_workspace(workspace, credential)?;
     let text = Secret::from(key.text);
     Ok(made_here.then_some(text))
+}
+
+/// Make a host key for a data directory that no server runs over: for one that is older than host keys, or where all of them are
+/// lost. It belongs to no workspace. Its text.
+///
+/// # Errors
+/// Also where there is no store in the directory: the first key of a new one is a host key.
+pub fn make_host_key(config: &Config) -> Result<String, ServeError> {
+    let unusable = |source| ServeError::DataDirectory { path: config.data_directory.clone(), source };
+    let store = config.data_directory.join("store");
+    // Opening a store makes one.
+    if !store.try_exists().map_err(unusable)? {
+        return Err(unusable(io::Error::new(io::ErrorKind::NotFound, "there is no store in it")));
+    }
+    let host = host_key::HostKey::open(&config.data_directory.join("host.key"), Sharing::Taken).map_err(unusable)?;
+    let settings = StoreConfig { engine: config.engine, ..StoreConfig::new(store) };
+    let store = Arc::new(kith_store::open(settings)?);
+    let seam: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
+    let catalogue = Catalogue::open(seam, Arc::clone(&config.clock), Sealer::new(&host.derive("secrets")))?;
+    let key = auth::generate(KeyKind::Api).map_err(|error| ServeError::Random(error.to_string()))?;
+    let mut change = catalogue.begin_host(Actor::kernel());
+    change.audit_host_key(&key.id);
+    change.put_credential(CredentialRow {
+        id: key.id,
+        workspace: SYSTEM,
+        title: "host key".to_owned(),
+        hash: key.hash,
+        scopes: [Scope::WorkspacesAdmin].into(),
+        source: None,
+        created_at: config.clock.now(),
+        expires_at: None,
+        revoked_at: None,
+    });
+    drop(change.commit()?);
+    store.close();
+    Ok(key.text)
 }
 
 /// Open the data directory, serve on `listener` until `shutdown` is over, then finish what is under way and close.

@@ -123,6 +123,11 @@ impl Wiring {
         Wiring { components: Components::new(host, artifacts), ceiling, store, realms, made: Mutex::default() }
     }
 
+    /// The workspace is no longer run: what its installations were made into holds their secrets.
+    pub(crate) fn forget(&self, workspace: WorkspaceId) {
+        self.made.lock().retain(|(of, _), _| *of != workspace);
+    }
+
     /// Where components are kept.
     pub(crate) fn components(&self) -> &Components {
         &self.components

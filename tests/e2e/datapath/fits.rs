@@ -201,7 +201,7 @@ fn a_stop_ends_a_long_fit_and_the_next_start_shows_that_it_was_not_done() {
 /// Fits of one workspace that take as long as they may delay neither another's fit nor anybody's values.
 #[test]
 fn long_fits_of_one_workspace_delay_neither_anothers_fit_nor_values() {
-    let mut kernel = TestKernel::start();
+    let kernel = TestKernel::start();
     let other_key = kernel.second_workspace();
     let (admin, other) = (kernel.admin(), kernel.caller(&other_key));
     let source = kernel.segment();

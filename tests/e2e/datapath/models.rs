@@ -302,7 +302,7 @@ fn a_slow_model_delays_only_what_reads_it() {
 /// While a model of one workspace is inside a long call, another workspace is computed.
 #[test]
 fn a_slow_model_delays_no_other_workspace() {
-    let mut kernel = TestKernel::start();
+    let kernel = TestKernel::start();
     let other_key = kernel.second_workspace();
     let source = kernel.segment();
     slow_model(&kernel, &kernel.admin());

@@ -145,6 +145,23 @@ pub static PAYLOAD_TEXT: Budget = budget("payload-text", Request, Bytes, 64 << 1
 /// A secret of an installation: a key in PEM has room.
 pub static SECRET_TEXT: Budget = budget("secret-text", Request, Bytes, 4 << 10, FIXED);
 
+// Workspaces, and what each keeps.
+
+/// Where a host key sets what a workspace may keep.
+const OF_WORKSPACE: &str = "budgets of the workspace";
+
+/// Workspaces that are not deleted.
+pub static WORKSPACES_KEPT: Budget = budget("workspaces-kept", Host, Kept, 1_000, "--max-workspaces");
+/// Audiences of one workspace.
+pub static AUDIENCES_KEPT: Budget = budget("audiences-kept", Workspace, Kept, 1_000, OF_WORKSPACE);
+/// Installations of one workspace.
+pub static INSTALLATIONS_KEPT: Budget = budget("installations-kept", Workspace, Kept, 200, OF_WORKSPACE);
+/// Keys of one workspace that are good.
+pub static KEYS_KEPT: Budget = budget("keys-kept", Workspace, Kept, 1_000, OF_WORKSPACE);
+
+/// What a host key may set for a workspace.
+pub static OF_WORKSPACES: &[&Budget] = &[&AUDIENCES_KEPT, &INSTALLATIONS_KEPT, &KEYS_KEPT];
+
 // What is set aside.
 
 /// Rejected parts of one request that are kept with their bytes.
@@ -202,6 +219,10 @@ pub static ALL: &[&Budget] = &[
     &PURPOSE_TEXT,
     &PAYLOAD_TEXT,
     &SECRET_TEXT,
+    &WORKSPACES_KEPT,
+    &AUDIENCES_KEPT,
+    &INSTALLATIONS_KEPT,
+    &KEYS_KEPT,
     &REJECTED_PARTS,
     &REJECTED_KEPT,
 ];

@@ -71,6 +71,11 @@ impl Lane {
         Turned { turn, freed_bytes }
     }
 
+    /// Wait until the turn under way has ended. The lane is closed, and has no other.
+    pub(super) fn finish_turn(&self) {
+        drop(self.workspace.lock());
+    }
+
     /// Drop the state, which a panic has left as nobody knows, and what was under way.
     pub(super) fn start_again(&self) -> usize {
         *self.workspace.lock() = None;
@@ -109,7 +114,7 @@ impl Lane {
         // In reverse, so that what is put in front again stands in its old order.
         for (open, end) in batch.into_iter().zip(ends).rev() {
             let Some(end) = end else {
-                self.waiting.lock().put_back(open);
+                freed_bytes += self.waiting.lock().put_back(open);
                 continue;
             };
             freed_bytes += open.bytes;

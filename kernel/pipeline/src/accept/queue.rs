@@ -120,13 +120,18 @@ impl Waiting {
     }
 
     /// A submission of which only a part is done goes before the others of its source.
-    pub(super) fn put_back(&mut self, open: Open) {
+    /// The bytes that are free again, where the lane was closed meanwhile.
+    pub(super) fn put_back(&mut self, open: Open) -> usize {
+        if self.is_closed {
+            return open.bytes;
+        }
         let id = open.submission.source;
         let source = self.sources.entry(id).or_default();
         if source.waiting.is_empty() {
             self.turns.push_back(id);
         }
         source.waiting.push_front(open);
+        0
     }
 
     /// A submission was answered.
@@ -159,9 +164,12 @@ impl Waiting {
         self.turns.is_empty()
     }
 
-    /// Admit nothing more, and drop what waits.
-    pub(super) fn close(&mut self) {
+    /// Admit nothing more, and drop what waits. The bytes that are free again.
+    pub(super) fn close(&mut self) -> usize {
+        let waiting = self.sources.values().flat_map(|source| &source.waiting);
+        let bytes = waiting.map(|open| open.bytes).sum();
         *self = Waiting { is_closed: true, ..Waiting::default() };
+        bytes
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) async fn collect(sender: &Arc<Sender>, mut answered: UnboundedReceive
             }
         }
         let reading = Arc::clone(sender);
-        sender.shared.workers.task("answers", async move {
+        sender.shared.workers.task("answers", sender.workspace(), async move {
             for (channel, batch) in by_channel(batch) {
                 read(&reading, &channel, batch).await;
             }

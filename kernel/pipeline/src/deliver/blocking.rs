@@ -13,6 +13,9 @@ use super::sending::{HELD_BACK_MS, Outgoing, Sender};
 use crate::offload;
 use crate::setup::Idempotence;
 
+/// The name of the tasks.
+pub(super) const TASK: &str = "blocking-send";
+
 /// Calls of one channel at once, so that one slow receiver leaves threads to the other channels.
 const MAX_SENDS_PER_CHANNEL: usize = 3;
 
@@ -30,7 +33,7 @@ pub(super) fn begin(
 ) {
     for outgoing in passed {
         let (sending, channel) = (Arc::clone(sender), Arc::clone(channel));
-        sender.shared.workers.task("blocking-send", async move {
+        sender.shared.workers.task(TASK, sender.workspace(), async move {
             send(&sending, channel, idempotence, outgoing).await;
         });
     }

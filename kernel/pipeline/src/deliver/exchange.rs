@@ -113,7 +113,7 @@ pub(super) fn start(sender: &Arc<Sender>, exchange: Exchange) -> Progress {
                 sender.join_line();
             }
             let sending = Arc::clone(sender);
-            sender.shared.workers.task("exchange", async move {
+            sender.shared.workers.task("exchange", sender.workspace(), async move {
                 let entry = match free {
                     Some(slot) => enter(&sending, &target, slot),
                     None => wait_in_line(&sending, &exchange, &target, &slots).await,

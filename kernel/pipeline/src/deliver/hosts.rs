@@ -220,6 +220,11 @@ impl Hosts {
         self.table.lock().forget_channel(workspace, channel);
     }
 
+    /// The workspace is no longer run.
+    pub(super) fn forget_workspace(&self, workspace: WorkspaceId) {
+        self.table.lock().forget_workspace(workspace);
+    }
+
     /// Give up a place in line.
     pub(super) fn leave_line(&self, target: &Target, channel: InstallationId) {
         if let Some(host) = self.table.lock().get_mut(target) {

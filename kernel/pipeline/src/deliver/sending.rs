@@ -75,6 +75,8 @@ impl Drop for NextInTurn<'_> {
 pub(super) struct Sender {
     pub shared: Arc<Shared>,
     pub queue: QueueId,
+    /// How far the workspace is on its way to a stop.
+    phase: watch::Receiver<Phase>,
     /// Rings when something is put into the outbox or the channel changes.
     bell: Arc<Notify>,
     load: Mutex<Load>,
@@ -119,9 +121,13 @@ impl Sender {
         let (answers, answered) = unbounded_channel();
         let (returns, returned) = unbounded_channel();
         let bell = shared.workers.bell(queue);
+        // Without its workspace it has nothing to do.
+        let nothing = || watch::channel(Phase::Stopping).1;
+        let phase = shared.workspace(queue.workspace).map_or_else(nothing, |known| known.phase());
         Arc::new(Sender {
             shared,
             queue,
+            phase,
             bell,
             load: Mutex::default(),
             room: Notify::new(),
@@ -172,11 +178,11 @@ impl Sender {
     }
 
     pub(super) fn phase(&self) -> watch::Receiver<Phase> {
-        self.shared.workers.phase()
+        self.phase.clone()
     }
 
     pub(super) fn is_stopping(&self) -> bool {
-        *self.phase().borrow() != Phase::Running
+        *self.phase.borrow() != Phase::Running
     }
 
     /// Whether a message is claimed and not yet committed.
@@ -307,7 +313,7 @@ impl Sender {
     /// An attempt has ended without a request.
     pub(super) fn end(self: &Arc<Self>, ended: Vec<Ended>) {
         let sender = Arc::clone(self);
-        self.shared.workers.task("outcomes", async move { receipts::commit(&sender, ended).await });
+        self.shared.workers.task("outcomes", self.workspace(), async move { receipts::commit(&sender, ended).await });
     }
 
     /// Whether the reactor has taken over a setup without the channel, so that it makes no more messages for it.

@@ -226,6 +226,26 @@ impl Side {
         })
     }
 
+    /// Take out what waits to begin of a workspace.
+    pub(super) fn forget(&mut self, workspace: WorkspaceId) -> Vec<Job> {
+        let Some(tenant) = self.tenants.get_mut(&workspace) else { return Vec::new() };
+        let mut dropped = Vec::new();
+        for calls in tenant.installations.values_mut() {
+            self.waiting_bytes -= std::mem::take(&mut calls.waiting_bytes);
+            dropped.extend(calls.waiting.drain(..));
+        }
+        let Tenant { installations, turns, .. } = tenant;
+        turns.retain(|installation| installations.get(installation).is_some_and(Calls::has_work));
+        installations.retain(|_, calls| calls.under_way > 0 || calls.has_work());
+        if turns.is_empty() {
+            self.turns.retain(|of| *of != workspace);
+        }
+        if installations.is_empty() {
+            self.tenants.remove(&workspace);
+        }
+        dropped
+    }
+
     /// Drop what waits to begin. What is under way, or has a thread on its way, ends as ever.
     pub(super) fn drop_waiting(&mut self) {
         self.turns.clear();

@@ -64,6 +64,11 @@ impl InputFaults {
         })
     }
 
+    /// The workspace is no longer run.
+    pub(crate) fn forget_workspace(&self, workspace: WorkspaceId) {
+        self.0.lock().retain(|(of, _), _| *of != workspace);
+    }
+
     /// The connector answered well.
     pub(crate) fn answered(&self, asked: Asked, now: Timestamp) {
         self.with(asked, |record| record.answered_at = Some(now));

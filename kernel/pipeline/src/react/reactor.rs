@@ -179,7 +179,7 @@ impl Reactor {
 
     /// One turn: a pass, and when the next one is wanted.
     pub(crate) fn turn(&mut self) -> Turn {
-        if self.shared.is_stopping() {
+        if self.shared.is_stopping() || self.workspace.is_stopping() {
             return Turn::Idle;
         }
         match self.run_pass() {

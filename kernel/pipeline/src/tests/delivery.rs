@@ -4,6 +4,7 @@ mod claims;
 mod hook;
 mod listing;
 mod removed;
+mod taken_out;
 pub(super) mod watched;
 
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::sync::atomic::Ordering;
 use kith_model::audience::{Audience, ConsentBasis};
 use kith_model::delivery::{DeliveryState, Message, Outcome};
 use kith_model::event::DraftEvent;
-use kith_model::id::InstallationId;
+use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::*;
 use kith_model::sending::{SendFailure, SendingLimits};
 use kith_store::{Key, Operation, Store, Unit, row};
@@ -21,7 +22,7 @@ use parking_lot::{Condvar, Mutex};
 use super::harness::*;
 use crate::rows::DeliveryRow;
 use crate::rows::outbox::outbox;
-use crate::{Activity, DeadLetter, DeliveryView, HostState, Idempotence, Installed, Role, Setup};
+use crate::{Activity, DeadLetter, DeliveryView, HostState, Idempotence, Installed, IntakeError, Role, Setup};
 use hook::{Hook, Host, Wire};
 use watched::Watched;
 

@@ -87,6 +87,7 @@ pub(crate) async fn create(
                 let message = format!("there is an audience `{name}` already");
                 return Err(ApiError::Conflict { code: "name-taken", message });
             }
+            draft.tables().insist_on_room(&table::AUDIENCES_KEPT, draft.tables().audiences.len())?;
             let audience = Audience {
                 id: draft.next_audience()?,
                 title: wanted.title.clone().unwrap_or_else(|| name.to_string()),

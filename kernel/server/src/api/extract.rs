@@ -40,7 +40,7 @@ macro_rules! rights {
     };
 }
 
-rights! { Ingest ProfilesRead PluginsAdmin AudiencesRead AudiencesWrite DeliveriesRead DeliveriesWrite KeysAdmin MetricsRead }
+rights! { Ingest ProfilesRead PluginsAdmin AudiencesRead AudiencesWrite DeliveriesRead DeliveriesWrite KeysAdmin MetricsRead WorkspacesAdmin }
 
 /// A caller who holds the right `R`. Stands before the body among a handler's arguments, so that nobody else's body is read.
 pub(crate) struct Authority<R> {
@@ -61,7 +61,10 @@ impl<R: Right> FromRequestParts<Arc<App>> for Authority<R> {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Authority<R>, ApiError> {
         let text = auth::presented(&parts.headers)?
             .ok_or(ApiError::Unauthenticated { message: "send a key: `authorization: Bearer KEY`" })?;
-        let caller = app.authenticate(&text)?;
+        let caller = match R::SCOPE {
+            Scope::Ingest => app.authenticate_sender(&text)?,
+            _ => app.authenticate(&text)?,
+        };
         caller.require(R::SCOPE)?;
         // The body, which is read later, counts for this key.
         parts.extensions.insert(caller.key.clone());

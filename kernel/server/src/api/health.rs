@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::extract::{Authority, right};
 use super::view::time;
 use crate::app::App;
+use crate::auth::Scope;
 use crate::error::{ApiError, Problem};
 use crate::serve::FIRST_WORKSPACE;
 use crate::watch::Condition;
@@ -82,7 +83,7 @@ fn answer(condition: Condition) -> (StatusCode, Ready) {
 }
 
 /// The process's figures in Prometheus' text format. They tell of all workspaces, so only keys of the first one, which is
-/// the operator's, may read them.
+/// the operator's, and host keys may read them.
 #[utoipa::path(
     get, path = "/metrics", tag = "operation", security(("key" = ["metrics:read"])),
     responses((status = 200, body = String, content_type = "text/plain"), (status = 403, body = Problem)),
@@ -91,7 +92,7 @@ pub(crate) async fn figures(
     State(app): State<Arc<App>>,
     authority: Authority<right::MetricsRead>,
 ) -> Result<Response, ApiError> {
-    if authority.caller.workspace != FIRST_WORKSPACE {
+    if authority.caller.workspace != FIRST_WORKSPACE && !authority.caller.may(Scope::WorkspacesAdmin) {
         let message = "figures are the whole process's; a key of its first workspace may read them".to_owned();
         return Err(ApiError::Denied { message });
     }

@@ -75,16 +75,19 @@ const IMPORT_PATH: &str = "/v1/import";
 /// What a browser's client asks for before its first event.
 #[utoipa::path(
     get, path = "/v1/projects/{writeKey}/settings", tag = "ingest", params(("writeKey" = String, Path)),
-    responses((status = 200, body = Object), (status = 404, body = Problem)),
+    responses((status = 200, body = Object), (status = 404, body = Problem), (status = 503, body = Problem)),
 )]
 pub(crate) async fn settings(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     Path(write_key): Path<String>,
 ) -> Result<Response, ApiError> {
-    let caller = app.authenticate(&write_key).ok().filter(|caller| caller.source.is_some());
-    if caller.is_none() {
-        return Ok((Extension(FailedAuthentication), ApiError::missing("no such project")).into_response());
+    match app.authenticate_sender(&write_key) {
+        Ok(caller) if caller.source.is_some() => {}
+        Err(error @ (ApiError::Unavailable { .. } | ApiError::Exhausted(_))) => return Err(error),
+        Ok(_) | Err(_) => {
+            return Ok((Extension(FailedAuthentication), ApiError::missing("no such project")).into_response());
+        }
     }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
     let settings: Value = json!({
@@ -197,7 +200,7 @@ const NO_WRITE_KEY: ApiError =
     ApiError::Unauthenticated { message: "send a source's write key, not another kind of key" };
 
 fn write_key_of(app: &App, text: &str) -> Result<Caller, ApiError> {
-    let caller = app.authenticate(text)?;
+    let caller = app.authenticate_sender(text)?;
     if caller.source.is_some() { Ok(caller) } else { Err(NO_WRITE_KEY) }
 }
 

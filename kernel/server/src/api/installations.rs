@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use kith_model::budget::table;
 use kith_model::id::{InstallationId, InstallationName, WorkspaceId};
 use kith_model::plugin::{InstallationMode, PluginId, PluginKind};
 
@@ -91,6 +92,10 @@ fn install(
     check_grants(manifest.kind, &wanted.grants)?;
     let mode = wanted.mode.as_deref().map_or(Ok(InstallationMode::Live), read_mode)?;
     check_complete(manifest, mode, &wanted.secrets.keys().cloned().collect())?;
+    draft.tables().insist_on_room(&table::INSTALLATIONS_KEPT, draft.tables().installed().count())?;
+    if manifest.kind == PluginKind::Connector {
+        draft.insist_on_room_for_key()?;
+    }
     let id = draft.next_installation()?;
     for (secret, value) in &wanted.secrets {
         draft.put_secret(id, secret, value)?;

@@ -116,6 +116,7 @@ pub(crate) async fn create(
         .transpose()?;
     app.offload(move |app| {
         app.change(workspace, actor, |draft| {
+            draft.insist_on_room_for_key()?;
             let source = wanted.source.as_deref().map(|name| {
                 let row = named(draft.tables(), name)?;
                 let plugin = draft.tables().plugin_of(row);
@@ -176,7 +177,7 @@ pub(crate) async fn revoke(
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
-    let id = KeyId::named(&id);
+    let (id, caller) = (KeyId::named(&id), authority.caller);
     app.offload(move |app| {
         app.change(workspace, actor, |draft| {
             // The draft is held, so nobody else revokes meanwhile.
@@ -185,6 +186,16 @@ pub(crate) async fn revoke(
             let missing =
                 || ApiError::missing(format!("no key `{}`", id.as_str().chars().take(64).collect::<String>()));
             let row = row.ok_or_else(missing)?;
+            if row.is_host() {
+                let message = "the key is the host's; only a host key revokes it".to_owned();
+                if !caller.may(Scope::WorkspacesAdmin) {
+                    return Err(ApiError::Denied { message });
+                }
+                if is_last_host_key(&tables.credentials, row, draft.now()) {
+                    let message = "this is the last host key; make another one first".to_owned();
+                    return Err(ApiError::Conflict { code: "last-host-key", message });
+                }
+            }
             let others: Vec<&CredentialRow> = (tables.credentials.values().map(AsRef::as_ref))
                 .filter(|other| other.workspace == workspace && other.id != row.id && other.is_good(draft.now()))
                 .collect();
@@ -202,6 +213,15 @@ pub(crate) async fn revoke(
         })
     })
     .await
+}
+
+/// Without one nobody could make a workspace or resume one.
+fn is_last_host_key(
+    all: &std::collections::BTreeMap<KeyId, Arc<CredentialRow>>,
+    row: &CredentialRow,
+    now: Timestamp,
+) -> bool {
+    !all.values().any(|other| other.id != row.id && other.is_host() && other.is_good(now))
 }
 
 /// A scope that nobody could have any more without the key `row`. A key gives no scope that it has not itself, so that of those

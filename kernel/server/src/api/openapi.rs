@@ -23,6 +23,7 @@ use utoipa::{Modify, OpenApi as _};
         (name = "deliveries", description = "Messages and what failed"),
         (name = "keys", description = "Credentials"),
         (name = "workspace", description = "The workspace as a whole"),
+        (name = "workspaces", description = "All workspaces of the server, for its host"),
         (name = "operation", description = "Running the server"),
     ),
 )]

@@ -137,8 +137,7 @@ pub(super) fn key_with(
 pub(super) fn second_workspace(server: &TestServer) -> (WorkspaceId, String) {
     let id = WorkspaceId(2);
     let key = auth::generate(KeyKind::Api).unwrap();
-    let row =
-        WorkspaceRow { id, name: "other".parse().unwrap(), time_zone: "UTC".to_owned(), created_at: Timestamp(0) };
+    let row = WorkspaceRow::new(id, "other".parse().unwrap(), "UTC".to_owned(), Timestamp(0));
     let credential = CredentialRow {
         id: key.id,
         workspace: id,

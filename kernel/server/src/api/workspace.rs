@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use base64::Engine as _;
+use kith_model::id::WorkspaceId;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::extract::{Authority, PageQuery, Query, right};
+use super::extract::{Authority, Json, PageQuery, Query, right};
 use super::view::{Page, time};
+use super::workspaces::state;
 use crate::app::App;
 use crate::catalogue::AuditRow;
 use crate::error::ApiError;
@@ -19,6 +20,10 @@ use crate::error::ApiError;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct WorkspaceBody {
     name: String,
+    /// What people call it; empty where nobody said.
+    title: String,
+    /// `active`: the keys of a suspended workspace are refused.
+    state: String,
     /// Where calendar days begin.
     time_zone: String,
     created_at: String,
@@ -107,6 +112,8 @@ pub(crate) async fn read(
         let progress = app.kernel.progress(workspace);
         Ok(Json(WorkspaceBody {
             name: tables.row.name.to_string(),
+            title: tables.row.title.clone(),
+            state: state(&tables.row).0.to_owned(),
             time_zone: tables.row.time_zone.clone(),
             created_at: time(tables.row.created_at),
             totals: TotalsBody {
@@ -139,8 +146,17 @@ pub(crate) async fn audit(
     authority: Authority<right::KeysAdmin>,
     Query(page): Query<PageQuery>,
 ) -> Result<Json<Page<AuditBody>>, ApiError> {
+    audit_page(&app, authority.caller.workspace, page).await
+}
+
+/// A page of an audit log.
+pub(crate) async fn audit_page(
+    app: &Arc<App>,
+    workspace: WorkspaceId,
+    page: PageQuery,
+) -> Result<Json<Page<AuditBody>>, ApiError> {
     const BASE64: base64::engine::GeneralPurpose = base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    let (workspace, limit) = (authority.caller.workspace, page.limit()?);
+    let limit = page.limit()?;
     let from = page.cursor.map(|cursor| BASE64.decode(cursor)).transpose();
     let from = from.map_err(|_| ApiError::at("?cursor", "this list gave out no such cursor"))?;
     app.offload(move |app| {

@@ -1,10 +1,13 @@
 //! One change of the catalogue: edited in memory, then committed whole together with its audit rows.
 
+pub mod host;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use kith_model::audience::Audience;
+use kith_model::budget::{Exhausted, table};
 use kith_model::id::{AudienceId, InstallationId, WorkspaceId};
 use kith_model::time::Timestamp;
 use kith_store::keys::{Definition, SYSTEM};
@@ -280,6 +283,15 @@ impl<'a> Draft<'a> {
         self.operations.push(put(self.workspace(), Definition::Audience, &id.0.to_be_bytes(), &row));
         self.tables.removed_audiences.insert(id, audience);
         self.alters_setup = true;
+    }
+
+    /// Insist that the workspace may have one more key.
+    ///
+    /// # Errors
+    /// [`Exhausted`], where it has as many good ones as it may.
+    pub fn insist_on_room_for_key(&self) -> Result<(), Exhausted> {
+        let kept = self.catalogue.tables.load().good_keys(self.workspace(), self.now);
+        self.tables.insist_on_room(&table::KEYS_KEPT, kept)
     }
 
     /// Add or replace a credential. Its workspace is the draft's.

@@ -1,4 +1,5 @@
-//! One change at a time in each workspace; those of different workspaces do not wait for each other.
+//! One change at a time in each workspace; those of different workspaces do not wait for each other. A change of the
+//! workspaces themselves is the only one while it is made.
 
 use std::collections::BTreeSet;
 
@@ -8,8 +9,15 @@ use parking_lot::{Condvar, Mutex};
 /// The workspaces that are being changed.
 #[derive(Default)]
 pub(super) struct Locks {
-    held: Mutex<BTreeSet<WorkspaceId>>,
+    held: Mutex<Held>,
     released: Condvar,
+}
+
+#[derive(Default)]
+struct Held {
+    workspaces: BTreeSet<WorkspaceId>,
+    /// Somebody changes all, or waits for those who began before to end.
+    all: bool,
 }
 
 /// The right to change a workspace, until it is dropped.
@@ -22,16 +30,42 @@ impl Locks {
     /// Wait until no change of the workspace is under way.
     pub(super) fn take(&self, workspace: WorkspaceId) -> Lock<'_> {
         let mut held = self.held.lock();
-        while !held.insert(workspace) {
+        while held.all || !held.workspaces.insert(workspace) {
             self.released.wait(&mut held);
         }
         Lock { locks: self, workspace }
+    }
+
+    /// Wait until no change is under way.
+    pub(super) fn take_all(&self) -> LockOfAll<'_> {
+        let mut held = self.held.lock();
+        while held.all {
+            self.released.wait(&mut held);
+        }
+        // From here on nobody begins, so that the wait ends with those who are under way.
+        held.all = true;
+        while !held.workspaces.is_empty() {
+            self.released.wait(&mut held);
+        }
+        LockOfAll { locks: self }
+    }
+}
+
+/// The right to change the workspaces themselves, until it is dropped.
+pub(super) struct LockOfAll<'a> {
+    locks: &'a Locks,
+}
+
+impl Drop for LockOfAll<'_> {
+    fn drop(&mut self) {
+        self.locks.held.lock().all = false;
+        self.locks.released.notify_all();
     }
 }
 
 impl Drop for Lock<'_> {
     fn drop(&mut self) {
-        self.locks.held.lock().remove(&self.workspace);
+        self.locks.held.lock().workspaces.remove(&self.workspace);
         // Those who wait for another workspace look again and go on waiting; there are few of them.
         self.locks.released.notify_all();
     }
@@ -58,6 +92,30 @@ mod tests {
             assert!(heard.try_recv().is_err(), "the first one is still held");
             drop(first);
             assert_eq!(heard.recv(), Ok("second"));
+        });
+    }
+
+    #[test]
+    fn who_changes_all_is_alone_and_comes_before_those_who_begin_later() {
+        let locks = Locks::default();
+        let first = locks.take(WorkspaceId(1));
+        let (told, heard) = channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let all = locks.take_all();
+                told.send("all").unwrap();
+                drop(all);
+            });
+            while !locks.held.lock().all {
+                std::thread::yield_now();
+            }
+            scope.spawn(|| {
+                let _other = locks.take(WorkspaceId(2));
+                told.send("other").unwrap();
+            });
+            assert!(heard.try_recv().is_err(), "the first one is still held");
+            drop(first);
+            assert_eq!([heard.recv().unwrap(), heard.recv().unwrap()], ["all", "other"]);
         });
     }
 }

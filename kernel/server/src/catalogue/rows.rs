@@ -1,6 +1,6 @@
 //! The catalogue's rows as they are stored: JSON under the version byte of `kith_store::row`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kith_model::audience::Audience;
 use kith_model::id::{InstallationId, InstallationName, Name, WorkspaceId};
@@ -11,14 +11,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::{KeyId, Scope};
 
-/// Describes the catalogue's rows: `Type: what it is, version`. Their bodies are JSON, because configurations and the states
+/// Describes the catalogue's rows: `Type: what it is, version`, and with `reads` the oldest version whose fields are a part of
+/// this one's. Their bodies are JSON, because configurations and the states
 /// in the audit log have no fixed shape, which postcard could not read back.
 macro_rules! json_rows {
-    ($($row:ty: $what:literal, $version:literal;)*) => {
+    ($($row:ty: $what:literal, $version:literal $(reads $oldest:literal)?;)*) => {
         $(impl Row for $row {
             const WHAT: &'static str = $what;
             const OWNER: Owner = Owner::Catalogue;
             const VERSION: u8 = $version;
+
+            $(fn before(version: u8, body: &[u8]) -> Option<Result<Self, String>> {
+                (version >= $oldest).then(|| Self::from_body(body))
+            })?
 
             fn body(&self, bytes: &mut Vec<u8>) {
                 serde_json::to_writer(bytes, self)
@@ -33,8 +38,8 @@ macro_rules! json_rows {
 }
 
 json_rows! {
-    WorkspaceRow: "a workspace", 1;
-    CredentialRow: "a credential", 1;
+    WorkspaceRow: "a workspace", 2 reads 1;
+    CredentialRow: "a credential", 2 reads 1;
     PluginRow: "a plugin version", 1;
     InstallationRow: "an installation", 1;
     AudienceRow: "an audience", 1;
@@ -47,16 +52,58 @@ json_rows! {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WorkspaceRow {
     pub id: WorkspaceId,
+    /// Unique among those that are not deleted.
     pub name: Name,
+    /// What people call it; empty until somebody says.
+    #[serde(default)]
+    pub title: String,
     /// IANA name, e.g. `Europe/Berlin`: where calendar days begin.
     pub time_zone: String,
     pub created_at: Timestamp,
+    #[serde(default)]
+    pub state: WorkspaceState,
+    /// Its own limits by the names of their budgets; the table's default holds for the others.
+    #[serde(default)]
+    pub budgets: BTreeMap<String, u64>,
+}
+
+impl WorkspaceRow {
+    /// A workspace that runs, with the limits of the table.
+    pub fn new(id: WorkspaceId, name: Name, time_zone: String, created_at: Timestamp) -> WorkspaceRow {
+        let (title, state, budgets) = (String::new(), WorkspaceState::Active, BTreeMap::new());
+        WorkspaceRow { id, name, title, time_zone, created_at, state, budgets }
+    }
+}
+
+/// Whether a workspace runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkspaceState {
+    #[default]
+    Active,
+    /// It holds what it held, and nothing of it is taken in, sent or computed until it is resumed.
+    Suspended { since: Timestamp },
+    /// It is gone for everybody. Its rows are left to be purged; its id is not given again.
+    Deleted { at: Timestamp },
+}
+
+impl WorkspaceState {
+    /// Whether it runs.
+    pub fn is_active(self) -> bool {
+        self == WorkspaceState::Active
+    }
+
+    /// Whether it is gone.
+    pub fn is_deleted(self) -> bool {
+        matches!(self, WorkspaceState::Deleted { .. })
+    }
 }
 
 /// A key, without its text.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CredentialRow {
     pub id: KeyId,
+    /// Whose it is; of none for a host key that was made beside the API.
     pub workspace: WorkspaceId,
     pub title: String,
     /// SHA-256 of the key's text, in hexadecimal.
@@ -70,6 +117,11 @@ pub struct CredentialRow {
 }
 
 impl CredentialRow {
+    /// Whether it is the host's.
+    pub fn is_host(&self) -> bool {
+        self.scopes.contains(&Scope::WorkspacesAdmin)
+    }
+
     /// Whether it is good at `now`.
     pub fn is_good(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|expires_at| now < expires_at)
@@ -193,17 +245,28 @@ mod tests {
 
     #[test]
     fn rows_read_back_and_newer_ones_are_refused() {
-        let row = WorkspaceRow {
-            id: WorkspaceId(1),
-            name: "default".parse().unwrap(),
-            time_zone: "UTC".into(),
-            created_at: Timestamp(5),
-        };
+        let name = "default".parse().unwrap();
+        let row = WorkspaceRow::new(WorkspaceId(1), name, "UTC".into(), Timestamp(5));
         let mut bytes = encode(&row);
-        assert_eq!(bytes[..2], [1, b'{']);
+        assert_eq!(bytes[..2], [2, b'{']);
         assert_eq!(decode::<WorkspaceRow>(&bytes).unwrap().time_zone, "UTC");
-        bytes[0] = 2;
-        assert!(matches!(decode::<WorkspaceRow>(&bytes), Err(ReadError::Version { found: 2, written: 1, .. })));
+        bytes[0] = 3;
+        assert!(matches!(decode::<WorkspaceRow>(&bytes), Err(ReadError::Version { found: 3, written: 2, .. })));
+    }
+
+    #[test]
+    fn rows_of_the_version_before_read() {
+        let text = r#"{"id":1,"name":"default","time_zone":"Europe/Oslo","created_at":5}"#;
+        let read: WorkspaceRow = decode(&[&[1], text.as_bytes()].concat()).unwrap();
+        assert_eq!(
+            (read.state, read.title.as_str(), read.time_zone.as_str()),
+            (WorkspaceState::Active, "", "Europe/Oslo")
+        );
+        let text = r#"{"id":"ab","workspace":1,"title":"t","hash":"h","scopes":["*"],"source":null,"created_at":5,
+            "expires_at":null,"revoked_at":null}"#;
+        let read: CredentialRow = decode(&[&[1], text.as_bytes()].concat()).unwrap();
+        assert!(!read.is_host(), "an older key of everything is not the host's");
+        assert!(matches!(decode::<CredentialRow>(b"\0{}"), Err(ReadError::Version { found: 0, .. })));
     }
 
     #[test]

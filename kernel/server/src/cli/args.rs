@@ -5,6 +5,7 @@ mod audience;
 mod plugin;
 mod profile;
 mod serve;
+mod workspace;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ pub(crate) use audience::*;
 pub(crate) use plugin::*;
 pub(crate) use profile::{Person, ProfileCommand};
 pub(crate) use serve::*;
+pub(crate) use workspace::*;
 
 /// A customer-data kernel: profiles, events and audiences, with plugins for everything that knows a domain.
 #[derive(Debug, Parser)]
@@ -62,6 +64,9 @@ pub(crate) enum Command {
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Make, list, suspend and delete workspaces, with a host key
+    #[command(subcommand)]
+    Workspace(WorkspaceCommand),
     /// What was sent, and what could not be
     #[command(subcommand)]
     Delivery(DeliveryCommand),
@@ -119,6 +124,18 @@ pub(crate) enum KeyCommand {
         /// The key's id
         id: String,
     },
+    /// Make a host key in a data directory that no server runs over
+    Host(HostKeyArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HostKeyArgs {
+    /// The data directory
+    #[arg(long, env = "KITH_DATA", default_value = "kith-data", value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// The storage engine behind the journal
+    #[arg(long, value_enum, default_value_t = Engine::Sled)]
+    pub(crate) engine: Engine,
 }
 
 #[derive(Debug, Subcommand)]
@@ -198,6 +215,9 @@ mod tests {
             &["audience", "change", "x", "--no-channel", "--channel", "a", "--purpose", "p", "--payload", "{}"],
             &["key", "create", "x"],
             &["import", "x.csv"],
+            &["workspace", "create", "shop"],
+            &["workspace", "create", "Shop", "--time-zone", "UTC"],
+            &["workspace", "change", "shop"],
             &["serve", "--clock", "tomorrow"],
             &["serve", "--messages-per-channel", "0"],
             &["serve", "--guest-memory", "79"],

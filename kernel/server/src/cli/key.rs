@@ -4,11 +4,11 @@ use kith::config::Config;
 use kith_model::time::{Clock as _, SystemClock, Timestamp};
 use serde_json::{Value, json};
 
-use super::args::KeyCommand;
+use super::args::{HostKeyArgs, KeyCommand};
 use super::client::{Client, encode};
 use super::output::{self, field};
 use super::serve::server_failure;
-use super::{Failure, items, print_json};
+use super::{Failure, items, print_json, serve};
 
 pub(crate) fn run(command: &KeyCommand, client: &Client, json: bool) -> Result<(), Failure> {
     match command {
@@ -48,6 +48,8 @@ pub(crate) fn run(command: &KeyCommand, client: &Client, json: bool) -> Result<(
                 );
             }
         }
+        // It is made where no server runs.
+        KeyCommand::Host(args) => make_host_key(args, json)?,
         KeyCommand::Revoke { id } => {
             client.delete(&format!("/api/v1/keys/{}", encode(id)))?;
             if json {
@@ -57,6 +59,21 @@ pub(crate) fn run(command: &KeyCommand, client: &Client, json: bool) -> Result<(
             }
         }
     }
+    Ok(())
+}
+
+/// Make a host key where no server runs.
+fn make_host_key(args: &HostKeyArgs, json: bool) -> Result<(), Failure> {
+    // What is written is as private as what the server writes.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let config = Config { engine: args.engine.kind(), ..Config::new(&args.data) };
+    let made = kith::serve::make_host_key(&config);
+    let key = made.map_err(serve::server_failure("making a host key; a server that runs must be stopped first"))?;
+    if json {
+        return print_json(&json!({ "key": key }));
+    }
+    output::say(key)?;
+    eprintln!("This is the only time the key is shown. It manages the workspaces of {}.", args.data.display());
     Ok(())
 }
 

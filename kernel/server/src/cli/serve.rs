@@ -63,6 +63,7 @@ fn config(args: &ServeArgs) -> Result<Config, Failure> {
             networks: args.allow_network.clone(),
             ..Limits::default()
         },
+        max_workspaces: args.max_workspaces,
         ..defaults
     })
 }

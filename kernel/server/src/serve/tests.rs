@@ -6,16 +6,21 @@ mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kith_model::time::{ManualClock, Timestamp};
+use kith_model::id::WorkspaceId;
+use kith_model::time::{Clock as _, ManualClock, Timestamp};
 use kith_store::Store;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use super::host_key::HostKey;
-use super::{ServeError, Server, start};
+use super::{ServeError, Server, make_host_key, open, start};
 use crate::app::App;
+use crate::auth::{self, KeyKind, Scope};
+use crate::catalogue::draft::host::Act;
+use crate::catalogue::{Actor, CredentialRow, WorkspaceRow, WorkspaceState};
 use crate::config::Config;
+use crate::error::ApiError;
 
 /// The first admin key of every test server.
 pub(crate) const ADMIN_KEY: &str = "test-admin-key-0123456789abcdefgh";
@@ -103,6 +108,85 @@ fn a_lost_key_is_replaced_where_the_data_lies() {
     let actions: Vec<&str> = audit.iter().map(|row| row.action.as_str()).collect();
     assert_eq!(actions, ["key.reset"]);
     app.kernel.stop();
+    server.store.close();
+}
+
+/// What a crash between the commit and what follows from it leaves behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_that_was_stopped_on_paper_does_not_run_after_a_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::new(Timestamp(1_790_000_000_000));
+    let store = Arc::new(kith_store::memory());
+    let open = || start(config(&folder, &clock), Arc::clone(&store), &HostKey::fixed()).unwrap();
+    let row = |id: u32, state| WorkspaceRow {
+        state,
+        ..WorkspaceRow::new(WorkspaceId(id), format!("w{id}").parse().unwrap(), "UTC".to_owned(), clock.now())
+    };
+    let states = [
+        (2, WorkspaceState::Active),
+        (3, WorkspaceState::Suspended { since: clock.now() }),
+        (4, WorkspaceState::Deleted { at: clock.now() }),
+    ];
+    let first = open();
+    let keys = states.map(|(id, state)| {
+        let key = auth::generate(KeyKind::Api).unwrap();
+        let mut change = first.app().catalogue.begin_host(Actor::kernel());
+        let credential = CredentialRow {
+            id: key.id,
+            workspace: WorkspaceId(id),
+            title: String::new(),
+            hash: key.hash,
+            scopes: [Scope::All].into(),
+            source: None,
+            created_at: clock.now(),
+            expires_at: None,
+            revoked_at: None,
+        };
+        change.put_credential(credential);
+        change.put_workspace(row(id, state), Act { action: "workspace.test", before: None, after: None }).unwrap();
+        drop(change.commit().unwrap());
+        key.text
+    });
+    // Nothing has told the kernel.
+    first.app().kernel.stop();
+
+    let again = open();
+    let app = again.app();
+    let answers = keys.map(|key| app.authenticate(&key).map(|caller| caller.workspace));
+    assert_eq!(states.map(|(id, _)| app.kernel.runs(WorkspaceId(id))), [true, false, false]);
+    let [active, suspended, deleted] = answers;
+    assert_eq!(active.unwrap(), WorkspaceId(2));
+    assert!(matches!(suspended, Err(ApiError::Suspended)), "{suspended:?}");
+    assert!(matches!(deleted, Err(ApiError::Unauthenticated { .. })), "{deleted:?}");
+    // The id of the deleted one is not given again.
+    assert_eq!(app.catalogue.begin_host(Actor::kernel()).next_workspace(), WorkspaceId(5));
+    app.kernel.stop();
+}
+
+/// A data directory that is older than host keys.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_everything_becomes_no_host_key_by_itself_and_one_is_made_beside_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config { admin_key: Some("x".repeat(40).into()), ..Config::new(folder.path().join("data")) };
+    assert!(matches!(make_host_key(&config), Err(ServeError::DataDirectory { .. })), "it makes no directory");
+    let server = open(config.clone()).unwrap();
+    let first = server.app().authenticate(&"x".repeat(40)).unwrap();
+    assert!(first.may(Scope::WorkspacesAdmin) && first.may(Scope::KeysAdmin), "whoever starts a server is its host");
+    let row = server.app().catalogue.tables().credentials[&first.key].clone();
+    let mut change = server.app().catalogue.begin_host(Actor::kernel());
+    change.put_credential(CredentialRow { scopes: [Scope::All].into(), ..CredentialRow::clone(&row) });
+    drop(change.commit().unwrap());
+    server.app().kernel.stop();
+    server.store.close();
+    drop(server);
+
+    let key = make_host_key(&config).unwrap();
+    let server = open(config).unwrap();
+    let older = server.app().authenticate(&"x".repeat(40)).unwrap();
+    assert!(!older.may(Scope::WorkspacesAdmin) && older.may(Scope::KeysAdmin));
+    let host = server.app().authenticate(&key).unwrap();
+    assert!(host.may(Scope::WorkspacesAdmin) && !host.may(Scope::ProfilesRead));
+    server.app().kernel.stop();
     server.store.close();
 }
 

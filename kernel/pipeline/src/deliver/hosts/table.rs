@@ -54,6 +54,12 @@ impl Table {
         self.open = self.hosts.values().filter(|host| is_open(host.circuit)).count();
     }
 
+    /// Forget the hosts of a workspace.
+    pub(super) fn forget_workspace(&mut self, workspace: WorkspaceId) {
+        self.hosts.retain(|target, _| target.workspace != workspace);
+        self.open = self.hosts.values().filter(|host| is_open(host.circuit)).count();
+    }
+
     /// Put another circuit in the place of a host's. How many are open now.
     pub(super) fn set_circuit(&mut self, target: &Target, circuit: Circuit) -> usize {
         if let Some(host) = self.hosts.get_mut(target) {

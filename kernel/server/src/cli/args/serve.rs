@@ -17,6 +17,7 @@ use kith_store::EngineKind;
 
 const MESSAGES_PER_CHANNEL: u64 = SendingLimits::DEFAULT.messages_at_once as u64;
 const REQUESTS_PER_HOST: u64 = SendingLimits::DEFAULT.requests_per_host as u64;
+const WORKSPACES: u64 = kith_model::budget::table::WORKSPACES_KEPT.default;
 
 fn sending_limit() -> RangedU64ValueParser<u64> {
     RangedU64ValueParser::new().range(1..=MAX_SENDING)
@@ -71,6 +72,9 @@ pub(crate) struct ServeArgs {
     /// control group's, at least 256]
     #[arg(long, env = "KITH_GUEST_MEMORY", value_name = "MIB", value_parser = guest_memory())]
     pub(crate) guest_memory: Option<u64>,
+    /// Workspaces that there may be, at most
+    #[arg(long, env = "KITH_MAX_WORKSPACES", value_name = "N", default_value_t = WORKSPACES, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) max_workspaces: u64,
     /// Where calendar days begin in a new data directory, an IANA name
     #[arg(long, default_value = "UTC", value_name = "ZONE")]
     pub(crate) time_zone: String,

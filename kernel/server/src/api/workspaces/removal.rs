@@ -1,0 +1,82 @@
+//! Deleting a workspace: how much goes with it is shown first.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::json;
+use utoipa::IntoParams;
+
+use super::{named, put_in_force};
+use crate::api::extract::{Authority, Path, Query, right};
+use crate::app::App;
+use crate::auth::digest;
+use crate::catalogue::{WorkspaceRow, WorkspaceState, WorkspaceTables};
+use crate::error::{ApiError, Problem};
+
+/// That the consequences of a deletion were seen.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct RemoveQuery {
+    /// The `token` of the answer that named what goes.
+    confirm: Option<String>,
+}
+
+/// Delete a workspace. The first answer is 409 with the numbers of `people`, `audiences` and `installations` and a `token`; it
+/// is done when it comes again with that token in `confirm`. From that answer on its keys are unknown, no message of it leaves
+/// and nothing of it is computed, also after a crash. Its name is free, and another workspace of that name shares nothing with
+/// it. What it held stays on the disk until it is purged.
+#[utoipa::path(
+    delete, path = "/api/v1/workspaces/{name}", tag = "workspaces", params(("name" = String, Path), RemoveQuery),
+    security(("key" = ["workspaces:admin"])),
+    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)),
+)]
+pub(crate) async fn remove(
+    State(app): State<Arc<App>>,
+    authority: Authority<right::WorkspacesAdmin>,
+    Path(name): Path<String>,
+    Query(query): Query<RemoveQuery>,
+) -> Result<StatusCode, ApiError> {
+    let actor = authority.actor();
+    app.offload(move |app| {
+        let _one = app.tenancy.lock();
+        confirm(app, &*named(&app.catalogue.tables(), &name)?, query.confirm.as_deref())?;
+        let change = app.catalogue.begin_host(actor);
+        let before = named(change.tables(), &name)?.row.clone();
+        let after = WorkspaceRow { state: WorkspaceState::Deleted { at: change.now() }, ..before.clone() };
+        let id = before.id;
+        put_in_force(app, change, before, after)?;
+        tracing::info!(workspace = id.0, name, "a workspace was deleted");
+        Ok(StatusCode::NO_CONTENT)
+    })
+    .await
+}
+
+/// Insist that whoever deletes it knows what goes with it.
+fn confirm(app: &App, tables: &WorkspaceTables, given: Option<&str>) -> Result<(), ApiError> {
+    let token = token(tables);
+    if given == Some(token.as_str()) {
+        return Ok(());
+    }
+    let people = app.kernel.people(tables.row.id)?;
+    let (audiences, installations) = (tables.audiences.len(), tables.installed().count());
+    let message = format!(
+        "{people} people, {audiences} audiences and {installations} installations go with `{}`. To delete it, send \
+         `?confirm={token}`",
+        tables.row.name
+    );
+    let details = json!({ "people": people, "audiences": audiences, "installations": installations, "token": token });
+    Err(ApiError::Unconfirmed { code: "confirmation-required", message, details })
+}
+
+/// Changes with what somebody has made in the workspace, and not with each person who comes: a token of a busy workspace would
+/// never hold.
+fn token(tables: &WorkspaceTables) -> String {
+    let audiences: Vec<u32> = tables.audiences.keys().map(|id| id.0).collect();
+    let installations: Vec<u32> = tables.installed().map(|row| row.id.0).collect();
+    let WorkspaceRow { id, name, created_at, .. } = &tables.row;
+    let text = format!("{} {name} {} {audiences:?} {installations:?}", id.0, created_at.0);
+    digest(text.as_bytes())[..16].to_owned()
+}
