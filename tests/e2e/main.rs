@@ -10,6 +10,7 @@ mod cli;
 mod crash;
 mod datapath;
 mod delivery;
+mod guests;
 mod hostile;
 mod isolation;
 mod restart;

@@ -1,10 +1,11 @@
-//! A connector that misbehaves as the request's body says: it loops, eats memory or traps, whatever follows a dash, or answers
-//! a few bytes with very much; any other body is a user's id and becomes one event. What the kernel makes of it is tested in
+//! A connector that misbehaves as the request's body says: it loops, eats memory or traps, whatever follows a dash, answers
+//! a few bytes with very much, waits for a peer, or writes state without end; any other body is a user's id and becomes one
+//! event. What the kernel makes of it is tested in
 //! `tests/e2e/hostile.rs` and `tests/e2e/datapath/`.
 
 use std::hint::black_box;
 
-use kith_plugin_sdk::{Connector, Event, Received, Rejection, Request, export};
+use kith_plugin_sdk::{Connector, Event, Received, Rejection, Request, export, http, kv};
 
 /// The guest.
 pub struct Hostile;
@@ -21,6 +22,11 @@ impl Connector for Hostile {
         }
         let events = match words.as_slice() {
             ["people", name, events, identifiers] => people(name, number(events), number(identifiers)),
+            ["hold", mib, url] => hold(number(mib), url),
+            ["set", times, bytes] => written(number(times), |key| kv::set(key, &vec![b'x'; number(bytes)])),
+            ["delete", times, bytes] => {
+                written(number(times), |key| kv::delete(&format!("{key}{}", "-".repeat(number(bytes)))))
+            }
             ["texts", name, events, bytes] => texts(name, number(events), number(bytes)),
             _ => vec![Event::track("Seen").with_identifier("user_id", &body)],
         };
@@ -53,6 +59,20 @@ fn texts(name: &str, events: usize, bytes: usize) -> Vec<Event> {
         seen.with_identifier("user_id", name).with_properties(properties.as_str())
     };
     (0..events).map(event).collect()
+}
+
+/// Take so much memory, and wait for a peer with it.
+fn hold(mib: usize, url: &str) -> Vec<Event> {
+    let held = black_box(vec![1_u8; mib << 20]);
+    let answer = http::Request::post(url).send();
+    let seen = if answer.is_ok() { "Answered" } else { "Unanswered" };
+    vec![Event::track(seen).with_identifier("user_id", format!("held-{}", held.len()))]
+}
+
+/// Write state again and again; an event named after how often it was let.
+fn written(times: usize, write: impl Fn(&str) -> Result<(), kv::Error>) -> Vec<Event> {
+    let kept = (0..times).filter(|number| write(&format!("key-{}", number % 8)).is_ok()).count();
+    vec![Event::track(format!("Wrote {kept}")).with_identifier("user_id", "writer")]
 }
 
 /// Take memory until there is none.

@@ -336,6 +336,11 @@ fn with_to_do(mut text: String, installations: &[Value]) -> String {
     let stopped = installations.iter().filter(is_stopped).map(|installation| {
         let name = field(installation, "name");
         let enable = format!("`kith plugin enable {name}`");
+        if let Some(next) = installation["activity"]["next_trial_at"].as_str() {
+            return format!(
+                "{name} was stopped by the kernel and is tried again from {next} on; once its cause is mended, {enable} does not wait"
+            );
+        }
         match field(installation, "kind").as_str() {
             "tag-model" | "scorer" => format!(
                 "{name} was stopped by the kernel: if it failed on its fit, `kith plugin fit {name}`; then {enable}"
@@ -403,6 +408,10 @@ mod tests {
         let text = installations(&[stopped("scorer")]);
         assert!(text.ends_with("`kith plugin fit it`; then `kith plugin enable it`"), "{text}");
         assert!(!installations(&[stopped("channel")]).contains("plugin fit"));
+        let mut tried = stopped("scorer");
+        tried["activity"]["next_trial_at"] = json!("2026-11-21T10:01:00.000Z");
+        let text = installations(&[tried]);
+        assert!(text.contains("tried again from 2026-11-21T10:01:00.000Z on"), "{text}");
     }
 
     #[test]
