@@ -112,7 +112,9 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
     let (sealer, now, must_run) = (catalogue.sealer(), clock.now(), BTreeSet::new());
     let setups = tables.workspaces.values().map(|tables| {
         let source = Source { tables: tables.as_ref(), must_run: &must_run, sealer, now };
-        wiring.setup(source, Loading::Allowed(&Patience::default()))
+        let setup = wiring.setup(source, Loading::Allowed(&Patience::default()))?;
+        wiring.keep_loaded(tables.row.id, wiring.loaded(tables));
+        Ok::<_, WiringError>(setup)
     });
     let setups = setups.collect::<Result<Vec<_>, _>>()?;
     let (observer, quarantines) = observer::channel();
