@@ -155,8 +155,10 @@ impl App {
         }
         let setup = self.setup(&change, Loading::Done)?;
         let checked = self.kernel.check(setup, rehearsed.map(|rehearsed| &rehearsed.checked))?;
+        let loaded = self.wiring.loaded(change.tables());
         let _committed = change.commit()?;
         self.kernel.put_in_force(checked);
+        self.wiring.keep_loaded(workspace, loaded);
         Ok(answer)
     }
 

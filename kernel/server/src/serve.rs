@@ -129,7 +129,9 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
     let running = tables.workspaces.values().filter(|tables| tables.row.state.is_active());
     let setups = running.map(|tables| {
         let source = Source { tables: tables.as_ref(), must_run: &must_run, sealer, now };
-        wiring.setup(source, Loading::Allowed(&Patience::default()))
+        let setup = wiring.setup(source, Loading::Allowed(&Patience::default()))?;
+        wiring.keep_loaded(tables.row.id, wiring.loaded(tables));
+        Ok::<_, WiringError>(setup)
     });
     let setups = setups.collect::<Result<Vec<_>, _>>()?;
     let (observer, quarantines) = observer::channel();

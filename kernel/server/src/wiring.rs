@@ -58,7 +58,7 @@ pub enum WiringError {
 impl WiringError {
     /// Whether it is about what others do at the same time.
     fn is_of_the_moment(&self) -> bool {
-        matches!(self, WiringError::Compile(_) | WiringError::NotLoaded { .. })
+        matches!(self, WiringError::Compile(_))
     }
 }
 
@@ -71,13 +71,16 @@ pub struct Wiring {
     /// What each installation was last made into, with what it was made from: a change of one installation neither binds
     /// nor compiles another again, whose component may be one that takes half a minute to be refused.
     made: Mutex<HashMap<(WorkspaceId, InstallationId), RoleRecord>>,
+    /// What the last change of each workspace has put to work. A rehearsal whose change is never made must not unload it by
+    /// taking its place in `made`.
+    in_force: Mutex<HashMap<WorkspaceId, Vec<Loaded>>>,
 }
 
 /// What an installation was made into.
 struct RoleRecord {
     from: Fingerprint,
     outcome: Result<Role, Hold>,
-    /// What is kept loaded for it.
+    /// What is kept loaded for it, from the rehearsal of a change to the change.
     _loaded: Option<Loaded>,
 }
 
@@ -120,7 +123,14 @@ impl Wiring {
         store: Arc<dyn Store>,
         realms: RealmKeys,
     ) -> Wiring {
-        Wiring { components: Components::new(host, artifacts), ceiling, store, realms, made: Mutex::default() }
+        Wiring {
+            components: Components::new(host, artifacts),
+            ceiling,
+            store,
+            realms,
+            made: Mutex::default(),
+            in_force: Mutex::default(),
+        }
     }
 
     /// The workspace is no longer run: what its installations were made into holds their secrets.
@@ -137,6 +147,11 @@ impl Wiring {
     pub(crate) fn loaded(&self, tables: &WorkspaceTables) -> Vec<Loaded> {
         let plugins = tables.installed().filter_map(|row| tables.plugin_of(row));
         plugins.filter_map(|plugin| self.components.loaded(&plugin.digest)).collect()
+    }
+
+    /// Keep loaded what a workspace runs from now on, and nothing else for it.
+    pub(crate) fn keep_loaded(&self, workspace: WorkspaceId, loaded: Vec<Loaded>) {
+        self.in_force.lock().insert(workspace, loaded);
     }
 
     /// What an installation with these grants may really do.
