@@ -54,6 +54,7 @@ pub(crate) enum ActionName {
 #[into_params(parameter_in = Query)]
 pub(crate) struct DeliveryQuery {
     /// How many at most; 50 unless told, 500 at most.
+    #[param(minimum = 1, maximum = 500)]
     limit: Option<usize>,
     /// The `next` of the page before.
     cursor: Option<String>,

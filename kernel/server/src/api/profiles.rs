@@ -34,7 +34,7 @@ pub(crate) struct ProfileQuery {
 pub(crate) struct ProfileBody {
     id: String,
     created_at: String,
-    identifiers: Vec<MemberBody>,
+    identifiers: Vec<ProfileIdentifierBody>,
     /// The answers that count, of each identity and purpose. A refusal of any identity forbids a
     /// message, unless the user id agreed to the purpose afterwards.
     consents: Vec<ConsentBody>,
@@ -48,7 +48,7 @@ pub(crate) struct ProfileBody {
 
 /// An identifier with the source identity that it made.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct MemberBody {
+pub(crate) struct ProfileIdentifierBody {
     #[serde(flatten)]
     identifier: IdentifierView,
     identity: String,
@@ -151,7 +151,7 @@ fn provenance(tables: &WorkspaceTables, from: &Provenance) -> ProvenanceBody {
 }
 
 fn profile_body(tables: &WorkspaceTables, view: &ProfileView) -> ProfileBody {
-    let member = |(identity, identifier): &(SourceIdentityId, Identifier)| MemberBody {
+    let member = |(identity, identifier): &(SourceIdentityId, Identifier)| ProfileIdentifierBody {
         identifier: identifier.into(),
         identity: identity.to_string(),
     };
