@@ -12,5 +12,6 @@ mod datapath;
 mod delivery;
 mod hostile;
 mod isolation;
+mod outside;
 mod restart;
 mod segment;

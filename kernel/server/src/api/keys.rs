@@ -31,8 +31,10 @@ pub(crate) struct NewKey {
     #[serde(default, deserialize_with = "distinct")]
     scopes: BTreeSet<Scope>,
     /// Make a write key for this source: it can ingest into it and do nothing else.
+    #[schema(pattern = "^[a-z][a-z0-9-]{0,63}$")]
     source: Option<String>,
     /// RFC 3339; never unless told.
+    #[schema(format = DateTime)]
     expires_at: Option<String>,
 }
 
@@ -104,7 +106,7 @@ fn wanted_scopes(caller: &Caller, wanted: &NewKey) -> Result<BTreeSet<Scope>, Ap
 /// Make a key. The answer shows it, this once.
 #[utoipa::path(
     post, path = "/api/v1/keys", tag = "keys", security(("key" = ["keys:admin"])), request_body = NewKey,
-    responses((status = 201, body = NewKeyBody), (status = 400, body = Problem), (status = 403, body = Problem)),
+    responses((status = 201, body = NewKeyBody), (status = 400, body = Problem), (status = 404, body = Problem, description = "there is no such source")),
 )]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,

@@ -26,6 +26,7 @@ use crate::error::{ApiError, Problem};
 #[into_params(parameter_in = Query)]
 pub(crate) struct ProfileQuery {
     /// `TYPE:VALUE`, e.g. `email:ada@example.com`.
+    #[param(pattern = "^[^:]+:.+$")]
     identifier: String,
 }
 
