@@ -13,6 +13,7 @@ mod delivery;
 mod guests;
 mod hostile;
 mod isolation;
+mod outside;
 mod restart;
 mod segment;
 mod workspaces;

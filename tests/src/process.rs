@@ -61,11 +61,14 @@ pub struct Process {
 }
 
 impl Process {
-    /// Serve `data` on a free port, with further arguments; returns when it listens.
+    /// Serve `data` on a free port, unless the arguments name one; returns when it listens.
     pub fn serve(data: &Path, arguments: &[&str]) -> Process {
         let mut command = Command::new(kith());
         command.arg("serve").arg("--data").arg(data);
-        command.args(["--listen", "127.0.0.1:0", "--admin-key", ADMIN_KEY, "--log", "warn"]).args(arguments);
+        if !arguments.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        command.args(["--admin-key", ADMIN_KEY, "--log", "warn"]).args(arguments);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().expect("it was asked for"));
         let listening = lines
@@ -101,6 +104,11 @@ impl Process {
     /// SIGTERM alone: it may still be waiting for somebody.
     pub fn ask_to_stop(&self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// SIGHUP: to read again what was renewed.
+    pub fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
     }
 
     /// Wait until it has ended by itself.

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use kith_model::plugin::Grants;
 use kith_model::sending::{InboundResponse, OutboundRequest, SendFailure, Transport};
 
-use crate::Binding;
-use crate::guests::{binding, channel, host, runtime};
+use crate::guests::{binding, channel, host, host_with, runtime};
 use crate::peers::{Answer, Peer, answer};
+use crate::{Binding, Limits};
 
 /// The transport of a channel that is granted a peer, and where to send.
 struct Sender {
@@ -150,6 +150,36 @@ fn no_connection_outlives_its_use_by_long() {
     let sender = sender(&peer);
     assert_eq!(sender.send().unwrap().status, 200);
     wait_until("the kept connection is closed", || peer.closed() == peer.connections());
+}
+
+/// The table of what an address may be is `address.rs`'s; here is that the host's settings and the grant come to it.
+#[test]
+fn a_private_address_is_reached_where_the_host_allows_it_and_the_grant_names_it() {
+    let ceiling = |ranges: &[&str]| Limits {
+        networks: ranges.iter().map(|range| range.parse().unwrap()).collect(),
+        ..Limits::default()
+    };
+    // A port that nobody listens on, so that what is let out fails at once or after its 100 ms.
+    for (host, ranges, granted, is_let_out) in [
+        ("10.255.255.1", &[][..], &["10.0.0.0/8"][..], false),
+        ("10.255.255.1", &["10.0.0.0/8"], &[], true),
+        ("10.255.255.1", &["192.168.0.0/16"], &["10.0.0.0/8"], false),
+        ("[::ffff:10.255.255.1]", &["10.0.0.0/8"], &["10.0.0.0/8"], true),
+        ("169.254.169.254", &["10.0.0.0/8"], &["0.0.0.0/0"], false),
+        ("[fd12::1]", &["fd12::/32"], &[], true),
+        ("[fd00:ec2::254]", &["fd00::/8"], &["fd00::/8"], false),
+    ] {
+        let networks = granted.iter().map(|range| (*range).to_owned()).collect();
+        let grants = Grants { http: vec![format!("{host}:81")], networks, ..Grants::default() };
+        let plugin = host_with(None, ceiling(ranges)).load(&channel("")).unwrap();
+        let transport = plugin.pure_channel(Binding { grants, ..binding() }).unwrap().transport();
+        let url = format!("https://{host}:81/in");
+        let request =
+            OutboundRequest { method: "POST".into(), url, timeout_ms: Some(100), ..OutboundRequest::default() };
+        let failure = runtime().block_on(transport.send(request)).unwrap_err();
+        let is_denied = matches!(&failure, SendFailure::Denied(_));
+        assert_eq!(!is_denied, is_let_out, "{host} with {ranges:?} and {granted:?}: {failure:?}");
+    }
 }
 
 #[test]

@@ -59,14 +59,18 @@ pub(crate) enum ActionName {
 #[into_params(parameter_in = Query)]
 pub(crate) struct DeliveryQuery {
     /// How many at most; 50 unless told, 500 at most.
+    #[param(minimum = 1, maximum = 500)]
     limit: Option<usize>,
     /// The `next` of the page before.
     cursor: Option<String>,
     /// An audience's name; removed ones of that name count.
+    #[param(pattern = "^[a-z][a-z0-9-]{0,63}$")]
     audience: Option<String>,
     /// A channel's name; removed ones of that name count.
+    #[param(pattern = "^[a-z][a-z0-9-]{0,63}$")]
     channel: Option<String>,
     /// `pending`, `sending`, `accepted`, `delivered`, `skipped`, `dead` or `unknown`.
+    #[param(pattern = "^(pending|sending|accepted|delivered|skipped|dead|unknown)$")]
     state: Option<String>,
     /// A profile's id or `TYPE:VALUE`, for whoever may read profiles.
     person: Option<String>,
@@ -282,7 +286,10 @@ fn letter_body(tables: &WorkspaceTables, letter: DeadLetter, sight: Sight) -> De
 #[utoipa::path(
     get, path = "/api/v1/deliveries", tag = "deliveries", params(DeliveryQuery),
     security(("key" = ["deliveries:read"])),
-    responses((status = 200, body = Page<DeliveryBody>), (status = 400, body = Problem)),
+    responses(
+        (status = 200, body = Page<DeliveryBody>), (status = 400, body = Problem),
+        (status = 404, body = Problem, description = "there is no such person"),
+    ),
 )]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,

@@ -204,6 +204,7 @@ pub(crate) fn check_text(budget: &'static Budget, text: &str) -> Result<(), ApiE
 #[into_params(parameter_in = Query)]
 pub(crate) struct PageQuery {
     /// How many at most; 50 unless told, 500 at most.
+    #[param(minimum = 1, maximum = 500)]
     limit: Option<usize>,
     /// The `next` of the page before.
     pub(crate) cursor: Option<String>,

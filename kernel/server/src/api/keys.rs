@@ -8,7 +8,8 @@ use axum::http::StatusCode;
 use kith_model::budget::table;
 use kith_model::plugin::PluginKind;
 use kith_model::time::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
@@ -28,12 +29,24 @@ pub(crate) struct NewKey {
     /// What it is for, for people.
     title: String,
     /// What it may do. A key gives no scope that it does not have itself. Absent for a write key.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "distinct")]
     scopes: BTreeSet<Scope>,
     /// Make a write key for this source: it can ingest into it and do nothing else.
+    #[schema(pattern = "^[a-z][a-z0-9-]{0,63}$")]
     source: Option<String>,
     /// RFC 3339; never unless told.
+    #[schema(format = DateTime)]
     expires_at: Option<String>,
+}
+
+/// Each scope once: a list in which one stands twice was made by mistake.
+fn distinct<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<Scope>, D::Error> {
+    let listed = Vec::<Scope>::deserialize(deserializer)?;
+    let mut distinct = BTreeSet::new();
+    match listed.into_iter().find(|scope| !distinct.insert(*scope)) {
+        None => Ok(distinct),
+        Some(twice) => Err(D::Error::custom(format!("the scope `{}` is named twice", twice.as_str()))),
+    }
 }
 
 /// A key without its text.
@@ -96,7 +109,7 @@ fn wanted_scopes(caller: &Caller, wanted: &NewKey) -> Result<BTreeSet<Scope>, Ap
     post, path = "/api/v1/keys", tag = "keys", security(("key" = ["keys:admin"])), request_body = NewKey,
     responses(
         (status = 201, body = NewKeyBody), (status = 400, body = Problem), (status = 403, body = Problem),
-        (status = 413, body = Problem),
+        (status = 404, body = Problem, description = "there is no such source"), (status = 413, body = Problem),
     ),
 )]
 pub(crate) async fn create(

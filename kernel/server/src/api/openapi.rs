@@ -1,5 +1,7 @@
 //! The API's description, OpenAPI 3.1, generated from the handlers themselves.
 
+mod refusals;
+
 use std::sync::OnceLock;
 
 use axum::Json;
@@ -48,7 +50,14 @@ pub(super) fn base() -> OpenApi {
 /// The whole description.
 pub fn document() -> &'static OpenApi {
     static DOCUMENT: OnceLock<OpenApi> = OnceLock::new();
-    DOCUMENT.get_or_init(|| super::routes().into_openapi())
+    DOCUMENT.get_or_init(|| {
+        let mut document = super::routes().into_openapi();
+        for (path, item) in &mut document.paths.paths {
+            let methods = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+            methods.into_iter().flatten().for_each(|operation| refusals::add(path, operation));
+        }
+        document
+    })
 }
 
 /// This description.

@@ -26,6 +26,7 @@ use crate::error::{ApiError, Problem};
 #[into_params(parameter_in = Query)]
 pub(crate) struct ProfileQuery {
     /// `TYPE:VALUE`, e.g. `email:ada@example.com`.
+    #[param(pattern = "^[^:]+:.+$")]
     identifier: String,
 }
 
@@ -34,7 +35,7 @@ pub(crate) struct ProfileQuery {
 pub(crate) struct ProfileBody {
     id: String,
     created_at: String,
-    identifiers: Vec<MemberBody>,
+    identifiers: Vec<ProfileIdentifierBody>,
     /// The answers that count, of each identity and purpose. A refusal of any identity forbids a
     /// message, unless the user id agreed to the purpose afterwards.
     consents: Vec<ConsentBody>,
@@ -48,7 +49,7 @@ pub(crate) struct ProfileBody {
 
 /// An identifier with the source identity that it made.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct MemberBody {
+pub(crate) struct ProfileIdentifierBody {
     #[serde(flatten)]
     identifier: IdentifierView,
     identity: String,
@@ -151,7 +152,7 @@ fn provenance(tables: &WorkspaceTables, from: &Provenance) -> ProvenanceBody {
 }
 
 fn profile_body(tables: &WorkspaceTables, view: &ProfileView) -> ProfileBody {
-    let member = |(identity, identifier): &(SourceIdentityId, Identifier)| MemberBody {
+    let member = |(identity, identifier): &(SourceIdentityId, Identifier)| ProfileIdentifierBody {
         identifier: identifier.into(),
         identity: identity.to_string(),
     };

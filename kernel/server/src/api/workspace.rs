@@ -28,7 +28,7 @@ pub(crate) struct WorkspaceBody {
     time_zone: String,
     created_at: String,
     totals: TotalsBody,
-    progress: ProgressBody,
+    progress: WorkspaceProgressBody,
 }
 
 /// What it holds.
@@ -60,7 +60,7 @@ pub(crate) struct DeliveryTotals {
 
 /// How far the work behind the log has come.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ProgressBody {
+pub(crate) struct WorkspaceProgressBody {
     /// The log's newest position.
     head: u64,
     /// Up to where features, tags, scores and audiences are computed.
@@ -130,7 +130,11 @@ pub(crate) async fn read(
                 },
                 set_aside: totals.set_aside,
             },
-            progress: ProgressBody { head: progress.head.0, reacted: progress.reacted.0, backlog: progress.backlog },
+            progress: WorkspaceProgressBody {
+                head: progress.head.0,
+                reacted: progress.reacted.0,
+                backlog: progress.backlog,
+            },
         }))
     })
     .await

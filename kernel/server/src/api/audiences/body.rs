@@ -16,12 +16,13 @@ use crate::catalogue::WorkspaceTables;
 #[serde(deny_unknown_fields)]
 pub(crate) struct ActionBody {
     /// The channel's installation.
+    #[schema(pattern = "^[a-z][a-z0-9-]{0,63}$")]
     pub(super) channel: String,
     /// What the message is for; consent is kept per purpose, e.g. `marketing`.
     pub(super) purpose: String,
     /// `opt_in` unless told: the person agreed to the purpose. `not_refused`: the person did not refuse it.
     #[serde(default = "opt_in")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = String, pattern = "^(opt_in|not_refused)$")]
     pub(super) basis: ConsentBasis,
     /// What the message says; its texts are templates over the channel's inputs.
     #[schema(value_type = Object)]
@@ -32,12 +33,12 @@ pub(crate) struct ActionBody {
     /// Of `on_enter` alone: `skip` unless told, or `send`: whether it writes to those who are members when the condition is first
     /// computed, or when this is asked for. Takes a preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, pattern = "^(skip|send)$")]
     pub(super) existing: Option<Reach>,
     /// `skip` unless told, or `send`: whether it writes to those who move because history was imported:
     /// by `POST /v1/import` or as a source's records.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = String, pattern = "^(skip|send)$")]
     pub(super) imports: Reach,
 }
 
@@ -62,15 +63,15 @@ pub(crate) enum ReEntryBody {
 pub(crate) struct PatchAction {
     pub(super) channel: Option<String>,
     pub(super) purpose: Option<String>,
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, pattern = "^(opt_in|not_refused)$")]
     pub(super) basis: Option<ConsentBasis>,
     /// All of it, in place of the present one.
     #[schema(value_type = Option<Object>)]
     pub(super) payload: Option<Value>,
     pub(super) re_entry: Option<ReEntryBody>,
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, pattern = "^(skip|send)$")]
     pub(super) existing: Option<Reach>,
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, pattern = "^(skip|send)$")]
     pub(super) imports: Option<Reach>,
 }
 
@@ -78,10 +79,12 @@ pub(crate) struct PatchAction {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewAudience {
+    #[schema(pattern = "^[a-z][a-z0-9-]{0,63}$")]
     pub(super) name: String,
     /// The name unless told.
     pub(super) title: Option<String>,
     /// A CEL expression over features that yields true or false.
+    #[schema(min_length = 1, max_length = 8192)]
     pub(super) condition: String,
     pub(super) on_enter: Option<ActionBody>,
     pub(super) on_exit: Option<ActionBody>,
@@ -94,6 +97,7 @@ pub(crate) struct NewAudience {
 #[serde(deny_unknown_fields)]
 pub(crate) struct PatchAudience {
     pub(super) title: Option<String>,
+    #[schema(min_length = 1, max_length = 8192)]
     pub(super) condition: Option<String>,
     /// `null` to send nothing any more.
     #[serde(default, deserialize_with = "present")]
@@ -161,6 +165,7 @@ pub(crate) struct MemberBody {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Condition {
     /// A CEL expression over features that yields true or false.
+    #[schema(min_length = 1, max_length = 8192)]
     pub(super) condition: String,
 }
 

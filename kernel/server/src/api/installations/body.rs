@@ -19,10 +19,12 @@ use crate::error::ApiError;
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewInstallation {
     /// `vendor/name`.
+    #[schema(pattern = "^[a-z][a-z0-9-]{0,63}/[a-z][a-z0-9-]{0,63}$")]
     pub(super) plugin: String,
     /// The newest unless told.
     pub(super) version: Option<String>,
     /// Its name in the workspace; the plugin's unless told.
+    #[schema(pattern = "^[a-z][a-z0-9-]{0,63}$")]
     pub(super) name: Option<String>,
     /// What the plugin's schema asks for.
     #[schema(value_type = Option<Object>)]
@@ -33,12 +35,13 @@ pub(crate) struct NewInstallation {
     /// manifest asks for. `limits` are lower ones than the host's: `memory_bytes`, `cpu_ms`, `wall_ms`, `fuel`, `output_bytes`, `log_bytes`,
     /// `host_calls`, and of a channel `messages_at_once` and `requests_per_host`, how much it sends at once.
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Object)]
     pub(super) grants: Grants,
     /// Name → value. Never shown again.
     #[serde(default)]
     pub(super) secrets: BTreeMap<String, String>,
     /// `live` unless told, or `disabled`.
+    #[schema(pattern = "^(live|disabled)$")]
     pub(super) mode: Option<String>,
 }
 
@@ -55,6 +58,7 @@ pub(crate) struct PatchInstallation {
     #[serde(default)]
     pub(super) secrets: BTreeMap<String, Option<String>>,
     /// `live` or `disabled`; `live` also ends a quarantine, during which a model can be fitted.
+    #[schema(pattern = "^(live|disabled)$")]
     pub(super) mode: Option<String>,
     /// Upgrade or downgrade to this version.
     pub(super) version: Option<String>,

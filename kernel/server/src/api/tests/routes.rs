@@ -61,6 +61,55 @@ fn the_description_is_openapi_3_1() {
     }
 }
 
+/// Two types of one name would be described as one of them, and the other's answers wrongly.
+#[test]
+fn each_described_type_has_a_name_of_its_own() {
+    fn sources(folder: &std::path::Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => sources(&path, found),
+                false => found.push(std::fs::read_to_string(path).unwrap()),
+            }
+        }
+    }
+    let mut texts = Vec::new();
+    sources(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut texts);
+    let mut names = Vec::new();
+    for text in &texts {
+        for described in text.split("ToSchema)]\n").skip(1) {
+            let words = described.split_whitespace().skip_while(|word| *word != "struct" && *word != "enum");
+            names.extend(words.skip(1).take(1).map(|name| name.trim_end_matches(['{', ';', '<', 'T', '>']).to_owned()));
+        }
+    }
+    names.sort();
+    let twice: Vec<_> = names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0].clone()).collect();
+    assert!(names.len() > 30 && twice.is_empty(), "{twice:?} of {}", names.len());
+}
+
+#[test]
+fn every_refusal_is_described_as_the_problem_that_is_sent() {
+    let document = serde_json::to_value(document()).unwrap();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let responses = operation["responses"].as_object().unwrap();
+            for (status, response) in responses.iter().filter(|(status, _)| status.as_str() >= "400") {
+                let content = response["content"].as_object().unwrap();
+                let is_problem = content.contains_key("application/problem+json");
+                assert!(is_problem || path == "/readyz", "{method} {path} {status}: {content:?}");
+            }
+            let has = |status: &str| responses.contains_key(status);
+            assert!(has("429"), "{method} {path}");
+            assert_eq!(operation["security"].is_array(), has("401"), "{method} {path}");
+            let takes_body = operation["requestBody"].is_object();
+            assert_eq!(takes_body, has("415") && has("408"), "{method} {path}");
+        }
+    }
+    let parameters = document["paths"]["/api/v1/audit"]["get"]["parameters"].as_array().unwrap();
+    let limit = parameters.iter().find(|parameter| parameter["name"] == "limit").unwrap();
+    assert_eq!((&limit["schema"]["minimum"], &limit["schema"]["maximum"]), (&json!(1), &json!(500)));
+}
+
 /// A path with something in each of its places.
 fn filled(path: &str) -> String {
     let fill = |part: &str| if part.starts_with('{') { "nothing".to_owned() } else { part.to_owned() };
