@@ -107,7 +107,8 @@ impl Workspace {
     }
 
     fn put_in_force(&self, setup: Setup) -> Result<(), SetupError> {
-        let plan = Plan::new(&setup)?;
+        let mut plan = Plan::new(&setup)?;
+        plan.follow(&self.compiled.load().plan);
         let generation = self.compiled.load().generation + 1;
         self.compiled.store(Arc::new(Compiled { generation, setup: Arc::new(setup), plan }));
         Ok(())

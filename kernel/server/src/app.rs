@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
 
 use kith_model::id::WorkspaceId;
 use kith_model::time::Clock;
@@ -10,11 +11,13 @@ use kith_pipeline::{Asker, Kernel, Patience, Setup, offload};
 use tokio::sync::Semaphore;
 
 use crate::api::masks::CrowdCounts;
-use crate::auth::{self, Caller};
+use crate::auth::{self, Caller, KeyId};
 use crate::catalogue::{Actor, Catalogue, CatalogueError, Draft};
 use crate::config::Config;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
+use crate::reads::{Reads, RefusedKey};
+use crate::serve::FIRST_WORKSPACE;
 use crate::watch::Watch;
 use crate::wiring::{Loading, Source, Wiring};
 
@@ -32,6 +35,10 @@ pub struct App {
     pub(crate) mask_key: [u8; 32],
     /// Of the keys that may not read people.
     pub(crate) crowd_counts: CrowdCounts,
+    /// Who read people, until it is in the audit log.
+    pub(crate) reads: Reads,
+    /// Dropped with the server, it ends the thread that writes them down.
+    pub(crate) _writing_down: Sender<()>,
     pub(crate) watch: Watch,
     /// One permit for each KiB that the bodies of client requests may take in memory.
     pub(crate) ingest_memory: Arc<Semaphore>,
@@ -45,6 +52,7 @@ impl App {
     pub(crate) fn authenticate(&self, text: &str) -> Result<Caller, ApiError> {
         const UNKNOWN: ApiError = ApiError::Unauthenticated { message: "no such key" };
         let Some(id) = auth::id_of(text) else {
+            self.reads.refused(FIRST_WORKSPACE, &KeyId::named(""), RefusedKey::Unknown);
             return Err(ApiError::Unauthenticated { message: "the key is mistyped or cut" });
         };
         let tables = self.catalogue.tables();
@@ -52,7 +60,16 @@ impl App {
         // An unknown id costs as much as a wrong secret.
         let kept_hash = row.map_or("", |row| row.hash.as_str());
         let fits = auth::matches(kept_hash, text);
-        let row = row.filter(|row| fits && row.is_good(self.clock.now())).ok_or(UNKNOWN)?;
+        let Some(row) = row else {
+            // Nobody's key is refused where the operator sees it.
+            self.reads.refused(FIRST_WORKSPACE, &id, RefusedKey::Unknown);
+            return Err(UNKNOWN);
+        };
+        if !fits || !row.is_good(self.clock.now()) {
+            let why = if fits { RefusedKey::Ended } else { RefusedKey::WrongSecret };
+            self.reads.refused(row.workspace, &id, why);
+            return Err(UNKNOWN);
+        }
         Ok(Caller { workspace: row.workspace, key: row.id.clone(), scopes: row.scopes.clone(), source: row.source })
     }
 

@@ -38,6 +38,8 @@ pub enum Scope {
     KeysAdmin,
     #[serde(rename = "metrics:read")]
     MetricsRead,
+    #[serde(rename = "audit:read")]
+    AuditRead,
     /// Everything in the workspace.
     #[serde(rename = "*")]
     All,
@@ -45,7 +47,7 @@ pub enum Scope {
 
 impl Scope {
     /// All but `*`.
-    pub const SINGLE: [Scope; 9] = [
+    pub const SINGLE: [Scope; 10] = [
         Scope::Ingest,
         Scope::ProfilesRead,
         Scope::PluginsAdmin,
@@ -55,6 +57,7 @@ impl Scope {
         Scope::DeliveriesWrite,
         Scope::KeysAdmin,
         Scope::MetricsRead,
+        Scope::AuditRead,
     ];
 
     /// The scope as the API spells it.
@@ -69,6 +72,7 @@ impl Scope {
             Scope::DeliveriesWrite => "deliveries:write",
             Scope::KeysAdmin => "keys:admin",
             Scope::MetricsRead => "metrics:read",
+            Scope::AuditRead => "audit:read",
             Scope::All => "*",
         }
     }

@@ -4,6 +4,7 @@
 //! All changes go through a [`Draft`], one at a time. What the changes *mean* to the running kernel is `wiring.rs`'s part.
 
 pub mod artifacts;
+mod audited;
 pub mod draft;
 pub mod rows;
 pub mod sealed;
@@ -21,10 +22,11 @@ use kith_store::row::{self, Row};
 use kith_store::{CommitError, Fence, Key, KeyRange, Operation, ReadError, Store, Unit, Value};
 use parking_lot::Mutex;
 
+pub use audited::AuditFilter;
 pub use draft::{Actor, Change, CommitGuard, Draft};
 pub use rows::{
-    AudienceRow, AuditRow, CounterRow, CredentialRow, FitRow, FitStatus, InstallationRow, PluginRow, WaitRow,
-    WorkspaceRow,
+    AudienceRow, AuditHead, AuditRow, CounterRow, CredentialRow, FitRow, FitStatus, InstallationRow, PluginRow,
+    WaitRow, WorkspaceRow,
 };
 
 use crate::auth::KeyId;
@@ -63,6 +65,7 @@ pub struct WorkspaceTables {
     /// Sealed secrets by installation and name.
     pub secrets: BTreeMap<(InstallationId, String), Arc<[u8]>>,
     counters: BTreeMap<String, u32>,
+    audit_head: AuditHead,
 }
 
 impl WorkspaceTables {
@@ -77,6 +80,7 @@ impl WorkspaceTables {
             states: BTreeMap::new(),
             secrets: BTreeMap::new(),
             counters: BTreeMap::new(),
+            audit_head: AuditHead::default(),
         }
     }
 
@@ -226,23 +230,6 @@ impl Catalogue {
         self.tables.store(Arc::new(tables));
         Ok(())
     }
-
-    /// A page of the audit log, newest last, after the row that `after` names.
-    pub fn audit(
-        &self,
-        workspace: WorkspaceId,
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<(Vec<AuditRow>, Option<Vec<u8>>), CatalogueError> {
-        let all = Key::audit(workspace, None);
-        let mut range = all.range();
-        if let Some(after) = after {
-            range.from = all.followed_by(after);
-        }
-        let page = self.store.scan(&range, limit)?;
-        let rows = page.rows.iter().map(|(_, value)| row::decode(value)).collect::<Result<_, _>>()?;
-        Ok((rows, page.next.and_then(|next| next.strip(&all).map(<[u8]>::to_vec))))
-    }
 }
 
 /// A row as an operation.
@@ -324,6 +311,9 @@ fn load(store: &dyn Store, row: WorkspaceRow, clock: &dyn Clock) -> Result<Works
     for (name, CounterRow(counted)) in rows_of(store, workspace, Definition::Counter)? {
         let name = String::from_utf8(name).map_err(|_| CatalogueError::Key { what: "counter" })?;
         tables.counters.insert(name, counted);
+    }
+    if let Some((_, head)) = rows_of(store, workspace, Definition::AuditHead)?.pop() {
+        tables.audit_head = head;
     }
     let in_use: Vec<(InstallationId, u32)> =
         tables.installed().filter_map(|row| row.fit.map(|fit| (row.id, fit))).collect();

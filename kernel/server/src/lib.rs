@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod app;
+pub mod audit;
 pub mod auth;
 pub mod catalogue;
 pub mod config;
@@ -14,6 +15,7 @@ mod fitting;
 pub mod metrics;
 mod pace;
 pub mod plugin_build;
+mod reads;
 pub mod serve;
 mod watch;
 pub mod wiring;

@@ -39,6 +39,7 @@ use crate::catalogue::{Catalogue, CatalogueError, CredentialRow, WorkspaceRow};
 use crate::config::{Config, HttpLimits};
 use crate::metrics::Metrics;
 use crate::pace::Paced;
+use crate::reads::{self, Due, Reads};
 use crate::watch::{self, Watch};
 use crate::wiring::{Loading, Source, Wiring, WiringError};
 
@@ -116,6 +117,7 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
     let kernel = Kernel::start(seam, Arc::clone(&clock), Arc::new(observer), setups)?;
     catalogue.commit_under(kernel.fence());
     let (watch, ended) = Watch::new();
+    let (writing_down, reads_ended) = std::sync::mpsc::channel();
     let permits = config.http.max_ingest_bytes / 1024;
     let app = Arc::new(App {
         ingest_memory: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
@@ -129,11 +131,14 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
         preview_key: key.derive("previews"),
         mask_key: key.derive("masks"),
         crowd_counts: CrowdCounts::default(),
+        reads: Reads::default(),
+        _writing_down: writing_down,
         watch,
         closing: AtomicBool::new(false),
     });
     observer::write_down(&app, quarantines).map_err(ServeError::Thread)?;
     watch::begin(&app, ended).map_err(ServeError::Thread)?;
+    reads::begin(&app, reads_ended).map_err(ServeError::Thread)?;
     Ok(Server { app, store, first_admin_key })
 }
 
@@ -194,6 +199,7 @@ impl Server {
         accept(&self.app, router, listener, shutdown).await;
         let Server { app, store, .. } = self;
         offload::run(move || {
+            reads::write_down(&app, Due::All);
             app.kernel.stop();
             store.close();
         })

@@ -13,22 +13,26 @@ use parking_lot::MutexGuard;
 
 use super::sealed::Place;
 use super::{
-    AudienceRow, AuditRow, Catalogue, CatalogueError, CounterRow, CredentialRow, FitRow, InstallationRow, PluginRow,
-    Tables, WorkspaceTables, of_installation, put, scan_all,
+    AudienceRow, AuditHead, AuditRow, Catalogue, CatalogueError, CounterRow, CredentialRow, FitRow, InstallationRow,
+    PluginRow, Tables, WorkspaceTables, of_installation, put, scan_all,
 };
+use crate::audit::settled;
 use crate::auth::KeyId;
 
 /// Who makes a change, and in which request.
 #[derive(Debug, Clone)]
 pub struct Actor {
     pub key: KeyId,
+    /// The server's own.
     pub request_id: String,
+    /// The caller's.
+    pub client_request_id: Option<String>,
 }
 
 impl Actor {
     /// What the kernel does by itself.
     pub fn kernel() -> Actor {
-        Actor { key: KeyId::kernel(), request_id: String::new() }
+        Actor { key: KeyId::kernel(), request_id: String::new(), client_request_id: None }
     }
 }
 
@@ -272,18 +276,48 @@ impl<'a> Draft<'a> {
         before: Option<serde_json::Value>,
         after: Option<serde_json::Value>,
     ) -> Result<(), CatalogueError> {
-        let number = self.count("audit")?;
-        let row = AuditRow {
+        let actor = self.actor.clone();
+        self.audit_by(&actor, action, target, before, after)
+    }
+
+    /// Write down what somebody did, as the next row of the chain.
+    pub fn audit_by(
+        &mut self,
+        actor: &Actor,
+        action: &str,
+        target: impl ToString,
+        before: Option<serde_json::Value>,
+        after: Option<serde_json::Value>,
+    ) -> Result<(), CatalogueError> {
+        let place = self.count("audit")?;
+        let last = self.tables.audit_head.clone();
+        let mut row = AuditRow {
             at: self.now,
-            actor: self.actor.key.clone(),
+            actor: actor.key.clone(),
             action: action.to_owned(),
             target: target.to_string(),
-            request_id: self.actor.request_id.clone(),
-            before,
-            after,
+            request_id: actor.request_id.clone(),
+            before: before.map(settled),
+            after: after.map(settled),
+            number: Some(last.number + 1),
+            actor_title: self.title_of(&actor.key),
+            client_request_id: actor.client_request_id.clone(),
+            previous: last.hash,
+            hash: String::new(),
         };
-        let key = Key::audit(self.workspace(), Some((self.now, number)));
+        row.hash = row.clone().entry().expected_hash();
+        let head = AuditHead { number: last.number + 1, hash: row.hash.clone(), at: last.at.max(self.now) };
+        let key = Key::audit(self.workspace(), Some((head.at, place)));
         self.operations.push(Operation::Put(key, row::encode(&row)));
+        self.operations.push(put(self.workspace(), Definition::AuditHead, &[], &head));
+        self.tables.audit_head = head;
         Ok(())
+    }
+
+    fn title_of(&self, key: &KeyId) -> String {
+        const MAX_TITLE: usize = 128;
+        let tables = self.catalogue.tables.load();
+        let row = self.credentials.get(key).or_else(|| tables.credentials.get(key));
+        row.map(|row| row.title.chars().take(MAX_TITLE).collect()).unwrap_or_default()
     }
 }
