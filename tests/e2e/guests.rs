@@ -21,7 +21,7 @@ fn records(source: &str) -> String {
 /// Two installations whose peers do not answer held every thread but none, and whoever came next waited for half a minute.
 #[test]
 fn mute_peers_hold_nobody_elses_calls() {
-    let mut kernel = TestKernel::start();
+    let kernel = TestKernel::start();
     let other = kernel.second_workspace();
     let (admin, other, receiver) = (kernel.admin(), kernel.caller(&other), Receiver::start());
     for name in ["one", "two"] {
@@ -87,7 +87,7 @@ fn an_installation_with_too_many_calls_is_told_which_budget_ended() {
 /// A burst of 600 endless loops at one source took 37 seconds of everybody's time.
 #[test]
 fn a_burst_of_loops_costs_a_neighbour_no_request() {
-    let mut kernel = TestKernel::start();
+    let kernel = TestKernel::start();
     let other = kernel.second_workspace();
     let other = kernel.caller(&other);
     let installed = kernel.install_as(&other, "kith/segment", json!({}));
@@ -191,7 +191,7 @@ fn a_plugins_state_costs_the_journal_no_more_than_is_granted() {
 /// Three strikes switched a source off until an admin came, whoever made them.
 #[test]
 fn a_stopped_source_comes_back_by_itself_and_one_sender_stops_it_for_nobody() {
-    let mut kernel = TestKernel::start();
+    let kernel = TestKernel::start();
     kernel.install("hostile/connector", json!({ "name": "shop" }));
     let send = |kernel: &TestKernel, body: &str| kernel.admin().send("POST", &records("shop"), &[], body);
     let shown = |kernel: &TestKernel| kernel.admin().get("/api/v1/installations/shop").is(200);

@@ -5,15 +5,17 @@
 
 use std::cell::Cell;
 
+use kith_model::budget::table;
+
 use crate::tree::Node;
 use crate::value::{Arithmetic, Value};
 
 /// Most steps of one evaluation: a step is a node of the tree, an item of a list that is copied or compared, or 64 bytes of
 /// a text. About two milliseconds.
-pub const MAX_STEPS: u64 = 100_000;
+pub const MAX_STEPS: u64 = table::EXPRESSION_STEPS.default;
 
 /// Most bytes of texts and lists that one evaluation makes, those that it lets go again included.
-pub const MAX_PRODUCED_BYTES: u64 = 16 << 20;
+pub const MAX_PRODUCED_BYTES: u64 = table::EXPRESSION_BYTES.default;
 
 /// How many items a list is taken to have that is not written in the expression.
 const ASSUMED_ITEMS: u64 = 32;

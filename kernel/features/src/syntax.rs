@@ -19,7 +19,7 @@ use crate::value::Value;
 ///
 /// Parsing time grows with the text, and a chain of n operators is a tree n deep; this bounds both. A condition written
 /// by a person is some hundred bytes, one written by a program with a list of two hundred values a few thousand.
-pub const MAX_EXPRESSION_BYTES: usize = 8_192;
+pub const MAX_EXPRESSION_BYTES: usize = kith_model::budget::table::EXPRESSION_TEXT.default as usize;
 
 /// How many operators, calls, brackets and member accesses an expression may hold. The parser recurses once or more for
 /// each in a chain; four times as many stay within a thread's stack of two megabytes.

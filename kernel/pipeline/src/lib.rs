@@ -428,8 +428,9 @@ impl Kernel {
         &self,
         workspace: WorkspaceId,
         profiles: &[ProfileId],
+        patience: &Patience,
     ) -> Result<Vec<Vec<Identifier>>, QueryError> {
-        audience::identifiers(&self.shared, workspace, profiles)
+        audience::identifiers(&self.shared, workspace, profiles, patience)
     }
 
     /// Why a profile is in an audience or not; `None` if there is no such profile.
@@ -438,8 +439,9 @@ impl Kernel {
         workspace: WorkspaceId,
         audience: AudienceId,
         profile: ProfileId,
+        patience: &Patience,
     ) -> Result<Option<serde_json::Value>, QueryError> {
-        audience::explain(&self.shared, workspace, audience, profile)
+        audience::explain(&self.shared, workspace, audience, profile, patience)
     }
 
     /// A page of deliveries, the newest first. A page may be short, even empty, and still have a next one.

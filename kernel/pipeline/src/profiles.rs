@@ -3,5 +3,6 @@
 
 pub(crate) mod evaluation;
 pub(crate) mod facts;
+pub(crate) mod faults;
 pub(crate) mod person;
 pub(crate) mod scan;

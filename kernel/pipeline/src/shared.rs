@@ -153,7 +153,8 @@ impl Workspace {
     }
 
     fn put_in_force(&self, checked: CheckedSetup) {
-        let CheckedSetup { setup, plan } = checked;
+        let CheckedSetup { setup, mut plan } = checked;
+        plan.follow(&self.compiled.load().plan);
         let generation = self.compiled.load().generation + 1;
         self.compiled.store(Arc::new(Compiled { generation, setup: Arc::new(setup), plan }));
     }

@@ -5,14 +5,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use kith_model::budget::{Exhausted, table};
 use parking_lot::{Mutex, MutexGuard};
 
 /// Why a question has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TurnError {
     /// Others of the workspace were being answered all the time, or as many as may wait already.
-    #[error("the workspace has other questions under way that look at everybody")]
-    Busy,
+    #[error(transparent)]
+    Busy(Exhausted),
     /// It was worked at for as long as a question may be.
     #[error(
         "looking at everybody took more than {seconds} seconds and was given up; an audience with this condition is kept up to date and counts at once"
@@ -27,10 +28,17 @@ pub enum TurnError {
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// The longest that one is worked at.
-const LONGEST_WORK: Duration = Duration::from_secs(60);
+const LONGEST_WORK: Duration = Duration::from_millis(table::QUESTION_TIME.default);
 
 /// The most that wait for a turn. Each holds a thread, and the threads are everybody's.
-const MAX_WAITING: usize = 8;
+const MAX_WAITING: usize = table::QUESTIONS_WAITING.default as usize;
+
+/// When whoever found too many waiting may come again.
+const COME_BACK: Duration = Duration::from_secs(10);
+
+fn busy() -> TurnError {
+    TurnError::Busy(table::QUESTIONS_WAITING.exhausted(table::QUESTIONS_WAITING.default, Some(COME_BACK)))
+}
 
 /// How often one that waits looks whether somebody still wants it.
 const LOOK: Duration = Duration::from_millis(50);
@@ -77,8 +85,7 @@ pub(crate) struct Turns {
 
 /// A question that has its turn.
 pub(crate) struct QuestionTurn<'a> {
-    patience: &'a Patience,
-    until: Instant,
+    deadline: Deadline<'a>,
     _held: MutexGuard<'a, ()>,
 }
 
@@ -92,13 +99,13 @@ impl Turns {
             Some(held) => held,
             None => self.wait(patience)?,
         };
-        Ok(QuestionTurn { patience, until: Instant::now() + patience.work, _held: held })
+        Ok(QuestionTurn { deadline: Deadline::new(patience), _held: held })
     }
 
     fn wait(&self, patience: &Patience) -> Result<MutexGuard<'_, ()>, TurnError> {
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(TurnError::Busy);
+            return Err(busy());
         }
         let until = Instant::now() + patience.wait;
         let answer = loop {
@@ -110,7 +117,7 @@ impl Turns {
                 break Ok(held);
             }
             if left.is_zero() {
-                break Err(TurnError::Busy);
+                break Err(busy());
             }
         };
         self.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -118,7 +125,17 @@ impl Turns {
     }
 }
 
-impl QuestionTurn<'_> {
+/// A question about few people: it needs no turn, and ends with its time and with who asked it all the same.
+pub(crate) struct Deadline<'a> {
+    patience: &'a Patience,
+    until: Instant,
+}
+
+impl<'a> Deadline<'a> {
+    pub(crate) fn new(patience: &'a Patience) -> Deadline<'a> {
+        Deadline { patience, until: Instant::now() + patience.work }
+    }
+
     /// Whether to go on.
     ///
     /// # Errors
@@ -131,6 +148,16 @@ impl QuestionTurn<'_> {
         } else {
             Ok(())
         }
+    }
+}
+
+impl QuestionTurn<'_> {
+    /// Whether to go on.
+    ///
+    /// # Errors
+    /// [`TurnError::TooLong`] after its time, [`TurnError::GivenUp`] where nobody waits any more.
+    pub(crate) fn go_on(&self) -> Result<(), TurnError> {
+        self.deadline.go_on()
     }
 }
 
@@ -149,7 +176,7 @@ mod tests {
         let turn = turns.take(&long).unwrap();
         assert!(turn.go_on().is_ok());
         let short = patience(Duration::ZERO, Duration::ZERO);
-        assert!(matches!(turns.take(&short), Err(TurnError::Busy)));
+        assert!(matches!(turns.take(&short), Err(TurnError::Busy(_))));
         drop(turn);
         let turn = turns.take(&short).unwrap();
         assert!(matches!(turn.go_on(), Err(TurnError::TooLong { seconds: 0 })));
@@ -166,7 +193,7 @@ mod tests {
             while turns.waiting.load(Ordering::Relaxed) < MAX_WAITING {
                 std::thread::yield_now();
             }
-            assert_eq!(turns.take(&patience).map(drop), Err(TurnError::Busy));
+            assert!(matches!(turns.take(&patience).map(drop), Err(TurnError::Busy(_))));
             drop(asker);
             assert!(waiting.into_iter().all(|one| one.join().unwrap() == Err(TurnError::GivenUp)));
         });
@@ -184,5 +211,6 @@ mod tests {
         assert!(matches!(turns.take(&of_other), Err(TurnError::GivenUp)), "while it waits");
         drop(asker);
         assert!(matches!(turn.go_on(), Err(TurnError::GivenUp)), "while it is worked at");
+        assert!(matches!(Deadline::new(&patience).go_on(), Err(TurnError::GivenUp)), "without a turn");
     }
 }

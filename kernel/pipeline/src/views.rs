@@ -87,11 +87,22 @@ pub struct AudienceStatus {
     /// People of whom it is not known yet whether they belong to it; until then they stay where they are. `None` where the
     /// index cannot tell, and nobody is looked at for it.
     pub pending: Option<u64>,
+    /// Present while the condition passes its budget for somebody.
+    pub fault: Option<ConditionFault>,
     /// Profiles looked at, of how many, while computing.
     pub progress: Option<(u64, u64)>,
     /// The log position and the time that the size is exact for.
     pub as_of: Position,
     pub as_of_time: Timestamp,
+}
+
+/// A condition that passes its budget for people, who stay where they are until it, or they, change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConditionFault {
+    pub since: Timestamp,
+    pub people: u64,
+    /// The last of them.
+    pub example: ProfileId,
 }
 
 /// What a condition reads and nobody writes.

@@ -4,6 +4,7 @@
 //! What a route does is in its own small file; how errors look is `error.rs`; connections are `serve.rs`.
 
 mod audiences;
+mod audit;
 mod callers;
 mod convert;
 mod deliveries;
@@ -45,7 +46,7 @@ use utoipa_axum::routes;
 pub(crate) use self::callers::{Failures, Peer};
 use crate::app::App;
 use crate::auth::hex;
-use crate::error::{ApiError, REQUEST_ID};
+use crate::error::{ApiError, REQUEST_ID, RequestIds};
 
 /// Every route there is.
 fn routes() -> OpenApiRouter<Arc<App>> {
@@ -89,10 +90,11 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))
         .routes(routes!(workspace::read))
-        .routes(routes!(workspace::audit))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::export))
         .routes(routes!(workspaces::create, workspaces::list))
         .routes(routes!(workspaces::read, workspaces::change, workspaces::remove))
-        .routes(routes!(workspaces::host_audit))
+        .routes(routes!(audit::of_host))
         .routes(routes!(openapi::describe))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
@@ -154,13 +156,14 @@ static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Give the request an id, and count and time its answer.
 async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let id = id_of(&request);
+    let (id, ids) = ids_of(&request);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let shown: String = method.as_str().chars().take(MAX_SHOWN_METHOD).collect();
-    let span = tracing::info_span!("request", request_id = id, method = shown, route);
+    let span =
+        tracing::info_span!("request", request_id = ids.own, client_request_id = ids.client, method = shown, route);
     let started = Instant::now();
-    let mut response = REQUEST_ID.scope(id.clone(), next.run(request)).instrument(span.clone()).await;
+    let mut response = REQUEST_ID.scope(ids, next.run(request)).instrument(span.clone()).await;
     let (status, took) = (response.status().as_u16(), started.elapsed());
     app.metrics.answered(&method, &route, status, took);
     span.in_scope(|| tracing::debug!(status, took_ms = took.as_secs_f64() * 1_000.0, "answered"));
@@ -170,19 +173,26 @@ async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     response
 }
 
-/// The caller's own id where it is a plain one, or a new one.
-fn id_of(request: &Request) -> String {
-    let given = request.headers().get(&X_REQUEST_ID).and_then(|id| id.to_str().ok());
-    let is_plain = |id: &&str| {
-        (1..=64).contains(&id.len())
-            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    if let Some(given) = given.filter(is_plain) {
-        return given.to_owned();
-    }
+/// Visible characters of a caller's id that are kept.
+const MAX_CLIENT_ID: usize = 64;
+
+/// The id that comes back to the caller, its own where that is a plain one; and the ids under which the log and the audit log
+/// know the request. A caller could give one id to many requests, so the server's own is always there.
+fn ids_of(request: &Request) -> (String, RequestIds) {
+    let given = request.headers().get(&X_REQUEST_ID);
+    let visible = given.map(|id| id.as_bytes().iter().filter(|byte| byte.is_ascii_graphic()).take(MAX_CLIENT_ID));
+    let client: Option<String> = visible.map(|bytes| bytes.map(|byte| char::from(*byte)).collect());
+    let client = client.filter(|id: &String| !id.is_empty());
     let mut bits = [0_u8; 8];
-    match getrandom::fill(&mut bits) {
+    let own = match getrandom::fill(&mut bits) {
         Ok(()) => hex(&bits),
         Err(_) => "unnumbered".to_owned(),
-    }
+    };
+    let is_plain = |id: &&str| {
+        (1..=MAX_CLIENT_ID).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    let plain = given.and_then(|id| id.to_str().ok()).filter(is_plain);
+    let shown = plain.map_or_else(|| own.clone(), str::to_owned);
+    (shown.clone(), RequestIds { shown, own, client })
 }

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
 
 use kith_model::budget::Permits;
 use kith_model::id::WorkspaceId;
@@ -19,6 +20,8 @@ use crate::catalogue::{Actor, Catalogue, CatalogueError, Draft, WorkspaceState};
 use crate::config::Config;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
+use crate::reads::{Reads, RefusedKey};
+use crate::serve::FIRST_WORKSPACE;
 use crate::shares::Shares;
 use crate::watch::Watch;
 use crate::wiring::{Loaded, Loading, Source, Wiring};
@@ -40,6 +43,10 @@ pub struct App {
     pub(crate) mask_key: Zeroizing<[u8; 32]>,
     /// Of the keys that may not read people.
     pub(crate) crowd_counts: CrowdCounts,
+    /// Who read people, until it is in the audit log.
+    pub(crate) reads: Reads,
+    /// Dropped with the server, it ends the thread that writes them down.
+    pub(crate) _writing_down: Sender<()>,
     pub(crate) watch: Watch,
     /// What bodies of requests take in memory.
     pub(crate) ingest_memory: Arc<Permits>,
@@ -62,6 +69,7 @@ impl App {
     pub(crate) fn authenticate(&self, text: &str) -> Result<Caller, ApiError> {
         const UNKNOWN: ApiError = ApiError::Unauthenticated { message: "no such key" };
         let Some(id) = auth::id_of(text) else {
+            self.reads.refused(FIRST_WORKSPACE, &KeyId::named(""), RefusedKey::Unknown);
             return Err(ApiError::Unauthenticated { message: "the key is mistyped or cut" });
         };
         let tables = self.catalogue.tables();
@@ -69,7 +77,16 @@ impl App {
         // An unknown id costs as much as a wrong secret.
         let kept_hash = row.map_or("", |row| row.hash.as_str());
         let fits = auth::matches(kept_hash, text);
-        let row = row.filter(|row| fits && row.is_good(self.clock.now())).ok_or(UNKNOWN)?;
+        let Some(row) = row else {
+            // Nobody's key is refused where the operator sees it.
+            self.reads.refused(FIRST_WORKSPACE, &id, RefusedKey::Unknown);
+            return Err(UNKNOWN);
+        };
+        if !fits || !row.is_good(self.clock.now()) {
+            let why = if fits { RefusedKey::Ended } else { RefusedKey::WrongSecret };
+            self.reads.refused(row.workspace, &id, why);
+            return Err(UNKNOWN);
+        }
         let _under_way = Arc::new(self.credential_requests.take(id, 1)?);
         let (workspace, key, source) = (row.workspace, row.id.clone(), row.source);
         let state = tables.workspaces.get(&workspace).map(|tables| tables.row.state);

@@ -40,6 +40,8 @@ pub enum Scope {
     KeysAdmin,
     #[serde(rename = "metrics:read")]
     MetricsRead,
+    #[serde(rename = "audit:read")]
+    AuditRead,
     /// Making, listing, changing and deleting workspaces. It is the host's: no `*` includes it.
     #[serde(rename = "workspaces:admin")]
     WorkspacesAdmin,
@@ -50,7 +52,7 @@ pub enum Scope {
 
 impl Scope {
     /// All but [`Scope::All`], the one first that the others depend on.
-    pub const EACH: [Scope; 9] = [
+    pub const EACH: [Scope; 10] = [
         Scope::KeysAdmin,
         Scope::PluginsAdmin,
         Scope::AudiencesWrite,
@@ -59,6 +61,7 @@ impl Scope {
         Scope::DeliveriesWrite,
         Scope::DeliveriesRead,
         Scope::MetricsRead,
+        Scope::AuditRead,
         Scope::Ingest,
     ];
 
@@ -74,6 +77,7 @@ impl Scope {
             Scope::DeliveriesWrite => "deliveries:write",
             Scope::KeysAdmin => "keys:admin",
             Scope::MetricsRead => "metrics:read",
+            Scope::AuditRead => "audit:read",
             Scope::WorkspacesAdmin => "workspaces:admin",
             Scope::All => "*",
         }

@@ -4,6 +4,8 @@
 //! All changes go through a [`Draft`], one at a time in each workspace. What the changes *mean* to the running kernel is `wiring.rs`'s part.
 
 pub mod artifacts;
+mod audited;
+mod chain;
 pub mod draft;
 mod locks;
 pub mod rows;
@@ -22,13 +24,15 @@ use kith_store::keys::{Definition, SYSTEM};
 use kith_store::row::{self, Row};
 use kith_store::{CommitError, Fence, Key, KeyRange, Operation, ReadError, Store, Unit, Value};
 
+pub use audited::AuditFilter;
 pub use draft::host::HostChange;
 pub use draft::{Actor, Change, CommitGuard, Draft, Rehearsal};
 pub use rows::{
-    AudienceRow, AuditRow, CounterRow, CredentialRow, FitRow, FitStatus, InstallationRow, PluginRow, WaitRow,
-    WorkspaceRow, WorkspaceState,
+    AudienceRow, AuditHead, AuditRow, CounterRow, CredentialRow, FitRow, FitStatus, InstallationRow, PluginRow,
+    WaitRow, WorkspaceRow, WorkspaceState,
 };
 
+use self::chain::audit_head;
 use self::locks::Locks;
 use crate::auth::KeyId;
 
@@ -69,6 +73,7 @@ pub struct WorkspaceTables {
     /// Sealed secrets by installation and name.
     pub secrets: BTreeMap<(InstallationId, String), Arc<[u8]>>,
     counters: BTreeMap<String, u32>,
+    audit_head: AuditHead,
 }
 
 impl WorkspaceTables {
@@ -83,6 +88,7 @@ impl WorkspaceTables {
             states: BTreeMap::new(),
             secrets: BTreeMap::new(),
             counters: BTreeMap::new(),
+            audit_head: AuditHead::default(),
         }
     }
 
@@ -158,6 +164,7 @@ pub struct Tables {
     pub credentials: BTreeMap<KeyId, Arc<CredentialRow>>,
     /// The host's own counters.
     host_counters: BTreeMap<String, u32>,
+    host_audit_head: AuditHead,
 }
 
 impl Tables {
@@ -193,6 +200,7 @@ impl Catalogue {
     ) -> Result<Catalogue, CatalogueError> {
         let mut tables = Tables::default();
         tables.host_counters = counters(store.as_ref(), SYSTEM)?;
+        tables.host_audit_head = audit_head(store.as_ref(), SYSTEM)?;
         for (_, row) in rows_of::<WorkspaceRow>(store.as_ref(), SYSTEM, Definition::Workspace)? {
             let id = row.id;
             // Also of a directory in which nobody counted yet.
@@ -284,23 +292,6 @@ impl Catalogue {
             tables
         });
     }
-
-    /// A page of the audit log, newest last, after the row that `after` names.
-    pub fn audit(
-        &self,
-        workspace: WorkspaceId,
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<(Vec<AuditRow>, Option<Vec<u8>>), CatalogueError> {
-        let all = Key::audit(workspace, None);
-        let mut range = all.range();
-        if let Some(after) = after {
-            range.from = all.followed_by(after);
-        }
-        let page = self.store.scan(&range, limit)?;
-        let rows = page.rows.iter().map(|(_, value)| row::decode(value)).collect::<Result<_, _>>()?;
-        Ok((rows, page.next.and_then(|next| next.strip(&all).map(<[u8]>::to_vec))))
-    }
 }
 
 /// A row as an operation.
@@ -389,6 +380,7 @@ fn load(store: &dyn Store, row: WorkspaceRow, clock: &dyn Clock) -> Result<Works
         tables.secrets.insert((InstallationId(installation), name), sealed);
     }
     tables.counters = counters(store, workspace)?;
+    tables.audit_head = audit_head(store, workspace)?;
     let in_use: Vec<(InstallationId, u32)> =
         tables.installed().filter_map(|row| row.fit.map(|fit| (row.id, fit))).collect();
     for (id, fit) in in_use {

@@ -5,6 +5,7 @@
 
 mod args;
 mod audience;
+mod audit;
 mod client;
 mod consent;
 mod delivery;
@@ -122,6 +123,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Key(command) => key::run(&command, &client(), json),
         Command::Workspace(command) => workspace::run(&command, &client(), json),
         Command::Delivery(command) => delivery::run(&command, &client(), json),
+        Command::Audit(command) => audit::run(&command, &client(), json),
         Command::Status => status::run(&client(), json),
         Command::CompileChild => serve::compile_child(),
     }

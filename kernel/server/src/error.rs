@@ -13,13 +13,29 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 tokio::task_local! {
-    /// The id of the request that the current task serves.
-    pub(crate) static REQUEST_ID: String;
+    /// The ids of the request that the current task serves.
+    pub(crate) static REQUEST_ID: RequestIds;
 }
 
-/// The id of the request that the current task serves; empty outside of one.
+/// The ids of one request.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestIds {
+    /// The one that comes back to the caller.
+    pub(crate) shown: String,
+    /// The one that the server gave it.
+    pub(crate) own: String,
+    /// The visible characters of the one that the caller gave it.
+    pub(crate) client: Option<String>,
+}
+
+/// The id that the caller knows the request by that the current task serves; empty outside of one.
 pub(crate) fn request_id() -> String {
-    REQUEST_ID.try_with(Clone::clone).unwrap_or_default()
+    REQUEST_ID.try_with(|ids| ids.shown.clone()).unwrap_or_default()
+}
+
+/// The server's own id of the request that the current task serves, and the caller's.
+pub(crate) fn request_ids() -> (String, Option<String>) {
+    REQUEST_ID.try_with(|ids| (ids.own.clone(), ids.client.clone())).unwrap_or_default()
 }
 
 /// One mistake in a request.

@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod app;
+pub mod audit;
 pub mod auth;
 pub mod catalogue;
 pub mod config;
@@ -16,6 +17,7 @@ mod machine;
 pub mod metrics;
 mod pace;
 pub mod plugin_build;
+mod reads;
 pub mod serve;
 mod shares;
 mod watch;

@@ -45,6 +45,7 @@ use crate::catalogue::{Actor, Catalogue, CatalogueError, CredentialRow, Workspac
 use crate::config::Config;
 use crate::front::{Proxies, counted};
 use crate::metrics::Metrics;
+use crate::reads::{self, Due, Reads};
 use crate::shares::{Share, Shares};
 use crate::watch::{self, Watch};
 use crate::wiring::{Loading, Source, Wiring, WiringError};
@@ -139,6 +140,7 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
     let kernel = Kernel::start_within(memory, seam, Arc::clone(&clock), Arc::new(observer), setups)?;
     catalogue.commit_under(kernel.fence());
     let (watch, ended) = Watch::new();
+    let (writing_down, reads_ended) = std::sync::mpsc::channel();
     let (http, memory) = (&config.http, config.http.max_ingest_bytes as u64);
     let tls = http.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
     let app = Arc::new(App {
@@ -157,12 +159,15 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
         preview_key: key.derive("previews"),
         mask_key: key.derive("masks"),
         crowd_counts: CrowdCounts::default(),
+        reads: Reads::default(),
+        _writing_down: writing_down,
         watch,
         closing: AtomicBool::new(false),
         tenancy: Mutex::default(),
     });
     observer::write_down(&app, quarantines).map_err(ServeError::Thread)?;
     watch::begin(&app, ended).map_err(ServeError::Thread)?;
+    reads::begin(&app, reads_ended).map_err(ServeError::Thread)?;
     Ok(Server { app, store, first_admin_key, tls })
 }
 
@@ -277,6 +282,7 @@ impl Server {
         let router = api::router(Arc::clone(&app));
         accept(&app, Serving { router, limits: app.config.http.clone(), tls }, listener, shutdown).await;
         offload::run(move || {
+            reads::write_down(&app, Due::All);
             app.kernel.stop();
             store.close();
         })

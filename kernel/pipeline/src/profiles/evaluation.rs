@@ -52,6 +52,15 @@ impl<'a> Profile<'a> {
         self.evaluate_at(expression, self.view.now)
     }
 
+    /// The same; `None` where the budget of one evaluation ends before it is known.
+    pub(crate) fn evaluate_within(&self, expression: &Expression) -> Option<Value> {
+        let value = expression.evaluate_within(self, &|leaf| self.leaf_value(leaf), self.view.now);
+        if value.is_none() {
+            metrics::counter!("kith_evaluations_out_of_budget_total").increment(1);
+        }
+        value
+    }
+
     /// The same at another moment, with the leaves as they are.
     pub(crate) fn evaluate_at(&self, expression: &Expression, now: Timestamp) -> Value {
         expression.evaluate_within(self, &|leaf| self.leaf_value(leaf), now).unwrap_or_else(|| {

@@ -19,6 +19,7 @@ use crate::profiles::person::{self, load_sealed};
 use crate::profiles::scan::{Seen, each_profile};
 use crate::rows::derived::Track;
 use crate::shared::Shared;
+use crate::turns::{Deadline, Patience};
 use crate::views::{AudienceStatus, MemberPage, Removal, Unwritten};
 
 /// Why a profile is in an audience or not: the condition's parts with their values.
@@ -27,7 +28,9 @@ pub(crate) fn explain(
     id: WorkspaceId,
     audience: AudienceId,
     of: ProfileId,
+    patience: &Patience,
 ) -> Result<Option<serde_json::Value>, QueryError> {
+    let deadline = Deadline::new(patience);
     let workspace = workspace(shared, id)?;
     let compiled = workspace.compiled.load_full();
     let found = compiled.plan.audience(audience).ok_or(QueryError::UnknownAudience)?;
@@ -40,8 +43,10 @@ pub(crate) fn explain(
     if people.is_empty() {
         return Ok(None);
     }
+    deadline.go_on()?;
     let view = Evaluation { plan: &compiled.plan, zone: &compiled.setup.zone, complete: &complete, now: as_of.time };
     load_sealed(shared.store.as_ref(), id, &mut people, &found.condition, view)?;
+    deadline.go_on()?;
     let state = Profile::new(people.iter().collect(), view);
     let leaf = |leaf| state.leaf_value(leaf);
     Ok(Some(serde_json::json!(found.condition.explain(&state, &leaf, as_of.time))))
@@ -61,6 +66,7 @@ pub(crate) fn status(shared: &Shared, id: WorkspaceId, audience: AudienceId) -> 
         projection.advance.map_or((0, projection.index.population().len()), |advance| (advance.done, advance.of));
     let as_of = workspace.as_of(shared.store.as_ref(), &projection);
     Ok(AudienceStatus {
+        fault: plan.faults.present(),
         size: is_computed.then_some(members),
         pending,
         progress: (!is_computed).then_some(advance),
@@ -133,7 +139,9 @@ pub(crate) fn identifiers(
     shared: &Shared,
     id: WorkspaceId,
     profiles: &[ProfileId],
+    patience: &Patience,
 ) -> Result<Vec<Vec<Identifier>>, QueryError> {
+    let deadline = Deadline::new(patience);
     let rules = workspace(shared, id)?.compiled.load().setup.identity_rules.clone();
     let read = |identities: &[SourceIdentityId]| -> Result<Vec<Option<IdentityHead>>, QueryError> {
         let keys = identities.iter().map(|identity| Key::person(id, *identity, PersonRow::Head));
@@ -143,6 +151,7 @@ pub(crate) fn identifiers(
     let roots = read(&profiles.iter().map(|profile| profile.0).collect::<Vec<_>>())?;
     let mut all = Vec::with_capacity(roots.len());
     for root in roots {
+        deadline.go_on()?;
         let members = root.and_then(|head| head.root).map(|root| root.members).unwrap_or_default();
         let heads = read(&members[..members.len().min(MAX_READ)])?;
         let mut identifiers: Vec<Identifier> = heads.into_iter().flatten().map(|head| head.identifier).collect();

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use kith_features::{FeatureName, LeafId, Value};
 use kith_model::audience::Cause;
 use kith_model::change::Movement;
-use kith_model::id::{AudienceId, InstallationId};
+use kith_model::id::{AudienceId, InstallationId, ProfileId};
 use kith_model::time::Timestamp;
 
 use super::models::{self, InputRow};
@@ -199,7 +199,17 @@ pub(crate) fn decide(
             let next = audience.condition.next_change_at(profile, &leaf, profile.view.now, profile.view.zone);
             timers.push((Waker::Audience(id), next));
         }
-        let value = profile.evaluate(&audience.condition);
+        let value = match profile.evaluate_within(&audience.condition) {
+            Some(value) => {
+                audience.faults.passed(profile.root().ordinal);
+                value
+            }
+            None => {
+                let root = profile.root();
+                audience.faults.exhausted(root.ordinal, ProfileId(root.id), profile.view.now);
+                Value::Unknown
+            }
+        };
         if matches!(value, Value::Unknown) {
             continue;
         }

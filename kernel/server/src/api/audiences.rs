@@ -21,7 +21,7 @@ use body::{audience_body, warnings};
 
 use super::extract::{Authority, Json, PageQuery, Path, Query, check_text, right};
 use super::masks::{Lens, Sight, look};
-use super::profiles::profile_id;
+use super::profiles::{person, profile_id};
 use super::view::{IdentifierView, Page};
 use action::Moment;
 
@@ -29,6 +29,7 @@ use crate::app::App;
 use crate::auth::{Caller, Scope};
 use crate::catalogue::{Actor, Draft, WorkspaceTables};
 use crate::error::{ApiError, Mistake, Problem};
+use crate::reads;
 
 fn named<'a>(tables: &'a WorkspaceTables, name: &str) -> Result<&'a Arc<Audience>, ApiError> {
     let missing = || ApiError::missing(format!("no audience `{}`", name.chars().take(64).collect::<String>()));
@@ -266,14 +267,17 @@ pub(crate) async fn members(
     Path(name): Path<String>,
     Query(page): Query<PageQuery>,
 ) -> Result<Json<Page<MemberBody>>, ApiError> {
-    let (workspace, limit) = (authority.caller.workspace, page.limit()?);
+    let (caller, limit) = (authority.caller, page.limit()?);
+    let workspace = caller.workspace;
     // Whoever may define an audience would learn of its members whether they meet any condition.
-    authority.caller.require(Scope::ProfilesRead)?;
-    app.offload(move |app| {
+    caller.require(Scope::ProfilesRead)?;
+    app.ask(move |app, patience| {
         let tables = app.catalogue.workspace(workspace)?;
         let id = named(&tables, &name)?.id;
         let page = app.kernel.audience_members(workspace, id, limit, page.cursor.as_deref())?;
-        let identifiers = app.kernel.identifiers(workspace, &page.members)?;
+        let of = page.members.iter().map(|profile| person(*profile));
+        app.reads.note(&caller, "audience.members", of.chain([format!("audience:{name}")]));
+        let identifiers = app.kernel.identifiers(workspace, &page.members, patience)?;
         let items = page.members.iter().zip(&identifiers).map(|(profile, of_one)| MemberBody {
             profile: profile.to_string(),
             identifiers: of_one.iter().map(IdentifierView::from).collect(),
@@ -304,10 +308,11 @@ pub(crate) async fn explain(
         return Err(ApiError::Denied { message });
     }
     let profile = profile_id(&query.profile)?;
-    app.offload(move |app| {
+    app.reads.note(&authority.caller, "audience.explain", [person(profile)]);
+    app.ask(move |app, patience| {
         let tables = app.catalogue.workspace(workspace)?;
         let audience = named(&tables, &name)?;
-        let explained = app.kernel.explain(workspace, audience.id, profile)?;
+        let explained = app.kernel.explain(workspace, audience.id, profile, patience)?;
         let explained = explained.ok_or_else(|| ApiError::missing(format!("no profile `{profile}`")))?;
         let mut body = json!({ "audience": name, "profile": profile.to_string(), "explanation": explained });
         if sight == Sight::Crowds {
@@ -332,6 +337,7 @@ pub(crate) async fn count(
 ) -> Result<Json<CountBody>, ApiError> {
     let caller = authority.caller;
     let lens = look(&app, &caller, &wanted.condition)?;
+    app.reads.note(&caller, "audience.count", [reads::sealed(&app, "condition", &wanted.condition)]);
     let workspace = caller.workspace;
     let counted = app.ask(move |app, patience| app.kernel.count_for(workspace, &wanted.condition, patience)).await?;
     Ok(Json(CountBody::new(counted, lens)))

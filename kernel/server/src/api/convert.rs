@@ -99,8 +99,9 @@ impl From<QueryError> for ApiError {
             QueryError::Expression(error) => bad_expression("condition", &error),
             QueryError::Cursor(_) => ApiError::at("?cursor", "this list gave out no such cursor"),
             QueryError::Turn(TurnError::TooLong { .. }) => ApiError::at("condition", error.to_string()),
+            QueryError::Turn(TurnError::Busy(exhausted)) => exhausted.into(),
             // Of whom nobody waits for any more no answer is read.
-            QueryError::Turn(TurnError::Busy | TurnError::GivenUp) => ApiError::Overloaded { retry_after_s: 10 },
+            QueryError::Turn(TurnError::GivenUp) => ApiError::Overloaded { retry_after_s: 10 },
             QueryError::Read(error) => ApiError::internal("reading the store", error),
             QueryError::Commit(error) => error.into(),
         }

@@ -15,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Authority, PageQuery, Path, Query, page_limit, right};
 use super::masks::Sight;
-use super::profiles::{no_profile, profile_id};
+use super::profiles::{no_profile, person, profile_id};
 use super::view::{Page, json, time};
 use crate::app::App;
 use crate::auth::{Caller, Scope};
@@ -246,6 +246,16 @@ fn delivery_body(tables: &WorkspaceTables, view: DeliveryView, sight: Sight) -> 
     }
 }
 
+/// A dead letter as the audit log names it: the person where it is a message, else the letter.
+fn letter_name(letter: &DeadLetter) -> String {
+    match letter {
+        DeadLetter::Delivery(view) => person(view.profile),
+        DeadLetter::Record { id, .. } | DeadLetter::Computation { id, .. } | DeadLetter::Unreadable { id, .. } => {
+            format!("letter:{id}")
+        }
+    }
+}
+
 fn letter_body(tables: &WorkspaceTables, letter: DeadLetter, sight: Sight) -> DeadLetterBody {
     let mut withholding = Withholding::new(sight);
     match letter {
@@ -303,6 +313,9 @@ pub(crate) async fn list(
         let tables = app.catalogue.workspace(workspace)?;
         let filter = filter(app, &caller, &tables, &query)?;
         let page = app.kernel.deliveries(workspace, &filter, limit, query.cursor.as_deref())?;
+        if caller.sight() == Sight::People {
+            app.reads.note(&caller, "delivery.list", page.items.iter().map(|view| person(view.profile)));
+        }
         let items = page.items.into_iter().map(|view| delivery_body(&tables, view, caller.sight())).collect();
         Ok(Json(Page { items, next: page.next }))
     })
@@ -360,10 +373,14 @@ pub(crate) async fn dead_letters(
     authority: Authority<right::DeliveriesRead>,
     Query(page): Query<PageQuery>,
 ) -> Result<Json<Page<DeadLetterBody>>, ApiError> {
-    let (workspace, sight, limit) = (authority.caller.workspace, authority.caller.sight(), page.limit()?);
+    let (caller, limit) = (authority.caller, page.limit()?);
+    let (workspace, sight) = (caller.workspace, caller.sight());
     app.offload(move |app| {
         let tables = app.catalogue.workspace(workspace)?;
         let page = app.kernel.dead_letters(workspace, limit, page.cursor.as_deref())?;
+        if sight == Sight::People {
+            app.reads.note(&caller, "dead-letter.list", page.items.iter().map(letter_name));
+        }
         let items = page.items.into_iter().map(|letter| letter_body(&tables, letter, sight)).collect();
         Ok(Json(Page { items, next: page.next }))
     })

@@ -19,7 +19,7 @@ use super::unread::TooSlow;
 use crate::app::App;
 use crate::auth::{self, Caller, KeyId, Scope};
 use crate::catalogue::Actor;
-use crate::error::{ApiError, request_id};
+use crate::error::{ApiError, request_ids};
 
 /// A scope as a type, so that a route's signature says what it needs.
 pub(crate) trait Right: Send + Sync + 'static {
@@ -40,7 +40,7 @@ macro_rules! rights {
     };
 }
 
-rights! { Ingest ProfilesRead PluginsAdmin AudiencesRead AudiencesWrite DeliveriesRead DeliveriesWrite KeysAdmin MetricsRead WorkspacesAdmin }
+rights! { Ingest ProfilesRead PluginsAdmin AudiencesRead AudiencesWrite DeliveriesRead DeliveriesWrite KeysAdmin MetricsRead AuditRead WorkspacesAdmin }
 
 /// A caller who holds the right `R`. Stands before the body among a handler's arguments, so that nobody else's body is read.
 pub(crate) struct Authority<R> {
@@ -51,7 +51,8 @@ pub(crate) struct Authority<R> {
 impl<R> Authority<R> {
     /// The caller as the author of a change.
     pub(crate) fn actor(&self) -> Actor {
-        Actor { key: self.caller.key.clone(), request_id: request_id() }
+        let (request_id, client_request_id) = request_ids();
+        Actor { key: self.caller.key.clone(), request_id, client_request_id }
     }
 }
 

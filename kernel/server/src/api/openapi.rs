@@ -24,6 +24,7 @@ use utoipa::{Modify, OpenApi as _};
         (name = "audiences", description = "Conditions over people, and who meets them"),
         (name = "deliveries", description = "Messages and what failed"),
         (name = "keys", description = "Credentials"),
+        (name = "audit", description = "Who changed what, and who read people"),
         (name = "workspace", description = "The workspace as a whole"),
         (name = "workspaces", description = "All workspaces of the server, for its host"),
         (name = "operation", description = "Running the server"),

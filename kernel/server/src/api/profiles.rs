@@ -19,6 +19,7 @@ use super::view::{IdentifierView, Page, json, time};
 use crate::app::App;
 use crate::catalogue::WorkspaceTables;
 use crate::error::{ApiError, Problem};
+use crate::reads;
 
 /// Whose profile is asked for.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -221,6 +222,11 @@ fn event_body(tables: &WorkspaceTables, recorded: &RecordedEvent) -> EventBody {
     }
 }
 
+/// A person as the audit log names them.
+pub(crate) fn person(id: ProfileId) -> String {
+    format!("profile:{id}")
+}
+
 /// An id that does not parse names nobody.
 pub(crate) fn profile_id(text: &str) -> Result<ProfileId, ApiError> {
     text.parse().map_err(|_| no_profile(text))
@@ -240,7 +246,8 @@ pub(crate) async fn find(
     authority: Authority<right::ProfilesRead>,
     Query(query): Query<ProfileQuery>,
 ) -> Result<Json<ProfileBody>, ApiError> {
-    let workspace = authority.caller.workspace;
+    let caller = authority.caller;
+    let workspace = caller.workspace;
     let (kind, value) = query
         .identifier
         .split_once(':')
@@ -248,6 +255,10 @@ pub(crate) async fn find(
         .ok_or_else(|| ApiError::at("?identifier", "write TYPE:VALUE, e.g. email:ada@example.com"))?;
     let identifier = Identifier::new(kind, value);
     let found = app.offload(move |app| app.kernel.profile_by_identifier(workspace, &identifier)).await?;
+    // That somebody is not there is an answer too.
+    let sealed = || reads::sealed(&app, "identifier", &query.identifier);
+    let of = found.as_ref().map_or_else(sealed, |view| person(view.id));
+    app.reads.note(&caller, "profile.find", [of]);
     let view = found.ok_or_else(|| no_profile(&query.identifier))?;
     Ok(Json(profile_body(&*app.catalogue.workspace(workspace)?, &view)))
 }
@@ -265,6 +276,7 @@ pub(crate) async fn read(
 ) -> Result<Json<ProfileBody>, ApiError> {
     let workspace = authority.caller.workspace;
     let profile = profile_id(&id)?;
+    app.reads.note(&authority.caller, "profile.read", [person(profile)]);
     let found = app.offload(move |app| app.kernel.profile(workspace, profile)).await?;
     let view = found.ok_or_else(|| no_profile(&id))?;
     Ok(Json(profile_body(&*app.catalogue.workspace(workspace)?, &view)))
@@ -284,6 +296,7 @@ pub(crate) async fn events(
 ) -> Result<Json<Page<EventBody>>, ApiError> {
     let workspace = authority.caller.workspace;
     let (profile, limit) = (profile_id(&id)?, page.limit()?);
+    app.reads.note(&authority.caller, "profile.events", [person(profile)]);
     let cursor = page.cursor;
     let found = app.offload(move |app| app.kernel.profile_events(workspace, profile, limit, cursor.as_deref())).await?;
     let page = found.ok_or_else(|| no_profile(&id))?;

@@ -2,6 +2,7 @@
 //! routes, streams, and that one workspace's key reaches nothing of another's.
 
 mod audiences;
+mod audit;
 mod contract;
 pub(crate) mod installations;
 mod routes;

@@ -1,19 +1,15 @@
-//! What a workspace holds and how far its work has come; and its audit log.
+//! What a workspace holds and how far its work has come.
 
 use std::sync::Arc;
 
 use axum::extract::State;
-use base64::Engine as _;
-use kith_model::id::WorkspaceId;
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::extract::{Authority, Json, PageQuery, Query, right};
-use super::view::{Page, time};
+use super::extract::{Authority, Json, right};
+use super::view::time;
 use super::workspaces::state;
 use crate::app::App;
-use crate::catalogue::AuditRow;
 use crate::error::ApiError;
 
 /// A workspace.
@@ -69,33 +65,6 @@ pub(crate) struct WorkspaceProgressBody {
     backlog: u64,
 }
 
-/// One line of the audit log.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct AuditBody {
-    at: String,
-    /// The key that did it; `kernel` for what the kernel did by itself.
-    actor: String,
-    action: String,
-    target: String,
-    request_id: String,
-    #[schema(value_type = Option<Object>)]
-    before: Option<Value>,
-    #[schema(value_type = Option<Object>)]
-    after: Option<Value>,
-}
-
-fn audit_body(row: AuditRow) -> AuditBody {
-    AuditBody {
-        at: time(row.at),
-        actor: row.actor.to_string(),
-        action: row.action,
-        target: row.target,
-        request_id: row.request_id,
-        before: row.before,
-        after: row.after,
-    }
-}
-
 /// The caller's workspace: what it holds and how far its work has come.
 #[utoipa::path(
     get, path = "/api/v1/workspace", tag = "workspace", security(("key" = ["metrics:read"])),
@@ -136,37 +105,6 @@ pub(crate) async fn read(
                 backlog: progress.backlog,
             },
         }))
-    })
-    .await
-}
-
-/// Who changed what, oldest first.
-#[utoipa::path(
-    get, path = "/api/v1/audit", tag = "workspace", params(PageQuery), security(("key" = ["keys:admin"])),
-    responses((status = 200, body = Page<AuditBody>)),
-)]
-pub(crate) async fn audit(
-    State(app): State<Arc<App>>,
-    authority: Authority<right::KeysAdmin>,
-    Query(page): Query<PageQuery>,
-) -> Result<Json<Page<AuditBody>>, ApiError> {
-    audit_page(&app, authority.caller.workspace, page).await
-}
-
-/// A page of an audit log.
-pub(crate) async fn audit_page(
-    app: &Arc<App>,
-    workspace: WorkspaceId,
-    page: PageQuery,
-) -> Result<Json<Page<AuditBody>>, ApiError> {
-    const BASE64: base64::engine::GeneralPurpose = base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    let limit = page.limit()?;
-    let from = page.cursor.map(|cursor| BASE64.decode(cursor)).transpose();
-    let from = from.map_err(|_| ApiError::at("?cursor", "this list gave out no such cursor"))?;
-    app.offload(move |app| {
-        let (rows, next) = app.catalogue.audit(workspace, from.as_deref(), limit)?;
-        let next = next.map(|next| BASE64.encode(next));
-        Ok(Json(Page { items: rows.into_iter().map(audit_body).collect(), next }))
     })
     .await
 }

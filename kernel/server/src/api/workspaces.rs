@@ -12,7 +12,7 @@ use kith_model::budget::table;
 use kith_model::id::WorkspaceId;
 use kith_pipeline::Patience;
 
-pub(crate) use self::body::{__path_host_audit, host_audit, state};
+pub(crate) use self::body::state;
 use self::body::{NewWorkspace, NewWorkspaceBody, PatchWorkspace, TenantBody, WantedState};
 pub(crate) use self::removal::{__path_remove, remove};
 use super::extract::{Authority, Json, PageQuery, Path, Query, right};

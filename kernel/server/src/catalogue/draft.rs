@@ -11,12 +11,13 @@ use kith_model::budget::{Exhausted, table};
 use kith_model::id::{AudienceId, InstallationId, WorkspaceId};
 use kith_model::time::Timestamp;
 use kith_store::keys::{Definition, SYSTEM};
-use kith_store::{Key, Operation, Unit, row};
+use kith_store::{Key, Operation, Unit};
 
+use super::chain::{ChainPlace, Deed, title_of};
 use super::locks::Lock;
 use super::sealed::Place;
 use super::{
-    AudienceRow, AuditRow, Catalogue, CatalogueError, CounterRow, CredentialRow, FitRow, InstallationRow, PluginRow,
+    AudienceRow, Catalogue, CatalogueError, CounterRow, CredentialRow, FitRow, InstallationRow, PluginRow,
     WorkspaceTables, of_installation, put, scan_all,
 };
 use crate::auth::KeyId;
@@ -25,13 +26,16 @@ use crate::auth::KeyId;
 #[derive(Debug, Clone)]
 pub struct Actor {
     pub key: KeyId,
+    /// The server's own.
     pub request_id: String,
+    /// The caller's.
+    pub client_request_id: Option<String>,
 }
 
 impl Actor {
     /// What the kernel does by itself.
     pub fn kernel() -> Actor {
-        Actor { key: KeyId::kernel(), request_id: String::new() }
+        Actor { key: KeyId::kernel(), request_id: String::new(), client_request_id: None }
     }
 }
 
@@ -309,18 +313,23 @@ impl<'a> Draft<'a> {
         before: Option<serde_json::Value>,
         after: Option<serde_json::Value>,
     ) -> Result<(), CatalogueError> {
-        let number = self.count("audit")?;
-        let row = AuditRow {
-            at: self.now,
-            actor: self.actor.key.clone(),
-            action: action.to_owned(),
-            target: target.to_string(),
-            request_id: self.actor.request_id.clone(),
-            before,
-            after,
-        };
-        let key = Key::audit(self.workspace(), Some((self.now, number)));
-        self.operations.push(Operation::Put(key, row::encode(&row)));
+        let actor = self.actor.clone();
+        self.audit_by(&actor, action, target, before, after)
+    }
+
+    /// Write down what somebody did, as the next row of the chain.
+    pub fn audit_by(
+        &mut self,
+        actor: &Actor,
+        action: &str,
+        target: impl ToString,
+        before: Option<serde_json::Value>,
+        after: Option<serde_json::Value>,
+    ) -> Result<(), CatalogueError> {
+        let place = ChainPlace { workspace: self.workspace(), place: self.count("audit")?, now: self.now };
+        let title = title_of(&self.catalogue.tables.load(), actor);
+        let deed = Deed { actor, title, action, target: target.to_string(), before, after };
+        self.operations.extend(self.tables.audit_head.follow(place, deed));
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use kith_model::time::Timestamp;
 use kith_store::row::{Owner, Row};
 use serde::{Deserialize, Serialize};
 
+use crate::audit::{AuditEntry, BEGINNING};
 use crate::auth::{KeyId, Scope};
 
 /// Describes the catalogue's rows: `Type: what it is, version`, and with `reads` the oldest version whose fields are a part of
@@ -44,7 +45,8 @@ json_rows! {
     InstallationRow: "an installation", 1;
     AudienceRow: "an audience", 1;
     FitRow: "a fit", 1;
-    AuditRow: "a line of the audit log", 1;
+    AuditRow: "a line of the audit log", 2 reads 1;
+    AuditHead: "the end of the audit log", 1;
     CounterRow: "a counter", 1;
 }
 
@@ -231,9 +233,60 @@ pub struct AuditRow {
     pub action: String,
     /// To what, e.g. `orders`.
     pub target: String,
+    /// The server's own.
     pub request_id: String,
     pub before: Option<serde_json::Value>,
     pub after: Option<serde_json::Value>,
+    /// Its place in the chain, from 1. Version 1 had none, nor what follows.
+    #[serde(default)]
+    pub number: Option<u64>,
+    /// The key's title at that time.
+    #[serde(default)]
+    pub actor_title: String,
+    /// The caller's id of the request.
+    #[serde(default)]
+    pub client_request_id: Option<String>,
+    /// The hash of the row before.
+    #[serde(default)]
+    pub previous: String,
+    /// SHA-256 over the row and `previous`, as `kith::audit` makes it.
+    #[serde(default)]
+    pub hash: String,
+}
+
+impl AuditRow {
+    /// The row as it is shown and hashed.
+    pub fn entry(self) -> AuditEntry {
+        AuditEntry {
+            number: self.number,
+            at: self.at.to_string(),
+            actor: self.actor.to_string(),
+            actor_title: self.actor_title,
+            action: self.action,
+            target: self.target,
+            request_id: self.request_id,
+            client_request_id: self.client_request_id,
+            before: self.before,
+            after: self.after,
+            previous: self.previous,
+            hash: self.hash,
+        }
+    }
+}
+
+/// The last row of the audit log's chain.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AuditHead {
+    pub number: u64,
+    pub hash: String,
+    /// The time in the row's key. Rows are in the order of the chain, also when the clock was set back.
+    pub at: Timestamp,
+}
+
+impl Default for AuditHead {
+    fn default() -> AuditHead {
+        AuditHead { number: 0, hash: BEGINNING.to_owned(), at: Timestamp(0) }
+    }
 }
 
 #[cfg(test)]
@@ -280,9 +333,21 @@ mod tests {
             request_id: String::new(),
             before: None,
             after: Some(shapes.clone()),
+            number: Some(1),
+            actor_title: String::new(),
+            client_request_id: None,
+            previous: BEGINNING.to_owned(),
+            hash: String::new(),
         };
         let read: AuditRow = decode(&encode(&row)).unwrap();
         assert_eq!((read.before, read.after), (None, Some(shapes)));
+    }
+
+    #[test]
+    fn a_line_of_before_the_chain_reads() {
+        let body = br#"{"at":5,"actor":"k","action":"key.create","target":"x","request_id":"r","before":null,"after":{"a":1}}"#;
+        let row: AuditRow = decode(&[&[1][..], body].concat()).unwrap();
+        assert_eq!((row.action.as_str(), row.number, row.hash.as_str()), ("key.create", None, ""));
     }
 
     #[test]
@@ -299,6 +364,7 @@ mod tests {
             line::<AudienceRow>(),
             line::<FitRow>(),
             line::<AuditRow>(),
+            line::<AuditHead>(),
             line::<CounterRow>(),
         ];
         for line in lines {

@@ -2,6 +2,7 @@
 //! nowhere else.
 
 mod audience;
+mod audit;
 mod plugin;
 mod profile;
 mod serve;
@@ -15,6 +16,7 @@ use kith_model::id::Name;
 use kith_model::time::Timestamp;
 
 pub(crate) use audience::*;
+pub(crate) use audit::*;
 pub(crate) use plugin::*;
 pub(crate) use profile::{Person, ProfileCommand};
 pub(crate) use serve::*;
@@ -70,6 +72,9 @@ pub(crate) enum Command {
     /// What was sent, and what could not be
     #[command(subcommand)]
     Delivery(DeliveryCommand),
+    /// Who changed what, who read people, and whether the log of it is whole
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Whether the server is ready, and how far its work has come
     Status,
     /// Compile one component within limits and end; started by the server itself

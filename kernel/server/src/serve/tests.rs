@@ -18,7 +18,7 @@ use super::{ServeError, Server, make_host_key, open, start};
 use crate::app::App;
 use crate::auth::{self, KeyKind, Scope};
 use crate::catalogue::draft::host::Act;
-use crate::catalogue::{Actor, CredentialRow, WorkspaceRow, WorkspaceState};
+use crate::catalogue::{Actor, AuditFilter, CredentialRow, WorkspaceRow, WorkspaceState};
 use crate::config::Config;
 use crate::error::ApiError;
 
@@ -104,7 +104,7 @@ fn a_lost_key_is_replaced_where_the_data_lies() {
     let app = server.app();
     assert!(app.authenticate(&key).unwrap().may(crate::auth::Scope::PluginsAdmin));
     assert!(app.authenticate(ADMIN_KEY).is_ok());
-    let (audit, _) = app.catalogue.audit(super::FIRST_WORKSPACE, None, 10).unwrap();
+    let (audit, _) = app.catalogue.audit(super::FIRST_WORKSPACE, &AuditFilter::default(), None, 10).unwrap();
     let actions: Vec<&str> = audit.iter().map(|row| row.action.as_str()).collect();
     assert_eq!(actions, ["key.reset"]);
     app.kernel.stop();

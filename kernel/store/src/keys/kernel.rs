@@ -24,6 +24,7 @@ pub enum Definition {
     Secret = 0x09,
     Counter = 0x0a,
     ModelVersion = 0x0b,
+    AuditHead = 0x0c,
 }
 
 impl Key {

@@ -157,7 +157,10 @@ pub(super) fn check_audience(
         return Err(format!("audience {id:?} `{text}` has {stranger}, who is nobody"));
     }
     for profile in profiles {
-        let explained = bench.kernel.explain(WORKSPACE, id, profile.id).map_err(|error| error.to_string())?;
+        let explained = bench
+            .kernel
+            .explain(WORKSPACE, id, profile.id, &crate::Patience::default())
+            .map_err(|error| error.to_string())?;
         let says = explained.map(|part| part["truth"].clone());
         let is_member = members.contains(&profile.id);
         let shows = profile.audiences.contains_key(&id);

@@ -1,7 +1,8 @@
 //! The bodies of audiences' requests and answers.
 
 use kith_model::audience::{Audience, ConsentBasis, Reach};
-use kith_pipeline::{AudienceStatus, Count, Unwritten};
+use kith_model::budget::table;
+use kith_pipeline::{AudienceStatus, ConditionFault, Count, Unwritten};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -135,6 +136,9 @@ pub(crate) struct AudienceBody {
     /// look at every profile would tell; a count of the condition takes it.
     pending: Option<u64>,
     progress: Option<ProgressBody>,
+    /// Present while the condition is set aside for somebody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<FaultBody>,
     /// The log position that the size holds for.
     as_of: u64,
     /// The time that the size holds for.
@@ -143,6 +147,36 @@ pub(crate) struct AudienceBody {
     /// that nobody has so far. Where an audience stands alone, not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) warnings: Option<Vec<String>>,
+}
+
+/// People for whom the condition is not evaluated, because it takes more than one evaluation may. They stay where they are until
+/// the condition, or what is known of them, changes.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FaultBody {
+    since: String,
+    /// `null` where it is withheld.
+    people: Option<u64>,
+    /// One of them, for whoever may read profiles.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    example: Option<String>,
+    /// In words.
+    reason: String,
+}
+
+impl FaultBody {
+    fn new(fault: &ConditionFault, lens: Lens) -> FaultBody {
+        let people = lens.number(fault.people);
+        let many = people.map_or_else(|| "some".to_owned(), |people| people.to_string());
+        let steps = table::EXPRESSION_STEPS.default;
+        FaultBody {
+            since: time(fault.since),
+            people,
+            example: lens.is_clear().then(|| fault.example.to_string()),
+            reason: format!(
+                "the condition passed the budget of {steps} steps for {many} people; they stay where they are"
+            ),
+        }
+    }
 }
 
 /// Profiles looked at of how many.
@@ -231,6 +265,7 @@ pub(super) fn audience_body(
         size: status.size.and_then(|size| lens.number(size)),
         masked: status.size.and_then(|size| lens.masked(size)),
         pending: status.pending.and_then(|pending| lens.number(pending)),
+        fault: status.fault.as_ref().map(|fault| FaultBody::new(fault, lens)),
         progress: status.progress.map(|(done, total)| ProgressBody { done, total }),
         as_of: status.as_of.0,
         as_of_time: time(status.as_of_time),

@@ -18,6 +18,7 @@ use crate::api::masks::{Lens, Masked, look};
 use crate::app::App;
 use crate::auth::{Caller, hex};
 use crate::error::{ApiError, Problem};
+use crate::reads;
 
 /// A preview holds while the count has changed by no more than one in so many.
 const TOLERANCE: u64 = 10;
@@ -55,6 +56,7 @@ pub(crate) async fn preview(
     let caller = authority.caller;
     app.ask(move |app, patience| {
         let lens = look(app, &caller, &wanted.condition)?;
+        app.reads.note(&caller, "audience.preview", [reads::sealed(app, "condition", &wanted.condition)]);
         counted(app, (caller.workspace, lens), &wanted.condition, patience).map(Json)
     })
     .await

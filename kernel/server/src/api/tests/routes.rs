@@ -203,10 +203,11 @@ async fn keys_are_made_used_listed_and_revoked() {
     let last = last.as_array().unwrap().iter().find(|key| key["revoked_at"].is_null()).unwrap();
     let path = format!("/api/v1/keys/{}", last["id"].as_str().unwrap());
     ask(&server, "DELETE", &path).admin().empty().await.problem(409, "last-admin-key");
-    let audit = ask(&server, "GET", "/api/v1/audit").admin().empty().await.with(200);
+    let audit = ask(&server, "GET", "/api/v1/audit?action=key.").admin().empty().await.with(200);
     let actions: Vec<&str> =
         audit["items"].as_array().unwrap().iter().map(|row| row["action"].as_str().unwrap()).collect();
-    assert_eq!(actions, ["key.create", "key.revoke"]);
+    let changes: Vec<&str> = actions.into_iter().filter(|action| *action != "key.refused").collect();
+    assert_eq!(changes, ["key.create", "key.revoke"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -172,13 +172,12 @@ async fn deliveries_of_one_person_need_the_scope_for_people() {
 #[test]
 fn a_delivery_without_the_scope_for_people_names_nobody() {
     use kith_model::change::Movement;
-    use kith_model::id::{AudienceId, InstallationId, ProfileId, SourceIdentityId};
+    use kith_model::id::{AudienceId, InstallationId, ProfileId};
     use kith_model::time::Timestamp;
 
     let server = server();
     let tables = server.app().catalogue.workspace(FIRST).unwrap();
     let profile: ProfileId = "0190000000007000800000000000abcd".parse().unwrap();
-    let _: SourceIdentityId = profile.0;
     let at = Timestamp(0);
     let words = || "550 no such user ada@example.com".to_owned();
     let states = [

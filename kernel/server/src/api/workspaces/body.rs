@@ -1,22 +1,16 @@
 //! The bodies of the workspaces' routes, and what is checked of them before anything is held.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use axum::extract::State;
 use kith_features::Zone;
 use kith_model::budget::{Budget, table};
 use kith_model::id::{InvalidId, Name};
 use kith_model::time::Timestamp;
-use kith_store::keys::SYSTEM;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use crate::api::extract::{Authority, Json, PageQuery, Query, right};
-use crate::api::view::{Page, time};
-use crate::api::workspace::{AuditBody, audit_page};
-use crate::app::App;
+use crate::api::view::time;
 use crate::catalogue::{Tables, WorkspaceRow, WorkspaceState, WorkspaceTables};
 use crate::error::ApiError;
 
@@ -191,17 +185,4 @@ pub(super) fn audited(row: &WorkspaceRow) -> Value {
     json!({
         "name": row.name, "title": row.title, "state": state, "time_zone": row.time_zone, "budgets": row.budgets,
     })
-}
-
-/// What host keys did to workspaces, oldest first.
-#[utoipa::path(
-    get, path = "/api/v1/host/audit", tag = "workspaces", params(PageQuery),
-    security(("key" = ["workspaces:admin"])), responses((status = 200, body = Page<AuditBody>)),
-)]
-pub(crate) async fn host_audit(
-    State(app): State<Arc<App>>,
-    _authority: Authority<right::WorkspacesAdmin>,
-    Query(page): Query<PageQuery>,
-) -> Result<Json<Page<AuditBody>>, ApiError> {
-    audit_page(&app, SYSTEM, page).await
 }

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use kith_model::id::WorkspaceId;
 use kith_model::time::Timestamp;
 use kith_store::keys::{Definition, SYSTEM};
-use kith_store::{Key, Operation, Unit, row};
+use kith_store::{Operation, Unit};
 use serde_json::Value;
 
 use super::{Actor, Draft, Rehearsal};
 use crate::auth::KeyId;
+use crate::catalogue::chain::{ChainPlace, Deed, title_of};
 use crate::catalogue::locks::LockOfAll;
 use crate::catalogue::{
-    AuditRow, Catalogue, CatalogueError, CounterRow, CredentialRow, Tables, WORKSPACES, WorkspaceRow, WorkspaceTables,
-    put,
+    Catalogue, CatalogueError, CounterRow, CredentialRow, Tables, WORKSPACES, WorkspaceRow, WorkspaceTables, put,
 };
 
 /// The counter of the audit log's rows.
@@ -124,17 +124,16 @@ impl<'a> HostChange<'a> {
     }
 
     fn audit(&mut self, act: &Act, target: &str) {
-        let number = self.count(AUDIT);
-        let row = AuditRow {
-            at: self.now,
-            actor: self.actor.key.clone(),
-            action: act.action.to_owned(),
+        let place = ChainPlace { workspace: SYSTEM, place: self.count(AUDIT), now: self.now };
+        let deed = Deed {
+            actor: &self.actor,
+            title: title_of(&self.tables, &self.actor),
+            action: act.action,
             target: target.to_owned(),
-            request_id: self.actor.request_id.clone(),
             before: act.before.clone(),
             after: act.after.clone(),
         };
-        self.operations.push(Operation::Put(Key::audit(SYSTEM, Some((self.now, number))), row::encode(&row)));
+        self.operations.extend(self.tables.host_audit_head.follow(place, deed));
     }
 }
 

@@ -1,0 +1,93 @@
+//! Reading the audit log, whole or in part. A row that cannot be read is shown as such, because whoever damaged it must not be
+//! able to hide the others.
+
+use kith_model::id::WorkspaceId;
+use kith_model::time::Timestamp;
+use kith_store::{Key, row};
+
+use super::{AuditRow, Catalogue, CatalogueError};
+use crate::audit::AuditEntry;
+
+/// Which records: those that meet all that is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    pub actor: Option<String>,
+    /// Whole, or the beginning of one that ends with a dot.
+    pub action: Option<String>,
+    /// What was changed, or one of those that were read.
+    pub target: Option<String>,
+    pub from: Option<Timestamp>,
+    pub to: Option<Timestamp>,
+}
+
+impl AuditFilter {
+    fn admits(&self, row: &AuditRow) -> bool {
+        let is_action = |wanted: &String| match wanted.ends_with('.') {
+            true => row.action.starts_with(wanted.as_str()),
+            false => row.action == *wanted,
+        };
+        let is_target = |wanted: &String| {
+            let read = row.after.as_ref().and_then(|after| after.get("of")?.as_array());
+            row.target == *wanted || read.is_some_and(|of| of.iter().any(|one| one.as_str() == Some(wanted.as_str())))
+        };
+        self.actor.as_ref().is_none_or(|wanted| row.actor.as_str() == wanted)
+            && self.action.as_ref().is_none_or(is_action)
+            && self.target.as_ref().is_none_or(is_target)
+            && self.from.is_none_or(|from| from <= row.at)
+            && self.to.is_none_or(|to| row.at < to)
+    }
+}
+
+/// Rows that are looked at for one page, where a filter may leave out all of them.
+const MAX_LOOKED_AT: usize = 4_096;
+
+impl Catalogue {
+    /// A page of the audit log, newest last, after the row that `after` names.
+    pub fn audit(
+        &self,
+        workspace: WorkspaceId,
+        filter: &AuditFilter,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<(Vec<AuditEntry>, Option<Vec<u8>>), CatalogueError> {
+        let is_whole = *filter == AuditFilter::default();
+        let all = Key::audit(workspace, None);
+        let mut range = all.range();
+        if let Some(after) = after {
+            range.from = all.followed_by(after);
+        }
+        let page = self.store.scan(&range, if is_whole { limit } else { MAX_LOOKED_AT })?;
+        let mut entries = Vec::new();
+        for (key, value) in &page.rows {
+            let place = key.strip(&all).unwrap_or_default();
+            if entries.len() == limit {
+                return Ok((entries, Some(place.to_vec())));
+            }
+            match row::decode::<AuditRow>(value) {
+                Ok(row) => entries.extend(filter.admits(&row).then(|| row.entry())),
+                Err(error) => entries.push(unreadable(place, &error)),
+            }
+        }
+        Ok((entries, page.next.and_then(|next| next.strip(&all).map(<[u8]>::to_vec))))
+    }
+}
+
+/// What stands for a row that cannot be read. The chain goes on without it, which shows.
+fn unreadable(place: &[u8], error: &kith_store::ReadError) -> AuditEntry {
+    tracing::error!(%error, "a record of the audit log cannot be read");
+    AuditEntry {
+        number: None,
+        at: String::new(),
+        actor: String::new(),
+        actor_title: String::new(),
+        action: "unreadable".to_owned(),
+        target: data_encoding::HEXLOWER.encode(place),
+        request_id: String::new(),
+        client_request_id: None,
+        before: None,
+        after: None,
+        previous: String::new(),
+        // A record of before the chain has none; this is none of those.
+        hash: "unreadable".to_owned(),
+    }
+}

@@ -1,0 +1,54 @@
+//! The arguments of `kith audit`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use kith_model::time::Timestamp;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Who changed what, and who read people; the oldest first
+    List {
+        #[command(flatten)]
+        filter: AuditFilterArgs,
+        /// Go on where a list ended that was cut at its limit
+        #[arg(long)]
+        cursor: Option<String>,
+        /// At most so many
+        #[arg(long, default_value_t = 50)]
+        limit: u64,
+    },
+    /// The records as lines of JSON
+    Export {
+        #[command(flatten)]
+        filter: AuditFilterArgs,
+        /// Write to this file and not to standard output
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Check that no record was changed, added or left out
+    Verify {
+        /// An export; without this, the server's log is checked
+        file: Option<PathBuf>,
+    },
+}
+
+/// Which records: those that meet all that is given.
+#[derive(Debug, Args)]
+pub(crate) struct AuditFilterArgs {
+    /// Of this key's id, or `kernel`
+    #[arg(long, value_name = "ID")]
+    pub(crate) actor: Option<String>,
+    /// This action, or the beginning of some that ends with a dot, e.g. `audience.`
+    #[arg(long)]
+    pub(crate) action: Option<String>,
+    /// To this, or reads of it, e.g. `profile:ID`
+    #[arg(long)]
+    pub(crate) target: Option<String>,
+    /// Not before this time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<Timestamp>,
+    /// Before this time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) to: Option<Timestamp>,
+}

@@ -1,0 +1,202 @@
+//! `kith audit`: the audit log as a table, as a file, and the check that it is whole.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, BufWriter, Write};
+
+use kith::audit::{AuditEntry, ChainCheck, ChainStart};
+use serde_json::{Value, json};
+
+use super::args::{AuditCommand, AuditFilterArgs};
+use super::client::{ApiError, Client};
+use super::output::{self, cut, field};
+use super::{Failure, print_json};
+
+/// Records that are asked for at once.
+const PAGE: u64 = 500;
+
+pub(crate) fn run(command: &AuditCommand, client: &Client, json: bool) -> Result<(), Failure> {
+    match command {
+        AuditCommand::List { filter, cursor, limit } => {
+            let (items, next) = list(client, filter, cursor.as_deref(), *limit)?;
+            if json {
+                return print_json(&json!({ "items": items, "next": next }));
+            }
+            output::say(table(&items))
+        }
+        AuditCommand::Export { filter, out: None } => export(client, filter, io::stdout().lock()),
+        AuditCommand::Export { filter, out: Some(path) } => {
+            let failed = |source| Failure::File { what: "write", path: path.clone(), source };
+            let mut file = BufWriter::new(File::create(path).map_err(failed)?);
+            export(client, filter, &mut file)?;
+            file.flush().map_err(failed)
+        }
+        AuditCommand::Verify { file } => {
+            let check = match file {
+                None => verify(client)?,
+                Some(path) => {
+                    let failed = |source| Failure::File { what: "read", path: path.clone(), source };
+                    let file = BufReader::new(File::open(path).map_err(failed)?);
+                    verify_lines(file.lines().map(|line| line.map_err(failed)))?
+                }
+            };
+            let head = check.head();
+            if json {
+                let (number, hash) = head.unzip();
+                return print_json(&json!({
+                    "whole": true, "first": check.first, "last": number, "hash": hash, "unchained": check.unchained,
+                }));
+            }
+            output::say(verdict(&check))
+        }
+    }
+}
+
+fn verdict(check: &ChainCheck) -> String {
+    let older = match check.unchained {
+        0 => String::new(),
+        count => format!("; {count} records of before there was a chain cannot be checked"),
+    };
+    match (check.first, check.head()) {
+        (Some(first), Some((last, hash))) => {
+            format!(
+                "records {first} to {last} are whole{older}\nkeep this hash to see later whether the end was cut off: {hash}"
+            )
+        }
+        _ => format!("there are no records to check{older}"),
+    }
+}
+
+fn parameters(filter: &AuditFilterArgs) -> Vec<(&'static str, String)> {
+    let given = [
+        ("actor", filter.actor.clone()),
+        ("action", filter.action.clone()),
+        ("target", filter.target.clone()),
+        ("from", filter.from.map(|time| time.to_string())),
+        ("to", filter.to.map(|time| time.to_string())),
+    ];
+    given.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+fn list(
+    client: &Client,
+    filter: &AuditFilterArgs,
+    cursor: Option<&str>,
+    limit: u64,
+) -> Result<(Vec<Value>, Option<String>), ApiError> {
+    let parameters = parameters(filter);
+    let mut parameters: Vec<(&str, &str)> = parameters.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    parameters.extend(cursor.map(|cursor| ("cursor", cursor)));
+    client.list_from("/api/v1/audit", &parameters, limit)
+}
+
+/// Take the records page by page, so that a long log needs no more memory than a short one.
+fn each_page(
+    client: &Client,
+    filter: &AuditFilterArgs,
+    mut take: impl FnMut(Vec<Value>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut cursor: Option<String> = None;
+    loop {
+        let (items, next) = list(client, filter, cursor.as_deref(), PAGE)?;
+        take(items)?;
+        cursor = next;
+        if cursor.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+fn export(client: &Client, filter: &AuditFilterArgs, mut out: impl Write) -> Result<(), Failure> {
+    each_page(client, filter, |items| {
+        items.iter().try_for_each(|item| writeln!(out, "{item}")).map_err(Failure::Answer)
+    })
+}
+
+fn verify(client: &Client) -> Result<ChainCheck, Failure> {
+    let everything = AuditFilterArgs { actor: None, action: None, target: None, from: None, to: None };
+    let mut check = ChainCheck::new(ChainStart::First);
+    each_page(client, &everything, |items| {
+        for item in items {
+            let entry: AuditEntry = serde_json::from_value(item)
+                .map_err(|error| Failure::Failed(format!("the server's answer is no audit log: {error}")))?;
+            check.next(&entry).map_err(|broken| Failure::Failed(broken.to_string()))?;
+        }
+        Ok(())
+    })?;
+    Ok(check)
+}
+
+/// Check the lines of an export, which may begin anywhere.
+fn verify_lines(lines: impl Iterator<Item = Result<String, Failure>>) -> Result<ChainCheck, Failure> {
+    let mut check = ChainCheck::new(ChainStart::Anywhere);
+    for (index, line) in lines.enumerate() {
+        let line = line?;
+        let place = index + 1;
+        let entry: AuditEntry = serde_json::from_str(&line).map_err(|error| {
+            let behind = check.head().map(|(number, _)| format!(", behind record {number},")).unwrap_or_default();
+            Failure::Failed(format!("line {place}{behind} is no record: {error}"))
+        })?;
+        check.next(&entry).map_err(|broken| Failure::Failed(format!("line {place}: {broken}")))?;
+    }
+    Ok(check)
+}
+
+fn table(items: &[Value]) -> String {
+    let rows = items.iter().map(|item| {
+        let actor = match field(item, "actor_title") {
+            title if title.is_empty() => field(item, "actor"),
+            title => format!("{} ({title})", field(item, "actor")),
+        };
+        vec![
+            field(item, "number"),
+            field(item, "at"),
+            cut(&actor, 40),
+            field(item, "action"),
+            cut(&field(item, "target"), 60),
+            field(item, "request_id"),
+        ]
+    });
+    output::table(&["number", "at", "actor", "action", "target", "request"], rows.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn export_of(length: u64) -> Vec<String> {
+        let mut previous = kith::audit::BEGINNING.to_owned();
+        let lines = (1..=length).map(|number| {
+            let mut entry: AuditEntry = serde_json::from_value(json!({
+                "number": number, "at": "2026-11-21T10:00:00.000Z", "actor": "k", "action": "key.create",
+                "target": "x", "request_id": "r", "before": null, "after": { "title": "t" },
+            }))
+            .unwrap();
+            entry.previous.clone_from(&previous);
+            entry.hash = entry.expected_hash();
+            previous.clone_from(&entry.hash);
+            serde_json::to_string(&entry).unwrap()
+        });
+        lines.collect()
+    }
+
+    fn verified(lines: &[String]) -> Result<ChainCheck, Failure> {
+        verify_lines(lines.iter().cloned().map(Ok))
+    }
+
+    #[test]
+    fn an_export_is_verified_and_the_first_wrong_record_is_named() {
+        let lines = export_of(4);
+        let check = verified(&lines).unwrap();
+        assert!(verdict(&check).starts_with("records 1 to 4 are whole\n"), "{}", verdict(&check));
+        assert!(verdict(&verified(&lines[2..]).unwrap()).starts_with("records 3 to 4 are whole"));
+        let mut changed = lines.clone();
+        changed[2] = changed[2].replacen("\"t\"", "\"u\"", 1);
+        let said = verified(&changed).unwrap_err().to_string();
+        assert!(said.starts_with("line 3: record 3 (key.create of x"), "{said}");
+        let mut cut = lines.clone();
+        cut[1].pop();
+        let said = verified(&cut).unwrap_err().to_string();
+        assert!(said.starts_with("line 2, behind record 1, is no record"), "{said}");
+        assert!(verdict(&verified(&[]).unwrap()).contains("no records"));
+    }
+}
