@@ -83,3 +83,71 @@ fn leb128(mut number: usize) -> Vec<u8> {
     bytes.push(number as u8);
     bytes
 }
+
+/// A built plugin with thousands of functions more that nobody calls: a megabyte that takes seconds to compile.
+#[track_caller]
+pub fn compile_bomb(built: &Built) -> Vec<u8> {
+    const FUNCTIONS: usize = 15_000;
+    /// No locals; sums of constants that are dropped; then a trap, which fits every type of function.
+    const BODY: [u8; 66] = {
+        let mut body = [0_u8; 66];
+        let mut at = 1;
+        while at < 64 {
+            // i32.const 5, i32.const 7, i32.mul, drop, nop
+            let piece = [0x41, 5, 0x41, 7, 0x6c, 0x1a, 0x01];
+            let mut byte = 0;
+            while byte < 7 {
+                body[at + byte] = piece[byte];
+                byte += 1;
+            }
+            at += 7;
+        }
+        body[65] = 0x0b;
+        body
+    };
+    let mut bomb = built.component[..8].to_vec();
+    for (id, content) in sections(&built.component[8..]) {
+        // A nested module with code of its own.
+        let core = (id == 1 && sections(&content[8..]).any(|(id, _)| id == 10)).then(|| {
+            let mut core = content[..8].to_vec();
+            for (id, content) in sections(&content[8..]) {
+                let more: Vec<u8> = match id {
+                    3 => vec![0; FUNCTIONS],
+                    10 => [leb128(BODY.len()), BODY.to_vec()].concat().repeat(FUNCTIONS),
+                    _ => Vec::new(),
+                };
+                core.extend(if more.is_empty() { section(id, content) } else { section(id, &lengthened(content, &more)) });
+            }
+            core
+        });
+        bomb.extend(section(id, core.as_deref().unwrap_or(content)));
+    }
+    return bomb;
+
+    /// A vector of a section with [`FUNCTIONS`] items more.
+    fn lengthened(content: &[u8], more: &[u8]) -> Vec<u8> {
+        let (items, rest) = read_leb128(content);
+        [leb128(items + FUNCTIONS).as_slice(), rest, more].concat()
+    }
+}
+
+fn section(id: u8, content: &[u8]) -> Vec<u8> {
+    [&[id], leb128(content.len()).as_slice(), content].concat()
+}
+
+/// The sections of a module or a component behind its eight first bytes.
+fn sections(mut rest: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    std::iter::from_fn(move || {
+        let (id, behind) = rest.split_first()?;
+        let (length, behind) = read_leb128(behind);
+        let (content, behind) = behind.split_at(length);
+        rest = behind;
+        Some((*id, content))
+    })
+}
+
+fn read_leb128(bytes: &[u8]) -> (usize, &[u8]) {
+    let length = bytes.iter().position(|byte| byte & 0x80 == 0).expect("a number ends") + 1;
+    let number = bytes[..length].iter().rev().fold(0, |number, byte| number << 7 | usize::from(byte & 0x7f));
+    (number, &bytes[length..])
+}

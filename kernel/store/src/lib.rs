@@ -25,6 +25,13 @@ pub use config::{EngineKind, OpenError, Status, StoreConfig};
 pub use embedded::{Embedded, MAX_UNIT_BYTES, memory, open};
 pub use keys::Key;
 
+/// Read `bytes` as a record of the journal with all of its operations, also with the checksum that they would have: for the
+/// search for inputs on which that panics.
+#[doc(hidden)]
+pub fn check_journal_record(bytes: &[u8]) {
+    journal::record::check(bytes);
+}
+
 /// A stored value.
 pub type Value = Arc<[u8]>;
 

@@ -170,6 +170,27 @@ pub(crate) fn read_record(bytes: &[u8]) -> Result<Record<'_>, &'static str> {
     Ok(Record { place, operations: &record[LEAST_BYTES..], size_bytes })
 }
 
+/// Read a record of `bytes`, and one of the same bytes with the right length and checksum.
+pub(crate) fn check(bytes: &[u8]) {
+    let read = |bytes: &[u8]| {
+        if let Ok(record) = read_record(bytes) {
+            debug_assert!(record.size_bytes <= bytes.len());
+            record.operations().for_each(drop);
+        }
+    };
+    read(bytes);
+    if bytes.len() >= LEAST_BYTES
+        && let Ok(payload_length) = u32::try_from(bytes.len() - HEADER_BYTES)
+    {
+        let mut sealed = bytes.to_vec();
+        sealed[..4].copy_from_slice(&payload_length.to_be_bytes());
+        let crc = checksum(payload_length, &sealed[8..]);
+        sealed[4..8].copy_from_slice(&crc.to_be_bytes());
+        sealed[HEADER_BYTES] = VERSION;
+        read(&sealed);
+    }
+}
+
 impl<'a> Record<'a> {
     /// The unit's operations in their order.
     pub(crate) fn operations(&self) -> impl Iterator<Item = Result<Operation<'a>, &'static str>> + use<'a> {

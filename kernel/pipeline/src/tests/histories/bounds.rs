@@ -44,7 +44,7 @@ impl Bounds<'_> {
         let live = self.round.iter().filter(|step| matches!(step, Step::Send(_))).filter_map(Step::told);
         let own: Vec<&Told> = live.flatten().filter(is_of).collect();
         let is_imported = sends.iter().copied().flatten().filter(is_of).count() > own.len();
-        let waits = self.round.iter().filter(|step| matches!(step, Step::Wait { .. })).count() as u64;
+        let waits = self.round.iter().filter(|step| step.is_wait()).count() as u64;
         let waits = waits + u64::from(has_waited);
         let is_one = parts.len() <= 1 && reach == *group;
         // A tie between people who were known says nothing new about them. Somebody new may be alone for a while, unless it is

@@ -99,6 +99,8 @@ pub(super) struct World {
     written_to: BTreeSet<(AudienceId, Identifier)>,
     model: Model,
     configurations: u64,
+    /// How long the process is dead when it dies next.
+    dead_for_ms: i64,
     /// Whether messages had to be waited for, by letting time pass.
     has_waited: bool,
     past: Option<Past>,
@@ -121,6 +123,7 @@ impl World {
             written_to: BTreeSet::new(),
             model: Model::Absent,
             configurations: 0,
+            dead_for_ms: 0,
             has_waited: false,
             past: None,
         }
@@ -225,6 +228,10 @@ impl World {
                 self.bench.kernel.shared.wake_reactor(WORKSPACE);
             }
             Step::DieAfter { commits } => self.life.die_after(*commits),
+            Step::DieForLong { commits, ms } => {
+                self.life.die_after(*commits);
+                self.dead_for_ms = *ms;
+            }
             Step::Restart => {
                 self.bench.kernel.stop();
                 self.life.die();
@@ -296,6 +303,7 @@ impl World {
         shared.workers.end_tasks();
         self.bench.kernel.stop();
         self.life = self.disk.live(Engine::Kept);
+        self.bench.clock.advance_ms(std::mem::take(&mut self.dead_for_ms));
         self.begin();
     }
 
@@ -319,6 +327,7 @@ impl World {
         }
         // It outlived the round; it dies no more.
         self.life.die_after(u64::MAX);
+        self.dead_for_ms = 0;
         Ok(())
     }
 

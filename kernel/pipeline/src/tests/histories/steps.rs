@@ -105,6 +105,11 @@ pub(super) enum Step {
     DieAfter {
         commits: u64,
     },
+    /// The same, and be dead for so long: windows end before what was taken last is computed.
+    DieForLong {
+        commits: u64,
+        ms: i64,
+    },
     /// Stop and start.
     Restart,
 }
@@ -116,6 +121,11 @@ impl Step {
             Step::Send(told) | Step::Import(told) => Some(told),
             _ => None,
         }
+    }
+
+    /// Whether time passes.
+    pub(super) fn is_wait(&self) -> bool {
+        matches!(self, Step::Wait { .. } | Step::DieForLong { .. })
     }
 
     /// Whether it changes the configuration, which never sets a message off.
@@ -195,6 +205,11 @@ impl Author {
             let commits = 1 + self.random.below(8);
             let at = self.random.index(round.len());
             round.insert(at, Step::DieAfter { commits });
+        } else if self.random.below(5) == 0 {
+            // Soon: what is taken shall not be computed any more.
+            let step = Step::DieForLong { commits: 1 + self.random.below(2), ms: self.half_days() };
+            let at = self.random.index(round.len());
+            round.insert(at, step);
         }
         if self.random.below(6) == 0 {
             let at = self.random.index(round.len() + 1);
@@ -226,7 +241,11 @@ impl Author {
 
     /// Half days, so that no window ends near the present: a few minutes pass when a message has to be sent again.
     fn wait(&mut self) -> Step {
-        Step::Wait { ms: 12 * HOUR * (1 + self.random.below(5)).cast_signed() }
+        Step::Wait { ms: self.half_days() }
+    }
+
+    fn half_days(&mut self) -> i64 {
+        12 * HOUR * (1 + self.random.below(5)).cast_signed()
     }
 
     fn send(&mut self) -> Step {

@@ -1,0 +1,4 @@
+#![no_main]
+#![allow(unsafe_code, reason = "libfuzzer calls the target by its C name, which the macro exports")]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kith_fuzz::csv(bytes));
