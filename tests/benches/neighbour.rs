@@ -87,7 +87,7 @@ fn calibrate(kernel: &TestKernel, source: &Source) {
 fn main() {
     let Some(asked) = Asked::of("neighbour") else { return };
     let events = if asked.is_quick { EVENTS / 10 } else { EVENTS };
-    let mut kernel = TestKernel::start();
+    let kernel = TestKernel::start();
     let other_key = kernel.second_workspace();
     let source = kernel.segment();
     kernel.install("hostile/tag-model", json!({ "name": "model", "config": { "how": "well", "burn_millions": 1 } }));

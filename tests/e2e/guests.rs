@@ -191,7 +191,7 @@ fn a_plugins_state_costs_the_journal_no_more_than_is_granted() {
 /// Three strikes switched a source off until an admin came, whoever made them.
 #[test]
 fn a_stopped_source_comes_back_by_itself_and_one_sender_stops_it_for_nobody() {
-    let kernel = TestKernel::start();
+    let mut kernel = TestKernel::start();
     kernel.install("hostile/connector", json!({ "name": "shop" }));
     let send = |kernel: &TestKernel, body: &str| kernel.admin().send("POST", &records("shop"), &[], body);
     let shown = |kernel: &TestKernel| kernel.admin().get("/api/v1/installations/shop").is(200);

@@ -116,7 +116,11 @@ pub fn compile_bomb(built: &Built) -> Vec<u8> {
                     10 => [leb128(BODY.len()), BODY.to_vec()].concat().repeat(FUNCTIONS),
                     _ => Vec::new(),
                 };
-                core.extend(if more.is_empty() { section(id, content) } else { section(id, &lengthened(content, &more)) });
+                core.extend(if more.is_empty() {
+                    section(id, content)
+                } else {
+                    section(id, &lengthened(content, &more))
+                });
             }
             core
         });

@@ -92,10 +92,18 @@ impl Stage {
         let hostile = json!({ "plugin": "hostile/connector", "name": "bad", "grants": grants });
         admin.post("/api/v1/installations", &hostile).is(201);
         let config = json!({ "how": "well", "burn_millions": 400 });
-        admin.post("/api/v1/installations", &json!({ "plugin": "hostile/tag-model", "name": "model", "config": config })).is(201);
+        admin
+            .post("/api/v1/installations", &json!({ "plugin": "hostile/tag-model", "name": "model", "config": config }))
+            .is(201);
         let target = Target(server.url().strip_prefix("http://").unwrap().parse().unwrap());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let stage = Stage { target, runtime, write_key, mute, bomb: kith_tests::compile_bomb(kith_tests::component("kith/clv")) };
+        let stage = Stage {
+            target,
+            runtime,
+            write_key,
+            mute,
+            bomb: kith_tests::compile_bomb(kith_tests::component("kith/clv")),
+        };
         stage.people();
         stage
     }
@@ -181,7 +189,8 @@ fn model(stage: &Stage, done: &AtomicBool) {
     stage.storm(done, 1, move |number| {
         let id = format!("p{}", number % 5_000);
         let traits = json!({ "city": format!("city {number}") });
-        let moves = json!({ "type": "identify", "userId": id, "messageId": format!("{id}-m{number}"), "traits": traits });
+        let moves =
+            json!({ "type": "identify", "userId": id, "messageId": format!("{id}-m{number}"), "traits": traits });
         let body = json!({ "batch": [moves] }).to_string().into_bytes();
         Request { path: "/v1/batch", authorization: authorization.to_owned(), headers: "", body }
     });
@@ -212,7 +221,9 @@ fn idle_connections(stage: &Stage, done: &AtomicBool) {
     stage.runtime.block_on(async {
         let mut held = Vec::new();
         while !done.load(Ordering::SeqCst) {
-            held.retain(|stream: &TcpStream| stream.try_read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock));
+            held.retain(|stream: &TcpStream| {
+                stream.try_read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+            });
             if held.len() < 4_096 {
                 let from = SocketAddr::from(([127, 0, 0, 2 + u8::try_from(held.len() % 4).unwrap()], 0));
                 let socket = TcpSocket::new_v4().unwrap();

@@ -1,7 +1,7 @@
 //! The neighbour: an honest customer whose requests come at a fixed rate, whether or not the last one was answered.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use kith_tests::{Client, Process};
@@ -32,10 +32,12 @@ pub(crate) struct Stretch {
 impl Neighbour {
     /// Make the workspace with a source and an audience.
     pub(crate) fn move_in(server: &Process) -> Neighbour {
-        let made = server.admin().post("/api/v1/workspaces", &json!({ "name": "neighbour", "time_zone": "UTC" })).is(201);
+        let made =
+            server.admin().post("/api/v1/workspaces", &json!({ "name": "neighbour", "time_zone": "UTC" })).is(201);
         let key = made["key"].as_str().unwrap().to_owned();
         let admin = Client::new(server.url(), Some(&key));
-        let upload = admin.send("POST", "/api/v1/plugins", &[], kith_tests::component("kith/segment").component.clone());
+        let upload =
+            admin.send("POST", "/api/v1/plugins", &[], kith_tests::component("kith/segment").component.clone());
         assert!(upload.status < 300, "{}", upload.text());
         let installed = admin.post("/api/v1/installations", &json!({ "plugin": "kith/segment" })).is(201);
         let write_key = installed["write_key"].as_str().unwrap().to_owned();
