@@ -47,12 +47,12 @@ impl Components {
         digest: &str,
         patience: &Patience,
     ) -> Result<Upload<'_>, WiringError> {
-        let turn = self.queue.take(workspace, patience)?;
+        // Held until the file is there, because two uploads of the same bytes would write it at the same time.
+        let _turn = self.queue.take(workspace, patience)?;
         *self.uploads.lock().entry(digest.to_owned()).or_default() += 1;
         let upload = Upload { components: self, digest: digest.to_owned() };
         // It is loaded again when it is installed, from compiled code.
         drop(self.host.load(component)?);
-        drop(turn);
         self.artifacts.keep(component)?;
         Ok(upload)
     }

@@ -279,13 +279,13 @@ async fn a_mode_that_cannot_be_set_is_refused_with_those_that_can() {
 async fn a_secret_has_a_length() {
     let server = server();
     keep(&server, &installation_row(901, "level"), PluginKind::TagModel, &[]);
-    for (length, wanted) in [(4_097, "at most 4096 bytes"), (4_096, "asks for no such secret")] {
-        let body = json!({ "secrets": { "key": "s".repeat(length) } });
-        let refused = ask(&server, "PATCH", "/api/v1/installations/level").admin().json(body).await;
-        let error = refused.problem(400, "bad-input")["errors"][0].clone();
-        assert_eq!(error["path"], "secrets.key");
-        assert!(error["message"].as_str().unwrap().contains(wanted), "{error}");
-    }
+    let secret = |length: usize| json!({ "secrets": { "key": "s".repeat(length) } });
+    let change = || ask(&server, "PATCH", "/api/v1/installations/level").admin();
+    let refused = change().json(secret(4_097)).await.problem(413, "budget-exhausted");
+    assert_eq!((&refused["budget"], &refused["limit"]), (&json!("secret-text"), &json!(4_096)));
+    let error = change().json(secret(4_096)).await.problem(400, "bad-input")["errors"][0].clone();
+    assert_eq!(error["path"], "secrets.key");
+    assert!(error["message"].as_str().unwrap().contains("asks for no such secret"), "{error}");
 }
 
 /// What ran was ahead of what was kept: a crash took back an audience that had written to people, and the next audience got its
