@@ -181,6 +181,9 @@ impl Running {
             allow_plain_http: true,
             ..Config::new(data)
         };
+        kith::serve::check_listen(&config, address).map_err(|_| {
+            Failure::Usage(format!("{address} is reached from other machines; the demo is for this one alone"))
+        })?;
         let server = serve::open(config).await?;
         let key = server
             .first_admin_key()
