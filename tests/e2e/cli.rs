@@ -148,6 +148,20 @@ fn files_people_audiences_and_keys() {
     assert!(text(&run(&kernel, &["key", "list"]).stdout).contains("revoked"));
     assert_eq!(answer(&kernel, &["status"])["totals"]["profiles"], 600);
     assert!(answer(&kernel, &["delivery", "list"])["items"].as_array().unwrap().is_empty());
+
+    let made = &answer(&kernel, &["audit", "list", "--action", "key.create"])["items"][0];
+    assert_eq!((&made["target"], &made["actor_title"]), (&json!(id), &json!("first admin key")));
+    assert_eq!(answer(&kernel, &["audit", "verify"])["whole"], true);
+    let folder = tempfile::tempdir().unwrap();
+    let export = folder.path().join("audit.ndjson");
+    let export = export.to_str().unwrap();
+    assert!(run(&kernel, &["audit", "export", "--out", export]).status.success());
+    assert_eq!(answer(&kernel, &["audit", "verify", export])["whole"], true);
+    let changed = std::fs::read_to_string(export).unwrap().replacen("\"reader\"", "\"writer\"", 1);
+    std::fs::write(export, changed).unwrap();
+    let broken = run(&kernel, &["audit", "verify", export]);
+    assert!(text(&broken.stderr).contains(&format!("key.create of {id}")), "{}", text(&broken.stderr));
+    assert_eq!(broken.status.code(), Some(1));
 }
 
 #[test]

@@ -96,14 +96,18 @@ struct Notes {
 
 /// What is still to be written down.
 #[derive(Debug, Default)]
-pub(crate) struct Reads(Mutex<Notes>);
+pub(crate) struct Reads {
+    notes: Mutex<Notes>,
+    /// Held while notes are written down: whoever comes next finds all of them written, which the end of the server waits for.
+    writing: Mutex<()>,
+}
 
 impl Reads {
     /// A caller has read something of people.
     pub(crate) fn note(&self, caller: &Caller, action: &'static str, of: impl IntoIterator<Item = String>) {
         let (request_id, client_request_id) = request_ids();
         let actor = Actor { key: caller.key.clone(), request_id, client_request_id };
-        let mut notes = self.0.lock();
+        let mut notes = self.notes.lock();
         let note = notes.reads.entry((caller.workspace, caller.key.clone())).or_default();
         *note.actions.entry(action).or_default() += 1;
         note.actor.get_or_insert(actor);
@@ -114,7 +118,7 @@ impl Reads {
     pub(crate) fn refused(&self, workspace: WorkspaceId, key: &KeyId, why: RefusedKey) {
         // The ids that strangers make up are without end.
         let key = if why == RefusedKey::Unknown { KeyId::named(NO_KEY) } else { key.clone() };
-        let mut notes = self.0.lock();
+        let mut notes = self.notes.lock();
         let is_full = notes.refusals.len() >= MAX_REFUSED;
         let place = (workspace, key, why);
         if !is_full || notes.refusals.contains_key(&place) {
@@ -126,7 +130,7 @@ impl Reads {
     }
 
     fn take(&self, due: Due) -> Notes {
-        let mut notes = self.0.lock();
+        let mut notes = self.notes.lock();
         let reads = std::mem::take(&mut notes.reads);
         let refusals = if due == Due::All { std::mem::take(&mut notes.refusals) } else { BTreeMap::new() };
         Notes { reads, refusals }
@@ -134,7 +138,7 @@ impl Reads {
 
     /// What could not be written down waits for the next time.
     fn put_back(&self, unwritten: Notes) {
-        let mut notes = self.0.lock();
+        let mut notes = self.notes.lock();
         for (place, note) in unwritten.reads {
             notes.reads.entry(place).or_default().add(note);
         }
@@ -163,6 +167,7 @@ pub(crate) enum Due {
 
 /// Write down what has been noted. Blocking.
 pub(crate) fn write_down(app: &App, due: Due) {
+    let _writing = app.reads.writing.lock();
     let mut notes = app.reads.take(due);
     let of_reads = notes.reads.keys().map(|(workspace, _)| *workspace);
     let workspaces: BTreeSet<_> = of_reads.chain(notes.refusals.keys().map(|(workspace, ..)| *workspace)).collect();

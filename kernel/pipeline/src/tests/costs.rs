@@ -179,3 +179,29 @@ fn a_change_parses_what_is_new_alone() {
     assert_ne!(parsed(&moved.plan, 5), parsed(&running.plan, 5));
     assert_ne!(parsed(&moved.plan, 6), parsed(&rehearsed.plan, 6));
 }
+
+/// A condition that took too much for somebody left them where they were, and nobody could see it.
+#[test]
+fn a_condition_that_passes_its_budget_is_a_fault_of_its_audience_until_the_person_changes() {
+    use kith_model::id::AudienceId;
+
+    let condition = "traits.items.exists(a, traits.items.exists(b, a + b == 'x'))";
+    let bench = Bench::new(vec![audience(1, condition, None), audience(2, "has(traits.items)", None)]);
+    let items = |count: usize| {
+        let items: Vec<String> = (0..count).map(|number| format!("\"i{number}\"")).collect();
+        format!(r#"{{"items":[{}]}}"#, items.join(","))
+    };
+    bench.send(vec![
+        identify("m1", &[("user_id", "ada")], &items(800), START),
+        identify("m2", &[("user_id", "bob")], &items(2), START),
+    ]);
+    bench.settle();
+    let fault = |audience: u32| bench.kernel.audience(WORKSPACE, AudienceId(audience)).unwrap().fault;
+    let of_ada = fault(1).unwrap();
+    assert_eq!((of_ada.people, of_ada.since), (1, START));
+    assert_eq!(of_ada.example, bench.profile("user_id", "ada").unwrap().id);
+    assert_eq!((fault(2), bench.size(2)), (None, Some(2)), "the others go on");
+    bench.send(vec![identify("m3", &[("user_id", "ada")], &items(3), START.plus_ms(1))]);
+    bench.settle();
+    assert_eq!(fault(1), None);
+}

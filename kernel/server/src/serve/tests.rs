@@ -190,6 +190,20 @@ async fn a_key_of_everything_becomes_no_host_key_by_itself_and_one_is_made_besid
     server.store.close();
 }
 
+/// Reads are written down a second later, and the server may stop before.
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_of_people_are_in_the_audit_log_of_a_server_that_was_stopped() {
+    let TestServer { server, _folder, .. } = server_with(|_| {});
+    let (app, store) = (Arc::clone(server.app()), Arc::clone(&server.store));
+    let caller = app.authenticate(ADMIN_KEY).unwrap();
+    app.reads.note(&caller, "profile.read", ["profile:somebody".to_owned()]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    server.run(listener, async {}).await.unwrap();
+    let rows = store.scan(&kith_store::Key::audit(super::FIRST_WORKSPACE, None).range(), 10).unwrap().rows;
+    let text: String = rows.iter().map(|(_, row)| String::from_utf8_lossy(row)).collect();
+    assert!(text.contains("profile:somebody"), "{text}");
+}
+
 struct Listening {
     address: std::net::SocketAddr,
     stop: oneshot::Sender<()>,

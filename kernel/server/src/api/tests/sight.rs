@@ -72,7 +72,10 @@ async fn no_route_shows_a_person_without_the_scope_for_people() {
                 continue;
             }
             let text = body.to_string();
-            let seen = canaries.iter().find(|canary| !asked_for(canary) && text.contains(canary.as_str()));
+            // The audit log names people by their ids, and says no value of theirs.
+            let is_named = |canary: &&String| path.starts_with("/api/v1/audit") && **canary == canaries[0];
+            let mut unasked = canaries.iter().filter(|canary| !asked_for(canary) && !is_named(canary));
+            let seen = unasked.find(|canary| text.contains(canary.as_str()));
             assert_eq!(seen, None, "{method} {path} with {scopes:?}: {body}");
             assert!(!text.contains("canary-ada"), "{method} {path} with {scopes:?}: {body}");
             if is_question {
