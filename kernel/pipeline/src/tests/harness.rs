@@ -238,7 +238,7 @@ impl Bench {
         let clock = ManualClock::new(START);
         let notes = Arc::new(Notes::default());
         let kernel = Kernel::start(store.clone(), Arc::new(clock.clone()), notes.clone(), vec![setup.clone()]).unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
         let bench = Bench { store, clock, level, postbox, notes, setup: Mutex::new(setup), prepared, kernel, runtime };
         // Who is found in an audience by its first computation was there before it, and gets no message.
         bench.wait_until("the setup is in force", || bench.kernel.progress(WORKSPACE).backlog == 0);
