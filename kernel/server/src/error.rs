@@ -254,18 +254,7 @@ fn describe(error: ApiError) -> ErrorAnswer {
             let answer = error_answer(StatusCode::TOO_MANY_REQUESTS, "overloaded", "Overloaded", message);
             ErrorAnswer { retry_after_s: Some(retry_after_s), ..answer }
         }
-        ApiError::Exhausted(exhausted) => {
-            let status = match (exhausted.retry_after, exhausted.budget.unit) {
-                (Some(_), _) => StatusCode::TOO_MANY_REQUESTS,
-                // The request is not at fault: it is taken once something that is kept is removed.
-                (None, BudgetUnit::Kept) => StatusCode::CONFLICT,
-                (None, _) => StatusCode::PAYLOAD_TOO_LARGE,
-            };
-            let wait = exhausted.retry_after.map(|wait| u32::try_from(wait.as_secs()).unwrap_or(MAX_RETRY_AFTER_S));
-            let answer = error_answer(status, "budget-exhausted", "Budget exhausted", exhausted.to_string());
-            let details = serde_json::json!({ "budget": exhausted.budget.name, "limit": exhausted.limit });
-            ErrorAnswer { retry_after_s: wait, details: Some(details), ..answer }
-        }
+        ApiError::Exhausted(exhausted) => exhausted_answer(exhausted),
         ApiError::Unavailable { code, message, retry_after_s } => {
             let answer = error_answer(StatusCode::SERVICE_UNAVAILABLE, code, "Unavailable for now", message);
             ErrorAnswer { retry_after_s: Some(retry_after_s), ..answer }
@@ -277,6 +266,20 @@ fn describe(error: ApiError) -> ErrorAnswer {
             error_answer(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", message)
         }
     }
+}
+
+/// 429 where the budget comes back; else the same thing is refused whenever it comes.
+fn exhausted_answer(exhausted: Exhausted) -> ErrorAnswer {
+    let status = match (exhausted.retry_after, exhausted.budget.unit) {
+        (Some(_), _) => StatusCode::TOO_MANY_REQUESTS,
+        // The request is not at fault: it is taken once something that is kept is removed.
+        (None, BudgetUnit::Kept) => StatusCode::CONFLICT,
+        (None, _) => StatusCode::PAYLOAD_TOO_LARGE,
+    };
+    let wait = exhausted.retry_after.map(|wait| u32::try_from(wait.as_secs()).unwrap_or(MAX_RETRY_AFTER_S));
+    let answer = error_answer(status, "budget-exhausted", "Budget exhausted", exhausted.to_string());
+    let details = serde_json::json!({ "budget": exhausted.budget.name, "limit": exhausted.limit });
+    ErrorAnswer { retry_after_s: wait, details: Some(details), ..answer }
 }
 
 /// A fault's own text may quote the guest, so it goes to the log; the client learns the kind.
