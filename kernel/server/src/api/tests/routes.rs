@@ -79,6 +79,7 @@ async fn every_route_needs_its_scope_and_no_other() {
         Scope::DeliveriesWrite,
         Scope::KeysAdmin,
         Scope::MetricsRead,
+        Scope::WorkspacesAdmin,
     ];
     for (method, path, scheme) in operations() {
         let Some((scheme, scope)) = scheme else { continue };
