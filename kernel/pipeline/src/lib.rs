@@ -23,14 +23,14 @@ mod react;
 mod rows;
 mod setup;
 mod shared;
+mod tenancy;
 mod trials;
 mod turns;
 mod views;
 mod workers;
 
-use std::collections::btree_map::Entry;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use kith_features::{Expression, ExpressionError};
@@ -60,7 +60,7 @@ use pool::Pool;
 use questions::{audience, count, letters, profile};
 use react::Reactors;
 use shared::{Shared, Wakers, Workspace};
-use workers::{Phase, Whose};
+use workers::Whose;
 
 /// The lease that every unit of this node is committed under.
 const NODE_LEASE: &str = "node";
@@ -88,44 +88,6 @@ pub enum StartError {
 fn no_thread(what: &str) -> impl FnOnce(std::io::Error) -> StartError {
     let what = what.to_owned();
     move |source| StartError::Thread { what, source }
-}
-
-/// How often it is looked for installations whose trial is due; the kernel's clock may be a test's.
-const TRIALS_PERIOD: Duration = Duration::from_secs(1);
-
-fn begin_trials(shared: &Arc<Shared>, workspace: &Arc<Workspace>) {
-    shared.workers.task(TRIALS, workspace.id, try_again(Arc::downgrade(shared), Arc::clone(workspace)));
-}
-
-/// The name of the task below.
-const TRIALS: &str = "trials";
-
-/// How long a workspace that is taken out waits for a trial that begins.
-const TRIAL_ENDS: Duration = Duration::from_secs(10);
-
-/// Put on trial what was stopped long enough ago, until the workspace stops.
-async fn try_again(shared: Weak<Shared>, workspace: Arc<Workspace>) {
-    let mut phase = workspace.phase();
-    loop {
-        let wait = phase.wait_for(|phase| *phase != Phase::Running);
-        if tokio::time::timeout(TRIALS_PERIOD, wait).await.is_ok() {
-            return;
-        }
-        let Some(shared) = shared.upgrade() else { return };
-        let (trying, tried) = (Arc::clone(&shared), Arc::clone(&workspace));
-        // Another setup is compiled where one begins.
-        if offload::run(move || trying.begin_trials(&tried)).await {
-            shared.wake_reactor(workspace.id);
-            deliver::start_senders(&shared, workspace.id);
-        }
-    }
-}
-
-/// Whether a workspace was begun.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Begun {
-    Now,
-    Already,
 }
 
 /// The running data path.
@@ -200,7 +162,7 @@ impl Kernel {
         }
         let workspaces: Vec<WorkspaceId> = shared.workspaces.read().keys().copied().collect();
         workspaces.into_iter().for_each(|workspace| deliver::start_senders(&shared, workspace));
-        shared.workspaces.read().values().for_each(|workspace| begin_trials(&shared, workspace));
+        shared.workspaces.read().values().for_each(|workspace| tenancy::begin_trials(&shared, workspace));
         Ok(Arc::new(kernel))
     }
 
@@ -236,70 +198,6 @@ impl Kernel {
         self.shared.accept.set_rules(id, rules, realm_key);
         self.shared.wake_reactor(id);
         deliver::start_senders(&self.shared, id);
-    }
-
-    /// Run a workspace that does not run: a new one, or one that was taken out with [`Kernel::remove`]. It goes on as after a
-    /// restart: what was due meanwhile passes the gate as things are now. Where it runs already, nothing happens: what it runs
-    /// is at least as new. Blocks until its index stands.
-    ///
-    /// # Errors
-    /// [`SetupError`] as for [`Kernel::configure`].
-    pub fn add(&self, setup: Setup) -> Result<(), SetupError> {
-        let (id, rules, realm_key) = (setup.workspace, setup.identity_rules.clone(), setup.realm_key);
-        if self.begin(self.check(setup, None)?) == Begun::Already {
-            return Ok(());
-        }
-        self.shared.accept.set_rules(id, rules, realm_key);
-        self.shared.wake_reactor(id);
-        deliver::start_senders(&self.shared, id);
-        Ok(())
-    }
-
-    fn begin(&self, checked: CheckedSetup) -> Begun {
-        let workspace = Arc::new(Workspace::of(checked));
-        match self.shared.workspaces.write().entry(workspace.id) {
-            Entry::Occupied(_) => return Begun::Already,
-            Entry::Vacant(free) => drop(free.insert(Arc::clone(&workspace))),
-        }
-        // A stop tells those whom it finds in the table, and has begun before it looks.
-        if self.shared.is_closing() {
-            workspace.begin_stop();
-        }
-        if let Err(error) = self.reactors.open(&workspace) {
-            tracing::error!(workspace = workspace.id.0, %error, "nothing can be read; the workspace's reactor tries again");
-        }
-        begin_trials(&self.shared, &workspace);
-        Begun::Now
-    }
-
-    /// Whether a workspace is run.
-    pub fn runs(&self, workspace: WorkspaceId) -> bool {
-        self.shared.workspace(workspace).is_some_and(|known| !known.is_stopping())
-    }
-
-    /// Begin to take a workspace out: from this call on nothing of it is taken in, no message begins to leave and no pass is
-    /// begun. Ends at once; [`Kernel::remove`] does the rest.
-    pub fn begin_removal(&self, workspace: WorkspaceId) {
-        if let Some(known) = self.shared.workspace(workspace) {
-            known.begin_stop();
-        }
-    }
-
-    /// Take a workspace out of what runs, in the order of a stop, and free what it held. What it has in the store stays, its
-    /// outboxes too. Blocks until nothing of it is under way: when this returns, nothing of it leaves or is computed any more,
-    /// but for a guest's call under way, which ends within its limits and of which nothing is kept. To be called for one
-    /// workspace by one caller at a time, and to have ended before the workspace is added again.
-    pub fn remove(&self, workspace: WorkspaceId) {
-        self.begin_removal(workspace);
-        // One that begins would start senders again.
-        self.shared.workers.wait_for_tasks(TRIALS, Whose::Workspace(workspace), TRIAL_ENDS);
-        deliver::close(&self.shared, workspace);
-        fit::stop(&self.shared, Whose::Workspace(workspace));
-        self.shared.guests.forget_workspace(workspace);
-        self.shared.accept.close(workspace);
-        self.reactors.close(workspace);
-        self.shared.input_faults.forget_workspace(workspace);
-        self.shared.workspaces.write().remove(&workspace);
     }
 
     /// Check an audience condition or an input expression without installing it.

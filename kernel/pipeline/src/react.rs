@@ -95,7 +95,9 @@ impl Reactors {
 
     /// Have a workspace's reactor to oneself, if nobody has it now.
     fn try_hold(&self, workspace: WorkspaceId) -> Option<Held<'_>> {
-        self.held.lock().insert(workspace).then_some(Held { reactors: self, workspace })
+        let is_mine = self.held.lock().insert(workspace);
+        // Made only where it is held: what is dropped lets go, of another's too.
+        is_mine.then(|| Held { reactors: self, workspace })
     }
 
     /// The same as soon as it can be: a turn is bounded.

@@ -93,7 +93,11 @@ impl From<SetupError> for ApiError {
 impl From<QueryError> for ApiError {
     fn from(error: QueryError) -> ApiError {
         match error {
-            QueryError::UnknownWorkspace => ApiError::internal("answering", error),
+            // It was stopped while the question was on its way.
+            QueryError::UnknownWorkspace => {
+                let message = "the workspace does not run now".to_owned();
+                ApiError::Unavailable { code: "workspace-stopped", message, retry_after_s: 1 }
+            }
             QueryError::UnknownAudience => ApiError::missing("no such audience"),
             QueryError::UnknownInstallation => ApiError::missing("no such installation"),
             QueryError::Expression(error) => bad_expression("condition", &error),

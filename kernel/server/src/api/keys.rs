@@ -199,15 +199,9 @@ pub(crate) async fn revoke(
             let missing =
                 || ApiError::missing(format!("no key `{}`", id.as_str().chars().take(64).collect::<String>()));
             let row = row.ok_or_else(missing)?;
-            if row.is_host() {
+            if row.is_host() && !caller.may(Scope::WorkspacesAdmin) {
                 let message = "the key is the host's; only a host key revokes it".to_owned();
-                if !caller.may(Scope::WorkspacesAdmin) {
-                    return Err(ApiError::Denied { message });
-                }
-                if is_last_host_key(&tables.credentials, row, draft.now()) {
-                    let message = "this is the last host key; make another one first".to_owned();
-                    return Err(ApiError::Conflict { code: "last-host-key", message });
-                }
+                return Err(ApiError::Denied { message });
             }
             let others: Vec<&CredentialRow> = (tables.credentials.values().map(AsRef::as_ref))
                 .filter(|other| other.workspace == workspace && other.id != row.id && other.is_good(draft.now()))
@@ -219,6 +213,10 @@ pub(crate) async fn revoke(
                     scope.as_str()
                 );
                 return Err(ApiError::Conflict { code, message });
+            }
+            if row.is_host() && is_last_host_key(&tables.credentials, row, draft.now()) {
+                let message = "this is the last host key; make another one first".to_owned();
+                return Err(ApiError::Conflict { code: "last-host-key", message });
             }
             draft.audit("key.revoke", &row.id, Some(json!({ "title": row.title, "scopes": row.scopes })), None)?;
             draft.put_credential(CredentialRow { revoked_at: Some(draft.now()), ..CredentialRow::clone(row) });
