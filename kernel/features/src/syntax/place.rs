@@ -108,7 +108,7 @@ mod tests {
             (nested("(", ")"), "nested too deeply"),
             (nested("[", "]"), "nested too deeply"),
             (nested("size(", ")"), "nested too deeply"),
-            (r"traits.a == '\q'".to_owned(), "a text is written in a way that is not known"),
+            (r"traits.a == '\q'".to_owned(), "unexpected character"),
             (r"traits.a == '\u12'".to_owned(), ""),
             ("traits.a == b'\\xzz'".to_owned(), ""),
             ("1 ? ".to_owned(), "ends too early"),

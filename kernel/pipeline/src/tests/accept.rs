@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kith_model::event::{DraftEvent, EventOrigin};
 use kith_model::id::{InstallationId, WorkspaceId};
-use kith_model::identity::Identifier;
+use kith_model::identity::{Identifier, IdentityRules};
 use kith_model::plugin::*;
 use kith_model::time::Clock;
 use kith_store::{Key, Operation, Store, Unit, memory};
@@ -116,6 +116,11 @@ fn s2c_one_request_of_forty_thousand_new_people_is_taken() {
     assert_eq!((totals.events, totals.identifiers, totals.profiles), (40_000, 80_000, 40_000));
 }
 
+/// Take submissions of a workspace.
+fn admit(accept: &Accept, workspace: WorkspaceId) {
+    accept.set_rules(workspace, IdentityRules::default(), kith_store::keys::UNKEYED_REALM);
+}
+
 fn submit(accept: &Accept, workspace: WorkspaceId, message_id: &str) -> Result<u64, String> {
     let (reply, answered) = oneshot::channel();
     let submission = Submission {
@@ -141,6 +146,7 @@ fn s2e_a_workspace_that_cannot_be_read_refuses_its_own_requests_only() {
     let operations = vec![Operation::Put(Key::counts(damaged), vec![1, 255])];
     store.commit(Unit { operations, ..Unit::default() }).unwrap();
     let accept = Accept::start(Arc::clone(&store), Arc::new(|_| {})).unwrap();
+    [WORKSPACE, damaged].into_iter().for_each(|workspace| admit(&accept, workspace));
     assert!(submit(&accept, damaged, "m1").unwrap_err().contains("totals"));
     assert_eq!(submit(&accept, WORKSPACE, "m1"), Ok(1));
     let operations = vec![Operation::Delete(Key::counts(damaged))];
@@ -153,6 +159,7 @@ fn s2e_a_workspace_that_cannot_be_read_refuses_its_own_requests_only() {
 fn h6_what_one_submission_brings_with_it_fails_that_one_alone() {
     let store: Arc<dyn Store> = Arc::new(memory());
     let accept = Accept::start(Arc::clone(&store), Arc::new(|_| {})).unwrap();
+    admit(&accept, WORKSPACE);
     let mut answers = Vec::new();
     for number in 0..24_u32 {
         let (reply, answered) = oneshot::channel();

@@ -31,6 +31,7 @@ use crate::error::{ApiError, Problem};
 #[into_params(parameter_in = Query)]
 pub(crate) struct AuditQuery {
     /// How many at most; 50 unless told, 500 at most. An export has no limit.
+    #[param(minimum = 1, maximum = 500)]
     limit: Option<usize>,
     /// The `next` of the page before.
     cursor: Option<String>,

@@ -97,8 +97,9 @@ async fn a_byte_that_is_changed_in_the_store_is_found_in_its_record() {
 async fn an_export_is_the_chain_as_lines() {
     let server = with_changes().await;
     let router = crate::api::router(std::sync::Arc::clone(server.app()));
-    let request =
-        axum::http::Request::get("/api/v1/audit/export").header("authorization", format!("Bearer {ADMIN_KEY}"));
+    let request = axum::http::Request::get("/api/v1/audit/export")
+        .header("host", "kith.example")
+        .header("authorization", format!("Bearer {ADMIN_KEY}"));
     let request = request.body(axum::body::Body::empty()).unwrap();
     let response = tower::ServiceExt::oneshot(router, request).await.unwrap();
     assert_eq!(response.headers()["content-type"], "application/x-ndjson");
