@@ -36,7 +36,7 @@ const OWNERS: [(&str, &str); 8] = [
 const ROOMS: [&str; 5] = ["profiles", "accept", "react", "deliver", "questions"];
 
 /// Crates that stand outside of the product and may use all of it.
-const OUTSIDE: [&str; 1] = ["kith-tests"];
+const OUTSIDE: [&str; 2] = ["kith-tests", "kith-fuzz"];
 
 /// The members of the workspace.
 fn packages() -> Vec<Package> {

@@ -89,6 +89,8 @@ pub struct Intake {
     origin: EventOrigin,
     acceptance: Acceptance,
     answer: Option<Answer>,
+    /// Whether the connector has read a piece of it.
+    has_begun: bool,
 }
 
 /// A connector's trial. One of which nothing came says nothing.
@@ -146,6 +148,7 @@ impl Intake {
             origin,
             acceptance: Acceptance::default(),
             answer: None,
+            has_begun: false,
         })
     }
 
@@ -208,6 +211,8 @@ impl Intake {
             memory_bytes: self.call_memory_bytes,
         };
         let request = Arc::new(request);
+        // A stream of which nothing was taken yet can come again as well as a whole request.
+        let without_room = if self.has_begun { without_room } else { WithoutRoom::Refuse };
         loop {
             // Registered before the try, so that room which comes in between is not missed.
             let room = self.shared.guests.room(caller.class);
@@ -243,6 +248,7 @@ impl Intake {
             Err(ReceiveError::Refused(refusal)) => return Err(IntakeError::Refused(refusal)),
             Err(ReceiveError::Fault(fault)) => return Err(self.fault(fault, &request.body)),
         };
+        self.has_begun = true;
         self.shared.forgive(self.workspace, self.source);
         self.trial = None;
         self.shared.input_faults.answered(self.asked, self.shared.clock.now());

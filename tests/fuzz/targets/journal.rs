@@ -1,3 +1,5 @@
+//! Runs the target `journal` on what libfuzzer makes; `.ci/fuzz` builds it.
+
 #![no_main]
 #![allow(unsafe_code, reason = "libfuzzer calls the target by its C name, which the macro exports")]
 

@@ -64,7 +64,7 @@ fn texts(name: &str, events: usize, bytes: usize) -> Vec<Event> {
 /// Take so much memory, and wait for a peer with it.
 fn hold(mib: usize, url: &str) -> Vec<Event> {
     let held = black_box(vec![1_u8; mib << 20]);
-    let answer = http::Request::post(url).send();
+    let answer = http::Request::post(url).timeout_ms(29_000).send();
     let seen = if answer.is_ok() { "Answered" } else { "Unanswered" };
     vec![Event::track(seen).with_identifier("user_id", format!("held-{}", held.len()))]
 }
