@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 fn without_positions(seen: &mut Value) {
     match seen {
         Value::Object(fields) => {
-            fields.retain(|name, _| !matches!(name.as_str(), "as_of" | "head"));
+            fields.retain(|name, _| !matches!(name.as_str(), "as_of" | "head" | "reacted"));
             fields.values_mut().for_each(without_positions);
         }
         Value::Array(items) => items.iter_mut().for_each(without_positions),

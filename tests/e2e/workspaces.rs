@@ -314,3 +314,39 @@ fn the_command_line_does_all_of_it() {
     json(&["delete", "store", "--yes"]);
     kernel.caller(&key).get("/api/v1/workspace").is_problem(401, "unauthenticated");
 }
+
+/// With `default` suspended nobody could read the figures, and what became of a host key was in the log of `default` alone.
+#[test]
+fn the_hosts_log_and_figures_do_not_go_with_the_first_workspace() {
+    let kernel = TestKernel::start();
+    let admin = kernel.admin();
+    let made = admin.post("/api/v1/keys", &json!({ "title": "second", "scopes": ["workspaces:admin"] })).is(201);
+    admin.delete(&format!("/api/v1/keys/{}", made["id"].as_str().unwrap())).is(204);
+    admin.patch("/api/v1/workspaces/default", &json!({ "state": "suspended" })).is(200);
+    assert_eq!(admin.get("/metrics").status, 200);
+    let log = admin.get(&format!("/api/v1/host/audit?target={}", made["id"].as_str().unwrap())).is(200);
+    let actions: Vec<&str> =
+        log["items"].as_array().unwrap().iter().map(|row| row["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["host-key.create", "host-key.revoke"]);
+}
+
+#[test]
+fn a_deletion_is_confirmed_for_about_as_many_people_as_were_shown() {
+    let kernel = TestKernel::start();
+    let other = kernel.caller(&kernel.second_workspace());
+    let source = kernel.source(&kernel.install_as(&other, "kith/segment", json!({})));
+    let people = |from: usize, to: usize| {
+        let one = |number: usize| json!({ "type": "identify", "userId": format!("u{number}"), "messageId": format!("m{number}") });
+        source.batch(&(from..to).map(one).collect::<Vec<_>>());
+    };
+    people(0, 20);
+    let path = "/api/v1/workspaces/other";
+    let shown = kernel.admin().delete(path).is_problem(409, "confirmation-required");
+    let confirmed = format!("{path}?confirm={}", shown["token"].as_str().unwrap());
+    people(20, 40);
+    let again = kernel.admin().delete(&confirmed).is_problem(409, "confirmation-required");
+    assert_eq!((&shown["people"], &again["people"]), (&json!(20), &json!(40)));
+    let confirmed = format!("{path}?confirm={}", again["token"].as_str().unwrap());
+    people(40, 42);
+    kernel.admin().delete(&confirmed).is(204);
+}

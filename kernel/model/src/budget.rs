@@ -198,6 +198,11 @@ impl Permit {
         Ok(())
     }
 
+    /// How much is held of the same permits, this one included.
+    pub fn held_by_all(&self) -> u64 {
+        self.permits.held()
+    }
+
     /// How much it holds.
     pub fn amount(&self) -> u64 {
         self.amount

@@ -295,7 +295,11 @@ impl Intake {
     /// The connector failed on `input`: whose fault that is, and what the sender is told.
     fn fault(&self, fault: PluginFault, input: &[u8]) -> IntakeError {
         let now = self.shared.clock.now();
-        let blame = self.shared.input_faults.judge(self.asked, input, now);
+        // What passes a limit is answered as the sender's: who chooses how much there is to do chooses that it is too much.
+        let blame = match beyond_limit(&fault) {
+            Some(_) => Blame::Request,
+            None => self.shared.input_faults.judge(self.asked, input, now),
+        };
         match (blame, self.shared.workspace(self.workspace)) {
             (Blame::Installation, Some(workspace)) if self.trial.is_some() && fault.is_strike() => {
                 tracing::warn!(workspace = self.workspace.0, installation = self.source.0, code = fault.code(), %fault, "a connector's trial ended in a fault");

@@ -32,8 +32,12 @@ use crate::workers::{Phase, Workers};
 /// request, quarantine an installation.
 pub(crate) const MAX_STRIKES: usize = 3;
 
-/// A strike counts for ten minutes.
+/// A strike over somebody's request counts for ten minutes.
 pub(crate) const STRIKE_WINDOW_MS: i64 = 600_000;
+
+/// A strike over what the kernel asks by itself counts for a day: between two calls of a channel that fails on everybody lie
+/// back-offs of hours.
+const OWN_STRIKE_WINDOW_MS: i64 = 86_400_000;
 
 /// How the reason begins for which a model is asked for nothing but a fit.
 pub const WAITS_FOR_FIT: &str = "waits to be fitted";
@@ -50,8 +54,19 @@ pub(crate) struct Compiled {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Culprit {
     Profile(ProfileId),
-    /// A request's or a message's hash.
+    /// A request's hash.
     Content(u64),
+    /// A call of a channel, which tells by itself that it is another one.
+    Call(u64),
+}
+
+impl Culprit {
+    fn window_ms(self) -> i64 {
+        match self {
+            Culprit::Content(_) => STRIKE_WINDOW_MS,
+            Culprit::Profile(_) | Culprit::Call(_) => OWN_STRIKE_WINDOW_MS,
+        }
+    }
 }
 
 /// Work that fails again and again at the same place.
@@ -142,6 +157,23 @@ impl Workspace {
     /// Let an installation run that the kernel stopped; one that an admin switched off stays so.
     fn resume(&self, installation: InstallationId) -> Result<(), SetupError> {
         let _changing = self.changing.lock();
+        self.run_again(installation)
+    }
+
+    /// Let an installation run for a trial, if one is due. Both in one step: between them another setup could stop it again, and
+    /// a trial would be under way of what does not run.
+    fn begin_trial(&self, installation: InstallationId, now: Timestamp) -> Result<bool, SetupError> {
+        let _changing = self.changing.lock();
+        let setup = Arc::clone(&self.compiled.load().setup);
+        let activity = setup.installation(installation).map(|installed| &installed.activity);
+        if !activity.is_some_and(|activity| self.trials.begin(installation, activity, now)) {
+            return Ok(false);
+        }
+        self.run_again(installation).map(|()| true)
+    }
+
+    /// The caller holds `changing`.
+    fn run_again(&self, installation: InstallationId) -> Result<(), SetupError> {
         let mut setup = Setup::clone(&self.compiled.load().setup);
         let stopped =
             |known: &&mut Installed| known.id == installation && matches!(known.activity, Activity::Quarantined { .. });
@@ -220,7 +252,7 @@ impl Workspace {
     fn strike(&self, installation: InstallationId, culprit: Culprit, now: Timestamp) -> bool {
         let mut strikes = self.strikes.lock();
         let of_installation = strikes.entry(installation).or_default();
-        of_installation.retain(|_, at| now.0.saturating_sub(at.0) < STRIKE_WINDOW_MS);
+        of_installation.retain(|culprit, at| now.0.saturating_sub(at.0) < culprit.window_ms());
         of_installation.insert(culprit, now);
         let enough = of_installation.len() >= MAX_STRIKES;
         if enough {
@@ -376,7 +408,7 @@ impl Shared {
     pub(crate) fn strike_call(&self, workspace: WorkspaceId, installation: InstallationId, fault: &PluginFault) {
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
         if let Some(workspace) = self.workspace(workspace) {
-            self.strike(&workspace, installation, fault, Culprit::Content(number));
+            self.strike(&workspace, installation, fault, Culprit::Call(number));
         }
     }
 
@@ -402,12 +434,16 @@ impl Shared {
         let (setup, now) = (Arc::clone(&known.compiled.load().setup), self.clock.now());
         let mut has_begun = false;
         for installed in setup.installations.iter().filter(|installed| installed.kind != PluginKind::Connector) {
-            if !known.trials.begin(installed.id, &installed.activity, now) {
-                continue;
-            }
-            tracing::info!(workspace = known.id.0, installation = installed.id.0, "an installation is on trial");
-            match known.resume(installed.id) {
-                Ok(()) => has_begun = true,
+            match known.begin_trial(installed.id, now) {
+                Ok(false) => {}
+                Ok(true) => {
+                    tracing::info!(
+                        workspace = known.id.0,
+                        installation = installed.id.0,
+                        "an installation is on trial"
+                    );
+                    has_begun = true;
+                }
                 // Another writes the same by now; an admin has to choose.
                 Err(error) => {
                     tracing::warn!(workspace = known.id.0, installation = installed.id.0, %error, "no trial");

@@ -14,7 +14,6 @@ use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use crate::api::Failures;
-use crate::api::masks::CrowdCounts;
 use crate::auth::{self, Caller, KeyId, Scope};
 use crate::catalogue::{Actor, Catalogue, CatalogueError, Draft, WorkspaceState};
 use crate::config::Config;
@@ -41,8 +40,6 @@ pub struct App {
     pub(crate) preview_key: Zeroizing<[u8; 32]>,
     /// Decides where numbers of people are rounded.
     pub(crate) mask_key: Zeroizing<[u8; 32]>,
-    /// Of the keys that may not read people.
-    pub(crate) crowd_counts: CrowdCounts,
     /// Who read people, until it is in the audit log.
     pub(crate) reads: Reads,
     /// Dropped with the server, it ends the thread that writes them down.

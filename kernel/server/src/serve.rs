@@ -35,14 +35,13 @@ use self::host_key::Sharing;
 pub use self::reset::reset_key;
 use self::tls::Tls;
 pub use self::tls::{TlsError, TlsFiles};
-use crate::api::masks::CrowdCounts;
 use crate::api::{self, Failures};
 use crate::app::App;
 use crate::auth::{self, KeyKind, Scope, UnusableKey};
 use crate::catalogue::artifacts::{ArtifactError, Artifacts};
 use crate::catalogue::sealed::Sealer;
 use crate::catalogue::{Actor, Catalogue, CatalogueError, CredentialRow, WorkspaceRow};
-use crate::config::Config;
+use crate::config::{Config, HttpLimits};
 use crate::front::{Proxies, counted};
 use crate::metrics::Metrics;
 use crate::reads::{self, Due, Reads};
@@ -158,7 +157,6 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
         metrics: Metrics::of_process(),
         preview_key: key.derive("previews"),
         mask_key: key.derive("masks"),
-        crowd_counts: CrowdCounts::default(),
         reads: Reads::default(),
         _writing_down: writing_down,
         watch,
@@ -222,7 +220,7 @@ pub fn make_host_key(config: &Config) -> Result<String, ServeError> {
     let catalogue = Catalogue::open(seam, Arc::clone(&config.clock), Sealer::new(&host.derive("secrets")))?;
     let key = auth::generate(KeyKind::Api).map_err(|error| ServeError::Random(error.to_string()))?;
     let mut change = catalogue.begin_host(Actor::kernel());
-    change.audit_host_key(&key.id);
+    change.audit_host_key("host-key.create", &key.id);
     change.put_credential(CredentialRow {
         id: key.id,
         workspace: SYSTEM,
@@ -298,12 +296,15 @@ const STRANGERS_SHARE: u64 = 16;
 /// How long to wait when the system gives no connection, e.g. for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// An address holds few connections that holds at most this part of all.
+const FEW_OF: u64 = 64;
+
 /// How often histograms are folded.
 const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
 
 /// Take connections until `shutdown` is over, then let the ones under way end.
 async fn accept(app: &Arc<App>, serving: Serving, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-    let doors = Doors::new(app);
+    let doors = Doors::new(&app.config.http);
     let _follows = serving.tls.clone().map(|tls| AbortOnDrop(tokio::spawn(tls::follow(tls))));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
@@ -358,8 +359,7 @@ struct Doors {
 }
 
 impl Doors {
-    fn new(app: &App) -> Doors {
-        let http = &app.config.http;
+    fn new(http: &HttpLimits) -> Doors {
         Doors {
             all: Permits::new(&table::CONNECTIONS, http.max_connections as u64),
             peers: Shares::new(&table::PEER_CONNECTIONS, http.max_connections_per_peer as u64),
@@ -371,8 +371,16 @@ impl Doors {
     /// one.
     fn let_in(&self, peer: IpAddr) -> Result<(Permit, Option<Share<IpAddr>>), Exhausted> {
         let is_proxy = self.proxies.as_ref().is_some_and(|proxies| proxies.is_proxy(peer));
-        let share = if is_proxy { None } else { Some(self.peers.take(counted(peer), 1)?) };
-        Ok((self.all.take(1)?, share))
+        if is_proxy {
+            return Ok((self.all.take(1)?, None));
+        }
+        let share = self.peers.take(counted(peer), 1)?;
+        // The last quarter is for addresses that hold few, because a handful of others could take all there are together.
+        let (limit, few) = (self.all.limit(), (self.all.limit() / FEW_OF).max(1));
+        if self.all.held() >= limit - limit / 4 && share.held() > few {
+            return Err(table::CONNECTIONS.exhausted(limit, Some(ACCEPT_PAUSE)));
+        }
+        Ok((self.all.take(1)?, Some(share)))
     }
 }
 

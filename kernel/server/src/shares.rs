@@ -51,6 +51,11 @@ impl<K: Eq + Hash + Clone> Shares<K> {
 }
 
 impl<K: Eq + Hash> Share<K> {
+    /// What the owner holds in all.
+    pub(crate) fn held(&self) -> u64 {
+        self.permit.as_ref().map_or(0, Permit::held_by_all)
+    }
+
     /// Take more, given back with the rest.
     pub(crate) fn grow(&mut self, more: u64) -> Result<(), Exhausted> {
         // Present until it is dropped, so that there is always something to grow.

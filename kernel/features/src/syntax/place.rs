@@ -111,7 +111,7 @@ mod tests {
             (r"traits.a == '\q'".to_owned(), "unexpected character"),
             (r"traits.a == '\u12'".to_owned(), ""),
             ("traits.a == b'\\xzz'".to_owned(), ""),
-            ("1 ? ".to_owned(), "ends too early"),
+            ("1 ? ".to_owned(), "not complete"),
         ] {
             let message = Expression::parse(&text).err().unwrap().message;
             assert!(message.contains(expected), "{text}: {message}");

@@ -72,8 +72,6 @@ pub static EXPRESSION_BYTES: Budget = budget("expression-bytes", Evaluation, Byt
 pub static QUESTIONS_WAITING: Budget = budget("questions-waiting", Workspace, AtOnce, 8, FIXED);
 /// How long one of them is worked at.
 pub static QUESTION_TIME: Budget = budget("question-time", Request, WallMs, 60_000, FIXED);
-/// Conditions that a key without `profiles:read` has counted, or defines an audience by.
-pub static CROWD_COUNTS: Budget = hourly("crowd-counts", Credential, Items, 600, FIXED);
 
 // Guests.
 
@@ -188,7 +186,6 @@ pub static ALL: &[&Budget] = &[
     &EXPRESSION_BYTES,
     &QUESTIONS_WAITING,
     &QUESTION_TIME,
-    &CROWD_COUNTS,
     &GUEST_MEMORY,
     &GUEST_PROCESSOR,
     &GUEST_TIME,

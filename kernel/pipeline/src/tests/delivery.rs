@@ -505,10 +505,10 @@ fn a_plugin_that_fails_on_everybody_is_held_and_its_messages_wait() {
     let everyone = (0..40).map(|number| format!("h1-{number}")).collect();
     let bench = bench(Hook { traps_on_request: everyone, ..Hook::new(&wire) });
     bench.send(people("h1", 40));
-    // Slowly: strikes count for ten minutes.
     let held = || {
-        bench.clock.advance_ms(2_000);
-        *bench.notes.0.lock() == [CHANNEL]
+        bench.clock.advance_ms(300_000);
+        // Time passes fast here, so that it may be on trial by now and held again.
+        bench.notes.0.lock().first() == Some(&CHANNEL)
     };
     bench.wait_until("it is held", held);
     let is_pending = |one: &DeliveryView| matches!(one.state, DeliveryState::Pending { .. });

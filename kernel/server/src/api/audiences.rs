@@ -20,7 +20,7 @@ pub(crate) use preview::*;
 use body::{audience_body, warnings};
 
 use super::extract::{Authority, Json, PageQuery, Path, Query, check_text, right};
-use super::masks::{Lens, Sight, look};
+use super::masks::Lens;
 use super::profiles::{person, profile_id};
 use super::view::{IdentifierView, Page};
 use action::Moment;
@@ -42,7 +42,7 @@ fn shown(app: &App, caller: &Caller, name: &str) -> Result<AudienceBody, ApiErro
     let tables = app.catalogue.workspace(workspace)?;
     let audience = named(&tables, name)?;
     let status = app.kernel.audience(workspace, audience.id)?;
-    let lens = Lens::new(app, caller.sight(), workspace, &audience.condition);
+    let lens = Lens::new(app, caller, &audience.condition);
     let mut body = audience_body(&tables, audience, &status, lens);
     body.warnings = Some(warnings(&app.kernel.unwritten(workspace, &audience.condition)?));
     Ok(body)
@@ -102,7 +102,6 @@ pub(crate) async fn create(
             };
             Ok((None, audience))
         };
-        look(app, &caller, &wanted.condition)?;
         save(app, &caller, actor, wanted.previewed.as_deref(), edit)?;
         Ok((StatusCode::CREATED, Json(shown(app, &caller, name.as_str())?)))
     })
@@ -127,7 +126,9 @@ fn save(
     let rehearsed = app.rehearsed(&rehearsal, &Patience::default())?;
     let is_previewed = preview::is_needed(before.as_ref(), &expected);
     if is_previewed {
-        preview::insist(app, caller, &expected.condition, previewed)?;
+        // Whoever confirms a number has to be shown it.
+        caller.require(Scope::ProfilesRead)?;
+        preview::insist(app, workspace, &expected.condition, previewed)?;
     }
     app.change_as_rehearsed(workspace, actor, Some(&rehearsed), |draft| {
         let (before, audience) = edit(draft)?;
@@ -161,7 +162,7 @@ pub(crate) async fn list(
         let all = tables.audiences.iter().map(|(id, audience)| (id.0, audience));
         let show = |audience: &Arc<Audience>| {
             let status = app.kernel.audience(workspace, audience.id)?;
-            let lens = Lens::new(app, caller.sight(), workspace, &audience.condition);
+            let lens = Lens::new(app, &caller, &audience.condition);
             Ok(audience_body(&tables, audience, &status, lens))
         };
         Page::of(all, &page, show).map(Json)
@@ -222,9 +223,6 @@ pub(crate) async fn change(
             }
             Ok((Some(before), audience))
         };
-        if let Some(condition) = &patch.condition {
-            look(app, &caller, condition)?;
-        }
         save(app, &caller, actor, patch.previewed.as_deref(), edit)?;
         shown(app, &caller, &name).map(Json)
     })
@@ -287,12 +285,11 @@ pub(crate) async fn members(
     .await
 }
 
-/// Why a person is, or is not, in an audience. Without the scope `profiles:read` the parts of the condition come without their
-/// values, and a key that may define audiences needs it, because the truth of a condition of one's own choice tells any value.
+/// Why a person is, or is not, in an audience.
 #[utoipa::path(
     get, path = "/api/v1/audiences/{id}/explain", tag = "audiences",
     params(("id" = String, Path, description = "the audience's name"), ExplainQuery),
-    security(("key" = ["audiences:read"])),
+    security(("key" = ["audiences:read", "profiles:read"])),
     responses((status = 200, body = Object), (status = 403, body = Problem), (status = 404, body = Problem)),
 )]
 pub(crate) async fn explain(
@@ -301,12 +298,9 @@ pub(crate) async fn explain(
     Path(name): Path<String>,
     Query(query): Query<ExplainQuery>,
 ) -> Result<Json<Value>, ApiError> {
-    let (workspace, sight) = (authority.caller.workspace, authority.caller.sight());
-    if sight == Sight::Crowds && authority.caller.may(Scope::AudiencesWrite) {
-        let message =
-            "a key that may define audiences needs the scope `profiles:read` to see who meets them".to_owned();
-        return Err(ApiError::Denied { message });
-    }
+    // Of a condition that somebody else defines for the asker the truth alone tells any value.
+    authority.caller.require(Scope::ProfilesRead)?;
+    let workspace = authority.caller.workspace;
     let profile = profile_id(&query.profile)?;
     app.reads.note(&authority.caller, "audience.explain", [person(profile)]);
     app.ask(move |app, patience| {
@@ -314,42 +308,32 @@ pub(crate) async fn explain(
         let audience = named(&tables, &name)?;
         let explained = app.kernel.explain(workspace, audience.id, profile, patience)?;
         let explained = explained.ok_or_else(|| ApiError::missing(format!("no profile `{profile}`")))?;
-        let mut body = json!({ "audience": name, "profile": profile.to_string(), "explanation": explained });
-        if sight == Sight::Crowds {
-            withhold_values(&mut body["explanation"]);
-            body["withheld"] = json!(["value"]);
-        }
-        Ok(Json(body))
+        Ok(Json(json!({ "audience": name, "profile": profile.to_string(), "explanation": explained })))
     })
     .await
 }
 
-/// Count the people who meet a condition.
+/// Count the people who meet a condition. Conditions of one's own choice tell together any value of anybody, however their
+/// numbers are rounded, so that this needs the scope for people.
 #[utoipa::path(
-    post, path = "/api/v1/audiences/count", tag = "audiences", security(("key" = ["audiences:read"])),
+    post, path = "/api/v1/audiences/count", tag = "audiences", security(("key" = ["audiences:read", "profiles:read"])),
     request_body = Condition,
-    responses((status = 200, body = CountBody), (status = 400, body = Problem), (status = 429, body = Problem)),
+    responses(
+        (status = 200, body = CountBody), (status = 400, body = Problem), (status = 403, body = Problem),
+        (status = 429, body = Problem),
+    ),
 )]
 pub(crate) async fn count(
     State(app): State<Arc<App>>,
     authority: Authority<right::AudiencesRead>,
     Json(wanted): Json<Condition>,
 ) -> Result<Json<CountBody>, ApiError> {
+    authority.caller.require(Scope::ProfilesRead)?;
     let caller = authority.caller;
-    let lens = look(&app, &caller, &wanted.condition)?;
     app.reads.note(&caller, "audience.count", [reads::sealed(&app, "condition", &wanted.condition)]);
     let workspace = caller.workspace;
     let counted = app.ask(move |app, patience| app.kernel.count_for(workspace, &wanted.condition, patience)).await?;
-    Ok(Json(CountBody::new(counted, lens)))
-}
-
-/// Leave of an explanation what holds, and not what it is said of.
-fn withhold_values(part: &mut Value) {
-    let Some(part) = part.as_object_mut() else { return };
-    part.remove("value");
-    for part in part.get_mut("parts").and_then(Value::as_array_mut).into_iter().flatten() {
-        withhold_values(part);
-    }
+    Ok(Json(counted.into()))
 }
 
 #[cfg(test)]

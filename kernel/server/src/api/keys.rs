@@ -19,7 +19,7 @@ use super::installations::named;
 use super::view::{Page, time};
 use crate::app::App;
 use crate::auth::{self, Caller, KeyId, KeyKind, Scope};
-use crate::catalogue::{CredentialRow, WorkspaceTables};
+use crate::catalogue::{Actor, CredentialRow, WorkspaceTables};
 use crate::error::{ApiError, Problem};
 
 /// A key to make.
@@ -120,6 +120,7 @@ pub(crate) async fn create(
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
     check_text(&table::TITLE_TEXT, &wanted.title)?;
     let scopes = wanted_scopes(&authority.caller, &wanted)?;
+    let is_host = scopes.contains(&Scope::WorkspacesAdmin);
     let expires_at: Option<Timestamp> = wanted
         .expires_at
         .as_deref()
@@ -128,7 +129,7 @@ pub(crate) async fn create(
         })
         .transpose()?;
     app.offload(move |app| {
-        app.change(workspace, actor, |draft| {
+        let made = app.change(workspace, actor.clone(), |draft| {
             draft.insist_on_room_for_key()?;
             let source = wanted.source.as_deref().map(|name| {
                 let row = named(draft.tables(), name)?;
@@ -155,10 +156,22 @@ pub(crate) async fn create(
             let about = key_body(draft.tables(), &row);
             draft.audit("key.create", &row.id, None, Some(json!({ "title": row.title, "scopes": row.scopes })))?;
             draft.put_credential(row);
-            Ok((StatusCode::CREATED, Json(NewKeyBody { key: key.text, about })))
-        })
+            Ok(NewKeyBody { key: key.text, about })
+        })?;
+        if is_host {
+            write_down_at_host(app, actor, "host-key.create", &KeyId::named(&made.about.id))?;
+        }
+        Ok((StatusCode::CREATED, Json(made)))
     })
     .await
+}
+
+/// What becomes of a host key is in the host's log, too.
+fn write_down_at_host(app: &App, actor: Actor, action: &'static str, id: &KeyId) -> Result<(), ApiError> {
+    let mut change = app.catalogue.begin_host(actor);
+    change.audit_host_key(action, id);
+    drop(change.commit()?);
+    Ok(())
 }
 
 /// All keys of the workspace, without their text.
@@ -192,7 +205,7 @@ pub(crate) async fn revoke(
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
     let (id, caller) = (KeyId::named(&id), authority.caller);
     app.offload(move |app| {
-        app.change(workspace, actor, |draft| {
+        let was_host = app.change(workspace, actor.clone(), |draft| {
             // The draft is held, so nobody else revokes meanwhile.
             let tables = app.catalogue.tables();
             let row = tables.credentials.get(&id).filter(|row| row.workspace == workspace && row.revoked_at.is_none());
@@ -220,8 +233,12 @@ pub(crate) async fn revoke(
             }
             draft.audit("key.revoke", &row.id, Some(json!({ "title": row.title, "scopes": row.scopes })), None)?;
             draft.put_credential(CredentialRow { revoked_at: Some(draft.now()), ..CredentialRow::clone(row) });
-            Ok(StatusCode::NO_CONTENT)
-        })
+            Ok(row.is_host())
+        })?;
+        if was_host {
+            write_down_at_host(app, actor, "host-key.revoke", &id)?;
+        }
+        Ok(StatusCode::NO_CONTENT)
     })
     .await
 }

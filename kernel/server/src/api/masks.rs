@@ -2,20 +2,13 @@
 //! one person from them: numbers that could single somebody out are withheld or rounded, values and identifiers are left out,
 //! and the answer says so.
 
-use std::collections::BTreeMap;
-
 use hmac::{Hmac, Mac as _};
-use kith_model::budget::{Allowance, Exhausted, table};
-use kith_model::id::WorkspaceId;
-use kith_model::time::Timestamp;
-use parking_lot::Mutex;
 use serde::Serialize;
 use sha2::Sha256;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::auth::{Caller, KeyId, Scope};
-use crate::error::ApiError;
+use crate::auth::{Caller, Scope};
 
 /// Numbers of people that are shown to who may not read people are multiples of this, and fewer are withheld.
 const CROWD: u64 = 10;
@@ -27,6 +20,8 @@ pub(crate) enum Sight {
     People,
     /// Only how many there are about.
     Crowds,
+    /// Not even that: the caller chooses the conditions, and enough of them tell what each number hides.
+    Nobody,
 }
 
 /// What a number of people is where it is not exact.
@@ -35,7 +30,7 @@ pub(crate) enum Sight {
 pub(crate) enum Masked {
     /// Numbers of people are rounded to tens, because the key has no scope `profiles:read`.
     Rounded,
-    /// There are fewer than twenty, or none; how many needs the scope `profiles:read`.
+    /// There are fewer than twenty, or the key may define audiences itself; how many needs the scope `profiles:read`.
     Withheld,
 }
 
@@ -57,24 +52,23 @@ pub(crate) struct Lens {
 
 impl Lens {
     /// The lens for a condition.
-    pub(crate) fn new(app: &App, sight: Sight, workspace: WorkspaceId, condition: &str) -> Lens {
+    pub(crate) fn new(app: &App, caller: &Caller, condition: &str) -> Lens {
+        let sight = match caller.sight() {
+            Sight::Crowds if caller.may(Scope::AudiencesWrite) => Sight::Nobody,
+            sight => sight,
+        };
         let mut mac = Hmac::<Sha256>::new_from_slice(app.mask_key.as_slice()).expect("HMAC takes keys of any length");
-        mac.update(&workspace.0.to_be_bytes());
+        mac.update(&caller.workspace.0.to_be_bytes());
         mac.update(condition.trim().as_bytes());
         let edge = u64::from(mac.finalize().into_bytes()[0]) % CROWD;
         Lens { sight, edge }
-    }
-
-    /// Shows numbers as they are.
-    #[cfg(test)]
-    pub(crate) fn clear() -> Lens {
-        Lens { sight: Sight::People, edge: 0 }
     }
 
     /// A number of people, as far as it may be seen: `None` where it is withheld.
     pub(crate) fn number(self, of_people: u64) -> Option<u64> {
         match self.sight {
             Sight::People => Some(of_people),
+            Sight::Nobody => None,
             Sight::Crowds => {
                 let rounded = of_people.saturating_add(self.edge) / CROWD * CROWD;
                 (rounded >= 2 * CROWD).then_some(rounded)
@@ -86,8 +80,8 @@ impl Lens {
     pub(crate) fn masked(self, of_people: u64) -> Option<Masked> {
         match (self.sight, self.number(of_people)) {
             (Sight::People, _) => None,
-            (Sight::Crowds, None) => Some(Masked::Withheld),
-            (Sight::Crowds, Some(_)) => Some(Masked::Rounded),
+            (_, None) => Some(Masked::Withheld),
+            (_, Some(_)) => Some(Masked::Rounded),
         }
     }
 
@@ -95,33 +89,6 @@ impl Lens {
     pub(crate) fn is_clear(self) -> bool {
         self.sight == Sight::People
     }
-}
-
-/// How many conditions each key may still have counted, of those keys that may not read people. Rounded numbers of very many
-/// conditions that differ little tell together what each of them hides.
-#[derive(Default)]
-pub(crate) struct CrowdCounts(Mutex<BTreeMap<KeyId, Allowance>>);
-
-impl CrowdCounts {
-    /// Spend one count.
-    ///
-    /// # Errors
-    /// [`Exhausted`] where the hour's are used up.
-    pub(crate) fn spend(&self, key: &KeyId, now: Timestamp) -> Result<(), Exhausted> {
-        let mut all = self.0.lock();
-        // Keys that ask no more are not kept.
-        all.retain(|other, allowance| other == key || !allowance.is_full(now));
-        let limit = table::CROWD_COUNTS.default;
-        all.entry(key.clone()).or_insert_with(|| Allowance::new(&table::CROWD_COUNTS, limit, now)).spend(1, now)
-    }
-}
-
-/// A caller's look at the people who meet a condition that the caller has chosen.
-pub(crate) fn look(app: &App, caller: &Caller, condition: &str) -> Result<Lens, ApiError> {
-    if caller.sight() == Sight::Crowds {
-        app.crowd_counts.spend(&caller.key, app.clock.now())?;
-    }
-    Ok(Lens::new(app, caller.sight(), caller.workspace, condition))
 }
 
 #[cfg(test)]
@@ -143,18 +110,7 @@ mod tests {
         }
         let clear = Lens { sight: Sight::People, edge: 3 };
         assert_eq!((clear.number(3), clear.masked(3)), (Some(3), None));
-    }
-
-    #[test]
-    fn an_hours_counts_end_and_come_back() {
-        let counts = CrowdCounts::default();
-        let (one, other) = (KeyId::named("one"), KeyId::named("other"));
-        for _ in 0..table::CROWD_COUNTS.default {
-            counts.spend(&one, Timestamp(0)).unwrap();
-        }
-        assert!(counts.spend(&one, Timestamp(0)).unwrap_err().retry_after.is_some());
-        assert!(counts.spend(&other, Timestamp(0)).is_ok(), "each key has its own");
-        assert!(counts.spend(&one, Timestamp(3_600_000)).is_ok());
-        assert_eq!(counts.0.lock().len(), 1, "whoever has all again is forgotten");
+        let none = Lens { sight: Sight::Nobody, edge: 3 };
+        assert_eq!((none.number(3_000), none.masked(3_000)), (None, Some(Masked::Withheld)));
     }
 }

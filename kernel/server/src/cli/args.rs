@@ -150,7 +150,7 @@ pub(crate) enum DeliveryCommand {
     /// What failed for good, and why
     DeadLetters {
         /// At most so many
-        #[arg(long, default_value_t = 50)]
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
         limit: u64,
     },
     /// Try a dead letter again
@@ -179,7 +179,7 @@ pub(crate) struct DeliveryListArgs {
     #[arg(long)]
     pub(crate) cursor: Option<String>,
     /// At most so many
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: u64,
 }
 

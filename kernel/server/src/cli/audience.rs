@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::args::{ActionArgs, AudienceChangeArgs, AudienceCommand, AudienceCreateArgs, Basis, Reach};
+use super::args::{ActionArgs, AudienceChangeArgs, AudienceCommand, AudienceCreateArgs, Basis, Person, Reach};
 use super::client::{ApiError, Client, encode};
 use super::consent::Consent;
 use super::output::{self, cut, field};
@@ -34,8 +34,12 @@ pub(crate) fn run(command: &AudienceCommand, client: &Client, json: bool) -> Res
             client.post("/api/v1/audiences/preview", &json!({ "condition": condition }))?
         }
         AudienceCommand::Explain { audience, person } => {
-            let found = profile::find(client, person)?;
-            client.get(&format!("{}/explain?profile={}", path(audience.as_str()), field(&found, "id")))?
+            // Who has the id needs no right to look people up.
+            let id = match person {
+                Person::Profile(id) => id.to_string(),
+                Person::Identifier(_) => field(&profile::find(client, person)?, "id"),
+            };
+            client.get(&format!("{}/explain?profile={id}", path(audience.as_str())))?
         }
     };
     if json {

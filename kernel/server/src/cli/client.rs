@@ -103,7 +103,15 @@ impl ApiError {
             ),
             ApiError::Refused(problem) => match problem.http_status {
                 401 => Some("give a key of this server with --key or KITH_KEY; `kith serve` printed the first one"),
-                403 => Some("this key's scopes do not allow it; use an admin key, or make one with `kith key create`"),
+                403 | 503 if problem.code == "workspace-suspended" => {
+                    Some("a host key lets it go on: `kith workspace resume NAME`")
+                }
+                403 if problem.message.contains("workspaces:admin") => {
+                    Some("this needs a host key: the first key of a server, or one of `kith key host`")
+                }
+                403 => Some(
+                    "this key's scopes do not allow it; use one that has the scope, or make one with `kith key create`",
+                ),
                 429 | 503 => Some("the server is busy or closing; try again in a moment"),
                 _ => None,
             },

@@ -43,7 +43,7 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     };
     let right: Vec<bool> = (0..header.len()).map(is_numeric).collect();
     let cell = |column: usize, text: &str| {
-        let cell = Cell::new(text);
+        let cell = Cell::new(visible(text));
         if right.get(column) == Some(&true) { cell.set_alignment(CellAlignment::Right) } else { cell }
     };
     table.set_header(header.iter().enumerate().map(|(column, text)| cell(column, text)));
@@ -111,9 +111,22 @@ pub(crate) fn rate(things: u64, duration: Duration) -> String {
 pub(crate) fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => visible(text),
         other => other.to_string(),
     }
+}
+
+/// A text without what a terminal would take for a command: whoever sends events or names a key chooses these texts.
+pub(crate) fn visible(text: &str) -> String {
+    let mut visible = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\t' => visible.push(character),
+            _ if character.is_control() => visible.extend(character.escape_default()),
+            _ => visible.push(character),
+        }
+    }
+    visible
 }
 
 /// The member `name` of a JSON object as a cell; nothing where there is none.
@@ -224,6 +237,12 @@ fn style(template: &str) -> ProgressStyle {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_sender_chose_moves_no_cursor() {
+        assert_eq!(visible("\u{1b}]0;pwned\u{7}\u{1b}[2J ü\n"), "\\u{1b}]0;pwned\\u{7}\\u{1b}[2J ü\n");
+        assert!(!table(&["name"], vec![vec!["\u{1b}[2J".to_owned()]]).contains("\u{1b}[2J"));
+    }
 
     #[test]
     fn a_table_sets_numbers_to_the_right() {

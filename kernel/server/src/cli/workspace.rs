@@ -24,9 +24,10 @@ pub(crate) fn run(command: &WorkspaceCommand, client: &Client, json: bool) -> Re
             (answer, key)
         }
         WorkspaceCommand::List { limit } => {
-            let items = client.list("/api/v1/workspaces", *limit)?;
-            let text = table(&items);
-            (json!({ "items": items }), text)
+            let (items, next) = client.list_from("/api/v1/workspaces", &[], *limit)?;
+            let more = if next.is_some() { "\n\nthere are more: raise --limit" } else { "" };
+            let text = format!("{}{more}", table(&items));
+            (json!({ "items": items, "next": next }), text)
         }
         WorkspaceCommand::Show { name } => shown(client.get(&path(name))?),
         WorkspaceCommand::Rename { name, new_name } => shown(patch(name, json!({ "name": new_name }))?),

@@ -206,14 +206,10 @@ pub(crate) struct Condition {
 /// How many people meet a condition.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CountBody {
-    /// `null` where it is withheld.
-    count: Option<u64>,
-    /// Says that `count` and `pending` are not exact, for a key without the scope `profiles:read`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    masked: Option<Masked>,
-    /// People of whom it is not known yet; they are not counted. `null` where it is withheld.
-    pending: Option<u64>,
-    /// Whether nobody is pending and nothing that the condition reads is being computed again. Never of what is masked.
+    count: u64,
+    /// People of whom it is not known yet; they are not counted.
+    pending: u64,
+    /// Whether nobody is pending and nothing that the condition reads is being computed again.
     exact: bool,
     /// How many people there are.
     population: u64,
@@ -223,19 +219,11 @@ pub(crate) struct CountBody {
     as_of_time: String,
 }
 
-impl CountBody {
-    /// A count as it is seen through a lens.
-    pub(super) fn new(counted: Count, lens: Lens) -> CountBody {
+impl From<Count> for CountBody {
+    fn from(counted: Count) -> CountBody {
         let Count { count, pending, population, exact, as_of, as_of_time } = counted;
-        CountBody {
-            count: lens.number(count),
-            masked: lens.masked(count),
-            pending: lens.number(pending),
-            exact: exact && pending == 0 && lens.is_clear(),
-            population,
-            as_of: as_of.0,
-            as_of_time: time(as_of_time),
-        }
+        let exact = exact && pending == 0;
+        CountBody { count, pending, exact, population, as_of: as_of.0, as_of_time: time(as_of_time) }
     }
 }
 
@@ -304,7 +292,7 @@ mod tests {
             as_of: Position(3),
             as_of_time: Timestamp(0),
         };
-        let is_exact = |counted: Count| CountBody::new(counted, Lens::clear()).exact;
+        let is_exact = |counted: Count| CountBody::from(counted).exact;
         assert!(is_exact(counted(0, true)));
         assert!(!is_exact(counted(0, false)), "something is computed again");
         assert!(!is_exact(counted(1, true)));

@@ -14,9 +14,8 @@ use utoipa::ToSchema;
 
 use super::Condition;
 use crate::api::extract::{Authority, Json, right};
-use crate::api::masks::{Lens, Masked, look};
 use crate::app::App;
-use crate::auth::{Caller, hex};
+use crate::auth::{Scope, hex};
 use crate::error::{ApiError, Problem};
 use crate::reads;
 
@@ -26,25 +25,21 @@ const TOLERANCE: u64 = 10;
 /// What an audience with a condition would hold.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PreviewBody {
-    /// `null` where it is withheld.
-    count: Option<u64>,
-    /// Says that the numbers are not exact, for a key without the scope `profiles:read`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    masked: Option<Masked>,
-    /// People of whom it is not known yet. `null` where it is withheld.
-    pending: Option<u64>,
-    /// Whether nobody is pending and nothing that the condition reads is being computed again. Never of what is masked.
+    count: u64,
+    /// People of whom it is not known yet.
+    pending: u64,
+    /// Whether nobody is pending and nothing that the condition reads is being computed again.
     exact: bool,
     /// How many messages an `on_enter` that writes to existing members would send at most: each one's consent is checked
-    /// when it is sent. `null` where it is withheld.
-    would_send: Option<u64>,
+    /// when it is sent.
+    would_send: u64,
     /// Shows, as `previewed` of a definition with this condition, that somebody has seen these numbers.
     token: String,
 }
 
 /// Count whom an audience would hold and write to.
 #[utoipa::path(
-    post, path = "/api/v1/audiences/preview", tag = "audiences", security(("key" = ["audiences:read"])),
+    post, path = "/api/v1/audiences/preview", tag = "audiences", security(("key" = ["audiences:read", "profiles:read"])),
     request_body = Condition,
     responses((status = 200, body = PreviewBody), (status = 400, body = Problem), (status = 429, body = Problem)),
 )]
@@ -53,33 +48,22 @@ pub(crate) async fn preview(
     authority: Authority<right::AudiencesRead>,
     Json(wanted): Json<Condition>,
 ) -> Result<Json<PreviewBody>, ApiError> {
+    authority.caller.require(Scope::ProfilesRead)?;
+    let workspace = authority.caller.workspace;
     let caller = authority.caller;
     app.ask(move |app, patience| {
-        let lens = look(app, &caller, &wanted.condition)?;
         app.reads.note(&caller, "audience.preview", [reads::sealed(app, "condition", &wanted.condition)]);
-        counted(app, (caller.workspace, lens), &wanted.condition, patience).map(Json)
+        counted(app, workspace, &wanted.condition, patience).map(Json)
     })
     .await
 }
 
-/// The token holds the count as it is shown, because it can be read.
-fn counted(
-    app: &App,
-    (workspace, lens): (WorkspaceId, Lens),
-    condition: &str,
-    patience: &Patience,
-) -> Result<PreviewBody, ApiError> {
+fn counted(app: &App, workspace: WorkspaceId, condition: &str, patience: &Patience) -> Result<PreviewBody, ApiError> {
     let counted = app.kernel.count_for(workspace, condition, patience)?;
     let (count, pending) = (counted.count, counted.pending);
-    let shown = lens.number(count);
-    Ok(PreviewBody {
-        count: shown,
-        masked: lens.masked(count),
-        pending: lens.number(pending),
-        exact: counted.exact && pending == 0 && lens.is_clear(),
-        would_send: lens.number(count.saturating_add(pending)),
-        token: Token { workspace, condition, count: shown.unwrap_or(0) }.text(&app.preview_key),
-    })
+    let token = Token { workspace, condition, count }.text(&app.preview_key);
+    let exact = counted.exact && pending == 0;
+    Ok(PreviewBody { count, pending, exact, would_send: count.saturating_add(pending), token })
 }
 
 /// Whether the change from `before` to `after` writes to people who are members without doing anything.
@@ -90,35 +74,32 @@ pub(super) fn is_needed(before: Option<&Audience>, after: &Audience) -> bool {
 }
 
 /// Insist on the token of a preview of the condition that still holds.
-pub(super) fn insist(app: &App, caller: &Caller, condition: &str, previewed: Option<&str>) -> Result<(), ApiError> {
-    let workspace = caller.workspace;
-    let lens = Lens::new(app, caller.sight(), workspace, condition);
-    let now = counted(app, (workspace, lens), condition, &Patience::default())?;
-    // What is masked is never exact: that no preview is needed would tell that there is nobody.
-    if now.exact && now.would_send == Some(0) {
+pub(super) fn insist(
+    app: &App,
+    workspace: WorkspaceId,
+    condition: &str,
+    previewed: Option<&str>,
+) -> Result<(), ApiError> {
+    let now = counted(app, workspace, condition, &Patience::default())?;
+    if now.exact && now.would_send == 0 {
         // There is nobody whom it would write to.
         return Ok(());
     }
     let seen = previewed.and_then(|text| Token::read(text, workspace, condition, &app.preview_key));
     let (code, message) = match seen {
-        Some(token) if token.count.abs_diff(now.count.unwrap_or(0)) * TOLERANCE <= token.count => return Ok(()),
+        Some(token) if token.count.abs_diff(now.count) * TOLERANCE <= token.count => return Ok(()),
         Some(token) => {
-            let (then, now) = (token.count, in_words(now.count));
+            let (then, now) = (token.count, now.count);
             ("preview-changed", format!("the preview counted {then} people; by now the condition holds for {now}"))
         }
         None => {
-            let many = in_words(now.would_send);
-            let message = format!("this writes to people who are members already, up to {many} of them");
+            let message = format!("this writes to people who are members already, up to {} of them", now.would_send);
             ("preview-required", message)
         }
     };
     let message = format!("{message}; to do it, send the `token` of this answer as `previewed`");
     let details = serde_json::to_value(now).map_err(|error| ApiError::internal("showing a preview", error))?;
     Err(ApiError::Unconfirmed { code, message, details })
-}
-
-fn in_words(shown: Option<u64>) -> String {
-    shown.map_or_else(|| "fewer than 20".to_owned(), |number| number.to_string())
 }
 
 /// What a preview said. The token carries the count, and a MAC of it all, so that nothing is kept for those that nobody uses.

@@ -129,7 +129,10 @@ async fn every_route_needs_its_scope_and_no_other() {
             continue;
         }
         for scope in &scopes {
-            let others: Vec<Scope> = all.iter().copied().filter(|other| other.as_str() != scope).collect();
+            // The figures are the host's, too.
+            let opens =
+                |other: Scope| other.as_str() == scope || (path == "/metrics" && other == Scope::WorkspacesAdmin);
+            let others: Vec<Scope> = all.iter().copied().filter(|other| !opens(*other)).collect();
             let wrong = key_with(&server, FIRST, &others, None);
             ask(&server, &method, &path).key(&wrong).empty().await.problem(403, "denied");
         }

@@ -56,11 +56,11 @@ pub(crate) async fn remove(
 
 /// Insist that whoever deletes it knows what goes with it.
 fn confirm(app: &App, tables: &WorkspaceTables, given: Option<&str>) -> Result<(), ApiError> {
-    let token = token(tables);
-    if given == Some(token.as_str()) {
+    let people = app.kernel.people(tables.row.id)?;
+    if given.is_some_and(|given| holds(given, tables, people)) {
         return Ok(());
     }
-    let people = app.kernel.people(tables.row.id)?;
+    let token = token(tables, people);
     let (audiences, installations) = (tables.audiences.len(), tables.installed().count());
     let message = format!(
         "{people} people, {audiences} audiences and {installations} installations go with `{}`. To delete it, send \
@@ -71,12 +71,20 @@ fn confirm(app: &App, tables: &WorkspaceTables, given: Option<&str>) -> Result<(
     Err(ApiError::Unconfirmed { code: "confirmation-required", message, details })
 }
 
-/// Changes with what somebody has made in the workspace, and not with each person who comes: a token of a busy workspace would
-/// never hold.
-fn token(tables: &WorkspaceTables) -> String {
+/// A token holds while the number of people has changed by no more than one in so many; in a busy workspace it would never hold
+/// otherwise.
+const TOLERANCE: u64 = 10;
+
+/// Says what was shown: the number of people, and what somebody has made in the workspace.
+fn token(tables: &WorkspaceTables, people: u64) -> String {
     let audiences: Vec<u32> = tables.audiences.keys().map(|id| id.0).collect();
     let installations: Vec<u32> = tables.installed().map(|row| row.id.0).collect();
     let WorkspaceRow { id, name, created_at, .. } = &tables.row;
-    let text = format!("{} {name} {} {audiences:?} {installations:?}", id.0, created_at.0);
-    digest(text.as_bytes())[..16].to_owned()
+    let text = format!("{} {name} {} {audiences:?} {installations:?} {people}", id.0, created_at.0);
+    format!("{people}-{}", &digest(text.as_bytes())[..16])
+}
+
+fn holds(given: &str, tables: &WorkspaceTables, people: u64) -> bool {
+    let Some(seen) = given.split_once('-').and_then(|(seen, _)| seen.parse::<u64>().ok()) else { return false };
+    people.abs_diff(seen).saturating_mul(TOLERANCE) <= seen && token(tables, seen) == given
 }

@@ -83,7 +83,9 @@ impl<'a> HostChange<'a> {
         let known = self.tables.workspaces.get(&id).map(|tables| WorkspaceTables::clone(tables));
         let is_deleted = row.state.is_deleted();
         let tables = known.map_or_else(|| WorkspaceTables::empty(row.clone()), |tables| tables.with_row(row.clone()));
-        let mut draft = Draft::new(self.catalogue, tables, self.actor.clone(), Rehearsal::No);
+        // Its people see that the host did it; whose key it was is the host's.
+        let host = Actor { key: KeyId::named("host"), ..self.actor.clone() };
+        let mut draft = Draft::new(self.catalogue, tables, host, Rehearsal::No);
         draft.audit(act.action, &row.name, act.before, act.after)?;
         self.operations.append(&mut draft.operations);
         if is_deleted {
@@ -101,9 +103,10 @@ impl<'a> HostChange<'a> {
         self.tables.credentials.insert(row.id.clone(), Arc::new(row));
     }
 
-    /// Write down in the host's log that a host key was made beside the API.
-    pub fn audit_host_key(&mut self, id: &KeyId) {
-        let act = Act { action: "host-key.create", before: None, after: None };
+    /// Write down in the host's log what became of a host key: those of a workspace are in that one's log as well, which goes
+    /// with it.
+    pub fn audit_host_key(&mut self, action: &'static str, id: &KeyId) {
+        let act = Act { action, before: None, after: None };
         self.audit(&act, id.as_str());
     }
 

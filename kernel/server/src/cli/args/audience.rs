@@ -28,7 +28,7 @@ pub(crate) enum AudienceCommand {
         /// The audience
         audience: Name,
         /// At most so many
-        #[arg(long, default_value_t = 50)]
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
         limit: u64,
     },
     /// How many profiles meet a condition, exactly

@@ -15,7 +15,7 @@ pub(crate) enum AuditCommand {
         #[arg(long)]
         cursor: Option<String>,
         /// At most so many
-        #[arg(long, default_value_t = 50)]
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
         limit: u64,
     },
     /// The records as lines of JSON

@@ -17,7 +17,7 @@ pub(crate) enum ProfileCommand {
         #[arg(value_parser = parse_person)]
         person: Person,
         /// At most so many
-        #[arg(long, default_value_t = 50)]
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
         limit: u64,
     },
 }

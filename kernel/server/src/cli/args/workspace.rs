@@ -10,7 +10,7 @@ pub(crate) enum WorkspaceCommand {
     /// All workspaces of the server
     List {
         /// At most so many
-        #[arg(long, default_value_t = 1_000)]
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
         limit: u64,
     },
     /// One workspace, with what it keeps and may keep

@@ -5,7 +5,7 @@ use tokio::net::TcpStream;
 
 use super::super::{ServeError, check_listen};
 use super::{ADMIN_KEY, Listening, listening, read_all};
-use crate::config::Config;
+use crate::config::{Config, HttpLimits};
 use crate::front::Proxies;
 
 /// A request of which the body does not come, so that it stays under way.
@@ -120,4 +120,23 @@ fn nothing_but_this_machine_is_listened_on_in_clear_text() {
     }
     config.http.proxies = Some(Proxies::default());
     assert!(check_listen(&config, "0.0.0.0:0".parse().unwrap()).is_ok());
+}
+
+/// Four addresses with a thousand silent connections each left no place to anybody.
+#[test]
+fn a_few_addresses_cannot_take_every_connection() {
+    let limits = HttpLimits { max_connections: 256, max_connections_per_peer: 64, ..HttpLimits::default() };
+    let doors = super::super::Doors::new(&limits);
+    let address = |number: u8| std::net::IpAddr::from([192, 0, 2, number]);
+    let greedy: Vec<_> = (0..4)
+        .flat_map(|number| (0..64).map(move |_| address(number)))
+        .filter_map(|from| doors.let_in(from).ok())
+        .collect();
+    // Three quarters, and the few that each of the last may hold.
+    assert!((192..=192 + 4 * 4).contains(&greedy.len()), "{}", greedy.len());
+    let others: Vec<_> = (10..42).map(|number| doors.let_in(address(number)).unwrap()).collect();
+    assert_eq!(doors.let_in(address(0)).err().unwrap().budget.name, "connections");
+    drop(others);
+    drop(greedy);
+    assert!(doors.let_in(address(0)).is_ok());
 }
