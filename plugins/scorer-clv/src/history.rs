@@ -30,11 +30,15 @@ pub(crate) struct Purchases {
     has_amounts: bool,
 }
 
+/// No order has a larger amount, in whichever currency. Whoever may send events could else keep every later fit from
+/// converging with one of them.
+const MAX_AMOUNT: f64 = 1e12;
+
 impl Purchases {
-    /// Merge orders by day. `amounts` belong to `times` one by one; where their number differs or one is not a finite number, what the customer
-    /// spent is unknown.
+    /// Merge orders by day. `amounts` belong to `times` one by one; where their number differs or one is beyond [`MAX_AMOUNT`],
+    /// what the customer spent is unknown.
     pub(crate) fn new(times_ms: &[i64], amounts: &[f64]) -> Purchases {
-        let has_amounts = amounts.len() == times_ms.len() && amounts.iter().all(|amount| amount.is_finite());
+        let has_amounts = amounts.len() == times_ms.len() && amounts.iter().all(|amount| amount.abs() <= MAX_AMOUNT);
         let mut days: Vec<(i64, f64)> = times_ms
             .iter()
             .enumerate()

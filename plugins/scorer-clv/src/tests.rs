@@ -48,6 +48,19 @@ fn assert_close(actual: f64, expected: f64, tolerance: f64) {
     assert!((actual - expected).abs() <= tolerance, "{actual} is not {expected} within {tolerance}");
 }
 
+/// Three orders of 1e308 from somebody with a public write key stopped every later fit.
+#[test]
+fn amounts_that_no_order_has_stop_no_fit() {
+    let config = settings(json!({ "calibration_end": CALIBRATION_END, "horizon_days": 273 }));
+    let mut customers = cdnow::orders();
+    let honest = fit(config.clone(), tables(&customers, "1998-07-01", 500)).unwrap();
+    for customer in customers.iter_mut().filter(|customer| customer.amounts.len() > 3).take(3) {
+        customer.amounts.iter_mut().for_each(|amount| *amount = 1e308);
+    }
+    let fitted = fit(config, tables(&customers, "1998-07-01", 500)).unwrap();
+    assert_close(metric(&fitted, "q"), metric(&honest, "q"), 0.2);
+}
+
 #[test]
 fn cdnow_is_fitted_and_scored_as_published() {
     let config = settings(json!({ "calibration_end": CALIBRATION_END, "horizon_days": 273 }));

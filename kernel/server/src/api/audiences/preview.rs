@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::Condition;
 use crate::api::extract::{Authority, Json, right};
 use crate::app::App;
-use crate::auth::{Scope, hex};
+use crate::auth::hex;
 use crate::error::{ApiError, Problem};
 use crate::reads;
 
@@ -46,9 +46,9 @@ pub(crate) struct PreviewBody {
 pub(crate) async fn preview(
     State(app): State<Arc<App>>,
     authority: Authority<right::AudiencesRead>,
+    _people: Authority<right::ProfilesRead>,
     Json(wanted): Json<Condition>,
 ) -> Result<Json<PreviewBody>, ApiError> {
-    authority.caller.require(Scope::ProfilesRead)?;
     let workspace = authority.caller.workspace;
     let caller = authority.caller;
     app.ask(move |app, patience| {
