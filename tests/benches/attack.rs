@@ -104,7 +104,7 @@ fn line(server: &Process, neighbour: &Neighbour, stage: &Stage, attack: &Attack,
 fn main() {
     let Some(asked) = Asked::of("attack") else { return };
     let folder = tempfile::tempdir().unwrap();
-    let server = Process::serve(folder.path(), &["--allow-loopback", "--allow-plain-http"]);
+    let server = Process::serve(folder.path(), &["--allow-loopback", "--allow-plain-http", "--log", "error"]);
     let neighbour = Neighbour::move_in(&server);
     let stage = Stage::set(&server);
     neighbour.ask(STRETCH / 3);

@@ -250,7 +250,9 @@ fn a_key_does_what_its_scopes_say_and_no_more() {
         let asked = filled(&path, &filling, &ours);
         let body = body_for(&method, &path);
         for scope in &scopes {
-            let others: Vec<&str> = all.into_iter().filter(|other| other != scope).collect();
+            // The figures are the host's, too.
+            let opens = |other: &&str| other == scope || (path == "/metrics" && *other == "workspaces:admin");
+            let others: Vec<&str> = all.into_iter().filter(|other| !opens(other)).collect();
             let without = kernel.caller(&kernel.key(&others));
             call(&without, &method, &asked, body.as_ref()).is_problem(403, "denied");
         }

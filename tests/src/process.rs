@@ -68,7 +68,10 @@ impl Process {
         if !arguments.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
-        command.args(["--admin-key", ADMIN_KEY, "--log", "warn"]).args(arguments);
+        command.args(["--admin-key", ADMIN_KEY]).args(arguments);
+        if !arguments.contains(&"--log") {
+            command.args(["--log", "warn"]);
+        }
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().expect("it was asked for"));
         let listening = lines
