@@ -5,6 +5,7 @@
 
 mod api;
 mod audiences;
+mod budgets;
 mod cdnow;
 mod cli;
 mod crash;

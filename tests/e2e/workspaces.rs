@@ -69,13 +69,15 @@ fn a_workspace_is_made_used_renamed_and_listed() {
     for (body, place) in [
         (json!({ "name": "Shop", "time_zone": "UTC" }), "name"),
         (json!({ "name": "x", "time_zone": "Mars/Base" }), "time_zone"),
-        (json!({ "name": "x", "time_zone": "UTC", "title": "t".repeat(201) }), "title"),
         (json!({ "name": "x", "time_zone": "UTC", "budgets": { "people": 1 } }), "budgets"),
         (json!({ "name": "x", "time_zone": "UTC", "budgets": { "keys-kept": 0 } }), "budgets.keys-kept"),
     ] {
         let refused = admin.post("/api/v1/workspaces", &body).is_problem(400, "bad-input");
         assert_eq!(refused["errors"][0]["path"], place, "{body}");
     }
+    let titled =
+        admin.post("/api/v1/workspaces", &json!({ "name": "x", "time_zone": "UTC", "title": "t".repeat(257) }));
+    assert_eq!(titled.is_problem(413, "budget-exhausted")["budget"], "title-text");
     // Another name, and the same workspace.
     patch(&kernel, "shop", &json!({ "name": "store" }));
     admin.get("/api/v1/workspaces/shop").is_problem(404, "not-found");

@@ -106,9 +106,11 @@ pub fn compile_bomb(built: &Built) -> Vec<u8> {
         body
     };
     let mut bomb = built.component[..8].to_vec();
+    // In one module alone: no component is admitted with twice as many.
+    let mut is_filled = false;
     for (id, content) in sections(&built.component[8..]) {
         // A nested module with code of its own.
-        let core = (id == 1 && sections(&content[8..]).any(|(id, _)| id == 10)).then(|| {
+        let core = (!is_filled && id == 1 && sections(&content[8..]).any(|(id, _)| id == 10)).then(|| {
             let mut core = content[..8].to_vec();
             for (id, content) in sections(&content[8..]) {
                 let more: Vec<u8> = match id {
@@ -124,6 +126,7 @@ pub fn compile_bomb(built: &Built) -> Vec<u8> {
             }
             core
         });
+        is_filled |= core.is_some();
         bomb.extend(section(id, core.as_deref().unwrap_or(content)));
     }
     return bomb;

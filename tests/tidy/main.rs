@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has to stop, and to say where")]
 
+mod budgets;
 mod files;
 mod layers;
 mod licences;

@@ -45,7 +45,7 @@ impl Budget {
 
     /// Take steps; whether something is left.
     pub(crate) fn step(&self, steps: u64) -> bool {
-        self.steps.set(self.steps.get().saturating_sub(steps));
+        take(&self.steps, steps, &table::EXPRESSION_STEPS);
         !self.is_exhausted()
     }
 
@@ -53,7 +53,7 @@ impl Budget {
     pub(crate) fn make(&self, value: &Value) -> bool {
         match value {
             Value::List(_) | Value::Map(_) => {
-                self.bytes.set(self.bytes.get().saturating_sub(value.heap_bytes() as u64));
+                take(&self.bytes, value.heap_bytes() as u64, &table::EXPRESSION_BYTES);
                 self.step(weight(value))
             }
             // A text is shared, not copied.
@@ -63,8 +63,17 @@ impl Budget {
 
     /// Take what making a new text of so many bytes costs; whether something is left.
     pub(crate) fn write(&self, bytes: usize) -> bool {
-        self.bytes.set(self.bytes.get().saturating_sub(bytes as u64));
+        take(&self.bytes, bytes as u64, &table::EXPRESSION_BYTES);
         self.step(text_steps(bytes))
+    }
+}
+
+/// Take from what is left; whatever takes the last of it is counted.
+fn take(left: &Cell<u64>, amount: u64, budget: &'static kith_model::budget::Budget) {
+    let before = left.get();
+    left.set(before.saturating_sub(amount));
+    if amount >= before && before > 0 {
+        budget.count();
     }
 }
 

@@ -83,6 +83,7 @@ impl Expression {
         let parts = compiled.leaves.values().flat_map(|leaf| leaf.parts()).chain([&compiled.tree]);
         let steps = parts.map(|part| worst_case(part).0).max().unwrap_or_default();
         if steps > MAX_STEPS {
+            kith_model::budget::table::EXPRESSION_STEPS.count();
             let message =
                 format!("it may take {steps} steps for one person, at most {MAX_STEPS} are allowed: loop less");
             return Err(ExpressionError::at(text, 1, 1, message));

@@ -34,6 +34,7 @@ pub(crate) fn parse(text: &str) -> Result<Node, ExpressionError> {
         return Err(ExpressionError::at(text, 1, 1, "the expression is empty"));
     }
     if text.len() > MAX_EXPRESSION_BYTES {
+        kith_model::budget::table::EXPRESSION_TEXT.count();
         let message = format!("the expression has {} bytes; at most {MAX_EXPRESSION_BYTES} are taken", text.len());
         return Err(ExpressionError::at(text, 1, 1, message));
     }

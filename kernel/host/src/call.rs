@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use kith_model::budget::{Budget, table};
 use kith_model::plugin::PluginFault;
 use wasmtime::{Engine, Store, Trap, UpdateDeadline, WasmBacktrace};
 
@@ -40,7 +41,27 @@ pub(crate) fn run<T>(
     result.inspect_err(|fault| match fault {
         // It went as whoever asked wanted it to.
         PluginFault::Cancelled => {}
-        fault => report(installed, fault),
+        fault => {
+            if let Some(budget) = ended(class, fault) {
+                budget.count();
+            }
+            report(installed, fault);
+        }
+    })
+}
+
+/// The budget of a call that ended, where it was one.
+fn ended(class: CallClass, fault: &PluginFault) -> Option<&'static Budget> {
+    Some(match (fault, class) {
+        (PluginFault::MemoryExceeded { .. }, _) => &table::GUEST_MEMORY,
+        (PluginFault::CpuExceeded { .. }, CallClass::Plain) => &table::GUEST_PROCESSOR,
+        (PluginFault::CpuExceeded { .. }, CallClass::Fit) => &table::FIT_PROCESSOR,
+        (PluginFault::DeadlineExceeded { .. }, CallClass::Plain) => &table::GUEST_TIME,
+        (PluginFault::DeadlineExceeded { .. }, CallClass::Fit) => &table::FIT_TIME,
+        (PluginFault::LimitExceeded { what: "output bytes", .. }, _) => &table::GUEST_OUTPUT,
+        (PluginFault::LimitExceeded { what: "log bytes", .. }, _) => &table::GUEST_LOG,
+        (PluginFault::LimitExceeded { .. }, _) => &table::GUEST_HOST_CALLS,
+        _ => return None,
     })
 }
 

@@ -69,6 +69,7 @@ pub(crate) fn parse_kept_manifest(text: &str) -> Result<Manifest, ManifestError>
 
 fn parse(text: &str, reading: Reading) -> Result<Manifest, ManifestError> {
     if text.len() > MAX_MANIFEST_BYTES {
+        table::MANIFEST_TEXT.count();
         let message = format!("the manifest has {} bytes; at most {MAX_MANIFEST_BYTES} are read", text.len());
         return Err(ManifestError { mistakes: vec![ManifestMistake { line: 1, column: 1, message }] });
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use kith_model::budget::table;
 use kith_model::network::Network;
 use kith_model::plugin::{Grants, LimitRequest, Manifest};
 use kith_model::sending::{MAX_SENDING, SendingLimits};
@@ -43,15 +44,15 @@ impl Default for Limits {
     fn default() -> Limits {
         let SendingLimits { messages_at_once, requests_per_host } = SendingLimits::DEFAULT;
         Limits {
-            memory_bytes: 64 * 1024 * 1024,
-            cpu_ms: 2_000,
-            wall_ms: 30_000,
-            fit_cpu_ms: 60_000,
-            fit_wall_ms: 120_000,
-            output_bytes: 16 * 1024 * 1024,
-            log_bytes: 64 * 1024,
-            host_calls: 10_000,
-            kv_bytes: 16 * 1024 * 1024,
+            memory_bytes: table::GUEST_MEMORY.default,
+            cpu_ms: table::GUEST_PROCESSOR.default,
+            wall_ms: table::GUEST_TIME.default,
+            fit_cpu_ms: table::FIT_PROCESSOR.default,
+            fit_wall_ms: table::FIT_TIME.default,
+            output_bytes: table::GUEST_OUTPUT.default,
+            log_bytes: table::GUEST_LOG.default,
+            host_calls: table::GUEST_HOST_CALLS.default,
+            kv_bytes: table::KV_KEPT.default,
             messages_at_once: messages_at_once as u64,
             requests_per_host: requests_per_host as u64,
             networks: Vec::new(),

@@ -101,8 +101,13 @@ pub struct Budget {
 impl Budget {
     /// The refusal of what would pass `limit`. To be made where the refusal is given, for it is counted here.
     pub fn exhausted(&'static self, limit: u64, retry_after: Option<Duration>) -> Exhausted {
-        metrics::counter!("kith_budget_exhausted_total", "budget" => self.name).increment(1);
+        self.count();
         Exhausted { budget: self, limit, retry_after }
+    }
+
+    /// Count a refusal that is given in words of its own: a fault of a plugin, a mistake with its place, a connection's end.
+    pub fn count(&self) {
+        metrics::counter!("kith_budget_exhausted_total", "budget" => self.name).increment(1);
     }
 }
 

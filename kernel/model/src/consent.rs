@@ -11,6 +11,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+use crate::budget::table;
 use crate::time::Timestamp;
 
 /// The trait that tells for what a person may be written to.
@@ -22,7 +23,7 @@ pub fn is_consent(name: &str) -> bool {
 }
 
 /// The longest name of a purpose, in bytes of its lower case.
-pub const MAX_PURPOSE_BYTES: usize = 64;
+pub const MAX_PURPOSE_BYTES: usize = table::PURPOSE_TEXT.default as usize;
 
 /// Most purposes of one contributor.
 const MAX_PURPOSES: usize = 64;

@@ -144,6 +144,7 @@ impl<'a> Deadline<'a> {
         if self.patience.is_asker_gone() {
             Err(TurnError::GivenUp)
         } else if Instant::now() >= self.until {
+            table::QUESTION_TIME.count();
             Err(TurnError::TooLong { seconds: self.patience.work.as_secs() })
         } else {
             Ok(())

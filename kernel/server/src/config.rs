@@ -94,7 +94,7 @@ impl Default for HttpLimits {
             max_bytes_per_key: table::CREDENTIAL_MEMORY.default,
             max_ingest_bytes: size(&table::INTAKE_MEMORY),
             max_body_bytes: size(&table::CLIENT_BODY),
-            max_stream_bytes: 64 << 30,
+            max_stream_bytes: table::STREAM_BODY.default,
             head_timeout: Duration::from_millis(table::HEAD_TIME.default),
             body_timeout: Duration::from_millis(table::BODY_TIME.default),
             drain_timeout: Duration::from_secs(20),
@@ -118,7 +118,7 @@ impl Config {
             allow_plain_http: false,
             shared_data_directory: false,
             http: HttpLimits::default(),
-            max_workspaces: kith_model::budget::table::WORKSPACES_KEPT.default,
+            max_workspaces: table::WORKSPACES_KEPT.default,
         }
     }
 

@@ -7,7 +7,7 @@ use std::error::Error;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use kith_model::budget::{BudgetUnit, Exhausted};
+use kith_model::budget::{Budget, BudgetUnit, Exhausted};
 use kith_model::plugin::{PluginFault, Refusal};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -110,8 +110,10 @@ pub enum ApiError {
         message: String,
         details: serde_json::Value,
     },
+    /// A body is larger than its limit, which is a budget's but for what a connector leaves unread and for one commit.
     TooLarge {
         limit_bytes: usize,
+        budget: Option<&'static Budget>,
     },
     UnsupportedMediaType {
         message: &'static str,
@@ -159,6 +161,12 @@ impl ApiError {
         let path = path.into();
         let mistakes = vec![Mistake { path: path.clone(), message: message.clone() }];
         ApiError::BadInput { code: "bad-input", message: format!("{path}: {message}"), mistakes }
+    }
+
+    /// A body is larger than its budget. To be made where it is refused, for it is counted here.
+    pub(crate) fn too_large(budget: &'static Budget, limit_bytes: usize) -> ApiError {
+        budget.count();
+        ApiError::TooLarge { limit_bytes, budget: Some(budget) }
     }
 
     /// `what` is not here, e.g. "no installation `orders`".
@@ -229,9 +237,10 @@ fn describe(error: ApiError) -> ErrorAnswer {
             let answer = error_answer(StatusCode::CONFLICT, code, "Confirmation required", message);
             ErrorAnswer { details: Some(details), ..answer }
         }
-        ApiError::TooLarge { limit_bytes } => {
+        ApiError::TooLarge { limit_bytes, budget } => {
             let message = format!("the body is larger than {limit_bytes} bytes");
-            error_answer(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large", message)
+            let details = budget.map(|budget| serde_json::json!({ "budget": budget.name, "limit": limit_bytes }));
+            ErrorAnswer { details, ..error_answer(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large", message) }
         }
         ApiError::UnsupportedMediaType { message } => {
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use kith_model::budget::table;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -67,6 +68,7 @@ impl<S> Paced<S> {
             }
             Poll::Pending => {
                 ready!(self.writing.poll_too_slow(context));
+                table::BODY_TIME.count();
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes its answer too slowly")))
             }
         }

@@ -12,7 +12,10 @@ const MAX_VALUE_BYTES: usize = 64 * 1024;
 
 fn to_wit(error: &KeyValueError) -> kv::Error {
     match error {
-        KeyValueError::Quota { .. } => kv::Error::Quota(error.to_string()),
+        KeyValueError::Quota { .. } => {
+            table::KV_KEPT.count();
+            kv::Error::Quota(error.to_string())
+        }
         KeyValueError::Unavailable(_) => kv::Error::Unavailable(error.to_string()),
     }
 }
@@ -37,6 +40,7 @@ impl CallState {
             return Some(kv::Error::Quota(exhausted.to_string()));
         }
         if self.kv_written_bytes > quota_bytes {
+            table::KV_KEPT.count();
             return Some(kv::Error::Quota(format!("one call writes at most {quota_bytes} bytes of state")));
         }
         let now = self.installed.clock.now();

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use kith_model::budget::table;
 use kith_model::secret::Secret;
 
 use crate::bindings::current::secrets;
@@ -15,7 +16,7 @@ const STAND_IN_PREFIX: &str = "{{secret:";
 
 /// Most stand-ins of one request, headers and body together. A request needs a key or two; each filled place may take
 /// kilobytes that the guest did not send.
-pub(crate) const MAX_STAND_INS: usize = 16;
+pub(crate) const MAX_STAND_INS: usize = table::SECRET_PLACES.default as usize;
 
 /// A secret of an installation, and its stand-in.
 struct Held {
@@ -65,6 +66,7 @@ impl Secrets {
             if let Some((name, secret)) = named {
                 let value = self.value_for(name, host, port)?;
                 *left = left.checked_sub(1).ok_or_else(|| {
+                    table::SECRET_PLACES.count();
                     format!("a request has at most {MAX_STAND_INS} places that secrets fill in; send less of them")
                 })?;
                 filled.extend_from_slice(value.as_bytes());

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use kith_model::budget::table;
+use kith_model::budget::{Budget, table};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -111,7 +111,10 @@ impl<'n, 'd> Section<'n, 'd> {
         if text.is_none() {
             self.mistyped(key, value, "a text in quotes");
         }
-        self.bound_text(key, text_limit(key));
+        let budget = text_budget(key);
+        if self.bound_text(key, budget.default) {
+            budget.count();
+        }
         text
     }
 
@@ -129,12 +132,14 @@ impl<'n, 'd> Section<'n, 'd> {
         Some(text)
     }
 
-    /// Note that the text under `key` is longer than `limit` bytes, where the manifest is a new one.
-    pub(super) fn bound_text(&self, key: &str, limit: u64) {
-        let Some(text) = self.table.get(key).and_then(|value| value.get_ref().as_str()) else { return };
-        if self.notes.reading == Reading::New && text.len() as u64 > limit {
+    /// Note that the text under `key` is longer than `limit` bytes, where the manifest is a new one; whether it is.
+    pub(super) fn bound_text(&self, key: &str, limit: u64) -> bool {
+        let Some(text) = self.table.get(key).and_then(|value| value.get_ref().as_str()) else { return false };
+        let is_too_long = self.notes.reading == Reading::New && text.len() as u64 > limit;
+        if is_too_long {
             self.wrong(key, format!("`{key}` in {} has {} bytes; write at most {limit}", self.name, text.len()));
         }
+        is_too_long
     }
 
     /// The text under `key`, which must be there, parsed.
@@ -238,9 +243,9 @@ impl<'n, 'd> Section<'n, 'd> {
     }
 }
 
-/// The longest text under a key, in bytes.
-fn text_limit(key: &str) -> u64 {
-    if key == "expression" { table::EXPRESSION_TEXT.default } else { table::MANIFEST_WORDS.default }
+/// What a text under a key is held against.
+fn text_budget(key: &str) -> &'static Budget {
+    if key == "expression" { &table::EXPRESSION_TEXT } else { &table::MANIFEST_WORDS }
 }
 
 /// The known word that is at most two edits (a third of the word, if that is more) away from `written`.

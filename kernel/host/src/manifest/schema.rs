@@ -121,6 +121,7 @@ impl<'s> Survey<'s> {
         }
         let limit = table::SCHEMA_SIZE.default;
         if measured.size > limit {
+            table::SCHEMA_SIZE.count();
             let message = format!("has more than {limit} places with its references written out; make it smaller");
             return Err(at.wrong(message));
         }

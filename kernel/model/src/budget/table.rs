@@ -53,9 +53,13 @@ pub static INTAKE_MEMORY: Budget = budget("intake-memory", Host, Bytes, 256 << 2
 pub static STRANGER_MEMORY: Budget = budget("stranger-memory", Host, Bytes, 16 << 20, "--intake-memory");
 /// A client request's body, as sent and as decoded.
 pub static CLIENT_BODY: Budget = budget("client-body", Request, Bytes, 10 << 20, FIXED);
+/// The same of a sender who does not say in the head who it is: browsers do not, and send batches of less.
+pub static STRANGER_BODY: Budget = budget("stranger-body", Request, Bytes, 512 << 10, FIXED);
+/// One stream of records to a source, as decoded; it is never in memory as a whole.
+pub static STREAM_BODY: Budget = budget("stream-body", Request, Bytes, 64 << 30, FIXED);
 /// A JSON body of the admin API.
 pub static JSON_BODY: Budget = budget("json-body", Request, Bytes, 1 << 20, FIXED);
-/// Until a request's head is there.
+/// Until a request's head is there, the wait for a next request included.
 pub static HEAD_TIME: Budget = budget("head-time", Request, WallMs, 10_000, FIXED);
 /// How long a body, or an answer's reader, is waited for; each KiB gives a second back.
 pub static BODY_TIME: Budget = budget("body-time", Request, WallMs, 30_000, FIXED);
@@ -81,6 +85,10 @@ pub static GUEST_MEMORY: Budget = budget("guest-memory", Call, Bytes, 64 << 20, 
 pub static GUEST_PROCESSOR: Budget = budget("guest-processor", Call, ProcessorMs, 2_000, "grants.limits.cpu_ms");
 /// Time of one call, host calls included.
 pub static GUEST_TIME: Budget = budget("guest-time", Call, WallMs, 30_000, "grants.limits.wall_ms");
+/// Processor time of one fit, which reads a whole history.
+pub static FIT_PROCESSOR: Budget = budget("fit-processor", Call, ProcessorMs, 60_000, FIXED);
+/// Time of one fit.
+pub static FIT_TIME: Budget = budget("fit-time", Call, WallMs, 120_000, FIXED);
 /// What a guest hands to the host at once.
 pub static GUEST_OUTPUT: Budget = budget("guest-output", Call, Bytes, 16 << 20, "grants.limits.output_bytes");
 /// What one call may log.
@@ -103,7 +111,7 @@ pub static GUEST_QUEUE_TIME: Budget = budget("guest-queue-time", Request, WallMs
 /// Places in a request that secrets fill in.
 pub static SECRET_PLACES: Budget = budget("secret-places", Call, Items, 16, FIXED);
 /// Key-value state of one installation.
-pub static KV_KEPT: Budget = budget("kv-kept", Installation, Bytes, 16 << 20, "grants.limits.kv_bytes");
+pub static KV_KEPT: Budget = budget("kv-kept", Installation, Bytes, 16 << 20, "grants.kv_bytes");
 /// Writes and deletions of one call; each is a commit.
 pub static KV_CALL_COMMITS: Budget = budget("kv-call-commits", Call, Items, 1_000, FIXED);
 /// Writes and deletions of one installation.
@@ -134,10 +142,10 @@ pub static PLUGIN_BYTES_KEPT: Budget = budget("plugin-bytes-kept", Workspace, By
 
 // Texts of admins.
 
-/// A title of a key or an audience.
+/// A title of a key, an audience or a workspace.
 pub static TITLE_TEXT: Budget = budget("title-text", Request, Bytes, 256, FIXED);
-/// A purpose of messages.
-pub static PURPOSE_TEXT: Budget = budget("purpose-text", Request, Bytes, 128, FIXED);
+/// A purpose of messages, as written and in lower case.
+pub static PURPOSE_TEXT: Budget = budget("purpose-text", Request, Bytes, 64, FIXED);
 /// A message's payload, as it is written in an audience.
 pub static PAYLOAD_TEXT: Budget = budget("payload-text", Request, Bytes, 64 << 10, FIXED);
 /// A secret of an installation: a key in PEM has room.
@@ -178,6 +186,8 @@ pub static ALL: &[&Budget] = &[
     &INTAKE_MEMORY,
     &STRANGER_MEMORY,
     &CLIENT_BODY,
+    &STRANGER_BODY,
+    &STREAM_BODY,
     &JSON_BODY,
     &HEAD_TIME,
     &BODY_TIME,
@@ -189,6 +199,8 @@ pub static ALL: &[&Budget] = &[
     &GUEST_MEMORY,
     &GUEST_PROCESSOR,
     &GUEST_TIME,
+    &FIT_PROCESSOR,
+    &FIT_TIME,
     &GUEST_OUTPUT,
     &GUEST_LOG,
     &GUEST_HOST_CALLS,

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use kith_model::budget::table;
 use kith_model::event::RejectedRecord;
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_store::{Key, Operation, ReadError, Store, row};
@@ -14,10 +15,10 @@ use super::validate;
 use crate::rows::Aside;
 
 /// Parts of one request that are kept singly; an answer lists as many. The rest is one counted row.
-pub(crate) const MAX_KEPT_PARTS: u64 = 100;
+pub(crate) const MAX_KEPT_PARTS: u64 = table::REJECTED_PARTS.default;
 
 /// Rows that are kept of one source; older ones go when newer ones come.
-const MAX_KEPT_ROWS: u64 = 10_000;
+const MAX_KEPT_ROWS: u64 = table::REJECTED_KEPT.default;
 
 /// Old rows that one unit deletes at most.
 const MAX_DROPPED_ROWS: u64 = 1_024;
@@ -44,6 +45,7 @@ impl KeptParts {
     pub(super) fn end(&mut self, submission: &Submission, operations: &mut Vec<Operation>) {
         let rest = std::mem::take(&mut self.rest);
         if rest > 0 {
+            table::REJECTED_PARTS.count();
             let record = RejectedRecord {
                 place: 0,
                 code: "more-parts".into(),
@@ -100,6 +102,7 @@ impl Quota {
             return Ok(());
         }
         self.unit = Some(source);
+        table::REJECTED_KEPT.count();
         let range = Key::set_aside(self.workspace, Some(source)).range();
         let page = self.store.scan(&range, usize::try_from(beyond).unwrap_or(usize::MAX))?;
         let dropped = page.rows.len() as u64;

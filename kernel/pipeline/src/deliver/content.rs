@@ -7,12 +7,13 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::LazyLock;
 
+use kith_model::budget::table;
 use minijinja::value::{Serde, ValueKind};
 use minijinja::{Environment, ErrorKind};
 use serde_json::Value;
 
 /// A payload as an audience has it. Each of its messages keeps it until the message is settled.
-const MAX_PAYLOAD_BYTES: usize = 64 << 10;
+const MAX_PAYLOAD_BYTES: usize = table::PAYLOAD_TEXT.default as usize;
 
 /// All rendered texts of one payload together.
 const MAX_OUTPUT_BYTES: usize = 64 << 10;

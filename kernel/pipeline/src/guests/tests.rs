@@ -83,6 +83,25 @@ fn who_has_enough_waiting_is_told_at_once_and_workspaces_take_turns() {
 }
 
 #[test]
+fn inputs_that_wait_have_a_budget_each_and_together() {
+    let guests = Guests::with_slots(2, 1_000).unwrap();
+    let blocked = [held(&guests, caller(1, 1)), held(&guests, caller(3, 1))];
+    blocked.iter().for_each(|(_, begins, _)| begins.recv_timeout(WAIT).unwrap());
+    let input = |workspace, bytes| guests.run(Caller { bytes, ..caller(workspace, 1) }, || ());
+    let ended = |workspace| input(workspace, 1).err().map(|exhausted| exhausted.budget.name);
+    let all = usize::try_from(table::GUEST_INPUT_WAITING.default).unwrap();
+    let first = input(1, all).unwrap();
+    assert_eq!(ended(1), Some("guest-input-waiting"));
+    let second = input(2, all).unwrap();
+    assert_eq!(ended(4), Some("host-guest-input-waiting"));
+    blocked.iter().for_each(|(_, _, let_go)| let_go.send(()).unwrap());
+    assert_eq!((first.wait(), second.wait()), (Ok(()), Ok(())));
+    assert_eq!(ended(4), None, "what began waits no more");
+    blocked.into_iter().for_each(|(call, ..)| assert_eq!(call.wait(), Ok(())));
+    guests.stop();
+}
+
+#[test]
 fn a_stop_finishes_what_is_under_way_and_tells_those_who_wait() {
     let guests = Arc::new(Guests::with_slots(2, 1_000).unwrap());
     let (under_way, begins, let_go) = held(&guests, caller(1, 1));

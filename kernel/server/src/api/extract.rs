@@ -73,9 +73,6 @@ impl<R: Right> FromRequestParts<Arc<App>> for Authority<R> {
     }
 }
 
-/// No JSON body of the admin API needs more.
-pub(crate) const MAX_JSON_BYTES: usize = table::JSON_BODY.default as usize;
-
 /// Why a body did not come: it was too slow, or its connection ended.
 #[allow(clippy::needless_pass_by_value, reason = "it stands where errors are mapped")]
 pub(crate) fn cut(error: axum::Error) -> ApiError {
@@ -91,19 +88,38 @@ pub(crate) fn cut(error: axum::Error) -> ApiError {
     }
 }
 
-/// Read a whole body of at most `limit_bytes`, setting memory aside for each piece before it is added. What comes after them
-/// is `unread.rs`'s part.
+/// How large a body may be, and by which budget.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BodyLimit {
+    pub(super) budget: &'static Budget,
+    pub(super) bytes: usize,
+}
+
+impl BodyLimit {
+    /// A budget's default.
+    pub(super) fn of(budget: &'static Budget) -> BodyLimit {
+        BodyLimit { budget, bytes: usize::try_from(budget.default).unwrap_or(usize::MAX) }
+    }
+
+    /// The refusal of a larger body.
+    pub(super) fn passed(self) -> ApiError {
+        ApiError::too_large(self.budget, self.bytes)
+    }
+}
+
+/// Read a whole body within its limit, setting memory aside for each piece before it is added. What comes after them is
+/// `unread.rs`'s part.
 pub(super) async fn read_body(
     mut body: Body,
-    limit_bytes: usize,
+    limit: BodyLimit,
     memory: &mut Reservation,
 ) -> Result<bytes::Bytes, ApiError> {
     let mut whole = bytes::BytesMut::new();
     while let Some(frame) = body.frame().await.transpose().map_err(cut)? {
         // Trailers say nothing here.
         let Ok(piece) = frame.into_data() else { continue };
-        if piece.len() > limit_bytes - whole.len() {
-            return Err(ApiError::TooLarge { limit_bytes });
+        if piece.len() > limit.bytes - whole.len() {
+            return Err(limit.passed());
         }
         memory.grow_to(whole.len() + piece.len())?;
         whole.extend_from_slice(&piece);
@@ -153,7 +169,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
             Some(key) => Reservation::of_key(app, key)?,
             None => Reservation::of_stranger(&app.stranger_memory)?,
         };
-        let bytes = read_body(request.into_body(), MAX_JSON_BYTES, &mut memory).await?;
+        let bytes = read_body(request.into_body(), BodyLimit::of(&table::JSON_BODY), &mut memory).await?;
         parse(&bytes).map(Json)
     }
 }

@@ -11,12 +11,13 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use bytes::Bytes;
+use kith_model::budget::table;
 use kith_model::event::EventOrigin;
 use kith_pipeline::{Kernel, offload};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::extract::{Path, read_body};
+use super::extract::{BodyLimit, Path, read_body};
 use super::intake::{count_metrics, counts, gunzip, looks_gzip, own_answer, says_gzip, source_request};
 use super::reservation::Reservation;
 use crate::app::App;
@@ -173,16 +174,16 @@ async fn take(app: Arc<App>, origin: EventOrigin, request: Request) -> Result<Re
         Some(text) => Some((write_key_of(&app, &text)?, text)),
         None => None,
     };
-    let limit_bytes = match by_header {
-        Some(_) => app.config.http.max_body_bytes,
-        None => app.config.http.max_body_bytes.min(STRANGER_BODY_BYTES),
+    let limit = match by_header {
+        Some(_) => BodyLimit { budget: &table::CLIENT_BODY, bytes: app.config.http.max_body_bytes },
+        None => BodyLimit::of(&table::STRANGER_BODY),
     };
-    refuse_announced(&parts.headers, limit_bytes)?;
+    refuse_announced(&parts.headers, limit)?;
     let mut memory = match &by_header {
         Some((caller, _)) => Reservation::of_key(&app, &caller.key)?,
         None => Reservation::of_stranger(&app.stranger_memory)?,
     };
-    let body = read_body(body, limit_bytes, &mut memory).await?;
+    let body = read_body(body, limit, &mut memory).await?;
     let (body, _memory) = decoded(&app, body, gzip, by_header.is_some(), memory).await?;
     let caller = sender(&app, by_header, &body)?;
     let source = caller.source.ok_or(NO_WRITE_KEY)?;
@@ -204,13 +205,10 @@ fn write_key_of(app: &App, text: &str) -> Result<Caller, ApiError> {
     if caller.source.is_some() { Ok(caller) } else { Err(NO_WRITE_KEY) }
 }
 
-/// The largest body of a sender who does not say in the head who it is: browsers do not, and send batches of less.
-const STRANGER_BODY_BYTES: usize = 512 << 10;
-
 /// A body that says that it is too large is not begun.
-fn refuse_announced(headers: &HeaderMap, limit_bytes: usize) -> Result<(), ApiError> {
+fn refuse_announced(headers: &HeaderMap, limit: BodyLimit) -> Result<(), ApiError> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > limit_bytes) { Err(ApiError::TooLarge { limit_bytes }) } else { Ok(()) }
+    if announced.is_some_and(|length| length > limit.bytes) { Err(limit.passed()) } else { Ok(()) }
 }
 
 /// The body as the client meant it. Nothing is decompressed for a sender who is not known.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use flate2::write::MultiGzDecoder;
+use kith_model::budget::table;
 use kith_model::plugin::{Answer, SourceRequest};
 use kith_pipeline::{Acceptance, IntakeError};
 use serde_json::{Value, json};
@@ -106,12 +107,12 @@ pub(crate) fn gunzip(
     for slice in Gunzip::slices(compressed) {
         whole.extend(decoder.step(slice)?);
         if whole.len() > limit_bytes {
-            return Err(ApiError::TooLarge { limit_bytes });
+            return Err(ApiError::too_large(&table::CLIENT_BODY, limit_bytes));
         }
         room_for(whole.len())?;
     }
     whole.extend(decoder.finish()?);
-    if whole.len() > limit_bytes { Err(ApiError::TooLarge { limit_bytes }) } else { Ok(whole) }
+    if whole.len() > limit_bytes { Err(ApiError::too_large(&table::CLIENT_BODY, limit_bytes)) } else { Ok(whole) }
 }
 
 /// Counts and rejected parts; `place` names a part's place, `index` or `line`.
@@ -156,7 +157,7 @@ impl From<IntakeError> for ApiError {
             }
             IntakeError::Refused(refusal) => ApiError::Refused(refusal),
             IntakeError::Fault(fault) => ApiError::Fault(fault),
-            IntakeError::TooLarge { limit } => ApiError::TooLarge { limit_bytes: limit },
+            IntakeError::TooLarge { limit } => ApiError::TooLarge { limit_bytes: limit, budget: None },
             IntakeError::Exhausted(exhausted) => ApiError::Exhausted(exhausted),
             IntakeError::Overloaded { retry_after_s } => ApiError::Overloaded { retry_after_s },
             IntakeError::Unavailable { reason, retry_after_s } => {

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
-use kith_model::budget::table;
+use kith_model::budget::{Exhausted, table};
 use kith_model::id::WorkspaceId;
 use kith_model::plugin::{Capabilities, InputSpec, LimitRequest, OutputSpec, PluginId, PluginKind};
 use kith_pipeline::Patience;
@@ -14,15 +14,12 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::extract::{Authority, PageQuery, Path, Query, read_body, right};
+use super::extract::{Authority, BodyLimit, PageQuery, Path, Query, read_body, right};
 use super::reservation::Reservation;
 use super::view::{Page, time};
 use crate::app::App;
 use crate::catalogue::{Actor, InstallationRow, PluginRow, WorkspaceTables};
 use crate::error::{ApiError, Problem};
-
-/// The largest component that is admitted.
-const MAX_COMPONENT_BYTES: usize = table::COMPONENT_SIZE.default as usize;
 
 /// One version of a plugin.
 #[derive(Debug, Serialize, ToSchema)]
@@ -131,7 +128,7 @@ pub(crate) async fn upload(
     let actor = authority.actor();
     let workspace = authority.caller.workspace;
     let mut memory = Reservation::of_key(&app, &authority.caller.key)?;
-    let component = read_body(body, MAX_COMPONENT_BYTES, &mut memory).await?;
+    let component = read_body(body, BodyLimit::of(&table::COMPONENT_SIZE), &mut memory).await?;
     app.ask(move |app, patience| {
         let inspected = kith_host::inspect(&component).map_err(kith_host::LoadError::Package)?;
         let row = PluginRow {
@@ -184,16 +181,20 @@ fn check_room(tables: &WorkspaceTables, row: &PluginRow) -> Result<Option<(Statu
     if let Some(existing) = tables.plugins.get(&(row.manifest.id.clone(), row.manifest.version.clone())) {
         return already(existing, &row.digest).map(Some);
     }
-    let bytes: u64 = tables.plugins.values().map(|kept| kept.size_bytes).sum();
-    for (budget, used) in [
-        (&table::PLUGINS_KEPT, tables.plugins.len() as u64 + 1),
-        (&table::PLUGIN_BYTES_KEPT, bytes.saturating_add(row.size_bytes)),
-    ] {
+    check_kept(tables.plugins.values().map(|kept| kept.size_bytes), row.size_bytes)?;
+    Ok(None)
+}
+
+/// Whether one more version of so many bytes may be kept beside those that are.
+fn check_kept(kept: impl Iterator<Item = u64>, size_bytes: u64) -> Result<(), Exhausted> {
+    let (versions, bytes) =
+        kept.chain([size_bytes]).fold((0, 0_u64), |(versions, bytes), size| (versions + 1, bytes.saturating_add(size)));
+    for (budget, used) in [(&table::PLUGINS_KEPT, versions), (&table::PLUGIN_BYTES_KEPT, bytes)] {
         if used > budget.default {
-            return Err(budget.exhausted(budget.default, None).into());
+            return Err(budget.exhausted(budget.default, None));
         }
     }
-    Ok(None)
+    Ok(())
 }
 
 /// Delete a version of a plugin that is not installed: its component leaves the disk where no other workspace has it. What it
@@ -293,4 +294,21 @@ pub(crate) async fn read(
 /// Whether plugins of this kind compute over people's columns, and so can be fitted.
 pub(crate) fn computes(kind: PluginKind) -> bool {
     matches!(kind, PluginKind::TagModel | PluginKind::Scorer)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::iter::{once, repeat_n};
+
+    use super::*;
+
+    #[test]
+    fn a_workspace_keeps_so_many_plugins_and_so_many_bytes() {
+        let ended = |refused: Result<(), Exhausted>| refused.err().map(|exhausted| exhausted.budget.name);
+        assert_eq!(ended(check_kept(repeat_n(1, 499), 1)), None);
+        assert_eq!(ended(check_kept(repeat_n(1, 500), 1)), Some("plugins-kept"));
+        let most = table::PLUGIN_BYTES_KEPT.default;
+        assert_eq!(ended(check_kept(once(most - 1), 1)), None);
+        assert_eq!(ended(check_kept(once(most), 1)), Some("plugin-bytes-kept"));
+    }
 }

@@ -9,6 +9,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
+use kith_model::budget::table;
 use kith_pipeline::{Intake, Kernel};
 
 use super::extract::{Authority, Path, cut, right};
@@ -151,7 +152,7 @@ async fn push(app: &App, intake: &mut Intake, taken_bytes: &mut u64, plain: &[u8
     *taken_bytes += plain.len() as u64;
     let limit = app.config.http.max_stream_bytes;
     if *taken_bytes > limit {
-        return Err(ApiError::TooLarge { limit_bytes: usize::try_from(limit).unwrap_or(usize::MAX) });
+        return Err(ApiError::too_large(&table::STREAM_BODY, usize::try_from(limit).unwrap_or(usize::MAX)));
     }
     if !plain.is_empty() {
         intake.push(plain).await?;

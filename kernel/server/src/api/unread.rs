@@ -16,6 +16,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http_body_util::BodyExt as _;
 use hyper::body::{Frame, SizeHint};
+use kith_model::budget::table;
 use parking_lot::Mutex;
 
 use crate::app::App;
@@ -53,6 +54,7 @@ impl hyper::body::Body for SharedBody {
         reading.begun = true;
         let Poll::Ready(frame) = Pin::new(&mut reading.body).poll_frame(context) else {
             ready!(reading.pace.poll_too_slow(context));
+            table::BODY_TIME.count();
             return Poll::Ready(Some(Err(axum::Error::new(TooSlow))));
         };
         reading.ended = frame.is_none();

@@ -30,7 +30,7 @@ use crate::wiring::{Loading, Source};
     request_body = NewWorkspace,
     responses(
         (status = 201, body = NewWorkspaceBody), (status = 400, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem),
+        (status = 409, body = Problem), (status = 413, body = Problem),
     ),
 )]
 pub(crate) async fn create(
@@ -122,7 +122,7 @@ pub(crate) async fn read(
     security(("key" = ["workspaces:admin"])), request_body = PatchWorkspace,
     responses(
         (status = 200, body = TenantBody), (status = 400, body = Problem), (status = 404, body = Problem),
-        (status = 409, body = Problem),
+        (status = 409, body = Problem), (status = 413, body = Problem),
     ),
 )]
 pub(crate) async fn change(

@@ -10,6 +10,7 @@ use axum::http::{HeaderName, HeaderValue, header};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::Watcher;
+use kith_model::budget::table;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -44,8 +45,10 @@ impl Serving {
     pub(super) async fn connection(self, stream: TcpStream, peer: IpAddr, watcher: Watcher) {
         let HttpLimits { head_timeout, body_timeout, .. } = self.limits;
         // hyper's own timer begins with the first byte; a connection that never sends one would stay for ever.
-        if !matches!(timeout(head_timeout, stream.readable()).await, Ok(Ok(()))) {
-            return;
+        match timeout(head_timeout, stream.readable()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return,
+            Err(_) => return table::HEAD_TIME.count(),
         }
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection without nodelay");
@@ -61,7 +64,7 @@ impl Serving {
                 }
             }
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-            Err(_) => tracing::debug!("a TLS handshake took too long"),
+            Err(_) => table::HEAD_TIME.count(),
         }
     }
 
@@ -85,6 +88,9 @@ impl Serving {
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(self.limits.head_timeout);
         if let Err(error) = watcher.watch(builder.serve_connection(TokioIo::new(stream), service)).await {
+            if error.is_timeout() {
+                table::HEAD_TIME.count();
+            }
             tracing::debug!(%error, "a connection broke");
         }
     }
@@ -92,5 +98,9 @@ impl Serving {
 
 /// Whether a first byte comes in time behind the handshake, for the same reason as before it.
 async fn begins(stream: &mut tokio_rustls::server::TlsStream<Paced<TcpStream>>, wait: Duration) -> bool {
-    matches!(timeout(wait, stream.fill_buf()).await, Ok(Ok(bytes)) if !bytes.is_empty())
+    let Ok(first) = timeout(wait, stream.fill_buf()).await else {
+        table::HEAD_TIME.count();
+        return false;
+    };
+    first.is_ok_and(|bytes| !bytes.is_empty())
 }

@@ -1,11 +1,11 @@
 //! A connector that misbehaves as the request's body says: it loops, eats memory or traps, whatever follows a dash, answers
-//! a few bytes with very much, waits for a peer, or writes state without end; any other body is a user's id and becomes one
-//! event. What the kernel makes of it is tested in
-//! `tests/e2e/hostile.rs` and `tests/e2e/datapath/`.
+//! a few bytes with very much, waits for a peer, writes state or log lines without end, or sends one secret many times; any
+//! other body is a user's id and becomes one event. What the kernel makes of it is tested in `tests/e2e/hostile.rs`,
+//! `tests/e2e/budgets/` and `tests/e2e/datapath/`.
 
 use std::hint::black_box;
 
-use kith_plugin_sdk::{Connector, Event, Received, Rejection, Request, export, http, kv};
+use kith_plugin_sdk::{Connector, Event, Received, Rejection, Request, export, http, kv, log, secrets};
 
 /// The guest.
 pub struct Hostile;
@@ -27,6 +27,8 @@ impl Connector for Hostile {
             ["delete", times, bytes] => {
                 written(number(times), |key| kv::delete(&format!("{key}{}", "-".repeat(number(bytes)))))
             }
+            ["log", times] => logged(number(times)),
+            ["secrets", times, url] => told(number(times), url),
             ["texts", name, events, bytes] => texts(name, number(events), number(bytes)),
             _ => vec![Event::track("Seen").with_identifier("user_id", &body)],
         };
@@ -73,6 +75,20 @@ fn hold(mib: usize, url: &str) -> Vec<Event> {
 fn written(times: usize, write: impl Fn(&str) -> Result<(), kv::Error>) -> Vec<Event> {
     let kept = (0..times).filter(|number| write(&format!("key-{}", number % 8)).is_ok()).count();
     vec![Event::track(format!("Wrote {kept}")).with_identifier("user_id", "writer")]
+}
+
+/// Write lines to the operator's log.
+fn logged(times: usize) -> Vec<Event> {
+    (0..times).for_each(|line| log::info(format!("line {line} of a flood")));
+    vec![Event::track("Logged").with_identifier("user_id", "logger")]
+}
+
+/// Send a secret to a peer so many times at once.
+fn told(times: usize, url: &str) -> Vec<Event> {
+    let secret = secrets::stand_in("token").unwrap_or_default();
+    let answer = http::Request::post(url).body(secret.repeat(times)).send();
+    let seen = if answer.is_ok() { "Told" } else { "Untold" };
+    vec![Event::track(seen).with_identifier("user_id", "teller")]
 }
 
 /// Take memory until there is none.

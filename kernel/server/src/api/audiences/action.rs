@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use kith_features::Duration;
 use kith_model::audience::{Action, ConsentBasis, ReEntry, Reach};
 use kith_model::budget::table;
-use kith_model::consent::MAX_PURPOSE_BYTES;
 use kith_model::plugin::PluginKind;
 use kith_model::time::DAY_MS;
 
@@ -51,10 +50,9 @@ pub(super) fn read(
     if wanted.purpose.trim().is_empty() {
         return Err(moment.at("purpose", "say what the message is for, e.g. marketing"));
     }
-    if wanted.purpose.trim().to_lowercase().len() > MAX_PURPOSE_BYTES {
-        return Err(moment.at("purpose", format!("a purpose has at most {MAX_PURPOSE_BYTES} bytes")));
-    }
     check_text(&table::PURPOSE_TEXT, &wanted.purpose)?;
+    // Consents are kept by it, and some letters are longer in lower case.
+    check_text(&table::PURPOSE_TEXT, &wanted.purpose.to_lowercase())?;
     if !wanted.payload.is_object() {
         return Err(moment.at("payload", "write a JSON object"));
     }

@@ -10,12 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use crate::api::extract::check_text;
 use crate::api::view::time;
 use crate::catalogue::{Tables, WorkspaceRow, WorkspaceState, WorkspaceTables};
 use crate::error::ApiError;
-
-/// The longest title, in characters.
-const MAX_TITLE: usize = 200;
 
 /// The largest limit that a host key may set: what is kept is mirrored in memory.
 const MAX_KEPT: u64 = 1_000_000;
@@ -127,9 +125,7 @@ fn read_name(name: &str) -> Result<Name, ApiError> {
 }
 
 fn read_title(title: String) -> Result<String, ApiError> {
-    if title.chars().count() > MAX_TITLE {
-        return Err(ApiError::at("title", format!("a title has at most {MAX_TITLE} characters")));
-    }
+    check_text(&table::TITLE_TEXT, &title)?;
     Ok(title)
 }
 

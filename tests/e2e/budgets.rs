@@ -1,0 +1,207 @@
+//! Every budget of the table, used up on purpose: by callers, by expressions, by plugins, by what a workspace keeps. Each
+//! attack insists on the answer that whoever passes the budget gets; the walk insists that the refusal was counted under the
+//! budget's name, by a server of its own.
+
+mod callers;
+mod calls;
+mod expressions;
+mod kept;
+mod plugins;
+mod requests;
+mod state;
+mod waits;
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use kith_model::budget::table;
+use kith_tests::{ADMIN_KEY, Answer, Client, Process, Receiver, TestKernel, root, wait_for, wait_until};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A budget's name, and what uses it up.
+type Attack = (&'static str, fn(&Ground));
+
+/// All attacks, by the servers that they need.
+const GROUPS: &[&[Attack]] = &[
+    callers::CONNECTED,
+    callers::KNOWN,
+    callers::PROXIED,
+    calls::ATTACKS,
+    expressions::ATTACKS,
+    kept::ATTACKS,
+    plugins::ATTACKS,
+    requests::ATTACKS,
+    requests::SLOW,
+    requests::LONG,
+    state::ATTACKS,
+    waits::MEMORY,
+    waits::CALLS,
+    waits::PLACES,
+];
+
+/// Budgets that no test of the whole product can reach in time, and the unit tests that use them up where they are enforced:
+/// a minute of work at one question, hundreds of MiB that wait, hundreds of plugins.
+const SHOWN_BY_UNIT_TESTS: &[(&str, &str, &str)] = &[
+    ("question-time", "kernel/pipeline/src/turns.rs", "one_question_at_a_time_and_none_waits_for_ever"),
+    ("guest-input-waiting", "kernel/pipeline/src/guests/tests.rs", "inputs_that_wait_have_a_budget_each_and_together"),
+    (
+        "host-guest-input-waiting",
+        "kernel/pipeline/src/guests/tests.rs",
+        "inputs_that_wait_have_a_budget_each_and_together",
+    ),
+    ("plugins-kept", "kernel/server/src/api/plugins.rs", "a_workspace_keeps_so_many_plugins_and_so_many_bytes"),
+    ("plugin-bytes-kept", "kernel/server/src/api/plugins.rs", "a_workspace_keeps_so_many_plugins_and_so_many_bytes"),
+];
+
+#[test]
+fn every_budget_of_the_table_is_used_up_by_some_test() {
+    let attacks: Vec<&str> = GROUPS.iter().flat_map(|group| group.iter().map(|(budget, _)| *budget)).collect();
+    let by_unit_tests = SHOWN_BY_UNIT_TESTS.iter().map(|(budget, ..)| *budget);
+    let shown: BTreeSet<&str> = attacks.iter().copied().chain(by_unit_tests).collect();
+    assert_eq!(shown.len(), attacks.len() + SHOWN_BY_UNIT_TESTS.len(), "each once");
+    for budget in table::ALL {
+        assert!(shown.contains(budget.name), "no attack for budget {}", budget.name);
+    }
+    assert_eq!(shown.len(), table::ALL.len(), "none that is not in the table");
+    for (budget, file, test) in SHOWN_BY_UNIT_TESTS {
+        let text = std::fs::read_to_string(root().join(file)).unwrap();
+        let marked = [format!("#[test]\nfn {test}("), format!("#[test]\n    fn {test}(")];
+        assert!(marked.iter().any(|marked| text.contains(marked)), "{budget}: {file} has no test {test}");
+    }
+}
+
+/// Use each budget up, one after the other.
+fn walk(ground: &Ground, attacks: &[Attack]) {
+    for (budget, attack) in attacks {
+        let before = ground.refusals(budget);
+        attack(ground);
+        wait_until(&format!("a refusal is counted for {budget}"), || ground.refusals(budget) > before);
+    }
+}
+
+/// A server of its own, and what the attacks on it share.
+struct Ground {
+    url: String,
+    admin: Client,
+    /// Reads the figures: a key that no attack spends anything of.
+    watcher: Client,
+    receiver: Receiver,
+    _server: Server,
+}
+
+#[allow(dead_code, reason = "it is held until the end of the test")]
+enum Server {
+    Process(Process, TempDir),
+    Kernel(TestKernel),
+}
+
+impl Ground {
+    /// A process that is started with these flags.
+    fn of_process(flags: &[&str]) -> Ground {
+        let folder = tempfile::tempdir().unwrap();
+        let flags = [&["--allow-loopback", "--allow-plain-http"], flags].concat();
+        let process = Process::serve(folder.path(), &flags);
+        Ground::new(process.url().to_owned(), Server::Process(process, folder))
+    }
+
+    /// A server whose settings are smaller than any flag makes them.
+    fn of_kernel(kernel: TestKernel) -> Ground {
+        Ground::new(kernel.url().to_owned(), Server::Kernel(kernel))
+    }
+
+    fn new(url: String, server: Server) -> Ground {
+        let admin = Client::new(&url, Some(ADMIN_KEY));
+        let made = admin.post("/api/v1/keys", &json!({ "title": "watcher", "scopes": ["metrics:read"] })).is(201);
+        let watcher = Client::new(&url, made["key"].as_str());
+        Ground { url, admin, watcher, receiver: Receiver::start(), _server: server }
+    }
+
+    /// How many refusals the server has counted for a budget.
+    fn refusals(&self, budget: &str) -> u64 {
+        let begin = format!("kith_budget_exhausted_total{{budget=\"{budget}\"}} ");
+        // The attack before may still hold what the server has of connections.
+        let figures = wait_for("the figures are shown", || {
+            let answer = self.watcher.try_send("GET", "/metrics", &[], Vec::new()).ok()?;
+            (answer.status == 200).then(|| answer.text())
+        });
+        figures.lines().find_map(|line| line.strip_prefix(begin.as_str())).map_or(0, |number| number.parse().unwrap())
+    }
+
+    /// Upload and install a built plugin; `body` is the installation's, without the plugin.
+    fn install(&self, plugin: &str, mut body: Value) -> Answer {
+        let component = kith_tests::component(plugin).component.clone();
+        let uploaded = self.admin.send("POST", "/api/v1/plugins", &[], component);
+        assert!(matches!(uploaded.status, 200 | 201), "{plugin}: {}", uploaded.text());
+        body["plugin"] = json!(plugin);
+        self.admin.post("/api/v1/installations", &body)
+    }
+
+    /// A sender of the installed source `segment`.
+    fn sender(&self) -> Client {
+        let made = self.admin.post("/api/v1/keys", &json!({ "title": "sender", "source": "segment" })).is(201);
+        Client::with_write_key(&self.url, made["key"].as_str().unwrap())
+    }
+
+    /// Install the hostile connector under a name with these limits; what sends to it.
+    fn hostile(&self, name: &str, limits: Value) -> impl Fn(&str) -> Answer + use<'_> {
+        let grants = json!({ "http": [self.receiver.host()], "limits": limits });
+        self.install("hostile/connector", json!({ "name": name, "grants": grants })).is(201);
+        let path = format!("/api/v1/sources/{name}/records");
+        move |body| self.admin.send("POST", &path, &[], body)
+    }
+
+    /// A connection that has sent this and waits.
+    fn connection(&self, sent: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(self.url.trim_start_matches("http://")).unwrap();
+        // One that the server has closed already is seen by its end.
+        stream.write_all(sent).ok();
+        stream
+    }
+
+    /// A request of the admin, of which the body is on its way.
+    fn upload(&self, path: &str, announced: usize, headers: &str, sent: &[u8]) -> TcpStream {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN_KEY}\r\n\
+             content-type: application/json\r\ncontent-length: {announced}\r\n{headers}\r\n"
+        );
+        self.connection(&[head.as_bytes(), sent].concat())
+    }
+}
+
+/// What has come on a connection by now; `None` while nothing has.
+fn come(stream: &mut TcpStream) -> Option<String> {
+    let mut bytes = [0; 4_096];
+    stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+    match stream.read(&mut bytes) {
+        Ok(read) => Some(String::from_utf8_lossy(&bytes[..read]).into_owned()),
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => None,
+        // Its end.
+        Err(_) => Some(String::new()),
+    }
+}
+
+/// Wait for the first of several connections on which something comes.
+fn first(streams: &mut [TcpStream]) -> String {
+    wait_for("somebody is answered", || streams.iter_mut().find_map(come))
+}
+
+/// Insist on the problem document of a budget that ended.
+#[track_caller]
+fn is_exhausted(answer: &Answer, status: u16, budget: &str) {
+    let problem = answer.is_problem(status, "budget-exhausted");
+    assert_eq!(problem["budget"], budget, "{problem}");
+    assert_eq!(answer.header("retry-after").is_empty(), status != 429, "only what comes back invites again: {problem}");
+}
+
+/// The same of an answer as it came over a connection.
+#[track_caller]
+fn names(answer: &str, status: u16, budget: &str) {
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    assert!(
+        answer.contains("\"budget-exhausted\"") && answer.contains(&format!("\"budget\":\"{budget}\"")),
+        "{answer}"
+    );
+}
