@@ -79,7 +79,10 @@ fn line(server: &Process, neighbour: &Neighbour, stage: &Stage, attack: &Attack,
             of_p50.push(p50 / alone50);
             of_p99.push(p99 / alone99);
             more_p99.push(p99 - alone99);
-            (quiet_p50.push(alone50), quiet_p99.push(alone99), p50s.push(p50), p99s.push(p99));
+            quiet_p50.push(alone50);
+            quiet_p99.push(alone99);
+            p50s.push(p50);
+            p99s.push(p99);
             requests += beside.latencies.len();
             refused += beside.refused;
             std::thread::park_timeout(REST);

@@ -241,12 +241,8 @@ pub struct Caller {
 impl Caller {
     /// Whether the credential has the scope.
     pub fn may(&self, scope: Scope) -> bool {
-        match scope {
-            Scope::WorkspacesAdmin => self.scopes.contains(&scope),
-            // The figures are the whole process's, and its host's.
-            Scope::MetricsRead if self.scopes.contains(&Scope::WorkspacesAdmin) => true,
-            _ => self.scopes.contains(&scope) || self.scopes.contains(&Scope::All),
-        }
+        let is_in_all = scope != Scope::WorkspacesAdmin;
+        self.scopes.contains(&scope) || (is_in_all && self.scopes.contains(&Scope::All))
     }
 
     /// Insist on a scope.

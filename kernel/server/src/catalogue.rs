@@ -198,9 +198,11 @@ impl Catalogue {
         clock: Arc<dyn Clock>,
         sealer: sealed::Sealer,
     ) -> Result<Catalogue, CatalogueError> {
-        let mut tables = Tables::default();
-        tables.host_counters = counters(store.as_ref(), SYSTEM)?;
-        tables.host_audit_head = audit_head(store.as_ref(), SYSTEM)?;
+        let mut tables = Tables {
+            host_counters: counters(store.as_ref(), SYSTEM)?,
+            host_audit_head: audit_head(store.as_ref(), SYSTEM)?,
+            ..Tables::default()
+        };
         for (_, row) in rows_of::<WorkspaceRow>(store.as_ref(), SYSTEM, Definition::Workspace)? {
             let id = row.id;
             // Also of a directory in which nobody counted yet.

@@ -79,7 +79,7 @@ impl Neighbour {
 
     /// One request; whether it was answered well.
     fn request(&self, source: &Client, reader: &Client, number: u64) -> bool {
-        let answer = if number % 3 == 0 {
+        let answer = if number.is_multiple_of(3) {
             reader.try_send("GET", "/api/v1/audiences/seen", &[], Vec::new())
         } else {
             let sent = self.sent.fetch_add(1, Ordering::SeqCst);

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::extract::{Authority, right};
+use super::extract::{Authority, Figures};
 use super::view::time;
 use crate::app::App;
 use crate::auth::Scope;
@@ -88,10 +88,7 @@ fn answer(condition: Condition) -> (StatusCode, Ready) {
     get, path = "/metrics", tag = "operation", security(("key" = ["metrics:read"])),
     responses((status = 200, body = String, content_type = "text/plain"), (status = 403, body = Problem)),
 )]
-pub(crate) async fn figures(
-    State(app): State<Arc<App>>,
-    authority: Authority<right::MetricsRead>,
-) -> Result<Response, ApiError> {
+pub(crate) async fn figures(State(app): State<Arc<App>>, authority: Authority<Figures>) -> Result<Response, ApiError> {
     if authority.caller.workspace != FIRST_WORKSPACE && !authority.caller.may(Scope::WorkspacesAdmin) {
         let message = "figures are the whole process's; a key of its first workspace may read them".to_owned();
         return Err(ApiError::Denied { message });

@@ -104,7 +104,7 @@ mod tests {
             }
             for many in 2 * CROWD - edge..200 {
                 let shown = lens.number(many).unwrap();
-                assert!(shown % CROWD == 0 && many > CROWD && shown.abs_diff(many) < CROWD, "{many}: {shown}");
+                assert!(shown.is_multiple_of(CROWD) && many > CROWD && shown.abs_diff(many) < CROWD, "{many}: {shown}");
                 assert_eq!(lens.masked(many), Some(Masked::Rounded));
             }
         }
