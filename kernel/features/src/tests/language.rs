@@ -382,3 +382,14 @@ fn what_an_expression_reads_is_known() {
         assert_eq!(Expression::parse(text).unwrap().reads().drifts, drifts, "{text}");
     }
 }
+
+/// Found by fuzzing: a carriage return stood in the canonical text as it is, where no text may have one.
+#[test]
+fn a_name_with_line_ends_reads_back() {
+    for text in [r"events('a\rb').size()", r"events('a\nb').size()", r"events('a\\\r\'b').size()"] {
+        for leaf in Expression::parse(text).unwrap().leaves() {
+            let again = Expression::parse(leaf.text()).unwrap_or_else(|error| panic!("{}: {error}", leaf.text()));
+            assert_eq!(again.reads().leaves, [leaf.id()], "{text}");
+        }
+    }
+}

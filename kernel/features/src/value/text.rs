@@ -43,7 +43,9 @@ pub(crate) fn write_quoted(f: &mut impl fmt::Write, text: &str) -> fmt::Result {
         match letter {
             '\'' => f.write_str("\\'")?,
             '\\' => f.write_str("\\\\")?,
+            // Neither may stand in a text as it is.
             '\n' => f.write_str("\\n")?,
+            '\r' => f.write_str("\\r")?,
             letter => f.write_char(letter)?,
         }
     }
