@@ -184,18 +184,9 @@ fn create_first_workspace(catalogue: &Catalogue, config: &Config) -> Result<Opti
     let now = config.clock.now();
     let name: Name = "default".parse().expect("`default` is a name");
     let workspace = WorkspaceRow::new(FIRST_WORKSPACE, name, config.time_zone.clone(), now);
-    let credential = CredentialRow {
-        id: key.id,
-        workspace: FIRST_WORKSPACE,
-        title: "first admin key".to_owned(),
-        hash: key.hash,
-        // Whoever starts the server is its host.
-        scopes: [Scope::All, Scope::WorkspacesAdmin].into(),
-        source: None,
-        created_at: now,
-        expires_at: None,
-        revoked_at: None,
-    };
+    // Whoever starts the server is its host.
+    let scopes = [Scope::All, Scope::WorkspacesAdmin];
+    let credential = CredentialRow::new(&key, FIRST_WORKSPACE, "first admin key", scopes, now);
     catalogue.create_workspace(workspace, credential)?;
     let text = Secret::from(key.text);
     Ok(made_here.then_some(text))
@@ -221,17 +212,8 @@ pub fn make_host_key(config: &Config) -> Result<String, ServeError> {
     let key = auth::generate(KeyKind::Api).map_err(|error| ServeError::Random(error.to_string()))?;
     let mut change = catalogue.begin_host(Actor::kernel());
     change.audit_host_key("host-key.create", &key.id);
-    change.put_credential(CredentialRow {
-        id: key.id,
-        workspace: SYSTEM,
-        title: "host key".to_owned(),
-        hash: key.hash,
-        scopes: [Scope::WorkspacesAdmin].into(),
-        source: None,
-        created_at: config.clock.now(),
-        expires_at: None,
-        revoked_at: None,
-    });
+    let now = change.now();
+    change.put_credential(CredentialRow::new(&key, SYSTEM, "host key", [Scope::WorkspacesAdmin], now));
     drop(change.commit()?);
     store.close();
     Ok(key.text)

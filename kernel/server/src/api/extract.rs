@@ -11,8 +11,9 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt as _;
 use kith_model::budget::{Budget, table};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
 
 use super::reservation::Reservation;
 use super::unread::TooSlow;
@@ -83,6 +84,15 @@ impl<R: Right> FromRequestParts<Arc<App>> for Authority<R> {
         parts.extensions.insert(caller.key.clone());
         Ok(Authority { caller, right: PhantomData })
     }
+}
+
+/// That the consequences of a removal were seen.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Confirmation {
+    /// The `token` of the answer that named what the removal touches.
+    pub(crate) confirm: Option<String>,
 }
 
 /// Why a body did not come: it was too slow, or its connection ended.

@@ -120,17 +120,9 @@ fn install(
     let mut shown = None;
     if manifest.kind == PluginKind::Connector {
         let key = auth::generate(KeyKind::Write).map_err(|error| ApiError::internal("making a key", error))?;
-        draft.put_credential(CredentialRow {
-            id: key.id.clone(),
-            workspace: WorkspaceId(0),
-            title: format!("write key of {}", row.name),
-            hash: key.hash,
-            scopes: [Scope::Ingest].into(),
-            source: Some(id),
-            created_at: draft.now(),
-            expires_at: None,
-            revoked_at: None,
-        });
+        let (workspace, title) = (draft.tables().row.id, format!("write key of {}", row.name));
+        let of_workspace = CredentialRow::new(&key, workspace, title, [Scope::Ingest], draft.now());
+        draft.put_credential(CredentialRow { source: Some(id), ..of_workspace });
         row.write_key = Some(key.id);
         shown = Some(key.text);
     }

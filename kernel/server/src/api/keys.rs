@@ -142,17 +142,8 @@ pub(crate) async fn create(
             let source = source.transpose()?;
             let kind = if source.is_some() { KeyKind::Write } else { KeyKind::Api };
             let key = auth::generate(kind).map_err(|error| ApiError::internal("making a key", error))?;
-            let row = CredentialRow {
-                id: key.id,
-                workspace,
-                title: wanted.title,
-                hash: key.hash,
-                scopes,
-                source,
-                created_at: draft.now(),
-                expires_at,
-                revoked_at: None,
-            };
+            let made = CredentialRow::new(&key, workspace, wanted.title, scopes, draft.now());
+            let row = CredentialRow { source, expires_at, ..made };
             let about = key_body(draft.tables(), &row);
             draft.audit("key.create", &row.id, None, Some(json!({ "title": row.title, "scopes": row.scopes })))?;
             draft.put_credential(row);

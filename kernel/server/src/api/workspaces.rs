@@ -57,17 +57,7 @@ pub(crate) async fn create(
         };
         let after = Some(body::audited(&row));
         change.put_workspace(row.clone(), Act { action: "workspace.create", before: None, after })?;
-        change.put_credential(CredentialRow {
-            id: key.id,
-            workspace: id,
-            title: "first admin key".to_owned(),
-            hash: key.hash,
-            scopes: [Scope::All].into(),
-            source: None,
-            created_at: now,
-            expires_at: None,
-            revoked_at: None,
-        });
+        change.put_credential(CredentialRow::new(&key, id, "first admin key", [Scope::All], now));
         let about = body::of(change.tables(), &*named(change.tables(), row.name.as_str())?, now);
         let setup = setup(app, change.tables(), id)?;
         // Held until it runs, so that whoever sees it can use it.

@@ -10,7 +10,7 @@ use kith_store::row::{Owner, Row};
 use serde::{Deserialize, Serialize};
 
 use crate::audit::{AuditEntry, BEGINNING};
-use crate::auth::{KeyId, Scope};
+use crate::auth::{KeyId, NewKey, Scope};
 
 /// Describes the catalogue's rows: `Type: what it is, version`, and with `reads` the oldest version whose fields are a part of
 /// this one's. Their bodies are JSON, because configurations and the states
@@ -119,6 +119,27 @@ pub struct CredentialRow {
 }
 
 impl CredentialRow {
+    /// A key as it is made: good until it is revoked, and of no source.
+    pub fn new(
+        key: &NewKey,
+        workspace: WorkspaceId,
+        title: impl Into<String>,
+        scopes: impl Into<BTreeSet<Scope>>,
+        created_at: Timestamp,
+    ) -> CredentialRow {
+        CredentialRow {
+            id: key.id.clone(),
+            workspace,
+            title: title.into(),
+            hash: key.hash.clone(),
+            scopes: scopes.into(),
+            source: None,
+            created_at,
+            expires_at: None,
+            revoked_at: None,
+        }
+    }
+
     /// Whether it is the host's.
     pub fn is_host(&self) -> bool {
         self.scopes.contains(&Scope::WorkspacesAdmin)

@@ -43,17 +43,7 @@ fn make(
     let id = found.ok_or_else(|| ServeError::NoWorkspace { name: workspace.clone() })?.row.id;
     let key = auth::generate(KeyKind::Api).map_err(|error| ServeError::Random(error.to_string()))?;
     let mut change = catalogue.begin(id, Actor::kernel())?;
-    let row = CredentialRow {
-        id: key.id,
-        workspace: id,
-        title: "admin key from `kith key reset`".to_owned(),
-        hash: key.hash,
-        scopes: [Scope::All].into(),
-        source: None,
-        created_at: change.now(),
-        expires_at: None,
-        revoked_at: None,
-    };
+    let row = CredentialRow::new(&key, id, "admin key from `kith key reset`", [Scope::All], change.now());
     let after = serde_json::json!({ "title": row.title, "scopes": row.scopes });
     change.audit("key.reset", &row.id, None, Some(after))?;
     change.put_credential(row);

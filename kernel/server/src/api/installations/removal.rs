@@ -8,34 +8,23 @@ use kith_model::audience::Audience;
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::Grants;
 use kith_pipeline::{QueryError, Removal};
-use serde::Deserialize;
 use serde_json::json;
-use utoipa::IntoParams;
 
 use super::body::public;
 use super::named;
-use crate::api::extract::{Authority, Path, Query, right};
+use crate::api::extract::{Authority, Confirmation, Path, Query, right};
 use crate::api::plugins::computes;
 use crate::app::App;
 use crate::auth::digest;
 use crate::catalogue::{CredentialRow, Draft, InstallationRow, WorkspaceTables};
 use crate::error::{ApiError, Problem};
 
-/// That the consequences of a removal were seen.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct RemoveQuery {
-    /// The `token` of the answer that named what the removal touches.
-    confirm: Option<String>,
-}
-
 /// Remove an installation with its secrets, fits, write keys and the plugin's own state. A tag model's tags and a scorer's
 /// scores go with it: where people hold some, or an audience reads them, the answer is 409 with `people`, `audiences` and a
 /// `token`, and the removal is done when it comes again with that token in `confirm`. Events stay.
 #[utoipa::path(
     delete, path = "/api/v1/installations/{id}", tag = "installations",
-    params(("id" = String, Path, description = "the installation's name"), RemoveQuery),
+    params(("id" = String, Path, description = "the installation's name"), Confirmation),
     security(("key" = ["plugins:admin"])),
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)),
 )]
@@ -43,7 +32,7 @@ pub(crate) async fn remove(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
     Path(name): Path<String>,
-    Query(query): Query<RemoveQuery>,
+    Query(query): Query<Confirmation>,
 ) -> Result<StatusCode, ApiError> {
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
     app.offload(move |app| {

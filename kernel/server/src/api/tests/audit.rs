@@ -130,6 +130,11 @@ async fn reads_of_people_are_one_record_of_a_key_without_their_values() {
     flush(&server, Due::All);
     let records = listed(&server, &format!("?target=profile:{id}")).await;
     assert!((1..50).contains(&records.len()), "one for each second and not for each read: {records:?}");
+    for action in ["profile.", "profile.events", "audience.count"] {
+        let of_action = listed(&server, &format!("?action={action}")).await;
+        assert!(!of_action.is_empty(), "{action} is found where it was written down with others");
+    }
+    assert!(listed(&server, "?action=profile.read").await.is_empty());
     let all = listed(&server, "").await;
     let actor = &records[0]["actor"];
     let of_key: Vec<&Value> = all.iter().filter(|record| record["actor"] == *actor).collect();

@@ -4,32 +4,21 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Deserialize;
 use serde_json::json;
-use utoipa::IntoParams;
 
 use super::{named, put_in_force};
-use crate::api::extract::{Authority, Path, Query, right};
+use crate::api::extract::{Authority, Confirmation, Path, Query, right};
 use crate::app::App;
 use crate::auth::digest;
 use crate::catalogue::{WorkspaceRow, WorkspaceState, WorkspaceTables};
 use crate::error::{ApiError, Problem};
-
-/// That the consequences of a deletion were seen.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct RemoveQuery {
-    /// The `token` of the answer that named what goes.
-    confirm: Option<String>,
-}
 
 /// Delete a workspace. The first answer is 409 with the numbers of `people`, `audiences` and `installations` and a `token`; it
 /// is done when it comes again with that token in `confirm`. From that answer on its keys are unknown, no message of it leaves
 /// and nothing of it is computed, also after a crash. Its name is free, and another workspace of that name shares nothing with
 /// it. What it held stays on the disk until it is purged.
 #[utoipa::path(
-    delete, path = "/api/v1/workspaces/{name}", tag = "workspaces", params(("name" = String, Path), RemoveQuery),
+    delete, path = "/api/v1/workspaces/{name}", tag = "workspaces", params(("name" = String, Path), Confirmation),
     security(("key" = ["workspaces:admin"])),
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)),
 )]
@@ -37,7 +26,7 @@ pub(crate) async fn remove(
     State(app): State<Arc<App>>,
     authority: Authority<right::WorkspacesAdmin>,
     Path(name): Path<String>,
-    Query(query): Query<RemoveQuery>,
+    Query(query): Query<Confirmation>,
 ) -> Result<StatusCode, ApiError> {
     let actor = authority.actor();
     app.offload(move |app| {
