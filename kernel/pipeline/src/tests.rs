@@ -10,4 +10,5 @@ pub(crate) mod harness;
 mod histories;
 mod identity;
 mod models;
+mod profiling;
 mod reaction;

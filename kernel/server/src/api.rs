@@ -5,7 +5,9 @@
 
 mod audiences;
 mod audit;
+mod browsers;
 mod callers;
+mod consent;
 mod convert;
 mod deliveries;
 mod extract;
@@ -21,6 +23,7 @@ pub(crate) mod plugins;
 mod profiles;
 mod records;
 mod reservation;
+mod suppressions;
 mod unread;
 mod view;
 mod workspace;
@@ -66,11 +69,16 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(ingest::group_short))
         .routes(routes!(ingest::alias))
         .routes(routes!(ingest::alias_short))
+        .routes(routes!(ingest::beacon))
         .routes(routes!(ingest::settings))
+        .routes(routes!(browsers::source_config))
+        .routes(routes!(browsers::pixel))
+        .routes(routes!(browsers::pixel_of_data))
         .routes(routes!(records::receive))
         .routes(routes!(profiles::find))
         .routes(routes!(profiles::read))
         .routes(routes!(profiles::events))
+        .routes(routes!(consent::read))
         .routes(routes!(plugins::upload, plugins::list))
         .routes(routes!(plugins::read))
         .routes(routes!(plugins::remove))
@@ -87,6 +95,9 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::dead_letters))
         .routes(routes!(deliveries::replay))
+        .routes(routes!(suppressions::add, suppressions::list))
+        .routes(routes!(suppressions::check))
+        .routes(routes!(suppressions::remove))
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))
         .routes(routes!(workspace::read))

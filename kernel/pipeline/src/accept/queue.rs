@@ -188,6 +188,7 @@ mod tests {
             source: InstallationId(source),
             received_at: Timestamp(0),
             origin: EventOrigin::Client,
+            giver: kith_model::consent::Giver::MayAgree,
             events: Vec::new(),
             rejected: Vec::new(),
             with: Vec::new(),

@@ -45,7 +45,7 @@ fn post(bench: &Bench, body: &[u8]) -> Result<Receipted, IntakeError> {
         resume: None,
         received_at: bench.clock.now(),
     };
-    bench.runtime.block_on(bench.kernel.receive(WORKSPACE, SOURCE, request, EventOrigin::Client))
+    bench.runtime.block_on(bench.kernel.receive(WORKSPACE, SOURCE, request, crate::tests::harness::LIVE))
 }
 
 fn told() -> Bench {
@@ -128,6 +128,7 @@ fn submit(accept: &Accept, workspace: WorkspaceId, message_id: &str) -> Result<u
         source: SOURCE,
         received_at: START,
         origin: EventOrigin::Client,
+        giver: kith_model::consent::Giver::MayAgree,
         events: vec![event(message_id, &[("user_id", "u1")], "A", START)],
         rejected: vec![],
         moved: None,
@@ -170,6 +171,7 @@ fn h6_what_one_submission_brings_with_it_fails_that_one_alone() {
             source: InstallationId(number % 5),
             received_at: START,
             origin: EventOrigin::Client,
+            giver: kith_model::consent::Giver::MayAgree,
             events: vec![event(&format!("m{number}"), &[("user_id", &format!("u{}", number / 3))], "A", START)],
             rejected: vec![],
             moved: None,

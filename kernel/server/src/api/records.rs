@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use kith_model::budget::table;
+use kith_model::consent::Giver;
 use kith_pipeline::{Intake, Kernel};
 
 use super::extract::{Authority, Path, cut, right};
@@ -45,11 +46,13 @@ pub(crate) async fn receive(
         }
         row.id
     };
+    // A write key is public, a key of the API is not.
+    let giver = if caller.source.is_some() { Giver::RefusesOnly } else { Giver::MayAgree };
     let (parts, body) = request.into_parts();
     let gzip = says_gzip(&parts.headers)?;
     let mut head = source_request(&app, &parts.method, &parts.uri, &parts.headers);
     head.complete = false;
-    let mut intake = Kernel::intake(&app.kernel, caller.workspace, source, head)?;
+    let mut intake = Kernel::intake(&app.kernel, caller.workspace, source, head, giver)?;
     match pump(&app, &mut intake, body, gzip).await {
         Ok(()) => {}
         Err(cause) => return Err(broke_off(&app, &intake, cause)),
