@@ -8,6 +8,7 @@
 
 mod answers;
 mod blocking;
+mod callbacks;
 mod claims;
 pub(crate) mod content;
 mod exchange;

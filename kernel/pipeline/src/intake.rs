@@ -346,7 +346,7 @@ impl Shared {
 }
 
 /// The kernel stops, or the workspace was taken out of it: whoever sends keeps what was not taken, and comes again.
-fn stopped() -> IntakeError {
+pub(crate) fn stopped() -> IntakeError {
     IntakeError::Unavailable { reason: "the workspace takes nothing now".into(), retry_after_s: RETRY_AFTER_S }
 }
 
@@ -355,7 +355,7 @@ fn closing() -> IntakeError {
 }
 
 /// What a sender is told of a submission that was not committed: to come back, unless it never can be.
-fn not_committed(error: &Arc<CommitError>) -> IntakeError {
+pub(crate) fn not_committed(error: &Arc<CommitError>) -> IntakeError {
     let retry_after_s = match error.as_ref() {
         CommitError::TooLarge { limit, .. } => return IntakeError::TooLarge { limit: *limit },
         CommitError::DiskFull { .. } => 60,

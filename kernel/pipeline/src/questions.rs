@@ -9,6 +9,7 @@ pub(crate) mod count;
 pub(crate) mod letters;
 pub(crate) mod page;
 pub(crate) mod profile;
+pub(crate) mod search;
 pub(crate) mod totals;
 
 use std::sync::Arc;

@@ -248,6 +248,13 @@ pub(crate) fn delivery_id(id: &[u8; 16]) -> String {
     text
 }
 
+/// The delivery that a text names; `None` where it is no such name.
+pub(crate) fn delivery_of(text: &str) -> Option<[u8; 16]> {
+    let digits = text.strip_prefix("msg_").filter(|digits| digits.len() == 32)?;
+    let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hex.then(|| u128::from_str_radix(digits, 16).ok().map(u128::to_be_bytes)).flatten()
+}
+
 /// What a workspace holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Totals {

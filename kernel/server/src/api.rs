@@ -13,12 +13,14 @@ mod deliveries;
 mod extract;
 mod fits;
 mod health;
+mod hooks;
 mod ingest;
 pub(crate) mod installations;
 mod intake;
 mod keys;
 pub(crate) mod masks;
 pub mod openapi;
+mod people;
 pub(crate) mod plugins;
 mod profiles;
 mod records;
@@ -74,8 +76,11 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(browsers::source_config))
         .routes(routes!(browsers::pixel))
         .routes(routes!(browsers::pixel_of_data))
+        .routes(routes!(hooks::hook))
+        .routes(routes!(hooks::callback))
         .routes(routes!(records::receive))
         .routes(routes!(profiles::find))
+        .routes(routes!(people::export))
         .routes(routes!(profiles::read))
         .routes(routes!(profiles::events))
         .routes(routes!(consent::read))
@@ -91,6 +96,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(audiences::preview))
         .routes(routes!(audiences::read, audiences::change, audiences::remove))
         .routes(routes!(audiences::members))
+        .routes(routes!(people::export_members))
         .routes(routes!(audiences::explain))
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::dead_letters))
@@ -140,6 +146,7 @@ async fn one_host(request: Request, next: Next) -> Response {
 async fn no_route(State(app): State<Arc<App>>, request: Request) -> Response {
     match ingest::as_client_call(request.method(), request.uri().path()) {
         Some(call) => ingest::answer_call(app, call, request).await,
+        None if hooks::is_address(request.uri().path()) => hooks::answer(app, request).await.into_response(),
         None => ApiError::NoRoute.into_response(),
     }
 }
@@ -148,6 +155,7 @@ async fn no_route(State(app): State<Arc<App>>, request: Request) -> Response {
 async fn other_method(State(app): State<Arc<App>>, request: Request) -> Response {
     match ingest::as_client_call(request.method(), request.uri().path()) {
         Some(call) => ingest::answer_call(app, call, request).await,
+        None if hooks::is_address(request.uri().path()) => hooks::answer(app, request).await.into_response(),
         None => ApiError::MethodNotAllowed.into_response(),
     }
 }

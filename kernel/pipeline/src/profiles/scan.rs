@@ -62,6 +62,12 @@ impl ProfilePages {
         ProfilePages::over(store, workspace, Key::derived_rows(workspace).range())
     }
 
+    /// A walk over the profiles behind one, in key order.
+    pub(crate) fn after(store: Arc<dyn Store>, workspace: WorkspaceId, last: SourceIdentityId) -> ProfilePages {
+        let from = Key::derived(workspace, last).followed_by(&[0]);
+        ProfilePages::over(store, workspace, KeyRange { from, ..Key::derived_rows(workspace).range() })
+    }
+
     /// Walks over about the same number of profiles each, together over all of them; for as many threads.
     pub(crate) fn parts(store: &Arc<dyn Store>, workspace: WorkspaceId, parts: usize) -> Vec<ProfilePages> {
         let ranges = Key::derived_parts(workspace, u16::try_from(parts).unwrap_or(u16::MAX));

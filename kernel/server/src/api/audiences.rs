@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use kith_model::audience::Audience;
 use kith_model::budget::table;
-use kith_model::id::Name;
+use kith_model::id::{AudienceId, Name, WorkspaceId};
 use kith_pipeline::{Kernel, Patience};
 use serde_json::{Value, json};
 
@@ -34,6 +34,11 @@ use crate::reads;
 fn named<'a>(tables: &'a WorkspaceTables, name: &str) -> Result<&'a Arc<Audience>, ApiError> {
     let missing = || ApiError::missing(format!("no audience `{}`", name.chars().take(64).collect::<String>()));
     tables.audience(name).ok_or_else(missing)
+}
+
+/// The number of the audience of that name.
+pub(super) fn id_of(app: &App, workspace: WorkspaceId, name: &str) -> Result<AudienceId, ApiError> {
+    Ok(named(&*app.catalogue.workspace(workspace)?, name)?.id)
 }
 
 /// An audience as the routes show it, with its present size.

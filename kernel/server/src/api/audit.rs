@@ -177,7 +177,7 @@ async fn pieces(
 }
 
 /// A body whose pieces come over a channel.
-struct Pieces(mpsc::Receiver<Result<Bytes, std::io::Error>>);
+pub(super) struct Pieces(pub(super) mpsc::Receiver<Result<Bytes, std::io::Error>>);
 
 impl hyper::body::Body for Pieces {
     type Data = Bytes;

@@ -31,7 +31,8 @@ pub(crate) struct NewKey {
     /// What it may do. A key gives no scope that it does not have itself. Absent for a write key.
     #[serde(default, deserialize_with = "distinct")]
     scopes: BTreeSet<Scope>,
-    /// Make a write key for this source: it can ingest into it and do nothing else.
+    /// Make a write key for this source: it can ingest into it and do nothing else. Of a channel it is the key of the
+    /// address under which its receiver reports, `/callbacks/KEY`.
     #[schema(pattern = "^[a-z][a-z0-9-]{0,63}$")]
     source: Option<String>,
     /// RFC 3339; never unless told.
@@ -134,9 +135,10 @@ pub(crate) async fn create(
             let source = wanted.source.as_deref().map(|name| {
                 let row = named(draft.tables(), name)?;
                 let plugin = draft.tables().plugin_of(row);
-                match plugin.is_some_and(|plugin| plugin.manifest.kind == PluginKind::Connector) {
-                    true => Ok(row.id),
-                    false => Err(ApiError::at("source", format!("`{name}` is no connector"))),
+                // A channel's key is the address under which its receiver reports.
+                match plugin.map(|plugin| plugin.manifest.kind) {
+                    Some(PluginKind::Connector | PluginKind::Channel) => Ok(row.id),
+                    _ => Err(ApiError::at("source", format!("`{name}` is no connector and no channel"))),
                 }
             });
             let source = source.transpose()?;

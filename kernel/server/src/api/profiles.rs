@@ -5,32 +5,24 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use kith_model::event::RecordedEvent;
 use kith_model::id::{ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
 use kith_model::profile::Provenance;
 use kith_pipeline::ProfileView;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::consent::{ConsentBody, consent_body};
 use super::extract::{Authority, PageQuery, Path, Query, right};
+use super::people::{self, Asked};
 use super::view::{IdentifierView, Page, json, time};
 use crate::app::App;
 use crate::catalogue::WorkspaceTables;
 use crate::error::{ApiError, Problem};
 use crate::reads;
-
-/// Whose profile is asked for.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct ProfileQuery {
-    /// `TYPE:VALUE`, e.g. `email:ada@example.com`.
-    #[param(pattern = "^[^:]+:.+$")]
-    identifier: String,
-}
 
 /// A person.
 #[derive(Debug, Serialize, ToSchema)]
@@ -211,31 +203,41 @@ pub(crate) fn no_profile(text: &str) -> ApiError {
     ApiError::missing(format!("no profile `{}`", text.chars().take(64).collect::<String>()))
 }
 
-/// Find a person by an identifier.
+/// Find people. With `identifier` alone the one who has it, whole; with anything else a page of people with the columns that are
+/// asked for, in the order of rows. A page may hold less than its limit, even nobody, and still have a next one.
 #[utoipa::path(
-    get, path = "/api/v1/profiles", tag = "profiles", params(ProfileQuery), security(("key" = ["profiles:read"])),
-    responses((status = 200, body = ProfileBody), (status = 404, body = Problem)),
+    get, path = "/api/v1/profiles", tag = "profiles", security(("key" = ["profiles:read"])),
+    params(
+        ("identifier" = Option<String>, Query, description = "`TYPE:VALUE`, e.g. `email:ada@example.com`"),
+        ("prefix" = Option<String>, Query, description = "`TYPE:BEGINNING`, without regard to case"),
+        ("columns" = Option<String>, Query, description = "e.g. `id,identifiers.email,traits.city,tags.level`"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 500),
+        ("cursor" = Option<String>, Query, description = "the `next` of the page before"),
+    ),
+    responses(
+        (status = 200, body = Object, description = "a profile, or a page; `trait.NAME=VALUE` asks for a trait's value"),
+        (status = 400, body = Problem), (status = 404, body = Problem),
+    ),
 )]
 pub(crate) async fn find(
     State(app): State<Arc<App>>,
     authority: Authority<right::ProfilesRead>,
-    Query(query): Query<ProfileQuery>,
-) -> Result<Json<ProfileBody>, ApiError> {
-    let caller = authority.caller;
+    Query(parameters): Query<Vec<(String, String)>>,
+) -> Result<Response, ApiError> {
+    let (caller, asked) = (authority.caller, Asked::read(&parameters)?);
+    if !asked.is_of_one() {
+        return people::found(&app, caller, asked).await;
+    }
     let workspace = caller.workspace;
-    let (kind, value) = query
-        .identifier
-        .split_once(':')
-        .filter(|(kind, value)| !kind.is_empty() && !value.is_empty())
-        .ok_or_else(|| ApiError::at("?identifier", "write TYPE:VALUE, e.g. email:ada@example.com"))?;
-    let identifier = Identifier::new(kind, value);
+    let identifier = asked.search.identifier.unwrap_or_else(|| Identifier::new("", ""));
+    let text = identifier.to_string();
     let found = app.offload(move |app| app.kernel.profile_by_identifier(workspace, &identifier)).await?;
     // That somebody is not there is an answer too.
-    let sealed = || reads::sealed(&app, "identifier", &query.identifier);
+    let sealed = || reads::sealed(&app, "identifier", &text);
     let of = found.as_ref().map_or_else(sealed, |view| person(view.id));
     app.reads.note(&caller, "profile.find", [of]);
-    let view = found.ok_or_else(|| no_profile(&query.identifier))?;
-    Ok(Json(profile_body(&*app.catalogue.workspace(workspace)?, &view)))
+    let view = found.ok_or_else(|| no_profile(&text))?;
+    Ok(Json(profile_body(&*app.catalogue.workspace(workspace)?, &view)).into_response())
 }
 
 /// Read a person. The id of a profile that was merged into another gives the other.

@@ -1,0 +1,194 @@
+//! Finding people by what is known of them, and rows of chosen columns about them.
+//!
+//! A search walks over everybody in the order of rows and ends after a while: it then says where to go on, with as many as it
+//! has found so far.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
+use kith_model::identity::Identifier;
+use kith_model::time::Timestamp;
+
+use super::{QueryError, page, profile, workspace};
+use crate::Kernel;
+use crate::profiles::person::{self, Person};
+use crate::profiles::scan::ProfilePages;
+use crate::shared::Workspace;
+
+/// How long one page of a search looks.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Whom to find: those who meet all that is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProfileSearch {
+    /// A whole identifier.
+    pub identifier: Option<Identifier>,
+    /// The beginning of one, without regard to case.
+    pub prefix: Option<Identifier>,
+    /// Names of traits with their values as texts.
+    pub traits: Vec<(String, String)>,
+}
+
+/// A column of a list of people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Column {
+    Id,
+    CreatedAt,
+    /// All identifiers, or those of one type.
+    Identifiers(Option<String>),
+    Trait(String),
+    Tag(String),
+    Score(String),
+}
+
+/// One person of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProfileRow {
+    pub id: ProfileId,
+    /// One for each column, in their order.
+    pub cells: Vec<serde_json::Value>,
+}
+
+/// Rows, and the cursor of those that may follow.
+pub type ProfileRows = (Vec<ProfileRow>, Option<String>);
+
+impl Kernel {
+    /// A page of people, at most `limit` of them. It may hold fewer, even nobody, and others follow all the same. Blocks.
+    pub fn search(
+        &self,
+        id: WorkspaceId,
+        search: &ProfileSearch,
+        columns: &[Column],
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<ProfileRows, QueryError> {
+        let of = workspace(&self.shared, id)?;
+        if let Some(identifier) = &search.identifier {
+            let found = profile::find(&self.shared, id, identifier)?;
+            let found = found.map(|found| profile::computed(&self.shared, id, found)).transpose()?.flatten();
+            let people = found.map(|found| person::read_profile(self.shared.store.as_ref(), id, found)).transpose()?;
+            let people = people.filter(|people| !people.is_empty() && matches(search, people));
+            return Ok((people.iter().map(|people| row(&of, people, columns)).collect(), None));
+        }
+        let mut pages = match cursor {
+            None => ProfilePages::new(Arc::clone(&self.shared.store), id),
+            Some(text) => {
+                let after = page::from_hex(text).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
+                let after = after.ok_or_else(|| page::unknown(text))?;
+                ProfilePages::after(Arc::clone(&self.shared.store), id, SourceIdentityId(after))
+            }
+        };
+        let (began, mut rows, mut last) = (Instant::now(), Vec::new(), None);
+        while let Some(profiles) = pages.next_page()? {
+            for people in profiles {
+                let Some(root) = people.first() else { continue };
+                last = Some(page::to_hex(&root.id.0));
+                if matches(search, &people) {
+                    rows.push(row(&of, &people, columns));
+                }
+                if rows.len() >= limit || began.elapsed() > PATIENCE {
+                    return Ok((rows, last));
+                }
+            }
+            if began.elapsed() > PATIENCE && last.is_some() {
+                return Ok((rows, last));
+            }
+        }
+        Ok((rows, None))
+    }
+
+    /// Rows about these people, in their order; nobody for those who are no more. Blocks.
+    pub fn rows_of(
+        &self,
+        id: WorkspaceId,
+        profiles: &[ProfileId],
+        columns: &[Column],
+    ) -> Result<Vec<ProfileRow>, QueryError> {
+        let of = workspace(&self.shared, id)?;
+        let mut rows = Vec::with_capacity(profiles.len());
+        for profile in profiles {
+            let people = person::read_profile(self.shared.store.as_ref(), id, *profile)?;
+            rows.extend((!people.is_empty()).then(|| row(&of, &people, columns)));
+        }
+        Ok(rows)
+    }
+}
+
+/// The newest value of a trait over all members, as JSON text.
+fn trait_of<'a>(people: &'a [Person], name: &str) -> Option<&'a str> {
+    let held = people.iter().filter_map(|person| Some((person.contribution.traits.get(name)?, person.id)));
+    let newest = held.max_by(|(one, at), (other, beside)| (one.rank(name), at).cmp(&(other.rank(name), beside)));
+    newest.map(|(value, _)| value.json.as_str())
+}
+
+fn matches(search: &ProfileSearch, people: &[Person]) -> bool {
+    let is_prefix = |wanted: &Identifier| {
+        let beginning = wanted.value.trim().to_lowercase();
+        people.iter().any(|person| {
+            person.identifier.kind == wanted.kind && person.identifier.value.to_lowercase().starts_with(&beginning)
+        })
+    };
+    let has_trait =
+        |(name, wanted): &(String, String)| trait_of(people, name).is_some_and(|json| is_value(json, wanted));
+    search.prefix.as_ref().is_none_or(is_prefix) && search.traits.iter().all(has_trait)
+}
+
+/// Whether a value is what a text asks for: the text itself, or a number, `true`, `false` or `null` as it is written.
+fn is_value(json: &str, wanted: &str) -> bool {
+    match serde_json::from_str(json) {
+        Ok(serde_json::Value::String(text)) => text == wanted,
+        Ok(_) => json == wanted,
+        Err(_) => false,
+    }
+}
+
+fn row(workspace: &Workspace, people: &[Person], columns: &[Column]) -> ProfileRow {
+    let id = ProfileId(people[0].id);
+    let needs_outputs = columns.iter().any(|column| matches!(column, Column::Tag(_) | Column::Score(_)));
+    let derived = people[0].derived.as_ref().filter(|_| needs_outputs);
+    let (tags, scores) = derived.map(|derived| profile::outputs(workspace, derived)).unwrap_or_default();
+    let json = |text: &str| serde_json::from_str(text).unwrap_or(serde_json::Value::Null);
+    let cells = columns.iter().map(|column| match column {
+        Column::Id => id.to_string().into(),
+        Column::CreatedAt => {
+            let created_at: Option<Timestamp> = people.iter().map(|person| person.created_at).min();
+            created_at.map(|at| at.to_string()).into()
+        }
+        Column::Identifiers(kind) => {
+            let wanted = people.iter().map(|person| &person.identifier);
+            let wanted = wanted.filter(|identifier| kind.as_ref().is_none_or(|kind| identifier.kind == *kind));
+            let text = |identifier: &Identifier| match kind {
+                Some(_) => identifier.value.clone(),
+                None => identifier.to_string(),
+            };
+            wanted.map(text).collect()
+        }
+        Column::Trait(name) => trait_of(people, name).map_or(serde_json::Value::Null, json),
+        Column::Tag(name) => tags.get(name).map_or(serde_json::Value::Null, |tag| json(&tag.json)),
+        Column::Score(name) => scores.get(name).map_or(serde_json::Value::Null, |score| score.value.into()),
+    });
+    ProfileRow { id, cells: cells.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_asks_for_itself_and_for_numbers_as_they_are_written() {
+        for (json, wanted, is) in [
+            (r#""Paris""#, "Paris", true),
+            (r#""P\u0061ris""#, "Paris", true),
+            (r#""Paris""#, "paris", false),
+            ("5", "5", true),
+            (r#""5""#, "5", true),
+            ("true", "true", true),
+            ("null", "null", true),
+            ("5.0", "5", false),
+            ("{", "{", false),
+        ] {
+            assert_eq!(is_value(json, wanted), is, "{json} and {wanted}");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Finding people and taking them out: a page of those who meet what a query asks for, and lists with chosen columns as CSV or
+//! as lines of JSON, streamed to their end.
+
+mod cells;
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use kith_model::id::WorkspaceId;
+use kith_model::identity::Identifier;
+use kith_pipeline::{Column, ProfileRow, ProfileRows, ProfileSearch};
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
+
+use super::audit::Pieces;
+use super::extract::{Authority, Path, Query, page_limit, right};
+use super::profiles::person;
+use super::view::Page;
+use crate::app::App;
+use crate::auth::Caller;
+use crate::error::{ApiError, Problem};
+
+use cells::Format;
+
+/// Columns that one list can have.
+const MAX_COLUMNS: usize = 64;
+
+/// People that an export reads at once.
+const EXPORT_ROWS: usize = 500;
+
+/// What a query asks for.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Asked {
+    pub search: ProfileSearch,
+    columns: Option<Vec<Column>>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+    format: Option<Format>,
+}
+
+impl Asked {
+    /// Read the parameters of a query: a name that is none is a mistake and no wider search.
+    pub(super) fn read(parameters: &[(String, String)]) -> Result<Asked, ApiError> {
+        let mut asked = Asked::default();
+        for (name, value) in parameters {
+            match name.as_str() {
+                "identifier" => asked.search.identifier = Some(identifier("?identifier", value)?),
+                "prefix" => asked.search.prefix = Some(identifier("?prefix", value)?),
+                "columns" => asked.columns = Some(columns(value)?),
+                "limit" => {
+                    let limit = value.parse().map_err(|_| ApiError::at("?limit", "write a number"))?;
+                    asked.limit = Some(limit);
+                }
+                "cursor" => asked.cursor = Some(value.clone()),
+                "format" => asked.format = Some(Format::read(value)?),
+                other => match other.strip_prefix("trait.").filter(|name| !name.is_empty()) {
+                    Some(name) => asked.search.traits.push((name.to_owned(), value.clone())),
+                    None => {
+                        let known = "identifier, prefix, trait.NAME, columns, limit, cursor or format";
+                        return Err(ApiError::at(format!("?{other}"), format!("is no parameter; write {known}")));
+                    }
+                },
+            }
+        }
+        Ok(asked)
+    }
+
+    /// Whether this is the look-up of one person by an identifier, and no search.
+    pub(super) fn is_of_one(&self) -> bool {
+        let Asked { search, columns, limit, cursor, format } = self;
+        let is_plain = columns.is_none() && limit.is_none() && cursor.is_none() && format.is_none();
+        is_plain && search.identifier.is_some() && search.prefix.is_none() && search.traits.is_empty()
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        self.columns.clone().unwrap_or_else(|| vec![Column::Id, Column::CreatedAt, Column::Identifiers(None)])
+    }
+}
+
+fn identifier(place: &'static str, text: &str) -> Result<Identifier, ApiError> {
+    let parts = text.split_once(':').filter(|(kind, value)| !kind.is_empty() && !value.is_empty());
+    let (kind, value) = parts.ok_or_else(|| ApiError::at(place, "write TYPE:VALUE, e.g. email:ada@example.com"))?;
+    Ok(Identifier::new(kind, value))
+}
+
+fn columns(text: &str) -> Result<Vec<Column>, ApiError> {
+    let columns: Vec<Column> = text.split(',').map(|name| column(name.trim())).collect::<Result<_, _>>()?;
+    if columns.len() > MAX_COLUMNS {
+        return Err(ApiError::at("?columns", format!("a list has at most {MAX_COLUMNS} columns")));
+    }
+    Ok(columns)
+}
+
+fn column(name: &str) -> Result<Column, ApiError> {
+    let named = |make: fn(String) -> Column, rest: &str| (!rest.is_empty()).then(|| make(rest.to_owned()));
+    let found = match name.split_once('.') {
+        None => match name {
+            "id" => Some(Column::Id),
+            "created_at" => Some(Column::CreatedAt),
+            "identifiers" => Some(Column::Identifiers(None)),
+            _ => None,
+        },
+        Some(("identifiers", kind)) => named(|kind| Column::Identifiers(Some(kind)), kind),
+        Some(("traits", name)) => named(Column::Trait, name),
+        Some(("tags", name)) => named(Column::Tag, name),
+        Some(("scores", name)) => named(Column::Score, name),
+        Some(_) => None,
+    };
+    found.ok_or_else(|| {
+        let known = "id, created_at, identifiers, identifiers.TYPE, traits.NAME, tags.NAME or scores.NAME";
+        ApiError::at("?columns", format!("`{}` is no column; write {known}", name.chars().take(64).collect::<String>()))
+    })
+}
+
+/// The name of a column, as it is asked for.
+fn name_of(column: &Column) -> String {
+    match column {
+        Column::Id => "id".to_owned(),
+        Column::CreatedAt => "created_at".to_owned(),
+        Column::Identifiers(None) => "identifiers".to_owned(),
+        Column::Identifiers(Some(kind)) => format!("identifiers.{kind}"),
+        Column::Trait(name) => format!("traits.{name}"),
+        Column::Tag(name) => format!("tags.{name}"),
+        Column::Score(name) => format!("scores.{name}"),
+    }
+}
+
+/// A row as an object, with the profile's id whether or not it is a column.
+fn object(names: &[String], row: ProfileRow) -> Value {
+    let mut object = Map::from_iter([("id".to_owned(), Value::String(row.id.to_string()))]);
+    object.extend(names.iter().cloned().zip(row.cells));
+    Value::Object(object)
+}
+
+/// A page of the people who meet what is asked for.
+pub(super) async fn found(app: &Arc<App>, caller: Caller, asked: Asked) -> Result<Response, ApiError> {
+    if asked.format.is_some() {
+        return Err(ApiError::at("?format", "a page is JSON; take the list from /api/v1/profiles/export"));
+    }
+    let (columns, limit) = (asked.columns(), page_limit(asked.limit)?);
+    let names: Vec<String> = columns.iter().map(name_of).collect();
+    let (rows, next) = app
+        .offload(move |app| {
+            let page = app.kernel.search(caller.workspace, &asked.search, &columns, limit, asked.cursor.as_deref())?;
+            app.reads.note(&caller, "profile.search", page.0.iter().map(|row| person(row.id)));
+            Ok::<_, ApiError>(page)
+        })
+        .await?;
+    let items = rows.into_iter().map(|row| object(&names, row)).collect();
+    Ok(axum::Json(Page::<Value> { items, next }).into_response())
+}
+
+/// Everybody who meets what is asked for, as a file: `format=csv` unless told, or `ndjson`. The parameters are those of the
+/// search without `limit`. It is streamed, and an answer that does not end was broken off.
+#[utoipa::path(
+    get, path = "/api/v1/profiles/export", tag = "profiles", security(("key" = ["profiles:read"])),
+    params(
+        ("format" = Option<String>, Query, description = "`csv` or `ndjson`"),
+        ("columns" = Option<String>, Query, description = "e.g. `id,identifiers.email,traits.city`"),
+        ("identifier" = Option<String>, Query), ("prefix" = Option<String>, Query),
+    ),
+    responses(
+        (status = 200, body = String, content_type = "text/csv", description = "a header and a line for each person"),
+        (status = 400, body = Problem),
+    ),
+)]
+pub(crate) async fn export(
+    State(app): State<Arc<App>>,
+    authority: Authority<right::ProfilesRead>,
+    Query(parameters): Query<Vec<(String, String)>>,
+) -> Result<Response, ApiError> {
+    let asked = Asked::read(&parameters)?;
+    if asked.limit.is_some() {
+        return Err(ApiError::at("?limit", "an export is whole; leave it out"));
+    }
+    let (caller, columns) = (authority.caller, asked.columns());
+    app.reads.note(&caller, "profile.export", []);
+    let source = List::Search(asked.search.clone());
+    stream(app, caller.workspace, source, columns, asked).await
+}
+
+/// An audience's members as a file, with chosen columns: `format=csv` unless told, or `ndjson`. It is streamed, and an answer
+/// that does not end was broken off.
+#[utoipa::path(
+    get, path = "/api/v1/audiences/{id}/members/export", tag = "audiences",
+    security(("key" = ["audiences:read", "profiles:read"])),
+    params(
+        ("id" = String, Path, description = "the audience's name"),
+        ("format" = Option<String>, Query, description = "`csv` or `ndjson`"),
+        ("columns" = Option<String>, Query, description = "e.g. `id,identifiers.email,traits.city`"),
+    ),
+    responses(
+        (status = 200, body = String, content_type = "text/csv", description = "a header and a line for each member"),
+        (status = 400, body = Problem), (status = 404, body = Problem),
+    ),
+)]
+pub(crate) async fn export_members(
+    State(app): State<Arc<App>>,
+    authority: Authority<right::AudiencesRead>,
+    _people: Authority<right::ProfilesRead>,
+    Path(name): Path<String>,
+    Query(parameters): Query<Vec<(String, String)>>,
+) -> Result<Response, ApiError> {
+    let asked = Asked::read(&parameters)?;
+    if asked.search != ProfileSearch::default() || asked.limit.is_some() {
+        return Err(ApiError::at("query", "an export of members takes `columns`, `format` and `cursor` alone"));
+    }
+    let caller = authority.caller;
+    let audience = super::audiences::id_of(&app, caller.workspace, &name)?;
+    app.reads.note(&caller, "audience.export", [format!("audience:{name}")]);
+    let columns = asked.columns();
+    stream(app, caller.workspace, List::Members(audience), columns, asked).await
+}
+
+/// What an export goes through.
+#[derive(Debug, Clone)]
+enum List {
+    Search(ProfileSearch),
+    Members(kith_model::id::AudienceId),
+}
+
+impl List {
+    fn page(
+        &self,
+        app: &App,
+        workspace: WorkspaceId,
+        columns: &[Column],
+        cursor: Option<&str>,
+    ) -> Result<ProfileRows, ApiError> {
+        match self {
+            List::Search(search) => Ok(app.kernel.search(workspace, search, columns, EXPORT_ROWS, cursor)?),
+            List::Members(audience) => {
+                let page = app.kernel.audience_members(workspace, *audience, EXPORT_ROWS, cursor)?;
+                Ok((app.kernel.rows_of(workspace, &page.members, columns)?, page.next))
+            }
+        }
+    }
+}
+
+/// Stream a list to its end, a page at a time, each when the one before was taken.
+async fn stream(
+    app: Arc<App>,
+    workspace: WorkspaceId,
+    list: List,
+    columns: Vec<Column>,
+    asked: Asked,
+) -> Result<Response, ApiError> {
+    let format = asked.format.unwrap_or(Format::Csv);
+    let names: Arc<[String]> = columns.iter().map(name_of).collect();
+    let columns: Arc<[Column]> = columns.into();
+    let lines = move |app: Arc<App>, list: List, cursor: Option<String>| {
+        let (names, columns) = (Arc::clone(&names), Arc::clone(&columns));
+        async move {
+            app.offload(move |app| {
+                let (rows, next) = list.page(app, workspace, &columns, cursor.as_deref())?;
+                let mut text = if cursor.is_none() { format.head(&names) } else { String::new() };
+                rows.iter().for_each(|row| format.line(&names, &row.cells, &mut text));
+                Ok::<_, ApiError>((text, next))
+            })
+            .await
+        }
+    };
+    // The first page is read before the answer begins, so that a mistake is an answer and not a line that breaks off.
+    let mut page = lines(Arc::clone(&app), list.clone(), asked.cursor).await?;
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            let (text, next) = page;
+            if sender.send(Ok(Bytes::from(text))).await.is_err() {
+                return; // nobody reads on
+            }
+            let Some(next) = next else { return };
+            page = match lines(Arc::clone(&app), list.clone(), Some(next)).await {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::error!(?error, "an export of people broke off");
+                    drop(sender.send(Err(std::io::Error::other("the export broke off"))).await);
+                    return;
+                }
+            };
+        }
+    });
+    let headers = [(header::CONTENT_TYPE, format.media_type())];
+    Ok((headers, Body::new(Pieces(receiver))).into_response())
+}
