@@ -12,5 +12,5 @@ mod models;
 mod proof;
 mod questions;
 mod sending;
-mod stage;
+pub(crate) mod stage;
 mod time;

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has to stop, and to say where")]
 
+mod addresses;
 mod api;
 mod audiences;
 mod budgets;
@@ -15,6 +16,7 @@ mod guests;
 mod hostile;
 mod isolation;
 mod outside;
+mod people;
 mod restart;
 mod segment;
 mod workspaces;

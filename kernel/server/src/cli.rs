@@ -8,6 +8,7 @@ mod audience;
 mod audit;
 mod client;
 mod consent;
+mod consents;
 mod delivery;
 mod demo;
 #[cfg(test)]
@@ -119,6 +120,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Plugin(command) => plugin::run(command, client, json),
         Command::Import(args) => import::run(&args, &client(), json),
         Command::Profile(command) => profile::run(&command, &client(), json),
+        Command::Consent(command) => consents::run(&command, &client(), json),
         Command::Audience(command) => audience::run(&command, &client(), json),
         Command::Key(command) => key::run(&command, &client(), json),
         Command::Workspace(command) => workspace::run(&command, &client(), json),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 const BATCH: usize = 1_000;
 
 /// Sets a flag when it goes, also where the test fails: threads that go on until then would keep a failed test from ending.
-pub(super) struct SetAtEnd<'a>(pub(super) &'a AtomicBool);
+pub(crate) struct SetAtEnd<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for SetAtEnd<'_> {
     fn drop(&mut self) {
@@ -19,25 +19,25 @@ impl Drop for SetAtEnd<'_> {
 }
 
 /// Somebody does something now.
-pub(super) fn track(user: &str, event: &str, id: &str) -> Value {
+pub(crate) fn track(user: &str, event: &str, id: &str) -> Value {
     json!({ "type": "track", "event": event, "userId": user, "messageId": id })
 }
 
 /// Something becomes known about somebody.
-pub(super) fn identify(user: &str, id: &str, traits: Value) -> Value {
+pub(crate) fn identify(user: &str, id: &str, traits: Value) -> Value {
     let mut message = json!({ "type": "identify", "userId": user, "messageId": id });
     message["traits"] = traits;
     message
 }
 
 /// Each of the first `people` does something once.
-pub(super) fn everybody(people: usize, event: &str, round: &str) -> Vec<Value> {
+pub(crate) fn everybody(people: usize, event: &str, round: &str) -> Vec<Value> {
     (0..people).map(|number| track(&format!("u{number}"), event, &format!("{round}-{number}"))).collect()
 }
 
 /// Send messages in batches, all of which must be taken.
 #[track_caller]
-pub(super) fn send(source: &Source, messages: &[Value]) {
+pub(crate) fn send(source: &Source, messages: &[Value]) {
     for part in messages.chunks(BATCH) {
         assert_eq!(source.batch(part)["accepted"], part.len());
     }
@@ -45,14 +45,14 @@ pub(super) fn send(source: &Source, messages: &[Value]) {
 
 /// Install `kith/webhook` under a name, with the receiver as its other end.
 #[track_caller]
-pub(super) fn webhook(kernel: &TestKernel, name: &str, receiver: &Receiver) {
+pub(crate) fn webhook(kernel: &TestKernel, name: &str, receiver: &Receiver) {
     kernel.upload(&kernel.admin(), "kith/webhook");
     install_webhook(&kernel.admin(), name, receiver);
 }
 
 /// The same where the plugin was uploaded.
 #[track_caller]
-pub(super) fn install_webhook(admin: &Client, name: &str, receiver: &Receiver) {
+pub(crate) fn install_webhook(admin: &Client, name: &str, receiver: &Receiver) {
     let host = receiver.host();
     let body = json!({
         "plugin": "kith/webhook", "name": name,
@@ -64,26 +64,26 @@ pub(super) fn install_webhook(admin: &Client, name: &str, receiver: &Receiver) {
 }
 
 /// A message through a channel to everybody who has not refused.
-pub(super) fn message_through(channel: &str) -> Value {
+pub(crate) fn message_through(channel: &str) -> Value {
     json!({ "channel": channel, "purpose": "marketing", "basis": "not_refused", "payload": { "text": "Hello" } })
 }
 
 /// An action that fires again for a person only when its last firing is so long ago.
-pub(super) fn not_again_before(mut action: Value, days: u64) -> Value {
+pub(crate) fn not_again_before(mut action: Value, days: u64) -> Value {
     action["re_entry"] = json!({ "after": format!("{days}d") });
     action
 }
 
 /// Define an audience.
 #[track_caller]
-pub(super) fn define(admin: &Client, name: &str, condition: &str) {
+pub(crate) fn define(admin: &Client, name: &str, condition: &str) {
     admin.post("/api/v1/audiences", &json!({ "name": name, "condition": condition })).is(201);
 }
 
 /// Define an audience that sends a message to everybody who enters, and wait until it does: who enters before its first
 /// computation has ended was there before it, and is not written to.
 #[track_caller]
-pub(super) fn define_with(admin: &Client, name: &str, condition: &str, on_enter: Value) {
+pub(crate) fn define_with(admin: &Client, name: &str, condition: &str, on_enter: Value) {
     let mut body = json!({ "name": name, "condition": condition });
     body["on_enter"] = on_enter;
     admin.post("/api/v1/audiences", &body).is(201);
@@ -92,19 +92,19 @@ pub(super) fn define_with(admin: &Client, name: &str, condition: &str, on_enter:
 
 /// Give an audience another condition.
 #[track_caller]
-pub(super) fn redefine(admin: &Client, name: &str, condition: &str) -> Value {
+pub(crate) fn redefine(admin: &Client, name: &str, condition: &str) -> Value {
     admin.patch(&format!("/api/v1/audiences/{name}"), &json!({ "condition": condition })).is(200)
 }
 
 /// An audience's size; `None` while it is computed.
 #[track_caller]
-pub(super) fn size(admin: &Client, name: &str) -> Option<u64> {
+pub(crate) fn size(admin: &Client, name: &str) -> Option<u64> {
     admin.get(&format!("/api/v1/audiences/{name}")).is(200)["size"].as_u64()
 }
 
 /// The names of the audiences that a person is in.
 #[track_caller]
-pub(super) fn audiences_of(kernel: &TestKernel, identifier: &str) -> Vec<String> {
+pub(crate) fn audiences_of(kernel: &TestKernel, identifier: &str) -> Vec<String> {
     let profile = kernel.profile(identifier);
     let memberships = profile["audiences"].as_array().unwrap().iter();
     let mut names: Vec<String> =
@@ -115,19 +115,19 @@ pub(super) fn audiences_of(kernel: &TestKernel, identifier: &str) -> Vec<String>
 
 /// A tag of a person.
 #[track_caller]
-pub(super) fn tag(kernel: &TestKernel, identifier: &str, name: &str) -> Value {
+pub(crate) fn tag(kernel: &TestKernel, identifier: &str, name: &str) -> Value {
     kernel.profile(identifier)["tags"][name]["value"].clone()
 }
 
 /// All deliveries.
 #[track_caller]
-pub(super) fn deliveries(admin: &Client) -> Vec<Value> {
+pub(crate) fn deliveries(admin: &Client) -> Vec<Value> {
     pages(admin, "/api/v1/deliveries", 500)
 }
 
 /// Wait until there are so many deliveries and each of them has been delivered.
 #[track_caller]
-pub(super) fn all_delivered(admin: &Client, number: usize) {
+pub(crate) fn all_delivered(admin: &Client, number: usize) {
     wait_until(&format!("{number} messages are delivered"), || {
         let deliveries = deliveries(admin);
         deliveries.len() == number && deliveries.iter().all(|delivery| delivery["state"] == "delivered")
@@ -135,7 +135,7 @@ pub(super) fn all_delivered(admin: &Client, number: usize) {
 }
 
 /// How often each message id arrived, by the person it was for.
-pub(super) fn arrivals(receiver: &Receiver) -> BTreeMap<String, BTreeMap<String, usize>> {
+pub(crate) fn arrivals(receiver: &Receiver) -> BTreeMap<String, BTreeMap<String, usize>> {
     let mut by_person: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
     for message in receiver.arrived() {
         let data = &message.json()["data"];
@@ -149,7 +149,7 @@ pub(super) fn arrivals(receiver: &Receiver) -> BTreeMap<String, BTreeMap<String,
 
 /// Insist that so many people got one message each, once.
 #[track_caller]
-pub(super) fn each_got_one_message(receiver: &Receiver, people: usize) {
+pub(crate) fn each_got_one_message(receiver: &Receiver, people: usize) {
     let arrivals = arrivals(receiver);
     assert_eq!(arrivals.len(), people, "people who got something");
     for (person, messages) in &arrivals {
@@ -160,20 +160,20 @@ pub(super) fn each_got_one_message(receiver: &Receiver, people: usize) {
 
 /// The mode of an installation.
 #[track_caller]
-pub(super) fn mode(admin: &Client, installation: &str) -> String {
+pub(crate) fn mode(admin: &Client, installation: &str) -> String {
     let shown = admin.get(&format!("/api/v1/installations/{installation}")).is(200);
     shown["mode"].as_str().unwrap().to_owned()
 }
 
 /// Switch an installation off or on.
 #[track_caller]
-pub(super) fn switch(admin: &Client, installation: &str, mode: &str) {
+pub(crate) fn switch(admin: &Client, installation: &str, mode: &str) {
     admin.patch(&format!("/api/v1/installations/{installation}"), &json!({ "mode": mode })).is(200);
 }
 
 /// The dead letters of one kind: `record`, `computation`, `delivery`, …
 #[track_caller]
-pub(super) fn letters(admin: &Client, kind: &str) -> Vec<Value> {
+pub(crate) fn letters(admin: &Client, kind: &str) -> Vec<Value> {
     let mut letters = pages(admin, "/api/v1/dead-letters", 500);
     letters.retain(|letter| letter["type"] == kind);
     letters

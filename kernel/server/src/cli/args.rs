@@ -3,6 +3,7 @@
 
 mod audience;
 mod audit;
+mod consents;
 mod plugin;
 mod profile;
 mod serve;
@@ -17,8 +18,9 @@ use kith_model::time::Timestamp;
 
 pub(crate) use audience::*;
 pub(crate) use audit::*;
+pub(crate) use consents::*;
 pub(crate) use plugin::*;
-pub(crate) use profile::{Person, ProfileCommand};
+pub(crate) use profile::{ListFormat, Person, ProfileCommand, SearchArgs};
 pub(crate) use serve::*;
 pub(crate) use workspace::*;
 
@@ -57,9 +59,12 @@ pub(crate) enum Command {
     Plugin(PluginCommand),
     /// Load a file through a source's connector
     Import(ImportArgs),
-    /// Look at one person
+    /// Look at people, find them and take them out
     #[command(subcommand)]
     Profile(ProfileCommand),
+    /// What people agreed to and refused, and who must never be written to
+    #[command(subcommand)]
+    Consent(ConsentCommand),
     /// Define, count and list groups of people
     #[command(subcommand)]
     Audience(AudienceCommand),

@@ -24,8 +24,16 @@ pub(crate) fn run(command: &AudienceCommand, client: &Client, json: bool) -> Res
             json!({ "removed": audience.as_str() })
         }
         AudienceCommand::Show { audience } => client.get(&path(audience.as_str()))?,
-        AudienceCommand::Members { audience, limit } => {
-            json!({ "items": client.list(&format!("{}/members", path(audience.as_str())), *limit)? })
+        AudienceCommand::Members { audience, columns, format, .. } if columns.is_some() || format.is_some() => {
+            let parameters = [("columns", columns.as_deref()), ("format", format.map(profile::word))];
+            let list = profile::with(&format!("{}/members/export", path(audience.as_str())), &parameters);
+            return output::copy(|sink| client.download(&list, sink));
+        }
+        AudienceCommand::Members { audience, limit, all, .. } => {
+            let limit = if *all { u64::MAX } else { *limit };
+            let (items, next) = client.list_from(&format!("{}/members", path(audience.as_str())), &[], limit)?;
+            output::say_part(items.len(), next.as_deref());
+            json!({ "items": items, "next": next })
         }
         AudienceCommand::Count { condition } => {
             client.post("/api/v1/audiences/count", &json!({ "condition": condition }))?

@@ -3,7 +3,7 @@
 //! Which routes exist and what their bodies mean is the callers' business.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -120,6 +120,14 @@ impl ApiError {
     }
 }
 
+/// What became of an answer that was copied.
+#[derive(Debug)]
+pub(crate) enum Copied {
+    Whole,
+    /// Whoever reads has gone, or could not be written to.
+    Unwritten(std::io::Error),
+}
+
 impl Client {
     /// A client of the server at `base_url`, with `key` as its credential.
     pub(crate) fn new(base_url: &str, key: Option<&str>) -> Client {
@@ -183,6 +191,32 @@ impl Client {
             cursor = page.get("next").and_then(Value::as_str).map(str::to_owned);
             if cursor.is_none() {
                 return Ok((items, None));
+            }
+        }
+    }
+
+    /// Copy an answer of any length as it comes.
+    pub(crate) fn download(&self, path: &str, sink: &mut dyn Write) -> Result<Copied, ApiError> {
+        let url = format!("{}{path}", self.base_url);
+        let mut request = ureq::http::Request::builder().method("GET").uri(&url);
+        if let Some(authorization) = &self.authorization {
+            request = request.header("authorization", authorization);
+        }
+        let request = request.body(SendBody::none()).map_err(|error| self.broken(ureq::Error::Http(error)))?;
+        let response = self.agent.run(request).map_err(|error| self.broken(error))?;
+        if !response.status().is_success() {
+            return self.read(&url, response).map(|_| Copied::Whole);
+        }
+        let mut body = response.into_body().into_reader();
+        let mut piece = vec![0; 64 << 10];
+        loop {
+            let count = match body.read(&mut piece) {
+                Ok(0) => return Ok(Copied::Whole),
+                Ok(count) => count,
+                Err(error) => return Err(self.broken(ureq::Error::Io(error))),
+            };
+            if let Err(error) = sink.write_all(&piece[..count]) {
+                return Ok(Copied::Unwritten(error));
             }
         }
     }

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
 use super::Failure;
+use super::client::{ApiError, Copied};
 
 /// What a number is called that the server cannot tell yet.
 const NOT_KNOWN: &str = "not known yet";
@@ -21,6 +22,24 @@ const NOT_KNOWN: &str = "not known yet";
 pub(crate) fn say(text: impl Display) -> Result<(), Failure> {
     let mut output = std::io::stdout().lock();
     writeln!(output, "{text}").and_then(|()| output.flush()).map_err(unwritten)
+}
+
+/// Say on standard error that a list is a part, where it is.
+pub(crate) fn say_part(shown: usize, next: Option<&str>) {
+    if next.is_some() {
+        // Nobody may be reading it, which is no reason to panic.
+        let note = format!("the first {}; there are more: give --limit or --all", count(shown as u64));
+        drop(writeln!(std::io::stderr(), "{note}"));
+    }
+}
+
+/// Let somebody write to standard output.
+pub(crate) fn copy(write: impl FnOnce(&mut dyn std::io::Write) -> Result<Copied, ApiError>) -> Result<(), Failure> {
+    let mut output = std::io::BufWriter::new(std::io::stdout().lock());
+    match write(&mut output)? {
+        Copied::Whole => output.flush().map_err(unwritten),
+        Copied::Unwritten(error) => Err(unwritten(error)),
+    }
 }
 
 fn unwritten(error: std::io::Error) -> Failure {

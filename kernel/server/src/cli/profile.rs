@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::args::{Person, ProfileCommand};
+use super::args::{ListFormat, Person, ProfileCommand, SearchArgs};
 use super::client::{Client, encode};
 use super::output::{self, cut, field};
 use super::{Failure, print_json};
@@ -20,17 +20,93 @@ pub(crate) fn run(command: &ProfileCommand, client: &Client, json: bool) -> Resu
                 output::say(report(&profile).trim_end())?;
             }
         }
+        ProfileCommand::Search { search, limit, all } => {
+            let limit = if *all { u64::MAX } else { *limit };
+            let parameters = parameters(search)?;
+            let given: Vec<(&str, &str)> =
+                parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let (found, next) = client.list_from("/api/v1/profiles", &given, limit)?;
+            output::say_part(found.len(), next.as_deref());
+            if json {
+                print_json(&json!({ "items": found, "next": next }))?;
+            } else {
+                output::say(found_table(&found))?;
+            }
+        }
+        ProfileCommand::Export { search, format } => {
+            let parameters = parameters(search)?;
+            let mut given: Vec<(&str, Option<&str>)> =
+                parameters.iter().map(|(name, value)| (name.as_str(), Some(value.as_str()))).collect();
+            given.push(("format", Some(word(*format))));
+            let path = with("/api/v1/profiles/export", &given);
+            output::copy(|sink| client.download(&path, sink))?;
+        }
         ProfileCommand::Events { person, limit } => {
             let profile = find(client, person)?;
-            let events = client.list(&format!("/api/v1/profiles/{}/events", field(&profile, "id")), *limit)?;
+            let path = format!("/api/v1/profiles/{}/events", field(&profile, "id"));
+            let (events, next) = client.list_from(&path, &[], *limit)?;
+            output::say_part(events.len(), next.as_deref());
             if json {
-                print_json(&json!({ "items": events }))?;
+                print_json(&json!({ "items": events, "next": next }))?;
             } else {
                 output::say(event_table(&events))?;
             }
         }
     }
     Ok(())
+}
+
+/// A search as parameters of the API.
+fn parameters(search: &SearchArgs) -> Result<Vec<(String, String)>, Failure> {
+    let mut parameters = Vec::new();
+    let given = [("identifier", &search.identifier), ("prefix", &search.prefix), ("columns", &search.columns)];
+    for (name, value) in given {
+        parameters.extend(value.iter().map(|value| (name.to_owned(), value.clone())));
+    }
+    for pair in &search.traits {
+        let (name, value) = pair
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty())
+            .ok_or_else(|| Failure::Usage(format!("`{pair}` is no trait with its value; write --trait city=Paris")))?;
+        parameters.push((format!("trait.{}", encode(name)), value.to_owned()));
+    }
+    if parameters.is_empty() {
+        // Without any parameter at all the route still answers a page.
+        parameters.push(("columns".to_owned(), "id,created_at,identifiers".to_owned()));
+    }
+    Ok(parameters)
+}
+
+/// A path with the parameters that are given.
+pub(crate) fn with(path: &str, parameters: &[(&str, Option<&str>)]) -> String {
+    let given = parameters.iter().filter_map(|(name, value)| Some(format!("{name}={}", encode((*value)?))));
+    let query: Vec<String> = given.collect();
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) }
+}
+
+/// A format as the API names it.
+pub(crate) fn word(format: ListFormat) -> &'static str {
+    match format {
+        ListFormat::Csv => "csv",
+        ListFormat::Ndjson => "ndjson",
+    }
+}
+
+/// People with the columns that came, in the order in which they are asked for most.
+fn found_table(found: &[Value]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for name in found.iter().filter_map(Value::as_object).flat_map(|row| row.keys()) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    names.sort_by_key(|name| (*name != "id", *name));
+    let cell = |row: &Value, name: &str| match row.get(name) {
+        Some(Value::Array(values)) => values.iter().map(output::plain).collect::<Vec<_>>().join("; "),
+        value => value.map(output::plain).unwrap_or_default(),
+    };
+    let rows = found.iter().map(|row| names.iter().map(|name| cut(&cell(row, name), MAX_CELL)).collect());
+    output::table(&names, rows.collect())
 }
 
 /// The profile of `person`.

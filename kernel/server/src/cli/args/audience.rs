@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 use kith_model::id::Name;
 
-use super::profile::{Person, parse_person};
+use super::profile::{ListFormat, Person, parse_person};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AudienceCommand {
@@ -28,8 +28,17 @@ pub(crate) enum AudienceCommand {
         /// The audience
         audience: Name,
         /// At most so many
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "all")]
         limit: u64,
+        /// All of them
+        #[arg(long)]
+        all: bool,
+        /// What to show, e.g. `id,identifiers.email,traits.city,tags.level`; this writes all members
+        #[arg(long, value_name = "COLUMNS")]
+        columns: Option<String>,
+        /// Write all members in this form
+        #[arg(long, value_enum)]
+        format: Option<ListFormat>,
     },
     /// How many profiles meet a condition, exactly
     Count {

@@ -1,6 +1,6 @@
 //! The arguments of `kith profile`, and how a person is named in those of others.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand, ValueEnum};
 use kith_model::identity::Identifier;
 
 #[derive(Debug, Subcommand)]
@@ -11,6 +11,25 @@ pub(crate) enum ProfileCommand {
         #[arg(value_parser = parse_person)]
         person: Person,
     },
+    /// Find people by an identifier, the beginning of one, or traits
+    Search {
+        #[command(flatten)]
+        search: SearchArgs,
+        /// At most so many
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "all")]
+        limit: u64,
+        /// Everybody who is found
+        #[arg(long)]
+        all: bool,
+    },
+    /// Write everybody who is found, or everybody, to standard output
+    Export {
+        #[command(flatten)]
+        search: SearchArgs,
+        /// How the list is written
+        #[arg(long, value_enum, default_value_t = ListFormat::Csv)]
+        format: ListFormat,
+    },
     /// What the person did, newest first
     Events {
         /// An identifier as `TYPE:VALUE`, or a profile id
@@ -20,6 +39,30 @@ pub(crate) enum ProfileCommand {
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
         limit: u64,
     },
+}
+
+/// Whom to find, and what to show of them.
+#[derive(Debug, Args)]
+pub(crate) struct SearchArgs {
+    /// A whole identifier, e.g. `email:ada@example.com`
+    #[arg(long, value_name = "TYPE:VALUE")]
+    pub(crate) identifier: Option<String>,
+    /// The beginning of an identifier, without regard to case, e.g. `email:ada@`
+    #[arg(long, value_name = "TYPE:BEGINNING")]
+    pub(crate) prefix: Option<String>,
+    /// A trait with its value, e.g. `city=Paris`; repeat for more
+    #[arg(long = "trait", value_name = "NAME=VALUE")]
+    pub(crate) traits: Vec<String>,
+    /// What to show, e.g. `id,identifiers.email,traits.city,tags.level,scores.clv`
+    #[arg(long, value_name = "COLUMNS")]
+    pub(crate) columns: Option<String>,
+}
+
+/// How a list is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ListFormat {
+    Csv,
+    Ndjson,
 }
 
 /// One person, as the API is asked for them.

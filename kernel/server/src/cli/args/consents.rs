@@ -1,0 +1,46 @@
+//! The arguments of `kith consent`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::profile::{Person, parse_person};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConsentCommand {
+    /// What was said of a person's consents: the answers that count, and every statement with its proof
+    Show {
+        /// An identifier as `TYPE:VALUE`, e.g. `email:ada@example.com`, or a profile id
+        #[arg(value_parser = parse_person)]
+        person: Person,
+    },
+    /// Send nothing any more to whoever has one of these identifiers
+    Suppress {
+        #[command(flatten)]
+        identifiers: IdentifierList,
+        /// Why, for people
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+    /// Take identifiers off the list of suppressed ones
+    Unsuppress {
+        #[command(flatten)]
+        identifiers: IdentifierList,
+    },
+    /// Whether identifiers are suppressed, since when and why
+    Check {
+        #[command(flatten)]
+        identifiers: IdentifierList,
+    },
+}
+
+/// Identifiers from the command line and from a file.
+#[derive(Debug, Args)]
+pub(crate) struct IdentifierList {
+    /// Each as `TYPE:VALUE`, e.g. `email:ada@example.com`
+    #[arg(value_name = "TYPE:VALUE", required_unless_present = "file")]
+    pub(crate) identifiers: Vec<String>,
+    /// A file with one identifier in each line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}

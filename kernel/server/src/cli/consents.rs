@@ -1,0 +1,169 @@
+//! `kith consent`: what people said, and who must not be written to.
+
+use serde_json::{Value, json};
+
+use super::args::{ConsentCommand, IdentifierList};
+use super::client::Client;
+use super::output::{self, cut, field};
+use super::{Failure, items, print_json, profile};
+
+/// The widest value in a cell.
+const MAX_CELL: usize = 60;
+
+/// Identifiers that are sent at once; a body of the API has a MiB.
+const AT_ONCE: usize = 1_000;
+
+pub(crate) fn run(command: &ConsentCommand, client: &Client, json: bool) -> Result<(), Failure> {
+    match command {
+        ConsentCommand::Show { person } => {
+            let id = field(&profile::find(client, person)?, "id");
+            let answer = client.get(&format!("/api/v1/profiles/{id}/consent"))?;
+            if json { print_json(&answer) } else { output::say(report(&answer).trim_end()) }
+        }
+        ConsentCommand::Suppress { identifiers, reason } => {
+            let changed = send(client, "/api/v1/suppressions", &read(identifiers)?, Some(reason))?;
+            done(json, "suppressed", changed)
+        }
+        ConsentCommand::Unsuppress { identifiers } => {
+            let changed = send(client, "/api/v1/suppressions/remove", &read(identifiers)?, None)?;
+            done(json, "taken off the list", changed)
+        }
+        ConsentCommand::Check { identifiers } => {
+            let mut checked = Vec::new();
+            for part in read(identifiers)?.chunks(AT_ONCE) {
+                let answer = client.post("/api/v1/suppressions/check", &json!({ "identifiers": part }))?;
+                checked.extend_from_slice(items(&answer));
+            }
+            if json { print_json(&json!({ "items": checked })) } else { output::say(check_table(&checked)) }
+        }
+    }
+}
+
+fn read(list: &IdentifierList) -> Result<Vec<String>, Failure> {
+    let mut identifiers = list.identifiers.clone();
+    if let Some(path) = &list.file {
+        let text = std::fs::read_to_string(path).map_err(|source| Failure::File {
+            what: "read",
+            path: path.clone(),
+            source,
+        })?;
+        let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
+        identifiers.extend(lines.filter(|line| !line.is_empty()).map(str::to_owned));
+    }
+    Ok(identifiers)
+}
+
+/// Send identifiers in parts; how many were changed.
+fn send(client: &Client, path: &str, identifiers: &[String], reason: Option<&String>) -> Result<u64, Failure> {
+    let mut changed = 0;
+    for part in identifiers.chunks(AT_ONCE) {
+        let mut body = json!({ "identifiers": part });
+        if let Some(reason) = reason {
+            body["reason"] = json!(reason);
+        }
+        changed += output::number(&client.post(path, &body)?, "changed");
+    }
+    Ok(changed)
+}
+
+fn done(json: bool, what: &str, changed: u64) -> Result<(), Failure> {
+    if json {
+        return print_json(&json!({ "changed": changed }));
+    }
+    output::say(format_args!("{} {what}", output::count(changed)))
+}
+
+fn report(answer: &Value) -> String {
+    let mut text = format!("profile {}\n", field(answer, "profile"));
+    for (name, what) in [("objection", "objects to profiling"), ("suppressed", "gets nothing")] {
+        if let Some(reason) = answer.get(name).and_then(Value::as_str) {
+            text.push_str(&format!("{what}: {reason}\n"));
+        }
+    }
+    let rows = |name: &str| answer.get(name).and_then(Value::as_array).into_iter().flatten();
+    let answers = rows("answers").map(|answer| {
+        let key = answer.get("purpose").and_then(Value::as_str).unwrap_or("*");
+        let said = said(answer, "allowed");
+        vec![key.to_owned(), said, field(answer, "received_at"), field(answer, "source"), field(answer, "message_id")]
+    });
+    section(&mut text, &["consent", "answer", "received", "source", "event"], answers.collect());
+    let statements = rows("statements").flat_map(|statement| {
+        let said_of = statement.get("said").and_then(Value::as_array).into_iter().flatten();
+        said_of.map(|part| {
+            let identifier =
+                statement.get("identifier").map(|found| format!("{}:{}", field(found, "type"), field(found, "value")));
+            let why = part.get("why").and_then(Value::as_str).unwrap_or("counted");
+            vec![
+                field(statement, "received_at"),
+                cut(&identifier.unwrap_or_default(), MAX_CELL),
+                field(part, "key"),
+                said(part, "allows"),
+                field(statement, "source"),
+                field(statement, "message_id"),
+                why.to_owned(),
+            ]
+        })
+    });
+    let header = ["received", "said under", "of", "answer", "source", "event", "outcome"];
+    section(&mut text, &header, statements.collect());
+    let overwritten = output::number(answer, "overwritten");
+    if overwritten > 0 {
+        text.push_str(&format!("\n{} older statements are not kept\n", output::count(overwritten)));
+    }
+    text
+}
+
+fn said(part: &Value, name: &str) -> String {
+    let is_allowed = part.get(name).and_then(Value::as_bool).unwrap_or_default();
+    if is_allowed { "allowed".to_owned() } else { cut(&format!("refused: {}", field(part, "said")), MAX_CELL) }
+}
+
+fn section(text: &mut String, header: &[&str], rows: Vec<Vec<String>>) {
+    if !rows.is_empty() {
+        text.push('\n');
+        text.push_str(&output::table(header, rows));
+        text.push('\n');
+    }
+}
+
+fn check_table(checked: &[Value]) -> String {
+    let rows = checked.iter().map(|item| {
+        let is_suppressed = item.get("suppressed").and_then(Value::as_bool).unwrap_or_default();
+        let standing = if is_suppressed { "suppressed" } else { "not on the list" };
+        vec![field(item, "identifier"), standing.to_owned(), field(item, "since"), field(item, "reason")]
+    });
+    output::table(&["identifier", "standing", "since", "reason"], rows.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_shows_each_statement_with_what_became_of_it() {
+        let answer = json!({
+            "profile": "0190",
+            "objection": "consent for `profiling` is refused",
+            "answers": [{ "identity": "0190", "purpose": "news", "allowed": false, "said": "false",
+                "received_at": "2026-11-20T10:00:00.000Z", "source": "segment", "message_id": "m1" }],
+            "statements": [{ "identity": "0190", "identifier": { "type": "user_id", "value": "ada" },
+                "received_at": "2026-11-20T10:00:00.000Z", "source": "segment", "message_id": "m2",
+                "said": [{ "key": "news", "allows": true, "counted": false, "why": "something was said that is newer" }] }],
+            "overwritten": 3,
+        });
+        insta::assert_snapshot!(report(&answer), @r"
+        profile 0190
+        objects to profiling: consent for `profiling` is refused
+
+         consent   answer           received                   source    event
+        ───────────────────────────────────────────────────────────────────────
+         news      refused: false   2026-11-20T10:00:00.000Z   segment   m1
+
+         received                   said under    of     answer    source    event   outcome
+        ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+         2026-11-20T10:00:00.000Z   user_id:ada   news   allowed   segment   m2      something was said that is newer
+
+        3 older statements are not kept
+        ");
+    }
+}
