@@ -13,6 +13,7 @@ mod datapath;
 mod delivery;
 mod guests;
 mod hostile;
+mod identity;
 mod isolation;
 mod outside;
 mod restart;

@@ -11,6 +11,7 @@ mod aside;
 pub(crate) mod counts;
 pub(crate) mod dedupe;
 mod lane;
+mod named;
 mod never_seen;
 mod people;
 pub(crate) mod queue;

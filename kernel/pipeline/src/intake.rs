@@ -287,6 +287,8 @@ impl Intake {
         total.accepted += piece.accepted;
         total.duplicate += piece.duplicate;
         total.rejected_count += piece.rejected_count;
+        total.not_followed += piece.not_followed;
+        total.identifiers_left_out += piece.identifiers_left_out;
         let room = MAX_REPORTED_REJECTIONS.saturating_sub(total.rejected.len());
         total.rejected.extend(piece.rejected.into_iter().take(room));
         total.position = piece.position;

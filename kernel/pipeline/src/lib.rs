@@ -27,6 +27,7 @@ mod tenancy;
 mod trials;
 mod turns;
 mod views;
+mod who;
 mod workers;
 
 use std::sync::Arc;

@@ -5,6 +5,7 @@
 
 pub(crate) mod audience;
 pub(crate) mod count;
+pub(crate) mod identity;
 pub(crate) mod letters;
 pub(crate) mod page;
 pub(crate) mod profile;

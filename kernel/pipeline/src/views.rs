@@ -8,7 +8,7 @@ use kith_model::consent::Consents;
 use kith_model::delivery::DeliveryState;
 use kith_model::event::{RecordedEvent, RejectedRecord};
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, SourceIdentityId, WorkspaceId};
-use kith_model::identity::Identifier;
+use kith_model::identity::{Edge, Identifier, Veto};
 use kith_model::profile::{FoldedTrait, Score, Tag};
 use kith_model::time::Timestamp;
 
@@ -36,6 +36,10 @@ pub struct Acceptance {
     /// What was kept aside, with its place in the input. At most [`crate::MAX_REPORTED_REJECTIONS`]; `rejected_count` counts all.
     pub rejected: Vec<RejectedRecord>,
     pub rejected_count: u64,
+    /// Pieces of evidence about who is who that came new and join nobody.
+    pub not_followed: u64,
+    /// Values that were sent as identifiers and name nobody. Their events were taken.
+    pub identifiers_left_out: u64,
     /// The log's head when all of it was durable.
     pub position: Position,
 }
@@ -49,12 +53,45 @@ pub struct ProfileView {
     /// What each member said of what the person may be written to for; a refusal of any of them decides, unless the user id
     /// agreed afterwards.
     pub consents: Vec<(SourceIdentityId, Consents)>,
+    /// Evidence about its members that joins nobody to it; some at most.
+    pub not_followed: Vec<NotFollowed>,
     pub traits: BTreeMap<String, FoldedTrait>,
     pub tags: BTreeMap<String, Tag>,
     pub scores: BTreeMap<String, Score>,
     pub audiences: BTreeMap<AudienceId, Membership>,
     /// The log position up to which tags, scores and audiences are computed.
     pub as_of: Position,
+}
+
+/// A piece of evidence with the identifiers of its ends, the lower identity first, and whose they are now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvidenceView {
+    pub edge: Edge,
+    pub identifiers: [Identifier; 2],
+    pub profiles: [ProfileId; 2],
+}
+
+/// Evidence that joins nobody, and by which rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotFollowed {
+    pub evidence: EvidenceView,
+    pub veto: Veto,
+}
+
+/// Two parts of a profile that a piece of evidence made one. Each is named by its oldest member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MergeView {
+    pub winner: ProfileId,
+    pub loser: ProfileId,
+    pub evidence: EvidenceView,
+}
+
+/// A step of the way of evidence between two identifiers.
+#[derive(Debug, Clone)]
+pub struct Step {
+    pub evidence: EvidenceView,
+    /// The event that gave it; `None` for what a rule or a person gave.
+    pub event: Option<RecordedEvent>,
 }
 
 /// One page of a profile's events, newest first.

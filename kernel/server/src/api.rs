@@ -11,6 +11,7 @@ mod deliveries;
 mod extract;
 mod fits;
 mod health;
+mod identity;
 mod ingest;
 pub(crate) mod installations;
 mod intake;
@@ -71,6 +72,10 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(profiles::find))
         .routes(routes!(profiles::read))
         .routes(routes!(profiles::events))
+        .routes(routes!(identity::read, identity::replace))
+        .routes(routes!(identity::not_followed))
+        .routes(routes!(identity::merges))
+        .routes(routes!(identity::why))
         .routes(routes!(plugins::upload, plugins::list))
         .routes(routes!(plugins::read))
         .routes(routes!(plugins::remove))

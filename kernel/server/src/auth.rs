@@ -26,6 +26,9 @@ pub enum Scope {
     Ingest,
     #[serde(rename = "profiles:read")]
     ProfilesRead,
+    /// Changing who is one person: the identity rules, merges and splits.
+    #[serde(rename = "identity:write")]
+    IdentityWrite,
     #[serde(rename = "plugins:admin")]
     PluginsAdmin,
     #[serde(rename = "audiences:read")]
@@ -52,12 +55,13 @@ pub enum Scope {
 
 impl Scope {
     /// All but [`Scope::All`], the one first that the others depend on.
-    pub const EACH: [Scope; 10] = [
+    pub const EACH: [Scope; 11] = [
         Scope::KeysAdmin,
         Scope::PluginsAdmin,
         Scope::AudiencesWrite,
         Scope::AudiencesRead,
         Scope::ProfilesRead,
+        Scope::IdentityWrite,
         Scope::DeliveriesWrite,
         Scope::DeliveriesRead,
         Scope::MetricsRead,
@@ -70,6 +74,7 @@ impl Scope {
         match self {
             Scope::Ingest => "ingest",
             Scope::ProfilesRead => "profiles:read",
+            Scope::IdentityWrite => "identity:write",
             Scope::PluginsAdmin => "plugins:admin",
             Scope::AudiencesRead => "audiences:read",
             Scope::AudiencesWrite => "audiences:write",

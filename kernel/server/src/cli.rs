@@ -12,6 +12,7 @@ mod delivery;
 mod demo;
 #[cfg(test)]
 mod documents;
+mod identity;
 mod import;
 mod key;
 mod output;
@@ -119,6 +120,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Plugin(command) => plugin::run(command, client, json),
         Command::Import(args) => import::run(&args, &client(), json),
         Command::Profile(command) => profile::run(&command, &client(), json),
+        Command::Identity(command) => identity::run(&command, &client(), json),
         Command::Audience(command) => audience::run(&command, &client(), json),
         Command::Key(command) => key::run(&command, &client(), json),
         Command::Workspace(command) => workspace::run(&command, &client(), json),

@@ -190,7 +190,7 @@ impl Wiring {
             workspace,
             realm_key: self.realms.of(workspace),
             zone: Zone::parse(&tables.row.time_zone).map_err(|error| WiringError::Zone(error.to_string()))?,
-            identity_rules: IdentityRules::default(),
+            identity_rules: IdentityRules::clone(&tables.identity_rules()),
             installations,
             source_names: names.collect(),
             audiences: tables.audiences.values().map(|audience| audience.as_ref().clone()).collect(),

@@ -96,8 +96,6 @@ pub(crate) fn read(row: &Row<'_>, mapping: &Mapping, fallback_id: impl FnOnce() 
     let mut event = Event { kind: mapping.kind, ..Event::default() };
     for (kind, template) in &mapping.identifiers {
         if let Some(value) = row.text(mapping, template)?.filter(|value| !value.trim().is_empty()) {
-            // An address is one in whatever case it was typed in: a refusal under `Ann@x.io` is one of `ann@x.io`.
-            let value = if kind == "email" { Cow::Owned(value.to_lowercase()) } else { value };
             event.identifiers.push(Identifier::new(kind.clone(), value));
         }
     }

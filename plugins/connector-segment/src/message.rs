@@ -319,31 +319,27 @@ fn identifiers(
                 "there is no `previousId`, the id that the new one replaces",
             ));
         }
-        add("anonymous_id", previous);
+        // A user's or a device's: the kernel finds out whose it is.
+        add("previous_id", previous);
     }
     if traits.contains("\"email\"") || traits.contains("\"phone\"") {
         let traits = Object::read(traits).map_err(unreadable)?;
         for key in ["email", "phone"] {
             // A trait of another type is no identifier, but no reason to refuse the message either.
-            add(key, id(key, traits.get(key)).unwrap_or_default().map(|value| comparable(key, value)));
+            add(key, id(key, traits.get(key)).unwrap_or_default());
         }
     }
     for external in external_ids.and_then(json::list).unwrap_or_default() {
         let Ok(external) = Object::read(external.get()) else { continue };
         let value = id("id", external.get("id")).unwrap_or_default();
         if let Some(kind) = external.get("type").and_then(json::text).and_then(|kind| identifier_kind(&kind)) {
-            add(&kind, value.map(|value| comparable(&kind, value)));
+            add(&kind, value);
         }
     }
     if found.is_empty() {
         return Err(Problem::new("missing-identifier", "nothing names a person; send `userId` or `anonymousId`"));
     }
     Ok(found)
-}
-
-/// An address is one in whatever case it was typed in: a refusal under `Ann@x.io` is one of `ann@x.io`.
-fn comparable<'v>(kind: &str, value: Cow<'v, str>) -> Cow<'v, str> {
-    if kind == "email" && value.chars().any(char::is_uppercase) { Cow::Owned(value.to_lowercase()) } else { value }
 }
 
 /// Segment's `android.idfa` is `android_idfa` here: identifier types have lower-case letters, digits and `_`.

@@ -78,7 +78,7 @@ fn segment_node_sends_all_six_kinds() {
         json!({ "groupId": "g1", "traits": { "name": "Initech", "email": "office@initech.example" } })
     );
 
-    assert_eq!(ids(alias), [("user_id", "u1"), ("anonymous_id", "a1")]);
+    assert_eq!(ids(alias), [("user_id", "u1"), ("previous_id", "a1")]);
     assert_eq!((page.name.as_str(), screen.name.as_str()), ("Home", "Loaded a Screen"));
     assert_eq!(object(&page.properties), json!({ "path": "/", "name": "Home", "category": "Shop" }));
     assert_eq!((screen.properties.as_str(), screen.context.as_str()), ("", ""));

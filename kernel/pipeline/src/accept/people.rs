@@ -3,6 +3,7 @@
 //! The rules are `kith_model::identity`'s; here are the rows, the caches, and (in `evidence`) the shortcuts for the everyday
 //! cases, beside the rule itself (in `partition`). Each identifier is a source identity of its own, so that a merge rewrites no event and no fact, and can be undone.
 
+mod apart;
 mod evidence;
 mod layers;
 mod partition;
@@ -10,7 +11,7 @@ mod partition;
 mod tests;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kith_model::change::Identified;
@@ -28,6 +29,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::never_seen::{FilterPart, NeverSeen};
 use crate::profiles::facts::{self, EventFacts, FactsRow, Recorded, each_row, facts_key, read_facts_row, read_head};
+use apart::Apart;
 use evidence::HeldEdge;
 pub(crate) use evidence::{Followed, Link};
 use layers::{Before, Layers};
@@ -102,7 +104,7 @@ pub(crate) struct People {
     /// Evidence that was too connected to be weighed: a repeat is not weighed again, and not reported again.
     too_connected: Cache<EdgeId, ()>,
     known: NeverSeen,
-    must_not_link: BTreeSet<MustNotLink>,
+    apart: Apart,
     /// The next ordinal that the store does not know of; the layers count on from it.
     next_ordinal: u32,
     layers: Layers,
@@ -119,9 +121,9 @@ impl People {
         let aliases = Key::aliases(workspace).range();
         let known = NeverSeen::over(Arc::clone(&store), aliases, FILTER_ITEMS, without_workspace);
         let vetoes = Key::vetoes(workspace);
-        let mut must_not_link = BTreeSet::new();
+        let mut apart = Apart::default();
         each_row(store.as_ref(), &vetoes, |_, value| {
-            must_not_link.insert(row::decode::<MustNotLink>(value)?);
+            apart.insert(row::decode::<MustNotLink>(value)?);
             Ok(())
         })?;
         let next_ordinal = next_ordinal(store.as_ref(), workspace)?;
@@ -135,7 +137,7 @@ impl People {
             edges: Cache::with_weighter(100_000, EDGES_BYTES, Bytes),
             too_connected: Cache::new(TOO_CONNECTED),
             known,
-            must_not_link,
+            apart,
             next_ordinal,
             layers: Layers::default(),
             work: Work::default(),
@@ -154,17 +156,8 @@ impl People {
         identifier: &Identifier,
         received_at: Timestamp,
     ) -> Result<SourceIdentityId, ReadError> {
-        if let Some(identity) = self.layers.alias(identifier).or_else(|| self.aliases.get(identifier).copied()) {
+        if let Some(identity) = self.find(identifier)? {
             return Ok(identity);
-        }
-        let key = self.alias_key(identifier);
-        if self.known.may_be_stored(&key) {
-            self.work.rows_read += 1;
-            if let Some(value) = self.store.get(std::slice::from_ref(&key))?.pop().flatten() {
-                let identity: SourceIdentityId = row::decode(&value)?;
-                self.aliases.insert(identifier.clone(), identity);
-                return Ok(identity);
-            }
         }
         // With the workspace, so that ids of one say nothing about who is in another.
         let name = format!("{}\u{0}{}\u{0}{}", self.workspace.0, identifier.kind, identifier.value);
@@ -188,6 +181,27 @@ impl People {
         self.layers.event.before.insert(identity, Before { profile: None, members: vec![identity] });
         self.layers.event.heads.insert(identity, Arc::new(head));
         Ok(identity)
+    }
+
+    /// The source identity that `identifier` names, if there is one.
+    pub(crate) fn find(&mut self, identifier: &Identifier) -> Result<Option<SourceIdentityId>, ReadError> {
+        if let Some(identity) = self.layers.alias(identifier).or_else(|| self.aliases.get(identifier).copied()) {
+            return Ok(Some(identity));
+        }
+        let key = self.alias_key(identifier);
+        if !self.known.may_be_stored(&key) {
+            return Ok(None);
+        }
+        self.work.rows_read += 1;
+        let Some(value) = self.store.get(std::slice::from_ref(&key))?.pop().flatten() else { return Ok(None) };
+        let identity: SourceIdentityId = row::decode(&value)?;
+        self.aliases.insert(identifier.clone(), identity);
+        Ok(Some(identity))
+    }
+
+    /// Whether the event at hand made the identity.
+    pub(crate) fn is_of_event(&self, identity: SourceIdentityId) -> bool {
+        self.layers.event.before.get(&identity).is_some_and(|before| before.profile.is_none())
     }
 
     /// Note that an event is this identity's own.
@@ -355,6 +369,13 @@ impl People {
         for ((identity, bucket), row) in &unit.facts {
             operations.push(Operation::Put(facts_key(workspace, *identity, *bucket), row::encode(row)));
         }
+        for (pair, stands) in &unit.vetoes {
+            let key = Key::veto(workspace, *pair);
+            operations.push(match stands {
+                true => Operation::Put(key, row::encode(pair)),
+                false => Operation::Delete(key),
+            });
+        }
         for (end, edges) in &unit.edges {
             for (id, edge) in edges {
                 let key = Key::edge(workspace, *end, *id);
@@ -381,6 +402,12 @@ impl People {
     pub(crate) fn committed(&mut self) {
         let group = std::mem::take(&mut self.layers.group);
         self.next_ordinal += group.ordinals;
+        for (pair, stands) in group.vetoes {
+            match stands {
+                true => self.apart.insert(pair),
+                false => self.apart.remove(pair),
+            }
+        }
         for (identifier, identity) in group.aliases {
             let key = self.alias_key(&identifier);
             self.known.insert(&key);
@@ -410,6 +437,12 @@ impl People {
         }
         for edge in group.edges.into_values().flat_map(BTreeMap::into_keys) {
             self.edges.remove(&edge);
+        }
+        for pair in group.vetoes.into_keys() {
+            match self.store.get(&[Key::veto(self.workspace, pair)])?.pop().flatten() {
+                Some(_) => self.apart.insert(pair),
+                None => self.apart.remove(pair),
+            }
         }
         self.next_ordinal = next_ordinal(self.store.as_ref(), self.workspace)?;
         Ok(())

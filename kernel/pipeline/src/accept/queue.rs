@@ -35,6 +35,8 @@ impl Open {
         total.accepted += unit.accepted;
         total.duplicate += unit.duplicate;
         total.rejected_count += unit.rejected_count;
+        total.not_followed += unit.not_followed;
+        total.identifiers_left_out += unit.identifiers_left_out;
         let room = MAX_REPORTED_REJECTIONS.saturating_sub(total.rejected.len());
         total.rejected.extend(unit.rejected.into_iter().take(room));
     }

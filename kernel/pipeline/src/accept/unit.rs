@@ -5,24 +5,24 @@
 
 #[cfg(test)]
 mod tests;
+mod tying;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kith_model::change::Change;
-use kith_model::event::{DraftEvent, Event, EventKind, RejectedRecord};
-use kith_model::id::{SourceIdentityId, WorkspaceId};
-use kith_model::identity::{Evidence, Identifier, IdentityRules, MAX_IDENTIFIER_BYTES};
-use kith_model::profile::believed;
+use kith_model::event::{DraftEvent, Event, RejectedRecord};
+use kith_model::id::WorkspaceId;
+use kith_model::identity::IdentityRules;
 use kith_model::time::Timestamp;
 use kith_store::{CommitError, Key, Operation, ReadError, Store, Unit, row};
-use serde_json::value::RawValue;
 
 use super::aside::{KeptParts, Quota};
 use super::counts::Totals;
 use super::dedupe::{Seen, SeenMessages};
-use super::people::{Followed, Link, People};
-use super::validate::Traits;
+use super::named::LeftOut;
+use super::people::{Followed, People};
 use super::{MAX_REPORTED_REJECTIONS, Submission, validate};
 use crate::profiles::facts::{EventFacts, MAX_TRAIT_BYTES, MAX_TRAIT_NAME_BYTES, MAX_TRAITS};
 use crate::views::{Acceptance, Verdict};
@@ -80,6 +80,9 @@ struct Draft<'s> {
     acceptance: Acceptance,
     /// Events that were taken.
     events: u64,
+    /// Types and reasons of values that name nobody of which one was kept aside: a sender who has no addresses says so in
+    /// every event.
+    left_out: BTreeSet<(String, &'static str)>,
 }
 
 /// Whether the events of a unit are taken, or set aside because the one that it has is too large.
@@ -163,6 +166,7 @@ impl Workspace {
             kept: progress.kept,
             acceptance: Acceptance::default(),
             events: 0,
+            left_out: BTreeSet::new(),
         };
         if progress.next == 0 {
             for record in &submission.rejected {
@@ -262,8 +266,11 @@ impl Workspace {
             source: submission.source,
             message_id: &message_id,
         };
-        let (identity, notes) =
-            self.tie(&checked.identifiers, checked.traits, &checked.consents, event.kind, &given)?;
+        let (identity, mut tied) = self.tie(&checked.identifiers, event.kind, &given)?;
+        if !checked.traits.is_empty() {
+            let surplus = self.people.record_traits(identity, checked.traits, &checked.consents, &given)?;
+            tied.notes.extend((!surplus.is_empty()).then(|| surplus_traits(&surplus)));
+        }
         let record = Change::Recorded(Event {
             message_id,
             kind: event.kind,
@@ -272,7 +279,7 @@ impl Workspace {
             received_at: submission.received_at,
             source: submission.source,
             identity,
-            identifiers: checked.identifiers,
+            identifiers: checked.identifiers.into_iter().map(|named| named.spelled).collect(),
             properties: event.properties.clone(),
             traits: event.traits.clone(),
             context: event.context.clone(),
@@ -286,47 +293,14 @@ impl Workspace {
         let record = row::encode(&record);
         draft.operations.push(Operation::Append { workspace: submission.workspace, record, row });
         draft.events += 1;
-        for (code, message) in checked.too_long.iter().map(|kind| too_long(kind)).chain(notes) {
+        draft.acceptance.not_followed += tied.not_followed;
+        draft.acceptance.identifiers_left_out += checked.left_out.len() as u64;
+        for (code, message) in draft.first_of_kind(&checked.left_out).into_iter().chain(tied.notes) {
             let record =
                 RejectedRecord { place: index as u64, code: code.into(), message, raw: validate::excerpt(event) };
             draft.kept.add(submission, record, &mut draft.operations);
         }
         Ok(Verdict::Accepted)
-    }
-
-    /// Whose event it is: tie its identifiers together, and take its facts. What of it could not be followed is said.
-    fn tie(
-        &mut self,
-        identifiers: &[Identifier],
-        traits: Traits<'_>,
-        consents: &[&RawValue],
-        kind: EventKind,
-        given: &EventFacts<'_>,
-    ) -> Result<(SourceIdentityId, Vec<Note>), ReadError> {
-        let mut notes = Vec::new();
-        let identity = self.people.identify(&identifiers[0], given.received_at)?;
-        self.people.give_event(identity);
-        let evidence = match kind {
-            EventKind::Alias => Evidence::Alias,
-            _ => Evidence::SameEvent,
-        };
-        for other in &identifiers[1..] {
-            let other = self.people.identify(other, given.received_at)?;
-            let link = Link {
-                one: identity,
-                other,
-                evidence,
-                time: believed(given.time, given.received_at),
-                source: given.source,
-                message_id: given.message_id,
-            };
-            notes.extend(not_followed(self.people.link(&link, &self.rules)?));
-        }
-        if !traits.is_empty() {
-            let surplus = self.people.record_traits(identity, traits, consents, given)?;
-            notes.extend((!surplus.is_empty()).then(|| surplus_traits(&surplus)));
-        }
-        Ok((identity, notes))
     }
 
     /// All rows of a unit: first who belongs to whom, then the events, so that a reader of the feed knows whose they are.
@@ -395,6 +369,12 @@ impl Workspace {
 }
 
 impl Draft<'_> {
+    /// What to keep aside of values that name nobody: the first of each type and reason.
+    fn first_of_kind(&mut self, left_out: &[LeftOut]) -> Vec<Note> {
+        let first = left_out.iter().filter(|value| self.left_out.insert((value.kind.clone(), value.why.code())));
+        first.map(|value| (value.why.code(), format!("the event was taken without an identifier: {value}"))).collect()
+    }
+
     /// Count a verdict, and keep aside what was refused; `heard` says what became of a refusal of consent in it.
     fn report(&mut self, event: &DraftEvent, index: usize, verdict: Verdict, heard: &str) {
         match verdict {
@@ -454,18 +434,14 @@ fn too_large(event: &DraftEvent, bytes: usize, limit: usize) -> Verdict {
 /// Something about an event that was taken: a code and what a person reads.
 type Note = (&'static str, String);
 
-fn too_long(kind: &str) -> Note {
-    let message = format!("the event was taken without its `{kind}`, which has more than {MAX_IDENTIFIER_BYTES} bytes");
-    ("identifier-too-long", message)
-}
-
 fn not_followed(followed: Followed) -> Option<Note> {
     match followed {
-        Followed::Quietly => None,
+        // What joins nobody is counted, and found with the profile; one row for each would drown what needs a look.
+        Followed::Quietly | Followed::Vetoed(_) => None,
         Followed::Shared(identifier) => {
             let message = format!(
-                "shared identifier: `{identifier}` came with more others than one person has; what else comes with it ties \
-                 nobody to it, and this is said once"
+                "shared identifier: `{identifier}` came with more others than one person has; it ties nobody to it that \
+                 comes from now on, and where those were too many stronger ones, nobody that came before; this is said once"
             );
             Some(("shared-identifier", message))
         }

@@ -6,11 +6,13 @@ use std::ops::RangeInclusive;
 
 use kith_model::consent::{self, CONSENT, Entries, is_consent};
 use kith_model::event::{DraftEvent, EventKind, RejectedRecord};
-use kith_model::identity::{Identifier, IdentityRules, MAX_IDENTIFIER_BYTES};
+use kith_model::identity::{Identifier, IdentityRules, Unfit};
 use kith_model::time::Timestamp;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::Xxh3;
+
+use super::named::{self, LeftOut, Named};
 
 /// Longest event name and message id, in bytes.
 const MAX_NAME_BYTES: usize = 256;
@@ -42,12 +44,12 @@ pub(crate) type Traits<'d> = BTreeMap<Cow<'d, str>, &'d RawValue>;
 #[derive(Debug)]
 pub(crate) struct Checked<'d> {
     /// Admitted ones, the strongest first, at least one.
-    pub identifiers: Vec<Identifier>,
+    pub identifiers: Vec<Named>,
     pub traits: Traits<'d>,
     /// What it says of consents, each as it stands there: of a name that comes twice the traits have the last alone.
     pub consents: Vec<&'d RawValue>,
-    /// The types of identifiers that were left out because they are too long; the event stands without them.
-    pub too_long: Vec<&'d str>,
+    /// What was sent as an identifier and names nobody; the event stands without it.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// Check a draft.
@@ -92,28 +94,14 @@ pub(crate) fn check<'d>(draft: &'d DraftEvent, rules: &IdentityRules) -> Result<
     if traits.len() > MAX_TRAITS {
         return refuse("too-many-traits", format!("{} traits; one event can set {MAX_TRAITS}", traits.len()));
     }
-    // What is judged here is what is stored and looked up from here on.
-    let mut identifiers: Vec<Identifier> = draft.identifiers.iter().map(Identifier::normal).collect();
-    let is_too_long = |identifier: &Identifier| identifier.value.len() > MAX_IDENTIFIER_BYTES;
-    let too_long: Vec<&str> = (draft.identifiers.iter().zip(&identifiers))
-        .filter(|(_, normal)| is_too_long(normal))
-        .map(|(identifier, _)| identifier.kind.as_str())
-        .collect();
-    identifiers.retain(|identifier| rules.admits(identifier));
-    identifiers.sort_by(|one, other| rules.rank(one).cmp(&rules.rank(other)));
-    identifiers.dedup();
+    let (identifiers, left_out) = named::identifiers(draft, rules);
     match identifiers.len() {
-        0 if !too_long.is_empty() => refuse(
-            "identifier-too-long",
-            format!("the event names nobody but by identifiers of more than {MAX_IDENTIFIER_BYTES} bytes"),
-        ),
-        0 => refuse(
-            "missing-identifier",
-            "the event names nobody: give a user or anonymous id that is not empty, `null`, `anonymous` or the like"
-                .into(),
-        ),
-        1..=MAX_IDENTIFIERS if identifiers.iter().all(is_well_named) => {
-            Ok(Checked { identifiers, traits, consents, too_long })
+        0 if left_out.iter().any(|left_out| matches!(left_out.why, Unfit::TooLong { .. })) => {
+            refuse("identifier-too-long", named::nobody(&left_out))
+        }
+        0 => refuse("missing-identifier", named::nobody(&left_out)),
+        1..=MAX_IDENTIFIERS if identifiers.iter().all(|named| is_well_named(&named.normal)) => {
+            Ok(Checked { identifiers, traits, consents, left_out })
         }
         1..=MAX_IDENTIFIERS => refuse(
             "bad-identifier-type",
@@ -187,10 +175,10 @@ pub(crate) fn refusal(draft: &DraftEvent, rules: &IdentityRules) -> Refusal {
     if refused.is_empty() {
         return Refusal::None;
     }
-    let mut identifiers: Vec<Identifier> = draft.identifiers.iter().map(Identifier::normal).collect();
-    identifiers.retain(|identifier| rules.admits(identifier) && is_well_named(identifier));
-    identifiers.sort_by(|one, other| rules.rank(one).cmp(&rules.rank(other)));
-    identifiers.dedup();
+    let (named, _) = named::identifiers(draft, rules);
+    let identifiers = named.into_iter().map(|named| named.spelled);
+    let mut identifiers: Vec<Identifier> =
+        identifiers.filter(|identifier| is_well_named(identifier) && !identifier.is_previous()).collect();
     identifiers.truncate(MAX_IDENTIFIERS);
     if identifiers.is_empty() {
         return Refusal::Lost;
@@ -286,7 +274,7 @@ mod tests {
     fn the_strongest_identifier_comes_first() {
         let draft = draft();
         let checked = check(&draft, &IdentityRules::default()).unwrap();
-        assert_eq!(checked.identifiers[0], Identifier::new("user_id", "u1"));
+        assert_eq!(checked.identifiers[0].spelled, Identifier::new("user_id", "u1"));
     }
 
     #[test]
@@ -349,8 +337,10 @@ mod tests {
             Identifier::new("email", "x".repeat(600)),
         ];
         let checked = check(&spaced, &IdentityRules::default()).unwrap();
-        assert_eq!(checked.identifiers, [Identifier::new("user_id", "u1")]);
-        assert_eq!(checked.too_long, ["email"]);
+        let spelled: Vec<&Identifier> = checked.identifiers.iter().map(|named| &named.spelled).collect();
+        assert_eq!(spelled, [&Identifier::new("user_id", "u1")]);
+        let left_out: Vec<&str> = checked.left_out.iter().map(|left_out| left_out.why.code()).collect();
+        assert_eq!(left_out, ["identifier-too-long"]);
     }
 
     #[test]

@@ -128,6 +128,8 @@ pub(crate) fn counts(acceptance: &Acceptance, place: &str) -> Value {
         "duplicate": acceptance.duplicate,
         "rejected": rejected,
         "rejected_count": acceptance.rejected_count,
+        "not_followed": acceptance.not_followed,
+        "identifiers_left_out": acceptance.identifiers_left_out,
         "position": acceptance.position.0,
     })
 }

@@ -19,6 +19,7 @@ use utoipa::{Modify, OpenApi as _};
     tags(
         (name = "ingest", description = "Sending events and records"),
         (name = "profiles", description = "Reading people"),
+        (name = "identity", description = "Who is one person, and why"),
         (name = "plugins", description = "Uploading and listing plugins"),
         (name = "installations", description = "Plugins at work"),
         (name = "audiences", description = "Conditions over people, and who meets them"),

@@ -15,6 +15,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Authority, PageQuery, Path, Query, right};
+use super::identity::{NotFollowedBody, not_followed_body};
 use super::view::{IdentifierView, Page, json, time};
 use crate::app::App;
 use crate::catalogue::WorkspaceTables;
@@ -40,6 +41,8 @@ pub(crate) struct ProfileBody {
     /// The answers that count, of each identity and purpose. A refusal of any identity forbids a
     /// message, unless the user id agreed to the purpose afterwards.
     consents: Vec<ConsentBody>,
+    /// Evidence about these identifiers that joins nobody to this person, and by which rule; a hundred pieces at most.
+    not_followed: Vec<NotFollowedBody>,
     traits: BTreeMap<String, TraitBody>,
     tags: BTreeMap<String, TagBody>,
     scores: BTreeMap<String, ScoreBody>,
@@ -196,6 +199,7 @@ fn profile_body(tables: &WorkspaceTables, view: &ProfileView) -> ProfileBody {
         created_at: time(view.created_at),
         identifiers: view.members.iter().map(member).collect(),
         consents: consents.collect(),
+        not_followed: view.not_followed.iter().map(|found| not_followed_body(tables, found)).collect(),
         traits: traits.collect(),
         tags: tags.collect(),
         scores: scores.collect(),
@@ -204,7 +208,7 @@ fn profile_body(tables: &WorkspaceTables, view: &ProfileView) -> ProfileBody {
     }
 }
 
-fn event_body(tables: &WorkspaceTables, recorded: &RecordedEvent) -> EventBody {
+pub(crate) fn event_body(tables: &WorkspaceTables, recorded: &RecordedEvent) -> EventBody {
     let event = &recorded.event;
     EventBody {
         position: recorded.position.0,

@@ -3,6 +3,7 @@
 
 mod audience;
 mod audit;
+mod identity;
 mod plugin;
 mod profile;
 mod serve;
@@ -17,6 +18,7 @@ use kith_model::time::Timestamp;
 
 pub(crate) use audience::*;
 pub(crate) use audit::*;
+pub(crate) use identity::*;
 pub(crate) use plugin::*;
 pub(crate) use profile::{Person, ProfileCommand};
 pub(crate) use serve::*;
@@ -60,6 +62,9 @@ pub(crate) enum Command {
     /// Look at one person
     #[command(subcommand)]
     Profile(ProfileCommand),
+    /// Who is one person, why, and by which rules
+    #[command(subcommand)]
+    Identity(IdentityCommand),
     /// Define, count and list groups of people
     #[command(subcommand)]
     Audience(AudienceCommand),

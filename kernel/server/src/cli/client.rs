@@ -191,6 +191,10 @@ impl Client {
         self.send_json("POST", path, body)
     }
 
+    pub(crate) fn put(&self, path: &str, body: &Value) -> Result<Value, ApiError> {
+        self.send_json("PUT", path, body)
+    }
+
     pub(crate) fn patch(&self, path: &str, body: &Value) -> Result<Value, ApiError> {
         self.send_json("PATCH", path, body)
     }

@@ -1,7 +1,8 @@
 //! Units one by one: what is in them, how large they are, and what takes nothing else along.
 
-use kith_model::event::EventOrigin;
+use kith_model::event::{EventKind, EventOrigin};
 use kith_model::id::InstallationId;
+use kith_model::identity::Identifier;
 use kith_store::keys::PersonRow;
 use kith_store::{Operation, memory, row};
 use tokio::sync::oneshot;

@@ -285,8 +285,8 @@ impl Author {
     }
 
     fn identifier(&mut self) -> Identifier {
-        let (kind, letter, many) =
-            [("user_id", "u", 3), ("anonymous_id", "a", 4), ("email", "e", 4)][self.random.index(3)];
-        Identifier::new(kind, format!("{letter}{}", self.random.below(many)))
+        let (kind, letter, many, domain) =
+            [("user_id", "u", 3, ""), ("anonymous_id", "a", 4, ""), ("email", "e", 4, "@x.io")][self.random.index(3)];
+        Identifier::new(kind, format!("{letter}{}{domain}", self.random.below(many)))
     }
 }
