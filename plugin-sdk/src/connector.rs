@@ -109,6 +109,9 @@ pub struct Received {
     pub resume: Option<Vec<u8>>,
     /// Sent once the events are durable; absent means the kernel's own answer with counts and rejected parts.
     pub answer: Option<Answer>,
+    /// What was assumed about the input where nothing said it, for a person: `("encoding", "windows-1252, a guess")`. Those of the last
+    /// piece stand in the kernel's own answer.
+    pub notes: Vec<(String, String)>,
 }
 
 /// One page of a pull.

@@ -12,6 +12,7 @@ use kith_model::table::{Column, Lists, Table, Texts, Values};
 use kith_model::time::Timestamp;
 
 use crate::bindings::current::{columns, delivering, fitting, source, types};
+use crate::bindings::v0_1;
 use crate::text::{bounded, cut};
 
 pub(crate) use channel::{
@@ -150,7 +151,26 @@ pub(crate) fn received_from_wit(received: source::Received) -> Received {
         consumed: usize::try_from(received.consumed).unwrap_or(usize::MAX),
         resume: received.resume,
         answer: received.answer.map(answer),
+        notes: notes_from_wit(received.notes),
     }
+}
+
+/// What contract 0.1.0 has for the same, without notes.
+pub(crate) fn received_from_wit_0_1(received: v0_1::source::Received) -> Received {
+    let v0_1::source::Received { events, rejected, consumed, resume, answer } = received;
+    let answer = answer.map(|answer| source::Answer {
+        status: answer.status,
+        content_type: answer.content_type,
+        body: answer.body,
+    });
+    received_from_wit(source::Received { events, rejected, consumed, resume, answer, notes: Vec::new() })
+}
+
+/// Notes of one call that are kept; a file of more columns that need a word is one that nobody reads the words of.
+const MAX_NOTES: usize = 200;
+
+fn notes_from_wit(notes: Vec<(String, String)>) -> Vec<(String, String)> {
+    notes.into_iter().take(MAX_NOTES).map(|(name, note)| (bounded(&name), bounded(&note))).collect()
 }
 
 pub(crate) fn refusal(status: u16, code: &str, message: &str) -> Refusal {

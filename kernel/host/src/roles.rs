@@ -125,7 +125,7 @@ impl Plugin {
     pub fn connector(&self, binding: Binding) -> Result<Arc<dyn Connector>, BindError> {
         self.expect("connector", &[PluginKind::Connector])?;
         let bound = self.bind(binding)?;
-        Ok(Arc::new(WasmConnector { bound }))
+        Ok(Arc::new(WasmConnector { bound, abi: self.abi() }))
     }
 
     /// Bind a tag model or a scorer.

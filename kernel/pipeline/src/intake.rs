@@ -1,6 +1,7 @@
 //! From bytes to a commit: a source's connector reads a request or a stream piece by piece, and what it finds is submitted.
 
 mod faults;
+mod preview;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ const RETRY_AFTER_S: u32 = 1;
 
 pub(crate) use faults::InputFaults;
 use faults::{Asked, Blame, beyond_limit};
+pub use preview::Preview;
 
 /// What happens where there is no room now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,11 +40,15 @@ pub(crate) enum WithoutRoom {
 }
 
 /// The end of an intake.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Receipted {
     pub acceptance: Acceptance,
     /// The connector's own answer to its client, if it has one.
     pub answer: Option<Answer>,
+    /// What the connector assumed about the input, name and text.
+    pub notes: Vec<(String, String)>,
+    /// What a dry run found.
+    pub preview: Option<Preview>,
 }
 
 /// Why input was not taken. What earlier pieces of a stream brought is durable all the same: see [`Intake::so_far`].
@@ -89,6 +95,9 @@ pub struct Intake {
     origin: EventOrigin,
     acceptance: Acceptance,
     answer: Option<Answer>,
+    notes: Vec<(String, String)>,
+    /// Nothing is stored, and this is noted in its place.
+    preview: Option<Preview>,
     /// Whether the connector has read a piece of it.
     has_begun: bool,
 }
@@ -148,8 +157,17 @@ impl Intake {
             origin,
             acceptance: Acceptance::default(),
             answer: None,
+            notes: Vec::new(),
+            preview: None,
             has_begun: false,
         })
+    }
+
+    /// The same as a dry run, which stores nothing.
+    #[must_use]
+    pub fn dry(mut self) -> Intake {
+        self.preview = Some(Preview::default());
+        self
     }
 
     /// What has been committed so far.
@@ -177,14 +195,18 @@ impl Intake {
     /// The input ends here.
     pub async fn finish(mut self) -> Result<Receipted, IntakeError> {
         self.end(WithoutRoom::Wait).await?;
-        Ok(Receipted { acceptance: self.acceptance, answer: self.answer })
+        Ok(self.receipted())
     }
 
     /// A whole request that waits for no room: an overloaded kernel says so at once.
     pub(crate) async fn whole(mut self, body: Vec<u8>) -> Result<Receipted, IntakeError> {
         self.buffer = body;
         self.end(WithoutRoom::Refuse).await?;
-        Ok(Receipted { acceptance: self.acceptance, answer: self.answer })
+        Ok(self.receipted())
+    }
+
+    fn receipted(self) -> Receipted {
+        Receipted { acceptance: self.acceptance, answer: self.answer, notes: self.notes, preview: self.preview }
     }
 
     async fn end(&mut self, without_room: WithoutRoom) -> Result<(), IntakeError> {
@@ -252,7 +274,7 @@ impl Intake {
         self.shared.forgive(self.workspace, self.source);
         self.trial = None;
         self.shared.input_faults.answered(self.asked, self.shared.clock.now());
-        let Received { events, rejected, consumed, resume, answer } = received;
+        let Received { events, rejected, consumed, resume, answer, notes } = received;
         if consumed > request.body.len() {
             let problem = format!("the connector consumed {consumed} of {} bytes", request.body.len());
             return Err(self.fault(PluginFault::InvalidOutput(problem), &request.body));
@@ -261,6 +283,12 @@ impl Intake {
         self.buffer.drain(..consumed);
         self.request.resume = resume;
         self.answer = answer.or_else(|| self.answer.take());
+        self.notes = notes;
+        if let Some(preview) = &mut self.preview {
+            let workspace = self.shared.workspace(self.workspace).ok_or_else(stopped)?;
+            preview.take(events, rejected, &workspace.compiled.load().setup.identity_rules);
+            return Ok(consumed);
+        }
         if !events.is_empty() || !rejected.is_empty() {
             let (reply, answered) = oneshot::channel();
             let submission = Submission {

@@ -45,7 +45,7 @@ use roaring::RoaringBitmap;
 pub use accept::MAX_REPORTED_REJECTIONS;
 pub use deliver::content::{TemplateError, check_payload};
 pub use fit::{FitError, FitProgress, FitSlot};
-pub use intake::{Intake, IntakeError, MAX_UNCONSUMED_BYTES, Receipted};
+pub use intake::{Intake, IntakeError, MAX_UNCONSUMED_BYTES, Preview, Receipted};
 pub use plan::SetupError;
 pub use questions::QueryError;
 pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Role, Setup};

@@ -44,6 +44,8 @@ pub struct Received {
     pub resume: Option<Vec<u8>>,
     /// `None` means the kernel's own answer with counts and rejected parts.
     pub answer: Option<Answer>,
+    /// What the plugin assumed about the input, name and text.
+    pub notes: Vec<(String, String)>,
 }
 
 /// A connector refuses a whole request.

@@ -26,7 +26,14 @@ impl Connector for Told {
         if body.starts_with(b"trap") {
             return Err(ReceiveError::Fault(PluginFault::Trapped { message: "no".into(), backtrace: vec![] }));
         }
-        Ok(Received { events: vec![], rejected: vec![], consumed: body.len(), resume: None, answer: None })
+        Ok(Received {
+            events: vec![],
+            rejected: vec![],
+            consumed: body.len(),
+            resume: None,
+            answer: None,
+            notes: Vec::new(),
+        })
     }
 
     fn poll(&self, _: Option<&[u8]>) -> Result<PolledPage, PluginFault> {

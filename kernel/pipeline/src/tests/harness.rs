@@ -36,7 +36,14 @@ impl Connector for Prepared {
     fn receive(&self, request: &SourceRequest) -> Result<Received, ReceiveError> {
         let number: usize = String::from_utf8_lossy(&request.body).parse().unwrap();
         let events = self.0.lock()[number].clone();
-        Ok(Received { events, rejected: vec![], consumed: request.body.len(), resume: None, answer: None })
+        Ok(Received {
+            events,
+            rejected: vec![],
+            consumed: request.body.len(),
+            resume: None,
+            answer: None,
+            notes: Vec::new(),
+        })
     }
 
     fn poll(&self, _: Option<&[u8]>) -> Result<PolledPage, PluginFault> {

@@ -12,6 +12,7 @@ use http_body_util::BodyExt as _;
 use kith_model::budget::table;
 use kith_pipeline::{Intake, Kernel};
 
+use super::dry_run;
 use super::extract::{Authority, Path, cut, right};
 use super::installations::named;
 use super::intake::{Gunzip, count_metrics, counts, looks_gzip, own_answer, says_gzip, source_request};
@@ -19,14 +20,20 @@ use crate::app::App;
 use crate::error::{ApiError, Problem};
 
 /// Send a raw payload (a webhook, CSV, NDJSON, …), also gzipped, to a source's connector. Its events count as imported: they
-/// set no message off unless the audience's action asks for that.
+/// set no message off unless the audience's action asks for that. With `dry_run=true` nothing is stored: the answer shows the first
+/// events as they would be stored, what was assumed about the input, and what would be rejected.
 #[utoipa::path(
     post, path = "/api/v1/sources/{id}/records", tag = "ingest",
-    params(("id" = String, Path, description = "the source's name")), security(("key" = ["ingest"])),
+    params(
+        ("id" = String, Path, description = "the source's name"),
+        ("dry_run" = Option<bool>, Query, description = "store nothing, and show what would be stored"),
+    ),
+    security(("key" = ["ingest"])),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses(
         (status = 200, body = Object, description = "durable: counts, and rejected parts with line and reason"),
-        (status = 400, body = Problem), (status = 404, body = Problem), (status = 503, body = Problem),
+        (status = 400, body = Problem), (status = 404, body = Problem), (status = 415, body = Problem),
+        (status = 503, body = Problem),
     ),
 )]
 pub(crate) async fn receive(
@@ -49,7 +56,11 @@ pub(crate) async fn receive(
     let gzip = says_gzip(&parts.headers)?;
     let mut head = source_request(&app, &parts.method, &parts.uri, &parts.headers);
     head.complete = false;
+    let is_dry = dry_run::is_asked(&parts.uri)?;
     let mut intake = Kernel::intake(&app.kernel, caller.workspace, source, head)?;
+    if is_dry {
+        intake = intake.dry();
+    }
     match pump(&app, &mut intake, body, gzip).await {
         Ok(()) => {}
         Err(cause) => return Err(broke_off(&app, &intake, cause)),
@@ -59,10 +70,17 @@ pub(crate) async fn receive(
         count_metrics(&app, &before_the_end);
         broken(&before_the_end, error.into())
     })?;
+    if let Some(preview) = &receipted.preview {
+        return Ok(Json(dry_run::answer(preview, &receipted.notes)).into_response());
+    }
     count_metrics(&app, &receipted.acceptance);
     Ok(match receipted.answer {
         Some(answer) => own_answer(answer, None),
-        None => Json(counts(&receipted.acceptance, "line")).into_response(),
+        None => {
+            let mut answer = counts(&receipted.acceptance, "line");
+            answer["notes"] = dry_run::notes(&receipted.notes);
+            Json(answer).into_response()
+        }
     })
 }
 

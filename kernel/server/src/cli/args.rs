@@ -92,6 +92,9 @@ pub(crate) struct ImportArgs {
     /// The media type; the default follows the file's ending
     #[arg(long, value_name = "TYPE")]
     pub(crate) content_type: Option<String>,
+    /// Store nothing, and show the first rows as they would be stored, what was assumed about the file and what would be rejected
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Subcommand)]

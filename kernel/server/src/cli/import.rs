@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
+mod dry_run;
+
 use super::args::ImportArgs;
 use super::client::{Client, encode};
 use super::output::{self, Step};
@@ -19,7 +21,13 @@ pub(crate) fn run(args: &ImportArgs, client: &Client, json: bool) -> Result<(), 
     let bytes = file.metadata().map_err(failed("read"))?.len();
     let step = Step::over_bytes(format!("importing {}", args.file.display()), bytes, json);
     let content_type = args.content_type.as_deref().unwrap_or_else(|| content_type(&args.file));
-    let answer = client.upload(&records_path(args.source.as_str()), content_type, step.bar().wrap_read(file))?;
+    let path = records_path(args.source.as_str());
+    let path = if args.dry_run { format!("{path}?dry_run=true") } else { path };
+    let answer = client.upload(&path, content_type, step.bar().wrap_read(file))?;
+    if args.dry_run {
+        step.end("read to the end; nothing is stored");
+        return dry_run::show(&answer, json);
+    }
     let accepted = output::number(&answer, "accepted");
     let rate = output::rate(accepted, step.elapsed());
     step.end(&format!("{} events accepted, {rate} a second", output::count(accepted)));
@@ -54,6 +62,7 @@ fn report(answer: &Value) -> String {
         .map(|(what, name)| vec![what.to_owned(), output::count(output::number(answer, name))]);
     let mut text = output::table(&["records", "count"], counts.to_vec());
     text.push('\n');
+    text.push_str(&dry_run::notes(answer));
     let listed = answer.get("rejected").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if listed.is_empty() {
         return text;
