@@ -11,6 +11,7 @@ mod cli;
 mod crash;
 mod datapath;
 mod delivery;
+mod files;
 mod guests;
 mod hostile;
 mod isolation;
