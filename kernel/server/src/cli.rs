@@ -23,13 +23,14 @@ mod status;
 mod workspace;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kith::plugin_build::BuildError;
 
 pub(crate) use args::Cli;
 use args::Command;
 use client::{ApiError, Client};
+use ureq::tls::{PemItem, RootCerts, parse_pem};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +112,8 @@ impl Failure {
 
 /// Carry out one command.
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
-    let client = || Client::new(&cli.connection.url, cli.connection.key.as_deref());
+    let roots = cli.connection.ca.as_deref().map(roots).transpose()?;
+    let client = || Client::trusting(&cli.connection.url, cli.connection.key.as_deref(), roots.clone());
     let json = cli.json;
     match cli.command {
         Command::Serve(args) => serve::run(args),
@@ -127,6 +129,24 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Status => status::run(&client(), json),
         Command::CompileChild => serve::compile_child(),
     }
+}
+
+/// The certificates of a file.
+fn roots(path: &Path) -> Result<RootCerts, Failure> {
+    let failed = |source| Failure::File { what: "read", path: path.to_owned(), source };
+    let text = std::fs::read(path).map_err(failed)?;
+    let mut certificates = Vec::new();
+    for item in parse_pem(&text) {
+        match item {
+            Ok(PemItem::Certificate(certificate)) => certificates.push(certificate),
+            Ok(_) => {}
+            Err(error) => return Err(Failure::Usage(format!("{} is not in PEM form: {error}", path.display()))),
+        }
+    }
+    if certificates.is_empty() {
+        return Err(Failure::Usage(format!("{} holds no certificate in PEM form", path.display())));
+    }
+    Ok(RootCerts::new_with_certs(&certificates))
 }
 
 /// Print a value for programs.

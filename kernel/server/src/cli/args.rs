@@ -44,6 +44,9 @@ pub(crate) struct Connection {
     /// An API key of the workspace
     #[arg(long, global = true, env = "KITH_KEY", hide_env_values = true, value_name = "KEY")]
     pub(crate) key: Option<String>,
+    /// Trust these certificates (PEM) in place of the public authorities', for a server whose certificate is a company's own
+    #[arg(long, global = true, env = "KITH_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, SendBody};
 
 /// No answer of the management API is larger; ureq's own default of 10 MiB is too small for long lists.
@@ -94,6 +95,9 @@ impl ApiError {
     /// What the person at the keyboard can do about it, where that is known.
     pub(crate) fn advice(&self) -> Option<&'static str> {
         match self {
+            ApiError::Unreachable { source, .. } | ApiError::Broken { source, .. } if is_untrusted(source) => Some(
+                "where the server's certificate is not of a public authority, give the one that signed it with --ca (KITH_CA)",
+            ),
             ApiError::Unreachable { .. } => {
                 Some("start one with `kith serve`, or point --url (KITH_URL) at the one you mean")
             }
@@ -120,23 +124,40 @@ impl ApiError {
     }
 }
 
+/// Whether the server shows a certificate that nobody vouches for.
+fn is_untrusted(error: &ureq::Error) -> bool {
+    let error = match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => error.get_ref().and_then(|error| error.downcast_ref()),
+        _ => None,
+    };
+    matches!(error, Some(tokio_rustls::rustls::Error::InvalidCertificate(_)))
+}
+
 impl Client {
     /// A client of the server at `base_url`, with `key` as its credential.
     pub(crate) fn new(base_url: &str, key: Option<&str>) -> Client {
-        Client::with_authorization(base_url, key.map(|key| format!("Bearer {key}")))
+        Client::trusting(base_url, key, None)
+    }
+
+    /// The same, trusting other certificates than the public authorities'.
+    pub(crate) fn trusting(base_url: &str, key: Option<&str>, roots: Option<RootCerts>) -> Client {
+        Client::with_authorization(base_url, key.map(|key| format!("Bearer {key}")), roots)
     }
 
     /// A client that speaks like a Segment library: Basic authentication with a source's write key and no password.
     pub(crate) fn with_write_key(base_url: &str, write_key: &str) -> Client {
         use base64::Engine as _;
         let encoded = base64::engine::general_purpose::STANDARD.encode(format!("{write_key}:"));
-        Client::with_authorization(base_url, Some(format!("Basic {encoded}")))
+        Client::with_authorization(base_url, Some(format!("Basic {encoded}")), None)
     }
 
-    fn with_authorization(base_url: &str, authorization: Option<String>) -> Client {
+    fn with_authorization(base_url: &str, authorization: Option<String>, roots: Option<RootCerts>) -> Client {
+        let tls = TlsConfig::builder().root_certs(roots.unwrap_or(RootCerts::WebPki)).build();
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT_TIMEOUT))
+            .tls_config(tls)
             .user_agent(concat!("kith/", env!("CARGO_PKG_VERSION")))
             .build();
         Client { agent: config.new_agent(), base_url: base_url.trim_end_matches('/').to_owned(), authorization }
