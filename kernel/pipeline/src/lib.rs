@@ -28,6 +28,7 @@ mod trials;
 mod turns;
 mod views;
 mod workers;
+mod yielding;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -107,6 +108,11 @@ impl CheckedSetup {
         let plan = Plan::after(&setup, earlier)?;
         Ok(CheckedSetup { setup, plan })
     }
+
+    /// The aggregates over events that would be kept, each once.
+    pub fn aggregates(&self) -> usize {
+        self.plan.program.leaves().count()
+    }
 }
 
 impl Kernel {
@@ -176,6 +182,11 @@ impl Kernel {
         let known = known.map(|known| &known.plan);
         let earlier: Vec<&Plan> = present.iter().map(|compiled| &compiled.plan).chain(known).collect();
         CheckedSetup::new(setup, &earlier)
+    }
+
+    /// The aggregates over events that a workspace keeps, each once; none where it does not run.
+    pub fn aggregates(&self, workspace: WorkspaceId) -> usize {
+        self.shared.workspace(workspace).map_or(0, |workspace| workspace.compiled.load().plan.program.leaves().count())
     }
 
     /// Replace one workspace's setup, or run another workspace. What is new is computed from history in the background. The setup

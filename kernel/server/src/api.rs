@@ -43,7 +43,7 @@ use tracing::Instrument as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub(crate) use self::callers::{Failures, Peer};
+pub(crate) use self::callers::{InVain, Peer};
 use crate::app::App;
 use crate::auth::hex;
 use crate::error::{ApiError, REQUEST_ID, RequestIds};

@@ -35,7 +35,7 @@ use self::host_key::Sharing;
 pub use self::reset::reset_key;
 use self::tls::Tls;
 pub use self::tls::{TlsError, TlsFiles};
-use crate::api::{self, Failures};
+use crate::api::{self, InVain};
 use crate::app::App;
 use crate::auth::{self, KeyKind, Scope, UnusableKey};
 use crate::catalogue::artifacts::{ArtifactError, Artifacts};
@@ -148,7 +148,8 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
         credential_memory: Shares::new(&table::CREDENTIAL_MEMORY, http.max_bytes_per_key),
         credential_requests: Shares::new(&table::CREDENTIAL_REQUESTS, http.max_requests_per_key),
         peer_requests: Shares::new(&table::PEER_REQUESTS, http.max_connections_per_peer as u64),
-        failures: Failures::new(http.max_failed_authentications),
+        failures: InVain::new(&table::FAILED_AUTHENTICATIONS, http.max_failed_authentications),
+        refusals: InVain::new(&table::PROMPT_REFUSALS, table::PROMPT_REFUSALS.default),
         config,
         clock,
         catalogue,

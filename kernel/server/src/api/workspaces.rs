@@ -58,7 +58,7 @@ pub(crate) async fn create(
         let after = Some(body::audited(&row));
         change.put_workspace(row.clone(), Act { action: "workspace.create", before: None, after })?;
         change.put_credential(CredentialRow::new(&key, id, "first admin key", [Scope::All], now));
-        let about = body::of(change.tables(), &*named(change.tables(), row.name.as_str())?, now);
+        let about = body::of(app, change.tables(), &*named(change.tables(), row.name.as_str())?, now);
         let setup = setup(app, change.tables(), id)?;
         // Held until it runs, so that whoever sees it can use it.
         let _committed = change.commit()?;
@@ -86,7 +86,7 @@ pub(crate) async fn list(
     let mut rest = tables.workspaces.iter().filter(|(id, _)| after.is_none_or(|after| **id > after)).peekable();
     let page: Vec<_> = rest.by_ref().take(limit).collect();
     let next = page.last().filter(|_| rest.peek().is_some()).map(|(id, _)| id.0.to_string());
-    Ok(Json(Page { items: page.into_iter().map(|(_, known)| body::of(&tables, known, now)).collect(), next }))
+    Ok(Json(Page { items: page.into_iter().map(|(_, known)| body::of(&app, &tables, known, now)).collect(), next }))
 }
 
 /// One workspace.
@@ -101,7 +101,7 @@ pub(crate) async fn read(
     Path(name): Path<String>,
 ) -> Result<Json<TenantBody>, ApiError> {
     let tables = app.catalogue.tables();
-    Ok(Json(body::of(&tables, &*named(&tables, &name)?, app.clock.now())))
+    Ok(Json(body::of(&app, &tables, &*named(&tables, &name)?, app.clock.now())))
 }
 
 /// Change a workspace: what is absent stays. `suspended` stops it at once: its keys are answered 403, senders 503 so that they
@@ -147,7 +147,7 @@ pub(crate) async fn change(
         let tables = app.catalogue.tables();
         tracing::info!(workspace = id.0, ?state, "a workspace was changed");
         let known = tables.workspaces.get(&id).ok_or_else(|| missing(&name))?;
-        Ok(Json(body::of(&tables, known, app.clock.now())))
+        Ok(Json(body::of(app, &tables, known, app.clock.now())))
     })
     .await
 }
