@@ -43,6 +43,8 @@
 pub mod clock;
 pub mod config;
 pub mod http;
+/// Reading JSON as senders write it: [`json::read`], and the parts of a document without reading them.
+pub use kith_json as json;
 pub mod kv;
 pub mod log;
 pub mod secrets;
