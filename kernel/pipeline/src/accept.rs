@@ -8,8 +8,10 @@
 //! fail, and none waits for more than its turn: of sources within a lane, and of lanes on the threads of the pool.
 
 mod aside;
+mod corrections;
 pub(crate) mod counts;
 pub(crate) mod dedupe;
+pub(crate) mod files;
 mod lane;
 mod never_seen;
 mod people;
@@ -38,16 +40,31 @@ use queue::submission_bytes;
 /// How many rejections an answer lists; all are counted.
 pub const MAX_REPORTED_REJECTIONS: usize = 100;
 
+/// The same of a file: who sends it corrects the rejected rows and sends them again.
+pub(crate) const MAX_LISTED_OF_FILES: usize = 10_000;
+
 /// Threads of all lanes. Each waits for the disk half of its time, so they are more than a small machine's processors.
 const THREADS: usize = 4;
 
 /// Bytes of drafts that may wait in all lanes together.
 const MAX_WAITING_BYTES: usize = 256 << 20;
 
+/// Who sends: what names a source for good, and how it wants repeats to be taken.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sender {
+    /// The source's name.
+    pub name: String,
+    /// Every installation that has had the name, this one among them.
+    pub ids: Vec<InstallationId>,
+    /// Whether a row of a file that came before with other content corrects it.
+    pub corrects: bool,
+}
+
 /// Events of one request, or of one piece of a file.
 pub(crate) struct Submission {
     pub workspace: WorkspaceId,
     pub source: InstallationId,
+    pub sender: Arc<Sender>,
     pub received_at: Timestamp,
     pub origin: EventOrigin,
     pub events: Vec<DraftEvent>,

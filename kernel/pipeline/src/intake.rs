@@ -1,6 +1,7 @@
 //! From bytes to a commit: a source's connector reads a request or a stream piece by piece, and what it finds is submitted.
 
 mod faults;
+pub(crate) mod occurrences;
 
 use std::sync::Arc;
 
@@ -11,9 +12,9 @@ use kith_model::plugin::{Answer, Connector, PluginFault, ReceiveError, Received,
 use kith_store::CommitError;
 use tokio::sync::oneshot;
 
-use crate::accept::{MAX_REPORTED_REJECTIONS, Refused, Submission};
+use crate::accept::{MAX_LISTED_OF_FILES, MAX_REPORTED_REJECTIONS, Refused, Sender, Submission};
 use crate::guests::{Caller, GuestClass, Guests};
-use crate::setup::{Activity, Role};
+use crate::setup::{Activity, Installed, Role, Setup};
 use crate::shared::{Culprit, Shared, Workspace};
 use crate::views::Acceptance;
 
@@ -28,6 +29,7 @@ const RETRY_AFTER_S: u32 = 1;
 
 pub(crate) use faults::InputFaults;
 use faults::{Asked, Blame, beyond_limit};
+use occurrences::Occurrences;
 
 /// What happens where there is no room now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +80,8 @@ pub struct Intake {
     asked: Asked,
     workspace: WorkspaceId,
     source: InstallationId,
+    sender: Arc<Sender>,
+    occurrences: Occurrences,
     /// What one call of the connector may take.
     call_memory_bytes: u64,
     /// The request that the bytes came with; its body and progress are filled in for each piece.
@@ -134,8 +138,11 @@ impl Intake {
             Activity::Running | Activity::WaitsForFit { .. } => None,
         };
         let version = xxhash_rust::xxh3::xxh3_64(installed.digest.as_bytes()) ^ installed.config_hash;
+        let sender = Arc::new(sender_of(&compiled.setup, installed));
         Ok(Intake {
             trial,
+            sender,
+            occurrences: Occurrences::default(),
             asked: Asked { workspace, source, version },
             connector: Arc::clone(connector),
             call_memory_bytes: installed.call_memory_bytes,
@@ -252,7 +259,7 @@ impl Intake {
         self.shared.forgive(self.workspace, self.source);
         self.trial = None;
         self.shared.input_faults.answered(self.asked, self.shared.clock.now());
-        let Received { events, rejected, consumed, resume, answer } = received;
+        let Received { mut events, rejected, consumed, resume, answer } = received;
         if consumed > request.body.len() {
             let problem = format!("the connector consumed {consumed} of {} bytes", request.body.len());
             return Err(self.fault(PluginFault::InvalidOutput(problem), &request.body));
@@ -261,11 +268,15 @@ impl Intake {
         self.buffer.drain(..consumed);
         self.request.resume = resume;
         self.answer = answer.or_else(|| self.answer.take());
+        if self.origin == EventOrigin::Import {
+            self.occurrences.name(&mut events).map_err(IntakeError::Refused)?;
+        }
         if !events.is_empty() || !rejected.is_empty() {
             let (reply, answered) = oneshot::channel();
             let submission = Submission {
                 workspace: self.workspace,
                 source: self.source,
+                sender: Arc::clone(&self.sender),
                 received_at: self.request.received_at,
                 origin: self.origin,
                 events,
@@ -283,13 +294,9 @@ impl Intake {
     }
 
     fn note(&mut self, piece: Acceptance) {
-        let total = &mut self.acceptance;
-        total.accepted += piece.accepted;
-        total.duplicate += piece.duplicate;
-        total.rejected_count += piece.rejected_count;
-        let room = MAX_REPORTED_REJECTIONS.saturating_sub(total.rejected.len());
-        total.rejected.extend(piece.rejected.into_iter().take(room));
-        total.position = piece.position;
+        self.acceptance.position = piece.position;
+        let is_file = self.origin == EventOrigin::Import;
+        self.acceptance.add(piece, if is_file { MAX_LISTED_OF_FILES } else { MAX_REPORTED_REJECTIONS });
     }
 
     /// The connector failed on `input`: whose fault that is, and what the sender is told.
@@ -315,6 +322,14 @@ impl Intake {
         }
         beyond_limit(&fault).map_or(IntakeError::Fault(fault), IntakeError::Refused)
     }
+}
+
+/// What names a source for good, and how it wants repeats to be taken.
+fn sender_of(setup: &Setup, installed: &Installed) -> Sender {
+    let name = installed.name.to_string();
+    let mut ids = vec![installed.id];
+    ids.extend(setup.source_names.iter().filter(|(id, of)| **of == name && **id != installed.id).map(|(id, _)| *id));
+    Sender { name, ids, corrects: installed.corrects }
 }
 
 impl Shared {

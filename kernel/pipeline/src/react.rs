@@ -21,6 +21,7 @@ mod answers;
 mod aside;
 mod budget;
 mod computation;
+mod corrections;
 pub(crate) mod effects;
 mod feed;
 mod following;

@@ -18,6 +18,8 @@ pub use crate::shared::Failing;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Accepted,
+    /// Another message with the same id came before, and this one takes its place.
+    Corrected,
     /// The same message came before; nothing changed.
     Duplicate,
     /// A different message with the same id came before; this one was kept aside.
@@ -31,13 +33,37 @@ pub enum Verdict {
 /// What became of a request or a file, or of a piece of one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Acceptance {
+    /// Events that are new.
     pub accepted: u64,
+    /// What came before as it is.
     pub duplicate: u64,
+    /// Events that took the place of others with the same id.
+    pub corrected: u64,
+    /// How many of the rejected had the id of another message.
+    pub conflict: u64,
     /// What was kept aside, with its place in the input. At most [`crate::MAX_REPORTED_REJECTIONS`]; `rejected_count` counts all.
     pub rejected: Vec<RejectedRecord>,
     pub rejected_count: u64,
     /// The log's head when all of it was durable.
     pub position: Position,
+}
+
+impl Acceptance {
+    /// Count in what a part brought; of rejected records as many are listed as find room.
+    pub(crate) fn add(&mut self, part: Acceptance, most_listed: usize) {
+        self.accepted += part.accepted;
+        self.duplicate += part.duplicate;
+        self.corrected += part.corrected;
+        self.conflict += part.conflict;
+        self.rejected_count += part.rejected_count;
+        let room = most_listed.saturating_sub(self.rejected.len());
+        self.rejected.extend(part.rejected.into_iter().take(room));
+    }
+
+    /// How many records it tells of.
+    pub fn records(&self) -> u64 {
+        self.accepted + self.duplicate + self.corrected + self.rejected_count
+    }
 }
 
 /// A profile with everything on it and where it came from.

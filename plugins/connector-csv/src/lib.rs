@@ -274,13 +274,12 @@ impl<'p> Reading<'p> {
     }
 
     fn read(&self, record: &[u8], spans: &[FieldSpan]) -> Result<Event, Problem> {
-        let fallback_id = || message_id(record, self.progress.line + 1);
         match self.format {
             Format::Ndjson => {
                 let text = self.piece.decode(record).ok_or_else(undecodable)?;
                 let object = json::object(text.trim())
                     .map_err(|error| Problem::new("invalid-json", format!("the line is not a JSON object: {error}")))?;
-                event::read(&Row::Object(&object), &self.mapping, fallback_id)
+                event::read(&Row::Object(&object), &self.mapping)
             }
             Format::Csv => {
                 let fields = self.fields(record, spans)?;
@@ -289,7 +288,7 @@ impl<'p> Reading<'p> {
                     let message = format!("the line has {} fields where there are {expected} columns", fields.len());
                     return Err(Problem::new("wrong-field-count", message));
                 }
-                event::read(&Row::Fields { fields: &fields, places: &self.places }, &self.mapping, fallback_id)
+                event::read(&Row::Fields { fields: &fields, places: &self.places }, &self.mapping)
             }
         }
     }
@@ -318,15 +317,6 @@ impl<'p> Reading<'p> {
 
 fn undecodable() -> Problem {
     Problem::new("undecodable", "the line holds bytes that are no text in the configured encoding")
-}
-
-/// A record's own message id: its line number and a hash of its bytes, so that the same file imported again gives the same ids and every
-/// event is kept once. FNV-1a in 128 bits: stable for ever, and ids of different lines differ by the number already.
-fn message_id(record: &[u8], line: u64) -> String {
-    let hash = record.trim_ascii_end().iter().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128, |hash, &byte| {
-        (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
-    });
-    format!("line-{line}-{hash:032x}")
 }
 
 #[cfg(test)]

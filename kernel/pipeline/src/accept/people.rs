@@ -6,6 +6,7 @@
 mod evidence;
 mod layers;
 mod partition;
+mod retract;
 #[cfg(test)]
 mod tests;
 

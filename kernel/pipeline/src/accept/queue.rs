@@ -4,8 +4,8 @@ use std::collections::{HashMap, VecDeque};
 
 use kith_model::id::InstallationId;
 
+use super::Submission;
 use super::unit::{Progress, draft_bytes};
-use super::{MAX_REPORTED_REJECTIONS, Submission};
 use crate::views::Acceptance;
 
 /// Submissions that may wait for one lane; past it requests are told to come back.
@@ -31,12 +31,7 @@ pub(super) struct Open {
 impl Open {
     /// Count in what a durable unit of it brought.
     pub(super) fn note(&mut self, unit: Acceptance) {
-        let total = &mut self.acceptance;
-        total.accepted += unit.accepted;
-        total.duplicate += unit.duplicate;
-        total.rejected_count += unit.rejected_count;
-        let room = MAX_REPORTED_REJECTIONS.saturating_sub(total.rejected.len());
-        total.rejected.extend(unit.rejected.into_iter().take(room));
+        self.acceptance.add(unit, self.submission.most_listed());
     }
 }
 
@@ -186,6 +181,7 @@ mod tests {
         Submission {
             workspace: WorkspaceId(1),
             source: InstallationId(source),
+            sender: Default::default(),
             received_at: Timestamp(0),
             origin: EventOrigin::Client,
             events: Vec::new(),

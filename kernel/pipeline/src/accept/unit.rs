@@ -3,6 +3,7 @@
 //! What fails takes no more with it than it must: an event that needs a damaged row is set aside alone, a unit that is too
 //! large is halved until the one event that is too large is alone, and only an error of the store itself ends a submission.
 
+mod ends;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +24,7 @@ use super::counts::Totals;
 use super::dedupe::{Seen, SeenMessages};
 use super::people::{Followed, Link, People};
 use super::validate::Traits;
-use super::{MAX_REPORTED_REJECTIONS, Submission, validate};
+use super::{Submission, validate};
 use crate::profiles::facts::{EventFacts, MAX_TRAIT_BYTES, MAX_TRAIT_NAME_BYTES, MAX_TRAITS};
 use crate::views::{Acceptance, Verdict};
 
@@ -52,16 +53,18 @@ pub(super) struct Built {
     /// Where the submission stands once the unit is durable.
     pub progress: Progress,
     pub is_last: bool,
+    /// Whether the next event needs what was built so far to be durable.
+    pub waits: bool,
     /// What the unit adds to the answer.
     pub acceptance: Acceptance,
 }
 
 /// One workspace's state. Only its lane holds it, so it needs no lock and no retry.
 pub(super) struct Workspace {
-    store: Arc<dyn Store>,
-    id: WorkspaceId,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) id: WorkspaceId,
     pub people: People,
-    seen: SeenMessages,
+    pub(super) seen: SeenMessages,
     totals: Totals,
     quota: Quota,
     pub rules: IdentityRules,
@@ -137,6 +140,10 @@ impl Workspace {
         let mut size = Size::Fits;
         loop {
             let built = self.build_events(submission, progress, to, size).inspect_err(|_| self.forget_unit())?;
+            if built.waits && built.events == 0 {
+                self.forget_unit();
+                return Ok(built);
+            }
             if built.bytes <= self.max_unit_bytes {
                 self.keep_unit();
                 return Ok(built);
@@ -154,7 +161,7 @@ impl Workspace {
         &mut self,
         submission: &Submission,
         progress: Progress,
-        to: usize,
+        mut to: usize,
         size: Size,
     ) -> Result<Built, ReadError> {
         let mut draft = Draft {
@@ -169,7 +176,12 @@ impl Workspace {
                 draft.reject(with_word_on_consent(record.clone()));
             }
         }
+        let mut waits = false;
         for (index, event) in submission.events.iter().enumerate().take(to).skip(progress.next) {
+            if self.must_wait(submission, event) {
+                (to, waits) = (index, true);
+                break;
+            }
             let verdict = match size {
                 Size::Fits => self.accept_event(&mut draft, event, index)?,
                 Size::TooLarge { bytes } => too_large(event, bytes, self.max_unit_bytes),
@@ -186,7 +198,7 @@ impl Workspace {
         let acceptance = std::mem::take(&mut draft.acceptance);
         let unit = self.finish(draft, is_last)?;
         let bytes = unit.size_bytes();
-        Ok(Built { unit, bytes, events, progress, is_last, acceptance })
+        Ok(Built { unit, bytes, events, progress, is_last, waits, acceptance })
     }
 
     /// One event in a layer of its own: an event that cannot be taken leaves nothing behind.
@@ -221,7 +233,7 @@ impl Workspace {
     ) -> Result<&'static str, ReadError> {
         const LOST: &str = "; the refusal of consent that may be in it was not taken";
         match verdict {
-            Verdict::Accepted | Verdict::Duplicate => return Ok(""),
+            Verdict::Accepted | Verdict::Corrected | Verdict::Duplicate => return Ok(""),
             Verdict::Conflict { .. } | Verdict::Rejected(_) => {}
         }
         match validate::refusal(event, &self.rules) {
@@ -229,7 +241,7 @@ impl Workspace {
             validate::Refusal::Lost => Ok(LOST),
             validate::Refusal::Readable(refusal) => match self.accept_event(draft, &refusal, index)? {
                 Verdict::Accepted => Ok("; the refusal of consent in it was taken"),
-                Verdict::Duplicate | Verdict::Conflict { .. } | Verdict::Rejected(_) => Ok(LOST),
+                _ => Ok(LOST),
             },
         }
     }
@@ -241,13 +253,20 @@ impl Workspace {
             Ok(checked) => checked,
             Err(rejected) => return Ok(Verdict::Rejected(rejected)),
         };
+        let mut superseding = None;
         let (message_id, unseen) = match &event.message_id {
             Some(message_id) => {
                 let digest = validate::digest(event);
-                match self.seen.look(submission.source, message_id, digest, submission.received_at)? {
+                match self.seen.look(&submission.sent(), message_id, digest)? {
                     Seen::Never(unseen) => (message_id.clone(), Some(unseen)),
                     Seen::Same => return Ok(Verdict::Duplicate),
-                    Seen::Other => return Ok(Verdict::Conflict { message_id: message_id.clone() }),
+                    Seen::Other(of, unseen) => {
+                        superseding = self.supersede(submission, &checked, message_id, of)?;
+                        if superseding.is_none() {
+                            return Ok(Verdict::Conflict { message_id: message_id.clone() });
+                        }
+                        (message_id.clone(), Some(unseen))
+                    }
                 }
             }
             None => {
@@ -280,18 +299,20 @@ impl Workspace {
         });
         // Nothing can fail from here on.
         if let Some(unseen) = unseen {
-            self.seen.remember(unseen);
+            self.seen.remember(unseen, identity);
         }
         let row = Some(Key::event(submission.workspace, identity, time));
         let record = row::encode(&record);
+        let verdict = if superseding.is_some() { Verdict::Corrected } else { Verdict::Accepted };
+        draft.events += u64::from(superseding.is_none());
+        draft.operations.extend(superseding.into_iter().flatten());
         draft.operations.push(Operation::Append { workspace: submission.workspace, record, row });
-        draft.events += 1;
         for (code, message) in checked.too_long.iter().map(|kind| too_long(kind)).chain(notes) {
             let record =
                 RejectedRecord { place: index as u64, code: code.into(), message, raw: validate::excerpt(event) };
             draft.kept.add(submission, record, &mut draft.operations);
         }
-        Ok(Verdict::Accepted)
+        Ok(verdict)
     }
 
     /// Whose event it is: tie its identifiers together, and take its facts. What of it could not be followed is said.
@@ -362,36 +383,6 @@ impl Workspace {
         operations.push(after);
         Ok(Unit { preconditions: vec![before], operations, ..Unit::default() })
     }
-
-    fn keep_unit(&mut self) {
-        self.people.keep_unit();
-        self.seen.keep_unit();
-        self.quota.keep_unit();
-        self.totals.keep_unit();
-    }
-
-    fn forget_unit(&mut self) {
-        self.people.forget_unit();
-        self.seen.forget_unit();
-        self.quota.forget_unit();
-        self.totals.forget_unit();
-    }
-
-    /// The group is durable.
-    pub(super) fn committed(&mut self) {
-        self.people.committed();
-        self.seen.ended();
-        self.quota.ended();
-    }
-
-    /// Some units of the group were not committed; what they touched is read from the store again.
-    pub(super) fn committed_in_part(&mut self) -> Result<(), ReadError> {
-        self.seen.ended();
-        self.quota.ended();
-        self.people.committed_in_part()?;
-        self.totals = Totals::open(self.store.as_ref(), self.id)?;
-        Ok(())
-    }
 }
 
 impl Draft<'_> {
@@ -399,8 +390,9 @@ impl Draft<'_> {
     fn report(&mut self, event: &DraftEvent, index: usize, verdict: Verdict, heard: &str) {
         match verdict {
             Verdict::Accepted => self.acceptance.accepted += 1,
+            Verdict::Corrected => self.acceptance.corrected += 1,
             Verdict::Duplicate => self.acceptance.duplicate += 1,
-            Verdict::Conflict { message_id } => self.reject(RejectedRecord {
+            Verdict::Conflict { message_id } => self.conflict(RejectedRecord {
                 place: index as u64,
                 code: "message-id-conflict".into(),
                 message: format!(
@@ -415,9 +407,14 @@ impl Draft<'_> {
         }
     }
 
+    fn conflict(&mut self, record: RejectedRecord) {
+        self.acceptance.conflict += 1;
+        self.reject(record);
+    }
+
     fn reject(&mut self, record: RejectedRecord) {
         self.acceptance.rejected_count += 1;
-        if self.acceptance.rejected.len() < MAX_REPORTED_REJECTIONS {
+        if self.acceptance.rejected.len() < self.submission.most_listed() {
             self.acceptance.rejected.push(record.clone());
         }
         self.kept.add(self.submission, record, &mut self.operations);

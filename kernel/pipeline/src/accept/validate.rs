@@ -217,6 +217,15 @@ pub(crate) fn mentions_consent(text: &str) -> bool {
 /// A hash of all that the sender sent, to tell a repeat from another message with the same id. `sent_at` is left out: it
 /// differs between attempts.
 pub(crate) fn digest(draft: &DraftEvent) -> u64 {
+    content(draft).digest()
+}
+
+/// The same in 128 bits, to name a message that has no id.
+pub(crate) fn content_hash(draft: &DraftEvent) -> u128 {
+    content(draft).digest128()
+}
+
+fn content(draft: &DraftEvent) -> Xxh3 {
     let mut hash = Xxh3::new();
     let mut add = |part: &[u8]| {
         hash.update(&(part.len() as u64).to_be_bytes());
@@ -232,7 +241,7 @@ pub(crate) fn digest(draft: &DraftEvent) -> u64 {
     add(draft.properties.as_bytes());
     add(draft.traits.as_bytes());
     add(draft.context.as_bytes());
-    hash.digest()
+    hash
 }
 
 /// What a person needs to see of a refused draft.

@@ -114,6 +114,7 @@ async fn submit(sender: &Arc<Sender>, batch: &[Ended]) -> Result<(), OutcomeErro
     let submission = Submission {
         workspace: sender.workspace(),
         source: sender.channel(),
+        sender: Arc::default(),
         received_at: batch.first().map_or_else(|| sender.now(), |one| one.at),
         origin: EventOrigin::Kernel,
         events,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kith_features::{EventFacts, FeatureName, LeafId, Value};
 use kith_model::audience::{Cause, Membership};
-use kith_model::change::{Change, Identified};
+use kith_model::change::{Change, Identified, Superseded};
 use kith_model::event::{Event, EventOrigin};
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, SourceIdentityId};
 use kith_store::{ChangeLimits, Key, LogRecord, ReadError, row};
@@ -24,7 +24,7 @@ use crate::rows::derived::Waker;
 type Held = BTreeMap<SourceIdentityId, (ProfileId, BTreeMap<AudienceId, Membership>)>;
 
 /// Why a record was not taken in: it alone cannot be read, or nothing can be.
-enum RecordError {
+pub(super) enum RecordError {
     Unreadable(ReadError),
     Pass(PassError),
 }
@@ -81,6 +81,7 @@ impl Reactor {
                 let bringing = self.bringing(record.position, next)?;
                 self.identified(record.position, &identified, bringing)
             }
+            Change::Superseded(superseded) => self.superseded(record.position, &superseded.event),
             Change::Membership { .. } => Ok(()),
         }
     }
@@ -96,14 +97,16 @@ impl Reactor {
             }
         };
         Ok(match event {
-            Some(Ok(Change::Recorded(event))) => self.cause(position, event.origin),
+            Some(Ok(Change::Recorded(event) | Change::Superseded(Superseded { event, .. }))) => {
+                self.cause(position, event.origin)
+            }
             // An event that cannot be read is set aside, and counts for nothing.
             _ => Cause::Merge,
         })
     }
 
     /// What an event of this position is as a cause.
-    fn cause(&self, position: Position, origin: EventOrigin) -> Cause {
+    pub(super) fn cause(&self, position: Position, origin: EventOrigin) -> Cause {
         if position <= self.promised {
             return Cause::Rebuild;
         }

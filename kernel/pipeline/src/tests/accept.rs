@@ -126,6 +126,7 @@ fn submit(accept: &Accept, workspace: WorkspaceId, message_id: &str) -> Result<u
     let submission = Submission {
         workspace,
         source: SOURCE,
+        sender: Arc::default(),
         received_at: START,
         origin: EventOrigin::Client,
         events: vec![event(message_id, &[("user_id", "u1")], "A", START)],
@@ -168,6 +169,7 @@ fn h6_what_one_submission_brings_with_it_fails_that_one_alone() {
         let submission = Submission {
             workspace: WORKSPACE,
             source: InstallationId(number % 5),
+            sender: Arc::default(),
             received_at: START,
             origin: EventOrigin::Client,
             events: vec![event(&format!("m{number}"), &[("user_id", &format!("u{}", number / 3))], "A", START)],

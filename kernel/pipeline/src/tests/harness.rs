@@ -157,6 +157,7 @@ pub(crate) fn installed(id: u32, name: &str, kind: PluginKind, role: Role) -> In
         call_memory_bytes: 1 << 20,
         idempotence: Idempotence::Idempotent,
         sending: SendingLimits::default(),
+        corrects: false,
         role,
     }
 }

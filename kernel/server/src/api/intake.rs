@@ -126,6 +126,8 @@ pub(crate) fn counts(acceptance: &Acceptance, place: &str) -> Value {
         "success": true,
         "accepted": acceptance.accepted,
         "duplicate": acceptance.duplicate,
+        "corrected": acceptance.corrected,
+        "conflict": acceptance.conflict,
         "rejected": rejected,
         "rejected_count": acceptance.rejected_count,
         "position": acceptance.position.0,
@@ -171,7 +173,7 @@ impl From<IntakeError> for ApiError {
 
 /// Count what came in, by source.
 pub(crate) fn count_metrics(app: &Arc<App>, acceptance: &Acceptance) {
-    app.metrics.ingested(acceptance.accepted, acceptance.duplicate, acceptance.rejected_count);
+    app.metrics.ingested(acceptance);
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ fn broke_off(app: &Arc<App>, intake: &Intake, cause: ApiError) -> ApiError {
 
 /// What was taken before a stream broke off stays; the sender is told, and may send all of it again.
 fn broken(so_far: &kith_pipeline::Acceptance, cause: ApiError) -> ApiError {
-    if so_far.accepted + so_far.duplicate + so_far.rejected_count == 0 {
+    if so_far.records() == 0 {
         return cause;
     }
     ApiError::Partial { taken: counts(so_far, "line"), cause: Box::new(cause) }

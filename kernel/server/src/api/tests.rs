@@ -268,6 +268,7 @@ pub(super) fn running(row: &InstallationRow, kind: PluginKind, role: Role) -> In
         call_memory_bytes: 1 << 20,
         idempotence: Idempotence::Idempotent,
         sending: SendingLimits::default(),
+        corrects: false,
         role,
     }
 }

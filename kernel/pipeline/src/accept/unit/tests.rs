@@ -7,8 +7,8 @@ use kith_store::{Operation, memory, row};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::accept::Submission;
 use crate::accept::counts::{Counts, read_counts};
+use crate::accept::{MAX_REPORTED_REJECTIONS, Submission};
 use crate::profiles::facts::{each_row, read_contribution};
 
 const WORKSPACE: WorkspaceId = WorkspaceId(1);
@@ -19,6 +19,7 @@ fn submission(events: Vec<DraftEvent>) -> Submission {
     Submission {
         workspace: WORKSPACE,
         source: SOURCE,
+        sender: Default::default(),
         received_at: NOW,
         origin: EventOrigin::Client,
         events,
