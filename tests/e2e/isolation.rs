@@ -72,6 +72,7 @@ fn body_for(method: &str, path: &str) -> Option<Value> {
         ("PATCH", "/api/v1/workspaces/{name}") => Some(json!({ "state": "suspended" })),
         ("PATCH", "/api/v1/audiences/{id}") => Some(json!({ "title": "taken over" })),
         ("POST", "/api/v1/installations/{id}/fit" | "/api/v1/dead-letters/{id}/replay") => Some(json!({})),
+        ("PATCH", "/api/v1/dead-letters/{id}") => Some(json!({ "raw": "{}" })),
         ("POST", _) => Some(json!({ "batch": [] })),
         _ => None,
     }

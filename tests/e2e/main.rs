@@ -14,6 +14,7 @@ mod delivery;
 mod guests;
 mod hostile;
 mod isolation;
+mod letters;
 mod outside;
 mod restart;
 mod segment;

@@ -99,6 +99,7 @@ fn a_connector_and_a_model_of_0_1_run() {
         complete: true,
         resume: None,
         received_at: Timestamp(0),
+        is_replay: false,
     };
     let received = connector.receive(&request).unwrap();
     let who = |event: &DraftEvent| event.identifiers[0].value.clone();

@@ -1,5 +1,6 @@
 //! From bytes to a commit: a source's connector reads a request or a stream piece by piece, and what it finds is submitted.
 
+mod again;
 mod faults;
 pub(crate) mod occurrences;
 
@@ -253,19 +254,22 @@ impl Intake {
         let received = match received {
             Ok(received) => received,
             Err(ReceiveError::Refused(refusal)) => return Err(IntakeError::Refused(refusal)),
-            Err(ReceiveError::Fault(fault)) => return Err(self.fault(fault, &request.body)),
+            Err(ReceiveError::Fault(fault)) => {
+                self.keep_request(&fault, &request).await;
+                return Err(self.fault(fault, &request.body));
+            }
         };
         self.has_begun = true;
         self.shared.forgive(self.workspace, self.source);
         self.trial = None;
         self.shared.input_faults.answered(self.asked, self.shared.clock.now());
-        let Received { mut events, rejected, consumed, resume, answer } = received;
+        let Received { mut events, places, rejected, consumed, resume, answer } = received;
         if consumed > request.body.len() {
             let problem = format!("the connector consumed {consumed} of {} bytes", request.body.len());
             return Err(self.fault(PluginFault::InvalidOutput(problem), &request.body));
         }
-        self.buffer = request.body;
-        self.buffer.drain(..consumed);
+        self.buffer = request.body[consumed..].to_vec();
+        let input = self.input(request.body, resume.clone(), places);
         self.request.resume = resume;
         self.answer = answer.or_else(|| self.answer.take());
         if self.origin == EventOrigin::Import {
@@ -283,6 +287,8 @@ impl Intake {
                 rejected,
                 with: Vec::new(),
                 moved: None,
+                input: Some(input),
+                again: None,
                 reply,
             };
             self.shared.submit(submission, without_room).await?;

@@ -14,6 +14,7 @@ mod deliver;
 mod fit;
 mod guests;
 mod intake;
+mod letters;
 pub mod offload;
 mod plan;
 mod pool;
@@ -58,7 +59,7 @@ use accept::Accept;
 use guests::Guests;
 use plan::Plan;
 use pool::Pool;
-use questions::{audience, count, letters, profile};
+use questions::{audience, count, profile};
 use react::Reactors;
 use shared::{Shared, Wakers, Workspace};
 use workers::Whose;
@@ -361,27 +362,7 @@ impl Kernel {
         limit: usize,
         cursor: Option<&str>,
     ) -> Result<Paged<DeliveryView>, QueryError> {
-        letters::deliveries(&self.shared, workspace, filter, limit, cursor)
-    }
-
-    /// A page of what did not work. A page may be empty and still have a next one.
-    pub fn dead_letters(
-        &self,
-        workspace: WorkspaceId,
-        limit: usize,
-        cursor: Option<&str>,
-    ) -> Result<Paged<DeadLetter>, QueryError> {
-        letters::dead_letters(&self.shared, workspace, limit, cursor)
-    }
-
-    /// Try a dead delivery again.
-    pub fn replay(&self, workspace: WorkspaceId, dead_letter: &str) -> Result<Replay, QueryError> {
-        let replayed = letters::replay(&self.shared, workspace, dead_letter)?;
-        if replayed == Replay::Begun {
-            // Its channel may have been removed, and then nobody looks into that outbox any more.
-            deliver::start_senders(&self.shared, workspace);
-        }
-        Ok(replayed)
+        questions::letters::deliveries(&self.shared, workspace, filter, limit, cursor)
     }
 
     /// How far the work behind the log has come.

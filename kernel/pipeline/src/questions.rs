@@ -38,6 +38,8 @@ pub enum QueryError {
     Read(#[from] ReadError),
     #[error(transparent)]
     Commit(#[from] kith_store::CommitError),
+    #[error("the change was not kept: {0}")]
+    NotKept(Arc<kith_store::CommitError>),
 }
 
 pub(crate) fn workspace(shared: &Shared, workspace: WorkspaceId) -> Result<Arc<Workspace>, QueryError> {

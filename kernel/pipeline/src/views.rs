@@ -12,7 +12,12 @@ use kith_model::identity::Identifier;
 use kith_model::profile::{FoldedTrait, Score, Tag};
 use kith_model::time::Timestamp;
 
+mod letters;
+
 pub use crate::shared::Failing;
+pub use letters::{
+    DeadLetter, Edit, LetterCount, LetterCounts, LetterFilter, LetterKind, ListedLetter, RecordLetter, Replay,
+};
 
 /// What became of one submitted event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,17 +196,6 @@ pub struct DeliveryFilter {
     pub state: Option<&'static str>,
 }
 
-/// What came of the wish to send a message again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Replay {
-    /// It is in its outbox.
-    Begun,
-    /// There is no dead letter of that id.
-    NoLetter,
-    /// Its audience was removed, and a message of that never leaves.
-    AudienceRemoved,
-}
-
 /// Whether a receiving host is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostState {
@@ -235,26 +229,6 @@ pub struct HostView {
 pub struct Paged<T> {
     pub items: Vec<T>,
     pub next: Option<String>,
-}
-
-/// Something that did not work and is kept until somebody deals with it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum DeadLetter {
-    /// An input that could not become an event.
-    Record { id: String, source: InstallationId, at: Timestamp, record: RejectedRecord },
-    /// A compute plugin's batch that failed; the profiles keep their older values.
-    Computation {
-        id: String,
-        installation: InstallationId,
-        at: Timestamp,
-        code: String,
-        message: String,
-        profiles: u64,
-    },
-    /// Something stored that cannot be read, or is too large to be written; the work went on without it.
-    Unreadable { id: String, at: Timestamp, position: Position, problem: String, raw: Vec<u8> },
-    /// A message that was given up.
-    Delivery(DeliveryView),
 }
 
 /// How far the work behind the log has come.

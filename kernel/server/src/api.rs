@@ -15,6 +15,7 @@ mod ingest;
 pub(crate) mod installations;
 mod intake;
 mod keys;
+mod letters;
 pub(crate) mod masks;
 pub mod openapi;
 pub(crate) mod plugins;
@@ -85,8 +86,12 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(audiences::members))
         .routes(routes!(audiences::explain))
         .routes(routes!(deliveries::list))
-        .routes(routes!(deliveries::dead_letters))
-        .routes(routes!(deliveries::replay))
+        .routes(routes!(letters::list))
+        .routes(routes!(letters::counts))
+        .routes(routes!(letters::replay_many))
+        .routes(routes!(letters::dismiss_many))
+        .routes(routes!(letters::read, letters::edit, letters::dismiss))
+        .routes(routes!(letters::replay))
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))
         .routes(routes!(workspace::read))

@@ -14,6 +14,7 @@ mod demo;
 mod documents;
 mod import;
 mod key;
+mod letters;
 mod output;
 mod plugin;
 mod profile;
@@ -125,6 +126,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Key(command) => key::run(&command, &client(), json),
         Command::Workspace(command) => workspace::run(&command, &client(), json),
         Command::Delivery(command) => delivery::run(&command, &client(), json),
+        Command::DeadLetters(command) => letters::run(&command, &client(), json),
         Command::Audit(command) => audit::run(&command, &client(), json),
         Command::Status => status::run(&client(), json),
         Command::CompileChild => serve::compile_child(),

@@ -66,6 +66,7 @@ spaces! {
     ASIDE = 0x42, "promise";
     DELIVERY_TOTALS = 0x43, "promise";
     DELIVERY_TIME = 0x44, "promise";
+    ASIDE_CONTENT = 0x45, "promise";
     DEFINITION = 0x50, "setup";
     PLUGIN_STATE = 0x52, "setup";
     AUDIT = 0x60, "setup";

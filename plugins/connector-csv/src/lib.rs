@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::encoding::Piece;
 use crate::event::{Problem, Row};
 use crate::record::{Dialect, FieldSpan, Found};
-use crate::settings::{Format, Mapping, Settings};
+use crate::settings::{Encoding, Format, Mapping, Settings};
 
 mod encoding;
 mod event;
@@ -19,6 +19,7 @@ mod json;
 mod record;
 mod settings;
 mod time;
+mod validate;
 
 /// The connector.
 pub struct Csv;
@@ -28,9 +29,17 @@ pub struct Csv;
 const MAX_RECORD_BYTES: usize = 256 * 1024;
 
 impl Connector for Csv {
+    fn validate(config: &str) -> Result<(), Vec<kith_plugin_sdk::Problem>> {
+        validate::validate(config)
+    }
+
     fn receive(request: Request) -> Result<Received, Rejection> {
-        let settings: Settings = config::get()?;
-        let progress = Progress::resume(request.resume.as_deref())?;
+        let mut settings: Settings = config::get()?;
+        let mut progress = Progress::resume(request.resume.as_deref())?;
+        if request.is_replay() {
+            // One record that was set aside comes as the text that it was shown as.
+            (settings.encoding, progress.big_endian, progress.skipping) = (Encoding::Utf8, Some(false), false);
+        }
         let body = &request.body;
         let (mark, big_endian) = match progress.big_endian {
             Some(big_endian) => (0, big_endian),
@@ -53,8 +62,8 @@ impl Connector for Csv {
             }
         } else {
             received.consumed = piece.input_bytes(reading.at) as u64;
-            received.resume = Some(reading.progress.to_bytes()?);
         }
+        received.resume = Some(reading.progress.to_bytes()?);
         Ok(received)
     }
 }
@@ -251,7 +260,9 @@ impl<'p> Reading<'p> {
         }
         match self.read(record, spans) {
             Ok(event) => {
-                self.events.push(event);
+                let text = self.at..self.at + record.trim_ascii_end().len();
+                let text = self.piece.input_bytes(text.start)..self.piece.input_bytes(text.end);
+                self.events.push(event.at(self.progress.line + 1, Some(text)));
                 Ok(())
             }
             Err(problem) => self.refuse(record.trim_ascii_end(), problem),

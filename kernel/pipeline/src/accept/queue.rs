@@ -81,7 +81,8 @@ pub(super) struct Waiting {
 /// What a submission takes while it waits.
 pub(super) fn submission_bytes(submission: &Submission) -> usize {
     let rejected = submission.rejected.iter().map(|record| record.raw.len() + record.message.len() + 64);
-    submission.events.iter().map(draft_bytes).sum::<usize>() + rejected.sum::<usize>() + size_of::<Submission>()
+    let input = submission.input.as_ref().map_or(0, |input| input.body.len());
+    submission.events.iter().map(draft_bytes).sum::<usize>() + rejected.sum::<usize>() + input + size_of::<Submission>()
 }
 
 impl Waiting {
@@ -188,6 +189,8 @@ mod tests {
             rejected: Vec::new(),
             with: Vec::new(),
             moved: None,
+            input: None,
+            again: None,
             reply: oneshot::channel().0,
         }
     }

@@ -19,13 +19,14 @@ use kith_model::time::Timestamp;
 use kith_store::{CommitError, Key, Operation, ReadError, Store, Unit, row};
 use serde_json::value::RawValue;
 
-use super::aside::{KeptParts, Quota};
+use super::aside::{KeptParts, Part, Quota};
 use super::counts::Totals;
 use super::dedupe::{Seen, SeenMessages};
 use super::people::{Followed, Link, People};
 use super::validate::Traits;
 use super::{Submission, validate};
 use crate::profiles::facts::{EventFacts, MAX_TRAIT_BYTES, MAX_TRAIT_NAME_BYTES, MAX_TRAITS};
+use crate::rows::{Letter, RawForm};
 use crate::views::{Acceptance, Verdict};
 
 /// Most events of one unit: enough that a unit's own cost vanishes.
@@ -79,6 +80,7 @@ struct Draft<'s> {
     submission: &'s Submission,
     /// Rows that only this unit touches.
     operations: Vec<Operation>,
+    letters: Vec<Letter>,
     kept: KeptParts,
     acceptance: Acceptance,
     /// Events that were taken.
@@ -167,13 +169,14 @@ impl Workspace {
         let mut draft = Draft {
             submission,
             operations: Vec::new(),
+            letters: Vec::new(),
             kept: progress.kept,
             acceptance: Acceptance::default(),
             events: 0,
         };
         if progress.next == 0 {
             for record in &submission.rejected {
-                draft.reject(with_word_on_consent(record.clone()));
+                draft.reject(Part { record: with_word_on_consent(record.clone()), form: submission.form() });
             }
         }
         let mut waits = false;
@@ -191,7 +194,7 @@ impl Workspace {
         }
         let is_last = to == submission.events.len();
         if is_last {
-            draft.kept.end(submission, &mut draft.operations);
+            draft.kept.end(submission, &mut draft.letters);
         }
         let events = to - progress.next;
         let progress = Progress { next: to, kept: draft.kept };
@@ -308,9 +311,8 @@ impl Workspace {
         draft.operations.extend(superseding.into_iter().flatten());
         draft.operations.push(Operation::Append { workspace: submission.workspace, record, row });
         for (code, message) in checked.too_long.iter().map(|kind| too_long(kind)).chain(notes) {
-            let record =
-                RejectedRecord { place: index as u64, code: code.into(), message, raw: validate::excerpt(event) };
-            draft.kept.add(submission, record, &mut draft.operations);
+            let part = submission.part(index, event, code, message, RawForm::Taken);
+            draft.kept.add(submission, part, &mut draft.letters);
         }
         Ok(verdict)
     }
@@ -352,9 +354,7 @@ impl Workspace {
 
     /// All rows of a unit: first who belongs to whom, then the events, so that a reader of the feed knows whose they are.
     fn finish(&mut self, draft: Draft<'_>, is_last: bool) -> Result<Unit, ReadError> {
-        let Draft { submission, operations: own, events, .. } = draft;
-        let is_aside = |operation: &&Operation| matches!(operation, Operation::Put(..));
-        let added = own.iter().filter(is_aside).count() as u64;
+        let Draft { submission, operations: own, letters, kept, events, .. } = draft;
         let mut operations = Vec::with_capacity(own.len() + 16);
         let identified = self.people.identified();
         if !identified.profiles.is_empty() || !identified.gone.is_empty() {
@@ -364,7 +364,7 @@ impl Workspace {
         operations.extend(own);
         self.people.write(&mut operations);
         self.seen.write(&mut operations)?;
-        self.quota.add(submission.source, added, self.totals.unit(), &mut operations)?;
+        self.quota.keep(submission, letters, is_last.then_some(kept), self.totals.unit(), &mut operations)?;
         let (identifiers, profiles) = self.people.growth();
         let counts = self.totals.unit();
         counts.identifiers += identifiers;
@@ -392,32 +392,25 @@ impl Draft<'_> {
             Verdict::Accepted => self.acceptance.accepted += 1,
             Verdict::Corrected => self.acceptance.corrected += 1,
             Verdict::Duplicate => self.acceptance.duplicate += 1,
-            Verdict::Conflict { message_id } => self.conflict(RejectedRecord {
-                place: index as u64,
-                code: "message-id-conflict".into(),
-                message: format!(
+            Verdict::Conflict { message_id } => {
+                self.acceptance.conflict += 1;
+                let message = format!(
                     "another message came with the id `{message_id}` before; give each message its own id{heard}"
-                ),
-                raw: validate::excerpt(event),
-            }),
-            Verdict::Rejected(record) => {
-                let message = record.message + heard;
-                self.reject(RejectedRecord { place: index as u64, message, ..record });
+                );
+                self.reject(self.submission.part(index, event, "message-id-conflict", message, RawForm::Sent));
+            }
+            Verdict::Rejected(RejectedRecord { code, message, .. }) => {
+                self.reject(self.submission.part(index, event, &code, message + heard, RawForm::Sent));
             }
         }
     }
 
-    fn conflict(&mut self, record: RejectedRecord) {
-        self.acceptance.conflict += 1;
-        self.reject(record);
-    }
-
-    fn reject(&mut self, record: RejectedRecord) {
+    fn reject(&mut self, part: Part) {
         self.acceptance.rejected_count += 1;
         if self.acceptance.rejected.len() < self.submission.most_listed() {
-            self.acceptance.rejected.push(record.clone());
+            self.acceptance.rejected.push(part.record.clone());
         }
-        self.kept.add(self.submission, record, &mut self.operations);
+        self.kept.add(self.submission, part, &mut self.letters);
     }
 }
 

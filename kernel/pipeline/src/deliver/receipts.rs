@@ -121,6 +121,8 @@ async fn submit(sender: &Arc<Sender>, batch: &[Ended]) -> Result<(), OutcomeErro
         rejected: Vec::new(),
         with: operations,
         moved: Some(Box::new(moved)),
+        input: None,
+        again: None,
         reply,
     };
     sender.shared.accept.submit(submission).await.map_err(|_| OutcomeError::Closed)?;

@@ -26,7 +26,8 @@ impl Connector for Told {
         if body.starts_with(b"trap") {
             return Err(ReceiveError::Fault(PluginFault::Trapped { message: "no".into(), backtrace: vec![] }));
         }
-        Ok(Received { events: vec![], rejected: vec![], consumed: body.len(), resume: None, answer: None })
+        let (events, places, rejected) = (vec![], vec![], vec![]);
+        Ok(Received { events, places, rejected, consumed: body.len(), resume: None, answer: None })
     }
 
     fn poll(&self, _: Option<&[u8]>) -> Result<PolledPage, PluginFault> {
@@ -44,6 +45,7 @@ fn post(bench: &Bench, body: &[u8]) -> Result<Receipted, IntakeError> {
         complete: true,
         resume: None,
         received_at: bench.clock.now(),
+        is_replay: false,
     };
     bench.runtime.block_on(bench.kernel.receive(WORKSPACE, SOURCE, request, EventOrigin::Client))
 }
@@ -133,6 +135,8 @@ fn submit(accept: &Accept, workspace: WorkspaceId, message_id: &str) -> Result<u
         rejected: vec![],
         moved: None,
         with: vec![],
+        input: None,
+        again: None,
         reply,
     };
     assert!(accept.try_submit(submission).is_ok());
@@ -176,6 +180,8 @@ fn h6_what_one_submission_brings_with_it_fails_that_one_alone() {
             rejected: vec![],
             moved: None,
             with: vec![Operation::Put(key, vec![1])],
+            input: None,
+            again: None,
             reply,
         };
         assert!(accept.try_submit(submission).is_ok());

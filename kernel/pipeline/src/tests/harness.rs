@@ -36,7 +36,8 @@ impl Connector for Prepared {
     fn receive(&self, request: &SourceRequest) -> Result<Received, ReceiveError> {
         let number: usize = String::from_utf8_lossy(&request.body).parse().unwrap();
         let events = self.0.lock()[number].clone();
-        Ok(Received { events, rejected: vec![], consumed: request.body.len(), resume: None, answer: None })
+        let consumed = request.body.len();
+        Ok(Received { events, places: vec![], rejected: vec![], consumed, resume: None, answer: None })
     }
 
     fn poll(&self, _: Option<&[u8]>) -> Result<PolledPage, PluginFault> {
@@ -322,6 +323,7 @@ impl Bench {
             complete: true,
             resume: None,
             received_at: kith_model::time::Clock::now(&self.clock),
+            is_replay: false,
         }
     }
 

@@ -181,7 +181,8 @@ impl Connector for Lines {
             false => request.body.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1),
         };
         let text = String::from_utf8_lossy(&request.body[..consumed]).into_owned();
-        let mut received = Received { events: Vec::new(), rejected: Vec::new(), consumed, resume: None, answer: None };
+        let (events, places, rejected) = (Vec::new(), Vec::new(), Vec::new());
+        let mut received = Received { events, places, rejected, consumed, resume: None, answer: None };
         for user in text.lines() {
             line += 1;
             match user {

@@ -3,6 +3,7 @@
 
 mod audience;
 mod audit;
+mod letters;
 mod plugin;
 mod profile;
 mod serve;
@@ -17,6 +18,7 @@ use kith_model::time::Timestamp;
 
 pub(crate) use audience::*;
 pub(crate) use audit::*;
+pub(crate) use letters::*;
 pub(crate) use plugin::*;
 pub(crate) use profile::{Person, ProfileCommand};
 pub(crate) use serve::*;
@@ -75,6 +77,9 @@ pub(crate) enum Command {
     /// What was sent, and what could not be
     #[command(subcommand)]
     Delivery(DeliveryCommand),
+    /// What failed: look at it, correct it, try it again, dismiss it
+    #[command(subcommand, name = "dead-letters")]
+    DeadLetters(LettersCommand),
     /// Who changed what, who read people, and whether the log of it is whole
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -226,6 +231,10 @@ mod tests {
             &["workspace", "create", "shop"],
             &["workspace", "create", "Shop", "--time-zone", "UTC"],
             &["workspace", "change", "shop"],
+            &["dead-letters", "replay"],
+            &["dead-letters", "replay", "--all", "--into", "web"],
+            &["dead-letters", "dismiss"],
+            &["dead-letters", "list", "--type", "x"],
             &["serve", "--clock", "tomorrow"],
             &["serve", "--messages-per-channel", "0"],
             &["serve", "--guest-memory", "79"],

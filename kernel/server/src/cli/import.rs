@@ -67,7 +67,7 @@ fn report(answer: &Value) -> String {
     text.push('\n');
     if rejected > listed.len() as u64 {
         let more = output::count(rejected - listed.len() as u64);
-        text.push_str(&format!("… and {more} more; all of them are kept: `kith delivery dead-letters`\n"));
+        text.push_str(&format!("… and {more} more; all of them are kept: `kith dead-letters list`\n"));
     }
     text
 }
@@ -103,7 +103,7 @@ mod tests {
          line   code       reason
         ─────────────────────────────────────
            17   bad-time   `x` is not a time
-        … and 1 more; all of them are kept: `kith delivery dead-letters`
+        … and 1 more; all of them are kept: `kith dead-letters list`
         ");
     }
 }
