@@ -194,9 +194,13 @@ impl Workspace {
             draft.kept.end(submission, &mut draft.operations);
         }
         let events = to - progress.next;
+        let first = progress.next;
         let progress = Progress { next: to, kept: draft.kept };
         let acceptance = std::mem::take(&mut draft.acceptance);
-        let unit = self.finish(draft, is_last)?;
+        let mut unit = self.finish(draft, is_last)?;
+        if let Some(piece) = &submission.piece {
+            unit.operations.extend(piece.notes(self.id, first, &acceptance, is_last));
+        }
         let bytes = unit.size_bytes();
         Ok(Built { unit, bytes, events, progress, is_last, waits, acceptance })
     }
@@ -415,7 +419,7 @@ impl Draft<'_> {
     fn reject(&mut self, record: RejectedRecord) {
         self.acceptance.rejected_count += 1;
         if self.acceptance.rejected.len() < self.submission.most_listed() {
-            self.acceptance.rejected.push(record.clone());
+            self.acceptance.rejected.push(self.submission.listed(&record));
         }
         self.kept.add(self.submission, record, &mut self.operations);
     }
