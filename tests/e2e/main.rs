@@ -13,6 +13,7 @@ mod datapath;
 mod delivery;
 mod guests;
 mod hostile;
+mod imports;
 mod isolation;
 mod letters;
 mod outside;

@@ -12,6 +12,7 @@ mod corrections;
 pub(crate) mod counts;
 pub(crate) mod dedupe;
 pub(crate) mod files;
+pub(crate) mod imports;
 mod lane;
 mod never_seen;
 mod people;
@@ -66,6 +67,8 @@ pub(crate) struct Submission {
     pub workspace: WorkspaceId,
     pub source: InstallationId,
     pub sender: Arc<Sender>,
+    /// Of an import with a name: how far it is with this.
+    pub piece: Option<imports::Piece>,
     pub received_at: Timestamp,
     pub origin: EventOrigin,
     pub events: Vec<DraftEvent>,

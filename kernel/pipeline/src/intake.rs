@@ -3,6 +3,7 @@
 mod again;
 mod faults;
 pub(crate) mod occurrences;
+pub(crate) mod session;
 
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ const RETRY_AFTER_S: u32 = 1;
 pub(crate) use faults::InputFaults;
 use faults::{Asked, Blame, beyond_limit};
 use occurrences::Occurrences;
+use session::Session;
 
 /// What happens where there is no room now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +72,10 @@ pub enum IntakeError {
     Exhausted(Exhausted),
     #[error("the store takes nothing now: {reason}")]
     Unavailable { reason: String, retry_after_s: u32 },
+    #[error("an import of this name is under way")]
+    ImportUnderWay { retry_after_s: u32 },
+    #[error("the import of this name has come to byte {bytes}")]
+    ImportElsewhere { bytes: u64 },
 }
 
 /// A stream of bytes on its way in.
@@ -83,6 +89,7 @@ pub struct Intake {
     source: InstallationId,
     sender: Arc<Sender>,
     occurrences: Occurrences,
+    session: Option<Session>,
     /// What one call of the connector may take.
     call_memory_bytes: u64,
     /// The request that the bytes came with; its body and progress are filled in for each piece.
@@ -138,12 +145,13 @@ impl Intake {
             }
             Activity::Running | Activity::WaitsForFit { .. } => None,
         };
-        let version = xxhash_rust::xxh3::xxh3_64(installed.digest.as_bytes()) ^ installed.config_hash;
+        let version = version_of(installed);
         let sender = Arc::new(sender_of(&compiled.setup, installed));
         Ok(Intake {
             trial,
             sender,
             occurrences: Occurrences::default(),
+            session: None,
             asked: Asked { workspace, source, version },
             connector: Arc::clone(connector),
             call_memory_bytes: installed.call_memory_bytes,
@@ -183,9 +191,10 @@ impl Intake {
     }
 
     /// The input ends here.
-    pub async fn finish(mut self) -> Result<Receipted, IntakeError> {
+    pub async fn finish(&mut self) -> Result<Receipted, IntakeError> {
         self.end(WithoutRoom::Wait).await?;
-        Ok(Receipted { acceptance: self.acceptance, answer: self.answer })
+        self.end_session().await;
+        Ok(Receipted { acceptance: self.acceptance.clone(), answer: self.answer.take() })
     }
 
     /// A whole request that waits for no room: an overloaded kernel says so at once.
@@ -272,15 +281,20 @@ impl Intake {
         let input = self.input(request.body, resume.clone(), places);
         self.request.resume = resume;
         self.answer = answer.or_else(|| self.answer.take());
-        if self.origin == EventOrigin::Import {
-            self.occurrences.name(&mut events).map_err(IntakeError::Refused)?;
+        let is_file = self.origin == EventOrigin::Import;
+        let contents = if is_file { self.name(&mut events)? } else { Vec::new() };
+        if let Some(session) = &mut self.session {
+            session.took(consumed);
         }
         if !events.is_empty() || !rejected.is_empty() {
             let (reply, answered) = oneshot::channel();
+            let resume = || self.request.resume.clone();
+            let piece = self.session.as_mut().map(|session| session.piece(resume(), contents));
             let submission = Submission {
                 workspace: self.workspace,
                 source: self.source,
                 sender: Arc::clone(&self.sender),
+                piece,
                 received_at: self.request.received_at,
                 origin: self.origin,
                 events,
@@ -328,6 +342,11 @@ impl Intake {
         }
         beyond_limit(&fault).map_or(IntakeError::Fault(fault), IntakeError::Refused)
     }
+}
+
+/// What changes when the connector or its configuration does.
+fn version_of(installed: &Installed) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(installed.digest.as_bytes()) ^ installed.config_hash
 }
 
 /// What names a source for good, and how it wants repeats to be taken.

@@ -274,6 +274,16 @@ impl Kernel {
         Intake::new(Arc::clone(&self.shared), workspace, source, head, EventOrigin::Import)
     }
 
+    /// How far an import with a name has come, see [`Intake::named`]; `None` where there is none to go on with. Blocks.
+    pub fn import_state(
+        &self,
+        workspace: WorkspaceId,
+        source: InstallationId,
+        name: &str,
+    ) -> Result<Option<ImportState>, IntakeError> {
+        intake::session::state(&self.shared, workspace, source, name)
+    }
+
     /// The profile that an identifier belongs to. Blocks, like all questions below.
     pub fn profile_by_identifier(
         &self,

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::CheckedSetup;
 use crate::accept::Accept;
+use crate::accept::imports::UnderWay;
 use crate::deliver::Deliveries;
 use crate::fit::FitsUnderWay;
 use crate::guests::Guests;
@@ -302,6 +303,8 @@ pub(crate) struct Shared {
     pub guests: Guests,
     /// On what connectors failed.
     pub input_faults: InputFaults,
+    /// Imports with a name that are under way.
+    pub imports: Arc<UnderWay>,
     pub wakers: Arc<Wakers>,
     pub workspaces: RwLock<BTreeMap<WorkspaceId, Arc<Workspace>>>,
     pub workers: Workers,
@@ -346,6 +349,7 @@ impl Shared {
             accept,
             guests,
             input_faults: InputFaults::default(),
+            imports: Arc::default(),
             wakers,
             workspaces: RwLock::default(),
             deliveries: Deliveries::new(),

@@ -11,3 +11,4 @@ mod histories;
 mod identity;
 mod models;
 mod reaction;
+mod repeats;

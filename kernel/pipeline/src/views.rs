@@ -65,10 +65,33 @@ impl Acceptance {
         self.rejected.extend(part.rejected.into_iter().take(room));
     }
 
+    /// The same without what an earlier state of it tells of; the list stays whole.
+    #[must_use]
+    pub fn since(&self, before: &Acceptance) -> Acceptance {
+        Acceptance {
+            accepted: self.accepted.saturating_sub(before.accepted),
+            duplicate: self.duplicate.saturating_sub(before.duplicate),
+            corrected: self.corrected.saturating_sub(before.corrected),
+            conflict: self.conflict.saturating_sub(before.conflict),
+            rejected_count: self.rejected_count.saturating_sub(before.rejected_count),
+            rejected: self.rejected.clone(),
+            position: self.position,
+        }
+    }
+
     /// How many records it tells of.
     pub fn records(&self) -> u64 {
         self.accepted + self.duplicate + self.corrected + self.rejected_count
     }
+}
+
+/// How far an import with a name has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportState {
+    /// Bytes of the file, unpacked, that are taken and durable.
+    pub bytes: u64,
+    /// What came of them.
+    pub acceptance: Acceptance,
 }
 
 /// A profile with everything on it and where it came from.

@@ -11,6 +11,7 @@ mod deliveries;
 mod extract;
 mod fits;
 mod health;
+mod imports;
 mod ingest;
 pub(crate) mod installations;
 mod intake;
@@ -69,6 +70,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(ingest::alias_short))
         .routes(routes!(ingest::settings))
         .routes(routes!(records::receive))
+        .routes(routes!(imports::read))
         .routes(routes!(profiles::find))
         .routes(routes!(profiles::read))
         .routes(routes!(profiles::events))

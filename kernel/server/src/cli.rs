@@ -45,6 +45,9 @@ pub(crate) enum Failure {
     /// The request makes no sense; exit code 2, as for arguments that cannot be read.
     #[error("{0}")]
     Usage(String),
+    /// A part of an import was rejected; exit code 2.
+    #[error("{0}")]
+    Rejected(String),
     /// Something did not come out as it must.
     #[error("{0}")]
     Failed(String),
@@ -63,10 +66,10 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// 2 for a request that makes no sense, 0 where the reader had enough, 1 for everything else.
+    /// 2 for a request that makes no sense and for records that were rejected, 0 where the reader had enough, 1 for everything else.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Failure::Usage(_) => 2,
+            Failure::Usage(_) | Failure::Rejected(_) => 2,
             Failure::Unread => 0,
             Failure::Api(_)
             | Failure::Build(_)

@@ -6,7 +6,7 @@
 //! by an agreement; and so does the evidence that it was.
 
 use kith_model::change::{Change, Superseded};
-use kith_model::event::{DraftEvent, Event, EventOrigin};
+use kith_model::event::{DraftEvent, Event, EventOrigin, RejectedRecord};
 use kith_model::id::SourceIdentityId;
 use kith_model::profile::Contribution;
 use kith_store::{Key, Operation, ReadError, row};
@@ -32,6 +32,19 @@ impl Submission {
         match self.origin {
             EventOrigin::Import => MAX_LISTED_OF_FILES,
             EventOrigin::Client | EventOrigin::Kernel => MAX_REPORTED_REJECTIONS,
+        }
+    }
+}
+
+impl Submission {
+    /// A rejection as an answer lists it: of a file the sender has the rows, and there can be many.
+    pub(super) fn listed(&self, record: &RejectedRecord) -> RejectedRecord {
+        match self.origin {
+            EventOrigin::Import => {
+                let RejectedRecord { place, code, message, .. } = record;
+                RejectedRecord { place: *place, code: code.clone(), message: message.clone(), raw: String::new() }
+            }
+            EventOrigin::Client | EventOrigin::Kernel => record.clone(),
         }
     }
 }

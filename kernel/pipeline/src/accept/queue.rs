@@ -183,6 +183,7 @@ mod tests {
             workspace: WorkspaceId(1),
             source: InstallationId(source),
             sender: Default::default(),
+            piece: None,
             received_at: Timestamp(0),
             origin: EventOrigin::Client,
             events: Vec::new(),

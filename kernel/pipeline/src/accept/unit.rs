@@ -197,9 +197,13 @@ impl Workspace {
             draft.kept.end(submission, &mut draft.letters);
         }
         let events = to - progress.next;
+        let first = progress.next;
         let progress = Progress { next: to, kept: draft.kept };
         let acceptance = std::mem::take(&mut draft.acceptance);
-        let unit = self.finish(draft, is_last)?;
+        let mut unit = self.finish(draft, is_last)?;
+        if let Some(piece) = &submission.piece {
+            unit.operations.extend(piece.notes(self.id, first, &acceptance, is_last));
+        }
         let bytes = unit.size_bytes();
         Ok(Built { unit, bytes, events, progress, is_last, waits, acceptance })
     }
@@ -408,7 +412,7 @@ impl Draft<'_> {
     fn reject(&mut self, part: Part) {
         self.acceptance.rejected_count += 1;
         if self.acceptance.rejected.len() < self.submission.most_listed() {
-            self.acceptance.rejected.push(part.record.clone());
+            self.acceptance.rejected.push(self.submission.listed(&part.record));
         }
         self.kept.add(self.submission, part, &mut self.letters);
     }

@@ -115,6 +115,7 @@ async fn submit(sender: &Arc<Sender>, batch: &[Ended]) -> Result<(), OutcomeErro
         workspace: sender.workspace(),
         source: sender.channel(),
         sender: Arc::default(),
+        piece: None,
         received_at: batch.first().map_or_else(|| sender.now(), |one| one.at),
         origin: EventOrigin::Kernel,
         events,

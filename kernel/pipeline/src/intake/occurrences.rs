@@ -1,7 +1,7 @@
 //! Ids for rows of files that come without one: the content, and how many equal rows came before it in the same file. So a row
 //! that is put in front, another order of rows and other line ends change nothing, and two equal rows of one file are two.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use kith_model::event::DraftEvent;
 use kith_model::plugin::Refusal;
@@ -20,15 +20,23 @@ pub(crate) struct Occurrences {
 }
 
 impl Occurrences {
-    /// Give each event without an id one.
+    /// Go on where an import was left.
+    pub(crate) fn go_on(&mut self, seen: BTreeMap<u64, u32>) {
+        self.seen.extend(seen);
+    }
+
+    /// Give each event without an id one; their contents.
     ///
     /// # Errors
     /// The file has too many different rows without an id.
-    pub(crate) fn name(&mut self, events: &mut [DraftEvent]) -> Result<(), Refusal> {
+    pub(crate) fn name(&mut self, events: &mut [DraftEvent]) -> Result<Vec<u64>, Refusal> {
+        let mut contents = Vec::new();
         for event in events.iter_mut().filter(|event| event.message_id.is_none()) {
             let content = validate::content_hash(event);
             #[allow(clippy::cast_possible_truncation, reason = "a half of the hash")]
-            let seen = self.seen.entry(content as u64).or_default();
+            let half = content as u64;
+            contents.push(half);
+            let seen = self.seen.entry(half).or_default();
             *seen += 1;
             event.message_id = Some(format!("{MADE_ID}{content:032x}-{seen}"));
             if self.seen.len() > MAX_ROWS {
@@ -42,6 +50,6 @@ impl Occurrences {
                 });
             }
         }
-        Ok(())
+        Ok(contents)
     }
 }

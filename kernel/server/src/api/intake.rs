@@ -163,6 +163,16 @@ impl From<IntakeError> for ApiError {
             IntakeError::TooLarge { limit } => ApiError::TooLarge { limit_bytes: limit, budget: None },
             IntakeError::Exhausted(exhausted) => ApiError::Exhausted(exhausted),
             IntakeError::Overloaded { retry_after_s } => ApiError::Overloaded { retry_after_s },
+            IntakeError::ImportUnderWay { .. } => ApiError::Conflict {
+                code: "import-under-way",
+                message: "an import of this name is under way; wait for its end, or give another name".to_owned(),
+            },
+            IntakeError::ImportElsewhere { bytes } => ApiError::Conflict {
+                code: "import-elsewhere",
+                message: format!(
+                    "the import of this name has come to byte {bytes}: send the bytes from there on, or all of them with `from=0`"
+                ),
+            },
             IntakeError::Unavailable { reason, retry_after_s } => {
                 tracing::error!(reason, "the store takes nothing");
                 let message = "nothing can be stored for now; nothing of this was".to_owned();

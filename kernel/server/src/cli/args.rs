@@ -100,6 +100,9 @@ pub(crate) struct ImportArgs {
     /// The media type; the default follows the file's ending
     #[arg(long, value_name = "TYPE")]
     pub(crate) content_type: Option<String>,
+    /// Where rejected rows go, as they stand in the file; the default is beside it, as FILE.rejected.csv
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rejected: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -82,9 +82,21 @@ impl Key {
         Key::new(IMPORT, workspace, 0, &[])
     }
 
-    /// What is kept of one import; `part` 0 is its progress.
-    pub fn import(workspace: WorkspaceId, import: u128, part: u32) -> Key {
-        Key::import_parts(workspace, import).followed_by(&part.to_be_bytes())
+    /// What is kept of one import: a part of a piece. Piece 0 has one part, how far the import has come.
+    pub fn import(workspace: WorkspaceId, import: u128, piece: u32, part: u32) -> Key {
+        Key::import_parts(workspace, import).followed_by(&piece.to_be_bytes()).followed_by(&part.to_be_bytes())
+    }
+
+    /// The piece that a key made by [`Key::import`] names.
+    pub fn as_import(&self, workspace: WorkspaceId, import: u128) -> Option<u32> {
+        let (piece, _) = self.strip(&Key::import_parts(workspace, import))?.split_first_chunk::<4>()?;
+        Some(u32::from_be_bytes(*piece))
+    }
+
+    /// The import that a key of [`Key::imports`] names.
+    pub fn as_any_import(&self, workspace: WorkspaceId) -> Option<u128> {
+        let (import, _) = self.strip(&Key::imports(workspace))?.split_first_chunk::<16>()?;
+        Some(u128::from_be_bytes(*import))
     }
 
     /// All that is kept of one import.

@@ -20,6 +20,7 @@ fn submission(events: Vec<DraftEvent>) -> Submission {
         workspace: WORKSPACE,
         source: SOURCE,
         sender: Default::default(),
+        piece: None,
         received_at: NOW,
         origin: EventOrigin::Client,
         events,
