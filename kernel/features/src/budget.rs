@@ -139,6 +139,7 @@ pub(crate) fn worst_case(node: &Node) -> (u64, u64) {
         | Node::And(..)
         | Node::Or(..)
         | Node::Compare(..)
+        | Node::Matches(..)
         | Node::Calculate(..) => (steps, 1),
     }
 }

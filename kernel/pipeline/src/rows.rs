@@ -114,6 +114,7 @@ mod tests {
     use crate::accept::counts::Counts;
     use crate::profiles::facts::FactsRow;
     use crate::react::readiness::Readiness;
+    use crate::react::seen::SeenRow;
     use crate::rows::derived::{Cursor, Derived, Entries, LeafRow, ModelVersion, SealedLeaf};
 
     #[test]
@@ -124,8 +125,14 @@ mod tests {
         let format = include_str!("../../store/FORMAT.md");
         let accepted = [line::<FactsRow>(), line::<Counts>(), line::<Aside>(), line::<LetterTime>()];
         let sent = [line::<DeliveryRow>(), line::<DeliveryTotals>()];
-        let computed =
-            [line::<Cursor>(), line::<Readiness>(), line::<Derived>(), line::<LeafRow>(), line::<SealedLeaf>()];
+        let computed = [
+            line::<SeenRow>(),
+            line::<Cursor>(),
+            line::<Readiness>(),
+            line::<Derived>(),
+            line::<LeafRow>(),
+            line::<SealedLeaf>(),
+        ];
         let lasting = [line::<Entries>(), line::<ModelVersion>()];
         for line in accepted.into_iter().chain(sent).chain(computed).chain(lasting) {
             assert!(format.contains(&line), "FORMAT.md lacks {line}");

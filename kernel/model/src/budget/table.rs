@@ -181,6 +181,9 @@ pub static REJECTED_PARTS: Budget = budget("rejected-parts", Request, Kept, 100,
 /// Rejected parts of one source that are kept.
 pub static REJECTED_KEPT: Budget = budget("rejected-kept", Installation, Kept, 10_000, FIXED);
 
+/// Names of events, of their properties and of traits that a workspace counts, each by itself; the others together.
+pub static NAMES_KEPT: Budget = budget("names-kept", Workspace, Kept, 5_000, FIXED);
+
 /// All of them, in the order of the table in `SECURITY.md`.
 pub static ALL: &[&Budget] = &[
     &CONNECTIONS,
@@ -242,4 +245,5 @@ pub static ALL: &[&Budget] = &[
     &KEYS_KEPT,
     &REJECTED_PARTS,
     &REJECTED_KEPT,
+    &NAMES_KEPT,
 ];

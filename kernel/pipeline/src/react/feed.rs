@@ -117,6 +117,7 @@ impl Reactor {
     }
 
     fn event(&mut self, position: Position, event: &Event) -> Result<(), RecordError> {
+        self.pass.seen.note(&self.seen.book, event);
         if !self.identities.load(event.identity)? {
             let what = format!("source identity {}", event.identity);
             let problem = "the log names it, but it has no rows".to_owned();
