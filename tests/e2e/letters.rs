@@ -214,3 +214,23 @@ fn a_request_on_which_a_connector_panics_is_kept() {
     let taken = admin.post(&format!("{}/replay", path(letter)), &json!({})).is(200);
     assert_eq!((&taken["accepted"], letters(&kernel).len()), (&json!(1), 0), "{taken}");
 }
+
+#[test]
+fn what_nobody_dealt_with_is_forgotten_after_ninety_days() {
+    let kernel = TestKernel::start();
+    let admin = kernel.admin();
+    kernel.install("kith/csv", json!({ "name": "shop", "config": serde_json::from_str::<Value>(ORDERS).unwrap() }));
+    let import = |file: &str| admin.send("POST", "/api/v1/sources/shop/records", &[], file.to_owned()).is(200);
+    import("id,order\nnull,old\nnull,again\n");
+    kernel.clock.advance_ms(60 * 86_400_000);
+    import("id,order\nnull,again\nnull,new\n");
+    kernel.clock.advance_ms(31 * 86_400_000);
+    kith_tests::wait_until("the old one is forgotten", || letters(&kernel).len() == 2);
+    let mut raws: Vec<String> =
+        letters(&kernel).iter().map(|letter| letter["raw"].as_str().unwrap().to_owned()).collect();
+    raws.sort();
+    assert_eq!(raws, ["null,again", "null,new"], "it counts from when it last came");
+    assert_eq!(admin.get("/api/v1/workspace").is(200)["totals"]["set_aside"], 2);
+    kernel.clock.advance_ms(60 * 86_400_000);
+    kith_tests::wait_until("all are forgotten", || letters(&kernel).is_empty());
+}

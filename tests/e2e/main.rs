@@ -8,6 +8,7 @@ mod audiences;
 mod budgets;
 mod cdnow;
 mod cli;
+mod configuration;
 mod crash;
 mod datapath;
 mod delivery;

@@ -158,6 +158,16 @@ pub(crate) fn connector(receive: &str, poll: &str) -> Vec<u8> {
     assemble(&core(PluginKind::Connector, &frame(&functions, 1)), CONNECTOR).unwrap()
 }
 
+/// A connector that says of every configuration what `validate` gives.
+pub(crate) fn checking(validate: &str) -> Vec<u8> {
+    let functions = format!(
+        r#"(func (export "kith:plugin/source@0.2.0#receive") (param $request i32) (result i32) unreachable)
+        (func (export "kith:plugin/source@0.2.0#poll") (param i32 i32 i32) (result i32) unreachable)
+        (func (export "kith:plugin/checking@0.2.0#validate") (param $at i32) (param $length i32) (result i32) {validate})"#
+    );
+    assemble(&core(PluginKind::Connector, &frame(&functions, 1)), CONNECTOR).unwrap()
+}
+
 /// A connector whose `poll` posts `hello` to `url`, signed if asked for, and gives back the answer's body as the cursor
 /// or the error as a permanent failure.
 pub(crate) fn poster(url: &str, signed: bool) -> Vec<u8> {

@@ -139,8 +139,7 @@ impl<T> GuestCall<T> {
     }
 
     /// [`GuestCall::finish`] on a thread that may wait.
-    #[cfg(test)]
-    fn wait(self) -> Result<T, Stopped> {
+    pub(crate) fn wait(self) -> Result<T, Stopped> {
         done(self.answer.blocking_recv())
     }
 }

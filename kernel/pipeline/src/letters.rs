@@ -4,8 +4,11 @@
 //! Letters of records are written by their workspace's lane alone, which counts them; so what changes them goes through it, as
 //! steps of a submission without events.
 
+mod retention;
+
 use std::sync::Arc;
 
+use kith_model::budget::Exhausted;
 use kith_model::event::{EventOrigin, MAX_RAW_BYTES};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::SourceRequest;
@@ -14,6 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::accept::Submission;
 use crate::accept::aside::{Again, draft, source_of, take_out};
+use crate::guests::{Caller, GuestClass};
 use crate::intake::{Intake, IntakeError};
 use crate::offload;
 use crate::questions::letters::key_of;
@@ -242,6 +246,22 @@ impl Kernel {
             Ok(Err(error)) => Err(QueryError::NotKept(error)),
             Err(_) => Err(QueryError::UnknownWorkspace),
         }
+    }
+
+    /// Run a plugin for somebody who waits and whose installation does not run yet, within what all plugins may take together.
+    /// Blocks; `None` where the kernel stops.
+    ///
+    /// # Errors
+    /// [`Exhausted`] where too many wait already.
+    pub fn ask_guest<T: Send + 'static>(
+        &self,
+        workspace: WorkspaceId,
+        memory_bytes: u64,
+        call: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Option<T>, Exhausted> {
+        let (installation, class) = (InstallationId(0), GuestClass::Request);
+        let caller = Caller { workspace, installation, class, bytes: 0, memory_bytes };
+        Ok(self.shared.guests.run(caller, call)?.wait().ok())
     }
 
     /// Try a dead delivery again.

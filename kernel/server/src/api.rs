@@ -8,6 +8,7 @@ mod audit;
 mod callers;
 mod convert;
 mod deliveries;
+mod etag;
 mod extract;
 mod fits;
 mod health;

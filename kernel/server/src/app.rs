@@ -44,6 +44,8 @@ pub struct App {
     pub(crate) reads: Reads,
     /// Dropped with the server, it ends the thread that writes them down.
     pub(crate) _writing_down: Sender<()>,
+    /// The same of the one that forgets dead letters.
+    pub(crate) _forgetting: Sender<()>,
     pub(crate) watch: Watch,
     /// What bodies of requests take in memory.
     pub(crate) ingest_memory: Arc<Permits>,

@@ -5,6 +5,7 @@ mod audiences;
 mod audit;
 mod contract;
 pub(crate) mod installations;
+mod keys;
 mod routes;
 mod sight;
 mod uploads;

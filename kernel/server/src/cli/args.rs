@@ -12,6 +12,7 @@ mod workspace;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use kith::auth::Role;
 use kith_model::delivery::DeliveryState;
 use kith_model::id::Name;
 use kith_model::time::Timestamp;
@@ -112,8 +113,11 @@ pub(crate) enum KeyCommand {
         /// What it is for
         title: String,
         /// What it may do, e.g. `profiles:read`; repeat for more, `*` for everything
-        #[arg(long = "scope", required_unless_present = "source")]
+        #[arg(long = "scope", required_unless_present_any = ["source", "role"])]
         scopes: Vec<String>,
+        /// A named set of scopes that read: `analyst`, `auditor` or `operator`
+        #[arg(long, value_parser = Role::ALL.map(Role::as_str))]
+        role: Option<String>,
         /// Make a write key, which can feed this source and do nothing else
         #[arg(long, value_name = "NAME")]
         source: Option<Name>,

@@ -216,6 +216,19 @@ impl Client {
         self.send_json("PATCH", path, body)
     }
 
+    /// What is there, and the tag of its version.
+    pub(crate) fn get_tagged(&self, path: &str) -> Result<(Value, Option<String>), ApiError> {
+        self.call_tagged("GET", path, &[], SendBody::none())
+    }
+
+    /// Change what was read, unless somebody else has changed it since.
+    pub(crate) fn patch_if(&self, path: &str, body: &Value, tag: Option<&str>) -> Result<Value, ApiError> {
+        let bytes = body.to_string().into_bytes();
+        let mut headers = vec![("content-type", "application/json")];
+        headers.extend(tag.map(|tag| ("if-match", tag)));
+        Ok(self.call_tagged("PATCH", path, &headers, SendBody::from_reader(&mut bytes.as_slice()))?.0)
+    }
+
     pub(crate) fn delete(&self, path: &str) -> Result<Value, ApiError> {
         self.call("DELETE", path, None, SendBody::none())
     }
@@ -237,17 +250,30 @@ impl Client {
         content_type: Option<&str>,
         body: SendBody<'_>,
     ) -> Result<Value, ApiError> {
+        let headers: Vec<(&str, &str)> = content_type.map(|value| ("content-type", value)).into_iter().collect();
+        Ok(self.call_tagged(method, path, &headers, body)?.0)
+    }
+
+    /// The answer, and the tag of the version that it shows.
+    fn call_tagged(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: SendBody<'_>,
+    ) -> Result<(Value, Option<String>), ApiError> {
         let url = format!("{}{path}", self.base_url);
         let mut request = ureq::http::Request::builder().method(method).uri(&url).header("accept", "application/json");
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
         }
-        if let Some(content_type) = content_type {
-            request = request.header("content-type", content_type);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         let request = request.body(body).map_err(|error| self.broken(ureq::Error::Http(error)))?;
         let response = self.agent.run(request).map_err(|error| self.broken(error))?;
-        self.read(&url, response)
+        let tag = response.headers().get("etag").and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        Ok((self.read(&url, response)?, tag))
     }
 
     fn read(&self, url: &str, mut response: ureq::http::Response<Body>) -> Result<Value, ApiError> {
