@@ -120,6 +120,10 @@ fn what_is_foreign_answers_exactly_as_what_is_missing() {
             Client::new(kernel.url(), None).get("/v1/projects/none/settings").is_problem(404, "not-found");
             continue;
         }
+        if path.contains("{call}") {
+            // A kind of event, which is nobody's.
+            continue;
+        }
         let (foreign, missing) =
             fillings(&path, &ours).unwrap_or_else(|| panic!("{method} {path} is new; say what to put into it"));
         let body = body_for(&method, &path);

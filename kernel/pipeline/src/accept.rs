@@ -24,6 +24,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use kith_model::consent::Giver;
 use kith_model::event::{DraftEvent, EventOrigin, RejectedRecord};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::identity::IdentityRules;
@@ -71,6 +72,8 @@ pub(crate) struct Submission {
     pub piece: Option<imports::Piece>,
     pub received_at: Timestamp,
     pub origin: EventOrigin,
+    /// Whether its source may end refusals of consent.
+    pub giver: Giver,
     pub events: Vec<DraftEvent>,
     /// What the connector could not read.
     pub rejected: Vec<RejectedRecord>,

@@ -8,6 +8,7 @@ pub(crate) mod session;
 use std::sync::Arc;
 
 use kith_model::budget::Exhausted;
+use kith_model::consent::Giver;
 use kith_model::event::EventOrigin;
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::{Answer, Connector, PluginFault, ReceiveError, Received, Refusal, SourceRequest};
@@ -78,6 +79,15 @@ pub enum IntakeError {
     ImportElsewhere { bytes: u64 },
 }
 
+/// How input comes in.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    /// Whether it is live traffic or history.
+    pub origin: EventOrigin,
+    /// Whether the sender's key may end refusals of consent; what an admin granted the source comes to it.
+    pub giver: Giver,
+}
+
 /// A stream of bytes on its way in.
 pub struct Intake {
     shared: Arc<Shared>,
@@ -99,6 +109,8 @@ pub struct Intake {
     threshold: usize,
     /// Whether the bytes are live traffic or history.
     origin: EventOrigin,
+    /// Whether they may end refusals of consent.
+    giver: Giver,
     acceptance: Acceptance,
     answer: Option<Answer>,
     /// Whether the connector has read a piece of it.
@@ -123,7 +135,7 @@ impl Intake {
         workspace: WorkspaceId,
         source: InstallationId,
         request: SourceRequest,
-        origin: EventOrigin,
+        arrival: Arrival,
     ) -> Result<Intake, IntakeError> {
         if shared.is_closing() {
             return Err(closing());
@@ -161,7 +173,8 @@ impl Intake {
             request,
             buffer: Vec::new(),
             threshold: PIECE_BYTES,
-            origin,
+            origin: arrival.origin,
+            giver: arrival.giver.max(installed.giver),
             acceptance: Acceptance::default(),
             answer: None,
             has_begun: false,
@@ -297,6 +310,7 @@ impl Intake {
                 piece,
                 received_at: self.request.received_at,
                 origin: self.origin,
+                giver: self.giver,
                 events,
                 rejected,
                 with: Vec::new(),

@@ -9,6 +9,7 @@ mod retention;
 use std::sync::Arc;
 
 use kith_model::budget::Exhausted;
+use kith_model::consent::Giver;
 use kith_model::event::{EventOrigin, MAX_RAW_BYTES};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::SourceRequest;
@@ -18,7 +19,7 @@ use tokio::sync::oneshot;
 use crate::accept::Submission;
 use crate::accept::aside::{Again, draft, source_of, take_out};
 use crate::guests::{Caller, GuestClass};
-use crate::intake::{Intake, IntakeError};
+use crate::intake::{Arrival, Intake, IntakeError};
 use crate::offload;
 use crate::questions::letters::key_of;
 use crate::questions::{self, QueryError};
@@ -135,7 +136,9 @@ impl Kernel {
             received_at: letter.at,
             is_replay: true,
         };
-        let intake = match Intake::new(shared, workspace, source, head, EventOrigin::Import) {
+        // Nobody knows any more whose key it came with.
+        let arrival = Arrival { origin: EventOrigin::Import, giver: Giver::RefusesOnly };
+        let intake = match Intake::new(shared, workspace, source, head, arrival) {
             Ok(intake) => intake,
             Err(IntakeError::UnknownSource) => return Ok(Replay::SourceRemoved),
             Err(error) => return Ok(failed(error)),
@@ -232,12 +235,14 @@ impl Kernel {
             sender: Arc::default(),
             received_at: self.shared.clock.now(),
             origin: EventOrigin::Import,
+            giver: Giver::RefusesOnly,
             events: Vec::new(),
             rejected: Vec::new(),
             with: operations,
             moved: None,
             input: None,
             again: None,
+            piece: None,
             reply,
         };
         self.shared.accept.submit(submission).await.map_err(|_| QueryError::UnknownWorkspace)?;
@@ -283,6 +288,8 @@ fn failed(error: IntakeError) -> Replay {
         IntakeError::Refused(_) => "refused",
         IntakeError::Fault(fault) => fault.code(),
         IntakeError::TooLarge { .. } => "too-large",
+        // A replay has no name.
+        IntakeError::ImportUnderWay { .. } | IntakeError::ImportElsewhere { .. } => "busy",
         IntakeError::Exhausted(_) | IntakeError::Overloaded { .. } => "busy",
         IntakeError::Unavailable { .. } => "unavailable",
     };

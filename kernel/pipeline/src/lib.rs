@@ -36,6 +36,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use kith_features::{Expression, ExpressionError};
+use kith_model::consent::Giver;
 use kith_model::event::EventOrigin;
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, WorkspaceId};
 use kith_model::identity::Identifier;
@@ -47,9 +48,10 @@ use roaring::RoaringBitmap;
 pub use accept::MAX_REPORTED_REJECTIONS;
 pub use deliver::content::{TemplateError, check_payload};
 pub use fit::{FitError, FitProgress, FitSlot};
-pub use intake::{Intake, IntakeError, MAX_UNCONSUMED_BYTES, Receipted};
+pub use intake::{Arrival, Intake, IntakeError, MAX_UNCONSUMED_BYTES, Receipted};
 pub use plan::SetupError;
 pub use questions::QueryError;
+pub use questions::consents::{ConsentView, StatementView, Suppression, SuppressionChange};
 pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Role, Setup};
 pub use shared::WAITS_FOR_FIT;
 pub use turns::{Asker, Patience, TurnError};
@@ -252,16 +254,16 @@ impl Kernel {
         self.shared.deliveries.hosts.views(workspace)
     }
 
-    /// Take one whole request to a source, whose events are of `origin`: run its connector, commit, and answer.
+    /// Take one whole request to a source: run its connector, commit, and answer.
     pub async fn receive(
         self: &Arc<Self>,
         workspace: WorkspaceId,
         source: InstallationId,
         mut request: SourceRequest,
-        origin: EventOrigin,
+        arrival: Arrival,
     ) -> Result<Receipted, IntakeError> {
         let body = std::mem::take(&mut request.body);
-        Intake::new(Arc::clone(&self.shared), workspace, source, request, origin)?.whole(body).await
+        Intake::new(Arc::clone(&self.shared), workspace, source, request, arrival)?.whole(body).await
     }
 
     /// Take a stream, whose events tell of the past; `head` is the request that it came with, its body empty.
@@ -270,8 +272,10 @@ impl Kernel {
         workspace: WorkspaceId,
         source: InstallationId,
         head: SourceRequest,
+        giver: Giver,
     ) -> Result<Intake, IntakeError> {
-        Intake::new(Arc::clone(&self.shared), workspace, source, head, EventOrigin::Import)
+        let arrival = Arrival { origin: EventOrigin::Import, giver };
+        Intake::new(Arc::clone(&self.shared), workspace, source, head, arrival)
     }
 
     /// How far an import with a name has come, see [`Intake::named`]; `None` where there is none to go on with. Blocks.

@@ -5,7 +5,9 @@
 
 mod audiences;
 mod audit;
+mod browsers;
 mod callers;
+mod consent;
 mod convert;
 mod deliveries;
 mod etag;
@@ -24,6 +26,7 @@ pub(crate) mod plugins;
 mod profiles;
 mod records;
 mod reservation;
+mod suppressions;
 mod unread;
 mod view;
 mod workspace;
@@ -69,12 +72,17 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(ingest::group_short))
         .routes(routes!(ingest::alias))
         .routes(routes!(ingest::alias_short))
+        .routes(routes!(ingest::beacon))
         .routes(routes!(ingest::settings))
+        .routes(routes!(browsers::source_config))
+        .routes(routes!(browsers::pixel))
+        .routes(routes!(browsers::pixel_of_data))
         .routes(routes!(records::receive))
         .routes(routes!(imports::read))
         .routes(routes!(profiles::find))
         .routes(routes!(profiles::read))
         .routes(routes!(profiles::events))
+        .routes(routes!(consent::read))
         .routes(routes!(plugins::upload, plugins::list))
         .routes(routes!(plugins::read))
         .routes(routes!(plugins::remove))
@@ -95,6 +103,9 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(letters::dismiss_many))
         .routes(routes!(letters::read, letters::edit, letters::dismiss))
         .routes(routes!(letters::replay))
+        .routes(routes!(suppressions::add, suppressions::list))
+        .routes(routes!(suppressions::check))
+        .routes(routes!(suppressions::remove))
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))
         .routes(routes!(workspace::read))

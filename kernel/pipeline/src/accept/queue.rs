@@ -186,6 +186,7 @@ mod tests {
             piece: None,
             received_at: Timestamp(0),
             origin: EventOrigin::Client,
+            giver: kith_model::consent::Giver::MayAgree,
             events: Vec::new(),
             rejected: Vec::new(),
             with: Vec::new(),

@@ -17,12 +17,11 @@ use kith_model::identity::{Evidence, Identifier, IdentityRules, MAX_IDENTIFIER_B
 use kith_model::profile::believed;
 use kith_model::time::Timestamp;
 use kith_store::{CommitError, Key, Operation, ReadError, Store, Unit, row};
-use serde_json::value::RawValue;
 
 use super::aside::{KeptParts, Part, Quota};
 use super::counts::Totals;
 use super::dedupe::{Seen, SeenMessages};
-use super::people::{Followed, Link, People};
+use super::people::{Followed, Link, People, Spoken};
 use super::validate::Traits;
 use super::{Submission, validate};
 use crate::profiles::facts::{EventFacts, MAX_TRAIT_BYTES, MAX_TRAIT_NAME_BYTES, MAX_TRAITS};
@@ -288,8 +287,13 @@ impl Workspace {
             source: submission.source,
             message_id: &message_id,
         };
-        let (identity, notes) =
-            self.tie(&checked.identifiers, checked.traits, &checked.consents, event.kind, &given)?;
+        let spoken = Spoken {
+            said: &checked.consents,
+            giver: submission.giver,
+            origin: submission.origin,
+            is_of_person: self.rules.is_of_person(&checked.identifiers[0].kind),
+        };
+        let (identity, notes) = self.tie(&checked.identifiers, checked.traits, spoken, event.kind, &given)?;
         let record = Change::Recorded(Event {
             message_id,
             kind: event.kind,
@@ -326,7 +330,7 @@ impl Workspace {
         &mut self,
         identifiers: &[Identifier],
         traits: Traits<'_>,
-        consents: &[&RawValue],
+        spoken: Spoken<'_>,
         kind: EventKind,
         given: &EventFacts<'_>,
     ) -> Result<(SourceIdentityId, Vec<Note>), ReadError> {
@@ -350,7 +354,7 @@ impl Workspace {
             notes.extend(not_followed(self.people.link(&link, &self.rules)?));
         }
         if !traits.is_empty() {
-            let surplus = self.people.record_traits(identity, traits, consents, given)?;
+            let surplus = self.people.record_traits(identity, traits, spoken, given)?;
             notes.extend((!surplus.is_empty()).then(|| surplus_traits(&surplus)));
         }
         Ok((identity, notes))

@@ -56,12 +56,14 @@ impl Intake {
             sender: Arc::clone(&self.sender),
             received_at: self.request.received_at,
             origin: self.origin,
+            giver: self.giver,
             events: Vec::new(),
             rejected: Vec::new(),
             with: Vec::new(),
             moved: None,
             input: None,
             again: None,
+            piece: None,
             reply,
         }
     }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use kith_model::consent::Giver;
 use kith_model::delivery::DeliveryState;
 use kith_model::event::EventOrigin;
 use kith_model::id::{InstallationId, WorkspaceId};
@@ -78,14 +79,17 @@ fn through_the_lane(shared: &Shared, workspace: WorkspaceId, operations: Vec<Ope
     let submission = Submission {
         workspace,
         source: first.unwrap_or(InstallationId(0)),
+        sender: Arc::default(),
         received_at: shared.clock.now(),
         origin: EventOrigin::Import,
+        giver: Giver::RefusesOnly,
         events: Vec::new(),
         rejected: Vec::new(),
         with: operations,
         moved: None,
         input: None,
         again: None,
+        piece: None,
         reply,
     };
     shared.accept.try_submit(submission).is_ok() && matches!(answered.blocking_recv(), Ok(Ok(_)))

@@ -47,7 +47,7 @@ fn post(bench: &Bench, body: &[u8]) -> Result<Receipted, IntakeError> {
         received_at: bench.clock.now(),
         is_replay: false,
     };
-    bench.runtime.block_on(bench.kernel.receive(WORKSPACE, SOURCE, request, EventOrigin::Client))
+    bench.runtime.block_on(bench.kernel.receive(WORKSPACE, SOURCE, request, crate::tests::harness::LIVE))
 }
 
 fn told() -> Bench {
@@ -132,6 +132,7 @@ fn submit(accept: &Accept, workspace: WorkspaceId, message_id: &str) -> Result<u
         piece: None,
         received_at: START,
         origin: EventOrigin::Client,
+        giver: kith_model::consent::Giver::MayAgree,
         events: vec![event(message_id, &[("user_id", "u1")], "A", START)],
         rejected: vec![],
         moved: None,
@@ -178,6 +179,7 @@ fn h6_what_one_submission_brings_with_it_fails_that_one_alone() {
             piece: None,
             received_at: START,
             origin: EventOrigin::Client,
+            giver: kith_model::consent::Giver::MayAgree,
             events: vec![event(&format!("m{number}"), &[("user_id", &format!("u{}", number / 3))], "A", START)],
             rejected: vec![],
             moved: None,

@@ -157,11 +157,16 @@ pub(crate) fn installed(id: u32, name: &str, kind: PluginKind, role: Role) -> In
         recipients: None,
         call_memory_bytes: 1 << 20,
         idempotence: Idempotence::Idempotent,
+        giver: kith_model::consent::Giver::MayAgree,
         sending: SendingLimits::default(),
         corrects: false,
         role,
     }
 }
+
+/// What a sender that may agree sends as it happens.
+pub(crate) const LIVE: crate::Arrival =
+    crate::Arrival { origin: EventOrigin::Client, giver: kith_model::consent::Giver::MayAgree };
 
 pub(crate) fn audience(id: u32, condition: &str, message: Option<ConsentBasis>) -> Audience {
     Audience {
@@ -298,14 +303,14 @@ impl Bench {
         events: Vec<DraftEvent>,
     ) -> Result<Receipted, IntakeError> {
         let request = self.request(events);
-        self.runtime.block_on(self.kernel.receive(workspace, SOURCE, request, EventOrigin::Client))
+        self.runtime.block_on(self.kernel.receive(workspace, SOURCE, request, LIVE))
     }
 
     /// Send as imported history.
     pub(super) fn try_import(&self, events: Vec<DraftEvent>) -> Result<Receipted, IntakeError> {
         let mut head = self.request(events);
         let body = std::mem::take(&mut head.body);
-        self.runtime.block_on(async { self.kernel.intake(WORKSPACE, SOURCE, head)?.whole(body).await })
+        self.runtime.block_on(async { self.kernel.intake(WORKSPACE, SOURCE, head, LIVE.giver)?.whole(body).await })
     }
 
     fn request(&self, events: Vec<DraftEvent>) -> SourceRequest {

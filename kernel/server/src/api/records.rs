@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use kith_model::budget::table;
+use kith_model::consent::Giver;
 use kith_pipeline::{Intake, Kernel};
 
 use super::extract::{Authority, Path, Query, cut, right};
@@ -40,11 +41,13 @@ pub(crate) async fn receive(
 ) -> Result<Response, ApiError> {
     let caller = authority.caller;
     let source = source_of(&app, &caller, &name)?;
+    // A write key is public, a key of the API is not.
+    let giver = if caller.source.is_some() { Giver::RefusesOnly } else { Giver::MayAgree };
     let (parts, body) = request.into_parts();
     let gzip = says_gzip(&parts.headers)?;
     let mut head = source_request(&app, &parts.method, &parts.uri, &parts.headers);
     head.complete = false;
-    let mut intake = Kernel::intake(&app.kernel, caller.workspace, source, head)?;
+    let mut intake = Kernel::intake(&app.kernel, caller.workspace, source, head, giver)?;
     if let Some(name) = query.import {
         let from = query.from.unwrap_or_default();
         intake = app.offload(move |_| intake.named(&name, from)).await?;

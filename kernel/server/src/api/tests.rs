@@ -269,6 +269,7 @@ pub(super) fn running(row: &InstallationRow, kind: PluginKind, role: Role) -> In
         recipients: None,
         call_memory_bytes: 1 << 20,
         idempotence: Idempotence::Idempotent,
+        giver: kith_model::consent::Giver::RefusesOnly,
         sending: SendingLimits::default(),
         corrects: false,
         role,

@@ -23,6 +23,7 @@ fn submission(events: Vec<DraftEvent>) -> Submission {
         piece: None,
         received_at: NOW,
         origin: EventOrigin::Client,
+        giver: kith_model::consent::Giver::MayAgree,
         events,
         rejected: Vec::new(),
         with: Vec::new(),
@@ -192,7 +193,7 @@ fn s15_one_more_trait_of_a_person_with_many_writes_a_few_kilobytes() {
     let (sizes, _) = take(&store, &mut workspace, &one);
     assert!(sizes[0] < 32 << 10, "{sizes:?} for a person with more than 200 KB of traits");
     let identity = workspace.people.identify(&Identifier::new("user_id", "u1"), NOW).unwrap();
-    let facts = read_contribution(store.as_ref(), WORKSPACE, identity).unwrap();
+    let (facts, _) = read_contribution(store.as_ref(), WORKSPACE, identity).unwrap();
     assert_eq!((facts.traits.len(), facts.traits["a7"].json.as_str()), (900, "\"new\""));
 }
 
@@ -208,7 +209,7 @@ fn s15_a_trait_without_room_is_reported_and_the_rest_of_the_event_is_taken() {
     let long = format!(r#"{{"{}":1,"a3":2}}"#, "n".repeat(257));
     take(&store, &mut workspace, &submission(vec![identify("z-long", "u1", long)]));
     let identity = workspace.people.identify(&Identifier::new("user_id", "u1"), NOW).unwrap();
-    let facts = read_contribution(store.as_ref(), WORKSPACE, identity).unwrap();
+    let (facts, _) = read_contribution(store.as_ref(), WORKSPACE, identity).unwrap();
     assert_eq!((facts.traits.len(), facts.traits["a3"].json.as_str()), (1_000, "2"));
     let said: Vec<String> = set_aside(&store).into_iter().map(|record| record.code).collect();
     assert_eq!(said, ["too-many-traits", "too-many-traits"]);
@@ -225,7 +226,7 @@ fn s25_a_fact_of_a_clock_that_is_ahead_holds_for_a_day_and_no_longer() {
     let right = DraftEvent { time: Some(later), ..identify("m2", "u1", r#"{"city":"Right"}"#.into()) };
     take(&store, &mut workspace, &Submission { received_at: later, ..submission(vec![right]) });
     let identity = workspace.people.identify(&Identifier::new("user_id", "u1"), NOW).unwrap();
-    let facts = read_contribution(store.as_ref(), WORKSPACE, identity).unwrap();
+    let (facts, _) = read_contribution(store.as_ref(), WORKSPACE, identity).unwrap();
     assert_eq!(facts.traits["city"].json, "\"Right\"");
 }
 
@@ -348,7 +349,8 @@ fn a_letter_goes_with_the_commit_of_what_it_held() {
 fn answers(store: &Arc<dyn Store>, workspace: &mut Workspace, user: &str, purpose: &str) -> Option<bool> {
     let identity = workspace.people.identify(&Identifier::new("user_id", user), NOW).unwrap();
     let row = crate::profiles::facts::read_facts_row(store.as_ref(), WORKSPACE, identity, 0).unwrap()?;
-    row.consents.of(purpose).map(|consent| consent.refused.is_none())
+    let refused = |consent: &kith_model::consent::Consent| consent.refused.is_none();
+    row.consents.all.as_ref().or_else(|| row.consents.purposes.get(purpose)).map(refused)
 }
 
 #[test]

@@ -188,6 +188,9 @@ pub(super) fn check_grants(kind: PluginKind, grants: &Grants) -> Result<(), ApiE
         };
         return Err(ApiError::at(format!("grants.limits.{name}"), message));
     }
+    if grants.consent.is_some() && kind != PluginKind::Connector {
+        return Err(ApiError::at("grants.consent", format!("a {kind} tells of nobody's consent; leave it out")));
+    }
     for (place, range) in grants.networks.iter().enumerate() {
         let message = match range.parse::<Network>() {
             Ok(network) if network.is_private() => continue,
