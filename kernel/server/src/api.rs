@@ -6,6 +6,7 @@
 mod audiences;
 mod audit;
 mod callers;
+mod catalog;
 mod convert;
 mod deliveries;
 mod extract;
@@ -84,6 +85,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(audiences::read, audiences::change, audiences::remove))
         .routes(routes!(audiences::members))
         .routes(routes!(audiences::explain))
+        .routes(routes!(catalog::list))
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::dead_letters))
         .routes(routes!(deliveries::replay))

@@ -63,6 +63,8 @@ pub(crate) enum Command {
     /// Define, count and list groups of people
     #[command(subcommand)]
     Audience(AudienceCommand),
+    /// Which names there are for conditions: events, properties, traits, tags, scores, with their counts
+    Catalog(CatalogArgs),
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -92,6 +94,16 @@ pub(crate) struct ImportArgs {
     /// The media type; the default follows the file's ending
     #[arg(long, value_name = "TYPE")]
     pub(crate) content_type: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CatalogArgs {
+    /// `event`, `property`, `trait`, `tag` or `score`; all unless given
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// The properties of this event
+    #[arg(long, value_name = "NAME")]
+    pub(crate) event: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
