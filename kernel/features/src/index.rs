@@ -173,10 +173,10 @@ impl Index {
         self.column(feature).map(|column| column.stored.len() - column.nulls.len() - column.unknown.len())
     }
 
-    /// The texts and truth values of a feature, those that most profiles have first; `None` where they are too many to have
-    /// a list, or no column is kept.
-    pub fn values(&self, feature: &FeatureName) -> Option<Vec<(Value, u64)>> {
-        let mut values = self.column(feature)?.listed()?;
+    /// The texts and truth values of a feature, those that most profiles have first; `None` where there are more than `most`,
+    /// or no column is kept.
+    pub fn values(&self, feature: &FeatureName, most: usize) -> Option<Vec<(Value, u64)>> {
+        let mut values = self.column(feature)?.listed(most)?;
         values.sort_by(|(a, of_a), (b, of_b)| of_b.cmp(of_a).then_with(|| a.order(b)));
         Some(values)
     }

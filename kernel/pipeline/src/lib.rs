@@ -61,7 +61,7 @@ use accept::Accept;
 use guests::Guests;
 use plan::Plan;
 use pool::Pool;
-use questions::{audience, count, profile};
+use questions::{audience, catalog, count, profile};
 use react::Reactors;
 use shared::{Shared, Wakers, Workspace};
 use workers::Whose;
@@ -331,9 +331,20 @@ impl Kernel {
         audience::status(&self.shared, workspace, id)
     }
 
-    /// What a condition reads and nobody writes: a mistake of the pen, or something that is still to come.
-    pub fn unwritten(&self, workspace: WorkspaceId, condition: &str) -> Result<Unwritten, QueryError> {
-        audience::unwritten(&self.shared, workspace, condition)
+    /// What may be a mistake in a condition, in words: above all names that nobody has written, which may still come. Who may
+    /// not read people is told nothing of values.
+    pub fn doubts(
+        &self,
+        workspace: WorkspaceId,
+        condition: &str,
+        reads_people: bool,
+    ) -> Result<Vec<String>, QueryError> {
+        catalog::doubts(&self.shared, workspace, condition, reads_people)
+    }
+
+    /// All names of a workspace.
+    pub fn catalog(&self, workspace: WorkspaceId) -> Result<Catalog, QueryError> {
+        catalog::catalog(&self.shared, workspace)
     }
 
     /// A page of an audience's members.

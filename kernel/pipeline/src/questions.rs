@@ -4,6 +4,7 @@
 //! and the time that it names.
 
 pub(crate) mod audience;
+pub(crate) mod catalog;
 pub(crate) mod consents;
 pub(crate) mod count;
 pub(crate) mod letters;

@@ -7,6 +7,7 @@ mod audiences;
 mod audit;
 mod browsers;
 mod callers;
+mod catalog;
 mod consent;
 mod convert;
 mod deliveries;
@@ -96,6 +97,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(audiences::read, audiences::change, audiences::remove))
         .routes(routes!(audiences::members))
         .routes(routes!(audiences::explain))
+        .routes(routes!(catalog::list))
         .routes(routes!(deliveries::list))
         .routes(routes!(letters::list))
         .routes(routes!(letters::counts))

@@ -6,6 +6,7 @@
 mod args;
 mod audience;
 mod audit;
+mod catalog;
 mod client;
 mod consent;
 mod delivery;
@@ -126,6 +127,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Import(args) => import::run(&args, &client(), json),
         Command::Profile(command) => profile::run(&command, &client(), json),
         Command::Audience(command) => audience::run(&command, &client(), json),
+        Command::Catalog(args) => catalog::run(&args, &client(), json),
         Command::Key(command) => key::run(&command, &client(), json),
         Command::Workspace(command) => workspace::run(&command, &client(), json),
         Command::Delivery(command) => delivery::run(&command, &client(), json),

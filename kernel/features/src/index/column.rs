@@ -166,7 +166,10 @@ impl Column {
     }
 
     /// The texts and truth values with how many profiles have each; `None` where there are too many texts.
-    pub(super) fn listed(&self) -> Option<Vec<(Value, u64)>> {
+    pub(super) fn listed(&self, most: usize) -> Option<Vec<(Value, u64)>> {
+        if self.texts.are_more_than(most) {
+            return None;
+        }
         let texts = self.texts.values()?.map(|(value, bitmap)| (value, bitmap.len()));
         let truths =
             [false, true].into_iter().zip(&self.bools).map(|(truth, bitmap)| (Value::Bool(truth), bitmap.len()));

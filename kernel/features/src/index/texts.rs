@@ -74,6 +74,14 @@ impl Texts {
         true
     }
 
+    /// Whether there are more different texts than so many, without looking at them.
+    pub(super) fn are_more_than(&self, most: usize) -> bool {
+        match &self.postings {
+            Postings::Bitmaps(bitmaps) => bitmaps.codes.len() > most,
+            Postings::Hashes(_) => true,
+        }
+    }
+
     /// Every text and the profiles that have it; `None` where they are too many.
     pub(super) fn values(&self) -> Option<impl Iterator<Item = (Value, &RoaringBitmap)>> {
         match &self.postings {

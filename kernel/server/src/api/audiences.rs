@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 pub(crate) use body::{AudienceBody, Condition, CountBody, ExplainQuery, MemberBody, NewAudience, PatchAudience};
 pub(crate) use preview::*;
 
-use body::{audience_body, warnings};
+use body::audience_body;
 
 use super::etag::{self, IfMatch, Tagged};
 use super::extract::{Authority, Json, PageQuery, Path, Query, check_text, right};
@@ -45,7 +45,7 @@ fn shown(app: &App, caller: &Caller, name: &str) -> Result<AudienceBody, ApiErro
     let status = app.kernel.audience(workspace, audience.id)?;
     let lens = Lens::new(app, caller, &audience.condition);
     let mut body = audience_body(&tables, audience, &status, lens);
-    body.warnings = Some(warnings(&app.kernel.unwritten(workspace, &audience.condition)?));
+    body.warnings = Some(doubts(app, caller, &audience.condition)?);
     Ok(body)
 }
 
@@ -62,6 +62,28 @@ fn tagged(app: &App, caller: &Caller, name: &str) -> Result<Tagged<AudienceBody>
 
 fn check_condition(condition: &str) -> Result<(), ApiError> {
     Kernel::check_condition(condition).map_err(|error| bad_expression("condition", &error))
+}
+
+/// What may be a mistake in a condition, in words.
+fn doubts(app: &App, caller: &Caller, condition: &str) -> Result<Vec<String>, ApiError> {
+    Ok(app.kernel.doubts(caller.workspace, condition, caller.may(Scope::ProfilesRead))?)
+}
+
+/// Refuse a condition of which there is any doubt, where that is asked for.
+fn insist_on_no_doubt(app: &App, caller: &Caller, condition: &str, strict: Option<bool>) -> Result<(), ApiError> {
+    if strict != Some(true) {
+        return Ok(());
+    }
+    let doubts = doubts(app, caller, condition)?;
+    let mistakes = doubts.iter().map(|message| Mistake { path: "condition".to_owned(), message: message.clone() });
+    match doubts.first() {
+        None => Ok(()),
+        Some(first) => Err(ApiError::BadInput {
+            code: "doubtful-condition",
+            message: format!("condition: {first}; without `strict` it is taken"),
+            mistakes: mistakes.collect(),
+        }),
+    }
 }
 
 /// A mistake in an expression, with its place in the text.
@@ -95,6 +117,7 @@ pub(crate) async fn create(
     app.offload(move |app| {
         wanted.title.as_deref().map_or(Ok(()), |title| check_text(&table::TITLE_TEXT, title))?;
         check_condition(&wanted.condition)?;
+        insist_on_no_doubt(app, &caller, &wanted.condition, wanted.strict)?;
         let edit = |draft: &mut Draft<'_>| {
             if draft.tables().audience(name.as_str()).is_some() {
                 let message = format!("there is an audience `{name}` already");
@@ -221,7 +244,10 @@ pub(crate) async fn change(
     let (caller, actor) = (authority.caller.clone(), authority.actor());
     app.offload(move |app| {
         patch.title.as_deref().map_or(Ok(()), |title| check_text(&table::TITLE_TEXT, title))?;
-        patch.condition.as_deref().map(check_condition).transpose()?;
+        if let Some(condition) = &patch.condition {
+            check_condition(condition)?;
+            insist_on_no_doubt(app, &caller, condition, patch.strict)?;
+        }
         let edit = |draft: &mut Draft<'_>| {
             let before = Audience::clone(named(draft.tables(), &name)?);
             if_match.check(&format!("audience `{name}`"), || tag(&before))?;
@@ -292,6 +318,12 @@ pub(crate) async fn members(
     app.ask(move |app, patience| {
         let tables = app.catalogue.workspace(workspace)?;
         let id = named(&tables, &name)?.id;
+        let status = app.kernel.audience(workspace, id)?;
+        if let (None, Some((done, of))) = (status.size, status.progress) {
+            // A part of them would be taken for all.
+            let message = format!("the audience is being computed, {done} of {of} profiles so far; ask again");
+            return Err(ApiError::Conflict { code: "not-computed", message });
+        }
         let page = app.kernel.audience_members(workspace, id, limit, page.cursor.as_deref())?;
         let of = page.members.iter().map(|profile| person(*profile));
         app.reads.note(&caller, "audience.members", of.chain([format!("audience:{name}")]));
@@ -351,9 +383,11 @@ pub(crate) async fn count(
 ) -> Result<Json<CountBody>, ApiError> {
     let caller = authority.caller;
     app.reads.note(&caller, "audience.count", [reads::sealed(&app, "condition", &wanted.condition)]);
-    let workspace = caller.workspace;
-    let counted = app.ask(move |app, patience| app.kernel.count_for(workspace, &wanted.condition, patience)).await?;
-    Ok(Json(counted.into()))
+    app.ask(move |app, patience| {
+        let counted = app.kernel.count_for(caller.workspace, &wanted.condition, patience)?;
+        Ok(Json(CountBody::new(counted, doubts(app, &caller, &wanted.condition)?)))
+    })
+    .await
 }
 
 #[cfg(test)]

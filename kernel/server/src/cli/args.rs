@@ -69,6 +69,8 @@ pub(crate) enum Command {
     /// Define, count and list groups of people
     #[command(subcommand)]
     Audience(AudienceCommand),
+    /// Which names there are for conditions: events, properties, traits, tags, scores, with their counts
+    Catalog(CatalogArgs),
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -104,6 +106,16 @@ pub(crate) struct ImportArgs {
     /// Where rejected rows go, as they stand in the file; the default is beside it, as FILE.rejected.csv
     #[arg(long, value_name = "FILE")]
     pub(crate) rejected: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CatalogArgs {
+    /// `event`, `property`, `trait`, `tag` or `score`; all unless given
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// The properties of this event
+    #[arg(long, value_name = "NAME")]
+    pub(crate) event: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
