@@ -75,7 +75,7 @@ pub(crate) fn begin(settings: &Settings, request: &Request) -> Result<Start, Rej
     }
     let is_typed = request.header("content-type").is_some_and(|media_type| media_type.starts_with(ROWS));
     let (sample, complete) = first(request);
-    let set = if is_typed { Some(encoding_rs::UTF_8) } else { settings.encoding()? };
+    let set = if is_typed || request.is_replay() { Some(encoding_rs::UTF_8) } else { settings.encoding()? };
     let found = encoding::find(set, sample);
     let text = Piece::new(found.encoding, found.mark, sample);
     let format = match settings.format {
@@ -177,6 +177,15 @@ impl Progress {
             Some(bytes) => serde_json::from_slice(bytes)
                 .map_err(|error| Failure::bad_input(format!("the place to go on from does not read: {error}"))),
         }
+    }
+
+    /// What comes is one record in UTF-8, whatever the file was.
+    pub(crate) fn read_one_text(&mut self) {
+        if let Some(begun) = &mut self.begun {
+            begun.encoding = encoding_rs::UTF_8;
+        }
+        self.skipping = false;
+        self.position = Position::Lines;
     }
 
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, Failure> {

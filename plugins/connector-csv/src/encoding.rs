@@ -16,8 +16,8 @@ pub(crate) struct Piece<'a> {
     places: Option<Vec<(usize, usize)>>,
     /// The bytes of the input before `bytes`: the byte order mark.
     mark: usize,
-    /// The length of the input.
-    input: usize,
+    input: &'a [u8],
+    encoding: &'static Encoding,
     has_half_a_unit: bool,
 }
 
@@ -134,7 +134,7 @@ impl<'a> Piece<'a> {
     /// `mark` is the length of the byte order mark that `body` begins with.
     pub(crate) fn new(encoding: &'static Encoding, mark: usize, body: &'a [u8]) -> Piece<'a> {
         let bytes = &body[mark..];
-        let input = body.len();
+        let input = body;
         if encoding == UTF_8 {
             return Piece {
                 bytes: Cow::Borrowed(bytes),
@@ -142,6 +142,7 @@ impl<'a> Piece<'a> {
                 places: None,
                 mark,
                 input,
+                encoding,
                 has_half_a_unit: false,
             };
         }
@@ -161,7 +162,15 @@ impl<'a> Piece<'a> {
             places.push((decoded.len(), mark + whole));
         }
         let has_half_a_unit = !bytes.len().is_multiple_of(width);
-        Piece { bytes: Cow::Owned(decoded.into_bytes()), is_lossy, places: Some(places), mark, input, has_half_a_unit }
+        Piece {
+            bytes: Cow::Owned(decoded.into_bytes()),
+            is_lossy,
+            places: Some(places),
+            mark,
+            input,
+            encoding,
+            has_half_a_unit,
+        }
     }
 
     /// The text of a part of the piece, or `None` where it holds bytes that are no text.
@@ -180,18 +189,40 @@ impl<'a> Piece<'a> {
         self.has_half_a_unit
     }
 
-    /// How many bytes of the input the first `count` bytes of the piece are, the byte order mark included. `count` is where a line
-    /// ends, or all: nothing else is passed.
+    /// How many bytes of the input the first `count` bytes of the piece are, the byte order mark included.
     pub(crate) fn input_bytes(&self, count: usize) -> usize {
-        match &self.places {
-            None => self.mark + count,
-            Some(_) if count == 0 => self.mark,
-            Some(places) => match places.binary_search_by_key(&count, |(decoded, _)| *decoded) {
-                Ok(at) => places[at].1,
-                // Half a unit at the end decodes to nothing.
-                Err(_) => self.input,
-            },
+        let Some(places) = &self.places else { return self.mark + count };
+        let (before, from) = match places.partition_point(|(decoded, _)| *decoded <= count) {
+            0 => (0, self.mark),
+            after => places[after - 1],
+        };
+        if before == count {
+            return from;
         }
+        // Within a line: decode it again, byte by byte, up to the place.
+        let mut decoder = self.encoding.new_decoder_without_bom_handling();
+        let (mut produced, mut buffer) = (before, [0; 32]);
+        for (at, byte) in self.input[from..].iter().enumerate() {
+            let (_, _, written, _) = decoder.decode_to_utf8(std::slice::from_ref(byte), &mut buffer, false);
+            produced += written;
+            if produced >= count {
+                return from + at + 1;
+            }
+        }
+        self.input.len()
+    }
+
+    /// The bytes of the input that a part of the piece is, or the lines that it stands in.
+    pub(crate) fn input_span(&self, part: std::ops::Range<usize>) -> std::ops::Range<usize> {
+        let Some(places) = &self.places else { return self.mark + part.start..self.mark + part.end };
+        let start = match places.partition_point(|(decoded, _)| *decoded <= part.start) {
+            0 => self.mark,
+            after => places[after - 1].1,
+        };
+        let end = places
+            .get(places.partition_point(|(decoded, _)| *decoded < part.end))
+            .map_or(self.input.len(), |(_, end)| *end);
+        start..end
     }
 }
 

@@ -29,6 +29,7 @@ mod record;
 mod sample;
 mod settings;
 mod time;
+mod validate;
 mod value;
 mod zone;
 
@@ -40,9 +41,17 @@ pub struct Csv;
 const MAX_RECORD_BYTES: usize = 256 * 1024;
 
 impl Connector for Csv {
+    fn validate(config: &str) -> Result<(), Vec<kith_plugin_sdk::Problem>> {
+        validate::validate(config)
+    }
+
     fn receive(request: Request) -> Result<Received, Rejection> {
         let settings: Settings = config::get()?;
         let mut progress = Progress::resume(request.resume.as_deref())?;
+        if request.is_replay() {
+            // One record that was set aside comes as the text that it was shown as.
+            progress.read_one_text();
+        }
         let body = &request.body;
         let mut mark = 0;
         let mut at = 0;
@@ -81,8 +90,8 @@ impl Connector for Csv {
             }
         } else {
             received.consumed = consumed;
-            received.resume = Some(progress.to_bytes()?);
         }
+        received.resume = Some(progress.to_bytes()?);
         Ok(received)
     }
 }
@@ -296,7 +305,8 @@ impl<'p> Reading<'p> {
         self.progress.rows += 1;
         match self.read(record, spans) {
             Ok(event) => {
-                self.events.push(event);
+                let text = self.piece.input_span(self.at..self.at + record.trim_ascii_end().len());
+                self.events.push(event.at(self.progress.line + 1, Some(text)));
                 Ok(())
             }
             Err(problem) => self.refuse(record.trim_ascii_end(), problem),
@@ -320,14 +330,12 @@ impl<'p> Reading<'p> {
     }
 
     fn read(&mut self, record: &[u8], spans: &[FieldSpan]) -> Result<Event, Problem> {
-        let line = self.progress.line + 1;
-        let fallback_id = || message_id(record, line);
         match self.format {
             Format::Json => {
                 let text = self.piece.decode(record).ok_or_else(undecodable)?;
                 let object = json::object(text.trim())
                     .map_err(|error| Problem::new("invalid-json", format!("the line is not a JSON object: {error}")))?;
-                event::read(&Row::Object(&object), &self.mapping, &mut self.seen, fallback_id)
+                event::read(&Row::Object(&object), &self.mapping, &mut self.seen)
             }
             Format::Csv => {
                 let mut fields = self.fields(record, spans)?;
@@ -343,7 +351,7 @@ impl<'p> Reading<'p> {
                     return Err(Problem::new("wrong-field-count", message));
                 }
                 let row = Row::Fields { fields: &fields, places: &self.places, exactness: self.exactness };
-                event::read(&row, &self.mapping, &mut self.seen, fallback_id)
+                event::read(&row, &self.mapping, &mut self.seen)
             }
         }
     }
@@ -374,15 +382,6 @@ impl<'p> Reading<'p> {
 
 fn undecodable() -> Problem {
     Problem::new("undecodable", "the line holds bytes that are no text in the configured encoding")
-}
-
-/// A record's own message id: its line number and a hash of its bytes, so that the same file imported again gives the same ids and every
-/// event is kept once. FNV-1a in 128 bits: stable for ever, and ids of different lines differ by the number already.
-fn message_id(record: &[u8], line: u64) -> String {
-    let hash = record.trim_ascii_end().iter().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128, |hash, &byte| {
-        (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
-    });
-    format!("line-{line}-{hash:032x}")
 }
 
 #[cfg(test)]

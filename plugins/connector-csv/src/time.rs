@@ -7,7 +7,7 @@ mod count;
 mod free;
 mod pattern;
 
-use kith_plugin_sdk::time::parse_rfc3339;
+use kith_plugin_sdk::time::{Form, parse_rfc3339};
 use kith_plugin_sdk::{Failure, Timestamp};
 
 use self::free::{Free, Need};
@@ -84,7 +84,7 @@ impl TimeFormat {
         let plain = |at: Option<Timestamp>| at.map(|at| Time { at, order: None }).ok_or(TimeError::NotATime);
         match self {
             TimeFormat::Auto => {
-                if let Some(at) = rfc3339(text, zone) {
+                if let Some(at) = rfc3339(text, zone).or_else(|| iso8601(text, zone)) {
                     return Ok(Time { at, order: None });
                 }
                 decide(free::read(text, Need::Anything), zone, order)
@@ -140,6 +140,17 @@ fn rfc3339(text: &str, zone: &Zone) -> Option<Timestamp> {
     // A time without an offset is one that could still take a `Z`, or a date alone.
     let names_no_offset = text.len() == 10 || parse_rfc3339(&format!("{text}Z")).is_some();
     if names_no_offset { zone.moment(Local::from_utc(at)?) } else { Some(at) }
+}
+
+/// The rest of ISO 8601, and what clients make of it. Counts and words are `free`'s, which knows those of spreadsheets and of other
+/// languages.
+fn iso8601(text: &str, zone: &Zone) -> Option<Timestamp> {
+    let reading =
+        kith_plugin_sdk::time::read(text).filter(|reading| matches!(reading.form, Form::Rfc3339 | Form::Iso8601))?;
+    match reading.offset_ms {
+        Some(_) => Some(reading.time()),
+        None => zone.moment(Local::from_utc(reading.local_ms)?),
+    }
 }
 
 fn decide(free: Option<Free>, zone: &Zone, order: Order) -> Result<Time, TimeError> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use kith_model::event::{DraftEvent, RejectedRecord};
 use kith_model::identity::IdentityRules;
+use kith_model::plugin::RecordPlace;
 
 use crate::accept::{MAX_REPORTED_REJECTIONS, validate};
 
@@ -30,13 +31,22 @@ pub struct Preview {
 
 impl Preview {
     /// Take what a connector made of one piece.
-    pub(super) fn take(&mut self, events: Vec<DraftEvent>, rejected: Vec<RejectedRecord>, rules: &IdentityRules) {
+    pub(super) fn take(
+        &mut self,
+        events: Vec<DraftEvent>,
+        places: &[RecordPlace],
+        rejected: Vec<RejectedRecord>,
+        rules: &IdentityRules,
+    ) {
         for record in rejected {
             self.refuse(record);
         }
-        for mut event in events {
+        for (index, mut event) in events.into_iter().enumerate() {
             match validate::check(&event, rules).map(|checked| checked.identifiers) {
-                Err(record) => self.refuse(record),
+                Err(record) => {
+                    let place = places.get(index).and_then(|place| place.place).unwrap_or(record.place);
+                    self.refuse(RejectedRecord { place, ..record });
+                }
                 Ok(identifiers) => {
                     self.event_count += 1;
                     if self.events.len() < MAX_SHOWN_EVENTS {
