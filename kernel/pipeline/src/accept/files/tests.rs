@@ -10,6 +10,7 @@ use kith_store::{ChangeLimits, Changes, Committed, Fence, Job, Page, QueueId, Va
 use proptest::prelude::*;
 
 use super::*;
+use crate::accept::imports::{ImportRow, PieceRow};
 
 const WORKSPACE: WorkspaceId = WorkspaceId(3);
 
@@ -235,6 +236,7 @@ fn the_format_describes_the_rows() {
         format!("| {} | {} | {} | {body} |", R::WHAT, R::OWNER.name(), R::VERSION)
     }
     let format = include_str!("../../../../store/FORMAT.md");
-    let lines = [line::<Block>("see below"), line::<FilterRow>("see below"), line::<RunsRow>("postcard")];
-    lines.iter().for_each(|line| assert!(format.contains(line), "FORMAT.md lacks {line}"));
+    let rows = [line::<Block>("see below"), line::<FilterRow>("see below"), line::<RunsRow>("postcard")];
+    let imports = [line::<ImportRow>("postcard"), line::<PieceRow>("postcard")];
+    rows.iter().chain(&imports).for_each(|line| assert!(format.contains(line), "FORMAT.md lacks {line}"));
 }
