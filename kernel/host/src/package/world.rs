@@ -102,7 +102,8 @@ fn check_exports(abi: Abi, kind: PluginKind, exports: &BTreeSet<String>) -> Resu
     if let Some(found) = Abi::ALL.into_iter().find(|abi| are_of(*abi)) {
         return Err(PackageError::OtherAbi { said: abi, found });
     }
-    let expected = world_of(abi, kind).exports.keys().cloned().collect::<Vec<_>>().join("`, `");
+    let needed = world_of(abi, kind).exports.keys().filter(|name| !is_optional(name));
+    let expected = needed.cloned().collect::<Vec<_>>().join("`, `");
     Err(PackageError::WrongWorld { kind, expected, found: list(exports) })
 }
 

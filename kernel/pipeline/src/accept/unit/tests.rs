@@ -1,9 +1,12 @@
 //! Units one by one: what is in them, how large they are, and what takes nothing else along.
 
+use std::collections::BTreeMap;
+
 use kith_model::event::EventOrigin;
 use kith_model::id::InstallationId;
 use kith_store::keys::PersonRow;
 use kith_store::{Operation, memory, row};
+use proptest::prelude::*;
 use tokio::sync::oneshot;
 
 use super::*;
@@ -419,4 +422,81 @@ fn what_a_connector_could_not_read_is_said_to_hold_a_consent() {
     let messages: Vec<&str> = acceptance.rejected.iter().map(|record| record.message.as_str()).collect();
     let expected = ["bad; what it says of consent was not taken", "bad; the refusal of consent in it was taken", "bad"];
     assert_eq!(messages, expected);
+}
+
+#[derive(Debug, Clone)]
+enum LetterStep {
+    /// Records of these numbers are refused in one request, a number perhaps twice.
+    Refuse(Vec<u8>),
+    /// The letter of a number is tried again, and taken or not.
+    Again(u8, bool),
+    Dismiss(u8),
+}
+
+fn letter_step() -> impl Strategy<Value = LetterStep> {
+    prop_oneof![
+        proptest::collection::vec(0..6_u8, 1..5).prop_map(LetterStep::Refuse),
+        (0..6_u8, any::<bool>()).prop_map(|(number, is_taken)| LetterStep::Again(number, is_taken)),
+        (0..6_u8).prop_map(LetterStep::Dismiss),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever is refused, tried again and dismissed in whatever order: there is one letter for each content that is not dealt
+    /// with, it says how often that came, and the totals say how many letters there are.
+    #[test]
+    fn letters_are_what_is_not_dealt_with(steps in proptest::collection::vec(letter_step(), 1..24)) {
+        use super::super::aside::{Again, take_out};
+        let store: Arc<dyn Store> = Arc::new(memory());
+        let mut workspace = workspace(&store);
+        let mut expected: BTreeMap<String, u64> = BTreeMap::new();
+        for (moment, step) in steps.into_iter().enumerate() {
+            let received_at = NOW.plus_ms(moment as i64);
+            let found = |number: u8| letters_in(&store).into_iter().find(|(_, letter)| letter.record.raw == number.to_string());
+            match step {
+                LetterStep::Refuse(numbers) => {
+                    let record = |number: &u8| RejectedRecord {
+                        place: 0, code: "no".into(), message: "no".into(), raw: number.to_string(),
+                    };
+                    let rejected = numbers.iter().map(record).collect();
+                    numbers.iter().for_each(|number| *expected.entry(number.to_string()).or_default() += 1);
+                    take(&store, &mut workspace, &Submission { received_at, rejected, ..submission(Vec::new()) });
+                }
+                LetterStep::Again(number, is_taken) => {
+                    let Some((key, letter)) = found(number) else { continue };
+                    let id = if is_taken { format!("m{moment}") } else { String::new() };
+                    let again = Some(Box::new(Again { key, letter }));
+                    take(&store, &mut workspace, &Submission { received_at, again, ..submission(vec![event(&id, "u1")]) });
+                    if is_taken {
+                        expected.remove(&number.to_string());
+                    }
+                }
+                LetterStep::Dismiss(number) => {
+                    let Some((key, _)) = found(number) else { continue };
+                    let with = take_out(WORKSPACE, &key);
+                    take(&store, &mut workspace, &Submission { received_at, with, ..submission(Vec::new()) });
+                    expected.remove(&number.to_string());
+                }
+            }
+            let kept: BTreeMap<String, u64> =
+                letters_in(&store).into_iter().map(|(_, letter)| (letter.record.raw, letter.times)).collect();
+            prop_assert_eq!(&kept, &expected);
+            let counted = read_counts(store.as_ref(), WORKSPACE).unwrap().total_set_aside();
+            prop_assert_eq!(counted, expected.len() as u64);
+        }
+    }
+}
+
+/// All letters of records.
+fn letters_in(store: &Arc<dyn Store>) -> Vec<(Key, crate::rows::Letter)> {
+    let mut letters = Vec::new();
+    each_row(store.as_ref(), &Key::set_aside(WORKSPACE, None), |key, value| {
+        let crate::rows::Aside::Record(letter) = row::decode(value)? else { panic!("no record") };
+        letters.push((key.clone(), *letter));
+        Ok(())
+    })
+    .unwrap();
+    letters
 }
