@@ -154,6 +154,10 @@ fn files_people_audiences_and_keys() {
     let made = &answer(&kernel, &["audit", "list", "--action", "key.create"])["items"][0];
     assert_eq!((&made["target"], &made["actor_title"]), (&json!(id), &json!("first admin key")));
     assert_eq!(answer(&kernel, &["audit", "verify"])["whole"], true);
+    assert_eq!(answer(&kernel, &["audit", "verify", "--host"])["whole"], true);
+    answer(&kernel, &["workspace", "create", "other", "--time-zone", "UTC"]);
+    let told = answer(&kernel, &["audit", "list", "--host", "--action", "workspace.create"]);
+    assert!(!told["items"].as_array().unwrap().is_empty(), "{told}");
     let folder = tempfile::tempdir().unwrap();
     let export = folder.path().join("audit.ndjson");
     let export = export.to_str().unwrap();

@@ -7,7 +7,7 @@
 //! A submission is a unit of its own, or several if it is large, and an error is its own. So no submission can make another
 //! fail, and none waits for more than its turn: of sources within a lane, and of lanes on the threads of the pool.
 
-mod aside;
+pub(crate) mod aside;
 mod corrections;
 pub(crate) mod counts;
 pub(crate) mod dedupe;
@@ -24,6 +24,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use kith_model::consent::Giver;
 use kith_model::event::{DraftEvent, EventOrigin, RejectedRecord};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::identity::IdentityRules;
@@ -35,6 +36,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::pool::{Pool, Tasks, Turn};
 use crate::rows::DeliveryTotals;
 use crate::views::Acceptance;
+use aside::{Again, Input};
 use lane::Lane;
 use queue::submission_bytes;
 
@@ -70,6 +72,8 @@ pub(crate) struct Submission {
     pub piece: Option<imports::Piece>,
     pub received_at: Timestamp,
     pub origin: EventOrigin,
+    /// Whether its source may end refusals of consent.
+    pub giver: Giver,
     pub events: Vec<DraftEvent>,
     /// What the connector could not read.
     pub rejected: Vec<RejectedRecord>,
@@ -77,6 +81,10 @@ pub(crate) struct Submission {
     pub with: Vec<Operation>,
     /// What these steps make of deliveries, if anything; boxed, because few have them.
     pub moved: Option<Box<DeliveryTotals>>,
+    /// What the events were read from.
+    pub input: Option<Arc<Input>>,
+    /// The letter that they come from.
+    pub again: Option<Box<Again>>,
     pub reply: oneshot::Sender<Result<Acceptance, Arc<CommitError>>>,
 }
 

@@ -1,12 +1,15 @@
 //! From bytes to a commit: a source's connector reads a request or a stream piece by piece, and what it finds is submitted.
 
+mod again;
 mod faults;
 pub(crate) mod occurrences;
+mod preview;
 pub(crate) mod session;
 
 use std::sync::Arc;
 
 use kith_model::budget::Exhausted;
+use kith_model::consent::Giver;
 use kith_model::event::EventOrigin;
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::{Answer, Connector, PluginFault, ReceiveError, Received, Refusal, SourceRequest};
@@ -31,6 +34,7 @@ const RETRY_AFTER_S: u32 = 1;
 pub(crate) use faults::InputFaults;
 use faults::{Asked, Blame, beyond_limit};
 use occurrences::Occurrences;
+pub use preview::Preview;
 use session::Session;
 
 /// What happens where there is no room now.
@@ -42,11 +46,15 @@ pub(crate) enum WithoutRoom {
 }
 
 /// The end of an intake.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Receipted {
     pub acceptance: Acceptance,
     /// The connector's own answer to its client, if it has one.
     pub answer: Option<Answer>,
+    /// What the connector assumed about the input, name and text.
+    pub notes: Vec<(String, String)>,
+    /// What a dry run found.
+    pub preview: Option<Preview>,
 }
 
 /// Why input was not taken. What earlier pieces of a stream brought is durable all the same: see [`Intake::so_far`].
@@ -77,6 +85,15 @@ pub enum IntakeError {
     ImportElsewhere { bytes: u64 },
 }
 
+/// How input comes in.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    /// Whether it is live traffic or history.
+    pub origin: EventOrigin,
+    /// Whether the sender's key may end refusals of consent; what an admin granted the source comes to it.
+    pub giver: Giver,
+}
+
 /// A stream of bytes on its way in.
 pub struct Intake {
     shared: Arc<Shared>,
@@ -98,8 +115,13 @@ pub struct Intake {
     threshold: usize,
     /// Whether the bytes are live traffic or history.
     origin: EventOrigin,
+    /// Whether they may end refusals of consent.
+    giver: Giver,
     acceptance: Acceptance,
     answer: Option<Answer>,
+    notes: Vec<(String, String)>,
+    /// Nothing is stored, and this is noted in its place.
+    preview: Option<Preview>,
     /// Whether the connector has read a piece of it.
     has_begun: bool,
 }
@@ -122,7 +144,7 @@ impl Intake {
         workspace: WorkspaceId,
         source: InstallationId,
         request: SourceRequest,
-        origin: EventOrigin,
+        arrival: Arrival,
     ) -> Result<Intake, IntakeError> {
         if shared.is_closing() {
             return Err(closing());
@@ -160,11 +182,21 @@ impl Intake {
             request,
             buffer: Vec::new(),
             threshold: PIECE_BYTES,
-            origin,
+            origin: arrival.origin,
+            giver: arrival.giver.max(installed.giver),
             acceptance: Acceptance::default(),
             answer: None,
+            notes: Vec::new(),
+            preview: None,
             has_begun: false,
         })
+    }
+
+    /// The same as a dry run, which stores nothing.
+    #[must_use]
+    pub fn dry(mut self) -> Intake {
+        self.preview = Some(Preview::default());
+        self
     }
 
     /// What has been committed so far.
@@ -193,14 +225,23 @@ impl Intake {
     pub async fn finish(&mut self) -> Result<Receipted, IntakeError> {
         self.end(WithoutRoom::Wait).await?;
         self.end_session().await;
-        Ok(Receipted { acceptance: self.acceptance.clone(), answer: self.answer.take() })
+        Ok(self.receipted())
     }
 
     /// A whole request that waits for no room: an overloaded kernel says so at once.
     pub(crate) async fn whole(mut self, body: Vec<u8>) -> Result<Receipted, IntakeError> {
         self.buffer = body;
         self.end(WithoutRoom::Refuse).await?;
-        Ok(Receipted { acceptance: self.acceptance, answer: self.answer })
+        Ok(self.receipted())
+    }
+
+    fn receipted(&mut self) -> Receipted {
+        Receipted {
+            acceptance: self.acceptance.clone(),
+            answer: self.answer.take(),
+            notes: std::mem::take(&mut self.notes),
+            preview: self.preview.take(),
+        }
     }
 
     async fn end(&mut self, without_room: WithoutRoom) -> Result<(), IntakeError> {
@@ -262,21 +303,30 @@ impl Intake {
         let received = match received {
             Ok(received) => received,
             Err(ReceiveError::Refused(refusal)) => return Err(IntakeError::Refused(refusal)),
-            Err(ReceiveError::Fault(fault)) => return Err(self.fault(fault, &request.body)),
+            Err(ReceiveError::Fault(fault)) => {
+                self.keep_request(&fault, &request).await;
+                return Err(self.fault(fault, &request.body));
+            }
         };
         self.has_begun = true;
         self.shared.forgive(self.workspace, self.source);
         self.trial = None;
         self.shared.input_faults.answered(self.asked, self.shared.clock.now());
-        let Received { mut events, rejected, consumed, resume, answer } = received;
+        let Received { mut events, places, rejected, consumed, resume, answer, notes } = received;
         if consumed > request.body.len() {
             let problem = format!("the connector consumed {consumed} of {} bytes", request.body.len());
             return Err(self.fault(PluginFault::InvalidOutput(problem), &request.body));
         }
-        self.buffer = request.body;
-        self.buffer.drain(..consumed);
+        self.buffer = request.body[consumed..].to_vec();
+        let input = self.input(request.body, resume.clone(), places);
         self.request.resume = resume;
         self.answer = answer.or_else(|| self.answer.take());
+        self.notes = notes;
+        if let Some(preview) = &mut self.preview {
+            let workspace = self.shared.workspace(self.workspace).ok_or_else(stopped)?;
+            preview.take(events, &input.places, rejected, &workspace.compiled.load().setup.identity_rules);
+            return Ok(consumed);
+        }
         let is_file = self.origin == EventOrigin::Import;
         let contents = if is_file { self.name(&mut events)? } else { Vec::new() };
         if let Some(session) = &mut self.session {
@@ -293,10 +343,13 @@ impl Intake {
                 piece,
                 received_at: self.request.received_at,
                 origin: self.origin,
+                giver: self.giver,
                 events,
                 rejected,
                 with: Vec::new(),
                 moved: None,
+                input: Some(input),
+                again: None,
                 reply,
             };
             self.shared.submit(submission, without_room).await?;

@@ -16,6 +16,7 @@
 //! | `aside` | what is kept aside and gone on without |
 //! | `readiness` | what is computed for everybody, as a pure machine |
 //! | `projection` | what readers see |
+//! | `seen` | which names came, counted |
 
 mod answers;
 mod aside;
@@ -34,6 +35,7 @@ pub(crate) mod projection;
 mod queues;
 mod reactor;
 pub(crate) mod readiness;
+pub(crate) mod seen;
 mod touch;
 mod walks;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use kith_features::Zone;
 use kith_model::audience::Audience;
+use kith_model::consent::Giver;
 use kith_model::id::{InstallationId, InstallationName, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_model::plugin::{Channel, ComputeModel, Connector, InputSpec, OutputSpec, PluginId, PluginKind};
@@ -102,6 +103,8 @@ pub struct Installed {
     pub corrects: bool,
     /// How much a channel sends at once.
     pub sending: SendingLimits,
+    /// Whether a connector's events may end refusals of consent.
+    pub giver: Giver,
     pub role: Role,
 }
 

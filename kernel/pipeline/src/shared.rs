@@ -93,6 +93,8 @@ pub(crate) struct Workspace {
     pub turns: Turns,
     /// Held while a dead letter is put back into its outbox.
     pub replaying: Mutex<()>,
+    /// Held while what was set aside is corrected, tried again or dismissed.
+    pub changing_letters: tokio::sync::Mutex<()>,
     /// Turned to stopping when the kernel stops or the workspace is taken out of it, never back: a workspace that comes again is
     /// another value.
     phase: watch::Sender<Phase>,
@@ -123,6 +125,7 @@ impl Workspace {
             failing: Mutex::default(),
             turns: Turns::default(),
             replaying: Mutex::default(),
+            changing_letters: tokio::sync::Mutex::default(),
             phase: watch::Sender::new(Phase::Running),
             changing: Mutex::default(),
             strikes: Mutex::default(),

@@ -12,7 +12,13 @@ use kith_model::identity::Identifier;
 use kith_model::profile::{FoldedTrait, Score, Tag};
 use kith_model::time::Timestamp;
 
+mod letters;
+
+pub use crate::react::seen::{Kinds, Seen};
 pub use crate::shared::Failing;
+pub use letters::{
+    DeadLetter, Edit, LetterCount, LetterCounts, LetterFilter, LetterKind, ListedLetter, RecordLetter, Replay,
+};
 
 /// What became of one submitted event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,14 +160,63 @@ pub struct ConditionFault {
     pub example: ProfileId,
 }
 
-/// What a condition reads and nobody writes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Unwritten {
-    /// No installation makes them.
-    pub tags: Vec<String>,
-    pub scores: Vec<String>,
-    /// Nobody has them.
-    pub traits: Vec<String>,
+/// What a name is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NameKind {
+    Event,
+    Property,
+    Trait,
+    Tag,
+    Score,
+}
+
+/// A name that came, or that a plugin writes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CatalogEntry {
+    pub kind: NameKind,
+    pub name: String,
+    /// Of a property: the events that have it.
+    pub event: Option<String>,
+    /// How it came; `None` of what plugins write, and of what came before names were counted.
+    pub seen: Option<Seen>,
+    /// How many people have a value of it; `None` of events and their properties, and where it is not known.
+    pub people: Option<u64>,
+    /// Its values in JSON, with how many events brought each, or how many people have it: the most frequent first.
+    pub values: Vec<(String, u64)>,
+    pub has_many_values: bool,
+}
+
+impl CatalogEntry {
+    pub(crate) fn seen(kind: NameKind, name: &str, event: Option<&str>, seen: &Seen) -> CatalogEntry {
+        let mut values: Vec<(String, u64)> = seen.values.iter().map(|(value, count)| (value.clone(), *count)).collect();
+        values.sort_by(|(one, of_one), (other, of_other)| of_other.cmp(of_one).then_with(|| one.cmp(other)));
+        CatalogEntry {
+            kind,
+            name: name.to_owned(),
+            event: event.map(str::to_owned),
+            seen: Some(seen.clone()),
+            people: None,
+            values,
+            has_many_values: seen.has_many_values,
+        }
+    }
+
+    /// Its place in a list: events, each with its properties behind it, then traits, tags and scores.
+    pub fn place(&self) -> (NameKind, &str, &str) {
+        match (self.kind, &self.event) {
+            (_, Some(event)) => (NameKind::Event, event, &self.name),
+            (kind, None) => (kind, &self.name, ""),
+        }
+    }
+}
+
+/// All names of a workspace.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Catalog {
+    pub entries: Vec<CatalogEntry>,
+    /// How often a name came for which there was no room.
+    pub others: u64,
+    pub as_of: Position,
 }
 
 /// What the removal of an installation would take away.
@@ -214,17 +269,6 @@ pub struct DeliveryFilter {
     pub state: Option<&'static str>,
 }
 
-/// What came of the wish to send a message again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Replay {
-    /// It is in its outbox.
-    Begun,
-    /// There is no dead letter of that id.
-    NoLetter,
-    /// Its audience was removed, and a message of that never leaves.
-    AudienceRemoved,
-}
-
 /// Whether a receiving host is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostState {
@@ -258,26 +302,6 @@ pub struct HostView {
 pub struct Paged<T> {
     pub items: Vec<T>,
     pub next: Option<String>,
-}
-
-/// Something that did not work and is kept until somebody deals with it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum DeadLetter {
-    /// An input that could not become an event.
-    Record { id: String, source: InstallationId, at: Timestamp, record: RejectedRecord },
-    /// A compute plugin's batch that failed; the profiles keep their older values.
-    Computation {
-        id: String,
-        installation: InstallationId,
-        at: Timestamp,
-        code: String,
-        message: String,
-        profiles: u64,
-    },
-    /// Something stored that cannot be read, or is too large to be written; the work went on without it.
-    Unreadable { id: String, at: Timestamp, position: Position, problem: String, raw: Vec<u8> },
-    /// A message that was given up.
-    Delivery(DeliveryView),
 }
 
 /// How far the work behind the log has come.

@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 use crate::{Csv, MAX_RECORD_BYTES};
 
+mod files;
+
 const BASE: i64 = 1_793_527_200_000; // 2026-11-01T10:00:00Z
 const AWKWARD: &str = include_str!("../fixtures/awkward.csv");
 
@@ -45,6 +47,10 @@ fn ids(event: &Event) -> Vec<(&str, &str)> {
 
 fn codes(rejected: &[Rejected]) -> Vec<(u64, &str)> {
     rejected.iter().map(|rejected| (rejected.place, rejected.code.as_str())).collect()
+}
+
+fn note<'r>(received: &'r Received, name: &str) -> Option<&'r str> {
+    received.notes.iter().find(|(found, _)| found == name).map(|(_, note)| note.as_str())
 }
 
 fn awkward() -> Value {
@@ -272,9 +278,13 @@ fn a_file_that_does_not_fit_the_mapping_is_refused_with_what_it_has() {
     let rejection = receive(&config, "id,name\n1,Ada\n").unwrap_err();
     assert_eq!((rejection.status, rejection.code.as_str()), (400, "unknown-column"));
     assert_eq!(rejection.message, "the file has no column `customer`; it has: id, name");
-    assert_eq!(receive(&config, "customer\"\"\n").unwrap_err().code, "unknown-column");
+    assert_eq!(receive(&config, "customers\"\"\n").unwrap_err().code, "unknown-column");
     assert_eq!(receive(&config, "\"customer\n1\n").unwrap_err().code, "bad-header");
-    assert_eq!(receive(&config, "").unwrap(), Received::default(), "an empty file has nothing wrong");
+    let empty = receive(&config, "").unwrap();
+    assert_eq!((empty.events.len(), empty.rejected.len()), (0, 0), "an empty file has nothing wrong");
+    assert_eq!(note(&empty, "rows"), Some("the file is empty"));
+    let header = receive(&config, "customer\n").unwrap();
+    assert_eq!(note(&header, "rows"), Some("the file has a header line and no rows"));
 }
 
 #[test]

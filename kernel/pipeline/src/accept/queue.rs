@@ -81,7 +81,8 @@ pub(super) struct Waiting {
 /// What a submission takes while it waits.
 pub(super) fn submission_bytes(submission: &Submission) -> usize {
     let rejected = submission.rejected.iter().map(|record| record.raw.len() + record.message.len() + 64);
-    submission.events.iter().map(draft_bytes).sum::<usize>() + rejected.sum::<usize>() + size_of::<Submission>()
+    let input = submission.input.as_ref().map_or(0, |input| input.body.len());
+    submission.events.iter().map(draft_bytes).sum::<usize>() + rejected.sum::<usize>() + input + size_of::<Submission>()
 }
 
 impl Waiting {
@@ -185,10 +186,13 @@ mod tests {
             piece: None,
             received_at: Timestamp(0),
             origin: EventOrigin::Client,
+            giver: kith_model::consent::Giver::MayAgree,
             events: Vec::new(),
             rejected: Vec::new(),
             with: Vec::new(),
             moved: None,
+            input: None,
+            again: None,
             reply: oneshot::channel().0,
         }
     }

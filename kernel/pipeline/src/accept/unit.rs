@@ -17,15 +17,15 @@ use kith_model::identity::{Evidence, Identifier, IdentityRules, MAX_IDENTIFIER_B
 use kith_model::profile::believed;
 use kith_model::time::Timestamp;
 use kith_store::{CommitError, Key, Operation, ReadError, Store, Unit, row};
-use serde_json::value::RawValue;
 
-use super::aside::{KeptParts, Quota};
+use super::aside::{KeptParts, Part, Quota};
 use super::counts::Totals;
 use super::dedupe::{Seen, SeenMessages};
-use super::people::{Followed, Link, People};
+use super::people::{Followed, Link, People, Spoken};
 use super::validate::Traits;
 use super::{Submission, validate};
 use crate::profiles::facts::{EventFacts, MAX_TRAIT_BYTES, MAX_TRAIT_NAME_BYTES, MAX_TRAITS};
+use crate::rows::{Letter, RawForm};
 use crate::views::{Acceptance, Verdict};
 
 /// Most events of one unit: enough that a unit's own cost vanishes.
@@ -79,6 +79,7 @@ struct Draft<'s> {
     submission: &'s Submission,
     /// Rows that only this unit touches.
     operations: Vec<Operation>,
+    letters: Vec<Letter>,
     kept: KeptParts,
     acceptance: Acceptance,
     /// Events that were taken.
@@ -167,13 +168,14 @@ impl Workspace {
         let mut draft = Draft {
             submission,
             operations: Vec::new(),
+            letters: Vec::new(),
             kept: progress.kept,
             acceptance: Acceptance::default(),
             events: 0,
         };
         if progress.next == 0 {
             for record in &submission.rejected {
-                draft.reject(with_word_on_consent(record.clone()));
+                draft.reject(Part { record: with_word_on_consent(record.clone()), form: submission.form() });
             }
         }
         let mut waits = false;
@@ -191,7 +193,7 @@ impl Workspace {
         }
         let is_last = to == submission.events.len();
         if is_last {
-            draft.kept.end(submission, &mut draft.operations);
+            draft.kept.end(submission, &mut draft.letters);
         }
         let events = to - progress.next;
         let first = progress.next;
@@ -285,8 +287,13 @@ impl Workspace {
             source: submission.source,
             message_id: &message_id,
         };
-        let (identity, notes) =
-            self.tie(&checked.identifiers, checked.traits, &checked.consents, event.kind, &given)?;
+        let spoken = Spoken {
+            said: &checked.consents,
+            giver: submission.giver,
+            origin: submission.origin,
+            is_of_person: self.rules.is_of_person(&checked.identifiers[0].kind),
+        };
+        let (identity, notes) = self.tie(&checked.identifiers, checked.traits, spoken, event.kind, &given)?;
         let record = Change::Recorded(Event {
             message_id,
             kind: event.kind,
@@ -312,9 +319,8 @@ impl Workspace {
         draft.operations.extend(superseding.into_iter().flatten());
         draft.operations.push(Operation::Append { workspace: submission.workspace, record, row });
         for (code, message) in checked.too_long.iter().map(|kind| too_long(kind)).chain(notes) {
-            let record =
-                RejectedRecord { place: index as u64, code: code.into(), message, raw: validate::excerpt(event) };
-            draft.kept.add(submission, record, &mut draft.operations);
+            let part = submission.part(index, event, code, message, RawForm::Taken);
+            draft.kept.add(submission, part, &mut draft.letters);
         }
         Ok(verdict)
     }
@@ -324,7 +330,7 @@ impl Workspace {
         &mut self,
         identifiers: &[Identifier],
         traits: Traits<'_>,
-        consents: &[&RawValue],
+        spoken: Spoken<'_>,
         kind: EventKind,
         given: &EventFacts<'_>,
     ) -> Result<(SourceIdentityId, Vec<Note>), ReadError> {
@@ -348,7 +354,7 @@ impl Workspace {
             notes.extend(not_followed(self.people.link(&link, &self.rules)?));
         }
         if !traits.is_empty() {
-            let surplus = self.people.record_traits(identity, traits, consents, given)?;
+            let surplus = self.people.record_traits(identity, traits, spoken, given)?;
             notes.extend((!surplus.is_empty()).then(|| surplus_traits(&surplus)));
         }
         Ok((identity, notes))
@@ -356,9 +362,7 @@ impl Workspace {
 
     /// All rows of a unit: first who belongs to whom, then the events, so that a reader of the feed knows whose they are.
     fn finish(&mut self, draft: Draft<'_>, is_last: bool) -> Result<Unit, ReadError> {
-        let Draft { submission, operations: own, events, .. } = draft;
-        let is_aside = |operation: &&Operation| matches!(operation, Operation::Put(..));
-        let added = own.iter().filter(is_aside).count() as u64;
+        let Draft { submission, operations: own, letters, kept, events, .. } = draft;
         let mut operations = Vec::with_capacity(own.len() + 16);
         let identified = self.people.identified();
         if !identified.profiles.is_empty() || !identified.gone.is_empty() {
@@ -368,7 +372,7 @@ impl Workspace {
         operations.extend(own);
         self.people.write(&mut operations);
         self.seen.write(&mut operations)?;
-        self.quota.add(submission.source, added, self.totals.unit(), &mut operations)?;
+        self.quota.keep(submission, letters, is_last.then_some(kept), self.totals.unit(), &mut operations)?;
         let (identifiers, profiles) = self.people.growth();
         let counts = self.totals.unit();
         counts.identifiers += identifiers;
@@ -396,32 +400,25 @@ impl Draft<'_> {
             Verdict::Accepted => self.acceptance.accepted += 1,
             Verdict::Corrected => self.acceptance.corrected += 1,
             Verdict::Duplicate => self.acceptance.duplicate += 1,
-            Verdict::Conflict { message_id } => self.conflict(RejectedRecord {
-                place: index as u64,
-                code: "message-id-conflict".into(),
-                message: format!(
+            Verdict::Conflict { message_id } => {
+                self.acceptance.conflict += 1;
+                let message = format!(
                     "another message came with the id `{message_id}` before; give each message its own id{heard}"
-                ),
-                raw: validate::excerpt(event),
-            }),
-            Verdict::Rejected(record) => {
-                let message = record.message + heard;
-                self.reject(RejectedRecord { place: index as u64, message, ..record });
+                );
+                self.reject(self.submission.part(index, event, "message-id-conflict", message, RawForm::Sent));
+            }
+            Verdict::Rejected(RejectedRecord { code, message, .. }) => {
+                self.reject(self.submission.part(index, event, &code, message + heard, RawForm::Sent));
             }
         }
     }
 
-    fn conflict(&mut self, record: RejectedRecord) {
-        self.acceptance.conflict += 1;
-        self.reject(record);
-    }
-
-    fn reject(&mut self, record: RejectedRecord) {
+    fn reject(&mut self, part: Part) {
         self.acceptance.rejected_count += 1;
         if self.acceptance.rejected.len() < self.submission.most_listed() {
-            self.acceptance.rejected.push(self.submission.listed(&record));
+            self.acceptance.rejected.push(self.submission.listed(&part.record));
         }
-        self.kept.add(self.submission, record, &mut self.operations);
+        self.kept.add(self.submission, part, &mut self.letters);
     }
 }
 

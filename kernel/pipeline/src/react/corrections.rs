@@ -48,9 +48,9 @@ impl Reactor {
     /// The facts are what accept has made of them.
     fn take_back_traits(&mut self, event: &Event, identity: SourceIdentityId) -> Result<(), ReadError> {
         if !event.traits.is_empty() {
-            let contribution = read_contribution(self.shared.store.as_ref(), self.workspace.id, identity)?;
+            let (contribution, profiling) = read_contribution(self.shared.store.as_ref(), self.workspace.id, identity)?;
             if let Some(person) = self.identities.person_mut(identity) {
-                person.contribution = contribution;
+                (person.contribution, person.profiling) = (contribution, profiling);
             }
         }
         Ok(())

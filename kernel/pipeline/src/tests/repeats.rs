@@ -43,7 +43,7 @@ impl Connector for Lines {
             events.push(DraftEvent { message_id, properties, traits, ..event });
         }
         let resume = Some(line.to_be_bytes().to_vec());
-        Ok(Received { events, rejected, consumed, resume, answer: None })
+        Ok(Received { events, places: Vec::new(), rejected, consumed, resume, answer: None })
     }
 
     fn poll(&self, _: Option<&[u8]>) -> Result<PolledPage, PluginFault> {
@@ -75,8 +75,12 @@ fn begin(bench: &Bench) -> Intake {
         complete: false,
         resume: None,
         received_at: kith_model::time::Clock::now(&bench.clock),
+        is_replay: false,
     };
-    bench.kernel.intake(WORKSPACE, bench.setup.lock().installations[0].id, head).unwrap()
+    bench
+        .kernel
+        .intake(WORKSPACE, bench.setup.lock().installations[0].id, head, crate::tests::harness::LIVE.giver)
+        .unwrap()
 }
 
 fn import(bench: &Bench, file: &[u8]) -> Acceptance {

@@ -39,6 +39,7 @@ pub(crate) fn source_request(app: &App, method: &Method, uri: &Uri, headers: &He
         complete: true,
         resume: None,
         received_at: app.clock.now(),
+        is_replay: false,
     }
 }
 

@@ -10,8 +10,10 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use kith_model::budget::table;
+use kith_model::consent::Giver;
 use kith_pipeline::{Intake, Kernel};
 
+use super::dry_run;
 use super::extract::{Authority, Path, Query, cut, right};
 use super::imports::{ImportQuery, source_of, with_beginning};
 use super::intake::{Gunzip, count_metrics, counts, looks_gzip, own_answer, says_gzip, source_request};
@@ -20,14 +22,16 @@ use crate::error::{ApiError, Problem};
 
 /// Send a raw payload (a webhook, CSV, NDJSON, …), also gzipped, to a source's connector. Its events count as imported: they
 /// set no message off unless the audience's action asks for that. A record that came before is not taken again, however long ago
-/// that was; with `import`, a stream that breaks off can go on where it was.
+/// that was; with `import`, a stream that breaks off can go on where it was. With `dry_run=true` nothing is
+/// stored: the answer shows the first events as they would be stored, what was assumed about the input, and what would be rejected.
 #[utoipa::path(
     post, path = "/api/v1/sources/{id}/records", tag = "ingest",
     params(("id" = String, Path, description = "the source's name"), ImportQuery), security(("key" = ["ingest"])),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses(
         (status = 200, body = Object, description = "durable: counts, and rejected parts with line and reason"),
-        (status = 400, body = Problem), (status = 404, body = Problem), (status = 503, body = Problem),
+        (status = 400, body = Problem), (status = 404, body = Problem), (status = 415, body = Problem),
+        (status = 503, body = Problem),
         (status = 409, body = Problem, description = "an import of that name is under way, or is elsewhere"),
     ),
 )]
@@ -40,12 +44,16 @@ pub(crate) async fn receive(
 ) -> Result<Response, ApiError> {
     let caller = authority.caller;
     let source = source_of(&app, &caller, &name)?;
+    // A write key is public, a key of the API is not.
+    let giver = if caller.source.is_some() { Giver::RefusesOnly } else { Giver::MayAgree };
     let (parts, body) = request.into_parts();
     let gzip = says_gzip(&parts.headers)?;
     let mut head = source_request(&app, &parts.method, &parts.uri, &parts.headers);
     head.complete = false;
-    let mut intake = Kernel::intake(&app.kernel, caller.workspace, source, head)?;
-    if let Some(name) = query.import {
+    let mut intake = Kernel::intake(&app.kernel, caller.workspace, source, head, giver)?;
+    if dry_run::is_asked(&parts.uri)? {
+        intake = intake.dry();
+    } else if let Some(name) = query.import {
         let from = query.from.unwrap_or_default();
         intake = app.offload(move |_| intake.named(&name, from)).await?;
     }
@@ -59,10 +67,17 @@ pub(crate) async fn receive(
         Ok(receipted) => receipted,
         Err(error) => return Err(broke_off(&app, &intake, error.into())),
     };
+    if let Some(preview) = &receipted.preview {
+        return Ok(Json(dry_run::answer(preview, &receipted.notes)).into_response());
+    }
     count_metrics(&app, &receipted.acceptance.since(&before));
     Ok(match receipted.answer {
         Some(answer) => own_answer(answer, None),
-        None => Json(with_beginning(counts(&receipted.acceptance, "line"), went_on.as_ref())).into_response(),
+        None => {
+            let mut answer = with_beginning(counts(&receipted.acceptance, "line"), went_on.as_ref());
+            answer["notes"] = dry_run::notes(&receipted.notes);
+            Json(answer).into_response()
+        }
     })
 }
 

@@ -1,5 +1,6 @@
 //! `kith import`: a file streamed to a source's connector. A gzip file goes as it is; the server recognises and unpacks it.
 
+mod dry_run;
 mod rejected;
 mod resume;
 
@@ -22,6 +23,12 @@ pub(crate) fn run(args: &ImportArgs, client: &Client, json: bool) -> Result<(), 
     let bytes = file.metadata().map_err(failed("read"))?.len();
     let step = Step::over_bytes(format!("importing {}", args.file.display()), bytes, json);
     let content_type = args.content_type.as_deref().unwrap_or_else(|| content_type(&args.file));
+    if args.dry_run {
+        let path = format!("{}?dry_run=true", records_path(args.source.as_str()));
+        let answer = client.upload(&path, content_type, step.bar().wrap_read(file))?;
+        step.end("read to the end; nothing is stored");
+        return dry_run::show(&answer, json);
+    }
     drop(file);
     let mut answer = resume::send(args, client, content_type, &step)?;
     let accepted = output::number(&answer, "accepted") + output::number(&answer, "corrected");
@@ -91,6 +98,7 @@ fn report(answer: &Value) -> String {
             output::count(conflicts)
         ));
     }
+    text.push_str(&dry_run::notes(answer));
     let listed = answer.get("rejected").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if listed.is_empty() {
         return text;
@@ -106,7 +114,7 @@ fn report(answer: &Value) -> String {
     let shown = listed.len().min(MAX_SHOWN) as u64;
     if rejected > shown {
         let more = output::count(rejected - shown);
-        text.push_str(&format!("… and {more} more; all of them are kept: `kith delivery dead-letters`\n"));
+        text.push_str(&format!("… and {more} more; all of them are kept: `kith dead-letters list`\n"));
     }
     text
 }
@@ -143,7 +151,7 @@ mod tests {
          line   code       reason
         ─────────────────────────────────────
            17   bad-time   `x` is not a time
-        … and 1 more; all of them are kept: `kith delivery dead-letters`
+        … and 1 more; all of them are kept: `kith dead-letters list`
         ");
     }
 }
