@@ -128,6 +128,8 @@ impl Lane {
                     Err(error)
                 }
             };
+            // Whoever is answered may begin the same import anew.
+            drop(open.submission.piece);
             // The request may be gone; its events are durable all the same.
             let _ = open.submission.reply.send(answer);
         }

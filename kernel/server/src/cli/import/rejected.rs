@@ -39,7 +39,7 @@ pub(super) fn write(args: &ImportArgs, content_type: &str, answer: &Value) -> Re
     let input = plain(input).map_err(failed("read", &args.file))?;
     let mut output = BufWriter::new(File::create(&rows).map_err(failed("write", &rows))?);
     let is_table = content_type.contains("csv");
-    let count = copy(input, &mut output, is_table, &lines).map_err(failed("write", &rows))?;
+    let count = copy_text(input, &mut output, is_table, &lines).map_err(failed("write", &rows))?;
     output.flush().map_err(failed("write", &rows))?;
     let mut text = String::from("line,code,reason\n");
     for (line, record) in &lines {
@@ -56,6 +56,32 @@ fn beside(file: &Path) -> PathBuf {
     let text = text.strip_suffix(".gz").unwrap_or(&text);
     let ending = Path::new(text).extension().map_or("csv".into(), |ending| ending.to_string_lossy());
     PathBuf::from(format!("{text}.rejected.{ending}"))
+}
+
+/// The same for a file of any encoding: of one that begins as UTF-16 does, the rows are UTF-16 as well.
+fn copy_text(
+    mut input: impl Read,
+    output: &mut impl Write,
+    is_table: bool,
+    lines: &BTreeMap<u64, &Value>,
+) -> std::io::Result<u64> {
+    let mut mark = Vec::new();
+    input.by_ref().take(2).read_to_end(&mut mark)?;
+    let (read, write): (fn([u8; 2]) -> u16, fn(u16) -> [u8; 2]) = match mark.as_slice() {
+        [0xff, 0xfe] => (u16::from_le_bytes, u16::to_le_bytes),
+        [0xfe, 0xff] => (u16::from_be_bytes, u16::to_be_bytes),
+        _ => return copy(mark.as_slice().chain(input), output, is_table, lines),
+    };
+    let mut bytes = Vec::new();
+    input.read_to_end(&mut bytes)?;
+    let units: Vec<u16> = bytes.as_chunks::<2>().0.iter().map(|unit| read(*unit)).collect();
+    let (text, mut rows) = (String::from_utf16_lossy(&units), Vec::new());
+    let found = copy(text.as_bytes(), &mut rows, is_table, lines)?;
+    output.write_all(&mark)?;
+    for unit in String::from_utf8_lossy(&rows).encode_utf16() {
+        output.write_all(&write(unit))?;
+    }
+    Ok(found)
 }
 
 /// Copy the header line of a table, and the rows that begin on these lines; how many were found.
@@ -191,6 +217,19 @@ mod tests {
         assert_eq!(copied("{\"a\":1}\n{\"a\":\"\n", false, &[(2, "invalid-json")]), ("{\"a\":\"\n".into(), 1));
         let long = format!("id\n{}\n", "x".repeat(200_000));
         assert_eq!(copied(&long, true, &[(2, "bad-time")]), (long.clone(), 1));
+    }
+
+    #[test]
+    fn rows_of_a_file_in_utf_16_stay_in_it() {
+        for (mark, write) in [([0xff, 0xfe], u16::to_le_bytes as fn(u16) -> [u8; 2]), ([0xfe, 0xff], u16::to_be_bytes)]
+        {
+            let encoded = |text: &str| [mark.to_vec(), text.encode_utf16().flat_map(write).collect()].concat();
+            let record = json!({ "code": "bad-time" });
+            let mut output = Vec::new();
+            let input = encoded("id,note\n1,Ċa\n2,ü\n");
+            copy_text(input.as_slice(), &mut output, true, &BTreeMap::from([(3, &record)])).unwrap();
+            assert_eq!(output, encoded("id,note\n2,ü\n"));
+        }
     }
 
     #[test]
