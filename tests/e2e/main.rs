@@ -8,6 +8,7 @@ mod audiences;
 mod budgets;
 mod cdnow;
 mod cli;
+mod conditions;
 mod crash;
 mod datapath;
 mod delivery;
