@@ -22,6 +22,7 @@ mod answers;
 mod aside;
 mod budget;
 mod computation;
+mod corrections;
 pub(crate) mod effects;
 mod feed;
 mod following;

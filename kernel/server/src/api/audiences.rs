@@ -19,6 +19,7 @@ pub(crate) use preview::*;
 
 use body::audience_body;
 
+use super::etag::{self, IfMatch, Tagged};
 use super::extract::{Authority, Json, PageQuery, Path, Query, check_text, right};
 use super::masks::Lens;
 use super::profiles::{person, profile_id};
@@ -46,6 +47,17 @@ fn shown(app: &App, caller: &Caller, name: &str) -> Result<AudienceBody, ApiErro
     let mut body = audience_body(&tables, audience, &status, lens);
     body.warnings = Some(doubts(app, caller, &audience.condition)?);
     Ok(body)
+}
+
+/// The tag of what people edit of an audience.
+fn tag(audience: &Audience) -> String {
+    // Whether it has acted is not.
+    etag::tag(&Audience { has_acted: false, ..audience.clone() })
+}
+
+fn tagged(app: &App, caller: &Caller, name: &str) -> Result<Tagged<AudienceBody>, ApiError> {
+    let tables = app.catalogue.workspace(caller.workspace)?;
+    Ok(Tagged { tag: tag(named(&tables, name)?), body: shown(app, caller, name)? })
 }
 
 fn check_condition(condition: &str) -> Result<(), ApiError> {
@@ -161,6 +173,9 @@ fn save(
             let message = "the audience was changed at the same moment; look again".to_owned();
             return Err(ApiError::Conflict { code: "changed-meanwhile", message });
         }
+        if before.as_ref() == Some(&audience) {
+            return Ok(());
+        }
         let what = if before.is_some() { "audience.change" } else { "audience.create" };
         draft.audit(what, &audience.name, before.as_ref().and_then(audited), audited(&audience))?;
         draft.put_audience(audience);
@@ -203,27 +218,29 @@ pub(crate) async fn read(
     State(app): State<Arc<App>>,
     authority: Authority<right::AudiencesRead>,
     Path(name): Path<String>,
-) -> Result<Json<AudienceBody>, ApiError> {
+) -> Result<Tagged<AudienceBody>, ApiError> {
     let caller = authority.caller;
-    app.offload(move |app| shown(app, &caller, &name).map(Json)).await
+    app.offload(move |app| tagged(app, &caller, &name)).await
 }
 
-/// Change an audience: what is absent stays.
+/// Change an audience: what is absent stays. With the tag of a read in `If-Match` it is refused where somebody else has changed it
+/// since.
 #[utoipa::path(
     patch, path = "/api/v1/audiences/{id}", tag = "audiences",
     params(("id" = String, Path, description = "the audience's name")), security(("key" = ["audiences:write"])),
     request_body = PatchAudience,
     responses(
         (status = 200, body = AudienceBody), (status = 400, body = Problem), (status = 404, body = Problem),
-        (status = 409, body = Problem), (status = 413, body = Problem),
+        (status = 409, body = Problem), (status = 412, body = Problem), (status = 413, body = Problem),
     ),
 )]
 pub(crate) async fn change(
     State(app): State<Arc<App>>,
     authority: Authority<right::AudiencesWrite>,
     Path(name): Path<String>,
+    if_match: IfMatch,
     Json(patch): Json<PatchAudience>,
-) -> Result<Json<AudienceBody>, ApiError> {
+) -> Result<Tagged<AudienceBody>, ApiError> {
     let (caller, actor) = (authority.caller.clone(), authority.actor());
     app.offload(move |app| {
         patch.title.as_deref().map_or(Ok(()), |title| check_text(&table::TITLE_TEXT, title))?;
@@ -233,6 +250,7 @@ pub(crate) async fn change(
         }
         let edit = |draft: &mut Draft<'_>| {
             let before = Audience::clone(named(draft.tables(), &name)?);
+            if_match.check(&format!("audience `{name}`"), || tag(&before))?;
             let mut audience = before.clone();
             audience.title = patch.title.clone().unwrap_or(audience.title);
             audience.condition = patch.condition.clone().unwrap_or(audience.condition);
@@ -250,7 +268,7 @@ pub(crate) async fn change(
             Ok((Some(before), audience))
         };
         save(app, &caller, actor, patch.previewed.as_deref(), edit)?;
-        shown(app, &caller, &name).map(Json)
+        tagged(app, &caller, &name)
     })
     .await
 }
