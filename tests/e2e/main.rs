@@ -8,6 +8,7 @@ mod audiences;
 mod budgets;
 mod cdnow;
 mod cli;
+mod conditions;
 mod configuration;
 mod crash;
 mod datapath;
