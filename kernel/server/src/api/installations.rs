@@ -93,19 +93,20 @@ fn install(
     let version = pick_version(draft.tables(), &plugin, wanted.version.as_deref())?;
     let manifest = &version.manifest;
     let name = free_name(draft.tables(), manifest, wanted.name.as_deref())?;
-    let config = checked.check(draft, &version, wanted.config.clone())?;
     check_secrets(manifest, wanted.secrets.iter().map(|(name, value)| (name, Some(value))))?;
+    let mode = wanted.mode.as_deref().map_or(Ok(InstallationMode::Live), read_mode)?;
+    check_complete(manifest, mode, &wanted.secrets.keys().cloned().collect())?;
     let none = Grants::default();
     let grants = match &wanted.grants {
         WantedGrants::Later => &none,
-        WantedGrants::Given(grants) => {
-            check_grants(manifest.kind, grants)?;
-            hosts::check_granted(manifest, &config, &app.wiring.effective_policy(manifest, grants))?;
-            grants
-        }
+        WantedGrants::Given(grants) => grants,
     };
-    let mode = wanted.mode.as_deref().map_or(Ok(InstallationMode::Live), read_mode)?;
-    check_complete(manifest, mode, &wanted.secrets.keys().cloned().collect())?;
+    check_grants(manifest.kind, grants)?;
+    // Last, because the plugin itself is asked.
+    let config = checked.check(draft, &version, wanted.config.clone())?;
+    if let WantedGrants::Given(grants) = &wanted.grants {
+        hosts::check_granted(manifest, &config, &app.wiring.effective_policy(manifest, grants))?;
+    }
     draft.tables().insist_on_room(&table::INSTALLATIONS_KEPT, draft.tables().installed().count())?;
     if manifest.kind == PluginKind::Connector {
         draft.insist_on_room_for_key()?;
@@ -243,6 +244,7 @@ fn patched(
     patch: &PatchInstallation,
     checked: &CheckedConfig<'_>,
 ) -> Result<InstallationRow, ApiError> {
+    patch.mode.as_deref().map(read_mode).transpose()?;
     let mut row = before.clone();
     let present = draft.tables().plugin_of(before).cloned();
     let mut version = present.clone();

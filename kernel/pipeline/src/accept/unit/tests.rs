@@ -101,12 +101,12 @@ fn set_aside(store: &Arc<dyn Store>) -> Vec<RejectedRecord> {
 fn h6_a_unit_that_is_too_large_is_halved_until_the_one_event_is_alone() {
     let store: Arc<dyn Store> = Arc::new(memory());
     let mut workspace = workspace(&store);
-    workspace.max_unit_bytes = 20_000;
+    workspace.max_unit_bytes = 40_000;
     let mut events: Vec<DraftEvent> = (0..200).map(|n| event(&format!("m{n}"), &format!("u{n}"))).collect();
-    events[77].properties = format!(r#"{{"text":"{}"}}"#, "x".repeat(30_000));
+    events[77].properties = format!(r#"{{"text":"{}"}}"#, "x".repeat(60_000));
     let submission = submission(events);
     let (sizes, acceptance) = take(&store, &mut workspace, &submission);
-    assert!(sizes.len() > 2 && sizes.iter().all(|size| *size <= 20_000), "{sizes:?}");
+    assert!(sizes.len() > 2 && sizes.iter().all(|size| *size <= 40_000), "{sizes:?}");
     assert_eq!((acceptance.accepted, codes(&acceptance)), (199, vec![(77, "too-large")]));
     let counts = read_counts(store.as_ref(), WORKSPACE).unwrap();
     assert_eq!((counts.events, counts.identifiers, counts.profiles), (199, 199, 199), "nothing of the 78th stays");
