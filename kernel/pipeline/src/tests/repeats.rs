@@ -43,7 +43,7 @@ impl Connector for Lines {
             events.push(DraftEvent { message_id, properties, traits, ..event });
         }
         let resume = Some(line.to_be_bytes().to_vec());
-        Ok(Received { events, places: Vec::new(), rejected, consumed, resume, answer: None })
+        Ok(Received { events, places: Vec::new(), rejected, consumed, resume, answer: None, notes: Vec::new() })
     }
 
     fn poll(&self, _: Option<&[u8]>) -> Result<PolledPage, PluginFault> {
