@@ -79,7 +79,7 @@ impl Workspace {
         }
         let identity = match of {
             Some(identity) => identity,
-            None => self.people.identify(&checked.identifiers[0], submission.received_at)?,
+            None => self.people.identify(&checked.identifiers[0].spelled, submission.received_at)?,
         };
         let mut gone: Vec<(Key, Event)> = Vec::new();
         let mut others = Contribution::default();

@@ -50,7 +50,7 @@ impl Preview {
                 Ok(identifiers) => {
                     self.event_count += 1;
                     if self.events.len() < MAX_SHOWN_EVENTS {
-                        event.identifiers = identifiers;
+                        event.identifiers = identifiers.into_iter().map(|named| named.spelled).collect();
                         self.events.push(event);
                     }
                 }
