@@ -15,6 +15,7 @@ mod guests;
 mod hostile;
 mod isolation;
 mod outside;
+mod records;
 mod restart;
 mod segment;
 mod workspaces;

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use kith_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::convert::FromJson;
 pub use self::text::Duration;
 use self::text::parse_time;
 pub(crate) use self::text::{parse_duration, write_quoted};

@@ -2,6 +2,7 @@
 //! columns are moved, not copied. Whether the content keeps the contract is `verify.rs`'s work.
 
 mod channel;
+mod source_0_1;
 
 use kith_model::event::{DraftEvent, EventKind, RejectedRecord};
 use kith_model::identity::Identifier;
@@ -18,6 +19,10 @@ pub(crate) use channel::{
     answer_to_wit, message_to_wit, message_to_wit_0_1, outbound_from_wit, outcome_from_wit_0_1, response_to_wit,
     send_failure_to_wit, step_from_wit,
 };
+pub(crate) use source_0_1::{page_from_wit_0_1, receipt_from_wit_0_1, received_from_wit_0_1};
+
+/// What is kept of a time as it came: the longest that is one has less.
+const MAX_ORIGINAL_TIME_BYTES: usize = 128;
 
 /// What is kept of a record that could not become an event.
 const MAX_RAW_BYTES: usize = 4096;
@@ -115,6 +120,9 @@ fn event_from_wit(event: types::Event) -> DraftEvent {
         properties: event.properties,
         traits: event.traits,
         context: event.context,
+        flags: kith_model::flag::kept(&event.flags),
+        original_time: event.original_time.map(|time| cut(&time, MAX_ORIGINAL_TIME_BYTES).to_owned()),
+        place: event.place,
     }
 }
 

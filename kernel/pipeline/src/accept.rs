@@ -8,9 +8,11 @@
 //! fail, and none waits for more than its turn: of sources within a lane, and of lanes on the threads of the pool.
 
 mod aside;
+mod content;
 pub(crate) mod counts;
 pub(crate) mod dedupe;
 mod lane;
+mod moment;
 mod never_seen;
 mod people;
 pub(crate) mod queue;

@@ -5,7 +5,7 @@ mod faults;
 use std::sync::Arc;
 
 use kith_model::budget::Exhausted;
-use kith_model::event::EventOrigin;
+use kith_model::event::{EventOrigin, RejectedRecord};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::{Answer, Connector, PluginFault, ReceiveError, Received, Refusal, SourceRequest};
 use kith_store::CommitError;
@@ -22,6 +22,9 @@ const PIECE_BYTES: usize = 256 << 10;
 
 /// The largest input that a connector may ask to see whole: the client batch routes decode at most this much.
 pub const MAX_UNCONSUMED_BYTES: usize = 10 << 20;
+
+/// Of a request that nobody can read so much is handed to what is kept aside, which has a bound of its own.
+const MAX_KEPT_BODY_BYTES: usize = 64 << 10;
 
 /// After this many seconds a client that was turned away should come back.
 const RETRY_AFTER_S: u32 = 1;
@@ -245,7 +248,10 @@ impl Intake {
         let (request, received) = self.call(request, without_room).await?;
         let received = match received {
             Ok(received) => received,
-            Err(ReceiveError::Refused(refusal)) => return Err(IntakeError::Refused(refusal)),
+            Err(ReceiveError::Refused(refusal)) => {
+                self.keep_refused(&refusal, &request.body).await;
+                return Err(IntakeError::Refused(refusal));
+            }
             Err(ReceiveError::Fault(fault)) => return Err(self.fault(fault, &request.body)),
         };
         self.has_begun = true;
@@ -282,11 +288,50 @@ impl Intake {
         Ok(consumed)
     }
 
+    /// Keep what the connector cannot read at all. Its client is told, and many clients drop what is refused: so it is kept aside once,
+    /// and can be looked at and sent again. Where nothing can be kept the client is told the same.
+    async fn keep_refused(&self, refusal: &Refusal, body: &[u8]) {
+        if !matches!(refusal.status, 400 | 422) || body.is_empty() {
+            return;
+        }
+        let kept = &body[..body.len().min(MAX_KEPT_BODY_BYTES)];
+        let record = RejectedRecord {
+            place: 0,
+            code: refusal.code.clone(),
+            message: refusal.message.clone(),
+            raw: String::from_utf8_lossy(kept).into_owned(),
+        };
+        let (reply, answered) = oneshot::channel();
+        let submission = Submission {
+            workspace: self.workspace,
+            source: self.source,
+            received_at: self.request.received_at,
+            origin: self.origin,
+            events: Vec::new(),
+            rejected: vec![record],
+            with: Vec::new(),
+            moved: None,
+            reply,
+        };
+        let kept = match self.shared.submit(submission, WithoutRoom::Refuse).await {
+            Ok(()) => matches!(answered.await, Ok(Ok(_))),
+            Err(_) => false,
+        };
+        if !kept {
+            tracing::warn!(
+                workspace = self.workspace.0,
+                installation = self.source.0,
+                "a request that was refused is not kept aside"
+            );
+        }
+    }
+
     fn note(&mut self, piece: Acceptance) {
         let total = &mut self.acceptance;
         total.accepted += piece.accepted;
         total.duplicate += piece.duplicate;
         total.rejected_count += piece.rejected_count;
+        total.add_flagged(piece.flagged);
         let room = MAX_REPORTED_REJECTIONS.saturating_sub(total.rejected.len());
         total.rejected.extend(piece.rejected.into_iter().take(room));
         total.position = piece.position;

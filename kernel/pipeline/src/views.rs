@@ -36,8 +36,25 @@ pub struct Acceptance {
     /// What was kept aside, with its place in the input. At most [`crate::MAX_REPORTED_REJECTIONS`]; `rejected_count` counts all.
     pub rejected: Vec<RejectedRecord>,
     pub rejected_count: u64,
+    /// How many of the accepted ones have a flag, by its code: those of [`kith_model::flag`], and `other`.
+    pub flagged: BTreeMap<&'static str, u64>,
     /// The log's head when all of it was durable.
     pub position: Position,
+}
+
+impl Acceptance {
+    /// Count an event by its flags, each code once.
+    pub(crate) fn flag(&mut self, flags: &[String]) {
+        let codes: BTreeSet<&'static str> = flags.iter().map(|flag| kith_model::flag::counted(flag)).collect();
+        self.add_flagged(codes.into_iter().map(|code| (code, 1)));
+    }
+
+    /// Add counts of another part.
+    pub(crate) fn add_flagged(&mut self, counts: impl IntoIterator<Item = (&'static str, u64)>) {
+        for (code, count) in counts {
+            *self.flagged.entry(code).or_default() += count;
+        }
+    }
 }
 
 /// A profile with everything on it and where it came from.

@@ -251,7 +251,7 @@ impl<'p> Reading<'p> {
         }
         match self.read(record, spans) {
             Ok(event) => {
-                self.events.push(event);
+                self.events.push(Event { place: Some(self.progress.line + 1), ..event });
                 Ok(())
             }
             Err(problem) => self.refuse(record.trim_ascii_end(), problem),

@@ -35,6 +35,7 @@ impl Open {
         total.accepted += unit.accepted;
         total.duplicate += unit.duplicate;
         total.rejected_count += unit.rejected_count;
+        total.add_flagged(unit.flagged);
         let room = MAX_REPORTED_REJECTIONS.saturating_sub(total.rejected.len());
         total.rejected.extend(unit.rejected.into_iter().take(room));
     }

@@ -11,19 +11,20 @@ use std::sync::Arc;
 
 use kith_model::change::Change;
 use kith_model::event::{DraftEvent, Event, EventKind, RejectedRecord};
+use kith_model::flag;
 use kith_model::id::{SourceIdentityId, WorkspaceId};
 use kith_model::identity::{Evidence, Identifier, IdentityRules, MAX_IDENTIFIER_BYTES};
 use kith_model::profile::believed;
-use kith_model::time::Timestamp;
 use kith_store::{CommitError, Key, Operation, ReadError, Store, Unit, row};
 use serde_json::value::RawValue;
 
 use super::aside::{KeptParts, Quota};
 use super::counts::Totals;
 use super::dedupe::{Seen, SeenMessages};
+use super::moment::{self, Moment};
 use super::people::{Followed, Link, People};
 use super::validate::Traits;
-use super::{MAX_REPORTED_REJECTIONS, Submission, validate};
+use super::{MAX_REPORTED_REJECTIONS, Submission, content, validate};
 use crate::profiles::facts::{EventFacts, MAX_TRAIT_BYTES, MAX_TRAIT_NAME_BYTES, MAX_TRAITS};
 use crate::views::{Acceptance, Verdict};
 
@@ -237,13 +238,15 @@ impl Workspace {
     /// One draft: valid? new? whose? The rows that only it needs go to the draft of the unit; shared ones are kept pending.
     fn accept_one(&mut self, draft: &mut Draft<'_>, event: &DraftEvent, index: usize) -> Result<Verdict, ReadError> {
         let submission = draft.submission;
+        let cleaned = content::cleaned(event);
+        let event = cleaned.as_ref();
         let checked = match validate::check(event, &self.rules) {
             Ok(checked) => checked,
             Err(rejected) => return Ok(Verdict::Rejected(rejected)),
         };
         let (message_id, unseen) = match &event.message_id {
             Some(message_id) => {
-                let digest = validate::digest(event);
+                let digest = content::digest(event);
                 match self.seen.look(submission.source, message_id, digest, submission.received_at)? {
                     Seen::Never(unseen) => (message_id.clone(), Some(unseen)),
                     Seen::Same => return Ok(Verdict::Duplicate),
@@ -255,7 +258,7 @@ impl Workspace {
                 (format!("kith-{}-{}", submission.received_at.0, self.unnamed), None)
             }
         };
-        let time = event_time(event, submission.received_at);
+        let Moment { time, flags: of_time, original } = moment::of(event, submission.received_at, submission.origin);
         let given = EventFacts {
             time,
             received_at: submission.received_at,
@@ -264,6 +267,8 @@ impl Workspace {
         };
         let (identity, notes) =
             self.tie(&checked.identifiers, checked.traits, &checked.consents, event.kind, &given)?;
+        let mut flags = flag::kept(&event.flags);
+        flags.extend(of_time.into_iter().map(str::to_owned));
         let record = Change::Recorded(Event {
             message_id,
             kind: event.kind,
@@ -277,6 +282,8 @@ impl Workspace {
             traits: event.traits.clone(),
             context: event.context.clone(),
             origin: submission.origin,
+            flags: flags.clone(),
+            original_time: original,
         });
         // Nothing can fail from here on.
         if let Some(unseen) = unseen {
@@ -286,9 +293,14 @@ impl Workspace {
         let record = row::encode(&record);
         draft.operations.push(Operation::Append { workspace: submission.workspace, record, row });
         draft.events += 1;
+        draft.acceptance.flag(&flags);
         for (code, message) in checked.too_long.iter().map(|kind| too_long(kind)).chain(notes) {
-            let record =
-                RejectedRecord { place: index as u64, code: code.into(), message, raw: validate::excerpt(event) };
+            let record = RejectedRecord {
+                place: place(event, index),
+                code: code.into(),
+                message,
+                raw: validate::excerpt(event),
+            };
             draft.kept.add(submission, record, &mut draft.operations);
         }
         Ok(Verdict::Accepted)
@@ -401,7 +413,7 @@ impl Draft<'_> {
             Verdict::Accepted => self.acceptance.accepted += 1,
             Verdict::Duplicate => self.acceptance.duplicate += 1,
             Verdict::Conflict { message_id } => self.reject(RejectedRecord {
-                place: index as u64,
+                place: place(event, index),
                 code: "message-id-conflict".into(),
                 message: format!(
                     "another message came with the id `{message_id}` before; give each message its own id{heard}"
@@ -410,7 +422,7 @@ impl Draft<'_> {
             }),
             Verdict::Rejected(record) => {
                 let message = record.message + heard;
-                self.reject(RejectedRecord { place: index as u64, message, ..record });
+                self.reject(RejectedRecord { place: place(event, index), message, ..record });
             }
         }
     }
@@ -424,13 +436,9 @@ impl Draft<'_> {
     }
 }
 
-/// When the event happened by the kernel's clock: a sender whose clock is off is off by the same in both of its times.
-fn event_time(draft: &DraftEvent, received_at: Timestamp) -> Timestamp {
-    match (draft.time, draft.sent_at) {
-        (None, _) => received_at,
-        (Some(time), None) => time,
-        (Some(time), Some(sent_at)) => validate::within_times(time.plus_ms(received_at.0.saturating_sub(sent_at.0))),
-    }
+/// Where the caller finds the record: as the connector says, because it may have set others aside before it.
+fn place(event: &DraftEvent, index: usize) -> u64 {
+    event.place.unwrap_or(index as u64)
 }
 
 /// What a connector could not read, with the word that a consent in it was not taken where it may hold one. A connector that

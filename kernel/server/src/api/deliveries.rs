@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::extract::{Authority, PageQuery, Path, Query, page_limit, right};
 use super::masks::Sight;
 use super::profiles::{no_profile, person, profile_id};
-use super::view::{Page, json, time};
+use super::view::{Page, payload, time};
 use crate::app::App;
 use crate::auth::{Caller, Scope};
 use crate::catalogue::WorkspaceTables;
@@ -239,7 +239,7 @@ fn delivery_body(tables: &WorkspaceTables, view: DeliveryView, sight: Sight) -> 
         },
         profile,
         purpose: view.purpose,
-        payload: json(&view.payload),
+        payload: payload(&view.payload),
         created_at: time(view.created_at),
         state,
         withheld: withholding.fields,

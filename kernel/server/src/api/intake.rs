@@ -128,6 +128,7 @@ pub(crate) fn counts(acceptance: &Acceptance, place: &str) -> Value {
         "duplicate": acceptance.duplicate,
         "rejected": rejected,
         "rejected_count": acceptance.rejected_count,
+        "flagged": acceptance.flagged,
         "position": acceptance.position.0,
     })
 }
@@ -172,6 +173,7 @@ impl From<IntakeError> for ApiError {
 /// Count what came in, by source.
 pub(crate) fn count_metrics(app: &Arc<App>, acceptance: &Acceptance) {
     app.metrics.ingested(acceptance.accepted, acceptance.duplicate, acceptance.rejected_count);
+    app.metrics.flagged(&acceptance.flagged);
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use kith_model::event::EventOrigin;
 use kith_model::id::InstallationId;
+use kith_model::time::Timestamp;
 use kith_store::keys::PersonRow;
 use kith_store::{Operation, memory, row};
 use tokio::sync::oneshot;
@@ -39,7 +40,7 @@ fn event(message_id: &str, user: &str) -> DraftEvent {
         identifiers: vec![Identifier::new("user_id", user)],
         properties: String::new(),
         traits: String::new(),
-        context: String::new(),
+        ..DraftEvent::default()
     }
 }
 
