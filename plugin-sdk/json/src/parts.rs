@@ -5,11 +5,14 @@ use std::borrow::Cow;
 
 use crate::{Unreadable, read};
 
+/// A key of an object, and the bytes of its value.
+pub type Member<'a> = (Cow<'a, str>, &'a [u8]);
+
 /// The entries of an object, each value as its bytes; and where the object ends.
 ///
 /// # Errors
 /// Where it is no object, or does not end.
-pub fn members(bytes: &[u8]) -> Result<(Vec<(Cow<'_, str>, &[u8])>, usize), Unreadable> {
+pub fn members(bytes: &[u8]) -> Result<(Vec<Member<'_>>, usize), Unreadable> {
     let mut scan = Scan { bytes, at: 0 };
     let mut entries = Vec::new();
     scan.open(b'{', "an object is expected")?;
@@ -141,11 +144,12 @@ impl<'a> Scan<'a> {
                     self.at += 1;
                     let opens = if bracket == b'}' { b'{' } else { b'[' };
                     let count = if bracket == b'}' { open.len() - open_lists } else { open_lists };
-                    while count > 0 {
-                        let closed = open.pop();
-                        open_lists -= usize::from(closed == Some(b'['));
-                        if closed == Some(opens) {
-                            break;
+                    if count > 0 {
+                        while let Some(closed) = open.pop() {
+                            open_lists -= usize::from(closed == b'[');
+                            if closed == opens {
+                                break;
+                            }
                         }
                     }
                     if open.is_empty() {

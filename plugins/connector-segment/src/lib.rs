@@ -3,9 +3,7 @@
 //! Responsible for paths, batches and which message is set aside; `message` turns one message into an event, `object` takes the
 //! texts of objects apart. Leaves authentication, decompression, de-duplication, the clock's correction and the answer to the kernel.
 
-use std::borrow::Cow;
-
-use kith_plugin_sdk::json::{self, Document, Duplicates, Flags, Numbers, Oddity};
+use kith_plugin_sdk::json::{self, Document, Duplicates, Flags, Member, Numbers, Oddity};
 use kith_plugin_sdk::{Connector, Event, EventKind, Received, Rejected, Rejection, Request, config, export};
 use serde::Deserialize;
 
@@ -89,7 +87,7 @@ fn read_body(body: &[u8], route: Route, settings: &Settings, received: &mut Rece
     let (entries, end) = json::members(body)
         .map_err(|error| Rejection::new(400, "invalid-json", format!("the body is not a JSON object: {error}")))?;
     let (document, rest) = body.split_at(end);
-    let is_batch = |(name, _): &(Cow<'_, str>, &[u8])| name == "batch";
+    let is_batch = |(name, _): &Member<'_>| name == "batch";
     let kind = match route {
         Route::Batch => return read_batch(&entries, rest, settings, received),
         Route::ByContent if entries.iter().any(is_batch) => return read_batch(&entries, rest, settings, received),
@@ -111,7 +109,7 @@ fn set_aside_rest(rest: &[u8], place: u64, received: &mut Received) {
 }
 
 fn read_batch(
-    entries: &[(Cow<'_, str>, &[u8])],
+    entries: &[Member<'_>],
     rest: &[u8],
     settings: &Settings,
     received: &mut Received,
@@ -151,7 +149,7 @@ fn read_batch(
 }
 
 /// The batch's own fields as the text of an object, and what was odd in them. One that cannot be read is set aside alone.
-fn own_fields(entries: &[(Cow<'_, str>, &[u8])], received: &mut Received) -> (String, Vec<String>) {
+fn own_fields(entries: &[Member<'_>], received: &mut Received) -> (String, Vec<String>) {
     let mut own = ObjectWriter::beginning_with("", 256);
     let mut flags = Vec::new();
     for (name, value) in
