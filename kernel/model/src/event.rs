@@ -64,8 +64,6 @@ pub struct DraftEvent {
     pub flags: Vec<String>,
     /// The time as it came, where `time` does not say all of it.
     pub original_time: Option<String>,
-    /// The line in a file (from 1) or the index in a batch (from 0), where the connector said it.
-    pub place: Option<u64>,
 }
 
 /// A stored event. Immutable; it keeps the source identity it came with for ever.
@@ -107,6 +105,9 @@ pub struct RejectedRecord {
     /// Stable, e.g. `missing-identifier`.
     pub code: String,
     pub message: String,
-    /// The offending input as it came, cut at 4 KiB.
+    /// The offending input as it came, cut at [`MAX_RAW_BYTES`].
     pub raw: String,
 }
+
+/// What is kept of a record that could not become an event, in bytes: the largest message that Segment's clients send.
+pub const MAX_RAW_BYTES: usize = 32 << 10;

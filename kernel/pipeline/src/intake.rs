@@ -1,19 +1,23 @@
 //! From bytes to a commit: a source's connector reads a request or a stream piece by piece, and what it finds is submitted.
 
+mod again;
 mod faults;
+pub(crate) mod occurrences;
+pub(crate) mod session;
 
 use std::sync::Arc;
 
 use kith_model::budget::Exhausted;
-use kith_model::event::{EventOrigin, RejectedRecord};
+use kith_model::consent::Giver;
+use kith_model::event::EventOrigin;
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::{Answer, Connector, PluginFault, ReceiveError, Received, Refusal, SourceRequest};
 use kith_store::CommitError;
 use tokio::sync::oneshot;
 
-use crate::accept::{MAX_REPORTED_REJECTIONS, Refused, Submission};
+use crate::accept::{MAX_LISTED_OF_FILES, MAX_REPORTED_REJECTIONS, Refused, Sender, Submission};
 use crate::guests::{Caller, GuestClass, Guests};
-use crate::setup::{Activity, Role};
+use crate::setup::{Activity, Installed, Role, Setup};
 use crate::shared::{Culprit, Shared, Workspace};
 use crate::views::Acceptance;
 
@@ -23,14 +27,13 @@ const PIECE_BYTES: usize = 256 << 10;
 /// The largest input that a connector may ask to see whole: the client batch routes decode at most this much.
 pub const MAX_UNCONSUMED_BYTES: usize = 10 << 20;
 
-/// Of a request that nobody can read so much is handed to what is kept aside, which has a bound of its own.
-const MAX_KEPT_BODY_BYTES: usize = 64 << 10;
-
 /// After this many seconds a client that was turned away should come back.
 const RETRY_AFTER_S: u32 = 1;
 
 pub(crate) use faults::InputFaults;
 use faults::{Asked, Blame, beyond_limit};
+use occurrences::Occurrences;
+use session::Session;
 
 /// What happens where there is no room now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +73,19 @@ pub enum IntakeError {
     Exhausted(Exhausted),
     #[error("the store takes nothing now: {reason}")]
     Unavailable { reason: String, retry_after_s: u32 },
+    #[error("an import of this name is under way")]
+    ImportUnderWay { retry_after_s: u32 },
+    #[error("the import of this name has come to byte {bytes}")]
+    ImportElsewhere { bytes: u64 },
+}
+
+/// How input comes in.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    /// Whether it is live traffic or history.
+    pub origin: EventOrigin,
+    /// Whether the sender's key may end refusals of consent; what an admin granted the source comes to it.
+    pub giver: Giver,
 }
 
 /// A stream of bytes on its way in.
@@ -81,6 +97,9 @@ pub struct Intake {
     asked: Asked,
     workspace: WorkspaceId,
     source: InstallationId,
+    sender: Arc<Sender>,
+    occurrences: Occurrences,
+    session: Option<Session>,
     /// What one call of the connector may take.
     call_memory_bytes: u64,
     /// The request that the bytes came with; its body and progress are filled in for each piece.
@@ -90,6 +109,8 @@ pub struct Intake {
     threshold: usize,
     /// Whether the bytes are live traffic or history.
     origin: EventOrigin,
+    /// Whether they may end refusals of consent.
+    giver: Giver,
     acceptance: Acceptance,
     answer: Option<Answer>,
     /// Whether the connector has read a piece of it.
@@ -114,7 +135,7 @@ impl Intake {
         workspace: WorkspaceId,
         source: InstallationId,
         request: SourceRequest,
-        origin: EventOrigin,
+        arrival: Arrival,
     ) -> Result<Intake, IntakeError> {
         if shared.is_closing() {
             return Err(closing());
@@ -136,9 +157,13 @@ impl Intake {
             }
             Activity::Running | Activity::WaitsForFit { .. } => None,
         };
-        let version = xxhash_rust::xxh3::xxh3_64(installed.digest.as_bytes()) ^ installed.config_hash;
+        let version = version_of(installed);
+        let sender = Arc::new(sender_of(&compiled.setup, installed));
         Ok(Intake {
             trial,
+            sender,
+            occurrences: Occurrences::default(),
+            session: None,
             asked: Asked { workspace, source, version },
             connector: Arc::clone(connector),
             call_memory_bytes: installed.call_memory_bytes,
@@ -148,7 +173,8 @@ impl Intake {
             request,
             buffer: Vec::new(),
             threshold: PIECE_BYTES,
-            origin,
+            origin: arrival.origin,
+            giver: arrival.giver.max(installed.giver),
             acceptance: Acceptance::default(),
             answer: None,
             has_begun: false,
@@ -178,9 +204,10 @@ impl Intake {
     }
 
     /// The input ends here.
-    pub async fn finish(mut self) -> Result<Receipted, IntakeError> {
+    pub async fn finish(&mut self) -> Result<Receipted, IntakeError> {
         self.end(WithoutRoom::Wait).await?;
-        Ok(Receipted { acceptance: self.acceptance, answer: self.answer })
+        self.end_session().await;
+        Ok(Receipted { acceptance: self.acceptance.clone(), answer: self.answer.take() })
     }
 
     /// A whole request that waits for no room: an overloaded kernel says so at once.
@@ -249,35 +276,50 @@ impl Intake {
         let received = match received {
             Ok(received) => received,
             Err(ReceiveError::Refused(refusal)) => {
-                self.keep_refused(&refusal, &request.body).await;
+                self.keep_refused(&refusal, &request).await;
                 return Err(IntakeError::Refused(refusal));
             }
-            Err(ReceiveError::Fault(fault)) => return Err(self.fault(fault, &request.body)),
+            Err(ReceiveError::Fault(fault)) => {
+                self.keep_request(&fault, &request).await;
+                return Err(self.fault(fault, &request.body));
+            }
         };
         self.has_begun = true;
         self.shared.forgive(self.workspace, self.source);
         self.trial = None;
         self.shared.input_faults.answered(self.asked, self.shared.clock.now());
-        let Received { events, rejected, consumed, resume, answer } = received;
+        let Received { mut events, places, rejected, consumed, resume, answer } = received;
         if consumed > request.body.len() {
             let problem = format!("the connector consumed {consumed} of {} bytes", request.body.len());
             return Err(self.fault(PluginFault::InvalidOutput(problem), &request.body));
         }
-        self.buffer = request.body;
-        self.buffer.drain(..consumed);
+        self.buffer = request.body[consumed..].to_vec();
+        let input = self.input(request.body, resume.clone(), places);
         self.request.resume = resume;
         self.answer = answer.or_else(|| self.answer.take());
+        let is_file = self.origin == EventOrigin::Import;
+        let contents = if is_file { self.name(&mut events)? } else { Vec::new() };
+        if let Some(session) = &mut self.session {
+            session.took(consumed);
+        }
         if !events.is_empty() || !rejected.is_empty() {
             let (reply, answered) = oneshot::channel();
+            let resume = || self.request.resume.clone();
+            let piece = self.session.as_mut().map(|session| session.piece(resume(), contents));
             let submission = Submission {
                 workspace: self.workspace,
                 source: self.source,
+                sender: Arc::clone(&self.sender),
+                piece,
                 received_at: self.request.received_at,
                 origin: self.origin,
+                giver: self.giver,
                 events,
                 rejected,
                 with: Vec::new(),
                 moved: None,
+                input: Some(input),
+                again: None,
                 reply,
             };
             self.shared.submit(submission, without_room).await?;
@@ -288,53 +330,10 @@ impl Intake {
         Ok(consumed)
     }
 
-    /// Keep what the connector cannot read at all. Its client is told, and many clients drop what is refused: so it is kept aside once,
-    /// and can be looked at and sent again. Where nothing can be kept the client is told the same.
-    async fn keep_refused(&self, refusal: &Refusal, body: &[u8]) {
-        if !matches!(refusal.status, 400 | 422) || body.is_empty() {
-            return;
-        }
-        let kept = &body[..body.len().min(MAX_KEPT_BODY_BYTES)];
-        let record = RejectedRecord {
-            place: 0,
-            code: refusal.code.clone(),
-            message: refusal.message.clone(),
-            raw: String::from_utf8_lossy(kept).into_owned(),
-        };
-        let (reply, answered) = oneshot::channel();
-        let submission = Submission {
-            workspace: self.workspace,
-            source: self.source,
-            received_at: self.request.received_at,
-            origin: self.origin,
-            events: Vec::new(),
-            rejected: vec![record],
-            with: Vec::new(),
-            moved: None,
-            reply,
-        };
-        let kept = match self.shared.submit(submission, WithoutRoom::Refuse).await {
-            Ok(()) => matches!(answered.await, Ok(Ok(_))),
-            Err(_) => false,
-        };
-        if !kept {
-            tracing::warn!(
-                workspace = self.workspace.0,
-                installation = self.source.0,
-                "a request that was refused is not kept aside"
-            );
-        }
-    }
-
     fn note(&mut self, piece: Acceptance) {
-        let total = &mut self.acceptance;
-        total.accepted += piece.accepted;
-        total.duplicate += piece.duplicate;
-        total.rejected_count += piece.rejected_count;
-        total.add_flagged(piece.flagged);
-        let room = MAX_REPORTED_REJECTIONS.saturating_sub(total.rejected.len());
-        total.rejected.extend(piece.rejected.into_iter().take(room));
-        total.position = piece.position;
+        self.acceptance.position = piece.position;
+        let is_file = self.origin == EventOrigin::Import;
+        self.acceptance.add(piece, if is_file { MAX_LISTED_OF_FILES } else { MAX_REPORTED_REJECTIONS });
     }
 
     /// The connector failed on `input`: whose fault that is, and what the sender is told.
@@ -360,6 +359,19 @@ impl Intake {
         }
         beyond_limit(&fault).map_or(IntakeError::Fault(fault), IntakeError::Refused)
     }
+}
+
+/// What changes when the connector or its configuration does.
+fn version_of(installed: &Installed) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(installed.digest.as_bytes()) ^ installed.config_hash
+}
+
+/// What names a source for good, and how it wants repeats to be taken.
+fn sender_of(setup: &Setup, installed: &Installed) -> Sender {
+    let name = installed.name.to_string();
+    let mut ids = vec![installed.id];
+    ids.extend(setup.source_names.iter().filter(|(id, of)| **of == name && **id != installed.id).map(|(id, _)| *id));
+    Sender { name, ids, corrects: installed.corrects }
 }
 
 impl Shared {

@@ -10,4 +10,6 @@ pub(crate) mod harness;
 mod histories;
 mod identity;
 mod models;
+mod profiling;
 mod reaction;
+mod repeats;

@@ -61,7 +61,6 @@ impl From<Event> for types::Event {
             context: event.context,
             flags: event.flags,
             original_time: event.original_time,
-            place: event.place,
             attributes: event.attributes,
         }
     }

@@ -91,8 +91,9 @@ fn find<'v>(object: &'v Map<String, Value>, path: &str) -> Option<&'v Value> {
     path.match_indices('.').find_map(|(at, _)| find(object.get(&path[..at])?.as_object()?, &path[at + 1..]))
 }
 
-/// Turn a row into an event. `fallback_id` gives the message id where the configuration names no column for it.
-pub(crate) fn read(row: &Row<'_>, mapping: &Mapping, fallback_id: impl FnOnce() -> String) -> Result<Event, Problem> {
+/// Turn a row into an event. Where the configuration names no column for the message id it has none: the kernel knows the row by
+/// its content, and by how many equal ones came before it in the file.
+pub(crate) fn read(row: &Row<'_>, mapping: &Mapping) -> Result<Event, Problem> {
     let mut event = Event { kind: mapping.kind, ..Event::default() };
     for (kind, template) in &mapping.identifiers {
         if let Some(value) = row.text(mapping, template)?.filter(|value| !value.trim().is_empty()) {
@@ -110,10 +111,10 @@ pub(crate) fn read(row: &Row<'_>, mapping: &Mapping, fallback_id: impl FnOnce() 
     event.time = time(row, mapping)?;
     event.properties = object(row, mapping, &mapping.properties)?;
     event.traits = object(row, mapping, &mapping.traits)?;
-    event.message_id = Some(match &mapping.message_id {
-        None => fallback_id(),
+    event.message_id = match &mapping.message_id {
+        None => None,
         Some(template) => match row.text(mapping, template)? {
-            Some(id) if id.len() <= MAX_MESSAGE_ID_BYTES => id.into_owned(),
+            Some(id) if id.len() <= MAX_MESSAGE_ID_BYTES => Some(id.into_owned()),
             Some(id) => {
                 let message =
                     format!("the message id has {} bytes, at most {MAX_MESSAGE_ID_BYTES} are taken", id.len());
@@ -121,7 +122,7 @@ pub(crate) fn read(row: &Row<'_>, mapping: &Mapping, fallback_id: impl FnOnce() 
             }
             None => return Err(Problem::new("missing-message-id", "the column of the message id is empty")),
         },
-    });
+    };
     Ok(event)
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::encoding::Piece;
 use crate::event::{Problem, Row};
 use crate::record::{Dialect, FieldSpan, Found};
-use crate::settings::{Format, Mapping, Settings};
+use crate::settings::{Encoding, Format, Mapping, Settings};
 
 mod encoding;
 mod event;
@@ -19,6 +19,7 @@ mod json;
 mod record;
 mod settings;
 mod time;
+mod validate;
 
 /// The connector.
 pub struct Csv;
@@ -28,9 +29,17 @@ pub struct Csv;
 const MAX_RECORD_BYTES: usize = 256 * 1024;
 
 impl Connector for Csv {
+    fn validate(config: &str) -> Result<(), Vec<kith_plugin_sdk::Problem>> {
+        validate::validate(config)
+    }
+
     fn receive(request: Request) -> Result<Received, Rejection> {
-        let settings: Settings = config::get()?;
-        let progress = Progress::resume(request.resume.as_deref())?;
+        let mut settings: Settings = config::get()?;
+        let mut progress = Progress::resume(request.resume.as_deref())?;
+        if request.is_replay() {
+            // One record that was set aside comes as the text that it was shown as.
+            (settings.encoding, progress.big_endian, progress.skipping) = (Encoding::Utf8, Some(false), false);
+        }
         let body = &request.body;
         let (mark, big_endian) = match progress.big_endian {
             Some(big_endian) => (0, big_endian),
@@ -53,8 +62,8 @@ impl Connector for Csv {
             }
         } else {
             received.consumed = piece.input_bytes(reading.at) as u64;
-            received.resume = Some(reading.progress.to_bytes()?);
         }
+        received.resume = Some(reading.progress.to_bytes()?);
         Ok(received)
     }
 }
@@ -251,7 +260,9 @@ impl<'p> Reading<'p> {
         }
         match self.read(record, spans) {
             Ok(event) => {
-                self.events.push(Event { place: Some(self.progress.line + 1), ..event });
+                let text = self.at..self.at + record.trim_ascii_end().len();
+                let text = self.piece.input_bytes(text.start)..self.piece.input_bytes(text.end);
+                self.events.push(event.at(self.progress.line + 1, Some(text)));
                 Ok(())
             }
             Err(problem) => self.refuse(record.trim_ascii_end(), problem),
@@ -274,13 +285,12 @@ impl<'p> Reading<'p> {
     }
 
     fn read(&self, record: &[u8], spans: &[FieldSpan]) -> Result<Event, Problem> {
-        let fallback_id = || message_id(record, self.progress.line + 1);
         match self.format {
             Format::Ndjson => {
                 let text = self.piece.decode(record).ok_or_else(undecodable)?;
                 let object = json::object(text.trim())
                     .map_err(|error| Problem::new("invalid-json", format!("the line is not a JSON object: {error}")))?;
-                event::read(&Row::Object(&object), &self.mapping, fallback_id)
+                event::read(&Row::Object(&object), &self.mapping)
             }
             Format::Csv => {
                 let fields = self.fields(record, spans)?;
@@ -289,7 +299,7 @@ impl<'p> Reading<'p> {
                     let message = format!("the line has {} fields where there are {expected} columns", fields.len());
                     return Err(Problem::new("wrong-field-count", message));
                 }
-                event::read(&Row::Fields { fields: &fields, places: &self.places }, &self.mapping, fallback_id)
+                event::read(&Row::Fields { fields: &fields, places: &self.places }, &self.mapping)
             }
         }
     }
@@ -318,15 +328,6 @@ impl<'p> Reading<'p> {
 
 fn undecodable() -> Problem {
     Problem::new("undecodable", "the line holds bytes that are no text in the configured encoding")
-}
-
-/// A record's own message id: its line number and a hash of its bytes, so that the same file imported again gives the same ids and every
-/// event is kept once. FNV-1a in 128 bits: stable for ever, and ids of different lines differ by the number already.
-fn message_id(record: &[u8], line: u64) -> String {
-    let hash = record.trim_ascii_end().iter().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128, |hash, &byte| {
-        (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
-    });
-    format!("line-{line}-{hash:032x}")
 }
 
 #[cfg(test)]

@@ -37,6 +37,9 @@ pub(crate) struct Settings {
     traits: Selection,
     time: Option<TimeSource>,
     message_id: Option<String>,
+    /// The kernel's business: what becomes of a record whose id came before.
+    #[serde(default, rename = "upsert")]
+    _upsert: bool,
     #[serde(default)]
     shift_days: i64,
     #[serde(default)]

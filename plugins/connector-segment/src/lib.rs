@@ -44,14 +44,20 @@ enum Route {
 
 impl Connector for Segment {
     fn receive(request: Request) -> Result<Received, Rejection> {
-        let route = route(&request.path)?;
+        // A record that was set aside comes without its batch.
+        let route = match (route(&request.path)?, request.is_replay()) {
+            (Route::Batch, true) => Route::ByContent,
+            (route, _) => route,
+        };
         if !request.complete {
             // A JSON document is read as a whole; the kernel's limit on a body bounds how often this is answered.
             return Ok(Received { resume: request.resume, ..Received::default() });
         }
         let settings: Settings = config::get()?;
         let mut received = Received { consumed: request.body.len() as u64, ..Received::default() };
-        read_body(&json::decoded(&request.body), route, &settings, &mut received)?;
+        let batch = request.resume.as_deref().unwrap_or(b"{}");
+        let reading = Reading { settings: &settings, body: &request.body };
+        read_body(&reading, route, batch, &mut received)?;
         Ok(received)
     }
 }
@@ -83,18 +89,38 @@ fn route(path: &str) -> Result<Route, Rejection> {
     })
 }
 
-fn read_body(body: &[u8], route: Route, settings: &Settings, received: &mut Received) -> Result<(), Rejection> {
-    let (entries, end) = json::members(body)
+/// A body on its way through.
+struct Reading<'b> {
+    settings: &'b Settings,
+    body: &'b [u8],
+}
+
+impl Reading<'_> {
+    /// The event at the place and with the bytes that its message has in the body. A body in UTF-16 has none of them.
+    fn at(&self, event: Event, place: u64, message: &[u8]) -> Event {
+        let from = (message.as_ptr() as usize).checked_sub(self.body.as_ptr() as usize);
+        let span = from.map(|from| from..from + message.len()).filter(|span| span.end <= self.body.len());
+        event.at(place, span)
+    }
+}
+
+/// `batch` holds what the batch of a message that was set aside said for all of its messages.
+fn read_body(reading: &Reading<'_>, route: Route, batch: &[u8], received: &mut Received) -> Result<(), Rejection> {
+    let body = json::decoded(reading.body);
+    let (entries, end) = json::members(&body)
         .map_err(|error| Rejection::new(400, "invalid-json", format!("the body is not a JSON object: {error}")))?;
     let (document, rest) = body.split_at(end);
     let is_batch = |(name, _): &Member<'_>| name == "batch";
     let kind = match route {
-        Route::Batch => return read_batch(&entries, rest, settings, received),
-        Route::ByContent if entries.iter().any(is_batch) => return read_batch(&entries, rest, settings, received),
+        Route::Batch => return read_batch(&entries, rest, reading, received),
+        Route::ByContent if entries.iter().any(is_batch) => return read_batch(&entries, rest, reading, received),
         Route::ByContent => None,
         Route::Single(kind) => Some(kind),
     };
-    let refusal = read_message(document, 0, kind, &Shared::default(), settings, received);
+    let said = json::members(batch).map(|(said, _)| said).unwrap_or_default();
+    let (own, flags) = own_fields(&said, received);
+    let own = Object::read(&own).unwrap_or_default();
+    let refusal = read_message(document, 0, kind, &Shared::read(&own, flags), reading, received);
     received.events.extend(refusal);
     set_aside_rest(rest, 1, received);
     Ok(())
@@ -111,7 +137,7 @@ fn set_aside_rest(rest: &[u8], place: u64, received: &mut Received) {
 fn read_batch(
     entries: &[Member<'_>],
     rest: &[u8],
-    settings: &Settings,
+    reading: &Reading<'_>,
     received: &mut Received,
 ) -> Result<(), Rejection> {
     let mut batch = Vec::new();
@@ -130,6 +156,8 @@ fn read_batch(
         })?);
     }
     let (own, flags) = own_fields(entries, received);
+    // A message that is set aside is read with it when it comes again.
+    received.resume = Some(own.clone().into_bytes());
     let own = Object::read(&own).unwrap_or_default();
     let shared = Shared::read(&own, flags);
     if shared.context_bytes.saturating_mul(batch.len()) > MAX_SHARED_BYTES {
@@ -141,7 +169,7 @@ fn read_batch(
     let mut refusals = Vec::new();
     let messages = batch.len() as u64;
     for (place, message) in (0..).zip(batch) {
-        refusals.extend(read_message(message, place, None, &shared, settings, received));
+        refusals.extend(read_message(message, place, None, &shared, reading, received));
     }
     received.events.extend(refusals);
     set_aside_rest(rest, messages, received);
@@ -177,13 +205,13 @@ fn read_message(
     place: u64,
     kind: Option<EventKind>,
     shared: &Shared<'_>,
-    settings: &Settings,
+    reading: &Reading<'_>,
     received: &mut Received,
 ) -> Option<Event> {
     let (text, flags, outcome) = match json::read_as(bytes, Duplicates::Kept, Numbers::Kept) {
         Ok(document) => {
-            let outcome =
-                check(bytes.len(), &document, settings).and_then(|()| message::read(&document.text, kind, shared));
+            let outcome = check(bytes.len(), &document, reading.settings)
+                .and_then(|()| message::read(&document.text, kind, shared));
             (document.text, document.flags, outcome)
         }
         Err(error) => {
@@ -193,13 +221,12 @@ fn read_message(
     };
     match outcome {
         Ok(mut event) => {
-            event.place = Some(place);
             event.flags.splice(..0, flags.iter().map(ToString::to_string).chain(shared.flags.iter().cloned()));
-            received.events.push(event);
+            received.events.push(reading.at(event, place, bytes));
             None
         }
         Err(problem) => {
-            let refusal = message::refusal(&text, kind, shared).map(|event| Event { place: Some(place), ..event });
+            let refusal = message::refusal(&text, kind, shared).map(|event| event.at(place, None));
             let word = if refusal.is_some() { "; the refusal of consent in it was taken" } else { "" };
             let raw = String::from_utf8_lossy(bytes);
             received.rejected.push(Rejected::new(place, problem.code, problem.message + word, &raw));

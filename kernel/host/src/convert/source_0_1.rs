@@ -1,5 +1,5 @@
-//! Responsible for what connectors and channels of contract 0.1.0 give: the same as today's without flags, the time as it came and the
-//! place. Each value is moved into its present form, so that there is one way from there to the model.
+//! Responsible for what connectors and channels of contract 0.1.0 give: the same as today's without flags and the time as it
+//! came. Each value is moved into its present form, so that there is one way from there to the model.
 
 use kith_model::plugin::{PolledPage, Receipt, Received};
 
@@ -28,7 +28,6 @@ fn event(event: v0_1::types::Event) -> types::Event {
         context: event.context,
         flags: Vec::new(),
         original_time: None,
-        place: None,
         attributes: event.attributes,
     }
 }

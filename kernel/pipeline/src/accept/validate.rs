@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use kith_model::consent::{self, CONSENT, Entries, is_consent};
-use kith_model::event::{DraftEvent, EventKind, RejectedRecord};
+use kith_model::event::{DraftEvent, EventKind, MAX_RAW_BYTES, RejectedRecord};
 use kith_model::identity::{Identifier, IdentityRules, MAX_IDENTIFIER_BYTES};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -24,9 +24,6 @@ const MAX_TRAITS: usize = 512;
 /// How deep lists and objects may lie in each other in an event. JSON readers of 64 or 100 levels are common, and nothing below
 /// reads as deep.
 const MAX_DEPTH: usize = 64;
-
-/// How much of a refused input is kept, in bytes.
-const MAX_EXCERPT_BYTES: usize = 4096;
 
 /// Trait name → JSON text.
 pub(crate) type Traits<'d> = BTreeMap<Cow<'d, str>, &'d RawValue>;
@@ -189,7 +186,6 @@ pub(crate) fn refusal(draft: &DraftEvent, rules: &IdentityRules) -> Refusal {
         sent_at: draft.sent_at,
         identifiers,
         traits: format!("{{{}}}", refused.join(",")),
-        place: draft.place,
         ..DraftEvent::default()
     }))
 }
@@ -199,28 +195,16 @@ pub(crate) fn mentions_consent(text: &str) -> bool {
     text.as_bytes().windows(CONSENT.len()).any(|part| part.eq_ignore_ascii_case(CONSENT.as_bytes()))
 }
 
-/// What a person needs to see of a refused draft.
+/// What a person needs to see of a refused draft, and to try it again.
 pub(crate) fn excerpt(draft: &DraftEvent) -> String {
-    let identifiers: Vec<String> = draft.identifiers.iter().map(ToString::to_string).collect();
-    let mut text = format!(
-        "{} {:?} id={:?} identifiers=[{}] properties={} traits={}",
-        draft.kind.as_str(),
-        draft.name,
-        draft.message_id.as_deref().unwrap_or(""),
-        identifiers.join(", "),
-        draft.properties,
-        draft.traits
-    );
+    let mut text = super::aside::draft::write(draft);
     cut(&mut text);
     text
 }
 
 /// Cut a text to what is kept of a refused input.
 pub(crate) fn cut(text: &mut String) {
-    if text.len() > MAX_EXCERPT_BYTES {
-        let cut = (0..=MAX_EXCERPT_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(cut);
-    }
+    text.truncate(text.floor_char_boundary(MAX_RAW_BYTES));
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use kith_model::id::{ProfileId, SourceIdentityId};
 use kith_model::identity::{Edge, EdgeId, Identifier};
 use kith_model::profile::IdentityHead;
+use kith_store::Operation;
 
 use crate::profiles::facts::FactsRow;
 
@@ -33,6 +34,8 @@ pub(super) struct Layer {
     /// Identities that have an event.
     pub owners: HashSet<SourceIdentityId>,
     pub ordinals: u32,
+    /// Rows of what was said of consents.
+    pub statements: Vec<Operation>,
 }
 
 impl Layer {
@@ -49,6 +52,7 @@ impl Layer {
         }
         self.owners.extend(upper.owners);
         self.ordinals += upper.ordinals;
+        self.statements.extend(upper.statements);
     }
 }
 
@@ -107,5 +111,6 @@ impl Layers {
         self.group.absorb(unit);
         self.group.before.clear();
         self.group.owners.clear();
+        self.group.statements.clear();
     }
 }
