@@ -61,6 +61,8 @@ pub enum Numbers {
     Kept,
     /// They are written as `null`, for a reader that would stumble over them.
     Finite,
+    /// They are written as texts, digit by digit, for readers of whom nobody knows whether they would stumble.
+    Texts,
 }
 
 /// A document that was read.

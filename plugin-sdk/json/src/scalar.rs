@@ -217,9 +217,18 @@ fn number(token: &str, out: &mut String, numbers: Numbers, mut odd: impl FnMut(O
     let Some((decimal, is_json)) = Decimal::read(token) else { return Err("no JSON value begins so") };
     if !decimal.is_finite() {
         odd(Oddity::NumberTooLarge);
-        if numbers == Numbers::Finite {
-            out.push_str("null");
-            return Ok(());
+        match numbers {
+            Numbers::Kept => {}
+            Numbers::Finite => {
+                out.push_str("null");
+                return Ok(());
+            }
+            Numbers::Texts => {
+                out.push('"');
+                out.push_str(token);
+                out.push('"');
+                return Ok(());
+            }
         }
     }
     if is_json {

@@ -85,6 +85,8 @@ fn numbers_of_any_size_come_back_digit_by_digit() {
     assert_eq!(text(long.as_bytes()), long);
     let finite = read_as(long.as_bytes(), Duplicates::LastHolds, Numbers::Finite).unwrap().text;
     assert_eq!(finite, "[123456789012345678901,0.1234567890123456789,null,-9007199254740993,null]");
+    let texts = read_as(b"[1E400,-1e999,7,1e308]", Duplicates::LastHolds, Numbers::Texts).unwrap().text;
+    assert_eq!(texts, r#"["1E400","-1e999",7,1e308]"#);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use kith_json::{Duplicates, Numbers};
 use kith_model::identity::Identifier;
 use kith_model::time::Timestamp;
 use serde::Serialize;
@@ -19,11 +20,13 @@ pub(crate) fn time(at: Timestamp) -> String {
 }
 
 /// Stored JSON text as JSON, its numbers digit by digit, of a repeated key the last; the empty text is an empty object. It is never
-/// read into numbers of the machine, because those have fewer digits than a sender may write.
+/// read into numbers of the machine, because those have fewer digits than a sender may write. A number that no float is near is
+/// a text, because many readers refuse a whole answer for it.
 pub(crate) fn json(text: &str) -> Box<RawValue> {
     let text = if text.is_empty() { "{}" } else { text };
     let as_text = || Value::from(text).to_string();
-    let written = kith_json::read(text.as_bytes()).map_or_else(|_| as_text(), |document| document.text);
+    let read = kith_json::read_as(text.as_bytes(), Duplicates::LastHolds, Numbers::Texts);
+    let written = read.map_or_else(|_| as_text(), |document| document.text);
     RawValue::from_string(written).unwrap_or_default()
 }
 
@@ -88,10 +91,11 @@ mod tests {
 
     #[test]
     fn numbers_are_shown_digit_by_digit() {
-        for text in ["123456789012345678901", "0.1234567890123456789", r#"{"n":[1e400,1.0]}"#, "\"a\"", "null"] {
+        for text in ["123456789012345678901", "0.1234567890123456789", r#"{"n":[1e300,1.0]}"#, "\"a\"", "null"] {
             assert_eq!(json(text).get(), text);
         }
         assert_eq!(json("").get(), "{}");
+        assert_eq!(json(r#"{"n":1e400}"#).get(), r#"{"n":"1e400"}"#);
         assert_eq!(json(r#"{"a":1, "a":2}"#).get(), r#"{"a":2}"#);
         assert_eq!(json("not \"json\"").get(), r#""not \"json\"""#);
     }
