@@ -9,6 +9,7 @@ mod devices;
 mod fits;
 mod limits;
 mod models;
+mod proof;
 mod questions;
 mod sending;
 mod stage;

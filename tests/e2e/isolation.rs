@@ -73,6 +73,7 @@ fn body_for(method: &str, path: &str) -> Option<Value> {
         ("PATCH", "/api/v1/audiences/{id}") => Some(json!({ "title": "taken over" })),
         ("POST", "/api/v1/installations/{id}/fit" | "/api/v1/dead-letters/{id}/replay") => Some(json!({})),
         ("PUT", "/api/v1/identity/rules") => Some(json!({})),
+        ("PATCH", "/api/v1/dead-letters/{id}") => Some(json!({ "raw": "{}" })),
         ("POST", _) => Some(json!({ "batch": [] })),
         _ => None,
     }
@@ -122,6 +123,10 @@ fn what_is_foreign_answers_exactly_as_what_is_missing() {
         if path == "/v1/projects/{writeKey}/settings" {
             // The write key in the path is the credential itself.
             Client::new(kernel.url(), None).get("/v1/projects/none/settings").is_problem(404, "not-found");
+            continue;
+        }
+        if path.contains("{call}") {
+            // A kind of event, which is nobody's.
             continue;
         }
         let (foreign, missing) =

@@ -1,6 +1,7 @@
 //! Segment's and RudderStack's clients, as the bytes that they send: every call, every body shape, nothing lost and nothing
 //! twice. The clients themselves run in `tests/clients`.
 
+use base64::Engine as _;
 use kith_tests::{Client, TestKernel, gzip};
 use serde_json::{Value, json};
 
@@ -281,4 +282,72 @@ fn the_largest_batches_of_the_clients_fit() {
     assert!(body.len() > 8 << 20);
     let answer = sender.client.send("POST", "/v1/batch", &[("content-encoding", "gzip")], gzip(&body)).is(200);
     assert_eq!(answer["accepted"], 270);
+}
+
+/// RudderStack's client in a browser: it asks for its configuration, then whether it may send with a header of its own, then
+/// sends call by call or, as the page goes, a beacon.
+#[test]
+fn a_browser_of_rudderstack_starts_and_sends() {
+    let kernel = TestKernel::start();
+    let sender = kernel.segment();
+    let nobody = Client::new(kernel.url(), None);
+    let path = format!("/sourceConfig/?p=npm&v=3.34.1&writeKey={}", sender.write_key);
+    for client in [&nobody, &sender.client] {
+        let config = client.get(&path).is(200);
+        assert_eq!((&config["source"]["enabled"], &config["source"]["destinations"]), (&json!(true), &json!([])));
+        assert!(config["source"]["config"].is_object() && config["source"]["id"].is_string(), "{config}");
+    }
+    let answer = nobody.get("/sourceConfig/?writeKey=nothing");
+    assert_eq!(answer.header("access-control-allow-origin"), "*", "the page may read why");
+    answer.is_problem(401, "unauthenticated");
+    for (path, method) in
+        [("/sourceConfig/?p=npm", "GET"), ("/v1/track", "POST"), ("/v1/page", "POST"), ("/beacon/v1/batch", "POST")]
+    {
+        let asked = [
+            ("origin", "https://shop.example"),
+            ("access-control-request-method", method),
+            ("access-control-request-headers", "anonymousid,authorization,content-type"),
+        ];
+        let answer = nobody.send("OPTIONS", path, &asked, Vec::new());
+        assert_eq!(answer.status, 204, "{path}");
+        assert_eq!(answer.header("access-control-allow-headers"), "anonymousid,authorization,content-type", "{path}");
+        assert_eq!(answer.header("access-control-allow-methods"), method, "{path}");
+    }
+    let beacon = json!({ "batch": [track("beacon", "kim")], "sentAt": "2026-11-21T10:00:00Z" }).to_string();
+    let path = format!("/beacon/v1/batch?writeKey={}", sender.write_key);
+    let taken = nobody.send("POST", &path, &[("content-type", "text/plain;charset=UTF-8")], beacon.clone()).is(200);
+    assert_eq!(taken["accepted"], 1);
+    event(&kernel, "user_id:kim", "beacon");
+    nobody.send("POST", "/beacon/v1/batch?writeKey=nothing", &[], beacon.clone()).is_problem(401, "unauthenticated");
+    sender.client.send("POST", "/beacon/v1/batch?writeKey=nothing", &[], beacon).is_problem(401, "unauthenticated");
+}
+
+#[test]
+fn a_picture_of_a_pixel_is_a_call() {
+    let kernel = TestKernel::start();
+    let sender = kernel.segment();
+    let nobody = Client::new(kernel.url(), None);
+    let key = &sender.write_key;
+    let opened =
+        format!("/pixel/v1/track?writeKey={key}&userId=kim&event=Mail%20Opened&messageId=o&properties.campaign=a%26b");
+    for _ in 0..2 {
+        let answer = nobody.get(&opened);
+        assert_eq!((answer.status, answer.header("content-type")), (200, "image/gif"));
+        assert!(answer.bytes.starts_with(b"GIF89a"));
+    }
+    let stored = event(&kernel, "user_id:kim", "o");
+    assert_eq!((&stored["name"], &stored["properties"]["campaign"]), (&json!("Mail Opened"), &json!("a&b")));
+    assert!(!stored.to_string().contains(key.as_str()), "no event holds a key");
+    let call =
+        |kind: &str, rest: &str| nobody.get(&format!("/pixel/v1/{kind}?writeKey={key}&anonymousId=v1&{rest}")).status;
+    assert_eq!((call("page", "name=Home"), call("identify", "traits.city=Oslo")), (200, 200));
+    assert_eq!(kernel.profile("anonymous_id:v1")["traits"]["city"]["value"], "Oslo");
+    // Segment's has the message in base64.
+    let message = json!({ "writeKey": key, "userId": "eve", "event": "Mail Opened", "messageId": "d" }).to_string();
+    let data = kith_tests::encode(&base64::engine::general_purpose::STANDARD.encode(message));
+    assert_eq!(nobody.get(&format!("/v1/pixel/track?data={data}")).status, 200);
+    event(&kernel, "user_id:eve", "d");
+    nobody.get(&format!("/pixel/v1/other?writeKey={key}")).is_problem(404, "no-route");
+    nobody.get("/pixel/v1/track?userId=kim&event=x").is_problem(401, "unauthenticated");
+    nobody.get("/v1/pixel/track?data=%25").is_problem(400, "bad-input");
 }

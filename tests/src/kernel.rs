@@ -197,7 +197,7 @@ impl TestKernel {
     /// Install the `segment` connector; its sender.
     #[track_caller]
     pub fn segment(&self) -> Source {
-        let installed = self.install("kith/segment", json!({}));
+        let installed = self.install("kith/segment", json!({ "grants": { "consent": "give" } }));
         self.source(&installed)
     }
 

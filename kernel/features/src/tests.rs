@@ -4,6 +4,7 @@ mod budget;
 mod language;
 mod laws;
 mod reach;
+mod reference;
 mod states;
 mod unknown;
 

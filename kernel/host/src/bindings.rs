@@ -21,13 +21,15 @@ pub(crate) mod current {
             import kith:plugin/kv@0.2.0;
             import kith:plugin/clock@0.2.0;
             import kith:plugin/dataset@0.2.0;
+            import kith:plugin/checking@0.2.0;
             import kith:plugin/source@0.2.0;
             import kith:plugin/delivering@0.2.0;
         ",
         imports: { default: trappable },
     });
     pub(crate) use kith::plugin::{
-        clock, columns, config, dataset, delivering, fitting, http, http_types, kv, log, secrets, source, types,
+        checking, clock, columns, config, dataset, delivering, fitting, http, http_types, kv, log, secrets, source,
+        types,
     };
 }
 
@@ -40,9 +42,10 @@ pub(crate) mod v0_1 {
             import kith:plugin/http@0.1.0;
             import kith:plugin/mail@0.1.0;
             import kith:plugin/delivering@0.1.0;
+            import kith:plugin/source@0.1.0;
         ",
         imports: { default: trappable },
         with: { "kith:plugin/types@0.1.0": super::current::kith::plugin::types },
     });
-    pub(crate) use kith::plugin::{delivering, http, mail};
+    pub(crate) use kith::plugin::{delivering, http, mail, source};
 }

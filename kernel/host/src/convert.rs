@@ -3,24 +3,22 @@
 
 mod channel;
 
-use kith_model::event::{DraftEvent, EventKind, RejectedRecord};
+use kith_model::event::{DraftEvent, EventKind, MAX_RAW_BYTES, RejectedRecord};
 use kith_model::identity::Identifier;
 use kith_model::plugin::{
-    Answer, Callback, Fitted, PluginFault, PolledPage, Receipt, Received, Refusal, SourceRequest,
+    Answer, Callback, Fitted, PluginFault, PolledPage, Receipt, Received, RecordPlace, Refusal, SourceRequest,
 };
 use kith_model::table::{Column, Lists, Table, Texts, Values};
 use kith_model::time::Timestamp;
 
 use crate::bindings::current::{columns, delivering, fitting, source, types};
+use crate::bindings::v0_1;
 use crate::text::{bounded, cut};
 
 pub(crate) use channel::{
     answer_to_wit, message_to_wit, message_to_wit_0_1, outbound_from_wit, outcome_from_wit_0_1, response_to_wit,
     send_failure_to_wit, step_from_wit,
 };
-
-/// What is kept of a record that could not become an event.
-const MAX_RAW_BYTES: usize = 4096;
 
 pub(crate) fn table_to_wit(table: Table) -> columns::Table {
     let columns = table.columns.into_iter().map(column_to_wit).collect();
@@ -118,6 +116,15 @@ fn event_from_wit(event: types::Event) -> DraftEvent {
     }
 }
 
+/// Where an event stands, as its attribute `at` says: `PLACE` or `PLACE:FROM-TO`.
+fn place_of(attributes: &[types::Attribute]) -> RecordPlace {
+    let Some((_, text)) = attributes.iter().find(|(name, _)| name == "at") else { return RecordPlace::default() };
+    let (place, span) = text.split_once(':').map_or((text.as_str(), None), |(place, span)| (place, Some(span)));
+    let span =
+        span.and_then(|span| span.split_once('-')).and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    RecordPlace { place: place.parse().ok(), span }
+}
+
 fn rejected_from_wit(rejected: types::Rejected) -> RejectedRecord {
     RejectedRecord {
         place: rejected.place,
@@ -137,7 +144,7 @@ pub(crate) fn request_to_wit(request: &SourceRequest) -> source::Request {
         complete: request.complete,
         resume: request.resume.clone(),
         received_at: request.received_at.0,
-        attributes: Vec::new(),
+        attributes: request.is_replay.then(|| ("replay".to_owned(), String::new())).into_iter().collect(),
     }
 }
 
@@ -145,12 +152,32 @@ pub(crate) fn received_from_wit(received: source::Received) -> Received {
     let answer =
         |answer: source::Answer| Answer { status: answer.status, content_type: answer.content_type, body: answer.body };
     Received {
+        places: received.events.iter().map(|event| place_of(&event.attributes)).collect(),
         events: received.events.into_iter().map(event_from_wit).collect(),
         rejected: received.rejected.into_iter().map(rejected_from_wit).collect(),
         consumed: usize::try_from(received.consumed).unwrap_or(usize::MAX),
         resume: received.resume,
         answer: received.answer.map(answer),
+        notes: notes_from_wit(received.notes),
     }
+}
+
+/// What contract 0.1.0 has for the same, without notes.
+pub(crate) fn received_from_wit_0_1(received: v0_1::source::Received) -> Received {
+    let v0_1::source::Received { events, rejected, consumed, resume, answer } = received;
+    let answer = answer.map(|answer| source::Answer {
+        status: answer.status,
+        content_type: answer.content_type,
+        body: answer.body,
+    });
+    received_from_wit(source::Received { events, rejected, consumed, resume, answer, notes: Vec::new() })
+}
+
+/// Notes of one call that are kept; a file of more columns that need a word is one that nobody reads the words of.
+const MAX_NOTES: usize = 200;
+
+fn notes_from_wit(notes: Vec<(String, String)>) -> Vec<(String, String)> {
+    notes.into_iter().take(MAX_NOTES).map(|(name, note)| (bounded(&name), bounded(&note))).collect()
 }
 
 pub(crate) fn refusal(status: u16, code: &str, message: &str) -> Refusal {

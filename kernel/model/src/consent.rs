@@ -1,7 +1,13 @@
-//! Consents: what a contributor said about the purposes for which the person may be written to.
+//! Consents: what a source identity said about the purposes for which the person may be written to, and about profiling.
 //!
-//! They come in the trait `consent`, an object of purpose → `true`. The trait itself is kept like every other one: the latest
-//! alone. What it said is kept here for each purpose by itself, so that a refusal holds until that very purpose is allowed.
+//! They come in the trait `consent`, an object of key → `true` or anything else, which refuses. A key is a purpose, a purpose
+//! for one channel (`news@email`, a subscription group), `*` for all purposes, or `*@email` for all purposes through a channel.
+//! The trait itself is kept like every other one, the latest alone. What it said is kept here for each key by itself, with its
+//! evidence, so that a key that is missing ends nothing and a refusal holds until that very key is allowed.
+//!
+//! What the identities of a person said together is [`fold`]'s part.
+
+pub mod fold;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,10 +18,20 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::budget::table;
+use crate::id::{InstallationId, SourceIdentityId};
 use crate::time::Timestamp;
 
 /// The trait that tells for what a person may be written to.
 pub const CONSENT: &str = "consent";
+
+/// The key of all purposes, as a refusal or its end: a global unsubscribe.
+pub const EVERYTHING: &str = "*";
+
+/// The purpose whose refusal is an objection to profiling: no audience, no tag model and no scorer looks at the person.
+pub const PROFILING: &str = "profiling";
+
+/// Between a purpose and the channel that it is answered for.
+const AT: char = '@';
 
 /// Whether a trait of this name tells of consents: in any case, since a refusal must not be overlooked for a letter.
 pub fn is_consent(name: &str) -> bool {
@@ -25,11 +41,20 @@ pub fn is_consent(name: &str) -> bool {
 /// The longest name of a purpose, in bytes of its lower case.
 pub const MAX_PURPOSE_BYTES: usize = table::PURPOSE_TEXT.default as usize;
 
-/// Most purposes of one contributor.
+/// The longest name of a channel or of a type of identifiers, in bytes.
+const MAX_CHANNEL_BYTES: usize = 64;
+
+/// Most keys of one identity.
 const MAX_PURPOSES: usize = 64;
 
 /// Of an answer that cannot be read, so many characters are kept.
 const MAX_SAID_CHARS: usize = 64;
+
+/// Answers of one statement that are told of; a text written in good faith has fewer. All of them count.
+const MAX_HEARD: usize = 64;
+
+/// Other identities that one agreement answers. What further ones refused stays refused.
+pub const MAX_ANSWERED: usize = 32;
 
 /// What a `consent` refuses, as the JSON text of one that says no more than that; `None` where it refuses nothing.
 pub fn refusal(json: &str) -> Option<String> {
@@ -50,108 +75,239 @@ pub fn refusal(json: &str) -> Option<String> {
     Some(if refused.len() > MAX_BYTES { "false".to_owned() } else { refused })
 }
 
-/// One answer. The greater one is the newer: it was received later, then it is the later by its own time, then it refuses.
-/// Receipt comes first, since a refusal must hold against an older agreement of a phone whose clock is ahead.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Consent {
-    /// When the kernel received it, by its own clock.
+/// Whether a text of the trait answers [`PROFILING`].
+pub fn speaks_of_profiling(json: &str) -> bool {
+    serde_json::from_str(json).is_ok_and(|Entries(said)| said.iter().any(|(key, _)| folded(key) == PROFILING))
+}
+
+/// Whether a source may end refusals. Refusals are taken from everybody.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Giver {
+    /// Its key is public, e.g. in the pages of a shop: whoever reads it could agree in anybody's name.
+    #[default]
+    RefusesOnly,
+    /// An admin granted the source `consent: give`, or the sender has a key of the API.
+    MayAgree,
+}
+
+/// What an event says of consents, with its evidence.
+#[derive(Debug, Clone, Copy)]
+pub struct Statement<'a> {
+    /// The JSON text of the trait.
+    pub json: &'a str,
+    /// The earlier of the event's own time and of its receipt, so that no clock that is ahead decides.
+    pub time: Timestamp,
+    /// When it counts as received: of history that a source which may agree imports the same as `time`, so that it takes the
+    /// place among the others that it has there.
     pub received_at: Timestamp,
-    /// The time of the event that gave it, by [`believed`](crate::profile::believed); of a refusal, the latest time of what it
-    /// took the place of, if that is later.
+    pub source: InstallationId,
+    pub message_id: &'a str,
+    pub giver: Giver,
+}
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Consent {
+    /// When the kernel received it; see [`Statement::received_at`].
+    pub received_at: Timestamp,
+    /// The time of the event that gave it, not past its receipt; of a refusal, the latest time of what it took the place of,
+    /// if that is later.
     pub time: Timestamp,
     /// `None` allows. Otherwise what was said in its place, as JSON text cut to 64 characters; `false`, or anything that is
     /// no `true`.
     pub refused: Option<String>,
+    /// The source that it came from.
+    pub source: InstallationId,
+    /// The event that gave it.
+    pub message_id: String,
+    /// Of an agreement: the other identities that were one person with this one when it was given and had refused. What they
+    /// refused ends by it; what anybody refuses who is merged later does not.
+    pub answers: Vec<SourceIdentityId>,
 }
 
-/// Everything that one contributor said about consents: the answer that counts for each purpose.
+/// Everything that one identity said about consents: the answer that counts for each key.
 ///
 /// A refusal counts against all that was received before it. An agreement counts only if it is dated after all that was
 /// received before it: history that is imported, or comes late, allows nothing that was refused since.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Consents {
-    /// A refusal of all purposes: a `consent` that is no object.
+    /// About all purposes: `*`, or a `consent` that is no object, which refuses.
     pub all: Option<Consent>,
-    /// By the purpose in lower case.
+    /// By the key in lower case.
     pub purposes: BTreeMap<String, Consent>,
+    /// How many statements there were, whether they counted or not.
+    pub statements: u32,
+}
+
+/// What became of one answer of a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Counted,
+    /// It agrees, and its source may only refuse.
+    SourceMayNotAgree,
+    /// It is dated before something that was received before it, or is not newer.
+    NotNewer,
+    /// The identity has answered as many keys as it can. A refusal counts against everything instead.
+    NoRoom,
+    /// No message can have a purpose or a channel of so long a name.
+    NameTooLong,
+}
+
+/// One answer of a statement with what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// The key in lower case.
+    pub key: String,
+    /// `None` where it allows.
+    pub refused: Option<String>,
+    pub outcome: Outcome,
 }
 
 impl Consent {
+    /// The greater one is the newer: it was received later, then it is the later by its own time, then it refuses. Receipt
+    /// comes first, since a refusal must hold against an older agreement that comes late.
+    fn rank(&self) -> (Timestamp, Timestamp, &Option<String>, &str) {
+        (self.received_at, self.time, &self.refused, &self.message_id)
+    }
+
     /// Whether it counts where `held` was said too.
     pub fn counts_against(&self, held: &Consent) -> bool {
-        self > held && (self.refused.is_some() || self.time > held.time)
+        self.rank() > held.rank() && (self.refused.is_some() || self.time > held.time)
     }
 
     /// Let another answer take this one's place, if it counts.
-    fn take(&mut self, given: Consent) {
-        if given.counts_against(self) {
-            *self = Consent { time: given.time.max(self.time), ..given };
+    fn take(&mut self, given: Consent) -> Outcome {
+        if !given.counts_against(self) {
+            return Outcome::NotNewer;
         }
+        *self = Consent { time: given.time.max(self.time), ..given };
+        Outcome::Counted
     }
 }
 
 impl Consents {
-    /// Take what an event said, as the JSON text of the trait; whether all of it found room. What finds none and allows is
-    /// left out; what finds none and refuses counts against all purposes.
-    pub fn record(&mut self, json: &str, time: Timestamp, received_at: Timestamp) -> bool {
-        let answer = |refused| Consent { received_at, time, refused };
-        let Ok(Entries(said)) = serde_json::from_str(json) else {
-            self.refuse_all(answer(Some(cut(json))));
-            return true;
+    /// Take what an event said; what became of each answer. What finds no room and allows is left out; what finds none and
+    /// refuses counts against all purposes.
+    pub fn record(&mut self, statement: &Statement<'_>) -> Vec<Heard> {
+        self.statements = self.statements.saturating_add(1);
+        let Ok(Entries(said)) = serde_json::from_str(statement.json) else {
+            let refused = Some(cut(statement.json));
+            let outcome = self.take_all(statement.answer(refused.clone()));
+            return vec![Heard { key: EVERYTHING.to_owned(), refused, outcome }];
         };
-        let mut had_room = true;
-        for (purpose, answered) in said {
-            let purpose = folded(&purpose);
-            if purpose.len() > MAX_PURPOSE_BYTES {
-                // No message can be of such a purpose.
-                had_room = false;
-                continue;
-            }
-            let given = answer((answered.get() != "true").then(|| cut(answered.get())));
-            let has_room = self.purposes.len() < MAX_PURPOSES;
-            match self.purposes.get_mut(&purpose) {
-                // A text that names a purpose twice refuses it if either does, which is the greater answer.
-                Some(held) => held.take(given),
-                None if has_room => drop(self.purposes.insert(purpose, given)),
-                None => {
-                    had_room = false;
-                    if given.refused.is_some() {
-                        self.refuse_all(given);
-                    }
-                }
+        let mut heard = Vec::new();
+        for (key, answered) in said {
+            let key = folded(&key);
+            let refused = (answered.get() != "true").then(|| cut(answered.get()));
+            let outcome = self.record_one(&key, statement.answer(refused.clone()), statement.giver);
+            if heard.len() < MAX_HEARD {
+                let key = key.chars().take(MAX_PURPOSE_BYTES + MAX_CHANNEL_BYTES).collect();
+                heard.push(Heard { key, refused, outcome });
             }
         }
-        had_room
+        heard
     }
 
-    fn refuse_all(&mut self, given: Consent) {
+    fn record_one(&mut self, key: &str, given: Consent, giver: Giver) -> Outcome {
+        let (purpose, channel) = parts(key);
+        if purpose.len() > MAX_PURPOSE_BYTES || channel.is_some_and(|channel| channel.len() > MAX_CHANNEL_BYTES) {
+            return Outcome::NameTooLong;
+        }
+        if given.refused.is_none() && giver == Giver::RefusesOnly {
+            return Outcome::SourceMayNotAgree;
+        }
+        if key == EVERYTHING {
+            return self.take_all(given);
+        }
+        let has_room = self.purposes.len() < MAX_PURPOSES;
+        match self.purposes.get_mut(key) {
+            // A text that names a key twice refuses it if either does, which is the greater answer.
+            Some(held) => held.take(given),
+            None if has_room => {
+                self.purposes.insert(key.to_owned(), given);
+                Outcome::Counted
+            }
+            None => {
+                if given.refused.is_some() {
+                    self.take_all(given);
+                }
+                Outcome::NoRoom
+            }
+        }
+    }
+
+    fn take_all(&mut self, given: Consent) -> Outcome {
         match &mut self.all {
             Some(held) => held.take(given),
-            None => self.all = Some(given),
+            None => {
+                self.all = Some(given);
+                Outcome::Counted
+            }
         }
     }
 
-    /// The answer that counts for a purpose, if there is one.
-    pub fn of(&self, purpose: &str) -> Option<&Consent> {
-        match (self.purposes.get(&folded(purpose)), &self.all) {
-            (Some(own), Some(all)) if own.counts_against(all) => Some(own),
-            (Some(own), None) => Some(own),
-            (_, all) => all.as_ref(),
-        }
+    /// All answers with their keys, that to everything first.
+    pub fn answers(&self) -> impl Iterator<Item = (&str, &Consent)> {
+        let all = self.all.iter().map(|consent| (EVERYTHING, consent));
+        all.chain(self.purposes.iter().map(|(key, consent)| (key.as_str(), consent)))
+    }
+
+    /// The agreement that counts for a key, to note whom it answers.
+    pub fn agreement_mut(&mut self, key: &str) -> Option<&mut Consent> {
+        let held = if key == EVERYTHING { self.all.as_mut() } else { self.purposes.get_mut(key) };
+        held.filter(|consent| consent.refused.is_none())
+    }
+
+    /// Whether a later agreement to `key` would answer something that is refused here.
+    pub fn refuses_what_is_answered_by(&self, key: &str) -> bool {
+        self.answers().any(|(held, consent)| consent.refused.is_some() && covers(key, held))
     }
 
     /// About what it takes, in bytes.
     pub fn size_bytes(&self) -> usize {
-        const ENTRY_BYTES: usize = 64;
-        let said = |consent: &Consent| ENTRY_BYTES + consent.refused.as_ref().map_or(0, String::len);
-        let purposes = self.purposes.iter().map(|(purpose, consent)| purpose.len() + said(consent));
-        purposes.sum::<usize>() + self.all.as_ref().map_or(0, said)
+        const ENTRY_BYTES: usize = 128;
+        let said = |consent: &Consent| {
+            let texts = consent.refused.as_ref().map_or(0, String::len) + consent.message_id.len();
+            ENTRY_BYTES + texts + size_of::<SourceIdentityId>() * consent.answers.len()
+        };
+        self.answers().map(|(key, consent)| key.len() + said(consent)).sum()
     }
 }
 
-/// A purpose as it is compared: writers differ in case, and leave blanks.
-fn folded(purpose: &str) -> String {
-    purpose.trim().to_lowercase()
+impl Statement<'_> {
+    fn answer(&self, refused: Option<String>) -> Consent {
+        Consent {
+            received_at: self.received_at,
+            time: self.time.min(self.received_at),
+            refused,
+            source: self.source,
+            message_id: self.message_id.to_owned(),
+            answers: Vec::new(),
+        }
+    }
+}
+
+/// The purpose and the channel of a key in lower case.
+fn parts(key: &str) -> (&str, Option<&str>) {
+    key.split_once(AT).map_or((key, None), |(purpose, channel)| (purpose, Some(channel)))
+}
+
+/// Whether an agreement to `agreed` says something about a refusal of `refused`: it is the same key or a more definite one. So
+/// an agreement to a purpose ends a refusal of everything for that purpose, and none of the purpose through one channel.
+fn covers(agreed: &str, refused: &str) -> bool {
+    let ((agreed, agreed_at), (refused, refused_at)) = (parts(agreed), parts(refused));
+    (refused == EVERYTHING || refused == agreed) && (refused_at.is_none() || refused_at == agreed_at)
+}
+
+/// A key as it is compared: writers differ in case, and leave blanks.
+fn folded(key: &str) -> String {
+    let key = key.trim().to_lowercase();
+    match key.split_once(AT) {
+        Some((purpose, channel)) => format!("{}{AT}{}", purpose.trim_end(), channel.trim_start()),
+        None => key,
+    }
 }
 
 fn cut(json: &str) -> String {
@@ -189,148 +345,4 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn recorded(said: &[(&str, i64)]) -> Consents {
-        let mut consents = Consents::default();
-        for (json, at) in said {
-            assert!(consents.record(json, Timestamp(*at), Timestamp(*at)));
-        }
-        consents
-    }
-
-    fn is_allowed(consents: &Consents, purpose: &str) -> Option<bool> {
-        consents.of(purpose).map(|consent| consent.refused.is_none())
-    }
-
-    #[test]
-    fn a_refusal_holds_until_its_own_purpose_is_allowed() {
-        let consents = recorded(&[(r#"{"news":false}"#, 1), (r#"{"ads":true}"#, 2), (r#"{"ads":false}"#, 3)]);
-        assert_eq!((is_allowed(&consents, "news"), is_allowed(&consents, "ads")), (Some(false), Some(false)));
-        let later = recorded(&[(r#"{"news":false,"ads":true}"#, 1), (r#"{"News":true}"#, 2)]);
-        assert_eq!((is_allowed(&later, "NEWS"), is_allowed(&later, "ads")), (Some(true), Some(true)));
-        assert_eq!(is_allowed(&later, "other"), None);
-    }
-
-    #[test]
-    fn a_refusal_of_everything_holds_until_a_purpose_is_allowed_by_name() {
-        for everything in ["false", "null", r#""no""#, "true", "[]", "{not json", ""] {
-            let consents = recorded(&[(r#"{"ads":true}"#, 1), (everything, 2), (r#"{"news":true}"#, 3)]);
-            let all = ["news", "ads", "other"].map(|purpose| is_allowed(&consents, purpose));
-            assert_eq!(all, [Some(true), Some(false), Some(false)], "{everything}");
-        }
-    }
-
-    #[test]
-    fn an_agreement_that_is_older_than_a_refusal_allows_nothing_when_it_comes_late() {
-        let record = |said: &[(&str, i64, i64)]| {
-            let mut consents = Consents::default();
-            said.iter().for_each(|(json, time, received_at)| {
-                consents.record(json, Timestamp(*time), Timestamp(*received_at));
-            });
-            is_allowed(&consents, "news")
-        };
-        let (yes, no) = (r#"{"news":true}"#, r#"{"news":false}"#);
-        assert_eq!(record(&[(no, 20, 1), (yes, 10, 2)]), Some(false));
-        assert_eq!(record(&[("false", 20, 1), (yes, 10, 2)]), Some(false));
-        assert_eq!(record(&[(no, 20, 1), (no, 5, 2), (yes, 10, 3)]), Some(false));
-        assert_eq!(record(&[(no, 20, 1), (yes, 20, 2)]), Some(false));
-        assert_eq!(record(&[(no, 20, 1), (yes, 21, 2)]), Some(true));
-        // What allowed goes on allowing, whatever old agreement follows.
-        assert_eq!(record(&[("false", 20, 1), (yes, 30, 2), (yes, 10, 3)]), Some(true));
-        // A refusal that comes late counts: nobody knows what was said last.
-        assert_eq!(record(&[(yes, 30, 1), (no, 20, 2)]), Some(false));
-    }
-
-    #[test]
-    fn a_text_that_names_a_purpose_twice_refuses_it() {
-        for json in [
-            r#"{"news":false,"news":true}"#,
-            r#"{"news":true,"NEWS":0}"#,
-            r#"{"n\u0065ws":false,"news":true}"#,
-            r#"{" news\t":false,"news":true}"#,
-        ] {
-            assert_eq!(is_allowed(&recorded(&[(json, 1)]), "news"), Some(false), "{json}");
-        }
-    }
-
-    #[test]
-    fn what_a_text_refuses_is_read_out_of_it() {
-        for (json, refused) in [
-            (r#"{"news":true}"#, None),
-            ("{}", None),
-            (r#"{"news":true,"ads":false,"a\"b":"no"}"#, Some(r#"{"ads":false,"a\"b":"no"}"#)),
-            (r#"{"news":true,"news":false}"#, Some(r#"{"news":false}"#)),
-            ("false", Some("false")),
-            ("\"no\"", Some("\"no\"")),
-        ] {
-            assert_eq!(refusal(json).as_deref(), refused, "{json}");
-        }
-        let long = format!(r#"{{"news":"{}"}}"#, "x".repeat(70_000));
-        assert_eq!(refusal(&long).as_deref(), Some("false"));
-    }
-
-    #[test]
-    fn what_finds_no_room_allows_nothing() {
-        let mut consents = Consents::default();
-        for number in 0..MAX_PURPOSES {
-            assert!(consents.record(&format!(r#"{{"p{number}":true}}"#), Timestamp(1), Timestamp(1)));
-        }
-        assert!(!consents.record(r#"{"more":true}"#, Timestamp(2), Timestamp(2)));
-        assert_eq!((is_allowed(&consents, "more"), is_allowed(&consents, "p1")), (None, Some(true)));
-        assert!(!consents.record(r#"{"more":false}"#, Timestamp(3), Timestamp(3)));
-        assert_eq!((is_allowed(&consents, "more"), is_allowed(&consents, "p1")), (Some(false), Some(false)));
-        assert!(consents.record(r#"{"p1":true}"#, Timestamp(4), Timestamp(4)));
-        assert_eq!(is_allowed(&consents, "p1"), Some(true));
-        let long = format!(r#"{{"{}":{{"a":"{}"}}}}"#, "p".repeat(MAX_PURPOSE_BYTES + 1), "x".repeat(10_000));
-        assert!(!consents.record(&long, Timestamp(5), Timestamp(5)));
-        assert!(consents.record(&format!("\"{}\"", "é".repeat(10_000)), Timestamp(6), Timestamp(6)));
-        assert!(consents.size_bytes() < 8 << 10);
-    }
-
-    proptest! {
-        /// Answers arrive in the order of receipt; those of one request have one time of receipt and any order.
-        #[test]
-        fn the_order_within_a_request_never_matters(
-            said in prop::collection::vec((0usize..10, 0i64..4, 0i64..3), 3..7),
-            seed in any::<u64>(),
-        ) {
-            const TEXTS: [&str; 10] = [
-                "false", "{}", r#"{"a":true}"#, r#"{"a":false}"#, r#"{"A":"no"}"#, r#"{"b":true}"#, r#"{"b":false}"#,
-                r#"{"a":true,"b":false}"#, r#"{"a":true,"a":false}"#, "\"no\"",
-            ];
-            let record = |order: &[(usize, i64, i64)]| {
-                let mut consents = Consents::default();
-                for (text, time, received_at) in order {
-                    consents.record(TEXTS[*text], Timestamp(*time), Timestamp(*received_at));
-                }
-                ["a", "b", "c"].map(|purpose| is_allowed(&consents, purpose))
-            };
-            let mut one = said.clone();
-            one.sort_by_key(|(_, _, received_at)| *received_at);
-            let mut other = said;
-            other.sort_by_key(|(text, time, received_at)| {
-                (*received_at, seed.wrapping_mul((*text as u64 + 1) * 31 + (*time as u64) * 7 + 1).rotate_left(29))
-            });
-            prop_assert_eq!(record(&one), record(&other));
-            // The naive answer: some agreement is newer than every refusal, of the purpose or of everything, and dated after
-            // all that was received before it.
-            let answers: Vec<(bool, i64, i64)> = one.iter().filter_map(|(text, time, received_at)| {
-                let allows = match TEXTS[*text] {
-                    r#"{"a":true}"# | r#"{"a":true,"b":false}"# => true,
-                    "{}" | r#"{"b":true}"# | r#"{"b":false}"# => return None,
-                    _ => false,
-                };
-                Some((allows, *received_at, *time))
-            }).collect();
-            let beats = |yes: &(bool, i64, i64)| answers.iter().all(|other| {
-                (other.0 || (yes.1, yes.2) > (other.1, other.2)) && (other.1 >= yes.1 || yes.2 > other.2)
-            });
-            let naive = answers.iter().any(|answer| answer.0 && beats(answer));
-            prop_assert_eq!(record(&one)[0] == Some(true), naive);
-        }
-    }
-}
+mod tests;

@@ -95,6 +95,9 @@ pub struct RejectedRecord {
     /// Stable, e.g. `missing-identifier`.
     pub code: String,
     pub message: String,
-    /// The offending input as it came, cut at 4 KiB.
+    /// The offending input as it came, cut at [`MAX_RAW_BYTES`].
     pub raw: String,
 }
+
+/// What is kept of a record that could not become an event, in bytes: the largest message that Segment's clients send.
+pub const MAX_RAW_BYTES: usize = 32 << 10;

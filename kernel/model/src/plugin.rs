@@ -14,11 +14,12 @@ use serde::{Deserialize, Serialize};
 
 pub use fault::{FaultOwner, PluginFault};
 pub use manifest::{
-    Capabilities, Grants, HttpRequest, InputSpec, LimitRequest, Manifest, OutputSpec, RecipientRequest, SecretRequest,
+    Capabilities, ConsentGrant, Grants, HttpRequest, InputSpec, LimitRequest, Manifest, OutputSpec, RecipientRequest,
+    SecretRequest,
 };
 pub use roles::{
     Answer, Callback, Cancellation, Channel, ComputeModel, Connector, Fitted, PolledPage, Receipt, ReceiveError,
-    Received, Refusal, SourceRequest,
+    Received, RecordPlace, Refusal, SourceRequest,
 };
 
 /// What a plugin is.

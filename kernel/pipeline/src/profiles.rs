@@ -1,8 +1,10 @@
 //! The reading floor: rows of people and how a person is put together from them. The stages and the questions above use it;
 //! it uses none of them.
 
+pub(crate) mod consents;
 pub(crate) mod evaluation;
 pub(crate) mod facts;
 pub(crate) mod faults;
 pub(crate) mod person;
 pub(crate) mod scan;
+pub(crate) mod suppressions;

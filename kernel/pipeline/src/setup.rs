@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use kith_features::Zone;
 use kith_model::audience::Audience;
+use kith_model::consent::Giver;
 use kith_model::id::{InstallationId, InstallationName, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_model::plugin::{Channel, ComputeModel, Connector, InputSpec, OutputSpec, PluginId, PluginKind};
@@ -98,8 +99,12 @@ pub struct Installed {
     pub idempotence: Idempotence,
     /// What one call may take in memory at most, what it hands to the kernel included.
     pub call_memory_bytes: u64,
+    /// Whether a row of a file that came before with other content corrects it: `upsert` in a source's configuration.
+    pub corrects: bool,
     /// How much a channel sends at once.
     pub sending: SendingLimits,
+    /// Whether a connector's events may end refusals of consent.
+    pub giver: Giver,
     pub role: Role,
 }
 

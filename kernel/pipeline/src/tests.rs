@@ -10,5 +10,7 @@ pub(crate) mod harness;
 mod histories;
 mod identity;
 mod models;
+mod profiling;
 mod reaction;
+mod repeats;
 mod who;

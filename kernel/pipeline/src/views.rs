@@ -12,12 +12,20 @@ use kith_model::identity::{Edge, Identifier, Veto};
 use kith_model::profile::{FoldedTrait, Score, Tag};
 use kith_model::time::Timestamp;
 
+mod letters;
+
+pub use crate::react::seen::{Kinds, Seen};
 pub use crate::shared::Failing;
+pub use letters::{
+    DeadLetter, Edit, LetterCount, LetterCounts, LetterFilter, LetterKind, ListedLetter, RecordLetter, Replay,
+};
 
 /// What became of one submitted event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Accepted,
+    /// Another message with the same id came before, and this one takes its place.
+    Corrected,
     /// The same message came before; nothing changed.
     Duplicate,
     /// A different message with the same id came before; this one was kept aside.
@@ -31,8 +39,14 @@ pub enum Verdict {
 /// What became of a request or a file, or of a piece of one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Acceptance {
+    /// Events that are new.
     pub accepted: u64,
+    /// What came before as it is.
     pub duplicate: u64,
+    /// Events that took the place of others with the same id.
+    pub corrected: u64,
+    /// How many of the rejected had the id of another message.
+    pub conflict: u64,
     /// What was kept aside, with its place in the input. At most [`crate::MAX_REPORTED_REJECTIONS`]; `rejected_count` counts all.
     pub rejected: Vec<RejectedRecord>,
     pub rejected_count: u64,
@@ -42,6 +56,51 @@ pub struct Acceptance {
     pub identifiers_left_out: u64,
     /// The log's head when all of it was durable.
     pub position: Position,
+}
+
+impl Acceptance {
+    /// Count in what a part brought; of rejected records as many are listed as find room.
+    pub(crate) fn add(&mut self, part: Acceptance, most_listed: usize) {
+        self.accepted += part.accepted;
+        self.duplicate += part.duplicate;
+        self.corrected += part.corrected;
+        self.conflict += part.conflict;
+        self.rejected_count += part.rejected_count;
+        self.not_followed += part.not_followed;
+        self.identifiers_left_out += part.identifiers_left_out;
+        let room = most_listed.saturating_sub(self.rejected.len());
+        self.rejected.extend(part.rejected.into_iter().take(room));
+    }
+
+    /// The same without what an earlier state of it tells of; the list stays whole.
+    #[must_use]
+    pub fn since(&self, before: &Acceptance) -> Acceptance {
+        Acceptance {
+            accepted: self.accepted.saturating_sub(before.accepted),
+            duplicate: self.duplicate.saturating_sub(before.duplicate),
+            corrected: self.corrected.saturating_sub(before.corrected),
+            conflict: self.conflict.saturating_sub(before.conflict),
+            rejected_count: self.rejected_count.saturating_sub(before.rejected_count),
+            not_followed: self.not_followed.saturating_sub(before.not_followed),
+            identifiers_left_out: self.identifiers_left_out.saturating_sub(before.identifiers_left_out),
+            rejected: self.rejected.clone(),
+            position: self.position,
+        }
+    }
+
+    /// How many records it tells of.
+    pub fn records(&self) -> u64 {
+        self.accepted + self.duplicate + self.corrected + self.rejected_count
+    }
+}
+
+/// How far an import with a name has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportState {
+    /// Bytes of the file, unpacked, that are taken and durable.
+    pub bytes: u64,
+    /// What came of them.
+    pub acceptance: Acceptance,
 }
 
 /// A profile with everything on it and where it came from.
@@ -142,14 +201,63 @@ pub struct ConditionFault {
     pub example: ProfileId,
 }
 
-/// What a condition reads and nobody writes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Unwritten {
-    /// No installation makes them.
-    pub tags: Vec<String>,
-    pub scores: Vec<String>,
-    /// Nobody has them.
-    pub traits: Vec<String>,
+/// What a name is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NameKind {
+    Event,
+    Property,
+    Trait,
+    Tag,
+    Score,
+}
+
+/// A name that came, or that a plugin writes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CatalogEntry {
+    pub kind: NameKind,
+    pub name: String,
+    /// Of a property: the events that have it.
+    pub event: Option<String>,
+    /// How it came; `None` of what plugins write, and of what came before names were counted.
+    pub seen: Option<Seen>,
+    /// How many people have a value of it; `None` of events and their properties, and where it is not known.
+    pub people: Option<u64>,
+    /// Its values in JSON, with how many events brought each, or how many people have it: the most frequent first.
+    pub values: Vec<(String, u64)>,
+    pub has_many_values: bool,
+}
+
+impl CatalogEntry {
+    pub(crate) fn seen(kind: NameKind, name: &str, event: Option<&str>, seen: &Seen) -> CatalogEntry {
+        let mut values: Vec<(String, u64)> = seen.values.iter().map(|(value, count)| (value.clone(), *count)).collect();
+        values.sort_by(|(one, of_one), (other, of_other)| of_other.cmp(of_one).then_with(|| one.cmp(other)));
+        CatalogEntry {
+            kind,
+            name: name.to_owned(),
+            event: event.map(str::to_owned),
+            seen: Some(seen.clone()),
+            people: None,
+            values,
+            has_many_values: seen.has_many_values,
+        }
+    }
+
+    /// Its place in a list: events, each with its properties behind it, then traits, tags and scores.
+    pub fn place(&self) -> (NameKind, &str, &str) {
+        match (self.kind, &self.event) {
+            (_, Some(event)) => (NameKind::Event, event, &self.name),
+            (kind, None) => (kind, &self.name, ""),
+        }
+    }
+}
+
+/// All names of a workspace.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Catalog {
+    pub entries: Vec<CatalogEntry>,
+    /// How often a name came for which there was no room.
+    pub others: u64,
+    pub as_of: Position,
 }
 
 /// What the removal of an installation would take away.
@@ -202,17 +310,6 @@ pub struct DeliveryFilter {
     pub state: Option<&'static str>,
 }
 
-/// What came of the wish to send a message again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Replay {
-    /// It is in its outbox.
-    Begun,
-    /// There is no dead letter of that id.
-    NoLetter,
-    /// Its audience was removed, and a message of that never leaves.
-    AudienceRemoved,
-}
-
 /// Whether a receiving host is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostState {
@@ -246,26 +343,6 @@ pub struct HostView {
 pub struct Paged<T> {
     pub items: Vec<T>,
     pub next: Option<String>,
-}
-
-/// Something that did not work and is kept until somebody deals with it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum DeadLetter {
-    /// An input that could not become an event.
-    Record { id: String, source: InstallationId, at: Timestamp, record: RejectedRecord },
-    /// A compute plugin's batch that failed; the profiles keep their older values.
-    Computation {
-        id: String,
-        installation: InstallationId,
-        at: Timestamp,
-        code: String,
-        message: String,
-        profiles: u64,
-    },
-    /// Something stored that cannot be read, or is too large to be written; the work went on without it.
-    Unreadable { id: String, at: Timestamp, position: Position, problem: String, raw: Vec<u8> },
-    /// A message that was given up.
-    Delivery(DeliveryView),
 }
 
 /// How far the work behind the log has come.

@@ -5,23 +5,31 @@
 
 mod audiences;
 mod audit;
+mod browsers;
 mod callers;
+mod catalog;
+mod consent;
 mod convert;
 mod deliveries;
+mod dry_run;
+mod etag;
 mod extract;
 mod fits;
 mod health;
 mod identity;
+mod imports;
 mod ingest;
 pub(crate) mod installations;
 mod intake;
 mod keys;
+mod letters;
 pub(crate) mod masks;
 pub mod openapi;
 pub(crate) mod plugins;
 mod profiles;
 mod records;
 mod reservation;
+mod suppressions;
 mod unread;
 mod view;
 mod workspace;
@@ -44,7 +52,7 @@ use tracing::Instrument as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub(crate) use self::callers::{Failures, Peer};
+pub(crate) use self::callers::{InVain, Peer};
 use crate::app::App;
 use crate::auth::hex;
 use crate::error::{ApiError, REQUEST_ID, RequestIds};
@@ -67,8 +75,13 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(ingest::group_short))
         .routes(routes!(ingest::alias))
         .routes(routes!(ingest::alias_short))
+        .routes(routes!(ingest::beacon))
         .routes(routes!(ingest::settings))
+        .routes(routes!(browsers::source_config))
+        .routes(routes!(browsers::pixel))
+        .routes(routes!(browsers::pixel_of_data))
         .routes(routes!(records::receive))
+        .routes(routes!(imports::read))
         .routes(routes!(profiles::find))
         .routes(routes!(profiles::read))
         .routes(routes!(profiles::events))
@@ -76,6 +89,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(identity::not_followed))
         .routes(routes!(identity::merges))
         .routes(routes!(identity::why))
+        .routes(routes!(consent::read))
         .routes(routes!(plugins::upload, plugins::list))
         .routes(routes!(plugins::read))
         .routes(routes!(plugins::remove))
@@ -89,9 +103,17 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(audiences::read, audiences::change, audiences::remove))
         .routes(routes!(audiences::members))
         .routes(routes!(audiences::explain))
+        .routes(routes!(catalog::list))
         .routes(routes!(deliveries::list))
-        .routes(routes!(deliveries::dead_letters))
-        .routes(routes!(deliveries::replay))
+        .routes(routes!(letters::list))
+        .routes(routes!(letters::counts))
+        .routes(routes!(letters::replay_many))
+        .routes(routes!(letters::dismiss_many))
+        .routes(routes!(letters::read, letters::edit, letters::dismiss))
+        .routes(routes!(letters::replay))
+        .routes(routes!(suppressions::add, suppressions::list))
+        .routes(routes!(suppressions::check))
+        .routes(routes!(suppressions::remove))
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))
         .routes(routes!(workspace::read))

@@ -4,6 +4,8 @@
 //! mistyped or cut key without a look-up. Only its SHA-256 is stored: the bits are random, so a slow hash would add nothing.
 //! The workspace always comes from the credential, never from a path or a body.
 
+mod roles;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -18,6 +20,8 @@ use utoipa::ToSchema;
 
 use crate::error::ApiError;
 use crate::shares::Share;
+
+pub use roles::Role;
 
 /// What a credential may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]

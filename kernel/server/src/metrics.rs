@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use axum::http::Method;
+use kith_pipeline::Acceptance;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// Upper bounds in seconds, from a cache hit to a slow fit.
@@ -54,8 +55,17 @@ impl Metrics {
     }
 
     /// Records came in.
-    pub(crate) fn ingested(&self, accepted: u64, duplicate: u64, rejected: u64) {
-        for (outcome, count) in [("accepted", accepted), ("duplicate", duplicate), ("rejected", rejected)] {
+    pub(crate) fn ingested(&self, acceptance: &Acceptance) {
+        let Acceptance { accepted, duplicate, corrected, conflict, rejected_count, .. } = acceptance;
+        let outcomes = [
+            ("accepted", *accepted),
+            ("duplicate", *duplicate),
+            ("corrected", *corrected),
+            ("conflict", *conflict),
+            // Each record is counted once.
+            ("rejected", rejected_count.saturating_sub(*conflict)),
+        ];
+        for (outcome, count) in outcomes {
             metrics::counter!("kith_ingest_records_total", "outcome" => outcome).increment(count);
         }
     }

@@ -251,6 +251,8 @@ impl Wiring {
             recipients: policy.recipient_types().map(<[String]>::to_vec),
             call_memory_bytes: policy.memory_bytes.value.saturating_add(policy.output_bytes.value),
             sending: policy.sending(),
+            corrects: row.config.get("upsert").and_then(serde_json::Value::as_bool) == Some(true),
+            giver: row.grants.giver(),
             idempotence: match plugin.manifest.idempotent {
                 true => Idempotence::Idempotent,
                 false => Idempotence::NotIdempotent,

@@ -104,6 +104,7 @@ impl From<Received> for source::Received {
                 content_type,
                 body,
             }),
+            notes: received.notes,
         }
     }
 }

@@ -3,7 +3,9 @@
 use kith_model::plugin::{Connector, PluginFault, PolledPage, ReceiveError, Received, SourceRequest};
 
 use super::Bound;
+use crate::abi::Abi;
 use crate::bindings::current::{source, types};
+use crate::bindings::v0_1;
 use crate::convert;
 use crate::state::CallClass;
 use crate::verify;
@@ -11,17 +13,23 @@ use crate::verify;
 /// A connector of an installation.
 pub(super) struct WasmConnector {
     pub(super) bound: Bound,
+    pub(super) abi: Abi,
 }
 
 impl Connector for WasmConnector {
     fn receive(&self, request: &SourceRequest) -> Result<Received, ReceiveError> {
         let bound = &self.bound;
         let wit = convert::request_to_wit(request);
-        let called: Result<Result<source::Received, source::Rejection>, _> =
-            bound.call(CallClass::Plain, "receive", (&wit,));
+        let called: Result<Result<Received, source::Rejection>, PluginFault> = match self.abi {
+            Abi::V0_2 => bound
+                .call(CallClass::Plain, "receive", (&wit,))
+                .map(|called: Result<_, _>| called.map(convert::received_from_wit)),
+            Abi::V0_1 => bound
+                .call(CallClass::Plain, "receive", (&wit,))
+                .map(|called: Result<v0_1::source::Received, _>| called.map(convert::received_from_wit_0_1)),
+        };
         match called.map_err(ReceiveError::Fault)? {
             Ok(received) => {
-                let received = convert::received_from_wit(received);
                 let checked = verify::received(&bound.manifest, request, &received);
                 bound.reported(checked).map(|()| received).map_err(ReceiveError::Fault)
             }

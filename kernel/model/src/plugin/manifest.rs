@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{PluginId, PluginKind};
+use crate::consent::Giver;
 use crate::table::ColumnType;
 
 /// What `plugin.toml` declares. Parsed, with the line of every mistake, by the host crate.
@@ -130,8 +131,29 @@ pub struct Grants {
     /// Types of identifiers that a channel is given, of those that its manifest asks for; absent means all of these.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recipients: Option<Vec<String>>,
+    /// Whether what a connector's events say of consent may end refusals.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consent: Option<ConsentGrant>,
     /// Lower limits than the host's.
     pub limits: LimitRequest,
+}
+
+impl Grants {
+    /// Whether a source with these grants may end refusals of consent.
+    pub fn giver(&self) -> Giver {
+        match self.consent {
+            Some(ConsentGrant::Give) => Giver::MayAgree,
+            None => Giver::RefusesOnly,
+        }
+    }
+}
+
+/// What a source may say of consent beside refusals, which are taken from everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConsentGrant {
+    /// An explicit `true` ends a refusal.
+    Give,
 }
 
 /// Limits that a manifest or a grant names; an absent one leaves the next in line to decide. The smallest wins.

@@ -65,6 +65,8 @@ impl Lane {
         if let Err(error) = commit(store, workspace, group, &mut batch, &mut ends) {
             tracing::error!(workspace = self.id.0, %error, "the workspace's state is read again, because it is not known");
             *held = None;
+        } else if let Err(error) = workspace.seen.step() {
+            tracing::warn!(workspace = self.id.0, %error, "the memory of files is put in order later");
         }
         let freed_bytes = self.answer(batch, ends);
         let turn = if self.waiting.lock().is_empty() { Turn::Idle } else { Turn::Again };
@@ -149,13 +151,18 @@ fn build(workspace: &mut Workspace, batch: &[Open], ends: &mut [Option<End>]) ->
     while events < MAX_GROUP_EVENTS && bytes < MAX_GROUP_BYTES {
         let Some((number, progress)) = turns.pop_front() else { break };
         match workspace.build(&batch[number].submission, progress) {
+            Ok(built) if built.waits && built.events == 0 => break,
             Ok(built) => {
+                let waits = built.waits;
                 events += built.events;
                 bytes += built.bytes;
                 if !built.is_last {
                     turns.push_back((number, built.progress));
                 }
                 group.push(Member { open: number, built });
+                if waits {
+                    break;
+                }
             }
             Err(error) => ends[number] = Some(End::Failed(Arc::new(error))),
         }
@@ -204,6 +211,8 @@ fn commit(
 fn count(built: &Built) {
     metrics::counter!("kith_events_accepted_total").increment(built.acceptance.accepted);
     metrics::counter!("kith_events_duplicate_total").increment(built.acceptance.duplicate);
+    metrics::counter!("kith_events_corrected_total").increment(built.acceptance.corrected);
+    metrics::counter!("kith_events_conflict_total").increment(built.acceptance.conflict);
     metrics::counter!("kith_events_rejected_total").increment(built.acceptance.rejected_count);
 }
 

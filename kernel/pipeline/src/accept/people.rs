@@ -4,9 +4,11 @@
 //! cases, beside the rule itself (in `partition`). Each identifier is a source identity of its own, so that a merge rewrites no event and no fact, and can be undone.
 
 mod apart;
+mod consents;
 mod evidence;
 mod layers;
 mod partition;
+mod retract;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +32,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::never_seen::{FilterPart, NeverSeen};
 use crate::profiles::facts::{self, EventFacts, FactsRow, Recorded, each_row, facts_key, read_facts_row, read_head};
 use apart::Apart;
+pub(crate) use consents::Spoken;
 use evidence::HeldEdge;
 pub(crate) use evidence::{Followed, Link};
 use layers::{Before, Layers};
@@ -273,16 +276,13 @@ impl People {
         &mut self,
         identity: SourceIdentityId,
         traits: BTreeMap<Cow<'t, str>, &RawValue>,
-        consents: &[&RawValue],
+        spoken: Spoken<'_>,
         event: &EventFacts<'_>,
     ) -> Result<Vec<Cow<'t, str>>, ReadError> {
         let mut surplus = Vec::new();
         let mut summary = self.facts_row(identity, 0)?;
-        let mut had_room = true;
-        for said in consents {
-            had_room &= summary.hear(CONSENT, &facts::fact(said.get(), event));
-        }
-        if !had_room {
+        let taken = self.hear(identity, &mut summary, spoken, event);
+        if !taken.had_room {
             surplus.push(Cow::Borrowed(CONSENT));
         }
         for (name, value) in traits {
@@ -304,6 +304,9 @@ impl People {
             }
         }
         self.layers.event.facts.insert((identity, 0), summary);
+        if spoken.is_of_person && !taken.agreed.is_empty() {
+            self.note_answered(identity, &taken.agreed)?;
+        }
         Ok(surplus)
     }
 
@@ -376,6 +379,7 @@ impl People {
                 false => Operation::Delete(key),
             });
         }
+        operations.extend(unit.statements.iter().cloned());
         for (end, edges) in &unit.edges {
             for (id, edge) in edges {
                 let key = Key::edge(workspace, *end, *id);

@@ -3,6 +3,7 @@
 //! What fails takes no more with it than it must: an event that needs a damaged row is set aside alone, a unit that is too
 //! large is halved until the one event that is too large is alone, and only an error of the store itself ends a submission.
 
+mod ends;
 #[cfg(test)]
 mod tests;
 mod tying;
@@ -18,13 +19,14 @@ use kith_model::identity::IdentityRules;
 use kith_model::time::Timestamp;
 use kith_store::{CommitError, Key, Operation, ReadError, Store, Unit, row};
 
-use super::aside::{KeptParts, Quota};
+use super::aside::{KeptParts, Part, Quota};
 use super::counts::Totals;
 use super::dedupe::{Seen, SeenMessages};
 use super::named::LeftOut;
-use super::people::{Followed, People};
-use super::{MAX_REPORTED_REJECTIONS, Submission, validate};
+use super::people::{Followed, People, Spoken};
+use super::{Submission, validate};
 use crate::profiles::facts::{EventFacts, MAX_TRAIT_BYTES, MAX_TRAIT_NAME_BYTES, MAX_TRAITS};
+use crate::rows::{Letter, RawForm};
 use crate::views::{Acceptance, Verdict};
 
 /// Most events of one unit: enough that a unit's own cost vanishes.
@@ -52,16 +54,18 @@ pub(super) struct Built {
     /// Where the submission stands once the unit is durable.
     pub progress: Progress,
     pub is_last: bool,
+    /// Whether the next event needs what was built so far to be durable.
+    pub waits: bool,
     /// What the unit adds to the answer.
     pub acceptance: Acceptance,
 }
 
 /// One workspace's state. Only its lane holds it, so it needs no lock and no retry.
 pub(super) struct Workspace {
-    store: Arc<dyn Store>,
-    id: WorkspaceId,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) id: WorkspaceId,
     pub people: People,
-    seen: SeenMessages,
+    pub(super) seen: SeenMessages,
     totals: Totals,
     quota: Quota,
     pub rules: IdentityRules,
@@ -76,6 +80,7 @@ struct Draft<'s> {
     submission: &'s Submission,
     /// Rows that only this unit touches.
     operations: Vec<Operation>,
+    letters: Vec<Letter>,
     kept: KeptParts,
     acceptance: Acceptance,
     /// Events that were taken.
@@ -140,6 +145,10 @@ impl Workspace {
         let mut size = Size::Fits;
         loop {
             let built = self.build_events(submission, progress, to, size).inspect_err(|_| self.forget_unit())?;
+            if built.waits && built.events == 0 {
+                self.forget_unit();
+                return Ok(built);
+            }
             if built.bytes <= self.max_unit_bytes {
                 self.keep_unit();
                 return Ok(built);
@@ -157,12 +166,13 @@ impl Workspace {
         &mut self,
         submission: &Submission,
         progress: Progress,
-        to: usize,
+        mut to: usize,
         size: Size,
     ) -> Result<Built, ReadError> {
         let mut draft = Draft {
             submission,
             operations: Vec::new(),
+            letters: Vec::new(),
             kept: progress.kept,
             acceptance: Acceptance::default(),
             events: 0,
@@ -170,10 +180,15 @@ impl Workspace {
         };
         if progress.next == 0 {
             for record in &submission.rejected {
-                draft.reject(with_word_on_consent(record.clone()));
+                draft.reject(Part { record: with_word_on_consent(record.clone()), form: submission.form() });
             }
         }
+        let mut waits = false;
         for (index, event) in submission.events.iter().enumerate().take(to).skip(progress.next) {
+            if self.must_wait(submission, event) {
+                (to, waits) = (index, true);
+                break;
+            }
             let verdict = match size {
                 Size::Fits => self.accept_event(&mut draft, event, index)?,
                 Size::TooLarge { bytes } => too_large(event, bytes, self.max_unit_bytes),
@@ -183,14 +198,18 @@ impl Workspace {
         }
         let is_last = to == submission.events.len();
         if is_last {
-            draft.kept.end(submission, &mut draft.operations);
+            draft.kept.end(submission, &mut draft.letters);
         }
         let events = to - progress.next;
+        let first = progress.next;
         let progress = Progress { next: to, kept: draft.kept };
         let acceptance = std::mem::take(&mut draft.acceptance);
-        let unit = self.finish(draft, is_last)?;
+        let mut unit = self.finish(draft, is_last)?;
+        if let Some(piece) = &submission.piece {
+            unit.operations.extend(piece.notes(self.id, first, &acceptance, is_last));
+        }
         let bytes = unit.size_bytes();
-        Ok(Built { unit, bytes, events, progress, is_last, acceptance })
+        Ok(Built { unit, bytes, events, progress, is_last, waits, acceptance })
     }
 
     /// One event in a layer of its own: an event that cannot be taken leaves nothing behind.
@@ -225,7 +244,7 @@ impl Workspace {
     ) -> Result<&'static str, ReadError> {
         const LOST: &str = "; the refusal of consent that may be in it was not taken";
         match verdict {
-            Verdict::Accepted | Verdict::Duplicate => return Ok(""),
+            Verdict::Accepted | Verdict::Corrected | Verdict::Duplicate => return Ok(""),
             Verdict::Conflict { .. } | Verdict::Rejected(_) => {}
         }
         match validate::refusal(event, &self.rules) {
@@ -233,7 +252,7 @@ impl Workspace {
             validate::Refusal::Lost => Ok(LOST),
             validate::Refusal::Readable(refusal) => match self.accept_event(draft, &refusal, index)? {
                 Verdict::Accepted => Ok("; the refusal of consent in it was taken"),
-                Verdict::Duplicate | Verdict::Conflict { .. } | Verdict::Rejected(_) => Ok(LOST),
+                _ => Ok(LOST),
             },
         }
     }
@@ -245,13 +264,20 @@ impl Workspace {
             Ok(checked) => checked,
             Err(rejected) => return Ok(Verdict::Rejected(rejected)),
         };
+        let mut superseding = None;
         let (message_id, unseen) = match &event.message_id {
             Some(message_id) => {
                 let digest = validate::digest(event);
-                match self.seen.look(submission.source, message_id, digest, submission.received_at)? {
+                match self.seen.look(&submission.sent(), message_id, digest)? {
                     Seen::Never(unseen) => (message_id.clone(), Some(unseen)),
                     Seen::Same => return Ok(Verdict::Duplicate),
-                    Seen::Other => return Ok(Verdict::Conflict { message_id: message_id.clone() }),
+                    Seen::Other(of, unseen) => {
+                        superseding = self.supersede(submission, &checked, message_id, of)?;
+                        if superseding.is_none() {
+                            return Ok(Verdict::Conflict { message_id: message_id.clone() });
+                        }
+                        (message_id.clone(), Some(unseen))
+                    }
                 }
             }
             None => {
@@ -266,9 +292,15 @@ impl Workspace {
             source: submission.source,
             message_id: &message_id,
         };
+        let spoken = Spoken {
+            said: &checked.consents,
+            giver: submission.giver,
+            origin: submission.origin,
+            is_of_person: self.rules.is_of_person(&checked.identifiers[0].normal.kind),
+        };
         let (identity, mut tied) = self.tie(&checked.identifiers, event.kind, &given)?;
         if !checked.traits.is_empty() {
-            let surplus = self.people.record_traits(identity, checked.traits, &checked.consents, &given)?;
+            let surplus = self.people.record_traits(identity, checked.traits, spoken, &given)?;
             tied.notes.extend((!surplus.is_empty()).then(|| surplus_traits(&surplus)));
         }
         let record = Change::Recorded(Event {
@@ -287,27 +319,26 @@ impl Workspace {
         });
         // Nothing can fail from here on.
         if let Some(unseen) = unseen {
-            self.seen.remember(unseen);
+            self.seen.remember(unseen, identity);
         }
         let row = Some(Key::event(submission.workspace, identity, time));
         let record = row::encode(&record);
+        let verdict = if superseding.is_some() { Verdict::Corrected } else { Verdict::Accepted };
+        draft.events += u64::from(superseding.is_none());
+        draft.operations.extend(superseding.into_iter().flatten());
         draft.operations.push(Operation::Append { workspace: submission.workspace, record, row });
-        draft.events += 1;
         draft.acceptance.not_followed += tied.not_followed;
         draft.acceptance.identifiers_left_out += checked.left_out.len() as u64;
         for (code, message) in draft.first_of_kind(&checked.left_out).into_iter().chain(tied.notes) {
-            let record =
-                RejectedRecord { place: index as u64, code: code.into(), message, raw: validate::excerpt(event) };
-            draft.kept.add(submission, record, &mut draft.operations);
+            let part = submission.part(index, event, code, message, RawForm::Taken);
+            draft.kept.add(submission, part, &mut draft.letters);
         }
-        Ok(Verdict::Accepted)
+        Ok(verdict)
     }
 
     /// All rows of a unit: first who belongs to whom, then the events, so that a reader of the feed knows whose they are.
     fn finish(&mut self, draft: Draft<'_>, is_last: bool) -> Result<Unit, ReadError> {
-        let Draft { submission, operations: own, events, .. } = draft;
-        let is_aside = |operation: &&Operation| matches!(operation, Operation::Put(..));
-        let added = own.iter().filter(is_aside).count() as u64;
+        let Draft { submission, operations: own, letters, kept, events, .. } = draft;
         let mut operations = Vec::with_capacity(own.len() + 16);
         let identified = self.people.identified();
         if !identified.profiles.is_empty() || !identified.gone.is_empty() {
@@ -317,7 +348,7 @@ impl Workspace {
         operations.extend(own);
         self.people.write(&mut operations);
         self.seen.write(&mut operations)?;
-        self.quota.add(submission.source, added, self.totals.unit(), &mut operations)?;
+        self.quota.keep(submission, letters, is_last.then_some(kept), self.totals.unit(), &mut operations)?;
         let (identifiers, profiles) = self.people.growth();
         let counts = self.totals.unit();
         counts.identifiers += identifiers;
@@ -336,36 +367,6 @@ impl Workspace {
         operations.push(after);
         Ok(Unit { preconditions: vec![before], operations, ..Unit::default() })
     }
-
-    fn keep_unit(&mut self) {
-        self.people.keep_unit();
-        self.seen.keep_unit();
-        self.quota.keep_unit();
-        self.totals.keep_unit();
-    }
-
-    fn forget_unit(&mut self) {
-        self.people.forget_unit();
-        self.seen.forget_unit();
-        self.quota.forget_unit();
-        self.totals.forget_unit();
-    }
-
-    /// The group is durable.
-    pub(super) fn committed(&mut self) {
-        self.people.committed();
-        self.seen.ended();
-        self.quota.ended();
-    }
-
-    /// Some units of the group were not committed; what they touched is read from the store again.
-    pub(super) fn committed_in_part(&mut self) -> Result<(), ReadError> {
-        self.seen.ended();
-        self.quota.ended();
-        self.people.committed_in_part()?;
-        self.totals = Totals::open(self.store.as_ref(), self.id)?;
-        Ok(())
-    }
 }
 
 impl Draft<'_> {
@@ -379,28 +380,27 @@ impl Draft<'_> {
     fn report(&mut self, event: &DraftEvent, index: usize, verdict: Verdict, heard: &str) {
         match verdict {
             Verdict::Accepted => self.acceptance.accepted += 1,
+            Verdict::Corrected => self.acceptance.corrected += 1,
             Verdict::Duplicate => self.acceptance.duplicate += 1,
-            Verdict::Conflict { message_id } => self.reject(RejectedRecord {
-                place: index as u64,
-                code: "message-id-conflict".into(),
-                message: format!(
+            Verdict::Conflict { message_id } => {
+                self.acceptance.conflict += 1;
+                let message = format!(
                     "another message came with the id `{message_id}` before; give each message its own id{heard}"
-                ),
-                raw: validate::excerpt(event),
-            }),
-            Verdict::Rejected(record) => {
-                let message = record.message + heard;
-                self.reject(RejectedRecord { place: index as u64, message, ..record });
+                );
+                self.reject(self.submission.part(index, event, "message-id-conflict", message, RawForm::Sent));
+            }
+            Verdict::Rejected(RejectedRecord { code, message, .. }) => {
+                self.reject(self.submission.part(index, event, &code, message + heard, RawForm::Sent));
             }
         }
     }
 
-    fn reject(&mut self, record: RejectedRecord) {
+    fn reject(&mut self, part: Part) {
         self.acceptance.rejected_count += 1;
-        if self.acceptance.rejected.len() < MAX_REPORTED_REJECTIONS {
-            self.acceptance.rejected.push(record.clone());
+        if self.acceptance.rejected.len() < self.submission.most_listed() {
+            self.acceptance.rejected.push(self.submission.listed(&part.record));
         }
-        self.kept.add(self.submission, record, &mut self.operations);
+        self.kept.add(self.submission, part, &mut self.letters);
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use kith_model::consent::{self, CONSENT, Entries, is_consent};
-use kith_model::event::{DraftEvent, EventKind, RejectedRecord};
+use kith_model::event::{DraftEvent, EventKind, MAX_RAW_BYTES, RejectedRecord};
 use kith_model::identity::{Identifier, IdentityRules, Unfit};
 use kith_model::time::Timestamp;
 use serde::de::IgnoredAny;
@@ -33,9 +33,6 @@ const MAX_DEPTH: usize = 64;
 /// When an event can have happened: from the birth of anybody alive to the last year that RFC 3339 can write. Whoever sends
 /// another time has mistaken the unit, e.g. microseconds for milliseconds.
 const TIMES: RangeInclusive<Timestamp> = Timestamp(-2_208_988_800_000)..=Timestamp(253_402_300_799_999);
-
-/// How much of a refused input is kept, in bytes.
-const MAX_EXCERPT_BYTES: usize = 4096;
 
 /// Trait name → JSON text.
 pub(crate) type Traits<'d> = BTreeMap<Cow<'d, str>, &'d RawValue>;
@@ -205,6 +202,15 @@ pub(crate) fn mentions_consent(text: &str) -> bool {
 /// A hash of all that the sender sent, to tell a repeat from another message with the same id. `sent_at` is left out: it
 /// differs between attempts.
 pub(crate) fn digest(draft: &DraftEvent) -> u64 {
+    content(draft).digest()
+}
+
+/// The same in 128 bits, to name a message that has no id.
+pub(crate) fn content_hash(draft: &DraftEvent) -> u128 {
+    content(draft).digest128()
+}
+
+fn content(draft: &DraftEvent) -> Xxh3 {
     let mut hash = Xxh3::new();
     let mut add = |part: &[u8]| {
         hash.update(&(part.len() as u64).to_be_bytes());
@@ -220,31 +226,19 @@ pub(crate) fn digest(draft: &DraftEvent) -> u64 {
     add(draft.properties.as_bytes());
     add(draft.traits.as_bytes());
     add(draft.context.as_bytes());
-    hash.digest()
+    hash
 }
 
-/// What a person needs to see of a refused draft.
+/// What a person needs to see of a refused draft, and to try it again.
 pub(crate) fn excerpt(draft: &DraftEvent) -> String {
-    let identifiers: Vec<String> = draft.identifiers.iter().map(ToString::to_string).collect();
-    let mut text = format!(
-        "{} {:?} id={:?} identifiers=[{}] properties={} traits={}",
-        draft.kind.as_str(),
-        draft.name,
-        draft.message_id.as_deref().unwrap_or(""),
-        identifiers.join(", "),
-        draft.properties,
-        draft.traits
-    );
+    let mut text = super::aside::draft::write(draft);
     cut(&mut text);
     text
 }
 
 /// Cut a text to what is kept of a refused input.
 pub(crate) fn cut(text: &mut String) {
-    if text.len() > MAX_EXCERPT_BYTES {
-        let cut = (0..=MAX_EXCERPT_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(cut);
-    }
+    text.truncate(text.floor_char_boundary(MAX_RAW_BYTES));
 }
 
 #[cfg(test)]

@@ -76,7 +76,8 @@ pub(super) fn claim(
     let deadline = Instant::now() + exchange::MAX_ATTEMPT;
     let deliveries = read_deliveries(sender, jobs, now, &mut pieces)?;
     let profiles: Vec<_> = deliveries.iter().map(|(_, row)| row.profile).collect();
-    let people = gate::read_people(store, sender.workspace(), &profiles)?;
+    let mut people = gate::read_people(store, sender.workspace(), &profiles)?;
+    gate::note_suppressed(store, (sender.workspace(), &setup.realm_key), &mut people)?;
     let mut passed = Vec::new();
     for ((job, row), found) in deliveries.into_iter().zip(people) {
         match look(sender, &Terms { setup, installed, deadline, now }, &job, row, &found) {

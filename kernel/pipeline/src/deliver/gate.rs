@@ -4,43 +4,24 @@
 //! Reading and deciding are apart. [`read_people`] fetches what the decision needs, [`judge`] decides without I/O. What cannot
 //! be read is refused, because a refusal that the gate overlooks cannot be taken back.
 
-use kith_model::audience::ConsentBasis;
-use kith_model::consent::{Consent, Consents};
+use std::collections::BTreeSet;
+
+use kith_model::consent::fold::{self, ConsentRow, Contributor, Question};
 use kith_model::delivery::DeliveryState;
 use kith_model::id::{InstallationId, ProfileId, SourceIdentityId, WorkspaceId};
-use kith_model::identity::{Identifier, IdentityRules};
+use kith_model::identity::Identifier;
 use kith_model::profile::IdentityHead;
 use kith_model::time::Timestamp;
 use kith_store::keys::PersonRow;
 use kith_store::{Key, ReadError, Store, Value, row};
 
 use crate::profiles::facts::{FactsRow, facts_key};
+use crate::profiles::suppressions;
 use crate::rows::DeliveryRow;
 use crate::setup::{Installed, Setup};
 
-/// A consent may be dated this far ahead of the kernel's clock; senders' clocks differ a little. A later date would let a
-/// phone whose clock is months ahead outlast every refusal until then.
-const MAX_CONSENT_AHEAD_MS: i64 = 600_000;
-
 /// A profile whose rows change while they are read is read again at most this often.
 const MAX_READS: usize = 4;
-
-/// What a contributor said about consents, if anything.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum ConsentRow {
-    Absent,
-    Said(Consents),
-    /// The row is there and cannot be read.
-    Unreadable(String),
-}
-
-/// One member of a profile, as what it said counts.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Contributor {
-    /// The type of its identifier; empty where that is not known.
-    pub kind: String,
-    pub row: ConsentRow,
-}
 
 /// A person as the gate sees one.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +32,8 @@ pub(super) struct Person {
     pub identifiers: Vec<Identifier>,
     /// What each contributor said.
     pub consents: Vec<Contributor>,
+    /// Why nothing may be sent to one of the identifiers, whoever they belong to.
+    pub suppressed: Option<String>,
 }
 
 /// What was found under a profile's id.
@@ -107,14 +90,21 @@ pub(super) fn judge(setup: &Setup, channel: &Installed, row: &DeliveryRow, found
         Found::Unsteady => return Verdict::Later,
         Found::Unreadable(problem) => return refuse(&format!("the person cannot be read: {problem}")),
     };
-    if let Some(reason) = refusal(&setup.identity_rules, &person.consents, &row.purpose, row.basis, now) {
-        return Verdict::Refuse { reason };
-    }
     let is_allowed = |identifier: &&Identifier| match &channel.recipients {
         None => true,
         Some(kinds) => kinds.contains(&identifier.kind),
     };
     let recipient: Vec<Identifier> = person.identifiers.iter().filter(is_allowed).cloned().collect();
+    let kinds: BTreeSet<&str> = recipient.iter().map(|identifier| identifier.kind.as_str()).collect();
+    let question = Question {
+        purpose: &row.purpose,
+        channel: fold::Channel { name: channel.name.as_str(), kinds: &kinds },
+        basis: row.basis,
+    };
+    let refusal = || fold::refusal(&person.consents, &question);
+    if let Some(reason) = person.suppressed.clone().or_else(|| fold::objection(&person.consents)).or_else(refusal) {
+        return Verdict::Refuse { reason };
+    }
     match person.identifiers.first() {
         Some(first) if !recipient.is_empty() => Verdict::Pass { recipient, person: first.clone() },
         _ => {
@@ -126,74 +116,6 @@ pub(super) fn judge(setup: &Setup, channel: &Installed, row: &DeliveryRow, found
 
 fn refuse(reason: &str) -> Verdict {
     Verdict::Refuse { reason: reason.to_owned() }
-}
-
-/// What one contributor's row says about a purpose.
-enum Answer<'a> {
-    Granted(&'a Consent),
-    Refused(&'a Consent, String),
-    /// Nobody can tell what was said, or not yet; nothing that another contributor says is an answer to it.
-    InDoubt(String),
-    Silent,
-}
-
-/// Why the person may not be written to, if so. The most restrictive contributor counts.
-///
-/// The person's own identifier has the last word: an agreement under the user id is an answer to what was refused under a
-/// device or an address of the same person before. The other way round it is not, because a device may be shared and an address
-/// typed in by somebody else.
-pub(super) fn refusal(
-    rules: &IdentityRules,
-    consents: &[Contributor],
-    purpose: &str,
-    basis: ConsentBasis,
-    now: Timestamp,
-) -> Option<String> {
-    let answers: Vec<(&str, Answer<'_>)> =
-        consents.iter().map(|said| (said.kind.as_str(), answer(&said.row, purpose, now))).collect();
-    let is_lifted = |refused: &Consent| {
-        answers.iter().any(|(kind, answer)| match answer {
-            Answer::Granted(granted) => rules.is_of_person(kind) && granted.counts_against(refused),
-            Answer::Refused(..) | Answer::InDoubt(_) | Answer::Silent => false,
-        })
-    };
-    for (_, answer) in &answers {
-        match answer {
-            Answer::InDoubt(reason) => return Some(reason.clone()),
-            Answer::Refused(refused, reason) if !is_lifted(refused) => return Some(reason.clone()),
-            Answer::Refused(..) | Answer::Granted(_) | Answer::Silent => {}
-        }
-    }
-    let is_granted = answers.iter().any(|(_, answer)| matches!(answer, Answer::Granted(_)));
-    match basis {
-        ConsentBasis::OptIn if !is_granted => Some(format!("consent for `{purpose}` was not given")),
-        ConsentBasis::OptIn | ConsentBasis::NotRefused => None,
-    }
-}
-
-fn answer<'a>(consent: &'a ConsentRow, purpose: &str, now: Timestamp) -> Answer<'a> {
-    let consents = match consent {
-        ConsentRow::Absent => return Answer::Silent,
-        ConsentRow::Said(consents) => consents,
-        ConsentRow::Unreadable(problem) => {
-            return Answer::InDoubt(format!("the consents cannot be read, which counts as a refusal: {problem}"));
-        }
-    };
-    let Some(consent) = consents.of(purpose) else { return Answer::Silent };
-    let is_of_all = consents.all.as_ref() == Some(consent);
-    let reason = match consent.refused.as_deref() {
-        Some("false") => format!("consent for `{purpose}` is refused"),
-        Some(said) if is_of_all => format!("`consent` is {said}, no object of purposes, which counts as a refusal"),
-        Some(said) => format!("consent for `{purpose}` is {said}, not `true`, which counts as a refusal"),
-        None if consent.time > now.plus_ms(MAX_CONSENT_AHEAD_MS) => {
-            let time = consent.time;
-            return Answer::InDoubt(format!(
-                "consent for `{purpose}` is dated {time}, in the future, which counts as a refusal until then"
-            ));
-        }
-        None => return Answer::Granted(consent),
-    };
-    Answer::Refused(consent, reason)
 }
 
 /// Who is behind each of `profiles` now, in their order.
@@ -291,16 +213,16 @@ const MEMBER_ROWS: usize = 2;
 
 /// Put a person together from the row that names the profile and [`MEMBER_ROWS`] for each member.
 fn person(profile: ProfileId, root: Option<&Value>, rows: &[Option<Value>]) -> Found {
-    match head(root) {
+    let members = match head(root) {
         Ok(None) => return Found::Nobody,
         Err(error) => return Found::Unreadable(error.to_string()),
         // The profile was merged between the two looks at its head.
         Ok(Some(head)) if head.root.is_none() => return Found::Unsteady,
-        Ok(Some(_)) => {}
-    }
-    let mut person = Person { profile, identifiers: Vec::new(), consents: Vec::new() };
+        Ok(Some(head)) => head.root.map(|root| root.members).unwrap_or_default(),
+    };
+    let mut person = Person { profile, identifiers: Vec::new(), consents: Vec::new(), suppressed: None };
     let mut background = Vec::new();
-    for rows in rows.chunks_exact(MEMBER_ROWS) {
+    for (identity, rows) in members.into_iter().zip(rows.chunks_exact(MEMBER_ROWS)) {
         let kind = match head(rows[0].as_ref()) {
             Ok(Some(head)) => {
                 let kind = head.identifier.kind.clone();
@@ -312,7 +234,7 @@ fn person(profile: ProfileId, root: Option<&Value>, rows: &[Option<Value>]) -> F
             Ok(None) => String::new(),
             Err(error) => return Found::Unreadable(error.to_string()),
         };
-        person.consents.push(Contributor { kind, row: consent(rows[1].as_ref()) });
+        person.consents.push(Contributor { identity, kind, row: consent(rows[1].as_ref()) });
     }
     if person.identifiers.is_empty() {
         person.identifiers = background;
@@ -330,6 +252,20 @@ fn consent(row: Option<&Value>) -> ConsentRow {
         Ok(row) => ConsentRow::Said(row.consents),
         Err(error) => ConsentRow::Unreadable(error.to_string()),
     }
+}
+
+/// Note whose identifiers are suppressed.
+pub(super) fn note_suppressed(
+    store: &dyn Store,
+    (workspace, realm_key): (WorkspaceId, &[u8; 32]),
+    found: &mut [Found],
+) -> Result<(), ReadError> {
+    for person in found.iter_mut() {
+        if let Found::Person(person) = person {
+            person.suppressed = suppressions::reason(store, (workspace, realm_key), &person.identifiers)?;
+        }
+    }
+    Ok(())
 }
 
 /// The channel's installation, if the workspace has it.

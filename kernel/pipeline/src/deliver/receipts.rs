@@ -114,12 +114,18 @@ async fn submit(sender: &Arc<Sender>, batch: &[Ended]) -> Result<(), OutcomeErro
     let submission = Submission {
         workspace: sender.workspace(),
         source: sender.channel(),
+        sender: Arc::default(),
+        piece: None,
         received_at: batch.first().map_or_else(|| sender.now(), |one| one.at),
         origin: EventOrigin::Kernel,
+        // A receiver may report that somebody unsubscribed, and agrees for nobody.
+        giver: kith_model::consent::Giver::RefusesOnly,
         events,
         rejected: Vec::new(),
         with: operations,
         moved: Some(Box::new(moved)),
+        input: None,
+        again: None,
         reply,
     };
     sender.shared.accept.submit(submission).await.map_err(|_| OutcomeError::Closed)?;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kith_features::{Expression, Facts, FeatureName, Leaf, LeafId, LeafState, UnreadableState, Value, Zone};
+use kith_model::consent::fold;
 use kith_model::profile::TraitValue;
 use kith_model::time::Timestamp;
 
@@ -45,6 +46,12 @@ impl<'a> Profile<'a> {
     /// The member that names the profile.
     pub(crate) fn root(&self) -> &'a Person {
         self.people[0]
+    }
+
+    /// Whether the person objects to profiling: then nothing is computed of them.
+    pub(crate) fn objects(&self) -> bool {
+        let said = |person: &&'a Person| person.profiling.as_ref().map(|consent| (person.id, consent));
+        fold::objects(self.people.iter().filter_map(said))
     }
 
     /// The value of an expression for this profile.
@@ -147,6 +154,10 @@ impl<'a> Profile<'a> {
         let Some((installation, index)) = self.view.plan.outputs.get(feature) else { return Value::Null };
         let derived = self.root().derived.as_ref();
         let output = derived.and_then(|derived| derived.outputs.get(&(*installation, Track::Live)));
+        if output.is_none() && self.objects() {
+            // No model will ever be asked.
+            return Value::Null;
+        }
         output.map_or(Value::Unknown, |output| output_of(output, *index))
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use kith_model::consent::{Consents, is_consent};
+use kith_model::consent::{Consent, Consents, PROFILING};
 use kith_model::event::Event;
 use kith_model::id::{SourceIdentityId, WorkspaceId};
 use kith_model::profile::{Contribution, IdentityHead, TraitValue, believed};
@@ -15,8 +15,6 @@ use kith_store::{Key, ReadError, Store, row};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_64;
-
-use crate::rows;
 
 /// Most trait names of one source identity. A sender that writes `{"flag_123": true}` reaches it without malice.
 pub(crate) const MAX_TRAITS: u32 = 1_000;
@@ -53,10 +51,6 @@ pub(crate) struct FactsRow {
     pub facts: Contribution,
 }
 
-rows::rows! {
-    FactsRow: "a part of an identity's facts", Accept, 2;
-}
-
 /// What became of a fact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Recorded {
@@ -87,6 +81,14 @@ pub(crate) fn record(totals: &mut FactTotals, facts: &mut Contribution, name: &s
     }
     *totals = FactTotals { names, bytes };
     Recorded::Taken
+}
+
+/// Drop a fact, and what it has used of the quota.
+pub(crate) fn forget(totals: &mut FactTotals, facts: &mut Contribution, name: &str) {
+    if let Some(held) = facts.traits.remove(name) {
+        totals.names = totals.names.saturating_sub(1);
+        totals.bytes = totals.bytes.saturating_sub(size(name, &held));
+    }
 }
 
 /// The fact that an event gave.
@@ -131,10 +133,9 @@ pub(crate) fn record_event(contribution: &mut Contribution, event: &Event) {
 }
 
 impl FactsRow {
-    /// Note what a fact says about consents, in a summary; whether all of it found room. It has quotas of its own, because a
-    /// sender that fills those of the facts must not silence a refusal.
-    pub(crate) fn hear(&mut self, name: &str, value: &TraitValue) -> bool {
-        !is_consent(name) || self.consents.record(&value.json, value.time, value.received_at)
+    /// What the identity said about profiling.
+    pub(crate) fn profiling(&self) -> Option<&Consent> {
+        self.consents.purposes.get(PROFILING)
     }
 
     /// Cut the facts of a summary that has become too large into buckets; `None` while it has not.
@@ -192,14 +193,15 @@ pub(crate) fn whole_contribution(
     Ok(facts)
 }
 
-/// All facts of an identity; none if there is no such identity.
+/// All facts of an identity, and what it said about profiling; none if there is no such identity.
 pub(crate) fn read_contribution(
     store: &dyn Store,
     workspace: WorkspaceId,
     identity: SourceIdentityId,
-) -> Result<Contribution, ReadError> {
+) -> Result<Said, ReadError> {
     let summary = read_facts_row(store, workspace, identity, 0)?.unwrap_or_default();
-    whole_contribution(store, workspace, identity, summary)
+    let profiling = summary.profiling().cloned();
+    Ok((whole_contribution(store, workspace, identity, summary)?, profiling))
 }
 
 /// Who an identity is and which profile it belongs to.
@@ -254,7 +256,10 @@ pub(crate) fn contribution_bytes(contribution: &Contribution) -> usize {
 }
 
 /// Who an identity is, what its events said of it, and what that takes in memory.
-pub(crate) type Facts = (IdentityHead, Contribution, usize);
+pub(crate) type Facts = (IdentityHead, Said, usize);
+
+/// What an identity's events said of it, and its answer about profiling.
+pub(crate) type Said = (Contribution, Option<Consent>);
 
 /// Facts by identity, and the first identity of the range that is not among them because those before it are enough.
 pub(crate) type FactsPage = (BTreeMap<SourceIdentityId, Facts>, Option<SourceIdentityId>);
@@ -281,10 +286,12 @@ pub(crate) fn read_between(
                 if taken >= enough {
                     return Ok((facts, Some(identity)));
                 }
-                facts.insert(identity, (kith_store::row::decode(value)?, Contribution::default(), 0));
-            } else if let Some((_, contribution, bytes)) = facts.get_mut(&identity) {
+                facts.insert(identity, (kith_store::row::decode(value)?, Said::default(), 0));
+            } else if let Some((_, (contribution, profiling), bytes)) = facts.get_mut(&identity) {
                 // A head comes before the facts of its identity, in the order of keys.
-                let part: FactsRow = kith_store::row::decode(value)?;
+                let mut part: FactsRow = kith_store::row::decode(value)?;
+                // The buckets have none.
+                *profiling = part.consents.purposes.remove(PROFILING).or_else(|| profiling.take());
                 let of_part = contribution_bytes(&part.facts);
                 (*bytes, taken) = (*bytes + of_part, taken + of_part);
                 contribution.traits.extend(part.facts.traits);

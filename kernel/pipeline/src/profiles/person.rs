@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kith_features::{Expression, Leaf, LeafId, LeafState};
+use kith_model::consent::Consent;
 use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::Identifier;
 use kith_model::profile::{Contribution, IdentityHead};
@@ -24,6 +25,8 @@ pub(crate) struct Person {
     pub created_at: Timestamp,
     pub ordinal: u32,
     pub contribution: Contribution,
+    /// What it said about profiling, as accept has it.
+    pub profiling: Option<Consent>,
     /// `None` until react has seen the identity.
     pub derived: Option<Derived>,
     /// The sealed parts of leaves that grew large, one state each; read when they are first needed.
@@ -73,7 +76,7 @@ pub(crate) type LeafRows = Vec<(u16, kith_store::Value)>;
 pub(crate) fn assemble(
     id: SourceIdentityId,
     head: IdentityHead,
-    contribution: Contribution,
+    (contribution, profiling): facts::Said,
     derived: Option<(Derived, LeafRows)>,
     mut bytes: usize,
 ) -> Result<Person, ReadError> {
@@ -96,6 +99,7 @@ pub(crate) fn assemble(
         created_at,
         ordinal,
         contribution,
+        profiling,
         derived,
         sealed: BTreeMap::new(),
         bytes,
@@ -109,15 +113,15 @@ pub(crate) fn read(
     id: SourceIdentityId,
 ) -> Result<Option<Person>, ReadError> {
     let Some(head) = facts::read_head(store, workspace, id)? else { return Ok(None) };
-    let contribution = facts::read_contribution(store, workspace, id)?;
-    let mut bytes = facts::contribution_bytes(&contribution);
+    let said = facts::read_contribution(store, workspace, id)?;
+    let mut bytes = facts::contribution_bytes(&said.0);
     let key = Key::derived(workspace, id);
     let mut row = facts::get_one(store, &key)?;
     while let Some(held) = row {
         let derived: Derived = row::decode(&held)?;
         if let Some(leaves) = read_leaves(store, workspace, id, &derived)? {
             bytes += held.len();
-            return assemble(id, head, contribution, Some((derived, leaves)), bytes).map(Some);
+            return assemble(id, head, said, Some((derived, leaves)), bytes).map(Some);
         }
         // Between the two reads the reactor may have taken the group away, and its name from this row with it.
         row = facts::get_one(store, &key)?;
@@ -126,7 +130,7 @@ pub(crate) fn read(
             return Err(ReadError::Corrupt { what: format!("what is computed of source identity {id}"), problem });
         }
     }
-    assemble(id, head, contribution, None, bytes).map(Some)
+    assemble(id, head, said, None, bytes).map(Some)
 }
 
 /// The rows of an identity's groups of leaves; `None` where one of them is not there.

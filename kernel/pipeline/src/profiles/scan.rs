@@ -141,10 +141,10 @@ impl ProfilePages {
                 break;
             }
             // An identity without facts is none: its rows are left over from a damaged store.
-            let Some((head, contribution, bytes)) = facts.remove(id) else { continue };
+            let Some((head, said, bytes)) = facts.remove(id) else { continue };
             let leaves = leaves.remove(id).unwrap_or_default();
             let computed = (row::decode(derived)?, leaves);
-            let root = person::assemble(*id, head, contribution, Some(computed), bytes + derived.len())?;
+            let root = person::assemble(*id, head, said, Some(computed), bytes + derived.len())?;
             let members = root.members();
             if members.is_empty() {
                 continue;

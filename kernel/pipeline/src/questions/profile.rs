@@ -41,11 +41,15 @@ pub(crate) fn find(shared: &Shared, id: WorkspaceId, identifier: &Identifier) ->
 }
 
 /// A profile's source identities, the one that names it first.
-type Members = Vec<(SourceIdentityId, IdentityHead)>;
+pub(super) type Members = Vec<(SourceIdentityId, IdentityHead)>;
 
 /// The members of the profile that an identity belongs to, as accept has tied them: what is known of somebody at once, before
 /// anything is computed.
-fn members(shared: &Shared, workspace: WorkspaceId, id: ProfileId) -> Result<Option<(ProfileId, Members)>, ReadError> {
+pub(super) fn members(
+    shared: &Shared,
+    workspace: WorkspaceId,
+    id: ProfileId,
+) -> Result<Option<(ProfileId, Members)>, ReadError> {
     let store = shared.store.as_ref();
     let Some(head) = read_head(store, workspace, id.0)? else { return Ok(None) };
     let id = head.profile;

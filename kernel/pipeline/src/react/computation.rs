@@ -11,7 +11,7 @@ use kith_model::time::Timestamp;
 
 use super::models::{self, InputRow};
 use super::readiness::Readiness;
-use super::touch::{Acquaintance, Models, Touch};
+use super::touch::{Acquaintance, Models, Profiling, Touch};
 use crate::plan::{AudiencePlan, ModelPlan, Plan, Task};
 use crate::profiles::evaluation::{Profile, output_of};
 use crate::rows::derived::{Freshness, Output, Track, Waker};
@@ -47,6 +47,14 @@ pub(crate) fn survey(profile: &Profile<'_>, touch: &Touch) -> Survey {
     }
     if touch.acquaintance == Acquaintance::New {
         survey.audiences.extend(&plan.of_everybody);
+    }
+    if profile.objects() {
+        let derived = profile.root().derived.as_ref();
+        let held = derived.iter().flat_map(|derived| derived.memberships.keys());
+        survey.audiences.extend(held.filter_map(|audience| plan.audience_place(*audience)));
+    } else if touch.profiling == Profiling::MayHaveChanged {
+        survey.audiences.extend((0..).take(plan.audiences.len()));
+        survey.models.extend((0..).take(plan.models.len()));
     }
     if touch.models == Models::All || touch.acquaintance == Acquaintance::New {
         survey.models.extend((0..).take(plan.models.len()));
@@ -121,6 +129,9 @@ pub(crate) enum Need {
 
 /// What `model` has to do after a touch.
 pub(crate) fn need(model: &ModelPlan, profile: &Profile<'_>, touch: &Touch, today: Timestamp) -> Need {
+    if profile.objects() {
+        return Need::Nothing;
+    }
     if model.leaves().any(|leaf| !profile.view.complete.contains(&leaf)) {
         // A sweep comes when the history behind its inputs has been read.
         return Need::Nothing;
@@ -192,6 +203,7 @@ pub(crate) fn decide(
     let plan = profile.view.plan;
     let memberships = profile.root().derived.as_ref().map(|derived| &derived.memberships);
     let (mut decisions, mut timers) = (Vec::new(), Vec::new());
+    let objects = profile.objects();
     for audience in places.iter().filter_map(|place| plan.audiences.get(*place as usize)) {
         let id = audience.audience.id;
         if audience.condition.reads().uses_now {
@@ -199,12 +211,14 @@ pub(crate) fn decide(
             let next = audience.condition.next_change_at(profile, &leaf, profile.view.now, profile.view.zone);
             timers.push((Waker::Audience(id), next));
         }
-        let value = match profile.evaluate_within(&audience.condition) {
-            Some(value) => {
+        // Who objects to profiling is in no audience, whatever its condition says.
+        let value = match (!objects).then(|| profile.evaluate_within(&audience.condition)) {
+            None => Value::Bool(false),
+            Some(Some(value)) => {
                 audience.faults.passed(profile.root().ordinal);
                 value
             }
-            None => {
+            Some(None) => {
                 let root = profile.root();
                 audience.faults.exhausted(root.ordinal, ProfileId(root.id), profile.view.now);
                 Value::Unknown

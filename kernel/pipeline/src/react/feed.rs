@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use kith_features::{EventFacts, FeatureName, LeafId, Value};
 use kith_model::audience::{Cause, Membership};
-use kith_model::change::{Change, Identified};
+use kith_model::change::{Change, Identified, Superseded};
+use kith_model::consent::{is_consent, speaks_of_profiling};
 use kith_model::event::{Event, EventOrigin};
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, SourceIdentityId};
 use kith_store::{ChangeLimits, Key, LogRecord, ReadError, row};
@@ -14,9 +15,9 @@ use serde_json::value::RawValue;
 use super::aside::left_out;
 use super::effects::Effect;
 use super::reactor::{FEED_BYTES, PassError, Reactor};
-use super::touch::{Acquaintance, Models};
+use super::touch::{Acquaintance, Models, Profiling};
 use crate::profiles::evaluation::Profile;
-use crate::profiles::facts::record_event;
+use crate::profiles::facts::{FactsRow, read_facts_row, record_event};
 use crate::profiles::person::Person;
 use crate::rows::derived::Waker;
 
@@ -24,7 +25,7 @@ use crate::rows::derived::Waker;
 type Held = BTreeMap<SourceIdentityId, (ProfileId, BTreeMap<AudienceId, Membership>)>;
 
 /// Why a record was not taken in: it alone cannot be read, or nothing can be.
-enum RecordError {
+pub(super) enum RecordError {
     Unreadable(ReadError),
     Pass(PassError),
 }
@@ -81,6 +82,7 @@ impl Reactor {
                 let bringing = self.bringing(record.position, next)?;
                 self.identified(record.position, &identified, bringing)
             }
+            Change::Superseded(superseded) => self.superseded(record.position, &superseded.event),
             Change::Membership { .. } => Ok(()),
         }
     }
@@ -96,14 +98,16 @@ impl Reactor {
             }
         };
         Ok(match event {
-            Some(Ok(Change::Recorded(event))) => self.cause(position, event.origin),
+            Some(Ok(Change::Recorded(event) | Change::Superseded(Superseded { event, .. }))) => {
+                self.cause(position, event.origin)
+            }
             // An event that cannot be read is set aside, and counts for nothing.
             _ => Cause::Merge,
         })
     }
 
     /// What an event of this position is as a cause.
-    fn cause(&self, position: Position, origin: EventOrigin) -> Cause {
+    pub(super) fn cause(&self, position: Position, origin: EventOrigin) -> Cause {
         if position <= self.promised {
             return Cause::Rebuild;
         }
@@ -114,6 +118,7 @@ impl Reactor {
     }
 
     fn event(&mut self, position: Position, event: &Event) -> Result<(), RecordError> {
+        self.pass.seen.note(&self.seen.book, event);
         if !self.identities.load(event.identity)? {
             let what = format!("source identity {}", event.identity);
             let problem = "the log names it, but it has no rows".to_owned();
@@ -127,7 +132,7 @@ impl Reactor {
         if is_new {
             self.meet(event.identity, profile);
         }
-        self.take_traits(event, profile);
+        self.take_traits(event, profile)?;
         self.take_event(position, event, profile, &members)
     }
 
@@ -145,17 +150,36 @@ impl Reactor {
     }
 
     /// The feed's own reading of an event's facts, so that a person in hand need not be read again.
-    fn take_traits(&mut self, event: &Event, profile: ProfileId) {
+    fn take_traits(&mut self, event: &Event, profile: ProfileId) -> Result<(), ReadError> {
         if event.traits.is_empty() {
-            return;
+            return Ok(());
         }
         // The text was checked when the event was accepted.
-        let Ok(traits) = serde_json::from_str::<BTreeMap<String, &RawValue>>(&event.traits) else { return };
-        let Some(person) = self.identities.person_mut(event.identity) else { return };
+        let Ok(traits) = serde_json::from_str::<BTreeMap<String, &RawValue>>(&event.traits) else {
+            return Ok(());
+        };
+        let Some(person) = self.identities.person_mut(event.identity) else { return Ok(()) };
         record_event(&mut person.contribution, event);
+        let is_of_profiling = traits.iter().any(|(name, said)| is_consent(name) && speaks_of_profiling(said.get()));
+        if is_of_profiling {
+            self.look_at_profiling(event.identity, profile)?;
+        }
         if let Some(touch) = self.pass.touched.get_mut(&profile) {
             touch.features.extend(traits.into_keys().map(|name| FeatureName::Trait(name.as_str().into())));
         }
+        Ok(())
+    }
+
+    /// The person in hand may have been read before accept took the answer.
+    fn look_at_profiling(&mut self, identity: SourceIdentityId, profile: ProfileId) -> Result<(), ReadError> {
+        let row = read_facts_row(self.shared.store.as_ref(), self.workspace.id, identity, 0)?;
+        if let Some(person) = self.identities.person_mut(identity) {
+            person.profiling = row.as_ref().and_then(FactsRow::profiling).cloned();
+        }
+        if let Some(touch) = self.pass.touched.get_mut(&profile) {
+            touch.profiling = Profiling::MayHaveChanged;
+        }
+        Ok(())
     }
 
     /// Bring the leaves up to date that the event can feed.
@@ -337,7 +361,14 @@ impl Reactor {
         };
         let ordinal = self.identities.person(profile.0).map(|root| root.ordinal);
         self.pass.changes.profiles.extend(ordinal.map(|ordinal| (ordinal, profile)));
+        // Whoever objected and belongs to another profile now no longer speaks for the others.
+        let were_one = held.iter().filter(|(_, (part, _))| parts.contains(part));
+        let spoke =
+            |id: &SourceIdentityId| self.identities.person(*id).is_some_and(|person| person.profiling.is_some());
+        let profiling =
+            if were_one.into_iter().any(|(id, _)| spoke(id)) { Profiling::MayHaveChanged } else { Profiling::AsBefore };
         let touch = self.touch(profile, cause, position)?;
+        touch.profiling = profiling;
         touch.models = Models::All;
         touch.wakers.extend(inherited);
         touch.acquaintance = Acquaintance::New;

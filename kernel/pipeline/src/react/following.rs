@@ -63,6 +63,7 @@ impl Reactor {
                 touch.features.extend(self.retract(*removed, profile, &members));
             }
         }
+        touch.features.extend(self.take_back_from_objector(&compiled, profile, &members));
         self.load_sealed_of(&compiled, &members, &touch)?;
         let people = self.identities.people(&members);
         let view = Reactor::view(&compiled, &self.readiness, self.now());
@@ -72,6 +73,36 @@ impl Reactor {
             self.identities.derived_mut(profile.0);
         }
         Ok(Some(Work { profile, members, touch, survey }))
+    }
+
+    /// What models said of a person who objects to profiling is taken back; the features that are null since.
+    fn take_back_from_objector(
+        &mut self,
+        compiled: &Compiled,
+        profile: ProfileId,
+        members: &[SourceIdentityId],
+    ) -> BTreeSet<FeatureName> {
+        let people = self.identities.people(members);
+        let profile_now = Profile::new(people, Reactor::view(compiled, &self.readiness, self.now()));
+        if !profile_now.objects() {
+            return BTreeSet::new();
+        }
+        let ordinal = profile_now.root().ordinal;
+        let derived = profile_now.people.iter().filter_map(|person| person.derived.as_ref());
+        let outputs = derived.flat_map(|derived| derived.outputs.keys());
+        let installations: BTreeSet<InstallationId> = outputs.map(|(installation, _)| *installation).collect();
+        let mut features = BTreeSet::new();
+        for installation in installations {
+            self.unqueue(installation, ordinal);
+            features.extend(self.retract(installation, profile, members));
+            let model = compiled.plan.model(installation);
+            features.extend(
+                model
+                    .iter()
+                    .flat_map(|(_, model)| model.installed.outputs.iter().map(|output| model.feature(&output.name))),
+            );
+        }
+        features
     }
 
     /// Read the sealed parts of the leaves that may be looked at.

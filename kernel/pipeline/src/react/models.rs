@@ -171,11 +171,14 @@ fn variable_bytes(cell: &Cell) -> usize {
     }
 }
 
-/// A profile's inputs to a model; `None` while one of them is unknown.
+/// A profile's inputs to a model; `None` while one of them is unknown, and for a person who objects to profiling.
 ///
 /// Where an input reads `now`, its hash counts it as of the day's beginning: such a model runs again every day, not at every
 /// moment.
 pub(crate) fn inputs(model: &ModelPlan, profile: &Profile<'_>, today: Timestamp) -> Option<InputRow> {
+    if profile.objects() {
+        return None;
+    }
     let mut hash = Xxh3::new();
     hash.update(&model.token.to_be_bytes());
     let mut cells = Vec::with_capacity(model.inputs.len());
@@ -184,9 +187,9 @@ pub(crate) fn inputs(model: &ModelPlan, profile: &Profile<'_>, today: Timestamp)
         if matches!(value, Value::Unknown) {
             return None;
         }
-        let cell = value.to_cell(spec.column_type);
+        let cell = value.to_cell(spec.column_type, profile.view.zone);
         if input.reads().uses_now {
-            update(&mut hash, &profile.evaluate_at(input, today).to_cell(spec.column_type));
+            update(&mut hash, &profile.evaluate_at(input, today).to_cell(spec.column_type, profile.view.zone));
         } else {
             update(&mut hash, &cell);
         }

@@ -27,6 +27,14 @@ pub(crate) enum Acquaintance {
     New,
 }
 
+/// Whether the person may have begun or ended to object to profiling, so that everything has to be looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Profiling {
+    #[default]
+    AsBefore,
+    MayHaveChanged,
+}
+
 /// What changed about a profile.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Touch {
@@ -41,6 +49,7 @@ pub(crate) struct Touch {
     pub tasks: Option<Arc<BTreeSet<Task>>>,
     pub models: Models,
     pub acquaintance: Acquaintance,
+    pub profiling: Profiling,
 }
 
 impl Touch {

@@ -26,7 +26,8 @@ impl Connector for Told {
         if body.starts_with(b"trap") {
             return Err(ReceiveError::Fault(PluginFault::Trapped { message: "no".into(), backtrace: vec![] }));
         }
-        Ok(Received { events: vec![], rejected: vec![], consumed: body.len(), resume: None, answer: None })
+        let (events, places, rejected) = (vec![], vec![], vec![]);
+        Ok(Received { events, places, rejected, consumed: body.len(), resume: None, answer: None, notes: vec![] })
     }
 
     fn poll(&self, _: Option<&[u8]>) -> Result<PolledPage, PluginFault> {
@@ -44,8 +45,9 @@ fn post(bench: &Bench, body: &[u8]) -> Result<Receipted, IntakeError> {
         complete: true,
         resume: None,
         received_at: bench.clock.now(),
+        is_replay: false,
     };
-    bench.runtime.block_on(bench.kernel.receive(WORKSPACE, SOURCE, request, EventOrigin::Client))
+    bench.runtime.block_on(bench.kernel.receive(WORKSPACE, SOURCE, request, crate::tests::harness::LIVE))
 }
 
 fn told() -> Bench {
@@ -126,12 +128,17 @@ fn submit(accept: &Accept, workspace: WorkspaceId, message_id: &str) -> Result<u
     let submission = Submission {
         workspace,
         source: SOURCE,
+        sender: Arc::default(),
+        piece: None,
         received_at: START,
         origin: EventOrigin::Client,
+        giver: kith_model::consent::Giver::MayAgree,
         events: vec![event(message_id, &[("user_id", "u1")], "A", START)],
         rejected: vec![],
         moved: None,
         with: vec![],
+        input: None,
+        again: None,
         reply,
     };
     assert!(accept.try_submit(submission).is_ok());
@@ -168,12 +175,17 @@ fn h6_what_one_submission_brings_with_it_fails_that_one_alone() {
         let submission = Submission {
             workspace: WORKSPACE,
             source: InstallationId(number % 5),
+            sender: Arc::default(),
+            piece: None,
             received_at: START,
             origin: EventOrigin::Client,
+            giver: kith_model::consent::Giver::MayAgree,
             events: vec![event(&format!("m{number}"), &[("user_id", &format!("u{}", number / 3))], "A", START)],
             rejected: vec![],
             moved: None,
             with: vec![Operation::Put(key, vec![1])],
+            input: None,
+            again: None,
             reply,
         };
         assert!(accept.try_submit(submission).is_ok());

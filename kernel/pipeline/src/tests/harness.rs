@@ -36,7 +36,8 @@ impl Connector for Prepared {
     fn receive(&self, request: &SourceRequest) -> Result<Received, ReceiveError> {
         let number: usize = String::from_utf8_lossy(&request.body).parse().unwrap();
         let events = self.0.lock()[number].clone();
-        Ok(Received { events, rejected: vec![], consumed: request.body.len(), resume: None, answer: None })
+        let consumed = request.body.len();
+        Ok(Received { events, places: vec![], rejected: vec![], consumed, resume: None, answer: None, notes: vec![] })
     }
 
     fn poll(&self, _: Option<&[u8]>) -> Result<PolledPage, PluginFault> {
@@ -156,10 +157,16 @@ pub(crate) fn installed(id: u32, name: &str, kind: PluginKind, role: Role) -> In
         recipients: None,
         call_memory_bytes: 1 << 20,
         idempotence: Idempotence::Idempotent,
+        giver: kith_model::consent::Giver::MayAgree,
         sending: SendingLimits::default(),
+        corrects: false,
         role,
     }
 }
+
+/// What a sender that may agree sends as it happens.
+pub(crate) const LIVE: crate::Arrival =
+    crate::Arrival { origin: EventOrigin::Client, giver: kith_model::consent::Giver::MayAgree };
 
 pub(crate) fn audience(id: u32, condition: &str, message: Option<ConsentBasis>) -> Audience {
     Audience {
@@ -296,14 +303,14 @@ impl Bench {
         events: Vec<DraftEvent>,
     ) -> Result<Receipted, IntakeError> {
         let request = self.request(events);
-        self.runtime.block_on(self.kernel.receive(workspace, SOURCE, request, EventOrigin::Client))
+        self.runtime.block_on(self.kernel.receive(workspace, SOURCE, request, LIVE))
     }
 
     /// Send as imported history.
     pub(super) fn try_import(&self, events: Vec<DraftEvent>) -> Result<Receipted, IntakeError> {
         let mut head = self.request(events);
         let body = std::mem::take(&mut head.body);
-        self.runtime.block_on(async { self.kernel.intake(WORKSPACE, SOURCE, head)?.whole(body).await })
+        self.runtime.block_on(async { self.kernel.intake(WORKSPACE, SOURCE, head, LIVE.giver)?.whole(body).await })
     }
 
     fn request(&self, events: Vec<DraftEvent>) -> SourceRequest {
@@ -321,6 +328,7 @@ impl Bench {
             complete: true,
             resume: None,
             received_at: kith_model::time::Clock::now(&self.clock),
+            is_replay: false,
         }
     }
 

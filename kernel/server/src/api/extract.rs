@@ -250,6 +250,11 @@ pub(crate) struct PageQuery {
 }
 
 impl PageQuery {
+    /// The page that a query of more fields asks for.
+    pub(crate) fn asked(limit: Option<usize>, cursor: Option<String>) -> PageQuery {
+        PageQuery { limit, cursor }
+    }
+
     #[cfg(test)]
     pub(crate) fn new(limit: usize, cursor: Option<String>) -> PageQuery {
         PageQuery { limit: Some(limit), cursor }

@@ -6,23 +6,26 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use bytes::Bytes;
 use kith_model::budget::table;
+use kith_model::consent::Giver;
 use kith_model::event::EventOrigin;
-use kith_pipeline::{Kernel, offload};
+use kith_model::plugin::SourceRequest;
+use kith_pipeline::{Arrival, Kernel, Receipted, offload};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::browsers;
 use super::extract::{BodyLimit, Path, read_body};
 use super::intake::{count_metrics, counts, gunzip, looks_gzip, own_answer, says_gzip, source_request};
 use super::reservation::Reservation;
 use crate::app::App;
 use crate::auth::{self, Caller};
-use crate::error::{ApiError, FailedAuthentication, Problem};
+use crate::error::{ApiError, Problem};
 
 macro_rules! client_calls {
     ($($name:ident $path:tt;)*) => {
@@ -63,6 +66,7 @@ client_calls! {
     group_short "/v1/g";
     alias "/v1/alias";
     alias_short "/v1/a";
+    beacon "/beacon/v1/batch";
 }
 
 /// The events of a call are as good as seen by whoever sends it, but for those that it calls history.
@@ -87,7 +91,7 @@ pub(crate) async fn settings(
         Ok(caller) if caller.source.is_some() => {}
         Err(error @ (ApiError::Unavailable { .. } | ApiError::Exhausted(_))) => return Err(error),
         Ok(_) | Err(_) => {
-            return Ok((Extension(FailedAuthentication), ApiError::missing("no such project")).into_response());
+            return Ok(browsers::no_project());
         }
     }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
@@ -118,7 +122,7 @@ pub(crate) async fn settings(
 }
 
 /// Browsers may send from any page: the write key is public there, and no cookie is ever heeded.
-fn cross_origin() -> [(header::HeaderName, &'static str); 1] {
+pub(super) fn cross_origin() -> [(header::HeaderName, &'static str); 1] {
     [(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")]
 }
 
@@ -126,12 +130,14 @@ fn cross_origin() -> [(header::HeaderName, &'static str); 1] {
 /// question whether it may send. `None` for anything else.
 pub(crate) fn as_client_call(method: &Method, path: &str) -> Option<ClientCall> {
     let spelt = path.trim_end_matches('/').to_ascii_lowercase();
-    if !CALL_PATHS.contains(&spelt.as_str()) {
-        return None;
-    }
+    let is_call = CALL_PATHS.contains(&spelt.as_str());
+    let is_config = spelt == "/sourceconfig";
+    let is_settings = spelt.starts_with("/v1/projects/") && spelt.ends_with("/settings");
     match *method {
-        Method::POST => Some(ClientCall::Take(origin_of(&spelt))),
-        Method::OPTIONS => Some(ClientCall::MaySend),
+        Method::POST if is_call => Some(ClientCall::Take(origin_of(&spelt))),
+        Method::OPTIONS if is_call => Some(ClientCall::MaySend("POST")),
+        Method::OPTIONS if is_config || is_settings => Some(ClientCall::MaySend("GET")),
+        Method::GET if is_config => Some(ClientCall::SourceConfig),
         _ => None,
     }
 }
@@ -140,21 +146,20 @@ pub(crate) fn as_client_call(method: &Method, path: &str) -> Option<ClientCall> 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClientCall {
     Take(EventOrigin),
-    MaySend,
+    /// By which method.
+    MaySend(&'static str),
+    /// RudderStack's configuration.
+    SourceConfig,
 }
 
 /// Answer a call that [`as_client_call`] recognised.
 pub(crate) async fn answer_call(app: Arc<App>, call: ClientCall, request: Request) -> Response {
     match call {
         ClientCall::Take(origin) => (cross_origin(), take(app, origin, request).await).into_response(),
-        ClientCall::MaySend => {
-            let allowed = [
-                (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-                (header::ACCESS_CONTROL_ALLOW_METHODS, "POST"),
-                (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, content-encoding, x-retry-count"),
-                (header::ACCESS_CONTROL_MAX_AGE, "86400"),
-            ];
-            (StatusCode::NO_CONTENT, allowed).into_response()
+        ClientCall::MaySend(methods) => browsers::may_send(request.headers(), methods),
+        ClientCall::SourceConfig => {
+            let (parts, _) = request.into_parts();
+            browsers::source_config(State(app), parts.headers, parts.uri).await
         }
     }
 }
@@ -170,7 +175,7 @@ struct Envelope<'a> {
 async fn take(app: Arc<App>, origin: EventOrigin, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let gzip = says_gzip(&parts.headers)?;
-    let by_header = match auth::presented(&parts.headers)? {
+    let by_header = match presented(&parts.headers, &parts.uri)? {
         Some(text) => Some((write_key_of(&app, &text)?, text)),
         None => None,
     };
@@ -186,21 +191,48 @@ async fn take(app: Arc<App>, origin: EventOrigin, request: Request) -> Result<Re
     let body = read_body(body, limit, &mut memory).await?;
     let (body, _memory) = decoded(&app, body, gzip, by_header.is_some(), memory).await?;
     let caller = sender(&app, by_header, &body)?;
-    let source = caller.source.ok_or(NO_WRITE_KEY)?;
     let mut source_request = source_request(&app, &parts.method, &parts.uri, &parts.headers);
+    if browsers::key_in_query(&parts.uri).is_some() {
+        // No plugin sees a key.
+        source_request.query.clear();
+    }
     source_request.body = body;
-    let receipted = Kernel::receive(&app.kernel, caller.workspace, source, source_request, origin).await?;
-    count_metrics(&app, &receipted.acceptance);
+    let receipted = submit(&app, &caller, source_request, origin).await?;
     Ok(match receipted.answer {
         Some(answer) => own_answer(answer, Some(StatusCode::OK)),
         None => Json(counts(&receipted.acceptance, "index")).into_response(),
     })
 }
 
-const NO_WRITE_KEY: ApiError =
+/// Hand a request to the connector of the sender's source.
+pub(super) async fn submit(
+    app: &Arc<App>,
+    caller: &Caller,
+    request: SourceRequest,
+    origin: EventOrigin,
+) -> Result<Receipted, ApiError> {
+    let source = caller.source.ok_or(NO_WRITE_KEY)?;
+    // A write key is public: it stands in the pages of a shop.
+    let arrival = Arrival { origin, giver: Giver::RefusesOnly };
+    let receipted = Kernel::receive(&app.kernel, caller.workspace, source, request, arrival).await?;
+    count_metrics(app, &receipted.acceptance);
+    Ok(receipted)
+}
+
+/// The key that a request comes with beside its body.
+fn presented(headers: &HeaderMap, uri: &Uri) -> Result<Option<String>, ApiError> {
+    match (auth::presented(headers)?, browsers::key_in_query(uri)) {
+        (Some(one), Some(other)) if one != other => Err(ApiError::Unauthenticated {
+            message: "the write keys in the authorization header and in the address differ",
+        }),
+        (one, other) => Ok(one.or(other)),
+    }
+}
+
+pub(super) const NO_WRITE_KEY: ApiError =
     ApiError::Unauthenticated { message: "send a source's write key, not another kind of key" };
 
-fn write_key_of(app: &App, text: &str) -> Result<Caller, ApiError> {
+pub(super) fn write_key_of(app: &App, text: &str) -> Result<Caller, ApiError> {
     let caller = app.authenticate_sender(text)?;
     if caller.source.is_some() { Ok(caller) } else { Err(NO_WRITE_KEY) }
 }
@@ -265,7 +297,10 @@ mod tests {
         for path in ["/v1/import", "/v1/Import/"] {
             assert_eq!(as_client_call(&Method::POST, path), Some(ClientCall::Take(EventOrigin::Import)), "{path}");
         }
-        assert_eq!(as_client_call(&Method::OPTIONS, "/v1/b"), Some(ClientCall::MaySend));
+        assert_eq!(as_client_call(&Method::OPTIONS, "/v1/b"), Some(ClientCall::MaySend("POST")));
+        assert_eq!(as_client_call(&Method::OPTIONS, "/sourceConfig/"), Some(ClientCall::MaySend("GET")));
+        assert_eq!(as_client_call(&Method::GET, "/sourceConfig/"), Some(ClientCall::SourceConfig));
+        assert_eq!(as_client_call(&Method::POST, "/sourceConfig"), None);
         assert_eq!(as_client_call(&Method::GET, "/v1/batch"), None);
         assert_eq!(as_client_call(&Method::POST, "/v1/other"), None);
     }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
+use super::consent::{ConsentBody, consent_body};
 use super::extract::{Authority, PageQuery, Path, Query, right};
 use super::identity::{NotFollowedBody, not_followed_body};
 use super::view::{IdentifierView, Page, json, time};
@@ -38,8 +39,7 @@ pub(crate) struct ProfileBody {
     id: String,
     created_at: String,
     identifiers: Vec<ProfileIdentifierBody>,
-    /// The answers that count, of each identity and purpose. A refusal of any identity forbids a
-    /// message, unless the user id agreed to the purpose afterwards.
+    /// The answers that count, of each identity and key; all that was said is under `/consent`.
     consents: Vec<ConsentBody>,
     /// Evidence about these identifiers that joins nobody to this person, and by which rule; a hundred pieces at most.
     not_followed: Vec<NotFollowedBody>,
@@ -69,22 +69,6 @@ pub(crate) struct TraitBody {
     source: String,
     message_id: String,
     identity: String,
-}
-
-/// What an identity said of one purpose, or of all.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ConsentBody {
-    identity: String,
-    /// In lower case; absent for a refusal of all purposes, which holds for each that was not allowed by name since.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    purpose: Option<String>,
-    allowed: bool,
-    /// What was said in place of `true`, as JSON text, where it was not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    said: Option<String>,
-    /// An agreement dated more than ten minutes ahead counts as a refusal until then.
-    time: String,
-    received_at: String,
 }
 
 /// A tag and where it came from.
@@ -183,16 +167,7 @@ fn profile_body(tables: &WorkspaceTables, view: &ProfileView) -> ProfileBody {
         cause: membership.cause.0,
     });
     let consents = view.consents.iter().flat_map(|(identity, consents)| {
-        let purposes = consents.purposes.iter().map(|(purpose, consent)| (Some(purpose.clone()), consent));
-        let all = consents.all.iter().map(|consent| (None, consent));
-        all.chain(purposes).map(move |(purpose, consent)| ConsentBody {
-            identity: identity.to_string(),
-            purpose,
-            allowed: consent.refused.is_none(),
-            said: consent.refused.clone(),
-            time: time(consent.time),
-            received_at: time(consent.received_at),
-        })
+        consents.answers().map(|(key, consent)| consent_body(tables, *identity, key, consent))
     });
     ProfileBody {
         id: view.id.to_string(),

@@ -313,6 +313,11 @@ impl<'a> Draft<'a> {
         self.credentials.insert(row.id.clone(), Arc::new(row));
     }
 
+    /// Change rows that no table holds and that change nothing of what runs.
+    pub fn put_rows(&mut self, operations: Vec<Operation>) {
+        self.operations.extend(operations);
+    }
+
     /// Write down what was done.
     pub fn audit(
         &mut self,

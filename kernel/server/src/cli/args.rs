@@ -4,6 +4,7 @@
 mod audience;
 mod audit;
 mod identity;
+mod letters;
 mod plugin;
 mod profile;
 mod serve;
@@ -12,6 +13,7 @@ mod workspace;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use kith::auth::Role;
 use kith_model::delivery::DeliveryState;
 use kith_model::id::Name;
 use kith_model::time::Timestamp;
@@ -19,6 +21,7 @@ use kith_model::time::Timestamp;
 pub(crate) use audience::*;
 pub(crate) use audit::*;
 pub(crate) use identity::*;
+pub(crate) use letters::*;
 pub(crate) use plugin::*;
 pub(crate) use profile::{Person, ProfileCommand};
 pub(crate) use serve::*;
@@ -46,6 +49,9 @@ pub(crate) struct Connection {
     /// An API key of the workspace
     #[arg(long, global = true, env = "KITH_KEY", hide_env_values = true, value_name = "KEY")]
     pub(crate) key: Option<String>,
+    /// Trust these certificates (PEM) in place of the public authorities', for a server whose certificate is a company's own
+    #[arg(long, global = true, env = "KITH_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -68,6 +74,8 @@ pub(crate) enum Command {
     /// Define, count and list groups of people
     #[command(subcommand)]
     Audience(AudienceCommand),
+    /// Which names there are for conditions: events, properties, traits, tags, scores, with their counts
+    Catalog(CatalogArgs),
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -77,6 +85,9 @@ pub(crate) enum Command {
     /// What was sent, and what could not be
     #[command(subcommand)]
     Delivery(DeliveryCommand),
+    /// What failed: look at it, correct it, try it again, dismiss it
+    #[command(subcommand, name = "dead-letters")]
+    DeadLetters(LettersCommand),
     /// Who changed what, who read people, and whether the log of it is whole
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -97,6 +108,22 @@ pub(crate) struct ImportArgs {
     /// The media type; the default follows the file's ending
     #[arg(long, value_name = "TYPE")]
     pub(crate) content_type: Option<String>,
+    /// Store nothing, and show the first rows as they would be stored, what was assumed about the file and what would be rejected
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Where rejected rows go, as they stand in the file; the default is beside it, as FILE.rejected.csv
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rejected: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CatalogArgs {
+    /// `event`, `property`, `trait`, `tag` or `score`; all unless given
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// The properties of this event
+    #[arg(long, value_name = "NAME")]
+    pub(crate) event: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -106,8 +133,11 @@ pub(crate) enum KeyCommand {
         /// What it is for
         title: String,
         /// What it may do, e.g. `profiles:read`; repeat for more, `*` for everything
-        #[arg(long = "scope", required_unless_present = "source")]
+        #[arg(long = "scope", required_unless_present_any = ["source", "role"])]
         scopes: Vec<String>,
+        /// A named set of scopes that read: `analyst`, `auditor` or `operator`
+        #[arg(long, value_parser = Role::ALL.map(Role::as_str))]
+        role: Option<String>,
         /// Make a write key, which can feed this source and do nothing else
         #[arg(long, value_name = "NAME")]
         source: Option<Name>,
@@ -228,6 +258,10 @@ mod tests {
             &["workspace", "create", "shop"],
             &["workspace", "create", "Shop", "--time-zone", "UTC"],
             &["workspace", "change", "shop"],
+            &["dead-letters", "replay"],
+            &["dead-letters", "replay", "--all", "--into", "web"],
+            &["dead-letters", "dismiss"],
+            &["dead-letters", "list", "--type", "x"],
             &["serve", "--clock", "tomorrow"],
             &["serve", "--messages-per-channel", "0"],
             &["serve", "--guest-memory", "79"],

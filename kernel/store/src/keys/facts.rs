@@ -6,7 +6,10 @@ use kith_model::identity::{EdgeId, Evidence, Identifier, MustNotLink, Side};
 use kith_model::time::Timestamp;
 use sha2::Sha256;
 
-use super::{ALIAS, COUNTS, DEDUPE, EDGE, EVENT, Key, ORDINAL, PERSON, SHARD_BYTES, VETO, shard_of, sortable};
+use super::{
+    ALIAS, COUNTS, DEDUPE, EDGE, EVENT, Key, ORDINAL, PERSON, SHARD_BYTES, STATEMENT, SUPPRESSION, VETO, shard_of,
+    sortable,
+};
 use crate::KeyRange;
 
 /// The rows of one person, in key order.
@@ -155,6 +158,26 @@ impl Key {
     /// One must-not-link pair.
     pub fn veto(workspace: WorkspaceId, pair: MustNotLink) -> Key {
         Key::new(VETO, workspace, 0, &[&pair.low.0, &pair.high.0])
+    }
+
+    /// What events of an identity said of consents.
+    pub fn statements(workspace: WorkspaceId, identity: SourceIdentityId) -> Key {
+        Key::of_identity(STATEMENT, workspace, identity, &[])
+    }
+
+    /// The place of one of these statements.
+    pub fn statement(workspace: WorkspaceId, identity: SourceIdentityId, slot: u8) -> Key {
+        Key::of_identity(STATEMENT, workspace, identity, &[&[slot]])
+    }
+
+    /// The identifiers of a workspace that nothing may be sent to.
+    pub fn suppressions(workspace: WorkspaceId) -> Key {
+        Key::whole(SUPPRESSION, workspace)
+    }
+
+    /// One of them, by its [`alias_digest`].
+    pub fn suppression(workspace: WorkspaceId, digest: &[u8; DIGEST_BYTES]) -> Key {
+        Key::new(SUPPRESSION, workspace, shard_of(digest), &[digest])
     }
 
     /// That a source's message was seen. The day comes first, so that a day's rows expire together.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use kith_model::id::{ProfileId, SourceIdentityId};
 use kith_model::identity::{Edge, EdgeId, Identifier, MustNotLink};
 use kith_model::profile::IdentityHead;
+use kith_store::Operation;
 
 use crate::profiles::facts::FactsRow;
 
@@ -35,6 +36,8 @@ pub(super) struct Layer {
     pub ordinals: u32,
     /// Must-not-link pairs that were made (`true`) or taken back.
     pub vetoes: BTreeMap<MustNotLink, bool>,
+    /// Rows of what was said of consents.
+    pub statements: Vec<Operation>,
 }
 
 impl Layer {
@@ -52,6 +55,7 @@ impl Layer {
         self.owners.extend(upper.owners);
         self.ordinals += upper.ordinals;
         self.vetoes.extend(upper.vetoes);
+        self.statements.extend(upper.statements);
     }
 }
 
@@ -115,5 +119,6 @@ impl Layers {
         self.group.absorb(unit);
         self.group.before.clear();
         self.group.owners.clear();
+        self.group.statements.clear();
     }
 }

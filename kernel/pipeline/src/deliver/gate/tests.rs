@@ -1,7 +1,8 @@
 //! The gate's table: every shape of a consent, and every reason why a message does not leave.
 
-use kith_model::audience::{Action, Audience};
+use kith_model::audience::{Action, Audience, ConsentBasis};
 use kith_model::change::Movement;
+use kith_model::consent::{Consents, Giver, Statement};
 use kith_model::id::AudienceId;
 use kith_model::profile::ProfileRoot;
 
@@ -11,19 +12,35 @@ use crate::tests::harness;
 const NOW: Timestamp = Timestamp(1_000_000_000);
 
 fn row(json: &str, time: Timestamp) -> ConsentRow {
+    let statement =
+        Statement { json, time, received_at: time, source: InstallationId(1), message_id: "m", giver: Giver::MayAgree };
     let mut consents = Consents::default();
-    consents.record(json, time, time);
+    consents.record(&statement);
     ConsentRow::Said(consents)
 }
 
 fn under(kind: &str, row: ConsentRow) -> Contributor {
-    Contributor { kind: kind.to_owned(), row }
+    Contributor { identity: SourceIdentityId([kind.len() as u8; 16]), kind: kind.to_owned(), row }
 }
 
-/// Of the identities of one person, each a user id's: what none of them says lifts what another one says at the same time.
+/// Whether a message to this person would be refused.
 fn is_refused(consents: &[ConsentRow], basis: ConsentBasis) -> bool {
-    let consents: Vec<Contributor> = consents.iter().map(|row| under("user_id", row.clone())).collect();
-    refusal(&IdentityRules::default(), &consents, "marketing", basis, NOW).is_some()
+    let consents = (1..)
+        .zip(consents)
+        .map(|(number, row)| Contributor { identity: SourceIdentityId([number; 16]), ..under("user_id", row.clone()) });
+    let person = Person {
+        profile: ProfileId(SourceIdentityId([1; 16])),
+        identifiers: vec![Identifier::new("user_id", "u1")],
+        consents: consents.collect(),
+        suppressed: None,
+    };
+    let row = DeliveryRow { basis, ..pending() };
+    matches!(judged_alone(&row, &Found::Person(person)), Verdict::Refuse { .. })
+}
+
+fn judged_alone(row: &DeliveryRow, found: &Found) -> Verdict {
+    let setup = setup();
+    judge(&setup, installed(&setup, InstallationId(3)).unwrap(), row, found, NOW)
 }
 
 /// For each text of the trait `consent`: may a message leave under `opt_in`, and under `not_refused`?
@@ -83,55 +100,51 @@ fn the_most_restrictive_contributor_decides() {
     }
 }
 
-/// Who refused under a cookie and agrees later under her user id has agreed, while both are one person; the other way round, and
-/// of whatever is in doubt, a refusal stays one.
 #[test]
-fn a_later_agreement_under_the_user_id_lifts_what_a_device_or_an_address_refused() {
-    let said = |json: &str, time: i64, received_at: i64| {
-        let mut consents = Consents::default();
-        consents.record(json, Timestamp(time), Timestamp(received_at));
-        ConsentRow::Said(consents)
-    };
-    let (yes, no) = (r#"{"marketing":true}"#, r#"{"marketing":false}"#);
-    let is_refused = |consents: &[Contributor]| {
-        let bases = [ConsentBasis::OptIn, ConsentBasis::NotRefused];
-        let refused =
-            bases.map(|basis| refusal(&IdentityRules::default(), consents, "marketing", basis, NOW).is_some());
-        assert_eq!(refused[0], refused[1], "{consents:?}");
-        refused[0]
-    };
-    let agreed = || under("user_id", said(yes, 20, 20));
-    for kind in ["anonymous_id", "email", "phone", "android_idfa"] {
-        assert!(!is_refused(&[under(kind, said(no, 10, 10)), agreed()]), "{kind}");
-        assert!(!is_refused(&[agreed(), under(kind, said("false", 10, 10))]), "{kind}: of everything");
-        // The other way round, it comes first, it is dated before, or it is of another purpose.
-        let refused = || under("user_id", said(no, 10, 10));
-        assert!(is_refused(&[refused(), under(kind, said(yes, 20, 20))]), "{kind}");
-        assert!(is_refused(&[agreed(), under(kind, said(no, 30, 30))]), "{kind}");
-        assert!(is_refused(&[agreed(), under(kind, said(no, 20, 20))]), "{kind}");
-        assert!(is_refused(&[under(kind, said(no, 20, 10)), under("user_id", said(yes, 20, 30))]), "{kind}");
-        assert!(is_refused(&[under(kind, said(no, 30, 10)), under("user_id", said(yes, 20, 30))]), "{kind}");
-        assert!(is_refused(&[under(kind, said(no, 10, 10)), under("user_id", said(r#"{"news":true}"#, 20, 20))]));
-        // Of several refusals each must be answered.
-        let two = [under(kind, said(no, 10, 10)), agreed(), under(kind, said(no, 30, 30))];
-        assert!(is_refused(&two), "{kind}");
-        // Parted, each has said what it said.
-        assert!(is_refused(&two[..1]) && !is_refused(&two[1..2]), "{kind}");
+fn who_objects_to_profiling_or_is_suppressed_gets_nothing_whatever_the_purpose() {
+    for basis in [ConsentBasis::OptIn, ConsentBasis::NotRefused] {
+        assert!(is_refused(&[row(r#"{"marketing":true,"profiling":false}"#, NOW)], basis));
+        assert!(!is_refused(&[row(r#"{"marketing":true,"profiling":true}"#, NOW)], basis));
     }
-    let unreadable = under("anonymous_id", ConsentRow::Unreadable("row version 9".into()));
-    assert!(is_refused(&[unreadable, agreed()]));
-    let ahead = under("anonymous_id", row(yes, NOW.plus_ms(MAX_CONSENT_AHEAD_MS + 1)));
-    assert!(is_refused(&[ahead, agreed()]));
-    assert!(is_refused(&[under("", said(yes, 20, 20)), under("anonymous_id", said(no, 10, 10))]), "nobody knows whose");
+    let Found::Person(person) = somebody() else { panic!("there is somebody") };
+    let suppressed = Person { suppressed: Some("its email is suppressed".to_owned()), ..person };
+    let Verdict::Refuse { reason } = judged_alone(&pending(), &Found::Person(suppressed)) else { panic!("refused") };
+    assert!(reason.contains("suppressed"), "{reason}");
 }
 
-/// A phone whose clock is months ahead gave a consent; its owner's refusal of today is older by the sender's time.
+/// A digest of the identifier decides, so that it holds for whichever profile has it; a row that cannot be read holds too.
 #[test]
-fn a_consent_dated_in_the_future_counts_as_a_refusal_until_then() {
-    let ahead = [row(r#"{"marketing":true}"#, NOW.plus_ms(MAX_CONSENT_AHEAD_MS + 1))];
-    assert!(is_refused(&ahead, ConsentBasis::OptIn) && is_refused(&ahead, ConsentBasis::NotRefused));
-    let a_little = [row(r#"{"marketing":true}"#, NOW.plus_ms(MAX_CONSENT_AHEAD_MS))];
-    assert!(!is_refused(&a_little, ConsentBasis::OptIn));
+fn a_suppressed_identifier_is_found_under_any_profile() {
+    let (store, workspace, realm_key) = (kith_store::memory(), WorkspaceId(1), [7; 32]);
+    let put = |identifier: &Identifier, row: Vec<u8>| {
+        let key = suppressions::key(workspace, &realm_key, identifier);
+        let operations = vec![kith_store::Operation::Put(key, row)];
+        store.commit(kith_store::Unit { operations, ..Default::default() }).unwrap();
+    };
+    let row = suppressions::SuppressionRow { kind: "email".into(), since: NOW, reason: "bounced".into() };
+    put(&Identifier::new("email", "a@b.example"), kith_store::row::encode(&row));
+    put(&Identifier::new("email", "torn@b.example"), vec![9, 9]);
+    for (identifiers, expected) in [
+        (vec![("user_id", "u1"), ("email", "a@b.example")], Some("bounced")),
+        (vec![("email", "a@b.example")], Some("bounced")),
+        (vec![("email", "torn@b.example")], Some("cannot be read")),
+        (vec![("user_id", "a@b.example"), ("email", "b@b.example")], None),
+    ] {
+        let identifiers = identifiers.into_iter().map(|(kind, value)| Identifier::new(kind, value)).collect();
+        let person = Person {
+            profile: ProfileId(SourceIdentityId([1; 16])),
+            identifiers,
+            consents: Vec::new(),
+            suppressed: None,
+        };
+        let mut found = [Found::Person(person), Found::Nobody];
+        note_suppressed(&store, (workspace, &realm_key), &mut found).unwrap();
+        let Found::Person(person) = &found[0] else { panic!("there is somebody") };
+        match (person.suppressed.as_deref(), expected) {
+            (Some(reason), Some(expected)) => assert!(reason.contains(expected), "{reason}"),
+            (found, expected) => assert_eq!(found, expected),
+        }
+    }
 }
 
 fn delivery(state: DeliveryState) -> DeliveryRow {
@@ -157,6 +170,7 @@ fn somebody() -> Found {
         profile: ProfileId(SourceIdentityId([1; 16])),
         identifiers: vec![Identifier::new("user_id", "u1"), Identifier::new("email", "u1@example.org")],
         consents: vec![under("user_id", ConsentRow::Absent)],
+        suppressed: None,
     })
 }
 

@@ -1,0 +1,235 @@
+//! What one identity said: by key, by time, and by who may say it.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A statement of a source that may agree.
+fn said(json: &str, time: i64, received_at: i64) -> Statement<'_> {
+    Statement {
+        json,
+        time: Timestamp(time),
+        received_at: Timestamp(received_at),
+        source: InstallationId(1),
+        message_id: "m",
+        giver: Giver::MayAgree,
+    }
+}
+
+fn had_room(heard: &[Heard]) -> bool {
+    heard.iter().all(|answer| !matches!(answer.outcome, Outcome::NoRoom | Outcome::NameTooLong))
+}
+
+fn recorded(all: &[(&str, i64)]) -> Consents {
+    let mut consents = Consents::default();
+    for (json, at) in all {
+        assert!(had_room(&consents.record(&said(json, *at, *at))));
+    }
+    consents
+}
+
+/// The answer that counts for a purpose, as the fold of one identity gives it.
+fn is_allowed(consents: &Consents, purpose: &str) -> Option<bool> {
+    let (own, all) = (consents.purposes.get(&folded(purpose)), consents.all.as_ref());
+    let counts = match (own, all.filter(|all| all.refused.is_some())) {
+        (Some(own), Some(all)) if !own.counts_against(all) => Some(all),
+        (None, all) => all,
+        (own, _) => own,
+    };
+    counts.map(|consent| consent.refused.is_none())
+}
+
+#[test]
+fn a_refusal_holds_until_its_own_purpose_is_allowed() {
+    let consents = recorded(&[(r#"{"news":false}"#, 1), (r#"{"ads":true}"#, 2), (r#"{"ads":false}"#, 3)]);
+    assert_eq!((is_allowed(&consents, "news"), is_allowed(&consents, "ads")), (Some(false), Some(false)));
+    let later = recorded(&[(r#"{"news":false,"ads":true}"#, 1), (r#"{"News":true}"#, 2)]);
+    assert_eq!((is_allowed(&later, "NEWS"), is_allowed(&later, "ads")), (Some(true), Some(true)));
+    assert_eq!(is_allowed(&later, "other"), None);
+}
+
+#[test]
+fn a_refusal_of_everything_holds_until_a_purpose_is_allowed_by_name() {
+    for everything in ["false", "null", r#""no""#, "true", "[]", "{not json", "", r#"{"*":false}"#] {
+        let consents = recorded(&[(r#"{"ads":true}"#, 1), (everything, 2), (r#"{"news":true}"#, 3)]);
+        let all = ["news", "ads", "other"].map(|purpose| is_allowed(&consents, purpose));
+        assert_eq!(all, [Some(true), Some(false), Some(false)], "{everything}");
+    }
+}
+
+#[test]
+fn an_agreement_that_is_older_than_a_refusal_allows_nothing_when_it_comes_late() {
+    let record = |all: &[(&str, i64, i64)]| {
+        let mut consents = Consents::default();
+        all.iter().for_each(|(json, time, received_at)| {
+            consents.record(&said(json, *time, *received_at));
+        });
+        is_allowed(&consents, "news")
+    };
+    let (yes, no) = (r#"{"news":true}"#, r#"{"news":false}"#);
+    assert_eq!(record(&[(no, 20, 21), (yes, 10, 22)]), Some(false));
+    assert_eq!(record(&[("false", 20, 21), (yes, 10, 22)]), Some(false));
+    assert_eq!(record(&[(no, 20, 21), (no, 5, 22), (yes, 10, 23)]), Some(false));
+    assert_eq!(record(&[(no, 20, 21), (yes, 20, 22)]), Some(false));
+    assert_eq!(record(&[(no, 20, 21), (yes, 21, 22)]), Some(true));
+    // What allowed goes on allowing, whatever old agreement follows.
+    assert_eq!(record(&[("false", 20, 21), (yes, 30, 32), (yes, 10, 33)]), Some(true));
+    // A refusal that comes late counts: nobody knows what was said last.
+    assert_eq!(record(&[(yes, 30, 31), (no, 20, 32)]), Some(false));
+}
+
+/// No clock that is ahead decides: the earlier of the event's time and its receipt counts.
+#[test]
+fn an_agreement_of_the_future_is_one_of_the_moment_in_which_it_came() {
+    let mut consents = Consents::default();
+    consents.record(&said(r#"{"news":true}"#, 1_000_000, 10));
+    assert_eq!(consents.purposes["news"].time, Timestamp(10));
+    consents.record(&said(r#"{"news":false}"#, 20, 20));
+    assert_eq!(is_allowed(&consents, "news"), Some(false));
+    // A refusal whose clock is ahead is answered by what comes after it.
+    consents.record(&said(r#"{"news":false}"#, 1_000_000, 30));
+    consents.record(&said(r#"{"news":true}"#, 40, 40));
+    assert_eq!(is_allowed(&consents, "news"), Some(true));
+}
+
+/// Imported by a source that may agree, a statement takes its place by its own time, whichever way it comes.
+#[test]
+fn history_takes_its_place_by_its_own_time() {
+    let (yes, no) = (r#"{"news":true}"#, r#"{"news":false}"#);
+    let all = [said(yes, 10, 10), said(no, 20, 20), said(yes, 30, 30)];
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let mut consents = Consents::default();
+        for index in order {
+            consents.record(&all[index]);
+        }
+        assert_eq!(is_allowed(&consents, "news"), Some(true), "{order:?}");
+    }
+}
+
+#[test]
+fn a_source_that_may_not_agree_refuses_and_ends_nothing() {
+    let mut consents = Consents::default();
+    let public = |json| Statement { giver: Giver::RefusesOnly, ..said(json, 5, 5) };
+    let heard = consents.record(&public(r#"{"news":true,"ads":false}"#));
+    let outcomes: Vec<Outcome> = heard.iter().map(|answer| answer.outcome).collect();
+    assert_eq!(outcomes, [Outcome::SourceMayNotAgree, Outcome::Counted]);
+    assert_eq!((is_allowed(&consents, "news"), is_allowed(&consents, "ads")), (None, Some(false)));
+    let late = Statement { time: Timestamp(9), received_at: Timestamp(9), ..public(r#"{"ads":true,"*":true}"#) };
+    assert!(consents.record(&late).iter().all(|answer| answer.outcome == Outcome::SourceMayNotAgree));
+    assert_eq!(is_allowed(&consents, "ads"), Some(false));
+}
+
+#[test]
+fn a_text_that_names_a_purpose_twice_refuses_it() {
+    for json in [
+        r#"{"news":false,"news":true}"#,
+        r#"{"news":true,"NEWS":0}"#,
+        r#"{"n\u0065ws":false,"news":true}"#,
+        r#"{" news\t":false,"news":true}"#,
+    ] {
+        assert_eq!(is_allowed(&recorded(&[(json, 1)]), "news"), Some(false), "{json}");
+    }
+}
+
+#[test]
+fn what_a_text_refuses_is_read_out_of_it() {
+    for (json, refused) in [
+        (r#"{"news":true}"#, None),
+        ("{}", None),
+        (r#"{"news":true,"ads":false,"a\"b":"no"}"#, Some(r#"{"ads":false,"a\"b":"no"}"#)),
+        (r#"{"news":true,"news":false}"#, Some(r#"{"news":false}"#)),
+        ("false", Some("false")),
+        ("\"no\"", Some("\"no\"")),
+    ] {
+        assert_eq!(refusal(json).as_deref(), refused, "{json}");
+    }
+    let long = format!(r#"{{"news":"{}"}}"#, "x".repeat(70_000));
+    assert_eq!(refusal(&long).as_deref(), Some("false"));
+}
+
+#[test]
+fn what_finds_no_room_allows_nothing() {
+    let mut consents = Consents::default();
+    for number in 0..MAX_PURPOSES {
+        assert!(had_room(&consents.record(&said(&format!(r#"{{"p{number}":true}}"#), 1, 1))));
+    }
+    assert!(!had_room(&consents.record(&said(r#"{"more":true}"#, 2, 2))));
+    assert_eq!((is_allowed(&consents, "more"), is_allowed(&consents, "p1")), (None, Some(true)));
+    assert!(!had_room(&consents.record(&said(r#"{"more":false}"#, 3, 3))));
+    assert_eq!((is_allowed(&consents, "more"), is_allowed(&consents, "p1")), (Some(false), Some(false)));
+    assert!(had_room(&consents.record(&said(r#"{"p1":true}"#, 4, 4))));
+    assert_eq!(is_allowed(&consents, "p1"), Some(true));
+    let long = format!(r#"{{"{}":{{"a":"{}"}}}}"#, "p".repeat(MAX_PURPOSE_BYTES + 1), "x".repeat(10_000));
+    assert!(!had_room(&consents.record(&said(&long, 5, 5))));
+    assert!(had_room(&consents.record(&said(&format!("\"{}\"", "é".repeat(10_000)), 6, 6))));
+    assert!(consents.size_bytes() < 16 << 10);
+    let many: Vec<String> = (0..1_000).map(|number| format!("\"k{number}\":false")).collect();
+    assert_eq!(consents.record(&said(&format!("{{{}}}", many.join(",")), 7, 7)).len(), MAX_HEARD);
+    assert_eq!(consents.purposes.len(), MAX_PURPOSES);
+}
+
+#[test]
+fn an_agreement_answers_its_own_key_and_wider_ones() {
+    for (agreed, refused, answers) in [
+        ("news", "news", true),
+        ("news", "*", true),
+        ("news@email", "news", true),
+        ("news@email", "*", true),
+        ("news@email", "*@email", true),
+        ("*@email", "*", true),
+        ("*", "*", true),
+        ("*", "news", false),
+        ("news", "news@email", false),
+        ("news", "*@email", false),
+        ("news@sms", "news@email", false),
+        ("ads", "news", false),
+        ("*", "profiling", false),
+        ("*@email", "news@email", false),
+    ] {
+        assert_eq!(covers(agreed, refused), answers, "{agreed} and {refused}");
+    }
+    assert_eq!(folded(" News @ E-Mail "), "news@e-mail");
+}
+
+proptest! {
+    /// Answers arrive in the order of receipt; those of one request have one time of receipt and any order.
+    #[test]
+    fn the_order_within_a_request_never_matters(
+        all in prop::collection::vec((0usize..10, 0i64..4, 4i64..7), 3..7),
+        seed in any::<u64>(),
+    ) {
+        const TEXTS: [&str; 10] = [
+            "false", "{}", r#"{"a":true}"#, r#"{"a":false}"#, r#"{"A":"no"}"#, r#"{"b":true}"#, r#"{"b":false}"#,
+            r#"{"a":true,"b":false}"#, r#"{"a":true,"a":false}"#, "\"no\"",
+        ];
+        let record = |order: &[(usize, i64, i64)]| {
+            let mut consents = Consents::default();
+            for (text, time, received_at) in order {
+                consents.record(&said(TEXTS[*text], *time, *received_at));
+            }
+            ["a", "b", "c"].map(|purpose| is_allowed(&consents, purpose))
+        };
+        let mut one = all.clone();
+        one.sort_by_key(|(_, _, received_at)| *received_at);
+        let mut other = all;
+        other.sort_by_key(|(text, time, received_at)| {
+            (*received_at, seed.wrapping_mul((*text as u64 + 1) * 31 + (*time as u64) * 7 + 1).rotate_left(29))
+        });
+        prop_assert_eq!(record(&one), record(&other));
+        // The naive answer: some agreement is newer than every refusal, of the purpose or of everything, and dated after
+        // all that was received before it.
+        let answers: Vec<(bool, i64, i64)> = one.iter().filter_map(|(text, time, received_at)| {
+            let allows = match TEXTS[*text] {
+                r#"{"a":true}"# | r#"{"a":true,"b":false}"# => true,
+                "{}" | r#"{"b":true}"# | r#"{"b":false}"# => return None,
+                _ => false,
+            };
+            Some((allows, *received_at, *time))
+        }).collect();
+        let beats = |yes: &(bool, i64, i64)| answers.iter().all(|other| {
+            (other.0 || (yes.1, yes.2) > (other.1, other.2)) && (other.1 >= yes.1 || yes.2 > other.2)
+        });
+        let naive = answers.iter().any(|answer| answer.0 && beats(answer));
+        prop_assert_eq!(record(&one)[0] == Some(true), naive);
+    }
+}

@@ -1,0 +1,121 @@
+//! What events say of consents, on its way into the rows of their identities.
+
+use kith_model::consent::{Giver, MAX_ANSWERED, Outcome, Statement};
+use kith_model::event::EventOrigin;
+use kith_model::id::SourceIdentityId;
+use kith_model::time::Timestamp;
+use kith_store::ReadError;
+use serde_json::value::RawValue;
+
+use super::People;
+use crate::profiles::consents::{self, StatementRow};
+use crate::profiles::facts::{EventFacts, FactsRow, read_facts_row};
+
+/// What one event says of consents, and with which right.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spoken<'a> {
+    /// Each as it stands there: of a name that comes twice the traits have the last alone.
+    pub said: &'a [&'a RawValue],
+    pub giver: Giver,
+    pub origin: EventOrigin,
+    /// Whether the identity stands for the person, and so answers for the others.
+    pub is_of_person: bool,
+}
+
+impl Spoken<'_> {
+    /// When it counts as received. History of a source that may agree takes its place by its own time; of any other it must not
+    /// slip in before what was refused since.
+    fn received_at(&self, event: &EventFacts<'_>) -> Timestamp {
+        match (self.giver, self.origin) {
+            (Giver::MayAgree, EventOrigin::Import) => event.time.min(event.received_at),
+            _ => event.received_at,
+        }
+    }
+}
+
+/// Agreements of an event that count now, by their keys, and whether all that it said found room.
+pub(super) struct Taken {
+    pub agreed: Vec<String>,
+    pub had_room: bool,
+}
+
+impl People {
+    /// Take what an event says into the summary of its identity. It has quotas of its own, because a sender that fills those of
+    /// the facts must not silence a refusal.
+    pub(super) fn hear(
+        &mut self,
+        identity: SourceIdentityId,
+        summary: &mut FactsRow,
+        spoken: Spoken<'_>,
+        event: &EventFacts<'_>,
+    ) -> Taken {
+        let mut taken = Taken { agreed: Vec::new(), had_room: true };
+        let received_at = spoken.received_at(event);
+        for said in spoken.said {
+            let statement = Statement {
+                json: said.get(),
+                time: event.time.min(event.received_at),
+                received_at,
+                source: event.source,
+                message_id: event.message_id,
+                giver: spoken.giver,
+            };
+            let number = summary.consents.statements;
+            let heard = summary.consents.record(&statement);
+            taken.had_room &=
+                heard.iter().all(|answer| !matches!(answer.outcome, Outcome::NoRoom | Outcome::NameTooLong));
+            let counted = heard.iter().filter(|answer| answer.refused.is_none() && answer.outcome == Outcome::Counted);
+            taken.agreed.extend(counted.map(|answer| answer.key.clone()));
+            let row = StatementRow {
+                number,
+                time: statement.time,
+                received_at: event.received_at,
+                source: event.source,
+                message_id: event.message_id.to_owned(),
+                giver: spoken.giver,
+                heard,
+            };
+            self.layers.event.statements.push(consents::keep(self.workspace, identity, &row));
+        }
+        taken
+    }
+
+    /// Note whose refusals the agreements of an event answer: those of the identities that are one person with its own now. Only
+    /// who stands for the person answers for the others, because a device may be shared and an address typed in by somebody
+    /// else.
+    pub(super) fn note_answered(&mut self, identity: SourceIdentityId, agreed: &[String]) -> Result<(), ReadError> {
+        let (_, root) = self.root(identity)?;
+        let mut answered: Vec<Vec<SourceIdentityId>> = vec![Vec::new(); agreed.len()];
+        for member in root.members.into_iter().filter(|member| *member != identity) {
+            let Some(row) = self.summary_of(member)? else { continue };
+            for (key, answered) in agreed.iter().zip(&mut answered) {
+                if answered.len() < MAX_ANSWERED && row.consents.refuses_what_is_answered_by(key) {
+                    answered.push(member);
+                }
+            }
+        }
+        if answered.iter().all(Vec::is_empty) {
+            return Ok(());
+        }
+        let mut summary = self.facts_row(identity, 0)?;
+        for (key, answered) in agreed.iter().zip(answered) {
+            if let Some(consent) = summary.consents.agreement_mut(key) {
+                consent.answers = answered;
+            }
+        }
+        self.layers.event.facts.insert((identity, 0), summary);
+        Ok(())
+    }
+
+    /// The summary of an identity's facts, for reading.
+    fn summary_of(&mut self, identity: SourceIdentityId) -> Result<Option<FactsRow>, ReadError> {
+        if let Some(row) = self.layers.facts(identity, 0).or_else(|| self.facts.get(&(identity, 0))) {
+            return Ok(Some(row.clone()));
+        }
+        if self.is_new(identity) {
+            return Ok(None);
+        }
+        self.work.rows_read += 1;
+        read_facts_row(self.store.as_ref(), self.workspace, identity, 0)
+    }
+}

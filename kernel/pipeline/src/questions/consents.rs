@@ -1,0 +1,156 @@
+//! What was said of a person's consents, with its proof, and the identifiers that nothing may be sent to.
+
+use std::sync::Arc;
+
+use kith_model::consent::fold::{self, ConsentRow, Contributor};
+use kith_model::consent::{Consents, Giver, Heard};
+use kith_model::id::{InstallationId, ProfileId, SourceIdentityId, WorkspaceId};
+use kith_model::identity::Identifier;
+use kith_model::time::Timestamp;
+use kith_store::{Key, Operation, row};
+
+use super::{QueryError, page, profile, workspace};
+use crate::Kernel;
+use crate::profiles::consents::read_statements;
+use crate::profiles::facts::{get_one, read_facts_row};
+use crate::profiles::suppressions::{self, SuppressionRow};
+
+/// All that was said of a person's consents.
+#[derive(Debug, Clone)]
+pub struct ConsentView {
+    pub id: ProfileId,
+    pub members: Vec<(SourceIdentityId, Identifier)>,
+    /// The answers that count, of each identity.
+    pub answers: Vec<(SourceIdentityId, Consents)>,
+    /// Every statement that is kept, the oldest first.
+    pub statements: Vec<StatementView>,
+    /// Older statements that newer ones took the place of.
+    pub overwritten: u64,
+    /// Why nothing is computed of the person, if so.
+    pub objection: Option<String>,
+    /// Why nothing may be sent to one of the identifiers, if so.
+    pub suppressed: Option<String>,
+}
+
+/// What one event said, and what became of it.
+#[derive(Debug, Clone)]
+pub struct StatementView {
+    pub identity: SourceIdentityId,
+    pub time: Timestamp,
+    pub received_at: Timestamp,
+    pub source: InstallationId,
+    pub message_id: String,
+    pub giver: Giver,
+    pub heard: Vec<Heard>,
+}
+
+/// A suppressed identifier, by its digest.
+#[derive(Debug, Clone)]
+pub struct Suppression {
+    /// In hexadecimal.
+    pub digest: String,
+    /// The type of the identifier.
+    pub kind: String,
+    pub since: Timestamp,
+    pub reason: String,
+}
+
+/// What is to become of identifiers in the list of suppressed ones.
+#[derive(Debug, Clone, Copy)]
+pub enum SuppressionChange<'a> {
+    Add { reason: &'a str, at: Timestamp },
+    Remove,
+}
+
+impl Kernel {
+    /// What was said of a person's consents. Blocks.
+    pub fn consents(&self, id: WorkspaceId, profile: ProfileId) -> Result<Option<ConsentView>, QueryError> {
+        let (shared, store) = (&self.shared, self.shared.store.as_ref());
+        let realm_key = workspace(shared, id)?.compiled.load().setup.realm_key;
+        let Some((profile, members)) = profile::members(shared, id, profile)? else { return Ok(None) };
+        let (mut answers, mut statements, mut overwritten) = (Vec::new(), Vec::new(), 0);
+        for (identity, _) in &members {
+            let consents = read_facts_row(store, id, *identity, 0)?.unwrap_or_default().consents;
+            let rows = read_statements(store, id, *identity)?;
+            overwritten += u64::from(consents.statements).saturating_sub(rows.len() as u64);
+            answers.push((*identity, consents));
+            statements.extend(rows.into_iter().map(|row| StatementView {
+                identity: *identity,
+                time: row.time,
+                received_at: row.received_at,
+                source: row.source,
+                message_id: row.message_id,
+                giver: row.giver,
+                heard: row.heard,
+            }));
+        }
+        statements.sort_by(|one, other| {
+            (one.received_at, one.time, &one.message_id).cmp(&(other.received_at, other.time, &other.message_id))
+        });
+        let members: Vec<_> = members.into_iter().map(|(identity, head)| (identity, head.identifier)).collect();
+        let person = members.iter().zip(&answers).map(|((identity, identifier), (_, consents))| Contributor {
+            identity: *identity,
+            kind: identifier.kind.clone(),
+            row: ConsentRow::Said(consents.clone()),
+        });
+        let objection = fold::objection(&person.collect::<Vec<_>>());
+        let identifiers: Vec<Identifier> = members.iter().map(|(_, identifier)| identifier.clone()).collect();
+        let suppressed = suppressions::reason(store, (id, &realm_key), &identifiers)?;
+        Ok(Some(ConsentView { id: profile, members, answers, statements, overwritten, objection, suppressed }))
+    }
+
+    /// Whether nothing may be sent to an identifier, and why. Blocks.
+    pub fn suppression(&self, id: WorkspaceId, identifier: &Identifier) -> Result<Option<Suppression>, QueryError> {
+        let key = self.suppression_key(id, identifier)?;
+        let row = get_one(self.shared.store.as_ref(), &key)?;
+        row.map(|row| shown(id, &key, &row)).transpose()
+    }
+
+    /// The suppressed identifiers, a page at a time in the order of their digests. Blocks.
+    pub fn suppressions(
+        &self,
+        id: WorkspaceId,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<(Vec<Suppression>, Option<String>), QueryError> {
+        workspace(&self.shared, id)?;
+        let (rows, next) = page::rows(self.shared.store.as_ref(), &Key::suppressions(id), limit, cursor)?;
+        let items = rows.iter().map(|(key, row)| shown(id, key, row)).collect::<Result<_, QueryError>>()?;
+        Ok((items, next))
+    }
+
+    /// The steps of a commit that change the list, for whoever writes down who did it.
+    pub fn suppression_steps(
+        &self,
+        id: WorkspaceId,
+        identifiers: &[Identifier],
+        change: SuppressionChange<'_>,
+    ) -> Result<Vec<Operation>, QueryError> {
+        let step = |identifier: &Identifier| {
+            let key = self.suppression_key(id, identifier)?;
+            Ok(match change {
+                SuppressionChange::Remove => Operation::Delete(key),
+                SuppressionChange::Add { reason, at } => {
+                    let kind = identifier.kind.clone();
+                    let row = SuppressionRow { kind, since: at, reason: reason.to_owned() };
+                    Operation::Put(key, row::encode(&row))
+                }
+            })
+        };
+        identifiers.iter().map(step).collect()
+    }
+
+    fn suppression_key(&self, id: WorkspaceId, identifier: &Identifier) -> Result<Key, QueryError> {
+        let setup = Arc::clone(&workspace(&self.shared, id)?.compiled.load().setup);
+        // In whatever spelling it is put on the list; what names nobody is kept as it came.
+        let normal = setup.identity_rules.judge(identifier).unwrap_or_else(|_| identifier.trimmed());
+        Ok(suppressions::key(id, &setup.realm_key, &normal))
+    }
+}
+
+fn shown(id: WorkspaceId, key: &Key, value: &[u8]) -> Result<Suppression, QueryError> {
+    let SuppressionRow { kind, since, reason } = row::decode(value)?;
+    // Behind the workspace lies the shard, which follows from the digest.
+    let digest = key.strip(&Key::suppressions(id)).and_then(|rest| rest.get(2..)).unwrap_or_default();
+    Ok(Suppression { digest: page::to_hex(digest), kind, since, reason })
+}

@@ -1,0 +1,182 @@
+//! What was said of a person's consents, each statement with its proof and what became of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use kith_model::consent::{Consent, EVERYTHING, Heard, Outcome};
+use kith_model::id::SourceIdentityId;
+use kith_model::identity::Identifier;
+use kith_pipeline::{ConsentView, StatementView};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::extract::{Authority, Path, right};
+use super::profiles::{no_profile, person, profile_id};
+use super::view::{IdentifierView, time};
+use crate::app::App;
+use crate::catalogue::WorkspaceTables;
+use crate::error::{ApiError, Problem};
+
+/// A person's consents.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ConsentHistoryBody {
+    profile: String,
+    /// The answers that count, of each identity and key. A refusal holds until the same identity agrees, or the person's user
+    /// id does after both have become one.
+    answers: Vec<ConsentBody>,
+    /// Why nothing is computed of the person, where they object to profiling.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    objection: Option<String>,
+    /// Why nothing is sent to the person, where one of the identifiers is suppressed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suppressed: Option<String>,
+    /// What events said, the oldest first.
+    statements: Vec<StatementBody>,
+    /// How many older statements are not shown, because each identity's last 128 are kept.
+    overwritten: u64,
+}
+
+/// What an identity said of one key, or of all.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ConsentBody {
+    identity: String,
+    /// A purpose, `PURPOSE@CHANNEL` or `*@CHANNEL`, in lower case; absent for an answer about all purposes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    purpose: Option<String>,
+    allowed: bool,
+    /// What was said in place of `true`, as JSON text, where it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    said: Option<String>,
+    /// The earlier of the event's own time and its receipt.
+    time: String,
+    /// By which answers are ordered. Of history that a trusted source imports it is its own time.
+    received_at: String,
+    /// The source's installation.
+    source: String,
+    /// The event that said it.
+    message_id: String,
+    /// The other identities whose refusals an agreement ended.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    answers: Vec<String>,
+}
+
+/// What one event said.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct StatementBody {
+    identity: String,
+    identifier: Option<IdentifierView>,
+    time: String,
+    received_at: String,
+    /// The source's installation.
+    source: String,
+    /// The event.
+    message_id: String,
+    said: Vec<SaidBody>,
+}
+
+/// One answer of a statement.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SaidBody {
+    /// A purpose, `PURPOSE@CHANNEL`, or `*`.
+    key: String,
+    allows: bool,
+    /// What was said in place of `true`, as JSON text, where it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    said: Option<String>,
+    /// Whether it counted when it came.
+    counted: bool,
+    /// Why not, where it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'static str>,
+}
+
+/// One answer that counts.
+pub(super) fn consent_body(
+    tables: &WorkspaceTables,
+    identity: SourceIdentityId,
+    key: &str,
+    consent: &Consent,
+) -> ConsentBody {
+    ConsentBody {
+        identity: identity.to_string(),
+        purpose: (key != EVERYTHING).then(|| key.to_owned()),
+        allowed: consent.refused.is_none(),
+        said: consent.refused.clone(),
+        time: time(consent.time),
+        received_at: time(consent.received_at),
+        source: tables.installation_name(consent.source),
+        message_id: consent.message_id.clone(),
+        answers: consent.answers.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn statement_body(
+    tables: &WorkspaceTables,
+    members: &BTreeMap<SourceIdentityId, &Identifier>,
+    statement: &StatementView,
+) -> StatementBody {
+    StatementBody {
+        identity: statement.identity.to_string(),
+        identifier: members.get(&statement.identity).map(|identifier| IdentifierView::from(*identifier)),
+        time: time(statement.time),
+        received_at: time(statement.received_at),
+        source: tables.installation_name(statement.source),
+        message_id: statement.message_id.clone(),
+        said: statement.heard.iter().map(said_body).collect(),
+    }
+}
+
+fn said_body(heard: &Heard) -> SaidBody {
+    let why = match heard.outcome {
+        Outcome::Counted => None,
+        Outcome::SourceMayNotAgree => Some("its source may not end refusals; grant it `consent: give` where it may"),
+        Outcome::NotNewer => Some("something was said that is newer"),
+        Outcome::NoRoom => Some("the identity has answered as many keys as are kept"),
+        Outcome::NameTooLong => Some("no purpose or channel has so long a name"),
+    };
+    SaidBody {
+        key: heard.key.clone(),
+        allows: heard.refused.is_none(),
+        said: heard.refused.clone(),
+        counted: why.is_none(),
+        why,
+    }
+}
+
+fn body(tables: &WorkspaceTables, view: &ConsentView) -> ConsentHistoryBody {
+    let members: BTreeMap<SourceIdentityId, &Identifier> =
+        view.members.iter().map(|(identity, identifier)| (*identity, identifier)).collect();
+    let answers = view.answers.iter().flat_map(|(identity, consents)| {
+        consents.answers().map(|(key, consent)| consent_body(tables, *identity, key, consent))
+    });
+    ConsentHistoryBody {
+        profile: view.id.to_string(),
+        answers: answers.collect(),
+        objection: view.objection.clone(),
+        suppressed: view.suppressed.clone(),
+        statements: view.statements.iter().map(|statement| statement_body(tables, &members, statement)).collect(),
+        overwritten: view.overwritten,
+    }
+}
+
+/// What was said of a person's consents: the answers that count, and every statement with its source, its time, its event and
+/// whether it counted.
+#[utoipa::path(
+    get, path = "/api/v1/profiles/{id}/consent", tag = "profiles", params(("id" = String, Path)),
+    security(("key" = ["profiles:read"])),
+    responses((status = 200, body = ConsentHistoryBody), (status = 404, body = Problem)),
+)]
+pub(crate) async fn read(
+    State(app): State<Arc<App>>,
+    authority: Authority<right::ProfilesRead>,
+    Path(id): Path<String>,
+) -> Result<Json<ConsentHistoryBody>, ApiError> {
+    let workspace = authority.caller.workspace;
+    let profile = profile_id(&id)?;
+    app.reads.note(&authority.caller, "profile.consent", [person(profile)]);
+    let found = app.offload(move |app| app.kernel.consents(workspace, profile)).await?;
+    let view = found.ok_or_else(|| no_profile(&id))?;
+    Ok(Json(body(&*app.catalogue.workspace(workspace)?, &view)))
+}

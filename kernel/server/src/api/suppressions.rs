@@ -1,0 +1,205 @@
+//! Identifiers that nothing may be sent to, whichever profile has them. They stand in bodies and never in paths, so that no
+//! proxy's log has them, and the list itself has digests alone.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use kith_model::budget::table;
+use kith_model::identity::Identifier;
+use kith_pipeline::{Suppression, SuppressionChange};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::extract::{Authority, Json, PageQuery, Query, check_text, right};
+use super::view::{Page, time};
+use crate::app::App;
+use crate::error::{ApiError, Problem};
+use crate::reads;
+
+/// Identifiers to suppress.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewSuppressions {
+    /// Each as `TYPE:VALUE`, e.g. `email:ada@example.com`; a list of any length is sent in parts that fit a body.
+    identifiers: Vec<String>,
+    /// For people, e.g. `bounced`.
+    #[serde(default)]
+    reason: String,
+}
+
+/// Identifiers to look up or to take off the list.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SuppressedIdentifiers {
+    /// Each as `TYPE:VALUE`.
+    identifiers: Vec<String>,
+}
+
+/// How many identifiers were changed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SuppressionsChanged {
+    changed: usize,
+}
+
+/// Which identifiers are on the list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SuppressionsChecked {
+    /// In the order in which they were asked for.
+    items: Vec<SuppressionChecked>,
+}
+
+/// Whether one identifier is on the list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SuppressionChecked {
+    identifier: String,
+    suppressed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+/// A suppressed identifier.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SuppressionBody {
+    /// HMAC-SHA256 of the identifier under the workspace's key, its first 16 bytes: who it is cannot be read from it.
+    digest: String,
+    r#type: String,
+    since: String,
+    reason: String,
+}
+
+impl From<&Suppression> for SuppressionBody {
+    fn from(suppression: &Suppression) -> SuppressionBody {
+        SuppressionBody {
+            digest: suppression.digest.clone(),
+            r#type: suppression.kind.clone(),
+            since: time(suppression.since),
+            reason: suppression.reason.clone(),
+        }
+    }
+}
+
+fn identifiers(texts: &[String]) -> Result<Vec<Identifier>, ApiError> {
+    let read = |(place, text): (usize, &String)| {
+        let parts = text.split_once(':').filter(|(kind, value)| is_kind(kind) && !value.trim().is_empty());
+        let (kind, value) = parts.ok_or_else(|| {
+            ApiError::at(format!("identifiers[{place}]"), "write TYPE:VALUE, e.g. email:ada@example.com")
+        })?;
+        Ok(Identifier::new(kind, value))
+    };
+    texts.iter().enumerate().map(read).collect()
+}
+
+fn is_kind(kind: &str) -> bool {
+    (1..=64).contains(&kind.len())
+        && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+/// Change the list and write down who did it. Of whom is in the audit log as what nobody can be read from.
+async fn change(
+    app: Arc<App>,
+    authority: Authority<right::DeliveriesWrite>,
+    texts: Vec<String>,
+    reason: Option<String>,
+) -> Result<Json<SuppressionsChanged>, ApiError> {
+    const NAMED: usize = 32;
+    let (workspace, actor) = (authority.caller.workspace, authority.actor());
+    app.offload(move |app| {
+        let identifiers = identifiers(&texts)?;
+        let (action, change) = match &reason {
+            Some(reason) => ("suppression.add", SuppressionChange::Add { reason, at: app.clock.now() }),
+            None => ("suppression.remove", SuppressionChange::Remove),
+        };
+        let steps = app.kernel.suppression_steps(workspace, &identifiers, change)?;
+        let changed = steps.len();
+        let sealed: Vec<String> = texts.iter().take(NAMED).map(|text| reads::sealed(app, "identifier", text)).collect();
+        app.change(workspace, actor, move |draft| {
+            draft.put_rows(steps);
+            let after = json!({ "identifiers": changed, "of": sealed, "reason": reason });
+            draft.audit(action, "", None, Some(after))?;
+            Ok(Json(SuppressionsChanged { changed }))
+        })
+    })
+    .await
+}
+
+/// Suppress identifiers: nothing is sent to whoever has one of them, from the next message on. One that is suppressed already
+/// is suppressed from now on, with the new reason.
+#[utoipa::path(
+    post, path = "/api/v1/suppressions", tag = "deliveries", security(("key" = ["deliveries:write"])),
+    request_body = NewSuppressions,
+    responses((status = 200, body = SuppressionsChanged), (status = 400, body = Problem)),
+)]
+pub(crate) async fn add(
+    State(app): State<Arc<App>>,
+    authority: Authority<right::DeliveriesWrite>,
+    Json(wanted): Json<NewSuppressions>,
+) -> Result<Json<SuppressionsChanged>, ApiError> {
+    check_text(&table::TITLE_TEXT, &wanted.reason)?;
+    change(app, authority, wanted.identifiers, Some(wanted.reason)).await
+}
+
+/// Take identifiers off the list.
+#[utoipa::path(
+    post, path = "/api/v1/suppressions/remove", tag = "deliveries", security(("key" = ["deliveries:write"])),
+    request_body = SuppressedIdentifiers,
+    responses((status = 200, body = SuppressionsChanged), (status = 400, body = Problem)),
+)]
+pub(crate) async fn remove(
+    State(app): State<Arc<App>>,
+    authority: Authority<right::DeliveriesWrite>,
+    Json(wanted): Json<SuppressedIdentifiers>,
+) -> Result<Json<SuppressionsChanged>, ApiError> {
+    change(app, authority, wanted.identifiers, None).await
+}
+
+/// Whether identifiers are suppressed, since when and why.
+#[utoipa::path(
+    post, path = "/api/v1/suppressions/check", tag = "deliveries", security(("key" = ["deliveries:read"])),
+    request_body = SuppressedIdentifiers,
+    responses((status = 200, body = SuppressionsChecked), (status = 400, body = Problem)),
+)]
+pub(crate) async fn check(
+    State(app): State<Arc<App>>,
+    authority: Authority<right::DeliveriesRead>,
+    Json(wanted): Json<SuppressedIdentifiers>,
+) -> Result<Json<SuppressionsChecked>, ApiError> {
+    let workspace = authority.caller.workspace;
+    app.offload(move |app| {
+        let of = wanted.identifiers.iter().map(|text| reads::sealed(app, "identifier", text));
+        app.reads.note(&authority.caller, "suppression.check", of);
+        let identifiers = identifiers(&wanted.identifiers)?;
+        let look = |(identifier, text): (&Identifier, &String)| {
+            let found = app.kernel.suppression(workspace, identifier)?;
+            Ok(SuppressionChecked {
+                identifier: text.clone(),
+                suppressed: found.is_some(),
+                since: found.as_ref().map(|found| time(found.since)),
+                reason: found.map(|found| found.reason),
+            })
+        };
+        let items = identifiers.iter().zip(&wanted.identifiers).map(look).collect::<Result<_, ApiError>>()?;
+        Ok(Json(SuppressionsChecked { items }))
+    })
+    .await
+}
+
+/// The suppressed identifiers as digests, in their order.
+#[utoipa::path(
+    get, path = "/api/v1/suppressions", tag = "deliveries", params(PageQuery), security(("key" = ["deliveries:read"])),
+    responses((status = 200, body = Page<SuppressionBody>), (status = 400, body = Problem)),
+)]
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    authority: Authority<right::DeliveriesRead>,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Page<SuppressionBody>>, ApiError> {
+    let (workspace, limit) = (authority.caller.workspace, query.limit()?);
+    app.offload(move |app| {
+        let (items, next) = app.kernel.suppressions(workspace, limit, query.cursor.as_deref())?;
+        Ok(Json(Page { items: items.iter().map(SuppressionBody::from).collect(), next }))
+    })
+    .await
+}
