@@ -73,6 +73,8 @@ fn body_for(method: &str, path: &str) -> Option<Value> {
         ("PATCH", "/api/v1/audiences/{id}") => Some(json!({ "title": "taken over" })),
         ("POST", "/api/v1/installations/{id}/fit" | "/api/v1/dead-letters/{id}/replay") => Some(json!({})),
         ("PUT", "/api/v1/identity/rules") => Some(json!({})),
+        ("POST", "/api/v1/profiles/{id}/split") => Some(json!({ "apart": ["user_id:ada", "anonymous_id:none"] })),
+        ("POST", "/api/v1/identity/merges") => Some(json!({ "winner": "user_id:none", "loser": "user_id:nobody" })),
         ("PATCH", "/api/v1/dead-letters/{id}") => Some(json!({ "raw": "{}" })),
         ("POST", _) => Some(json!({ "batch": [] })),
         _ => None,

@@ -146,7 +146,7 @@ impl IdentityHead {
 
     /// Whether it is another spelling of an identifier of the same person.
     pub fn is_spelling(&self) -> bool {
-        IdentityRules::is_spelling(self.evidence.iter().map(|count| count.kind.as_deref()))
+        IdentityRules::is_spelling(self.evidence.iter().filter(|held| held.count > 0).map(|held| held.kind.as_deref()))
     }
 
     /// Whether another identifier of the same person is shown in its place: it is a spelling, or the old id of an alias without
@@ -157,7 +157,7 @@ impl IdentityHead {
 
     /// Whether it stands behind another, which counts in its place.
     pub fn is_behind(&self) -> bool {
-        IdentityRules::is_behind(self.evidence.iter().map(|count| count.kind.as_deref()))
+        IdentityRules::is_behind(self.evidence.iter().filter(|held| held.count > 0).map(|held| held.kind.as_deref()))
     }
 }
 

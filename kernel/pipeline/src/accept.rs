@@ -8,6 +8,7 @@
 //! fail, and none waits for more than its turn: of sources within a lane, and of lanes on the threads of the pool.
 
 pub(crate) mod aside;
+pub(crate) mod by_hand;
 pub(crate) mod content;
 mod corrections;
 pub(crate) mod counts;
@@ -216,10 +217,23 @@ impl Accept {
         }
     }
 
+    /// Let what somebody said about who is one person wait for its lane. Where too much waits, or the stage stops, its sender is
+    /// told by being dropped.
+    pub(crate) fn state(&self, id: WorkspaceId, statement: by_hand::Statement) -> oneshot::Receiver<by_hand::Answer> {
+        let (reply, answered) = oneshot::channel();
+        if let Some(lane) = self.lanes.lane(id, None)
+            && lane.statements.lock().admit(by_hand::Waiting { statement, reply }).is_ok()
+        {
+            self.pool.wake(id);
+        }
+        answered
+    }
+
     /// Take nothing more for a workspace, drop what waits, whose senders are told by that, and wait for the group under way.
     pub(crate) fn close(&self, id: WorkspaceId) {
         let Some(lane) = self.lanes.lanes.write().remove(&id) else { return };
         let dropped = lane.waiting.lock().close();
+        drop(lane.statements.lock().take());
         lane.finish_turn();
         self.lanes.free(dropped);
     }
@@ -234,6 +248,7 @@ impl Accept {
         // What was let in while the threads ended is answered by dropping it.
         for lane in self.lanes.lanes.read().values() {
             lane.waiting.lock().close();
+            drop(lane.statements.lock().take());
         }
         self.lanes.room.notify_waiters();
     }

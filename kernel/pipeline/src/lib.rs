@@ -57,6 +57,7 @@ pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Role, S
 pub use shared::WAITS_FOR_FIT;
 pub use turns::{Asker, Patience, TurnError};
 pub use views::*;
+pub use who::StatementError;
 
 use accept::Accept;
 use guests::Guests;

@@ -1,13 +1,99 @@
 //! The kernel's answers about who is one person.
 
-use kith_model::id::{ProfileId, WorkspaceId};
-use kith_model::identity::Identifier;
+use std::sync::Arc;
 
+use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
+use kith_model::identity::{Identifier, Veto};
+use kith_store::CommitError;
+
+use crate::accept::by_hand::{Stated, Statement};
+use crate::offload;
 use crate::questions::{identity, profile};
 use crate::views::{MergeView, NotFollowed, Paged, Step};
 use crate::{Kernel, QueryError};
 
+/// Why what somebody said about who is one person was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum StatementError {
+    #[error("no identifier `{0}`")]
+    Unknown(Identifier),
+    #[error("`{0}` and `{1}` are the same identifier")]
+    Same(Identifier, Identifier),
+    #[error("a rule forbids it")]
+    Vetoed(Veto),
+    #[error("too many identifiers hang together with these for them to be weighed")]
+    TooConnected,
+    #[error("too much is waiting, or the workspace is being stopped")]
+    Unavailable,
+    #[error(transparent)]
+    Commit(Arc<CommitError>),
+    #[error(transparent)]
+    Query(#[from] QueryError),
+}
+
 impl Kernel {
+    /// Part two identifiers for good: they are two people from now on, whatever evidence says.
+    ///
+    /// # Errors
+    /// [`StatementError`]; nothing has changed.
+    pub async fn part(
+        &self,
+        workspace: WorkspaceId,
+        one: &Identifier,
+        other: &Identifier,
+    ) -> Result<(), StatementError> {
+        let (one, other) = self.both(workspace, one, other).await?;
+        self.state(workspace, Statement::Part { one, other }).await
+    }
+
+    /// Make two identifiers one person; `by` is the id of the key of whoever says so. Where both are of the person, as user ids
+    /// are, the loser stands behind the winner and counts no more.
+    ///
+    /// # Errors
+    /// [`StatementError`]; nothing has changed.
+    pub async fn join(
+        &self,
+        workspace: WorkspaceId,
+        winner: &Identifier,
+        loser: &Identifier,
+        by: &str,
+    ) -> Result<(), StatementError> {
+        let (winner, loser) = self.both(workspace, winner, loser).await?;
+        let statement = Statement::Join { winner, loser, by: by.to_owned(), at: self.shared.clock.now() };
+        self.state(workspace, statement).await
+    }
+
+    async fn both(
+        &self,
+        workspace: WorkspaceId,
+        one: &Identifier,
+        other: &Identifier,
+    ) -> Result<(SourceIdentityId, SourceIdentityId), StatementError> {
+        let (shared, asked) = (Arc::clone(&self.shared), [one.clone(), other.clone()]);
+        let found = offload::run(move || {
+            let [one, other] = &asked;
+            Ok::<_, QueryError>([profile::find(&shared, workspace, one)?, profile::find(&shared, workspace, other)?])
+        });
+        match found.await? {
+            [None, _] => Err(StatementError::Unknown(one.clone())),
+            [_, None] => Err(StatementError::Unknown(other.clone())),
+            [Some(first), Some(second)] if first == second => Err(StatementError::Same(one.clone(), other.clone())),
+            [Some(first), Some(second)] => Ok((first.0, second.0)),
+        }
+    }
+
+    async fn state(&self, workspace: WorkspaceId, statement: Statement) -> Result<(), StatementError> {
+        if self.shared.is_closing() || self.shared.workspace(workspace).is_none_or(|known| known.is_stopping()) {
+            return Err(StatementError::Unavailable);
+        }
+        let answered = self.shared.accept.state(workspace, statement).await;
+        match answered.map_err(|_| StatementError::Unavailable)?.map_err(StatementError::Commit)? {
+            Stated::Done => Ok(()),
+            Stated::Vetoed(veto) => Err(StatementError::Vetoed(veto)),
+            Stated::TooConnected => Err(StatementError::TooConnected),
+        }
+    }
+
     /// A page of all evidence that joins nobody. A page may be short, even empty, and still have a next one.
     pub fn not_followed(
         &self,

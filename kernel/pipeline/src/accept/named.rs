@@ -133,7 +133,7 @@ mod tests {
         let told: Vec<String> = left_out.iter().map(ToString::to_string).collect();
         assert_eq!(
             told,
-            ["`email` \"N/A\" stands for a value that is missing", "`phone` \"no\" stands for a value that is missing"]
+            ["`email` \"N/A\" stands for a value that is missing", "`phone` \"no\" is no telephone number"]
         );
         let (_, left_out) = identifiers_of(EventKind::Identify, &[("email", "ada@shop")]);
         assert!(nobody(&left_out).contains("`email` \"ada@shop\" is no e-mail address"));

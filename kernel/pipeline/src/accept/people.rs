@@ -19,7 +19,7 @@ use std::sync::Arc;
 use kith_model::change::Identified;
 use kith_model::consent::CONSENT;
 use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
-use kith_model::identity::{EdgeId, Identifier, MustNotLink};
+use kith_model::identity::{EdgeId, Evidence, Identifier, IdentityRules, MustNotLink};
 use kith_model::profile::{IdentityHead, ProfileRoot};
 use kith_model::time::Timestamp;
 use kith_store::keys::{PersonRow, alias_digest};
@@ -33,8 +33,8 @@ use super::never_seen::{FilterPart, NeverSeen};
 use crate::profiles::facts::{self, EventFacts, FactsRow, Recorded, each_row, facts_key, read_facts_row, read_head};
 use apart::Apart;
 pub(crate) use consents::Spoken;
-use evidence::HeldEdge;
 pub(crate) use evidence::{Followed, Link};
+use evidence::{HeldEdge, Proposal};
 use layers::{Before, Layers};
 
 /// Decoded heads that one workspace keeps in memory, in bytes.
@@ -308,6 +308,33 @@ impl People {
             self.note_answered(identity, &taken.agreed)?;
         }
         Ok(surplus)
+    }
+
+    /// Part two identities for good, and partition what hangs together with them.
+    pub(crate) fn part(
+        &mut self,
+        one: SourceIdentityId,
+        other: SourceIdentityId,
+        rules: &IdentityRules,
+    ) -> Result<Followed, ReadError> {
+        self.layers.event.vetoes.insert(MustNotLink::new(one, other), true);
+        let mut proposal = Proposal::to_partition(one, other);
+        // What was said before is taken back, so that it leaves no trace in what the limits count.
+        for said in [EdgeId::behind(one, other, Evidence::ByHand), EdgeId::behind(other, one, Evidence::ByHand)] {
+            self.retract(said, rules, &mut proposal)?;
+        }
+        match self.partition(&proposal, rules)? {
+            Followed::TooConnected => Ok(Followed::TooConnected),
+            _ => Ok(Followed::Quietly),
+        }
+    }
+
+    /// Let two identities be one person again, if evidence says so.
+    pub(crate) fn allow(&mut self, one: SourceIdentityId, other: SourceIdentityId) {
+        let pair = MustNotLink::new(one, other);
+        if self.apart.is_between(&[pair.low], &[pair.high], &self.layers) {
+            self.layers.event.vetoes.insert(pair, false);
+        }
     }
 
     /// The event is part of its unit.

@@ -287,6 +287,11 @@ impl Bench {
         self.kernel.configure(setup.clone()).unwrap();
     }
 
+    /// What becomes of something that the kernel is asked for.
+    pub(super) fn wait_for<T>(&self, asked: impl Future<Output = T>) -> T {
+        self.runtime.block_on(asked)
+    }
+
     pub(super) fn send(&self, events: Vec<DraftEvent>) -> Receipted {
         self.try_send(events).unwrap()
     }

@@ -1,5 +1,6 @@
 //! Who is one person: the rules, what was not followed, the merges that hold, and why two identifiers are one person.
 
+mod by_hand;
 mod rules;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::app::App;
 use crate::catalogue::WorkspaceTables;
 use crate::error::{ApiError, Problem};
 
+pub(crate) use by_hand::{__path_merge, __path_split, merge, split};
 pub(crate) use rules::{__path_read, __path_replace, read, replace};
 
 /// One end of a piece of evidence.

@@ -38,6 +38,15 @@ pub(crate) fn run(command: &IdentityCommand, client: &Client, json: bool) -> Res
                 rows.collect(),
             ))
         }
+        IdentityCommand::Merge { winner, loser } => {
+            let body = json!({ "winner": winner, "loser": loser });
+            stated(&client.post("/api/v1/identity/merges", &body)?, json)
+        }
+        IdentityCommand::Split { one, other } => {
+            let found = client.get(&format!("/api/v1/profiles?identifier={}", encode(one)))?;
+            let path = format!("/api/v1/profiles/{}/split", field(&found, "id"));
+            stated(&client.post(&path, &json!({ "apart": [one, other] }))?, json)
+        }
         IdentityCommand::Why { person, with } => {
             let found = profile::find(client, person)?;
             let mut path = format!("/api/v1/profiles/{}/why?with={}", field(&found, "id"), encode(with));
@@ -55,6 +64,19 @@ pub(crate) fn run(command: &IdentityCommand, client: &Client, json: bool) -> Res
             let rows = steps.iter().map(|step| [ends(step), given(step)].concat());
             output::say(output::table(&["one", "other", "evidence", "time", "message"], rows.collect()))
         }
+    }
+}
+
+/// Whose two identifiers are now.
+fn stated(answer: &Value, json: bool) -> Result<(), Failure> {
+    if json {
+        return print_json(answer);
+    }
+    let profiles = answer.get("profiles").and_then(Value::as_array).into_iter().flatten();
+    let profiles: Vec<String> = profiles.map(output::plain).collect();
+    match &profiles[..] {
+        [one, other] if one == other => output::say(format_args!("one person: {one}")),
+        _ => output::say(format_args!("two people: {}", profiles.join(" and "))),
     }
 }
 

@@ -90,7 +90,7 @@ pub(super) struct Proposal {
     /// Where partitioning must begin.
     pub starts: BTreeSet<SourceIdentityId>,
     /// An edge that counted does no longer.
-    retracts: bool,
+    pub retracts: bool,
 }
 
 pub(super) fn other_end(id: EdgeId, end: SourceIdentityId) -> SourceIdentityId {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kith_model::id::{ProfileId, SourceIdentityId};
-use kith_model::identity::{Component, Edge, EdgeId, EdgeRank, Identifier, IdentityRules, cluster};
-use kith_model::profile::{IdentityHead, ProfileRoot};
+use kith_model::identity::{Component, Edge, EdgeId, EdgeRank, Evidence, Identifier, IdentityRules, cluster};
+use kith_model::profile::{EvidenceCount, IdentityHead, ProfileRoot};
 use kith_store::{Key, ReadError, row};
 
 use super::People;
@@ -27,7 +27,42 @@ struct Connected {
     behind: BTreeSet<SourceIdentityId>,
 }
 
+impl Proposal {
+    /// No evidence: what hangs together with the two is partitioned as it stands.
+    pub(super) fn to_partition(one: SourceIdentityId, other: SourceIdentityId) -> Proposal {
+        Proposal {
+            edge: EdgeId::behind(one, other, Evidence::ByHand),
+            rows: Vec::new(),
+            counts: Vec::new(),
+            starts: BTreeSet::from([one, other]),
+            retracts: true,
+        }
+    }
+}
+
 impl People {
+    /// Let a proposal take back evidence of a rule or a person, if it is there.
+    pub(super) fn retract(
+        &mut self,
+        id: EdgeId,
+        rules: &IdentityRules,
+        proposal: &mut Proposal,
+    ) -> Result<(), ReadError> {
+        for end in [id.low, id.high] {
+            if !self.edges_of(end, &[])?.contains_key(&id) {
+                continue;
+            }
+            proposal.rows.push((end, id, None));
+            let kind = rules.evidence_bound(id, end, "", "").kind;
+            let head = self.head(end)?;
+            let held = head.evidence.iter().find(|count| count.kind.as_deref() == kind);
+            proposal
+                .counts
+                .extend(held.map(|held| (end, EvidenceCount { count: held.count.saturating_sub(1), ..held.clone() })));
+        }
+        Ok(())
+    }
+
     /// Partition all identities that evidence connects to where the proposal begins, vetoed evidence included: the rule
     /// itself. Beyond the bounds nothing of the proposal is applied.
     pub(super) fn partition(&mut self, proposal: &Proposal, rules: &IdentityRules) -> Result<Followed, ReadError> {

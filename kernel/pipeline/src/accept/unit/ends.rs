@@ -1,11 +1,27 @@
 //! How a unit and a group end: what was pending is part of more, is durable, or is forgotten.
 
-use kith_store::ReadError;
+use kith_model::id::WorkspaceId;
+use kith_store::{Operation, Precondition, ReadError};
 
 use super::{Totals, Workspace};
 
 impl Workspace {
-    pub(super) fn keep_unit(&mut self) {
+    pub(in crate::accept) fn id(&self) -> WorkspaceId {
+        self.id
+    }
+
+    /// Count what the unit made of people, and what it demands of the totals.
+    pub(in crate::accept) fn count_people(&mut self, operations: &mut Vec<Operation>) -> Vec<Precondition> {
+        let (identifiers, profiles) = self.people.growth();
+        let counts = self.totals.unit();
+        counts.identifiers += identifiers;
+        counts.profiles = counts.profiles.saturating_add_signed(profiles);
+        let (before, after) = self.totals.write();
+        operations.push(after);
+        vec![before]
+    }
+
+    pub(in crate::accept) fn keep_unit(&mut self) {
         self.people.keep_unit();
         self.seen.keep_unit();
         self.quota.keep_unit();

@@ -21,6 +21,20 @@ pub(crate) enum IdentityCommand {
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
         limit: u64,
     },
+    /// Make two identifiers one person
+    Merge {
+        /// The one that stays, as `TYPE:VALUE`
+        winner: String,
+        /// The one that is merged into it, as `TYPE:VALUE`
+        loser: String,
+    },
+    /// Part two identifiers of a person for good
+    Split {
+        /// One, as `TYPE:VALUE`
+        one: String,
+        /// The other, as `TYPE:VALUE`
+        other: String,
+    },
     /// Why two identifiers are one person: the shortest way of evidence, with its events
     Why {
         /// An identifier as `TYPE:VALUE`, or a profile id
