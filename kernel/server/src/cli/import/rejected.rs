@@ -43,7 +43,7 @@ pub(super) fn write(args: &ImportArgs, content_type: &str, answer: &Value) -> Re
     output.flush().map_err(failed("write", &rows))?;
     let mut text = String::from("line,code,reason\n");
     for (line, record) in &lines {
-        let reason = output::field(record, "message").replace('"', "\"\"");
+        let reason = output::field(record, "message").replace(['\n', '\r'], " ").replace('"', "\"\"");
         text.push_str(&format!("{line},{},\"{reason}\"\n", output::field(record, "code")));
     }
     std::fs::write(&reasons, text).map_err(failed("write", &reasons))?;
