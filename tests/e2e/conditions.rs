@@ -124,9 +124,7 @@ fn names_that_nobody_writes_are_answered_with_what_may_be_meant() {
         ("tags.x == 'y'", vec!["no installed plugin writes the tag `x`, so nobody has it until one does"]),
         (
             "events('Order Completed').map(e, e.total).sum() > 5",
-            vec![
-                "`total` of `Order Completed` came as text that is no number, 1 times; what is no number is left out of sums",
-            ],
+            vec!["`total` of `Order Completed` came as text that is no number in 1 events; sums leave it out"],
         ),
         ("events('Order Completed').exists(e, e.properties['total price'] > 1) && traits.zz == 1", vec![]),
     ] {
