@@ -119,7 +119,7 @@ impl Known<'_> {
             Ask::Property { event, property } => self.unsent_property(event, property),
             Ask::PropertyIs { event, property, text } if self.reads_people => self.unsent_value(event, property, text),
             Ask::OwnField { event, field } => self.hidden_property(event, field),
-            Ask::Summed { event, property } => self.amounts_in_texts(event, property),
+            Ask::Summed { event, property } if self.reads_people => self.amounts_in_texts(event, property),
             _ => None,
         }
     }
@@ -225,7 +225,7 @@ impl Known<'_> {
     }
 
     fn hidden_property(&self, event: &str, field: &str) -> Option<String> {
-        self.property(event, field)?;
+        self.property(event, field).filter(|seen| self.reads_people || seen.count >= CROWD)?;
         Some(format!(
             "`e.{field}` is the event's own {field}; the property `{field}` of `{event}` is `e.properties.{field}`"
         ))
@@ -233,17 +233,13 @@ impl Known<'_> {
 
     fn amounts_in_texts(&self, event: &str, property: &str) -> Option<String> {
         let kinds = self.property(event, property)?.kinds;
-        let shown =
-            |count: u64, what: &str| if self.reads_people { format!("{count} {what}") } else { what.to_owned() };
         match (kinds.number_texts, kinds.texts) {
             (0, 0) => None,
             (numbers, 0) => Some(format!(
-                "`{property}` of `{event}` came as text as well, {}; these are written as numbers and count as such",
-                shown(numbers, "times")
+                "`{property}` of `{event}` came as text in {numbers} events; these texts are written as numbers and count"
             )),
             (_, texts) => Some(format!(
-                "`{property}` of `{event}` came as text that is no number, {}; what is no number is left out of sums",
-                shown(texts, "times")
+                "`{property}` of `{event}` came as text that is no number in {texts} events; sums leave it out"
             )),
         }
     }

@@ -301,7 +301,9 @@ pub(crate) async fn remove(
     get, path = "/api/v1/audiences/{id}/members", tag = "audiences",
     params(("id" = String, Path, description = "the audience's name"), PageQuery),
     security(("key" = ["audiences:read", "profiles:read"])),
-    responses((status = 200, body = Page<MemberBody>), (status = 404, body = Problem)),
+    responses(
+        (status = 200, body = Page<MemberBody>), (status = 404, body = Problem), (status = 409, body = Problem),
+    ),
 )]
 pub(crate) async fn members(
     State(app): State<Arc<App>>,
