@@ -61,6 +61,11 @@ pub struct Event {
     pub traits: String,
     /// A JSON object, or empty for none.
     pub context: String,
+    /// What was odd in the input and how it was read: a code, and behind a colon the path, e.g. `half-surrogate:properties.title`. The
+    /// kernel keeps the first sixteen, counts them by their code and shows them with the event.
+    pub flags: Vec<String>,
+    /// The time as it came, where `time` does not say all of it: another form, or one that could not be read.
+    pub original_time: Option<String>,
     /// Named values for what later versions of the contract add.
     pub attributes: Vec<(String, String)>,
 }

@@ -21,6 +21,7 @@ mod imports;
 mod isolation;
 mod letters;
 mod outside;
+mod records;
 mod restart;
 mod segment;
 mod workspaces;

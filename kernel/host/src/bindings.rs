@@ -41,11 +41,10 @@ pub(crate) mod v0_1 {
             import kith:plugin/types@0.1.0;
             import kith:plugin/http@0.1.0;
             import kith:plugin/mail@0.1.0;
-            import kith:plugin/delivering@0.1.0;
             import kith:plugin/source@0.1.0;
+            import kith:plugin/delivering@0.1.0;
         ",
         imports: { default: trappable },
-        with: { "kith:plugin/types@0.1.0": super::current::kith::plugin::types },
     });
-    pub(crate) use kith::plugin::{delivering, http, mail, source};
+    pub(crate) use kith::plugin::{delivering, http, mail, source, types};
 }

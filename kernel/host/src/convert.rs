@@ -2,6 +2,7 @@
 //! columns are moved, not copied. Whether the content keeps the contract is `verify.rs`'s work.
 
 mod channel;
+mod source_0_1;
 
 use kith_model::event::{DraftEvent, EventKind, MAX_RAW_BYTES, RejectedRecord};
 use kith_model::identity::Identifier;
@@ -12,13 +13,16 @@ use kith_model::table::{Column, Lists, Table, Texts, Values};
 use kith_model::time::Timestamp;
 
 use crate::bindings::current::{columns, delivering, fitting, source, types};
-use crate::bindings::v0_1;
 use crate::text::{bounded, cut};
 
 pub(crate) use channel::{
     answer_to_wit, message_to_wit, message_to_wit_0_1, outbound_from_wit, outcome_from_wit_0_1, response_to_wit,
     send_failure_to_wit, step_from_wit,
 };
+pub(crate) use source_0_1::{page_from_wit_0_1, receipt_from_wit_0_1, received_from_wit_0_1};
+
+/// What is kept of a time as it came: the longest that is one has less.
+const MAX_ORIGINAL_TIME_BYTES: usize = 128;
 
 pub(crate) fn table_to_wit(table: Table) -> columns::Table {
     let columns = table.columns.into_iter().map(column_to_wit).collect();
@@ -113,6 +117,8 @@ fn event_from_wit(event: types::Event) -> DraftEvent {
         properties: event.properties,
         traits: event.traits,
         context: event.context,
+        flags: kith_model::flag::kept(&event.flags),
+        original_time: event.original_time.map(|time| cut(&time, MAX_ORIGINAL_TIME_BYTES).to_owned()),
     }
 }
 
@@ -160,17 +166,6 @@ pub(crate) fn received_from_wit(received: source::Received) -> Received {
         answer: received.answer.map(answer),
         notes: notes_from_wit(received.notes),
     }
-}
-
-/// What contract 0.1.0 has for the same, without notes.
-pub(crate) fn received_from_wit_0_1(received: v0_1::source::Received) -> Received {
-    let v0_1::source::Received { events, rejected, consumed, resume, answer } = received;
-    let answer = answer.map(|answer| source::Answer {
-        status: answer.status,
-        content_type: answer.content_type,
-        body: answer.body,
-    });
-    received_from_wit(source::Received { events, rejected, consumed, resume, answer, notes: Vec::new() })
 }
 
 /// Notes of one call that are kept; a file of more columns that need a word is one that nobody reads the words of.

@@ -149,8 +149,7 @@ impl Plugin {
     /// [`BindError`] for another kind of plugin, or a grant that cannot be given.
     pub fn connector(&self, binding: Binding) -> Result<Arc<dyn Connector>, BindError> {
         self.expect("connector", &[PluginKind::Connector])?;
-        let bound = self.bind(binding)?;
-        Ok(Arc::new(WasmConnector { bound, abi: self.abi() }))
+        Ok(Arc::new(WasmConnector { bound: self.bind(binding)?, abi: self.abi() }))
     }
 
     /// Bind a tag model or a scorer.

@@ -8,12 +8,14 @@
 //! fail, and none waits for more than its turn: of sources within a lane, and of lanes on the threads of the pool.
 
 pub(crate) mod aside;
+pub(crate) mod content;
 mod corrections;
 pub(crate) mod counts;
 pub(crate) mod dedupe;
 pub(crate) mod files;
 pub(crate) mod imports;
 mod lane;
+mod moment;
 mod named;
 mod never_seen;
 mod people;

@@ -302,7 +302,10 @@ impl Intake {
         let (request, received) = self.call(request, without_room).await?;
         let received = match received {
             Ok(received) => received,
-            Err(ReceiveError::Refused(refusal)) => return Err(IntakeError::Refused(refusal)),
+            Err(ReceiveError::Refused(refusal)) => {
+                self.keep_refused(&refusal, &request).await;
+                return Err(IntakeError::Refused(refusal));
+            }
             Err(ReceiveError::Fault(fault)) => {
                 self.keep_request(&fault, &request).await;
                 return Err(self.fault(fault, &request.body));

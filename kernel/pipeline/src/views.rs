@@ -54,11 +54,26 @@ pub struct Acceptance {
     pub not_followed: u64,
     /// Values that were sent as identifiers and name nobody. Their events were taken.
     pub identifiers_left_out: u64,
+    /// How many of the accepted ones have a flag, by its code: those of [`kith_model::flag`], and `other`.
+    pub flagged: BTreeMap<&'static str, u64>,
     /// The log's head when all of it was durable.
     pub position: Position,
 }
 
 impl Acceptance {
+    /// Count an event by its flags, each code once.
+    pub(crate) fn flag(&mut self, flags: &[String]) {
+        let codes: BTreeSet<&'static str> = flags.iter().map(|flag| kith_model::flag::counted(flag)).collect();
+        self.add_flagged(codes.into_iter().map(|code| (code, 1)));
+    }
+
+    /// Add counts of another part.
+    pub(crate) fn add_flagged(&mut self, counts: impl IntoIterator<Item = (&'static str, u64)>) {
+        for (code, count) in counts {
+            *self.flagged.entry(code).or_default() += count;
+        }
+    }
+
     /// Count in what a part brought; of rejected records as many are listed as find room.
     pub(crate) fn add(&mut self, part: Acceptance, most_listed: usize) {
         self.accepted += part.accepted;
@@ -68,6 +83,7 @@ impl Acceptance {
         self.rejected_count += part.rejected_count;
         self.not_followed += part.not_followed;
         self.identifiers_left_out += part.identifiers_left_out;
+        self.add_flagged(part.flagged);
         let room = most_listed.saturating_sub(self.rejected.len());
         self.rejected.extend(part.rejected.into_iter().take(room));
     }
@@ -84,6 +100,10 @@ impl Acceptance {
             not_followed: self.not_followed.saturating_sub(before.not_followed),
             identifiers_left_out: self.identifiers_left_out.saturating_sub(before.identifiers_left_out),
             rejected: self.rejected.clone(),
+            flagged: (self.flagged.iter())
+                .map(|(code, count)| (*code, count.saturating_sub(before.flagged.get(code).copied().unwrap_or(0))))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
             position: self.position,
         }
     }

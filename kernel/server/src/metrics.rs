@@ -1,6 +1,7 @@
 //! What the server counts and times, and how Prometheus reads it. Other crates emit their own figures through the
 //! `metrics` facade; this file only collects them.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -69,6 +70,13 @@ impl Metrics {
             metrics::counter!("kith_ingest_records_total", "outcome" => outcome).increment(count);
         }
     }
+
+    /// Records were taken that have flags; the codes are a closed set.
+    pub(crate) fn flagged(&self, counts: &BTreeMap<&'static str, u64>) {
+        for (code, count) in counts {
+            metrics::counter!("kith_ingest_flagged_total", "flag" => *code).increment(*count);
+        }
+    }
 }
 
 /// The methods of RFC 9110 and PATCH.
@@ -91,6 +99,7 @@ fn describe() {
     metrics::describe_counter!("kith_http_requests_total", "Requests answered, by method, route and status");
     metrics::describe_histogram!("kith_http_request_seconds", "Time until a request was answered");
     metrics::describe_counter!("kith_ingest_records_total", "Records that came in, by what became of them");
+    metrics::describe_counter!("kith_ingest_flagged_total", "Accepted records that have a flag, by its code");
     metrics::describe_counter!("kith_budget_exhausted_total", "Refusals because a budget ended, by budget");
     metrics::describe_counter!("kith_failed_authentications_total", "Requests without a valid key");
     metrics::describe_gauge!("kith_http_connections", "Open connections");

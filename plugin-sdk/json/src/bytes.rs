@@ -12,15 +12,16 @@ pub fn decoded(bytes: &[u8]) -> Cow<'_, [u8]> {
 
 /// The text of bytes that are unmistakably UTF-16: a mark, or a bracket with a zero beside it. Half a pair is U+FFFD in it.
 fn utf16(bytes: &[u8]) -> Option<String> {
-    let (read, rest): (fn([u8; 2]) -> u16, &[u8]) = match bytes {
-        [0xff, 0xfe, rest @ ..] => (u16::from_le_bytes, rest),
-        [0xfe, 0xff, rest @ ..] => (u16::from_be_bytes, rest),
-        [b'{' | b'[', 0, ..] => (u16::from_le_bytes, bytes),
-        [0, b'{' | b'[', ..] => (u16::from_be_bytes, bytes),
+    let (is_little, rest) = match bytes {
+        [0xff, 0xfe, rest @ ..] => (true, rest),
+        [0xfe, 0xff, rest @ ..] => (false, rest),
+        [b'{' | b'[', 0, ..] => (true, bytes),
+        [0, b'{' | b'[', ..] => (false, bytes),
         _ => return None,
     };
     let (pairs, _) = rest.as_chunks::<2>();
-    let letters = char::decode_utf16(pairs.iter().map(|pair| read(*pair)));
+    let unit = |pair: &[u8; 2]| if is_little { u16::from_le_bytes(*pair) } else { u16::from_be_bytes(*pair) };
+    let letters = char::decode_utf16(pairs.iter().map(unit));
     Some(letters.map(|letter| letter.unwrap_or(char::REPLACEMENT_CHARACTER)).collect())
 }
 

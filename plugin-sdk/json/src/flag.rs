@@ -78,6 +78,14 @@ pub struct Flag {
     pub path: String,
 }
 
+impl Flag {
+    /// As it is written where the document lies under `key` of another: `half-surrogate:properties.title`.
+    pub fn under(&self, key: &str) -> String {
+        let separator = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
+        format!("{}:{key}{separator}{}", self.oddity.code(), self.path)
+    }
+}
+
 impl fmt::Display for Flag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.oddity.code())?;

@@ -38,7 +38,7 @@ mod write;
 pub use bytes::decoded;
 pub use fingerprint::fingerprint;
 pub use flag::{Flag, Flags, MAX_FLAGS, Oddity};
-pub use parts::{Kind, elements, kind, member, members, text};
+pub use parts::{Member, elements, member, members, text};
 
 use std::fmt;
 

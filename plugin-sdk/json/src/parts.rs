@@ -5,33 +5,14 @@ use std::borrow::Cow;
 
 use crate::{Unreadable, read};
 
-/// What a value is, by its first byte.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names of JSON's types")]
-pub enum Kind {
-    Object,
-    List,
-    Text,
-    Null,
-    Other,
-}
-
-/// What the value in `bytes` is.
-pub fn kind(bytes: &[u8]) -> Kind {
-    match bytes.trim_ascii_start() {
-        [b'{', ..] => Kind::Object,
-        [b'[', ..] => Kind::List,
-        [b'"', ..] => Kind::Text,
-        rest if rest.starts_with(b"null") => Kind::Null,
-        _ => Kind::Other,
-    }
-}
+/// A key of an object, and the bytes of its value.
+pub type Member<'a> = (Cow<'a, str>, &'a [u8]);
 
 /// The entries of an object, each value as its bytes; and where the object ends.
 ///
 /// # Errors
 /// Where it is no object, or does not end.
-pub fn members(bytes: &[u8]) -> Result<(Vec<(Cow<'_, str>, &[u8])>, usize), Unreadable> {
+pub fn members(bytes: &[u8]) -> Result<(Vec<Member<'_>>, usize), Unreadable> {
     let mut scan = Scan { bytes, at: 0 };
     let mut entries = Vec::new();
     scan.open(b'{', "an object is expected")?;
@@ -49,16 +30,24 @@ pub fn members(bytes: &[u8]) -> Result<(Vec<(Cow<'_, str>, &[u8])>, usize), Unre
     Ok((entries, scan.at))
 }
 
-/// The elements of a list, each as its bytes.
+/// The elements of a list, each as its bytes. Where one does not end, it is the last and has all that follows, so that those before it
+/// stand.
 ///
 /// # Errors
-/// Where it is no list, or does not end.
+/// Where it is no list.
 pub fn elements(bytes: &[u8]) -> Result<Vec<&[u8]>, Unreadable> {
     let mut scan = Scan { bytes, at: 0 };
     let mut items = Vec::new();
     scan.open(b'[', "a list is expected")?;
-    while !scan.closes(b']')? {
-        items.push(scan.value()?);
+    while scan.closes(b']') == Ok(false) {
+        let from = scan.at;
+        match scan.value() {
+            Ok(item) => items.push(item),
+            Err(_) => {
+                items.push(bytes[from..].trim_ascii_end());
+                break;
+            }
+        }
     }
     Ok(items)
 }
@@ -115,10 +104,10 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// Whether the bracket closes here; a comma before the next entry, or before the end, is passed over.
+    /// Whether the bracket closes here; commas before the next entry, or before the end, are passed over.
     fn closes(&mut self, bracket: u8) -> Result<bool, Unreadable> {
         self.skip_blanks();
-        if self.peek() == Some(b',') {
+        while self.peek() == Some(b',') {
             self.at += 1;
             self.skip_blanks();
         }
@@ -128,7 +117,7 @@ impl<'a> Scan<'a> {
                 self.at += 1;
                 Ok(true)
             }
-            Some(b',' | b':' | b']' | b'}') => Err(self.problem("a value is expected")),
+            Some(b':' | b']' | b'}') => Err(self.problem("a value is expected")),
             Some(_) => Ok(false),
         }
     }
@@ -155,11 +144,12 @@ impl<'a> Scan<'a> {
                     self.at += 1;
                     let opens = if bracket == b'}' { b'{' } else { b'[' };
                     let count = if bracket == b'}' { open.len() - open_lists } else { open_lists };
-                    while count > 0 {
-                        let closed = open.pop();
-                        open_lists -= usize::from(closed == Some(b'['));
-                        if closed == Some(opens) {
-                            break;
+                    if count > 0 {
+                        while let Some(closed) = open.pop() {
+                            open_lists -= usize::from(closed == b'[');
+                            if closed == opens {
+                                break;
+                            }
                         }
                     }
                     if open.is_empty() {

@@ -7,6 +7,10 @@ use super::{Form, Reading};
 /// Years in which digits without anything else are taken for a date.
 const YEARS: std::ops::RangeInclusive<i64> = 1900..=2199;
 
+/// The unit of a count below a size, as the power of ten that makes milliseconds of it: seconds, milliseconds, microseconds, nanoseconds.
+const UNITS: [(i128, i32); 4] =
+    [(100_000_000_000, 3), (100_000_000_000_000, 0), (100_000_000_000_000_000, -3), (100_000_000_000_000_000_000, -6)];
+
 /// A count, or a date of nothing but digits. `None` for a text that is no number.
 pub(super) fn read(text: &str) -> Option<Reading> {
     if let Some(local_ms) = digits_of_a_date(text) {
@@ -55,13 +59,7 @@ fn count_ms(text: &str) -> Option<i64> {
     let number: i128 = format!("{whole}{part}").parse().ok()?;
     let exponent = exponent.checked_sub(i32::try_from(part.len()).ok()?)?;
     let size = scaled(number, exponent)?;
-    let to_ms = match size {
-        ..100_000_000_000 => 3,
-        ..100_000_000_000_000 => 0,
-        ..100_000_000_000_000_000 => -3,
-        ..100_000_000_000_000_000_000 => -6,
-        _ => return None,
-    };
+    let (_, to_ms) = UNITS.into_iter().find(|(below, _)| size < *below)?;
     i64::try_from(scaled(sign * number, exponent + to_ms)?).ok()
 }
 

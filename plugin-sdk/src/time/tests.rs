@@ -1,3 +1,5 @@
+//! Times as clients write them, and that no form is read as another moment.
+
 use proptest::prelude::*;
 
 use super::civil::{DAY_MS, days_in_month};

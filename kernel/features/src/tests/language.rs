@@ -441,3 +441,14 @@ fn a_name_with_line_ends_reads_back() {
         }
     }
 }
+
+/// A number that no machine's float holds is kept digit by digit and has no value here; it hid all others of its event.
+#[test]
+fn a_number_without_a_value_hides_no_other() {
+    let read = Value::from_json_text(r#"{"huge":1e400,"list":[1,-1e999,2],"total":5}"#);
+    let Value::Map(fields) = &read else { panic!("{read:?}") };
+    assert_eq!((&fields["huge"], &fields["total"]), (&Value::Null, &Value::Int(5)));
+    assert_eq!(fields["list"], Value::List([Value::Int(1), Value::Null, Value::Int(2)].into_iter().collect()));
+    assert_eq!(Value::from_json_text(&"9".repeat(400)), Value::Null);
+    assert_eq!(Value::from_json_text("{oops"), Value::Null);
+}

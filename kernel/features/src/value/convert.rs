@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use kith_json::{Duplicates, Numbers, read_as};
 use kith_model::table::{Cell, ColumnType};
 use kith_model::time::Timestamp;
 use serde::Deserialize;
@@ -75,7 +76,16 @@ impl Value {
 
     /// From JSON text, without a tree in between; null where it is no JSON.
     pub fn from_json_text(json: &str) -> Value {
-        serde_json::from_str(json).map_or(Value::Null, |FromJson(value)| value)
+        match serde_json::from_str(json) {
+            Ok(FromJson(value)) => value,
+            Err(_) => Value::from_odd_json(json).unwrap_or(Value::Null),
+        }
+    }
+
+    /// From text in which a number is too large for a machine's, which is kept digit by digit and has no value here: the others have.
+    fn from_odd_json(json: &str) -> Option<Value> {
+        let document = read_as(json.as_bytes(), Duplicates::LastHolds, Numbers::Finite).ok()?;
+        serde_json::from_str(&document.text).ok().map(|FromJson(value)| value)
     }
 
     /// As JSON: times in RFC 3339, durations in milliseconds, null where it is unknown.
@@ -151,7 +161,7 @@ impl Value {
 }
 
 /// A value read from JSON text.
-pub(crate) struct FromJson(pub(crate) Value);
+struct FromJson(Value);
 
 impl<'de> Deserialize<'de> for FromJson {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<FromJson, D::Error> {

@@ -13,8 +13,8 @@ use kith_store::{Key, Operation, ReadError, row};
 
 use super::dedupe::{Seen, Sent};
 use super::unit::Workspace;
-use super::validate::{self, Checked};
-use super::{MAX_LISTED_OF_FILES, MAX_REPORTED_REJECTIONS, Submission};
+use super::validate::Checked;
+use super::{MAX_LISTED_OF_FILES, MAX_REPORTED_REJECTIONS, Submission, content};
 use crate::profiles::facts::{each_row, record_event};
 
 impl Submission {
@@ -53,7 +53,7 @@ impl Workspace {
     /// Whether an event corrects something that is under way, or somebody of whom facts are: both must be durable first.
     pub(super) fn must_wait(&mut self, submission: &Submission, event: &DraftEvent) -> bool {
         let Some(message_id) = event.message_id.as_ref().filter(|_| submission.corrects()) else { return false };
-        let (sent, digest) = (submission.sent(), validate::digest(event));
+        let (sent, digest) = (submission.sent(), content::digest(&content::cleaned(event)));
         if self.seen.is_under_way(&sent, message_id, digest) {
             return true;
         }

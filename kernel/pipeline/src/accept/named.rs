@@ -100,6 +100,8 @@ mod tests {
             properties: String::new(),
             traits: String::new(),
             context: String::new(),
+            flags: Vec::new(),
+            original_time: None,
         }
     }
 

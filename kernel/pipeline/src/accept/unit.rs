@@ -13,18 +13,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kith_model::change::Change;
-use kith_model::event::{DraftEvent, Event, RejectedRecord};
+use kith_model::event::{DraftEvent, Event, EventOrigin, RejectedRecord};
+use kith_model::flag;
 use kith_model::id::WorkspaceId;
 use kith_model::identity::IdentityRules;
-use kith_model::time::Timestamp;
 use kith_store::{CommitError, Key, Operation, ReadError, Store, Unit, row};
 
 use super::aside::{KeptParts, Part, Quota};
 use super::counts::Totals;
 use super::dedupe::{Seen, SeenMessages};
+use super::moment::{self, Moment};
 use super::named::LeftOut;
 use super::people::{Followed, People, Spoken};
-use super::{Submission, validate};
+use super::{Submission, content, validate};
 use crate::profiles::facts::{EventFacts, MAX_TRAIT_BYTES, MAX_TRAIT_NAME_BYTES, MAX_TRAITS};
 use crate::rows::{Letter, RawForm};
 use crate::views::{Acceptance, Verdict};
@@ -260,6 +261,8 @@ impl Workspace {
     /// One draft: valid? new? whose? The rows that only it needs go to the draft of the unit; shared ones are kept pending.
     fn accept_one(&mut self, draft: &mut Draft<'_>, event: &DraftEvent, index: usize) -> Result<Verdict, ReadError> {
         let submission = draft.submission;
+        let cleaned = content::cleaned(event);
+        let event = cleaned.as_ref();
         let checked = match validate::check(event, &self.rules) {
             Ok(checked) => checked,
             Err(rejected) => return Ok(Verdict::Rejected(rejected)),
@@ -267,7 +270,7 @@ impl Workspace {
         let mut superseding = None;
         let (message_id, unseen) = match &event.message_id {
             Some(message_id) => {
-                let digest = validate::digest(event);
+                let digest = content::digest(event);
                 match self.seen.look(&submission.sent(), message_id, digest)? {
                     Seen::Never(unseen) => (message_id.clone(), Some(unseen)),
                     Seen::Same => return Ok(Verdict::Duplicate),
@@ -285,7 +288,9 @@ impl Workspace {
                 (format!("kith-{}-{}", submission.received_at.0, self.unnamed), None)
             }
         };
-        let time = event_time(event, submission.received_at);
+        // What comes again was sent live, as far as it names its sending.
+        let origin = if submission.again.is_some() { EventOrigin::Client } else { submission.origin };
+        let Moment { time, flags: of_time, original } = moment::of(event, submission.received_at, origin);
         let given = EventFacts {
             time,
             received_at: submission.received_at,
@@ -303,6 +308,8 @@ impl Workspace {
             let surplus = self.people.record_traits(identity, checked.traits, spoken, &given)?;
             tied.notes.extend((!surplus.is_empty()).then(|| surplus_traits(&surplus)));
         }
+        let mut flags = flag::kept(&event.flags);
+        flags.extend(of_time.into_iter().map(str::to_owned));
         let record = Change::Recorded(Event {
             message_id,
             kind: event.kind,
@@ -316,6 +323,8 @@ impl Workspace {
             traits: event.traits.clone(),
             context: event.context.clone(),
             origin: submission.origin,
+            flags: flags.clone(),
+            original_time: original,
         });
         // Nothing can fail from here on.
         if let Some(unseen) = unseen {
@@ -327,6 +336,7 @@ impl Workspace {
         draft.events += u64::from(superseding.is_none());
         draft.operations.extend(superseding.into_iter().flatten());
         draft.operations.push(Operation::Append { workspace: submission.workspace, record, row });
+        draft.acceptance.flag(&flags);
         draft.acceptance.not_followed += tied.not_followed;
         draft.acceptance.identifiers_left_out += checked.left_out.len() as u64;
         for (code, message) in draft.first_of_kind(&checked.left_out).into_iter().chain(tied.notes) {
@@ -401,15 +411,6 @@ impl Draft<'_> {
             self.acceptance.rejected.push(self.submission.listed(&part.record));
         }
         self.kept.add(self.submission, part, &mut self.letters);
-    }
-}
-
-/// When the event happened by the kernel's clock: a sender whose clock is off is off by the same in both of its times.
-fn event_time(draft: &DraftEvent, received_at: Timestamp) -> Timestamp {
-    match (draft.time, draft.sent_at) {
-        (None, _) => received_at,
-        (Some(time), None) => time,
-        (Some(time), Some(sent_at)) => validate::within_times(time.plus_ms(received_at.0.saturating_sub(sent_at.0))),
     }
 }
 

@@ -2,15 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 
 use kith_model::consent::{self, CONSENT, Entries, is_consent};
 use kith_model::event::{DraftEvent, EventKind, MAX_RAW_BYTES, RejectedRecord};
 use kith_model::identity::{Identifier, IdentityRules, Unfit};
-use kith_model::time::Timestamp;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
-use xxhash_rust::xxh3::Xxh3;
 
 use super::named::{self, LeftOut, Named};
 
@@ -29,10 +26,6 @@ const MAX_TRAITS: usize = 512;
 /// How deep lists and objects may lie in each other in an event. JSON readers of 64 or 100 levels are common, and nothing below
 /// reads as deep.
 const MAX_DEPTH: usize = 64;
-
-/// When an event can have happened: from the birth of anybody alive to the last year that RFC 3339 can write. Whoever sends
-/// another time has mistaken the unit, e.g. microseconds for milliseconds.
-const TIMES: RangeInclusive<Timestamp> = Timestamp(-2_208_988_800_000)..=Timestamp(253_402_300_799_999);
 
 /// Trait name → JSON text.
 pub(crate) type Traits<'d> = BTreeMap<Cow<'d, str>, &'d RawValue>;
@@ -70,9 +63,6 @@ pub(crate) fn check<'d>(draft: &'d DraftEvent, rules: &IdentityRules) -> Result<
         if is_deep(text) {
             return refuse("too-deep", format!("{what} are nested more than {MAX_DEPTH} levels deep"));
         }
-    }
-    if [draft.time, draft.sent_at].into_iter().flatten().any(|time| !TIMES.contains(&time)) {
-        return refuse("time-out-of-range", "an event happens and is sent in the years 1900 to 9999".into());
     }
     for (what, text) in [("properties", &draft.properties), ("context", &draft.context)] {
         if !text.is_empty()
@@ -130,11 +120,6 @@ fn is_deep(text: &str) -> bool {
     false
 }
 
-/// A time that an event can have: the nearest.
-pub(crate) fn within_times(time: Timestamp) -> Timestamp {
-    time.clamp(*TIMES.start(), *TIMES.end())
-}
-
 fn facts(draft: &DraftEvent) -> Result<Entries<'_>, serde_json::Error> {
     match draft.traits.as_str() {
         "" => Ok(Entries(Vec::new())),
@@ -185,48 +170,17 @@ pub(crate) fn refusal(draft: &DraftEvent, rules: &IdentityRules) -> Refusal {
         // Its own is not good, or another message's.
         message_id: None,
         name: String::new(),
-        time: draft.time.filter(|time| TIMES.contains(time)),
-        sent_at: draft.sent_at.filter(|time| TIMES.contains(time)),
+        time: draft.time,
+        sent_at: draft.sent_at,
         identifiers,
-        properties: String::new(),
         traits: format!("{{{}}}", refused.join(",")),
-        context: String::new(),
+        ..DraftEvent::default()
     }))
 }
 
 /// Whether a text may tell of consents.
 pub(crate) fn mentions_consent(text: &str) -> bool {
     text.as_bytes().windows(CONSENT.len()).any(|part| part.eq_ignore_ascii_case(CONSENT.as_bytes()))
-}
-
-/// A hash of all that the sender sent, to tell a repeat from another message with the same id. `sent_at` is left out: it
-/// differs between attempts.
-pub(crate) fn digest(draft: &DraftEvent) -> u64 {
-    content(draft).digest()
-}
-
-/// The same in 128 bits, to name a message that has no id.
-pub(crate) fn content_hash(draft: &DraftEvent) -> u128 {
-    content(draft).digest128()
-}
-
-fn content(draft: &DraftEvent) -> Xxh3 {
-    let mut hash = Xxh3::new();
-    let mut add = |part: &[u8]| {
-        hash.update(&(part.len() as u64).to_be_bytes());
-        hash.update(part);
-    };
-    add(draft.kind.as_str().as_bytes());
-    add(draft.name.as_bytes());
-    add(&draft.time.map_or(i64::MIN, |time| time.0).to_be_bytes());
-    for identifier in &draft.identifiers {
-        add(identifier.kind.as_bytes());
-        add(identifier.value.as_bytes());
-    }
-    add(draft.properties.as_bytes());
-    add(draft.traits.as_bytes());
-    add(draft.context.as_bytes());
-    hash
 }
 
 /// What a person needs to see of a refused draft, and to try it again.
@@ -245,6 +199,7 @@ pub(crate) fn cut(text: &mut String) {
 mod tests {
     use super::*;
     use kith_model::event::EventKind;
+    use kith_model::time::Timestamp;
 
     fn draft() -> DraftEvent {
         DraftEvent {
@@ -255,8 +210,7 @@ mod tests {
             sent_at: None,
             identifiers: vec![Identifier::new("anonymous_id", "a1"), Identifier::new("user_id", "u1")],
             properties: r#"{"total": 5}"#.into(),
-            traits: String::new(),
-            context: String::new(),
+            ..DraftEvent::default()
         }
     }
 
@@ -274,10 +228,7 @@ mod tests {
     #[test]
     fn what_cannot_be_an_event_says_why() {
         type Spoil = fn(&mut DraftEvent);
-        let cases: [(&str, Spoil); 14] = [
-            ("time-out-of-range", |draft| draft.time = Some(Timestamp(i64::MAX))),
-            ("time-out-of-range", |draft| draft.time = Some(Timestamp(i64::MIN))),
-            ("time-out-of-range", |draft| draft.sent_at = Some(Timestamp(i64::MIN))),
+        let cases: [(&str, Spoil); 11] = [
             ("too-deep", |draft| draft.properties = format!("{{\"a\":{}1{}}}", "[".repeat(64), "]".repeat(64))),
             ("too-deep", |draft| draft.context = format!("{}1{}", "{\"a\":".repeat(5_000), "}".repeat(5_000))),
             ("too-deep", |draft| draft.traits = format!("{{\"a\":{}1{}}}", "[".repeat(64), "]".repeat(64))),
@@ -299,8 +250,8 @@ mod tests {
         }
         assert_eq!(code(&draft()), "fine");
         let fine: [Spoil; 3] = [
-            |draft| draft.time = Some("1900-01-01T00:00:00Z".parse().unwrap()),
-            |draft| draft.time = Some("9999-12-30T00:00:00Z".parse().unwrap()),
+            |draft| draft.time = Some(Timestamp(i64::MAX)),
+            |draft| draft.sent_at = Some(Timestamp(i64::MIN)),
             |draft| draft.properties = format!("{{\"a\":{}\"[\\\"[\"{}}}", "[".repeat(63), "]".repeat(63)),
         ];
         for change in fine {
@@ -308,19 +259,6 @@ mod tests {
             change(&mut changed);
             assert_eq!(code(&changed), "fine", "{changed:?}");
         }
-    }
-
-    #[test]
-    fn a_refusal_of_consent_in_an_event_of_an_impossible_time_is_kept() {
-        let spoiled = DraftEvent {
-            time: Some(Timestamp(i64::MAX)),
-            traits: r#"{"consent":{"marketing":false}}"#.into(),
-            ..draft()
-        };
-        assert_eq!(code(&spoiled), "time-out-of-range");
-        let rules = IdentityRules::default();
-        let Refusal::Readable(kept) = refusal(&spoiled, &rules) else { panic!("it is lost") };
-        assert_eq!((kept.time, code(&kept).as_str()), (None, "fine"));
     }
 
     #[test]
@@ -335,14 +273,5 @@ mod tests {
         assert_eq!(spelled, [&Identifier::new("user_id", "u1")]);
         let left_out: Vec<&str> = checked.left_out.iter().map(|left_out| left_out.why.code()).collect();
         assert_eq!(left_out, ["identifier-too-long"]);
-    }
-
-    #[test]
-    fn a_repeat_has_the_same_digest_whenever_it_was_sent() {
-        let first = draft();
-        let again = DraftEvent { sent_at: Some(kith_model::time::Timestamp(9)), ..draft() };
-        assert_eq!(digest(&first), digest(&again));
-        let other = DraftEvent { properties: r#"{"total": 6}"#.into(), ..draft() };
-        assert_ne!(digest(&first), digest(&other));
     }
 }

@@ -285,7 +285,7 @@ fn receipt(one: &Ended, channel: &str, state: &DeliveryState) -> Option<DraftEve
         identifiers: vec![outgoing.person.clone()],
         properties: properties.to_string(),
         traits: String::new(),
-        context: String::new(),
+        ..DraftEvent::default()
     })
 }
 

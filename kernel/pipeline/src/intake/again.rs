@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use kith_model::event::{EventOrigin, RejectedRecord};
-use kith_model::plugin::{PluginFault, ReceiveError, RecordPlace, SourceRequest};
+use kith_model::plugin::{PluginFault, ReceiveError, RecordPlace, Refusal, SourceRequest};
 use tokio::sync::oneshot;
 
 use super::{Intake, IntakeError, WithoutRoom, not_committed, stopped};
@@ -37,6 +37,22 @@ impl Intake {
         }
         let raw = String::from_utf8_lossy(&request.body).into_owned();
         let record = RejectedRecord { place: 0, code: fault.code().to_owned(), message: fault.to_string(), raw };
+        self.keep(record, request).await;
+    }
+
+    /// Keep what the connector cannot read at all. Its client is told, and many clients drop what is refused: so it is kept aside once, and
+    /// can be looked at and tried again. Where nothing can be kept the client is told the same.
+    pub(super) async fn keep_refused(&self, refusal: &Refusal, request: &SourceRequest) {
+        if !matches!(refusal.status, 400 | 422) || request.body.is_empty() {
+            return;
+        }
+        let raw = String::from_utf8_lossy(&request.body).into_owned();
+        let record = RejectedRecord { place: 0, code: refusal.code.clone(), message: refusal.message.clone(), raw };
+        self.keep(record, request).await;
+    }
+
+    /// Keep a record of a whole request aside. What cannot be kept now is not.
+    async fn keep(&self, record: RejectedRecord, request: &SourceRequest) {
         let mut input = self.input(Vec::new(), request.resume.clone(), Vec::new());
         if let Some(input) = Arc::get_mut(&mut input) {
             input.has_failed = true;

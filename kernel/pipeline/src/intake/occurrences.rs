@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use kith_model::event::DraftEvent;
 use kith_model::plugin::Refusal;
 
+use crate::accept::content;
 use crate::accept::dedupe::MADE_ID;
-use crate::accept::validate;
 
 /// Different rows without an id that one file may have, in the memory of its import.
 const MAX_ROWS: usize = 4 << 20;
@@ -32,7 +32,7 @@ impl Occurrences {
     pub(crate) fn name(&mut self, events: &mut [DraftEvent]) -> Result<Vec<u64>, Refusal> {
         let mut contents = Vec::new();
         for event in events.iter_mut().filter(|event| event.message_id.is_none()) {
-            let content = validate::content_hash(event);
+            let content = content::content_hash(event);
             #[allow(clippy::cast_possible_truncation, reason = "a half of the hash")]
             let half = content as u64;
             contents.push(half);

@@ -399,7 +399,7 @@ pub(super) fn event(message_id: &str, identifiers: &[(&str, &str)], name: &str, 
         identifiers: identifiers.iter().map(|(kind, value)| Identifier::new(*kind, *value)).collect(),
         properties: String::new(),
         traits: String::new(),
-        context: String::new(),
+        ..DraftEvent::default()
     }
 }
 

@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::extract::{Authority, Query, page_limit, right};
 use super::masks::Sight;
 use super::profiles::{no_profile, person, profile_id};
-use super::view::{Page, json, time};
+use super::view::{Page, payload, time};
 use crate::app::App;
 use crate::auth::{Caller, Scope};
 use crate::catalogue::WorkspaceTables;
@@ -188,7 +188,7 @@ pub(super) fn delivery_body(tables: &WorkspaceTables, view: DeliveryView, sight:
         },
         profile,
         purpose: view.purpose,
-        payload: json(&view.payload),
+        payload: payload(&view.payload),
         created_at: time(view.created_at),
         state,
         withheld: withholding.fields,

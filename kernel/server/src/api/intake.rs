@@ -133,6 +133,7 @@ pub(crate) fn counts(acceptance: &Acceptance, place: &str) -> Value {
         "rejected_count": acceptance.rejected_count,
         "not_followed": acceptance.not_followed,
         "identifiers_left_out": acceptance.identifiers_left_out,
+        "flagged": acceptance.flagged,
         "position": acceptance.position.0,
     })
 }
@@ -187,6 +188,7 @@ impl From<IntakeError> for ApiError {
 /// Count what came in, by source.
 pub(crate) fn count_metrics(app: &Arc<App>, acceptance: &Acceptance) {
     app.metrics.ingested(acceptance);
+    app.metrics.flagged(&acceptance.flagged);
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use kith_model::identity::Identifier;
 use kith_model::profile::Provenance;
 use kith_pipeline::ProfileView;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::consent::{ConsentBody, consent_body};
@@ -63,7 +63,7 @@ pub(crate) struct ProfileIdentifierBody {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TraitBody {
     #[schema(value_type = Object)]
-    value: Value,
+    value: Box<RawValue>,
     time: String,
     /// The source's installation.
     source: String,
@@ -75,7 +75,7 @@ pub(crate) struct TraitBody {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TagBody {
     #[schema(value_type = Object)]
-    value: Value,
+    value: Box<RawValue>,
     weight: Option<f64>,
     from: ProvenanceBody,
 }
@@ -122,11 +122,17 @@ pub(crate) struct EventBody {
     identity: String,
     identifiers: Vec<IdentifierView>,
     #[schema(value_type = Object)]
-    properties: Value,
+    properties: Box<RawValue>,
     #[schema(value_type = Object)]
-    traits: Value,
+    traits: Box<RawValue>,
     #[schema(value_type = Object)]
-    context: Value,
+    context: Box<RawValue>,
+    /// What was odd in the record and what was done about it: a code, and behind a colon the place, e.g. `clock-corrected` or
+    /// `half-surrogate:properties.title`.
+    flags: Vec<String>,
+    /// The time as the sender wrote it, where `time` is another moment or does not say all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original_time: Option<String>,
 }
 
 fn provenance(tables: &WorkspaceTables, from: &Provenance) -> ProvenanceBody {
@@ -198,6 +204,8 @@ pub(crate) fn event_body(tables: &WorkspaceTables, recorded: &RecordedEvent) -> 
         properties: json(&event.properties),
         traits: json(&event.traits),
         context: json(&event.context),
+        flags: event.flags.clone(),
+        original_time: event.original_time.clone(),
     }
 }
 

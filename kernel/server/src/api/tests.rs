@@ -227,7 +227,7 @@ fn event(user: &str) -> DraftEvent {
         identifiers: vec![Identifier::new("user_id", user)],
         properties: String::new(),
         traits: String::new(),
-        context: String::new(),
+        ..DraftEvent::default()
     }
 }
 

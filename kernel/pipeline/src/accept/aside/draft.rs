@@ -19,6 +19,8 @@ struct Written {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     time: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    original_time: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     sent_at: Option<String>,
     identifiers: Vec<(String, String)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -51,6 +53,7 @@ pub(crate) fn write(draft: &DraftEvent) -> String {
         name: draft.name.clone(),
         message_id: draft.message_id.clone(),
         time: draft.time.map(|time| time.to_string()),
+        original_time: draft.original_time.clone(),
         sent_at: draft.sent_at.map(|time| time.to_string()),
         identifiers: draft.identifiers.iter().map(|one| (one.kind.clone(), one.value.clone())).collect(),
         properties: json(&draft.properties),
@@ -78,6 +81,8 @@ pub(crate) fn read(written: &str) -> Result<DraftEvent, String> {
         properties: text(written.properties),
         traits: text(written.traits),
         context: text(written.context),
+        flags: Vec::new(),
+        original_time: written.original_time,
     })
 }
 
@@ -103,7 +108,7 @@ mod tests {
                 identifiers: identifiers.into_iter().map(|(kind, value)| Identifier::new(kind, value)).collect(),
                 properties,
                 traits: String::new(),
-                context: String::new(),
+                ..DraftEvent::default()
             };
             prop_assert_eq!(read(&write(&draft)), Ok(draft));
         }

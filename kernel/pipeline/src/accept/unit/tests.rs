@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use kith_model::event::{EventKind, EventOrigin};
 use kith_model::id::InstallationId;
 use kith_model::identity::Identifier;
+use kith_model::time::Timestamp;
 use kith_store::keys::PersonRow;
 use kith_store::{Operation, memory, row};
 use proptest::prelude::*;
@@ -48,7 +49,7 @@ fn event(message_id: &str, user: &str) -> DraftEvent {
         identifiers: vec![Identifier::new("user_id", user)],
         properties: String::new(),
         traits: String::new(),
-        context: String::new(),
+        ..DraftEvent::default()
     }
 }
 

@@ -19,6 +19,8 @@ fn event(name: &str, at: i64, properties: &str, traits: &str) -> Event {
         traits: traits.into(),
         context: String::new(),
         origin: EventOrigin::Client,
+        flags: Vec::new(),
+        original_time: None,
     }
 }
 
