@@ -95,11 +95,11 @@ world!(channel, "kith:plugin/channel", "kith_plugin_sdk::__private::channel", {
     "kith:plugin/clock@0.2.0": clock,
 });
 
-use channel::exports::kith::plugin::{checking as channel_checking, delivering};
-use connector::exports::kith::plugin::{checking as connector_checking, source};
-use scorer::exports::kith::plugin::{checking as scorer_checking, scoring};
+use channel::exports::kith::plugin::{channel_checking, delivering};
+use connector::exports::kith::plugin::{connector_checking, source};
+use scorer::exports::kith::plugin::{scorer_checking, scoring};
 use shared::kith::plugin::{columns, dataset, fitting, types};
-use tag_model::exports::kith::plugin::{checking as tag_model_checking, tagging};
+use tag_model::exports::kith::plugin::{tag_model_checking, tagging};
 
 /// A plugin as the generated bindings want it.
 #[doc(hidden)]

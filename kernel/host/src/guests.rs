@@ -84,7 +84,7 @@ pub(crate) fn core(kind: PluginKind, wat: &str) -> Vec<u8> {
     let (mut resolve, package) = contract(Abi::CURRENT);
     let world = resolve.packages[package].worlds[kind.as_str()];
     // These guests are modules of few functions; only one that has something to say about configurations exports that.
-    if !wat.contains("kith:plugin/checking@0.2.0") {
+    if !wat.contains("kith:plugin/connector-checking@0.2.0") {
         let left_out = |key: &wit_parser::WorldKey| is_optional(&resolve.name_world_key(key));
         let left_out: Vec<_> = resolve.worlds[world].exports.keys().filter(|key| left_out(key)).cloned().collect();
         resolve.worlds[world].exports.retain(|key, _| !left_out.contains(key));
@@ -163,7 +163,7 @@ pub(crate) fn checking(validate: &str) -> Vec<u8> {
     let functions = format!(
         r#"(func (export "kith:plugin/source@0.2.0#receive") (param $request i32) (result i32) unreachable)
         (func (export "kith:plugin/source@0.2.0#poll") (param i32 i32 i32) (result i32) unreachable)
-        (func (export "kith:plugin/checking@0.2.0#validate") (param $at i32) (param $length i32) (result i32) {validate})"#
+        (func (export "kith:plugin/connector-checking@0.2.0#validate") (param $at i32) (param $length i32) (result i32) {validate})"#
     );
     assemble(&core(PluginKind::Connector, &frame(&functions, 1)), CONNECTOR).unwrap()
 }

@@ -87,7 +87,7 @@ fn list(names: &BTreeSet<String>) -> String {
 
 /// Whether a component may go without an interface of its world: one that was made before the interface was.
 pub(crate) fn is_optional(interface: &str) -> bool {
-    interface.starts_with("kith:plugin/checking@")
+    interface.contains("-checking@")
 }
 
 fn check_exports(abi: Abi, kind: PluginKind, exports: &BTreeSet<String>) -> Result<(), PackageError> {

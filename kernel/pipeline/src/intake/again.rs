@@ -106,7 +106,7 @@ impl Intake {
             received_at: letter.at,
             ..self.request
         };
-        let (events, places, rejected) = if letter.form == RawForm::Event {
+        let (mut events, places, rejected) = if letter.form == RawForm::Event {
             let unreadable =
                 |message| IntakeError::Refused(super::Refusal { status: 400, code: "bad-event".into(), message });
             (vec![draft::read(&raw).map_err(unreadable)?], Vec::new(), Vec::new())
@@ -121,6 +121,10 @@ impl Intake {
         if events.is_empty() && rejected.is_empty() {
             let message = "the connector found nothing in it".to_owned();
             return Err(IntakeError::Refused(super::Refusal { status: 400, code: "nothing-found".into(), message }));
+        }
+        if letter.origin == EventOrigin::Import {
+            // A row of a file that comes without an id has the one that it will have in the corrected file.
+            self.name(&mut events)?;
         }
         let input = self.input(raw.into_bytes(), resume, places);
         let (reply, answered) = oneshot::channel();

@@ -76,6 +76,7 @@ pub(crate) struct PatchInstallation {
 }
 
 /// Grants as they are asked for.
+#[allow(clippy::large_enum_variant, reason = "there is one in a request")]
 pub(super) enum WantedGrants {
     Given(Grants),
     /// None now, and hosts that the configuration names are granted later.
