@@ -78,7 +78,7 @@ fn the_command_line_shows_a_dry_run_and_fails_where_rows_would_be_rejected() {
     };
     let output = run(FILE);
     let said = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(output.status.code(), Some(2), "{said}");
     for word in [
         "delimiter: `;`",
         "decimal comma",
@@ -93,7 +93,7 @@ fn the_command_line_shows_a_dry_run_and_fails_where_rows_would_be_rejected() {
     assert_eq!(run(&good).status.code(), Some(0));
     let ambiguous = "Nr;Kunde;E-Mail;Betrag;Datum;Notiz\n1;ada;;1.234;05.01.2026;\n";
     let output = run(ambiguous);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("ambiguous-number") && said.contains("set `decimal`"), "{said}");
     kernel.settle();

@@ -145,6 +145,10 @@ fn rfc3339(text: &str, zone: &Zone) -> Option<Timestamp> {
 /// The rest of ISO 8601, and what clients make of it. Counts and words are `free`'s, which knows those of spreadsheets and of other
 /// languages.
 fn iso8601(text: &str, zone: &Zone) -> Option<Timestamp> {
+    // `2026` alone is a year to ISO 8601, and in a column of times more often something else.
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
     let reading =
         kith_plugin_sdk::time::read(text).filter(|reading| matches!(reading.form, Form::Rfc3339 | Form::Iso8601))?;
     match reading.offset_ms {

@@ -13,7 +13,7 @@ pub(super) fn show(answer: &Value, json: bool) -> Result<(), Failure> {
     }
     match output::number(answer, "rejected_count") {
         0 => Ok(()),
-        count => Err(Failure::Failed(format!("{} rows would be rejected; nothing is stored", output::count(count)))),
+        count => Err(Failure::Rejected(format!("{} rows would be rejected; nothing is stored", output::count(count)))),
     }
 }
 
@@ -99,6 +99,6 @@ mod tests {
         ] {
             assert!(report.contains(word), "no `{word}` in {report}");
         }
-        assert!(matches!(show(&answer, true), Err(Failure::Failed(_))));
+        assert!(matches!(show(&answer, true), Err(Failure::Rejected(_))));
     }
 }
