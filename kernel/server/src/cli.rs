@@ -134,6 +134,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::DeadLetters(command) => letters::run(&command, &client(), json),
         Command::Audit(command) => audit::run(&command, &client(), json),
         Command::Status => status::run(&client(), json),
+        Command::UnpackChild(args) => import::unpack_child(&args),
         Command::CompileChild => serve::compile_child(),
     }
 }

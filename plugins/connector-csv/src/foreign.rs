@@ -3,9 +3,15 @@
 /// What a file that begins so is, and what to do with it. `None` for what may be text.
 pub(crate) fn named(begin: &[u8]) -> Option<&'static str> {
     const KNOWN: [(&[u8], &str); 14] = [
-        (b"PK\x03\x04", "a ZIP archive or an Excel workbook (.xlsx); unpack it, or save the sheet as CSV"),
+        (
+            b"PK\x03\x04",
+            "a ZIP archive or an Excel workbook (.xlsx); `kith import` reads both, or save the sheet as CSV",
+        ),
         (b"PK\x05\x06", "an empty ZIP archive"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel workbook (.xls); save the sheet as CSV"),
+        (
+            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+            "an old Excel workbook (.xls); `kith import` reads it, or save the sheet as CSV",
+        ),
         (b"%PDF-", "a PDF document; export the table as CSV where it comes from"),
         (b"\x1f\x8b", "gzip within gzip; pack it once"),
         (b"BZh", "packed with bzip2; unpack it, or pack it with gzip"),

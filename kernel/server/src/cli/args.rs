@@ -88,12 +88,15 @@ pub(crate) enum Command {
     Audit(AuditCommand),
     /// Whether the server is ready, and how far its work has come
     Status,
+    /// Write a workbook's sheet or an archive's file to the standard output and end; started by `import` itself
+    #[command(hide = true, name = "unpack-child")]
+    UnpackChild(UnpackArgs),
     /// Compile one component within limits and end; started by the server itself
     #[command(hide = true, name = "compile-child")]
     CompileChild,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ImportArgs {
     /// The file: CSV, NDJSON or whatever the source's connector reads; `.gz` is unpacked on the way
     pub(crate) file: PathBuf,
@@ -109,6 +112,19 @@ pub(crate) struct ImportArgs {
     /// Where rejected rows go, as they stand in the file; the default is beside it, as FILE.rejected.csv
     #[arg(long, value_name = "FILE")]
     pub(crate) rejected: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) unpack: UnpackArgs,
+}
+
+/// What is read of a file that holds several.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct UnpackArgs {
+    /// The sheet of a workbook (.xlsx, .xls, .xlsb, .ods); the default is the first that is not hidden
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sheet: Option<String>,
+    /// The file of a ZIP archive; needed where it holds several
+    #[arg(long, value_name = "PATH")]
+    pub(crate) entry: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -1,20 +1,28 @@
-//! `kith import`: a file streamed to a source's connector. A gzip file goes as it is; the server recognises and unpacks it.
+//! `kith import`: a file streamed to a source's connector. A gzip file goes as it is; the server recognises and unpacks it. Workbooks
+//! and ZIP archives are unpacked here.
 
+mod child;
 mod dry_run;
+mod input;
 mod rejected;
 mod resume;
+mod unpack;
 
 use std::fs::File;
 use std::path::Path;
+use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::args::ImportArgs;
+use super::args::{ImportArgs, UnpackArgs};
 use super::client::{Client, encode};
 use super::output::{self, Step};
 use super::{Failure, print_json};
+use input::Input;
 
 pub(crate) fn run(args: &ImportArgs, client: &Client, json: bool) -> Result<(), Failure> {
+    let input = Input::open(args)?;
+    let args = &input.args(args);
     let failed = |what: &'static str| {
         let path = args.file.clone();
         move |source| Failure::File { what, path, source }
@@ -58,6 +66,12 @@ pub(crate) fn run(args: &ImportArgs, client: &Client, json: bool) -> Result<(), 
         ));
     }
     Err(Failure::Rejected(told))
+}
+
+/// Unpack a file from standard input and end the process.
+pub(crate) fn unpack_child(args: &UnpackArgs) -> Result<(), Failure> {
+    // The child has said why; its parent reads exactly that, and exit code 1.
+    if child::main(args) == ExitCode::SUCCESS { Ok(()) } else { Err(Failure::Said) }
 }
 
 /// Where a source takes raw payloads.
