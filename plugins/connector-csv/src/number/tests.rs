@@ -1,3 +1,5 @@
+//! Numbers as they are written in files, told and generated.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -2,6 +2,8 @@
 //!
 //! Pure. Where two numbers before a year can both be the day, both readings are given, and nothing here chooses.
 
+use std::ops::Range;
+
 use super::count;
 use crate::names;
 use crate::zone::{Local, Zone, short};
@@ -217,7 +219,11 @@ fn clock(tokens: &mut Vec<Token>, zone: &mut Option<Zone>) -> Option<i64> {
             (tokens.get(at), tokens.get(at + 1))
         {
             // Finer than a millisecond is cut off.
-            fraction_ms = if *digits > 18 { 0 } else { value * 1000 / 10_i64.pow(u32::try_from(*digits).ok()?) };
+            fraction_ms = match u32::try_from(*digits).ok()? {
+                digits @ 0..=3 => value * 10_i64.pow(3 - digits),
+                digits @ 4..=18 => value / 10_i64.pow(digits - 3),
+                _ => return None,
+            };
             at += 2;
         }
     } else if is_word(tokens.get(at), &HOURS) {
@@ -237,23 +243,8 @@ fn clock(tokens: &mut Vec<Token>, zone: &mut Option<Zone>) -> Option<i64> {
         }
         at
     };
-    let mut half = None;
-    let after = skip_spaces(at);
-    if is_word(tokens.get(after), &["am", "pm"]) {
-        half = Some(is_word(tokens.get(after), &["pm"]));
-        at = after + 1;
-    }
-    let mut start = start;
-    let before = start
-        .checked_sub(1)
-        .map(|before| if is_sign(tokens.get(before), ' ') { before.saturating_sub(1) } else { before });
-    if let Some(before) = before {
-        let (am, pm) = (["上午", "午前", "오전"], ["下午", "午後", "오후"]);
-        if is_word(tokens.get(before), &am) || is_word(tokens.get(before), &pm) {
-            half = Some(is_word(tokens.get(before), &pm));
-            start = before;
-        }
-    }
+    let (half, span) = half(tokens, start..at, skip_spaces(at));
+    let (start, at) = (span.start, span.end);
     let hour = match half {
         Some(_) if !(1..=12).contains(&hour) => return None,
         Some(afternoon) => hour % 12 + if afternoon { 12 } else { 0 },
@@ -269,6 +260,28 @@ fn clock(tokens: &mut Vec<Token>, zone: &mut Option<Zone>) -> Option<i64> {
         return Some(86_400_000);
     }
     Some(kith_plugin_sdk::time::clock_ms(hour, minute, second)? + fraction_ms)
+}
+
+/// Whether `am` or `pm` stands behind the time in `span`, or their like before it, and the span with them; `after` is where the next
+/// token that is no space stands.
+fn half(tokens: &[Token], mut span: Range<usize>, after: usize) -> (Option<bool>, Range<usize>) {
+    let mut half = None;
+    if is_word(tokens.get(after), &["am", "pm"]) {
+        half = Some(is_word(tokens.get(after), &["pm"]));
+        span.end = after + 1;
+    }
+    let before = span
+        .start
+        .checked_sub(1)
+        .map(|before| if is_sign(tokens.get(before), ' ') { before.saturating_sub(1) } else { before });
+    if let Some(before) = before {
+        let (am, pm) = (["上午", "午前", "오전"], ["下午", "午後", "오후"]);
+        if is_word(tokens.get(before), &am) || is_word(tokens.get(before), &pm) {
+            half = Some(is_word(tokens.get(before), &pm));
+            span.start = before;
+        }
+    }
+    (half, span)
 }
 
 /// The zone at this place and where it ends. `None` for an offset that does not exist.

@@ -1,3 +1,5 @@
+//! Times as they are written in files, told and generated.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -120,6 +122,7 @@ fn times_are_read_without_a_pattern() {
         ("2026-07-05 10:00:00 Europe/Berlin", DAY + 181 * 86_400_000 + 8 * hour),
         ("2026-07-05T10:00:00[America/New_York]", DAY + 181 * 86_400_000 + 14 * hour),
         ("2026-01-04T24:00:00", DAY),
+        ("5 Jan 2026 00:00:00.123456789012345678", DAY + 123),
         ("2026-W02-1", DAY),
         ("2026-005", DAY),
         ("20260105T100000Z", DAY + 10 * hour),
@@ -130,6 +133,10 @@ fn times_are_read_without_a_pattern() {
     ] {
         assert_eq!(read_as("auto", text), Some(expected), "{text}");
     }
+}
+
+#[test]
+fn what_is_no_time_is_not_read_without_a_pattern() {
     for text in [
         "",
         "now",

@@ -1,3 +1,5 @@
+//! Workbooks and archives that are made here.
+
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
