@@ -95,11 +95,11 @@ world!(channel, "kith:plugin/channel", "kith_plugin_sdk::__private::channel", {
     "kith:plugin/clock@0.2.0": clock,
 });
 
-use channel::exports::kith::plugin::delivering;
-use connector::exports::kith::plugin::source;
-use scorer::exports::kith::plugin::scoring;
+use channel::exports::kith::plugin::{channel_checking, delivering};
+use connector::exports::kith::plugin::{connector_checking, source};
+use scorer::exports::kith::plugin::{scorer_checking, scoring};
 use shared::kith::plugin::{columns, dataset, fitting, types};
-use tag_model::exports::kith::plugin::tagging;
+use tag_model::exports::kith::plugin::{tag_model_checking, tagging};
 
 /// A plugin as the generated bindings want it.
 #[doc(hidden)]
@@ -159,6 +159,26 @@ impl<P: crate::Channel> delivering::Guest for Exported<P> {
             Err(rejection) => Err(rejection.into()),
         }
     }
+}
+
+/// Each world has its own `checking`.
+macro_rules! checks {
+    ($($module:ident: $role:ident),* $(,)?) => {$(
+        impl<P: crate::$role> $module::Guest for Exported<P> {
+            fn validate(config: String) -> Result<(), Vec<$module::Problem>> {
+                report_panics();
+                let problem = |crate::Problem { key, message }| $module::Problem { key, message };
+                P::validate(&config).map_err(|problems| problems.into_iter().map(problem).collect())
+            }
+        }
+    )*};
+}
+
+checks! {
+    connector_checking: Connector,
+    tag_model_checking: TagModel,
+    scorer_checking: Scorer,
+    channel_checking: Channel,
 }
 
 /// The next table of the data set that the host streams.

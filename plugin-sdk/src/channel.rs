@@ -33,7 +33,7 @@
 //! assert_eq!(outcomes, [Step::Done(Outcome::Delivered(None))]);
 //! ```
 
-use crate::{Event, Identifier, Rejection, Timestamp, http};
+use crate::{Event, Identifier, Problem, Rejection, Timestamp, http};
 
 /// A plugin that delivers messages to people through somebody's service.
 pub trait Channel {
@@ -43,6 +43,13 @@ pub trait Channel {
     /// The next step for each answer, in the same order; exactly one each. A step may be a further request, e.g. the message
     /// after a token; an attempt has at most four.
     fn outcomes(answers: Vec<SentAnswer>) -> Vec<Step>;
+
+    /// Whether the plugin could work with a configuration that the manifest's schema has admitted, defaults filled in. Asked before
+    /// it is installed, changed or upgraded; must not depend on anything else.
+    fn validate(config: &str) -> Result<(), Vec<Problem>> {
+        let _ = config;
+        Ok(())
+    }
 
     /// Turn a provider's call about earlier messages into receipts.
     fn receive(callback: Callback) -> Result<Vec<Receipt>, Rejection> {

@@ -1,6 +1,6 @@
 //! The connector's role: bytes in, events out. Leaves authentication, decompression and storage to the kernel.
 
-use crate::{Event, Failure, Rejection, Timestamp};
+use crate::{Event, Failure, Problem, Rejection, Timestamp};
 
 /// A plugin that turns what a source sends, or what it can fetch, into events.
 pub trait Connector {
@@ -8,12 +8,22 @@ pub trait Connector {
     /// wholly unusable is rejected.
     fn receive(request: Request) -> Result<Received, Rejection>;
 
+    /// Whether the plugin could work with a configuration that the manifest's schema has admitted, defaults filled in. Asked before
+    /// it is installed, changed or upgraded; must not depend on anything else.
+    fn validate(config: &str) -> Result<(), Vec<Problem>> {
+        let _ = config;
+        Ok(())
+    }
+
     /// Fetch the next page after `cursor` from the other side; `None` begins at the beginning.
     fn poll(cursor: Option<Vec<u8>>) -> Result<Page, Failure> {
         let _ = cursor;
         Err(Failure::permanent("this connector does not poll"))
     }
 }
+
+/// The attribute of a request that holds a record which was set aside.
+const REPLAY: &str = "replay";
 
 /// A request to the source, or a piece of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +64,19 @@ impl Request {
         }
     }
 
+    /// Whether the body is one record that was set aside before and comes again by itself. It is UTF-8 whatever the
+    /// configuration says; `resume` is what [`Received::resume`] said of the piece that it came in, and `path` is the input's.
+    pub fn is_replay(&self) -> bool {
+        self.attributes.iter().any(|(name, _)| name == REPLAY)
+    }
+
+    /// The same request as the kernel sends it with a record that was set aside, for unit tests.
+    #[must_use]
+    pub fn as_replay(mut self) -> Request {
+        self.attributes.push((REPLAY.to_owned(), String::new()));
+        self
+    }
+
     /// The first header of this name, which is in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
@@ -73,12 +96,12 @@ pub struct Rejected {
     pub raw: String,
 }
 
-/// The most bytes of the offending input that a [`Rejected`] keeps: enough to recognise the record, small enough that a file of
-/// nothing but bad lines does not become a second copy of itself.
-const MAX_RAW_BYTES: usize = 4096;
+/// The most bytes of the offending input that a [`Rejected`] keeps: the largest message that Segment's clients send, so that
+/// it can be corrected and tried again. The kernel bounds how many are kept.
+const MAX_RAW_BYTES: usize = 32 * 1024;
 
 impl Rejected {
-    /// A rejected part; `raw` is cut at 4 KiB.
+    /// A rejected part; `raw` is cut at 32 KiB.
     pub fn new(place: u64, code: impl Into<String>, message: impl Into<String>, raw: &str) -> Rejected {
         let end = raw.floor_char_boundary(MAX_RAW_BYTES);
         Rejected { place, code: code.into(), message: message.into(), raw: raw[..end].to_owned() }
@@ -105,10 +128,15 @@ pub struct Received {
     pub rejected: Vec<Rejected>,
     /// How many bytes of `body` these came from. Must be all of them when the request was `complete`.
     pub consumed: u64,
-    /// Handed to the next call of the same input.
+    /// Handed to the next call of the same input, and again with a record of this piece that comes by itself
+    /// ([`Request::is_replay`]): what a header said. For that it is wanted of a complete request too; more than 4 KiB are not
+    /// kept.
     pub resume: Option<Vec<u8>>,
     /// Sent once the events are durable; absent means the kernel's own answer with counts and rejected parts.
     pub answer: Option<Answer>,
+    /// What was assumed about the input where nothing said it, for a person: `("encoding", "windows-1252, a guess")`. Those of the last
+    /// piece stand in the kernel's own answer.
+    pub notes: Vec<(String, String)>,
 }
 
 /// One page of a pull.

@@ -1,5 +1,7 @@
 //! The event and what it is made of: what connectors find and receipts carry. Leaves identity and storage to the kernel.
 
+use std::ops::Range;
+
 /// Milliseconds since 1970-01-01T00:00:00Z.
 pub type Timestamp = i64;
 
@@ -59,6 +61,11 @@ pub struct Event {
     pub traits: String,
     /// A JSON object, or empty for none.
     pub context: String,
+    /// What was odd in the input and how it was read: a code, and behind a colon the path, e.g. `half-surrogate:properties.title`. The
+    /// kernel keeps the first sixteen, counts them by their code and shows them with the event.
+    pub flags: Vec<String>,
+    /// The time as it came, where `time` does not say all of it: another form, or one that could not be read.
+    pub original_time: Option<String>,
     /// Named values for what later versions of the contract add.
     pub attributes: Vec<(String, String)>,
 }
@@ -72,6 +79,19 @@ impl Event {
     /// Somebody did something.
     pub fn track(name: impl Into<String>) -> Event {
         Event::new(EventKind::Track, name)
+    }
+
+    /// The same with where it stands in the input: the line in a file (from 1) or the index in a batch (from 0), and its text in
+    /// bytes of the body. What the kernel refuses is reported at that place and kept as that text, so that it can be corrected
+    /// and tried again.
+    #[must_use]
+    pub fn at(mut self, place: u64, span: Option<Range<usize>>) -> Event {
+        let text = match span {
+            Some(span) => format!("{place}:{}-{}", span.start, span.end),
+            None => place.to_string(),
+        };
+        self.attributes.push(("at".to_owned(), text));
+        self
     }
 
     /// The same with one more identifier.

@@ -51,6 +51,28 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// Something in a configuration that a plugin could not work with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where: the keys from the top, e.g. `time.zone`; empty for the whole.
+    pub key: String,
+    /// What is wrong and what to write, for a person.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem at a key of the configuration.
+    pub fn new(key: impl Into<String>, message: impl Into<String>) -> Problem {
+        Problem { key: key.into(), message: message.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.message)
+    }
+}
+
 /// The whole request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {

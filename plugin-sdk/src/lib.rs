@@ -43,6 +43,8 @@
 pub mod clock;
 pub mod config;
 pub mod http;
+/// Reading JSON as senders write it: [`json::read`], and the parts of a document without reading them.
+pub use kith_json as json;
 pub mod kv;
 pub mod log;
 pub mod secrets;
@@ -67,7 +69,7 @@ use testing::platform;
 pub use channel::{Callback, Channel, Message, Outcome, Receipt, SentAnswer, Step};
 pub use connector::{Answer, Connector, Page, Received, Rejected, Request};
 pub use event::{Event, EventKind, Identifier, Timestamp};
-pub use failure::{Failure, Rejection};
+pub use failure::{Failure, Problem, Rejection};
 pub use model::{Dataset, Fitted, Scorer, TagModel};
 pub use table::{
     BooleanColumn, ColumnError, ColumnType, Float64Column, Float64ListColumn, Int64Column, Int64ListColumn, Table,

@@ -3,7 +3,7 @@
 //! A compute plugin is pure: it has no clock, no network and no randomness, and its result may not depend on how rows are cut into
 //! tables. `now`, where it is needed, is an input column.
 
-use crate::{Failure, Table};
+use crate::{Failure, Problem, Table};
 
 /// A plugin that gives people tags.
 pub trait TagModel {
@@ -11,6 +11,13 @@ pub trait TagModel {
     fn fit(dataset: Dataset) -> Result<Fitted, Failure> {
         let _ = dataset;
         Ok(Fitted::default())
+    }
+
+    /// Whether the plugin could work with a configuration that the manifest's schema has admitted, defaults filled in. Asked before
+    /// it is installed, changed or upgraded; must not depend on anything else.
+    fn validate(config: &str) -> Result<(), Vec<Problem>> {
+        let _ = config;
+        Ok(())
     }
 
     /// One row of tags for each row of inputs, in the same order; one column for each output of the manifest. `state` is what `fit`
@@ -24,6 +31,13 @@ pub trait Scorer {
     fn fit(dataset: Dataset) -> Result<Fitted, Failure> {
         let _ = dataset;
         Ok(Fitted::default())
+    }
+
+    /// Whether the plugin could work with a configuration that the manifest's schema has admitted, defaults filled in. Asked before
+    /// it is installed, changed or upgraded; must not depend on anything else.
+    fn validate(config: &str) -> Result<(), Vec<Problem>> {
+        let _ = config;
+        Ok(())
     }
 
     /// One row of scores for each row of inputs, in the same order; one column for each output of the manifest. `state` is what `fit`

@@ -1,12 +1,112 @@
-//! Reading times as sources write them. What time it is now is `clock`'s; time zones other than offsets are left to the plugin.
+//! Reading times as sources write them: ISO 8601 and RFC 3339, the dates of mails and of HTTP, counts since 1970, and the slips of
+//! known clients. What time it is now is `clock`'s; zones that need a database are left to the plugin.
+//!
+//! [`read`] takes all of it. The rules:
+//!
+//! - A time without a zone is UTC unless the plugin says another ([`Reading::at_offset`]).
+//! - Of a second three digits are kept, what is finer is cut off. `:60` is the second after, `24:00` the day after.
+//! - A number is a count since 1970 whose unit its size tells: seconds below 10^11, then milliseconds below 10^14, microseconds below
+//!   10^17, nanoseconds below 10^20. Digits that are a date as `20261103` or `20261103100000` writes one are that date.
+//! - Day and month are never guessed from their size: `03/11/2026` is no time here, since half of the world reads it the other way.
+
+mod civil;
+mod clock;
+mod epoch;
+mod iso;
+mod words;
+mod zone;
+
+pub use civil::{clock_ms, days_from_civil};
 
 use crate::Timestamp;
 
-const DAY_MS: i64 = 86_400_000;
+/// How a time was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As RFC 3339 has it, so that the instant alone says all there was.
+    Rfc3339,
+    /// Another way of ISO 8601, or nearly so: `2026-W45-2`, `20261103T1000Z`, `2026-11-03 10:00 +0100`.
+    Iso8601,
+    /// With the name of a month: RFC 2822, HTTP, `asctime`, the dates that Java and JavaScript print.
+    Words,
+    /// A count since 1970.
+    Epoch,
+}
+
+/// A time as it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// Date and clock as they were written, as milliseconds since 1970 as if they were UTC.
+    pub local_ms: i64,
+    /// How far the writer's clock was ahead of UTC, where the text says so.
+    pub offset_ms: Option<i64>,
+    /// How it was written.
+    pub form: Form,
+}
+
+impl Reading {
+    /// The moment; UTC where the text names no zone.
+    pub fn time(&self) -> Timestamp {
+        self.at_offset(0)
+    }
+
+    /// The moment, where a text without a zone is of a place that is ahead of UTC by `offset_ms`.
+    pub fn at_offset(&self, offset_ms: i64) -> Timestamp {
+        self.local_ms - self.offset_ms.unwrap_or(offset_ms)
+    }
+}
+
+/// The longest text that can be a time, in bytes: JavaScript adds the name of the zone in the reader's language.
+const MAX_BYTES: usize = 128;
+
+/// Read a time as any known client writes it; see the module's rules. `None` for what is no time, and for days and times that do not
+/// exist.
+///
+/// ```
+/// use kith_plugin_sdk::time::read;
+///
+/// let ten = read("2026-11-03T10:00:00Z").unwrap().time();
+/// for text in ["2026-11-03T10:00Z", "20261103T100000Z", "2026-W45-2T10:00Z", "2026-11-03 11:00:00 +0100",
+///     "Tue, 03 Nov 2026 10:00:00 GMT", "Tue Nov  3 10:00:00 2026", "1793700000", "1793700000000",
+///     "/Date(1793700000000)/", "2026-11-03T10:00:00.000:Z"] {
+///     assert_eq!(read(text).map(|time| time.time()), Some(ten), "{text}");
+/// }
+/// assert_eq!(read("03/11/2026"), None);
+/// ```
+pub fn read(text: &str) -> Option<Reading> {
+    let text = bare(text);
+    if text.is_empty() || text.len() > MAX_BYTES {
+        return None;
+    }
+    epoch::read(text).or_else(|| iso::read(text)).or_else(|| words::read(text))
+}
+
+/// What [`read`] reads, as a moment.
+pub fn parse(text: &str) -> Option<Timestamp> {
+    read(text).map(|reading| reading.time())
+}
+
+/// A text without what clients wrap times in: blanks, quotes of a value that was written as JSON twice, `/Date(…)/` of .NET, `@` of
+/// the command `date`.
+fn bare(text: &str) -> &str {
+    let text = text.trim();
+    let quoted = |quote: char| text.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
+    let text = quoted('"').or_else(|| quoted('\'')).unwrap_or(text).trim();
+    let text = text.trim_matches(|letter| letter == '/' || letter == '\\');
+    let text = text.strip_prefix("new ").unwrap_or(text);
+    match text.strip_prefix("Date(").and_then(|rest| rest.strip_suffix(')')) {
+        // The count is UTC whatever offset follows it.
+        Some(count) => match count.get(1..).and_then(|rest| rest.find(['+', '-'])) {
+            Some(offset) => &count[..=offset],
+            None => count,
+        },
+        None => text.strip_prefix('@').unwrap_or(text),
+    }
+}
 
 /// Read a time after RFC 3339, as lenient as ISO 8601 is in the field: `2026-11-01T10:00:00.000Z`, `2026-11-01 10:00:00+01:00`,
 /// any number of digits of a second, `,` for the point, an offset without a colon, none (which means UTC), or a date alone (midnight, UTC).
-/// `None` for anything else, and for days and times that do not exist.
+/// `None` for anything else, and for days and times that do not exist. [`read`] takes far more.
 ///
 /// ```
 /// use kith_plugin_sdk::time::parse_rfc3339;
@@ -20,7 +120,7 @@ pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     if date[4] != b'-' || date[7] != b'-' {
         return None;
     }
-    let day_ms = days_from_civil(number(&date[..4])?, number(&date[5..7])?, number(&date[8..10])?)? * DAY_MS;
+    let day_ms = days_from_civil(number(&date[..4])?, number(&date[5..7])?, number(&date[8..10])?)? * civil::DAY_MS;
     let (separator, rest) = match rest.split_first() {
         None => return Some(day_ms),
         Some((separator, rest)) => (separator, rest),
@@ -35,35 +135,6 @@ pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     let clock_ms = clock_ms(number(&clock[..2])?, number(&clock[3..5])?, number(&clock[6..8])?)?;
     let (fraction_ms, rest) = fraction(rest)?;
     Some(day_ms + clock_ms + fraction_ms - offset_ms(rest)?)
-}
-
-/// Days from 1970-01-01 to a day of the Gregorian calendar; `None` for a day that does not exist or a year outside of 0..=9999.
-pub fn days_from_civil(year: i64, month: i64, day: i64) -> Option<i64> {
-    if !(0..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=days_in_month(year, month)).contains(&day) {
-        return None;
-    }
-    // Howard Hinnant's algorithm: years begin in March, so that the leap day is a year's last.
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    Some(era * 146_097 + day_of_era - 719_468)
-}
-
-/// Milliseconds from midnight; a leap second (60) counts as the second after. `None` for a time that does not exist.
-pub fn clock_ms(hour: i64, minute: i64, second: i64) -> Option<i64> {
-    ((0..24).contains(&hour) && (0..60).contains(&minute) && (0..=60).contains(&second))
-        .then_some((hour * 3600 + minute * 60 + second) * 1000)
-}
-
-fn days_in_month(year: i64, month: i64) -> i64 {
-    match month {
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
 }
 
 fn number(digits: &[u8]) -> Option<i64> {
@@ -100,68 +171,4 @@ fn offset_ms(rest: &[u8]) -> Option<i64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_read_as_sources_write_them() {
-        let base = 1_793_527_200_000;
-        for (text, expected) in [
-            ("2026-11-01T10:00:00Z", base),
-            ("2026-11-01T10:00:00.000Z", base),
-            ("2026-11-01t10:00:00.5z", base + 500),
-            ("2026-11-01 10:00:00,25", base + 250),
-            ("2026-11-01T10:00:00.123456+00:00", base + 123),
-            ("2026-11-01T10:00:00.123456789Z", base + 123),
-            ("2026-11-01T12:30:00+02:30", base),
-            ("2026-11-01T02:00:00-0800", base),
-            ("2026-11-01T11:00:00+01", base),
-            ("2026-11-01", base - 10 * 3_600_000),
-            ("1969-12-31T23:59:59.999Z", -1),
-            ("2024-02-29T00:00:00Z", 1_709_164_800_000),
-            ("2016-12-31T23:59:60Z", 1_483_228_800_000),
-        ] {
-            assert_eq!(parse_rfc3339(text), Some(expected), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_time_is_refused() {
-        for text in [
-            "",
-            "now",
-            "2026",
-            "2026-13-01",
-            "2026-02-29",
-            "1900-02-29",
-            "2026-11-31T00:00:00Z",
-            "2026-11-01T24:00:00Z",
-            "2026-11-01T10:60:00Z",
-            "2026-11-01T10:00Z",
-            "2026-11-01T10:00:00.Z",
-            "2026-11-01T10:00:00 UTC",
-            "2026-11-01T10:00:00+1",
-            "2026-11-01T10:00:00+25:00",
-            "2026-11-01x10:00:00Z",
-            "٢٠٢٦-11-01",
-            "2026-11-0é",
-            "+026-11-01",
-        ] {
-            assert_eq!(parse_rfc3339(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn days_run_without_gaps_through_four_centuries() {
-        let mut expected = days_from_civil(1800, 1, 1).unwrap();
-        for year in 1800..2200 {
-            for month in 1..=12 {
-                for day in 1..=days_in_month(year, month) {
-                    assert_eq!(days_from_civil(year, month, day), Some(expected), "{year}-{month}-{day}");
-                    expected += 1;
-                }
-            }
-        }
-        assert_eq!(days_from_civil(1970, 1, 1), Some(0));
-    }
-}
+mod tests;

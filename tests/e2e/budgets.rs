@@ -52,6 +52,11 @@ const SHOWN_BY_UNIT_TESTS: &[(&str, &str, &str)] = &[
         "kernel/pipeline/src/guests/tests.rs",
         "inputs_that_wait_have_a_budget_each_and_together",
     ),
+    (
+        "names-kept",
+        "kernel/pipeline/src/react/seen/tests.rs",
+        "a_workspace_keeps_so_many_names_and_counts_the_others_together",
+    ),
     ("plugins-kept", "kernel/server/src/api/plugins.rs", "a_workspace_keeps_so_many_plugins_and_so_many_bytes"),
     ("plugin-bytes-kept", "kernel/server/src/api/plugins.rs", "a_workspace_keeps_so_many_plugins_and_so_many_bytes"),
 ];

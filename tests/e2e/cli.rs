@@ -69,7 +69,9 @@ fn a_plugin_of_every_kind_is_made_tested_built_and_installed() {
     // The scaffolded connector and tag model do their work at once.
     let orders = folder.path().join("orders.json");
     std::fs::write(&orders, r#"[{"id":"o1","customer":"ada","total":250.0},{"id":"o2"}]"#).unwrap();
-    let imported = answer(&kernel, &["import", orders.to_str().unwrap(), "--source", "my-connector"]);
+    let output = run(&kernel, &["import", orders.to_str().unwrap(), "--source", "my-connector", "--json"]);
+    assert_eq!(output.status.code(), Some(2), "a part was rejected");
+    let imported: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&imported["accepted"], &imported["rejected_count"]), (&json!(1), &json!(1)));
     kernel.settle();
     let ada = answer(&kernel, &["profile", "get", "user_id:ada"]);
@@ -152,6 +154,10 @@ fn files_people_audiences_and_keys() {
     let made = &answer(&kernel, &["audit", "list", "--action", "key.create"])["items"][0];
     assert_eq!((&made["target"], &made["actor_title"]), (&json!(id), &json!("first admin key")));
     assert_eq!(answer(&kernel, &["audit", "verify"])["whole"], true);
+    assert_eq!(answer(&kernel, &["audit", "verify", "--host"])["whole"], true);
+    answer(&kernel, &["workspace", "create", "other", "--time-zone", "UTC"]);
+    let told = answer(&kernel, &["audit", "list", "--host", "--action", "workspace.create"]);
+    assert!(!told["items"].as_array().unwrap().is_empty(), "{told}");
     let folder = tempfile::tempdir().unwrap();
     let export = folder.path().join("audit.ndjson");
     let export = export.to_str().unwrap();

@@ -232,7 +232,8 @@ fn a_host_that_was_not_granted_is_not_reached() {
     let (kernel, receiver) = (TestKernel::start(), Receiver::start());
     let source = kernel.segment();
     let config = json!({ "url": format!("http://{}/hook", receiver.host()) });
-    kernel.install("kith/webhook", json!({ "config": config, "secrets": { "signing": SIGNING_SECRET } }));
+    let secrets = json!({ "signing": SIGNING_SECRET });
+    kernel.install("kith/webhook", json!({ "config": config, "secrets": secrets, "grants": "later" }));
     let audience = json!({
         "name": "carts", "condition": "events('Product Added').size() > 0",
         "on_enter": { "channel": "webhook", "purpose": "x", "basis": "not_refused", "payload": {} },

@@ -72,6 +72,10 @@ fn body_for(method: &str, path: &str) -> Option<Value> {
         ("PATCH", "/api/v1/workspaces/{name}") => Some(json!({ "state": "suspended" })),
         ("PATCH", "/api/v1/audiences/{id}") => Some(json!({ "title": "taken over" })),
         ("POST", "/api/v1/installations/{id}/fit" | "/api/v1/dead-letters/{id}/replay") => Some(json!({})),
+        ("PUT", "/api/v1/identity/rules") => Some(json!({})),
+        ("POST", "/api/v1/profiles/{id}/split") => Some(json!({ "apart": ["user_id:ada", "anonymous_id:none"] })),
+        ("POST", "/api/v1/identity/merges") => Some(json!({ "winner": "user_id:none", "loser": "user_id:nobody" })),
+        ("PATCH", "/api/v1/dead-letters/{id}") => Some(json!({ "raw": "{}" })),
         ("POST", _) => Some(json!({ "batch": [] })),
         _ => None,
     }
@@ -105,7 +109,11 @@ fn fillings(path: &str, ours: &Ours) -> Option<(String, String)> {
 fn filled(path: &str, filling: &str, ours: &Ours) -> String {
     let path = path.replace("{vendor}/{name}", filling).replace("{version}", "0.1.0").replace("{id}", filling);
     let path = path.replace("{name}", filling);
-    if path.ends_with("/explain") { format!("{path}?profile={}", ours.profile) } else { path }
+    match path.rsplit('/').next() {
+        Some("explain") => format!("{path}?profile={}", ours.profile),
+        Some("why") => format!("{path}?with=user_id:ada"),
+        _ => path,
+    }
 }
 
 #[test]
@@ -233,6 +241,7 @@ fn a_key_does_what_its_scopes_say_and_no_more() {
     let all = [
         "ingest",
         "profiles:read",
+        "identity:write",
         "plugins:admin",
         "audiences:read",
         "audiences:write",

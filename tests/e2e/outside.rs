@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kith_tests::{Client, Process, component, kith, settle, wait_until};
+use kith_tests::{ADMIN_KEY, Client, Process, component, kith, settle, wait_until};
 use serde_json::json;
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -84,6 +84,16 @@ fn a_certificate_is_renewed_without_a_restart() {
     let alive = format!("{}/healthz", server.url());
     let answer = old.get(&alive).call().unwrap();
     assert!(answer.headers().contains_key("strict-transport-security"));
+    let asks = |further: &[&str]| {
+        let command = ["--url", server.url(), "--key", ADMIN_KEY, "status"];
+        let asked = Command::new(kith()).args(command).args(further).output().unwrap();
+        (asked.status.success(), String::from_utf8_lossy(&asked.stderr).into_owned())
+    };
+    assert_eq!(asks(&["--ca", &certificate]), (true, String::new()));
+    let (trusts, said) = asks(&[]);
+    assert!(!trusts && said.contains("--ca"), "{said}");
+    let (trusts, said) = asks(&["--ca", &key]);
+    assert!(!trusts && said.contains("holds no certificate"), "{said}");
     let new = certify(folder.path());
     server.hang_up();
     wait_until("the new certificate is shown", || new.get(&alive).call().is_ok());

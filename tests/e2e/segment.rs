@@ -195,7 +195,7 @@ fn hostile_json_is_refused_message_by_message() {
     let place = bad_text.windows(3).position(|three| three == b"CUT").unwrap();
     bad_text[place] = 0xff;
     let body = sender.client.send("POST", "/v1/batch", &[], bad_text).is(200);
-    assert_eq!((&body["accepted"], &body["rejected"][0]["code"]), (&json!(1), &json!("invalid-utf8")), "{body}");
+    assert_eq!((&body["accepted"], &body["flagged"]["invalid-utf8"]), (&json!(2), &json!(1)), "{body}");
 }
 
 #[test]
@@ -222,11 +222,17 @@ fn a_repeat_is_recognised_and_a_conflict_reported() {
 fn a_wrong_clock_is_corrected_by_sent_at() {
     let kernel = TestKernel::start();
     let sender = kernel.segment();
-    let mut late = track("late", "ada");
-    late["timestamp"] = json!("2020-01-01T00:00:00Z");
-    let body = json!({ "batch": [late], "sentAt": "2020-01-01T00:00:10Z" });
-    sender.client.post("/v1/batch", &body).is(200);
-    assert_eq!(event(&kernel, "user_id:ada", "late")["time"], "2026-11-21T09:59:50.000Z");
+    for (id, timestamp, sent_at, expected) in [
+        ("behind", "2026-11-21T06:00:00Z", "2026-11-21T06:00:10Z", "2026-11-21T09:59:50.000Z"),
+        ("ahead", "2029-11-21T06:00:00Z", "2029-11-21T06:00:10Z", "2026-11-21T09:59:50.000Z"),
+        ("archive", "2020-01-01T00:00:00Z", "2020-01-01T00:00:10Z", "2020-01-01T00:00:00.000Z"),
+    ] {
+        let mut message = track(id, "ada");
+        message["timestamp"] = json!(timestamp);
+        let body = json!({ "batch": [message], "sentAt": sent_at });
+        sender.client.post("/v1/batch", &body).is(200);
+        assert_eq!(event(&kernel, "user_id:ada", id)["time"], expected);
+    }
 }
 
 #[test]

@@ -9,13 +9,14 @@ use crate::files::rust_files;
 
 /// `crate → what it may use of ours`, lowest layer first. ARCHITECTURE.md holds the same lines.
 const LAYERS: &str = "\
+kith-json       →
 kith-model      →
 kith-store      → kith-model
-kith-features   → kith-model
+kith-features   → kith-json kith-model
 kith-host       → kith-model
-kith-pipeline   → kith-model kith-store kith-features
-kith            → kith-model kith-store kith-features kith-host kith-pipeline
-kith-plugin-sdk →
+kith-pipeline   → kith-json kith-model kith-store kith-features
+kith            → kith-json kith-model kith-store kith-features kith-host kith-pipeline
+kith-plugin-sdk → kith-json
 plugins         → kith-plugin-sdk
 ";
 

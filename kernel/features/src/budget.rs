@@ -20,6 +20,10 @@ pub const MAX_PRODUCED_BYTES: u64 = table::EXPRESSION_BYTES.default;
 /// How many items a list is taken to have that is not written in the expression.
 const ASSUMED_ITEMS: u64 = 32;
 
+/// After so many steps, some tenths of a millisecond, an evaluation lets whoever waits have the processor: it would keep it for
+/// the scheduler's slice of milliseconds, whatever its priority, and each step of a neighbour's request would wait for that.
+const STEPS_OF_A_STRETCH: u64 = 8_192;
+
 /// What is left of an evaluation's budget.
 pub(crate) struct Budget {
     steps: Cell<u64>,
@@ -45,7 +49,11 @@ impl Budget {
 
     /// Take steps; whether something is left.
     pub(crate) fn step(&self, steps: u64) -> bool {
+        let before = self.steps.get();
         take(&self.steps, steps, &table::EXPRESSION_STEPS);
+        if before / STEPS_OF_A_STRETCH != self.steps.get() / STEPS_OF_A_STRETCH {
+            std::thread::yield_now();
+        }
         !self.is_exhausted()
     }
 
@@ -131,6 +139,7 @@ pub(crate) fn worst_case(node: &Node) -> (u64, u64) {
         | Node::And(..)
         | Node::Or(..)
         | Node::Compare(..)
+        | Node::Matches(..)
         | Node::Calculate(..) => (steps, 1),
     }
 }

@@ -15,8 +15,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::functions::Function;
 use crate::leaf::{Aggregate, Leaf};
-use crate::tree::{Each, FeatureName, Function, LeafId, Macro, Node};
+use crate::tree::{Each, FeatureName, LeafId, Macro, Node};
 use crate::value::{Arithmetic, Comparison, Value};
 use crate::window::Window;
 
@@ -181,9 +182,7 @@ fn end_of_list(node: &Node) -> Option<(Chosen, Node, Aggregate)> {
 /// The events that a quantifier counts: those that meet its condition, or those that do not.
 fn counted(each: &Each, without: bool) -> Option<Chosen> {
     let condition = of_event(each.condition.as_ref()?);
-    let truth = |truth| Node::Literal(Value::Bool(truth));
-    // Not `!p`, which is null where p is: an event without an answer does not meet the condition.
-    let condition = if without { Node::Choose(Box::new([condition, truth(false), truth(true)])) } else { condition };
+    let condition = if without { Node::Not(Box::new(condition)) } else { condition };
     Some(chosen(&each.over)?.and(condition))
 }
 
@@ -201,6 +200,8 @@ fn with_pace(node: &Node, drifts: &mut bool) -> (Node, i8) {
         (Node::Negate(_), [pace]) => pace.checked_neg(),
         (Node::Calculate(Arithmetic::Add, ..), [a, b]) => a.checked_add(*b),
         (Node::Calculate(Arithmetic::Subtract, ..), [a, b]) => a.checked_sub(*b),
+        // Its next value is found where it is evaluated.
+        (Node::Call(function, _), [1]) if function.is_of_calendar() => Some(0),
         (Node::Choose(_), [0, yes, no]) if yes == no => Some(*yes),
         (Node::Compare(comparison, left, right, _), [a, b]) => match a.checked_sub(*b) {
             Some(pace) => return (Node::Compare(*comparison, left.clone(), right.clone(), pace), 0),

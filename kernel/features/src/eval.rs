@@ -9,10 +9,12 @@ use kith_model::time::Timestamp;
 use crate::budget::{Budget, weight};
 use crate::event::EventFacts;
 use crate::facts::Facts;
+use crate::functions::Function;
 use crate::sum::ExactSum;
-use crate::tree::{Each, FeatureName, Function, LeafId, Macro, Node};
+use crate::tree::{Each, FeatureName, LeafId, Macro, Node};
 use crate::value::{Arithmetic, Comparison, Value, parse_duration};
 use crate::window::Window;
+use crate::zone::Zone;
 
 /// Where values come from.
 pub(crate) struct Scope<'a> {
@@ -23,6 +25,8 @@ pub(crate) struct Scope<'a> {
     /// The event that a leaf is looking at.
     pub(crate) event: Option<&'a EventFacts<'a>>,
     pub(crate) now: Timestamp,
+    /// Whose days dates are.
+    pub(crate) zone: &'a Zone,
     /// The earliest later moment at which a comparison with `now` may turn out otherwise.
     pub(crate) next_change_at: Cell<Option<Timestamp>>,
     pub(crate) budget: Budget,
@@ -53,13 +57,19 @@ impl Facts for NoFacts {
 
 impl<'a> Scope<'a> {
     /// A scope without events.
-    pub(crate) fn new(facts: &'a dyn Facts, leaf_value: &'a dyn Fn(LeafId) -> Value, now: Timestamp) -> Scope<'a> {
+    pub(crate) fn new(
+        facts: &'a dyn Facts,
+        leaf_value: &'a dyn Fn(LeafId) -> Value,
+        now: Timestamp,
+        zone: &'a Zone,
+    ) -> Scope<'a> {
         Scope {
             facts,
             leaf_value,
             events: &|_, _| Value::Null,
             event: None,
             now,
+            zone,
             next_change_at: Cell::new(None),
             budget: Budget::default(),
             leaves: RefCell::default(),
@@ -67,8 +77,8 @@ impl<'a> Scope<'a> {
     }
 
     /// A scope with nothing in it but one event.
-    pub(crate) fn of_event(event: &'a EventFacts<'a>) -> Scope<'a> {
-        Scope { event: Some(event), ..Scope::new(&NoFacts, &|_| Value::Null, event.time()) }
+    pub(crate) fn of_event(event: &'a EventFacts<'a>, zone: &'a Zone) -> Scope<'a> {
+        Scope { event: Some(event), ..Scope::new(&NoFacts, &|_| Value::Null, event.time(), zone) }
     }
 
     /// The value of a tree; where its budget ends, unknown, or null in a scope of one event, of which nothing is pending.
@@ -111,11 +121,9 @@ impl<'a> Scope<'a> {
                 Value::Unknown => Value::Unknown,
                 value => Value::Bool(!value.is_null()),
             },
-            Node::Not(operand) => match self.value(operand, variables) {
-                Value::Bool(truth) => Value::Bool(!truth),
-                Value::Unknown => Value::Unknown,
-                _ => Value::Null,
-            },
+            Node::Not(operand) => {
+                self.value(operand, variables).holds().map_or(Value::Unknown, |holds| Value::Bool(!holds))
+            }
             Node::Negate(operand) => self.value(operand, variables).negated(),
             Node::And(a, b) => self.connective(a, b, false, variables),
             Node::Or(a, b) => self.connective(a, b, true, variables),
@@ -128,11 +136,24 @@ impl<'a> Scope<'a> {
             Node::Choose(parts) => self.chosen(parts, variables),
             Node::List(items) => list_of(items.iter().map(|item| self.value(item, variables))),
             Node::Each(each) => self.each(each, variables),
+            Node::Call(function, arguments) if function.is_of_calendar() => {
+                let [of] = arguments.as_slice() else { return Value::Null };
+                let value = self.value(of, variables);
+                self.called_of_calendar(*function, of, &value)
+            }
             Node::Call(function, arguments) => {
                 let mut arguments = arguments.iter().map(|argument| self.value(argument, variables));
                 let target = arguments.next().unwrap_or_default();
                 self.called(*function, target, &arguments.next().unwrap_or_default())
             }
+            Node::Matches(target, pattern) => match self.value(target, variables) {
+                Value::Unknown => Value::Unknown,
+                // Some steps for each letter, and always a number of them.
+                value if self.budget.step(8 * weight(&value)) => {
+                    Value::Bool(value.as_text().is_some_and(|text| pattern.is_found_in(&text)))
+                }
+                _ => Value::Unknown,
+            },
         }
     }
 
@@ -162,7 +183,7 @@ impl<'a> Scope<'a> {
             (Value::List(_), Value::List(_)) => self.budget.make(a) && self.budget.make(b),
             _ => true,
         };
-        if has_room { a.calculate(operator, b) } else { Value::Unknown }
+        if has_room { a.calculate(operator, b, self.zone) } else { Value::Unknown }
     }
 
     fn called(&self, function: Function, target: Value, argument: &Value) -> Value {
@@ -172,7 +193,32 @@ impl<'a> Scope<'a> {
             (Function::Distinct, list) => self.budget.step(4 * weight(list)),
             _ => self.budget.step(weight(&target)),
         };
-        if has_room { call(function, target, argument) } else { Value::Unknown }
+        if has_room { call(function, target, argument, self.zone) } else { Value::Unknown }
+    }
+
+    /// A part of a date or time, on the workspace's calendar. Where it moves with time, note when it comes to its next value.
+    fn called_of_calendar(&self, function: Function, of: &Node, value: &Value) -> Value {
+        if value.is_unknown() {
+            return Value::Unknown;
+        }
+        let Some(time) = value.as_time(self.zone) else { return Value::Null };
+        if of.any(&mut |node| matches!(node, Node::Now)) {
+            let next = match function {
+                Function::Hour => self.zone.next_hour(time),
+                _ => self.zone.start_of_day(self.zone.day(time).saturating_add(1)),
+            };
+            self.note_change(self.now.0.checked_add(next.0.saturating_sub(time.0).max(1)));
+        }
+        match function {
+            Function::Hour => Value::Int(self.zone.hour(time)),
+            function => match (function, self.zone.date(time)) {
+                (Function::Year, Some(date)) => Value::Int(date.year().into()),
+                (Function::Month, Some(date)) => Value::Int(date.month().into()),
+                (Function::Day, Some(date)) => Value::Int(date.day().into()),
+                (Function::Weekday, Some(date)) => Value::Int(date.weekday().to_monday_one_offset().into()),
+                _ => Value::Null,
+            },
+        }
     }
 
     fn feature(&self, name: &FeatureName) -> Value {
@@ -199,18 +245,16 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// `&&` (`decisive` false) and `||` (`decisive` true) of Kleene's logic. Beside each other, unknown goes before null:
-    /// it may yet become the decisive value.
+    /// `&&` (`decisive` false) and `||` (`decisive` true): true or false, or unknown where what is pending may yet decide.
     fn connective(&self, a: &Node, b: &Node, decisive: bool, variables: &mut Vec<Value>) -> Value {
-        let a = self.value(a, variables);
-        if a == Value::Bool(decisive) {
-            return a;
+        let a = self.value(a, variables).holds();
+        if a == Some(decisive) {
+            return Value::Bool(decisive);
         }
-        match (a, self.value(b, variables)) {
-            (_, Value::Bool(b)) if b == decisive => Value::Bool(decisive),
-            (Value::Unknown, _) | (_, Value::Unknown) => Value::Unknown,
-            (Value::Bool(_), Value::Bool(_)) => Value::Bool(!decisive),
-            _ => Value::Null,
+        match (a, self.value(b, variables).holds()) {
+            (_, Some(b)) if b == decisive => Value::Bool(decisive),
+            (None, _) | (_, None) => Value::Unknown,
+            _ => Value::Bool(!decisive),
         }
     }
 
@@ -231,14 +275,14 @@ impl<'a> Scope<'a> {
         if !self.budget.step(weight(&a)) {
             return Value::Unknown;
         }
-        a.compared(comparison, b)
+        a.compared(comparison, b, self.zone)
     }
 
     /// Note when `a` and `b` meet, given that `a − b` grows by `pace` for each unit of time.
     fn note_crossing(&self, a: &Value, b: &Value, pace: i8) {
         let difference = match (a, b) {
             (Value::Duration(a), Value::Duration(b)) => i128::from(*a) - i128::from(*b),
-            _ => match (a.as_time(), b.as_time()) {
+            _ => match (a.as_time(self.zone), b.as_time(self.zone)) {
                 (Some(a), Some(b)) => i128::from(a.0) - i128::from(b.0),
                 _ => return,
             },
@@ -250,7 +294,12 @@ impl<'a> Scope<'a> {
             _ => return,
         };
         let Ok(wait) = i64::try_from(wait) else { return };
-        let Some(at) = self.now.0.checked_add(wait).map(Timestamp) else { return };
+        self.note_change(self.now.0.checked_add(wait));
+    }
+
+    /// Note a moment at which something may turn out otherwise.
+    fn note_change(&self, at: Option<i64>) {
+        let Some(at) = at.map(Timestamp) else { return };
         let earliest = self.next_change_at.get().map_or(at, |known| known.min(at));
         self.next_change_at.set(Some(earliest));
     }
@@ -265,15 +314,11 @@ impl<'a> Scope<'a> {
                 &other
             }
         };
-        if self.budget.step(weight(list)) { is_in(&item, list) } else { Value::Unknown }
+        if self.budget.step(weight(list)) { is_in(&item, list, self.zone) } else { Value::Unknown }
     }
 
     fn each(&self, each: &Each, variables: &mut Vec<Value>) -> Value {
-        let items = match self.value(&each.over, variables) {
-            Value::List(items) => items,
-            Value::Unknown => return Value::Unknown,
-            _ => return Value::Null,
-        };
+        let Some(items) = self.value(&each.over, variables).into_items() else { return Value::Unknown };
         // A lambda's number says where its variable is; outer ones that a leaf never binds stay null.
         variables.resize(each.slot, Value::Null);
         let mut kept = Vec::new();
@@ -332,38 +377,33 @@ fn item_at(target: Value, index: &Value) -> Value {
     }
 }
 
-fn is_in(item: &Value, container: &Value) -> Value {
-    match (item, container) {
-        (Value::Unknown, _) | (_, Value::Unknown) => Value::Unknown,
-        (item, Value::List(items)) => Value::Bool(items.iter().any(|other| item.equals(other))),
-        (Value::Text(name), Value::Map(fields)) => Value::Bool(fields.contains_key(name.as_ref())),
-        _ => Value::Null,
-    }
+/// Whether a list has an item, or a map a name. What is absent has nothing, and what is no list is a list of itself alone.
+fn is_in(item: &Value, container: &Value, zone: &Zone) -> Value {
+    Value::Bool(match (item, container) {
+        (Value::Unknown, _) | (_, Value::Unknown) => return Value::Unknown,
+        (item, Value::List(items)) => items.iter().any(|other| item.equals(other, zone)),
+        (Value::Text(name), Value::Map(fields)) => fields.contains_key(name.as_ref()),
+        (_, Value::Null) => false,
+        (item, alone) => item.equals(alone, zone),
+    })
 }
 
-fn call(function: Function, target: Value, argument: &Value) -> Value {
+fn call(function: Function, target: Value, argument: &Value, zone: &Zone) -> Value {
     if target.is_unknown() || argument.is_unknown() {
         return Value::Unknown;
     }
     match function {
         Function::Size => match &target {
-            Value::List(items) => count(items.len()),
             Value::Map(fields) => count(fields.len()),
             Value::Text(text) => count(text.chars().count()),
-            _ => Value::Null,
+            _ => count(target.into_items().unwrap_or_default().len()),
         },
-        Function::Sum | Function::Min | Function::Max | Function::Average | Function::Distinct => match target {
-            Value::List(items) => aggregate(function, items),
-            _ => Value::Null,
-        },
-        Function::First | Function::Last => match target {
-            Value::List(items) => {
-                let mut items = items.into_iter();
-                let item = if function == Function::First { items.next() } else { items.next_back() };
-                item.unwrap_or_default()
-            }
-            _ => Value::Null,
-        },
+        Function::Sum | Function::Min | Function::Max | Function::Average | Function::Distinct => {
+            aggregate(function, target.into_items().unwrap_or_default())
+        }
+        Function::First => target.into_items().unwrap_or_default().into_iter().next().unwrap_or_default(),
+        Function::Last => target.into_items().unwrap_or_default().pop().unwrap_or_default(),
+        Function::Contains if matches!(target, Value::List(_)) => is_in(argument, &target, zone),
         Function::Contains => text_test(&target, argument, |text, part| text.contains(part)),
         Function::StartsWith => text_test(&target, argument, |text, part| text.starts_with(part)),
         Function::EndsWith => text_test(&target, argument, |text, part| text.ends_with(part)),
@@ -372,12 +412,14 @@ fn call(function: Function, target: Value, argument: &Value) -> Value {
         Function::Int => target.to_int(),
         Function::Double => target.to_double(),
         Function::Text => target.to_text(),
-        Function::Timestamp => target.as_time().map_or(Value::Null, Value::Time),
+        Function::Timestamp => target.as_time(zone).map_or(Value::Null, Value::Time),
         Function::Duration => match &target {
             Value::Duration(_) => target,
             Value::Text(text) => parse_duration(text).map_or(Value::Null, Value::Duration),
             _ => Value::Null,
         },
+        // Answered where the moment is known at which they change.
+        Function::Year | Function::Month | Function::Day | Function::Weekday | Function::Hour => Value::Null,
     }
 }
 
@@ -387,17 +429,12 @@ pub(crate) fn count(items: usize) -> Value {
 }
 
 fn text_test(target: &Value, argument: &Value, test: impl Fn(&str, &str) -> bool) -> Value {
-    match (target, argument) {
-        (Value::Text(text), Value::Text(part)) => Value::Bool(test(text, part)),
-        _ => Value::Null,
-    }
+    let holds = target.as_text().zip(argument.as_text()).is_some_and(|(text, part)| test(&text, &part));
+    Value::Bool(holds)
 }
 
 fn text_change(target: &Value, change: impl Fn(&str) -> String) -> Value {
-    match target {
-        Value::Text(text) => Value::text(change(text)),
-        _ => Value::Null,
-    }
+    target.as_text().map_or(Value::Null, |text| Value::text(change(&text)))
 }
 
 fn is_number(value: &Value) -> bool {
@@ -413,8 +450,17 @@ pub(crate) fn mean(sum: &ExactSum, numbers: u64) -> Value {
 /// The distinct values of a list that is sorted by [`Value::order`]: 1 and 1.0 are one value.
 pub(crate) fn deduplicate(items: &mut Vec<Value>) {
     items.dedup_by(|later, earlier| {
-        later.order(earlier).is_eq() || (is_number(later) && is_number(earlier) && later.equals(earlier))
+        later.order(earlier).is_eq()
+            || (is_number(later) && is_number(earlier) && later.compare_alike(earlier).is_some_and(Ordering::is_eq))
     });
+}
+
+/// What a value is among the least and the greatest: a text that is a number counts as the number.
+pub(crate) fn ranked(value: Value) -> Value {
+    match value {
+        Value::Text(_) => value.as_number().unwrap_or(value),
+        value => value,
+    }
 }
 
 /// Aggregates of a list. Nulls are left out; sums and means leave out all that is no number.
@@ -424,14 +470,14 @@ fn aggregate(function: Function, mut items: Vec<Value>) -> Value {
         Function::Sum | Function::Average => {
             let mut sum = ExactSum::default();
             let mut numbers = 0;
-            for item in items.iter().filter(|item| is_number(item)) {
-                sum.add(item);
+            for item in items.iter().filter_map(Value::as_number) {
+                sum.add(&item);
                 numbers += 1;
             }
             if function == Function::Sum { sum.value() } else { mean(&sum, numbers) }
         }
-        Function::Min => items.into_iter().min_by(Value::order).unwrap_or_default(),
-        Function::Max => items.into_iter().max_by(Value::order).unwrap_or_default(),
+        Function::Min => items.into_iter().map(ranked).min_by(Value::order).unwrap_or_default(),
+        Function::Max => items.into_iter().map(ranked).max_by(Value::order).unwrap_or_default(),
         _ => {
             items.sort_by(Value::order);
             deduplicate(&mut items);

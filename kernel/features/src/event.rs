@@ -9,7 +9,7 @@ use kith_model::event::{Event, EventOrigin};
 use kith_model::time::Timestamp;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::value::{FromJson, Value};
+use crate::value::Value;
 
 /// The fields of an event that stand for a whole object of its own.
 pub(crate) const OBJECTS: [&str; 3] = ["properties", "traits", "context"];
@@ -120,8 +120,8 @@ impl<'a> EventFacts<'a> {
 
 /// A JSON object; an empty one where the text is none.
 fn object(json: &str) -> Value {
-    match serde_json::from_str(json) {
-        Ok(FromJson(object @ Value::Map(_))) => object,
+    match Value::from_json_text(json) {
+        object @ Value::Map(_) => object,
         _ => Value::Map(BTreeMap::new()),
     }
 }

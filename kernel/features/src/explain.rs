@@ -69,7 +69,7 @@ impl Expression {
     pub fn explain(&self, facts: &dyn Facts, leaf_value: &dyn Fn(LeafId) -> Value, now: Timestamp) -> Part {
         // A part is evaluated for itself and within the parts around it.
         let budget = Budget::of_history();
-        self.part(self.compiled(), &Scope { budget, ..Scope::new(facts, leaf_value, now) })
+        self.part(self.compiled(), &Scope { budget, ..Scope::new(facts, leaf_value, now, self.zone()) })
     }
 
     fn part(&self, node: &Node, scope: &Scope<'_>) -> Part {
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(
             lines,
             [
-                format!("{whole} = null (-)"),
+                format!("{whole} = true (true)"),
                 "  traits.city == 'Rome' = true (true)".into(),
                 "    traits.city = 'Rome' (-)".into(),
                 format!("  {leaf} > 0 || now - traits.seen > duration('1d') = true (true)"),
@@ -145,7 +145,7 @@ mod tests {
                 format!("      {leaf} = 0 (-)"),
                 "    now - traits.seen > duration('1d') = true (true)".into(),
                 "      traits.seen = '2026-11-20T00:00:00Z' (-)".into(),
-                "  !tags.vip = null (-)".into(),
+                "  !tags.vip = true (true)".into(),
                 "    tags.vip = null (-)".into(),
             ]
         );

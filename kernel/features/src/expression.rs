@@ -13,7 +13,7 @@ use crate::error::ExpressionError;
 use crate::eval::Scope;
 use crate::facts::Facts;
 use crate::leaf::Leaf;
-use crate::syntax;
+use crate::syntax::{self, Parsed};
 use crate::tree::{FeatureName, LeafId, Node, Text};
 use crate::value::Value;
 use crate::zone::Zone;
@@ -47,19 +47,22 @@ struct Inner {
     compiled: Node,
     leaves: BTreeMap<LeafId, Arc<Leaf>>,
     reads: Reads,
+    zone: Zone,
+    /// What is refused of a condition that somebody defines, and taken of one that is defined already.
+    mistakes: Vec<ExpressionError>,
 }
 
 impl Expression {
-    /// Whether it can be a condition: something that is never true or false holds for nobody.
+    /// Whether it can be a condition that somebody defines now: something that is never true or false holds for nobody, and
+    /// nor does a part of it that cannot mean what it reads like.
     ///
     /// # Errors
-    /// [`ExpressionError`] where its form tells that it is a number, a text, a time or a list.
+    /// [`ExpressionError`] with the place and what to write.
     pub fn check_condition(&self) -> Result<(), ExpressionError> {
-        if self.0.written.is_never_bool() {
-            let message = "it is never true or false, and a condition has to be: compare it with something";
-            return Err(ExpressionError::at(&self.0.text, 1, 1, message));
+        match self.0.mistakes.first() {
+            Some(mistake) => Err(mistake.clone()),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Parse, check and compile.
@@ -78,7 +81,9 @@ impl Expression {
     /// # Errors
     /// As [`Expression::parse`].
     pub fn parse_in(text: &str, context: &str) -> Result<Expression, ExpressionError> {
-        let written = syntax::parse(text)?;
+        // A name that is no zone is that of a test.
+        let zone = Zone::parse(context).unwrap_or_default();
+        let Parsed { node: written, mistakes } = syntax::parse(text, &zone)?;
         let compiled = compile(&written, context);
         let parts = compiled.leaves.values().flat_map(|leaf| leaf.parts()).chain([&compiled.tree]);
         let steps = parts.map(|part| worst_case(part).0).max().unwrap_or_default();
@@ -97,6 +102,8 @@ impl Expression {
             compiled: compiled.tree,
             leaves: compiled.leaves,
             reads,
+            zone,
+            mistakes,
         })))
     }
 
@@ -128,7 +135,7 @@ impl Expression {
         leaf_value: &dyn Fn(LeafId) -> Value,
         now: Timestamp,
     ) -> Option<Value> {
-        let scope = Scope::new(facts, leaf_value, now);
+        let scope = Scope::new(facts, leaf_value, now, &self.0.zone);
         let value = scope.evaluate(&self.0.compiled);
         (!scope.budget.is_exhausted()).then_some(value)
     }
@@ -148,10 +155,15 @@ impl Expression {
         if !self.0.reads.uses_now {
             return None;
         }
-        let scope = Scope::new(facts, leaf_value, now);
+        let scope = Scope::new(facts, leaf_value, now, &self.0.zone);
         scope.evaluate(&self.0.compiled);
         let midnight = self.0.reads.drifts.then(|| zone.start_of_day(zone.day(now).saturating_add(1)));
         [scope.next_change_at.get(), midnight].into_iter().flatten().min()
+    }
+
+    /// The zone whose days its dates and windows are.
+    pub(crate) fn zone(&self) -> &Zone {
+        &self.0.zone
     }
 
     /// The tree as written.

@@ -168,9 +168,22 @@ impl Index {
         self.column(feature).map(Column::those_true)
     }
 
+    /// How many profiles have a known value of a feature; `None` where it has no column.
+    pub fn holders(&self, feature: &FeatureName) -> Option<u64> {
+        self.column(feature).map(|column| column.stored.len() - column.nulls.len() - column.unknown.len())
+    }
+
+    /// The texts and truth values of a feature, those that most profiles have first; `None` where there are more than `most`,
+    /// or no column is kept.
+    pub fn values(&self, feature: &FeatureName, most: usize) -> Option<Vec<(Value, u64)>> {
+        let mut values = self.column(feature)?.listed(most)?;
+        values.sort_by(|(a, of_a), (b, of_b)| of_b.cmp(of_a).then_with(|| a.order(b)));
+        Some(values)
+    }
+
     /// How many profiles meet the condition, and those of which it is not known; `None` when something in it has no index.
     pub fn count(&self, condition: &Expression, now: Timestamp) -> Option<Counted> {
-        let planner = Planner::new(self, now);
+        let planner = Planner::new(self, now, condition.zone());
         let plan = planner.plan(condition.compiled(), false)?;
         let unknown = planner.undecided(condition.compiled(), &plan)?;
         Some(Counted { holds: planner.count(&plan, None), unknown })
@@ -179,7 +192,7 @@ impl Index {
     /// The profiles that meet the condition, and those of which it is not known; `None` when something in it has no
     /// index.
     pub fn select(&self, condition: &Expression, now: Timestamp) -> Option<Selection> {
-        let planner = Planner::new(self, now);
+        let planner = Planner::new(self, now, condition.zone());
         let plan = planner.plan(condition.compiled(), false)?;
         let unknown = planner.undecided(condition.compiled(), &plan)?;
         Some(Selection { holds: planner.select(&plan, None).into_owned(), unknown })

@@ -34,16 +34,16 @@ use self::state::Entry;
 pub use self::state::{LeafState, MAX_STATE_BYTES};
 pub use self::states::{LeafStates, SealedChunk, UnreadableState};
 use self::tally::Tally;
-use crate::eval::Scope;
+use crate::eval::{Scope, ranked};
 use crate::event::EventFacts;
 use crate::tree::{LeafId, Node, Text, write_events};
 use crate::value::Value;
-use crate::window::{Window, first_day};
+use crate::window::Window;
 use crate::zone::Zone;
 
 /// Part of every leaf's hash; another meaning or another encoding of states gets another number, so that states of the
 /// old kind are never read as the new.
-const STATE_VERSION: &str = "leaf-3 ";
+const STATE_VERSION: &str = "leaf-4 ";
 
 /// What is made of the chosen events' values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +134,16 @@ impl Leaf {
         self.filter.as_ref()
     }
 
+    /// What it takes of each event.
+    pub(crate) fn item(&self) -> Option<&Node> {
+        self.item.as_ref()
+    }
+
+    /// What it makes of that.
+    pub(crate) fn aggregate(&self) -> Aggregate {
+        self.aggregate
+    }
+
     /// The window it looks at.
     pub fn window(&self) -> Window {
         self.window
@@ -153,11 +163,12 @@ impl Leaf {
         if !self.concerns(event) || event.time().0 < span.from {
             return false;
         }
-        let scope = Scope::of_event(event);
+        let scope = Scope::of_event(event, zone);
         if self.filter.as_ref().is_some_and(|filter| !scope.evaluate(filter).is_true()) {
             return false;
         }
         let value = self.item.as_ref().map(|item| scope.evaluate(item)).unwrap_or_default();
+        let value = self.aggregate.taken(value);
         // An event is all known: a pending value is the profile's.
         debug_assert!(!value.is_unknown(), "a leaf's item is unknown: {}", self.text);
         if !self.aggregate.counts(&value) {
@@ -177,7 +188,7 @@ impl Leaf {
     /// the same; [`Leaf::apply`] does this by itself.
     pub fn settle(&self, state: &mut LeafState, now: Timestamp, zone: &Zone) {
         let span = self.span(now, zone);
-        if matches!(self.window, Window::Days(_)) {
+        if self.window.is_of_days() {
             state.days.retain(|(day, _)| *day >= span.first_day);
         }
         let expired = state.entries.partition_point(|entry| entry.time < span.from);
@@ -240,11 +251,11 @@ impl Leaf {
         let departure = match self.window {
             Window::Always => None,
             Window::Exact(length) => oldest.map(|entry| Timestamp(entry.time.saturating_add(length))),
-            Window::Days(days) => {
+            Window::Days(_) | Window::Months(_) => {
                 let tallied = state.days.iter().map(|(day, _)| *day).find(|day| *day >= span.first_day);
                 let single = oldest.map(|entry| zone.day(Timestamp(entry.time)));
                 let oldest = [tallied, single].into_iter().flatten().min();
-                oldest.map(|day| zone.start_of_day(day.saturating_add(days)))
+                oldest.map(|day| zone.start_of_day(self.window.day_without(day)))
             }
         };
         [arrival, departure].into_iter().flatten().min()
@@ -275,23 +286,28 @@ impl Leaf {
             Window::Exact(length) => {
                 Span { from: now.0.saturating_sub(length).saturating_add(1), to: now.0, first_day: i32::MIN }
             }
-            Window::Days(days) => {
-                let first_day = first_day(days, now, zone);
+            Window::Days(_) | Window::Months(_) => {
+                let first_day = self.window.first_day(now, zone);
                 Span { from: zone.start_of_day(first_day).0, to: now.0, first_day }
             }
         }
     }
 
     fn tally_entry(&self, state: &mut LeafState, entry: Entry, zone: &Zone) {
-        let day = match self.window {
-            Window::Days(_) => zone.day(Timestamp(entry.time)),
-            _ => 0,
-        };
+        let day = if self.window.is_of_days() { zone.day(Timestamp(entry.time)) } else { 0 };
         state.day(day, self.aggregate).add(&entry);
     }
 }
 
 impl Aggregate {
+    /// What it takes of a value: where numbers are added up or put in order, a text that is a number counts as the number.
+    fn taken(self, value: Value) -> Value {
+        match self {
+            Aggregate::Sum | Aggregate::Mean | Aggregate::Least | Aggregate::Greatest => ranked(value),
+            _ => value,
+        }
+    }
+
     /// Whether a value plays a part; those that do not need not be kept.
     fn counts(self, value: &Value) -> bool {
         match self {

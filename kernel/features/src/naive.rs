@@ -35,6 +35,6 @@ pub fn evaluate(
         Value::List(chosen.map(|event| event.to_value(&objects)).collect())
     };
     let budget = Budget::of_history();
-    let scope = Scope { events: &list, budget, ..Scope::new(facts, &|_| Value::Null, now) };
+    let scope = Scope { events: &list, budget, ..Scope::new(facts, &|_| Value::Null, now, zone) };
     scope.evaluate(expression.written())
 }

@@ -12,7 +12,7 @@ use crate::event::EventFacts;
 use crate::expression::Expression;
 use crate::leaf::Leaf;
 use crate::tree::{LeafId, Node};
-use crate::value::{Comparison, Value};
+use crate::value::{Comparison, Value, parse_moment};
 
 /// The leaves of a set of expressions, each once.
 #[derive(Debug, Clone, Default)]
@@ -111,7 +111,8 @@ struct Demand {
     keys: Vec<Key>,
 }
 
-/// A value by the language's equality: equal values have equal keys.
+/// A value by the language's equality: equal values have equal keys. A text that is a number equals that number, and so do
+/// all texts that are; whether they equal each other is for the condition to say.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
     Bool(bool),
@@ -130,14 +131,18 @@ fn key(value: &Value) -> Option<Key> {
             Some(whole) => Key::Int(whole),
             None => Key::Float(number.to_bits()),
         },
-        Value::Text(text) => Key::Text(text.clone()),
+        Value::Text(text) => match value.as_number() {
+            Some(number) => return key(&number),
+            None => Key::Text(text.clone()),
+        },
         _ => return None,
     })
 }
 
 /// The key of a literal. A text that names a moment equals times too, so it has none.
 fn literal_key(literal: &Value) -> Option<Key> {
-    if literal.as_time().is_some() { None } else { key(literal) }
+    let is_moment = matches!(literal, Value::Text(text) if parse_moment(text).is_some());
+    if is_moment { None } else { key(literal) }
 }
 
 /// The demands that a filter makes: all of them must hold.
@@ -212,7 +217,11 @@ mod tests {
             ("e.x == 9007199254740993", r#"{"x":9007199254740992.0}"#, false),
             ("e.x == 9223372036854775807", r#"{"x":9223372036854775808}"#, false),
             ("e.x == 1.5", r#"{"x":1.5}"#, true),
-            ("e.x == '1'", r#"{"x":1}"#, false),
+            ("e.x == '1'", r#"{"x":1}"#, true),
+            ("e.x == 1", r#"{"x":"1"}"#, true),
+            ("e.x == 1", r#"{"x":"1.0"}"#, true),
+            ("e.x == 1", r#"{"x":"01"}"#, false),
+            ("e.x in ['1.50', 'a']", r#"{"x":1.5}"#, true),
             ("e.x == true", r#"{"x":true}"#, true),
             ("e.x == true", r#"{"x":1}"#, false),
             ("e.x in ['a', 7]", r#"{"x":7.0}"#, true),

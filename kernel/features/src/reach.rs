@@ -7,10 +7,13 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 
+use kith_model::time::Timestamp;
+
 use crate::eval::{NoFacts, Scope};
 use crate::expression::Expression;
 use crate::tree::{FeatureName, LeafId, Node};
 use crate::value::{Comparison, Value};
+use crate::zone::Zone;
 
 /// Which readers (audiences, model inputs; a number each, the caller's) a change may concern. A reader that is not visited
 /// has the same value after the change as before.
@@ -66,7 +69,7 @@ impl Reach {
         let mut reach = Reach::default();
         for (reader, expression) in readers {
             let mut uses = Uses::default();
-            uses.note(expression.compiled());
+            uses.note(expression.compiled(), expression.zone());
             reach.add(reader, uses);
         }
         reach
@@ -159,10 +162,11 @@ impl LeafReaders {
 }
 
 impl Uses {
-    fn note(&mut self, node: &Node) {
+    fn note(&mut self, node: &Node, zone: &Zone) {
         if let Node::Compare(comparison, a, b, _) = node {
             for (comparison, leaf, other) in [(*comparison, a, b), (comparison.swapped(), b, a)] {
-                if let (Node::Feature(FeatureName::Leaf(leaf)), Some(number)) = (leaf.as_ref(), constant_number(other))
+                if let (Node::Feature(FeatureName::Leaf(leaf)), Some(number)) =
+                    (leaf.as_ref(), constant_number(other, zone))
                 {
                     self.thresholds.push((*leaf, comparison, number));
                     return;
@@ -174,14 +178,14 @@ impl Uses {
             Node::Feature(feature) => drop(self.features.insert(feature.clone())),
             _ => {}
         }
-        node.children().into_iter().for_each(|child| self.note(child));
+        node.children().into_iter().for_each(|child| self.note(child, zone));
     }
 }
 
 /// The value of a node that is the same number for everybody at all times.
-fn constant_number(node: &Node) -> Option<Value> {
+fn constant_number(node: &Node, zone: &Zone) -> Option<Value> {
     let varies = node.any(&mut |node| matches!(node, Node::Feature(_) | Node::Now | Node::Variable(_)));
-    let constant = || Scope::new(&NoFacts, &|_| Value::Null, kith_model::time::Timestamp(0)).evaluate(node);
+    let constant = || Scope::new(&NoFacts, &|_| Value::Null, Timestamp(0), zone).evaluate(node);
     (!varies).then(constant).filter(is_number)
 }
 
@@ -197,5 +201,5 @@ fn number_order(a: &Value, b: &Value) -> Option<Ordering> {
 /// The language's order between numbers, which is total: no NaN is a value.
 fn total_order(a: &Value, b: &Value) -> Ordering {
     debug_assert!(is_number(a) && is_number(b), "{a} and {b} are not both numbers");
-    a.compare(b).unwrap_or(Ordering::Equal)
+    a.compare_alike(b).unwrap_or(Ordering::Equal)
 }

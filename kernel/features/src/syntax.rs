@@ -4,7 +4,10 @@
 //! after cannot fail.
 
 mod call;
+mod doubts;
+pub(crate) mod habits;
 mod place;
+mod words;
 
 use std::sync::Arc;
 
@@ -14,6 +17,7 @@ use cel::parser::Parser;
 use crate::error::ExpressionError;
 use crate::tree::{Each, FeatureName, Macro, Node};
 use crate::value::Value;
+use crate::zone::Zone;
 
 /// The longest text taken as an expression, in bytes.
 ///
@@ -28,8 +32,15 @@ pub const MAX_OPERATORS: usize = 1_000;
 /// How deep the tree may be. Evaluation recurses this deep.
 const MAX_DEPTH: usize = 100;
 
-/// Parse and check.
-pub(crate) fn parse(text: &str) -> Result<Node, ExpressionError> {
+/// A text that is an expression.
+pub(crate) struct Parsed {
+    pub(crate) node: Node,
+    /// What cannot mean what it reads like: refused of a condition that is defined now.
+    pub(crate) mistakes: Vec<ExpressionError>,
+}
+
+/// Parse and check. Dates in it are days of `zone`.
+pub(crate) fn parse(text: &str, zone: &Zone) -> Result<Parsed, ExpressionError> {
     if text.trim().is_empty() {
         return Err(ExpressionError::at(text, 1, 1, "the expression is empty"));
     }
@@ -44,9 +55,15 @@ pub(crate) fn parse(text: &str) -> Result<Node, ExpressionError> {
     }
     let parser = Parser::new().max_recursion_depth(MAX_DEPTH as u16);
     let (expression, info) =
-        parser.parse_with_source_info(text).map_err(|errors| place::syntax_error(text, &errors))?;
-    let mut translator = Translator { text, info, scope: Vec::new(), in_event: false, depth: 0 };
-    translator.value(&expression)
+        parser.parse_with_source_info(&words::without_has_macro(text)).map_err(|errors| match habits::first(text) {
+            Some((byte, message)) => ExpressionError::at_byte(text, byte, message),
+            None => place::syntax_error(text, &errors),
+        })?;
+    let scope = Vec::new();
+    let mut translator = Translator { text, zone, info, scope, in_event: false, depth: 0, mistakes: Vec::new() };
+    let node = translator.value(&expression)?;
+    translator.insist_on_truth(&expression, &node);
+    Ok(Parsed { node, mistakes: translator.mistakes })
 }
 
 /// What kind of thing a part yields, beyond the values that everything can use.
@@ -66,12 +83,14 @@ struct Binding {
 
 struct Translator<'t> {
     text: &'t str,
+    zone: &'t Zone,
     info: SourceInfo,
     /// Variables of the enclosing lambdas, outermost first.
     scope: Vec<Binding>,
     /// Whether we are inside a lambda over events.
     in_event: bool,
     depth: usize,
+    mistakes: Vec<ExpressionError>,
 }
 
 type Translated<T = (Node, Shape)> = Result<T, ExpressionError>;
@@ -151,10 +170,7 @@ impl Translator<'_> {
             "traits" | "tags" | "scores" => self.refuse(at, format!("name one of the {name}, e.g. `{name}.x`")),
             "profile" => self.refuse(at, "name a field: `profile.created_at` or `profile.identifiers.email`"),
             "events" => self.refuse(at, "`events` is a function: `events('Order Completed', '90d')`"),
-            _ => self.refuse(
-                at,
-                format!("unknown name `{name}`; there are traits, tags, scores, profile, now and events(…)"),
-            ),
+            _ => self.refuse(at, self.unknown_name(at, name)),
         }
     }
 
@@ -193,21 +209,22 @@ impl Translator<'_> {
     fn feature(&self, at: &IdedExpr, operand: &IdedExpr, name: &str) -> Translated<Option<FeatureName>> {
         let named: Arc<str> = name.into();
         Ok(match &operand.expr {
-            Expr::Ident(root) if self.binding(root).is_none() => {
-                match root.as_str() {
-                    "traits" => Some(FeatureName::Trait(named)),
-                    "tags" => Some(FeatureName::Tag(named)),
-                    "scores" => Some(FeatureName::Score(named)),
-                    "profile" if name == "created_at" => Some(FeatureName::CreatedAt),
-                    "profile" => {
-                        return self.refuse(
+            Expr::Ident(root) if self.binding(root).is_none() => match root.as_str() {
+                "traits" => Some(FeatureName::Trait(named)),
+                "tags" => Some(FeatureName::Tag(named)),
+                "scores" => Some(FeatureName::Score(named)),
+                "profile" if name == "created_at" => Some(FeatureName::CreatedAt),
+                "profile" => {
+                    return self.refuse(
                         at,
-                        format!("a profile has no `{name}`; there are `profile.created_at` and `profile.identifiers.email`"),
+                        format!(
+                            "a profile has no `{name}`; there are `profile.created_at` and `profile.identifiers.email`; \
+                             what is known of the person is `traits.{name}`"
+                        ),
                     );
-                    }
-                    _ => None,
                 }
-            }
+                _ => None,
+            },
             Expr::Select(inner) if !inner.test && inner.field == "identifiers" => match &inner.operand.expr {
                 Expr::Ident(root) if root == "profile" && self.binding(root).is_none() => {
                     Some(FeatureName::Identifiers(named))
@@ -232,7 +249,7 @@ impl Translator<'_> {
         let outer = self.in_event;
         self.in_event |= over_events;
         self.scope.push(Binding { name: comprehension.iter_var.clone(), event: over_events });
-        let condition = condition.map(|condition| self.value(condition)).transpose();
+        let condition = condition.map(|condition| self.truth(condition)).transpose();
         let item = item.map(|item| self.value(item)).transpose();
         self.scope.pop();
         self.in_event = outer;

@@ -4,6 +4,7 @@ mod budget;
 mod language;
 mod laws;
 mod reach;
+mod reference;
 mod states;
 mod unknown;
 
@@ -64,5 +65,7 @@ pub(crate) fn event(name: &str, time: Timestamp, message_id: &str, properties: &
         traits: String::new(),
         context: String::new(),
         origin: EventOrigin::Client,
+        flags: Vec::new(),
+        original_time: None,
     }
 }

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use kith_model::id::AudienceId;
 use serde::{Deserialize, Serialize};
 
+use crate::functions::{self, Function};
+use crate::pattern::Pattern;
 use crate::value::{Arithmetic, Comparison, Value, write_quoted};
 use crate::window::Window;
 
@@ -42,50 +44,6 @@ pub enum FeatureName {
     /// Membership of an audience. No expression reads it.
     Audience(AudienceId),
 }
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Function {
-    Size,
-    Sum,
-    Min,
-    Max,
-    Average,
-    First,
-    Last,
-    Distinct,
-    Contains,
-    StartsWith,
-    EndsWith,
-    Lower,
-    Upper,
-    Int,
-    Double,
-    Text,
-    Timestamp,
-    Duration,
-}
-
-/// Name, function, how many arguments beside the target, whether it may be written `f(x)`, whether `x.f()`.
-pub(crate) const FUNCTIONS: [(&str, Function, usize, bool, bool); 18] = [
-    ("size", Function::Size, 0, true, true),
-    ("sum", Function::Sum, 0, false, true),
-    ("min", Function::Min, 0, false, true),
-    ("max", Function::Max, 0, false, true),
-    ("avg", Function::Average, 0, false, true),
-    ("first", Function::First, 0, false, true),
-    ("last", Function::Last, 0, false, true),
-    ("distinct", Function::Distinct, 0, false, true),
-    ("contains", Function::Contains, 1, false, true),
-    ("startsWith", Function::StartsWith, 1, false, true),
-    ("endsWith", Function::EndsWith, 1, false, true),
-    ("lower", Function::Lower, 0, false, true),
-    ("upper", Function::Upper, 0, false, true),
-    ("int", Function::Int, 0, true, false),
-    ("double", Function::Double, 0, true, false),
-    ("string", Function::Text, 0, true, false),
-    ("timestamp", Function::Timestamp, 0, true, false),
-    ("duration", Function::Duration, 0, true, false),
-];
 
 /// CEL's macros over lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,19 +93,38 @@ pub(crate) enum Node {
     List(Vec<Node>),
     Each(Box<Each>),
     Call(Function, Vec<Node>),
+    /// A text that a regular expression is found in.
+    Matches(Box<Node>, Pattern),
 }
 
 impl Node {
     /// Whether its form tells that it is no truth value, whatever it meets.
     pub(crate) fn is_never_bool(&self) -> bool {
-        use Function::{Average, Double, Duration, Int, Lower, Size, Sum, Text, Timestamp, Upper};
         match self {
             Node::Literal(value) => !matches!(value, Value::Bool(_)),
             Node::Now | Node::Negate(_) | Node::Calculate(..) | Node::List(_) | Node::Events(..) => true,
             Node::Choose(parts) => parts[1].is_never_bool() && parts[2].is_never_bool(),
             Node::Each(each) => matches!(each.kind, Macro::Filter | Macro::Map),
+            Node::Call(function, _) => functions::spec(*function).is_never_bool,
+            _ => false,
+        }
+    }
+
+    /// Whether its form tells that it is true, false or pending, whatever it meets.
+    pub(crate) fn is_always_bool(&self) -> bool {
+        match self {
+            Node::Literal(value) => matches!(value, Value::Bool(_)),
+            Node::Has(_)
+            | Node::Not(_)
+            | Node::And(..)
+            | Node::Or(..)
+            | Node::Compare(..)
+            | Node::In(..)
+            | Node::Matches(..) => true,
+            Node::Choose(parts) => parts[1].is_always_bool() && parts[2].is_always_bool(),
+            Node::Each(each) => !matches!(each.kind, Macro::Filter | Macro::Map),
             Node::Call(function, _) => {
-                matches!(function, Size | Sum | Average | Lower | Upper | Int | Double | Text | Timestamp | Duration)
+                matches!(function, Function::Contains | Function::StartsWith | Function::EndsWith)
             }
             _ => false,
         }
@@ -162,7 +139,9 @@ impl Node {
             | Node::Variable(_)
             | Node::EventField(_)
             | Node::Events(..) => Vec::new(),
-            Node::Field(node, _) | Node::Has(node) | Node::Not(node) | Node::Negate(node) => vec![node],
+            Node::Field(node, _) | Node::Has(node) | Node::Not(node) | Node::Negate(node) | Node::Matches(node, _) => {
+                vec![node]
+            }
             Node::Index(a, b)
             | Node::And(a, b)
             | Node::Or(a, b)
@@ -191,6 +170,7 @@ impl Node {
             Node::Has(node) => Node::Has(boxed(node)),
             Node::Not(node) => Node::Not(boxed(node)),
             Node::Negate(node) => Node::Negate(boxed(node)),
+            Node::Matches(node, pattern) => Node::Matches(boxed(node), pattern.clone()),
             Node::Index(a, b) => Node::Index(boxed(a), boxed(b)),
             Node::And(a, b) => Node::And(boxed(a), boxed(b)),
             Node::Or(a, b) => Node::Or(boxed(a), boxed(b)),
@@ -360,6 +340,12 @@ impl Text<'_> {
             }
             Node::Each(each) => self.write_each(f, each),
             Node::Call(function, arguments) => self.write_call(f, *function, arguments),
+            Node::Matches(target, pattern) => {
+                self.write_within(f, target, 7)?;
+                f.write_str(".matches(")?;
+                write_quoted(f, pattern.text())?;
+                f.write_str(")")
+            }
         }
     }
 
@@ -382,17 +368,16 @@ impl Text<'_> {
     }
 
     fn write_call(&self, f: &mut fmt::Formatter<'_>, function: Function, arguments: &[Node]) -> fmt::Result {
-        let entry = FUNCTIONS.iter().find(|(_, listed, ..)| *listed == function);
-        let (name, as_method) = entry.map_or(("?", false), |(name, _, _, _, as_method)| (*name, *as_method));
+        let spec = functions::spec(function);
         let written = match arguments.split_first() {
-            Some((target, rest)) if as_method => {
+            Some((target, rest)) if spec.as_method => {
                 self.write_within(f, target, 7)?;
                 f.write_str(".")?;
                 rest
             }
             _ => arguments,
         };
-        write!(f, "{name}(")?;
+        write!(f, "{}(", spec.name)?;
         self.write_list(f, written)?;
         f.write_str(")")
     }

@@ -6,6 +6,7 @@
 mod convert;
 mod text;
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,10 +14,10 @@ use std::sync::Arc;
 use kith_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::convert::FromJson;
 pub use self::text::Duration;
-use self::text::parse_time;
-pub(crate) use self::text::{parse_duration, write_quoted};
+use self::text::parse_number;
+pub(crate) use self::text::{Moment, parse_duration, parse_moment, write_quoted};
+use crate::zone::Zone;
 
 /// A value. `==` between two of them is identity (`Int(1) != Float(1.0)`); the language's equality is [`Value::equals`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -72,18 +73,6 @@ impl Comparison {
         }
     }
 
-    /// The operator that holds exactly where this one is false (neither holds where the operands do not compare).
-    pub(crate) fn negated(self) -> Comparison {
-        match self {
-            Comparison::Equal => Comparison::NotEqual,
-            Comparison::NotEqual => Comparison::Equal,
-            Comparison::Less => Comparison::GreaterOrEqual,
-            Comparison::LessOrEqual => Comparison::Greater,
-            Comparison::Greater => Comparison::LessOrEqual,
-            Comparison::GreaterOrEqual => Comparison::Less,
-        }
-    }
-
     fn holds(self, ordering: Ordering) -> bool {
         match self {
             Comparison::Equal => ordering.is_eq(),
@@ -123,38 +112,81 @@ impl Value {
         matches!(self, Value::Bool(true))
     }
 
-    /// The truth value of an operand of `&&`, `||` and `!`: null for all that is no boolean.
-    pub fn truth(&self) -> Option<bool> {
+    /// Whether it holds as an operand of `&&`, `||` and `!`: all but true does not. `None` of a pending value.
+    pub(crate) fn holds(&self) -> Option<bool> {
         match self {
-            Value::Bool(truth) => Some(*truth),
-            _ => None,
+            Value::Unknown => None,
+            value => Some(value.is_true()),
         }
     }
 
-    /// The moment that it names: a time, or a text in RFC 3339 or of the form `2026-11-21` (midnight UTC).
-    pub fn as_time(&self) -> Option<Timestamp> {
+    /// The moment that it names: a time, or a text in RFC 3339 or of the form `2026-11-21` (midnight in the zone).
+    pub fn as_time(&self, zone: &Zone) -> Option<Timestamp> {
         match self {
             Value::Time(time) => Some(*time),
-            Value::Text(text) => parse_time(text),
+            Value::Text(text) => parse_moment(text).map(|moment| moment.begin(zone)),
             _ => None,
         }
     }
 
-    /// The language's equality: numbers of both kinds compare, a text equals the time it names, null equals null only.
-    pub fn equals(&self, other: &Value) -> bool {
+    /// The number that it is: a number, or a text that is written exactly as JSON writes one.
+    pub fn as_number(&self) -> Option<Value> {
+        match self {
+            Value::Int(_) | Value::Float(_) => Some(self.clone()),
+            Value::Text(text) => parse_number(text),
+            _ => None,
+        }
+    }
+
+    /// The items that it counts as where a list is asked for: what is absent as none, what is no list as itself alone.
+    /// `None` of a pending value.
+    pub(crate) fn into_items(self) -> Option<Vec<Value>> {
+        match self {
+            Value::List(items) => Some(items),
+            Value::Null => Some(Vec::new()),
+            Value::Unknown => None,
+            value => Some(vec![value]),
+        }
+    }
+
+    /// The text that it counts as where a text is asked for: itself, or a number as it is written.
+    pub(crate) fn as_text(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Value::Text(text) => Some(Cow::Borrowed(text)),
+            Value::Int(number) => Some(Cow::Owned(number.to_string())),
+            Value::Float(number) => Some(Cow::Owned(number.to_string())),
+            _ => None,
+        }
+    }
+
+    /// The language's equality: numbers of both kinds compare, a text equals the number and the time that it names, null
+    /// equals null only.
+    pub fn equals(&self, other: &Value, zone: &Zone) -> bool {
         match (self, other) {
             (Value::Null, Value::Null) => true,
             (Value::Bool(a), Value::Bool(b)) => a == b,
-            (Value::List(a), Value::List(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.equals(b)),
+            (Value::List(a), Value::List(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.equals(b, zone)),
             (Value::Map(a), Value::Map(b)) => {
-                a.len() == b.len() && a.iter().zip(b).all(|((ka, va), (kb, vb))| ka == kb && va.equals(vb))
+                a.len() == b.len() && a.iter().zip(b).all(|((ka, va), (kb, vb))| ka == kb && va.equals(vb, zone))
             }
-            _ => self.compare(other).is_some_and(Ordering::is_eq),
+            _ => self.compare(other, zone).is_some_and(Ordering::is_eq),
         }
     }
 
-    /// The language's order: between numbers, texts (by code point), times and durations; `None` where there is none.
-    pub fn compare(&self, other: &Value) -> Option<Ordering> {
+    /// The language's order: between numbers, texts (by code point), times and durations, and of a text with a number or a
+    /// time where it names one; `None` where there is none.
+    pub fn compare(&self, other: &Value, zone: &Zone) -> Option<Ordering> {
+        match (self, other) {
+            (Value::Time(_), _) | (_, Value::Time(_)) => Some(self.as_time(zone)?.cmp(&other.as_time(zone)?)),
+            (Value::Int(_) | Value::Float(_), Value::Text(_)) | (Value::Text(_), Value::Int(_) | Value::Float(_)) => {
+                self.as_number()?.compare_alike(&other.as_number()?)
+            }
+            _ => self.compare_alike(other),
+        }
+    }
+
+    /// The order of two numbers, texts, times or durations.
+    pub(crate) fn compare_alike(&self, other: &Value) -> Option<Ordering> {
         match (self, other) {
             (Value::Int(a), Value::Int(b)) => Some(a.cmp(b)),
             (Value::Float(a), Value::Float(b)) => a.partial_cmp(b),
@@ -162,19 +194,20 @@ impl Value {
             (Value::Float(a), Value::Int(b)) => Some(compare_exactly(*b, *a).reverse()),
             (Value::Text(a), Value::Text(b)) => Some(a.cmp(b)),
             (Value::Duration(a), Value::Duration(b)) => Some(a.cmp(b)),
-            (Value::Time(_), _) | (_, Value::Time(_)) => Some(self.as_time()?.cmp(&other.as_time()?)),
+            (Value::Time(a), Value::Time(b)) => Some(a.cmp(b)),
             _ => None,
         }
     }
 
-    pub(crate) fn compared(&self, comparison: Comparison, other: &Value) -> Value {
+    /// Whether a comparison holds. It never does where the sides do not compare, but for `!=`, which then does.
+    pub(crate) fn compared(&self, comparison: Comparison, other: &Value, zone: &Zone) -> Value {
         if self.is_unknown() || other.is_unknown() {
             return Value::Unknown;
         }
         match comparison {
-            Comparison::Equal => Value::Bool(self.equals(other)),
-            Comparison::NotEqual => Value::Bool(!self.equals(other)),
-            _ => self.compare(other).map_or(Value::Null, |ordering| Value::Bool(comparison.holds(ordering))),
+            Comparison::Equal => Value::Bool(self.equals(other, zone)),
+            Comparison::NotEqual => Value::Bool(!self.equals(other, zone)),
+            _ => Value::Bool(self.compare(other, zone).is_some_and(|ordering| comparison.holds(ordering))),
         }
     }
 
@@ -204,12 +237,12 @@ impl Value {
                 let pairs = a.iter().zip(b).map(|((ka, va), (kb, vb))| ka.cmp(kb).then_with(|| va.order(vb)));
                 pairs.into_iter().find(|ordering| ordering.is_ne()).unwrap_or_else(|| a.len().cmp(&b.len()))
             }
-            _ if rank(self) == rank(other) => self.compare(other).unwrap_or(Ordering::Equal),
+            _ if rank(self) == rank(other) => self.compare_alike(other).unwrap_or(Ordering::Equal),
             _ => rank(self).cmp(&rank(other)),
         }
     }
 
-    pub(crate) fn calculate(&self, operator: Arithmetic, other: &Value) -> Value {
+    pub(crate) fn calculate(&self, operator: Arithmetic, other: &Value, zone: &Zone) -> Value {
         match (self, other) {
             (Value::Unknown, _) | (_, Value::Unknown) => Value::Unknown,
             (Value::Int(a), Value::Int(b)) => calculate_whole(*a, operator, *b),
@@ -220,23 +253,29 @@ impl Value {
             (Value::List(a), Value::List(b)) if operator == Arithmetic::Add => {
                 Value::List(a.iter().chain(b).cloned().collect())
             }
-            _ => self.calculate_time(operator, other).unwrap_or_default(),
+            (Value::Int(_) | Value::Float(_), Value::Text(_)) | (Value::Text(_), Value::Int(_) | Value::Float(_)) => {
+                match (self.as_number(), other.as_number()) {
+                    (Some(a), Some(b)) => a.calculate(operator, &b, zone),
+                    _ => Value::Null,
+                }
+            }
+            _ => self.calculate_time(operator, other, zone).unwrap_or_default(),
         }
     }
 
-    fn calculate_time(&self, operator: Arithmetic, other: &Value) -> Option<Value> {
+    fn calculate_time(&self, operator: Arithmetic, other: &Value, zone: &Zone) -> Option<Value> {
         match (self, operator, other) {
             (Value::Duration(a), Arithmetic::Add, Value::Duration(b)) => a.checked_add(*b).map(Value::Duration),
             (Value::Duration(a), Arithmetic::Subtract, Value::Duration(b)) => a.checked_sub(*b).map(Value::Duration),
             (Value::Duration(a), Arithmetic::Divide, Value::Duration(b)) => Some(Value::float(*a as f64 / *b as f64)),
             (Value::Duration(by), Arithmetic::Add, time) | (time, Arithmetic::Add, Value::Duration(by)) => {
-                time.as_time()?.0.checked_add(*by).map(|time| Value::Time(Timestamp(time)))
+                time.as_time(zone)?.0.checked_add(*by).map(|time| Value::Time(Timestamp(time)))
             }
             (time, Arithmetic::Subtract, Value::Duration(by)) => {
-                time.as_time()?.0.checked_sub(*by).map(|time| Value::Time(Timestamp(time)))
+                time.as_time(zone)?.0.checked_sub(*by).map(|time| Value::Time(Timestamp(time)))
             }
             (Value::Time(_), Arithmetic::Subtract, _) | (_, Arithmetic::Subtract, Value::Time(_)) => {
-                self.as_time()?.0.checked_sub(other.as_time()?.0).map(Value::Duration)
+                self.as_time(zone)?.0.checked_sub(other.as_time(zone)?.0).map(Value::Duration)
             }
             _ => None,
         }
@@ -247,6 +286,7 @@ impl Value {
             Value::Int(number) => number.checked_neg().map_or(Value::Null, Value::Int),
             Value::Float(number) => Value::float(-number),
             Value::Duration(length) => length.checked_neg().map_or(Value::Null, Value::Duration),
+            Value::Text(text) => parse_number(text).map_or(Value::Null, |number| number.negated()),
             Value::Unknown => Value::Unknown,
             _ => Value::Null,
         }
@@ -331,25 +371,47 @@ mod tests {
 
     #[test]
     fn numbers_compare_exactly_whatever_their_kind() {
+        let utc = &Zone::utc();
         let big = i64::MAX;
-        assert!(Value::Int(1).equals(&Value::Float(1.0)));
-        assert_eq!(Value::Int(big).compare(&Value::Float(9_223_372_036_854_775_808.0)), Some(Ordering::Less));
-        assert_eq!(Value::Int((1 << 53) + 1).compare(&Value::Float(9_007_199_254_740_992.0)), Some(Ordering::Greater));
-        assert_eq!(Value::Float(-1.5).compare(&Value::Int(-1)), Some(Ordering::Less));
-        assert_eq!(Value::Int(-1).compare(&Value::Float(-1.5)), Some(Ordering::Greater));
-        assert_eq!(Value::Int(1).compare(&Value::text("1")), None);
-        assert!(!Value::Int(1).equals(&Value::text("1")));
+        assert!(Value::Int(1).equals(&Value::Float(1.0), utc));
+        assert_eq!(Value::Int(big).compare(&Value::Float(9_223_372_036_854_775_808.0), utc), Some(Ordering::Less));
+        assert_eq!(
+            Value::Int((1 << 53) + 1).compare(&Value::Float(9_007_199_254_740_992.0), utc),
+            Some(Ordering::Greater)
+        );
+        assert_eq!(Value::Float(-1.5).compare(&Value::Int(-1), utc), Some(Ordering::Less));
+        assert_eq!(Value::Int(-1).compare(&Value::Float(-1.5), utc), Some(Ordering::Greater));
+    }
+
+    #[test]
+    fn a_text_compares_with_a_number_as_the_number_that_it_is() {
+        let utc = &Zone::utc();
+        assert!(Value::Int(1).equals(&Value::text("1.0"), utc));
+        assert_eq!(Value::text("20").compare(&Value::Int(10), utc), Some(Ordering::Greater));
+        assert_eq!(Value::text("20").compare(&Value::text("100"), utc), Some(Ordering::Greater), "texts as texts");
+        assert_eq!(Value::text("x").compare(&Value::Int(1), utc), None);
+        assert!(!Value::text("007").equals(&Value::Int(7), utc));
     }
 
     #[test]
     fn texts_that_name_a_moment_compare_with_times() {
+        let utc = &Zone::utc();
         let time = Value::Time("2026-11-21T00:00:00Z".parse().unwrap());
-        assert!(Value::text("2026-11-21").equals(&time));
-        assert!(time.equals(&Value::text("2026-11-21T01:00:00+01:00")));
-        assert_eq!(Value::text("2026-11-20").compare(&time), Some(Ordering::Less));
-        assert_eq!(Value::text("tomorrow").compare(&time), None);
+        assert!(Value::text("2026-11-21").equals(&time, utc));
+        assert!(time.equals(&Value::text("2026-11-21T01:00:00+01:00"), utc));
+        assert_eq!(Value::text("2026-11-20").compare(&time, utc), Some(Ordering::Less));
+        assert_eq!(Value::text("tomorrow").compare(&time, utc), None);
         let week = Value::Duration(7 * 86_400_000);
-        assert!(Value::text("2026-11-14").calculate(Arithmetic::Add, &week).equals(&time));
-        assert!(time.calculate(Arithmetic::Subtract, &Value::text("2026-11-14")).equals(&week));
+        assert!(Value::text("2026-11-14").calculate(Arithmetic::Add, &week, utc).equals(&time, utc));
+        assert!(time.calculate(Arithmetic::Subtract, &Value::text("2026-11-14"), utc).equals(&week, utc));
+    }
+
+    #[test]
+    fn a_date_is_its_midnight_in_the_zone() {
+        let berlin = &Zone::parse("Europe/Berlin").unwrap();
+        let midnight = Value::Time("2026-11-20T23:00:00Z".parse().unwrap());
+        assert!(Value::text("2026-11-21").equals(&midnight, berlin));
+        assert!(Value::text("2026-11-21T00:00:00+01:00").equals(&midnight, berlin));
+        assert_eq!(Value::text("2026-11-21").compare(&midnight, &Zone::utc()), Some(Ordering::Greater));
     }
 }

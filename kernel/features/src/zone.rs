@@ -10,6 +10,8 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use kith_model::time::{DAY_MS, Timestamp};
 
+const HOUR_MS: i64 = 3_600_000;
+
 /// How long before midnight a clock may be set back across it; beyond that the wall's date is the day.
 const MAX_SET_BACK_MS: i64 = 3 * 3_600_000;
 
@@ -70,6 +72,37 @@ impl Zone {
         // Where clocks go back from just after midnight to the day before, the new day has begun all the same.
         let nearly_over = wall_ms.rem_euclid(DAY_MS) >= DAY_MS - MAX_SET_BACK_MS;
         if nearly_over && day < i32::MAX && self.start_of_day(day + 1) <= time { day + 1 } else { day }
+    }
+
+    /// The date of the day that the moment belongs to; `None` beyond the years −9999 to 9999.
+    pub(crate) fn date(&self, time: Timestamp) -> Option<Date> {
+        civil_date(Timestamp(i64::from(self.day(time)) * DAY_MS))
+    }
+
+    /// The number of a date.
+    pub(crate) fn day_of(date: Date) -> i32 {
+        TimeZone::UTC.to_timestamp(date.at(0, 0, 0, 0)).map_or(0, |start| day_number(start.as_millisecond()))
+    }
+
+    /// The hour on the wall, from 0 to 23.
+    pub(crate) fn hour(&self, time: Timestamp) -> i64 {
+        self.on_the_wall(time).rem_euclid(DAY_MS) / HOUR_MS
+    }
+
+    /// A moment until which the hour on the wall stays what it is.
+    pub(crate) fn next_hour(&self, time: Timestamp) -> Timestamp {
+        let next = time.plus_ms(HOUR_MS - self.on_the_wall(time).rem_euclid(HOUR_MS));
+        let moment = jiff::Timestamp::from_millisecond(time.0).ok();
+        let set = self.rules.as_ref().zip(moment).and_then(|(rules, moment)| rules.following(moment).next());
+        // Clocks are set in the middle of an hour, too.
+        set.map_or(next, |set| next.min(Timestamp(set.timestamp().as_millisecond())))
+    }
+
+    /// Milliseconds of the clock on the wall.
+    fn on_the_wall(&self, time: Timestamp) -> i64 {
+        let moment = jiff::Timestamp::from_millisecond(time.0).ok();
+        let offset = self.rules.as_ref().zip(moment).map_or(0, |(rules, moment)| rules.to_offset(moment).seconds());
+        time.0.saturating_add(i64::from(offset) * 1_000)
     }
 
     /// The first moment of a day.

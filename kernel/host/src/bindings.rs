@@ -21,11 +21,13 @@ pub(crate) mod current {
             import kith:plugin/kv@0.2.0;
             import kith:plugin/clock@0.2.0;
             import kith:plugin/dataset@0.2.0;
+            import kith:plugin/connector-checking@0.2.0;
             import kith:plugin/source@0.2.0;
             import kith:plugin/delivering@0.2.0;
         ",
         imports: { default: trappable },
     });
+    pub(crate) use kith::plugin::connector_checking as checking;
     pub(crate) use kith::plugin::{
         clock, columns, config, dataset, delivering, fitting, http, http_types, kv, log, secrets, source, types,
     };
@@ -39,10 +41,10 @@ pub(crate) mod v0_1 {
             import kith:plugin/types@0.1.0;
             import kith:plugin/http@0.1.0;
             import kith:plugin/mail@0.1.0;
+            import kith:plugin/source@0.1.0;
             import kith:plugin/delivering@0.1.0;
         ",
         imports: { default: trappable },
-        with: { "kith:plugin/types@0.1.0": super::current::kith::plugin::types },
     });
-    pub(crate) use kith::plugin::{delivering, http, mail};
+    pub(crate) use kith::plugin::{delivering, http, mail, source, types};
 }

@@ -179,6 +179,16 @@ pub fn compile_child_main() -> ExitCode {
     }
 }
 
+/// How much compiling yields to all other work (a nice value): whoever uploads waits for seconds anyway.
+#[cfg(target_os = "linux")]
+const YIELDS: i32 = 15;
+
+/// Where the system refuses a lower priority, compiling goes on at the usual one.
+fn yield_to_others() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::setpriority_process(None, YIELDS);
+}
+
 fn compile_child() -> Result<(), String> {
     let limits = [
         (Resource::Cpu, MAX_CHILD_CPU_SECONDS),
@@ -194,6 +204,7 @@ fn compile_child() -> Result<(), String> {
         setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(hard) })
             .map_err(|error| format!("the limit {resource:?} cannot be set: {error}"))?;
     }
+    yield_to_others();
     // From here on the component decides what happens, and a mistake of the compiler's may be its to use.
     confine()?;
     let mut input = Vec::new();

@@ -4,14 +4,14 @@ use kith_model::delivery::{Message, Outcome};
 use kith_model::event::DraftEvent;
 use kith_model::id::{ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
-use kith_model::plugin::{Callback, Cancellation, Grants, ReceiveError, SourceRequest};
+use kith_model::plugin::{Callback, Cancellation, Grants, PluginFault, ReceiveError, SourceRequest};
 use kith_model::sending::{InboundResponse, MAX_ROUNDS, OutboundRequest, SendFailure, SentAnswer, Step};
 use kith_model::table::{Table, Values};
 use kith_model::time::Timestamp;
 
-use crate::guests::{NOW, binding, channel, floats, host, runtime};
+use crate::guests::{NOW, binding, channel, checking, connector, floats, host, runtime};
 use crate::peers::{Answer, Peer, answer};
-use crate::{Abi, BindError, Binding, inspect};
+use crate::{Abi, BindError, Binding, CheckError, inspect};
 
 const CHANNEL_0_1: &[u8] = include_bytes!("../tests/fixtures/0.1/channel.wasm");
 const CONNECTOR_0_1: &[u8] = include_bytes!("../tests/fixtures/0.1/connector.wasm");
@@ -99,6 +99,7 @@ fn a_connector_and_a_model_of_0_1_run() {
         complete: true,
         resume: None,
         received_at: Timestamp(0),
+        is_replay: false,
     };
     let received = connector.receive(&request).unwrap();
     let who = |event: &DraftEvent| event.identifiers[0].value.clone();
@@ -115,6 +116,34 @@ fn a_connector_and_a_model_of_0_1_run() {
     let column = tags.column("spender").unwrap();
     assert!(matches!(&column.values, Values::Boolean(bits) if bits[0] & 0b11 == 0b10), "{column:?}");
     assert!(column.is_valid(1) && !column.is_valid(2));
+}
+
+#[test]
+fn a_plugin_is_asked_about_its_configuration_where_it_has_something_to_say() {
+    let config = serde_json::json!({ "url": "x" });
+    let check = |component: &[u8]| host().load(component).unwrap().check_config("test", &config);
+    let fine = checking("(i32.store8 (i32.const 16) (i32.const 0)) (i32.const 16)");
+    assert_eq!(check(&fine).unwrap(), []);
+    // One problem: its key and its words are texts of the guest's data.
+    let problem = checking(
+        "(i32.store8 (i32.const 16) (i32.const 1)) (i32.store (i32.const 20) (i32.const 256)) (i32.store (i32.const 24) (i32.const 1))
+        (i32.store (i32.const 256) (i32.const 64)) (i32.store (i32.const 260) (i32.const 8))
+        (i32.store (i32.const 264) (i32.const 128)) (i32.store (i32.const 268) (i32.const 16)) (i32.const 16)",
+    );
+    let said = check(&problem).unwrap();
+    assert_eq!(
+        (said[0].key.as_str(), said[0].message.as_str()),
+        ("panicked", "line\\n\\u{1b}[31mforged"),
+        "made visible"
+    );
+    let trap = check(&checking("unreachable")).unwrap_err();
+    assert!(matches!(trap, CheckError::Fault(PluginFault::Trapped { .. })), "{trap:?}");
+    let endless = check(&checking("(loop $again (br $again)) unreachable")).unwrap_err();
+    assert!(matches!(endless, CheckError::Fault(PluginFault::CpuExceeded { .. })), "{endless:?}");
+    // What was built before there was such a function has nothing to say, in both versions of the contract.
+    for silent in [connector("unreachable", "unreachable").as_slice(), CONNECTOR_0_1, TAGGER_0_1, CHANNEL_0_1] {
+        assert_eq!(check(silent).unwrap(), []);
+    }
 }
 
 /// Bind the channel of 0.2 that posts to `url`.

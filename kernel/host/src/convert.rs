@@ -2,11 +2,12 @@
 //! columns are moved, not copied. Whether the content keeps the contract is `verify.rs`'s work.
 
 mod channel;
+mod source_0_1;
 
-use kith_model::event::{DraftEvent, EventKind, RejectedRecord};
+use kith_model::event::{DraftEvent, EventKind, MAX_RAW_BYTES, RejectedRecord};
 use kith_model::identity::Identifier;
 use kith_model::plugin::{
-    Answer, Callback, Fitted, PluginFault, PolledPage, Receipt, Received, Refusal, SourceRequest,
+    Answer, Callback, Fitted, PluginFault, PolledPage, Receipt, Received, RecordPlace, Refusal, SourceRequest,
 };
 use kith_model::table::{Column, Lists, Table, Texts, Values};
 use kith_model::time::Timestamp;
@@ -18,9 +19,10 @@ pub(crate) use channel::{
     answer_to_wit, message_to_wit, message_to_wit_0_1, outbound_from_wit, outcome_from_wit_0_1, response_to_wit,
     send_failure_to_wit, step_from_wit,
 };
+pub(crate) use source_0_1::{page_from_wit_0_1, receipt_from_wit_0_1, received_from_wit_0_1};
 
-/// What is kept of a record that could not become an event.
-const MAX_RAW_BYTES: usize = 4096;
+/// What is kept of a time as it came: the longest that is one has less.
+const MAX_ORIGINAL_TIME_BYTES: usize = 128;
 
 pub(crate) fn table_to_wit(table: Table) -> columns::Table {
     let columns = table.columns.into_iter().map(column_to_wit).collect();
@@ -115,7 +117,18 @@ fn event_from_wit(event: types::Event) -> DraftEvent {
         properties: event.properties,
         traits: event.traits,
         context: event.context,
+        flags: kith_model::flag::kept(&event.flags),
+        original_time: event.original_time.map(|time| cut(&time, MAX_ORIGINAL_TIME_BYTES).to_owned()),
     }
+}
+
+/// Where an event stands, as its attribute `at` says: `PLACE` or `PLACE:FROM-TO`.
+fn place_of(attributes: &[types::Attribute]) -> RecordPlace {
+    let Some((_, text)) = attributes.iter().find(|(name, _)| name == "at") else { return RecordPlace::default() };
+    let (place, span) = text.split_once(':').map_or((text.as_str(), None), |(place, span)| (place, Some(span)));
+    let span =
+        span.and_then(|span| span.split_once('-')).and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    RecordPlace { place: place.parse().ok(), span }
 }
 
 fn rejected_from_wit(rejected: types::Rejected) -> RejectedRecord {
@@ -137,7 +150,7 @@ pub(crate) fn request_to_wit(request: &SourceRequest) -> source::Request {
         complete: request.complete,
         resume: request.resume.clone(),
         received_at: request.received_at.0,
-        attributes: Vec::new(),
+        attributes: request.is_replay.then(|| ("replay".to_owned(), String::new())).into_iter().collect(),
     }
 }
 
@@ -145,12 +158,21 @@ pub(crate) fn received_from_wit(received: source::Received) -> Received {
     let answer =
         |answer: source::Answer| Answer { status: answer.status, content_type: answer.content_type, body: answer.body };
     Received {
+        places: received.events.iter().map(|event| place_of(&event.attributes)).collect(),
         events: received.events.into_iter().map(event_from_wit).collect(),
         rejected: received.rejected.into_iter().map(rejected_from_wit).collect(),
         consumed: usize::try_from(received.consumed).unwrap_or(usize::MAX),
         resume: received.resume,
         answer: received.answer.map(answer),
+        notes: notes_from_wit(received.notes),
     }
+}
+
+/// Notes of one call that are kept; a file of more columns that need a word is one that nobody reads the words of.
+const MAX_NOTES: usize = 200;
+
+fn notes_from_wit(notes: Vec<(String, String)>) -> Vec<(String, String)> {
+    notes.into_iter().take(MAX_NOTES).map(|(name, note)| (bounded(&name), bounded(&note))).collect()
 }
 
 pub(crate) fn refusal(status: u16, code: &str, message: &str) -> Refusal {

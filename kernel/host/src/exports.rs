@@ -9,7 +9,7 @@ use wasmtime::component::{Component, ComponentExportIndex, ComponentNamedList, I
 
 use crate::abi::Abi;
 use crate::link::link;
-use crate::package::world::world_of;
+use crate::package::world::{is_optional, world_of};
 use crate::state::CallState;
 
 /// A component, compiled, linked and with its exports found.
@@ -28,6 +28,9 @@ impl Compiled {
         let pre = linker.instantiate_pre(component)?;
         let mut functions = Vec::new();
         for (interface, names) in &world_of(abi, kind).exports {
+            if is_optional(interface) && component.get_export_index(None, interface).is_none() {
+                continue;
+            }
             let missing = || wasmtime::Error::msg(format!("it does not export `{interface}`"));
             let instance = component.get_export_index(None, interface).ok_or_else(missing)?;
             for name in names {
@@ -37,6 +40,11 @@ impl Compiled {
             }
         }
         Ok(Compiled { pre, functions: functions.into() })
+    }
+
+    /// Whether the component has a function of that name.
+    pub(crate) fn has(&self, function: &str) -> bool {
+        self.functions.iter().any(|(name, _)| name == function)
     }
 
     /// Instantiate the component in `store` and call one of its functions.

@@ -10,7 +10,7 @@ use kith_model::table::{Cell, Column, ColumnBuilder, ColumnType, Table};
 use kith_model::time::{ManualClock, Timestamp};
 
 use crate::abi::Abi;
-use crate::package::world::contract;
+use crate::package::world::{contract, is_optional};
 use crate::{Binding, CompileMode, Host, HostConfig, Limits, MemoryKeyValue, assemble};
 
 /// A score `x` for an input `x`.
@@ -81,8 +81,14 @@ reason = "to test"
 /// The core module `wat` with the component type of a kind's world, as the SDK's bindings leave it.
 pub(crate) fn core(kind: PluginKind, wat: &str) -> Vec<u8> {
     let mut module = wat::parse_str(wat).unwrap_or_else(|error| panic!("{error}\n{wat}"));
-    let (resolve, package) = contract(Abi::CURRENT);
+    let (mut resolve, package) = contract(Abi::CURRENT);
     let world = resolve.packages[package].worlds[kind.as_str()];
+    // These guests are modules of few functions; only one that has something to say about configurations exports that.
+    if !wat.contains("kith:plugin/connector-checking@0.2.0") {
+        let left_out = |key: &wit_parser::WorldKey| is_optional(&resolve.name_world_key(key));
+        let left_out: Vec<_> = resolve.worlds[world].exports.keys().filter(|key| left_out(key)).cloned().collect();
+        resolve.worlds[world].exports.retain(|key, _| !left_out.contains(key));
+    }
     wit_component::embed_component_metadata(&mut module, &resolve, world, wit_component::StringEncoding::UTF8).unwrap();
     module
 }
@@ -148,6 +154,16 @@ pub(crate) fn connector(receive: &str, poll: &str) -> Vec<u8> {
     let functions = format!(
         r#"(func (export "kith:plugin/source@0.2.0#receive") (param $request i32) (result i32) {receive})
         (func (export "kith:plugin/source@0.2.0#poll") (param i32 i32 i32) (result i32) {poll})"#
+    );
+    assemble(&core(PluginKind::Connector, &frame(&functions, 1)), CONNECTOR).unwrap()
+}
+
+/// A connector that says of every configuration what `validate` gives.
+pub(crate) fn checking(validate: &str) -> Vec<u8> {
+    let functions = format!(
+        r#"(func (export "kith:plugin/source@0.2.0#receive") (param $request i32) (result i32) unreachable)
+        (func (export "kith:plugin/source@0.2.0#poll") (param i32 i32 i32) (result i32) unreachable)
+        (func (export "kith:plugin/connector-checking@0.2.0#validate") (param $at i32) (param $length i32) (result i32) {validate})"#
     );
     assemble(&core(PluginKind::Connector, &frame(&functions, 1)), CONNECTOR).unwrap()
 }

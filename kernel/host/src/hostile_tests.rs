@@ -225,6 +225,7 @@ fn request(complete: bool) -> SourceRequest {
         complete,
         resume: None,
         received_at: Timestamp(0),
+        is_replay: false,
     }
 }
 

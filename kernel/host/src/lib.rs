@@ -45,5 +45,5 @@ pub use manifest::{
 };
 pub use package::{ABI_SECTION, Inspected, MANIFEST_SECTION, PackageError, assemble, inspect};
 pub use policy::{EffectiveLimit, HostPort, HttpRule, InvalidHost, LimitSource, Limits, Policy, effective_policy};
-pub use roles::{BindError, Binding};
+pub use roles::{BindError, Binding, CheckError, ConfigProblem};
 pub use state::{KeyValue, KeyValueError, MemoryKeyValue};

@@ -21,6 +21,7 @@ use self::channel::{WasmChannel, WasmPureChannel};
 use self::connector::WasmConnector;
 use self::model::WasmModel;
 use crate::abi::Abi;
+use crate::bindings::current::checking;
 use crate::call::{report, run};
 use crate::convert;
 use crate::egress::Gate;
@@ -29,7 +30,8 @@ use crate::exports::Compiled;
 use crate::host::{HostCore, LoadError, Plugin};
 use crate::imports::secrets::Secrets;
 use crate::policy::effective_policy;
-use crate::state::{CallClass, CallState, Installed, KeyValue, StateWrites};
+use crate::state::{CallClass, CallState, Installed, KeyValue, MemoryKeyValue, StateWrites};
+use crate::text::bounded;
 use crate::verify;
 
 /// What makes a plugin an installation.
@@ -61,6 +63,29 @@ pub enum BindError {
     #[error("the system gives no random numbers: {0}")]
     Random(String),
 }
+
+/// Something in a configuration that a plugin could not work with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigProblem {
+    /// The keys from the top, e.g. `time.zone`; empty for the whole.
+    pub key: String,
+    pub message: String,
+}
+
+/// Why a plugin did not say what it thinks of a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Fault(#[from] PluginFault),
+}
+
+/// The function by which a plugin checks its configuration.
+const VALIDATE: &str = "validate";
+
+/// Problems of one configuration that are shown.
+const MAX_PROBLEMS: usize = 32;
 
 /// A plugin bound to an installation.
 pub(crate) struct Bound {
@@ -124,8 +149,7 @@ impl Plugin {
     /// [`BindError`] for another kind of plugin, or a grant that cannot be given.
     pub fn connector(&self, binding: Binding) -> Result<Arc<dyn Connector>, BindError> {
         self.expect("connector", &[PluginKind::Connector])?;
-        let bound = self.bind(binding)?;
-        Ok(Arc::new(WasmConnector { bound }))
+        Ok(Arc::new(WasmConnector { bound: self.bind(binding)?, abi: self.abi() }))
     }
 
     /// Bind a tag model or a scorer.
@@ -153,6 +177,38 @@ impl Plugin {
     pub fn pure_channel(&self, binding: Binding) -> Result<Arc<dyn PureChannel>, BindError> {
         self.expect_channel(Abi::V0_2)?;
         Ok(Arc::new(WasmPureChannel { bound: self.bind(binding)? }))
+    }
+
+    /// What the plugin says of a configuration that its schema has admitted: what it could not work with, each with its key. A
+    /// plugin without that function has nothing to say. It runs within what the host's ceiling and the manifest give any call,
+    /// and holds no grant, secret or state.
+    ///
+    /// # Errors
+    /// [`CheckError`] where it cannot be asked, or fails.
+    pub fn check_config(
+        &self,
+        installation: &str,
+        config: &serde_json::Value,
+    ) -> Result<Vec<ConfigProblem>, CheckError> {
+        let binding = Binding {
+            installation: installation.to_owned(),
+            config: config.clone(),
+            grants: Grants::default(),
+            secrets: BTreeMap::new(),
+            state: Arc::new(MemoryKeyValue::default()),
+            fuel: None,
+        };
+        let bound = self.bind(binding)?;
+        if !bound.compiled.has(VALIDATE) {
+            return Ok(Vec::new());
+        }
+        let text = bound.installed.config.clone();
+        let said: Result<(), Vec<checking::Problem>> = bound.call(CallClass::Plain, VALIDATE, (text.as_str(),))?;
+        let problem = |problem: checking::Problem| ConfigProblem {
+            key: bounded(&problem.key),
+            message: bounded(&problem.message),
+        };
+        Ok(said.err().into_iter().flatten().take(MAX_PROBLEMS).map(problem).collect())
     }
 
     fn expect_channel(&self, abi: Abi) -> Result<(), BindError> {

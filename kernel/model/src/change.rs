@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audience::Cause;
 use crate::event::Event;
-use crate::id::{AudienceId, ProfileId, SourceIdentityId};
+use crate::id::{AudienceId, Position, ProfileId, SourceIdentityId};
 use crate::time::Timestamp;
 
 /// One record of the log.
@@ -16,6 +16,16 @@ pub enum Change {
     Identified(Identified),
     /// A profile entered or left an audience.
     Membership { audience: AudienceId, profile: ProfileId, movement: Movement, cause: Cause, at: Timestamp },
+    /// A correction took the place of an event, which is no longer part of anybody's history.
+    Superseded(Superseded),
+}
+
+/// An event that a correction took the place of. The correction is an event of its own, later in the same commit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Superseded {
+    /// Where the event was recorded.
+    pub position: Position,
+    pub event: Event,
 }
 
 /// Which way a profile moved.

@@ -7,9 +7,10 @@ use crate::identity::Identifier;
 use crate::time::Timestamp;
 
 /// What an event is, in Segment's terms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
+    #[default]
     Track,
     Identify,
     Page,
@@ -47,7 +48,7 @@ pub enum EventOrigin {
 }
 
 /// An event as a connector found it, not yet checked, tied to nobody and not stored.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct DraftEvent {
     pub kind: EventKind,
     pub message_id: Option<String>,
@@ -59,6 +60,10 @@ pub struct DraftEvent {
     pub properties: String,
     pub traits: String,
     pub context: String,
+    /// What was odd in the input and how it was read, as [`Event::flags`].
+    pub flags: Vec<String>,
+    /// The time as it came, where `time` does not say all of it.
+    pub original_time: Option<String>,
 }
 
 /// A stored event. Immutable; it keeps the source identity it came with for ever.
@@ -78,6 +83,11 @@ pub struct Event {
     pub traits: String,
     pub context: String,
     pub origin: EventOrigin,
+    /// What was odd in it and what was done about it: a code, and behind a colon the place, e.g. `clock-corrected` or
+    /// `half-surrogate:properties.title`. The codes are those of [`crate::flag`], and a plugin's own.
+    pub flags: Vec<String>,
+    /// The time as the sender wrote it, where `time` is another moment or does not say all of it.
+    pub original_time: Option<String>,
 }
 
 /// An event with its place in the log: proof that it is durable.
@@ -95,6 +105,9 @@ pub struct RejectedRecord {
     /// Stable, e.g. `missing-identifier`.
     pub code: String,
     pub message: String,
-    /// The offending input as it came, cut at 4 KiB.
+    /// The offending input as it came, cut at [`MAX_RAW_BYTES`].
     pub raw: String,
 }
+
+/// What is kept of a record that could not become an event, in bytes: the largest message that Segment's clients send.
+pub const MAX_RAW_BYTES: usize = 32 << 10;

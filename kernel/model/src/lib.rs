@@ -9,6 +9,7 @@ pub mod change;
 pub mod consent;
 pub mod delivery;
 pub mod event;
+pub mod flag;
 pub mod id;
 pub mod identity;
 pub mod network;

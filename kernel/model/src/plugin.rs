@@ -19,7 +19,7 @@ pub use manifest::{
 };
 pub use roles::{
     Answer, Callback, Cancellation, Channel, ComputeModel, Connector, Fitted, PolledPage, Receipt, ReceiveError,
-    Received, Refusal, SourceRequest,
+    Received, RecordPlace, Refusal, SourceRequest,
 };
 
 /// What a plugin is.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::consent::CONSENT;
 use crate::id::{InstallationId, Position, ProfileId, SourceIdentityId};
-use crate::identity::{EdgeRank, Identifier};
+use crate::identity::{EdgeRank, Identifier, IdentityRules};
 use crate::time::{DAY_MS, Timestamp};
 
 /// One fact as one contributor gave it.
@@ -130,10 +130,41 @@ pub struct IdentityHead {
     pub evidence: Vec<EvidenceCount>,
 }
 
+impl IdentityHead {
+    /// Whether it ties nobody, because it came with more identities of a limited type than the rules allow.
+    pub fn is_shared(&self, rules: &IdentityRules) -> bool {
+        rules.is_shared(&self.identifier.kind, &self.evidence)
+    }
+
+    /// Take over how much evidence there is of a kind.
+    pub fn count_evidence(&mut self, count: EvidenceCount) {
+        match self.evidence.iter_mut().find(|known| known.kind == count.kind) {
+            Some(known) => *known = count,
+            None => self.evidence.push(count),
+        }
+    }
+
+    /// Whether it is another spelling of an identifier of the same person.
+    pub fn is_spelling(&self) -> bool {
+        IdentityRules::is_spelling(self.evidence.iter().filter(|held| held.count > 0).map(|held| held.kind.as_deref()))
+    }
+
+    /// Whether another identifier of the same person is shown in its place: it is a spelling, or the old id of an alias without
+    /// its type.
+    pub fn is_in_background(&self) -> bool {
+        self.is_spelling() || self.identifier.is_previous()
+    }
+
+    /// Whether it stands behind another, which counts in its place.
+    pub fn is_behind(&self) -> bool {
+        IdentityRules::is_behind(self.evidence.iter().filter(|held| held.count > 0).map(|held| held.kind.as_deref()))
+    }
+}
+
 /// How much evidence one identity has under one [`EvidenceBound`](crate::identity::EvidenceBound).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvidenceCount {
-    /// The type of the other ends; `None` for all types without a limit together.
+    /// The type of the other ends, or the name of a rule's own evidence; `None` for all types without a limit together.
     pub kind: Option<String>,
     pub count: u32,
     /// The rank of the last of it.
@@ -152,7 +183,7 @@ pub struct ProfileRoot {
     /// The rank of the last evidence that touches a member, vetoed evidence included, or a later one. New evidence that ranks
     /// after it changes no decision that was made before.
     pub latest: Option<EdgeRank>,
-    /// How many members are of each identifier type.
+    /// How many values of each identifier type the limits count; see [`Component::kinds`](crate::identity::Component).
     pub kinds: BTreeMap<String, u32>,
 }
 

@@ -13,6 +13,12 @@ use serde::{Deserialize, Serialize};
 /// Milliseconds in a day of 24 hours.
 pub const DAY_MS: i64 = 86_400_000;
 
+/// 0000-01-01T00:00:00Z.
+const FIRST_MS: i64 = -62_167_219_200_000;
+
+/// 9999-12-30T22:00:00.999Z, the last moment that has a date in every zone.
+const LAST_MS: i64 = 253_402_207_200_999;
+
 /// Milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Timestamp(pub i64);
@@ -26,9 +32,10 @@ impl Timestamp {
 }
 
 impl fmt::Display for Timestamp {
-    /// RFC 3339 in UTC, e.g. `2026-11-21T10:00:00.000Z`.
+    /// RFC 3339 in UTC, e.g. `2026-11-21T10:00:00.000Z`. What it cannot write is shown as the nearest that it can, because whoever reads
+    /// a time expects one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_millisecond(self.0) {
+        match jiff::Timestamp::from_millisecond(self.0.clamp(FIRST_MS, LAST_MS)) {
             Ok(time) => write!(f, "{time:.3}"),
             Err(_) => write!(f, "{} ms", self.0),
         }
@@ -106,6 +113,14 @@ mod tests {
         let time: Timestamp = "2026-11-21T11:00:00.5+01:00".parse().unwrap();
         assert_eq!(time.to_string(), "2026-11-21T10:00:00.500Z");
         assert!("tomorrow".parse::<Timestamp>().is_err());
+        for (ms, written) in [
+            (i64::MIN, "0000-01-01T00:00:00.000Z"),
+            (FIRST_MS, "0000-01-01T00:00:00.000Z"),
+            (LAST_MS, "9999-12-30T22:00:00.999Z"),
+            (1_704_448_800_000_000, "9999-12-30T22:00:00.999Z"),
+        ] {
+            assert_eq!(Timestamp(ms).to_string(), written);
+        }
     }
 
     #[test]

@@ -7,10 +7,17 @@
 //! A submission is a unit of its own, or several if it is large, and an error is its own. So no submission can make another
 //! fail, and none waits for more than its turn: of sources within a lane, and of lanes on the threads of the pool.
 
-mod aside;
+pub(crate) mod aside;
+pub(crate) mod by_hand;
+pub(crate) mod content;
+mod corrections;
 pub(crate) mod counts;
 pub(crate) mod dedupe;
+pub(crate) mod files;
+pub(crate) mod imports;
 mod lane;
+mod moment;
+mod named;
 mod never_seen;
 mod people;
 pub(crate) mod queue;
@@ -33,11 +40,15 @@ use tokio::sync::{Notify, oneshot};
 use crate::pool::{Pool, Tasks, Turn};
 use crate::rows::DeliveryTotals;
 use crate::views::Acceptance;
+use aside::{Again, Input};
 use lane::Lane;
 use queue::submission_bytes;
 
 /// How many rejections an answer lists; all are counted.
 pub const MAX_REPORTED_REJECTIONS: usize = 100;
+
+/// The same of a file: who sends it corrects the rejected rows and sends them again.
+pub(crate) const MAX_LISTED_OF_FILES: usize = 10_000;
 
 /// Threads of all lanes. Each waits for the disk half of its time, so they are more than a small machine's processors.
 const THREADS: usize = 4;
@@ -45,10 +56,24 @@ const THREADS: usize = 4;
 /// Bytes of drafts that may wait in all lanes together.
 const MAX_WAITING_BYTES: usize = 256 << 20;
 
+/// Who sends: what names a source for good, and how it wants repeats to be taken.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sender {
+    /// The source's name.
+    pub name: String,
+    /// Every installation that has had the name, this one among them.
+    pub ids: Vec<InstallationId>,
+    /// Whether a row of a file that came before with other content corrects it.
+    pub corrects: bool,
+}
+
 /// Events of one request, or of one piece of a file.
 pub(crate) struct Submission {
     pub workspace: WorkspaceId,
     pub source: InstallationId,
+    pub sender: Arc<Sender>,
+    /// Of an import with a name: how far it is with this.
+    pub piece: Option<imports::Piece>,
     pub received_at: Timestamp,
     pub origin: EventOrigin,
     /// Whether its source may end refusals of consent.
@@ -60,6 +85,10 @@ pub(crate) struct Submission {
     pub with: Vec<Operation>,
     /// What these steps make of deliveries, if anything; boxed, because few have them.
     pub moved: Option<Box<DeliveryTotals>>,
+    /// What the events were read from.
+    pub input: Option<Arc<Input>>,
+    /// The letter that they come from.
+    pub again: Option<Box<Again>>,
     pub reply: oneshot::Sender<Result<Acceptance, Arc<CommitError>>>,
 }
 
@@ -188,10 +217,23 @@ impl Accept {
         }
     }
 
+    /// Let what somebody said about who is one person wait for its lane. Where too much waits, or the stage stops, its sender is
+    /// told by being dropped.
+    pub(crate) fn state(&self, id: WorkspaceId, statement: by_hand::Statement) -> oneshot::Receiver<by_hand::Answer> {
+        let (reply, answered) = oneshot::channel();
+        if let Some(lane) = self.lanes.lane(id, None)
+            && lane.statements.lock().admit(by_hand::Waiting { statement, reply }).is_ok()
+        {
+            self.pool.wake(id);
+        }
+        answered
+    }
+
     /// Take nothing more for a workspace, drop what waits, whose senders are told by that, and wait for the group under way.
     pub(crate) fn close(&self, id: WorkspaceId) {
         let Some(lane) = self.lanes.lanes.write().remove(&id) else { return };
         let dropped = lane.waiting.lock().close();
+        drop(lane.statements.lock().take());
         lane.finish_turn();
         self.lanes.free(dropped);
     }
@@ -206,6 +248,7 @@ impl Accept {
         // What was let in while the threads ended is answered by dropping it.
         for lane in self.lanes.lanes.read().values() {
             lane.waiting.lock().close();
+            drop(lane.statements.lock().take());
         }
         self.lanes.room.notify_waiters();
     }

@@ -28,12 +28,10 @@ use tokio::sync::{Notify, oneshot};
 use memory::Memory;
 use schedule::{Job, Most, Side, Turn};
 
+use crate::yielding::yield_to_others;
+
 /// Threads of requests, and of channels that send by themselves: most of their calls may wait for peers.
 const WAITING_THREADS: usize = 48;
-
-/// The highest nice value.
-#[cfg(target_os = "linux")]
-const LEAST_PRIORITY: i32 = 19;
 
 /// Fits of one workspace under way.
 const MAX_WORKSPACE_FITS: usize = 1;
@@ -141,8 +139,7 @@ impl<T> GuestCall<T> {
     }
 
     /// [`GuestCall::finish`] on a thread that may wait.
-    #[cfg(test)]
-    fn wait(self) -> Result<T, Stopped> {
+    pub(crate) fn wait(self) -> Result<T, Stopped> {
         done(self.answer.blocking_recv())
     }
 }
@@ -368,18 +365,6 @@ impl Guests {
             }
         }
     }
-}
-
-/// On Linux the priority is the calling thread's own, and begins as the process's.
-fn yield_to_others(nice: i32) {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::getpriority_process(None)
-        .and_then(|process| rustix::process::setpriority_process(None, (process + nice).min(LEAST_PRIORITY)))
-    {
-        tracing::debug!(%error, "the threads of plugins keep the usual priority");
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = nice;
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! From bytes to a commit: a source's connector reads a request or a stream piece by piece, and what it finds is submitted.
 
+mod again;
 mod faults;
+pub(crate) mod occurrences;
+mod preview;
+pub(crate) mod session;
 
 use std::sync::Arc;
 
@@ -12,9 +16,9 @@ use kith_model::plugin::{Answer, Connector, PluginFault, ReceiveError, Received,
 use kith_store::CommitError;
 use tokio::sync::oneshot;
 
-use crate::accept::{MAX_REPORTED_REJECTIONS, Refused, Submission};
+use crate::accept::{MAX_LISTED_OF_FILES, MAX_REPORTED_REJECTIONS, Refused, Sender, Submission};
 use crate::guests::{Caller, GuestClass, Guests};
-use crate::setup::{Activity, Role};
+use crate::setup::{Activity, Installed, Role, Setup};
 use crate::shared::{Culprit, Shared, Workspace};
 use crate::views::Acceptance;
 
@@ -29,6 +33,9 @@ const RETRY_AFTER_S: u32 = 1;
 
 pub(crate) use faults::InputFaults;
 use faults::{Asked, Blame, beyond_limit};
+use occurrences::Occurrences;
+pub use preview::Preview;
+use session::Session;
 
 /// What happens where there is no room now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,11 +46,15 @@ pub(crate) enum WithoutRoom {
 }
 
 /// The end of an intake.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Receipted {
     pub acceptance: Acceptance,
     /// The connector's own answer to its client, if it has one.
     pub answer: Option<Answer>,
+    /// What the connector assumed about the input, name and text.
+    pub notes: Vec<(String, String)>,
+    /// What a dry run found.
+    pub preview: Option<Preview>,
 }
 
 /// Why input was not taken. What earlier pieces of a stream brought is durable all the same: see [`Intake::so_far`].
@@ -68,6 +79,10 @@ pub enum IntakeError {
     Exhausted(Exhausted),
     #[error("the store takes nothing now: {reason}")]
     Unavailable { reason: String, retry_after_s: u32 },
+    #[error("an import of this name is under way")]
+    ImportUnderWay { retry_after_s: u32 },
+    #[error("the import of this name has come to byte {bytes}")]
+    ImportElsewhere { bytes: u64 },
 }
 
 /// How input comes in.
@@ -88,6 +103,9 @@ pub struct Intake {
     asked: Asked,
     workspace: WorkspaceId,
     source: InstallationId,
+    sender: Arc<Sender>,
+    occurrences: Occurrences,
+    session: Option<Session>,
     /// What one call of the connector may take.
     call_memory_bytes: u64,
     /// The request that the bytes came with; its body and progress are filled in for each piece.
@@ -101,6 +119,9 @@ pub struct Intake {
     giver: Giver,
     acceptance: Acceptance,
     answer: Option<Answer>,
+    notes: Vec<(String, String)>,
+    /// Nothing is stored, and this is noted in its place.
+    preview: Option<Preview>,
     /// Whether the connector has read a piece of it.
     has_begun: bool,
 }
@@ -145,9 +166,13 @@ impl Intake {
             }
             Activity::Running | Activity::WaitsForFit { .. } => None,
         };
-        let version = xxhash_rust::xxh3::xxh3_64(installed.digest.as_bytes()) ^ installed.config_hash;
+        let version = version_of(installed);
+        let sender = Arc::new(sender_of(&compiled.setup, installed));
         Ok(Intake {
             trial,
+            sender,
+            occurrences: Occurrences::default(),
+            session: None,
             asked: Asked { workspace, source, version },
             connector: Arc::clone(connector),
             call_memory_bytes: installed.call_memory_bytes,
@@ -161,8 +186,17 @@ impl Intake {
             giver: arrival.giver.max(installed.giver),
             acceptance: Acceptance::default(),
             answer: None,
+            notes: Vec::new(),
+            preview: None,
             has_begun: false,
         })
+    }
+
+    /// The same as a dry run, which stores nothing.
+    #[must_use]
+    pub fn dry(mut self) -> Intake {
+        self.preview = Some(Preview::default());
+        self
     }
 
     /// What has been committed so far.
@@ -188,16 +222,26 @@ impl Intake {
     }
 
     /// The input ends here.
-    pub async fn finish(mut self) -> Result<Receipted, IntakeError> {
+    pub async fn finish(&mut self) -> Result<Receipted, IntakeError> {
         self.end(WithoutRoom::Wait).await?;
-        Ok(Receipted { acceptance: self.acceptance, answer: self.answer })
+        self.end_session().await;
+        Ok(self.receipted())
     }
 
     /// A whole request that waits for no room: an overloaded kernel says so at once.
     pub(crate) async fn whole(mut self, body: Vec<u8>) -> Result<Receipted, IntakeError> {
         self.buffer = body;
         self.end(WithoutRoom::Refuse).await?;
-        Ok(Receipted { acceptance: self.acceptance, answer: self.answer })
+        Ok(self.receipted())
+    }
+
+    fn receipted(&mut self) -> Receipted {
+        Receipted {
+            acceptance: self.acceptance.clone(),
+            answer: self.answer.take(),
+            notes: std::mem::take(&mut self.notes),
+            preview: self.preview.take(),
+        }
     }
 
     async fn end(&mut self, without_room: WithoutRoom) -> Result<(), IntakeError> {
@@ -258,27 +302,48 @@ impl Intake {
         let (request, received) = self.call(request, without_room).await?;
         let received = match received {
             Ok(received) => received,
-            Err(ReceiveError::Refused(refusal)) => return Err(IntakeError::Refused(refusal)),
-            Err(ReceiveError::Fault(fault)) => return Err(self.fault(fault, &request.body)),
+            Err(ReceiveError::Refused(refusal)) => {
+                self.keep_refused(&refusal, &request).await;
+                return Err(IntakeError::Refused(refusal));
+            }
+            Err(ReceiveError::Fault(fault)) => {
+                self.keep_request(&fault, &request).await;
+                return Err(self.fault(fault, &request.body));
+            }
         };
         self.has_begun = true;
         self.shared.forgive(self.workspace, self.source);
         self.trial = None;
         self.shared.input_faults.answered(self.asked, self.shared.clock.now());
-        let Received { events, rejected, consumed, resume, answer } = received;
+        let Received { mut events, places, rejected, consumed, resume, answer, notes } = received;
         if consumed > request.body.len() {
             let problem = format!("the connector consumed {consumed} of {} bytes", request.body.len());
             return Err(self.fault(PluginFault::InvalidOutput(problem), &request.body));
         }
-        self.buffer = request.body;
-        self.buffer.drain(..consumed);
+        self.buffer = request.body[consumed..].to_vec();
+        let input = self.input(request.body, resume.clone(), places);
         self.request.resume = resume;
         self.answer = answer.or_else(|| self.answer.take());
+        self.notes = notes;
+        if let Some(preview) = &mut self.preview {
+            let workspace = self.shared.workspace(self.workspace).ok_or_else(stopped)?;
+            preview.take(events, &input.places, rejected, &workspace.compiled.load().setup.identity_rules);
+            return Ok(consumed);
+        }
+        let is_file = self.origin == EventOrigin::Import;
+        let contents = if is_file { self.name(&mut events)? } else { Vec::new() };
+        if let Some(session) = &mut self.session {
+            session.took(consumed);
+        }
         if !events.is_empty() || !rejected.is_empty() {
             let (reply, answered) = oneshot::channel();
+            let resume = || self.request.resume.clone();
+            let piece = self.session.as_mut().map(|session| session.piece(resume(), contents));
             let submission = Submission {
                 workspace: self.workspace,
                 source: self.source,
+                sender: Arc::clone(&self.sender),
+                piece,
                 received_at: self.request.received_at,
                 origin: self.origin,
                 giver: self.giver,
@@ -286,6 +351,8 @@ impl Intake {
                 rejected,
                 with: Vec::new(),
                 moved: None,
+                input: Some(input),
+                again: None,
                 reply,
             };
             self.shared.submit(submission, without_room).await?;
@@ -297,13 +364,9 @@ impl Intake {
     }
 
     fn note(&mut self, piece: Acceptance) {
-        let total = &mut self.acceptance;
-        total.accepted += piece.accepted;
-        total.duplicate += piece.duplicate;
-        total.rejected_count += piece.rejected_count;
-        let room = MAX_REPORTED_REJECTIONS.saturating_sub(total.rejected.len());
-        total.rejected.extend(piece.rejected.into_iter().take(room));
-        total.position = piece.position;
+        self.acceptance.position = piece.position;
+        let is_file = self.origin == EventOrigin::Import;
+        self.acceptance.add(piece, if is_file { MAX_LISTED_OF_FILES } else { MAX_REPORTED_REJECTIONS });
     }
 
     /// The connector failed on `input`: whose fault that is, and what the sender is told.
@@ -329,6 +392,19 @@ impl Intake {
         }
         beyond_limit(&fault).map_or(IntakeError::Fault(fault), IntakeError::Refused)
     }
+}
+
+/// What changes when the connector or its configuration does.
+fn version_of(installed: &Installed) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(installed.digest.as_bytes()) ^ installed.config_hash
+}
+
+/// What names a source for good, and how it wants repeats to be taken.
+fn sender_of(setup: &Setup, installed: &Installed) -> Sender {
+    let name = installed.name.to_string();
+    let mut ids = vec![installed.id];
+    ids.extend(setup.source_names.iter().filter(|(id, of)| **of == name && **id != installed.id).map(|(id, _)| *id));
+    Sender { name, ids, corrects: installed.corrects }
 }
 
 impl Shared {

@@ -14,6 +14,7 @@ mod deliver;
 mod fit;
 mod guests;
 mod intake;
+mod letters;
 pub mod offload;
 mod plan;
 mod pool;
@@ -27,7 +28,9 @@ mod tenancy;
 mod trials;
 mod turns;
 mod views;
+mod who;
 mod workers;
+mod yielding;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -46,7 +49,7 @@ use roaring::RoaringBitmap;
 pub use accept::MAX_REPORTED_REJECTIONS;
 pub use deliver::content::{TemplateError, check_payload};
 pub use fit::{FitError, FitProgress, FitSlot};
-pub use intake::{Arrival, Intake, IntakeError, MAX_UNCONSUMED_BYTES, Receipted};
+pub use intake::{Arrival, Intake, IntakeError, MAX_UNCONSUMED_BYTES, Preview, Receipted};
 pub use plan::SetupError;
 pub use questions::QueryError;
 pub use questions::consents::{ConsentView, StatementView, Suppression, SuppressionChange};
@@ -55,12 +58,13 @@ pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Role, S
 pub use shared::WAITS_FOR_FIT;
 pub use turns::{Asker, Patience, TurnError};
 pub use views::*;
+pub use who::StatementError;
 
 use accept::Accept;
 use guests::Guests;
 use plan::Plan;
 use pool::Pool;
-use questions::{audience, count, letters, profile};
+use questions::{audience, catalog, count, profile};
 use react::Reactors;
 use shared::{Shared, Wakers, Workspace};
 use workers::Whose;
@@ -109,6 +113,11 @@ impl CheckedSetup {
     fn new(setup: Setup, earlier: &[&Plan]) -> Result<CheckedSetup, SetupError> {
         let plan = Plan::after(&setup, earlier)?;
         Ok(CheckedSetup { setup, plan })
+    }
+
+    /// The aggregates over events that would be kept, each once.
+    pub fn aggregates(&self) -> usize {
+        self.plan.program.leaves().count()
     }
 }
 
@@ -179,6 +188,11 @@ impl Kernel {
         let known = known.map(|known| &known.plan);
         let earlier: Vec<&Plan> = present.iter().map(|compiled| &compiled.plan).chain(known).collect();
         CheckedSetup::new(setup, &earlier)
+    }
+
+    /// The aggregates over events that a workspace keeps, each once; none where it does not run.
+    pub fn aggregates(&self, workspace: WorkspaceId) -> usize {
+        self.shared.workspace(workspace).map_or(0, |workspace| workspace.compiled.load().plan.program.leaves().count())
     }
 
     /// Replace one workspace's setup, or run another workspace. What is new is computed from history in the background. The setup
@@ -267,6 +281,16 @@ impl Kernel {
         Intake::new(Arc::clone(&self.shared), workspace, source, head, arrival)
     }
 
+    /// How far an import with a name has come, see [`Intake::named`]; `None` where there is none to go on with. Blocks.
+    pub fn import_state(
+        &self,
+        workspace: WorkspaceId,
+        source: InstallationId,
+        name: &str,
+    ) -> Result<Option<ImportState>, IntakeError> {
+        intake::session::state(&self.shared, workspace, source, name)
+    }
+
     /// The profile that an identifier belongs to. Blocks, like all questions below.
     pub fn profile_by_identifier(
         &self,
@@ -310,9 +334,20 @@ impl Kernel {
         audience::status(&self.shared, workspace, id)
     }
 
-    /// What a condition reads and nobody writes: a mistake of the pen, or something that is still to come.
-    pub fn unwritten(&self, workspace: WorkspaceId, condition: &str) -> Result<Unwritten, QueryError> {
-        audience::unwritten(&self.shared, workspace, condition)
+    /// What may be a mistake in a condition, in words: above all names that nobody has written, which may still come. Who may
+    /// not read people is told nothing of values.
+    pub fn doubts(
+        &self,
+        workspace: WorkspaceId,
+        condition: &str,
+        reads_people: bool,
+    ) -> Result<Vec<String>, QueryError> {
+        catalog::doubts(&self.shared, workspace, condition, reads_people)
+    }
+
+    /// All names of a workspace.
+    pub fn catalog(&self, workspace: WorkspaceId) -> Result<Catalog, QueryError> {
+        catalog::catalog(&self.shared, workspace)
     }
 
     /// A page of an audience's members.
@@ -355,27 +390,7 @@ impl Kernel {
         limit: usize,
         cursor: Option<&str>,
     ) -> Result<Paged<DeliveryView>, QueryError> {
-        letters::deliveries(&self.shared, workspace, filter, limit, cursor)
-    }
-
-    /// A page of what did not work. A page may be empty and still have a next one.
-    pub fn dead_letters(
-        &self,
-        workspace: WorkspaceId,
-        limit: usize,
-        cursor: Option<&str>,
-    ) -> Result<Paged<DeadLetter>, QueryError> {
-        letters::dead_letters(&self.shared, workspace, limit, cursor)
-    }
-
-    /// Try a dead delivery again.
-    pub fn replay(&self, workspace: WorkspaceId, dead_letter: &str) -> Result<Replay, QueryError> {
-        let replayed = letters::replay(&self.shared, workspace, dead_letter)?;
-        if replayed == Replay::Begun {
-            // Its channel may have been removed, and then nobody looks into that outbox any more.
-            deliver::start_senders(&self.shared, workspace);
-        }
-        Ok(replayed)
+        questions::letters::deliveries(&self.shared, workspace, filter, limit, cursor)
     }
 
     /// How far the work behind the log has come.

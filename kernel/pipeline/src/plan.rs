@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use kith_features::{Expression, ExpressionError, FeatureName, LeafId, Program, Reach, Value, Zone};
+use kith_features::{Expression, ExpressionError, FeatureName, LeafId, MEANING, Program, Reach, Value, Zone};
 use kith_model::audience::Audience;
 use kith_model::id::{AudienceId, InstallationId};
 use kith_model::plugin::{ComputeModel, InputSpec};
@@ -136,7 +136,8 @@ impl Plan {
             let condition = (context.expression(&audience.condition))
                 .map_err(|source| SetupError::Condition { audience: audience.name.to_string(), source })?;
             let wave = if audience.waves > 0 { format!(" wave {}", audience.waves) } else { String::new() };
-            let token = xxh3_64(format!("{} {}{wave}", context.zone, audience.condition).as_bytes());
+            let text = &audience.condition;
+            let token = xxh3_64(format!("{MEANING} {} {text}{wave}", context.zone).as_bytes());
             let models = deciding(&condition, &models, &outputs);
             audiences.push(AudiencePlan {
                 audience: audience.clone(),
@@ -305,7 +306,7 @@ impl ModelPlan {
         let uses_now = inputs.iter().any(|(_, input)| input.reads().uses_now);
         let fit = installed.fitted.as_ref().map_or(0, |fitted| fitted.version);
         let zone = context.zone;
-        let what = format!("{zone} {} {} {} {fit}", installed.id.0, installed.digest, installed.config_hash);
+        let what = format!("{MEANING} {zone} {} {} {} {fit}", installed.id.0, installed.digest, installed.config_hash);
         let token = xxh3_64(what.as_bytes());
         Ok(ModelPlan { installed: installed.clone(), model, kind, inputs, uses_now, token })
     }

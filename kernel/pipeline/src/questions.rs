@@ -4,8 +4,10 @@
 //! and the time that it names.
 
 pub(crate) mod audience;
+pub(crate) mod catalog;
 pub(crate) mod consents;
 pub(crate) mod count;
+pub(crate) mod identity;
 pub(crate) mod letters;
 pub(crate) mod page;
 pub(crate) mod profile;
@@ -40,6 +42,8 @@ pub enum QueryError {
     Read(#[from] ReadError),
     #[error(transparent)]
     Commit(#[from] kith_store::CommitError),
+    #[error("the change was not kept: {0}")]
+    NotKept(Arc<kith_store::CommitError>),
 }
 
 pub(crate) fn workspace(shared: &Shared, workspace: WorkspaceId) -> Result<Arc<Workspace>, QueryError> {

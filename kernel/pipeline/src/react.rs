@@ -16,11 +16,13 @@
 //! | `aside` | what is kept aside and gone on without |
 //! | `readiness` | what is computed for everybody, as a pure machine |
 //! | `projection` | what readers see |
+//! | `seen` | which names came, counted |
 
 mod answers;
 mod aside;
 mod budget;
 mod computation;
+mod corrections;
 pub(crate) mod effects;
 mod feed;
 mod following;
@@ -33,6 +35,7 @@ pub(crate) mod projection;
 mod queues;
 mod reactor;
 pub(crate) mod readiness;
+pub(crate) mod seen;
 mod touch;
 mod walks;
 

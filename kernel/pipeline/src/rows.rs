@@ -1,14 +1,16 @@
 //! The pipeline's own rows. `kith_store::row` has the codec and the rows of the model's types, `kernel/store/FORMAT.md` lists
 //! all of them.
 
+mod aside;
 pub(crate) mod derived;
 pub(crate) mod outbox;
+
+pub(crate) use aside::{Aside, Came, Letter, LetterTime, RawForm};
 
 use kith_model::audience::ConsentBasis;
 use kith_model::change::Movement;
 use kith_model::delivery::DeliveryState;
-use kith_model::event::RejectedRecord;
-use kith_model::id::{AudienceId, InstallationId, Position, ProfileId};
+use kith_model::id::{AudienceId, InstallationId, ProfileId};
 use kith_model::time::Timestamp;
 use kith_store::{Key, Operation, ReadError, Store, row};
 use serde::{Deserialize, Serialize};
@@ -28,7 +30,6 @@ pub(crate) use rows;
 rows! {
     DeliveryRow: "a delivery", Deliver, 2;
     DeliveryTotals: "deliveries by state", Deliver, 1;
-    Aside: "what was kept aside", Accept, 1;
 }
 
 /// How many deliveries came into each state less those that left it, by one of those who move them. The sum over all of them
@@ -105,19 +106,6 @@ pub(crate) struct DeliveryRow {
     pub state: DeliveryState,
 }
 
-/// Something kept aside.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Aside {
-    /// A part of an input that could not become an event.
-    Record { at: Timestamp, record: RejectedRecord },
-    /// People on whom a compute plugin failed, by the kind of fault.
-    Computation { at: Timestamp, code: String, message: String, profiles: u64 },
-    /// A delivery that was given up, or whose fate is unknown: its own row has the rest.
-    Delivery { id: [u8; 16] },
-    /// Something stored that cannot be read, or whose consequences are larger than a commit.
-    Unreadable { at: Timestamp, position: Position, problem: String, raw: Vec<u8> },
-}
-
 #[cfg(test)]
 mod tests {
     use kith_store::row::Row;
@@ -126,6 +114,7 @@ mod tests {
     use crate::accept::counts::Counts;
     use crate::profiles::facts::FactsRow;
     use crate::react::readiness::Readiness;
+    use crate::react::seen::SeenRow;
     use crate::rows::derived::{Cursor, Derived, Entries, LeafRow, ModelVersion, SealedLeaf};
 
     #[test]
@@ -134,10 +123,16 @@ mod tests {
             format!("| {} | {} | {} | postcard |", R::WHAT, R::OWNER.name(), R::VERSION)
         }
         let format = include_str!("../../store/FORMAT.md");
-        let accepted = [line::<FactsRow>(), line::<Counts>(), line::<Aside>()];
+        let accepted = [line::<FactsRow>(), line::<Counts>(), line::<Aside>(), line::<LetterTime>()];
         let sent = [line::<DeliveryRow>(), line::<DeliveryTotals>()];
-        let computed =
-            [line::<Cursor>(), line::<Readiness>(), line::<Derived>(), line::<LeafRow>(), line::<SealedLeaf>()];
+        let computed = [
+            line::<SeenRow>(),
+            line::<Cursor>(),
+            line::<Readiness>(),
+            line::<Derived>(),
+            line::<LeafRow>(),
+            line::<SealedLeaf>(),
+        ];
         let lasting = [line::<Entries>(), line::<ModelVersion>()];
         for line in accepted.into_iter().chain(sent).chain(computed).chain(lasting) {
             assert!(format.contains(&line), "FORMAT.md lacks {line}");

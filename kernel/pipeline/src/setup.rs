@@ -99,6 +99,8 @@ pub struct Installed {
     pub idempotence: Idempotence,
     /// What one call may take in memory at most, what it hands to the kernel included.
     pub call_memory_bytes: u64,
+    /// Whether a row of a file that came before with other content corrects it: `upsert` in a source's configuration.
+    pub corrects: bool,
     /// How much a channel sends at once.
     pub sending: SendingLimits,
     /// Whether a connector's events may end refusals of consent.

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::CheckedSetup;
 use crate::accept::Accept;
+use crate::accept::imports::UnderWay;
 use crate::deliver::Deliveries;
 use crate::fit::FitsUnderWay;
 use crate::guests::Guests;
@@ -92,6 +93,8 @@ pub(crate) struct Workspace {
     pub turns: Turns,
     /// Held while a dead letter is put back into its outbox.
     pub replaying: Mutex<()>,
+    /// Held while what was set aside is corrected, tried again or dismissed.
+    pub changing_letters: tokio::sync::Mutex<()>,
     /// Turned to stopping when the kernel stops or the workspace is taken out of it, never back: a workspace that comes again is
     /// another value.
     phase: watch::Sender<Phase>,
@@ -122,6 +125,7 @@ impl Workspace {
             failing: Mutex::default(),
             turns: Turns::default(),
             replaying: Mutex::default(),
+            changing_letters: tokio::sync::Mutex::default(),
             phase: watch::Sender::new(Phase::Running),
             changing: Mutex::default(),
             strikes: Mutex::default(),
@@ -299,6 +303,8 @@ pub(crate) struct Shared {
     pub guests: Guests,
     /// On what connectors failed.
     pub input_faults: InputFaults,
+    /// Imports with a name that are under way.
+    pub imports: Arc<UnderWay>,
     pub wakers: Arc<Wakers>,
     pub workspaces: RwLock<BTreeMap<WorkspaceId, Arc<Workspace>>>,
     pub workers: Workers,
@@ -343,6 +349,7 @@ impl Shared {
             accept,
             guests,
             input_faults: InputFaults::default(),
+            imports: Arc::default(),
             wakers,
             workspaces: RwLock::default(),
             deliveries: Deliveries::new(),

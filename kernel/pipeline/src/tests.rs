@@ -1,6 +1,7 @@
 //! The data path whole, over the in-memory store, with roles as closures and a clock that stands still.
 
 mod accept;
+mod by_hand;
 mod costs;
 mod counts;
 mod delivery;
@@ -12,3 +13,5 @@ mod identity;
 mod models;
 mod profiling;
 mod reaction;
+mod repeats;
+mod who;

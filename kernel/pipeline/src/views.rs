@@ -8,16 +8,24 @@ use kith_model::consent::Consents;
 use kith_model::delivery::DeliveryState;
 use kith_model::event::{RecordedEvent, RejectedRecord};
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, SourceIdentityId, WorkspaceId};
-use kith_model::identity::Identifier;
+use kith_model::identity::{Edge, Identifier, Veto};
 use kith_model::profile::{FoldedTrait, Score, Tag};
 use kith_model::time::Timestamp;
 
+mod letters;
+
+pub use crate::react::seen::{Kinds, Seen};
 pub use crate::shared::Failing;
+pub use letters::{
+    DeadLetter, Edit, LetterCount, LetterCounts, LetterFilter, LetterKind, ListedLetter, RecordLetter, Replay,
+};
 
 /// What became of one submitted event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Accepted,
+    /// Another message with the same id came before, and this one takes its place.
+    Corrected,
     /// The same message came before; nothing changed.
     Duplicate,
     /// A different message with the same id came before; this one was kept aside.
@@ -31,13 +39,88 @@ pub enum Verdict {
 /// What became of a request or a file, or of a piece of one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Acceptance {
+    /// Events that are new.
     pub accepted: u64,
+    /// What came before as it is.
     pub duplicate: u64,
+    /// Events that took the place of others with the same id.
+    pub corrected: u64,
+    /// How many of the rejected had the id of another message.
+    pub conflict: u64,
     /// What was kept aside, with its place in the input. At most [`crate::MAX_REPORTED_REJECTIONS`]; `rejected_count` counts all.
     pub rejected: Vec<RejectedRecord>,
     pub rejected_count: u64,
+    /// Pieces of evidence about who is who that came new and join nobody.
+    pub not_followed: u64,
+    /// Values that were sent as identifiers and name nobody. Their events were taken.
+    pub identifiers_left_out: u64,
+    /// How many of the accepted ones have a flag, by its code: those of [`kith_model::flag`], and `other`.
+    pub flagged: BTreeMap<&'static str, u64>,
     /// The log's head when all of it was durable.
     pub position: Position,
+}
+
+impl Acceptance {
+    /// Count an event by its flags, each code once.
+    pub(crate) fn flag(&mut self, flags: &[String]) {
+        let codes: BTreeSet<&'static str> = flags.iter().map(|flag| kith_model::flag::counted(flag)).collect();
+        self.add_flagged(codes.into_iter().map(|code| (code, 1)));
+    }
+
+    /// Add counts of another part.
+    pub(crate) fn add_flagged(&mut self, counts: impl IntoIterator<Item = (&'static str, u64)>) {
+        for (code, count) in counts {
+            *self.flagged.entry(code).or_default() += count;
+        }
+    }
+
+    /// Count in what a part brought; of rejected records as many are listed as find room.
+    pub(crate) fn add(&mut self, part: Acceptance, most_listed: usize) {
+        self.accepted += part.accepted;
+        self.duplicate += part.duplicate;
+        self.corrected += part.corrected;
+        self.conflict += part.conflict;
+        self.rejected_count += part.rejected_count;
+        self.not_followed += part.not_followed;
+        self.identifiers_left_out += part.identifiers_left_out;
+        self.add_flagged(part.flagged);
+        let room = most_listed.saturating_sub(self.rejected.len());
+        self.rejected.extend(part.rejected.into_iter().take(room));
+    }
+
+    /// The same without what an earlier state of it tells of; the list stays whole.
+    #[must_use]
+    pub fn since(&self, before: &Acceptance) -> Acceptance {
+        Acceptance {
+            accepted: self.accepted.saturating_sub(before.accepted),
+            duplicate: self.duplicate.saturating_sub(before.duplicate),
+            corrected: self.corrected.saturating_sub(before.corrected),
+            conflict: self.conflict.saturating_sub(before.conflict),
+            rejected_count: self.rejected_count.saturating_sub(before.rejected_count),
+            not_followed: self.not_followed.saturating_sub(before.not_followed),
+            identifiers_left_out: self.identifiers_left_out.saturating_sub(before.identifiers_left_out),
+            rejected: self.rejected.clone(),
+            flagged: (self.flagged.iter())
+                .map(|(code, count)| (*code, count.saturating_sub(before.flagged.get(code).copied().unwrap_or(0))))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+            position: self.position,
+        }
+    }
+
+    /// How many records it tells of.
+    pub fn records(&self) -> u64 {
+        self.accepted + self.duplicate + self.corrected + self.rejected_count
+    }
+}
+
+/// How far an import with a name has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportState {
+    /// Bytes of the file, unpacked, that are taken and durable.
+    pub bytes: u64,
+    /// What came of them.
+    pub acceptance: Acceptance,
 }
 
 /// A profile with everything on it and where it came from.
@@ -49,12 +132,45 @@ pub struct ProfileView {
     /// What each member said of what the person may be written to for; a refusal of any of them decides, unless the user id
     /// agreed afterwards.
     pub consents: Vec<(SourceIdentityId, Consents)>,
+    /// Evidence about its members that joins nobody to it; some at most.
+    pub not_followed: Vec<NotFollowed>,
     pub traits: BTreeMap<String, FoldedTrait>,
     pub tags: BTreeMap<String, Tag>,
     pub scores: BTreeMap<String, Score>,
     pub audiences: BTreeMap<AudienceId, Membership>,
     /// The log position up to which tags, scores and audiences are computed.
     pub as_of: Position,
+}
+
+/// A piece of evidence with the identifiers of its ends, the lower identity first, and whose they are now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvidenceView {
+    pub edge: Edge,
+    pub identifiers: [Identifier; 2],
+    pub profiles: [ProfileId; 2],
+}
+
+/// Evidence that joins nobody, and by which rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotFollowed {
+    pub evidence: EvidenceView,
+    pub veto: Veto,
+}
+
+/// Two parts of a profile that a piece of evidence made one. Each is named by its oldest member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MergeView {
+    pub winner: ProfileId,
+    pub loser: ProfileId,
+    pub evidence: EvidenceView,
+}
+
+/// A step of the way of evidence between two identifiers.
+#[derive(Debug, Clone)]
+pub struct Step {
+    pub evidence: EvidenceView,
+    /// The event that gave it; `None` for what a rule or a person gave.
+    pub event: Option<RecordedEvent>,
 }
 
 /// One page of a profile's events, newest first.
@@ -105,14 +221,63 @@ pub struct ConditionFault {
     pub example: ProfileId,
 }
 
-/// What a condition reads and nobody writes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Unwritten {
-    /// No installation makes them.
-    pub tags: Vec<String>,
-    pub scores: Vec<String>,
-    /// Nobody has them.
-    pub traits: Vec<String>,
+/// What a name is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NameKind {
+    Event,
+    Property,
+    Trait,
+    Tag,
+    Score,
+}
+
+/// A name that came, or that a plugin writes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CatalogEntry {
+    pub kind: NameKind,
+    pub name: String,
+    /// Of a property: the events that have it.
+    pub event: Option<String>,
+    /// How it came; `None` of what plugins write, and of what came before names were counted.
+    pub seen: Option<Seen>,
+    /// How many people have a value of it; `None` of events and their properties, and where it is not known.
+    pub people: Option<u64>,
+    /// Its values in JSON, with how many events brought each, or how many people have it: the most frequent first.
+    pub values: Vec<(String, u64)>,
+    pub has_many_values: bool,
+}
+
+impl CatalogEntry {
+    pub(crate) fn seen(kind: NameKind, name: &str, event: Option<&str>, seen: &Seen) -> CatalogEntry {
+        let mut values: Vec<(String, u64)> = seen.values.iter().map(|(value, count)| (value.clone(), *count)).collect();
+        values.sort_by(|(one, of_one), (other, of_other)| of_other.cmp(of_one).then_with(|| one.cmp(other)));
+        CatalogEntry {
+            kind,
+            name: name.to_owned(),
+            event: event.map(str::to_owned),
+            seen: Some(seen.clone()),
+            people: None,
+            values,
+            has_many_values: seen.has_many_values,
+        }
+    }
+
+    /// Its place in a list: events, each with its properties behind it, then traits, tags and scores.
+    pub fn place(&self) -> (NameKind, &str, &str) {
+        match (self.kind, &self.event) {
+            (_, Some(event)) => (NameKind::Event, event, &self.name),
+            (kind, None) => (kind, &self.name, ""),
+        }
+    }
+}
+
+/// All names of a workspace.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Catalog {
+    pub entries: Vec<CatalogEntry>,
+    /// How often a name came for which there was no room.
+    pub others: u64,
+    pub as_of: Position,
 }
 
 /// What the removal of an installation would take away.
@@ -165,17 +330,6 @@ pub struct DeliveryFilter {
     pub state: Option<&'static str>,
 }
 
-/// What came of the wish to send a message again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Replay {
-    /// It is in its outbox.
-    Begun,
-    /// There is no dead letter of that id.
-    NoLetter,
-    /// Its audience was removed, and a message of that never leaves.
-    AudienceRemoved,
-}
-
 /// Whether a receiving host is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostState {
@@ -209,26 +363,6 @@ pub struct HostView {
 pub struct Paged<T> {
     pub items: Vec<T>,
     pub next: Option<String>,
-}
-
-/// Something that did not work and is kept until somebody deals with it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum DeadLetter {
-    /// An input that could not become an event.
-    Record { id: String, source: InstallationId, at: Timestamp, record: RejectedRecord },
-    /// A compute plugin's batch that failed; the profiles keep their older values.
-    Computation {
-        id: String,
-        installation: InstallationId,
-        at: Timestamp,
-        code: String,
-        message: String,
-        profiles: u64,
-    },
-    /// Something stored that cannot be read, or is too large to be written; the work went on without it.
-    Unreadable { id: String, at: Timestamp, position: Position, problem: String, raw: Vec<u8> },
-    /// A message that was given up.
-    Delivery(DeliveryView),
 }
 
 /// How far the work behind the log has come.

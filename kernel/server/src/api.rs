@@ -7,17 +7,23 @@ mod audiences;
 mod audit;
 mod browsers;
 mod callers;
+mod catalog;
 mod consent;
 mod convert;
 mod deliveries;
+mod dry_run;
+mod etag;
 mod extract;
 mod fits;
 mod health;
 mod hooks;
+mod identity;
+mod imports;
 mod ingest;
 pub(crate) mod installations;
 mod intake;
 mod keys;
+mod letters;
 pub(crate) mod masks;
 pub mod openapi;
 mod people;
@@ -48,7 +54,7 @@ use tracing::Instrument as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub(crate) use self::callers::{Failures, Peer};
+pub(crate) use self::callers::{InVain, Peer};
 use crate::app::App;
 use crate::auth::hex;
 use crate::error::{ApiError, REQUEST_ID, RequestIds};
@@ -79,10 +85,16 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(hooks::hook))
         .routes(routes!(hooks::callback))
         .routes(routes!(records::receive))
+        .routes(routes!(imports::read))
         .routes(routes!(profiles::find))
         .routes(routes!(people::export))
         .routes(routes!(profiles::read))
         .routes(routes!(profiles::events))
+        .routes(routes!(identity::read, identity::replace))
+        .routes(routes!(identity::not_followed))
+        .routes(routes!(identity::merges, identity::merge))
+        .routes(routes!(identity::split))
+        .routes(routes!(identity::why))
         .routes(routes!(consent::read))
         .routes(routes!(plugins::upload, plugins::list))
         .routes(routes!(plugins::read))
@@ -98,9 +110,14 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(audiences::members))
         .routes(routes!(people::export_members))
         .routes(routes!(audiences::explain))
+        .routes(routes!(catalog::list))
         .routes(routes!(deliveries::list))
-        .routes(routes!(deliveries::dead_letters))
-        .routes(routes!(deliveries::replay))
+        .routes(routes!(letters::list))
+        .routes(routes!(letters::counts))
+        .routes(routes!(letters::replay_many))
+        .routes(routes!(letters::dismiss_many))
+        .routes(routes!(letters::read, letters::edit, letters::dismiss))
+        .routes(routes!(letters::replay))
         .routes(routes!(suppressions::add, suppressions::list))
         .routes(routes!(suppressions::check))
         .routes(routes!(suppressions::remove))

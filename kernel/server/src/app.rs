@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 
-use kith_model::budget::Permits;
+use kith_model::budget::{Permits, table};
 use kith_model::id::WorkspaceId;
 use kith_model::time::Clock;
 use kith_pipeline::{Asker, CheckedSetup, Kernel, Patience, Setup, offload};
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
-use crate::api::Failures;
+use crate::api::InVain;
 use crate::auth::{self, Caller, KeyId, Scope};
 use crate::catalogue::{Actor, Catalogue, CatalogueError, Draft, WorkspaceState};
 use crate::config::Config;
@@ -44,6 +44,8 @@ pub struct App {
     pub(crate) reads: Reads,
     /// Dropped with the server, it ends the thread that writes them down.
     pub(crate) _writing_down: Sender<()>,
+    /// The same of the one that forgets dead letters.
+    pub(crate) _forgetting: Sender<()>,
     pub(crate) watch: Watch,
     /// What bodies of requests take in memory.
     pub(crate) ingest_memory: Arc<Permits>,
@@ -55,7 +57,9 @@ pub struct App {
     pub(crate) credential_requests: Shares<KeyId>,
     /// Requests under way by the address that a proxy names.
     pub(crate) peer_requests: Shares<IpAddr>,
-    pub(crate) failures: Failures,
+    pub(crate) failures: InVain,
+    /// What each address is refused.
+    pub(crate) refusals: InVain,
     pub(crate) closing: AtomicBool,
     /// Held while a workspace is made, suspended, resumed or deleted: these take effect in the order in which they are durable.
     pub(crate) tenancy: Mutex<()>,
@@ -169,6 +173,11 @@ impl App {
         }
         let setup = self.setup(&change, Loading::Done)?;
         let checked = self.kernel.check(setup, rehearsed.map(|rehearsed| &rehearsed.checked))?;
+        let aggregates = checked.aggregates();
+        // Whatever makes them no more is taken, or a workspace that has too many could not be put in order.
+        if aggregates > self.kernel.aggregates(workspace) {
+            change.tables().insist_on_room(&table::AGGREGATES_KEPT, aggregates - 1)?;
+        }
         let loaded = self.wiring.loaded(change.tables());
         let _committed = change.commit()?;
         self.kernel.put_in_force(checked);

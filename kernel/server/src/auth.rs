@@ -4,6 +4,8 @@
 //! mistyped or cut key without a look-up. Only its SHA-256 is stored: the bits are random, so a slow hash would add nothing.
 //! The workspace always comes from the credential, never from a path or a body.
 
+mod roles;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +21,8 @@ use utoipa::ToSchema;
 use crate::error::ApiError;
 use crate::shares::Share;
 
+pub use roles::Role;
+
 /// What a credential may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 pub enum Scope {
@@ -26,6 +30,9 @@ pub enum Scope {
     Ingest,
     #[serde(rename = "profiles:read")]
     ProfilesRead,
+    /// Changing who is one person: the identity rules, merges and splits.
+    #[serde(rename = "identity:write")]
+    IdentityWrite,
     #[serde(rename = "plugins:admin")]
     PluginsAdmin,
     #[serde(rename = "audiences:read")]
@@ -52,12 +59,13 @@ pub enum Scope {
 
 impl Scope {
     /// All but [`Scope::All`], the one first that the others depend on.
-    pub const EACH: [Scope; 10] = [
+    pub const EACH: [Scope; 11] = [
         Scope::KeysAdmin,
         Scope::PluginsAdmin,
         Scope::AudiencesWrite,
         Scope::AudiencesRead,
         Scope::ProfilesRead,
+        Scope::IdentityWrite,
         Scope::DeliveriesWrite,
         Scope::DeliveriesRead,
         Scope::MetricsRead,
@@ -70,6 +78,7 @@ impl Scope {
         match self {
             Scope::Ingest => "ingest",
             Scope::ProfilesRead => "profiles:read",
+            Scope::IdentityWrite => "identity:write",
             Scope::PluginsAdmin => "plugins:admin",
             Scope::AudiencesRead => "audiences:read",
             Scope::AudiencesWrite => "audiences:write",

@@ -18,6 +18,7 @@ use arc_swap::ArcSwap;
 use kith_model::audience::Audience;
 use kith_model::budget::{Budget, Exhausted};
 use kith_model::id::{AudienceId, InstallationId, WorkspaceId};
+use kith_model::identity::IdentityRules;
 use kith_model::plugin::PluginId;
 use kith_model::time::{Clock, Timestamp};
 use kith_store::keys::{Definition, SYSTEM};
@@ -28,8 +29,8 @@ pub use audited::AuditFilter;
 pub use draft::host::HostChange;
 pub use draft::{Actor, Change, CommitGuard, Draft, Rehearsal};
 pub use rows::{
-    AudienceRow, AuditHead, AuditRow, CounterRow, CredentialRow, FitRow, FitStatus, InstallationRow, PluginRow,
-    WaitRow, WorkspaceRow, WorkspaceState,
+    AudienceRow, AuditHead, AuditRow, CounterRow, CredentialRow, FitRow, FitStatus, IdentityRulesRow, InstallationRow,
+    PluginRow, WaitRow, WorkspaceRow, WorkspaceState,
 };
 
 use self::chain::audit_head;
@@ -72,11 +73,18 @@ pub struct WorkspaceTables {
     pub states: BTreeMap<InstallationId, (u32, Arc<[u8]>)>,
     /// Sealed secrets by installation and name.
     pub secrets: BTreeMap<(InstallationId, String), Arc<[u8]>>,
+    /// `None` where the defaults hold.
+    identity_rules: Option<Arc<IdentityRules>>,
     counters: BTreeMap<String, u32>,
     audit_head: AuditHead,
 }
 
 impl WorkspaceTables {
+    /// The identity rules in force.
+    pub fn identity_rules(&self) -> Arc<IdentityRules> {
+        self.identity_rules.clone().unwrap_or_default()
+    }
+
     fn empty(row: WorkspaceRow) -> WorkspaceTables {
         WorkspaceTables {
             row,
@@ -87,6 +95,7 @@ impl WorkspaceTables {
             fits: BTreeMap::new(),
             states: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            identity_rules: None,
             counters: BTreeMap::new(),
             audit_head: AuditHead::default(),
         }
@@ -381,6 +390,8 @@ fn load(store: &dyn Store, row: WorkspaceRow, clock: &dyn Clock) -> Result<Works
         let name = String::from_utf8(name).map_err(|_| CatalogueError::Key { what: "secret" })?;
         tables.secrets.insert((InstallationId(installation), name), sealed);
     }
+    let rules = rows_of::<IdentityRulesRow>(store, workspace, Definition::IdentityRules)?.pop();
+    tables.identity_rules = rules.map(|(_, IdentityRulesRow(rules))| Arc::new(rules));
     tables.counters = counters(store, workspace)?;
     tables.audit_head = audit_head(store, workspace)?;
     let in_use: Vec<(InstallationId, u32)> =

@@ -6,6 +6,7 @@
 mod args;
 mod audience;
 mod audit;
+mod catalog;
 mod client;
 mod consent;
 mod consents;
@@ -13,8 +14,10 @@ mod delivery;
 mod demo;
 #[cfg(test)]
 mod documents;
+mod identity;
 mod import;
 mod key;
+mod letters;
 mod output;
 mod plugin;
 mod profile;
@@ -24,13 +27,14 @@ mod status;
 mod workspace;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kith::plugin_build::BuildError;
 
 pub(crate) use args::Cli;
 use args::Command;
 use client::{ApiError, Client};
+use ureq::tls::{PemItem, RootCerts, parse_pem};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +48,9 @@ pub(crate) enum Failure {
     /// The request makes no sense; exit code 2, as for arguments that cannot be read.
     #[error("{0}")]
     Usage(String),
+    /// A part of an import was rejected; exit code 2.
+    #[error("{0}")]
+    Rejected(String),
     /// Something did not come out as it must.
     #[error("{0}")]
     Failed(String),
@@ -62,10 +69,10 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// 2 for a request that makes no sense, 0 where the reader had enough, 1 for everything else.
+    /// 2 for a request that makes no sense and for records that were rejected, 0 where the reader had enough, 1 for everything else.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Failure::Usage(_) => 2,
+            Failure::Usage(_) | Failure::Rejected(_) => 2,
             Failure::Unread => 0,
             Failure::Api(_)
             | Failure::Build(_)
@@ -112,7 +119,8 @@ impl Failure {
 
 /// Carry out one command.
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
-    let client = || Client::new(&cli.connection.url, cli.connection.key.as_deref());
+    let roots = cli.connection.ca.as_deref().map(roots).transpose()?;
+    let client = || Client::trusting(&cli.connection.url, cli.connection.key.as_deref(), roots.clone());
     let json = cli.json;
     match cli.command {
         Command::Serve(args) => serve::run(args),
@@ -121,14 +129,36 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Import(args) => import::run(&args, &client(), json),
         Command::Profile(command) => profile::run(&command, &client(), json),
         Command::Consent(command) => consents::run(&command, &client(), json),
+        Command::Identity(command) => identity::run(&command, &client(), json),
         Command::Audience(command) => audience::run(&command, &client(), json),
+        Command::Catalog(args) => catalog::run(&args, &client(), json),
         Command::Key(command) => key::run(&command, &client(), json),
         Command::Workspace(command) => workspace::run(&command, &client(), json),
         Command::Delivery(command) => delivery::run(&command, &client(), json),
+        Command::DeadLetters(command) => letters::run(&command, &client(), json),
         Command::Audit(command) => audit::run(&command, &client(), json),
         Command::Status => status::run(&client(), json),
+        Command::UnpackChild(args) => import::unpack_child(&args),
         Command::CompileChild => serve::compile_child(),
     }
+}
+
+/// The certificates of a file.
+fn roots(path: &Path) -> Result<RootCerts, Failure> {
+    let failed = |source| Failure::File { what: "read", path: path.to_owned(), source };
+    let text = std::fs::read(path).map_err(failed)?;
+    let mut certificates = Vec::new();
+    for item in parse_pem(&text) {
+        match item {
+            Ok(PemItem::Certificate(certificate)) => certificates.push(certificate),
+            Ok(_) => {}
+            Err(error) => return Err(Failure::Usage(format!("{} is not in PEM form: {error}", path.display()))),
+        }
+    }
+    if certificates.is_empty() {
+        return Err(Failure::Usage(format!("{} holds no certificate in PEM form", path.display())));
+    }
+    Ok(RootCerts::new_with_certs(&certificates))
 }
 
 /// Print a value for programs.

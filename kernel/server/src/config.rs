@@ -21,7 +21,7 @@ pub struct Config {
     pub data_directory: PathBuf,
     /// The engine behind the journal. It may be changed between two starts.
     pub engine: EngineKind,
-    /// The first admin key; `None` makes one. Heeded only where the data directory is new.
+    /// The first admin key; `None` makes one. In a data directory that is there it must be one of its keys.
     pub admin_key: Option<Secret>,
     /// Where "now" comes from.
     pub clock: Arc<dyn Clock>,
@@ -42,7 +42,12 @@ pub struct Config {
     pub http: HttpLimits,
     /// How many workspaces there may be.
     pub max_workspaces: u64,
+    /// How long dead letters are kept, and deliveries that were given up or skipped.
+    pub keep_dead_letters: Duration,
 }
+
+/// How many days dead letters are kept unless told.
+pub const KEEP_DEAD_LETTERS_DAYS: u64 = 90;
 
 /// The limits of the HTTP side.
 #[derive(Debug, Clone)]
@@ -119,6 +124,7 @@ impl Config {
             shared_data_directory: false,
             http: HttpLimits::default(),
             max_workspaces: table::WORKSPACES_KEPT.default,
+            keep_dead_letters: Duration::from_secs(KEEP_DEAD_LETTERS_DAYS * 86_400),
         }
     }
 

@@ -104,6 +104,12 @@ pub enum ApiError {
         code: &'static str,
         message: String,
     },
+    /// An edit was made from a version that is no more.
+    Stale {
+        message: String,
+        /// Of the version that there is.
+        tag: String,
+    },
     /// It is done when it comes again with the token that `details` hold.
     Unconfirmed {
         code: &'static str,
@@ -233,6 +239,11 @@ fn describe(error: ApiError) -> ErrorAnswer {
             "this route has other methods; the allow header names them",
         ),
         ApiError::Conflict { code, message } => error_answer(StatusCode::CONFLICT, code, "Conflict", message),
+        ApiError::Stale { message, tag } => {
+            let answer =
+                error_answer(StatusCode::PRECONDITION_FAILED, "changed-meanwhile", "Precondition failed", message);
+            ErrorAnswer { details: Some(serde_json::json!({ "etag": tag })), ..answer }
+        }
         ApiError::Unconfirmed { code, message, details } => {
             let answer = error_answer(StatusCode::CONFLICT, code, "Confirmation required", message);
             ErrorAnswer { details: Some(details), ..answer }

@@ -18,6 +18,7 @@ pub mod metrics;
 mod pace;
 pub mod plugin_build;
 mod reads;
+mod retention;
 pub mod serve;
 mod shares;
 mod watch;

@@ -1,10 +1,12 @@
 //! What the server counts and times, and how Prometheus reads it. Other crates emit their own figures through the
 //! `metrics` facade; this file only collects them.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use axum::http::Method;
+use kith_pipeline::Acceptance;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// Upper bounds in seconds, from a cache hit to a slow fit.
@@ -54,9 +56,25 @@ impl Metrics {
     }
 
     /// Records came in.
-    pub(crate) fn ingested(&self, accepted: u64, duplicate: u64, rejected: u64) {
-        for (outcome, count) in [("accepted", accepted), ("duplicate", duplicate), ("rejected", rejected)] {
+    pub(crate) fn ingested(&self, acceptance: &Acceptance) {
+        let Acceptance { accepted, duplicate, corrected, conflict, rejected_count, .. } = acceptance;
+        let outcomes = [
+            ("accepted", *accepted),
+            ("duplicate", *duplicate),
+            ("corrected", *corrected),
+            ("conflict", *conflict),
+            // Each record is counted once.
+            ("rejected", rejected_count.saturating_sub(*conflict)),
+        ];
+        for (outcome, count) in outcomes {
             metrics::counter!("kith_ingest_records_total", "outcome" => outcome).increment(count);
+        }
+    }
+
+    /// Records were taken that have flags; the codes are a closed set.
+    pub(crate) fn flagged(&self, counts: &BTreeMap<&'static str, u64>) {
+        for (code, count) in counts {
+            metrics::counter!("kith_ingest_flagged_total", "flag" => *code).increment(*count);
         }
     }
 }
@@ -81,6 +99,7 @@ fn describe() {
     metrics::describe_counter!("kith_http_requests_total", "Requests answered, by method, route and status");
     metrics::describe_histogram!("kith_http_request_seconds", "Time until a request was answered");
     metrics::describe_counter!("kith_ingest_records_total", "Records that came in, by what became of them");
+    metrics::describe_counter!("kith_ingest_flagged_total", "Accepted records that have a flag, by its code");
     metrics::describe_counter!("kith_budget_exhausted_total", "Refusals because a budget ended, by budget");
     metrics::describe_counter!("kith_failed_authentications_total", "Requests without a valid key");
     metrics::describe_gauge!("kith_http_connections", "Open connections");

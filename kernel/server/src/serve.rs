@@ -35,7 +35,7 @@ use self::host_key::Sharing;
 pub use self::reset::reset_key;
 use self::tls::Tls;
 pub use self::tls::{TlsError, TlsFiles};
-use crate::api::{self, Failures};
+use crate::api::{self, InVain};
 use crate::app::App;
 use crate::auth::{self, KeyKind, Scope, UnusableKey};
 use crate::catalogue::artifacts::{ArtifactError, Artifacts};
@@ -45,6 +45,7 @@ use crate::config::{Config, HttpLimits};
 use crate::front::{Proxies, counted};
 use crate::metrics::Metrics;
 use crate::reads::{self, Due, Reads};
+use crate::retention;
 use crate::shares::{Share, Shares};
 use crate::watch::{self, Watch};
 use crate::wiring::{Loading, Source, Wiring, WiringError};
@@ -56,6 +57,12 @@ pub enum ServeError {
     DataDirectory { path: PathBuf, source: io::Error },
     #[error("the first admin key cannot be used")]
     AdminKey(#[from] UnusableKey),
+    #[error(
+        "the admin key that was given (KITH_ADMIN_KEY, --admin-key) is no key of the data directory {}: a key is taken over only \
+         where a new directory is made. Start without it; where the keys are lost, `kith key reset --data {}` makes another",
+        .path.display(), .path.display()
+    )]
+    ForeignAdminKey { path: PathBuf },
     #[error("there is no workspace `{name}` in the data directory")]
     NoWorkspace { name: Name },
     #[error("the first workspace's time zone cannot be used: {0}")]
@@ -99,12 +106,40 @@ pub struct Server {
 
 /// Open the data directory and start the kernel. To be called on a thread that may block.
 pub fn open(config: Config) -> Result<Server, ServeError> {
+    check_first(&config)?;
     let unusable = |source| ServeError::DataDirectory { path: config.data_directory.clone(), source };
     let sharing = if config.shared_data_directory { Sharing::Taken } else { Sharing::Refused };
     host_key::private_directory(&config.data_directory, sharing).map_err(unusable)?;
     let key = host_key::HostKey::open(&config.data_directory.join("host.key"), sharing).map_err(unusable)?;
     let settings = StoreConfig { engine: config.engine, ..StoreConfig::new(config.data_directory.join("store")) };
     start(config, Arc::new(kith_store::open(settings)?), &key)
+}
+
+/// Insist on what a new data directory would be made with before anything of it is: a directory that is half made would be taken for
+/// one that is there.
+fn check_first(config: &Config) -> Result<(), ServeError> {
+    if config.data_directory.join("store").exists() {
+        return Ok(());
+    }
+    Zone::parse(&config.time_zone).map_err(|error| ServeError::TimeZone(error.to_string()))?;
+    chosen_key(config).map(auth::adopt).transpose()?;
+    Ok(())
+}
+
+/// The admin key that the operator chose. An empty one is what an unset variable becomes in many deployment tools.
+fn chosen_key(config: &Config) -> Option<&str> {
+    config.admin_key.as_ref().map(Secret::expose).filter(|key| !key.is_empty())
+}
+
+/// Insist that a chosen admin key opens a data directory that is there: one that does not would be ignored without a word.
+fn check_chosen_key(catalogue: &Catalogue, config: &Config) -> Result<(), ServeError> {
+    let Some(text) = chosen_key(config) else { return Ok(()) };
+    let tables = catalogue.tables();
+    let row = auth::id_of(text).and_then(|id| tables.credentials.get(&id));
+    if row.is_some_and(|row| auth::matches(&row.hash, text) && row.is_good(config.clock.now())) {
+        return Ok(());
+    }
+    Err(ServeError::ForeignAdminKey { path: config.data_directory.clone() })
 }
 
 /// Put all parts together over an open store.
@@ -140,6 +175,7 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
     catalogue.commit_under(kernel.fence());
     let (watch, ended) = Watch::new();
     let (writing_down, reads_ended) = std::sync::mpsc::channel();
+    let (forgetting, retention_ended) = std::sync::mpsc::channel();
     let (http, memory) = (&config.http, config.http.max_ingest_bytes as u64);
     let tls = http.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
     let app = Arc::new(App {
@@ -148,7 +184,8 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
         credential_memory: Shares::new(&table::CREDENTIAL_MEMORY, http.max_bytes_per_key),
         credential_requests: Shares::new(&table::CREDENTIAL_REQUESTS, http.max_requests_per_key),
         peer_requests: Shares::new(&table::PEER_REQUESTS, http.max_connections_per_peer as u64),
-        failures: Failures::new(http.max_failed_authentications),
+        failures: InVain::new(&table::FAILED_AUTHENTICATIONS, http.max_failed_authentications),
+        refusals: InVain::new(&table::PROMPT_REFUSALS, table::PROMPT_REFUSALS.default),
         config,
         clock,
         catalogue,
@@ -159,6 +196,7 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
         mask_key: key.derive("masks"),
         reads: Reads::default(),
         _writing_down: writing_down,
+        _forgetting: forgetting,
         watch,
         closing: AtomicBool::new(false),
         tenancy: Mutex::default(),
@@ -166,18 +204,17 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
     observer::write_down(&app, quarantines).map_err(ServeError::Thread)?;
     watch::begin(&app, ended).map_err(ServeError::Thread)?;
     reads::begin(&app, reads_ended).map_err(ServeError::Thread)?;
+    retention::begin(&app, retention_ended).map_err(ServeError::Thread)?;
     Ok(Server { app, store, first_admin_key, tls })
 }
 
 /// Where there is no workspace yet, make `default` with an admin key. Its text, where it was made here.
 fn create_first_workspace(catalogue: &Catalogue, config: &Config) -> Result<Option<Secret>, ServeError> {
     if !catalogue.tables().workspaces.is_empty() {
-        return Ok(None);
+        return check_chosen_key(catalogue, config).map(|()| None);
     }
     Zone::parse(&config.time_zone).map_err(|error| ServeError::TimeZone(error.to_string()))?;
-    // An empty one is what an unset variable becomes in many deployment tools.
-    let chosen = config.admin_key.as_ref().map(Secret::expose).filter(|key| !key.is_empty());
-    let (key, made_here) = match chosen {
+    let (key, made_here) = match chosen_key(config) {
         Some(text) => (auth::adopt(text)?, false),
         None => (auth::generate(KeyKind::Api).map_err(|error| ServeError::Random(error.to_string()))?, true),
     };

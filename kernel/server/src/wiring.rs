@@ -190,7 +190,7 @@ impl Wiring {
             workspace,
             realm_key: self.realms.of(workspace),
             zone: Zone::parse(&tables.row.time_zone).map_err(|error| WiringError::Zone(error.to_string()))?,
-            identity_rules: IdentityRules::default(),
+            identity_rules: IdentityRules::clone(&tables.identity_rules()),
             installations,
             source_names: names.collect(),
             audiences: tables.audiences.values().map(|audience| audience.as_ref().clone()).collect(),
@@ -251,6 +251,7 @@ impl Wiring {
             recipients: policy.recipient_types().map(<[String]>::to_vec),
             call_memory_bytes: policy.memory_bytes.value.saturating_add(policy.output_bytes.value),
             sending: policy.sending(),
+            corrects: row.config.get("upsert").and_then(serde_json::Value::as_bool) == Some(true),
             giver: row.grants.giver(),
             idempotence: match plugin.manifest.idempotent {
                 true => Idempotence::Idempotent,

@@ -10,6 +10,7 @@ mod derived;
 mod facts;
 mod kernel;
 mod promises;
+mod repeats;
 
 use kith_model::id::{Position, SourceIdentityId, WorkspaceId};
 use kith_model::time::Timestamp;
@@ -46,6 +47,7 @@ spaces! {
     META = 0x00, "setup";
     PERSON = 0x10, "fact";
     EVENT = 0x11, "fact";
+    SUPERSEDED = 0x12, "fact";
     ALIAS = 0x20, "fact";
     EDGE = 0x21, "fact";
     VETO = 0x23, "fact";
@@ -53,6 +55,8 @@ spaces! {
     DEDUPE = 0x28, "fact";
     ORDINAL = 0x29, "fact";
     COUNTS = 0x2a, "fact";
+    FILE_ROW = 0x2d, "fact";
+    IMPORT = 0x2e, "fact";
     DERIVED = 0x30, "derived";
     CHUNK = 0x31, "derived";
     TIMER = 0x32, "derived";
@@ -63,6 +67,7 @@ spaces! {
     ASIDE = 0x42, "promise";
     DELIVERY_TOTALS = 0x43, "promise";
     DELIVERY_TIME = 0x44, "promise";
+    ASIDE_CONTENT = 0x45, "promise";
     DEFINITION = 0x50, "setup";
     PLUGIN_STATE = 0x52, "setup";
     SUPPRESSION = 0x53, "setup";

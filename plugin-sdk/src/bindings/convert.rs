@@ -59,6 +59,8 @@ impl From<Event> for types::Event {
             properties: event.properties,
             traits: event.traits,
             context: event.context,
+            flags: event.flags,
+            original_time: event.original_time,
             attributes: event.attributes,
         }
     }
@@ -104,6 +106,7 @@ impl From<Received> for source::Received {
                 content_type,
                 body,
             }),
+            notes: received.notes,
         }
     }
 }

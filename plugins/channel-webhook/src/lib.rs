@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use kith_plugin_sdk::http::Request;
 use kith_plugin_sdk::{
-    Callback, Channel, Failure, Message, Outcome, Receipt, Rejection, SentAnswer, Step, clock, config, export,
+    Callback, Channel, Failure, Message, Outcome, Problem, Receipt, Rejection, SentAnswer, Step, clock, config, export,
 };
 use serde::Deserialize;
 
@@ -31,6 +31,14 @@ struct Settings {
 }
 
 impl Channel for Webhook {
+    fn validate(config: &str) -> Result<(), Vec<Problem>> {
+        let settings: Settings = config::read(config)?;
+        match url_problem(&settings.url) {
+            None => Ok(()),
+            Some(problem) => Err(vec![Problem::new("url", problem)]),
+        }
+    }
+
     fn requests(messages: Vec<Message>) -> Vec<Step> {
         match config::get::<Settings>() {
             Ok(settings) => messages.iter().map(|message| first_step(&settings, message)).collect(),
@@ -49,6 +57,27 @@ impl Channel for Webhook {
 }
 
 export!(Webhook as channel);
+
+/// Why no message could be posted to an address; the schema has admitted that it begins with `http://` or `https://`.
+fn url_problem(url: &str) -> Option<&'static str> {
+    if url.contains("{{") || url.contains("}}") {
+        return Some("is the same for all messages: a template stands in an audience's payload, not here");
+    }
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains('@') {
+        return Some("holds a user name or password; the receiver checks the signature instead");
+    }
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    if host.is_empty() {
+        return Some("names no host; write e.g. `https://example.com/hook`");
+    }
+    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+    (!port.is_none_or(is_port)).then_some("has a port that is none; ports are numbers from 1 to 65535")
+}
 
 /// Send the message, or say why it cannot be sent.
 fn first_step(settings: &Settings, message: &Message) -> Step {

@@ -98,3 +98,32 @@ fn a_configuration_that_does_not_read_is_permanent() {
         assert!(matches!(step.outcome(), Some(Outcome::Permanent(reason)) if reason.contains("url")), "{step:?}");
     }
 }
+
+#[test]
+fn an_address_to_which_nothing_could_be_posted_is_refused_when_it_is_configured() {
+    let check = |url: &str| {
+        let config = serde_json::json!({ "url": url, "type": "t", "headers": {} }).to_string();
+        Webhook::validate(&config).map_err(|problems| problems[0].key.clone())
+    };
+    for fine in [
+        "https://a.example",
+        "https://a.example:8443/x?y={}",
+        "http://[::1]:80/",
+        "http://[::1]/",
+        "http://127.0.0.1:1",
+    ] {
+        assert_eq!(check(fine), Ok(()), "{fine}");
+    }
+    for bad in [
+        "https:///x",
+        "https://?x",
+        "https://a.example:0/",
+        "https://a.example:70000",
+        "https://a.example:x/",
+        "https://:80/",
+        "https://u:p@a.example/",
+        "https://a.example/{{ user_id }}",
+    ] {
+        assert_eq!(check(bad), Err("url".to_owned()), "{bad}");
+    }
+}

@@ -1,137 +1,238 @@
-//! Bytes of a file to text. Responsible for the encodings that exports of shops and office programs have; decoding happens record by
-//! record, so that undecodable bytes cost only their record.
-//!
-//! Written here and not taken from a library: of the single-byte encodings 32 characters are not their own byte, UTF-16 is in std, and a
-//! general library brings half a megabyte of tables for encodings that no configuration can choose.
+//! Bytes of a file to text. Responsible for every encoding of the WHATWG standard and for finding out which one a file has; decoding
+//! happens line by line, so that undecodable bytes cost only their record.
 
 use std::borrow::Cow;
 
-use crate::settings::Encoding;
+use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
+use kith_plugin_sdk::Failure;
+use serde::{Deserialize, Serialize};
 
-/// Windows-1252's characters at 0x80 to 0x9F, as the WHATWG Encoding Standard has them; the five unassigned bytes are themselves.
-const WINDOWS_1252: [char; 32] = [
-    '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘', '’',
-    '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
-];
-
-/// What a piece of a file is read as: bytes in which every delimiter, quote and line end is one ASCII byte.
+/// What a piece of a file is read as: UTF-8, in which every delimiter, quote and line end is one byte.
 pub(crate) struct Piece<'a> {
     pub(crate) bytes: Cow<'a, [u8]>,
-    single_byte: Option<Encoding>,
-    /// UTF-16 held half a surrogate pair, which is U+FFFD in `bytes`.
+    /// The input held bytes that are no text, which are U+FFFD in `bytes`.
     is_lossy: bool,
-    /// Where the input's own bytes have another length than `bytes`.
-    is_utf16: bool,
+    /// Where the input's own bytes have another length than `bytes`: for the end of each line the place in `bytes` and in the input.
+    places: Option<Vec<(usize, usize)>>,
     /// The bytes of the input before `bytes`: the byte order mark.
     mark: usize,
+    input: &'a [u8],
+    encoding: &'static Encoding,
+    has_half_a_unit: bool,
 }
 
-/// Where the text begins and in which byte order it is.
+/// How an encoding was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Source {
+    /// The configuration names it.
+    Set,
+    Mark,
+    /// The bytes are valid, or have zeros where UTF-16 has them.
+    Bytes,
+    /// By how often letters follow one another.
+    Guess,
+}
+
+/// A file's encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Start {
+pub(crate) struct Found {
+    pub(crate) encoding: &'static Encoding,
     /// The length of the byte order mark.
     pub(crate) mark: usize,
-    pub(crate) big_endian: bool,
+    pub(crate) source: Source,
 }
 
-/// How the input begins; `None` when more bytes are needed to tell.
-pub(crate) fn start(encoding: Encoding, bytes: &[u8], complete: bool) -> Option<Start> {
-    if bytes.len() < 3 && !complete {
-        return None;
-    }
-    let mark = match encoding {
-        Encoding::Utf8 if bytes.starts_with(b"\xef\xbb\xbf") => 3,
-        Encoding::Utf16 | Encoding::Utf16Le if bytes.starts_with(b"\xff\xfe") => 2,
-        Encoding::Utf16 | Encoding::Utf16Be if bytes.starts_with(b"\xfe\xff") => {
-            return Some(Start { mark: 2, big_endian: true });
+/// Names of encodings that the standard does not know and exports of data frames and databases use.
+const ALIASES: [(&str, &str); 9] = [
+    ("cp932", "shift_jis"),
+    ("cp936", "gbk"),
+    ("cp949", "euc-kr"),
+    ("cp950", "big5"),
+    ("cp65001", "utf-8"),
+    ("utf8mb4", "utf-8"),
+    ("utf-8-sig", "utf-8"),
+    ("mac-roman", "macintosh"),
+    ("cp437", ""),
+];
+
+/// The encoding of a name in the configuration.
+pub(crate) fn named(name: &str) -> Result<&'static Encoding, Failure> {
+    let lower = name.trim().to_lowercase();
+    let label = ALIASES.iter().find(|(alias, _)| *alias == lower).map_or(lower.as_str(), |(_, label)| label);
+    match Encoding::for_label(label.as_bytes()) {
+        Some(encoding) if encoding != encoding_rs::REPLACEMENT && encoding != encoding_rs::X_USER_DEFINED => {
+            Ok(encoding)
         }
-        _ => 0,
-    };
-    Some(Start { mark, big_endian: encoding == Encoding::Utf16Be })
+        _ => Err(Failure::permanent(format!(
+            "the encoding `{name}` is none of the WHATWG Encoding Standard; write e.g. `utf-8`, `windows-1252`, `gb18030` or `auto`"
+        ))),
+    }
+}
+
+/// The encoding of a file that begins so. `set` is the configuration's.
+pub(crate) fn find(set: Option<&'static Encoding>, sample: &[u8]) -> Found {
+    let marked = Encoding::for_bom(sample);
+    match (set, marked) {
+        // `utf-16` says nothing of the order, and then the mark does.
+        (Some(set), Some((encoding, mark))) if set == encoding || (is_utf16(set) && is_utf16(encoding)) => {
+            Found { encoding, mark, source: Source::Set }
+        }
+        (Some(encoding), _) => Found { encoding, mark: 0, source: Source::Set },
+        (None, Some((encoding, mark))) => Found { encoding, mark, source: Source::Mark },
+        (None, None) => {
+            let (encoding, source) = guess(sample);
+            Found { encoding, mark: 0, source }
+        }
+    }
+}
+
+pub(crate) fn is_utf16(encoding: &'static Encoding) -> bool {
+    encoding == UTF_16LE || encoding == UTF_16BE
+}
+
+fn guess(sample: &[u8]) -> (&'static Encoding, Source) {
+    if let Some(encoding) = unmarked_utf16(sample) {
+        return (encoding, Source::Bytes);
+    }
+    // All its bytes are ASCII's; the escapes into and out of Japanese are nothing else's.
+    if sample.is_ascii() && sample.windows(2).any(|pair| pair == b"\x1b$") {
+        return (encoding_rs::ISO_2022_JP, Source::Bytes);
+    }
+    // One damaged line makes no file of UTF-8 one of another encoding; a line of another encoding is hardly ever valid UTF-8.
+    let (mut valid, mut invalid) = (0, 0);
+    let mut lines = sample.split(|byte| matches!(byte, b'\n' | b'\r')).peekable();
+    while let Some(line) = lines.next() {
+        match std::str::from_utf8(line) {
+            Ok(text) => valid += usize::from(!text.is_ascii()),
+            // The sample may end within a character.
+            Err(error) if lines.peek().is_none() && error.error_len().is_none() => valid += 1,
+            Err(_) => invalid += 1,
+        }
+    }
+    if invalid == 0 || valid > invalid {
+        return (UTF_8, Source::Bytes);
+    }
+    let mut detector = chardetng::EncodingDetector::new(chardetng::Iso2022JpDetection::Deny);
+    detector.feed(sample, true);
+    (detector.guess(None, chardetng::Utf8Detection::Deny), Source::Guess)
+}
+
+/// UTF-16 without a mark: of ASCII's letters, which every header line has, each second byte is zero.
+fn unmarked_utf16(sample: &[u8]) -> Option<&'static Encoding> {
+    let (pairs, _) = sample[..sample.len().min(4096)].as_chunks::<2>();
+    let zeros = |at: usize| pairs.iter().filter(|pair| pair[at] == 0 && pair[1 - at] != 0).count();
+    let (high, low) = (zeros(0), zeros(1));
+    match pairs.len() {
+        0 => None,
+        all if low * 4 > all && high * 20 < all => Some(UTF_16LE),
+        all if high * 4 > all && low * 20 < all => Some(UTF_16BE),
+        _ => None,
+    }
 }
 
 impl<'a> Piece<'a> {
-    pub(crate) fn new(encoding: Encoding, big_endian: bool, mark: usize, body: &'a [u8]) -> Piece<'a> {
+    /// `mark` is the length of the byte order mark that `body` begins with.
+    pub(crate) fn new(encoding: &'static Encoding, mark: usize, body: &'a [u8]) -> Piece<'a> {
         let bytes = &body[mark..];
-        match encoding {
-            Encoding::Utf8 => {
-                Piece { bytes: Cow::Borrowed(bytes), single_byte: None, is_lossy: false, is_utf16: false, mark }
-            }
-            Encoding::Windows1252 | Encoding::Latin1 => Piece {
+        let input = body;
+        if encoding == UTF_8 {
+            return Piece {
                 bytes: Cow::Borrowed(bytes),
-                single_byte: Some(encoding),
                 is_lossy: false,
-                is_utf16: false,
+                places: None,
                 mark,
-            },
-            Encoding::Utf16 | Encoding::Utf16Le | Encoding::Utf16Be => {
-                let (pairs, _) = bytes.as_chunks::<2>();
-                let units = pairs
-                    .iter()
-                    .map(|pair| if big_endian { u16::from_be_bytes(*pair) } else { u16::from_le_bytes(*pair) });
-                let mut is_lossy = false;
-                let text: String = char::decode_utf16(units)
-                    .map(|letter| {
-                        letter.unwrap_or_else(|_| {
-                            is_lossy = true;
-                            char::REPLACEMENT_CHARACTER
-                        })
-                    })
-                    .collect();
-                Piece { bytes: Cow::Owned(text.into_bytes()), single_byte: None, is_lossy, is_utf16: true, mark }
-            }
+                input,
+                encoding,
+                has_half_a_unit: false,
+            };
+        }
+        let (mut decoded, mut places, mut is_lossy, mut start) =
+            (String::with_capacity(bytes.len() * 2), Vec::new(), false, 0);
+        let width = if is_utf16(encoding) { 2 } else { 1 };
+        while start < bytes.len() {
+            let end = line_end(encoding, &bytes[start..]).map_or(bytes.len(), |length| start + length);
+            // In all encodings a line begins in the state in which a text begins (RFC 1468 says so of ISO-2022-JP), and no character
+            // of several bytes has one that is a line end.
+            let whole = start + (end - start) / width * width;
+            let (text, had_errors) = encoding.decode_without_bom_handling(&bytes[start..whole]);
+            is_lossy |= had_errors;
+            decoded.push_str(&text);
+            start = end;
+            // Half a unit at the end is left for the next piece.
+            places.push((decoded.len(), mark + whole));
+        }
+        let has_half_a_unit = !bytes.len().is_multiple_of(width);
+        Piece {
+            bytes: Cow::Owned(decoded.into_bytes()),
+            is_lossy,
+            places: Some(places),
+            mark,
+            input,
+            encoding,
+            has_half_a_unit,
         }
     }
 
     /// The text of a part of the piece, or `None` where it holds bytes that are no text.
     pub(crate) fn decode<'p>(&self, part: &'p [u8]) -> Option<Cow<'p, str>> {
-        match self.single_byte {
-            Some(encoding) if !part.is_ascii() => Some(Cow::Owned(decode_single_byte(encoding, part))),
-            _ => {
-                let text = std::str::from_utf8(part).ok()?;
-                if self.is_lossy && text.contains(char::REPLACEMENT_CHARACTER) {
-                    None
-                } else {
-                    Some(Cow::Borrowed(text))
-                }
-            }
-        }
+        let text = std::str::from_utf8(part).ok()?;
+        if self.is_lossy && text.contains(char::REPLACEMENT_CHARACTER) { None } else { Some(Cow::Borrowed(text)) }
     }
 
     /// The text of a part of the piece, whatever it takes: for reports.
     pub(crate) fn decode_lossy<'p>(&self, part: &'p [u8]) -> Cow<'p, str> {
-        self.decode(part).unwrap_or_else(|| String::from_utf8_lossy(part))
+        String::from_utf8_lossy(part)
     }
 
-    /// Whether an input of this many bytes ends within a unit of UTF-16.
-    pub(crate) fn has_half_a_unit(&self, input_bytes: usize) -> bool {
-        self.is_utf16 && !input_bytes.is_multiple_of(2)
+    /// Whether the input ends within a unit of UTF-16.
+    pub(crate) fn has_half_a_unit(&self) -> bool {
+        self.has_half_a_unit
     }
 
     /// How many bytes of the input the first `count` bytes of the piece are, the byte order mark included.
     pub(crate) fn input_bytes(&self, count: usize) -> usize {
-        if !self.is_utf16 {
-            return self.mark + count;
+        let Some(places) = &self.places else { return self.mark + count };
+        let (before, from) = match places.partition_point(|(decoded, _)| *decoded <= count) {
+            0 => (0, self.mark),
+            after => places[after - 1],
+        };
+        if before == count {
+            return from;
         }
-        // One unit of UTF-16 for each character of up to three bytes, two for one of four. Counted at first bytes.
-        let units: usize = self.bytes[..count]
-            .iter()
-            .map(|byte| match byte {
-                0x80..=0xbf => 0,
-                0xf0.. => 2,
-                _ => 1,
-            })
-            .sum();
-        self.mark + units * 2
+        // Within a line: decode it again, byte by byte, up to the place.
+        let mut decoder = self.encoding.new_decoder_without_bom_handling();
+        let (mut produced, mut buffer) = (before, [0; 32]);
+        for (at, byte) in self.input[from..].iter().enumerate() {
+            let (_, _, written, _) = decoder.decode_to_utf8(std::slice::from_ref(byte), &mut buffer, false);
+            produced += written;
+            if produced >= count {
+                return from + at + 1;
+            }
+        }
+        self.input.len()
+    }
+
+    /// The bytes of the input that a part of the piece is, or the lines that it stands in.
+    pub(crate) fn input_span(&self, part: std::ops::Range<usize>) -> std::ops::Range<usize> {
+        let Some(places) = &self.places else { return self.mark + part.start..self.mark + part.end };
+        let start = match places.partition_point(|(decoded, _)| *decoded <= part.start) {
+            0 => self.mark,
+            after => places[after - 1].1,
+        };
+        let end = places
+            .get(places.partition_point(|(decoded, _)| *decoded < part.end))
+            .map_or(self.input.len(), |(_, end)| *end);
+        start..end
     }
 }
 
-fn decode_single_byte(encoding: Encoding, part: &[u8]) -> String {
-    part.iter()
-        .map(|&byte| match (encoding, byte) {
-            (Encoding::Windows1252, 0x80..=0x9f) => WINDOWS_1252[usize::from(byte - 0x80)],
-            // ISO 8859-1 is the first 256 characters of Unicode.
-            (_, byte) => char::from(byte),
-        })
-        .collect()
+/// Where the first line ends, its end included: `\n`, or `\r` that no `\n` follows.
+fn line_end(encoding: &'static Encoding, bytes: &[u8]) -> Option<usize> {
+    if !is_utf16(encoding) {
+        return bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')).map(|at| at + 1);
+    }
+    let low = usize::from(encoding == UTF_16BE);
+    let (pairs, _) = bytes.as_chunks::<2>();
+    let at = pairs.iter().position(|pair| matches!(pair[low], b'\n' | b'\r') && pair[1 - low] == 0)?;
+    Some(at * 2 + 2)
 }

@@ -1,24 +1,37 @@
-//! The connector `kith/csv`: CSV, other delimited text and NDJSON, in pieces of any size, by a mapping in its configuration.
+//! The connector `kith/csv`: CSV, other delimited text and JSON, in pieces of any size, by a mapping in its configuration.
 //!
-//! Responsible for going through the input record by record and for where the next piece goes on. `record` finds records, `encoding`
-//! decodes them, `event` maps them, `settings` and `time` read the configuration. Leaves upload, decompression and progress to the kernel.
+//! Responsible for going through the input record by record and for where the next piece goes on. `begin` finds out how the file is
+//! written, `record` and `json_records` find records, `encoding` decodes them, `event` maps them, `settings` reads the configuration.
+//! Leaves upload, decompression and progress to the kernel.
 
 use std::borrow::Cow;
 
 use kith_plugin_sdk::{Connector, Event, Failure, Received, Rejected, Rejection, Request, config, export};
-use serde::{Deserialize, Serialize};
 
+use crate::begin::{Begun, Progress};
 use crate::encoding::Piece;
-use crate::event::{Problem, Row};
-use crate::record::{Dialect, FieldSpan, Found};
-use crate::settings::{Format, Mapping, Settings};
+use crate::event::{Exactness, FieldText, Problem, Row, Seen};
+use crate::record::{Dialect, Escape, FieldSpan, Found};
+use crate::settings::{Format, Mapping, Settings, ShortRows};
 
+mod begin;
+mod column;
+mod currency;
 mod encoding;
 mod event;
+mod foreign;
+mod header;
 mod json;
+mod json_records;
+mod names;
+mod number;
 mod record;
+mod sample;
 mod settings;
 mod time;
+mod validate;
+mod value;
+mod zone;
 
 /// The connector.
 pub struct Csv;
@@ -28,71 +41,70 @@ pub struct Csv;
 const MAX_RECORD_BYTES: usize = 256 * 1024;
 
 impl Connector for Csv {
+    fn validate(config: &str) -> Result<(), Vec<kith_plugin_sdk::Problem>> {
+        validate::validate(config)
+    }
+
     fn receive(request: Request) -> Result<Received, Rejection> {
         let settings: Settings = config::get()?;
-        let progress = Progress::resume(request.resume.as_deref())?;
+        let mut progress = Progress::resume(request.resume.as_deref())?;
+        if request.is_replay() {
+            // One record that was set aside comes as the text that it was shown as.
+            progress.read_one_text();
+        }
         let body = &request.body;
-        let (mark, big_endian) = match progress.big_endian {
-            Some(big_endian) => (0, big_endian),
-            None => match encoding::start(settings.encoding, body, request.complete) {
-                Some(start) => (start.mark, start.big_endian),
-                None => return Ok(Received { resume: request.resume, ..Received::default() }),
-            },
+        let mut mark = 0;
+        let mut at = 0;
+        let begun = match progress.begun {
+            Some(begun) => begun,
+            None if !request.complete && body.len() < begin::SAMPLE_BYTES => {
+                return Ok(Received { resume: request.resume, ..Received::default() });
+            }
+            None => {
+                let start = begin::begin(&settings, &request)?;
+                (mark, at) = (start.mark, start.at);
+                progress.line = start.lines;
+                progress.begun = Some(start.begun);
+                begin::learn(&settings, &request, &start, &mut progress)?;
+                start.begun
+            }
         };
-        let piece = Piece::new(settings.encoding, big_endian, mark, body);
-        let mut reading = Reading::new(&settings, &piece, request.complete, progress)?;
-        reading.progress.big_endian = Some(big_endian);
+        let piece = Piece::new(begun.encoding()?, mark, body);
+        let mut reading = Reading::new(&settings, begun, &piece, request.complete, progress)?;
+        reading.at = at;
         reading.run()?;
 
-        let mut received = Received { events: reading.events, rejected: reading.rejected, ..Received::default() };
+        let consumed = piece.input_bytes(reading.at) as u64;
+        let progress = reading.progress();
+        let mut received = Received {
+            events: reading.events,
+            rejected: reading.rejected,
+            notes: progress.notes(request.complete),
+            ..Received::default()
+        };
         if request.complete {
             received.consumed = body.len() as u64;
-            if piece.has_half_a_unit(body.len()) {
+            if piece.has_half_a_unit() {
                 let message = "the file ends with half a UTF-16 unit; it was cut, or it is not UTF-16";
-                received.rejected.push(Rejected::new(reading.progress.line + 1, "undecodable", message, ""));
+                received.rejected.push(Rejected::new(progress.line + 1, "undecodable", message, ""));
             }
         } else {
-            received.consumed = piece.input_bytes(reading.at) as u64;
-            received.resume = Some(reading.progress.to_bytes()?);
+            received.consumed = consumed;
         }
+        received.resume = Some(progress.to_bytes()?);
         Ok(received)
     }
 }
 
 export!(Csv as connector);
 
-/// Where the next piece goes on.
-#[derive(Serialize, Deserialize, Default)]
-struct Progress {
-    /// The columns' names, once they are known.
-    header: Option<Vec<String>>,
-    /// Lines already behind us.
-    line: u64,
-    /// The byte order, once the beginning was seen.
-    big_endian: Option<bool>,
-    /// Inside a line that is too long and already reported: whatever comes is dropped up to its end.
-    skipping: bool,
-}
-
-impl Progress {
-    fn resume(bytes: Option<&[u8]>) -> Result<Progress, Failure> {
-        match bytes {
-            None => Ok(Progress::default()),
-            Some(bytes) => serde_json::from_slice(bytes)
-                .map_err(|error| Failure::bad_input(format!("the place to go on from does not read: {error}"))),
-        }
-    }
-
-    fn to_bytes(&self) -> Result<Vec<u8>, Failure> {
-        serde_json::to_vec(self)
-            .map_err(|error| Failure::permanent(format!("the place to go on from does not write: {error}")))
-    }
-}
-
 /// The way through one piece.
 struct Reading<'p> {
     format: Format,
     dialect: Dialect,
+    exactness: Exactness,
+    short_rows: ShortRows,
+    duplicates: header::Duplicates,
     mapping: Mapping,
     /// A header line is still to come.
     header_line: bool,
@@ -101,6 +113,7 @@ struct Reading<'p> {
     complete: bool,
     /// Which field of a line each of the mapping's columns is.
     places: Vec<usize>,
+    seen: Seen,
     progress: Progress,
     /// Bytes of the piece already behind us.
     at: usize,
@@ -111,48 +124,59 @@ struct Reading<'p> {
 impl<'p> Reading<'p> {
     fn new(
         settings: &'p Settings,
+        begun: Begun,
         piece: &'p Piece<'p>,
         complete: bool,
-        progress: Progress,
+        mut progress: Progress,
     ) -> Result<Reading<'p>, Rejection> {
-        let dialect = Dialect { delimiter: settings.delimiter()?, quote: settings.quote()?, trim: settings.trim };
-        let is_csv = settings.format == Format::Csv;
+        let is_csv = begun.format == Format::Csv;
         if is_csv && !settings.header && settings.columns.is_empty() {
             let failure = Failure::permanent("without a header line the configuration must name the `columns`");
             return Err(failure.into());
         }
+        let mut mapping = settings.mapping()?;
+        if begun.exactness() == Exactness::Unquoted
+            && let Some(time) = &mut mapping.time
+        {
+            // Dates of cells were written so by the program that read the sheet.
+            time.formats.insert(0, time::TimeFormat::Rfc3339);
+        }
+        if is_csv && !settings.header && progress.header.is_none() {
+            progress.header = Some(settings.columns.clone());
+        }
         let mut reading = Reading {
-            format: settings.format,
-            dialect,
-            mapping: settings.mapping()?,
+            format: begun.format,
+            dialect: begun.dialect,
+            exactness: begun.exactness(),
+            short_rows: settings.short_rows,
+            duplicates: settings.duplicate_columns,
             header_line: is_csv && settings.header && progress.header.is_none(),
             columns: &settings.columns,
             piece,
             complete,
             places: Vec::new(),
+            seen: progress.seen(&mapping.columns),
+            mapping,
             progress,
             at: 0,
             events: Vec::new(),
             rejected: Vec::new(),
         };
-        if is_csv && !settings.header && reading.progress.header.is_none() {
-            reading.progress.header = Some(settings.columns.clone());
-        }
         reading.place_columns()?;
         Ok(reading)
+    }
+
+    /// Where the next piece goes on.
+    fn progress(&mut self) -> Progress {
+        let mut progress = std::mem::take(&mut self.progress);
+        progress.note_seen(&self.mapping, std::mem::take(&mut self.seen));
+        progress
     }
 
     /// Find the mapping's columns among those of the file.
     fn place_columns(&mut self) -> Result<(), Rejection> {
         let Some(header) = &self.progress.header else { return Ok(()) };
-        self.places.clear();
-        for column in &self.mapping.columns {
-            let place = header.iter().position(|name| name == column).ok_or_else(|| {
-                let message = format!("the file has no column `{column}`; it has: {}", header.join(", "));
-                Rejection::new(400, "unknown-column", message)
-            })?;
-            self.places.push(place);
-        }
+        self.places = header::find(&self.mapping.columns, header)?;
         Ok(())
     }
 
@@ -175,17 +199,17 @@ impl<'p> Reading<'p> {
                     self.pass(&rest[..end]);
                 }
                 Found::Unfinished if is_all && !self.complete => return Ok(()),
-                Found::Unfinished | Found::BrokenQuoting => match record::line(window, is_all && self.complete) {
+                Found::Unfinished | Found::BrokenQuoting => match self.line(window, is_all && self.complete) {
                     Some((content, end)) => {
-                        let message = "a quoted field is not closed before the next delimiter, or never; double the quotes inside it";
-                        self.refuse(&rest[..content], Problem::new("broken-quoting", message))?;
+                        self.refuse(&rest[..content], self.broken())?;
                         self.pass(&rest[..end]);
                     }
                     None if is_all => return Ok(()),
                     None => {
-                        let message = format!("the line has more than {MAX_RECORD_BYTES} bytes");
+                        let message = format!("the record has more than {MAX_RECORD_BYTES} bytes");
                         self.refuse(window, Problem::new("record-too-long", message))?;
                         self.progress.skipping = true;
+                        self.progress.skip = json_records::Skip::default();
                     }
                 },
             }
@@ -193,22 +217,50 @@ impl<'p> Reading<'p> {
         Ok(())
     }
 
-    fn find(&self, window: &[u8], complete: bool, spans: &mut Vec<FieldSpan>) -> Found {
+    fn line(&self, window: &[u8], complete: bool) -> Option<(usize, usize)> {
+        record::line(window, self.dialect.line_end, complete)
+    }
+
+    /// What is wrong with a line that begins a record which does not end.
+    fn broken(&self) -> Problem {
         match self.format {
-            Format::Csv => record::find(window, self.dialect, complete, spans),
-            Format::Ndjson => match record::line(window, complete) {
-                Some((content, end)) => {
-                    spans.clear();
-                    spans.push(FieldSpan { span: 0..content, is_quoted: false });
-                    Found::Record(end)
+            Format::Csv => Problem::new(
+                "broken-quoting",
+                "a quoted field is not closed before the next delimiter, or never; double the quotes inside it",
+            ),
+            Format::Json => {
+                Problem::new("invalid-json", "the line is not a JSON object, and none that goes on behind it")
+            }
+        }
+    }
+
+    fn find(&mut self, window: &[u8], complete: bool, spans: &mut Vec<FieldSpan>) -> Found {
+        if self.format == Format::Csv {
+            return record::find(window, self.dialect, complete, spans);
+        }
+        spans.clear();
+        match json_records::find(window, self.progress.position, complete) {
+            json_records::Found::Gap(length) => Found::Record(length),
+            json_records::Found::Bracket(length, position) => {
+                self.progress.position = position;
+                Found::Record(length)
+            }
+            json_records::Found::Record(end) => {
+                if self.progress.position == json_records::Position::Begin {
+                    self.progress.position = json_records::Position::Lines;
                 }
-                None => Found::Unfinished,
-            },
+                spans.push(FieldSpan { span: 0..end, is_quoted: false });
+                Found::Record(end)
+            }
+            json_records::Found::Unfinished => Found::Unfinished,
+            json_records::Found::Broken => Found::BrokenQuoting,
         }
     }
 
     fn skip(&mut self, rest: &[u8]) {
-        let end = record::line(rest, self.complete).map(|(_, end)| end);
+        let is_item = self.progress.position == json_records::Position::Array;
+        let end =
+            if is_item { self.progress.skip.over(rest) } else { self.line(rest, self.complete).map(|(_, end)| end) };
         self.progress.skipping = end.is_none();
         self.pass(&rest[..end.unwrap_or(rest.len())]);
     }
@@ -216,7 +268,8 @@ impl<'p> Reading<'p> {
     /// Go on behind these bytes.
     fn pass(&mut self, bytes: &[u8]) {
         self.at += bytes.len();
-        self.progress.line += bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        let line_end = self.dialect.line_end.byte();
+        self.progress.line += bytes.iter().filter(|&&byte| byte == line_end).count() as u64;
     }
 
     /// Set a record aside. A header that cannot be read is different: without it no line can.
@@ -249,9 +302,11 @@ impl<'p> Reading<'p> {
         if self.header_line {
             return self.take_header(record, spans);
         }
+        self.progress.rows += 1;
         match self.read(record, spans) {
             Ok(event) => {
-                self.events.push(event);
+                let text = self.piece.input_span(self.at..self.at + record.trim_ascii_end().len());
+                self.events.push(event.at(self.progress.line + 1, Some(text)));
                 Ok(())
             }
             Err(problem) => self.refuse(record.trim_ascii_end(), problem),
@@ -264,7 +319,8 @@ impl<'p> Reading<'p> {
                 Ok(fields) => fields,
                 Err(problem) => return self.refuse(record, problem),
             };
-            fields.iter().map(|name| name.trim().to_owned()).collect()
+            let texts: Vec<Cow<'_, str>> = fields.into_iter().map(|field| field.text).collect();
+            header::names(&texts, self.duplicates)
         } else {
             self.columns.to_vec()
         };
@@ -273,60 +329,59 @@ impl<'p> Reading<'p> {
         self.place_columns()
     }
 
-    fn read(&self, record: &[u8], spans: &[FieldSpan]) -> Result<Event, Problem> {
-        let fallback_id = || message_id(record, self.progress.line + 1);
+    fn read(&mut self, record: &[u8], spans: &[FieldSpan]) -> Result<Event, Problem> {
         match self.format {
-            Format::Ndjson => {
+            Format::Json => {
                 let text = self.piece.decode(record).ok_or_else(undecodable)?;
                 let object = json::object(text.trim())
                     .map_err(|error| Problem::new("invalid-json", format!("the line is not a JSON object: {error}")))?;
-                event::read(&Row::Object(&object), &self.mapping, fallback_id)
+                event::read(&Row::Object(&object), &self.mapping, &mut self.seen)
             }
             Format::Csv => {
-                let fields = self.fields(record, spans)?;
+                let mut fields = self.fields(record, spans)?;
                 let expected = self.progress.header.as_ref().map_or(0, Vec::len);
-                if fields.len() != expected {
+                let surplus = fields.get(expected..).unwrap_or_default();
+                // Spreadsheets fill lines up with empty fields, in which nothing is lost.
+                if surplus.iter().all(|field| field.text.is_empty()) {
+                    fields.truncate(expected);
+                }
+                let is_short = fields.len() < expected && self.short_rows == ShortRows::Fill;
+                if fields.len() != expected && !is_short {
                     let message = format!("the line has {} fields where there are {expected} columns", fields.len());
                     return Err(Problem::new("wrong-field-count", message));
                 }
-                event::read(&Row::Fields { fields: &fields, places: &self.places }, &self.mapping, fallback_id)
+                let row = Row::Fields { fields: &fields, places: &self.places, exactness: self.exactness };
+                event::read(&row, &self.mapping, &mut self.seen)
             }
         }
     }
 
-    fn fields<'r>(&self, record: &'r [u8], spans: &[FieldSpan]) -> Result<Vec<Cow<'r, str>>, Problem> {
-        spans
-            .iter()
-            .map(|field| {
-                let mut text = self.piece.decode(&record[field.span.clone()]).ok_or_else(undecodable)?;
-                if let (true, Some(quote)) = (field.is_quoted, self.dialect.quote) {
-                    let quote = char::from(quote);
-                    if text.contains(quote) {
-                        text = Cow::Owned(text.replace(&format!("{quote}{quote}"), quote.encode_utf8(&mut [0; 4])));
-                    }
-                } else if self.dialect.trim {
-                    text = match text {
-                        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
-                        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
-                    };
+    fn fields<'r>(&self, record: &'r [u8], spans: &[FieldSpan]) -> Result<Vec<FieldText<'r>>, Problem> {
+        let field = |field: &FieldSpan| {
+            let mut text = self.piece.decode(&record[field.span.clone()]).ok_or_else(undecodable)?;
+            if let (true, Some(quote)) = (field.is_quoted, self.dialect.quote) {
+                let quote = char::from(quote);
+                if text.contains(quote) {
+                    text = Cow::Owned(text.replace(&format!("{quote}{quote}"), quote.encode_utf8(&mut [0; 4])));
                 }
-                Ok(text)
-            })
-            .collect()
+            } else if self.dialect.trim {
+                text = match text {
+                    Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+                    Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+                };
+            }
+            // `\N` alone is nothing, and no escaped letter.
+            if self.dialect.escape == Escape::Backslash && text.contains('\\') && text != "\\N" {
+                text = Cow::Owned(record::unescape(&text));
+            }
+            Ok(FieldText { text, is_quoted: field.is_quoted })
+        };
+        spans.iter().map(field).collect()
     }
 }
 
 fn undecodable() -> Problem {
     Problem::new("undecodable", "the line holds bytes that are no text in the configured encoding")
-}
-
-/// A record's own message id: its line number and a hash of its bytes, so that the same file imported again gives the same ids and every
-/// event is kept once. FNV-1a in 128 bits: stable for ever, and ids of different lines differ by the number already.
-fn message_id(record: &[u8], line: u64) -> String {
-    let hash = record.trim_ascii_end().iter().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128, |hash, &byte| {
-        (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
-    });
-    format!("line-{line}-{hash:032x}")
 }
 
 #[cfg(test)]

@@ -4,14 +4,43 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::settings::Delimiter;
 
 /// How lines are cut into fields.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Dialect {
     pub(crate) delimiter: Delimiter,
     pub(crate) quote: Option<u8>,
+    pub(crate) escape: Escape,
+    pub(crate) line_end: LineEnd,
     pub(crate) trim: bool,
+}
+
+/// Whether a backslash takes the meaning from the byte behind it, as in exports of MySQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Escape {
+    None,
+    Backslash,
+}
+
+/// What ends a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum LineEnd {
+    /// `\n` or `\r\n`.
+    Feed,
+    /// `\r` alone, as the first Macintoshes had it.
+    Return,
+}
+
+impl LineEnd {
+    pub(crate) fn byte(self) -> u8 {
+        match self {
+            LineEnd::Feed => b'\n',
+            LineEnd::Return => b'\r',
+        }
+    }
 }
 
 /// One field: where its content stands, without the quotes.
@@ -37,7 +66,7 @@ pub(crate) fn find(bytes: &[u8], dialect: Dialect, complete: bool, fields: &mut 
     fields.clear();
     match dialect.delimiter {
         Delimiter::Whitespace => {
-            let Some((line, end)) = line(bytes, complete) else { return Found::Unfinished };
+            let Some((line, end)) = line(bytes, dialect.line_end, complete) else { return Found::Unfinished };
             let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
             let mut at = 0;
             while let Some(gap) = bytes[at..line].iter().position(|byte| !is_space(byte)) {
@@ -52,45 +81,64 @@ pub(crate) fn find(bytes: &[u8], dialect: Dialect, complete: bool, fields: &mut 
 }
 
 fn find_delimited(bytes: &[u8], delimiter: u8, dialect: Dialect, complete: bool, fields: &mut Vec<FieldSpan>) -> Found {
+    let line_end = dialect.line_end;
     let mut at = 0;
     loop {
         let start = if dialect.trim { at + spaces(&bytes[at..], delimiter) } else { at };
         let is_quoted = dialect.quote.is_some_and(|quote| bytes.get(start) == Some(&quote));
         let content = if is_quoted {
-            match closing_quote(bytes, start + 1, bytes[start]) {
+            match closing_quote(bytes, start + 1, bytes[start], dialect.escape) {
                 Some(close) => start + 1..close,
                 None => return Found::Unfinished,
             }
         } else {
-            let end = bytes[at..].iter().position(|&byte| byte == delimiter || byte == b'\n');
-            at..end.map_or(bytes.len(), |length| at + length)
+            at..plain_end(bytes, at, delimiter, dialect)
         };
         let mut after = content.end + usize::from(is_quoted);
         if is_quoted && dialect.trim {
             after += spaces(&bytes[after..], delimiter);
         }
+        let span = if is_quoted { content } else { content.start..before_return(bytes, &content, line_end) };
         match &bytes[after..] {
             [byte, ..] if *byte == delimiter => {
-                fields.push(FieldSpan { span: content, is_quoted });
+                fields.push(FieldSpan { span: content_until(&span, after, is_quoted), is_quoted });
                 at = after + 1;
             }
-            [b'\n', ..] => {
-                let span = if is_quoted { content } else { content.start..before_return(bytes, &content) };
+            [byte, ..] if *byte == line_end.byte() => {
                 fields.push(FieldSpan { span, is_quoted });
                 return Found::Record(after + 1);
             }
             [b'\r', b'\n', ..] => {
-                fields.push(FieldSpan { span: content, is_quoted });
+                fields.push(FieldSpan { span, is_quoted });
                 return Found::Record(after + 2);
             }
             [] | [b'\r'] if !complete => return Found::Unfinished,
             [] | [b'\r'] => {
-                let span = if is_quoted { content } else { content.start..before_return(bytes, &content) };
                 fields.push(FieldSpan { span, is_quoted });
                 return Found::Record(bytes.len());
             }
             _ => return Found::BrokenQuoting,
         }
+    }
+}
+
+/// Before a delimiter a `\r` is content.
+fn content_until(span: &Range<usize>, after: usize, is_quoted: bool) -> Range<usize> {
+    if is_quoted { span.clone() } else { span.start..after }
+}
+
+/// Where a field without quotes ends.
+fn plain_end(bytes: &[u8], from: usize, delimiter: u8, dialect: Dialect) -> usize {
+    let ends = |byte: u8| byte == delimiter || byte == dialect.line_end.byte();
+    let mut at = from;
+    loop {
+        let escape = |byte: u8| dialect.escape == Escape::Backslash && byte == b'\\';
+        let Some(length) = bytes[at..].iter().position(|&byte| ends(byte) || escape(byte)) else { return bytes.len() };
+        at += length;
+        if ends(bytes[at]) {
+            return at;
+        }
+        at = (at + 2).min(bytes.len());
     }
 }
 
@@ -100,37 +148,68 @@ fn spaces(bytes: &[u8], delimiter: u8) -> usize {
 }
 
 /// Where the content ends without the `\r` of a `\r\n`.
-fn before_return(bytes: &[u8], content: &Range<usize>) -> usize {
-    if bytes[content.clone()].last() == Some(&b'\r') { content.end - 1 } else { content.end }
+fn before_return(bytes: &[u8], content: &Range<usize>, line_end: LineEnd) -> usize {
+    let has_return = line_end == LineEnd::Feed && bytes[content.clone()].last() == Some(&b'\r');
+    if has_return { content.end - 1 } else { content.end }
 }
 
-/// The quote that closes a field; a doubled one stands for itself.
-fn closing_quote(bytes: &[u8], from: usize, quote: u8) -> Option<usize> {
+/// The quote that closes a field; a doubled one stands for itself, and so does one behind a backslash where that escapes.
+fn closing_quote(bytes: &[u8], from: usize, quote: u8, escape: Escape) -> Option<usize> {
     let mut at = from;
     loop {
-        at += bytes[at..].iter().position(|&byte| byte == quote)?;
-        if bytes.get(at + 1) != Some(&quote) {
+        let escapes = |byte: u8| escape == Escape::Backslash && byte == b'\\';
+        at += bytes.get(at..)?.iter().position(|&byte| byte == quote || escapes(byte))?;
+        if bytes[at] == quote && bytes.get(at + 1) != Some(&quote) {
             return Some(at);
         }
         at += 2;
     }
 }
 
+/// The text of an escaped field, as `SELECT … INTO OUTFILE` writes it.
+pub(crate) fn unescape(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        if letter != '\\' {
+            plain.push(letter);
+            continue;
+        }
+        plain.push(match letters.next() {
+            Some('n') => '\n',
+            Some('r') => '\r',
+            Some('t') => '\t',
+            Some('b') => '\u{8}',
+            Some('0') => '\0',
+            Some('Z') => '\u{1a}',
+            Some(other) => other,
+            None => '\\',
+        });
+    }
+    plain
+}
+
 /// The first line: where its content ends, and where the next begins.
-pub(crate) fn line(bytes: &[u8], complete: bool) -> Option<(usize, usize)> {
-    let (content, end) = match bytes.iter().position(|&byte| byte == b'\n') {
+pub(crate) fn line(bytes: &[u8], line_end: LineEnd, complete: bool) -> Option<(usize, usize)> {
+    let (content, end) = match bytes.iter().position(|&byte| byte == line_end.byte()) {
         Some(at) => (at, at + 1),
         None if complete => (bytes.len(), bytes.len()),
         None => return None,
     };
-    Some((before_return(bytes, &(0..content)), end))
+    Some((before_return(bytes, &(0..content), line_end), end))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const CSV: Dialect = Dialect { delimiter: Delimiter::Byte(b','), quote: Some(b'"'), trim: false };
+    const CSV: Dialect = Dialect {
+        delimiter: Delimiter::Byte(b','),
+        quote: Some(b'"'),
+        escape: Escape::None,
+        line_end: LineEnd::Feed,
+        trim: false,
+    };
 
     #[track_caller]
     fn check(text: &str, dialect: Dialect, expected: &[&str], rest: &str) {
@@ -162,6 +241,14 @@ mod tests {
         let columns = Dialect { delimiter: Delimiter::Whitespace, ..CSV };
         check("  a  \t\"b c\r\nd", columns, &["a", "\"b", "c"], "d");
         check("\n", columns, &[], "");
+        let mysql = Dialect { escape: Escape::Backslash, ..CSV };
+        check("\"say \\\"hi\\\", ok\",b\n", mysql, &["say \\\"hi\\\", ok", "b"], "");
+        check("a\\,b,\\N\n", mysql, &["a\\,b", "\\N"], "");
+        check("a\\\nb,c\nd", mysql, &["a\\\nb", "c"], "d");
+        check("\"C:\\dir\\\",b\n", CSV, &["C:\\dir\\", "b"], "");
+        let old = Dialect { line_end: LineEnd::Return, ..CSV };
+        check("a,\"b\r\n\"\rc", old, &["a", "b\r\n"], "c");
+        assert_eq!(unescape("a\\tb\\\\n\\\"\\q\\"), "a\tb\\n\"q\\");
     }
 
     #[test]

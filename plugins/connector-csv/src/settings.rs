@@ -7,17 +7,24 @@ use std::collections::BTreeMap;
 use kith_plugin_sdk::{EventKind, Failure};
 use serde::Deserialize;
 
-use crate::time::TimeFormat;
+use crate::encoding;
+use crate::header::Duplicates;
+use crate::number::{Decimal, Percent, Style, Thousands};
+use crate::record::Escape;
+use crate::time::{DateOrder, TimeFormat};
+use crate::zone::Zone;
 
 /// The configuration as it is written.
 #[derive(Deserialize)]
 pub(crate) struct Settings {
-    #[serde(default)]
-    pub(crate) format: Format,
-    #[serde(default = "comma")]
+    #[serde(default, deserialize_with = "format")]
+    pub(crate) format: Option<Format>,
+    #[serde(default = "auto")]
     delimiter: String,
     #[serde(default = "double_quote")]
     quote: String,
+    #[serde(default = "auto")]
+    escape: String,
     #[serde(default)]
     pub(crate) trim: bool,
     #[serde(default = "yes")]
@@ -25,7 +32,15 @@ pub(crate) struct Settings {
     #[serde(default)]
     pub(crate) columns: Vec<String>,
     #[serde(default)]
-    pub(crate) encoding: Encoding,
+    pub(crate) duplicate_columns: Duplicates,
+    #[serde(default)]
+    pub(crate) short_rows: ShortRows,
+    #[serde(default = "nulls")]
+    pub(crate) nulls: Vec<String>,
+    #[serde(default = "auto")]
+    encoding: String,
+    #[serde(flatten)]
+    numbers: NumberSettings,
     #[serde(default)]
     kind: Kind,
     #[serde(default)]
@@ -37,36 +52,101 @@ pub(crate) struct Settings {
     traits: Selection,
     time: Option<TimeSource>,
     message_id: Option<String>,
+    /// The kernel's business: what becomes of a record whose id came before.
+    #[serde(default, rename = "upsert")]
+    _upsert: bool,
     #[serde(default)]
     shift_days: i64,
     #[serde(default)]
     shift_ms: i64,
 }
 
-#[derive(Deserialize, Default, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
+#[derive(serde::Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Format {
-    #[default]
     Csv,
-    Ndjson,
+    /// Objects one after another, or in one array.
+    Json,
 }
 
-#[derive(Deserialize, Default, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Encoding {
+/// The format; `None` where the file is to show it.
+fn format<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Format>, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "auto" => Ok(None),
+        "csv" => Ok(Some(Format::Csv)),
+        "json" | "ndjson" => Ok(Some(Format::Json)),
+        other => {
+            Err(serde::de::Error::custom(format!("`format` is `{other}`; write `csv`, `ndjson`, `json` or `auto`")))
+        }
+    }
+}
+
+/// What becomes of a line with fewer fields than there are columns.
+#[derive(Deserialize, Default, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ShortRows {
     #[default]
-    #[serde(rename = "utf-8")]
-    Utf8,
-    #[serde(rename = "windows-1252")]
-    Windows1252,
-    #[serde(rename = "latin1")]
-    Latin1,
-    /// The byte order mark tells the order; without one, little-endian.
-    #[serde(rename = "utf-16")]
-    Utf16,
-    #[serde(rename = "utf-16le")]
-    Utf16Le,
-    #[serde(rename = "utf-16be")]
-    Utf16Be,
+    Refuse,
+    /// The missing fields are empty.
+    Fill,
+}
+
+/// How numbers are written; of the file or of one column.
+#[derive(Deserialize, Default, Clone)]
+struct NumberSettings {
+    decimal: Option<String>,
+    thousands: Option<String>,
+    #[serde(default)]
+    percent: Option<PercentSetting>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+enum PercentSetting {
+    Refuse,
+    Fraction,
+    Number,
+}
+
+impl NumberSettings {
+    /// The style, with that of the file where this is a column's.
+    fn style(&self, file: Option<&NumberSettings>) -> Result<Style, Failure> {
+        let or_file = |own: &Option<String>, get: fn(&NumberSettings) -> &Option<String>| {
+            own.clone().or_else(|| file.and_then(|file| get(file).clone())).unwrap_or_else(auto)
+        };
+        let decimal = match or_file(&self.decimal, |file| &file.decimal).as_str() {
+            "auto" => None,
+            "." => Some(Decimal::Point),
+            "," => Some(Decimal::Comma),
+            other => return Err(Failure::permanent(format!("`decimal` is `{other}`; write `.`, `,` or `auto`"))),
+        };
+        let thousands = match or_file(&self.thousands, |file| &file.thousands).as_str() {
+            "auto" => Thousands::Any,
+            "," => Thousands::Comma,
+            "." => Thousands::Point,
+            "'" => Thousands::Apostrophe,
+            " " => Thousands::Space,
+            "none" => Thousands::None,
+            other => {
+                let message = format!("`thousands` is `{other}`; write `,`, `.`, `'`, a space, `none` or `auto`");
+                return Err(Failure::permanent(message));
+            }
+        };
+        // What stands between thousands is no decimal sign, so that one setting says both.
+        let decimal = match (decimal, thousands) {
+            (None, Thousands::Comma) => Some(Decimal::Point),
+            (None, Thousands::Point) => Some(Decimal::Comma),
+            (Some(Decimal::Point), Thousands::Point) | (Some(Decimal::Comma), Thousands::Comma) => {
+                return Err(Failure::permanent("`decimal` and `thousands` are the same sign"));
+            }
+            (decimal, _) => decimal,
+        };
+        let percent = match self.percent.or(file.and_then(|file| file.percent)) {
+            None | Some(PercentSetting::Refuse) => Percent::Refuse,
+            Some(PercentSetting::Fraction) => Percent::Fraction,
+            Some(PercentSetting::Number) => Percent::Number,
+        };
+        Ok(Style { decimal, thousands, percent })
+    }
 }
 
 #[derive(Deserialize, Default, Clone, Copy)]
@@ -107,6 +187,8 @@ enum Selected {
         column: String,
         #[serde(rename = "type")]
         value_type: Option<ValueType>,
+        #[serde(flatten)]
+        numbers: NumberSettings,
     },
 }
 
@@ -126,10 +208,26 @@ struct TimeSource {
     formats: Vec<String>,
     #[serde(default = "utc")]
     zone: String,
+    #[serde(default)]
+    order: OrderSetting,
 }
 
-fn comma() -> String {
-    ",".to_owned()
+#[derive(Deserialize, Default, Clone, Copy)]
+#[serde(rename_all = "kebab-case")]
+enum OrderSetting {
+    #[default]
+    Auto,
+    DayFirst,
+    MonthFirst,
+}
+
+fn auto() -> String {
+    "auto".to_owned()
+}
+
+/// What MySQL and its like write for nothing.
+fn nulls() -> Vec<String> {
+    vec!["\\N".to_owned()]
 }
 
 fn double_quote() -> String {
@@ -145,7 +243,7 @@ fn yes() -> bool {
 }
 
 /// What separates the fields of a line.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, Deserialize)]
 pub(crate) enum Delimiter {
     Byte(u8),
     /// Runs of spaces and tabs; also before the first field and after the last.
@@ -159,6 +257,17 @@ pub(crate) type ColumnId = usize;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Template {
     pub(crate) parts: Vec<Part>,
+}
+
+impl Template {
+    /// What a person calls it.
+    pub(crate) fn name(&self, columns: &[String]) -> String {
+        let names = self.parts.iter().filter_map(|part| match part {
+            Part::Column(column) => columns.get(*column).map(String::as_str),
+            Part::Constant(_) => None,
+        });
+        names.collect::<Vec<_>>().join(" ")
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -179,6 +288,16 @@ pub(crate) struct Field {
     pub(crate) key: String,
     pub(crate) column: ColumnId,
     pub(crate) value_type: Option<ValueType>,
+    pub(crate) style: Style,
+}
+
+/// When it happened.
+pub(crate) struct TimeColumn {
+    pub(crate) template: Template,
+    pub(crate) formats: Vec<TimeFormat>,
+    pub(crate) zone: Zone,
+    /// `None`: as the values show.
+    pub(crate) order: Option<DateOrder>,
 }
 
 /// The configuration, ready for use.
@@ -190,26 +309,44 @@ pub(crate) struct Mapping {
     pub(crate) identifiers: Vec<(String, Template)>,
     pub(crate) properties: Vec<Field>,
     pub(crate) traits: Vec<Field>,
-    pub(crate) time: Option<(Template, Vec<TimeFormat>)>,
-    pub(crate) zone_ms: i64,
+    pub(crate) time: Option<TimeColumn>,
+    /// Texts that stand for an empty cell where no quotes are around them.
+    pub(crate) nulls: Vec<String>,
     pub(crate) shift_ms: i64,
     pub(crate) message_id: Option<Template>,
 }
 
 impl Settings {
-    /// What separates the fields.
-    pub(crate) fn delimiter(&self) -> Result<Delimiter, Failure> {
-        Ok(match self.delimiter.as_str() {
+    /// What separates the fields; `None` where the file is to show it.
+    pub(crate) fn delimiter(&self) -> Result<Option<Delimiter>, Failure> {
+        Ok(Some(match self.delimiter.as_str() {
+            "auto" => return Ok(None),
             "whitespace" => Delimiter::Whitespace,
             "tab" => Delimiter::Byte(b'\t'),
             text => match text.as_bytes() {
                 [byte] if byte.is_ascii() && !matches!(byte, b'\n' | b'\r') => Delimiter::Byte(*byte),
                 _ => {
-                    let message = format!("the delimiter `{text}` is not one ASCII character, `tab` or `whitespace`");
+                    let message =
+                        format!("the delimiter `{text}` is not one ASCII character, `tab`, `whitespace` or `auto`");
                     return Err(Failure::permanent(message));
                 }
             },
-        })
+        }))
+    }
+
+    /// Whether backslashes escape; `None` where the file is to show it.
+    pub(crate) fn escape(&self) -> Result<Option<Escape>, Failure> {
+        match self.escape.as_str() {
+            "auto" => Ok(None),
+            "none" => Ok(Some(Escape::None)),
+            "\\" => Ok(Some(Escape::Backslash)),
+            other => Err(Failure::permanent(format!("`escape` is `{other}`; write `\\`, `none` or `auto`"))),
+        }
+    }
+
+    /// The encoding; `None` where the file is to show it.
+    pub(crate) fn encoding(&self) -> Result<Option<&'static encoding_rs::Encoding>, Failure> {
+        if self.encoding == "auto" { Ok(None) } else { encoding::named(&self.encoding).map(Some) }
     }
 
     /// What surrounds a field that holds delimiters or line ends; `None` where nothing does.
@@ -245,15 +382,22 @@ impl Settings {
         if identifiers.is_empty() {
             return Err(Failure::permanent("`identifiers` is empty; name the column of at least one, e.g. user_id"));
         }
-        let (mut time, mut zone_ms) = (None, 0);
+        let mut time = None;
         if let Some(source) = &self.time {
             let patterns: Vec<&str> = match source.formats.as_slice() {
-                [] => vec!["rfc3339"],
+                [] => vec!["auto"],
                 formats => formats.iter().map(String::as_str).collect(),
             };
-            let formats = patterns.into_iter().map(TimeFormat::parse).collect::<Result<_, _>>()?;
-            time = Some((columns.template(&source.column)?, formats));
-            zone_ms = crate::time::zone_ms(&source.zone)?;
+            time = Some(TimeColumn {
+                template: columns.template(&source.column)?,
+                formats: patterns.into_iter().map(TimeFormat::parse).collect::<Result<_, _>>()?,
+                zone: Zone::parse(&source.zone)?,
+                order: match source.order {
+                    OrderSetting::Auto => None,
+                    OrderSetting::DayFirst => Some(DateOrder::DayFirst),
+                    OrderSetting::MonthFirst => Some(DateOrder::MonthFirst),
+                },
+            });
         }
         let message_id = match &self.message_id {
             Some(template) => Some(columns.template(template)?),
@@ -263,10 +407,10 @@ impl Settings {
             kind,
             name,
             identifiers,
-            properties: columns.fields(&self.properties),
-            traits: columns.fields(&self.traits),
+            properties: columns.fields(&self.properties, &self.numbers)?,
+            traits: columns.fields(&self.traits, &self.numbers)?,
             time,
-            zone_ms,
+            nulls: self.nulls.clone(),
             shift_ms: self.shift_days.saturating_mul(86_400_000).saturating_add(self.shift_ms),
             message_id,
             columns: columns.0,
@@ -310,19 +454,23 @@ impl Columns {
         Ok(Template { parts })
     }
 
-    fn fields(&mut self, selection: &Selection) -> Vec<Field> {
-        let mut field = |name: &str, column: &str, value_type: Option<ValueType>| Field {
+    fn fields(&mut self, selection: &Selection, file: &NumberSettings) -> Result<Vec<Field>, Failure> {
+        let of_file = file.style(None)?;
+        let mut field = |name: &str, column: &str, value_type: Option<ValueType>, style: Style| Field {
             key: format!("{}:", serde_json::Value::from(name)),
             column: self.id(column),
             value_type,
+            style,
         };
         match selection {
-            Selection::List(names) => names.iter().map(|name| field(name, name, None)).collect(),
+            Selection::List(names) => Ok(names.iter().map(|name| field(name, name, None, of_file)).collect()),
             Selection::Map(map) => map
                 .iter()
                 .map(|(name, selected)| match selected {
-                    Selected::Column(column) => field(name, column, None),
-                    Selected::Typed { column, value_type } => field(name, column, *value_type),
+                    Selected::Column(column) => Ok(field(name, column, None, of_file)),
+                    Selected::Typed { column, value_type, numbers } => {
+                        Ok(field(name, column, *value_type, numbers.style(Some(file))?))
+                    }
                 })
                 .collect(),
         }

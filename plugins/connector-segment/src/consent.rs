@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 use kith_plugin_sdk::EventKind;
 
-use crate::json::{self, Object, ObjectWriter, Raw};
 use crate::message::Shared;
+use crate::object::{Object, ObjectWriter, Raw};
 
 /// The trait that tells of consents, in any case.
 const CONSENT: &str = "consent";
@@ -92,9 +92,8 @@ pub(crate) fn refused(said: &[Said<'_>]) -> Option<String> {
             }
             Err(_) => value.get().to_owned(),
         };
-        // Whatever it says, it is no agreement; what nobody can read is kept as a refusal of everything.
-        let is_readable = refused.len() <= MAX_REFUSAL_BYTES && json::check_readable(&refused).is_ok();
-        whole.entry(CONSENT, if is_readable { &refused } else { "false" });
+        // Whatever it says, it is no agreement; what is too long for one is kept as a refusal of everything.
+        whole.entry(CONSENT, if refused.len() <= MAX_REFUSAL_BYTES { &refused } else { "false" });
         any = true;
     }
     any.then(|| whole.finish())

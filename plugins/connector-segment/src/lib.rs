@@ -1,17 +1,19 @@
 //! The connector `kith/segment`: takes what Segment's and RudderStack's own clients send over HTTP.
 //!
-//! Responsible for paths, batches and which message is set aside; `message` turns one message into an event, `json` reads JSON without
-//! taking it apart. Leaves authentication, decompression, de-duplication, the clock's correction and the answer to the kernel.
+//! Responsible for paths, batches and which message is set aside; `message` turns one message into an event, `object` takes the
+//! texts of objects apart. Leaves authentication, decompression, de-duplication, the clock's correction and the answer to the kernel.
 
+use kith_plugin_sdk::json::{self, Document, Duplicates, Flags, Member, Numbers, Oddity};
 use kith_plugin_sdk::{Connector, Event, EventKind, Received, Rejected, Rejection, Request, config, export};
 use serde::Deserialize;
 
-use crate::json::{Object, Raw};
 use crate::message::Shared;
+use crate::object::{Object, ObjectWriter};
 
 mod consent;
-mod json;
 mod message;
+mod moment;
+mod object;
 
 /// The connector.
 pub struct Segment;
@@ -42,18 +44,20 @@ enum Route {
 
 impl Connector for Segment {
     fn receive(request: Request) -> Result<Received, Rejection> {
-        let route = route(&request.path)?;
+        // A record that was set aside comes without its batch.
+        let route = match (route(&request.path)?, request.is_replay()) {
+            (Route::Batch, true) => Route::ByContent,
+            (route, _) => route,
+        };
         if !request.complete {
             // A JSON document is read as a whole; the kernel's limit on a body bounds how often this is answered.
             return Ok(Received { resume: request.resume, ..Received::default() });
         }
         let settings: Settings = config::get()?;
         let mut received = Received { consumed: request.body.len() as u64, ..Received::default() };
-        match std::str::from_utf8(&request.body) {
-            Ok(body) => read_body(body, route, &settings, false, &mut received)?,
-            // One undecodable message must not fail the others: they are found behind replacement characters.
-            Err(_) => read_body(&String::from_utf8_lossy(&request.body), route, &settings, true, &mut received)?,
-        }
+        let batch = request.resume.as_deref().unwrap_or(b"{}");
+        let reading = Reading { settings: &settings, body: &request.body };
+        read_body(&reading, route, batch, &mut received)?;
         Ok(received)
     }
 }
@@ -85,98 +89,175 @@ fn route(path: &str) -> Result<Route, Rejection> {
     })
 }
 
-fn read_body(
-    body: &str,
-    route: Route,
-    settings: &Settings,
-    lossy: bool,
-    received: &mut Received,
-) -> Result<(), Rejection> {
-    let invalid = |error: serde_json::Error| {
-        Rejection::new(400, "invalid-json", format!("the body is not a JSON object: {error}"))
-    };
-    let shared = Shared::default();
-    match route {
-        Route::Single(kind) => {
-            let raw: Raw<'_> = serde_json::from_str(body).map_err(invalid)?;
-            let refusal = read_message(raw, 0, Some(kind), &shared, settings, lossy, received);
-            received.events.extend(refusal);
-        }
-        Route::Batch => read_batch(&Object::read(body).map_err(invalid)?, settings, lossy, received)?,
-        Route::ByContent => {
-            let object = Object::read(body).map_err(invalid)?;
-            if object.get("batch").is_some() {
-                read_batch(&object, settings, lossy, received)?;
-            } else {
-                let raw: Raw<'_> = serde_json::from_str(body).map_err(invalid)?;
-                let refusal = read_message(raw, 0, None, &shared, settings, lossy, received);
-                received.events.extend(refusal);
-            }
-        }
+/// A body on its way through.
+struct Reading<'b> {
+    settings: &'b Settings,
+    body: &'b [u8],
+}
+
+impl Reading<'_> {
+    /// The event at the place and with the bytes that its message has in the body. A body in UTF-16 has none of them.
+    fn at(&self, event: Event, place: u64, message: &[u8]) -> Event {
+        let from = (message.as_ptr() as usize).checked_sub(self.body.as_ptr() as usize);
+        let span = from.map(|from| from..from + message.len()).filter(|span| span.end <= self.body.len());
+        event.at(place, span)
     }
+}
+
+/// `batch` holds what the batch of a message that was set aside said for all of its messages.
+fn read_body(reading: &Reading<'_>, route: Route, batch: &[u8], received: &mut Received) -> Result<(), Rejection> {
+    let body = json::decoded(reading.body);
+    let (entries, end) = json::members(&body)
+        .map_err(|error| Rejection::new(400, "invalid-json", format!("the body is not a JSON object: {error}")))?;
+    let (document, rest) = body.split_at(end);
+    let is_batch = |(name, _): &Member<'_>| name == "batch";
+    let kind = match route {
+        Route::Batch => return read_batch(&entries, rest, reading, received),
+        Route::ByContent if entries.iter().any(is_batch) => return read_batch(&entries, rest, reading, received),
+        Route::ByContent => None,
+        Route::Single(kind) => Some(kind),
+    };
+    let said = json::members(batch).map(|(said, _)| said).unwrap_or_default();
+    let (own, flags) = own_fields(&said, received);
+    let own = Object::read(&own).unwrap_or_default();
+    let refusal = read_message(document, 0, kind, &Shared::read(&own, flags), reading, received);
+    received.events.extend(refusal);
+    set_aside_rest(rest, 1, received);
     Ok(())
 }
 
-fn read_batch(object: &Object<'_>, settings: &Settings, lossy: bool, received: &mut Received) -> Result<(), Rejection> {
-    let batch: Vec<Raw<'_>> = match object.get("batch") {
-        Some(batch) => serde_json::from_str(batch.get()).map_err(|_| {
-            Rejection::new(400, "invalid-batch", "`batch` is not a list; send {\"batch\": [message, …]}")
-        })?,
-        None => {
-            return Err(Rejection::new(400, "missing-batch", "there is no `batch`; send {\"batch\": [message, …]}"));
-        }
-    };
-    let shared = Shared::read(object).map_err(|problem| {
-        Rejection::new(400, problem.code, format!("in the batch's own fields: {}", problem.message))
-    })?;
+/// What follows the end of the document was written by somebody, and is not read: it must not be lost without a word.
+fn set_aside_rest(rest: &[u8], place: u64, received: &mut Received) {
+    if !rest.trim_ascii().is_empty() {
+        let message = "bytes follow the end of the JSON document; send one object, and many messages in its `batch`";
+        received.rejected.push(Rejected::new(place, "trailing-bytes", message, &String::from_utf8_lossy(rest)));
+    }
+}
+
+fn read_batch(
+    entries: &[Member<'_>],
+    rest: &[u8],
+    reading: &Reading<'_>,
+    received: &mut Received,
+) -> Result<(), Rejection> {
+    let mut batch = Vec::new();
+    let mut lists = entries.iter().filter(|(name, _)| name == "batch").peekable();
+    if lists.peek().is_none() {
+        return Err(Rejection::new(400, "missing-batch", "there is no `batch`; send {\"batch\": [message, …]}"));
+    }
+    // Somebody who writes the key twice means both.
+    for (_, list) in lists {
+        batch.extend(json::elements(list).map_err(|error| {
+            Rejection::new(
+                400,
+                "invalid-batch",
+                format!("`batch` is not a list ({error}); send {{\"batch\": [message, …]}}"),
+            )
+        })?);
+    }
+    let (own, flags) = own_fields(entries, received);
+    // A message that is set aside is read with it when it comes again.
+    received.resume = Some(own.clone().into_bytes());
+    let own = Object::read(&own).unwrap_or_default();
+    let shared = Shared::read(&own, flags);
     if shared.context_bytes.saturating_mul(batch.len()) > MAX_SHARED_BYTES {
         let message = "the batch's `context`, repeated in each message, is too large; send fewer messages at once";
         return Err(Rejection::new(413, "too-large", message));
     }
     received.events.reserve(batch.len());
-    // Behind the events, whose places the kernel counts.
+    // Behind the events, so that a message and what it refuses are not taken for two of one place.
     let mut refusals = Vec::new();
-    for (place, raw) in batch.into_iter().enumerate() {
-        refusals.extend(read_message(raw, place as u64, None, &shared, settings, lossy, received));
+    let messages = batch.len() as u64;
+    for (place, message) in (0..).zip(batch) {
+        refusals.extend(read_message(message, place, None, &shared, reading, received));
     }
     received.events.extend(refusals);
+    set_aside_rest(rest, messages, received);
     Ok(())
+}
+
+/// The batch's own fields as the text of an object, and what was odd in them. One that cannot be read is set aside alone.
+fn own_fields(entries: &[Member<'_>], received: &mut Received) -> (String, Vec<String>) {
+    let mut own = ObjectWriter::beginning_with("", 256);
+    let mut flags = Vec::new();
+    for (name, value) in
+        entries.iter().filter(|(name, _)| matches!(name.as_ref(), "context" | "integrations" | "sentAt"))
+    {
+        match json::read_as(value, Duplicates::Kept, Numbers::Kept) {
+            Ok(document) => {
+                own.entry(name, &document.text);
+                flags.extend(document.flags.iter().map(|flag| flag.under(name)));
+            }
+            Err(error) => {
+                let message =
+                    format!("the batch's `{name}` cannot be read, and its messages are taken without it: {error}");
+                received.rejected.push(Rejected::new(0, "unreadable-json", message, &String::from_utf8_lossy(value)));
+            }
+        }
+    }
+    (own.finish(), flags)
 }
 
 /// One message becomes an event or is set aside. What it refuses is given back where it is set aside, as an event of its own:
 /// nobody who refused may be written to because of a mistake elsewhere in the message.
 fn read_message(
-    raw: Raw<'_>,
+    bytes: &[u8],
     place: u64,
     kind: Option<EventKind>,
     shared: &Shared<'_>,
-    settings: &Settings,
-    lossy: bool,
+    reading: &Reading<'_>,
     received: &mut Received,
 ) -> Option<Event> {
-    let text = raw.get();
-    let outcome = if text.len() > settings.max_message_bytes {
-        Err(message::Problem::new(
-            "too-large",
-            format!("the message has {} bytes, at most {} are taken", text.len(), settings.max_message_bytes),
-        ))
-    } else if lossy && text.contains(char::REPLACEMENT_CHARACTER) {
-        Err(message::Problem::new("invalid-utf8", "the message is not UTF-8; send JSON in UTF-8"))
-    } else {
-        message::read(text, kind, shared)
+    let (text, flags, outcome) = match json::read_as(bytes, Duplicates::Kept, Numbers::Kept) {
+        Ok(document) => {
+            let outcome = check(bytes.len(), &document, reading.settings)
+                .and_then(|()| message::read(&document.text, kind, shared));
+            (document.text, document.flags, outcome)
+        }
+        Err(error) => {
+            let problem = message::Problem::new("unreadable-json", format!("the message cannot be read: {error}"));
+            (readable_part(bytes), Flags::default(), Err(problem))
+        }
     };
     match outcome {
-        Ok(event) => {
-            received.events.push(event);
+        Ok(mut event) => {
+            event.flags.splice(..0, flags.iter().map(ToString::to_string).chain(shared.flags.iter().cloned()));
+            received.events.push(reading.at(event, place, bytes));
             None
         }
         Err(problem) => {
-            let refusal = message::refusal(text, kind, shared);
+            let refusal = message::refusal(&text, kind, shared).map(|event| event.at(place, None));
             let word = if refusal.is_some() { "; the refusal of consent in it was taken" } else { "" };
-            received.rejected.push(Rejected::new(place, problem.code, problem.message + word, text));
+            let raw = String::from_utf8_lossy(bytes);
+            received.rejected.push(Rejected::new(place, problem.code, problem.message + word, &raw));
             refusal
         }
     }
+}
+
+/// What of a message is judged before it is looked at.
+fn check(size_bytes: usize, document: &Document, settings: &Settings) -> Result<(), message::Problem> {
+    if size_bytes > settings.max_message_bytes {
+        let limit = settings.max_message_bytes;
+        let message = format!("the message has {size_bytes} bytes, at most {limit} are taken");
+        return Err(message::Problem::new("too-large", message));
+    }
+    if document.flags.has(Oddity::TooDeep) {
+        let message = format!("lists and objects lie more than {} levels deep in each other", json::MAX_DEPTH);
+        return Err(message::Problem::new("too-deep", message));
+    }
+    Ok(())
+}
+
+/// The entries of a message that can be read although others cannot: a refusal may be among them.
+fn readable_part(bytes: &[u8]) -> String {
+    let mut part = ObjectWriter::beginning_with("", bytes.len());
+    for (name, value) in json::members(bytes).map(|(entries, _)| entries).unwrap_or_default() {
+        if let Ok(document) = json::read_as(value, Duplicates::Kept, Numbers::Kept) {
+            part.entry(&name, &document.text);
+        }
+    }
+    part.finish()
 }
 
 #[cfg(test)]

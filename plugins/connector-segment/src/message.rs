@@ -4,11 +4,11 @@
 
 use std::borrow::Cow;
 
-use kith_plugin_sdk::time::parse_rfc3339;
 use kith_plugin_sdk::{Event, EventKind, Identifier, Timestamp};
 
 use crate::consent::{self, Said};
-use crate::json::{self, Object, ObjectWriter, Raw};
+use crate::moment::{self, Moment};
+use crate::object::{self, Object, ObjectWriter, Raw};
 
 /// The kernel keeps message ids for seven days to recognise repeats; real ones have 36 to 70 bytes.
 const MAX_MESSAGE_ID_BYTES: usize = 256;
@@ -37,26 +37,30 @@ pub(crate) struct Shared<'a> {
     pub(crate) consents: Vec<Said<'a>>,
     integrations: Option<Raw<'a>>,
     sent_at: Option<Timestamp>,
+    /// What was odd in them.
+    pub(crate) flags: Vec<String>,
 }
 
 impl<'a> Shared<'a> {
-    /// The shared fields of a batch.
-    pub(crate) fn read(batch: &Object<'a>) -> Result<Shared<'a>, Problem> {
-        let mut shared = Shared::default();
-        for (key, value) in batch.iter().filter(|(_, value)| !json::is_null(value)) {
+    /// The shared fields of a batch. What is wrong with one of them is flagged with each message, and costs none of them.
+    pub(crate) fn read(batch: &Object<'a>, flags: Vec<String>) -> Shared<'a> {
+        let mut shared = Shared { flags, ..Shared::default() };
+        for (key, value) in batch.iter().filter(|(_, value)| !object::is_null(value)) {
             match key {
-                "context" => shared.context = object_field(key, value)?,
+                "context" => match object_field(key, value, &mut shared.flags) {
+                    Field::Object(context) => shared.context = context,
+                    Field::Odd => {}
+                },
                 "integrations" => shared.integrations = Some(value),
-                "sentAt" => shared.sent_at = sent_at(value),
+                "sentAt" => shared.sent_at = moment::sent_at(value),
                 _ => {}
             }
         }
-        json::check_readable(shared.context).map_err(unreadable)?;
         for (_, context) in batch.all().filter(|(key, _)| *key == "context") {
             shared.context_bytes += context.get().len();
             consent::add_of_context(context, &mut shared.consents);
         }
-        Ok(shared)
+        shared
     }
 }
 
@@ -80,15 +84,36 @@ struct Fields<'a> {
     context: &'a str,
 }
 
+impl<'a> Fields<'a> {
+    /// The field of a key that may hold anything.
+    fn of(&mut self, key: &str) -> Option<&mut Option<Raw<'a>>> {
+        Some(match key {
+            "type" => &mut self.kind,
+            "event" => &mut self.event,
+            "name" => &mut self.name,
+            "category" => &mut self.category,
+            "userId" => &mut self.user_id,
+            "anonymousId" => &mut self.anonymous_id,
+            "previousId" => &mut self.previous_id,
+            "groupId" => &mut self.group_id,
+            "messageId" => &mut self.message_id,
+            "timestamp" => &mut self.timestamp,
+            "originalTimestamp" => &mut self.original_timestamp,
+            "sentAt" => &mut self.sent_at,
+            _ => return None,
+        })
+    }
+}
+
 /// Turn the text of one message into an event. `kind` is what the path says, where it says one.
 pub(crate) fn read(text: &str, kind: Option<EventKind>, shared: &Shared<'_>) -> Result<Event, Problem> {
     if !text.starts_with('{') {
         return Err(Problem::new("not-an-object", "the message is not a JSON object"));
     }
-    json::check_readable(text).map_err(unreadable)?;
     let object = Object::read(text).map_err(unreadable)?;
     let mut rest = Vec::new();
-    let fields = fields(&object, &mut rest)?;
+    let mut flags = Vec::new();
+    let fields = fields(&object, &mut rest, &mut flags);
     let kind = match kind {
         Some(kind) => kind,
         None => kind_of(fields.kind)?,
@@ -97,20 +122,22 @@ pub(crate) fn read(text: &str, kind: Option<EventKind>, shared: &Shared<'_>) -> 
         rest.push(("integrations", integrations));
     }
 
-    let context = json::merge(shared.context, fields.context).map_err(unreadable)?;
+    let context = object::merge(shared.context, fields.context).map_err(unreadable)?;
     let about = About::read(&context)?;
     let mut event = Event { kind, ..Event::default() };
     event.message_id = message_id(&fields)?;
-    event.time = time(&fields)?;
-    event.sent_at = fields.sent_at.and_then(sent_at).or(shared.sent_at);
+    event.sent_at = fields.sent_at.and_then(moment::sent_at).or(shared.sent_at);
+    let Moment { time, original } = moment::of(fields.timestamp, fields.original_timestamp, event.sent_at, &mut flags);
+    (event.time, event.original_time) = (time, original);
     event.name = name(kind, &fields)?;
     let own_traits = if kind == EventKind::Group { "" } else { fields.traits };
-    let traits = json::merge(about.traits, own_traits).map_err(unreadable)?;
+    let traits = object::merge(about.traits, own_traits).map_err(unreadable)?;
     let traits = consent::with_all(traits, &consent::said(text, &object, kind, shared)).map_err(unreadable)?;
     event.identifiers = identifiers(kind, &fields, &traits, about.external_ids)?;
     event.properties = properties(kind, &fields)?;
-    event.traits = if json::is_empty_object(&traits) { String::new() } else { traits.into_owned() };
+    event.traits = if object::is_empty_object(&traits) { String::new() } else { traits.into_owned() };
     event.context = with_rest(context, &rest);
+    event.flags = flags;
     Ok(event)
 }
 
@@ -121,7 +148,7 @@ pub(crate) fn refusal(text: &str, kind: Option<EventKind>, shared: &Shared<'_>) 
     let kind = kind.or_else(|| kind_of(object.get("type")).ok()).unwrap_or(EventKind::Identify);
     let refused = consent::refused(&consent::said(text, &object, kind, shared))?;
     let readable = |key: &str| object.get(key).filter(|value| id(key, Some(value)).is_ok());
-    let part = |key: &str| object.get(key).filter(|value| json::is_object(value)).map_or("", |value| value.get());
+    let part = |key: &str| object.get(key).filter(|value| object::is_object(value)).map_or("", |value| value.get());
     let fields = Fields {
         user_id: readable("userId"),
         anonymous_id: readable("anonymousId"),
@@ -131,14 +158,12 @@ pub(crate) fn refusal(text: &str, kind: Option<EventKind>, shared: &Shared<'_>) 
     };
     let about = About::read(part("context")).unwrap_or_default();
     let own_traits = if kind == EventKind::Group { "" } else { part("traits") };
-    let traits = json::merge(about.traits, own_traits).unwrap_or_default();
-    let mut identifiers = identifiers(EventKind::Identify, &fields, &traits, about.external_ids).ok()?;
-    // Bytes that are not UTF-8 stand there as this; a person of that name is nobody.
-    identifiers.retain(|identifier| !identifier.value.contains(char::REPLACEMENT_CHARACTER));
+    let traits = object::merge(about.traits, own_traits).unwrap_or_default();
+    let identifiers = identifiers(EventKind::Identify, &fields, &traits, about.external_ids).ok()?;
     let event = Event {
         kind: EventKind::Identify,
-        time: time(&fields).unwrap_or_default(),
-        sent_at: object.get("sentAt").and_then(sent_at).or(shared.sent_at),
+        time: moment::of(fields.timestamp, fields.original_timestamp, None, &mut Vec::new()).time,
+        sent_at: object.get("sentAt").and_then(moment::sent_at).or(shared.sent_at),
         identifiers,
         traits: refused,
         ..Event::default()
@@ -147,42 +172,56 @@ pub(crate) fn refusal(text: &str, kind: Option<EventKind>, shared: &Shared<'_>) 
 }
 
 fn unreadable(error: serde_json::Error) -> Problem {
-    Problem::new("unreadable-json", format!("a text, number or list in it cannot be read: {error}"))
+    Problem::new("unreadable-json", format!("it cannot be read: {error}"))
 }
 
-fn fields<'o, 'a>(object: &'o Object<'a>, rest: &mut Vec<(&'o str, Raw<'a>)>) -> Result<Fields<'a>, Problem> {
+fn fields<'o, 'a>(object: &'o Object<'a>, rest: &mut Vec<(&'o str, Raw<'a>)>, flags: &mut Vec<String>) -> Fields<'a> {
     let mut fields = Fields::default();
-    for (key, value) in object.iter().filter(|(_, value)| !json::is_null(value)) {
-        match key {
-            "type" => fields.kind = Some(value),
-            "event" => fields.event = Some(value),
-            "name" => fields.name = Some(value),
-            "category" => fields.category = Some(value),
-            "userId" => fields.user_id = Some(value),
-            "anonymousId" => fields.anonymous_id = Some(value),
-            "previousId" => fields.previous_id = Some(value),
-            "groupId" => fields.group_id = Some(value),
-            "messageId" => fields.message_id = Some(value),
-            "timestamp" => fields.timestamp = Some(value),
-            "originalTimestamp" => fields.original_timestamp = Some(value),
-            "sentAt" => fields.sent_at = Some(value),
-            "properties" => fields.properties = object_field(key, value)?,
-            "traits" => fields.traits = object_field(key, value)?,
-            "context" => fields.context = object_field(key, value)?,
-            // A credential, which browsers repeat in every body.
-            "writeKey" => {}
-            _ => rest.push((key, value)),
+    for (key, value) in object.iter().filter(|(_, value)| !object::is_null(value)) {
+        let part = match key {
+            "properties" => &mut fields.properties,
+            "traits" => &mut fields.traits,
+            "context" => &mut fields.context,
+            _ => {
+                match fields.of(key) {
+                    Some(field) => *field = Some(value),
+                    None if TRANSPORT.contains(&key) => {}
+                    None => rest.push((key, value)),
+                }
+                continue;
+            }
+        };
+        match object_field(key, value, flags) {
+            Field::Object(text) => *part = text,
+            // Nothing that a client sent is lost: it stands with the fields that nobody knows.
+            Field::Odd => rest.push((key, value)),
         }
     }
-    Ok(fields)
+    fields
 }
 
-fn object_field<'a>(key: &str, value: Raw<'a>) -> Result<&'a str, Problem> {
-    if json::is_object(value) {
-        Ok(value.get())
-    } else {
-        Err(Problem::new("invalid-field", format!("`{key}` is not an object")))
+/// What a message says of its way here: it differs between attempts, or is a credential that browsers repeat in every body.
+const TRANSPORT: [&str; 5] = ["writeKey", "receivedAt", "_metadata", "retryCount", "attempt"];
+
+/// What stands where an object belongs.
+enum Field<'a> {
+    /// The text of an object, or empty.
+    Object(&'a str),
+    /// Something else, which is flagged.
+    Odd,
+}
+
+/// PHP and others write an empty map as `[]`.
+fn object_field<'a>(key: &str, value: Raw<'a>, flags: &mut Vec<String>) -> Field<'a> {
+    if object::is_object(value) {
+        return Field::Object(value.get());
     }
+    if value.get() == "[]" {
+        flags.push(format!("list-for-object:{key}"));
+        return Field::Object("");
+    }
+    flags.push(format!("not-an-object:{key}"));
+    Field::Odd
 }
 
 fn kind_of(kind: Option<Raw<'_>>) -> Result<EventKind, Problem> {
@@ -192,7 +231,7 @@ fn kind_of(kind: Option<Raw<'_>>) -> Result<EventKind, Problem> {
             "there is no `type`; it is track, identify, page, screen, group or alias",
         ));
     };
-    Ok(match json::text(kind).as_deref() {
+    Ok(match object::text(kind).as_deref() {
         Some("track") => EventKind::Track,
         Some("identify") => EventKind::Identify,
         Some("page") => EventKind::Page,
@@ -208,7 +247,7 @@ fn kind_of(kind: Option<Raw<'_>>) -> Result<EventKind, Problem> {
 }
 
 /// The beginning of a value for a message to a person.
-fn crop(text: &str) -> &str {
+pub(crate) fn crop(text: &str) -> &str {
     &text[..text.floor_char_boundary(64)]
 }
 
@@ -216,7 +255,7 @@ fn crop(text: &str) -> &str {
 fn id<'a>(key: &str, value: Option<Raw<'a>>) -> Result<Option<Cow<'a, str>>, Problem> {
     let Some(value) = value else { return Ok(None) };
     let id = match value.get().as_bytes()[0] {
-        b'"' => json::text(value),
+        b'"' => object::text(value),
         b'-' | b'0'..=b'9' => Some(Cow::Borrowed(value.get())),
         _ => None,
     };
@@ -235,22 +274,6 @@ fn message_id(fields: &Fields<'_>) -> Result<Option<String>, Problem> {
         )),
         id => Ok(id.map(Cow::into_owned)),
     }
-}
-
-fn time(fields: &Fields<'_>) -> Result<Option<Timestamp>, Problem> {
-    let Some(value) = fields.timestamp.or(fields.original_timestamp) else { return Ok(None) };
-    match json::text(value).as_deref().and_then(parse_rfc3339) {
-        Some(time) => Ok(Some(time)),
-        None => Err(Problem::new(
-            "invalid-time",
-            format!("the time {} is not ISO 8601, as in \"2026-11-01T10:00:00.000Z\"", crop(value.get())),
-        )),
-    }
-}
-
-/// It only serves to correct the clock, so that a bad one is none and does not cost the message.
-fn sent_at(value: Raw<'_>) -> Option<Timestamp> {
-    parse_rfc3339(&json::text(value)?)
 }
 
 fn name(kind: EventKind, fields: &Fields<'_>) -> Result<String, Problem> {
@@ -289,7 +312,7 @@ impl<'a> About<'a> {
         if context.contains("\"traits\"") || context.contains("\"externalIds\"") {
             let context = Object::read(context).map_err(unreadable)?;
             about.traits =
-                context.get("traits").filter(|traits| json::is_object(traits)).map_or("", |traits| traits.get());
+                context.get("traits").filter(|traits| object::is_object(traits)).map_or("", |traits| traits.get());
             about.external_ids = context.get("externalIds");
         }
         Ok(about)
@@ -304,7 +327,8 @@ fn identifiers(
 ) -> Result<Vec<Identifier>, Problem> {
     let mut found = Vec::with_capacity(4);
     let mut add = |kind: &str, value: Option<Cow<'_, str>>| {
-        let Some(value) = value else { return };
+        // Where something of an id could not be read stands this, and people of whom the same part could not be read are not one.
+        let Some(value) = value.filter(|value| !value.contains(char::REPLACEMENT_CHARACTER)) else { return };
         if !found.iter().any(|known: &Identifier| known.kind == kind && known.value == value) {
             found.push(Identifier::new(kind, value));
         }
@@ -319,31 +343,27 @@ fn identifiers(
                 "there is no `previousId`, the id that the new one replaces",
             ));
         }
-        add("anonymous_id", previous);
+        // A user's or a device's: the kernel finds out whose it is.
+        add("previous_id", previous);
     }
     if traits.contains("\"email\"") || traits.contains("\"phone\"") {
         let traits = Object::read(traits).map_err(unreadable)?;
         for key in ["email", "phone"] {
             // A trait of another type is no identifier, but no reason to refuse the message either.
-            add(key, id(key, traits.get(key)).unwrap_or_default().map(|value| comparable(key, value)));
+            add(key, id(key, traits.get(key)).unwrap_or_default());
         }
     }
-    for external in external_ids.and_then(json::list).unwrap_or_default() {
+    for external in external_ids.and_then(object::list).unwrap_or_default() {
         let Ok(external) = Object::read(external.get()) else { continue };
         let value = id("id", external.get("id")).unwrap_or_default();
-        if let Some(kind) = external.get("type").and_then(json::text).and_then(|kind| identifier_kind(&kind)) {
-            add(&kind, value.map(|value| comparable(&kind, value)));
+        if let Some(kind) = external.get("type").and_then(object::text).and_then(|kind| identifier_kind(&kind)) {
+            add(&kind, value);
         }
     }
     if found.is_empty() {
         return Err(Problem::new("missing-identifier", "nothing names a person; send `userId` or `anonymousId`"));
     }
     Ok(found)
-}
-
-/// An address is one in whatever case it was typed in: a refusal under `Ann@x.io` is one of `ann@x.io`.
-fn comparable<'v>(kind: &str, value: Cow<'v, str>) -> Cow<'v, str> {
-    if kind == "email" && value.chars().any(char::is_uppercase) { Cow::Owned(value.to_lowercase()) } else { value }
 }
 
 /// Segment's `android.idfa` is `android_idfa` here: identifier types have lower-case letters, digits and `_`.
@@ -357,7 +377,7 @@ fn identifier_kind(kind: &str) -> Option<String> {
 }
 
 fn properties(kind: EventKind, fields: &Fields<'_>) -> Result<String, Problem> {
-    let given = if json::is_empty_object(fields.properties) { "" } else { fields.properties };
+    let given = if object::is_empty_object(fields.properties) { "" } else { fields.properties };
     match kind {
         EventKind::Group => {
             let Some(group_id) = fields.group_id.filter(|value| matches!(id("groupId", Some(value)), Ok(Some(_))))
@@ -369,7 +389,7 @@ fn properties(kind: EventKind, fields: &Fields<'_>) -> Result<String, Problem> {
             };
             let mut properties = ObjectWriter::beginning_with(given, 64 + fields.traits.len());
             properties.entry("groupId", group_id.get());
-            if !fields.traits.is_empty() && !json::is_empty_object(fields.traits) {
+            if !fields.traits.is_empty() && !object::is_empty_object(fields.traits) {
                 properties.entry("traits", fields.traits);
             }
             Ok(properties.finish())
@@ -390,10 +410,10 @@ fn properties(kind: EventKind, fields: &Fields<'_>) -> Result<String, Problem> {
 
 /// The context with the message's other fields under `message`, so that nothing that a client sent is lost.
 fn with_rest(context: Cow<'_, str>, rest: &[(&str, Raw<'_>)]) -> String {
-    let context = if json::is_empty_object(&context) { Cow::Borrowed("") } else { context };
+    let context = if object::is_empty_object(&context) { Cow::Borrowed("") } else { context };
     let mut message = ObjectWriter::beginning_with("", 64);
     let mut any = false;
-    for (key, value) in rest.iter().filter(|(_, value)| !json::is_empty_object(value.get())) {
+    for (key, value) in rest.iter().filter(|(_, value)| !object::is_empty_object(value.get())) {
         message.entry(key, value.get());
         any = true;
     }

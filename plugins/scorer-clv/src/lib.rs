@@ -12,7 +12,7 @@ mod optimize;
 mod special;
 mod training;
 
-use kith_plugin_sdk::{Dataset, Failure, Fitted, Scorer, Table, config, export, log};
+use kith_plugin_sdk::{Dataset, Failure, Fitted, Problem, Scorer, Table, config, export, log};
 use serde::{Deserialize, Serialize};
 
 use bg_nbd::BgNbd;
@@ -38,6 +38,16 @@ struct Settings {
 }
 
 impl Settings {
+    /// What is wrong with the settings, each of which the schema admits.
+    fn check(&self) -> Result<(), Vec<Problem>> {
+        let mut problems = Vec::new();
+        problems.extend(self.as_of(0).err().map(|failure| match failure {
+            Failure::Permanent(words) => Problem::new("calibration_end", words),
+            failure => Problem::new("calibration_end", failure.to_string()),
+        }));
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
     /// The day up to which orders count: the configured one, or the kernel's today.
     fn as_of(&self, now_ms: i64) -> Result<i64, Failure> {
         match &self.calibration_end {
@@ -76,6 +86,11 @@ impl Model {
 }
 
 impl Scorer for Clv {
+    fn validate(config: &str) -> Result<(), Vec<Problem>> {
+        let settings: Settings = config::read(config)?;
+        settings.check()
+    }
+
     fn fit(dataset: Dataset) -> Result<Fitted, Failure> {
         let settings: Settings = config::get()?;
         let (sample, held_out) = read_population(dataset, &settings)?;

@@ -5,7 +5,7 @@
 
 mod stage;
 
-use kith_plugin_sdk::{Failure, Table, TagModel, config, export};
+use kith_plugin_sdk::{Failure, Problem, Table, TagModel, config, export};
 
 use stage::{Bounds, Person, stage};
 
@@ -13,6 +13,11 @@ use stage::{Bounds, Person, stage};
 struct Lifecycle;
 
 impl TagModel for Lifecycle {
+    fn validate(config: &str) -> Result<(), Vec<Problem>> {
+        let bounds: Bounds = config::read(config)?;
+        bounds.check().map_err(|reason| vec![Problem::new("at_risk_days", reason)])
+    }
+
     fn evaluate(_state: &[u8], rows: &Table) -> Result<Table, Failure> {
         let bounds: Bounds = config::get()?;
         bounds.check().map_err(Failure::permanent)?;
@@ -77,6 +82,14 @@ mod tests {
     fn contradicting_bounds_are_a_permanent_failure() {
         let failure = testing::with_config(config(200), || Lifecycle::evaluate(&[], &rows())).unwrap_err();
         assert!(matches!(failure, Failure::Permanent(reason) if reason.contains("at_risk_days")));
+    }
+
+    #[test]
+    fn contradicting_bounds_are_refused_when_they_are_configured() {
+        for days in 1..400 {
+            let checked = Lifecycle::validate(&config(days).to_string());
+            assert_eq!(checked.is_ok(), days < 180, "{days}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ fn connections_and_bodies_together_have_an_end() {
 pub(super) const KNOWN: &[Attack] = &[
     ("peer-connections", connections),
     ("failed-authentications", failed_authentications),
+    ("prompt-refusals", prompt_refusals),
     ("credential-requests", credential_requests),
     ("credential-memory", credential_memory),
 ];
@@ -81,6 +82,19 @@ fn failed_authentications(ground: &Ground) {
         guesser.get("/api/v1/workspace").is_problem(401, "unauthenticated");
     }
     is_exhausted(&guesser.get("/api/v1/workspace"), 429, "failed-authentications");
+    ground.admin.get("/api/v1/workspace").is(200);
+}
+
+/// Whoever is refused and asks again at once is soon kept waiting; whoever is answered is not.
+fn prompt_refusals(ground: &Ground) {
+    let guesser = Client::new(&ground.url, Some("kith_wrong"));
+    let before = ground.refusals("prompt-refusals");
+    for _ in 0..200 {
+        assert_eq!(guesser.get("/api/v1/workspace").status, 429);
+        if ground.refusals("prompt-refusals") > before {
+            break;
+        }
+    }
     ground.admin.get("/api/v1/workspace").is(200);
 }
 

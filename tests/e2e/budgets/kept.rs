@@ -7,6 +7,7 @@ use super::{Attack, Ground, is_exhausted, walk};
 
 pub(super) const ATTACKS: &[Attack] = &[
     ("audiences-kept", audiences),
+    ("aggregates-kept", aggregates),
     ("installations-kept", installations),
     ("keys-kept", keys),
     ("workspaces-kept", workspaces),
@@ -14,7 +15,7 @@ pub(super) const ATTACKS: &[Attack] = &[
 
 #[test]
 fn a_workspace_keeps_so_much_and_no_more() {
-    walk(&Ground::of_process(&["--max-workspaces", "4"]), ATTACKS);
+    walk(&Ground::of_process(&["--max-workspaces", "5"]), ATTACKS);
 }
 
 /// A workspace with one budget of its own; its admin.
@@ -31,6 +32,17 @@ fn audiences(ground: &Ground) {
     is_exhausted(&audience("two"), 409, "audiences-kept");
     small.delete("/api/v1/audiences/one").is(204);
     audience("two").is(201);
+}
+
+/// What is read twice counts once, and what reads no more than before is taken.
+fn aggregates(ground: &Ground) {
+    let small = small(ground, "aggregates-kept", 2);
+    let audience =
+        |name: &str, condition: &str| small.post("/api/v1/audiences", &json!({ "name": name, "condition": condition }));
+    audience("two", "events('A').size() > 0 && events('B').size() > 0").is(201);
+    audience("same", "events('A').size() > 0").is(201);
+    is_exhausted(&audience("third", "events('C').size() > 0"), 409, "aggregates-kept");
+    small.patch("/api/v1/audiences/two", &json!({ "condition": "events('C').size() > 0" })).is(200);
 }
 
 fn installations(ground: &Ground) {

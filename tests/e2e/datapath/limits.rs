@@ -84,7 +84,10 @@ fn limits_are_set_from_the_command_line() {
     let installed = run(&server, &install);
     assert_eq!(installed["effective_policy"]["messages_at_once"], limit(2, "grant"));
     // What an installation is given can be given to it later.
-    run(&server, &["plugin", "install", "kith/webhook", "--name", "later", "--config", &config, "--disabled"]);
+    run(
+        &server,
+        &["plugin", "install", "kith/webhook", "--name", "later", "--config", &config, "--disabled", "--grants-later"],
+    );
     let mended = run(&server, &["plugin", "change", "later", "--grant-http", &host, "--secret", &secret]);
     assert_eq!((&mended["mode"], &mended["secrets"]), (&json!("disabled"), &json!(["signing"])));
     assert_eq!(mended["grants"]["secrets"], json!({ "signing": [host] }));

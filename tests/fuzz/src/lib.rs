@@ -65,6 +65,8 @@ fn event(number: i64) -> Event {
         traits: String::new(),
         context: String::new(),
         origin: EventOrigin::Client,
+        flags: Vec::new(),
+        original_time: None,
     }
 }
 

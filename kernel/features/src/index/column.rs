@@ -1,10 +1,12 @@
 //! One feature of all profiles.
 
+use kith_model::time::Timestamp;
 use roaring::RoaringBitmap;
 
 use super::numbers::{KeyRange, Numbers};
 use super::texts::Texts;
-use crate::value::{Comparison, Value, compare_exactly};
+use crate::value::{Comparison, Moment, Value, compare_exactly, parse_moment};
+use crate::zone::Zone;
 
 /// One feature of all profiles. Every ordinal has one value: the one that was set, or the default.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +25,11 @@ pub(super) struct Column {
     pub(super) times: Numbers,
     /// The moments that texts name.
     pub(super) text_times: Numbers,
+    /// The days that texts name.
+    pub(super) text_days: Numbers,
+    /// The numbers that texts are.
+    pub(super) text_ints: Numbers,
+    pub(super) text_floats: Numbers,
     pub(super) durations: Numbers,
     /// Lists and maps: known to be there, not what is in them.
     pub(super) others: RoaringBitmap,
@@ -82,8 +89,12 @@ impl Column {
             Value::Duration(length) => self.durations.set(ordinal, int_key(*length)),
             Value::Text(text) => {
                 self.texts.set(ordinal, text);
-                if let Some(time) = clean.as_time() {
-                    self.text_times.set(ordinal, int_key(time.0));
+                match (parse_moment(text), clean.as_number()) {
+                    (Some(Moment::At(time)), _) => self.text_times.set(ordinal, int_key(time.0)),
+                    (Some(Moment::On(day)), _) => self.text_days.set(ordinal, int_key(day.into())),
+                    (None, Some(Value::Int(number))) => self.text_ints.set(ordinal, int_key(number)),
+                    (None, Some(Value::Float(number))) => self.text_floats.set(ordinal, float_key(number)),
+                    (None, _) => {}
                 }
             }
             Value::List(_) | Value::Map(_) => {
@@ -97,7 +108,9 @@ impl Column {
             return;
         }
         if self.texts.clear(ordinal) {
-            self.text_times.clear(ordinal);
+            for named in [&mut self.text_times, &mut self.text_days, &mut self.text_ints, &mut self.text_floats] {
+                named.clear(ordinal);
+            }
             return;
         }
         self.unknown.remove(ordinal);
@@ -112,7 +125,7 @@ impl Column {
     }
 
     /// The stored profiles whose value compares so with the literal; `None` when the index cannot tell.
-    pub(super) fn compared(&self, comparison: Comparison, literal: &Value) -> Option<Parts<'_>> {
+    pub(super) fn compared(&self, comparison: Comparison, literal: &Value, zone: &Zone) -> Option<Parts<'_>> {
         let mut parts = Parts::default();
         match literal {
             Value::Null if comparison == Comparison::Equal => parts.bitmaps.push(&self.nulls),
@@ -124,23 +137,43 @@ impl Column {
             }
             Value::Null | Value::Bool(_) | Value::List(_) | Value::Map(_) | Value::Unknown => {}
             Value::Int(_) | Value::Float(_) => {
-                parts.range(&self.ints, int_range(comparison, literal));
-                parts.range(&self.floats, float_range(comparison, literal));
+                for ints in [&self.ints, &self.text_ints] {
+                    parts.range(ints, int_range(comparison, literal));
+                }
+                for floats in [&self.floats, &self.text_floats] {
+                    parts.range(floats, float_range(comparison, literal));
+                }
             }
             Value::Duration(length) => parts.range(&self.durations, key_range(comparison, int_key(*length))),
             Value::Time(time) => {
                 let range = key_range(comparison, int_key(time.0));
                 parts.range(&self.times, range);
                 parts.range(&self.text_times, range);
+                parts.range(&self.text_days, day_range(comparison, *time, zone));
             }
             Value::Text(text) => {
                 self.texts.compared(comparison, text, &mut parts)?;
-                if let Some(time) = literal.as_time() {
+                if let Some(time) = literal.as_time(zone) {
                     parts.range(&self.times, key_range(comparison, int_key(time.0)));
+                }
+                if let Some(number) = literal.as_number() {
+                    parts.range(&self.ints, int_range(comparison, &number));
+                    parts.range(&self.floats, float_range(comparison, &number));
                 }
             }
         }
         Some(parts)
+    }
+
+    /// The texts and truth values with how many profiles have each; `None` where there are too many texts.
+    pub(super) fn listed(&self, most: usize) -> Option<Vec<(Value, u64)>> {
+        if self.texts.are_more_than(most) {
+            return None;
+        }
+        let texts = self.texts.values()?.map(|(value, bitmap)| (value, bitmap.len()));
+        let truths =
+            [false, true].into_iter().zip(&self.bools).map(|(truth, bitmap)| (Value::Bool(truth), bitmap.len()));
+        Some(texts.chain(truths.filter(|(_, people)| *people > 0)).collect())
     }
 
     /// All stored values and the profiles that have each, where these are few: texts, truth values, null and unknown, and
@@ -195,6 +228,23 @@ fn key_range(comparison: Comparison, key: u64) -> Option<KeyRange> {
         Comparison::GreaterOrEqual => range(key, u64::MAX),
         // Asked for as the complement of equality.
         Comparison::NotEqual => None,
+    }
+}
+
+/// The days whose first moments compare so with a time.
+fn day_range(comparison: Comparison, time: Timestamp, zone: &Zone) -> Option<KeyRange> {
+    let last = zone.day(time);
+    let begins = |day: i32| zone.start_of_day(day) == time;
+    // A day that a zone left out begins with the one after it.
+    let first = if begins(last.saturating_sub(1)) { last.saturating_sub(1) } else { last };
+    let key = |day: i32| int_key(day.into());
+    match (comparison, begins(last)) {
+        (Comparison::Equal, true) => Some(KeyRange { first: key(first), last: key(last) }),
+        (Comparison::Less, true) => key_range(Comparison::Less, key(first)),
+        (Comparison::GreaterOrEqual, true) => key_range(Comparison::GreaterOrEqual, key(first)),
+        (Comparison::Less | Comparison::LessOrEqual, _) => key_range(Comparison::LessOrEqual, key(last)),
+        (Comparison::Greater | Comparison::GreaterOrEqual, _) => key_range(Comparison::Greater, key(last)),
+        (Comparison::Equal | Comparison::NotEqual, _) => None,
     }
 }
 

@@ -1,8 +1,8 @@
 //! From a condition to set algebra over columns, and its evaluation.
 //!
-//! Kleene's logic obeys De Morgan's laws, so negations are pushed down to single comparisons, and of each of these only
-//! the set for which it is true (or, below a negation, false) is needed; a profile that yields null or unknown is in
-//! neither.
+//! A condition holds, does not hold, or is unknown, and De Morgan's laws hold for these three. So negations are pushed down to
+//! single comparisons, and of each of these only the set for which it holds (or, below a negation, does not) is needed; a
+//! profile for which it is unknown is in neither.
 
 use std::borrow::Cow;
 
@@ -16,6 +16,7 @@ use crate::eval::{NoFacts, Scope};
 use crate::facts::Facts;
 use crate::tree::{FeatureName, LeafId, Node};
 use crate::value::{Arithmetic, Comparison, Value};
+use crate::zone::Zone;
 
 /// A set of profiles.
 #[derive(Debug, Clone)]
@@ -141,7 +142,7 @@ impl Facts for One<'_> {
     }
 
     fn created_at(&self) -> Option<Timestamp> {
-        self.get(|feature| matches!(feature, FeatureName::CreatedAt)).as_time()
+        self.get(|feature| matches!(feature, FeatureName::CreatedAt)).as_time(&Zone::utc())
     }
 
     fn identifiers(&self, kind: &str) -> Value {
@@ -153,14 +154,15 @@ impl Facts for One<'_> {
 pub(super) struct Planner<'a> {
     index: &'a Index,
     now: Timestamp,
+    zone: &'a Zone,
 }
 
 impl<'a> Planner<'a> {
-    pub(super) fn new(index: &'a Index, now: Timestamp) -> Planner<'a> {
-        Planner { index, now }
+    pub(super) fn new(index: &'a Index, now: Timestamp, zone: &'a Zone) -> Planner<'a> {
+        Planner { index, now, zone }
     }
 
-    /// The profiles for which the condition is true, or false if `negated`.
+    /// The profiles for which the condition holds, or does not hold if `negated`.
     pub(super) fn plan(&self, node: &Node, negated: bool) -> Option<Plan<'a>> {
         let both = |a: &Node, b: &Node| Some([self.plan(a, negated)?, self.plan(b, negated)?]);
         match node {
@@ -170,23 +172,27 @@ impl<'a> Planner<'a> {
             Node::Not(operand) => self.plan(operand, !negated),
             Node::Choose(parts) => {
                 let (holds, pending) = (self.plan(&parts[0], false)?, self.unknown(&parts[0])?);
+                // Two values that are not true may be different ones.
+                let is_told = !negated || pending.is_nobody() || parts[1..].iter().all(Node::is_always_bool);
+                if !is_told {
+                    return None;
+                }
                 let (yes, no) = (self.plan(&parts[1], negated)?, self.plan(&parts[2], negated)?);
                 let fails = Plan::any([holds.clone(), pending.clone()]).except();
                 // Where the condition is unknown, equal branches decide.
                 let either = Plan::all([pending, yes.clone(), no.clone()]);
                 Some(Plan::any([Plan::all([holds, yes]), Plan::all([fails, no]), either]))
             }
-            Node::Feature(name) => self.compared(name, Comparison::Equal, &Value::Bool(!negated)),
+            Node::Feature(name) => self.decided(name, Comparison::Equal, &Value::Bool(true), negated),
             Node::Has(target) => match target.as_ref() {
                 Node::Feature(name) => {
                     let comparison = if negated { Comparison::Equal } else { Comparison::NotEqual };
-                    self.compared(name, comparison, &Value::Null)
+                    self.decided(name, comparison, &Value::Null, false)
                 }
                 _ => self.by_value(node, negated),
             },
             Node::Compare(comparison, a, b, _) => {
-                let plan = self.comparison(if negated { comparison.negated() } else { *comparison }, a, b);
-                plan.or_else(|| self.by_value(node, negated))
+                self.comparison(*comparison, a, b, negated).or_else(|| self.by_value(node, negated))
             }
             Node::In(item, list) => self.contained(item, list, negated).or_else(|| self.by_value(node, negated)),
             _ => self.by_value(node, negated),
@@ -216,7 +222,7 @@ impl<'a> Planner<'a> {
         }
         match node {
             Node::And(a, b) | Node::Or(a, b) => {
-                // `&&` is decided by a false operand, `||` by a true one; beside null, unknown is what remains.
+                // `&&` is decided by an operand that does not hold, `||` by one that does.
                 let decisive = matches!(node, Node::And(..));
                 let either = Plan::any([self.unknown(a)?, self.unknown(b)?]);
                 let decided = Plan::any([self.plan(a, decisive)?, self.plan(b, decisive)?]);
@@ -248,22 +254,22 @@ impl<'a> Planner<'a> {
 
     fn constant(&self, node: &Node) -> Option<Value> {
         let reads = node.any(&mut |node| matches!(node, Node::Feature(_)));
-        (!reads).then(|| Scope::new(&NoFacts, &|_| Value::Null, self.now).evaluate(node))
+        (!reads).then(|| Scope::new(&NoFacts, &|_| Value::Null, self.now, self.zone).evaluate(node))
     }
 
-    fn comparison(&self, comparison: Comparison, a: &Node, b: &Node) -> Option<Plan<'a>> {
+    fn comparison(&self, comparison: Comparison, a: &Node, b: &Node, negated: bool) -> Option<Plan<'a>> {
         match (self.constant(a), self.constant(b)) {
-            (Some(a), Some(b)) => Some(Plan::constant(a.compared(comparison, &b).is_true())),
-            (None, Some(b)) => self.against(comparison, a, &b),
-            (Some(a), None) => self.against(comparison.swapped(), b, &a),
+            (Some(a), Some(b)) => Some(Plan::constant(a.compared(comparison, &b, self.zone) == Value::Bool(!negated))),
+            (None, Some(b)) => self.against(comparison, a, &b, negated),
+            (Some(a), None) => self.against(comparison.swapped(), b, &a, negated),
             (None, None) => None,
         }
     }
 
     /// A feature, or a sum or difference of it with a constant, against a constant.
-    fn against(&self, comparison: Comparison, node: &Node, literal: &Value) -> Option<Plan<'a>> {
+    fn against(&self, comparison: Comparison, node: &Node, literal: &Value, negated: bool) -> Option<Plan<'a>> {
         let (operator, a, b) = match node {
-            Node::Feature(name) => return self.compared(name, comparison, literal),
+            Node::Feature(name) => return self.decided(name, comparison, literal, negated),
             Node::Calculate(operator @ (Arithmetic::Add | Arithmetic::Subtract), a, b) => (*operator, a, b),
             _ => return None,
         };
@@ -276,35 +282,43 @@ impl<'a> Planner<'a> {
         let (comparison, other) = match (operator, first, &term, literal) {
             // x + d ⋛ t and d + x ⋛ t
             (Arithmetic::Add, _, Value::Duration(_), Value::Time(_)) => {
-                (comparison, literal.calculate(Arithmetic::Subtract, &term))
+                (comparison, literal.calculate(Arithmetic::Subtract, &term, self.zone))
             }
             // x − d ⋛ t and x − t ⋛ d
             (Arithmetic::Subtract, true, Value::Duration(_), Value::Time(_))
             | (Arithmetic::Subtract, true, Value::Time(_), Value::Duration(_)) => {
-                (comparison, literal.calculate(Arithmetic::Add, &term))
+                (comparison, literal.calculate(Arithmetic::Add, &term, self.zone))
             }
             // t − x ⋛ d
             (Arithmetic::Subtract, false, Value::Time(_), Value::Duration(_)) => {
-                (comparison.swapped(), term.calculate(Arithmetic::Subtract, literal))
+                (comparison.swapped(), term.calculate(Arithmetic::Subtract, literal, self.zone))
             }
             _ => return None,
         };
-        matches!(other, Value::Time(_)).then(|| self.compared(feature, comparison, &other))?
+        matches!(other, Value::Time(_)).then(|| self.decided(feature, comparison, &other, negated))?
     }
 
-    fn compared(&self, name: &FeatureName, comparison: Comparison, literal: &Value) -> Option<Plan<'a>> {
+    /// The profiles whose value of a feature compares so with a literal, or is known and does not.
+    fn decided(&self, name: &FeatureName, comparison: Comparison, literal: &Value, negated: bool) -> Option<Plan<'a>> {
+        let (comparison, negated) = match comparison {
+            Comparison::NotEqual => (Comparison::Equal, !negated),
+            comparison => (comparison, negated),
+        };
         let column = self.index.column(name)?;
-        if comparison == Comparison::NotEqual {
-            return Some(known_except(column, self.compared(name, Comparison::Equal, literal)?));
-        }
-        let stored = Plan::Parts(column.compared(comparison, literal)?);
-        Some(with_default(column, stored, column.default.compared(comparison, literal).is_true()))
+        let stored = Plan::Parts(column.compared(comparison, literal, self.zone)?);
+        let default = column.default.compared(comparison, literal, self.zone).is_true();
+        let holds = with_default(column, stored, default);
+        Some(if negated { known_except(column, holds) } else { holds })
     }
 
     fn contained(&self, item: &Node, list: &Node, negated: bool) -> Option<Plan<'a>> {
-        let (Node::Feature(name), Some(Value::List(items))) = (item, self.constant(list)) else { return None };
+        let (Node::Feature(name), Some(list)) = (item, self.constant(list)) else { return None };
+        if matches!(list, Value::Map(_)) {
+            return None;
+        }
+        let items = list.into_items()?;
         let plans: Option<Vec<Plan<'a>>> =
-            items.iter().map(|item| self.compared(name, Comparison::Equal, item)).collect();
+            items.iter().map(|item| self.decided(name, Comparison::Equal, item, false)).collect();
         let plan = Plan::any(plans?);
         Some(if negated { known_except(self.index.column(name)?, plan) } else { plan })
     }
@@ -313,14 +327,14 @@ impl<'a> Planner<'a> {
     /// the index waits meanwhile.
     fn by_value(&self, node: &Node, negated: bool) -> Option<Plan<'a>> {
         if let Some(value) = self.constant(node) {
-            return Some(Plan::constant(value == Value::Bool(!negated)));
+            return Some(Plan::constant(value.holds() == Some(!negated)));
         }
         let name = only_feature(node)?;
         let column = self.index.column(&name)?;
         // A value that is there is unknown only where the evaluation's budget ended: then people are asked one by one.
         let meets = |value: &Value| match self.value_given(node, &name, value) {
             Value::Unknown if !value.is_unknown() => None,
-            value => Some(value == Value::Bool(!negated)),
+            value => Some(value.holds() == Some(!negated)),
         };
         let values = column.values()?;
         if worst_case(node).0.saturating_mul(values.len() as u64) > 10 * MAX_STEPS {
@@ -339,7 +353,7 @@ impl<'a> Planner<'a> {
     /// The value of a node that reads one feature, given that feature's value.
     fn value_given(&self, node: &Node, name: &FeatureName, value: &Value) -> Value {
         let leaf_value = |id: LeafId| if *name == FeatureName::Leaf(id) { value.clone() } else { Value::Null };
-        Scope::new(&One { name, value }, &leaf_value, self.now).evaluate(node)
+        Scope::new(&One { name, value }, &leaf_value, self.now, self.zone).evaluate(node)
     }
 
     /// The profiles of the plan, of those within.

@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::column::Parts;
 use crate::value::{Comparison, Value};
+use crate::zone::Zone;
 
 /// Above this many different texts a feature gets no bitmap per text, because it names people rather than groups: an
 /// e-mail address, a city with its street. Equality is answered from hashes then, and other comparisons (`<`,
@@ -73,6 +74,14 @@ impl Texts {
         true
     }
 
+    /// Whether there are more different texts than so many, without looking at them.
+    pub(super) fn are_more_than(&self, most: usize) -> bool {
+        match &self.postings {
+            Postings::Bitmaps(bitmaps) => bitmaps.codes.len() > most,
+            Postings::Hashes(_) => true,
+        }
+    }
+
     /// Every text and the profiles that have it; `None` where they are too many.
     pub(super) fn values(&self) -> Option<impl Iterator<Item = (Value, &RoaringBitmap)>> {
         match &self.postings {
@@ -87,7 +96,8 @@ impl Texts {
             (Postings::Bitmaps(bitmaps), Comparison::Equal) => parts.bitmaps.extend(bitmaps.bitmap(text)),
             (Postings::Bitmaps(bitmaps), _) => {
                 let literal = Value::Text(text.clone());
-                let meets = |value: &Value| value.compared(comparison, &literal).is_true();
+                // Two texts compare as texts, whatever they name.
+                let meets = |value: &Value| value.compared(comparison, &literal, &Zone::utc()).is_true();
                 parts.bitmaps.extend(bitmaps.values().filter(|(value, _)| meets(value)).map(|(_, bitmap)| bitmap));
             }
             (Postings::Hashes(hashes), Comparison::Equal) => match hashes.holders.get(&hash(text)) {

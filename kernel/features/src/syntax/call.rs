@@ -2,8 +2,10 @@
 
 use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, operators};
 
-use super::{Shape, Translated, Translator};
-use crate::tree::{FUNCTIONS, Function, Node};
+use super::{Shape, Translated, Translator, habits, place, words};
+use crate::functions::{FUNCTIONS, Function, FunctionSpec};
+use crate::pattern::Pattern;
+use crate::tree::Node;
 use crate::value::{Arithmetic, Comparison, Value, parse_duration};
 use crate::window::Window;
 
@@ -13,6 +15,9 @@ impl Translator<'_> {
             if call.func_name == "events" {
                 return self.events(at, &call.args);
             }
+            if self.is_has(at, call) {
+                return self.has(at, &call.args);
+            }
             if let Some(node) = self.operator(at, call)? {
                 return Ok(node);
             }
@@ -20,10 +25,35 @@ impl Translator<'_> {
         self.function(at, call)
     }
 
+    /// Whether it is the `has` that was renamed before the parser.
+    fn is_has(&self, at: &IdedExpr, call: &CallExpr) -> bool {
+        let start = place::start_of(self.text, &self.info, at);
+        call.func_name == words::HAS && self.text.get(start..).is_some_and(|rest| rest.starts_with("has"))
+    }
+
+    /// `has(…)`: whether a value is there; of events, whether there are any.
+    fn has(&mut self, at: &IdedExpr, arguments: &[IdedExpr]) -> Translated {
+        let [argument] = arguments else { return self.refuse(at, "write `has(x)`, e.g. `has(traits.city)`") };
+        let (node, shape) = self.part(argument)?;
+        let events = match (shape, node) {
+            (Shape::Value, node) => return Ok((Node::Has(Box::new(node)), Shape::Value)),
+            (Shape::Event, Node::Call(_, mut list)) if !list.is_empty() => list.swap_remove(0),
+            (Shape::Event, _) => return self.refuse(argument, "name a field of the event, e.g. `has(e.total)`"),
+            (Shape::Events, node) => node,
+        };
+        let count = Node::Call(Function::Size, vec![events]);
+        let none = Node::Literal(Value::Int(0));
+        Ok((Node::Compare(Comparison::Greater, Box::new(count), Box::new(none), 0), Shape::Value))
+    }
+
     fn operator(&mut self, at: &IdedExpr, call: &CallExpr) -> Translated<Option<(Node, Shape)>> {
+        if let operators::LOGICAL_AND | operators::LOGICAL_OR = call.func_name.as_str() {
+            let [a, b] = call.args.as_slice() else { return self.refuse(at, "an operand is missing").map(Some) };
+            let (a, b) = (Box::new(self.truth(a)?), Box::new(self.truth(b)?));
+            let is_and = call.func_name == operators::LOGICAL_AND;
+            return Ok(Some((if is_and { Node::And(a, b) } else { Node::Or(a, b) }, Shape::Value)));
+        }
         let binary: fn(Box<Node>, Box<Node>) -> Node = match call.func_name.as_str() {
-            operators::LOGICAL_AND => Node::And,
-            operators::LOGICAL_OR => Node::Or,
             operators::EQUALS => |a, b| Node::Compare(Comparison::Equal, a, b, 0),
             operators::NOT_EQUALS => |a, b| Node::Compare(Comparison::NotEqual, a, b, 0),
             operators::LESS => |a, b| Node::Compare(Comparison::Less, a, b, 0),
@@ -40,18 +70,20 @@ impl Translator<'_> {
         };
         let [a, b] = call.args.as_slice() else { return self.refuse(at, "an operand is missing") };
         let (a, b) = (self.value(a)?, self.value(b)?);
-        Ok(Some((binary(Box::new(a), Box::new(b)), Shape::Value)))
+        let node = binary(Box::new(a), Box::new(b));
+        self.doubt_negated_side(at, &node);
+        Ok(Some((node, Shape::Value)))
     }
 
     fn other_operator(&mut self, at: &IdedExpr, call: &CallExpr) -> Translated<Option<(Node, Shape)>> {
         let node = match (call.func_name.as_str(), call.args.as_slice()) {
-            (operators::LOGICAL_NOT, [operand]) => Node::Not(Box::new(self.value(operand)?)),
+            (operators::LOGICAL_NOT, [operand]) => Node::Not(Box::new(self.truth(operand)?)),
             (operators::NEGATE, [operand]) => match self.value(operand)? {
                 Node::Literal(value @ (Value::Int(_) | Value::Float(_))) => Node::Literal(value.negated()),
                 operand => Node::Negate(Box::new(operand)),
             },
             (operators::CONDITIONAL, [condition, yes, no]) => {
-                Node::Choose(Box::new([self.value(condition)?, self.value(yes)?, self.value(no)?]))
+                Node::Choose(Box::new([self.truth(condition)?, self.value(yes)?, self.value(no)?]))
             }
             (operators::INDEX, [target, index]) => return self.index(at, target, index).map(Some),
             _ => return Ok(None),
@@ -105,19 +137,23 @@ impl Translator<'_> {
 
     fn function(&mut self, at: &IdedExpr, call: &CallExpr) -> Translated {
         let name = call.func_name.as_str();
-        let Some(&(_, function, others, as_function, as_method)) = FUNCTIONS.iter().find(|entry| entry.0 == name)
+        if name == "matches" {
+            return self.matches(at, call);
+        }
+        let Some(&FunctionSpec { function, others, as_function, as_method, example, .. }) =
+            FUNCTIONS.iter().find(|spec| spec.name == name)
         else {
             return self.refuse(at, unknown_function(name));
         };
         let arguments: Vec<&IdedExpr> = call.target.iter().map(AsRef::as_ref).chain(&call.args).collect();
         let wrong_style = if call.target.is_some() { !as_method } else { !as_function };
         if wrong_style || arguments.len() != others + 1 {
-            let example = match (as_method, others) {
+            let spelling = match (as_method, others) {
                 (true, 0) => format!("write `x.{name}()`"),
                 (true, _) => format!("write `x.{name}(y)`"),
                 (false, _) => format!("write `{name}(x)`"),
             };
-            return self.refuse(at, example);
+            return self.refuse(at, format!("{spelling}, e.g. `{}`", example.0));
         }
         let (target, shape) = self.part(arguments[0])?;
         let shape = match (shape, function) {
@@ -137,14 +173,29 @@ impl Translator<'_> {
         Ok((self.fold(at, function, nodes)?, shape))
     }
 
+    /// `x.matches('…')`: the pattern is a literal, so that a mistake in it has a place and it is read once.
+    fn matches(&mut self, at: &IdedExpr, call: &CallExpr) -> Translated {
+        let (Some(target), [pattern]) = (&call.target, call.args.as_slice()) else {
+            return self.refuse(at, "write `x.matches('…')`, e.g. `traits.email.matches('@example[.](org|com)$')`");
+        };
+        let Node::Literal(Value::Text(text)) = self.value(pattern)? else {
+            return self.refuse(pattern, "a pattern is a text in quotes, e.g. `traits.zip.matches('^[0-9]{5}$')`");
+        };
+        let target = self.value(target)?;
+        match Pattern::parse(&text) {
+            Ok(pattern) => Ok((Node::Matches(Box::new(target), pattern), Shape::Value)),
+            Err(message) => self.refuse(pattern, message),
+        }
+    }
+
     /// Read literal times and durations once, here, where a mistake has a place.
     fn fold(&self, at: &IdedExpr, function: Function, arguments: Vec<Node>) -> Translated<Node> {
         let folded = match (function, arguments.as_slice()) {
             (Function::Duration, [Node::Literal(Value::Text(text))]) => match parse_duration(text) {
                 Some(length) => Value::Duration(length),
-                None => return self.refuse(at, format!("`{text}` is not a duration; write e.g. '7d', '36h' or '90m'")),
+                None => return self.refuse(at, format!("`{text}` is not a duration; write e.g. '7d', '36h' or '90m'; months and years have no fixed length")),
             },
-            (Function::Timestamp, [Node::Literal(literal @ Value::Text(text))]) => match literal.as_time() {
+            (Function::Timestamp, [Node::Literal(literal @ Value::Text(text))]) => match literal.as_time(self.zone) {
                 Some(time) => Value::Time(time),
                 None => {
                     let message = format!("`{text}` is not a time; write e.g. '2026-11-21T10:00:00Z' or '2026-11-21'");
@@ -160,12 +211,16 @@ impl Translator<'_> {
 fn unknown_function(name: &str) -> String {
     match name {
         "filter" | "map" | "exists" | "all" | "exists_one" | "existsOne" => {
-            format!("write `list.{name}(e, …)` with a variable and what to do with it")
+            return format!(
+                "write `list.{name}(e, …)` with a variable and what to do with it; `has(x)` asks whether x is there"
+            );
         }
-        "matches" => "regular expressions are not supported; there are contains, startsWith and endsWith".into(),
-        _ => {
-            let known: Vec<&str> = FUNCTIONS.iter().map(|entry| entry.0).collect();
-            format!("unknown function `{name}`; there are events, has, {}", known.join(", "))
-        }
+        words::HAS => return "unknown function `haS`; write `has(x)`".into(),
+        _ => {}
     }
+    if let Some(told) = habits::call(name) {
+        return told.into();
+    }
+    let known: Vec<&str> = FUNCTIONS.iter().map(|spec| spec.name).collect();
+    format!("unknown function `{name}`; there are events, has, matches, {}", known.join(", "))
 }

@@ -103,7 +103,7 @@ impl Profile {
             FeatureName::Trait(name) => drop(self.someone.traits.insert(name.to_string(), value)),
             FeatureName::Tag(name) => drop(self.someone.tags.insert(name.to_string(), value)),
             FeatureName::Score(name) => drop(self.someone.scores.insert(name.to_string(), value)),
-            FeatureName::CreatedAt => self.someone.created_at = value.as_time(),
+            FeatureName::CreatedAt => self.someone.created_at = value.as_time(&crate::Zone::utc()),
             FeatureName::Leaf(id) => drop(self.leaves.insert(*id, value)),
             _ => {}
         }

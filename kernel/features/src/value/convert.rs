@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use kith_json::{Duplicates, Numbers, read_as};
 use kith_model::table::{Cell, ColumnType};
 use kith_model::time::Timestamp;
 use serde::Deserialize;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 
 use super::{Value, whole};
+use crate::zone::Zone;
 
 impl Value {
     /// As a float: numbers, and texts that are a number; else null.
@@ -74,7 +76,16 @@ impl Value {
 
     /// From JSON text, without a tree in between; null where it is no JSON.
     pub fn from_json_text(json: &str) -> Value {
-        serde_json::from_str(json).map_or(Value::Null, |FromJson(value)| value)
+        match serde_json::from_str(json) {
+            Ok(FromJson(value)) => value,
+            Err(_) => Value::from_odd_json(json).unwrap_or(Value::Null),
+        }
+    }
+
+    /// From text in which a number is too large for a machine's, which is kept digit by digit and has no value here: the others have.
+    fn from_odd_json(json: &str) -> Option<Value> {
+        let document = read_as(json.as_bytes(), Duplicates::LastHolds, Numbers::Finite).ok()?;
+        serde_json::from_str(&document.text).ok().map(|FromJson(value)| value)
     }
 
     /// As JSON: times in RFC 3339, durations in milliseconds, null where it is unknown.
@@ -94,19 +105,22 @@ impl Value {
     }
 
     /// As a cell of a column. What does not fit the column's type is null; of a list's items those that do not fit are
-    /// left out. Scalars fit a text column as text, texts that name a moment fit a timestamp column, whole floats fit a
-    /// column of whole numbers, durations fit as milliseconds.
-    pub fn to_cell(&self, column_type: ColumnType) -> Cell {
+    /// left out. Scalars fit a text column as text, texts that name a moment fit a timestamp column, texts that are written as
+    /// numbers fit a column of numbers, whole floats fit a column of whole numbers, durations fit as milliseconds.
+    pub fn to_cell(&self, column_type: ColumnType, zone: &Zone) -> Cell {
         match column_type {
-            ColumnType::Boolean => self.truth().map_or(Cell::Null, Cell::Boolean),
+            ColumnType::Boolean => match self {
+                Value::Bool(truth) => Cell::Boolean(*truth),
+                _ => Cell::Null,
+            },
             ColumnType::Int64 => self.exact_int().map_or(Cell::Null, Cell::Int64),
             ColumnType::Float64 => self.number().map_or(Cell::Null, Cell::Float64),
-            ColumnType::Timestamp => self.as_time().map_or(Cell::Null, |time| Cell::Timestamp(time.0)),
+            ColumnType::Timestamp => self.as_time(zone).map_or(Cell::Null, |time| Cell::Timestamp(time.0)),
             ColumnType::Text => self.owned_text().map_or(Cell::Null, Cell::Text),
             ColumnType::Int64List => self.items(Value::exact_int).map_or(Cell::Null, Cell::Int64List),
             ColumnType::Float64List => self.items(Value::number).map_or(Cell::Null, Cell::Float64List),
             ColumnType::TimestampList => {
-                self.items(|item| item.as_time().map(|time| time.0)).map_or(Cell::Null, Cell::TimestampList)
+                self.items(|item| item.as_time(zone).map(|time| time.0)).map_or(Cell::Null, Cell::TimestampList)
             }
             ColumnType::TextList => self.items(Value::owned_text).map_or(Cell::Null, Cell::TextList),
         }
@@ -123,6 +137,7 @@ impl Value {
         match self {
             Value::Int(number) | Value::Duration(number) => Some(*number),
             Value::Float(number) if number.fract() == 0.0 => whole(*number),
+            Value::Text(_) => self.as_number().and_then(|number| number.exact_int()),
             _ => None,
         }
     }
@@ -132,6 +147,7 @@ impl Value {
         match self {
             Value::Int(_) | Value::Float(_) => Some(self.as_float()),
             Value::Duration(length) => Some(*length as f64),
+            Value::Text(_) => self.as_number().map(|number| number.as_float()),
             _ => None,
         }
     }
@@ -145,7 +161,7 @@ impl Value {
 }
 
 /// A value read from JSON text.
-pub(crate) struct FromJson(pub(crate) Value);
+struct FromJson(Value);
 
 impl<'de> Deserialize<'de> for FromJson {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<FromJson, D::Error> {
@@ -228,6 +244,10 @@ mod tests {
             (Value::Int(3), ColumnType::Text, Cell::Text("3".into())),
             (Value::text("1970-01-02"), ColumnType::Timestamp, Cell::Timestamp(86_400_000)),
             (Value::text("x"), ColumnType::Boolean, Cell::Null),
+            (Value::text("19.90"), ColumnType::Float64, Cell::Float64(19.9)),
+            (Value::text("19.90"), ColumnType::Int64, Cell::Null),
+            (Value::text("7.0"), ColumnType::Int64, Cell::Int64(7)),
+            (Value::text("19,90"), ColumnType::Float64, Cell::Null),
             (list.clone(), ColumnType::Float64List, Cell::Float64List(vec![1.0, 2.5])),
             (list.clone(), ColumnType::Int64List, Cell::Int64List(vec![1])),
             (list, ColumnType::TextList, Cell::TextList(vec!["1".into(), "2.5".into()])),
@@ -235,7 +255,7 @@ mod tests {
             (Value::Unknown, ColumnType::Text, Cell::Null),
             (Value::Unknown, ColumnType::Boolean, Cell::Null),
         ] {
-            assert_eq!(value.to_cell(column_type), cell, "{value} as {column_type:?}");
+            assert_eq!(value.to_cell(column_type, &Zone::utc()), cell, "{value} as {column_type:?}");
         }
     }
 }

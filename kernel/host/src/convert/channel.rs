@@ -10,16 +10,23 @@ use crate::policy::Policy;
 use crate::text::bounded;
 
 /// The person's identifiers of the types that the policy lets the channel have.
-fn recipient(policy: &Policy, message: &Message) -> Vec<types::Identifier> {
-    let identifier = |of: &Identifier| types::Identifier { kind: of.kind.clone(), value: of.value.clone() };
+fn recipient<I>(policy: &Policy, message: &Message, identifier: fn(&Identifier) -> I) -> Vec<I> {
     message.recipient.iter().filter(|of| policy.may_receive(&of.kind)).map(identifier).collect()
+}
+
+fn identifier_to_wit(of: &Identifier) -> types::Identifier {
+    types::Identifier { kind: of.kind.clone(), value: of.value.clone() }
+}
+
+fn identifier_to_wit_0_1(of: &Identifier) -> v0_1::types::Identifier {
+    v0_1::types::Identifier { kind: of.kind.clone(), value: of.value.clone() }
 }
 
 pub(crate) fn message_to_wit(policy: &Policy, message: &Message) -> delivering::Message {
     delivering::Message {
         id: message.id.clone(),
         attempt: message.attempt,
-        recipient: recipient(policy, message),
+        recipient: recipient(policy, message, identifier_to_wit),
         profile: message.profile.to_string(),
         payload: message.payload.clone(),
         inputs: message.inputs.clone(),
@@ -32,7 +39,7 @@ pub(crate) fn message_to_wit_0_1(policy: &Policy, message: &Message) -> v0_1::de
     v0_1::delivering::Message {
         id: message.id.clone(),
         attempt: message.attempt,
-        recipient: recipient(policy, message),
+        recipient: recipient(policy, message, identifier_to_wit_0_1),
         profile: message.profile.to_string(),
         payload: message.payload.clone(),
         created_at: message.created_at.0,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kith_model::delivery::{Message, Outcome};
 use kith_model::plugin::{Callback, Channel, PluginFault, Receipt, ReceiveError};
 use kith_model::sending::{MAX_ROUNDS, PureChannel, SentAnswer, Step, Transport};
+use wasmtime::component::{ComponentNamedList, Lift};
 
 use super::Bound;
 use crate::bindings::current::delivering;
@@ -30,7 +31,7 @@ impl Channel for WasmChannel {
     }
 
     fn receive(&self, callback: &Callback) -> Result<Vec<Receipt>, ReceiveError> {
-        receive(&self.bound, callback)
+        receive(&self.bound, callback, convert::receipt_from_wit_0_1)
     }
 }
 
@@ -59,7 +60,7 @@ impl PureChannel for WasmPureChannel {
     }
 
     fn receive(&self, callback: &Callback) -> Result<Vec<Receipt>, ReceiveError> {
-        receive(&self.bound, callback)
+        receive(&self.bound, callback, convert::receipt_from_wit)
     }
 
     fn transport(&self) -> Arc<dyn Transport> {
@@ -79,13 +80,19 @@ fn within_rounds((step, answer): (Step, &SentAnswer)) -> Step {
     }
 }
 
-fn receive(bound: &Bound, callback: &Callback) -> Result<Vec<Receipt>, ReceiveError> {
+fn receive<R>(
+    bound: &Bound,
+    callback: &Callback,
+    receipt_from_wit: fn(R) -> Receipt,
+) -> Result<Vec<Receipt>, ReceiveError>
+where
+    (Result<Vec<R>, delivering::Rejection>,): ComponentNamedList + Lift,
+{
     let wit = convert::callback_to_wit(callback);
-    let called: Result<Result<Vec<delivering::Receipt>, delivering::Rejection>, _> =
-        bound.call(CallClass::Plain, "receive", (&wit,));
+    let called: Result<Result<Vec<R>, delivering::Rejection>, _> = bound.call(CallClass::Plain, "receive", (&wit,));
     match called.map_err(ReceiveError::Fault)? {
         Ok(receipts) => {
-            let receipts: Vec<Receipt> = receipts.into_iter().map(convert::receipt_from_wit).collect();
+            let receipts: Vec<Receipt> = receipts.into_iter().map(receipt_from_wit).collect();
             let checked = verify::events(&bound.manifest, receipts.iter().map(|receipt| &receipt.event));
             bound.reported(checked).map(|()| receipts).map_err(ReceiveError::Fault)
         }

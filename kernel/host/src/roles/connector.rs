@@ -3,7 +3,9 @@
 use kith_model::plugin::{Connector, PluginFault, PolledPage, ReceiveError, Received, SourceRequest};
 
 use super::Bound;
+use crate::abi::Abi;
 use crate::bindings::current::{source, types};
+use crate::bindings::v0_1;
 use crate::convert;
 use crate::state::CallClass;
 use crate::verify;
@@ -11,17 +13,24 @@ use crate::verify;
 /// A connector of an installation.
 pub(super) struct WasmConnector {
     pub(super) bound: Bound,
+    /// The contract that it was built against.
+    pub(super) abi: Abi,
 }
 
 impl Connector for WasmConnector {
     fn receive(&self, request: &SourceRequest) -> Result<Received, ReceiveError> {
         let bound = &self.bound;
         let wit = convert::request_to_wit(request);
-        let called: Result<Result<source::Received, source::Rejection>, _> =
-            bound.call(CallClass::Plain, "receive", (&wit,));
+        let called: Result<Result<Received, source::Rejection>, _> = match self.abi {
+            Abi::V0_1 => bound
+                .call(CallClass::Plain, "receive", (&wit,))
+                .map(|called: Result<_, _>| called.map(convert::received_from_wit_0_1)),
+            Abi::V0_2 => bound
+                .call(CallClass::Plain, "receive", (&wit,))
+                .map(|called: Result<_, _>| called.map(convert::received_from_wit)),
+        };
         match called.map_err(ReceiveError::Fault)? {
             Ok(received) => {
-                let received = convert::received_from_wit(received);
                 let checked = verify::received(&bound.manifest, request, &received);
                 bound.reported(checked).map(|()| received).map_err(ReceiveError::Fault)
             }
@@ -31,8 +40,15 @@ impl Connector for WasmConnector {
 
     fn poll(&self, cursor: Option<&[u8]>) -> Result<PolledPage, PluginFault> {
         let bound = &self.bound;
-        let called: Result<source::Page, types::Failure> = bound.call(CallClass::Plain, "poll", (cursor,))?;
-        let page = convert::page_from_wit(called.map_err(convert::failure_from_wit)?);
+        let called: Result<PolledPage, types::Failure> = match self.abi {
+            Abi::V0_1 => bound
+                .call::<_, Result<v0_1::source::Page, _>>(CallClass::Plain, "poll", (cursor,))?
+                .map(convert::page_from_wit_0_1),
+            Abi::V0_2 => bound
+                .call::<_, Result<source::Page, _>>(CallClass::Plain, "poll", (cursor,))?
+                .map(convert::page_from_wit),
+        };
+        let page = called.map_err(convert::failure_from_wit)?;
         bound.reported(verify::events(&bound.manifest, &page.events)).map(|()| page)
     }
 }

@@ -43,6 +43,9 @@ pub static FAILED_AUTHENTICATIONS: Budget = Budget {
     period: Some(Duration::from_secs(60)),
     ..budget("failed-authentications", Peer, Items, 300, "--failed-authentications")
 };
+/// Refusals of one address in a minute that are answered at once; further ones are held back for a second each.
+pub static PROMPT_REFUSALS: Budget =
+    Budget { period: Some(Duration::from_secs(60)), ..budget("prompt-refusals", Peer, Items, 120, FIXED) };
 /// Requests with one key under way.
 pub static CREDENTIAL_REQUESTS: Budget = budget("credential-requests", Credential, AtOnce, 1_024, "--key-requests");
 /// Bodies of requests with one key in memory together.
@@ -160,13 +163,16 @@ const OF_WORKSPACE: &str = "budgets of the workspace";
 pub static WORKSPACES_KEPT: Budget = budget("workspaces-kept", Host, Kept, 1_000, "--max-workspaces");
 /// Audiences of one workspace.
 pub static AUDIENCES_KEPT: Budget = budget("audiences-kept", Workspace, Kept, 1_000, OF_WORKSPACE);
+/// Aggregates over events that the audiences and plugins of one workspace read, each once: an event is counted into those of its
+/// name.
+pub static AGGREGATES_KEPT: Budget = budget("aggregates-kept", Workspace, Kept, 5_000, OF_WORKSPACE);
 /// Installations of one workspace.
 pub static INSTALLATIONS_KEPT: Budget = budget("installations-kept", Workspace, Kept, 200, OF_WORKSPACE);
 /// Keys of one workspace that are good.
 pub static KEYS_KEPT: Budget = budget("keys-kept", Workspace, Kept, 1_000, OF_WORKSPACE);
 
 /// What a host key may set for a workspace.
-pub static OF_WORKSPACES: &[&Budget] = &[&AUDIENCES_KEPT, &INSTALLATIONS_KEPT, &KEYS_KEPT];
+pub static OF_WORKSPACES: &[&Budget] = &[&AUDIENCES_KEPT, &AGGREGATES_KEPT, &INSTALLATIONS_KEPT, &KEYS_KEPT];
 
 // What is set aside.
 
@@ -175,12 +181,16 @@ pub static REJECTED_PARTS: Budget = budget("rejected-parts", Request, Kept, 100,
 /// Rejected parts of one source that are kept.
 pub static REJECTED_KEPT: Budget = budget("rejected-kept", Installation, Kept, 10_000, FIXED);
 
+/// Names of events, of their properties and of traits that a workspace counts, each by itself; the others together.
+pub static NAMES_KEPT: Budget = budget("names-kept", Workspace, Kept, 5_000, FIXED);
+
 /// All of them, in the order of the table in `SECURITY.md`.
 pub static ALL: &[&Budget] = &[
     &CONNECTIONS,
     &PEER_CONNECTIONS,
     &PEER_REQUESTS,
     &FAILED_AUTHENTICATIONS,
+    &PROMPT_REFUSALS,
     &CREDENTIAL_REQUESTS,
     &CREDENTIAL_MEMORY,
     &INTAKE_MEMORY,
@@ -230,8 +240,10 @@ pub static ALL: &[&Budget] = &[
     &SECRET_TEXT,
     &WORKSPACES_KEPT,
     &AUDIENCES_KEPT,
+    &AGGREGATES_KEPT,
     &INSTALLATIONS_KEPT,
     &KEYS_KEPT,
     &REJECTED_PARTS,
     &REJECTED_KEPT,
+    &NAMES_KEPT,
 ];

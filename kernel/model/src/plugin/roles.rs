@@ -1,5 +1,6 @@
 //! The four roles as traits, and what goes in and comes out of them.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -24,6 +25,8 @@ pub struct SourceRequest {
     /// What the connector answered as `resume` for the piece before.
     pub resume: Option<Vec<u8>>,
     pub received_at: Timestamp,
+    /// Whether the body is one record that was set aside and comes again by itself; it is UTF-8.
+    pub is_replay: bool,
 }
 
 /// The exact HTTP answer that a client needs.
@@ -34,16 +37,30 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
+/// Where a record stands in its input, as far as the connector says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecordPlace {
+    /// The line in a file (from 1) or the index in a batch (from 0).
+    pub place: Option<u64>,
+    /// Its text, in bytes of the body.
+    pub span: Option<Range<usize>>,
+}
+
 /// What a connector made of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Received {
     pub events: Vec<DraftEvent>,
+    /// Where each event stands in the input, in the same order; of what lies behind the last of these nothing is known.
+    pub places: Vec<RecordPlace>,
     pub rejected: Vec<RejectedRecord>,
     /// How many bytes of the body these came from.
     pub consumed: usize,
+    /// For the next piece of the input, and for a record of this piece that comes again by itself.
     pub resume: Option<Vec<u8>>,
     /// `None` means the kernel's own answer with counts and rejected parts.
     pub answer: Option<Answer>,
+    /// What the plugin assumed about the input, name and text.
+    pub notes: Vec<(String, String)>,
 }
 
 /// A connector refuses a whole request.

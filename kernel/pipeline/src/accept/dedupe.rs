@@ -1,20 +1,36 @@
-//! Messages seen before: per source and message id, for seven days, recorded in the same commit as the message's effect.
+//! Messages seen before: per source and message id, recorded in the same commit as the message's effect. What a sender told as
+//! it happened is known for seven days, what a file told for ever (see [`super::files`]).
 //!
-//! Rows lie by the day of receipt. A clock that was ahead once leaves rows of a day that is still to come, so a look-up asks
+//! The rows of the seven days lie by the day of receipt. A clock that was ahead once leaves rows of a day that is still to come, so a look-up asks
 //! every stored day from the window's first to the newest there is, and a day goes when enough newer ones are stored, never
 //! because a clock says that it is old: one jump of the clock forgets nothing.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use kith_model::id::{InstallationId, WorkspaceId};
+use kith_model::event::EventOrigin;
+use kith_model::id::{InstallationId, SourceIdentityId, WorkspaceId};
 use kith_model::time::{DAY_MS, Timestamp};
-use kith_store::{Key, KeyRange, Operation, ReadError, Store};
+use kith_store::{CommitError, Key, KeyRange, Operation, ReadError, Store};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::files::{self, FileRows, Held};
 use super::never_seen::{FilterPart, NeverSeen};
 
-/// For how long a repeat is recognised.
+/// What the ids begin with that are made of a row's content and of how many equal ones came before it in its file.
+pub(crate) const MADE_ID: &str = "kith-row-";
+
+/// From whom a message comes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent<'s> {
+    pub source: InstallationId,
+    /// The source's name: what files told is remembered under it.
+    pub name: &'s str,
+    pub origin: EventOrigin,
+    pub received_at: Timestamp,
+}
+
+/// For how long a repeat of what was told as it happened is recognised.
 pub(crate) const WINDOW_DAYS: u32 = 7;
 
 /// The stored days that are kept: those of the window, the newest, and one that may be of a wrong clock.
@@ -33,8 +49,9 @@ pub(crate) enum Seen {
     Never(Unseen),
     /// The same message.
     Same,
-    /// A different one with the same id.
-    Other,
+    /// A different one with the same id, which became an event of this identity as far as that is known; with what
+    /// [`SeenMessages::remember`] needs if this one corrects it.
+    Other(Option<SourceIdentityId>, Unseen),
 }
 
 /// A message that was never seen.
@@ -43,6 +60,9 @@ pub(crate) struct Unseen {
     message: MessageKey,
     day: u32,
     digest: u64,
+    /// Under what a file's row is remembered.
+    row: Option<files::RowHash>,
+    is_made: bool,
 }
 
 /// A source and the hash of an id.
@@ -56,6 +76,7 @@ pub(crate) struct SeenMessages {
     store: Arc<dyn Store>,
     workspace: WorkspaceId,
     filters: NeverSeen,
+    files: FileRows,
     /// The days of which there are rows, or will be with this group.
     days: BTreeSet<u32>,
     group: Remembered,
@@ -87,27 +108,31 @@ impl SeenMessages {
         let filters = NeverSeen::over(Arc::clone(&store), all, FILTER_ITEMS, of_day);
         let (group, unit) = (HashMap::new(), HashMap::new());
         let expired = VecDeque::new();
-        let mut seen = SeenMessages { store, workspace, filters, days, group, unit, expired, deletes: false };
+        let files = FileRows::open(Arc::clone(&store), workspace)?;
+        let mut seen = SeenMessages { store, workspace, filters, files, days, group, unit, expired, deletes: false };
         seen.expire(None);
         Ok(seen)
     }
 
     /// Whether the source sent this message before.
-    pub(crate) fn look(
-        &mut self,
-        source: InstallationId,
-        message_id: &str,
-        digest: u64,
-        received_at: Timestamp,
-    ) -> Result<Seen, ReadError> {
-        let day = day_of(received_at);
-        let message = (source, xxh3_128(message_id.as_bytes()));
-        let verdict = |held: u64| if held == digest { Seen::Same } else { Seen::Other };
+    pub(crate) fn look(&mut self, sent: &Sent<'_>, message_id: &str, digest: u64) -> Result<Seen, ReadError> {
+        let day = day_of(sent.received_at);
+        let message = (sent.source, xxh3_128(message_id.as_bytes()));
+        let hash = files::hash(sent.name, message_id);
+        let is_made = message_id.starts_with(MADE_ID);
+        let unseen =
+            Unseen { message, day, digest, row: (sent.origin == EventOrigin::Import).then_some(hash), is_made };
+        if sent.origin != EventOrigin::Kernel
+            && let Some(held) = self.files.look(hash)?
+        {
+            return Ok(if held.digest == digest { Seen::Same } else { Seen::Other(held.of, unseen) });
+        }
+        let verdict = |held: u64| if held == digest { Seen::Same } else { Seen::Other(None, unseen) };
         if let Some((held, _)) = self.unit.get(&message).or_else(|| self.group.get(&message)) {
             return Ok(verdict(*held));
         }
         let days = self.days.range(day.saturating_sub(WINDOW_DAYS)..).copied();
-        let mut keys: Vec<Key> = days.map(|day| Key::dedupe(self.workspace, day, source, message.1)).collect();
+        let mut keys: Vec<Key> = days.map(|day| Key::dedupe(self.workspace, day, sent.source, message.1)).collect();
         keys.retain(|key| self.filters.may_be_stored(key));
         if let Some(value) = self.store.get(&keys)?.into_iter().flatten().next_back() {
             let held = value.as_ref().try_into().map(u64::from_be_bytes).map_err(|_| ReadError::Corrupt {
@@ -116,11 +141,23 @@ impl SeenMessages {
             })?;
             return Ok(verdict(held));
         }
-        Ok(Seen::Never(Unseen { message, day, digest }))
+        Ok(Seen::Never(unseen))
     }
 
-    /// The message is accepted, with the unit.
-    pub(crate) fn remember(&mut self, unseen: Unseen) {
+    /// Whether a row of a file that is under way is another one of the same id: whoever corrects it has to wait, because its
+    /// event is not in the store yet.
+    pub(crate) fn is_under_way(&self, sent: &Sent<'_>, message_id: &str, digest: u64) -> bool {
+        let hash = files::hash(sent.name, message_id);
+        self.files.is_under_way(hash) && self.files.look(hash).ok().flatten().is_some_and(|held| held.digest != digest)
+    }
+
+    /// The message is accepted, with the unit, as an event of `identity`.
+    pub(crate) fn remember(&mut self, unseen: Unseen, identity: SourceIdentityId) {
+        if let Some(row) = unseen.row {
+            let of = (!unseen.is_made).then_some(identity);
+            self.files.remember(row, Held { digest: unseen.digest, of });
+            return;
+        }
         self.unit.insert(unseen.message, (unseen.digest, unseen.day));
         if self.days.insert(unseen.day) {
             self.expire(Some(unseen.day));
@@ -144,6 +181,7 @@ impl SeenMessages {
             let key = Key::dedupe(self.workspace, *day, *source, *hash);
             operations.push(Operation::Put(key, digest.to_be_bytes().into()));
         }
+        self.files.write(operations);
         let Some(day) = self.expired.front().copied().filter(|_| !self.deletes) else { return Ok(()) };
         self.deletes = true;
         let page = self.store.scan(&Key::dedupe_days(self.workspace, Some(day)).range(), MAX_EXPIRED_ROWS)?;
@@ -157,16 +195,35 @@ impl SeenMessages {
     /// The unit is part of the group.
     pub(crate) fn keep_unit(&mut self) {
         self.group.extend(self.unit.drain());
+        self.files.keep_unit();
     }
 
     /// The unit was too large or could not be built: nothing of it stays.
     pub(crate) fn forget_unit(&mut self) {
         self.unit.clear();
+        self.files.forget_unit();
         self.deletes = false;
     }
 
+    /// The group is durable.
+    pub(crate) fn committed(&mut self) {
+        self.files.committed();
+        self.ended();
+    }
+
+    /// Not all of the group is durable.
+    pub(crate) fn committed_in_part(&mut self) -> Result<(), ReadError> {
+        self.ended();
+        self.files.committed_in_part()
+    }
+
+    /// One step of the work that keeps look-ups quick.
+    pub(crate) fn step(&mut self) -> Result<(), CommitError> {
+        self.files.step()
+    }
+
     /// The group has ended, durable or not: a filter may say "perhaps" of what is not there.
-    pub(crate) fn ended(&mut self) {
+    fn ended(&mut self) {
         self.forget_unit();
         for ((source, hash), (_, day)) in self.group.drain() {
             self.filters.insert(&Key::dedupe(self.workspace, day, source, hash));
@@ -199,15 +256,19 @@ mod tests {
         Timestamp(day * DAY_MS + 5)
     }
 
+    fn sent(received_at: Timestamp) -> Sent<'static> {
+        Sent { source: SOURCE, name: "shop", origin: EventOrigin::Client, received_at }
+    }
+
     /// Take a message on a day as a group of its own; whether it was new.
     fn take(store: &Arc<dyn Store>, seen: &mut SeenMessages, message_id: &str, day: i64) -> bool {
-        let Seen::Never(unseen) = seen.look(SOURCE, message_id, 7, on(day)).unwrap() else { return false };
-        seen.remember(unseen);
+        let Seen::Never(unseen) = seen.look(&sent(on(day)), message_id, 7).unwrap() else { return false };
+        seen.remember(unseen, SourceIdentityId([1; 16]));
         let mut operations = Vec::new();
         seen.write(&mut operations).unwrap();
         store.commit(Unit { operations, ..Unit::default() }).unwrap();
         seen.keep_unit();
-        seen.ended();
+        seen.committed();
         true
     }
 
@@ -244,10 +305,10 @@ mod tests {
         let store: Arc<dyn Store> = Arc::new(kith_store::memory());
         let mut seen = SeenMessages::open(store, WORKSPACE).unwrap();
         let before = Timestamp(101 * DAY_MS - 1);
-        let Seen::Never(unseen) = seen.look(SOURCE, "m", 7, before).unwrap() else { panic!("it was never seen") };
-        seen.remember(unseen);
+        let Seen::Never(unseen) = seen.look(&sent(before), "m", 7).unwrap() else { panic!("it was never seen") };
+        seen.remember(unseen, SourceIdentityId([1; 16]));
         seen.keep_unit();
-        assert_eq!(seen.look(SOURCE, "m", 7, before.plus_ms(1)).unwrap(), Seen::Same);
-        assert_eq!(seen.look(SOURCE, "m", 8, before.plus_ms(1)).unwrap(), Seen::Other);
+        assert_eq!(seen.look(&sent(before.plus_ms(1)), "m", 7).unwrap(), Seen::Same);
+        assert!(matches!(seen.look(&sent(before.plus_ms(1)), "m", 8).unwrap(), Seen::Other(..)));
     }
 }

@@ -8,6 +8,7 @@ use kith_model::identity::IdentityRules;
 use kith_store::{CommitError, Committed, ReadError, Store, Unit};
 use parking_lot::Mutex;
 
+use super::by_hand::{self, Statements};
 use super::queue::{Open, Waiting};
 use super::unit::{Built, Progress, Workspace};
 use crate::pool::Turn;
@@ -22,6 +23,8 @@ const MAX_GROUP_BYTES: usize = 8 << 20;
 pub(super) struct Lane {
     id: WorkspaceId,
     pub waiting: Mutex<Waiting>,
+    /// What people said, which is carried out before anything else of a turn.
+    pub statements: Mutex<Statements>,
     /// The rules in force; the lane takes them over at its next turn.
     pub rules: Mutex<(IdentityRules, [u8; 32])>,
     /// Read from the store at the first turn. Only the lane's turn locks it.
@@ -44,7 +47,7 @@ pub(super) struct Turned {
 impl Lane {
     pub(super) fn new(id: WorkspaceId, rules: IdentityRules) -> Lane {
         let (waiting, rules) = (Mutex::default(), Mutex::new((rules, kith_store::keys::UNKEYED_REALM)));
-        Lane { id, waiting, rules, workspace: Mutex::new(None) }
+        Lane { id, waiting, statements: Mutex::default(), rules, workspace: Mutex::new(None) }
     }
 
     /// One group: take what waits, build, commit, answer.
@@ -59,15 +62,24 @@ impl Lane {
         }
         let Some(workspace) = held.as_mut() else { return Turned { turn: Turn::Again, freed_bytes: 0 } };
         workspace.rules = rules;
+        let statements = self.statements.lock().take();
+        if let Err(error) = by_hand::carry_out(store, workspace, statements) {
+            tracing::error!(workspace = self.id.0, %error, "the workspace's state is read again, because it is not known");
+            *held = None;
+            return Turned { turn: Turn::Again, freed_bytes: 0 };
+        }
         let mut batch = self.take();
         let mut ends = vec![None; batch.len()];
         let group = build(workspace, &batch, &mut ends);
         if let Err(error) = commit(store, workspace, group, &mut batch, &mut ends) {
             tracing::error!(workspace = self.id.0, %error, "the workspace's state is read again, because it is not known");
             *held = None;
+        } else if let Err(error) = workspace.seen.step() {
+            tracing::warn!(workspace = self.id.0, %error, "the memory of files is put in order later");
         }
         let freed_bytes = self.answer(batch, ends);
-        let turn = if self.waiting.lock().is_empty() { Turn::Idle } else { Turn::Again };
+        let is_idle = self.waiting.lock().is_empty() && self.statements.lock().is_empty();
+        let turn = if is_idle { Turn::Idle } else { Turn::Again };
         Turned { turn, freed_bytes }
     }
 
@@ -126,6 +138,8 @@ impl Lane {
                     Err(error)
                 }
             };
+            // Whoever is answered may begin the same import anew.
+            drop(open.submission.piece);
             // The request may be gone; its events are durable all the same.
             let _ = open.submission.reply.send(answer);
         }
@@ -149,13 +163,18 @@ fn build(workspace: &mut Workspace, batch: &[Open], ends: &mut [Option<End>]) ->
     while events < MAX_GROUP_EVENTS && bytes < MAX_GROUP_BYTES {
         let Some((number, progress)) = turns.pop_front() else { break };
         match workspace.build(&batch[number].submission, progress) {
+            Ok(built) if built.waits && built.events == 0 => break,
             Ok(built) => {
+                let waits = built.waits;
                 events += built.events;
                 bytes += built.bytes;
                 if !built.is_last {
                     turns.push_back((number, built.progress));
                 }
                 group.push(Member { open: number, built });
+                if waits {
+                    break;
+                }
             }
             Err(error) => ends[number] = Some(End::Failed(Arc::new(error))),
         }
@@ -204,6 +223,8 @@ fn commit(
 fn count(built: &Built) {
     metrics::counter!("kith_events_accepted_total").increment(built.acceptance.accepted);
     metrics::counter!("kith_events_duplicate_total").increment(built.acceptance.duplicate);
+    metrics::counter!("kith_events_corrected_total").increment(built.acceptance.corrected);
+    metrics::counter!("kith_events_conflict_total").increment(built.acceptance.conflict);
     metrics::counter!("kith_events_rejected_total").increment(built.acceptance.rejected_count);
 }
 

@@ -3,21 +3,23 @@
 //! The rules are `kith_model::identity`'s; here are the rows, the caches, and (in `evidence`) the shortcuts for the everyday
 //! cases, beside the rule itself (in `partition`). Each identifier is a source identity of its own, so that a merge rewrites no event and no fact, and can be undone.
 
+mod apart;
 mod consents;
 mod evidence;
 mod layers;
 mod partition;
+mod retract;
 #[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kith_model::change::Identified;
 use kith_model::consent::CONSENT;
 use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
-use kith_model::identity::{EdgeId, Identifier, MustNotLink};
+use kith_model::identity::{EdgeId, Evidence, Identifier, IdentityRules, MustNotLink};
 use kith_model::profile::{IdentityHead, ProfileRoot};
 use kith_model::time::Timestamp;
 use kith_store::keys::{PersonRow, alias_digest};
@@ -29,9 +31,10 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::never_seen::{FilterPart, NeverSeen};
 use crate::profiles::facts::{self, EventFacts, FactsRow, Recorded, each_row, facts_key, read_facts_row, read_head};
+use apart::Apart;
 pub(crate) use consents::Spoken;
-use evidence::HeldEdge;
 pub(crate) use evidence::{Followed, Link};
+use evidence::{HeldEdge, Proposal};
 use layers::{Before, Layers};
 
 /// Decoded heads that one workspace keeps in memory, in bytes.
@@ -104,7 +107,7 @@ pub(crate) struct People {
     /// Evidence that was too connected to be weighed: a repeat is not weighed again, and not reported again.
     too_connected: Cache<EdgeId, ()>,
     known: NeverSeen,
-    must_not_link: BTreeSet<MustNotLink>,
+    apart: Apart,
     /// The next ordinal that the store does not know of; the layers count on from it.
     next_ordinal: u32,
     layers: Layers,
@@ -121,9 +124,9 @@ impl People {
         let aliases = Key::aliases(workspace).range();
         let known = NeverSeen::over(Arc::clone(&store), aliases, FILTER_ITEMS, without_workspace);
         let vetoes = Key::vetoes(workspace);
-        let mut must_not_link = BTreeSet::new();
+        let mut apart = Apart::default();
         each_row(store.as_ref(), &vetoes, |_, value| {
-            must_not_link.insert(row::decode::<MustNotLink>(value)?);
+            apart.insert(row::decode::<MustNotLink>(value)?);
             Ok(())
         })?;
         let next_ordinal = next_ordinal(store.as_ref(), workspace)?;
@@ -137,7 +140,7 @@ impl People {
             edges: Cache::with_weighter(100_000, EDGES_BYTES, Bytes),
             too_connected: Cache::new(TOO_CONNECTED),
             known,
-            must_not_link,
+            apart,
             next_ordinal,
             layers: Layers::default(),
             work: Work::default(),
@@ -156,17 +159,8 @@ impl People {
         identifier: &Identifier,
         received_at: Timestamp,
     ) -> Result<SourceIdentityId, ReadError> {
-        if let Some(identity) = self.layers.alias(identifier).or_else(|| self.aliases.get(identifier).copied()) {
+        if let Some(identity) = self.find(identifier)? {
             return Ok(identity);
-        }
-        let key = self.alias_key(identifier);
-        if self.known.may_be_stored(&key) {
-            self.work.rows_read += 1;
-            if let Some(value) = self.store.get(std::slice::from_ref(&key))?.pop().flatten() {
-                let identity: SourceIdentityId = row::decode(&value)?;
-                self.aliases.insert(identifier.clone(), identity);
-                return Ok(identity);
-            }
         }
         // With the workspace, so that ids of one say nothing about who is in another.
         let name = format!("{}\u{0}{}\u{0}{}", self.workspace.0, identifier.kind, identifier.value);
@@ -190,6 +184,27 @@ impl People {
         self.layers.event.before.insert(identity, Before { profile: None, members: vec![identity] });
         self.layers.event.heads.insert(identity, Arc::new(head));
         Ok(identity)
+    }
+
+    /// The source identity that `identifier` names, if there is one.
+    pub(crate) fn find(&mut self, identifier: &Identifier) -> Result<Option<SourceIdentityId>, ReadError> {
+        if let Some(identity) = self.layers.alias(identifier).or_else(|| self.aliases.get(identifier).copied()) {
+            return Ok(Some(identity));
+        }
+        let key = self.alias_key(identifier);
+        if !self.known.may_be_stored(&key) {
+            return Ok(None);
+        }
+        self.work.rows_read += 1;
+        let Some(value) = self.store.get(std::slice::from_ref(&key))?.pop().flatten() else { return Ok(None) };
+        let identity: SourceIdentityId = row::decode(&value)?;
+        self.aliases.insert(identifier.clone(), identity);
+        Ok(Some(identity))
+    }
+
+    /// Whether the event at hand made the identity.
+    pub(crate) fn is_of_event(&self, identity: SourceIdentityId) -> bool {
+        self.layers.event.before.get(&identity).is_some_and(|before| before.profile.is_none())
     }
 
     /// Note that an event is this identity's own.
@@ -295,6 +310,33 @@ impl People {
         Ok(surplus)
     }
 
+    /// Part two identities for good, and partition what hangs together with them.
+    pub(crate) fn part(
+        &mut self,
+        one: SourceIdentityId,
+        other: SourceIdentityId,
+        rules: &IdentityRules,
+    ) -> Result<Followed, ReadError> {
+        self.layers.event.vetoes.insert(MustNotLink::new(one, other), true);
+        let mut proposal = Proposal::to_partition(one, other);
+        // What was said before is taken back, so that it leaves no trace in what the limits count.
+        for said in [EdgeId::behind(one, other, Evidence::ByHand), EdgeId::behind(other, one, Evidence::ByHand)] {
+            self.retract(said, rules, &mut proposal)?;
+        }
+        match self.partition(&proposal, rules)? {
+            Followed::TooConnected => Ok(Followed::TooConnected),
+            _ => Ok(Followed::Quietly),
+        }
+    }
+
+    /// Let two identities be one person again, if evidence says so.
+    pub(crate) fn allow(&mut self, one: SourceIdentityId, other: SourceIdentityId) {
+        let pair = MustNotLink::new(one, other);
+        if self.apart.is_between(&[pair.low], &[pair.high], &self.layers) {
+            self.layers.event.vetoes.insert(pair, false);
+        }
+    }
+
     /// The event is part of its unit.
     pub(crate) fn keep_event(&mut self) {
         self.layers.keep_event();
@@ -357,6 +399,13 @@ impl People {
         for ((identity, bucket), row) in &unit.facts {
             operations.push(Operation::Put(facts_key(workspace, *identity, *bucket), row::encode(row)));
         }
+        for (pair, stands) in &unit.vetoes {
+            let key = Key::veto(workspace, *pair);
+            operations.push(match stands {
+                true => Operation::Put(key, row::encode(pair)),
+                false => Operation::Delete(key),
+            });
+        }
         operations.extend(unit.statements.iter().cloned());
         for (end, edges) in &unit.edges {
             for (id, edge) in edges {
@@ -384,6 +433,12 @@ impl People {
     pub(crate) fn committed(&mut self) {
         let group = std::mem::take(&mut self.layers.group);
         self.next_ordinal += group.ordinals;
+        for (pair, stands) in group.vetoes {
+            match stands {
+                true => self.apart.insert(pair),
+                false => self.apart.remove(pair),
+            }
+        }
         for (identifier, identity) in group.aliases {
             let key = self.alias_key(&identifier);
             self.known.insert(&key);
@@ -413,6 +468,12 @@ impl People {
         }
         for edge in group.edges.into_values().flat_map(BTreeMap::into_keys) {
             self.edges.remove(&edge);
+        }
+        for pair in group.vetoes.into_keys() {
+            match self.store.get(&[Key::veto(self.workspace, pair)])?.pop().flatten() {
+                Some(_) => self.apart.insert(pair),
+                None => self.apart.remove(pair),
+            }
         }
         self.next_ordinal = next_ordinal(self.store.as_ref(), self.workspace)?;
         Ok(())

@@ -4,8 +4,8 @@ use std::collections::{HashMap, VecDeque};
 
 use kith_model::id::InstallationId;
 
+use super::Submission;
 use super::unit::{Progress, draft_bytes};
-use super::{MAX_REPORTED_REJECTIONS, Submission};
 use crate::views::Acceptance;
 
 /// Submissions that may wait for one lane; past it requests are told to come back.
@@ -31,12 +31,7 @@ pub(super) struct Open {
 impl Open {
     /// Count in what a durable unit of it brought.
     pub(super) fn note(&mut self, unit: Acceptance) {
-        let total = &mut self.acceptance;
-        total.accepted += unit.accepted;
-        total.duplicate += unit.duplicate;
-        total.rejected_count += unit.rejected_count;
-        let room = MAX_REPORTED_REJECTIONS.saturating_sub(total.rejected.len());
-        total.rejected.extend(unit.rejected.into_iter().take(room));
+        self.acceptance.add(unit, self.submission.most_listed());
     }
 }
 
@@ -86,7 +81,8 @@ pub(super) struct Waiting {
 /// What a submission takes while it waits.
 pub(super) fn submission_bytes(submission: &Submission) -> usize {
     let rejected = submission.rejected.iter().map(|record| record.raw.len() + record.message.len() + 64);
-    submission.events.iter().map(draft_bytes).sum::<usize>() + rejected.sum::<usize>() + size_of::<Submission>()
+    let input = submission.input.as_ref().map_or(0, |input| input.body.len());
+    submission.events.iter().map(draft_bytes).sum::<usize>() + rejected.sum::<usize>() + input + size_of::<Submission>()
 }
 
 impl Waiting {
@@ -186,6 +182,8 @@ mod tests {
         Submission {
             workspace: WorkspaceId(1),
             source: InstallationId(source),
+            sender: Default::default(),
+            piece: None,
             received_at: Timestamp(0),
             origin: EventOrigin::Client,
             giver: kith_model::consent::Giver::MayAgree,
@@ -193,6 +191,8 @@ mod tests {
             rejected: Vec::new(),
             with: Vec::new(),
             moved: None,
+            input: None,
+            again: None,
             reply: oneshot::channel().0,
         }
     }

@@ -3,27 +3,31 @@
 //! What fails takes no more with it than it must: an event that needs a damaged row is set aside alone, a unit that is too
 //! large is halved until the one event that is too large is alone, and only an error of the store itself ends a submission.
 
+mod ends;
 #[cfg(test)]
 mod tests;
+mod tying;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kith_model::change::Change;
-use kith_model::event::{DraftEvent, Event, EventKind, RejectedRecord};
-use kith_model::id::{SourceIdentityId, WorkspaceId};
-use kith_model::identity::{Evidence, Identifier, IdentityRules, MAX_IDENTIFIER_BYTES};
-use kith_model::profile::believed;
-use kith_model::time::Timestamp;
+use kith_model::event::{DraftEvent, Event, EventOrigin, RejectedRecord};
+use kith_model::flag;
+use kith_model::id::WorkspaceId;
+use kith_model::identity::IdentityRules;
 use kith_store::{CommitError, Key, Operation, ReadError, Store, Unit, row};
 
-use super::aside::{KeptParts, Quota};
+use super::aside::{KeptParts, Part, Quota};
 use super::counts::Totals;
 use super::dedupe::{Seen, SeenMessages};
-use super::people::{Followed, Link, People, Spoken};
-use super::validate::Traits;
-use super::{MAX_REPORTED_REJECTIONS, Submission, validate};
+use super::moment::{self, Moment};
+use super::named::LeftOut;
+use super::people::{Followed, People, Spoken};
+use super::{Submission, content, validate};
 use crate::profiles::facts::{EventFacts, MAX_TRAIT_BYTES, MAX_TRAIT_NAME_BYTES, MAX_TRAITS};
+use crate::rows::{Letter, RawForm};
 use crate::views::{Acceptance, Verdict};
 
 /// Most events of one unit: enough that a unit's own cost vanishes.
@@ -51,16 +55,18 @@ pub(super) struct Built {
     /// Where the submission stands once the unit is durable.
     pub progress: Progress,
     pub is_last: bool,
+    /// Whether the next event needs what was built so far to be durable.
+    pub waits: bool,
     /// What the unit adds to the answer.
     pub acceptance: Acceptance,
 }
 
 /// One workspace's state. Only its lane holds it, so it needs no lock and no retry.
 pub(super) struct Workspace {
-    store: Arc<dyn Store>,
-    id: WorkspaceId,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) id: WorkspaceId,
     pub people: People,
-    seen: SeenMessages,
+    pub(super) seen: SeenMessages,
     totals: Totals,
     quota: Quota,
     pub rules: IdentityRules,
@@ -75,10 +81,14 @@ struct Draft<'s> {
     submission: &'s Submission,
     /// Rows that only this unit touches.
     operations: Vec<Operation>,
+    letters: Vec<Letter>,
     kept: KeptParts,
     acceptance: Acceptance,
     /// Events that were taken.
     events: u64,
+    /// Types and reasons of values that name nobody of which one was kept aside: a sender who has no addresses says so in
+    /// every event.
+    left_out: BTreeSet<(String, &'static str)>,
 }
 
 /// Whether the events of a unit are taken, or set aside because the one that it has is too large.
@@ -136,6 +146,10 @@ impl Workspace {
         let mut size = Size::Fits;
         loop {
             let built = self.build_events(submission, progress, to, size).inspect_err(|_| self.forget_unit())?;
+            if built.waits && built.events == 0 {
+                self.forget_unit();
+                return Ok(built);
+            }
             if built.bytes <= self.max_unit_bytes {
                 self.keep_unit();
                 return Ok(built);
@@ -153,22 +167,29 @@ impl Workspace {
         &mut self,
         submission: &Submission,
         progress: Progress,
-        to: usize,
+        mut to: usize,
         size: Size,
     ) -> Result<Built, ReadError> {
         let mut draft = Draft {
             submission,
             operations: Vec::new(),
+            letters: Vec::new(),
             kept: progress.kept,
             acceptance: Acceptance::default(),
             events: 0,
+            left_out: BTreeSet::new(),
         };
         if progress.next == 0 {
             for record in &submission.rejected {
-                draft.reject(with_word_on_consent(record.clone()));
+                draft.reject(Part { record: with_word_on_consent(record.clone()), form: submission.form() });
             }
         }
+        let mut waits = false;
         for (index, event) in submission.events.iter().enumerate().take(to).skip(progress.next) {
+            if self.must_wait(submission, event) {
+                (to, waits) = (index, true);
+                break;
+            }
             let verdict = match size {
                 Size::Fits => self.accept_event(&mut draft, event, index)?,
                 Size::TooLarge { bytes } => too_large(event, bytes, self.max_unit_bytes),
@@ -178,14 +199,18 @@ impl Workspace {
         }
         let is_last = to == submission.events.len();
         if is_last {
-            draft.kept.end(submission, &mut draft.operations);
+            draft.kept.end(submission, &mut draft.letters);
         }
         let events = to - progress.next;
+        let first = progress.next;
         let progress = Progress { next: to, kept: draft.kept };
         let acceptance = std::mem::take(&mut draft.acceptance);
-        let unit = self.finish(draft, is_last)?;
+        let mut unit = self.finish(draft, is_last)?;
+        if let Some(piece) = &submission.piece {
+            unit.operations.extend(piece.notes(self.id, first, &acceptance, is_last));
+        }
         let bytes = unit.size_bytes();
-        Ok(Built { unit, bytes, events, progress, is_last, acceptance })
+        Ok(Built { unit, bytes, events, progress, is_last, waits, acceptance })
     }
 
     /// One event in a layer of its own: an event that cannot be taken leaves nothing behind.
@@ -220,7 +245,7 @@ impl Workspace {
     ) -> Result<&'static str, ReadError> {
         const LOST: &str = "; the refusal of consent that may be in it was not taken";
         match verdict {
-            Verdict::Accepted | Verdict::Duplicate => return Ok(""),
+            Verdict::Accepted | Verdict::Corrected | Verdict::Duplicate => return Ok(""),
             Verdict::Conflict { .. } | Verdict::Rejected(_) => {}
         }
         match validate::refusal(event, &self.rules) {
@@ -228,7 +253,7 @@ impl Workspace {
             validate::Refusal::Lost => Ok(LOST),
             validate::Refusal::Readable(refusal) => match self.accept_event(draft, &refusal, index)? {
                 Verdict::Accepted => Ok("; the refusal of consent in it was taken"),
-                Verdict::Duplicate | Verdict::Conflict { .. } | Verdict::Rejected(_) => Ok(LOST),
+                _ => Ok(LOST),
             },
         }
     }
@@ -236,17 +261,26 @@ impl Workspace {
     /// One draft: valid? new? whose? The rows that only it needs go to the draft of the unit; shared ones are kept pending.
     fn accept_one(&mut self, draft: &mut Draft<'_>, event: &DraftEvent, index: usize) -> Result<Verdict, ReadError> {
         let submission = draft.submission;
+        let cleaned = content::cleaned(event);
+        let event = cleaned.as_ref();
         let checked = match validate::check(event, &self.rules) {
             Ok(checked) => checked,
             Err(rejected) => return Ok(Verdict::Rejected(rejected)),
         };
+        let mut superseding = None;
         let (message_id, unseen) = match &event.message_id {
             Some(message_id) => {
-                let digest = validate::digest(event);
-                match self.seen.look(submission.source, message_id, digest, submission.received_at)? {
+                let digest = content::digest(event);
+                match self.seen.look(&submission.sent(), message_id, digest)? {
                     Seen::Never(unseen) => (message_id.clone(), Some(unseen)),
                     Seen::Same => return Ok(Verdict::Duplicate),
-                    Seen::Other => return Ok(Verdict::Conflict { message_id: message_id.clone() }),
+                    Seen::Other(of, unseen) => {
+                        superseding = self.supersede(submission, &checked, message_id, of)?;
+                        if superseding.is_none() {
+                            return Ok(Verdict::Conflict { message_id: message_id.clone() });
+                        }
+                        (message_id.clone(), Some(unseen))
+                    }
                 }
             }
             None => {
@@ -254,7 +288,9 @@ impl Workspace {
                 (format!("kith-{}-{}", submission.received_at.0, self.unnamed), None)
             }
         };
-        let time = event_time(event, submission.received_at);
+        // What comes again was sent live, as far as it names its sending.
+        let origin = if submission.again.is_some() { EventOrigin::Client } else { submission.origin };
+        let Moment { time, flags: of_time, original } = moment::of(event, submission.received_at, origin);
         let given = EventFacts {
             time,
             received_at: submission.received_at,
@@ -265,9 +301,15 @@ impl Workspace {
             said: &checked.consents,
             giver: submission.giver,
             origin: submission.origin,
-            is_of_person: self.rules.is_of_person(&checked.identifiers[0].kind),
+            is_of_person: self.rules.is_of_person(&checked.identifiers[0].normal.kind),
         };
-        let (identity, notes) = self.tie(&checked.identifiers, checked.traits, spoken, event.kind, &given)?;
+        let (identity, mut tied) = self.tie(&checked.identifiers, event.kind, &given)?;
+        if !checked.traits.is_empty() {
+            let surplus = self.people.record_traits(identity, checked.traits, spoken, &given)?;
+            tied.notes.extend((!surplus.is_empty()).then(|| surplus_traits(&surplus)));
+        }
+        let mut flags = flag::kept(&event.flags);
+        flags.extend(of_time.into_iter().map(str::to_owned));
         let record = Change::Recorded(Event {
             message_id,
             kind: event.kind,
@@ -276,68 +318,37 @@ impl Workspace {
             received_at: submission.received_at,
             source: submission.source,
             identity,
-            identifiers: checked.identifiers,
+            identifiers: checked.identifiers.into_iter().map(|named| named.spelled).collect(),
             properties: event.properties.clone(),
             traits: event.traits.clone(),
             context: event.context.clone(),
             origin: submission.origin,
+            flags: flags.clone(),
+            original_time: original,
         });
         // Nothing can fail from here on.
         if let Some(unseen) = unseen {
-            self.seen.remember(unseen);
+            self.seen.remember(unseen, identity);
         }
         let row = Some(Key::event(submission.workspace, identity, time));
         let record = row::encode(&record);
+        let verdict = if superseding.is_some() { Verdict::Corrected } else { Verdict::Accepted };
+        draft.events += u64::from(superseding.is_none());
+        draft.operations.extend(superseding.into_iter().flatten());
         draft.operations.push(Operation::Append { workspace: submission.workspace, record, row });
-        draft.events += 1;
-        for (code, message) in checked.too_long.iter().map(|kind| too_long(kind)).chain(notes) {
-            let record =
-                RejectedRecord { place: index as u64, code: code.into(), message, raw: validate::excerpt(event) };
-            draft.kept.add(submission, record, &mut draft.operations);
+        draft.acceptance.flag(&flags);
+        draft.acceptance.not_followed += tied.not_followed;
+        draft.acceptance.identifiers_left_out += checked.left_out.len() as u64;
+        for (code, message) in draft.first_of_kind(&checked.left_out).into_iter().chain(tied.notes) {
+            let part = submission.part(index, event, code, message, RawForm::Taken);
+            draft.kept.add(submission, part, &mut draft.letters);
         }
-        Ok(Verdict::Accepted)
-    }
-
-    /// Whose event it is: tie its identifiers together, and take its facts. What of it could not be followed is said.
-    fn tie(
-        &mut self,
-        identifiers: &[Identifier],
-        traits: Traits<'_>,
-        spoken: Spoken<'_>,
-        kind: EventKind,
-        given: &EventFacts<'_>,
-    ) -> Result<(SourceIdentityId, Vec<Note>), ReadError> {
-        let mut notes = Vec::new();
-        let identity = self.people.identify(&identifiers[0], given.received_at)?;
-        self.people.give_event(identity);
-        let evidence = match kind {
-            EventKind::Alias => Evidence::Alias,
-            _ => Evidence::SameEvent,
-        };
-        for other in &identifiers[1..] {
-            let other = self.people.identify(other, given.received_at)?;
-            let link = Link {
-                one: identity,
-                other,
-                evidence,
-                time: believed(given.time, given.received_at),
-                source: given.source,
-                message_id: given.message_id,
-            };
-            notes.extend(not_followed(self.people.link(&link, &self.rules)?));
-        }
-        if !traits.is_empty() {
-            let surplus = self.people.record_traits(identity, traits, spoken, given)?;
-            notes.extend((!surplus.is_empty()).then(|| surplus_traits(&surplus)));
-        }
-        Ok((identity, notes))
+        Ok(verdict)
     }
 
     /// All rows of a unit: first who belongs to whom, then the events, so that a reader of the feed knows whose they are.
     fn finish(&mut self, draft: Draft<'_>, is_last: bool) -> Result<Unit, ReadError> {
-        let Draft { submission, operations: own, events, .. } = draft;
-        let is_aside = |operation: &&Operation| matches!(operation, Operation::Put(..));
-        let added = own.iter().filter(is_aside).count() as u64;
+        let Draft { submission, operations: own, letters, kept, events, .. } = draft;
         let mut operations = Vec::with_capacity(own.len() + 16);
         let identified = self.people.identified();
         if !identified.profiles.is_empty() || !identified.gone.is_empty() {
@@ -347,7 +358,7 @@ impl Workspace {
         operations.extend(own);
         self.people.write(&mut operations);
         self.seen.write(&mut operations)?;
-        self.quota.add(submission.source, added, self.totals.unit(), &mut operations)?;
+        self.quota.keep(submission, letters, is_last.then_some(kept), self.totals.unit(), &mut operations)?;
         let (identifiers, profiles) = self.people.growth();
         let counts = self.totals.unit();
         counts.identifiers += identifiers;
@@ -366,74 +377,40 @@ impl Workspace {
         operations.push(after);
         Ok(Unit { preconditions: vec![before], operations, ..Unit::default() })
     }
-
-    fn keep_unit(&mut self) {
-        self.people.keep_unit();
-        self.seen.keep_unit();
-        self.quota.keep_unit();
-        self.totals.keep_unit();
-    }
-
-    fn forget_unit(&mut self) {
-        self.people.forget_unit();
-        self.seen.forget_unit();
-        self.quota.forget_unit();
-        self.totals.forget_unit();
-    }
-
-    /// The group is durable.
-    pub(super) fn committed(&mut self) {
-        self.people.committed();
-        self.seen.ended();
-        self.quota.ended();
-    }
-
-    /// Some units of the group were not committed; what they touched is read from the store again.
-    pub(super) fn committed_in_part(&mut self) -> Result<(), ReadError> {
-        self.seen.ended();
-        self.quota.ended();
-        self.people.committed_in_part()?;
-        self.totals = Totals::open(self.store.as_ref(), self.id)?;
-        Ok(())
-    }
 }
 
 impl Draft<'_> {
+    /// What to keep aside of values that name nobody: the first of each type and reason.
+    fn first_of_kind(&mut self, left_out: &[LeftOut]) -> Vec<Note> {
+        let first = left_out.iter().filter(|value| self.left_out.insert((value.kind.clone(), value.why.code())));
+        first.map(|value| (value.why.code(), format!("the event was taken without an identifier: {value}"))).collect()
+    }
+
     /// Count a verdict, and keep aside what was refused; `heard` says what became of a refusal of consent in it.
     fn report(&mut self, event: &DraftEvent, index: usize, verdict: Verdict, heard: &str) {
         match verdict {
             Verdict::Accepted => self.acceptance.accepted += 1,
+            Verdict::Corrected => self.acceptance.corrected += 1,
             Verdict::Duplicate => self.acceptance.duplicate += 1,
-            Verdict::Conflict { message_id } => self.reject(RejectedRecord {
-                place: index as u64,
-                code: "message-id-conflict".into(),
-                message: format!(
+            Verdict::Conflict { message_id } => {
+                self.acceptance.conflict += 1;
+                let message = format!(
                     "another message came with the id `{message_id}` before; give each message its own id{heard}"
-                ),
-                raw: validate::excerpt(event),
-            }),
-            Verdict::Rejected(record) => {
-                let message = record.message + heard;
-                self.reject(RejectedRecord { place: index as u64, message, ..record });
+                );
+                self.reject(self.submission.part(index, event, "message-id-conflict", message, RawForm::Sent));
+            }
+            Verdict::Rejected(RejectedRecord { code, message, .. }) => {
+                self.reject(self.submission.part(index, event, &code, message + heard, RawForm::Sent));
             }
         }
     }
 
-    fn reject(&mut self, record: RejectedRecord) {
+    fn reject(&mut self, part: Part) {
         self.acceptance.rejected_count += 1;
-        if self.acceptance.rejected.len() < MAX_REPORTED_REJECTIONS {
-            self.acceptance.rejected.push(record.clone());
+        if self.acceptance.rejected.len() < self.submission.most_listed() {
+            self.acceptance.rejected.push(self.submission.listed(&part.record));
         }
-        self.kept.add(self.submission, record, &mut self.operations);
-    }
-}
-
-/// When the event happened by the kernel's clock: a sender whose clock is off is off by the same in both of its times.
-fn event_time(draft: &DraftEvent, received_at: Timestamp) -> Timestamp {
-    match (draft.time, draft.sent_at) {
-        (None, _) => received_at,
-        (Some(time), None) => time,
-        (Some(time), Some(sent_at)) => validate::within_times(time.plus_ms(received_at.0.saturating_sub(sent_at.0))),
+        self.kept.add(self.submission, part, &mut self.letters);
     }
 }
 
@@ -458,18 +435,14 @@ fn too_large(event: &DraftEvent, bytes: usize, limit: usize) -> Verdict {
 /// Something about an event that was taken: a code and what a person reads.
 type Note = (&'static str, String);
 
-fn too_long(kind: &str) -> Note {
-    let message = format!("the event was taken without its `{kind}`, which has more than {MAX_IDENTIFIER_BYTES} bytes");
-    ("identifier-too-long", message)
-}
-
 fn not_followed(followed: Followed) -> Option<Note> {
     match followed {
-        Followed::Quietly => None,
+        // What joins nobody is counted, and found with the profile; one row for each would drown what needs a look.
+        Followed::Quietly | Followed::Vetoed(_) => None,
         Followed::Shared(identifier) => {
             let message = format!(
-                "shared identifier: `{identifier}` came with more others than one person has; what else comes with it ties \
-                 nobody to it, and this is said once"
+                "shared identifier: `{identifier}` came with more others than one person has; it ties nobody to it that \
+                 comes from now on, and where those were too many stronger ones, nobody that came before; this is said once"
             );
             Some(("shared-identifier", message))
         }

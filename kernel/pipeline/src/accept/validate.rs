@@ -2,15 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 
 use kith_model::consent::{self, CONSENT, Entries, is_consent};
-use kith_model::event::{DraftEvent, EventKind, RejectedRecord};
-use kith_model::identity::{Identifier, IdentityRules, MAX_IDENTIFIER_BYTES};
-use kith_model::time::Timestamp;
+use kith_model::event::{DraftEvent, EventKind, MAX_RAW_BYTES, RejectedRecord};
+use kith_model::identity::{Identifier, IdentityRules, Unfit};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
-use xxhash_rust::xxh3::Xxh3;
+
+use super::named::{self, LeftOut, Named};
 
 /// Longest event name and message id, in bytes.
 const MAX_NAME_BYTES: usize = 256;
@@ -28,13 +27,6 @@ const MAX_TRAITS: usize = 512;
 /// reads as deep.
 const MAX_DEPTH: usize = 64;
 
-/// When an event can have happened: from the birth of anybody alive to the last year that RFC 3339 can write. Whoever sends
-/// another time has mistaken the unit, e.g. microseconds for milliseconds.
-const TIMES: RangeInclusive<Timestamp> = Timestamp(-2_208_988_800_000)..=Timestamp(253_402_300_799_999);
-
-/// How much of a refused input is kept, in bytes.
-const MAX_EXCERPT_BYTES: usize = 4096;
-
 /// Trait name → JSON text.
 pub(crate) type Traits<'d> = BTreeMap<Cow<'d, str>, &'d RawValue>;
 
@@ -42,12 +34,12 @@ pub(crate) type Traits<'d> = BTreeMap<Cow<'d, str>, &'d RawValue>;
 #[derive(Debug)]
 pub(crate) struct Checked<'d> {
     /// Admitted ones, the strongest first, at least one.
-    pub identifiers: Vec<Identifier>,
+    pub identifiers: Vec<Named>,
     pub traits: Traits<'d>,
     /// What it says of consents, each as it stands there: of a name that comes twice the traits have the last alone.
     pub consents: Vec<&'d RawValue>,
-    /// The types of identifiers that were left out because they are too long; the event stands without them.
-    pub too_long: Vec<&'d str>,
+    /// What was sent as an identifier and names nobody; the event stands without it.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// Check a draft.
@@ -72,9 +64,6 @@ pub(crate) fn check<'d>(draft: &'d DraftEvent, rules: &IdentityRules) -> Result<
             return refuse("too-deep", format!("{what} are nested more than {MAX_DEPTH} levels deep"));
         }
     }
-    if [draft.time, draft.sent_at].into_iter().flatten().any(|time| !TIMES.contains(&time)) {
-        return refuse("time-out-of-range", "an event happens and is sent in the years 1900 to 9999".into());
-    }
     for (what, text) in [("properties", &draft.properties), ("context", &draft.context)] {
         if !text.is_empty()
             && (!text.trim_start().starts_with('{') || serde_json::from_str::<IgnoredAny>(text).is_err())
@@ -92,28 +81,14 @@ pub(crate) fn check<'d>(draft: &'d DraftEvent, rules: &IdentityRules) -> Result<
     if traits.len() > MAX_TRAITS {
         return refuse("too-many-traits", format!("{} traits; one event can set {MAX_TRAITS}", traits.len()));
     }
-    // What is judged here is what is stored and looked up from here on.
-    let mut identifiers: Vec<Identifier> = draft.identifiers.iter().map(Identifier::normal).collect();
-    let is_too_long = |identifier: &Identifier| identifier.value.len() > MAX_IDENTIFIER_BYTES;
-    let too_long: Vec<&str> = (draft.identifiers.iter().zip(&identifiers))
-        .filter(|(_, normal)| is_too_long(normal))
-        .map(|(identifier, _)| identifier.kind.as_str())
-        .collect();
-    identifiers.retain(|identifier| rules.admits(identifier));
-    identifiers.sort_by(|one, other| rules.rank(one).cmp(&rules.rank(other)));
-    identifiers.dedup();
+    let (identifiers, left_out) = named::identifiers(draft, rules);
     match identifiers.len() {
-        0 if !too_long.is_empty() => refuse(
-            "identifier-too-long",
-            format!("the event names nobody but by identifiers of more than {MAX_IDENTIFIER_BYTES} bytes"),
-        ),
-        0 => refuse(
-            "missing-identifier",
-            "the event names nobody: give a user or anonymous id that is not empty, `null`, `anonymous` or the like"
-                .into(),
-        ),
-        1..=MAX_IDENTIFIERS if identifiers.iter().all(is_well_named) => {
-            Ok(Checked { identifiers, traits, consents, too_long })
+        0 if left_out.iter().any(|left_out| matches!(left_out.why, Unfit::TooLong { .. })) => {
+            refuse("identifier-too-long", named::nobody(&left_out))
+        }
+        0 => refuse("missing-identifier", named::nobody(&left_out)),
+        1..=MAX_IDENTIFIERS if identifiers.iter().all(|named| is_well_named(&named.normal)) => {
+            Ok(Checked { identifiers, traits, consents, left_out })
         }
         1..=MAX_IDENTIFIERS => refuse(
             "bad-identifier-type",
@@ -143,11 +118,6 @@ fn is_deep(text: &str) -> bool {
         }
     }
     false
-}
-
-/// A time that an event can have: the nearest.
-pub(crate) fn within_times(time: Timestamp) -> Timestamp {
-    time.clamp(*TIMES.start(), *TIMES.end())
 }
 
 fn facts(draft: &DraftEvent) -> Result<Entries<'_>, serde_json::Error> {
@@ -187,10 +157,10 @@ pub(crate) fn refusal(draft: &DraftEvent, rules: &IdentityRules) -> Refusal {
     if refused.is_empty() {
         return Refusal::None;
     }
-    let mut identifiers: Vec<Identifier> = draft.identifiers.iter().map(Identifier::normal).collect();
-    identifiers.retain(|identifier| rules.admits(identifier) && is_well_named(identifier));
-    identifiers.sort_by(|one, other| rules.rank(one).cmp(&rules.rank(other)));
-    identifiers.dedup();
+    let (named, _) = named::identifiers(draft, rules);
+    let identifiers = named.into_iter().map(|named| named.spelled);
+    let mut identifiers: Vec<Identifier> =
+        identifiers.filter(|identifier| is_well_named(identifier) && !identifier.is_previous()).collect();
     identifiers.truncate(MAX_IDENTIFIERS);
     if identifiers.is_empty() {
         return Refusal::Lost;
@@ -200,12 +170,11 @@ pub(crate) fn refusal(draft: &DraftEvent, rules: &IdentityRules) -> Refusal {
         // Its own is not good, or another message's.
         message_id: None,
         name: String::new(),
-        time: draft.time.filter(|time| TIMES.contains(time)),
-        sent_at: draft.sent_at.filter(|time| TIMES.contains(time)),
+        time: draft.time,
+        sent_at: draft.sent_at,
         identifiers,
-        properties: String::new(),
         traits: format!("{{{}}}", refused.join(",")),
-        context: String::new(),
+        ..DraftEvent::default()
     }))
 }
 
@@ -214,55 +183,23 @@ pub(crate) fn mentions_consent(text: &str) -> bool {
     text.as_bytes().windows(CONSENT.len()).any(|part| part.eq_ignore_ascii_case(CONSENT.as_bytes()))
 }
 
-/// A hash of all that the sender sent, to tell a repeat from another message with the same id. `sent_at` is left out: it
-/// differs between attempts.
-pub(crate) fn digest(draft: &DraftEvent) -> u64 {
-    let mut hash = Xxh3::new();
-    let mut add = |part: &[u8]| {
-        hash.update(&(part.len() as u64).to_be_bytes());
-        hash.update(part);
-    };
-    add(draft.kind.as_str().as_bytes());
-    add(draft.name.as_bytes());
-    add(&draft.time.map_or(i64::MIN, |time| time.0).to_be_bytes());
-    for identifier in &draft.identifiers {
-        add(identifier.kind.as_bytes());
-        add(identifier.value.as_bytes());
-    }
-    add(draft.properties.as_bytes());
-    add(draft.traits.as_bytes());
-    add(draft.context.as_bytes());
-    hash.digest()
-}
-
-/// What a person needs to see of a refused draft.
+/// What a person needs to see of a refused draft, and to try it again.
 pub(crate) fn excerpt(draft: &DraftEvent) -> String {
-    let identifiers: Vec<String> = draft.identifiers.iter().map(ToString::to_string).collect();
-    let mut text = format!(
-        "{} {:?} id={:?} identifiers=[{}] properties={} traits={}",
-        draft.kind.as_str(),
-        draft.name,
-        draft.message_id.as_deref().unwrap_or(""),
-        identifiers.join(", "),
-        draft.properties,
-        draft.traits
-    );
+    let mut text = super::aside::draft::write(draft);
     cut(&mut text);
     text
 }
 
 /// Cut a text to what is kept of a refused input.
 pub(crate) fn cut(text: &mut String) {
-    if text.len() > MAX_EXCERPT_BYTES {
-        let cut = (0..=MAX_EXCERPT_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(cut);
-    }
+    text.truncate(text.floor_char_boundary(MAX_RAW_BYTES));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use kith_model::event::EventKind;
+    use kith_model::time::Timestamp;
 
     fn draft() -> DraftEvent {
         DraftEvent {
@@ -273,8 +210,7 @@ mod tests {
             sent_at: None,
             identifiers: vec![Identifier::new("anonymous_id", "a1"), Identifier::new("user_id", "u1")],
             properties: r#"{"total": 5}"#.into(),
-            traits: String::new(),
-            context: String::new(),
+            ..DraftEvent::default()
         }
     }
 
@@ -286,16 +222,13 @@ mod tests {
     fn the_strongest_identifier_comes_first() {
         let draft = draft();
         let checked = check(&draft, &IdentityRules::default()).unwrap();
-        assert_eq!(checked.identifiers[0], Identifier::new("user_id", "u1"));
+        assert_eq!(checked.identifiers[0].spelled, Identifier::new("user_id", "u1"));
     }
 
     #[test]
     fn what_cannot_be_an_event_says_why() {
         type Spoil = fn(&mut DraftEvent);
-        let cases: [(&str, Spoil); 14] = [
-            ("time-out-of-range", |draft| draft.time = Some(Timestamp(i64::MAX))),
-            ("time-out-of-range", |draft| draft.time = Some(Timestamp(i64::MIN))),
-            ("time-out-of-range", |draft| draft.sent_at = Some(Timestamp(i64::MIN))),
+        let cases: [(&str, Spoil); 11] = [
             ("too-deep", |draft| draft.properties = format!("{{\"a\":{}1{}}}", "[".repeat(64), "]".repeat(64))),
             ("too-deep", |draft| draft.context = format!("{}1{}", "{\"a\":".repeat(5_000), "}".repeat(5_000))),
             ("too-deep", |draft| draft.traits = format!("{{\"a\":{}1{}}}", "[".repeat(64), "]".repeat(64))),
@@ -317,8 +250,8 @@ mod tests {
         }
         assert_eq!(code(&draft()), "fine");
         let fine: [Spoil; 3] = [
-            |draft| draft.time = Some("1900-01-01T00:00:00Z".parse().unwrap()),
-            |draft| draft.time = Some("9999-12-30T00:00:00Z".parse().unwrap()),
+            |draft| draft.time = Some(Timestamp(i64::MAX)),
+            |draft| draft.sent_at = Some(Timestamp(i64::MIN)),
             |draft| draft.properties = format!("{{\"a\":{}\"[\\\"[\"{}}}", "[".repeat(63), "]".repeat(63)),
         ];
         for change in fine {
@@ -329,19 +262,6 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_of_consent_in_an_event_of_an_impossible_time_is_kept() {
-        let spoiled = DraftEvent {
-            time: Some(Timestamp(i64::MAX)),
-            traits: r#"{"consent":{"marketing":false}}"#.into(),
-            ..draft()
-        };
-        assert_eq!(code(&spoiled), "time-out-of-range");
-        let rules = IdentityRules::default();
-        let Refusal::Readable(kept) = refusal(&spoiled, &rules) else { panic!("it is lost") };
-        assert_eq!((kept.time, code(&kept).as_str()), (None, "fine"));
-    }
-
-    #[test]
     fn an_identifier_is_judged_and_kept_without_the_spaces_around_it() {
         let mut spaced = draft();
         spaced.identifiers = vec![
@@ -349,16 +269,9 @@ mod tests {
             Identifier::new("email", "x".repeat(600)),
         ];
         let checked = check(&spaced, &IdentityRules::default()).unwrap();
-        assert_eq!(checked.identifiers, [Identifier::new("user_id", "u1")]);
-        assert_eq!(checked.too_long, ["email"]);
-    }
-
-    #[test]
-    fn a_repeat_has_the_same_digest_whenever_it_was_sent() {
-        let first = draft();
-        let again = DraftEvent { sent_at: Some(kith_model::time::Timestamp(9)), ..draft() };
-        assert_eq!(digest(&first), digest(&again));
-        let other = DraftEvent { properties: r#"{"total": 6}"#.into(), ..draft() };
-        assert_ne!(digest(&first), digest(&other));
+        let spelled: Vec<&Identifier> = checked.identifiers.iter().map(|named| &named.spelled).collect();
+        assert_eq!(spelled, [&Identifier::new("user_id", "u1")]);
+        let left_out: Vec<&str> = checked.left_out.iter().map(|left_out| left_out.why.code()).collect();
+        assert_eq!(left_out, ["identifier-too-long"]);
     }
 }

@@ -55,6 +55,8 @@ impl Kernel {
         let submission = Submission {
             workspace,
             source: channel,
+            sender: Arc::default(),
+            piece: None,
             received_at,
             origin: EventOrigin::Kernel,
             giver: Giver::RefusesOnly,
@@ -62,6 +64,8 @@ impl Kernel {
             rejected: Vec::new(),
             with: reported.operations,
             moved: Some(Box::new(reported.moved)),
+            input: None,
+            again: None,
             reply,
         };
         shared.accept.submit(submission).await.map_err(|_| stopped())?;

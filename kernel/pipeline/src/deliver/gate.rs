@@ -221,17 +221,23 @@ fn person(profile: ProfileId, root: Option<&Value>, rows: &[Option<Value>]) -> F
         Ok(Some(head)) => head.root.map(|root| root.members).unwrap_or_default(),
     };
     let mut person = Person { profile, identifiers: Vec::new(), consents: Vec::new(), suppressed: None };
+    let mut background = Vec::new();
     for (identity, rows) in members.into_iter().zip(rows.chunks_exact(MEMBER_ROWS)) {
         let kind = match head(rows[0].as_ref()) {
             Ok(Some(head)) => {
                 let kind = head.identifier.kind.clone();
-                person.identifiers.push(head.identifier);
+                // Of an address in several spellings the normal one is written to.
+                let of = if head.is_in_background() { &mut background } else { &mut person.identifiers };
+                of.push(head.identifier);
                 kind
             }
             Ok(None) => String::new(),
             Err(error) => return Found::Unreadable(error.to_string()),
         };
         person.consents.push(Contributor { identity, kind, row: consent(rows[1].as_ref()) });
+    }
+    if person.identifiers.is_empty() {
+        person.identifiers = background;
     }
     if person.identifiers.is_empty() { Found::Nobody } else { Found::Person(person) }
 }

@@ -114,6 +114,8 @@ async fn submit(sender: &Arc<Sender>, batch: &[Ended]) -> Result<(), OutcomeErro
     let submission = Submission {
         workspace: sender.workspace(),
         source: sender.channel(),
+        sender: Arc::default(),
+        piece: None,
         received_at: batch.first().map_or_else(|| sender.now(), |one| one.at),
         origin: EventOrigin::Kernel,
         // A receiver may report that somebody unsubscribed, and agrees for nobody.
@@ -122,6 +124,8 @@ async fn submit(sender: &Arc<Sender>, batch: &[Ended]) -> Result<(), OutcomeErro
         rejected: Vec::new(),
         with: operations,
         moved: Some(Box::new(moved)),
+        input: None,
+        again: None,
         reply,
     };
     sender.shared.accept.submit(submission).await.map_err(|_| OutcomeError::Closed)?;
@@ -281,7 +285,7 @@ fn receipt(one: &Ended, channel: &str, state: &DeliveryState) -> Option<DraftEve
         identifiers: vec![outgoing.person.clone()],
         properties: properties.to_string(),
         traits: String::new(),
-        context: String::new(),
+        ..DraftEvent::default()
     })
 }
 

@@ -198,7 +198,7 @@ fn every_thread_of_plugins_yields_to_the_kernel() {
     for (class, nice) in GuestClass::ALL.into_iter().zip([5, 10, 15, 10]) {
         let given =
             guests.run(Caller { class, ..caller(1, 1) }, || rustix::process::getpriority_process(None).unwrap());
-        assert_eq!(given.unwrap().wait(), Ok((own + nice).min(LEAST_PRIORITY)), "{class:?}");
+        assert_eq!(given.unwrap().wait(), Ok((own + nice).min(crate::yielding::LEAST_PRIORITY)), "{class:?}");
     }
     guests.stop();
 }

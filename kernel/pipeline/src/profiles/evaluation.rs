@@ -202,8 +202,8 @@ impl Facts for Profile<'_> {
     }
 
     fn identifiers(&self, kind: &str) -> Value {
-        let mut of_kind: Vec<&Person> =
-            self.people.iter().copied().filter(|person| person.identifier.kind == kind).collect();
+        let is_shown = |person: &&Person| person.identifier.kind == kind && !person.is_in_background;
+        let mut of_kind: Vec<&Person> = self.people.iter().copied().filter(is_shown).collect();
         of_kind.sort_by_key(|person| person.id);
         let values: Vec<Value> =
             of_kind.into_iter().map(|person| Value::text(Arc::from(person.identifier.value.as_str()))).collect();

@@ -83,6 +83,14 @@ pub(crate) fn record(totals: &mut FactTotals, facts: &mut Contribution, name: &s
     Recorded::Taken
 }
 
+/// Drop a fact, and what it has used of the quota.
+pub(crate) fn forget(totals: &mut FactTotals, facts: &mut Contribution, name: &str) {
+    if let Some(held) = facts.traits.remove(name) {
+        totals.names = totals.names.saturating_sub(1);
+        totals.bytes = totals.bytes.saturating_sub(size(name, &held));
+    }
+}
+
 /// The fact that an event gave.
 pub(crate) fn fact(json: &str, event: &EventFacts<'_>) -> TraitValue {
     TraitValue {

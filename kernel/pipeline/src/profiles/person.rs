@@ -20,6 +20,8 @@ use crate::rows::derived::Derived;
 pub(crate) struct Person {
     pub id: SourceIdentityId,
     pub identifier: Identifier,
+    /// Whether another identifier of the same person is shown in its place.
+    pub is_in_background: bool,
     pub created_at: Timestamp,
     pub ordinal: u32,
     pub contribution: Contribution,
@@ -88,8 +90,20 @@ pub(crate) fn assemble(
             Some(derived)
         }
     };
+    let is_in_background = head.is_in_background();
     let IdentityHead { identifier, created_at, ordinal, .. } = head;
-    Ok(Person { id, identifier, created_at, ordinal, contribution, profiling, derived, sealed: BTreeMap::new(), bytes })
+    Ok(Person {
+        id,
+        identifier,
+        is_in_background,
+        created_at,
+        ordinal,
+        contribution,
+        profiling,
+        derived,
+        sealed: BTreeMap::new(),
+        bytes,
+    })
 }
 
 /// The rows of one source identity; `None` if there is none of that id.

@@ -1,10 +1,9 @@
 //! Audiences: their size, their members, why somebody is in one or not, and whom a removal would touch.
 
-use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use kith_features::{Expression, FeatureName};
+use kith_features::FeatureName;
 use kith_model::id::{AudienceId, InstallationId, ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::Identifier;
 use kith_model::profile::IdentityHead;
@@ -20,7 +19,7 @@ use crate::profiles::scan::{Seen, each_profile};
 use crate::rows::derived::Track;
 use crate::shared::Shared;
 use crate::turns::{Deadline, Patience};
-use crate::views::{AudienceStatus, MemberPage, Removal, Unwritten};
+use crate::views::{AudienceStatus, MemberPage, Removal};
 
 /// Why a profile is in an audience or not: the condition's parts with their values.
 pub(crate) fn explain(
@@ -97,35 +96,6 @@ pub(crate) fn members(
     let next = if ordinals.len() > limit { ordinals.pop().map(|ordinal| ordinal.to_string()) } else { None };
     let members = ordinals.into_iter().filter_map(|ordinal| projection.profile(ordinal)).collect();
     Ok(MemberPage { members, next })
-}
-
-/// What a condition reads and nobody writes. Of a trait whose values the index does not hold nothing is said, and of none before
-/// there is anybody.
-pub(crate) fn unwritten(shared: &Shared, id: WorkspaceId, condition: &str) -> Result<Unwritten, QueryError> {
-    let workspace = workspace(shared, id)?;
-    let compiled = workspace.compiled.load_full();
-    let expression = Expression::parse_in(condition, compiled.setup.zone.name())?;
-    let reads = expression.reads();
-    let unmade = |names: &BTreeSet<String>, feature: fn(Arc<str>) -> FeatureName| -> Vec<String> {
-        let is_made = |name: &&String| compiled.plan.outputs.contains_key(&feature(name.as_str().into()));
-        names.iter().filter(|name| !is_made(name)).cloned().collect()
-    };
-    // A name that is no word cannot be asked for in this way.
-    let presence = |name: &String| Some((name.clone(), Expression::parse(&format!("has(traits.{name})")).ok()?));
-    let presences: Vec<(String, Expression)> = reads.traits.iter().filter_map(presence).collect();
-    let projection = workspace.projection.read();
-    let is_nobodys = |presence: &Expression| {
-        let counted = in_index(&projection, presence);
-        counted.is_some_and(|counted| counted.holds == 0 && counted.unknown.is_empty())
-    };
-    let is_empty = projection.index.population().is_empty();
-    let nobodys = presences.into_iter().filter(|(_, presence)| !is_empty && is_nobodys(presence));
-    let traits = nobodys.map(|(name, _)| name).collect();
-    Ok(Unwritten {
-        tags: unmade(&reads.tags, FeatureName::Tag),
-        scores: unmade(&reads.scores, FeatureName::Score),
-        traits,
-    })
 }
 
 /// Identifiers of one person that a list shows.

@@ -1,5 +1,7 @@
 //! What was said of a person's consents, with its proof, and the identifiers that nothing may be sent to.
 
+use std::sync::Arc;
+
 use kith_model::consent::fold::{self, ConsentRow, Contributor};
 use kith_model::consent::{Consents, Giver, Heard};
 use kith_model::id::{InstallationId, ProfileId, SourceIdentityId, WorkspaceId};
@@ -139,8 +141,10 @@ impl Kernel {
     }
 
     fn suppression_key(&self, id: WorkspaceId, identifier: &Identifier) -> Result<Key, QueryError> {
-        let realm_key = workspace(&self.shared, id)?.compiled.load().setup.realm_key;
-        Ok(suppressions::key(id, &realm_key, &identifier.normal()))
+        let setup = Arc::clone(&workspace(&self.shared, id)?.compiled.load().setup);
+        // In whatever spelling it is put on the list; what names nobody is kept as it came.
+        let normal = setup.identity_rules.judge(identifier).unwrap_or_else(|_| identifier.trimmed());
+        Ok(suppressions::key(id, &setup.realm_key, &normal))
     }
 }
 

@@ -20,6 +20,7 @@ use crate::rows::derived::Cursor;
 use crate::shared::{Compiled, Shared, Workspace};
 use crate::turns::{Patience, QuestionTurn};
 use crate::views::Count;
+use crate::yielding;
 
 /// How many profiles meet a condition.
 pub(crate) fn count(
@@ -36,7 +37,7 @@ pub(crate) fn count(
         return Ok(count);
     }
     let turn = workspace.turns.take(patience)?;
-    by_people(shared, &workspace, &compiled, &expression, &turn)
+    yielding::question(|| by_people(shared, &workspace, &compiled, &expression, &turn))
 }
 
 /// The answer of the index, if it has one.

@@ -1,6 +1,7 @@
 //! Deliveries and dead letters: what was sent, what did not work, and trying again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use kith_model::delivery::{DeliveryInput, step};
 use kith_model::id::{InstallationId, WorkspaceId};
@@ -11,7 +12,11 @@ use super::{QueryError, page};
 use crate::rows::outbox::{letter_of, outbox};
 use crate::rows::{self, Aside, DeliveryRow, DeliveryTotals};
 use crate::shared::Shared;
-use crate::views::{DeadLetter, DeliveryFilter, DeliveryView, Paged, Replay, delivery_id};
+use crate::turns::{Patience, TurnError};
+use crate::views::{
+    DeadLetter, DeliveryFilter, DeliveryView, LetterCount, LetterCounts, LetterFilter, ListedLetter, Paged,
+    RecordLetter, Replay, delivery_id,
+};
 
 fn view(id: &[u8; 16], row: DeliveryRow) -> DeliveryView {
     DeliveryView {
@@ -77,22 +82,157 @@ pub(crate) fn deliveries(
     }
 }
 
-/// A page of dead letters, by source and channel, oldest first.
-pub(crate) fn dead_letters(
+/// The key of the dead letter of that id, where it is no delivery's.
+pub(crate) fn key_of(workspace: WorkspaceId, id: &str) -> Option<Key> {
+    let name = id.strip_prefix("aside_").and_then(page::from_hex)?;
+    (name.len() > 4).then(|| Key::set_aside(workspace, None).followed_by(&name))
+}
+
+/// The key of the dead letter that lists a delivery.
+pub(crate) fn letter_of_delivery(shared: &Shared, workspace: WorkspaceId, id: &str) -> Result<Option<Key>, QueryError> {
+    let bytes = id.strip_prefix("msg_").and_then(page::from_hex).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
+    let Some(name) = bytes else { return Ok(None) };
+    let Some(value) = shared.store.get(&[Key::delivery(workspace, &name)])?.pop().flatten() else { return Ok(None) };
+    Ok(letter_of(workspace, &name, &row::decode(&value)?))
+}
+
+impl LetterFilter {
+    fn admits(&self, letter: &DeadLetter) -> bool {
+        let (kind, code, at) = letter.about();
+        let text = |wanted: &String| letter.texts().into_iter().any(|text| contains(&text, wanted));
+        self.kind.is_none_or(|wanted| wanted == kind)
+            && self.code.as_ref().is_none_or(|wanted| wanted == code)
+            && self.since.is_none_or(|since| at >= since)
+            && self.until.is_none_or(|until| at < until)
+            && self.text.as_ref().is_none_or(text)
+    }
+}
+
+/// Whether a text has another one in it, whatever the case of ASCII letters.
+fn contains(text: &str, wanted: &str) -> bool {
+    let (text, wanted) = (text.as_bytes(), wanted.as_bytes());
+    wanted.is_empty() || text.windows(wanted.len()).any(|part| part.eq_ignore_ascii_case(wanted))
+}
+
+/// A walk over dead letters, by source and channel, oldest first.
+struct Walk<'s> {
+    shared: &'s Shared,
+    workspace: WorkspaceId,
+    filter: &'s LetterFilter,
+    prefix: Key,
+}
+
+impl<'s> Walk<'s> {
+    fn new(shared: &'s Shared, workspace: WorkspaceId, filter: &'s LetterFilter) -> Walk<'s> {
+        Walk { shared, workspace, filter, prefix: Key::set_aside(workspace, None) }
+    }
+
+    /// Letters of at most `at_once` rows from a cursor on, each with its place, and the place behind them.
+    fn rows(&self, at_once: usize, cursor: Option<&str>) -> Result<(Vec<ListedLetter>, Option<String>), QueryError> {
+        let (rows, next) = page::rows(self.shared.store.as_ref(), &self.prefix, at_once, cursor)?;
+        let mut letters = Vec::with_capacity(rows.len());
+        for (key, value) in rows {
+            let Some(name) = key.strip(&self.prefix) else { continue };
+            let source =
+                name.first_chunk::<4>().map_or(InstallationId(0), |id| InstallationId(u32::from_be_bytes(*id)));
+            if let Some(sources) = self.filter.sources.as_ref().filter(|sources| !sources.contains(&source)) {
+                // Those of others are not read.
+                let after = (Bound::Excluded(source), Bound::Unbounded);
+                let next = sources.range(after).next().map(|id| page::to_hex(&id.0.to_be_bytes()));
+                return Ok((letters, next));
+            }
+            let found = letter(self.shared, self.workspace, name, row::decode(&value)?)?;
+            let place = page::to_hex(name);
+            letters
+                .extend(found.filter(|found| self.filter.admits(found)).map(|letter| ListedLetter { place, letter }));
+        }
+        Ok((letters, next))
+    }
+}
+
+/// A page of dead letters that meet a filter.
+pub(crate) fn letters(
     shared: &Shared,
     workspace: WorkspaceId,
+    filter: &LetterFilter,
     limit: usize,
     cursor: Option<&str>,
-) -> Result<Paged<DeadLetter>, QueryError> {
-    let prefix = Key::set_aside(workspace, None);
-    let (rows, next) = page::rows(shared.store.as_ref(), &prefix, limit, cursor)?;
-    let mut items = Vec::with_capacity(rows.len());
-    for (key, value) in rows {
-        if let Some(name) = key.strip(&prefix) {
-            items.extend(letter(shared, workspace, name, row::decode(&value)?)?);
+) -> Result<Paged<ListedLetter>, QueryError> {
+    let walk = Walk::new(shared, workspace, filter);
+    let at_once = if *filter == LetterFilter::default() { limit } else { FILTERED_ROWS };
+    let (mut items, mut looked_at, mut from) = (Vec::new(), 0, cursor.map(str::to_owned));
+    loop {
+        let (found, next) = walk.rows(at_once, from.as_deref())?;
+        for listed in found {
+            if items.len() == limit {
+                return Ok(Paged { items, next: Some(listed.place) });
+            }
+            items.push(listed);
         }
+        looked_at += at_once;
+        from = match next {
+            // Letters of deliveries that were tried again meanwhile leave a page empty, which would look like the end.
+            Some(next) if items.len() < limit && looked_at < MAX_FILTERED_ROWS => Some(next),
+            next => return Ok(Paged { items, next }),
+        };
     }
-    Ok(Paged { items, next })
+}
+
+/// How many rows are counted at most.
+const MAX_COUNTED_ROWS: usize = 200_000;
+
+/// How many dead letters there are of each source, kind and reason.
+pub(crate) fn counts(
+    shared: &Shared,
+    workspace: WorkspaceId,
+    filter: &LetterFilter,
+    patience: &Patience,
+) -> Result<LetterCounts, QueryError> {
+    let walk = Walk::new(shared, workspace, filter);
+    let mut by_reason: BTreeMap<(InstallationId, &'static str, String), LetterCount> = BTreeMap::new();
+    let (mut looked_at, mut from) = (0, None::<String>);
+    loop {
+        if patience.is_asker_gone() {
+            return Err(QueryError::Turn(TurnError::GivenUp));
+        }
+        let (found, next) = walk.rows(FILTERED_ROWS, from.as_deref())?;
+        for ListedLetter { letter, .. } in found {
+            let ((kind, code, at), times) = (letter.about(), letter.times());
+            let count = by_reason.entry((letter.source(), kind.as_str(), code.to_owned())).or_insert(LetterCount {
+                source: letter.source(),
+                kind,
+                code: code.to_owned(),
+                letters: 0,
+                times: 0,
+                first_at: letter.first_at(),
+                last_at: at,
+            });
+            count.letters += 1;
+            count.times += times;
+            count.first_at = count.first_at.min(letter.first_at());
+            count.last_at = count.last_at.max(at);
+        }
+        looked_at += FILTERED_ROWS;
+        from = match next {
+            Some(next) if looked_at < MAX_COUNTED_ROWS => Some(next),
+            next => return Ok(LetterCounts { counts: by_reason.into_values().collect(), is_whole: next.is_none() }),
+        };
+    }
+}
+
+/// One dead letter.
+pub(crate) fn one(shared: &Shared, workspace: WorkspaceId, id: &str) -> Result<Option<DeadLetter>, QueryError> {
+    let key = match key_of(workspace, id) {
+        Some(key) => key,
+        None => match letter_of_delivery(shared, workspace, id)? {
+            Some(key) => key,
+            None => return Ok(None),
+        },
+    };
+    let Some(value) = shared.store.get(std::slice::from_ref(&key))?.pop().flatten() else { return Ok(None) };
+    let prefix = Key::set_aside(workspace, None);
+    let Some(name) = key.strip(&prefix) else { return Ok(None) };
+    letter(shared, workspace, name, row::decode(&value)?)
 }
 
 /// What a row of the dead letters lists; `None` for a delivery that was replayed meanwhile.
@@ -105,7 +245,18 @@ fn letter(
     let id = format!("aside_{}", page::to_hex(name));
     let source = InstallationId(name.first_chunk::<4>().map_or(0, |bytes| u32::from_be_bytes(*bytes)));
     Ok(match aside {
-        Aside::Record { at, record } => Some(DeadLetter::Record { id, source, at, record }),
+        Aside::Record(letter) => Some(DeadLetter::Record(Box::new(RecordLetter {
+            id,
+            source,
+            first_at: letter.at,
+            last_at: letter.last_at,
+            times: letter.times,
+            path: letter.came.as_ref().map(|came| came.path.clone()).filter(|path| !path.is_empty()),
+            is_edited: letter.is_edited,
+            is_whole: !crate::letters::is_cut(&letter.record.raw),
+            obstacle: crate::letters::obstacle(&letter),
+            record: letter.record,
+        }))),
         Aside::Computation { at, code, message, profiles } => {
             Some(DeadLetter::Computation { id, installation: source, at, code, message, profiles })
         }
@@ -124,9 +275,6 @@ fn letter(
 }
 
 /// Try a dead delivery, or one whose fate is unknown, again from the start of the schedule, under the same id.
-///
-/// What was kept aside has no replay: a refused record must be sent again corrected, and a failed computation is repeated
-/// by itself when the installation changes.
 pub(crate) fn replay(shared: &Shared, workspace: WorkspaceId, id: &str) -> Result<Replay, QueryError> {
     let bytes = id.strip_prefix("msg_").and_then(page::from_hex).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
     let Some(name) = bytes else { return Ok(Replay::NoLetter) };

@@ -1,16 +1,17 @@
 //! One person: who they are, what is known and computed of them, and their events.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use kith_model::change::Change;
 use kith_model::event::{Event, RecordedEvent};
 use kith_model::id::{Position, ProfileId, SourceIdentityId, WorkspaceId};
-use kith_model::identity::Identifier;
+use kith_model::identity::{ANONYMOUS_ID, Identifier, PREVIOUS_ID, USER_ID};
 use kith_model::profile::{IdentityHead, Provenance, Score, Tag, fold_traits};
 use kith_model::time::Timestamp;
 use kith_store::{Key, KeyRange, ReadError, Store, row};
 
-use super::{QueryError, page, workspace};
+use super::{QueryError, identity, page, workspace};
 use crate::profiles::evaluation::output_value;
 use crate::profiles::facts::{get_one, read_facts_row, read_head, whole_contribution};
 use crate::profiles::person;
@@ -18,13 +19,25 @@ use crate::rows::derived::{Derived, Output, OutputKind, OutputValue, Track};
 use crate::shared::{Shared, Workspace};
 use crate::views::{EventPage, ProfileView};
 
-/// The profile that an identifier belongs to now.
+/// The profile that an identifier belongs to now: as it is spelled, in its normal form, or as the old id of an alias of whose
+/// owner nothing else is known.
 pub(crate) fn find(shared: &Shared, id: WorkspaceId, identifier: &Identifier) -> Result<Option<ProfileId>, QueryError> {
     let workspace = workspace(shared, id)?;
-    let digest = kith_store::keys::alias_digest(&workspace.compiled.load().setup.realm_key, &identifier.normal());
-    let Some(alias) = get_one(shared.store.as_ref(), &Key::alias(id, &digest))? else { return Ok(None) };
-    let identity: SourceIdentityId = row::decode(&alias)?;
-    Ok(Some(ProfileId(identity)))
+    let setup = Arc::clone(&workspace.compiled.load().setup);
+    let mut forms = vec![identifier.trimmed()];
+    forms.extend(setup.identity_rules.judge(identifier).ok().filter(|normal| *normal != forms[0]));
+    if matches!(identifier.kind.as_str(), USER_ID | ANONYMOUS_ID) {
+        let value = forms[forms.len() - 1].value.clone();
+        forms.push(Identifier::new(PREVIOUS_ID, value));
+    }
+    for form in forms {
+        let digest = kith_store::keys::alias_digest(&setup.realm_key, &form);
+        if let Some(alias) = get_one(shared.store.as_ref(), &Key::alias(id, &digest))? {
+            let identity: SourceIdentityId = row::decode(&alias)?;
+            return Ok(Some(ProfileId(identity)));
+        }
+    }
+    Ok(None)
 }
 
 /// A profile's source identities, the one that names it first.
@@ -51,6 +64,9 @@ pub(super) fn members(
     Ok(Some((id, members)))
 }
 
+/// Members of which what was not followed is looked for; a profile may have hundreds of devices.
+const MAX_MEMBERS_SEARCHED: usize = 64;
+
 /// Everything on a profile.
 pub(crate) fn profile(shared: &Shared, id: WorkspaceId, profile: ProfileId) -> Result<Option<ProfileView>, QueryError> {
     let workspace = workspace(shared, id)?;
@@ -65,19 +81,28 @@ pub(crate) fn profile(shared: &Shared, id: WorkspaceId, profile: ProfileId) -> R
     let derived = get_one(store, &Key::derived(id, profile.0))?;
     let derived: Derived = derived.map_or(Ok(Derived::default()), |row| row::decode(&row))?;
     let (tags, scores) = outputs(&workspace, &derived);
+    let ids: Vec<SourceIdentityId> = members.iter().take(MAX_MEMBERS_SEARCHED).map(|(member, _)| *member).collect();
     let plan = workspace.compiled.load_full();
     let memberships = derived.memberships.into_iter().filter(|(id, _)| plan.plan.audience(*id).is_some());
     Ok(Some(ProfileView {
         id: profile,
         created_at: members.iter().map(|(_, head)| head.created_at).min().unwrap_or_default(),
         consents,
+        not_followed: identity::not_followed_of(shared, id, &ids)?,
         traits: fold_traits(contributions.iter().map(|(identity, row)| (*identity, row))),
-        members: members.into_iter().map(|(identity, head)| (identity, head.identifier)).collect(),
+        members: shown(members),
         tags,
         scores,
         audiences: memberships.collect(),
         as_of: workspace.as_of(store, &workspace.projection.read()).position,
     }))
+}
+
+/// The identifiers of a person, each as it came. The old id of an alias is one only where nobody is known to have it.
+fn shown(members: Members) -> Vec<(SourceIdentityId, Identifier)> {
+    let is_alone = members.iter().all(|(_, head)| head.identifier.is_previous());
+    let shown = members.into_iter().filter(|(_, head)| is_alone || !head.identifier.is_previous());
+    shown.map(|(identity, head)| (identity, head.identifier)).collect()
 }
 
 /// The values of installations that are there, with the names and the origin that their model version gives.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kith_features::{EventFacts, FeatureName, LeafId, Value};
 use kith_model::audience::{Cause, Membership};
-use kith_model::change::{Change, Identified};
+use kith_model::change::{Change, Identified, Superseded};
 use kith_model::consent::{is_consent, speaks_of_profiling};
 use kith_model::event::{Event, EventOrigin};
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, SourceIdentityId};
@@ -25,7 +25,7 @@ use crate::rows::derived::Waker;
 type Held = BTreeMap<SourceIdentityId, (ProfileId, BTreeMap<AudienceId, Membership>)>;
 
 /// Why a record was not taken in: it alone cannot be read, or nothing can be.
-enum RecordError {
+pub(super) enum RecordError {
     Unreadable(ReadError),
     Pass(PassError),
 }
@@ -82,6 +82,7 @@ impl Reactor {
                 let bringing = self.bringing(record.position, next)?;
                 self.identified(record.position, &identified, bringing)
             }
+            Change::Superseded(superseded) => self.superseded(record.position, &superseded.event),
             Change::Membership { .. } => Ok(()),
         }
     }
@@ -97,14 +98,16 @@ impl Reactor {
             }
         };
         Ok(match event {
-            Some(Ok(Change::Recorded(event))) => self.cause(position, event.origin),
+            Some(Ok(Change::Recorded(event) | Change::Superseded(Superseded { event, .. }))) => {
+                self.cause(position, event.origin)
+            }
             // An event that cannot be read is set aside, and counts for nothing.
             _ => Cause::Merge,
         })
     }
 
     /// What an event of this position is as a cause.
-    fn cause(&self, position: Position, origin: EventOrigin) -> Cause {
+    pub(super) fn cause(&self, position: Position, origin: EventOrigin) -> Cause {
         if position <= self.promised {
             return Cause::Rebuild;
         }
@@ -115,6 +118,7 @@ impl Reactor {
     }
 
     fn event(&mut self, position: Position, event: &Event) -> Result<(), RecordError> {
+        self.pass.seen.note(&self.seen.book, event);
         if !self.identities.load(event.identity)? {
             let what = format!("source identity {}", event.identity);
             let problem = "the log names it, but it has no rows".to_owned();

@@ -331,6 +331,8 @@ mod tests {
                 traits: String::new(),
                 context: String::new(),
                 origin: EventOrigin::Client,
+                flags: Vec::new(),
+                original_time: None,
             };
             assert!(identities.load(id).unwrap());
             let facts = EventFacts::new(&event, "shop");

@@ -187,9 +187,9 @@ pub(crate) fn inputs(model: &ModelPlan, profile: &Profile<'_>, today: Timestamp)
         if matches!(value, Value::Unknown) {
             return None;
         }
-        let cell = value.to_cell(spec.column_type);
+        let cell = value.to_cell(spec.column_type, profile.view.zone);
         if input.reads().uses_now {
-            update(&mut hash, &profile.evaluate_at(input, today).to_cell(spec.column_type));
+            update(&mut hash, &profile.evaluate_at(input, today).to_cell(spec.column_type, profile.view.zone));
         } else {
             update(&mut hash, &cell);
         }

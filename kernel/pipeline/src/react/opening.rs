@@ -14,6 +14,7 @@ use super::projection::{Projection, note_ordinal};
 use super::queues::Queues;
 use super::reactor::{Opened, Reactor};
 use super::readiness::Readiness;
+use super::seen::SeenBook;
 use crate::profiles::evaluation::{Evaluation, Profile};
 use crate::profiles::facts::{each_row, get_one};
 use crate::profiles::person::Person;
@@ -53,10 +54,12 @@ pub(crate) fn open(shared: &Arc<Shared>, workspace: &Arc<Workspace>) -> Result<R
     keep_aside(shared, id, cursor, &left_out);
     projection.left_out = left_out.len();
     projection.generation = 0;
+    let seen = SeenBook::read(store, id)?;
+    projection.seen = seen.clone();
     *workspace.projection.write() = projection;
     let totals = get_one(store, &Key::delivery_totals(id, DeliveryMover::Reactor))?;
     let delivery_totals: DeliveryTotals = totals.map_or(Ok(DeliveryTotals::default()), |row| row::decode(&row))?;
-    let opened = Opened { readiness, cursor, promised: promised.position, delivery_totals, queues };
+    let opened = Opened { readiness, cursor, promised: promised.position, delivery_totals, queues, seen };
     Ok(Reactor::new(Arc::clone(shared), Arc::clone(workspace), opened))
 }
 

@@ -13,6 +13,7 @@ use kith_model::id::{InstallationId, ProfileId};
 use roaring::RoaringBitmap;
 
 use super::readiness::Readiness;
+use super::seen::SeenBook;
 use crate::plan::{Plan, Task};
 use crate::rows::derived::{Cursor, ModelVersion};
 
@@ -74,6 +75,8 @@ pub(crate) struct Projection {
     pub left_out: usize,
     /// Whether values of a removed model may still be there, and such as other models computed from them.
     pub is_retracting: bool,
+    /// Which names came.
+    pub seen: SeenBook,
     /// Traits that an audience reads and whose column is filled by the sweep under way: until now there were too many names.
     pub partial: BTreeSet<FeatureName>,
 }

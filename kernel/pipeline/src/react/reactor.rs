@@ -21,6 +21,7 @@ use super::inbox::Incoming;
 use super::projection::Changes;
 use super::queues::{Queue, Queues};
 use super::readiness::{Readiness, Work};
+use super::seen::{SeenBook, SeenNow, SeenRow, SeenState};
 use super::touch::Touch;
 use crate::plan::ModelPlan;
 use crate::pool::Turn;
@@ -84,6 +85,8 @@ pub(super) struct Pass {
     /// Dead letters by their names.
     pub letters: BTreeMap<Key, Aside>,
     pub cursor: Cursor,
+    /// The names that came in it.
+    pub seen: SeenNow,
     /// Whether there is more of it.
     pub has_more: bool,
 }
@@ -116,6 +119,8 @@ pub(crate) struct Reactor {
     /// The deliveries that this reactor made, as of the last commit.
     delivery_totals: DeliveryTotals,
     pub(super) queues: Queues,
+    /// Which names came so far.
+    pub(super) seen: SeenState,
     pub(super) pass: Pass,
     pub(super) budget: Budget,
     /// The kinds of work that are still to be taken alone, one in a pass, because one of each together was too large.
@@ -133,6 +138,7 @@ pub(super) struct Opened {
     pub promised: Position,
     pub delivery_totals: DeliveryTotals,
     pub queues: Queues,
+    pub seen: SeenBook,
 }
 
 impl Reactor {
@@ -150,6 +156,7 @@ impl Reactor {
             promised: opened.promised,
             delivery_totals: opened.delivery_totals,
             queues: opened.queues,
+            seen: SeenState::new(opened.seen),
             pass: Pass::default(),
             budget: Budget::default(),
             alone: VecDeque::new(),
@@ -345,6 +352,8 @@ impl Reactor {
         }
         let letters = std::mem::take(&mut self.pass.letters);
         self.pass.effects.extend(letters.into_iter().map(|(key, aside)| Effect::Letter { key, aside }));
+        let seen = self.seen.book.with(&self.pass.seen);
+        let mut is_written = false;
         let is_readiness_new = self.readiness != self.durable_readiness;
         let is_far = self.pass.cursor.position.0 > self.durable_position.0 + MAX_UNCOMMITTED_RECORDS;
         if is_readiness_new || is_far || !self.pass.effects.is_empty() {
@@ -359,8 +368,10 @@ impl Reactor {
                 let key = Key::delivery_totals(self.workspace.id, DeliveryMover::Reactor);
                 operations.push(Operation::Put(key, row::encode(&totals)));
             }
+            operations.extend(self.seen.operations(self.workspace.id, &seen));
             self.workspace.projection.write().commits.begin();
             self.shared.commit(Unit { operations, ..Unit::default() })?;
+            is_written = true;
             self.delivery_totals = totals;
             self.durable_position = self.pass.cursor.position;
             self.durable_readiness.clone_from(&self.readiness);
@@ -370,12 +381,13 @@ impl Reactor {
         self.pass.taken.clear();
         self.pass.unqueued.clear();
         self.pass.undemoted.clear();
-        self.show(is_readiness_new);
+        self.seen.take(&seen, is_written);
+        self.show(is_readiness_new, seen);
         Ok(())
     }
 
     /// The pass is durable: show it to readers, in one step.
-    fn show(&mut self, is_readiness_new: bool) {
+    fn show(&mut self, is_readiness_new: bool, seen: Vec<Arc<SeenRow>>) {
         self.cursor = self.pass.cursor;
         self.promised = self.promised.max(self.cursor.position);
         let changes = std::mem::take(&mut self.pass.changes);
@@ -391,6 +403,7 @@ impl Reactor {
             projection.generation = self.compiled.generation;
         }
         projection.apply(changes);
+        seen.into_iter().for_each(|row| projection.seen.put(row));
         projection.commits.end();
         projection.as_of = self.cursor;
         projection.advance = advance;

@@ -18,7 +18,7 @@ use super::readiness::{Place, Walk, Work, share};
 use crate::plan::Task;
 
 /// Events of one identity that are read at once.
-const PAGE_EVENTS: usize = 512;
+pub(super) const PAGE_EVENTS: usize = 512;
 
 /// Rows that are read for each person whom a slice of [`Key::people`] takes: one is the head, and beside it there are few.
 const PERSON_ROWS: usize = 4;
@@ -165,7 +165,7 @@ impl Reactor {
         }
     }
 
-    fn take_past(
+    pub(super) fn take_past(
         &mut self,
         identity: SourceIdentityId,
         event: &kith_model::event::Event,

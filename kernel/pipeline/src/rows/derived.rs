@@ -422,6 +422,8 @@ mod tests {
             traits: String::new(),
             context: String::new(),
             origin: EventOrigin::Client,
+            flags: Vec::new(),
+            original_time: None,
         }
     }
 

@@ -26,7 +26,8 @@ impl Connector for Told {
         if body.starts_with(b"trap") {
             return Err(ReceiveError::Fault(PluginFault::Trapped { message: "no".into(), backtrace: vec![] }));
         }
-        Ok(Received { events: vec![], rejected: vec![], consumed: body.len(), resume: None, answer: None })
+        let (events, places, rejected) = (vec![], vec![], vec![]);
+        Ok(Received { events, places, rejected, consumed: body.len(), resume: None, answer: None, notes: vec![] })
     }
 
     fn poll(&self, _: Option<&[u8]>) -> Result<PolledPage, PluginFault> {
@@ -44,6 +45,7 @@ fn post(bench: &Bench, body: &[u8]) -> Result<Receipted, IntakeError> {
         complete: true,
         resume: None,
         received_at: bench.clock.now(),
+        is_replay: false,
     };
     bench.runtime.block_on(bench.kernel.receive(WORKSPACE, SOURCE, request, crate::tests::harness::LIVE))
 }
@@ -126,6 +128,8 @@ fn submit(accept: &Accept, workspace: WorkspaceId, message_id: &str) -> Result<u
     let submission = Submission {
         workspace,
         source: SOURCE,
+        sender: Arc::default(),
+        piece: None,
         received_at: START,
         origin: EventOrigin::Client,
         giver: kith_model::consent::Giver::MayAgree,
@@ -133,6 +137,8 @@ fn submit(accept: &Accept, workspace: WorkspaceId, message_id: &str) -> Result<u
         rejected: vec![],
         moved: None,
         with: vec![],
+        input: None,
+        again: None,
         reply,
     };
     assert!(accept.try_submit(submission).is_ok());
@@ -169,6 +175,8 @@ fn h6_what_one_submission_brings_with_it_fails_that_one_alone() {
         let submission = Submission {
             workspace: WORKSPACE,
             source: InstallationId(number % 5),
+            sender: Arc::default(),
+            piece: None,
             received_at: START,
             origin: EventOrigin::Client,
             giver: kith_model::consent::Giver::MayAgree,
@@ -176,6 +184,8 @@ fn h6_what_one_submission_brings_with_it_fails_that_one_alone() {
             rejected: vec![],
             moved: None,
             with: vec![Operation::Put(key, vec![1])],
+            input: None,
+            again: None,
             reply,
         };
         assert!(accept.try_submit(submission).is_ok());

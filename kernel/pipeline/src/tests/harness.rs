@@ -36,7 +36,8 @@ impl Connector for Prepared {
     fn receive(&self, request: &SourceRequest) -> Result<Received, ReceiveError> {
         let number: usize = String::from_utf8_lossy(&request.body).parse().unwrap();
         let events = self.0.lock()[number].clone();
-        Ok(Received { events, rejected: vec![], consumed: request.body.len(), resume: None, answer: None })
+        let consumed = request.body.len();
+        Ok(Received { events, places: vec![], rejected: vec![], consumed, resume: None, answer: None, notes: vec![] })
     }
 
     fn poll(&self, _: Option<&[u8]>) -> Result<PolledPage, PluginFault> {
@@ -158,6 +159,7 @@ pub(crate) fn installed(id: u32, name: &str, kind: PluginKind, role: Role) -> In
         idempotence: Idempotence::Idempotent,
         giver: kith_model::consent::Giver::MayAgree,
         sending: SendingLimits::default(),
+        corrects: false,
         role,
     }
 }
@@ -285,6 +287,11 @@ impl Bench {
         self.kernel.configure(setup.clone()).unwrap();
     }
 
+    /// What becomes of something that the kernel is asked for.
+    pub(super) fn wait_for<T>(&self, asked: impl Future<Output = T>) -> T {
+        self.runtime.block_on(asked)
+    }
+
     pub(super) fn send(&self, events: Vec<DraftEvent>) -> Receipted {
         self.try_send(events).unwrap()
     }
@@ -326,6 +333,7 @@ impl Bench {
             complete: true,
             resume: None,
             received_at: kith_model::time::Clock::now(&self.clock),
+            is_replay: false,
         }
     }
 
@@ -396,7 +404,7 @@ pub(super) fn event(message_id: &str, identifiers: &[(&str, &str)], name: &str, 
         identifiers: identifiers.iter().map(|(kind, value)| Identifier::new(*kind, *value)).collect(),
         properties: String::new(),
         traits: String::new(),
-        context: String::new(),
+        ..DraftEvent::default()
     }
 }
 

@@ -64,9 +64,9 @@ fn who_is_only_named_beside_others_is_somebody() {
     bench.configure(|setup| {
         setup.identity_rules.limits.insert("email".to_owned(), 1);
     });
-    bench.send(vec![identify("m1", &[("email", "e1"), ("email", "e2")], r#"{"city":"Rome"}"#, START)]);
+    bench.send(vec![identify("m1", &[("email", "e1@x.io"), ("email", "e2@x.io")], r#"{"city":"Rome"}"#, START)]);
     bench.settle();
-    assert_ne!(bench.profile("email", "e1").unwrap().id, bench.profile("email", "e2").unwrap().id);
+    assert_ne!(bench.profile("email", "e1@x.io").unwrap().id, bench.profile("email", "e2@x.io").unwrap().id);
     let population = |bench: &Bench| bench.kernel.count(WORKSPACE, "has(traits.city)").unwrap().population;
     assert_eq!((population(&bench), bench.size(1)), (2, Some(1)));
     bench.restart();
@@ -114,7 +114,7 @@ fn arb_event() -> impl Strategy<Value = Told> {
     let identifier = prop_oneof![
         (0..4u8).prop_map(|n| ("user_id", format!("u{n}"))),
         (0..5u8).prop_map(|n| ("anonymous_id", format!("a{n}"))),
-        (0..7u8).prop_map(|n| ("email", format!("e{n}"))),
+        (0..7u8).prop_map(|n| ("email", format!("e{n}@x.io"))),
     ];
     (proptest::collection::vec(identifier, 1..4), 0..50i64, 0..4u8)
 }

@@ -17,8 +17,9 @@ use serde_json::{Value, json};
 pub(crate) use body::{AudienceBody, Condition, CountBody, ExplainQuery, MemberBody, NewAudience, PatchAudience};
 pub(crate) use preview::*;
 
-use body::{audience_body, warnings};
+use body::audience_body;
 
+use super::etag::{self, IfMatch, Tagged};
 use super::extract::{Authority, Json, PageQuery, Path, Query, check_text, right};
 use super::masks::Lens;
 use super::profiles::{person, profile_id};
@@ -49,12 +50,45 @@ fn shown(app: &App, caller: &Caller, name: &str) -> Result<AudienceBody, ApiErro
     let status = app.kernel.audience(workspace, audience.id)?;
     let lens = Lens::new(app, caller, &audience.condition);
     let mut body = audience_body(&tables, audience, &status, lens);
-    body.warnings = Some(warnings(&app.kernel.unwritten(workspace, &audience.condition)?));
+    body.warnings = Some(doubts(app, caller, &audience.condition)?);
     Ok(body)
+}
+
+/// The tag of what people edit of an audience.
+fn tag(audience: &Audience) -> String {
+    // Whether it has acted is not.
+    etag::tag(&Audience { has_acted: false, ..audience.clone() })
+}
+
+fn tagged(app: &App, caller: &Caller, name: &str) -> Result<Tagged<AudienceBody>, ApiError> {
+    let tables = app.catalogue.workspace(caller.workspace)?;
+    Ok(Tagged { tag: tag(named(&tables, name)?), body: shown(app, caller, name)? })
 }
 
 fn check_condition(condition: &str) -> Result<(), ApiError> {
     Kernel::check_condition(condition).map_err(|error| bad_expression("condition", &error))
+}
+
+/// What may be a mistake in a condition, in words.
+fn doubts(app: &App, caller: &Caller, condition: &str) -> Result<Vec<String>, ApiError> {
+    Ok(app.kernel.doubts(caller.workspace, condition, caller.may(Scope::ProfilesRead))?)
+}
+
+/// Refuse a condition of which there is any doubt, where that is asked for.
+fn insist_on_no_doubt(app: &App, caller: &Caller, condition: &str, strict: Option<bool>) -> Result<(), ApiError> {
+    if strict != Some(true) {
+        return Ok(());
+    }
+    let doubts = doubts(app, caller, condition)?;
+    let mistakes = doubts.iter().map(|message| Mistake { path: "condition".to_owned(), message: message.clone() });
+    match doubts.first() {
+        None => Ok(()),
+        Some(first) => Err(ApiError::BadInput {
+            code: "doubtful-condition",
+            message: format!("condition: {first}; without `strict` it is taken"),
+            mistakes: mistakes.collect(),
+        }),
+    }
 }
 
 /// A mistake in an expression, with its place in the text.
@@ -88,6 +122,7 @@ pub(crate) async fn create(
     app.offload(move |app| {
         wanted.title.as_deref().map_or(Ok(()), |title| check_text(&table::TITLE_TEXT, title))?;
         check_condition(&wanted.condition)?;
+        insist_on_no_doubt(app, &caller, &wanted.condition, wanted.strict)?;
         let edit = |draft: &mut Draft<'_>| {
             if draft.tables().audience(name.as_str()).is_some() {
                 let message = format!("there is an audience `{name}` already");
@@ -143,6 +178,9 @@ fn save(
             let message = "the audience was changed at the same moment; look again".to_owned();
             return Err(ApiError::Conflict { code: "changed-meanwhile", message });
         }
+        if before.as_ref() == Some(&audience) {
+            return Ok(());
+        }
         let what = if before.is_some() { "audience.change" } else { "audience.create" };
         draft.audit(what, &audience.name, before.as_ref().and_then(audited), audited(&audience))?;
         draft.put_audience(audience);
@@ -185,33 +223,39 @@ pub(crate) async fn read(
     State(app): State<Arc<App>>,
     authority: Authority<right::AudiencesRead>,
     Path(name): Path<String>,
-) -> Result<Json<AudienceBody>, ApiError> {
+) -> Result<Tagged<AudienceBody>, ApiError> {
     let caller = authority.caller;
-    app.offload(move |app| shown(app, &caller, &name).map(Json)).await
+    app.offload(move |app| tagged(app, &caller, &name)).await
 }
 
-/// Change an audience: what is absent stays.
+/// Change an audience: what is absent stays. With the tag of a read in `If-Match` it is refused where somebody else has changed it
+/// since.
 #[utoipa::path(
     patch, path = "/api/v1/audiences/{id}", tag = "audiences",
     params(("id" = String, Path, description = "the audience's name")), security(("key" = ["audiences:write"])),
     request_body = PatchAudience,
     responses(
         (status = 200, body = AudienceBody), (status = 400, body = Problem), (status = 404, body = Problem),
-        (status = 409, body = Problem), (status = 413, body = Problem),
+        (status = 409, body = Problem), (status = 412, body = Problem), (status = 413, body = Problem),
     ),
 )]
 pub(crate) async fn change(
     State(app): State<Arc<App>>,
     authority: Authority<right::AudiencesWrite>,
     Path(name): Path<String>,
+    if_match: IfMatch,
     Json(patch): Json<PatchAudience>,
-) -> Result<Json<AudienceBody>, ApiError> {
+) -> Result<Tagged<AudienceBody>, ApiError> {
     let (caller, actor) = (authority.caller.clone(), authority.actor());
     app.offload(move |app| {
         patch.title.as_deref().map_or(Ok(()), |title| check_text(&table::TITLE_TEXT, title))?;
-        patch.condition.as_deref().map(check_condition).transpose()?;
+        if let Some(condition) = &patch.condition {
+            check_condition(condition)?;
+            insist_on_no_doubt(app, &caller, condition, patch.strict)?;
+        }
         let edit = |draft: &mut Draft<'_>| {
             let before = Audience::clone(named(draft.tables(), &name)?);
+            if_match.check(&format!("audience `{name}`"), || tag(&before))?;
             let mut audience = before.clone();
             audience.title = patch.title.clone().unwrap_or(audience.title);
             audience.condition = patch.condition.clone().unwrap_or(audience.condition);
@@ -229,7 +273,7 @@ pub(crate) async fn change(
             Ok((Some(before), audience))
         };
         save(app, &caller, actor, patch.previewed.as_deref(), edit)?;
-        shown(app, &caller, &name).map(Json)
+        tagged(app, &caller, &name)
     })
     .await
 }
@@ -262,7 +306,9 @@ pub(crate) async fn remove(
     get, path = "/api/v1/audiences/{id}/members", tag = "audiences",
     params(("id" = String, Path, description = "the audience's name"), PageQuery),
     security(("key" = ["audiences:read", "profiles:read"])),
-    responses((status = 200, body = Page<MemberBody>), (status = 404, body = Problem)),
+    responses(
+        (status = 200, body = Page<MemberBody>), (status = 404, body = Problem), (status = 409, body = Problem),
+    ),
 )]
 pub(crate) async fn members(
     State(app): State<Arc<App>>,
@@ -279,6 +325,12 @@ pub(crate) async fn members(
     app.ask(move |app, patience| {
         let tables = app.catalogue.workspace(workspace)?;
         let id = named(&tables, &name)?.id;
+        let status = app.kernel.audience(workspace, id)?;
+        if let (None, Some((done, of))) = (status.size, status.progress) {
+            // A part of them would be taken for all.
+            let message = format!("the audience is being computed, {done} of {of} profiles so far; ask again");
+            return Err(ApiError::Conflict { code: "not-computed", message });
+        }
         let page = app.kernel.audience_members(workspace, id, limit, page.cursor.as_deref())?;
         let of = page.members.iter().map(|profile| person(*profile));
         app.reads.note(&caller, "audience.members", of.chain([format!("audience:{name}")]));
@@ -338,9 +390,11 @@ pub(crate) async fn count(
 ) -> Result<Json<CountBody>, ApiError> {
     let caller = authority.caller;
     app.reads.note(&caller, "audience.count", [reads::sealed(&app, "condition", &wanted.condition)]);
-    let workspace = caller.workspace;
-    let counted = app.ask(move |app, patience| app.kernel.count_for(workspace, &wanted.condition, patience)).await?;
-    Ok(Json(counted.into()))
+    app.ask(move |app, patience| {
+        let counted = app.kernel.count_for(caller.workspace, &wanted.condition, patience)?;
+        Ok(Json(CountBody::new(counted, doubts(app, &caller, &wanted.condition)?)))
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
-//! Callers by their address: how many requests each has under way where a proxy stands in front, and how often each comes
-//! without a valid key.
+//! Callers by their address: how many requests each has under way where a proxy stands in front, how often each comes without a
+//! valid key, and how often one is refused at once.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use kith_model::budget::{Allowance, Exhausted, table};
+use kith_model::budget::{Allowance, Budget, Exhausted};
 use kith_model::time::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -33,7 +34,19 @@ pub(super) async fn by_address(State(app): State<Arc<App>>, request: Request, ne
         Ok(share) => share,
         Err(exhausted) => return ApiError::from(exhausted).into_response(),
     };
-    let response = next.run(request).await;
+    let response = authenticated(&app, client, next.run(request).await);
+    if response.status() == StatusCode::TOO_MANY_REQUESTS && app.refusals.count(client).is_err() {
+        tokio::time::sleep(HELD).await;
+    }
+    response
+}
+
+/// How long a refusal beyond an address's prompt ones is held back. Whoever asks again as soon as he is refused would take the
+/// processor from those who are answered, with hardly any work behind it; so he asks once a second on each connection.
+const HELD: Duration = Duration::from_secs(1);
+
+/// The answer itself, or a refusal where the address came too often without a valid key.
+fn authenticated(app: &App, client: IpAddr, response: Response) -> Response {
     if response.extensions().get::<FailedAuthentication>().is_none() {
         return response;
     }
@@ -57,9 +70,10 @@ const MAX_ADDRESSES: usize = 16_384;
 /// How long no second look is taken at which addresses have come to rest.
 const SWEEP_PERIOD_MS: i64 = 1_000;
 
-/// What each address may still fail. A valid key passes from any address: behind one there may be many people, and a key's
-/// bits are too many to guess at whatever rate.
-pub(crate) struct Failures {
+/// What each address may still do in vain. A valid key passes from any address: behind one there may be many people, and a
+/// key's bits are too many to guess at whatever rate.
+pub(crate) struct InVain {
+    budget: &'static Budget,
     limit: u64,
     began: Instant,
     by_address: Mutex<ByAddress>,
@@ -71,12 +85,12 @@ struct ByAddress {
     swept_at: Option<Timestamp>,
 }
 
-impl Failures {
-    pub(crate) fn new(limit: u64) -> Failures {
-        Failures { limit, began: Instant::now(), by_address: Mutex::default() }
+impl InVain {
+    pub(crate) fn new(budget: &'static Budget, limit: u64) -> InVain {
+        InVain { budget, limit, began: Instant::now(), by_address: Mutex::default() }
     }
 
-    /// One more failure. The server's own clock may stand still, so time is the machine's.
+    /// One more time. The server's own clock may stand still, so time is the machine's.
     fn count(&self, client: IpAddr) -> Result<(), Exhausted> {
         let passed = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
         self.count_at(client, Timestamp(passed))
@@ -90,7 +104,7 @@ impl Failures {
                 return Ok(());
             }
         }
-        let fresh = || Allowance::new(&table::FAILED_AUTHENTICATIONS, self.limit, now);
+        let fresh = || Allowance::new(self.budget, self.limit, now);
         by_address.left.entry(client).or_insert_with(fresh).spend(1, now)
     }
 }
@@ -108,6 +122,8 @@ impl ByAddress {
 
 #[cfg(test)]
 mod tests {
+    use kith_model::budget::table;
+
     use super::*;
 
     fn address(number: u32) -> IpAddr {
@@ -116,7 +132,7 @@ mod tests {
 
     #[test]
     fn who_fails_too_often_is_told_to_wait_and_others_are_not() {
-        let failures = Failures::new(60);
+        let failures = InVain::new(&table::FAILED_AUTHENTICATIONS, 60);
         let second = |seconds: i64| Timestamp(seconds * 1_000);
         (0..60).for_each(|_| failures.count_at(address(1), second(0)).unwrap());
         let refused = failures.count_at(address(1), second(0)).unwrap_err();
@@ -128,7 +144,7 @@ mod tests {
 
     #[test]
     fn addresses_are_forgotten_once_they_rest() {
-        let failures = Failures::new(2);
+        let failures = InVain::new(&table::FAILED_AUTHENTICATIONS, 2);
         let most = u32::try_from(MAX_ADDRESSES).unwrap();
         (0..most + 10).for_each(|number| failures.count_at(address(number), Timestamp(0)).unwrap());
         assert_eq!(failures.by_address.lock().left.len(), MAX_ADDRESSES);

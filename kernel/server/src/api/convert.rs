@@ -1,6 +1,6 @@
 //! How the errors of the layers below become answers: each variant is named, so that a new one cannot be forgotten.
 
-use kith_host::{BindError, CompileError, ConfigError, LoadError};
+use kith_host::{BindError, CompileError, ConfigError, ConfigProblem, LoadError};
 use kith_pipeline::{QueryError, SetupError, TurnError};
 
 use super::audiences::bad_expression;
@@ -56,6 +56,14 @@ impl From<WiringError> for ApiError {
     }
 }
 
+/// What a plugin could not work with in a configuration, each with its key.
+pub(crate) fn refused_config(problems: Vec<ConfigProblem>) -> ApiError {
+    let place = |key: &str| if key.is_empty() { "config".to_owned() } else { format!("config.{key}") };
+    mistaken(
+        problems.into_iter().map(|problem| Mistake { path: place(&problem.key), message: problem.message }).collect(),
+    )
+}
+
 /// A configuration's mistakes, each with its place. A mistake quotes what was written, so the message has the first alone.
 pub(crate) fn bad_config(error: ConfigError) -> ApiError {
     let mistakes = match error {
@@ -66,6 +74,10 @@ pub(crate) fn bad_config(error: ConfigError) -> ApiError {
         .into_iter()
         .map(|mistake| Mistake { path: format!("config{}", mistake.path), message: mistake.message })
         .collect();
+    mistaken(mistakes)
+}
+
+fn mistaken(mistakes: Vec<Mistake>) -> ApiError {
     let first = mistakes.first().map_or_else(String::new, |mistake| format!("{}: {}", mistake.path, mistake.message));
     let message = match mistakes.len() {
         0 | 1 => first,
@@ -108,6 +120,11 @@ impl From<QueryError> for ApiError {
             QueryError::Turn(TurnError::GivenUp) => ApiError::Overloaded { retry_after_s: 10 },
             QueryError::Read(error) => ApiError::internal("reading the store", error),
             QueryError::Commit(error) => error.into(),
+            QueryError::NotKept(error) => {
+                tracing::error!(%error, "a change of a dead letter was not kept");
+                let message = "nothing can be stored for now; nothing was changed".to_owned();
+                ApiError::Unavailable { code: "store-unavailable", message, retry_after_s: 5 }
+            }
         }
     }
 }

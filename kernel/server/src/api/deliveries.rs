@@ -1,4 +1,4 @@
-//! What was sent, to whom and with which outcome; what failed and why; and trying it again.
+//! What was sent, to whom and with which outcome. What failed is `letters.rs`.
 
 use std::sync::Arc;
 
@@ -8,15 +8,15 @@ use kith_model::change::Movement;
 use kith_model::delivery::DeliveryState;
 use kith_model::id::ProfileId;
 use kith_model::identity::Identifier;
-use kith_pipeline::{DeadLetter, DeliveryFilter, DeliveryView, Replay};
+use kith_pipeline::{DeliveryFilter, DeliveryView};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Authority, PageQuery, Path, Query, page_limit, right};
+use super::extract::{Authority, Query, page_limit, right};
 use super::masks::Sight;
 use super::profiles::{no_profile, person, profile_id};
-use super::view::{Page, json, time};
+use super::view::{Page, payload, time};
 use crate::app::App;
 use crate::auth::{Caller, Scope};
 use crate::catalogue::WorkspaceTables;
@@ -121,57 +121,6 @@ pub(crate) enum StateBody {
     },
 }
 
-/// Something that did not work and is kept until somebody deals with it.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub(crate) enum DeadLetterBody {
-    /// An input that could not become an event.
-    Record {
-        id: String,
-        source: String,
-        at: String,
-        place: u64,
-        code: String,
-        /// `null` where it is withheld, as is `raw`.
-        message: Option<String>,
-        raw: Option<String>,
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        withheld: Vec<&'static str>,
-    },
-    /// A compute plugin's batch that failed; the profiles keep their older values.
-    Computation {
-        id: String,
-        installation: String,
-        at: String,
-        code: String,
-        /// `null` where it is withheld.
-        message: Option<String>,
-        profiles: u64,
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        withheld: Vec<&'static str>,
-    },
-    /// Something stored that cannot be read, or is too large to be written; the work went on without it.
-    Unreadable {
-        id: String,
-        at: String,
-        position: u64,
-        problem: String,
-        /// `null` where it is withheld.
-        raw: Option<String>,
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        withheld: Vec<&'static str>,
-    },
-    /// A message that was given up.
-    Delivery(DeliveryBody),
-}
-
-/// That a dead letter is being tried again.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ReplayBody {
-    id: String,
-    replayed: bool,
-}
-
 fn state_body(state: DeliveryState) -> StateBody {
     match state {
         DeliveryState::Pending { attempts, due_at, last_reason } => {
@@ -193,17 +142,17 @@ fn state_body(state: DeliveryState) -> StateBody {
 }
 
 /// Leaves out what tells of one person, where it must not be seen, and says what.
-struct Withholding {
+pub(super) struct Withholding {
     sight: Sight,
-    fields: Vec<&'static str>,
+    pub(super) fields: Vec<&'static str>,
 }
 
 impl Withholding {
-    fn new(sight: Sight) -> Withholding {
+    pub(super) fn new(sight: Sight) -> Withholding {
         Withholding { sight, fields: Vec::new() }
     }
 
-    fn of<T>(&mut self, field: &'static str, value: T) -> Option<T> {
+    pub(super) fn of<T>(&mut self, field: &'static str, value: T) -> Option<T> {
         if self.sight == Sight::People {
             return Some(value);
         }
@@ -212,7 +161,7 @@ impl Withholding {
     }
 }
 
-fn delivery_body(tables: &WorkspaceTables, view: DeliveryView, sight: Sight) -> DeliveryBody {
+pub(super) fn delivery_body(tables: &WorkspaceTables, view: DeliveryView, sight: Sight) -> DeliveryBody {
     let mut withholding = Withholding::new(sight);
     let profile = withholding.of("profile", view.profile.to_string());
     let mut state = state_body(view.state);
@@ -239,55 +188,10 @@ fn delivery_body(tables: &WorkspaceTables, view: DeliveryView, sight: Sight) -> 
         },
         profile,
         purpose: view.purpose,
-        payload: json(&view.payload),
+        payload: payload(&view.payload),
         created_at: time(view.created_at),
         state,
         withheld: withholding.fields,
-    }
-}
-
-/// A dead letter as the audit log names it: the person where it is a message, else the letter.
-fn letter_name(letter: &DeadLetter) -> String {
-    match letter {
-        DeadLetter::Delivery(view) => person(view.profile),
-        DeadLetter::Record { id, .. } | DeadLetter::Computation { id, .. } | DeadLetter::Unreadable { id, .. } => {
-            format!("letter:{id}")
-        }
-    }
-}
-
-fn letter_body(tables: &WorkspaceTables, letter: DeadLetter, sight: Sight) -> DeadLetterBody {
-    let mut withholding = Withholding::new(sight);
-    match letter {
-        DeadLetter::Record { id, source, at, record } => DeadLetterBody::Record {
-            id,
-            source: tables.installation_name(source),
-            at: time(at),
-            place: record.place,
-            code: record.code,
-            // A connector's words may quote the record.
-            message: withholding.of("message", record.message),
-            raw: withholding.of("raw", record.raw),
-            withheld: withholding.fields,
-        },
-        DeadLetter::Computation { id, installation, at, code, message, profiles } => DeadLetterBody::Computation {
-            id,
-            installation: tables.installation_name(installation),
-            at: time(at),
-            code,
-            message: withholding.of("message", message),
-            profiles,
-            withheld: withholding.fields,
-        },
-        DeadLetter::Unreadable { id, at, position, problem, raw } => DeadLetterBody::Unreadable {
-            id,
-            at: time(at),
-            position: position.0,
-            problem,
-            raw: withholding.of("raw", String::from_utf8_lossy(&raw).into_owned()),
-            withheld: withholding.fields,
-        },
-        DeadLetter::Delivery(view) => DeadLetterBody::Delivery(delivery_body(tables, view, sight)),
     }
 }
 
@@ -360,70 +264,6 @@ fn filter(
         filter.profiles = Some(members.into_iter().map(|(identity, _)| ProfileId(identity)).collect());
     }
     Ok(filter)
-}
-
-/// What failed, and why. Raw records and the words of plugins and peers need the scope `profiles:read` too.
-#[utoipa::path(
-    get, path = "/api/v1/dead-letters", tag = "deliveries", params(PageQuery),
-    security(("key" = ["deliveries:read"])),
-    responses((status = 200, body = Page<DeadLetterBody>)),
-)]
-pub(crate) async fn dead_letters(
-    State(app): State<Arc<App>>,
-    authority: Authority<right::DeliveriesRead>,
-    Query(page): Query<PageQuery>,
-) -> Result<Json<Page<DeadLetterBody>>, ApiError> {
-    let (caller, limit) = (authority.caller, page.limit()?);
-    let (workspace, sight) = (caller.workspace, caller.sight());
-    app.offload(move |app| {
-        let tables = app.catalogue.workspace(workspace)?;
-        let page = app.kernel.dead_letters(workspace, limit, page.cursor.as_deref())?;
-        if sight == Sight::People {
-            app.reads.note(&caller, "dead-letter.list", page.items.iter().map(letter_name));
-        }
-        let items = page.items.into_iter().map(|letter| letter_body(&tables, letter, sight)).collect();
-        Ok(Json(Page { items, next: page.next }))
-    })
-    .await
-}
-
-/// Try a dead letter again from the start.
-#[utoipa::path(
-    post, path = "/api/v1/dead-letters/{id}/replay", tag = "deliveries", params(("id" = String, Path)),
-    security(("key" = ["deliveries:write"])),
-    responses(
-        (status = 200, body = ReplayBody), (status = 404, body = Problem), (status = 409, body = Problem),
-    ),
-)]
-pub(crate) async fn replay(
-    State(app): State<Arc<App>>,
-    authority: Authority<right::DeliveriesWrite>,
-    Path(id): Path<String>,
-) -> Result<Json<ReplayBody>, ApiError> {
-    let (workspace, actor) = (authority.caller.workspace, authority.actor());
-    app.offload(move |app| {
-        let shown = || id.chars().take(64).collect::<String>();
-        match app.kernel.replay(workspace, &id)? {
-            Replay::Begun => {}
-            Replay::AudienceRemoved => {
-                let shown = shown();
-                let message = format!("the audience of `{shown}` was removed; a message of it is not sent any more");
-                return Err(ApiError::Conflict { code: "audience-removed", message });
-            }
-            Replay::NoLetter => {
-                let shown = shown();
-                let reason = if id.starts_with("aside_") {
-                    "is no message that could be sent again; send what was set aside to its source once it is right"
-                } else {
-                    "is no dead letter; `GET /api/v1/dead-letters` lists them with their whole ids"
-                };
-                return Err(ApiError::missing(format!("`{shown}` {reason}")));
-            }
-        }
-        app.change(workspace, actor, |draft| Ok(draft.audit("dead-letter.replay", &id, None, None)?))?;
-        Ok(Json(ReplayBody { id, replayed: true }))
-    })
-    .await
 }
 
 /// A delivery as the routes show it.

@@ -51,7 +51,7 @@ macro_rules! rights {
     };
 }
 
-rights! { Ingest ProfilesRead PluginsAdmin AudiencesRead AudiencesWrite DeliveriesRead DeliveriesWrite KeysAdmin MetricsRead AuditRead WorkspacesAdmin }
+rights! { Ingest ProfilesRead IdentityWrite PluginsAdmin AudiencesRead AudiencesWrite DeliveriesRead DeliveriesWrite KeysAdmin MetricsRead AuditRead WorkspacesAdmin }
 
 /// A caller who holds the right `R`. Stands before the body among a handler's arguments, so that nobody else's body is read.
 pub(crate) struct Authority<R> {
@@ -250,6 +250,11 @@ pub(crate) struct PageQuery {
 }
 
 impl PageQuery {
+    /// The page that a query of more fields asks for.
+    pub(crate) fn asked(limit: Option<usize>, cursor: Option<String>) -> PageQuery {
+        PageQuery { limit, cursor }
+    }
+
     #[cfg(test)]
     pub(crate) fn new(limit: usize, cursor: Option<String>) -> PageQuery {
         PageQuery { limit: Some(limit), cursor }

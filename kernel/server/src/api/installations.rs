@@ -2,7 +2,9 @@
 //! upgraded and disabled. Removing one is `installations/removal.rs`.
 
 mod body;
+mod changes;
 mod edit;
+mod hosts;
 mod removal;
 
 use std::sync::Arc;
@@ -11,13 +13,16 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use kith_model::budget::table;
 use kith_model::id::{InstallationId, InstallationName, WorkspaceId};
-use kith_model::plugin::{InstallationMode, PluginId, PluginKind};
+use kith_model::plugin::{Grants, InstallationMode, PluginId, PluginKind};
+use kith_pipeline::Activity;
 
 pub(crate) use body::{InstallationBody, NewInstallation, PatchInstallation};
-use body::{installation_body, public};
+use body::{WantedGrants, installation_body, public};
+use changes::{ChangeBody, differences, merged};
 use edit::{CheckedConfig, check_complete, check_grants, check_secrets, free_name, pick_version, read_mode, widened};
 pub(crate) use removal::*;
 
+use super::etag::{IfMatch, Tagged};
 use super::extract::{Authority, Json, PageQuery, Path, Query, right};
 use super::view::Page;
 use crate::app::App;
@@ -49,9 +54,9 @@ pub(crate) async fn create(
 ) -> Result<(StatusCode, Json<InstallationBody>), ApiError> {
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
     app.ask(move |app, patience| {
-        let checked = CheckedConfig::default();
+        let checked = CheckedConfig::new(app, patience);
         let (id, write_key) = app.change_after_loading(workspace, actor, patience, |draft| {
-            let (row, write_key) = install(draft, &wanted, &checked)?;
+            let (row, write_key) = install(app, draft, &wanted, &checked)?;
             draft.audit("installation.create", &row.name, None, Some(public(&row)))?;
             audit_secrets(draft, &row.name, wanted.secrets.keys().map(|name| (name, "secret.set")))?;
             Ok((row.id, write_key))
@@ -76,9 +81,10 @@ fn present(
 
 /// Put a new installation into the draft.
 fn install(
+    app: &App,
     draft: &mut Draft<'_>,
     wanted: &NewInstallation,
-    checked: &CheckedConfig,
+    checked: &CheckedConfig<'_>,
 ) -> Result<(InstallationRow, Option<String>), ApiError> {
     let plugin: PluginId = wanted
         .plugin
@@ -87,11 +93,20 @@ fn install(
     let version = pick_version(draft.tables(), &plugin, wanted.version.as_deref())?;
     let manifest = &version.manifest;
     let name = free_name(draft.tables(), manifest, wanted.name.as_deref())?;
-    let config = checked.check(draft, &version, wanted.config.clone())?;
     check_secrets(manifest, wanted.secrets.iter().map(|(name, value)| (name, Some(value))))?;
-    check_grants(manifest.kind, &wanted.grants)?;
     let mode = wanted.mode.as_deref().map_or(Ok(InstallationMode::Live), read_mode)?;
     check_complete(manifest, mode, &wanted.secrets.keys().cloned().collect())?;
+    let none = Grants::default();
+    let grants = match &wanted.grants {
+        WantedGrants::Later => &none,
+        WantedGrants::Given(grants) => grants,
+    };
+    check_grants(manifest.kind, grants)?;
+    // Last, because the plugin itself is asked.
+    let config = checked.check(draft, &version, wanted.config.clone())?;
+    if let WantedGrants::Given(grants) = &wanted.grants {
+        hosts::check_granted(manifest, &config, &app.wiring.effective_policy(manifest, grants))?;
+    }
     draft.tables().insist_on_room(&table::INSTALLATIONS_KEPT, draft.tables().installed().count())?;
     if manifest.kind == PluginKind::Connector {
         draft.insist_on_room_for_key()?;
@@ -106,7 +121,7 @@ fn install(
         plugin,
         version: manifest.version.clone(),
         config,
-        grants: wanted.grants.clone(),
+        grants: grants.clone(),
         mode,
         mode_reason: None,
         mode_since: draft.now(),
@@ -156,12 +171,14 @@ pub(crate) async fn read(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
     Path(name): Path<String>,
-) -> Result<Json<InstallationBody>, ApiError> {
+) -> Result<Tagged<InstallationBody>, ApiError> {
     let tables = app.catalogue.workspace(authority.caller.workspace)?;
-    Ok(Json(installation_body(&app, &tables, named(&tables, &name)?, None)?))
+    let row = named(&tables, &name)?;
+    Ok(Tagged { tag: body::tag(&tables, row), body: installation_body(&app, &tables, row, None)? })
 }
 
-/// Change an installation: what is absent stays. Another `version` upgrades or downgrades it; where that one asks for
+/// Change an installation: what is absent stays, also of the configuration, and the answer says what was changed. With the tag
+/// of a read in `If-Match` it is refused where somebody else has changed it since. Another `version` upgrades or downgrades it; where that one asks for
 /// more than the present one, the change needs `consent`.
 #[utoipa::path(
     patch, path = "/api/v1/installations/{id}", tag = "installations",
@@ -169,28 +186,41 @@ pub(crate) async fn read(
     request_body = PatchInstallation,
     responses(
         (status = 200, body = InstallationBody), (status = 400, body = Problem), (status = 404, body = Problem),
-        (status = 409, body = Problem), (status = 413, body = Problem), (status = 429, body = Problem),
+        (status = 409, body = Problem), (status = 412, body = Problem, description = "somebody else has changed it"),
+        (status = 413, body = Problem), (status = 429, body = Problem),
     ),
 )]
 pub(crate) async fn change(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
     Path(name): Path<String>,
+    if_match: IfMatch,
     Json(patch): Json<PatchInstallation>,
-) -> Result<Json<InstallationBody>, ApiError> {
+) -> Result<Tagged<InstallationBody>, ApiError> {
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
     app.ask(move |app, patience| {
-        let checked = CheckedConfig::default();
-        let id = app.change_after_loading(workspace, actor, patience, |draft| {
+        let checked = CheckedConfig::new(app, patience);
+        let (id, changes) = app.change_after_loading(workspace, actor, patience, |draft| {
             let before = InstallationRow::clone(named(draft.tables(), &name)?);
-            let row = patched(draft, &before, &patch, &checked)?;
+            if_match.check(&format!("installation `{name}`"), || body::tag(draft.tables(), &before))?;
+            let row = patched(app, draft, &before, &patch, &checked)?;
+            let secrets: Vec<&String> = patch.secrets.keys().collect();
+            let changes: Vec<ChangeBody> = differences(&before, &row, &secrets);
+            // One that could not be made to run is tried again, though nothing is new.
+            let is_retried = patch.mode.is_some() && app.wiring.activity(draft.tables(), &before) != Activity::Running;
+            if changes.is_empty() && !is_retried {
+                return Ok((before.id, changes));
+            }
             draft.audit("installation.change", &row.name, Some(public(&before)), Some(public(&row)))?;
             let what = |value: &Option<String>| if value.is_some() { "secret.set" } else { "secret.remove" };
             audit_secrets(draft, &row.name, patch.secrets.iter().map(|(name, value)| (name, what(value))))?;
             draft.put_installation(row);
-            Ok(before.id)
+            Ok((before.id, changes))
         })?;
-        present(app, workspace, id, None).map(Json)
+        let tables = app.catalogue.workspace(workspace)?;
+        let removed = || ApiError::missing("the installation was removed meanwhile");
+        let tag = body::tag(&tables, tables.installations.get(&id).ok_or_else(removed)?);
+        Ok(Tagged { tag, body: present(app, workspace, id, None)?.with_changes(changes) })
     })
     .await
 }
@@ -208,11 +238,13 @@ fn audit_secrets<'a>(
 }
 
 fn patched(
+    app: &App,
     draft: &mut Draft<'_>,
     before: &InstallationRow,
     patch: &PatchInstallation,
-    checked: &CheckedConfig,
+    checked: &CheckedConfig<'_>,
 ) -> Result<InstallationRow, ApiError> {
+    patch.mode.as_deref().map(read_mode).transpose()?;
     let mut row = before.clone();
     let present = draft.tables().plugin_of(before).cloned();
     let mut version = present.clone();
@@ -229,7 +261,8 @@ fn patched(
     })?;
     // Another version may have another schema, so that the present configuration is checked too.
     if patch.config.is_some() || patch.version.is_some() {
-        row.config = checked.check(draft, &version, patch.config.clone().or_else(|| Some(before.config.clone())))?;
+        let wanted = patch.config.as_ref().map_or_else(|| before.config.clone(), |patch| merged(&before.config, patch));
+        row.config = checked.check(draft, &version, Some(wanted))?;
     }
     check_secrets(&version.manifest, patch.secrets.iter().map(|(name, value)| (name, value.as_ref())))?;
     for (name, value) in &patch.secrets {
@@ -238,9 +271,14 @@ fn patched(
             None => draft.remove_secret(row.id, name),
         }
     }
-    if let Some(grants) = &patch.grants {
+    if let Some(WantedGrants::Given(grants)) = &patch.grants {
         check_grants(version.manifest.kind, grants)?;
         row.grants = grants.clone();
+    }
+    let is_later = matches!(patch.grants, Some(WantedGrants::Later));
+    if (row.config != before.config || row.grants != before.grants) && !is_later {
+        let policy = app.wiring.effective_policy(&version.manifest, &row.grants);
+        hosts::check_granted(&version.manifest, &row.config, &policy)?;
     }
     if let Some(mode) = &patch.mode {
         let mode = read_mode(mode)?;

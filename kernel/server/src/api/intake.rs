@@ -39,6 +39,7 @@ pub(crate) fn source_request(app: &App, method: &Method, uri: &Uri, headers: &He
         complete: true,
         resume: None,
         received_at: app.clock.now(),
+        is_replay: false,
     }
 }
 
@@ -126,8 +127,13 @@ pub(crate) fn counts(acceptance: &Acceptance, place: &str) -> Value {
         "success": true,
         "accepted": acceptance.accepted,
         "duplicate": acceptance.duplicate,
+        "corrected": acceptance.corrected,
+        "conflict": acceptance.conflict,
         "rejected": rejected,
         "rejected_count": acceptance.rejected_count,
+        "not_followed": acceptance.not_followed,
+        "identifiers_left_out": acceptance.identifiers_left_out,
+        "flagged": acceptance.flagged,
         "position": acceptance.position.0,
     })
 }
@@ -160,6 +166,16 @@ impl From<IntakeError> for ApiError {
             IntakeError::TooLarge { limit } => ApiError::TooLarge { limit_bytes: limit, budget: None },
             IntakeError::Exhausted(exhausted) => ApiError::Exhausted(exhausted),
             IntakeError::Overloaded { retry_after_s } => ApiError::Overloaded { retry_after_s },
+            IntakeError::ImportUnderWay { .. } => ApiError::Conflict {
+                code: "import-under-way",
+                message: "an import of this name is under way; wait for its end, or give another name".to_owned(),
+            },
+            IntakeError::ImportElsewhere { bytes } => ApiError::Conflict {
+                code: "import-elsewhere",
+                message: format!(
+                    "the import of this name has come to byte {bytes}: send the bytes from there on, or all of them with `from=0`"
+                ),
+            },
             IntakeError::Unavailable { reason, retry_after_s } => {
                 tracing::error!(reason, "the store takes nothing");
                 let message = "nothing can be stored for now; nothing of this was".to_owned();
@@ -171,7 +187,8 @@ impl From<IntakeError> for ApiError {
 
 /// Count what came in, by source.
 pub(crate) fn count_metrics(app: &Arc<App>, acceptance: &Acceptance) {
-    app.metrics.ingested(acceptance.accepted, acceptance.duplicate, acceptance.rejected_count);
+    app.metrics.ingested(acceptance);
+    app.metrics.flagged(&acceptance.flagged);
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use super::extract::{Authority, Json, PageQuery, Path, Query, right};
 use super::installations::named;
 use super::view::{Page, time};
 use crate::app::App;
-use crate::auth::{self, Caller, KeyId, KeyKind, Scope};
+use crate::auth::{self, Caller, KeyId, KeyKind, Role, Scope};
 use crate::catalogue::{Actor, CredentialRow, WorkspaceTables};
 use crate::error::{ApiError, Problem};
 
@@ -31,11 +31,14 @@ pub(crate) struct NewKey {
     /// What it may do. A key gives no scope that it does not have itself. Absent for a write key.
     #[serde(default, deserialize_with = "distinct")]
     scopes: BTreeSet<Scope>,
+    /// A named set of scopes, beside `scopes`: `analyst` looks at people, audiences and what was sent, `auditor` reads who did
+    /// what, `operator` watches that the work gets on.
+    role: Option<Role>,
     /// Make a write key for this source: it can ingest into it and do nothing else. Of a channel it is the key of the
     /// address under which its receiver reports, `/callbacks/KEY`.
     #[schema(pattern = "^[a-z][a-z0-9-]{0,63}$")]
     source: Option<String>,
-    /// RFC 3339; never unless told.
+    /// RFC 3339, still to come; never unless told.
     #[schema(format = DateTime)]
     expires_at: Option<String>,
 }
@@ -56,6 +59,8 @@ pub(crate) struct KeyBody {
     id: String,
     title: String,
     scopes: BTreeSet<Scope>,
+    /// The role that these scopes are, if they are one.
+    role: Option<Role>,
     /// The one source that it may feed.
     source: Option<String>,
     created_at: String,
@@ -76,6 +81,7 @@ fn key_body(tables: &WorkspaceTables, row: &CredentialRow) -> KeyBody {
         id: row.id.to_string(),
         title: row.title.clone(),
         scopes: row.scopes.clone(),
+        role: Role::of(&row.scopes),
         source: row.source.map(|source| tables.installation_name(source)),
         created_at: time(row.created_at),
         expires_at: row.expires_at.map(time),
@@ -85,6 +91,9 @@ fn key_body(tables: &WorkspaceTables, row: &CredentialRow) -> KeyBody {
 
 fn wanted_scopes(caller: &Caller, wanted: &NewKey) -> Result<BTreeSet<Scope>, ApiError> {
     if wanted.source.is_some() {
+        if wanted.role.is_some() {
+            return Err(ApiError::at("role", "a source's write key can only ingest; leave the role out"));
+        }
         return match wanted.scopes.iter().find(|scope| **scope != Scope::Ingest) {
             None if !caller.may(Scope::Ingest) && !caller.may(Scope::PluginsAdmin) => Err(ApiError::Denied {
                 message: "the key that asks may neither ingest nor install sources itself".to_owned(),
@@ -93,11 +102,13 @@ fn wanted_scopes(caller: &Caller, wanted: &NewKey) -> Result<BTreeSet<Scope>, Ap
             Some(_) => Err(ApiError::at("scopes", "a source's write key can only ingest; leave the scopes out")),
         };
     }
-    if wanted.scopes.is_empty() {
-        return Err(ApiError::at("scopes", "name at least one scope, or a source for a write key"));
+    let of_role = wanted.role.map(Role::scopes).unwrap_or_default();
+    let scopes: BTreeSet<Scope> = wanted.scopes.union(&of_role).copied().collect();
+    if scopes.is_empty() {
+        return Err(ApiError::at("scopes", "name at least one scope, a role, or a source for a write key"));
     }
-    match wanted.scopes.iter().find(|scope| !caller.may(**scope)) {
-        None => Ok(wanted.scopes.clone()),
+    match scopes.iter().find(|scope| !caller.may(**scope)) {
+        None => Ok(scopes),
         Some(scope) => {
             let message = format!("the key that asks has no scope `{}` itself", scope.as_str());
             Err(ApiError::Denied { message })
@@ -126,7 +137,13 @@ pub(crate) async fn create(
         .expires_at
         .as_deref()
         .map(|text| {
-            text.parse().map_err(|error: kith_model::time::InvalidTime| ApiError::at("expires_at", error.to_string()))
+            let end = text
+                .parse::<Timestamp>()
+                .map_err(|error: kith_model::time::InvalidTime| ApiError::at("expires_at", error.to_string()))?;
+            match end > app.clock.now() {
+                true => Ok(end),
+                false => Err(ApiError::at("expires_at", "is not in the future; such a key would never be good")),
+            }
         })
         .transpose()?;
     app.offload(move |app| {
@@ -185,10 +202,13 @@ pub(crate) async fn list(
     Page::of(keys, &page, |row| Ok(key_body(&here, row))).map(Json)
 }
 
-/// Revoke a key: from the next request on it is unknown.
+/// Revoke a key: from the next request on it is unknown. A key revokes only what it could make, and never the last that could
+/// make another.
 #[utoipa::path(
     delete, path = "/api/v1/keys/{id}", tag = "keys", params(("id" = String, Path)), security(("key" = ["keys:admin"])),
-    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)),
+    responses(
+        (status = 204), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem),
+    ),
 )]
 pub(crate) async fn revoke(
     State(app): State<Arc<App>>,
@@ -209,11 +229,21 @@ pub(crate) async fn revoke(
                 let message = "the key is the host's; only a host key revokes it".to_owned();
                 return Err(ApiError::Denied { message });
             }
+            if let Some(beyond) = beyond(&caller, row) {
+                let message = format!(
+                    "the key has the scope `{}`, which the key that asks has not itself; one that has it revokes it",
+                    beyond.as_str()
+                );
+                return Err(ApiError::Denied { message });
+            }
             let others: Vec<&CredentialRow> = (tables.credentials.values().map(AsRef::as_ref))
                 .filter(|other| other.workspace == workspace && other.id != row.id && other.is_good(draft.now()))
                 .collect();
             if let Some(scope) = lost_scope(row, &others).filter(|_| row.is_good(draft.now())) {
-                let code = if scope == Scope::KeysAdmin { "last-admin-key" } else { "last-holder" };
+                let code = match scope {
+                    Scope::KeysAdmin | Scope::All => "last-admin-key",
+                    _ => "last-holder",
+                };
                 let message = format!(
                     "no other key without an earlier end could give the scope `{}` any more; make another one first",
                     scope.as_str()
@@ -234,6 +264,13 @@ pub(crate) async fn revoke(
         Ok(StatusCode::NO_CONTENT)
     })
     .await
+}
+
+/// A scope of a key that the caller could not give it.
+fn beyond(caller: &Caller, row: &CredentialRow) -> Option<Scope> {
+    // Whoever may install a source may make and replace its write keys.
+    let may = |scope: Scope| caller.may(scope) || (row.source.is_some() && caller.may(Scope::PluginsAdmin));
+    row.scopes.iter().copied().find(|scope| *scope != Scope::WorkspacesAdmin && !may(*scope))
 }
 
 /// Without one nobody could make a workspace or resume one.
@@ -266,7 +303,11 @@ fn lost_scope(row: &CredentialRow, others: &[&CredentialRow]) -> Option<Scope> {
         true => lasting.iter().any(|other| gives(other, scope)),
         false => lasting.iter().any(|other| has(other, scope)),
     };
-    Scope::EACH.into_iter().find(|scope| has(row, *scope) && !is_kept(*scope))
+    let is_last_of_all =
+        row.scopes.contains(&Scope::All) && !lasting.iter().any(|other| other.scopes.contains(&Scope::All));
+    // Scopes that are still to come are in `*` alone.
+    let all = is_last_of_all.then_some(Scope::All);
+    Scope::EACH.into_iter().find(|scope| has(row, *scope) && !is_kept(*scope)).or(all)
 }
 
 #[cfg(test)]
@@ -305,6 +346,7 @@ mod tests {
         assert_eq!(lost(&all(), &[key("e", &[All], Some(9))]), Some("keys:admin"), "it ends");
         assert_eq!(lost(&key("x", &[All], Some(5)), &[key("e", &[All], Some(9))]), None, "it ends later");
         assert_eq!(lost(&all(), &[key("b", &[All], None)]), None);
+        assert_eq!(lost(&all(), &[key("each", &Scope::EACH, None)]), Some("*"), "the last that has all");
         assert_eq!(lost(&key("k", &[KeysAdmin, AudiencesRead], None), &[all()]), None);
         assert_eq!(lost(&key("a", &[AudiencesRead], None), &[]), Some("audiences:read"));
         let write =

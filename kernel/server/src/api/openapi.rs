@@ -19,10 +19,12 @@ use utoipa::{Modify, OpenApi as _};
     tags(
         (name = "ingest", description = "Sending events and records"),
         (name = "profiles", description = "Reading people"),
+        (name = "identity", description = "Who is one person, and why"),
         (name = "plugins", description = "Uploading and listing plugins"),
         (name = "installations", description = "Plugins at work"),
         (name = "audiences", description = "Conditions over people, and who meets them"),
-        (name = "deliveries", description = "Messages and what failed"),
+        (name = "deliveries", description = "Messages"),
+        (name = "dead-letters", description = "What failed, and doing something about it"),
         (name = "keys", description = "Credentials"),
         (name = "audit", description = "Who changed what, and who read people"),
         (name = "workspace", description = "The workspace as a whole"),

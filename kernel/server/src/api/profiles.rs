@@ -12,11 +12,12 @@ use kith_model::identity::Identifier;
 use kith_model::profile::Provenance;
 use kith_pipeline::ProfileView;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::consent::{ConsentBody, consent_body};
 use super::extract::{Authority, PageQuery, Path, Query, right};
+use super::identity::{NotFollowedBody, not_followed_body};
 use super::people::{self, Asked};
 use super::view::{IdentifierView, Page, json, time};
 use crate::app::App;
@@ -32,6 +33,8 @@ pub(crate) struct ProfileBody {
     identifiers: Vec<ProfileIdentifierBody>,
     /// The answers that count, of each identity and key; all that was said is under `/consent`.
     consents: Vec<ConsentBody>,
+    /// Evidence about these identifiers that joins nobody to this person, and by which rule; a hundred pieces at most.
+    not_followed: Vec<NotFollowedBody>,
     traits: BTreeMap<String, TraitBody>,
     tags: BTreeMap<String, TagBody>,
     scores: BTreeMap<String, ScoreBody>,
@@ -52,7 +55,7 @@ pub(crate) struct ProfileIdentifierBody {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TraitBody {
     #[schema(value_type = Object)]
-    value: Value,
+    value: Box<RawValue>,
     time: String,
     /// The source's installation.
     source: String,
@@ -64,7 +67,7 @@ pub(crate) struct TraitBody {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TagBody {
     #[schema(value_type = Object)]
-    value: Value,
+    value: Box<RawValue>,
     weight: Option<f64>,
     from: ProvenanceBody,
 }
@@ -111,11 +114,17 @@ pub(crate) struct EventBody {
     identity: String,
     identifiers: Vec<IdentifierView>,
     #[schema(value_type = Object)]
-    properties: Value,
+    properties: Box<RawValue>,
     #[schema(value_type = Object)]
-    traits: Value,
+    traits: Box<RawValue>,
     #[schema(value_type = Object)]
-    context: Value,
+    context: Box<RawValue>,
+    /// What was odd in the record and what was done about it: a code, and behind a colon the place, e.g. `clock-corrected` or
+    /// `half-surrogate:properties.title`.
+    flags: Vec<String>,
+    /// The time as the sender wrote it, where `time` is another moment or does not say all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original_time: Option<String>,
 }
 
 fn provenance(tables: &WorkspaceTables, from: &Provenance) -> ProvenanceBody {
@@ -163,6 +172,7 @@ fn profile_body(tables: &WorkspaceTables, view: &ProfileView) -> ProfileBody {
         created_at: time(view.created_at),
         identifiers: view.members.iter().map(member).collect(),
         consents: consents.collect(),
+        not_followed: view.not_followed.iter().map(|found| not_followed_body(tables, found)).collect(),
         traits: traits.collect(),
         tags: tags.collect(),
         scores: scores.collect(),
@@ -171,7 +181,7 @@ fn profile_body(tables: &WorkspaceTables, view: &ProfileView) -> ProfileBody {
     }
 }
 
-fn event_body(tables: &WorkspaceTables, recorded: &RecordedEvent) -> EventBody {
+pub(crate) fn event_body(tables: &WorkspaceTables, recorded: &RecordedEvent) -> EventBody {
     let event = &recorded.event;
     EventBody {
         position: recorded.position.0,
@@ -186,6 +196,8 @@ fn event_body(tables: &WorkspaceTables, recorded: &RecordedEvent) -> EventBody {
         properties: json(&event.properties),
         traits: json(&event.traits),
         context: json(&event.context),
+        flags: event.flags.clone(),
+        original_time: event.original_time.clone(),
     }
 }
 

@@ -13,39 +13,37 @@ use kith_model::budget::table;
 use kith_model::consent::Giver;
 use kith_pipeline::{Intake, Kernel};
 
-use super::extract::{Authority, Path, cut, right};
-use super::installations::named;
+use super::dry_run;
+use super::extract::{Authority, Path, Query, cut, right};
+use super::imports::{ImportQuery, source_of, with_beginning};
 use super::intake::{Gunzip, count_metrics, counts, looks_gzip, own_answer, says_gzip, source_request};
 use crate::app::App;
 use crate::error::{ApiError, Problem};
 
 /// Send a raw payload (a webhook, CSV, NDJSON, …), also gzipped, to a source's connector. Its events count as imported: they
-/// set no message off unless the audience's action asks for that.
+/// set no message off unless the audience's action asks for that. A record that came before is not taken again, however long ago
+/// that was; with `import`, a stream that breaks off can go on where it was. With `dry_run=true` nothing is
+/// stored: the answer shows the first events as they would be stored, what was assumed about the input, and what would be rejected.
 #[utoipa::path(
     post, path = "/api/v1/sources/{id}/records", tag = "ingest",
-    params(("id" = String, Path, description = "the source's name")), security(("key" = ["ingest"])),
+    params(("id" = String, Path, description = "the source's name"), ImportQuery), security(("key" = ["ingest"])),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses(
         (status = 200, body = Object, description = "durable: counts, and rejected parts with line and reason"),
-        (status = 400, body = Problem), (status = 404, body = Problem), (status = 503, body = Problem),
+        (status = 400, body = Problem), (status = 404, body = Problem), (status = 415, body = Problem),
+        (status = 503, body = Problem),
+        (status = 409, body = Problem, description = "an import of that name is under way, or is elsewhere"),
     ),
 )]
 pub(crate) async fn receive(
     State(app): State<Arc<App>>,
     authority: Authority<right::Ingest>,
     Path(name): Path<String>,
+    Query(query): Query<ImportQuery>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let caller = authority.caller;
-    let source = {
-        let tables = app.catalogue.workspace(caller.workspace)?;
-        let row = named(&tables, &name)?;
-        // A write key's other sources are as unknown to it as if they were not there.
-        if caller.source.is_some_and(|own| own != row.id) {
-            return Err(ApiError::missing(format!("no installation `{}`", row.name)));
-        }
-        row.id
-    };
+    let source = source_of(&app, &caller, &name)?;
     // A write key is public, a key of the API is not.
     let giver = if caller.source.is_some() { Giver::RefusesOnly } else { Giver::MayAgree };
     let (parts, body) = request.into_parts();
@@ -53,30 +51,44 @@ pub(crate) async fn receive(
     let mut head = source_request(&app, &parts.method, &parts.uri, &parts.headers);
     head.complete = false;
     let mut intake = Kernel::intake(&app.kernel, caller.workspace, source, head, giver)?;
+    if dry_run::is_asked(&parts.uri)? {
+        intake = intake.dry();
+    } else if let Some(name) = query.import {
+        let from = query.from.unwrap_or_default();
+        intake = app.offload(move |_| intake.named(&name, from)).await?;
+    }
     match pump(&app, &mut intake, body, gzip).await {
         Ok(()) => {}
         Err(cause) => return Err(broke_off(&app, &intake, cause)),
     }
-    let before_the_end = intake.so_far().clone();
-    let receipted = intake.finish().await.map_err(|error| {
-        count_metrics(&app, &before_the_end);
-        broken(&before_the_end, error.into())
-    })?;
-    count_metrics(&app, &receipted.acceptance);
+    let went_on = intake.went_on().cloned();
+    let before = went_on.clone().map(|before| before.acceptance).unwrap_or_default();
+    let receipted = match intake.finish().await {
+        Ok(receipted) => receipted,
+        Err(error) => return Err(broke_off(&app, &intake, error.into())),
+    };
+    if let Some(preview) = &receipted.preview {
+        return Ok(Json(dry_run::answer(preview, &receipted.notes)).into_response());
+    }
+    count_metrics(&app, &receipted.acceptance.since(&before));
     Ok(match receipted.answer {
         Some(answer) => own_answer(answer, None),
-        None => Json(counts(&receipted.acceptance, "line")).into_response(),
+        None => {
+            let mut answer = with_beginning(counts(&receipted.acceptance, "line"), went_on.as_ref());
+            answer["notes"] = dry_run::notes(&receipted.notes);
+            Json(answer).into_response()
+        }
     })
 }
 
 fn broke_off(app: &Arc<App>, intake: &Intake, cause: ApiError) -> ApiError {
-    count_metrics(app, intake.so_far());
+    count_metrics(app, &intake.taken_now());
     broken(intake.so_far(), cause)
 }
 
 /// What was taken before a stream broke off stays; the sender is told, and may send all of it again.
 fn broken(so_far: &kith_pipeline::Acceptance, cause: ApiError) -> ApiError {
-    if so_far.accepted + so_far.duplicate + so_far.rejected_count == 0 {
+    if so_far.records() == 0 {
         return cause;
     }
     ApiError::Partial { taken: counts(so_far, "line"), cause: Box::new(cause) }

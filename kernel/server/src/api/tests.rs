@@ -5,6 +5,7 @@ mod audiences;
 mod audit;
 mod contract;
 pub(crate) mod installations;
+mod keys;
 mod routes;
 mod sight;
 mod uploads;
@@ -181,7 +182,8 @@ impl Connector for Lines {
             false => request.body.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1),
         };
         let text = String::from_utf8_lossy(&request.body[..consumed]).into_owned();
-        let mut received = Received { events: Vec::new(), rejected: Vec::new(), consumed, resume: None, answer: None };
+        let (events, places, rejected) = (Vec::new(), Vec::new(), Vec::new());
+        let mut received = Received { events, places, rejected, consumed, resume: None, answer: None, notes: vec![] };
         for user in text.lines() {
             line += 1;
             match user {
@@ -225,7 +227,7 @@ fn event(user: &str) -> DraftEvent {
         identifiers: vec![Identifier::new("user_id", user)],
         properties: String::new(),
         traits: String::new(),
-        context: String::new(),
+        ..DraftEvent::default()
     }
 }
 
@@ -269,6 +271,7 @@ pub(super) fn running(row: &InstallationRow, kind: PluginKind, role: Role) -> In
         idempotence: Idempotence::Idempotent,
         giver: kith_model::consent::Giver::RefusesOnly,
         sending: SendingLimits::default(),
+        corrects: false,
         role,
     }
 }

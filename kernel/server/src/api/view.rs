@@ -3,10 +3,12 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use kith_json::{Duplicates, Numbers};
 use kith_model::identity::Identifier;
 use kith_model::time::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::extract::PageQuery;
@@ -17,11 +19,19 @@ pub(crate) fn time(at: Timestamp) -> String {
     at.to_string()
 }
 
-/// Stored JSON text as JSON; the empty text is an empty object.
-pub(crate) fn json(text: &str) -> Value {
-    if text.is_empty() {
-        return Value::Object(serde_json::Map::new());
-    }
+/// Stored JSON text as JSON, its numbers digit by digit, of a repeated key the last; the empty text is an empty object. It is never
+/// read into numbers of the machine, because those have fewer digits than a sender may write. A number that no float is near is
+/// a text, because many readers refuse a whole answer for it.
+pub(crate) fn json(text: &str) -> Box<RawValue> {
+    let text = if text.is_empty() { "{}" } else { text };
+    let as_text = || Value::from(text).to_string();
+    let read = kith_json::read_as(text.as_bytes(), Duplicates::LastHolds, Numbers::Texts);
+    let written = read.map_or_else(|_| as_text(), |document| document.text);
+    RawValue::from_string(written).unwrap_or_default()
+}
+
+/// A message's payload as JSON: the kernel made it, so that its numbers are the machine's.
+pub(crate) fn payload(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
 }
 
@@ -78,6 +88,17 @@ impl<T> Page<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_shown_digit_by_digit() {
+        for text in ["123456789012345678901", "0.1234567890123456789", r#"{"n":[1e300,1.0]}"#, "\"a\"", "null"] {
+            assert_eq!(json(text).get(), text);
+        }
+        assert_eq!(json("").get(), "{}");
+        assert_eq!(json(r#"{"n":1e400}"#).get(), r#"{"n":"1e400"}"#);
+        assert_eq!(json(r#"{"a":1, "a":2}"#).get(), r#"{"a":2}"#);
+        assert_eq!(json("not \"json\"").get(), r#""not \"json\"""#);
+    }
 
     #[test]
     fn pages_go_on_behind_their_last_row_whatever_goes_meanwhile() {

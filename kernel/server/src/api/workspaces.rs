@@ -15,6 +15,7 @@ use kith_pipeline::Patience;
 pub(crate) use self::body::state;
 use self::body::{NewWorkspace, NewWorkspaceBody, PatchWorkspace, TenantBody, WantedState};
 pub(crate) use self::removal::{__path_remove, remove};
+use super::etag::{self, IfMatch, Tagged};
 use super::extract::{Authority, Json, PageQuery, Path, Query, right};
 use super::view::Page;
 use crate::app::App;
@@ -58,7 +59,7 @@ pub(crate) async fn create(
         let after = Some(body::audited(&row));
         change.put_workspace(row.clone(), Act { action: "workspace.create", before: None, after })?;
         change.put_credential(CredentialRow::new(&key, id, "first admin key", [Scope::All], now));
-        let about = body::of(change.tables(), &*named(change.tables(), row.name.as_str())?, now);
+        let about = body::of(app, change.tables(), &*named(change.tables(), row.name.as_str())?, now);
         let setup = setup(app, change.tables(), id)?;
         // Held until it runs, so that whoever sees it can use it.
         let _committed = change.commit()?;
@@ -86,7 +87,7 @@ pub(crate) async fn list(
     let mut rest = tables.workspaces.iter().filter(|(id, _)| after.is_none_or(|after| **id > after)).peekable();
     let page: Vec<_> = rest.by_ref().take(limit).collect();
     let next = page.last().filter(|_| rest.peek().is_some()).map(|(id, _)| id.0.to_string());
-    Ok(Json(Page { items: page.into_iter().map(|(_, known)| body::of(&tables, known, now)).collect(), next }))
+    Ok(Json(Page { items: page.into_iter().map(|(_, known)| body::of(&app, &tables, known, now)).collect(), next }))
 }
 
 /// One workspace.
@@ -99,9 +100,10 @@ pub(crate) async fn read(
     State(app): State<Arc<App>>,
     _authority: Authority<right::WorkspacesAdmin>,
     Path(name): Path<String>,
-) -> Result<Json<TenantBody>, ApiError> {
+) -> Result<Tagged<TenantBody>, ApiError> {
     let tables = app.catalogue.tables();
-    Ok(Json(body::of(&tables, &*named(&tables, &name)?, app.clock.now())))
+    let known = named(&tables, &name)?;
+    Ok(Tagged { tag: etag::tag(&known.row), body: body::of(&app, &tables, &*known, app.clock.now()) })
 }
 
 /// Change a workspace: what is absent stays. `suspended` stops it at once: its keys are answered 403, senders 503 so that they
@@ -119,8 +121,9 @@ pub(crate) async fn change(
     State(app): State<Arc<App>>,
     authority: Authority<right::WorkspacesAdmin>,
     Path(name): Path<String>,
+    if_match: IfMatch,
     Json(wanted): Json<PatchWorkspace>,
-) -> Result<Json<TenantBody>, ApiError> {
+) -> Result<Tagged<TenantBody>, ApiError> {
     let actor = authority.actor();
     let wanted = wanted.checked()?;
     app.offload(move |app| {
@@ -128,6 +131,7 @@ pub(crate) async fn change(
         let change = app.catalogue.begin_host(actor);
         let known = named(change.tables(), &name)?;
         let before = known.row.clone();
+        if_match.check(&format!("workspace `{name}`"), || etag::tag(&before))?;
         let mut after = WorkspaceRow { name: wanted.name.unwrap_or_else(|| before.name.clone()), ..before.clone() };
         insist_on_free_name(change.tables(), after.name.as_str(), Some(before.id))?;
         after.title = wanted.title.unwrap_or(after.title);
@@ -143,11 +147,15 @@ pub(crate) async fn change(
             (_, state) => state,
         };
         let (id, state) = (after.id, after.state);
-        put_in_force(app, change, before, after)?;
+        if etag::tag(&after) == etag::tag(&before) {
+            drop(change);
+        } else {
+            put_in_force(app, change, before, after)?;
+        }
         let tables = app.catalogue.tables();
         tracing::info!(workspace = id.0, ?state, "a workspace was changed");
         let known = tables.workspaces.get(&id).ok_or_else(|| missing(&name))?;
-        Ok(Json(body::of(&tables, known, app.clock.now())))
+        Ok(Tagged { tag: etag::tag(&known.row), body: body::of(app, &tables, known, app.clock.now()) })
     })
     .await
 }

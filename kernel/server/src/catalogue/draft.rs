@@ -9,6 +9,7 @@ use std::sync::Arc;
 use kith_model::audience::Audience;
 use kith_model::budget::{Exhausted, table};
 use kith_model::id::{AudienceId, InstallationId, WorkspaceId};
+use kith_model::identity::IdentityRules;
 use kith_model::time::Timestamp;
 use kith_store::keys::{Definition, SYSTEM};
 use kith_store::{Key, Operation, Unit};
@@ -17,8 +18,8 @@ use super::chain::{ChainPlace, Deed, title_of};
 use super::locks::Lock;
 use super::sealed::Place;
 use super::{
-    AudienceRow, Catalogue, CatalogueError, CounterRow, CredentialRow, FitRow, InstallationRow, PluginRow,
-    WorkspaceTables, of_installation, put, scan_all,
+    AudienceRow, Catalogue, CatalogueError, CounterRow, CredentialRow, FitRow, IdentityRulesRow, InstallationRow,
+    PluginRow, WorkspaceTables, of_installation, put, scan_all,
 };
 use crate::auth::KeyId;
 
@@ -286,6 +287,13 @@ impl<'a> Draft<'a> {
         let row = AudienceRow { audience: Audience::clone(&audience), removed_at: Some(self.now) };
         self.operations.push(put(self.workspace(), Definition::Audience, &id.0.to_be_bytes(), &row));
         self.tables.removed_audiences.insert(id, audience);
+        self.alters_setup = true;
+    }
+
+    /// Replace the identity rules.
+    pub fn put_identity_rules(&mut self, rules: IdentityRules) {
+        self.operations.push(put(self.workspace(), Definition::IdentityRules, &[], &IdentityRulesRow(rules.clone())));
+        self.tables.identity_rules = Some(Arc::new(rules));
         self.alters_setup = true;
     }
 

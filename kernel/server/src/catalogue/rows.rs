@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kith_model::audience::Audience;
 use kith_model::id::{InstallationId, InstallationName, Name, WorkspaceId};
+use kith_model::identity::IdentityRules;
 use kith_model::plugin::{Grants, InstallationMode, Manifest, PluginId};
 use kith_model::time::Timestamp;
 use kith_store::row::{Owner, Row};
@@ -48,6 +49,7 @@ json_rows! {
     AuditRow: "a line of the audit log", 2 reads 1;
     AuditHead: "the end of the audit log", 1;
     CounterRow: "a counter", 1;
+    IdentityRulesRow: "a workspace's identity rules", 1;
 }
 
 /// A tenant.
@@ -100,6 +102,10 @@ impl WorkspaceState {
         matches!(self, WorkspaceState::Deleted { .. })
     }
 }
+
+/// The identity rules of a workspace that has its own. A rule that a later release adds has its default in an older row.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct IdentityRulesRow(pub IdentityRules);
 
 /// A key, without its text.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -4,6 +4,8 @@
 mod audience;
 mod audit;
 mod consents;
+mod identity;
+mod letters;
 mod plugin;
 mod profile;
 mod serve;
@@ -12,6 +14,7 @@ mod workspace;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use kith::auth::Role;
 use kith_model::delivery::DeliveryState;
 use kith_model::id::Name;
 use kith_model::time::Timestamp;
@@ -19,6 +22,8 @@ use kith_model::time::Timestamp;
 pub(crate) use audience::*;
 pub(crate) use audit::*;
 pub(crate) use consents::*;
+pub(crate) use identity::*;
+pub(crate) use letters::*;
 pub(crate) use plugin::*;
 pub(crate) use profile::{ListFormat, Person, ProfileCommand, SearchArgs};
 pub(crate) use serve::*;
@@ -46,6 +51,9 @@ pub(crate) struct Connection {
     /// An API key of the workspace
     #[arg(long, global = true, env = "KITH_KEY", hide_env_values = true, value_name = "KEY")]
     pub(crate) key: Option<String>,
+    /// Trust these certificates (PEM) in place of the public authorities', for a server whose certificate is a company's own
+    #[arg(long, global = true, env = "KITH_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -65,9 +73,14 @@ pub(crate) enum Command {
     /// What people agreed to and refused, and who must never be written to
     #[command(subcommand)]
     Consent(ConsentCommand),
+    /// Who is one person, why, and by which rules
+    #[command(subcommand)]
+    Identity(IdentityCommand),
     /// Define, count and list groups of people
     #[command(subcommand)]
     Audience(AudienceCommand),
+    /// Which names there are for conditions: events, properties, traits, tags, scores, with their counts
+    Catalog(CatalogArgs),
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -77,17 +90,23 @@ pub(crate) enum Command {
     /// What was sent, and what could not be
     #[command(subcommand)]
     Delivery(DeliveryCommand),
+    /// What failed: look at it, correct it, try it again, dismiss it
+    #[command(subcommand, name = "dead-letters")]
+    DeadLetters(LettersCommand),
     /// Who changed what, who read people, and whether the log of it is whole
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Whether the server is ready, and how far its work has come
     Status,
+    /// Write a workbook's sheet or an archive's file to the standard output and end; started by `import` itself
+    #[command(hide = true, name = "unpack-child")]
+    UnpackChild(UnpackArgs),
     /// Compile one component within limits and end; started by the server itself
     #[command(hide = true, name = "compile-child")]
     CompileChild,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ImportArgs {
     /// The file: CSV, NDJSON or whatever the source's connector reads; `.gz` is unpacked on the way
     pub(crate) file: PathBuf,
@@ -97,6 +116,35 @@ pub(crate) struct ImportArgs {
     /// The media type; the default follows the file's ending
     #[arg(long, value_name = "TYPE")]
     pub(crate) content_type: Option<String>,
+    /// Store nothing, and show the first rows as they would be stored, what was assumed about the file and what would be rejected
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Where rejected rows go, as they stand in the file; the default is beside it, as FILE.rejected.csv
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rejected: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) unpack: UnpackArgs,
+}
+
+/// What is read of a file that holds several.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct UnpackArgs {
+    /// The sheet of a workbook (.xlsx, .xls, .xlsb, .ods); the default is the first that is not hidden
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sheet: Option<String>,
+    /// The file of a ZIP archive; needed where it holds several
+    #[arg(long, value_name = "PATH")]
+    pub(crate) entry: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CatalogArgs {
+    /// `event`, `property`, `trait`, `tag` or `score`; all unless given
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// The properties of this event
+    #[arg(long, value_name = "NAME")]
+    pub(crate) event: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -106,8 +154,11 @@ pub(crate) enum KeyCommand {
         /// What it is for
         title: String,
         /// What it may do, e.g. `profiles:read`; repeat for more, `*` for everything
-        #[arg(long = "scope", required_unless_present = "source")]
+        #[arg(long = "scope", required_unless_present_any = ["source", "role"])]
         scopes: Vec<String>,
+        /// A named set of scopes that read: `analyst`, `auditor` or `operator`
+        #[arg(long, value_parser = Role::ALL.map(Role::as_str))]
+        role: Option<String>,
         /// Make a write key, which can feed this source and do nothing else
         #[arg(long, value_name = "NAME")]
         source: Option<Name>,
@@ -228,6 +279,10 @@ mod tests {
             &["workspace", "create", "shop"],
             &["workspace", "create", "Shop", "--time-zone", "UTC"],
             &["workspace", "change", "shop"],
+            &["dead-letters", "replay"],
+            &["dead-letters", "replay", "--all", "--into", "web"],
+            &["dead-letters", "dismiss"],
+            &["dead-letters", "list", "--type", "x"],
             &["serve", "--clock", "tomorrow"],
             &["serve", "--messages-per-channel", "0"],
             &["serve", "--guest-memory", "79"],

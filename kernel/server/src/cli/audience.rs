@@ -58,8 +58,8 @@ pub(crate) fn run(command: &AudienceCommand, client: &Client, json: bool) -> Res
         AudienceCommand::Remove { audience } => format!("{audience} is removed"),
         AudienceCommand::List => audience_table(items(&answer)),
         AudienceCommand::Members { .. } => member_table(items(&answer)),
-        AudienceCommand::Count { .. } => count_line(&answer),
-        AudienceCommand::Preview { .. } => preview_line(&answer),
+        AudienceCommand::Count { .. } => count_line(&answer) + &warnings(&answer),
+        AudienceCommand::Preview { .. } => preview_line(&answer) + &warnings(&answer),
         // An explanation is a tree; JSON shows it as it is.
         AudienceCommand::Explain { .. } => format!("{answer:#}"),
     })
@@ -72,6 +72,9 @@ fn path(audience: &str) -> String {
 fn definition(args: &AudienceCreateArgs) -> Result<Value, Failure> {
     let title = args.title.as_deref().unwrap_or_else(|| args.name.as_str());
     let mut body = json!({ "name": args.name.as_str(), "title": title, "condition": args.condition });
+    if args.strict {
+        body["strict"] = json!(true);
+    }
     put_actions(&mut body, &args.actions)?;
     for (action, prefix) in ACTIONS {
         let missing = ["channel", "purpose", "payload"].into_iter().find(|part| body[action].get(part).is_none());
@@ -93,6 +96,9 @@ fn change(args: &AudienceChangeArgs) -> Result<Value, Failure> {
         if let Some(value) = value {
             body[name] = json!(value);
         }
+    }
+    if args.strict {
+        body["strict"] = json!(true);
     }
     put_actions(&mut body, &args.actions)?;
     let ends =
@@ -241,9 +247,13 @@ fn one_audience(audience: &Value) -> String {
     for (action, _) in ACTIONS {
         rows.push(vec![action.to_owned(), action_cell(&audience[action])]);
     }
-    let warnings = audience.get("warnings").and_then(Value::as_array).into_iter().flatten();
-    let warnings: String = warnings.map(|warning| format!("\n\nwarning: {}", output::plain(warning))).collect();
-    output::table(&["what", "value"], rows) + &warnings
+    output::table(&["what", "value"], rows) + &warnings(audience)
+}
+
+/// What may be a mistake in the condition, behind what is shown.
+fn warnings(answer: &Value) -> String {
+    let warnings = answer.get("warnings").and_then(Value::as_array).into_iter().flatten();
+    warnings.map(|warning| format!("\n\nwarning: {}", output::plain(warning))).collect()
 }
 
 /// What an action sends: a line for each of its parts.

@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write};
 
-use kith::audit::{AuditEntry, ChainCheck, ChainStart};
+use kith::audit::{AuditEntry, BrokenChain, ChainCheck, ChainStart};
 use serde_json::{Value, json};
 
-use super::args::{AuditCommand, AuditFilterArgs};
+use super::args::{AuditCommand, AuditFilterArgs, AuditLogArgs};
 use super::client::{ApiError, Client};
 use super::output::{self, cut, field};
 use super::{Failure, print_json};
@@ -16,23 +16,23 @@ const PAGE: u64 = 500;
 
 pub(crate) fn run(command: &AuditCommand, client: &Client, json: bool) -> Result<(), Failure> {
     match command {
-        AuditCommand::List { filter, cursor, limit } => {
-            let (items, next) = list(client, filter, cursor.as_deref(), *limit)?;
+        AuditCommand::List { log, filter, cursor, limit } => {
+            let (items, next) = list(client, log, filter, cursor.as_deref(), *limit)?;
             if json {
                 return print_json(&json!({ "items": items, "next": next }));
             }
             output::say(table(&items))
         }
-        AuditCommand::Export { filter, out: None } => export(client, filter, io::stdout().lock()),
-        AuditCommand::Export { filter, out: Some(path) } => {
+        AuditCommand::Export { log, filter, out: None } => export(client, log, filter, io::stdout().lock()),
+        AuditCommand::Export { log, filter, out: Some(path) } => {
             let failed = |source| Failure::File { what: "write", path: path.clone(), source };
             let mut file = BufWriter::new(File::create(path).map_err(failed)?);
-            export(client, filter, &mut file)?;
+            export(client, log, filter, &mut file)?;
             file.flush().map_err(failed)
         }
-        AuditCommand::Verify { file } => {
+        AuditCommand::Verify { log, file } => {
             let check = match file {
-                None => verify(client)?,
+                None => verify(client, log)?,
                 Some(path) => {
                     let failed = |source| Failure::File { what: "read", path: path.clone(), source };
                     let file = BufReader::new(File::open(path).map_err(failed)?);
@@ -79,6 +79,7 @@ fn parameters(filter: &AuditFilterArgs) -> Vec<(&'static str, String)> {
 
 fn list(
     client: &Client,
+    log: &AuditLogArgs,
     filter: &AuditFilterArgs,
     cursor: Option<&str>,
     limit: u64,
@@ -86,18 +87,20 @@ fn list(
     let parameters = parameters(filter);
     let mut parameters: Vec<(&str, &str)> = parameters.iter().map(|(name, value)| (*name, value.as_str())).collect();
     parameters.extend(cursor.map(|cursor| ("cursor", cursor)));
-    client.list_from("/api/v1/audit", &parameters, limit)
+    let path = if log.host { "/api/v1/host/audit" } else { "/api/v1/audit" };
+    client.list_from(path, &parameters, limit)
 }
 
 /// Take the records page by page, so that a long log needs no more memory than a short one.
 fn each_page(
     client: &Client,
+    log: &AuditLogArgs,
     filter: &AuditFilterArgs,
     mut take: impl FnMut(Vec<Value>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut cursor: Option<String> = None;
     loop {
-        let (items, next) = list(client, filter, cursor.as_deref(), PAGE)?;
+        let (items, next) = list(client, log, filter, cursor.as_deref(), PAGE)?;
         take(items)?;
         cursor = next;
         if cursor.is_none() {
@@ -106,16 +109,16 @@ fn each_page(
     }
 }
 
-fn export(client: &Client, filter: &AuditFilterArgs, mut out: impl Write) -> Result<(), Failure> {
-    each_page(client, filter, |items| {
+fn export(client: &Client, log: &AuditLogArgs, filter: &AuditFilterArgs, mut out: impl Write) -> Result<(), Failure> {
+    each_page(client, log, filter, |items| {
         items.iter().try_for_each(|item| writeln!(out, "{item}")).map_err(Failure::Answer)
     })
 }
 
-fn verify(client: &Client) -> Result<ChainCheck, Failure> {
+fn verify(client: &Client, log: &AuditLogArgs) -> Result<ChainCheck, Failure> {
     let everything = AuditFilterArgs { actor: None, action: None, target: None, from: None, to: None };
     let mut check = ChainCheck::new(ChainStart::First);
-    each_page(client, &everything, |items| {
+    each_page(client, log, &everything, |items| {
         for item in items {
             let entry: AuditEntry = serde_json::from_value(item)
                 .map_err(|error| Failure::Failed(format!("the server's answer is no audit log: {error}")))?;
@@ -136,7 +139,18 @@ fn verify_lines(lines: impl Iterator<Item = Result<String, Failure>>) -> Result<
             let behind = check.head().map(|(number, _)| format!(", behind record {number},")).unwrap_or_default();
             Failure::Failed(format!("line {place}{behind} is no record: {error}"))
         })?;
-        check.next(&entry).map_err(|broken| Failure::Failed(format!("line {place}: {broken}")))?;
+        check.next(&entry).map_err(|broken| {
+            let hint = match broken {
+                BrokenChain::Missing { .. } => {
+                    "; an export with a filter has gaps, and only a whole one can be checked"
+                }
+                _ => "",
+            };
+            Failure::Failed(format!("line {place}: {broken}{hint}"))
+        })?;
+    }
+    if check.head().is_none() && check.unchained == 0 {
+        return Err(Failure::Failed("the file holds no records, and an empty export says nothing".into()));
     }
     Ok(check)
 }
@@ -197,6 +211,8 @@ mod tests {
         cut[1].pop();
         let said = verified(&cut).unwrap_err().to_string();
         assert!(said.starts_with("line 2, behind record 1, is no record"), "{said}");
-        assert!(verdict(&verified(&[]).unwrap()).contains("no records"));
+        assert!(verified(&[]).unwrap_err().to_string().contains("no records"));
+        let filtered = [lines[0].clone(), lines[2].clone()];
+        assert!(verified(&filtered).unwrap_err().to_string().contains("with a filter"));
     }
 }

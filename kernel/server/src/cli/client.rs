@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, SendBody};
 
 /// No answer of the management API is larger; ureq's own default of 10 MiB is too small for long lists.
@@ -94,6 +95,9 @@ impl ApiError {
     /// What the person at the keyboard can do about it, where that is known.
     pub(crate) fn advice(&self) -> Option<&'static str> {
         match self {
+            ApiError::Unreachable { source, .. } | ApiError::Broken { source, .. } if is_untrusted(source) => Some(
+                "where the server's certificate is not of a public authority, give the one that signed it with --ca (KITH_CA)",
+            ),
             ApiError::Unreachable { .. } => {
                 Some("start one with `kith serve`, or point --url (KITH_URL) at the one you mean")
             }
@@ -128,23 +132,40 @@ pub(crate) enum Copied {
     Unwritten(std::io::Error),
 }
 
+/// Whether the server shows a certificate that nobody vouches for.
+fn is_untrusted(error: &ureq::Error) -> bool {
+    let error = match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => error.get_ref().and_then(|error| error.downcast_ref()),
+        _ => None,
+    };
+    matches!(error, Some(tokio_rustls::rustls::Error::InvalidCertificate(_)))
+}
+
 impl Client {
     /// A client of the server at `base_url`, with `key` as its credential.
     pub(crate) fn new(base_url: &str, key: Option<&str>) -> Client {
-        Client::with_authorization(base_url, key.map(|key| format!("Bearer {key}")))
+        Client::trusting(base_url, key, None)
+    }
+
+    /// The same, trusting other certificates than the public authorities'.
+    pub(crate) fn trusting(base_url: &str, key: Option<&str>, roots: Option<RootCerts>) -> Client {
+        Client::with_authorization(base_url, key.map(|key| format!("Bearer {key}")), roots)
     }
 
     /// A client that speaks like a Segment library: Basic authentication with a source's write key and no password.
     pub(crate) fn with_write_key(base_url: &str, write_key: &str) -> Client {
         use base64::Engine as _;
         let encoded = base64::engine::general_purpose::STANDARD.encode(format!("{write_key}:"));
-        Client::with_authorization(base_url, Some(format!("Basic {encoded}")))
+        Client::with_authorization(base_url, Some(format!("Basic {encoded}")), None)
     }
 
-    fn with_authorization(base_url: &str, authorization: Option<String>) -> Client {
+    fn with_authorization(base_url: &str, authorization: Option<String>, roots: Option<RootCerts>) -> Client {
+        let tls = TlsConfig::builder().root_certs(roots.unwrap_or(RootCerts::WebPki)).build();
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT_TIMEOUT))
+            .tls_config(tls)
             .user_agent(concat!("kith/", env!("CARGO_PKG_VERSION")))
             .build();
         Client { agent: config.new_agent(), base_url: base_url.trim_end_matches('/').to_owned(), authorization }
@@ -225,8 +246,25 @@ impl Client {
         self.send_json("POST", path, body)
     }
 
+    pub(crate) fn put(&self, path: &str, body: &Value) -> Result<Value, ApiError> {
+        self.send_json("PUT", path, body)
+    }
+
     pub(crate) fn patch(&self, path: &str, body: &Value) -> Result<Value, ApiError> {
         self.send_json("PATCH", path, body)
+    }
+
+    /// What is there, and the tag of its version.
+    pub(crate) fn get_tagged(&self, path: &str) -> Result<(Value, Option<String>), ApiError> {
+        self.call_tagged("GET", path, &[], SendBody::none())
+    }
+
+    /// Change what was read, unless somebody else has changed it since.
+    pub(crate) fn patch_if(&self, path: &str, body: &Value, tag: Option<&str>) -> Result<Value, ApiError> {
+        let bytes = body.to_string().into_bytes();
+        let mut headers = vec![("content-type", "application/json")];
+        headers.extend(tag.map(|tag| ("if-match", tag)));
+        Ok(self.call_tagged("PATCH", path, &headers, SendBody::from_reader(&mut bytes.as_slice()))?.0)
     }
 
     pub(crate) fn delete(&self, path: &str) -> Result<Value, ApiError> {
@@ -250,17 +288,30 @@ impl Client {
         content_type: Option<&str>,
         body: SendBody<'_>,
     ) -> Result<Value, ApiError> {
+        let headers: Vec<(&str, &str)> = content_type.map(|value| ("content-type", value)).into_iter().collect();
+        Ok(self.call_tagged(method, path, &headers, body)?.0)
+    }
+
+    /// The answer, and the tag of the version that it shows.
+    fn call_tagged(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: SendBody<'_>,
+    ) -> Result<(Value, Option<String>), ApiError> {
         let url = format!("{}{path}", self.base_url);
         let mut request = ureq::http::Request::builder().method(method).uri(&url).header("accept", "application/json");
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
         }
-        if let Some(content_type) = content_type {
-            request = request.header("content-type", content_type);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         let request = request.body(body).map_err(|error| self.broken(ureq::Error::Http(error)))?;
         let response = self.agent.run(request).map_err(|error| self.broken(error))?;
-        self.read(&url, response)
+        let tag = response.headers().get("etag").and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        Ok((self.read(&url, response)?, tag))
     }
 
     fn read(&self, url: &str, mut response: ureq::http::Response<Body>) -> Result<Value, ApiError> {

@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 
 use kith_model::id::Name;
 
-use super::args::{DeliveryCommand, DeliveryListArgs, Person};
+use super::args::{DeliveryCommand, DeliveryListArgs, Person, WhichLetters};
 use super::client::{Client, encode};
 use super::output::{self, cut, field};
-use super::{Failure, items, print_json};
+use super::{Failure, letters, print_json};
 
 pub(crate) fn run(command: &DeliveryCommand, client: &Client, json: bool) -> Result<(), Failure> {
     match command {
@@ -20,21 +20,9 @@ pub(crate) fn run(command: &DeliveryCommand, client: &Client, json: bool) -> Res
                 output::say(delivery_table(&deliveries) + &more)?;
             }
         }
-        DeliveryCommand::DeadLetters { limit } => {
-            let answer = json!({ "items": client.list("/api/v1/dead-letters", *limit)? });
-            if json {
-                print_json(&answer)?;
-            } else {
-                output::say(dead_letter_table(items(&answer)))?;
-            }
-        }
+        DeliveryCommand::DeadLetters { limit } => letters::list(client, &WhichLetters::default(), None, *limit, json)?,
         DeliveryCommand::Replay { id } => {
-            let answer = client.post(&format!("/api/v1/dead-letters/{}/replay", encode(id)), &json!({}))?;
-            if json {
-                print_json(&answer)?;
-            } else {
-                output::say(format_args!("{id} is in the outbox again"))?;
-            }
+            letters::replay_one(client, id, &format!("/api/v1/dead-letters/{}/replay", encode(id)), json)?;
         }
     }
     Ok(())
@@ -80,16 +68,4 @@ fn delivery_table(deliveries: &[Value]) -> String {
         .collect();
     let columns = ["id", "made at", "state", "attempts", "channel", "audience", "action", "profile", "note"];
     output::table(&columns, rows)
-}
-
-fn dead_letter_table(letters: &[Value]) -> String {
-    let rows = letters
-        .iter()
-        .map(|letter| {
-            let why = ["message", "reason"].map(|name| field(letter, name)).concat();
-            let of = ["source", "installation", "channel"].map(|name| field(letter, name)).concat();
-            vec![field(letter, "id"), field(letter, "type"), of, field(letter, "code"), cut(&why, 80)]
-        })
-        .collect();
-    output::table(&["id", "type", "of", "code", "reason"], rows)
 }

@@ -1,16 +1,28 @@
-//! `kith import`: a file streamed to a source's connector. A gzip file goes as it is; the server recognises and unpacks it.
+//! `kith import`: a file streamed to a source's connector. A gzip file goes as it is; the server recognises and unpacks it. Workbooks
+//! and ZIP archives are unpacked here.
+
+mod child;
+mod dry_run;
+mod input;
+mod rejected;
+mod resume;
+mod unpack;
 
 use std::fs::File;
 use std::path::Path;
+use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::args::ImportArgs;
+use super::args::{ImportArgs, UnpackArgs};
 use super::client::{Client, encode};
 use super::output::{self, Step};
 use super::{Failure, print_json};
+use input::Input;
 
 pub(crate) fn run(args: &ImportArgs, client: &Client, json: bool) -> Result<(), Failure> {
+    let input = Input::open(args)?;
+    let args = &input.args(args);
     let failed = |what: &'static str| {
         let path = args.file.clone();
         move |source| Failure::File { what, path, source }
@@ -19,16 +31,47 @@ pub(crate) fn run(args: &ImportArgs, client: &Client, json: bool) -> Result<(), 
     let bytes = file.metadata().map_err(failed("read"))?.len();
     let step = Step::over_bytes(format!("importing {}", args.file.display()), bytes, json);
     let content_type = args.content_type.as_deref().unwrap_or_else(|| content_type(&args.file));
-    let answer = client.upload(&records_path(args.source.as_str()), content_type, step.bar().wrap_read(file))?;
-    let accepted = output::number(&answer, "accepted");
+    if args.dry_run {
+        let path = format!("{}?dry_run=true", records_path(args.source.as_str()));
+        let answer = client.upload(&path, content_type, step.bar().wrap_read(file))?;
+        step.end("read to the end; nothing is stored");
+        return dry_run::show(&answer, json);
+    }
+    drop(file);
+    let mut answer = resume::send(args, client, content_type, &step)?;
+    let accepted = output::number(&answer, "accepted") + output::number(&answer, "corrected");
     let rate = output::rate(accepted, step.elapsed());
     step.end(&format!("{} events accepted, {rate} a second", output::count(accepted)));
+    let rejected = output::number(&answer, "rejected_count");
+    let written = rejected::write(args, content_type, &answer)?;
+    if let Some(written) = &written {
+        answer["rejected_rows"] = written.rows.display().to_string().into();
+        answer["rejected_reasons"] = written.reasons.display().to_string().into();
+    }
     if json {
         print_json(&answer)?;
     } else {
         output::say(report(&answer).trim_end())?;
     }
-    Ok(())
+    if rejected == 0 {
+        return Ok(());
+    }
+    let mut told = format!("{} of the file's records were rejected", output::count(rejected));
+    if let Some(rejected::Written { rows, reasons, count }) = written {
+        told.push_str(&format!(
+            "; {} of them are in {} as they stand in the file, and the reasons in {}: correct them and import that file",
+            output::count(count),
+            rows.display(),
+            reasons.display()
+        ));
+    }
+    Err(Failure::Rejected(told))
+}
+
+/// Unpack a file from standard input and end the process.
+pub(crate) fn unpack_child(args: &UnpackArgs) -> Result<(), Failure> {
+    // The child has said why; its parent reads exactly that, and exit code 1.
+    if child::main(args) == ExitCode::SUCCESS { Ok(()) } else { Err(Failure::Said) }
 }
 
 /// Where a source takes raw payloads.
@@ -47,27 +90,45 @@ fn content_type(path: &Path) -> &'static str {
     }
 }
 
-/// Counts, then each reported rejection with its place.
+/// Rejections that are shown; the file of rejected rows has more.
+const MAX_SHOWN: usize = 20;
+
+/// Counts, then the first reported rejections with their places.
 fn report(answer: &Value) -> String {
     let rejected = output::number(answer, "rejected_count");
-    let counts = [("accepted", "accepted"), ("duplicate", "duplicate"), ("rejected", "rejected_count")]
-        .map(|(what, name)| vec![what.to_owned(), output::count(output::number(answer, name))]);
+    let conflicts = output::number(answer, "conflict");
+    let counts = [
+        ("accepted", "accepted"),
+        ("corrected", "corrected"),
+        ("duplicate", "duplicate"),
+        ("rejected", "rejected_count"),
+    ]
+    .map(|(what, name)| vec![what.to_owned(), output::count(output::number(answer, name))]);
     let mut text = output::table(&["records", "count"], counts.to_vec());
     text.push('\n');
+    if conflicts > 0 {
+        text.push_str(&format!(
+            "{} of the rejected have the id of another record; `upsert` in the source's configuration makes them corrections\n",
+            output::count(conflicts)
+        ));
+    }
+    text.push_str(&dry_run::notes(answer));
     let listed = answer.get("rejected").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if listed.is_empty() {
         return text;
     }
     let rows = listed
         .iter()
+        .take(MAX_SHOWN)
         .map(|record| ["line", "code", "message"].map(|name| output::field(record, name)).to_vec())
         .collect();
     text.push('\n');
     text.push_str(&output::table(&["line", "code", "reason"], rows));
     text.push('\n');
-    if rejected > listed.len() as u64 {
-        let more = output::count(rejected - listed.len() as u64);
-        text.push_str(&format!("… and {more} more; all of them are kept: `kith delivery dead-letters`\n"));
+    let shown = listed.len().min(MAX_SHOWN) as u64;
+    if rejected > shown {
+        let more = output::count(rejected - shown);
+        text.push_str(&format!("… and {more} more; all of them are kept: `kith dead-letters list`\n"));
     }
     text
 }
@@ -97,13 +158,14 @@ mod tests {
          records      count
         ────────────────────
          accepted    31,106
+         corrected        0
          duplicate        0
          rejected         2
 
          line   code       reason
         ─────────────────────────────────────
            17   bad-time   `x` is not a time
-        … and 1 more; all of them are kept: `kith delivery dead-letters`
+        … and 1 more; all of them are kept: `kith dead-letters list`
         ");
     }
 }

@@ -12,8 +12,11 @@ use super::{Failure, items, print_json, serve};
 
 pub(crate) fn run(command: &KeyCommand, client: &Client, json: bool) -> Result<(), Failure> {
     match command {
-        KeyCommand::Create { title, scopes, source, expires_at } => {
+        KeyCommand::Create { title, scopes, role, source, expires_at } => {
             let mut body = json!({ "title": title, "scopes": scopes });
+            if let Some(role) = role {
+                body["role"] = json!(role);
+            }
             if let Some(source) = source {
                 body["source"] = json!(source.as_str());
             }

@@ -137,6 +137,13 @@ fn report(profile: &Value) -> String {
         vec![purpose.to_owned(), cut(&said, MAX_CELL), field(consent, "received_at"), field(consent, "identity")]
     });
     section(&mut text, &["consent", "answer", "received", "identity"], consents.collect());
+    let not_followed = profile.get("not_followed").and_then(Value::as_array).into_iter().flatten();
+    let not_followed = not_followed.map(|found| {
+        let ends = found.get("identifiers").and_then(Value::as_array).into_iter().flatten();
+        let ends: Vec<String> = ends.map(|end| format!("{}:{}", field(end, "type"), field(end, "value"))).collect();
+        vec![cut(&ends.join(" and "), MAX_CELL), field(found, "evidence"), field(found, "reason")]
+    });
+    section(&mut text, &["not followed", "evidence", "why"], not_followed.collect());
     let tags = named(profile, "tags", |name, value| {
         vec![name, cut(&field(value, "value"), MAX_CELL), made_by(value), computed_at(value)]
     });

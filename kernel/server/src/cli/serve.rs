@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kith::config::Config;
 use kith::serve::Server;
@@ -64,6 +65,7 @@ fn config(args: &ServeArgs) -> Result<Config, Failure> {
             ..Limits::default()
         },
         max_workspaces: args.max_workspaces,
+        keep_dead_letters: Duration::from_secs(args.keep_dead_letters * 86_400),
         ..defaults
     })
 }

@@ -83,6 +83,38 @@ async fn the_first_key_is_made_once_and_a_weak_one_is_refused() {
 }
 
 #[test]
+fn a_chosen_admin_key_is_taken_or_refused_and_never_ignored() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::new(Timestamp(1_790_000_000_000));
+    let chosen = Config { data_directory: folder.path().join("data"), ..config(&folder, &clock) };
+    // What a new directory cannot be made with leaves nothing of it.
+    for spoilt in [
+        Config { admin_key: Some("weak".into()), ..chosen.clone() },
+        Config { admin_key: Some("has a blank in it and is long enough".into()), ..chosen.clone() },
+        Config { time_zone: "Nowhere/Land".to_owned(), ..chosen.clone() },
+    ] {
+        assert!(matches!(super::open(spoilt), Err(ServeError::AdminKey(_) | ServeError::TimeZone(_))));
+        assert!(!chosen.data_directory.exists(), "half a directory is there");
+    }
+    let open = |admin_key: Option<&str>| {
+        let server = super::open(Config { admin_key: admin_key.map(Into::into), ..chosen.clone() })?;
+        server.app().kernel.stop();
+        server.store.close();
+        Ok::<_, ServeError>(())
+    };
+    open(Some(ADMIN_KEY)).unwrap();
+    for good in [Some(ADMIN_KEY), None, Some("")] {
+        open(good).unwrap();
+    }
+    for other in ["another-admin-key-0123456789abcdefgh", "weak"] {
+        let refused = open(Some(other)).unwrap_err();
+        assert!(matches!(&refused, ServeError::ForeignAdminKey { .. }), "{refused:?}");
+        assert!(refused.to_string().contains("kith key reset --data"), "{refused}");
+    }
+    open(None).unwrap();
+}
+
+#[test]
 fn a_lost_key_is_replaced_where_the_data_lies() {
     let folder = tempfile::tempdir().unwrap();
     let clock = ManualClock::new(Timestamp(1_790_000_000_000));

@@ -62,7 +62,7 @@ impl Components {
         self.loaded.lock().get(digest).and_then(Weak::upgrade)
     }
 
-    pub(super) fn load(
+    pub(crate) fn load(
         &self,
         workspace: WorkspaceId,
         digest: &str,

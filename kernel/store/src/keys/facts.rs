@@ -2,7 +2,7 @@
 
 use hmac::{Hmac, Mac};
 use kith_model::id::{InstallationId, SourceIdentityId, WorkspaceId};
-use kith_model::identity::{EdgeId, Evidence, Identifier, MustNotLink};
+use kith_model::identity::{EdgeId, Evidence, Identifier, MustNotLink, Side};
 use kith_model::time::Timestamp;
 use sha2::Sha256;
 
@@ -47,6 +47,12 @@ fn evidence_byte(evidence: Evidence) -> u8 {
     match evidence {
         Evidence::Alias => 0,
         Evidence::SameEvent => 1,
+        Evidence::Spelling(Side::Low) => 2,
+        Evidence::Spelling(Side::High) => 3,
+        Evidence::SameId(Side::Low) => 4,
+        Evidence::SameId(Side::High) => 5,
+        Evidence::ByHand(Side::Low) => 6,
+        Evidence::ByHand(Side::High) => 7,
     }
 }
 
@@ -125,6 +131,16 @@ impl Key {
     /// The evidence that touches one identity.
     pub fn edges(workspace: WorkspaceId, identity: SourceIdentityId) -> Key {
         Key::of_identity(EDGE, workspace, identity, &[])
+    }
+
+    /// All evidence of a workspace.
+    pub fn all_edges(workspace: WorkspaceId) -> Key {
+        Key::whole(EDGE, workspace)
+    }
+
+    /// The identity under which a key of [`Key::all_edges`] lies; `None` for other keys.
+    pub fn as_edge_end(&self) -> Option<SourceIdentityId> {
+        Some(self.as_identity(EDGE)?.0)
     }
 
     /// One piece of evidence under one of its ends; it is stored under both.

@@ -25,6 +25,7 @@ pub enum Definition {
     Counter = 0x0a,
     ModelVersion = 0x0b,
     AuditHead = 0x0c,
+    IdentityRules = 0x0d,
 }
 
 impl Key {

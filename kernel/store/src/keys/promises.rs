@@ -3,7 +3,7 @@
 use kith_model::id::{InstallationId, SourceIdentityId, WorkspaceId};
 use kith_model::time::Timestamp;
 
-use super::{ASIDE, DELIVERY, DELIVERY_TIME, DELIVERY_TOTALS, ENTRY, Key, sortable};
+use super::{ASIDE, ASIDE_CONTENT, DELIVERY, DELIVERY_TIME, DELIVERY_TOTALS, ENTRY, Key, sortable};
 
 /// Who moves deliveries from state to state, beside the accept lane, which keeps its own totals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +61,16 @@ impl Key {
             DeliveryMover::Sender(channel) => (2, channel.0),
         };
         Key::new(DELIVERY_TOTALS, workspace, 0, &[&[kind], &number.to_be_bytes()])
+    }
+
+    /// The dead letter of a record by when it first came and the hash of what it holds and why it was refused.
+    pub fn letter(workspace: WorkspaceId, source: InstallationId, at: Timestamp, content: &[u8; 16]) -> Key {
+        Key::set_aside(workspace, Some(source)).followed_by(&at.0.to_be_bytes()).followed_by(content)
+    }
+
+    /// Where it is written when a letter of some content first came.
+    pub fn letter_content(workspace: WorkspaceId, source: InstallationId, content: &[u8]) -> Key {
+        Key::new(ASIDE_CONTENT, workspace, 0, &[&source.0.to_be_bytes(), content])
     }
 
     /// The dead letters of one installation, newest last, or of all. What follows is the time and whatever tells two letters

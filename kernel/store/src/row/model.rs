@@ -6,12 +6,18 @@ use kith_model::id::{Position, SourceIdentityId};
 use kith_model::identity::{Edge, MustNotLink};
 use kith_model::profile::IdentityHead;
 
-use super::{Owner, Row};
+use super::{Owner, Row, read_postcard};
+
+mod change_1;
 
 impl Row for Change {
     const WHAT: &'static str = "a record of the log";
     const OWNER: Owner = Owner::Accept;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
+
+    fn before(version: u8, body: &[u8]) -> Option<Result<Change, String>> {
+        (version == 1).then(|| read_postcard::<change_1::Change>(body).map(Change::from))
+    }
 }
 
 impl Row for IdentityHead {

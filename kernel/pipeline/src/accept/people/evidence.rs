@@ -7,11 +7,14 @@
 //!   meaning, so a permitted join is a join.
 //! - Evidence that ranks after all that touches either profile is taken after it by `cluster` too, so it changes no earlier
 //!   decision: it is joined or vetoed as the profiles stand, and what ranks later touches neither of them.
+//!
+//! Evidence of rules and people changes what the limits count, so both shortcuts are closed to it but for the everyday case: a
+//! new spelling, or an id without a limit, that comes to a profile where nothing was vetoed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use kith_model::id::{InstallationId, ProfileId, SourceIdentityId};
-use kith_model::identity::{Edge, EdgeId, EdgeRank, Evidence, Identifier, IdentityRules, MustNotLink, ordered};
+use kith_model::identity::{BEHIND, Edge, EdgeId, EdgeRank, Evidence, Identifier, IdentityRules, Veto, ordered};
 use kith_model::profile::{EvidenceCount, IdentityHead, ProfileRoot};
 use kith_model::time::Timestamp;
 use kith_store::{Key, ReadError, row};
@@ -31,9 +34,12 @@ pub(crate) struct Link<'a> {
 /// What became of evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Followed {
-    /// It counts, was known, or is beyond the bound of an identity about which that was said before.
+    /// It counts, or was known.
     Quietly,
-    /// The identity with this identifier has as much evidence as it can keep. Said once for each identity and type.
+    /// It is kept, or one like it, and joins nobody.
+    Vetoed(Veto),
+    /// The identity with this identifier has as much evidence as it can keep; from now on it ties nobody where it is one of
+    /// too many stronger ones. Said once for each identity and type.
     Shared(Identifier),
     /// Too many identities and edges hang together for this evidence to be weighed, so it was left out.
     TooConnected,
@@ -59,15 +65,17 @@ enum Place {
     /// It takes the place of the last that was kept.
     Displaces,
     Surplus,
+    /// With it the identity is shared.
+    Shares,
 }
 
 impl Place {
     fn is_kept(&self) -> bool {
-        !matches!(self, Place::Surplus)
+        !matches!(self, Place::Surplus | Place::Shares)
     }
 
     fn changes(&self) -> bool {
-        !matches!(self, Place::Stays | Place::Surplus)
+        !matches!(self, Place::Stays | Place::Surplus | Place::Shares)
     }
 }
 
@@ -78,11 +86,11 @@ pub(super) type EndRow = (SourceIdentityId, EdgeId, Option<Edge>);
 pub(super) struct Proposal {
     pub edge: EdgeId,
     pub rows: Vec<EndRow>,
-    counts: Vec<(SourceIdentityId, EvidenceCount)>,
+    pub counts: Vec<(SourceIdentityId, EvidenceCount)>,
     /// Where partitioning must begin.
     pub starts: BTreeSet<SourceIdentityId>,
     /// An edge that counted does no longer.
-    retracts: bool,
+    pub retracts: bool,
 }
 
 pub(super) fn other_end(id: EdgeId, end: SourceIdentityId) -> SourceIdentityId {
@@ -117,10 +125,13 @@ impl People {
             starts: BTreeSet::from([low, high]),
             retracts: false,
         };
+        let was_shared = self.head(low)?.is_shared(rules) || self.head(high)?.is_shared(rules);
         let at_low = self.place(low, &edge, &rank, (&held.low, is_known(&held.low)), rules, &mut proposal)?;
         let at_high = self.place(high, &edge, &rank, (&held.high, is_known(&held.high)), rules, &mut proposal)?;
-        let counted = held.low.is_some() && held.high.is_some();
-        let counts = at_low.is_kept() && at_high.is_kept();
+        let is_shared =
+            self.part_from_shared(low, &mut proposal, rules)? | self.part_from_shared(high, &mut proposal, rules)?;
+        let counted = held.low.is_some() && held.high.is_some() && !was_shared;
+        let counts = at_low.is_kept() && at_high.is_kept() && !is_shared;
         let followed = if proposal.retracts {
             self.partition(&proposal, rules)?
         } else if counts && !counted {
@@ -132,12 +143,42 @@ impl People {
             self.apply(&proposal)?;
             Followed::Quietly
         };
-        let shared = self.report_surplus(low, &at_low, &identifiers.1, rules)?;
-        let shared = shared.or(self.report_surplus(high, &at_high, &identifiers.0, rules)?);
+        if followed == Followed::TooConnected {
+            return Ok(followed);
+        }
+        let shared = self.report_surplus(low, id, &at_low, &identifiers, rules)?;
+        let shared = shared.or(self.report_surplus(high, id, &at_high, &identifiers, rules)?);
         Ok(match (followed, shared) {
-            (Followed::Quietly, Some(identifier)) => Followed::Shared(identifier),
+            (Followed::Quietly | Followed::Vetoed(_), Some(identifier)) => Followed::Shared(identifier),
+            (Followed::Quietly, None) if is_shared => Followed::Vetoed(Veto::Shared),
+            (Followed::Quietly, None) if !counts => Followed::Vetoed(Veto::Surplus),
             (followed, _) => followed,
         })
+    }
+
+    /// Whether `end` is shared under the proposal; where it is and belongs to somebody, the proposal takes it out: of those that
+    /// it ties, the ones of its own profile may come apart. Evidence of others was vetoed, and without it nothing changes.
+    fn part_from_shared(
+        &mut self,
+        end: SourceIdentityId,
+        proposal: &mut Proposal,
+        rules: &IdentityRules,
+    ) -> Result<bool, ReadError> {
+        if !self.proposed(end, proposal)?.is_shared(rules) {
+            return Ok(false);
+        }
+        let (profile, root) = self.root(end)?;
+        if root.members.len() > 1 {
+            proposal.retracts = true;
+            let others: Vec<SourceIdentityId> =
+                self.edges_of(end, &[])?.into_keys().map(|edge| other_end(edge, end)).collect();
+            for other in others {
+                if self.head(other)?.profile == profile {
+                    proposal.starts.insert(other);
+                }
+            }
+        }
+        Ok(true)
     }
 
     fn is_contested(&mut self, identity: SourceIdentityId) -> Result<bool, ReadError> {
@@ -186,7 +227,7 @@ impl People {
         }
         let head = self.head(end)?;
         let other = self.head(other_end(edge.id, end))?;
-        let bound = rules.evidence_bound(&other.identifier.kind);
+        let bound = rules.evidence_bound(edge.id, end, &head.identifier.kind, &other.identifier.kind);
         let known = head.evidence.iter().find(|count| count.kind.as_deref() == bound.kind);
         let mut count = known.cloned().unwrap_or_else(|| EvidenceCount {
             kind: bound.kind.map(str::to_owned),
@@ -207,6 +248,13 @@ impl People {
             count.count += 1;
             count.last = count.last.max(rank.clone());
             Place::Added
+        } else if bound.makes_shared {
+            // Which of them are kept has no meaning, because none counts any more.
+            if !count.is_surplus_reported {
+                proposal.counts.push((end, EvidenceCount { is_surplus_reported: true, ..count }));
+                return Ok(Place::Shares);
+            }
+            return Ok(Place::Surplus);
         } else if *rank > count.last {
             Place::Surplus
         } else {
@@ -246,7 +294,8 @@ impl People {
         let mut ranks = BTreeMap::new();
         for edge in self.edges_of(end, &[])?.into_values() {
             let other = self.head(other_end(edge.id, end))?;
-            if rules.evidence_bound(&other.identifier.kind).kind == count.kind.as_deref() {
+            let bound = rules.evidence_bound(edge.id, end, &identifier.kind, &other.identifier.kind);
+            if bound.kind == count.kind.as_deref() {
                 ranks.insert(EdgeRank::new(edge.id.evidence, edge.time, &identifier, &other.identifier), edge);
             }
         }
@@ -257,25 +306,37 @@ impl People {
     fn report_surplus(
         &mut self,
         end: SourceIdentityId,
+        edge: EdgeId,
         place: &Place,
-        other: &Identifier,
+        identifiers: &(Identifier, Identifier),
         rules: &IdentityRules,
     ) -> Result<Option<Identifier>, ReadError> {
         if place.is_kept() && !matches!(place, Place::Displaces) {
             return Ok(None);
         }
         metrics::counter!("kith_identity_surplus_evidence_total").increment(1);
+        let (own, other) = match end == edge.low {
+            true => (&identifiers.0, &identifiers.1),
+            false => (&identifiers.1, &identifiers.0),
+        };
+        if matches!(place, Place::Shares) {
+            metrics::counter!("kith_identity_shared_total").increment(1);
+            tracing::warn!(
+                workspace = self.workspace.0, identity = %end, kind = own.kind, others = other.kind, most = rules.shared_above,
+                "an identifier came with too many others and ties nobody any more"
+            );
+            return Ok(Some(own.clone()));
+        }
         let mut head = IdentityHead::clone(self.head(end)?.as_ref());
-        let bound = rules.evidence_bound(&other.kind);
+        let bound = rules.evidence_bound(edge, end, &own.kind, &other.kind);
         let Some(count) = head.evidence.iter_mut().find(|count| count.kind.as_deref() == bound.kind) else {
             return Ok(None);
         };
         if std::mem::replace(&mut count.is_surplus_reported, true) {
             return Ok(None);
         }
-        let identifier = head.identifier.clone();
         self.set_head(end, head)?;
-        Ok(Some(identifier))
+        Ok(Some(own.clone()))
     }
 
     /// Make a proposal's rows those of the event.
@@ -285,10 +346,7 @@ impl People {
         }
         for (end, count) in &proposal.counts {
             let mut head = IdentityHead::clone(self.head(*end)?.as_ref());
-            match head.evidence.iter_mut().find(|known| known.kind == count.kind) {
-                Some(known) => *known = count.clone(),
-                None => head.evidence.push(count.clone()),
-            }
+            head.count_evidence(count.clone());
             self.set_head(*end, head)?;
         }
         Ok(())
@@ -304,26 +362,82 @@ impl People {
         rules: &IdentityRules,
     ) -> Result<Followed, ReadError> {
         let (one, other) = (self.root(low)?, self.root(high)?);
+        let has_names = |root: &ProfileRoot| root.kinds.contains_key(BEHIND);
+        let counts_names = match rank.evidence {
+            Evidence::SameEvent => false,
+            Evidence::Alias => has_names(&one.1) || has_names(&other.1),
+            Evidence::Spelling(_) | Evidence::SameId(_) | Evidence::ByHand(_) => true,
+        };
+        if counts_names {
+            return self.follow_name((low, one), (high, other), rank, proposal, rules);
+        }
         let is_free = !one.1.contested && !other.1.contested;
         let is_last = [&one.1, &other.1].into_iter().all(|root| root.latest.as_ref().is_none_or(|last| last < rank));
         let is_same = one.0 == other.0;
-        let may_join = is_same || self.may_join(&one.1, &other.1, rules);
-        if !(is_last || is_free && may_join) {
+        let veto = if is_same { None } else { self.forbids(&one.1, &other.1, rules) };
+        if !(is_last || is_free && veto.is_none()) {
             return self.partition(proposal, rules);
         }
         self.apply(proposal)?;
-        match (is_same, may_join) {
+        match (is_same, veto) {
             (true, _) => self.change_root(one.0, |root| root.latest = root.latest.take().max(Some(rank.clone())))?,
-            (false, true) => self.join(one, other, rank)?,
-            (false, false) => {
+            (false, None) => self.join(one, other, rank)?,
+            (false, Some(veto)) => {
                 for profile in [one.0, other.0] {
                     self.change_root(profile, |root| {
                         root.contested = true;
                         root.latest = Some(rank.clone());
                     })?;
                 }
+                return Ok(Followed::Vetoed(veto));
             }
         }
+        Ok(Followed::Quietly)
+    }
+
+    /// The same for evidence that says what is counted. A new spelling is one more member and no further value; an id of a
+    /// type without a limit is neither. All else is partitioned.
+    fn follow_name(
+        &mut self,
+        (low, mut one): (SourceIdentityId, (ProfileId, ProfileRoot)),
+        (high, mut other): (SourceIdentityId, (ProfileId, ProfileRoot)),
+        rank: &EdgeRank,
+        proposal: &Proposal,
+        rules: &IdentityRules,
+    ) -> Result<Followed, ReadError> {
+        let behind = proposal.edge.stands_behind();
+        let ends = [(low, self.head(low)?), (high, self.head(high)?)];
+        let is_lone = |root: &ProfileRoot| root.members.len() == 1;
+        let is_free = one.0 != other.0 && !one.1.contested && !other.1.contested;
+        let is_new_spelling = |lone: usize, root: &ProfileRoot| {
+            let ((id, own), (_, front)) = (&ends[lone], &ends[1 - lone]);
+            let is_plain = !own.is_behind() && !front.is_behind() && own.identifier.kind == front.identifier.kind;
+            is_lone(root) && behind == Some(*id) && is_plain
+        };
+        let is_unlimited = |lone: usize, root: &ProfileRoot| {
+            let own = &ends[lone].1;
+            let is_other_counted = behind.is_some_and(|id| id == ends[1 - lone].0);
+            is_lone(root) && !own.is_behind() && !rules.limits.contains_key(&own.identifier.kind) && !is_other_counted
+        };
+        let lone = if is_new_spelling(0, &one.1) || is_unlimited(0, &one.1) {
+            &mut one.1
+        } else if is_new_spelling(1, &other.1) || is_unlimited(1, &other.1) {
+            &mut other.1
+        } else {
+            return self.partition(proposal, rules);
+        };
+        let own = if lone.members[0] == low { &ends[0].1 } else { &ends[1].1 };
+        if behind == Some(lone.members[0]) {
+            if rules.limits.contains_key(&own.identifier.kind) {
+                lone.kinds.clear();
+            }
+            lone.kinds.insert(BEHIND.to_owned(), 1);
+        }
+        if !is_free || self.forbids(&one.1, &other.1, rules).is_some() {
+            return self.partition(proposal, rules);
+        }
+        self.apply(proposal)?;
+        self.join(one, other, rank)?;
         Ok(Followed::Quietly)
     }
 
@@ -339,18 +453,17 @@ impl People {
         Ok(())
     }
 
-    /// Whether the two profiles together break no rule.
-    fn may_join(&self, one: &ProfileRoot, other: &ProfileRoot, rules: &IdentityRules) -> bool {
+    /// What forbids that the two profiles are one, if anything does.
+    fn forbids(&self, one: &ProfileRoot, other: &ProfileRoot, rules: &IdentityRules) -> Option<Veto> {
         if one.members.len() + other.members.len() > rules.max_members {
-            return false;
+            return Some(Veto::TooManyMembers);
+        }
+        if self.apart.is_between(&one.members, &other.members, &self.layers) {
+            return Some(Veto::MustNotLink);
         }
         let count = |root: &ProfileRoot, kind: &str| root.kinds.get(kind).map_or(0, |count| *count as usize);
-        let within = rules.limits.iter().all(|(kind, limit)| count(one, kind) + count(other, kind) <= *limit);
-        let parted = self.must_not_link.iter().any(|MustNotLink { low, high }| {
-            let holds = |root: &ProfileRoot, id| root.members.binary_search(id).is_ok();
-            (holds(one, low) && holds(other, high)) || (holds(one, high) && holds(other, low))
-        });
-        within && !parted
+        let passed = rules.limits.iter().find(|(kind, limit)| count(one, kind) + count(other, kind) > **limit);
+        passed.map(|(kind, _)| Veto::Limit { kind: kind.clone() })
     }
 
     /// Make one profile of two; the older keeps its name and ordinal.
@@ -367,14 +480,16 @@ impl People {
             head.root = None;
             self.set_head(*member, head)?;
         }
+        let mut kinds = kept.1.kinds;
+        for (kind, count) in gone.1.kinds {
+            *kinds.entry(kind).or_default() += count;
+        }
         self.change_root(kept.0, |root| {
             root.members.extend(&gone.1.members);
             root.members.sort_unstable();
             root.contested |= gone.1.contested;
             root.latest = root.latest.take().max(gone.1.latest).max(Some(rank.clone()));
-            for (kind, count) in gone.1.kinds {
-                *root.kinds.entry(kind).or_default() += count;
-            }
+            root.kinds = kinds;
         })
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use kith_model::id::{ProfileId, SourceIdentityId};
-use kith_model::identity::{Edge, EdgeId, Identifier};
+use kith_model::identity::{Edge, EdgeId, Identifier, MustNotLink};
 use kith_model::profile::IdentityHead;
 use kith_store::Operation;
 
@@ -34,6 +34,8 @@ pub(super) struct Layer {
     /// Identities that have an event.
     pub owners: HashSet<SourceIdentityId>,
     pub ordinals: u32,
+    /// Must-not-link pairs that were made (`true`) or taken back.
+    pub vetoes: BTreeMap<MustNotLink, bool>,
     /// Rows of what was said of consents.
     pub statements: Vec<Operation>,
 }
@@ -52,6 +54,7 @@ impl Layer {
         }
         self.owners.extend(upper.owners);
         self.ordinals += upper.ordinals;
+        self.vetoes.extend(upper.vetoes);
         self.statements.extend(upper.statements);
     }
 }
@@ -90,6 +93,11 @@ impl Layers {
     /// What the layers change of the edges under `end`, the oldest change first.
     pub(super) fn edges(&self, end: SourceIdentityId) -> impl Iterator<Item = (&EdgeId, &Option<Edge>)> {
         self.newest_first().into_iter().rev().filter_map(move |layer| layer.edges.get(&end)).flatten()
+    }
+
+    /// What the layers say of must-not-link pairs, the oldest first.
+    pub(super) fn vetoes(&self) -> impl Iterator<Item = (&MustNotLink, bool)> {
+        self.newest_first().into_iter().rev().flat_map(|layer| &layer.vetoes).map(|(pair, stands)| (pair, *stands))
     }
 
     pub(super) fn has_before(&self, identity: SourceIdentityId) -> bool {

@@ -2,10 +2,11 @@
 //! nothing is changed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use kith_model::id::{ProfileId, SourceIdentityId};
-use kith_model::identity::{Edge, EdgeId, EdgeRank, Identifier, IdentityRules, cluster};
-use kith_model::profile::{IdentityHead, ProfileRoot};
+use kith_model::identity::{Component, Edge, EdgeId, EdgeRank, Evidence, Identifier, IdentityRules, cluster};
+use kith_model::profile::{EvidenceCount, IdentityHead, ProfileRoot};
 use kith_store::{Key, ReadError, row};
 
 use super::People;
@@ -22,19 +23,57 @@ const MAX_RECOMPUTED_EDGES: usize = 8_000;
 struct Connected {
     identities: BTreeMap<SourceIdentityId, Identifier>,
     edges: BTreeMap<EdgeId, Edge>,
+    /// Those that stand behind another.
+    behind: BTreeSet<SourceIdentityId>,
+}
+
+impl Proposal {
+    /// No evidence: what hangs together with the two is partitioned as it stands.
+    pub(super) fn to_partition(one: SourceIdentityId, other: SourceIdentityId) -> Proposal {
+        Proposal {
+            edge: EdgeId::behind(one, other, Evidence::ByHand),
+            rows: Vec::new(),
+            counts: Vec::new(),
+            starts: BTreeSet::from([one, other]),
+            retracts: true,
+        }
+    }
 }
 
 impl People {
+    /// Let a proposal take back evidence of a rule or a person, if it is there.
+    pub(super) fn retract(
+        &mut self,
+        id: EdgeId,
+        rules: &IdentityRules,
+        proposal: &mut Proposal,
+    ) -> Result<(), ReadError> {
+        for end in [id.low, id.high] {
+            if !self.edges_of(end, &[])?.contains_key(&id) {
+                continue;
+            }
+            proposal.rows.push((end, id, None));
+            let kind = rules.evidence_bound(id, end, "", "").kind;
+            let head = self.head(end)?;
+            let held = head.evidence.iter().find(|count| count.kind.as_deref() == kind);
+            proposal
+                .counts
+                .extend(held.map(|held| (end, EvidenceCount { count: held.count.saturating_sub(1), ..held.clone() })));
+        }
+        Ok(())
+    }
+
     /// Partition all identities that evidence connects to where the proposal begins, vetoed evidence included: the rule
     /// itself. Beyond the bounds nothing of the proposal is applied.
     pub(super) fn partition(&mut self, proposal: &Proposal, rules: &IdentityRules) -> Result<Followed, ReadError> {
-        let Some(Connected { identities, edges }) = self.connected(proposal)? else {
+        let Some(Connected { identities, edges, behind }) = self.connected(proposal, rules)? else {
             metrics::counter!("kith_identity_too_connected_total").increment(1);
             self.too_connected.insert(proposal.edge, ());
             return Ok(Followed::TooConnected);
         };
         self.apply(proposal)?;
-        let clustering = cluster(&identities, edges.values(), &self.must_not_link, rules);
+        let must_not_link = self.apart.among(&identities, &self.layers);
+        let clustering = cluster(&identities, &behind, edges.values(), &must_not_link, rules);
         let contested: BTreeSet<SourceIdentityId> =
             clustering.vetoed.iter().flat_map(|(edge, _)| [edge.low, edge.high]).collect();
         let mut latest: BTreeMap<SourceIdentityId, EdgeRank> = BTreeMap::new();
@@ -49,11 +88,7 @@ impl People {
                 }
             }
         }
-        for members in clustering.components {
-            let mut kinds: BTreeMap<String, u32> = BTreeMap::new();
-            for identifier in members.iter().filter_map(|member| identities.get(member)) {
-                *kinds.entry(identifier.kind.clone()).or_default() += 1;
-            }
+        for Component { members, kinds } in clustering.components {
             let root = ProfileRoot {
                 contested: members.iter().any(|member| contested.contains(member)),
                 latest: members.iter().filter_map(|member| latest.get(member)).max().cloned(),
@@ -62,7 +97,8 @@ impl People {
             };
             self.set_profile(root)?;
         }
-        Ok(Followed::Quietly)
+        let veto = clustering.vetoed.into_iter().find(|(edge, _)| *edge == proposal.edge);
+        Ok(veto.map_or(Followed::Quietly, |(_, veto)| Followed::Vetoed(veto)))
     }
 
     /// Make the members of `root` one profile, named by the first.
@@ -81,9 +117,10 @@ impl People {
         Ok(())
     }
 
-    /// All identities that evidence connects, as it would be under the proposal; `None` if they are too many.
-    fn connected(&mut self, proposal: &Proposal) -> Result<Option<Connected>, ReadError> {
-        let mut found = Connected { identities: BTreeMap::new(), edges: BTreeMap::new() };
+    /// All identities that evidence connects, as it would be under the proposal; `None` if they are too many. What is shared
+    /// ties nobody, so that nothing is followed from it or to it.
+    fn connected(&mut self, proposal: &Proposal, rules: &IdentityRules) -> Result<Option<Connected>, ReadError> {
+        let mut found = Connected { identities: BTreeMap::new(), edges: BTreeMap::new(), behind: BTreeSet::new() };
         let mut open: Vec<SourceIdentityId> = proposal.starts.iter().copied().collect();
         while let Some(identity) = open.pop() {
             if found.identities.contains_key(&identity) {
@@ -92,7 +129,12 @@ impl People {
             if found.identities.len() == MAX_RECOMPUTED_IDENTITIES {
                 return Ok(None);
             }
-            found.identities.insert(identity, self.head(identity)?.identifier.clone());
+            let head = self.proposed(identity, proposal)?;
+            found.identities.insert(identity, head.identifier.clone());
+            found.behind.extend(head.is_behind().then_some(identity));
+            if head.is_shared(rules) {
+                continue;
+            }
             let mut edges = self.edges_of(identity, &proposal.rows)?;
             // What came in from the other end was seen to be stored here as well, or it would not have been followed.
             let unsure: Vec<EdgeId> = edges.keys().filter(|id| !found.edges.contains_key(id)).copied().collect();
@@ -100,14 +142,30 @@ impl People {
                 edges.remove(&id);
             }
             for (id, edge) in edges {
-                open.push(other_end(id, identity));
-                found.edges.insert(id, edge);
+                let other = other_end(id, identity);
+                if found.edges.contains_key(&id) || !self.proposed(other, proposal)?.is_shared(rules) {
+                    open.push(other);
+                    found.edges.insert(id, edge);
+                }
             }
             if found.edges.len() > MAX_RECOMPUTED_EDGES {
                 return Ok(None);
             }
         }
         Ok(Some(found))
+    }
+
+    /// A head as it would be with the proposed counts.
+    pub(super) fn proposed(
+        &mut self,
+        identity: SourceIdentityId,
+        proposal: &Proposal,
+    ) -> Result<Arc<IdentityHead>, ReadError> {
+        let mut head = self.head(identity)?;
+        for (_, count) in proposal.counts.iter().filter(|(end, _)| *end == identity) {
+            Arc::make_mut(&mut head).count_evidence(count.clone());
+        }
+        Ok(head)
     }
 
     /// The edges that are stored under `identity`, as they would be with the proposed rows.

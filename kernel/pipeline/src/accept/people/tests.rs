@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kith_model::change::Identified;
 use kith_model::id::{InstallationId, SourceIdentityId, WorkspaceId};
-use kith_model::identity::{Edge, EdgeId, Evidence, Identifier, IdentityRules, cluster, evidence, ordered};
+use kith_model::identity::{Edge, EdgeId, Evidence, Identifier, IdentityRules, Side, cluster, counting, ordered};
 use kith_model::time::Timestamp;
 use kith_store::{Store, Unit, memory};
 use proptest::prelude::*;
@@ -31,7 +31,25 @@ struct Told {
     one: Identifier,
     other: Identifier,
     time: i64,
-    evidence: Evidence,
+    evidence: Kind,
+}
+
+/// What kind of evidence: of an event, or that the one stands behind the other.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Of(Evidence),
+    Behind(fn(Side) -> Evidence),
+}
+
+impl Kind {
+    /// The edge between two identities, and the time that it has.
+    fn edge(self, one: SourceIdentityId, other: SourceIdentityId, time: i64) -> (EdgeId, Timestamp) {
+        let (low, high) = ordered(one, other);
+        match self {
+            Kind::Of(evidence) => (EdgeId { low, high, evidence }, Timestamp(time)),
+            Kind::Behind(make) => (EdgeId::behind(one, other, make), Timestamp(0)),
+        }
+    }
 }
 
 impl Bench {
@@ -45,15 +63,10 @@ impl Bench {
         // Ids sort by age and then by a hash: the age is the same for all, so that the order of arrival decides nothing.
         let one = self.people.identify(&told.one, Timestamp(0)).unwrap();
         let other = self.people.identify(&told.other, Timestamp(0)).unwrap();
-        let message_id = format!("m{}", told.time);
-        let link = Link {
-            one,
-            other,
-            evidence: told.evidence,
-            time: Timestamp(told.time),
-            source: InstallationId(1),
-            message_id: &message_id,
-        };
+        let (edge, time) = told.evidence.edge(one, other, told.time);
+        let message_id = format!("m{}", time.0);
+        let link =
+            Link { one, other, evidence: edge.evidence, time, source: InstallationId(1), message_id: &message_id };
         self.people.give_event(one);
         let followed = self.people.link(&link, &self.rules).unwrap();
         self.people.keep_event();
@@ -139,18 +152,19 @@ fn expected(told: &[Told], rules: &IdentityRules) -> BTreeSet<BTreeSet<Identifie
             identities.insert(id, identifier.clone());
             id
         };
-        let (low, high) = ordered(id(&told.one), id(&told.other));
-        if low != high {
-            let id = EdgeId { low, high, evidence: told.evidence };
-            let time = Timestamp(told.time);
-            let edge = Edge { id, time, source: InstallationId(1), message_id: format!("m{}", told.time) };
+        let (one, other) = (id(&told.one), id(&told.other));
+        if one != other {
+            let (id, time) = told.evidence.edge(one, other, told.time);
+            let edge = Edge { id, time, source: InstallationId(1), message_id: format!("m{}", time.0) };
             edges.entry(id).and_modify(|held| held.time = held.time.min(time)).or_insert(edge);
         }
     }
     let edges: Vec<Edge> = edges.into_values().collect();
-    let clustering = cluster(&identities, evidence(&identities, &edges, rules), &BTreeSet::new(), rules);
+    let counting = counting(&identities, &edges, rules);
+    let clustering = cluster(&identities, &counting.behind, counting.edges, &BTreeSet::new(), rules);
     let name = |id: SourceIdentityId| identities[&id].clone();
-    clustering.components.into_iter().map(|members| members.into_iter().map(name).collect()).collect()
+    let components = clustering.components.into_iter();
+    components.map(|component| component.members.into_iter().map(name).collect()).collect()
 }
 
 fn arb_told() -> impl Strategy<Value = Told> {
@@ -158,10 +172,17 @@ fn arb_told() -> impl Strategy<Value = Told> {
         prop_oneof![
             3 => (0..24u8).prop_map(|n| Identifier::new("user_id", format!("u{n}"))),
             2 => (0..4u8).prop_map(|n| Identifier::new("anonymous_id", format!("a{n}"))),
+            1 => (0..6u8).prop_map(|n| Identifier::new("previous_id", format!("p{n}"))),
             2 => (0..24u8).prop_map(|n| Identifier::new("email", format!("e{n}"))),
         ]
     };
-    let evidence = prop_oneof![1 => Just(Evidence::Alias), 6 => Just(Evidence::SameEvent)];
+    let evidence = prop_oneof![
+        2 => Just(Kind::Of(Evidence::Alias)),
+        12 => Just(Kind::Of(Evidence::SameEvent)),
+        1 => Just(Kind::Behind(Evidence::Spelling)),
+        1 => Just(Kind::Behind(Evidence::SameId)),
+        1 => Just(Kind::Behind(Evidence::ByHand)),
+    ];
     (identifier(), identifier(), 0..30i64, evidence).prop_map(|(one, other, time, evidence)| Told {
         one,
         other,
@@ -190,8 +211,11 @@ proptest! {
         cuts in proptest::collection::vec(1..9usize, 1..40),
         seed in any::<u64>(),
         few_members in any::<bool>(),
+        shared_above in 1..5usize,
+        users in 1..3usize,
     ) {
-        let mut rules = IdentityRules::default();
+        let mut rules = IdentityRules { shared_above, ..IdentityRules::default() };
+        rules.limits.insert("user_id".to_owned(), users);
         if few_members {
             rules.max_members = 6;
         }
@@ -199,7 +223,7 @@ proptest! {
             told.iter().flat_map(|told| [told.one.clone(), told.other.clone()]).collect();
         let expected = expected(&told, &rules);
         let mut in_order = told.clone();
-        in_order.sort_by_key(|told| (told.evidence, told.time));
+        in_order.sort_by_key(|told| (matches!(told.evidence, Kind::Of(Evidence::SameEvent)), told.time));
         let backwards: Vec<Told> = in_order.iter().rev().cloned().collect();
         for order in [in_order, backwards, shuffled(&told, seed)] {
             let mut bench = Bench::new(rules.clone());
@@ -225,7 +249,7 @@ proptest! {
 
 fn told(one: (&str, String), other: (&str, String), time: i64) -> Told {
     let (one, other) = (Identifier::new(one.0, one.1), Identifier::new(other.0, other.1));
-    Told { one, other, time, evidence: Evidence::SameEvent }
+    Told { one, other, time, evidence: Kind::Of(Evidence::SameEvent) }
 }
 
 #[test]
@@ -253,7 +277,7 @@ fn shared_device(time: impl Fn(i64) -> i64) -> (Work, Work, usize) {
     let first = bench.work_of((0..100).map(event).collect());
     let said = bench.tell_all((100..9_900).map(event));
     let last = bench.work_of((9_900..10_000).map(event).collect());
-    (first, last, said.iter().filter(|followed| **followed != Followed::Quietly).count())
+    (first, last, said.iter().filter(|followed| matches!(followed, Followed::Shared(_))).count())
 }
 
 #[test]

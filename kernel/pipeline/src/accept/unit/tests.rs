@@ -1,14 +1,19 @@
 //! Units one by one: what is in them, how large they are, and what takes nothing else along.
 
-use kith_model::event::EventOrigin;
+use std::collections::BTreeMap;
+
+use kith_model::event::{EventKind, EventOrigin};
 use kith_model::id::InstallationId;
+use kith_model::identity::Identifier;
+use kith_model::time::Timestamp;
 use kith_store::keys::PersonRow;
 use kith_store::{Operation, memory, row};
+use proptest::prelude::*;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::accept::Submission;
 use crate::accept::counts::{Counts, read_counts};
+use crate::accept::{MAX_REPORTED_REJECTIONS, Submission};
 use crate::profiles::facts::{each_row, read_contribution};
 
 const WORKSPACE: WorkspaceId = WorkspaceId(1);
@@ -19,6 +24,8 @@ fn submission(events: Vec<DraftEvent>) -> Submission {
     Submission {
         workspace: WORKSPACE,
         source: SOURCE,
+        sender: Default::default(),
+        piece: None,
         received_at: NOW,
         origin: EventOrigin::Client,
         giver: kith_model::consent::Giver::MayAgree,
@@ -26,6 +33,8 @@ fn submission(events: Vec<DraftEvent>) -> Submission {
         rejected: Vec::new(),
         with: Vec::new(),
         moved: None,
+        input: None,
+        again: None,
         reply: oneshot::channel().0,
     }
 }
@@ -40,7 +49,7 @@ fn event(message_id: &str, user: &str) -> DraftEvent {
         identifiers: vec![Identifier::new("user_id", user)],
         properties: String::new(),
         traits: String::new(),
-        context: String::new(),
+        ..DraftEvent::default()
     }
 }
 
@@ -81,8 +90,8 @@ fn codes(acceptance: &Acceptance) -> Vec<(u64, &str)> {
 fn set_aside(store: &Arc<dyn Store>) -> Vec<RejectedRecord> {
     let mut records = Vec::new();
     each_row(store.as_ref(), &Key::set_aside(WORKSPACE, None), |_, value| {
-        let crate::rows::Aside::Record { record, .. } = row::decode(value)? else { panic!("no record") };
-        records.push(record);
+        let crate::rows::Aside::Record(letter) = row::decode(value)? else { panic!("no record") };
+        records.push(letter.record);
         Ok(())
     })
     .unwrap();
@@ -93,12 +102,12 @@ fn set_aside(store: &Arc<dyn Store>) -> Vec<RejectedRecord> {
 fn h6_a_unit_that_is_too_large_is_halved_until_the_one_event_is_alone() {
     let store: Arc<dyn Store> = Arc::new(memory());
     let mut workspace = workspace(&store);
-    workspace.max_unit_bytes = 20_000;
+    workspace.max_unit_bytes = 40_000;
     let mut events: Vec<DraftEvent> = (0..200).map(|n| event(&format!("m{n}"), &format!("u{n}"))).collect();
-    events[77].properties = format!(r#"{{"text":"{}"}}"#, "x".repeat(30_000));
+    events[77].properties = format!(r#"{{"text":"{}"}}"#, "x".repeat(60_000));
     let submission = submission(events);
     let (sizes, acceptance) = take(&store, &mut workspace, &submission);
-    assert!(sizes.len() > 2 && sizes.iter().all(|size| *size <= 20_000), "{sizes:?}");
+    assert!(sizes.len() > 2 && sizes.iter().all(|size| *size <= 40_000), "{sizes:?}");
     assert_eq!((acceptance.accepted, codes(&acceptance)), (199, vec![(77, "too-large")]));
     let counts = read_counts(store.as_ref(), WORKSPACE).unwrap();
     assert_eq!((counts.events, counts.identifiers, counts.profiles), (199, 199, 199), "nothing of the 78th stays");
@@ -226,8 +235,20 @@ fn s25_a_fact_of_a_clock_that_is_ahead_holds_for_a_day_and_no_longer() {
     assert_eq!(facts.traits["city"].json, "\"Right\"");
 }
 
+/// A hundred parts unlike those of other numbers.
+fn others(number: i64) -> Vec<RejectedRecord> {
+    let mut parts = refused(100);
+    parts.iter_mut().for_each(|part| part.raw.push_str(&format!(" of {number}")));
+    parts
+}
+
 fn refused(count: u64) -> Vec<RejectedRecord> {
-    let record = |place| RejectedRecord { place, code: "not-an-object".into(), message: "no".into(), raw: "1".into() };
+    let record = |place: u64| RejectedRecord {
+        place,
+        code: "not-an-object".into(),
+        message: "no".into(),
+        raw: place.to_string(),
+    };
     (0..count).map(record).collect()
 }
 
@@ -254,12 +275,79 @@ fn h7_of_one_source_the_newest_rows_are_kept_within_the_quota() {
     let store: Arc<dyn Store> = Arc::new(memory());
     let mut workspace = workspace(&store);
     for number in 0..110 {
-        let request = Submission { received_at: NOW.plus_ms(number), rejected: refused(100), ..submission(Vec::new()) };
+        let request =
+            Submission { received_at: NOW.plus_ms(number), rejected: others(number), ..submission(Vec::new()) };
         take(&store, &mut workspace, &request);
     }
     let kept = set_aside(&store).len() as u64;
     let Counts { set_aside, set_aside_dropped, .. } = read_counts(store.as_ref(), WORKSPACE).unwrap();
     assert_eq!((kept, set_aside[&SOURCE], set_aside_dropped), (10_000, 10_000, 1_000));
+}
+
+#[test]
+fn the_same_record_again_is_counted_in_its_letter() {
+    let store: Arc<dyn Store> = Arc::new(memory());
+    let mut workspace = workspace(&store);
+    for day in 0..3 {
+        let received_at = NOW.plus_ms(day * kith_model::time::DAY_MS);
+        let request = Submission { received_at, rejected: refused(50), ..submission(vec![event("", "u1")]) };
+        take(&store, &mut workspace, &request);
+    }
+    assert_eq!((set_aside(&store).len(), read_counts(store.as_ref(), WORKSPACE).unwrap().set_aside[&SOURCE]), (51, 51));
+    each_row(store.as_ref(), &Key::set_aside(WORKSPACE, None), |_, value| {
+        let crate::rows::Aside::Record(letter) = row::decode(value)? else { panic!("no record") };
+        let last_at = NOW.plus_ms(2 * kith_model::time::DAY_MS);
+        assert_eq!((letter.at, letter.last_at, letter.times), (NOW, last_at, 3), "{letter:?}");
+        Ok(())
+    })
+    .unwrap();
+    // Within one request, too, and for another reason it is another letter.
+    let twice = RejectedRecord { place: 7, code: "other".into(), message: "no".into(), raw: "1".into() };
+    let request = Submission { rejected: vec![twice.clone(), twice], ..submission(Vec::new()) };
+    take(&store, &mut workspace, &request);
+    assert_eq!(set_aside(&store).len(), 52);
+}
+
+#[test]
+fn a_letter_goes_with_the_commit_of_what_it_held() {
+    use super::super::aside::{Again, take_out};
+    let store: Arc<dyn Store> = Arc::new(memory());
+    let mut workspace = workspace(&store);
+    take(&store, &mut workspace, &Submission { rejected: refused(3), ..submission(Vec::new()) });
+    let letters = || {
+        let mut letters = Vec::new();
+        each_row(store.as_ref(), &Key::set_aside(WORKSPACE, None), |key, value| {
+            let crate::rows::Aside::Record(letter) = row::decode(value)? else { panic!("no record") };
+            letters.push((key.clone(), *letter));
+            Ok(())
+        })
+        .unwrap();
+        letters
+    };
+    let held = || read_counts(store.as_ref(), WORKSPACE).unwrap().set_aside[&SOURCE];
+    let again = |number: usize| {
+        let (key, letter) = letters()[number].clone();
+        Some(Box::new(Again { key, letter }))
+    };
+    let refused_again = Submission { again: again(0), ..submission(vec![event("", "u1")]) };
+    let (_, acceptance) = take(&store, &mut workspace, &refused_again);
+    assert_eq!((acceptance.rejected_count, letters().len(), held()), (1, 3, 3));
+    assert_eq!(
+        (letters()[0].1.record.code.as_str(), letters()[0].1.times),
+        ("bad-message-id", 1),
+        "with the newer reason"
+    );
+    let taken = Submission { again: again(0), ..submission(vec![event("m1", "u1")]) };
+    let (_, acceptance) = take(&store, &mut workspace, &taken);
+    assert_eq!((acceptance.accepted, letters().len(), held()), (1, 2, 2));
+    let (_, acceptance) = take(&store, &mut workspace, &taken);
+    assert_eq!((acceptance.duplicate, letters().len(), held()), (1, 2, 2), "it is not counted twice");
+    let dismissed = Submission { with: take_out(WORKSPACE, &letters()[0].0), ..submission(Vec::new()) };
+    take(&store, &mut workspace, &dismissed);
+    assert_eq!((letters().len(), held()), (1, 1));
+    // What was dismissed and comes again is a new letter.
+    take(&store, &mut workspace, &Submission { rejected: refused(3), ..submission(Vec::new()) });
+    assert_eq!((letters().len(), held()), (3, 3));
 }
 
 /// What each contributor said of a purpose, by its identifier.
@@ -336,4 +424,81 @@ fn what_a_connector_could_not_read_is_said_to_hold_a_consent() {
     let messages: Vec<&str> = acceptance.rejected.iter().map(|record| record.message.as_str()).collect();
     let expected = ["bad; what it says of consent was not taken", "bad; the refusal of consent in it was taken", "bad"];
     assert_eq!(messages, expected);
+}
+
+#[derive(Debug, Clone)]
+enum LetterStep {
+    /// Records of these numbers are refused in one request, a number perhaps twice.
+    Refuse(Vec<u8>),
+    /// The letter of a number is tried again, and taken or not.
+    Again(u8, bool),
+    Dismiss(u8),
+}
+
+fn letter_step() -> impl Strategy<Value = LetterStep> {
+    prop_oneof![
+        proptest::collection::vec(0..6_u8, 1..5).prop_map(LetterStep::Refuse),
+        (0..6_u8, any::<bool>()).prop_map(|(number, is_taken)| LetterStep::Again(number, is_taken)),
+        (0..6_u8).prop_map(LetterStep::Dismiss),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever is refused, tried again and dismissed in whatever order: there is one letter for each content that is not dealt
+    /// with, it says how often that came, and the totals say how many letters there are.
+    #[test]
+    fn letters_are_what_is_not_dealt_with(steps in proptest::collection::vec(letter_step(), 1..24)) {
+        use super::super::aside::{Again, take_out};
+        let store: Arc<dyn Store> = Arc::new(memory());
+        let mut workspace = workspace(&store);
+        let mut expected: BTreeMap<String, u64> = BTreeMap::new();
+        for (moment, step) in steps.into_iter().enumerate() {
+            let received_at = NOW.plus_ms(moment as i64);
+            let found = |number: u8| letters_in(&store).into_iter().find(|(_, letter)| letter.record.raw == number.to_string());
+            match step {
+                LetterStep::Refuse(numbers) => {
+                    let record = |number: &u8| RejectedRecord {
+                        place: 0, code: "no".into(), message: "no".into(), raw: number.to_string(),
+                    };
+                    let rejected = numbers.iter().map(record).collect();
+                    numbers.iter().for_each(|number| *expected.entry(number.to_string()).or_default() += 1);
+                    take(&store, &mut workspace, &Submission { received_at, rejected, ..submission(Vec::new()) });
+                }
+                LetterStep::Again(number, is_taken) => {
+                    let Some((key, letter)) = found(number) else { continue };
+                    let id = if is_taken { format!("m{moment}") } else { String::new() };
+                    let again = Some(Box::new(Again { key, letter }));
+                    take(&store, &mut workspace, &Submission { received_at, again, ..submission(vec![event(&id, "u1")]) });
+                    if is_taken {
+                        expected.remove(&number.to_string());
+                    }
+                }
+                LetterStep::Dismiss(number) => {
+                    let Some((key, _)) = found(number) else { continue };
+                    let with = take_out(WORKSPACE, &key);
+                    take(&store, &mut workspace, &Submission { received_at, with, ..submission(Vec::new()) });
+                    expected.remove(&number.to_string());
+                }
+            }
+            let kept: BTreeMap<String, u64> =
+                letters_in(&store).into_iter().map(|(_, letter)| (letter.record.raw, letter.times)).collect();
+            prop_assert_eq!(&kept, &expected);
+            let counted = read_counts(store.as_ref(), WORKSPACE).unwrap().total_set_aside();
+            prop_assert_eq!(counted, expected.len() as u64);
+        }
+    }
+}
+
+/// All letters of records.
+fn letters_in(store: &Arc<dyn Store>) -> Vec<(Key, crate::rows::Letter)> {
+    let mut letters = Vec::new();
+    each_row(store.as_ref(), &Key::set_aside(WORKSPACE, None), |key, value| {
+        let crate::rows::Aside::Record(letter) = row::decode(value)? else { panic!("no record") };
+        letters.push((key.clone(), *letter));
+        Ok(())
+    })
+    .unwrap();
+    letters
 }

@@ -169,7 +169,7 @@ impl World {
         other.clock.advance_ms(self.bench.clock.now().0 - other.clock.now().0);
         let setup = self.bench.setup.lock().clone();
         other.configure(|held| *held = Setup { installations: sources_of(held, &setup), ..setup });
-        let mut events = self.sent.clone();
+        let mut events: Vec<Sent> = self.sent.iter().filter(|event| !event.is_superseded).cloned().collect();
         self.random.shuffle(&mut events);
         let mut rest = events.as_slice();
         while !rest.is_empty() {
@@ -184,11 +184,16 @@ impl World {
 
     fn step(&mut self, step: &Step) -> Result<(), String> {
         match step {
-            Step::Send(told) | Step::Import(told) => {
-                let is_import = matches!(step, Step::Import(_));
+            Step::Send(told) | Step::Import(told) | Step::Correct(told) => {
+                let is_import = !matches!(step, Step::Send(_));
                 let now = self.bench.clock.now();
-                let sent = |told: &Told| Sent { told: told.clone(), time: now.plus_ms(-told.ago_ms) };
-                let sent: Vec<Sent> = told.iter().map(sent).collect();
+                let of = |told: &Told| self.sent.iter().find(|sent| sent.told.number == told.number);
+                let sent = |told: &Told| {
+                    // A correction is of something that was sent.
+                    let from = if matches!(step, Step::Correct(_)) { of(told)?.time } else { now };
+                    Some(Sent { told: told.clone(), time: from.plus_ms(-told.ago_ms), is_superseded: false })
+                };
+                let sent: Vec<Sent> = told.iter().filter_map(sent).collect();
                 let take = |world: &World| {
                     let drafts = sent.iter().map(Sent::draft).collect();
                     if is_import { world.bench.try_import(drafts) } else { world.bench.try_send(drafts) }
@@ -202,7 +207,11 @@ impl World {
                     self.live_again();
                     take(self).unwrap();
                 }
-                self.sent.extend(sent);
+                for event in sent {
+                    let held = self.sent.iter_mut().filter(|held| held.told.number == event.told.number);
+                    held.for_each(|held| held.is_superseded = true);
+                    self.sent.push(event);
+                }
             }
             Step::Define { slot, condition } => {
                 let id = self.defined[*slot].map_or(self.next_audience, |defined| defined.id);
@@ -265,6 +274,8 @@ impl World {
         };
         setup.audiences = defined.map(audience).collect();
         setup.installations.retain(|installed| installed.id != MODEL);
+        let sources = setup.installations.iter_mut().filter(|installed| installed.id == SOURCE);
+        sources.for_each(|source| source.corrects = true);
         let (many, activity) = match self.model {
             Model::Absent => return,
             Model::Held => (None, Activity::Held { since: START, why: "off".into() }),

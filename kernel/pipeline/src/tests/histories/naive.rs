@@ -38,7 +38,7 @@ pub(super) fn people(events: &[Sent]) -> BTreeMap<Group, Person> {
     let groups = groups(events);
     let mut people: BTreeMap<Group, Person> = groups.iter().map(|group| (group.clone(), Person::default())).collect();
     let mut newest: BTreeMap<Group, i64> = BTreeMap::new();
-    for event in events {
+    for event in events.iter().filter(|event| !event.is_superseded) {
         let group = group_of(&groups, &event.told.owner());
         let person = people.get_mut(&group).unwrap();
         match event.told.content {

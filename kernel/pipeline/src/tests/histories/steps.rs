@@ -35,6 +35,8 @@ pub(super) struct Told {
 pub(super) struct Sent {
     pub told: Told,
     pub time: Timestamp,
+    /// Whether a correction took its place.
+    pub is_superseded: bool,
 }
 
 impl Told {
@@ -46,6 +48,11 @@ impl Told {
             _ => (2, identifier.value.clone()),
         };
         self.identifiers.iter().min_by_key(rank).unwrap().clone()
+    }
+
+    /// Whether a correction can say something else of it and leave its evidence as it is.
+    fn can_be_corrected(&self) -> bool {
+        !matches!(self.content, Content::Link | Content::Alias)
     }
 
     /// Whether it says something beside whom it names.
@@ -86,6 +93,8 @@ pub(super) enum Step {
     Send(Vec<Told>),
     /// The same as imported history, which sets nothing off.
     Import(Vec<Told>),
+    /// Imported events come again with other content. The time is moved by `ago_ms` from what it was.
+    Correct(Vec<Told>),
     /// Define the audience of that slot, or change its condition.
     Define {
         slot: usize,
@@ -118,7 +127,7 @@ impl Step {
     /// The events that it brings, if it brings any.
     pub(super) fn told(&self) -> Option<&Vec<Told>> {
         match self {
-            Step::Send(told) | Step::Import(told) => Some(told),
+            Step::Send(told) | Step::Import(told) | Step::Correct(told) => Some(told),
             _ => None,
         }
     }
@@ -166,6 +175,8 @@ const HOUR: i64 = 3_600_000;
 pub(super) struct Author {
     random: Random,
     events: usize,
+    /// Those that can be corrected.
+    imported: Vec<Told>,
 }
 
 /// Slots of audiences.
@@ -173,7 +184,7 @@ pub(super) const SLOTS: usize = 4;
 
 impl Author {
     pub(super) fn new(seed: u64) -> Author {
-        Author { random: Random(seed), events: 0 }
+        Author { random: Random(seed), events: 0, imported: Vec::new() }
     }
 
     pub(super) fn write(mut self, rounds: usize) -> Vec<Round> {
@@ -219,10 +230,11 @@ impl Author {
     }
 
     fn any(&mut self) -> Step {
-        match self.random.below(8) {
+        match self.random.below(11) {
             0..4 => self.send(),
             4 => self.wait(),
-            5 => Step::Import(self.batch()),
+            5..7 => self.import(),
+            7..9 if !self.imported.is_empty() => self.correct(),
             _ => self.change(),
         }
     }
@@ -246,6 +258,31 @@ impl Author {
 
     fn half_days(&mut self) -> i64 {
         12 * HOUR * (1 + self.random.below(5)).cast_signed()
+    }
+
+    fn import(&mut self) -> Step {
+        let batch = self.batch();
+        self.imported.extend(batch.iter().filter(|told| told.can_be_corrected()).cloned());
+        Step::Import(batch)
+    }
+
+    /// Often of one person, often twice the same, in one file.
+    fn correct(&mut self) -> Step {
+        let corrections = (0..1 + self.random.below(4)).map(|_| {
+            let newest = self.imported.len().min(4);
+            let told = &self.imported[self.imported.len() - 1 - self.random.index(newest)];
+            let (number, identifiers) = (told.number, told.identifiers.clone());
+            let content = match self.random.below(5) {
+                0 => Content::Order,
+                1 => Content::Added,
+                2 => Content::Seen,
+                _ => Content::City(["Oslo", "Rome"][self.random.index(2)]),
+            };
+            // The time of evidence is that of the event that brought it first.
+            let hours = if identifiers.len() == 1 { self.random.below(48).cast_signed() } else { 0 };
+            Told { number, identifiers, content, ago_ms: hours * HOUR }
+        });
+        Step::Correct(corrections.collect())
     }
 
     fn send(&mut self) -> Step {
@@ -285,8 +322,8 @@ impl Author {
     }
 
     fn identifier(&mut self) -> Identifier {
-        let (kind, letter, many) =
-            [("user_id", "u", 3), ("anonymous_id", "a", 4), ("email", "e", 4)][self.random.index(3)];
-        Identifier::new(kind, format!("{letter}{}", self.random.below(many)))
+        let (kind, letter, many, domain) =
+            [("user_id", "u", 3, ""), ("anonymous_id", "a", 4, ""), ("email", "e", 4, "@x.io")][self.random.index(3)];
+        Identifier::new(kind, format!("{letter}{}{domain}", self.random.below(many)))
     }
 }

@@ -11,7 +11,7 @@ use kith_model::time::DAY_MS;
 
 use super::body::{ActionBody, PatchAction, ReEntryBody};
 use crate::api::extract::check_text;
-use crate::api::view::json;
+use crate::api::view::payload;
 use crate::catalogue::WorkspaceTables;
 use crate::error::ApiError;
 
@@ -125,7 +125,7 @@ pub(super) fn body(tables: &WorkspaceTables, moment: Moment, action: &Action) ->
         channel: tables.installation_name(action.channel),
         purpose: action.purpose.clone(),
         basis: action.basis,
-        payload: json(&action.payload),
+        payload: payload(&action.payload),
         re_entry: match action.re_entry {
             ReEntry::Never => ReEntryBody::Never,
             ReEntry::Always => ReEntryBody::Always,

@@ -2,7 +2,7 @@
 
 use kith_model::audience::{Audience, ConsentBasis, Reach};
 use kith_model::budget::table;
-use kith_pipeline::{AudienceStatus, ConditionFault, Count, Unwritten};
+use kith_pipeline::{AudienceStatus, ConditionFault, Count};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -91,6 +91,8 @@ pub(crate) struct NewAudience {
     pub(super) on_exit: Option<ActionBody>,
     /// The `token` of a preview of the condition, where `on_enter` writes to existing members.
     pub(super) previewed: Option<String>,
+    /// Whether a condition with `warnings` is refused.
+    pub(super) strict: Option<bool>,
 }
 
 /// What to change; absent stays.
@@ -110,6 +112,8 @@ pub(crate) struct PatchAudience {
     pub(super) on_exit: Option<Option<PatchAction>>,
     /// The `token` of a preview of the condition, where `on_enter` writes to existing members.
     pub(super) previewed: Option<String>,
+    /// Whether a condition with `warnings` is refused.
+    pub(super) strict: Option<bool>,
 }
 
 /// Tells a `null` from an absent field.
@@ -143,8 +147,8 @@ pub(crate) struct AudienceBody {
     as_of: u64,
     /// The time that the size holds for.
     as_of_time: String,
-    /// What may be a mistake in the condition, for people: it reads a tag or score that no installed plugin writes, or a trait
-    /// that nobody has so far. Where an audience stands alone, not in lists.
+    /// What may be a mistake in the condition, in words: above all names and values that nobody has written so far. Where an
+    /// audience stands alone, not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) warnings: Option<Vec<String>>,
 }
@@ -217,13 +221,15 @@ pub(crate) struct CountBody {
     as_of: u64,
     /// The time that the count holds for.
     as_of_time: String,
+    /// What may be a mistake in the condition, in words: above all names and values that nobody has written so far.
+    warnings: Vec<String>,
 }
 
-impl From<Count> for CountBody {
-    fn from(counted: Count) -> CountBody {
+impl CountBody {
+    pub(super) fn new(counted: Count, warnings: Vec<String>) -> CountBody {
         let Count { count, pending, population, exact, as_of, as_of_time } = counted;
         let exact = exact && pending == 0;
-        CountBody { count, pending, exact, population, as_of: as_of.0, as_of_time: time(as_of_time) }
+        CountBody { count, pending, exact, population, as_of: as_of.0, as_of_time: time(as_of_time), warnings }
     }
 }
 
@@ -261,19 +267,6 @@ pub(super) fn audience_body(
     }
 }
 
-/// What may be a mistake in a condition, in words.
-pub(super) fn warnings(unwritten: &Unwritten) -> Vec<String> {
-    let of_plugins = |kind: &str, names: &[String]| -> Vec<String> {
-        let warn = |name| format!("no installed plugin writes the {kind} `{name}`, so nobody has it until one does");
-        names.iter().map(warn).collect()
-    };
-    let traits = unwritten.traits.iter().map(|name| format!("nobody has the trait `{name}` so far"));
-    let mut all = of_plugins("tag", &unwritten.tags);
-    all.extend(of_plugins("score", &unwritten.scores));
-    all.extend(traits);
-    all
-}
-
 #[cfg(test)]
 mod tests {
     use kith_model::id::Position;
@@ -292,7 +285,7 @@ mod tests {
             as_of: Position(3),
             as_of_time: Timestamp(0),
         };
-        let is_exact = |counted: Count| CountBody::from(counted).exact;
+        let is_exact = |counted: Count| CountBody::new(counted, Vec::new()).exact;
         assert!(is_exact(counted(0, true)));
         assert!(!is_exact(counted(0, false)), "something is computed again");
         assert!(!is_exact(counted(1, true)));

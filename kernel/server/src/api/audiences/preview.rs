@@ -35,6 +35,9 @@ pub(crate) struct PreviewBody {
     would_send: u64,
     /// Shows, as `previewed` of a definition with this condition, that somebody has seen these numbers.
     token: String,
+    /// What may be a mistake in the condition, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warnings: Option<Vec<String>>,
 }
 
 /// Count whom an audience would hold and write to.
@@ -53,7 +56,9 @@ pub(crate) async fn preview(
     let caller = authority.caller;
     app.ask(move |app, patience| {
         app.reads.note(&caller, "audience.preview", [reads::sealed(app, "condition", &wanted.condition)]);
-        counted(app, workspace, &wanted.condition, patience).map(Json)
+        let mut body = counted(app, workspace, &wanted.condition, patience)?;
+        body.warnings = Some(super::doubts(app, &caller, &wanted.condition)?);
+        Ok(Json(body))
     })
     .await
 }
@@ -63,7 +68,7 @@ fn counted(app: &App, workspace: WorkspaceId, condition: &str, patience: &Patien
     let (count, pending) = (counted.count, counted.pending);
     let token = Token { workspace, condition, count }.text(&app.preview_key);
     let exact = counted.exact && pending == 0;
-    Ok(PreviewBody { count, pending, exact, would_send: count.saturating_add(pending), token })
+    Ok(PreviewBody { count, pending, exact, would_send: count.saturating_add(pending), token, warnings: None })
 }
 
 /// Whether the change from `before` to `after` writes to people who are members without doing anything.

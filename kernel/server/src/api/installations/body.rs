@@ -1,13 +1,18 @@
 //! The bodies of installations' requests and answers.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use kith_model::plugin::{Grants, InstallationMode, PluginKind};
 use kith_pipeline::{Activity, HostState, HostView};
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use super::changes::ChangeBody;
+use crate::api::etag;
 use crate::api::plugins::computes;
 use crate::api::view::time;
 use crate::app::App;
@@ -34,9 +39,10 @@ pub(crate) struct NewInstallation {
     /// is started with. Without `recipients`, or with `*` among them, a channel is given the types of identifiers that its
     /// manifest asks for. `consent` lets a source end refusals of consent, which its write key may not else. `limits` are lower ones than the host's: `memory_bytes`, `cpu_ms`, `wall_ms`, `fuel`, `output_bytes`, `log_bytes`,
     /// `host_calls`, and of a channel `messages_at_once` and `requests_per_host`, how much it sends at once.
+    /// `"later"` installs it without grants although its configuration names hosts.
     #[serde(default)]
     #[schema(value_type = Object)]
-    pub(super) grants: Grants,
+    pub(super) grants: WantedGrants,
     /// Name → value. Never shown again.
     #[serde(default)]
     pub(super) secrets: BTreeMap<String, String>,
@@ -49,11 +55,13 @@ pub(crate) struct NewInstallation {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PatchInstallation {
+    /// Merged into the present one (RFC 7396): what is absent stays, and `null` puts a key back to its default.
     #[schema(value_type = Option<Object>)]
     pub(super) config: Option<Value>,
-    /// All grants, in place of the present ones. Limits hold at once.
+    /// All grants, in place of the present ones. Limits hold at once. `"later"` leaves them as they are, although the
+    /// configuration names hosts that are not granted.
     #[schema(value_type = Option<Object>)]
-    pub(super) grants: Option<Grants>,
+    pub(super) grants: Option<WantedGrants>,
     /// Name → value, or `null` to forget it. Names that are absent stay.
     #[serde(default)]
     pub(super) secrets: BTreeMap<String, Option<String>>,
@@ -65,6 +73,47 @@ pub(crate) struct PatchInstallation {
     /// Allow a version that asks for more than the present one.
     #[serde(default)]
     pub(super) consent: bool,
+}
+
+/// Grants as they are asked for.
+#[allow(clippy::large_enum_variant, reason = "there is one in a request")]
+pub(super) enum WantedGrants {
+    Given(Grants),
+    /// None now, and hosts that the configuration names are granted later.
+    Later,
+}
+
+impl Default for WantedGrants {
+    fn default() -> WantedGrants {
+        WantedGrants::Given(Grants::default())
+    }
+}
+
+impl<'de> Deserialize<'de> for WantedGrants {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<WantedGrants, D::Error> {
+        struct Wanted;
+
+        impl<'de> Visitor<'de> for Wanted {
+            type Value = WantedGrants;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of grants, or `later`")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<WantedGrants, E> {
+                match text {
+                    "later" => Ok(WantedGrants::Later),
+                    other => Err(E::invalid_value(Unexpected::Str(other), &self)),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<WantedGrants, A::Error> {
+                Grants::deserialize(MapAccessDeserializer::new(members)).map(WantedGrants::Given)
+            }
+        }
+
+        deserializer.deserialize_any(Wanted)
+    }
 }
 
 /// An installation.
@@ -100,6 +149,9 @@ pub(crate) struct InstallationBody {
     /// For a channel, the hosts that it sends to.
     #[serde(skip_serializing_if = "Option::is_none")]
     receiving_hosts: Option<Vec<HostBody>>,
+    /// What the change changed, in the answer to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changed: Option<Vec<ChangeBody>>,
     /// The id of the write key that was made with it.
     write_key_id: Option<String>,
     /// The write key itself, only in the answer that made it.
@@ -247,11 +299,28 @@ pub(super) fn installation_body(
         fit: row.fit,
         state_version: state_version(tables, row),
         receiving_hosts: receiving_hosts(app, tables, row),
+        changed: None,
         write_key_id: row.write_key.as_ref().map(ToString::to_string),
         write_key,
         created_at: time(row.created_at),
         updated_at: time(row.updated_at),
     })
+}
+
+impl InstallationBody {
+    /// The same as the answer to a change.
+    pub(super) fn with_changes(self, changed: Vec<ChangeBody>) -> InstallationBody {
+        InstallationBody { changed: Some(changed), ..self }
+    }
+}
+
+/// The tag of what people edit of an installation.
+pub(super) fn tag(tables: &WorkspaceTables, row: &InstallationRow) -> String {
+    let secrets: Vec<_> = (tables.secrets.range((row.id, String::new())..))
+        .take_while(|((owner, _), _)| *owner == row.id)
+        .map(|((_, name), sealed)| (name, sealed.as_ref()))
+        .collect();
+    etag::tag(&(public(row), row.id, &row.name, secrets))
 }
 
 /// An installation as the audit log shows it.

@@ -4,17 +4,21 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use kith_host::CheckError;
 use kith_model::budget::table;
 use kith_model::id::InstallationName;
 use kith_model::network::Network;
 use kith_model::plugin::{Grants, InstallationMode, LimitRequest, Manifest, PluginId, PluginKind};
 use kith_model::sending::MAX_SENDING;
+use kith_pipeline::Patience;
 use serde_json::Value;
 
-use crate::api::convert::bad_config;
+use crate::api::convert::{bad_config, refused_config};
 use crate::api::extract::check_text;
+use crate::app::App;
 use crate::catalogue::{Draft, PluginRow, WorkspaceTables};
 use crate::error::ApiError;
+use crate::wiring::Loading;
 
 /// The version asked for, or the newest.
 pub(super) fn pick_version(
@@ -58,8 +62,11 @@ pub(super) fn free_name(
 
 /// The configuration that a change puts in place: checked once, when the change is rehearsed, because others wait for the
 /// change itself.
-#[derive(Default)]
-pub(super) struct CheckedConfig(RefCell<Option<RehearsedConfig>>);
+pub(super) struct CheckedConfig<'a> {
+    app: &'a App,
+    patience: &'a Patience,
+    rehearsed: RefCell<Option<RehearsedConfig>>,
+}
 
 struct RehearsedConfig {
     /// Of the component whose schema it was checked against.
@@ -68,7 +75,45 @@ struct RehearsedConfig {
     config: Value,
 }
 
-impl CheckedConfig {
+impl<'a> CheckedConfig<'a> {
+    pub(super) fn new(app: &'a App, patience: &'a Patience) -> CheckedConfig<'a> {
+        CheckedConfig { app, patience, rehearsed: RefCell::new(None) }
+    }
+
+    /// Ask the plugin whether it could work with a configuration that its schema has admitted.
+    fn ask(&self, draft: &Draft<'_>, plugin: &PluginRow, config: &Value) -> Result<(), ApiError> {
+        let workspace = draft.tables().row.id;
+        let loaded = self.app.wiring.components().load(workspace, &plugin.digest, Loading::Allowed(self.patience))?;
+        let policy = self.app.wiring.effective_policy(&plugin.manifest, &Grants::default());
+        let memory_bytes = policy.memory_bytes.value.saturating_add(policy.output_bytes.value);
+        let (given, of) = (config.clone(), plugin.manifest.id.to_string());
+        let said = self.app.kernel.ask_guest(workspace, memory_bytes, move || loaded.check_config(&of, &given))?;
+        let unavailable = || ApiError::Unavailable {
+            code: "closing",
+            message: "the server is shutting down".to_owned(),
+            retry_after_s: 2,
+        };
+        let problems = match said.ok_or_else(unavailable)? {
+            Ok(problems) => problems,
+            Err(CheckError::Bind(error)) => {
+                return Err(ApiError::internal("binding a plugin to check its configuration", error));
+            }
+            Err(CheckError::Fault(fault)) => {
+                let message = format!(
+                    "{} {} failed when it was to check this configuration: {}",
+                    plugin.manifest.id,
+                    plugin.manifest.version,
+                    fault.code()
+                );
+                return Err(ApiError::BadInput { code: "config-not-checked", message, mistakes: Vec::new() });
+            }
+        };
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(refused_config(problems)),
+        }
+    }
+
     /// The configuration with defaults filled in.
     pub(super) fn check(
         &self,
@@ -79,11 +124,12 @@ impl CheckedConfig {
         if draft.is_rehearsal() {
             let given = wanted.clone().unwrap_or(Value::Null);
             let config = kith_host::validate_config(&plugin.manifest, given).map_err(bad_config)?;
+            self.ask(draft, plugin, &config)?;
             let rehearsed = RehearsedConfig { digest: plugin.digest.clone(), wanted, config: config.clone() };
-            *self.0.borrow_mut() = Some(rehearsed);
+            *self.rehearsed.borrow_mut() = Some(rehearsed);
             return Ok(config);
         }
-        match &*self.0.borrow() {
+        match &*self.rehearsed.borrow() {
             Some(checked) if checked.digest == plugin.digest && checked.wanted == wanted => Ok(checked.config.clone()),
             Some(_) | None => {
                 let message = "the installation was changed at the same moment; look again".to_owned();

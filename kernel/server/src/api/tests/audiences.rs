@@ -178,12 +178,15 @@ async fn a_condition_on_what_nobody_writes_is_saved_with_a_warning() {
         "no installed plugin writes the tag `foo`, so nobody has it until one does",
         "no installed plugin writes the score `bar`, so nobody has it until one does",
         "nobody has the trait `cty` so far",
+        "no event `A` came so far",
     ]);
     assert_eq!(made["warnings"], expected);
     let shown = ask(&server, "GET", "/api/v1/audiences/all").admin().empty().await.with(200);
     assert_eq!(shown["warnings"], expected);
     let patch = |body: Value| ask(&server, "PATCH", "/api/v1/audiences/all").admin().json(body);
-    let mended = patch(json!({ "condition": "events('A').size() > 0" })).await.with(200);
+    let strict = patch(json!({ "condition": "events('A').size() > 0", "strict": true })).await;
+    strict.problem(400, "doubtful-condition");
+    let mended = patch(json!({ "condition": "profile.created_at < now", "strict": true })).await.with(200);
     assert_eq!(mended["warnings"], json!([]));
     let listed = ask(&server, "GET", "/api/v1/audiences").admin().empty().await.with(200);
     assert!(listed["items"][0].get("warnings").is_none());

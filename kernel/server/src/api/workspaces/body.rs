@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use crate::api::extract::check_text;
 use crate::api::view::time;
+use crate::app::App;
 use crate::catalogue::{Tables, WorkspaceRow, WorkspaceState, WorkspaceTables};
 use crate::error::ApiError;
 
@@ -152,11 +153,12 @@ pub(crate) fn state(row: &WorkspaceRow) -> (&'static str, Option<Timestamp>) {
     }
 }
 
-pub(super) fn of(all: &Tables, tables: &WorkspaceTables, now: Timestamp) -> TenantBody {
+pub(super) fn of(app: &App, all: &Tables, tables: &WorkspaceTables, now: Timestamp) -> TenantBody {
     let row = &tables.row;
     let (state, since) = state(row);
     let kept = |budget: &'static Budget| match budget.name {
         name if name == table::AUDIENCES_KEPT.name => tables.audiences.len(),
+        name if name == table::AGGREGATES_KEPT.name => app.kernel.aggregates(row.id),
         name if name == table::INSTALLATIONS_KEPT.name => tables.installed().count(),
         _ => all.good_keys(row.id, now),
     };

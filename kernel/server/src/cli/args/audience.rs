@@ -70,6 +70,9 @@ pub(crate) struct AudienceCreateArgs {
     /// A title for people; the default is the name
     #[arg(long)]
     pub(crate) title: Option<String>,
+    /// Refuse a condition with names or values that nobody has written so far
+    #[arg(long)]
+    pub(crate) strict: bool,
     #[command(flatten)]
     pub(crate) actions: ActionArgs,
 }
@@ -84,6 +87,9 @@ pub(crate) struct AudienceChangeArgs {
     /// A title for people
     #[arg(long)]
     pub(crate) title: Option<String>,
+    /// Refuse a condition with names or values that nobody has written so far
+    #[arg(long, requires = "condition")]
+    pub(crate) strict: bool,
     /// Send nothing any more to people who enter
     #[arg(long, conflicts_with = "channel")]
     pub(crate) no_channel: bool,

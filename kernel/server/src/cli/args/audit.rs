@@ -10,6 +10,8 @@ pub(crate) enum AuditCommand {
     /// Who changed what, and who read people; the oldest first
     List {
         #[command(flatten)]
+        log: AuditLogArgs,
+        #[command(flatten)]
         filter: AuditFilterArgs,
         /// Go on where a list ended that was cut at its limit
         #[arg(long)]
@@ -21,6 +23,8 @@ pub(crate) enum AuditCommand {
     /// The records as lines of JSON
     Export {
         #[command(flatten)]
+        log: AuditLogArgs,
+        #[command(flatten)]
         filter: AuditFilterArgs,
         /// Write to this file and not to standard output
         #[arg(long, value_name = "FILE")]
@@ -28,9 +32,19 @@ pub(crate) enum AuditCommand {
     },
     /// Check that no record was changed, added or left out
     Verify {
+        #[command(flatten)]
+        log: AuditLogArgs,
         /// An export; without this, the server's log is checked
         file: Option<PathBuf>,
     },
+}
+
+/// Whose log.
+#[derive(Debug, Args)]
+pub(crate) struct AuditLogArgs {
+    /// The host's, of workspaces and host keys; needs a host key
+    #[arg(long)]
+    pub(crate) host: bool,
 }
 
 /// Which records: those that meet all that is given.

@@ -131,6 +131,9 @@ pub(crate) struct InstallArgs {
     /// Bytes of its own state
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub(crate) grant_kv: u64,
+    /// Install it without grants although its configuration names hosts; they are granted later
+    #[arg(long, conflicts_with_all = ["grant_http", "grant_network", "grant_recipient", "grant_kv", "secret"])]
+    pub(crate) grants_later: bool,
     /// Install it switched off, e.g. because a secret is still to come
     #[arg(long)]
     pub(crate) disabled: bool,
@@ -142,7 +145,7 @@ pub(crate) struct InstallArgs {
 pub(crate) struct InstallationChangeArgs {
     /// The installation
     pub(crate) installation: Name,
-    /// The configuration as JSON, or `@FILE`, in place of the present one
+    /// What to change of the configuration, as JSON or `@FILE`: what is absent stays, `null` puts a key back to its default
     #[arg(long, value_name = "JSON|@FILE")]
     pub(crate) config: Option<String>,
     /// A secret to set, as `NAME=VALUE`; a new one may go where the plugin may go
@@ -163,6 +166,9 @@ pub(crate) struct InstallationChangeArgs {
     /// Bytes of its own state
     #[arg(long, value_name = "BYTES")]
     pub(crate) grant_kv: Option<u64>,
+    /// Take a configuration that names a host which is not granted yet
+    #[arg(long)]
+    pub(crate) grants_later: bool,
     #[command(flatten)]
     pub(crate) sending: SendingArgs,
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
-use kith::config::HttpLimits;
+use kith::config::{HttpLimits, KEEP_DEAD_LETTERS_DAYS};
 use kith::front::{Proxies, ProxyHeader};
 use kith::serve::TlsFiles;
 use kith_model::budget::table;
@@ -75,6 +75,9 @@ pub(crate) struct ServeArgs {
     /// Workspaces that there may be, at most
     #[arg(long, env = "KITH_MAX_WORKSPACES", value_name = "N", default_value_t = WORKSPACES, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub(crate) max_workspaces: u64,
+    /// Days for which dead letters are kept, and messages that were given up or skipped
+    #[arg(long, env = "KITH_KEEP_DEAD_LETTERS", value_name = "DAYS", default_value_t = KEEP_DEAD_LETTERS_DAYS, value_parser = clap::value_parser!(u64).range(1..=36_500))]
+    pub(crate) keep_dead_letters: u64,
     /// Where calendar days begin in a new data directory, an IANA name
     #[arg(long, default_value = "UTC", value_name = "ZONE")]
     pub(crate) time_zone: String,

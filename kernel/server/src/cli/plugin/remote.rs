@@ -135,6 +135,9 @@ fn installation(args: &InstallArgs) -> Result<Value, Failure> {
     if !secrets.is_empty() {
         body["secrets"] = Value::Object(secrets);
     }
+    if args.grants_later {
+        body["grants"] = json!("later");
+    }
     if args.disabled {
         body["mode"] = json!("disabled");
     }
@@ -172,9 +175,11 @@ fn change(client: &Client, args: &InstallationChangeArgs) -> Result<Value, Failu
     let mut secrets = secrets(&args.secret)?;
     secrets.extend(args.forget_secret.iter().map(|name| (name.clone(), Value::Null)));
     let path = path(&args.installation);
+    let mut tag = None;
     if args.changes_grants() {
-        let present = client.get(&path)?["grants"].take();
-        body["grants"] = grants(present, args, &secrets);
+        let (mut present, read) = client.get_tagged(&path)?;
+        body["grants"] = grants(present["grants"].take(), args, &secrets);
+        tag = read;
     }
     if !secrets.is_empty() {
         body["secrets"] = Value::Object(secrets);
@@ -186,7 +191,10 @@ fn change(client: &Client, args: &InstallationChangeArgs) -> Result<Value, Failu
         let message = "nothing to change; give --config, --secret, a --grant or a limit such as --messages-at-once";
         return Err(Failure::Usage(message.to_owned()));
     }
-    Ok(client.patch(&path, &body)?)
+    if args.grants_later && body.get("grants").is_none() {
+        body["grants"] = json!("later");
+    }
+    Ok(client.patch_if(&path, &body, tag.as_deref())?)
 }
 
 impl InstallationChangeArgs {
@@ -429,6 +437,7 @@ mod tests {
             grant_network: vec!["10.1.0.0/16".parse().unwrap()],
             grant_recipient: Vec::new(),
             grant_kv: None,
+            grants_later: false,
             sending: SendingArgs { messages_at_once: Some(Bound::None), ..Default::default() },
         };
         assert!(args.changes_grants());
@@ -457,6 +466,7 @@ mod tests {
             secret: vec!["signing=whsec_x=".into()],
             grant_recipient: Vec::new(),
             grant_kv: 0,
+            grants_later: false,
             disabled: false,
             sending: SendingArgs::default(),
         };

@@ -1,12 +1,12 @@
-//! Reading JSON without taking it apart: an object becomes its keys and the text of each value, and texts are borrowed where they can be.
+//! JSON without taking it apart: an object becomes its keys and the text of each value, and texts are borrowed where they can be.
 //!
-//! Leaves what the keys mean to `message`.
+//! It is well-formed by then: the SDK's `json` has read what the sender wrote. Leaves what the keys mean to `message`.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// The text of a JSON value, known to be well-formed.
@@ -188,98 +188,6 @@ pub(crate) fn merge<'a>(base: &'a str, over: &'a str) -> Result<Cow<'a, str>, se
         merged.entry(key, value.get());
     }
     Ok(Cow::Owned(merged.finish()))
-}
-
-/// Whether every text and number in well-formed JSON can be read, and nesting ends within 128 levels. Skimming a value, as above, lets pass
-/// half a surrogate pair, `1e309` and any depth, at which a later reader would stumble; so what looks as if it held one is read in full.
-pub(crate) fn check_readable(text: &str) -> Result<(), serde_json::Error> {
-    if may_be_unreadable(text) { serde_json::from_str::<Read>(text).map(|Read| ()) } else { Ok(()) }
-}
-
-/// Cheap, and true too often rather than too seldom.
-fn may_be_unreadable(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let mut brackets = 0;
-    let mut digits = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
-        match byte {
-            b'0'..=b'9' => {
-                digits += 1;
-                if digits > 200 {
-                    return true;
-                }
-                continue;
-            }
-            b'e' | b'E' if digits > 0 => {
-                let exponent = &bytes[at + 1..];
-                let exponent = exponent.strip_prefix(b"+").or(exponent.strip_prefix(b"-")).unwrap_or(exponent);
-                if exponent.len() >= 3 && exponent[..3].iter().all(u8::is_ascii_digit) {
-                    return true;
-                }
-            }
-            b'\\' if bytes.get(at + 1) == Some(&b'u') => return true,
-            b'{' | b'[' => {
-                brackets += 1;
-                if brackets > 64 {
-                    return true;
-                }
-            }
-            _ => {}
-        }
-        digits = 0;
-    }
-    false
-}
-
-/// Reads a value in full and keeps nothing.
-struct Read;
-
-impl<'de> Deserialize<'de> for Read {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Read, D::Error> {
-        deserializer.deserialize_any(Read)
-    }
-}
-
-impl<'de> Visitor<'de> for Read {
-    type Value = Read;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Read, E> {
-        Ok(Read)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Read, E> {
-        Ok(Read)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Read, E> {
-        Ok(Read)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Read, E> {
-        Ok(Read)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Read, E> {
-        Ok(Read)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Read, E> {
-        Ok(Read)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Read, A::Error> {
-        while items.next_element::<Read>()?.is_some() {}
-        Ok(Read)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Read, A::Error> {
-        while entries.next_entry::<Read, Read>()?.is_some() {}
-        Ok(Read)
-    }
 }
 
 /// The elements of a list, each as its text; `None` for another type.

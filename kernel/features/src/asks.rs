@@ -1,0 +1,169 @@
+//! What a condition asks for by name, so that somebody can say of which names there are none.
+
+use std::sync::Arc;
+
+use crate::event::OBJECTS;
+use crate::expression::Expression;
+use crate::leaf::{Aggregate, Leaf};
+use crate::tree::{FeatureName, Node};
+use crate::value::{Comparison, Value};
+
+/// Something that a condition asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ask {
+    /// A trait, a tag or a score.
+    Feature(FeatureName),
+    /// That a trait, tag or score is this text.
+    FeatureIs(FeatureName, Arc<str>),
+    /// Events of a name.
+    Event(Arc<str>),
+    /// A property of events; an empty name of theirs means all.
+    Property { event: Arc<str>, property: Arc<str> },
+    /// That a property is this text.
+    PropertyIs { event: Arc<str>, property: Arc<str>, text: Arc<str> },
+    /// An event's own field by its bare name, which would be a property's if the event had no such field.
+    OwnField { event: Arc<str>, field: Arc<str> },
+    /// A sum or mean of a property.
+    Summed { event: Arc<str>, property: Arc<str> },
+}
+
+impl Expression {
+    /// All that it asks for, each once, in the order in which it is written.
+    pub fn asks(&self) -> Vec<Ask> {
+        let mut asks = Asks(Vec::new());
+        asks.of_person(self.compiled());
+        self.leaves().for_each(|leaf| asks.of_leaf(leaf));
+        asks.0
+    }
+}
+
+struct Asks(Vec<Ask>);
+
+impl Asks {
+    fn note(&mut self, ask: Ask) {
+        if !self.0.contains(&ask) {
+            self.0.push(ask);
+        }
+    }
+
+    fn of_person(&mut self, node: &Node) {
+        if let Node::Feature(name @ (FeatureName::Trait(_) | FeatureName::Tag(_) | FeatureName::Score(_))) = node {
+            self.note(Ask::Feature(name.clone()));
+        }
+        for (asked, text) in compared(node) {
+            if let Node::Feature(name @ (FeatureName::Trait(_) | FeatureName::Tag(_))) = asked {
+                self.note(Ask::Feature(name.clone()));
+                self.note(Ask::FeatureIs(name.clone(), text));
+            }
+        }
+        node.children().into_iter().for_each(|child| self.of_person(child));
+    }
+
+    fn of_leaf(&mut self, leaf: &Leaf) {
+        let event: Arc<str> = leaf.event_name().unwrap_or_default().into();
+        if !event.is_empty() {
+            self.note(Ask::Event(event.clone()));
+        }
+        leaf.parts().for_each(|part| self.of_event(&event, part));
+        if let (Aggregate::Sum | Aggregate::Mean, Some(Node::EventField(path))) = (leaf.aggregate(), leaf.item())
+            && let Some(property) = property_of(path)
+        {
+            self.note(Ask::Summed { event, property });
+        }
+    }
+
+    fn of_event(&mut self, event: &Arc<str>, node: &Node) {
+        if let Node::EventField(path) = node {
+            match (property_of(path), path.first()) {
+                (Some(property), _) => self.note(Ask::Property { event: event.clone(), property }),
+                (None, Some(field)) if !OBJECTS.contains(&field.as_ref()) => {
+                    self.note(Ask::OwnField { event: event.clone(), field: field.clone() });
+                }
+                _ => {}
+            }
+        }
+        for (asked, text) in compared(node) {
+            if let Node::EventField(path) = asked
+                && let Some(property) = property_of(path)
+                && whole_property(path)
+            {
+                self.note(Ask::Property { event: event.clone(), property: property.clone() });
+                self.note(Ask::PropertyIs { event: event.clone(), property, text });
+            }
+        }
+        node.children().into_iter().for_each(|child| self.of_event(event, child));
+    }
+}
+
+/// The fields that an event has of its own.
+const OWN: [&str; 4] = ["name", "kind", "time", "source"];
+
+/// The property that a path begins with.
+fn property_of(path: &[Arc<str>]) -> Option<Arc<str>> {
+    let first = path.first()?;
+    match first.as_ref() {
+        "properties" => path.get(1).cloned(),
+        own if OWN.contains(&own) || OBJECTS.contains(&own) => None,
+        _ => Some(first.clone()),
+    }
+}
+
+/// Whether a path is that of a property and of nothing inside it.
+fn whole_property(path: &[Arc<str>]) -> bool {
+    path.len() == 1 + usize::from(path.first().is_some_and(|first| first.as_ref() == "properties"))
+}
+
+/// What a node compares with texts for equality.
+fn compared(node: &Node) -> Vec<(&Node, Arc<str>)> {
+    match node {
+        Node::Compare(Comparison::Equal | Comparison::NotEqual, a, b, _) => match (a.as_ref(), b.as_ref()) {
+            (asked, Node::Literal(Value::Text(text))) | (Node::Literal(Value::Text(text)), asked) => {
+                vec![(asked, text.clone())]
+            }
+            _ => Vec::new(),
+        },
+        Node::In(item, list) => match list.as_ref() {
+            Node::Literal(Value::List(items)) => {
+                let texts = items.iter().filter_map(|item| match item {
+                    Value::Text(text) => Some(text.clone()),
+                    _ => None,
+                });
+                texts.map(|text| (item.as_ref(), text)).collect()
+            }
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_condition_asks_for_is_named() {
+        let text = "traits.plan in ['gold', 'silver'] && tags.x != 'y' && scores.s > 1 && \
+                    events('Buy').exists(e, e.coupon == 'X' && e.name != 'a' && e.properties.name == 'b') && \
+                    events('Buy').map(e, e.total).sum() > 5 && events('*').exists(e, has(e.context.ip) && e.deep.x == 'q')";
+        let asks = Expression::parse(text).unwrap().asks();
+        let (buy, none): (Arc<str>, Arc<str>) = ("Buy".into(), "".into());
+        let property =
+            |event: &Arc<str>, property: &str| Ask::Property { event: event.clone(), property: property.into() };
+        for wanted in [
+            Ask::Feature(FeatureName::Trait("plan".into())),
+            Ask::FeatureIs(FeatureName::Trait("plan".into()), "silver".into()),
+            Ask::FeatureIs(FeatureName::Tag("x".into()), "y".into()),
+            Ask::Feature(FeatureName::Score("s".into())),
+            Ask::Event(buy.clone()),
+            property(&buy, "coupon"),
+            property(&buy, "name"),
+            property(&none, "deep"),
+            Ask::PropertyIs { event: buy.clone(), property: "coupon".into(), text: "X".into() },
+            Ask::OwnField { event: buy.clone(), field: "name".into() },
+            Ask::Summed { event: buy.clone(), property: "total".into() },
+        ] {
+            assert_eq!(asks.iter().filter(|ask| **ask == wanted).count(), 1, "{wanted:?} in {asks:?}");
+        }
+        assert!(!asks.contains(&property(&none, "ip")) && !asks.contains(&property(&none, "context")));
+    }
+}

@@ -1,0 +1,135 @@
+//! The reference: its examples are evaluated, its habits are written, and the page is compared with the tables.
+
+use kith_model::event::Event;
+
+use super::{Someone, at, event};
+use crate::reference::{CREATED_AT, EVENTS, NOW, SCORES, TAGS, TRAITS, ZONE, examples};
+use crate::syntax::habits;
+use crate::{EventFacts, Expression, LeafId, LeafState, Program, Value, Zone, naive, reference};
+
+fn ada() -> Someone {
+    let facts = |facts: &[(&str, &str)]| {
+        facts.iter().map(|(name, json)| ((*name).to_owned(), Value::from_json_text(json))).collect()
+    };
+    Someone { traits: facts(TRAITS), tags: facts(TAGS), scores: facts(SCORES), created_at: Some(at(CREATED_AT)) }
+}
+
+/// The value both ways; they must agree.
+fn evaluate(text: &str) -> Value {
+    let (now, zone) = (at(NOW), Zone::parse(ZONE).unwrap());
+    let expression = Expression::parse_in(text, ZONE).unwrap_or_else(|error| panic!("{text}\n{error}"));
+    let history: Vec<Event> = EVENTS
+        .iter()
+        .enumerate()
+        .map(|(number, (name, time, properties))| event(name, at(time), &format!("m{number}"), properties))
+        .collect();
+    let events: Vec<EventFacts<'_>> = history.iter().map(|event| EventFacts::new(event, "shop")).collect();
+    let program = Program::new([&expression]);
+    let leaf_value = |id: LeafId| {
+        let leaf = program.leaf(id).unwrap();
+        let mut state = LeafState::default();
+        for event in &events {
+            leaf.apply(&mut state, event, now, &zone);
+        }
+        leaf.value(&state, now, &zone)
+    };
+    let compiled = expression.evaluate(&ada(), &leaf_value, now);
+    assert_eq!(compiled, naive::evaluate(&expression, &ada(), &events, now, &zone), "{text}");
+    compiled
+}
+
+#[test]
+fn every_example_of_the_reference_gives_what_it_says() {
+    for (text, gives) in examples() {
+        assert_eq!(evaluate(text).to_string(), gives, "{text}");
+    }
+}
+
+/// The page is written anew with `KITH_WRITE_DOCS=1 cargo test --workspace --release --lib reference`.
+#[test]
+fn the_page_is_that_of_the_tables() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/conditions.md");
+    if std::env::var_os("KITH_WRITE_DOCS").is_some() {
+        std::fs::write(path, reference()).unwrap();
+    }
+    let page = std::fs::read_to_string(path).unwrap();
+    assert!(page == reference(), "docs/conditions.md differs from the tables; write it anew");
+}
+
+/// What is written by habit, and the message at its place.
+fn refusal(text: &str, at: usize) -> String {
+    let error = match Expression::parse(text) {
+        Err(error) => error,
+        Ok(_) => panic!("{text} is an expression"),
+    };
+    let column = text[..at].chars().count() + 1;
+    assert_eq!((error.line, error.column), (1, column), "{text}\n{error}");
+    error.message
+}
+
+#[test]
+fn every_habit_is_answered_at_its_place_with_what_to_write() {
+    for (kind, written, told) in habits::all() {
+        let texts = match kind {
+            "sign" => vec![format!("traits.a {written} 3"), format!("has(traits.b) && traits.a{written}'x'")],
+            "word" => {
+                vec![format!("traits.a {written} traits.b"), format!("traits.x > 1 {} 'y'", written.to_uppercase())]
+            }
+            "name" => vec![format!("traits.a == {}", written.to_uppercase())],
+            _ => vec![format!("{written}(traits.a)"), format!("traits.b == {}(1)", written.to_uppercase())],
+        };
+        for text in texts {
+            let at = text.rfind(written).max(text.rfind(&written.to_uppercase())).unwrap();
+            assert_eq!(refusal(&text, at), told, "{text}");
+        }
+    }
+    for (text, at, told) in [
+        ("traits.a not in ['x']", 9, "`!(x in ['a', 'b'])`"),
+        ("NOT traits.a", 0, "not is written `!x`"),
+        ("traits.a is null", 9, "`!has(x)`"),
+        ("traits.a IS NOT NULL", 9, "`has(x)`"),
+        ("traits.a is empty", 9, "`!has(x)`"),
+        ("traits.a in ('x', 'y')", 9, "square brackets"),
+        ("traits.a IN ['x']", 9, "square brackets"),
+        ("traits.a == ‘x’", 12, "straight quote"),
+        ("traits.a == “x”", 12, "straight quote"),
+        ("traits.first name == 'x'", 13, "`['first name']`"),
+        ("traits.first-name == 'x'", 13, "`traits['first-name']`"),
+        ("traits.a > 1,000", 11, "`1000`"),
+        ("city == 'x'", 0, "`traits.city`"),
+        ("profile.email == 'x'", 8, "`traits.email`"),
+        ("events('a').count() > 1", 12, "size()"),
+        ("events('a', 'last 30 days').size() > 1", 12, "'30d'"),
+    ] {
+        let message = refusal(text, at);
+        assert!(message.contains(told), "{text}: {message}");
+    }
+    for text in ["traits.and == 1", "traits.a == 'x and y'", "\"a\" == traits.like", "traits.not && true // and so on"]
+    {
+        assert!(Expression::parse(text).is_ok(), "{text}");
+    }
+}
+
+#[test]
+fn what_cannot_mean_what_it_reads_like_is_no_condition() {
+    for (text, column, told) in [
+        ("1", 1, "traits.age > 40"),
+        ("'x'", 1, "traits.city == 'Oslo'"),
+        ("events('A').size()", 13, "size() > 0"),
+        ("traits.city == 'Oslo' || 'Rome'", 26, "traits.city in ['Oslo', 'Rome']"),
+        ("traits.a && 5", 13, "never true or false"),
+        ("!events('A').size()", 14, "never true or false"),
+        ("events('A').exists(e, 'x')", 23, "never true or false"),
+        ("!traits.city in ['Oslo']", 14, "`!(a in b)`"),
+        ("!traits.city == 'Oslo'", 14, "`!(a == b)`"),
+        ("!traits.age > 5", 13, "`!(a < b)`"),
+        ("has(traits.a) && ['x']", 18, "traits.city in"),
+    ] {
+        let error = Expression::parse(text).unwrap().check_condition().unwrap_err();
+        assert!(error.message.contains(told), "{text}: {error}");
+        assert_eq!((error.line, error.column), (1, column), "{text}: {error}");
+    }
+    for text in ["!traits.a == true", "!traits.a == !traits.b", "!(traits.city in ['Oslo'])", "traits.a || tags.b"] {
+        assert!(Expression::parse(text).unwrap().check_condition().is_ok(), "{text}");
+    }
+}

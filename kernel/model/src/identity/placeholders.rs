@@ -1,0 +1,211 @@
+//! Values that stand where a value is missing. They tie strangers together, because everybody who has none has the same.
+//!
+//! The words come from what senders really send: the texts of an absent value in several languages and databases, the default
+//! ids of tracking libraries, unfilled templates, masked numbers. They are found in every quoting and case.
+
+use super::rules::Shape;
+
+/// The values themselves, in lower case and without quotes and brackets.
+const WORDS: [&str; 64] = [
+    "-1",
+    "0",
+    "anonymous",
+    "anonymous id",
+    "anonymous user",
+    "anonymous_id",
+    "anonymousid",
+    "anonymoususer",
+    "customer id",
+    "customer_id",
+    "customerid",
+    "default",
+    "distinct id",
+    "distinct_id",
+    "distinctid",
+    "dummy",
+    "e-mail",
+    "email",
+    "empty",
+    "false",
+    "guest",
+    "guest user",
+    "id",
+    "inf",
+    "infinity",
+    "invalid",
+    "missing",
+    "n.a",
+    "n.a.",
+    "n/a",
+    "na",
+    "nan",
+    "nil",
+    "no email",
+    "no value",
+    "none",
+    "not applicable",
+    "not available",
+    "not found",
+    "not provided",
+    "not set",
+    "not_authenticated",
+    "not_available",
+    "not_provided",
+    "not_set",
+    "notset",
+    "null",
+    "object object",
+    "object undefined",
+    "object null",
+    "placeholder",
+    "redacted",
+    "tbd",
+    "test",
+    "testing",
+    "true",
+    "undefined",
+    "unidentified",
+    "unknown",
+    "unspecified",
+    "user id",
+    "user_id",
+    "userid",
+    "void",
+];
+
+/// Of these a value may consist several times: `undefined undefined` is a first and a last name that are missing.
+const MISSING: [&str; 10] =
+    ["null", "undefined", "nil", "none", "nan", "unknown", "anonymous", "n/a", "empty", "missing"];
+
+/// Names before the `@` that no person has, whatever the domain.
+const LOCALS: [&str; 22] = [
+    "anonymous",
+    "donotreply",
+    "do-not-reply",
+    "fake",
+    "guest",
+    "invalid",
+    "keine",
+    "n/a",
+    "no-email",
+    "no-mail",
+    "no-reply",
+    "no.email",
+    "no_email",
+    "noemail",
+    "nomail",
+    "none",
+    "noreply",
+    "notprovided",
+    "not-provided",
+    "null",
+    "undefined",
+    "unknown",
+];
+
+/// Names that are placeholders where the domain repeats them (`test@test.com`) or is one for examples.
+const REPEATED: [&str; 16] = [
+    "abc", "asdf", "demo", "dummy", "email", "example", "foo", "mail", "name", "no", "none", "qwerty", "sample",
+    "test", "user", "xyz",
+];
+
+/// A value of one letter or digit, so many times, is a masked or made-up one. Shorter ones are customer 1111.
+const REPEATS: usize = 7;
+
+/// Whether a value, in lower case, stands for a missing one.
+pub(super) fn is_placeholder(value: &str, shape: Shape) -> bool {
+    let bare = unquoted(value);
+    !bare.chars().any(char::is_alphanumeric)
+        || WORDS.contains(&bare)
+        || is_repeated_word(bare)
+        || is_one_letter(bare, shape)
+        || is_template(value)
+        || (bare.contains(char::is_whitespace) && WORDS.contains(&one_spaced(bare).as_str()))
+        || bare.rsplit_once('@').is_some_and(|(local, domain)| is_placeholder_address(local, domain))
+}
+
+/// Without quotes and brackets around it, however many.
+fn unquoted(value: &str) -> &str {
+    let around = |letter: char| {
+        letter.is_whitespace()
+            || matches!(
+                letter,
+                '"' | '\''
+                    | '`'
+                    | '´'
+                    | '‘'
+                    | '’'
+                    | '‚'
+                    | '“'
+                    | '”'
+                    | '„'
+                    | '«'
+                    | '»'
+                    | '('
+                    | ')'
+                    | '<'
+                    | '>'
+                    | '['
+                    | ']'
+                    | '\\'
+            )
+    };
+    value.trim_matches(around)
+}
+
+fn one_spaced(value: &str) -> String {
+    value.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn is_repeated_word(value: &str) -> bool {
+    let mut words = value.split([' ', '\t', '_', '-', ',', '.', ':', ';', '|', '+']).filter(|word| !word.is_empty());
+    let mut any = false;
+    words.all(|word| {
+        any = true;
+        MISSING.contains(&unquoted(word))
+    }) && any
+}
+
+/// All zeros, and one letter or digit again and again; telephone numbers of one digit are none at any length.
+fn is_one_letter(value: &str, shape: Shape) -> bool {
+    let mut letters = value.chars().filter(|letter| letter.is_alphanumeric());
+    let Some(first) = letters.next() else { return true };
+    let is_joined = value.chars().all(|letter| {
+        letter == first || matches!(letter, '-' | '_' | '.' | ' ' | ':' | '/' | '+' | '(' | ')' | '*' | '#')
+    });
+    is_joined && (first == '0' || shape == Shape::Phone || letters.count() + 1 >= REPEATS)
+}
+
+/// A template that nobody filled in: `{{user.id}}`, `${id}`, `<%= id %>`, `%user_id%`, `{userId}`, `*|EMAIL|*`, `[[id]]`.
+fn is_template(value: &str) -> bool {
+    let holds = |open: &str, close: &str| value.find(open).is_some_and(|at| value[at + open.len()..].contains(close));
+    if [("{{", "}}"), ("${", "}"), ("#{", "}"), ("<%", "%>"), ("[[", "]]"), ("*|", "|*"), ("{%", "%}")]
+        .into_iter()
+        .any(|(open, close)| holds(open, close))
+    {
+        return true;
+    }
+    let inside = |open: char, close: char| value.strip_prefix(open).and_then(|rest| rest.strip_suffix(close));
+    let is_name = |name: &str| {
+        name.starts_with(|letter: char| letter.is_alphabetic() || matches!(letter, '_' | '%' | '$'))
+            && name
+                .chars()
+                .all(|letter| letter.is_alphanumeric() || matches!(letter, '_' | '.' | '-' | ' ' | '%' | '$' | '@'))
+    };
+    // Identifiers of Windows stand in braces: `{3f2504e0-4f89-11d3-9a0c-0305e82c3301}`.
+    let is_guid = |name: &str| name.len() == 36 && name.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    inside('{', '}').is_some_and(|name| is_name(name) && !is_guid(name)) || inside('%', '%').is_some_and(is_name)
+}
+
+fn is_placeholder_address(local: &str, domain: &str) -> bool {
+    let site = domain.split('.').next().unwrap_or_default();
+    let is_for_examples =
+        matches!(site, "example" | "test" | "invalid" | "localhost" | "domain" | "yourdomain" | "company");
+    let letters = || local.chars();
+    let is_one = letters().next().is_some_and(|first| letters().all(|letter| letter == first));
+    LOCALS.contains(&local)
+        || (local == site && (REPEATED.contains(&local) || is_one))
+        || (is_for_examples
+            && matches!(local, "test" | "email" | "example" | "name" | "your" | "youremail" | "your.email"))
+        || (local.len() >= REPEATS && is_one)
+}

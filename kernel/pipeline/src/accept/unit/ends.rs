@@ -1,0 +1,53 @@
+//! How a unit and a group end: what was pending is part of more, is durable, or is forgotten.
+
+use kith_model::id::WorkspaceId;
+use kith_store::{Operation, Precondition, ReadError};
+
+use super::{Totals, Workspace};
+
+impl Workspace {
+    pub(in crate::accept) fn id(&self) -> WorkspaceId {
+        self.id
+    }
+
+    /// Count what the unit made of people, and what it demands of the totals.
+    pub(in crate::accept) fn count_people(&mut self, operations: &mut Vec<Operation>) -> Vec<Precondition> {
+        let (identifiers, profiles) = self.people.growth();
+        let counts = self.totals.unit();
+        counts.identifiers += identifiers;
+        counts.profiles = counts.profiles.saturating_add_signed(profiles);
+        let (before, after) = self.totals.write();
+        operations.push(after);
+        vec![before]
+    }
+
+    pub(in crate::accept) fn keep_unit(&mut self) {
+        self.people.keep_unit();
+        self.seen.keep_unit();
+        self.quota.keep_unit();
+        self.totals.keep_unit();
+    }
+
+    pub(super) fn forget_unit(&mut self) {
+        self.people.forget_unit();
+        self.seen.forget_unit();
+        self.quota.forget_unit();
+        self.totals.forget_unit();
+    }
+
+    /// The group is durable.
+    pub(in crate::accept) fn committed(&mut self) {
+        self.people.committed();
+        self.seen.committed();
+        self.quota.ended();
+    }
+
+    /// Some units of the group were not committed; what they touched is read from the store again.
+    pub(in crate::accept) fn committed_in_part(&mut self) -> Result<(), ReadError> {
+        self.seen.committed_in_part()?;
+        self.quota.ended();
+        self.people.committed_in_part()?;
+        self.totals = Totals::open(self.store.as_ref(), self.id)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,146 @@
+//! Whose an event is: its identifiers become identities, and what it is evidence of is followed or said not to be.
+
+use kith_model::event::EventKind;
+use kith_model::id::SourceIdentityId;
+use kith_model::identity::{ANONYMOUS_ID, AliasRule, EdgeId, Evidence, Identifier, PREVIOUS_ID, USER_ID};
+use kith_model::profile::believed;
+use kith_model::time::Timestamp;
+use kith_store::ReadError;
+
+use super::{Note, Workspace};
+use crate::accept::named::Named;
+use crate::accept::people::{Followed, Link};
+use crate::profiles::facts::EventFacts;
+
+/// What of an event was not followed.
+pub(super) struct Tied {
+    pub notes: Vec<Note>,
+    /// Pieces of evidence that join nobody.
+    pub not_followed: u64,
+}
+
+impl Workspace {
+    /// Tie the identifiers of an event together, the strongest first.
+    pub(super) fn tie(
+        &mut self,
+        named: &[Named],
+        kind: EventKind,
+        given: &EventFacts<'_>,
+    ) -> Result<(SourceIdentityId, Tied), ReadError> {
+        let mut tied = Tied { notes: Vec::new(), not_followed: 0 };
+        let identity = self.name(&named[0], given, &mut tied)?;
+        self.people.give_event(identity);
+        let evidence = match kind {
+            EventKind::Alias => Evidence::Alias,
+            _ => Evidence::SameEvent,
+        };
+        for other in &named[1..] {
+            let beside = self.name(other, given, &mut tied)?;
+            let link = Link {
+                one: identity,
+                other: beside,
+                evidence,
+                time: believed(given.time, given.received_at),
+                source: given.source,
+                message_id: given.message_id,
+            };
+            let followed = self.people.link(&link, &self.rules)?;
+            tied.note(followed);
+            if other.normal.is_previous() {
+                self.find_previous(beside, &other.normal, given, &mut tied)?;
+            }
+        }
+        Ok((identity, tied))
+    }
+
+    /// The identity of an identifier as it came, tied to that of its normal form.
+    fn name(&mut self, named: &Named, given: &EventFacts<'_>, tied: &mut Tied) -> Result<SourceIdentityId, ReadError> {
+        let spelled = self.people.identify(&named.spelled, given.received_at)?;
+        self.follow_alias(spelled, &named.spelled, given, tied)?;
+        if named.spelled != named.normal {
+            let normal = self.people.identify(&named.normal, given.received_at)?;
+            self.follow_alias(normal, &named.normal, given, tied)?;
+            self.rule(EdgeId::behind(spelled, normal, Evidence::Spelling), given, tied)?;
+        }
+        Ok(spelled)
+    }
+
+    /// Where an alias named somebody before there was anybody of that id, it holds from now on.
+    fn follow_alias(
+        &mut self,
+        identity: SourceIdentityId,
+        identifier: &Identifier,
+        given: &EventFacts<'_>,
+        tied: &mut Tied,
+    ) -> Result<(), ReadError> {
+        let may_be_old = matches!(identifier.kind.as_str(), USER_ID | ANONYMOUS_ID);
+        if !may_be_old || !self.people.is_of_event(identity) {
+            return Ok(());
+        }
+        let previous = Identifier::new(PREVIOUS_ID, identifier.value.as_str());
+        match self.people.find(&previous)? {
+            Some(previous) => self.same_id(previous, identity, &identifier.kind, given, tied),
+            None => Ok(()),
+        }
+    }
+
+    /// Tie the old id of an alias to those who have it.
+    fn find_previous(
+        &mut self,
+        previous: SourceIdentityId,
+        identifier: &Identifier,
+        given: &EventFacts<'_>,
+        tied: &mut Tied,
+    ) -> Result<(), ReadError> {
+        for kind in [USER_ID, ANONYMOUS_ID] {
+            if let Some(known) = self.people.find(&Identifier::new(kind, identifier.value.as_str()))? {
+                self.same_id(previous, known, kind, given, tied)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn same_id(
+        &mut self,
+        previous: SourceIdentityId,
+        known: SourceIdentityId,
+        kind: &str,
+        given: &EventFacts<'_>,
+        tied: &mut Tied,
+    ) -> Result<(), ReadError> {
+        let edge = match (kind, self.rules.alias) {
+            (USER_ID, AliasRule::Refuse) => {
+                let message = "the alias was not followed, because the old id is a user's and the identity rules of this \
+                               workspace say `alias: refuse`";
+                tied.notes.push(("alias-refused", message.to_owned()));
+                tied.not_followed += 1;
+                return Ok(());
+            }
+            (USER_ID, AliasRule::Merge) => EdgeId::behind(known, previous, Evidence::SameId),
+            _ => EdgeId::behind(previous, known, Evidence::SameId),
+        };
+        self.rule(edge, given, tied)
+    }
+
+    /// Evidence that a rule gives. It has no time and no message, so that it is the same whichever event called for it.
+    fn rule(&mut self, edge: EdgeId, given: &EventFacts<'_>, tied: &mut Tied) -> Result<(), ReadError> {
+        let link = Link {
+            one: edge.low,
+            other: edge.high,
+            evidence: edge.evidence,
+            time: Timestamp(0),
+            source: given.source,
+            message_id: "",
+        };
+        let followed = self.people.link(&link, &self.rules)?;
+        tied.note(followed);
+        Ok(())
+    }
+}
+
+impl Tied {
+    fn note(&mut self, followed: Followed) {
+        self.not_followed += u64::from(followed != Followed::Quietly);
+        self.notes.extend(super::not_followed(followed));
+    }
+}

@@ -1,0 +1,70 @@
+//! What an input would become, without storing anything: the first events as they would be stored, and everything that would be
+//! refused, counted by its reason.
+
+use std::collections::BTreeMap;
+
+use kith_model::event::{DraftEvent, RejectedRecord};
+use kith_model::identity::IdentityRules;
+use kith_model::plugin::RecordPlace;
+
+use crate::accept::{MAX_REPORTED_REJECTIONS, validate};
+
+/// Events that are shown.
+const MAX_SHOWN_EVENTS: usize = 10;
+
+/// Reasons that are counted one by one; a connector's codes are few.
+const MAX_CODES: usize = 64;
+
+/// What a dry run found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Preview {
+    /// The first events, with the identifiers that would be taken.
+    pub events: Vec<DraftEvent>,
+    /// How many events there would be; repeats of earlier ones are among them.
+    pub event_count: u64,
+    /// The first refused parts.
+    pub rejected: Vec<RejectedRecord>,
+    pub rejected_count: u64,
+    /// How many are refused for each code.
+    pub codes: BTreeMap<String, u64>,
+}
+
+impl Preview {
+    /// Take what a connector made of one piece.
+    pub(super) fn take(
+        &mut self,
+        events: Vec<DraftEvent>,
+        places: &[RecordPlace],
+        rejected: Vec<RejectedRecord>,
+        rules: &IdentityRules,
+    ) {
+        for record in rejected {
+            self.refuse(record);
+        }
+        for (index, mut event) in events.into_iter().enumerate() {
+            match validate::check(&event, rules).map(|checked| checked.identifiers) {
+                Err(record) => {
+                    let place = places.get(index).and_then(|place| place.place).unwrap_or(record.place);
+                    self.refuse(RejectedRecord { place, ..record });
+                }
+                Ok(identifiers) => {
+                    self.event_count += 1;
+                    if self.events.len() < MAX_SHOWN_EVENTS {
+                        event.identifiers = identifiers.into_iter().map(|named| named.spelled).collect();
+                        self.events.push(event);
+                    }
+                }
+            }
+        }
+    }
+
+    fn refuse(&mut self, record: RejectedRecord) {
+        self.rejected_count += 1;
+        if self.codes.len() < MAX_CODES || self.codes.contains_key(&record.code) {
+            *self.codes.entry(record.code.clone()).or_default() += 1;
+        }
+        if self.rejected.len() < MAX_REPORTED_REJECTIONS {
+            self.rejected.push(record);
+        }
+    }
+}

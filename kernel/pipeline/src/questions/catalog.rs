@@ -1,0 +1,321 @@
+//! Which names there are, and what a condition asks for that there is not.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kith_features::{Ask, Expression, FeatureName};
+use kith_model::id::WorkspaceId;
+
+use super::{QueryError, workspace};
+use crate::plan::Plan;
+use crate::react::projection::Projection;
+use crate::react::seen::{Seen, Subject};
+use crate::shared::Shared;
+use crate::views::{Catalog, CatalogEntry, NameKind};
+
+/// Values of a trait, tag or score that a catalogue lists; with more it says that there are many.
+const MAX_VALUES: usize = 50;
+
+/// A name that came less often may name one person, and is told to those alone who may read people.
+const CROWD: u64 = 20;
+
+/// All names of a workspace, in the order of their kinds and names.
+pub(crate) fn catalog(shared: &Shared, id: WorkspaceId) -> Result<Catalog, QueryError> {
+    let workspace = workspace(shared, id)?;
+    let compiled = workspace.compiled.load_full();
+    let projection = workspace.projection.read();
+    let mut entries = Vec::new();
+    let mut others = 0;
+    let mut traits: BTreeMap<&str, Option<&Seen>> = BTreeMap::new();
+    for (subject, row) in &projection.seen.rows {
+        match subject {
+            Subject::Others => others = row.seen.count,
+            Subject::Traits => traits.extend(row.names.iter().map(|(name, seen)| (name.as_str(), Some(seen)))),
+            // What tells facts alone has no name.
+            Subject::Event(event) if event.is_empty() => {}
+            Subject::Event(event) => {
+                entries.push(CatalogEntry::seen(NameKind::Event, event, None, &row.seen));
+                let properties = row.names.iter();
+                entries.extend(
+                    properties.map(|(name, seen)| CatalogEntry::seen(NameKind::Property, name, Some(event), seen)),
+                );
+            }
+        }
+    }
+    for feature in projection.index.features().filter(|feature| projection.index.holders(feature) > Some(0)) {
+        if let FeatureName::Trait(name) = feature {
+            traits.entry(name).or_default();
+        }
+    }
+    for (name, seen) in traits {
+        let feature = FeatureName::Trait(name.into());
+        entries.push(of_people(&projection, NameKind::Trait, name, &feature, seen));
+    }
+    for feature in compiled.plan.outputs.keys() {
+        match feature {
+            FeatureName::Tag(name) => entries.push(of_people(&projection, NameKind::Tag, name, feature, None)),
+            FeatureName::Score(name) => entries.push(of_people(&projection, NameKind::Score, name, feature, None)),
+            _ => {}
+        }
+    }
+    entries.sort_by(|one, other| one.place().cmp(&other.place()));
+    Ok(Catalog { entries, others, as_of: projection.as_of.position })
+}
+
+/// A name that people have a value of.
+fn of_people(
+    projection: &Projection,
+    kind: NameKind,
+    name: &str,
+    feature: &FeatureName,
+    seen: Option<&Seen>,
+) -> CatalogEntry {
+    let people = projection.index.holders(feature);
+    let values = projection.index.values(feature, MAX_VALUES);
+    let has_many_values = values.is_none() && people > Some(0);
+    let values = values.unwrap_or_default().into_iter().map(|(value, people)| (value.to_json().to_string(), people));
+    let seen = seen.cloned();
+    CatalogEntry { kind, name: name.into(), event: None, seen, people, values: values.collect(), has_many_values }
+}
+
+/// What may be a mistake in a condition, in words for people. Of values, and of names that may be somebody's own, it speaks only
+/// to those who may read people.
+pub(crate) fn doubts(
+    shared: &Shared,
+    id: WorkspaceId,
+    condition: &str,
+    reads_people: bool,
+) -> Result<Vec<String>, QueryError> {
+    let workspace = workspace(shared, id)?;
+    let compiled = workspace.compiled.load_full();
+    let expression = Expression::parse_in(condition, compiled.setup.zone.name())?;
+    let asks = expression.asks();
+    let projection = workspace.projection.read();
+    if projection.index.population().is_empty() && projection.seen.rows.is_empty() {
+        // Before anything came every name is one that nothing wrote; those of plugins are there all the same.
+        let of_plugins = |ask: &Ask| matches!(ask, Ask::Feature(FeatureName::Tag(_) | FeatureName::Score(_)));
+        let known = Known { projection: &projection, plan: &compiled.plan, reads_people };
+        return Ok(asks.iter().filter(|ask| of_plugins(ask)).filter_map(|ask| known.doubt(ask)).collect());
+    }
+    let known = Known { projection: &projection, plan: &compiled.plan, reads_people };
+    Ok(asks.iter().filter_map(|ask| known.doubt(ask)).collect())
+}
+
+/// What there is.
+struct Known<'a> {
+    projection: &'a Projection,
+    plan: &'a Plan,
+    reads_people: bool,
+}
+
+impl Known<'_> {
+    fn doubt(&self, ask: &Ask) -> Option<String> {
+        match ask {
+            Ask::Feature(FeatureName::Trait(name)) => self.unwritten_trait(name),
+            Ask::Feature(FeatureName::Tag(name)) => self.unmade("tag", name, &FeatureName::Tag(name.clone())),
+            Ask::Feature(FeatureName::Score(name)) => self.unmade("score", name, &FeatureName::Score(name.clone())),
+            Ask::FeatureIs(feature, text) if self.reads_people => self.unheld_value(feature, text),
+            Ask::Event(event) => self.unsent_event(event),
+            Ask::Property { event, property } => self.unsent_property(event, property),
+            Ask::PropertyIs { event, property, text } if self.reads_people => self.unsent_value(event, property, text),
+            Ask::OwnField { event, field } => self.hidden_property(event, field),
+            Ask::Summed { event, property } if self.reads_people => self.amounts_in_texts(event, property),
+            _ => None,
+        }
+    }
+
+    fn unwritten_trait(&self, name: &Arc<str>) -> Option<String> {
+        let index = &self.projection.index;
+        // Of a trait whose values the index does not hold nothing is said.
+        if index.holders(&FeatureName::Trait(name.clone()))? > 0 {
+            return None;
+        }
+        let held = index.features().filter_map(|feature| match feature {
+            FeatureName::Trait(held) => Some((held.as_ref(), index.holders(feature).unwrap_or_default())),
+            _ => None,
+        });
+        let meant = self.meant(name, held);
+        Some(format!("nobody has the trait `{name}` so far{meant}"))
+    }
+
+    fn unmade(&self, kind: &str, name: &str, feature: &FeatureName) -> Option<String> {
+        if self.plan.outputs.contains_key(feature) {
+            return None;
+        }
+        let made = self.plan.outputs.keys().filter_map(|made| match (made, feature) {
+            (FeatureName::Tag(made), FeatureName::Tag(_)) | (FeatureName::Score(made), FeatureName::Score(_)) => {
+                Some((made.as_ref(), u64::MAX))
+            }
+            _ => None,
+        });
+        let meant = self.meant(name, made);
+        Some(format!("no installed plugin writes the {kind} `{name}`, so nobody has it until one does{meant}"))
+    }
+
+    fn unheld_value(&self, feature: &FeatureName, text: &str) -> Option<String> {
+        let index = &self.projection.index;
+        if index.holders(feature)? == 0 {
+            return None;
+        }
+        let values = index.values(feature, usize::MAX)?;
+        let texts: Vec<(&str, u64)> = values
+            .iter()
+            .filter_map(|(value, people)| match value {
+                kith_features::Value::Text(text) => Some((text.as_ref(), *people)),
+                _ => None,
+            })
+            .collect();
+        // Of lists, objects and numbers the index does not list what there is.
+        let listed: u64 = values.iter().map(|(_, people)| people).sum();
+        if listed < index.holders(feature)? || texts.iter().any(|(held, _)| *held == text) {
+            return None;
+        }
+        let meant = self.meant(text, texts.into_iter());
+        Some(format!("nobody's `{feature}` is '{text}' so far{meant}"))
+    }
+
+    fn unsent_event(&self, event: &str) -> Option<String> {
+        if self.seen(event).is_some() || self.is_incomplete() || is_told_by_kernel(event) {
+            return None;
+        }
+        let sent = self.projection.seen.rows.iter().filter_map(|(subject, row)| match subject {
+            Subject::Event(sent) => Some((sent.as_str(), row.seen.count)),
+            _ => None,
+        });
+        let meant = self.meant(event, sent);
+        Some(format!("no event `{event}` came so far{meant}"))
+    }
+
+    fn unsent_property(&self, event: &str, property: &str) -> Option<String> {
+        if self.is_incomplete() {
+            return None;
+        }
+        let rows = &self.projection.seen.rows;
+        if event.is_empty() {
+            let mut of_events = rows.iter().filter(|(subject, _)| matches!(subject, Subject::Event(_)));
+            let came = of_events.any(|(_, row)| row.names.contains_key(property));
+            return (!came).then(|| format!("no event came with the property `{property}` so far"));
+        }
+        let row = rows.get(&Subject::Event(event.to_owned()))?;
+        if row.names.contains_key(property) {
+            return None;
+        }
+        let meant = self.meant(property, row.names.iter().map(|(name, seen)| (name.as_str(), seen.count)));
+        Some(format!("no event `{event}` came with the property `{property}` so far{meant}"))
+    }
+
+    fn unsent_value(&self, event: &str, property: &str, text: &str) -> Option<String> {
+        let seen = self.property(event, property)?;
+        if seen.has_many_values || seen.kinds.lists + seen.kinds.objects > 0 {
+            return None;
+        }
+        let decoded: Vec<(String, u64)> = seen
+            .values
+            .iter()
+            .map(|(json, count)| match serde_json::from_str::<String>(json) {
+                Ok(text) => (text, *count),
+                Err(_) => (json.clone(), *count),
+            })
+            .collect();
+        if decoded.iter().any(|(value, _)| value == text) {
+            return None;
+        }
+        let meant = self.meant(text, decoded.iter().map(|(value, count)| (value.as_str(), *count)));
+        Some(format!("no event `{event}` came with the `{property}` '{text}' so far{meant}"))
+    }
+
+    fn hidden_property(&self, event: &str, field: &str) -> Option<String> {
+        self.property(event, field).filter(|seen| self.reads_people || seen.count >= CROWD)?;
+        Some(format!(
+            "`e.{field}` is the event's own {field}; the property `{field}` of `{event}` is `e.properties.{field}`"
+        ))
+    }
+
+    fn amounts_in_texts(&self, event: &str, property: &str) -> Option<String> {
+        let kinds = self.property(event, property)?.kinds;
+        match (kinds.number_texts, kinds.texts) {
+            (0, 0) => None,
+            (numbers, 0) => Some(format!(
+                "`{property}` of `{event}` came as text in {numbers} events; these texts are written as numbers and count"
+            )),
+            (_, texts) => Some(format!(
+                "`{property}` of `{event}` came as text that is no number in {texts} events; sums leave it out"
+            )),
+        }
+    }
+
+    fn seen(&self, event: &str) -> Option<&Seen> {
+        self.projection.seen.rows.get(&Subject::Event(event.to_owned())).map(|row| &row.seen)
+    }
+
+    fn property(&self, event: &str, property: &str) -> Option<&Seen> {
+        self.projection.seen.rows.get(&Subject::Event(event.to_owned()))?.names.get(property)
+    }
+
+    /// Whether names came that are not kept, so that of none it can be said that it did not come.
+    fn is_incomplete(&self) -> bool {
+        let seen = &self.projection.seen;
+        seen.rows.is_empty() || seen.rows.contains_key(&Subject::Others)
+    }
+
+    /// The question whether another name was meant.
+    fn meant<'n>(&self, name: &str, names: impl Iterator<Item = (&'n str, u64)>) -> String {
+        let told = names.filter(|(_, count)| self.reads_people || *count >= CROWD);
+        let near = told.filter_map(|(other, _)| Some((distance(name, other)?, other)));
+        near.min().map_or_else(String::new, |(_, other)| format!("; did you mean `{other}`?"))
+    }
+}
+
+/// Whether events of a name are those in which the kernel tells of its own work.
+fn is_told_by_kernel(event: &str) -> bool {
+    event.starts_with("Message ")
+}
+
+/// How many letters differ between two names, if these are few beside their length; case and what stands between words count
+/// little.
+fn distance(one: &str, other: &str) -> Option<usize> {
+    let plain = |name: &str| -> Vec<char> {
+        name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).take(65).collect()
+    };
+    let (one, other) = (plain(one), plain(other));
+    let longest = one.len().max(other.len());
+    // Long texts are no names, and each pair costs the product of the lengths.
+    if longest > 64 || longest == 0 {
+        return None;
+    }
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (place, letter) in one.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = place + 1;
+        for (column, compared) in other.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != compared);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
+        }
+    }
+    let differ = row[other.len()];
+    (differ <= (longest / 4).max(1)).then_some(differ)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_near_where_few_letters_differ() {
+        for (one, other, near) in [
+            ("Order Complted", "Order Completed", Some(1)),
+            ("order_completed", "Order Completed", Some(0)),
+            ("cty", "city", Some(1)),
+            ("plan", "plans", Some(1)),
+            ("plan", "city", None),
+            ("ab", "cd", None),
+            ("", "a", Some(1)),
+            ("", "", None),
+            ("Größe", "größe", Some(0)),
+        ] {
+            assert_eq!(distance(one, other), near, "{one} {other}");
+        }
+        assert_eq!(distance(&"x".repeat(100), "x"), None);
+    }
+}

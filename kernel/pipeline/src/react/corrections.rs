@@ -1,0 +1,101 @@
+//! What follows from a correction: the leaves that the replaced event fed are made again from the history that is left.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kith_features::{EventFacts, FeatureName, LeafId, Value};
+use kith_model::change::Change;
+use kith_model::event::Event;
+use kith_model::id::{Position, SourceIdentityId};
+use kith_store::{Key, KeyRange, ReadError, row};
+use serde_json::value::RawValue;
+
+use super::effects::Effect;
+use super::feed::RecordError;
+use super::reactor::Reactor;
+use super::walks::PAGE_EVENTS;
+use crate::profiles::facts::read_contribution;
+
+impl Reactor {
+    /// An event is no longer part of its person's history, which the store has without it already.
+    pub(super) fn superseded(&mut self, position: Position, event: &Event) -> Result<(), RecordError> {
+        let identity = event.identity;
+        if !self.identities.load(identity)? {
+            let what = format!("source identity {identity}");
+            let problem = "the log names it, but it has no rows".to_owned();
+            return Err(ReadError::Corrupt { what, problem }.into());
+        }
+        let Some(person) = self.identities.person(identity) else { return Ok(()) };
+        let (profile, is_known) = (person.profile(), person.derived.is_some());
+        // Where nothing was computed of it yet, its next event brings all there is.
+        if !is_known {
+            return Ok(());
+        }
+        let cause = self.cause(position, event.origin);
+        self.touch(profile, cause, position)?;
+        self.identities.load_profile(profile)?;
+        self.take_back_traits(event, identity)?;
+        let leaves = self.rebuild(position, event)?;
+        if let Some(touch) = self.pass.touched.get_mut(&profile) {
+            leaves.into_iter().for_each(|leaf| touch.leaf(leaf, || Value::Unknown));
+            if let Ok(traits) = serde_json::from_str::<BTreeMap<String, &RawValue>>(&event.traits) {
+                touch.features.extend(traits.into_keys().map(|name| FeatureName::Trait(name.as_str().into())));
+            }
+        }
+        Ok(())
+    }
+
+    /// The facts are what accept has made of them.
+    fn take_back_traits(&mut self, event: &Event, identity: SourceIdentityId) -> Result<(), ReadError> {
+        if !event.traits.is_empty() {
+            let (contribution, profiling) = read_contribution(self.shared.store.as_ref(), self.workspace.id, identity)?;
+            if let Some(person) = self.identities.person_mut(identity) {
+                (person.contribution, person.profiling) = (contribution, profiling);
+            }
+        }
+        Ok(())
+    }
+
+    /// Make the leaves again that the event fed, of what came before `position` and was fed to them; the leaves.
+    fn rebuild(&mut self, position: Position, gone: &Event) -> Result<BTreeSet<LeafId>, RecordError> {
+        let identity = gone.identity;
+        let person_key = super::readiness::key_of(identity, self.workspace.id);
+        let wanted: BTreeSet<LeafId> = self.fed_by(gone).collect();
+        if wanted.is_empty() {
+            return Ok(wanted);
+        }
+        let keys = self.identities.drop_leaves(identity, |leaf| !wanted.contains(&leaf));
+        if !keys.is_empty() {
+            self.pass.effects.push(Effect::Unsealed { keys });
+        }
+        let all = Key::events(self.workspace.id, identity).range();
+        let mut range = KeyRange { from: all.from, to: all.to };
+        loop {
+            let page = self.shared.store.scan(&range, PAGE_EVENTS)?;
+            for (key, value) in &page.rows {
+                // What comes later in the feed is taken in there.
+                if key.position() < position
+                    && let Change::Recorded(event) = row::decode::<Change>(value)?
+                {
+                    // A walk that has not come to this event yet will bring it.
+                    let takes = |leaf| self.readiness.takes(leaf, person_key.as_bytes(), key.as_bytes());
+                    let taken: BTreeSet<LeafId> = wanted.iter().copied().filter(|leaf| takes(*leaf)).collect();
+                    self.take_past(identity, &event, &taken)?;
+                }
+            }
+            match page.next {
+                Some(next) => range.from = next,
+                None => break,
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// The leaves that an event feeds.
+    fn fed_by(&self, event: &Event) -> impl Iterator<Item = LeafId> + use<> {
+        let compiled = Arc::clone(&self.compiled);
+        let source = compiled.plan.source_names.get(&event.source).map_or("", String::as_str);
+        let facts = EventFacts::new(event, source);
+        compiled.plan.program.leaves_for(&facts).map(|leaf| leaf.id()).collect::<Vec<_>>().into_iter()
+    }
+}

@@ -1,0 +1,140 @@
+//! The rows of dead letters: what could not become an event, what a plugin failed on, what could not be delivered, and what
+//! cannot be read.
+
+use kith_model::event::{EventOrigin, RejectedRecord};
+use kith_model::id::Position;
+use kith_model::time::Timestamp;
+use kith_store::row::{Owner, Row, read_postcard};
+use serde::{Deserialize, Serialize};
+
+/// Something kept aside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Aside {
+    /// A part of an input that could not become an event.
+    Record(Box<Letter>),
+    /// People on whom a compute plugin failed, by the kind of fault.
+    Computation { at: Timestamp, code: String, message: String, profiles: u64 },
+    /// A delivery that was given up, or whose fate is unknown: its own row has the rest.
+    Delivery { id: [u8; 16] },
+    /// Something stored that cannot be read, or whose consequences are larger than a commit.
+    Unreadable { at: Timestamp, position: Position, problem: String, raw: Vec<u8> },
+}
+
+/// A record that could not become an event, with what it takes to try it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Letter {
+    /// When it came first, which is a part of its name.
+    pub at: Timestamp,
+    /// When the same content last came, and was refused for the same reason.
+    pub last_at: Timestamp,
+    pub times: u64,
+    pub record: RejectedRecord,
+    pub form: RawForm,
+    /// What it came with; absent where that is not known, or where the connector's state is too large to be kept with it.
+    pub came: Option<Came>,
+    pub origin: EventOrigin,
+    /// Whether an admin has corrected its text.
+    pub is_edited: bool,
+}
+
+/// What the text of a letter is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum RawForm {
+    /// The record as the sender wrote it.
+    Sent,
+    /// A whole request, on which the connector failed.
+    Request,
+    /// The event that the connector found, as JSON, where nobody said what the sender wrote.
+    Event,
+    /// The record of an event that was taken: the letter says what of it could not be followed.
+    Taken,
+    /// No record: how many more there were.
+    Counted,
+    /// Of a release that did not say.
+    Older,
+}
+
+/// The request or file that a record came in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Came {
+    pub path: String,
+    pub query: String,
+    pub content_type: String,
+    /// The connector's state behind the piece that it came in: what a header said.
+    pub resume: Option<Vec<u8>>,
+}
+
+/// When a letter of some content came first: with that content it names the letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LetterTime(pub Timestamp);
+
+/// [`Aside`] before a record had more than itself.
+#[derive(Serialize, Deserialize)]
+enum AsideV1 {
+    Record { at: Timestamp, record: RejectedRecord },
+    Computation { at: Timestamp, code: String, message: String, profiles: u64 },
+    Delivery { id: [u8; 16] },
+    Unreadable { at: Timestamp, position: Position, problem: String, raw: Vec<u8> },
+}
+
+impl From<AsideV1> for Aside {
+    fn from(aside: AsideV1) -> Aside {
+        match aside {
+            AsideV1::Record { at, record } => Aside::Record(Box::new(Letter {
+                at,
+                last_at: at,
+                times: 1,
+                record,
+                form: RawForm::Older,
+                came: None,
+                origin: EventOrigin::Client,
+                is_edited: false,
+            })),
+            AsideV1::Computation { at, code, message, profiles } => Aside::Computation { at, code, message, profiles },
+            AsideV1::Delivery { id } => Aside::Delivery { id },
+            AsideV1::Unreadable { at, position, problem, raw } => Aside::Unreadable { at, position, problem, raw },
+        }
+    }
+}
+
+impl Row for Aside {
+    const WHAT: &'static str = "what was kept aside";
+    const OWNER: Owner = Owner::Accept;
+    const VERSION: u8 = 2;
+
+    fn before(version: u8, body: &[u8]) -> Option<Result<Aside, String>> {
+        (version == 1).then(|| read_postcard::<AsideV1>(body).map(Aside::from))
+    }
+}
+
+impl Row for LetterTime {
+    const WHAT: &'static str = "when a letter came first";
+    const OWNER: Owner = Owner::Accept;
+    const VERSION: u8 = 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_store::row;
+
+    use super::*;
+
+    #[test]
+    fn letters_of_the_release_before_are_read() {
+        let record = RejectedRecord { place: 3, code: "bad-time".into(), message: "no".into(), raw: "{}".into() };
+        let before = [
+            AsideV1::Record { at: Timestamp(5), record: record.clone() },
+            AsideV1::Delivery { id: [7; 16] },
+            AsideV1::Unreadable { at: Timestamp(6), position: Position(9), problem: "p".into(), raw: vec![1] },
+        ];
+        let read = before.map(|aside| {
+            let mut bytes = vec![1];
+            row::write_postcard(&aside, &mut bytes);
+            row::decode::<Aside>(&bytes).unwrap()
+        });
+        let Aside::Record(letter) = &read[0] else { panic!("{read:?}") };
+        assert_eq!((&letter.record, letter.at, letter.times, letter.form), (&record, Timestamp(5), 1, RawForm::Older));
+        assert_eq!(read[1], Aside::Delivery { id: [7; 16] });
+        assert!(matches!(&read[2], Aside::Unreadable { position: Position(9), .. }));
+    }
+}

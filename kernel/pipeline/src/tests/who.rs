@@ -1,0 +1,290 @@
+//! Who is one person by the rules: spellings, what names nobody, aliases between users, shared identifiers, and what is said of
+//! evidence that was not followed.
+
+use std::collections::BTreeSet;
+
+use kith_model::event::{DraftEvent, EventKind};
+use kith_model::identity::{AliasRule, Evidence, Identifier, Veto};
+use proptest::prelude::*;
+use proptest::test_runner::Config;
+
+use super::harness::*;
+
+/// The identifiers of the person behind one of them.
+fn who(bench: &Bench, kind: &str, value: &str) -> Vec<String> {
+    let found = bench.profile(kind, value);
+    let mut all: Vec<String> =
+        found.into_iter().flat_map(|found| found.members).map(|(_, identifier)| identifier.to_string()).collect();
+    all.sort();
+    all
+}
+
+fn alias(message_id: &str, new: &str, old: &str) -> DraftEvent {
+    let identifiers = [("user_id", new), ("previous_id", old)];
+    DraftEvent { kind: EventKind::Alias, ..identify(message_id, &identifiers, "", START) }
+}
+
+#[test]
+fn spellings_of_one_identifier_are_one_person_in_events_and_look_ups() {
+    let bench = Bench::new(vec![]);
+    bench.configure(|setup| setup.identity_rules.phone_region = Some("DE".to_owned()));
+    let pairs = [
+        ("user_id", "w1", "w1 \t\n"),
+        ("user_id", "w2", "w2\u{200b}"),
+        ("user_id", "jos\u{e9}", "jose\u{301}"),
+        ("email", "ada@example.com", "Ada@Example.com"),
+        ("phone", "+15550100000", "+1 (555) 010-0000"),
+        ("phone", "+491701234567", "0170/1234567"),
+    ];
+    for (number, (kind, normal, spelled)) in pairs.into_iter().enumerate() {
+        let (one, other) = (format!("a{number}"), format!("b{number}"));
+        bench.send(vec![
+            identify(&format!("m{number}"), &[(kind, spelled), ("anonymous_id", &one)], "", START),
+            identify(&format!("n{number}"), &[(kind, normal), ("anonymous_id", &other)], "", START),
+        ]);
+        let person = who(&bench, "anonymous_id", &one);
+        assert!(person.contains(&format!("anonymous_id:{other}")), "{spelled:?}: {person:?}");
+        assert!(person.contains(&format!("{kind}:{}", spelled.trim())), "the value as it came is kept: {person:?}");
+        for asked in [normal.to_owned(), spelled.to_owned(), format!(" {normal} "), format!("\u{feff}{spelled}")] {
+            assert_eq!(who(&bench, kind, &asked), person, "{asked:?}");
+        }
+    }
+    assert_eq!(who(&bench, "email", "ADA@EXAMPLE.COM"), who(&bench, "email", "ada@example.com"));
+    assert_eq!(bench.count("profile.identifiers.email == ['ada@example.com']"), 1, "a spelling is no second address");
+}
+
+#[test]
+fn what_names_nobody_ties_nobody_and_is_counted() {
+    let bench = Bench::new(vec![]);
+    let values = [
+        ("user_id", "distinctid"),
+        ("user_id", "(not set)"),
+        ("email", "n/a"),
+        ("email", "x@"),
+        ("phone", "0000000000"),
+    ];
+    for (number, (kind, value)) in values.into_iter().enumerate() {
+        let (one, other) = (format!("a{number}"), format!("b{number}"));
+        let sent = bench.send(vec![
+            identify(&format!("m{number}"), &[(kind, value), ("anonymous_id", &one)], r#"{"email":"n/a"}"#, START),
+            identify(&format!("n{number}"), &[(kind, value), ("anonymous_id", &other)], "", START),
+        ]);
+        assert_eq!((sent.acceptance.accepted, sent.acceptance.identifiers_left_out), (2, 2), "{value}");
+        assert_eq!(who(&bench, "anonymous_id", &one), [format!("anonymous_id:{one}")], "{value}");
+        assert_eq!(bench.profile(kind, value).map(|found| found.id), None);
+    }
+    assert_eq!(bench.profile("anonymous_id", "a0").unwrap().traits["email"].value.json, "\"n/a\"", "it stays a trait");
+    // The first of each type and reason is kept aside, and not one for each event.
+    assert_eq!(bench.kernel.dead_letters(WORKSPACE, 100, None).unwrap().items.len(), values.len());
+    let refused = bench.send(vec![identify("r", &[("email", "ada@shop")], "", START)]);
+    let rejected = &refused.acceptance.rejected[0];
+    assert_eq!(rejected.code, "missing-identifier");
+    assert!(rejected.message.contains("`email` \"ada@shop\" is no e-mail address"), "{}", rejected.message);
+}
+
+#[test]
+fn an_alias_between_users_makes_one_person_before_and_after_their_events() {
+    let users =
+        |first: &str| vec![event(first, &[("user_id", "old")], "Order Completed", START), alias("al", "new", "old")];
+    let device = |id: &str| event(id, &[("user_id", "old"), ("anonymous_id", "d")], "Seen", START);
+    for turned in [false, true] {
+        let bench = Bench::new(vec![]);
+        let mut events = users("m1");
+        events.push(device("m2"));
+        if turned {
+            events.reverse();
+        }
+        events.into_iter().for_each(|event| drop(bench.send(vec![event])));
+        assert_eq!(who(&bench, "user_id", "new"), ["anonymous_id:d", "user_id:new", "user_id:old"], "turned: {turned}");
+        assert_eq!(who(&bench, "user_id", "old"), who(&bench, "user_id", "new"));
+        assert!(bench.profile("anonymous_id", "old").is_none_or(|found| found.members.len() == 3), "no stray device");
+        // The limit of one user stands.
+        bench.send(vec![event("m3", &[("user_id", "third"), ("anonymous_id", "d")], "Seen", START)]);
+        assert_eq!(who(&bench, "user_id", "third"), ["user_id:third"]);
+    }
+}
+
+#[test]
+fn an_alias_of_a_device_is_the_device_and_two_users_of_it_stay_two() {
+    let bench = Bench::new(vec![]);
+    bench.send(vec![event("m1", &[("anonymous_id", "an6")], "Seen", START), alias("al", "u6", "an6")]);
+    assert_eq!(who(&bench, "user_id", "u6"), ["anonymous_id:an6", "user_id:u6"]);
+    let sent = bench.send(vec![alias("am", "u7", "an6")]);
+    assert_eq!(sent.acceptance.not_followed, 1);
+    assert_eq!(who(&bench, "user_id", "u7"), ["user_id:u7"]);
+    // An alias that comes before anything else is found by either type, and once the device is seen it is the device's.
+    bench.send(vec![alias("an", "u8", "an8")]);
+    assert_eq!(who(&bench, "anonymous_id", "an8"), ["user_id:u8"]);
+    bench.send(vec![event("m2", &[("anonymous_id", "an8")], "Seen", START)]);
+    assert_eq!(who(&bench, "anonymous_id", "an8"), ["anonymous_id:an8", "user_id:u8"]);
+}
+
+#[test]
+fn an_alias_moves_neither_the_device_nor_the_address_that_come_with_it() {
+    let bench = Bench::new(vec![]);
+    bench.configure(|setup| setup.identity_rules.alias = AliasRule::Refuse);
+    let mine = [("user_id", "old"), ("anonymous_id", "d"), ("email", "ada@example.com")];
+    bench.send(vec![event("m1", &mine, "Order Completed", START)]);
+    let with_all = [("user_id", "new"), ("previous_id", "old"), ("anonymous_id", "d"), ("email", "ada@example.com")];
+    let sent = bench.send(vec![DraftEvent { kind: EventKind::Alias, ..identify("al", &with_all, "", START) }]);
+    assert_eq!(sent.acceptance.not_followed, 1, "the rules refuse it");
+    assert_eq!(who(&bench, "user_id", "new"), ["user_id:new"]);
+    assert_eq!(who(&bench, "user_id", "old").len(), 3);
+    let letters = bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap();
+    assert_eq!(letters.items.len(), 1, "{letters:?}");
+}
+
+#[test]
+fn aliases_in_a_circle_and_onto_itself_end() {
+    let bench = Bench::new(vec![]);
+    bench.send(vec![alias("1", "la", "lb"), alias("2", "lb", "la"), alias("3", "la", "la")]);
+    assert_eq!(who(&bench, "user_id", "la"), ["user_id:la", "user_id:lb"]);
+}
+
+#[test]
+fn what_is_not_followed_is_said_on_the_profile_and_in_the_list() {
+    let bench = Bench::new(vec![]);
+    let on_device = |user: &str, minute: i64| {
+        let time = kith_model::time::Timestamp(START.0 + minute * 60_000);
+        event(&format!("{user}-{minute}"), &[("user_id", user), ("anonymous_id", "tablet")], "Seen", time)
+    };
+    bench.send(vec![on_device("mum", 0)]);
+    let sent = bench.send(vec![on_device("dad", 1)]);
+    assert_eq!(sent.acceptance.not_followed, 1);
+    let dad = bench.profile("user_id", "dad").unwrap();
+    let [told] = &dad.not_followed[..] else { panic!("{:?}", dad.not_followed) };
+    assert_eq!(told.veto, Veto::Limit { kind: "user_id".into() });
+    assert_eq!(
+        (told.evidence.edge.id.evidence, told.evidence.edge.message_id.as_str()),
+        (Evidence::SameEvent, "dad-1")
+    );
+    let mum = bench.profile("user_id", "mum").unwrap();
+    assert!(told.evidence.profiles.contains(&mum.id), "whose it is");
+    let mut found = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = bench.kernel.not_followed(WORKSPACE, 1, cursor.as_deref()).unwrap();
+        found.extend(page.items);
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, dad.not_followed, "once, though it lies under both of its ends");
+    assert_eq!(bench.profile("user_id", "mum").unwrap().not_followed, found);
+}
+
+#[test]
+fn an_identifier_of_too_many_users_ties_nobody_and_raises_one_alarm() {
+    let bench = Bench::new(vec![]);
+    bench.configure(|setup| setup.identity_rules.shared_above = 3);
+    let visit = |number: usize| {
+        let (message, user) = (format!("m{number}"), format!("u{number}"));
+        event(&message, &[("user_id", &user), ("email", "till@shop.de")], "Seen", START)
+    };
+    for number in 0..3 {
+        bench.send(vec![visit(number)]);
+    }
+    assert_eq!(who(&bench, "email", "till@shop.de").len(), 2, "one of three has it");
+    for number in 3..8 {
+        bench.send(vec![visit(number)]);
+    }
+    assert_eq!(who(&bench, "email", "till@shop.de"), ["email:till@shop.de"]);
+    assert_eq!(bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap().items.len(), 1, "said once");
+    let told = bench.profile("user_id", "u0").unwrap().not_followed;
+    assert_eq!(told.iter().map(|told| &told.veto).collect::<Vec<_>>(), [&Veto::Shared]);
+    bench.configure(|setup| setup.identity_rules.shared_above = 100);
+    bench.send(vec![visit(9)]);
+    assert_eq!(who(&bench, "email", "till@shop.de").len(), 1, "it stays shared");
+}
+
+#[test]
+fn merges_are_listed_with_their_evidence_and_the_way_between_two_identifiers_is_told() {
+    let bench = Bench::new(vec![]);
+    bench.send(vec![
+        event("m1", &[("user_id", "u1"), ("anonymous_id", "a1")], "Seen", START),
+        event("m2", &[("email", "Ada@Example.com"), ("anonymous_id", "a1")], "Seen", START),
+        event("m3", &[("user_id", "lone")], "Seen", START),
+    ]);
+    let profile = bench.profile("user_id", "u1").unwrap();
+    let merges = bench.kernel.merges(WORKSPACE, 10, None).unwrap().items;
+    assert_eq!(merges.len(), profile.members.len() - 1, "each joins two parts: {merges:?}");
+    assert!(merges.iter().all(|merge| merge.winner < merge.loser && merge.winner >= profile.id));
+    for merge in &merges {
+        assert_eq!(
+            bench.kernel.profile(WORKSPACE, merge.loser).unwrap().unwrap().id,
+            profile.id,
+            "a loser's id leads on"
+        );
+    }
+    let (from, with) = (Identifier::new("user_id", "u1"), Identifier::new("email", "ada@example.com"));
+    let way = bench.kernel.why(WORKSPACE, profile.id, Some(&from), &with).unwrap().unwrap().unwrap();
+    let told: Vec<(&str, Option<&str>)> = way
+        .iter()
+        .map(|step| {
+            (step.evidence.edge.id.evidence.as_str(), step.event.as_ref().map(|event| event.event.message_id.as_str()))
+        })
+        .collect();
+    assert_eq!(told, [("same_event", Some("m1")), ("same_event", Some("m2")), ("spelling", None)]);
+    let lone = Identifier::new("user_id", "lone");
+    assert!(bench.kernel.why(WORKSPACE, profile.id, Some(&from), &lone).unwrap().unwrap().is_none());
+}
+
+/// Identifiers in spellings, of which some are placeholders, and aliases.
+fn arb_event() -> impl Strategy<Value = (Vec<(&'static str, String)>, i64, bool)> {
+    let spelled = |text: String, how: u8| match how {
+        0 => text.to_uppercase(),
+        1 => format!(" {text}\u{200b}"),
+        _ => text,
+    };
+    let identifier = prop_oneof![
+        4 => (0..5u8, 2..6u8).prop_map(move |(n, how)| ("user_id", spelled(format!("u{n}"), how))),
+        2 => (0..4u8, 1..6u8).prop_map(move |(n, how)| ("anonymous_id", spelled(format!("a{n}"), how))),
+        3 => (0..5u8, 0..4u8).prop_map(move |(n, how)| ("email", spelled(format!("e{n}@x.io"), how))),
+        1 => Just(("email", "n/a".to_owned())),
+    ];
+    let alias = (0..5u8, prop_oneof![(0..5u8).prop_map(|n| format!("u{n}")), (0..4u8).prop_map(|n| format!("a{n}"))]);
+    prop_oneof![
+        5 => (proptest::collection::vec(identifier, 1..4), 0..50i64).prop_map(|(of, time)| (of, time, false)),
+        1 => (alias, 0..50i64).prop_map(|((new, old), time)| {
+            (vec![("user_id", format!("u{new}")), ("previous_id", old)], time, true)
+        }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 32, failure_persistence: None, ..Config::default() })]
+
+    /// Spellings, placeholders, aliases before and after whom they name, and shared identifiers: the people are the same
+    /// whatever the order.
+    #[test]
+    fn people_are_the_same_in_any_order(
+        events in proptest::collection::vec(arb_event(), 1..24),
+        seed in any::<u64>(),
+    ) {
+        let drafts: Vec<DraftEvent> = events.iter().enumerate().map(|(number, (identifiers, time, is_alias))| {
+            let identifiers: Vec<(&str, &str)> = identifiers.iter().map(|(kind, value)| (*kind, value.as_str())).collect();
+            let time = kith_model::time::Timestamp(START.0 - time * 1000);
+            let draft = identify(&format!("m{number}"), &identifiers, "", time);
+            if *is_alias { DraftEvent { kind: EventKind::Alias, ..draft } } else { draft }
+        }).collect();
+        let mut shuffled = drafts.clone();
+        let mut state = seed;
+        for at in (1..shuffled.len()).rev() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            shuffled.swap(at, (state >> 33) as usize % (at + 1));
+        }
+        let people = |drafts: Vec<DraftEvent>, size: usize| {
+            let bench = Bench::new(vec![]);
+            bench.configure(|setup| setup.identity_rules.shared_above = 3);
+            let mut asked: BTreeSet<Identifier> = BTreeSet::new();
+            for part in drafts.chunks(size) {
+                bench.send(part.to_vec());
+                asked.extend(part.iter().flat_map(|draft| draft.identifiers.clone()));
+            }
+            let asked = asked.into_iter().filter(|identifier| !identifier.is_previous());
+            asked.map(|identifier| who(&bench, &identifier.kind, &identifier.value)).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(people(drafts, 24), people(shuffled, 1 + (seed % 5) as usize));
+    }
+}

@@ -1,0 +1,137 @@
+//! The kernel's answers about who is one person.
+
+use std::sync::Arc;
+
+use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
+use kith_model::identity::{Identifier, Veto};
+use kith_store::CommitError;
+
+use crate::accept::by_hand::{Stated, Statement};
+use crate::offload;
+use crate::questions::{identity, profile};
+use crate::views::{MergeView, NotFollowed, Paged, Step};
+use crate::{Kernel, QueryError};
+
+/// Why what somebody said about who is one person was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum StatementError {
+    #[error("no identifier `{0}`")]
+    Unknown(Identifier),
+    #[error("`{0}` and `{1}` are the same identifier")]
+    Same(Identifier, Identifier),
+    #[error("a rule forbids it")]
+    Vetoed(Veto),
+    #[error("too many identifiers hang together with these for them to be weighed")]
+    TooConnected,
+    #[error("too much is waiting, or the workspace is being stopped")]
+    Unavailable,
+    #[error(transparent)]
+    Commit(Arc<CommitError>),
+    #[error(transparent)]
+    Query(#[from] QueryError),
+}
+
+impl Kernel {
+    /// Part two identifiers for good: they are two people from now on, whatever evidence says.
+    ///
+    /// # Errors
+    /// [`StatementError`]; nothing has changed.
+    pub async fn part(
+        &self,
+        workspace: WorkspaceId,
+        one: &Identifier,
+        other: &Identifier,
+    ) -> Result<(), StatementError> {
+        let (one, other) = self.both(workspace, one, other).await?;
+        self.state(workspace, Statement::Part { one, other }).await
+    }
+
+    /// Make two identifiers one person; `by` is the id of the key of whoever says so. Where both are of the person, as user ids
+    /// are, the loser stands behind the winner and counts no more.
+    ///
+    /// # Errors
+    /// [`StatementError`]; nothing has changed.
+    pub async fn join(
+        &self,
+        workspace: WorkspaceId,
+        winner: &Identifier,
+        loser: &Identifier,
+        by: &str,
+    ) -> Result<(), StatementError> {
+        let (winner, loser) = self.both(workspace, winner, loser).await?;
+        let statement = Statement::Join { winner, loser, by: by.to_owned(), at: self.shared.clock.now() };
+        self.state(workspace, statement).await
+    }
+
+    async fn both(
+        &self,
+        workspace: WorkspaceId,
+        one: &Identifier,
+        other: &Identifier,
+    ) -> Result<(SourceIdentityId, SourceIdentityId), StatementError> {
+        let (shared, asked) = (Arc::clone(&self.shared), [one.clone(), other.clone()]);
+        let found = offload::run(move || {
+            let [one, other] = &asked;
+            Ok::<_, QueryError>([profile::find(&shared, workspace, one)?, profile::find(&shared, workspace, other)?])
+        });
+        match found.await? {
+            [None, _] => Err(StatementError::Unknown(one.clone())),
+            [_, None] => Err(StatementError::Unknown(other.clone())),
+            [Some(first), Some(second)] if first == second => Err(StatementError::Same(one.clone(), other.clone())),
+            [Some(first), Some(second)] => Ok((first.0, second.0)),
+        }
+    }
+
+    async fn state(&self, workspace: WorkspaceId, statement: Statement) -> Result<(), StatementError> {
+        if self.shared.is_closing() || self.shared.workspace(workspace).is_none_or(|known| known.is_stopping()) {
+            return Err(StatementError::Unavailable);
+        }
+        let answered = self.shared.accept.state(workspace, statement).await;
+        match answered.map_err(|_| StatementError::Unavailable)?.map_err(StatementError::Commit)? {
+            Stated::Done => Ok(()),
+            Stated::Vetoed(veto) => Err(StatementError::Vetoed(veto)),
+            Stated::TooConnected => Err(StatementError::TooConnected),
+        }
+    }
+
+    /// A page of all evidence that joins nobody. A page may be short, even empty, and still have a next one.
+    pub fn not_followed(
+        &self,
+        workspace: WorkspaceId,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<Paged<NotFollowed>, QueryError> {
+        identity::not_followed(&self.shared, workspace, limit, cursor)
+    }
+
+    /// A page of all merges that hold, of `limit` people at most. A page may be empty and still have a next one.
+    pub fn merges(
+        &self,
+        workspace: WorkspaceId,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<Paged<MergeView>, QueryError> {
+        identity::merges(&self.shared, workspace, limit, cursor)
+    }
+
+    /// The way of evidence from one identifier of a profile to another identifier; `None` within where they are two people,
+    /// and without where there is no such profile.
+    pub fn why(
+        &self,
+        workspace: WorkspaceId,
+        id: ProfileId,
+        from: Option<&Identifier>,
+        with: &Identifier,
+    ) -> Result<Option<Option<Vec<Step>>>, QueryError> {
+        let Some(current) = profile::profile(&self.shared, workspace, id)? else { return Ok(None) };
+        let from = match from {
+            Some(from) => profile::find(&self.shared, workspace, from)?,
+            None => Some(current.id),
+        };
+        let with = profile::find(&self.shared, workspace, with)?;
+        match (from, with) {
+            (Some(from), Some(with)) => identity::why(&self.shared, workspace, from.0, with.0).map(Some),
+            _ => Ok(Some(None)),
+        }
+    }
+}

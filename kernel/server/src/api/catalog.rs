@@ -1,0 +1,183 @@
+//! Which names there are: of events, their properties, traits, tags and scores, with how often they came and with which values.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use kith_features::FeatureName;
+use kith_pipeline::{CatalogEntry, Kinds, NameKind};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use super::extract::{Authority, Json, PageQuery, Query, right};
+use super::masks::Lens;
+use super::view::{Page, time};
+use crate::app::App;
+use crate::auth::{Caller, Scope};
+use crate::error::{ApiError, Problem};
+
+/// A name that came less often may be that of one person, and is listed for those alone who may read people.
+const CROWD: u64 = 20;
+
+/// Which names are asked for.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct CatalogQuery {
+    /// `event`, `property`, `trait`, `tag` or `score`; all unless told.
+    kind: Option<String>,
+    /// Of properties: those of this event.
+    event: Option<String>,
+    /// How many at most; 50 unless told, 500 at most.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<usize>,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// A name.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CatalogBody {
+    /// `event`, `property`, `trait`, `tag` or `score`.
+    kind: &'static str,
+    name: String,
+    /// Of a property: the events that have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<String>,
+    /// How a condition asks for it.
+    written: String,
+    /// How often it came in events; absent of what plugins write, and where it is withheld.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<u64>,
+    /// How many people have a value; absent of events and their properties, and where it is withheld.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    people: Option<u64>,
+    /// When it was first received; needs `profiles:read`, as all that follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_seen: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_seen: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kinds: Option<KindsBody>,
+    /// The most frequent values, where there are few.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    values: Vec<ValueBody>,
+    /// Whether there are too many different values to list.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    has_many_values: bool,
+}
+
+/// How often a name came with a value of each kind.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct KindsBody {
+    nulls: u64,
+    booleans: u64,
+    numbers: u64,
+    /// Texts that are written as numbers, and count as such.
+    number_texts: u64,
+    texts: u64,
+    lists: u64,
+    objects: u64,
+}
+
+impl From<Kinds> for KindsBody {
+    fn from(kinds: Kinds) -> KindsBody {
+        let Kinds { nulls, booleans, numbers, number_texts, texts, lists, objects } = kinds;
+        KindsBody { nulls, booleans, numbers, number_texts, texts, lists, objects }
+    }
+}
+
+/// A value, and how many events or people have it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ValueBody {
+    value: Value,
+    count: u64,
+}
+
+/// The names that came or that plugins write, in the order of kinds and names: an event, then its properties.
+#[utoipa::path(
+    get, path = "/api/v1/catalog", tag = "audiences", params(CatalogQuery), security(("key" = ["audiences:read"])),
+    responses((status = 200, body = Page<CatalogBody>), (status = 400, body = Problem)),
+)]
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    authority: Authority<right::AudiencesRead>,
+    Query(query): Query<CatalogQuery>,
+) -> Result<Json<Page<CatalogBody>>, ApiError> {
+    let caller = authority.caller;
+    let kind = query.kind.as_deref().map(kind_named).transpose()?;
+    let reads_people = caller.may(Scope::ProfilesRead);
+    if reads_people {
+        app.reads.note(&caller, "catalog.list", std::iter::empty::<String>());
+    }
+    app.offload(move |app| {
+        let catalog = app.kernel.catalog(caller.workspace)?;
+        let wanted = catalog.entries.into_iter().filter(|entry| {
+            kind.is_none_or(|kind| entry.kind == kind)
+                && query.event.as_ref().is_none_or(|event| entry.event.as_ref() == Some(event))
+                && (reads_people || is_of_many(entry))
+        });
+        let keyed = wanted.map(|entry| {
+            let (kind, name, property) = entry.place();
+            (format!("{}\u{1}{name}\u{1}{property}", kind as u8), entry)
+        });
+        let page = PageQuery::asked(query.limit, query.cursor.clone());
+        Page::of(keyed, &page, |entry| Ok(shown(app, &caller, entry))).map(Json)
+    })
+    .await
+}
+
+fn kind_named(name: &str) -> Result<NameKind, ApiError> {
+    let kinds = [NameKind::Event, NameKind::Property, NameKind::Trait, NameKind::Tag, NameKind::Score];
+    let found = kinds.into_iter().find(|kind| kind_name(*kind) == name);
+    found.ok_or_else(|| ApiError::at("?kind", "it is one of event, property, trait, tag and score"))
+}
+
+fn kind_name(kind: NameKind) -> &'static str {
+    match kind {
+        NameKind::Event => "event",
+        NameKind::Property => "property",
+        NameKind::Trait => "trait",
+        NameKind::Tag => "tag",
+        NameKind::Score => "score",
+    }
+}
+
+/// Whether a name is known to many, so that it tells of nobody.
+fn is_of_many(entry: &CatalogEntry) -> bool {
+    let is_of_plugin = matches!(entry.kind, NameKind::Tag | NameKind::Score);
+    is_of_plugin || entry.seen.as_ref().map(|seen| seen.count).max(entry.people) >= Some(CROWD)
+}
+
+fn shown(app: &App, caller: &Caller, entry: CatalogEntry) -> CatalogBody {
+    let name = entry.name.as_str();
+    let written = match entry.kind {
+        NameKind::Event => format!("events({})", kith_features::Value::text(name)),
+        NameKind::Property => FeatureName::Trait(name.into()).to_string().replacen("traits", "e.properties", 1),
+        NameKind::Trait => FeatureName::Trait(name.into()).to_string(),
+        NameKind::Tag => FeatureName::Tag(name.into()).to_string(),
+        NameKind::Score => FeatureName::Score(name.into()).to_string(),
+    };
+    let lens = Lens::new(app, caller, &written);
+    let count = entry.seen.as_ref().and_then(|seen| lens.number(seen.count));
+    let people = entry.people.and_then(|people| lens.number(people));
+    let seen = entry.seen.filter(|_| lens.is_clear());
+    let value = |(json, count): (String, u64)| {
+        let value = serde_json::from_str(&json).unwrap_or(Value::String(json));
+        ValueBody { value, count }
+    };
+    CatalogBody {
+        kind: kind_name(entry.kind),
+        name: entry.name,
+        event: entry.event,
+        written,
+        count,
+        people,
+        first_seen: seen.as_ref().map(|seen| time(seen.first)),
+        last_seen: seen.as_ref().map(|seen| time(seen.last)),
+        // Events have no value of their own.
+        kinds: seen.filter(|_| entry.kind != NameKind::Event).map(|seen| seen.kinds.into()),
+        values: if lens.is_clear() { entry.values.into_iter().map(value).collect() } else { Vec::new() },
+        has_many_values: lens.is_clear() && entry.has_many_values,
+    }
+}

@@ -1,0 +1,98 @@
+//! Hosts that a configuration names: an installation that may not reach them would fail at its first message, so that is said
+//! when it is installed or changed. A host is what stands in a text that is a whole `http://` or `https://` address.
+
+use kith_host::{HostPort, Policy};
+use kith_model::plugin::Manifest;
+use serde_json::Value;
+
+use crate::error::ApiError;
+
+/// Insist that every host which a configuration names is granted.
+pub(super) fn check_granted(manifest: &Manifest, config: &Value, policy: &Policy) -> Result<(), ApiError> {
+    // Who never sends anything has addresses in its configuration for another reason.
+    if manifest.capabilities.http.is_empty() {
+        return Ok(());
+    }
+    let mut named = Vec::new();
+    addresses("config", config, &mut named);
+    let is_granted = |wanted: &HostPort| {
+        let mut rules = policy.http.iter();
+        rules.any(|rule| rule.host.host == wanted.host && rule.host.port.unwrap_or(443) == wanted.port.unwrap_or(443))
+    };
+    match named.into_iter().find(|(_, host)| !is_granted(host)) {
+        None => Ok(()),
+        Some((place, host)) => Err(ApiError::at(
+            place,
+            format!(
+                "`{host}` is not granted: name it in `grants.http`, or say `\"grants\": \"later\"` to install it all the same"
+            ),
+        )),
+    }
+}
+
+/// Every address in a configuration, with its place.
+fn addresses(place: &str, value: &Value, named: &mut Vec<(String, HostPort)>) {
+    match value {
+        Value::String(text) => named.extend(host_of(text).map(|host| (place.to_owned(), host))),
+        Value::Array(values) => {
+            values.iter().enumerate().for_each(|(index, value)| addresses(&format!("{place}[{index}]"), value, named));
+        }
+        Value::Object(members) => {
+            members.iter().for_each(|(key, value)| addresses(&format!("{place}.{key}"), value, named));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// The host of an address, with its port where that is not 443; `None` for a text that is no address.
+fn host_of(text: &str) -> Option<HostPort> {
+    let (scheme, rest) = text.split_once("://")?;
+    let default = match scheme.to_ascii_lowercase().as_str() {
+        "https" => 443,
+        "http" => 80,
+        _ => return None,
+    };
+    let is_whole = !text.contains(|character: char| character.is_whitespace() || character == '{');
+    let authority = rest.split(['/', '?', '#']).next().filter(|_| is_whole)?;
+    let host: HostPort = authority.rsplit('@').next().unwrap_or_default().parse().ok()?;
+    let port = host.port.unwrap_or(default);
+    Some(HostPort { port: (port != 443).then_some(port), ..host })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_host_stands_in_a_whole_address() {
+        let host = |text: &str| host_of(text).map(|host| host.to_string());
+        for (text, expected) in [
+            ("https://a.example/x?y", Some("a.example")),
+            ("HTTPS://A.example", Some("a.example")),
+            ("https://a.example:443", Some("a.example")),
+            ("https://a.example:8443/", Some("a.example:8443")),
+            ("http://a.example", Some("a.example:80")),
+            ("http://127.0.0.1:9/x", Some("127.0.0.1:9")),
+            ("https://[::1]:9/", Some("[::1]:9")),
+            ("https://u:p@a.example/", Some("a.example")),
+            ("see https://a.example", None),
+            ("https://a.example and more", None),
+            ("https://{tenant}.example", None),
+            ("ftp://a.example", None),
+            ("a.example", None),
+            ("https://", None),
+        ] {
+            assert_eq!(host(text).as_deref(), expected, "{text}");
+        }
+        let mut named = Vec::new();
+        addresses(
+            "config",
+            &json!({ "url": "https://a.example", "more": [{ "to": "https://b.example" }] }),
+            &mut named,
+        );
+        let places: Vec<&str> = named.iter().map(|(place, _)| place.as_str()).collect();
+        assert_eq!(places, ["config.more[0].to", "config.url"]);
+    }
+}

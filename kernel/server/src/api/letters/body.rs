@@ -1,0 +1,236 @@
+//! Dead letters as the routes show them.
+
+use kith_pipeline::{DeadLetter, LetterCounts, RecordLetter, Replay};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::api::deliveries::{DeliveryBody, Withholding, delivery_body};
+use crate::api::masks::Sight;
+use crate::api::profiles::person;
+use crate::api::view::time;
+use crate::catalogue::WorkspaceTables;
+
+/// How much of a record a list shows, in bytes.
+const LISTED_BYTES: usize = 4 << 10;
+
+/// How much of a record is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Length {
+    Whole,
+    Cut,
+}
+
+/// Something that did not work and is kept until somebody deals with it, or until it is too old.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum DeadLetterBody {
+    /// An input that could not become an event.
+    Record {
+        id: String,
+        source: String,
+        /// When it came first.
+        at: String,
+        /// When the same record last came and was refused for the same reason.
+        last_at: String,
+        times: u64,
+        /// The line in a file (from 1) or the index in a batch (from 0).
+        place: u64,
+        /// In which it came; `null` where that is not known.
+        path: Option<String>,
+        code: String,
+        /// `null` where it is withheld, as is `raw`.
+        message: Option<String>,
+        /// The record as the sender wrote it, up to 32 KiB; where that is not known, the event that the connector found.
+        raw: Option<String>,
+        /// How much of it was kept.
+        raw_bytes: u64,
+        /// Whether that is all of it.
+        whole: bool,
+        /// Whether `raw` was corrected.
+        edited: bool,
+        /// Whether it can be tried again as it is; `obstacle` says why not.
+        replayable: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        obstacle: Option<&'static str>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        withheld: Vec<&'static str>,
+    },
+    /// A compute plugin's batch that failed; the profiles keep their older values.
+    Computation {
+        id: String,
+        installation: String,
+        at: String,
+        code: String,
+        /// `null` where it is withheld.
+        message: Option<String>,
+        profiles: u64,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        withheld: Vec<&'static str>,
+    },
+    /// Something stored that cannot be read, or is too large to be written; the work went on without it.
+    Unreadable {
+        id: String,
+        at: String,
+        position: u64,
+        problem: String,
+        /// `null` where it is withheld.
+        raw: Option<String>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        withheld: Vec<&'static str>,
+    },
+    /// A message that was given up.
+    Delivery(DeliveryBody),
+}
+
+/// What came of trying a dead letter again.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ReplayBody {
+    id: String,
+    /// Whether it is dealt with: a record was taken, or a message is on its way again.
+    replayed: bool,
+    /// Of a record: events that are new.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accepted: Option<u64>,
+    /// Of a record: events that had come already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duplicate: Option<u64>,
+    /// Why a record was refused again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+    /// The same in words; absent without the scope `profiles:read`, because they may quote the record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+impl ReplayBody {
+    /// What came of it, where it was tried.
+    pub(super) fn of(id: String, replayed: Replay, sight: Sight) -> ReplayBody {
+        let none = ReplayBody { id, replayed: true, accepted: None, duplicate: None, code: None, message: None };
+        match replayed {
+            Replay::Taken { accepted, duplicate } => {
+                ReplayBody { accepted: Some(accepted), duplicate: Some(duplicate), ..none }
+            }
+            Replay::Refused { code, message } | Replay::Failed { code, message } => {
+                let message = (sight == Sight::People).then_some(message);
+                ReplayBody { replayed: false, code: Some(code), message, ..none }
+            }
+            Replay::Begun
+            | Replay::Impossible(_)
+            | Replay::NoLetter
+            | Replay::AudienceRemoved
+            | Replay::SourceRemoved => none,
+        }
+    }
+}
+
+/// Dead letters of one source, type and reason.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LetterCountBody {
+    /// A source, a model or a channel; empty for what cannot be read.
+    source: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    code: String,
+    letters: u64,
+    /// How often these happened: the same record again is counted in its letter.
+    times: u64,
+    first_at: String,
+    last_at: String,
+}
+
+/// How many dead letters there are.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LetterCountsBody {
+    items: Vec<LetterCountBody>,
+    letters: u64,
+    /// Whether all were counted; narrow the question where not.
+    whole: bool,
+}
+
+impl LetterCountsBody {
+    pub(super) fn new(tables: &WorkspaceTables, counts: LetterCounts) -> LetterCountsBody {
+        let letters = counts.counts.iter().map(|count| count.letters).sum();
+        let items = counts.counts.into_iter().map(|count| LetterCountBody {
+            source: if count.source.0 == 0 { String::new() } else { tables.installation_name(count.source) },
+            kind: count.kind.as_str(),
+            code: count.code,
+            letters: count.letters,
+            times: count.times,
+            first_at: time(count.first_at),
+            last_at: time(count.last_at),
+        });
+        LetterCountsBody { items: items.collect(), letters, whole: counts.is_whole }
+    }
+}
+
+/// A dead letter as the audit log names it: the person where it is a message, else the letter.
+pub(super) fn letter_name(letter: &DeadLetter) -> String {
+    match letter {
+        DeadLetter::Delivery(view) => person(view.profile),
+        DeadLetter::Record(_) | DeadLetter::Computation { .. } | DeadLetter::Unreadable { .. } => {
+            format!("letter:{}", letter.id())
+        }
+    }
+}
+
+pub(super) fn letter_body(
+    tables: &WorkspaceTables,
+    letter: DeadLetter,
+    sight: Sight,
+    length: Length,
+) -> DeadLetterBody {
+    let mut withholding = Withholding::new(sight);
+    match letter {
+        DeadLetter::Record(letter) => record_body(tables, *letter, withholding, length),
+        DeadLetter::Computation { id, installation, at, code, message, profiles } => DeadLetterBody::Computation {
+            id,
+            installation: tables.installation_name(installation),
+            at: time(at),
+            code,
+            message: withholding.of("message", message),
+            profiles,
+            withheld: withholding.fields,
+        },
+        DeadLetter::Unreadable { id, at, position, problem, raw } => DeadLetterBody::Unreadable {
+            id,
+            at: time(at),
+            position: position.0,
+            problem,
+            raw: withholding.of("raw", String::from_utf8_lossy(&raw).into_owned()),
+            withheld: withholding.fields,
+        },
+        DeadLetter::Delivery(view) => DeadLetterBody::Delivery(delivery_body(tables, view, sight)),
+    }
+}
+
+fn record_body(
+    tables: &WorkspaceTables,
+    letter: RecordLetter,
+    mut withholding: Withholding,
+    length: Length,
+) -> DeadLetterBody {
+    let mut raw = letter.record.raw;
+    let raw_bytes = raw.len() as u64;
+    if length == Length::Cut {
+        raw.truncate(raw.floor_char_boundary(LISTED_BYTES));
+    }
+    DeadLetterBody::Record {
+        id: letter.id,
+        source: tables.installation_name(letter.source),
+        at: time(letter.first_at),
+        last_at: time(letter.last_at),
+        times: letter.times,
+        place: letter.record.place,
+        path: letter.path,
+        code: letter.record.code,
+        // A connector's words may quote the record.
+        message: withholding.of("message", letter.record.message),
+        raw: withholding.of("raw", raw),
+        raw_bytes,
+        whole: letter.is_whole,
+        edited: letter.is_edited,
+        replayable: letter.obstacle.is_none(),
+        obstacle: letter.obstacle,
+        withheld: withholding.fields,
+    }
+}

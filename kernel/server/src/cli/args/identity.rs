@@ -1,0 +1,58 @@
+//! The arguments of `kith identity`.
+
+use clap::Subcommand;
+
+use super::profile::{Person, parse_person};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IdentityCommand {
+    /// What is an identifier, and what may be joined
+    #[command(subcommand)]
+    Rules(RulesCommand),
+    /// Evidence that joins nobody, and by which rule
+    NotFollowed {
+        /// At most so many
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
+        limit: u64,
+    },
+    /// The merges that hold, with the evidence of each
+    Merges {
+        /// At most so many
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
+        limit: u64,
+    },
+    /// Make two identifiers one person
+    Merge {
+        /// The one that stays, as `TYPE:VALUE`
+        winner: String,
+        /// The one that is merged into it, as `TYPE:VALUE`
+        loser: String,
+    },
+    /// Part two identifiers of a person for good
+    Split {
+        /// One, as `TYPE:VALUE`
+        one: String,
+        /// The other, as `TYPE:VALUE`
+        other: String,
+    },
+    /// Why two identifiers are one person: the shortest way of evidence, with its events
+    Why {
+        /// An identifier as `TYPE:VALUE`, or a profile id
+        #[arg(value_parser = parse_person)]
+        person: Person,
+        /// The other identifier, as `TYPE:VALUE`
+        #[arg(long, value_name = "TYPE:VALUE")]
+        with: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RulesCommand {
+    /// The rules in force, as JSON
+    Show,
+    /// Replace the rules; what the document leaves out has its default again
+    Set {
+        /// JSON, or `@FILE`
+        rules: String,
+    },
+}

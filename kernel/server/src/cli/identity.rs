@@ -1,0 +1,96 @@
+//! `kith identity`: who is one person, why, and by which rules.
+
+use serde_json::{Value, json};
+
+use super::args::{IdentityCommand, Person, RulesCommand};
+use super::client::{Client, encode};
+use super::output::{self, cut, field};
+use super::{Failure, json_argument, print_json, profile};
+
+/// The widest identifier in a cell.
+const MAX_CELL: usize = 48;
+
+pub(crate) fn run(command: &IdentityCommand, client: &Client, json: bool) -> Result<(), Failure> {
+    match command {
+        IdentityCommand::Rules(RulesCommand::Show) => print_json(&client.get("/api/v1/identity/rules")?),
+        IdentityCommand::Rules(RulesCommand::Set { rules }) => {
+            let rules = json_argument("the rules", rules)?;
+            print_json(&client.put("/api/v1/identity/rules", &rules)?)
+        }
+        IdentityCommand::NotFollowed { limit } => {
+            let found = client.list("/api/v1/identity/not-followed", *limit)?;
+            if json {
+                return print_json(&json!({ "items": found }));
+            }
+            let rows = found.iter().map(|item| [ends(item), vec![field(item, "rule")], given(item)].concat());
+            output::say(output::table(&["one", "other", "evidence", "rule", "time", "message"], rows.collect()))
+        }
+        IdentityCommand::Merges { limit } => {
+            let found = client.list("/api/v1/identity/merges", *limit)?;
+            if json {
+                return print_json(&json!({ "items": found }));
+            }
+            let rows = found
+                .iter()
+                .map(|item| [vec![field(item, "winner"), field(item, "loser")], ends(item), given(item)].concat());
+            output::say(output::table(
+                &["winner", "loser", "one", "other", "evidence", "time", "message"],
+                rows.collect(),
+            ))
+        }
+        IdentityCommand::Merge { winner, loser } => {
+            let body = json!({ "winner": winner, "loser": loser });
+            stated(&client.post("/api/v1/identity/merges", &body)?, json)
+        }
+        IdentityCommand::Split { one, other } => {
+            let found = client.get(&format!("/api/v1/profiles?identifier={}", encode(one)))?;
+            let path = format!("/api/v1/profiles/{}/split", field(&found, "id"));
+            stated(&client.post(&path, &json!({ "apart": [one, other] }))?, json)
+        }
+        IdentityCommand::Why { person, with } => {
+            let found = profile::find(client, person)?;
+            let mut path = format!("/api/v1/profiles/{}/why?with={}", field(&found, "id"), encode(with));
+            if let Person::Identifier(identifier) = person {
+                path += &format!("&from={}", encode(&identifier.to_string()));
+            }
+            let answer = client.get(&path)?;
+            if json {
+                return print_json(&answer);
+            }
+            if answer.get("same").and_then(Value::as_bool) != Some(true) {
+                return output::say("they are two people");
+            }
+            let steps = answer.get("steps").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            let rows = steps.iter().map(|step| [ends(step), given(step)].concat());
+            output::say(output::table(&["one", "other", "evidence", "time", "message"], rows.collect()))
+        }
+    }
+}
+
+/// Whose two identifiers are now.
+fn stated(answer: &Value, json: bool) -> Result<(), Failure> {
+    if json {
+        return print_json(answer);
+    }
+    let profiles = answer.get("profiles").and_then(Value::as_array).into_iter().flatten();
+    let profiles: Vec<String> = profiles.map(output::plain).collect();
+    match &profiles[..] {
+        [one, other] if one == other => output::say(format_args!("one person: {one}")),
+        _ => output::say(format_args!("two people: {}", profiles.join(" and "))),
+    }
+}
+
+/// Both identifiers of a piece of evidence, and what kind of evidence it is.
+fn ends(item: &Value) -> Vec<String> {
+    let ends = item.get("identifiers").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let mut cells: Vec<String> =
+        ends.iter().map(|end| cut(&format!("{}:{}", field(end, "type"), field(end, "value")), MAX_CELL)).collect();
+    cells.resize(2, String::new());
+    cells.push(field(item, "evidence"));
+    cells
+}
+
+/// When it came, and with which message.
+fn given(item: &Value) -> Vec<String> {
+    vec![field(item, "time"), field(item, "message_id")]
+}

@@ -1,0 +1,104 @@
+//! What `kith import --dry-run` shows.
+
+use serde_json::Value;
+
+use crate::cli::{Failure, output, print_json};
+
+/// Show what a file would become; a failure where rows would be rejected, so that a script stops before it imports.
+pub(super) fn show(answer: &Value, json: bool) -> Result<(), Failure> {
+    if json {
+        print_json(answer)?;
+    } else {
+        output::say(report(answer).trim_end())?;
+    }
+    match output::number(answer, "rejected_count") {
+        0 => Ok(()),
+        count => Err(Failure::Rejected(format!("{} rows would be rejected; nothing is stored", output::count(count)))),
+    }
+}
+
+/// What was assumed about the file, a line each.
+pub(super) fn notes(answer: &Value) -> String {
+    let notes = list(answer, "notes")
+        .iter()
+        .map(|note| format!("{}: {}\n", output::field(note, "name"), output::field(note, "note")));
+    notes.collect()
+}
+
+fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
+    answer.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+fn report(answer: &Value) -> String {
+    let mut text = notes(answer);
+    let events: Vec<Vec<String>> = list(answer, "events").iter().map(event).collect();
+    if !events.is_empty() {
+        text.push('\n');
+        text.push_str(&output::table(&["event", "time", "identifiers", "properties", "traits"], events));
+        text.push('\n');
+    }
+    let shown = list(answer, "events").len();
+    let count = output::number(answer, "event_count");
+    text.push_str(&format!("\n{} events would be stored, of which {shown} are shown\n", output::count(count)));
+    let codes = answer.get("rejected_codes").and_then(Value::as_object).into_iter().flatten();
+    let codes: Vec<Vec<String>> =
+        codes.map(|(code, count)| vec![code.clone(), output::count(count.as_u64().unwrap_or_default())]).collect();
+    if codes.is_empty() {
+        return text;
+    }
+    text.push_str(&format!("\n{}\n", output::table(&["would be rejected", "rows"], codes)));
+    let reasons = list(answer, "rejected").iter().take(MAX_REASONS);
+    let reasons = reasons.map(|record| ["line", "code", "message"].map(|name| output::field(record, name)).to_vec());
+    text.push_str(&format!("\n{}\n", output::table(&["line", "code", "reason"], reasons.collect())));
+    text
+}
+
+/// Reasons that are shown; the counts above tell of the rest.
+const MAX_REASONS: usize = 20;
+
+fn event(event: &Value) -> Vec<String> {
+    let identifiers = list(event, "identifiers")
+        .iter()
+        .map(|identifier| format!("{}:{}", output::field(identifier, "type"), output::field(identifier, "value")));
+    let name = match output::field(event, "name") {
+        name if name.is_empty() => output::field(event, "kind"),
+        name => name,
+    };
+    let time = match event.get("time") {
+        Some(Value::String(time)) => time.clone(),
+        _ => "when received".to_owned(),
+    };
+    let object = |name: &str| match event.get(name) {
+        Some(Value::Object(object)) if !object.is_empty() => Value::Object(object.clone()).to_string(),
+        _ => String::new(),
+    };
+    vec![name, time, identifiers.collect::<Vec<_>>().join(" "), object("properties"), object("traits")]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dry_run_shows_events_assumptions_and_reasons() {
+        let answer = serde_json::json!({
+            "notes": [{"name": "encoding", "note": "windows-1252, a guess"}],
+            "events": [{"kind": "track", "name": "Order", "time": "2026-01-05T00:00:00Z",
+                "identifiers": [{"type": "user_id", "value": "7"}], "properties": {"total": 1.5}, "traits": {}}],
+            "event_count": 1200, "rejected_count": 1, "rejected_codes": {"ambiguous-number": 1},
+            "rejected": [{"line": 3, "code": "ambiguous-number", "message": "`1.234` is two numbers"}],
+        });
+        let report = report(&answer);
+        for word in [
+            "encoding: windows-1252, a guess",
+            "user_id:7",
+            "2026-01-05",
+            "{\"total\":1.5}",
+            "1,200 events would be stored",
+            "ambiguous-number",
+        ] {
+            assert!(report.contains(word), "no `{word}` in {report}");
+        }
+        assert!(matches!(show(&answer, true), Err(Failure::Rejected(_))));
+    }
+}

@@ -1,0 +1,241 @@
+//! The rejected rows of an import in a file of their own, as they stand in the input and under its header line, to be corrected
+//! and sent again; beside it a file with the reasons.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::resume::plain;
+use crate::cli::{Failure, args::ImportArgs, output};
+
+/// A row is at most this long, as the connector takes it.
+const MAX_ROW_BYTES: usize = 256 << 10;
+
+/// What was written.
+pub(super) struct Written {
+    pub(super) rows: PathBuf,
+    pub(super) reasons: PathBuf,
+    /// How many rows were found in the input.
+    pub(super) count: u64,
+}
+
+/// Write the rows that `answer` lists as rejected; `None` where it lists none.
+pub(super) fn write(args: &ImportArgs, content_type: &str, answer: &Value) -> Result<Option<Written>, Failure> {
+    let listed = answer.get("rejected").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let lines: BTreeMap<u64, &Value> = listed.iter().map(|record| (output::number(record, "line"), record)).collect();
+    if lines.is_empty() {
+        return Ok(None);
+    }
+    let rows = args.rejected.clone().unwrap_or_else(|| beside(&args.file));
+    let reasons = PathBuf::from(format!("{}.reasons.csv", rows.display()));
+    let failed = |what: &'static str, path: &Path| {
+        let path = path.to_owned();
+        move |source| Failure::File { what, path, source }
+    };
+    let input = File::open(&args.file).map_err(failed("open", &args.file))?;
+    let input = plain(input).map_err(failed("read", &args.file))?;
+    let mut output = BufWriter::new(File::create(&rows).map_err(failed("write", &rows))?);
+    let is_table = content_type.contains("csv");
+    let count = copy_text(input, &mut output, is_table, &lines).map_err(failed("write", &rows))?;
+    output.flush().map_err(failed("write", &rows))?;
+    let mut text = String::from("line,code,reason\n");
+    for (line, record) in &lines {
+        let reason = output::field(record, "message").replace(['\n', '\r'], " ").replace('"', "\"\"");
+        text.push_str(&format!("{line},{},\"{reason}\"\n", output::field(record, "code")));
+    }
+    std::fs::write(&reasons, text).map_err(failed("write", &reasons))?;
+    Ok(Some(Written { rows, reasons, count }))
+}
+
+/// `orders.csv.gz` has its rejected rows in `orders.csv.rejected.csv`.
+fn beside(file: &Path) -> PathBuf {
+    let text = file.to_string_lossy();
+    let text = text.strip_suffix(".gz").unwrap_or(&text);
+    let ending = Path::new(text).extension().map_or("csv".into(), |ending| ending.to_string_lossy());
+    PathBuf::from(format!("{text}.rejected.{ending}"))
+}
+
+/// The same for a file of any encoding: of one that begins as UTF-16 does, the rows are UTF-16 as well.
+fn copy_text(
+    mut input: impl Read,
+    output: &mut impl Write,
+    is_table: bool,
+    lines: &BTreeMap<u64, &Value>,
+) -> std::io::Result<u64> {
+    let mut mark = Vec::new();
+    input.by_ref().take(2).read_to_end(&mut mark)?;
+    let (read, write): (fn([u8; 2]) -> u16, fn(u16) -> [u8; 2]) = match mark.as_slice() {
+        [0xff, 0xfe] => (u16::from_le_bytes, u16::to_le_bytes),
+        [0xfe, 0xff] => (u16::from_be_bytes, u16::to_be_bytes),
+        _ => return copy(mark.as_slice().chain(input), output, is_table, lines),
+    };
+    let mut bytes = Vec::new();
+    input.read_to_end(&mut bytes)?;
+    let units: Vec<u16> = bytes.as_chunks::<2>().0.iter().map(|unit| read(*unit)).collect();
+    let (text, mut rows) = (String::from_utf16_lossy(&units), Vec::new());
+    let found = copy(text.as_bytes(), &mut rows, is_table, lines)?;
+    output.write_all(&mark)?;
+    for unit in String::from_utf8_lossy(&rows).encode_utf16() {
+        output.write_all(&write(unit))?;
+    }
+    Ok(found)
+}
+
+/// Copy the header line of a table, and the rows that begin on these lines; how many were found.
+fn copy(
+    input: impl Read,
+    output: &mut impl Write,
+    is_table: bool,
+    lines: &BTreeMap<u64, &Value>,
+) -> std::io::Result<u64> {
+    let mut input = Lines::new(input);
+    let (mut number, mut found) = (0_u64, 0);
+    let mut line = Vec::new();
+    while input.next(&mut line)? {
+        number += 1;
+        if number == 1 && is_table && !lines.contains_key(&1) {
+            output.write_all(&line)?;
+            continue;
+        }
+        let Some(record) = lines.get(&number) else { continue };
+        found += 1;
+        // Of a row whose quotes do not close, only the first line is set aside.
+        if !is_table || output::field(record, "code") == "broken-quoting" {
+            end_line(output, &line)?;
+            continue;
+        }
+        let mut row = line.clone();
+        while has_open_quote(&row) && row.len() < MAX_ROW_BYTES && input.next(&mut line)? {
+            number += 1;
+            row.extend_from_slice(&line);
+        }
+        end_line(output, &row)?;
+    }
+    Ok(found)
+}
+
+/// Write a line, with an end where it is the last one and has none.
+fn end_line(output: &mut impl Write, line: &[u8]) -> std::io::Result<()> {
+    output.write_all(line)?;
+    if line.ends_with(b"\n") || line.ends_with(b"\r") { Ok(()) } else { output.write_all(b"\n") }
+}
+
+/// Whether a quoted field begins in the row and goes on behind it. A quote counts where a field begins.
+fn has_open_quote(row: &[u8]) -> bool {
+    let (mut is_open, mut before) = (false, b',');
+    for &byte in row {
+        match byte {
+            b'"' if is_open => is_open = false,
+            // A doubled one, or the beginning of a field.
+            b'"' if before == b'"' || matches!(before, b',' | b';' | b'\t' | b'|') => is_open = true,
+            _ => {}
+        }
+        before = byte;
+    }
+    is_open
+}
+
+/// Lines with their ends, which may be LF, CR LF or CR.
+struct Lines<R> {
+    input: R,
+    buffer: Vec<u8>,
+    at: usize,
+}
+
+impl<R: Read> Lines<R> {
+    fn new(input: R) -> Lines<R> {
+        Lines { input, buffer: Vec::new(), at: 0 }
+    }
+
+    /// More bytes; whether there were any.
+    fn fill(&mut self) -> std::io::Result<bool> {
+        self.buffer.resize(64 << 10, 0);
+        self.at = 0;
+        let read = self.input.read(&mut self.buffer)?;
+        self.buffer.truncate(read);
+        Ok(read > 0)
+    }
+
+    /// The next line; false at the end.
+    fn next(&mut self, line: &mut Vec<u8>) -> std::io::Result<bool> {
+        line.clear();
+        loop {
+            if self.at == self.buffer.len() && !self.fill()? {
+                return Ok(!line.is_empty());
+            }
+            let rest = &self.buffer[self.at..];
+            if line.ends_with(b"\r") {
+                if rest[0] == b'\n' {
+                    line.push(b'\n');
+                    self.at += 1;
+                }
+                return Ok(true);
+            }
+            match rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
+                Some(end) => {
+                    line.extend_from_slice(&rest[..=end]);
+                    self.at += end + 1;
+                    if line.ends_with(b"\n") {
+                        return Ok(true);
+                    }
+                }
+                None => {
+                    line.extend_from_slice(rest);
+                    self.at = self.buffer.len();
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn copied(input: &str, is_table: bool, lines: &[(u64, &str)]) -> (String, u64) {
+        let records: Vec<(u64, Value)> = lines.iter().map(|(line, code)| (*line, json!({ "code": code }))).collect();
+        let lines = records.iter().map(|(line, record)| (*line, record)).collect();
+        let mut output = Vec::new();
+        let found = copy(input.as_bytes(), &mut output, is_table, &lines).unwrap();
+        (String::from_utf8(output).unwrap(), found)
+    }
+
+    /// Whatever the line ends and wherever rows begin, the rejected rows stand as they stood in the input.
+    #[test]
+    fn rejected_rows_are_copied_as_they_stand_under_the_header() {
+        for end in ["\n", "\r\n", "\r"] {
+            let input = ["id,note", "1,a", "2,\"two", "lines, \"\"quoted\"\"\"", "3,x", "4,\"open", "5,y"].join(end);
+            let lines = [(3, "bad-time"), (5, "bad-time"), (6, "broken-quoting"), (7, "bad-time")];
+            let expected = ["id,note", "2,\"two", "lines, \"\"quoted\"\"\"", "3,x", "4,\"open", "5,y"].join(end) + "\n";
+            assert_eq!(copied(&input, true, &lines), (expected, 4), "{end:?}");
+        }
+        assert_eq!(copied("{\"a\":1}\n{\"a\":\"\n", false, &[(2, "invalid-json")]), ("{\"a\":\"\n".into(), 1));
+        let long = format!("id\n{}\n", "x".repeat(200_000));
+        assert_eq!(copied(&long, true, &[(2, "bad-time")]), (long.clone(), 1));
+    }
+
+    #[test]
+    fn rows_of_a_file_in_utf_16_stay_in_it() {
+        for (mark, write) in [([0xff, 0xfe], u16::to_le_bytes as fn(u16) -> [u8; 2]), ([0xfe, 0xff], u16::to_be_bytes)]
+        {
+            let encoded = |text: &str| [mark.to_vec(), text.encode_utf16().flat_map(write).collect()].concat();
+            let record = json!({ "code": "bad-time" });
+            let mut output = Vec::new();
+            let input = encoded("id,note\n1,Ċa\n2,ü\n");
+            copy_text(input.as_slice(), &mut output, true, &BTreeMap::from([(3, &record)])).unwrap();
+            assert_eq!(output, encoded("id,note\n2,ü\n"));
+        }
+    }
+
+    #[test]
+    fn the_files_stand_beside_the_input() {
+        assert_eq!(beside(Path::new("/d/orders.csv.gz")), Path::new("/d/orders.csv.rejected.csv"));
+        assert_eq!(beside(Path::new("/d/orders.ndjson")), Path::new("/d/orders.ndjson.rejected.ndjson"));
+        assert_eq!(beside(Path::new("orders")), Path::new("orders.rejected.csv"));
+    }
+}

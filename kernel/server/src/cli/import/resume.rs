@@ -1,0 +1,128 @@
+//! Sending a file so that it goes on where it was: the import is named after the file's content, and the server is asked how far
+//! an import of that name has come.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+use std::time::Duration;
+
+use flate2::read::MultiGzDecoder;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use crate::cli::client::{ApiError, Client, encode, pause};
+use crate::cli::output::{self, Step};
+use crate::cli::{Failure, args::ImportArgs};
+
+/// How often an import is tried that another one holds up, or that has moved on meanwhile.
+const TRIES: u32 = 40;
+
+/// The pause between two tries. What the server still writes of an import whose client is gone takes no longer.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Send the file, from where an import of the same file was broken off.
+pub(super) fn send(args: &ImportArgs, client: &Client, content_type: &str, step: &Step) -> Result<Value, Failure> {
+    let name = name_of(&args.file)?;
+    let source = encode(args.source.as_str());
+    for attempt in 1.. {
+        let (bytes, records) = left(client, &format!("/api/v1/sources/{source}/imports/{name}"))?;
+        let path = format!("{}?import={name}&from={bytes}", super::records_path(args.source.as_str()));
+        let body: Box<dyn Read> = if bytes == 0 {
+            step.bar().set_position(0);
+            Box::new(step.bar().wrap_read(open(&args.file)?))
+        } else {
+            step.note(&format!(
+                "going on at byte {} (record {}) of this file, where its import was broken off",
+                output::count(bytes),
+                output::count(records + 1)
+            ));
+            Box::new(from(step.bar().wrap_read(open(&args.file)?), bytes).map_err(failed("read", &args.file))?)
+        };
+        match client.upload(&path, content_type, body) {
+            Err(ApiError::Refused(problem))
+                if ["import-under-way", "import-elsewhere"].contains(&problem.code.as_str()) && attempt < TRIES =>
+            {
+                pause(PAUSE);
+            }
+            answer => return Ok(answer?),
+        }
+    }
+    Err(Failure::Failed("an import of this file is under way".to_owned()))
+}
+
+fn failed<'p>(what: &'static str, path: &'p Path) -> impl FnOnce(std::io::Error) -> Failure + 'p {
+    move |source| Failure::File { what, path: path.to_owned(), source }
+}
+
+fn open(path: &Path) -> Result<File, Failure> {
+    File::open(path).map_err(failed("open", path))
+}
+
+/// A name that a file of the same content has, and no other.
+fn name_of(path: &Path) -> Result<String, Failure> {
+    let mut hash = Sha256::new();
+    let mut file = open(path)?;
+    let mut piece = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut piece).map_err(failed("read", path))? {
+            0 => break,
+            read => hash.update(&piece[..read]),
+        }
+    }
+    let digits: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("sha256-{digits}"))
+}
+
+/// How far an import was left: bytes of the unpacked file and records; nothing where none was.
+fn left(client: &Client, path: &str) -> Result<(u64, u64), Failure> {
+    match client.get(path) {
+        Ok(state) => Ok((output::number(&state, "bytes"), output::number(&state, "records"))),
+        // Of a source that is not there the upload says so.
+        Err(ApiError::Refused(problem)) if problem.http_status == 404 => Ok((0, 0)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The unpacked bytes of a file behind the first `skip`.
+fn from<'r>(file: impl Read + 'r, skip: u64) -> std::io::Result<Box<dyn Read + 'r>> {
+    let mut plain = plain(file)?;
+    std::io::copy(&mut plain.by_ref().take(skip), &mut std::io::sink())?;
+    Ok(plain)
+}
+
+/// A file's bytes, unpacked where it is gzip.
+pub(super) fn plain<'r>(file: impl Read + 'r) -> std::io::Result<Box<dyn Read + 'r>> {
+    let mut file = BufReader::with_capacity(256 << 10, file);
+    let is_gzip = std::io::BufRead::fill_buf(&mut file)?.starts_with(&[0x1f, 0x8b]);
+    Ok(if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_packed_file_goes_on_at_a_byte_of_what_is_in_it() {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(b"id\n1\n2\n").unwrap();
+        let packed = packed.finish().unwrap();
+        for bytes in [packed.as_slice(), b"id\n1\n2\n"] {
+            let mut rest = String::new();
+            from(bytes, 5).unwrap().read_to_string(&mut rest).unwrap();
+            assert_eq!(rest, "2\n");
+        }
+    }
+
+    #[test]
+    fn the_name_hangs_on_the_content_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (folder.path().join("a.csv"), folder.path().join("b.csv"));
+        std::fs::write(&one, "id\n1\n").unwrap();
+        std::fs::write(&other, "id\n1\n").unwrap();
+        assert_eq!(name_of(&one).unwrap(), name_of(&other).unwrap());
+        std::fs::write(&other, "id\n2\n").unwrap();
+        assert_ne!(name_of(&one).unwrap(), name_of(&other).unwrap());
+    }
+}

@@ -1,0 +1,104 @@
+//! Workbooks and archives that are made here.
+
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+use super::*;
+
+fn archive(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, text) in files {
+        writer.start_file(*name, SimpleFileOptions::default()).unwrap();
+        writer.write_all(text.as_bytes()).unwrap();
+    }
+    writer.finish().unwrap().into_inner()
+}
+
+/// A workbook with these sheets: name, state, and rows of XML.
+fn workbook(sheets: &[(&str, &str, &str)]) -> Vec<u8> {
+    let entries: String = sheets
+        .iter()
+        .enumerate()
+        .map(|(at, (name, state, _))| {
+            format!(r#"<sheet name="{name}" sheetId="{n}" state="{state}" r:id="rId{n}"/>"#, n = at + 1)
+        })
+        .collect();
+    let main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main";
+    let relations = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";
+    let book = format!(r#"<workbook xmlns="{main}" xmlns:r="{relations}"><sheets>{entries}</sheets></workbook>"#);
+    let targets: String = (1..=sheets.len())
+        .map(|n| {
+            format!(r#"<Relationship Id="rId{n}" Type="{relations}/worksheet" Target="worksheets/sheet{n}.xml"/>"#)
+        })
+        .collect();
+    let targets = format!(
+        r#"<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">{targets}</Relationships>"#
+    );
+    let styles = format!(
+        r#"<styleSheet xmlns="{main}"><cellXfs count="2"><xf numFmtId="0"/><xf numFmtId="14"/></cellXfs></styleSheet>"#
+    );
+    let mut files = vec![
+        ("[Content_Types].xml".to_owned(), "<Types/>".to_owned()),
+        ("xl/workbook.xml".to_owned(), book),
+        ("xl/_rels/workbook.xml.rels".to_owned(), targets),
+        ("xl/styles.xml".to_owned(), styles),
+    ];
+    for (at, (_, _, rows)) in sheets.iter().enumerate() {
+        let sheet = format!(r#"<worksheet xmlns="{main}"><sheetData>{rows}</sheetData></worksheet>"#);
+        files.push((format!("xl/worksheets/sheet{}.xml", at + 1), sheet));
+    }
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    archive(&files)
+}
+
+fn unpacked(bytes: &[u8], sheet: Option<&str>, entry: Option<&str>) -> Result<String, String> {
+    let mut out = Vec::new();
+    let args = UnpackArgs { sheet: sheet.map(str::to_owned), entry: entry.map(str::to_owned) };
+    unpack(bytes, &args, &mut out).map(|()| String::from_utf8(out).unwrap())
+}
+
+const HEADER: &str = r#"<row r="1"><c r="A1" t="inlineStr"><is><t>id</t></is></c><c r="B1" t="inlineStr"><is><t>a "b"</t></is></c><c r="C1" t="inlineStr"><is><t>when</t></is></c></row>"#;
+
+#[test]
+fn texts_are_quoted_and_numbers_dates_and_gaps_are_kept() {
+    let rows = format!(
+        r#"{HEADER}<row r="3"><c r="A3"><v>12</v></c><c r="C3" s="1"><v>45292.5</v></c></row><row r="4"><c r="B4"><v>1.234</v></c></row><row r="5"><c r="A5" t="b"><v>1</v></c><c r="B5" t="str"><v>1.234</v></c><c r="C5" t="e"><v>#N/A</v></c></row>"#
+    );
+    let book = workbook(&[("Old", "hidden", ""), ("Orders", "visible", &rows)]);
+    let expected =
+        "R\"id\",\"a \"\"b\"\"\",\"when\"\n\n12,,\"2024-01-01T12:00:00.000\"\n,1.234,\ntrue,\"1.234\",\"#N/A\"\n";
+    assert_eq!(unpacked(&book, None, None).as_deref(), Ok(expected));
+    assert_eq!(unpacked(&book, Some("Old"), None).as_deref(), Ok("R"));
+    let missing = unpacked(&book, Some("New"), None).unwrap_err();
+    assert_eq!(missing, "the workbook has no sheet `New`; it has: Old, Orders");
+}
+
+#[test]
+fn one_file_of_an_archive_is_read() {
+    let one = archive(&[("orders.csv", "id\n1\n"), ("__MACOSX/._orders.csv", "x")]);
+    assert_eq!(unpacked(&one, None, None).as_deref(), Ok("Fid\n1\n"));
+    let two = archive(&[("a.csv", "id\n1\n"), ("b.csv", "id\n2\n")]);
+    assert!(unpacked(&two, None, None).unwrap_err().contains("choose one with --entry: a.csv, b.csv"));
+    assert_eq!(unpacked(&two, None, Some("b.csv")).as_deref(), Ok("Fid\n2\n"));
+    assert!(unpacked(&two, None, Some("c.csv")).unwrap_err().contains("has no file `c.csv`"));
+}
+
+#[test]
+fn what_is_broken_or_packed_to_do_harm_is_refused() {
+    let bomb = archive(&[("a.csv", &"a".repeat(80 << 20))]);
+    assert!(bomb.len() < 1 << 20);
+    assert!(unpacked(&bomb, None, None).unwrap_err().contains("times as large"), "an expansion without end");
+    let far = workbook(&[("S", "visible", r#"<row r="4000000"><c r="A4000000"><v>1</v></c></row>"#)]);
+    assert!(unpacked(&far, None, None).is_err());
+    let wide = workbook(&[("S", "visible", r#"<row r="1"><c r="XFD1"><v>1</v></c></row>"#)]);
+    assert!(unpacked(&wide, None, None).unwrap().len() > 16_000);
+    for bytes in
+        [b"PK\x03\x04".as_slice(), b"PK\x03\x04 and nothing that follows", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 no more"]
+    {
+        assert!(unpacked(bytes, None, None).is_err());
+    }
+    let whole = workbook(&[("S", "visible", HEADER)]);
+    for end in (0..whole.len()).step_by(101) {
+        drop(unpacked(&whole[..end], None, None));
+    }
+}

@@ -1,0 +1,49 @@
+//! Forgets dead letters by age, on a thread of its own: it looks every second whether an hour has passed by the server's clock.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use kith_model::time::Timestamp;
+
+use crate::app::App;
+
+/// How often it looks at the clock.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How much time passes between two rounds, in milliseconds.
+const ROUND_MS: i64 = 3_600_000;
+
+/// Start the thread; it ends with the server.
+pub(crate) fn begin(app: &Arc<App>, ended: Receiver<()>) -> io::Result<()> {
+    let app = Arc::downgrade(app);
+    let work = move || {
+        let mut last: Option<Timestamp> = None;
+        while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+            let Some(app) = app.upgrade() else { return };
+            let now = app.clock.now();
+            if app.is_closing() || last.is_some_and(|last| now.0 - last.0 < ROUND_MS) {
+                continue;
+            }
+            last = Some(now);
+            round(&app, now);
+        }
+    };
+    std::thread::Builder::new().name("kith-retention".to_owned()).spawn(work).map(drop)
+}
+
+fn round(app: &App, now: Timestamp) {
+    let kept_ms = i64::try_from(app.config.keep_dead_letters.as_millis()).unwrap_or(i64::MAX);
+    let before = now.plus_ms(kept_ms.saturating_neg());
+    for (id, tables) in &app.catalogue.tables().workspaces {
+        if !tables.row.state.is_active() {
+            continue;
+        }
+        match app.kernel.forget_before(*id, before) {
+            Ok(0) => {}
+            Ok(rows) => tracing::info!(workspace = id.0, rows, %before, "what failed long ago was forgotten"),
+            Err(error) => tracing::warn!(workspace = id.0, %error, "what failed long ago is still there"),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The parts of a document, found without being read: a part ends where its brackets are closed, whatever stands between them. So a
+//! message that nobody can read costs no other of its batch.
+
+use std::borrow::Cow;
+
+use crate::{Unreadable, read};
+
+/// A key of an object, and the bytes of its value.
+pub type Member<'a> = (Cow<'a, str>, &'a [u8]);
+
+/// The entries of an object, each value as its bytes; and where the object ends.
+///
+/// # Errors
+/// Where it is no object, or does not end.
+pub fn members(bytes: &[u8]) -> Result<(Vec<Member<'_>>, usize), Unreadable> {
+    let mut scan = Scan { bytes, at: 0 };
+    let mut entries = Vec::new();
+    scan.open(b'{', "an object is expected")?;
+    while !scan.closes(b'}')? {
+        let key = scan.value()?;
+        let at = scan.at;
+        let key = text(key).ok_or(Unreadable { at, problem: "a key is expected" })?;
+        scan.skip_blanks();
+        if scan.peek() != Some(b':') {
+            return Err(scan.problem("`:` is expected"));
+        }
+        scan.at += 1;
+        entries.push((key, scan.value()?));
+    }
+    Ok((entries, scan.at))
+}
+
+/// The elements of a list, each as its bytes. Where one does not end, it is the last and has all that follows, so that those before it
+/// stand.
+///
+/// # Errors
+/// Where it is no list.
+pub fn elements(bytes: &[u8]) -> Result<Vec<&[u8]>, Unreadable> {
+    let mut scan = Scan { bytes, at: 0 };
+    let mut items = Vec::new();
+    scan.open(b'[', "a list is expected")?;
+    while scan.closes(b']') == Ok(false) {
+        let from = scan.at;
+        match scan.value() {
+            Ok(item) => items.push(item),
+            Err(_) => {
+                items.push(bytes[from..].trim_ascii_end());
+                break;
+            }
+        }
+    }
+    Ok(items)
+}
+
+/// The text under a key of the object that `bytes` hold, the last where the key comes again; `None` where there is none.
+pub fn member(bytes: &[u8], key: &str) -> Option<String> {
+    let bytes = crate::decoded(bytes);
+    let (entries, _) = members(&bytes).ok()?;
+    let value = entries.iter().rev().find(|(name, _)| name == key).map(|(_, value)| *value)?;
+    text(value).map(Cow::into_owned)
+}
+
+/// The text that `bytes` hold as a JSON text; `None` where they hold something else.
+pub fn text(bytes: &[u8]) -> Option<Cow<'_, str>> {
+    let bytes = bytes.trim_ascii();
+    let inner = bytes.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    if !inner.contains(&b'\\')
+        && let Ok(plain) = std::str::from_utf8(inner)
+    {
+        return Some(Cow::Borrowed(plain));
+    }
+    let read = read(bytes).ok()?;
+    let inner = read.text.strip_prefix('"')?.strip_suffix('"')?;
+    Some(Cow::Owned(crate::scalar::unescaped(inner)))
+}
+
+/// A place in a document.
+struct Scan<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Scan<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn problem(&self, problem: &'static str) -> Unreadable {
+        Unreadable { at: self.at, problem }
+    }
+
+    fn skip_blanks(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+            self.at += 1;
+        }
+    }
+
+    fn open(&mut self, bracket: u8, problem: &'static str) -> Result<(), Unreadable> {
+        self.skip_blanks();
+        if self.peek() != Some(bracket) {
+            return Err(self.problem(problem));
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Whether the bracket closes here; commas before the next entry, or before the end, are passed over.
+    fn closes(&mut self, bracket: u8) -> Result<bool, Unreadable> {
+        self.skip_blanks();
+        while self.peek() == Some(b',') {
+            self.at += 1;
+            self.skip_blanks();
+        }
+        match self.peek() {
+            None => Err(self.problem("the document ends too early")),
+            Some(byte) if byte == bracket => {
+                self.at += 1;
+                Ok(true)
+            }
+            Some(b':' | b']' | b'}') => Err(self.problem("a value is expected")),
+            Some(_) => Ok(false),
+        }
+    }
+
+    /// The bytes of the value that begins here. A bracket that closes an outer one closes the inner ones too, because a bracket is
+    /// forgotten more easily than doubled; one that closes nothing means nothing.
+    fn value(&mut self) -> Result<&'a [u8], Unreadable> {
+        self.skip_blanks();
+        let from = self.at;
+        let mut open = Vec::new();
+        let mut open_lists = 0_usize;
+        loop {
+            match self.peek() {
+                None if open.is_empty() && self.at > from => break,
+                None => return Err(self.problem("the document ends too early")),
+                Some(b'"') => self.skip_text()?,
+                Some(bracket @ (b'{' | b'[')) => {
+                    open.push(bracket);
+                    open_lists += usize::from(bracket == b'[');
+                    self.at += 1;
+                }
+                Some(b',' | b':' | b'}' | b']') if open.is_empty() => break,
+                Some(bracket @ (b'}' | b']')) => {
+                    self.at += 1;
+                    let opens = if bracket == b'}' { b'{' } else { b'[' };
+                    let count = if bracket == b'}' { open.len() - open_lists } else { open_lists };
+                    if count > 0 {
+                        while let Some(closed) = open.pop() {
+                            open_lists -= usize::from(closed == b'[');
+                            if closed == opens {
+                                break;
+                            }
+                        }
+                    }
+                    if open.is_empty() {
+                        break;
+                    }
+                }
+                Some(_) => self.at += 1,
+            }
+        }
+        let value = self.bytes[from..self.at].trim_ascii_end();
+        if value.is_empty() { Err(self.problem("a value is expected")) } else { Ok(value) }
+    }
+
+    fn skip_text(&mut self) -> Result<(), Unreadable> {
+        let from = self.at;
+        self.at += 1;
+        loop {
+            match self.peek() {
+                None => return Err(Unreadable { at: from, problem: "a text does not end" }),
+                Some(b'\\') => self.at += 2,
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                Some(_) => self.at += 1,
+            }
+        }
+    }
+}

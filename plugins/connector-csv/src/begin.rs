@@ -1,0 +1,258 @@
+//! How a file begins: what it is, its encoding, its delimiter, and what its first rows show of its columns. Whatever is found is part
+//! of the progress, so that all pieces are read in one way, and is told to the sender in notes.
+
+use std::collections::BTreeMap;
+
+use encoding_rs::Encoding;
+use kith_plugin_sdk::{Failure, Rejection, Request};
+use serde::{Deserialize, Serialize};
+
+use crate::Reading;
+use crate::column::{Numbers, Times};
+use crate::encoding::{self, Piece, Source};
+use crate::event::{Exactness, Seen};
+use crate::foreign;
+use crate::json_records::{Position, Skip};
+use crate::record::{Dialect, Escape, LineEnd};
+use crate::sample::{self, Columns, Wanted};
+use crate::settings::{Delimiter, Format, Mapping, Settings};
+
+/// So much of a file is looked at before its first row is read: as much as the kernel hands over at once. What is found depends on
+/// these bytes alone, however the file is cut. Tests have files that are longer.
+pub(crate) const SAMPLE_BYTES: usize = if cfg!(test) { 200 } else { 256 * 1024 };
+
+/// The media type of rows that `kith import` makes of a workbook: CSV in UTF-8 in which texts alone are quoted.
+const ROWS: &str = "application/vnd.kith.rows+csv";
+
+/// What was found out at the beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Begun {
+    #[serde(serialize_with = "write_encoding", deserialize_with = "read_encoding")]
+    encoding: &'static Encoding,
+    encoding_source: Source,
+    pub(crate) format: Format,
+    pub(crate) dialect: Dialect,
+    /// The fields without quotes are numbers and truth values.
+    is_typed: bool,
+    /// The delimiter was found and not configured.
+    is_delimiter_found: bool,
+}
+
+fn write_encoding<S: serde::Serializer>(encoding: &&'static Encoding, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(encoding.name())
+}
+
+fn read_encoding<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<&'static Encoding, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    Encoding::for_label(name.as_bytes()).ok_or_else(|| serde::de::Error::custom("no such encoding"))
+}
+
+impl Begun {
+    pub(crate) fn encoding(&self) -> Result<&'static Encoding, Failure> {
+        Ok(self.encoding)
+    }
+
+    pub(crate) fn exactness(&self) -> Exactness {
+        if self.is_typed { Exactness::Unquoted } else { Exactness::Text }
+    }
+}
+
+/// The beginning of a file.
+pub(crate) struct Start {
+    pub(crate) begun: Begun,
+    /// The length of the byte order mark.
+    pub(crate) mark: usize,
+    /// Where the first record begins in the decoded text, behind a line that names the delimiter.
+    pub(crate) at: usize,
+    /// Lines before it.
+    pub(crate) lines: u64,
+}
+
+/// Find out what the file is.
+pub(crate) fn begin(settings: &Settings, request: &Request) -> Result<Start, Rejection> {
+    if let Some(what) = foreign::named(&request.body) {
+        return Err(Rejection::new(415, "not-text", format!("this is no CSV or JSON but {what}")));
+    }
+    let is_typed = request.header("content-type").is_some_and(|media_type| media_type.starts_with(ROWS));
+    let (sample, complete) = first(request);
+    let set = if is_typed || request.is_replay() { Some(encoding_rs::UTF_8) } else { settings.encoding()? };
+    let found = encoding::find(set, sample);
+    let text = Piece::new(found.encoding, found.mark, sample);
+    let format = match settings.format {
+        _ if is_typed => Format::Csv,
+        Some(format) => format,
+        None if looks_like_json(&text.bytes) => Format::Json,
+        None => Format::Csv,
+    };
+    let named = if format == Format::Csv { sample::named_delimiter(&text.bytes, complete) } else { None };
+    let (at, lines) = named.map_or((0, 0), |(_, next)| (next, 1));
+    let set = if is_typed { Some(Delimiter::Byte(b',')) } else { settings.delimiter()? };
+    let delimiter = set.or(named.map(|(delimiter, _)| Delimiter::Byte(delimiter)));
+    let columns = settings.mapping()?.columns;
+    let wanted = Wanted {
+        delimiter,
+        quote: if is_typed { Some(b'"') } else { settings.quote()? },
+        escape: if is_typed { Some(Escape::None) } else { settings.escape()? },
+        trim: settings.trim && !is_typed,
+        columns: match settings.columns.len() {
+            0 => Columns::Named(&columns),
+            count => Columns::Count(count),
+        },
+    };
+    let mut dialect = sample::dialect(&wanted, &text.bytes[at..], complete);
+    if format == Format::Json {
+        dialect.line_end = LineEnd::Feed;
+    }
+    let begun = Begun {
+        encoding: found.encoding,
+        encoding_source: found.source,
+        format,
+        dialect,
+        is_typed,
+        is_delimiter_found: delimiter.is_none(),
+    };
+    Ok(Start { begun, mark: found.mark, at, lines })
+}
+
+/// The bytes that are looked at, and whether they are all.
+fn first(request: &Request) -> (&[u8], bool) {
+    let length = request.body.len().min(SAMPLE_BYTES);
+    (&request.body[..length], request.complete && length == request.body.len())
+}
+
+/// A header line may begin with a bracket, but not so.
+fn looks_like_json(text: &[u8]) -> bool {
+    let text = text.trim_ascii_start();
+    match text.split_first() {
+        Some((b'{', rest)) => matches!(rest.trim_ascii_start().first(), Some(b'"' | b'}')),
+        Some((b'[', rest)) => matches!(rest.trim_ascii_start().first(), Some(b'{' | b']')),
+        _ => false,
+    }
+}
+
+/// Read the first rows for what they show of the columns, before the first of them becomes an event.
+pub(crate) fn learn(
+    settings: &Settings,
+    request: &Request,
+    start: &Start,
+    progress: &mut Progress,
+) -> Result<(), Rejection> {
+    let (sample, complete) = first(request);
+    let piece = Piece::new(start.begun.encoding, start.mark, sample);
+    let mut reading = Reading::new(settings, start.begun, &piece, complete, progress.clone())?;
+    reading.at = start.at;
+    reading.run()?;
+    let learnt = reading.progress();
+    progress.numbers = learnt.numbers.into_iter().map(|(column, numbers)| (column, numbers.evidence())).collect();
+    progress.times = learnt.times.evidence();
+    Ok(())
+}
+
+/// Where the next piece goes on.
+#[derive(Debug, Clone, Serialize, Deserialize, Default)]
+pub(crate) struct Progress {
+    /// What was found out at the beginning.
+    pub(crate) begun: Option<Begun>,
+    /// The columns' names, once they are known.
+    pub(crate) header: Option<Vec<String>>,
+    /// Lines already behind us.
+    pub(crate) line: u64,
+    /// Records behind us, the header not among them.
+    pub(crate) rows: u64,
+    /// Inside a record that is too long and already reported: whatever comes is dropped up to its end.
+    pub(crate) skipping: bool,
+    pub(crate) skip: Skip,
+    pub(crate) position: Position,
+    /// What columns of numbers show, by name.
+    numbers: BTreeMap<String, Numbers>,
+    times: Times,
+    /// The column of the times.
+    time_column: Option<String>,
+}
+
+impl Progress {
+    pub(crate) fn resume(bytes: Option<&[u8]>) -> Result<Progress, Failure> {
+        match bytes {
+            None => Ok(Progress::default()),
+            Some(bytes) => serde_json::from_slice(bytes)
+                .map_err(|error| Failure::bad_input(format!("the place to go on from does not read: {error}"))),
+        }
+    }
+
+    /// What comes is one record in UTF-8, whatever the file was.
+    pub(crate) fn read_one_text(&mut self) {
+        if let Some(begun) = &mut self.begun {
+            begun.encoding = encoding_rs::UTF_8;
+        }
+        self.skipping = false;
+        self.position = Position::Lines;
+    }
+
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, Failure> {
+        serde_json::to_vec(self)
+            .map_err(|error| Failure::permanent(format!("the place to go on from does not write: {error}")))
+    }
+
+    /// What is seen so far, by the numbers of the mapping's columns.
+    pub(crate) fn seen(&mut self, columns: &[String]) -> Seen {
+        let numbers = columns.iter().map(|column| self.numbers.remove(column).unwrap_or_default()).collect();
+        Seen { numbers, times: std::mem::take(&mut self.times) }
+    }
+
+    pub(crate) fn note_seen(&mut self, mapping: &Mapping, seen: Seen) {
+        self.numbers = mapping.columns.iter().cloned().zip(seen.numbers).collect();
+        self.numbers.retain(|_, numbers| *numbers != Numbers::default());
+        self.times = seen.times;
+        self.time_column = mapping.time.as_ref().map(|time| time.template.name(&mapping.columns));
+    }
+
+    /// What was assumed, for a person: name and value.
+    pub(crate) fn notes(&self, complete: bool) -> Vec<(String, String)> {
+        let mut notes = Vec::new();
+        if let Some(begun) = &self.begun {
+            begun.notes(&mut notes);
+        }
+        for (column, numbers) in &self.numbers {
+            notes.extend(numbers.note().map(|note| (format!("column {column}"), note)));
+        }
+        if let (Some(column), Some(note)) = (&self.time_column, self.times.note()) {
+            notes.push((format!("column {column}"), note));
+        }
+        if complete && self.rows == 0 {
+            let is_csv = self.begun.is_some_and(|begun| begun.format == Format::Csv);
+            let what =
+                if is_csv && self.line > 0 { "the file has a header line and no rows" } else { "the file is empty" };
+            notes.push(("rows".to_owned(), what.to_owned()));
+        }
+        notes
+    }
+}
+
+impl Begun {
+    fn notes(&self, notes: &mut Vec<(String, String)>) {
+        let name = self.encoding.name();
+        let encoding = match self.encoding_source {
+            Source::Set | Source::Bytes => name.to_owned(),
+            Source::Mark => format!("{name}, by its byte order mark"),
+            Source::Guess => format!("{name}, a guess; set `encoding` where letters look wrong"),
+        };
+        notes.push(("encoding".to_owned(), encoding));
+        if self.format == Format::Json {
+            notes.push(("format".to_owned(), "JSON".to_owned()));
+            return;
+        }
+        let delimiter = match self.dialect.delimiter {
+            Delimiter::Whitespace => "whitespace".to_owned(),
+            Delimiter::Byte(b'\t') => "tab".to_owned(),
+            Delimiter::Byte(byte) => format!("`{}`", char::from(byte)),
+        };
+        let found = if self.is_delimiter_found { ", found" } else { "" };
+        notes.push(("delimiter".to_owned(), delimiter + found));
+        if self.dialect.escape == Escape::Backslash {
+            notes.push(("escape".to_owned(), "backslashes, as MySQL writes".to_owned()));
+        }
+        if self.dialect.line_end == LineEnd::Return {
+            notes.push(("line ends".to_owned(), "carriage returns".to_owned()));
+        }
+    }
+}

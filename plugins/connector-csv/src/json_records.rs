@@ -1,0 +1,155 @@
+//! Where a JSON record ends: an object a line, objects over several lines, or the items of one array that is the whole file.
+//!
+//! Pure: it sees a window of bytes and says what stands at its beginning. Leaves reading the object to `json`.
+
+use serde::{Deserialize, Serialize};
+
+/// Where in the file the window stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) enum Position {
+    /// Nothing but spaces so far.
+    #[default]
+    Begin,
+    /// Among records that follow one another.
+    Lines,
+    /// In the array.
+    Array,
+    /// Behind it.
+    End,
+}
+
+/// What stands at the beginning of the window.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// So many bytes that mean nothing: spaces, commas between items.
+    Gap(usize),
+    /// The array begins or ends, behind so many bytes.
+    Bracket(usize, Position),
+    /// A record of so many bytes.
+    Record(usize),
+    /// The bytes end before the record does.
+    Unfinished,
+    /// A line on which a record begins that does not end before the next does.
+    Broken,
+}
+
+/// Look at the beginning of `bytes`; `complete` says that nothing follows them.
+pub(crate) fn find(bytes: &[u8], position: Position, complete: bool) -> Found {
+    // Lines that end with commas were cut out of an array.
+    let is_gap = |byte: &u8| byte.is_ascii_whitespace() || (position != Position::Begin && *byte == b',');
+    let gap = bytes.iter().position(|byte| !is_gap(byte)).unwrap_or(bytes.len());
+    if gap > 0 {
+        return Found::Gap(gap);
+    }
+    match (bytes.first(), position) {
+        (Some(b'['), Position::Begin) => Found::Bracket(1, Position::Array),
+        (Some(b']'), Position::Array) => Found::Bracket(1, Position::End),
+        (Some(b'{' | b'['), Position::Array) => match balanced(bytes, Nesting::Free) {
+            Balance::Ends(end) => Found::Record(end),
+            Balance::Open if !complete => Found::Unfinished,
+            Balance::Open | Balance::Broken => Found::Broken,
+        },
+        (Some(_), Position::Array) => match bytes.iter().position(|byte| matches!(byte, b',' | b']' | b'\n')) {
+            Some(end) => Found::Record(end),
+            None if complete => Found::Record(bytes.len()),
+            None => Found::Unfinished,
+        },
+        (Some(b'{'), _) => object(bytes, complete),
+        _ => line(bytes, complete),
+    }
+}
+
+fn line(bytes: &[u8], complete: bool) -> Found {
+    match bytes.iter().position(|&byte| byte == b'\n') {
+        Some(end) => Found::Record(end + 1),
+        None if complete => Found::Record(bytes.len()),
+        None => Found::Unfinished,
+    }
+}
+
+/// An object on a line of its own, or over several lines.
+fn object(bytes: &[u8], complete: bool) -> Found {
+    match balanced(bytes, Nesting::Lines) {
+        Balance::Ends(end) => {
+            // Another object may follow at once; anything else behind it makes the line unreadable.
+            let rest = &bytes[end..];
+            match rest.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\r')) {
+                None if !complete => Found::Unfinished,
+                None | Some(b'\n' | b'{' | b',') => Found::Record(end),
+                Some(_) => line(bytes, complete),
+            }
+        }
+        Balance::Open if !complete => Found::Unfinished,
+        Balance::Open | Balance::Broken => Found::Broken,
+    }
+}
+
+/// Whether a line may begin with an object that is part of the record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Nesting {
+    Free,
+    /// No: a `{` at the beginning of a line is the next record's, and the one before was cut.
+    Lines,
+}
+
+enum Balance {
+    /// All brackets are closed before this place.
+    Ends(usize),
+    Open,
+    Broken,
+}
+
+fn balanced(bytes: &[u8], nesting: Nesting) -> Balance {
+    let (mut depth, mut is_text, mut is_escaped) = (0_usize, false, false);
+    for (at, &byte) in bytes.iter().enumerate() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            // No text of JSON holds a line end.
+            b'\n' if is_text => return Balance::Broken,
+            b'\\' if is_text => is_escaped = true,
+            b'"' => is_text = !is_text,
+            _ if is_text => {}
+            b'\n' if nesting == Nesting::Lines && bytes.get(at + 1) == Some(&b'{') => return Balance::Broken,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return Balance::Ends(at + 1);
+                }
+            }
+            _ => {}
+        }
+    }
+    Balance::Open
+}
+
+/// The way out of an item of the array that is too long: to the end of its brackets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Skip {
+    depth: u64,
+    is_text: bool,
+    is_escaped: bool,
+}
+
+impl Skip {
+    /// Go on through `bytes`: where the item ends, or `None` where it goes on behind them.
+    pub(crate) fn over(&mut self, bytes: &[u8]) -> Option<usize> {
+        for (at, &byte) in bytes.iter().enumerate() {
+            match byte {
+                _ if self.is_escaped => self.is_escaped = false,
+                b'\\' if self.is_text => self.is_escaped = true,
+                b'"' => self.is_text = !self.is_text,
+                _ if self.is_text => {}
+                b'{' | b'[' => self.depth += 1,
+                b'}' | b']' => {
+                    self.depth = self.depth.saturating_sub(1);
+                    if self.depth == 0 {
+                        return Some(at + 1);
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+}

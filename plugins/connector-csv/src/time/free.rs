@@ -1,0 +1,394 @@
+//! Times without a pattern: a date of numbers or with a month's name in any usual order, a time of day, a zone.
+//!
+//! Pure. Where two numbers before a year can both be the day, both readings are given, and nothing here chooses.
+
+use std::ops::Range;
+
+use super::count;
+use crate::names;
+use crate::zone::{Local, Zone, short};
+
+/// What a text must have to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    Anything,
+    /// A month's name.
+    MonthName,
+}
+
+/// A time as it was read.
+#[derive(Debug, Clone)]
+pub(crate) struct Free {
+    /// With the day before the month, or in the one order that there is.
+    pub(crate) day_first: Option<Local>,
+    pub(crate) month_first: Option<Local>,
+    /// The zone that the text names.
+    pub(crate) zone: Option<Zone>,
+    /// The order is clear from a name, a year in front, or points, which nobody sets between month and day.
+    pub(crate) is_named: bool,
+}
+
+/// The year that two digits stand for, as POSIX has it: 69 to 99 are the twentieth century's.
+pub(crate) fn century(number: i64) -> i64 {
+    number + if number >= 69 { 1900 } else { 2000 }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Token {
+    Number {
+        value: i64,
+        digits: usize,
+    },
+    /// Folded.
+    Word(String),
+    Sign(char),
+}
+
+/// Words between the parts of a date, in the languages of `names`.
+const FILLERS: [&str; 37] = [
+    "t", "at", "of", "the", "on", "um", "uhr", "den", "der", "de", "del", "d", "da", "do", "le", "el", "a", "as",
+    "las", "los", "il", "alle", "ore", "om", "kl", "o", "godz", "dne", "v", "в", "г", "года", "r", "h", "klo", "saat",
+    "i",
+];
+
+/// What follows a number that counts: `1st`, `1er`, `1º`.
+const ORDINALS: [&str; 14] = ["st", "nd", "rd", "th", "er", "ere", "re", "e", "eme", "º", "ª", "o", "a", "ste"];
+
+/// Read a time in whatever form.
+pub(crate) fn read(text: &str, need: Need) -> Option<Free> {
+    if need == Need::Anything
+        && let Some(free) = number(text)
+    {
+        return Some(free);
+    }
+    let (text, mut zone) = named_zone(text)?;
+    let mut tokens = tokens(&text);
+    let clock_ms = clock(&mut tokens, &mut zone)?;
+    let (day_first, month_first, is_named, has_name) = date(&tokens)?;
+    if need == Need::MonthName && !has_name {
+        return None;
+    }
+    let with_clock =
+        |date: Option<Local>| date.map(|date| Local { clock_ms, ..date }).filter(|local| local.as_utc().is_some());
+    Some(Free { day_first: with_clock(day_first), month_first: with_clock(month_first), zone, is_named })
+}
+
+/// A time that is digits alone: a date and time without signs, a count since 1970 or of a spreadsheet, told by its length.
+fn number(text: &str) -> Option<Free> {
+    let whole = text.strip_prefix('-').unwrap_or(text);
+    let digits = whole.bytes().take_while(u8::is_ascii_digit).count();
+    let local = |local: Local, zone| Free { day_first: Some(local), month_first: None, zone, is_named: true };
+    if count::decimal(text).is_none() || text.contains(',') {
+        return None;
+    }
+    match digits {
+        5 => count::excel(text).map(|days| local(days, None)),
+        8 | 12 | 14 if digits == text.len() => {
+            let part = |from: usize, to: usize| text.get(from..to).map_or(Some(0), |part| part.parse().ok());
+            let (hour, minute, second) = (part(8, 10)?, part(10, 12)?, part(12, 14)?);
+            let clock_ms = kith_plugin_sdk::time::clock_ms(hour, minute, second);
+            let date =
+                Local { year: part(0, 4)?, month: part(4, 6)?, day: part(6, 8)?, clock_ms: clock_ms.unwrap_or(0) };
+            match date.as_utc().filter(|_| clock_ms.is_some() && (1900..2200).contains(&date.year)) {
+                Some(_) => Some(local(date, None)),
+                None if digits == 12 => Some(local(Local::from_utc(count::unix(text)?)?, Some(Zone::UTC))),
+                None => None,
+            }
+        }
+        9..=19 => Some(local(Local::from_utc(count::unix(text)?)?, Some(Zone::UTC))),
+        _ => None,
+    }
+}
+
+/// The zone in `…[Europe/Berlin]` or `… Europe/Berlin`, and the text without it and without remarks in brackets.
+fn named_zone(text: &str) -> Option<(String, Option<Zone>)> {
+    let mut text = halves(text);
+    if let (Some(open), Some(close)) = (text.find('['), text.rfind(']')) {
+        let zone = Zone::find(text.get(open + 1..close)?)?;
+        text.truncate(open);
+        return Some((text, Some(zone)));
+    }
+    while let (Some(open), Some(close)) = (text.find('('), text.find(')')) {
+        if open > close {
+            return None;
+        }
+        text.replace_range(open..=close, " ");
+    }
+    let last = text.trim_end().rsplit(' ').next().unwrap_or_default();
+    if last.contains('/')
+        && last.starts_with(char::is_alphabetic)
+        && let Some(zone) = Zone::find(last)
+    {
+        let end = text.trim_end().len() - last.len();
+        text.truncate(end);
+        return Some((text, Some(zone)));
+    }
+    Some((text, None))
+}
+
+/// `a.m.` and `p. m.` as words without points; the rest stays, since names of zones have capitals.
+fn halves(text: &str) -> String {
+    let mut text = text.to_owned();
+    for (written, plain) in
+        [("a.m.", "am"), ("p.m.", "pm"), ("A.M.", "am"), ("P.M.", "pm"), ("a. m.", "am"), ("p. m.", "pm")]
+    {
+        if text.contains(written) {
+            text = text.replace(written, plain);
+        }
+    }
+    text
+}
+
+fn tokens(text: &str) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        if letter.is_ascii_digit() {
+            let mut number = letter.to_string();
+            while let Some(digit) = letters.next_if(char::is_ascii_digit) {
+                number.push(digit);
+            }
+            // Longer ones are no part of a date.
+            let value = number.parse().unwrap_or(i64::MAX);
+            tokens.push(Token::Number { value, digits: number.len() });
+        } else if is_counter(letter) {
+            tokens.push(Token::Word(letter.to_string()));
+        } else if letter.is_alphabetic() || matches!(letter, 'º' | 'ª') {
+            let mut word = letter.to_string();
+            // An accent may stand by itself.
+            let is_in =
+                |next: &char| (next.is_alphabetic() && !is_counter(*next)) || matches!(next, '\u{300}'..='\u{36f}');
+            while let Some(next) = letters.next_if(is_in) {
+                word.push(next);
+            }
+            tokens.push(Token::Word(names::fold(&word)));
+        } else {
+            tokens.push(Token::Sign(letter));
+        }
+    }
+    tokens
+}
+
+/// Signs of Chinese, Japanese and Korean that stand behind a number of years, months and so on.
+fn is_counter(letter: char) -> bool {
+    matches!(
+        letter,
+        '年' | '月' | '日' | '号' | '時' | '时' | '点' | '分' | '秒' | '년' | '월' | '일' | '시' | '분' | '초'
+    )
+}
+
+fn value(token: Option<&Token>, most_digits: usize) -> Option<i64> {
+    match token {
+        Some(Token::Number { value, digits }) if *digits <= most_digits => Some(*value),
+        _ => None,
+    }
+}
+
+fn is_word(token: Option<&Token>, words: &[&str]) -> bool {
+    matches!(token, Some(Token::Word(word)) if words.contains(&word.as_str()))
+}
+
+fn is_sign(token: Option<&Token>, sign: char) -> bool {
+    token == Some(&Token::Sign(sign))
+}
+
+/// Take the time of day and what follows it out of the tokens; midnight where there is none, `None` for one that does not exist.
+fn clock(tokens: &mut Vec<Token>, zone: &mut Option<Zone>) -> Option<i64> {
+    const HOURS: [&str; 5] = ["時", "时", "点", "시", "h"];
+    const MINUTES: [&str; 3] = ["分", "분", "m"];
+    const SECONDS: [&str; 3] = ["秒", "초", "s"];
+    let starts = |at: &usize| {
+        let next = tokens.get(at + 1);
+        value(tokens.get(*at), 2).is_some()
+            && ((is_sign(next, ':') && value(tokens.get(at + 2), 2).is_some())
+                || is_word(next, &HOURS)
+                || is_word(next, &["am", "pm"])
+                || (is_sign(next, ' ') && is_word(tokens.get(at + 2), &["am", "pm"])))
+    };
+    let Some(start) = (0..tokens.len()).find(starts) else { return Some(0) };
+    let mut at = start + 1;
+    let (hour, mut minute, mut second, mut fraction_ms) = (value(tokens.get(start), 2)?, 0, 0, 0);
+    if is_sign(tokens.get(at), ':') {
+        minute = value(tokens.get(at + 1), 2)?;
+        at += 2;
+        if is_sign(tokens.get(at), ':') {
+            second = value(tokens.get(at + 1), 2)?;
+            at += 2;
+        }
+        if let (Some(Token::Sign('.' | ',' | ':')), Some(Token::Number { value, digits })) =
+            (tokens.get(at), tokens.get(at + 1))
+        {
+            // Finer than a millisecond is cut off.
+            fraction_ms = match u32::try_from(*digits).ok()? {
+                digits @ 0..=3 => value * 10_i64.pow(3 - digits),
+                digits @ 4..=18 => value / 10_i64.pow(digits - 3),
+                _ => return None,
+            };
+            at += 2;
+        }
+    } else if is_word(tokens.get(at), &HOURS) {
+        at += 1;
+        if let (Some(number), true) = (value(tokens.get(at), 2), start + 2 == at) {
+            minute = number;
+            at += 1 + usize::from(is_word(tokens.get(at + 1), &MINUTES));
+            if let (Some(number), true) = (value(tokens.get(at), 2), is_word(tokens.get(at + 1), &SECONDS)) {
+                second = number;
+                at += 2;
+            }
+        }
+    }
+    let skip_spaces = |mut at: usize| {
+        while is_sign(tokens.get(at), ' ') {
+            at += 1;
+        }
+        at
+    };
+    let (half, span) = half(tokens, start..at, skip_spaces(at));
+    let (start, at) = (span.start, span.end);
+    let hour = match half {
+        Some(_) if !(1..=12).contains(&hour) => return None,
+        Some(afternoon) => hour % 12 + if afternoon { 12 } else { 0 },
+        None => hour,
+    };
+    let (end, offset) = offset(tokens, skip_spaces(at))?;
+    if let Some(offset) = offset {
+        // `10:00+01:00[Europe/Paris]`: the offset tells the hour that is meant.
+        *zone = Some(offset);
+    }
+    tokens.drain(start..end.max(at));
+    if (hour, minute, second, fraction_ms) == (24, 0, 0, 0) {
+        return Some(86_400_000);
+    }
+    Some(kith_plugin_sdk::time::clock_ms(hour, minute, second)? + fraction_ms)
+}
+
+/// Whether `am` or `pm` stands behind the time in `span`, or their like before it, and the span with them; `after` is where the next
+/// token that is no space stands.
+fn half(tokens: &[Token], mut span: Range<usize>, after: usize) -> (Option<bool>, Range<usize>) {
+    let mut half = None;
+    if is_word(tokens.get(after), &["am", "pm"]) {
+        half = Some(is_word(tokens.get(after), &["pm"]));
+        span.end = after + 1;
+    }
+    let before = span
+        .start
+        .checked_sub(1)
+        .map(|before| if is_sign(tokens.get(before), ' ') { before.saturating_sub(1) } else { before });
+    if let Some(before) = before {
+        let (am, pm) = (["上午", "午前", "오전"], ["下午", "午後", "오후"]);
+        if is_word(tokens.get(before), &am) || is_word(tokens.get(before), &pm) {
+            half = Some(is_word(tokens.get(before), &pm));
+            span.start = before;
+        }
+    }
+    (half, span)
+}
+
+/// The zone at this place and where it ends. `None` for an offset that does not exist.
+fn offset(tokens: &[Token], at: usize) -> Option<(usize, Option<Zone>)> {
+    let mut end = at;
+    let mut zone = None;
+    if let Some(Token::Word(word)) = tokens.get(at)
+        && let Some(named) = short(word)
+    {
+        zone = Some(named);
+        end = at + 1;
+        if !matches!(word.as_str(), "utc" | "gmt" | "ut") {
+            return Some((end, zone));
+        }
+    }
+    let sign = match tokens.get(end) {
+        Some(Token::Sign('+')) => 1,
+        Some(Token::Sign('-')) => -1,
+        _ => return Some((end, zone)),
+    };
+    let Some(Token::Number { value, digits }) = tokens.get(end + 1) else { return Some((end, zone)) };
+    let (hours, minutes, next) = match digits {
+        1 | 2 if is_sign(tokens.get(end + 2), ':') => (*value, self::value(tokens.get(end + 3), 2)?, end + 4),
+        1 | 2 => (*value, 0, end + 2),
+        4 => (value / 100, value % 100, end + 2),
+        _ => return Some((end, zone)),
+    };
+    if matches!(tokens.get(next), Some(Token::Sign('/' | '.' | '-'))) {
+        return Some((end, zone)); // a date follows
+    }
+    (hours <= 15 && minutes < 60).then_some(())?;
+    Some((next, Some(Zone::Offset(sign * (hours * 60 + minutes) * 60_000))))
+}
+
+type Dates = (Option<Local>, Option<Local>, bool, bool);
+
+fn local(year: i64, month: i64, day: i64) -> Option<Local> {
+    Some(Local { year, month, day, clock_ms: 0 })
+}
+
+/// A year of four digits, or of two.
+fn year(number: (i64, usize)) -> Option<i64> {
+    match number {
+        (value, 4) => Some(value),
+        (value, 2) => Some(century(value)),
+        _ => None,
+    }
+}
+
+/// The date that is left: with the day first, with the month first, whether its order is clear, and whether a name makes it so.
+fn date(tokens: &[Token]) -> Option<Dates> {
+    let (mut numbers, mut months, mut signs, mut counters) = (Vec::new(), Vec::new(), Vec::new(), String::new());
+    for (at, token) in tokens.iter().enumerate() {
+        match token {
+            Token::Number { value, digits } => numbers.push((*value, *digits)),
+            Token::Sign(sign) if matches!(sign, '/' | '.' | '-' | ',' | ' ' | '\'' | '’' | ':' | '،' | '、') => {
+                signs.push(*sign)
+            }
+            Token::Sign(_) => return None,
+            Token::Word(word) if word.chars().all(is_counter) => counters.push_str(word),
+            Token::Word(word) => match names::month(word) {
+                Some(month) => months.push((month, word)),
+                None if at > 0 && value(tokens.get(at - 1), 2).is_some() && ORDINALS.contains(&word.as_str()) => {}
+                None if FILLERS.contains(&word.as_str()) || names::is_weekday(word) => {}
+                None => return None,
+            },
+        }
+    }
+    if months.len() == 2 {
+        months.retain(|(_, word)| *word != "mar"); // a Tuesday in French, Spanish and Italian
+    }
+    match (&months[..], &numbers[..]) {
+        ([(month, _)], [first, second]) => {
+            let (day, own_year) = if first.1 == 4 { (second, first) } else { (first, second) };
+            let date = (day.1 <= 2).then(|| local(year(*own_year)?, *month, day.0))?;
+            Some((date, None, true, true))
+        }
+        ([], [first, second, third]) if matches!(counters.as_str(), "年月日" | "年月" | "年月号" | "년월일") => {
+            Some((local(year(*first)?, second.0, third.0), None, true, true))
+        }
+        ([], [first, second, third]) if counters.is_empty() => of_numbers(*first, *second, *third, &signs),
+        ([], [(value, 8)]) if counters.is_empty() => {
+            Some((local(value / 10_000, value / 100 % 100, value % 100), None, true, false))
+        }
+        _ => None,
+    }
+}
+
+/// A date of three numbers with the same sign between them.
+fn of_numbers(first: (i64, usize), second: (i64, usize), third: (i64, usize), signs: &[char]) -> Option<Dates> {
+    let mut between = signs.iter().filter(|sign| !matches!(sign, ' ' | ',' | '\'' | ':'));
+    let sign = between.next().copied().unwrap_or(' ');
+    if second.1 > 2 || between.any(|other| *other != sign) {
+        return None;
+    }
+    if first.1 == 4 {
+        return (third.1 <= 2).then_some((local(first.0, second.0, third.0), None, true, false));
+    }
+    if first.1 > 2 {
+        return None;
+    }
+    let year = year(third)?;
+    let day_first = local(year, second.0, first.0);
+    // Between day and month points are set where the day stands first, and nowhere else.
+    if sign == '.' {
+        Some((day_first, None, true, false))
+    } else {
+        Some((day_first, local(year, first.0, second.0), false, false))
+    }
+}

@@ -1,0 +1,119 @@
+//! Who is one person, from the clients' bytes to the answers: spellings, placeholders, aliases, what is not followed, and rules
+//! of a workspace's own.
+
+use kith_tests::{Source, TestKernel};
+use serde_json::{Value, json};
+
+fn identify(source: &Source, fields: Value) -> Value {
+    let mut message = json!({ "type": "identify" });
+    message.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    source.batch(&[message])
+}
+
+/// The identifiers of a person, sorted; empty where there is none.
+fn who(kernel: &TestKernel, identifier: &str) -> Vec<String> {
+    let found = kernel.find(identifier);
+    let all = found.iter().flat_map(|profile| profile["identifiers"].as_array().unwrap());
+    let mut all: Vec<String> =
+        all.map(|item| format!("{}:{}", item["type"].as_str().unwrap(), item["value"].as_str().unwrap())).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn spellings_and_placeholders_of_clients_make_the_people_that_there_are() {
+    let kernel = TestKernel::start();
+    let source = kernel.segment();
+    identify(
+        &source,
+        json!({ "userId": "c1", "traits": { "email": " Ada@Example.com", "phone": "+1 (555) 010-0000" } }),
+    );
+    identify(&source, json!({ "anonymousId": "c2", "traits": { "email": "ada@example.com" } }));
+    identify(&source, json!({ "anonymousId": "c3", "traits": { "phone": "+15550100000" } }));
+    let ada = who(&kernel, "user_id:c1");
+    assert!(
+        ["anonymous_id:c2", "anonymous_id:c3", "email:Ada@Example.com"].iter().all(|id| ada.iter().any(|at| at == id))
+    );
+    for asked in ["email:ADA@EXAMPLE.COM", "email:Ada@Example.com ", "email: ada@example.com", "phone:001 555 0100000"]
+    {
+        assert_eq!(who(&kernel, asked), ada, "{asked:?}");
+    }
+    let email = kernel.profile("user_id:c1")["traits"]["email"]["value"].clone();
+    assert!(["ada@example.com", " Ada@Example.com"].iter().any(|as_sent| email == *as_sent), "{email}");
+    let answer =
+        identify(&source, json!({ "anonymousId": "x1", "userId": "distinctid", "traits": { "email": "n/a" } }));
+    assert_eq!((&answer["accepted"], &answer["identifiers_left_out"]), (&json!(1), &json!(2)), "{answer}");
+    identify(&source, json!({ "anonymousId": "x2", "userId": "distinctid", "traits": { "email": "n/a" } }));
+    assert_eq!(who(&kernel, "anonymous_id:x1"), ["anonymous_id:x1"]);
+    assert_eq!(who(&kernel, "email:n/a"), Vec::<String>::new());
+    assert_eq!(kernel.profile("anonymous_id:x2")["traits"]["email"]["value"], "n/a", "it stays a trait");
+}
+
+#[test]
+fn an_alias_of_either_vendor_ties_histories_and_makes_no_stray_device() {
+    let kernel = TestKernel::start();
+    let source = kernel.segment();
+    let seen = |fields: Value| json!({ "type": "track", "event": "Seen", "userId": fields["user"], "anonymousId": fields["device"] });
+    source.batch(&[seen(json!({ "user": "old-7" }))]);
+    let context = json!({ "traits": { "email": "seven@example.com" } });
+    // As RudderStack's clients send it: with the device and the address of the moment.
+    let alias =
+        json!({ "type": "alias", "userId": "new-7", "previousId": "old-7", "anonymousId": "d7", "context": context });
+    source.batch(&[alias]);
+    assert_eq!(who(&kernel, "user_id:new-7"), ["user_id:new-7", "user_id:old-7"]);
+    assert_eq!(who(&kernel, "user_id:old-7"), who(&kernel, "user_id:new-7"));
+    assert_eq!(kernel.events("user_id:new-7").len(), 2, "the history of both");
+    assert_eq!(who(&kernel, "anonymous_id:d7"), Vec::<String>::new(), "an alias says nothing of the device");
+    source.batch(&[seen(json!({ "device": "an6" })), json!({ "type": "alias", "userId": "u6", "previousId": "an6" })]);
+    assert_eq!(who(&kernel, "user_id:u6"), ["anonymous_id:an6", "user_id:u6"]);
+}
+
+#[test]
+fn what_was_not_followed_is_said_everywhere() {
+    let kernel = TestKernel::start();
+    let (source, admin) = (kernel.segment(), kernel.admin());
+    identify(&source, json!({ "userId": "mum", "anonymousId": "tablet", "timestamp": "2026-11-20T10:00:00Z" }));
+    let answer =
+        identify(&source, json!({ "userId": "dad", "anonymousId": "tablet", "timestamp": "2026-11-20T11:00:00Z" }));
+    assert_eq!(answer["not_followed"], 1, "{answer}");
+    let dad = kernel.profile("user_id:dad");
+    let told = &dad["not_followed"][0];
+    assert_eq!((&told["rule"], &told["evidence"]), (&json!("limit"), &json!("same_event")), "{dad}");
+    assert!(told["reason"].as_str().unwrap().contains("user_id"));
+    let listed = admin.get("/api/v1/identity/not-followed").is(200);
+    assert_eq!(listed["items"], dad["not_followed"]);
+    let mum = kernel.profile("user_id:mum")["id"].as_str().unwrap().to_owned();
+    let why = admin.get(&format!("/api/v1/profiles/{mum}/why?with=anonymous_id:tablet&from=user_id:mum")).is(200);
+    assert_eq!((&why["same"], why["steps"].as_array().unwrap().len()), (&json!(true), 1), "{why}");
+    assert_eq!(why["steps"][0]["event"]["kind"], "identify");
+    let why = admin.get(&format!("/api/v1/profiles/{mum}/why?with=user_id:dad")).is(200);
+    assert_eq!(why["same"], false);
+    let merges = admin.get("/api/v1/identity/merges").is(200);
+    assert_eq!(merges["items"].as_array().unwrap().len(), 1, "{merges}");
+}
+
+#[test]
+fn a_workspace_has_rules_of_its_own() {
+    let kernel = TestKernel::start();
+    let (source, admin) = (kernel.segment(), kernel.admin());
+    let put = |body: Value| {
+        admin.send("PUT", "/api/v1/identity/rules", &[("content-type", "application/json")], body.to_string())
+    };
+    let before = admin.get("/api/v1/identity/rules").is(200);
+    assert_eq!((&before["limits"]["user_id"], &before["shared_above"]), (&json!(1), &json!(10)));
+    put(json!({ "phone_region": "DE", "blocked_values": ["kiosk-1"] })).is(200);
+    identify(&source, json!({ "anonymousId": "p1", "traits": { "phone": "0170/1234567" } }));
+    identify(&source, json!({ "anonymousId": "p2", "traits": { "phone": "+49 170 1234567" } }));
+    assert!(who(&kernel, "anonymous_id:p1").contains(&"anonymous_id:p2".to_owned()));
+    identify(&source, json!({ "userId": "Kiosk-1", "anonymousId": "k1" }));
+    assert_eq!(who(&kernel, "anonymous_id:k1"), ["anonymous_id:k1"]);
+    let refused = put(json!({ "limits": { "email": 0 } }));
+    assert!(refused.is_problem(400, "bad-input")["message"].as_str().unwrap().contains("limits.email"));
+    put(json!({ "shard": 3 })).is_some_problem();
+    let kept = admin.get("/api/v1/identity/rules").is(200);
+    assert_eq!(kept["phone_region"], "DE", "what was refused changed nothing");
+    let audit = admin.get("/api/v1/audit?action=identity.rules").is(200);
+    assert_eq!(audit["items"][0]["after"]["phone_region"], "DE", "{audit}");
+    let reader = kernel.caller(&kernel.key(&["profiles:read"]));
+    reader.send("PUT", "/api/v1/identity/rules", &[], "{}").is_problem(403, "denied");
+}

@@ -1,0 +1,174 @@
+//! Files through the command line: again after weeks, in another order, corrected, with rows that are rejected, and broken off.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use kith_model::time::{Clock as _, DAY_MS};
+use kith_tests::{TestKernel, kith, wait_for};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+fn run(kernel: &TestKernel, file: &Path, source: &str) -> Output {
+    let mut command = Command::new(kith());
+    command.args(["--url", kernel.url(), "--key", kith_tests::ADMIN_KEY, "--json", "import"]);
+    command.arg(file).args(["--source", source]).output().unwrap()
+}
+
+/// Import a text; the exit status, and accepted, corrected, duplicate, conflicting and rejected records.
+fn import(kernel: &TestKernel, file: &Path, text: &str, source: &str) -> (Option<i32>, Vec<u64>) {
+    std::fs::write(file, text).unwrap();
+    let output = run(kernel, file, source);
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let counts = ["accepted", "corrected", "duplicate", "conflict", "rejected_count"];
+    let counts = counts.map(|name| answer[name].as_u64().unwrap_or_else(|| panic!("{name} of {output:?}")));
+    (output.status.code(), counts.to_vec())
+}
+
+fn mapping(name: &str, more: Value) -> Value {
+    let mut config = json!({
+        "event": { "name": "Order" }, "identifiers": { "user_id": "id" },
+        "properties": { "total": { "column": "total", "type": "number" } },
+    });
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({ "name": name, "config": config })
+}
+
+/// The same file weeks later, also to a source that was removed and installed again under its name.
+#[test]
+fn a_file_is_known_for_ever_under_its_sources_name() {
+    let mut kernel = TestKernel::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("orders.csv");
+    let text = "id,order,total\n9,p1,5\n9,p2,6\n8,p3,7\n";
+    kernel.install("kith/csv", mapping("orders", json!({ "message_id": "order" })));
+    assert_eq!(import(&kernel, &file, text, "orders"), (Some(0), vec![3, 0, 0, 0, 0]));
+    let now = kernel.clock.now();
+    kernel.clock.set(now.plus_ms(19 * DAY_MS));
+    kernel.restart();
+    assert_eq!(import(&kernel, &file, text, "orders"), (Some(0), vec![0, 0, 3, 0, 0]));
+    let removed = Command::new(kith())
+        .args(["--url", kernel.url(), "--key", kith_tests::ADMIN_KEY, "plugin", "remove", "orders", "--yes"])
+        .output()
+        .unwrap();
+    assert!(removed.status.success(), "{removed:?}");
+    kernel.install("kith/csv", mapping("orders", json!({ "message_id": "order" })));
+    assert_eq!(import(&kernel, &file, text, "orders"), (Some(0), vec![0, 0, 3, 0, 0]));
+    assert_eq!(kernel.events("user_id:9").len(), 2);
+}
+
+/// Without ids a row is what it holds: one in front, another order and other line ends bring what is new alone.
+#[test]
+fn rows_without_ids_are_known_by_what_they_hold() {
+    let kernel = TestKernel::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("visits.csv");
+    kernel.install("kith/csv", mapping("visits", json!({})));
+    assert_eq!(import(&kernel, &file, "id,total\n1,5\n1,6\n1,6\n", "visits").1, [3, 0, 0, 0, 0]);
+    assert_eq!(import(&kernel, &file, "id,total\n7,9\n1,5\n1,6\n1,6\n", "visits").1, [1, 0, 3, 0, 0]);
+    assert_eq!(import(&kernel, &file, "id,total\r\n1,6\r\n7,9\r\n1,6\r\n1,5\r\n1,6\r\n", "visits").1, [1, 0, 4, 0, 0]);
+    assert_eq!(kernel.events("user_id:1").len(), 4);
+}
+
+/// A corrected order counts as what it is now in conditions, facts and history; without `upsert` it is a conflict.
+#[test]
+fn a_corrected_row_takes_the_place_of_the_one_before() {
+    let kernel = TestKernel::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("orders.csv");
+    let with_city = json!({ "message_id": "order", "traits": { "city": "city" } });
+    kernel.install("kith/csv", mapping("strict", with_city.clone()));
+    let before = "id,order,total,city\n1,p1,500,Oslo\n2,p2,20,Rome\n";
+    let after = "id,order,total,city\n1,p1,50,Bern\n2,p2,20,Rome\n";
+    assert_eq!(import(&kernel, &file, before, "strict"), (Some(0), vec![2, 0, 0, 0, 0]));
+    assert_eq!(import(&kernel, &file, after, "strict"), (Some(2), vec![0, 0, 1, 1, 1]));
+    let mut upsert = with_city;
+    upsert["upsert"] = json!(true);
+    kernel.install("kith/csv", mapping("orders", upsert));
+    let many = "events('Order').filter(e, e.total > 100).size() > 0";
+    kernel.admin().post("/api/v1/audiences", &json!({ "name": "many", "condition": many })).is(201);
+    let (before, after) = (before.replace("\n1,", "\n3,"), after.replace("\n1,", "\n3,"));
+    assert_eq!(import(&kernel, &file, &before, "orders").1, [2, 0, 0, 0, 0]);
+    kernel.settle();
+    assert_eq!(kernel.admin().get("/api/v1/audiences/many").is(200)["size"], 2);
+    assert_eq!(import(&kernel, &file, &after, "orders"), (Some(0), vec![0, 1, 1, 0, 0]));
+    kernel.settle();
+    assert_eq!(kernel.admin().get("/api/v1/audiences/many").is(200)["size"], 1, "3 has no large order any more");
+    assert_eq!(kernel.count(many), 1);
+    let events = kernel.events("user_id:3");
+    assert_eq!((events.len(), events[0]["properties"]["total"].as_f64()), (1, Some(50.0)), "{events:?}");
+    assert_eq!(kernel.profile("user_id:3")["traits"]["city"]["value"], "Bern");
+}
+
+/// Rejected rows stand in a file as they stood in the input; corrected they are sent again, and nothing else is.
+#[test]
+fn rejected_rows_are_written_down_to_be_corrected_and_sent_again() {
+    let kernel = TestKernel::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("orders.csv");
+    kernel.install("kith/csv", mapping("orders", json!({ "message_id": "order" })));
+    let text = "id,order,total\n1,p1,5\n2,p2,\"six\neuros\"\n3,p3,7\n4,p4,eight\n";
+    assert_eq!(import(&kernel, &file, text, "orders"), (Some(2), vec![2, 0, 0, 0, 2]));
+    let rows = folder.path().join("orders.csv.rejected.csv");
+    let rejected = std::fs::read_to_string(&rows).unwrap();
+    assert_eq!(rejected, "id,order,total\n2,p2,\"six\neuros\"\n4,p4,eight\n");
+    let reasons = std::fs::read_to_string(folder.path().join("orders.csv.rejected.csv.reasons.csv")).unwrap();
+    let codes: Vec<&str> = reasons.lines().map(|line| line.rsplitn(2, ",\"").last().unwrap_or_default()).collect();
+    assert_eq!(codes, ["line,code,reason", "3,bad-number", "6,bad-number"], "{reasons}");
+    let corrected = rejected.replace("\"six\neuros\"", "6").replace("eight", "8");
+    assert_eq!(import(&kernel, &rows, &corrected, "orders"), (Some(0), vec![2, 0, 0, 0, 0]));
+    assert_eq!(
+        run(&kernel, &file, "nobody").status.code(),
+        Some(1),
+        "another end than rejected rows has another status"
+    );
+}
+
+/// A client that is gone in the middle: the same command goes on where it was, and tells of the whole file.
+#[test]
+fn an_import_that_was_broken_off_goes_on() {
+    let mut kernel = TestKernel::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("visits.csv");
+    kernel.install("kith/csv", mapping("visits", json!({ "properties": ["note"] })));
+    let mut text = String::from("id,note\n");
+    for row in 0..12_000 {
+        // Each row stands there three times.
+        text.push_str(&format!("u{},{} {}\n", row / 3 % 50, row / 3, "x".repeat(100)));
+    }
+    text.push_str(",nobody\n");
+    std::fs::write(&file, &text).unwrap();
+    let name: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
+    let state = format!("/api/v1/sources/visits/imports/sha256-{name}");
+    kernel.admin().get(&state).is_problem(404, "not-found");
+    break_off(&kernel, &format!("/api/v1/sources/visits/records?import=sha256-{name}"), text.as_bytes());
+    let bytes = wait_for("a piece is durable", || kernel.admin().get(&state).json()["bytes"].as_u64());
+    assert!(bytes < text.len() as u64, "{bytes}");
+    kernel.restart();
+    let output = run(&kernel, &file, "visits");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(answer["went_on"]["bytes"].as_u64().unwrap() >= bytes, "{answer}");
+    let taken = answer["accepted"].as_u64().unwrap() + answer["duplicate"].as_u64().unwrap();
+    assert_eq!((taken, &answer["rejected_count"], &answer["rejected"][0]["line"]), (12_000, &json!(1), &json!(12_002)));
+    kernel.admin().get(&state).is_problem(404, "not-found");
+    kernel.settle();
+    assert_eq!(kernel.count("events('Order').size() == 240"), 50);
+    let (status, counts) = import(&kernel, &file, &text, "visits");
+    assert_eq!((status, counts), (Some(2), vec![0, 0, 12_000, 0, 1]));
+}
+
+/// Send a half of a body and go.
+fn break_off(kernel: &TestKernel, path: &str, body: &[u8]) {
+    let address = kernel.url().strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\ncontent-type: text/csv\r\ncontent-length: {}\r\n\r\n",
+        kith_tests::ADMIN_KEY,
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&body[..body.len() / 2]).unwrap();
+    stream.flush().unwrap();
+}

@@ -1,0 +1,250 @@
+"""Holds kith/csv against Python: a corpus of numbers, dates, encodings and dialects is written by babel, the codecs of Python, its csv
+module and pandas, imported into a running server, and what is stored is compared with what was written.
+
+A value may be set aside as ambiguous where it is; it may never be another. `.ci/oracle-files` starts the server and runs this.
+"""
+
+import codecs
+import csv
+import datetime
+import decimal
+import io
+import json
+import os
+import random
+import sys
+import urllib.error
+import urllib.request
+
+import babel
+import babel.dates
+import babel.numbers
+import dateutil.parser
+import pandas
+
+URL, KEY = os.environ["KITH_URL"], os.environ["KITH_ADMIN_KEY"]
+random.seed(int(os.environ.get("ORACLE_SEED", "1")))
+FAILED = []
+COUNTS = {}
+
+
+def call(method, path, body=None, content_type="application/json"):
+    request = urllib.request.Request(URL + path, data=body, method=method)
+    request.add_header("Authorization", f"Bearer {KEY}")
+    if body is not None:
+        request.add_header("Content-Type", content_type)
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise SystemExit(f"{method} {path}: {error.code} {error.read().decode()}") from error
+
+
+SOURCES = 0
+
+
+def load(config, content):
+    """Import a file through a source of its own; the events by the property `row`, and the codes of what was set aside by line."""
+    global SOURCES
+    SOURCES += 1
+    name, person = f"s{SOURCES}", f"p{SOURCES}"
+    config = {"kind": "track", "event": {"name": "E"}, "identifiers": {"user_id": f"{person}-{{group}}"}, **config}
+    call("POST", "/api/v1/installations", json.dumps({"plugin": "kith/csv", "name": name, "config": config}).encode())
+    answer = call("POST", f"/api/v1/sources/{name}/records", content, "text/csv")
+    call("DELETE", f"/api/v1/installations/{name}")
+    events = {}
+    for group in range(100):
+        cursor = ""
+        while True:
+            try:
+                request = urllib.request.Request(f"{URL}/api/v1/profiles/user_id:{person}-{group}/events?limit=200{cursor}")
+                request.add_header("Authorization", f"Bearer {KEY}")
+                with urllib.request.urlopen(request) as page:
+                    page = json.loads(page.read(), parse_float=decimal.Decimal)
+            except urllib.error.HTTPError as error:
+                if error.code == 404:
+                    break
+                raise
+            for event in page["items"]:
+                events[event["properties"]["row"]] = event
+            if not page.get("next"):
+                break
+            cursor = f"&after={page['next']}"
+        else:
+            continue
+        if cursor == "" and not any(int(row) % 100 == group for row in events):
+            break
+    rejected = {row["line"]: row["code"] for row in answer["rejected"]}
+    return events, rejected, answer
+
+
+def check(kind, text, expected, found):
+    COUNTS[kind] = COUNTS.get(kind, 0) + 1
+    if found != expected:
+        FAILED.append(f"{kind}: {text!r} is {expected!r} and was read as {found!r}")
+
+
+def table(rows, delimiter=",", encoding="utf-8", **dialect):
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter, **dialect).writerows(rows)
+    return text.getvalue().encode(encoding)
+
+
+def numbers():
+    """Amounts as CLDR writes them in many places, each place a file."""
+    for place in ["de_DE", "de_CH", "de_AT", "fr_FR", "fr_CH", "en_US", "en_GB", "en_IN", "hi_IN", "es_ES", "es_MX", "it_IT", "pt_BR", "pt_PT",
+                  "nl_NL", "pl_PL", "sv_SE", "da_DK", "nb_NO", "fi_FI", "cs_CZ", "tr_TR", "ru_RU", "ja_JP", "zh_CN", "ko_KR", "hu_HU", "ro_RO"]:
+        locale = babel.Locale.parse(place)
+        rows, expected = [["group", "row", "plain", "money"]], {}
+        currency = babel.numbers.get_territory_currencies(locale.territory)[-1]
+        for row in range(150):
+            value = decimal.Decimal(random.randint(-10**random.randint(1, 9), 10**random.randint(1, 9))) / 10**random.randint(0, 3)
+            places = -value.normalize().as_tuple().exponent if value else 0
+            pattern = "#,##,##0." if "IN" in place else "#,##0."
+            plain = babel.numbers.format_decimal(value, format=pattern + "#" * max(places, 1), locale=locale)
+            money = babel.numbers.format_currency(value, currency, locale=locale, currency_digits=False)
+            shown = decimal.Decimal(babel.numbers.parse_decimal(
+                babel.numbers.format_decimal(value, format="0.00", locale="en"), locale="en"))
+            if place == "en_US" or row % 5 == 0:
+                money = babel.numbers.format_currency(value, currency, locale=locale)
+                shown = value.quantize(decimal.Decimal(1).scaleb(-babel.numbers.get_currency_precision(currency)), rounding=decimal.ROUND_HALF_EVEN)
+            else:
+                money = plain + " " + currency
+                shown = value
+            rows.append([row % 3, row, plain, money])
+            expected[row] = (value, shown, plain, money)
+        typed = lambda column: {"column": column, "type": "number"}
+        config = {"properties": {"row": {"column": "row", "type": "integer"}, "plain": typed("plain"), "money": typed("money")}}
+        events, rejected, _ = load(config, table(rows, delimiter=";"))
+        for row, (value, shown, plain, money) in expected.items():
+            if row in events:
+                properties = events[row]["properties"]
+                check("number", f"{place} {plain}", value, decimal.Decimal(properties["plain"]))
+                check("money", f"{place} {money}", shown, decimal.Decimal(properties["money"]))
+            else:
+                code = rejected.get(row + 2)
+                check("set aside", f"{place} {plain} {money}", "ambiguous-number", code)
+
+
+def dates():
+    """Dates as CLDR writes them, in words and in numbers."""
+    for place in ["en_US", "en_GB", "de_DE", "fr_FR", "es_ES", "it_IT", "pt_BR", "nl_NL", "pl_PL", "sv_SE", "da_DK", "nb_NO", "fi_FI", "cs_CZ",
+                  "tr_TR", "ru_RU", "ro_RO", "ja_JP", "zh_CN", "ko_KR"]:
+        for style in ["full", "long", "medium"]:
+            rows, expected = [["group", "row", "when"]], {}
+            for row in range(60):
+                day = datetime.date(1970, 1, 2) + datetime.timedelta(days=random.randint(0, 25000))
+                text = babel.dates.format_date(day, format=style, locale=place)
+                rows.append([row % 3, row, text])
+                expected[row] = (day, text)
+            config = {"properties": {"row": {"column": "row", "type": "integer"}}, "time": {"column": "when"}}
+            events, rejected, _ = load(config, table(rows))
+            for row, (day, text) in expected.items():
+                found = events[row]["time"][:10] if row in events else rejected.get(row + 2)
+                check(f"date, {style}", f"{place} {text}", day.isoformat(), found)
+    rows, expected = [["group", "row", "when"]], {}
+    for row in range(300):
+        moment = datetime.datetime(1990, 1, 1) + datetime.timedelta(seconds=random.randint(0, 10**9))
+        pattern = random.choice(["%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M", "%d %b %Y %H:%M:%S", "%B %d, %Y %I:%M %p", "%a, %d %b %Y %H:%M:%S GMT",
+                                 "%a %b %d %H:%M:%S %Y", "%Y%m%d%H%M%S", "%d.%m.%Y %H:%M", "%d-%b-%y %H:%M:%S", "%d/%b/%Y:%H:%M:%S +0000"])
+        text = moment.strftime(pattern)
+        rows.append([row % 3, row, text])
+        expected[row] = (dateutil.parser.parse(text.replace(":", " ", 1) if "/" in text and "+" in text else text, dayfirst="." in text), text)
+    config = {"properties": {"row": {"column": "row", "type": "integer"}}, "time": {"column": "when"}}
+    events, rejected, _ = load(config, table(rows))
+    for row, (moment, text) in expected.items():
+        found = events[row]["time"][:19] if row in events else rejected.get(row + 2)
+        check("time", text, moment.strftime("%Y-%m-%dT%H:%M:%S"), found)
+
+
+def zones():
+    """Times of places with daylight saving, by Python's own database."""
+    import zoneinfo
+    for place in ["Europe/Berlin", "America/New_York", "Australia/Sydney", "Asia/Kolkata", "America/Sao_Paulo", "Africa/Casablanca", "Asia/Tehran"]:
+        zone = zoneinfo.ZoneInfo(place)
+        rows, expected = [["group", "row", "when"]], {}
+        for row in range(200):
+            utc = datetime.datetime(1990, 1, 1, tzinfo=datetime.timezone.utc) + datetime.timedelta(seconds=random.randint(0, 10**9))
+            local = utc.astimezone(zone)
+            if local.fold:
+                continue  # of two the first is meant
+            rows.append([row % 3, row, local.strftime("%Y-%m-%d %H:%M:%S")])
+            expected[row] = (utc, rows[-1][2], len(rows))
+        config = {"properties": {"row": {"column": "row", "type": "integer"}}, "time": {"column": "when", "zone": place}}
+        events, rejected, _ = load(config, table(rows))
+        for row, (utc, text, line) in expected.items():
+            found = events[row]["time"][:19] if row in events else rejected.get(line)
+            check("zone", f"{place} {text}", utc.strftime("%Y-%m-%dT%H:%M:%S"), found)
+
+
+def encodings():
+    """Every encoding that both know, set in the configuration."""
+    for name in ["utf-8", "utf-16le", "utf-16be", "gb18030", "gbk", "big5", "shift_jis", "euc-jp", "iso-2022-jp", "euc-kr", "windows-1250",
+                 "windows-1251", "windows-1252", "windows-1253", "windows-1254", "windows-1255", "windows-1256", "windows-1257", "windows-1258",
+                 "windows-874", "koi8-r", "koi8-u", "iso-8859-2", "iso-8859-3", "iso-8859-4", "iso-8859-5", "iso-8859-7", "iso-8859-10",
+                 "iso-8859-13", "iso-8859-15", "iso-8859-16", "ibm866", "macintosh"]:
+        python = {"windows-874": "cp874", "ibm866": "cp866", "macintosh": "mac-roman", "shift_jis": "cp932", "euc-kr": "cp949", "gbk": "gbk"}.get(name, name)
+        letters = []
+        for code in list(range(0xA0, 0x600)) + list(range(0xE01, 0xE5B)) + list(range(0x3041, 0x3094)) + list(range(0x4E00, 0x5000)) + list(range(0xAC00, 0xAD00)):
+            try:
+                if codecs.decode(codecs.encode(chr(code), python), python) == chr(code):
+                    letters.append(chr(code))
+            except UnicodeError:
+                pass
+        letters = [letter for letter in letters if not letter.isspace() and letter.isalpha()]
+        rows, expected = [["group", "row", "text"]], {}
+        for row in range(50):
+            text = "".join(random.choices(letters, k=random.randint(1, 30)))
+            rows.append([row % 3, row, text])
+            expected[row] = text
+        config = {"encoding": name, "properties": {"row": {"column": "row", "type": "integer"}, "text": "text"}}
+        events, rejected, _ = load(config, table(rows, encoding=python))
+        for row, text in expected.items():
+            found = events[row]["properties"]["text"] if row in events else rejected.get(row + 2)
+            check(f"encoding", f"{name} {text}", text, found)
+
+
+def dialects():
+    """Awkward texts through Python's csv writer and pandas, in every dialect that is found by itself."""
+    pieces = ["a", "b c", ",", ";", "\t", "|", '"', "'", "\n", "\r\n", "ü", "日本", "", " ", "\\", "1,5", "NULL", "=1+1"]
+    for delimiter in [",", ";", "\t", "|"]:
+        for end in ["\n", "\r\n"]:
+            for bom in [b"", b"\xef\xbb\xbf"]:
+                rows, expected = [["group", "row", "text"]], {}
+                for row in range(100):
+                    text = "".join(random.choices(pieces, k=random.randint(0, 6))).replace("\\", "/")
+                    rows.append([row % 3, row, text])
+                    expected[row] = text
+                config = {"properties": {"row": {"column": "row", "type": "integer"}, "text": "text"}}
+                events, _, _ = load(config, bom + table(rows, delimiter=delimiter, lineterminator=end))
+                for row, text in expected.items():
+                    found = events[row]["properties"].get("text", "") if row in events else "(missing)"
+                    check("dialect", f"{delimiter!r} {end!r} {text!r}", text, found)
+    frame = pandas.DataFrame({"group": [row % 3 for row in range(50)], "row": range(50),
+                              "x": [None if row % 7 == 0 else row / 4 for row in range(50)], "ok": [row % 2 == 0 for row in range(50)],
+                              "when": pandas.date_range("2026-01-01", periods=50, freq="7h", tz="Europe/Berlin")})
+    config = {"properties": {"row": {"column": "row", "type": "integer"}, "x": {"column": "x", "type": "number"}, "ok": {"column": "ok", "type": "boolean"}},
+              "time": {"column": "when"}}
+    for written in [frame.to_csv(index=False), frame.to_csv(index=False, na_rep="NaN", sep=";", decimal=","), frame.to_json(orient="records", date_format="iso"),
+                    frame.to_json(orient="records", lines=True, date_format="iso"), frame.to_json(orient="records", indent=2, date_unit="ms")]:
+        events, rejected, _ = load(config, written.encode())
+        for row in range(50):
+            properties = events.get(row, {"properties": {}})["properties"]
+            x = frame["x"][row]
+            check("pandas", f"{written[:40]!r} {row}", None if pandas.isna(x) else decimal.Decimal(str(x)), properties.get("x") if properties.get("x") is None else decimal.Decimal(properties["x"]))
+            check("pandas", f"{written[:40]!r} {row}", bool(frame["ok"][row]), properties.get("ok"))
+            moment = frame["when"][row].tz_convert("UTC").strftime("%Y-%m-%dT%H:%M:%S")
+            check("pandas", f"{written[:40]!r} {row} {rejected}", moment, events.get(row, {"time": ""})["time"][:19])
+
+
+numbers()
+dates()
+zones()
+encodings()
+dialects()
+for kind, count in COUNTS.items():
+    print(f"{kind}: {count} compared")
+for failure in FAILED[:50]:
+    print(failure)
+print(f"{len(FAILED)} differ")
+sys.exit(1 if FAILED else 0)
