@@ -89,7 +89,7 @@ fn report(answer: &Value) -> String {
     section(&mut text, &["consent", "answer", "received", "source", "event"], answers.collect());
     let statements = rows("statements").flat_map(|statement| {
         let said_of = statement.get("said").and_then(Value::as_array).into_iter().flatten();
-        said_of.map(|part| {
+        said_of.map(move |part| {
             let identifier =
                 statement.get("identifier").map(|found| format!("{}:{}", field(found, "type"), field(found, "value")));
             let why = part.get("why").and_then(Value::as_str).unwrap_or("counted");
