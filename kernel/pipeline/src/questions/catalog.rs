@@ -260,7 +260,7 @@ impl Known<'_> {
 
     /// The question whether another name was meant.
     fn meant<'n>(&self, name: &str, names: impl Iterator<Item = (&'n str, u64)>) -> String {
-        let told = names.filter(|(_, count)| self.reads_people || *count >= CROWD);
+        let told = names.filter(|(other, count)| *other != name && *count >= if self.reads_people { 1 } else { CROWD });
         let near = told.filter_map(|(other, _)| Some((distance(name, other)?, other)));
         near.min().map_or_else(String::new, |(_, other)| format!("; did you mean `{other}`?"))
     }

@@ -139,6 +139,9 @@ impl People {
         } else if counts && (at_low.changes() || at_high.changes()) && self.is_contested(low)? {
             // Known evidence moved forward in the order, and where something was vetoed the order has a meaning.
             self.partition(&proposal, rules)?
+        } else if self.comes_to_stand_behind(low, &proposal)? || self.comes_to_stand_behind(high, &proposal)? {
+            // Evidence that ties nobody, but a limit counts one the less, and what it vetoed may hold.
+            self.partition(&proposal, rules)?
         } else {
             self.apply(&proposal)?;
             Followed::Quietly
@@ -179,6 +182,12 @@ impl People {
             }
         }
         Ok(true)
+    }
+
+    /// Whether `end` stands behind another with the proposal and did not before, where evidence of its profile was vetoed.
+    fn comes_to_stand_behind(&mut self, end: SourceIdentityId, proposal: &Proposal) -> Result<bool, ReadError> {
+        let comes = !self.head(end)?.is_behind() && self.proposed(end, proposal)?.is_behind();
+        Ok(comes && self.is_contested(end)?)
     }
 
     fn is_contested(&mut self, identity: SourceIdentityId) -> Result<bool, ReadError> {
