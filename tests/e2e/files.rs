@@ -83,7 +83,7 @@ fn the_command_line_shows_a_dry_run_and_fails_where_rows_would_be_rejected() {
         "delimiter: `;`",
         "decimal comma",
         "2026-01-05T09:00:00.000Z",
-        "email:ada@example.com",
+        "email:Ada@Example.com",
         "bad-number",
         "2 events would be stored",
     ] {

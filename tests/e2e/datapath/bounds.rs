@@ -130,19 +130,19 @@ fn large_batches_at_the_same_time_are_all_taken() {
     });
 }
 
-/// One batch of 45,000 small events of new people on new devices has 5 MB and makes more rows than a unit takes; it is taken
+/// One batch of 36,000 small events of new people on new devices has 4 MB and makes more rows than a unit takes; it is taken
 /// at once, and whole.
 #[test]
 fn one_batch_of_very_many_new_people_is_taken() {
     let kernel = TestKernel::start();
     let source = kernel.segment();
-    let mut batch = everybody(45_000, "Seen", "m");
+    let mut batch = everybody(36_000, "Seen", "m");
     for (number, message) in batch.iter_mut().enumerate() {
         message["anonymousId"] = json!(format!("d{number}"));
     }
-    assert_eq!(source.batch(&batch)["accepted"], 45_000);
+    assert_eq!(source.batch(&batch)["accepted"], 36_000);
     kernel.settle();
-    assert_eq!(kernel.count("true"), 45_000);
+    assert_eq!(kernel.count("true"), 36_000);
 }
 
 /// Twelve requests of twenty bytes make a guest answer 15 MB each; the neighbour's requests are all taken.

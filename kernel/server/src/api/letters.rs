@@ -222,7 +222,7 @@ pub(crate) struct LetterPatch {
 /// here becomes an event.
 #[utoipa::path(
     patch, path = "/api/v1/dead-letters/{id}", tag = "dead-letters", params(("id" = String, Path)),
-    security(("key" = ["deliveries:write"])), request_body = LetterPatch,
+    security(("key" = ["deliveries:write", "ingest"])), request_body = LetterPatch,
     responses(
         (status = 200, body = DeadLetterBody), (status = 400, body = Problem), (status = 403, body = Problem),
         (status = 404, body = Problem), (status = 409, body = Problem),
@@ -231,10 +231,10 @@ pub(crate) struct LetterPatch {
 pub(crate) async fn edit(
     State(app): State<Arc<App>>,
     authority: Authority<right::DeliveriesWrite>,
+    _sends: Authority<right::Ingest>,
     Path(id): Path<String>,
     Json(patch): Json<LetterPatch>,
 ) -> Result<Json<DeadLetterBody>, ApiError> {
-    authority.caller.require(Scope::Ingest)?;
     let (workspace, actor, caller) = (authority.caller.workspace, authority.actor(), authority.caller);
     let edit = app.kernel.edit_letter(workspace, &id, patch.raw).await?;
     app.offload(move |app| {

@@ -184,16 +184,6 @@ impl People {
         Ok(true)
     }
 
-    /// Whether `end` stands behind another with the proposal and did not before, where evidence of its profile was vetoed.
-    fn comes_to_stand_behind(&mut self, end: SourceIdentityId, proposal: &Proposal) -> Result<bool, ReadError> {
-        let comes = !self.head(end)?.is_behind() && self.proposed(end, proposal)?.is_behind();
-        Ok(comes && self.is_contested(end)?)
-    }
-
-    fn is_contested(&mut self, identity: SourceIdentityId) -> Result<bool, ReadError> {
-        Ok(self.root(identity)?.1.contested)
-    }
-
     /// Where an edge is stored, as the work under way leaves it.
     fn held_edge(&mut self, id: EdgeId) -> Result<HeldEdge, ReadError> {
         let stored = if let Some(held) = self.edges.get(&id) {

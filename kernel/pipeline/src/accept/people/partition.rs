@@ -101,6 +101,20 @@ impl People {
         Ok(veto.map_or(Followed::Quietly, |(_, veto)| Followed::Vetoed(veto)))
     }
 
+    /// Whether `end` stands behind another with the proposal and did not before, where evidence of its profile was vetoed.
+    pub(super) fn comes_to_stand_behind(
+        &mut self,
+        end: SourceIdentityId,
+        proposal: &Proposal,
+    ) -> Result<bool, ReadError> {
+        let comes = !self.head(end)?.is_behind() && self.proposed(end, proposal)?.is_behind();
+        Ok(comes && self.is_contested(end)?)
+    }
+
+    pub(super) fn is_contested(&mut self, identity: SourceIdentityId) -> Result<bool, ReadError> {
+        Ok(self.root(identity)?.1.contested)
+    }
+
     /// Make the members of `root` one profile, named by the first.
     fn set_profile(&mut self, root: ProfileRoot) -> Result<(), ReadError> {
         let name = ProfileId(root.members[0]);
