@@ -197,7 +197,7 @@ impl Accept {
         if total > 0 && total + bytes > MAX_WAITING_BYTES {
             return Err(Refused::Full(Box::new(submission)));
         }
-        waiting.admit(submission, bytes).map_err(|submission| Refused::Full(Box::new(submission)))?;
+        waiting.admit(submission, bytes).map_err(Refused::Full)?;
         self.lanes.waiting_bytes.fetch_add(bytes, Ordering::SeqCst);
         drop(waiting);
         self.pool.wake(id);

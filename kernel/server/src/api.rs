@@ -59,8 +59,8 @@ use crate::app::App;
 use crate::auth::hex;
 use crate::error::{ApiError, REQUEST_ID, RequestIds};
 
-/// Every route there is.
-fn routes() -> OpenApiRouter<Arc<App>> {
+/// What senders call.
+fn intake_routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(ingest::batch))
         .routes(routes!(ingest::batch_short))
@@ -86,6 +86,11 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(hooks::callback))
         .routes(routes!(records::receive))
         .routes(routes!(imports::read))
+}
+
+/// Every route there is.
+fn routes() -> OpenApiRouter<Arc<App>> {
+    intake_routes()
         .routes(routes!(profiles::find))
         .routes(routes!(people::export))
         .routes(routes!(profiles::read))

@@ -261,13 +261,7 @@ fn describe(error: ApiError) -> ErrorAnswer {
             let message = "the request did not arrive in time; send it again";
             error_answer(StatusCode::REQUEST_TIMEOUT, "too-slow", "Request timeout", message)
         }
-        ApiError::Refused(refusal) => {
-            // Whatever a plugin says, a refusal must never look like success or like a redirect to a client.
-            let status =
-                StatusCode::from_u16(refusal.status).ok().filter(|status| (400..600).contains(&status.as_u16()));
-            let status = status.unwrap_or(StatusCode::BAD_REQUEST);
-            error_answer(status, refusal.code, "Refused by the connector", refusal.message)
-        }
+        ApiError::Refused(refusal) => refused_answer(refusal),
         ApiError::Fault(fault) => fault_answer(&fault),
         ApiError::Overloaded { retry_after_s } => {
             let message = "more requests than can be taken now; nothing of this one was";
@@ -286,6 +280,12 @@ fn describe(error: ApiError) -> ErrorAnswer {
             error_answer(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", message)
         }
     }
+}
+
+/// Whatever a plugin says, a refusal must never look like success or like a redirect to a client.
+fn refused_answer(refusal: Refusal) -> ErrorAnswer {
+    let status = StatusCode::from_u16(refusal.status).ok().filter(|status| (400..600).contains(&status.as_u16()));
+    error_answer(status.unwrap_or(StatusCode::BAD_REQUEST), refusal.code, "Refused by the connector", refusal.message)
 }
 
 /// 429 where the budget comes back; else the same thing is refused whenever it comes.

@@ -76,7 +76,7 @@ pub(crate) fn fold(text: &str) -> String {
 pub(crate) fn month(folded: &str) -> Option<i64> {
     let word = folded.strip_suffix('.').unwrap_or(folded);
     let is_named = |names: &&str| names.split_ascii_whitespace().any(|name| name == word);
-    if word.is_empty() { None } else { MONTHS.iter().position(|names| is_named(&names)).map(|at| at as i64 + 1) }
+    if word.is_empty() { None } else { MONTHS.iter().position(is_named).map(|at| at as i64 + 1) }
 }
 
 /// Whether a folded word names a day of the week.

@@ -186,104 +186,107 @@ fn judged(kind: &str, value: &str) -> Result<String, Unfit> {
     IdentityRules::default().judge(&Identifier::new(kind, value)).map(|normal| normal.value)
 }
 
+const WORDS: &[&str] = &[
+    "null",
+    "undefined",
+    "none",
+    "nil",
+    "nan",
+    "n/a",
+    "na",
+    "unknown",
+    "guest",
+    "anonymous",
+    "default",
+    "test",
+    "empty",
+    "not set",
+    "not_set",
+    "distinctid",
+    "distinct_id",
+    "undefined undefined",
+    "null null",
+    "object Object",
+    "object Undefined",
+    "0",
+    "-1",
+    "true",
+    "false",
+    "email",
+    "id",
+];
+
+const UNFILLED: &[&str] = &[
+    "",
+    " ",
+    "-",
+    "--",
+    "…",
+    "???",
+    "000-000",
+    " 0 ",
+    "0000000000",
+    "00000000-0000-0000-0000-000000000000",
+    "9999999999",
+    "xxxxxxxx",
+    "********",
+    "ffffffff-ffff-ffff-ffff-ffffffffffff",
+    "{{user.id}}",
+    "{{ id }}",
+    "user-{{id}}",
+    "${id}",
+    "%user_id%",
+    "%%email%%",
+    "{userId}",
+    "<%= id %>",
+    "#{id}",
+    "*|EMAIL|*",
+    "[[id]]",
+];
+
+const SOMEBODY: &[&str] = &[
+    "1",
+    "7",
+    "11",
+    "1111",
+    "00001",
+    "10",
+    "nullable",
+    "nate",
+    "testa",
+    "guest-7f3a",
+    "42",
+    "u1",
+    "ada",
+    "Ünal",
+    "{3f2504e0-4f89-11d3-9a0c-0305e82c3301}",
+    "a%b%c",
+    "100%",
+    "user:{1}",
+    "未知数",
+    "n",
+    "x-1",
+];
+
 #[test]
 fn placeholders_name_nobody_in_every_quoting_and_case() {
-    let words = [
-        "null",
-        "undefined",
-        "none",
-        "nil",
-        "nan",
-        "n/a",
-        "na",
-        "unknown",
-        "guest",
-        "anonymous",
-        "default",
-        "test",
-        "empty",
-        "not set",
-        "not_set",
-        "distinctid",
-        "distinct_id",
-        "undefined undefined",
-        "null null",
-        "object Object",
-        "object Undefined",
-        "0",
-        "-1",
-        "true",
-        "false",
-        "email",
-        "id",
-    ];
     let quotes =
         [("", ""), ("\"", "\""), ("'", "'"), ("(", ")"), ("<", ">"), ("[", "]"), (" ", "\u{200b}"), ("\"'", "'\"")];
-    let others = [
-        "",
-        " ",
-        "-",
-        "--",
-        "…",
-        "???",
-        "000-000",
-        " 0 ",
-        "0000000000",
-        "00000000-0000-0000-0000-000000000000",
-        "9999999999",
-        "xxxxxxxx",
-        "********",
-        "ffffffff-ffff-ffff-ffff-ffffffffffff",
-        "{{user.id}}",
-        "{{ id }}",
-        "user-{{id}}",
-        "${id}",
-        "%user_id%",
-        "%%email%%",
-        "{userId}",
-        "<%= id %>",
-        "#{id}",
-        "*|EMAIL|*",
-        "[[id]]",
-    ];
     for kind in ["user_id", "anonymous_id", "email", "phone", "loyalty_card"] {
-        for word in words {
+        for word in WORDS {
             for (open, close) in quotes {
-                for cased in [word.to_owned(), word.to_uppercase(), word.to_lowercase()] {
+                for cased in [(*word).to_owned(), word.to_uppercase(), word.to_lowercase()] {
                     let value = format!("{open}{cased}{close}");
                     assert!(judged(kind, &value).is_err(), "{kind} {value:?}");
                 }
             }
         }
-        for value in others {
+        for value in UNFILLED {
             assert!(judged(kind, value).is_err(), "{kind} {value:?}");
         }
     }
-    let somebody = [
-        "1",
-        "7",
-        "11",
-        "1111",
-        "00001",
-        "10",
-        "nullable",
-        "nate",
-        "testa",
-        "guest-7f3a",
-        "42",
-        "u1",
-        "ada",
-        "Ünal",
-        "{3f2504e0-4f89-11d3-9a0c-0305e82c3301}",
-        "a%b%c",
-        "100%",
-        "user:{1}",
-        "未知数",
-        "n",
-        "x-1",
-    ];
-    for value in somebody {
-        assert_eq!(judged("user_id", value).as_deref(), Ok(value), "{value:?}");
+    for value in SOMEBODY {
+        assert_eq!(judged("user_id", value).as_deref(), Ok(*value), "{value:?}");
     }
 }
 

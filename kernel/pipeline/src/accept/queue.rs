@@ -87,11 +87,11 @@ pub(super) fn submission_bytes(submission: &Submission) -> usize {
 
 impl Waiting {
     /// Let a submission of `bytes` wait, or give it back if there is no room for it.
-    pub(super) fn admit(&mut self, submission: Submission, bytes: usize) -> Result<(), Submission> {
+    pub(super) fn admit(&mut self, submission: Submission, bytes: usize) -> Result<(), Box<Submission>> {
         let source = submission.source;
         let room = self.sources.get(&source).map_or(Room::default(), |source| source.room);
         if !self.room.fits(bytes, 1) || !room.fits(bytes, SHARES) {
-            return Err(submission);
+            return Err(Box::new(submission));
         }
         let open = Open { submission, bytes, progress: Progress::default(), acceptance: Acceptance::default() };
         self.room.take(bytes);

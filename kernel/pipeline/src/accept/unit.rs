@@ -21,10 +21,11 @@ use kith_store::{CommitError, Key, Operation, ReadError, Store, Unit, row};
 
 use super::aside::{KeptParts, Part, Quota};
 use super::counts::Totals;
-use super::dedupe::{Seen, SeenMessages};
+use super::dedupe::{Seen, SeenMessages, Unseen};
 use super::moment::{self, Moment};
 use super::named::LeftOut;
 use super::people::{Followed, People, Spoken};
+use super::validate::Checked;
 use super::{Submission, content, validate};
 use crate::profiles::facts::{EventFacts, MAX_TRAIT_BYTES, MAX_TRAIT_NAME_BYTES, MAX_TRAITS};
 use crate::rows::{Letter, RawForm};
@@ -74,6 +75,15 @@ pub(super) struct Workspace {
     unnamed: u64,
     /// The largest unit; a test makes it small.
     pub max_unit_bytes: usize,
+}
+
+/// A draft's message that is to be recorded.
+struct Message {
+    message_id: String,
+    /// To be remembered once it is; absent where the kernel made the id.
+    unseen: Option<Unseen>,
+    /// What takes the events of this id out of history, where it corrects them.
+    superseding: Option<Vec<Operation>>,
 }
 
 /// A unit under construction.
@@ -258,6 +268,30 @@ impl Workspace {
         }
     }
 
+    /// The id of a draft's message, if that is new or a correction; else what it is.
+    fn message(
+        &mut self,
+        submission: &Submission,
+        event: &DraftEvent,
+        checked: &Checked<'_>,
+    ) -> Result<Result<Message, Verdict>, ReadError> {
+        let Some(message_id) = event.message_id.clone() else {
+            self.unnamed += 1;
+            let message_id = format!("kith-{}-{}", submission.received_at.0, self.unnamed);
+            return Ok(Ok(Message { message_id, unseen: None, superseding: None }));
+        };
+        let digest = content::digest(event);
+        let (unseen, superseding) = match self.seen.look(&submission.sent(), &message_id, digest)? {
+            Seen::Never(unseen) => (unseen, None),
+            Seen::Same => return Ok(Err(Verdict::Duplicate)),
+            Seen::Other(of, unseen) => match self.supersede(submission, checked, &message_id, of)? {
+                Some(operations) => (unseen, Some(operations)),
+                None => return Ok(Err(Verdict::Conflict { message_id })),
+            },
+        };
+        Ok(Ok(Message { message_id, unseen: Some(unseen), superseding }))
+    }
+
     /// One draft: valid? new? whose? The rows that only it needs go to the draft of the unit; shared ones are kept pending.
     fn accept_one(&mut self, draft: &mut Draft<'_>, event: &DraftEvent, index: usize) -> Result<Verdict, ReadError> {
         let submission = draft.submission;
@@ -267,26 +301,9 @@ impl Workspace {
             Ok(checked) => checked,
             Err(rejected) => return Ok(Verdict::Rejected(rejected)),
         };
-        let mut superseding = None;
-        let (message_id, unseen) = match &event.message_id {
-            Some(message_id) => {
-                let digest = content::digest(event);
-                match self.seen.look(&submission.sent(), message_id, digest)? {
-                    Seen::Never(unseen) => (message_id.clone(), Some(unseen)),
-                    Seen::Same => return Ok(Verdict::Duplicate),
-                    Seen::Other(of, unseen) => {
-                        superseding = self.supersede(submission, &checked, message_id, of)?;
-                        if superseding.is_none() {
-                            return Ok(Verdict::Conflict { message_id: message_id.clone() });
-                        }
-                        (message_id.clone(), Some(unseen))
-                    }
-                }
-            }
-            None => {
-                self.unnamed += 1;
-                (format!("kith-{}-{}", submission.received_at.0, self.unnamed), None)
-            }
+        let Message { message_id, unseen, superseding } = match self.message(submission, event, &checked)? {
+            Ok(message) => message,
+            Err(verdict) => return Ok(verdict),
         };
         // What comes again was sent live, as far as it names its sending.
         let origin = if submission.again.is_some() { EventOrigin::Client } else { submission.origin };
@@ -337,12 +354,7 @@ impl Workspace {
         draft.operations.extend(superseding.into_iter().flatten());
         draft.operations.push(Operation::Append { workspace: submission.workspace, record, row });
         draft.acceptance.flag(&flags);
-        draft.acceptance.not_followed += tied.not_followed;
-        draft.acceptance.identifiers_left_out += checked.left_out.len() as u64;
-        for (code, message) in draft.first_of_kind(&checked.left_out).into_iter().chain(tied.notes) {
-            let part = submission.part(index, event, code, message, RawForm::Taken);
-            draft.kept.add(submission, part, &mut draft.letters);
-        }
+        draft.note(event, index, &checked.left_out, tied);
         Ok(verdict)
     }
 
@@ -380,6 +392,16 @@ impl Workspace {
 }
 
 impl Draft<'_> {
+    /// Count what of a taken event could not be followed or names nobody, and keep the first of each kind aside.
+    fn note(&mut self, event: &DraftEvent, index: usize, left_out: &[LeftOut], tied: tying::Tied) {
+        self.acceptance.not_followed += tied.not_followed;
+        self.acceptance.identifiers_left_out += left_out.len() as u64;
+        for (code, message) in self.first_of_kind(left_out).into_iter().chain(tied.notes) {
+            let part = self.submission.part(index, event, code, message, RawForm::Taken);
+            self.kept.add(self.submission, part, &mut self.letters);
+        }
+    }
+
     /// What to keep aside of values that name nobody: the first of each type and reason.
     fn first_of_kind(&mut self, left_out: &[LeftOut]) -> Vec<Note> {
         let first = left_out.iter().filter(|value| self.left_out.insert((value.kind.clone(), value.why.code())));

@@ -144,7 +144,7 @@ fn decoded(text: &str) -> Option<Map<String, Value>> {
     let lenient = GeneralPurposeConfig::new()
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)
         .with_decode_allow_trailing_bits(true);
-    let text = text.trim().replace(' ', "+").replace('-', "+").replace('_', "/");
+    let text = text.trim().replace([' ', '-'], "+").replace('_', "/");
     let bytes = GeneralPurpose::new(&alphabet::STANDARD, lenient).decode(text).ok()?;
     serde_json::from_slice(&bytes).ok()
 }

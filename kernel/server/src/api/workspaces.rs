@@ -103,7 +103,7 @@ pub(crate) async fn read(
 ) -> Result<Tagged<TenantBody>, ApiError> {
     let tables = app.catalogue.tables();
     let known = named(&tables, &name)?;
-    Ok(Tagged { tag: etag::tag(&known.row), body: body::of(&app, &tables, &*known, app.clock.now()) })
+    Ok(Tagged { tag: etag::tag(&known.row), body: body::of(&app, &tables, &known, app.clock.now()) })
 }
 
 /// Change a workspace: what is absent stays. `suspended` stops it at once: its keys are answered 403, senders 503 so that they

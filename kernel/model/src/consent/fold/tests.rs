@@ -88,7 +88,10 @@ fn after_a_merge_the_strictest_holds_until_it_is_answered() {
     let refused = |person: &[Contributor]| is_refused(person, "hook", &["email"], ConsentBasis::OptIn);
     assert!(refused(&[device.clone(), before.clone()]), "nobody has answered it as one person");
     assert!(!refused(&[device.clone(), since.clone()]));
-    assert!(refused(&[device.clone()]) && !refused(&[before]) && !refused(&[since.clone()]), "parted");
+    assert!(
+        refused(std::slice::from_ref(&device)) && !refused(&[before]) && !refused(std::slice::from_ref(&since)),
+        "parted"
+    );
     // Another one who refused comes later, or refuses again.
     assert!(refused(&[device, since.clone(), under(3, row(r#"{"news":false}"#, 5))]));
     assert!(refused(&[under(1, row(r#"{"news":false}"#, 40)), since]));

@@ -58,6 +58,10 @@ fn beside(file: &Path) -> PathBuf {
     PathBuf::from(format!("{text}.rejected.{ending}"))
 }
 
+/// How two bytes are a unit of UTF-16, and back.
+type FromBytes = fn([u8; 2]) -> u16;
+type ToBytes = fn(u16) -> [u8; 2];
+
 /// The same for a file of any encoding: of one that begins as UTF-16 does, the rows are UTF-16 as well.
 fn copy_text(
     mut input: impl Read,
@@ -67,7 +71,7 @@ fn copy_text(
 ) -> std::io::Result<u64> {
     let mut mark = Vec::new();
     input.by_ref().take(2).read_to_end(&mut mark)?;
-    let (read, write): (fn([u8; 2]) -> u16, fn(u16) -> [u8; 2]) = match mark.as_slice() {
+    let (read, write): (FromBytes, ToBytes) = match mark.as_slice() {
         [0xff, 0xfe] => (u16::from_le_bytes, u16::to_le_bytes),
         [0xfe, 0xff] => (u16::from_be_bytes, u16::to_be_bytes),
         _ => return copy(mark.as_slice().chain(input), output, is_table, lines),
