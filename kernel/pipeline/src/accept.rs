@@ -16,7 +16,7 @@ pub(crate) mod dedupe;
 pub(crate) mod files;
 pub(crate) mod imports;
 mod lane;
-mod moment;
+pub(crate) mod moment;
 mod named;
 mod never_seen;
 mod people;

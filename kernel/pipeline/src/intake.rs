@@ -327,7 +327,8 @@ impl Intake {
         self.notes = notes;
         if let Some(preview) = &mut self.preview {
             let workspace = self.shared.workspace(self.workspace).ok_or_else(stopped)?;
-            preview.take(events, &input.places, rejected, &workspace.compiled.load().setup.identity_rules);
+            let rules = &workspace.compiled.load().setup.identity_rules;
+            preview.take(events, &input.places, rejected, rules, self.request.received_at);
             return Ok(consumed);
         }
         let is_file = self.origin == EventOrigin::Import;

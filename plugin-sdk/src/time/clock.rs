@@ -1,4 +1,4 @@
-//! The time of day: `10`, `10:00`, `100000`, `10:00:00.5`, `10,5`, `24:00`, `9:05 pm`.
+//! The time of day: `10`, `10:00`, `10.00`, `100000`, `10:00:00.5`, `10,5`, `24:00`, `9:05 pm`.
 
 use super::civil::{DAY_MS, clock_ms};
 
@@ -30,6 +30,13 @@ pub(super) fn read(text: &str) -> Option<(i64, &str)> {
                 None => (hour, minute, 0, 60_000, rest),
             }
         }
+        (1 | 2, None) if as_minutes(rest).is_some() => {
+            let (minute, rest) = as_minutes(rest)?;
+            match as_minutes(rest) {
+                Some((second, rest)) => (value(first)?, minute, second, 1000, rest),
+                None => (value(first)?, minute, 0, 60_000, rest),
+            }
+        }
         (2, None) => (value(first)?, 0, 0, 3_600_000, rest),
         (4, None) => (value(&first[..2])?, value(&first[2..])?, 0, 60_000, rest),
         (6, None) => (value(&first[..2])?, value(&first[2..4])?, value(&first[4..])?, 1000, rest),
@@ -41,6 +48,14 @@ pub(super) fn read(text: &str) -> Option<(i64, &str)> {
         return Some((DAY_MS, rest));
     }
     Some((clock_ms(hour, minute, second)? + fraction_ms, rest))
+}
+
+/// Minutes or seconds behind a point, `14.30`, and the rest: who writes two digits there means these, and a fraction of an hour
+/// has a comma, or another number of digits.
+fn as_minutes(text: &str) -> Option<(i64, &str)> {
+    let (part, rest) = digits(text.strip_prefix('.')?);
+    let number = value(part)?;
+    (part.len() == 2 && number < 60).then_some((number, rest))
 }
 
 /// The milliseconds of a fraction of the last unit. Loggers write a colon before the milliseconds.

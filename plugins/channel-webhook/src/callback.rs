@@ -58,11 +58,11 @@ pub(crate) fn read(callback: &Callback) -> Result<Vec<Receipt>, Rejection> {
         );
         return Err(Rejection::new(413, "too-many-receipts", message));
     }
-    reported.into_iter().enumerate().map(|(index, reported)| receipt(index, reported, callback.received_at)).collect()
+    reported.into_iter().enumerate().map(|(index, reported)| receipt(index, reported)).collect()
 }
 
 /// One receipt; `index` is its place in the call.
-fn receipt(index: usize, reported: Reported<'_>, received_at: i64) -> Result<Receipt, Rejection> {
+fn receipt(index: usize, reported: Reported<'_>) -> Result<Receipt, Rejection> {
     let invalid = |reason: String| Rejection::new(400, "invalid-receipt", format!("receipt {index}: {reason}"));
     if reported.message_id.is_empty() {
         return Err(invalid("`message_id` is empty; write the `webhook-id` of the message".into()));
@@ -71,19 +71,19 @@ fn receipt(index: usize, reported: Reported<'_>, received_at: i64) -> Result<Rec
         let known = EVENTS.join(", ");
         return Err(invalid(format!("`event` is `{:.100}`; write one of {known}", reported.event)));
     }
-    let time = match &reported.time {
-        None => received_at,
-        Some(time) => time
-            .parse::<Timestamp>()
-            .map_err(|_| invalid(format!("`time` is `{time:.100}`; write RFC 3339, e.g. 2026-01-31T12:00:00Z")))?
-            .as_millisecond(),
-    };
+    let time = reported.time.as_ref().map(|time| {
+        let read = time.parse::<Timestamp>();
+        read.map(Timestamp::as_millisecond)
+            .map_err(|_| invalid(format!("`time` is `{time:.100}`; write RFC 3339, e.g. 2026-01-31T12:00:00Z")))
+    });
     let properties = reported.properties.map_or("{}", RawValue::get);
     if !properties.starts_with('{') {
         return Err(invalid("`properties` is not an object".into()));
     }
     let id = reported.id.unwrap_or_else(|| format!("{}:{}", reported.message_id, reported.event));
-    let event = Event::track(reported.event).with_time(time).with_message_id(id).with_properties(properties);
+    let event = Event::track(reported.event).with_message_id(id).with_properties(properties);
+    // Without a time it is when it came: written down here, that would make another report of the same one that comes again.
+    let event = Event { time: time.transpose()?, ..event };
     Ok(Receipt { message_id: reported.message_id, event })
 }
 
@@ -122,7 +122,7 @@ mod tests {
         .unwrap();
         let ids: Vec<_> = receipts.iter().map(|receipt| receipt.event.message_id.as_deref().unwrap()).collect();
         assert_eq!(ids, ["click-1", "click-2"]);
-        assert_eq!(receipts[0].event.time, Some(1_700_000_000_000));
+        assert_eq!(receipts[0].event.time, None);
         assert_eq!(receipts[0].event.properties, "{}");
         assert_eq!(call("[]"), Ok(vec![]));
     }

@@ -1,21 +1,50 @@
-//! A line of NDJSON as an object. A key that is there twice counts as its last value, but nothing that is said of consent may
-//! be taken back by a second word in the same line: `true` takes no other value's place, and objects are joined.
+//! A line of NDJSON as an object, read as senders write it: what is odd is flagged, and numbers keep their digits. A key that is
+//! there twice counts as its last value, but nothing that is said of consent may be taken back by a second word in the same line:
+//! `true` takes no other value's place, and objects are joined.
 
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use kith_plugin_sdk::json::{self, Duplicates, Numbers, Unreadable};
 use serde_json::map::Entry;
 use serde_json::{Map, Value};
 
-/// The object of a line.
-pub(crate) fn object(line: &str) -> Result<Map<String, Value>, serde_json::Error> {
-    match serde_json::from_str(line)? {
-        Joined(Value::Object(object)) => Ok(object),
-        Joined(_) => Err(serde_json::Error::custom("it is no object")),
+/// Digits that 64 bits of floating point keep, whichever they are.
+const EXACT_DIGITS: usize = 15;
+
+/// The object of a line, and what was odd in it.
+pub(crate) fn object(line: &str) -> Result<(Map<String, Value>, Vec<String>), Unreadable> {
+    let document = json::read_as(line.as_bytes(), Duplicates::Kept, Numbers::Kept)?;
+    match joined(document.text.as_bytes()) {
+        Value::Object(object) => Ok((object, document.flags.iter().map(ToString::to_string).collect())),
+        _ => Err(Unreadable { at: 0, problem: "an object is expected" }),
     }
 }
 
-struct Joined(Value);
+/// A value of a text that was read, and so is well formed and not deep.
+fn joined(text: &[u8]) -> Value {
+    match text.first() {
+        Some(b'{') => {
+            let mut object = Map::new();
+            for (key, value) in json::members(text).map(|(members, _)| members).unwrap_or_default() {
+                note(&mut object, key.into_owned(), joined(value));
+            }
+            object.into()
+        }
+        Some(b'[') => json::elements(text).unwrap_or_default().into_iter().map(joined).collect(),
+        Some(b'-' | b'0'..=b'9') => number(&String::from_utf8_lossy(text)),
+        _ => serde_json::from_slice(text).unwrap_or(Value::Null),
+    }
+}
+
+/// A number, or its text where it would lose digits: an id of twenty digits is another one when it is rounded.
+fn number(text: &str) -> Value {
+    let digits = text.split(['e', 'E']).next().unwrap_or_default().bytes().filter(u8::is_ascii_digit);
+    let significant = digits.skip_while(|digit| *digit == b'0').count();
+    let exact = text.parse::<i64>().map(Value::from).or_else(|_| text.parse::<u64>().map(Value::from));
+    match (exact, text.parse::<f64>()) {
+        (Ok(exact), _) => exact,
+        (_, Ok(float)) if float.is_finite() && significant <= EXACT_DIGITS => float.into(),
+        _ => text.into(),
+    }
+}
 
 /// Note `value` under a key that may be there.
 fn note(object: &mut Map<String, Value>, key: String, value: Value) {
@@ -29,60 +58,6 @@ fn note(object: &mut Map<String, Value>, key: String, value: Value) {
             (_, Value::Bool(true) | Value::Object(_)) => {}
             (_, second) => drop(place.insert(second)),
         },
-    }
-}
-
-impl<'de> Deserialize<'de> for Joined {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Joined, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = Value;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value of JSON")
-            }
-
-            fn visit_unit<E: Error>(self) -> Result<Value, E> {
-                Ok(Value::Null)
-            }
-
-            fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
-                Ok(value.into())
-            }
-
-            fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
-                Ok(value.into())
-            }
-
-            fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
-                Ok(value.into())
-            }
-
-            fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-                Ok(value.into())
-            }
-
-            fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
-                Ok(value.into())
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-                let mut list = Vec::new();
-                while let Some(Joined(item)) = items.next_element()? {
-                    list.push(item);
-                }
-                Ok(list.into())
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-                let mut object = Map::new();
-                while let Some((key, Joined(value))) = entries.next_entry()? {
-                    note(&mut object, key, value);
-                }
-                Ok(object.into())
-            }
-        }
-        deserializer.deserialize_any(Any).map(Joined)
     }
 }
 
@@ -103,8 +78,23 @@ mod tests {
             (r#"{"consent":{"a":true},"consent":{"b":true}}"#, json!({"consent":{"a":true,"b":true}})),
             (r#"{"a":1,"a":"two","b":[1.5,null,{"c":-1}]}"#, json!({"a":"two","b":[1.5,null,{"c":-1}]})),
         ] {
-            assert_eq!(Value::Object(object(line).unwrap()), expected, "{line}");
+            assert_eq!(Value::Object(object(line).unwrap().0), expected, "{line}");
         }
-        assert!(object("[]").is_err() && object("{").is_err() && object("{} {}").is_err());
+        assert!(object("[]").is_err() && object("{").is_err() && object("7").is_err());
+    }
+
+    #[test]
+    fn odd_json_is_taken_and_flagged_and_numbers_keep_their_digits() {
+        let (read, flags) =
+            object(r#"{"id":123456789012345678901,"a":0.1234567890123456789,"b":1e400,"c":NaN,"d":"cut \ud83d","e":[1,],"f":19.90}"#)
+                .unwrap();
+        let expected = json!({
+            "id": "123456789012345678901", "a": "0.1234567890123456789", "b": "1e400", "c": null, "d": "cut \u{fffd}",
+            "e": [1], "f": 19.9,
+        });
+        assert_eq!(Value::Object(read), expected);
+        for flag in ["number-too-large:b", "not-a-number:c", "half-surrogate:d", "trailing-comma:e"] {
+            assert!(flags.iter().any(|held| held == flag), "{flag}: {flags:?}");
+        }
     }
 }

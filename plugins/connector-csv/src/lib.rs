@@ -333,9 +333,11 @@ impl<'p> Reading<'p> {
         match self.format {
             Format::Json => {
                 let text = self.piece.decode(record).ok_or_else(undecodable)?;
-                let object = json::object(text.trim())
-                    .map_err(|error| Problem::new("invalid-json", format!("the line is not a JSON object: {error}")))?;
-                event::read(&Row::Object(&object), &self.mapping, &mut self.seen)
+                let (object, flags) = json::object(text.trim()).map_err(|error| {
+                    Problem::new("invalid-json", format!("the record is not a JSON object: {error} of it"))
+                })?;
+                let event = event::read(&Row::Object(&object), &self.mapping, &mut self.seen)?;
+                Ok(Event { flags: event.flags.into_iter().chain(flags).collect(), ..event })
             }
             Format::Csv => {
                 let mut fields = self.fields(record, spans)?;

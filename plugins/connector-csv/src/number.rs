@@ -181,7 +181,12 @@ fn parts(text: &str) -> Option<Parts<'_>> {
         }
         end = at + letter.len_utf8();
     }
-    let (core, mut after) = rest.split_at(end);
+    let (core, after) = rest.split_at(end);
+    // A price without cents: `5,-`, `19.–`, `1.234,-- €`, `500/-`. The dash is no minus.
+    let mut after = match core.ends_with(['.', ',']) {
+        true => after.trim_start_matches('-'),
+        false => after.strip_prefix("/-").unwrap_or(after),
+    };
     let mut exponent = None;
     if let Some(tail) = after.strip_prefix(['e', 'E']) {
         let digits = tail.strip_prefix(['+', '-']).unwrap_or(tail);

@@ -6,9 +6,19 @@
 use super::rules::Shape;
 
 /// The values themselves, in lower case and without quotes and brackets.
-const WORDS: [&str; 64] = [
+const WORDS: [&str; 85] = [
+    "#div/0!",
+    "#n/a",
+    "#n/a!",
+    "#name?",
+    "#null!",
+    "#num!",
+    "#ref!",
+    "#value!",
     "-1",
+    "-1.0",
     "0",
+    "@null",
     "anonymous",
     "anonymous id",
     "anonymous user",
@@ -33,6 +43,9 @@ const WORDS: [&str; 64] = [
     "inf",
     "infinity",
     "invalid",
+    "k.a",
+    "k.a.",
+    "keine angabe",
     "missing",
     "n.a",
     "n.a.",
@@ -57,6 +70,9 @@ const WORDS: [&str; 64] = [
     "object object",
     "object undefined",
     "object null",
+    "optional(nil",
+    "object htmlelement",
+    "object promise",
     "placeholder",
     "redacted",
     "tbd",
@@ -64,6 +80,7 @@ const WORDS: [&str; 64] = [
     "testing",
     "true",
     "undefined",
+    "unbekannt",
     "unidentified",
     "unknown",
     "unspecified",
@@ -71,6 +88,10 @@ const WORDS: [&str; 64] = [
     "user_id",
     "userid",
     "void",
+    "your user id",
+    "your-user-id",
+    "your_user_id",
+    "your_email",
 ];
 
 /// Of these a value may consist several times: `undefined undefined` is a first and a last name that are missing.
@@ -120,6 +141,7 @@ pub(super) fn is_placeholder(value: &str, shape: Shape) -> bool {
         || is_repeated_word(bare)
         || is_one_letter(bare, shape)
         || is_template(value)
+        || matches!(value, "\\n" | "\\\\n")
         || (bare.contains(char::is_whitespace) && WORDS.contains(&one_spaced(bare).as_str()))
         || bare.rsplit_once('@').is_some_and(|(local, domain)| is_placeholder_address(local, domain))
 }
@@ -194,7 +216,20 @@ fn is_template(value: &str) -> bool {
     };
     // Identifiers of Windows stand in braces: `{3f2504e0-4f89-11d3-9a0c-0305e82c3301}`.
     let is_guid = |name: &str| name.len() == 36 && name.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
-    inside('{', '}').is_some_and(|name| is_name(name) && !is_guid(name)) || inside('%', '%').is_some_and(is_name)
+    // URL-encoded braces, and the forms that tag managers and SQL drivers have.
+    if value.contains("%7b%7b") || value.contains("%24%7b") {
+        return true;
+    }
+    let is_word = |name: &str| {
+        name.len() > 1 && name.bytes().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'.'))
+    };
+    let doubled = ["__", "@@", "$$"]
+        .into_iter()
+        .any(|around| value.strip_prefix(around).and_then(|rest| rest.strip_suffix(around)).is_some_and(is_word));
+    doubled
+        || value.strip_prefix(['$', ':']).is_some_and(is_word)
+        || inside('{', '}').is_some_and(|name| is_name(name) && !is_guid(name))
+        || inside('%', '%').is_some_and(is_name)
 }
 
 fn is_placeholder_address(local: &str, domain: &str) -> bool {

@@ -242,6 +242,21 @@ const UNFILLED: &[&str] = &[
     "#{id}",
     "*|EMAIL|*",
     "[[id]]",
+    "#N/A",
+    "#REF!",
+    "k.A.",
+    "Unbekannt",
+    "\\N",
+    "-1.0",
+    "Optional(nil)",
+    "[object HTMLElement]",
+    "%7B%7Buser.id%7D%7D",
+    "__USER_ID__",
+    "$userId",
+    ":userId",
+    "$$user_id$$",
+    "@@userId@@",
+    "YOUR_USER_ID",
 ];
 
 const SOMEBODY: &[&str] = &[

@@ -36,7 +36,7 @@ const EARLIEST: Timestamp = Timestamp(631_152_000_000);
 
 /// A moment, and what was done to find it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Moment {
+pub(crate) struct Moment {
     pub time: Timestamp,
     pub flags: Vec<&'static str>,
     /// The time as it came, where `time` does not say all of it.
@@ -44,7 +44,7 @@ pub(super) struct Moment {
 }
 
 /// When a draft happened.
-pub(super) fn of(draft: &DraftEvent, received_at: Timestamp, origin: EventOrigin) -> Moment {
+pub(crate) fn of(draft: &DraftEvent, received_at: Timestamp, origin: EventOrigin) -> Moment {
     let mut flags = Vec::new();
     let Some(said) = draft.time else {
         return Moment { time: received_at, flags, original: draft.original_time.clone() };

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use kith_model::consent::fold::{self, ConsentRow, Contributor, Question};
 use kith_model::delivery::DeliveryState;
 use kith_model::id::{InstallationId, ProfileId, SourceIdentityId, WorkspaceId};
-use kith_model::identity::Identifier;
+use kith_model::identity::{Identifier, IdentityRules};
 use kith_model::profile::IdentityHead;
 use kith_model::time::Timestamp;
 use kith_store::keys::PersonRow;
@@ -257,12 +257,12 @@ fn consent(row: Option<&Value>) -> ConsentRow {
 /// Note whose identifiers are suppressed.
 pub(super) fn note_suppressed(
     store: &dyn Store,
-    (workspace, realm_key): (WorkspaceId, &[u8; 32]),
+    by: (WorkspaceId, &[u8; 32], &IdentityRules),
     found: &mut [Found],
 ) -> Result<(), ReadError> {
     for person in found.iter_mut() {
         if let Found::Person(person) = person {
-            person.suppressed = suppressions::reason(store, (workspace, realm_key), &person.identifiers)?;
+            person.suppressed = suppressions::reason(store, by, &person.identifiers)?;
         }
     }
     Ok(())

@@ -51,8 +51,11 @@ impl Intake {
         self.keep(record, request).await;
     }
 
-    /// Keep a record of a whole request aside. What cannot be kept now is not.
+    /// Keep a record of a whole request aside. What cannot be kept now is not, and a dry run keeps nothing.
     async fn keep(&self, record: RejectedRecord, request: &SourceRequest) {
+        if self.preview.is_some() {
+            return;
+        }
         let mut input = self.input(Vec::new(), request.resume.clone(), Vec::new());
         if let Some(input) = Arc::get_mut(&mut input) {
             input.has_failed = true;

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use kith_model::event::{DraftEvent, RejectedRecord};
+use kith_model::event::{DraftEvent, EventOrigin, RejectedRecord};
 use kith_model::identity::IdentityRules;
 use kith_model::plugin::RecordPlace;
+use kith_model::time::Timestamp;
 
-use crate::accept::{MAX_REPORTED_REJECTIONS, validate};
+use crate::accept::{MAX_REPORTED_REJECTIONS, moment, validate};
 
 /// Events that are shown.
 const MAX_SHOWN_EVENTS: usize = 10;
@@ -37,6 +38,7 @@ impl Preview {
         places: &[RecordPlace],
         rejected: Vec<RejectedRecord>,
         rules: &IdentityRules,
+        received_at: Timestamp,
     ) {
         for record in rejected {
             self.refuse(record);
@@ -50,6 +52,9 @@ impl Preview {
                 Ok(identifiers) => {
                     self.event_count += 1;
                     if self.events.len() < MAX_SHOWN_EVENTS {
+                        let moment = moment::of(&event, received_at, EventOrigin::Import);
+                        event.time = Some(moment.time);
+                        event.flags.extend(moment.flags.into_iter().map(str::to_owned));
                         event.identifiers = identifiers.into_iter().map(|named| named.spelled).collect();
                         self.events.push(event);
                     }

@@ -2,7 +2,7 @@
 //! hear from anybody again. Only a digest of each is kept, so that the list outlives the people and tells nobody who is on it.
 
 use kith_model::id::WorkspaceId;
-use kith_model::identity::Identifier;
+use kith_model::identity::{Identifier, IdentityRules};
 use kith_model::time::Timestamp;
 use kith_store::keys::alias_digest;
 use kith_store::{Key, ReadError, Store, row};
@@ -24,7 +24,15 @@ rows::rows! {
     SuppressionRow: "a suppressed identifier", Catalogue, 1;
 }
 
-/// The row of an identifier in its normal form.
+/// The forms under which an identifier is put on the list and looked for: as it came, and its normal form by the rules of now.
+/// Rules change, and what somebody asked for holds under the old ones and the new.
+pub(crate) fn forms(identifier: &Identifier, rules: &IdentityRules) -> Vec<Identifier> {
+    let trimmed = identifier.trimmed();
+    let normal = rules.judge(identifier).ok().filter(|normal| *normal != trimmed);
+    std::iter::once(trimmed).chain(normal).collect()
+}
+
+/// The row of an identifier in one of its forms.
 pub(crate) fn key(workspace: WorkspaceId, realm_key: &[u8; 32], identifier: &Identifier) -> Key {
     Key::suppression(workspace, &alias_digest(realm_key, identifier))
 }
@@ -32,9 +40,10 @@ pub(crate) fn key(workspace: WorkspaceId, realm_key: &[u8; 32], identifier: &Ide
 /// Why nothing may be sent to a person with these identifiers, if so. A row that cannot be read suppresses.
 pub(crate) fn reason(
     store: &dyn Store,
-    (workspace, realm_key): (WorkspaceId, &[u8; 32]),
+    (workspace, realm_key, rules): (WorkspaceId, &[u8; 32], &IdentityRules),
     identifiers: &[Identifier],
 ) -> Result<Option<String>, ReadError> {
+    let identifiers: Vec<Identifier> = identifiers.iter().flat_map(|identifier| forms(identifier, rules)).collect();
     let keys: Vec<Key> = identifiers.iter().map(|identifier| key(workspace, realm_key, identifier)).collect();
     let rows = store.get(&keys)?;
     let found = identifiers.iter().zip(rows).find_map(|(identifier, row)| Some((identifier, row?)));

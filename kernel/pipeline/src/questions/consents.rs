@@ -66,7 +66,8 @@ impl Kernel {
     /// What was said of a person's consents. Blocks.
     pub fn consents(&self, id: WorkspaceId, profile: ProfileId) -> Result<Option<ConsentView>, QueryError> {
         let (shared, store) = (&self.shared, self.shared.store.as_ref());
-        let realm_key = workspace(shared, id)?.compiled.load().setup.realm_key;
+        let setup = Arc::clone(&workspace(shared, id)?.compiled.load().setup);
+        let realm_key = setup.realm_key;
         let Some((profile, members)) = profile::members(shared, id, profile)? else { return Ok(None) };
         let (mut answers, mut statements, mut overwritten) = (Vec::new(), Vec::new(), 0);
         for (identity, _) in &members {
@@ -95,15 +96,18 @@ impl Kernel {
         });
         let objection = fold::objection(&person.collect::<Vec<_>>());
         let identifiers: Vec<Identifier> = members.iter().map(|(_, identifier)| identifier.clone()).collect();
-        let suppressed = suppressions::reason(store, (id, &realm_key), &identifiers)?;
+        let suppressed = suppressions::reason(store, (id, &realm_key, &setup.identity_rules), &identifiers)?;
         Ok(Some(ConsentView { id: profile, members, answers, statements, overwritten, objection, suppressed }))
     }
 
     /// Whether nothing may be sent to an identifier, and why. Blocks.
     pub fn suppression(&self, id: WorkspaceId, identifier: &Identifier) -> Result<Option<Suppression>, QueryError> {
-        let key = self.suppression_key(id, identifier)?;
-        let row = get_one(self.shared.store.as_ref(), &key)?;
-        row.map(|row| shown(id, &key, &row)).transpose()
+        for key in self.suppression_keys(id, identifier)? {
+            if let Some(row) = get_one(self.shared.store.as_ref(), &key)? {
+                return shown(id, &key, &row).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     /// The suppressed identifiers, a page at a time in the order of their digests. Blocks.
@@ -126,25 +130,24 @@ impl Kernel {
         identifiers: &[Identifier],
         change: SuppressionChange<'_>,
     ) -> Result<Vec<Operation>, QueryError> {
-        let step = |identifier: &Identifier| {
-            let key = self.suppression_key(id, identifier)?;
-            Ok(match change {
+        let mut steps = Vec::new();
+        for identifier in identifiers {
+            steps.extend(self.suppression_keys(id, identifier)?.into_iter().map(|key| match change {
                 SuppressionChange::Remove => Operation::Delete(key),
                 SuppressionChange::Add { reason, at } => {
                     let kind = identifier.kind.clone();
                     let row = SuppressionRow { kind, since: at, reason: reason.to_owned() };
                     Operation::Put(key, row::encode(&row))
                 }
-            })
-        };
-        identifiers.iter().map(step).collect()
+            }));
+        }
+        Ok(steps)
     }
 
-    fn suppression_key(&self, id: WorkspaceId, identifier: &Identifier) -> Result<Key, QueryError> {
+    fn suppression_keys(&self, id: WorkspaceId, identifier: &Identifier) -> Result<Vec<Key>, QueryError> {
         let setup = Arc::clone(&workspace(&self.shared, id)?.compiled.load().setup);
-        // In whatever spelling it is put on the list; what names nobody is kept as it came.
-        let normal = setup.identity_rules.judge(identifier).unwrap_or_else(|_| identifier.trimmed());
-        Ok(suppressions::key(id, &setup.realm_key, &normal))
+        let forms = suppressions::forms(identifier, &setup.identity_rules);
+        Ok(forms.iter().map(|form| suppressions::key(id, &setup.realm_key, form)).collect())
     }
 }
 

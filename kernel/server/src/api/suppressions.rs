@@ -113,7 +113,7 @@ async fn change(
             None => ("suppression.remove", SuppressionChange::Remove),
         };
         let steps = app.kernel.suppression_steps(workspace, &identifiers, change)?;
-        let changed = steps.len();
+        let changed = identifiers.len();
         let sealed: Vec<String> = texts.iter().take(NAMED).map(|text| reads::sealed(app, "identifier", text)).collect();
         app.change(workspace, actor, move |draft| {
             draft.put_rows(steps);

@@ -10,6 +10,9 @@ use super::{Failure, json_argument, print_json, profile};
 /// The widest identifier in a cell.
 const MAX_CELL: usize = 48;
 
+/// Said below a list that was cut at its limit.
+const MORE: &str = "\n\nthere are more: raise --limit";
+
 pub(crate) fn run(command: &IdentityCommand, client: &Client, json: bool) -> Result<(), Failure> {
     match command {
         IdentityCommand::Rules(RulesCommand::Show) => print_json(&client.get("/api/v1/identity/rules")?),
@@ -18,25 +21,26 @@ pub(crate) fn run(command: &IdentityCommand, client: &Client, json: bool) -> Res
             print_json(&client.put("/api/v1/identity/rules", &rules)?)
         }
         IdentityCommand::NotFollowed { limit } => {
-            let found = client.list("/api/v1/identity/not-followed", *limit)?;
+            let (found, next) = client.list_from("/api/v1/identity/not-followed", &[], *limit)?;
             if json {
-                return print_json(&json!({ "items": found }));
+                return print_json(&json!({ "items": found, "next": next }));
             }
+            let more = if next.is_some() { MORE } else { "" };
             let rows = found.iter().map(|item| [ends(item), vec![field(item, "rule")], given(item)].concat());
-            output::say(output::table(&["one", "other", "evidence", "rule", "time", "message"], rows.collect()))
+            let table = output::table(&["one", "other", "evidence", "rule", "time", "message"], rows.collect());
+            output::say(format_args!("{table}{more}"))
         }
         IdentityCommand::Merges { limit } => {
-            let found = client.list("/api/v1/identity/merges", *limit)?;
+            let (found, next) = client.list_from("/api/v1/identity/merges", &[], *limit)?;
             if json {
-                return print_json(&json!({ "items": found }));
+                return print_json(&json!({ "items": found, "next": next }));
             }
+            let more = if next.is_some() { MORE } else { "" };
             let rows = found
                 .iter()
                 .map(|item| [vec![field(item, "winner"), field(item, "loser")], ends(item), given(item)].concat());
-            output::say(output::table(
-                &["winner", "loser", "one", "other", "evidence", "time", "message"],
-                rows.collect(),
-            ))
+            let names = ["winner", "loser", "one", "other", "evidence", "time", "message"];
+            output::say(format_args!("{}{more}", output::table(&names, rows.collect())))
         }
         IdentityCommand::Merge { winner, loser } => {
             let body = json!({ "winner": winner, "loser": loser });

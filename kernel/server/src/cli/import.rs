@@ -93,6 +93,20 @@ fn content_type(path: &Path) -> &'static str {
 /// Rejections that are shown; the file of rejected rows has more.
 const MAX_SHOWN: usize = 20;
 
+/// What of the accepted records was not taken as it came, if anything.
+fn oddities(answer: &Value) -> String {
+    let flagged = answer.get("flagged").and_then(Value::as_object);
+    let flags =
+        flagged.into_iter().flatten().map(|(code, number)| (code.as_str(), number.as_u64().unwrap_or_default()));
+    let others = [
+        ("identifiers that name nobody", output::number(answer, "identifiers_left_out")),
+        ("pieces of evidence that tie nobody", output::number(answer, "not_followed")),
+    ];
+    let said = flags.chain(others).filter(|(_, number)| *number > 0);
+    let said: Vec<String> = said.map(|(what, number)| format!("{what}: {}", output::count(number))).collect();
+    if said.is_empty() { String::new() } else { format!("of the accepted: {}\n", said.join(", ")) }
+}
+
 /// Counts, then the first reported rejections with their places.
 fn report(answer: &Value) -> String {
     let rejected = output::number(answer, "rejected_count");
@@ -112,6 +126,7 @@ fn report(answer: &Value) -> String {
             output::count(conflicts)
         ));
     }
+    text.push_str(&oddities(answer));
     text.push_str(&dry_run::notes(answer));
     let listed = answer.get("rejected").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if listed.is_empty() {

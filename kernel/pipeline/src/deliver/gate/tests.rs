@@ -127,6 +127,8 @@ fn a_suppressed_identifier_is_found_under_any_profile() {
     for (identifiers, expected) in [
         (vec![("user_id", "u1"), ("email", "a@b.example")], Some("bounced")),
         (vec![("email", "a@b.example")], Some("bounced")),
+        // Stored under rules that kept the case.
+        (vec![("email", "A@B.example")], Some("bounced")),
         (vec![("email", "torn@b.example")], Some("cannot be read")),
         (vec![("user_id", "a@b.example"), ("email", "b@b.example")], None),
     ] {
@@ -138,7 +140,7 @@ fn a_suppressed_identifier_is_found_under_any_profile() {
             suppressed: None,
         };
         let mut found = [Found::Person(person), Found::Nobody];
-        note_suppressed(&store, (workspace, &realm_key), &mut found).unwrap();
+        note_suppressed(&store, (workspace, &realm_key, &IdentityRules::default()), &mut found).unwrap();
         let Found::Person(person) = &found[0] else { panic!("there is somebody") };
         match (person.suppressed.as_deref(), expected) {
             (Some(reason), Some(expected)) => assert!(reason.contains(expected), "{reason}"),
