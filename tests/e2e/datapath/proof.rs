@@ -180,3 +180,40 @@ fn nothing_is_sent_to_a_suppressed_identifier_whoever_has_it() {
         admin.post("/api/v1/suppressions", &json!({ "identifiers": [bad] })).is_problem(400, "bad-input");
     }
 }
+
+/// Whoever reads the key in a page can say who is who, and so part a user from the address under which somebody refused, or
+/// which is suppressed. The message left then.
+#[test]
+fn a_public_key_parts_nobody_from_a_refusal() {
+    let shop = Shop::open(&json!({}));
+    let address = |user: &str| format!("{user}@shop.example");
+    let known = |user: &str, of: &str, id: &str| {
+        let mut message = identify(user, id, json!({ "email": address(of) }));
+        if user.is_empty() {
+            message.as_object_mut().unwrap().remove("userId");
+            message["traits"]["consent"] = json!({ "marketing": false });
+        }
+        message
+    };
+    let crowd = |of: &str| -> Vec<Value> {
+        (0..11).map(|number| known(&format!("{of}-{number}"), of, &format!("crowd-{of}-{number}"))).collect()
+    };
+    for user in ["shared", "stolen", "listed", "free"] {
+        send(&shop.source, &[known(user, user, &format!("known-{user}"))]);
+    }
+    shop.tick();
+    send(&shop.source, &[known("", "shared", "no-shared"), known("", "stolen", "no-stolen")]);
+    let suppressed = json!({ "identifiers": [format!("email:{}", address("listed"))], "reason": "complained" });
+    shop.kernel.admin().post("/api/v1/suppressions", &suppressed).is(200);
+    shop.tick();
+    send(&shop.source, &crowd("shared"));
+    send(&shop.source, &crowd("listed"));
+    let mut thief = known("mallory", "stolen", "thief");
+    thief["timestamp"] = json!("2001-01-01T00:00:00Z");
+    shop.source.client.post("/v1/import", &json!({ "batch": [thief] })).is(200);
+    for user in ["shared", "stolen", "listed"] {
+        let (state, reason) = shop.visit(user);
+        assert_eq!(state, "skipped", "{user}: {reason}");
+    }
+    assert_eq!(shop.visit("free").0, "delivered");
+}

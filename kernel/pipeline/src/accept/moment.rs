@@ -25,7 +25,7 @@ const DEAD_BAND_MS: i64 = 30_000;
 const MAX_BEHIND_MS: i64 = DAY_MS;
 
 /// How long an event waits at its sender: the week for which clients keep a queue.
-const MAX_QUEUED_MS: i64 = 7 * DAY_MS;
+pub(crate) const MAX_QUEUED_MS: i64 = 7 * DAY_MS;
 
 /// How far past its receipt an event can be: clocks differ by a zone at most, and plans are no events.
 const MAX_AHEAD_MS: i64 = DAY_MS;

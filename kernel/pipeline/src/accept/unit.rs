@@ -13,10 +13,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kith_model::change::Change;
+use kith_model::consent::Giver;
 use kith_model::event::{DraftEvent, Event, EventOrigin, RejectedRecord};
 use kith_model::flag;
 use kith_model::id::WorkspaceId;
 use kith_model::identity::IdentityRules;
+use kith_model::time::Timestamp;
 use kith_store::{CommitError, Key, Operation, ReadError, Store, Unit, row};
 
 use super::aside::{KeptParts, Part, Quota};
@@ -320,7 +322,8 @@ impl Workspace {
             origin: submission.origin,
             is_of_person: self.rules.is_of_person(&checked.identifiers[0].normal.kind),
         };
-        let (identity, mut tied) = self.tie(&checked.identifiers, event.kind, &given)?;
+        let evidence = EventFacts { time: evidence_time(submission, time), ..given };
+        let (identity, mut tied) = self.tie(&checked.identifiers, event.kind, &evidence)?;
         if !checked.traits.is_empty() {
             let surplus = self.people.record_traits(identity, checked.traits, spoken, &given)?;
             tied.notes.extend((!surplus.is_empty()).then(|| surplus_traits(&surplus)));
@@ -433,6 +436,15 @@ impl Draft<'_> {
             self.acceptance.rejected.push(self.submission.listed(&part.record));
         }
         self.kept.add(self.submission, part, &mut self.letters);
+    }
+}
+
+/// The time of evidence about who is who. The earlier holds against the later, so that a key which everybody can read must not
+/// say that it was there first: what it sends is no older than a client's queue.
+fn evidence_time(submission: &Submission, time: Timestamp) -> Timestamp {
+    match submission.giver {
+        Giver::MayAgree => time,
+        Giver::RefusesOnly => time.max(submission.received_at.plus_ms(-moment::MAX_QUEUED_MS)),
     }
 }
 

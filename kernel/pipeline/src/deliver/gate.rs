@@ -4,6 +4,8 @@
 //! Reading and deciding are apart. [`read_people`] fetches what the decision needs, [`judge`] decides without I/O. What cannot
 //! be read is refused, because a refusal that the gate overlooks cannot be taken back.
 
+pub(super) mod parted;
+
 use std::collections::BTreeSet;
 
 use kith_model::consent::fold::{self, ConsentRow, Contributor, Question};
@@ -30,7 +32,9 @@ pub(super) struct Person {
     pub profile: ProfileId,
     /// All identifiers of the profile, the one that names it first.
     pub identifiers: Vec<Identifier>,
-    /// What each contributor said.
+    /// Addresses that came with one of the users and are not of this profile.
+    pub parted: Vec<Identifier>,
+    /// What each contributor said, and what was said under the addresses that are parted.
     pub consents: Vec<Contributor>,
     /// Why nothing may be sent to one of the identifiers, whoever they belong to.
     pub suppressed: Option<String>,
@@ -220,7 +224,8 @@ fn person(profile: ProfileId, root: Option<&Value>, rows: &[Option<Value>]) -> F
         Ok(Some(head)) if head.root.is_none() => return Found::Unsteady,
         Ok(Some(head)) => head.root.map(|root| root.members).unwrap_or_default(),
     };
-    let mut person = Person { profile, identifiers: Vec::new(), consents: Vec::new(), suppressed: None };
+    let (identifiers, parted, consents) = (Vec::new(), Vec::new(), Vec::new());
+    let mut person = Person { profile, identifiers, parted, consents, suppressed: None };
     let mut background = Vec::new();
     for (identity, rows) in members.into_iter().zip(rows.chunks_exact(MEMBER_ROWS)) {
         let kind = match head(rows[0].as_ref()) {
@@ -262,7 +267,8 @@ pub(super) fn note_suppressed(
 ) -> Result<(), ReadError> {
     for person in found.iter_mut() {
         if let Found::Person(person) = person {
-            person.suppressed = suppressions::reason(store, by, &person.identifiers)?;
+            let all: Vec<Identifier> = person.identifiers.iter().chain(&person.parted).cloned().collect();
+            person.suppressed = suppressions::reason(store, by, &all)?;
         }
     }
     Ok(())

@@ -31,6 +31,7 @@ fn is_refused(consents: &[ConsentRow], basis: ConsentBasis) -> bool {
     let person = Person {
         profile: ProfileId(SourceIdentityId([1; 16])),
         identifiers: vec![Identifier::new("user_id", "u1")],
+        parted: Vec::new(),
         consents: consents.collect(),
         suppressed: None,
     };
@@ -136,6 +137,7 @@ fn a_suppressed_identifier_is_found_under_any_profile() {
         let person = Person {
             profile: ProfileId(SourceIdentityId([1; 16])),
             identifiers,
+            parted: Vec::new(),
             consents: Vec::new(),
             suppressed: None,
         };
@@ -171,6 +173,7 @@ fn somebody() -> Found {
     Found::Person(Person {
         profile: ProfileId(SourceIdentityId([1; 16])),
         identifiers: vec![Identifier::new("user_id", "u1"), Identifier::new("email", "u1@example.org")],
+        parted: Vec::new(),
         consents: vec![under("user_id", ConsentRow::Absent)],
         suppressed: None,
     })

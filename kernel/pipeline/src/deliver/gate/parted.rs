@@ -1,0 +1,77 @@
+//! Addresses that came with a user and are not the user's now.
+//!
+//! Limits and shared identifiers part an address from a user, and whoever may say who is who can bring that about. What was refused
+//! under the address was refused by whoever had it, so the evidence itself decides here, whether or not it ties: a refusal under
+//! an address forbids every message to a user whom it ever came with, and so does the list of suppressed identifiers. It can
+//! only forbid. People who were parted by hand are apart for this, too.
+
+use std::collections::BTreeSet;
+
+use kith_model::consent::fold::Contributor;
+use kith_model::id::{SourceIdentityId, WorkspaceId};
+use kith_model::identity::{Edge, IdentityRules, MustNotLink, Shape, ordered};
+use kith_store::keys::PersonRow;
+use kith_store::{Key, ReadError, Store, row};
+
+use super::{Found, Person, consent, head};
+use crate::profiles::facts::facts_key;
+
+/// Pieces of evidence of one user that are looked at: more than the limits keep of addresses.
+const MAX_EDGES: usize = 128;
+
+/// Add to each person what was said under addresses that came with their users and are not among theirs.
+pub(in super::super) fn note_parted(
+    store: &dyn Store,
+    workspace: WorkspaceId,
+    rules: &IdentityRules,
+    found: &mut [Found],
+) -> Result<(), ReadError> {
+    for one in found.iter_mut() {
+        let Found::Person(person) = one else { continue };
+        match add(store, workspace, rules, person) {
+            Ok(()) => {}
+            Err(error @ ReadError::Io { .. }) => return Err(error),
+            Err(error) => *one = Found::Unreadable(error.to_string()),
+        }
+    }
+    Ok(())
+}
+
+fn add(store: &dyn Store, workspace: WorkspaceId, rules: &IdentityRules, person: &mut Person) -> Result<(), ReadError> {
+    let members: BTreeSet<SourceIdentityId> = person.consents.iter().map(|said| said.identity).collect();
+    let users = person.consents.iter().filter(|said| rules.is_of_person(&said.kind)).map(|said| said.identity);
+    let mut beside = BTreeSet::new();
+    for user in users {
+        for (_, value) in store.scan(&Key::edges(workspace, user).range(), MAX_EDGES)?.rows {
+            let edge: Edge = row::decode(&value)?;
+            let other = if edge.id.low == user { edge.id.high } else { edge.id.low };
+            if !members.contains(&other) && !are_apart(store, workspace, user, other)? {
+                beside.insert(other);
+            }
+        }
+    }
+    for identity in beside {
+        let keys = [Key::person(workspace, identity, PersonRow::Head), facts_key(workspace, identity, 0)];
+        let rows = store.get(&keys)?;
+        let Some(head) = head(rows[0].as_ref())? else { continue };
+        let shape = rules.types.get(&head.identifier.kind).map_or(Shape::Any, |own| own.shape);
+        if shape == Shape::Any {
+            continue;
+        }
+        let kind = head.identifier.kind.clone();
+        person.consents.push(Contributor { identity, kind, row: consent(rows[1].as_ref()) });
+        person.parted.push(head.identifier);
+    }
+    Ok(())
+}
+
+fn are_apart(
+    store: &dyn Store,
+    workspace: WorkspaceId,
+    one: SourceIdentityId,
+    other: SourceIdentityId,
+) -> Result<bool, ReadError> {
+    let (low, high) = ordered(one, other);
+    let row = store.get(&[Key::veto(workspace, MustNotLink { low, high })])?;
+    Ok(row.into_iter().flatten().next().is_some())
+}
