@@ -148,7 +148,7 @@ function compare(id, { call, message }, event) {
     assert.equal(event.properties.groupId, message.groupId, id);
     assert.deepEqual(event.properties.traits, message.traits, id);
   }
-  if (call === 'alias') assert.ok(identifiers.includes(`anonymous_id:${message.previousId}`), id);
+  if (call === 'alias') assert.ok(identifiers.includes(`previous_id:${message.previousId}`), id);
   // The clients send from this machine, so that the correction by `sentAt` is small.
   const skew = Math.abs(Date.parse(event.time) - message.timestamp.getTime());
   assert.ok(skew < 60_000, `${id}: ${event.time} is ${skew} ms off`);
