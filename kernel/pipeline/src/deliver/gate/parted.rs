@@ -16,8 +16,9 @@ use kith_store::{Key, ReadError, Store, row};
 use super::{Found, Person, consent, head};
 use crate::profiles::facts::facts_key;
 
-/// Pieces of evidence of one user that are looked at: more than the limits keep of addresses.
-const MAX_EDGES: usize = 128;
+/// Pieces of evidence of one user that are looked at: more than an identity keeps, which is some 500 of devices and a few of each
+/// type with a limit. With fewer a crowd of devices would hide an address.
+const MAX_EDGES: usize = 1_024;
 
 /// Add to each person what was said under addresses that came with their users and are not among theirs.
 pub(in super::super) fn note_parted(
