@@ -42,7 +42,7 @@ pub use clustering::{BEHIND, Clustering, Component, Counting, Veto, cluster, cou
 pub use normal::Unfit;
 pub use rules::{
     AliasRule, Case, EvidenceBound, IdentityRules, MAX_RULED_VALUES, RulesError, SHARED_ABOVE, SPARE_EVIDENCE, Shape,
-    TypeRules,
+    TypeRules, is_type,
 };
 
 /// Something that names a person, e.g. `(email, a@b.c)`.
