@@ -42,7 +42,7 @@ use crate::rows::DeliveryTotals;
 use crate::views::Acceptance;
 use aside::{Again, Input};
 use lane::Lane;
-use queue::submission_bytes;
+pub(crate) use queue::submission_bytes;
 
 /// How many rejections an answer lists; all are counted.
 pub const MAX_REPORTED_REJECTIONS: usize = 100;

@@ -18,7 +18,7 @@ use crate::accept::imports::UnderWay;
 use crate::deliver::Deliveries;
 use crate::fit::FitsUnderWay;
 use crate::guests::Guests;
-use crate::intake::InputFaults;
+use crate::intake::{InputFaults, Volumes};
 use crate::plan::{Plan, SetupError};
 use crate::pool::Pool;
 use crate::react::inbox::Inbox;
@@ -303,6 +303,8 @@ pub(crate) struct Shared {
     pub guests: Guests,
     /// On what connectors failed.
     pub input_faults: InputFaults,
+    /// How much each source has brought.
+    pub volumes: Volumes,
     /// Imports with a name that are under way.
     pub imports: Arc<UnderWay>,
     pub wakers: Arc<Wakers>,
@@ -349,6 +351,7 @@ impl Shared {
             accept,
             guests,
             input_faults: InputFaults::default(),
+            volumes: Volumes::default(),
             imports: Arc::default(),
             wakers,
             workspaces: RwLock::default(),

@@ -31,6 +31,10 @@ pub struct Config {
     pub ceiling: Limits,
     /// What all calls of plugins under way may take in memory together.
     pub guest_memory_bytes: u64,
+    /// What the process may take of memory that is no file's, before it refuses bodies.
+    pub memory_bytes: u64,
+    /// What one source may bring in an hour.
+    pub source_bytes: u64,
     /// Where plugins are compiled; a child process for plugins that nobody here wrote.
     pub compile: CompileMode,
     /// Whether plugins may be granted hosts on this machine's loopback interface.
@@ -118,6 +122,8 @@ impl Config {
             time_zone: "UTC".to_owned(),
             ceiling: Limits::default(),
             guest_memory_bytes: crate::machine::guest_memory_bytes(),
+            source_bytes: table::SOURCE_BYTES.default,
+            memory_bytes: crate::machine::process_memory_bytes(),
             compile: CompileMode::InProcess,
             allow_loopback: false,
             allow_plain_http: false,

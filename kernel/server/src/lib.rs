@@ -14,6 +14,7 @@ pub mod error;
 mod fitting;
 pub mod front;
 mod machine;
+mod memory;
 pub mod metrics;
 mod pace;
 pub mod plugin_build;

@@ -16,8 +16,8 @@ use crate::pool::Turn;
 /// A group takes at most this many events: enough to share one sync among many requests, few enough that none waits long.
 const MAX_GROUP_EVENTS: usize = 4096;
 
-/// A group is closed when its units have this many bytes.
-const MAX_GROUP_BYTES: usize = 8 << 20;
+/// A group is closed when its units have this many bytes: whoever waits behind it waits for them to be written.
+const MAX_GROUP_BYTES: usize = 2 << 20;
 
 /// One workspace's lane.
 pub(super) struct Lane {

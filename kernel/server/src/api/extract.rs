@@ -189,7 +189,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
         }
         let mut memory = match request.extensions().get::<KeyId>() {
             Some(key) => Reservation::of_key(app, key)?,
-            None => Reservation::of_stranger(&app.stranger_memory)?,
+            None => Reservation::of_stranger(app)?,
         };
         let bytes = read_body(request.into_body(), BodyLimit::of(&table::JSON_BODY), &mut memory).await?;
         parse(&bytes).map(Json)

@@ -177,7 +177,7 @@ async fn take(app: Arc<App>, origin: EventOrigin, request: Request) -> Result<Re
     refuse_announced(&parts.headers, limit)?;
     let mut memory = match &by_header {
         Some((caller, _)) => Reservation::of_key(&app, &caller.key)?,
-        None => Reservation::of_stranger(&app.stranger_memory)?,
+        None => Reservation::of_stranger(&app)?,
     };
     let body = read_body(body, limit, &mut memory).await?;
     let (body, _memory) = decoded(&app, body, gzip, by_header.is_some(), memory).await?;

@@ -30,6 +30,8 @@ fn guest_memory() -> RangedU64ValueParser<u64> {
 
 /// `table::GUEST_MEMORY` and `table::GUEST_OUTPUT`; a test compares.
 pub(super) const LEAST_GUEST_MEMORY_MIB: u64 = 80;
+/// What a server without people and plugins takes, and a few bodies.
+const LEAST_MEMORY_MIB: u64 = 128;
 const MOST_GUEST_MEMORY_MIB: u64 = 1 << 24;
 
 #[derive(Debug, Args)]
@@ -72,6 +74,10 @@ pub(crate) struct ServeArgs {
     /// control group's, at least 256]
     #[arg(long, env = "KITH_GUEST_MEMORY", value_name = "MIB", value_parser = guest_memory())]
     pub(crate) guest_memory: Option<u64>,
+    /// What the process may take in memory, in MiB; while it takes more, bodies of requests are refused [default: three quarters
+    /// of the machine's or the control group's, at least 512]
+    #[arg(long, env = "KITH_MEMORY", value_name = "MIB", value_parser = clap::value_parser!(u64).range(LEAST_MEMORY_MIB..=MOST_GUEST_MEMORY_MIB))]
+    pub(crate) memory: Option<u64>,
     /// Workspaces that there may be, at most
     #[arg(long, env = "KITH_MAX_WORKSPACES", value_name = "N", default_value_t = WORKSPACES, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub(crate) max_workspaces: u64,
@@ -158,6 +164,9 @@ pub(crate) struct BudgetArgs {
     /// Bodies of requests in memory together, in bytes; senders whose head does not name a key share a sixteenth of it
     #[arg(long, env = "KITH_INTAKE_MEMORY", value_name = "BYTES", default_value_t = table::INTAKE_MEMORY.default, value_parser = memory())]
     pub(crate) intake_memory: u64,
+    /// What one source may bring in an hour, in bytes
+    #[arg(long, env = "KITH_SOURCE_BYTES", value_name = "BYTES", default_value_t = table::SOURCE_BYTES.default, value_parser = budget())]
+    pub(crate) source_bytes: u64,
 }
 
 impl BudgetArgs {
