@@ -123,8 +123,12 @@ pub(crate) struct Accept {
 
 impl Tasks<WorkspaceId> for Lanes {
     fn turn(&self, id: WorkspaceId) -> Turn {
-        let Some(lane) = self.lanes.read().get(&id).cloned() else { return Turn::Idle };
-        let turned = lane.turn(&self.store);
+        let (lane, lanes) = {
+            let lanes = self.lanes.read();
+            (lanes.get(&id).cloned(), lanes.len())
+        };
+        let Some(lane) = lane else { return Turn::Idle };
+        let turned = lane.turn(&self.store, lanes);
         self.free(turned.freed_bytes);
         (self.committed)(id);
         turned.turn

@@ -50,8 +50,8 @@ impl Lane {
         Lane { id, waiting, statements: Mutex::default(), rules, workspace: Mutex::new(None) }
     }
 
-    /// One group: take what waits, build, commit, answer.
-    pub(super) fn turn(&self, store: &Arc<dyn Store>) -> Turned {
+    /// One group: take what waits, build, commit, answer. The caches' bytes are shared among so many `lanes`.
+    pub(super) fn turn(&self, store: &Arc<dyn Store>, lanes: usize) -> Turned {
         let mut held = self.workspace.lock();
         let (rules, realm_key) = self.rules.lock().clone();
         if held.is_none() {
@@ -62,6 +62,7 @@ impl Lane {
         }
         let Some(workspace) = held.as_mut() else { return Turned { turn: Turn::Again, freed_bytes: 0 } };
         workspace.rules = rules;
+        workspace.people.share_with(lanes);
         let statements = self.statements.lock().take();
         if let Err(error) = by_hand::carry_out(store, workspace, statements) {
             tracing::error!(workspace = self.id.0, %error, "the workspace's state is read again, because it is not known");

@@ -37,7 +37,7 @@ pub(crate) use evidence::{Followed, Link};
 use evidence::{HeldEdge, Proposal};
 use layers::{Before, Layers};
 
-/// Decoded heads that one workspace keeps in memory, in bytes.
+/// Decoded heads that all workspaces together keep in memory, in bytes; each has an equal share.
 const HEADS_BYTES: u64 = 48 << 20;
 
 /// The same for identifiers, facts and evidence.
@@ -45,7 +45,10 @@ const ALIASES_BYTES: u64 = 24 << 20;
 const FACTS_BYTES: u64 = 48 << 20;
 const EDGES_BYTES: u64 = 16 << 20;
 
-/// Identifiers that one "never seen" filter holds before the next is begun: 6 MB at one false alarm in a hundred.
+/// The least that a cache of one workspace may take: the people of some batches.
+const LEAST_CACHE_BYTES: u64 = 256 << 10;
+
+/// Identifiers that the largest "never seen" filter holds before the next is begun: 6 MB at one false alarm in a hundred.
 const FILTER_ITEMS: usize = 5 << 20;
 
 /// How many pairs are remembered whose evidence was too connected.
@@ -106,6 +109,8 @@ pub(crate) struct People {
     edges: Cache<EdgeId, HeldEdge, Bytes>,
     /// Evidence that was too connected to be weighed: a repeat is not weighed again, and not reported again.
     too_connected: Cache<EdgeId, ()>,
+    /// Among how many workspaces the caches' bytes are shared.
+    workspaces: u64,
     known: NeverSeen,
     apart: Apart,
     /// The next ordinal that the store does not know of; the layers count on from it.
@@ -139,12 +144,26 @@ impl People {
             facts: Cache::with_weighter(50_000, FACTS_BYTES, Bytes),
             edges: Cache::with_weighter(100_000, EDGES_BYTES, Bytes),
             too_connected: Cache::new(TOO_CONNECTED),
+            workspaces: 1,
             known,
             apart,
             next_ordinal,
             layers: Layers::default(),
             work: Work::default(),
         })
+    }
+
+    /// Share what the caches of all workspaces may take with so many others. The least is room for the people of some batches.
+    pub(crate) fn share_with(&mut self, workspaces: usize) {
+        let workspaces = workspaces.max(1) as u64;
+        if workspaces != self.workspaces {
+            self.workspaces = workspaces;
+            let share = |bytes: u64| (bytes / workspaces).max(LEAST_CACHE_BYTES);
+            self.aliases.set_capacity(share(ALIASES_BYTES));
+            self.heads.set_capacity(share(HEADS_BYTES));
+            self.facts.set_capacity(share(FACTS_BYTES));
+            self.edges.set_capacity(share(EDGES_BYTES));
+        }
     }
 
     /// What identity work has read so far.
