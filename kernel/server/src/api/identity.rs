@@ -127,7 +127,11 @@ fn veto_text(veto: &Veto) -> (&'static str, String) {
         Veto::Limit { kind } => ("limit", format!("one person would have more `{kind}` than the identity rules allow")),
         Veto::MustNotLink => ("must_not_link", "somebody said that they are not one person".to_owned()),
         Veto::TooManyMembers => ("too_many_members", "one person would have too many identifiers".to_owned()),
-        Veto::Shared => ("shared", "one of them came with too many others, so it ties nobody".to_owned()),
+        Veto::Shared => (
+            "shared",
+            "one of them came with too many others, or the identity rules say that it ties nobody".to_owned(),
+        ),
+        Veto::Unfollowed => ("unfollowed", "the identity rules do not follow evidence of this kind".to_owned()),
         Veto::Surplus => ("surplus", "one of them has as much evidence as it keeps".to_owned()),
     }
 }

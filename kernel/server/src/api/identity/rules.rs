@@ -37,6 +37,13 @@ pub(crate) struct IdentityRulesBody {
     /// `merge`: an alias from one user to another makes them one. `refuse`: it does not, and is counted as not followed.
     #[schema(value_type = String)]
     alias: AliasRule,
+    /// Identifiers that tie nobody, each as `TYPE:VALUE` in its normal form: all that they tied is undone.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    ties_nobody: BTreeSet<String>,
+    /// Evidence that is not followed: `same_event`, `alias`, `spelling` or `same_id`, or one of them with a type, e.g.
+    /// `same_event:phone`. All that it tied is undone.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    unfollowed: BTreeSet<String>,
 }
 
 /// What a value of one type is.
@@ -79,6 +86,8 @@ impl From<&IdentityRules> for IdentityRulesBody {
             types: _,
             phone_region,
             alias,
+            ties_nobody,
+            unfollowed,
         } = rules.clone();
         IdentityRulesBody {
             limits,
@@ -90,6 +99,8 @@ impl From<&IdentityRules> for IdentityRulesBody {
             types,
             phone_region,
             alias,
+            ties_nobody,
+            unfollowed,
         }
     }
 }
@@ -110,6 +121,8 @@ impl IdentityRulesBody {
             types: types.collect(),
             phone_region: self.phone_region,
             alias: self.alias,
+            ties_nobody: self.ties_nobody,
+            unfollowed: self.unfollowed,
         };
         rules.check().map_err(|error| ApiError::at(error.field, error.problem))?;
         Ok(rules)
