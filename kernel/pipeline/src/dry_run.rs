@@ -42,8 +42,8 @@ const MAX_SHOWN: usize = 8;
 
 /// A dry run under way or ended.
 struct Run {
-    before: [u8; 16],
-    after: [u8; 16],
+    /// See [`change_token`].
+    token: String,
     state: Mutex<DryRun>,
     is_given_up: AtomicBool,
 }
@@ -63,10 +63,10 @@ pub(crate) fn begin(shared: &Arc<Shared>, id: WorkspaceId, rules: IdentityRules)
     let known = workspace(shared, id)?;
     let setup = Arc::clone(&known.compiled.load().setup);
     let before = setup.identity_rules.clone();
+    let token = change_token(&before, &rules);
     let mut runs = shared.dry_runs.0.lock();
     if let Some(run) = runs.get(&id) {
-        let is_same = (run.before, run.after) == (digest(&before), digest(&rules));
-        if is_same && matches!(*run.state.lock(), DryRun::Running(_)) {
+        if run.token == token && matches!(*run.state.lock(), DryRun::Running(_)) {
             return Ok(());
         }
         run.is_given_up.store(true, Ordering::SeqCst);
@@ -77,8 +77,7 @@ pub(crate) fn begin(shared: &Arc<Shared>, id: WorkspaceId, rules: IdentityRules)
         return Err(QueryError::Turn(TurnError::busy()));
     }
     let run = Arc::new(Run {
-        before: digest(&before),
-        after: digest(&rules),
+        token,
         state: Mutex::new(DryRun::Running(RuleProgress::default())),
         is_given_up: AtomicBool::new(false),
     });
@@ -97,13 +96,11 @@ pub(crate) fn begin(shared: &Arc<Shared>, id: WorkspaceId, rules: IdentityRules)
     })
 }
 
-/// The newest dry run of a workspace, with the token of its change.
-pub(crate) fn newest(shared: &Shared, id: WorkspaceId, after: &IdentityRules) -> Result<Option<DryRun>, QueryError> {
-    let known = workspace(shared, id)?;
-    let before = digest(&known.compiled.load().setup.identity_rules);
+/// The newest dry run of a workspace, if it is of the change that `token` names.
+pub(crate) fn newest(shared: &Shared, id: WorkspaceId, token: &str) -> Option<DryRun> {
     let runs = shared.dry_runs.0.lock();
-    let run = runs.get(&id).filter(|run| (run.before, run.after) == (before, digest(after)));
-    Ok(run.map(|run| run.state.lock().clone()))
+    let run = runs.get(&id).filter(|run| run.token == token);
+    run.map(|run| run.state.lock().clone())
 }
 
 /// Whether history is tied by the rules in force, and how far a change of them has come.

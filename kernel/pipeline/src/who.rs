@@ -131,9 +131,9 @@ impl Kernel {
         dry_run::begin(&self.shared, workspace, rules)
     }
 
-    /// The newest dry run, if it is of a change from the rules in force to these.
-    pub fn dry_run(&self, workspace: WorkspaceId, rules: &IdentityRules) -> Result<Option<DryRun>, QueryError> {
-        dry_run::newest(&self.shared, workspace, rules)
+    /// The newest dry run, if it is of the change that a [`change_token`](crate::change_token) names.
+    pub fn dry_run(&self, workspace: WorkspaceId, token: &str) -> Option<DryRun> {
+        dry_run::newest(&self.shared, workspace, token)
     }
 
     /// Whether history is tied by the identity rules in force.

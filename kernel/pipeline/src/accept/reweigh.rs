@@ -31,13 +31,13 @@ use super::unit::Workspace;
 use crate::rows;
 
 /// Most rows of people that one slice of the first step reads: the lane does a slice between two groups of events.
-const PEOPLE_ROWS: usize = 256;
+const PEOPLE_ROWS: usize = if cfg!(test) { 7 } else { 256 };
 
 /// Most records of the log that one slice of the second step reads.
-const LOG: ChangeLimits = ChangeLimits { records: 256, bytes: 1 << 20 };
+const LOG: ChangeLimits = ChangeLimits { records: if cfg!(test) { 3 } else { 256 }, bytes: 1 << 20 };
 
 /// A slice of the third step ends when so many rows wait to be written.
-const CHANGED_ROWS: usize = 1_000;
+const CHANGED_ROWS: usize = if cfg!(test) { 9 } else { 1_000 };
 
 /// More identifiers that begin or cease to tie than this are looked at with everybody.
 const FEW: usize = 64;
