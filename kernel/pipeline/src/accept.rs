@@ -19,8 +19,9 @@ mod lane;
 pub(crate) mod moment;
 mod named;
 mod never_seen;
-mod people;
+pub(crate) mod people;
 pub(crate) mod queue;
+pub(crate) mod reweigh;
 mod unit;
 pub(crate) mod validate;
 

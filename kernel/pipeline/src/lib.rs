@@ -11,6 +11,7 @@
 
 mod accept;
 mod deliver;
+mod dry_run;
 mod fit;
 mod guests;
 mod intake;
@@ -49,6 +50,7 @@ use roaring::RoaringBitmap;
 
 pub use accept::MAX_REPORTED_REJECTIONS;
 pub use deliver::content::{TemplateError, check_payload};
+pub use dry_run::change_token;
 pub use fit::{FitError, FitProgress, FitSlot};
 pub use intake::{Arrival, Intake, IntakeError, MAX_UNCONSUMED_BYTES, Preview, Receipted};
 pub use plan::SetupError;

@@ -16,6 +16,7 @@ use crate::CheckedSetup;
 use crate::accept::Accept;
 use crate::accept::imports::UnderWay;
 use crate::deliver::Deliveries;
+use crate::dry_run::DryRuns;
 use crate::fit::FitsUnderWay;
 use crate::guests::Guests;
 use crate::intake::{InputFaults, Volumes};
@@ -300,6 +301,7 @@ pub(crate) struct Shared {
     /// The node's lease: no unit is committed after another process has taken over.
     pub fence: Fence,
     pub accept: Accept,
+    pub dry_runs: DryRuns,
     pub guests: Guests,
     /// On what connectors failed.
     pub input_faults: InputFaults,
@@ -349,6 +351,7 @@ impl Shared {
             observer,
             fence,
             accept,
+            dry_runs: DryRuns::default(),
             guests,
             input_faults: InputFaults::default(),
             volumes: Volumes::default(),

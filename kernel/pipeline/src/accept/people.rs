@@ -11,6 +11,7 @@ mod partition;
 mod retract;
 #[cfg(test)]
 mod tests;
+mod weigh;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ pub(crate) use consents::Spoken;
 pub(crate) use evidence::{Followed, Link};
 use evidence::{HeldEdge, Proposal};
 use layers::{Before, Layers};
+pub(crate) use weigh::Standings;
 
 /// Decoded heads that all workspaces together keep in memory, in bytes; each has an equal share.
 const HEADS_BYTES: u64 = 48 << 20;
@@ -116,6 +118,8 @@ pub(crate) struct People {
     /// The next ordinal that the store does not know of; the layers count on from it.
     next_ordinal: u32,
     layers: Layers,
+    /// Whether nothing of it is ever written.
+    is_scratch: bool,
     work: Work,
 }
 
@@ -149,6 +153,7 @@ impl People {
             apart,
             next_ordinal,
             layers: Layers::default(),
+            is_scratch: false,
             work: Work::default(),
         })
     }
@@ -164,6 +169,19 @@ impl People {
             self.facts.set_capacity(share(FACTS_BYTES));
             self.edges.set_capacity(share(EDGES_BYTES));
         }
+    }
+
+    /// The same for a dry run, of which nothing is ever written.
+    pub(crate) fn scratch(
+        store: Arc<dyn Store>,
+        workspace: WorkspaceId,
+        realm_key: [u8; 32],
+    ) -> Result<People, ReadError> {
+        Ok(People { is_scratch: true, ..People::open(store, workspace, realm_key)? })
+    }
+
+    pub(crate) fn is_scratch(&self) -> bool {
+        self.is_scratch
     }
 
     /// What identity work has read so far.
@@ -343,6 +361,20 @@ impl People {
             self.retract(said, rules, &mut proposal)?;
         }
         match self.partition(&proposal, rules)? {
+            Followed::TooConnected => Ok(Followed::TooConnected),
+            _ => Ok(Followed::Quietly),
+        }
+    }
+
+    /// Take it back that two identities are two people, and partition what hangs together with them.
+    pub(crate) fn unpart(
+        &mut self,
+        one: SourceIdentityId,
+        other: SourceIdentityId,
+        rules: &IdentityRules,
+    ) -> Result<Followed, ReadError> {
+        self.allow(one, other);
+        match self.partition(&Proposal::to_partition(one, other), rules)? {
             Followed::TooConnected => Ok(Followed::TooConnected),
             _ => Ok(Followed::Quietly),
         }
