@@ -22,6 +22,7 @@ mod never_seen;
 pub(crate) mod people;
 pub(crate) mod queue;
 pub(crate) mod reweigh;
+pub(crate) mod rules;
 mod unit;
 pub(crate) mod validate;
 
@@ -58,7 +59,7 @@ const THREADS: usize = 4;
 const MAX_WAITING_BYTES: usize = 256 << 20;
 
 /// Who sends: what names a source for good, and how it wants repeats to be taken.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Sender {
     /// The source's name.
     pub name: String,
@@ -66,6 +67,8 @@ pub(crate) struct Sender {
     pub ids: Vec<InstallationId>,
     /// Whether a row of a file that came before with other content corrects it.
     pub corrects: bool,
+    /// What is dropped, renamed or hashed of what it sends.
+    pub rules: Option<Arc<rules::SourceRules>>,
 }
 
 /// Events of one request, or of one piece of a file.

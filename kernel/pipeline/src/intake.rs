@@ -17,6 +17,7 @@ use kith_model::plugin::{Answer, Connector, PluginFault, ReceiveError, Received,
 use kith_store::CommitError;
 use tokio::sync::oneshot;
 
+use crate::accept::rules::SourceRules;
 use crate::accept::{MAX_LISTED_OF_FILES, MAX_REPORTED_REJECTIONS, Refused, Sender, Submission, submission_bytes};
 use crate::guests::{Caller, GuestClass, Guests};
 use crate::setup::{Activity, Installed, Role, Setup};
@@ -331,7 +332,8 @@ impl Intake {
         self.notes = notes;
         if let Some(preview) = &mut self.preview {
             let workspace = self.shared.workspace(self.workspace).ok_or_else(stopped)?;
-            let rules = &workspace.compiled.load().setup.identity_rules;
+            let setup = Arc::clone(&workspace.compiled.load().setup);
+            let rules = (&setup.identity_rules, self.sender.rules.as_deref());
             preview.take(events, &input.places, rejected, rules, self.request.received_at);
             return Ok(consumed);
         }
@@ -411,7 +413,8 @@ fn sender_of(setup: &Setup, installed: &Installed) -> Sender {
     let name = installed.name.to_string();
     let mut ids = vec![installed.id];
     ids.extend(setup.source_names.iter().filter(|(id, of)| **of == name && **id != installed.id).map(|(id, _)| *id));
-    Sender { name, ids, corrects: installed.corrects }
+    let rules = SourceRules::of(&setup.record_rules, &name, &setup.realm_key).map(Arc::new);
+    Sender { name, ids, corrects: installed.corrects, rules }
 }
 
 impl Shared {

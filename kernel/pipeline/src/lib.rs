@@ -56,6 +56,7 @@ pub use intake::{Arrival, Intake, IntakeError, MAX_UNCONSUMED_BYTES, Preview, Re
 pub use plan::SetupError;
 pub use questions::QueryError;
 pub use questions::consents::{ConsentView, StatementView, Suppression, SuppressionChange};
+pub use questions::rules::Tried;
 pub use questions::search::{Column, ProfileRow, ProfileRows, ProfileSearch};
 pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Role, Setup};
 pub use shared::WAITS_FOR_FIT;

@@ -11,6 +11,7 @@ mod catalog;
 mod consent;
 mod convert;
 mod deliveries;
+mod dictionary;
 mod dry_run;
 mod etag;
 mod extract;
@@ -31,6 +32,8 @@ pub(crate) mod plugins;
 mod profiles;
 mod records;
 mod reservation;
+mod rules;
+pub(crate) mod sensitive;
 mod suppressions;
 mod unread;
 mod view;
@@ -121,6 +124,11 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(people::export_members))
         .routes(routes!(audiences::explain))
         .routes(routes!(catalog::list))
+        .routes(routes!(dictionary::list))
+        .routes(routes!(dictionary::import))
+        .routes(routes!(dictionary::read, dictionary::put, dictionary::change, dictionary::remove))
+        .routes(routes!(rules::read, rules::replace))
+        .routes(routes!(rules::try_out))
         .routes(routes!(deliveries::list))
         .routes(routes!(letters::list))
         .routes(routes!(letters::counts))

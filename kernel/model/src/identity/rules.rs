@@ -267,6 +267,25 @@ impl IdentityRules {
         self.priority.first().is_some_and(|strongest| strongest == kind) && self.limits.get(kind) == Some(&1)
     }
 
+    /// These rules with types for the hashed values of those types that have a shape: a value that was hashed has its own no
+    /// more, and stands for the same as before.
+    #[must_use]
+    pub fn with_hashed_types(mut self) -> IdentityRules {
+        let shaped: Vec<String> =
+            self.types.iter().filter(|(_, rules)| rules.shape != Shape::Any).map(|(kind, _)| kind.clone()).collect();
+        for kind in shaped {
+            let hashed = format!("{}{kind}", crate::rules::HASHED_TYPE);
+            if let Some(limit) = self.limits.get(&kind).copied() {
+                self.limits.entry(hashed.clone()).or_insert(limit);
+            }
+            let place = self.priority.iter().position(|known| *known == kind);
+            if let Some(place) = place.filter(|_| !self.priority.contains(&hashed)) {
+                self.priority.insert(place + 1, hashed);
+            }
+        }
+        self
+    }
+
     /// Place of a type among all: the strongest has the least.
     fn strength(&self, kind: &str) -> usize {
         self.priority.iter().position(|known| known == kind).unwrap_or(self.priority.len())

@@ -134,6 +134,9 @@ pub struct Grants {
     /// Whether what a connector's events say of consent may end refusals.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consent: Option<ConsentGrant>,
+    /// What the data dictionary calls sensitive and the plugin may read all the same, as conditions write it, e.g. `traits.salary`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sensitive: Vec<String>,
     /// Lower limits than the host's.
     pub limits: LimitRequest,
 }

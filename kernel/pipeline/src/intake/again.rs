@@ -8,8 +8,8 @@ use kith_model::plugin::{PluginFault, ReceiveError, RecordPlace, Refusal, Source
 use tokio::sync::oneshot;
 
 use super::{Intake, IntakeError, WithoutRoom, not_committed, stopped};
-use crate::accept::Submission;
 use crate::accept::aside::{Again, Input, draft};
+use crate::accept::{Sender, Submission};
 use crate::rows::{Came, RawForm};
 use crate::views::Acceptance;
 
@@ -112,6 +112,10 @@ impl Intake {
         let (mut events, places, rejected) = if letter.form == RawForm::Event {
             let unreadable =
                 |message| IntakeError::Refused(super::Refusal { status: 400, code: "bad-event".into(), message });
+            if draft::is_ruled(&raw) {
+                // A hash of a hash would be another value.
+                self.sender = Arc::new(Sender { rules: None, ..Sender::clone(&self.sender) });
+            }
             (vec![draft::read(&raw).map_err(unreadable)?], Vec::new(), Vec::new())
         } else {
             let request = SourceRequest { body: raw.clone().into_bytes(), complete: true, ..self.request.clone() };

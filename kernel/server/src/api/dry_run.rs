@@ -42,6 +42,7 @@ pub(crate) fn answer(preview: &Preview, notes_of: &[(String, String)]) -> Value 
         "dry_run": true,
         "events": events,
         "event_count": preview.event_count,
+        "dropped_count": preview.dropped_count,
         "rejected": preview.rejected.iter().map(rejected).collect::<Vec<Value>>(),
         "rejected_count": preview.rejected_count,
         "rejected_codes": codes,
@@ -58,6 +59,7 @@ fn event(event: &DraftEvent) -> Value {
         "identifiers": event.identifiers.iter().map(IdentifierView::from).collect::<Vec<_>>(),
         "properties": json_of(&event.properties),
         "traits": json_of(&event.traits),
+        "flags": event.flags,
     })
 }
 

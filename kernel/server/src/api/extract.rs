@@ -51,7 +51,7 @@ macro_rules! rights {
     };
 }
 
-rights! { Ingest ProfilesRead IdentityWrite PluginsAdmin AudiencesRead AudiencesWrite DeliveriesRead DeliveriesWrite KeysAdmin MetricsRead AuditRead WorkspacesAdmin }
+rights! { Ingest ProfilesRead DictionaryWrite IdentityWrite PluginsAdmin AudiencesRead AudiencesWrite DeliveriesRead DeliveriesWrite KeysAdmin MetricsRead AuditRead WorkspacesAdmin }
 
 /// A caller who holds the right `R`. Stands before the body among a handler's arguments, so that nobody else's body is read.
 pub(crate) struct Authority<R> {

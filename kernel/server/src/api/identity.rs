@@ -16,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Authority, PageQuery, Path, Query, right};
 use super::profiles::{EventBody, event_body, no_profile, person, profile_id};
+use super::sensitive::Mask;
 use super::view::{IdentifierView, Page, time};
 use crate::app::App;
 use crate::catalogue::WorkspaceTables;
@@ -155,10 +156,10 @@ fn merge_body(tables: &WorkspaceTables, merge: &MergeView) -> MergeBody {
     }
 }
 
-fn step_body(tables: &WorkspaceTables, step: &Step) -> StepBody {
+fn step_body(tables: &WorkspaceTables, step: &Step, mask: &Mask) -> StepBody {
     StepBody {
         evidence: evidence_body(tables, &step.evidence),
-        event: step.event.as_ref().map(|event| event_body(tables, event)),
+        event: step.event.as_ref().map(|event| event_body(tables, event, mask)),
     }
 }
 
@@ -231,6 +232,7 @@ pub(crate) async fn why(
     let found = app.offload(move |app| app.kernel.why(workspace, profile, from.as_ref(), &with)).await?;
     let way = found.ok_or_else(|| no_profile(&id))?;
     let tables = app.catalogue.workspace(workspace)?;
-    let steps = way.as_deref().unwrap_or_default().iter().map(|step| step_body(&tables, step)).collect();
+    let mask = Mask::new(&tables, &authority.caller);
+    let steps = way.as_deref().unwrap_or_default().iter().map(|step| step_body(&tables, step, &mask)).collect();
     Ok(Json(WhyBody { same: way.is_some(), steps }))
 }

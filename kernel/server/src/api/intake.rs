@@ -129,6 +129,7 @@ pub(crate) fn counts(acceptance: &Acceptance, place: &str) -> Value {
         "duplicate": acceptance.duplicate,
         "corrected": acceptance.corrected,
         "conflict": acceptance.conflict,
+        "dropped": acceptance.dropped,
         "rejected": rejected,
         "rejected_count": acceptance.rejected_count,
         "not_followed": acceptance.not_followed,

@@ -16,9 +16,9 @@ use serde_json::Value;
 use crate::api::convert::{bad_config, refused_config};
 use crate::api::extract::check_text;
 use crate::app::App;
-use crate::catalogue::{Draft, PluginRow, WorkspaceTables};
-use crate::error::ApiError;
-use crate::wiring::Loading;
+use crate::catalogue::{Draft, InstallationRow, PluginRow, WorkspaceTables};
+use crate::error::{ApiError, Mistake};
+use crate::wiring::{Loading, sensitive_inputs};
 
 /// The version asked for, or the newest.
 pub(super) fn pick_version(
@@ -175,6 +175,9 @@ pub(super) fn check_complete(
     }
 }
 
+/// Sensitive things that a grant names at most.
+const MAX_SENSITIVE: usize = 500;
+
 /// How much is sent at once is said of channels alone, and within what the server itself can be told: a channel that may
 /// send nothing would be live and never send, and a larger number would be lowered unseen.
 pub(super) fn check_grants(kind: PluginKind, grants: &Grants) -> Result<(), ApiError> {
@@ -191,6 +194,9 @@ pub(super) fn check_grants(kind: PluginKind, grants: &Grants) -> Result<(), ApiE
     if grants.consent.is_some() && kind != PluginKind::Connector {
         return Err(ApiError::at("grants.consent", format!("a {kind} tells of nobody's consent; leave it out")));
     }
+    if grants.sensitive.len() > MAX_SENSITIVE {
+        return Err(ApiError::at("grants.sensitive", format!("at most {MAX_SENSITIVE}")));
+    }
     for (place, range) in grants.networks.iter().enumerate() {
         let message = match range.parse::<Network>() {
             Ok(network) if network.is_private() => continue,
@@ -200,6 +206,29 @@ pub(super) fn check_grants(kind: PluginKind, grants: &Grants) -> Result<(), ApiE
         return Err(ApiError::at(format!("grants.networks[{place}]"), message));
     }
     Ok(())
+}
+
+/// A plugin reads what the data dictionary calls sensitive only where a grant names it.
+pub(super) fn check_sensitive(draft: &Draft<'_>, row: &InstallationRow, plugin: &PluginRow) -> Result<(), ApiError> {
+    let seen = sensitive_inputs(draft.tables(), row, plugin);
+    let missing: Vec<&str> = seen
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .filter(|name| !row.grants.sensitive.iter().any(|g| g == name))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "{} reads {}, which the data dictionary calls sensitive; grant it by name in `grants.sensitive`, or say `grants: \
+         \"later\"`, which holds it until then",
+        plugin.manifest.id,
+        missing.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    );
+    let mistakes = missing
+        .iter()
+        .map(|name| Mistake { path: "grants.sensitive".to_owned(), message: format!("`{name}` is not among them") });
+    Err(ApiError::BadInput { code: "sensitive-not-granted", message, mistakes: mistakes.collect() })
 }
 
 /// The mode asked for. Quarantine is the kernel's to impose, and shadow runs do not exist.
