@@ -144,6 +144,7 @@ pub(crate) fn learn(
     reading.run()?;
     let learnt = reading.progress();
     progress.numbers = learnt.numbers.into_iter().map(|(column, numbers)| (column, numbers.evidence())).collect();
+    progress.dates = learnt.dates.into_iter().map(|(column, dates)| (column, dates.evidence())).collect();
     progress.times = learnt.times.evidence();
     Ok(())
 }
@@ -165,6 +166,12 @@ pub(crate) struct Progress {
     pub(crate) position: Position,
     /// What columns of numbers show, by name.
     numbers: BTreeMap<String, Numbers>,
+    /// The same of dates and times that are properties or traits.
+    #[serde(default)]
+    dates: BTreeMap<String, Times>,
+    /// Rows that refuse everything because their `consent` is no object of purposes.
+    #[serde(default)]
+    refusing: u64,
     times: Times,
     /// The column of the times.
     time_column: Option<String>,
@@ -196,12 +203,16 @@ impl Progress {
     /// What is seen so far, by the numbers of the mapping's columns.
     pub(crate) fn seen(&mut self, columns: &[String]) -> Seen {
         let numbers = columns.iter().map(|column| self.numbers.remove(column).unwrap_or_default()).collect();
-        Seen { numbers, times: std::mem::take(&mut self.times) }
+        let dates = columns.iter().map(|column| self.dates.remove(column).unwrap_or_default()).collect();
+        Seen { numbers, dates, times: std::mem::take(&mut self.times), refusing: self.refusing }
     }
 
     pub(crate) fn note_seen(&mut self, mapping: &Mapping, seen: Seen) {
         self.numbers = mapping.columns.iter().cloned().zip(seen.numbers).collect();
         self.numbers.retain(|_, numbers| *numbers != Numbers::default());
+        self.dates = mapping.columns.iter().cloned().zip(seen.dates).collect();
+        self.dates.retain(|_, dates| *dates != Times::default());
+        self.refusing = seen.refusing;
         self.times = seen.times;
         self.time_column = mapping.time.as_ref().map(|time| time.template.name(&mapping.columns));
     }
@@ -215,8 +226,19 @@ impl Progress {
         for (column, numbers) in &self.numbers {
             notes.extend(numbers.note().map(|note| (format!("column {column}"), note)));
         }
+        for (column, dates) in &self.dates {
+            notes.extend(dates.note().map(|note| (format!("column {column}"), note)));
+        }
         if let (Some(column), Some(note)) = (&self.time_column, self.times.note()) {
             notes.push((format!("column {column}"), note));
+        }
+        if self.refusing > 0 {
+            let note = format!(
+                "{} rows refuse everything, because the trait `consent` is no object of purposes in them; map each purpose to its \
+                 column with the setting `consent`, e.g. {{\"news\": \"newsletter\"}}",
+                self.refusing
+            );
+            notes.push(("consent".to_owned(), note));
         }
         if complete && self.rows == 0 {
             let is_csv = self.begun.is_some_and(|begun| begun.format == Format::Csv);

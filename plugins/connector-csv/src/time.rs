@@ -15,7 +15,7 @@ use self::pattern::Item;
 use crate::zone::{Local, Zone};
 
 /// How a time is written.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TimeFormat {
     /// Every way that `free` knows.
     Auto,

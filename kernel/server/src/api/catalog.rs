@@ -6,12 +6,12 @@ use axum::extract::State;
 use kith_features::FeatureName;
 use kith_pipeline::{CatalogEntry, Kinds, NameKind};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Authority, Json, PageQuery, Query, right};
 use super::masks::Lens;
-use super::view::{Page, time};
+use super::view::{self, Page, time};
 use crate::app::App;
 use crate::auth::{Caller, Scope};
 use crate::error::{ApiError, Problem};
@@ -90,7 +90,8 @@ impl From<Kinds> for KindsBody {
 /// A value, and how many events or people have it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ValueBody {
-    value: Value,
+    #[schema(value_type = Value)]
+    value: Box<RawValue>,
     count: u64,
 }
 
@@ -162,10 +163,7 @@ fn shown(app: &App, caller: &Caller, entry: CatalogEntry) -> CatalogBody {
     let count = entry.seen.as_ref().and_then(|seen| lens.number(seen.count));
     let people = entry.people.and_then(|people| lens.number(people));
     let seen = entry.seen.filter(|_| lens.is_clear());
-    let value = |(json, count): (String, u64)| {
-        let value = serde_json::from_str(&json).unwrap_or(Value::String(json));
-        ValueBody { value, count }
-    };
+    let value = |(json, count): (String, u64)| ValueBody { value: view::json(&json), count };
     CatalogBody {
         kind: kind_name(entry.kind),
         name: entry.name,

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::args::CatalogArgs;
 use super::client::Client;
+use super::digits;
 use super::output::{self, cut, field};
 use super::{Failure, items, print_json};
 
@@ -44,8 +45,10 @@ fn values(entry: &Value) -> String {
         return "many".to_owned();
     }
     let all: Vec<&Value> = entry.get("values").and_then(Value::as_array).into_iter().flatten().collect();
-    let shown =
-        all.iter().take(MAX_SHOWN).map(|value| format!("{} ({})", value["value"], output::known(value, "count")));
+    let shown = all
+        .iter()
+        .take(MAX_SHOWN)
+        .map(|value| format!("{} ({})", digits::line(&value["value"]), output::known(value, "count")));
     let mut shown: Vec<String> = shown.collect();
     if all.len() > MAX_SHOWN {
         shown.push(format!("{} more", all.len() - MAX_SHOWN));

@@ -10,7 +10,7 @@ use crate::cli::args::{Bound, InstallArgs, InstallationChangeArgs, PluginCommand
 use crate::cli::client::{ApiError, Client, encode, pause};
 use crate::cli::consent::Consent;
 use crate::cli::output::{self, Step, cut, field};
-use crate::cli::{Failure, items, json_argument, print_json};
+use crate::cli::{Failure, digits, items, json_argument, print_json};
 
 /// How often a running fit is looked at.
 const FIT_POLL: Duration = Duration::from_millis(200);
@@ -245,7 +245,7 @@ fn changed(installation: &Value) -> String {
     };
     let grants = &installation["grants"];
     let mut rows = vec![
-        vec!["config".to_owned(), cut(&installation["config"].to_string(), 200)],
+        vec!["config".to_owned(), cut(&digits::line(&installation["config"]), 200)],
         vec!["secrets".to_owned(), list(&installation["secrets"])],
         vec!["http".to_owned(), list(&grants["http"])],
     ];
@@ -331,7 +331,7 @@ fn installations(installations: &[Value]) -> String {
 }
 
 fn one_installation(answer: &Value) -> String {
-    with_to_do(format!("{answer:#}"), std::slice::from_ref(answer))
+    with_to_do(digits::pretty(answer), std::slice::from_ref(answer))
 }
 
 /// A text, and below it what is to be done for installations that wait for somebody.
