@@ -22,7 +22,7 @@ pub const NOT_AN_OBJECT: &str = "not-an-object";
 
 /// Every code that is counted by its name: those of the reader of JSON, of the kernel and of the first-party connectors. A plugin's own
 /// codes are counted together, so that no sender and no plugin makes a series of figures.
-const CODES: [&str; 24] = [
+const CODES: [&str; 25] = [
     "half-surrogate",
     "invalid-utf8",
     "not-a-number",
@@ -39,6 +39,7 @@ const CODES: [&str; 24] = [
     "more-flags",
     LIST_FOR_OBJECT,
     NOT_AN_OBJECT,
+    "not-an-id",
     "time-unreadable",
     "time-from-original",
     "time-from-sent-at",

@@ -15,6 +15,7 @@ use crate::record::{Dialect, Escape, FieldSpan, Found};
 use crate::settings::{Format, Mapping, Settings, ShortRows};
 
 mod begin;
+mod charset;
 mod column;
 mod currency;
 mod encoding;
@@ -69,7 +70,7 @@ impl Connector for Csv {
                 start.begun
             }
         };
-        let piece = Piece::new(begun.encoding()?, mark, body);
+        let piece = Piece::new(begun.charset, mark, body);
         let mut reading = Reading::new(&settings, begun, &piece, request.complete, progress)?;
         reading.at = at;
         reading.run()?;
@@ -143,7 +144,10 @@ impl<'p> Reading<'p> {
         }
         if begun.exactness() == Exactness::Unquoted {
             let fields = mapping.properties.iter_mut().chain(&mut mapping.traits);
-            fields.for_each(|field| field.time.formats.insert(0, time::TimeFormat::Rfc3339));
+            fields.for_each(|field| {
+                field.time.formats.insert(0, time::TimeFormat::Rfc3339);
+                field.value_type.get_or_insert(settings::ValueType::Cell);
+            });
         }
         if is_csv && !settings.header && progress.header.is_none() {
             progress.header = Some(settings.columns.clone());

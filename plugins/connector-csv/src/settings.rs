@@ -208,6 +208,9 @@ pub(crate) enum ValueType {
     Boolean,
     Date,
     Time,
+    /// What a cell of a sheet is: no type of the configuration.
+    #[serde(skip)]
+    Cell,
 }
 
 #[derive(Deserialize)]
@@ -425,7 +428,7 @@ impl Settings {
     }
 
     /// The encoding; `None` where the file is to show it.
-    pub(crate) fn encoding(&self) -> Result<Option<&'static encoding_rs::Encoding>, Failure> {
+    pub(crate) fn encoding(&self) -> Result<Option<crate::charset::Charset>, Failure> {
         if self.encoding == "auto" { Ok(None) } else { encoding::named(&self.encoding).map(Some) }
     }
 

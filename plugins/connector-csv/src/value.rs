@@ -27,7 +27,12 @@ pub(crate) fn json<'c>(
     seen: &mut Numbers,
     dates: &mut Times,
 ) -> Result<Option<Cow<'c, str>>, Problem> {
-    Ok(match (cell, field.value_type) {
+    let value_type = match (field.value_type, cell) {
+        (Some(ValueType::Cell), Cell::Text(text)) if is_time_of_sheet(text) => Some(ValueType::Time),
+        (Some(ValueType::Cell), _) => None,
+        (value_type, _) => value_type,
+    };
+    Ok(match (cell, value_type) {
         (Cell::Absent, _) => None,
         (Cell::Text(text) | Cell::Exact(text), Some(ValueType::Date | ValueType::Time)) => moment(text, field, dates)?,
         (Cell::Json(Value::Number(number)), Some(ValueType::Date | ValueType::Time)) => {
@@ -58,6 +63,16 @@ pub(crate) fn json<'c>(
             return Err(Problem::new("bad-number", format!("`{}` is not a number", crop(&text))));
         }
     })
+}
+
+/// Whether a text is a date with a time of day, as the program that reads workbooks writes it.
+fn is_time_of_sheet(text: &str) -> bool {
+    let form = "0000-00-00T00:00:00.000";
+    matches!(text.len(), 19 | 23)
+        && text
+            .bytes()
+            .zip(form.bytes())
+            .all(|(byte, form)| if form == b'0' { byte.is_ascii_digit() } else { byte == form })
 }
 
 /// A date as `2026-11-21`, a time as RFC 3339 in UTC: what conditions and every reader take for one.
@@ -92,7 +107,9 @@ fn typed_exact(number: &str, value_type: ValueType) -> Result<String, Problem> {
         ValueType::Text => Ok(Value::from(number).to_string()),
         ValueType::Boolean => boolean(number).map(str::to_owned),
         // Those were read before.
-        ValueType::Date | ValueType::Time => Err(Problem::new("bad-time", format!("`{}` is no time", crop(number)))),
+        ValueType::Date | ValueType::Time | ValueType::Cell => {
+            Err(Problem::new("bad-time", format!("`{}` is no time", crop(number))))
+        }
         ValueType::Integer => number::whole(number)
             .map(|whole| whole.to_string())
             .ok_or_else(|| Problem::new("bad-number", format!("`{}` is not a whole number of 64 bits", crop(number)))),

@@ -37,7 +37,16 @@ fn table(entries: &[Value]) -> String {
             values(entry),
         ]
     });
-    output::table(&["written", "events", "people", "last seen", "values"], rows.collect())
+    // Events and their properties are counted by events alone; a column of nothing would read as nobody.
+    let has_people = entries.iter().any(|entry| entry.get("people").is_some());
+    let header = ["written", "events", "people", "last seen", "values"];
+    let keeps = |place: usize| has_people || header[place] != "people";
+    let kept = |row: Vec<String>| -> Vec<String> {
+        row.into_iter().enumerate().filter(|(place, _)| keeps(*place)).map(|(_, cell)| cell).collect()
+    };
+    let names: Vec<&str> =
+        header.iter().enumerate().filter(|(place, _)| keeps(*place)).map(|(_, name)| *name).collect();
+    output::table(&names, rows.map(kept).collect())
 }
 
 fn values(entry: &Value) -> String {
@@ -69,6 +78,8 @@ mod tests {
             json!({ "kind": "trait", "written": "traits.email", "people": 7, "has_many_values": true }),
         ];
         let shown = table(&entries);
+        let of_events = table(&entries[..2]);
+        assert!(!of_events.contains("people") && shown.contains("people"), "{of_events}");
         for part in ["events('Buy')", "1,200", "e.properties['total price'] (Buy)", "\"5\" (9), true (2)", "many"] {
             assert!(shown.contains(part), "{part}: {shown}");
         }

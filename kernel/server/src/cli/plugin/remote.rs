@@ -6,7 +6,7 @@ use std::time::Duration;
 use kith_model::id::Name;
 use serde_json::{Value, json};
 
-use crate::cli::args::{Bound, InstallArgs, InstallationChangeArgs, PluginCommand, SendingArgs};
+use crate::cli::args::{Bound, ConsentGrantArg, InstallArgs, InstallationChangeArgs, PluginCommand, SendingArgs};
 use crate::cli::client::{ApiError, Client, encode, pause};
 use crate::cli::consent::Consent;
 use crate::cli::output::{self, Step, cut, field};
@@ -131,6 +131,9 @@ fn installation(args: &InstallArgs) -> Result<Value, Failure> {
     if !args.grant_recipient.is_empty() {
         body["grants"]["recipients"] = json!(args.grant_recipient);
     }
+    if args.grant_consent {
+        body["grants"]["consent"] = json!("give");
+    }
     args.sending.apply(&mut body["grants"]);
     if !secrets.is_empty() {
         body["secrets"] = Value::Object(secrets);
@@ -204,6 +207,7 @@ impl InstallationChangeArgs {
             || !self.grant_network.is_empty()
             || !self.grant_recipient.is_empty()
             || self.grant_kv.is_some()
+            || self.grant_consent.is_some()
             || !self.secret.is_empty()
             || self.sending.messages_at_once.is_some()
             || self.sending.requests_per_host.is_some()
@@ -233,6 +237,11 @@ fn grants(mut grants: Value, args: &InstallationChangeArgs, secrets: &serde_json
     if let Some(bytes) = args.grant_kv {
         grants["kv_bytes"] = json!(bytes);
     }
+    match args.grant_consent {
+        Some(ConsentGrantArg::Give) => grants["consent"] = json!("give"),
+        Some(ConsentGrantArg::Keep) => drop(grants.as_object_mut().and_then(|grants| grants.remove("consent"))),
+        None => {}
+    }
     args.sending.apply(&mut grants);
     grants
 }
@@ -254,6 +263,10 @@ fn changed(installation: &Value) -> String {
     }
     let of_secrets = grants["secrets"].as_object().into_iter().flatten();
     rows.extend(of_secrets.map(|(name, hosts)| vec![format!("secret {name} to"), list(hosts)]));
+    if field(installation, "kind") == "connector" {
+        let consent = if grants["consent"] == "give" { "give" } else { "keep" };
+        rows.push(vec!["consent".to_owned(), consent.to_owned()]);
+    }
     if field(installation, "kind") == "channel" {
         rows.push(vec!["recipients".to_owned(), list(&grants["recipients"])]);
         for name in ["messages_at_once", "requests_per_host"] {
@@ -437,17 +450,21 @@ mod tests {
             grant_network: vec!["10.1.0.0/16".parse().unwrap()],
             grant_recipient: Vec::new(),
             grant_kv: None,
+            grant_consent: Some(ConsentGrantArg::Give),
             grants_later: false,
             sending: SendingArgs { messages_at_once: Some(Bound::None), ..Default::default() },
         };
         assert!(args.changes_grants());
         let secrets = secrets(&args.secret).unwrap();
         let expected = json!({
-            "http": ["c.example"], "networks": ["10.1.0.0/16"], "kv_bytes": 5, "recipients": ["email"], "limits": { "messages_at_once": null },
+            "http": ["c.example"], "networks": ["10.1.0.0/16"], "kv_bytes": 5, "recipients": ["email"], "limits": { "messages_at_once": null }, "consent": "give",
             "secrets": { "signing": ["c.example"], "fine": ["b.example"], "token": ["c.example"] },
         });
         assert_eq!(grants(present.clone(), &args, &secrets), expected);
-        let none = InstallationChangeArgs { secret: vec!["signing=y".into()], grant_http: Vec::new(), ..args };
+        let given = grants(present.clone(), &args, &secrets);
+        let kept = InstallationChangeArgs { grant_consent: Some(ConsentGrantArg::Keep), ..args };
+        assert_eq!(grants(given, &kept, &secrets).get("consent"), None);
+        let none = InstallationChangeArgs { secret: vec!["signing=y".into()], grant_http: Vec::new(), ..kept };
         let secrets = super::secrets(&none.secret).unwrap();
         assert_eq!(
             grants(present, &none, &secrets)["secrets"],
@@ -466,6 +483,7 @@ mod tests {
             secret: vec!["signing=whsec_x=".into()],
             grant_recipient: Vec::new(),
             grant_kv: 0,
+            grant_consent: true,
             grants_later: false,
             disabled: false,
             sending: SendingArgs::default(),
@@ -474,6 +492,7 @@ mod tests {
         assert_eq!(body["name"], "webhook");
         assert_eq!(body["secrets"], json!({ "signing": "whsec_x=" }));
         assert_eq!(body["grants"]["secrets"], json!({ "signing": ["a.example"] }));
+        assert_eq!(body["grants"]["consent"], "give");
         assert_eq!(body["grants"].get("recipients"), None, "all that the manifest asks for");
         assert_eq!(body["grants"].get("networks"), None);
         let grant_network = vec!["10.1.0.0/16".parse().unwrap()];
