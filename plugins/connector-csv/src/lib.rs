@@ -15,6 +15,7 @@ use crate::record::{Dialect, Escape, FieldSpan, Found};
 use crate::settings::{Format, Mapping, Settings, ShortRows};
 
 mod begin;
+mod charset;
 mod column;
 mod currency;
 mod encoding;
@@ -69,7 +70,7 @@ impl Connector for Csv {
                 start.begun
             }
         };
-        let piece = Piece::new(begun.encoding()?, mark, body);
+        let piece = Piece::new(begun.charset, mark, body);
         let mut reading = Reading::new(&settings, begun, &piece, request.complete, progress)?;
         reading.at = at;
         reading.run()?;
@@ -139,7 +140,14 @@ impl<'p> Reading<'p> {
             && let Some(time) = &mut mapping.time
         {
             // Dates of cells were written so by the program that read the sheet.
-            time.formats.insert(0, time::TimeFormat::Rfc3339);
+            time.form.formats.insert(0, time::TimeFormat::Rfc3339);
+        }
+        if begun.exactness() == Exactness::Unquoted {
+            let fields = mapping.properties.iter_mut().chain(&mut mapping.traits);
+            fields.for_each(|field| {
+                field.time.formats.insert(0, time::TimeFormat::Rfc3339);
+                field.value_type.get_or_insert(settings::ValueType::Cell);
+            });
         }
         if is_csv && !settings.header && progress.header.is_none() {
             progress.header = Some(settings.columns.clone());
@@ -283,7 +291,8 @@ impl<'p> Reading<'p> {
         }
         let raw = self.piece.decode_lossy(record);
         // A refusal in it would otherwise be lost without a word: the line itself has no names of traits.
-        let says_consent = self.mapping.traits.iter().any(|field| field.key.eq_ignore_ascii_case("\"consent\":"));
+        let mapping = &self.mapping;
+        let says_consent = !mapping.consent.is_empty() || mapping.traits.iter().any(settings::Field::is_consent);
         let word = if says_consent { "; what it says of consent was not taken" } else { "" };
         self.rejected.push(Rejected::new(self.progress.line + 1, problem.code, problem.message + word, &raw));
         Ok(())

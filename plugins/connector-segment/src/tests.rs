@@ -203,7 +203,8 @@ fn every_flaw_has_its_code() {
         (json!({ "type": "track", "event": {}, "userId": "u" }), "invalid-field"),
         (json!({ "type": "track", "event": "A" }), "missing-identifier"),
         (json!({ "type": "track", "event": "A", "userId": null, "anonymousId": "" }), "missing-identifier"),
-        (json!({ "type": "track", "event": "A", "userId": true }), "invalid-field"),
+        (json!({ "type": "track", "event": "A", "userId": true }), "missing-identifier"),
+        (json!({ "type": "alias", "userId": "u", "previousId": {} }), "missing-previous-id"),
         (json!({ "type": "track", "event": "A", "userId": "u", "messageId": "m".repeat(257) }), "invalid-message-id"),
         (json!({ "type": "alias", "userId": "u" }), "missing-previous-id"),
         (json!({ "type": "group", "userId": "u" }), "missing-group-id"),
@@ -214,6 +215,23 @@ fn every_flaw_has_its_code() {
     ] {
         let name = message.to_string();
         assert_eq!(refuse(message), code, "{}", &name[..name.len().min(100)]);
+    }
+}
+
+/// What is no text and no number is no id, whichever field it stands in: the message is taken by what else names the person.
+#[test]
+fn what_is_no_id_names_nobody_and_costs_no_message() {
+    for odd in ["true", "false", "{}", r#"{"id":7}"#, "[]", r#"["u"]"#, "[[]]"] {
+        for (field, other) in [("userId", "anonymousId"), ("anonymousId", "userId"), ("messageId", "userId")] {
+            let body = format!(r#"{{"batch":[{{"type":"track","event":"A","{other}":"u","{field}":{odd}}}]}}"#);
+            let received = receive("/v1/batch", body).unwrap();
+            assert_eq!((received.events.len(), received.rejected.len()), (1, 0), "{field} {odd}");
+            let event = &received.events[0];
+            assert_eq!(event.identifiers.len(), 1, "{field} {odd}");
+            assert!(event.flags.contains(&format!("not-an-id:{field}")), "{field} {odd}: {:?}", event.flags);
+            let is_kept = event.context.contains(&format!(r#""{field}":{odd}"#)) || odd == "{}";
+            assert!(is_kept && event.message_id.is_none(), "{field} {odd}: {}", event.context);
+        }
     }
 }
 
