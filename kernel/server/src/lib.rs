@@ -17,6 +17,7 @@ mod machine;
 pub mod metrics;
 mod pace;
 pub mod plugin_build;
+pub mod public;
 mod reads;
 mod retention;
 pub mod serve;
