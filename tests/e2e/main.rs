@@ -26,4 +26,5 @@ mod people;
 mod records;
 mod restart;
 mod segment;
+mod signed;
 mod workspaces;

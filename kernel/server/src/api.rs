@@ -181,7 +181,7 @@ async fn one_host(request: Request, next: Next) -> Response {
 async fn no_route(State(app): State<Arc<App>>, request: Request) -> Response {
     match ingest::as_client_call(request.method(), request.uri().path()) {
         Some(call) => ingest::answer_call(app, call, request).await,
-        None if hooks::is_address(request.uri().path()) => hooks::answer(app, request).await.into_response(),
+        None if hooks::is_address(request.uri().path()) => hooks::answer(app, request).await,
         None => ApiError::NoRoute.into_response(),
     }
 }
@@ -190,7 +190,7 @@ async fn no_route(State(app): State<Arc<App>>, request: Request) -> Response {
 async fn other_method(State(app): State<Arc<App>>, request: Request) -> Response {
     match ingest::as_client_call(request.method(), request.uri().path()) {
         Some(call) => ingest::answer_call(app, call, request).await,
-        None if hooks::is_address(request.uri().path()) => hooks::answer(app, request).await.into_response(),
+        None if hooks::is_address(request.uri().path()) => hooks::answer(app, request).await,
         None => ApiError::MethodNotAllowed.into_response(),
     }
 }

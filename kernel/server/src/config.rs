@@ -12,6 +12,7 @@ use kith_model::time::{Clock, SystemClock};
 use kith_store::EngineKind;
 
 use crate::front::Proxies;
+use crate::public::PublicUrl;
 use crate::serve::TlsFiles;
 
 /// Everything the server is told at its start.
@@ -62,6 +63,8 @@ pub struct HttpLimits {
     pub max_connections_per_peer: usize,
     /// The proxies that clients come through; `None` where they connect themselves.
     pub proxies: Option<Proxies>,
+    /// Under which address browsers reach the server.
+    pub public_url: Option<PublicUrl>,
     /// The certificate for TLS of the server's own.
     pub tls: Option<TlsFiles>,
     /// Requests of one address without a valid key in a minute.
@@ -97,6 +100,7 @@ impl Default for HttpLimits {
             max_connections: size(&table::CONNECTIONS),
             max_connections_per_peer: size(&table::PEER_CONNECTIONS),
             proxies: None,
+            public_url: None,
             tls: None,
             max_failed_authentications: table::FAILED_AUTHENTICATIONS.default,
             max_requests_per_key: table::CREDENTIAL_REQUESTS.default,

@@ -18,6 +18,7 @@ mod memory;
 pub mod metrics;
 mod pace;
 pub mod plugin_build;
+pub mod public;
 mod reads;
 mod retention;
 pub mod serve;

@@ -7,6 +7,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 use kith::config::{HttpLimits, KEEP_DEAD_LETTERS_DAYS};
 use kith::front::{Proxies, ProxyHeader};
+use kith::public::PublicUrl;
 use kith::serve::TlsFiles;
 use kith_model::budget::table;
 use kith_model::network::{InvalidNetwork, Network};
@@ -115,6 +116,10 @@ pub(crate) struct ExposureArgs {
     /// the one proxy
     #[arg(long, value_name = "CIDR", requires = "behind_proxy")]
     pub(crate) trusted_proxy: Vec<Network>,
+    /// The address under which browsers reach the server, e.g. https://events.example.com: what Segment's browser client is told to
+    /// send to. Without it that is told only to who names the address that it is connected to
+    #[arg(long, env = "KITH_PUBLIC_URL", value_name = "URL")]
+    pub(crate) public_url: Option<PublicUrl>,
     /// The header in which the proxy names the client
     #[arg(long, value_enum, default_value_t = ForwardedHeader::XForwardedFor, requires = "behind_proxy")]
     pub(crate) proxy_header: ForwardedHeader,
@@ -181,6 +186,7 @@ impl BudgetArgs {
             max_bytes_per_key: self.key_memory,
             max_ingest_bytes: size(self.intake_memory),
             proxies: exposure.proxies(),
+            public_url: exposure.public_url.clone(),
             tls: exposure.tls(),
             ..HttpLimits::default()
         }
