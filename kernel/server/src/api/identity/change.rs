@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// How far a change of rules has come, or its dry run.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ProgressBody {
+pub(crate) struct RuleChangeProgress {
     /// `weigh`, `replay`, `settle`, in this order, then `done`; empty before the first.
     step: &'static str,
     /// Identifiers whose evidence was looked at.
@@ -102,7 +102,7 @@ pub(crate) struct DryRunBody {
     /// `running`, `done` or `failed`; `applied` where the change was confirmed and made.
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    progress: Option<ProgressBody>,
+    progress: Option<RuleChangeProgress>,
     #[serde(skip_serializing_if = "Option::is_none")]
     effect: Option<EffectBody>,
     /// Why it failed.
@@ -116,7 +116,7 @@ pub(crate) struct RuleChangeBody {
     /// `waiting`, `running` or `done`.
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    progress: Option<ProgressBody>,
+    progress: Option<RuleChangeProgress>,
 }
 
 /// What is to be undone, or with `back` followed again: all that one identifier tied, or all that one kind of evidence did.
@@ -143,10 +143,10 @@ pub(crate) struct DryRunQuery {
     token: String,
 }
 
-fn progress_body(progress: RuleProgress) -> ProgressBody {
+fn progress_body(progress: RuleProgress) -> RuleChangeProgress {
     let RuleProgress { step, weighed, events, settled, identifiers, events_in_all, too_connected, unreadable } =
         progress;
-    ProgressBody { step, weighed, events, settled, identifiers, events_in_all, too_connected, unreadable }
+    RuleChangeProgress { step, weighed, events, settled, identifiers, events_in_all, too_connected, unreadable }
 }
 
 fn effect_body(app: &App, caller: &Caller, effect: RuleEffect) -> Result<EffectBody, ApiError> {

@@ -101,7 +101,9 @@ fn every_refusal_is_described_as_the_problem_that_is_sent() {
             }
             let has = |status: &str| responses.contains_key(status);
             assert!(has("429"), "{method} {path}");
-            assert_eq!(operation["security"].is_array(), has("401"), "{method} {path}");
+            // A webhook's address is its key; what is asked of it beside that is a signature.
+            let is_signed = path.starts_with("/hooks/") || path.starts_with("/callbacks/");
+            assert_eq!(operation["security"].is_array() || is_signed, has("401"), "{method} {path}");
             let takes_body = operation["requestBody"].is_object();
             assert_eq!(takes_body, has("415") && has("408"), "{method} {path}");
         }
