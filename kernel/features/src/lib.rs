@@ -132,7 +132,7 @@ mod value;
 mod window;
 mod zone;
 
-pub use asks::Ask;
+pub use asks::{Ask, Compared};
 pub use budget::{MAX_PRODUCED_BYTES, MAX_STEPS};
 pub use error::ExpressionError;
 pub use event::EventFacts;

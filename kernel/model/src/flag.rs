@@ -35,7 +35,7 @@ pub const RULE_HASHED: &str = "rule-hashed";
 
 /// Every code that is counted by its name: those of the reader of JSON, of the kernel and of the first-party connectors. A plugin's own
 /// codes are counted together, so that no sender and no plugin makes a series of figures.
-const CODES: [&str; 28] = [
+const CODES: [&str; 29] = [
     "half-surrogate",
     "invalid-utf8",
     "not-a-number",
@@ -52,6 +52,7 @@ const CODES: [&str; 28] = [
     "more-flags",
     LIST_FOR_OBJECT,
     NOT_AN_OBJECT,
+    "not-an-id",
     "time-unreadable",
     "time-from-original",
     "time-from-sent-at",

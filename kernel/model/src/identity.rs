@@ -29,6 +29,7 @@ mod placeholders;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod undone;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -44,6 +45,7 @@ pub use rules::{
     AliasRule, Case, EvidenceBound, IdentityRules, MAX_RULED_VALUES, RulesError, SHARED_ABOVE, SPARE_EVIDENCE, Shape,
     TypeRules, is_type,
 };
+pub use undone::{FORMS, Standing, UnknownEvidence};
 
 /// Something that names a person, e.g. `(email, a@b.c)`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -19,8 +19,9 @@ mod lane;
 pub(crate) mod moment;
 mod named;
 mod never_seen;
-mod people;
+pub(crate) mod people;
 pub(crate) mod queue;
+pub(crate) mod reweigh;
 pub(crate) mod rules;
 mod unit;
 pub(crate) mod validate;
@@ -43,7 +44,7 @@ use crate::rows::DeliveryTotals;
 use crate::views::Acceptance;
 use aside::{Again, Input};
 use lane::Lane;
-use queue::submission_bytes;
+pub(crate) use queue::submission_bytes;
 
 /// How many rejections an answer lists; all are counted.
 pub const MAX_REPORTED_REJECTIONS: usize = 100;
@@ -126,8 +127,12 @@ pub(crate) struct Accept {
 
 impl Tasks<WorkspaceId> for Lanes {
     fn turn(&self, id: WorkspaceId) -> Turn {
-        let Some(lane) = self.lanes.read().get(&id).cloned() else { return Turn::Idle };
-        let turned = lane.turn(&self.store);
+        let (lane, lanes) = {
+            let lanes = self.lanes.read();
+            (lanes.get(&id).cloned(), lanes.len())
+        };
+        let Some(lane) = lane else { return Turn::Idle };
+        let turned = lane.turn(&self.store, lanes);
         self.free(turned.freed_bytes);
         (self.committed)(id);
         turned.turn

@@ -5,6 +5,7 @@ mod faults;
 pub(crate) mod occurrences;
 mod preview;
 pub(crate) mod session;
+mod volume;
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use kith_store::CommitError;
 use tokio::sync::oneshot;
 
 use crate::accept::rules::SourceRules;
-use crate::accept::{MAX_LISTED_OF_FILES, MAX_REPORTED_REJECTIONS, Refused, Sender, Submission};
+use crate::accept::{MAX_LISTED_OF_FILES, MAX_REPORTED_REJECTIONS, Refused, Sender, Submission, submission_bytes};
 use crate::guests::{Caller, GuestClass, Guests};
 use crate::setup::{Activity, Installed, Role, Setup};
 use crate::shared::{Culprit, Shared, Workspace};
@@ -37,6 +38,7 @@ use faults::{Asked, Blame, beyond_limit};
 use occurrences::Occurrences;
 pub use preview::Preview;
 use session::Session;
+pub(crate) use volume::Volumes;
 
 /// What happens where there is no room now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -299,6 +301,8 @@ impl Intake {
 
     /// Let the connector read the buffer, and commit what it found. How many bytes it took.
     async fn piece(&mut self, complete: bool, without_room: WithoutRoom) -> Result<usize, IntakeError> {
+        let whose = (self.workspace, self.source);
+        self.shared.volumes.check(whose, self.shared.clock.now()).map_err(IntakeError::Exhausted)?;
         let request = SourceRequest { body: std::mem::take(&mut self.buffer), complete, ..self.request.clone() };
         let (request, received) = self.call(request, without_room).await?;
         let received = match received {
@@ -358,7 +362,9 @@ impl Intake {
                 again: None,
                 reply,
             };
+            let bytes = submission_bytes(&submission);
             self.shared.submit(submission, without_room).await?;
+            self.shared.volumes.brought(whose, bytes, self.shared.clock.now());
             self.note(answered.await.map_err(|_| stopped())?.map_err(|error| not_committed(&error))?);
         } else if self.acceptance.position.0 == 0 {
             self.acceptance.position = self.shared.store.head();

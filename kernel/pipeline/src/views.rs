@@ -13,12 +13,14 @@ use kith_model::profile::{FoldedTrait, Score, Tag};
 use kith_model::time::Timestamp;
 
 mod letters;
+mod rules;
 
 pub use crate::react::seen::{Kinds, Seen};
 pub use crate::shared::Failing;
 pub use letters::{
     DeadLetter, Edit, LetterCount, LetterCounts, LetterFilter, LetterKind, ListedLetter, RecordLetter, Replay,
 };
+pub use rules::{DryRun, RuleChange, RuleEffect, RuleExample, RuleProgress, Split};
 
 /// What became of one submitted event.
 #[derive(Debug, Clone, PartialEq, Eq)]

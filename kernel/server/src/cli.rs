@@ -13,6 +13,7 @@ mod consents;
 mod delivery;
 mod demo;
 mod dictionary;
+mod digits;
 #[cfg(test)]
 mod documents;
 mod identity;
@@ -167,8 +168,7 @@ fn roots(path: &Path) -> Result<RootCerts, Failure> {
 
 /// Print a value for programs.
 fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
-    // A value that came from JSON, or was made of JSON's own types, can always be written.
-    output::say(format_args!("{value:#}"))
+    output::say(digits::pretty(value))
 }
 
 /// The members of a list: bare, or under `items`.
@@ -186,5 +186,5 @@ fn json_argument(name: &'static str, text: &str) -> Result<serde_json::Value, Fa
             source,
         })?,
     };
-    serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("{name} is not JSON: {error}")))
+    digits::read_argument(&text).map_err(|error| Failure::Usage(format!("{name} is not JSON: {error}")))
 }

@@ -105,12 +105,26 @@ pub struct HttpRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretRequest {
     pub name: String,
-    /// The hosts it may be sent to; the same patterns as [`HttpRequest::host`].
+    /// The hosts it may be sent to; the same patterns as [`HttpRequest::host`]. None for one that signatures are only checked with.
     pub hosts: Vec<String>,
     pub reason: String,
     /// Whether the plugin does its work without it.
     #[serde(default)]
     pub optional: bool,
+    /// How it is written.
+    #[serde(default)]
+    pub form: SecretForm,
+}
+
+/// How a secret is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecretForm {
+    /// Any text.
+    #[default]
+    Text,
+    /// `whsec_` and the base64 of 24 to 64 bytes, after Standard Webhooks.
+    StandardWebhooks,
 }
 
 /// What an admin allowed. Effective policy = manifest request ∩ grant ∩ host ceiling.

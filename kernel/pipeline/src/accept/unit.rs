@@ -25,8 +25,9 @@ use super::aside::{KeptParts, Part, Quota};
 use super::counts::Totals;
 use super::dedupe::{Seen, SeenMessages, Unseen};
 use super::moment::{self, Moment};
-use super::named::LeftOut;
+use super::named::{self, LeftOut};
 use super::people::{Followed, People, Spoken};
+use super::reweigh::{self, AppliedRules, Noted};
 use super::rules::Ruled;
 use super::validate::Checked;
 use super::{Submission, content, validate};
@@ -74,6 +75,9 @@ pub(super) struct Workspace {
     totals: Totals,
     quota: Quota,
     pub rules: IdentityRules,
+    /// By which rules history is tied, and whether the store has that as it is here.
+    pub(super) applied: AppliedRules,
+    pub(super) applied_noted: Noted,
     /// Makes the ids of messages that came without one differ.
     unnamed: u64,
     /// The largest unit; a test makes it small.
@@ -136,7 +140,16 @@ impl Workspace {
         rules: IdentityRules,
         realm_key: [u8; 32],
     ) -> Result<Workspace, ReadError> {
+        let noted = reweigh::applied(store.as_ref(), id)?;
+        // Of a workspace that never noted rules, history is taken for tied by those of today.
+        let (applied_noted, applied) = match noted {
+            Some(applied) if applied.digest == reweigh::digest(&rules) => (Noted::Yes, applied),
+            Some(_) => (Noted::No, AppliedRules::all(id, &rules)),
+            None => (Noted::No, AppliedRules::done(&rules)),
+        };
         Ok(Workspace {
+            applied,
+            applied_noted,
             store: Arc::clone(store),
             id,
             people: People::open(Arc::clone(store), id, realm_key)?,
@@ -343,7 +356,7 @@ impl Workspace {
             received_at: submission.received_at,
             source: submission.source,
             identity,
-            identifiers: checked.identifiers.into_iter().map(|named| named.spelled).collect(),
+            identifiers: named::came(event, checked.identifiers),
             properties: event.properties.clone(),
             traits: event.traits.clone(),
             context: event.context.clone(),
@@ -393,6 +406,7 @@ impl Workspace {
         if operations.is_empty() {
             return Ok(Unit::default());
         }
+        operations.extend(self.note_applied());
         let (before, after) = self.totals.write();
         operations.push(after);
         Ok(Unit { preconditions: vec![before], operations, ..Unit::default() })

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use kith_model::event::{EventOrigin, RejectedRecord};
-use kith_model::plugin::{PluginFault, ReceiveError, RecordPlace, Refusal, SourceRequest};
+use kith_model::plugin::{PluginFault, ReceiveError, RecordPlace, Refusal, Replayed, SourceRequest};
 use tokio::sync::oneshot;
 
 use super::{Intake, IntakeError, WithoutRoom, not_committed, stopped};
@@ -104,7 +104,7 @@ impl Intake {
             query,
             headers: headers.into_iter().collect(),
             resume: resume.clone(),
-            is_replay: letter.form != RawForm::Request,
+            replayed: if letter.form == RawForm::Request { Replayed::Request } else { Replayed::Record },
             // The times that it names are corrected as they would have been then.
             received_at: letter.at,
             ..self.request

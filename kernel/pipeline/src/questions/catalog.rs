@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kith_features::{Ask, Expression, FeatureName};
+use kith_features::{Ask, Compared, Expression, FeatureName};
 use kith_model::dictionary::{self, Dictionary};
 use kith_model::id::WorkspaceId;
 
@@ -128,6 +128,8 @@ impl Known<'_> {
             Ask::PropertyIs { event, property, text } if self.reads_people => self.unsent_value(event, property, text),
             Ask::OwnField { event, field } => self.hidden_property(event, field),
             Ask::Summed { event, property } if self.reads_people => self.amounts_in_texts(event, property),
+            Ask::Ordered(feature, compared) if self.reads_people => self.incomparable(feature, *compared),
+            Ask::OddDate(text) => Some(odd_date(text)),
             _ => None,
         }
     }
@@ -181,6 +183,21 @@ impl Known<'_> {
         }
         let meant = self.meant(text, texts.into_iter());
         Some(format!("nobody's `{feature}` is '{text}' so far{meant}"))
+    }
+
+    fn incomparable(&self, feature: &FeatureName, compared: Compared) -> Option<String> {
+        let people = self.projection.index.incomparable(feature, compared).filter(|people| *people > 0)?;
+        let whose = if people == 1 { "one person's".to_owned() } else { format!("{people} people's") };
+        Some(match compared {
+            Compared::Number => format!(
+                "{whose} `{feature}` is text that is no number, which is neither less nor more than one; texts with spaces or zeros \
+                 around their number are `double({feature})`"
+            ),
+            Compared::Time => format!(
+                "{whose} `{feature}` is text that names no time, which is neither before nor after one; a date is `2026-11-21`, a time \
+                 `2026-11-21T10:00:00Z`, and files are imported so with `\"type\": \"date\"` or `\"time\"`"
+            ),
+        })
     }
 
     fn unsent_event(&self, event: &str) -> Option<String> {
@@ -285,6 +302,11 @@ impl Known<'_> {
         let near = told.filter_map(|(other, _)| Some((distance(name, other)?, other)));
         near.min().map_or_else(String::new, |(_, other)| format!("; did you mean `{other}`?"))
     }
+}
+
+/// What a date is told that is written in a way that is none here.
+fn odd_date(text: &str) -> String {
+    format!("'{text}' is no date here and compares letter by letter; write year, month and day, e.g. '2026-09-01'")
 }
 
 /// Whether events of a name are those in which the kernel tells of its own work.

@@ -337,7 +337,7 @@ impl Bench {
             complete: true,
             resume: None,
             received_at: kith_model::time::Clock::now(&self.clock),
-            is_replay: false,
+            replayed: Replayed::No,
         }
     }
 

@@ -8,14 +8,14 @@ use kith_model::dictionary::Entry;
 use kith_model::plugin::PluginKind;
 use kith_pipeline::{CatalogEntry, Kinds, NameKind};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::dictionary::{CatalogEntryBody, subject_of};
 use super::extract::{Authority, Json, PageQuery, Query, right};
 use super::masks::Lens;
 use super::sensitive::Mask;
-use super::view::{Page, time};
+use super::view::{self, Page, time};
 use crate::app::App;
 use crate::auth::{Caller, Scope};
 use crate::catalogue::WorkspaceTables;
@@ -104,7 +104,8 @@ impl From<Kinds> for KindsBody {
 /// A value, and how many events or people have it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ValueBody {
-    value: Value,
+    #[schema(value_type = Value)]
+    value: Box<RawValue>,
     count: u64,
 }
 
@@ -209,10 +210,7 @@ fn shown(app: &App, caller: &Caller, entry: CatalogEntry) -> CatalogBody {
     let count = entry.seen.as_ref().and_then(|seen| lens.number(seen.count));
     let people = entry.people.and_then(|people| lens.number(people));
     let seen = entry.seen.filter(|_| lens.is_clear());
-    let value = |(json, count): (String, u64)| {
-        let value = serde_json::from_str(&json).unwrap_or(Value::String(json));
-        ValueBody { value, count }
-    };
+    let value = |(json, count): (String, u64)| ValueBody { value: view::json(&json), count };
     CatalogBody {
         kind: kind_name(entry.kind),
         name: entry.name,

@@ -10,14 +10,16 @@ use kith_model::id::ProfileId;
 use kith_model::identity::Identifier;
 use kith_pipeline::{DeliveryFilter, DeliveryView};
 use serde::{Deserialize, Serialize};
+#[cfg(test)]
 use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Authority, Query, page_limit, right};
 use super::masks::Sight;
 use super::profiles::{no_profile, person, profile_id};
 use super::sensitive::Mask;
-use super::view::{Page, payload, time};
+use super::view::{Page, json, time};
 use crate::app::App;
 use crate::auth::{Caller, Scope};
 use crate::catalogue::WorkspaceTables;
@@ -37,7 +39,7 @@ pub(crate) struct DeliveryBody {
     profile: Option<String>,
     purpose: String,
     #[schema(value_type = Object)]
-    payload: Value,
+    payload: Box<RawValue>,
     created_at: String,
     #[serde(flatten)]
     state: StateBody,
@@ -189,7 +191,7 @@ pub(super) fn delivery_body(tables: &WorkspaceTables, view: DeliveryView, sight:
         },
         profile,
         purpose: view.purpose,
-        payload: payload(&view.payload),
+        payload: json(&view.payload),
         created_at: time(view.created_at),
         state,
         withheld: withholding.fields,

@@ -1,7 +1,9 @@
 //! Who is one person: the rules, what was not followed, the merges that hold, and why two identifiers are one person.
 
 mod by_hand;
+mod change;
 mod rules;
+mod splits;
 
 use std::sync::Arc;
 
@@ -21,7 +23,11 @@ use crate::catalogue::WorkspaceTables;
 use crate::error::{ApiError, Problem};
 
 pub(crate) use by_hand::{__path_merge, __path_split, merge, split};
+pub(crate) use change::{
+    __path_begin_dry_run, __path_dry_run, __path_rule_change, __path_undo, begin_dry_run, dry_run, rule_change, undo,
+};
 pub(crate) use rules::{__path_read, __path_replace, read, replace};
+pub(crate) use splits::{__path_splits, __path_unsplit, splits, unsplit};
 
 /// One end of a piece of evidence.
 #[derive(Debug, Serialize, ToSchema)]
@@ -128,7 +134,11 @@ fn veto_text(veto: &Veto) -> (&'static str, String) {
         Veto::Limit { kind } => ("limit", format!("one person would have more `{kind}` than the identity rules allow")),
         Veto::MustNotLink => ("must_not_link", "somebody said that they are not one person".to_owned()),
         Veto::TooManyMembers => ("too_many_members", "one person would have too many identifiers".to_owned()),
-        Veto::Shared => ("shared", "one of them came with too many others, so it ties nobody".to_owned()),
+        Veto::Shared => (
+            "shared",
+            "one of them came with too many others, or the identity rules say that it ties nobody".to_owned(),
+        ),
+        Veto::Unfollowed => ("unfollowed", "the identity rules do not follow evidence of this kind".to_owned()),
         Veto::Surplus => ("surplus", "one of them has as much evidence as it keeps".to_owned()),
     }
 }

@@ -3,6 +3,7 @@
 
 mod cells;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -12,14 +13,14 @@ use axum::response::{IntoResponse, Response};
 use kith_model::id::WorkspaceId;
 use kith_model::identity::Identifier;
 use kith_pipeline::{Column, ProfileRow, ProfileRows, ProfileSearch};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use super::audit::Pieces;
 use super::extract::{Authority, Path, Query, page_limit, right};
 use super::profiles::person;
 use super::sensitive::Mask;
-use super::view::Page;
+use super::view::{Page, json};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::{ApiError, Problem};
@@ -139,11 +140,12 @@ fn name_of(column: &Column) -> String {
     }
 }
 
-/// A row as an object, with the profile's id whether or not it is a column.
-fn object(names: &[String], row: ProfileRow) -> Value {
-    let mut object = Map::from_iter([("id".to_owned(), Value::String(row.id.to_string()))]);
-    object.extend(names.iter().cloned().zip(row.cells));
-    Value::Object(object)
+/// A row as an object, with the profile's id whether or not it is a column. Values are JSON as it is stored, number for number.
+fn object(names: &[String], row: &ProfileRow) -> BTreeMap<String, Box<RawValue>> {
+    let id = serde_json::Value::from(row.id.to_string()).to_string();
+    let mut object = BTreeMap::from([("id".to_owned(), json(&id))]);
+    object.extend(names.iter().cloned().zip(row.cells.iter().map(|cell| json(cell))));
+    object
 }
 
 /// A page of the people who meet what is asked for.
@@ -161,8 +163,8 @@ pub(super) async fn found(app: &Arc<App>, caller: Caller, asked: Asked) -> Resul
             Ok::<_, ApiError>(page)
         })
         .await?;
-    let items = rows.into_iter().map(|row| object(&names, row)).collect();
-    Ok(axum::Json(Page::<Value> { items, next }).into_response())
+    let items = rows.iter().map(|row| object(&names, row)).collect();
+    Ok(axum::Json(Page::<BTreeMap<String, Box<RawValue>>> { items, next }).into_response())
 }
 
 /// Everybody who meets what is asked for, as a file: `format=csv` unless told, or `ndjson`. The parameters are those of the

@@ -134,8 +134,11 @@ pub(crate) struct InstallArgs {
     /// Bytes of its own state
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub(crate) grant_kv: u64,
+    /// Let what the source says of consent end refusals: for imports and servers of your own, never for keys that stand in pages
+    #[arg(long)]
+    pub(crate) grant_consent: bool,
     /// Install it without grants although its configuration names hosts; they are granted later
-    #[arg(long, conflicts_with_all = ["grant_http", "grant_network", "grant_recipient", "grant_sensitive", "grant_kv", "secret"])]
+    #[arg(long, conflicts_with_all = ["grant_http", "grant_network", "grant_recipient", "grant_sensitive", "grant_kv", "grant_consent", "secret"])]
     pub(crate) grants_later: bool,
     /// Install it switched off, e.g. because a secret is still to come
     #[arg(long)]
@@ -172,6 +175,9 @@ pub(crate) struct InstallationChangeArgs {
     /// Bytes of its own state
     #[arg(long, value_name = "BYTES")]
     pub(crate) grant_kv: Option<u64>,
+    /// Whether what the source says of consent may end refusals
+    #[arg(long, value_name = "give|keep")]
+    pub(crate) grant_consent: Option<ConsentGrantArg>,
     /// Take a configuration that names a host which is not granted yet
     #[arg(long)]
     pub(crate) grants_later: bool,
@@ -188,6 +194,13 @@ pub(crate) struct SendingArgs {
     /// Requests of a channel that are under way to one host at once; `none` leaves it to the server
     #[arg(long, value_parser = parse_bound, value_name = "N|none")]
     pub(crate) requests_per_host: Option<Bound>,
+}
+
+/// Whether a source may end refusals of consent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ConsentGrantArg {
+    Give,
+    Keep,
 }
 
 /// A limit, or none of one's own.

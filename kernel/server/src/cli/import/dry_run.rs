@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::cli::{Failure, output, print_json};
+use crate::cli::{Failure, digits, output, print_json};
 
 /// Show what a file would become; a failure where rows would be rejected, so that a script stops before it imports.
 pub(super) fn show(answer: &Value, json: bool) -> Result<(), Failure> {
@@ -73,7 +73,7 @@ fn event(event: &Value) -> Vec<String> {
         _ => "when received".to_owned(),
     };
     let object = |name: &str| match event.get(name) {
-        Some(Value::Object(object)) if !object.is_empty() => Value::Object(object.clone()).to_string(),
+        Some(Value::Object(object)) if !object.is_empty() => digits::line(&Value::Object(object.clone())),
         _ => String::new(),
     };
     vec![name, time, identifiers.collect::<Vec<_>>().join(" "), object("properties"), object("traits")]
