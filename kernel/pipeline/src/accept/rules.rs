@@ -47,10 +47,15 @@ pub(crate) struct Ruled<'d> {
 }
 
 impl<'d> Ruled<'d> {
+    /// A draft that no rule is for.
+    pub(crate) fn plain(draft: &'d DraftEvent) -> Ruled<'d> {
+        let came = content::cleaned(draft);
+        Ruled { event: came.clone(), came, flags: Vec::new(), is_dropped: false, hides: false }
+    }
+
     /// A draft under the rules of its source, if it has any.
     pub(crate) fn new(draft: &'d DraftEvent, rules: Option<&SourceRules>, identity: &IdentityRules) -> Ruled<'d> {
-        let came = content::cleaned(draft);
-        let mut ruled = Ruled { event: came.clone(), came, flags: Vec::new(), is_dropped: false, hides: false };
+        let mut ruled = Ruled::plain(draft);
         if let Some(rules) = rules {
             Application { rules, ruled: &mut ruled, touched: BTreeSet::new() }.apply(identity);
         }

@@ -280,12 +280,10 @@ impl Workspace {
             validate::Refusal::None => Ok(""),
             validate::Refusal::Lost => Ok(LOST),
             // The rules have been applied to whom it names.
-            validate::Refusal::Readable(refusal) => {
-                match self.accept_event(draft, &Ruled::new(&refusal, None, &self.rules.clone()), index)? {
-                    Verdict::Accepted => Ok("; the refusal of consent in it was taken"),
-                    _ => Ok(LOST),
-                }
-            }
+            validate::Refusal::Readable(refusal) => match self.accept_event(draft, &Ruled::plain(&refusal), index)? {
+                Verdict::Accepted => Ok("; the refusal of consent in it was taken"),
+                _ => Ok(LOST),
+            },
         }
     }
 

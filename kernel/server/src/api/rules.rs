@@ -268,7 +268,7 @@ fn check_renames(tables: &WorkspaceTables, caller: &Caller, present: &[Rule], wa
     for rule in new {
         let is_hidden = match rule.what {
             Target::Trait => mask.hides_trait(&rule.name),
-            Target::Event => mask.hides_property(&rule.name, ""),
+            Target::Event => mask.hides_something_of(&rule.name),
             Target::Property => mask.hides_any_property(rule.event.as_deref(), &rule.name),
             Target::Identifier => false,
         };

@@ -100,6 +100,14 @@ impl Mask {
             .is_some_and(|hidden| hidden.events.contains(event) || of(hidden, event) || of(hidden, EVERY_EVENT))
     }
 
+    /// Whether anything of events of a name is hidden by that name.
+    pub(crate) fn hides_something_of(&self, event: &str) -> bool {
+        let of = |hidden: &Hidden| {
+            hidden.events.contains(event) || hidden.properties.iter().any(|(named, _)| named == event)
+        };
+        self.hidden.as_ref().is_some_and(of)
+    }
+
     /// Whether a property of this name is hidden of events of a name, or with none, of any.
     pub(crate) fn hides_any_property(&self, event: Option<&str>, name: &str) -> bool {
         match event {
