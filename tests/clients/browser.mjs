@@ -5,20 +5,23 @@
 
 import { readFile } from 'node:fs/promises';
 import http from 'node:http';
+import path from 'node:path';
 
 import { chromium } from 'playwright-core';
 
 const [client, host, count] = [process.argv[2], process.argv[3], Number(process.argv[4])];
 const { WRITE_KEY, CHROMIUM } = process.env;
 const bundles = {
-  'segment-browser': 'node_modules/@segment/analytics-next/dist/umd/standalone.js',
+  'segment-browser': 'node_modules/@segment/analytics-next/dist/umd/index.js',
   'rudder-browser': 'node_modules/@rudderstack/analytics-js/dist/npm/legacy/bundled/umd/index.js',
 };
-const bundle = await readFile(bundles[client], 'utf8');
-const page = http.createServer((request, response) => {
-  const isScript = request.url === '/client.js';
-  response.writeHead(200, { 'content-type': isScript ? 'text/javascript' : 'text/html' });
-  response.end(isScript ? bundle : '<!doctype html><title>t</title><script src="/client.js"></script>');
+const [folder, script] = [path.dirname(bundles[client]), path.basename(bundles[client])];
+// A bundle loads further parts from beside itself.
+const page = http.createServer(async (request, response) => {
+  const name = path.basename(request.url);
+  const part = name.endsWith('.js') ? await readFile(path.join(folder, name), 'utf8').catch(() => undefined) : undefined;
+  response.writeHead(200, { 'content-type': part === undefined ? 'text/html' : 'text/javascript' });
+  response.end(part ?? `<!doctype html><title>t</title><script src="/${script}"></script>`);
 });
 await new Promise((listening) => { page.listen(0, '127.0.0.1', listening); });
 
@@ -28,7 +31,7 @@ await tab.goto(`http://127.0.0.1:${page.address().port}/`);
 await tab.evaluate(async ({ client, host, count, writeKey }) => {
   const wait = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
   if (client === 'segment-browser') {
-    const { AnalyticsBrowser } = window;
+    const { AnalyticsBrowser } = window.AnalyticsNext;
     const [analytics] = await AnalyticsBrowser.load(
       { writeKey, cdnURL: host },
       { integrations: { 'Segment.io': { apiHost: `${host.replace('http://', '')}/v1`, protocol: 'http' } } },
