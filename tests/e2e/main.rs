@@ -14,6 +14,7 @@ mod configuration;
 mod crash;
 mod datapath;
 mod delivery;
+mod field;
 mod files;
 mod guests;
 mod hostile;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use kith_model::event::RejectedRecord;
 use kith_model::id::WorkspaceId;
 use kith_model::time::Timestamp;
+use kith_store::row::{Owner, Row, read_postcard};
 use kith_store::{CommitError, Key, KeyRange, Operation, ReadError, Store, Unit, row};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -47,11 +48,43 @@ pub(crate) struct PieceRow {
     rejected: Vec<RejectedRecord>,
     /// The contents of its rows without an id.
     contents: Vec<u64>,
+    not_followed: u64,
+    identifiers_left_out: u64,
+    /// By the codes of flags.
+    flagged: BTreeMap<String, u64>,
+}
+
+/// The same of version 1, which had no counts of what was odd in the accepted records.
+#[derive(Deserialize)]
+struct PieceRowV1 {
+    accepted: u64,
+    duplicate: u64,
+    corrected: u64,
+    conflict: u64,
+    rejected_count: u64,
+    rejected: Vec<RejectedRecord>,
+    contents: Vec<u64>,
+}
+
+impl From<PieceRowV1> for PieceRow {
+    fn from(row: PieceRowV1) -> PieceRow {
+        let PieceRowV1 { accepted, duplicate, corrected, conflict, rejected_count, rejected, contents } = row;
+        PieceRow { accepted, duplicate, corrected, conflict, rejected_count, rejected, contents, ..PieceRow::default() }
+    }
+}
+
+impl Row for PieceRow {
+    const WHAT: &'static str = "what a part of an import came to";
+    const OWNER: Owner = Owner::Accept;
+    const VERSION: u8 = 2;
+
+    fn before(version: u8, body: &[u8]) -> Option<Result<PieceRow, String>> {
+        (version == 1).then(|| read_postcard::<PieceRowV1>(body).map(PieceRow::from))
+    }
 }
 
 rows! {
     ImportRow: "how far an import has come", Accept, 1;
-    PieceRow: "what a part of an import came to", Accept, 1;
 }
 
 /// Imports that are under way in this process: two at once would each write down how far it is.
@@ -104,6 +137,9 @@ impl Piece {
             rejected_count: unit.rejected_count,
             rejected: unit.rejected.clone(),
             contents,
+            not_followed: unit.not_followed,
+            identifiers_left_out: unit.identifiers_left_out,
+            flagged: unit.flagged.iter().map(|(code, count)| ((*code).to_owned(), *count)).collect(),
         };
         let part = u32::try_from(event).unwrap_or(u32::MAX);
         let mut notes =
@@ -135,19 +171,22 @@ pub(crate) fn left(store: &dyn Store, workspace: WorkspaceId, import: u128) -> R
         let page = store.scan(&range, 1_024)?;
         for (key, value) in page.rows {
             pieces.extend(key.as_import(workspace, import));
-            let PieceRow { accepted, duplicate, corrected, conflict, rejected_count, rejected, contents } =
-                row::decode(&value)?;
+            let piece: PieceRow = row::decode(&value)?;
+            let flagged = piece.flagged.iter().map(|(code, count)| (kith_model::flag::counted(code), *count));
             let part = Acceptance {
-                accepted,
-                duplicate,
-                corrected,
-                conflict,
-                rejected_count,
-                rejected,
+                accepted: piece.accepted,
+                duplicate: piece.duplicate,
+                corrected: piece.corrected,
+                conflict: piece.conflict,
+                rejected_count: piece.rejected_count,
+                rejected: piece.rejected,
+                not_followed: piece.not_followed,
+                identifiers_left_out: piece.identifiers_left_out,
+                flagged: flagged.collect(),
                 ..Acceptance::default()
             };
             left.acceptance.add(part, MAX_LISTED_OF_FILES);
-            contents.into_iter().for_each(|content| *left.contents.entry(content).or_default() += 1);
+            piece.contents.into_iter().for_each(|content| *left.contents.entry(content).or_default() += 1);
         }
         match page.next {
             Some(next) => range.from = next,
@@ -193,4 +232,30 @@ pub(crate) fn make_room(store: &dyn Store, workspace: WorkspaceId, under_way: &U
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_the_version_before_reads() {
+        #[derive(Serialize)]
+        struct Before(u64, u64, u64, u64, u64, Vec<RejectedRecord>, Vec<u64>);
+        let mut bytes = vec![1];
+        row::write_postcard(&Before(7, 6, 5, 4, 3, Vec::new(), vec![9]), &mut bytes);
+        let read: PieceRow = row::decode(&bytes).unwrap();
+        let contents = vec![9];
+        let expected = PieceRow {
+            accepted: 7,
+            duplicate: 6,
+            corrected: 5,
+            conflict: 4,
+            rejected_count: 3,
+            contents,
+            ..PieceRow::default()
+        };
+        assert_eq!(read, expected);
+        assert_eq!(row::decode::<PieceRow>(&row::encode(&expected)).unwrap(), expected);
+    }
 }
