@@ -20,9 +20,22 @@ pub const LIST_FOR_OBJECT: &str = "list-for-object";
 /// What stood where an object belongs is none, and was left out.
 pub const NOT_AN_OBJECT: &str = "not-an-object";
 
+/// A rule of the workspace took a property, a fact or an identifier out. Behind the colon are the rule and the version of the
+/// rules, e.g. `rule-dropped:no-ssn@3`; the same of the other rules.
+pub const RULE_DROPPED: &str = "rule-dropped";
+
+/// A rule of the workspace gave an event, a property or a fact another name.
+pub const RULE_RENAMED: &str = "rule-renamed";
+
+/// A rule of the workspace would have given something a name that something else in the record has; it keeps its own.
+pub const RULE_NOT_RENAMED: &str = "rule-not-renamed";
+
+/// A rule of the workspace put a keyed hash in the place of a value.
+pub const RULE_HASHED: &str = "rule-hashed";
+
 /// Every code that is counted by its name: those of the reader of JSON, of the kernel and of the first-party connectors. A plugin's own
 /// codes are counted together, so that no sender and no plugin makes a series of figures.
-const CODES: [&str; 25] = [
+const CODES: [&str; 29] = [
     "half-surrogate",
     "invalid-utf8",
     "not-a-number",
@@ -47,6 +60,10 @@ const CODES: [&str; 25] = [
     CLOCK_CORRECTED,
     TIME_CLAMPED,
     "id-unreadable",
+    RULE_DROPPED,
+    RULE_RENAMED,
+    RULE_NOT_RENAMED,
+    RULE_HASHED,
     OTHER,
 ];
 

@@ -17,9 +17,11 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use kith_model::audience::Audience;
 use kith_model::budget::{Budget, Exhausted};
+use kith_model::dictionary::{Described, Dictionary};
 use kith_model::id::{AudienceId, InstallationId, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_model::plugin::PluginId;
+use kith_model::rules::RecordRules;
 use kith_model::time::{Clock, Timestamp};
 use kith_store::keys::{Definition, SYSTEM};
 use kith_store::row::{self, Row};
@@ -29,8 +31,8 @@ pub use audited::AuditFilter;
 pub use draft::host::HostChange;
 pub use draft::{Actor, Change, CommitGuard, Draft, Rehearsal};
 pub use rows::{
-    AudienceRow, AuditHead, AuditRow, CounterRow, CredentialRow, FitRow, FitStatus, IdentityRulesRow, InstallationRow,
-    PluginRow, WaitRow, WorkspaceRow, WorkspaceState,
+    AudienceRow, AuditHead, AuditRow, CounterRow, CredentialRow, DictionaryRow, FitRow, FitStatus, IdentityRulesRow,
+    InstallationRow, PluginRow, RecordRulesRow, WaitRow, WorkspaceRow, WorkspaceState,
 };
 
 use self::chain::audit_head;
@@ -73,6 +75,10 @@ pub struct WorkspaceTables {
     pub states: BTreeMap<InstallationId, (u32, Arc<[u8]>)>,
     /// Sealed secrets by installation and name.
     pub secrets: BTreeMap<(InstallationId, String), Arc<[u8]>>,
+    /// What names mean, and how sensitive they are.
+    pub dictionary: Arc<Dictionary>,
+    /// What is dropped, renamed or hashed of records.
+    pub record_rules: Arc<RecordRules>,
     /// `None` where the defaults hold.
     identity_rules: Option<Arc<IdentityRules>>,
     counters: BTreeMap<String, u32>,
@@ -95,6 +101,8 @@ impl WorkspaceTables {
             fits: BTreeMap::new(),
             states: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            dictionary: Arc::default(),
+            record_rules: Arc::default(),
             identity_rules: None,
             counters: BTreeMap::new(),
             audit_head: AuditHead::default(),
@@ -392,6 +400,13 @@ fn load(store: &dyn Store, row: WorkspaceRow, clock: &dyn Clock) -> Result<Works
     }
     let rules = rows_of::<IdentityRulesRow>(store, workspace, Definition::IdentityRules)?.pop();
     tables.identity_rules = rules.map(|(_, IdentityRulesRow(rules))| Arc::new(rules));
+    let mut dictionary = Dictionary::default();
+    for (_, row) in rows_of::<DictionaryRow>(store, workspace, Definition::DictionaryEntry)? {
+        dictionary.put(row.subject, Described { entry: row.entry, changed_at: row.changed_at });
+    }
+    tables.dictionary = Arc::new(dictionary);
+    let rules = rows_of::<RecordRulesRow>(store, workspace, Definition::RecordRules)?.pop();
+    tables.record_rules = rules.map_or_else(Arc::default, |(_, RecordRulesRow(rules))| Arc::new(rules));
     tables.counters = counters(store, workspace)?;
     tables.audit_head = audit_head(store, workspace)?;
     let in_use: Vec<(InstallationId, u32)> =

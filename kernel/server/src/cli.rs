@@ -12,6 +12,7 @@ mod consent;
 mod consents;
 mod delivery;
 mod demo;
+mod dictionary;
 mod digits;
 #[cfg(test)]
 mod documents;
@@ -22,6 +23,7 @@ mod letters;
 mod output;
 mod plugin;
 mod profile;
+mod rules;
 mod scaffold;
 mod serve;
 mod status;
@@ -133,6 +135,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Identity(command) => identity::run(&command, &client(), json),
         Command::Audience(command) => audience::run(&command, &client(), json),
         Command::Catalog(args) => catalog::run(&args, &client(), json),
+        Command::Dictionary(command) => dictionary::run(&command, &client(), json),
+        Command::Rules(command) => rules::run(&command, &client()),
         Command::Key(command) => key::run(&command, &client(), json),
         Command::Workspace(command) => workspace::run(&command, &client(), json),
         Command::Delivery(command) => delivery::run(&command, &client(), json),

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use kith_plugin_sdk::webhook::Call;
 use kith_plugin_sdk::{Connector, Event, Failure, Received, Rejected, Rejection, Request, config, export};
 
 use crate::begin::{Begun, Progress};
@@ -41,6 +42,9 @@ pub struct Csv;
 /// closed would swallow the rest of a file.
 const MAX_RECORD_BYTES: usize = 256 * 1024;
 
+/// The name of the secret in the manifest that `signature` is checked with.
+const SECRET: &str = "signing";
+
 impl Connector for Csv {
     fn validate(config: &str) -> Result<(), Vec<kith_plugin_sdk::Problem>> {
         validate::validate(config)
@@ -48,6 +52,12 @@ impl Connector for Csv {
 
     fn receive(request: Request) -> Result<Received, Rejection> {
         let settings: Settings = config::get()?;
+        // Before anything of it is looked at. What comes again was checked when it came.
+        let signature = settings.signature.as_ref().filter(|_| !request.comes_again());
+        if signature.is_some() && !request.complete {
+            return Ok(Received { resume: request.resume, ..Received::default() });
+        }
+        let verified = signature.map(|signature| signature.verify(SECRET, &Call::from(&request))).transpose()?;
         let mut progress = Progress::resume(request.resume.as_deref())?;
         if request.is_replay() {
             // One record that was set aside comes as the text that it was shown as.
@@ -93,6 +103,7 @@ impl Connector for Csv {
             received.consumed = consumed;
         }
         received.resume = Some(progress.to_bytes()?);
+        verified.iter().for_each(|verified| verified.name(&mut received.events));
         Ok(received)
     }
 }

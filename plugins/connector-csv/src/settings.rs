@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use kith_plugin_sdk::webhook::Signature;
 use kith_plugin_sdk::{EventKind, Failure};
 use serde::Deserialize;
 
@@ -62,6 +63,8 @@ pub(crate) struct Settings {
     shift_days: i64,
     #[serde(default)]
     shift_ms: i64,
+    /// How whoever sends signs; without it nothing is signed.
+    pub(crate) signature: Option<Signature>,
 }
 
 #[derive(serde::Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]

@@ -20,6 +20,7 @@ pub(crate) fn validate(config: &str) -> Result<(), Vec<Problem>> {
         let message = "without a header line the configuration must name the `columns`";
         problems.push(Problem::new("columns", message));
     }
+    problems.extend(settings.signature.iter().flat_map(|signature| signature.problems("signature")));
     match settings.mapping() {
         Ok(mapping) => {
             let is_unknown = |column: &&String| !settings.columns.is_empty() && !settings.columns.contains(column);

@@ -518,3 +518,33 @@ fn a_refusal_in_a_message_that_is_set_aside_is_taken() {
     let torn = r#"{"batch":[{"type":"identify","userId":"u1","traits":{"consent":{"a":1e999}},"b":oops}]}"#;
     assert_eq!(receive("/v1/batch", torn).unwrap().events[0].traits, r#"{"consent":{"a":1e999}}"#);
 }
+
+/// Which bytes are signed, and under which key, is the SDK's to test; here is that nothing is looked at before.
+#[test]
+fn a_signed_source_looks_at_nothing_that_is_not_signed() {
+    let config = json!({ "signature": { "scheme": "github" } });
+    let receive = |request: Request| {
+        let host = testing::Host::new().config(&config).secret("signing");
+        host.verify_hmac(|key, _, signature| key.secret == "signing" && signature == "right")
+            .run(|| Segment::receive(request))
+            .0
+    };
+    let track = r#"{"type":"track","event":"Paid","userId":"kim"}"#;
+    let with = |body: &str, signature: &str| {
+        let mut request = Request::post("/", body);
+        request.headers.push(("x-hub-signature-256".to_owned(), signature.to_owned()));
+        request
+    };
+    let taken = receive(with(track, "right")).unwrap();
+    assert_eq!(taken.events[0].message_id.as_deref(), Some("right-0"), "a repeat is known by what signs it");
+    let own = r#"{"type":"track","event":"Paid","userId":"kim","messageId":"m1"}"#;
+    assert_eq!(receive(with(own, "right")).unwrap().events[0].message_id.as_deref(), Some("m1"));
+    for body in [track, "no JSON", "{"] {
+        assert_eq!(receive(with(body, "wrong")).unwrap_err().status, 401, "{body}");
+        assert_eq!(receive(Request::post("/v1/batch", body)).unwrap_err().status, 401, "{body}");
+    }
+    assert_eq!(receive(Request::post("/", track).as_replay()).unwrap().events.len(), 1);
+    assert_eq!(receive(Request::post("/", track).as_again()).unwrap().events.len(), 1);
+    let problems = Segment::validate(r#"{"signature":{"scheme":"custom"}}"#).unwrap_err();
+    assert_eq!(problems[0].key, "signature.header");
+}

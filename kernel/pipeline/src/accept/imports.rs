@@ -52,10 +52,12 @@ pub(crate) struct PieceRow {
     identifiers_left_out: u64,
     /// By the codes of flags.
     flagged: BTreeMap<String, u64>,
+    /// Events that a rule dropped.
+    dropped: u64,
 }
 
-/// The same of version 1, which had no counts of what was odd in the accepted records.
-#[derive(Deserialize)]
+/// The same of version 1, which had neither rules nor counts of what was odd in the accepted records.
+#[derive(Serialize, Deserialize)]
 struct PieceRowV1 {
     accepted: u64,
     duplicate: u64,
@@ -140,6 +142,7 @@ impl Piece {
             not_followed: unit.not_followed,
             identifiers_left_out: unit.identifiers_left_out,
             flagged: unit.flagged.iter().map(|(code, count)| ((*code).to_owned(), *count)).collect(),
+            dropped: unit.dropped,
         };
         let part = u32::try_from(event).unwrap_or(u32::MAX);
         let mut notes =
@@ -183,6 +186,7 @@ pub(crate) fn left(store: &dyn Store, workspace: WorkspaceId, import: u128) -> R
                 not_followed: piece.not_followed,
                 identifiers_left_out: piece.identifiers_left_out,
                 flagged: flagged.collect(),
+                dropped: piece.dropped,
                 ..Acceptance::default()
             };
             left.acceptance.add(part, MAX_LISTED_OF_FILES);

@@ -25,8 +25,10 @@ use super::aside::{KeptParts, Part, Quota};
 use super::counts::Totals;
 use super::dedupe::{Seen, SeenMessages, Unseen};
 use super::moment::{self, Moment};
-use super::named::LeftOut;
+use super::named::{self, LeftOut};
 use super::people::{Followed, People, Spoken};
+use super::reweigh::{self, AppliedRules, Noted};
+use super::rules::Ruled;
 use super::validate::Checked;
 use super::{Submission, content, validate};
 use crate::profiles::facts::{EventFacts, MAX_TRAIT_BYTES, MAX_TRAIT_NAME_BYTES, MAX_TRAITS};
@@ -73,6 +75,9 @@ pub(super) struct Workspace {
     totals: Totals,
     quota: Quota,
     pub rules: IdentityRules,
+    /// By which rules history is tied, and whether the store has that as it is here.
+    pub(super) applied: AppliedRules,
+    pub(super) applied_noted: Noted,
     /// Makes the ids of messages that came without one differ.
     unnamed: u64,
     /// The largest unit; a test makes it small.
@@ -135,7 +140,16 @@ impl Workspace {
         rules: IdentityRules,
         realm_key: [u8; 32],
     ) -> Result<Workspace, ReadError> {
+        let noted = reweigh::applied(store.as_ref(), id)?;
+        // Of a workspace that never noted rules, history is taken for tied by those of today.
+        let (applied_noted, applied) = match noted {
+            Some(applied) if applied.digest == reweigh::digest(&rules) => (Noted::Yes, applied),
+            Some(_) => (Noted::No, AppliedRules::all(id, &rules)),
+            None => (Noted::No, AppliedRules::done(&rules)),
+        };
         Ok(Workspace {
+            applied,
+            applied_noted,
             store: Arc::clone(store),
             id,
             people: People::open(Arc::clone(store), id, realm_key)?,
@@ -202,12 +216,14 @@ impl Workspace {
                 (to, waits) = (index, true);
                 break;
             }
+            let ruled = Ruled::new(event, submission.sender.rules.as_deref(), &self.rules);
             let verdict = match size {
-                Size::Fits => self.accept_event(&mut draft, event, index)?,
-                Size::TooLarge { bytes } => too_large(event, bytes, self.max_unit_bytes),
+                _ if ruled.is_dropped => Verdict::Dropped,
+                Size::Fits => self.accept_event(&mut draft, &ruled, index)?,
+                Size::TooLarge { bytes } => too_large(&ruled.event, bytes, self.max_unit_bytes),
             };
-            let heard = self.hear_refusal(&mut draft, event, index, &verdict)?;
-            draft.report(event, index, verdict, heard);
+            let heard = self.hear_refusal(&mut draft, &ruled.event, index, &verdict)?;
+            draft.report(&ruled, index, verdict, heard);
         }
         let is_last = to == submission.events.len();
         if is_last {
@@ -226,8 +242,8 @@ impl Workspace {
     }
 
     /// One event in a layer of its own: an event that cannot be taken leaves nothing behind.
-    fn accept_event(&mut self, draft: &mut Draft<'_>, event: &DraftEvent, index: usize) -> Result<Verdict, ReadError> {
-        match self.accept_one(draft, event, index) {
+    fn accept_event(&mut self, draft: &mut Draft<'_>, ruled: &Ruled<'_>, index: usize) -> Result<Verdict, ReadError> {
+        match self.accept_one(draft, ruled, index) {
             Ok(verdict) => {
                 self.people.keep_event();
                 Ok(verdict)
@@ -240,7 +256,7 @@ impl Workspace {
                     place: 0,
                     code: "unreadable-row".into(),
                     message: format!("the event needs a row that cannot be read: {error}"),
-                    raw: validate::excerpt(event),
+                    raw: validate::excerpt(&ruled.event),
                 }))
             }
         }
@@ -258,15 +274,18 @@ impl Workspace {
         const LOST: &str = "; the refusal of consent that may be in it was not taken";
         match verdict {
             Verdict::Accepted | Verdict::Corrected | Verdict::Duplicate => return Ok(""),
-            Verdict::Conflict { .. } | Verdict::Rejected(_) => {}
+            Verdict::Conflict { .. } | Verdict::Rejected(_) | Verdict::Dropped => {}
         }
         match validate::refusal(event, &self.rules) {
             validate::Refusal::None => Ok(""),
             validate::Refusal::Lost => Ok(LOST),
-            validate::Refusal::Readable(refusal) => match self.accept_event(draft, &refusal, index)? {
-                Verdict::Accepted => Ok("; the refusal of consent in it was taken"),
-                _ => Ok(LOST),
-            },
+            // The rules have been applied to whom it names.
+            validate::Refusal::Readable(refusal) => {
+                match self.accept_event(draft, &Ruled::new(&refusal, None, &self.rules.clone()), index)? {
+                    Verdict::Accepted => Ok("; the refusal of consent in it was taken"),
+                    _ => Ok(LOST),
+                }
+            }
         }
     }
 
@@ -274,15 +293,16 @@ impl Workspace {
     fn message(
         &mut self,
         submission: &Submission,
-        event: &DraftEvent,
+        came: &DraftEvent,
         checked: &Checked<'_>,
     ) -> Result<Result<Message, Verdict>, ReadError> {
-        let Some(message_id) = event.message_id.clone() else {
+        let Some(message_id) = came.message_id.clone() else {
             self.unnamed += 1;
             let message_id = format!("kith-{}-{}", submission.received_at.0, self.unnamed);
             return Ok(Ok(Message { message_id, unseen: None, superseding: None }));
         };
-        let digest = content::digest(event);
+        // By what came: a repeat is one also after the rules were changed.
+        let digest = content::digest(came);
         let (unseen, superseding) = match self.seen.look(&submission.sent(), &message_id, digest)? {
             Seen::Never(unseen) => (unseen, None),
             Seen::Same => return Ok(Err(Verdict::Duplicate)),
@@ -295,15 +315,14 @@ impl Workspace {
     }
 
     /// One draft: valid? new? whose? The rows that only it needs go to the draft of the unit; shared ones are kept pending.
-    fn accept_one(&mut self, draft: &mut Draft<'_>, event: &DraftEvent, index: usize) -> Result<Verdict, ReadError> {
+    fn accept_one(&mut self, draft: &mut Draft<'_>, ruled: &Ruled<'_>, index: usize) -> Result<Verdict, ReadError> {
         let submission = draft.submission;
-        let cleaned = content::cleaned(event);
-        let event = cleaned.as_ref();
+        let event = ruled.event.as_ref();
         let checked = match validate::check(event, &self.rules) {
             Ok(checked) => checked,
             Err(rejected) => return Ok(Verdict::Rejected(rejected)),
         };
-        let Message { message_id, unseen, superseding } = match self.message(submission, event, &checked)? {
+        let Message { message_id, unseen, superseding } = match self.message(submission, &ruled.came, &checked)? {
             Ok(message) => message,
             Err(verdict) => return Ok(verdict),
         };
@@ -330,6 +349,7 @@ impl Workspace {
         }
         let mut flags = flag::kept(&event.flags);
         flags.extend(of_time.into_iter().map(str::to_owned));
+        flags.extend_from_slice(&ruled.flags);
         let record = Change::Recorded(Event {
             message_id,
             kind: event.kind,
@@ -338,7 +358,7 @@ impl Workspace {
             received_at: submission.received_at,
             source: submission.source,
             identity,
-            identifiers: checked.identifiers.into_iter().map(|named| named.spelled).collect(),
+            identifiers: named::came(event, checked.identifiers),
             properties: event.properties.clone(),
             traits: event.traits.clone(),
             context: event.context.clone(),
@@ -357,7 +377,7 @@ impl Workspace {
         draft.operations.extend(superseding.into_iter().flatten());
         draft.operations.push(Operation::Append { workspace: submission.workspace, record, row });
         draft.acceptance.flag(&flags);
-        draft.note(event, index, &checked.left_out, tied);
+        draft.note(ruled, index, &checked.left_out, tied);
         Ok(verdict)
     }
 
@@ -388,6 +408,7 @@ impl Workspace {
         if operations.is_empty() {
             return Ok(Unit::default());
         }
+        operations.extend(self.note_applied());
         let (before, after) = self.totals.write();
         operations.push(after);
         Ok(Unit { preconditions: vec![before], operations, ..Unit::default() })
@@ -396,11 +417,11 @@ impl Workspace {
 
 impl Draft<'_> {
     /// Count what of a taken event could not be followed or names nobody, and keep the first of each kind aside.
-    fn note(&mut self, event: &DraftEvent, index: usize, left_out: &[LeftOut], tied: tying::Tied) {
+    fn note(&mut self, ruled: &Ruled<'_>, index: usize, left_out: &[LeftOut], tied: tying::Tied) {
         self.acceptance.not_followed += tied.not_followed;
         self.acceptance.identifiers_left_out += left_out.len() as u64;
         for (code, message) in self.first_of_kind(left_out).into_iter().chain(tied.notes) {
-            let part = self.submission.part(index, event, code, message, RawForm::Taken);
+            let part = self.submission.part(index, ruled, code, message, RawForm::Taken);
             self.kept.add(self.submission, part, &mut self.letters);
         }
     }
@@ -412,20 +433,21 @@ impl Draft<'_> {
     }
 
     /// Count a verdict, and keep aside what was refused; `heard` says what became of a refusal of consent in it.
-    fn report(&mut self, event: &DraftEvent, index: usize, verdict: Verdict, heard: &str) {
+    fn report(&mut self, ruled: &Ruled<'_>, index: usize, verdict: Verdict, heard: &str) {
         match verdict {
             Verdict::Accepted => self.acceptance.accepted += 1,
             Verdict::Corrected => self.acceptance.corrected += 1,
             Verdict::Duplicate => self.acceptance.duplicate += 1,
+            Verdict::Dropped => self.acceptance.dropped += 1,
             Verdict::Conflict { message_id } => {
                 self.acceptance.conflict += 1;
                 let message = format!(
                     "another message came with the id `{message_id}` before; give each message its own id{heard}"
                 );
-                self.reject(self.submission.part(index, event, "message-id-conflict", message, RawForm::Sent));
+                self.reject(self.submission.part(index, ruled, "message-id-conflict", message, RawForm::Sent));
             }
             Verdict::Rejected(RejectedRecord { code, message, .. }) => {
-                self.reject(self.submission.part(index, event, &code, message + heard, RawForm::Sent));
+                self.reject(self.submission.part(index, ruled, &code, message + heard, RawForm::Sent));
             }
         }
     }

@@ -8,6 +8,7 @@ use kith_model::identity::IdentityRules;
 use kith_model::plugin::RecordPlace;
 use kith_model::time::Timestamp;
 
+use crate::accept::rules::{Ruled, SourceRules};
 use crate::accept::{MAX_REPORTED_REJECTIONS, moment, validate};
 
 /// Events that are shown.
@@ -23,6 +24,8 @@ pub struct Preview {
     pub events: Vec<DraftEvent>,
     /// How many events there would be; repeats of earlier ones are among them.
     pub event_count: u64,
+    /// How many events a rule drops.
+    pub dropped_count: u64,
     /// The first refused parts.
     pub rejected: Vec<RejectedRecord>,
     pub rejected_count: u64,
@@ -37,14 +40,20 @@ impl Preview {
         events: Vec<DraftEvent>,
         places: &[RecordPlace],
         rejected: Vec<RejectedRecord>,
-        rules: &IdentityRules,
+        (identity, rules): (&IdentityRules, Option<&SourceRules>),
         received_at: Timestamp,
     ) {
         for record in rejected {
             self.refuse(record);
         }
-        for (index, mut event) in events.into_iter().enumerate() {
-            match validate::check(&event, rules).map(|checked| checked.identifiers) {
+        for (index, event) in events.into_iter().enumerate() {
+            let ruled = Ruled::new(&event, rules, identity);
+            if ruled.is_dropped {
+                self.dropped_count += 1;
+                continue;
+            }
+            let (mut event, of_rules) = (ruled.event.into_owned(), ruled.flags);
+            match validate::check(&event, identity).map(|checked| checked.identifiers) {
                 Err(record) => {
                     let place = places.get(index).and_then(|place| place.place).unwrap_or(record.place);
                     self.refuse(RejectedRecord { place, ..record });
@@ -55,6 +64,7 @@ impl Preview {
                         let moment = moment::of(&event, received_at, EventOrigin::Import);
                         event.time = Some(moment.time);
                         event.flags.extend(moment.flags.into_iter().map(str::to_owned));
+                        event.flags.extend(of_rules);
                         event.identifiers = identifiers.into_iter().map(|named| named.spelled).collect();
                         self.events.push(event);
                     }

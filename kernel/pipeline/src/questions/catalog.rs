@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kith_features::{Ask, Compared, Expression, FeatureName};
+use kith_model::dictionary::{self, Dictionary};
 use kith_model::id::WorkspaceId;
 
 use super::{QueryError, workspace};
@@ -94,10 +95,16 @@ pub(crate) fn doubts(
     if projection.index.population().is_empty() && projection.seen.rows.is_empty() {
         // Before anything came every name is one that nothing wrote; those of plugins are there all the same.
         let of_plugins = |ask: &Ask| matches!(ask, Ask::Feature(FeatureName::Tag(_) | FeatureName::Score(_)));
-        let known = Known { projection: &projection, plan: &compiled.plan, reads_people };
+        let known = Known {
+            projection: &projection,
+            plan: &compiled.plan,
+            dictionary: &compiled.setup.dictionary,
+            reads_people,
+        };
         return Ok(asks.iter().filter(|ask| of_plugins(ask)).filter_map(|ask| known.doubt(ask)).collect());
     }
-    let known = Known { projection: &projection, plan: &compiled.plan, reads_people };
+    let known =
+        Known { projection: &projection, plan: &compiled.plan, dictionary: &compiled.setup.dictionary, reads_people };
     Ok(asks.iter().filter_map(|ask| known.doubt(ask)).collect())
 }
 
@@ -105,6 +112,7 @@ pub(crate) fn doubts(
 struct Known<'a> {
     projection: &'a Projection,
     plan: &'a Plan,
+    dictionary: &'a Dictionary,
     reads_people: bool,
 }
 
@@ -137,7 +145,8 @@ impl Known<'_> {
             _ => None,
         });
         let meant = self.meant(name, held);
-        Some(format!("nobody has the trait `{name}` so far{meant}"))
+        let declared = self.declared(&dictionary::Subject::Trait { name: name.to_string() });
+        Some(format!("nobody has the trait `{name}` so far{declared}{meant}"))
     }
 
     fn unmade(&self, kind: &str, name: &str, feature: &FeatureName) -> Option<String> {
@@ -200,7 +209,8 @@ impl Known<'_> {
             _ => None,
         });
         let meant = self.meant(event, sent);
-        Some(format!("no event `{event}` came so far{meant}"))
+        let declared = self.declared(&dictionary::Subject::Event { name: event.to_owned() });
+        Some(format!("no event `{event}` came so far{declared}{meant}"))
     }
 
     fn unsent_property(&self, event: &str, property: &str) -> Option<String> {
@@ -218,7 +228,9 @@ impl Known<'_> {
             return None;
         }
         let meant = self.meant(property, row.names.iter().map(|(name, seen)| (name.as_str(), seen.count)));
-        Some(format!("no event `{event}` came with the property `{property}` so far{meant}"))
+        let subject = dictionary::Subject::Property { event: event.to_owned(), name: property.to_owned() };
+        let declared = self.declared(&subject);
+        Some(format!("no event `{event}` came with the property `{property}` so far{declared}{meant}"))
     }
 
     fn unsent_value(&self, event: &str, property: &str, text: &str) -> Option<String> {
@@ -258,6 +270,15 @@ impl Known<'_> {
             (_, texts) => Some(format!(
                 "`{property}` of `{event}` came as text that is no number in {texts} events; sums leave it out"
             )),
+        }
+    }
+
+    /// What the dictionary says of a name that never came.
+    fn declared(&self, subject: &dictionary::Subject) -> String {
+        match self.dictionary.get(subject).map(|described| described.entry.owner.as_str()) {
+            None => String::new(),
+            Some("") => "; the dictionary has it".to_owned(),
+            Some(owner) => format!("; the dictionary has it, and {owner} answers for it"),
         }
     }
 

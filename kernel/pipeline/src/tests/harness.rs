@@ -198,6 +198,8 @@ pub(crate) fn setup_of(audiences: Vec<Audience>) -> Setup {
         source_names: Default::default(),
         zone: Zone::utc(),
         identity_rules: IdentityRules::default(),
+        dictionary: Default::default(),
+        record_rules: Default::default(),
         installations: vec![installed(3, "postbox", PluginKind::Channel, Role::Channel(Arc::new(Postbox::default())))],
         audiences,
         removed_channels: Default::default(),
@@ -232,6 +234,8 @@ impl Bench {
             realm_key: [7; 32],
             zone: Zone::utc(),
             identity_rules: IdentityRules::default(),
+            dictionary: Default::default(),
+            record_rules: Default::default(),
             installations: vec![
                 installed(1, "source", PluginKind::Connector, Role::Connector(prepared.clone())),
                 model,
@@ -333,7 +337,7 @@ impl Bench {
             complete: true,
             resume: None,
             received_at: kith_model::time::Clock::now(&self.clock),
-            is_replay: false,
+            replayed: Replayed::No,
         }
     }
 

@@ -4,16 +4,21 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use kith_features::FeatureName;
+use kith_model::dictionary::Entry;
+use kith_model::plugin::PluginKind;
 use kith_pipeline::{CatalogEntry, Kinds, NameKind};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
+use super::dictionary::{CatalogEntryBody, subject_of};
 use super::extract::{Authority, Json, PageQuery, Query, right};
 use super::masks::Lens;
+use super::sensitive::Mask;
 use super::view::{self, Page, time};
 use crate::app::App;
 use crate::auth::{Caller, Scope};
+use crate::catalogue::WorkspaceTables;
 use crate::error::{ApiError, Problem};
 
 /// A name that came less often may be that of one person, and is listed for those alone who may read people.
@@ -28,6 +33,9 @@ pub(crate) struct CatalogQuery {
     kind: Option<String>,
     /// Of properties: those of this event.
     event: Option<String>,
+    /// `false` for names of which the data dictionary has no entry, `true` for the others. Tags and scores are described by
+    /// their plugins.
+    described: Option<bool>,
     /// How many at most; 50 unless told, 500 at most.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<usize>,
@@ -65,6 +73,12 @@ pub(crate) struct CatalogBody {
     /// Whether there are too many different values to list.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     has_many_values: bool,
+    /// Whether values are left out because they are sensitive and the key has no scope `sensitive:read`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    withheld: bool,
+    /// What the data dictionary says of it; of a tag or a score what the plugin says that writes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dictionary: Option<CatalogEntryBody>,
 }
 
 /// How often a name came with a value of each kind.
@@ -113,19 +127,52 @@ pub(crate) async fn list(
     }
     app.offload(move |app| {
         let catalog = app.kernel.catalog(caller.workspace)?;
+        let tables = app.catalogue.workspace(caller.workspace)?;
+        let mask = Mask::new(&tables, &caller);
         let wanted = catalog.entries.into_iter().filter(|entry| {
             kind.is_none_or(|kind| entry.kind == kind)
                 && query.event.as_ref().is_none_or(|event| entry.event.as_ref() == Some(event))
                 && (reads_people || is_of_many(entry))
+                && query.described.is_none_or(|asked| described(&tables, entry).is_some() == asked)
         });
         let keyed = wanted.map(|entry| {
             let (kind, name, property) = entry.place();
             (format!("{}\u{1}{name}\u{1}{property}", kind as u8), entry)
         });
         let page = PageQuery::asked(query.limit, query.cursor.clone());
-        Page::of(keyed, &page, |entry| Ok(shown(app, &caller, entry))).map(Json)
+        Page::of(keyed, &page, |entry| {
+            let dictionary = described(&tables, &entry);
+            let is_hidden = match (entry.kind, &entry.event) {
+                (NameKind::Trait, _) => mask.hides_trait(&entry.name),
+                (NameKind::Property, Some(event)) => mask.hides_property(event, &entry.name),
+                _ => false,
+            };
+            let body = shown(app, &caller, entry);
+            let withheld = is_hidden && !body.values.is_empty();
+            let values = if is_hidden { Vec::new() } else { body.values };
+            Ok(CatalogBody { dictionary, withheld, values, ..body })
+        })
+        .map(Json)
     })
     .await
+}
+
+/// What the dictionary says of a name, or the plugin that writes it.
+fn described(tables: &WorkspaceTables, entry: &CatalogEntry) -> Option<CatalogEntryBody> {
+    if let Some(subject) = subject_of(entry) {
+        return tables.dictionary.get(&subject).map(|described| CatalogEntryBody::new(&described.entry));
+    }
+    tables.installed().find_map(|row| {
+        let plugin = tables.plugin_of(row)?;
+        let kind = match entry.kind {
+            NameKind::Tag => PluginKind::TagModel,
+            _ => PluginKind::Scorer,
+        };
+        let output = plugin.manifest.outputs.iter().find(|output| output.name == entry.name);
+        let output = output.filter(|_| plugin.manifest.kind == kind)?;
+        let (meaning, owner) = (output.description.clone(), row.plugin.to_string());
+        Some(CatalogEntryBody::new(&Entry { meaning, owner, ..Entry::default() }))
+    })
 }
 
 fn kind_named(name: &str) -> Result<NameKind, ApiError> {
@@ -145,7 +192,7 @@ fn kind_name(kind: NameKind) -> &'static str {
 }
 
 /// Whether a name is known to many, so that it tells of nobody.
-fn is_of_many(entry: &CatalogEntry) -> bool {
+pub(super) fn is_of_many(entry: &CatalogEntry) -> bool {
     let is_of_plugin = matches!(entry.kind, NameKind::Tag | NameKind::Score);
     is_of_plugin || entry.seen.as_ref().map(|seen| seen.count).max(entry.people) >= Some(CROWD)
 }
@@ -177,5 +224,7 @@ fn shown(app: &App, caller: &Caller, entry: CatalogEntry) -> CatalogBody {
         kinds: seen.filter(|_| entry.kind != NameKind::Event).map(|seen| seen.kinds.into()),
         values: if lens.is_clear() { entry.values.into_iter().map(value).collect() } else { Vec::new() },
         has_many_values: lens.is_clear() && entry.has_many_values,
+        withheld: false,
+        dictionary: None,
     }
 }

@@ -18,6 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::extract::{Authority, Query, page_limit, right};
 use super::masks::Sight;
 use super::profiles::{no_profile, person, profile_id};
+use super::sensitive::Mask;
 use super::view::{Page, json, time};
 use crate::app::App;
 use crate::auth::{Caller, Scope};
@@ -42,7 +43,7 @@ pub(crate) struct DeliveryBody {
     created_at: String,
     #[serde(flatten)]
     state: StateBody,
-    /// The fields that are `null` because the key has no scope `profiles:read`.
+    /// The fields that are `null` because the key has no scope `profiles:read`, or `sensitive:read` where it takes that.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     withheld: Vec<&'static str>,
 }
@@ -222,7 +223,14 @@ pub(crate) async fn list(
         if caller.sight() == Sight::People {
             app.reads.note(&caller, "delivery.list", page.items.iter().map(|view| person(view.profile)));
         }
-        let items = page.items.into_iter().map(|view| delivery_body(&tables, view, caller.sight())).collect();
+        let mask = Mask::new(&tables, &caller);
+        let seen = page.items.into_iter().map(|view| {
+            let sight = mask.sight_of(&tables, view.audience, caller.sight());
+            (view, sight)
+        });
+        // Whoever asks for one person is told nothing of the messages of which it must not be seen to whom they went.
+        let told = seen.filter(|(_, sight)| query.person.is_none() || *sight == Sight::People);
+        let items = told.map(|(view, sight)| delivery_body(&tables, view, sight)).collect();
         Ok(Json(Page { items, next: page.next }))
     })
     .await

@@ -44,6 +44,8 @@ pub(crate) struct DryRunBody<'p> {
     dry_run: bool,
     events: Vec<EventBody<'p>>,
     event_count: u64,
+    /// Events that a rule of the workspace would take out.
+    dropped_count: u64,
     rejected: Vec<Value>,
     rejected_count: u64,
     rejected_codes: &'p BTreeMap<String, u64>,
@@ -61,6 +63,7 @@ struct EventBody<'p> {
     /// As they would be stored, digit by digit.
     properties: Box<RawValue>,
     traits: Box<RawValue>,
+    flags: &'p [String],
 }
 
 /// The answer to a dry run.
@@ -69,6 +72,7 @@ pub(crate) fn answer<'p>(preview: &'p Preview, notes_of: &[(String, String)]) ->
         dry_run: true,
         events: preview.events.iter().map(event).collect(),
         event_count: preview.event_count,
+        dropped_count: preview.dropped_count,
         rejected: preview.rejected.iter().map(rejected).collect(),
         rejected_count: preview.rejected_count,
         rejected_codes: &preview.codes,
@@ -85,6 +89,7 @@ fn event(event: &DraftEvent) -> EventBody<'_> {
         identifiers: event.identifiers.iter().map(IdentifierView::from).collect(),
         properties: json_of(&event.properties),
         traits: json_of(&event.traits),
+        flags: &event.flags,
     }
 }
 

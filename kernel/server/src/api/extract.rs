@@ -52,7 +52,7 @@ macro_rules! rights {
     };
 }
 
-rights! { Ingest ProfilesRead IdentityWrite PluginsAdmin AudiencesRead AudiencesWrite DeliveriesRead DeliveriesWrite KeysAdmin MetricsRead AuditRead WorkspacesAdmin }
+rights! { Ingest ProfilesRead DictionaryWrite IdentityWrite PluginsAdmin AudiencesRead AudiencesWrite DeliveriesRead DeliveriesWrite KeysAdmin MetricsRead AuditRead WorkspacesAdmin }
 
 /// A caller who holds the right `R`. Stands before the body among a handler's arguments, so that nobody else's body is read.
 pub(crate) struct Authority<R> {
@@ -196,7 +196,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
         }
         let mut memory = match request.extensions().get::<KeyId>() {
             Some(key) => Reservation::of_key(app, key)?,
-            None => Reservation::of_stranger(&app.stranger_memory)?,
+            None => Reservation::of_stranger(app)?,
         };
         let bytes = read_body(request.into_body(), BodyLimit::of(&table::JSON_BODY), &mut memory).await?;
         parse(&bytes).map(Json)

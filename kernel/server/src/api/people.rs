@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use super::audit::Pieces;
 use super::extract::{Authority, Path, Query, page_limit, right};
 use super::profiles::person;
+use super::sensitive::Mask;
 use super::view::{Page, json};
 use crate::app::App;
 use crate::auth::Caller;
@@ -74,6 +75,16 @@ impl Asked {
         let Asked { search, columns, limit, cursor, format } = self;
         let is_plain = columns.is_none() && limit.is_none() && cursor.is_none() && format.is_none();
         is_plain && search.identifier.is_some() && search.prefix.is_none() && search.traits.is_empty()
+    }
+
+    /// Refuse to look for, or to list, what the caller must not see.
+    fn insist(&self, mask: &Mask) -> Result<(), ApiError> {
+        let searched = self.search.traits.iter().map(|(name, _)| name);
+        let listed = self.columns.iter().flatten().filter_map(|column| match column {
+            Column::Trait(name) => Some(name),
+            _ => None,
+        });
+        searched.chain(listed).try_for_each(|name| mask.insist_on_trait(name))
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -142,6 +153,7 @@ pub(super) async fn found(app: &Arc<App>, caller: Caller, asked: Asked) -> Resul
     if asked.format.is_some() {
         return Err(ApiError::at("?format", "a page is JSON; take the list from /api/v1/profiles/export"));
     }
+    asked.insist(&Mask::new(&*app.catalogue.workspace(caller.workspace)?, &caller))?;
     let (columns, limit) = (asked.columns(), page_limit(asked.limit)?);
     let names: Vec<String> = columns.iter().map(name_of).collect();
     let (rows, next) = app
@@ -179,6 +191,7 @@ pub(crate) async fn export(
         return Err(ApiError::at("?limit", "an export is whole; leave it out"));
     }
     let (caller, columns) = (authority.caller, asked.columns());
+    asked.insist(&Mask::new(&*app.catalogue.workspace(caller.workspace)?, &caller))?;
     app.reads.note(&caller, "profile.export", []);
     let source = List::Search(asked.search.clone());
     stream(app, caller.workspace, source, columns, asked).await
@@ -211,7 +224,11 @@ pub(crate) async fn export_members(
         return Err(ApiError::at("query", "an export of members takes `columns`, `format` and `cursor` alone"));
     }
     let caller = authority.caller;
+    let tables = app.catalogue.workspace(caller.workspace)?;
+    let mask = Mask::new(&tables, &caller);
+    asked.insist(&mask)?;
     let audience = super::audiences::id_of(&app, caller.workspace, &name)?;
+    tables.audiences.get(&audience).map_or(Ok(()), |audience| mask.insist(&audience.condition))?;
     app.reads.note(&caller, "audience.export", [format!("audience:{name}")]);
     let columns = asked.columns();
     stream(app, caller.workspace, List::Members(audience), columns, asked).await

@@ -4,6 +4,7 @@
 mod audience;
 mod audit;
 mod consents;
+mod dictionary;
 mod identity;
 mod letters;
 mod plugin;
@@ -22,6 +23,7 @@ use kith_model::time::Timestamp;
 pub(crate) use audience::*;
 pub(crate) use audit::*;
 pub(crate) use consents::*;
+pub(crate) use dictionary::*;
 pub(crate) use identity::*;
 pub(crate) use letters::*;
 pub(crate) use plugin::*;
@@ -81,6 +83,12 @@ pub(crate) enum Command {
     Audience(AudienceCommand),
     /// Which names there are for conditions: events, properties, traits, tags, scores, with their counts
     Catalog(CatalogArgs),
+    /// What names mean, who answers for them, and how sensitive they are
+    #[command(subcommand)]
+    Dictionary(DictionaryCommand),
+    /// What is dropped, renamed or hashed of what comes in
+    #[command(subcommand)]
+    Rules(RecordRulesCommand),
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -145,6 +153,9 @@ pub(crate) struct CatalogArgs {
     /// The properties of this event
     #[arg(long, value_name = "NAME")]
     pub(crate) event: Option<String>,
+    /// Names of which the data dictionary has no entry
+    #[arg(long)]
+    pub(crate) undescribed: bool,
 }
 
 #[derive(Debug, Subcommand)]

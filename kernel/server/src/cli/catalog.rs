@@ -9,7 +9,8 @@ use super::output::{self, cut, field};
 use super::{Failure, items, print_json};
 
 pub(crate) fn run(args: &CatalogArgs, client: &Client, json: bool) -> Result<(), Failure> {
-    let asked = [("kind", &args.kind), ("event", &args.event)];
+    let described = args.undescribed.then(|| "false".to_owned());
+    let asked = [("kind", &args.kind), ("event", &args.event), ("described", &described)];
     let asked: Vec<(&str, &str)> = asked.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
     let entries = client.list_from("/api/v1/catalog", &asked, u64::MAX)?.0;
     let answer = json!({ "items": entries });
@@ -35,11 +36,12 @@ fn table(entries: &[Value]) -> String {
             number(entry, "people"),
             entry.get("last_seen").map_or_else(String::new, output::plain),
             values(entry),
+            entry.get("dictionary").map_or_else(String::new, |entry| cut(&field(entry, "meaning"), 40)),
         ]
     });
     // Events and their properties are counted by events alone; a column of nothing would read as nobody.
     let has_people = entries.iter().any(|entry| entry.get("people").is_some());
-    let header = ["written", "events", "people", "last seen", "values"];
+    let header = ["written", "events", "people", "last seen", "values", "meaning"];
     let keeps = |place: usize| has_people || header[place] != "people";
     let kept = |row: Vec<String>| -> Vec<String> {
         row.into_iter().enumerate().filter(|(place, _)| keeps(*place)).map(|(_, cell)| cell).collect()
@@ -50,6 +52,9 @@ fn table(entries: &[Value]) -> String {
 }
 
 fn values(entry: &Value) -> String {
+    if entry.get("withheld") == Some(&json!(true)) {
+        return "withheld".to_owned();
+    }
     if entry.get("has_many_values") == Some(&json!(true)) {
         return "many".to_owned();
     }

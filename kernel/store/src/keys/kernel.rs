@@ -26,6 +26,8 @@ pub enum Definition {
     ModelVersion = 0x0b,
     AuditHead = 0x0c,
     IdentityRules = 0x0d,
+    DictionaryEntry = 0x10,
+    RecordRules = 0x11,
 }
 
 impl Key {

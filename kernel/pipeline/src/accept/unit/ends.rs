@@ -4,6 +4,7 @@ use kith_model::id::WorkspaceId;
 use kith_store::{Operation, Precondition, ReadError};
 
 use super::{Totals, Workspace};
+use crate::accept::reweigh::Noted;
 
 impl Workspace {
     pub(in crate::accept) fn id(&self) -> WorkspaceId {
@@ -33,11 +34,22 @@ impl Workspace {
         self.seen.forget_unit();
         self.quota.forget_unit();
         self.totals.forget_unit();
+        self.forget_noted();
+    }
+
+    /// What the unit was to note of rules is noted by a later one.
+    fn forget_noted(&mut self) {
+        if self.applied_noted == Noted::WithUnit {
+            self.applied_noted = Noted::No;
+        }
     }
 
     /// The group is durable.
     pub(in crate::accept) fn committed(&mut self) {
         self.people.committed();
+        if self.applied_noted == Noted::WithUnit {
+            self.applied_noted = Noted::Yes;
+        }
         self.seen.committed();
         self.quota.ended();
     }
@@ -46,6 +58,7 @@ impl Workspace {
     pub(in crate::accept) fn committed_in_part(&mut self) -> Result<(), ReadError> {
         self.seen.committed_in_part()?;
         self.quota.ended();
+        self.forget_noted();
         self.people.committed_in_part()?;
         self.totals = Totals::open(self.store.as_ref(), self.id)?;
         Ok(())

@@ -128,6 +128,9 @@ pub(crate) struct InstallArgs {
     /// A type of identifiers that a channel is given, e.g. `email`; repeat for more. The default is all that it asks for
     #[arg(long, value_name = "TYPE")]
     pub(crate) grant_recipient: Vec<String>,
+    /// Something sensitive that it may read, as conditions write it, e.g. `traits.salary`; repeat for more
+    #[arg(long, value_name = "NAME")]
+    pub(crate) grant_sensitive: Vec<String>,
     /// Bytes of its own state
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub(crate) grant_kv: u64,
@@ -135,7 +138,7 @@ pub(crate) struct InstallArgs {
     #[arg(long)]
     pub(crate) grant_consent: bool,
     /// Install it without grants although its configuration names hosts; they are granted later
-    #[arg(long, conflicts_with_all = ["grant_http", "grant_network", "grant_recipient", "grant_kv", "grant_consent", "secret"])]
+    #[arg(long, conflicts_with_all = ["grant_http", "grant_network", "grant_recipient", "grant_sensitive", "grant_kv", "grant_consent", "secret"])]
     pub(crate) grants_later: bool,
     /// Install it switched off, e.g. because a secret is still to come
     #[arg(long)]
@@ -166,6 +169,9 @@ pub(crate) struct InstallationChangeArgs {
     /// A type of identifiers that a channel is given; those that are given take the place of the present ones
     #[arg(long, value_name = "TYPE")]
     pub(crate) grant_recipient: Vec<String>,
+    /// Something sensitive that it may read; those that are given take the place of the present ones
+    #[arg(long, value_name = "NAME")]
+    pub(crate) grant_sensitive: Vec<String>,
     /// Bytes of its own state
     #[arg(long, value_name = "BYTES")]
     pub(crate) grant_kv: Option<u64>,

@@ -40,6 +40,10 @@ fn report(answer: &Value) -> String {
     let shown = list(answer, "events").len();
     let count = output::number(answer, "event_count");
     text.push_str(&format!("\n{} events would be stored, of which {shown} are shown\n", output::count(count)));
+    let dropped = output::number(answer, "dropped_count");
+    if dropped > 0 {
+        text.push_str(&format!("{} events would be dropped by rule\n", output::count(dropped)));
+    }
     let codes = answer.get("rejected_codes").and_then(Value::as_object).into_iter().flatten();
     let codes: Vec<Vec<String>> =
         codes.map(|(code, count)| vec![code.clone(), output::count(count.as_u64().unwrap_or_default())]).collect();

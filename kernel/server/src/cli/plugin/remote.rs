@@ -131,6 +131,9 @@ fn installation(args: &InstallArgs) -> Result<Value, Failure> {
     if !args.grant_recipient.is_empty() {
         body["grants"]["recipients"] = json!(args.grant_recipient);
     }
+    if !args.grant_sensitive.is_empty() {
+        body["grants"]["sensitive"] = json!(args.grant_sensitive);
+    }
     if args.grant_consent {
         body["grants"]["consent"] = json!("give");
     }
@@ -206,6 +209,7 @@ impl InstallationChangeArgs {
         !self.grant_http.is_empty()
             || !self.grant_network.is_empty()
             || !self.grant_recipient.is_empty()
+            || !self.grant_sensitive.is_empty()
             || self.grant_kv.is_some()
             || self.grant_consent.is_some()
             || !self.secret.is_empty()
@@ -234,6 +238,9 @@ fn grants(mut grants: Value, args: &InstallationChangeArgs, secrets: &serde_json
     if !args.grant_recipient.is_empty() {
         grants["recipients"] = json!(args.grant_recipient);
     }
+    if !args.grant_sensitive.is_empty() {
+        grants["sensitive"] = json!(args.grant_sensitive);
+    }
     if let Some(bytes) = args.grant_kv {
         grants["kv_bytes"] = json!(bytes);
     }
@@ -260,6 +267,9 @@ fn changed(installation: &Value) -> String {
     ];
     if grants.get("networks").is_some() {
         rows.push(vec!["networks".to_owned(), list(&grants["networks"])]);
+    }
+    if grants.get("sensitive").is_some() {
+        rows.push(vec!["sensitive".to_owned(), list(&grants["sensitive"])]);
     }
     let of_secrets = grants["secrets"].as_object().into_iter().flatten();
     rows.extend(of_secrets.map(|(name, hosts)| vec![format!("secret {name} to"), list(hosts)]));
@@ -449,6 +459,7 @@ mod tests {
             grant_http: vec!["c.example".into()],
             grant_network: vec!["10.1.0.0/16".parse().unwrap()],
             grant_recipient: Vec::new(),
+            grant_sensitive: Vec::new(),
             grant_kv: None,
             grant_consent: Some(ConsentGrantArg::Give),
             grants_later: false,
@@ -482,6 +493,7 @@ mod tests {
             grant_network: Vec::new(),
             secret: vec!["signing=whsec_x=".into()],
             grant_recipient: Vec::new(),
+            grant_sensitive: Vec::new(),
             grant_kv: 0,
             grant_consent: true,
             grants_later: false,
