@@ -15,6 +15,7 @@ mod crash;
 mod datapath;
 mod delivery;
 mod dictionary;
+mod field;
 mod files;
 mod guests;
 mod hostile;

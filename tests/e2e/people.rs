@@ -59,6 +59,31 @@ fn people_are_found_by_identifier_beginning_and_trait() {
     kernel.caller(&kernel.key(&["audiences:read"])).get("/api/v1/profiles?prefix=user_id:u").is_problem(403, "denied");
 }
 
+/// A list is sent to what stands in it, so that one address stands there once, whatever its spellings.
+#[test]
+fn an_address_of_several_spellings_is_one_in_a_list() {
+    let kernel = TestKernel::start();
+    let source = kernel.segment();
+    let spellings = ["Ada@Example.com", "ada@example.com", " ADA@EXAMPLE.COM", "ada@EXAMPLE.com"];
+    let phones = ["+1 (555) 012-3456", "+15550123456", "001 555 012 3456"];
+    for (number, email) in spellings.iter().enumerate() {
+        let traits = json!({ "email": email, "phone": phones[number % phones.len()] });
+        source.batch(&[
+            json!({ "type": "identify", "userId": "ada", "messageId": format!("s{number}"), "traits": traits }),
+        ]);
+    }
+    source.batch(&[json!({ "type": "identify", "userId": "ada", "traits": { "email": "other@example.com" } })]);
+    kernel.settle();
+    let admin = kernel.admin();
+    let found = all(&admin, "prefix=user_id:ada&columns=identifiers.email,identifiers");
+    let mut emails: Vec<&str> =
+        found[0]["identifiers.email"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    emails.sort_unstable();
+    assert_eq!(emails, ["ada@example.com", "other@example.com"]);
+    let csv = admin.get("/api/v1/profiles/export?columns=identifiers.email").text();
+    assert_eq!(csv.matches('@').count(), 2, "{csv}");
+}
+
 #[test]
 fn lists_are_exported_whole_and_no_cell_is_a_formula() {
     let kernel = with_people(1_300);

@@ -48,11 +48,15 @@ pub(crate) struct PieceRow {
     rejected: Vec<RejectedRecord>,
     /// The contents of its rows without an id.
     contents: Vec<u64>,
+    not_followed: u64,
+    identifiers_left_out: u64,
+    /// By the codes of flags.
+    flagged: BTreeMap<String, u64>,
     /// Events that a rule dropped.
     dropped: u64,
 }
 
-/// [`PieceRow`] before there were rules.
+/// The same of version 1, which had neither rules nor counts of what was odd in the accepted records.
 #[derive(Serialize, Deserialize)]
 struct PieceRowV1 {
     accepted: u64,
@@ -65,9 +69,9 @@ struct PieceRowV1 {
 }
 
 impl From<PieceRowV1> for PieceRow {
-    fn from(before: PieceRowV1) -> PieceRow {
-        let PieceRowV1 { accepted, duplicate, corrected, conflict, rejected_count, rejected, contents } = before;
-        PieceRow { accepted, duplicate, corrected, conflict, rejected_count, rejected, contents, dropped: 0 }
+    fn from(row: PieceRowV1) -> PieceRow {
+        let PieceRowV1 { accepted, duplicate, corrected, conflict, rejected_count, rejected, contents } = row;
+        PieceRow { accepted, duplicate, corrected, conflict, rejected_count, rejected, contents, ..PieceRow::default() }
     }
 }
 
@@ -135,6 +139,9 @@ impl Piece {
             rejected_count: unit.rejected_count,
             rejected: unit.rejected.clone(),
             contents,
+            not_followed: unit.not_followed,
+            identifiers_left_out: unit.identifiers_left_out,
+            flagged: unit.flagged.iter().map(|(code, count)| ((*code).to_owned(), *count)).collect(),
             dropped: unit.dropped,
         };
         let part = u32::try_from(event).unwrap_or(u32::MAX);
@@ -167,20 +174,23 @@ pub(crate) fn left(store: &dyn Store, workspace: WorkspaceId, import: u128) -> R
         let page = store.scan(&range, 1_024)?;
         for (key, value) in page.rows {
             pieces.extend(key.as_import(workspace, import));
-            let PieceRow { accepted, duplicate, corrected, conflict, rejected_count, rejected, contents, dropped } =
-                row::decode(&value)?;
+            let piece: PieceRow = row::decode(&value)?;
+            let flagged = piece.flagged.iter().map(|(code, count)| (kith_model::flag::counted(code), *count));
             let part = Acceptance {
-                accepted,
-                duplicate,
-                corrected,
-                conflict,
-                rejected_count,
-                rejected,
-                dropped,
+                accepted: piece.accepted,
+                duplicate: piece.duplicate,
+                corrected: piece.corrected,
+                conflict: piece.conflict,
+                rejected_count: piece.rejected_count,
+                rejected: piece.rejected,
+                not_followed: piece.not_followed,
+                identifiers_left_out: piece.identifiers_left_out,
+                flagged: flagged.collect(),
+                dropped: piece.dropped,
                 ..Acceptance::default()
             };
             left.acceptance.add(part, MAX_LISTED_OF_FILES);
-            contents.into_iter().for_each(|content| *left.contents.entry(content).or_default() += 1);
+            piece.contents.into_iter().for_each(|content| *left.contents.entry(content).or_default() += 1);
         }
         match page.next {
             Some(next) => range.from = next,
@@ -226,4 +236,30 @@ pub(crate) fn make_room(store: &dyn Store, workspace: WorkspaceId, under_way: &U
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_the_version_before_reads() {
+        #[derive(Serialize)]
+        struct Before(u64, u64, u64, u64, u64, Vec<RejectedRecord>, Vec<u64>);
+        let mut bytes = vec![1];
+        row::write_postcard(&Before(7, 6, 5, 4, 3, Vec::new(), vec![9]), &mut bytes);
+        let read: PieceRow = row::decode(&bytes).unwrap();
+        let contents = vec![9];
+        let expected = PieceRow {
+            accepted: 7,
+            duplicate: 6,
+            corrected: 5,
+            conflict: 4,
+            rejected_count: 3,
+            contents,
+            ..PieceRow::default()
+        };
+        assert_eq!(read, expected);
+        assert_eq!(row::decode::<PieceRow>(&row::encode(&expected)).unwrap(), expected);
+    }
 }

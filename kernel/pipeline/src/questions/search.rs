@@ -156,8 +156,12 @@ fn row(workspace: &Workspace, people: &[Person], columns: &[Column]) -> ProfileR
             created_at.map_or_else(null, |at| text(at.to_string()))
         }
         Column::Identifiers(kind) => {
-            let wanted = people.iter().map(|person| &person.identifier);
-            let wanted = wanted.filter(|identifier| kind.as_ref().is_none_or(|kind| identifier.kind == *kind));
+            let wanted =
+                people.iter().filter(|person| kind.as_ref().is_none_or(|kind| person.identifier.kind == *kind));
+            // Of an address in several spellings the normal one alone: a list with both would be sent to twice.
+            let has_others = wanted.clone().any(|person| !person.is_in_background);
+            let wanted =
+                wanted.filter(|person| !has_others || !person.is_in_background).map(|person| &person.identifier);
             let shown = |identifier: &Identifier| match kind {
                 Some(_) => identifier.value.clone(),
                 None => identifier.to_string(),

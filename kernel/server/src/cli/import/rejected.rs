@@ -54,6 +54,9 @@ pub(super) fn write(args: &ImportArgs, content_type: &str, answer: &Value) -> Re
 fn beside(file: &Path) -> PathBuf {
     let text = file.to_string_lossy();
     let text = text.strip_suffix(".gz").unwrap_or(&text);
+    if text.ends_with(".rows.csv") {
+        return PathBuf::from(format!("{text}.rejected.rows.csv"));
+    }
     let ending = Path::new(text).extension().map_or("csv".into(), |ending| ending.to_string_lossy());
     PathBuf::from(format!("{text}.rejected.{ending}"))
 }
@@ -240,6 +243,7 @@ mod tests {
     fn the_files_stand_beside_the_input() {
         assert_eq!(beside(Path::new("/d/orders.csv.gz")), Path::new("/d/orders.csv.rejected.csv"));
         assert_eq!(beside(Path::new("/d/orders.ndjson")), Path::new("/d/orders.ndjson.rejected.ndjson"));
+        assert_eq!(beside(Path::new("b.rows.csv")), Path::new("b.rows.csv.rejected.rows.csv"));
         assert_eq!(beside(Path::new("orders")), Path::new("orders.rejected.csv"));
     }
 }
