@@ -20,13 +20,11 @@ fn codes(answer: &Value) -> Vec<&str> {
     rejected.filter_map(|record| record["code"].as_str()).collect()
 }
 
-#[test]
-fn messages_as_clients_send_them_are_taken_or_told() {
-    let kernel = TestKernel::start();
-    let sender = kernel.segment();
+/// What is sent, by which call, and the code where it is refused.
+fn situations() -> Vec<(&'static str, &'static str, Value, Option<&'static str>)> {
     let deep = format!("{}{}", "[".repeat(80), "]".repeat(80));
     let deep: Value = serde_json::from_str(&deep).unwrap();
-    for (situation, path, message, code) in [
+    vec![
         (
             "null in the place of objects, ids and times",
             "track",
@@ -86,7 +84,14 @@ fn messages_as_clients_send_them_are_taken_or_told() {
             json!({ "event": "E", "userId": "ext", "context": { "externalIds": [{ "id": "7", "type": "crm", "collection": "users" }, 5, null, { "id": {} }, "x"] } }),
             None,
         ),
-    ] {
+    ]
+}
+
+#[test]
+fn messages_as_clients_send_them_are_taken_or_told() {
+    let kernel = TestKernel::start();
+    let sender = kernel.segment();
+    for (situation, path, message, code) in situations() {
         let answer = call(&sender, path, &message);
         assert_eq!(codes(&answer), code.into_iter().collect::<Vec<_>>(), "{situation}: {answer}");
         assert_eq!(accepted(&answer), u64::from(code.is_none()), "{situation}: {answer}");

@@ -25,6 +25,7 @@ mod foreign;
 mod header;
 mod json;
 mod json_records;
+mod mapping;
 mod names;
 mod number;
 mod record;

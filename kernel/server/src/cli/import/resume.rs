@@ -24,6 +24,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 pub(super) fn send(args: &ImportArgs, client: &Client, content_type: &str, step: &Step) -> Result<Value, Failure> {
     let name = name_of(&args.file)?;
     let source = encode(args.source.as_str());
+    // While the server still writes what came before, the place moves, or stays; it is said once.
+    let mut said = None;
     for attempt in 1.. {
         let (bytes, records) = left(client, &format!("/api/v1/sources/{source}/imports/{name}"))?;
         let path = format!("{}?import={name}&from={bytes}", super::records_path(args.source.as_str()));
@@ -31,11 +33,13 @@ pub(super) fn send(args: &ImportArgs, client: &Client, content_type: &str, step:
             step.bar().set_position(0);
             Box::new(step.bar().wrap_read(open(&args.file)?))
         } else {
-            step.note(&format!(
-                "going on at byte {} (record {}) of this file, where its import was broken off",
-                output::count(bytes),
-                output::count(records + 1)
-            ));
+            if said.replace(bytes) != Some(bytes) {
+                step.note(&format!(
+                    "going on at byte {} (record {}) of this file, where its import was broken off",
+                    output::count(bytes),
+                    output::count(records + 1)
+                ));
+            }
             Box::new(from(step.bar().wrap_read(open(&args.file)?), bytes).map_err(failed("read", &args.file))?)
         };
         match client.upload(&path, content_type, body) {
