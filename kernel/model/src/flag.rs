@@ -20,9 +20,15 @@ pub const LIST_FOR_OBJECT: &str = "list-for-object";
 /// What stood where an object belongs is none, and was left out.
 pub const NOT_AN_OBJECT: &str = "not-an-object";
 
+/// The tracking plan has no event of the name.
+pub const UNPLANNED_EVENT: &str = "unplanned-event";
+
+/// It is not as the tracking plan has it, at the place behind the colon.
+pub const PLAN_VIOLATION: &str = "plan-violation";
+
 /// Every code that is counted by its name: those of the reader of JSON, of the kernel and of the first-party connectors. A plugin's own
 /// codes are counted together, so that no sender and no plugin makes a series of figures.
-const CODES: [&str; 24] = [
+const CODES: [&str; 26] = [
     "half-surrogate",
     "invalid-utf8",
     "not-a-number",
@@ -46,6 +52,8 @@ const CODES: [&str; 24] = [
     CLOCK_CORRECTED,
     TIME_CLAMPED,
     "id-unreadable",
+    UNPLANNED_EVENT,
+    PLAN_VIOLATION,
     OTHER,
 ];
 

@@ -20,3 +20,4 @@ pub mod sending;
 pub mod slot;
 pub mod table;
 pub mod time;
+pub mod tracking;

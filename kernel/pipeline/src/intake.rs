@@ -2,6 +2,7 @@
 
 mod again;
 mod faults;
+mod judging;
 pub(crate) mod occurrences;
 mod preview;
 pub(crate) mod session;
@@ -13,6 +14,7 @@ use kith_model::consent::Giver;
 use kith_model::event::EventOrigin;
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::{Answer, Connector, PluginFault, ReceiveError, Received, Refusal, SourceRequest};
+use kith_model::tracking::TrackingPlan;
 use kith_store::CommitError;
 use tokio::sync::oneshot;
 
@@ -104,6 +106,8 @@ pub struct Intake {
     workspace: WorkspaceId,
     source: InstallationId,
     sender: Arc<Sender>,
+    /// What the source is expected to send.
+    plan: Option<Arc<TrackingPlan>>,
     occurrences: Occurrences,
     session: Option<Session>,
     /// What one call of the connector may take.
@@ -171,6 +175,7 @@ impl Intake {
         Ok(Intake {
             trial,
             sender,
+            plan: compiled.setup.tracking.get(&source).cloned(),
             occurrences: Occurrences::default(),
             session: None,
             asked: Asked { workspace, source, version },
@@ -321,14 +326,15 @@ impl Intake {
             return Err(self.fault(PluginFault::InvalidOutput(problem), &request.body));
         }
         self.buffer = request.body[consumed..].to_vec();
-        let input = self.input(request.body, resume.clone(), places);
+        let judged = self.judge(&mut events).await;
+        let input = self.input(request.body, resume.clone(), places, judged);
         self.request.resume = resume;
         self.answer = answer.or_else(|| self.answer.take());
         self.notes = notes;
         if let Some(preview) = &mut self.preview {
             let workspace = self.shared.workspace(self.workspace).ok_or_else(stopped)?;
             let rules = &workspace.compiled.load().setup.identity_rules;
-            preview.take(events, &input.places, rejected, rules, self.request.received_at);
+            preview.take(events, &input, rejected, rules, self.request.received_at);
             return Ok(consumed);
         }
         let is_file = self.origin == EventOrigin::Import;

@@ -19,6 +19,7 @@ pub mod offload;
 mod plan;
 mod pool;
 mod profiles;
+mod quality;
 mod questions;
 mod react;
 mod rows;
@@ -51,6 +52,7 @@ pub use deliver::content::{TemplateError, check_payload};
 pub use fit::{FitError, FitProgress, FitSlot};
 pub use intake::{Arrival, Intake, IntakeError, MAX_UNCONSUMED_BYTES, Preview, Receipted};
 pub use plan::SetupError;
+pub use quality::{NameChange, SourceQuality, WhatChanged};
 pub use questions::QueryError;
 pub use questions::consents::{ConsentView, StatementView, Suppression, SuppressionChange};
 pub use questions::search::{Column, ProfileRow, ProfileRows, ProfileSearch};
@@ -168,8 +170,8 @@ impl Kernel {
         wakers.set(pool);
         for (workspace, rules) in opened {
             // With its rules a workspace begins to read its filters, for which nobody waits: the index had the processors first.
-            let realm_key = workspace.compiled.load().setup.realm_key;
-            shared.accept.set_rules(workspace.id, rules, realm_key);
+            let setup = Arc::clone(&workspace.compiled.load().setup);
+            shared.accept.set_rules(workspace.id, rules, setup.realm_key, setup.zone.clone());
             wakers.wake(workspace.id);
         }
         let workspaces: Vec<WorkspaceId> = shared.workspaces.read().keys().copied().collect();
@@ -208,11 +210,12 @@ impl Kernel {
     pub fn put_in_force(&self, checked: CheckedSetup) {
         let setup = &checked.setup;
         let (id, rules, realm_key) = (setup.workspace, setup.identity_rules.clone(), setup.realm_key);
+        let zone = setup.zone.clone();
         match self.shared.workspace(id) {
             Some(workspace) => workspace.configure(checked),
             None => drop(self.begin(checked)),
         }
-        self.shared.accept.set_rules(id, rules, realm_key);
+        self.shared.accept.set_rules(id, rules, realm_key, zone);
         self.shared.wake_reactor(id);
         deliver::start_senders(&self.shared, id);
     }
@@ -347,7 +350,7 @@ impl Kernel {
 
     /// All names of a workspace.
     pub fn catalog(&self, workspace: WorkspaceId) -> Result<Catalog, QueryError> {
-        catalog::catalog(&self.shared, workspace)
+        catalog::catalog(&self.shared, workspace, None)
     }
 
     /// A page of an audience's members.

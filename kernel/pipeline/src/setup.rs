@@ -12,6 +12,7 @@ use kith_model::identity::IdentityRules;
 use kith_model::plugin::{Channel, ComputeModel, Connector, InputSpec, OutputSpec, PluginId, PluginKind};
 use kith_model::sending::{PureChannel, SendingLimits};
 use kith_model::time::Timestamp;
+use kith_model::tracking::TrackingPlan;
 
 /// The part that an installation plays.
 #[derive(Clone)]
@@ -117,6 +118,8 @@ pub struct Setup {
     /// Where calendar days begin.
     pub zone: Zone,
     pub identity_rules: IdentityRules,
+    /// What sources are expected to send, of those of which anything is.
+    pub tracking: BTreeMap<InstallationId, Arc<TrackingPlan>>,
     pub installations: Vec<Installed>,
     /// The names of all sources that events may have come from, removed ones too: an event keeps its source's name.
     pub source_names: BTreeMap<InstallationId, String>,

@@ -21,9 +21,11 @@ mod letters;
 mod output;
 mod plugin;
 mod profile;
+mod quality;
 mod scaffold;
 mod serve;
 mod status;
+mod tracking;
 mod workspace;
 
 use std::net::SocketAddr;
@@ -132,6 +134,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Identity(command) => identity::run(&command, &client(), json),
         Command::Audience(command) => audience::run(&command, &client(), json),
         Command::Catalog(args) => catalog::run(&args, &client(), json),
+        Command::Source(command) => quality::run(&command, &client(), json),
+        Command::Tracking(command) => tracking::run(&command, &client(), json),
         Command::Key(command) => key::run(&command, &client(), json),
         Command::Workspace(command) => workspace::run(&command, &client(), json),
         Command::Delivery(command) => delivery::run(&command, &client(), json),

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use kith_features::Zone;
 use kith_model::id::{Position, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_store::{CommitError, Committed, ReadError, Store, Unit};
@@ -19,6 +20,15 @@ const MAX_GROUP_EVENTS: usize = 4096;
 /// A group is closed when its units have this many bytes.
 const MAX_GROUP_BYTES: usize = 8 << 20;
 
+/// What of a workspace's setup its lane works by.
+#[derive(Clone)]
+pub(super) struct LaneRules {
+    pub identity: IdentityRules,
+    pub realm_key: [u8; 32],
+    /// Where the days begin by which is counted.
+    pub zone: Zone,
+}
+
 /// One workspace's lane.
 pub(super) struct Lane {
     id: WorkspaceId,
@@ -26,7 +36,7 @@ pub(super) struct Lane {
     /// What people said, which is carried out before anything else of a turn.
     pub statements: Mutex<Statements>,
     /// The rules in force; the lane takes them over at its next turn.
-    pub rules: Mutex<(IdentityRules, [u8; 32])>,
+    pub rules: Mutex<LaneRules>,
     /// Read from the store at the first turn. Only the lane's turn locks it.
     workspace: Mutex<Option<Workspace>>,
 }
@@ -45,15 +55,16 @@ pub(super) struct Turned {
 }
 
 impl Lane {
-    pub(super) fn new(id: WorkspaceId, rules: IdentityRules) -> Lane {
-        let (waiting, rules) = (Mutex::default(), Mutex::new((rules, kith_store::keys::UNKEYED_REALM)));
-        Lane { id, waiting, statements: Mutex::default(), rules, workspace: Mutex::new(None) }
+    pub(super) fn new(id: WorkspaceId) -> Lane {
+        let (identity, realm_key) = (IdentityRules::default(), kith_store::keys::UNKEYED_REALM);
+        let rules = Mutex::new(LaneRules { identity, realm_key, zone: Zone::utc() });
+        Lane { id, waiting: Mutex::default(), statements: Mutex::default(), rules, workspace: Mutex::new(None) }
     }
 
     /// One group: take what waits, build, commit, answer.
     pub(super) fn turn(&self, store: &Arc<dyn Store>) -> Turned {
         let mut held = self.workspace.lock();
-        let (rules, realm_key) = self.rules.lock().clone();
+        let LaneRules { identity: rules, realm_key, zone } = self.rules.lock().clone();
         if held.is_none() {
             match Workspace::open(store, self.id, rules.clone(), realm_key) {
                 Ok(workspace) => *held = Some(workspace),
@@ -61,7 +72,7 @@ impl Lane {
             }
         }
         let Some(workspace) = held.as_mut() else { return Turned { turn: Turn::Again, freed_bytes: 0 } };
-        workspace.rules = rules;
+        (workspace.rules, workspace.zone) = (rules, zone);
         let statements = self.statements.lock().take();
         if let Err(error) = by_hand::carry_out(store, workspace, statements) {
             tracing::error!(workspace = self.id.0, %error, "the workspace's state is read again, because it is not known");

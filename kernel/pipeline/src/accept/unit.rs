@@ -4,14 +4,16 @@
 //! large is halved until the one event that is too large is alone, and only an error of the store itself ends a submission.
 
 mod ends;
+mod judged;
+mod notes;
 #[cfg(test)]
 mod tests;
 mod tying;
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use kith_features::Zone;
 use kith_model::change::Change;
 use kith_model::consent::Giver;
 use kith_model::event::{DraftEvent, Event, EventOrigin, RejectedRecord};
@@ -27,11 +29,13 @@ use super::dedupe::{Seen, SeenMessages, Unseen};
 use super::moment::{self, Moment};
 use super::named::LeftOut;
 use super::people::{Followed, People, Spoken};
+use super::quality::{LATE_AFTER_MS, Quality, SourceCounts};
 use super::validate::Checked;
 use super::{Submission, content, validate};
-use crate::profiles::facts::{EventFacts, MAX_TRAIT_BYTES, MAX_TRAIT_NAME_BYTES, MAX_TRAITS};
+use crate::profiles::facts::EventFacts;
 use crate::rows::{Letter, RawForm};
 use crate::views::{Acceptance, Verdict};
+use notes::{Note, not_followed, surplus_traits};
 
 /// Most events of one unit: enough that a unit's own cost vanishes.
 const MAX_UNIT_EVENTS: usize = 1_000;
@@ -72,7 +76,9 @@ pub(super) struct Workspace {
     pub(super) seen: SeenMessages,
     totals: Totals,
     quota: Quota,
+    quality: Quality,
     pub rules: IdentityRules,
+    pub zone: Zone,
     /// Makes the ids of messages that came without one differ.
     unnamed: u64,
     /// The largest unit; a test makes it small.
@@ -96,6 +102,10 @@ struct Draft<'s> {
     letters: Vec<Letter>,
     kept: KeptParts,
     acceptance: Acceptance,
+    /// What the source's counts have beside the answer's.
+    counts: SourceCounts,
+    /// Whether what is taken is the refusal of consent in a record that is counted already, and that no plan judges.
+    is_refusal: bool,
     /// Events that were taken.
     events: u64,
     /// Types and reasons of values that name nobody of which one was kept aside: a sender who has no addresses says so in
@@ -142,7 +152,9 @@ impl Workspace {
             seen: SeenMessages::open(Arc::clone(store), id)?,
             totals: Totals::open(store.as_ref(), id)?,
             quota: Quota::new(Arc::clone(store), id),
+            quality: Quality::new(Arc::clone(store), id),
             rules,
+            zone: Zone::utc(),
             unnamed: 0,
             max_unit_bytes: kith_store::MAX_UNIT_BYTES,
         })
@@ -188,6 +200,8 @@ impl Workspace {
             letters: Vec::new(),
             kept: progress.kept,
             acceptance: Acceptance::default(),
+            counts: SourceCounts::default(),
+            is_refusal: false,
             events: 0,
             left_out: BTreeSet::new(),
         };
@@ -217,6 +231,7 @@ impl Workspace {
         let first = progress.next;
         let progress = Progress { next: to, kept: draft.kept };
         let acceptance = std::mem::take(&mut draft.acceptance);
+        draft.counts.complete(&acceptance);
         let mut unit = self.finish(draft, is_last)?;
         if let Some(piece) = &submission.piece {
             unit.operations.extend(piece.notes(self.id, first, &acceptance, is_last));
@@ -263,10 +278,15 @@ impl Workspace {
         match validate::refusal(event, &self.rules) {
             validate::Refusal::None => Ok(""),
             validate::Refusal::Lost => Ok(LOST),
-            validate::Refusal::Readable(refusal) => match self.accept_event(draft, &refusal, index)? {
-                Verdict::Accepted => Ok("; the refusal of consent in it was taken"),
-                _ => Ok(LOST),
-            },
+            validate::Refusal::Readable(refusal) => {
+                draft.is_refusal = true;
+                let heard = self.accept_event(draft, &refusal, index);
+                draft.is_refusal = false;
+                match heard? {
+                    Verdict::Accepted => Ok("; the refusal of consent in it was taken"),
+                    _ => Ok(LOST),
+                }
+            }
         }
     }
 
@@ -307,6 +327,11 @@ impl Workspace {
             Ok(message) => message,
             Err(verdict) => return Ok(verdict),
         };
+        if let Some(refused) = draft.judge(index) {
+            // What it would have taken the place of stays.
+            self.people.forget_event();
+            return Ok(Verdict::Rejected(refused));
+        }
         // What comes again was sent live, as far as it names its sending.
         let origin = if submission.again.is_some() { EventOrigin::Client } else { submission.origin };
         let Moment { time, flags: of_time, original } = moment::of(event, submission.received_at, origin);
@@ -330,6 +355,8 @@ impl Workspace {
         }
         let mut flags = flag::kept(&event.flags);
         flags.extend(of_time.into_iter().map(str::to_owned));
+        flags.extend(draft.flag_of_plan(index));
+        draft.count_late(origin, time);
         let record = Change::Recorded(Event {
             message_id,
             kind: event.kind,
@@ -363,7 +390,7 @@ impl Workspace {
 
     /// All rows of a unit: first who belongs to whom, then the events, so that a reader of the feed knows whose they are.
     fn finish(&mut self, draft: Draft<'_>, is_last: bool) -> Result<Unit, ReadError> {
-        let Draft { submission, operations: own, letters, kept, events, .. } = draft;
+        let Draft { submission, operations: own, letters, kept, events, counts: brought, .. } = draft;
         let mut operations = Vec::with_capacity(own.len() + 16);
         let identified = self.people.identified();
         if !identified.profiles.is_empty() || !identified.gone.is_empty() {
@@ -374,6 +401,8 @@ impl Workspace {
         self.people.write(&mut operations);
         self.seen.write(&mut operations)?;
         self.quota.keep(submission, letters, is_last.then_some(kept), self.totals.unit(), &mut operations)?;
+        let day = self.zone.day(submission.received_at);
+        self.quality.write(submission.source, day, &brought, &mut operations)?;
         let (identifiers, profiles) = self.people.growth();
         let counts = self.totals.unit();
         counts.identifiers += identifiers;
@@ -401,6 +430,7 @@ impl Draft<'_> {
         self.acceptance.identifiers_left_out += left_out.len() as u64;
         for (code, message) in self.first_of_kind(left_out).into_iter().chain(tied.notes) {
             let part = self.submission.part(index, event, code, message, RawForm::Taken);
+            self.counts.set_aside += 1;
             self.kept.add(self.submission, part, &mut self.letters);
         }
     }
@@ -432,6 +462,8 @@ impl Draft<'_> {
 
     fn reject(&mut self, part: Part) {
         self.acceptance.rejected_count += 1;
+        self.counts.set_aside += 1;
+        self.counts.reject(&part.record.code);
         if self.acceptance.rejected.len() < self.submission.most_listed() {
             self.acceptance.rejected.push(self.submission.listed(&part.record));
         }
@@ -464,37 +496,4 @@ fn too_large(event: &DraftEvent, bytes: usize, limit: usize) -> Verdict {
         message: format!("the event and what follows from it have {bytes} bytes; {limit} are allowed"),
         raw: validate::excerpt(event),
     })
-}
-
-/// Something about an event that was taken: a code and what a person reads.
-type Note = (&'static str, String);
-
-fn not_followed(followed: Followed) -> Option<Note> {
-    match followed {
-        // What joins nobody is counted, and found with the profile; one row for each would drown what needs a look.
-        Followed::Quietly | Followed::Vetoed(_) => None,
-        Followed::Shared(identifier) => {
-            let message = format!(
-                "shared identifier: `{identifier}` came with more others than one person has; it ties nobody to it that \
-                 comes from now on, and where those were too many stronger ones, nobody that came before; this is said once"
-            );
-            Some(("shared-identifier", message))
-        }
-        Followed::TooConnected => {
-            let message =
-                "the identifiers of this event hang together with too many others to be weighed, so it ties nobody";
-            Some(("evidence-not-followed", message.to_owned()))
-        }
-    }
-}
-
-fn surplus_traits(names: &[Cow<'_, str>]) -> Note {
-    let listed: Vec<String> = names.iter().take(8).map(|name| name.chars().take(64).collect()).collect();
-    let message = format!(
-        "{} traits found no room ({}): one identity has at most {MAX_TRAITS} names of at most {MAX_TRAIT_NAME_BYTES} bytes, \
-         {MAX_TRAIT_BYTES} bytes in all",
-        names.len(),
-        listed.join(", ")
-    );
-    ("too-many-traits", message)
 }

@@ -45,6 +45,8 @@ pub(crate) fn answer(preview: &Preview, notes_of: &[(String, String)]) -> Value 
         "rejected": preview.rejected.iter().map(rejected).collect::<Vec<Value>>(),
         "rejected_count": preview.rejected_count,
         "rejected_codes": codes,
+        "unplanned": preview.unplanned,
+        "violations": preview.violations,
         "notes": notes(notes_of),
     })
 }
@@ -58,6 +60,7 @@ fn event(event: &DraftEvent) -> Value {
         "identifiers": event.identifiers.iter().map(IdentifierView::from).collect::<Vec<_>>(),
         "properties": json_of(&event.properties),
         "traits": json_of(&event.traits),
+        "flags": event.flags,
     })
 }
 

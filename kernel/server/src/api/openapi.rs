@@ -23,6 +23,7 @@ use utoipa::{Modify, OpenApi as _};
         (name = "plugins", description = "Uploading and listing plugins"),
         (name = "installations", description = "Plugins at work"),
         (name = "audiences", description = "Conditions over people, and who meets them"),
+        (name = "tracking", description = "What sources are expected to send, and how their data is"),
         (name = "deliveries", description = "Messages"),
         (name = "dead-letters", description = "What failed, and doing something about it"),
         (name = "keys", description = "Credentials"),

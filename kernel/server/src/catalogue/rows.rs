@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::{AuditEntry, BEGINNING};
 use crate::auth::{KeyId, NewKey, Scope};
+use crate::catalogue::tracking::TrackingPlanRow;
 
 /// Describes the catalogue's rows: `Type: what it is, version`, and with `reads` the oldest version whose fields are a part of
 /// this one's. Their bodies are JSON, because configurations and the states
@@ -50,6 +51,7 @@ json_rows! {
     AuditHead: "the end of the audit log", 1;
     CounterRow: "a counter", 1;
     IdentityRulesRow: "a workspace's identity rules", 1;
+    TrackingPlanRow: "a tracking plan", 1;
 }
 
 /// A tenant.
@@ -393,6 +395,7 @@ mod tests {
             line::<AuditRow>(),
             line::<AuditHead>(),
             line::<CounterRow>(),
+            line::<TrackingPlanRow>(),
         ];
         for line in lines {
             assert!(format.contains(&line), "FORMAT.md lacks {line}");

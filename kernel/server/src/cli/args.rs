@@ -9,6 +9,7 @@ mod letters;
 mod plugin;
 mod profile;
 mod serve;
+mod tracking;
 mod workspace;
 
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ pub(crate) use letters::*;
 pub(crate) use plugin::*;
 pub(crate) use profile::{ListFormat, Person, ProfileCommand, SearchArgs};
 pub(crate) use serve::*;
+pub(crate) use tracking::*;
 pub(crate) use workspace::*;
 
 /// A customer-data kernel: profiles, events and audiences, with plugins for everything that knows a domain.
@@ -81,6 +83,12 @@ pub(crate) enum Command {
     Audience(AudienceCommand),
     /// Which names there are for conditions: events, properties, traits, tags, scores, with their counts
     Catalog(CatalogArgs),
+    /// How the data of each source is: what came of it, and what changed
+    #[command(subcommand)]
+    Source(SourceCommand),
+    /// What sources are expected to send, and what becomes of the rest
+    #[command(subcommand)]
+    Tracking(TrackingCommand),
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -145,6 +153,9 @@ pub(crate) struct CatalogArgs {
     /// The properties of this event
     #[arg(long, value_name = "NAME")]
     pub(crate) event: Option<String>,
+    /// What this source sent
+    #[arg(long, value_name = "NAME")]
+    pub(crate) source: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

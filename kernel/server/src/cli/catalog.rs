@@ -8,7 +8,7 @@ use super::output::{self, cut, field};
 use super::{Failure, items, print_json};
 
 pub(crate) fn run(args: &CatalogArgs, client: &Client, json: bool) -> Result<(), Failure> {
-    let asked = [("kind", &args.kind), ("event", &args.event)];
+    let asked = [("kind", &args.kind), ("event", &args.event), ("source", &args.source)];
     let asked: Vec<(&str, &str)> = asked.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
     let entries = client.list_from("/api/v1/catalog", &asked, u64::MAX)?.0;
     let answer = json!({ "items": entries });

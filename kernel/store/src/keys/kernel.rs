@@ -26,6 +26,7 @@ pub enum Definition {
     ModelVersion = 0x0b,
     AuditHead = 0x0c,
     IdentityRules = 0x0d,
+    TrackingPlan = 0x10,
 }
 
 impl Key {

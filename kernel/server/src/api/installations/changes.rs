@@ -21,7 +21,7 @@ pub(crate) struct ChangeBody {
 
 /// A document after a JSON merge patch (RFC 7396): members that are given take the place of those that are there, `null` takes
 /// one out, and what is absent stays.
-pub(super) fn merged(present: &Value, patch: &Value) -> Value {
+pub(in crate::api) fn merged(present: &Value, patch: &Value) -> Value {
     let Value::Object(patch) = patch else { return patch.clone() };
     let mut merged = present.as_object().cloned().unwrap_or_default();
     for (key, value) in patch {
