@@ -24,9 +24,11 @@ fn order(id: &str, event: &str, properties: Value) -> Value {
     json!({ "type": "track", "event": event, "userId": "ada", "messageId": id, "properties": properties })
 }
 
-fn web(kernel: &TestKernel, name: &str) -> Client {
+/// A source's sender, and its key.
+fn web(kernel: &TestKernel, name: &str) -> (Client, String) {
     let source = kernel.install("kith/segment", json!({ "name": name }));
-    Client::with_write_key(kernel.url(), source["write_key"].as_str().unwrap())
+    let key = source["write_key"].as_str().unwrap().to_owned();
+    (Client::with_write_key(kernel.url(), &key), key)
 }
 
 fn send(sender: &Client, messages: &[Value]) -> Value {
@@ -51,7 +53,7 @@ fn plan(policy: &str, unplanned: &str) -> Value {
 fn an_event_that_the_plan_refuses_is_kept_and_taken_once_the_plan_allows_it() {
     let kernel = TestKernel::start();
     let admin = kernel.admin();
-    let sender = web(&kernel, "web");
+    let (sender, _) = web(&kernel, "web");
     put(&admin, PLAN, &[], &plan("reject", "flag")).is(200);
     let batch = [
         order("o1", "Order Completed", json!({ "total": 5 })),
@@ -150,8 +152,8 @@ fn plans_are_edited_with_care_and_bad_ones_are_refused_with_their_place() {
 #[test]
 fn counts_and_plans_survive_a_restart_and_the_command_line_shows_them() {
     let mut kernel = TestKernel::start();
-    let sender = web(&kernel, "web");
-    let other = web(&kernel, "app");
+    let (sender, key) = web(&kernel, "web");
+    let (other, _) = web(&kernel, "app");
     let batch: Vec<Value> = (0..40)
         .map(|number| {
             order(
@@ -212,6 +214,7 @@ fn counts_and_plans_survive_a_restart_and_the_command_line_shows_them() {
     assert!(all.contains("web") && all.contains("app"), "{all}");
     let app = told(&kernel, &["source", "quality", "app"], 0);
     assert!(app.contains("missing-identifier") && app.contains("100.0 %") && app.contains("no tracking plan"), "{app}");
+    let sender = Client::with_write_key(kernel.url(), &key);
     let sent = send(&sender, &[order("n9", "Order", json!({}))]);
     assert_eq!(sent["rejected"][0]["code"], "unplanned-event", "the plan holds after a restart: {sent}");
     // Names by source, and numbers of a stranger's few events for nobody who may not read people.
