@@ -134,7 +134,7 @@ pub struct SentAnswer {
     pub resume: Option<Vec<u8>>,
     /// The answer, or why there is none. Any status is an answer.
     pub result: Result<http::Response, http::Error>,
-    /// Whether the answer's body was longer or slower than the kernel's limits, or broke. The status counts all the same.
+    /// Whether the answer's headers or body were more or slower than the kernel's limits, or broke. The status counts all the same.
     pub truncated: bool,
 }
 

@@ -25,6 +25,9 @@ pub trait Connector {
 /// The attribute of a request that holds a record which was set aside.
 const REPLAY: &str = "replay";
 
+/// The attribute of a whole request that was set aside.
+const AGAIN: &str = "again";
+
 /// A request to the source, or a piece of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
@@ -70,10 +73,23 @@ impl Request {
         self.attributes.iter().any(|(name, _)| name == REPLAY)
     }
 
+    /// Whether it was set aside before, as one record or whole, and comes again without its headers but the content type. Who sent
+    /// it was checked when it came.
+    pub fn comes_again(&self) -> bool {
+        self.attributes.iter().any(|(name, _)| name == REPLAY || name == AGAIN)
+    }
+
     /// The same request as the kernel sends it with a record that was set aside, for unit tests.
     #[must_use]
     pub fn as_replay(mut self) -> Request {
         self.attributes.push((REPLAY.to_owned(), String::new()));
+        self
+    }
+
+    /// The same request as the kernel sends it where the whole of it was set aside, for unit tests.
+    #[must_use]
+    pub fn as_again(mut self) -> Request {
+        self.attributes.push((AGAIN.to_owned(), String::new()));
         self
     }
 

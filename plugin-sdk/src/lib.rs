@@ -51,6 +51,7 @@ pub mod secrets;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 pub mod time;
+pub mod webhook;
 
 mod channel;
 mod connector;

@@ -24,10 +24,13 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use crate::{Timestamp, http, log};
+use crate::{Timestamp, http, log, secrets};
 
 /// How a test answers an HTTP request.
 type HttpAnswer = Rc<RefCell<dyn FnMut(&http::Request) -> Result<http::Response, http::Error>>>;
+
+/// How a test answers whether a signature holds.
+type Verification = Rc<RefCell<dyn FnMut(secrets::HmacKey<'_>, &[u8], &str) -> bool>>;
 
 /// A host for one test.
 #[derive(Default)]
@@ -38,6 +41,7 @@ pub struct Host {
     kv_quota_bytes: Option<usize>,
     http_answers: VecDeque<Result<http::Response, http::Error>>,
     http: Option<HttpAnswer>,
+    verification: Option<Verification>,
     record: Record,
 }
 
@@ -111,6 +115,14 @@ impl Host {
         self
     }
 
+    /// The same with a function that says which signatures hold; without it none does. What it is asked is what the plugin asks:
+    /// key, message, signature. This host computes no signatures.
+    #[must_use]
+    pub fn verify_hmac(mut self, holds: impl FnMut(secrets::HmacKey<'_>, &[u8], &str) -> bool + 'static) -> Host {
+        self.verification = Some(Rc::new(RefCell::new(holds)));
+        self
+    }
+
     /// Run `plugin` on this host; gives its result and what it did.
     pub fn run<R>(self, plugin: impl FnOnce() -> R) -> (R, Record) {
         let before = HOST.replace(self);
@@ -144,7 +156,7 @@ thread_local! {
 /// What the host functions call on the native target.
 pub(crate) mod platform {
     use super::HOST;
-    use crate::{Timestamp, http, kv, log};
+    use crate::{Timestamp, http, kv, log, secrets};
 
     pub(crate) fn now() -> Timestamp {
         HOST.with_borrow(|host| host.now)
@@ -156,6 +168,13 @@ pub(crate) mod platform {
 
     pub(crate) fn stand_in(name: &str) -> Option<String> {
         HOST.with_borrow(|host| host.secrets.contains(name).then(|| format!("{{{{secret:{name}}}}}")))
+    }
+
+    pub(crate) fn verify_hmac(key: secrets::HmacKey<'_>, message: &[u8], signature: &str) -> bool {
+        let verification =
+            HOST.with_borrow(|host| host.verification.clone().filter(|_| host.secrets.contains(key.secret)));
+        // The borrow has ended, as for requests.
+        verification.is_some_and(|holds| holds.borrow_mut()(key, message, signature))
     }
 
     pub(crate) fn log(level: log::Level, text: &str) {

@@ -34,14 +34,14 @@ await tab.evaluate(async ({ client, host, count, writeKey }) => {
       { integrations: { 'Segment.io': { apiHost: `${host.replace('http://', '')}/v1`, protocol: 'http' } } },
     );
     await analytics.identify(client);
-    window.tried = (number) => analytics.track('Tried', { number });
+    window.tried = (number) => analytics.track('Tried', { number, at: Date.now() });
   } else {
     const { RudderAnalytics } = window.rudderanalytics;
     const analytics = new RudderAnalytics();
     analytics.load(writeKey, host, { configUrl: host, plugins: [] });
     await new Promise((ready) => { analytics.ready(ready); });
     analytics.identify(client);
-    window.tried = (number) => analytics.track('Tried', { number });
+    window.tried = (number) => analytics.track('Tried', { number, at: Date.now() });
   }
   for (let number = 0; number < count; number += 1) {
     window.tried(number);

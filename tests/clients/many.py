@@ -5,6 +5,7 @@ python many.py segment-python|rudder-python HOST COUNT
 
 import os
 import sys
+import time
 
 client, host, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 failed = set()
@@ -28,7 +29,7 @@ else:
 analytics.on_error = note
 analytics.max_queue_size = 100_000
 for number in range(count):
-    analytics.track(client, "Tried", {"number": number})
+    analytics.track(client, "Tried", {"number": number, "at": int(time.time() * 1000)})
 analytics.flush()
 analytics.shutdown()
 print("\n".join(str(number) for number in range(count) if number not in failed))

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::datapath::stage::{arrivals, define_with, deliveries, identify, message_through, send, track, webhook};
 
 /// A key for a source or a channel, made through the API; the key and its id.
-fn key_for(kernel: &TestKernel, installation: &str) -> (String, String) {
+pub(super) fn key_for(kernel: &TestKernel, installation: &str) -> (String, String) {
     let made = kernel.admin().post("/api/v1/keys", &json!({ "title": "hook", "source": installation })).is(201);
     (made["key"].as_str().unwrap().to_owned(), made["id"].as_str().unwrap().to_owned())
 }

@@ -28,6 +28,8 @@ type Attack = (&'static str, fn(&Ground));
 const GROUPS: &[&[Attack]] = &[
     callers::CONNECTED,
     callers::KNOWN,
+    callers::PROCESS,
+    callers::SOURCE,
     callers::PROXIED,
     calls::ATTACKS,
     expressions::ATTACKS,

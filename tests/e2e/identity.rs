@@ -1,7 +1,7 @@
 //! Who is one person, from the clients' bytes to the answers: spellings, placeholders, aliases, what is not followed, and rules
 //! of a workspace's own.
 
-use kith_tests::{Source, TestKernel};
+use kith_tests::{Client, Source, TestKernel, wait_for, wait_until};
 use serde_json::{Value, json};
 
 fn identify(source: &Source, fields: Value) -> Value {
@@ -116,4 +116,107 @@ fn a_workspace_has_rules_of_its_own() {
     assert_eq!(audit["items"][0]["after"]["phone_region"], "DE", "{audit}");
     let reader = kernel.caller(&kernel.key(&["profiles:read"]));
     reader.send("PUT", "/api/v1/identity/rules", &[], "{}").is_problem(403, "denied");
+}
+
+/// What a change would do, once that is known.
+fn looked_at(admin: &Client, path: &str, body: &Value) -> Value {
+    let mut answer = admin.post(path, body).is(200);
+    wait_for("the dry run to end", || {
+        if answer["state"] == "running" {
+            let token = answer["token"].as_str().unwrap();
+            answer = admin.get(&format!("/api/v1/identity/dry-run?token={token}")).is(200);
+        }
+        (answer["state"] == "done").then(|| answer.clone())
+    })
+}
+
+/// Wait until history is tied by the rules in force.
+fn tied(kernel: &TestKernel) {
+    let state = || kernel.admin().get("/api/v1/identity/rules/change").is(200)["state"].clone();
+    wait_until("history is tied by the rules", || state() == "done");
+}
+
+#[test]
+fn all_that_a_desks_address_tied_is_undone_after_a_look_and_taken_back() {
+    let kernel = TestKernel::start();
+    let (source, admin) = (kernel.segment(), kernel.admin());
+    for n in 0..12 {
+        identify(&source, json!({ "anonymousId": format!("v{n}"), "traits": { "email": "Desk@shop.example" } }));
+    }
+    assert_eq!(who(&kernel, "anonymous_id:v1").len(), 13, "twelve visitors and the address");
+    let undo = "/api/v1/identity/undo";
+    let body = json!({ "identifier": "email:DESK@shop.example" });
+    let told = looked_at(&admin, undo, &body);
+    let effect = &told["effect"];
+    assert_eq!((&effect["people_before"], &effect["parted"]), (&json!(1), &json!(1)), "{told}");
+    assert!(effect["people_after"].as_u64().unwrap() > 12 && effect["exact"] == true, "{told}");
+    assert!(!effect["examples"].as_array().unwrap().is_empty());
+    assert_eq!(who(&kernel, "anonymous_id:v1").len(), 13, "a look changes nothing");
+    // Who may not read people is told how many, and not who.
+    let blind = kernel.caller(&kernel.key(&["identity:write"]));
+    let masked = looked_at(&blind, undo, &body);
+    assert_eq!((&masked["effect"]["examples"], &masked["effect"]["people_withheld"]), (&json!([]), &json!(true)));
+
+    let confirmed = |token: &Value| json!({ "identifier": "email:desk@shop.example", "confirm": token });
+    admin.post(undo, &confirmed(&json!("0123"))).is_problem(409, "confirmation-stale");
+    assert_eq!(admin.post(undo, &confirmed(&told["token"])).is(200)["state"], "applied");
+    tied(&kernel);
+    wait_until("each visitor is somebody", || who(&kernel, "anonymous_id:v1") == ["anonymous_id:v1"]);
+    identify(&source, json!({ "anonymousId": "v1", "traits": { "email": "desk@SHOP.example" } }));
+    assert_eq!(who(&kernel, "anonymous_id:v1"), ["anonymous_id:v1"], "also with what comes later");
+    admin.post(undo, &body).is_problem(400, "bad-input");
+    assert_eq!(admin.get("/api/v1/identity/rules").is(200)["ties_nobody"], json!(["email:desk@shop.example"]));
+    let audit = admin.get("/api/v1/audit?action=identity.undo").is(200);
+    assert_eq!(audit["items"][0]["after"]["ties_nobody"], json!(["email:desk@shop.example"]), "{audit}");
+
+    let back = json!({ "identifier": "email:desk@shop.example", "back": true });
+    let told = looked_at(&admin, undo, &back);
+    assert_eq!(told["effect"]["joined"], 1, "{told}");
+    let mut confirmed = back.clone();
+    confirmed["confirm"] = told["token"].clone();
+    admin.post(undo, &confirmed).is(200);
+    tied(&kernel);
+    wait_until("they are one again", || who(&kernel, "anonymous_id:v1").contains(&"anonymous_id:v2".to_owned()));
+
+    admin.post(undo, &json!({ "identifier": "email:nobody@shop.example" })).is_problem(404, "not-found");
+    admin.post(undo, &json!({ "evidence": "guess" })).is_problem(400, "bad-input");
+    admin.post(undo, &json!({ "evidence": "alias", "identifier": "user_id:x" })).is_problem(400, "bad-input");
+    kernel.caller(&kernel.key(&["profiles:read"])).post(undo, &body).is_problem(403, "denied");
+}
+
+#[test]
+fn a_change_of_rules_is_tried_out_and_then_history_follows_it() {
+    let kernel = TestKernel::start();
+    let (source, admin) = (kernel.segment(), kernel.admin());
+    identify(&source, json!({ "anonymousId": "p1", "traits": { "phone": "0170/1234567" } }));
+    identify(&source, json!({ "anonymousId": "p2", "traits": { "phone": "+49 170 1234567" } }));
+    let rules = json!({ "phone_region": "DE" });
+    let told = looked_at(&admin, "/api/v1/identity/rules/dry-run", &rules);
+    assert_eq!(told["effect"]["joined"], 1, "{told}");
+    let put = |path: &str| admin.send("PUT", path, &[("content-type", "application/json")], rules.to_string());
+    put("/api/v1/identity/rules?confirm=no").is_problem(409, "confirmation-stale");
+    put(&format!("/api/v1/identity/rules?confirm={}", told["token"].as_str().unwrap())).is(200);
+    tied(&kernel);
+    wait_until("they are one", || who(&kernel, "anonymous_id:p1").contains(&"anonymous_id:p2".to_owned()));
+    admin.get("/api/v1/identity/dry-run?token=nothing").is_problem(409, "no-dry-run");
+}
+
+#[test]
+fn what_was_parted_by_hand_is_listed_and_taken_back() {
+    let kernel = TestKernel::start();
+    let (source, admin) = (kernel.segment(), kernel.admin());
+    identify(&source, json!({ "userId": "u1", "anonymousId": "a1" }));
+    let id = kernel.profile("user_id:u1")["id"].as_str().unwrap().to_owned();
+    let apart = json!({ "apart": ["user_id:u1", "anonymous_id:a1"] });
+    admin.post(&format!("/api/v1/profiles/{id}/split"), &apart).is(200);
+    let listed = admin.get("/api/v1/identity/splits").is(200);
+    let ends = listed["items"][0]["identifiers"].as_array().unwrap();
+    assert_eq!((listed["items"].as_array().unwrap().len(), ends.len()), (1, 2), "{listed}");
+    assert_ne!(ends[0]["profile"], ends[1]["profile"]);
+    let pair = "/api/v1/identity/splits?one=user_id:u1&other=anonymous_id:a1";
+    let answer = admin.delete(pair).is(200);
+    assert_eq!(answer["profiles"][0], answer["profiles"][1], "evidence makes them one again");
+    admin.delete(pair).is_problem(404, "not-found");
+    assert_eq!(admin.get("/api/v1/identity/splits").is(200)["items"], json!([]));
+    kernel.caller(&kernel.key(&["profiles:read"])).delete(pair).is_problem(403, "denied");
 }

@@ -27,4 +27,5 @@ mod quality;
 mod records;
 mod restart;
 mod segment;
+mod signed;
 mod workspaces;

@@ -1,5 +1,5 @@
 """Holds kith/csv against Python: a corpus of numbers, dates, encodings and dialects is written by babel, the codecs of Python, its csv
-module and pandas, imported into a running server, and what is stored is compared with what was written.
+module, pandas and openpyxl, imported into a running server, and what is stored is compared with what was written.
 
 A value may be set aside as ambiguous where it is; it may never be another. `.ci/oracle-files` starts the server and runs this.
 """
@@ -12,7 +12,9 @@ import io
 import json
 import os
 import random
+import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 
@@ -20,6 +22,7 @@ import babel
 import babel.dates
 import babel.numbers
 import dateutil.parser
+import openpyxl
 import pandas
 
 URL, KEY = os.environ["KITH_URL"], os.environ["KITH_ADMIN_KEY"]
@@ -52,6 +55,12 @@ def load(config, content):
     call("POST", "/api/v1/installations", json.dumps({"plugin": "kith/csv", "name": name, "config": config}).encode())
     answer = call("POST", f"/api/v1/sources/{name}/records", content, "text/csv")
     call("DELETE", f"/api/v1/installations/{name}")
+    rejected = {row["line"]: row["code"] for row in answer["rejected"]}
+    return events_of(person), rejected, answer
+
+
+def events_of(person):
+    """The events of the people that a file is about, by the property `row`."""
     events = {}
     for group in range(100):
         cursor = ""
@@ -74,8 +83,7 @@ def load(config, content):
             continue
         if cursor == "" and not any(int(row) % 100 == group for row in events):
             break
-    rejected = {row["line"]: row["code"] for row in answer["rejected"]}
-    return events, rejected, answer
+    return events
 
 
 def check(kind, text, expected, found):
@@ -237,11 +245,54 @@ def dialects():
             check("pandas", f"{written[:40]!r} {row} {rejected}", moment, events.get(row, {"time": ""})["time"][:19])
 
 
+def workbooks():
+    """Books that openpyxl writes, with typed cells, through the command that reads them on the client."""
+    global SOURCES
+    for book in range(4):
+        SOURCES += 1
+        name, person = f"s{SOURCES}", f"p{SOURCES}"
+        written = openpyxl.Workbook()
+        sheet = written.active
+        sheet.append(["group", "row", "amount", "whole", "when", "day", "ok", "text"])
+        expected = {}
+        for row in range(150):
+            amount = decimal.Decimal(random.randint(-10**random.randint(1, 9), 10**random.randint(1, 9))) / 100
+            moment = datetime.datetime(1995, 1, 1) + datetime.timedelta(seconds=random.randint(0, 10**9))
+            day, whole, text = moment.date(), random.randint(-10**9, 10**9), random.choice(["ü", "日本", "a,b", "1,5", "007", " x ", "=", "TRUE"])
+            sheet.append([row % 3, row, float(amount), whole, moment, day, row % 2 == 0, text])
+            sheet.cell(row + 2, 3).number_format = random.choice(["General", "#,##0.00", '0.00 "€"', "0%", "[Red]-0.0"])
+            sheet.cell(row + 2, 5).number_format = random.choice(["yyyy-mm-dd hh:mm:ss", "dd/mm/yy hh:mm", "m/d/yyyy h:mm AM/PM"])
+            sheet.cell(row + 2, 6).number_format = random.choice(["dd.mm.yyyy", "d-mmm-yy", "mm-dd-yy"])
+            sheet.cell(row + 2, 8).data_type = "s"
+            expected[row] = (amount, whole, moment, day, row % 2 == 0, text)
+        if book % 2:
+            written.create_sheet("other").append(["nothing"])
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "book.xlsx")
+            written.save(path)
+            config = {"kind": "track", "event": {"name": "E"}, "identifiers": {"user_id": f"{person}-{{group}}"}, "time": {"column": "when"},
+                      "properties": {"row": {"column": "row", "type": "integer"}, "amount": {"column": "amount", "type": "number"},
+                                     "whole": {"column": "whole", "type": "integer"}, "ok": {"column": "ok", "type": "boolean"}, "day": "day", "text": "text"}}
+            call("POST", "/api/v1/installations", json.dumps({"plugin": "kith/csv", "name": name, "config": config}).encode())
+            subprocess.run([os.environ["KITH"], "import", path, "--source", name], check=False, capture_output=True)
+        events = events_of(person)
+        for row, (amount, whole, moment, day, ok, text) in expected.items():
+            event = events.get(row, {"properties": {}, "time": ""})
+            properties = event["properties"]
+            check("workbook", f"{row} amount", amount, decimal.Decimal(properties.get("amount", "NaN")))
+            check("workbook", f"{row} whole", whole, properties.get("whole"))
+            check("workbook", f"{row} time", moment.strftime("%Y-%m-%dT%H:%M:%S"), event["time"][:19])
+            check("workbook", f"{row} day", day.isoformat(), str(properties.get("day"))[:10])
+            check("workbook", f"{row} truth", ok, properties.get("ok"))
+            check("workbook", f"{row} text", text, properties.get("text"))
+
+
 numbers()
 dates()
 zones()
 encodings()
 dialects()
+workbooks()
 for kind, count in COUNTS.items():
     print(f"{kind}: {count} compared")
 for failure in FAILED[:50]:

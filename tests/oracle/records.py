@@ -117,8 +117,9 @@ def main():
     asked = "".join(f"{kind} {bytes_.hex()}\n" for kind, bytes_, _ in corpus)
     answered = subprocess.run([reader], input=asked, capture_output=True, text=True, check=True).stdout.splitlines()
     assert len(answered) == len(corpus), f"{len(answered)} answers for {len(corpus)} questions"
-    wrong = 0
+    wrong, counts = 0, {}
     for (kind, bytes_, oracle), line in zip(corpus, answered):
+        counts[kind] = counts.get(kind, 0) + 1
         answer = json.loads(line)
         if kind == "time":
             found, expected = answer["ms"], ms_of(oracle)
@@ -129,7 +130,8 @@ def main():
             wrong += 1
             if wrong <= 20:
                 print(f"{kind} {bytes_!r}: {found!r}, and Python reads {expected!r}")
-    print(f"seed {seed}: {len(corpus)} read, {wrong} otherwise than Python")
+    listed = ", ".join(f"{number} of {kind}" for kind, number in counts.items())
+    print(f"seed {seed}: {len(corpus)} read ({listed}), {wrong} otherwise than Python")
     sys.exit(1 if wrong else 0)
 
 

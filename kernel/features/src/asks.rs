@@ -6,7 +6,7 @@ use crate::event::OBJECTS;
 use crate::expression::Expression;
 use crate::leaf::{Aggregate, Leaf};
 use crate::tree::{FeatureName, Node};
-use crate::value::{Comparison, Value};
+use crate::value::{Comparison, Value, parse_moment};
 
 /// Something that a condition asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +25,17 @@ pub enum Ask {
     OwnField { event: Arc<str>, field: Arc<str> },
     /// A sum or mean of a property.
     Summed { event: Arc<str>, property: Arc<str> },
+    /// Whether a trait is less or more than a number, or than a time.
+    Ordered(FeatureName, Compared),
+    /// A text that reads like a date of a way of writing that is none here.
+    OddDate(Arc<str>),
+}
+
+/// What something is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compared {
+    Number,
+    Time,
 }
 
 impl Expression {
@@ -50,6 +61,11 @@ impl Asks {
         if let Node::Feature(name @ (FeatureName::Trait(_) | FeatureName::Tag(_) | FeatureName::Score(_))) = node {
             self.note(Ask::Feature(name.clone()));
         }
+        if let Some((Node::Feature(name @ FeatureName::Trait(_)), compared)) = ordered(node) {
+            self.note(Ask::Feature(name.clone()));
+            self.note(Ask::Ordered(name.clone(), compared));
+        }
+        self.note_odd_date(node);
         for (asked, text) in compared(node) {
             if let Node::Feature(name @ (FeatureName::Trait(_) | FeatureName::Tag(_))) = asked {
                 self.note(Ask::Feature(name.clone()));
@@ -72,7 +88,23 @@ impl Asks {
         }
     }
 
+    /// A date as people write it, which stands beside something that it is less or more than.
+    fn note_odd_date(&mut self, node: &Node) {
+        let Node::Compare(comparison, a, b, _) = node else { return };
+        if *comparison == Comparison::NotEqual || *comparison == Comparison::Equal {
+            return;
+        }
+        for side in [a, b] {
+            if let Node::Literal(Value::Text(text)) = side.as_ref()
+                && is_odd_date(text)
+            {
+                self.note(Ask::OddDate(text.clone()));
+            }
+        }
+    }
+
     fn of_event(&mut self, event: &Arc<str>, node: &Node) {
+        self.note_odd_date(node);
         if let Node::EventField(path) = node {
             match (property_of(path), path.first()) {
                 (Some(property), _) => self.note(Ask::Property { event: event.clone(), property }),
@@ -113,6 +145,41 @@ fn whole_property(path: &[Arc<str>]) -> bool {
     path.len() == 1 + usize::from(path.first().is_some_and(|first| first.as_ref() == "properties"))
 }
 
+/// Whether a text is three numbers with signs of dates between them, or two and a month's name, and no date as it is written here.
+fn is_odd_date(text: &str) -> bool {
+    let numbers: Vec<&str> =
+        text.split(|letter: char| !letter.is_ascii_digit()).filter(|part| !part.is_empty()).collect();
+    let has_year =
+        numbers.iter().any(|number| number.len() == 4 && (number.starts_with("19") || number.starts_with("20")));
+    let are_short = numbers.iter().all(|number| matches!(number.len(), 1 | 2 | 4));
+    let is_of_dates = |letter: char| letter.is_ascii_digit() || letter.is_alphabetic() || "./-, :".contains(letter);
+    let has_day = numbers.len() >= 3 || (numbers.len() == 2 && text.chars().any(char::is_alphabetic));
+    has_year
+        && are_short
+        && has_day
+        && text.len() <= 32
+        && text.chars().all(is_of_dates)
+        && parse_moment(text).is_none()
+}
+
+/// What is asked whether it is less or more than a number or a time.
+fn ordered(node: &Node) -> Option<(&Node, Compared)> {
+    let Node::Compare(comparison, a, b, _) = node else { return None };
+    if matches!(comparison, Comparison::Equal | Comparison::NotEqual) {
+        return None;
+    }
+    let other = |side: &Node| match side {
+        Node::Literal(Value::Int(_) | Value::Float(_)) => Some(Compared::Number),
+        Node::Literal(Value::Time(_)) | Node::Now => Some(Compared::Time),
+        _ => None,
+    };
+    match (other(a), other(b)) {
+        (None, Some(compared)) => Some((a, compared)),
+        (Some(compared), None) => Some((b, compared)),
+        _ => None,
+    }
+}
+
 /// What a node compares with texts for equality.
 fn compared(node: &Node) -> Vec<(&Node, Arc<str>)> {
     match node {
@@ -139,6 +206,42 @@ fn compared(node: &Node) -> Vec<(&Node, Arc<str>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dates_of_other_ways_of_writing_are_odd() {
+        for text in [
+            "01.09.2026",
+            "1/9/2026",
+            "2026.09.01",
+            "2026/09/01",
+            "1 Sep 2026",
+            "September 1, 2026",
+            "01-09-2026 10:00",
+        ] {
+            assert!(is_odd_date(text), "{text}");
+        }
+        for text in [
+            "2026-09-01",
+            "2026-09-01T10:00:00Z",
+            "2026-09-01 10:00",
+            "2026",
+            "1.2.3",
+            "10.000",
+            "192.168.2.20",
+            "A 2026",
+            "",
+        ] {
+            assert!(!is_odd_date(text), "{text}");
+        }
+        let asks = Expression::parse("traits.a < '01.09.2026' && traits.b > 100 && now >= traits.c").unwrap().asks();
+        for wanted in [
+            Ask::OddDate("01.09.2026".into()),
+            Ask::Ordered(FeatureName::Trait("b".into()), Compared::Number),
+            Ask::Ordered(FeatureName::Trait("c".into()), Compared::Time),
+        ] {
+            assert!(asks.contains(&wanted), "{wanted:?} in {asks:?}");
+        }
+    }
 
     #[test]
     fn what_a_condition_asks_for_is_named() {

@@ -117,6 +117,14 @@ impl Expression {
         &self.0.reads
     }
 
+    /// The trait that it is, where it is one and nothing more.
+    pub fn bare_trait(&self) -> Option<&str> {
+        match self.compiled() {
+            Node::Feature(FeatureName::Trait(name)) => Some(name),
+            _ => None,
+        }
+    }
+
     /// Its aggregates over events.
     pub fn leaves(&self) -> impl Iterator<Item = &Arc<Leaf>> {
         self.0.leaves.values()

@@ -26,6 +26,8 @@ use kith_model::id::AudienceId;
 use kith_model::time::Timestamp;
 use roaring::RoaringBitmap;
 
+use crate::asks::Compared;
+
 use self::column::Column;
 use self::names::{Admission, TraitNames};
 pub use self::names::{Coverage, MAX_TRAIT_COLUMNS};
@@ -171,6 +173,16 @@ impl Index {
     /// How many profiles have a known value of a feature; `None` where it has no column.
     pub fn holders(&self, feature: &FeatureName) -> Option<u64> {
         self.column(feature).map(|column| column.stored.len() - column.nulls.len() - column.unknown.len())
+    }
+
+    /// How many profiles have a text that compares with no number of `than`, or where that is a time with no time; `None` where the
+    /// feature has no column.
+    pub fn incomparable(&self, feature: &FeatureName, than: Compared) -> Option<u64> {
+        let column = self.column(feature)?;
+        Some(match than {
+            Compared::Number => column.wordy(),
+            Compared::Time => column.timeless(),
+        })
     }
 
     /// The texts and truth values of a feature, those that most profiles have first; `None` where there are more than `most`,

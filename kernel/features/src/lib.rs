@@ -124,6 +124,7 @@ mod pattern;
 mod program;
 mod reach;
 mod reference;
+mod sees;
 mod sum;
 mod syntax;
 mod tree;
@@ -131,7 +132,7 @@ mod value;
 mod window;
 mod zone;
 
-pub use asks::Ask;
+pub use asks::{Ask, Compared};
 pub use budget::{MAX_PRODUCED_BYTES, MAX_STEPS};
 pub use error::ExpressionError;
 pub use event::EventFacts;
@@ -142,6 +143,7 @@ pub use leaf::{Leaf, LeafGroups, LeafState, LeafStates, MAX_STATE_BYTES, SealedC
 pub use program::Program;
 pub use reach::Reach;
 pub use reference::reference;
+pub use sees::Sees;
 pub use syntax::{MAX_EXPRESSION_BYTES, MAX_OPERATORS};
 pub use tree::{FeatureName, LeafId};
 pub use value::{Duration, Value};

@@ -247,11 +247,20 @@ const MEANINGS: &[(&str, &[Example])] = &[
         &[("traits.visits + 1", "null"), ("1 + 'a'", "null"), ("1 / 0", "null"), ("'a' + 'b'", "'ab'")],
     ),
     (
-        "A text that is a date or a time compares with times. A date is its midnight in the workspace's zone.",
+        "A text that is a date or a time compares with times: `2026-11-21`, `2026-11-21T10:00:00Z`, `2026-11-21 10:00`. A date is its midnight in the workspace's zone, a time without a zone one of its clocks. Dates of other ways of writing (`21.11.2026`) are texts.",
         &[
             ("traits['last visit'] < now", "true"),
+            ("timestamp('2026-11-21 10:00') == timestamp('2026-11-21T09:00:00Z')", "true"),
             ("now - traits['last visit'] == duration('35h')", "true"),
             ("timestamp('2026-11-21') == timestamp('2026-11-20T23:00:00Z')", "true"),
+        ],
+    ),
+    (
+        "A whole number beyond 9223372036854775807, and every number with a fraction, is the nearest one of 64-bit floating point: some 16 digits decide. Ids are better sent as texts, which compare letter by letter.",
+        &[
+            ("123456789012345678901 == 123456789012345678902", "true"),
+            ("9007199254740993 == 9007199254740992", "false"),
+            ("'123456789012345678901' == '123456789012345678902'", "false"),
         ],
     ),
     ("Quotients are exact.", &[("7 / 2", "3.5"), ("6 / 3", "2.0")]),
@@ -296,6 +305,8 @@ const RECIPES: &[(&str, Example)] = &[
         ("has(events('Order Completed')) && !has(events('Order Completed', '6mo'))", "false"),
     ),
     ("Birthday this month", ("traits.birthday.month() == now.month()", "true")),
+    ("Birthday today", ("traits.birthday.month() == now.month() && traits.birthday.day() == now.day()", "false")),
+    ("Last visit in the last 30 days", ("traits['last visit'] > now - duration('30d')", "true")),
     ("Bought this article", ("events('Order Completed').exists(e, e.items.exists(i, i.sku == 'b'))", "true")),
     ("Buys in the evening", ("events('Order Completed').exists(e, e.time.hour() >= 18)", "true")),
     ("First order this month", ("events('Order Completed').first().time >= timestamp('2026-11-01')", "false")),

@@ -54,8 +54,9 @@ pub(crate) fn parse(text: &str, zone: &Zone) -> Result<Parsed, ExpressionError> 
         return Err(ExpressionError::at_byte(text, byte, message));
     }
     let parser = Parser::new().max_recursion_depth(MAX_DEPTH as u16);
-    let (expression, info) =
-        parser.parse_with_source_info(&words::without_has_macro(text)).map_err(|errors| match habits::first(text) {
+    let (expression, info) = parser
+        .parse_with_source_info(&words::without_long_numbers(&words::without_has_macro(text)))
+        .map_err(|errors| match habits::first(text) {
             Some((byte, message)) => ExpressionError::at_byte(text, byte, message),
             None => place::syntax_error(text, &errors),
         })?;
@@ -141,7 +142,7 @@ impl Translator<'_> {
         Ok(Node::Literal(match literal {
             LiteralValue::Boolean(truth) => Value::Bool(*truth.inner()),
             LiteralValue::Int(number) => Value::Int(*number.inner()),
-            LiteralValue::Double(number) => Value::float(*number.inner()),
+            LiteralValue::Double(number) => self.long_number(at).unwrap_or_else(|| Value::float(*number.inner())),
             LiteralValue::String(text) => Value::text(text.inner()),
             LiteralValue::Null => Value::Null,
             LiteralValue::UInt(number) => match i64::try_from(*number.inner()) {
@@ -150,6 +151,19 @@ impl Translator<'_> {
             },
             LiteralValue::Bytes(_) => return self.refuse(at, "bytes are not supported; write a text"),
         }))
+    }
+
+    /// The whole number beyond 64 bits that stands here, if one does.
+    fn long_number(&self, at: &IdedExpr) -> Option<Value> {
+        let rest = self.text.get(place::start_of(self.text, &self.info, at)..)?;
+        let (sign, rest) = match rest.strip_prefix('-') {
+            Some(rest) => (-1.0, rest.trim_start()),
+            None => (1.0, rest),
+        };
+        let end = rest.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(rest.len());
+        let (digits, behind) = rest.split_at(end);
+        let is_whole = words::is_long(digits) && !behind.starts_with(['.', 'e', 'E']);
+        is_whole.then(|| digits.parse().ok().map(|number: f64| Value::float(sign * number)))?
     }
 
     fn binding(&self, name: &str) -> Option<(usize, bool)> {

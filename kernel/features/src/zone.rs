@@ -7,13 +7,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 use kith_model::time::{DAY_MS, Timestamp};
 
 const HOUR_MS: i64 = 3_600_000;
 
 /// How long before midnight a clock may be set back across it; beyond that the wall's date is the day.
 const MAX_SET_BACK_MS: i64 = 3 * 3_600_000;
+
+/// No clock was ever set by more than this: Samoa left out a day.
+const MAX_CLOCK_STEP_MS: i64 = 2 * DAY_MS;
 
 /// A time zone. Cheap to clone.
 #[derive(Clone)]
@@ -98,6 +101,41 @@ impl Zone {
         set.map_or(next, |set| next.min(Timestamp(set.timestamp().as_millisecond())))
     }
 
+    /// The moment at which clocks show this, in milliseconds as if they were UTC's. What is left out when clocks are put forward is
+    /// the moment at which they are, and of what they show twice the first is meant; so a later clock is never an earlier moment.
+    pub(crate) fn at_clock(&self, local_ms: i64) -> Timestamp {
+        let at = |offset: Offset| Timestamp(local_ms.saturating_sub(i64::from(offset.seconds()) * 1_000));
+        let shown = jiff::Timestamp::from_millisecond(local_ms).ok().map(|shown| TimeZone::UTC.to_datetime(shown));
+        let Some((rules, shown)) = self.rules.as_ref().zip(shown) else { return Timestamp(local_ms) };
+        match rules.to_ambiguous_timestamp(shown).offset() {
+            AmbiguousOffset::Unambiguous { offset } => at(offset),
+            AmbiguousOffset::Fold { before, .. } => at(before),
+            AmbiguousOffset::Gap { after, .. } => {
+                let before = jiff::Timestamp::from_millisecond(at(after).0).ok();
+                let set = before.and_then(|before| rules.following(before).next());
+                set.map_or(at(after), |set| Timestamp(set.timestamp().as_millisecond()))
+            }
+        }
+    }
+
+    /// The first clock that shows `time` or later, or with `is_later` one that is later.
+    pub(crate) fn first_clock(&self, time: Timestamp, is_later: bool) -> i64 {
+        let is_past = |local_ms: i64| {
+            let at = self.at_clock(local_ms);
+            if is_later { at > time } else { at >= time }
+        };
+        if self.rules.is_none() {
+            return time.0.saturating_add(i64::from(is_later));
+        }
+        let wall = self.on_the_wall(time);
+        let (mut low, mut high) = (wall.saturating_sub(MAX_CLOCK_STEP_MS), wall.saturating_add(MAX_CLOCK_STEP_MS));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if is_past(middle) { high = middle } else { low = middle + 1 }
+        }
+        high
+    }
+
     /// Milliseconds of the clock on the wall.
     fn on_the_wall(&self, time: Timestamp) -> i64 {
         let moment = jiff::Timestamp::from_millisecond(time.0).ok();
@@ -144,6 +182,38 @@ mod tests {
         assert_eq!(Zone::utc().day(Timestamp(-1)), -1);
         assert_eq!(Zone::utc().start_of_day(-1), Timestamp(-DAY_MS));
         assert!(Zone::parse("Mars/Base").is_err());
+    }
+
+    #[test]
+    fn a_later_clock_is_never_an_earlier_moment() {
+        for (name, around) in [
+            ("America/Sao_Paulo", "2018-11-04T03:00:00Z"),
+            ("America/Havana", "2023-11-05T04:00:00Z"),
+            ("Pacific/Apia", "2011-12-30T10:00:00Z"),
+            ("Europe/Berlin", "2026-03-29T01:00:00Z"),
+            ("Europe/Berlin", "2026-10-25T01:00:00Z"),
+            ("Australia/Lord_Howe", "2026-04-04T15:00:00Z"),
+            ("UTC", "2026-01-01T00:00:00Z"),
+        ] {
+            let zone = Zone::parse(name).unwrap();
+            let middle = at(around).0;
+            let mut last = Timestamp(i64::MIN);
+            for minute in -3_000..3_000 {
+                let local_ms = middle + minute * 60_000;
+                let moment = zone.at_clock(local_ms);
+                assert!(moment >= last, "{name} at {local_ms}");
+                let (first, later) = (zone.first_clock(moment, false), zone.first_clock(moment, true));
+                assert!(first <= local_ms && local_ms < later, "{name} at {local_ms}: {first} {later}");
+                assert!(zone.at_clock(first) == moment && zone.at_clock(first - 1) < moment, "{name} at {local_ms}");
+                assert!(zone.at_clock(later) > moment && zone.at_clock(later - 1) == moment, "{name} at {local_ms}");
+                last = moment;
+            }
+        }
+        let berlin = Zone::parse("Europe/Berlin").unwrap();
+        let clock = |text: &str| berlin.at_clock(at(text).0);
+        assert_eq!(clock("2026-07-01T12:00:00Z"), at("2026-07-01T10:00:00Z"));
+        assert_eq!(clock("2026-03-29T02:30:00Z"), at("2026-03-29T01:00:00Z"), "left out");
+        assert_eq!(clock("2026-10-25T02:30:00Z"), at("2026-10-25T00:30:00Z"), "the first of two");
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod source_0_1;
 use kith_model::event::{DraftEvent, EventKind, MAX_RAW_BYTES, RejectedRecord};
 use kith_model::identity::Identifier;
 use kith_model::plugin::{
-    Answer, Callback, Fitted, PluginFault, PolledPage, Receipt, Received, RecordPlace, Refusal, SourceRequest,
+    Answer, Callback, Fitted, PluginFault, PolledPage, Receipt, Received, RecordPlace, Refusal, Replayed, SourceRequest,
 };
 use kith_model::table::{Column, Lists, Table, Texts, Values};
 use kith_model::time::Timestamp;
@@ -141,6 +141,11 @@ fn rejected_from_wit(rejected: types::Rejected) -> RejectedRecord {
 }
 
 pub(crate) fn request_to_wit(request: &SourceRequest) -> source::Request {
+    let replayed = match request.replayed {
+        Replayed::No => None,
+        Replayed::Record => Some("replay"),
+        Replayed::Request => Some("again"),
+    };
     source::Request {
         method: request.method.clone(),
         path: request.path.clone(),
@@ -150,7 +155,7 @@ pub(crate) fn request_to_wit(request: &SourceRequest) -> source::Request {
         complete: request.complete,
         resume: request.resume.clone(),
         received_at: request.received_at.0,
-        attributes: request.is_replay.then(|| ("replay".to_owned(), String::new())).into_iter().collect(),
+        attributes: replayed.map(|name| (name.to_owned(), String::new())).into_iter().collect(),
     }
 }
 

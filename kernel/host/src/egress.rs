@@ -9,6 +9,7 @@ mod address;
 mod body;
 mod client;
 mod connection;
+mod head;
 mod pool;
 mod request;
 mod resolver;

@@ -33,6 +33,7 @@ mod package;
 mod peers;
 mod policy;
 mod roles;
+mod signing;
 mod state;
 mod text;
 mod verify;
@@ -47,4 +48,5 @@ pub use manifest::{
 pub use package::{ABI_SECTION, Inspected, MANIFEST_SECTION, PackageError, assemble, inspect};
 pub use policy::{EffectiveLimit, HostPort, HttpRule, InvalidHost, LimitSource, Limits, Policy, effective_policy};
 pub use roles::{BindError, Binding, CheckError, ConfigProblem};
+pub use signing::check_secret;
 pub use state::{KeyValue, KeyValueError, MemoryKeyValue};

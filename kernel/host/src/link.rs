@@ -21,7 +21,7 @@ pub(crate) fn link(linker: &mut Linker<CallState>, abi: Abi, kind: PluginKind) -
         match (interface, abi) {
             ("log", _) => link_log(&mut instance)?,
             ("config", _) => link_config(&mut instance)?,
-            ("secrets", _) => link_secrets(&mut instance)?,
+            ("secrets", abi) => link_secrets(&mut instance, abi)?,
             ("clock", _) => link_clock(&mut instance)?,
             ("kv", _) => link_kv(&mut instance)?,
             ("dataset", _) => link_dataset(&mut instance)?,
@@ -55,10 +55,19 @@ fn link_config(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result
     instance.func_wrap("get", |store: Store<'_>, (): ()| timed(store, config::Host::get))
 }
 
-fn link_secrets(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
+fn link_secrets(instance: &mut LinkerInstance<'_, CallState>, abi: Abi) -> wasmtime::Result<()> {
     instance.func_wrap("stand-in", |store: Store<'_>, (name,): (String,)| {
         timed(store, |state| secrets::Host::stand_in(state, name))
-    })
+    })?;
+    if abi == Abi::V0_1 {
+        return Ok(());
+    }
+    instance.func_wrap(
+        "verify-hmac",
+        |store: Store<'_>, (key, message, signature): (secrets::HmacKey, Vec<u8>, String)| {
+            timed(store, |state| secrets::Host::verify_hmac(state, key, message, signature))
+        },
+    )
 }
 
 fn link_clock(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {

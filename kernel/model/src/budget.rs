@@ -258,6 +258,26 @@ impl Allowance {
         Ok(())
     }
 
+    /// Spend `amount` that is spent already, though it may be more than is left: whoever asks next waits for it.
+    pub fn charge(&mut self, amount: u64, now: Timestamp) {
+        self.refill(now);
+        self.spent = self.spent.saturating_add(amount);
+    }
+
+    /// Whether anything is left.
+    ///
+    /// # Errors
+    /// [`Exhausted`], with the time until something is.
+    pub fn check(&mut self, now: Timestamp) -> Result<(), Exhausted> {
+        self.refill(now);
+        if self.spent < self.limit {
+            return Ok(());
+        }
+        let beyond = u128::from(self.spent - self.limit);
+        let wait = self.period.as_millis() * beyond / u128::from(self.limit.max(1)) + 1;
+        Err(self.budget.exhausted(self.limit, Some(Duration::from_millis(u64::try_from(wait).unwrap_or(u64::MAX)))))
+    }
+
     /// Whether nothing is spent, so that an entry of a table of allowances can go.
     pub fn is_full(&mut self, now: Timestamp) -> bool {
         self.refill(now);

@@ -117,7 +117,7 @@ pub struct IllegalDeliveryStep {
 /// # Errors
 /// [`IllegalDeliveryStep`] where the state does not take the input: only a pending delivery is begun or refused, only one
 /// that is pending or begun is attempted, only a begun one is interrupted, only a dead or unknown one is replayed, and
-/// what was skipped or given up, or has arrived, is not confirmed.
+/// what was skipped or has arrived is not confirmed.
 pub fn step(state: DeliveryState, input: DeliveryInput, now: Timestamp) -> Result<DeliveryState, IllegalDeliveryStep> {
     use DeliveryInput as Input;
     use DeliveryState as State;
@@ -136,6 +136,10 @@ pub fn step(state: DeliveryState, input: DeliveryInput, now: Timestamp) -> Resul
             Ok(State::Delivered { attempts: attempts.max(1), at: now, provider_id })
         }
         (State::Sending { attempts, .. } | State::Unknown { attempts, .. }, Input::Confirmed { provider_id }) => {
+            Ok(State::Delivered { attempts, at: now, provider_id })
+        }
+        // What was given up for the answer that came then has arrived all the same, and who reports that knows better.
+        (State::Dead { attempts, .. }, Input::Confirmed { provider_id }) => {
             Ok(State::Delivered { attempts, at: now, provider_id })
         }
         (State::Accepted { attempts, provider_id: accepted, .. }, Input::Confirmed { provider_id }) => {
@@ -237,7 +241,7 @@ mod tests {
             pending     begun sending      | accepted accepted | delivered delivered | retry pending | permanent dead | stop dead | confirmed delivered | refused skipped
             delivered
             skipped
-            dead        replay pending
+            dead        confirmed delivered | replay pending
             accepted    confirmed delivered
             sending     accepted accepted | delivered delivered | retry pending | permanent dead | stop dead | interrupted unknown | confirmed delivered
             unknown     confirmed delivered | replay pending";

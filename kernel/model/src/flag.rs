@@ -26,9 +26,22 @@ pub const UNPLANNED_EVENT: &str = "unplanned-event";
 /// It is not as the tracking plan has it, at the place behind the colon.
 pub const PLAN_VIOLATION: &str = "plan-violation";
 
+/// A rule of the workspace took a property, a fact or an identifier out. Behind the colon are the rule and the version of the
+/// rules, e.g. `rule-dropped:no-ssn@3`; the same of the other rules.
+pub const RULE_DROPPED: &str = "rule-dropped";
+
+/// A rule of the workspace gave an event, a property or a fact another name.
+pub const RULE_RENAMED: &str = "rule-renamed";
+
+/// A rule of the workspace would have given something a name that something else in the record has; it keeps its own.
+pub const RULE_NOT_RENAMED: &str = "rule-not-renamed";
+
+/// A rule of the workspace put a keyed hash in the place of a value.
+pub const RULE_HASHED: &str = "rule-hashed";
+
 /// Every code that is counted by its name: those of the reader of JSON, of the kernel and of the first-party connectors. A plugin's own
 /// codes are counted together, so that no sender and no plugin makes a series of figures.
-const CODES: [&str; 26] = [
+const CODES: [&str; 31] = [
     "half-surrogate",
     "invalid-utf8",
     "not-a-number",
@@ -45,6 +58,7 @@ const CODES: [&str; 26] = [
     "more-flags",
     LIST_FOR_OBJECT,
     NOT_AN_OBJECT,
+    "not-an-id",
     "time-unreadable",
     "time-from-original",
     "time-from-sent-at",
@@ -54,6 +68,10 @@ const CODES: [&str; 26] = [
     "id-unreadable",
     UNPLANNED_EVENT,
     PLAN_VIOLATION,
+    RULE_DROPPED,
+    RULE_RENAMED,
+    RULE_NOT_RENAMED,
+    RULE_HASHED,
     OTHER,
 ];
 

@@ -29,6 +29,7 @@ mod placeholders;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod undone;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -42,8 +43,9 @@ pub use clustering::{BEHIND, Clustering, Component, Counting, Veto, cluster, cou
 pub use normal::Unfit;
 pub use rules::{
     AliasRule, Case, EvidenceBound, IdentityRules, MAX_RULED_VALUES, RulesError, SHARED_ABOVE, SPARE_EVIDENCE, Shape,
-    TypeRules,
+    TypeRules, is_type,
 };
+pub use undone::{FORMS, Standing, UnknownEvidence};
 
 /// Something that names a person, e.g. `(email, a@b.c)`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 pub use fault::{FaultOwner, PluginFault};
 pub use manifest::{
     Capabilities, ConsentGrant, Grants, HttpRequest, InputSpec, LimitRequest, Manifest, OutputSpec, RecipientRequest,
-    SecretRequest,
+    SecretForm, SecretRequest,
 };
 pub use roles::{
     Answer, Callback, Cancellation, Channel, ComputeModel, Connector, Fitted, PolledPage, Receipt, ReceiveError,
-    Received, RecordPlace, Refusal, SourceRequest,
+    Received, RecordPlace, Refusal, Replayed, SourceRequest,
 };
 
 /// What a plugin is.

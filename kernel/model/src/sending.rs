@@ -70,7 +70,7 @@ pub struct InboundResponse {
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// Whether the body was longer or slower than its limits, or broke. The status and the headers are whole.
+    /// Whether headers or body were more or slower than their limits, or broke. The status is whole, and so is each header that is here.
     pub truncated: bool,
 }
 

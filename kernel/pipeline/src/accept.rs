@@ -19,9 +19,11 @@ mod lane;
 pub(crate) mod moment;
 mod named;
 mod never_seen;
-mod people;
+pub(crate) mod people;
 pub(crate) mod quality;
 pub(crate) mod queue;
+pub(crate) mod reweigh;
+pub(crate) mod rules;
 mod unit;
 pub(crate) mod validate;
 
@@ -44,7 +46,7 @@ use crate::rows::DeliveryTotals;
 use crate::views::Acceptance;
 use aside::{Again, Input};
 use lane::{Lane, LaneRules};
-use queue::submission_bytes;
+pub(crate) use queue::submission_bytes;
 
 /// How many rejections an answer lists; all are counted.
 pub const MAX_REPORTED_REJECTIONS: usize = 100;
@@ -59,7 +61,7 @@ const THREADS: usize = 4;
 const MAX_WAITING_BYTES: usize = 256 << 20;
 
 /// Who sends: what names a source for good, and how it wants repeats to be taken.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Sender {
     /// The source's name.
     pub name: String,
@@ -67,6 +69,8 @@ pub(crate) struct Sender {
     pub ids: Vec<InstallationId>,
     /// Whether a row of a file that came before with other content corrects it.
     pub corrects: bool,
+    /// What is dropped, renamed or hashed of what it sends.
+    pub rules: Option<Arc<rules::SourceRules>>,
 }
 
 /// Events of one request, or of one piece of a file.
@@ -125,8 +129,12 @@ pub(crate) struct Accept {
 
 impl Tasks<WorkspaceId> for Lanes {
     fn turn(&self, id: WorkspaceId) -> Turn {
-        let Some(lane) = self.lanes.read().get(&id).cloned() else { return Turn::Idle };
-        let turned = lane.turn(&self.store);
+        let (lane, lanes) = {
+            let lanes = self.lanes.read();
+            (lanes.get(&id).cloned(), lanes.len())
+        };
+        let Some(lane) = lane else { return Turn::Idle };
+        let turned = lane.turn(&self.store, lanes);
         self.free(turned.freed_bytes);
         (self.committed)(id);
         turned.turn

@@ -6,6 +6,7 @@ mod judging;
 pub(crate) mod occurrences;
 mod preview;
 pub(crate) mod session;
+mod volume;
 
 use std::sync::Arc;
 
@@ -18,7 +19,8 @@ use kith_model::tracking::TrackingPlan;
 use kith_store::CommitError;
 use tokio::sync::oneshot;
 
-use crate::accept::{MAX_LISTED_OF_FILES, MAX_REPORTED_REJECTIONS, Refused, Sender, Submission};
+use crate::accept::rules::SourceRules;
+use crate::accept::{MAX_LISTED_OF_FILES, MAX_REPORTED_REJECTIONS, Refused, Sender, Submission, submission_bytes};
 use crate::guests::{Caller, GuestClass, Guests};
 use crate::setup::{Activity, Installed, Role, Setup};
 use crate::shared::{Culprit, Shared, Workspace};
@@ -38,6 +40,7 @@ use faults::{Asked, Blame, beyond_limit};
 use occurrences::Occurrences;
 pub use preview::Preview;
 use session::Session;
+pub(crate) use volume::Volumes;
 
 /// What happens where there is no room now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -303,6 +306,8 @@ impl Intake {
 
     /// Let the connector read the buffer, and commit what it found. How many bytes it took.
     async fn piece(&mut self, complete: bool, without_room: WithoutRoom) -> Result<usize, IntakeError> {
+        let whose = (self.workspace, self.source);
+        self.shared.volumes.check(whose, self.shared.clock.now()).map_err(IntakeError::Exhausted)?;
         let request = SourceRequest { body: std::mem::take(&mut self.buffer), complete, ..self.request.clone() };
         let (request, received) = self.call(request, without_room).await?;
         let received = match received {
@@ -333,7 +338,8 @@ impl Intake {
         self.notes = notes;
         if let Some(preview) = &mut self.preview {
             let workspace = self.shared.workspace(self.workspace).ok_or_else(stopped)?;
-            let rules = &workspace.compiled.load().setup.identity_rules;
+            let setup = Arc::clone(&workspace.compiled.load().setup);
+            let rules = (&setup.identity_rules, self.sender.rules.as_deref());
             preview.take(events, &input, rejected, rules, self.request.received_at);
             return Ok(consumed);
         }
@@ -362,7 +368,9 @@ impl Intake {
                 again: None,
                 reply,
             };
+            let bytes = submission_bytes(&submission);
             self.shared.submit(submission, without_room).await?;
+            self.shared.volumes.brought(whose, bytes, self.shared.clock.now());
             self.note(answered.await.map_err(|_| stopped())?.map_err(|error| not_committed(&error))?);
         } else if self.acceptance.position.0 == 0 {
             self.acceptance.position = self.shared.store.head();
@@ -411,7 +419,8 @@ fn sender_of(setup: &Setup, installed: &Installed) -> Sender {
     let name = installed.name.to_string();
     let mut ids = vec![installed.id];
     ids.extend(setup.source_names.iter().filter(|(id, of)| **of == name && **id != installed.id).map(|(id, _)| *id));
-    Sender { name, ids, corrects: installed.corrects }
+    let rules = SourceRules::of(&setup.record_rules, &name, &setup.realm_key).map(Arc::new);
+    Sender { name, ids, corrects: installed.corrects, rules }
 }
 
 impl Shared {

@@ -12,7 +12,7 @@ use kith_model::budget::Exhausted;
 use kith_model::consent::Giver;
 use kith_model::event::{EventOrigin, MAX_RAW_BYTES};
 use kith_model::id::{InstallationId, WorkspaceId};
-use kith_model::plugin::SourceRequest;
+use kith_model::plugin::{Replayed, SourceRequest};
 use kith_store::{Key, Operation, Unit, row};
 use tokio::sync::oneshot;
 
@@ -134,7 +134,7 @@ impl Kernel {
             complete: true,
             resume: None,
             received_at: letter.at,
-            is_replay: true,
+            replayed: Replayed::Record,
         };
         // Nobody knows any more whose key it came with.
         let arrival = Arrival { origin: EventOrigin::Import, giver: Giver::RefusesOnly };

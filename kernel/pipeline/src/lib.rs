@@ -11,6 +11,7 @@
 
 mod accept;
 mod deliver;
+mod dry_run;
 mod fit;
 mod guests;
 mod intake;
@@ -38,6 +39,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use kith_features::{Expression, ExpressionError};
+use kith_model::budget::table;
 use kith_model::consent::Giver;
 use kith_model::event::EventOrigin;
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, WorkspaceId};
@@ -49,24 +51,27 @@ use roaring::RoaringBitmap;
 
 pub use accept::MAX_REPORTED_REJECTIONS;
 pub use deliver::content::{TemplateError, check_payload};
+pub use dry_run::change_token;
 pub use fit::{FitError, FitProgress, FitSlot};
 pub use intake::{Arrival, Intake, IntakeError, MAX_UNCONSUMED_BYTES, Preview, Receipted};
 pub use plan::SetupError;
 pub use quality::{NameChange, SourceQuality, WhatChanged};
 pub use questions::QueryError;
 pub use questions::consents::{ConsentView, StatementView, Suppression, SuppressionChange};
+pub use questions::rules::Tried;
 pub use questions::search::{Column, ProfileRow, ProfileRows, ProfileSearch};
 pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Role, Setup};
 pub use shared::WAITS_FOR_FIT;
 pub use turns::{Asker, Patience, TurnError};
 pub use views::*;
 pub use who::StatementError;
+pub use yielding::leave_a_processor_to_others;
 
 use accept::Accept;
 use guests::Guests;
 use plan::Plan;
 use pool::Pool;
-use questions::{audience, catalog, count, profile};
+use questions::{audience, count, profile};
 use react::Reactors;
 use shared::{Shared, Wakers, Workspace};
 use workers::Whose;
@@ -97,6 +102,22 @@ pub enum StartError {
 fn no_thread(what: &str) -> impl FnOnce(std::io::Error) -> StartError {
     let what = what.to_owned();
     move |source| StartError::Thread { what, source }
+}
+
+/// What the host gives the stages.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// What all calls of plugins under way may take in memory together.
+    pub guest_memory_bytes: u64,
+    /// What one source may bring in an hour.
+    pub source_bytes: u64,
+}
+
+/// The least memory for plugins that any host has, and the usual volume.
+impl Default for Room {
+    fn default() -> Room {
+        Room { guest_memory_bytes: table::HOST_GUEST_MEMORY.default, source_bytes: table::SOURCE_BYTES.default }
+    }
 }
 
 /// The running data path.
@@ -131,13 +152,13 @@ impl Kernel {
         observer: Arc<dyn Observer>,
         setups: Vec<Setup>,
     ) -> Result<Arc<Kernel>, StartError> {
-        Kernel::start_within(kith_model::budget::table::HOST_GUEST_MEMORY.default, store, clock, observer, setups)
+        Kernel::start_within(Room::default(), store, clock, observer, setups)
     }
 
-    /// Start the stages. All calls of plugins under way may take `guest_memory_bytes` together. `setups` holds one entry for
+    /// Start the stages within what the host gives them. `setups` holds one entry for
     /// each workspace. Returns when the audience index stands.
     pub fn start_within(
-        guest_memory_bytes: u64,
+        room: Room,
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn Observer>,
@@ -151,9 +172,11 @@ impl Kernel {
         let after_commit = Arc::clone(&wakers);
         let accept = Accept::start(Arc::clone(&store), Arc::new(move |workspace| after_commit.wake(workspace)));
         let accept = accept.map_err(no_thread("accept"))?;
-        let guests = Guests::start(guest_memory_bytes).map_err(no_thread("guest"))?;
+        let guests = Guests::start(room.guest_memory_bytes).map_err(no_thread("guest"))?;
         let shared = Shared::new(store, clock, observer, fence, accept, guests, Arc::clone(&wakers));
-        let shared = Arc::new(shared.map_err(no_thread("sending"))?);
+        let mut shared = shared.map_err(no_thread("sending"))?;
+        shared.volumes = intake::Volumes::new(room.source_bytes);
+        let shared = Arc::new(shared);
         let reactors = Arc::new(Reactors::new(Arc::clone(&shared)));
         let kernel = Kernel { shared: Arc::clone(&shared), reactors: Arc::clone(&reactors) };
         let mut opened = Vec::new();
@@ -335,22 +358,6 @@ impl Kernel {
     /// An audience's size and progress.
     pub fn audience(&self, workspace: WorkspaceId, id: AudienceId) -> Result<AudienceStatus, QueryError> {
         audience::status(&self.shared, workspace, id)
-    }
-
-    /// What may be a mistake in a condition, in words: above all names that nobody has written, which may still come. Who may
-    /// not read people is told nothing of values.
-    pub fn doubts(
-        &self,
-        workspace: WorkspaceId,
-        condition: &str,
-        reads_people: bool,
-    ) -> Result<Vec<String>, QueryError> {
-        catalog::doubts(&self.shared, workspace, condition, reads_people)
-    }
-
-    /// All names of a workspace.
-    pub fn catalog(&self, workspace: WorkspaceId) -> Result<Catalog, QueryError> {
-        catalog::catalog(&self.shared, workspace, None)
     }
 
     /// A page of an audience's members.

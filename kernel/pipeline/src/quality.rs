@@ -155,6 +155,17 @@ impl Kernel {
         Ok(quality)
     }
 
+    /// All names of a workspace.
+    pub fn catalog(&self, id: WorkspaceId) -> Result<Catalog, QueryError> {
+        catalog::catalog(&self.shared, id, None)
+    }
+
+    /// What may be a mistake in a condition, in words: above all names that nobody has written, which may still come. Who may
+    /// not read people is told nothing of values.
+    pub fn doubts(&self, id: WorkspaceId, condition: &str, reads_people: bool) -> Result<Vec<String>, QueryError> {
+        catalog::doubts(&self.shared, id, condition, reads_people)
+    }
+
     /// The names that came from one source, earlier installations of its name included. Blocks.
     pub fn catalog_of(&self, id: WorkspaceId, source: InstallationId) -> Result<Catalog, QueryError> {
         let sources = of_same_name(&self.shared, id, source)?;

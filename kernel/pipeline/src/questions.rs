@@ -11,6 +11,7 @@ pub(crate) mod identity;
 pub(crate) mod letters;
 pub(crate) mod page;
 pub(crate) mod profile;
+pub(crate) mod rules;
 pub(crate) mod search;
 pub(crate) mod totals;
 

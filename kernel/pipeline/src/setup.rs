@@ -7,9 +7,11 @@ use std::sync::Arc;
 use kith_features::Zone;
 use kith_model::audience::Audience;
 use kith_model::consent::Giver;
+use kith_model::dictionary::Dictionary;
 use kith_model::id::{InstallationId, InstallationName, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_model::plugin::{Channel, ComputeModel, Connector, InputSpec, OutputSpec, PluginId, PluginKind};
+use kith_model::rules::RecordRules;
 use kith_model::sending::{PureChannel, SendingLimits};
 use kith_model::time::Timestamp;
 use kith_model::tracking::TrackingPlan;
@@ -120,6 +122,10 @@ pub struct Setup {
     pub identity_rules: IdentityRules,
     /// What sources are expected to send, of those of which anything is.
     pub tracking: BTreeMap<InstallationId, Arc<TrackingPlan>>,
+    /// What names mean: warnings about conditions tell of it.
+    pub dictionary: Arc<Dictionary>,
+    /// What is dropped, renamed or hashed of records.
+    pub record_rules: Arc<RecordRules>,
     pub installations: Vec<Installed>,
     /// The names of all sources that events may have come from, removed ones too: an event keeps its source's name.
     pub source_names: BTreeMap<InstallationId, String>,

@@ -16,9 +16,10 @@ use crate::CheckedSetup;
 use crate::accept::Accept;
 use crate::accept::imports::UnderWay;
 use crate::deliver::Deliveries;
+use crate::dry_run::DryRuns;
 use crate::fit::FitsUnderWay;
 use crate::guests::Guests;
-use crate::intake::InputFaults;
+use crate::intake::{InputFaults, Volumes};
 use crate::plan::{Plan, SetupError};
 use crate::pool::Pool;
 use crate::react::inbox::Inbox;
@@ -300,9 +301,12 @@ pub(crate) struct Shared {
     /// The node's lease: no unit is committed after another process has taken over.
     pub fence: Fence,
     pub accept: Accept,
+    pub dry_runs: DryRuns,
     pub guests: Guests,
     /// On what connectors failed.
     pub input_faults: InputFaults,
+    /// How much each source has brought.
+    pub volumes: Volumes,
     /// Imports with a name that are under way.
     pub imports: Arc<UnderWay>,
     pub wakers: Arc<Wakers>,
@@ -347,8 +351,10 @@ impl Shared {
             observer,
             fence,
             accept,
+            dry_runs: DryRuns::default(),
             guests,
             input_faults: InputFaults::default(),
+            volumes: Volumes::default(),
             imports: Arc::default(),
             wakers,
             workspaces: RwLock::default(),

@@ -14,4 +14,5 @@ mod models;
 mod profiling;
 mod reaction;
 mod repeats;
+mod rules;
 mod who;

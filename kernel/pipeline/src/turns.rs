@@ -36,8 +36,10 @@ const MAX_WAITING: usize = table::QUESTIONS_WAITING.default as usize;
 /// When whoever found too many waiting may come again.
 const COME_BACK: Duration = Duration::from_secs(10);
 
-fn busy() -> TurnError {
-    TurnError::Busy(table::QUESTIONS_WAITING.exhausted(table::QUESTIONS_WAITING.default, Some(COME_BACK)))
+impl TurnError {
+    pub(crate) fn busy() -> TurnError {
+        TurnError::Busy(table::QUESTIONS_WAITING.exhausted(table::QUESTIONS_WAITING.default, Some(COME_BACK)))
+    }
 }
 
 /// How often one that waits looks whether somebody still wants it.
@@ -105,7 +107,7 @@ impl Turns {
     fn wait(&self, patience: &Patience) -> Result<MutexGuard<'_, ()>, TurnError> {
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(busy());
+            return Err(TurnError::busy());
         }
         let until = Instant::now() + patience.wait;
         let answer = loop {
@@ -117,7 +119,7 @@ impl Turns {
                 break Ok(held);
             }
             if left.is_zero() {
-                break Err(busy());
+                break Err(TurnError::busy());
             }
         };
         self.waiting.fetch_sub(1, Ordering::Relaxed);

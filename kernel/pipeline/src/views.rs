@@ -13,6 +13,7 @@ use kith_model::profile::{FoldedTrait, Score, Tag};
 use kith_model::time::Timestamp;
 
 mod letters;
+mod rules;
 
 pub use crate::accept::quality::SourceCounts;
 pub use crate::react::seen::{Kind, Kinds, Seen};
@@ -20,6 +21,7 @@ pub use crate::shared::Failing;
 pub use letters::{
     DeadLetter, Edit, LetterCount, LetterCounts, LetterFilter, LetterKind, ListedLetter, RecordLetter, Replay,
 };
+pub use rules::{DryRun, RuleChange, RuleEffect, RuleExample, RuleProgress, Split};
 
 /// What became of one submitted event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub enum Verdict {
     },
     /// It cannot be an event; it was kept aside.
     Rejected(RejectedRecord),
+    /// A rule of the workspace drops it; nothing of it is kept.
+    Dropped,
 }
 
 /// What became of a request or a file, or of a piece of one.
@@ -46,6 +50,8 @@ pub struct Acceptance {
     pub duplicate: u64,
     /// Events that took the place of others with the same id.
     pub corrected: u64,
+    /// Events that a rule of the workspace dropped.
+    pub dropped: u64,
     /// How many of the rejected had the id of another message.
     pub conflict: u64,
     /// What was kept aside, with its place in the input. At most [`crate::MAX_REPORTED_REJECTIONS`]; `rejected_count` counts all.
@@ -81,6 +87,7 @@ impl Acceptance {
         self.duplicate += part.duplicate;
         self.corrected += part.corrected;
         self.conflict += part.conflict;
+        self.dropped += part.dropped;
         self.rejected_count += part.rejected_count;
         self.not_followed += part.not_followed;
         self.identifiers_left_out += part.identifiers_left_out;
@@ -97,6 +104,7 @@ impl Acceptance {
             duplicate: self.duplicate.saturating_sub(before.duplicate),
             corrected: self.corrected.saturating_sub(before.corrected),
             conflict: self.conflict.saturating_sub(before.conflict),
+            dropped: self.dropped.saturating_sub(before.dropped),
             rejected_count: self.rejected_count.saturating_sub(before.rejected_count),
             not_followed: self.not_followed.saturating_sub(before.not_followed),
             identifiers_left_out: self.identifiers_left_out.saturating_sub(before.identifiers_left_out),
@@ -111,7 +119,7 @@ impl Acceptance {
 
     /// How many records it tells of.
     pub fn records(&self) -> u64 {
-        self.accepted + self.duplicate + self.corrected + self.rejected_count
+        self.accepted + self.duplicate + self.corrected + self.dropped + self.rejected_count
     }
 }
 

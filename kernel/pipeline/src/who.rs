@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
-use kith_model::identity::{Identifier, Veto};
+use kith_model::identity::{Identifier, IdentityRules, Veto};
 use kith_store::CommitError;
 
 use crate::accept::by_hand::{Stated, Statement};
 use crate::offload;
 use crate::questions::{identity, profile};
-use crate::views::{MergeView, NotFollowed, Paged, Step};
-use crate::{Kernel, QueryError};
+use crate::views::{DryRun, MergeView, NotFollowed, Paged, RuleChange, Split, Step};
+use crate::{Kernel, QueryError, dry_run};
 
 /// Why what somebody said about who is one person was not done.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +92,53 @@ impl Kernel {
             Stated::Vetoed(veto) => Err(StatementError::Vetoed(veto)),
             Stated::TooConnected => Err(StatementError::TooConnected),
         }
+    }
+
+    /// Take a split of two identifiers back: evidence decides again. Whether there was one.
+    ///
+    /// # Errors
+    /// [`StatementError`]; nothing has changed.
+    pub async fn unpart(
+        &self,
+        workspace: WorkspaceId,
+        one: &Identifier,
+        other: &Identifier,
+    ) -> Result<bool, StatementError> {
+        let (one, other) = self.both(workspace, one, other).await?;
+        let shared = Arc::clone(&self.shared);
+        let is_parted = offload::run(move || identity::is_parted(&shared, workspace, one, other)).await?;
+        if is_parted {
+            self.state(workspace, Statement::Allow { one, other }).await?;
+        }
+        Ok(is_parted)
+    }
+
+    /// A page of the identifiers that somebody parted.
+    pub fn splits(
+        &self,
+        workspace: WorkspaceId,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<Paged<Split>, QueryError> {
+        identity::splits(&self.shared, workspace, limit, cursor)
+    }
+
+    /// Begin to find out what a change of the identity rules would do; see [`Kernel::dry_run`].
+    ///
+    /// # Errors
+    /// Dry runs of other workspaces are under way.
+    pub fn begin_dry_run(&self, workspace: WorkspaceId, rules: IdentityRules) -> Result<(), QueryError> {
+        dry_run::begin(&self.shared, workspace, rules)
+    }
+
+    /// The newest dry run, if it is of the change that a [`change_token`](crate::change_token) names.
+    pub fn dry_run(&self, workspace: WorkspaceId, token: &str) -> Option<DryRun> {
+        dry_run::newest(&self.shared, workspace, token)
+    }
+
+    /// Whether history is tied by the identity rules in force.
+    pub fn rule_change(&self, workspace: WorkspaceId) -> Result<RuleChange, QueryError> {
+        dry_run::change_under_way(&self.shared, workspace)
     }
 
     /// A page of all evidence that joins nobody. A page may be short, even empty, and still have a next one.

@@ -19,14 +19,56 @@ pub(crate) fn yield_to_others(nice: i32) {
     let _ = nice;
 }
 
+/// Run the calling thread, and what it starts, on all processors but the first that it may use, where there are several. Work
+/// that takes seconds then never stands before work that takes a millisecond and needs a processor at once: a lower priority
+/// alone lets the system run it to the end of its time slice first.
+pub fn leave_a_processor_to_others() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+        let Ok(mut all) = sched_getaffinity(None) else { return };
+        let first = (0..CpuSet::MAX_CPU).find(|processor| all.is_set(*processor));
+        if let (Some(first), 2..) = (first, all.count()) {
+            all.unset(first);
+            // Where the system refuses, the thread runs wherever it did.
+            let _ = sched_setaffinity(None, &all);
+        }
+    }
+}
+
 /// Answer a question on a thread of its own, which yields and is gone with its answer: only a privileged process may raise the
 /// priority of a thread again, so the caller's stays as it is. A panic goes on in the caller.
 pub(crate) fn question<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let answering = scope.spawn(|| {
             yield_to_others(QUESTION);
+            leave_a_processor_to_others();
             work()
         });
         answering.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use rustix::thread::{CpuSet, sched_getaffinity};
+
+    use super::*;
+
+    #[test]
+    fn one_processor_is_left_and_never_the_last() {
+        let after = |times: u32| {
+            let left = move || {
+                (0..times).for_each(|_| leave_a_processor_to_others());
+                sched_getaffinity(None).unwrap()
+            };
+            std::thread::spawn(left).join().unwrap()
+        };
+        let all = after(0);
+        let one_less = after(1);
+        assert_eq!(one_less.count(), (all.count() - 1).max(1));
+        assert!((0..CpuSet::MAX_CPU).all(|number| all.is_set(number) || !one_less.is_set(number)));
+        assert_eq!(after(all.count() + 1).count(), 1);
+        assert_eq!(after(0), all, "other threads run where they did");
+    }
 }

@@ -11,6 +11,7 @@ mod catalog;
 mod consent;
 mod convert;
 mod deliveries;
+mod dictionary;
 mod dry_run;
 mod etag;
 mod extract;
@@ -32,6 +33,8 @@ mod profiles;
 mod quality;
 mod records;
 mod reservation;
+mod rules;
+pub(crate) mod sensitive;
 mod suppressions;
 mod tracking;
 mod unread;
@@ -98,6 +101,11 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(profiles::read))
         .routes(routes!(profiles::events))
         .routes(routes!(identity::read, identity::replace))
+        .routes(routes!(identity::begin_dry_run))
+        .routes(routes!(identity::dry_run))
+        .routes(routes!(identity::rule_change))
+        .routes(routes!(identity::undo))
+        .routes(routes!(identity::splits, identity::unsplit))
         .routes(routes!(identity::not_followed))
         .routes(routes!(identity::merges, identity::merge))
         .routes(routes!(identity::split))
@@ -124,6 +132,11 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(tracking::list))
         .routes(routes!(tracking::read, tracking::replace, tracking::change, tracking::remove))
         .routes(routes!(tracking::check))
+        .routes(routes!(dictionary::list))
+        .routes(routes!(dictionary::import))
+        .routes(routes!(dictionary::read, dictionary::put, dictionary::change, dictionary::remove))
+        .routes(routes!(rules::read, rules::replace))
+        .routes(routes!(rules::try_out))
         .routes(routes!(deliveries::list))
         .routes(routes!(letters::list))
         .routes(routes!(letters::counts))
@@ -176,7 +189,7 @@ async fn one_host(request: Request, next: Next) -> Response {
 async fn no_route(State(app): State<Arc<App>>, request: Request) -> Response {
     match ingest::as_client_call(request.method(), request.uri().path()) {
         Some(call) => ingest::answer_call(app, call, request).await,
-        None if hooks::is_address(request.uri().path()) => hooks::answer(app, request).await.into_response(),
+        None if hooks::is_address(request.uri().path()) => hooks::answer(app, request).await,
         None => ApiError::NoRoute.into_response(),
     }
 }
@@ -185,7 +198,7 @@ async fn no_route(State(app): State<Arc<App>>, request: Request) -> Response {
 async fn other_method(State(app): State<Arc<App>>, request: Request) -> Response {
     match ingest::as_client_call(request.method(), request.uri().path()) {
         Some(call) => ingest::answer_call(app, call, request).await,
-        None if hooks::is_address(request.uri().path()) => hooks::answer(app, request).await.into_response(),
+        None if hooks::is_address(request.uri().path()) => hooks::answer(app, request).await,
         None => ApiError::MethodNotAllowed.into_response(),
     }
 }

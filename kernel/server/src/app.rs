@@ -18,6 +18,7 @@ use crate::auth::{self, Caller, KeyId, Scope};
 use crate::catalogue::{Actor, Catalogue, CatalogueError, Draft, WorkspaceState};
 use crate::config::Config;
 use crate::error::ApiError;
+use crate::memory::ProcessMemory;
 use crate::metrics::Metrics;
 use crate::reads::{Reads, RefusedKey};
 use crate::serve::FIRST_WORKSPACE;
@@ -47,6 +48,8 @@ pub struct App {
     /// The same of the one that forgets dead letters.
     pub(crate) _forgetting: Sender<()>,
     pub(crate) watch: Watch,
+    /// What the process takes in memory.
+    pub(crate) memory: Arc<ProcessMemory>,
     /// What bodies of requests take in memory.
     pub(crate) ingest_memory: Arc<Permits>,
     /// The same for those whose head does not say who they are.

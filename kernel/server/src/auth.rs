@@ -30,6 +30,12 @@ pub enum Scope {
     Ingest,
     #[serde(rename = "profiles:read")]
     ProfilesRead,
+    /// Seeing what the data dictionary calls sensitive, of people whom the key may read.
+    #[serde(rename = "sensitive:read")]
+    SensitiveRead,
+    /// Changing the data dictionary and the rules of records.
+    #[serde(rename = "dictionary:write")]
+    DictionaryWrite,
     /// Changing who is one person: the identity rules, merges and splits.
     #[serde(rename = "identity:write")]
     IdentityWrite,
@@ -59,12 +65,14 @@ pub enum Scope {
 
 impl Scope {
     /// All but [`Scope::All`], the one first that the others depend on.
-    pub const EACH: [Scope; 11] = [
+    pub const EACH: [Scope; 13] = [
         Scope::KeysAdmin,
         Scope::PluginsAdmin,
         Scope::AudiencesWrite,
         Scope::AudiencesRead,
         Scope::ProfilesRead,
+        Scope::SensitiveRead,
+        Scope::DictionaryWrite,
         Scope::IdentityWrite,
         Scope::DeliveriesWrite,
         Scope::DeliveriesRead,
@@ -78,6 +86,8 @@ impl Scope {
         match self {
             Scope::Ingest => "ingest",
             Scope::ProfilesRead => "profiles:read",
+            Scope::SensitiveRead => "sensitive:read",
+            Scope::DictionaryWrite => "dictionary:write",
             Scope::IdentityWrite => "identity:write",
             Scope::PluginsAdmin => "plugins:admin",
             Scope::AudiencesRead => "audiences:read",

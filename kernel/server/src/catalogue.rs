@@ -18,9 +18,11 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use kith_model::audience::Audience;
 use kith_model::budget::{Budget, Exhausted};
+use kith_model::dictionary::{Described, Dictionary};
 use kith_model::id::{AudienceId, InstallationId, InstallationName, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_model::plugin::PluginId;
+use kith_model::rules::RecordRules;
 use kith_model::time::{Clock, Timestamp};
 use kith_store::keys::{Definition, SYSTEM};
 use kith_store::row::{self, Row};
@@ -30,8 +32,8 @@ pub use audited::AuditFilter;
 pub use draft::host::HostChange;
 pub use draft::{Actor, Change, CommitGuard, Draft, Rehearsal};
 pub use rows::{
-    AudienceRow, AuditHead, AuditRow, CounterRow, CredentialRow, FitRow, FitStatus, IdentityRulesRow, InstallationRow,
-    PluginRow, WaitRow, WorkspaceRow, WorkspaceState,
+    AudienceRow, AuditHead, AuditRow, CounterRow, CredentialRow, DictionaryRow, FitRow, FitStatus, IdentityRulesRow,
+    InstallationRow, PluginRow, RecordRulesRow, WaitRow, WorkspaceRow, WorkspaceState,
 };
 
 use self::chain::audit_head;
@@ -77,6 +79,10 @@ pub struct WorkspaceTables {
     pub secrets: BTreeMap<(InstallationId, String), Arc<[u8]>>,
     /// Tracking plans by their names.
     pub tracking: BTreeMap<String, Arc<TrackingPlanRow>>,
+    /// What names mean, and how sensitive they are.
+    pub dictionary: Arc<Dictionary>,
+    /// What is dropped, renamed or hashed of records.
+    pub record_rules: Arc<RecordRules>,
     /// `None` where the defaults hold.
     identity_rules: Option<Arc<IdentityRules>>,
     counters: BTreeMap<String, u32>,
@@ -100,6 +106,8 @@ impl WorkspaceTables {
             states: BTreeMap::new(),
             secrets: BTreeMap::new(),
             tracking: BTreeMap::new(),
+            dictionary: Arc::default(),
+            record_rules: Arc::default(),
             identity_rules: None,
             counters: BTreeMap::new(),
             audit_head: AuditHead::default(),
@@ -407,6 +415,13 @@ fn load(store: &dyn Store, row: WorkspaceRow, clock: &dyn Clock) -> Result<Works
     for (_, row) in rows_of::<TrackingPlanRow>(store, workspace, Definition::TrackingPlan)? {
         tables.tracking.insert(row.name.to_string(), Arc::new(row));
     }
+    let mut dictionary = Dictionary::default();
+    for (_, row) in rows_of::<DictionaryRow>(store, workspace, Definition::DictionaryEntry)? {
+        dictionary.put(row.subject, Described { entry: row.entry, changed_at: row.changed_at });
+    }
+    tables.dictionary = Arc::new(dictionary);
+    let rules = rows_of::<RecordRulesRow>(store, workspace, Definition::RecordRules)?.pop();
+    tables.record_rules = rules.map_or_else(Arc::default, |(_, RecordRulesRow(rules))| Arc::new(rules));
     tables.counters = counters(store, workspace)?;
     tables.audit_head = audit_head(store, workspace)?;
     let in_use: Vec<(InstallationId, u32)> =

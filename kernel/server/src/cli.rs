@@ -12,6 +12,8 @@ mod consent;
 mod consents;
 mod delivery;
 mod demo;
+mod dictionary;
+mod digits;
 #[cfg(test)]
 mod documents;
 mod identity;
@@ -22,6 +24,7 @@ mod output;
 mod plugin;
 mod profile;
 mod quality;
+mod rules;
 mod scaffold;
 mod serve;
 mod status;
@@ -136,6 +139,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Catalog(args) => catalog::run(&args, &client(), json),
         Command::Source(command) => quality::run(&command, &client(), json),
         Command::Tracking(command) => tracking::run(&command, &client(), json),
+        Command::Dictionary(command) => dictionary::run(&command, &client(), json),
+        Command::Rules(command) => rules::run(&command, &client()),
         Command::Key(command) => key::run(&command, &client(), json),
         Command::Workspace(command) => workspace::run(&command, &client(), json),
         Command::Delivery(command) => delivery::run(&command, &client(), json),
@@ -167,8 +172,7 @@ fn roots(path: &Path) -> Result<RootCerts, Failure> {
 
 /// Print a value for programs.
 fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
-    // A value that came from JSON, or was made of JSON's own types, can always be written.
-    output::say(format_args!("{value:#}"))
+    output::say(digits::pretty(value))
 }
 
 /// The members of a list: bare, or under `items`.
@@ -186,5 +190,5 @@ fn json_argument(name: &'static str, text: &str) -> Result<serde_json::Value, Fa
             source,
         })?,
     };
-    serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("{name} is not JSON: {error}")))
+    digits::read_argument(&text).map_err(|error| Failure::Usage(format!("{name} is not JSON: {error}")))
 }

@@ -12,6 +12,7 @@ use kith_model::time::{Clock, SystemClock};
 use kith_store::EngineKind;
 
 use crate::front::Proxies;
+use crate::public::PublicUrl;
 use crate::serve::TlsFiles;
 
 /// Everything the server is told at its start.
@@ -31,6 +32,10 @@ pub struct Config {
     pub ceiling: Limits,
     /// What all calls of plugins under way may take in memory together.
     pub guest_memory_bytes: u64,
+    /// What the process may take of memory that is no file's, before it refuses bodies.
+    pub memory_bytes: u64,
+    /// What one source may bring in an hour.
+    pub source_bytes: u64,
     /// Where plugins are compiled; a child process for plugins that nobody here wrote.
     pub compile: CompileMode,
     /// Whether plugins may be granted hosts on this machine's loopback interface.
@@ -58,6 +63,8 @@ pub struct HttpLimits {
     pub max_connections_per_peer: usize,
     /// The proxies that clients come through; `None` where they connect themselves.
     pub proxies: Option<Proxies>,
+    /// Under which address browsers reach the server.
+    pub public_url: Option<PublicUrl>,
     /// The certificate for TLS of the server's own.
     pub tls: Option<TlsFiles>,
     /// Requests of one address without a valid key in a minute.
@@ -93,6 +100,7 @@ impl Default for HttpLimits {
             max_connections: size(&table::CONNECTIONS),
             max_connections_per_peer: size(&table::PEER_CONNECTIONS),
             proxies: None,
+            public_url: None,
             tls: None,
             max_failed_authentications: table::FAILED_AUTHENTICATIONS.default,
             max_requests_per_key: table::CREDENTIAL_REQUESTS.default,
@@ -118,6 +126,8 @@ impl Config {
             time_zone: "UTC".to_owned(),
             ceiling: Limits::default(),
             guest_memory_bytes: crate::machine::guest_memory_bytes(),
+            source_bytes: table::SOURCE_BYTES.default,
+            memory_bytes: crate::machine::process_memory_bytes(),
             compile: CompileMode::InProcess,
             allow_loopback: false,
             allow_plain_http: false,

@@ -8,6 +8,20 @@ use kith_model::budget::table;
 /// The part of the machine's memory that the calls of plugins under way may take together.
 const GUESTS_PART: u64 = 4;
 
+/// The part of the machine's memory that the process may take, in quarters.
+const PROCESS_QUARTERS: u64 = 3;
+
+/// Three quarters of the memory that this process may use, at least what the table of budgets says.
+pub(crate) fn process_memory_bytes() -> u64 {
+    let least = table::PROCESS_MEMORY.default;
+    memory_bytes(Path::new("/")).map_or(least, |memory| (memory / 4 * PROCESS_QUARTERS).max(least))
+}
+
+/// The size of a page of memory.
+pub(crate) fn page_bytes() -> u64 {
+    rustix::param::page_size() as u64
+}
+
 /// A quarter of the memory that this process may use, at least what the table of budgets says.
 pub(crate) fn guest_memory_bytes() -> u64 {
     let least = table::HOST_GUEST_MEMORY.default;

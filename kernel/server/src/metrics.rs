@@ -57,12 +57,13 @@ impl Metrics {
 
     /// Records came in.
     pub(crate) fn ingested(&self, acceptance: &Acceptance) {
-        let Acceptance { accepted, duplicate, corrected, conflict, rejected_count, .. } = acceptance;
+        let Acceptance { accepted, duplicate, corrected, conflict, dropped, rejected_count, .. } = acceptance;
         let outcomes = [
             ("accepted", *accepted),
             ("duplicate", *duplicate),
             ("corrected", *corrected),
             ("conflict", *conflict),
+            ("dropped", *dropped),
             // Each record is counted once.
             ("rejected", rejected_count.saturating_sub(*conflict)),
         ];

@@ -23,7 +23,7 @@ use kith_host::{Host, HostConfig, HostError};
 use kith_model::budget::{Exhausted, Permit, Permits, table};
 use kith_model::id::{Name, WorkspaceId};
 use kith_model::secret::Secret;
-use kith_pipeline::{Kernel, Patience, StartError, offload};
+use kith_pipeline::{Kernel, Patience, Room, StartError, offload};
 use kith_store::keys::SYSTEM;
 use kith_store::{Embedded, OpenError, Store, StoreConfig};
 use parking_lot::Mutex;
@@ -43,6 +43,7 @@ use crate::catalogue::sealed::Sealer;
 use crate::catalogue::{Actor, Catalogue, CatalogueError, CredentialRow, WorkspaceRow};
 use crate::config::{Config, HttpLimits};
 use crate::front::{Proxies, counted};
+use crate::memory::ProcessMemory;
 use crate::metrics::Metrics;
 use crate::reads::{self, Due, Reads};
 use crate::retention;
@@ -170,8 +171,8 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
     });
     let setups = setups.collect::<Result<Vec<_>, _>>()?;
     let (observer, quarantines) = observer::channel();
-    let memory = config.guest_memory_bytes;
-    let kernel = Kernel::start_within(memory, seam, Arc::clone(&clock), Arc::new(observer), setups)?;
+    let room = Room { guest_memory_bytes: config.guest_memory_bytes, source_bytes: config.source_bytes };
+    let kernel = Kernel::start_within(room, seam, Arc::clone(&clock), Arc::new(observer), setups)?;
     catalogue.commit_under(kernel.fence());
     let (watch, ended) = Watch::new();
     let (writing_down, reads_ended) = std::sync::mpsc::channel();
@@ -179,6 +180,7 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
     let (http, memory) = (&config.http, config.http.max_ingest_bytes as u64);
     let tls = http.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
     let app = Arc::new(App {
+        memory: Arc::new(ProcessMemory::new(config.memory_bytes)),
         ingest_memory: Permits::new(&table::INTAKE_MEMORY, memory),
         stranger_memory: Permits::new(&table::STRANGER_MEMORY, memory / STRANGERS_SHARE),
         credential_memory: Shares::new(&table::CREDENTIAL_MEMORY, http.max_bytes_per_key),

@@ -23,6 +23,7 @@ use kith_store::Store;
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
+use crate::api::sensitive;
 use crate::catalogue::artifacts::{ArtifactError, Artifacts};
 use crate::catalogue::sealed::{Place, SealError, Sealer};
 use crate::catalogue::{InstallationRow, PluginRow, WorkspaceTables};
@@ -194,7 +195,9 @@ impl Wiring {
             workspace,
             realm_key: self.realms.of(workspace),
             zone: Zone::parse(&tables.row.time_zone).map_err(|error| WiringError::Zone(error.to_string()))?,
-            identity_rules: IdentityRules::clone(&tables.identity_rules()),
+            identity_rules: identity_rules(tables),
+            dictionary: Arc::clone(&tables.dictionary),
+            record_rules: Arc::clone(&tables.record_rules),
             tracking: self.plans.of_sources(tables),
             installations,
             source_names: names.collect(),
@@ -217,7 +220,10 @@ impl Wiring {
             Err(_) => Vec::new(),
         };
         let kind = plugin.manifest.kind;
-        let (role, activity) = match held_by_mode(row) {
+        let ungranted = held_by_sensitivity(source.tables, row, plugin);
+        let (role, activity) = match held_by_mode(row).or(ungranted.clone()) {
+            // It is asked for nothing, a fit neither: both would show it what is not granted.
+            Some(held) if ungranted.is_some() => (unavailable::role(kind, held.why.clone()), held.into()),
             // The kernel fits it and tries it again, and asks it for nothing else.
             Some(held) if row.mode == InstallationMode::Quarantined => {
                 // Where its role cannot be made now, that is no reason to refuse the change that asks for it.
@@ -344,6 +350,9 @@ impl Wiring {
         let Some(plugin) = tables.plugin_of(row) else {
             return Activity::Held { since: row.updated_at, why: "its plugin is not in the catalogue".to_owned() };
         };
+        if let Some(held) = held_by_sensitivity(tables, row, plugin) {
+            return held.into();
+        }
         let from = fingerprint(tables, row, plugin);
         match self.made.lock().get(&(tables.row.id, row.id)).filter(|made| made.from == from).map(|made| &made.outcome)
         {
@@ -371,6 +380,12 @@ fn held_activity(row: &InstallationRow, held: Hold) -> Activity {
     }
 }
 
+/// The identity rules, and where values were ever hashed by rule, with those of hashed values.
+fn identity_rules(tables: &WorkspaceTables) -> IdentityRules {
+    let rules = IdentityRules::clone(&tables.identity_rules());
+    if tables.record_rules.version == 0 { rules } else { rules.with_hashed_types() }
+}
+
 /// What an installation waits for that could run, but for its fit.
 fn waiting(row: &InstallationRow) -> Option<Activity> {
     let waits = row.waits_for_fit.as_ref()?;
@@ -396,6 +411,30 @@ fn held_by_mode(row: &InstallationRow) -> Option<Hold> {
         InstallationMode::Shadow => "shadow runs are not there yet".to_owned(),
     };
     Some(Hold { since: row.mode_since, why })
+}
+
+/// The sensitive things that an installation's inputs may see, as a grant names them, each with since when its entry is as it is.
+pub(crate) fn sensitive_inputs(
+    tables: &WorkspaceTables,
+    row: &InstallationRow,
+    plugin: &PluginRow,
+) -> Vec<(String, Timestamp)> {
+    if !tables.dictionary.has_sensitive() {
+        return Vec::new();
+    }
+    // Inputs that cannot be filled in are refused elsewhere.
+    let inputs = inputs(row, &plugin.manifest).unwrap_or_default();
+    sensitive::seen_by(&tables.dictionary, inputs.iter().map(|input| input.expression.as_str()))
+}
+
+/// Why an installation does not run by what it would see: something sensitive that nobody has granted it by name.
+fn held_by_sensitivity(tables: &WorkspaceTables, row: &InstallationRow, plugin: &PluginRow) -> Option<Hold> {
+    let seen = sensitive_inputs(tables, row, plugin).into_iter();
+    let missing: Vec<(String, Timestamp)> = seen.filter(|(name, _)| !row.grants.sensitive.contains(name)).collect();
+    let since = missing.iter().map(|(_, since)| *since).min()?.max(row.updated_at);
+    let names: Vec<String> = missing.into_iter().map(|(name, _)| format!("`{name}`")).collect();
+    let why = format!("it reads {}, which is sensitive and not granted to it", names.join(", "));
+    Some(Hold { since, why })
 }
 
 /// Changes with anything that a role is made from.

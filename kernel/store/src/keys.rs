@@ -53,6 +53,7 @@ spaces! {
     EDGE = 0x21, "fact";
     VETO = 0x23, "fact";
     STATEMENT = 0x24, "fact";
+    APPLIED = 0x26, "fact";
     DEDUPE = 0x28, "fact";
     ORDINAL = 0x29, "fact";
     COUNTS = 0x2a, "fact";

@@ -29,6 +29,7 @@
 #![deny(missing_docs)]
 
 mod bytes;
+mod canonical;
 mod fingerprint;
 mod flag;
 mod parts;
@@ -36,6 +37,7 @@ mod scalar;
 mod write;
 
 pub use bytes::decoded;
+pub use canonical::canonical;
 pub use fingerprint::fingerprint;
 pub use flag::{Flag, Flags, MAX_FLAGS, Oddity};
 pub use parts::{Member, elements, member, members, text};

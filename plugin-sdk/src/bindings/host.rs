@@ -1,7 +1,7 @@
 //! What the host functions call on the guest target. The counterpart of `testing::platform`.
 
 use super::shared::kith::plugin as wit;
-use crate::{Timestamp, http, kv, log};
+use crate::{Timestamp, http, kv, log, secrets};
 
 pub(crate) fn now() -> Timestamp {
     wit::clock::now()
@@ -13,6 +13,22 @@ pub(crate) fn config() -> String {
 
 pub(crate) fn stand_in(name: &str) -> Option<String> {
     wit::secrets::stand_in(name)
+}
+
+pub(crate) fn verify_hmac(key: secrets::HmacKey<'_>, message: &[u8], signature: &str) -> bool {
+    let key = wit::secrets::HmacKey {
+        secret: key.secret.to_owned(),
+        form: match key.form {
+            secrets::KeyForm::Text => wit::secrets::KeyForm::Text,
+            secrets::KeyForm::StandardWebhooks => wit::secrets::KeyForm::StandardWebhooks,
+        },
+        digest: match key.digest {
+            secrets::Digest::Sha1 => wit::secrets::Digest::Sha1,
+            secrets::Digest::Sha256 => wit::secrets::Digest::Sha256,
+            secrets::Digest::Sha512 => wit::secrets::Digest::Sha512,
+        },
+    };
+    wit::secrets::verify_hmac(&key, message, signature)
 }
 
 pub(crate) fn log(level: log::Level, text: &str) {

@@ -10,6 +10,7 @@ mod outcome;
 use std::collections::BTreeMap;
 
 use kith_plugin_sdk::http::Request;
+use kith_plugin_sdk::webhook::{Call, Signature};
 use kith_plugin_sdk::{
     Callback, Channel, Failure, Message, Outcome, Problem, Receipt, Rejection, SentAnswer, Step, clock, config, export,
 };
@@ -17,6 +18,9 @@ use serde::Deserialize;
 
 /// The name of the secret in the manifest, `whsec_…` after Standard Webhooks.
 const SECRET: &str = "signing";
+
+/// The name of the secret that reports are signed with.
+const RECEIPTS_SECRET: &str = "receipts";
 
 /// The channel.
 struct Webhook;
@@ -28,15 +32,17 @@ struct Settings {
     #[serde(rename = "type")]
     message_type: String,
     headers: BTreeMap<String, String>,
+    /// How reports are signed; without it they are not.
+    signature: Option<Signature>,
 }
 
 impl Channel for Webhook {
     fn validate(config: &str) -> Result<(), Vec<Problem>> {
         let settings: Settings = config::read(config)?;
-        match url_problem(&settings.url) {
-            None => Ok(()),
-            Some(problem) => Err(vec![Problem::new("url", problem)]),
-        }
+        let signature = settings.signature.iter().flat_map(|signature| signature.problems("signature"));
+        let url = url_problem(&settings.url).map(|problem| Problem::new("url", problem));
+        let problems: Vec<Problem> = url.into_iter().chain(signature).collect();
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
     fn requests(messages: Vec<Message>) -> Vec<Step> {
@@ -52,6 +58,9 @@ impl Channel for Webhook {
     }
 
     fn receive(callback: Callback) -> Result<Vec<Receipt>, Rejection> {
+        if let Some(signature) = config::get::<Settings>()?.signature {
+            signature.verify(RECEIPTS_SECRET, &Call::from(&callback))?;
+        }
         callback::read(&callback)
     }
 }

@@ -127,3 +127,33 @@ fn an_address_to_which_nothing_could_be_posted_is_refused_when_it_is_configured(
         assert_eq!(check(bad), Err("url".to_owned()), "{bad}");
     }
 }
+
+#[test]
+fn reports_are_signed_where_the_configuration_says_so() {
+    let mut config = config();
+    config["signature"] = json!({ "scheme": "standard-webhooks" });
+    let receive = |signature: &str| {
+        let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let callback = Callback {
+            method: "POST".into(),
+            path: "/".into(),
+            query: String::new(),
+            headers: vec![
+                header("webhook-id", "msg_9"),
+                header("webhook-timestamp", "1700000000"),
+                header("webhook-signature", signature),
+            ],
+            body: br#"{"message_id":"msg_1","event":"Message Opened"}"#.to_vec(),
+            received_at: 1_700_000_000_000,
+        };
+        let host = testing::Host::new().config(&config).secret(RECEIPTS_SECRET);
+        host.verify_hmac(|key, _, signature| key.secret == "receipts" && signature == "v1,right")
+            .run(|| Webhook::receive(callback))
+            .0
+    };
+    assert_eq!(receive("v1,right").map(|receipts| receipts.len()), Ok(1));
+    assert_eq!(receive("v1,wrong").unwrap_err().status, 401);
+    let without =
+        json!({ "url": "https://a.example/", "type": "x", "headers": {}, "signature": { "scheme": "custom" } });
+    assert_eq!(Webhook::validate(&without.to_string()).unwrap_err()[0].key, "signature.header");
+}

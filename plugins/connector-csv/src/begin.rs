@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use encoding_rs::Encoding;
 use kith_plugin_sdk::{Failure, Rejection, Request};
 use serde::{Deserialize, Serialize};
 
 use crate::Reading;
+use crate::charset::Charset;
 use crate::column::{Numbers, Times};
 use crate::encoding::{self, Piece, Source};
 use crate::event::{Exactness, Seen};
@@ -28,7 +28,7 @@ const ROWS: &str = "application/vnd.kith.rows+csv";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Begun {
     #[serde(serialize_with = "write_encoding", deserialize_with = "read_encoding")]
-    encoding: &'static Encoding,
+    pub(crate) charset: Charset,
     encoding_source: Source,
     pub(crate) format: Format,
     pub(crate) dialect: Dialect,
@@ -38,20 +38,16 @@ pub(crate) struct Begun {
     is_delimiter_found: bool,
 }
 
-fn write_encoding<S: serde::Serializer>(encoding: &&'static Encoding, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(encoding.name())
+fn write_encoding<S: serde::Serializer>(charset: &Charset, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(charset.name())
 }
 
-fn read_encoding<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<&'static Encoding, D::Error> {
+fn read_encoding<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Charset, D::Error> {
     let name = String::deserialize(deserializer)?;
-    Encoding::for_label(name.as_bytes()).ok_or_else(|| serde::de::Error::custom("no such encoding"))
+    encoding::named(&name).map_err(|_| serde::de::Error::custom("no such encoding"))
 }
 
 impl Begun {
-    pub(crate) fn encoding(&self) -> Result<&'static Encoding, Failure> {
-        Ok(self.encoding)
-    }
-
     pub(crate) fn exactness(&self) -> Exactness {
         if self.is_typed { Exactness::Unquoted } else { Exactness::Text }
     }
@@ -75,9 +71,9 @@ pub(crate) fn begin(settings: &Settings, request: &Request) -> Result<Start, Rej
     }
     let is_typed = request.header("content-type").is_some_and(|media_type| media_type.starts_with(ROWS));
     let (sample, complete) = first(request);
-    let set = if is_typed || request.is_replay() { Some(encoding_rs::UTF_8) } else { settings.encoding()? };
+    let set = if is_typed || request.is_replay() { Some(encoding_rs::UTF_8.into()) } else { settings.encoding()? };
     let found = encoding::find(set, sample);
-    let text = Piece::new(found.encoding, found.mark, sample);
+    let text = Piece::new(found.charset, found.mark, sample);
     let format = match settings.format {
         _ if is_typed => Format::Csv,
         Some(format) => format,
@@ -104,7 +100,7 @@ pub(crate) fn begin(settings: &Settings, request: &Request) -> Result<Start, Rej
         dialect.line_end = LineEnd::Feed;
     }
     let begun = Begun {
-        encoding: found.encoding,
+        charset: found.charset,
         encoding_source: found.source,
         format,
         dialect,
@@ -138,12 +134,13 @@ pub(crate) fn learn(
     progress: &mut Progress,
 ) -> Result<(), Rejection> {
     let (sample, complete) = first(request);
-    let piece = Piece::new(start.begun.encoding, start.mark, sample);
+    let piece = Piece::new(start.begun.charset, start.mark, sample);
     let mut reading = Reading::new(settings, start.begun, &piece, complete, progress.clone())?;
     reading.at = start.at;
     reading.run()?;
     let learnt = reading.progress();
     progress.numbers = learnt.numbers.into_iter().map(|(column, numbers)| (column, numbers.evidence())).collect();
+    progress.dates = learnt.dates.into_iter().map(|(column, dates)| (column, dates.evidence())).collect();
     progress.times = learnt.times.evidence();
     Ok(())
 }
@@ -165,6 +162,12 @@ pub(crate) struct Progress {
     pub(crate) position: Position,
     /// What columns of numbers show, by name.
     numbers: BTreeMap<String, Numbers>,
+    /// The same of dates and times that are properties or traits.
+    #[serde(default)]
+    dates: BTreeMap<String, Times>,
+    /// Rows that refuse everything because their `consent` is no object of purposes.
+    #[serde(default)]
+    refusing: u64,
     times: Times,
     /// The column of the times.
     time_column: Option<String>,
@@ -182,7 +185,7 @@ impl Progress {
     /// What comes is one record in UTF-8, whatever the file was.
     pub(crate) fn read_one_text(&mut self) {
         if let Some(begun) = &mut self.begun {
-            begun.encoding = encoding_rs::UTF_8;
+            begun.charset = encoding_rs::UTF_8.into();
         }
         self.skipping = false;
         self.position = Position::Lines;
@@ -196,12 +199,16 @@ impl Progress {
     /// What is seen so far, by the numbers of the mapping's columns.
     pub(crate) fn seen(&mut self, columns: &[String]) -> Seen {
         let numbers = columns.iter().map(|column| self.numbers.remove(column).unwrap_or_default()).collect();
-        Seen { numbers, times: std::mem::take(&mut self.times) }
+        let dates = columns.iter().map(|column| self.dates.remove(column).unwrap_or_default()).collect();
+        Seen { numbers, dates, times: std::mem::take(&mut self.times), refusing: self.refusing }
     }
 
     pub(crate) fn note_seen(&mut self, mapping: &Mapping, seen: Seen) {
         self.numbers = mapping.columns.iter().cloned().zip(seen.numbers).collect();
         self.numbers.retain(|_, numbers| *numbers != Numbers::default());
+        self.dates = mapping.columns.iter().cloned().zip(seen.dates).collect();
+        self.dates.retain(|_, dates| *dates != Times::default());
+        self.refusing = seen.refusing;
         self.times = seen.times;
         self.time_column = mapping.time.as_ref().map(|time| time.template.name(&mapping.columns));
     }
@@ -215,8 +222,19 @@ impl Progress {
         for (column, numbers) in &self.numbers {
             notes.extend(numbers.note().map(|note| (format!("column {column}"), note)));
         }
+        for (column, dates) in &self.dates {
+            notes.extend(dates.note().map(|note| (format!("column {column}"), note)));
+        }
         if let (Some(column), Some(note)) = (&self.time_column, self.times.note()) {
             notes.push((format!("column {column}"), note));
+        }
+        if self.refusing > 0 {
+            let note = format!(
+                "{} rows refuse everything, because the trait `consent` is no object of purposes in them; map each purpose to its \
+                 column with the setting `consent`, e.g. {{\"news\": \"newsletter\"}}",
+                self.refusing
+            );
+            notes.push(("consent".to_owned(), note));
         }
         if complete && self.rows == 0 {
             let is_csv = self.begun.is_some_and(|begun| begun.format == Format::Csv);
@@ -230,7 +248,7 @@ impl Progress {
 
 impl Begun {
     fn notes(&self, notes: &mut Vec<(String, String)>) {
-        let name = self.encoding.name();
+        let name = self.charset.name();
         let encoding = match self.encoding_source {
             Source::Set | Source::Bytes => name.to_owned(),
             Source::Mark => format!("{name}, by its byte order mark"),

@@ -165,7 +165,7 @@ impl Times {
             _ => "and no other value of the column shows which".to_owned(),
         };
         let message = format!(
-            "the time `{}` is {} with the day first and {} with the month first, {others}; set `order` of `time` to `day-first` or `month-first`",
+            "the time `{}` is {} with the day first and {} with the month first, {others}; set its `order` to `day-first` or `month-first`",
             crop(text),
             day(day_first),
             day(month_first)
@@ -182,7 +182,7 @@ impl Times {
             (None, None) => None,
         };
         let ambiguous = (self.ambiguous > 0)
-            .then(|| format!("{} ambiguous; set `order` of `time` to `day-first` or `month-first`", self.ambiguous));
+            .then(|| format!("{} ambiguous; set its `order` to `day-first` or `month-first`", self.ambiguous));
         let notes: Vec<String> = order.into_iter().chain(ambiguous).collect();
         (!notes.is_empty()).then(|| notes.join("; "))
     }

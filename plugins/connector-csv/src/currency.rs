@@ -94,6 +94,14 @@ pub(crate) fn currency(text: &str) -> Option<String> {
     }
 }
 
+/// Currencies of ISO 4217 that have no smaller unit. Signs that several have are not among them.
+const WITHOUT_CENTS: &str = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF ₩ ￦ ₫ ₲";
+
+/// Whether amounts of the currency, as [`currency`] names it, have no fraction.
+pub(crate) fn has_no_cents(currency: &str) -> bool {
+    WITHOUT_CENTS.split(' ').any(|without| without == currency)
+}
+
 fn code(text: &str) -> Option<String> {
     let upper = text.trim().to_uppercase();
     CODES.split_ascii_whitespace().find(|code| *code == upper).map(str::to_owned)

@@ -7,6 +7,8 @@ use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
 use kith_plugin_sdk::Failure;
 use serde::{Deserialize, Serialize};
 
+use crate::charset::Charset;
+
 /// What a piece of a file is read as: UTF-8, in which every delimiter, quote and line end is one byte.
 pub(crate) struct Piece<'a> {
     pub(crate) bytes: Cow<'a, [u8]>,
@@ -17,7 +19,7 @@ pub(crate) struct Piece<'a> {
     /// The bytes of the input before `bytes`: the byte order mark.
     mark: usize,
     input: &'a [u8],
-    encoding: &'static Encoding,
+    charset: Charset,
     has_half_a_unit: bool,
 }
 
@@ -36,14 +38,14 @@ pub(crate) enum Source {
 /// A file's encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Found {
-    pub(crate) encoding: &'static Encoding,
+    pub(crate) charset: Charset,
     /// The length of the byte order mark.
     pub(crate) mark: usize,
     pub(crate) source: Source,
 }
 
 /// Names of encodings that the standard does not know and exports of data frames and databases use.
-const ALIASES: [(&str, &str); 9] = [
+const ALIASES: [(&str, &str); 11] = [
     ("cp932", "shift_jis"),
     ("cp936", "gbk"),
     ("cp949", "euc-kr"),
@@ -52,42 +54,43 @@ const ALIASES: [(&str, &str); 9] = [
     ("utf8mb4", "utf-8"),
     ("utf-8-sig", "utf-8"),
     ("mac-roman", "macintosh"),
-    ("cp437", ""),
+    ("mac_roman", "macintosh"),
+    ("macroman", "macintosh"),
+    ("cp10000", "macintosh"),
 ];
 
 /// The encoding of a name in the configuration.
-pub(crate) fn named(name: &str) -> Result<&'static Encoding, Failure> {
+pub(crate) fn named(name: &str) -> Result<Charset, Failure> {
     let lower = name.trim().to_lowercase();
+    if let Some(page) = Charset::code_page(&lower) {
+        return Ok(page);
+    }
     let label = ALIASES.iter().find(|(alias, _)| *alias == lower).map_or(lower.as_str(), |(_, label)| label);
     match Encoding::for_label(label.as_bytes()) {
         Some(encoding) if encoding != encoding_rs::REPLACEMENT && encoding != encoding_rs::X_USER_DEFINED => {
-            Ok(encoding)
+            Ok(encoding.into())
         }
         _ => Err(Failure::permanent(format!(
-            "the encoding `{name}` is none of the WHATWG Encoding Standard; write e.g. `utf-8`, `windows-1252`, `gb18030` or `auto`"
+            "the encoding `{name}` is none of the WHATWG Encoding Standard and no code page of DOS that is known; write e.g. `utf-8`, `windows-1252`, `gb18030`, `macroman`, `cp850` or `auto`"
         ))),
     }
 }
 
 /// The encoding of a file that begins so. `set` is the configuration's.
-pub(crate) fn find(set: Option<&'static Encoding>, sample: &[u8]) -> Found {
-    let marked = Encoding::for_bom(sample);
+pub(crate) fn find(set: Option<Charset>, sample: &[u8]) -> Found {
+    let marked = Encoding::for_bom(sample).map(|(encoding, mark)| (Charset::from(encoding), mark));
     match (set, marked) {
         // `utf-16` says nothing of the order, and then the mark does.
-        (Some(set), Some((encoding, mark))) if set == encoding || (is_utf16(set) && is_utf16(encoding)) => {
-            Found { encoding, mark, source: Source::Set }
+        (Some(set), Some((charset, mark))) if set == charset || (set.is_utf16() && charset.is_utf16()) => {
+            Found { charset, mark, source: Source::Set }
         }
-        (Some(encoding), _) => Found { encoding, mark: 0, source: Source::Set },
-        (None, Some((encoding, mark))) => Found { encoding, mark, source: Source::Mark },
+        (Some(charset), _) => Found { charset, mark: 0, source: Source::Set },
+        (None, Some((charset, mark))) => Found { charset, mark, source: Source::Mark },
         (None, None) => {
             let (encoding, source) = guess(sample);
-            Found { encoding, mark: 0, source }
+            Found { charset: encoding.into(), mark: 0, source }
         }
     }
-}
-
-pub(crate) fn is_utf16(encoding: &'static Encoding) -> bool {
-    encoding == UTF_16LE || encoding == UTF_16BE
 }
 
 fn guess(sample: &[u8]) -> (&'static Encoding, Source) {
@@ -132,29 +135,29 @@ fn unmarked_utf16(sample: &[u8]) -> Option<&'static Encoding> {
 
 impl<'a> Piece<'a> {
     /// `mark` is the length of the byte order mark that `body` begins with.
-    pub(crate) fn new(encoding: &'static Encoding, mark: usize, body: &'a [u8]) -> Piece<'a> {
+    pub(crate) fn new(charset: Charset, mark: usize, body: &'a [u8]) -> Piece<'a> {
         let bytes = &body[mark..];
         let input = body;
-        if encoding == UTF_8 {
+        if charset.is_utf8() {
             return Piece {
                 bytes: Cow::Borrowed(bytes),
                 is_lossy: false,
                 places: None,
                 mark,
                 input,
-                encoding,
+                charset,
                 has_half_a_unit: false,
             };
         }
         let (mut decoded, mut places, mut is_lossy, mut start) =
             (String::with_capacity(bytes.len() * 2), Vec::new(), false, 0);
-        let width = if is_utf16(encoding) { 2 } else { 1 };
+        let width = if charset.is_utf16() { 2 } else { 1 };
         while start < bytes.len() {
-            let end = line_end(encoding, &bytes[start..]).map_or(bytes.len(), |length| start + length);
+            let end = line_end(charset, &bytes[start..]).map_or(bytes.len(), |length| start + length);
             // In all encodings a line begins in the state in which a text begins (RFC 1468 says so of ISO-2022-JP), and no character
             // of several bytes has one that is a line end.
             let whole = start + (end - start) / width * width;
-            let (text, had_errors) = encoding.decode_without_bom_handling(&bytes[start..whole]);
+            let (text, had_errors) = charset.decode(&bytes[start..whole]);
             is_lossy |= had_errors;
             decoded.push_str(&text);
             start = end;
@@ -168,7 +171,7 @@ impl<'a> Piece<'a> {
             places: Some(places),
             mark,
             input,
-            encoding,
+            charset,
             has_half_a_unit,
         }
     }
@@ -200,16 +203,7 @@ impl<'a> Piece<'a> {
             return from;
         }
         // Within a line: decode it again, byte by byte, up to the place.
-        let mut decoder = self.encoding.new_decoder_without_bom_handling();
-        let (mut produced, mut buffer) = (before, [0; 32]);
-        for (at, byte) in self.input[from..].iter().enumerate() {
-            let (_, _, written, _) = decoder.decode_to_utf8(std::slice::from_ref(byte), &mut buffer, false);
-            produced += written;
-            if produced >= count {
-                return from + at + 1;
-            }
-        }
-        self.input.len()
+        from + self.charset.bytes_of(&self.input[from..], count - before)
     }
 
     /// The bytes of the input that a part of the piece is, or the lines that it stands in.
@@ -227,11 +221,11 @@ impl<'a> Piece<'a> {
 }
 
 /// Where the first line ends, its end included: `\n`, or `\r` that no `\n` follows.
-fn line_end(encoding: &'static Encoding, bytes: &[u8]) -> Option<usize> {
-    if !is_utf16(encoding) {
+fn line_end(charset: Charset, bytes: &[u8]) -> Option<usize> {
+    if !charset.is_utf16() {
         return bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')).map(|at| at + 1);
     }
-    let low = usize::from(encoding == UTF_16BE);
+    let low = usize::from(charset.is_utf16_be());
     let (pairs, _) = bytes.as_chunks::<2>();
     let at = pairs.iter().position(|pair| matches!(pair[low], b'\n' | b'\r') && pair[1 - low] == 0)?;
     Some(at * 2 + 2)

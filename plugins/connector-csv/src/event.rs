@@ -3,13 +3,17 @@
 //! Leaves finding rows to `input`. A row is either the fields of a line or a JSON object; the mapping does not notice.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use kith_plugin_sdk::{Event, Identifier, Timestamp};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::column::{Numbers, Times};
+use crate::json;
 use crate::settings::{ColumnId, Field, Mapping, NameSource, Part, Template};
 use crate::value::{self, is_nothing};
+use crate::zone::Local;
 
 /// Why a row is set aside.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,7 +33,12 @@ impl Problem {
 pub(crate) struct Seen {
     /// By the numbers of the mapping's columns.
     pub(crate) numbers: Vec<Numbers>,
+    /// Of columns whose dates or times become properties or traits, by the same numbers.
+    pub(crate) dates: Vec<Times>,
+    /// Of the time at which the row happened.
     pub(crate) times: Times,
+    /// Rows whose trait `consent` is no object of purposes, and so refuses everything.
+    pub(crate) refusing: u64,
 }
 
 /// A field of a line.
@@ -72,13 +81,16 @@ impl<'r> Row<'r> {
                 None => Cell::Absent,
                 Some(field) if field.text.is_empty() => Cell::Absent,
                 Some(field) if !field.is_quoted && mapping.nulls.iter().any(|null| *null == field.text) => Cell::Absent,
-                Some(field) if !field.is_quoted && *exactness == Exactness::Unquoted => Cell::Exact(&field.text),
+                // Whoever sends such a file by hand may have left quotes out.
+                Some(field) if !field.is_quoted && *exactness == Exactness::Unquoted && is_exact(&field.text) => {
+                    Cell::Exact(&field.text)
+                }
                 Some(field) => Cell::Text(&field.text),
             },
             Row::Object(object) => match find(object, &mapping.columns[column]) {
                 None | Some(Value::Null) => Cell::Absent,
                 Some(Value::String(text)) if text.is_empty() => Cell::Absent,
-                Some(Value::String(text)) => Cell::Text(text),
+                Some(Value::String(text)) => json::digits(text).map_or(Cell::Text(json::plain(text)), Cell::Exact),
                 Some(value) => Cell::Json(value),
             },
         }
@@ -114,6 +126,11 @@ impl<'r> Row<'r> {
     }
 }
 
+/// Whether a field is a number or truth value as JSON writes it.
+fn is_exact(text: &str) -> bool {
+    serde_json::from_str(text).is_ok_and(|value: &RawValue| !value.get().starts_with(['"', '[', '{', 'n']))
+}
+
 /// A key of the object, or a path of keys such as `customer.id` into the objects in it.
 fn find<'v>(object: &'v Map<String, Value>, path: &str) -> Option<&'v Value> {
     if let Some(value) = object.get(path) {
@@ -138,8 +155,8 @@ pub(crate) fn read(row: &Row<'_>, mapping: &Mapping, seen: &mut Seen) -> Result<
     }
     event.name = name(row, mapping)?;
     event.time = time(row, mapping, &mut seen.times)?;
-    event.properties = object(row, mapping, &mapping.properties, &mut seen.numbers)?;
-    event.traits = object(row, mapping, &mapping.traits, &mut seen.numbers)?;
+    event.properties = object(row, mapping, &mapping.properties, seen)?;
+    event.traits = traits(row, mapping, seen)?;
     event.message_id = match &mapping.message_id {
         None => None,
         Some(template) => match row.text(mapping, template)? {
@@ -174,17 +191,43 @@ fn time(row: &Row<'_>, mapping: &Mapping, seen: &mut Times) -> Result<Option<Tim
         return Err(Problem::new("missing-time", "the column of the time is empty"));
     };
     let text = text.trim();
-    let time = seen.read(text, &column.formats, &column.zone, column.order)?;
-    let shifted = time.checked_add(mapping.shift_ms);
+    let form = &column.form;
+    let time = seen.read(text, &form.formats, &form.zone, form.order)?;
+    // A year that RFC 3339 cannot write is no time.
+    let shifted = time.checked_add(mapping.shift_ms).filter(|shifted| Local::from_utc(*shifted).is_some());
     shifted.map(Some).ok_or_else(|| Problem::new("bad-time", format!("the time `{text}` is shifted out of range")))
 }
 
+/// The facts of a row, what it says of consent among them.
+fn traits(row: &Row<'_>, mapping: &Mapping, seen: &mut Seen) -> Result<String, Problem> {
+    let traits = object(row, mapping, &mapping.traits, seen)?;
+    if mapping.consent.is_empty() {
+        if mapping.traits.iter().any(Field::is_consent) && says_consent_otherwise(&traits) {
+            seen.refusing += 1;
+        }
+        return Ok(traits);
+    }
+    let consent = object(row, mapping, &mapping.consent, seen)?;
+    Ok(match (consent.is_empty(), traits.strip_suffix('}')) {
+        (true, _) => traits,
+        (false, None) => format!("{{\"consent\":{consent}}}"),
+        (false, Some(rest)) => format!("{rest},\"consent\":{consent}}}"),
+    })
+}
+
+/// Whether the trait `consent` of these is there and no object.
+fn says_consent_otherwise(traits: &str) -> bool {
+    let traits: BTreeMap<String, &RawValue> = serde_json::from_str(traits).unwrap_or_default();
+    traits.iter().any(|(name, value)| name.eq_ignore_ascii_case("consent") && !value.get().starts_with('{'))
+}
+
 /// The chosen columns as a JSON object, empty cells left out; empty for none.
-fn object(row: &Row<'_>, mapping: &Mapping, fields: &[Field], seen: &mut [Numbers]) -> Result<String, Problem> {
+fn object(row: &Row<'_>, mapping: &Mapping, fields: &[Field], seen: &mut Seen) -> Result<String, Problem> {
     let mut object = String::new();
     for field in fields {
         let cell = row.cell(mapping, field.column);
-        let written = value::json(&cell, field, &mut seen[field.column])
+        let (numbers, dates) = (&mut seen.numbers[field.column], &mut seen.dates[field.column]);
+        let written = value::json(&cell, field, numbers, dates)
             .map_err(|problem| problem_in(&mapping.columns[field.column], problem))?;
         let Some(text) = written else { continue };
         object.push(if object.is_empty() { '{' } else { ',' });

@@ -1,13 +1,42 @@
 //! A line of NDJSON as an object, read as senders write it: what is odd is flagged, and numbers keep their digits. A key that is
 //! there twice counts as its last value, but nothing that is said of consent may be taken back by a second word in the same line:
 //! `true` takes no other value's place, and objects are joined.
+//!
+//! A number with more digits than a machine's is held as a text behind a mark until it is written; a text that begins with the mark
+//! by itself gets a second one, so that neither is taken for the other.
 
 use kith_plugin_sdk::json::{self, Duplicates, Numbers, Unreadable};
 use serde_json::map::Entry;
 use serde_json::{Map, Value};
 
-/// Digits that 64 bits of floating point keep, whichever they are.
-const EXACT_DIGITS: usize = 15;
+/// A letter of private use, which no sender has reason to write.
+const MARK: char = '\u{f0000}';
+
+/// What stands between the mark and the digits.
+const DIGITS: char = '#';
+
+/// The digits of a number that is held as a text.
+pub(crate) fn digits(text: &str) -> Option<&str> {
+    text.strip_prefix(MARK)?.strip_prefix(DIGITS)
+}
+
+/// A text of an object as it came.
+pub(crate) fn plain(text: &str) -> &str {
+    text.strip_prefix(MARK).unwrap_or(text)
+}
+
+/// A value of an object as JSON, number for number.
+pub(crate) fn written(value: &Value) -> String {
+    match value {
+        Value::String(text) => digits(text).map_or_else(|| Value::from(plain(text)).to_string(), str::to_owned),
+        Value::Array(items) => format!("[{}]", items.iter().map(written).collect::<Vec<_>>().join(",")),
+        Value::Object(fields) => {
+            let field = |(name, field): (&String, &Value)| format!("{}:{}", Value::from(name.as_str()), written(field));
+            format!("{{{}}}", fields.iter().map(field).collect::<Vec<_>>().join(","))
+        }
+        other => other.to_string(),
+    }
+}
 
 /// The object of a line, and what was odd in it.
 pub(crate) fn object(line: &str) -> Result<(Map<String, Value>, Vec<String>), Unreadable> {
@@ -30,20 +59,20 @@ fn joined(text: &[u8]) -> Value {
         }
         Some(b'[') => json::elements(text).unwrap_or_default().into_iter().map(joined).collect(),
         Some(b'-' | b'0'..=b'9') => number(&String::from_utf8_lossy(text)),
+        Some(b'"') => serde_json::from_slice(text).map_or(Value::Null, self::text),
         _ => serde_json::from_slice(text).unwrap_or(Value::Null),
     }
 }
 
-/// A number, or its text where it would lose digits: an id of twenty digits is another one when it is rounded.
+/// A number; behind the mark where the machine would write it otherwise: an id of twenty digits is another one when it is rounded.
 fn number(text: &str) -> Value {
-    let digits = text.split(['e', 'E']).next().unwrap_or_default().bytes().filter(u8::is_ascii_digit);
-    let significant = digits.skip_while(|digit| *digit == b'0').count();
-    let exact = text.parse::<i64>().map(Value::from).or_else(|_| text.parse::<u64>().map(Value::from));
-    match (exact, text.parse::<f64>()) {
-        (Ok(exact), _) => exact,
-        (_, Ok(float)) if float.is_finite() && significant <= EXACT_DIGITS => float.into(),
-        _ => text.into(),
-    }
+    let read: Option<Value> = serde_json::from_str(text).ok();
+    read.filter(|value| value.to_string() == text).unwrap_or_else(|| format!("{MARK}{DIGITS}{text}").into())
+}
+
+/// A text, with a second mark where it begins with one.
+fn text(text: String) -> Value {
+    if text.starts_with(MARK) { format!("{MARK}{text}").into() } else { text.into() }
 }
 
 /// Note `value` under a key that may be there.
@@ -85,16 +114,30 @@ mod tests {
 
     #[test]
     fn odd_json_is_taken_and_flagged_and_numbers_keep_their_digits() {
-        let (read, flags) =
-            object(r#"{"id":123456789012345678901,"a":0.1234567890123456789,"b":1e400,"c":NaN,"d":"cut \ud83d","e":[1,],"f":19.90}"#)
-                .unwrap();
-        let expected = json!({
-            "id": "123456789012345678901", "a": "0.1234567890123456789", "b": "1e400", "c": null, "d": "cut \u{fffd}",
-            "e": [1], "f": 19.9,
-        });
-        assert_eq!(Value::Object(read), expected);
+        let (read, flags) = object(
+            r#"{"id":123456789012345678901,"a":0.1234567890123456789,"b":1e400,"c":NaN,"d":"cut \ud83d","e":[1,],"f":19.90}"#,
+        )
+        .unwrap();
+        // Keys of an object are held in order.
+        assert_eq!(
+            written(&Value::Object(read)),
+            "{\"a\":0.1234567890123456789,\"b\":1e400,\"c\":null,\"d\":\"cut \u{fffd}\",\"e\":[1],\"f\":19.90,\"id\":123456789012345678901}"
+        );
         for flag in ["number-too-large:b", "not-a-number:c", "half-surrogate:d", "trailing-comma:e"] {
             assert!(flags.iter().any(|held| held == flag), "{flag}: {flags:?}");
+        }
+    }
+
+    /// Whatever the number and the text, they are written as they were read.
+    #[test]
+    fn numbers_and_texts_are_written_as_they_were_read() {
+        let numbers = (1..40).map(|digits| "1234567890".repeat(4)[..digits].to_owned());
+        let fractions = (1..40).map(|digits| format!("-0.{}", &"5029384756".repeat(4)[..digits]));
+        for number in numbers.chain(fractions).chain(["1.10", "1E5", "-0", "1e400"].map(str::to_owned)) {
+            for text in ["\u{f0000}", "\u{f0000}#1", "\u{f0000}\u{f0000}#", "#1"] {
+                let line = format!("{{\"a\":{number},\"b\":[{number},\"{text}\"],\"c\":\"{text}\"}}");
+                assert_eq!(written(&Value::Object(object(&line).unwrap().0)), line);
+            }
         }
     }
 }

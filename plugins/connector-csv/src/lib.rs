@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use kith_plugin_sdk::webhook::Call;
 use kith_plugin_sdk::{Connector, Event, Failure, Received, Rejected, Rejection, Request, config, export};
 
 use crate::begin::{Begun, Progress};
@@ -15,6 +16,7 @@ use crate::record::{Dialect, Escape, FieldSpan, Found};
 use crate::settings::{Format, Mapping, Settings, ShortRows};
 
 mod begin;
+mod charset;
 mod column;
 mod currency;
 mod encoding;
@@ -40,6 +42,9 @@ pub struct Csv;
 /// closed would swallow the rest of a file.
 const MAX_RECORD_BYTES: usize = 256 * 1024;
 
+/// The name of the secret in the manifest that `signature` is checked with.
+const SECRET: &str = "signing";
+
 impl Connector for Csv {
     fn validate(config: &str) -> Result<(), Vec<kith_plugin_sdk::Problem>> {
         validate::validate(config)
@@ -47,6 +52,12 @@ impl Connector for Csv {
 
     fn receive(request: Request) -> Result<Received, Rejection> {
         let settings: Settings = config::get()?;
+        // Before anything of it is looked at. What comes again was checked when it came.
+        let signature = settings.signature.as_ref().filter(|_| !request.comes_again());
+        if signature.is_some() && !request.complete {
+            return Ok(Received { resume: request.resume, ..Received::default() });
+        }
+        let verified = signature.map(|signature| signature.verify(SECRET, &Call::from(&request))).transpose()?;
         let mut progress = Progress::resume(request.resume.as_deref())?;
         if request.is_replay() {
             // One record that was set aside comes as the text that it was shown as.
@@ -69,7 +80,7 @@ impl Connector for Csv {
                 start.begun
             }
         };
-        let piece = Piece::new(begun.encoding()?, mark, body);
+        let piece = Piece::new(begun.charset, mark, body);
         let mut reading = Reading::new(&settings, begun, &piece, request.complete, progress)?;
         reading.at = at;
         reading.run()?;
@@ -92,6 +103,7 @@ impl Connector for Csv {
             received.consumed = consumed;
         }
         received.resume = Some(progress.to_bytes()?);
+        verified.iter().for_each(|verified| verified.name(&mut received.events));
         Ok(received)
     }
 }
@@ -139,7 +151,14 @@ impl<'p> Reading<'p> {
             && let Some(time) = &mut mapping.time
         {
             // Dates of cells were written so by the program that read the sheet.
-            time.formats.insert(0, time::TimeFormat::Rfc3339);
+            time.form.formats.insert(0, time::TimeFormat::Rfc3339);
+        }
+        if begun.exactness() == Exactness::Unquoted {
+            let fields = mapping.properties.iter_mut().chain(&mut mapping.traits);
+            fields.for_each(|field| {
+                field.time.formats.insert(0, time::TimeFormat::Rfc3339);
+                field.value_type.get_or_insert(settings::ValueType::Cell);
+            });
         }
         if is_csv && !settings.header && progress.header.is_none() {
             progress.header = Some(settings.columns.clone());
@@ -283,7 +302,8 @@ impl<'p> Reading<'p> {
         }
         let raw = self.piece.decode_lossy(record);
         // A refusal in it would otherwise be lost without a word: the line itself has no names of traits.
-        let says_consent = self.mapping.traits.iter().any(|field| field.key.eq_ignore_ascii_case("\"consent\":"));
+        let mapping = &self.mapping;
+        let says_consent = !mapping.consent.is_empty() || mapping.traits.iter().any(settings::Field::is_consent);
         let word = if says_consent { "; what it says of consent was not taken" } else { "" };
         self.rejected.push(Rejected::new(self.progress.line + 1, problem.code, problem.message + word, &raw));
         Ok(())

@@ -3,7 +3,7 @@
 //! Pure. A number keeps its digits. A text that is one number with a decimal point and another with a decimal comma (`1.234`) is
 //! ambiguous, and [`read`] never chooses: the caller knows the column's other values or the configuration. Leaves that to `column`.
 
-use crate::currency::currency;
+use crate::currency::{currency, has_no_cents};
 
 /// The sign between whole and fraction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,15 +85,20 @@ pub(crate) fn read(text: &str, style: Style) -> Result<Number, NumberError> {
         json
     };
     let by = |decimal| (style.decimal != Some(opposite(decimal))).then(|| digits(&parts, decimal, style.thousands))?;
-    let (decimal, unsigned) = match (by(Decimal::Point), by(Decimal::Comma)) {
-        (None, None) => return Err(NumberError::NotANumber),
-        (Some(point), None) => (Some(Decimal::Point), point),
-        (None, Some(comma)) => (Some(Decimal::Comma), comma),
-        (Some(point), Some(comma)) if point == comma => (None, point),
-        (Some(point), Some(comma)) => {
-            return Err(NumberError::Ambiguous { with_point: finish(&point), with_comma: finish(&comma) });
-        }
-    };
+    let (decimal, unsigned) =
+        match (by(Decimal::Point), by(Decimal::Comma)) {
+            (None, None) => return Err(NumberError::NotANumber),
+            (Some(point), None) => (Some(Decimal::Point), point),
+            (None, Some(comma)) => (Some(Decimal::Comma), comma),
+            (Some(point), Some(comma)) if point == comma => (None, point),
+            // Money without cents has no fraction of three digits either.
+            (Some(point), Some(comma)) if around.currency.as_deref().is_some_and(has_no_cents) => {
+                if comma.contains('.') { (Some(Decimal::Point), point) } else { (Some(Decimal::Comma), comma) }
+            }
+            (Some(point), Some(comma)) => {
+                return Err(NumberError::Ambiguous { with_point: finish(&point), with_comma: finish(&comma) });
+            }
+        };
     // What the configuration says is no evidence, and neither is a sign that only grouping of this column could have.
     let decimal = decimal.filter(|_| style.decimal.is_none() && style.thousands != Thousands::None);
     Ok(Number { json: finish(&unsigned), decimal, currency: around.currency })

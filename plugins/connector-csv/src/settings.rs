@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use kith_plugin_sdk::webhook::Signature;
 use kith_plugin_sdk::{EventKind, Failure};
 use serde::Deserialize;
 
@@ -50,6 +51,9 @@ pub(crate) struct Settings {
     properties: Selection,
     #[serde(default)]
     traits: Selection,
+    /// Purposes, or what else a consent is of, each with the column that says yes or no.
+    #[serde(default)]
+    consent: BTreeMap<String, String>,
     time: Option<TimeSource>,
     message_id: Option<String>,
     /// The kernel's business: what becomes of a record whose id came before.
@@ -59,6 +63,8 @@ pub(crate) struct Settings {
     shift_days: i64,
     #[serde(default)]
     shift_ms: i64,
+    /// How whoever sends signs; without it nothing is signed.
+    pub(crate) signature: Option<Signature>,
 }
 
 #[derive(serde::Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
@@ -189,6 +195,10 @@ enum Selected {
         value_type: Option<ValueType>,
         #[serde(flatten)]
         numbers: NumberSettings,
+        #[serde(default)]
+        formats: Vec<String>,
+        zone: Option<String>,
+        order: Option<OrderSetting>,
     },
 }
 
@@ -199,6 +209,11 @@ pub(crate) enum ValueType {
     Number,
     Integer,
     Boolean,
+    Date,
+    Time,
+    /// What a cell of a sheet is: no type of the configuration.
+    #[serde(skip)]
+    Cell,
 }
 
 #[derive(Deserialize)]
@@ -241,6 +256,9 @@ fn utc() -> String {
 fn yes() -> bool {
     true
 }
+
+/// A hundred years; who moves times further has another unit in mind.
+const MAX_SHIFT_DAYS: i64 = 36_525;
 
 /// What separates the fields of a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, Deserialize)]
@@ -289,15 +307,48 @@ pub(crate) struct Field {
     pub(crate) column: ColumnId,
     pub(crate) value_type: Option<ValueType>,
     pub(crate) style: Style,
+    /// Of a date or time.
+    pub(crate) time: TimeForm,
+}
+
+impl Field {
+    /// Whether it is the trait that tells of consents.
+    pub(crate) fn is_consent(&self) -> bool {
+        self.key.eq_ignore_ascii_case("\"consent\":")
+    }
+}
+
+/// How a column's dates and times are written.
+#[derive(Debug, Clone)]
+pub(crate) struct TimeForm {
+    pub(crate) formats: Vec<TimeFormat>,
+    pub(crate) zone: Zone,
+    /// `None`: as the values show.
+    pub(crate) order: Option<DateOrder>,
+}
+
+impl TimeForm {
+    fn new(formats: &[String], zone: &str, order: OrderSetting) -> Result<TimeForm, Failure> {
+        let patterns: Vec<&str> = match formats {
+            [] => vec!["auto"],
+            formats => formats.iter().map(String::as_str).collect(),
+        };
+        Ok(TimeForm {
+            formats: patterns.into_iter().map(TimeFormat::parse).collect::<Result<_, _>>()?,
+            zone: Zone::parse(zone)?,
+            order: match order {
+                OrderSetting::Auto => None,
+                OrderSetting::DayFirst => Some(DateOrder::DayFirst),
+                OrderSetting::MonthFirst => Some(DateOrder::MonthFirst),
+            },
+        })
+    }
 }
 
 /// When it happened.
 pub(crate) struct TimeColumn {
     pub(crate) template: Template,
-    pub(crate) formats: Vec<TimeFormat>,
-    pub(crate) zone: Zone,
-    /// `None`: as the values show.
-    pub(crate) order: Option<DateOrder>,
+    pub(crate) form: TimeForm,
 }
 
 /// The configuration, ready for use.
@@ -309,6 +360,8 @@ pub(crate) struct Mapping {
     pub(crate) identifiers: Vec<(String, Template)>,
     pub(crate) properties: Vec<Field>,
     pub(crate) traits: Vec<Field>,
+    /// What a consent is of, each a truth value.
+    pub(crate) consent: Vec<Field>,
     pub(crate) time: Option<TimeColumn>,
     /// Texts that stand for an empty cell where no quotes are around them.
     pub(crate) nulls: Vec<String>,
@@ -334,6 +387,39 @@ impl Settings {
         }))
     }
 
+    /// What of the signs that cut a line is none of its own; each problem with its key.
+    pub(crate) fn clashes(&self) -> Vec<(&'static str, String)> {
+        let quote = self.quote().ok().flatten();
+        let delimiter = self.delimiter().ok().flatten();
+        let escape = self.escape().ok().flatten();
+        let is_between = |byte: u8| match delimiter {
+            Some(Delimiter::Byte(delimiter)) => byte == delimiter,
+            Some(Delimiter::Whitespace) => matches!(byte, b' ' | b'\t'),
+            None => false,
+        };
+        let mut clashes = Vec::new();
+        if quote.is_some_and(is_between) {
+            let message =
+                "`quote` and `delimiter` are the same sign; where nothing surrounds fields, leave `quote` empty";
+            clashes.push(("quote", message.to_owned()));
+        }
+        if escape == Some(Escape::Backslash) && (quote == Some(b'\\') || is_between(b'\\')) {
+            clashes.push(("escape", "the sign that escapes is the `quote` or the `delimiter` too".to_owned()));
+        }
+        clashes
+    }
+
+    /// What is added to times beyond what a file can need; each problem with its key.
+    pub(crate) fn far_shifts(&self) -> Vec<(&'static str, String)> {
+        let bounds =
+            [("shift_days", self.shift_days, MAX_SHIFT_DAYS), ("shift_ms", self.shift_ms, MAX_SHIFT_DAYS * 86_400_000)];
+        let is_far = |(_, shift, most): &(&str, i64, i64)| !(-most..=*most).contains(shift);
+        let problem = |(key, shift, most): (&'static str, i64, i64)| {
+            (key, format!("`{key}` is {shift}; it is at most {most} and at least -{most}, a hundred years"))
+        };
+        bounds.into_iter().filter(is_far).map(problem).collect()
+    }
+
     /// Whether backslashes escape; `None` where the file is to show it.
     pub(crate) fn escape(&self) -> Result<Option<Escape>, Failure> {
         match self.escape.as_str() {
@@ -345,7 +431,7 @@ impl Settings {
     }
 
     /// The encoding; `None` where the file is to show it.
-    pub(crate) fn encoding(&self) -> Result<Option<&'static encoding_rs::Encoding>, Failure> {
+    pub(crate) fn encoding(&self) -> Result<Option<crate::charset::Charset>, Failure> {
         if self.encoding == "auto" { Ok(None) } else { encoding::named(&self.encoding).map(Some) }
     }
 
@@ -384,31 +470,28 @@ impl Settings {
         }
         let mut time = None;
         if let Some(source) = &self.time {
-            let patterns: Vec<&str> = match source.formats.as_slice() {
-                [] => vec!["auto"],
-                formats => formats.iter().map(String::as_str).collect(),
-            };
-            time = Some(TimeColumn {
-                template: columns.template(&source.column)?,
-                formats: patterns.into_iter().map(TimeFormat::parse).collect::<Result<_, _>>()?,
-                zone: Zone::parse(&source.zone)?,
-                order: match source.order {
-                    OrderSetting::Auto => None,
-                    OrderSetting::DayFirst => Some(DateOrder::DayFirst),
-                    OrderSetting::MonthFirst => Some(DateOrder::MonthFirst),
-                },
-            });
+            let form = TimeForm::new(&source.formats, &source.zone, source.order)?;
+            time = Some(TimeColumn { template: columns.template(&source.column)?, form });
         }
         let message_id = match &self.message_id {
             Some(template) => Some(columns.template(template)?),
             None => None,
         };
+        let zone = self.time.as_ref().map_or("UTC", |source| source.zone.as_str());
+        let properties = columns.fields(&self.properties, &self.numbers, zone)?;
+        let traits = columns.fields(&self.traits, &self.numbers, zone)?;
+        let consent = columns.consent(&self.consent)?;
+        if !consent.is_empty() && traits.iter().any(Field::is_consent) {
+            let message = "`consent` is mapped and `traits` has a `consent` too; leave the one in `traits` out";
+            return Err(Failure::permanent(message));
+        }
         Ok(Mapping {
             kind,
             name,
             identifiers,
-            properties: columns.fields(&self.properties, &self.numbers)?,
-            traits: columns.fields(&self.traits, &self.numbers)?,
+            properties,
+            traits,
+            consent,
             time,
             nulls: self.nulls.clone(),
             shift_ms: self.shift_days.saturating_mul(86_400_000).saturating_add(self.shift_ms),
@@ -454,25 +537,43 @@ impl Columns {
         Ok(Template { parts })
     }
 
-    fn fields(&mut self, selection: &Selection, file: &NumberSettings) -> Result<Vec<Field>, Failure> {
-        let of_file = file.style(None)?;
-        let mut field = |name: &str, column: &str, value_type: Option<ValueType>, style: Style| Field {
-            key: format!("{}:", serde_json::Value::from(name)),
-            column: self.id(column),
-            value_type,
-            style,
+    /// `zone` is that of times that name none, unless a column has its own.
+    fn fields(&mut self, selection: &Selection, file: &NumberSettings, zone: &str) -> Result<Vec<Field>, Failure> {
+        let of_file = (file.style(None)?, TimeForm::new(&[], zone, OrderSetting::Auto)?);
+        let mut field = |name: &str, column: &str, value_type: Option<ValueType>, (style, time): (Style, TimeForm)| {
+            Field { key: key(name), column: self.id(column), value_type, style, time }
         };
         match selection {
-            Selection::List(names) => Ok(names.iter().map(|name| field(name, name, None, of_file)).collect()),
+            Selection::List(names) => Ok(names.iter().map(|name| field(name, name, None, of_file.clone())).collect()),
             Selection::Map(map) => map
                 .iter()
                 .map(|(name, selected)| match selected {
-                    Selected::Column(column) => Ok(field(name, column, None, of_file)),
-                    Selected::Typed { column, value_type, numbers } => {
-                        Ok(field(name, column, *value_type, numbers.style(Some(file))?))
+                    Selected::Column(column) => Ok(field(name, column, None, of_file.clone())),
+                    Selected::Typed { column, value_type, numbers, formats, zone: own, order } => {
+                        let zone = own.as_deref().unwrap_or(zone);
+                        let time = TimeForm::new(formats, zone, order.unwrap_or_default())?;
+                        Ok(field(name, column, *value_type, (numbers.style(Some(file))?, time)))
                     }
                 })
                 .collect(),
         }
     }
+
+    /// Purposes with the columns that say yes or no.
+    fn consent(&mut self, purposes: &BTreeMap<String, String>) -> Result<Vec<Field>, Failure> {
+        let time = TimeForm::new(&[], "UTC", OrderSetting::Auto)?;
+        let field = |(purpose, column): (&String, &String)| Field {
+            key: key(purpose),
+            column: self.id(column),
+            value_type: Some(ValueType::Boolean),
+            style: Style::default(),
+            time: time.clone(),
+        };
+        Ok(purposes.iter().map(field).collect())
+    }
+}
+
+/// A key of an object as JSON text, with its quotes and colon.
+fn key(name: &str) -> String {
+    format!("{}:", serde_json::Value::from(name))
 }

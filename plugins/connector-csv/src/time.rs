@@ -4,6 +4,7 @@
 //! (beside this) makes a moment of what a clock shows.
 
 mod count;
+mod era;
 mod free;
 mod pattern;
 
@@ -15,7 +16,7 @@ use self::pattern::Item;
 use crate::zone::{Local, Zone};
 
 /// How a time is written.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TimeFormat {
     /// Every way that `free` knows.
     Auto,
@@ -87,7 +88,7 @@ impl TimeFormat {
                 if let Some(at) = rfc3339(text, zone).or_else(|| iso8601(text, zone)) {
                     return Ok(Time { at, order: None });
                 }
-                decide(free::read(text, Need::Anything), zone, order)
+                decide(free::read(&era::years(text), Need::Anything), zone, order)
             }
             TimeFormat::Rfc3339 => plain(rfc3339(text, zone)),
             TimeFormat::Rfc2822 => decide(free::read(text, Need::MonthName), zone, order),

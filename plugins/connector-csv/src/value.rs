@@ -4,10 +4,11 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::column::{Numbers, crop};
+use crate::column::{Numbers, Times, crop};
 use crate::event::{Cell, Problem};
-use crate::number;
-use crate::settings::{Field, ValueType};
+use crate::settings::{Field, TimeForm, ValueType};
+use crate::zone::Local;
+use crate::{json, number};
 
 /// What databases, data frames and spreadsheets write where there is nothing. It is that in cells that are no texts; in a text it may
 /// be somebody's name.
@@ -19,13 +20,31 @@ pub(crate) fn is_nothing(text: &str) -> bool {
     trimmed.is_empty() || NOTHING.contains(&trimmed.to_lowercase().as_str())
 }
 
-/// The value as JSON; `None` for an empty cell. `seen` is what the column's other values show.
-pub(crate) fn json<'c>(cell: &Cell<'c>, field: &Field, seen: &mut Numbers) -> Result<Option<Cow<'c, str>>, Problem> {
-    Ok(match (cell, field.value_type) {
+/// The value as JSON; `None` for an empty cell. `seen` and `dates` are what the column's other values show.
+pub(crate) fn json<'c>(
+    cell: &Cell<'c>,
+    field: &Field,
+    seen: &mut Numbers,
+    dates: &mut Times,
+) -> Result<Option<Cow<'c, str>>, Problem> {
+    let value_type = match (field.value_type, cell) {
+        (Some(ValueType::Cell), Cell::Text(text)) if is_time_of_sheet(text) => Some(ValueType::Time),
+        (Some(ValueType::Cell), _) => None,
+        (value_type, _) => value_type,
+    };
+    Ok(match (cell, value_type) {
         (Cell::Absent, _) => None,
+        (Cell::Text(text) | Cell::Exact(text), Some(ValueType::Date | ValueType::Time)) => moment(text, field, dates)?,
+        (Cell::Json(Value::Number(number)), Some(ValueType::Date | ValueType::Time)) => {
+            moment(&number.to_string(), field, dates)?
+        }
+        (Cell::Json(value), Some(ValueType::Date | ValueType::Time)) => {
+            let message = format!("`{}` is no date or time", crop(&json::written(value)));
+            return Err(Problem::new("bad-time", message));
+        }
         // Without a type a JSON value stays what it is, and so it does where the type is its own.
-        (Cell::Json(value), None) => Some(Cow::Owned(value.to_string())),
-        (Cell::Json(value), Some(ValueType::Text)) => Some(json_text(&value.to_string())),
+        (Cell::Json(value), None) => Some(Cow::Owned(json::written(value))),
+        (Cell::Json(value), Some(ValueType::Text)) => Some(json_text(&json::written(value))),
         (Cell::Exact(text), None) => Some(Cow::Borrowed(*text)),
         (Cell::Text(text) | Cell::Exact(text), None | Some(ValueType::Text)) => Some(json_text(text)),
         (Cell::Json(Value::Number(exact)), Some(value_type)) => {
@@ -46,6 +65,38 @@ pub(crate) fn json<'c>(cell: &Cell<'c>, field: &Field, seen: &mut Numbers) -> Re
     })
 }
 
+/// Whether a text is a date with a time of day, as the program that reads workbooks writes it.
+fn is_time_of_sheet(text: &str) -> bool {
+    let form = "0000-00-00T00:00:00.000";
+    matches!(text.len(), 19 | 23)
+        && text
+            .bytes()
+            .zip(form.bytes())
+            .all(|(byte, form)| if form == b'0' { byte.is_ascii_digit() } else { byte == form })
+}
+
+/// A date as `2026-11-21`, a time as RFC 3339 in UTC: what conditions and every reader take for one.
+fn moment(text: &str, field: &Field, seen: &mut Times) -> Result<Option<Cow<'static, str>>, Problem> {
+    let text = text.trim();
+    if is_nothing(text) {
+        return Ok(None);
+    }
+    let TimeForm { formats, zone, order } = &field.time;
+    let at = seen.read(text, formats, zone, *order)?;
+    let outside = || Problem::new("bad-time", format!("the time `{}` is outside of the years 0 to 9999", crop(text)));
+    let is_date = field.value_type == Some(ValueType::Date);
+    let local = Local::from_utc(if is_date { zone.local_ms(at) } else { at }).ok_or_else(outside)?;
+    let Local { year, month, day, clock_ms } = local;
+    let date = format!("{year:04}-{month:02}-{day:02}");
+    if is_date {
+        return Ok(Some(format!("\"{date}\"").into()));
+    }
+    let (hour, minute, second, ms) =
+        (clock_ms / 3_600_000, clock_ms / 60_000 % 60, clock_ms / 1_000 % 60, clock_ms % 1_000);
+    let fraction = if ms == 0 { String::new() } else { format!(".{ms:03}") };
+    Ok(Some(format!("\"{date}T{hour:02}:{minute:02}:{second:02}{fraction}Z\"").into()))
+}
+
 fn json_text(text: &str) -> Cow<'static, str> {
     Cow::Owned(Value::from(text).to_string())
 }
@@ -55,6 +106,10 @@ fn typed_exact(number: &str, value_type: ValueType) -> Result<String, Problem> {
     match value_type {
         ValueType::Text => Ok(Value::from(number).to_string()),
         ValueType::Boolean => boolean(number).map(str::to_owned),
+        // Those were read before.
+        ValueType::Date | ValueType::Time | ValueType::Cell => {
+            Err(Problem::new("bad-time", format!("`{}` is no time", crop(number))))
+        }
         ValueType::Integer => number::whole(number)
             .map(|whole| whole.to_string())
             .ok_or_else(|| Problem::new("bad-number", format!("`{}` is not a whole number of 64 bits", crop(number)))),
@@ -95,10 +150,18 @@ fn boolean(text: &str) -> Result<&'static str, Problem> {
 mod tests {
     use super::*;
     use crate::number::Style;
+    use crate::time::TimeFormat;
+    use crate::zone::Zone;
 
     fn typed(text: &str, value_type: ValueType) -> Result<Option<String>, &'static str> {
-        let field = Field { key: String::new(), column: 0, value_type: Some(value_type), style: Style::default() };
-        let written = json(&Cell::Text(text), &field, &mut Numbers::default());
+        typed_in(text, value_type, Zone::UTC)
+    }
+
+    fn typed_in(text: &str, value_type: ValueType, zone: Zone) -> Result<Option<String>, &'static str> {
+        let time = TimeForm { formats: vec![TimeFormat::Auto], zone, order: None };
+        let (value_type, style) = (Some(value_type), Style::default());
+        let field = Field { key: String::new(), column: 0, value_type, style, time };
+        let written = json(&Cell::Text(text), &field, &mut Numbers::default(), &mut Times::default());
         written.map(|value| value.map(Cow::into_owned)).map_err(|problem| problem.code)
     }
 
@@ -148,6 +211,42 @@ mod tests {
         }
         for text in ["maybe", "2", "1.5", "0.01", "jawohl"] {
             assert_eq!(typed(text, ValueType::Boolean), Err("bad-boolean"), "{text}");
+        }
+    }
+
+    #[test]
+    fn dates_and_times_have_one_form_however_they_are_written() {
+        for text in
+            ["1985-11-30", "30.11.1985", "30/11/1985", "11/30/1985", "30 Nov 1985", "November 30, 1985", "31381"]
+        {
+            assert_eq!(typed(text, ValueType::Date), Ok(Some("\"1985-11-30\"".to_owned())), "{text}");
+            assert_eq!(typed(text, ValueType::Time), Ok(Some("\"1985-11-30T00:00:00Z\"".to_owned())), "{text}");
+        }
+        for (text, expected) in [
+            ("2026-01-05T10:30:00.250+01:00", "2026-01-05T09:30:00.250Z"),
+            ("5 Jan 2026 10:30", "2026-01-05T10:30:00Z"),
+            ("1767603600", "2026-01-05T09:00:00Z"),
+        ] {
+            assert_eq!(typed(text, ValueType::Time), Ok(Some(format!("\"{expected}\""))), "{text}");
+        }
+        for text in ["", "n/a", "-", "NULL"] {
+            assert_eq!(typed(text, ValueType::Date), Ok(None), "{text}");
+        }
+        assert_eq!(typed("05/01/2026", ValueType::Date), Err("ambiguous-time"));
+        assert_eq!(typed("soon", ValueType::Date), Err("bad-time"));
+    }
+
+    /// Every day of some years, in every zone: a date is the day that is written, and its time begins it there.
+    #[test]
+    fn a_date_is_the_day_that_is_written_in_every_zone() {
+        for zone in ["UTC", "+14:00", "-11:30", "Europe/Berlin", "America/Sao_Paulo", "Pacific/Apia"] {
+            for day in (-20_000_i64..30_000).step_by(37) {
+                let Local { year, month, day, .. } = Local::from_utc(day * 86_400_000).unwrap();
+                for text in [format!("{year}-{month:02}-{day:02}"), format!("{day}.{month}.{year}")] {
+                    let written = typed_in(&text, ValueType::Date, Zone::parse(zone).unwrap()).unwrap().unwrap();
+                    assert_eq!(written, format!("\"{year:04}-{month:02}-{day:02}\""), "{text} in {zone}");
+                }
+            }
         }
     }
 }

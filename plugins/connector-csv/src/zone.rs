@@ -65,6 +65,19 @@ impl Zone {
     }
 }
 
+impl Zone {
+    /// What the zone's clocks show at a moment, as if it were one of UTC.
+    pub(crate) fn local_ms(&self, at: i64) -> i64 {
+        match self {
+            Zone::Offset(offset_ms) => at.saturating_add(*offset_ms),
+            Zone::Place(zone) => match jiff::Timestamp::from_millisecond(at) {
+                Ok(moment) => at + i64::from(zone.to_offset(moment).seconds()) * 1_000,
+                Err(_) => at,
+            },
+        }
+    }
+}
+
 /// An offset has the same forms as in RFC 3339, so a whole time with it tells what it is.
 pub(crate) fn offset_ms(offset: &str) -> Option<i64> {
     if offset.is_empty() {

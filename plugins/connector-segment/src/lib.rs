@@ -4,7 +4,8 @@
 //! texts of objects apart. Leaves authentication, decompression, de-duplication, the clock's correction and the answer to the kernel.
 
 use kith_plugin_sdk::json::{self, Document, Duplicates, Flags, Member, Numbers, Oddity};
-use kith_plugin_sdk::{Connector, Event, EventKind, Received, Rejected, Rejection, Request, config, export};
+use kith_plugin_sdk::webhook::{self, Call};
+use kith_plugin_sdk::{Connector, Event, EventKind, Problem, Received, Rejected, Rejection, Request, config, export};
 use serde::Deserialize;
 
 use crate::message::Shared;
@@ -22,7 +23,12 @@ pub struct Segment;
 struct Settings {
     #[serde(default = "default_max_message_bytes")]
     max_message_bytes: usize,
+    /// How whoever sends signs; without it nothing is signed.
+    signature: Option<webhook::Signature>,
 }
+
+/// The name of the secret in the manifest.
+const SECRET: &str = "signing";
 
 /// Segment's own limit, which its clients keep to.
 fn default_max_message_bytes() -> usize {
@@ -43,6 +49,13 @@ enum Route {
 }
 
 impl Connector for Segment {
+    fn validate(config: &str) -> Result<(), Vec<Problem>> {
+        let settings: Settings = config::read(config)?;
+        let problems = settings.signature.iter().flat_map(|signature| signature.problems("signature"));
+        let problems: Vec<Problem> = problems.collect();
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
     fn receive(request: Request) -> Result<Received, Rejection> {
         // A record that was set aside comes without its batch.
         let route = match (route(&request.path)?, request.is_replay()) {
@@ -54,10 +67,14 @@ impl Connector for Segment {
             return Ok(Received { resume: request.resume, ..Received::default() });
         }
         let settings: Settings = config::get()?;
+        // Before anything of it is looked at. What comes again was checked when it came.
+        let signature = settings.signature.as_ref().filter(|_| !request.comes_again());
+        let verified = signature.map(|signature| signature.verify(SECRET, &Call::from(&request))).transpose()?;
         let mut received = Received { consumed: request.body.len() as u64, ..Received::default() };
         let batch = request.resume.as_deref().unwrap_or(b"{}");
         let reading = Reading { settings: &settings, body: &request.body };
         read_body(&reading, route, batch, &mut received)?;
+        verified.iter().for_each(|verified| verified.name(&mut received.events));
         Ok(received)
     }
 }

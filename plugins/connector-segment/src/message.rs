@@ -183,6 +183,12 @@ fn fields<'o, 'a>(object: &'o Object<'a>, rest: &mut Vec<(&'o str, Raw<'a>)>, fl
             "traits" => &mut fields.traits,
             "context" => &mut fields.context,
             _ => {
+                if IDS.contains(&key) && id(key, Some(value)).is_err() {
+                    // It names nobody, and costs the message nothing that something else in it names.
+                    flags.push(format!("not-an-id:{key}"));
+                    rest.push((key, value));
+                    continue;
+                }
                 match fields.of(key) {
                     Some(field) => *field = Some(value),
                     None if TRANSPORT.contains(&key) => {}
@@ -199,6 +205,9 @@ fn fields<'o, 'a>(object: &'o Object<'a>, rest: &mut Vec<(&'o str, Raw<'a>)>, fl
     }
     fields
 }
+
+/// Fields that hold an id: a text or a number.
+const IDS: [&str; 4] = ["userId", "anonymousId", "previousId", "messageId"];
 
 /// What a message says of its way here: it differs between attempts, or is a credential that browsers repeat in every body.
 const TRANSPORT: [&str; 5] = ["writeKey", "receivedAt", "_metadata", "retryCount", "attempt"];
@@ -361,7 +370,9 @@ fn identifiers(
         }
     }
     if found.is_empty() {
-        return Err(Problem::new("missing-identifier", "nothing names a person; send `userId` or `anonymousId`"));
+        let message =
+            "nothing names a person; send `userId` or `anonymousId`, each a text or a number that is no placeholder";
+        return Err(Problem::new("missing-identifier", message));
     }
     Ok(found)
 }

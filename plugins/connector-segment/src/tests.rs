@@ -203,7 +203,8 @@ fn every_flaw_has_its_code() {
         (json!({ "type": "track", "event": {}, "userId": "u" }), "invalid-field"),
         (json!({ "type": "track", "event": "A" }), "missing-identifier"),
         (json!({ "type": "track", "event": "A", "userId": null, "anonymousId": "" }), "missing-identifier"),
-        (json!({ "type": "track", "event": "A", "userId": true }), "invalid-field"),
+        (json!({ "type": "track", "event": "A", "userId": true }), "missing-identifier"),
+        (json!({ "type": "alias", "userId": "u", "previousId": {} }), "missing-previous-id"),
         (json!({ "type": "track", "event": "A", "userId": "u", "messageId": "m".repeat(257) }), "invalid-message-id"),
         (json!({ "type": "alias", "userId": "u" }), "missing-previous-id"),
         (json!({ "type": "group", "userId": "u" }), "missing-group-id"),
@@ -214,6 +215,23 @@ fn every_flaw_has_its_code() {
     ] {
         let name = message.to_string();
         assert_eq!(refuse(message), code, "{}", &name[..name.len().min(100)]);
+    }
+}
+
+/// What is no text and no number is no id, whichever field it stands in: the message is taken by what else names the person.
+#[test]
+fn what_is_no_id_names_nobody_and_costs_no_message() {
+    for odd in ["true", "false", "{}", r#"{"id":7}"#, "[]", r#"["u"]"#, "[[]]"] {
+        for (field, other) in [("userId", "anonymousId"), ("anonymousId", "userId"), ("messageId", "userId")] {
+            let body = format!(r#"{{"batch":[{{"type":"track","event":"A","{other}":"u","{field}":{odd}}}]}}"#);
+            let received = receive("/v1/batch", body).unwrap();
+            assert_eq!((received.events.len(), received.rejected.len()), (1, 0), "{field} {odd}");
+            let event = &received.events[0];
+            assert_eq!(event.identifiers.len(), 1, "{field} {odd}");
+            assert!(event.flags.contains(&format!("not-an-id:{field}")), "{field} {odd}: {:?}", event.flags);
+            let is_kept = event.context.contains(&format!(r#""{field}":{odd}"#)) || odd == "{}";
+            assert!(is_kept && event.message_id.is_none(), "{field} {odd}: {}", event.context);
+        }
     }
 }
 
@@ -499,4 +517,34 @@ fn a_refusal_in_a_message_that_is_set_aside_is_taken() {
     assert_eq!(refuse(nobody), "missing-identifier");
     let torn = r#"{"batch":[{"type":"identify","userId":"u1","traits":{"consent":{"a":1e999}},"b":oops}]}"#;
     assert_eq!(receive("/v1/batch", torn).unwrap().events[0].traits, r#"{"consent":{"a":1e999}}"#);
+}
+
+/// Which bytes are signed, and under which key, is the SDK's to test; here is that nothing is looked at before.
+#[test]
+fn a_signed_source_looks_at_nothing_that_is_not_signed() {
+    let config = json!({ "signature": { "scheme": "github" } });
+    let receive = |request: Request| {
+        let host = testing::Host::new().config(&config).secret("signing");
+        host.verify_hmac(|key, _, signature| key.secret == "signing" && signature == "right")
+            .run(|| Segment::receive(request))
+            .0
+    };
+    let track = r#"{"type":"track","event":"Paid","userId":"kim"}"#;
+    let with = |body: &str, signature: &str| {
+        let mut request = Request::post("/", body);
+        request.headers.push(("x-hub-signature-256".to_owned(), signature.to_owned()));
+        request
+    };
+    let taken = receive(with(track, "right")).unwrap();
+    assert_eq!(taken.events[0].message_id.as_deref(), Some("right-0"), "a repeat is known by what signs it");
+    let own = r#"{"type":"track","event":"Paid","userId":"kim","messageId":"m1"}"#;
+    assert_eq!(receive(with(own, "right")).unwrap().events[0].message_id.as_deref(), Some("m1"));
+    for body in [track, "no JSON", "{"] {
+        assert_eq!(receive(with(body, "wrong")).unwrap_err().status, 401, "{body}");
+        assert_eq!(receive(Request::post("/v1/batch", body)).unwrap_err().status, 401, "{body}");
+    }
+    assert_eq!(receive(Request::post("/", track).as_replay()).unwrap().events.len(), 1);
+    assert_eq!(receive(Request::post("/", track).as_again()).unwrap().events.len(), 1);
+    let problems = Segment::validate(r#"{"signature":{"scheme":"custom"}}"#).unwrap_err();
+    assert_eq!(problems[0].key, "signature.header");
 }

@@ -120,6 +120,22 @@ impl Stage {
         }
     }
 
+    /// What an honest day brings: the caches, which have bounds of their own, are as full afterwards as they ever are, so that
+    /// what the attacks leave behind is told apart from them.
+    pub(crate) fn fill_caches(&self) {
+        let text = "x".repeat(2_000);
+        let seen = |number: usize| {
+            let id = format!("day-{}", number * 7_919 % 50_000);
+            let properties = json!({ "text": text, "number": number });
+            json!({ "type": "track", "event": "Seen", "userId": id, "messageId": format!("day-{number}"),
+                    "properties": properties, "context": { "traits": { "plan": number % 5 } } })
+        };
+        for first in (0..100_000).step_by(100) {
+            let body = json!({ "batch": (first..first + 100).map(seen).collect::<Vec<_>>() }).to_string();
+            self.runtime.block_on(self.target.exchange(&self.batch("", body.into_bytes())));
+        }
+    }
+
     /// A batch for the honest connector.
     fn batch(&self, headers: &'static str, body: Vec<u8>) -> Request {
         let authorization = format!("Basic {}", kith_tests::encode(&format!("{}:", self.write_key)));

@@ -15,6 +15,39 @@ fn connections_and_bodies_together_have_an_end() {
     walk(&ground, CONNECTED);
 }
 
+pub(super) const PROCESS: &[Attack] = &[("process-memory", process_memory)];
+
+#[test]
+fn what_the_process_takes_has_an_end() {
+    walk(&Ground::of_process(&["--memory", "128"]), PROCESS);
+}
+
+pub(super) const SOURCE: &[Attack] = &[("source-bytes", source_bytes)];
+
+#[test]
+fn what_a_source_brings_in_an_hour_has_an_end() {
+    walk(&Ground::of_process(&["--source-bytes", "1000000"]), SOURCE);
+}
+
+/// The last request that finds something left is taken whole; the next ones wait, and other sources do not.
+fn source_bytes(ground: &Ground) {
+    let sender = ground.hostile("eager", serde_json::json!({}));
+    let neighbour = ground.hostile("modest", serde_json::json!({}));
+    let mut taken = 0;
+    let refused = loop {
+        let answer = sender(&format!("texts b{taken} 10 10000"));
+        if answer.status != 200 {
+            break answer;
+        }
+        taken += 1;
+    };
+    is_exhausted(&refused, 429, "source-bytes");
+    assert!((5..=10).contains(&taken), "{taken} requests of 100 kB");
+    let wait: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((1..=3_600).contains(&wait), "{wait}");
+    neighbour("texts other 10 10").is(200);
+}
+
 pub(super) const KNOWN: &[Attack] = &[
     ("peer-connections", connections),
     ("failed-authentications", failed_authentications),
@@ -62,6 +95,17 @@ fn uploads(ground: &Ground) -> String {
 
 fn intake_memory(ground: &Ground) {
     names(&uploads(ground), 429, "intake-memory");
+}
+
+/// Bodies within all other budgets: what they take together with everything else is too much. Once they are gone there is room.
+fn process_memory(ground: &Ground) {
+    let part = vec![1; 8 * MIB - 1];
+    let mut all: Vec<TcpStream> = (0..15).map(|_| ground.upload("/api/v1/plugins", 8 * MIB, "", &part)).collect();
+    names(&first(&mut all), 429, "process-memory");
+    drop(all);
+    wait_until("there is room again", || {
+        ground.admin.post("/api/v1/audiences/count", &serde_json::json!({ "condition": "true" })).status == 200
+    });
 }
 
 fn credential_memory(ground: &Ground) {

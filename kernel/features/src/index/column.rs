@@ -27,6 +27,8 @@ pub(super) struct Column {
     pub(super) text_times: Numbers,
     /// The days that texts name.
     pub(super) text_days: Numbers,
+    /// The clocks that texts name.
+    pub(super) text_clocks: Numbers,
     /// The numbers that texts are.
     pub(super) text_ints: Numbers,
     pub(super) text_floats: Numbers,
@@ -92,6 +94,7 @@ impl Column {
                 match (parse_moment(text), clean.as_number()) {
                     (Some(Moment::At(time)), _) => self.text_times.set(ordinal, int_key(time.0)),
                     (Some(Moment::On(day)), _) => self.text_days.set(ordinal, int_key(day.into())),
+                    (Some(Moment::Clock(local_ms)), _) => self.text_clocks.set(ordinal, int_key(local_ms)),
                     (None, Some(Value::Int(number))) => self.text_ints.set(ordinal, int_key(number)),
                     (None, Some(Value::Float(number))) => self.text_floats.set(ordinal, float_key(number)),
                     (None, _) => {}
@@ -108,7 +111,8 @@ impl Column {
             return;
         }
         if self.texts.clear(ordinal) {
-            for named in [&mut self.text_times, &mut self.text_days, &mut self.text_ints, &mut self.text_floats] {
+            let times = [&mut self.text_times, &mut self.text_days, &mut self.text_clocks];
+            for named in times.into_iter().chain([&mut self.text_ints, &mut self.text_floats]) {
                 named.clear(ordinal);
             }
             return;
@@ -150,6 +154,9 @@ impl Column {
                 parts.range(&self.times, range);
                 parts.range(&self.text_times, range);
                 parts.range(&self.text_days, day_range(comparison, *time, zone));
+                if self.text_clocks.len() > 0 {
+                    parts.range(&self.text_clocks, clock_range(comparison, *time, zone));
+                }
             }
             Value::Text(text) => {
                 self.texts.compared(comparison, text, &mut parts)?;
@@ -163,6 +170,18 @@ impl Column {
             }
         }
         Some(parts)
+    }
+
+    /// How many have a text that is no number.
+    pub(super) fn wordy(&self) -> u64 {
+        let numbers = self.text_ints.len() + self.text_floats.len();
+        self.texts.len().saturating_sub(numbers)
+    }
+
+    /// How many have a text that names no time.
+    pub(super) fn timeless(&self) -> u64 {
+        let times = self.text_times.len() + self.text_days.len() + self.text_clocks.len();
+        self.texts.len().saturating_sub(times)
     }
 
     /// The texts and truth values with how many profiles have each; `None` where there are too many texts.
@@ -245,6 +264,19 @@ fn day_range(comparison: Comparison, time: Timestamp, zone: &Zone) -> Option<Key
         (Comparison::Less | Comparison::LessOrEqual, _) => key_range(Comparison::LessOrEqual, key(last)),
         (Comparison::Greater | Comparison::GreaterOrEqual, _) => key_range(Comparison::Greater, key(last)),
         (Comparison::Equal | Comparison::NotEqual, _) => None,
+    }
+}
+
+/// The clocks whose moments compare so with a time.
+fn clock_range(comparison: Comparison, time: Timestamp, zone: &Zone) -> Option<KeyRange> {
+    let (first, later) = (int_key(zone.first_clock(time, false)), int_key(zone.first_clock(time, true)));
+    match comparison {
+        Comparison::Equal if first < later => Some(KeyRange { first, last: later - 1 }),
+        Comparison::Less => key_range(Comparison::Less, first),
+        Comparison::LessOrEqual => key_range(Comparison::Less, later),
+        Comparison::Greater => key_range(Comparison::GreaterOrEqual, later),
+        Comparison::GreaterOrEqual => key_range(Comparison::GreaterOrEqual, first),
+        Comparison::Equal | Comparison::NotEqual => None,
     }
 }
 

@@ -74,6 +74,11 @@ impl Texts {
         true
     }
 
+    /// How many profiles have a text.
+    pub(super) fn len(&self) -> u64 {
+        self.any.len()
+    }
+
     /// Whether there are more different texts than so many, without looking at them.
     pub(super) fn are_more_than(&self, most: usize) -> bool {
         match &self.postings {

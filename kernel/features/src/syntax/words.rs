@@ -110,6 +110,31 @@ pub(super) fn without_has_macro(text: &str) -> String {
     changed
 }
 
+/// The text with whole numbers beyond 64 bits as numbers with an exponent, which the parser takes where it takes no digits more. Of the
+/// same length, so that places stay; what they are is read where they stand.
+pub(super) fn without_long_numbers(text: &str) -> String {
+    let mut changed = String::with_capacity(text.len());
+    let mut from = 0;
+    let pieces = pieces(text);
+    for (place, piece) in pieces.iter().enumerate() {
+        let beside = |at: Option<usize>| at.and_then(|at| pieces.get(at)).is_some_and(|piece| piece.is("."));
+        let is_part = beside(place.checked_sub(1)) || beside(Some(place + 1));
+        if piece.kind == Kind::Word && !is_part && is_long(piece.text) {
+            changed.push_str(&text[from..piece.at]);
+            changed.push_str(&piece.text[..piece.text.len() - 2]);
+            changed.push_str("e0");
+            from = piece.end();
+        }
+    }
+    changed.push_str(&text[from..]);
+    changed
+}
+
+/// Whether a word is a whole number beyond 64 bits.
+pub(super) fn is_long(word: &str) -> bool {
+    word.bytes().all(|byte| byte.is_ascii_digit()) && word.len() > 18 && word.parse::<i64>().is_err()
+}
+
 /// Stands for `has` before the parser. Who writes it himself is told that there is no such function.
 pub(super) const HAS: &str = "haS";
 
@@ -130,6 +155,24 @@ mod tests {
             ("r == 1", vec!["r", "==", "1"]),
         ] {
             assert_eq!(pieces(text).iter().map(|piece| piece.text).collect::<Vec<_>>(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn long_numbers_stay_where_they_are() {
+        for (text, expected) in [
+            ("n > 123456789012345678901", "n > 1234567890123456789e0"),
+            ("n > 9223372036854775807", "n > 9223372036854775807"),
+            (
+                "n > -9223372036854775809 && '123456789012345678901'",
+                "n > -92233720368547758e0 && '123456789012345678901'",
+            ),
+            (
+                "123456789012345678901.5 == x1234567890123456789012",
+                "123456789012345678901.5 == x1234567890123456789012",
+            ),
+        ] {
+            assert_eq!(without_long_numbers(text), expected);
         }
     }
 

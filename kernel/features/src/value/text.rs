@@ -109,6 +109,8 @@ pub(crate) enum Moment {
     At(Timestamp),
     /// A day of this number, which begins at its midnight in a zone.
     On(i32),
+    /// What a zone's clocks show, in milliseconds as if they were UTC's.
+    Clock(i64),
 }
 
 impl Moment {
@@ -117,11 +119,12 @@ impl Moment {
         match self {
             Moment::At(time) => time,
             Moment::On(day) => zone.start_of_day(day),
+            Moment::Clock(local_ms) => zone.at_clock(local_ms),
         }
     }
 }
 
-/// What a text names of time: a moment in RFC 3339, or a date.
+/// What a text names of time: a moment in RFC 3339, a date, or a date and time without a zone.
 pub(crate) fn parse_moment(text: &str) -> Option<Moment> {
     let bytes = text.as_bytes();
     // Most texts are no times; say so before a parser is asked.
@@ -129,11 +132,23 @@ pub(crate) fn parse_moment(text: &str) -> Option<Moment> {
         return None;
     }
     if bytes.len() > 10 {
-        return text.parse().ok().map(Moment::At);
+        return text.parse().ok().map(Moment::At).or_else(|| parse_clock(text).map(Moment::Clock));
     }
     let date: jiff::civil::Date = text.parse().ok()?;
     let midnight = jiff::tz::TimeZone::UTC.to_timestamp(date.at(0, 0, 0, 0)).ok()?;
     Some(Moment::On(Zone::utc().day(Timestamp(midnight.as_millisecond()))))
+}
+
+/// What a clock shows, as databases and sheets write it: `2026-11-21T10:00`, `2026-11-21 10:00:00.5`.
+fn parse_clock(text: &str) -> Option<i64> {
+    let bytes = text.as_bytes();
+    // The parser would take an offset that does not exist for none.
+    let is_clock = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b':' | b'.');
+    if bytes.len() < 16 || !matches!(bytes[10], b'T' | b' ') || !bytes[11..].iter().all(is_clock) {
+        return None;
+    }
+    let shown: jiff::civil::DateTime = text.parse().ok()?;
+    jiff::tz::TimeZone::UTC.to_timestamp(shown).ok().map(|moment| moment.as_millisecond())
 }
 
 /// The number that a text is, written exactly as JSON writes numbers: `19.90`, `-3`, `2e5`; not `007`, `+1`, `1,5` or ` 7`.

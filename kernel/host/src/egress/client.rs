@@ -9,9 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{HeaderMap, HeaderValue};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response};
 use kith_model::sending::{InboundResponse, SendFailure};
+use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -20,7 +21,8 @@ use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, crypto};
 
 use super::address::{Reach, admit};
 use super::body::{self, BodyEnd, BodyRule};
-use super::connection::{Connection, MAX_HEAD_BYTES};
+use super::connection::Connection;
+use super::head::{Head, MAX_HEAD_BYTES};
 use super::pool::{Place, Pool};
 use super::request::Target;
 use super::resolver::{Resolver, Share};
@@ -71,34 +73,44 @@ impl Client {
         let Exchange { target, reach, look_ups, request, answer_wait, body } = exchange;
         // Waiting for one's turn says nothing about the host, whose time begins after it.
         let name = self.resolver.name(&target, &look_ups, answer_wait).await?;
+        let awaited = Mutex::new(None);
         let answer = async {
             let found = self.resolver.addresses(&target, name).await?;
             let addresses = admit(found, &reach).map_err(SendFailure::Denied)?;
-            self.answer(&target, &addresses, request).await
+            self.answer(&target, &addresses, request, &awaited).await
         };
         let late = |_| SendFailure::Timeout(format!("no answer within {} ms", answer_wait.as_millis()));
-        let (place, connection, response) = timeout(answer_wait, answer).await.map_err(late)??;
+        let answered = timeout(answer_wait, answer).await.map_err(late).flatten();
+        let (place, connection, response) = match (answered, body) {
+            (Ok(answered), _) => answered,
+            (Err(failure), BodyRule::Whole) => return Err(failure),
+            // A receiver that has written its status has decided, whatever becomes of the rest of what it writes.
+            (Err(failure), BodyRule::StatusDecides) => {
+                let awaited: Option<Arc<Head>> = awaited.into_inner();
+                return awaited.and_then(|head| head.answer()).ok_or(failure);
+            }
+        };
         let (head, incoming) = response.into_parts();
-        check_size(&head.headers)?;
+        let (headers, is_head_cut) = match body {
+            BodyRule::Whole => check_size(&head.headers).map(|()| (texts(&head.headers, u64::MAX), false))?,
+            BodyRule::StatusDecides => (texts(&head.headers, MAX_HEAD_BYTES), size_of(&head.headers) > MAX_HEAD_BYTES),
+        };
         let (bytes, end) = body::read(body, incoming).await?;
         if end == BodyEnd::Whole {
             self.keep(place, connection);
         }
-        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        Ok(InboundResponse {
-            status: head.status.as_u16(),
-            headers: head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect(),
-            body: bytes,
-            truncated: end == BodyEnd::Cut,
-        })
+        let truncated = end == BodyEnd::Cut || is_head_cut;
+        Ok(InboundResponse { status: head.status.as_u16(), headers, body: bytes, truncated })
     }
 
-    /// Send a request to the first of the admitted addresses that there is a connection to, and wait for the head of its answer.
+    /// Send a request to the first of the admitted addresses that there is a connection to, and wait for the head of its answer. What comes
+    /// of it meanwhile is in `awaited`, also for whoever waits no longer.
     async fn answer(
         &self,
         target: &Target,
         addresses: &[SocketAddr],
         mut request: Request<Full<Bytes>>,
+        awaited: &Mutex<Option<Arc<Head>>>,
     ) -> Result<(Place, Connection, Response<Incoming>), SendFailure> {
         let place = |address| Place { https: target.https, host: target.host.clone(), address };
         let kept = || {
@@ -116,15 +128,19 @@ impl Client {
                     (true, (place(address), connection))
                 }
             };
-            connection.expect_head();
+            connection.head.expect();
+            *awaited.lock() = Some(Arc::clone(&connection.head));
             match connection.sender.try_send_request(request).await {
                 Ok(response) => {
-                    connection.expect_body();
+                    connection.head.arrived();
                     return Ok((place, connection, response));
                 }
                 // The other side closed a kept connection before anything was written: the request did not leave.
                 Err(mut error) => match error.take_message() {
-                    Some(unsent) if !is_new => request = unsent,
+                    Some(unsent) if !is_new => {
+                        *awaited.lock() = None;
+                        request = unsent;
+                    }
                     _ => return Err(connection.failure(error.error())),
                 },
             }
@@ -162,10 +178,29 @@ impl Client {
     }
 }
 
+/// What a header takes in an answer.
+fn size(name: &HeaderName, value: &HeaderValue) -> u64 {
+    (name.as_str().len() + value.len() + 4) as u64
+}
+
+fn size_of(headers: &HeaderMap) -> u64 {
+    headers.iter().map(|(name, value)| size(name, value)).sum()
+}
+
+/// The first headers, of so many bytes at most.
+fn texts(headers: &HeaderMap, max_bytes: u64) -> Vec<(String, String)> {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let within = headers.iter().scan(0_u64, |taken, (name, value)| {
+        *taken += size(name, value);
+        (*taken <= max_bytes).then(|| (name.as_str().to_owned(), text(value)))
+    });
+    within.collect()
+}
+
 /// Insist that the headers of an answer are within the limit. The bound on reading alone lets more through: the read that
 /// spends it is as long as hyper's buffer.
 fn check_size(headers: &HeaderMap) -> Result<(), SendFailure> {
-    let size: u64 = headers.iter().map(|(name, value)| (name.as_str().len() + value.len() + 4) as u64).sum();
+    let size = size_of(headers);
     if size <= MAX_HEAD_BYTES {
         return Ok(());
     }

@@ -3,7 +3,6 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -14,36 +13,13 @@ use kith_model::sending::SendFailure;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinHandle;
 
-const MAX_HEADERS: usize = 100;
-/// What may be read before an answer's head is complete: the head itself and every informational (1xx) answer before it.
-/// hyper skips those without end, so that a peer could keep a thread busy with them.
-pub(super) const MAX_HEAD_BYTES: u64 = 64 * 1024;
-
-/// Bytes that may still be read before the head of an answer is complete.
-#[derive(Debug, Clone)]
-struct HeadBudget(Arc<AtomicU64>);
-
-impl HeadBudget {
-    /// No head is awaited: what is read is a body, which is bounded where it is read.
-    const UNBOUNDED: u64 = u64::MAX;
-
-    fn spend(&self, bytes: u64) {
-        // The reader of the head may lift the bound between this read and its account, which must then stand; hence no
-        // load and store. That there was nothing to change is not an error.
-        let less = |left: u64| (left != HeadBudget::UNBOUNDED).then(|| left.saturating_sub(bytes));
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-    }
-
-    fn is_spent(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
-    }
-}
+use super::head::{Head, MAX_HEAD_BYTES, MAX_HEADERS};
 
 /// A stream that fails once the budget is spent. The read that spends it is let through: it is no longer than hyper's
 /// buffer, and may hold the beginning of a body.
 struct Metered<S> {
     stream: S,
-    budget: HeadBudget,
+    head: Arc<Head>,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
@@ -52,12 +28,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.budget.is_spent() {
+        if self.head.is_spent() {
             return Poll::Ready(Err(io::Error::other("the head of the answer is too large")));
         }
         let filled = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.budget.spend((buffer.filled().len() - filled) as u64);
+        self.head.read(&buffer.filled()[filled..]);
         polled
     }
 }
@@ -91,7 +67,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
 /// One connection. Dropping it closes it.
 pub(super) struct Connection {
     pub(super) sender: SendRequest<Full<Bytes>>,
-    budget: HeadBudget,
+    /// Of the answer that is awaited.
+    pub(super) head: Arc<Head>,
     driver: JoinHandle<()>,
 }
 
@@ -107,8 +84,8 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let budget = HeadBudget(Arc::new(AtomicU64::new(MAX_HEAD_BYTES)));
-        let stream = Metered { stream, budget: budget.clone() };
+        let head = Arc::new(Head::default());
+        let stream = Metered { stream, head: Arc::clone(&head) };
         let (sender, connection) = Builder::new()
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEAD_BYTES as usize)
@@ -118,22 +95,12 @@ impl Connection {
             .map_err(|error| SendFailure::Connection(error.to_string()))?;
         // An error of the connection reaches the exchange through `sender`.
         let driver = tokio::spawn(async move { drop(connection.await) });
-        Ok(Connection { sender, budget, driver })
-    }
-
-    /// A head is awaited from now on.
-    pub(super) fn expect_head(&self) {
-        self.budget.0.store(MAX_HEAD_BYTES, Ordering::Relaxed);
-    }
-
-    /// The head has arrived.
-    pub(super) fn expect_body(&self) {
-        self.budget.0.store(HeadBudget::UNBOUNDED, Ordering::Relaxed);
+        Ok(Connection { sender, head, driver })
     }
 
     /// What an error of the exchange means.
     pub(super) fn failure(&self, error: &hyper::Error) -> SendFailure {
-        if error.is_parse_too_large() || self.budget.is_spent() {
+        if error.is_parse_too_large() || self.head.is_spent() {
             return SendFailure::TooLarge(format!(
                 "the answer has more than {MAX_HEADERS} headers or {MAX_HEAD_BYTES} bytes before its body"
             ));

@@ -99,6 +99,61 @@ fn a_status_decides_whatever_becomes_of_the_body() {
     }
 }
 
+/// An application that writes each of its cookies, a proxy that writes a whole policy: the receiver has the message, and who gives it up as
+/// `status unknown` has it sent by hand a second time.
+#[test]
+fn a_status_decides_whatever_becomes_of_the_rest_of_the_head() {
+    let answer_with = |status: &str, headers: &str| format!("HTTP/1.1 {status}\r\n{headers}content-length: 0\r\n\r\n");
+    let many = |count: usize, bytes: usize| {
+        (0..count).map(|number| format!("x-{number}: {}\r\n", "y".repeat(bytes))).collect::<String>()
+    };
+    for (count, bytes) in [
+        (0, 0),
+        (1, 1_000),
+        (99, 10),
+        (100, 10),
+        (101, 10),
+        (101, 1_000),
+        (200, 1_000),
+        (1_000, 1),
+        (1, 100_000),
+        (9, 9_000),
+    ] {
+        for (status, code) in [("200 OK", 200), ("503 Busy", 503), ("404 Not Found", 404), ("410 Gone", 410)] {
+            let whole = answer_with(status, &format!("retry-after: 7\r\n{}", many(count, bytes)));
+            let peer = Peer::new(move |_| Answer::Write(whole.clone().into_bytes()));
+            let response = sender(&peer).send().unwrap_or_else(|failure| panic!("{count} of {bytes}: {failure}"));
+            assert_eq!(response.status, code, "{count} of {bytes}");
+            assert!(response.headers.contains(&("retry-after".into(), "7".into())), "{count} of {bytes}");
+            let size: usize = response.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+            assert!(response.headers.len() <= 100 + 2 && size <= 64 << 10, "{count} of {bytes}");
+            assert_eq!(peer.requests().len(), 1);
+        }
+    }
+    for (what, heard) in [
+        ("is malformed", "HTTP/1.1 200 OK\r\nb ad header\r\n\r\n"),
+        ("has two lengths", "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n"),
+        ("breaks", "HTTP/1.1 200 OK\r\nx: "),
+    ] {
+        let peer = Peer::new(move |_| Answer::WriteAndClose(heard.as_bytes().to_vec()));
+        assert_eq!(sender(&peer).send().map(|response| response.status), Ok(200), "a head that {what}");
+    }
+    let peer = Peer::new(|_| Answer::WriteAndHang(b"HTTP/1.1 200 OK\r\nx: ".to_vec()));
+    let sender = sender(&peer);
+    let hanging = OutboundRequest { timeout_ms: Some(300), ..sender.post() };
+    assert_eq!(runtime().block_on(sender.transport.send(hanging)).map(|response| response.status), Ok(200));
+}
+
+/// Where no status came there is none to go by.
+#[test]
+fn half_a_status_is_no_answer() {
+    for heard in ["", "HTTP/1.1 20", "HTTP/1.1 200 OK", "SSH-2.0-OpenSSH_9.2\r\n", "HTTP/1.1 100 Continue\r\n\r\n"] {
+        let peer = Peer::new(move |_| Answer::WriteAndClose(heard.as_bytes().to_vec()));
+        let failure = sender(&peer).send().unwrap_err();
+        assert!(matches!(&failure, SendFailure::Connection(_)), "{heard:?}: {failure}");
+    }
+}
+
 #[test]
 fn a_time_out_is_the_message_s_own() {
     let peer = Peer::new(|request| {
@@ -135,10 +190,6 @@ fn what_comes_before_a_body_is_bounded() {
         assert!(matches!(&failure, SendFailure::TooLarge(_)), "{failure}");
         wait_until("the connection is closed", || peer.closed() == 1);
     }
-    let large = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(100_000)).into_bytes();
-    let peer = Peer::new(move |_| Answer::WriteAndHang(large.clone()));
-    let failure = sender(&peer).send().unwrap_err();
-    assert!(matches!(&failure, SendFailure::TooLarge(_)), "{failure}");
     let some = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n".to_vec();
     let peer = Peer::new(move |_| Answer::Write(some.clone()));
     assert_eq!(sender(&peer).send().unwrap().status, 204);

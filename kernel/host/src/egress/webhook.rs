@@ -5,14 +5,15 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
+use crate::signing::standard_key;
+
 /// The value of `webhook-signature` for a message.
 ///
 /// # Errors
 /// When the secret is not `whsec_` and base64 of 24 to 64 bytes. The message does not hold it.
 pub(super) fn sign(secret: &str, id: &str, timestamp_seconds: i64, body: &[u8]) -> Result<String, String> {
-    let key = secret.strip_prefix("whsec_").and_then(|encoded| STANDARD.decode(encoded).ok());
-    let key = key.filter(|key| (24..=64).contains(&key.len()));
-    let key = key.ok_or("the signing secret must be `whsec_` and the base64 of 24 to 64 random bytes")?;
+    let key =
+        standard_key(secret).ok_or("the signing secret must be `whsec_` and the base64 of 24 to 64 random bytes")?;
     let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("HMAC takes a key of any length");
     mac.update(format!("{id}.{timestamp_seconds}.").as_bytes());
     mac.update(body);

@@ -1,14 +1,17 @@
 //! Responsible for the interface `secrets`: guests hold stand-ins, and the values take their places in outgoing requests,
-//! on the way to hosts that both the manifest and the grant name. No message of this file holds a value.
+//! on the way to hosts that both the manifest and the grant name; and guests learn whether somebody else signed with one. No
+//! message of this file holds a value.
 
 use std::collections::BTreeMap;
 
 use kith_model::budget::table;
+use kith_model::plugin::SecretForm;
 use kith_model::secret::Secret;
 
 use crate::bindings::current::secrets;
 use crate::package::hex;
 use crate::policy::{HostPort, Policy};
+use crate::signing::{Digest, key_of, verify};
 use crate::state::CallState;
 
 /// How every stand-in begins: `{{secret:<random>:<name>}}`.
@@ -93,6 +96,27 @@ impl secrets::Host for CallState {
     fn stand_in(&mut self, name: String) -> wasmtime::Result<Option<String>> {
         self.count_host_call()?;
         Ok(self.installed.secrets.0.get(&name).map(|secret| secret.stand_in.clone()))
+    }
+
+    fn verify_hmac(&mut self, key: secrets::HmacKey, message: Vec<u8>, signature: String) -> wasmtime::Result<bool> {
+        self.count_host_call()?;
+        let form = match key.form {
+            secrets::KeyForm::Text => SecretForm::Text,
+            secrets::KeyForm::StandardWebhooks => SecretForm::StandardWebhooks,
+        };
+        let digest = match key.digest {
+            secrets::Digest::Sha1 => Digest::Sha1,
+            secrets::Digest::Sha256 => Digest::Sha256,
+            secrets::Digest::Sha512 => Digest::Sha512,
+        };
+        let Some(held) = self.installed.secrets.0.get(&key.secret) else { return Ok(false) };
+        let Some(value) = key_of(held.value.expose(), form) else {
+            // The guest is told no more than of a wrong signature, and the sender no more than the guest.
+            let (installation, secret) = (&self.installed.installation, &key.secret);
+            tracing::warn!(installation, secret, "a secret is not of the form that its plugin reads it in");
+            return Ok(false);
+        };
+        Ok(verify(&value, digest, &message, &signature))
     }
 }
 

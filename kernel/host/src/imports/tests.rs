@@ -12,10 +12,12 @@ use kith_model::sending::OutboundRequest;
 use kith_model::time::ManualClock;
 use parking_lot::Mutex;
 
+use super::secrets::Secrets;
 use crate::bindings::current::{clock, config, http, http_types, kv, log, secrets};
 use crate::bindings::v0_1::mail;
 use crate::egress::{BodyRule, admit};
 use crate::guests::{CONNECTOR, NOW, binding, core, host, host_with};
+use crate::policy::Policy;
 use crate::state::{CallClass, CallState, Installed, thread_cpu_time};
 use crate::{Binding, KeyValue, KeyValueError, Limits, assemble};
 
@@ -94,6 +96,17 @@ fn every_import_is_cheap_at_its_largest_input() {
     check("config.get", cost(none, |state, ()| config::Host::get(state).map(|text| text.len()).ok()));
     check("clock.now", cost(none, |state, ()| clock::Host::now(state).ok()));
     check("secrets.stand-in", cost(letters("x"), |state, name| secrets::Host::stand_in(state, name).is_ok()));
+    for digest in [secrets::Digest::Sha1, secrets::Digest::Sha256, secrets::Digest::Sha512] {
+        let given = |digits: usize| move |_: &mut CallState| (vec![b'x'; OUTPUT_BYTES], "0".repeat(digits));
+        for digits in [40, 64, 128, OUTPUT_BYTES] {
+            let verify = |state: &mut CallState, (message, signature)| {
+                let key =
+                    secrets::HmacKey { secret: "signing".into(), form: secrets::KeyForm::StandardWebhooks, digest };
+                secrets::Host::verify_hmac(state, key, message, signature).is_ok_and(|holds| !holds)
+            };
+            check("secrets.verify-hmac", cost(given(digits), verify));
+        }
+    }
     check(
         "mail.send",
         cost(letters("x"), |state, server| {
@@ -184,6 +197,31 @@ fn nothing_is_written_without_a_grant_and_each_write_costs_what_it_takes() {
     let mut call = CallState::new(installed, CallClass::Plain);
     let deletions = (0..2_000).filter(|_| kv::Host::delete(&mut call, "d".into()).unwrap().is_ok()).count();
     assert_eq!(deletions, 1_000, "each deletion is a commit");
+}
+
+/// Whether somebody signed with a secret is told of those that manifest and grant both name, and each question counts.
+#[test]
+fn a_signature_is_checked_with_granted_secrets_alone() {
+    let asked = |state: &mut CallState, secret: &str, signature: &str| {
+        let (form, digest) = (secrets::KeyForm::StandardWebhooks, secrets::Digest::Sha256);
+        let key = secrets::HmacKey { secret: secret.into(), form, digest };
+        secrets::Host::verify_hmac(state, key, b"msg_1.1767225600.hello".to_vec(), signature.into())
+    };
+    // Computed with another implementation.
+    let right = "v1,12ZgCwbmTCSLz7/J8lx6dLy6oMii15TKEuQkUQspL4Q=";
+    let mut state = state();
+    assert!(asked(&mut state, "signing", right).unwrap());
+    assert!(!asked(&mut state, "signing", &right.replace('1', "2")).unwrap());
+    assert!(!asked(&mut state, "other", right).unwrap());
+    let installed = installed(Arc::new(ManualClock::new(NOW)), 0);
+    let mut ungranted = Arc::into_inner(installed).expect("nobody else has it");
+    let policy = Policy { secrets: BTreeMap::new(), ..ungranted.policy.clone() };
+    ungranted.secrets = Secrets::new(BTreeMap::from([("signing".to_owned(), SECRET.into())]), &policy).unwrap();
+    let mut without = CallState::new(Arc::new(ungranted), CallClass::Plain);
+    assert!(!asked(&mut without, "signing", right).unwrap(), "it is set, and not granted");
+    let most = state.installed.policy.host_calls.value;
+    let calls = (0..=most).take_while(|_| asked(&mut state, "signing", right).is_ok()).count();
+    assert_eq!(calls as u64 + 3, most);
 }
 
 /// A state whose reader takes its time.

@@ -96,7 +96,7 @@ impl<'n, 'd> Section<'n, 'd> {
         self.notes.add(&at, message);
     }
 
-    fn missing(&self, key: &str, write: &str) {
+    pub(super) fn missing(&self, key: &str, write: &str) {
         self.wrong(key, format!("{} has no `{key}`; write {write}", self.name));
     }
 

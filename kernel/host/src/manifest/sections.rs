@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use kith_model::plugin::{
     Capabilities, HttpRequest, InputSpec, LimitRequest, Manifest, OutputSpec, PluginId, PluginKind, RecipientRequest,
-    SecretRequest,
+    SecretForm, SecretRequest,
 };
 use kith_model::table::ColumnType;
 use toml::de::DeTable;
@@ -308,7 +308,7 @@ fn read_http(capabilities: &Section<'_, '_>) -> Vec<HttpRequest> {
 fn read_secrets(capabilities: &Section<'_, '_>) -> Vec<SecretRequest> {
     let mut names: Vec<String> = Vec::new();
     let read = |(start, table): (usize, &DeTable<'_>)| {
-        let known = ["name", "hosts", "reason", "optional"];
+        let known = ["name", "hosts", "reason", "optional", "form"];
         let section = Section::open(capabilities.notes, table, "[[capabilities.secrets]]", start, &known);
         let name = section.parsed("name", "a name, e.g. \"api_key\"", |text| {
             let fits =
@@ -325,12 +325,24 @@ fn read_secrets(capabilities: &Section<'_, '_>) -> Vec<SecretRequest> {
             }
             names.push(name.clone());
         }
-        let hosts = section.required_texts("hosts", "the hosts it may be sent to, e.g. [\"api.example.com\"]");
+        if !table.contains_key("hosts") {
+            section.missing("hosts", "the hosts it may be sent to, e.g. [\"api.example.com\"], or [] for none");
+        }
+        let hosts = section.texts("hosts");
         hosts.iter().for_each(|(host, place)| check_host(&section, host, place));
         let reason = section.required_text("reason", "why the plugin needs it; the admin reads this");
         let hosts = hosts.into_iter().map(|(host, _)| host.to_owned()).collect();
         let optional = section.truth("optional").unwrap_or(false);
-        Some(SecretRequest { name: name?, hosts, reason: reason?.to_owned(), optional })
+        let forms = [("text", SecretForm::Text), ("standard-webhooks", SecretForm::StandardWebhooks)];
+        let form = section.text("form").and_then(|text| {
+            let found = forms.iter().find(|(name, _)| *name == text);
+            if found.is_none() {
+                section.wrong("form", format!("`{text}` is no form of a secret; write text or standard-webhooks"));
+            }
+            found.map(|(_, form)| *form)
+        });
+        let form = form.unwrap_or_default();
+        Some(SecretRequest { name: name?, hosts, reason: reason?.to_owned(), optional, form })
     };
     capabilities.repeated_tables("secrets").into_iter().filter_map(read).collect()
 }

@@ -1,5 +1,6 @@
 //! Manifests: what is read, and every mistake under its line.
 
+use kith_model::plugin::SecretForm;
 use serde_json::json;
 
 use super::*;
@@ -155,6 +156,10 @@ optional = true",
         1,
     );
     assert!(parse_manifest(&text_without).unwrap().capabilities.secrets[0].optional);
+    assert_eq!(manifest.capabilities.secrets[0].form, SecretForm::Text, "any text, unless it says otherwise");
+    let only_checked = text.replacen("hosts = [\"*\"]\n", "hosts = []\nform = \"standard-webhooks\"\n", 1);
+    let only_checked = parse_manifest(&only_checked).unwrap().capabilities.secrets.remove(0);
+    assert!(only_checked.hosts.is_empty() && only_checked.form == SecretForm::StandardWebhooks);
     let kv = "[capabilities.kv]\nbytes = 1024\nreason = \"to remember\"";
     for (from, to, expected) in [
         ("type = \"email\"", "type = \"E-Mail\"", "22:8: `E-Mail` is not a type of identifiers"),
@@ -171,6 +176,7 @@ optional = true",
         ("\"POST\"", "\"post\"", "15:12: `post` is not a method"),
         ("host = \"*\"", "host = \"https://a.b\"", "14:8: `https://a.b` is not a host"),
         ("hosts = [\"*\"]\n", "", "[[capabilities.secrets]] has no `hosts`"),
+        ("hosts = [\"*\"]\n", "hosts = []\nform = \"pem\"\n", "`pem` is no form of a secret"),
     ] {
         let error = parse_manifest(&text.replacen(from, to, 1)).unwrap_err().to_string();
         assert!(error.contains(expected), "{to}: {error}");

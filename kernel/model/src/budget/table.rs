@@ -50,6 +50,11 @@ pub static PROMPT_REFUSALS: Budget =
 pub static CREDENTIAL_REQUESTS: Budget = budget("credential-requests", Credential, AtOnce, 1_024, "--key-requests");
 /// Bodies of requests with one key in memory together.
 pub static CREDENTIAL_MEMORY: Budget = budget("credential-memory", Credential, Bytes, 128 << 20, "--key-memory");
+/// What one source brings in an hour, as its connector reads it; the last request may bring more than was left.
+pub static SOURCE_BYTES: Budget = hourly("source-bytes", Installation, Bytes, 64 << 30, "--source-bytes");
+/// What the process takes of memory that is no file's, all together; while it is more, bodies are refused. The default is three
+/// quarters of the machine's or the control group's, and this where that is less or not known.
+pub static PROCESS_MEMORY: Budget = budget("process-memory", Host, Bytes, 512 << 20, "--memory");
 /// Bodies of requests in memory together.
 pub static INTAKE_MEMORY: Budget = budget("intake-memory", Host, Bytes, 256 << 20, "--intake-memory");
 /// The same of senders that do not say in the head who they are: a sixteenth of it.
@@ -193,6 +198,8 @@ pub static ALL: &[&Budget] = &[
     &PROMPT_REFUSALS,
     &CREDENTIAL_REQUESTS,
     &CREDENTIAL_MEMORY,
+    &SOURCE_BYTES,
+    &PROCESS_MEMORY,
     &INTAKE_MEMORY,
     &STRANGER_MEMORY,
     &CLIENT_BODY,

@@ -26,6 +26,8 @@ pub enum Veto {
     Shared,
     /// One of the ends has as much evidence as it keeps.
     Surplus,
+    /// [`IdentityRules::unfollowed`] says so.
+    Unfollowed,
 }
 
 /// A profile as [`cluster`] finds it.

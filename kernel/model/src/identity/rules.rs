@@ -81,6 +81,9 @@ pub struct EvidenceBound<'a> {
 const SPELLING_OF: &str = "~spelling";
 const BEHIND_OTHER: &str = super::BEHIND;
 const IN_FRONT: &str = "~in_front";
+/// Under this name a head holds that the rules say of the identity that it ties nobody, and until when it is weighed again.
+pub(super) const TIES_NOBODY: &str = "~ties_nobody";
+pub(super) const UNDECIDED: &str = "~undecided";
 
 /// What may be joined, and what is an identifier at all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +105,11 @@ pub struct IdentityRules {
     /// The country (ISO 3166, two letters) of telephone numbers that come without one.
     pub phone_region: Option<String>,
     pub alias: AliasRule,
+    /// Identifiers that tie nobody, each as `type:value` in its normal form: all that they tied is undone. They go on naming
+    /// somebody.
+    pub ties_nobody: BTreeSet<String>,
+    /// Evidence that is not followed, as [`IdentityRules::follows`] reads it: all that it tied is undone.
+    pub unfollowed: BTreeSet<String>,
 }
 
 impl Default for IdentityRules {
@@ -120,6 +128,8 @@ impl Default for IdentityRules {
             types: types.map(|(kind, rules)| (kind.to_owned(), rules)).into(),
             phone_region: None,
             alias: AliasRule::default(),
+            ties_nobody: BTreeSet::new(),
+            unfollowed: BTreeSet::new(),
         }
     }
 }
@@ -184,6 +194,7 @@ impl IdentityRules {
                 return wrong(format!("types.{kind}.max_bytes"), format!("from 1 to {MAX_IDENTIFIER_BYTES}"));
             }
         }
+        self.check_undone()?;
         match &self.phone_region {
             Some(region) if !phones::is_region(region) => wrong(
                 "phone_region".to_owned(),
@@ -228,9 +239,12 @@ impl IdentityRules {
     }
 
     /// Whether an identity of type `own` with this evidence ties nobody. One that once had to leave evidence out stays shared,
-    /// also under rules that allow more: what was left out is known to the log alone.
+    /// also under rules that allow more, until its evidence is weighed again: what was left out is known to the log alone.
     pub fn is_shared(&self, own: &str, evidence: &[EvidenceCount]) -> bool {
         evidence.iter().any(|held| {
+            if held.kind.as_deref().is_some_and(|kind| kind == TIES_NOBODY || kind == UNDECIDED) {
+                return held.count > 0;
+            }
             let other = held.kind.as_deref().filter(|kind| self.limits.contains_key(*kind));
             let is_stronger = other.is_some_and(|other| self.strength(other) < self.strength(own));
             is_stronger && (held.is_surplus_reported || held.count as usize > self.shared_above)
@@ -253,6 +267,25 @@ impl IdentityRules {
         self.priority.first().is_some_and(|strongest| strongest == kind) && self.limits.get(kind) == Some(&1)
     }
 
+    /// These rules with types for the hashed values of those types that have a shape: a value that was hashed has its own no
+    /// more, and stands for the same as before.
+    #[must_use]
+    pub fn with_hashed_types(mut self) -> IdentityRules {
+        let shaped: Vec<String> =
+            self.types.iter().filter(|(_, rules)| rules.shape != Shape::Any).map(|(kind, _)| kind.clone()).collect();
+        for kind in shaped {
+            let hashed = format!("{}{kind}", crate::rules::HASHED_TYPE);
+            if let Some(limit) = self.limits.get(&kind).copied() {
+                self.limits.entry(hashed.clone()).or_insert(limit);
+            }
+            let place = self.priority.iter().position(|known| *known == kind);
+            if let Some(place) = place.filter(|_| !self.priority.contains(&hashed)) {
+                self.priority.insert(place + 1, hashed);
+            }
+        }
+        self
+    }
+
     /// Place of a type among all: the strongest has the least.
     fn strength(&self, kind: &str) -> usize {
         self.priority.iter().position(|known| known == kind).unwrap_or(self.priority.len())
@@ -265,7 +298,7 @@ impl IdentityRules {
 }
 
 /// Whether a text can be a type of identifiers.
-pub(super) fn is_type(kind: &str) -> bool {
+pub fn is_type(kind: &str) -> bool {
     (1..=64).contains(&kind.len())
         && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }

@@ -105,12 +105,26 @@ pub struct HttpRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretRequest {
     pub name: String,
-    /// The hosts it may be sent to; the same patterns as [`HttpRequest::host`].
+    /// The hosts it may be sent to; the same patterns as [`HttpRequest::host`]. None for one that signatures are only checked with.
     pub hosts: Vec<String>,
     pub reason: String,
     /// Whether the plugin does its work without it.
     #[serde(default)]
     pub optional: bool,
+    /// How it is written.
+    #[serde(default)]
+    pub form: SecretForm,
+}
+
+/// How a secret is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecretForm {
+    /// Any text.
+    #[default]
+    Text,
+    /// `whsec_` and the base64 of 24 to 64 bytes, after Standard Webhooks.
+    StandardWebhooks,
 }
 
 /// What an admin allowed. Effective policy = manifest request ∩ grant ∩ host ceiling.
@@ -134,6 +148,9 @@ pub struct Grants {
     /// Whether what a connector's events say of consent may end refusals.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consent: Option<ConsentGrant>,
+    /// What the data dictionary calls sensitive and the plugin may read all the same, as conditions write it, e.g. `traits.salary`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sensitive: Vec<String>,
     /// Lower limits than the host's.
     pub limits: LimitRequest,
 }

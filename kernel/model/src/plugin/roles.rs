@@ -25,8 +25,18 @@ pub struct SourceRequest {
     /// What the connector answered as `resume` for the piece before.
     pub resume: Option<Vec<u8>>,
     pub received_at: Timestamp,
-    /// Whether the body is one record that was set aside and comes again by itself; it is UTF-8.
-    pub is_replay: bool,
+    pub replayed: Replayed,
+}
+
+/// Whether a request was set aside before, and comes again without its headers: who sent it was checked when it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Replayed {
+    #[default]
+    No,
+    /// The body is one record by itself, in UTF-8.
+    Record,
+    /// The body is that of the whole request.
+    Request,
 }
 
 /// The exact HTTP answer that a client needs.

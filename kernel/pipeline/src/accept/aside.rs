@@ -20,6 +20,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::Submission;
 use super::counts::Counts;
+use super::rules::Ruled;
 use super::validate;
 use crate::rows::{Aside, Came, Letter, LetterTime, RawForm};
 
@@ -66,10 +67,12 @@ pub(super) struct Part {
 
 impl Submission {
     /// A part of the event number `index` at the place and with the text that it has in the input, as far as the connector said.
-    pub(super) fn part(&self, index: usize, event: &DraftEvent, code: &str, message: String, form: RawForm) -> Part {
+    /// Where rules take something out of it, it is the event as they leave it: what is not to be stored is in no letter either.
+    pub(super) fn part(&self, index: usize, ruled: &Ruled<'_>, code: &str, message: String, form: RawForm) -> Part {
         let input = self.input.as_deref();
         let place = input.and_then(|input| input.places.get(index));
-        let sent = place.and_then(|place| place.span.clone()).zip(input).and_then(|(span, input)| {
+        let span = place.and_then(|place| place.span.clone()).filter(|_| !ruled.hides);
+        let sent = span.zip(input).and_then(|(span, input)| {
             let text = std::str::from_utf8(input.body.get(span)?).ok()?;
             // Of UTF-16 half the bytes are zeros.
             (!text.is_empty() && !text.contains('\0')).then(|| text.to_owned())
@@ -79,7 +82,8 @@ impl Submission {
             place: place.and_then(|place| place.place).unwrap_or(index as u64),
             code: code.to_owned(),
             message,
-            raw: sent.unwrap_or_else(|| validate::excerpt(event)),
+            raw: sent
+                .unwrap_or_else(|| if ruled.hides { ruled_text(&ruled.event) } else { validate::excerpt(&ruled.came) }),
         };
         Part { record, form }
     }
@@ -105,6 +109,13 @@ impl Submission {
         let (at, origin) = (self.received_at, self.origin);
         Letter { at, last_at: at, times: 1, record, form, came, origin, is_edited: false }
     }
+}
+
+/// An event as the rules left it, as JSON.
+fn ruled_text(event: &DraftEvent) -> String {
+    let mut text = draft::write_ruled(event);
+    validate::cut(&mut text);
+    text
 }
 
 /// What was kept aside of one request so far.

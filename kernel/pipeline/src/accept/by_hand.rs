@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use kith_model::change::Change;
+use kith_model::change::{Change, Identified};
 use kith_model::id::{InstallationId, SourceIdentityId};
 use kith_model::identity::{EdgeId, Evidence, Veto};
 use kith_model::time::Timestamp;
@@ -23,6 +23,8 @@ pub(crate) enum Statement {
     Join { winner: SourceIdentityId, loser: SourceIdentityId, by: String, at: Timestamp },
     /// They are two, whatever evidence says, now and later.
     Part { one: SourceIdentityId, other: SourceIdentityId },
+    /// Evidence decides about them again.
+    Allow { one: SourceIdentityId, other: SourceIdentityId },
 }
 
 /// What became of it.
@@ -104,6 +106,7 @@ impl Workspace {
     fn state(&mut self, statement: &Statement) -> Result<(Unit, Stated), ReadError> {
         let followed = match statement {
             Statement::Part { one, other } => self.people.part(*one, *other, &self.rules)?,
+            Statement::Allow { one, other } => self.people.unpart(*one, *other, &self.rules)?,
             Statement::Join { winner, loser, by, at } => {
                 self.people.allow(*winner, *loser);
                 let edge = EdgeId::behind(*loser, *winner, Evidence::ByHand);
@@ -132,14 +135,19 @@ impl Workspace {
     }
 
     /// The rows of what the unit changed of who belongs to whom.
-    fn unit_of_people(&mut self) -> Unit {
+    pub(super) fn unit_of_people(&mut self) -> Unit {
         let mut operations = Vec::new();
         let identified = self.people.identified();
         if !identified.profiles.is_empty() || !identified.gone.is_empty() {
-            let record = row::encode(&Change::Identified(identified));
-            operations.push(Operation::Append { workspace: self.id(), record, row: None });
+            // The record behind one that ties or parts people tells what caused it: here an empty one of its kind, so that no
+            // event that comes next is taken for the cause, and no message leaves.
+            for identified in [identified, Identified::default()] {
+                let record = row::encode(&Change::Identified(identified));
+                operations.push(Operation::Append { workspace: self.id(), record, row: None });
+            }
         }
         self.people.write(&mut operations);
+        operations.extend(self.note_applied());
         let preconditions = self.count_people(&mut operations);
         self.keep_unit();
         Unit { preconditions, operations, ..Unit::default() }

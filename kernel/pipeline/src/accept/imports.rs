@@ -7,6 +7,7 @@ use std::sync::Arc;
 use kith_model::event::RejectedRecord;
 use kith_model::id::WorkspaceId;
 use kith_model::time::Timestamp;
+use kith_store::row::{Owner, Row, read_postcard};
 use kith_store::{CommitError, Key, KeyRange, Operation, ReadError, Store, Unit, row};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -47,11 +48,41 @@ pub(crate) struct PieceRow {
     rejected: Vec<RejectedRecord>,
     /// The contents of its rows without an id.
     contents: Vec<u64>,
+    /// Events that a rule dropped.
+    dropped: u64,
+}
+
+/// [`PieceRow`] before there were rules.
+#[derive(Serialize, Deserialize)]
+struct PieceRowV1 {
+    accepted: u64,
+    duplicate: u64,
+    corrected: u64,
+    conflict: u64,
+    rejected_count: u64,
+    rejected: Vec<RejectedRecord>,
+    contents: Vec<u64>,
+}
+
+impl From<PieceRowV1> for PieceRow {
+    fn from(before: PieceRowV1) -> PieceRow {
+        let PieceRowV1 { accepted, duplicate, corrected, conflict, rejected_count, rejected, contents } = before;
+        PieceRow { accepted, duplicate, corrected, conflict, rejected_count, rejected, contents, dropped: 0 }
+    }
+}
+
+impl Row for PieceRow {
+    const WHAT: &'static str = "what a part of an import came to";
+    const OWNER: Owner = Owner::Accept;
+    const VERSION: u8 = 2;
+
+    fn before(version: u8, body: &[u8]) -> Option<Result<PieceRow, String>> {
+        (version == 1).then(|| read_postcard::<PieceRowV1>(body).map(PieceRow::from))
+    }
 }
 
 rows! {
     ImportRow: "how far an import has come", Accept, 1;
-    PieceRow: "what a part of an import came to", Accept, 1;
 }
 
 /// Imports that are under way in this process: two at once would each write down how far it is.
@@ -104,6 +135,7 @@ impl Piece {
             rejected_count: unit.rejected_count,
             rejected: unit.rejected.clone(),
             contents,
+            dropped: unit.dropped,
         };
         let part = u32::try_from(event).unwrap_or(u32::MAX);
         let mut notes =
@@ -135,7 +167,7 @@ pub(crate) fn left(store: &dyn Store, workspace: WorkspaceId, import: u128) -> R
         let page = store.scan(&range, 1_024)?;
         for (key, value) in page.rows {
             pieces.extend(key.as_import(workspace, import));
-            let PieceRow { accepted, duplicate, corrected, conflict, rejected_count, rejected, contents } =
+            let PieceRow { accepted, duplicate, corrected, conflict, rejected_count, rejected, contents, dropped } =
                 row::decode(&value)?;
             let part = Acceptance {
                 accepted,
@@ -144,6 +176,7 @@ pub(crate) fn left(store: &dyn Store, workspace: WorkspaceId, import: u128) -> R
                 conflict,
                 rejected_count,
                 rejected,
+                dropped,
                 ..Acceptance::default()
             };
             left.acceptance.add(part, MAX_LISTED_OF_FILES);

@@ -17,8 +17,8 @@ use crate::pool::Turn;
 /// A group takes at most this many events: enough to share one sync among many requests, few enough that none waits long.
 const MAX_GROUP_EVENTS: usize = 4096;
 
-/// A group is closed when its units have this many bytes.
-const MAX_GROUP_BYTES: usize = 8 << 20;
+/// A group is closed when its units have this many bytes: whoever waits behind it waits for them to be written.
+const MAX_GROUP_BYTES: usize = 2 << 20;
 
 /// What of a workspace's setup its lane works by.
 #[derive(Clone)]
@@ -61,8 +61,8 @@ impl Lane {
         Lane { id, waiting: Mutex::default(), statements: Mutex::default(), rules, workspace: Mutex::new(None) }
     }
 
-    /// One group: take what waits, build, commit, answer.
-    pub(super) fn turn(&self, store: &Arc<dyn Store>) -> Turned {
+    /// One group: take what waits, build, commit, answer. The caches' bytes are shared among so many `lanes`.
+    pub(super) fn turn(&self, store: &Arc<dyn Store>, lanes: usize) -> Turned {
         let mut held = self.workspace.lock();
         let LaneRules { identity: rules, realm_key, zone } = self.rules.lock().clone();
         if held.is_none() {
@@ -72,13 +72,25 @@ impl Lane {
             }
         }
         let Some(workspace) = held.as_mut() else { return Turned { turn: Turn::Again, freed_bytes: 0 } };
-        (workspace.rules, workspace.zone) = (rules, zone);
+        workspace.zone = zone;
+        workspace.people.share_with(lanes);
+        if let Err(error) = workspace.take_rules(rules) {
+            tracing::error!(workspace = self.id.0, %error, "new identity rules wait, because a row that they touch cannot be read");
+        }
         let statements = self.statements.lock().take();
         if let Err(error) = by_hand::carry_out(store, workspace, statements) {
             tracing::error!(workspace = self.id.0, %error, "the workspace's state is read again, because it is not known");
             *held = None;
             return Turned { turn: Turn::Again, freed_bytes: 0 };
         }
+        let has_tied = match workspace.tie_history(store) {
+            Ok(has_tied) => has_tied,
+            Err(error) => {
+                tracing::error!(workspace = self.id.0, %error, "the workspace's state is read again, because it is not known");
+                *held = None;
+                return Turned { turn: Turn::Again, freed_bytes: 0 };
+            }
+        };
         let mut batch = self.take();
         let mut ends = vec![None; batch.len()];
         let group = build(workspace, &batch, &mut ends);
@@ -89,7 +101,8 @@ impl Lane {
             tracing::warn!(workspace = self.id.0, %error, "the memory of files is put in order later");
         }
         let freed_bytes = self.answer(batch, ends);
-        let is_idle = self.waiting.lock().is_empty() && self.statements.lock().is_empty();
+        let has_more = has_tied && held.as_ref().is_some_and(Workspace::has_history_to_tie);
+        let is_idle = !has_more && self.waiting.lock().is_empty() && self.statements.lock().is_empty();
         let turn = if is_idle { Turn::Idle } else { Turn::Again };
         Turned { turn, freed_bytes }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use kith_model::event::{DraftEvent, EventKind};
-use kith_model::identity::{Identifier, IdentityRules, PREVIOUS_ID, USER_ID, Unfit};
+use kith_model::identity::{Identifier, IdentityRules, MAX_IDENTIFIER_BYTES, PREVIOUS_ID, USER_ID, Unfit, is_type};
 
 /// How much of a value that names nobody is shown.
 const MAX_SHOWN_BYTES: usize = 64;
@@ -36,9 +36,14 @@ impl fmt::Display for LeftOut {
 /// An alias names two ids and no more. What else a client sends along, e.g. the device and the address of whoever uses it
 /// at that moment, is of the old or of the new one, and nobody can tell of which.
 pub(crate) fn identifiers(draft: &DraftEvent, rules: &IdentityRules) -> (Vec<Named>, Vec<LeftOut>) {
+    of(draft.kind, &draft.identifiers, rules)
+}
+
+/// The same of the identifiers that came with an event of a kind.
+pub(crate) fn of(kind: EventKind, came: &[Identifier], rules: &IdentityRules) -> (Vec<Named>, Vec<LeftOut>) {
     let (mut named, mut left_out) = (Vec::new(), Vec::new());
-    for identifier in &draft.identifiers {
-        if identifier.is_previous() && draft.kind != EventKind::Alias {
+    for identifier in came {
+        if identifier.is_previous() && kind != EventKind::Alias {
             continue;
         }
         match judge(identifier, rules) {
@@ -54,7 +59,7 @@ pub(crate) fn identifiers(draft: &DraftEvent, rules: &IdentityRules) -> (Vec<Nam
         (rules.rank(&one.normal), &one.spelled).cmp(&(rules.rank(&other.normal), &other.spelled))
     });
     named.dedup();
-    if draft.kind == EventKind::Alias && named.iter().any(|named| named.normal.is_previous()) {
+    if kind == EventKind::Alias && named.iter().any(|named| named.normal.is_previous()) {
         let strongest = named.iter().find(|named| !named.normal.is_previous()).cloned();
         let is_itself = |old: &Named| {
             strongest.as_ref().is_some_and(|new| new.normal.kind == USER_ID && new.normal.value == old.normal.value)
@@ -63,6 +68,26 @@ pub(crate) fn identifiers(draft: &DraftEvent, rules: &IdentityRules) -> (Vec<Nam
         named = strongest.into_iter().chain(previous).collect();
     }
     (named, left_out)
+}
+
+/// Most identifiers of an event that are kept with it.
+const MAX_CAME: usize = 16;
+
+/// The identifiers that an event keeps: those that name somebody, the strongest first, and behind them what came beside them
+/// and names nobody by the rules of today. Under other rules it may, and history is tied by those then.
+pub(crate) fn came(draft: &DraftEvent, named: Vec<Named>) -> Vec<Identifier> {
+    let mut came: Vec<Identifier> = named.into_iter().map(|named| named.spelled).collect();
+    for identifier in &draft.identifiers {
+        let identifier = identifier.trimmed();
+        let is_kept = !identifier.is_previous()
+            && draft.kind != EventKind::Alias
+            && is_type(&identifier.kind)
+            && (1..=MAX_IDENTIFIER_BYTES).contains(&identifier.value.len());
+        if is_kept && came.len() < MAX_CAME && !came.contains(&identifier) {
+            came.push(identifier);
+        }
+    }
+    came
 }
 
 fn judge(identifier: &Identifier, rules: &IdentityRules) -> Result<Named, Unfit> {

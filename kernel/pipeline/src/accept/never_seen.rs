@@ -29,8 +29,13 @@ pub(crate) struct FilterPart<'k> {
 
 type Part = fn(&Key) -> FilterPart<'_>;
 
-/// Filters of one size for each group, and how many keys each holds.
+/// The first filter of a group is made for so many keys, and each one after it for four times as many, up to the largest: a
+/// workspace of a few people costs kilobytes.
+const FIRST_ITEMS: usize = 1 << 14;
+
+/// Filters for each group, and how many keys each holds.
 struct Filters {
+    /// For how many keys the largest is made.
     items: usize,
     groups: BTreeMap<u32, Vec<(BloomFilter, usize)>>,
 }
@@ -38,8 +43,10 @@ struct Filters {
 impl Filters {
     fn insert(&mut self, part: FilterPart<'_>) {
         let filters = self.groups.entry(part.group).or_default();
-        if filters.last().is_none_or(|(_, held)| *held >= self.items) {
-            let filter = BloomFilter::with_false_pos(FALSE_ALARMS).seed(&0x6b69_7468).expected_items(self.items);
+        let room = |number: usize| FIRST_ITEMS.saturating_mul(1 << (2 * number.min(16))).min(self.items);
+        if filters.last().is_none_or(|(_, held)| *held >= room(filters.len() - 1)) {
+            let items = room(filters.len());
+            let filter = BloomFilter::with_false_pos(FALSE_ALARMS).seed(&0x6b69_7468).expected_items(items);
             filters.push((filter, 0));
         }
         if let Some((filter, held)) = filters.last_mut() {
@@ -75,7 +82,7 @@ pub(crate) struct NeverSeen {
 }
 
 impl NeverSeen {
-    /// Begin to read the keys in `range`. A filter is made for `items` keys; when it is full, another one is begun.
+    /// Begin to read the keys in `range`. A filter is made for `items` keys at most; when one is full, another is begun.
     pub(crate) fn over(store: Arc<dyn Store>, range: KeyRange, items: usize, part: Part) -> NeverSeen {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -210,6 +217,20 @@ mod tests {
         assert!(
             (0..10_000).all(|number| seen.may_be_stored(&key(2 * number)) && !seen.may_be_stored(&key(2 * number + 1)))
         );
+    }
+
+    #[test]
+    fn filters_begin_small_and_grow_to_the_largest() {
+        let mut filters = Filters { items: 3 * FIRST_ITEMS, groups: BTreeMap::new() };
+        let numbers = || (0..8 * u32::try_from(FIRST_ITEMS).unwrap()).map(u32::to_be_bytes);
+        for bytes in numbers() {
+            filters.insert(FilterPart { group: 0, bytes: &bytes });
+        }
+        let held: Vec<usize> = filters.groups[&0].iter().map(|(_, held)| held / FIRST_ITEMS).collect();
+        assert_eq!(held, [1, 3, 3, 1]);
+        assert!(numbers().all(|bytes| filters.contains(FilterPart { group: 0, bytes: &bytes })));
+        let sizes: Vec<usize> = filters.groups[&0].iter().map(|(filter, _)| filter.num_bits()).collect();
+        assert!(sizes[1] > 2 * sizes[0] && sizes[2] == sizes[1], "{sizes:?}");
     }
 
     #[test]

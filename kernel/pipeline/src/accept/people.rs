@@ -11,6 +11,7 @@ mod partition;
 mod retract;
 #[cfg(test)]
 mod tests;
+mod weigh;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -36,8 +37,9 @@ pub(crate) use consents::Spoken;
 pub(crate) use evidence::{Followed, Link};
 use evidence::{HeldEdge, Proposal};
 use layers::{Before, Layers};
+pub(crate) use weigh::Standings;
 
-/// Decoded heads that one workspace keeps in memory, in bytes.
+/// Decoded heads that all workspaces together keep in memory, in bytes; each has an equal share.
 const HEADS_BYTES: u64 = 48 << 20;
 
 /// The same for identifiers, facts and evidence.
@@ -45,7 +47,10 @@ const ALIASES_BYTES: u64 = 24 << 20;
 const FACTS_BYTES: u64 = 48 << 20;
 const EDGES_BYTES: u64 = 16 << 20;
 
-/// Identifiers that one "never seen" filter holds before the next is begun: 6 MB at one false alarm in a hundred.
+/// The least that a cache of one workspace may take: the people of some batches.
+const LEAST_CACHE_BYTES: u64 = 256 << 10;
+
+/// Identifiers that the largest "never seen" filter holds before the next is begun: 6 MB at one false alarm in a hundred.
 const FILTER_ITEMS: usize = 5 << 20;
 
 /// How many pairs are remembered whose evidence was too connected.
@@ -106,11 +111,15 @@ pub(crate) struct People {
     edges: Cache<EdgeId, HeldEdge, Bytes>,
     /// Evidence that was too connected to be weighed: a repeat is not weighed again, and not reported again.
     too_connected: Cache<EdgeId, ()>,
+    /// Among how many workspaces the caches' bytes are shared.
+    workspaces: u64,
     known: NeverSeen,
     apart: Apart,
     /// The next ordinal that the store does not know of; the layers count on from it.
     next_ordinal: u32,
     layers: Layers,
+    /// Whether nothing of it is ever written.
+    is_scratch: bool,
     work: Work,
 }
 
@@ -139,12 +148,40 @@ impl People {
             facts: Cache::with_weighter(50_000, FACTS_BYTES, Bytes),
             edges: Cache::with_weighter(100_000, EDGES_BYTES, Bytes),
             too_connected: Cache::new(TOO_CONNECTED),
+            workspaces: 1,
             known,
             apart,
             next_ordinal,
             layers: Layers::default(),
+            is_scratch: false,
             work: Work::default(),
         })
+    }
+
+    /// Share what the caches of all workspaces may take with so many others. The least is room for the people of some batches.
+    pub(crate) fn share_with(&mut self, workspaces: usize) {
+        let workspaces = workspaces.max(1) as u64;
+        if workspaces != self.workspaces {
+            self.workspaces = workspaces;
+            let share = |bytes: u64| (bytes / workspaces).max(LEAST_CACHE_BYTES);
+            self.aliases.set_capacity(share(ALIASES_BYTES));
+            self.heads.set_capacity(share(HEADS_BYTES));
+            self.facts.set_capacity(share(FACTS_BYTES));
+            self.edges.set_capacity(share(EDGES_BYTES));
+        }
+    }
+
+    /// The same for a dry run, of which nothing is ever written.
+    pub(crate) fn scratch(
+        store: Arc<dyn Store>,
+        workspace: WorkspaceId,
+        realm_key: [u8; 32],
+    ) -> Result<People, ReadError> {
+        Ok(People { is_scratch: true, ..People::open(store, workspace, realm_key)? })
+    }
+
+    pub(crate) fn is_scratch(&self) -> bool {
+        self.is_scratch
     }
 
     /// What identity work has read so far.
@@ -324,6 +361,20 @@ impl People {
             self.retract(said, rules, &mut proposal)?;
         }
         match self.partition(&proposal, rules)? {
+            Followed::TooConnected => Ok(Followed::TooConnected),
+            _ => Ok(Followed::Quietly),
+        }
+    }
+
+    /// Take it back that two identities are two people, and partition what hangs together with them.
+    pub(crate) fn unpart(
+        &mut self,
+        one: SourceIdentityId,
+        other: SourceIdentityId,
+        rules: &IdentityRules,
+    ) -> Result<Followed, ReadError> {
+        self.allow(one, other);
+        match self.partition(&Proposal::to_partition(one, other), rules)? {
             Followed::TooConnected => Ok(Followed::TooConnected),
             _ => Ok(Followed::Quietly),
         }

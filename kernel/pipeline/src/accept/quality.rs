@@ -60,6 +60,8 @@ pub struct SourceCounts {
     pub repeated: u64,
     /// Events that took the place of others with the same id.
     pub corrected: u64,
+    /// Records that a rule of the workspace took out.
+    pub dropped: u64,
     /// Live events that happened more than a day before they were received, by the corrected clock.
     pub late: u64,
     /// Records of which something lies among the dead letters: those that were rejected, and those that were taken without a
@@ -109,6 +111,7 @@ impl SourceCounts {
         self.accepted = acceptance.accepted;
         self.repeated = acceptance.duplicate;
         self.corrected = acceptance.corrected;
+        self.dropped = acceptance.dropped;
         self.flagged = acceptance.flagged.iter().map(|(code, count)| ((*code).to_owned(), *count)).collect();
     }
 
@@ -119,7 +122,7 @@ impl SourceCounts {
 
     /// All records.
     pub fn records(&self) -> u64 {
-        self.accepted + self.repeated + self.corrected + self.rejected_count()
+        self.accepted + self.repeated + self.corrected + self.dropped + self.rejected_count()
     }
 
     /// Count in what came of others.
@@ -127,6 +130,7 @@ impl SourceCounts {
         self.accepted += more.accepted;
         self.repeated += more.repeated;
         self.corrected += more.corrected;
+        self.dropped += more.dropped;
         self.late += more.late;
         self.set_aside += more.set_aside;
         self.unplanned += more.unplanned;

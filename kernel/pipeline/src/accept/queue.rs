@@ -79,7 +79,7 @@ pub(super) struct Waiting {
 }
 
 /// What a submission takes while it waits.
-pub(super) fn submission_bytes(submission: &Submission) -> usize {
+pub(crate) fn submission_bytes(submission: &Submission) -> usize {
     let rejected = submission.rejected.iter().map(|record| record.raw.len() + record.message.len() + 64);
     let input = submission.input.as_ref().map_or(0, |input| input.body.len());
     submission.events.iter().map(draft_bytes).sum::<usize>() + rejected.sum::<usize>() + input + size_of::<Submission>()

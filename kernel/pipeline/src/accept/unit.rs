@@ -6,6 +6,7 @@
 mod ends;
 mod judged;
 mod notes;
+mod reports;
 #[cfg(test)]
 mod tests;
 mod tying;
@@ -27,13 +28,15 @@ use super::aside::{KeptParts, Part, Quota};
 use super::counts::Totals;
 use super::dedupe::{Seen, SeenMessages, Unseen};
 use super::moment::{self, Moment};
-use super::named::LeftOut;
+use super::named;
 use super::people::{Followed, People, Spoken};
 use super::quality::{LATE_AFTER_MS, Quality, SourceCounts};
+use super::reweigh::{self, AppliedRules, Noted};
+use super::rules::Ruled;
 use super::validate::Checked;
 use super::{Submission, content, validate};
 use crate::profiles::facts::EventFacts;
-use crate::rows::{Letter, RawForm};
+use crate::rows::Letter;
 use crate::views::{Acceptance, Verdict};
 use notes::{Note, not_followed, surplus_traits};
 
@@ -79,6 +82,9 @@ pub(super) struct Workspace {
     quality: Quality,
     pub rules: IdentityRules,
     pub zone: Zone,
+    /// By which rules history is tied, and whether the store has that as it is here.
+    pub(super) applied: AppliedRules,
+    pub(super) applied_noted: Noted,
     /// Makes the ids of messages that came without one differ.
     unnamed: u64,
     /// The largest unit; a test makes it small.
@@ -145,7 +151,16 @@ impl Workspace {
         rules: IdentityRules,
         realm_key: [u8; 32],
     ) -> Result<Workspace, ReadError> {
+        let noted = reweigh::applied(store.as_ref(), id)?;
+        // Of a workspace that never noted rules, history is taken for tied by those of today.
+        let (applied_noted, applied) = match noted {
+            Some(applied) if applied.digest == reweigh::digest(&rules) => (Noted::Yes, applied),
+            Some(_) => (Noted::No, AppliedRules::all(id, &rules)),
+            None => (Noted::No, AppliedRules::done(&rules)),
+        };
         Ok(Workspace {
+            applied,
+            applied_noted,
             store: Arc::clone(store),
             id,
             people: People::open(Arc::clone(store), id, realm_key)?,
@@ -216,12 +231,14 @@ impl Workspace {
                 (to, waits) = (index, true);
                 break;
             }
+            let ruled = Ruled::new(event, submission.sender.rules.as_deref(), &self.rules);
             let verdict = match size {
-                Size::Fits => self.accept_event(&mut draft, event, index)?,
-                Size::TooLarge { bytes } => too_large(event, bytes, self.max_unit_bytes),
+                _ if ruled.is_dropped => Verdict::Dropped,
+                Size::Fits => self.accept_event(&mut draft, &ruled, index)?,
+                Size::TooLarge { bytes } => too_large(&ruled.event, bytes, self.max_unit_bytes),
             };
-            let heard = self.hear_refusal(&mut draft, event, index, &verdict)?;
-            draft.report(event, index, verdict, heard);
+            let heard = self.hear_refusal(&mut draft, &ruled.event, index, &verdict)?;
+            draft.report(&ruled, index, verdict, heard);
         }
         let is_last = to == submission.events.len();
         if is_last {
@@ -241,8 +258,8 @@ impl Workspace {
     }
 
     /// One event in a layer of its own: an event that cannot be taken leaves nothing behind.
-    fn accept_event(&mut self, draft: &mut Draft<'_>, event: &DraftEvent, index: usize) -> Result<Verdict, ReadError> {
-        match self.accept_one(draft, event, index) {
+    fn accept_event(&mut self, draft: &mut Draft<'_>, ruled: &Ruled<'_>, index: usize) -> Result<Verdict, ReadError> {
+        match self.accept_one(draft, ruled, index) {
             Ok(verdict) => {
                 self.people.keep_event();
                 Ok(verdict)
@@ -255,7 +272,7 @@ impl Workspace {
                     place: 0,
                     code: "unreadable-row".into(),
                     message: format!("the event needs a row that cannot be read: {error}"),
-                    raw: validate::excerpt(event),
+                    raw: validate::excerpt(&ruled.event),
                 }))
             }
         }
@@ -273,14 +290,15 @@ impl Workspace {
         const LOST: &str = "; the refusal of consent that may be in it was not taken";
         match verdict {
             Verdict::Accepted | Verdict::Corrected | Verdict::Duplicate => return Ok(""),
-            Verdict::Conflict { .. } | Verdict::Rejected(_) => {}
+            Verdict::Conflict { .. } | Verdict::Rejected(_) | Verdict::Dropped => {}
         }
         match validate::refusal(event, &self.rules) {
             validate::Refusal::None => Ok(""),
             validate::Refusal::Lost => Ok(LOST),
+            // The rules have been applied to whom it names.
             validate::Refusal::Readable(refusal) => {
                 draft.is_refusal = true;
-                let heard = self.accept_event(draft, &refusal, index);
+                let heard = self.accept_event(draft, &Ruled::new(&refusal, None, &self.rules.clone()), index);
                 draft.is_refusal = false;
                 match heard? {
                     Verdict::Accepted => Ok("; the refusal of consent in it was taken"),
@@ -294,15 +312,16 @@ impl Workspace {
     fn message(
         &mut self,
         submission: &Submission,
-        event: &DraftEvent,
+        came: &DraftEvent,
         checked: &Checked<'_>,
     ) -> Result<Result<Message, Verdict>, ReadError> {
-        let Some(message_id) = event.message_id.clone() else {
+        let Some(message_id) = came.message_id.clone() else {
             self.unnamed += 1;
             let message_id = format!("kith-{}-{}", submission.received_at.0, self.unnamed);
             return Ok(Ok(Message { message_id, unseen: None, superseding: None }));
         };
-        let digest = content::digest(event);
+        // By what came: a repeat is one also after the rules were changed.
+        let digest = content::digest(came);
         let (unseen, superseding) = match self.seen.look(&submission.sent(), &message_id, digest)? {
             Seen::Never(unseen) => (unseen, None),
             Seen::Same => return Ok(Err(Verdict::Duplicate)),
@@ -315,15 +334,14 @@ impl Workspace {
     }
 
     /// One draft: valid? new? whose? The rows that only it needs go to the draft of the unit; shared ones are kept pending.
-    fn accept_one(&mut self, draft: &mut Draft<'_>, event: &DraftEvent, index: usize) -> Result<Verdict, ReadError> {
+    fn accept_one(&mut self, draft: &mut Draft<'_>, ruled: &Ruled<'_>, index: usize) -> Result<Verdict, ReadError> {
         let submission = draft.submission;
-        let cleaned = content::cleaned(event);
-        let event = cleaned.as_ref();
+        let event = ruled.event.as_ref();
         let checked = match validate::check(event, &self.rules) {
             Ok(checked) => checked,
             Err(rejected) => return Ok(Verdict::Rejected(rejected)),
         };
-        let Message { message_id, unseen, superseding } = match self.message(submission, event, &checked)? {
+        let Message { message_id, unseen, superseding } = match self.message(submission, &ruled.came, &checked)? {
             Ok(message) => message,
             Err(verdict) => return Ok(verdict),
         };
@@ -355,6 +373,7 @@ impl Workspace {
         }
         let mut flags = flag::kept(&event.flags);
         flags.extend(of_time.into_iter().map(str::to_owned));
+        flags.extend_from_slice(&ruled.flags);
         flags.extend(draft.flag_of_plan(index));
         draft.count_late(origin, time);
         let record = Change::Recorded(Event {
@@ -365,7 +384,7 @@ impl Workspace {
             received_at: submission.received_at,
             source: submission.source,
             identity,
-            identifiers: checked.identifiers.into_iter().map(|named| named.spelled).collect(),
+            identifiers: named::came(event, checked.identifiers),
             properties: event.properties.clone(),
             traits: event.traits.clone(),
             context: event.context.clone(),
@@ -384,7 +403,7 @@ impl Workspace {
         draft.operations.extend(superseding.into_iter().flatten());
         draft.operations.push(Operation::Append { workspace: submission.workspace, record, row });
         draft.acceptance.flag(&flags);
-        draft.note(event, index, &checked.left_out, tied);
+        draft.note(ruled, index, &checked.left_out, tied);
         Ok(verdict)
     }
 
@@ -417,57 +436,10 @@ impl Workspace {
         if operations.is_empty() {
             return Ok(Unit::default());
         }
+        operations.extend(self.note_applied());
         let (before, after) = self.totals.write();
         operations.push(after);
         Ok(Unit { preconditions: vec![before], operations, ..Unit::default() })
-    }
-}
-
-impl Draft<'_> {
-    /// Count what of a taken event could not be followed or names nobody, and keep the first of each kind aside.
-    fn note(&mut self, event: &DraftEvent, index: usize, left_out: &[LeftOut], tied: tying::Tied) {
-        self.acceptance.not_followed += tied.not_followed;
-        self.acceptance.identifiers_left_out += left_out.len() as u64;
-        for (code, message) in self.first_of_kind(left_out).into_iter().chain(tied.notes) {
-            let part = self.submission.part(index, event, code, message, RawForm::Taken);
-            self.counts.set_aside += 1;
-            self.kept.add(self.submission, part, &mut self.letters);
-        }
-    }
-
-    /// What to keep aside of values that name nobody: the first of each type and reason.
-    fn first_of_kind(&mut self, left_out: &[LeftOut]) -> Vec<Note> {
-        let first = left_out.iter().filter(|value| self.left_out.insert((value.kind.clone(), value.why.code())));
-        first.map(|value| (value.why.code(), format!("the event was taken without an identifier: {value}"))).collect()
-    }
-
-    /// Count a verdict, and keep aside what was refused; `heard` says what became of a refusal of consent in it.
-    fn report(&mut self, event: &DraftEvent, index: usize, verdict: Verdict, heard: &str) {
-        match verdict {
-            Verdict::Accepted => self.acceptance.accepted += 1,
-            Verdict::Corrected => self.acceptance.corrected += 1,
-            Verdict::Duplicate => self.acceptance.duplicate += 1,
-            Verdict::Conflict { message_id } => {
-                self.acceptance.conflict += 1;
-                let message = format!(
-                    "another message came with the id `{message_id}` before; give each message its own id{heard}"
-                );
-                self.reject(self.submission.part(index, event, "message-id-conflict", message, RawForm::Sent));
-            }
-            Verdict::Rejected(RejectedRecord { code, message, .. }) => {
-                self.reject(self.submission.part(index, event, &code, message + heard, RawForm::Sent));
-            }
-        }
-    }
-
-    fn reject(&mut self, part: Part) {
-        self.acceptance.rejected_count += 1;
-        self.counts.set_aside += 1;
-        self.counts.reject(&part.record.code);
-        if self.acceptance.rejected.len() < self.submission.most_listed() {
-            self.acceptance.rejected.push(self.submission.listed(&part.record));
-        }
-        self.kept.add(self.submission, part, &mut self.letters);
     }
 }
 

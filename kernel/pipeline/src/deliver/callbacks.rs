@@ -1,6 +1,7 @@
 //! What receivers report of messages: a channel's plugin reads the call, and each fact becomes an event of the person whom the
 //! message was for. That somebody unsubscribed or complained is a refusal, heard as every other one.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kith_model::consent::{CONSENT, EVERYTHING, Giver};
@@ -17,7 +18,7 @@ use crate::accept::Submission;
 use crate::guests::{Caller, GuestClass, Guests};
 use crate::intake::{IntakeError, not_committed, stopped};
 use crate::profiles::facts::{get_one, read_head};
-use crate::rows::outbox::outbox;
+use crate::rows::outbox::{letter_of, outbox};
 use crate::rows::{DeliveryRow, DeliveryTotals};
 use crate::setup::{Activity, Role};
 use crate::shared::Shared;
@@ -119,6 +120,7 @@ fn read(
     let compiled = shared.workspace(workspace).map(|workspace| workspace.compiled.load_full());
     let name = compiled.and_then(|compiled| Some(compiled.setup.installation(channel)?.name.to_string()));
     let mut reported = Reported::default();
+    let mut confirmed = BTreeSet::new();
     for (place, receipt) in receipts.into_iter().enumerate() {
         let unknown = || {
             let message = format!("receipt {place}: this channel sent no message of that id");
@@ -138,12 +140,15 @@ fn read(
         let Some(head) = head else { continue };
         let mut event = DraftEvent { identifiers: vec![head.identifier], ..receipt.event };
         describe(&mut event, &receipt.message_id, name.as_deref().unwrap_or_default(), &delivery);
-        if event.name == "Message Delivered" {
-            let before = delivery.state.clone();
+        // Said twice in one call it is one change.
+        if event.name == "Message Delivered" && confirmed.insert(id) {
+            let (before, letter) = (delivery.state.clone(), letter_of(workspace, &id, &delivery));
             advance(&mut delivery, DeliveryInput::Confirmed { provider_id: None }, shared.clock.now());
             if delivery.state != before {
                 reported.moved.moved(&before, &delivery.state);
                 reported.operations.extend(operations_of(outbox(workspace, channel), &id, &delivery));
+                // It waits for an admin no longer.
+                reported.operations.extend(letter.map(Operation::Delete));
             }
         }
         reported.events.push(event);

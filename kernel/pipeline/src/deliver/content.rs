@@ -3,7 +3,7 @@
 //! Templates are minijinja's, without any access to files or other templates. Every rendering has fuel, which bounds its time
 //! and its memory, and an end to its output, because a loop over a person's data is as long as that data.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::LazyLock;
 
@@ -11,6 +11,7 @@ use kith_model::budget::table;
 use minijinja::value::{Serde, ValueKind};
 use minijinja::{Environment, ErrorKind};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// A payload as an audience has it. Each of its messages keeps it until the message is settled.
 const MAX_PAYLOAD_BYTES: usize = table::PAYLOAD_TEXT.default as usize;
@@ -23,6 +24,9 @@ const MAX_FUEL: u64 = 20_000;
 
 /// Texts with templates in one payload, since each has fuel of its own.
 const MAX_TEMPLATES: usize = 128;
+
+/// Levels of a payload, as readers of JSON take them.
+const MAX_DEPTH: usize = 127;
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut environment = Environment::new();
@@ -63,18 +67,19 @@ pub fn check_payload(payload: &str, inputs: &BTreeSet<String>) -> Result<(), Tem
     if payload.len() > MAX_PAYLOAD_BYTES {
         return Err(TemplateError::TooLarge { bytes: payload.len() });
     }
-    let mut payload = parse(payload)?;
     let mut count = 0;
-    each_text(&mut payload, &mut "$".to_owned(), &mut |path, text| {
-        if !is_template(text) {
-            return Ok(());
+    each_text(parse(payload)?, &mut "$".to_owned(), 0, &mut |path, text| {
+        if !is_template(&text) {
+            return Ok(text);
         }
         count += 1;
         if count > MAX_TEMPLATES {
             return Err(TemplateError::TooMany { path: path.to_owned() });
         }
-        check_text(path, text, inputs)
-    })
+        check_text(path, &text, inputs)?;
+        Ok(text)
+    })?;
+    Ok(())
 }
 
 fn check_text(path: &str, text: &str, inputs: &BTreeSet<String>) -> Result<(), TemplateError> {
@@ -107,7 +112,8 @@ fn check_text(path: &str, text: &str, inputs: &BTreeSet<String>) -> Result<(), T
     }
 }
 
-/// Fill a payload in. One without templates comes back byte for byte.
+/// Fill a payload in. One without templates comes back byte for byte; of others everything but the texts does, so that numbers keep
+/// their digits.
 pub(super) fn render(payload: &str, inputs: &[(String, Value)]) -> Result<String, TemplateError> {
     if !is_template(payload) {
         return Ok(payload.to_owned());
@@ -115,12 +121,11 @@ pub(super) fn render(payload: &str, inputs: &[(String, Value)]) -> Result<String
     // What a person does not have is not defined, so that `default` stands in for it.
     let known = inputs.iter().filter(|(_, value)| !value.is_null()).cloned();
     let context = minijinja::Value::from(Serde(serde_json::Map::from_iter(known)));
-    let mut payload = parse(payload)?;
     let mut count = 0;
     let mut room = MAX_OUTPUT_BYTES;
-    each_text(&mut payload, &mut "$".to_owned(), &mut |path, text| {
-        if !is_template(text) {
-            return Ok(());
+    each_text(parse(payload)?, &mut "$".to_owned(), 0, &mut |path, text| {
+        if !is_template(&text) {
+            return Ok(text);
         }
         count += 1;
         if count > MAX_TEMPLATES {
@@ -131,23 +136,21 @@ pub(super) fn render(payload: &str, inputs: &[(String, Value)]) -> Result<String
             let line = error.line().unwrap_or(1);
             TemplateError::Rendering { path: path.to_owned(), line, problem: problem(error) }
         };
-        let template = ENVIRONMENT.template_from_str(text).map_err(|error| failed(&error))?;
+        let template = ENVIRONMENT.template_from_str(&text).map_err(|error| failed(&error))?;
         if let Err(error) = template.render_captured_to(context.clone(), &mut output) {
             let too_long = error.kind() == ErrorKind::WriteFailure;
             return Err(if too_long { TemplateError::TooLong { path: path.to_owned() } } else { failed(&error) });
         }
         room -= output.bytes.len();
-        *text = String::from_utf8_lossy(&output.bytes).into_owned();
-        Ok(())
-    })?;
-    Ok(payload.to_string())
+        Ok(String::from_utf8_lossy(&output.bytes).into_owned())
+    })
 }
 
 fn is_template(text: &str) -> bool {
     text.contains("{{") || text.contains("{%")
 }
 
-fn parse(payload: &str) -> Result<Value, TemplateError> {
+fn parse(payload: &str) -> Result<&RawValue, TemplateError> {
     serde_json::from_str(payload).map_err(|error| TemplateError::Json(error.to_string()))
 }
 
@@ -155,33 +158,47 @@ fn problem(error: &minijinja::Error) -> String {
     error.detail().map_or_else(|| error.kind().to_string(), |detail| format!("{}: {detail}", error.kind()))
 }
 
-/// Look at every text below `value`; names of fields are none. `serde_json` bounds how deep it goes.
+/// The payload with each of its texts, though no name of a field, as `look` makes it. What is no text stays byte for byte.
 fn each_text(
-    value: &mut Value,
+    value: &RawValue,
     path: &mut String,
-    look: &mut impl FnMut(&str, &mut String) -> Result<(), TemplateError>,
-) -> Result<(), TemplateError> {
+    depth: usize,
+    look: &mut impl FnMut(&str, String) -> Result<String, TemplateError>,
+) -> Result<String, TemplateError> {
     let length = path.len();
-    match value {
-        Value::String(text) => look(path, text)?,
-        Value::Array(items) => {
-            for (index, item) in items.iter_mut().enumerate() {
-                path.push_str(&format!("[{index}]"));
-                each_text(item, path, look)?;
-                path.truncate(length);
-            }
-        }
-        Value::Object(fields) => {
-            for (name, field) in fields.iter_mut() {
-                path.push('.');
-                path.push_str(name);
-                each_text(field, path, look)?;
-                path.truncate(length);
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    let failed = |error: serde_json::Error| TemplateError::Json(error.to_string());
+    if depth > MAX_DEPTH {
+        return Err(TemplateError::Json(format!("it has more than {MAX_DEPTH} levels")));
     }
-    Ok(())
+    let text = value.get();
+    match text.as_bytes().first() {
+        Some(b'"') => {
+            let text = look(path, serde_json::from_str(text).map_err(failed)?)?;
+            Ok(Value::from(text).to_string())
+        }
+        Some(b'[') => {
+            let items: Vec<&RawValue> = serde_json::from_str(text).map_err(failed)?;
+            let mut parts = Vec::with_capacity(items.len());
+            for (index, item) in items.into_iter().enumerate() {
+                path.push_str(&format!("[{index}]"));
+                parts.push(each_text(item, path, depth + 1, look)?);
+                path.truncate(length);
+            }
+            Ok(format!("[{}]", parts.join(",")))
+        }
+        Some(b'{') => {
+            let fields: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(failed)?;
+            let mut parts = Vec::with_capacity(fields.len());
+            for (name, field) in fields {
+                path.push('.');
+                path.push_str(&name);
+                parts.push(format!("{}:{}", Value::from(name), each_text(field, path, depth + 1, look)?));
+                path.truncate(length);
+            }
+            Ok(format!("{{{}}}", parts.join(",")))
+        }
+        _ => Ok(text.to_owned()),
+    }
 }
 
 /// Takes bytes as long as there is room.
@@ -227,6 +244,8 @@ mod tests {
         let plain = "{ \"text\" :\"hello {name}\", \"n\": 1.10 }";
         assert_eq!(filled(plain).unwrap(), plain, "byte for byte");
         assert_eq!(filled(r#"{"text":"Hi {{ name }}","n":1}"#).unwrap(), r#"{"n":1,"text":"Hi Zoë <b>"}"#);
+        let digits = r#"{"a":123456789012345678901,"b":[0.1234567890123456789,1.10],"c":{"d":1e400},"t":"{{ name }}"}"#;
+        assert_eq!(filled(digits).unwrap(), digits.replace("{{ name }}", "Zoë <b>"), "digit by digit");
         let list = r#"{"a":["{% for order in orders %}{{ order.id }};{% endfor %}"]}"#;
         assert_eq!(filled(list).unwrap(), r#"{"a":["7;8;"]}"#);
         assert_eq!(filled(r#"{"a":"{{ city }}|{{ city|default('?') }}"}"#).unwrap(), r#"{"a":"|?"}"#);

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kith_features::{Expression, LeafId};
+use kith_features::{Expression, LeafId, Value};
 use kith_model::id::{ProfileId, WorkspaceId};
 use kith_model::plugin::InputSpec;
+use kith_model::table::ColumnType;
 use kith_model::time::Timestamp;
 use kith_store::ReadError;
 
@@ -120,8 +121,15 @@ fn values(
             None => Err(Gap::OutOfBudget(name)),
             // Null would be filled in as a value that the person does not have.
             Some(value) if value.is_unknown() => Err(Gap::Pending(name)),
-            Some(value) => Ok((name, value.to_json())),
+            Some(value) => Ok((name, exact(spec, input, &value, &state).unwrap_or_else(|| value.to_json()))),
         }
     };
     Ok(channel.inputs.iter().map(value).collect())
+}
+
+/// The digits of a number as they came, where an input of text is a trait and nothing more: the machine's number may have fewer.
+fn exact(spec: &InputSpec, input: &Expression, value: &Value, state: &Profile<'_>) -> Option<serde_json::Value> {
+    let is_number = matches!(value, Value::Int(_) | Value::Float(_));
+    let name = input.bare_trait().filter(|_| is_number && spec.column_type == ColumnType::Text)?;
+    Some(state.trait_of(name)?.json.as_str().into())
 }

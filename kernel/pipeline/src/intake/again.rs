@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use kith_model::event::{EventOrigin, RejectedRecord};
-use kith_model::plugin::{PluginFault, ReceiveError, RecordPlace, Refusal, SourceRequest};
+use kith_model::plugin::{PluginFault, ReceiveError, RecordPlace, Refusal, Replayed, SourceRequest};
 use kith_model::tracking::Judgements;
 use tokio::sync::oneshot;
 
 use super::{Intake, IntakeError, WithoutRoom, not_committed, stopped};
-use crate::accept::Submission;
 use crate::accept::aside::{Again, Input, draft};
+use crate::accept::{Sender, Submission};
 use crate::rows::{Came, RawForm};
 use crate::views::Acceptance;
 
@@ -112,7 +112,7 @@ impl Intake {
             query,
             headers: headers.into_iter().collect(),
             resume: resume.clone(),
-            is_replay: letter.form != RawForm::Request,
+            replayed: if letter.form == RawForm::Request { Replayed::Request } else { Replayed::Record },
             // The times that it names are corrected as they would have been then.
             received_at: letter.at,
             ..self.request
@@ -120,6 +120,10 @@ impl Intake {
         let (mut events, places, rejected) = if letter.form == RawForm::Event {
             let unreadable =
                 |message| IntakeError::Refused(super::Refusal { status: 400, code: "bad-event".into(), message });
+            if draft::is_ruled(&raw) {
+                // A hash of a hash would be another value.
+                self.sender = Arc::new(Sender { rules: None, ..Sender::clone(&self.sender) });
+            }
             (vec![draft::read(&raw).map_err(unreadable)?], Vec::new(), Vec::new())
         } else {
             let request = SourceRequest { body: raw.clone().into_bytes(), complete: true, ..self.request.clone() };

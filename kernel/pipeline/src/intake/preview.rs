@@ -9,6 +9,7 @@ use kith_model::time::Timestamp;
 use kith_model::tracking::{Judgement, PlanMistake, Policy};
 
 use crate::accept::aside::Input;
+use crate::accept::rules::{Ruled, SourceRules};
 use crate::accept::{MAX_REPORTED_REJECTIONS, moment, validate};
 
 /// Events that are shown.
@@ -24,6 +25,8 @@ pub struct Preview {
     pub events: Vec<DraftEvent>,
     /// How many events there would be; repeats of earlier ones are among them.
     pub event_count: u64,
+    /// How many events a rule drops.
+    pub dropped_count: u64,
     /// The first refused parts.
     pub rejected: Vec<RejectedRecord>,
     pub rejected_count: u64,
@@ -41,13 +44,19 @@ impl Preview {
         events: Vec<DraftEvent>,
         input: &Input,
         rejected: Vec<RejectedRecord>,
-        rules: &IdentityRules,
+        (identity, rules): (&IdentityRules, Option<&SourceRules>),
         received_at: Timestamp,
     ) {
         for record in rejected {
             self.refuse(record);
         }
-        for (index, mut event) in events.into_iter().enumerate() {
+        for (index, event) in events.into_iter().enumerate() {
+            let ruled = Ruled::new(&event, rules, identity);
+            if ruled.is_dropped {
+                self.dropped_count += 1;
+                continue;
+            }
+            let (mut event, of_rules) = (ruled.event.into_owned(), ruled.flags);
             let judged = input.judged.of(index);
             let refused = judged.filter(|judged| judged.policy == Policy::Reject).map(|judged| RejectedRecord {
                 place: index as u64,
@@ -55,7 +64,7 @@ impl Preview {
                 message: judged.to_string(),
                 raw: validate::excerpt(&event),
             });
-            let checked = validate::check(&event, rules).map(|checked| checked.identifiers);
+            let checked = validate::check(&event, identity).map(|checked| checked.identifiers);
             if let (Ok(_), Some(judged)) = (&checked, judged) {
                 *match judged.mistake {
                     PlanMistake::Unplanned => &mut self.unplanned,
@@ -73,6 +82,7 @@ impl Preview {
                         let moment = moment::of(&event, received_at, EventOrigin::Import);
                         event.time = Some(moment.time);
                         event.flags.extend(moment.flags.into_iter().map(str::to_owned));
+                        event.flags.extend(of_rules);
                         let flagged = judged.filter(|judged| judged.policy == Policy::Flag);
                         event.flags.extend(flagged.map(Judgement::flag));
                         event.identifiers = identifiers.into_iter().map(|named| named.spelled).collect();

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kith_features::{Ask, Expression, FeatureName};
+use kith_features::{Ask, Compared, Expression, FeatureName};
+use kith_model::dictionary::{self, Dictionary};
 use kith_model::id::{InstallationId, WorkspaceId};
 
 use super::{QueryError, workspace};
@@ -114,10 +115,16 @@ pub(crate) fn doubts(
     if projection.index.population().is_empty() && projection.seen.rows.is_empty() {
         // Before anything came every name is one that nothing wrote; those of plugins are there all the same.
         let of_plugins = |ask: &Ask| matches!(ask, Ask::Feature(FeatureName::Tag(_) | FeatureName::Score(_)));
-        let known = Known { projection: &projection, plan: &compiled.plan, reads_people };
+        let known = Known {
+            projection: &projection,
+            plan: &compiled.plan,
+            dictionary: &compiled.setup.dictionary,
+            reads_people,
+        };
         return Ok(asks.iter().filter(|ask| of_plugins(ask)).filter_map(|ask| known.doubt(ask)).collect());
     }
-    let known = Known { projection: &projection, plan: &compiled.plan, reads_people };
+    let known =
+        Known { projection: &projection, plan: &compiled.plan, dictionary: &compiled.setup.dictionary, reads_people };
     Ok(asks.iter().filter_map(|ask| known.doubt(ask)).collect())
 }
 
@@ -125,6 +132,7 @@ pub(crate) fn doubts(
 struct Known<'a> {
     projection: &'a Projection,
     plan: &'a Plan,
+    dictionary: &'a Dictionary,
     reads_people: bool,
 }
 
@@ -140,6 +148,8 @@ impl Known<'_> {
             Ask::PropertyIs { event, property, text } if self.reads_people => self.unsent_value(event, property, text),
             Ask::OwnField { event, field } => self.hidden_property(event, field),
             Ask::Summed { event, property } if self.reads_people => self.amounts_in_texts(event, property),
+            Ask::Ordered(feature, compared) if self.reads_people => self.incomparable(feature, *compared),
+            Ask::OddDate(text) => Some(odd_date(text)),
             _ => None,
         }
     }
@@ -155,7 +165,8 @@ impl Known<'_> {
             _ => None,
         });
         let meant = self.meant(name, held);
-        Some(format!("nobody has the trait `{name}` so far{meant}"))
+        let declared = self.declared(&dictionary::Subject::Trait { name: name.to_string() });
+        Some(format!("nobody has the trait `{name}` so far{declared}{meant}"))
     }
 
     fn unmade(&self, kind: &str, name: &str, feature: &FeatureName) -> Option<String> {
@@ -194,6 +205,21 @@ impl Known<'_> {
         Some(format!("nobody's `{feature}` is '{text}' so far{meant}"))
     }
 
+    fn incomparable(&self, feature: &FeatureName, compared: Compared) -> Option<String> {
+        let people = self.projection.index.incomparable(feature, compared).filter(|people| *people > 0)?;
+        let whose = if people == 1 { "one person's".to_owned() } else { format!("{people} people's") };
+        Some(match compared {
+            Compared::Number => format!(
+                "{whose} `{feature}` is text that is no number, which is neither less nor more than one; texts with spaces or zeros \
+                 around their number are `double({feature})`"
+            ),
+            Compared::Time => format!(
+                "{whose} `{feature}` is text that names no time, which is neither before nor after one; a date is `2026-11-21`, a time \
+                 `2026-11-21T10:00:00Z`, and files are imported so with `\"type\": \"date\"` or `\"time\"`"
+            ),
+        })
+    }
+
     fn unsent_event(&self, event: &str) -> Option<String> {
         if self.seen(event).is_some() || self.is_incomplete() || is_told_by_kernel(event) {
             return None;
@@ -203,7 +229,8 @@ impl Known<'_> {
             _ => None,
         });
         let meant = self.meant(event, sent);
-        Some(format!("no event `{event}` came so far{meant}"))
+        let declared = self.declared(&dictionary::Subject::Event { name: event.to_owned() });
+        Some(format!("no event `{event}` came so far{declared}{meant}"))
     }
 
     fn unsent_property(&self, event: &str, property: &str) -> Option<String> {
@@ -221,7 +248,9 @@ impl Known<'_> {
             return None;
         }
         let meant = self.meant(property, row.names.iter().map(|(name, seen)| (name.as_str(), seen.people())));
-        Some(format!("no event `{event}` came with the property `{property}` so far{meant}"))
+        let subject = dictionary::Subject::Property { event: event.to_owned(), name: property.to_owned() };
+        let declared = self.declared(&subject);
+        Some(format!("no event `{event}` came with the property `{property}` so far{declared}{meant}"))
     }
 
     fn unsent_value(&self, event: &str, property: &str, text: &str) -> Option<String> {
@@ -264,6 +293,15 @@ impl Known<'_> {
         }
     }
 
+    /// What the dictionary says of a name that never came.
+    fn declared(&self, subject: &dictionary::Subject) -> String {
+        match self.dictionary.get(subject).map(|described| described.entry.owner.as_str()) {
+            None => String::new(),
+            Some("") => "; the dictionary has it".to_owned(),
+            Some(owner) => format!("; the dictionary has it, and {owner} answers for it"),
+        }
+    }
+
     fn seen(&self, event: &str) -> Option<Seen> {
         self.projection.seen.event(event)
     }
@@ -284,6 +322,11 @@ impl Known<'_> {
         let near = told.filter_map(|(other, _)| Some((distance(name, other)?, other)));
         near.min().map_or_else(String::new, |(_, other)| format!("; did you mean `{other}`?"))
     }
+}
+
+/// What a date is told that is written in a way that is none here.
+fn odd_date(text: &str) -> String {
+    format!("'{text}' is no date here and compares letter by letter; write year, month and day, e.g. '2026-09-01'")
 }
 
 /// Whether events of a name are those in which the kernel tells of its own work.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use kith_model::change::Change;
 use kith_model::event::RecordedEvent;
 use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
-use kith_model::identity::{Edge, EdgeId, EdgeRank, Identifier, IdentityRules, Veto};
+use kith_model::identity::{Edge, EdgeId, EdgeRank, Identifier, IdentityRules, MustNotLink, Veto};
 use kith_model::profile::IdentityHead;
 use kith_store::keys::PersonRow;
 use kith_store::{Key, ReadError, Store, row};
@@ -18,7 +18,7 @@ use kith_store::{Key, ReadError, Store, row};
 use super::{QueryError, page, workspace};
 use crate::profiles::facts::each_row;
 use crate::shared::Shared;
-use crate::views::{EvidenceView, MergeView, NotFollowed, Paged, Step};
+use crate::views::{EvidenceView, MergeView, NotFollowed, Paged, Split, Step};
 
 /// Rows of evidence that one page looks at.
 const PAGE_ROWS: usize = 2_000;
@@ -176,6 +176,38 @@ pub(crate) fn not_followed_of(
         }
     }
     Ok(found)
+}
+
+/// Whether somebody parted the two.
+pub(crate) fn is_parted(
+    shared: &Shared,
+    id: WorkspaceId,
+    one: SourceIdentityId,
+    other: SourceIdentityId,
+) -> Result<bool, QueryError> {
+    Ok(shared.store.get(&[Key::veto(id, MustNotLink::new(one, other))])?.pop().flatten().is_some())
+}
+
+/// A page of what somebody parted.
+pub(crate) fn splits(
+    shared: &Shared,
+    id: WorkspaceId,
+    limit: usize,
+    cursor: Option<&str>,
+) -> Result<Paged<Split>, QueryError> {
+    let mut reader = Reader::new(shared, id)?;
+    let (rows, next) = page::rows(reader.store, &Key::vetoes(id), limit, cursor)?;
+    let mut items = Vec::with_capacity(rows.len());
+    for (_, value) in rows {
+        let MustNotLink { low, high } = row::decode(&value)?;
+        reader.read_heads([low, high])?;
+        let end = |id: SourceIdentityId| reader.heads.get(&id)?.as_ref();
+        if let (Some(low), Some(high)) = (end(low), end(high)) {
+            let identifiers = [low.identifier.clone(), high.identifier.clone()];
+            items.push(Split { identifiers, profiles: [low.profile, high.profile] });
+        }
+    }
+    Ok(Paged { items, next })
 }
 
 /// Rows of evidence, each with its place and the end under which it lies, and the place of the next page.

@@ -12,6 +12,7 @@ use kith_model::time::Timestamp;
 use kith_store::{Key, KeyRange, ReadError, Store, row};
 
 use super::{QueryError, identity, page, workspace};
+use crate::accept::rules::SourceRules;
 use crate::profiles::evaluation::output_value;
 use crate::profiles::facts::{get_one, read_facts_row, read_head, whole_contribution};
 use crate::profiles::person;
@@ -30,6 +31,10 @@ pub(crate) fn find(shared: &Shared, id: WorkspaceId, identifier: &Identifier) ->
         let value = forms[forms.len() - 1].value.clone();
         forms.push(Identifier::new(PREVIOUS_ID, value));
     }
+    // Where values are hashed by rule, a person is found by the value all the same.
+    let rules = SourceRules::every(&setup.record_rules, &setup.realm_key);
+    let hashes = rules.filter(|rules| rules.hashes_identifiers(&identifier.kind));
+    forms.extend(hashes.and_then(|rules| rules.hashed_identifier(identifier, &setup.identity_rules)));
     for form in forms {
         let digest = kith_store::keys::alias_digest(&setup.realm_key, &form);
         if let Some(alias) = get_one(shared.store.as_ref(), &Key::alias(id, &digest))? {

@@ -46,8 +46,8 @@ pub enum Column {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProfileRow {
     pub id: ProfileId,
-    /// One for each column, in their order.
-    pub cells: Vec<serde_json::Value>,
+    /// One for each column, in their order: JSON as it is stored, because a sender may write more digits than a machine's number holds.
+    pub cells: Vec<String>,
 }
 
 /// Rows, and the cursor of those that may follow.
@@ -136,11 +136,10 @@ fn matches(search: &ProfileSearch, people: &[Person]) -> bool {
 
 /// Whether a value is what a text asks for: the text itself, or a number, `true`, `false` or `null` as it is written.
 fn is_value(json: &str, wanted: &str) -> bool {
-    match serde_json::from_str(json) {
-        Ok(serde_json::Value::String(text)) => text == wanted,
-        Ok(_) => json == wanted,
-        Err(_) => false,
+    if json.starts_with('"') {
+        return serde_json::from_str(json).is_ok_and(|text: String| text == wanted);
     }
+    json == wanted && serde_json::from_str::<&serde_json::value::RawValue>(json).is_ok()
 }
 
 fn row(workspace: &Workspace, people: &[Person], columns: &[Column]) -> ProfileRow {
@@ -148,25 +147,28 @@ fn row(workspace: &Workspace, people: &[Person], columns: &[Column]) -> ProfileR
     let needs_outputs = columns.iter().any(|column| matches!(column, Column::Tag(_) | Column::Score(_)));
     let derived = people[0].derived.as_ref().filter(|_| needs_outputs);
     let (tags, scores) = derived.map(|derived| profile::outputs(workspace, derived)).unwrap_or_default();
-    let json = |text: &str| serde_json::from_str(text).unwrap_or(serde_json::Value::Null);
+    let text = |text: String| serde_json::Value::from(text).to_string();
+    let null = || "null".to_owned();
     let cells = columns.iter().map(|column| match column {
-        Column::Id => id.to_string().into(),
+        Column::Id => text(id.to_string()),
         Column::CreatedAt => {
             let created_at: Option<Timestamp> = people.iter().map(|person| person.created_at).min();
-            created_at.map(|at| at.to_string()).into()
+            created_at.map_or_else(null, |at| text(at.to_string()))
         }
         Column::Identifiers(kind) => {
             let wanted = people.iter().map(|person| &person.identifier);
             let wanted = wanted.filter(|identifier| kind.as_ref().is_none_or(|kind| identifier.kind == *kind));
-            let text = |identifier: &Identifier| match kind {
+            let shown = |identifier: &Identifier| match kind {
                 Some(_) => identifier.value.clone(),
                 None => identifier.to_string(),
             };
-            wanted.map(text).collect()
+            wanted.map(shown).collect::<serde_json::Value>().to_string()
         }
-        Column::Trait(name) => trait_of(people, name).map_or(serde_json::Value::Null, json),
-        Column::Tag(name) => tags.get(name).map_or(serde_json::Value::Null, |tag| json(&tag.json)),
-        Column::Score(name) => scores.get(name).map_or(serde_json::Value::Null, |score| score.value.into()),
+        Column::Trait(name) => trait_of(people, name).map_or_else(null, str::to_owned),
+        Column::Tag(name) => tags.get(name).map_or_else(null, |tag| tag.json.clone()),
+        Column::Score(name) => {
+            scores.get(name).map_or_else(null, |score| serde_json::Value::from(score.value).to_string())
+        }
     });
     ProfileRow { id, cells: cells.collect() }
 }
@@ -186,6 +188,10 @@ mod tests {
             ("true", "true", true),
             ("null", "null", true),
             ("5.0", "5", false),
+            ("123456789012345678901", "123456789012345678901", true),
+            ("123456789012345678901", "123456789012345678902", false),
+            ("0.1234567890123456789", "0.1234567890123456789", true),
+            ("1.10", "1.1", false),
             ("{", "{", false),
         ] {
             assert_eq!(is_value(json, wanted), is, "{json} and {wanted}");

@@ -45,7 +45,7 @@ fn post(bench: &Bench, body: &[u8]) -> Result<Receipted, IntakeError> {
         complete: true,
         resume: None,
         received_at: bench.clock.now(),
-        is_replay: false,
+        replayed: Replayed::No,
     };
     bench.runtime.block_on(bench.kernel.receive(WORKSPACE, SOURCE, request, crate::tests::harness::LIVE))
 }

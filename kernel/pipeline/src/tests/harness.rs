@@ -199,6 +199,8 @@ pub(crate) fn setup_of(audiences: Vec<Audience>) -> Setup {
         zone: Zone::utc(),
         identity_rules: IdentityRules::default(),
         tracking: Default::default(),
+        dictionary: Default::default(),
+        record_rules: Default::default(),
         installations: vec![installed(3, "postbox", PluginKind::Channel, Role::Channel(Arc::new(Postbox::default())))],
         audiences,
         removed_channels: Default::default(),
@@ -234,6 +236,8 @@ impl Bench {
             zone: Zone::utc(),
             identity_rules: IdentityRules::default(),
             tracking: Default::default(),
+            dictionary: Default::default(),
+            record_rules: Default::default(),
             installations: vec![
                 installed(1, "source", PluginKind::Connector, Role::Connector(prepared.clone())),
                 model,
@@ -335,7 +339,7 @@ impl Bench {
             complete: true,
             resume: None,
             received_at: kith_model::time::Clock::now(&self.clock),
-            is_replay: false,
+            replayed: Replayed::No,
         }
     }
 

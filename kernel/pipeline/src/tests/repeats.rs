@@ -75,7 +75,7 @@ fn begin(bench: &Bench) -> Intake {
         complete: false,
         resume: None,
         received_at: kith_model::time::Clock::now(&bench.clock),
-        is_replay: false,
+        replayed: Replayed::No,
     };
     bench
         .kernel

@@ -23,6 +23,7 @@ use super::etag::{self, IfMatch, Tagged};
 use super::extract::{Authority, Json, PageQuery, Path, Query, check_text, right};
 use super::masks::Lens;
 use super::profiles::{person, profile_id};
+use super::sensitive::Mask;
 use super::view::{IdentifierView, Page};
 use action::Moment;
 
@@ -71,7 +72,12 @@ fn check_condition(condition: &str) -> Result<(), ApiError> {
 
 /// What may be a mistake in a condition, in words.
 fn doubts(app: &App, caller: &Caller, condition: &str) -> Result<Vec<String>, ApiError> {
-    Ok(app.kernel.doubts(caller.workspace, condition, caller.may(Scope::ProfilesRead))?)
+    let sees_values = caller.may(Scope::ProfilesRead) && mask(app, caller)?.hidden_in(condition).is_none();
+    Ok(app.kernel.doubts(caller.workspace, condition, sees_values)?)
+}
+
+fn mask(app: &App, caller: &Caller) -> Result<Mask, ApiError> {
+    Ok(Mask::new(&*app.catalogue.workspace(caller.workspace)?, caller))
 }
 
 /// Refuse a condition of which there is any doubt, where that is asked for.
@@ -122,6 +128,7 @@ pub(crate) async fn create(
     app.offload(move |app| {
         wanted.title.as_deref().map_or(Ok(()), |title| check_text(&table::TITLE_TEXT, title))?;
         check_condition(&wanted.condition)?;
+        mask(app, &caller)?.insist(&wanted.condition)?;
         insist_on_no_doubt(app, &caller, &wanted.condition, wanted.strict)?;
         let edit = |draft: &mut Draft<'_>| {
             if draft.tables().audience(name.as_str()).is_some() {
@@ -251,6 +258,7 @@ pub(crate) async fn change(
         patch.title.as_deref().map_or(Ok(()), |title| check_text(&table::TITLE_TEXT, title))?;
         if let Some(condition) = &patch.condition {
             check_condition(condition)?;
+            mask(app, &caller)?.insist(condition)?;
             insist_on_no_doubt(app, &caller, condition, patch.strict)?;
         }
         let edit = |draft: &mut Draft<'_>| {
@@ -324,7 +332,9 @@ pub(crate) async fn members(
     caller.require(Scope::ProfilesRead)?;
     app.ask(move |app, patience| {
         let tables = app.catalogue.workspace(workspace)?;
-        let id = named(&tables, &name)?.id;
+        let audience = named(&tables, &name)?;
+        Mask::new(&tables, &caller).insist(&audience.condition)?;
+        let id = audience.id;
         let status = app.kernel.audience(workspace, id)?;
         if let (None, Some((done, of))) = (status.size, status.progress) {
             // A part of them would be taken for all.
@@ -365,6 +375,7 @@ pub(crate) async fn explain(
     app.ask(move |app, patience| {
         let tables = app.catalogue.workspace(workspace)?;
         let audience = named(&tables, &name)?;
+        Mask::new(&tables, &authority.caller).insist(&audience.condition)?;
         let explained = app.kernel.explain(workspace, audience.id, profile, patience)?;
         let explained = explained.ok_or_else(|| ApiError::missing(format!("no profile `{profile}`")))?;
         Ok(Json(json!({ "audience": name, "profile": profile.to_string(), "explanation": explained })))
@@ -391,6 +402,7 @@ pub(crate) async fn count(
     let caller = authority.caller;
     app.reads.note(&caller, "audience.count", [reads::sealed(&app, "condition", &wanted.condition)]);
     app.ask(move |app, patience| {
+        mask(app, &caller)?.insist(&wanted.condition)?;
         let counted = app.kernel.count_for(caller.workspace, &wanted.condition, patience)?;
         Ok(Json(CountBody::new(counted, doubts(app, &caller, &wanted.condition)?)))
     })

@@ -5,17 +5,22 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use kith_features::FeatureName;
+use kith_model::dictionary::Entry;
 use kith_model::id::InstallationId;
+use kith_model::plugin::PluginKind;
 use kith_pipeline::{CatalogEntry, Kinds, NameKind, Seen};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
+use super::dictionary::{CatalogEntryBody, subject_of};
 use super::extract::{Authority, Json, PageQuery, Query, right};
 use super::masks::Lens;
-use super::view::{Page, time};
+use super::sensitive::Mask;
+use super::view::{self, Page, time};
 use crate::app::App;
 use crate::auth::{Caller, Scope};
+use crate::catalogue::WorkspaceTables;
 use crate::error::{ApiError, Problem};
 
 /// A name that came of fewer people may be that of one, and is listed for those alone who may read people.
@@ -32,6 +37,9 @@ pub(crate) struct CatalogQuery {
     event: Option<String>,
     /// Names that came from this source, with what it alone sent.
     source: Option<String>,
+    /// `false` for names of which the data dictionary has no entry, `true` for the others. Tags and scores are described by
+    /// their plugins.
+    described: Option<bool>,
     /// How many at most; 50 unless told, 500 at most.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<usize>,
@@ -75,6 +83,12 @@ pub(crate) struct CatalogBody {
     /// Whether there are too many different values to list.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     has_many_values: bool,
+    /// Whether values are left out because they are sensitive and the key has no scope `sensitive:read`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    withheld: bool,
+    /// What the data dictionary says of it; of a tag or a score what the plugin says that writes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dictionary: Option<CatalogEntryBody>,
 }
 
 /// How often a name came with a value of each kind.
@@ -100,7 +114,8 @@ impl From<Kinds> for KindsBody {
 /// A value, and how many events or people have it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ValueBody {
-    value: Value,
+    #[schema(value_type = Value)]
+    value: Box<RawValue>,
     count: u64,
 }
 
@@ -129,10 +144,13 @@ pub(crate) async fn list(
             .filter(|entry| entry.kind == NameKind::Event)
             .filter_map(|entry| Some((entry.name.clone(), entry.seen.as_ref()?.count)))
             .collect();
+        let tables = app.catalogue.workspace(caller.workspace)?;
+        let mask = Mask::new(&tables, &caller);
         let wanted = catalog.entries.into_iter().filter(|entry| {
             kind.is_none_or(|kind| entry.kind == kind)
                 && query.event.as_ref().is_none_or(|event| entry.event.as_ref() == Some(event))
                 && (reads_people || is_of_many(entry))
+                && query.described.is_none_or(|asked| described(&tables, entry).is_some() == asked)
         });
         let keyed = wanted.map(|entry| {
             let (kind, name, property) = entry.place();
@@ -141,11 +159,38 @@ pub(crate) async fn list(
         let page = PageQuery::asked(query.limit, query.cursor.clone());
         Page::of(keyed, &page, |entry| {
             let of_event = entry.event.as_ref().and_then(|event| of_events.get(event)).copied();
-            Ok(shown(app, &caller, entry, of_event))
+            let dictionary = described(&tables, &entry);
+            let is_hidden = match (entry.kind, &entry.event) {
+                (NameKind::Trait, _) => mask.hides_trait(&entry.name),
+                (NameKind::Property, Some(event)) => mask.hides_property(event, &entry.name),
+                _ => false,
+            };
+            let body = shown(app, &caller, entry, of_event);
+            let withheld = is_hidden && !body.values.is_empty();
+            let values = if is_hidden { Vec::new() } else { body.values };
+            Ok(CatalogBody { dictionary, withheld, values, ..body })
         })
         .map(Json)
     })
     .await
+}
+
+/// What the dictionary says of a name, or the plugin that writes it.
+fn described(tables: &WorkspaceTables, entry: &CatalogEntry) -> Option<CatalogEntryBody> {
+    if let Some(subject) = subject_of(entry) {
+        return tables.dictionary.get(&subject).map(|described| CatalogEntryBody::new(&described.entry));
+    }
+    tables.installed().find_map(|row| {
+        let plugin = tables.plugin_of(row)?;
+        let kind = match entry.kind {
+            NameKind::Tag => PluginKind::TagModel,
+            _ => PluginKind::Scorer,
+        };
+        let output = plugin.manifest.outputs.iter().find(|output| output.name == entry.name);
+        let output = output.filter(|_| plugin.manifest.kind == kind)?;
+        let (meaning, owner) = (output.description.clone(), row.plugin.to_string());
+        Some(CatalogEntryBody::new(&Entry { meaning, owner, ..Entry::default() }))
+    })
 }
 
 fn kind_named(name: &str) -> Result<NameKind, ApiError> {
@@ -165,7 +210,7 @@ fn kind_name(kind: NameKind) -> &'static str {
 }
 
 /// Whether a name is known to many, so that it tells of nobody.
-fn is_of_many(entry: &CatalogEntry) -> bool {
+pub(super) fn is_of_many(entry: &CatalogEntry) -> bool {
     let is_of_plugin = matches!(entry.kind, NameKind::Tag | NameKind::Score);
     is_of_plugin || entry.seen.as_ref().map(Seen::people).max(entry.people) >= Some(CROWD)
 }
@@ -189,10 +234,7 @@ fn shown(app: &App, caller: &Caller, entry: CatalogEntry, of_event: Option<u64>)
     let count = entry.seen.as_ref().and_then(|seen| lens.number(seen.count));
     let people = entry.people.and_then(|people| lens.number(people));
     let seen = entry.seen.filter(|_| lens.is_clear());
-    let value = |(json, count): (String, u64)| {
-        let value = serde_json::from_str(&json).unwrap_or(Value::String(json));
-        ValueBody { value, count }
-    };
+    let value = |(json, count): (String, u64)| ValueBody { value: view::json(&json), count };
     CatalogBody {
         kind: kind_name(entry.kind),
         name: entry.name,
@@ -208,5 +250,7 @@ fn shown(app: &App, caller: &Caller, entry: CatalogEntry, of_event: Option<u64>)
         kinds: seen.filter(|_| entry.kind != NameKind::Event).map(|seen| seen.kinds.into()),
         values: if lens.is_clear() { entry.values.into_iter().map(value).collect() } else { Vec::new() },
         has_many_values: lens.is_clear() && entry.has_many_values,
+        withheld: false,
+        dictionary: None,
     }
 }

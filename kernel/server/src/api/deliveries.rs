@@ -10,13 +10,16 @@ use kith_model::id::ProfileId;
 use kith_model::identity::Identifier;
 use kith_pipeline::{DeliveryFilter, DeliveryView};
 use serde::{Deserialize, Serialize};
+#[cfg(test)]
 use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Authority, Query, page_limit, right};
 use super::masks::Sight;
 use super::profiles::{no_profile, person, profile_id};
-use super::view::{Page, payload, time};
+use super::sensitive::Mask;
+use super::view::{Page, json, time};
 use crate::app::App;
 use crate::auth::{Caller, Scope};
 use crate::catalogue::WorkspaceTables;
@@ -36,11 +39,11 @@ pub(crate) struct DeliveryBody {
     profile: Option<String>,
     purpose: String,
     #[schema(value_type = Object)]
-    payload: Value,
+    payload: Box<RawValue>,
     created_at: String,
     #[serde(flatten)]
     state: StateBody,
-    /// The fields that are `null` because the key has no scope `profiles:read`.
+    /// The fields that are `null` because the key has no scope `profiles:read`, or `sensitive:read` where it takes that.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     withheld: Vec<&'static str>,
 }
@@ -188,7 +191,7 @@ pub(super) fn delivery_body(tables: &WorkspaceTables, view: DeliveryView, sight:
         },
         profile,
         purpose: view.purpose,
-        payload: payload(&view.payload),
+        payload: json(&view.payload),
         created_at: time(view.created_at),
         state,
         withheld: withholding.fields,
@@ -220,7 +223,14 @@ pub(crate) async fn list(
         if caller.sight() == Sight::People {
             app.reads.note(&caller, "delivery.list", page.items.iter().map(|view| person(view.profile)));
         }
-        let items = page.items.into_iter().map(|view| delivery_body(&tables, view, caller.sight())).collect();
+        let mask = Mask::new(&tables, &caller);
+        let seen = page.items.into_iter().map(|view| {
+            let sight = mask.sight_of(&tables, view.audience, caller.sight());
+            (view, sight)
+        });
+        // Whoever asks for one person is told nothing of the messages of which it must not be seen to whom they went.
+        let told = seen.filter(|(_, sight)| query.person.is_none() || *sight == Sight::People);
+        let items = told.map(|(view, sight)| delivery_body(&tables, view, sight)).collect();
         Ok(Json(Page { items, next: page.next }))
     })
     .await

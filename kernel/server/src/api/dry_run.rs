@@ -1,10 +1,14 @@
 //! What the records route answers to `?dry_run=true`: what a file would become, what was assumed about it, and what of it would be
 //! refused.
 
+use std::collections::BTreeMap;
+
 use axum::http::Uri;
-use kith_model::event::{DraftEvent, RejectedRecord};
+use kith_model::event::{DraftEvent, EventKind, RejectedRecord};
 use kith_pipeline::Preview;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::view::{IdentifierView, json as json_of, time};
 use crate::error::ApiError;
@@ -35,33 +39,63 @@ pub(crate) fn notes(notes: &[(String, String)]) -> Value {
 }
 
 /// The answer to a dry run.
-pub(crate) fn answer(preview: &Preview, notes_of: &[(String, String)]) -> Value {
-    let events: Vec<Value> = preview.events.iter().map(event).collect();
-    let codes: Map<String, Value> = preview.codes.iter().map(|(code, count)| (code.clone(), (*count).into())).collect();
-    json!({
-        "dry_run": true,
-        "events": events,
-        "event_count": preview.event_count,
-        "rejected": preview.rejected.iter().map(rejected).collect::<Vec<Value>>(),
-        "rejected_count": preview.rejected_count,
-        "rejected_codes": codes,
-        "unplanned": preview.unplanned,
-        "violations": preview.violations,
-        "notes": notes(notes_of),
-    })
+#[derive(Debug, Serialize)]
+pub(crate) struct DryRunBody<'p> {
+    dry_run: bool,
+    events: Vec<EventBody<'p>>,
+    event_count: u64,
+    /// Events that a rule of the workspace would take out.
+    dropped_count: u64,
+    rejected: Vec<Value>,
+    rejected_count: u64,
+    rejected_codes: &'p BTreeMap<String, u64>,
+    /// Events that are not as the source's tracking plan has them, taken or not.
+    unplanned: u64,
+    violations: u64,
+    notes: Value,
 }
 
-fn event(event: &DraftEvent) -> Value {
-    json!({
-        "kind": event.kind,
-        "name": event.name,
-        "time": event.time.map(time),
-        "message_id": event.message_id,
-        "identifiers": event.identifiers.iter().map(IdentifierView::from).collect::<Vec<_>>(),
-        "properties": json_of(&event.properties),
-        "traits": json_of(&event.traits),
-        "flags": event.flags,
-    })
+/// An event as it would be stored.
+#[derive(Debug, Serialize)]
+struct EventBody<'p> {
+    kind: EventKind,
+    name: &'p str,
+    time: Option<String>,
+    message_id: Option<&'p str>,
+    identifiers: Vec<IdentifierView>,
+    /// As they would be stored, digit by digit.
+    properties: Box<RawValue>,
+    traits: Box<RawValue>,
+    flags: &'p [String],
+}
+
+/// The answer to a dry run.
+pub(crate) fn answer<'p>(preview: &'p Preview, notes_of: &[(String, String)]) -> DryRunBody<'p> {
+    DryRunBody {
+        dry_run: true,
+        events: preview.events.iter().map(event).collect(),
+        event_count: preview.event_count,
+        dropped_count: preview.dropped_count,
+        rejected: preview.rejected.iter().map(rejected).collect(),
+        rejected_count: preview.rejected_count,
+        rejected_codes: &preview.codes,
+        unplanned: preview.unplanned,
+        violations: preview.violations,
+        notes: notes(notes_of),
+    }
+}
+
+fn event(event: &DraftEvent) -> EventBody<'_> {
+    EventBody {
+        kind: event.kind,
+        name: &event.name,
+        time: event.time.map(time),
+        message_id: event.message_id.as_deref(),
+        identifiers: event.identifiers.iter().map(IdentifierView::from).collect(),
+        properties: json_of(&event.properties),
+        traits: json_of(&event.traits),
+        flags: &event.flags,
+    }
 }
 
 fn rejected(record: &RejectedRecord) -> Value {

@@ -10,6 +10,7 @@ use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt as _;
+use kith_json::Oddity;
 use kith_model::budget::{Budget, table};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -51,7 +52,7 @@ macro_rules! rights {
     };
 }
 
-rights! { Ingest ProfilesRead IdentityWrite PluginsAdmin AudiencesRead AudiencesWrite DeliveriesRead DeliveriesWrite KeysAdmin MetricsRead AuditRead WorkspacesAdmin }
+rights! { Ingest ProfilesRead DictionaryWrite IdentityWrite PluginsAdmin AudiencesRead AudiencesWrite DeliveriesRead DeliveriesWrite KeysAdmin MetricsRead AuditRead WorkspacesAdmin }
 
 /// A caller who holds the right `R`. Stands before the body among a handler's arguments, so that nobody else's body is read.
 pub(crate) struct Authority<R> {
@@ -152,8 +153,14 @@ pub(super) async fn read_body(
 /// A JSON body, of a request or of an answer.
 pub(crate) struct Json<T>(pub(crate) T);
 
-/// Parse JSON; a mistake is named by its path.
+/// Parse JSON; a mistake is named by its path. A key that comes twice in an object is one: which of the two is meant nobody can
+/// tell, and readers differ in which they take.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    if let Ok(read) = kith_json::read(bytes)
+        && let Some(twice) = read.flags.iter().find(|flag| flag.oddity == Oddity::DuplicateKey)
+    {
+        return Err(ApiError::at(twice.path.clone(), "the key stands there twice; leave one"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let message = error.inner().to_string();
@@ -189,7 +196,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
         }
         let mut memory = match request.extensions().get::<KeyId>() {
             Some(key) => Reservation::of_key(app, key)?,
-            None => Reservation::of_stranger(&app.stranger_memory)?,
+            None => Reservation::of_stranger(app)?,
         };
         let bytes = read_body(request.into_body(), BodyLimit::of(&table::JSON_BODY), &mut memory).await?;
         parse(&bytes).map(Json)
@@ -301,8 +308,23 @@ mod tests {
         assert_eq!(mistake_at(r#"{"inner":[],"workspace":2}"#), "workspace");
         assert_eq!(mistake_at(r#"{"inner":[{}]}"#), "inner[0].number");
         assert_eq!(mistake_at("{}"), "inner");
+        assert_eq!(mistake_at(r#"{"inner":[],"inner":[]}"#), "inner");
         for no_field in [r#"{"inner":[]}{}"#, "", "7"] {
             assert_eq!(mistake_at(no_field), "body", "{no_field}");
+        }
+    }
+
+    /// However deep the object lies, and whatever reads it.
+    #[test]
+    fn a_key_that_stands_twice_is_a_mistake_wherever_it_stands() {
+        for depth in 0..15 {
+            let (open, close) = ("{\"a\":[".repeat(depth), "]}".repeat(depth));
+            let text = format!("{open}{{\"priority\":1,\"b\":{{}},\"priority\":2}}{close}");
+            match parse::<serde_json::Value>(text.as_bytes()) {
+                Err(ApiError::BadInput { mistakes, .. }) => assert!(mistakes[0].path.ends_with("priority"), "{text}"),
+                other => panic!("{text}: {other:?}"),
+            }
+            assert!(parse::<serde_json::Value>(text.replacen("priority", "prior", 1).as_bytes()).is_ok(), "{text}");
         }
     }
 }

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use kith_model::id::WorkspaceId;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::extract::{Authority, Figures};
 use super::view::time;
 use crate::app::App;
-use crate::auth::Scope;
+use crate::auth::{self, Scope};
 use crate::error::{ApiError, Problem};
 use crate::serve::FIRST_WORKSPACE;
 use crate::watch::Condition;
@@ -36,6 +37,13 @@ pub(crate) struct Ready {
     /// What is wrong, without what only the operator may know.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
+    #[serde(flatten)]
+    progress: Option<Progress>,
+}
+
+/// How far the work of what the asker may see has come; only whoever shows a key is told.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(crate) struct Progress {
     /// The log's newest position.
     head: u64,
     /// Log records behind which features, tags, scores and audiences are, in the workspace that is furthest behind.
@@ -50,23 +58,36 @@ pub(crate) async fn alive() -> Json<Alive> {
     Json(Alive { status: "ok".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() })
 }
 
-/// Whether the process can do its work: the store reads, no workspace's work fails, and it is not about to stop.
+/// Whether the process can do its work: the store reads, no workspace's work fails, and it is not about to stop. With a key also
+/// how far its workspace's work has come; keys of the first workspace, which is the operator's, and host keys see all workspaces
+/// together.
 #[utoipa::path(
-    get, path = "/readyz", tag = "operation",
-    responses((status = 200, body = Ready), (status = 503, body = Ready)),
+    get, path = "/readyz", tag = "operation", security((), ("key" = [])),
+    responses((status = 200, body = Ready), (status = 401, body = Problem), (status = 503, body = Ready)),
 )]
-pub(crate) async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Ready>) {
-    let tables = app.catalogue.tables();
-    let all = tables.workspaces.keys().map(|workspace| app.kernel.progress(*workspace));
-    let (mut head, mut behind, mut backlog) = (0, 0, 0);
-    for progress in all {
-        head = progress.head.0.max(head);
-        behind = progress.head.0.saturating_sub(progress.reacted.0).max(behind);
-        backlog += progress.backlog;
-    }
+pub(crate) async fn ready(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+) -> Result<(StatusCode, Json<Ready>), ApiError> {
+    let caller = auth::presented(&headers)?.map(|key| app.authenticate(&key)).transpose()?;
+    let progress = caller.map(|caller| {
+        let is_operator = caller.workspace == FIRST_WORKSPACE || caller.may(Scope::WorkspacesAdmin);
+        progress(&app, (!is_operator).then_some(caller.workspace))
+    });
     let condition = if app.is_closing() { Condition::Stopping } else { app.watch.condition() };
     let (code, ready) = answer(condition);
-    (code, Json(Ready { head, behind, backlog, ..ready }))
+    Ok((code, Json(Ready { progress, ..ready })))
+}
+
+/// How far the work of one workspace has come, or of all.
+fn progress(app: &App, only: Option<WorkspaceId>) -> Progress {
+    let tables = app.catalogue.tables();
+    let seen = tables.workspaces.keys().filter(|workspace| only.is_none_or(|only| only == **workspace));
+    seen.map(|workspace| app.kernel.progress(*workspace)).fold(Progress::default(), |so_far, of| Progress {
+        head: of.head.0.max(so_far.head),
+        behind: of.head.0.saturating_sub(of.reacted.0).max(so_far.behind),
+        backlog: so_far.backlog + of.backlog,
+    })
 }
 
 fn answer(condition: Condition) -> (StatusCode, Ready) {
@@ -79,7 +100,7 @@ fn answer(condition: Condition) -> (StatusCode, Ready) {
             (StatusCode::SERVICE_UNAVAILABLE, "failing", Some(time(since)), Some(problem.to_owned()))
         }
     };
-    (code, Ready { status: status.to_owned(), since, problem, head: 0, behind: 0, backlog: 0 })
+    (code, Ready { status: status.to_owned(), since, problem, progress: None })
 }
 
 /// The process's figures in Prometheus' text format. They tell of all workspaces, so only keys of the first one, which is

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use kith_model::budget::table;
 use kith_model::event::EventOrigin;
 use kith_model::plugin::{Callback, SourceRequest};
 
+use super::browsers;
 use super::extract::{BodyLimit, read_body};
-use super::ingest;
+use super::ingest::{self, cross_origin};
 use super::intake::{count_metrics, counts, own_answer, source_request};
 use super::reservation::Reservation;
 use crate::app::App;
@@ -30,12 +32,13 @@ macro_rules! addresses {
                 request_body(content = Vec<u8>, description = "whatever the other side sends", content_type = "application/octet-stream"),
                 responses(
                     (status = 200, body = Object, description = "durable: counts, or the connector's own answer"),
-                    (status = 400, body = Problem), (status = 404, body = Problem), (status = 413, body = Problem),
+                    (status = 400, body = Problem), (status = 401, body = Problem, description = "it is not signed as it has to be"),
+                    (status = 404, body = Problem), (status = 413, body = Problem),
                     (status = 503, body = Problem),
                 ),
             )]
             pub(crate) async fn $name(State(app): State<Arc<App>>, request: Request) -> Response {
-                answer(app, request).await.into_response()
+                answer(app, request).await
             }
         )*
     };
@@ -77,8 +80,21 @@ fn caller(app: &App, key: &str) -> Result<Caller, ApiError> {
     }
 }
 
-/// Answer a call of an address, by whatever method.
-pub(crate) async fn answer(app: Arc<App>, request: Request) -> Result<Response, ApiError> {
+/// The methods that a browser is told of; whoever is none may use any.
+const METHODS: &str = "GET, POST, PUT, PATCH, DELETE";
+
+/// Answer a call of an address, by whatever method. A page may call a source's; a browser's question whether it may is no call.
+pub(crate) async fn answer(app: Arc<App>, request: Request) -> Response {
+    match address(request.uri().path()) {
+        Some((Kind::Hook, ..)) if request.method() == Method::OPTIONS => browsers::may_send(request.headers(), METHODS),
+        Some((Kind::Hook, ..)) => (cross_origin(), take(app, request).await).into_response(),
+        Some((Kind::Callback, ..)) if request.method() == Method::OPTIONS => ApiError::MethodNotAllowed.into_response(),
+        Some((Kind::Callback, ..)) => take(app, request).await.into_response(),
+        None => ApiError::NoRoute.into_response(),
+    }
+}
+
+async fn take(app: Arc<App>, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let (kind, key, path) = address(parts.uri.path()).ok_or(ApiError::NoRoute)?;
     let caller = match caller(&app, key) {

@@ -1,7 +1,9 @@
 //! Who is one person: the rules, what was not followed, the merges that hold, and why two identifiers are one person.
 
 mod by_hand;
+mod change;
 mod rules;
+mod splits;
 
 use std::sync::Arc;
 
@@ -14,13 +16,18 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Authority, PageQuery, Path, Query, right};
 use super::profiles::{EventBody, event_body, no_profile, person, profile_id};
+use super::sensitive::Mask;
 use super::view::{IdentifierView, Page, time};
 use crate::app::App;
 use crate::catalogue::WorkspaceTables;
 use crate::error::{ApiError, Problem};
 
 pub(crate) use by_hand::{__path_merge, __path_split, merge, split};
+pub(crate) use change::{
+    __path_begin_dry_run, __path_dry_run, __path_rule_change, __path_undo, begin_dry_run, dry_run, rule_change, undo,
+};
 pub(crate) use rules::{__path_read, __path_replace, read, replace};
+pub(crate) use splits::{__path_splits, __path_unsplit, splits, unsplit};
 
 /// One end of a piece of evidence.
 #[derive(Debug, Serialize, ToSchema)]
@@ -127,7 +134,11 @@ fn veto_text(veto: &Veto) -> (&'static str, String) {
         Veto::Limit { kind } => ("limit", format!("one person would have more `{kind}` than the identity rules allow")),
         Veto::MustNotLink => ("must_not_link", "somebody said that they are not one person".to_owned()),
         Veto::TooManyMembers => ("too_many_members", "one person would have too many identifiers".to_owned()),
-        Veto::Shared => ("shared", "one of them came with too many others, so it ties nobody".to_owned()),
+        Veto::Shared => (
+            "shared",
+            "one of them came with too many others, or the identity rules say that it ties nobody".to_owned(),
+        ),
+        Veto::Unfollowed => ("unfollowed", "the identity rules do not follow evidence of this kind".to_owned()),
         Veto::Surplus => ("surplus", "one of them has as much evidence as it keeps".to_owned()),
     }
 }
@@ -145,10 +156,10 @@ fn merge_body(tables: &WorkspaceTables, merge: &MergeView) -> MergeBody {
     }
 }
 
-fn step_body(tables: &WorkspaceTables, step: &Step) -> StepBody {
+fn step_body(tables: &WorkspaceTables, step: &Step, mask: &Mask) -> StepBody {
     StepBody {
         evidence: evidence_body(tables, &step.evidence),
-        event: step.event.as_ref().map(|event| event_body(tables, event)),
+        event: step.event.as_ref().map(|event| event_body(tables, event, mask)),
     }
 }
 
@@ -221,6 +232,7 @@ pub(crate) async fn why(
     let found = app.offload(move |app| app.kernel.why(workspace, profile, from.as_ref(), &with)).await?;
     let way = found.ok_or_else(|| no_profile(&id))?;
     let tables = app.catalogue.workspace(workspace)?;
-    let steps = way.as_deref().unwrap_or_default().iter().map(|step| step_body(&tables, step)).collect();
+    let mask = Mask::new(&tables, &authority.caller);
+    let steps = way.as_deref().unwrap_or_default().iter().map(|step| step_body(&tables, step, &mask)).collect();
     Ok(Json(WhyBody { same: way.is_some(), steps }))
 }

@@ -3,12 +3,12 @@
 //!
 //! What the body means is the source's connector's work; this file authenticates, bounds and decompresses.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
-use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use bytes::Bytes;
 use kith_model::budget::table;
 use kith_model::consent::Giver;
@@ -24,6 +24,7 @@ use super::reservation::Reservation;
 use crate::app::App;
 use crate::auth::{self, Caller};
 use crate::error::{ApiError, Problem};
+use crate::public::{self, Reached};
 
 macro_rules! client_calls {
     ($($name:ident $path:tt;)*) => {
@@ -78,11 +79,15 @@ const IMPORT_PATH: &str = "/v1/import";
 /// What a browser's client asks for before its first event.
 #[utoipa::path(
     get, path = "/v1/projects/{writeKey}/settings", tag = "ingest", params(("writeKey" = String, Path)),
-    responses((status = 200, body = Object), (status = 404, body = Problem), (status = 503, body = Problem)),
+    responses(
+        (status = 200, body = Object), (status = 404, body = Problem),
+        (status = 503, body = Problem, description = "also where the server is not told its public address"),
+    ),
 )]
 pub(crate) async fn settings(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
+    reached: Option<Extension<Reached>>,
     Path(write_key): Path<String>,
 ) -> Result<Response, ApiError> {
     match app.authenticate_sender(&write_key) {
@@ -92,12 +97,16 @@ pub(crate) async fn settings(
             return Ok(browsers::no_project());
         }
     }
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let public = app.config.http.public_url.as_ref();
+    let place = public::place(public, reached.map(|Extension(reached)| reached), host);
+    let (protocol, host) = place.ok_or_else(unknown_address)?;
     let settings: Value = json!({
         "integrations": {
             "Segment.io": {
                 "apiKey": write_key,
                 "apiHost": format!("{host}/v1"),
+                "protocol": protocol.as_str(),
                 "unbundledIntegrations": [],
                 "addBundledMetadata": true,
                 "maybeBundledConfigIds": {},
@@ -117,6 +126,19 @@ pub(crate) async fn settings(
         "remotePlugins": [],
     });
     Ok((cross_origin(), Json(settings)).into_response())
+}
+
+/// What is answered where nobody said under which address browsers reach the server.
+fn unknown_address() -> ApiError {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        tracing::warn!(
+            "a browser's client asked where to send, and the server does not know: start it with --public-url"
+        );
+    });
+    let message =
+        "the server was not told under which address browsers reach it; whoever runs it gives it --public-url";
+    ApiError::Unavailable { code: "no-public-url", message: message.to_owned(), retry_after_s: 300 }
 }
 
 /// Browsers may send from any page: the write key is public there, and no cookie is ever heeded.
@@ -177,7 +199,7 @@ async fn take(app: Arc<App>, origin: EventOrigin, request: Request) -> Result<Re
     refuse_announced(&parts.headers, limit)?;
     let mut memory = match &by_header {
         Some((caller, _)) => Reservation::of_key(&app, &caller.key)?,
-        None => Reservation::of_stranger(&app.stranger_memory)?,
+        None => Reservation::of_stranger(&app)?,
     };
     let body = read_body(body, limit, &mut memory).await?;
     let (body, _memory) = decoded(&app, body, gzip, by_header.is_some(), memory).await?;

@@ -2,7 +2,7 @@
 //! upgraded and disabled. Removing one is `installations/removal.rs`.
 
 mod body;
-mod changes;
+pub(super) mod changes;
 mod edit;
 mod hosts;
 mod removal;
@@ -20,7 +20,10 @@ pub(crate) use body::{InstallationBody, NewInstallation, PatchInstallation};
 use body::{WantedGrants, installation_body, public};
 pub(super) use changes::merged;
 use changes::{ChangeBody, differences};
-use edit::{CheckedConfig, check_complete, check_grants, check_secrets, free_name, pick_version, read_mode, widened};
+use edit::{
+    CheckedConfig, check_complete, check_grants, check_secrets, check_sensitive, free_name, pick_version, read_mode,
+    widened,
+};
 pub(crate) use removal::*;
 
 use super::etag::{IfMatch, Tagged};
@@ -133,6 +136,9 @@ fn install(
         updated_at: draft.now(),
         removed_at: None,
     };
+    if let WantedGrants::Given(_) = &wanted.grants {
+        check_sensitive(draft, &row, &version)?;
+    }
     let mut shown = None;
     if manifest.kind == PluginKind::Connector {
         let key = auth::generate(KeyKind::Write).map_err(|error| ApiError::internal("making a key", error))?;
@@ -280,6 +286,10 @@ fn patched(
     if (row.config != before.config || row.grants != before.grants) && !is_later {
         let policy = app.wiring.effective_policy(&version.manifest, &row.grants);
         hosts::check_granted(&version.manifest, &row.config, &policy)?;
+    }
+    let is_other = row.config != before.config || row.grants != before.grants || row.version != before.version;
+    if is_other && !is_later {
+        check_sensitive(draft, &row, &version)?;
     }
     if let Some(mode) = &patch.mode {
         let mode = read_mode(mode)?;

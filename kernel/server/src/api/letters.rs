@@ -21,6 +21,7 @@ pub(crate) use self::many::*;
 use super::extract::{Authority, Json, Path, Query, page_limit, right};
 use super::installations::named;
 use super::masks::Sight;
+use super::sensitive::Mask;
 use super::view::Page;
 use crate::app::App;
 use crate::auth::{Caller, Scope};
@@ -114,6 +115,9 @@ fn filter(caller: &Caller, tables: &WorkspaceTables, query: &LetterQuery) -> Res
     if query.text.is_some() {
         // Enough questions for parts of a text tell all of it.
         caller.require(Scope::ProfilesRead)?;
+        if Mask::new(tables, caller).sight_of_records(Sight::People) != Sight::People {
+            caller.require(Scope::SensitiveRead)?;
+        }
     }
     if let Some(name) = &query.source {
         let those = tables.installations_ever_named(name);
@@ -153,7 +157,10 @@ pub(crate) async fn list(
         if sight == Sight::People {
             app.reads.note(&caller, "dead-letter.list", page.items.iter().map(|listed| letter_name(&listed.letter)));
         }
-        let shown = |listed: kith_pipeline::ListedLetter| letter_body(&tables, listed.letter, sight, body::Length::Cut);
+        let mask = Mask::new(&tables, &caller);
+        let shown = |listed: kith_pipeline::ListedLetter| {
+            letter_body(&tables, listed.letter, (sight, &mask), body::Length::Cut)
+        };
         Ok(Json(Page { items: page.items.into_iter().map(shown).collect(), next: page.next }))
     })
     .await
@@ -205,7 +212,8 @@ pub(crate) async fn read(
         if caller.sight() == Sight::People {
             app.reads.note(&caller, "dead-letter.read", std::iter::once(letter_name(&letter)));
         }
-        Ok(Json(letter_body(&tables, letter, caller.sight(), body::Length::Whole)))
+        let seen = (caller.sight(), &Mask::new(&tables, &caller));
+        Ok(Json(letter_body(&tables, letter, seen, body::Length::Whole)))
     })
     .await
 }
@@ -248,7 +256,8 @@ pub(crate) async fn edit(
         }
         let tables = app.catalogue.workspace(workspace)?;
         let letter = app.kernel.letter(workspace, &id)?.ok_or_else(|| no_letter(&id))?;
-        Ok(Json(letter_body(&tables, letter, caller.sight(), body::Length::Whole)))
+        let seen = (caller.sight(), &Mask::new(&tables, &caller));
+        Ok(Json(letter_body(&tables, letter, seen, body::Length::Whole)))
     })
     .await
 }
@@ -295,7 +304,8 @@ pub(crate) async fn replay(
     };
     let replayed = app.kernel.replay_letter(workspace, &id, into).await?;
     let shown: String = id.chars().take(128).collect();
-    let sight = authority.caller.sight();
+    let mask = Mask::new(&*app.catalogue.workspace(workspace)?, &authority.caller);
+    let sight = mask.sight_of_records(authority.caller.sight());
     let conflict = |code, message| Err(ApiError::Conflict { code, message });
     let body = match replayed {
         Replay::Begun | Replay::Taken { .. } => ReplayBody::of(id.clone(), replayed, sight),

@@ -3,6 +3,7 @@
 
 mod cells;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -12,13 +13,14 @@ use axum::response::{IntoResponse, Response};
 use kith_model::id::WorkspaceId;
 use kith_model::identity::Identifier;
 use kith_pipeline::{Column, ProfileRow, ProfileRows, ProfileSearch};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use super::audit::Pieces;
 use super::extract::{Authority, Path, Query, page_limit, right};
 use super::profiles::person;
-use super::view::Page;
+use super::sensitive::Mask;
+use super::view::{Page, json};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::{ApiError, Problem};
@@ -75,6 +77,16 @@ impl Asked {
         is_plain && search.identifier.is_some() && search.prefix.is_none() && search.traits.is_empty()
     }
 
+    /// Refuse to look for, or to list, what the caller must not see.
+    fn insist(&self, mask: &Mask) -> Result<(), ApiError> {
+        let searched = self.search.traits.iter().map(|(name, _)| name);
+        let listed = self.columns.iter().flatten().filter_map(|column| match column {
+            Column::Trait(name) => Some(name),
+            _ => None,
+        });
+        searched.chain(listed).try_for_each(|name| mask.insist_on_trait(name))
+    }
+
     fn columns(&self) -> Vec<Column> {
         self.columns.clone().unwrap_or_else(|| vec![Column::Id, Column::CreatedAt, Column::Identifiers(None)])
     }
@@ -128,11 +140,12 @@ fn name_of(column: &Column) -> String {
     }
 }
 
-/// A row as an object, with the profile's id whether or not it is a column.
-fn object(names: &[String], row: ProfileRow) -> Value {
-    let mut object = Map::from_iter([("id".to_owned(), Value::String(row.id.to_string()))]);
-    object.extend(names.iter().cloned().zip(row.cells));
-    Value::Object(object)
+/// A row as an object, with the profile's id whether or not it is a column. Values are JSON as it is stored, number for number.
+fn object(names: &[String], row: &ProfileRow) -> BTreeMap<String, Box<RawValue>> {
+    let id = serde_json::Value::from(row.id.to_string()).to_string();
+    let mut object = BTreeMap::from([("id".to_owned(), json(&id))]);
+    object.extend(names.iter().cloned().zip(row.cells.iter().map(|cell| json(cell))));
+    object
 }
 
 /// A page of the people who meet what is asked for.
@@ -140,6 +153,7 @@ pub(super) async fn found(app: &Arc<App>, caller: Caller, asked: Asked) -> Resul
     if asked.format.is_some() {
         return Err(ApiError::at("?format", "a page is JSON; take the list from /api/v1/profiles/export"));
     }
+    asked.insist(&Mask::new(&*app.catalogue.workspace(caller.workspace)?, &caller))?;
     let (columns, limit) = (asked.columns(), page_limit(asked.limit)?);
     let names: Vec<String> = columns.iter().map(name_of).collect();
     let (rows, next) = app
@@ -149,8 +163,8 @@ pub(super) async fn found(app: &Arc<App>, caller: Caller, asked: Asked) -> Resul
             Ok::<_, ApiError>(page)
         })
         .await?;
-    let items = rows.into_iter().map(|row| object(&names, row)).collect();
-    Ok(axum::Json(Page::<Value> { items, next }).into_response())
+    let items = rows.iter().map(|row| object(&names, row)).collect();
+    Ok(axum::Json(Page::<BTreeMap<String, Box<RawValue>>> { items, next }).into_response())
 }
 
 /// Everybody who meets what is asked for, as a file: `format=csv` unless told, or `ndjson`. The parameters are those of the
@@ -177,6 +191,7 @@ pub(crate) async fn export(
         return Err(ApiError::at("?limit", "an export is whole; leave it out"));
     }
     let (caller, columns) = (authority.caller, asked.columns());
+    asked.insist(&Mask::new(&*app.catalogue.workspace(caller.workspace)?, &caller))?;
     app.reads.note(&caller, "profile.export", []);
     let source = List::Search(asked.search.clone());
     stream(app, caller.workspace, source, columns, asked).await
@@ -209,7 +224,11 @@ pub(crate) async fn export_members(
         return Err(ApiError::at("query", "an export of members takes `columns`, `format` and `cursor` alone"));
     }
     let caller = authority.caller;
+    let tables = app.catalogue.workspace(caller.workspace)?;
+    let mask = Mask::new(&tables, &caller);
+    asked.insist(&mask)?;
     let audience = super::audiences::id_of(&app, caller.workspace, &name)?;
+    tables.audiences.get(&audience).map_or(Ok(()), |audience| mask.insist(&audience.condition))?;
     app.reads.note(&caller, "audience.export", [format!("audience:{name}")]);
     let columns = asked.columns();
     stream(app, caller.workspace, List::Members(audience), columns, asked).await

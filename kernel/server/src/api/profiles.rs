@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use kith_model::event::RecordedEvent;
-use kith_model::id::{ProfileId, SourceIdentityId};
+use kith_model::id::{AudienceId, ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
 use kith_model::profile::Provenance;
 use kith_pipeline::ProfileView;
@@ -19,6 +19,7 @@ use super::consent::{ConsentBody, consent_body};
 use super::extract::{Authority, PageQuery, Path, Query, right};
 use super::identity::{NotFollowedBody, not_followed_body};
 use super::people::{self, Asked};
+use super::sensitive::Mask;
 use super::view::{IdentifierView, Page, json, time};
 use crate::app::App;
 use crate::catalogue::WorkspaceTables;
@@ -41,6 +42,9 @@ pub(crate) struct ProfileBody {
     audiences: Vec<MembershipBody>,
     /// The log position up to which tags, scores and audiences are computed.
     as_of: u64,
+    /// What is `null` or left out because the data dictionary calls it sensitive and the key has no scope `sensitive:read`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    withheld: Vec<String>,
 }
 
 /// An identifier with the source identity that it made.
@@ -125,6 +129,9 @@ pub(crate) struct EventBody {
     /// The time as the sender wrote it, where `time` is another moment or does not say all of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     original_time: Option<String>,
+    /// What is `null` because the data dictionary calls it sensitive and the key has no scope `sensitive:read`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    withheld: Vec<String>,
 }
 
 fn provenance(tables: &WorkspaceTables, from: &Provenance) -> ProvenanceBody {
@@ -137,14 +144,17 @@ fn provenance(tables: &WorkspaceTables, from: &Provenance) -> ProvenanceBody {
     }
 }
 
-fn profile_body(tables: &WorkspaceTables, view: &ProfileView) -> ProfileBody {
+fn profile_body(tables: &WorkspaceTables, view: &ProfileView, mask: &Mask) -> ProfileBody {
+    let mut withheld = Vec::new();
     let member = |(identity, identifier): &(SourceIdentityId, Identifier)| ProfileIdentifierBody {
         identifier: identifier.into(),
         identity: identity.to_string(),
     };
     let traits = view.traits.iter().map(|(name, folded)| {
+        let hidden = mask.hides_trait(name);
+        withheld.extend(hidden.then(|| format!("traits.{name}")));
         let body = TraitBody {
-            value: json(&folded.value.json),
+            value: json(if hidden { "null" } else { &folded.value.json }),
             time: time(folded.value.time),
             source: tables.installation_name(folded.value.source),
             message_id: folded.value.message_id.clone(),
@@ -152,6 +162,7 @@ fn profile_body(tables: &WorkspaceTables, view: &ProfileView) -> ProfileBody {
         };
         (name.clone(), body)
     });
+    let traits = traits.collect();
     let tags = view.tags.iter().map(|(name, tag)| {
         let from = provenance(tables, &tag.provenance);
         (name.clone(), TagBody { value: json(&tag.json), weight: tag.weight, from })
@@ -159,7 +170,11 @@ fn profile_body(tables: &WorkspaceTables, view: &ProfileView) -> ProfileBody {
     let scores = view.scores.iter().map(|(name, score)| {
         (name.clone(), ScoreBody { value: score.value, from: provenance(tables, &score.provenance) })
     });
-    let audiences = view.audiences.iter().map(|(id, membership)| MembershipBody {
+    let hides = |id: &AudienceId| tables.audiences.get(id).is_some_and(|audience| mask.hides_audience(audience));
+    // Whether somebody is in one of these is not told either way.
+    withheld.extend(tables.audiences.keys().any(hides).then(|| "audiences".to_owned()));
+    let shown = view.audiences.iter().filter(|(id, _)| !hides(id));
+    let audiences = shown.map(|(id, membership)| MembershipBody {
         audience: tables.audience_name(*id),
         since: time(membership.since),
         cause: membership.cause.0,
@@ -173,16 +188,18 @@ fn profile_body(tables: &WorkspaceTables, view: &ProfileView) -> ProfileBody {
         identifiers: view.members.iter().map(member).collect(),
         consents: consents.collect(),
         not_followed: view.not_followed.iter().map(|found| not_followed_body(tables, found)).collect(),
-        traits: traits.collect(),
+        traits,
         tags: tags.collect(),
         scores: scores.collect(),
         audiences: audiences.collect(),
         as_of: view.as_of.0,
+        withheld,
     }
 }
 
-pub(crate) fn event_body(tables: &WorkspaceTables, recorded: &RecordedEvent) -> EventBody {
+pub(crate) fn event_body(tables: &WorkspaceTables, recorded: &RecordedEvent, mask: &Mask) -> EventBody {
     let event = &recorded.event;
+    let mut withheld = Vec::new();
     EventBody {
         position: recorded.position.0,
         message_id: event.message_id.clone(),
@@ -193,11 +210,12 @@ pub(crate) fn event_body(tables: &WorkspaceTables, recorded: &RecordedEvent) -> 
         source: tables.installation_name(event.source),
         identity: event.identity.to_string(),
         identifiers: event.identifiers.iter().map(IdentifierView::from).collect(),
-        properties: json(&event.properties),
-        traits: json(&event.traits),
-        context: json(&event.context),
+        properties: mask.properties(&event.name, &event.properties, &mut withheld),
+        traits: mask.traits(&event.traits, &mut withheld),
+        context: mask.context(&event.context, &mut withheld),
         flags: event.flags.clone(),
         original_time: event.original_time.clone(),
+        withheld,
     }
 }
 
@@ -249,7 +267,8 @@ pub(crate) async fn find(
     let of = found.as_ref().map_or_else(sealed, |view| person(view.id));
     app.reads.note(&caller, "profile.find", [of]);
     let view = found.ok_or_else(|| no_profile(&text))?;
-    Ok(Json(profile_body(&*app.catalogue.workspace(workspace)?, &view)).into_response())
+    let tables = app.catalogue.workspace(workspace)?;
+    Ok(Json(profile_body(&tables, &view, &Mask::new(&tables, &caller))).into_response())
 }
 
 /// Read a person. The id of a profile that was merged into another gives the other.
@@ -268,7 +287,8 @@ pub(crate) async fn read(
     app.reads.note(&authority.caller, "profile.read", [person(profile)]);
     let found = app.offload(move |app| app.kernel.profile(workspace, profile)).await?;
     let view = found.ok_or_else(|| no_profile(&id))?;
-    Ok(Json(profile_body(&*app.catalogue.workspace(workspace)?, &view)))
+    let tables = app.catalogue.workspace(workspace)?;
+    Ok(Json(profile_body(&tables, &view, &Mask::new(&tables, &authority.caller))))
 }
 
 /// A person's events, newest first.
@@ -290,6 +310,7 @@ pub(crate) async fn events(
     let found = app.offload(move |app| app.kernel.profile_events(workspace, profile, limit, cursor.as_deref())).await?;
     let page = found.ok_or_else(|| no_profile(&id))?;
     let tables = app.catalogue.workspace(workspace)?;
-    let items = page.events.iter().map(|event| event_body(&tables, event)).collect();
+    let mask = Mask::new(&tables, &authority.caller);
+    let items = page.events.iter().map(|event| event_body(&tables, event, &mask)).collect();
     Ok(Json(Page { items, next: page.next }))
 }

@@ -34,6 +34,8 @@ pub(crate) struct CountsBody {
     repeated: u64,
     /// Events that took the place of others with the same id.
     corrected: u64,
+    /// Records that a rule of the workspace took out.
+    dropped: u64,
     /// Live events that happened more than a day before they were received.
     late: u64,
     /// Events whose time was corrected by the sender's clock.
@@ -120,6 +122,7 @@ impl From<&SourceCounts> for CountsBody {
             accepted: counts.accepted,
             repeated: counts.repeated,
             corrected: counts.corrected,
+            dropped: counts.dropped,
             late: counts.late,
             clock_corrected: counts.flagged.get(CLOCK_CORRECTED).copied().unwrap_or_default(),
             rejected: counts.rejected_count(),

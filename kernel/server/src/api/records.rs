@@ -98,6 +98,7 @@ fn broken(so_far: &kith_pipeline::Acceptance, cause: ApiError) -> ApiError {
 async fn pump(app: &App, intake: &mut Intake, mut body: Body, says_gzip: bool) -> Result<(), ApiError> {
     let mut stream = Stream { unzip: says_gzip.then(Gunzip::new), begun: says_gzip, held: Vec::new(), taken_bytes: 0 };
     while let Some(piece) = next_piece(&mut body).await? {
+        app.memory.check()?;
         stream.take(app, intake, &piece).await?;
     }
     stream.end(app, intake).await

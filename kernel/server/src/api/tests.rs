@@ -163,6 +163,8 @@ pub(super) fn setup(workspace: WorkspaceId, installations: Vec<Installed>) -> Se
         zone: Zone::utc(),
         identity_rules: IdentityRules::default(),
         tracking: Default::default(),
+        dictionary: Default::default(),
+        record_rules: Default::default(),
         source_names: installations.iter().map(|installed| (installed.id, installed.name.to_string())).collect(),
         installations,
         audiences: Vec::new(),

@@ -30,11 +30,6 @@ pub(crate) fn json(text: &str) -> Box<RawValue> {
     RawValue::from_string(written).unwrap_or_default()
 }
 
-/// A message's payload as JSON: the kernel made it, so that its numbers are the machine's.
-pub(crate) fn payload(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
-}
-
 /// Something that names a person.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct IdentifierView {

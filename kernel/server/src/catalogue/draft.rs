@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use kith_model::audience::Audience;
 use kith_model::budget::{Exhausted, table};
+use kith_model::dictionary::{Described, Entry, Subject};
 use kith_model::id::{AudienceId, InstallationId, WorkspaceId};
 use kith_model::identity::IdentityRules;
+use kith_model::rules::{RecordRules, Rule};
 use kith_model::time::Timestamp;
 use kith_store::keys::{Definition, SYSTEM};
 use kith_store::{Key, Operation, Unit};
@@ -19,8 +21,8 @@ use super::chain::{ChainPlace, Deed, title_of};
 use super::locks::Lock;
 use super::sealed::Place;
 use super::{
-    AudienceRow, Catalogue, CatalogueError, CounterRow, CredentialRow, FitRow, IdentityRulesRow, InstallationRow,
-    PluginRow, WorkspaceTables, of_installation, put, scan_all,
+    AudienceRow, Catalogue, CatalogueError, CounterRow, CredentialRow, DictionaryRow, FitRow, IdentityRulesRow,
+    InstallationRow, PluginRow, RecordRulesRow, WorkspaceTables, of_installation, put, scan_all,
 };
 use crate::auth::KeyId;
 
@@ -295,6 +297,33 @@ impl<'a> Draft<'a> {
     pub fn put_identity_rules(&mut self, rules: IdentityRules) {
         self.operations.push(put(self.workspace(), Definition::IdentityRules, &[], &IdentityRulesRow(rules.clone())));
         self.tables.identity_rules = Some(Arc::new(rules));
+        self.alters_setup = true;
+    }
+
+    /// Write down an entry of the dictionary.
+    pub fn put_entry(&mut self, subject: Subject, entry: Entry) {
+        let changed_at = self.now;
+        let key = subject.key();
+        let row = DictionaryRow { subject: subject.clone(), entry: entry.clone(), changed_at };
+        self.operations.push(put(self.workspace(), Definition::DictionaryEntry, key.as_bytes(), &row));
+        Arc::make_mut(&mut self.tables.dictionary).put(subject, Described { entry, changed_at });
+        self.alters_setup = true;
+    }
+
+    /// Take an entry out of the dictionary.
+    pub fn remove_entry(&mut self, subject: &Subject) {
+        let key = Key::definition(self.workspace(), Definition::DictionaryEntry, subject.key().as_bytes());
+        self.operations.push(Operation::Delete(key));
+        Arc::make_mut(&mut self.tables.dictionary).remove(subject);
+        self.alters_setup = true;
+    }
+
+    /// Replace the rules of records; they get the next version.
+    pub fn put_record_rules(&mut self, rules: Vec<Rule>) {
+        let version = self.tables.record_rules.version.saturating_add(1);
+        let rules = RecordRules { version, rules };
+        self.operations.push(put(self.workspace(), Definition::RecordRules, &[], &RecordRulesRow(rules.clone())));
+        self.tables.record_rules = Arc::new(rules);
         self.alters_setup = true;
     }
 

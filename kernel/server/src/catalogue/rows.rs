@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kith_model::audience::Audience;
+use kith_model::dictionary::{Entry, Subject};
 use kith_model::id::{InstallationId, InstallationName, Name, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_model::plugin::{Grants, InstallationMode, Manifest, PluginId};
+use kith_model::rules::RecordRules;
 use kith_model::time::Timestamp;
 use kith_store::row::{Owner, Row};
 use serde::{Deserialize, Serialize};
@@ -52,6 +54,8 @@ json_rows! {
     CounterRow: "a counter", 1;
     IdentityRulesRow: "a workspace's identity rules", 1;
     TrackingPlanRow: "a tracking plan", 1;
+    DictionaryRow: "an entry of the dictionary", 1;
+    RecordRulesRow: "a workspace's rules of records", 1;
 }
 
 /// A tenant.
@@ -108,6 +112,18 @@ impl WorkspaceState {
 /// The identity rules of a workspace that has its own. A rule that a later release adds has its default in an older row.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct IdentityRulesRow(pub IdentityRules);
+
+/// An entry of the data dictionary.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DictionaryRow {
+    pub subject: Subject,
+    pub entry: Entry,
+    pub changed_at: Timestamp,
+}
+
+/// What is dropped, renamed or hashed of records.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RecordRulesRow(pub RecordRules);
 
 /// A key, without its text.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -396,6 +412,9 @@ mod tests {
             line::<AuditHead>(),
             line::<CounterRow>(),
             line::<TrackingPlanRow>(),
+            line::<IdentityRulesRow>(),
+            line::<DictionaryRow>(),
+            line::<RecordRulesRow>(),
         ];
         for line in lines {
             assert!(format.contains(&line), "FORMAT.md lacks {line}");

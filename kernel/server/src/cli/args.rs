@@ -4,6 +4,7 @@
 mod audience;
 mod audit;
 mod consents;
+mod dictionary;
 mod identity;
 mod letters;
 mod plugin;
@@ -23,6 +24,7 @@ use kith_model::time::Timestamp;
 pub(crate) use audience::*;
 pub(crate) use audit::*;
 pub(crate) use consents::*;
+pub(crate) use dictionary::*;
 pub(crate) use identity::*;
 pub(crate) use letters::*;
 pub(crate) use plugin::*;
@@ -89,6 +91,12 @@ pub(crate) enum Command {
     /// What sources are expected to send, and what becomes of the rest
     #[command(subcommand)]
     Tracking(TrackingCommand),
+    /// What names mean, who answers for them, and how sensitive they are
+    #[command(subcommand)]
+    Dictionary(DictionaryCommand),
+    /// What is dropped, renamed or hashed of what comes in
+    #[command(subcommand)]
+    Rules(RecordRulesCommand),
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -156,6 +164,9 @@ pub(crate) struct CatalogArgs {
     /// What this source sent
     #[arg(long, value_name = "NAME")]
     pub(crate) source: Option<String>,
+    /// Names of which the data dictionary has no entry
+    #[arg(long)]
+    pub(crate) undescribed: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,7 +6,7 @@ use super::args::{ActionArgs, AudienceChangeArgs, AudienceCommand, AudienceCreat
 use super::client::{ApiError, Client, encode};
 use super::consent::Consent;
 use super::output::{self, cut, field};
-use super::{Failure, items, json_argument, print_json, profile};
+use super::{Failure, digits, items, json_argument, print_json, profile};
 
 pub(crate) fn run(command: &AudienceCommand, client: &Client, json: bool) -> Result<(), Failure> {
     let answer = match command {
@@ -61,7 +61,7 @@ pub(crate) fn run(command: &AudienceCommand, client: &Client, json: bool) -> Res
         AudienceCommand::Count { .. } => count_line(&answer) + &warnings(&answer),
         AudienceCommand::Preview { .. } => preview_line(&answer) + &warnings(&answer),
         // An explanation is a tree; JSON shows it as it is.
-        AudienceCommand::Explain { .. } => format!("{answer:#}"),
+        AudienceCommand::Explain { .. } => digits::pretty(&answer),
     })
 }
 

@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, SendBody};
 
+use super::digits;
+
 /// No answer of the management API is larger; ureq's own default of 10 MiB is too small for long lists.
 const MAX_ANSWER_BYTES: u64 = 64 << 20;
 
@@ -261,7 +263,7 @@ impl Client {
 
     /// Change what was read, unless somebody else has changed it since.
     pub(crate) fn patch_if(&self, path: &str, body: &Value, tag: Option<&str>) -> Result<Value, ApiError> {
-        let bytes = body.to_string().into_bytes();
+        let bytes = digits::line(body).into_bytes();
         let mut headers = vec![("content-type", "application/json")];
         headers.extend(tag.map(|tag| ("if-match", tag)));
         Ok(self.call_tagged("PATCH", path, &headers, SendBody::from_reader(&mut bytes.as_slice()))?.0)
@@ -277,7 +279,7 @@ impl Client {
     }
 
     fn send_json(&self, method: &str, path: &str, body: &Value) -> Result<Value, ApiError> {
-        let bytes = body.to_string().into_bytes();
+        let bytes = digits::line(body).into_bytes();
         self.call(method, path, Some("application/json"), SendBody::from_reader(&mut bytes.as_slice()))
     }
 
@@ -326,7 +328,7 @@ impl Client {
             if text.trim().is_empty() {
                 return Ok(Value::Null);
             }
-            return serde_json::from_str(&text).map_err(|source| ApiError::NotJson { url: url.to_owned(), source });
+            return digits::read(&text).map_err(|source| ApiError::NotJson { url: url.to_owned(), source });
         }
         let mut problem: Problem = serde_json::from_str(&text)
             .unwrap_or_else(|_| Problem { message: text.chars().take(500).collect(), ..Problem::default() });

@@ -39,18 +39,77 @@ pub(crate) fn run(command: &ConsentCommand, client: &Client, json: bool) -> Resu
     }
 }
 
+/// The identifiers of a list. All are looked at before the first is sent, so that a list is taken whole or not at all.
 fn read(list: &IdentifierList) -> Result<Vec<String>, Failure> {
-    let mut identifiers = list.identifiers.clone();
+    let mut problems = Problems::default();
+    let mut identifiers = Vec::with_capacity(list.identifiers.len());
+    for text in &list.identifiers {
+        problems.note("", text);
+        identifiers.push(text.clone());
+    }
     if let Some(path) = &list.file {
         let text = std::fs::read_to_string(path).map_err(|source| Failure::File {
             what: "read",
             path: path.clone(),
             source,
         })?;
-        let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
-        identifiers.extend(lines.filter(|line| !line.is_empty()).map(str::to_owned));
+        for (index, line) in text.trim_start_matches('\u{feff}').lines().map(str::trim).enumerate() {
+            if !line.is_empty() {
+                problems.note(&format!("{}, line {}: ", path.display(), index + 1), line);
+                identifiers.push(line.to_owned());
+            }
+        }
     }
-    Ok(identifiers)
+    match problems.report() {
+        Some(report) => Err(Failure::Usage(report)),
+        None => Ok(identifiers),
+    }
+}
+
+/// Problems that are shown one by one.
+const MAX_PROBLEMS: usize = 20;
+
+/// Which texts are no identifiers, and where they stand.
+#[derive(Default)]
+struct Problems {
+    shown: Vec<String>,
+    count: usize,
+}
+
+impl Problems {
+    fn note(&mut self, place: &str, text: &str) {
+        let Some(problem) = problem(text) else { return };
+        self.count += 1;
+        if self.shown.len() < MAX_PROBLEMS {
+            self.shown.push(format!("{place}`{}` {problem}", cut(text, MAX_CELL)));
+        }
+    }
+
+    fn report(self) -> Option<String> {
+        let more = match self.count.checked_sub(self.shown.len()) {
+            Some(0) | None => String::new(),
+            Some(more) => format!("\n  and {} more", output::count(more as u64)),
+        };
+        let what = if self.count == 1 { "one is no identifier" } else { "some are no identifiers" };
+        (self.count > 0).then(|| format!("{what}, and nothing was sent:\n  {}{more}", self.shown.join("\n  ")))
+    }
+}
+
+/// Why a text is no `TYPE:VALUE`.
+fn problem(text: &str) -> Option<&'static str> {
+    let Some((kind, value)) = text.split_once(':') else {
+        return Some(match text.contains('@') {
+            true => "has no type; write it as email:ADDRESS",
+            false => "has no type; write it as TYPE:VALUE, e.g. phone:+15550100",
+        });
+    };
+    let is_of_kind = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    if !(1..=64).contains(&kind.len()) || !kind.bytes().all(is_of_kind) {
+        return Some(
+            "has no type before the colon: types have small letters, digits and `_`, e.g. email:ada@example.com",
+        );
+    }
+    value.trim().is_empty().then_some("has no value behind the colon")
 }
 
 /// Send identifiers in parts; how many were changed.
@@ -165,5 +224,32 @@ mod tests {
 
         3 older statements are not kept
         ");
+    }
+
+    /// Whatever stands in the lines, those that are no identifiers are named by their lines, and nothing is taken.
+    #[test]
+    fn lines_that_are_no_identifiers_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list.txt");
+        let fine = ["email:ada@example.com", "", "  phone:+15550100  ", "my_id:a:b"];
+        let wrong = ["ada@example.com", "+15550100", "email:", ":x", "E-mail:x", "email"];
+        for count in 0..=wrong.len() {
+            let lines = fine.iter().chain(&wrong[..count]).copied().collect::<Vec<_>>().join("\r\n");
+            std::fs::write(&path, format!("\u{feff}{lines}")).unwrap();
+            let list = IdentifierList { identifiers: vec!["user_id:7".into()], file: Some(path.clone()) };
+            match read(&list) {
+                Ok(read) => assert_eq!((count, read.len()), (0, 4)),
+                Err(Failure::Usage(report)) => {
+                    for (place, text) in wrong[..count].iter().enumerate() {
+                        let line = fine.len() + place + 1;
+                        assert!(report.contains(&format!("line {line}: `{text}`")), "{report}");
+                    }
+                }
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        std::fs::write(&path, "x\n".repeat(50)).unwrap();
+        let list = IdentifierList { identifiers: Vec::new(), file: Some(path) };
+        assert!(read(&list).unwrap_err().to_string().ends_with("and 30 more"));
     }
 }

@@ -2,10 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::args::{IdentityCommand, Person, RulesCommand};
+use super::args::{IdentityCommand, Person};
 use super::client::{Client, encode};
 use super::output::{self, cut, field};
-use super::{Failure, json_argument, print_json, profile};
+use super::{Failure, print_json, profile};
+
+mod rules;
 
 /// The widest identifier in a cell.
 const MAX_CELL: usize = 48;
@@ -15,10 +17,30 @@ const MORE: &str = "\n\nthere are more: raise --limit";
 
 pub(crate) fn run(command: &IdentityCommand, client: &Client, json: bool) -> Result<(), Failure> {
     match command {
-        IdentityCommand::Rules(RulesCommand::Show) => print_json(&client.get("/api/v1/identity/rules")?),
-        IdentityCommand::Rules(RulesCommand::Set { rules }) => {
-            let rules = json_argument("the rules", rules)?;
-            print_json(&client.put("/api/v1/identity/rules", &rules)?)
+        IdentityCommand::Rules(command) => rules::run(command, client, json),
+        IdentityCommand::Undo { identifier, evidence, back, confirm } => {
+            let mut body = json!({ "back": back });
+            let given = [("identifier", identifier), ("evidence", evidence), ("confirm", confirm)];
+            for (name, value) in given {
+                if let Some(value) = value {
+                    body[name] = json!(value);
+                }
+            }
+            let answer = client.post("/api/v1/identity/undo", &body)?;
+            rules::dry_run(client, answer, json)
+        }
+        IdentityCommand::Splits { limit } => {
+            let (found, next) = client.list_from("/api/v1/identity/splits", &[], *limit)?;
+            if json {
+                return print_json(&json!({ "items": found, "next": next }));
+            }
+            let more = if next.is_some() { MORE } else { "" };
+            let rows = found.iter().map(|item| ends(item)[..2].to_vec());
+            output::say(format_args!("{}{more}", output::table(&["one", "other"], rows.collect())))
+        }
+        IdentityCommand::Unsplit { one, other } => {
+            let path = format!("/api/v1/identity/splits?one={}&other={}", encode(one), encode(other));
+            stated(&client.delete(&path)?, json)
         }
         IdentityCommand::NotFollowed { limit } => {
             let (found, next) = client.list_from("/api/v1/identity/not-followed", &[], *limit)?;

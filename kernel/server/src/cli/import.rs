@@ -7,6 +7,7 @@ mod input;
 mod rejected;
 mod resume;
 mod unpack;
+mod wellformed;
 
 use std::fs::File;
 use std::path::Path;
@@ -48,10 +49,15 @@ pub(crate) fn run(args: &ImportArgs, client: &Client, json: bool) -> Result<(), 
         answer["rejected_rows"] = written.rows.display().to_string().into();
         answer["rejected_reasons"] = written.reasons.display().to_string().into();
     }
+    if rejected > 0
+        && let Some(letters) = letters_of(client, args.source.as_str())
+    {
+        answer["dead_letters"] = letters.into();
+    }
     if json {
         print_json(&answer)?;
     } else {
-        output::say(report(&answer).trim_end())?;
+        output::say(report(&answer, args.source.as_str()).trim_end())?;
     }
     if rejected == 0 {
         return Ok(());
@@ -66,6 +72,13 @@ pub(crate) fn run(args: &ImportArgs, client: &Client, json: bool) -> Result<(), 
         ));
     }
     Err(Failure::Rejected(told))
+}
+
+/// How many records of a source are kept as letters; `None` where this key may not ask.
+fn letters_of(client: &Client, source: &str) -> Option<u64> {
+    let answer = client.get(&format!("/api/v1/dead-letters/counts?type=record&source={}", encode(source))).ok()?;
+    let is_whole = answer.get("whole") == Some(&Value::Bool(true));
+    is_whole.then(|| output::number(&answer, "letters"))
 }
 
 /// Unpack a file from standard input and end the process.
@@ -83,6 +96,10 @@ pub(crate) fn records_path(source: &str) -> String {
 fn content_type(path: &Path) -> &'static str {
     let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
+    // The rejected rows of a workbook, in which numbers are those of the sheet.
+    if name.ends_with(".rows.csv") {
+        return input::ROWS;
+    }
     match name.rsplit_once('.').map_or("", |(_, ending)| ending) {
         "ndjson" | "jsonl" => "application/x-ndjson",
         "json" => "application/json",
@@ -108,7 +125,7 @@ fn oddities(answer: &Value) -> String {
 }
 
 /// Counts, then the first reported rejections with their places.
-fn report(answer: &Value) -> String {
+fn report(answer: &Value, source: &str) -> String {
     let rejected = output::number(answer, "rejected_count");
     let conflicts = output::number(answer, "conflict");
     let counts = [
@@ -143,7 +160,13 @@ fn report(answer: &Value) -> String {
     let shown = listed.len().min(MAX_SHOWN) as u64;
     if rejected > shown {
         let more = output::count(rejected - shown);
-        text.push_str(&format!("… and {more} more; all of them are kept: `kith dead-letters list`\n"));
+        text.push_str(&format!("… and {more} more; "));
+        // Equal records are one letter, and of many of one request some are only counted.
+        match answer.get("dead_letters").and_then(Value::as_u64) {
+            Some(letters) => text.push_str(&format!("{} letters of this source are kept", output::count(letters))),
+            None => text.push_str("what is kept of them"),
+        }
+        text.push_str(&format!(": `kith dead-letters list --source {source}`\n"));
     }
     text
 }
@@ -167,9 +190,9 @@ mod tests {
 
     #[test]
     fn rejections_are_listed_with_their_lines() {
-        let answer = serde_json::json!({"accepted": 31106, "duplicate": 0, "rejected_count": 2, "rejected": [
+        let answer = serde_json::json!({"accepted": 31106, "duplicate": 0, "rejected_count": 2, "dead_letters": 1408, "rejected": [
             {"line": 17, "code": "bad-time", "message": "`x` is not a time"}]});
-        insta::assert_snapshot!(report(&answer), @r"
+        insta::assert_snapshot!(report(&answer, "orders"), @r"
          records      count
         ────────────────────
          accepted    31,106
@@ -180,7 +203,7 @@ mod tests {
          line   code       reason
         ─────────────────────────────────────
            17   bad-time   `x` is not a time
-        … and 1 more; all of them are kept: `kith dead-letters list`
+        … and 1 more; 1,408 letters of this source are kept: `kith dead-letters list --source orders`
         ");
     }
 }

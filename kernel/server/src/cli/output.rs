@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::Failure;
 use super::client::{ApiError, Copied};
+use super::digits;
 
 /// What a number is called that the server cannot tell yet.
 const NOT_KNOWN: &str = "not known yet";
@@ -130,8 +131,8 @@ pub(crate) fn rate(things: u64, duration: Duration) -> String {
 pub(crate) fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
-        Value::String(text) => visible(text),
-        other => other.to_string(),
+        Value::String(text) => visible(digits::plain(text)),
+        other => digits::line(other),
     }
 }
 

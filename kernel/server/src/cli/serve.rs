@@ -49,6 +49,8 @@ fn config(args: &ServeArgs) -> Result<Config, Failure> {
     let defaults = Config::new(&args.data);
     Ok(Config {
         guest_memory_bytes: args.guest_memory.map_or(defaults.guest_memory_bytes, |mib| mib << 20),
+        source_bytes: args.budgets.source_bytes,
+        memory_bytes: args.memory.map_or(defaults.memory_bytes, |mib| mib << 20),
         engine: args.engine.kind(),
         clock,
         admin_key: args.admin_key.clone(),
@@ -153,6 +155,7 @@ pub(crate) fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> 
 
 /// Compile one component from standard input and end the process.
 pub(crate) fn compile_child() -> Result<(), Failure> {
+    kith_pipeline::leave_a_processor_to_others();
     if kith_host::compile_child_main() == ExitCode::SUCCESS {
         return Ok(());
     }

@@ -1,7 +1,7 @@
 //! One connection from its acceptance to its end: a first byte and a handshake in time, then requests that know their peer.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use super::tls::Tls;
 use crate::api::Peer;
 use crate::config::HttpLimits;
 use crate::pace::Paced;
+use crate::public::{Protocol, Reached};
 
 /// What each connection is served with.
 #[derive(Clone)]
@@ -32,13 +33,6 @@ pub(super) struct Serving {
 /// For a year, no browser or client goes to this host without TLS.
 static STRICT_TRANSPORT: (HeaderName, HeaderValue) =
     (header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
-
-/// Whether a connection is encrypted here.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Encryption {
-    Tls,
-    None,
-}
 
 impl Serving {
     /// Serve one connection.
@@ -53,14 +47,15 @@ impl Serving {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection without nodelay");
         }
+        let own = stream.local_addr().ok();
         let stream = Paced::new(stream, body_timeout);
         let Some(tls) = &self.tls else {
-            return self.requests(stream, peer, Encryption::None, watcher).await;
+            return self.requests(stream, peer, own, Protocol::Http, watcher).await;
         };
         match timeout(head_timeout, tls.acceptor().accept(stream)).await {
             Ok(Ok(mut stream)) => {
                 if begins(&mut stream, head_timeout).await {
-                    self.requests(stream, peer, Encryption::Tls, watcher).await;
+                    self.requests(stream, peer, own, Protocol::Https, watcher).await;
                 }
             }
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
@@ -68,17 +63,19 @@ impl Serving {
         }
     }
 
-    async fn requests<S>(&self, stream: S, peer: IpAddr, encryption: Encryption, watcher: Watcher)
+    async fn requests<S>(&self, stream: S, peer: IpAddr, own: Option<SocketAddr>, protocol: Protocol, watcher: Watcher)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let router = self.router.clone();
+        let reached = own.map(|address| Reached { address, protocol });
         let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(Peer(peer));
+            reached.map(|reached| request.extensions_mut().insert(reached));
             let answering = router.clone().oneshot(request);
             async move {
                 let mut response = answering.await?;
-                if encryption == Encryption::Tls {
+                if protocol == Protocol::Https {
                     let (name, value) = STRICT_TRANSPORT.clone();
                     response.headers_mut().insert(name, value);
                 }

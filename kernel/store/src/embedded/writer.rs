@@ -23,7 +23,7 @@ use crate::{
 
 /// About the most units of one group, and about the most bytes: a group is written from memory, and all its callers wait for it.
 pub(crate) const MAX_GROUP_UNITS: usize = 4096;
-pub(crate) const MAX_GROUP_BYTES: usize = 16 * 1024 * 1024;
+pub(crate) const MAX_GROUP_BYTES: usize = 4 * 1024 * 1024;
 
 /// The most jobs of one claim; a claim is one unit, and whoever can do more claims again.
 pub(crate) const MAX_CLAIMED_JOBS: usize = 10_000;

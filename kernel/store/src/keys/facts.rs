@@ -7,8 +7,8 @@ use kith_model::time::Timestamp;
 use sha2::Sha256;
 
 use super::{
-    ALIAS, COUNTS, DEDUPE, EDGE, EVENT, Key, ORDINAL, PERSON, SHARD_BYTES, STATEMENT, SUPPRESSION, VETO, shard_of,
-    sortable,
+    ALIAS, APPLIED, COUNTS, DEDUPE, EDGE, EVENT, Key, ORDINAL, PERSON, SHARD_BYTES, STATEMENT, SUPPRESSION, VETO,
+    shard_of, sortable,
 };
 use crate::KeyRange;
 
@@ -194,6 +194,11 @@ impl Key {
     /// How many ordinals were given to identities so far.
     pub fn ordinals(workspace: WorkspaceId) -> Key {
         Key::new(ORDINAL, workspace, 0, &[])
+    }
+
+    /// Which identity rules a workspace's history is tied by, and how far a change of them has come.
+    pub fn applied_rules(workspace: WorkspaceId) -> Key {
+        Key::new(APPLIED, workspace, 0, &[])
     }
 
     /// A workspace's totals, kept in the commit that changes them.

@@ -26,7 +26,9 @@ pub enum Definition {
     ModelVersion = 0x0b,
     AuditHead = 0x0c,
     IdentityRules = 0x0d,
-    TrackingPlan = 0x10,
+    DictionaryEntry = 0x10,
+    RecordRules = 0x11,
+    TrackingPlan = 0x12,
 }
 
 impl Key {

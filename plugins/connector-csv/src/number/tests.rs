@@ -38,6 +38,13 @@ fn what_has_one_reading_is_read() {
         (",5", "0.5"),
         ("-.5", "-0.5"),
         ("€ 19,99", "19.99"),
+        ("1,234円", "1234"),
+        ("1.234 JPY", "1234"),
+        ("KRW 12,500", "12500"),
+        ("₩1,000", "1000"),
+        ("250.000 ₫", "250000"),
+        ("-1,234円", "-1234"),
+        ("1,234.50円", "1234.50"),
         ("19,99 €", "19.99"),
         ("19.99 EUR", "19.99"),
         ("EUR19.99", "19.99"),
@@ -256,5 +263,26 @@ proptest! {
         if let Some(large) = value.checked_mul(10_i64.pow(u32::try_from(zeros).unwrap())) {
             prop_assert_eq!(whole(&format!("{value}e{zeros}")), Some(large));
         }
+    }
+}
+
+/// Every currency's code and every sign, before and after, with and without a space.
+#[test]
+fn any_currency_may_stand_on_either_side() {
+    let signs = "$ £ ¤ ¥ ֏ ؋ ৳ ฿ ៛ ﷼ € ₹ ₽ ₿ ₺ 円 元 원 zł kr Kč USD eur Jpy CHF KWD XCG AU$ R$";
+    for sign in signs.split(' ') {
+        for (amount, expected) in [("12.50", "12.50"), ("1.234,50", "1234.50"), ("7", "7"), ("1'234", "1234")] {
+            for text in [
+                format!("{sign}{amount}"),
+                format!("{sign} {amount}"),
+                format!("{amount}{sign}"),
+                format!("{amount}\u{a0}{sign}"),
+            ] {
+                assert_eq!(json(&text).as_deref(), Ok(expected), "{text}");
+            }
+        }
+        // Three digits behind one sign are read where the currency has no cents alone.
+        let without = ["円", "원", "Jpy"].contains(&sign);
+        assert_eq!(json(&format!("1,234 {sign}")).is_ok(), without, "{sign}");
     }
 }

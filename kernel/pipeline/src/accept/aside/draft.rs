@@ -29,6 +29,9 @@ struct Written {
     traits: Option<Box<RawValue>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     context: Option<Box<RawValue>>,
+    /// Whether the rules of the workspace have been applied to it: they are not applied twice.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    ruled: bool,
 }
 
 /// JSON as it is; what is none as a text of it, so that it can be seen.
@@ -48,7 +51,22 @@ fn text(json: Option<Box<RawValue>>) -> String {
 
 /// The event as JSON.
 pub(crate) fn write(draft: &DraftEvent) -> String {
+    written(draft, false)
+}
+
+/// The same of one that the rules of the workspace have been applied to.
+pub(crate) fn write_ruled(draft: &DraftEvent) -> String {
+    written(draft, true)
+}
+
+/// Whether the rules have been applied to the event that such a JSON tells of.
+pub(crate) fn is_ruled(written: &str) -> bool {
+    serde_json::from_str::<Written>(written).is_ok_and(|written| written.ruled)
+}
+
+fn written(draft: &DraftEvent, ruled: bool) -> String {
     let written = Written {
+        ruled,
         kind: draft.kind,
         name: draft.name.clone(),
         message_id: draft.message_id.clone(),

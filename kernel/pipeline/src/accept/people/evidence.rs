@@ -46,17 +46,17 @@ pub(crate) enum Followed {
 }
 
 /// The event that gave an edge as it is stored: its time and message.
-type Given = (Timestamp, String);
+pub(super) type Given = (Timestamp, String);
 
 /// Under which of its ends an edge is stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct HeldEdge {
-    low: Option<Given>,
-    high: Option<Given>,
+    pub low: Option<Given>,
+    pub high: Option<Given>,
 }
 
 /// What one end of an edge does with it.
-enum Place {
+pub(super) enum Place {
     /// It is stored there, from this or an earlier event.
     Stays,
     /// It is stored there, and this event is earlier.
@@ -91,6 +91,9 @@ pub(super) struct Proposal {
     pub starts: BTreeSet<SourceIdentityId>,
     /// An edge that counted does no longer.
     pub retracts: bool,
+    /// Whether partitioning takes in the whole profile of everybody whom it meets, because the profiles as they stand are of
+    /// other rules.
+    pub whole_profiles: bool,
 }
 
 pub(super) fn other_end(id: EdgeId, end: SourceIdentityId) -> SourceIdentityId {
@@ -117,6 +120,9 @@ impl People {
         }
         let edge = Edge { id, time: link.time, source: link.source, message_id: link.message_id.to_owned() };
         let identifiers = (self.head(low)?.identifier.clone(), self.head(high)?.identifier.clone());
+        if !rules.follows(id.evidence, &identifiers.0.kind, &identifiers.1.kind) {
+            return Ok(Followed::Vetoed(Veto::Unfollowed));
+        }
         let rank = EdgeRank::new(id.evidence, edge.time, &identifiers.0, &identifiers.1);
         let mut proposal = Proposal {
             edge: id,
@@ -124,6 +130,7 @@ impl People {
             counts: Vec::new(),
             starts: BTreeSet::from([low, high]),
             retracts: false,
+            whole_profiles: false,
         };
         let was_shared = self.head(low)?.is_shared(rules) || self.head(high)?.is_shared(rules);
         let at_low = self.place(low, &edge, &rank, (&held.low, is_known(&held.low)), rules, &mut proposal)?;
@@ -185,7 +192,7 @@ impl People {
     }
 
     /// Where an edge is stored, as the work under way leaves it.
-    fn held_edge(&mut self, id: EdgeId) -> Result<HeldEdge, ReadError> {
+    pub(super) fn held_edge(&mut self, id: EdgeId) -> Result<HeldEdge, ReadError> {
         let stored = if let Some(held) = self.edges.get(&id) {
             held.clone()
         } else if self.is_new(id.low) || self.is_new(id.high) {
@@ -212,7 +219,7 @@ impl People {
 
     /// What `end` does with an edge of `rank`; its part of the proposal. `held` is how the edge is stored there, and whether
     /// that is no later than the event at hand.
-    fn place(
+    pub(super) fn place(
         &mut self,
         end: SourceIdentityId,
         edge: &Edge,

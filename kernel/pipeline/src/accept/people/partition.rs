@@ -36,6 +36,7 @@ impl Proposal {
             counts: Vec::new(),
             starts: BTreeSet::from([one, other]),
             retracts: true,
+            whole_profiles: false,
         }
     }
 }
@@ -146,6 +147,10 @@ impl People {
             let head = self.proposed(identity, proposal)?;
             found.identities.insert(identity, head.identifier.clone());
             found.behind.extend(head.is_behind().then_some(identity));
+            if proposal.whole_profiles {
+                let (_, root) = self.root(identity)?;
+                open.extend(root.members.iter().filter(|member| !found.identities.contains_key(member)));
+            }
             if head.is_shared(rules) {
                 continue;
             }

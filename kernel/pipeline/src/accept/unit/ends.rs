@@ -4,6 +4,7 @@ use kith_model::id::WorkspaceId;
 use kith_store::{Operation, Precondition, ReadError};
 
 use super::{Totals, Workspace};
+use crate::accept::reweigh::Noted;
 
 impl Workspace {
     pub(in crate::accept) fn id(&self) -> WorkspaceId {
@@ -35,11 +36,22 @@ impl Workspace {
         self.quota.forget_unit();
         self.quality.forget_unit();
         self.totals.forget_unit();
+        self.forget_noted();
+    }
+
+    /// What the unit was to note of rules is noted by a later one.
+    fn forget_noted(&mut self) {
+        if self.applied_noted == Noted::WithUnit {
+            self.applied_noted = Noted::No;
+        }
     }
 
     /// The group is durable.
     pub(in crate::accept) fn committed(&mut self) {
         self.people.committed();
+        if self.applied_noted == Noted::WithUnit {
+            self.applied_noted = Noted::Yes;
+        }
         self.seen.committed();
         self.quota.ended();
         self.quality.committed();
@@ -50,6 +62,7 @@ impl Workspace {
         self.seen.committed_in_part()?;
         self.quota.ended();
         self.quality.committed_in_part();
+        self.forget_noted();
         self.people.committed_in_part()?;
         self.totals = Totals::open(self.store.as_ref(), self.id)?;
         Ok(())

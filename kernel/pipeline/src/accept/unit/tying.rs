@@ -56,13 +56,23 @@ impl Workspace {
     /// The identity of an identifier as it came, tied to that of its normal form.
     fn name(&mut self, named: &Named, given: &EventFacts<'_>, tied: &mut Tied) -> Result<SourceIdentityId, ReadError> {
         let spelled = self.people.identify(&named.spelled, given.received_at)?;
+        self.note_standing(spelled)?;
         self.follow_alias(spelled, &named.spelled, given, tied)?;
         if named.spelled != named.normal {
             let normal = self.people.identify(&named.normal, given.received_at)?;
+            self.note_standing(normal)?;
             self.follow_alias(normal, &named.normal, given, tied)?;
             self.rule(EdgeId::behind(spelled, normal, Evidence::Spelling), given, tied)?;
         }
         Ok(spelled)
+    }
+
+    /// Whoever is new ties nobody from the beginning where the rules say so.
+    fn note_standing(&mut self, identity: SourceIdentityId) -> Result<(), ReadError> {
+        match self.rules.ties_nobody.is_empty() || !self.people.is_of_event(identity) {
+            true => Ok(()),
+            false => self.people.note_standing(identity, &self.rules),
+        }
     }
 
     /// Where an alias named somebody before there was anybody of that id, it holds from now on.

@@ -11,7 +11,7 @@ use kith_model::time::DAY_MS;
 
 use super::body::{ActionBody, PatchAction, ReEntryBody};
 use crate::api::extract::check_text;
-use crate::api::view::payload;
+use crate::api::view::json;
 use crate::catalogue::WorkspaceTables;
 use crate::error::ApiError;
 
@@ -53,10 +53,11 @@ pub(super) fn read(
     check_text(&table::PURPOSE_TEXT, &wanted.purpose)?;
     // Consents are kept by it, and some letters are longer in lower case.
     check_text(&table::PURPOSE_TEXT, &wanted.purpose.to_lowercase())?;
-    if !wanted.payload.is_object() {
+    // Numbers stay as they are written, digit by digit.
+    let payload = json(wanted.payload.get()).get().to_owned();
+    if !payload.starts_with('{') {
         return Err(moment.at("payload", "write a JSON object"));
     }
-    let payload = wanted.payload.to_string();
     check_text(&table::PAYLOAD_TEXT, &payload)?;
     let inputs: BTreeSet<String> = plugin.manifest.inputs.iter().map(|input| input.name.clone()).collect();
     kith_pipeline::check_payload(&payload, &inputs).map_err(|error| moment.at("payload", error.to_string()))?;
@@ -125,7 +126,7 @@ pub(super) fn body(tables: &WorkspaceTables, moment: Moment, action: &Action) ->
         channel: tables.installation_name(action.channel),
         purpose: action.purpose.clone(),
         basis: action.basis,
-        payload: payload(&action.payload),
+        payload: json(&action.payload),
         re_entry: match action.re_entry {
             ReEntry::Never => ReEntryBody::Never,
             ReEntry::Always => ReEntryBody::Always,

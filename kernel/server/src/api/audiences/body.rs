@@ -4,7 +4,7 @@ use kith_model::audience::{Audience, ConsentBasis, Reach};
 use kith_model::budget::table;
 use kith_pipeline::{AudienceStatus, ConditionFault, Count};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::action::{self, Moment};
@@ -27,7 +27,7 @@ pub(crate) struct ActionBody {
     pub(super) basis: ConsentBasis,
     /// What the message says; its texts are templates over the channel's inputs.
     #[schema(value_type = Object)]
-    pub(super) payload: Value,
+    pub(super) payload: Box<RawValue>,
     /// Whether a person for whom it has fired is written to again.
     #[serde(default)]
     pub(super) re_entry: ReEntryBody,
@@ -68,7 +68,7 @@ pub(crate) struct PatchAction {
     pub(super) basis: Option<ConsentBasis>,
     /// All of it, in place of the present one.
     #[schema(value_type = Option<Object>)]
-    pub(super) payload: Option<Value>,
+    pub(super) payload: Option<Box<RawValue>>,
     pub(super) re_entry: Option<ReEntryBody>,
     #[schema(value_type = Option<String>, pattern = "^(skip|send)$")]
     pub(super) existing: Option<Reach>,

@@ -56,6 +56,7 @@ pub(crate) async fn preview(
     let caller = authority.caller;
     app.ask(move |app, patience| {
         app.reads.note(&caller, "audience.preview", [reads::sealed(app, "condition", &wanted.condition)]);
+        super::mask(app, &caller)?.insist(&wanted.condition)?;
         let mut body = counted(app, workspace, &wanted.condition, patience)?;
         body.warnings = Some(super::doubts(app, &caller, &wanted.condition)?);
         Ok(Json(body))

@@ -43,7 +43,13 @@ pub(crate) struct StatedBody {
     profiles: Vec<String>,
 }
 
-fn refused(error: StatementError) -> ApiError {
+impl StatedBody {
+    pub(super) fn new(profiles: Vec<String>) -> StatedBody {
+        StatedBody { profiles }
+    }
+}
+
+pub(super) fn refused(error: StatementError) -> ApiError {
     match error {
         StatementError::Unknown(_) => ApiError::missing(error.to_string()),
         StatementError::Same(..) => ApiError::at("", error.to_string()),
@@ -63,7 +69,7 @@ fn refused(error: StatementError) -> ApiError {
 }
 
 /// Whose the two are now.
-async fn profiles_of(app: &Arc<App>, who: &Acting, pair: &[Identifier; 2]) -> Result<Vec<String>, ApiError> {
+pub(super) async fn profiles_of(app: &Arc<App>, who: &Acting, pair: &[Identifier; 2]) -> Result<Vec<String>, ApiError> {
     let (workspace, pair) = (who.workspace, pair.clone());
     app.offload(move |app| {
         let found = pair.iter().map(|identifier| app.kernel.profile_by_identifier(workspace, identifier));
@@ -74,14 +80,19 @@ async fn profiles_of(app: &Arc<App>, who: &Acting, pair: &[Identifier; 2]) -> Re
 }
 
 /// Who acts, and where.
-struct Acting {
-    workspace: kith_model::id::WorkspaceId,
-    actor: Actor,
+pub(super) struct Acting {
+    pub workspace: kith_model::id::WorkspaceId,
+    pub actor: Actor,
 }
 
 /// What is about to be done is in the audit log before it is done. It names profiles and no identifiers, which an erasure could
 /// not take out of the log.
-async fn write_down(app: &Arc<App>, who: &Acting, action: &'static str, before: &[String]) -> Result<(), ApiError> {
+pub(super) async fn write_down(
+    app: &Arc<App>,
+    who: &Acting,
+    action: &'static str,
+    before: &[String],
+) -> Result<(), ApiError> {
     let (workspace, actor, before) = (who.workspace, who.actor.clone(), before.to_vec());
     app.offload(move |app| {
         app.change(workspace, actor, |draft| {

@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use kith_model::id::WorkspaceId;
 use kith_model::identity::{AliasRule, Case, IdentityRules, Shape, TypeRules};
+use kith_pipeline::change_token;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::extract::{Authority, Json as Body, right};
+use crate::api::extract::{Authority, Confirmation, Json as Body, Query, right};
 use crate::app::App;
+use crate::catalogue::Actor;
 use crate::error::{ApiError, Problem};
 
 /// What is an identifier, and what may be joined. What is absent has its default.
@@ -37,6 +40,13 @@ pub(crate) struct IdentityRulesBody {
     /// `merge`: an alias from one user to another makes them one. `refuse`: it does not, and is counted as not followed.
     #[schema(value_type = String)]
     alias: AliasRule,
+    /// Identifiers that tie nobody, each as `TYPE:VALUE` in its normal form: all that they tied is undone.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    ties_nobody: BTreeSet<String>,
+    /// Evidence that is not followed: `same_event`, `alias`, `spelling` or `same_id`, or one of them with a type, e.g.
+    /// `same_event:phone`. All that it tied is undone.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    unfollowed: BTreeSet<String>,
 }
 
 /// What a value of one type is.
@@ -79,6 +89,8 @@ impl From<&IdentityRules> for IdentityRulesBody {
             types: _,
             phone_region,
             alias,
+            ties_nobody,
+            unfollowed,
         } = rules.clone();
         IdentityRulesBody {
             limits,
@@ -90,12 +102,14 @@ impl From<&IdentityRules> for IdentityRulesBody {
             types,
             phone_region,
             alias,
+            ties_nobody,
+            unfollowed,
         }
     }
 }
 
 impl IdentityRulesBody {
-    fn checked(self) -> Result<IdentityRules, ApiError> {
+    pub(super) fn checked(self) -> Result<IdentityRules, ApiError> {
         let types = self.types.into_iter().map(|(kind, rules)| {
             let TypeRulesBody { case, shape, blocked_values, max_bytes } = rules;
             (kind, TypeRules { case, shape, blocked_values, max_bytes })
@@ -110,6 +124,8 @@ impl IdentityRulesBody {
             types: types.collect(),
             phone_region: self.phone_region,
             alias: self.alias,
+            ties_nobody: self.ties_nobody,
+            unfollowed: self.unfollowed,
         };
         rules.check().map_err(|error| ApiError::at(error.field, error.problem))?;
         Ok(rules)
@@ -129,30 +145,53 @@ pub(crate) async fn read(
     Ok(Json(IdentityRulesBody::from(&*tables.identity_rules())))
 }
 
-/// Replace the identity rules: what is absent has its default again. They hold for what comes from now on; what was tied
-/// under the earlier ones stays until evidence that comes later is weighed with it.
+/// Replace the identity rules: what is absent has its default again. They hold for what comes from now on, and history is tied
+/// by them in the background; `POST /api/v1/identity/rules/dry-run` tells before what that does, and its `token` in `confirm`
+/// lets the change be made only from the rules that it was looked at with.
 #[utoipa::path(
-    put, path = "/api/v1/identity/rules", tag = "identity", security(("key" = ["identity:write"])),
+    put, path = "/api/v1/identity/rules", tag = "identity", security(("key" = ["identity:write"])), params(Confirmation),
     request_body = IdentityRulesBody,
-    responses((status = 200, body = IdentityRulesBody), (status = 400, body = Problem), (status = 413, body = Problem)),
+    responses(
+        (status = 200, body = IdentityRulesBody), (status = 400, body = Problem), (status = 409, body = Problem),
+        (status = 413, body = Problem),
+    ),
 )]
 pub(crate) async fn replace(
     State(app): State<Arc<App>>,
     authority: Authority<right::IdentityWrite>,
+    Query(query): Query<Confirmation>,
     Body(wanted): Body<IdentityRulesBody>,
 ) -> Result<Json<IdentityRulesBody>, ApiError> {
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
     let rules = wanted.checked()?;
+    put(&app, workspace, actor, "identity.rules", rules, query.confirm).await.map(Json)
+}
+
+/// Put rules in force, audited; with a token only where they take the place of those that it names.
+pub(super) async fn put(
+    app: &Arc<App>,
+    workspace: WorkspaceId,
+    actor: Actor,
+    action: &'static str,
+    rules: IdentityRules,
+    token: Option<String>,
+) -> Result<IdentityRulesBody, ApiError> {
     app.offload(move |app| {
         let shown = |rules: &IdentityRules| {
             serde_json::to_value(IdentityRulesBody::from(rules))
                 .map_err(|error| ApiError::internal("writing identity rules", error))
         };
         app.change(workspace, actor, |draft| {
-            let (before, after) = (shown(&draft.tables().identity_rules())?, shown(&rules)?);
-            draft.audit("identity.rules", "identity rules", Some(before), Some(after))?;
+            let current = draft.tables().identity_rules();
+            if token.as_deref().is_some_and(|token| token != change_token(&current, &rules)) {
+                let message = "the token is of another change, or the identity rules have changed since; look again at what \
+                               the change does";
+                return Err(ApiError::Conflict { code: "confirmation-stale", message: message.to_owned() });
+            }
+            let (before, after) = (shown(&current)?, shown(&rules)?);
+            draft.audit(action, "identity rules", Some(before), Some(after))?;
             draft.put_identity_rules(rules.clone());
-            Ok(Json(IdentityRulesBody::from(&rules)))
+            Ok(IdentityRulesBody::from(&rules))
         })
     })
     .await

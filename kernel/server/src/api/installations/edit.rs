@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kith_host::CheckError;
+use kith_host::{CheckError, check_secret};
 use kith_model::budget::table;
 use kith_model::id::InstallationName;
 use kith_model::network::Network;
@@ -16,9 +16,9 @@ use serde_json::Value;
 use crate::api::convert::{bad_config, refused_config};
 use crate::api::extract::check_text;
 use crate::app::App;
-use crate::catalogue::{Draft, PluginRow, WorkspaceTables};
-use crate::error::ApiError;
-use crate::wiring::Loading;
+use crate::catalogue::{Draft, InstallationRow, PluginRow, WorkspaceTables};
+use crate::error::{ApiError, Mistake};
+use crate::wiring::{Loading, sensitive_inputs};
 
 /// The version asked for, or the newest.
 pub(super) fn pick_version(
@@ -139,7 +139,7 @@ impl<'a> CheckedConfig<'a> {
     }
 }
 
-/// Only secrets that the manifest asks for can be set, to values that have room in a request.
+/// Only secrets that the manifest asks for can be set, to values that have room in a request and are of the form that it asks for.
 pub(super) fn check_secrets<'a>(
     manifest: &Manifest,
     secrets: impl Iterator<Item = (&'a String, Option<&'a String>)> + Clone,
@@ -147,12 +147,15 @@ pub(super) fn check_secrets<'a>(
     for value in secrets.clone().filter_map(|(_, value)| value) {
         check_text(&table::SECRET_TEXT, value)?;
     }
-    let mut names = secrets.map(|(name, _)| name);
-    let is_requested = |name: &String| manifest.capabilities.secrets.iter().any(|request| request.name == *name);
-    match names.find(|name| !is_requested(name)) {
-        None => Ok(()),
-        Some(name) => Err(ApiError::at(format!("secrets.{name}"), format!("{} asks for no such secret", manifest.id))),
+    for (name, value) in secrets {
+        let place = || format!("secrets.{name}");
+        let request = manifest.capabilities.secrets.iter().find(|request| request.name == *name);
+        let request =
+            request.ok_or_else(|| ApiError::at(place(), format!("{} asks for no such secret", manifest.id)))?;
+        // One that cannot be used would be found out at the first message, long after whoever gave it is gone.
+        value.map_or(Ok(()), |value| check_secret(request, value)).map_err(|problem| ApiError::at(place(), problem))?;
     }
+    Ok(())
 }
 
 /// An installation that is live has every secret without which its plugin cannot work: it would fail at each message, and every
@@ -175,6 +178,9 @@ pub(super) fn check_complete(
     }
 }
 
+/// Sensitive things that a grant names at most.
+const MAX_SENSITIVE: usize = 500;
+
 /// How much is sent at once is said of channels alone, and within what the server itself can be told: a channel that may
 /// send nothing would be live and never send, and a larger number would be lowered unseen.
 pub(super) fn check_grants(kind: PluginKind, grants: &Grants) -> Result<(), ApiError> {
@@ -191,6 +197,9 @@ pub(super) fn check_grants(kind: PluginKind, grants: &Grants) -> Result<(), ApiE
     if grants.consent.is_some() && kind != PluginKind::Connector {
         return Err(ApiError::at("grants.consent", format!("a {kind} tells of nobody's consent; leave it out")));
     }
+    if grants.sensitive.len() > MAX_SENSITIVE {
+        return Err(ApiError::at("grants.sensitive", format!("at most {MAX_SENSITIVE}")));
+    }
     for (place, range) in grants.networks.iter().enumerate() {
         let message = match range.parse::<Network>() {
             Ok(network) if network.is_private() => continue,
@@ -200,6 +209,29 @@ pub(super) fn check_grants(kind: PluginKind, grants: &Grants) -> Result<(), ApiE
         return Err(ApiError::at(format!("grants.networks[{place}]"), message));
     }
     Ok(())
+}
+
+/// A plugin reads what the data dictionary calls sensitive only where a grant names it.
+pub(super) fn check_sensitive(draft: &Draft<'_>, row: &InstallationRow, plugin: &PluginRow) -> Result<(), ApiError> {
+    let seen = sensitive_inputs(draft.tables(), row, plugin);
+    let missing: Vec<&str> = seen
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .filter(|name| !row.grants.sensitive.iter().any(|g| g == name))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "{} reads {}, which the data dictionary calls sensitive; grant it by name in `grants.sensitive`, or say `grants: \
+         \"later\"`, which holds it until then",
+        plugin.manifest.id,
+        missing.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    );
+    let mistakes = missing
+        .iter()
+        .map(|name| Mistake { path: "grants.sensitive".to_owned(), message: format!("`{name}` is not among them") });
+    Err(ApiError::BadInput { code: "sensitive-not-granted", message, mistakes: mistakes.collect() })
 }
 
 /// The mode asked for. Quarantine is the kernel's to impose, and shadow runs do not exist.
@@ -245,15 +277,17 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
         .secrets
         .iter()
         .flat_map(|request| request.hosts.iter().map(|host| format!("secret `{}` to `{host}`", request.name)));
+    let checking = capabilities.secrets.iter().filter(|request| request.hosts.is_empty());
+    let checking = checking.map(|request| format!("secret `{}` to check signatures with", request.name));
     let recipients = capabilities.recipients.iter().map(|request| identifiers_of(&request.kind));
     let emits = capabilities.emits.iter().map(|name| format!("to emit `{name}`"));
     let state = (capabilities.kv_bytes > 0).then(|| "state of its own".to_owned());
-    inputs.chain(recipients).chain(http).chain(secrets).chain(emits).chain(state)
+    inputs.chain(recipients).chain(http).chain(secrets).chain(checking).chain(emits).chain(state)
 }
 
 #[cfg(test)]
 mod tests {
-    use kith_model::plugin::{Capabilities, InputSpec, RecipientRequest, SecretRequest};
+    use kith_model::plugin::{Capabilities, InputSpec, RecipientRequest, SecretForm, SecretRequest};
     use kith_model::table::ColumnType;
 
     use super::*;
@@ -310,6 +344,7 @@ mod tests {
                 hosts: Vec::new(),
                 reason: String::new(),
                 optional: name == "second",
+                form: SecretForm::Text,
             })
             .to_vec();
         let check = |mode, has: &[&str]| {

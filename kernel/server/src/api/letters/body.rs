@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use crate::api::deliveries::{DeliveryBody, Withholding, delivery_body};
 use crate::api::masks::Sight;
 use crate::api::profiles::person;
+use crate::api::sensitive::Mask;
 use crate::api::view::time;
 use crate::catalogue::WorkspaceTables;
 
@@ -176,10 +177,10 @@ pub(super) fn letter_name(letter: &DeadLetter) -> String {
 pub(super) fn letter_body(
     tables: &WorkspaceTables,
     letter: DeadLetter,
-    sight: Sight,
+    (sight, mask): (Sight, &Mask),
     length: Length,
 ) -> DeadLetterBody {
-    let mut withholding = Withholding::new(sight);
+    let mut withholding = Withholding::new(mask.sight_of_records(sight));
     match letter {
         DeadLetter::Record(letter) => record_body(tables, *letter, withholding, length),
         DeadLetter::Computation { id, installation, at, code, message, profiles } => DeadLetterBody::Computation {
@@ -199,7 +200,10 @@ pub(super) fn letter_body(
             raw: withholding.of("raw", String::from_utf8_lossy(&raw).into_owned()),
             withheld: withholding.fields,
         },
-        DeadLetter::Delivery(view) => DeadLetterBody::Delivery(delivery_body(tables, view, sight)),
+        DeadLetter::Delivery(view) => {
+            let sight = mask.sight_of(tables, view.audience, sight);
+            DeadLetterBody::Delivery(delivery_body(tables, view, sight))
+        }
     }
 }
 

@@ -1,8 +1,11 @@
 //! Rows of people as lines of a file. A spreadsheet takes a cell that begins like a formula for one, and runs it: such texts get
 //! an apostrophe in front, which spreadsheets do not show.
 
-use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
+use serde_json::value::RawValue;
+
+use crate::api::view::json;
 use crate::error::ApiError;
 
 /// How a list is written.
@@ -37,30 +40,35 @@ impl Format {
         text
     }
 
-    /// Add a row.
-    pub(super) fn line(self, names: &[String], cells: &[Value], text: &mut String) {
+    /// Add a row, whose cells are JSON.
+    pub(super) fn line(self, names: &[String], cells: &[String], text: &mut String) {
         match self {
-            Format::Csv => csv_line(cells.iter().map(cell), text),
+            Format::Csv => csv_line(cells.iter().map(|value| cell(value)), text),
             Format::Ndjson => {
-                let object: Map<String, Value> = names.iter().cloned().zip(cells.iter().cloned()).collect();
-                text.push_str(&Value::Object(object).to_string());
+                let object: BTreeMap<&str, Box<RawValue>> =
+                    names.iter().map(String::as_str).zip(cells.iter().map(|cell| json(cell))).collect();
+                // Texts as keys and JSON as values can always be written.
+                text.push_str(&serde_json::to_string(&object).unwrap_or_default());
                 text.push('\n');
             }
         }
     }
 }
 
-/// A value as a cell: texts as they are, lists with `; ` between, nothing for null.
-fn cell(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => escaped(text),
-        // A number with a sign is one, and no formula.
-        Value::Number(_) | Value::Bool(_) => value.to_string(),
-        Value::Array(items) if items.iter().all(Value::is_string) => {
-            escaped(&items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("; "))
-        }
-        Value::Array(_) | Value::Object(_) => value.to_string(),
+/// A JSON value as a cell: texts as they are, lists of texts with `; ` between, nothing for null. Everything else stands as it is
+/// stored, numbers with all of their digits.
+fn cell(value: &str) -> String {
+    let value = json(value);
+    let text = value.get();
+    match text.as_bytes().first() {
+        Some(b'"') => serde_json::from_str(text).map_or_else(|_| escaped(text), |text: String| escaped(&text)),
+        Some(b'[') => match serde_json::from_str::<Vec<String>>(text) {
+            // A text that has the separator in it would read as two.
+            Ok(items) if items.iter().all(|item| !item.contains(';')) => escaped(&items.join("; ")),
+            _ => text.to_owned(),
+        },
+        _ if text == "null" => String::new(),
+        _ => text.to_owned(),
     }
 }
 
@@ -90,14 +98,31 @@ fn csv_line(cells: impl Iterator<Item = String>, text: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     fn line(cells: &[Value]) -> String {
-        let mut text = String::new();
-        Format::Csv.line(&[], cells, &mut text);
+        let (cells, mut text) = (cells.iter().map(Value::to_string).collect::<Vec<_>>(), String::new());
+        Format::Csv.line(&[], &cells, &mut text);
         text
+    }
+
+    /// Whatever number a sender wrote stands in a file digit by digit; one that no float is near is a text in JSON.
+    #[test]
+    fn numbers_stand_in_files_as_they_came() {
+        let whole = (1..60_usize).map(|digits| "1234567890".repeat(6)[..digits].to_owned());
+        let fractions = (1..40_usize).map(|digits| format!("0.{}", &"1029384756".repeat(4)[..digits]));
+        let forms = ["1.10", "-0.0", "1e21", "1E-7", "100000000000000000000.0", "9007199254740993", "0.1e400"];
+        for number in whole.chain(fractions).chain(forms.map(str::to_owned)) {
+            let (mut csv, mut lines) = (String::new(), String::new());
+            let cells = [number.clone(), format!("{{\"a\":[{number}]}}")];
+            Format::Csv.line(&[], &cells, &mut csv);
+            let json = if number == "0.1e400" { format!("\"{number}\"") } else { number.clone() };
+            assert!(csv.starts_with(&format!("{number},")), "{number}: {csv}");
+            Format::Ndjson.line(&["n".to_owned(), "o".to_owned()], &cells, &mut lines);
+            assert_eq!(lines, format!("{{\"n\":{json},\"o\":{{\"a\":[{json}]}}}}\n"));
+        }
     }
 
     #[test]
@@ -115,6 +140,8 @@ mod tests {
             (json!("a,b"), "\"a,b\""),
             (json!("say \"x\""), "\"say \"\"x\"\"\""),
             (json!(["a", "b"]), "\"a; b\""),
+            (json!(["a; b", "c"]), r#""[""a; b"",""c""]""#),
+            (json!(["a", 1]), r#""[""a"",1]""#),
             (json!(["=a"]), "'=a"),
             (json!({ "a": 1 }), "\"{\"\"a\"\":1}\""),
         ] {

@@ -167,12 +167,18 @@ async fn refusals_and_traps_are_typed_and_hide_what_is_inside() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_gets_its_settings() {
-    let server = server();
-    let key = source(&server, FIRST);
+    let told = server_with(|config| config.http.public_url = Some("https://kith.example".parse().unwrap()));
+    let key = source(&told, FIRST);
     let path = format!("/v1/projects/{key}/settings");
-    let settings = ask(&server, "GET", &path).header("host", "kith.example").empty().await.with(200);
-    assert_eq!(settings["integrations"]["Segment.io"]["apiHost"], "kith.example/v1");
-    ask(&server, "GET", "/v1/projects/nobody/settings").empty().await.problem(404, "not-found");
+    for host in ["kith.example", "evil.example", "127.0.0.1"] {
+        let settings = ask(&told, "GET", &path).header("host", host).empty().await.with(200);
+        let client = &settings["integrations"]["Segment.io"];
+        assert_eq!((&client["apiHost"], &client["protocol"]), (&json!("kith.example/v1"), &json!("https")), "{host}");
+    }
+    let untold = server();
+    let path = format!("/v1/projects/{}/settings", source(&untold, FIRST));
+    ask(&untold, "GET", &path).header("host", "evil.example").empty().await.problem(503, "no-public-url");
+    ask(&untold, "GET", "/v1/projects/nobody/settings").empty().await.problem(404, "not-found");
 }
 
 #[tokio::test(flavor = "multi_thread")]

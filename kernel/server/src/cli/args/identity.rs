@@ -35,6 +35,34 @@ pub(crate) enum IdentityCommand {
         /// The other, as `TYPE:VALUE`
         other: String,
     },
+    /// Undo all that one identifier tied, or all that one kind of evidence did: shows what changes, and asks for `--confirm`
+    Undo {
+        /// The identifier as `TYPE:VALUE`; it goes on naming somebody, and ties nobody
+        #[arg(required_unless_present = "evidence", conflicts_with = "evidence")]
+        identifier: Option<String>,
+        /// `same_event`, `alias`, `spelling` or `same_id`, or one of them with a type, e.g. `spelling:phone`
+        #[arg(long)]
+        evidence: Option<String>,
+        /// Take an undo back
+        #[arg(long)]
+        back: bool,
+        /// Make the change that this token names
+        #[arg(long, value_name = "TOKEN")]
+        confirm: Option<String>,
+    },
+    /// The identifiers that somebody parted
+    Splits {
+        /// At most so many
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
+        limit: u64,
+    },
+    /// Take a split of two identifiers back: evidence decides about them again
+    Unsplit {
+        /// One, as `TYPE:VALUE`
+        one: String,
+        /// The other, as `TYPE:VALUE`
+        other: String,
+    },
     /// Why two identifiers are one person: the shortest way of evidence, with its events
     Why {
         /// An identifier as `TYPE:VALUE`, or a profile id
@@ -54,5 +82,13 @@ pub(crate) enum RulesCommand {
     Set {
         /// JSON, or `@FILE`
         rules: String,
+        /// Say what the change would do to the people that there are, and change nothing
+        #[arg(long, conflicts_with = "confirm")]
+        dry_run: bool,
+        /// Change only what the dry run with this token looked at
+        #[arg(long, value_name = "TOKEN")]
+        confirm: Option<String>,
     },
+    /// Whether the people that there are follow the rules in force, and how far a change of them has come
+    Status,
 }

@@ -128,11 +128,17 @@ pub(crate) struct InstallArgs {
     /// A type of identifiers that a channel is given, e.g. `email`; repeat for more. The default is all that it asks for
     #[arg(long, value_name = "TYPE")]
     pub(crate) grant_recipient: Vec<String>,
+    /// Something sensitive that it may read, as conditions write it, e.g. `traits.salary`; repeat for more
+    #[arg(long, value_name = "NAME")]
+    pub(crate) grant_sensitive: Vec<String>,
     /// Bytes of its own state
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub(crate) grant_kv: u64,
+    /// Let what the source says of consent end refusals: for imports and servers of your own, never for keys that stand in pages
+    #[arg(long)]
+    pub(crate) grant_consent: bool,
     /// Install it without grants although its configuration names hosts; they are granted later
-    #[arg(long, conflicts_with_all = ["grant_http", "grant_network", "grant_recipient", "grant_kv", "secret"])]
+    #[arg(long, conflicts_with_all = ["grant_http", "grant_network", "grant_recipient", "grant_sensitive", "grant_kv", "grant_consent", "secret"])]
     pub(crate) grants_later: bool,
     /// Install it switched off, e.g. because a secret is still to come
     #[arg(long)]
@@ -163,9 +169,15 @@ pub(crate) struct InstallationChangeArgs {
     /// A type of identifiers that a channel is given; those that are given take the place of the present ones
     #[arg(long, value_name = "TYPE")]
     pub(crate) grant_recipient: Vec<String>,
+    /// Something sensitive that it may read; those that are given take the place of the present ones
+    #[arg(long, value_name = "NAME")]
+    pub(crate) grant_sensitive: Vec<String>,
     /// Bytes of its own state
     #[arg(long, value_name = "BYTES")]
     pub(crate) grant_kv: Option<u64>,
+    /// Whether what the source says of consent may end refusals
+    #[arg(long, value_name = "give|keep")]
+    pub(crate) grant_consent: Option<ConsentGrantArg>,
     /// Take a configuration that names a host which is not granted yet
     #[arg(long)]
     pub(crate) grants_later: bool,
@@ -182,6 +194,13 @@ pub(crate) struct SendingArgs {
     /// Requests of a channel that are under way to one host at once; `none` leaves it to the server
     #[arg(long, value_parser = parse_bound, value_name = "N|none")]
     pub(crate) requests_per_host: Option<Bound>,
+}
+
+/// Whether a source may end refusals of consent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ConsentGrantArg {
+    Give,
+    Keep,
 }
 
 /// A limit, or none of one's own.

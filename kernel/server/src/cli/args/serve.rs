@@ -7,6 +7,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 use kith::config::{HttpLimits, KEEP_DEAD_LETTERS_DAYS};
 use kith::front::{Proxies, ProxyHeader};
+use kith::public::PublicUrl;
 use kith::serve::TlsFiles;
 use kith_model::budget::table;
 use kith_model::network::{InvalidNetwork, Network};
@@ -30,6 +31,8 @@ fn guest_memory() -> RangedU64ValueParser<u64> {
 
 /// `table::GUEST_MEMORY` and `table::GUEST_OUTPUT`; a test compares.
 pub(super) const LEAST_GUEST_MEMORY_MIB: u64 = 80;
+/// What a server without people and plugins takes, and a few bodies.
+const LEAST_MEMORY_MIB: u64 = 128;
 const MOST_GUEST_MEMORY_MIB: u64 = 1 << 24;
 
 #[derive(Debug, Args)]
@@ -72,6 +75,10 @@ pub(crate) struct ServeArgs {
     /// control group's, at least 256]
     #[arg(long, env = "KITH_GUEST_MEMORY", value_name = "MIB", value_parser = guest_memory())]
     pub(crate) guest_memory: Option<u64>,
+    /// What the process may take in memory, in MiB; while it takes more, bodies of requests are refused [default: three quarters
+    /// of the machine's or the control group's, at least 512]
+    #[arg(long, env = "KITH_MEMORY", value_name = "MIB", value_parser = clap::value_parser!(u64).range(LEAST_MEMORY_MIB..=MOST_GUEST_MEMORY_MIB))]
+    pub(crate) memory: Option<u64>,
     /// Workspaces that there may be, at most
     #[arg(long, env = "KITH_MAX_WORKSPACES", value_name = "N", default_value_t = WORKSPACES, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub(crate) max_workspaces: u64,
@@ -109,6 +116,10 @@ pub(crate) struct ExposureArgs {
     /// the one proxy
     #[arg(long, value_name = "CIDR", requires = "behind_proxy")]
     pub(crate) trusted_proxy: Vec<Network>,
+    /// The address under which browsers reach the server, e.g. https://events.example.com: what Segment's browser client is told to
+    /// send to. Without it that is told only to who names the address that it is connected to
+    #[arg(long, env = "KITH_PUBLIC_URL", value_name = "URL")]
+    pub(crate) public_url: Option<PublicUrl>,
     /// The header in which the proxy names the client
     #[arg(long, value_enum, default_value_t = ForwardedHeader::XForwardedFor, requires = "behind_proxy")]
     pub(crate) proxy_header: ForwardedHeader,
@@ -158,6 +169,9 @@ pub(crate) struct BudgetArgs {
     /// Bodies of requests in memory together, in bytes; senders whose head does not name a key share a sixteenth of it
     #[arg(long, env = "KITH_INTAKE_MEMORY", value_name = "BYTES", default_value_t = table::INTAKE_MEMORY.default, value_parser = memory())]
     pub(crate) intake_memory: u64,
+    /// What one source may bring in an hour, in bytes
+    #[arg(long, env = "KITH_SOURCE_BYTES", value_name = "BYTES", default_value_t = table::SOURCE_BYTES.default, value_parser = budget())]
+    pub(crate) source_bytes: u64,
 }
 
 impl BudgetArgs {
@@ -172,6 +186,7 @@ impl BudgetArgs {
             max_bytes_per_key: self.key_memory,
             max_ingest_bytes: size(self.intake_memory),
             proxies: exposure.proxies(),
+            public_url: exposure.public_url.clone(),
             tls: exposure.tls(),
             ..HttpLimits::default()
         }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::cli::{Failure, output, print_json};
+use crate::cli::{Failure, digits, output, print_json};
 
 /// Show what a file would become; a failure where rows would be rejected, so that a script stops before it imports.
 pub(super) fn show(answer: &Value, json: bool) -> Result<(), Failure> {
@@ -47,6 +47,10 @@ fn report(answer: &Value) -> String {
             "by the source's tracking plan: {unplanned} events are not in it, {violations} do not meet their schema\n"
         ));
     }
+    let dropped = output::number(answer, "dropped_count");
+    if dropped > 0 {
+        text.push_str(&format!("{} events would be dropped by rule\n", output::count(dropped)));
+    }
     let codes = answer.get("rejected_codes").and_then(Value::as_object).into_iter().flatten();
     let codes: Vec<Vec<String>> =
         codes.map(|(code, count)| vec![code.clone(), output::count(count.as_u64().unwrap_or_default())]).collect();
@@ -76,7 +80,7 @@ fn event(event: &Value) -> Vec<String> {
         _ => "when received".to_owned(),
     };
     let object = |name: &str| match event.get(name) {
-        Some(Value::Object(object)) if !object.is_empty() => Value::Object(object.clone()).to_string(),
+        Some(Value::Object(object)) if !object.is_empty() => digits::line(&Value::Object(object.clone())),
         _ => String::new(),
     };
     vec![name, time, identifiers.collect::<Vec<_>>().join(" "), object("properties"), object("traits")]

@@ -13,7 +13,7 @@ use crate::cli::Failure;
 use crate::cli::args::ImportArgs;
 
 /// The media type of rows in which only texts are quoted.
-const ROWS: &str = "application/vnd.kith.rows+csv";
+pub(super) const ROWS: &str = "application/vnd.kith.rows+csv";
 
 /// A file to be read.
 pub(super) struct Input {
@@ -45,7 +45,9 @@ impl Input {
     pub(super) fn args(&self, args: &ImportArgs) -> ImportArgs {
         let mut args = args.clone();
         if let Some((_, content)) = &self.unpacked {
-            let beside = PathBuf::from(format!("{}.rejected.csv", args.file.display()));
+            // Read again as people write, a number of the sheet would be another one, or none: `1.234` has two meanings.
+            let ending = if *content == Content::Rows { "rejected.rows.csv" } else { "rejected.csv" };
+            let beside = PathBuf::from(format!("{}.{ending}", args.file.display()));
             args.rejected.get_or_insert(beside);
             if *content == Content::Rows {
                 args.content_type.get_or_insert_with(|| ROWS.to_owned());

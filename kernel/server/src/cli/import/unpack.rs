@@ -6,6 +6,7 @@ use std::io::{Cursor, Read, Write};
 use calamine::{DataType, Reader, SheetVisible, Sheets, open_workbook_auto_from_rs};
 use zip::ZipArchive;
 
+use super::wellformed;
 use crate::cli::args::UnpackArgs;
 
 /// The rows and columns that a sheet of Excel can have; a file that names more is broken or meant to harm.
@@ -59,10 +60,28 @@ pub(super) fn unpack(bytes: &[u8], args: &UnpackArgs, to: impl Write) -> Result<
         if !is_workbook {
             return entry(&mut archive, args.entry.as_deref(), &mut to);
         }
+        insist_on_whole(&mut archive)?;
     }
     let book = open_workbook_auto_from_rs(Cursor::new(bytes))
         .map_err(|error| format!("the workbook does not read: {error}"))?;
     sheet(book, args.sheet.as_deref(), &mut to)
+}
+
+/// Refuse a workbook of which a part that holds cells or their texts is not whole: it would be read up to the mistake, without a word.
+fn insist_on_whole(archive: &mut ZipArchive<Cursor<&[u8]>>) -> Result<(), String> {
+    let holds_cells = |name: &&str| {
+        let is_sheet = name.starts_with("xl/worksheets/") && name.ends_with(".xml");
+        is_sheet || matches!(*name, "xl/sharedStrings.xml" | "xl/workbook.xml" | "content.xml")
+    };
+    let names: Vec<String> = archive.file_names().filter(holds_cells).map(str::to_owned).collect();
+    for name in names {
+        let part = archive.by_name(&name).map_err(|error| format!("`{name}` cannot be unpacked: {error}"))?;
+        let problem = wellformed::problem(part).map_err(|error| format!("`{name}` cannot be unpacked: {error}"))?;
+        if let Some(problem) = problem {
+            return Err(format!("the workbook is broken: in `{name}` {problem}; save it again, or as CSV"));
+        }
+    }
+    Ok(())
 }
 
 /// A writer that ends an expansion without end.
@@ -247,10 +266,17 @@ fn text(value: &impl DataType) -> String {
     }
     if let Some(time) = value.get_datetime() {
         let (year, month, day, hour, minute, second, ms) = time.to_ymd_hms_milli();
-        let clock = format!("{hour:02}:{minute:02}:{second:02}.{ms:03}");
-        // Less than a day is a time of day or a duration.
+        let fraction = if ms == 0 { String::new() } else { format!(".{ms:03}") };
+        let clock = format!("{hour:02}:{minute:02}:{second:02}{fraction}");
+        let date = format!("{year:04}-{month:02}-{day:02}");
+        // Less than a day is a time of day or a duration; a cell with a date alone holds its midnight.
         let is_clock = time.is_duration() || time.as_f64() < 1.0;
-        return quoted(&if is_clock { clock } else { format!("{year:04}-{month:02}-{day:02}T{clock}") });
+        let is_date = (hour, minute, second, ms) == (0, 0, 0, 0);
+        return quoted(&match (is_clock, is_date) {
+            (true, _) => clock,
+            (false, true) => date,
+            (false, false) => format!("{date}T{clock}"),
+        });
     }
     let iso = value.get_datetime_iso().or_else(|| value.get_duration_iso());
     iso.map(quoted).or_else(|| value.get_error().map(|error| quoted(&error.to_string()))).unwrap_or_default()

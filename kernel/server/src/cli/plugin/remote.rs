@@ -6,11 +6,11 @@ use std::time::Duration;
 use kith_model::id::Name;
 use serde_json::{Value, json};
 
-use crate::cli::args::{Bound, InstallArgs, InstallationChangeArgs, PluginCommand, SendingArgs};
+use crate::cli::args::{Bound, ConsentGrantArg, InstallArgs, InstallationChangeArgs, PluginCommand, SendingArgs};
 use crate::cli::client::{ApiError, Client, encode, pause};
 use crate::cli::consent::Consent;
 use crate::cli::output::{self, Step, cut, field};
-use crate::cli::{Failure, items, json_argument, print_json};
+use crate::cli::{Failure, digits, items, json_argument, print_json};
 
 /// How often a running fit is looked at.
 const FIT_POLL: Duration = Duration::from_millis(200);
@@ -131,6 +131,12 @@ fn installation(args: &InstallArgs) -> Result<Value, Failure> {
     if !args.grant_recipient.is_empty() {
         body["grants"]["recipients"] = json!(args.grant_recipient);
     }
+    if !args.grant_sensitive.is_empty() {
+        body["grants"]["sensitive"] = json!(args.grant_sensitive);
+    }
+    if args.grant_consent {
+        body["grants"]["consent"] = json!("give");
+    }
     args.sending.apply(&mut body["grants"]);
     if !secrets.is_empty() {
         body["secrets"] = Value::Object(secrets);
@@ -203,7 +209,9 @@ impl InstallationChangeArgs {
         !self.grant_http.is_empty()
             || !self.grant_network.is_empty()
             || !self.grant_recipient.is_empty()
+            || !self.grant_sensitive.is_empty()
             || self.grant_kv.is_some()
+            || self.grant_consent.is_some()
             || !self.secret.is_empty()
             || self.sending.messages_at_once.is_some()
             || self.sending.requests_per_host.is_some()
@@ -230,8 +238,16 @@ fn grants(mut grants: Value, args: &InstallationChangeArgs, secrets: &serde_json
     if !args.grant_recipient.is_empty() {
         grants["recipients"] = json!(args.grant_recipient);
     }
+    if !args.grant_sensitive.is_empty() {
+        grants["sensitive"] = json!(args.grant_sensitive);
+    }
     if let Some(bytes) = args.grant_kv {
         grants["kv_bytes"] = json!(bytes);
+    }
+    match args.grant_consent {
+        Some(ConsentGrantArg::Give) => grants["consent"] = json!("give"),
+        Some(ConsentGrantArg::Keep) => drop(grants.as_object_mut().and_then(|grants| grants.remove("consent"))),
+        None => {}
     }
     args.sending.apply(&mut grants);
     grants
@@ -245,15 +261,22 @@ fn changed(installation: &Value) -> String {
     };
     let grants = &installation["grants"];
     let mut rows = vec![
-        vec!["config".to_owned(), cut(&installation["config"].to_string(), 200)],
+        vec!["config".to_owned(), cut(&digits::line(&installation["config"]), 200)],
         vec!["secrets".to_owned(), list(&installation["secrets"])],
         vec!["http".to_owned(), list(&grants["http"])],
     ];
     if grants.get("networks").is_some() {
         rows.push(vec!["networks".to_owned(), list(&grants["networks"])]);
     }
+    if grants.get("sensitive").is_some() {
+        rows.push(vec!["sensitive".to_owned(), list(&grants["sensitive"])]);
+    }
     let of_secrets = grants["secrets"].as_object().into_iter().flatten();
     rows.extend(of_secrets.map(|(name, hosts)| vec![format!("secret {name} to"), list(hosts)]));
+    if field(installation, "kind") == "connector" {
+        let consent = if grants["consent"] == "give" { "give" } else { "keep" };
+        rows.push(vec!["consent".to_owned(), consent.to_owned()]);
+    }
     if field(installation, "kind") == "channel" {
         rows.push(vec!["recipients".to_owned(), list(&grants["recipients"])]);
         for name in ["messages_at_once", "requests_per_host"] {
@@ -331,7 +354,7 @@ fn installations(installations: &[Value]) -> String {
 }
 
 fn one_installation(answer: &Value) -> String {
-    with_to_do(format!("{answer:#}"), std::slice::from_ref(answer))
+    with_to_do(digits::pretty(answer), std::slice::from_ref(answer))
 }
 
 /// A text, and below it what is to be done for installations that wait for somebody.
@@ -436,18 +459,23 @@ mod tests {
             grant_http: vec!["c.example".into()],
             grant_network: vec!["10.1.0.0/16".parse().unwrap()],
             grant_recipient: Vec::new(),
+            grant_sensitive: Vec::new(),
             grant_kv: None,
+            grant_consent: Some(ConsentGrantArg::Give),
             grants_later: false,
             sending: SendingArgs { messages_at_once: Some(Bound::None), ..Default::default() },
         };
         assert!(args.changes_grants());
         let secrets = secrets(&args.secret).unwrap();
         let expected = json!({
-            "http": ["c.example"], "networks": ["10.1.0.0/16"], "kv_bytes": 5, "recipients": ["email"], "limits": { "messages_at_once": null },
+            "http": ["c.example"], "networks": ["10.1.0.0/16"], "kv_bytes": 5, "recipients": ["email"], "limits": { "messages_at_once": null }, "consent": "give",
             "secrets": { "signing": ["c.example"], "fine": ["b.example"], "token": ["c.example"] },
         });
         assert_eq!(grants(present.clone(), &args, &secrets), expected);
-        let none = InstallationChangeArgs { secret: vec!["signing=y".into()], grant_http: Vec::new(), ..args };
+        let given = grants(present.clone(), &args, &secrets);
+        let kept = InstallationChangeArgs { grant_consent: Some(ConsentGrantArg::Keep), ..args };
+        assert_eq!(grants(given, &kept, &secrets).get("consent"), None);
+        let none = InstallationChangeArgs { secret: vec!["signing=y".into()], grant_http: Vec::new(), ..kept };
         let secrets = super::secrets(&none.secret).unwrap();
         assert_eq!(
             grants(present, &none, &secrets)["secrets"],
@@ -465,7 +493,9 @@ mod tests {
             grant_network: Vec::new(),
             secret: vec!["signing=whsec_x=".into()],
             grant_recipient: Vec::new(),
+            grant_sensitive: Vec::new(),
             grant_kv: 0,
+            grant_consent: true,
             grants_later: false,
             disabled: false,
             sending: SendingArgs::default(),
@@ -474,6 +504,7 @@ mod tests {
         assert_eq!(body["name"], "webhook");
         assert_eq!(body["secrets"], json!({ "signing": "whsec_x=" }));
         assert_eq!(body["grants"]["secrets"], json!({ "signing": ["a.example"] }));
+        assert_eq!(body["grants"]["consent"], "give");
         assert_eq!(body["grants"].get("recipients"), None, "all that the manifest asks for");
         assert_eq!(body["grants"].get("networks"), None);
         let grant_network = vec!["10.1.0.0/16".parse().unwrap()];

@@ -66,11 +66,41 @@ fn texts_are_quoted_and_numbers_dates_and_gaps_are_kept() {
     );
     let book = workbook(&[("Old", "hidden", ""), ("Orders", "visible", &rows)]);
     let expected =
-        "R\"id\",\"a \"\"b\"\"\",\"when\"\n\n12,,\"2024-01-01T12:00:00.000\"\n,1.234,\ntrue,\"1.234\",\"#N/A\"\n";
+        "R\"id\",\"a \"\"b\"\"\",\"when\"\n\n12,,\"2024-01-01T12:00:00\"\n,1.234,\ntrue,\"1.234\",\"#N/A\"\n";
     assert_eq!(unpacked(&book, None, None).as_deref(), Ok(expected));
     assert_eq!(unpacked(&book, Some("Old"), None).as_deref(), Ok("R"));
     let missing = unpacked(&book, Some("New"), None).unwrap_err();
     assert_eq!(missing, "the workbook has no sheet `New`; it has: Old, Orders");
+}
+
+/// Wherever the sheet was cut, and whatever stands in its place, it is no sheet with fewer rows.
+#[test]
+fn a_sheet_that_is_not_whole_is_broken_and_not_empty() {
+    let text = format!(r#"{HEADER}<row r="2"><c r="A2"><v>12</v></c></row>"#);
+    for cut in (0..text.len()).step_by(7) {
+        let part = format!("<worksheet><sheetData>{}", &text[..cut]);
+        let files = [("[Content_Types].xml", "<Types/>"), ("xl/worksheets/sheet1.xml", part.as_str())];
+        let error = unpacked(&archive(&files), None, None).unwrap_err();
+        assert!(error.contains("the workbook is broken: in `xl/worksheets/sheet1.xml`"), "{cut}: {error}");
+    }
+    for part in ["", "no xml", "<worksheet><sheetData></worksheet></sheetData>"] {
+        let files = [("[Content_Types].xml", "<Types/>"), ("xl/worksheets/sheet1.xml", part)];
+        assert!(unpacked(&archive(&files), None, None).unwrap_err().contains("the workbook is broken"), "{part}");
+    }
+}
+
+#[test]
+fn dates_of_cells_are_dates_and_times_of_day_stay_with_them() {
+    for (serial, written) in [
+        ("45292", "2024-01-01"),
+        ("45292.5", "2024-01-01T12:00:00"),
+        ("45292.0000115741", "2024-01-01T00:00:01"),
+        ("0.5", "12:00:00"),
+    ] {
+        let rows = format!(r#"<row r="1"><c r="A1" s="1"><v>{serial}</v></c></row>"#);
+        let text = unpacked(&workbook(&[("S", "visible", &rows)]), None, None).unwrap();
+        assert_eq!(text, format!("R\"{written}\"\n"), "{serial}");
+    }
 }
 
 #[test]
