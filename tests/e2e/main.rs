@@ -25,6 +25,7 @@ mod isolation;
 mod letters;
 mod outside;
 mod people;
+mod quality;
 mod records;
 mod restart;
 mod segment;

@@ -3,6 +3,7 @@
 //! `manifest/reader.rs`; the configuration's schema is `manifest/config.rs`.
 
 mod config;
+mod planned;
 mod reader;
 mod schema;
 mod sections;
@@ -13,6 +14,7 @@ use kith_model::budget::table;
 use kith_model::plugin::Manifest;
 
 pub use config::{ConfigError, ConfigMistake, validate_config};
+pub use planned::PlannedSchema;
 use reader::Reading;
 
 /// The largest manifest that is read. The biggest of ours is 4 KiB; a schema of 64 KiB is more than anyone will fill in.

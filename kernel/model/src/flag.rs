@@ -20,6 +20,12 @@ pub const LIST_FOR_OBJECT: &str = "list-for-object";
 /// What stood where an object belongs is none, and was left out.
 pub const NOT_AN_OBJECT: &str = "not-an-object";
 
+/// The tracking plan has no event of the name.
+pub const UNPLANNED_EVENT: &str = "unplanned-event";
+
+/// It is not as the tracking plan has it, at the place behind the colon.
+pub const PLAN_VIOLATION: &str = "plan-violation";
+
 /// A rule of the workspace took a property, a fact or an identifier out. Behind the colon are the rule and the version of the
 /// rules, e.g. `rule-dropped:no-ssn@3`; the same of the other rules.
 pub const RULE_DROPPED: &str = "rule-dropped";
@@ -35,7 +41,7 @@ pub const RULE_HASHED: &str = "rule-hashed";
 
 /// Every code that is counted by its name: those of the reader of JSON, of the kernel and of the first-party connectors. A plugin's own
 /// codes are counted together, so that no sender and no plugin makes a series of figures.
-const CODES: [&str; 29] = [
+const CODES: [&str; 31] = [
     "half-surrogate",
     "invalid-utf8",
     "not-a-number",
@@ -60,6 +66,8 @@ const CODES: [&str; 29] = [
     CLOCK_CORRECTED,
     TIME_CLAMPED,
     "id-unreadable",
+    UNPLANNED_EVENT,
+    PLAN_VIOLATION,
     RULE_DROPPED,
     RULE_RENAMED,
     RULE_NOT_RENAMED,

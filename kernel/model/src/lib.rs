@@ -22,3 +22,4 @@ pub mod sending;
 pub mod slot;
 pub mod table;
 pub mod time;
+pub mod tracking;

@@ -20,6 +20,7 @@ pub(crate) mod moment;
 mod named;
 mod never_seen;
 pub(crate) mod people;
+pub(crate) mod quality;
 pub(crate) mod queue;
 pub(crate) mod reweigh;
 pub(crate) mod rules;
@@ -30,6 +31,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use kith_features::Zone;
 use kith_model::consent::Giver;
 use kith_model::event::{DraftEvent, EventOrigin, RejectedRecord};
 use kith_model::id::{InstallationId, WorkspaceId};
@@ -43,7 +45,7 @@ use crate::pool::{Pool, Tasks, Turn};
 use crate::rows::DeliveryTotals;
 use crate::views::Acceptance;
 use aside::{Again, Input};
-use lane::Lane;
+use lane::{Lane, LaneRules};
 pub(crate) use queue::submission_bytes;
 
 /// How many rejections an answer lists; all are counted.
@@ -154,7 +156,7 @@ impl Lanes {
 
     /// The lane of a workspace, begun where there is none and its rules are given; `None` once the stage stops. Nothing else
     /// begins one, because what comes late for a workspace that was closed would be written without its realm's key.
-    fn lane(&self, id: WorkspaceId, rules: Option<(IdentityRules, [u8; 32])>) -> Option<Arc<Lane>> {
+    fn lane(&self, id: WorkspaceId, rules: Option<LaneRules>) -> Option<Arc<Lane>> {
         let known = self.lanes.read().get(&id).cloned();
         if let (Some(lane), None) = (&known, &rules) {
             return Some(Arc::clone(lane));
@@ -164,7 +166,7 @@ impl Lanes {
             return None;
         }
         let rules = rules?;
-        let lane = lanes.entry(id).or_insert_with(|| Arc::new(Lane::new(id, IdentityRules::default())));
+        let lane = lanes.entry(id).or_insert_with(|| Arc::new(Lane::new(id)));
         *lane.rules.lock() = rules;
         Some(Arc::clone(lane))
     }
@@ -186,8 +188,8 @@ impl Accept {
     }
 
     /// A workspace's rules, at the start or changed. Its lane begins to read its state, if it has not.
-    pub(crate) fn set_rules(&self, id: WorkspaceId, rules: IdentityRules, realm_key: [u8; 32]) {
-        if self.lanes.lane(id, Some((rules, realm_key))).is_some() {
+    pub(crate) fn set_rules(&self, id: WorkspaceId, identity: IdentityRules, realm_key: [u8; 32], zone: Zone) {
+        if self.lanes.lane(id, Some(LaneRules { identity, realm_key, zone })).is_some() {
             self.pool.wake(id);
         }
     }

@@ -2,6 +2,7 @@
 
 mod again;
 mod faults;
+mod judging;
 pub(crate) mod occurrences;
 mod preview;
 pub(crate) mod session;
@@ -14,6 +15,7 @@ use kith_model::consent::Giver;
 use kith_model::event::EventOrigin;
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::{Answer, Connector, PluginFault, ReceiveError, Received, Refusal, SourceRequest};
+use kith_model::tracking::TrackingPlan;
 use kith_store::CommitError;
 use tokio::sync::oneshot;
 
@@ -107,6 +109,8 @@ pub struct Intake {
     workspace: WorkspaceId,
     source: InstallationId,
     sender: Arc<Sender>,
+    /// What the source is expected to send.
+    plan: Option<Arc<TrackingPlan>>,
     occurrences: Occurrences,
     session: Option<Session>,
     /// What one call of the connector may take.
@@ -174,6 +178,7 @@ impl Intake {
         Ok(Intake {
             trial,
             sender,
+            plan: compiled.setup.tracking.get(&source).cloned(),
             occurrences: Occurrences::default(),
             session: None,
             asked: Asked { workspace, source, version },
@@ -326,7 +331,8 @@ impl Intake {
             return Err(self.fault(PluginFault::InvalidOutput(problem), &request.body));
         }
         self.buffer = request.body[consumed..].to_vec();
-        let input = self.input(request.body, resume.clone(), places);
+        let judged = self.judge(&mut events).await;
+        let input = self.input(request.body, resume.clone(), places, judged);
         self.request.resume = resume;
         self.answer = answer.or_else(|| self.answer.take());
         self.notes = notes;
@@ -334,7 +340,7 @@ impl Intake {
             let workspace = self.shared.workspace(self.workspace).ok_or_else(stopped)?;
             let setup = Arc::clone(&workspace.compiled.load().setup);
             let rules = (&setup.identity_rules, self.sender.rules.as_deref());
-            preview.take(events, &input.places, rejected, rules, self.request.received_at);
+            preview.take(events, &input, rejected, rules, self.request.received_at);
             return Ok(consumed);
         }
         let is_file = self.origin == EventOrigin::Import;

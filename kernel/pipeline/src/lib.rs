@@ -20,6 +20,7 @@ pub mod offload;
 mod plan;
 mod pool;
 mod profiles;
+mod quality;
 mod questions;
 mod react;
 mod rows;
@@ -54,6 +55,7 @@ pub use dry_run::change_token;
 pub use fit::{FitError, FitProgress, FitSlot};
 pub use intake::{Arrival, Intake, IntakeError, MAX_UNCONSUMED_BYTES, Preview, Receipted};
 pub use plan::SetupError;
+pub use quality::{NameChange, SourceQuality, WhatChanged};
 pub use questions::QueryError;
 pub use questions::consents::{ConsentView, StatementView, Suppression, SuppressionChange};
 pub use questions::rules::Tried;
@@ -69,7 +71,7 @@ use accept::Accept;
 use guests::Guests;
 use plan::Plan;
 use pool::Pool;
-use questions::{audience, catalog, count, profile};
+use questions::{audience, count, profile};
 use react::Reactors;
 use shared::{Shared, Wakers, Workspace};
 use workers::Whose;
@@ -191,8 +193,8 @@ impl Kernel {
         wakers.set(pool);
         for (workspace, rules) in opened {
             // With its rules a workspace begins to read its filters, for which nobody waits: the index had the processors first.
-            let realm_key = workspace.compiled.load().setup.realm_key;
-            shared.accept.set_rules(workspace.id, rules, realm_key);
+            let setup = Arc::clone(&workspace.compiled.load().setup);
+            shared.accept.set_rules(workspace.id, rules, setup.realm_key, setup.zone.clone());
             wakers.wake(workspace.id);
         }
         let workspaces: Vec<WorkspaceId> = shared.workspaces.read().keys().copied().collect();
@@ -231,11 +233,12 @@ impl Kernel {
     pub fn put_in_force(&self, checked: CheckedSetup) {
         let setup = &checked.setup;
         let (id, rules, realm_key) = (setup.workspace, setup.identity_rules.clone(), setup.realm_key);
+        let zone = setup.zone.clone();
         match self.shared.workspace(id) {
             Some(workspace) => workspace.configure(checked),
             None => drop(self.begin(checked)),
         }
-        self.shared.accept.set_rules(id, rules, realm_key);
+        self.shared.accept.set_rules(id, rules, realm_key, zone);
         self.shared.wake_reactor(id);
         deliver::start_senders(&self.shared, id);
     }
@@ -355,22 +358,6 @@ impl Kernel {
     /// An audience's size and progress.
     pub fn audience(&self, workspace: WorkspaceId, id: AudienceId) -> Result<AudienceStatus, QueryError> {
         audience::status(&self.shared, workspace, id)
-    }
-
-    /// What may be a mistake in a condition, in words: above all names that nobody has written, which may still come. Who may
-    /// not read people is told nothing of values.
-    pub fn doubts(
-        &self,
-        workspace: WorkspaceId,
-        condition: &str,
-        reads_people: bool,
-    ) -> Result<Vec<String>, QueryError> {
-        catalog::doubts(&self.shared, workspace, condition, reads_people)
-    }
-
-    /// All names of a workspace.
-    pub fn catalog(&self, workspace: WorkspaceId) -> Result<Catalog, QueryError> {
-        catalog::catalog(&self.shared, workspace)
     }
 
     /// A page of an audience's members.

@@ -112,6 +112,7 @@ mod tests {
 
     use super::*;
     use crate::accept::counts::Counts;
+    use crate::accept::quality::SourceCounts;
     use crate::profiles::facts::FactsRow;
     use crate::react::readiness::Readiness;
     use crate::react::seen::SeenRow;
@@ -123,7 +124,8 @@ mod tests {
             format!("| {} | {} | {} | postcard |", R::WHAT, R::OWNER.name(), R::VERSION)
         }
         let format = include_str!("../../store/FORMAT.md");
-        let accepted = [line::<FactsRow>(), line::<Counts>(), line::<Aside>(), line::<LetterTime>()];
+        let accepted =
+            [line::<FactsRow>(), line::<Counts>(), line::<Aside>(), line::<LetterTime>(), line::<SourceCounts>()];
         let sent = [line::<DeliveryRow>(), line::<DeliveryTotals>()];
         let computed = [
             line::<SeenRow>(),

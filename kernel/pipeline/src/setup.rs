@@ -14,6 +14,7 @@ use kith_model::plugin::{Channel, ComputeModel, Connector, InputSpec, OutputSpec
 use kith_model::rules::RecordRules;
 use kith_model::sending::{PureChannel, SendingLimits};
 use kith_model::time::Timestamp;
+use kith_model::tracking::TrackingPlan;
 
 /// The part that an installation plays.
 #[derive(Clone)]
@@ -119,6 +120,8 @@ pub struct Setup {
     /// Where calendar days begin.
     pub zone: Zone,
     pub identity_rules: IdentityRules,
+    /// What sources are expected to send, of those of which anything is.
+    pub tracking: BTreeMap<InstallationId, Arc<TrackingPlan>>,
     /// What names mean: warnings about conditions tell of it.
     pub dictionary: Arc<Dictionary>,
     /// What is dropped, renamed or hashed of records.

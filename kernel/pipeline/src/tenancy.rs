@@ -60,10 +60,11 @@ impl Kernel {
     /// [`SetupError`] as for [`Kernel::configure`].
     pub fn add(&self, setup: Setup) -> Result<(), SetupError> {
         let (id, rules, realm_key) = (setup.workspace, setup.identity_rules.clone(), setup.realm_key);
+        let zone = setup.zone.clone();
         if self.begin(self.check(setup, None)?) == Begun::Already {
             return Ok(());
         }
-        self.shared.accept.set_rules(id, rules, realm_key);
+        self.shared.accept.set_rules(id, rules, realm_key, zone);
         self.shared.wake_reactor(id);
         deliver::start_senders(&self.shared, id);
         Ok(())

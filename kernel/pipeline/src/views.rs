@@ -15,7 +15,8 @@ use kith_model::time::Timestamp;
 mod letters;
 mod rules;
 
-pub use crate::react::seen::{Kinds, Seen};
+pub use crate::accept::quality::SourceCounts;
+pub use crate::react::seen::{Kind, Kinds, Seen};
 pub use crate::shared::Failing;
 pub use letters::{
     DeadLetter, Edit, LetterCount, LetterCounts, LetterFilter, LetterKind, ListedLetter, RecordLetter, Replay,

@@ -30,11 +30,13 @@ pub mod openapi;
 mod people;
 pub(crate) mod plugins;
 mod profiles;
+mod quality;
 mod records;
 mod reservation;
 mod rules;
 pub(crate) mod sensitive;
 mod suppressions;
+mod tracking;
 mod unread;
 mod view;
 mod workspace;
@@ -124,6 +126,12 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(people::export_members))
         .routes(routes!(audiences::explain))
         .routes(routes!(catalog::list))
+        .routes(routes!(quality::list))
+        .routes(routes!(quality::read))
+        .routes(routes!(tracking::suggest))
+        .routes(routes!(tracking::list))
+        .routes(routes!(tracking::read, tracking::replace, tracking::change, tracking::remove))
+        .routes(routes!(tracking::check))
         .routes(routes!(dictionary::list))
         .routes(routes!(dictionary::import))
         .routes(routes!(dictionary::read, dictionary::put, dictionary::change, dictionary::remove))

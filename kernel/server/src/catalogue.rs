@@ -10,6 +10,7 @@ pub mod draft;
 mod locks;
 pub mod rows;
 pub mod sealed;
+pub mod tracking;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
@@ -18,7 +19,7 @@ use arc_swap::ArcSwap;
 use kith_model::audience::Audience;
 use kith_model::budget::{Budget, Exhausted};
 use kith_model::dictionary::{Described, Dictionary};
-use kith_model::id::{AudienceId, InstallationId, WorkspaceId};
+use kith_model::id::{AudienceId, InstallationId, InstallationName, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_model::plugin::PluginId;
 use kith_model::rules::RecordRules;
@@ -37,6 +38,7 @@ pub use rows::{
 
 use self::chain::audit_head;
 use self::locks::Locks;
+use self::tracking::TrackingPlanRow;
 use crate::auth::KeyId;
 
 /// The catalogue could not be read or changed.
@@ -75,6 +77,8 @@ pub struct WorkspaceTables {
     pub states: BTreeMap<InstallationId, (u32, Arc<[u8]>)>,
     /// Sealed secrets by installation and name.
     pub secrets: BTreeMap<(InstallationId, String), Arc<[u8]>>,
+    /// Tracking plans by their names.
+    pub tracking: BTreeMap<String, Arc<TrackingPlanRow>>,
     /// What names mean, and how sensitive they are.
     pub dictionary: Arc<Dictionary>,
     /// What is dropped, renamed or hashed of records.
@@ -101,6 +105,7 @@ impl WorkspaceTables {
             fits: BTreeMap::new(),
             states: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            tracking: BTreeMap::new(),
             dictionary: Arc::default(),
             record_rules: Arc::default(),
             identity_rules: None,
@@ -117,6 +122,13 @@ impl WorkspaceTables {
     /// The installation of that name.
     pub fn installation(&self, name: &str) -> Option<&Arc<InstallationRow>> {
         self.installed().find(|row| row.name.as_str() == name)
+    }
+
+    /// The tracking plan of the source of that name: its own, or the one of all that have none.
+    pub fn plan_of(&self, source: &InstallationName) -> Option<&Arc<TrackingPlanRow>> {
+        let mut plans = self.tracking.values();
+        let own = plans.find(|plan| plan.sources.as_ref().is_some_and(|sources| sources.contains(source)));
+        own.or_else(|| self.tracking.values().find(|plan| plan.sources.is_none()))
     }
 
     /// The audience of that name.
@@ -400,6 +412,9 @@ fn load(store: &dyn Store, row: WorkspaceRow, clock: &dyn Clock) -> Result<Works
     }
     let rules = rows_of::<IdentityRulesRow>(store, workspace, Definition::IdentityRules)?.pop();
     tables.identity_rules = rules.map(|(_, IdentityRulesRow(rules))| Arc::new(rules));
+    for (_, row) in rows_of::<TrackingPlanRow>(store, workspace, Definition::TrackingPlan)? {
+        tables.tracking.insert(row.name.to_string(), Arc::new(row));
+    }
     let mut dictionary = Dictionary::default();
     for (_, row) in rows_of::<DictionaryRow>(store, workspace, Definition::DictionaryEntry)? {
         dictionary.put(row.subject, Described { entry: row.entry, changed_at: row.changed_at });

@@ -23,10 +23,12 @@ mod letters;
 mod output;
 mod plugin;
 mod profile;
+mod quality;
 mod rules;
 mod scaffold;
 mod serve;
 mod status;
+mod tracking;
 mod workspace;
 
 use std::net::SocketAddr;
@@ -135,6 +137,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Identity(command) => identity::run(&command, &client(), json),
         Command::Audience(command) => audience::run(&command, &client(), json),
         Command::Catalog(args) => catalog::run(&args, &client(), json),
+        Command::Source(command) => quality::run(&command, &client(), json),
+        Command::Tracking(command) => tracking::run(&command, &client(), json),
         Command::Dictionary(command) => dictionary::run(&command, &client(), json),
         Command::Rules(command) => rules::run(&command, &client()),
         Command::Key(command) => key::run(&command, &client(), json),

@@ -5,6 +5,7 @@ mod compiling;
 mod components;
 mod kv;
 mod substitute;
+pub(crate) mod tracking;
 mod unavailable;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -75,6 +76,7 @@ pub struct Wiring {
     /// What the last change of each workspace has put to work. A rehearsal whose change is never made must not unload it by
     /// taking its place in `made`.
     in_force: Mutex<HashMap<WorkspaceId, Vec<Loaded>>>,
+    plans: tracking::TrackingPlans,
 }
 
 /// What an installation was made into.
@@ -131,12 +133,14 @@ impl Wiring {
             realms,
             made: Mutex::default(),
             in_force: Mutex::default(),
+            plans: tracking::TrackingPlans::default(),
         }
     }
 
     /// The workspace is no longer run: what its installations were made into holds their secrets.
     pub(crate) fn forget(&self, workspace: WorkspaceId) {
         self.made.lock().retain(|(of, _), _| *of != workspace);
+        self.plans.forget(workspace);
     }
 
     /// Where components are kept.
@@ -194,6 +198,7 @@ impl Wiring {
             identity_rules: identity_rules(tables),
             dictionary: Arc::clone(&tables.dictionary),
             record_rules: Arc::clone(&tables.record_rules),
+            tracking: self.plans.of_sources(tables),
             installations,
             source_names: names.collect(),
             audiences: tables.audiences.values().map(|audience| audience.as_ref().clone()).collect(),

@@ -10,6 +10,7 @@ mod derived;
 mod facts;
 mod kernel;
 mod promises;
+mod quality;
 mod repeats;
 
 use kith_model::id::{Position, SourceIdentityId, WorkspaceId};
@@ -56,6 +57,7 @@ spaces! {
     DEDUPE = 0x28, "fact";
     ORDINAL = 0x29, "fact";
     COUNTS = 0x2a, "fact";
+    SOURCE_COUNTS = 0x2b, "fact";
     FILE_ROW = 0x2d, "fact";
     IMPORT = 0x2e, "fact";
     DERIVED = 0x30, "derived";

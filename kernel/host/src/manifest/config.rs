@@ -35,7 +35,7 @@ const MAX_SHOWN: usize = 200;
 /// How many mistakes are told of one configuration.
 const MAX_MISTAKES: usize = 20;
 
-fn cut(text: String) -> String {
+pub(super) fn cut(text: String) -> String {
     match text.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
@@ -100,7 +100,7 @@ pub fn validate_config(manifest: &Manifest, config: Value) -> Result<Value, Conf
 const MAX_COMPILED_PATTERN: usize = 256 << 10;
 
 /// A validator that takes time in proportion to a text's length, whatever the pattern, and follows nothing out of the schema.
-fn validator(schema: &Value) -> Result<Validator, ValidationError<'static>> {
+pub(super) fn validator(schema: &Value) -> Result<Validator, ValidationError<'static>> {
     let patterns = PatternOptions::regex().size_limit(MAX_COMPILED_PATTERN);
     jsonschema::draft202012::options().with_pattern_options(patterns).build(schema)
 }

@@ -14,6 +14,7 @@ use kith_model::event::{DraftEvent, RejectedRecord};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::RecordPlace;
 use kith_model::time::Timestamp;
+use kith_model::tracking::Judgements;
 use kith_store::{Key, Operation, ReadError, Store, row};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -45,6 +46,8 @@ pub(crate) struct Input {
     pub resume: Option<Vec<u8>>,
     /// Where each of the events stands in it.
     pub places: Vec<RecordPlace>,
+    /// What the source's tracking plan says of them.
+    pub judged: Judgements,
     /// Where the connector failed on the whole of it.
     pub has_failed: bool,
 }

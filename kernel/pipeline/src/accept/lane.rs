@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use kith_features::Zone;
 use kith_model::id::{Position, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_store::{CommitError, Committed, ReadError, Store, Unit};
@@ -19,6 +20,15 @@ const MAX_GROUP_EVENTS: usize = 4096;
 /// A group is closed when its units have this many bytes: whoever waits behind it waits for them to be written.
 const MAX_GROUP_BYTES: usize = 2 << 20;
 
+/// What of a workspace's setup its lane works by.
+#[derive(Clone)]
+pub(super) struct LaneRules {
+    pub identity: IdentityRules,
+    pub realm_key: [u8; 32],
+    /// Where the days begin by which is counted.
+    pub zone: Zone,
+}
+
 /// One workspace's lane.
 pub(super) struct Lane {
     id: WorkspaceId,
@@ -26,7 +36,7 @@ pub(super) struct Lane {
     /// What people said, which is carried out before anything else of a turn.
     pub statements: Mutex<Statements>,
     /// The rules in force; the lane takes them over at its next turn.
-    pub rules: Mutex<(IdentityRules, [u8; 32])>,
+    pub rules: Mutex<LaneRules>,
     /// Read from the store at the first turn. Only the lane's turn locks it.
     workspace: Mutex<Option<Workspace>>,
 }
@@ -45,15 +55,16 @@ pub(super) struct Turned {
 }
 
 impl Lane {
-    pub(super) fn new(id: WorkspaceId, rules: IdentityRules) -> Lane {
-        let (waiting, rules) = (Mutex::default(), Mutex::new((rules, kith_store::keys::UNKEYED_REALM)));
-        Lane { id, waiting, statements: Mutex::default(), rules, workspace: Mutex::new(None) }
+    pub(super) fn new(id: WorkspaceId) -> Lane {
+        let (identity, realm_key) = (IdentityRules::default(), kith_store::keys::UNKEYED_REALM);
+        let rules = Mutex::new(LaneRules { identity, realm_key, zone: Zone::utc() });
+        Lane { id, waiting: Mutex::default(), statements: Mutex::default(), rules, workspace: Mutex::new(None) }
     }
 
     /// One group: take what waits, build, commit, answer. The caches' bytes are shared among so many `lanes`.
     pub(super) fn turn(&self, store: &Arc<dyn Store>, lanes: usize) -> Turned {
         let mut held = self.workspace.lock();
-        let (rules, realm_key) = self.rules.lock().clone();
+        let LaneRules { identity: rules, realm_key, zone } = self.rules.lock().clone();
         if held.is_none() {
             match Workspace::open(store, self.id, rules.clone(), realm_key) {
                 Ok(workspace) => *held = Some(workspace),
@@ -61,6 +72,7 @@ impl Lane {
             }
         }
         let Some(workspace) = held.as_mut() else { return Turned { turn: Turn::Again, freed_bytes: 0 } };
+        workspace.zone = zone;
         workspace.people.share_with(lanes);
         if let Err(error) = workspace.take_rules(rules) {
             tracing::error!(workspace = self.id.0, %error, "new identity rules wait, because a row that they touch cannot be read");

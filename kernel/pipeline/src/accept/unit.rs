@@ -4,14 +4,17 @@
 //! large is halved until the one event that is too large is alone, and only an error of the store itself ends a submission.
 
 mod ends;
+mod judged;
+mod notes;
+mod reports;
 #[cfg(test)]
 mod tests;
 mod tying;
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use kith_features::Zone;
 use kith_model::change::Change;
 use kith_model::consent::Giver;
 use kith_model::event::{DraftEvent, Event, EventOrigin, RejectedRecord};
@@ -25,15 +28,17 @@ use super::aside::{KeptParts, Part, Quota};
 use super::counts::Totals;
 use super::dedupe::{Seen, SeenMessages, Unseen};
 use super::moment::{self, Moment};
-use super::named::{self, LeftOut};
+use super::named;
 use super::people::{Followed, People, Spoken};
+use super::quality::{LATE_AFTER_MS, Quality, SourceCounts};
 use super::reweigh::{self, AppliedRules, Noted};
 use super::rules::Ruled;
 use super::validate::Checked;
 use super::{Submission, content, validate};
-use crate::profiles::facts::{EventFacts, MAX_TRAIT_BYTES, MAX_TRAIT_NAME_BYTES, MAX_TRAITS};
-use crate::rows::{Letter, RawForm};
+use crate::profiles::facts::EventFacts;
+use crate::rows::Letter;
 use crate::views::{Acceptance, Verdict};
+use notes::{Note, not_followed, surplus_traits};
 
 /// Most events of one unit: enough that a unit's own cost vanishes.
 const MAX_UNIT_EVENTS: usize = 1_000;
@@ -74,7 +79,9 @@ pub(super) struct Workspace {
     pub(super) seen: SeenMessages,
     totals: Totals,
     quota: Quota,
+    quality: Quality,
     pub rules: IdentityRules,
+    pub zone: Zone,
     /// By which rules history is tied, and whether the store has that as it is here.
     pub(super) applied: AppliedRules,
     pub(super) applied_noted: Noted,
@@ -101,6 +108,10 @@ struct Draft<'s> {
     letters: Vec<Letter>,
     kept: KeptParts,
     acceptance: Acceptance,
+    /// What the source's counts have beside the answer's.
+    counts: SourceCounts,
+    /// Whether what is taken is the refusal of consent in a record that is counted already, and that no plan judges.
+    is_refusal: bool,
     /// Events that were taken.
     events: u64,
     /// Types and reasons of values that name nobody of which one was kept aside: a sender who has no addresses says so in
@@ -156,7 +167,9 @@ impl Workspace {
             seen: SeenMessages::open(Arc::clone(store), id)?,
             totals: Totals::open(store.as_ref(), id)?,
             quota: Quota::new(Arc::clone(store), id),
+            quality: Quality::new(Arc::clone(store), id),
             rules,
+            zone: Zone::utc(),
             unnamed: 0,
             max_unit_bytes: kith_store::MAX_UNIT_BYTES,
         })
@@ -202,6 +215,8 @@ impl Workspace {
             letters: Vec::new(),
             kept: progress.kept,
             acceptance: Acceptance::default(),
+            counts: SourceCounts::default(),
+            is_refusal: false,
             events: 0,
             left_out: BTreeSet::new(),
         };
@@ -233,6 +248,7 @@ impl Workspace {
         let first = progress.next;
         let progress = Progress { next: to, kept: draft.kept };
         let acceptance = std::mem::take(&mut draft.acceptance);
+        draft.counts.complete(&acceptance);
         let mut unit = self.finish(draft, is_last)?;
         if let Some(piece) = &submission.piece {
             unit.operations.extend(piece.notes(self.id, first, &acceptance, is_last));
@@ -280,10 +296,15 @@ impl Workspace {
             validate::Refusal::None => Ok(""),
             validate::Refusal::Lost => Ok(LOST),
             // The rules have been applied to whom it names.
-            validate::Refusal::Readable(refusal) => match self.accept_event(draft, &Ruled::plain(&refusal), index)? {
-                Verdict::Accepted => Ok("; the refusal of consent in it was taken"),
-                _ => Ok(LOST),
-            },
+            validate::Refusal::Readable(refusal) => {
+                draft.is_refusal = true;
+                let heard = self.accept_event(draft, &Ruled::plain(&refusal), index);
+                draft.is_refusal = false;
+                match heard? {
+                    Verdict::Accepted => Ok("; the refusal of consent in it was taken"),
+                    _ => Ok(LOST),
+                }
+            }
         }
     }
 
@@ -324,6 +345,11 @@ impl Workspace {
             Ok(message) => message,
             Err(verdict) => return Ok(verdict),
         };
+        if let Some(refused) = draft.judge(index) {
+            // What it would have taken the place of stays.
+            self.people.forget_event();
+            return Ok(Verdict::Rejected(refused));
+        }
         // What comes again was sent live, as far as it names its sending.
         let origin = if submission.again.is_some() { EventOrigin::Client } else { submission.origin };
         let Moment { time, flags: of_time, original } = moment::of(event, submission.received_at, origin);
@@ -348,6 +374,8 @@ impl Workspace {
         let mut flags = flag::kept(&event.flags);
         flags.extend(of_time.into_iter().map(str::to_owned));
         flags.extend_from_slice(&ruled.flags);
+        flags.extend(draft.flag_of_plan(index));
+        draft.count_late(origin, time);
         let record = Change::Recorded(Event {
             message_id,
             kind: event.kind,
@@ -381,7 +409,7 @@ impl Workspace {
 
     /// All rows of a unit: first who belongs to whom, then the events, so that a reader of the feed knows whose they are.
     fn finish(&mut self, draft: Draft<'_>, is_last: bool) -> Result<Unit, ReadError> {
-        let Draft { submission, operations: own, letters, kept, events, .. } = draft;
+        let Draft { submission, operations: own, letters, kept, events, counts: brought, .. } = draft;
         let mut operations = Vec::with_capacity(own.len() + 16);
         let identified = self.people.identified();
         if !identified.profiles.is_empty() || !identified.gone.is_empty() {
@@ -392,6 +420,8 @@ impl Workspace {
         self.people.write(&mut operations);
         self.seen.write(&mut operations)?;
         self.quota.keep(submission, letters, is_last.then_some(kept), self.totals.unit(), &mut operations)?;
+        let day = self.zone.day(submission.received_at);
+        self.quality.write(submission.source, day, &brought, &mut operations)?;
         let (identifiers, profiles) = self.people.growth();
         let counts = self.totals.unit();
         counts.identifiers += identifiers;
@@ -410,52 +440,6 @@ impl Workspace {
         let (before, after) = self.totals.write();
         operations.push(after);
         Ok(Unit { preconditions: vec![before], operations, ..Unit::default() })
-    }
-}
-
-impl Draft<'_> {
-    /// Count what of a taken event could not be followed or names nobody, and keep the first of each kind aside.
-    fn note(&mut self, ruled: &Ruled<'_>, index: usize, left_out: &[LeftOut], tied: tying::Tied) {
-        self.acceptance.not_followed += tied.not_followed;
-        self.acceptance.identifiers_left_out += left_out.len() as u64;
-        for (code, message) in self.first_of_kind(left_out).into_iter().chain(tied.notes) {
-            let part = self.submission.part(index, ruled, code, message, RawForm::Taken);
-            self.kept.add(self.submission, part, &mut self.letters);
-        }
-    }
-
-    /// What to keep aside of values that name nobody: the first of each type and reason.
-    fn first_of_kind(&mut self, left_out: &[LeftOut]) -> Vec<Note> {
-        let first = left_out.iter().filter(|value| self.left_out.insert((value.kind.clone(), value.why.code())));
-        first.map(|value| (value.why.code(), format!("the event was taken without an identifier: {value}"))).collect()
-    }
-
-    /// Count a verdict, and keep aside what was refused; `heard` says what became of a refusal of consent in it.
-    fn report(&mut self, ruled: &Ruled<'_>, index: usize, verdict: Verdict, heard: &str) {
-        match verdict {
-            Verdict::Accepted => self.acceptance.accepted += 1,
-            Verdict::Corrected => self.acceptance.corrected += 1,
-            Verdict::Duplicate => self.acceptance.duplicate += 1,
-            Verdict::Dropped => self.acceptance.dropped += 1,
-            Verdict::Conflict { message_id } => {
-                self.acceptance.conflict += 1;
-                let message = format!(
-                    "another message came with the id `{message_id}` before; give each message its own id{heard}"
-                );
-                self.reject(self.submission.part(index, ruled, "message-id-conflict", message, RawForm::Sent));
-            }
-            Verdict::Rejected(RejectedRecord { code, message, .. }) => {
-                self.reject(self.submission.part(index, ruled, &code, message + heard, RawForm::Sent));
-            }
-        }
-    }
-
-    fn reject(&mut self, part: Part) {
-        self.acceptance.rejected_count += 1;
-        if self.acceptance.rejected.len() < self.submission.most_listed() {
-            self.acceptance.rejected.push(self.submission.listed(&part.record));
-        }
-        self.kept.add(self.submission, part, &mut self.letters);
     }
 }
 
@@ -484,37 +468,4 @@ fn too_large(event: &DraftEvent, bytes: usize, limit: usize) -> Verdict {
         message: format!("the event and what follows from it have {bytes} bytes; {limit} are allowed"),
         raw: validate::excerpt(event),
     })
-}
-
-/// Something about an event that was taken: a code and what a person reads.
-type Note = (&'static str, String);
-
-fn not_followed(followed: Followed) -> Option<Note> {
-    match followed {
-        // What joins nobody is counted, and found with the profile; one row for each would drown what needs a look.
-        Followed::Quietly | Followed::Vetoed(_) => None,
-        Followed::Shared(identifier) => {
-            let message = format!(
-                "shared identifier: `{identifier}` came with more others than one person has; it ties nobody to it that \
-                 comes from now on, and where those were too many stronger ones, nobody that came before; this is said once"
-            );
-            Some(("shared-identifier", message))
-        }
-        Followed::TooConnected => {
-            let message =
-                "the identifiers of this event hang together with too many others to be weighed, so it ties nobody";
-            Some(("evidence-not-followed", message.to_owned()))
-        }
-    }
-}
-
-fn surplus_traits(names: &[Cow<'_, str>]) -> Note {
-    let listed: Vec<String> = names.iter().take(8).map(|name| name.chars().take(64).collect()).collect();
-    let message = format!(
-        "{} traits found no room ({}): one identity has at most {MAX_TRAITS} names of at most {MAX_TRAIT_NAME_BYTES} bytes, \
-         {MAX_TRAIT_BYTES} bytes in all",
-        names.len(),
-        listed.join(", ")
-    );
-    ("too-many-traits", message)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kith_model::event::{EventOrigin, RejectedRecord};
 use kith_model::plugin::{PluginFault, ReceiveError, RecordPlace, Refusal, Replayed, SourceRequest};
+use kith_model::tracking::Judgements;
 use tokio::sync::oneshot;
 
 use super::{Intake, IntakeError, WithoutRoom, not_committed, stopped};
@@ -15,7 +16,13 @@ use crate::views::Acceptance;
 
 impl Intake {
     /// What a submission was read from.
-    pub(super) fn input(&self, body: Vec<u8>, resume: Option<Vec<u8>>, places: Vec<RecordPlace>) -> Arc<Input> {
+    pub(super) fn input(
+        &self,
+        body: Vec<u8>,
+        resume: Option<Vec<u8>>,
+        places: Vec<RecordPlace>,
+        judged: Judgements,
+    ) -> Arc<Input> {
         let SourceRequest { path, query, headers, .. } = &self.request;
         let content_type = headers.iter().find(|(name, _)| name == "content-type");
         Arc::new(Input {
@@ -25,6 +32,7 @@ impl Intake {
             body,
             resume,
             places,
+            judged,
             has_failed: false,
         })
     }
@@ -56,7 +64,7 @@ impl Intake {
         if self.preview.is_some() {
             return;
         }
-        let mut input = self.input(Vec::new(), request.resume.clone(), Vec::new());
+        let mut input = self.input(Vec::new(), request.resume.clone(), Vec::new(), Judgements::default());
         if let Some(input) = Arc::get_mut(&mut input) {
             input.has_failed = true;
         }
@@ -133,7 +141,8 @@ impl Intake {
             // A row of a file that comes without an id has the one that it will have in the corrected file.
             self.name(&mut events)?;
         }
-        let input = self.input(raw.into_bytes(), resume, places);
+        let judged = self.judge(&mut events).await;
+        let input = self.input(raw.into_bytes(), resume, places, judged);
         let (reply, answered) = oneshot::channel();
         let again = Some(Box::new(again));
         let submission = Submission { events, rejected, input: Some(input), again, ..self.submission(reply) };

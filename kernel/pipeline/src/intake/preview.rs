@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use kith_model::event::{DraftEvent, EventOrigin, RejectedRecord};
 use kith_model::identity::IdentityRules;
-use kith_model::plugin::RecordPlace;
 use kith_model::time::Timestamp;
+use kith_model::tracking::{Judgement, PlanMistake, Policy};
 
+use crate::accept::aside::Input;
 use crate::accept::rules::{Ruled, SourceRules};
 use crate::accept::{MAX_REPORTED_REJECTIONS, moment, validate};
 
@@ -31,6 +32,9 @@ pub struct Preview {
     pub rejected_count: u64,
     /// How many are refused for each code.
     pub codes: BTreeMap<String, u64>,
+    /// Events whose name is not in the source's tracking plan, and those that do not meet its schema, taken or not.
+    pub unplanned: u64,
+    pub violations: u64,
 }
 
 impl Preview {
@@ -38,7 +42,7 @@ impl Preview {
     pub(super) fn take(
         &mut self,
         events: Vec<DraftEvent>,
-        places: &[RecordPlace],
+        input: &Input,
         rejected: Vec<RejectedRecord>,
         (identity, rules): (&IdentityRules, Option<&SourceRules>),
         received_at: Timestamp,
@@ -53,9 +57,23 @@ impl Preview {
                 continue;
             }
             let (mut event, of_rules) = (ruled.event.into_owned(), ruled.flags);
-            match validate::check(&event, identity).map(|checked| checked.identifiers) {
+            let judged = input.judged.of(index);
+            let refused = judged.filter(|judged| judged.policy == Policy::Reject).map(|judged| RejectedRecord {
+                place: index as u64,
+                code: judged.code().to_owned(),
+                message: judged.to_string(),
+                raw: validate::excerpt(&event),
+            });
+            let checked = validate::check(&event, identity).map(|checked| checked.identifiers);
+            if let (Ok(_), Some(judged)) = (&checked, judged) {
+                *match judged.mistake {
+                    PlanMistake::Unplanned => &mut self.unplanned,
+                    PlanMistake::Violation => &mut self.violations,
+                } += 1;
+            }
+            match checked.and_then(|identifiers| refused.map_or(Ok(identifiers), Err)) {
                 Err(record) => {
-                    let place = places.get(index).and_then(|place| place.place).unwrap_or(record.place);
+                    let place = input.places.get(index).and_then(|place| place.place).unwrap_or(record.place);
                     self.refuse(RejectedRecord { place, ..record });
                 }
                 Ok(identifiers) => {
@@ -65,6 +83,8 @@ impl Preview {
                         event.time = Some(moment.time);
                         event.flags.extend(moment.flags.into_iter().map(str::to_owned));
                         event.flags.extend(of_rules);
+                        let flagged = judged.filter(|judged| judged.policy == Policy::Flag);
+                        event.flags.extend(flagged.map(Judgement::flag));
                         event.identifiers = identifiers.into_iter().map(|named| named.spelled).collect();
                         self.events.push(event);
                     }

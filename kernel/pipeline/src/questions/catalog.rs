@@ -1,34 +1,39 @@
 //! Which names there are, and what a condition asks for that there is not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kith_features::{Ask, Compared, Expression, FeatureName};
 use kith_model::dictionary::{self, Dictionary};
-use kith_model::id::WorkspaceId;
+use kith_model::id::{InstallationId, WorkspaceId};
 
 use super::{QueryError, workspace};
 use crate::plan::Plan;
 use crate::react::projection::Projection;
-use crate::react::seen::{Seen, Subject};
+use crate::react::seen::{self, Seen, SeenRow, Subject};
 use crate::shared::Shared;
 use crate::views::{Catalog, CatalogEntry, NameKind};
 
 /// Values of a trait, tag or score that a catalogue lists; with more it says that there are many.
 const MAX_VALUES: usize = 50;
 
-/// A name that came less often may name one person, and is told to those alone who may read people.
-const CROWD: u64 = 20;
+/// A name that came of fewer people may name one, and is told to those alone who may read people.
+const CROWD: u64 = seen::CROWD as u64;
 
-/// All names of a workspace, in the order of their kinds and names.
-pub(crate) fn catalog(shared: &Shared, id: WorkspaceId) -> Result<Catalog, QueryError> {
+/// All names of a workspace, or what of events, properties and traits came from one source, in the order of their kinds and names.
+pub(crate) fn catalog(
+    shared: &Shared,
+    id: WorkspaceId,
+    source: Option<&BTreeSet<InstallationId>>,
+) -> Result<Catalog, QueryError> {
     let workspace = workspace(shared, id)?;
     let compiled = workspace.compiled.load_full();
     let projection = workspace.projection.read();
     let mut entries = Vec::new();
     let mut others = 0;
+    let seen = together(&projection, source);
     let mut traits: BTreeMap<&str, Option<&Seen>> = BTreeMap::new();
-    for (subject, row) in &projection.seen.rows {
+    for (subject, row) in &seen {
         match subject {
             Subject::Others => others = row.seen.count,
             Subject::Traits => traits.extend(row.names.iter().map(|(name, seen)| (name.as_str(), Some(seen)))),
@@ -43,7 +48,8 @@ pub(crate) fn catalog(shared: &Shared, id: WorkspaceId) -> Result<Catalog, Query
             }
         }
     }
-    for feature in projection.index.features().filter(|feature| projection.index.holders(feature) > Some(0)) {
+    let held = projection.index.features().filter(|feature| projection.index.holders(feature) > Some(0));
+    for feature in held.filter(|_| source.is_none()) {
         if let FeatureName::Trait(name) = feature {
             traits.entry(name).or_default();
         }
@@ -52,7 +58,7 @@ pub(crate) fn catalog(shared: &Shared, id: WorkspaceId) -> Result<Catalog, Query
         let feature = FeatureName::Trait(name.into());
         entries.push(of_people(&projection, NameKind::Trait, name, &feature, seen));
     }
-    for feature in compiled.plan.outputs.keys() {
+    for feature in compiled.plan.outputs.keys().filter(|_| source.is_none()) {
         match feature {
             FeatureName::Tag(name) => entries.push(of_people(&projection, NameKind::Tag, name, feature, None)),
             FeatureName::Score(name) => entries.push(of_people(&projection, NameKind::Score, name, feature, None)),
@@ -61,6 +67,20 @@ pub(crate) fn catalog(shared: &Shared, id: WorkspaceId) -> Result<Catalog, Query
     }
     entries.sort_by(|one, other| one.place().cmp(&other.place()));
     Ok(Catalog { entries, others, as_of: projection.as_of.position })
+}
+
+/// What was seen of each subject, of all sources together or of some.
+fn together(projection: &Projection, sources: Option<&BTreeSet<InstallationId>>) -> BTreeMap<Subject, SeenRow> {
+    let mut seen: BTreeMap<Subject, SeenRow> = BTreeMap::new();
+    for ((subject, source, _), row) in &projection.seen.rows {
+        if sources.is_none_or(|sources| sources.contains(source)) {
+            match seen.get_mut(subject) {
+                Some(whole) => whole.add(row),
+                None => drop(seen.insert(subject.clone(), SeenRow::clone(row))),
+            }
+        }
+    }
+    seen
 }
 
 /// A name that people have a value of.
@@ -204,8 +224,8 @@ impl Known<'_> {
         if self.seen(event).is_some() || self.is_incomplete() || is_told_by_kernel(event) {
             return None;
         }
-        let sent = self.projection.seen.rows.iter().filter_map(|(subject, row)| match subject {
-            Subject::Event(sent) => Some((sent.as_str(), row.seen.count)),
+        let sent = self.projection.seen.rows.iter().filter_map(|((subject, ..), row)| match subject {
+            Subject::Event(sent) => Some((sent.as_str(), row.seen.people())),
             _ => None,
         });
         let meant = self.meant(event, sent);
@@ -219,15 +239,15 @@ impl Known<'_> {
         }
         let rows = &self.projection.seen.rows;
         if event.is_empty() {
-            let mut of_events = rows.iter().filter(|(subject, _)| matches!(subject, Subject::Event(_)));
+            let mut of_events = rows.iter().filter(|((subject, ..), _)| matches!(subject, Subject::Event(_)));
             let came = of_events.any(|(_, row)| row.names.contains_key(property));
             return (!came).then(|| format!("no event came with the property `{property}` so far"));
         }
-        let row = rows.get(&Subject::Event(event.to_owned()))?;
+        let row = self.projection.seen.together(&Subject::Event(event.to_owned()))?;
         if row.names.contains_key(property) {
             return None;
         }
-        let meant = self.meant(property, row.names.iter().map(|(name, seen)| (name.as_str(), seen.count)));
+        let meant = self.meant(property, row.names.iter().map(|(name, seen)| (name.as_str(), seen.people())));
         let subject = dictionary::Subject::Property { event: event.to_owned(), name: property.to_owned() };
         let declared = self.declared(&subject);
         Some(format!("no event `{event}` came with the property `{property}` so far{declared}{meant}"))
@@ -254,7 +274,7 @@ impl Known<'_> {
     }
 
     fn hidden_property(&self, event: &str, field: &str) -> Option<String> {
-        self.property(event, field).filter(|seen| self.reads_people || seen.count >= CROWD)?;
+        self.property(event, field).filter(|seen| self.reads_people || seen.people() >= CROWD)?;
         Some(format!(
             "`e.{field}` is the event's own {field}; the property `{field}` of `{event}` is `e.properties.{field}`"
         ))
@@ -282,18 +302,18 @@ impl Known<'_> {
         }
     }
 
-    fn seen(&self, event: &str) -> Option<&Seen> {
-        self.projection.seen.rows.get(&Subject::Event(event.to_owned())).map(|row| &row.seen)
+    fn seen(&self, event: &str) -> Option<Seen> {
+        self.projection.seen.event(event)
     }
 
-    fn property(&self, event: &str, property: &str) -> Option<&Seen> {
-        self.projection.seen.rows.get(&Subject::Event(event.to_owned()))?.names.get(property)
+    fn property(&self, event: &str, property: &str) -> Option<Seen> {
+        self.projection.seen.property(event, property)
     }
 
     /// Whether names came that are not kept, so that of none it can be said that it did not come.
     fn is_incomplete(&self) -> bool {
         let seen = &self.projection.seen;
-        seen.rows.is_empty() || seen.rows.contains_key(&Subject::Others)
+        seen.rows.is_empty() || seen.of(&Subject::Others).next().is_some()
     }
 
     /// The question whether another name was meant.

@@ -1,20 +1,24 @@
-//! Which names came: of events, of their properties, of traits, with how often, when, of what kinds and with which values.
+//! Which names came from each source: of events, of their properties, of traits, with how often, when, of what kinds and since when
+//! of each, and with which values.
 //!
 //! Counted from the log in its order and committed with how far that was read, so that every count is exact, after a crash and
 //! after a computation anew. What is known costs a look-up for each event; rows are written with a pass's other rows, one for
-//! each kind of event in it.
+//! each kind of event in it. A kind with many names has a row for each [`PART_NAMES`] of them, so that an event rewrites the rows
+//! of the names that it brings, and not those of every name that its kind ever had.
 //!
-//! Senders choose the names, so a workspace keeps a number of them; what comes beyond is counted together. A property's values
+//! Senders choose the names, so a workspace keeps a number of them; what comes beyond is counted together. A part of that number is
+//! each source's own, so that one that makes up names without end takes no other's. A property's values
 //! are kept while they are few and short: an article's number has too many, a plan has not.
+
+mod before;
+mod name;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kith_features::Value;
 use kith_model::budget::table;
 use kith_model::event::Event;
-use kith_model::id::WorkspaceId;
-use kith_model::time::Timestamp;
+use kith_model::id::{InstallationId, WorkspaceId};
 use kith_store::{Key, Operation, ReadError, Store, row};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -22,14 +26,22 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::profiles::facts::each_row;
 
-/// Values of a name that are kept. With one more it has too many, and none is kept.
-const MAX_VALUES: usize = 24;
-
-/// A value whose JSON is longer makes its name one with too many.
-const MAX_VALUE_BYTES: usize = 48;
+pub(crate) use name::CROWD;
+use name::Came;
+pub use name::{Kind, Kinds, Seen};
 
 /// A name that is longer is counted with the others.
 const MAX_NAME_BYTES: usize = 256;
+
+/// Names that a source may have although the workspace has as many as it keeps: those of a site with some dozen events. What all
+/// sources have so beyond that number is once more as many at most.
+const SHARE: u64 = 250;
+
+/// Names in one row: those of an ordinary event, so that it has one.
+const PART_NAMES: usize = 32;
+
+/// What names of before sources were told apart are kept under.
+pub(crate) const BEFORE_SOURCES: InstallationId = InstallationId(0);
 
 /// The names of the rows of [`Key::progress`] begin with this.
 const ROWS: &str = "seen/";
@@ -45,139 +57,64 @@ pub(crate) enum Subject {
     Event(String),
 }
 
-/// How often a name came with a value of each kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kinds {
-    pub nulls: u64,
-    pub booleans: u64,
-    pub numbers: u64,
-    /// Texts that are written exactly as numbers, and count as such.
-    pub number_texts: u64,
-    pub texts: u64,
-    pub lists: u64,
-    pub objects: u64,
-}
-
-/// How a name came.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seen {
-    pub count: u64,
-    /// When the kernel first and last received it.
-    pub first: Timestamp,
-    pub last: Timestamp,
-    pub kinds: Kinds,
-    /// Its values, in JSON, with how often each came.
-    pub values: BTreeMap<String, u64>,
-    /// Whether it has too many values to keep.
-    pub has_many_values: bool,
-}
-
 /// What was seen of one subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SeenRow {
+    pub source: InstallationId,
     pub subject: Subject,
-    /// The events themselves.
+    /// Which part of the names this is, from 0.
+    pub part: u16,
+    /// The events themselves, in the first part.
     pub seen: Seen,
     /// Their properties, or the traits.
     pub names: BTreeMap<String, Seen>,
 }
 
-crate::rows::rows! {
-    SeenRow: "names that came", React, 1;
-}
+/// A source's subject.
+type Of = (Subject, InstallationId);
 
-impl Seen {
-    fn note(&mut self, at: Timestamp) {
-        self.first = if self.count == 0 { at } else { self.first.min(at) };
-        self.last = self.last.max(at);
-        self.count += 1;
-    }
-
-    fn note_value(&mut self, json: &str, at: Timestamp) {
-        self.note(at);
-        let kinds = &mut self.kinds;
-        *match json.as_bytes().first() {
-            Some(b'"') if is_number_text(json) => &mut kinds.number_texts,
-            Some(b'"') => &mut kinds.texts,
-            Some(b't' | b'f') => &mut kinds.booleans,
-            Some(b'[') => &mut kinds.lists,
-            Some(b'{') => &mut kinds.objects,
-            Some(b'n') | None => &mut kinds.nulls,
-            Some(_) => &mut kinds.numbers,
-        } += 1;
-        match json.as_bytes().first() {
-            Some(b'[' | b'{' | b'n') | None => {}
-            _ if self.has_many_values => {}
-            _ if json.len() > MAX_VALUE_BYTES => self.forget_values(),
-            _ => self.keep_value(json),
-        }
-    }
-
-    fn keep_value(&mut self, json: &str) {
-        if let Some(count) = self.values.get_mut(json) {
-            *count += 1;
-        } else if self.values.len() == MAX_VALUES {
-            self.forget_values();
-        } else {
-            self.values.insert(json.to_owned(), 1);
-        }
-    }
-
-    fn forget_values(&mut self) {
-        self.has_many_values = true;
-        self.values.clear();
-    }
-
-    /// Add what came after it.
-    fn add(&mut self, later: &Seen) {
-        if later.count == 0 {
-            return;
-        }
-        self.first = if self.count == 0 { later.first } else { self.first.min(later.first) };
-        self.last = self.last.max(later.last);
-        self.count += later.count;
-        let Kinds { nulls, booleans, numbers, number_texts, texts, lists, objects } = later.kinds;
-        self.kinds.nulls += nulls;
-        self.kinds.booleans += booleans;
-        self.kinds.numbers += numbers;
-        self.kinds.number_texts += number_texts;
-        self.kinds.texts += texts;
-        self.kinds.lists += lists;
-        self.kinds.objects += objects;
-        for (value, count) in &later.values {
-            *self.values.entry(value.clone()).or_default() += count;
-        }
-        if later.has_many_values || self.has_many_values || self.values.len() > MAX_VALUES {
-            self.forget_values();
-        }
-    }
-}
-
-/// Whether a text in quotes is written as a number.
-fn is_number_text(json: &str) -> bool {
-    let begins_so = matches!(json.as_bytes().get(1), Some(b'0'..=b'9' | b'-'));
-    begins_so && Value::from_json_text(json).as_number().is_some()
-}
+/// A part of it; those of one subject lie side by side.
+pub(crate) type SeenKey = (Subject, InstallationId, u16);
 
 impl SeenRow {
-    fn new(subject: Subject) -> SeenRow {
-        SeenRow { subject, seen: Seen::default(), names: BTreeMap::new() }
+    fn new((subject, source): Of, part: u16) -> SeenRow {
+        SeenRow { source, subject, part, seen: Seen::default(), names: BTreeMap::new() }
+    }
+
+    fn key(&self) -> SeenKey {
+        (self.subject.clone(), self.source, self.part)
+    }
+
+    /// How many names it has.
+    fn size(&self) -> u64 {
+        let is_event = self.part == 0 && matches!(self.subject, Subject::Event(_));
+        u64::from(is_event) + self.names.len() as u64
+    }
+
+    /// Add what came after it, or from another source.
+    pub(crate) fn add(&mut self, later: &SeenRow) {
+        self.seen.add(&later.seen);
+        for (name, seen) in &later.names {
+            self.names.entry(name.clone()).or_default().add(seen);
+        }
     }
 }
 
 /// All that was seen in a workspace.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct SeenBook {
-    pub rows: BTreeMap<Subject, Arc<SeenRow>>,
-    /// How many names there are.
+    pub rows: BTreeMap<SeenKey, Arc<SeenRow>>,
+    /// How many names there are, and of each source.
     names: u64,
+    of_sources: BTreeMap<InstallationId, u64>,
 }
 
 /// What a pass has seen.
 #[derive(Debug, Default)]
 pub(crate) struct SeenNow {
-    rows: BTreeMap<Subject, SeenRow>,
+    rows: BTreeMap<Of, SeenRow>,
     new_names: u64,
+    new_of_sources: BTreeMap<InstallationId, u64>,
 }
 
 impl SeenBook {
@@ -193,91 +130,150 @@ impl SeenBook {
 
     /// Put a row in the place of the one before it.
     pub(crate) fn put(&mut self, row: Arc<SeenRow>) {
-        let names = |row: &SeenRow| u64::from(matches!(row.subject, Subject::Event(_))) + row.names.len() as u64;
-        self.names += names(&row);
-        if let Some(before) = self.rows.insert(row.subject.clone(), row) {
-            self.names -= names(&before);
+        let of_source = self.of_sources.entry(row.source).or_default();
+        self.names += row.size();
+        *of_source += row.size();
+        if let Some(before) = self.rows.insert(row.key(), row) {
+            self.names -= before.size();
+            *of_source -= before.size();
         }
     }
 
-    fn knows(&self, subject: &Subject, name: Option<&str>) -> bool {
-        self.rows.get(subject).is_some_and(|row| name.is_none_or(|name| row.names.contains_key(name)))
+    /// What was seen of a subject, source by source.
+    pub(crate) fn of<'b>(&'b self, subject: &'b Subject) -> impl Iterator<Item = &'b SeenRow> {
+        let from = (subject.clone(), InstallationId(0), 0);
+        self.rows.range(from..).take_while(move |((of, ..), _)| of == subject).map(|(_, row)| row.as_ref())
+    }
+
+    /// The same of all sources together; `None` where nothing was.
+    pub(crate) fn together(&self, subject: &Subject) -> Option<SeenRow> {
+        let mut rows = self.of(subject);
+        let mut whole = rows.next()?.clone();
+        rows.for_each(|row| whole.add(row));
+        Some(whole)
+    }
+
+    /// The events of a name, of all sources together.
+    pub(crate) fn event(&self, name: &str) -> Option<Seen> {
+        folded(self.of(&Subject::Event(name.to_owned())).map(|row| &row.seen))
+    }
+
+    /// A property of the events of a name, of all sources together.
+    pub(crate) fn property(&self, event: &str, property: &str) -> Option<Seen> {
+        folded(self.of(&Subject::Event(event.to_owned())).filter_map(|row| row.names.get(property)))
+    }
+
+    /// The parts of a source's subject, in their order.
+    fn parts<'b>(&'b self, (subject, source): &'b Of) -> impl DoubleEndedIterator<Item = &'b Arc<SeenRow>> {
+        let bound = |part: u16| (subject.clone(), *source, part);
+        self.rows.range(bound(0)..=bound(u16::MAX)).map(|(_, row)| row)
+    }
+
+    fn knows(&self, of: &Of, name: Option<&str>) -> bool {
+        self.parts(of).any(|row| name.is_none_or(|name| row.names.contains_key(name)))
     }
 
     /// The rows that a pass makes of these.
     pub(crate) fn with(&self, now: &SeenNow) -> Vec<Arc<SeenRow>> {
-        let merged = now.rows.values().map(|later| {
-            let before = self.rows.get(&later.subject);
-            let mut row = before.map_or_else(|| SeenRow::new(later.subject.clone()), |row| SeenRow::clone(row));
-            row.seen.add(&later.seen);
-            for (name, seen) in &later.names {
-                row.names.entry(name.clone()).or_default().add(seen);
-            }
-            Arc::new(row)
-        });
-        merged.collect()
+        now.rows.iter().flat_map(|(of, later)| self.parts_with(of, later)).map(Arc::new).collect()
     }
+
+    /// The parts that change with what came later: those that have its names, and the last for names that are new.
+    fn parts_with(&self, of: &Of, later: &SeenRow) -> impl Iterator<Item = SeenRow> {
+        let mut changed: BTreeMap<u16, SeenRow> = BTreeMap::new();
+        let held = |part: u16| self.rows.get(&(of.0.clone(), of.1, part));
+        let part = |number: u16, changed: &mut BTreeMap<u16, SeenRow>, add: &dyn Fn(&mut SeenRow)| {
+            let made = || held(number).map_or_else(|| SeenRow::new(of.clone(), number), |row| SeenRow::clone(row));
+            add(changed.entry(number).or_insert_with(made));
+        };
+        let mut last = self.parts(of).next_back().map_or(0, |row| row.part);
+        let mut room = PART_NAMES.saturating_sub(held(last).map_or(0, |row| row.names.len()));
+        if later.seen.count > 0 {
+            part(0, &mut changed, &|row| row.seen.add(&later.seen));
+        }
+        for (name, seen) in &later.names {
+            let known = self.parts(of).find(|row| row.names.contains_key(name)).map(|row| row.part);
+            if known.is_none() && room == 0 {
+                (last, room) = (last.saturating_add(1), PART_NAMES);
+            }
+            room -= usize::from(known.is_none());
+            part(known.unwrap_or(last), &mut changed, &|row| row.names.entry(name.clone()).or_default().add(seen));
+        }
+        changed.into_values()
+    }
+}
+
+fn folded<'s>(mut all: impl Iterator<Item = &'s Seen>) -> Option<Seen> {
+    let mut whole = all.next()?.clone();
+    all.for_each(|seen| whole.add(seen));
+    Some(whole)
 }
 
 impl SeenNow {
     /// Count an event and the names that it brings.
     pub(crate) fn note(&mut self, book: &SeenBook, event: &Event) {
-        let at = event.received_at;
-        let subject = Subject::Event(event.name.clone());
-        if self.admits(book, &subject, None) {
-            self.row(&subject).seen.note(at);
-            self.note_names(book, &subject, &event.properties, at);
+        let came = Came { at: event.received_at, of: event.identity };
+        let key = (Subject::Event(event.name.clone()), event.source);
+        if self.admits(book, &key, None) {
+            self.row(&key).seen.note(came);
+            self.note_names(book, &key, &event.properties, came);
         } else {
-            self.row(&Subject::Others).seen.note(at);
+            self.row(&(Subject::Others, event.source)).seen.note(came);
         }
-        self.note_names(book, &Subject::Traits, &event.traits, at);
+        self.note_names(book, &(Subject::Traits, event.source), &event.traits, came);
     }
 
-    fn note_names(&mut self, book: &SeenBook, subject: &Subject, json: &str, at: Timestamp) {
+    fn note_names(&mut self, book: &SeenBook, key: &Of, json: &str, came: Came) {
         if json.is_empty() {
             return;
         }
         // The text was checked when the event was accepted.
         let Ok(names) = serde_json::from_str::<BTreeMap<String, &RawValue>>(json) else { return };
         for (name, value) in names {
-            if self.admits(book, subject, Some(&name)) {
-                let names = &mut self.row(subject).names;
+            if self.admits(book, key, Some(&name)) {
+                let names = &mut self.row(key).names;
                 match names.get_mut(&name) {
-                    Some(seen) => seen.note_value(value.get(), at),
-                    None => names.entry(name).or_default().note_value(value.get(), at),
+                    Some(seen) => seen.note_value(value.get(), came),
+                    None => names.entry(name).or_default().note_value(value.get(), came),
                 }
             } else {
-                self.row(&Subject::Others).seen.note(at);
+                self.row(&(Subject::Others, key.1)).seen.note(came);
             }
         }
     }
 
     /// Whether there is a place for a name. Decided in the order of the log, so that a computation anew decides alike.
-    fn admits(&mut self, book: &SeenBook, subject: &Subject, name: Option<&str>) -> bool {
-        let here = self.rows.get(subject);
+    fn admits(&mut self, book: &SeenBook, key: &Of, name: Option<&str>) -> bool {
+        let here = self.rows.get(key);
         let is_new = here.is_none_or(|row| name.is_some_and(|name| !row.names.contains_key(name)));
-        if !is_new || book.knows(subject, name) {
+        if !is_new || book.knows(key, name) {
             return true;
         }
+        let (subject, source) = key;
         let text = match (subject, name) {
             (_, Some(name)) => name,
             (Subject::Event(event), None) => event,
             _ => return true,
         };
-        let has_room = book.names + self.new_names < table::NAMES_KEPT.default;
+        let most = table::NAMES_KEPT.default;
+        let all = book.names + self.new_names;
+        let new_of_source = self.new_of_sources.entry(*source).or_default();
+        let own = book.of_sources.get(source).copied().unwrap_or_default() + *new_of_source;
+        let has_room = all < most || (own < SHARE && all < 2 * most);
         if !has_room {
             table::NAMES_KEPT.count();
         }
         let is_admitted = has_room && text.len() <= MAX_NAME_BYTES;
         self.new_names += u64::from(is_admitted);
+        *new_of_source += u64::from(is_admitted);
         is_admitted
     }
 
-    fn row(&mut self, subject: &Subject) -> &mut SeenRow {
-        if !self.rows.contains_key(subject) {
-            self.rows.insert(subject.clone(), SeenRow::new(subject.clone()));
+    fn row(&mut self, key: &Of) -> &mut SeenRow {
+        if !self.rows.contains_key(key) {
+            self.rows.insert(key.clone(), SeenRow::new(key.clone(), 0));
         }
-        self.rows.entry(subject.clone()).or_insert_with(|| SeenRow::new(subject.clone()))
+        self.rows.entry(key.clone()).or_insert_with(|| SeenRow::new(key.clone(), 0))
     }
 }
 
@@ -285,7 +281,7 @@ impl SeenNow {
 #[derive(Debug, Default)]
 pub(crate) struct SeenState {
     pub book: SeenBook,
-    unwritten: BTreeSet<Subject>,
+    unwritten: BTreeSet<SeenKey>,
 }
 
 impl SeenState {
@@ -295,10 +291,11 @@ impl SeenState {
 
     /// The operations that write what passes without a commit have seen, and what this one has.
     pub(crate) fn operations(&self, workspace: WorkspaceId, changed: &[Arc<SeenRow>]) -> Vec<Operation> {
-        let is_changed = |subject: &Subject| changed.iter().any(|row| row.subject == *subject);
-        let earlier = self.unwritten.iter().filter(|subject| !is_changed(subject));
-        let earlier = earlier.filter_map(|subject| self.book.rows.get(subject));
-        let put = |row: &Arc<SeenRow>| Operation::Put(key(workspace, &row.subject), row::encode(row.as_ref()));
+        let is_changed =
+            |key: &SeenKey| changed.iter().any(|row| row.part == key.2 && row.source == key.1 && row.subject == key.0);
+        let earlier = self.unwritten.iter().filter(|key| !is_changed(key));
+        let earlier = earlier.filter_map(|key| self.book.rows.get(key));
+        let put = |row: &Arc<SeenRow>| Operation::Put(key(workspace, row), row::encode(row.as_ref()));
         earlier.chain(changed).map(put).collect()
     }
 
@@ -307,20 +304,24 @@ impl SeenState {
         if is_written {
             self.unwritten.clear();
         } else {
-            self.unwritten.extend(changed.iter().map(|row| row.subject.clone()));
+            self.unwritten.extend(changed.iter().map(|row| row.key()));
         }
         changed.iter().for_each(|row| self.book.put(Arc::clone(row)));
     }
 }
 
-fn key(workspace: WorkspaceId, subject: &Subject) -> Key {
-    let name = match subject {
+fn key(workspace: WorkspaceId, row: &SeenRow) -> Key {
+    let name = match &row.subject {
         Subject::Others => "others".to_owned(),
         Subject::Traits => "traits".to_owned(),
         // A sender's text does not stand in a key.
         Subject::Event(name) => format!("{:032x}", xxh3_128(name.as_bytes())),
     };
-    Key::progress(workspace, &format!("{ROWS}{name}"))
+    match (row.source, row.part) {
+        (BEFORE_SOURCES, _) => Key::progress(workspace, &format!("{ROWS}{name}")),
+        (InstallationId(source), 0) => Key::progress(workspace, &format!("{ROWS}{source:08x}/{name}")),
+        (InstallationId(source), part) => Key::progress(workspace, &format!("{ROWS}{source:08x}/{name}/{part:04x}")),
+    }
 }
 
 #[cfg(test)]

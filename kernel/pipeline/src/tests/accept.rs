@@ -120,7 +120,7 @@ fn s2c_one_request_of_forty_thousand_new_people_is_taken() {
 
 /// Take submissions of a workspace.
 fn admit(accept: &Accept, workspace: WorkspaceId) {
-    accept.set_rules(workspace, IdentityRules::default(), kith_store::keys::UNKEYED_REALM);
+    accept.set_rules(workspace, IdentityRules::default(), kith_store::keys::UNKEYED_REALM, kith_features::Zone::utc());
 }
 
 fn submit(accept: &Accept, workspace: WorkspaceId, message_id: &str) -> Result<u64, String> {

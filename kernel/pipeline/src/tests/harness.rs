@@ -198,6 +198,7 @@ pub(crate) fn setup_of(audiences: Vec<Audience>) -> Setup {
         source_names: Default::default(),
         zone: Zone::utc(),
         identity_rules: IdentityRules::default(),
+        tracking: Default::default(),
         dictionary: Default::default(),
         record_rules: Default::default(),
         installations: vec![installed(3, "postbox", PluginKind::Channel, Role::Channel(Arc::new(Postbox::default())))],
@@ -234,6 +235,7 @@ impl Bench {
             realm_key: [7; 32],
             zone: Zone::utc(),
             identity_rules: IdentityRules::default(),
+            tracking: Default::default(),
             dictionary: Default::default(),
             record_rules: Default::default(),
             installations: vec![

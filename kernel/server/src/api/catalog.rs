@@ -1,12 +1,14 @@
 //! Which names there are: of events, their properties, traits, tags and scores, with how often they came and with which values.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
 use kith_features::FeatureName;
 use kith_model::dictionary::Entry;
+use kith_model::id::InstallationId;
 use kith_model::plugin::PluginKind;
-use kith_pipeline::{CatalogEntry, Kinds, NameKind};
+use kith_pipeline::{CatalogEntry, Kinds, NameKind, Seen};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
@@ -21,8 +23,8 @@ use crate::auth::{Caller, Scope};
 use crate::catalogue::WorkspaceTables;
 use crate::error::{ApiError, Problem};
 
-/// A name that came less often may be that of one person, and is listed for those alone who may read people.
-const CROWD: u64 = 20;
+/// A name that came of fewer people may be that of one, and is listed for those alone who may read people.
+pub(super) const CROWD: u64 = 20;
 
 /// Which names are asked for.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -33,6 +35,8 @@ pub(crate) struct CatalogQuery {
     kind: Option<String>,
     /// Of properties: those of this event.
     event: Option<String>,
+    /// Names that came from this source, with what it alone sent.
+    source: Option<String>,
     /// `false` for names of which the data dictionary has no entry, `true` for the others. Tags and scores are described by
     /// their plugins.
     described: Option<bool>,
@@ -67,6 +71,12 @@ pub(crate) struct CatalogBody {
     last_seen: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     kinds: Option<KindsBody>,
+    /// When a value of each kind was first received.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    kinds_since: BTreeMap<&'static str, String>,
+    /// Of a property: how many of its events came without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    absent: Option<u64>,
     /// The most frequent values, where there are few.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     values: Vec<ValueBody>,
@@ -126,7 +136,14 @@ pub(crate) async fn list(
         app.reads.note(&caller, "catalog.list", std::iter::empty::<String>());
     }
     app.offload(move |app| {
-        let catalog = app.kernel.catalog(caller.workspace)?;
+        let catalog = match &query.source {
+            Some(source) => app.kernel.catalog_of(caller.workspace, source_named(app, &caller, source)?)?,
+            None => app.kernel.catalog(caller.workspace)?,
+        };
+        let of_events: BTreeMap<String, u64> = (catalog.entries.iter())
+            .filter(|entry| entry.kind == NameKind::Event)
+            .filter_map(|entry| Some((entry.name.clone(), entry.seen.as_ref()?.count)))
+            .collect();
         let tables = app.catalogue.workspace(caller.workspace)?;
         let mask = Mask::new(&tables, &caller);
         let wanted = catalog.entries.into_iter().filter(|entry| {
@@ -141,13 +158,14 @@ pub(crate) async fn list(
         });
         let page = PageQuery::asked(query.limit, query.cursor.clone());
         Page::of(keyed, &page, |entry| {
+            let of_event = entry.event.as_ref().and_then(|event| of_events.get(event)).copied();
             let dictionary = described(&tables, &entry);
             let is_hidden = match (entry.kind, &entry.event) {
                 (NameKind::Trait, _) => mask.hides_trait(&entry.name),
                 (NameKind::Property, Some(event)) => mask.hides_property(event, &entry.name),
                 _ => false,
             };
-            let body = shown(app, &caller, entry);
+            let body = shown(app, &caller, entry, of_event);
             let withheld = is_hidden && !body.values.is_empty();
             let values = if is_hidden { Vec::new() } else { body.values };
             Ok(CatalogBody { dictionary, withheld, values, ..body })
@@ -194,10 +212,16 @@ fn kind_name(kind: NameKind) -> &'static str {
 /// Whether a name is known to many, so that it tells of nobody.
 pub(super) fn is_of_many(entry: &CatalogEntry) -> bool {
     let is_of_plugin = matches!(entry.kind, NameKind::Tag | NameKind::Score);
-    is_of_plugin || entry.seen.as_ref().map(|seen| seen.count).max(entry.people) >= Some(CROWD)
+    is_of_plugin || entry.seen.as_ref().map(Seen::people).max(entry.people) >= Some(CROWD)
 }
 
-fn shown(app: &App, caller: &Caller, entry: CatalogEntry) -> CatalogBody {
+/// The source of that name, which must be installed.
+pub(super) fn source_named(app: &App, caller: &Caller, name: &str) -> Result<InstallationId, ApiError> {
+    let tables = app.catalogue.workspace(caller.workspace)?;
+    Ok(super::installations::named(&tables, name)?.id)
+}
+
+fn shown(app: &App, caller: &Caller, entry: CatalogEntry, of_event: Option<u64>) -> CatalogBody {
     let name = entry.name.as_str();
     let written = match entry.kind {
         NameKind::Event => format!("events({})", kith_features::Value::text(name)),
@@ -220,6 +244,8 @@ fn shown(app: &App, caller: &Caller, entry: CatalogEntry) -> CatalogBody {
         people,
         first_seen: seen.as_ref().map(|seen| time(seen.first)),
         last_seen: seen.as_ref().map(|seen| time(seen.last)),
+        kinds_since: (seen.iter().flat_map(|seen| &seen.since)).map(|(kind, at)| (kind.as_str(), time(*at))).collect(),
+        absent: (seen.as_ref().zip(of_event)).map(|(seen, events)| events.saturating_sub(seen.count)),
         // Events have no value of their own.
         kinds: seen.filter(|_| entry.kind != NameKind::Event).map(|seen| seen.kinds.into()),
         values: if lens.is_clear() { entry.values.into_iter().map(value).collect() } else { Vec::new() },

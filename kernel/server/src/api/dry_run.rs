@@ -49,6 +49,9 @@ pub(crate) struct DryRunBody<'p> {
     rejected: Vec<Value>,
     rejected_count: u64,
     rejected_codes: &'p BTreeMap<String, u64>,
+    /// Events that are not as the source's tracking plan has them, taken or not.
+    unplanned: u64,
+    violations: u64,
     notes: Value,
 }
 
@@ -76,6 +79,8 @@ pub(crate) fn answer<'p>(preview: &'p Preview, notes_of: &[(String, String)]) ->
         rejected: preview.rejected.iter().map(rejected).collect(),
         rejected_count: preview.rejected_count,
         rejected_codes: &preview.codes,
+        unplanned: preview.unplanned,
+        violations: preview.violations,
         notes: notes(notes_of),
     }
 }

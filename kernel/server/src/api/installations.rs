@@ -18,7 +18,8 @@ use kith_pipeline::Activity;
 
 pub(crate) use body::{InstallationBody, NewInstallation, PatchInstallation};
 use body::{WantedGrants, installation_body, public};
-use changes::{ChangeBody, differences, merged};
+pub(super) use changes::merged;
+use changes::{ChangeBody, differences};
 use edit::{
     CheckedConfig, check_complete, check_grants, check_secrets, check_sensitive, free_name, pick_version, read_mode,
     widened,

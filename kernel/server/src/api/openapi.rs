@@ -24,6 +24,7 @@ use utoipa::{Modify, OpenApi as _};
         (name = "installations", description = "Plugins at work"),
         (name = "audiences", description = "Conditions over people, and who meets them"),
         (name = "dictionary", description = "What names mean, how sensitive they are, and rules of what comes in"),
+        (name = "tracking", description = "What sources are expected to send, and how their data is"),
         (name = "deliveries", description = "Messages"),
         (name = "dead-letters", description = "What failed, and doing something about it"),
         (name = "keys", description = "Credentials"),

@@ -162,6 +162,7 @@ pub(super) fn setup(workspace: WorkspaceId, installations: Vec<Installed>) -> Se
         realm_key: HostKey::fixed().realms().of(workspace),
         zone: Zone::utc(),
         identity_rules: IdentityRules::default(),
+        tracking: Default::default(),
         dictionary: Default::default(),
         record_rules: Default::default(),
         source_names: installations.iter().map(|installed| (installed.id, installed.name.to_string())).collect(),

@@ -1,6 +1,7 @@
 //! One change of the catalogue: edited in memory, then committed whole together with its audit rows.
 
 pub mod host;
+mod tracking;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};

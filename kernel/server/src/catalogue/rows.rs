@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::{AuditEntry, BEGINNING};
 use crate::auth::{KeyId, NewKey, Scope};
+use crate::catalogue::tracking::TrackingPlanRow;
 
 /// Describes the catalogue's rows: `Type: what it is, version`, and with `reads` the oldest version whose fields are a part of
 /// this one's. Their bodies are JSON, because configurations and the states
@@ -52,6 +53,7 @@ json_rows! {
     AuditHead: "the end of the audit log", 1;
     CounterRow: "a counter", 1;
     IdentityRulesRow: "a workspace's identity rules", 1;
+    TrackingPlanRow: "a tracking plan", 1;
     DictionaryRow: "an entry of the dictionary", 1;
     RecordRulesRow: "a workspace's rules of records", 1;
 }
@@ -409,6 +411,7 @@ mod tests {
             line::<AuditRow>(),
             line::<AuditHead>(),
             line::<CounterRow>(),
+            line::<TrackingPlanRow>(),
             line::<IdentityRulesRow>(),
             line::<DictionaryRow>(),
             line::<RecordRulesRow>(),

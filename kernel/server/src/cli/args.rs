@@ -10,6 +10,7 @@ mod letters;
 mod plugin;
 mod profile;
 mod serve;
+mod tracking;
 mod workspace;
 
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ pub(crate) use letters::*;
 pub(crate) use plugin::*;
 pub(crate) use profile::{ListFormat, Person, ProfileCommand, SearchArgs};
 pub(crate) use serve::*;
+pub(crate) use tracking::*;
 pub(crate) use workspace::*;
 
 /// A customer-data kernel: profiles, events and audiences, with plugins for everything that knows a domain.
@@ -83,6 +85,12 @@ pub(crate) enum Command {
     Audience(AudienceCommand),
     /// Which names there are for conditions: events, properties, traits, tags, scores, with their counts
     Catalog(CatalogArgs),
+    /// How the data of each source is: what came of it, and what changed
+    #[command(subcommand)]
+    Source(SourceCommand),
+    /// What sources are expected to send, and what becomes of the rest
+    #[command(subcommand)]
+    Tracking(TrackingCommand),
     /// What names mean, who answers for them, and how sensitive they are
     #[command(subcommand)]
     Dictionary(DictionaryCommand),
@@ -153,6 +161,9 @@ pub(crate) struct CatalogArgs {
     /// The properties of this event
     #[arg(long, value_name = "NAME")]
     pub(crate) event: Option<String>,
+    /// What this source sent
+    #[arg(long, value_name = "NAME")]
+    pub(crate) source: Option<String>,
     /// Names of which the data dictionary has no entry
     #[arg(long)]
     pub(crate) undescribed: bool,

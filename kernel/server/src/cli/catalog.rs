@@ -10,7 +10,7 @@ use super::{Failure, items, print_json};
 
 pub(crate) fn run(args: &CatalogArgs, client: &Client, json: bool) -> Result<(), Failure> {
     let described = args.undescribed.then(|| "false".to_owned());
-    let asked = [("kind", &args.kind), ("event", &args.event), ("described", &described)];
+    let asked = [("kind", &args.kind), ("event", &args.event), ("described", &described), ("source", &args.source)];
     let asked: Vec<(&str, &str)> = asked.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
     let entries = client.list_from("/api/v1/catalog", &asked, u64::MAX)?.0;
     let answer = json!({ "items": entries });

@@ -28,6 +28,7 @@ pub enum Definition {
     IdentityRules = 0x0d,
     DictionaryEntry = 0x10,
     RecordRules = 0x11,
+    TrackingPlan = 0x12,
 }
 
 impl Key {

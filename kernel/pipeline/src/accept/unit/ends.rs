@@ -26,6 +26,7 @@ impl Workspace {
         self.people.keep_unit();
         self.seen.keep_unit();
         self.quota.keep_unit();
+        self.quality.keep_unit();
         self.totals.keep_unit();
     }
 
@@ -33,6 +34,7 @@ impl Workspace {
         self.people.forget_unit();
         self.seen.forget_unit();
         self.quota.forget_unit();
+        self.quality.forget_unit();
         self.totals.forget_unit();
         self.forget_noted();
     }
@@ -52,12 +54,14 @@ impl Workspace {
         }
         self.seen.committed();
         self.quota.ended();
+        self.quality.committed();
     }
 
     /// Some units of the group were not committed; what they touched is read from the store again.
     pub(in crate::accept) fn committed_in_part(&mut self) -> Result<(), ReadError> {
         self.seen.committed_in_part()?;
         self.quota.ended();
+        self.quality.committed_in_part();
         self.forget_noted();
         self.people.committed_in_part()?;
         self.totals = Totals::open(self.store.as_ref(), self.id)?;

@@ -1,5 +1,7 @@
 //! Units one by one: what is in them, how large they are, and what takes nothing else along.
 
+mod counted;
+
 use std::collections::BTreeMap;
 
 use kith_model::event::{EventKind, EventOrigin};

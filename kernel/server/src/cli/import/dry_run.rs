@@ -40,6 +40,13 @@ fn report(answer: &Value) -> String {
     let shown = list(answer, "events").len();
     let count = output::number(answer, "event_count");
     text.push_str(&format!("\n{} events would be stored, of which {shown} are shown\n", output::count(count)));
+    let by_plan = ["unplanned", "violations"].map(|name| output::number(answer, name));
+    if by_plan != [0, 0] {
+        let [unplanned, violations] = by_plan.map(output::count);
+        text.push_str(&format!(
+            "by the source's tracking plan: {unplanned} events are not in it, {violations} do not meet their schema\n"
+        ));
+    }
     let dropped = output::number(answer, "dropped_count");
     if dropped > 0 {
         text.push_str(&format!("{} events would be dropped by rule\n", output::count(dropped)));

@@ -1,0 +1,60 @@
+//! What became of each event, counted for the answer and for the source, and kept aside where something of it was refused.
+
+use kith_model::event::RejectedRecord;
+
+use super::notes::Note;
+use super::{Draft, tying};
+use crate::accept::aside::Part;
+use crate::accept::named::LeftOut;
+use crate::accept::rules::Ruled;
+use crate::rows::RawForm;
+use crate::views::Verdict;
+
+impl Draft<'_> {
+    /// Count what of a taken event could not be followed or names nobody, and keep the first of each kind aside.
+    pub(super) fn note(&mut self, ruled: &Ruled<'_>, index: usize, left_out: &[LeftOut], tied: tying::Tied) {
+        self.acceptance.not_followed += tied.not_followed;
+        self.acceptance.identifiers_left_out += left_out.len() as u64;
+        for (code, message) in self.first_of_kind(left_out).into_iter().chain(tied.notes) {
+            let part = self.submission.part(index, ruled, code, message, RawForm::Taken);
+            self.counts.set_aside += 1;
+            self.kept.add(self.submission, part, &mut self.letters);
+        }
+    }
+
+    /// What to keep aside of values that name nobody: the first of each type and reason.
+    fn first_of_kind(&mut self, left_out: &[LeftOut]) -> Vec<Note> {
+        let first = left_out.iter().filter(|value| self.left_out.insert((value.kind.clone(), value.why.code())));
+        first.map(|value| (value.why.code(), format!("the event was taken without an identifier: {value}"))).collect()
+    }
+
+    /// Count a verdict, and keep aside what was refused; `heard` says what became of a refusal of consent in it.
+    pub(super) fn report(&mut self, ruled: &Ruled<'_>, index: usize, verdict: Verdict, heard: &str) {
+        match verdict {
+            Verdict::Accepted => self.acceptance.accepted += 1,
+            Verdict::Corrected => self.acceptance.corrected += 1,
+            Verdict::Duplicate => self.acceptance.duplicate += 1,
+            Verdict::Dropped => self.acceptance.dropped += 1,
+            Verdict::Conflict { message_id } => {
+                self.acceptance.conflict += 1;
+                let message = format!(
+                    "another message came with the id `{message_id}` before; give each message its own id{heard}"
+                );
+                self.reject(self.submission.part(index, ruled, "message-id-conflict", message, RawForm::Sent));
+            }
+            Verdict::Rejected(RejectedRecord { code, message, .. }) => {
+                self.reject(self.submission.part(index, ruled, &code, message + heard, RawForm::Sent));
+            }
+        }
+    }
+
+    pub(super) fn reject(&mut self, part: Part) {
+        self.acceptance.rejected_count += 1;
+        self.counts.set_aside += 1;
+        self.counts.reject(&part.record.code);
+        if self.acceptance.rejected.len() < self.submission.most_listed() {
+            self.acceptance.rejected.push(self.submission.listed(&part.record));
+        }
+        self.kept.add(self.submission, part, &mut self.letters);
+    }
+}

@@ -1,0 +1,50 @@
+//! Keys of what is counted of each source.
+
+use kith_model::id::{InstallationId, WorkspaceId};
+
+use super::{Key, SOURCE_COUNTS};
+
+/// What is older than the days that have a row of their own.
+const OLDER: &[u8] = &[0];
+const DAY: &[u8] = &[1];
+
+impl Key {
+    /// All that is counted of a source: what is older first, then its days.
+    pub fn source_counts(workspace: WorkspaceId, source: InstallationId) -> Key {
+        Key::new(SOURCE_COUNTS, workspace, 0, &[&source.0.to_be_bytes()])
+    }
+
+    /// What is older than the days of a source.
+    pub fn older_source_counts(workspace: WorkspaceId, source: InstallationId) -> Key {
+        Key::source_counts(workspace, source).followed_by(OLDER)
+    }
+
+    /// What is counted of a source on a day, 0 being 1970-01-01.
+    pub fn source_day(workspace: WorkspaceId, source: InstallationId, day: i32) -> Key {
+        let sortable = (day.cast_unsigned() ^ (1 << 31)).to_be_bytes();
+        Key::source_counts(workspace, source).followed_by(DAY).followed_by(&sortable)
+    }
+
+    /// The day that a key below `prefix`, a [`Key::source_counts`], names; `None` for what is older.
+    pub fn as_source_day(&self, prefix: &Key) -> Option<i32> {
+        let day: [u8; 4] = self.strip(prefix)?.strip_prefix(DAY)?.try_into().ok()?;
+        Some((u32::from_be_bytes(day) ^ (1 << 31)).cast_signed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_lie_in_their_order_behind_what_is_older() {
+        let (workspace, source) = (WorkspaceId(1), InstallationId(7));
+        let prefix = Key::source_counts(workspace, source);
+        let mut keys = vec![Key::older_source_counts(workspace, source)];
+        let days = [i32::MIN, -1, 0, 20_000, i32::MAX];
+        keys.extend(days.map(|day| Key::source_day(workspace, source, day)));
+        assert!(keys.is_sorted());
+        let read: Vec<Option<i32>> = keys.iter().map(|key| key.as_source_day(&prefix)).collect();
+        assert_eq!(read, [None].into_iter().chain(days.map(Some)).collect::<Vec<_>>());
+    }
+}
