@@ -38,7 +38,8 @@ def call(method, path, body=None, content_type="application/json"):
         request.add_header("Content-Type", content_type)
     try:
         with urllib.request.urlopen(request) as answer:
-            return json.load(answer)
+            text = answer.read()
+            return json.loads(text) if text else None
     except urllib.error.HTTPError as error:
         raise SystemExit(f"{method} {path}: {error.code} {error.read().decode()}") from error
 
@@ -59,30 +60,31 @@ def load(config, content):
     return events_of(person), rejected, answer
 
 
+def get(path):
+    """What a path gives, numbers with a fraction digit by digit; None where there is nothing."""
+    request = urllib.request.Request(URL + path)
+    request.add_header("Authorization", f"Bearer {KEY}")
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return json.loads(answer.read(), parse_float=decimal.Decimal)
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            return None
+        raise
+
+
 def events_of(person):
-    """The events of the people that a file is about, by the property `row`."""
+    """The events of the three people that a file is about, by the property `row`."""
     events = {}
-    for group in range(100):
+    for group in range(3):
+        profile = get(f"/api/v1/profiles?identifier=user_id:{person}-{group}")
         cursor = ""
-        while True:
-            try:
-                request = urllib.request.Request(f"{URL}/api/v1/profiles/user_id:{person}-{group}/events?limit=200{cursor}")
-                request.add_header("Authorization", f"Bearer {KEY}")
-                with urllib.request.urlopen(request) as page:
-                    page = json.loads(page.read(), parse_float=decimal.Decimal)
-            except urllib.error.HTTPError as error:
-                if error.code == 404:
-                    break
-                raise
-            for event in page["items"]:
-                events[event["properties"]["row"]] = event
+        while profile:
+            page = get(f"/api/v1/profiles/{profile['id']}/events?limit=200{cursor}")
+            events.update((event["properties"]["row"], event) for event in page["items"])
             if not page.get("next"):
                 break
-            cursor = f"&after={page['next']}"
-        else:
-            continue
-        if cursor == "" and not any(int(row) % 100 == group for row in events):
-            break
+            cursor = f"&cursor={page['next']}"
     return events
 
 
@@ -141,7 +143,8 @@ def dates():
         for style in ["full", "long", "medium"]:
             rows, expected = [["group", "row", "when"]], {}
             for row in range(60):
-                day = datetime.date(1970, 1, 2) + datetime.timedelta(days=random.randint(0, 25000))
+                # Within the bounds of the kernel, which moves what lies outside.
+                day = datetime.date(1990, 1, 2) + datetime.timedelta(days=random.randint(0, 13000))
                 text = babel.dates.format_date(day, format=style, locale=place)
                 rows.append([row % 3, row, text])
                 expected[row] = (day, text)
@@ -191,7 +194,7 @@ def encodings():
                  "windows-1251", "windows-1252", "windows-1253", "windows-1254", "windows-1255", "windows-1256", "windows-1257", "windows-1258",
                  "windows-874", "koi8-r", "koi8-u", "iso-8859-2", "iso-8859-3", "iso-8859-4", "iso-8859-5", "iso-8859-7", "iso-8859-10",
                  "iso-8859-13", "iso-8859-15", "iso-8859-16", "ibm866", "macintosh"]:
-        python = {"windows-874": "cp874", "ibm866": "cp866", "macintosh": "mac-roman", "shift_jis": "cp932", "euc-kr": "cp949", "gbk": "gbk"}.get(name, name)
+        python = {"windows-874": "cp874", "ibm866": "cp866", "big5": "big5hkscs", "macintosh": "mac-roman", "shift_jis": "cp932", "euc-kr": "cp949", "gbk": "gbk"}.get(name, name)
         letters = []
         for code in list(range(0xA0, 0x600)) + list(range(0xE01, 0xE5B)) + list(range(0x3041, 0x3094)) + list(range(0x4E00, 0x5000)) + list(range(0xAC00, 0xAD00)):
             try:
@@ -295,7 +298,11 @@ dialects()
 workbooks()
 for kind, count in COUNTS.items():
     print(f"{kind}: {count} compared")
-for failure in FAILED[:50]:
-    print(failure)
+shown = {}
+for failure in FAILED:
+    kind = failure.split(":")[0]
+    shown[kind] = shown.get(kind, 0) + 1
+    if shown[kind] <= 12:
+        print(failure)
 print(f"{len(FAILED)} differ")
 sys.exit(1 if FAILED else 0)

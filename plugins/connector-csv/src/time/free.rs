@@ -62,7 +62,7 @@ pub(crate) fn read(text: &str, need: Need) -> Option<Free> {
         return Some(free);
     }
     let (text, mut zone) = named_zone(text)?;
-    let mut tokens = tokens(&text);
+    let mut tokens = tokens(&names::without_weekday(&text));
     let clock_ms = clock(&mut tokens, &mut zone)?;
     let (day_first, month_first, is_named, has_name) = date(&tokens)?;
     if need == Need::MonthName && !has_name {
@@ -351,7 +351,8 @@ fn date(tokens: &[Token]) -> Option<Dates> {
         }
     }
     if months.len() == 2 {
-        months.retain(|(_, word)| *word != "mar"); // a Tuesday in French, Spanish and Italian
+        // A Tuesday in French, Spanish and Italian, and a Sunday in Turkish.
+        months.retain(|(_, word)| *word != "mar" && *word != "paz");
     }
     match (&months[..], &numbers[..]) {
         ([(month, _)], [first, second]) => {
