@@ -31,7 +31,7 @@ pub enum CompileMode {
 const MAX_CHILD_CPU_SECONDS: u64 = 20;
 /// Compiling takes about 0.6 GiB for each MiB of code; a plugin of 8 MiB is mostly data.
 const MAX_CHILD_ADDRESS_BYTES: u64 = 1536 * 1024 * 1024;
-const MAX_CHILD_WALL: Duration = Duration::from_secs(30);
+const MAX_CHILD_WALL: Duration = Duration::from_secs(120);
 /// Machine code of the largest admitted component.
 const MAX_ARTIFACT_BYTES: u64 = 256 * 1024 * 1024;
 /// What is kept of a child's complaint.
