@@ -26,13 +26,14 @@ use super::counts::Totals;
 use super::dedupe::{Seen, SeenMessages, Unseen};
 use super::moment::{self, Moment};
 use super::named::{self, LeftOut};
-use super::people::{Followed, People, Spoken};
+use super::people::{People, Spoken};
 use super::reweigh::{self, AppliedRules, Noted};
 use super::validate::Checked;
 use super::{Submission, content, validate};
 use crate::profiles::facts::{EventFacts, MAX_TRAIT_BYTES, MAX_TRAIT_NAME_BYTES, MAX_TRAITS};
 use crate::rows::{Letter, RawForm};
 use crate::views::{Acceptance, Verdict};
+use tying::Note;
 
 /// Most events of one unit: enough that a unit's own cost vanishes.
 const MAX_UNIT_EVENTS: usize = 1_000;
@@ -478,28 +479,6 @@ fn too_large(event: &DraftEvent, bytes: usize, limit: usize) -> Verdict {
         message: format!("the event and what follows from it have {bytes} bytes; {limit} are allowed"),
         raw: validate::excerpt(event),
     })
-}
-
-/// Something about an event that was taken: a code and what a person reads.
-type Note = (&'static str, String);
-
-fn not_followed(followed: Followed) -> Option<Note> {
-    match followed {
-        // What joins nobody is counted, and found with the profile; one row for each would drown what needs a look.
-        Followed::Quietly | Followed::Vetoed(_) => None,
-        Followed::Shared(identifier) => {
-            let message = format!(
-                "shared identifier: `{identifier}` came with more others than one person has; it ties nobody to it that \
-                 comes from now on, and where those were too many stronger ones, nobody that came before; this is said once"
-            );
-            Some(("shared-identifier", message))
-        }
-        Followed::TooConnected => {
-            let message =
-                "the identifiers of this event hang together with too many others to be weighed, so it ties nobody";
-            Some(("evidence-not-followed", message.to_owned()))
-        }
-    }
 }
 
 fn surplus_traits(names: &[Cow<'_, str>]) -> Note {

@@ -7,7 +7,7 @@ use kith_model::profile::believed;
 use kith_model::time::Timestamp;
 use kith_store::ReadError;
 
-use super::{Note, Workspace};
+use super::Workspace;
 use crate::accept::named::Named;
 use crate::accept::people::{Followed, Link};
 use crate::profiles::facts::EventFacts;
@@ -57,10 +57,14 @@ impl Workspace {
     fn name(&mut self, named: &Named, given: &EventFacts<'_>, tied: &mut Tied) -> Result<SourceIdentityId, ReadError> {
         let spelled = self.people.identify(&named.spelled, given.received_at)?;
         self.note_standing(spelled)?;
+        if named.spelled == named.normal {
+            self.people.name(spelled, &self.rules)?;
+        }
         self.follow_alias(spelled, &named.spelled, given, tied)?;
         if named.spelled != named.normal {
             let normal = self.people.identify(&named.normal, given.received_at)?;
             self.note_standing(normal)?;
+            self.people.name(normal, &self.rules)?;
             self.follow_alias(normal, &named.normal, given, tied)?;
             self.rule(EdgeId::behind(spelled, normal, Evidence::Spelling), given, tied)?;
         }
@@ -151,6 +155,28 @@ impl Workspace {
 impl Tied {
     fn note(&mut self, followed: Followed) {
         self.not_followed += u64::from(followed != Followed::Quietly);
-        self.notes.extend(super::not_followed(followed));
+        self.notes.extend(not_followed(followed));
+    }
+}
+
+/// Something about an event that was taken: a code and what a person reads.
+pub(super) type Note = (&'static str, String);
+
+fn not_followed(followed: Followed) -> Option<Note> {
+    match followed {
+        // What joins nobody is counted, and found with the profile; one row for each would drown what needs a look.
+        Followed::Quietly | Followed::Vetoed(_) => None,
+        Followed::Shared(identifier) => {
+            let message = format!(
+                "shared identifier: `{identifier}` came with more others than one person has; it ties nobody to it that \
+                 comes from now on, and where those were too many stronger ones, nobody that came before; this is said once"
+            );
+            Some(("shared-identifier", message))
+        }
+        Followed::TooConnected => {
+            let message =
+                "the identifiers of this event hang together with too many others to be weighed, so it ties nobody";
+            Some(("evidence-not-followed", message.to_owned()))
+        }
     }
 }
