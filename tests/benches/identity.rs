@@ -75,7 +75,7 @@ fn visit(desk: usize, number: usize) -> [Value; 2] {
 
 struct Shop {
     server: Process,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Shop {
@@ -107,11 +107,32 @@ impl Shop {
         }
         send(&mut batch);
         computed(&admin);
-        Shop { server, _folder: folder }
+        Shop { server, folder }
     }
 
     fn admin(&self) -> Client {
         self.server.admin()
+    }
+
+    /// Put rules in force, and kill the server while history begins to follow them.
+    fn kill_in(self, rules: &Value) -> Shop {
+        let admin = self.admin();
+        admin.send("PUT", "/api/v1/identity/rules", &[("content-type", "application/json")], rules.to_string()).is(200);
+        let change = || admin.get("/api/v1/identity/rules/change").is(200);
+        wait_long("the change to begin", || change()["state"] != "waiting");
+        let at = change();
+        let Shop { server, folder } = self;
+        server.kill();
+        let server = Process::serve(folder.path(), &[]);
+        let shop = Shop { server, folder };
+        let begun = Instant::now();
+        computed(&shop.admin());
+        let (state, step) = (&at["state"], &at["progress"]["step"]);
+        println!(
+            "  killed when {state} at {step}; gone on with and done {:.2} s after the start",
+            begun.elapsed().as_secs_f64()
+        );
+        shop
     }
 
     /// All that the API says about who is who, without what names a computation.
@@ -216,8 +237,9 @@ fn main() {
     change(&admin, rules, json!({ "phone_region": "DE" }));
     println!("one e-mail for each person, one telephone:");
     change(&admin, rules, json!({ "limits": { "user_id": 1, "email": 1, "phone": 1 } }));
-    println!("as they were:");
-    change(&admin, rules, json!({}));
+    println!("as they were, with a kill of the server:");
+    let merged = merged.kill_in(&json!({}));
+    let admin = merged.admin();
 
     let begun = Instant::now();
     for (winner, loser) in &pairs {

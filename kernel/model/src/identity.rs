@@ -179,6 +179,9 @@ pub enum Evidence {
     SameId(Side),
     /// Somebody with the right to do so said that they are one person. The one that was merged into the other stands behind.
     ByHand(Side),
+    /// One was the normal form of the other by earlier rules, and no event names it. It stands behind, so that it is nobody of
+    /// its own.
+    Former(Side),
 }
 
 impl Evidence {
@@ -187,9 +190,10 @@ impl Evidence {
         match self {
             Evidence::ByHand(side) => (0, Some(side)),
             Evidence::Spelling(side) => (1, Some(side)),
-            Evidence::SameId(side) => (2, Some(side)),
-            Evidence::Alias => (3, None),
-            Evidence::SameEvent => (4, None),
+            Evidence::Former(side) => (2, Some(side)),
+            Evidence::SameId(side) => (3, Some(side)),
+            Evidence::Alias => (4, None),
+            Evidence::SameEvent => (5, None),
         }
     }
 
@@ -201,12 +205,13 @@ impl Evidence {
             Evidence::Spelling(_) => "spelling",
             Evidence::SameId(_) => "same_id",
             Evidence::ByHand(_) => "by_hand",
+            Evidence::Former(_) => "former_form",
         }
     }
 
     /// Whether a rule gives it, and no event.
     pub fn is_of_rule(self) -> bool {
-        matches!(self, Evidence::Spelling(_) | Evidence::SameId(_))
+        matches!(self, Evidence::Spelling(_) | Evidence::SameId(_) | Evidence::Former(_))
     }
 }
 
@@ -232,10 +237,12 @@ impl EdgeId {
     /// The end that stands behind the other, where one does.
     pub fn stands_behind(&self) -> Option<SourceIdentityId> {
         match self.evidence {
-            Evidence::Spelling(side) | Evidence::SameId(side) | Evidence::ByHand(side) => Some(match side {
-                Side::Low => self.low,
-                Side::High => self.high,
-            }),
+            Evidence::Spelling(side) | Evidence::SameId(side) | Evidence::ByHand(side) | Evidence::Former(side) => {
+                Some(match side {
+                    Side::Low => self.low,
+                    Side::High => self.high,
+                })
+            }
             Evidence::Alias | Evidence::SameEvent => None,
         }
     }

@@ -143,6 +143,8 @@ pub struct ProfileView {
     pub consents: Vec<(SourceIdentityId, Consents)>,
     /// Evidence about its members that joins nobody to it; some at most.
     pub not_followed: Vec<NotFollowed>,
+    /// Whether there may be more of it, which the list of the workspace has.
+    pub has_more_not_followed: bool,
     pub traits: BTreeMap<String, FoldedTrait>,
     pub tags: BTreeMap<String, Tag>,
     pub scores: BTreeMap<String, Score>,

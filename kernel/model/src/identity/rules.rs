@@ -222,9 +222,11 @@ impl IdentityRules {
             makes_shared: false,
         };
         match (edge.evidence, edge.stands_behind() == Some(end)) {
-            (Evidence::Spelling(_), true) => return of_rule(SPELLING_OF),
+            (Evidence::Spelling(_) | Evidence::Former(_), true) => return of_rule(SPELLING_OF),
             (Evidence::SameId(_) | Evidence::ByHand(_), true) => return of_rule(BEHIND_OTHER),
-            (Evidence::Spelling(_) | Evidence::SameId(_) | Evidence::ByHand(_), false) => return of_rule(IN_FRONT),
+            (Evidence::Spelling(_) | Evidence::SameId(_) | Evidence::ByHand(_) | Evidence::Former(_), false) => {
+                return of_rule(IN_FRONT);
+            }
             (Evidence::Alias | Evidence::SameEvent, _) => {}
         }
         match self.limits.get(other) {

@@ -113,7 +113,7 @@ impl IdentityRules {
     }
 
     /// The normal form of an identifier as events and aliases name it.
-    fn form(&self, identifier: &Identifier) -> Option<Identifier> {
+    pub fn form(&self, identifier: &Identifier) -> Option<Identifier> {
         match identifier.is_previous() {
             true => {
                 let value = self.judge(&Identifier::new(USER_ID, identifier.value.as_str())).ok()?.value;
@@ -144,6 +144,7 @@ impl IdentityRules {
         let (behind, front) = if edge.stands_behind() == Some(edge.low) { (low, high) } else { (high, low) };
         let is_given = match edge.evidence {
             Evidence::Spelling(_) => self.form(behind).as_ref() == Some(front) && behind != front,
+            Evidence::Former(_) => self.form(front).as_ref() != Some(behind),
             Evidence::SameId(_) => self.alias == AliasRule::Merge || ![low, high].iter().any(|end| end.kind == USER_ID),
             Evidence::Alias | Evidence::SameEvent | Evidence::ByHand(_) => true,
         };

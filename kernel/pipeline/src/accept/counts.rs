@@ -48,6 +48,8 @@ pub(crate) struct Totals {
     /// As the last unit of the group left them; `None` where there is no row yet.
     group: Option<Counts>,
     unit: Counts,
+    /// Whether the unit writes them: one without operations leaves the row as it is, or as missing as it is.
+    is_written: bool,
 }
 
 impl Totals {
@@ -55,7 +57,7 @@ impl Totals {
         let row = store.get(&[Key::counts(workspace)])?.pop().flatten();
         let group: Option<Counts> = row.map(|row| row::decode(&row)).transpose()?;
         let unit = group.clone().unwrap_or_default();
-        Ok(Totals { workspace, group, unit })
+        Ok(Totals { workspace, group, unit, is_written: false })
     }
 
     /// The totals with the unit under way.
@@ -64,7 +66,8 @@ impl Totals {
     }
 
     /// What the unit demands of the totals, and what it makes of them.
-    pub(crate) fn write(&self) -> (Precondition, Operation) {
+    pub(crate) fn write(&mut self) -> (Precondition, Operation) {
+        self.is_written = true;
         let key = Key::counts(self.workspace);
         let before = match &self.group {
             Some(counts) => Precondition::Holds(key.clone(), row::encode(counts)),
@@ -74,10 +77,13 @@ impl Totals {
     }
 
     pub(crate) fn keep_unit(&mut self) {
-        self.group = Some(self.unit.clone());
+        if std::mem::take(&mut self.is_written) {
+            self.group = Some(self.unit.clone());
+        }
     }
 
     pub(crate) fn forget_unit(&mut self) {
         self.unit = self.group.clone().unwrap_or_default();
+        self.is_written = false;
     }
 }

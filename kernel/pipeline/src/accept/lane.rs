@@ -77,6 +77,7 @@ impl Lane {
         if let Err(error) = workspace.take_rules(rules) {
             tracing::error!(workspace = self.id.0, %error, "new identity rules wait, because a row that they touch cannot be read");
         }
+        workspace.people.is_unsettled = workspace.has_history_to_tie();
         let statements = self.statements.lock().take();
         if let Err(error) = by_hand::carry_out(store, workspace, statements) {
             tracing::error!(workspace = self.id.0, %error, "the workspace's state is read again, because it is not known");
@@ -91,6 +92,7 @@ impl Lane {
                 return Turned { turn: Turn::Again, freed_bytes: 0 };
             }
         };
+        workspace.people.is_unsettled = workspace.has_history_to_tie();
         let mut batch = self.take();
         let mut ends = vec![None; batch.len()];
         let group = build(workspace, &batch, &mut ends);

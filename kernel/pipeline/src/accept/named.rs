@@ -73,14 +73,13 @@ pub(crate) fn of(kind: EventKind, came: &[Identifier], rules: &IdentityRules) ->
 /// Most identifiers of an event that are kept with it.
 const MAX_CAME: usize = 16;
 
-/// The identifiers that an event keeps: those that name somebody, the strongest first, and behind them what came beside them
-/// and names nobody by the rules of today. Under other rules it may, and history is tied by those then.
+/// The identifiers that an event keeps: those by which it is tied, the strongest first, and behind them what came beside them
+/// and names nobody by the rules of today, or nobody for an alias. Under other rules it may, and history is tied by those then.
 pub(crate) fn came(draft: &DraftEvent, named: Vec<Named>) -> Vec<Identifier> {
     let mut came: Vec<Identifier> = named.into_iter().map(|named| named.spelled).collect();
     for identifier in &draft.identifiers {
         let identifier = identifier.trimmed();
-        let is_kept = !identifier.is_previous()
-            && draft.kind != EventKind::Alias
+        let is_kept = (!identifier.is_previous() || draft.kind == EventKind::Alias)
             && is_type(&identifier.kind)
             && (1..=MAX_IDENTIFIER_BYTES).contains(&identifier.value.len());
         if is_kept && came.len() < MAX_CAME && !came.contains(&identifier) {

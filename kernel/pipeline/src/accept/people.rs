@@ -9,6 +9,7 @@ mod evidence;
 mod layers;
 mod partition;
 mod retract;
+mod stated;
 #[cfg(test)]
 mod tests;
 mod weigh;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use kith_model::change::Identified;
 use kith_model::consent::CONSENT;
 use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
-use kith_model::identity::{EdgeId, Evidence, Identifier, IdentityRules, MustNotLink};
+use kith_model::identity::{EdgeId, Identifier, MustNotLink};
 use kith_model::profile::{IdentityHead, ProfileRoot};
 use kith_model::time::Timestamp;
 use kith_store::keys::{PersonRow, alias_digest};
@@ -34,8 +35,8 @@ use super::never_seen::{FilterPart, NeverSeen};
 use crate::profiles::facts::{self, EventFacts, FactsRow, Recorded, each_row, facts_key, read_facts_row, read_head};
 use apart::Apart;
 pub(crate) use consents::Spoken;
+use evidence::HeldEdge;
 pub(crate) use evidence::{Followed, Link};
-use evidence::{HeldEdge, Proposal};
 use layers::{Before, Layers};
 pub(crate) use weigh::Standings;
 
@@ -120,6 +121,9 @@ pub(crate) struct People {
     layers: Layers,
     /// Whether nothing of it is ever written.
     is_scratch: bool,
+    /// Whether profiles may be other than their evidence has them, because a change of the rules is under way. No shortcut over
+    /// profiles is exact then: whoever is touched is partitioned with their whole profile.
+    pub(crate) is_unsettled: bool,
     work: Work,
 }
 
@@ -154,6 +158,7 @@ impl People {
             next_ordinal,
             layers: Layers::default(),
             is_scratch: false,
+            is_unsettled: false,
             work: Work::default(),
         })
     }
@@ -345,47 +350,6 @@ impl People {
             self.note_answered(identity, &taken.agreed)?;
         }
         Ok(surplus)
-    }
-
-    /// Part two identities for good, and partition what hangs together with them.
-    pub(crate) fn part(
-        &mut self,
-        one: SourceIdentityId,
-        other: SourceIdentityId,
-        rules: &IdentityRules,
-    ) -> Result<Followed, ReadError> {
-        self.layers.event.vetoes.insert(MustNotLink::new(one, other), true);
-        let mut proposal = Proposal::to_partition(one, other);
-        // What was said before is taken back, so that it leaves no trace in what the limits count.
-        for said in [EdgeId::behind(one, other, Evidence::ByHand), EdgeId::behind(other, one, Evidence::ByHand)] {
-            self.retract(said, rules, &mut proposal)?;
-        }
-        match self.partition(&proposal, rules)? {
-            Followed::TooConnected => Ok(Followed::TooConnected),
-            _ => Ok(Followed::Quietly),
-        }
-    }
-
-    /// Take it back that two identities are two people, and partition what hangs together with them.
-    pub(crate) fn unpart(
-        &mut self,
-        one: SourceIdentityId,
-        other: SourceIdentityId,
-        rules: &IdentityRules,
-    ) -> Result<Followed, ReadError> {
-        self.allow(one, other);
-        match self.partition(&Proposal::to_partition(one, other), rules)? {
-            Followed::TooConnected => Ok(Followed::TooConnected),
-            _ => Ok(Followed::Quietly),
-        }
-    }
-
-    /// Let two identities be one person again, if evidence says so.
-    pub(crate) fn allow(&mut self, one: SourceIdentityId, other: SourceIdentityId) {
-        let pair = MustNotLink::new(one, other);
-        if self.apart.is_between(&[pair.low], &[pair.high], &self.layers) {
-            self.layers.event.vetoes.insert(pair, false);
-        }
     }
 
     /// The event is part of its unit.

@@ -18,7 +18,9 @@ use std::sync::Arc;
 use kith_model::change::Change;
 use kith_model::event::{Event, EventKind, EventOrigin};
 use kith_model::id::{Position, SourceIdentityId, WorkspaceId};
-use kith_model::identity::{ANONYMOUS_ID, AliasRule, EdgeId, Evidence, FORMS, Identifier, IdentityRules, USER_ID};
+use kith_model::identity::{
+    ANONYMOUS_ID, AliasRule, EdgeId, Evidence, FORMS, Identifier, IdentityRules, PREVIOUS_ID, USER_ID,
+};
 use kith_model::profile::believed;
 use kith_store::{ChangeLimits, CommitError, Key, KeyRange, Operation, ReadError, Store, row};
 use serde::{Deserialize, Serialize};
@@ -307,13 +309,35 @@ fn name(
     rules: &IdentityRules,
 ) -> Result<SourceIdentityId, ReadError> {
     let spelled = people.identify(&named.spelled, event.received_at)?;
+    follow_alias(people, spelled, &named.spelled, rules)?;
     people.note_standing(spelled, rules)?;
+    if named.spelled == named.normal {
+        people.note_named(spelled, rules)?;
+    }
     if named.spelled != named.normal {
         let normal = people.identify(&named.normal, event.received_at)?;
+        follow_alias(people, normal, &named.normal, rules)?;
         people.note_standing(normal, rules)?;
+        people.note_named(normal, rules)?;
         people.offer_of_rule(EdgeId::behind(spelled, normal, Evidence::Spelling), rules)?;
     }
     Ok(spelled)
+}
+
+/// Where an alias named somebody whom no event had named by the earlier rules, it holds from now on.
+fn follow_alias(
+    people: &mut People,
+    identity: SourceIdentityId,
+    identifier: &Identifier,
+    rules: &IdentityRules,
+) -> Result<(), ReadError> {
+    if !matches!(identifier.kind.as_str(), USER_ID | ANONYMOUS_ID) || !people.is_of_event(identity) {
+        return Ok(());
+    }
+    match people.find(&Identifier::new(PREVIOUS_ID, identifier.value.as_str()))? {
+        Some(previous) => offer_same_id(people, previous, identity, &identifier.kind, rules),
+        None => Ok(()),
+    }
 }
 
 fn offer_same_id(

@@ -38,7 +38,7 @@ use super::{Submission, content, validate};
 use crate::profiles::facts::EventFacts;
 use crate::rows::Letter;
 use crate::views::{Acceptance, Verdict};
-use notes::{Note, not_followed, surplus_traits};
+use notes::surplus_traits;
 
 /// Most events of one unit: enough that a unit's own cost vanishes.
 const MAX_UNIT_EVENTS: usize = 1_000;

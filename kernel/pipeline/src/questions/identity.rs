@@ -155,12 +155,12 @@ fn other_end(id: EdgeId, end: SourceIdentityId) -> SourceIdentityId {
     if id.low == end { id.high } else { id.low }
 }
 
-/// Evidence about a profile's members that joins nobody to it; at most [`MAX_SHOWN`] pieces.
+/// Evidence about a profile's members that joins nobody to it; at most [`MAX_SHOWN`] pieces, and whether there are more.
 pub(crate) fn not_followed_of(
     shared: &Shared,
     id: WorkspaceId,
     members: &[SourceIdentityId],
-) -> Result<Vec<NotFollowed>, QueryError> {
+) -> Result<(Vec<NotFollowed>, bool), QueryError> {
     let mut reader = Reader::new(shared, id)?;
     let mut found = Vec::new();
     for member in members {
@@ -168,14 +168,14 @@ pub(crate) fn not_followed_of(
             if let Some(veto) = reader.veto(&edge, *member)?
                 && let Some(evidence) = reader.view(&edge)?
             {
+                if found.len() == MAX_SHOWN {
+                    return Ok((found, true));
+                }
                 found.push(NotFollowed { evidence, veto });
-            }
-            if found.len() == MAX_SHOWN {
-                return Ok(found);
             }
         }
     }
-    Ok(found)
+    Ok((found, false))
 }
 
 /// Whether somebody parted the two.

@@ -89,11 +89,14 @@ pub(crate) fn profile(shared: &Shared, id: WorkspaceId, profile: ProfileId) -> R
     let ids: Vec<SourceIdentityId> = members.iter().take(MAX_MEMBERS_SEARCHED).map(|(member, _)| *member).collect();
     let plan = workspace.compiled.load_full();
     let memberships = derived.memberships.into_iter().filter(|(id, _)| plan.plan.audience(*id).is_some());
+    let (not_followed, has_more_not_followed) = identity::not_followed_of(shared, id, &ids)?;
     Ok(Some(ProfileView {
         id: profile,
         created_at: members.iter().map(|(_, head)| head.created_at).min().unwrap_or_default(),
         consents,
-        not_followed: identity::not_followed_of(shared, id, &ids)?,
+        not_followed,
+        // Members that are not looked through may have more.
+        has_more_not_followed: has_more_not_followed || members.len() > ids.len(),
         traits: fold_traits(contributions.iter().map(|(identity, row)| (*identity, row))),
         members: shown(members),
         tags,

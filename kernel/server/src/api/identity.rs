@@ -42,7 +42,8 @@ pub(crate) struct EvidenceEndBody {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EvidenceBody {
     /// `same_event`: one event carries both. `alias`: an alias names both. `spelling`: one is the other's normal form.
-    /// `same_id`: the old id of an alias is this user's or this device's. `by_hand`: somebody said so.
+    /// `same_id`: the old id of an alias is this user's or this device's. `by_hand`: somebody said so. `former_form`: one was the
+    /// other's normal form by earlier rules.
     evidence: String,
     identifiers: Vec<EvidenceEndBody>,
     /// When the event happened that gave it; absent for what a rule gave.

@@ -36,6 +36,8 @@ pub(crate) struct ProfileBody {
     consents: Vec<ConsentBody>,
     /// Evidence about these identifiers that joins nobody to this person, and by which rule; a hundred pieces at most.
     not_followed: Vec<NotFollowedBody>,
+    /// Whether there may be more of it; `GET /api/v1/identity/not-followed` lists all.
+    not_followed_more: bool,
     traits: BTreeMap<String, TraitBody>,
     tags: BTreeMap<String, TagBody>,
     scores: BTreeMap<String, ScoreBody>,
@@ -187,6 +189,7 @@ fn profile_body(tables: &WorkspaceTables, view: &ProfileView, mask: &Mask) -> Pr
         created_at: time(view.created_at),
         identifiers: view.members.iter().map(member).collect(),
         consents: consents.collect(),
+        not_followed_more: view.has_more_not_followed,
         not_followed: view.not_followed.iter().map(|found| not_followed_body(tables, found)).collect(),
         traits,
         tags: tags.collect(),

@@ -73,24 +73,27 @@ pub(crate) fn run(command: &IdentityCommand, client: &Client, json: bool) -> Res
             let path = format!("/api/v1/profiles/{}/split", field(&found, "id"));
             stated(&client.post(&path, &json!({ "apart": [one, other] }))?, json)
         }
-        IdentityCommand::Why { person, with } => {
-            let found = profile::find(client, person)?;
-            let mut path = format!("/api/v1/profiles/{}/why?with={}", field(&found, "id"), encode(with));
-            if let Person::Identifier(identifier) = person {
-                path += &format!("&from={}", encode(&identifier.to_string()));
-            }
-            let answer = client.get(&path)?;
-            if json {
-                return print_json(&answer);
-            }
-            if answer.get("same").and_then(Value::as_bool) != Some(true) {
-                return output::say("they are two people");
-            }
-            let steps = answer.get("steps").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            let rows = steps.iter().map(|step| [ends(step), given(step)].concat());
-            output::say(output::table(&["one", "other", "evidence", "time", "message"], rows.collect()))
-        }
+        IdentityCommand::Why { person, with } => why(client, person, with, json),
     }
+}
+
+/// The way of evidence between two identifiers.
+fn why(client: &Client, person: &Person, with: &str, json: bool) -> Result<(), Failure> {
+    let found = profile::find(client, person)?;
+    let mut path = format!("/api/v1/profiles/{}/why?with={}", field(&found, "id"), encode(with));
+    if let Person::Identifier(identifier) = person {
+        path += &format!("&from={}", encode(&identifier.to_string()));
+    }
+    let answer = client.get(&path)?;
+    if json {
+        return print_json(&answer);
+    }
+    if answer.get("same").and_then(Value::as_bool) != Some(true) {
+        return output::say("they are two people");
+    }
+    let steps = answer.get("steps").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let rows = steps.iter().map(|step| [ends(step), given(step)].concat());
+    output::say(output::table(&["one", "other", "evidence", "time", "message"], rows.collect()))
 }
 
 /// Whose two identifiers are now.

@@ -144,6 +144,9 @@ fn report(profile: &Value) -> String {
         vec![cut(&ends.join(" and "), MAX_CELL), field(found, "evidence"), field(found, "reason")]
     });
     section(&mut text, &["not followed", "evidence", "why"], not_followed.collect());
+    if profile.get("not_followed_more").and_then(Value::as_bool) == Some(true) {
+        text += "there is more that was not followed: kith identity not-followed lists all\n";
+    }
     let tags = named(profile, "tags", |name, value| {
         vec![name, cut(&field(value, "value"), MAX_CELL), made_by(value), computed_at(value)]
     });

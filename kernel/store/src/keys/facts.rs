@@ -53,6 +53,8 @@ fn evidence_byte(evidence: Evidence) -> u8 {
         Evidence::SameId(Side::High) => 5,
         Evidence::ByHand(Side::Low) => 6,
         Evidence::ByHand(Side::High) => 7,
+        Evidence::Former(Side::Low) => 8,
+        Evidence::Former(Side::High) => 9,
     }
 }
 

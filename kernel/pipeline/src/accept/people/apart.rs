@@ -1,11 +1,28 @@
-//! The must-not-link pairs of a workspace, found by either end.
+//! What forbids a merge: limits, and the must-not-link pairs of a workspace, found by either end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use kith_model::id::SourceIdentityId;
-use kith_model::identity::{Identifier, MustNotLink};
+use kith_model::identity::{Identifier, IdentityRules, MustNotLink, Veto};
+use kith_model::profile::ProfileRoot;
 
+use super::People;
 use super::layers::Layers;
+
+impl People {
+    /// What forbids that the two profiles are one, if anything does.
+    pub(super) fn forbids(&self, one: &ProfileRoot, other: &ProfileRoot, rules: &IdentityRules) -> Option<Veto> {
+        if one.members.len() + other.members.len() > rules.max_members {
+            return Some(Veto::TooManyMembers);
+        }
+        if self.apart.is_between(&one.members, &other.members, &self.layers) {
+            return Some(Veto::MustNotLink);
+        }
+        let count = |root: &ProfileRoot, kind: &str| root.kinds.get(kind).map_or(0, |count| *count as usize);
+        let passed = rules.limits.iter().find(|(kind, limit)| count(one, kind) + count(other, kind) > **limit);
+        passed.map(|(kind, _)| Veto::Limit { kind: kind.clone() })
+    }
+}
 
 /// The pairs that are durable. What the work under way makes or takes back lies in the layers above.
 #[derive(Default)]

@@ -139,7 +139,7 @@ impl People {
             self.part_from_shared(low, &mut proposal, rules)? | self.part_from_shared(high, &mut proposal, rules)?;
         let counted = held.low.is_some() && held.high.is_some() && !was_shared;
         let counts = at_low.is_kept() && at_high.is_kept() && !is_shared;
-        let followed = if proposal.retracts {
+        let followed = if proposal.retracts || self.is_unsettled {
             self.partition(&proposal, rules)?
         } else if counts && !counted {
             self.follow(low, high, &rank, &proposal, rules)?
@@ -372,7 +372,7 @@ impl People {
         let counts_names = match rank.evidence {
             Evidence::SameEvent => false,
             Evidence::Alias => has_names(&one.1) || has_names(&other.1),
-            Evidence::Spelling(_) | Evidence::SameId(_) | Evidence::ByHand(_) => true,
+            Evidence::Spelling(_) | Evidence::SameId(_) | Evidence::ByHand(_) | Evidence::Former(_) => true,
         };
         if counts_names {
             return self.follow_name((low, one), (high, other), rank, proposal, rules);
@@ -457,19 +457,6 @@ impl People {
             self.set_head(profile.0, head)?;
         }
         Ok(())
-    }
-
-    /// What forbids that the two profiles are one, if anything does.
-    fn forbids(&self, one: &ProfileRoot, other: &ProfileRoot, rules: &IdentityRules) -> Option<Veto> {
-        if one.members.len() + other.members.len() > rules.max_members {
-            return Some(Veto::TooManyMembers);
-        }
-        if self.apart.is_between(&one.members, &other.members, &self.layers) {
-            return Some(Veto::MustNotLink);
-        }
-        let count = |root: &ProfileRoot, kind: &str| root.kinds.get(kind).map_or(0, |count| *count as usize);
-        let passed = rules.limits.iter().find(|(kind, limit)| count(one, kind) + count(other, kind) > **limit);
-        passed.map(|(kind, _)| Veto::Limit { kind: kind.clone() })
     }
 
     /// Make one profile of two; the older keeps its name and ordinal.

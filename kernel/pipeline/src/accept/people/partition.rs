@@ -19,6 +19,9 @@ const MAX_RECOMPUTED_IDENTITIES: usize = 2_000;
 /// The same for the edges between them.
 const MAX_RECOMPUTED_EDGES: usize = 8_000;
 
+/// How many times these a change of the rules may take, of which no event waits for the end.
+const OF_A_CHANGE: usize = 4;
+
 /// Identities that evidence connects, with the evidence that counts among them.
 struct Connected {
     identities: BTreeMap<SourceIdentityId, Identifier>,
@@ -136,18 +139,19 @@ impl People {
     /// ties nobody, so that nothing is followed from it or to it.
     fn connected(&mut self, proposal: &Proposal, rules: &IdentityRules) -> Result<Option<Connected>, ReadError> {
         let mut found = Connected { identities: BTreeMap::new(), edges: BTreeMap::new(), behind: BTreeSet::new() };
+        let times = if proposal.whole_profiles || self.is_unsettled { OF_A_CHANGE } else { 1 };
         let mut open: Vec<SourceIdentityId> = proposal.starts.iter().copied().collect();
         while let Some(identity) = open.pop() {
             if found.identities.contains_key(&identity) {
                 continue;
             }
-            if found.identities.len() == MAX_RECOMPUTED_IDENTITIES {
+            if found.identities.len() == times * MAX_RECOMPUTED_IDENTITIES {
                 return Ok(None);
             }
             let head = self.proposed(identity, proposal)?;
             found.identities.insert(identity, head.identifier.clone());
             found.behind.extend(head.is_behind().then_some(identity));
-            if proposal.whole_profiles {
+            if proposal.whole_profiles || self.is_unsettled {
                 let (_, root) = self.root(identity)?;
                 open.extend(root.members.iter().filter(|member| !found.identities.contains_key(member)));
             }
@@ -167,7 +171,7 @@ impl People {
                     found.edges.insert(id, edge);
                 }
             }
-            if found.edges.len() > MAX_RECOMPUTED_EDGES {
+            if found.edges.len() > times * MAX_RECOMPUTED_EDGES {
                 return Ok(None);
             }
         }

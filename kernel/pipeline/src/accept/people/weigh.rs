@@ -54,7 +54,7 @@ impl People {
         let held = self.head(identity)?;
         let mut head = IdentityHead::clone(&held);
         let mut groups: BTreeMap<Option<String>, Group> = BTreeMap::new();
-        let mut gone = Vec::new();
+        let (mut gone, mut formed) = (Vec::new(), Vec::new());
         for (id, edge) in self.edges_of(identity, &[])? {
             let other = self.head(other_end(id, identity))?;
             let (low, high) = match id.low == identity {
@@ -63,6 +63,10 @@ impl People {
             };
             if !rules.gives(id, low, high) || looks_at_events && !self.is_given_by_event(&edge, low, high, rules)? {
                 gone.push(id);
+                let behind = id.stands_behind().filter(|behind| *behind != identity);
+                let is_form = matches!(id.evidence, Evidence::Spelling(_))
+                    && rules.form(&other.identifier).as_ref() != Some(&held.identifier);
+                formed.extend(behind.filter(|_| is_form && rules.names_somebody(&other.identifier)));
                 continue;
             }
             let bound = rules.evidence_bound(id, identity, &held.identifier.kind, &other.identifier.kind);
@@ -94,6 +98,38 @@ impl People {
         }
         for id in gone {
             self.layers.event.edges.entry(identity).or_default().insert(id, None);
+        }
+        // It was the form of these alone, as far as is known; an event that names it takes that back.
+        let is_spelling = self.head(identity)?.is_spelling();
+        match formed.into_iter().min().filter(|_| !is_spelling && rules.names_somebody(&held.identifier)) {
+            Some(spelled) => self.offer_of_rule(EdgeId::behind(identity, spelled, Evidence::Former), rules),
+            None => Ok(()),
+        }
+    }
+
+    /// An event names an identity: where it was taken for the form of earlier rules alone, it is somebody of its own. Whether
+    /// it was.
+    pub(crate) fn note_named(&mut self, identity: SourceIdentityId, rules: &IdentityRules) -> Result<bool, ReadError> {
+        if !self.head(identity)?.is_spelling() {
+            return Ok(false);
+        }
+        let edges = self.edges_of(identity, &[])?.into_keys();
+        let former =
+            edges.filter(|edge| matches!(edge.evidence, Evidence::Former(_)) && edge.stands_behind() == Some(identity));
+        let former: Vec<EdgeId> = former.collect();
+        for id in &former {
+            let mut proposal = Proposal::to_partition(id.low, id.high);
+            self.retract(*id, rules, &mut proposal)?;
+            self.apply(&proposal)?;
+        }
+        Ok(!former.is_empty())
+    }
+
+    /// The same of an event that comes: whoever hangs together with it is partitioned.
+    pub(crate) fn name(&mut self, identity: SourceIdentityId, rules: &IdentityRules) -> Result<(), ReadError> {
+        if self.note_named(identity, rules)? {
+            let proposal = Proposal { whole_profiles: true, ..Proposal::to_partition(identity, identity) };
+            self.partition(&proposal, rules)?;
         }
         Ok(())
     }

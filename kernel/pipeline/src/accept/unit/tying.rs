@@ -7,7 +7,8 @@ use kith_model::profile::believed;
 use kith_model::time::Timestamp;
 use kith_store::ReadError;
 
-use super::{Note, Workspace};
+use super::Workspace;
+use super::notes::{Note, not_followed};
 use crate::accept::named::Named;
 use crate::accept::people::{Followed, Link};
 use crate::profiles::facts::EventFacts;
@@ -57,10 +58,14 @@ impl Workspace {
     fn name(&mut self, named: &Named, given: &EventFacts<'_>, tied: &mut Tied) -> Result<SourceIdentityId, ReadError> {
         let spelled = self.people.identify(&named.spelled, given.received_at)?;
         self.note_standing(spelled)?;
+        if named.spelled == named.normal {
+            self.people.name(spelled, &self.rules)?;
+        }
         self.follow_alias(spelled, &named.spelled, given, tied)?;
         if named.spelled != named.normal {
             let normal = self.people.identify(&named.normal, given.received_at)?;
             self.note_standing(normal)?;
+            self.people.name(normal, &self.rules)?;
             self.follow_alias(normal, &named.normal, given, tied)?;
             self.rule(EdgeId::behind(spelled, normal, Evidence::Spelling), given, tied)?;
         }
@@ -151,6 +156,6 @@ impl Workspace {
 impl Tied {
     fn note(&mut self, followed: Followed) {
         self.not_followed += u64::from(followed != Followed::Quietly);
-        self.notes.extend(super::not_followed(followed));
+        self.notes.extend(not_followed(followed));
     }
 }
