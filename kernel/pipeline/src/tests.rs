@@ -15,4 +15,5 @@ mod profiling;
 mod reaction;
 mod repeats;
 mod rules;
+mod undoing;
 mod who;

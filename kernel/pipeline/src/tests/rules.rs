@@ -1,12 +1,15 @@
 //! A change of the identity rules: what was tied comes to be as if the new rules had always held, nobody is written to because
 //! of it, and a dry run says before what it does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kith_model::audience::ConsentBasis;
+use kith_model::event::DraftEvent;
 use kith_model::id::ProfileId;
-use kith_model::identity::{Identifier, IdentityRules};
+use kith_model::identity::{AliasRule, Case, Identifier, IdentityRules, Shape, TypeRules};
 use kith_model::time::Timestamp;
+use proptest::prelude::*;
+use proptest::test_runner::Config;
 
 use super::harness::*;
 use crate::{DryRun, RuleChange, RuleEffect, change_token};
@@ -168,4 +171,132 @@ fn what_was_shared_is_free_under_rules_that_allow_it_and_the_other_way_round() {
     assert!(is_tied(&bench));
     change(&bench, |rules| rules.shared_above = 5);
     assert!(!is_tied(&bench));
+}
+
+/// Identifiers, seconds before the start, and a city.
+type Told = (Vec<(&'static str, String)>, i64, u8, bool);
+
+fn arb_event() -> impl Strategy<Value = Told> {
+    let identifier = prop_oneof![
+        (0..4u8).prop_map(|n| ("user_id", format!("u{n}"))),
+        (0..5u8).prop_map(|n| ("anonymous_id", format!("a{n}"))),
+        (0..4u8, 0..3usize).prop_map(|(n, of)| (
+            "email",
+            [format!("e{n}@x.io"), format!("E{n}@x.io"), format!("e{n}@X.io")][of].clone()
+        )),
+        (0..3u8, 0..3usize).prop_map(|(n, of)| (
+            "phone",
+            [format!("0170 12345{n}"), format!("0170-12345{n}"), format!("+49 170 12345{n}")][of].clone()
+        )),
+        Just(("email", "n/a".to_owned())),
+    ];
+    (proptest::collection::vec(identifier, 1..4), 0..50i64, 0..4u8, proptest::bool::weighted(0.1))
+}
+
+fn drafts(events: &[Told]) -> Vec<DraftEvent> {
+    let draft = |(number, (identifiers, time, city, is_alias)): (usize, &Told)| {
+        let message = format!("m{number}");
+        if *is_alias {
+            let (new, old) =
+                (format!("u{city}"), if time % 2 == 0 { format!("u{}", time % 4) } else { format!("a{}", time % 5) });
+            let both = [("user_id", new.as_str()), ("previous_id", old.as_str())];
+            let alias = event(&message, &both, "", Timestamp(START.0 - time * 1000));
+            return DraftEvent { kind: kith_model::event::EventKind::Alias, ..alias };
+        }
+        let identifiers: Vec<(&str, &str)> = identifiers.iter().map(|(kind, value)| (*kind, value.as_str())).collect();
+        identify(&message, &identifiers, &format!(r#"{{"city":{city}}}"#), Timestamp(START.0 - time * 1000))
+    };
+    events.iter().enumerate().map(draft).collect()
+}
+
+fn rules_of(number: usize) -> IdentityRules {
+    let mut rules = IdentityRules::default();
+    let limits = |email, phone| {
+        BTreeMap::from(
+            [("user_id", 1), ("email", email), ("phone", phone)].map(|(kind, limit)| (kind.to_owned(), limit)),
+        )
+    };
+    match number {
+        0 => {}
+        1 => rules.phone_region = Some("DE".to_owned()),
+        2 => {
+            drop(rules.types.insert(
+                "email".to_owned(),
+                TypeRules { case: Case::Keep, shape: Shape::Email, ..TypeRules::default() },
+            ))
+        }
+        3 => rules.limits = limits(1, 1),
+        4 => rules.shared_above = 1,
+        5 => rules.max_members = 5,
+        6 => rules.alias = AliasRule::Refuse,
+        7 => rules.unfollowed = BTreeSet::from(["same_event:phone".to_owned(), "spelling:email".to_owned()]),
+        8 => rules.ties_nobody = BTreeSet::from(["email:e1@x.io".to_owned(), "anonymous_id:a2".to_owned()]),
+        9 => rules.limits = BTreeMap::from([("user_id".to_owned(), 2)]),
+        10 => rules.priority = ["email", "user_id"].map(str::to_owned).into(),
+        11 => rules.blocked_values = BTreeSet::from(["e0@x.io".to_owned(), "u3".to_owned()]),
+        12 => rules.allowed_values = BTreeSet::from(["n/a".to_owned()]),
+        _ => rules.types = BTreeMap::new(),
+    }
+    rules
+}
+
+/// How many [`rules_of`] there are.
+const RULES: usize = 14;
+
+/// With whom each identifier is, and the facts that all of them have together.
+fn outcome(bench: &Bench, identifiers: &BTreeSet<Identifier>) -> BTreeMap<Identifier, BTreeSet<Identifier>> {
+    let mut outcome = BTreeMap::new();
+    for identifier in identifiers {
+        if let Some(profile) = bench.kernel.profile_by_identifier(WORKSPACE, identifier).unwrap() {
+            let members = profile.members.into_iter().map(|(_, identifier)| identifier);
+            outcome.insert(identifier.clone(), members.filter(|member| identifiers.contains(member)).collect());
+        }
+    }
+    outcome
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 64, failure_persistence: None, ..Config::default() })]
+
+    /// After a change of rules in the middle, with a restart in the middle of it or not, people are who they are where the new
+    /// rules held from the beginning; and the dry run said how many there would be.
+    #[test]
+    fn a_change_of_rules_is_as_if_they_had_always_held(
+        events in proptest::collection::vec(arb_event(), 1..24),
+        before in 0..RULES,
+        after in 0..RULES,
+        at in any::<prop::sample::Index>(),
+        restarts in any::<bool>(),
+    ) {
+        // A form that the earlier rules made stays as a hidden member, and the bound of members counts it.
+        prop_assume!(after != 5 || !matches!(before, 1 | 2 | 13));
+        let mut drafts = drafts(&events);
+        // What the earlier rules refused is a dead letter, and no history.
+        let earlier = rules_of(before);
+        drafts.retain(|draft| draft.identifiers.iter().any(|identifier| earlier.names_somebody(identifier)));
+        let identifiers: BTreeSet<Identifier> = drafts.iter().flat_map(|draft| draft.identifiers.clone()).collect();
+        let fresh = Bench::new(vec![]);
+        change(&fresh, |rules| *rules = rules_of(after));
+        fresh.send(drafts.clone());
+        fresh.settle();
+        let mut bench = Bench::new(vec![]);
+        bench.configure(|setup| setup.identity_rules = rules_of(before));
+        let (early, late) = drafts.split_at(at.index(drafts.len() + 1));
+        bench.send(early.to_vec());
+        let told = (before != after).then(|| dry_run(&bench, |rules| *rules = rules_of(after)));
+        bench.configure(|setup| setup.identity_rules = rules_of(after));
+        if restarts {
+            bench.restart();
+        } else if let Some(told) = told {
+            wait(&bench);
+            prop_assert_eq!(bench.kernel.totals(WORKSPACE).unwrap().profiles, told.people_after);
+        }
+        bench.send(late.to_vec());
+        wait(&bench);
+        let expected = outcome(&fresh, &identifiers);
+        let mut found = outcome(&bench, &identifiers);
+        // Who names somebody under the earlier rules alone is there by himself.
+        found.retain(|identifier, members| expected.contains_key(identifier) || members.len() > 1);
+        prop_assert_eq!(found, expected);
+    }
 }
