@@ -196,8 +196,8 @@ fn numbers_leave_everywhere_as_they_came() {
         sender.client.send("POST", path, &[("content-type", "application/json")], body).is(200)
     };
     send("/v1/identify", format!(r#"{{"userId":"big","traits":{traits}}}"#));
-    for place in 0..numbers.len() {
-        send("/v1/track", format!(r#"{{"userId":"big","event":"E{place}","properties":{{"n":{}}}}}"#, numbers[place]));
+    for (place, number) in numbers.iter().enumerate() {
+        send("/v1/track", format!(r#"{{"userId":"big","event":"E{place}","properties":{{"n":{number}}}}}"#));
     }
     kernel.settle();
     admin.post("/api/v1/audiences", &json!({ "name": "all", "condition": "has(traits.n0)" })).is(201);

@@ -149,6 +149,34 @@ fn plans_are_edited_with_care_and_bad_ones_are_refused_with_their_place() {
     reader.delete(PLAN).is_problem(403, "denied");
 }
 
+/// A file is held against a plan and against one that is not there yet, and nothing of it is stored.
+fn a_file_is_tried(kernel: &TestKernel) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let lines = [
+        order("n1", "Order Completed", json!({ "total": 1 })),
+        order("n2", "Order", json!({})),
+        order("n3", "Order Completed", json!({})),
+    ];
+    std::fs::write(file.path(), lines.map(|line| line.to_string()).join("\n")).unwrap();
+    let file = file.path().to_str().unwrap();
+    let tried = told(kernel, &["tracking", "check", file, "--plan", "shop"], 2);
+    for part in ["unplanned-event", "properties", "\"total\" is a required property"] {
+        assert!(tried.contains(part), "{part}: {tried}");
+    }
+    let draft = plan("allow", "allow").to_string();
+    let tried: Value = serde_json::from_str(&told(
+        kernel,
+        &["tracking", "check", file, "--plan", "next", "--draft", &draft, "--json"],
+        0,
+    ))
+    .unwrap();
+    assert_eq!(
+        (&tried["records"], &tried["as_planned"], &tried["allowed"]),
+        (&json!(3), &json!(1), &json!(2)),
+        "{tried}"
+    );
+}
+
 #[test]
 fn counts_and_plans_survive_a_restart_and_the_command_line_shows_them() {
     let mut kernel = TestKernel::start();
@@ -175,30 +203,7 @@ fn counts_and_plans_survive_a_restart_and_the_command_line_shows_them() {
     );
     told(&kernel, &["tracking", "set", "shop", &plan("flag", "reject").to_string()], 0);
     told(&kernel, &["tracking", "set", "shop", "--merge", r#"{"sources":["web"]}"#], 0);
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let lines = [
-        order("n1", "Order Completed", json!({ "total": 1 })),
-        order("n2", "Order", json!({})),
-        order("n3", "Order Completed", json!({})),
-    ];
-    std::fs::write(file.path(), lines.map(|line| line.to_string()).join("\n")).unwrap();
-    let file = file.path().to_str().unwrap();
-    let tried = told(&kernel, &["tracking", "check", file, "--plan", "shop"], 2);
-    for part in ["unplanned-event", "properties", "\"total\" is a required property"] {
-        assert!(tried.contains(part), "{part}: {tried}");
-    }
-    let draft = plan("allow", "allow").to_string();
-    let tried: Value = serde_json::from_str(&told(
-        &kernel,
-        &["tracking", "check", file, "--plan", "next", "--draft", &draft, "--json"],
-        0,
-    ))
-    .unwrap();
-    assert_eq!(
-        (&tried["records"], &tried["as_planned"], &tried["allowed"]),
-        (&json!(3), &json!(1), &json!(2)),
-        "{tried}"
-    );
+    a_file_is_tried(&kernel);
     let shown: Value = serde_json::from_str(&told(&kernel, &["tracking", "show", "shop"], 0)).unwrap();
     told(&kernel, &["tracking", "set", "shop", &shown.to_string()], 0);
     assert!(told(&kernel, &["tracking", "list"], 0).contains("shop"));

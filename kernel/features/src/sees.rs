@@ -7,6 +7,9 @@ use crate::event::OBJECTS;
 use crate::expression::Expression;
 use crate::tree::{FeatureName, Node};
 
+/// An event's name and a property's; `None` stands for any.
+type Property = (Option<Arc<str>>, Option<Arc<str>>);
+
 /// What an expression may see. It is never less than what it reads: whoever must not see something is refused by it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sees {
@@ -14,7 +17,7 @@ pub struct Sees {
     /// Whether it takes the facts of an event as a whole.
     every_trait: bool,
     /// Events by name, `None` for all of them; and their properties by name, `None` for all of these.
-    properties: BTreeSet<(Option<Arc<str>>, Option<Arc<str>>)>,
+    properties: BTreeSet<Property>,
 }
 
 impl Sees {

@@ -306,8 +306,8 @@ impl Intake {
 
     /// Let the connector read the buffer, and commit what it found. How many bytes it took.
     async fn piece(&mut self, complete: bool, without_room: WithoutRoom) -> Result<usize, IntakeError> {
-        let whose = (self.workspace, self.source);
-        self.shared.volumes.check(whose, self.shared.clock.now()).map_err(IntakeError::Exhausted)?;
+        let now = self.shared.clock.now();
+        self.shared.volumes.check((self.workspace, self.source), now).map_err(IntakeError::Exhausted)?;
         let request = SourceRequest { body: std::mem::take(&mut self.buffer), complete, ..self.request.clone() };
         let (request, received) = self.call(request, without_room).await?;
         let received = match received {
@@ -368,14 +368,20 @@ impl Intake {
                 again: None,
                 reply,
             };
-            let bytes = submission_bytes(&submission);
-            self.shared.submit(submission, without_room).await?;
-            self.shared.volumes.brought(whose, bytes, self.shared.clock.now());
+            self.submit(submission, without_room).await?;
             self.note(answered.await.map_err(|_| stopped())?.map_err(|error| not_committed(&error))?);
         } else if self.acceptance.position.0 == 0 {
             self.acceptance.position = self.shared.store.head();
         }
         Ok(consumed)
+    }
+
+    /// Hand a submission to the lane, and count what it brings.
+    async fn submit(&self, submission: Submission, without_room: WithoutRoom) -> Result<(), IntakeError> {
+        let bytes = submission_bytes(&submission);
+        self.shared.submit(submission, without_room).await?;
+        self.shared.volumes.brought((self.workspace, self.source), bytes, self.shared.clock.now());
+        Ok(())
     }
 
     fn note(&mut self, piece: Acceptance) {

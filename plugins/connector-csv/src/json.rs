@@ -67,7 +67,7 @@ fn joined(text: &[u8]) -> Value {
 /// A number; behind the mark where the machine would write it otherwise: an id of twenty digits is another one when it is rounded.
 fn number(text: &str) -> Value {
     let read: Option<Value> = serde_json::from_str(text).ok();
-    read.filter(|value| value.to_string() == text).unwrap_or_else(|| format!("{MARK}{DIGITS}{text}").into())
+    read.filter(|value| format!("{value}") == text).unwrap_or_else(|| format!("{MARK}{DIGITS}{text}").into())
 }
 
 /// A text, with a second mark where it begins with one.

@@ -176,19 +176,6 @@ impl People {
         }
     }
 
-    /// The same for a dry run, of which nothing is ever written.
-    pub(crate) fn scratch(
-        store: Arc<dyn Store>,
-        workspace: WorkspaceId,
-        realm_key: [u8; 32],
-    ) -> Result<People, ReadError> {
-        Ok(People { is_scratch: true, ..People::open(store, workspace, realm_key)? })
-    }
-
-    pub(crate) fn is_scratch(&self) -> bool {
-        self.is_scratch
-    }
-
     /// What identity work has read so far.
     #[cfg(test)]
     pub(crate) fn work(&self) -> Work {

@@ -106,7 +106,7 @@ fn marked(text: &str) -> Cow<'_, str> {
 
 /// Whether a number reads and writes as it stands.
 fn is_of_machine(number: &str) -> bool {
-    serde_json::from_str::<Value>(number).is_ok_and(|value| value.to_string() == number)
+    serde_json::from_str::<Value>(number).is_ok_and(|value| format!("{value}") == number)
 }
 
 /// A value that is written number for number.

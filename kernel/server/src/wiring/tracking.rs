@@ -16,9 +16,12 @@ use crate::catalogue::tracking::{ExpectedRow, TrackingPlanRow};
 /// long as the plan is, and made ready at each start.
 pub(crate) const MAX_PLAN_PLACES: u64 = 16_384;
 
+/// A plan as it is kept, and made ready.
+type Ready = (Arc<TrackingPlanRow>, Arc<TrackingPlan>);
+
 /// Plans that were made ready, with what they were made from: a change of one thing makes no other ready again.
 #[derive(Default)]
-pub(super) struct TrackingPlans(Mutex<HashMap<(WorkspaceId, String), (Arc<TrackingPlanRow>, Arc<TrackingPlan>)>>);
+pub(super) struct TrackingPlans(Mutex<HashMap<(WorkspaceId, String), Ready>>);
 
 impl TrackingPlans {
     pub(super) fn forget(&self, workspace: WorkspaceId) {

@@ -363,7 +363,7 @@ fn dates_of_a_sheet_become_dates_and_times() {
     ] {
         let mut request = Request::post("/records", rows);
         request.headers.push(("content-type".to_owned(), "application/vnd.kith.rows+csv".to_owned()));
-        let received = testing::with_config(&config(traits.clone()), || Csv::receive(request)).unwrap();
+        let received = testing::with_config(config(traits.clone()), || Csv::receive(request)).unwrap();
         assert_eq!(received.rejected, [], "{traits}");
         let read: Value = serde_json::from_str(&received.events[0].traits).unwrap();
         assert_eq!(read, serde_json::from_str::<Value>(expected).unwrap(), "{traits}");

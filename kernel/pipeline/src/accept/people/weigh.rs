@@ -5,14 +5,15 @@
 //! evidence alone, so that nobody is parted or joined before all evidence is as the new rules have it: each profile changes once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kith_model::change::Change;
 use kith_model::event::Event;
-use kith_model::id::{InstallationId, ProfileId, SourceIdentityId};
+use kith_model::id::{InstallationId, ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::{Edge, EdgeId, EdgeRank, Evidence, Identifier, IdentityRules, Standing, ordered};
 use kith_model::profile::{EvidenceCount, IdentityHead};
 use kith_model::time::Timestamp;
-use kith_store::{Key, ReadError, row};
+use kith_store::{Key, ReadError, Store, row};
 
 use super::evidence::{Followed, Given, Link, Proposal, other_end};
 use super::{People, read_head};
@@ -42,6 +43,19 @@ struct Group {
 }
 
 impl People {
+    /// Opened for a dry run, of which nothing is ever written.
+    pub(crate) fn scratch(
+        store: Arc<dyn Store>,
+        workspace: WorkspaceId,
+        realm_key: [u8; 32],
+    ) -> Result<People, ReadError> {
+        Ok(People { is_scratch: true, ..People::open(store, workspace, realm_key)? })
+    }
+
+    pub(crate) fn is_scratch(&self) -> bool {
+        self.is_scratch
+    }
+
     /// Weigh all stored evidence of an identity by these rules: what they no longer give goes, the rest is counted again. With
     /// `looks_at_events` the event that gave each piece is asked whether its identifiers are still tied that way.
     pub(crate) fn weigh(

@@ -20,7 +20,7 @@ use crate::error::{ApiError, Problem};
 #[serde(deny_unknown_fields)]
 pub(crate) struct PlanTrial {
     /// Events as the plan sees them; what else they have is not looked at.
-    records: Vec<TriedRecord>,
+    records: Vec<CheckedRecord>,
     /// A plan that is not stored, in the place of the stored one.
     #[serde(default)]
     plan: Option<PlanDocument>,
@@ -28,7 +28,7 @@ pub(crate) struct PlanTrial {
 
 /// An event as a plan sees it.
 #[derive(Debug, Deserialize, ToSchema)]
-pub(crate) struct TriedRecord {
+pub(crate) struct CheckedRecord {
     /// `track` unless told.
     #[serde(default, rename = "type")]
     #[schema(value_type = String)]
@@ -81,7 +81,7 @@ pub(crate) struct PlanMistakeBody {
 /// Mistakes that are listed; all are counted.
 const MAX_LISTED: usize = 100;
 
-impl TriedRecord {
+impl CheckedRecord {
     fn draft(self) -> DraftEvent {
         let text = |object: Option<Value>| object.map_or_else(String::new, |object| object.to_string());
         DraftEvent {
@@ -117,7 +117,7 @@ pub(crate) async fn check(
             None => Arc::clone(named(&*app.catalogue.workspace(workspace)?, &name)?),
         };
         let plan = ready(&row)?;
-        let events: Vec<DraftEvent> = trial.records.into_iter().map(TriedRecord::draft).collect();
+        let events: Vec<DraftEvent> = trial.records.into_iter().map(CheckedRecord::draft).collect();
         let judged = plan.judge(&events);
         let mistakes: Vec<(usize, &Judgement)> =
             (0..events.len()).filter_map(|index| Some((index, judged.of(index)?))).collect();
