@@ -35,6 +35,12 @@ fn two_workspaces() -> (TestKernel, Ours, String) {
         "on_enter": { "channel": "ours-webhook", "purpose": "x", "basis": "not_refused", "payload": {} },
     });
     kernel.admin().post("/api/v1/audiences", &audience).is(201);
+    let put = |path: &str, body: Value| {
+        let json = [("content-type", "application/json")];
+        assert!(kernel.admin().send("PUT", path, &json, body.to_string()).status < 300, "{path}");
+    };
+    put("/api/v1/dictionary/event/ours-event", json!({ "meaning": "ours-meaning" }));
+    put("/api/v1/tracking-plans/ours-plan", json!({ "events": { "ours-event": {} } }));
     // Who enters before the first computation has ended is not written to.
     kernel.settle();
     let ada = json!({ "type": "identify", "userId": "ours-ada", "messageId": "i", "traits": { "city": "Oslo" } });
@@ -72,7 +78,9 @@ fn body_for(method: &str, path: &str) -> Option<Value> {
         ("PATCH", "/api/v1/workspaces/{name}") => Some(json!({ "state": "suspended" })),
         ("PATCH", "/api/v1/audiences/{id}") => Some(json!({ "title": "taken over" })),
         ("POST", "/api/v1/installations/{id}/fit" | "/api/v1/dead-letters/{id}/replay") => Some(json!({})),
-        ("PUT", "/api/v1/identity/rules") => Some(json!({})),
+        ("PUT", "/api/v1/tracking-plans/{id}") => Some(json!({ "events": {} })),
+        ("PUT", _) | ("PATCH", "/api/v1/dictionary/{kind}/{name}" | "/api/v1/tracking-plans/{id}") => Some(json!({})),
+        ("POST", "/api/v1/tracking-plans/{id}/check") => Some(json!({ "records": [{ "name": "Seen" }] })),
         ("POST", "/api/v1/profiles/{id}/split") => Some(json!({ "apart": ["user_id:ada", "anonymous_id:none"] })),
         ("POST", "/api/v1/identity/merges") => Some(json!({ "winner": "user_id:none", "loser": "user_id:nobody" })),
         ("PATCH", "/api/v1/dead-letters/{id}") => Some(json!({ "raw": "{}" })),
@@ -98,6 +106,8 @@ fn fillings(path: &str, ours: &Ours) -> Option<(String, String)> {
         "installations" => pair("ours-segment", "none"),
         "audiences" => pair("ours-audience", "none"),
         "profiles" => pair(&ours.profile, &"0".repeat(32)),
+        "dictionary" => pair("event/ours-event", "event/none"),
+        "tracking-plans" => pair("ours-plan", "none"),
         "keys" => pair(&ours.key, "0123456789abcdef"),
         "dead-letters" => pair(&ours.letter, &format!("msg_{}", "0".repeat(32))),
         "workspaces" => pair("default", "none"),
@@ -108,7 +118,7 @@ fn fillings(path: &str, ours: &Ours) -> Option<(String, String)> {
 
 fn filled(path: &str, filling: &str, ours: &Ours) -> String {
     let path = path.replace("{vendor}/{name}", filling).replace("{version}", "0.1.0").replace("{id}", filling);
-    let path = path.replace("{name}", filling);
+    let path = path.replace("{kind}/{name}", filling).replace("{name}", filling);
     match path.rsplit('/').next() {
         Some("explain") => format!("{path}?profile={}", ours.profile),
         Some("why") => format!("{path}?with=user_id:ada"),
@@ -134,6 +144,13 @@ fn what_is_foreign_answers_exactly_as_what_is_missing() {
         let (foreign, missing) =
             fillings(&path, &ours).unwrap_or_else(|| panic!("{method} {path} is new; say what to put into it"));
         let body = body_for(&method, &path);
+        if method == "PUT" {
+            // It makes something of the caller's own, whatever others have of that name.
+            let asked = filled(&path, &foreign, &ours);
+            assert!(call(&theirs, &method, &asked, body.as_ref()).status < 300, "{method} {path}");
+            assert_eq!(theirs.delete(&asked).status, 204, "{path}");
+            continue;
+        }
         if path.starts_with("/api/v1/workspaces/") {
             // The host's: whether there is one of that name is not said to others, nor of their own.
             for name in [foreign.as_str(), "other", &missing] {
@@ -146,7 +163,9 @@ fn what_is_foreign_answers_exactly_as_what_is_missing() {
             let answer = call(&theirs, &method, &filled(&path, filling, &ours), body.as_ref());
             let mut body = answer.is_problem(404, "not-found");
             body["request_id"] = Value::Null;
-            body.to_string().replace(filling, "ID")
+            // Of a filling of two parts a message may name the second alone.
+            let last = filling.rsplit('/').next().unwrap();
+            body.to_string().replace(filling, "ID").replace(&format!("'{last}'"), "'ID'")
         };
         assert_eq!(shape(&foreign), shape(&missing), "{method} {path}");
         looked_at += 1;
@@ -157,6 +176,8 @@ fn what_is_foreign_answers_exactly_as_what_is_missing() {
     assert_eq!(admin.get("/api/v1/installations").is(200)["items"].as_array().unwrap().len(), 3);
     assert_eq!(admin.get("/api/v1/installations/ours-segment").is(200)["mode"], "live");
     assert_eq!(admin.get("/api/v1/audiences/ours-audience").is(200)["size"], 1);
+    assert_eq!(admin.get("/api/v1/dictionary/event/ours-event").is(200)["meaning"], "ours-meaning");
+    admin.get("/api/v1/tracking-plans/ours-plan").is(200);
     kernel.profile("user_id:ours-ada");
 }
 
@@ -252,6 +273,8 @@ fn a_key_does_what_its_scopes_say_and_no_more() {
         "keys:admin",
         "metrics:read",
         "audit:read",
+        "dictionary:write",
+        "sensitive:read",
         "workspaces:admin",
     ];
     for (method, path) in operations(&kernel) {

@@ -496,7 +496,6 @@ fn a_refusal_in_a_message_that_is_set_aside_is_taken() {
         with("bio", json!("x".repeat(40_000))),
         with("type", json!("identified")),
         with("messageId", json!("m".repeat(300))),
-        with("anonymousId", json!({})),
     ] {
         let received = receive("/v1/batch", json!({ "batch": [bad, good] }).to_string()).unwrap();
         let [_, refusal] = &received.events[..] else { panic!("{received:?}") };
