@@ -257,14 +257,15 @@ impl Signature {
             None => lines.iter().flat_map(|line| line.split_ascii_whitespace()).collect(),
         };
         let holds = |signature: &&&str| secrets::verify_hmac(key, &message, signature);
-        let Some(signature) = given.iter().take(MAX_SIGNATURES).find(holds) else {
+        if !given.iter().take(MAX_SIGNATURES).any(|signature| holds(&signature)) {
             return Err(unsigned(format!(
                 "the signature in `{}` is not that of this request under the secret",
                 rule.header
             )));
-        };
-        // An id that is not signed could be changed, and the signature of the same bytes is always the same.
-        let id = if id.is_empty() { (*signature).to_owned() } else { id.to_owned() };
+        }
+        // An id that is not signed could be changed, and the same signature can be spelt in many ways: what was signed is the
+        // same whoever sends it again.
+        let id = if id.is_empty() { format!("signed-{:032x}", fnv1a(&message)) } else { id.to_owned() };
         Ok(Verified { id })
     }
 
@@ -314,6 +315,13 @@ impl Signature {
             },
         }
     }
+}
+
+/// FNV-1a of 128 bits (draft-eastlake-fnv, section 5). Whoever could look for two messages of one hash would have to sign both.
+fn fnv1a(bytes: &[u8]) -> u128 {
+    const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+    bytes.iter().fold(BASIS, |hash, byte| (hash ^ u128::from(*byte)).wrapping_mul(PRIME))
 }
 
 fn unsigned(message: String) -> Rejection {

@@ -52,18 +52,22 @@ struct Run {
 #[derive(Default)]
 pub(crate) struct DryRuns(Mutex<BTreeMap<WorkspaceId, Arc<Run>>>);
 
-/// What names a change from some rules to others, so that what is confirmed is what was looked at.
-pub fn change_token(before: &IdentityRules, after: &IdentityRules) -> String {
+/// What names a change of a workspace's rules, so that what is confirmed is what was looked at.
+pub fn change_token(workspace: WorkspaceId, before: &IdentityRules, after: &IdentityRules) -> String {
     let hex = |digest: [u8; 16]| digest[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    hex(digest(before)) + &hex(digest(after))
+    format!("{:x}-{}{}", workspace.0, hex(digest(before)), hex(digest(after)))
 }
 
-/// Begin a dry run of these rules, unless the same one is there already.
-pub(crate) fn begin(shared: &Arc<Shared>, id: WorkspaceId, rules: IdentityRules) -> Result<(), QueryError> {
+/// Begin a dry run of these rules under the name `token`, unless the same one is there already.
+pub(crate) fn begin(
+    shared: &Arc<Shared>,
+    id: WorkspaceId,
+    rules: IdentityRules,
+    token: String,
+) -> Result<(), QueryError> {
     let known = workspace(shared, id)?;
     let setup = Arc::clone(&known.compiled.load().setup);
     let before = setup.identity_rules.clone();
-    let token = change_token(&before, &rules);
     let mut runs = shared.dry_runs.0.lock();
     if let Some(run) = runs.get(&id) {
         if run.token == token && matches!(*run.state.lock(), DryRun::Running(_)) {

@@ -181,6 +181,8 @@ impl Kernel {
         if letter.record.raw == raw {
             return Ok(Edit::Unchanged);
         }
+        // What somebody wrote was never seen by the rules, whatever it says of itself.
+        let raw = if letter.form == RawForm::Event { draft::unruled(raw) } else { raw };
         let form = if letter.form == RawForm::Older { RawForm::Sent } else { letter.form };
         let came = letter.came.clone().or_else(|| (letter.form == RawForm::Older).then(Default::default));
         let record = kith_model::event::RejectedRecord { raw, ..letter.record.clone() };

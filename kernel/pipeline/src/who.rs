@@ -127,8 +127,8 @@ impl Kernel {
     ///
     /// # Errors
     /// Dry runs of other workspaces are under way.
-    pub fn begin_dry_run(&self, workspace: WorkspaceId, rules: IdentityRules) -> Result<(), QueryError> {
-        dry_run::begin(&self.shared, workspace, rules)
+    pub fn begin_dry_run(&self, workspace: WorkspaceId, rules: IdentityRules, token: String) -> Result<(), QueryError> {
+        dry_run::begin(&self.shared, workspace, rules, token)
     }
 
     /// The newest dry run, if it is of the change that a [`change_token`](crate::change_token) names.

@@ -195,7 +195,7 @@ impl Wiring {
             workspace,
             realm_key: self.realms.of(workspace),
             zone: Zone::parse(&tables.row.time_zone).map_err(|error| WiringError::Zone(error.to_string()))?,
-            identity_rules: identity_rules(tables),
+            identity_rules: in_force(tables, &tables.identity_rules()),
             dictionary: Arc::clone(&tables.dictionary),
             record_rules: Arc::clone(&tables.record_rules),
             tracking: self.plans.of_sources(tables),
@@ -380,9 +380,9 @@ fn held_activity(row: &InstallationRow, held: Hold) -> Activity {
     }
 }
 
-/// The identity rules, and where values were ever hashed by rule, with those of hashed values.
-fn identity_rules(tables: &WorkspaceTables) -> IdentityRules {
-    let rules = IdentityRules::clone(&tables.identity_rules());
+/// Identity rules as they hold in the workspace: where values were ever hashed by rule, with those of hashed values.
+pub(crate) fn in_force(tables: &WorkspaceTables, rules: &IdentityRules) -> IdentityRules {
+    let rules = rules.clone();
     if tables.record_rules.version == 0 { rules } else { rules.with_hashed_types() }
 }
 

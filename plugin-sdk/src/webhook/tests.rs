@@ -81,7 +81,10 @@ fn every_scheme_is_verified_and_whatever_is_changed_is_not() {
         let signature = signature(config);
         assert_eq!(signature.problems("signature"), [], "{config}");
         let lines = lines(&headers);
-        assert_eq!(verified(&signature, &lines, "b"), Ok(Verified { id: id.to_owned() }), "{config}");
+        // Where no id is signed, what was signed is one.
+        let id =
+            id.strip_prefix('=').map_or(id.to_owned(), |signed| format!("signed-{:032x}", fnv1a(signed.as_bytes())));
+        assert_eq!(verified(&signature, &lines, "b"), Ok(Verified { id }), "{config}");
         let refused = verified(&signature, &lines, "c").unwrap_err();
         assert_eq!((refused.status, refused.code.as_str()), (401, "invalid-signature"), "{config}: another body");
         for left_out in 0..lines.len() {
@@ -133,6 +136,30 @@ fn a_repeat_of_a_signed_call_names_its_events_alike_and_another_call_otherwise()
     };
     assert_eq!(named("msg_1"), ["msg_1-0", "own", "msg_1-2"]);
     assert_ne!(named("msg_1"), named("msg_2"));
+}
+
+/// A captured call came in again for each spelling of its signature.
+#[test]
+fn a_signature_that_is_spelt_otherwise_is_that_of_the_same_call() {
+    // Hosts take hexadecimal in either case, base64 and several beginnings.
+    let host = || {
+        Host::new().secret("signing").verify_hmac(|_, message, signature| {
+            signature.to_lowercase().ends_with(&format!("={}", String::from_utf8_lossy(message)))
+        })
+    };
+    let github = signature(r#"{"scheme":"github"}"#);
+    let of = |value: &str, body: &str| {
+        let mut request = Request::post("/", body);
+        request.received_at = NOW;
+        request.headers = vec![("x-hub-signature-256".to_owned(), value.to_owned())];
+        host().run(|| github.verify("signing", &Call::from(&request))).0.unwrap()
+    };
+    for spelt in ["sha256=b", "SHA256=B", "v0=b", "other =b"] {
+        assert_eq!(of(spelt, "b"), of("=b", "b"), "{spelt}");
+    }
+    assert_ne!(of("=b", "b"), of("=c", "c"));
+    assert_eq!(fnv1a(b""), 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d);
+    assert_eq!(fnv1a(b"a"), 0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964, "the draft's own vector");
 }
 
 #[test]

@@ -317,7 +317,7 @@ impl Workspace {
     ) -> Result<Result<Message, Verdict>, ReadError> {
         let Some(message_id) = came.message_id.clone() else {
             self.unnamed += 1;
-            let message_id = format!("kith-{}-{}", submission.received_at.0, self.unnamed);
+            let message_id = format!("kith-{}-{:09}", submission.received_at.0, self.unnamed);
             return Ok(Ok(Message { message_id, unseen: None, superseding: None }));
         };
         // By what came: a repeat is one also after the rules were changed.

@@ -31,8 +31,8 @@ fn dry_run(bench: &Bench, change: impl FnOnce(&mut IdentityRules)) -> RuleEffect
     let mut rules = bench.setup.lock().identity_rules.clone();
     change(&mut rules);
     bench.settle();
-    let token = change_token(&bench.setup.lock().identity_rules, &rules);
-    bench.kernel.begin_dry_run(WORKSPACE, rules).unwrap();
+    let token = change_token(WORKSPACE, &bench.setup.lock().identity_rules, &rules);
+    bench.kernel.begin_dry_run(WORKSPACE, rules, token.clone()).unwrap();
     let ended = || match bench.kernel.dry_run(WORKSPACE, &token) {
         Some(DryRun::Done(effect)) => Some(*effect),
         Some(DryRun::Failed(why)) => panic!("{why}"),

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::extract::{Authority, Figures};
 use super::view::time;
 use crate::app::App;
-use crate::auth::{self, Scope};
+use crate::auth::{self, Caller, Scope};
 use crate::error::{ApiError, Problem};
 use crate::serve::FIRST_WORKSPACE;
 use crate::watch::Condition;
@@ -58,8 +58,8 @@ pub(crate) async fn alive() -> Json<Alive> {
     Json(Alive { status: "ok".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() })
 }
 
-/// Whether the process can do its work: the store reads, no workspace's work fails, and it is not about to stop. With a key also
-/// how far its workspace's work has come; keys of the first workspace, which is the operator's, and host keys see all workspaces
+/// Whether the process can do its work: the store reads, no workspace's work fails, and it is not about to stop. With a key that may
+/// read audiences or figures also how far its workspace's work has come; keys of the first workspace, which is the operator's, and host keys see all workspaces
 /// together.
 #[utoipa::path(
     get, path = "/readyz", tag = "operation", security((), ("key" = [])),
@@ -70,7 +70,11 @@ pub(crate) async fn ready(
     headers: HeaderMap,
 ) -> Result<(StatusCode, Json<Ready>), ApiError> {
     let caller = auth::presented(&headers)?.map(|key| app.authenticate(&key)).transpose()?;
-    let progress = caller.map(|caller| {
+    // A write key stands in the pages of a shop.
+    let may_know = |caller: &Caller| {
+        [Scope::AudiencesRead, Scope::MetricsRead, Scope::WorkspacesAdmin].into_iter().any(|scope| caller.may(scope))
+    };
+    let progress = caller.filter(may_know).map(|caller| {
         let is_operator = caller.workspace == FIRST_WORKSPACE || caller.may(Scope::WorkspacesAdmin);
         progress(&app, (!is_operator).then_some(caller.workspace))
     });

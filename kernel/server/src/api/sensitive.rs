@@ -147,8 +147,31 @@ impl Mask {
         if self.hidden.is_none() {
             return json(text);
         }
-        let hides = |name: &str| self.hides_property(event, name);
+        // A group's facts come among the properties. A message of our own names the audience that somebody is in.
+        let hides = |name: &str| {
+            self.hides_property(event, name)
+                || (name == "traits" && self.hides_facts())
+                || (event.starts_with("Message ") && matches!(name, "audience" | "message"))
+        };
         Mask::object(text, "properties", hides, withheld).unwrap_or_else(|| json(text))
+    }
+
+    fn hides_facts(&self) -> bool {
+        self.hidden.as_ref().is_some_and(|hidden| !hidden.traits.is_empty())
+    }
+
+    /// Facts in a place of their own; withheld whole where they are no object.
+    fn facts(&self, text: &str, place: &str, withheld: &mut Vec<String>) -> Option<Box<RawValue>> {
+        if self.hides_facts() && !text.trim_start().starts_with('{') {
+            return self.whole(place, withheld);
+        }
+        Mask::object(text, place, |name| self.hides_trait(name), withheld)
+    }
+
+    fn whole(&self, place: &str, withheld: &mut Vec<String>) -> Option<Box<RawValue>> {
+        self.hidden.as_ref()?;
+        withheld.push(place.to_owned());
+        RawValue::from_string("null".to_owned()).ok()
     }
 
     /// The facts of an event as they are shown.
@@ -169,9 +192,10 @@ impl Mask {
         let mut is_changed = false;
         let mut written = Vec::with_capacity(entries.len());
         for (name, value) in &entries {
-            let hides = |name: &str| self.hides_trait(name);
             let inner = match name.as_ref() {
-                "traits" => Mask::object(value.get(), "context.traits", hides, withheld),
+                "traits" => self.facts(value.get(), "context.traits", withheld),
+                // What a client wrote where an object belongs, as it came.
+                "message" => self.whole("context.message", withheld),
                 _ => None,
             };
             is_changed |= inner.is_some();

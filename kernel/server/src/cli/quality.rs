@@ -47,7 +47,7 @@ fn headers(first: &str) -> Vec<&str> {
 fn rejected_share(counts: &Value) -> Option<u64> {
     let rejected = number(counts, "rejected");
     let records = ["accepted", "repeated", "corrected"].iter().map(|name| number(counts, name)).sum::<u64>() + rejected;
-    (rejected * 1_000).checked_div(records)
+    (rejected * 1_000 + records / 2).checked_div(records)
 }
 
 fn share(counts: &Value) -> String {
@@ -95,7 +95,11 @@ fn of_one(source: &Value) -> String {
         ));
     }
     let changes = changes(source);
-    let changes = if changes.is_empty() { "nothing".to_owned() } else { changes.join("\n") };
+    let changes = if changes.is_empty() {
+        "nothing that this key may see: names of few people are for keys with `profiles:read`".to_owned()
+    } else {
+        changes.join("\n")
+    };
     text.push_str(&format!("\n\nwhat changed since the week before\n{changes}"));
     text
 }

@@ -64,6 +64,14 @@ pub(crate) fn is_ruled(written: &str) -> bool {
     serde_json::from_str::<Written>(written).is_ok_and(|written| written.ruled)
 }
 
+/// The same JSON without the word that the rules have been applied.
+pub(crate) fn unruled(written: String) -> String {
+    match read(&written) {
+        Ok(draft) if is_ruled(&written) => write(&draft),
+        _ => written,
+    }
+}
+
 fn written(draft: &DraftEvent, ruled: bool) -> String {
     let written = Written {
         ruled,

@@ -124,7 +124,7 @@ pub(super) struct Came {
 }
 
 impl Seen {
-    /// Of how many people it came, up to [`CROWD`].
+    /// Of how many people it came, up to `CROWD`.
     pub fn people(&self) -> u64 {
         if self.is_of_many { CROWD as u64 } else { self.people.len() as u64 }
     }

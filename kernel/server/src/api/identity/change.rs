@@ -19,6 +19,7 @@ use crate::api::view::IdentifierView;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::{ApiError, Problem};
+use crate::wiring;
 
 /// How long a dry run is waited for before its progress is answered.
 const WAIT: Duration = Duration::from_secs(2);
@@ -193,10 +194,13 @@ fn dry_run_body(app: &App, caller: &Caller, token: String, run: DryRun) -> Resul
 /// Begin a dry run, and wait a moment for its end.
 async fn dry_run_of(app: &Arc<App>, caller: &Caller, rules: IdentityRules) -> Result<DryRunBody, ApiError> {
     let workspace = caller.workspace;
-    let before = app.catalogue.workspace(workspace)?.identity_rules();
-    let token = change_token(&before, &rules);
+    let tables = app.catalogue.workspace(workspace)?;
+    let token = change_token(workspace, &tables.identity_rules(), &rules);
+    let rules = wiring::in_force(&tables, &rules);
+    drop(tables);
     app.reads.note(caller, "identity.dry-run", []);
-    app.offload(move |app| app.kernel.begin_dry_run(workspace, rules)).await?;
+    let name = token.clone();
+    app.offload(move |app| app.kernel.begin_dry_run(workspace, rules, name)).await?;
     let mut waited = Duration::ZERO;
     loop {
         match app.kernel.dry_run(workspace, &token) {
@@ -326,6 +330,10 @@ pub(crate) async fn undo(
     let Some(token) = wanted.confirm else {
         return Ok(Json(dry_run_of(&app, caller, rules).await?));
     };
+    // Whoever confirms has seen what it does: the token alone could be worked out.
+    if !matches!(app.kernel.dry_run(workspace, &token), Some(DryRun::Done(_))) {
+        return Err(superseded());
+    }
     let action = if wanted.back { "identity.undo-back" } else { "identity.undo" };
     put(&app, workspace, authority.actor(), action, rules, Some(token.clone())).await?;
     Ok(Json(DryRunBody { token, state: "applied", progress: None, effect: None, reason: None }))

@@ -183,7 +183,7 @@ pub(super) async fn put(
         };
         app.change(workspace, actor, |draft| {
             let current = draft.tables().identity_rules();
-            if token.as_deref().is_some_and(|token| token != change_token(&current, &rules)) {
+            if token.as_deref().is_some_and(|token| token != change_token(workspace, &current, &rules)) {
                 let message = "the token is of another change, or the identity rules have changed since; look again at what \
                                the change does";
                 return Err(ApiError::Conflict { code: "confirmation-stale", message: message.to_owned() });
