@@ -193,8 +193,8 @@ web on 2026-11-26, tracking plan `shop`
 ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
  2026-11-26        1,200         12           0      3       1           2            0         60   4.7 %
  seven days        1,200         12           0      3       1           2            0         60   4.7 %
- seven before      9,000         12           0      3       1           2            0          9   0.0 %
- in all           10,200         12           0      3       1           2            0         69   0.6 %
+ seven before      9,000         12           0      3       1           2            0          9   0.1 %
+ in all           10,200         12           0      3       1           2            0         69   0.7 %
 
  rejected because     seven days   seven before   in all
 ─────────────────────────────────────────────────────────
@@ -207,7 +207,7 @@ web on 2026-11-26, tracking plan `shop`
 1,500 values came as texts that are written as numbers, and count as numbers
 
 what changed since the week before
-- rejected: 4.7 % of the records, 0.0 % the week before
+- rejected: 4.7 % of the records, 0.1 % the week before
 - new: event `Checkout`, since 2026-11-25T10:00:00.000Z
 - new: trait `plan` (text), since 2026-11-25T10:00:00.000Z
 - another type: property `total` of `Order` is text since 2026-11-24T10:00:00.000Z; before it was number
