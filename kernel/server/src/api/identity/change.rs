@@ -331,7 +331,8 @@ pub(crate) async fn undo(
         return Ok(Json(dry_run_of(&app, caller, rules).await?));
     };
     // Whoever confirms has seen what it does: the token alone could be worked out.
-    if !matches!(app.kernel.dry_run(workspace, &token), Some(DryRun::Done(_))) {
+    let is_of_it = token == change_token(workspace, &before, &rules);
+    if is_of_it && !matches!(app.kernel.dry_run(workspace, &token), Some(DryRun::Done(_))) {
         return Err(superseded());
     }
     let action = if wanted.back { "identity.undo-back" } else { "identity.undo" };
