@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use base64::Engine as _;
 use kith_tests::{ADMIN_KEY, Process, gzip};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
@@ -138,7 +139,8 @@ impl Stage {
 
     /// A batch for the honest connector.
     fn batch(&self, headers: &'static str, body: Vec<u8>) -> Request {
-        let authorization = format!("Basic {}", kith_tests::encode(&format!("{}:", self.write_key)));
+        let key = base64::engine::general_purpose::STANDARD.encode(format!("{}:", self.write_key));
+        let authorization = format!("Basic {key}");
         Request { path: "/v1/batch", authorization, headers, body }
     }
 
