@@ -2,42 +2,26 @@
 
 use crate::MAX_DEPTH;
 use crate::scalar::{push_value_of, unescaped};
+use crate::walk::{Walk, is_word};
 
 /// Write what a well-formed document says in one way: keys sorted, of a repeated one the last, no white space, each number as its
 /// digits and its exponent, each text with as few escapes as there can be. Two documents have the same text if and only if
 /// they say the same. `None` for what is not well-formed, or deeper than this crate reads.
 pub fn canonical(text: &str) -> Option<String> {
-    let mut walk = Walk { text, at: 0 };
-    let said = walk.value(0)?;
-    walk.peek().is_none().then_some(said)
+    let mut writing = Writing(Walk::new(text));
+    let said = writing.value(0)?;
+    writing.0.peek().is_none().then_some(said)
 }
 
-struct Walk<'a> {
-    text: &'a str,
-    at: usize,
-}
+struct Writing<'a>(Walk<'a>);
 
-impl Walk<'_> {
-    fn peek(&mut self) -> Option<u8> {
-        let bytes = self.text.as_bytes();
-        while matches!(bytes.get(self.at), Some(b' ' | b'\t' | b'\r' | b'\n')) {
-            self.at += 1;
-        }
-        bytes.get(self.at).copied()
-    }
-
-    fn eat(&mut self, byte: u8) -> bool {
-        let is_there = self.peek() == Some(byte);
-        self.at += usize::from(is_there);
-        is_there
-    }
-
+impl Writing<'_> {
     /// The depth is bounded, and so is the recursion.
     fn value(&mut self, depth: usize) -> Option<String> {
         if depth > MAX_DEPTH {
             return None;
         }
-        match self.peek()? {
+        match self.0.peek()? {
             b'{' => self.object(depth),
             b'[' => self.list(depth),
             b'"' => self.quoted(),
@@ -46,17 +30,17 @@ impl Walk<'_> {
     }
 
     fn object(&mut self, depth: usize) -> Option<String> {
-        self.at += 1;
+        self.0.skip();
         let mut entries = std::collections::BTreeMap::new();
         let mut is_first = true;
-        while !self.eat(b'}') {
-            if !is_first && !self.eat(b',') {
+        while !self.0.eat(b'}') {
+            if !is_first && !self.0.eat(b',') {
                 return None;
             }
             is_first = false;
-            self.peek().filter(|byte| *byte == b'"')?;
+            self.0.peek().filter(|byte| *byte == b'"')?;
             let key = self.quoted()?;
-            self.eat(b':').then_some(())?;
+            self.0.eat(b':').then_some(())?;
             entries.insert(key, self.value(depth + 1)?);
         }
         let entries: Vec<String> = entries.into_iter().map(|(key, value)| format!("{key}:{value}")).collect();
@@ -64,10 +48,10 @@ impl Walk<'_> {
     }
 
     fn list(&mut self, depth: usize) -> Option<String> {
-        self.at += 1;
+        self.0.skip();
         let mut items = Vec::new();
-        while !self.eat(b']') {
-            if !items.is_empty() && !self.eat(b',') {
+        while !self.0.eat(b']') {
+            if !items.is_empty() && !self.0.eat(b',') {
                 return None;
             }
             items.push(self.value(depth + 1)?);
@@ -76,17 +60,7 @@ impl Walk<'_> {
     }
 
     fn quoted(&mut self) -> Option<String> {
-        let rest = &self.text[self.at + 1..];
-        let mut end = 0;
-        loop {
-            match rest.as_bytes().get(end)? {
-                b'"' => break,
-                b'\\' => end += 2,
-                _ => end += 1,
-            }
-        }
-        self.at += end + 2;
-        let inner = rest.get(..end)?;
+        let inner = self.0.quoted()?;
         let said = if inner.contains('\\') { unescaped(inner) } else { return Some(format!("\"{inner}\"")) };
         let mut written = String::with_capacity(said.len() + 2);
         written.push('"');
@@ -102,15 +76,11 @@ impl Walk<'_> {
     }
 
     fn word(&mut self) -> Option<String> {
-        let rest = &self.text[self.at..];
-        let length =
-            rest.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.')).count();
-        let token = rest.get(..length).filter(|token| !token.is_empty())?;
-        self.at += length;
-        if token.starts_with(|first: char| first.is_ascii_alphabetic()) {
+        let token = self.0.token()?;
+        if is_word(token) {
             return matches!(token, "true" | "false" | "null").then(|| token.to_owned());
         }
-        let mut number = Vec::with_capacity(length + 4);
+        let mut number = Vec::with_capacity(token.len() + 4);
         push_value_of(token, &mut number);
         String::from_utf8(number).ok()
     }

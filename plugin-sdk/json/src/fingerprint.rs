@@ -2,41 +2,27 @@
 
 use crate::MAX_DEPTH;
 use crate::scalar::{push_value_of, unescaped};
+use crate::walk::{Walk, is_word};
 
 /// A hash of what a well-formed document says: neither the order of keys, nor white space, nor how a text is escaped or a number is
 /// written changes it. `hash` hashes bytes. What is not well-formed, or deeper than this crate reads, is hashed as it is.
 pub fn fingerprint(text: &str, hash: fn(&[u8]) -> u64) -> u64 {
-    let mut walk = Walk { text, at: 0, hash };
-    walk.value(0).unwrap_or_else(|| hash(text.as_bytes()))
+    let mut hashing = Hashing { walk: Walk::new(text), hash };
+    hashing.value(0).unwrap_or_else(|| hash(text.as_bytes()))
 }
 
-struct Walk<'a> {
-    text: &'a str,
-    at: usize,
+struct Hashing<'a> {
+    walk: Walk<'a>,
     hash: fn(&[u8]) -> u64,
 }
 
-impl Walk<'_> {
-    fn peek(&mut self) -> Option<u8> {
-        let bytes = self.text.as_bytes();
-        while matches!(bytes.get(self.at), Some(b' ' | b'\t' | b'\r' | b'\n')) {
-            self.at += 1;
-        }
-        bytes.get(self.at).copied()
-    }
-
-    fn eat(&mut self, byte: u8) -> bool {
-        let is_there = self.peek() == Some(byte);
-        self.at += usize::from(is_there);
-        is_there
-    }
-
+impl Hashing<'_> {
     /// The depth is bounded, and so is the recursion.
     fn value(&mut self, depth: usize) -> Option<u64> {
         if depth > MAX_DEPTH {
             return None;
         }
-        match self.peek()? {
+        match self.walk.peek()? {
             b'{' => self.object(depth),
             b'[' => self.list(depth),
             b'"' => self.text(),
@@ -45,15 +31,15 @@ impl Walk<'_> {
     }
 
     fn object(&mut self, depth: usize) -> Option<u64> {
-        self.at += 1;
+        self.walk.skip();
         let mut entries = Vec::new();
-        while !self.eat(b'}') {
-            if !entries.is_empty() && !self.eat(b',') {
+        while !self.walk.eat(b'}') {
+            if !entries.is_empty() && !self.walk.eat(b',') {
                 return None;
             }
-            self.peek().filter(|byte| *byte == b'"')?;
+            self.walk.peek().filter(|byte| *byte == b'"')?;
             let key = self.text()?;
-            self.eat(b':').then_some(())?;
+            self.walk.eat(b':').then_some(())?;
             entries.push((key, self.value(depth + 1)?));
         }
         // Of a key that comes again the last holds: it is the first here, since the sort keeps their order.
@@ -70,10 +56,10 @@ impl Walk<'_> {
     }
 
     fn list(&mut self, depth: usize) -> Option<u64> {
-        self.at += 1;
+        self.walk.skip();
         let mut bytes = vec![b'['];
-        while !self.eat(b']') {
-            if bytes.len() > 1 && !self.eat(b',') {
+        while !self.walk.eat(b']') {
+            if bytes.len() > 1 && !self.walk.eat(b',') {
                 return None;
             }
             bytes.extend_from_slice(&self.value(depth + 1)?.to_be_bytes());
@@ -82,19 +68,8 @@ impl Walk<'_> {
     }
 
     fn text(&mut self) -> Option<u64> {
-        let rest = &self.text[self.at + 1..];
-        let mut end = 0;
-        loop {
-            match rest.as_bytes().get(end)? {
-                b'"' => break,
-                b'\\' => end += 2,
-                _ => end += 1,
-            }
-        }
-        self.at += end + 2;
-        let inner = rest.get(..end)?;
-        let said = if inner.contains('\\') { unescaped(inner) } else { return Some(self.said(inner)) };
-        Some(self.said(&said))
+        let inner = self.walk.quoted()?;
+        if inner.contains('\\') { Some(self.said(&unescaped(inner))) } else { Some(self.said(inner)) }
     }
 
     fn said(&self, text: &str) -> u64 {
@@ -103,15 +78,11 @@ impl Walk<'_> {
     }
 
     fn word(&mut self) -> Option<u64> {
-        let rest = &self.text[self.at..];
-        let length =
-            rest.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.')).count();
-        let token = rest.get(..length).filter(|token| !token.is_empty())?;
-        self.at += length;
-        if token.starts_with(|first: char| first.is_ascii_alphabetic()) {
+        let token = self.walk.token()?;
+        if is_word(token) {
             return Some((self.hash)(token.as_bytes()));
         }
-        let mut number = Vec::with_capacity(length + 4);
+        let mut number = Vec::with_capacity(token.len() + 4);
         push_value_of(token, &mut number);
         Some((self.hash)(&number))
     }

@@ -34,6 +34,7 @@ mod fingerprint;
 mod flag;
 mod parts;
 mod scalar;
+mod walk;
 mod write;
 
 pub use bytes::decoded;
