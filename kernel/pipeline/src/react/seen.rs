@@ -291,9 +291,8 @@ impl SeenState {
 
     /// The operations that write what passes without a commit have seen, and what this one has.
     pub(crate) fn operations(&self, workspace: WorkspaceId, changed: &[Arc<SeenRow>]) -> Vec<Operation> {
-        let is_changed =
-            |key: &SeenKey| changed.iter().any(|row| row.part == key.2 && row.source == key.1 && row.subject == key.0);
-        let earlier = self.unwritten.iter().filter(|key| !is_changed(key));
+        let again: BTreeSet<SeenKey> = changed.iter().map(|row| row.key()).collect();
+        let earlier = self.unwritten.difference(&again);
         let earlier = earlier.filter_map(|key| self.book.rows.get(key));
         let put = |row: &Arc<SeenRow>| Operation::Put(key(workspace, row), row::encode(row.as_ref()));
         earlier.chain(changed).map(put).collect()
