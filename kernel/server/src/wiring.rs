@@ -195,7 +195,7 @@ impl Wiring {
             workspace,
             realm_key: self.realms.of(workspace),
             zone: Zone::parse(&tables.row.time_zone).map_err(|error| WiringError::Zone(error.to_string()))?,
-            identity_rules: in_force(tables, &tables.identity_rules()),
+            identity_rules: in_force(&tables.identity_rules()),
             dictionary: Arc::clone(&tables.dictionary),
             record_rules: Arc::clone(&tables.record_rules),
             tracking: self.plans.of_sources(tables),
@@ -380,10 +380,10 @@ fn held_activity(row: &InstallationRow, held: Hold) -> Activity {
     }
 }
 
-/// Identity rules as they hold in the workspace: where values were ever hashed by rule, with those of hashed values.
-pub(crate) fn in_force(tables: &WorkspaceTables, rules: &IdentityRules) -> IdentityRules {
-    let rules = rules.clone();
-    if tables.record_rules.version == 0 { rules } else { rules.with_hashed_types() }
+/// Identity rules as they hold: with those of values that rules of records hash, also before there is such a rule, or the first one
+/// would be a change of the identity rules, and all history be tied anew.
+pub(crate) fn in_force(rules: &IdentityRules) -> IdentityRules {
+    rules.clone().with_hashed_types()
 }
 
 /// What an installation waits for that could run, but for its fit.

@@ -196,7 +196,7 @@ async fn dry_run_of(app: &Arc<App>, caller: &Caller, rules: IdentityRules) -> Re
     let workspace = caller.workspace;
     let tables = app.catalogue.workspace(workspace)?;
     let token = change_token(workspace, &tables.identity_rules(), &rules);
-    let rules = wiring::in_force(&tables, &rules);
+    let rules = wiring::in_force(&rules);
     drop(tables);
     app.reads.note(caller, "identity.dry-run", []);
     let name = token.clone();
