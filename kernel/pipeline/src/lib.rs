@@ -106,7 +106,7 @@ fn no_thread(what: &str) -> impl FnOnce(std::io::Error) -> StartError {
 
 /// What the host gives the stages.
 #[derive(Debug, Clone, Copy)]
-pub struct Room {
+pub struct HostLimits {
     /// What all calls of plugins under way may take in memory together.
     pub guest_memory_bytes: u64,
     /// What one source may bring in an hour.
@@ -114,9 +114,9 @@ pub struct Room {
 }
 
 /// The least memory for plugins that any host has, and the usual volume.
-impl Default for Room {
-    fn default() -> Room {
-        Room { guest_memory_bytes: table::HOST_GUEST_MEMORY.default, source_bytes: table::SOURCE_BYTES.default }
+impl Default for HostLimits {
+    fn default() -> HostLimits {
+        HostLimits { guest_memory_bytes: table::HOST_GUEST_MEMORY.default, source_bytes: table::SOURCE_BYTES.default }
     }
 }
 
@@ -152,13 +152,13 @@ impl Kernel {
         observer: Arc<dyn Observer>,
         setups: Vec<Setup>,
     ) -> Result<Arc<Kernel>, StartError> {
-        Kernel::start_within(Room::default(), store, clock, observer, setups)
+        Kernel::start_within(HostLimits::default(), store, clock, observer, setups)
     }
 
     /// Start the stages within what the host gives them. `setups` holds one entry for
     /// each workspace. Returns when the audience index stands.
     pub fn start_within(
-        room: Room,
+        limits: HostLimits,
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn Observer>,
@@ -172,10 +172,10 @@ impl Kernel {
         let after_commit = Arc::clone(&wakers);
         let accept = Accept::start(Arc::clone(&store), Arc::new(move |workspace| after_commit.wake(workspace)));
         let accept = accept.map_err(no_thread("accept"))?;
-        let guests = Guests::start(room.guest_memory_bytes).map_err(no_thread("guest"))?;
+        let guests = Guests::start(limits.guest_memory_bytes).map_err(no_thread("guest"))?;
         let shared = Shared::new(store, clock, observer, fence, accept, guests, Arc::clone(&wakers));
         let mut shared = shared.map_err(no_thread("sending"))?;
-        shared.volumes = intake::Volumes::new(room.source_bytes);
+        shared.volumes = intake::Volumes::new(limits.source_bytes);
         let shared = Arc::new(shared);
         let reactors = Arc::new(Reactors::new(Arc::clone(&shared)));
         let kernel = Kernel { shared: Arc::clone(&shared), reactors: Arc::clone(&reactors) };
