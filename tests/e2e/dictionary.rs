@@ -205,7 +205,13 @@ fn conditions_and_edits_are_no_way_around_a_mask() {
         admin.post("/api/v1/audiences/count", &body).is(200);
     }
     masked.post("/api/v1/audiences/count", &json!({ "condition": "events('Applied').size() > 0" })).is(200);
-    masked.patch("/api/v1/audiences/rich", &json!({ "condition": "traits.salary > 6" })).is_problem(403, "denied");
+    // Neither a condition in the place of one that reads it nor another way for its messages tells who met it.
+    for patch in
+        [json!({ "condition": "traits.salary > 6" }), json!({ "condition": "true" }), json!({ "on_enter": null })]
+    {
+        masked.patch("/api/v1/audiences/rich", &patch).is_problem(403, "denied");
+    }
+    masked.patch("/api/v1/audiences/rich", &json!({ "title": "Rich" })).is(200);
     // Nobody gives themselves what they may not have.
     masked.patch(SALARY, &json!({ "sensitivity": "public" })).is_problem(403, "denied");
     masked.delete(SSN).is_problem(403, "denied");

@@ -264,6 +264,10 @@ pub(crate) async fn change(
         let edit = |draft: &mut Draft<'_>| {
             let before = Audience::clone(named(draft.tables(), &name)?);
             if_match.check(&format!("audience `{name}`"), || tag(&before))?;
+            if patch.condition.is_some() || patch.on_enter.is_some() || patch.on_exit.is_some() {
+                // Who meets it would be told by where its messages go, or by those that it sent before.
+                Mask::new(draft.tables(), &caller).insist(&before.condition)?;
+            }
             let mut audience = before.clone();
             audience.title = patch.title.clone().unwrap_or(audience.title);
             audience.condition = patch.condition.clone().unwrap_or(audience.condition);
