@@ -17,3 +17,17 @@ mod repeats;
 mod rules;
 mod undoing;
 mod who;
+
+/// A number from the environment.
+fn setting(name: &str) -> Option<u32> {
+    #[allow(clippy::disallowed_methods, reason = "a switch of the tests, not of the product")]
+    let text = std::env::var(name);
+    text.ok().and_then(|text| text.parse().ok())
+}
+
+/// How a law is tried: in so many cases, or as many times more as `KITH_TEST_TIMES` says. Which ones is for `PROPTEST_RNG_SEED`,
+/// which `.cargo/config.toml` sets.
+pub(crate) fn laws(cases: u32) -> proptest::test_runner::Config {
+    let cases = cases * setting("KITH_TEST_TIMES").unwrap_or(1);
+    proptest::test_runner::Config { cases, failure_persistence: None, ..proptest::test_runner::Config::default() }
+}

@@ -6,7 +6,6 @@ use kith_model::audience::ConsentBasis;
 use kith_model::event::DraftEvent;
 use kith_model::identity::{Identifier, Veto};
 use proptest::prelude::*;
-use proptest::test_runner::Config;
 
 use super::harness::*;
 use crate::StatementError;
@@ -78,7 +77,7 @@ fn two_users_are_merged_by_hand_and_the_loser_counts_no_more() {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 24, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(super::laws(24))]
 
     /// A merge by hand that is undone leaves the people as they would be without it, now and after what comes later.
     #[test]

@@ -28,13 +28,6 @@ const HISTORIES: u64 = 8;
 /// How long the search for a smaller history that fails as well may take.
 const SHRINKING: Duration = Duration::from_secs(120);
 
-/// A number from the environment.
-fn setting(name: &str) -> Option<u64> {
-    #[allow(clippy::disallowed_methods, reason = "a switch of the tests, not of the product")]
-    let text = std::env::var(name);
-    text.ok().and_then(|text| text.parse().ok())
-}
-
 /// Live through a history; what went wrong.
 fn live(history: &[Round], engine: EngineKind, seed: u64) -> Result<(), String> {
     let lived = catch_unwind(AssertUnwindSafe(|| {
@@ -80,8 +73,8 @@ fn smallest(mut history: Vec<Round>, engine: EngineKind, seed: u64) -> Vec<Round
 }
 
 fn histories(engine: EngineKind, first_seed: u64) {
-    let times = setting("KITH_TEST_TIMES").unwrap_or(1);
-    let seeds = match setting("KITH_TEST_SEED") {
+    let times = u64::from(super::setting("KITH_TEST_TIMES").unwrap_or(1));
+    let seeds = match super::setting("KITH_TEST_SEED").map(u64::from) {
         Some(seed) => seed..seed + 1,
         None => first_seed..first_seed + HISTORIES * times,
     };

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use kith_model::event::DraftEvent;
 use kith_model::identity::Identifier;
 use proptest::prelude::*;
-use proptest::test_runner::Config;
 
 use super::harness::*;
 use crate::Setup;
@@ -129,7 +128,7 @@ fn drafts(events: &[Told]) -> Vec<DraftEvent> {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 48, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(super::laws(48))]
 
     /// Whatever the order in which events come, however they are cut, and however often each is repeated: the same people with
     /// the same facts, each identifier in one of them, within the limits, and no event lost.

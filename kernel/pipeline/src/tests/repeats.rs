@@ -125,7 +125,7 @@ fn rows_without_ids() -> impl Strategy<Value = Vec<(u8, u8, Option<u16>)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(super::laws(12))]
 
     /// Rows without an id are what they hold, as often as they are there: another order, other line ends and rows put anywhere
     /// bring only what is new.

@@ -9,7 +9,6 @@ use kith_model::id::ProfileId;
 use kith_model::identity::{AliasRule, Case, Identifier, IdentityRules, Shape, TypeRules};
 use kith_model::time::Timestamp;
 use proptest::prelude::*;
-use proptest::test_runner::Config;
 
 use super::harness::*;
 use crate::{DryRun, RuleChange, RuleEffect, change_token};
@@ -256,7 +255,7 @@ fn outcome(bench: &Bench, identifiers: &BTreeSet<Identifier>) -> BTreeMap<Identi
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 64, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(super::laws(64))]
 
     /// After a change of rules in the middle, with a restart in the middle of it or not, people are who they are where the new
     /// rules held from the beginning; and the dry run said how many there would be.

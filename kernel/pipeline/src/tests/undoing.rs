@@ -9,7 +9,6 @@ use kith_model::id::{AudienceId, ProfileId};
 use kith_model::identity::{Identifier, IdentityRules};
 use kith_model::time::Timestamp;
 use proptest::prelude::*;
-use proptest::test_runner::Config;
 
 use super::harness::*;
 use crate::RuleChange;
@@ -150,7 +149,7 @@ fn act(bench: &mut Bench, identifiers: &[Identifier], deed: &Deed, undo: &mut BT
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 24, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(super::laws(24))]
 
     #[test]
     fn after_all_is_undone_everything_is_as_after_a_fresh_replay(

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use kith_model::event::{DraftEvent, EventKind};
 use kith_model::identity::{AliasRule, Evidence, Identifier, Veto};
 use proptest::prelude::*;
-use proptest::test_runner::Config;
 
 use super::harness::*;
 
@@ -253,7 +252,7 @@ fn arb_event() -> impl Strategy<Value = (Vec<(&'static str, String)>, i64, bool)
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 32, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(super::laws(32))]
 
     /// Spellings, placeholders, aliases before and after whom they name, and shared identifiers: the people are the same
     /// whatever the order.

@@ -157,7 +157,7 @@ fn live(groups: &[Vec<(u64, u64)>], commits: &[u64]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(crate::tests::laws(24))]
 
     #[test]
     fn what_was_durable_is_known_for_ever_whenever_the_process_dies(

@@ -10,7 +10,6 @@ use kith_model::identity::{Edge, EdgeId, Evidence, Identifier, IdentityRules, Si
 use kith_model::time::Timestamp;
 use kith_store::{Store, Unit, memory};
 use proptest::prelude::*;
-use proptest::test_runner::Config;
 
 use super::{Followed, Link, People, Work};
 
@@ -201,7 +200,7 @@ fn shuffled<T: Clone>(items: &[T], mut state: u64) -> Vec<T> {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 96, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(crate::tests::laws(96))]
 
     /// The shortcuts, the bounds and the retractions change nothing of the rule, and the feed carries the state after each
     /// unit however units are cut: in order of time, backwards and at random.

@@ -446,7 +446,7 @@ fn letter_step() -> impl Strategy<Value = LetterStep> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(crate::tests::laws(64))]
 
     /// Whatever is refused, tried again and dismissed in whatever order: there is one letter for each content that is not dealt
     /// with, it says how often that came, and the totals say how many letters there are.
