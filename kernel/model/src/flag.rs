@@ -14,6 +14,10 @@ pub const CLOCK_CORRECTED: &str = "clock-corrected";
 /// The time is outside of the bounds, and another one was taken for it.
 pub const TIME_CLAMPED: &str = "time-clamped";
 
+/// It came with a write key, which everybody may be able to read: as evidence of who is who it is not as old as it says. Not
+/// counted.
+pub const EVIDENCE_BOUNDED: &str = "evidence-bounded";
+
 /// `[]` stood where an object belongs.
 pub const LIST_FOR_OBJECT: &str = "list-for-object";
 
@@ -84,13 +88,13 @@ pub fn counted(flag: &str) -> &'static str {
     CODES.into_iter().find(|known| *known == code).unwrap_or(OTHER)
 }
 
-/// A connector's flags as they are kept: few, short and printable.
+/// A connector's flags as they are kept: few, short and printable, and none by which the kernel reads its own events.
 pub fn kept(flags: &[String]) -> Vec<String> {
     let short = |flag: &String| -> String {
         let cut = &flag[..flag.floor_char_boundary(MAX_FLAG_BYTES)];
         cut.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
     };
-    flags.iter().take(MAX_FLAGS).map(short).collect()
+    flags.iter().filter(|flag| *flag != EVIDENCE_BOUNDED).take(MAX_FLAGS).map(short).collect()
 }
 
 #[cfg(test)]
@@ -112,6 +116,6 @@ mod tests {
         let kept = kept(&many);
         assert_eq!(kept.len(), MAX_FLAGS);
         assert!(kept.iter().all(|flag| flag.len() <= MAX_FLAG_BYTES));
-        assert_eq!(super::kept(&["a\nb".to_owned()]), ["a b"]);
+        assert_eq!(super::kept(&["a\nb".to_owned(), EVIDENCE_BOUNDED.to_owned()]), ["a b"]);
     }
 }

@@ -31,6 +31,9 @@ const MAX_ROWS: usize = 400_000;
 /// As much as a question that looks at everybody yields.
 const NICE: i32 = 10;
 
+/// Its caches are this part of those that all lanes have together.
+const CACHE_SHARES: usize = 8;
+
 /// Most dry runs of all workspaces at once: each has caches of its own.
 const MAX_RUNNING: usize = 2;
 
@@ -127,7 +130,7 @@ fn progress(shared: &Shared, id: WorkspaceId, phase: &Phase, looked: Looked) -> 
         Phase::Done => "done",
         Phase::Few(_) | Phase::Settle(_) => "settle",
         Phase::Weigh(_) => "weigh",
-        Phase::Replay(_) => "replay",
+        Phase::Replay { .. } => "replay",
     };
     Ok(RuleProgress {
         step,
@@ -153,6 +156,7 @@ fn look(
     let store = &shared.store;
     let as_of = store.head_of(id);
     let mut people = People::scratch(Arc::clone(store), id, realm_key)?;
+    people.share_with(CACHE_SHARES);
     let mut work = AppliedRules::change(&mut people, id, before, after)?;
     let is_of_all = !matches!(work.phase, Phase::Few(_));
     let mut is_complete = true;

@@ -25,7 +25,7 @@ const DEAD_BAND_MS: i64 = 30_000;
 const MAX_BEHIND_MS: i64 = DAY_MS;
 
 /// How long an event waits at its sender: the week for which clients keep a queue.
-pub(crate) const MAX_QUEUED_MS: i64 = 7 * DAY_MS;
+const MAX_QUEUED_MS: i64 = 7 * DAY_MS;
 
 /// How far past its receipt an event can be: clocks differ by a zone at most, and plans are no events.
 const MAX_AHEAD_MS: i64 = DAY_MS;
@@ -62,6 +62,11 @@ pub(crate) fn of(draft: &DraftEvent, received_at: Timestamp, origin: EventOrigin
     }
     let original = draft.original_time.clone().or_else(|| (bounded != said).then(|| said.to_string()));
     Moment { time: bounded, flags, original }
+}
+
+/// The time of an event as evidence of who is who; bounded, it is no older than a client's queue.
+pub(crate) fn of_evidence(time: Timestamp, received_at: Timestamp, is_bounded: bool) -> Timestamp {
+    if is_bounded { time.max(received_at.plus_ms(-MAX_QUEUED_MS)) } else { time }
 }
 
 /// Whether the clock that showed `sent_at` is wrong by an amount that is the event's as well.

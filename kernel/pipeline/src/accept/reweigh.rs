@@ -5,7 +5,8 @@
 //! 2. **Replay** the log: each event offers the evidence that the rules give, what the earlier ones had left out among it.
 //! 3. **Settle** each profile: it is partitioned with all that its evidence connects.
 //!
-//! The new rules are in force from the beginning, so that what comes meanwhile is tied by them, and the replay reads it as well.
+//! The new rules are in force from the beginning, so that what comes meanwhile is tied by them; the replay reads what came until
+//! it begins.
 //! Nobody is parted or joined before the third step, when all evidence is as it has to be. A slice is one commit with the place
 //! where the next begins, so that a kill costs one slice. The steps are the same for a change and for its dry run, which
 //! commits nothing.
@@ -16,7 +17,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kith_model::change::Change;
-use kith_model::event::{Event, EventKind, EventOrigin};
+use kith_model::event::{Event, EventKind};
+use kith_model::flag;
 use kith_model::id::{Position, SourceIdentityId, WorkspaceId};
 use kith_model::identity::{
     ANONYMOUS_ID, AliasRule, EdgeId, Evidence, FORMS, Identifier, IdentityRules, PREVIOUS_ID, USER_ID,
@@ -53,8 +55,9 @@ pub(crate) enum Phase {
     Few(Vec<SourceIdentityId>),
     /// The first step; the key of people where it goes on.
     Weigh(Vec<u8>),
-    /// The second step; the position up to which the log was read.
-    Replay(Position),
+    /// The second step: the position up to which the log was read, and the one where it ends. What comes later is tied by the new
+    /// rules to what has been weighed by them, so that a busy workspace does not put the end off.
+    Replay { after: Position, until: Position },
     /// The third step, as the first.
     Settle(Vec<u8>),
 }
@@ -107,6 +110,20 @@ pub(crate) fn applied(store: &dyn Store, workspace: WorkspaceId) -> Result<Optio
     store.get(&[Key::applied_rules(workspace)])?.pop().flatten().map(|value| row::decode(&value)).transpose()
 }
 
+/// Whether events name the same people by both rules, and the same one of them as the strongest.
+fn names_alike(before: &IdentityRules, after: &IdentityRules) -> bool {
+    let as_before = IdentityRules {
+        limits: before.limits.clone(),
+        shared_above: before.shared_above,
+        max_members: before.max_members,
+        alias: before.alias,
+        unfollowed: before.unfollowed.clone(),
+        ties_nobody: before.ties_nobody.clone(),
+        ..after.clone()
+    };
+    as_before == *before
+}
+
 impl AppliedRules {
     /// History is tied by these rules.
     pub(crate) fn done(rules: &IdentityRules) -> AppliedRules {
@@ -130,9 +147,7 @@ impl AppliedRules {
         let same_but_untied = IdentityRules { ties_nobody: after.ties_nobody.clone(), ..before.clone() };
         let differing: BTreeSet<&String> = before.ties_nobody.symmetric_difference(&after.ties_nobody).collect();
         if same_but_untied != *after || differing.len() > FEW {
-            let same_order = before.priority == after.priority && before.types == after.types;
-            let same_order = same_order && before.phone_region == after.phone_region;
-            return Ok(AppliedRules { looks_at_events: !same_order, ..all });
+            return Ok(AppliedRules { looks_at_events: !names_alike(before, after), ..all });
         }
         let mut few = Vec::new();
         for text in differing {
@@ -179,9 +194,10 @@ impl AppliedRules {
                 let next = self.each(store, workspace, people, from, |_, people, identity| {
                     people.weigh(identity, rules, looks_at_events)
                 })?;
-                self.phase = next.map_or(Phase::Replay(Position(0)), Phase::Weigh);
+                let until = store.head_of(workspace);
+                self.phase = next.map_or(Phase::Replay { after: Position(0), until }, Phase::Weigh);
             }
-            Phase::Replay(after) => self.replay(store, workspace, people, rules, after)?,
+            Phase::Replay { after, until } => self.replay(store, workspace, people, rules, (after, until))?,
             Phase::Settle(from) => {
                 let next = self.each(store, workspace, people, from, |this, people, identity| {
                     let followed = people.settle(identity, rules)?;
@@ -246,7 +262,7 @@ impl AppliedRules {
         workspace: WorkspaceId,
         people: &mut People,
         rules: &IdentityRules,
-        after: Position,
+        (after, until): (Position, Position),
     ) -> Result<(), ReadError> {
         let changes = store.changes(workspace, after, LOG)?;
         let mut up_to = changes.up_to;
@@ -262,8 +278,8 @@ impl AppliedRules {
             }
             up_to = record.position;
         }
-        self.phase = match up_to < store.head_of(workspace) {
-            true => Phase::Replay(up_to),
+        self.phase = match up_to < until {
+            true => Phase::Replay { after: up_to, until },
             false => Phase::Settle(Key::people(workspace).range().from.as_bytes().to_vec()),
         };
         Ok(())
@@ -275,27 +291,42 @@ fn offer(people: &mut People, event: &Event, rules: &IdentityRules) -> Result<()
     let (named, _) = named::of(event.kind, &event.identifiers, rules);
     let Some(strongest) = named.first() else { return Ok(()) };
     let centre = name(people, strongest, event, rules)?;
+    offer_previous(people, centre, strongest, rules)?;
     let evidence = match event.kind {
         EventKind::Alias => Evidence::Alias,
         _ => Evidence::SameEvent,
     };
+    let is_bounded = event.flags.iter().any(|flag| flag == flag::EVIDENCE_BOUNDED);
+    let time = moment::of_evidence(event.time, event.received_at, is_bounded);
     for other in &named[1..] {
         let beside = name(people, other, event, rules)?;
         let link = Link {
             one: centre,
             other: beside,
             evidence,
-            time: believed(evidence_time(event), event.received_at),
+            time: believed(time, event.received_at),
             source: event.source,
             message_id: &event.message_id,
         };
         people.offer(&link, rules)?;
-        if other.normal.is_previous() {
-            for kind in [USER_ID, ANONYMOUS_ID] {
-                if let Some(known) = people.find(&Identifier::new(kind, other.normal.value.as_str()))? {
-                    offer_same_id(people, beside, known, kind, rules)?;
-                }
-            }
+        offer_previous(people, beside, other, rules)?;
+    }
+    Ok(())
+}
+
+/// Tie the old id of an alias to those who have it.
+fn offer_previous(
+    people: &mut People,
+    previous: SourceIdentityId,
+    named: &Named,
+    rules: &IdentityRules,
+) -> Result<(), ReadError> {
+    if !named.normal.is_previous() {
+        return Ok(());
+    }
+    for kind in [USER_ID, ANONYMOUS_ID] {
+        if let Some(known) = people.find(&Identifier::new(kind, named.normal.value.as_str()))? {
+            offer_same_id(people, previous, known, kind, rules)?;
         }
     }
     Ok(())
@@ -353,14 +384,6 @@ fn offer_same_id(
         _ => EdgeId::behind(previous, known, Evidence::SameId),
     };
     people.offer_of_rule(edge, rules)
-}
-
-/// The event does not tell whether its key was one that everybody can read, so it is taken for one.
-fn evidence_time(event: &Event) -> kith_model::time::Timestamp {
-    match event.origin {
-        EventOrigin::Import => event.time,
-        EventOrigin::Client | EventOrigin::Kernel => event.time.max(event.received_at.plus_ms(-moment::MAX_QUEUED_MS)),
-    }
 }
 
 impl Workspace {

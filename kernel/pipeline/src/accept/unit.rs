@@ -365,7 +365,8 @@ impl Workspace {
             origin: submission.origin,
             is_of_person: self.rules.is_of_person(&checked.identifiers[0].normal.kind),
         };
-        let evidence = EventFacts { time: evidence_time(submission, time), ..given };
+        let is_bounded = is_evidence_bounded(submission, time);
+        let evidence = EventFacts { time: moment::of_evidence(time, submission.received_at, is_bounded), ..given };
         let (identity, mut tied) = self.tie(&checked.identifiers, event.kind, &evidence)?;
         if !checked.traits.is_empty() {
             let surplus = self.people.record_traits(identity, checked.traits, spoken, &given)?;
@@ -376,6 +377,9 @@ impl Workspace {
         flags.extend_from_slice(&ruled.flags);
         flags.extend(draft.flag_of_plan(index));
         draft.count_late(origin, time);
+        draft.acceptance.flag(&flags);
+        // Said of the event and not counted: all history that a write key brings is so, and nothing is odd in it.
+        flags.extend((is_bounded && event.identifiers.len() > 1).then(|| flag::EVIDENCE_BOUNDED.to_owned()));
         let record = Change::Recorded(Event {
             message_id,
             kind: event.kind,
@@ -389,7 +393,7 @@ impl Workspace {
             traits: event.traits.clone(),
             context: event.context.clone(),
             origin: submission.origin,
-            flags: flags.clone(),
+            flags,
             original_time: original,
         });
         // Nothing can fail from here on.
@@ -402,7 +406,6 @@ impl Workspace {
         draft.events += u64::from(superseding.is_none());
         draft.operations.extend(superseding.into_iter().flatten());
         draft.operations.push(Operation::Append { workspace: submission.workspace, record, row });
-        draft.acceptance.flag(&flags);
         draft.note(ruled, index, &checked.left_out, tied);
         Ok(verdict)
     }
@@ -443,13 +446,10 @@ impl Workspace {
     }
 }
 
-/// The time of evidence about who is who. The earlier holds against the later, so that a key which everybody can read must not
-/// say that it was there first: what it sends is no older than a client's queue.
-fn evidence_time(submission: &Submission, time: Timestamp) -> Timestamp {
-    match submission.giver {
-        Giver::MayAgree => time,
-        Giver::RefusesOnly => time.max(submission.received_at.plus_ms(-moment::MAX_QUEUED_MS)),
-    }
+/// Whether an event is older than its sender's word about who is who can be: the earlier evidence holds against the later, so that
+/// a key which everybody can read must not say that it was there first.
+fn is_evidence_bounded(submission: &Submission, time: Timestamp) -> bool {
+    submission.giver == Giver::RefusesOnly && moment::of_evidence(time, submission.received_at, true) != time
 }
 
 /// What a connector could not read, with the word that a consent in it was not taken where it may hold one. A connector that

@@ -188,18 +188,13 @@ impl People {
             return Ok(());
         }
         let held = self.held_edge(id)?;
-        // The time of evidence of one's own message was bounded by what its key may say, which the event does not tell.
         let is_known = |held: &Option<Given>| {
-            held.as_ref().is_some_and(|(time, message)| {
-                message == link.message_id || (*time, message.as_str()) <= (link.time, link.message_id)
-            })
+            held.as_ref().is_some_and(|(time, message)| (*time, message.as_str()) <= (link.time, link.message_id))
         };
         if is_known(&held.low) && is_known(&held.high) {
             return Ok(());
         }
-        let time = [&held.low, &held.high].into_iter().flatten().find(|(_, message)| message == link.message_id);
-        let time = time.map_or(link.time, |(time, _)| *time);
-        let edge = Edge { id, time, source: link.source, message_id: link.message_id.to_owned() };
+        let edge = Edge { id, time: link.time, source: link.source, message_id: link.message_id.to_owned() };
         let rank = EdgeRank::new(id.evidence, edge.time, &one.identifier, &other.identifier);
         let mut proposal = Proposal::to_partition(low, high);
         self.place(low, &edge, &rank, (&held.low, is_known(&held.low)), rules, &mut proposal)?;

@@ -31,6 +31,10 @@ impl Workspace {
         let mut tied = Tied { notes: Vec::new(), not_followed: 0 };
         let identity = self.name(&named[0], given, &mut tied)?;
         self.people.give_event(identity);
+        // Where an alias names nobody but the old id, that is still who has it.
+        if named[0].normal.is_previous() {
+            self.find_previous(identity, &named[0].normal, given, &mut tied)?;
+        }
         let evidence = match kind {
             EventKind::Alias => Evidence::Alias,
             _ => Evidence::SameEvent,
