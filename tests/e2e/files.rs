@@ -99,3 +99,30 @@ fn the_command_line_shows_a_dry_run_and_fails_where_rows_would_be_rejected() {
     kernel.settle();
     assert!(kernel.find("user_id:ada").is_none(), "nothing of it was stored");
 }
+
+/// Days alone tell no order within a day; the rows do, also where the file is read in several pieces.
+#[test]
+fn of_two_rows_of_one_day_the_lower_one_is_newer() {
+    let kernel = TestKernel::start();
+    let config = json!({
+        "identifiers": { "user_id": "who" }, "event": { "name": "Visited" }, "time": { "column": "day" },
+        "traits": { "row": { "column": "row", "type": "number" } },
+        "properties": { "row": { "column": "row", "type": "number" }, "note": "note" },
+    });
+    kernel.install("kith/csv", json!({ "name": "shop", "config": config }));
+    let rows = 6_000;
+    let note = "x".repeat(90);
+    let lines = (0..rows).map(|row| format!("u{},2026-03-01,{row},{note}\n", row % 7));
+    let file: String = std::iter::once("who,day,row,note\n".to_owned()).chain(lines).collect();
+    let admin = kernel.admin();
+    let path = "/api/v1/sources/shop/records";
+    assert_eq!(admin.send("POST", path, &[("content-type", "text/csv")], file).is(200)["accepted"], rows);
+    kernel.settle();
+    for person in 0..7 {
+        let last = (0..rows).rev().find(|row| row % 7 == person).unwrap();
+        let profile = kernel.find(&format!("user_id:u{person}")).unwrap();
+        assert_eq!(profile["traits"]["row"]["value"], last, "{profile}");
+        let condition = format!("events('Visited').last().row == {last} && events('Visited').first().row == {person}");
+        assert_eq!(kernel.count(&condition), 1, "{condition}");
+    }
+}

@@ -169,6 +169,25 @@ fn times_are_read_as_clients_write_them() {
     assert_eq!(kernel.count("events('E', '30d').size() == 9"), 1, "and no wrong clock takes an event out of a window");
 }
 
+/// Two calls within a millisecond are ordered by where they stand in their request, whatever their ids are.
+#[test]
+fn of_two_facts_of_one_time_the_one_further_behind_holds() {
+    let kernel = TestKernel::start();
+    let sender = kernel.segment();
+    let step = |number: usize| {
+        json!({
+            "type": "identify", "userId": "ada", "messageId": format!("m{}", 90 - number),
+            "timestamp": "2026-03-01T10:00:00.000Z", "traits": { "step": number },
+        })
+    };
+    let batch = json!({ "batch": (0..40).map(step).collect::<Vec<_>>() });
+    assert_eq!(send(&sender, "/v1/batch", batch.to_string()).is(200)["accepted"], 40);
+    kernel.settle();
+    assert_eq!(kernel.find("user_id:ada").unwrap()["traits"]["step"]["value"], 39);
+    let places: Vec<u64> = kernel.events("user_id:ada").iter().map(|event| event["place"].as_u64().unwrap()).collect();
+    assert!((0..40).all(|place| places.contains(&place)), "{places:?}");
+}
+
 #[test]
 fn an_import_is_not_corrected_and_stays_older_than_what_came_after_it() {
     let kernel = TestKernel::start();

@@ -38,7 +38,7 @@ impl<'a> EventFacts<'a> {
         EventFacts {
             event,
             source,
-            tie: hash.digest(),
+            tie: event.place.min(u32::MAX.into()) << 32 | hash.digest() >> 32,
             properties: OnceLock::new(),
             traits: OnceLock::new(),
             context: OnceLock::new(),
@@ -55,7 +55,8 @@ impl<'a> EventFacts<'a> {
         self.event.time
     }
 
-    /// Orders events of the same time: a hash of message id and source, the same on every machine.
+    /// Orders events of the same time: by where they stood in their file or request, then by a hash of message id and source,
+    /// the same on every machine.
     pub fn tie(&self) -> u64 {
         self.tie
     }

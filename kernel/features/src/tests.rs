@@ -67,5 +67,6 @@ pub(crate) fn event(name: &str, time: Timestamp, message_id: &str, properties: &
         origin: EventOrigin::Client,
         flags: Vec::new(),
         original_time: None,
+        place: 0,
     }
 }

@@ -88,6 +88,9 @@ pub struct Event {
     pub flags: Vec<String>,
     /// The time as the sender wrote it, where `time` is another moment or does not say all of it.
     pub original_time: Option<String>,
+    /// Where it stood in what brought it, if its connector said: the line of the file from 1, or the index in the request from 0.
+    /// Otherwise 0.
+    pub place: u64,
 }
 
 /// An event with its place in the log: proof that it is durable.

@@ -21,6 +21,8 @@ pub struct TraitValue {
     pub source: InstallationId,
     /// The event that gave it.
     pub message_id: String,
+    /// Where that event stood in what brought it, as [`Event::place`](crate::event::Event::place).
+    pub place: u64,
 }
 
 /// How far a sender's clock may be ahead of the kernel's and still order facts and evidence.
@@ -33,12 +35,13 @@ pub fn believed(time: Timestamp, received_at: Timestamp) -> Timestamp {
 }
 
 impl TraitValue {
-    /// Newer is later by event time; at the same time the greater message id, so that the order of arrival never matters.
+    /// Newer is later by event time; at the same time what stands further behind in its file or request, then the greater
+    /// message id: never the order of arrival.
     /// The trait `consent` is ordered by receipt, as the [`Consents`](crate::consent::Consents) are that it told of.
-    pub fn rank(&self, name: &str) -> (Timestamp, Timestamp, &str) {
+    pub fn rank(&self, name: &str) -> (Timestamp, Timestamp, u64, &str) {
         match name {
-            CONSENT => (self.received_at, self.time, &self.message_id),
-            _ => (self.time, Timestamp(0), &self.message_id),
+            CONSENT => (self.received_at, self.time, self.place, &self.message_id),
+            _ => (self.time, Timestamp(0), self.place, &self.message_id),
         }
     }
 }
@@ -68,7 +71,7 @@ pub struct FoldedTrait {
 }
 
 /// Fold the contributions of a profile's source identities into one value for each trait: the last writer wins by
-/// event time, then by message id, then by identity, whatever the order of `contributions`.
+/// event time, then by place, message id and identity, whatever the order of `contributions`.
 pub fn fold_traits<'a>(
     contributions: impl IntoIterator<Item = (SourceIdentityId, &'a Contribution)>,
 ) -> BTreeMap<String, FoldedTrait> {
@@ -198,6 +201,7 @@ mod tests {
             received_at: Timestamp(0),
             source: InstallationId(1),
             message_id: message_id.into(),
+            place: 0,
         }
     }
 
@@ -214,6 +218,19 @@ mod tests {
         assert_eq!(forth, back);
         assert_eq!(forth["city"].value.json, "\"Bern\"");
         assert_eq!(forth["city"].identity, b);
+    }
+
+    #[test]
+    fn at_one_time_what_stands_further_behind_wins() {
+        let behind = TraitValue { place: 7, ..value("\"Rome\"", 5, "m1") };
+        let before = TraitValue { place: 6, ..value("\"Oslo\"", 5, "m9") };
+        for both in [[&behind, &before], [&before, &behind]] {
+            let mut facts = Contribution::default();
+            for value in both {
+                facts.record("city", value.clone());
+            }
+            assert_eq!(facts.traits["city"], behind);
+        }
     }
 
     #[test]

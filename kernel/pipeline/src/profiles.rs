@@ -4,6 +4,7 @@
 pub(crate) mod consents;
 pub(crate) mod evaluation;
 pub(crate) mod facts;
+mod facts_before;
 pub(crate) mod faults;
 pub(crate) mod person;
 pub(crate) mod scan;

@@ -69,6 +69,7 @@ fn event(number: i64) -> Event {
         origin: EventOrigin::Client,
         flags: Vec::new(),
         original_time: None,
+        place: 0,
     }
 }
 

@@ -66,6 +66,11 @@ pub(super) struct Part {
 }
 
 impl Submission {
+    /// Where the event number `index` stands in the input, if the connector said.
+    pub(super) fn place_of(&self, index: usize) -> Option<u64> {
+        self.input.as_deref().and_then(|input| input.places.get(index)).and_then(|place| place.place)
+    }
+
     /// A part of the event number `index` at the place and with the text that it has in the input, as far as the connector said.
     /// Where rules take something out of it, it is the event as they leave it: what is not to be stored is in no letter either.
     pub(super) fn part(&self, index: usize, ruled: &Ruled<'_>, code: &str, message: String, form: RawForm) -> Part {
@@ -79,7 +84,7 @@ impl Submission {
         });
         let form = if sent.is_none() && form == RawForm::Sent { RawForm::Event } else { form };
         let record = RejectedRecord {
-            place: place.and_then(|place| place.place).unwrap_or(index as u64),
+            place: self.place_of(index).unwrap_or(index as u64),
             code: code.to_owned(),
             message,
             raw: sent

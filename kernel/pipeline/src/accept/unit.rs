@@ -353,11 +353,13 @@ impl Workspace {
         // What comes again was sent live, as far as it names its sending.
         let origin = if submission.again.is_some() { EventOrigin::Client } else { submission.origin };
         let Moment { time, flags: of_time, original } = moment::of(event, submission.received_at, origin);
+        let place = submission.place_of(index).unwrap_or(0);
         let given = EventFacts {
             time,
             received_at: submission.received_at,
             source: submission.source,
             message_id: &message_id,
+            place,
         };
         let spoken = Spoken {
             said: &checked.consents,
@@ -395,6 +397,7 @@ impl Workspace {
             origin: submission.origin,
             flags,
             original_time: original,
+            place,
         });
         // Nothing can fail from here on.
         if let Some(unseen) = unseen {

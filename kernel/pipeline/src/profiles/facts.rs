@@ -99,6 +99,7 @@ pub(crate) fn fact(json: &str, event: &EventFacts<'_>) -> TraitValue {
         received_at: event.received_at,
         source: event.source,
         message_id: event.message_id.to_owned(),
+        place: event.place,
     }
 }
 
@@ -109,6 +110,7 @@ pub(crate) struct EventFacts<'a> {
     pub received_at: kith_model::time::Timestamp,
     pub source: kith_model::id::InstallationId,
     pub message_id: &'a str,
+    pub place: u64,
 }
 
 /// Take an accepted event's facts into the whole contribution of its identity, by the rule and in the order by which accept
@@ -126,6 +128,7 @@ pub(crate) fn record_event(contribution: &mut Contribution, event: &Event) {
         received_at: event.received_at,
         source: event.source,
         message_id: &event.message_id,
+        place: event.place,
     };
     for (name, value) in traits {
         record(&mut totals, contribution, &name, fact(value.get(), &given));

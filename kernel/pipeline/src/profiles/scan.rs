@@ -269,7 +269,9 @@ mod tests {
             let mut facts = Contribution::default();
             let json = format!("\"{}\"", "x".repeat(TRAIT_BYTES));
             let (time, source, message_id) = (Timestamp(0), InstallationId(1), String::new());
-            facts.traits.insert("bio".into(), TraitValue { json, time, received_at: time, source, message_id });
+            facts
+                .traits
+                .insert("bio".into(), TraitValue { json, time, received_at: time, source, message_id, place: 0 });
             let rows = [
                 (Key::person(WORKSPACE, id, PersonRow::Head), row::encode(&head)),
                 (facts_key(WORKSPACE, id, 0), row::encode(&FactsRow { facts, ..FactsRow::default() })),

@@ -333,6 +333,7 @@ mod tests {
                 origin: EventOrigin::Client,
                 flags: Vec::new(),
                 original_time: None,
+                place: 0,
             };
             assert!(identities.load(id).unwrap());
             let facts = EventFacts::new(&event, "shop");

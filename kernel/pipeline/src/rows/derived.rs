@@ -424,6 +424,7 @@ mod tests {
             origin: EventOrigin::Client,
             flags: Vec::new(),
             original_time: None,
+            place: 0,
         }
     }
 

@@ -175,7 +175,7 @@ fn what_is_not_followed_is_said_on_the_profile_and_in_the_list() {
 
 #[test]
 fn an_identifier_of_too_many_users_ties_nobody_and_raises_one_alarm() {
-    let bench = Bench::new(vec![]);
+    let mut bench = Bench::new(vec![]);
     bench.configure(|setup| setup.identity_rules.shared_above = 3);
     let visit = |number: usize| {
         let (message, user) = (format!("m{number}"), format!("u{number}"));
@@ -192,7 +192,7 @@ fn an_identifier_of_too_many_users_ties_nobody_and_raises_one_alarm() {
     assert_eq!(bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap().items.len(), 1, "said once");
     let told = bench.profile("user_id", "u0").unwrap().not_followed;
     assert_eq!(told.iter().map(|told| &told.veto).collect::<Vec<_>>(), [&Veto::Shared]);
-    bench.configure(|setup| setup.identity_rules.shared_above = 100);
+    bench.restart();
     bench.send(vec![visit(9)]);
     assert_eq!(who(&bench, "email", "till@shop.de").len(), 1, "it stays shared");
 }

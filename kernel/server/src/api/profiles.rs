@@ -131,6 +131,9 @@ pub(crate) struct EventBody {
     /// The time as the sender wrote it, where `time` is another moment or does not say all of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     original_time: Option<String>,
+    /// Where it stood in what brought it, if its connector said: the line of the file from 1, or the index in the request from 0.
+    /// Otherwise 0.
+    place: u64,
     /// What is `null` because the data dictionary calls it sensitive and the key has no scope `sensitive:read`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     withheld: Vec<String>,
@@ -218,6 +221,7 @@ pub(crate) fn event_body(tables: &WorkspaceTables, recorded: &RecordedEvent, mas
         context: mask.context(&event.context, &mut withheld),
         flags: event.flags.clone(),
         original_time: event.original_time.clone(),
+        place: event.place,
         withheld,
     }
 }

@@ -8,15 +8,20 @@ use kith_model::profile::IdentityHead;
 
 use super::{Owner, Row, read_postcard};
 
-mod change_1;
+mod change_before;
 
 impl Row for Change {
     const WHAT: &'static str = "a record of the log";
     const OWNER: Owner = Owner::Accept;
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     fn before(version: u8, body: &[u8]) -> Option<Result<Change, String>> {
-        (version == 1).then(|| read_postcard::<change_1::Change>(body).map(Change::from))
+        use change_before::{Before, First, Second};
+        match version {
+            1 => Some(read_postcard::<Before<First>>(body).map(Change::from)),
+            2 => Some(read_postcard::<Before<Second>>(body).map(Change::from)),
+            _ => None,
+        }
     }
 }
 

@@ -25,6 +25,7 @@ fn event(name: &str, at: i64, properties: &str, traits: &str) -> Event {
         origin: EventOrigin::Client,
         flags: Vec::new(),
         original_time: None,
+        place: 0,
     }
 }
 
