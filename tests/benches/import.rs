@@ -1,6 +1,7 @@
 //! One large file through `kith import`: rows a second until they are acknowledged and until all is computed, the disk and the
 //! memory that it takes, the same file again, and one that is broken off in the middle by a kill of the server; beside the same
-//! file into PostgreSQL by `COPY`, where one answers (`PGHOST` and its like name it).
+//! file into PostgreSQL by `COPY`, where one answers (`PGHOST` and its like name it), and into DuckDB, where `DUCKDB_PYTHON` names a
+//! Python that has it.
 //!
 //! `cargo bench --bench import` takes a million rows; nothing here passes or fails. A number takes so many, `-- quick` a
 //! twentieth.
@@ -150,6 +151,28 @@ fn main() {
     assert_eq!(events, rows, "nothing is lost or doubled");
     server.terminate();
     postgres(&file, rows);
+    duckdb(&folder.path().join("orders.duckdb"), &file, rows);
+}
+
+/// The same into DuckDB, in a file on the same disk.
+fn duckdb(database: &Path, file: &Path, rows: usize) {
+    const LOAD: &str = "import duckdb, sys, time\n\
+        base = duckdb.connect(sys.argv[1])\n\
+        base.execute('CREATE TABLE orders (\"order\" TEXT PRIMARY KEY, customer TEXT, email TEXT, time TIMESTAMPTZ, \
+        total DOUBLE, currency TEXT, city TEXT, channel TEXT)')\n\
+        begun = time.monotonic()\n\
+        base.execute(f\"COPY orders FROM '{sys.argv[2]}' (HEADER)\")\n\
+        base.execute('CHECKPOINT')\n\
+        print(time.monotonic() - begun)";
+    #[allow(clippy::disallowed_methods, reason = "a switch of the measurement, not of the product")]
+    let Ok(python) = std::env::var("DUCKDB_PYTHON") else {
+        println!("no DuckDB; DUCKDB_PYTHON names a Python that has it");
+        return;
+    };
+    let output = Command::new(python).args(["-c", LOAD]).args([database, file]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let took = Duration::from_secs_f64(String::from_utf8_lossy(&output.stdout).trim().parse().unwrap());
+    line("DuckDB, COPY", rows, took, took, std::fs::metadata(database).unwrap().len(), 0);
 }
 
 /// The same file by `COPY` into a table with a key.
