@@ -118,6 +118,10 @@ def numbers():
             if place == "en_US" or row % 5 == 0:
                 money = babel.numbers.format_currency(value, currency, locale=locale)
                 shown = value.quantize(decimal.Decimal(1).scaleb(-babel.numbers.get_currency_precision(currency)), rounding=decimal.ROUND_HALF_EVEN)
+            elif babel.numbers.get_currency_precision(currency) == 0:
+                # Nobody writes a part of a yen.
+                shown = value.quantize(decimal.Decimal(1), rounding=decimal.ROUND_HALF_EVEN)
+                money = babel.numbers.format_decimal(shown, format=pattern.rstrip("."), locale=locale) + " " + currency
             else:
                 money = plain + " " + currency
                 shown = value

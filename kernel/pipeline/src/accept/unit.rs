@@ -374,10 +374,7 @@ impl Workspace {
             let surplus = self.people.record_traits(identity, checked.traits, spoken, &given)?;
             tied.notes.extend((!surplus.is_empty()).then(|| surplus_traits(&surplus)));
         }
-        let mut flags = flag::kept(&event.flags);
-        flags.extend(of_time.into_iter().map(str::to_owned));
-        flags.extend_from_slice(&ruled.flags);
-        flags.extend(draft.flag_of_plan(index));
+        let mut flags = flags_of(ruled, of_time, draft.flag_of_plan(index));
         draft.count_late(origin, time);
         draft.acceptance.flag(&flags);
         // Said of the event and not counted: all history that a write key brings is so, and nothing is odd in it.
@@ -453,6 +450,15 @@ impl Workspace {
 /// a key which everybody can read must not say that it was there first.
 fn is_evidence_bounded(submission: &Submission, time: Timestamp) -> bool {
     submission.giver == Giver::RefusesOnly && moment::of_evidence(time, submission.received_at, true) != time
+}
+
+/// What is odd in an event by its connector, its time, the rules of records and the tracking plan.
+fn flags_of(ruled: &Ruled<'_>, of_time: Vec<&'static str>, of_plan: Option<String>) -> Vec<String> {
+    let mut flags = flag::kept(&ruled.event.flags);
+    flags.extend(of_time.into_iter().map(str::to_owned));
+    flags.extend_from_slice(&ruled.flags);
+    flags.extend(of_plan);
+    flags
 }
 
 /// What a connector could not read, with the word that a consent in it was not taken where it may hold one. A connector that
