@@ -19,7 +19,7 @@ fn shop(kernel: &TestKernel) -> Source {
         person("ada", json!({ "zz": 1, "sub": true, "tags": ["a", "b"], "n": 20, "plan": "gold" })),
         person("ben", json!({ "zz": 1, "sub": false, "tags": ["b"], "n": "20", "plan": "gold" })),
         person("cid", json!({ "zz": 1, "tags": "a", "n": "5", "plan": "" })),
-        person("dot", json!({ "zz": 1, "n": null })),
+        person("dot", json!({ "zz": 1, "n": null, "vip": "true" })),
         person("eve", json!({ "zz": 1, "n": "many" })),
         order("ada", 1, json!({ "total": "19.90", "name": "first" })),
         order("ada", 2, json!({ "total": 10, "total price": 3 })),
@@ -127,6 +127,18 @@ fn names_that_nobody_writes_are_answered_with_what_may_be_meant() {
             "events('Order Completed').map(e, e.total).sum() > 5",
             vec!["`total` of `Order Completed` came as text that is no number in 1 events; sums leave it out"],
         ),
+        (
+            "traits.vip == true",
+            vec![
+                "one person's `traits.vip` is text such as 'true', which is neither true nor false; compare it with the text, \
+                 `traits.vip == 'true'`, and import it with `\"type\": \"boolean\"`",
+            ],
+        ),
+        (
+            "size(profile.identifiers.emial) == 0",
+            vec!["no identity rule has identifiers of the type `emial`; did you mean `email`?"],
+        ),
+        ("traits.sub == true && size(profile.identifiers.crm_id) == 0", vec![]),
         ("events('Order Completed').exists(e, e.properties['total price'] > 1) && traits.zz == 1", vec![]),
     ] {
         let counted = admin.post("/api/v1/audiences/count", &json!({ "condition": condition })).is(200);

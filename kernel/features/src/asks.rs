@@ -27,6 +27,10 @@ pub enum Ask {
     Summed { event: Arc<str>, property: Arc<str> },
     /// Whether a trait is less or more than a number, or than a time.
     Ordered(FeatureName, Compared),
+    /// Whether a trait is true or false.
+    Truth(FeatureName),
+    /// The identifiers of a type.
+    Identifiers(Arc<str>),
     /// A text that reads like a date of a way of writing that is none here.
     OddDate(Arc<str>),
 }
@@ -42,6 +46,9 @@ impl Expression {
     /// All that it asks for, each once, in the order in which it is written.
     pub fn asks(&self) -> Vec<Ask> {
         let mut asks = Asks(Vec::new());
+        if let Node::Feature(name @ FeatureName::Trait(_)) = self.compiled() {
+            asks.note(Ask::Truth(name.clone()));
+        }
         asks.of_person(self.compiled());
         self.leaves().for_each(|leaf| asks.of_leaf(leaf));
         asks.0
@@ -64,6 +71,15 @@ impl Asks {
         if let Some((Node::Feature(name @ FeatureName::Trait(_)), compared)) = ordered(node) {
             self.note(Ask::Feature(name.clone()));
             self.note(Ask::Ordered(name.clone(), compared));
+        }
+        if let Node::Feature(FeatureName::Identifiers(kind)) = node {
+            self.note(Ask::Identifiers(kind.clone()));
+        }
+        for asked in truths(node) {
+            if let Node::Feature(name @ FeatureName::Trait(_)) = asked {
+                self.note(Ask::Feature(name.clone()));
+                self.note(Ask::Truth(name.clone()));
+            }
         }
         self.note_odd_date(node);
         for (asked, text) in compared(node) {
@@ -180,6 +196,19 @@ fn ordered(node: &Node) -> Option<(&Node, Compared)> {
     }
 }
 
+/// What a node takes for true or false.
+fn truths(node: &Node) -> Vec<&Node> {
+    match node {
+        Node::Not(asked) => vec![asked],
+        Node::And(a, b) | Node::Or(a, b) => vec![a, b],
+        Node::Compare(Comparison::Equal | Comparison::NotEqual, a, b, _) => match (a.as_ref(), b.as_ref()) {
+            (asked, Node::Literal(Value::Bool(_))) | (Node::Literal(Value::Bool(_)), asked) => vec![asked],
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
+}
+
 /// What a node compares with texts for equality.
 fn compared(node: &Node) -> Vec<(&Node, Arc<str>)> {
     match node {
@@ -241,6 +270,21 @@ mod tests {
         ] {
             assert!(asks.contains(&wanted), "{wanted:?} in {asks:?}");
         }
+    }
+
+    #[test]
+    fn what_is_taken_for_true_or_false_is_told_from_what_is_compared() {
+        let truths = |text: &str| -> Vec<String> {
+            let asks = Expression::parse(text).unwrap().asks();
+            asks.iter()
+                .filter_map(|ask| if let Ask::Truth(name) = ask { Some(name.to_string()) } else { None })
+                .collect()
+        };
+        assert_eq!(truths("traits.a"), ["traits.a"]);
+        assert_eq!(truths("traits.a == true || !traits.b && false != traits.c"), ["traits.a", "traits.b", "traits.c"]);
+        assert_eq!(truths("traits.a == 'true' && traits.b > 1 && has(traits.c)"), [""; 0]);
+        let asks = Expression::parse("size(profile.identifiers.emial) > 0").unwrap().asks();
+        assert_eq!(asks, [Ask::Identifiers("emial".into())]);
     }
 
     #[test]

@@ -150,6 +150,8 @@ struct TimeBudget {
     cpu_ms: u64,
     /// The thread's processor time when the call began.
     cpu_at_start: Option<Duration>,
+    /// Whether whoever runs the call knows that it lasts.
+    is_long: bool,
 }
 
 impl CallState {
@@ -169,7 +171,14 @@ impl CallState {
             log_bytes: 0,
             kv_writes: 0,
             kv_written_bytes: 0,
-            time: TimeBudget { started: Instant::now(), paused: Duration::ZERO, wall_ms, cpu_ms, cpu_at_start: None },
+            time: TimeBudget {
+                started: Instant::now(),
+                paused: Duration::ZERO,
+                wall_ms,
+                cpu_ms,
+                cpu_at_start: None,
+                is_long: false,
+            },
             installed,
         }
     }
@@ -241,6 +250,9 @@ impl CallState {
     /// and what passed until then counts as used.
     pub(crate) fn look_at_clocks(&mut self) -> wasmtime::Result<u64> {
         self.look_at_cancellation()?;
+        if !std::mem::replace(&mut self.time.is_long, true) {
+            kith_model::slot::lasts();
+        }
         let elapsed = self.elapsed();
         let wall = Duration::from_millis(self.time.wall_ms);
         let cpu = Duration::from_millis(self.time.cpu_ms);

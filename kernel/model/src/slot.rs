@@ -1,6 +1,6 @@
 //! The place of a call among those that compute at the same time. Whoever runs a call lends its thread a [`Slot`]; work that
 //! waits for somebody outside of the process gives it back for as long, so that a peer that never answers holds no place of
-//! those who compute.
+//! those who compute. Work that computes for long says so, and steps aside for what is short.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -11,6 +11,8 @@ pub trait Slot: Send + Sync {
     fn give_back(&self);
     /// Wait until there is a place again.
     fn take_again(&self);
+    /// The work has computed for longer than others should stand behind it. Called on its own thread.
+    fn lasts(&self);
 }
 
 thread_local! {
@@ -50,6 +52,13 @@ pub fn without<T>(wait: impl FnOnce() -> T) -> T {
     wait()
 }
 
+/// Say that the work of the calling thread lasts, to its slot if it has one.
+pub fn lasts() {
+    if let Some(slot) = SLOT.with_borrow(Clone::clone) {
+        slot.lasts();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicI32, Ordering};
@@ -66,6 +75,10 @@ mod tests {
         fn take_again(&self) {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
+
+        fn lasts(&self) {
+            self.0.fetch_add(10, Ordering::SeqCst);
+        }
     }
 
     #[test]
@@ -78,6 +91,9 @@ mod tests {
             let panicked = std::panic::catch_unwind(|| without(|| panic!("on purpose")));
             assert!(panicked.is_err() && held() == 1);
         });
+        lasts();
         assert_eq!(without(held), 1, "the work has ended, and its slot with it");
+        hold(slot.clone(), lasts);
+        assert_eq!(held(), 11);
     }
 }

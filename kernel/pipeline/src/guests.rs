@@ -28,7 +28,7 @@ use tokio::sync::{Notify, oneshot};
 use memory::Memory;
 use schedule::{Job, Most, Side, Turn};
 
-use crate::yielding::yield_to_others;
+use crate::yielding::{Aside, yield_to_others};
 
 /// Threads of requests, and of channels that send by themselves: most of their calls may wait for peers.
 const WAITING_THREADS: usize = 48;
@@ -203,14 +203,16 @@ impl Threads {
             state.sides[class as usize].idle -= 1;
             drop(state);
             let Job { caller, work, .. } = job;
-            let slot = Arc::new(CallSlot { threads: Arc::clone(self), caller });
-            if catch_unwind(AssertUnwindSafe(|| slot::hold(slot, work))).is_err() {
+            let slot = Arc::new(CallSlot { threads: Arc::clone(self), caller, aside: Mutex::default() });
+            let held = Arc::clone(&slot);
+            if catch_unwind(AssertUnwindSafe(|| slot::hold(held, work))).is_err() {
                 tracing::error!(
                     workspace = caller.workspace.0,
                     installation = caller.installation.0,
                     "a call panicked"
                 );
             }
+            slot.aside.lock().take().into_iter().for_each(Aside::back);
             state = self.state.lock();
             state.sides[class as usize].ended(caller);
             state.memory.give_back(caller.workspace, class, caller.memory_bytes);
@@ -226,6 +228,8 @@ impl Threads {
 struct CallSlot {
     threads: Arc<Threads>,
     caller: Caller,
+    /// Where the call lasts, what its thread returns to behind it.
+    aside: Mutex<Option<Aside>>,
 }
 
 impl Slot for CallSlot {
@@ -243,6 +247,10 @@ impl Slot for CallSlot {
         drop(state);
         // The other end is kept until the word is given, so that this is no error.
         let _ = told.recv();
+    }
+
+    fn lasts(&self) {
+        *self.aside.lock() = Aside::step();
     }
 }
 

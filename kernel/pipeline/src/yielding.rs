@@ -19,21 +19,40 @@ pub(crate) fn yield_to_others(nice: i32) {
     let _ = nice;
 }
 
-/// Run the calling thread, and what it starts, on all processors but the first that it may use, where there are several. Work
-/// that takes seconds then never stands before work that takes a millisecond and needs a processor at once: a lower priority
-/// alone lets the system run it to the end of its time slice first.
-pub fn leave_a_processor_to_others() {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-        let Ok(mut all) = sched_getaffinity(None) else { return };
-        let first = (0..CpuSet::MAX_CPU).find(|processor| all.is_set(*processor));
-        if let (Some(first), 2..) = (first, all.count()) {
-            all.unset(first);
+/// The processors that the calling thread may use while it steps aside for nobody.
+pub(crate) struct Aside(#[cfg(target_os = "linux")] rustix::thread::CpuSet);
+
+impl Aside {
+    /// Run the calling thread, and what it starts, on all processors but the first that it may use, where there are several.
+    /// Work that takes seconds then never stands before work that takes a millisecond and needs a processor at once: a lower
+    /// priority alone lets the system run it to the end of its time slice first.
+    pub(crate) fn step() -> Option<Aside> {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+            let all = sched_getaffinity(None).ok()?;
+            let first = (0..CpuSet::MAX_CPU).find(|processor| all.is_set(*processor))?;
+            let mut others = all;
+            others.unset(first);
             // Where the system refuses, the thread runs wherever it did.
-            let _ = sched_setaffinity(None, &all);
+            (all.count() > 1 && sched_setaffinity(None, &others).is_ok()).then_some(Aside(all))
+        }
+        #[cfg(not(target_os = "linux"))]
+        None
+    }
+
+    /// Run the calling thread, which is the one that stepped aside, wherever it might before.
+    pub(crate) fn back(self) {
+        #[cfg(target_os = "linux")]
+        if let Err(error) = rustix::thread::sched_setaffinity(None, &self.0) {
+            tracing::debug!(%error, "a thread leaves a processor to others for good");
         }
     }
+}
+
+/// Leave a processor to others for as long as the calling thread runs.
+pub fn leave_a_processor_to_others() {
+    let _for_good = Aside::step();
 }
 
 /// Answer a question on a thread of its own, which yields and is gone with its answer: only a privileged process may raise the
@@ -70,5 +89,10 @@ mod tests {
         assert!((0..CpuSet::MAX_CPU).all(|number| all.is_set(number) || !one_less.is_set(number)));
         assert_eq!(after(all.count() + 1).count(), 1);
         assert_eq!(after(0), all, "other threads run where they did");
+        let returned = || {
+            Aside::step().into_iter().for_each(Aside::back);
+            sched_getaffinity(None).unwrap()
+        };
+        assert_eq!(std::thread::spawn(returned).join().unwrap(), all);
     }
 }

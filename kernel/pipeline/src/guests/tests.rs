@@ -202,3 +202,26 @@ fn every_thread_of_plugins_yields_to_the_kernel() {
     }
     guests.stop();
 }
+
+/// On every processor but one, and with the next call on all of them again.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_call_that_lasts_leaves_a_processor_to_others() {
+    use rustix::thread::sched_getaffinity;
+    let guests = Guests::with_slots(2, 1_000).unwrap();
+    let all = sched_getaffinity(None).unwrap();
+    let processors = |lasts: bool| {
+        let work = move || {
+            if lasts {
+                kith_model::slot::lasts();
+            }
+            sched_getaffinity(None).unwrap()
+        };
+        guests.run(Caller { class: GuestClass::Fit, ..caller(1, 1) }, work).unwrap().wait().unwrap()
+    };
+    for _ in 0..4 {
+        assert_eq!(processors(true).count(), (all.count() - 1).max(1));
+        assert_eq!(processors(false), all);
+    }
+    guests.stop();
+}

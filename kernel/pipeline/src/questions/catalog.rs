@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kith_features::{Ask, Compared, Expression, FeatureName};
 use kith_model::dictionary::{self, Dictionary};
 use kith_model::id::{InstallationId, WorkspaceId};
+use kith_model::identity::{ANONYMOUS_ID, IdentityRules, USER_ID};
 
 use super::{QueryError, workspace};
 use crate::plan::Plan;
@@ -112,20 +113,19 @@ pub(crate) fn doubts(
     let expression = Expression::parse_in(condition, compiled.setup.zone.name())?;
     let asks = expression.asks();
     let projection = workspace.projection.read();
-    if projection.index.population().is_empty() && projection.seen.rows.is_empty() {
-        // Before anything came every name is one that nothing wrote; those of plugins are there all the same.
-        let of_plugins = |ask: &Ask| matches!(ask, Ask::Feature(FeatureName::Tag(_) | FeatureName::Score(_)));
-        let known = Known {
-            projection: &projection,
-            plan: &compiled.plan,
-            dictionary: &compiled.setup.dictionary,
-            reads_people,
-        };
-        return Ok(asks.iter().filter(|ask| of_plugins(ask)).filter_map(|ask| known.doubt(ask)).collect());
-    }
-    let known =
-        Known { projection: &projection, plan: &compiled.plan, dictionary: &compiled.setup.dictionary, reads_people };
-    Ok(asks.iter().filter_map(|ask| known.doubt(ask)).collect())
+    let known = Known {
+        projection: &projection,
+        plan: &compiled.plan,
+        dictionary: &compiled.setup.dictionary,
+        rules: &compiled.setup.identity_rules,
+        reads_people,
+    };
+    // Before anything came every name is one that nothing wrote; those of plugins and of rules are there all the same.
+    let is_empty = projection.index.population().is_empty() && projection.seen.rows.is_empty();
+    let is_there = |ask: &&Ask| {
+        !is_empty || matches!(ask, Ask::Feature(FeatureName::Tag(_) | FeatureName::Score(_)) | Ask::Identifiers(_))
+    };
+    Ok(asks.iter().filter(is_there).filter_map(|ask| known.doubt(ask)).collect())
 }
 
 /// What there is.
@@ -133,6 +133,7 @@ struct Known<'a> {
     projection: &'a Projection,
     plan: &'a Plan,
     dictionary: &'a Dictionary,
+    rules: &'a IdentityRules,
     reads_people: bool,
 }
 
@@ -149,6 +150,8 @@ impl Known<'_> {
             Ask::OwnField { event, field } => self.hidden_property(event, field),
             Ask::Summed { event, property } if self.reads_people => self.amounts_in_texts(event, property),
             Ask::Ordered(feature, compared) if self.reads_people => self.incomparable(feature, *compared),
+            Ask::Truth(feature) if self.reads_people => self.truth_in_texts(feature),
+            Ask::Identifiers(kind) => self.unruled_type(kind),
             Ask::OddDate(text) => Some(odd_date(text)),
             _ => None,
         }
@@ -218,6 +221,37 @@ impl Known<'_> {
                  `2026-11-21T10:00:00Z`, and files are imported so with `\"type\": \"date\"` or `\"time\"`"
             ),
         })
+    }
+
+    fn truth_in_texts(&self, feature: &FeatureName) -> Option<String> {
+        const TRUTHS: [&str; 10] = ["true", "false", "yes", "no", "on", "off", "y", "n", "t", "f"];
+        let values = self.projection.index.values(feature, usize::MAX)?;
+        let of_texts = values.iter().filter_map(|(value, people)| match value {
+            kith_features::Value::Text(text) if TRUTHS.contains(&text.trim().to_lowercase().as_str()) => {
+                Some((text, *people))
+            }
+            _ => None,
+        });
+        let (text, people) =
+            of_texts.fold((None, 0), |(first, sum), (text, people)| (first.or(Some(text)), sum + people));
+        let whose = if people == 1 { "one person's".to_owned() } else { format!("{people} people's") };
+        text.map(|text| {
+            format!(
+                "{whose} `{feature}` is text such as '{text}', which is neither true nor false; compare it with the text, \
+                 `{feature} == '{text}'`, and import it with `\"type\": \"boolean\"`"
+            )
+        })
+    }
+
+    /// An identifier may have any type; one that is nearly that of a rule is a slip.
+    fn unruled_type(&self, kind: &str) -> Option<String> {
+        let ruled = self.rules.limits.keys().chain(&self.rules.priority).chain(self.rules.types.keys());
+        let known: Vec<&str> = ruled.map(String::as_str).chain([USER_ID, ANONYMOUS_ID]).collect();
+        if known.contains(&kind) {
+            return None;
+        }
+        let meant = self.meant(kind, known.into_iter().map(|known| (known, u64::MAX)));
+        (!meant.is_empty()).then(|| format!("no identity rule has identifiers of the type `{kind}`{meant}"))
     }
 
     fn unsent_event(&self, event: &str) -> Option<String> {

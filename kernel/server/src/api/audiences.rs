@@ -149,18 +149,40 @@ pub(crate) async fn create(
             };
             Ok((None, audience))
         };
-        save(app, &caller, actor, wanted.previewed.as_deref(), edit)?;
+        save(app, &caller, &actor, wanted.previewed.as_deref(), edit)?;
         Ok((StatusCode::CREATED, Json(shown(app, &caller, name.as_str())?)))
     })
     .await
 }
+
+/// The code of a change that was rehearsed beside another one.
+const CHANGED_MEANWHILE: &str = "changed-meanwhile";
+
+/// So often is a change rehearsed anew because another one of the same audience came in between.
+const MAX_TRIES: usize = 4;
 
 /// Keep the audience that `edit` makes, and with it the one that was there before. Where it would write to people who are
 /// members already, somebody must have seen how many.
 fn save(
     app: &App,
     caller: &Caller,
-    actor: Actor,
+    actor: &Actor,
+    previewed: Option<&str>,
+    edit: impl Fn(&mut Draft<'_>) -> Result<(Option<Audience>, Audience), ApiError>,
+) -> Result<(), ApiError> {
+    for _ in 1..MAX_TRIES {
+        match save_once(app, caller, actor, previewed, &edit) {
+            Err(ApiError::Conflict { code: CHANGED_MEANWHILE, .. }) => {}
+            saved => return saved,
+        }
+    }
+    save_once(app, caller, actor, previewed, &edit)
+}
+
+fn save_once(
+    app: &App,
+    caller: &Caller,
+    actor: &Actor,
     previewed: Option<&str>,
     edit: impl Fn(&mut Draft<'_>) -> Result<(Option<Audience>, Audience), ApiError>,
 ) -> Result<(), ApiError> {
@@ -177,13 +199,13 @@ fn save(
         caller.require(Scope::ProfilesRead)?;
         preview::insist(app, workspace, &expected.condition, previewed)?;
     }
-    app.change_as_rehearsed(workspace, actor, Some(&rehearsed), |draft| {
+    app.change_as_rehearsed(workspace, actor.clone(), Some(&rehearsed), |draft| {
         let (before, audience) = edit(draft)?;
         // Another change in between may have made of this one a change that writes to people whom nobody has counted.
         let is_unseen = preview::is_needed(before.as_ref(), &audience) && !is_previewed;
         if is_unseen || audience.condition != expected.condition {
             let message = "the audience was changed at the same moment; look again".to_owned();
-            return Err(ApiError::Conflict { code: "changed-meanwhile", message });
+            return Err(ApiError::Conflict { code: CHANGED_MEANWHILE, message });
         }
         if before.as_ref() == Some(&audience) {
             return Ok(());
@@ -284,7 +306,7 @@ pub(crate) async fn change(
             }
             Ok((Some(before), audience))
         };
-        save(app, &caller, actor, patch.previewed.as_deref(), edit)?;
+        save(app, &caller, &actor, patch.previewed.as_deref(), edit)?;
         tagged(app, &caller, &name)
     })
     .await
@@ -468,7 +490,16 @@ mod tests {
         let key = crate::auth::KeyId::named("test");
         let _under_way = Arc::new(app.credential_requests.take(key.clone(), 1).unwrap());
         let caller = Caller { workspace: FIRST, key, scopes, source: None, _under_way };
-        let saved = tokio::task::block_in_place(|| save(&app, &caller, Actor::kernel(), None, edit));
-        assert!(matches!(saved, Err(ApiError::Conflict { code: "changed-meanwhile", .. })), "{saved:?}");
+        let saved = tokio::task::block_in_place(|| save_once(&app, &caller, &Actor::kernel(), None, edit));
+        assert!(matches!(saved, Err(ApiError::Conflict { code: CHANGED_MEANWHILE, .. })), "{saved:?}");
+        // One that writes to nobody is made of what the other one left.
+        let is_first = AtomicBool::new(true);
+        let edit = |_: &mut Draft<'_>| {
+            let mut present = audience(Reach::Skip);
+            let other = if is_first.swap(false, Ordering::Relaxed) { "traits.a == 1" } else { "traits.a == 2" };
+            present.condition = other.to_owned();
+            Ok((Some(present.clone()), Audience { title: "new".into(), ..present }))
+        };
+        tokio::task::block_in_place(|| save(&app, &caller, &Actor::kernel(), None, edit)).unwrap();
     }
 }
