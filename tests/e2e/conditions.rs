@@ -48,6 +48,7 @@ const MEANINGS: &[(&str, u64)] = &[
     ("!(traits.n > 10)", 3),
     ("traits.n > 10 || traits.n <= 10", 3),
     ("'100' > '5'", 0),
+    ("[90, 'n/a'].max() == 90 && ['b', 'a'].max() == 'b'", 5),
     ("events('Order Completed').map(e, e.total).sum() > 29", 1),
     ("events('Order Completed').exists(e, e.total > 19)", 1),
     ("events('Order Completed').exists(e, e.properties['total price'] == 3)", 1),
@@ -125,7 +126,10 @@ fn names_that_nobody_writes_are_answered_with_what_may_be_meant() {
         ("tags.x == 'y'", vec!["no installed plugin writes the tag `x`, so nobody has it until one does"]),
         (
             "events('Order Completed').map(e, e.total).sum() > 5",
-            vec!["`total` of `Order Completed` came as text that is no number in 1 events; sums leave it out"],
+            vec![
+                "`total` of `Order Completed` came as text that is no number in 1 events; sums, means and the greatest \
+                  leave it out",
+            ],
         ),
         (
             "traits.vip == true",

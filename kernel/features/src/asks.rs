@@ -23,7 +23,7 @@ pub enum Ask {
     PropertyIs { event: Arc<str>, property: Arc<str>, text: Arc<str> },
     /// An event's own field by its bare name, which would be a property's if the event had no such field.
     OwnField { event: Arc<str>, field: Arc<str> },
-    /// A sum or mean of a property.
+    /// A sum, a mean, the least or the greatest of a property.
     Summed { event: Arc<str>, property: Arc<str> },
     /// Whether a trait is less or more than a number, or than a time.
     Ordered(FeatureName, Compared),
@@ -97,7 +97,8 @@ impl Asks {
             self.note(Ask::Event(event.clone()));
         }
         leaf.parts().for_each(|part| self.of_event(&event, part));
-        if let (Aggregate::Sum | Aggregate::Mean, Some(Node::EventField(path))) = (leaf.aggregate(), leaf.item())
+        if let (Aggregate::Sum | Aggregate::Mean | Aggregate::Least | Aggregate::Greatest, Some(Node::EventField(path))) =
+            (leaf.aggregate(), leaf.item())
             && let Some(property) = property_of(path)
         {
             self.note(Ask::Summed { event, property });

@@ -463,6 +463,12 @@ pub(crate) fn ranked(value: Value) -> Value {
     }
 }
 
+/// The order in which the greatest is found: any number is greater than what is none, so that one odd text among amounts is not
+/// the largest of them.
+pub(crate) fn greatness(a: &Value, b: &Value) -> Ordering {
+    is_number(a).cmp(&is_number(b)).then_with(|| a.order(b))
+}
+
 /// Aggregates of a list. Nulls are left out; sums and means leave out all that is no number.
 fn aggregate(function: Function, mut items: Vec<Value>) -> Value {
     items.retain(|item| !item.is_null());
@@ -477,7 +483,7 @@ fn aggregate(function: Function, mut items: Vec<Value>) -> Value {
             if function == Function::Sum { sum.value() } else { mean(&sum, numbers) }
         }
         Function::Min => items.into_iter().map(ranked).min_by(Value::order).unwrap_or_default(),
-        Function::Max => items.into_iter().map(ranked).max_by(Value::order).unwrap_or_default(),
+        Function::Max => items.into_iter().map(ranked).max_by(greatness).unwrap_or_default(),
         _ => {
             items.sort_by(Value::order);
             deduplicate(&mut items);

@@ -127,7 +127,7 @@ pub(crate) const FUNCTIONS: [FunctionSpec; 23] = [
     item(
         Function::Max,
         "max",
-        "the greatest of a list; absent of none",
+        "the greatest of a list, of numbers if there are any; absent of none",
         ("events('Order Completed').map(e, e.total).max()", "30.0"),
     ),
     valued(

@@ -55,7 +55,11 @@ const NAMES: &[Row] = &[
     ("`traits.address.street`", "a field of an object", ("traits.address.street.startsWith('Via')", "true")),
     ("`tags.lifecycle`", "what a tag model says", ("tags.lifecycle in ['loyal', 'champion']", "true")),
     ("`scores.clv`", "what a scorer says", ("scores.clv > 100", "true")),
-    ("`profile.created_at`", "when the person was first seen", ("profile.created_at < now - duration('30d')", "true")),
+    (
+        "`profile.created_at`",
+        "when Kith first received something of the person: of a backfill the time of the import",
+        ("profile.created_at < now - duration('30d')", "true"),
+    ),
     (
         "`profile.identifiers.email`",
         "the list of the person's addresses; of each type of identifier alike",
@@ -70,7 +74,7 @@ const NAMES: &[Row] = &[
     ("`events('Order Completed', '30d')`", "those in a window", ("events('Order Completed', '30d').size()", "2")),
     (
         "`events('*')`",
-        "all that the person did; what Kith tells of its own messages (`Message Delivered`, …) is found by its name",
+        "all that was sent of the person, `identify` and page views among it; what Kith tells of its own messages (`Message Delivered`, …) is found by its name",
         ("events('*').size()", "4"),
     ),
 ];

@@ -41,6 +41,7 @@ use crate::time::Timestamp;
 
 pub use clustering::{BEHIND, Clustering, Component, Counting, Veto, cluster, counting};
 pub use normal::Unfit;
+pub use placeholders::is_missing_id;
 pub use rules::{
     AliasRule, Case, EvidenceBound, IdentityRules, MAX_RULED_VALUES, RulesError, SHARED_ABOVE, SPARE_EVIDENCE, Shape,
     TypeRules, is_type,

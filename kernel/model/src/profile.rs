@@ -35,13 +35,13 @@ pub fn believed(time: Timestamp, received_at: Timestamp) -> Timestamp {
 }
 
 impl TraitValue {
-    /// Newer is later by event time; at the same time what stands further behind in its file or request, then the greater
-    /// message id: never the order of arrival.
+    /// Newer is later by event time; at the same time what was received later, of one file or request what stands further
+    /// behind, then the greater message id.
     /// The trait `consent` is ordered by receipt, as the [`Consents`](crate::consent::Consents) are that it told of.
     pub fn rank(&self, name: &str) -> (Timestamp, Timestamp, u64, &str) {
         match name {
             CONSENT => (self.received_at, self.time, self.place, &self.message_id),
-            _ => (self.time, Timestamp(0), self.place, &self.message_id),
+            _ => (self.time, self.received_at, self.place, &self.message_id),
         }
     }
 }
@@ -71,7 +71,7 @@ pub struct FoldedTrait {
 }
 
 /// Fold the contributions of a profile's source identities into one value for each trait: the last writer wins by
-/// event time, then by place, message id and identity, whatever the order of `contributions`.
+/// event time, then by receipt, place, message id and identity, whatever the order of `contributions`.
 pub fn fold_traits<'a>(
     contributions: impl IntoIterator<Item = (SourceIdentityId, &'a Contribution)>,
 ) -> BTreeMap<String, FoldedTrait> {

@@ -253,3 +253,45 @@ fn a_refusal_outlives_what_is_said_of_other_purposes() {
     send(&source, &[track("eve", "Product Added", "b")]);
     wait_until("she is written to", || receiver.arrived().len() == 1);
 }
+
+/// Spellings of an address are one mailbox: what was refused under one holds under the others, also where the address is
+/// shared by too many, or was undone, and ties nobody.
+#[test]
+fn a_refusal_of_an_address_holds_in_every_spelling_also_where_it_ties_nobody() {
+    let (kernel, receiver) = (TestKernel::start(), Receiver::start());
+    let (source, admin) = (kernel.segment(), kernel.admin());
+    webhook(&kernel, "webhook", &receiver);
+    define_with(&admin, "gone", "traits.go == 1", message_through("webhook"));
+    kernel.settle();
+    let of_address = |id: &str, email: &str, more: &Value| {
+        let mut traits = more.clone();
+        traits["email"] = json!(email);
+        json!({ "type": "identify", "messageId": id, "traits": traits })
+    };
+    let refused = json!({ "consent": { "marketing": false } });
+    let users: Vec<Value> =
+        (0..12).map(|n| identify(&format!("u{n}"), &format!("i{n}"), json!({ "email": "desk@c.example" }))).collect();
+    send(&source, &users);
+    send(&source, &[of_address("r1", "desk@c.example", &refused)]);
+    send(&source, &[identify("qz", "q", json!({ "email": "Z9@c.example" }))]);
+    send(&source, &[of_address("r2", "Z9@c.example", &refused), of_address("r3", "Q8@c.example", &refused)]);
+    let rules = json!({ "ties_nobody": ["email:z9@c.example"], "unfollowed": ["spelling:email"] });
+    admin.send("PUT", "/api/v1/identity/rules", &[("content-type", "application/json")], rules.to_string()).is(200);
+    wait_until("history is tied by the rules", || {
+        admin.get("/api/v1/identity/rules/change").is(200)["state"] == "done"
+    });
+    kernel.clock.advance_ms(1_000);
+    let go = json!({ "go": 1 });
+    let spelled = ["Desk@c.example", "z9@c.example", "Z9@C.example", "q8@c.example", "free@c.example"];
+    let sent: Vec<Value> = spelled.iter().map(|email| of_address(&format!("g-{email}"), email, &go)).collect();
+    send(&source, &sent);
+    kernel.settle();
+    let decided = || {
+        let mut states: Vec<String> =
+            deliveries(&admin).iter().map(|delivery| delivery["state"].as_str().unwrap().to_owned()).collect();
+        states.sort();
+        states
+    };
+    wait_until("each has been decided", || decided().len() == 5 && !decided().contains(&"pending".to_owned()));
+    assert_eq!(decided(), ["delivered", "skipped", "skipped", "skipped", "skipped"]);
+}

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Aggregate;
 use super::state::Entry;
-use crate::eval::{deduplicate, mean};
+use crate::eval::{deduplicate, greatness, mean};
 use crate::sum::ExactSum;
 use crate::value::Value;
 
@@ -129,7 +129,7 @@ fn lower(least: &mut Option<Value>, value: &Value) {
 }
 
 fn raise(greatest: &mut Option<Value>, value: &Value) {
-    if greatest.as_ref().is_none_or(|greatest| value.order(greatest).is_gt()) {
+    if greatest.as_ref().is_none_or(|greatest| greatness(value, greatest).is_gt()) {
         *greatest = Some(value.clone());
     }
 }

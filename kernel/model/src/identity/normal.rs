@@ -24,6 +24,8 @@ pub enum Unfit {
     },
     /// It stands where a value is missing: `n/a`, `(not set)`, `{{user.id}}`, `0000000000`, `test@test.com`.
     Placeholder,
+    /// A number that a spreadsheet has rounded, `1.23E+11`: nobody knows whose it was.
+    Rounded,
     /// The workspace's rules block it.
     Blocked,
     /// It does not look like what its type says.
@@ -37,6 +39,7 @@ impl Unfit {
             Unfit::Empty => "identifier-empty",
             Unfit::TooLong { .. } => "identifier-too-long",
             Unfit::Placeholder => "identifier-placeholder",
+            Unfit::Rounded => "identifier-rounded",
             Unfit::Blocked => "identifier-blocked",
             Unfit::Shape(_) => "identifier-shape",
         }
@@ -48,6 +51,9 @@ impl Unfit {
             Unfit::Empty => "is empty".to_owned(),
             Unfit::TooLong { limit } => format!("has more than {limit} bytes"),
             Unfit::Placeholder => "stands for a value that is missing".to_owned(),
+            Unfit::Rounded => {
+                "is a number that a spreadsheet has rounded; format the column as text and export it again".to_owned()
+            }
             Unfit::Blocked => "is blocked by the workspace's identity rules".to_owned(),
             Unfit::Shape(Shape::Email) => "is no e-mail address".to_owned(),
             Unfit::Shape(Shape::Phone) => "is no telephone number".to_owned(),
@@ -87,6 +93,9 @@ impl IdentityRules {
         }
         if !is_in(&self.allowed_values) && placeholders::is_placeholder(&folded, shape) {
             return Err(Unfit::Placeholder);
+        }
+        if !is_in(&self.allowed_values) && placeholders::is_rounded(&cased) {
+            return Err(Unfit::Rounded);
         }
         let value = match shape {
             Shape::Any => cased.into_owned(),

@@ -105,10 +105,23 @@ pub(super) fn normal(value: &str, region: Option<&str>) -> Option<String> {
         return Some(whole);
     }
     if let Some(country) = country {
+        if plain.starts_with(country.1) && plain.len() >= shortest_with_code(country) {
+            return whole_number(&plain);
+        }
         let national = plain.strip_prefix(country.2).unwrap_or(&plain);
         return whole_number(&format!("{}{national}", country.1));
     }
     DIGITS.contains(&plain.len()).then_some(plain)
+}
+
+/// From so many digits on a number that begins with its country's calling code has it, though the `+` is missing: WhatsApp and
+/// spreadsheets write numbers so. Numbers inside of the country are shorter.
+fn shortest_with_code(country: &Country) -> usize {
+    match country.0 {
+        "DK" | "NO" | "SG" => 10,
+        "AU" | "BE" | "CH" | "ES" | "FR" | "HU" | "KZ" | "NL" | "PL" | "RO" | "RU" | "SE" | "TH" | "ZA" => 11,
+        _ => 12,
+    }
 }
 
 /// The digits of a number, behind a `+` where it has one; `None` for what is no number.

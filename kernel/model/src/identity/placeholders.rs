@@ -6,7 +6,7 @@
 use super::rules::Shape;
 
 /// The values themselves, in lower case and without quotes and brackets.
-const WORDS: [&str; 85] = [
+const WORDS: [&str; 87] = [
     "#div/0!",
     "#n/a",
     "#n/a!",
@@ -92,6 +92,8 @@ const WORDS: [&str; 85] = [
     "your-user-id",
     "your_user_id",
     "your_email",
+    "string",
+    "not_identified",
 ];
 
 /// Of these a value may consist several times: `undefined undefined` is a first and a last name that are missing.
@@ -125,8 +127,8 @@ const LOCALS: [&str; 22] = [
 ];
 
 /// Names that are placeholders where the domain repeats them (`test@test.com`) or is one for examples.
-const REPEATED: [&str; 16] = [
-    "abc", "asdf", "demo", "dummy", "email", "example", "foo", "mail", "name", "no", "none", "qwerty", "sample",
+const REPEATED: [&str; 17] = [
+    "abc", "na", "asdf", "demo", "dummy", "email", "example", "foo", "mail", "name", "no", "none", "qwerty", "sample",
     "test", "user", "xyz",
 ];
 
@@ -144,6 +146,27 @@ pub(super) fn is_placeholder(value: &str, shape: Shape) -> bool {
         || matches!(value, "\\n" | "\\\\n")
         || (bare.contains(char::is_whitespace) && WORDS.contains(&one_spaced(bare).as_str()))
         || bare.rsplit_once('@').is_some_and(|(local, domain)| is_placeholder_address(local, domain))
+}
+
+/// Whether a value is written as spreadsheets write numbers that are too long for a cell: `1.23E+11`.
+pub(super) fn is_rounded(value: &str) -> bool {
+    let Some((number, exponent)) = value.split_once("E+") else { return false };
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (whole, fraction) = number.split_once(['.', ',']).unwrap_or((number, "0"));
+    whole.len() == 1 && digits(whole) && digits(fraction) && exponent.len() == 2 && digits(exponent)
+}
+
+/// Whether the id of a message stands for a missing one: what is left of a variable or a cell that had none. Numbers such as
+/// `0` and `1111111` are rows and orders of somebody.
+pub fn is_missing_id(id: &str) -> bool {
+    let id = id.trim().to_lowercase();
+    let bare = unquoted(&id);
+    is_repeated_word(bare)
+        || matches!(bare, "na" | "n.a" | "n.a.")
+        || bare.starts_with("object ")
+        || bare.starts_with('#') && WORDS.contains(&bare)
+        || bare.len() >= REPEATS && bare.starts_with('0') && is_one_letter(bare, Shape::Any)
+        || is_template(&id)
 }
 
 /// Without quotes and brackets around it, however many.
@@ -243,4 +266,6 @@ fn is_placeholder_address(local: &str, domain: &str) -> bool {
         || (is_for_examples
             && matches!(local, "test" | "email" | "example" | "name" | "your" | "youremail" | "your.email"))
         || (local.len() >= REPEATS && is_one)
+        || (local == "nobody" && matches!(site, "nowhere" | "nobody" | "none"))
+        || (local == "no" && matches!(site, "email" | "mail" | "thanks"))
 }

@@ -498,3 +498,57 @@ fn rules_that_cannot_be_name_their_field() {
         assert_eq!(rules.check().unwrap_err().field, field);
     }
 }
+
+#[test]
+fn ids_that_are_left_of_a_missing_value_name_no_message() {
+    for missing in [
+        "undefined",
+        "NULL",
+        "N/A",
+        "#N/A",
+        "[object Object]",
+        "00000000-0000-0000-0000-000000000000",
+        "{{id}}",
+        " nil ",
+    ] {
+        assert!(is_missing_id(missing), "{missing}");
+    }
+    for id in ["0", "1111111", "test", "id", "o-1", "10", "na-1", "0a", "{3f2504e0-4f89-11d3-9a0c-0305e82c3301}"] {
+        assert!(!is_missing_id(id), "{id}");
+    }
+}
+
+#[test]
+fn a_number_that_a_spreadsheet_rounded_is_nobodys_id() {
+    let rules = IdentityRules::default();
+    for rounded in ["1.23E+11", "5E+15", "1,2E+10"] {
+        assert_eq!(rules.judge(&Identifier::new("user_id", rounded)), Err(Unfit::Rounded), "{rounded}");
+    }
+    for id in ["1E5", "1.23e+11", "E+11", "12.3E+11", "1.23E+1", "A1E+11"] {
+        assert!(rules.judge(&Identifier::new("user_id", id)).is_ok(), "{id}");
+    }
+}
+
+#[test]
+fn a_number_with_its_calling_code_and_no_plus_is_the_whole_number() {
+    let of = |region: &str, number: &str| {
+        let rules = IdentityRules { phone_region: Some(region.to_owned()), ..IdentityRules::default() };
+        rules.judge(&Identifier::new("phone", number)).unwrap().value
+    };
+    for (region, number, whole) in [
+        ("DE", "491701234567", "+491701234567"),
+        ("DE", "49 170 1234567", "+491701234567"),
+        ("DE", "0491 1234567", "+494911234567"),
+        ("DE", "4911234567", "+494911234567"),
+        ("PL", "48601234567", "+48601234567"),
+        ("PL", "486012345", "+48486012345"),
+        ("BR", "5551991234567", "+5551991234567"),
+        ("BR", "55991234567", "+5555991234567"),
+        ("DK", "4520123456", "+4520123456"),
+        ("IT", "3912345678", "+393912345678"),
+        ("IN", "919876543210", "+919876543210"),
+        ("US", "12025550123", "+12025550123"),
+    ] {
+        assert_eq!(of(region, number), whole, "{region} {number}");
+    }
+}

@@ -20,7 +20,7 @@ use kith_model::consent::Giver;
 use kith_model::event::{DraftEvent, Event, EventOrigin, RejectedRecord};
 use kith_model::flag;
 use kith_model::id::WorkspaceId;
-use kith_model::identity::IdentityRules;
+use kith_model::identity::{IdentityRules, is_missing_id};
 use kith_model::time::Timestamp;
 use kith_store::{CommitError, Key, Operation, ReadError, Store, Unit, row};
 
@@ -315,7 +315,7 @@ impl Workspace {
         came: &DraftEvent,
         checked: &Checked<'_>,
     ) -> Result<Result<Message, Verdict>, ReadError> {
-        let Some(message_id) = came.message_id.clone() else {
+        let Some(message_id) = came.message_id.clone().filter(|id| !is_missing_id(id)) else {
             self.unnamed += 1;
             let message_id = format!("kith-{}-{:09}", submission.received_at.0, self.unnamed);
             return Ok(Ok(Message { message_id, unseen: None, superseding: None }));
@@ -371,6 +371,7 @@ impl Workspace {
         let evidence = EventFacts { time: moment::of_evidence(time, submission.received_at, is_bounded), ..given };
         let (identity, mut tied) = self.tie(&checked.identifiers, event.kind, &evidence)?;
         if !checked.traits.is_empty() {
+            self.hear_as_form(&checked.identifiers[0], spoken, &given)?;
             let surplus = self.people.record_traits(identity, checked.traits, spoken, &given)?;
             tied.notes.extend((!surplus.is_empty()).then(|| surplus_traits(&surplus)));
         }

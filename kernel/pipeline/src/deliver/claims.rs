@@ -77,8 +77,9 @@ pub(super) fn claim(
     let deliveries = read_deliveries(sender, jobs, now, &mut pieces)?;
     let profiles: Vec<_> = deliveries.iter().map(|(_, row)| row.profile).collect();
     let mut people = gate::read_people(store, sender.workspace(), &profiles)?;
-    gate::parted::note_parted(store, sender.workspace(), &setup.identity_rules, &mut people)?;
-    gate::note_suppressed(store, (sender.workspace(), &setup.realm_key, &setup.identity_rules), &mut people)?;
+    let by = (sender.workspace(), &setup.realm_key, &setup.identity_rules);
+    gate::parted::note_parted(store, by, &mut people)?;
+    gate::note_suppressed(store, by, &mut people)?;
     let mut passed = Vec::new();
     for ((job, row), found) in deliveries.into_iter().zip(people) {
         match look(sender, &Terms { setup, installed, deadline, now }, &job, row, &found) {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use kith_model::event::DraftEvent;
+use kith_model::identity::is_missing_id;
 use kith_model::plugin::Refusal;
 
 use crate::accept::content;
@@ -31,7 +32,8 @@ impl Occurrences {
     /// The file has too many different rows without an id.
     pub(crate) fn name(&mut self, events: &mut [DraftEvent]) -> Result<Vec<u64>, Refusal> {
         let mut contents = Vec::new();
-        for event in events.iter_mut().filter(|event| event.message_id.is_none()) {
+        let is_unnamed = |event: &&mut DraftEvent| event.message_id.as_deref().is_none_or(is_missing_id);
+        for event in events.iter_mut().filter(is_unnamed) {
             let content = content::content_hash(event);
             #[allow(clippy::cast_possible_truncation, reason = "a half of the hash")]
             let half = content as u64;

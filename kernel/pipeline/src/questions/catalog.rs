@@ -322,7 +322,7 @@ impl Known<'_> {
                 "`{property}` of `{event}` came as text in {numbers} events; these texts are written as numbers and count"
             )),
             (_, texts) => Some(format!(
-                "`{property}` of `{event}` came as text that is no number in {texts} events; sums leave it out"
+                "`{property}` of `{event}` came as text that is no number in {texts} events; sums, means and the greatest leave it out"
             )),
         }
     }
@@ -380,15 +380,20 @@ fn distance(one: &str, other: &str) -> Option<usize> {
     if longest > 64 || longest == 0 {
         return None;
     }
+    // The rows of the table before, and two before, since two letters that changed places are one slip.
+    let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (place, letter) in one.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = place + 1;
+        let mut next = vec![place + 1];
         for (column, compared) in other.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != compared);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
+            let replaced = row[column] + usize::from(letter != compared);
+            let mut least = replaced.min(next[column] + 1).min(row[column + 1] + 1);
+            if place > 0 && column > 0 && *letter == other[column - 1] && one[place - 1] == *compared {
+                least = least.min(before[column - 1] + 1);
+            }
+            next.push(least);
         }
+        before = std::mem::replace(&mut row, next);
     }
     let differ = row[other.len()];
     (differ <= (longest / 4).max(1)).then_some(differ)
@@ -404,6 +409,9 @@ mod tests {
             ("Order Complted", "Order Completed", Some(1)),
             ("order_completed", "Order Completed", Some(0)),
             ("cty", "city", Some(1)),
+            ("emial", "email", Some(1)),
+            ("ctiy", "city", Some(1)),
+            ("nalp", "plan", None),
             ("plan", "plans", Some(1)),
             ("plan", "city", None),
             ("ab", "cd", None),

@@ -316,17 +316,19 @@ pub(crate) async fn change(
 #[utoipa::path(
     delete, path = "/api/v1/audiences/{id}", tag = "audiences",
     params(("id" = String, Path, description = "the audience's name")), security(("key" = ["audiences:write"])),
-    responses((status = 204), (status = 404, body = Problem)),
+    responses((status = 204), (status = 404, body = Problem), (status = 412, body = Problem)),
 )]
 pub(crate) async fn remove(
     State(app): State<Arc<App>>,
     authority: Authority<right::AudiencesWrite>,
     Path(name): Path<String>,
+    if_match: IfMatch,
 ) -> Result<StatusCode, ApiError> {
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
     app.offload(move |app| {
         app.change(workspace, actor, |draft| {
             let before = Audience::clone(named(draft.tables(), &name)?);
+            if_match.check(&format!("audience `{name}`"), || tag(&before))?;
             draft.remove_audience(before.id);
             draft.audit("audience.remove", &name, audited(&before), None)?;
             Ok(StatusCode::NO_CONTENT)

@@ -23,6 +23,17 @@ pub(crate) struct Spoken<'a> {
 }
 
 impl Spoken<'_> {
+    fn statement<'s>(&self, said: &'s RawValue, event: &EventFacts<'s>) -> Statement<'s> {
+        Statement {
+            json: said.get(),
+            time: event.time.min(event.received_at),
+            received_at: self.received_at(event),
+            source: event.source,
+            message_id: event.message_id,
+            giver: self.giver,
+        }
+    }
+
     /// When it counts as received. History of a source that may agree takes its place by its own time; of any other it must not
     /// slip in before what was refused since.
     fn received_at(&self, event: &EventFacts<'_>) -> Timestamp {
@@ -50,16 +61,8 @@ impl People {
         event: &EventFacts<'_>,
     ) -> Taken {
         let mut taken = Taken { agreed: Vec::new(), had_room: true };
-        let received_at = spoken.received_at(event);
         for said in spoken.said {
-            let statement = Statement {
-                json: said.get(),
-                time: event.time.min(event.received_at),
-                received_at,
-                source: event.source,
-                message_id: event.message_id,
-                giver: spoken.giver,
-            };
+            let statement = spoken.statement(said, event);
             let number = summary.consents.statements;
             let heard = summary.consents.record(&statement);
             taken.had_room &=
@@ -78,6 +81,22 @@ impl People {
             self.layers.event.statements.push(consents::keep(self.workspace, identity, &row));
         }
         taken
+    }
+
+    /// Take what was said under a spelling of an address as said under its normal form too: it is one mailbox, also where the two
+    /// come to be apart. The proof of it lies with the spelling.
+    pub(crate) fn hear_as_form(
+        &mut self,
+        form: SourceIdentityId,
+        spoken: Spoken<'_>,
+        event: &EventFacts<'_>,
+    ) -> Result<(), ReadError> {
+        let mut summary = self.facts_row(form, 0)?;
+        for said in spoken.said {
+            summary.consents.record(&spoken.statement(said, event));
+        }
+        self.layers.event.facts.insert((form, 0), summary);
+        Ok(())
     }
 
     /// Note whose refusals the agreements of an event answer: those of the identities that are one person with its own now. Only

@@ -2,7 +2,7 @@
 
 use kith_model::event::EventKind;
 use kith_model::id::SourceIdentityId;
-use kith_model::identity::{ANONYMOUS_ID, AliasRule, EdgeId, Evidence, Identifier, PREVIOUS_ID, USER_ID};
+use kith_model::identity::{ANONYMOUS_ID, AliasRule, EdgeId, Evidence, Identifier, PREVIOUS_ID, Shape, USER_ID};
 use kith_model::profile::believed;
 use kith_model::time::Timestamp;
 use kith_store::ReadError;
@@ -10,7 +10,7 @@ use kith_store::ReadError;
 use super::Workspace;
 use super::notes::{Note, not_followed};
 use crate::accept::named::Named;
-use crate::accept::people::{Followed, Link};
+use crate::accept::people::{Followed, Link, Spoken};
 use crate::profiles::facts::EventFacts;
 
 /// What of an event was not followed.
@@ -74,6 +74,23 @@ impl Workspace {
             self.rule(EdgeId::behind(spelled, normal, Evidence::Spelling), given, tied)?;
         }
         Ok(spelled)
+    }
+
+    /// What an event said of consents under a spelling of an address is said under its form, too.
+    pub(super) fn hear_as_form(
+        &mut self,
+        named: &Named,
+        spoken: Spoken<'_>,
+        given: &EventFacts<'_>,
+    ) -> Result<(), ReadError> {
+        let shape = self.rules.types.get(&named.normal.kind).map_or(Shape::Any, |own| own.shape);
+        if spoken.said.is_empty() || shape == Shape::Any || named.spelled == named.normal {
+            return Ok(());
+        }
+        match self.people.find(&named.normal)? {
+            Some(form) => self.people.hear_as_form(form, spoken, given),
+            None => Ok(()),
+        }
     }
 
     /// Whoever is new ties nobody from the beginning where the rules say so.

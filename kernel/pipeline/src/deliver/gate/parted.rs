@@ -3,14 +3,15 @@
 //! Limits and shared identifiers part an address from a user, and whoever may say who is who can bring that about. What was refused
 //! under the address was refused by whoever had it, so the evidence itself decides here, whether or not it ties: a refusal under
 //! an address forbids every message to a user whom it ever came with, and so does the list of suppressed identifiers. It can
-//! only forbid. People who were parted by hand are apart for this, too.
+//! only forbid. People who were parted by hand are apart for this, too. What was refused under the normal form of an address was
+//! refused of each of its spellings.
 
 use std::collections::BTreeSet;
 
 use kith_model::consent::fold::Contributor;
 use kith_model::id::{SourceIdentityId, WorkspaceId};
 use kith_model::identity::{Edge, IdentityRules, MustNotLink, Shape, ordered};
-use kith_store::keys::PersonRow;
+use kith_store::keys::{PersonRow, alias_digest};
 use kith_store::{Key, ReadError, Store, row};
 
 use super::{Found, Person, consent, head};
@@ -23,13 +24,12 @@ const MAX_EDGES: usize = 1_024;
 /// Add to each person what was said under addresses that came with their users and are not among theirs.
 pub(in super::super) fn note_parted(
     store: &dyn Store,
-    workspace: WorkspaceId,
-    rules: &IdentityRules,
+    by: (WorkspaceId, &[u8; 32], &IdentityRules),
     found: &mut [Found],
 ) -> Result<(), ReadError> {
     for one in found.iter_mut() {
         let Found::Person(person) = one else { continue };
-        match add(store, workspace, rules, person) {
+        match add(store, by, person) {
             Ok(()) => {}
             Err(error @ ReadError::Io { .. }) => return Err(error),
             Err(error) => *one = Found::Unreadable(error.to_string()),
@@ -38,7 +38,11 @@ pub(in super::super) fn note_parted(
     Ok(())
 }
 
-fn add(store: &dyn Store, workspace: WorkspaceId, rules: &IdentityRules, person: &mut Person) -> Result<(), ReadError> {
+fn add(
+    store: &dyn Store,
+    (workspace, realm_key, rules): (WorkspaceId, &[u8; 32], &IdentityRules),
+    person: &mut Person,
+) -> Result<(), ReadError> {
     let members: BTreeSet<SourceIdentityId> = person.consents.iter().map(|said| said.identity).collect();
     let users = person.consents.iter().filter(|said| rules.is_of_person(&said.kind)).map(|said| said.identity);
     let mut beside = BTreeSet::new();
@@ -51,6 +55,9 @@ fn add(store: &dyn Store, workspace: WorkspaceId, rules: &IdentityRules, person:
             }
         }
     }
+    beside.extend(
+        forms(store, (workspace, realm_key, rules), person)?.into_iter().filter(|form| !members.contains(form)),
+    );
     for identity in beside {
         let keys = [Key::person(workspace, identity, PersonRow::Head), facts_key(workspace, identity, 0)];
         let rows = store.get(&keys)?;
@@ -64,6 +71,20 @@ fn add(store: &dyn Store, workspace: WorkspaceId, rules: &IdentityRules, person:
         person.parted.push(head.identifier);
     }
     Ok(())
+}
+
+/// The normal forms of a person's identifiers. A spelling and its form are one mailbox, also where neither ties anybody.
+fn forms(
+    store: &dyn Store,
+    (workspace, realm_key, rules): (WorkspaceId, &[u8; 32], &IdentityRules),
+    person: &Person,
+) -> Result<Vec<SourceIdentityId>, ReadError> {
+    let forms = person.identifiers.iter().filter_map(|identifier| {
+        let normal = rules.judge(identifier).ok()?;
+        (normal != *identifier).then(|| Key::alias(workspace, &alias_digest(realm_key, &normal)))
+    });
+    let forms: Vec<Key> = forms.collect();
+    store.get(&forms)?.into_iter().flatten().map(|value| row::decode(&value)).collect()
 }
 
 fn are_apart(
