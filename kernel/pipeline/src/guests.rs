@@ -250,7 +250,11 @@ impl Slot for CallSlot {
     }
 
     fn lasts(&self) {
-        *self.aside.lock() = Aside::step();
+        // The work may call a plugin several times, and where the thread returns to is what it left first.
+        let mut aside = self.aside.lock();
+        if aside.is_none() {
+            *aside = Aside::step();
+        }
     }
 }
 

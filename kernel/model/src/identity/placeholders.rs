@@ -163,8 +163,8 @@ pub fn is_missing_id(id: &str) -> bool {
     let bare = unquoted(&id);
     is_repeated_word(bare)
         || matches!(bare, "na" | "n.a" | "n.a.")
-        || bare.starts_with("object ")
-        || bare.starts_with('#') && WORDS.contains(&bare)
+        || (bare.starts_with('#') || bare.starts_with("object ")) && WORDS.contains(&bare)
+        || !id.is_empty() && !id.chars().any(char::is_alphanumeric)
         || bare.len() >= REPEATS && bare.starts_with('0') && is_one_letter(bare, Shape::Any)
         || is_template(&id)
 }

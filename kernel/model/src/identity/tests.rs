@@ -510,10 +510,25 @@ fn ids_that_are_left_of_a_missing_value_name_no_message() {
         "00000000-0000-0000-0000-000000000000",
         "{{id}}",
         " nil ",
+        "-",
+        "[object HTMLElement]",
     ] {
         assert!(is_missing_id(missing), "{missing}");
     }
-    for id in ["0", "1111111", "test", "id", "o-1", "10", "na-1", "0a", "{3f2504e0-4f89-11d3-9a0c-0305e82c3301}"] {
+    for id in [
+        "",
+        "0",
+        "Object 12",
+        "№7",
+        "1111111",
+        "test",
+        "id",
+        "o-1",
+        "10",
+        "na-1",
+        "0a",
+        "{3f2504e0-4f89-11d3-9a0c-0305e82c3301}",
+    ] {
         assert!(!is_missing_id(id), "{id}");
     }
 }

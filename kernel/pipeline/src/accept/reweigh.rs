@@ -24,6 +24,7 @@ use kith_model::identity::{
     ANONYMOUS_ID, AliasRule, EdgeId, Evidence, FORMS, Identifier, IdentityRules, PREVIOUS_ID, USER_ID,
 };
 use kith_model::profile::believed;
+use kith_store::row::{Owner, Row, read_postcard};
 use kith_store::{ChangeLimits, CommitError, Key, KeyRange, Operation, ReadError, Store, row};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
@@ -32,7 +33,8 @@ use super::moment;
 use super::named::{self, Named};
 use super::people::{Followed, Link, People};
 use super::unit::Workspace;
-use crate::rows;
+
+mod before;
 
 /// Most rows of people that one slice of the first step reads: the lane does a slice between two groups of events.
 const PEOPLE_ROWS: usize = if cfg!(test) { 7 } else { 256 };
@@ -94,8 +96,14 @@ pub(crate) struct AppliedRules {
     pub looked: Looked,
 }
 
-rows::rows! {
-    AppliedRules: "the identity rules that history is tied by", Accept, 1;
+impl Row for AppliedRules {
+    const WHAT: &'static str = "the identity rules that history is tied by";
+    const OWNER: Owner = Owner::Accept;
+    const VERSION: u8 = 2;
+
+    fn before(version: u8, body: &[u8]) -> Option<Result<AppliedRules, String>> {
+        (version == 1).then(|| read_postcard::<before::AppliedRules>(body).map(AppliedRules::from))
+    }
 }
 
 /// What stands for rules and for the code that reads them.
@@ -197,7 +205,11 @@ impl AppliedRules {
                 let until = store.head_of(workspace);
                 self.phase = next.map_or(Phase::Replay { after: Position(0), until }, Phase::Weigh);
             }
-            Phase::Replay { after, until } => self.replay(store, workspace, people, rules, (after, until))?,
+            // A replay that a release before began has no end of its own.
+            Phase::Replay { after, until } => {
+                let until = until.min(store.head_of(workspace));
+                self.replay(store, workspace, people, rules, (after, until))?;
+            }
             Phase::Settle(from) => {
                 let next = self.each(store, workspace, people, from, |this, people, identity| {
                     let followed = people.settle(identity, rules)?;

@@ -92,9 +92,11 @@ impl People {
         event: &EventFacts<'_>,
     ) -> Result<(), ReadError> {
         let mut summary = self.facts_row(form, 0)?;
+        let statements = summary.consents.statements;
         for said in spoken.said {
             summary.consents.record(&spoken.statement(said, event));
         }
+        summary.consents.statements = statements;
         self.layers.event.facts.insert((form, 0), summary);
         Ok(())
     }

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use kith_model::consent::fold::Contributor;
 use kith_model::id::{SourceIdentityId, WorkspaceId};
-use kith_model::identity::{Edge, IdentityRules, MustNotLink, Shape, ordered};
+use kith_model::identity::{Edge, Identifier, IdentityRules, MustNotLink, Shape, ordered};
 use kith_store::keys::{PersonRow, alias_digest};
 use kith_store::{Key, ReadError, Store, row};
 
@@ -62,8 +62,7 @@ fn add(
         let keys = [Key::person(workspace, identity, PersonRow::Head), facts_key(workspace, identity, 0)];
         let rows = store.get(&keys)?;
         let Some(head) = head(rows[0].as_ref())? else { continue };
-        let shape = rules.types.get(&head.identifier.kind).map_or(Shape::Any, |own| own.shape);
-        if shape == Shape::Any {
+        if !is_address(&head.identifier, rules) {
             continue;
         }
         let kind = head.identifier.kind.clone();
@@ -73,13 +72,18 @@ fn add(
     Ok(())
 }
 
-/// The normal forms of a person's identifiers. A spelling and its form are one mailbox, also where neither ties anybody.
+fn is_address(identifier: &Identifier, rules: &IdentityRules) -> bool {
+    rules.types.get(&identifier.kind).is_some_and(|own| own.shape != Shape::Any)
+}
+
+/// The normal forms of a person's addresses. A spelling and its form are one mailbox, also where neither ties anybody.
 fn forms(
     store: &dyn Store,
     (workspace, realm_key, rules): (WorkspaceId, &[u8; 32], &IdentityRules),
     person: &Person,
 ) -> Result<Vec<SourceIdentityId>, ReadError> {
-    let forms = person.identifiers.iter().filter_map(|identifier| {
+    let addresses = person.identifiers.iter().filter(|identifier| is_address(identifier, rules));
+    let forms = addresses.filter_map(|identifier| {
         let normal = rules.judge(identifier).ok()?;
         (normal != *identifier).then(|| Key::alias(workspace, &alias_digest(realm_key, &normal)))
     });
