@@ -101,6 +101,10 @@ fn guess(sample: &[u8]) -> (&'static Encoding, Source) {
     if sample.is_ascii() && sample.windows(2).any(|pair| pair == b"\x1b$") {
         return (encoding_rs::ISO_2022_JP, Source::Bytes);
     }
+    if is_json(sample) {
+        // JSON is UTF-8 by RFC 8259, section 8.1; what is damaged in it costs its record.
+        return (UTF_8, Source::Bytes);
+    }
     // One damaged line makes no file of UTF-8 one of another encoding; a line of another encoding is hardly ever valid UTF-8.
     let (mut valid, mut invalid) = (0, 0);
     let mut lines = sample.split(|byte| matches!(byte, b'\n' | b'\r')).peekable();
@@ -112,12 +116,22 @@ fn guess(sample: &[u8]) -> (&'static Encoding, Source) {
             Err(_) => invalid += 1,
         }
     }
-    if invalid == 0 || valid > invalid {
+    if invalid == 0 || valid >= invalid {
         return (UTF_8, Source::Bytes);
     }
     let mut detector = chardetng::EncodingDetector::new(chardetng::Iso2022JpDetection::Deny);
     detector.feed(sample, true);
     (detector.guess(None, chardetng::Utf8Detection::Deny), Source::Guess)
+}
+
+/// Whether a file begins as objects of JSON or a list of them do. A header line may begin with `[` as well: `[id];[name]`.
+fn is_json(sample: &[u8]) -> bool {
+    let begins = |bytes: &[u8], with: u8| -> Option<usize> {
+        let at = bytes.iter().position(|byte| !byte.is_ascii_whitespace())?;
+        (bytes[at] == with).then_some(at + 1)
+    };
+    let object = |bytes: &[u8]| begins(bytes, b'{').is_some_and(|at| begins(&bytes[at..], b'"').is_some());
+    object(sample) || begins(sample, b'[').is_some_and(|at| object(&sample[at..]))
 }
 
 /// UTF-16 without a mark: of ASCII's letters, which every header line has, each second byte is zero.

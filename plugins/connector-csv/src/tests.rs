@@ -223,6 +223,26 @@ fn encodings_are_read_and_what_is_no_text_is_set_aside() {
     assert_eq!((received.events.len(), codes(&received.rejected)), (1, vec![(3, "undecodable"), (4, "undecodable")]));
 }
 
+/// One damaged record makes no other encoding of a file: its neighbours keep their letters and name whom they named.
+#[test]
+fn a_damaged_record_costs_no_other_its_letters() {
+    let config = json!({ "event": { "name": "A" }, "identifiers": { "name": "name" } });
+    let names = |body: &[u8]| -> Vec<String> {
+        let events = receive(&config, body).unwrap().events;
+        events.iter().flat_map(|event| &event.identifiers).map(|identifier| identifier.value.clone()).collect()
+    };
+    let damaged = b"{\"name\":\"Zo\xc3\xab\"}\n{\"name\":\"cut\xe2\x82\"}\n{\"name\":\"r3\xe2\"}\n{\"name\":\"Ada\"}\n";
+    let found = names(damaged);
+    assert!(found.contains(&"Zo\u{eb}".to_owned()) && found.contains(&"Ada".to_owned()), "{found:?}");
+    let list = [b" [".as_slice(), b"{\"name\":\"caf\xc3\"},{\"name\":\"Ada\"}]"].concat();
+    assert!(names(&list).contains(&"Ada".to_owned()));
+    assert_eq!(names(b"name\ncaf\xc3\xa9\ncaf\xe9\n"), ["caf\u{e9}"]);
+    // Headers of SQL Server begin with a bracket, and are no JSON.
+    let bracketed = json!({ "event": { "name": "A" }, "identifiers": { "name": "[name]" } });
+    let events = receive(&bracketed, b"[name];[n]\nZo\xeb;1\nCaf\xe9;2\n").unwrap().events;
+    assert_eq!(events[0].identifiers[0].value, "Zo\u{eb}");
+}
+
 #[test]
 fn ndjson_keeps_the_types_it_has() {
     let config = json!({

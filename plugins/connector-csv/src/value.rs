@@ -82,9 +82,13 @@ fn moment(text: &str, field: &Field, seen: &mut Times) -> Result<Option<Cow<'sta
         return Ok(None);
     }
     let TimeForm { formats, zone, order } = &field.time;
-    let at = seen.read(text, formats, zone, *order)?;
-    let outside = || Problem::new("bad-time", format!("the time `{}` is outside of the years 0 to 9999", crop(text)));
     let is_date = field.value_type == Some(ValueType::Date);
+    let mut at = seen.read(text, formats, zone, *order)?;
+    // A day is the one that is written, wherever that was. `Z` says nothing of a place: scripts write midnight anywhere so.
+    if is_date && let Some(stated) = without_offset(text) {
+        at = seen.read(stated, formats, zone, *order).unwrap_or(at);
+    }
+    let outside = || Problem::new("bad-time", format!("the time `{}` is outside of the years 0 to 9999", crop(text)));
     let local = Local::from_utc(if is_date { zone.local_ms(at) } else { at }).ok_or_else(outside)?;
     let Local { year, month, day, clock_ms } = local;
     let date = format!("{year:04}-{month:02}-{day:02}");
@@ -95,6 +99,22 @@ fn moment(text: &str, field: &Field, seen: &mut Times) -> Result<Option<Cow<'sta
         (clock_ms / 3_600_000, clock_ms / 60_000 % 60, clock_ms / 1_000 % 60, clock_ms % 1_000);
     let fraction = if ms == 0 { String::new() } else { format!(".{ms:03}") };
     Ok(Some(format!("\"{date}T{hour:02}:{minute:02}:{second:02}{fraction}Z\"").into()))
+}
+
+/// A time without the difference from UTC that stands behind it: `+01:00`, `-0500`, `GMT+0100 (CET)`.
+fn without_offset(text: &str) -> Option<&str> {
+    let text = text.trim();
+    let text =
+        text.strip_suffix(')').and_then(|text| text.rsplit_once('(')).map_or(text, |(before, _)| before).trim_end();
+    let (before, offset) = text.rsplit_once(['+', '-'])?;
+    let is_offset = matches!(offset.len(), 2 | 4 | 5)
+        && offset
+            .bytes()
+            .enumerate()
+            .all(|(at, byte)| byte.is_ascii_digit() || byte == b':' && at == 2 && offset.len() == 5);
+    let before = before.trim_end();
+    let before = ["GMT", "UTC"].into_iter().find_map(|name| before.strip_suffix(name)).unwrap_or(before).trim_end();
+    (is_offset && before.contains(':')).then_some(before)
 }
 
 fn json_text(text: &str) -> Cow<'static, str> {
@@ -231,6 +251,18 @@ mod tests {
         }
         for text in ["", "n/a", "-", "NULL"] {
             assert_eq!(typed(text, ValueType::Date), Ok(None), "{text}");
+        }
+        for text in [
+            "1955-03-04T00:00:00+01:00",
+            "1955-03-04T00:00:00.000+0200",
+            "1955-03-04 00:00:00-05",
+            "1955-03-04T23:30:00-05:00",
+            "Fri Mar 04 1955 00:00:00 GMT+0100 (CET)",
+            "1955-03-04T00:00:00Z",
+        ] {
+            assert_eq!(typed(text, ValueType::Date), Ok(Some("\"1955-03-04\"".to_owned())), "{text}");
+            let berlin = Zone::parse("Europe/Berlin").unwrap();
+            assert_eq!(typed_in(text, ValueType::Date, berlin), Ok(Some("\"1955-03-04\"".to_owned())), "{text}");
         }
         assert_eq!(typed("05/01/2026", ValueType::Date), Err("ambiguous-time"));
         assert_eq!(typed("soon", ValueType::Date), Err("bad-time"));
