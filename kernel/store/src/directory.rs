@@ -8,7 +8,9 @@ use std::sync::Arc;
 use crate::{EngineKind, OpenError, ReadError, journal};
 
 /// What a directory of this release says in its file `format`.
-const FORMAT: &str = "kith-store 3\n";
+const FORMAT: &str = "kith-store 4\n";
+/// A format with the same journal, whose engines held history itself.
+const FORMAT_BEFORE: &str = "kith-store 3\n";
 
 /// An opened directory. Its lock is released when it is dropped, or by the system when the process ends.
 #[derive(Debug)]
@@ -51,6 +53,7 @@ impl Directory {
         let path = self.path.join("format");
         match fs::read(&path) {
             Ok(found) if found == FORMAT.as_bytes() => Ok(()),
+            Ok(found) if found == FORMAT_BEFORE.as_bytes() => self.upgrade(&path),
             Ok(found) => {
                 let found = String::from_utf8_lossy(&found).trim_end().chars().take(64).collect();
                 Err(OpenError::UnknownFormat { path, found })
@@ -63,6 +66,21 @@ impl Directory {
     /// The format comes last, under its name in one step: a directory without it holds no committed unit.
     fn create(&self, format: &Path) -> Result<(), OpenError> {
         journal::create(&self.journal())?;
+        self.write_format(format)
+    }
+
+    /// Engines are views of the journal: those of the format before are moved aside and filled again.
+    fn upgrade(&self, format: &Path) -> Result<(), OpenError> {
+        tracing::info!(path = %self.path.display(), "the store is of the format before; its engines are filled again");
+        for kind in [EngineKind::Sled, EngineKind::Redb] {
+            if self.engine(kind).exists() {
+                self.set_engine_aside(kind)?;
+            }
+        }
+        self.write_format(format)
+    }
+
+    fn write_format(&self, format: &Path) -> Result<(), OpenError> {
         let draft = self.path.join("format.new");
         let written = File::create(&draft).and_then(|mut file| {
             file.write_all(FORMAT.as_bytes())?;

@@ -40,7 +40,7 @@ use writer::{Command, Queue};
 struct Shared {
     engine: Box<dyn Engine>,
     /// `None` in memory, where the tail holds the whole log.
-    journal: Option<Journal>,
+    journal: Option<Arc<Journal>>,
     disk: Option<Disk>,
     queue: Queue,
     overlay: Overlay,
@@ -179,7 +179,7 @@ impl Embedded {
             let layers = self.shared.overlay.read();
             (layers.visible, layers.applied)
         };
-        let (segments, journal_bytes) = self.shared.journal.as_ref().map_or((0, 0), Journal::size);
+        let (segments, journal_bytes) = self.shared.journal.as_ref().map_or((0, 0), |journal| journal.size());
         Status {
             engine: self.shared.engine.name(),
             head: Position(visible.position),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::{Key, KeyRange, ReadError, Value};
 
+pub(crate) mod history;
 pub(crate) mod memory;
 pub(crate) mod redb;
 pub(crate) mod sled;

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,10 +30,28 @@ const MARK_EVERY_BYTES: u64 = 128 * 1024;
 const MAX_LOOK_BYTES: usize = 64 << 20;
 const MAX_LOOK_RECORDS: u64 = 100_000;
 
+/// Where bytes lie in the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Spot {
+    /// The first unit of the segment.
+    pub(crate) segment: u64,
+    /// From the beginning of the segment's file.
+    pub(crate) offset: u64,
+}
+
+impl Spot {
+    /// The spot so many bytes further on.
+    pub(crate) fn plus(self, bytes: usize) -> Spot {
+        Spot { offset: self.offset + bytes as u64, ..self }
+    }
+}
+
 /// One file and the places in it from which it can be read.
 #[derive(Debug)]
 struct Segment {
     path: PathBuf,
+    /// For reading; the writer has a handle of its own.
+    file: Arc<File>,
     /// The bytes that are synced.
     size_bytes: u64,
     marks: Vec<Mark>,
@@ -48,6 +67,14 @@ impl Segment {
     fn first(&self) -> Mark {
         self.marks[0]
     }
+}
+
+/// A part of a segment that is to be read, up to what is synced of it.
+struct Stretch {
+    path: PathBuf,
+    file: Arc<File>,
+    begin: Spot,
+    end: u64,
 }
 
 /// The journal of one directory.
@@ -219,7 +246,8 @@ fn check_segment(path: &Path, is_last: bool, reach: &mut Reach) -> Result<Segmen
             found: first.sequence,
         });
     }
-    let mut segment = Segment { path: path.to_owned(), size_bytes, marks: vec![first] };
+    let file = Arc::new(file);
+    let mut segment = Segment { path: path.to_owned(), file: Arc::clone(&file), size_bytes, marks: vec![first] };
     let mut reader = Reader::new(&file, segment::HEADER_BYTES, size_bytes);
     loop {
         let offset = reader.offset();
@@ -254,9 +282,9 @@ fn check_segment(path: &Path, is_last: bool, reach: &mut Reach) -> Result<Segmen
 }
 
 impl Journal {
-    /// Write and sync a group. It is durable on return; where that cannot be had the process stops.
-    pub(crate) fn append(&self, group: &Group) {
-        let Some((first, _)) = group.places.first() else { return };
+    /// Write and sync a group; where its bytes begin. It is durable on return; where that cannot be had the process stops.
+    pub(crate) fn append(&self, group: &Group) -> Option<Spot> {
+        let (first, _) = group.places.first()?;
         let mut active = self.active.lock();
         let group_bytes = group.bytes.len() as u64;
         let (path, size_bytes) = {
@@ -276,7 +304,22 @@ impl Journal {
         for (place, offset) in &group.places {
             last.add_mark(segment::mark(*place, last.size_bytes + offset));
         }
+        let begin = Spot { segment: last.first().sequence, offset: last.size_bytes };
         last.size_bytes += group_bytes;
+        Some(begin)
+    }
+
+    /// The `size_bytes` bytes at `spot`, as they are.
+    pub(crate) fn read(&self, spot: Spot, size_bytes: usize) -> std::io::Result<Value> {
+        let file = {
+            let segments = self.segments.read();
+            let found = segments.binary_search_by_key(&spot.segment, |segment| segment.first().sequence);
+            found.ok().map(|index| Arc::clone(&segments[index].file))
+        };
+        let gone = || std::io::Error::new(std::io::ErrorKind::NotFound, "the journal has no such segment");
+        let mut bytes = vec![0; size_bytes];
+        file.ok_or_else(gone)?.read_exact_at(&mut bytes, spot.offset)?;
+        Ok(Value::from(bytes))
     }
 
     fn start_segment(&self, first: Place) -> File {
@@ -285,10 +328,11 @@ impl Journal {
         match segment::create(&self.directory, mark) {
             Ok(mut file) => {
                 let end = std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(segment::HEADER_BYTES));
-                if let Err(error) = end {
-                    stop("starting", &path, &error);
-                }
-                self.segments.write().push(Segment { path, size_bytes: segment::HEADER_BYTES, marks: vec![mark] });
+                let for_reading = end.and_then(|_| File::open(&path));
+                let for_reading = for_reading.unwrap_or_else(|error| stop("starting", &path, &error));
+                let size_bytes = segment::HEADER_BYTES;
+                let segment = Segment { path, file: Arc::new(for_reading), size_bytes, marks: vec![mark] };
+                self.segments.write().push(segment);
                 file
             }
             Err(error) => stop("starting", &path, &error),
@@ -296,30 +340,35 @@ impl Journal {
     }
 
     /// The segments that hold units from the one on that `is_before` is first false for, each with the place to read from.
-    fn from(&self, is_before: impl Fn(&Mark) -> bool) -> Vec<(PathBuf, u64, u64)> {
+    fn from(&self, is_before: impl Fn(&Mark) -> bool) -> Vec<Stretch> {
         let segments = self.segments.read();
         let first = segments.partition_point(|segment| is_before(&segment.first())).saturating_sub(1);
-        let places = segments[first..].iter().enumerate().map(|(index, segment)| {
+        let stretches = segments[first..].iter().enumerate().map(|(index, segment)| {
             let mark = segment.marks.partition_point(&is_before).saturating_sub(1);
             let offset = if index == 0 { segment.marks[mark].offset } else { segment::HEADER_BYTES };
-            (segment.path.clone(), offset, segment.size_bytes)
+            Stretch {
+                path: segment.path.clone(),
+                file: Arc::clone(&segment.file),
+                begin: Spot { segment: segment.first().sequence, offset },
+                end: segment.size_bytes,
+            }
         });
-        places.collect()
+        stretches.collect()
     }
 
-    /// Hand `visit` every record of the segments in `places` until it returns false.
+    /// Hand `visit` every record of `stretches`, and where it begins, until it returns false.
     fn visit(
-        places: &[(PathBuf, u64, u64)],
-        mut visit: impl FnMut(&Record<'_>) -> Result<bool, &'static str>,
+        stretches: &[Stretch],
+        mut visit: impl FnMut(Spot, &Record<'_>) -> Result<bool, &'static str>,
     ) -> Result<(), ReadError> {
-        for (path, offset, end) in places {
-            let file = File::open(path).map_err(|error| read_error(path, SegmentError::Io(error)))?;
-            let mut reader = Reader::new(&file, *offset, *end);
+        for Stretch { path, file, begin, end } in stretches {
+            let mut reader = Reader::new(file, begin.offset, *end);
             loop {
                 let offset = reader.offset();
                 let Some(record) = reader.next().map_err(|error| read_error(path, error))? else { break };
                 let damaged = |problem: &str| SegmentError::Damaged { offset, problem: problem.to_owned() };
-                if !visit(&record).map_err(|problem| read_error(path, damaged(problem)))? {
+                let spot = Spot { offset, ..*begin };
+                if !visit(spot, &record).map_err(|problem| read_error(path, damaged(problem)))? {
                     return Ok(());
                 }
             }
@@ -327,16 +376,16 @@ impl Journal {
         Ok(())
     }
 
-    /// Hand `apply` every unit from number `sequence` on.
+    /// Hand `apply` every unit from number `sequence` on, and where its record begins.
     pub(crate) fn replay(
         &self,
         sequence: u64,
-        mut apply: impl FnMut(&Record<'_>) -> Result<(), &'static str>,
+        mut apply: impl FnMut(Spot, &Record<'_>) -> Result<(), &'static str>,
     ) -> Result<(), ReadError> {
-        let places = self.from(|mark| mark.sequence <= sequence);
-        Journal::visit(&places, |record| {
+        let stretches = self.from(|mark| mark.sequence <= sequence);
+        Journal::visit(&stretches, |spot, record| {
             if record.place.sequence >= sequence {
-                apply(record)?;
+                apply(spot, record)?;
             }
             Ok(true)
         })
@@ -356,8 +405,8 @@ impl Journal {
         let wanted = after.0.saturating_add(1);
         let mut up_to = after.0;
         let mut looked_bytes = 0;
-        let places = self.from(|mark| mark.first_position <= wanted);
-        Journal::visit(&places, |record| {
+        let stretches = self.from(|mark| mark.first_position <= wanted);
+        Journal::visit(&stretches, |_, record| {
             looked_bytes += record.size_bytes;
             let mut position = record.place.first_position;
             if record.place.next_position() > wanted {

@@ -124,6 +124,11 @@ impl Key {
         key
     }
 
+    /// Whether the row's value is a record of the log.
+    pub(crate) fn is_of_history(&self) -> bool {
+        matches!(self.0.first(), Some(&(EVENT | SUPERSEDED)))
+    }
+
     /// The prefix of all keys of a space in a workspace, whatever their shard.
     fn whole(space: u8, workspace: WorkspaceId) -> Key {
         let mut bytes = Vec::with_capacity(WORKSPACE_BYTES);

@@ -1,6 +1,9 @@
 //! The applier thread: brings committed rows into the engine, behind the writer and in larger batches.
 
-use crate::engine::{Change, EngineError};
+use std::borrow::Cow;
+
+use crate::Key;
+use crate::engine::{Change, EngineError, history};
 
 use super::Shared;
 use super::overlay::{Layer, count, entry_bytes};
@@ -29,16 +32,21 @@ fn apply(shared: &Shared, layer: &Layer) -> Result<usize, EngineError> {
     let started = std::time::Instant::now();
     let max_changes = shared.engine.max_changes();
     let mut rows = layer.rows.iter().peekable();
-    let mut changes: Vec<Change<'_>> = Vec::with_capacity(layer.rows.len().min(max_changes));
+    let mut stored: Vec<(&Key, Option<Cow<'_, [u8]>>)> = Vec::with_capacity(layer.rows.len().min(max_changes));
     let (mut bytes, mut taken) = (0, 0);
     while let Some((key, entry)) = rows.next() {
-        bytes += key.as_bytes().len() + entry.value.as_ref().map_or(0, |value| value.len());
+        let value = match &entry.value {
+            Some(value) if shared.journal.is_some() => Some(history::stored(key, value, entry.spot)),
+            value => value.as_deref().map(Cow::Borrowed),
+        };
+        bytes += key.as_bytes().len() + value.as_ref().map_or(0, |value| value.len());
         taken += entry_bytes(key, entry);
-        changes.push((key, entry.value.as_deref()));
+        stored.push((key, value));
         let is_last = rows.peek().is_none();
-        if is_last || changes.len() >= max_changes {
+        if is_last || stored.len() >= max_changes {
+            let changes: Vec<Change<'_>> = stored.iter().map(|(key, value)| (*key, value.as_deref())).collect();
             shared.engine.apply(&changes, is_last.then_some(layer.last))?;
-            changes.clear();
+            stored.clear();
             shared.overlay.release(std::mem::take(&mut taken));
         }
     }

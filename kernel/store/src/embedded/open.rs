@@ -12,6 +12,7 @@ use super::room::Room;
 use super::writer::{Draft, Leases, Queue};
 use super::{Disk, Embedded, Shared, no_thread, start_applier, start_writer, stop_applier};
 use crate::directory::{self, Directory};
+use crate::engine::history::History;
 use crate::engine::{Applied, Engine, EngineError, redb, sled};
 use crate::journal::tail::Tail;
 use crate::journal::{self, End, Journal, Reach};
@@ -26,8 +27,9 @@ pub fn open(config: StoreConfig) -> Result<Embedded, OpenError> {
     let directory = directory::open(&config.directory)?;
     let Opened { journal, reach: Reach { end, heads }, engine, applied } = open_both(&directory, &config)?;
     let missing = end.next_sequence - 1 - applied.sequence;
+    let journal = Arc::new(journal);
     let shared = Arc::new(Shared {
-        engine,
+        engine: Box::new(History::new(engine, Arc::clone(&journal))),
         journal: Some(journal),
         disk: Some(Disk { directory, engine: config.engine, reserve_bytes: config.disk_reserve_bytes }),
         queue: Queue::default(),
@@ -143,9 +145,9 @@ fn replay(shared: &Shared, applied: Applied) -> Result<(), ReadError> {
     let mut draft = Draft::new(shared, end, Room::Unbounded, &mut leases);
     let mut bytes = 0;
     let mut waiting = false;
-    journal.replay(end.next_sequence, |record| {
+    journal.replay(end.next_sequence, |spot, record| {
         let effects = record.operations().map(|operation| Ok(operation?.to_effect())).collect::<Result<_, &str>>()?;
-        draft.add(record.place, effects);
+        draft.add(record.place, Some(spot), effects);
         bytes += record.size_bytes;
         waiting = true;
         if bytes >= REPLAY_GROUP_BYTES {

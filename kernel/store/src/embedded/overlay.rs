@@ -12,6 +12,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
 
 use crate::engine::Applied;
+use crate::journal::Spot;
 use crate::{Key, KeyRange, Value};
 
 /// A row put, or deleted where there is no value.
@@ -20,12 +21,14 @@ pub(crate) struct Entry {
     pub(crate) value: Option<Value>,
     /// The unit that did it.
     pub(crate) sequence: u64,
+    /// Where the value lies in the journal, if it is a record of the log.
+    pub(crate) spot: Option<Spot>,
 }
 
 pub(crate) type Rows = BTreeMap<Key, Entry>;
 
 /// What an entry costs beside its key and value: the map's node, two counters, allocations.
-const OVERHEAD_BYTES: usize = 120;
+const OVERHEAD_BYTES: usize = 144;
 
 /// What an entry takes of the overlay's room.
 pub(crate) fn entry_bytes(key: &Key, entry: &Entry) -> usize {
@@ -255,7 +258,7 @@ mod tests {
     #[test]
     fn what_the_engine_has_of_a_layer_makes_room_before_all_of_it_is_there() {
         let overlay = Overlay::new(Applied::default(), 1_000);
-        let row = |name: &str| (Key::meta(name), Entry { value: Some(Value::from([0; 500])), sequence: 1 });
+        let row = |name: &str| (Key::meta(name), Entry { value: Some(Value::from([0; 500])), sequence: 1, spot: None });
         let (one, other) = (row("one"), row("other"));
         let (of_one, of_other) = (entry_bytes(&one.0, &one.1), entry_bytes(&other.0, &other.1));
         overlay.publish(Rows::from([one, other]), Applied { sequence: 1, position: 0 });

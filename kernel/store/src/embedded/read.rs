@@ -194,7 +194,7 @@ mod tests {
 
     fn publish(overlay: &Overlay, keys: &[Key], sequence: u64) {
         let value = Value::from(sequence.to_be_bytes().as_slice());
-        let entry = Entry { value: Some(value), sequence };
+        let entry = Entry { value: Some(value), sequence, spot: None };
         let rows = keys.iter().map(|key| (key.clone(), entry.clone())).collect();
         overlay.publish(rows, Applied { sequence, position: 0 });
     }

@@ -16,7 +16,7 @@ use super::rows::{self, Lease};
 use super::{Shared, read};
 use crate::engine::Applied;
 use crate::journal::record::{self, Effect, Place};
-use crate::journal::{End, Group};
+use crate::journal::{End, Group, Spot};
 use crate::{
     CommitError, Committed, Fence, Job, JobId, Key, KeyRange, LogRecord, Precondition, QueueId, ReadError, Value,
 };
@@ -205,8 +205,10 @@ impl<'a> Draft<'a> {
             return self.end;
         }
         let started = std::time::Instant::now();
-        if let Some(journal) = &self.shared.journal {
-            journal.append(&self.group);
+        if let Some(begin) = self.shared.journal.as_ref().and_then(|journal| journal.append(&self.group)) {
+            for spot in self.pending.values_mut().filter_map(|entry| entry.spot.as_mut()) {
+                *spot = Spot { segment: begin.segment, offset: begin.offset + spot.offset };
+            }
         }
         metrics::histogram!("kith_store_append_seconds").record(started.elapsed().as_secs_f64());
         metrics::histogram!("kith_store_group_units").record(count(units));
@@ -258,29 +260,36 @@ impl<'a> Draft<'a> {
             first_position: self.end.next_position,
             appended,
         };
+        // Where the group will lie is known when it is written; till then its spots count from its beginning.
+        let begin = Spot { segment: 0, offset: self.group.bytes.len() as u64 };
         self.group.push(place, encoded);
-        self.add(place, effects);
+        self.add(place, self.shared.journal.is_some().then_some(begin), effects);
         let head = Position(place.next_position() - 1);
         Ok(Committed { first: if appended == 0 { head } else { Position(place.first_position) }, head })
     }
 
-    /// Add a unit's effects to the group's rows and records.
-    pub(crate) fn add(&mut self, place: Place, effects: Vec<Effect>) {
+    /// Add a unit's effects, whose record begins at `spot` in the journal, to the group's rows and records.
+    pub(crate) fn add(&mut self, place: Place, spot: Option<Spot>, effects: Vec<Effect>) {
         let sequence = place.sequence;
+        let mut end = record::LEAST_BYTES;
         for effect in effects {
-            let (key, value) = match effect {
-                Effect::Put(key, value) => (key, Some(value)),
-                Effect::Delete(key) => (key, None),
+            end += record::operation_bytes(&effect);
+            let entry = |value: Option<Value>| Entry { value, sequence, spot: None };
+            let (key, entry) = match effect {
+                Effect::Put(key, value) => (key, entry(Some(value))),
+                Effect::Delete(key) => (key, entry(None)),
                 Effect::Append { workspace, record: bytes, row } => {
                     let position = self.end.next_position;
                     self.end.next_position += 1;
                     self.records.push(LogRecord { position: Position(position), workspace, bytes: bytes.clone() });
                     let Some(mut row) = row else { continue };
                     row.push_position(position);
-                    (row, Some(bytes))
+                    // An operation ends with its record.
+                    let spot = spot.map(|spot| spot.plus(end - bytes.len()));
+                    (row, Entry { spot, ..entry(Some(bytes)) })
                 }
             };
-            self.pending.insert(key, Entry { value, sequence });
+            self.pending.insert(key, entry);
         }
         self.end.next_sequence = sequence + 1;
     }

@@ -12,7 +12,7 @@ pub(crate) const HEADER_BYTES: usize = 16;
 /// `version u8 | back u32 | first position u64 | appended u32`, at the beginning of the payload.
 const PREFIX_BYTES: usize = 17;
 /// A record without operations; none is shorter.
-const LEAST_BYTES: usize = HEADER_BYTES + PREFIX_BYTES;
+pub(crate) const LEAST_BYTES: usize = HEADER_BYTES + PREFIX_BYTES;
 const VERSION: u8 = 1;
 
 const PUT: u8 = 1;
@@ -106,6 +106,19 @@ pub(crate) fn write_operation(buffer: &mut Vec<u8>, effect: &Effect) {
                 put_bytes(buffer, row.as_bytes());
             }
             put_bytes(buffer, record);
+        }
+    }
+}
+
+/// How many bytes [`write_operation`] writes for `effect`.
+pub(crate) fn operation_bytes(effect: &Effect) -> usize {
+    let text = |bytes: usize| size_of::<u32>() + bytes;
+    1 + match effect {
+        Effect::Put(key, value) => text(key.as_bytes().len()) + text(value.len()),
+        Effect::Delete(key) => text(key.as_bytes().len()),
+        Effect::Append { record, row, .. } => {
+            let row = row.as_ref().map_or(0, |row| text(row.as_bytes().len()));
+            size_of::<u32>() + row + text(record.len())
         }
     }
 }
@@ -254,7 +267,11 @@ mod tests {
         ];
         let place = Place { sequence: 12, group: 10, first_position: 99, appended: 2 };
         let mut operations = Vec::new();
-        effects.iter().for_each(|effect| write_operation(&mut operations, effect));
+        for effect in &effects {
+            let before = operations.len();
+            write_operation(&mut operations, effect);
+            assert_eq!(operations.len() - before, operation_bytes(effect), "{effect:?}");
+        }
         let mut bytes = Vec::new();
         write_record(&mut bytes, place, &operations);
         assert_eq!(bytes.len(), record_bytes(&operations));

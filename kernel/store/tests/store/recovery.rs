@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::{ENGINES, Opened, WORKSPACE, append, at_most, key, put, unit};
-use kith_model::id::{Position, WorkspaceId};
+use kith_model::id::{Position, SourceIdentityId, WorkspaceId};
 use kith_model::time::Timestamp;
-use kith_store::{EngineKind, Key, OpenError, Operation, QueueId, Store, StoreConfig, Unit, Value};
+use kith_store::{EngineKind, Key, OpenError, Operation, QueueId, ReadError, Store, StoreConfig, Unit, Value};
 
 const QUEUE: QueueId = QueueId { workspace: WorkspaceId(1), queue: 1 };
 
@@ -14,6 +14,7 @@ const QUEUE: QueueId = QueueId { workspace: WorkspaceId(1), queue: 1 };
 #[derive(Debug, PartialEq)]
 struct Contents {
     rows: Vec<(Key, Value)>,
+    history: Vec<(Key, Value)>,
     log: Vec<(Position, Value)>,
     next_due: Option<Timestamp>,
 }
@@ -33,7 +34,17 @@ fn contents(store: &impl Store) -> Contents {
     assert_eq!(store.head(), Position(log.len() as u64));
     assert_eq!(store.head_of(WORKSPACE), store.head());
     let rows = store.scan(&crate::support::keys(), usize::MAX).unwrap().rows;
-    Contents { rows, log, next_due: store.next_due(QUEUE).unwrap() }
+    let history = store.scan(&Key::all_events(WORKSPACE).range(), usize::MAX).unwrap().rows;
+    let records = history.iter().map(|(_, value)| value);
+    assert!(records.clone().all(|record| log.iter().any(|(_, other)| other == record)));
+    assert_eq!(records.count(), log.len(), "each record is a row of history too");
+    Contents { rows, history, log, next_due: store.next_due(QUEUE).unwrap() }
+}
+
+/// A record that is a row of history too.
+fn event(number: u32, record: &[u8]) -> Operation {
+    let row = Key::event(WORKSPACE, SourceIdentityId([(number % 7) as u8; 16]), Timestamp(i64::from(number) / 3));
+    Operation::Append { workspace: WORKSPACE, record: record.to_vec(), row: Some(row) }
 }
 
 /// Commit units that rewrite, delete, append, and fill several segments.
@@ -41,7 +52,7 @@ fn fill(store: &impl Store, units: std::ops::Range<u32>) {
     for number in units {
         let mut operations = vec![
             put(key(number % 50), &vec![number as u8; (number as usize * 37) % 3000]),
-            append(&[number.to_be_bytes().as_slice(), &[7; 300]].concat()),
+            event(number, &[number.to_be_bytes().as_slice(), &[7; 300]].concat()),
             Operation::Delete(key((number + 25) % 60)),
         ];
         if number % 40 == 0 {
@@ -169,10 +180,75 @@ fn two_stores_never_share_a_directory() {
 
 #[test]
 fn an_unknown_format_is_refused() {
-    for format in ["kith-store 1", "kith-store 2", "kith-store 4", ""] {
+    for format in ["kith-store 1", "kith-store 2", "kith-store 5", ""] {
         let opened = Opened::new(EngineKind::Redb);
         let error = opened.try_reopen_after(|path| fs::write(path.join("format"), format).unwrap()).err();
         assert!(matches!(error, Some(OpenError::UnknownFormat { found, .. }) if found == format));
+    }
+}
+
+/// Its engine says of history what it is, and this release's where it lies.
+#[test]
+fn a_directory_of_the_format_before_is_taken_and_its_engine_filled_again() {
+    for engine in ENGINES {
+        let opened = Opened::new(engine);
+        fill(opened.store(), 0..100);
+        let before = contents(opened.store());
+        let opened = opened.try_reopen_after(|path| fs::write(path.join("format"), "kith-store 3\n").unwrap()).unwrap();
+        assert_eq!(fs::read_to_string(opened.directory().join("format")).unwrap(), "kith-store 4\n");
+        assert!(opened.directory().join(format!("engine-{engine}.aside")).exists());
+        opened.store().settle();
+        assert_eq!(contents(opened.store()), before);
+        assert_eq!(contents(opened.reopen().store()), before);
+    }
+}
+
+/// All bytes of the files in a folder.
+fn bytes_in(folder: &Path) -> Vec<u8> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { bytes_in(&path) } else { fs::read(path).unwrap() }).collect()
+}
+
+#[test]
+fn an_event_is_on_the_disk_once() {
+    for engine in ENGINES {
+        let opened = Opened::new(engine);
+        let text = |number: u32| format!("<what happened to {number}>").repeat(1 + number as usize % 300);
+        for number in 0..300 {
+            opened.store().commit(unit([event(number, text(number).as_bytes())])).unwrap();
+        }
+        opened.store().settle();
+        let rows = opened.store().scan(&Key::all_events(WORKSPACE).range(), usize::MAX).unwrap().rows;
+        let keys: Vec<Key> = rows.iter().map(|(key, _)| key.clone()).collect();
+        let values: Vec<Value> = opened.store().get(&keys).unwrap().into_iter().flatten().collect();
+        assert_eq!(rows.into_iter().map(|(_, value)| value).collect::<Vec<Value>>(), values);
+        let mut texts: Vec<String> = values.iter().map(|value| String::from_utf8(value.to_vec()).unwrap()).collect();
+        let mut expected: Vec<String> = (0..300).map(text).collect();
+        texts.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(texts, expected);
+        let opened = opened.reopen();
+        let held = bytes_in(&opened.directory().join(format!("engine-{engine}")));
+        assert!(!held.windows(18).any(|bytes| bytes == b"<what happened to "), "{engine} holds what happened");
+    }
+}
+
+/// Never a part of one event and a part of another: what is read is checked.
+#[test]
+fn an_event_that_is_not_where_it_was_is_an_error() {
+    for engine in ENGINES {
+        let opened = Opened::new(engine);
+        for number in 0..10 {
+            opened.store().commit(unit([event(number, &[number as u8; 300])])).unwrap();
+        }
+        opened.store().settle();
+        let events = Key::all_events(WORKSPACE).range();
+        assert_eq!(opened.store().scan(&events, 100).unwrap().rows.len(), 10);
+        let segment = segments(opened.directory()).remove(0);
+        let at = fs::read(&segment).unwrap().windows(300).position(|bytes| bytes == [4; 300]).unwrap();
+        change_byte(&segment, at + 100);
+        let error = opened.store().scan(&events, 100).unwrap_err();
+        assert!(matches!(&error, ReadError::Corrupt { problem, .. } if problem.contains("where an event")), "{error}");
     }
 }
 
@@ -197,7 +273,7 @@ fn a_unit_torn_at_the_end_is_cut_off() {
         let folder = tempfile::tempdir().unwrap();
         let kept = folder.path().join("kept");
         let opened = opened.try_reopen_after(|path| fs::rename(path.join(&engine_folder), &kept).unwrap()).unwrap();
-        opened.store().commit(unit([put(key(1), b"torn"), append(b"torn")])).unwrap();
+        opened.store().commit(unit([put(key(1), b"torn"), event(1, b"torn")])).unwrap();
         let tear = |path: &Path| {
             fs::remove_dir_all(path.join(&engine_folder)).unwrap();
             fs::rename(&kept, path.join(&engine_folder)).unwrap();
