@@ -77,6 +77,7 @@ pub(crate) fn read(text: &str, need: Need) -> Option<Free> {
     }
     let (text, mut zone) = named_zone(text)?;
     let mut tokens = tokens(&names::without_weekday(&text));
+    point_clock(&mut tokens);
     let clock_ms = clock(&mut tokens, &mut zone)?;
     let Dates { readings, clarity, has_name } = date(&tokens)?;
     if need == Need::MonthName && !has_name {
@@ -216,6 +217,24 @@ fn is_word(token: Option<&Token>, words: &[&str]) -> bool {
 
 fn is_sign(token: Option<&Token>, sign: char) -> bool {
     token == Some(&Token::Sign(sign))
+}
+
+/// Make colons of the points in a time of day behind a date, as Oracle, Finns and Italians write it: `05-JAN-26 10.30.00.000000 AM`.
+fn point_clock(tokens: &mut [Token]) {
+    let is_part = |at: usize| matches!(tokens.get(at), Some(Token::Number { digits: 1 | 2, .. }));
+    let is_minute = |at: usize| matches!(tokens.get(at), Some(Token::Number { digits: 2, .. }));
+    // The five before are the three parts of a date and what stands between them.
+    let begins = |at: &usize| {
+        let is_behind = is_sign(tokens.get(at - 1), ' ') && is_part(*at) && is_sign(tokens.get(at + 1), '.');
+        let end = tokens.get(at + 3);
+        is_behind && is_minute(at + 2) && (end.is_none() || is_sign(end, ' ') || is_sign(end, '.'))
+    };
+    let Some(start) = (6..tokens.len()).find(begins) else { return };
+    let has_seconds = is_sign(tokens.get(start + 3), '.') && is_minute(start + 4);
+    tokens[start + 1] = Token::Sign(':');
+    if has_seconds {
+        tokens[start + 3] = Token::Sign(':');
+    }
 }
 
 /// Take the time of day and what follows it out of the tokens; midnight where there is none, `None` for one that does not exist.

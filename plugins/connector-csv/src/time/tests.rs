@@ -388,3 +388,29 @@ fn a_time_that_is_none_says_what_was_read_and_what_to_do() {
     let format = why("05.01.2026", "%Y-%m-%d", None);
     assert!(format.contains("`auto` would read it as 2026-01-05"), "{format}");
 }
+
+/// Points between the parts of a time of day, as Oracle and Finns write it, behind a date and nowhere else.
+#[test]
+fn a_time_of_day_may_have_points() {
+    let hour = 3_600_000;
+    for (text, expected) in [
+        ("05-JAN-26 10.00.00.000000 AM", DAY + 10 * hour),
+        ("05-JAN-26 03.30.00.500000 PM +01:00", DAY + 14 * hour + 1_800_500),
+        ("05-JAN-2026 10.30", DAY + 10 * hour + 1_800_000),
+        ("5.1.2026 klo 10.30", DAY + 10 * hour + 1_800_000),
+        ("5.1.2026 10.30.15", DAY + 10 * hour + 1_815_000),
+        ("2026-01-05 10.30.15", DAY + 10 * hour + 1_815_000),
+        ("2026. 1. 5.", DAY),
+        ("2026. 1. 5. 10:00", DAY + 10 * hour),
+        ("5. 1. 2026", DAY),
+    ] {
+        assert_eq!(read_as("auto", text), Some(expected), "{text}");
+    }
+    for minute in 0..1440 {
+        let (hours, minutes) = (minute / 60, minute % 60);
+        for date in ["5.1.2026", "05-JAN-26", "2026-01-05", "Jan 5, 2026", "5 January 2026"] {
+            let text = format!("{date} {hours:02}.{minutes:02}.07");
+            assert_eq!(read_as("auto", &text), Some(DAY + minute * 60_000 + 7_000), "{text}");
+        }
+    }
+}
