@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Reading;
 use crate::charset::Charset;
-use crate::column::{Numbers, Times};
+use crate::column::{Ids, Numbers, Times};
 use crate::encoding::{self, Piece, Source};
+use crate::envelope;
 use crate::event::{Exactness, Seen};
 use crate::foreign;
 use crate::json_records::{Position, Skip};
@@ -62,6 +63,21 @@ pub(crate) struct Start {
     pub(crate) at: usize,
     /// Lines before it.
     pub(crate) lines: u64,
+    /// Which array of the one object that the file is holds the rows.
+    pub(crate) envelope: Option<String>,
+}
+
+impl Start {
+    /// Begin with the first row inside the object that the file is, where it is one.
+    fn open(&mut self, settings: &Settings, text: &[u8], complete: bool) -> Result<(), Rejection> {
+        let mapping = settings.mapping()?;
+        let Some((name, at)) = envelope::find(text, complete, settings.rows.as_deref(), &mapping)? else {
+            return Ok(());
+        };
+        self.lines = text[..at].iter().filter(|byte| **byte == b'\n').count() as u64;
+        (self.at, self.envelope) = (at, Some(name));
+        Ok(())
+    }
 }
 
 /// Find out what the file is.
@@ -107,7 +123,11 @@ pub(crate) fn begin(settings: &Settings, request: &Request) -> Result<Start, Rej
         is_typed,
         is_delimiter_found: delimiter.is_none(),
     };
-    Ok(Start { begun, mark: found.mark, at, lines })
+    let mut start = Start { begun, mark: found.mark, at, lines, envelope: None };
+    if format == Format::Json && !request.is_replay() {
+        start.open(settings, &text.bytes, complete)?;
+    }
+    Ok(start)
 }
 
 /// The bytes that are looked at, and whether they are all.
@@ -154,8 +174,17 @@ pub(crate) struct Progress {
     pub(crate) header: Option<Vec<String>>,
     /// Lines already behind us.
     pub(crate) line: u64,
-    /// Records behind us, the header not among them.
+    /// Records behind us, the header and blank rows not among them.
     pub(crate) rows: u64,
+    /// Rows of which every field is empty.
+    #[serde(default)]
+    pub(crate) blank: u64,
+    /// Of columns that are ids, by name.
+    #[serde(default)]
+    ids: BTreeMap<String, Ids>,
+    /// Which array of the one object that the file is holds the rows.
+    #[serde(default)]
+    pub(crate) envelope: Option<String>,
     /// Inside a record that is too long and already reported: whatever comes is dropped up to its end.
     pub(crate) skipping: bool,
     pub(crate) skip: Skip,
@@ -200,7 +229,8 @@ impl Progress {
     pub(crate) fn seen(&mut self, columns: &[String]) -> Seen {
         let numbers = columns.iter().map(|column| self.numbers.remove(column).unwrap_or_default()).collect();
         let dates = columns.iter().map(|column| self.dates.remove(column).unwrap_or_default()).collect();
-        Seen { numbers, dates, times: std::mem::take(&mut self.times), refusing: self.refusing }
+        let ids = columns.iter().map(|column| self.ids.remove(column).unwrap_or_default()).collect();
+        Seen { numbers, dates, times: std::mem::take(&mut self.times), refusing: self.refusing, ids }
     }
 
     pub(crate) fn note_seen(&mut self, mapping: &Mapping, seen: Seen) {
@@ -208,6 +238,8 @@ impl Progress {
         self.numbers.retain(|_, numbers| *numbers != Numbers::default());
         self.dates = mapping.columns.iter().cloned().zip(seen.dates).collect();
         self.dates.retain(|_, dates| *dates != Times::default());
+        self.ids = mapping.columns.iter().cloned().zip(seen.ids).collect();
+        self.ids.retain(|_, ids| *ids != Ids::default());
         self.refusing = seen.refusing;
         self.times = seen.times;
         self.time_column = mapping.time.as_ref().map(|time| time.template.name(&mapping.columns));
@@ -227,6 +259,16 @@ impl Progress {
         }
         if let (Some(column), Some(note)) = (&self.time_column, self.times.note()) {
             notes.push((format!("column {column}"), note));
+        }
+        for (column, ids) in &self.ids {
+            notes.extend(ids.note().map(|note| (format!("column {column}"), note)));
+        }
+        if self.blank > 0 {
+            notes.push(("blank rows".to_owned(), format!("{} skipped, in which every cell is empty", self.blank)));
+        }
+        if let Some(name) = &self.envelope {
+            let note = format!("the items of `{name}` in the one object that the file is");
+            notes.push(("rows".to_owned(), note));
         }
         if self.refusing > 0 {
             let note = format!(

@@ -4,11 +4,13 @@
 //! A value that can be read one way only is read that way. One that can be read in two is read as the column's other values are,
 //! where all of those that show a way show the same; otherwise it is set aside, with the setting that decides.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::event::Problem;
 use crate::number::{self, Decimal, Number, NumberError, Style};
-use crate::time::{self, DateOrder, Order, TimeError, TimeFormat};
+use crate::time::{self, DateOrder, Moments, Order, Orders, TimeError, TimeFormat};
 use crate::zone::Zone;
 
 /// The two ways in which a column may be written, with the first value that shows each.
@@ -48,10 +50,66 @@ pub(crate) struct Numbers {
 
 /// What is seen of the column of times.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Times {
-    /// Day first, month first.
-    order: Ways,
+    /// The first value that is no date with the day first, with the month first, and with the year first. What is left is the order of
+    /// the column: so `13/01/26` and `01/02/85` together show that the day is first, and neither does alone.
+    excluded: [Option<String>; 3],
     ambiguous: u64,
+    /// The first value in which the day was taken to be first because of points.
+    assumed: Option<String>,
+}
+
+/// What is seen of a column of ids.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ids {
+    /// How many had `.0` behind them, and the first of them.
+    floats: u64,
+    float: Option<String>,
+}
+
+impl Ids {
+    /// Read an id. A whole number with `.0` behind it is that number, since a data frame or a spreadsheet makes `5001.0` of the id
+    /// `5001` where another row of the column has none; the two would be two people.
+    pub(crate) fn read<'t>(&mut self, text: Cow<'t, str>) -> Result<Cow<'t, str>, Problem> {
+        let trimmed = text.trim();
+        if is_cut(trimmed) {
+            let message = format!(
+                "`{}` is an id that a spreadsheet has cut: its last digits are lost, and other ids would be the same; make the column \
+                 a text where the file comes from and export it again",
+                crop(trimmed)
+            );
+            return Err(Problem::new("lost-digits", message));
+        }
+        let Some(whole) = whole_of_float(trimmed).map(str::to_owned) else { return Ok(text) };
+        self.floats += 1;
+        self.float.get_or_insert_with(|| crop(trimmed).to_owned());
+        Ok(Cow::Owned(whole))
+    }
+
+    /// What a person is told of the column; `None` where nothing was changed.
+    pub(crate) fn note(&self) -> Option<String> {
+        let float = self.float.as_ref()?;
+        let whole = whole_of_float(float).unwrap_or_default();
+        Some(format!("{} ids such as `{float}` are taken as the whole number, `{whole}`", self.floats))
+    }
+}
+
+/// The whole number of `5001.0`; `None` for what may be another id, such as `007.0` or `5001.5`.
+fn whole_of_float(text: &str) -> Option<&str> {
+    let (whole, fraction) = text.split_once('.')?;
+    let is_whole = whole == "0" || !whole.starts_with('0');
+    let is_number = !whole.is_empty() && whole.bytes().all(|byte| byte.is_ascii_digit());
+    (is_whole && is_number && !fraction.is_empty() && fraction.bytes().all(|byte| byte == b'0')).then_some(whole)
+}
+
+/// Whether a text is a number as spreadsheets show one of more than eleven digits: `4.91512E+12`.
+fn is_cut(text: &str) -> bool {
+    let Some((mantissa, exponent)) = text.split_once("E+") else { return false };
+    let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let (whole, fraction) = mantissa.split_once(['.', ',']).unwrap_or((mantissa, "0"));
+    let is_mantissa = whole.len() == 1 && are_digits(whole) && !fraction.is_empty() && are_digits(fraction);
+    is_mantissa && (1..=3).contains(&exponent.len()) && are_digits(exponent)
 }
 
 impl Numbers {
@@ -139,58 +197,104 @@ impl Times {
         zone: &Zone,
         set: Option<DateOrder>,
     ) -> Result<i64, Problem> {
-        let shown = self.order.shown().map(|is_day| if is_day { DateOrder::DayFirst } else { DateOrder::MonthFirst });
-        let order = set.map_or(Order::Auto(shown), Order::Set);
+        let order = set.map_or(Order::Auto(self.left()), Order::Set);
         match time::read(text, formats, zone, order) {
             Ok(time) => {
-                if let (Some(order), None) = (time.order, set) {
-                    self.order.note(order == DateOrder::DayFirst, text);
+                if set.is_none() {
+                    self.note_orders(time.orders, text);
+                    if time.is_assumed {
+                        self.assumed.get_or_insert_with(|| crop(text).to_owned());
+                    }
                 }
                 Ok(time.at)
             }
-            Err(TimeError::Ambiguous { day_first, month_first }) => {
+            Err(TimeError::Ambiguous(moments)) => {
                 self.ambiguous += 1;
-                Err(self.ambiguous(text, day_first, month_first))
+                let problem = self.ambiguous(text, moments);
+                self.note_orders(Orders(moments.map(|moment| moment.is_some())), text);
+                Err(problem)
             }
-            Err(TimeError::NotATime) => {
-                let message = format!("the time `{}` has none of the configured formats", crop(text));
-                Err(Problem::new("bad-time", message))
-            }
+            Err(error) => Err(Problem::new("bad-time", time::reason(text, formats, error, set))),
         }
     }
 
-    fn ambiguous(&self, text: &str, day_first: i64, month_first: i64) -> Problem {
-        let others = match (&self.order.first, &self.order.second) {
-            (Some(day), Some(month)) => format!("and the column holds both `{day}` and `{month}`"),
-            _ => "and no other value of the column shows which".to_owned(),
+    /// The orders that all values so far can have.
+    fn left(&self) -> Orders {
+        Orders([0, 1, 2].map(|order| self.excluded[order].is_none()))
+    }
+
+    fn note_orders(&mut self, orders: Orders, text: &str) {
+        for order in DateOrder::ALL.into_iter().filter(|order| !orders.has(*order)) {
+            self.excluded[order as usize].get_or_insert_with(|| crop(text).to_owned());
+        }
+    }
+
+    /// Two values between which the column's orders contradict one another.
+    fn contradiction(&self) -> Option<(&str, &str)> {
+        let [day, month, year] = &self.excluded;
+        let (not_day, not_month, not_year) = (day.as_deref()?, month.as_deref()?, year.as_deref()?);
+        Some((not_month, if not_day == not_month { not_year } else { not_day }))
+    }
+
+    fn ambiguous(&self, text: &str, moments: Moments) -> Problem {
+        let others = match self.contradiction() {
+            Some((one, other)) => format!("and the column holds both `{one}` and `{other}`"),
+            None => "and no other value of the column shows which".to_owned(),
         };
+        let orders = Orders(moments.map(|moment| moment.is_some()));
+        let readings = orders
+            .iter()
+            .filter_map(|order| Some(format!("{} with the {}", day(moments[order as usize]?), order.words())));
         let message = format!(
-            "the time `{}` is {} with the day first and {} with the month first, {others}; set its `order` to `day-first` or `month-first`",
+            "the time `{}` is {}, {others}; set its `order` to {}",
             crop(text),
-            day(day_first),
-            day(month_first)
+            listed(&readings.collect::<Vec<_>>(), "and"),
+            settings(orders)
         );
         Problem::new("ambiguous-time", message)
     }
 
     /// What a person is told of the column; `None` where nothing was assumed.
     pub(crate) fn note(&self) -> Option<String> {
-        let order = match (&self.order.first, &self.order.second) {
-            (Some(day), None) => Some(format!("day first, as in `{day}`")),
-            (None, Some(month)) => Some(format!("month first, as in `{month}`")),
-            (Some(day), Some(month)) => Some(format!("day first and month first, as in `{day}` and `{month}`")),
+        let order = match (self.left().only(), self.contradiction()) {
+            (Some(only), _) => {
+                // What rules out the other one of the two usual orders shows this one.
+                let shown = [&self.excluded[usize::from(only == DateOrder::Day)], &self.excluded[2]];
+                let shown = shown.into_iter().flatten().next().map(String::as_str).unwrap_or_default();
+                Some(format!("{}, as in `{shown}`", only.words()))
+            }
+            (None, Some((one, other))) => {
+                Some(format!("several orders of day, month and year, as in `{one}` and `{other}`"))
+            }
             (None, None) => None,
         };
+        let left = if self.left() == Orders([false; 3]) { Orders::ALL } else { self.left() };
         let ambiguous = (self.ambiguous > 0)
-            .then(|| format!("{} ambiguous; set its `order` to `day-first` or `month-first`", self.ambiguous));
-        let notes: Vec<String> = order.into_iter().chain(ambiguous).collect();
+            .then(|| format!("{} ambiguous; set its `order` to {}", self.ambiguous, settings(left)));
+        let assumed = self.assumed.as_ref().map(|text| {
+            format!("the day first between points, as in `{text}`; set its `order` to `year-first` where the year is")
+        });
+        let notes: Vec<String> = order.into_iter().chain(ambiguous).chain(assumed).collect();
         (!notes.is_empty()).then(|| notes.join("; "))
     }
 
     /// The same without counts.
     pub(crate) fn evidence(self) -> Times {
-        Times { order: self.order, ambiguous: 0 }
+        Times { ambiguous: 0, ..self }
     }
+}
+
+/// `a`, `a and b`, `a, b and c`.
+fn listed(items: &[String], word: &str) -> String {
+    match items {
+        [before @ .., last] if !before.is_empty() => format!("{} {word} {last}", before.join(", ")),
+        items => items.join(""),
+    }
+}
+
+/// The values of `order` to choose from.
+fn settings(orders: Orders) -> String {
+    listed(&orders.iter().map(|order| format!("`{}`", order.name())).collect::<Vec<_>>(), "or")
 }
 
 /// The day of a moment, for a message.

@@ -102,6 +102,11 @@ pub(crate) fn has_no_cents(currency: &str) -> bool {
     WITHOUT_CENTS.split(' ').any(|without| without == currency)
 }
 
+/// Whether the currency is of China or Japan, where no comma stands before a fraction.
+pub(crate) fn has_no_comma(currency: &str) -> bool {
+    matches!(currency, "¥" | "￥" | "CNY" | "CNH")
+}
+
 fn code(text: &str) -> Option<String> {
     let upper = text.trim().to_uppercase();
     CODES.split_ascii_whitespace().find(|code| *code == upper).map(str::to_owned)

@@ -9,7 +9,7 @@ use kith_plugin_sdk::{Event, Identifier, Timestamp};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::column::{Numbers, Times};
+use crate::column::{Ids, Numbers, Times};
 use crate::json;
 use crate::settings::{ColumnId, Field, Mapping, NameSource, Part, Template};
 use crate::value::{self, is_nothing};
@@ -39,6 +39,8 @@ pub(crate) struct Seen {
     pub(crate) times: Times,
     /// Rows whose trait `consent` is no object of purposes, and so refuses everything.
     pub(crate) refusing: u64,
+    /// Of columns that are ids, by the same numbers.
+    pub(crate) ids: Vec<Ids>,
 }
 
 /// A field of a line.
@@ -98,6 +100,34 @@ impl<'r> Row<'r> {
 
     /// A template's text; `None` where one of its columns is empty.
     fn text(&self, mapping: &Mapping, template: &Template) -> Result<Option<Cow<'r, str>>, Problem> {
+        self.joined(mapping, template, |_, text| Ok(text))
+    }
+
+    /// The same of a template that is an id.
+    fn id(&self, mapping: &Mapping, template: &Template, seen: &mut [Ids]) -> Result<Option<Cow<'r, str>>, Problem> {
+        self.joined(mapping, template, |column, text| {
+            seen[column].read(text).map_err(|problem| problem_in(&mapping.columns[column], problem))
+        })
+    }
+
+    /// The same of a template that is a time, which a database may have wrapped.
+    fn time(&self, mapping: &Mapping, template: &Template) -> Result<Option<Cow<'r, str>>, Problem> {
+        if let [Part::Column(column)] = template.parts[..]
+            && let Cell::Json(value @ Value::Object(_)) = self.cell(mapping, column)
+            && let Some(text) = json::dated(value)
+        {
+            return Ok(Some(Cow::Owned(text)));
+        }
+        self.text(mapping, template)
+    }
+
+    /// What `read` makes of the text of each column, and the constants between.
+    fn joined(
+        &self,
+        mapping: &Mapping,
+        template: &Template,
+        mut read: impl FnMut(ColumnId, Cow<'r, str>) -> Result<Cow<'r, str>, Problem>,
+    ) -> Result<Option<Cow<'r, str>>, Problem> {
         let mut whole = String::new();
         for part in &template.parts {
             match part {
@@ -115,6 +145,7 @@ impl<'r> Row<'r> {
                         }
                         Cell::Json(value) => Cow::Owned(value.to_string()),
                     };
+                    let text = read(*column, text)?;
                     if template.parts.len() == 1 {
                         return Ok(Some(text));
                     }
@@ -124,6 +155,13 @@ impl<'r> Row<'r> {
         }
         Ok(Some(Cow::Owned(whole)))
     }
+}
+
+/// What spreadsheets make of a text that looks like a number, so that it stays a text: `="00123"`. `None` for another text.
+pub(crate) fn text_of_formula(text: &str) -> Option<String> {
+    let inner = text.strip_prefix("=\"")?.strip_suffix('"')?;
+    let plain = inner.replace("\"\"", "");
+    (!plain.contains('"')).then(|| inner.replace("\"\"", "\""))
 }
 
 /// Whether a field is a number or truth value as JSON writes it.
@@ -144,7 +182,7 @@ fn find<'v>(object: &'v Map<String, Value>, path: &str) -> Option<&'v Value> {
 pub(crate) fn read(row: &Row<'_>, mapping: &Mapping, seen: &mut Seen) -> Result<Event, Problem> {
     let mut event = Event { kind: mapping.kind, ..Event::default() };
     for (kind, template) in &mapping.identifiers {
-        if let Some(value) = row.text(mapping, template)?.filter(|value| !value.trim().is_empty()) {
+        if let Some(value) = row.id(mapping, template, &mut seen.ids)?.filter(|value| !value.trim().is_empty()) {
             event.identifiers.push(Identifier::new(kind.clone(), value));
         }
     }
@@ -159,7 +197,7 @@ pub(crate) fn read(row: &Row<'_>, mapping: &Mapping, seen: &mut Seen) -> Result<
     event.traits = traits(row, mapping, seen)?;
     event.message_id = match &mapping.message_id {
         None => None,
-        Some(template) => match row.text(mapping, template)? {
+        Some(template) => match row.id(mapping, template, &mut seen.ids)? {
             Some(id) if id.len() <= MAX_MESSAGE_ID_BYTES => Some(id.into_owned()),
             Some(id) => {
                 let message =
@@ -187,12 +225,14 @@ fn name(row: &Row<'_>, mapping: &Mapping) -> Result<String, Problem> {
 
 fn time(row: &Row<'_>, mapping: &Mapping, seen: &mut Times) -> Result<Option<Timestamp>, Problem> {
     let Some(column) = &mapping.time else { return Ok(None) };
-    let Some(text) = row.text(mapping, &column.template)?.filter(|text| !is_nothing(text.trim())) else {
+    let Some(text) = row.time(mapping, &column.template)?.filter(|text| !is_nothing(text.trim())) else {
         return Err(Problem::new("missing-time", "the column of the time is empty"));
     };
     let text = text.trim();
     let form = &column.form;
-    let time = seen.read(text, &form.formats, &form.zone, form.order)?;
+    let time = seen
+        .read(text, &form.formats, &form.zone, form.order)
+        .map_err(|problem| problem_in(&column.template.name(&mapping.columns), problem))?;
     // A year that RFC 3339 cannot write is no time.
     let shifted = time.checked_add(mapping.shift_ms).filter(|shifted| Local::from_utc(*shifted).is_some());
     shifted.map(Some).ok_or_else(|| Problem::new("bad-time", format!("the time `{text}` is shifted out of range")))

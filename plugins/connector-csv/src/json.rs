@@ -38,6 +38,19 @@ pub(crate) fn written(value: &Value) -> String {
     }
 }
 
+/// The time in what databases wrap one in: `{"$date": "2026-11-03T10:00:00Z"}`, `{"$date": {"$numberLong": "1793700000000"}}`,
+/// `{"_seconds": 1793700000}`.
+pub(crate) fn dated(value: &Value) -> Option<String> {
+    match value {
+        Value::Object(object) => {
+            ["$date", "$numberLong", "seconds", "_seconds"].into_iter().find_map(|key| dated(object.get(key)?))
+        }
+        Value::String(text) => Some(digits(text).unwrap_or(plain(text)).to_owned()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
 /// The object of a line, and what was odd in it.
 pub(crate) fn object(line: &str) -> Result<(Map<String, Value>, Vec<String>), Unreadable> {
     let document = json::read_as(line.as_bytes(), Duplicates::Kept, Numbers::Kept)?;

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Where in the file the window stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Default, Serialize, Deserialize)]
 pub(crate) enum Position {
     /// Nothing but spaces so far.
     #[default]
@@ -16,6 +16,8 @@ pub(crate) enum Position {
     Array,
     /// Behind it.
     End,
+    /// Behind all that is looked at: whatever comes means nothing.
+    Closed,
 }
 
 /// What stands at the beginning of the window.

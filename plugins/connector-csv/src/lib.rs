@@ -20,6 +20,7 @@ mod charset;
 mod column;
 mod currency;
 mod encoding;
+mod envelope;
 mod event;
 mod foreign;
 mod header;
@@ -76,6 +77,10 @@ impl Connector for Csv {
                 let start = begin::begin(&settings, &request)?;
                 (mark, at) = (start.mark, start.at);
                 progress.line = start.lines;
+                if start.envelope.is_some() {
+                    progress.position = json_records::Position::Array;
+                    progress.envelope.clone_from(&start.envelope);
+                }
                 progress.begun = Some(start.begun);
                 begin::learn(&settings, &request, &start, &mut progress)?;
                 start.begun
@@ -85,6 +90,9 @@ impl Connector for Csv {
         let mut reading = Reading::new(&settings, begun, &piece, request.complete, progress)?;
         reading.at = at;
         reading.run()?;
+        if request.complete {
+            reading.insist_on_end()?;
+        }
 
         let consumed = piece.input_bytes(reading.at) as u64;
         let progress = reading.progress();
@@ -117,6 +125,8 @@ struct Reading<'p> {
     dialect: Dialect,
     exactness: Exactness,
     short_rows: ShortRows,
+    /// The configuration says which array of an object holds the rows.
+    chosen_rows: bool,
     duplicates: header::Duplicates,
     mapping: Mapping,
     /// A header line is still to come.
@@ -169,6 +179,7 @@ impl<'p> Reading<'p> {
             dialect: begun.dialect,
             exactness: begun.exactness(),
             short_rows: settings.short_rows,
+            chosen_rows: settings.rows.is_some(),
             duplicates: settings.duplicate_columns,
             header_line: is_csv && settings.header && progress.header.is_none(),
             columns: &settings.columns,
@@ -208,6 +219,12 @@ impl<'p> Reading<'p> {
             let rest = &piece.bytes[self.at..];
             if self.progress.skipping {
                 self.skip(rest);
+                continue;
+            }
+            if self.progress.envelope.is_some() && self.progress.position >= json_records::Position::End {
+                if !self.close_envelope(rest)? {
+                    return Ok(());
+                }
                 continue;
             }
             // What is found may depend on the record alone and not on where the input happens to be cut, so never look further.
@@ -277,6 +294,40 @@ impl<'p> Reading<'p> {
         }
     }
 
+    /// Look at what stands behind the rows of an object; whether it was passed, or more of it is to come.
+    fn close_envelope(&mut self, rest: &[u8]) -> Result<bool, Rejection> {
+        if self.chosen_rows || self.progress.position == json_records::Position::Closed {
+            self.progress.position = json_records::Position::Closed;
+            self.pass(rest);
+            return Ok(true);
+        }
+        let window = &rest[..rest.len().min(MAX_RECORD_BYTES)];
+        let is_all = rest.len() <= MAX_RECORD_BYTES;
+        if is_all && !self.complete {
+            return Ok(false);
+        }
+        let name = self.progress.envelope.clone().unwrap_or_default();
+        if let Some(message) = envelope::problem_behind(window, is_all, &name)? {
+            self.refuse(window, Problem::new("invalid-json", message))?;
+        }
+        self.progress.position = json_records::Position::Closed;
+        self.pass(rest);
+        Ok(true)
+    }
+
+    /// Say that a list is not closed where the file ends: rows that stood behind are missing.
+    fn insist_on_end(&mut self) -> Result<(), Rejection> {
+        let is_open = match self.progress.position {
+            json_records::Position::Array => true,
+            json_records::Position::End => self.progress.envelope.is_some(),
+            _ => false,
+        };
+        if is_open && !self.progress.skipping {
+            self.refuse(b"", Problem::new("invalid-json", envelope::NOT_CLOSED))?;
+        }
+        Ok(())
+    }
+
     fn skip(&mut self, rest: &[u8]) {
         let is_item = self.progress.position == json_records::Position::Array;
         let end =
@@ -312,12 +363,9 @@ impl<'p> Reading<'p> {
 
     /// Make an event of a record, or set it aside. Blank lines are nothing.
     fn take(&mut self, record: &[u8], spans: &[FieldSpan]) -> Result<(), Rejection> {
-        let is_blank = match spans {
-            [] => true,
-            [only] => !only.is_quoted && record[only.span.clone()].iter().all(u8::is_ascii_whitespace),
-            _ => false,
-        };
-        if is_blank {
+        if record::is_blank(record, spans) {
+            // Before the header is nobody's table, and an empty line of one field is no row.
+            self.progress.blank += u64::from(!self.header_line && self.format == Format::Csv && !spans.is_empty());
             return Ok(());
         }
         if self.header_line {
@@ -397,7 +445,10 @@ impl<'p> Reading<'p> {
             if self.dialect.escape == Escape::Backslash && text.contains('\\') && text != "\\N" {
                 text = Cow::Owned(record::unescape(&text));
             }
-            Ok(FieldText { text, is_quoted: field.is_quoted })
+            match event::text_of_formula(&text) {
+                Some(text) => Ok(FieldText { text: Cow::Owned(text), is_quoted: true }),
+                None => Ok(FieldText { text, is_quoted: field.is_quoted }),
+            }
         };
         spans.iter().map(field).collect()
     }

@@ -80,8 +80,9 @@ impl TimeForm {
             zone: Zone::parse(zone)?,
             order: match order {
                 OrderSetting::Auto => None,
-                OrderSetting::DayFirst => Some(DateOrder::DayFirst),
-                OrderSetting::MonthFirst => Some(DateOrder::MonthFirst),
+                OrderSetting::DayFirst => Some(DateOrder::Day),
+                OrderSetting::MonthFirst => Some(DateOrder::Month),
+                OrderSetting::YearFirst => Some(DateOrder::Year),
             },
         })
     }

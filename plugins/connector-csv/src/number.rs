@@ -3,7 +3,7 @@
 //! Pure. A number keeps its digits. A text that is one number with a decimal point and another with a decimal comma (`1.234`) is
 //! ambiguous, and [`read`] never chooses: the caller knows the column's other values or the configuration. Leaves that to `column`.
 
-use crate::currency::{currency, has_no_cents};
+use crate::currency::{currency, has_no_cents, has_no_comma};
 
 /// The sign between whole and fraction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +94,11 @@ pub(crate) fn read(text: &str, style: Style) -> Result<Number, NumberError> {
             // Money without cents has no fraction of three digits either.
             (Some(point), Some(comma)) if around.currency.as_deref().is_some_and(has_no_cents) => {
                 if comma.contains('.') { (Some(Decimal::Point), point) } else { (Some(Decimal::Comma), comma) }
+            }
+            (Some(point), Some(comma))
+                if comma.contains('.') && around.currency.as_deref().is_some_and(has_no_comma) =>
+            {
+                (Some(Decimal::Point), point)
             }
             (Some(point), Some(comma)) => {
                 return Err(NumberError::Ambiguous { with_point: finish(&point), with_comma: finish(&comma) });

@@ -61,6 +61,11 @@ pub(crate) enum Found {
     BrokenQuoting,
 }
 
+/// Whether every field of a record is empty, or spaces: spreadsheets write such rows behind the last one, and between tables.
+pub(crate) fn is_blank(record: &[u8], fields: &[FieldSpan]) -> bool {
+    fields.iter().all(|field| record[field.span.clone()].iter().all(u8::is_ascii_whitespace))
+}
+
 /// Find the first record of `bytes` and put its fields into `fields`. `complete` says that nothing follows `bytes`.
 pub(crate) fn find(bytes: &[u8], dialect: Dialect, complete: bool, fields: &mut Vec<FieldSpan>) -> Found {
     fields.clear();

@@ -30,7 +30,7 @@ const MAX_RECORDS: usize = 200;
 
 /// How the file is cut. `sample` is its beginning, all of it if `complete`.
 pub(crate) fn dialect(wanted: &Wanted<'_>, sample: &[u8], complete: bool) -> Dialect {
-    let line_end = line_end(sample, complete);
+    let line_end = line_end(sample, wanted.quote, complete);
     let delimiters: Vec<Delimiter> = match wanted.delimiter {
         Some(delimiter) => vec![delimiter],
         None => DELIMITERS.into_iter().map(Delimiter::Byte).collect(),
@@ -65,11 +65,18 @@ pub(crate) fn dialect(wanted: &Wanted<'_>, sample: &[u8], complete: bool) -> Dia
     )
 }
 
-/// A file without any `\n` has lines that `\r` ends.
-fn line_end(sample: &[u8], complete: bool) -> LineEnd {
+/// A file whose lines, outside of quotes, have no `\n` has lines that `\r` ends.
+fn line_end(sample: &[u8], quote: Option<u8>, complete: bool) -> LineEnd {
     let looked_at = if complete { sample } else { sample.strip_suffix(b"\r").unwrap_or(sample) };
-    let has_return = looked_at.contains(&b'\r');
-    if has_return && !sample.contains(&b'\n') { LineEnd::Return } else { LineEnd::Feed }
+    let ends = |byte: u8| {
+        let mut is_quoted = false;
+        let is_end = |at: &u8| {
+            is_quoted ^= Some(*at) == quote;
+            !is_quoted && *at == byte
+        };
+        looked_at.iter().any(is_end)
+    };
+    if ends(b'\r') && !ends(b'\n') { LineEnd::Return } else { LineEnd::Feed }
 }
 
 /// How well a dialect fits; the greater the better, field by field.
@@ -99,9 +106,7 @@ fn score(dialect: Dialect, columns: &Columns<'_>, sample: &[u8], complete: bool)
                 continue;
             }
         };
-        let is_blank = matches!(&spans[..], [] | [FieldSpan { is_quoted: false, .. }])
-            && rest[..end].iter().all(u8::is_ascii_whitespace);
-        if !is_blank {
+        if !record::is_blank(&rest[..end], &spans) {
             if fields == 0 {
                 fields = spans.len();
                 has_columns = fits(columns, rest, &spans);

@@ -22,6 +22,8 @@ pub(crate) struct Settings {
     pub(crate) format: Option<Format>,
     #[serde(default = "auto")]
     delimiter: String,
+    /// Which array of the one object that a JSON file is holds its rows.
+    pub(crate) rows: Option<String>,
     #[serde(default = "double_quote")]
     quote: String,
     #[serde(default = "auto")]
@@ -234,6 +236,7 @@ pub(crate) enum OrderSetting {
     Auto,
     DayFirst,
     MonthFirst,
+    YearFirst,
 }
 
 fn auto() -> String {

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 
 use crate::{Csv, MAX_RECORD_BYTES};
 
+mod exports;
 mod files;
+mod senders;
 
 const BASE: i64 = 1_793_527_200_000; // 2026-11-01T10:00:00Z
 const AWKWARD: &str = include_str!("../fixtures/awkward.csv");

@@ -7,12 +7,14 @@ mod count;
 mod era;
 mod free;
 mod pattern;
+mod reason;
 
 use kith_plugin_sdk::time::{Form, parse_rfc3339};
 use kith_plugin_sdk::{Failure, Timestamp};
 
-use self::free::{Free, Need};
+use self::free::{Clarity, Free, Need};
 use self::pattern::Item;
+pub(crate) use self::reason::reason;
 use crate::zone::{Local, Zone};
 
 /// How a time is written.
@@ -33,18 +35,63 @@ pub(crate) enum TimeFormat {
     Pattern(Vec<Item>),
 }
 
-/// Which of two numbers before a year is the day.
+/// Which of three numbers stands first. The year, where it has two digits; one of four digits shows itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DateOrder {
-    DayFirst,
-    MonthFirst,
+    Day,
+    Month,
+    Year,
+}
+
+impl DateOrder {
+    pub(crate) const ALL: [DateOrder; 3] = [DateOrder::Day, DateOrder::Month, DateOrder::Year];
+
+    /// What the configuration calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            DateOrder::Day => "day-first",
+            DateOrder::Month => "month-first",
+            DateOrder::Year => "year-first",
+        }
+    }
+
+    /// How a message says it.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            DateOrder::Day => "day first",
+            DateOrder::Month => "month first",
+            DateOrder::Year => "year first",
+        }
+    }
+}
+
+/// Some of the three orders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Orders(pub(crate) [bool; 3]);
+
+impl Orders {
+    pub(crate) const ALL: Orders = Orders([true; 3]);
+
+    pub(crate) fn has(self, order: DateOrder) -> bool {
+        self.0[order as usize]
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = DateOrder> {
+        DateOrder::ALL.into_iter().filter(move |order| self.has(*order))
+    }
+
+    /// The one that there is.
+    pub(crate) fn only(self) -> Option<DateOrder> {
+        let mut orders = self.iter();
+        orders.next().filter(|_| orders.next().is_none())
+    }
 }
 
 /// What is known of the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// Nothing but what other values of the column show.
-    Auto(Option<DateOrder>),
+    /// Those that all values of the column so far could have; none where they contradict one another.
+    Auto(Orders),
     /// The configuration says it.
     Set(DateOrder),
 }
@@ -53,17 +100,26 @@ pub(crate) enum Order {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Time {
     pub(crate) at: Timestamp,
-    /// The order that the text shows by itself.
-    pub(crate) order: Option<DateOrder>,
+    /// The orders in which the text is a date; all where its own is clear, since it shows none of others then.
+    pub(crate) orders: Orders,
+    /// The day was taken to stand first because of points, and nothing else says so.
+    pub(crate) is_assumed: bool,
 }
+
+/// The moments that a text is with the day, the month and the year first.
+pub(crate) type Moments = [Option<Timestamp>; 3];
 
 /// Why a text is no time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TimeError {
     /// It has none of the formats.
     NotATime,
-    /// It is one day with the day first and another with the month first.
-    Ambiguous { day_first: Timestamp, month_first: Timestamp },
+    /// It is written like a date, of a day that there is not.
+    NoSuchDay,
+    /// It is a date in these orders, and the configuration says another.
+    OtherOrder(Orders),
+    /// It is another day in each of several orders.
+    Ambiguous(Moments),
 }
 
 impl TimeFormat {
@@ -82,13 +138,16 @@ impl TimeFormat {
     }
 
     fn read(&self, text: &str, zone: &Zone, order: Order) -> Result<Time, TimeError> {
-        let plain = |at: Option<Timestamp>| at.map(|at| Time { at, order: None }).ok_or(TimeError::NotATime);
+        let plain = |at: Option<Timestamp>| at.map(clear).ok_or(TimeError::NotATime);
         match self {
             TimeFormat::Auto => {
                 if let Some(at) = rfc3339(text, zone).or_else(|| iso8601(text, zone)) {
-                    return Ok(Time { at, order: None });
+                    return Ok(clear(at));
                 }
-                decide(free::read(&era::years(text), Need::Anything), zone, order)
+                match decide(free::read(&era::years(text), Need::Anything), zone, order) {
+                    Err(TimeError::NotATime) => wrapped(text, zone, order),
+                    read => read,
+                }
             }
             TimeFormat::Rfc3339 => plain(rfc3339(text, zone)),
             TimeFormat::Rfc2822 => decide(free::read(text, Need::MonthName), zone, order),
@@ -109,7 +168,7 @@ pub(crate) fn read(text: &str, formats: &[TimeFormat], zone: &Zone, order: Order
         match format.read(plain.trim(), zone, order) {
             Ok(time) => return Ok(time),
             Err(TimeError::NotATime) => {}
-            Err(ambiguous) => error = ambiguous,
+            Err(other) => error = other,
         }
     }
     Err(error)
@@ -147,7 +206,7 @@ fn rfc3339(text: &str, zone: &Zone) -> Option<Timestamp> {
 /// languages.
 fn iso8601(text: &str, zone: &Zone) -> Option<Timestamp> {
     // `2026` alone is a year to ISO 8601, and in a column of times more often something else.
-    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+    if text.trim_matches(['"', '\'', '@', '/']).bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     let reading =
@@ -158,30 +217,66 @@ fn iso8601(text: &str, zone: &Zone) -> Option<Timestamp> {
     }
 }
 
+/// A time whose order is clear.
+fn clear(at: Timestamp) -> Time {
+    Time { at, orders: Orders::ALL, is_assumed: false }
+}
+
+/// What clients and databases wrap times in: `/Date(1790000000000)/`, `{"$date": …}`, quotes, `@` before a count, `:Z`.
+fn wrapped(text: &str, zone: &Zone, order: Order) -> Result<Time, TimeError> {
+    if text.starts_with('{') {
+        let object = serde_json::from_str(text).map_err(|_| TimeError::NotATime)?;
+        let inner = crate::json::dated(&object).filter(|inner| !inner.starts_with('{')).ok_or(TimeError::NotATime)?;
+        return TimeFormat::Auto.read(inner.trim(), zone, order);
+    }
+    let bare = text.trim_matches(['"', '\'']).trim();
+    if bare.len() < text.len() {
+        return TimeFormat::Auto.read(bare, zone, order);
+    }
+    // Digits alone were looked at: few of them are a year, a row's number, anything.
+    let has_more = bare.bytes().any(|byte| !matches!(byte, b'0'..=b'9' | b'.' | b',' | b'+' | b'-'));
+    let reading = has_more.then(|| kith_plugin_sdk::time::read(bare)).flatten().ok_or(TimeError::NotATime)?;
+    let at = match reading.offset_ms {
+        Some(_) => Some(reading.time()),
+        None => Local::from_utc(reading.local_ms).and_then(|local| zone.moment(local)),
+    };
+    let at = at.filter(|at| Local::from_utc(*at).is_some());
+    // Of a small number with an exponent, `1e3`, the same is true as of digits.
+    let is_count = reading.form != Form::Epoch || bare.contains(['(', '@']);
+    at.filter(|_| is_count).map(clear).ok_or(TimeError::NotATime)
+}
+
 fn decide(free: Option<Free>, zone: &Zone, order: Order) -> Result<Time, TimeError> {
-    let Some(Free { day_first, month_first, zone: own, is_named }) = free else { return Err(TimeError::NotATime) };
-    let moment = |local: Local| own.as_ref().unwrap_or(zone).moment(local);
-    let (mut day_first, mut month_first) = (day_first.and_then(moment), month_first.and_then(moment));
+    let Some(Free { readings, zone: own, clarity }) = free else { return Err(TimeError::NotATime) };
+    let moments: Moments = readings.map(|local| own.as_ref().unwrap_or(zone).moment(local?));
+    let orders = Orders(moments.map(|moment| moment.is_some()));
+    let at = |order: DateOrder| moments[order as usize];
+    let found = |at, is_assumed| Time { at, orders, is_assumed };
+    let Some(first) = orders.iter().find_map(at) else { return Err(TimeError::NoSuchDay) };
+    if clarity == Clarity::Sure {
+        return Ok(clear(first));
+    }
     let known = match order {
         Order::Auto(known) => known,
-        Order::Set(set) => {
-            let other = if set == DateOrder::DayFirst { &mut month_first } else { &mut day_first };
-            // A date with a name or the year first has one order, whatever is set.
-            *other = other.filter(|_| is_named);
-            Some(set)
+        // Points say that the month is not first.
+        Order::Set(DateOrder::Month) if clarity == Clarity::Points => {
+            return at(DateOrder::Day).map(clear).ok_or(TimeError::OtherOrder(orders));
         }
+        Order::Set(set) => return at(set).map(clear).ok_or(TimeError::OtherOrder(orders)),
     };
-    // Only a date of three numbers shows an order.
-    let shows = |order: DateOrder| if is_named { None } else { Some(order) };
-    match (day_first, month_first, known) {
-        (Some(at), Some(other), _) if at == other => Ok(Time { at, order: None }),
-        (Some(at), Some(_), Some(DateOrder::DayFirst)) | (Some(_), Some(at), Some(DateOrder::MonthFirst)) => {
-            Ok(Time { at, order: None })
-        }
-        (Some(day_first), Some(month_first), None) => Err(TimeError::Ambiguous { day_first, month_first }),
-        (Some(at), None, _) => Ok(Time { at, order: shows(DateOrder::DayFirst) }),
-        (None, Some(at), _) => Ok(Time { at, order: shows(DateOrder::MonthFirst) }),
-        (None, None, _) => Err(TimeError::NotATime),
+    let is_one = |orders: Orders| {
+        let mut moments = orders.iter().filter_map(at);
+        moments.next().filter(|first| moments.all(|moment| moment == *first))
+    };
+    if let Some(at) = is_one(orders) {
+        return Ok(found(at, false));
+    }
+    let kept = Orders(DateOrder::ALL.map(|order| orders.has(order) && known.has(order)));
+    match (is_one(kept), clarity) {
+        (Some(at), _) => Ok(found(at, false)),
+        // What points show is no evidence for other values.
+        (None, Clarity::Points) => Ok(Time { at: first, orders: Orders::ALL, is_assumed: true }),
+        (None, _) => Err(TimeError::Ambiguous(moments)),
     }
 }
 

@@ -38,6 +38,11 @@ pub(crate) fn json<'c>(
         (Cell::Json(Value::Number(number)), Some(ValueType::Date | ValueType::Time)) => {
             moment(&number.to_string(), field, dates)?
         }
+        (Cell::Json(value @ Value::Object(_)), Some(ValueType::Date | ValueType::Time))
+            if json::dated(value).is_some() =>
+        {
+            moment(&json::dated(value).unwrap_or_default(), field, dates)?
+        }
         (Cell::Json(value), Some(ValueType::Date | ValueType::Time)) => {
             let message = format!("`{}` is no date or time", crop(&json::written(value)));
             return Err(Problem::new("bad-time", message));

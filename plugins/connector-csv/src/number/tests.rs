@@ -49,6 +49,9 @@ fn what_has_one_reading_is_read() {
         ("CHF 1'234.50", "1234.50"),
         ("Rs.500", "500"),
         ("￥１，２３４．５０", "1234.50"),
+        ("¥1,234", "1234"),
+        ("12,345元", "12345"),
+        ("1,234 CNY", "1234"),
         ("1.234,50\u{a0}₽", "1234.50"),
         ("(5.00)", "-5.00"),
         ("($5.00)", "-5.00"),
@@ -289,8 +292,8 @@ fn any_currency_may_stand_on_either_side() {
                 assert_eq!(json(&text).as_deref(), Ok(expected), "{text}");
             }
         }
-        // Three digits behind one sign are read where the currency has no cents alone.
-        let without = ["円", "원", "Jpy"].contains(&sign);
+        // Three digits behind one comma are read where the currency has no cents, or its countries no decimal comma.
+        let without = ["円", "원", "Jpy", "¥", "元"].contains(&sign);
         assert_eq!(json(&format!("1,234 {sign}")).is_ok(), without, "{sign}");
     }
 }

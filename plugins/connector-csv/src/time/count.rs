@@ -13,12 +13,20 @@ const FIRST_NANOSECONDS: f64 = 1e17;
 /// The last millisecond of the year 9999, after which RFC 3339 writes no time.
 const LAST_MS: f64 = 253_402_300_799_999.0;
 
-/// A decimal number without an exponent, digits alone on both sides of the point.
+/// A decimal number, digits alone on both sides of the point, with an exponent where it has one, as in `1.79E+12`.
 pub(crate) fn decimal(text: &str) -> Option<f64> {
     let unsigned = text.strip_prefix('-').unwrap_or(text);
-    let (whole, fraction) = unsigned.split_once(['.', ',']).unwrap_or((unsigned, "0"));
+    let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
+    let exponent = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+    let (whole, fraction) = mantissa.split_once(['.', ',']).unwrap_or((mantissa, "0"));
     let are_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    (are_digits(whole) && are_digits(fraction)).then(|| text.replace(',', ".").parse().ok())?
+    let is_number = are_digits(whole) && are_digits(fraction) && are_digits(exponent) && exponent.len() <= 2;
+    is_number.then(|| text.replace(',', ".").parse().ok())?
+}
+
+/// Whether a number is written as digits alone, so that it is read exactly.
+fn is_whole(text: &str) -> bool {
+    !text.contains(['.', ',', 'e', 'E'])
 }
 
 /// Seconds since 1970, or milliseconds, microseconds or nanoseconds where the number is so large.
@@ -30,7 +38,7 @@ pub(crate) fn unix(text: &str) -> Option<Timestamp> {
         size if size < FIRST_NANOSECONDS => 1e3,
         _ => 1e6,
     };
-    if !text.contains(['.', ',']) {
+    if is_whole(text) {
         let number: i64 = text.parse().ok()?;
         // Whole numbers beyond 2^53 stay exact.
         return bounded(match per_ms {
@@ -43,7 +51,7 @@ pub(crate) fn unix(text: &str) -> Option<Timestamp> {
 
 /// Milliseconds since 1970.
 pub(crate) fn unix_ms(text: &str) -> Option<Timestamp> {
-    if text.contains(['.', ',']) {
+    if !is_whole(text) {
         return bounded_float(decimal(text)?.floor());
     }
     text.parse().ok().and_then(bounded)

@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use kith_plugin_sdk::time::Form;
+
 use super::count;
 use crate::names;
 use crate::zone::{Local, Zone, short};
@@ -19,13 +21,22 @@ pub(crate) enum Need {
 /// A time as it was read.
 #[derive(Debug, Clone)]
 pub(crate) struct Free {
-    /// With the day before the month, or in the one order that there is.
-    pub(crate) day_first: Option<Local>,
-    pub(crate) month_first: Option<Local>,
+    /// With the day first (or in the one order that there is), with the month first, and with a year of two digits first.
+    pub(crate) readings: [Option<Local>; 3],
     /// The zone that the text names.
     pub(crate) zone: Option<Zone>,
-    /// The order is clear from a name, a year in front, or points, which nobody sets between month and day.
-    pub(crate) is_named: bool,
+    pub(crate) clarity: Clarity,
+}
+
+/// How far the text says which of its numbers is the day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clarity {
+    /// By a name, a year of four digits in front, or points before a year of four digits.
+    Sure,
+    /// By points alone: they are set where the day stands first, seldom where a year of two digits does.
+    Points,
+    /// Three numbers.
+    Open,
 }
 
 /// The year that two digits stand for, as POSIX has it: 69 to 99 are the twentieth century's.
@@ -43,6 +54,9 @@ enum Token {
     Word(String),
     Sign(char),
 }
+
+/// The least count since 1970, of nine digits: it is of 1973.
+const LEAST_EPOCH: f64 = 1e8;
 
 /// Words between the parts of a date, in the languages of `names`.
 const FILLERS: [&str; 37] = [
@@ -63,25 +77,38 @@ pub(crate) fn read(text: &str, need: Need) -> Option<Free> {
     }
     let (text, mut zone) = named_zone(text)?;
     let mut tokens = tokens(&names::without_weekday(&text));
+    point_clock(&mut tokens);
     let clock_ms = clock(&mut tokens, &mut zone)?;
-    let (day_first, month_first, is_named, has_name) = date(&tokens)?;
+    let Dates { readings, clarity, has_name } = date(&tokens)?;
     if need == Need::MonthName && !has_name {
         return None;
     }
     let with_clock =
         |date: Option<Local>| date.map(|date| Local { clock_ms, ..date }).filter(|local| local.as_utc().is_some());
-    Some(Free { day_first: with_clock(day_first), month_first: with_clock(month_first), zone, is_named })
+    Some(Free { readings: readings.map(with_clock), zone, clarity })
 }
 
 /// A time that is digits alone: a date and time without signs, a count since 1970 or of a spreadsheet, told by its length.
 fn number(text: &str) -> Option<Free> {
     let whole = text.strip_prefix('-').unwrap_or(text);
     let digits = whole.bytes().take_while(u8::is_ascii_digit).count();
-    let local = |local: Local, zone| Free { day_first: Some(local), month_first: None, zone, is_named: true };
-    if count::decimal(text).is_none() || text.contains(',') {
+    let local = |local: Local, zone| Free { readings: [Some(local), None, None], zone, clarity: Clarity::Sure };
+    let value = count::decimal(text)?;
+    if text.contains(['e', 'E']) {
+        // A smaller one is no count since 1970 by the number of its digits.
+        let at = (value.abs() >= LEAST_EPOCH).then(|| count::unix(text))??;
+        return Some(local(Local::from_utc(at)?, Some(Zone::UTC)));
+    }
+    if text.contains(',') {
         return None;
     }
     match digits {
+        // As a count it would be of the year 2286 or later.
+        17 if digits == text.len()
+            && kith_plugin_sdk::time::read(text).is_some_and(|read| read.form == Form::Iso8601) =>
+        {
+            Some(local(Local::from_utc(kith_plugin_sdk::time::read(text)?.local_ms)?, None))
+        }
         5 => count::excel(text).map(|days| local(days, None)),
         8 | 12 | 14 if digits == text.len() => {
             let part = |from: usize, to: usize| text.get(from..to).map_or(Some(0), |part| part.parse().ok());
@@ -190,6 +217,24 @@ fn is_word(token: Option<&Token>, words: &[&str]) -> bool {
 
 fn is_sign(token: Option<&Token>, sign: char) -> bool {
     token == Some(&Token::Sign(sign))
+}
+
+/// Make colons of the points in a time of day behind a date, as Oracle, Finns and Italians write it: `05-JAN-26 10.30.00.000000 AM`.
+fn point_clock(tokens: &mut [Token]) {
+    let is_part = |at: usize| matches!(tokens.get(at), Some(Token::Number { digits: 1 | 2, .. }));
+    let is_minute = |at: usize| matches!(tokens.get(at), Some(Token::Number { digits: 2, .. }));
+    // The five before are the three parts of a date and what stands between them.
+    let begins = |at: &usize| {
+        let is_behind = is_sign(tokens.get(at - 1), ' ') && is_part(*at) && is_sign(tokens.get(at + 1), '.');
+        let end = tokens.get(at + 3);
+        is_behind && is_minute(at + 2) && (end.is_none() || is_sign(end, ' ') || is_sign(end, '.'))
+    };
+    let Some(start) = (6..tokens.len()).find(begins) else { return };
+    let has_seconds = is_sign(tokens.get(start + 3), '.') && is_minute(start + 4);
+    tokens[start + 1] = Token::Sign(':');
+    if has_seconds {
+        tokens[start + 3] = Token::Sign(':');
+    }
 }
 
 /// Take the time of day and what follows it out of the tokens; midnight where there is none, `None` for one that does not exist.
@@ -316,7 +361,18 @@ fn offset(tokens: &[Token], at: usize) -> Option<(usize, Option<Zone>)> {
     Some((next, Some(Zone::Offset(sign * (hours * 60 + minutes) * 60_000))))
 }
 
-type Dates = (Option<Local>, Option<Local>, bool, bool);
+/// The date in a text.
+struct Dates {
+    readings: [Option<Local>; 3],
+    clarity: Clarity,
+    has_name: bool,
+}
+
+impl Dates {
+    fn sure(date: Option<Local>, has_name: bool) -> Dates {
+        Dates { readings: [date, None, None], clarity: Clarity::Sure, has_name }
+    }
+}
 
 fn local(year: i64, month: i64, day: i64) -> Option<Local> {
     Some(Local { year, month, day, clock_ms: 0 })
@@ -331,7 +387,7 @@ fn year(number: (i64, usize)) -> Option<i64> {
     }
 }
 
-/// The date that is left: with the day first, with the month first, whether its order is clear, and whether a name makes it so.
+/// The date that is left.
 fn date(tokens: &[Token]) -> Option<Dates> {
     let (mut numbers, mut months, mut signs, mut counters) = (Vec::new(), Vec::new(), Vec::new(), String::new());
     for (at, token) in tokens.iter().enumerate() {
@@ -358,14 +414,14 @@ fn date(tokens: &[Token]) -> Option<Dates> {
         ([(month, _)], [first, second]) => {
             let (day, own_year) = if first.1 == 4 { (second, first) } else { (first, second) };
             let date = (day.1 <= 2).then(|| local(year(*own_year)?, *month, day.0))?;
-            Some((date, None, true, true))
+            Some(Dates::sure(date, true))
         }
         ([], [first, second, third]) if matches!(counters.as_str(), "年月日" | "年月" | "年月号" | "년월일") => {
-            Some((local(year(*first)?, second.0, third.0), None, true, true))
+            Some(Dates::sure(local(year(*first)?, second.0, third.0), true))
         }
         ([], [first, second, third]) if counters.is_empty() => of_numbers(*first, *second, *third, &signs),
         ([], [(value, 8)]) if counters.is_empty() => {
-            Some((local(value / 10_000, value / 100 % 100, value % 100), None, true, false))
+            Some(Dates::sure(local(value / 10_000, value / 100 % 100, value % 100), false))
         }
         _ => None,
     }
@@ -379,17 +435,21 @@ fn of_numbers(first: (i64, usize), second: (i64, usize), third: (i64, usize), si
         return None;
     }
     if first.1 == 4 {
-        return (third.1 <= 2).then_some((local(first.0, second.0, third.0), None, true, false));
+        return (third.1 <= 2).then(|| Dates::sure(local(first.0, second.0, third.0), false));
     }
     if first.1 > 2 {
         return None;
     }
-    let year = year(third)?;
-    let day_first = local(year, second.0, first.0);
-    // Between day and month points are set where the day stands first, and nowhere else.
-    if sign == '.' {
-        Some((day_first, None, true, false))
-    } else {
-        Some((day_first, local(year, first.0, second.0), false, false))
-    }
+    let (day_first, month_first) = match year(third) {
+        Some(year) => (local(year, second.0, first.0), local(year, first.0, second.0)),
+        None => (None, None),
+    };
+    let year_first = if first.1 == 2 && third.1 <= 2 { local(century(first.0), second.0, third.0) } else { None };
+    let (readings, clarity) = match (sign, year_first) {
+        // Between day and month points are set where the day stands first, and nowhere else.
+        ('.', None) => ([day_first, None, None], Clarity::Sure),
+        ('.', _) => ([day_first, None, year_first], Clarity::Points),
+        _ => ([day_first, month_first, year_first], Clarity::Open),
+    };
+    readings.iter().any(Option::is_some).then_some(Dates { readings, clarity, has_name: false })
 }
