@@ -31,7 +31,7 @@ use crate::asks::Compared;
 use self::column::Column;
 use self::names::{Admission, TraitNames};
 pub use self::names::{Coverage, MAX_TRAIT_COLUMNS};
-use self::plan::Planner;
+use self::plan::{Planner, Side};
 pub use self::texts::MAX_TEXT_VALUES;
 use crate::expression::Expression;
 use crate::leaf::{Leaf, LeafState};
@@ -196,7 +196,7 @@ impl Index {
     /// How many profiles meet the condition, and those of which it is not known; `None` when something in it has no index.
     pub fn count(&self, condition: &Expression, now: Timestamp) -> Option<Counted> {
         let planner = Planner::new(self, now, condition.zone());
-        let plan = planner.plan(condition.compiled(), false)?;
+        let plan = planner.plan(condition.compiled(), Side::Holds)?;
         let unknown = planner.undecided(condition.compiled(), &plan)?;
         Some(Counted { holds: planner.count(&plan, None), unknown })
     }
@@ -205,7 +205,7 @@ impl Index {
     /// index.
     pub fn select(&self, condition: &Expression, now: Timestamp) -> Option<Selection> {
         let planner = Planner::new(self, now, condition.zone());
-        let plan = planner.plan(condition.compiled(), false)?;
+        let plan = planner.plan(condition.compiled(), Side::Holds)?;
         let unknown = planner.undecided(condition.compiled(), &plan)?;
         Some(Selection { holds: planner.select(&plan, None).into_owned(), unknown })
     }
