@@ -363,20 +363,14 @@ impl Intake {
             let resume = || self.request.resume.clone();
             let piece = self.session.as_mut().map(|session| session.piece(resume(), contents));
             let submission = Submission {
-                workspace: self.workspace,
-                source: self.source,
                 sender: Arc::clone(&self.sender),
                 piece,
-                received_at: self.request.received_at,
                 origin: self.origin,
                 giver: self.giver,
                 events,
                 rejected,
-                with: Vec::new(),
-                moved: None,
                 input: Some(input),
-                again: None,
-                reply,
+                ..Submission::of_nothing(self.workspace, self.source, self.request.received_at, reply)
             };
             self.submit(submission, without_room).await?;
             self.note(answered.await.map_err(|_| stopped())?.map_err(|error| not_committed(&error))?);
