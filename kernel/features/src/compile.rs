@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::functions::Function;
 use crate::leaf::{Aggregate, Leaf};
-use crate::tree::{Each, FeatureName, LeafId, Macro, Node};
+use crate::tree::{Each, FeatureName, LeafId, Macro, Node, Pace};
 use crate::value::{Arithmetic, Comparison, Value};
 use crate::window::Window;
 
@@ -132,7 +132,7 @@ fn leaf_node(node: &Node, leaves: &mut Leaves<'_>) -> Option<Node> {
         Node::Feature(FeatureName::Leaf(id))
     };
     let against = |comparison, leaf, number| {
-        Node::Compare(comparison, Box::new(leaf), Box::new(Node::Literal(Value::Int(number))), 0)
+        Node::Compare(comparison, Box::new(leaf), Box::new(Node::Literal(Value::Int(number))), Pace::NONE)
     };
     match node {
         Node::Call(function, arguments) => {
@@ -150,13 +150,12 @@ fn leaf_node(node: &Node, leaves: &mut Leaves<'_>) -> Option<Node> {
         Node::Each(each) => match each.kind {
             Macro::Filter => None,
             Macro::Map => mapped(node).map(|(of, item)| leaf(of, Some(item), Aggregate::List)),
-            Macro::Exists => {
-                counted(each, false).map(|of| against(Comparison::Greater, leaf(of, None, Aggregate::Count), 0))
-            }
-            Macro::ExistsOne => {
-                counted(each, false).map(|of| against(Comparison::Equal, leaf(of, None, Aggregate::Count), 1))
-            }
-            Macro::All => counted(each, true).map(|of| against(Comparison::Equal, leaf(of, None, Aggregate::Count), 0)),
+            Macro::Exists => counted(each, Counted::Meeting)
+                .map(|of| against(Comparison::Greater, leaf(of, None, Aggregate::Count), 0)),
+            Macro::ExistsOne => counted(each, Counted::Meeting)
+                .map(|of| against(Comparison::Equal, leaf(of, None, Aggregate::Count), 1)),
+            Macro::All => counted(each, Counted::Failing)
+                .map(|of| against(Comparison::Equal, leaf(of, None, Aggregate::Count), 0)),
         },
         _ => None,
     }
@@ -179,10 +178,19 @@ fn end_of_list(node: &Node) -> Option<(Chosen, Node, Aggregate)> {
     Some((chosen(list)?, Node::EventField(path.into()), aggregate))
 }
 
-/// The events that a quantifier counts: those that meet its condition, or those that do not.
-fn counted(each: &Each, without: bool) -> Option<Chosen> {
+/// Which events a quantifier counts: those that meet its condition, or those that do not.
+#[derive(Clone, Copy)]
+enum Counted {
+    Meeting,
+    Failing,
+}
+
+fn counted(each: &Each, which: Counted) -> Option<Chosen> {
     let condition = of_event(each.condition.as_ref()?);
-    let condition = if without { Node::Not(Box::new(condition)) } else { condition };
+    let condition = match which {
+        Counted::Meeting => condition,
+        Counted::Failing => Node::Not(Box::new(condition)),
+    };
     Some(chosen(&each.over)?.and(condition))
 }
 
@@ -204,7 +212,7 @@ fn with_pace(node: &Node, drifts: &mut bool) -> (Node, i8) {
         (Node::Call(function, _), [1]) if function.is_of_calendar() => Some(0),
         (Node::Choose(_), [0, yes, no]) if yes == no => Some(*yes),
         (Node::Compare(comparison, left, right, _), [a, b]) => match a.checked_sub(*b) {
-            Some(pace) => return (Node::Compare(*comparison, left.clone(), right.clone(), pace), 0),
+            Some(pace) => return (Node::Compare(*comparison, left.clone(), right.clone(), Pace(pace)), 0),
             None => None,
         },
         (_, paces) if paces.iter().all(|pace| *pace == 0) => Some(0),

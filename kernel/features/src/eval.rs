@@ -11,7 +11,7 @@ use crate::event::EventFacts;
 use crate::facts::Facts;
 use crate::functions::Function;
 use crate::sum::ExactSum;
-use crate::tree::{Each, FeatureName, LeafId, Macro, Node};
+use crate::tree::{Connective, Each, FeatureName, LeafId, Macro, Node, Pace};
 use crate::value::{Arithmetic, Comparison, Value, parse_duration};
 use crate::window::Window;
 use crate::zone::Zone;
@@ -125,8 +125,8 @@ impl<'a> Scope<'a> {
                 self.value(operand, variables).holds().map_or(Value::Unknown, |holds| Value::Bool(!holds))
             }
             Node::Negate(operand) => self.value(operand, variables).negated(),
-            Node::And(a, b) => self.connective(a, b, false, variables),
-            Node::Or(a, b) => self.connective(a, b, true, variables),
+            Node::And(a, b) => self.connective(Connective::And, a, b, variables),
+            Node::Or(a, b) => self.connective(Connective::Or, a, b, variables),
             Node::Compare(comparison, a, b, pace) => self.comparison(*comparison, a, b, *pace, variables),
             Node::Calculate(operator, a, b) => {
                 let (a, b) = (self.value(a, variables), self.value(b, variables));
@@ -245,8 +245,9 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// `&&` (`decisive` false) and `||` (`decisive` true): true or false, or unknown where what is pending may yet decide.
-    fn connective(&self, a: &Node, b: &Node, decisive: bool, variables: &mut Vec<Value>) -> Value {
+    /// True or false, or unknown where what is pending may yet decide.
+    fn connective(&self, connective: Connective, a: &Node, b: &Node, variables: &mut Vec<Value>) -> Value {
+        let decisive = connective == Connective::Or;
         let a = self.value(a, variables).holds();
         if a == Some(decisive) {
             return Value::Bool(decisive);
@@ -258,7 +259,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn comparison(&self, comparison: Comparison, a: &Node, b: &Node, pace: i8, variables: &mut Vec<Value>) -> Value {
+    fn comparison(&self, comparison: Comparison, a: &Node, b: &Node, pace: Pace, variables: &mut Vec<Value>) -> Value {
         let a = self.value(a, variables);
         // Literals are compared in place: the common case, and the one where a list may be long.
         let other;
@@ -269,8 +270,8 @@ impl<'a> Scope<'a> {
                 &other
             }
         };
-        if pace != 0 {
-            self.note_crossing(&a, b, pace);
+        if pace != Pace::NONE {
+            self.note_crossing(&a, b, pace.0);
         }
         if !self.budget.step(weight(&a)) {
             return Value::Unknown;

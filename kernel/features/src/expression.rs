@@ -13,6 +13,7 @@ use crate::error::ExpressionError;
 use crate::eval::Scope;
 use crate::facts::Facts;
 use crate::leaf::Leaf;
+use crate::required::{self, RequiredIdentifier};
 use crate::syntax::{self, Parsed};
 use crate::tree::{FeatureName, LeafId, Node, Text};
 use crate::value::Value;
@@ -105,6 +106,13 @@ impl Expression {
             zone,
             mistakes,
         })))
+    }
+
+    /// Identifiers of which a person has at least one wherever the condition is true or unknown: of
+    /// `'a@example.com' in profile.identifiers.email && …` that address. Whoever knows who has an identifier need look at
+    /// nobody else. `None` where the condition may hold without any.
+    pub fn required_identifiers(&self) -> Option<Vec<RequiredIdentifier>> {
+        required::identifiers(&self.0.compiled)
     }
 
     /// The text that it was parsed from.

@@ -10,7 +10,10 @@
 //! | trait | from its first value on, or from [`Index::require`]; beyond a [quota](MAX_TRAIT_COLUMNS) none | true of null: nobody has it; beyond the quota not answered |
 //! | `profile.created_at` | from its first value on | not answered |
 //! | leaf, tag, score, audience | from [`Index::track`] and its like to [`Index::forget`] | not answered |
-//! | identifiers | never | not answered |
+//! | identifiers of a type | from the first person on who has one; beyond a [quota](MAX_IDENTIFIER_COLUMNS) none | true of null: nobody has one; beyond the quota not answered |
+//!
+//! The column of identifiers knows who has one of the type, not which: that somebody has a certain one, the caller finds out
+//! from where identifiers lie, see [`Expression::required_identifiers`].
 //!
 //! The caller feeds it in log order and says which log position an answer is for.
 
@@ -31,7 +34,7 @@ use crate::asks::Compared;
 use self::column::Column;
 use self::names::{Admission, TraitNames};
 pub use self::names::{Coverage, MAX_TRAIT_COLUMNS};
-use self::plan::Planner;
+use self::plan::{Planner, Side};
 pub use self::texts::MAX_TEXT_VALUES;
 use crate::expression::Expression;
 use crate::leaf::{Leaf, LeafState};
@@ -55,13 +58,37 @@ pub struct Counted {
     pub unknown: RoaringBitmap,
 }
 
+/// How many types of identifiers have columns. Types are the sender's choice; a customer has some ten.
+pub const MAX_IDENTIFIER_COLUMNS: usize = 256;
+
+/// Which types of identifiers have columns. None ever leaves its place, because people who have one of a type that was refused
+/// would be missing in a column that it got later.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct IdentifierTypes {
+    columns: usize,
+    /// Whether one was refused, so that of a type without a column it is not known that nobody has one.
+    is_passed: bool,
+}
+
+impl IdentifierTypes {
+    fn admit(&mut self) -> Admission {
+        if self.columns == MAX_IDENTIFIER_COLUMNS {
+            self.is_passed = true;
+            return Admission::Excluded;
+        }
+        self.columns += 1;
+        Admission::Admitted
+    }
+}
+
 /// The index of one workspace.
 #[derive(Debug, Clone, Default)]
 pub struct Index {
     population: RoaringBitmap,
     columns: HashMap<FeatureName, Column>,
     names: TraitNames,
-    /// Stands for traits that nobody has.
+    identifier_types: IdentifierTypes,
+    /// Stands for traits, and types of identifiers, that nobody has.
     nobody: Column,
 }
 
@@ -99,7 +126,7 @@ impl Index {
     /// [`Index::set`] ignores it: a value that comes late must not make a column in which all others are missing.
     pub fn forget(&mut self, feature: &FeatureName) {
         debug_assert!(
-            !matches!(feature, FeatureName::Trait(_) | FeatureName::CreatedAt),
+            !matches!(feature, FeatureName::Trait(_) | FeatureName::Identifiers(_) | FeatureName::CreatedAt),
             "{feature} is always kept up"
         );
         self.columns.remove(feature);
@@ -130,6 +157,7 @@ impl Index {
         }
         let admission = match feature {
             FeatureName::Trait(name) if !value.is_null() => self.names.admit(name),
+            FeatureName::Identifiers(_) if !value.is_null() => self.identifier_types.admit(),
             FeatureName::CreatedAt => Admission::Admitted,
             _ => Admission::Excluded,
         };
@@ -175,6 +203,16 @@ impl Index {
         self.column(feature).map(|column| column.stored.len() - column.nulls.len() - column.unknown.len())
     }
 
+    /// How many profiles have a known value of at least one of these features; `None` where one of them has no column.
+    pub fn holders_of_any<'a>(&self, features: impl IntoIterator<Item = &'a FeatureName>) -> Option<u64> {
+        let mut holders = RoaringBitmap::new();
+        for feature in features {
+            let column = self.column(feature)?;
+            holders |= &column.stored - &column.nulls - &column.unknown;
+        }
+        Some(holders.len())
+    }
+
     /// How many profiles have a text that compares with no number of `than`, or where that is a time with no time; `None` where the
     /// feature has no column.
     pub fn incomparable(&self, feature: &FeatureName, than: Compared) -> Option<u64> {
@@ -196,7 +234,7 @@ impl Index {
     /// How many profiles meet the condition, and those of which it is not known; `None` when something in it has no index.
     pub fn count(&self, condition: &Expression, now: Timestamp) -> Option<Counted> {
         let planner = Planner::new(self, now, condition.zone());
-        let plan = planner.plan(condition.compiled(), false)?;
+        let plan = planner.plan(condition.compiled(), Side::Holds)?;
         let unknown = planner.undecided(condition.compiled(), &plan)?;
         Some(Counted { holds: planner.count(&plan, None), unknown })
     }
@@ -205,7 +243,7 @@ impl Index {
     /// index.
     pub fn select(&self, condition: &Expression, now: Timestamp) -> Option<Selection> {
         let planner = Planner::new(self, now, condition.zone());
-        let plan = planner.plan(condition.compiled(), false)?;
+        let plan = planner.plan(condition.compiled(), Side::Holds)?;
         let unknown = planner.undecided(condition.compiled(), &plan)?;
         Some(Selection { holds: planner.select(&plan, None).into_owned(), unknown })
     }
@@ -224,6 +262,9 @@ impl Index {
         match feature {
             FeatureName::Trait(name) if self.names.lacks(name) => None,
             FeatureName::Trait(_) => Some(self.columns.get(feature).unwrap_or(&self.nobody)),
+            FeatureName::Identifiers(_) if !self.identifier_types.is_passed => {
+                Some(self.columns.get(feature).unwrap_or(&self.nobody))
+            }
             _ => self.columns.get(feature),
         }
     }

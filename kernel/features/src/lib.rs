@@ -124,6 +124,7 @@ mod pattern;
 mod program;
 mod reach;
 mod reference;
+mod required;
 mod sees;
 mod sum;
 mod syntax;
@@ -143,6 +144,7 @@ pub use leaf::{Leaf, LeafGroups, LeafState, LeafStates, MAX_STATE_BYTES, SealedC
 pub use program::Program;
 pub use reach::Reach;
 pub use reference::reference;
+pub use required::RequiredIdentifier;
 pub use sees::Sees;
 pub use syntax::{MAX_EXPRESSION_BYTES, MAX_OPERATORS};
 pub use tree::{FeatureName, LeafId};

@@ -67,6 +67,22 @@ pub(crate) struct Each {
     pub(crate) item: Option<Node>,
 }
 
+/// `&&` and `||`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Connective {
+    And,
+    Or,
+}
+
+/// How much faster the left side of a comparison grows than the right while time passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pace(pub(crate) i8);
+
+impl Pace {
+    /// Neither moves, or both alike.
+    pub(crate) const NONE: Pace = Pace(0);
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Node {
     Literal(Value),
@@ -85,8 +101,7 @@ pub(crate) enum Node {
     Negate(Box<Node>),
     And(Box<Node>, Box<Node>),
     Or(Box<Node>, Box<Node>),
-    /// The last field tells how much faster the left side grows than the right while time passes.
-    Compare(Comparison, Box<Node>, Box<Node>, i8),
+    Compare(Comparison, Box<Node>, Box<Node>, Pace),
     Calculate(Arithmetic, Box<Node>, Box<Node>),
     In(Box<Node>, Box<Node>),
     Choose(Box<[Node; 3]>),

@@ -118,20 +118,26 @@ impl Zone {
         }
     }
 
-    /// The first clock that shows `time` or later, or with `is_later` one that is later.
-    pub(crate) fn first_clock(&self, time: Timestamp, is_later: bool) -> i64 {
-        let is_past = |local_ms: i64| {
-            let at = self.at_clock(local_ms);
-            if is_later { at > time } else { at >= time }
-        };
+    /// The first clock that shows `time` or later.
+    pub(crate) fn first_clock_at(&self, time: Timestamp) -> i64 {
+        self.first_clock(time, |at| at >= time)
+    }
+
+    /// The first clock that shows a time after `time`.
+    pub(crate) fn first_clock_after(&self, time: Timestamp) -> i64 {
+        self.first_clock(time, |at| at > time)
+    }
+
+    /// The first clock about `time` from which on the times that clocks show are past.
+    fn first_clock(&self, time: Timestamp, is_past: impl Fn(Timestamp) -> bool) -> i64 {
         if self.rules.is_none() {
-            return time.0.saturating_add(i64::from(is_later));
+            return time.0.saturating_add(i64::from(!is_past(time)));
         }
         let wall = self.on_the_wall(time);
         let (mut low, mut high) = (wall.saturating_sub(MAX_CLOCK_STEP_MS), wall.saturating_add(MAX_CLOCK_STEP_MS));
         while low < high {
             let middle = low + (high - low) / 2;
-            if is_past(middle) { high = middle } else { low = middle + 1 }
+            if is_past(self.at_clock(middle)) { high = middle } else { low = middle + 1 }
         }
         high
     }
@@ -202,7 +208,7 @@ mod tests {
                 let local_ms = middle + minute * 60_000;
                 let moment = zone.at_clock(local_ms);
                 assert!(moment >= last, "{name} at {local_ms}");
-                let (first, later) = (zone.first_clock(moment, false), zone.first_clock(moment, true));
+                let (first, later) = (zone.first_clock_at(moment), zone.first_clock_after(moment));
                 assert!(first <= local_ms && local_ms < later, "{name} at {local_ms}: {first} {later}");
                 assert!(zone.at_clock(first) == moment && zone.at_clock(first - 1) < moment, "{name} at {local_ms}");
                 assert!(zone.at_clock(later) > moment && zone.at_clock(later - 1) == moment, "{name} at {local_ms}");

@@ -10,7 +10,7 @@ use kith_model::budget::{Budget, table};
 use kith_model::plugin::PluginFault;
 use wasmtime::{Engine, Store, Trap, UpdateDeadline, WasmBacktrace};
 
-use crate::state::{CallClass, CallState, Installed};
+use crate::state::{CallClass, CallState, InstallationContext};
 use crate::text::bounded;
 
 /// Handles that a guest may hold at once. No interface has resources, so honest plugins hold none.
@@ -19,7 +19,7 @@ const MAX_HANDLES: usize = 1_000;
 /// Run `call` in a fresh store.
 pub(crate) fn run<T>(
     engine: &Engine,
-    installed: &Arc<Installed>,
+    installed: &Arc<InstallationContext>,
     class: CallClass,
     prepare: impl FnOnce(&mut CallState),
     call: impl FnOnce(&mut Store<CallState>) -> wasmtime::Result<T>,
@@ -67,7 +67,7 @@ fn ended(class: CallClass, fault: &PluginFault) -> Option<&'static Budget> {
 
 /// Count and log a fault. Only here, so that none is counted twice. The log names installation and plugin; the figure does
 /// not, because names are as many as tenants choose, and would show one tenant's to whoever reads the metrics of all.
-pub(crate) fn report(installed: &Installed, fault: &PluginFault) {
+pub(crate) fn report(installed: &InstallationContext, fault: &PluginFault) {
     metrics::counter!(
         "kith_plugin_faults_total",
         "kind" => installed.kind.as_str(), "code" => fault.code(), "owner" => fault.owner().as_str(),

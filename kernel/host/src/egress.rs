@@ -41,7 +41,7 @@ use self::webhook::sign;
 use crate::host::HostConfig;
 use crate::imports::secrets::MAX_STAND_INS;
 use crate::policy::Policy;
-use crate::state::Installed;
+use crate::state::InstallationContext;
 
 /// The longest wait for an answer's head, connecting included; also of a request that names none.
 const MAX_ANSWER_WAIT: Duration = Duration::from_secs(30);
@@ -87,7 +87,11 @@ impl Gate {
 ///
 /// # Errors
 /// Why it may not leave, without the value of any secret.
-pub(crate) fn admit(installed: &Installed, request: OutboundRequest, body: BodyRule) -> Result<Exchange, String> {
+pub(crate) fn admit(
+    installed: &InstallationContext,
+    request: OutboundRequest,
+    body: BodyRule,
+) -> Result<Exchange, String> {
     let method = request::parse_method(&request.method)?;
     let target = request::parse_target(&request.url)?;
     let permits = installed.gate.permits;
@@ -120,7 +124,7 @@ pub(crate) fn admit(installed: &Installed, request: OutboundRequest, body: BodyR
 
 /// Add the three headers of Standard Webhooks 1.0; a guest's own are replaced.
 fn add_signature(
-    installed: &Installed,
+    installed: &InstallationContext,
     target: &Target,
     wanted: &Signature,
     body: &[u8],
@@ -143,18 +147,18 @@ fn add_signature(
 }
 
 /// Say in the operator's log that a request was not let out.
-pub(crate) fn log_denial(installed: &Installed, reason: &str) {
+pub(crate) fn log_denial(installed: &InstallationContext, reason: &str) {
     let (installation, plugin) = (&installed.installation, &installed.plugin);
     tracing::warn!(installation, plugin, reason, "an outgoing request was denied");
 }
 
 /// Sends for one installation.
 pub(crate) struct InstallationTransport {
-    installed: Arc<Installed>,
+    installed: Arc<InstallationContext>,
 }
 
 impl InstallationTransport {
-    pub(crate) fn new(installed: Arc<Installed>) -> InstallationTransport {
+    pub(crate) fn new(installed: Arc<InstallationContext>) -> InstallationTransport {
         InstallationTransport { installed }
     }
 }

@@ -30,7 +30,7 @@ use crate::exports::Compiled;
 use crate::host::{HostCore, LoadError, Plugin};
 use crate::imports::secrets::Secrets;
 use crate::policy::effective_policy;
-use crate::state::{CallClass, CallState, Installed, KeyValue, MemoryKeyValue, StateWrites};
+use crate::state::{CallClass, CallState, InstallationContext, KeyValue, MemoryKeyValue, StateWrites};
 use crate::text::bounded;
 use crate::verify;
 
@@ -92,7 +92,7 @@ pub(crate) struct Bound {
     /// Keeps the engine and its ticker alive.
     core: Arc<HostCore>,
     manifest: Manifest,
-    pub(crate) installed: Arc<Installed>,
+    pub(crate) installed: Arc<InstallationContext>,
     compiled: Compiled,
     metering: Metering,
 }
@@ -248,7 +248,7 @@ impl Plugin {
         };
         let metering = if fuel.is_some() { Metering::On } else { Metering::Off };
         let secrets = Secrets::new(binding.secrets, &policy).map_err(|error| BindError::Random(error.to_string()))?;
-        let installed = Arc::new(Installed {
+        let installed = Arc::new(InstallationContext {
             installation: binding.installation,
             plugin: format!("{}@{}", manifest.id, manifest.version),
             kind: manifest.kind,

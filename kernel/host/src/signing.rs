@@ -87,17 +87,12 @@ fn decoded(text: &str, digest: Digest) -> Option<Vec<u8>> {
         None => text,
     };
     if bare.len() == 2 * digest.bytes() {
-        return hexadecimal(bare);
+        return data_encoding::HEXLOWER_PERMISSIVE.decode(bare.as_bytes()).ok();
     }
     let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let bytes =
         GeneralPurpose::new(&alphabet::STANDARD, lenient).decode(bare.replace('-', "+").replace('_', "/")).ok()?;
     (bytes.len() == digest.bytes()).then_some(bytes)
-}
-
-fn hexadecimal(digits: &str) -> Option<Vec<u8>> {
-    let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    digits.as_bytes().chunks(2).map(|pair| Some(value(pair[0])? << 4 | value(*pair.get(1)?)?)).collect()
 }
 
 /// Whether a text can be the secret that a plugin asks for.

@@ -73,7 +73,7 @@ impl KeyValue for MemoryKeyValue {
 }
 
 /// What all calls of one installation share.
-pub(crate) struct Installed {
+pub(crate) struct InstallationContext {
     pub(crate) installation: String,
     /// `vendor/name@version`.
     pub(crate) plugin: String,
@@ -125,7 +125,7 @@ pub(crate) enum CallClass {
 
 /// One call.
 pub(crate) struct CallState {
-    pub(crate) installed: Arc<Installed>,
+    pub(crate) installed: Arc<InstallationContext>,
     pub(crate) memory: MemoryBudget,
     pub(crate) dataset: Option<Box<dyn Iterator<Item = Table> + Send>>,
     /// The panic that the guest reported before it trapped.
@@ -155,7 +155,7 @@ struct TimeBudget {
 }
 
 impl CallState {
-    pub(crate) fn new(installed: Arc<Installed>, class: CallClass) -> CallState {
+    pub(crate) fn new(installed: Arc<InstallationContext>, class: CallClass) -> CallState {
         let policy = &installed.policy;
         let (cpu_ms, wall_ms) = match class {
             CallClass::Plain => (policy.cpu_ms.value, policy.wall_ms.value),

@@ -95,7 +95,37 @@ pub(crate) struct Submission {
     pub input: Option<Arc<Input>>,
     /// The letter that they come from.
     pub again: Option<Box<Again>>,
-    pub reply: oneshot::Sender<Result<Acceptance, Arc<CommitError>>>,
+    pub reply: Reply,
+}
+
+/// Whom a lane answers.
+pub(crate) type Reply = oneshot::Sender<Result<Acceptance, Arc<CommitError>>>;
+
+impl Submission {
+    /// Nothing of nobody, which whoever submits something fills in. It is an import, and may not end refusals of consent.
+    pub(crate) fn of_nothing(
+        workspace: WorkspaceId,
+        source: InstallationId,
+        received_at: Timestamp,
+        reply: Reply,
+    ) -> Submission {
+        Submission {
+            workspace,
+            source,
+            sender: Arc::default(),
+            piece: None,
+            received_at,
+            origin: EventOrigin::Import,
+            giver: Giver::RefusesOnly,
+            events: Vec::new(),
+            rejected: Vec::new(),
+            with: Vec::new(),
+            moved: None,
+            input: None,
+            again: None,
+            reply,
+        }
+    }
 }
 
 /// Why a submission was not let in.

@@ -57,7 +57,7 @@ pub(crate) struct DryRuns(Mutex<BTreeMap<WorkspaceId, Arc<Run>>>);
 
 /// What names a change of a workspace's rules, so that what is confirmed is what was looked at.
 pub fn change_token(workspace: WorkspaceId, before: &IdentityRules, after: &IdentityRules) -> String {
-    let hex = |digest: [u8; 16]| digest[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |digest: [u8; 16]| data_encoding::HEXLOWER.encode(&digest[..8]);
     format!("{:x}-{}{}", workspace.0, hex(digest(before)), hex(digest(after)))
 }
 

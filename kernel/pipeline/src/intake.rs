@@ -50,6 +50,15 @@ pub(crate) enum WithoutRoom {
     Refuse,
 }
 
+/// How much of a body the connector has before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Portion {
+    /// A piece that another may follow.
+    Piece,
+    /// All that is left.
+    Last,
+}
+
 /// The end of an intake.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Receipted {
@@ -216,7 +225,7 @@ impl Intake {
     pub async fn push(&mut self, bytes: &[u8]) -> Result<(), IntakeError> {
         self.buffer.extend_from_slice(bytes);
         while self.buffer.len() >= self.threshold {
-            let consumed = self.piece(false, WithoutRoom::Wait).await?;
+            let consumed = self.piece(Portion::Piece, WithoutRoom::Wait).await?;
             if consumed == 0 {
                 if self.buffer.len() > MAX_UNCONSUMED_BYTES {
                     return Err(IntakeError::TooLarge { limit: MAX_UNCONSUMED_BYTES });
@@ -254,7 +263,7 @@ impl Intake {
 
     async fn end(&mut self, without_room: WithoutRoom) -> Result<(), IntakeError> {
         let whole = self.buffer.len();
-        let consumed = self.piece(true, without_room).await?;
+        let consumed = self.piece(Portion::Last, without_room).await?;
         if consumed < whole {
             let problem = format!("the connector consumed {consumed} of the last {whole} bytes; it must take them all");
             return Err(self.fault(PluginFault::InvalidOutput(problem), &self.buffer));
@@ -305,10 +314,11 @@ impl Intake {
     }
 
     /// Let the connector read the buffer, and commit what it found. How many bytes it took.
-    async fn piece(&mut self, complete: bool, without_room: WithoutRoom) -> Result<usize, IntakeError> {
+    async fn piece(&mut self, portion: Portion, without_room: WithoutRoom) -> Result<usize, IntakeError> {
         let now = self.shared.clock.now();
         self.shared.volumes.check((self.workspace, self.source), now).map_err(IntakeError::Exhausted)?;
-        let request = SourceRequest { body: std::mem::take(&mut self.buffer), complete, ..self.request.clone() };
+        let (body, complete) = (std::mem::take(&mut self.buffer), portion == Portion::Last);
+        let request = SourceRequest { body, complete, ..self.request.clone() };
         let (request, received) = self.call(request, without_room).await?;
         let received = match received {
             Ok(received) => received,
@@ -353,20 +363,14 @@ impl Intake {
             let resume = || self.request.resume.clone();
             let piece = self.session.as_mut().map(|session| session.piece(resume(), contents));
             let submission = Submission {
-                workspace: self.workspace,
-                source: self.source,
                 sender: Arc::clone(&self.sender),
                 piece,
-                received_at: self.request.received_at,
                 origin: self.origin,
                 giver: self.giver,
                 events,
                 rejected,
-                with: Vec::new(),
-                moved: None,
                 input: Some(input),
-                again: None,
-                reply,
+                ..Submission::of_nothing(self.workspace, self.source, self.request.received_at, reply)
             };
             self.submit(submission, without_room).await?;
             self.note(answered.await.map_err(|_| stopped())?.map_err(|error| not_committed(&error))?);

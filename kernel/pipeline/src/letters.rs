@@ -231,22 +231,9 @@ impl Kernel {
         operations: Vec<Operation>,
     ) -> Result<(), QueryError> {
         let (reply, answered) = oneshot::channel();
-        let submission = Submission {
-            workspace,
-            source: source_of(workspace, key).map_or(InstallationId(0), |(source, _)| source),
-            sender: Arc::default(),
-            received_at: self.shared.clock.now(),
-            origin: EventOrigin::Import,
-            giver: Giver::RefusesOnly,
-            events: Vec::new(),
-            rejected: Vec::new(),
-            with: operations,
-            moved: None,
-            input: None,
-            again: None,
-            piece: None,
-            reply,
-        };
+        let source = source_of(workspace, key).map_or(InstallationId(0), |(source, _)| source);
+        let nothing = Submission::of_nothing(workspace, source, self.shared.clock.now(), reply);
+        let submission = Submission { with: operations, ..nothing };
         self.shared.accept.submit(submission).await.map_err(|_| QueryError::UnknownWorkspace)?;
         match answered.await {
             Ok(Ok(_)) => Ok(()),

@@ -342,7 +342,7 @@ impl Kernel {
         limit: usize,
         cursor: Option<&str>,
     ) -> Result<Option<EventPage>, QueryError> {
-        profile::events(&self.shared, workspace, id, limit, cursor)
+        questions::events::events(&self.shared, workspace, id, limit, cursor)
     }
 
     /// How many profiles meet a condition now, exactly.

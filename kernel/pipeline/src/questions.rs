@@ -7,6 +7,7 @@ pub(crate) mod audience;
 pub(crate) mod catalog;
 pub(crate) mod consents;
 pub(crate) mod count;
+pub(crate) mod events;
 pub(crate) mod identity;
 pub(crate) mod letters;
 pub(crate) mod page;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use kith_model::audience::Membership;
 use kith_model::change::Movement;
 use kith_model::consent::Consents;
@@ -388,16 +389,13 @@ pub struct Progress {
 
 /// A delivery's id as text.
 pub(crate) fn delivery_id(id: &[u8; 16]) -> String {
-    let mut text = String::from("msg_");
-    id.iter().for_each(|byte| text.push_str(&format!("{byte:02x}")));
-    text
+    format!("msg_{}", HEXLOWER.encode(id))
 }
 
 /// The delivery that a text names; `None` where it is no such name.
 pub(crate) fn delivery_of(text: &str) -> Option<[u8; 16]> {
-    let digits = text.strip_prefix("msg_").filter(|digits| digits.len() == 32)?;
-    let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_hex.then(|| u128::from_str_radix(digits, 16).ok().map(u128::to_be_bytes)).flatten()
+    let bytes = HEXLOWER_PERMISSIVE.decode(text.strip_prefix("msg_")?.as_bytes()).ok()?;
+    bytes.try_into().ok()
 }
 
 /// What a workspace holds.

@@ -107,7 +107,7 @@ pub fn build_all(
     if let Some(first) = plugins.first() {
         toolchain.ensure_target(&first.located.workspace_root, progress)?;
     }
-    let mut by_workspace: BTreeMap<&Path, Vec<&Prepared>> = BTreeMap::new();
+    let mut by_workspace: BTreeMap<&Path, Vec<&PluginCrate>> = BTreeMap::new();
     for plugin in &plugins {
         by_workspace.entry(&plugin.located.workspace_root).or_default().push(plugin);
     }
@@ -188,13 +188,13 @@ pub fn crate_mistakes(dir: &Path, manifest: &Manifest, toolchain: &Toolchain) ->
     Ok(mistakes)
 }
 
-struct Prepared {
+struct PluginCrate {
     located: PackageLocation,
     manifest: Manifest,
     manifest_toml: String,
 }
 
-fn prepare(dir: &Path, toolchain: &Toolchain) -> Result<Prepared, BuildError> {
+fn prepare(dir: &Path, toolchain: &Toolchain) -> Result<PluginCrate, BuildError> {
     if !dir.join("Cargo.toml").is_file() {
         return Err(BuildError::NoCrate(dir.to_path_buf()));
     }
@@ -203,11 +203,11 @@ fn prepare(dir: &Path, toolchain: &Toolchain) -> Result<Prepared, BuildError> {
     if !located.has_cdylib {
         return Err(BuildError::NoCdylib { name: located.name, path: dir.join("Cargo.toml") });
     }
-    Ok(Prepared { located, manifest, manifest_toml })
+    Ok(PluginCrate { located, manifest, manifest_toml })
 }
 
 fn finish(
-    plugin: &Prepared,
+    plugin: &PluginCrate,
     modules: &BTreeMap<String, PathBuf>,
     out_dir: Option<&Path>,
     progress: &mut dyn Progress,

@@ -34,6 +34,7 @@ mod fingerprint;
 mod flag;
 mod parts;
 mod scalar;
+mod scan;
 mod walk;
 mod write;
 

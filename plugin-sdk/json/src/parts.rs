@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use crate::scan::Scan;
 use crate::{Unreadable, read};
 
 /// A key of an object, and the bytes of its value.
@@ -13,7 +14,7 @@ pub type Member<'a> = (Cow<'a, str>, &'a [u8]);
 /// # Errors
 /// Where it is no object, or does not end.
 pub fn members(bytes: &[u8]) -> Result<(Vec<Member<'_>>, usize), Unreadable> {
-    let mut scan = Scan { bytes, at: 0 };
+    let mut scan = Scan::new(bytes);
     let mut entries = Vec::new();
     scan.open(b'{', "an object is expected")?;
     while !scan.closes(b'}')? {
@@ -36,7 +37,7 @@ pub fn members(bytes: &[u8]) -> Result<(Vec<Member<'_>>, usize), Unreadable> {
 /// # Errors
 /// Where it is no list.
 pub fn elements(bytes: &[u8]) -> Result<Vec<&[u8]>, Unreadable> {
-    let mut scan = Scan { bytes, at: 0 };
+    let mut scan = Scan::new(bytes);
     let mut items = Vec::new();
     scan.open(b'[', "a list is expected")?;
     while scan.closes(b']') == Ok(false) {
@@ -74,27 +75,7 @@ pub fn text(bytes: &[u8]) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(crate::scalar::unescaped(inner)))
 }
 
-/// A place in a document.
-struct Scan<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
 impl<'a> Scan<'a> {
-    fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
-    }
-
-    fn problem(&self, problem: &'static str) -> Unreadable {
-        Unreadable { at: self.at, problem }
-    }
-
-    fn skip_blanks(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
-            self.at += 1;
-        }
-    }
-
     fn open(&mut self, bracket: u8, problem: &'static str) -> Result<(), Unreadable> {
         self.skip_blanks();
         if self.peek() != Some(bracket) {

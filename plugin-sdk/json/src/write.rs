@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::scalar;
+use crate::scan::Scan;
 use crate::{Document, Duplicates, Flags, MAX_DEPTH, Numbers, Oddity, Unreadable};
 
 /// A list or object that is open.
@@ -36,8 +37,7 @@ enum Next {
 }
 
 pub(crate) struct Writer<'a> {
-    bytes: &'a [u8],
-    at: usize,
+    scan: Scan<'a>,
     out: String,
     stack: Vec<Frame>,
     entries: Vec<Entry>,
@@ -50,13 +50,13 @@ impl<'a> Writer<'a> {
     pub(crate) fn new(bytes: &'a [u8], duplicates: Duplicates, numbers: Numbers) -> Writer<'a> {
         let out = String::with_capacity(bytes.len());
         let (stack, entries, flags) = (Vec::new(), Vec::new(), Flags::default());
-        Writer { bytes, at: 0, out, stack, entries, flags, duplicates, numbers }
+        Writer { scan: Scan::new(bytes), out, stack, entries, flags, duplicates, numbers }
     }
 
     pub(crate) fn document(mut self) -> Result<Document, Unreadable> {
         let mut next = Next::Value;
         loop {
-            self.skip_blanks();
+            self.scan.skip_blanks();
             next = match next {
                 Next::Value => self.value()?,
                 Next::EntryOrEnd => self.entry()?,
@@ -64,24 +64,10 @@ impl<'a> Writer<'a> {
                 Next::CommaOrEnd => self.comma()?,
             };
         }
-        if self.at < self.bytes.len() {
+        if self.scan.at < self.scan.bytes.len() {
             self.flags.add(Oddity::TrailingBytes, String::new());
         }
         Ok(Document { text: self.out, flags: self.flags })
-    }
-
-    fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
-    }
-
-    fn problem(&self, problem: &'static str) -> Unreadable {
-        Unreadable { at: self.at, problem }
-    }
-
-    fn skip_blanks(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
-            self.at += 1;
-        }
     }
 
     /// Something is odd at the place that is written now.
@@ -110,8 +96,8 @@ impl<'a> Writer<'a> {
 
     /// A value begins here.
     fn value(&mut self) -> Result<Next, Unreadable> {
-        match self.peek() {
-            None => Err(self.problem("the document ends too early")),
+        match self.scan.peek() {
+            None => Err(self.scan.problem("the document ends too early")),
             Some(bracket @ (b'{' | b'[')) => {
                 if self.stack.len() >= MAX_DEPTH {
                     self.odd(Oddity::TooDeep);
@@ -122,7 +108,7 @@ impl<'a> Writer<'a> {
                 let (from, first_entry) = (self.out.len(), self.entries.len());
                 self.stack.push(Frame { is_object: bracket == b'{', from, first_entry, count: 0 });
                 self.out.push(char::from(bracket));
-                self.at += 1;
+                self.scan.at += 1;
                 Ok(Next::EntryOrEnd)
             }
             Some(b'"') => {
@@ -149,8 +135,9 @@ impl<'a> Writer<'a> {
                 *room = Some(oddity);
             }
         };
-        let length = copy(&self.bytes[self.at..], &mut self.out, &mut tell).map_err(|problem| self.problem(problem))?;
-        self.at += length;
+        let length = copy(&self.scan.bytes[self.scan.at..], &mut self.out, &mut tell)
+            .map_err(|problem| self.scan.problem(problem))?;
+        self.scan.at += length;
         for oddity in odd.into_iter().flatten() {
             self.odd(oddity);
         }
@@ -174,8 +161,8 @@ impl<'a> Writer<'a> {
 
     /// An entry begins here, or the list or object ends.
     fn entry(&mut self) -> Result<Next, Unreadable> {
-        match self.peek() {
-            None => return Err(self.problem("the document ends too early")),
+        match self.scan.peek() {
+            None => return Err(self.scan.problem("the document ends too early")),
             Some(byte) if self.is_closing(byte) => {
                 if self.stack.last().is_some_and(|frame| frame.count > 0) {
                     self.odd_of_frame(Oddity::TrailingComma);
@@ -184,7 +171,7 @@ impl<'a> Writer<'a> {
             }
             Some(_) => {}
         }
-        let Some(frame) = self.stack.last_mut() else { return Err(self.problem("a value is expected")) };
+        let Some(frame) = self.stack.last_mut() else { return Err(self.scan.problem("a value is expected")) };
         let (is_object, is_first) = (frame.is_object, frame.count == 0);
         frame.count += 1;
         if !is_first {
@@ -198,36 +185,36 @@ impl<'a> Writer<'a> {
 
     /// A key and its colon.
     fn key(&mut self) -> Result<(), Unreadable> {
-        if self.peek() != Some(b'"') {
-            return Err(self.problem("a key is expected"));
+        if self.scan.peek() != Some(b'"') {
+            return Err(self.scan.problem("a key is expected"));
         }
         let key = self.out.len();
         let mut is_odd = None;
-        let length = scalar::text(&self.bytes[self.at..], &mut self.out, |oddity| is_odd = Some(oddity))
-            .map_err(|problem| self.problem(problem))?;
-        self.at += length;
+        let length = scalar::text(&self.scan.bytes[self.scan.at..], &mut self.out, |oddity| is_odd = Some(oddity))
+            .map_err(|problem| self.scan.problem(problem))?;
+        self.scan.at += length;
         self.entries.push(Entry { key, key_end: self.out.len(), end: self.out.len() });
         if let Some(oddity) = is_odd {
             self.odd(oddity);
         }
-        self.skip_blanks();
-        if self.peek() != Some(b':') {
-            return Err(self.problem("`:` is expected"));
+        self.scan.skip_blanks();
+        if self.scan.peek() != Some(b':') {
+            return Err(self.scan.problem("`:` is expected"));
         }
-        self.at += 1;
+        self.scan.at += 1;
         self.out.push(':');
         Ok(())
     }
 
     fn comma(&mut self) -> Result<Next, Unreadable> {
-        match self.peek() {
-            None => Err(self.problem("the document ends too early")),
+        match self.scan.peek() {
+            None => Err(self.scan.problem("the document ends too early")),
             Some(b',') => {
-                self.at += 1;
+                self.scan.at += 1;
                 Ok(Next::EntryOrEnd)
             }
             Some(byte) if self.is_closing(byte) => Ok(self.close()),
-            Some(_) => Err(self.problem("`,` or the end of a list or object is expected")),
+            Some(_) => Err(self.scan.problem("`,` or the end of a list or object is expected")),
         }
     }
 
@@ -242,7 +229,7 @@ impl<'a> Writer<'a> {
 
     /// The list or object ends here.
     fn close(&mut self) -> Next {
-        self.at += 1;
+        self.scan.at += 1;
         let Some(frame) = self.stack.pop() else { return Next::CommaOrEnd };
         let entries = self.entries.split_off(frame.first_entry);
         if frame.is_object && entries.len() > 1 {
@@ -272,13 +259,13 @@ impl<'a> Writer<'a> {
 
     /// Pass over a list or object without looking at what is in it.
     fn skip_nested(&mut self) -> Result<(), Unreadable> {
-        let from = self.at;
+        let from = self.scan.at;
         let mut depth = 0_usize;
         let mut in_text = false;
-        while let Some(byte) = self.peek() {
-            self.at += 1;
+        while let Some(byte) = self.scan.peek() {
+            self.scan.at += 1;
             match byte {
-                b'\\' if in_text => self.at += 1,
+                b'\\' if in_text => self.scan.at += 1,
                 b'"' => in_text = !in_text,
                 b'{' | b'[' if !in_text => depth += 1,
                 b'}' | b']' if !in_text => {

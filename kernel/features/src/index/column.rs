@@ -269,7 +269,7 @@ fn day_range(comparison: Comparison, time: Timestamp, zone: &Zone) -> Option<Key
 
 /// The clocks whose moments compare so with a time.
 fn clock_range(comparison: Comparison, time: Timestamp, zone: &Zone) -> Option<KeyRange> {
-    let (first, later) = (int_key(zone.first_clock(time, false)), int_key(zone.first_clock(time, true)));
+    let (first, later) = (int_key(zone.first_clock_at(time)), int_key(zone.first_clock_after(time)));
     match comparison {
         Comparison::Equal if first < later => Some(KeyRange { first, last: later - 1 }),
         Comparison::Less => key_range(Comparison::Less, first),

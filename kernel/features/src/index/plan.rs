@@ -150,6 +150,23 @@ impl Facts for One<'_> {
     }
 }
 
+/// The profiles that are asked for: those of whom a condition holds, or those of whom it does not; of whom it is unknown is on
+/// neither side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Holds,
+    Fails,
+}
+
+impl Side {
+    fn other(self) -> Side {
+        match self {
+            Side::Holds => Side::Fails,
+            Side::Fails => Side::Holds,
+        }
+    }
+}
+
 /// Makes plans of conditions at one moment, and carries them out.
 pub(super) struct Planner<'a> {
     index: &'a Index,
@@ -162,40 +179,40 @@ impl<'a> Planner<'a> {
         Planner { index, now, zone }
     }
 
-    /// The profiles for which the condition holds, or does not hold if `negated`.
-    pub(super) fn plan(&self, node: &Node, negated: bool) -> Option<Plan<'a>> {
-        let both = |a: &Node, b: &Node| Some([self.plan(a, negated)?, self.plan(b, negated)?]);
+    /// The profiles on one side of the condition.
+    pub(super) fn plan(&self, node: &Node, side: Side) -> Option<Plan<'a>> {
+        let both = |a: &Node, b: &Node| Some([self.plan(a, side)?, self.plan(b, side)?]);
         match node {
-            Node::And(a, b) if !negated => both(a, b).map(Plan::all),
-            Node::Or(a, b) if negated => both(a, b).map(Plan::all),
+            Node::And(a, b) if side == Side::Holds => both(a, b).map(Plan::all),
+            Node::Or(a, b) if side == Side::Fails => both(a, b).map(Plan::all),
             Node::And(a, b) | Node::Or(a, b) => both(a, b).map(Plan::any),
-            Node::Not(operand) => self.plan(operand, !negated),
+            Node::Not(operand) => self.plan(operand, side.other()),
             Node::Choose(parts) => {
-                let (holds, pending) = (self.plan(&parts[0], false)?, self.unknown(&parts[0])?);
+                let (holds, pending) = (self.plan(&parts[0], Side::Holds)?, self.unknown(&parts[0])?);
                 // Two values that are not true may be different ones.
-                let is_told = !negated || pending.is_nobody() || parts[1..].iter().all(Node::is_always_bool);
+                let is_told = side == Side::Holds || pending.is_nobody() || parts[1..].iter().all(Node::is_always_bool);
                 if !is_told {
                     return None;
                 }
-                let (yes, no) = (self.plan(&parts[1], negated)?, self.plan(&parts[2], negated)?);
+                let (yes, no) = (self.plan(&parts[1], side)?, self.plan(&parts[2], side)?);
                 let fails = Plan::any([holds.clone(), pending.clone()]).except();
                 // Where the condition is unknown, equal branches decide.
                 let either = Plan::all([pending, yes.clone(), no.clone()]);
                 Some(Plan::any([Plan::all([holds, yes]), Plan::all([fails, no]), either]))
             }
-            Node::Feature(name) => self.decided(name, Comparison::Equal, &Value::Bool(true), negated),
+            Node::Feature(name) => self.decided(name, Comparison::Equal, &Value::Bool(true), side),
             Node::Has(target) => match target.as_ref() {
                 Node::Feature(name) => {
-                    let comparison = if negated { Comparison::Equal } else { Comparison::NotEqual };
-                    self.decided(name, comparison, &Value::Null, false)
+                    let comparison = if side == Side::Holds { Comparison::NotEqual } else { Comparison::Equal };
+                    self.decided(name, comparison, &Value::Null, Side::Holds)
                 }
-                _ => self.by_value(node, negated),
+                _ => self.by_value(node, side),
             },
             Node::Compare(comparison, a, b, _) => {
-                self.comparison(*comparison, a, b, negated).or_else(|| self.by_value(node, negated))
+                self.comparison(*comparison, a, b, side).or_else(|| self.by_value(node, side))
             }
-            Node::In(item, list) => self.contained(item, list, negated).or_else(|| self.by_value(node, negated)),
-            _ => self.by_value(node, negated),
+            Node::In(item, list) => self.contained(item, list, side).or_else(|| self.by_value(node, side)),
+            _ => self.by_value(node, side),
         }
     }
 
@@ -207,7 +224,7 @@ impl<'a> Planner<'a> {
         if pending.is_empty() {
             return Some(pending);
         }
-        let fails = self.plan(node, true)?;
+        let fails = self.plan(node, Side::Fails)?;
         for decided in [holds, &fails] {
             let decided = self.select(decided, Some(&pending)).into_owned();
             pending -= decided;
@@ -223,7 +240,7 @@ impl<'a> Planner<'a> {
         match node {
             Node::And(a, b) | Node::Or(a, b) => {
                 // `&&` is decided by an operand that does not hold, `||` by one that does.
-                let decisive = matches!(node, Node::And(..));
+                let decisive = if matches!(node, Node::And(..)) { Side::Fails } else { Side::Holds };
                 let either = Plan::any([self.unknown(a)?, self.unknown(b)?]);
                 let decided = Plan::any([self.plan(a, decisive)?, self.plan(b, decisive)?]);
                 Some(Plan::all([either, decided.except()]))
@@ -232,7 +249,7 @@ impl<'a> Planner<'a> {
             // Whether the branches are equal cannot be told from their truth.
             Node::Choose(parts) if !self.pending_columns(&parts[0]).is_empty() => None,
             Node::Choose(parts) => {
-                let holds = self.plan(&parts[0], false)?;
+                let holds = self.plan(&parts[0], Side::Holds)?;
                 let yes = Plan::all([holds.clone(), self.unknown(&parts[1])?]);
                 let no = Plan::all([holds.except(), self.unknown(&parts[2])?]);
                 Some(Plan::any([yes, no]))
@@ -257,19 +274,21 @@ impl<'a> Planner<'a> {
         (!reads).then(|| Scope::new(&NoFacts, &|_| Value::Null, self.now, self.zone).evaluate(node))
     }
 
-    fn comparison(&self, comparison: Comparison, a: &Node, b: &Node, negated: bool) -> Option<Plan<'a>> {
+    fn comparison(&self, comparison: Comparison, a: &Node, b: &Node, side: Side) -> Option<Plan<'a>> {
         match (self.constant(a), self.constant(b)) {
-            (Some(a), Some(b)) => Some(Plan::constant(a.compared(comparison, &b, self.zone) == Value::Bool(!negated))),
-            (None, Some(b)) => self.against(comparison, a, &b, negated),
-            (Some(a), None) => self.against(comparison.swapped(), b, &a, negated),
+            (Some(a), Some(b)) => {
+                Some(Plan::constant(a.compared(comparison, &b, self.zone) == Value::Bool(side == Side::Holds)))
+            }
+            (None, Some(b)) => self.against(comparison, a, &b, side),
+            (Some(a), None) => self.against(comparison.swapped(), b, &a, side),
             (None, None) => None,
         }
     }
 
     /// A feature, or a sum or difference of it with a constant, against a constant.
-    fn against(&self, comparison: Comparison, node: &Node, literal: &Value, negated: bool) -> Option<Plan<'a>> {
+    fn against(&self, comparison: Comparison, node: &Node, literal: &Value, side: Side) -> Option<Plan<'a>> {
         let (operator, a, b) = match node {
-            Node::Feature(name) => return self.decided(name, comparison, literal, negated),
+            Node::Feature(name) => return self.decided(name, comparison, literal, side),
             Node::Calculate(operator @ (Arithmetic::Add | Arithmetic::Subtract), a, b) => (*operator, a, b),
             _ => return None,
         };
@@ -295,46 +314,46 @@ impl<'a> Planner<'a> {
             }
             _ => return None,
         };
-        matches!(other, Value::Time(_)).then(|| self.decided(feature, comparison, &other, negated))?
+        matches!(other, Value::Time(_)).then(|| self.decided(feature, comparison, &other, side))?
     }
 
     /// The profiles whose value of a feature compares so with a literal, or is known and does not.
-    fn decided(&self, name: &FeatureName, comparison: Comparison, literal: &Value, negated: bool) -> Option<Plan<'a>> {
-        let (comparison, negated) = match comparison {
-            Comparison::NotEqual => (Comparison::Equal, !negated),
-            comparison => (comparison, negated),
+    fn decided(&self, name: &FeatureName, comparison: Comparison, literal: &Value, side: Side) -> Option<Plan<'a>> {
+        let (comparison, side) = match comparison {
+            Comparison::NotEqual => (Comparison::Equal, side.other()),
+            comparison => (comparison, side),
         };
         let column = self.index.column(name)?;
         let stored = Plan::Parts(column.compared(comparison, literal, self.zone)?);
         let default = column.default.compared(comparison, literal, self.zone).is_true();
         let holds = with_default(column, stored, default);
-        Some(if negated { known_except(column, holds) } else { holds })
+        Some(if side == Side::Fails { known_except(column, holds) } else { holds })
     }
 
-    fn contained(&self, item: &Node, list: &Node, negated: bool) -> Option<Plan<'a>> {
+    fn contained(&self, item: &Node, list: &Node, side: Side) -> Option<Plan<'a>> {
         let (Node::Feature(name), Some(list)) = (item, self.constant(list)) else { return None };
         if matches!(list, Value::Map(_)) {
             return None;
         }
         let items = list.into_items()?;
         let plans: Option<Vec<Plan<'a>>> =
-            items.iter().map(|item| self.decided(name, Comparison::Equal, item, false)).collect();
+            items.iter().map(|item| self.decided(name, Comparison::Equal, item, Side::Holds)).collect();
         let plan = Plan::any(plans?);
-        Some(if negated { known_except(self.index.column(name)?, plan) } else { plan })
+        Some(if side == Side::Fails { known_except(self.index.column(name)?, plan) } else { plan })
     }
 
     /// A condition of any form on one feature with few different values: it is evaluated once for each, where that is cheap;
     /// the index waits meanwhile.
-    fn by_value(&self, node: &Node, negated: bool) -> Option<Plan<'a>> {
+    fn by_value(&self, node: &Node, side: Side) -> Option<Plan<'a>> {
         if let Some(value) = self.constant(node) {
-            return Some(Plan::constant(value.holds() == Some(!negated)));
+            return Some(Plan::constant(value.holds() == Some(side == Side::Holds)));
         }
         let name = only_feature(node)?;
         let column = self.index.column(&name)?;
         // A value that is there is unknown only where the evaluation's budget ended: then people are asked one by one.
         let meets = |value: &Value| match self.value_given(node, &name, value) {
             Value::Unknown if !value.is_unknown() => None,
-            value => Some(value.holds() == Some(!negated)),
+            value => Some(value.holds() == Some(side == Side::Holds)),
         };
         let values = column.values()?;
         if worst_case(node).0.saturating_mul(values.len() as u64) > 10 * MAX_STEPS {

@@ -40,6 +40,10 @@ impl Facts for Profile {
     fn created_at(&self) -> Option<Timestamp> {
         self.get(FeatureName::CreatedAt).as_time(&Zone::utc())
     }
+
+    fn identifiers(&self, kind: &str) -> Value {
+        self.get(FeatureName::Identifiers(kind.into()))
+    }
 }
 
 const ORDERS: &str = "events('order', '14d').size()";
@@ -67,6 +71,7 @@ fn features() -> Vec<FeatureName> {
         FeatureName::Tag("t".into()),
         FeatureName::Score("s".into()),
         FeatureName::CreatedAt,
+        FeatureName::Identifiers("email".into()),
         FeatureName::Leaf(leaf(ORDERS).id()),
         FeatureName::Leaf(leaf(SPENT).id()),
         FeatureName::Leaf(leaf(LAST).id()),
@@ -99,6 +104,8 @@ fn answered() -> impl Strategy<Value = String> {
             "tags.t",
             "scores.s",
             "profile.created_at",
+            "profile.identifiers.email",
+            "profile.identifiers.nobody",
             "traits.nobody",
             ORDERS,
             SPENT,
@@ -438,4 +445,26 @@ fn names_beyond_the_quota_have_no_column() {
     }
     assert_eq!(count_of(&index, "traits.another == null"), None);
     assert_eq!(index.features().count(), MAX_TRAIT_COLUMNS + 2);
+}
+
+/// Types of identifiers are the sender's choice as names of traits are.
+#[test]
+fn identifier_types_beyond_the_quota_are_not_answered_and_those_within_are() {
+    let has = |kind: usize| parse(&format!("has(profile.identifiers.k{kind})")).unwrap();
+    let mut index = Index::new();
+    let owned = Value::List(vec![Value::text("v")]);
+    let set = |index: &mut Index, ordinal: u32, kind: usize, value: &Value| {
+        index.set(ordinal, &FeatureName::Identifiers(format!("k{kind}").as_str().into()), value);
+    };
+    for kind in 0..MAX_IDENTIFIER_COLUMNS {
+        set(&mut index, 0, kind, &owned);
+    }
+    let holds = |index: &Index, kind: usize| index.count(&has(kind), now()).map(|counted| counted.holds);
+    assert_eq!((holds(&index, 3), holds(&index, MAX_IDENTIFIER_COLUMNS)), (Some(1), Some(0)));
+    set(&mut index, 0, MAX_IDENTIFIER_COLUMNS, &owned);
+    // A place that nobody needs any more is given to nobody else, who would come too late.
+    set(&mut index, 0, 3, &Value::Null);
+    set(&mut index, 1, MAX_IDENTIFIER_COLUMNS, &owned);
+    assert_eq!((holds(&index, 3), holds(&index, 4)), (Some(0), Some(1)));
+    assert_eq!((holds(&index, MAX_IDENTIFIER_COLUMNS), holds(&index, MAX_IDENTIFIER_COLUMNS + 1)), (None, None));
 }

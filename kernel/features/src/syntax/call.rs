@@ -5,7 +5,7 @@ use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, operators};
 use super::{Shape, Translated, Translator, habits, place, words};
 use crate::functions::{FUNCTIONS, Function, FunctionSpec};
 use crate::pattern::Pattern;
-use crate::tree::Node;
+use crate::tree::{Node, Pace};
 use crate::value::{Arithmetic, Comparison, Value, parse_duration};
 use crate::window::Window;
 
@@ -43,7 +43,7 @@ impl Translator<'_> {
         };
         let count = Node::Call(Function::Size, vec![events]);
         let none = Node::Literal(Value::Int(0));
-        Ok((Node::Compare(Comparison::Greater, Box::new(count), Box::new(none), 0), Shape::Value))
+        Ok((Node::Compare(Comparison::Greater, Box::new(count), Box::new(none), Pace::NONE), Shape::Value))
     }
 
     fn operator(&mut self, at: &IdedExpr, call: &CallExpr) -> Translated<Option<(Node, Shape)>> {
@@ -54,12 +54,12 @@ impl Translator<'_> {
             return Ok(Some((if is_and { Node::And(a, b) } else { Node::Or(a, b) }, Shape::Value)));
         }
         let binary: fn(Box<Node>, Box<Node>) -> Node = match call.func_name.as_str() {
-            operators::EQUALS => |a, b| Node::Compare(Comparison::Equal, a, b, 0),
-            operators::NOT_EQUALS => |a, b| Node::Compare(Comparison::NotEqual, a, b, 0),
-            operators::LESS => |a, b| Node::Compare(Comparison::Less, a, b, 0),
-            operators::LESS_EQUALS => |a, b| Node::Compare(Comparison::LessOrEqual, a, b, 0),
-            operators::GREATER => |a, b| Node::Compare(Comparison::Greater, a, b, 0),
-            operators::GREATER_EQUALS => |a, b| Node::Compare(Comparison::GreaterOrEqual, a, b, 0),
+            operators::EQUALS => |a, b| Node::Compare(Comparison::Equal, a, b, Pace::NONE),
+            operators::NOT_EQUALS => |a, b| Node::Compare(Comparison::NotEqual, a, b, Pace::NONE),
+            operators::LESS => |a, b| Node::Compare(Comparison::Less, a, b, Pace::NONE),
+            operators::LESS_EQUALS => |a, b| Node::Compare(Comparison::LessOrEqual, a, b, Pace::NONE),
+            operators::GREATER => |a, b| Node::Compare(Comparison::Greater, a, b, Pace::NONE),
+            operators::GREATER_EQUALS => |a, b| Node::Compare(Comparison::GreaterOrEqual, a, b, Pace::NONE),
             operators::ADD => |a, b| Node::Calculate(Arithmetic::Add, a, b),
             operators::SUBSTRACT => |a, b| Node::Calculate(Arithmetic::Subtract, a, b),
             operators::MULTIPLY => |a, b| Node::Calculate(Arithmetic::Multiply, a, b),

@@ -18,7 +18,7 @@ use crate::bindings::v0_1::mail;
 use crate::egress::{BodyRule, admit};
 use crate::guests::{CONNECTOR, NOW, binding, core, host, host_with};
 use crate::policy::Policy;
-use crate::state::{CallClass, CallState, Installed, thread_cpu_time};
+use crate::state::{CallClass, CallState, InstallationContext, thread_cpu_time};
 use crate::{Binding, KeyValue, KeyValueError, Limits, assemble};
 
 /// What an import may take of a processor.
@@ -30,7 +30,7 @@ const OUTPUT_BYTES: usize = 16 << 20;
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
 /// A connector that may do everything, as it is bound.
-fn installed(clock: Arc<ManualClock>, kv_bytes: u64) -> Arc<Installed> {
+fn installed(clock: Arc<ManualClock>, kv_bytes: u64) -> Arc<InstallationContext> {
     let state = "[capabilities.kv]\nbytes = 16777216\nreason = \"to test\"\n";
     let manifest = CONNECTOR.to_owned() + state;
     let wat = r#"(module (memory (export "memory") 1)
@@ -184,7 +184,7 @@ fn nothing_is_written_without_a_grant_and_each_write_costs_what_it_takes() {
     }
     // Calls without end, each within what one call may: the bytes of an hour end, and come back with time.
     let installed = installed(clock.clone(), 16 << 20);
-    let write = |installed: &Arc<Installed>| {
+    let write = |installed: &Arc<InstallationContext>| {
         let mut call = CallState::new(installed.clone(), CallClass::Plain);
         kv::Host::set(&mut call, "k".into(), vec![0; 64 << 10]).unwrap()
     };

@@ -250,22 +250,6 @@ fn text_budget(key: &str) -> &'static Budget {
 
 /// The known word that is at most two edits (a third of the word, if that is more) away from `written`.
 fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
-    let near = known.iter().map(|word| (distance(written, word), *word)).min()?;
+    let near = known.iter().map(|word| (strsim::levenshtein(written, word), *word)).min()?;
     (near.0 <= (near.1.len() / 3).max(2)).then_some(near.1)
-}
-
-/// The number of single-character edits between two words (Levenshtein).
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (index, letter) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = index + 1;
-        for (column, other) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != *other);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
 }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::{Intake, IntakeError, WithoutRoom, not_committed, stopped};
 use crate::accept::aside::{Again, Input, draft};
-use crate::accept::{Sender, Submission};
+use crate::accept::{Reply, Sender, Submission};
 use crate::rows::{Came, RawForm};
 use crate::views::Acceptance;
 
@@ -76,22 +76,12 @@ impl Intake {
     }
 
     /// A submission of nothing.
-    fn submission(&self, reply: oneshot::Sender<Result<Acceptance, Arc<kith_store::CommitError>>>) -> Submission {
+    fn submission(&self, reply: Reply) -> Submission {
         Submission {
-            workspace: self.workspace,
-            source: self.source,
             sender: Arc::clone(&self.sender),
-            received_at: self.request.received_at,
             origin: self.origin,
             giver: self.giver,
-            events: Vec::new(),
-            rejected: Vec::new(),
-            with: Vec::new(),
-            moved: None,
-            input: None,
-            again: None,
-            piece: None,
-            reply,
+            ..Submission::of_nothing(self.workspace, self.source, self.request.received_at, reply)
         }
     }
 

@@ -3,9 +3,7 @@
 
 use std::sync::Arc;
 
-use kith_model::consent::Giver;
 use kith_model::delivery::DeliveryState;
-use kith_model::event::EventOrigin;
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::time::Timestamp;
 use kith_store::keys::DeliveryMover;
@@ -76,22 +74,9 @@ fn through_the_lane(shared: &Shared, workspace: WorkspaceId, operations: Vec<Ope
         _ => None,
     });
     let (reply, answered) = oneshot::channel();
-    let submission = Submission {
-        workspace,
-        source: first.unwrap_or(InstallationId(0)),
-        sender: Arc::default(),
-        received_at: shared.clock.now(),
-        origin: EventOrigin::Import,
-        giver: Giver::RefusesOnly,
-        events: Vec::new(),
-        rejected: Vec::new(),
-        with: operations,
-        moved: None,
-        input: None,
-        again: None,
-        piece: None,
-        reply,
-    };
+    let source = first.unwrap_or(InstallationId(0));
+    let nothing = Submission::of_nothing(workspace, source, shared.clock.now(), reply);
+    let submission = Submission { with: operations, ..nothing };
     shared.accept.try_submit(submission).is_ok() && matches!(answered.blocking_recv(), Ok(Ok(_)))
 }
 

@@ -36,7 +36,7 @@ pub(crate) struct ProfilePages {
     workspace: WorkspaceId,
     rest: Option<KeyRange>,
     /// How many identities the next page is to have: fewer where the pages before were cut for their bytes, so that what is
-    /// read is not dropped and read again.
+    /// read is not dropped and read again, and where few are wanted.
     identities: usize,
     /// Who was left out since the last look at it.
     unreadable: Vec<Unreadable>,
@@ -76,6 +76,12 @@ impl ProfilePages {
 
     fn over(store: Arc<dyn Store>, workspace: WorkspaceId, range: KeyRange) -> ProfilePages {
         ProfilePages { store, workspace, rest: Some(range), identities: PAGE_IDENTITIES, unreadable: Vec::new() }
+    }
+
+    /// The same walk with a small first page, for whoever may want no more than so many; the next ones grow.
+    pub(crate) fn beginning_with(mut self, identities: usize) -> ProfilePages {
+        self.identities = identities.clamp(1, PAGE_IDENTITIES);
+        self
     }
 
     /// The profiles of the next page, each as its members with the one that names it first; `None` at the end. A page may be

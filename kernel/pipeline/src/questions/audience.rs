@@ -138,14 +138,24 @@ pub(crate) fn removal(shared: &Shared, id: WorkspaceId, installation: Installati
     let compiled = workspace.compiled.load_full();
     let readers = compiled.plan.audiences.iter().filter(|audience| audience.models.contains(&installation));
     let audiences = readers.map(|audience| audience.audience.id).collect();
-    let mut people = 0;
-    if compiled.plan.model(installation).is_some() {
-        let _: ControlFlow<(), Seen> = each_profile(&shared.store, id, |_, members| {
-            let outputs = members[0].derived.as_ref().map(|derived| &derived.outputs);
-            let holds = outputs.and_then(|outputs| outputs.get(&(installation, Track::Live)));
-            people += u64::from(holds.is_some_and(|output| profile::values_of(output) > 0));
-            Ok(ControlFlow::Continue(()))
-        })?;
-    }
+    let outputs = compiled.plan.outputs.iter().filter(|(_, (of, _))| *of == installation);
+    let in_index = workspace.projection.read().index.holders_of_any(outputs.map(|(output, _)| output));
+    let people = match in_index {
+        Some(people) => people,
+        None => holders_by_rows(shared, id, installation)?,
+    };
     Ok(Removal { people, audiences })
+}
+
+/// How many people hold a value of an installation, as the rows say: until the reactor has come by, the index lacks what was just
+/// installed.
+fn holders_by_rows(shared: &Shared, id: WorkspaceId, installation: InstallationId) -> Result<u64, QueryError> {
+    let mut people = 0;
+    let _: ControlFlow<(), Seen> = each_profile(&shared.store, id, |_, members| {
+        let outputs = members[0].derived.as_ref().map(|derived| &derived.outputs);
+        let holds = outputs.and_then(|outputs| outputs.get(&(installation, Track::Live)));
+        people += u64::from(holds.is_some_and(|output| profile::values_of(output) > 0));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(people)
 }

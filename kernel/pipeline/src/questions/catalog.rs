@@ -369,33 +369,18 @@ fn is_told_by_kernel(event: &str) -> bool {
 }
 
 /// How many letters differ between two names, if these are few beside their length; case and what stands between words count
-/// little.
+/// little. Two letters that changed places are one slip.
 fn distance(one: &str, other: &str) -> Option<usize> {
-    let plain = |name: &str| -> Vec<char> {
+    let plain = |name: &str| -> String {
         name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).take(65).collect()
     };
     let (one, other) = (plain(one), plain(other));
-    let longest = one.len().max(other.len());
+    let longest = one.chars().count().max(other.chars().count());
     // Long texts are no names, and each pair costs the product of the lengths.
     if longest > 64 || longest == 0 {
         return None;
     }
-    // The rows of the table before, and two before, since two letters that changed places are one slip.
-    let mut before: Vec<usize> = Vec::new();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (place, letter) in one.iter().enumerate() {
-        let mut next = vec![place + 1];
-        for (column, compared) in other.iter().enumerate() {
-            let replaced = row[column] + usize::from(letter != compared);
-            let mut least = replaced.min(next[column] + 1).min(row[column + 1] + 1);
-            if place > 0 && column > 0 && *letter == other[column - 1] && one[place - 1] == *compared {
-                least = least.min(before[column - 1] + 1);
-            }
-            next.push(least);
-        }
-        before = std::mem::replace(&mut row, next);
-    }
-    let differ = row[other.len()];
+    let differ = strsim::osa_distance(&one, &other);
     (differ <= (longest / 4).max(1)).then_some(differ)
 }
 

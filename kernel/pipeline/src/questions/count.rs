@@ -1,24 +1,28 @@
-//! How many profiles meet a condition: from the index where it can answer, else by looking at every profile.
+//! How many profiles meet a condition: from the index where it can answer, else by looking at the holder of an identifier that
+//! the condition asks for, or at every profile.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use kith_features::index::Counted;
-use kith_features::{EventFacts, Expression, LeafId, Value};
+use kith_features::{EventFacts, Expression, LeafId, RequiredIdentifier, Value};
 use kith_model::event::Event;
-use kith_model::id::WorkspaceId;
+use kith_model::id::{ProfileId, WorkspaceId};
+use kith_model::identity::Identifier;
+use kith_store::ReadError;
 use roaring::RoaringBitmap;
 
-use super::profile::history;
+use super::profile::{self, history};
 use super::{QueryError, workspace};
 use crate::plan::Task;
 use crate::profiles::evaluation::{Evaluation, Profile};
-use crate::profiles::person::{Person, load_sealed};
+use crate::profiles::person::{self, Person, load_sealed};
 use crate::profiles::scan::{Seen, each_profile};
 use crate::react::projection::Projection;
 use crate::rows::derived::Cursor;
 use crate::shared::{Compiled, Shared, Workspace};
-use crate::turns::{Patience, QuestionTurn};
+use crate::turns::{Patience, QuestionTurn, TurnError};
 use crate::views::Count;
 use crate::yielding;
 
@@ -91,7 +95,8 @@ impl Outstanding {
     }
 }
 
-/// What every profile says, one after the other.
+/// What profiles say, one after the other: those alone who have an identifier that the condition is false without, or else
+/// everybody.
 fn by_people(
     shared: &Shared,
     workspace: &Workspace,
@@ -99,16 +104,17 @@ fn by_people(
     expression: &Expression,
     turn: &QuestionTurn<'_>,
 ) -> Result<Count, QueryError> {
-    let (as_of, complete, mut outstanding, commits) = {
+    let (as_of, complete, mut outstanding, commits, everybody) = {
         let projection = workspace.projection.read();
         let outstanding = Outstanding::behind(expression, compiled, &projection);
-        (projection.as_of, Arc::clone(&projection.complete), outstanding, projection.commits)
+        let everybody = projection.index.population().len();
+        (projection.as_of, Arc::clone(&projection.complete), outstanding, projection.commits, everybody)
     };
     let view = Evaluation { plan: &compiled.plan, zone: &compiled.setup.zone, complete: &complete, now: as_of.time };
     let wanted: &[LeafId] = &expression.reads().leaves;
     let is_kept = wanted.iter().all(|leaf| complete.contains(leaf) && compiled.plan.program.leaf(*leaf).is_some());
     let (mut counted, mut population) = (Counted::default(), 0);
-    let seen = each_profile(&shared.store, workspace.id, |_, mut people| {
+    let mut look = |mut people: Vec<Person>| -> Result<ControlFlow<TurnError>, ReadError> {
         if let Err(ended) = turn.go_on() {
             return Ok(ControlFlow::Break(ended));
         }
@@ -127,17 +133,60 @@ fn by_people(
             counted.unknown.insert(profile.root().ordinal);
         }
         Ok(ControlFlow::Continue(()))
-    })?;
+    };
+    let required = expression.required_identifiers();
+    let seen = match &required {
+        Some(required) => each_holder(shared, workspace.id, required, &mut look)?,
+        None => each_profile(&shared.store, workspace.id, |_, people| look(people))?,
+    };
     let seen = match seen {
         ControlFlow::Continue(seen) => seen,
         ControlFlow::Break(ended) => return Err(ended.into()),
     };
+    if required.is_some() {
+        population = everybody;
+    }
     // Rows are read while the lane and the reactor go on: what they have written since may be in some of them. That the
     // reactor's time goes on changes no row.
     outstanding.is_settled &= seen == Seen::Everybody
         && workspace.projection.read().commits.none_since(commits)
         && shared.store.head_of(workspace.id) <= as_of.position;
     Ok(outstanding.answer(counted, population, as_of))
+}
+
+/// Look at everybody who has one of these identifiers.
+fn each_holder(
+    shared: &Shared,
+    id: WorkspaceId,
+    identifiers: &[RequiredIdentifier],
+    look: &mut impl FnMut(Vec<Person>) -> Result<ControlFlow<TurnError>, ReadError>,
+) -> Result<ControlFlow<TurnError, Seen>, QueryError> {
+    let mut holders: BTreeSet<ProfileId> = BTreeSet::new();
+    for identifier in identifiers {
+        let identifier = Identifier::new(identifier.kind.as_ref(), identifier.value.as_ref());
+        if let Some(found) = profile::holder(shared, id, &identifier)? {
+            holders.extend(profile::computed(shared, id, found)?);
+        }
+    }
+    let mut seen = Seen::Everybody;
+    for holder in holders {
+        let people = match person::read_profile(shared.store.as_ref(), id, holder) {
+            Err(error @ ReadError::Io { .. }) => return Err(error.into()),
+            // As a walk over everybody, which tells of it too.
+            Err(_) => {
+                seen = Seen::NotAll;
+                continue;
+            }
+            Ok(people) => people,
+        };
+        if people.is_empty() {
+            continue;
+        }
+        if let ControlFlow::Break(ended) = look(people)? {
+            return Ok(ControlFlow::Break(ended));
+        }
+    }
+    Ok(ControlFlow::Continue(seen))
 }
 
 /// The meaning of an expression: build the list of events, evaluate.
@@ -148,7 +197,7 @@ fn from_history(
     profile: &Profile<'_>,
     expression: &Expression,
     as_of: Cursor,
-) -> Result<Value, kith_store::ReadError> {
+) -> Result<Value, ReadError> {
     let mut events: Vec<Event> = Vec::new();
     for person in people {
         history(shared.store.as_ref(), workspace.id, person.id, as_of.position, |event| events.push(event))?;
@@ -161,8 +210,6 @@ fn from_history(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::Role;
     use crate::plan::Plan;

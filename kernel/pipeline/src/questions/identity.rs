@@ -15,13 +15,15 @@ use kith_model::profile::IdentityHead;
 use kith_store::keys::PersonRow;
 use kith_store::{Key, ReadError, Store, row};
 
-use super::{QueryError, page, workspace};
+use super::page::{self, Portions};
+use super::{QueryError, workspace};
 use crate::profiles::facts::each_row;
 use crate::shared::Shared;
 use crate::views::{EvidenceView, MergeView, NotFollowed, Paged, Split, Step};
 
-/// Rows of evidence that one page looks at.
-const PAGE_ROWS: usize = 2_000;
+/// Rows of evidence after which a page ends, full or not: most evidence joins somebody and tells nothing else, and of most people
+/// nothing was merged.
+const MAX_LOOKED_AT: usize = 2_000;
 
 /// Pieces of evidence that a profile shows.
 const MAX_SHOWN: usize = 100;
@@ -213,9 +215,9 @@ pub(crate) fn splits(
 /// Rows of evidence, each with its place and the end under which it lies, and the place of the next page.
 type EvidencePage = (Vec<(String, SourceIdentityId, Edge)>, Option<String>);
 
-fn evidence_page(reader: &Reader<'_>, cursor: Option<&str>) -> Result<EvidencePage, QueryError> {
+fn evidence_page(reader: &Reader<'_>, rows: usize, cursor: Option<&str>) -> Result<EvidencePage, QueryError> {
     let prefix = Key::all_edges(reader.workspace);
-    let (rows, next) = page::rows(reader.store, &prefix, PAGE_ROWS, cursor)?;
+    let (rows, next) = page::rows(reader.store, &prefix, rows, cursor)?;
     let mut edges = Vec::with_capacity(rows.len());
     for (key, value) in rows {
         if let (Some(end), Some(place)) = (key.as_edge_end(), key.strip(&prefix)) {
@@ -233,23 +235,29 @@ pub(crate) fn not_followed(
     cursor: Option<&str>,
 ) -> Result<Paged<NotFollowed>, QueryError> {
     let mut reader = Reader::new(shared, id)?;
-    let (edges, next) = evidence_page(&reader, cursor)?;
-    reader.read_heads(edges.iter().flat_map(|(_, _, edge)| [edge.id.low, edge.id.high]))?;
-    let mut items = Vec::new();
-    for (place, end, edge) in edges {
-        if items.len() == limit {
-            return Ok(Paged { items, next: Some(place) });
+    let (mut items, mut from) = (Vec::new(), cursor.map(str::to_owned));
+    for rows in Portions::new(limit, MAX_LOOKED_AT) {
+        let (edges, next) = evidence_page(&reader, rows, from.as_deref())?;
+        reader.read_heads(edges.iter().flat_map(|(_, _, edge)| [edge.id.low, edge.id.high]))?;
+        for (place, end, edge) in edges {
+            if items.len() == limit {
+                return Ok(Paged { items, next: Some(place) });
+            }
+            // It lies under both of its ends and is told once.
+            let is_first = end == edge.id.low || !reader.is_stored(edge.id.low, edge.id)?;
+            if is_first
+                && let Some(veto) = reader.veto(&edge, end)?
+                && let Some(evidence) = reader.view(&edge)?
+            {
+                items.push(NotFollowed { evidence, veto });
+            }
         }
-        // It lies under both of its ends and is told once.
-        let is_first = end == edge.id.low || !reader.is_stored(edge.id.low, edge.id)?;
-        if is_first
-            && let Some(veto) = reader.veto(&edge, end)?
-            && let Some(evidence) = reader.view(&edge)?
-        {
-            items.push(NotFollowed { evidence, veto });
+        from = next;
+        if from.is_none() || items.len() >= limit {
+            break;
         }
     }
-    Ok(Paged { items, next })
+    Ok(Paged { items, next: from })
 }
 
 /// The merges that made one profile, in the order in which the evidence was taken.
@@ -279,23 +287,30 @@ pub(crate) fn merges(
     cursor: Option<&str>,
 ) -> Result<Paged<MergeView>, QueryError> {
     let mut reader = Reader::new(shared, id)?;
-    let (edges, next) = evidence_page(&reader, cursor)?;
-    reader.read_heads(edges.iter().map(|(_, end, _)| *end))?;
-    let (mut items, mut profiles) = (Vec::new(), 0);
-    for (place, end, edge) in edges {
-        let root = reader.head(end)?.and_then(|head| head.root.as_ref());
-        let Some(members) = root.map(|root| root.members.clone()).filter(|members| members.len() > 1) else { continue };
-        // A profile is told with the first evidence of the identity that names it.
-        if reader.first_edge(end)? != Some(edge.id) {
-            continue;
+    let (mut items, mut profiles, mut from) = (Vec::new(), 0, cursor.map(str::to_owned));
+    for rows in Portions::new(limit, MAX_LOOKED_AT) {
+        let (edges, next) = evidence_page(&reader, rows, from.as_deref())?;
+        reader.read_heads(edges.iter().map(|(_, end, _)| *end))?;
+        for (place, end, edge) in edges {
+            let root = reader.head(end)?.and_then(|head| head.root.as_ref());
+            let members = root.map(|root| root.members.clone()).filter(|members| members.len() > 1);
+            let Some(members) = members else { continue };
+            // A profile is told with the first evidence of the identity that names it.
+            if reader.first_edge(end)? != Some(edge.id) {
+                continue;
+            }
+            if profiles == limit {
+                return Ok(Paged { items, next: Some(place) });
+            }
+            profiles += 1;
+            items.extend(merges_among(&mut reader, &members)?);
         }
-        if profiles == limit {
-            return Ok(Paged { items, next: Some(place) });
+        from = next;
+        if from.is_none() || profiles >= limit {
+            break;
         }
-        profiles += 1;
-        items.extend(merges_among(&mut reader, &members)?);
     }
-    Ok(Paged { items, next })
+    Ok(Paged { items, next: from })
 }
 
 /// The shortest way of evidence from one identity to another of the same profile, with the events that gave it; empty where

@@ -8,14 +8,15 @@ use kith_model::id::{InstallationId, WorkspaceId};
 use kith_store::keys::DeliveryMover;
 use kith_store::{Key, Operation, Precondition, Unit, row};
 
-use super::{QueryError, page};
+use super::QueryError;
+use super::page::{self, Portions};
 use crate::rows::outbox::{letter_of, outbox};
 use crate::rows::{self, Aside, DeliveryRow, DeliveryTotals};
 use crate::shared::Shared;
 use crate::turns::{Patience, TurnError};
 use crate::views::{
     DeadLetter, DeliveryFilter, DeliveryView, LetterCount, LetterCounts, LetterFilter, ListedLetter, Paged,
-    RecordLetter, Replay, delivery_id,
+    RecordLetter, Replay, delivery_id, delivery_of,
 };
 
 fn view(id: &[u8; 16], row: DeliveryRow) -> DeliveryView {
@@ -44,11 +45,8 @@ impl DeliveryFilter {
     }
 }
 
-/// Rows that are read at once where a filter leaves some out.
-const FILTERED_ROWS: usize = 512;
-
 /// Rows after which a page ends, full or not, because a filter may leave out all of them.
-const MAX_FILTERED_ROWS: usize = 10 * FILTERED_ROWS;
+const MAX_FILTERED_ROWS: usize = 5_120;
 
 /// A page of deliveries, the newest first.
 pub(crate) fn deliveries(
@@ -60,9 +58,8 @@ pub(crate) fn deliveries(
 ) -> Result<Paged<DeliveryView>, QueryError> {
     let store = shared.store.as_ref();
     let prefix = Key::deliveries_by_time(workspace);
-    let at_once = if *filter == DeliveryFilter::default() { limit } else { FILTERED_ROWS };
-    let (mut items, mut looked_at, mut from) = (Vec::new(), 0, cursor.map(str::to_owned));
-    loop {
+    let (mut items, mut from) = (Vec::new(), cursor.map(str::to_owned));
+    for at_once in Portions::new(limit, MAX_FILTERED_ROWS) {
         let (rows, next) = page::rows(store, &prefix, at_once, from.as_deref())?;
         let places: Vec<&[u8]> = rows.iter().filter_map(|(key, _)| key.strip(&prefix)).collect();
         let ids: Vec<[u8; 16]> = places.iter().filter_map(|place| place.last_chunk().copied()).collect();
@@ -74,12 +71,12 @@ pub(crate) fn deliveries(
             let row = value.map(|value| row::decode::<DeliveryRow>(&value)).transpose()?;
             items.extend(row.filter(|row| filter.admits(row)).map(|row| view(id, row)));
         }
-        looked_at += rows.len();
-        from = match next {
-            Some(next) if items.len() < limit && looked_at < MAX_FILTERED_ROWS => Some(next),
-            next => return Ok(Paged { items, next }),
-        };
+        from = next;
+        if from.is_none() || items.len() >= limit {
+            break;
+        }
     }
+    Ok(Paged { items, next: from })
 }
 
 /// The key of the dead letter of that id, where it is no delivery's.
@@ -90,8 +87,7 @@ pub(crate) fn key_of(workspace: WorkspaceId, id: &str) -> Option<Key> {
 
 /// The key of the dead letter that lists a delivery.
 pub(crate) fn letter_of_delivery(shared: &Shared, workspace: WorkspaceId, id: &str) -> Result<Option<Key>, QueryError> {
-    let bytes = id.strip_prefix("msg_").and_then(page::from_hex).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
-    let Some(name) = bytes else { return Ok(None) };
+    let Some(name) = delivery_of(id) else { return Ok(None) };
     let Some(value) = shared.store.get(&[Key::delivery(workspace, &name)])?.pop().flatten() else { return Ok(None) };
     Ok(letter_of(workspace, &name, &row::decode(&value)?))
 }
@@ -159,9 +155,8 @@ pub(crate) fn letters(
     cursor: Option<&str>,
 ) -> Result<Paged<ListedLetter>, QueryError> {
     let walk = Walk::new(shared, workspace, filter);
-    let at_once = if *filter == LetterFilter::default() { limit } else { FILTERED_ROWS };
-    let (mut items, mut looked_at, mut from) = (Vec::new(), 0, cursor.map(str::to_owned));
-    loop {
+    let (mut items, mut from) = (Vec::new(), cursor.map(str::to_owned));
+    for at_once in Portions::new(limit, MAX_FILTERED_ROWS) {
         let (found, next) = walk.rows(at_once, from.as_deref())?;
         for listed in found {
             if items.len() == limit {
@@ -169,17 +164,20 @@ pub(crate) fn letters(
             }
             items.push(listed);
         }
-        looked_at += at_once;
-        from = match next {
-            // Letters of deliveries that were tried again meanwhile leave a page empty, which would look like the end.
-            Some(next) if items.len() < limit && looked_at < MAX_FILTERED_ROWS => Some(next),
-            next => return Ok(Paged { items, next }),
-        };
+        from = next;
+        // Letters of deliveries that were tried again meanwhile leave a page empty, which would look like the end.
+        if from.is_none() || items.len() >= limit {
+            break;
+        }
     }
+    Ok(Paged { items, next: from })
 }
 
 /// How many rows are counted at most.
 const MAX_COUNTED_ROWS: usize = 200_000;
+
+/// How many of them are read at once.
+const COUNTED_ROWS: usize = 512;
 
 /// How many dead letters there are of each source, kind and reason.
 pub(crate) fn counts(
@@ -195,7 +193,7 @@ pub(crate) fn counts(
         if patience.is_asker_gone() {
             return Err(QueryError::Turn(TurnError::GivenUp));
         }
-        let (found, next) = walk.rows(FILTERED_ROWS, from.as_deref())?;
+        let (found, next) = walk.rows(COUNTED_ROWS, from.as_deref())?;
         for ListedLetter { letter, .. } in found {
             let ((kind, code, at), times) = (letter.about(), letter.times());
             let count = by_reason.entry((letter.source(), kind.as_str(), code.to_owned())).or_insert(LetterCount {
@@ -212,7 +210,7 @@ pub(crate) fn counts(
             count.first_at = count.first_at.min(letter.first_at());
             count.last_at = count.last_at.max(at);
         }
-        looked_at += FILTERED_ROWS;
+        looked_at += COUNTED_ROWS;
         from = match next {
             Some(next) if looked_at < MAX_COUNTED_ROWS => Some(next),
             next => return Ok(LetterCounts { counts: by_reason.into_values().collect(), is_whole: next.is_none() }),
@@ -276,8 +274,7 @@ fn letter(
 
 /// Try a dead delivery, or one whose fate is unknown, again from the start of the schedule, under the same id.
 pub(crate) fn replay(shared: &Shared, workspace: WorkspaceId, id: &str) -> Result<Replay, QueryError> {
-    let bytes = id.strip_prefix("msg_").and_then(page::from_hex).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
-    let Some(name) = bytes else { return Ok(Replay::NoLetter) };
+    let Some(name) = delivery_of(id) else { return Ok(Replay::NoLetter) };
     let known = super::workspace(shared, workspace)?;
     let _alone = known.replaying.lock();
     let key = Key::delivery(workspace, &name);

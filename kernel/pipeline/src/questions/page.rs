@@ -1,5 +1,6 @@
 //! Lists, a page at a time: rows below a prefix, and cursors that name where the next page begins.
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use kith_store::{Key, KeyRange, Store};
 
 use super::QueryError;
@@ -22,21 +23,56 @@ pub(crate) fn rows(store: &dyn Store, prefix: &Key, limit: usize, cursor: Option
     Ok((page.rows, next))
 }
 
+/// The most rows that are read at once where some may be left out.
+const MAX_AT_ONCE: usize = 512;
+
+/// How many rows a page reads at once where some of them are left out: first as many as it is to show, then twice as many each
+/// time, until it has looked at so many that it ends, full or not.
+pub(crate) struct Portions {
+    next: usize,
+    left: usize,
+}
+
+impl Portions {
+    pub(crate) fn new(wanted: usize, most: usize) -> Portions {
+        Portions { next: wanted.clamp(1, MAX_AT_ONCE), left: most }
+    }
+}
+
+impl Iterator for Portions {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        let rows = self.next.min(self.left);
+        self.left -= rows;
+        self.next = (2 * self.next).min(MAX_AT_ONCE);
+        (rows > 0).then_some(rows)
+    }
+}
+
 /// The error for a cursor that no list gave out.
 pub(crate) fn unknown(cursor: &str) -> QueryError {
     QueryError::Cursor(cursor.chars().take(64).collect())
 }
 
 pub(crate) fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(bytes)
 }
 
 pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let is_hex = text.len().is_multiple_of(2)
-        && text.len() <= MAX_CURSOR_BYTES
-        && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_hex.then(|| {
-        let pair = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).unwrap_or(0);
-        (0..text.len()).step_by(2).map(pair).collect()
-    })
+    (text.len() <= MAX_CURSOR_BYTES).then(|| HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn portions_grow_from_what_is_wanted_and_end_with_what_a_page_may_look_at() {
+        let portions = |wanted, most| Portions::new(wanted, most).collect::<Vec<_>>();
+        assert_eq!(portions(1, 10), [1, 2, 4, 3]);
+        assert_eq!(portions(500, 2_000), [500, 512, 512, 476]);
+        assert_eq!(portions(0, 3), [1, 2]);
+        assert!(portions(1, 0).is_empty());
+    }
 }

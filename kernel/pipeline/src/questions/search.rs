@@ -79,6 +79,8 @@ impl Kernel {
                 ProfilePages::after(Arc::clone(&self.shared.store), id, SourceIdentityId(after))
             }
         };
+        // One more, because an identity in front may name no profile.
+        pages = pages.beginning_with(limit + 1);
         let (began, mut rows, mut last) = (Instant::now(), Vec::new(), None);
         while let Some(profiles) = pages.next_page()? {
             for people in profiles {

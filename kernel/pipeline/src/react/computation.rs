@@ -108,8 +108,8 @@ fn look_at_feature(profile: &Profile<'_>, feature: &FeatureName, survey: &mut Su
     plan.model_reach.for_feature(feature, |reader| {
         survey.models.insert(reader);
     });
-    // Identifiers have no column, leaves come with their states, audiences with their decisions.
-    if !matches!(feature, FeatureName::Identifiers(_) | FeatureName::Leaf(_) | FeatureName::Audience(_)) {
+    // Leaves come with their states, audiences with their decisions.
+    if !matches!(feature, FeatureName::Leaf(_) | FeatureName::Audience(_)) {
         survey.values.push((feature.clone(), profile.feature(feature)));
     }
 }

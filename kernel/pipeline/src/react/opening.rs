@@ -162,6 +162,7 @@ fn entry(people: &[Person], view: Evaluation<'_>) -> Entry {
     let root = profile.root();
     let mut features = std::collections::BTreeSet::from([FeatureName::CreatedAt]);
     for person in people {
+        features.insert(FeatureName::Identifiers(person.identifier.kind.as_str().into()));
         features.extend(person.contribution.traits.keys().map(|name| FeatureName::Trait(name.as_str().into())));
     }
     features.extend(view.plan.outputs.keys().cloned());

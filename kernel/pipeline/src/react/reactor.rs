@@ -469,6 +469,7 @@ impl Reactor {
         let people = self.identities.people(members);
         let mut features = vec![FeatureName::CreatedAt];
         for person in &people {
+            features.push(FeatureName::Identifiers(person.identifier.kind.as_str().into()));
             features.extend(person.contribution.traits.keys().map(|name| FeatureName::Trait(name.as_str().into())));
             if let Some(derived) = &person.derived {
                 features.extend(derived.leaves.ids().map(FeatureName::Leaf));

@@ -16,7 +16,7 @@ use crate::{Count, Installed, Role};
 const FIRST: InstallationId = InstallationId(4);
 const SECOND: InstallationId = InstallationId(5);
 
-/// What the index cannot answer, because identifiers have no column.
+/// What the index cannot answer: its column of identifiers knows who has one, not how many.
 const WITHOUT_INDEX: &str = "tags.first == 'yes' && profile.identifiers.user_id.size() == 1";
 
 /// A model that says `yes` of everybody, and waits for that until its gate is open.

@@ -35,7 +35,7 @@ const EXPORT_ROWS: usize = 500;
 
 /// What a query asks for.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Asked {
+pub(super) struct PeopleQuery {
     pub search: ProfileSearch,
     columns: Option<Vec<Column>>,
     limit: Option<usize>,
@@ -43,10 +43,10 @@ pub(super) struct Asked {
     format: Option<Format>,
 }
 
-impl Asked {
+impl PeopleQuery {
     /// Read the parameters of a query: a name that is none is a mistake and no wider search.
-    pub(super) fn read(parameters: &[(String, String)]) -> Result<Asked, ApiError> {
-        let mut asked = Asked::default();
+    pub(super) fn read(parameters: &[(String, String)]) -> Result<PeopleQuery, ApiError> {
+        let mut asked = PeopleQuery::default();
         for (name, value) in parameters {
             match name.as_str() {
                 "identifier" => asked.search.identifier = Some(identifier("?identifier", value)?),
@@ -72,7 +72,7 @@ impl Asked {
 
     /// Whether this is the look-up of one person by an identifier, and no search.
     pub(super) fn is_of_one(&self) -> bool {
-        let Asked { search, columns, limit, cursor, format } = self;
+        let PeopleQuery { search, columns, limit, cursor, format } = self;
         let is_plain = columns.is_none() && limit.is_none() && cursor.is_none() && format.is_none();
         is_plain && search.identifier.is_some() && search.prefix.is_none() && search.traits.is_empty()
     }
@@ -149,7 +149,7 @@ fn object(names: &[String], row: &ProfileRow) -> BTreeMap<String, Box<RawValue>>
 }
 
 /// A page of the people who meet what is asked for.
-pub(super) async fn found(app: &Arc<App>, caller: Caller, asked: Asked) -> Result<Response, ApiError> {
+pub(super) async fn found(app: &Arc<App>, caller: Caller, asked: PeopleQuery) -> Result<Response, ApiError> {
     if asked.format.is_some() {
         return Err(ApiError::at("?format", "a page is JSON; take the list from /api/v1/profiles/export"));
     }
@@ -186,7 +186,7 @@ pub(crate) async fn export(
     authority: Authority<right::ProfilesRead>,
     Query(parameters): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
-    let asked = Asked::read(&parameters)?;
+    let asked = PeopleQuery::read(&parameters)?;
     if asked.limit.is_some() {
         return Err(ApiError::at("?limit", "an export is whole; leave it out"));
     }
@@ -219,7 +219,7 @@ pub(crate) async fn export_members(
     Path(name): Path<String>,
     Query(parameters): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
-    let asked = Asked::read(&parameters)?;
+    let asked = PeopleQuery::read(&parameters)?;
     if asked.search != ProfileSearch::default() || asked.limit.is_some() {
         return Err(ApiError::at("query", "an export of members takes `columns`, `format` and `cursor` alone"));
     }
@@ -265,7 +265,7 @@ async fn stream(
     workspace: WorkspaceId,
     list: List,
     columns: Vec<Column>,
-    asked: Asked,
+    asked: PeopleQuery,
 ) -> Result<Response, ApiError> {
     let format = asked.format.unwrap_or(Format::Csv);
     let names: Arc<[String]> = columns.iter().map(name_of).collect();

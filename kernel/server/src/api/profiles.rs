@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 use super::consent::{ConsentBody, consent_body};
 use super::extract::{Authority, PageQuery, Path, Query, right};
 use super::identity::{NotFollowedBody, not_followed_body};
-use super::people::{self, Asked};
+use super::people::{self, PeopleQuery};
 use super::sensitive::Mask;
 use super::view::{IdentifierView, Page, json, time};
 use crate::app::App;
@@ -261,7 +261,7 @@ pub(crate) async fn find(
     authority: Authority<right::ProfilesRead>,
     Query(parameters): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
-    let (caller, asked) = (authority.caller, Asked::read(&parameters)?);
+    let (caller, asked) = (authority.caller, PeopleQuery::read(&parameters)?);
     if !asked.is_of_one() {
         return people::found(&app, caller, asked).await;
     }

@@ -55,25 +55,38 @@ impl Catalogue {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<(Vec<AuditEntry>, Option<Vec<u8>>), CatalogueError> {
-        let is_whole = *filter == AuditFilter::default();
         let all = Key::audit(workspace, None);
         let mut range = all.range();
+        // A record lies at its own time, or at a later one where the clock was set back.
+        if let Some(from) = filter.from {
+            range.from = Key::audit(workspace, Some((from, 0)));
+        }
         if let Some(after) = after {
-            range.from = all.followed_by(after);
+            range.from = range.from.max(all.followed_by(after));
         }
-        let page = self.store.scan(&range, if is_whole { limit } else { MAX_LOOKED_AT })?;
-        let mut entries = Vec::new();
-        for (key, value) in &page.rows {
-            let place = key.strip(&all).unwrap_or_default();
-            if entries.len() == limit {
-                return Ok((entries, Some(place.to_vec())));
+        let (mut entries, mut looked_at, mut at_once) = (Vec::new(), 0, limit);
+        loop {
+            let page = self.store.scan(&range, at_once)?;
+            looked_at += page.rows.len();
+            for (key, value) in &page.rows {
+                let place = key.strip(&all).unwrap_or_default();
+                if entries.len() == limit {
+                    return Ok((entries, Some(place.to_vec())));
+                }
+                match row::decode::<AuditRow>(value) {
+                    Ok(row) => entries.extend(filter.admits(&row).then(|| row.entry())),
+                    Err(error) => entries.push(unreadable(place, &error)),
+                }
             }
-            match row::decode::<AuditRow>(value) {
-                Ok(row) => entries.extend(filter.admits(&row).then(|| row.entry())),
-                Err(error) => entries.push(unreadable(place, &error)),
+            match page.next {
+                // Twice as many each time: a filter may leave out few of them, or all.
+                Some(next) if entries.len() < limit && looked_at < MAX_LOOKED_AT => {
+                    range.from = next;
+                    at_once = (2 * at_once).min(MAX_LOOKED_AT - looked_at);
+                }
+                next => return Ok((entries, next.and_then(|next| next.strip(&all).map(<[u8]>::to_vec)))),
             }
         }
-        Ok((entries, page.next.and_then(|next| next.strip(&all).map(<[u8]>::to_vec))))
     }
 }
 

@@ -128,7 +128,7 @@ impl ApiError {
 
 /// What became of an answer that was copied.
 #[derive(Debug)]
-pub(crate) enum Copied {
+pub(crate) enum CopyOutcome {
     Whole,
     /// Whoever reads has gone, or could not be written to.
     Unwritten(std::io::Error),
@@ -219,7 +219,7 @@ impl Client {
     }
 
     /// Copy an answer of any length as it comes.
-    pub(crate) fn download(&self, path: &str, sink: &mut dyn Write) -> Result<Copied, ApiError> {
+    pub(crate) fn download(&self, path: &str, sink: &mut dyn Write) -> Result<CopyOutcome, ApiError> {
         let url = format!("{}{path}", self.base_url);
         let mut request = ureq::http::Request::builder().method("GET").uri(&url);
         if let Some(authorization) = &self.authorization {
@@ -228,18 +228,18 @@ impl Client {
         let request = request.body(SendBody::none()).map_err(|error| self.broken(ureq::Error::Http(error)))?;
         let response = self.agent.run(request).map_err(|error| self.broken(error))?;
         if !response.status().is_success() {
-            return self.read(&url, response).map(|_| Copied::Whole);
+            return self.read(&url, response).map(|_| CopyOutcome::Whole);
         }
         let mut body = response.into_body().into_reader();
         let mut piece = vec![0; 64 << 10];
         loop {
             let count = match body.read(&mut piece) {
-                Ok(0) => return Ok(Copied::Whole),
+                Ok(0) => return Ok(CopyOutcome::Whole),
                 Ok(count) => count,
                 Err(error) => return Err(self.broken(ureq::Error::Io(error))),
             };
             if let Err(error) = sink.write_all(&piece[..count]) {
-                return Ok(Copied::Unwritten(error));
+                return Ok(CopyOutcome::Unwritten(error));
             }
         }
     }

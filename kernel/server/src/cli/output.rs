@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
 use super::Failure;
-use super::client::{ApiError, Copied};
+use super::client::{ApiError, CopyOutcome};
 use super::digits;
 
 /// What a number is called that the server cannot tell yet.
@@ -35,11 +35,13 @@ pub(crate) fn say_part(shown: usize, next: Option<&str>) {
 }
 
 /// Let somebody write to standard output.
-pub(crate) fn copy(write: impl FnOnce(&mut dyn std::io::Write) -> Result<Copied, ApiError>) -> Result<(), Failure> {
+pub(crate) fn copy(
+    write: impl FnOnce(&mut dyn std::io::Write) -> Result<CopyOutcome, ApiError>,
+) -> Result<(), Failure> {
     let mut output = std::io::BufWriter::new(std::io::stdout().lock());
     match write(&mut output)? {
-        Copied::Whole => output.flush().map_err(unwritten),
-        Copied::Unwritten(error) => Err(unwritten(error)),
+        CopyOutcome::Whole => output.flush().map_err(unwritten),
+        CopyOutcome::Unwritten(error) => Err(unwritten(error)),
     }
 }
 

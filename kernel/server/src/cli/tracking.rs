@@ -83,17 +83,20 @@ fn table(plans: &[Value]) -> String {
 
 /// A record of a file as the plan sees it, and where it stands in it.
 #[derive(Debug, PartialEq)]
-struct Tried {
+struct SentRecord {
     /// The line, from 1; of a list its index, from 0.
     place: usize,
     record: Value,
 }
 
 /// The records of a text: a list, a batch, one record, or a line each.
-fn records(text: &str) -> Result<Vec<Tried>, String> {
+fn records(text: &str) -> Result<Vec<SentRecord>, String> {
     let text = text.trim_start_matches('\u{feff}');
     let numbered = |list: Vec<Value>| {
-        list.into_iter().enumerate().map(|(place, record)| Tried { place, record: seen_by_plan(&record) }).collect()
+        list.into_iter()
+            .enumerate()
+            .map(|(place, record)| SentRecord { place, record: seen_by_plan(&record) })
+            .collect()
     };
     match serde_json::from_str::<Value>(text) {
         Ok(Value::Array(list)) => return Ok(numbered(list)),
@@ -101,13 +104,13 @@ fn records(text: &str) -> Result<Vec<Tried>, String> {
             let Some(Value::Array(list)) = batch.remove("batch") else { return Ok(Vec::new()) };
             return Ok(numbered(list));
         }
-        Ok(record) => return Ok(vec![Tried { place: 1, record: seen_by_plan(&record) }]),
+        Ok(record) => return Ok(vec![SentRecord { place: 1, record: seen_by_plan(&record) }]),
         Err(_) => {}
     }
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let read = lines.map(|(place, line)| {
         let record = serde_json::from_str(line).map_err(|error| format!("line {}: {error}", place + 1))?;
-        Ok(Tried { place: place + 1, record: seen_by_plan(&record) })
+        Ok(SentRecord { place: place + 1, record: seen_by_plan(&record) })
     });
     read.collect()
 }
@@ -152,14 +155,14 @@ fn check(args: &PlanCheckArgs, client: &Client, json: bool) -> Result<(), Failur
     }
 }
 
-fn read(file: &Path) -> Result<Vec<Tried>, Failure> {
+fn read(file: &Path) -> Result<Vec<SentRecord>, Failure> {
     let failed = |source| Failure::File { what: "read", path: file.to_owned(), source };
     let text = std::fs::read_to_string(file).map_err(failed)?;
     records(&text).map_err(|problem| Failure::Usage(format!("{}: {problem}", file.display())))
 }
 
 /// Records in parts that fit a request; at least one, so that an empty file is answered too.
-fn parts(records: &[Tried]) -> Vec<&[Tried]> {
+fn parts(records: &[SentRecord]) -> Vec<&[SentRecord]> {
     let (mut parts, mut from, mut bytes) = (Vec::new(), 0, 0);
     for (place, tried) in records.iter().enumerate() {
         let size = tried.record.to_string().len();
@@ -174,7 +177,7 @@ fn parts(records: &[Tried]) -> Vec<&[Tried]> {
 }
 
 impl Total {
-    fn add(&mut self, part: &[Tried], answer: &Value) {
+    fn add(&mut self, part: &[SentRecord], answer: &Value) {
         for name in ["records", "as_planned", "allowed", "flagged", "rejected"] {
             let sum = self.sums.get(name).and_then(Value::as_u64).unwrap_or_default() + number(answer, name);
             self.sums.insert(name.to_owned(), sum.into());
@@ -241,14 +244,14 @@ mod tests {
 
     #[test]
     fn parts_fit_a_request_and_lose_nothing() {
-        let of = |bytes: usize| Tried { place: bytes, record: json!({ "name": "x".repeat(bytes) }) };
+        let of = |bytes: usize| SentRecord { place: bytes, record: json!({ "name": "x".repeat(bytes) }) };
         for sizes in
             [vec![], vec![10, 20], vec![MAX_PART_BYTES + 5, 1, MAX_PART_BYTES + 9], vec![MAX_PART_BYTES / 2; 7]]
         {
-            let all: Vec<Tried> = sizes.iter().map(|size| of(*size)).collect();
+            let all: Vec<SentRecord> = sizes.iter().map(|size| of(*size)).collect();
             let parts = parts(&all);
             assert_eq!(parts.iter().map(|part| part.len()).sum::<usize>(), all.len());
-            let size = |part: &[Tried]| part.iter().map(|tried| tried.record.to_string().len()).sum::<usize>();
+            let size = |part: &[SentRecord]| part.iter().map(|tried| tried.record.to_string().len()).sum::<usize>();
             assert!(parts.iter().all(|part| part.len() <= 1 || size(part) <= MAX_PART_BYTES));
         }
     }

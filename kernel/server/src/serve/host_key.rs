@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(realms.of(WorkspaceId(1)), realms.of(WorkspaceId(1)));
         assert_ne!(realms.of(WorkspaceId(1)), realms.of(WorkspaceId(2)));
         assert_ne!(realms.of(WorkspaceId(1)), HostKey([8; 32].into()).realms().of(WorkspaceId(1)));
-        let hex: String = realms.of(WorkspaceId(1)).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = crate::auth::hex(&realms.of(WorkspaceId(1)));
         assert_eq!(
             hex, "d08236061a3eed8ca7aad2a27521aefae527f9b6f65b3f8145895fc1a74d4b6d",
             "every alias key in the store was made with it"

@@ -73,8 +73,7 @@ fn name_of(path: &Path) -> Result<String, Failure> {
             read => hash.update(&piece[..read]),
         }
     }
-    let digits: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("sha256-{digits}"))
+    Ok(format!("sha256-{}", data_encoding::HEXLOWER.encode(&hash.finalize())))
 }
 
 /// How far an import was left: bytes of the unpacked file and records; nothing where none was.

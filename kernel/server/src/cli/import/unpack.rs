@@ -52,7 +52,7 @@ impl Content {
 
 /// Write the rows of the chosen sheet, or the chosen file of the archive, behind a byte that says which.
 pub(super) fn unpack(bytes: &[u8], args: &UnpackArgs, to: impl Write) -> Result<(), String> {
-    let mut to = Bounded { to, written: 0, limit: FREE_BYTES.max(bytes.len() as u64 * MAX_RATIO) };
+    let mut to = BoundedWriter { to, written: 0, limit: FREE_BYTES.max(bytes.len() as u64 * MAX_RATIO) };
     if bytes.starts_with(b"PK") {
         let mut archive =
             ZipArchive::new(Cursor::new(bytes)).map_err(|error| format!("the ZIP archive is broken: {error}"))?;
@@ -85,13 +85,13 @@ fn insist_on_whole(archive: &mut ZipArchive<Cursor<&[u8]>>) -> Result<(), String
 }
 
 /// A writer that ends an expansion without end.
-struct Bounded<W> {
+struct BoundedWriter<W> {
     to: W,
     written: u64,
     limit: u64,
 }
 
-impl<W: Write> Write for Bounded<W> {
+impl<W: Write> Write for BoundedWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.written += bytes.len() as u64;
         if self.written > self.limit {

@@ -1,0 +1,165 @@
+//! The events of one person, newest first, a page at a time, over all source identities together.
+//!
+//! The store is read forwards only, so a page goes back in time by stretches, the newest first, and reads each in all
+//! histories side by side. One that holds many more events than the page is not read to its end but cut shorter. So a page
+//! costs about as many rows as it shows, however long the histories are and however many of them there are.
+
+use kith_model::change::Change;
+use kith_model::event::RecordedEvent;
+use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
+use kith_model::time::Timestamp;
+use kith_store::{Key, KeyRange, ReadError, Store, row};
+
+use super::{QueryError, page, profile, workspace};
+use crate::shared::Shared;
+use crate::views::EventPage;
+
+/// How far back the first stretch goes: an hour. Each that was not too long is followed by one four times as long.
+const FIRST_STRETCH: i128 = 3_600_000 << POSITION_BITS;
+
+/// A page of a profile's events, newest first by event time, over all its source identities.
+pub(crate) fn events(
+    shared: &Shared,
+    id: WorkspaceId,
+    profile: ProfileId,
+    limit: usize,
+    cursor: Option<&str>,
+) -> Result<Option<EventPage>, QueryError> {
+    workspace(shared, id)?;
+    let Some((_, members)) = profile::member_ids(shared, id, profile)? else { return Ok(None) };
+    let before = cursor.map(parse_cursor).transpose()?;
+    // One more tells whether a page follows.
+    let wanted = limit + 1;
+    let most = 2 * wanted + 8;
+    let histories = Histories { store: shared.store.as_ref(), workspace: id, members, most };
+    let mut events = histories.newest(before, shared.clock.now(), wanted)?;
+    let has_more = events.len() > limit;
+    events.truncate(limit);
+    let next = events.last().filter(|_| has_more).map(|last| format!("{}.{}", last.event.time.0, last.position));
+    Ok(Some(EventPage { events, next }))
+}
+
+fn parse_cursor(text: &str) -> Result<Place, QueryError> {
+    let parts = text.rsplit_once('.').and_then(|(time, position)| Some((time.parse().ok()?, position.parse().ok()?)));
+    parts.map(|(time, position)| Place::new(time, position)).ok_or_else(|| page::unknown(text))
+}
+
+/// Where an event stands in a history: by its time, then by its position in the log. Both are one number, so that what lies
+/// between two places can be divided, down to the events of one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place(i128);
+
+const POSITION_BITS: u32 = 64;
+
+impl Place {
+    const FIRST: Place = Place(i128::MIN);
+    const LAST: Place = Place(i128::MAX);
+
+    fn new(time: i64, position: u64) -> Place {
+        Place((i128::from(time) << POSITION_BITS) | i128::from(position))
+    }
+
+    fn time(self) -> i64 {
+        i64::try_from(self.0 >> POSITION_BITS).unwrap_or(i64::MAX)
+    }
+
+    fn position(self) -> u64 {
+        u64::try_from(self.0 & i128::from(u64::MAX)).unwrap_or(u64::MAX)
+    }
+
+    fn key(self, workspace: WorkspaceId, identity: SourceIdentityId) -> Key {
+        Key::event(workspace, identity, Timestamp(self.time())).followed_by(&self.position().to_be_bytes())
+    }
+}
+
+/// What the histories hold between two places.
+enum Stretch {
+    /// All events, the newest first.
+    Events(Vec<RecordedEvent>),
+    /// More than [`Histories::most`], at this place and behind it.
+    TooMany(Place),
+}
+
+/// The histories of the members of one profile.
+struct Histories<'s> {
+    store: &'s dyn Store,
+    workspace: WorkspaceId,
+    members: Vec<SourceIdentityId>,
+    /// Events that one stretch may have: more than are wanted, so that few stretches are too long, and not many more, because
+    /// those of a stretch that is too long are read in vain.
+    most: usize,
+}
+
+impl Histories<'_> {
+    /// The newest events before a place; at least as many as are wanted, if there are.
+    fn newest(&self, before: Option<Place>, now: Timestamp, wanted: usize) -> Result<Vec<RecordedEvent>, ReadError> {
+        let mut end = before.unwrap_or(Place::LAST);
+        // All from `crowded` to `end` is known to be too much, and all that is not before `end` is found.
+        let mut crowded = match self.between(Place::FIRST, end)? {
+            Stretch::Events(all) => return Ok(all),
+            Stretch::TooMany(from) => from,
+        };
+        let (mut found, mut length) = (Vec::new(), FIRST_STRETCH);
+        if before.is_none() {
+            // Senders whose clocks are ahead may have dated something later than now.
+            let now = Place::new(now.0.saturating_add(1), 0);
+            match self.between(now, end)? {
+                Stretch::Events(events) => (found, end) = (events, now),
+                Stretch::TooMany(from) => crowded = from,
+            }
+        }
+        while found.len() < wanted && end > Place::FIRST {
+            end = self.without_gap(end, length);
+            let remaining = end.0.saturating_sub(crowded.0);
+            length = length.min(remaining / 4).max(1);
+            let begin = Place(end.0.saturating_sub(length));
+            match self.between(begin, end)? {
+                Stretch::Events(events) => {
+                    found.extend(events);
+                    (end, length) = (begin, length.saturating_mul(4));
+                    if end <= crowded {
+                        crowded = Place::FIRST;
+                    }
+                }
+                Stretch::TooMany(from) => crowded = from,
+            }
+        }
+        Ok(found)
+    }
+
+    /// Within one moment no event stands behind the newest position of the log: a stretch shorter than a moment ends there.
+    fn without_gap(&self, end: Place, length: i128) -> Place {
+        if length >> POSITION_BITS > 0 {
+            return end;
+        }
+        let newest = Place::new(Place(end.0.saturating_sub(1)).time(), self.store.head_of(self.workspace).0 + 1);
+        end.min(newest)
+    }
+
+    /// The events from one place to before another.
+    fn between(&self, begin: Place, end: Place) -> Result<Stretch, ReadError> {
+        let (mut rows, mut events, mut oldest) = (0, Vec::new(), Place::LAST);
+        for member in &self.members {
+            let mut range = KeyRange { from: begin.key(self.workspace, *member), to: end.key(self.workspace, *member) };
+            loop {
+                let page = self.store.scan(&range, self.most + 1 - rows)?;
+                rows += page.rows.len();
+                for (key, value) in page.rows {
+                    if let Change::Recorded(event) = row::decode(&value)? {
+                        oldest = oldest.min(Place::new(event.time.0, key.position().0));
+                        events.push(RecordedEvent { position: key.position(), event });
+                    }
+                }
+                if rows > self.most {
+                    return Ok(Stretch::TooMany(if oldest < end { oldest } else { begin }));
+                }
+                match page.next {
+                    Some(next) => range.from = next,
+                    None => break,
+                }
+            }
+        }
+        events.sort_unstable_by_key(|recorded| std::cmp::Reverse((recorded.event.time, recorded.position)));
+        Ok(Stretch::Events(events))
+    }
+}
