@@ -28,6 +28,7 @@ mod people;
 mod quality;
 mod records;
 mod restart;
+mod room;
 mod segment;
 mod signed;
 mod workspaces;

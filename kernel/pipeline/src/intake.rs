@@ -91,6 +91,9 @@ pub enum IntakeError {
     /// The connector's calls have used up a budget.
     #[error(transparent)]
     Exhausted(Exhausted),
+    /// Nothing is stored until there is room.
+    #[error("the server's disk is nearly full")]
+    DiskFull,
     #[error("the store takes nothing now: {reason}")]
     Unavailable { reason: String, retry_after_s: u32 },
     #[error("an import of this name is under way")]
@@ -460,7 +463,10 @@ fn closing() -> IntakeError {
 pub(crate) fn not_committed(error: &Arc<CommitError>) -> IntakeError {
     let retry_after_s = match error.as_ref() {
         CommitError::TooLarge { limit, .. } => return IntakeError::TooLarge { limit: *limit },
-        CommitError::DiskFull { .. } => 60,
+        CommitError::DiskFull { .. } => {
+            tracing::error!(%error, "nothing is stored");
+            return IntakeError::DiskFull;
+        }
         CommitError::Conflict(_) | CommitError::Fenced { .. } | CommitError::Closed | CommitError::Read(_) => {
             RETRY_AFTER_S
         }

@@ -280,6 +280,7 @@ fn failed(error: IntakeError) -> Replay {
         // A replay has no name.
         IntakeError::ImportUnderWay { .. } | IntakeError::ImportElsewhere { .. } => "busy",
         IntakeError::Exhausted(_) | IntakeError::Overloaded { .. } => "busy",
+        IntakeError::DiskFull => "disk-full",
         IntakeError::Unavailable { .. } => "unavailable",
     };
     Replay::Failed { code: code.to_owned(), message: error.to_string() }

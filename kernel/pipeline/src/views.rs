@@ -202,6 +202,8 @@ pub struct Count {
     pub population: u64,
     /// Whether `count` is the whole truth for `as_of`: nothing is pending, and nothing that it reads is being recomputed.
     pub exact: bool,
+    /// Whether all that had come when it was asked is in it: `as_of` is behind none of it, and the work does not fail.
+    pub current: bool,
     /// The log position and the time that the count was taken for.
     pub as_of: Position,
     pub as_of_time: Timestamp,

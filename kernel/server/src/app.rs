@@ -254,9 +254,8 @@ impl From<kith_store::CommitError> for ApiError {
         use kith_store::CommitError;
         match error {
             CommitError::DiskFull { .. } => {
-                tracing::error!(%error, "nothing more is taken");
-                let message = "the disk is nearly full; nothing was taken".to_owned();
-                ApiError::Unavailable { code: "disk-full", message, retry_after_s: 60 }
+                tracing::error!(%error, "nothing is stored");
+                ApiError::disk_full()
             }
             CommitError::Closed => {
                 let message = "the server is shutting down".to_owned();

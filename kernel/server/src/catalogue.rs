@@ -26,7 +26,7 @@ use kith_model::rules::RecordRules;
 use kith_model::time::{Clock, Timestamp};
 use kith_store::keys::{Definition, SYSTEM};
 use kith_store::row::{self, Row};
-use kith_store::{CommitError, Fence, Key, KeyRange, Operation, ReadError, Store, Unit, Value};
+use kith_store::{CommitError, DiskRoom, Fence, Key, KeyRange, Operation, ReadError, Store, Unit, Value};
 
 pub use audited::AuditFilter;
 pub use draft::host::HostChange;
@@ -270,6 +270,11 @@ impl Catalogue {
     /// Whether the store reads.
     pub fn store_reads(&self) -> Result<(), ReadError> {
         self.store.get(&[Key::meta("ready")]).map(drop)
+    }
+
+    /// What the store's disk has left.
+    pub fn disk(&self) -> Result<Option<DiskRoom>, ReadError> {
+        self.store.disk()
     }
 
     /// Where secrets are opened.

@@ -34,6 +34,8 @@ pub struct Config {
     pub guest_memory_bytes: u64,
     /// What the process may take of memory that is no file's, before it refuses bodies.
     pub memory_bytes: u64,
+    /// What the disk of the data directory always keeps: writes are refused rather than that less is left.
+    pub disk_reserve_bytes: u64,
     /// What one source may bring in an hour.
     pub source_bytes: u64,
     /// Where plugins are compiled; a child process for plugins that nobody here wrote.
@@ -50,6 +52,9 @@ pub struct Config {
     /// How long dead letters are kept, and deliveries that were given up or skipped.
     pub keep_dead_letters: Duration,
 }
+
+/// What the disk keeps unless told.
+pub const DISK_RESERVE_BYTES: u64 = 512 << 20;
 
 /// How many days dead letters are kept unless told.
 pub const KEEP_DEAD_LETTERS_DAYS: u64 = 90;
@@ -126,6 +131,7 @@ impl Config {
             time_zone: "UTC".to_owned(),
             ceiling: Limits::default(),
             guest_memory_bytes: crate::machine::guest_memory_bytes(),
+            disk_reserve_bytes: DISK_RESERVE_BYTES,
             source_bytes: table::SOURCE_BYTES.default,
             memory_bytes: crate::machine::process_memory_bytes(),
             compile: CompileMode::InProcess,

@@ -76,6 +76,9 @@ pub struct Problem {
     pub details: Option<serde_json::Value>,
 }
 
+/// The code of every answer, also of `/readyz`, while the disk has no room for a write.
+pub const DISK_FULL: &str = "disk-full";
+
 /// Every way a request can end other than well.
 #[derive(Debug)]
 pub enum ApiError {
@@ -173,6 +176,13 @@ impl ApiError {
     pub(crate) fn too_large(budget: &'static Budget, limit_bytes: usize) -> ApiError {
         budget.count();
         ApiError::TooLarge { limit_bytes, budget: Some(budget) }
+    }
+
+    /// There is no room for what was to be stored. The one answer of a full disk, also in the middle of a stream.
+    pub(crate) fn disk_full() -> ApiError {
+        let message = "the server's disk is nearly full: nothing is stored until whoever runs it makes room; what was not \
+                       taken can come again then";
+        ApiError::Unavailable { code: DISK_FULL, message: message.to_owned(), retry_after_s: 60 }
     }
 
     /// `what` is not here, e.g. "no installation `orders`".

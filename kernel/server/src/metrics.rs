@@ -104,6 +104,9 @@ fn describe() {
     metrics::describe_counter!("kith_budget_exhausted_total", "Refusals because a budget ended, by budget");
     metrics::describe_counter!("kith_failed_authentications_total", "Requests without a valid key");
     metrics::describe_gauge!("kith_http_connections", "Open connections");
+    metrics::describe_gauge!("kith_disk_free_bytes", "What the disk of the data directory has left");
+    metrics::describe_gauge!("kith_disk_reserve_bytes", "What it always keeps");
+    metrics::describe_gauge!("kith_disk_full", "1 while writes are refused for want of room, else 0");
     metrics::describe_gauge!(
         "kith_workspaces_failing",
         "Workspaces whose work fails again and again at the same place"

@@ -112,7 +112,11 @@ pub fn open(config: Config) -> Result<Server, ServeError> {
     let sharing = if config.shared_data_directory { Sharing::Taken } else { Sharing::Refused };
     host_key::private_directory(&config.data_directory, sharing).map_err(unusable)?;
     let key = host_key::HostKey::open(&config.data_directory.join("host.key"), sharing).map_err(unusable)?;
-    let settings = StoreConfig { engine: config.engine, ..StoreConfig::new(config.data_directory.join("store")) };
+    let settings = StoreConfig {
+        engine: config.engine,
+        disk_reserve_bytes: config.disk_reserve_bytes,
+        ..StoreConfig::new(config.data_directory.join("store"))
+    };
     start(config, Arc::new(kith_store::open(settings)?), &key)
 }
 

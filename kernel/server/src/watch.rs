@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use kith_model::id::WorkspaceId;
 use kith_model::time::Timestamp;
 use kith_pipeline::{Failing, Health};
+use kith_store::{DiskRoom, ReadError};
 use parking_lot::Mutex;
 
 use crate::app::App;
@@ -29,6 +30,8 @@ pub(crate) enum Condition {
     Stopping,
     /// The store does not read, or does not answer.
     StoreUnavailable,
+    /// Writes are refused for want of room.
+    DiskFull,
     /// The work of a workspace fails again and again at the same place, since then.
     Failing {
         since: Timestamp,
@@ -38,7 +41,8 @@ pub(crate) enum Condition {
 /// What was seen.
 struct Look {
     at: Instant,
-    store_reads: Result<(), kith_store::ReadError>,
+    store_reads: Result<(), ReadError>,
+    disk: Result<Option<DiskRoom>, ReadError>,
     failing: BTreeMap<WorkspaceId, Failing>,
 }
 
@@ -49,13 +53,18 @@ impl Look {
         Look {
             at: Instant::now(),
             store_reads: app.catalogue.store_reads(),
+            disk: app.catalogue.disk(),
             failing: app.kernel.health().into_iter().filter_map(failing).collect(),
         }
     }
 
     fn condition(&self, age: Duration) -> Condition {
-        if self.store_reads.is_err() || age > MAX_AGE {
+        if self.store_reads.is_err() || self.disk.is_err() || age > MAX_AGE {
             return Condition::StoreUnavailable;
+        }
+        // What fails then fails for want of room.
+        if self.is_full() {
+            return Condition::DiskFull;
         }
         match self.failing.values().map(|failing| failing.since).min() {
             Some(since) => Condition::Failing { since },
@@ -63,14 +72,19 @@ impl Look {
         }
     }
 
+    fn is_full(&self) -> bool {
+        matches!(&self.disk, Ok(Some(disk)) if disk.is_full())
+    }
+
     /// Say what is new since the look before. The operator reads which workspace it is here and nowhere else: whoever asks
     /// whether the server is ready may be a stranger.
     fn report(&self, before: Option<&Look>) {
         #[allow(clippy::cast_precision_loss, reason = "a number of workspaces")]
         metrics::gauge!("kith_workspaces_failing").set(self.failing.len() as f64);
-        if let Err(error) = &self.store_reads {
+        for error in [self.store_reads.as_ref().err(), self.disk.as_ref().err()].into_iter().flatten() {
             tracing::error!(%error, "the store does not read");
         }
+        self.report_disk(before.is_some_and(Look::is_full));
         let seen = |workspace: &WorkspaceId| before.and_then(|before| before.failing.get(workspace));
         for (workspace, failing) in &self.failing {
             if seen(workspace) != Some(failing) {
@@ -82,6 +96,25 @@ impl Look {
             if !self.failing.contains_key(workspace) {
                 tracing::info!(workspace = workspace.0, "a workspace's work goes on again");
             }
+        }
+    }
+
+    fn report_disk(&self, was_full: bool) {
+        let Ok(Some(disk)) = self.disk else { return };
+        let DiskRoom { free_bytes, reserve_bytes } = disk;
+        #[allow(clippy::cast_precision_loss, reason = "sizes in a figure")]
+        for (gauge, bytes) in [("kith_disk_free_bytes", free_bytes), ("kith_disk_reserve_bytes", reserve_bytes)] {
+            metrics::gauge!(gauge).set(bytes as f64);
+        }
+        metrics::gauge!("kith_disk_full").set(if disk.is_full() { 1.0 } else { 0.0 });
+        match (was_full, disk.is_full()) {
+            (false, true) => tracing::error!(
+                free_bytes,
+                reserve_bytes,
+                "the disk is nearly full and writes are refused; free some of it, or set a smaller --disk-reserve"
+            ),
+            (true, false) => tracing::info!(free_bytes, reserve_bytes, "there is room on the disk again"),
+            (true, true) | (false, false) => {}
         }
     }
 }
@@ -129,6 +162,7 @@ pub(crate) fn begin(app: &Arc<App>, ended: Receiver<()>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use kith_model::id::Position;
+    use kith_store::MAX_UNIT_BYTES;
 
     use super::*;
 
@@ -137,7 +171,33 @@ mod tests {
             let problem = "a row does not read".to_owned();
             (WorkspaceId(*workspace), Failing { since: Timestamp(*since), cursor: Position(7), problem })
         });
-        Look { at: Instant::now(), store_reads: Ok(()), failing: failing.collect() }
+        Look { at: Instant::now(), store_reads: Ok(()), disk: Ok(None), failing: failing.collect() }
+    }
+
+    #[test]
+    fn a_server_is_ready_again_as_soon_as_the_disk_has_room_for_the_largest_unit() {
+        let reserve_bytes = 1 << 30;
+        let left = |free_bytes, failing: &[(u32, i64)]| {
+            let disk = Ok(Some(DiskRoom { free_bytes, reserve_bytes }));
+            Look { disk, ..look(failing) }
+        };
+        let enough = reserve_bytes + MAX_UNIT_BYTES as u64;
+        let (watch, _ended) = Watch::new();
+        for (free_bytes, wanted) in [
+            (enough, Condition::Ready),
+            (enough - 1, Condition::DiskFull),
+            (reserve_bytes, Condition::DiskFull),
+            (0, Condition::DiskFull),
+            (enough, Condition::Ready),
+        ] {
+            watch.note(left(free_bytes, &[]));
+            assert_eq!(watch.condition(), wanted, "{free_bytes}");
+        }
+        watch.note(left(0, &[(1, 90)]));
+        assert_eq!(watch.condition(), Condition::DiskFull, "why the workspace's work fails");
+        let error = ReadError::Corrupt { what: "the disk".to_owned(), problem: "it says nothing".to_owned() };
+        watch.note(Look { disk: Err(error), ..look(&[]) });
+        assert_eq!(watch.condition(), Condition::StoreUnavailable);
     }
 
     #[test]

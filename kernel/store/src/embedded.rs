@@ -17,8 +17,8 @@ use crate::engine::{Applied, Engine, EngineError};
 use crate::journal::tail::{Heads, Tail};
 use crate::journal::{End, Journal};
 use crate::{
-    ChangeLimits, Changes, CommitError, Committed, EngineKind, Fence, Job, Key, KeyRange, OpenError, Page, QueueId,
-    ReadError, Status, Store, Unit, Value, keys,
+    ChangeLimits, Changes, CommitError, Committed, DiskRoom, EngineKind, Fence, Job, Key, KeyRange, OpenError, Page,
+    QueueId, ReadError, Status, Store, Unit, Value, keys,
 };
 
 mod applier;
@@ -259,6 +259,10 @@ impl Store for Embedded {
         let mut head = self.shared.head.lock();
         self.shared.head_moved.wait_while_for(&mut head, |head| *head <= after, timeout);
         *head
+    }
+
+    fn disk(&self) -> Result<Option<DiskRoom>, ReadError> {
+        room::of_disk(&self.shared)
     }
 
     fn claim(&self, queue: QueueId, now: Timestamp, limit: usize, lease_ms: i64) -> Result<Vec<Job>, CommitError> {

@@ -154,6 +154,21 @@ pub struct Fence {
     pub epoch: u64,
 }
 
+/// What the disk of a store has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskRoom {
+    pub free_bytes: u64,
+    /// Commits are refused rather than that less is left.
+    pub reserve_bytes: u64,
+}
+
+impl DiskRoom {
+    /// Whether a unit that is within its limits may be refused for want of room.
+    pub fn is_full(self) -> bool {
+        self.free_bytes.saturating_sub(MAX_UNIT_BYTES as u64) < self.reserve_bytes
+    }
+}
+
 /// A read did not succeed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
@@ -181,7 +196,10 @@ pub enum CommitError {
     #[error("the unit is too large: {bytes} bytes where {limit} are allowed")]
     TooLarge { bytes: usize, limit: usize },
     /// The disk is nearly full; try again later.
-    #[error("the disk of {path} has {free_bytes} bytes left, fewer than the {reserve_bytes} kept in reserve")]
+    #[error(
+        "the disk of {path} has {free_bytes} bytes left, and {reserve_bytes} are kept in reserve; free some of it, or keep less \
+         in reserve"
+    )]
     DiskFull { path: String, free_bytes: u64, reserve_bytes: u64 },
     #[error("the store is shutting down")]
     Closed,
@@ -224,6 +242,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Wait until the head is past `after` or `timeout` is over; the head.
     fn wait_for_change(&self, after: Position, timeout: Duration) -> Position;
+
+    /// What the store's disk has left; `None` where it has none.
+    fn disk(&self) -> Result<Option<DiskRoom>, ReadError> {
+        Ok(None)
+    }
 
     /// Take up to `limit` jobs of `queue` that are due at `now`, the longest due first, and hide them for `lease_ms`.
     fn claim(&self, queue: QueueId, now: Timestamp, limit: usize, lease_ms: i64) -> Result<Vec<Job>, CommitError>;

@@ -51,7 +51,13 @@ fn from_index(shared: &Shared, workspace: &Workspace, compiled: &Compiled, expre
     let population = projection.index.population().len();
     let outstanding = Outstanding::behind(expression, compiled, &projection);
     let as_of = workspace.as_of(shared.store.as_ref(), &projection);
-    Some(outstanding.answer(counted, population, as_of))
+    Some(outstanding.answer(counted, population, as_of, is_current(shared, workspace, as_of)))
+}
+
+/// Whether what holds for `as_of` holds now: nothing of the workspace's own came after it, and the reactor does not stand still,
+/// which would leave out what time alone changes.
+fn is_current(shared: &Shared, workspace: &Workspace, as_of: Cursor) -> bool {
+    workspace.failing.lock().is_none() && shared.store.head_of(workspace.id) <= as_of.position
 }
 
 /// What the index says of a condition, if it has a column for all that it reads and none of them is still being filled.
@@ -88,10 +94,11 @@ impl Outstanding {
         Outstanding { outdated, is_settled }
     }
 
-    fn answer(&self, counted: Counted, population: u64, as_of: Cursor) -> Count {
+    fn answer(&self, counted: Counted, population: u64, as_of: Cursor, current: bool) -> Count {
         let pending = counted.unknown.union_len(&self.outdated);
         let exact = pending == 0 && self.is_settled;
-        Count { count: counted.holds, pending, population, exact, as_of: as_of.position, as_of_time: as_of.time }
+        let Cursor { position, time, .. } = as_of;
+        Count { count: counted.holds, pending, population, exact, current, as_of: position, as_of_time: time }
     }
 }
 
@@ -151,7 +158,7 @@ fn by_people(
     outstanding.is_settled &= seen == Seen::Everybody
         && workspace.projection.read().commits.none_since(commits)
         && shared.store.head_of(workspace.id) <= as_of.position;
-    Ok(outstanding.answer(counted, population, as_of))
+    Ok(outstanding.answer(counted, population, as_of, is_current(shared, workspace, as_of)))
 }
 
 /// Look at everybody who has one of these identifiers.

@@ -194,6 +194,43 @@ fn a_count_from_history_is_exact_unless_something_is_written_meanwhile() {
     assert!(!is_exact);
 }
 
+/// While the reactor stood still, a count said that it was exact and nothing of what it had left out: for a position that it
+/// named, and that nobody compared.
+#[test]
+fn a_count_says_whether_all_that_came_is_in_it() {
+    let store = Watched::new();
+    let bench = Bench::over(store.clone(), vec![], |_| {});
+    let identified =
+        |n: usize| identify(&format!("i{n}"), &[("user_id", &format!("u{n}"))], r#"{"city":"Oslo"}"#, START);
+    let counted = |condition: &str| bench.kernel.count(WORKSPACE, condition).unwrap();
+    // The index answers the first; for the second everybody is looked at.
+    let conditions = ["traits.city == 'Oslo'", "profile.identifiers.user_id.size() == 1"];
+    bench.send((0..3).map(identified).collect());
+    bench.settle();
+    for condition in conditions {
+        let Count { count, exact, current, .. } = counted(condition);
+        assert_eq!((count, exact, current), (3, true, true), "{condition}");
+    }
+    let before = counted(conditions[0]).as_of;
+    let is_cursor = |one: &kith_store::Operation| matches!(one, kith_store::Operation::Put(key, _) if *key == Key::progress(WORKSPACE, "cursor"));
+    *store.refuse.lock() = Some(Box::new(move |unit| unit.operations.iter().any(is_cursor)));
+    bench.send((3..5).map(identified).collect());
+    let Count { count, exact, current, as_of, .. } = counted(conditions[0]);
+    assert_eq!(
+        (count, exact, current, as_of),
+        (3, true, false, before),
+        "exact for a position that says nothing of now"
+    );
+    let looked_at = counted(conditions[1]);
+    assert_eq!((looked_at.exact, looked_at.current), (false, false), "rows may be newer than the position");
+    *store.refuse.lock() = None;
+    bench.settle();
+    for condition in conditions {
+        let Count { count, exact, current, .. } = counted(condition);
+        assert_eq!((count, exact, current), (5, true, true), "{condition}");
+    }
+}
+
 /// A part that an audience and a model both read was forgotten with the first of them that went, and counted as null for
 /// everybody, which called itself exact.
 #[test]

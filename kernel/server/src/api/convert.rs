@@ -120,11 +120,7 @@ impl From<QueryError> for ApiError {
             QueryError::Turn(TurnError::GivenUp) => ApiError::Overloaded { retry_after_s: 10 },
             QueryError::Read(error) => ApiError::internal("reading the store", error),
             QueryError::Commit(error) => error.into(),
-            QueryError::NotKept(error) => {
-                tracing::error!(%error, "a change of a dead letter was not kept");
-                let message = "nothing can be stored for now; nothing was changed".to_owned();
-                ApiError::Unavailable { code: "store-unavailable", message, retry_after_s: 5 }
-            }
+            QueryError::NotKept(error) => kith_store::CommitError::clone(&error).into(),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::extract::{Authority, Figures};
 use super::view::time;
 use crate::app::App;
 use crate::auth::{self, Caller, Scope};
-use crate::error::{ApiError, Problem};
+use crate::error::{ApiError, DISK_FULL, Problem};
 use crate::serve::FIRST_WORKSPACE;
 use crate::watch::Condition;
 
@@ -29,7 +29,7 @@ pub(crate) struct Alive {
 /// Whether it can do its work.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Ready {
-    /// `ready`, `stopping`, `store-unavailable` or `failing`.
+    /// `ready`, `stopping`, `store-unavailable`, `disk-full` or `failing`.
     status: String,
     /// Since when it fails.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,7 +58,7 @@ pub(crate) async fn alive() -> Json<Alive> {
     Json(Alive { status: "ok".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() })
 }
 
-/// Whether the process can do its work: the store reads, no workspace's work fails, and it is not about to stop. With a key that may
+/// Whether the process can do its work: the store reads and has room to write, no workspace's work fails, and it is not about to stop. With a key that may
 /// read audiences or figures also how far its workspace's work has come; keys of the first workspace, which is the operator's, and host keys see all workspaces
 /// together.
 #[utoipa::path(
@@ -99,6 +99,11 @@ fn answer(condition: Condition) -> (StatusCode, Ready) {
         Condition::Ready => (StatusCode::OK, "ready", None, None),
         Condition::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping", None, None),
         Condition::StoreUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", None, None),
+        Condition::DiskFull => {
+            let problem = "the disk is nearly full: writes are refused with `disk-full`, reads go on; free some of it, or start \
+                           the server with a smaller --disk-reserve";
+            (StatusCode::SERVICE_UNAVAILABLE, DISK_FULL, None, Some(problem.to_owned()))
+        }
         Condition::Failing { since } => {
             let problem = "a workspace's work fails again and again at the same place; the server's log has more";
             (StatusCode::SERVICE_UNAVAILABLE, "failing", Some(time(since)), Some(problem.to_owned()))
@@ -136,6 +141,9 @@ mod tests {
         assert!(ready.problem.is_some());
         let (code, ready) = answer(Condition::Stopping);
         assert_eq!((code.as_u16(), ready.status.as_str()), (503, "stopping"));
+        let (code, ready) = answer(Condition::DiskFull);
+        assert_eq!((code.as_u16(), ready.status.as_str()), (503, "disk-full"));
+        assert!(ready.problem.is_some_and(|problem| problem.contains("--disk-reserve")));
         assert_eq!(answer(Condition::StoreUnavailable).0.as_u16(), 503);
         let (code, ready) = answer(Condition::Ready);
         assert_eq!((code.as_u16(), ready.since), (200, None));

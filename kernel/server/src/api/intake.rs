@@ -177,6 +177,7 @@ impl From<IntakeError> for ApiError {
                     "the import of this name has come to byte {bytes}: send the bytes from there on, or all of them with `from=0`"
                 ),
             },
+            IntakeError::DiskFull => ApiError::disk_full(),
             IntakeError::Unavailable { reason, retry_after_s } => {
                 tracing::error!(reason, "the store takes nothing");
                 let message = "nothing can be stored for now; nothing of this was".to_owned();

@@ -278,7 +278,11 @@ fn count_line(answer: &Value) -> String {
     let exact = if answer.get("exact") == Some(&Value::Bool(true)) { "exactly" } else { "about" };
     let counted = people(answer, "count");
     let pending = pending(answer);
-    format!("{counted} profiles, {exact}{pending}, as of log position {}", field(answer, "as_of"))
+    let behind = match answer.get("current") {
+        Some(Value::Bool(false)) => "; what came since is not counted yet",
+        _ => "",
+    };
+    format!("{counted} profiles, {exact}{pending}, as of log position {}{behind}", field(answer, "as_of"))
 }
 
 #[cfg(test)]
@@ -400,6 +404,8 @@ mod tests {
         assert!(warned.ends_with("warning: nobody has the trait `cty` so far"), "{warned}");
         let line = count_line(&json!({ "count": 5, "pending": null, "exact": false, "as_of": 7 }));
         assert_eq!(line, "5 profiles, about (pending: not known yet), as of log position 7");
+        let behind = count_line(&json!({ "count": 5, "pending": 0, "exact": true, "current": false, "as_of": 7 }));
+        assert_eq!(behind, "5 profiles, exactly, as of log position 7; what came since is not counted yet");
         let masked = json!({ "count": null, "masked": "withheld", "pending": null, "exact": false, "as_of": 7 });
         assert_eq!(count_line(&masked), "fewer than 20 profiles, about, as of log position 7");
         for part in ["not known yet", "1,000 of 4,000 profiles", "channel: post", "existing: skip", "nothing"] {

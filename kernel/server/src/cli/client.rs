@@ -6,6 +6,7 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::time::Duration;
 
+use kith::error::DISK_FULL;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use ureq::tls::{RootCerts, TlsConfig};
@@ -118,6 +119,9 @@ impl ApiError {
                 403 => Some(
                     "this key's scopes do not allow it; use one that has the scope, or make one with `kith key create`",
                 ),
+                503 if problem.code == DISK_FULL => {
+                    Some("whoever runs the server has to make room on its disk; /readyz says when there is")
+                }
                 429 | 503 => Some("the server is busy or closing; try again in a moment"),
                 _ => None,
             },

@@ -49,6 +49,7 @@ fn config(args: &ServeArgs) -> Result<Config, Failure> {
     let defaults = Config::new(&args.data);
     Ok(Config {
         guest_memory_bytes: args.guest_memory.map_or(defaults.guest_memory_bytes, |mib| mib << 20),
+        disk_reserve_bytes: args.disk_reserve << 20,
         source_bytes: args.budgets.source_bytes,
         memory_bytes: args.memory.map_or(defaults.memory_bytes, |mib| mib << 20),
         engine: args.engine.kind(),

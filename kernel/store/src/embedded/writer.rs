@@ -11,7 +11,7 @@ use parking_lot::{Condvar, Mutex};
 use super::commit::Verdict;
 use super::overlay::{Entry, Rows, count};
 use super::prepare::{JobStep, Prepared};
-use super::room::Room;
+use super::room::{Purpose, Room};
 use super::rows::{self, Lease};
 use super::{Shared, read};
 use crate::engine::Applied;
@@ -244,16 +244,22 @@ impl<'a> Draft<'a> {
         moved.iter().for_each(|effect| record::write_operation(&mut prepared.encoded, effect));
         prepared.effects.append(&mut moved);
         debug_assert!(prepared.encoded.len() <= prepared.size_bytes, "a unit is no larger than it was judged to be");
-        self.write(prepared.effects, &prepared.encoded, prepared.appended)
+        self.write(prepared.effects, &prepared.encoded, prepared.appended, Purpose::Unit)
     }
 
     /// Take a unit into the group, unless the disk has no room for it. Nothing can refuse it after this.
-    fn write(&mut self, effects: Vec<Effect>, encoded: &[u8], appended: u32) -> Result<Committed, CommitError> {
+    fn write(
+        &mut self,
+        effects: Vec<Effect>,
+        encoded: &[u8],
+        appended: u32,
+        purpose: Purpose,
+    ) -> Result<Committed, CommitError> {
         if effects.is_empty() {
             let head = Position(self.end.next_position - 1);
             return Ok(Committed { first: head, head });
         }
-        self.room.take(record::record_bytes(encoded))?;
+        self.room.take(record::record_bytes(encoded), purpose)?;
         let place = Place {
             sequence: self.end.next_sequence,
             group: self.start.next_sequence,
@@ -408,7 +414,7 @@ impl<'a> Draft<'a> {
             effects.push(Effect::Put(Key::job_time(queue, &id), rows::job_time(hidden_until)));
             effects.push(Effect::Put(Key::job_claimed(queue, &id), Value::from([])));
         }
-        self.write_rows(effects)?;
+        self.write_rows(effects, Purpose::Unit)?;
         Ok(jobs)
     }
 
@@ -426,15 +432,15 @@ impl<'a> Draft<'a> {
             None => 1,
         };
         let lease = Lease { epoch, until: now.plus_ms(ttl_ms), owner };
-        self.write_rows(vec![Effect::Put(Key::lease(&name), lease.to_row())])?;
+        self.write_rows(vec![Effect::Put(Key::lease(&name), lease.to_row())], Purpose::Lease)?;
         self.leases.remember(&name, lease);
         Ok(Some(Fence { name, epoch }))
     }
 
-    fn write_rows(&mut self, effects: Vec<Effect>) -> Result<(), CommitError> {
+    fn write_rows(&mut self, effects: Vec<Effect>, purpose: Purpose) -> Result<(), CommitError> {
         let mut encoded = Vec::new();
         effects.iter().for_each(|effect| record::write_operation(&mut encoded, effect));
-        self.write(effects, &encoded, 0).map(drop)
+        self.write(effects, &encoded, 0, purpose).map(drop)
     }
 }
 

@@ -311,6 +311,12 @@ fn a_full_disk_refuses_before_anything_is_written() {
         assert!(matches!(store.claim(queue(1), Timestamp(9), 1, 1), Err(CommitError::DiskFull { .. })));
         assert_eq!(store.status().journal_bytes, before.journal_bytes);
         assert_eq!(value(store, &key(1)), Some(b"x".to_vec()));
+        assert!(store.disk().unwrap().unwrap().is_full());
+        store.lease("node", "a", Timestamp(0), 1).unwrap().expect("a start needs it to read");
+        assert!(matches!(store.commit(unit([put(key(1), b"y")])), Err(CommitError::DiskFull { .. })));
+        let opened = opened.reopen_with(|config| StoreConfig { disk_reserve_bytes: 0, ..config });
+        assert!(!opened.store().disk().unwrap().unwrap().is_full());
+        opened.store().commit(unit([put(key(1), b"y")])).unwrap();
     }
 }
 

@@ -213,8 +213,11 @@ pub(crate) struct CountBody {
     count: u64,
     /// People of whom it is not known yet; they are not counted.
     pending: u64,
-    /// Whether nobody is pending and nothing that the condition reads is being computed again.
+    /// Whether the count is the whole truth for `as_of` and `as_of_time`: nobody is pending, and nothing that the condition
+    /// reads is being computed again.
     exact: bool,
+    /// Whether all that had come when it was asked is in it. Where this is false, newer events are not counted yet.
+    current: bool,
     /// How many people there are.
     population: u64,
     /// The log position that the count holds for.
@@ -227,9 +230,9 @@ pub(crate) struct CountBody {
 
 impl CountBody {
     pub(super) fn new(counted: Count, warnings: Vec<String>) -> CountBody {
-        let Count { count, pending, population, exact, as_of, as_of_time } = counted;
-        let exact = exact && pending == 0;
-        CountBody { count, pending, exact, population, as_of: as_of.0, as_of_time: time(as_of_time), warnings }
+        let Count { count, pending, population, exact, current, as_of, as_of_time } = counted;
+        let (exact, as_of, as_of_time) = (exact && pending == 0, as_of.0, time(as_of_time));
+        CountBody { count, pending, exact, current, population, as_of, as_of_time, warnings }
     }
 }
 
@@ -282,6 +285,7 @@ mod tests {
             pending,
             population: 9,
             exact,
+            current: true,
             as_of: Position(3),
             as_of_time: Timestamp(0),
         };

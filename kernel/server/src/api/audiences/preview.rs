@@ -28,7 +28,7 @@ pub(crate) struct PreviewBody {
     count: u64,
     /// People of whom it is not known yet.
     pending: u64,
-    /// Whether nobody is pending and nothing that the condition reads is being computed again.
+    /// Whether nobody is pending, nothing that the condition reads is being computed again, and all that came is counted.
     exact: bool,
     /// How many messages an `on_enter` that writes to existing members would send at most: each one's consent is checked
     /// when it is sent.
@@ -68,7 +68,8 @@ fn counted(app: &App, workspace: WorkspaceId, condition: &str, patience: &Patien
     let counted = app.kernel.count_for(workspace, condition, patience)?;
     let (count, pending) = (counted.count, counted.pending);
     let token = Token { workspace, condition, count }.text(&app.preview_key);
-    let exact = counted.exact && pending == 0;
+    // What has come and is not counted yet would be written to as well.
+    let exact = counted.exact && counted.current && pending == 0;
     Ok(PreviewBody { count, pending, exact, would_send: count.saturating_add(pending), token, warnings: None })
 }
 

@@ -63,7 +63,7 @@ pub(super) fn refused(error: StatementError) -> ApiError {
         StatementError::Unavailable => {
             ApiError::Unavailable { code: "overloaded", message: error.to_string(), retry_after_s: 1 }
         }
-        StatementError::Commit(error) => ApiError::internal("committing what was said of two identifiers", error),
+        StatementError::Commit(error) => kith_store::CommitError::clone(&error).into(),
         StatementError::Query(error) => error.into(),
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
-use kith::config::{HttpLimits, KEEP_DEAD_LETTERS_DAYS};
+use kith::config::{DISK_RESERVE_BYTES, HttpLimits, KEEP_DEAD_LETTERS_DAYS};
 use kith::front::{Proxies, ProxyHeader};
 use kith::public::PublicUrl;
 use kith::serve::TlsFiles;
@@ -34,6 +34,8 @@ pub(super) const LEAST_GUEST_MEMORY_MIB: u64 = 80;
 /// What a server without people and plugins takes, and a few bodies.
 const LEAST_MEMORY_MIB: u64 = 128;
 const MOST_GUEST_MEMORY_MIB: u64 = 1 << 24;
+/// What the engine may still have to write of what is in the journal.
+const LEAST_DISK_RESERVE_MIB: u64 = 128;
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
@@ -79,6 +81,9 @@ pub(crate) struct ServeArgs {
     /// of the machine's or the control group's, at least 512]
     #[arg(long, env = "KITH_MEMORY", value_name = "MIB", value_parser = clap::value_parser!(u64).range(LEAST_MEMORY_MIB..=MOST_GUEST_MEMORY_MIB))]
     pub(crate) memory: Option<u64>,
+    /// What the disk of the data directory always keeps, in MiB: writes are refused rather than that less is left
+    #[arg(long, env = "KITH_DISK_RESERVE", value_name = "MIB", default_value_t = DISK_RESERVE_BYTES >> 20, value_parser = clap::value_parser!(u64).range(LEAST_DISK_RESERVE_MIB..=MOST_GUEST_MEMORY_MIB))]
+    pub(crate) disk_reserve: u64,
     /// Workspaces that there may be, at most
     #[arg(long, env = "KITH_MAX_WORKSPACES", value_name = "N", default_value_t = WORKSPACES, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub(crate) max_workspaces: u64,
