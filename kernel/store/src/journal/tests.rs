@@ -50,7 +50,7 @@ fn units(directory: &Path) -> u64 {
     let (journal, Reach { end, .. }) = open(directory, SEGMENT_BYTES).unwrap();
     let mut next = 1;
     journal
-        .replay(1, |record| {
+        .replay(1, |_, record| {
             assert_eq!(record.place.sequence, next);
             next += 1;
             Ok(())
