@@ -34,7 +34,7 @@ use crate::asks::Compared;
 use self::column::Column;
 use self::names::{Admission, TraitNames};
 pub use self::names::{Coverage, MAX_TRAIT_COLUMNS};
-use self::plan::{Planner, Side};
+use self::plan::Planner;
 pub use self::texts::MAX_TEXT_VALUES;
 use crate::expression::Expression;
 use crate::leaf::{Leaf, LeafState};
@@ -56,6 +56,23 @@ pub struct Selection {
 pub struct Counted {
     pub holds: u64,
     pub unknown: RoaringBitmap,
+}
+
+/// The profiles that are asked for: those of whom a condition holds, or those of whom it does not; of whom it is unknown is on
+/// neither side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Holds,
+    Fails,
+}
+
+impl Side {
+    fn other(self) -> Side {
+        match self {
+            Side::Holds => Side::Fails,
+            Side::Fails => Side::Holds,
+        }
+    }
 }
 
 /// How many types of identifiers have columns. Types are the sender's choice; a customer has some ten.

@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use kith_model::time::Timestamp;
 use roaring::RoaringBitmap;
 
-use super::Index;
 use super::column::{Column, Parts};
+use super::{Index, Side};
 use crate::budget::{MAX_STEPS, worst_case};
 use crate::eval::{NoFacts, Scope};
 use crate::facts::Facts;
@@ -147,23 +147,6 @@ impl Facts for One<'_> {
 
     fn identifiers(&self, kind: &str) -> Value {
         self.get(|feature| matches!(feature, FeatureName::Identifiers(own) if **own == *kind))
-    }
-}
-
-/// The profiles that are asked for: those of whom a condition holds, or those of whom it does not; of whom it is unknown is on
-/// neither side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    Holds,
-    Fails,
-}
-
-impl Side {
-    fn other(self) -> Side {
-        match self {
-            Side::Holds => Side::Fails,
-            Side::Fails => Side::Holds,
-        }
     }
 }
 
