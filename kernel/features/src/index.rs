@@ -220,12 +220,13 @@ impl Index {
         self.column(feature).map(|column| column.stored.len() - column.nulls.len() - column.unknown.len())
     }
 
-    /// How many profiles have a known value of at least one of these features; `None` where one of them has no column.
+    /// How many profiles have a value of at least one of these features; `None` where one of them has no column, or it is unknown of
+    /// somebody.
     pub fn holders_of_any<'a>(&self, features: impl IntoIterator<Item = &'a FeatureName>) -> Option<u64> {
         let mut holders = RoaringBitmap::new();
         for feature in features {
-            let column = self.column(feature)?;
-            holders |= &column.stored - &column.nulls - &column.unknown;
+            let column = self.column(feature).filter(|column| column.unknown.is_empty())?;
+            holders |= &column.stored - &column.nulls;
         }
         Some(holders.len())
     }

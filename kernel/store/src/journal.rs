@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use kith_model::id::{Position, WorkspaceId};
 use parking_lot::{Mutex, RwLock};
+use quick_cache::sync::Cache;
 
 use crate::{ChangeLimits, Changes, LogRecord, OpenError, ReadError, Value};
 
@@ -24,6 +25,10 @@ use tail::{Heads, Taking};
 
 /// How far marks of one segment are apart: a read skips at most this much, and a full segment's marks take 12 KiB.
 const MARK_EVERY_BYTES: u64 = 128 * 1024;
+
+/// How many segments are kept open for reading single records: a process may have some thousand files open, and the journal
+/// grows without end.
+const MAX_OPEN: usize = 128;
 
 /// How much of the log one call of [`Journal::changes`] looks through, so that a workspace that is far behind keeps neither
 /// its caller nor the disk for long.
@@ -50,8 +55,6 @@ impl Spot {
 #[derive(Debug)]
 struct Segment {
     path: PathBuf,
-    /// For reading; the writer has a handle of its own.
-    file: Arc<File>,
     /// The bytes that are synced.
     size_bytes: u64,
     marks: Vec<Mark>,
@@ -72,7 +75,6 @@ impl Segment {
 /// A part of a segment that is to be read, up to what is synced of it.
 struct Stretch {
     path: PathBuf,
-    file: Arc<File>,
     begin: Spot,
     end: u64,
 }
@@ -83,6 +85,9 @@ pub(crate) struct Journal {
     segment_bytes: u64,
     segments: RwLock<Vec<Segment>>,
     active: Mutex<File>,
+    /// Segments that single records were read from, by their first units: to open one for each record would cost more than to
+    /// read it.
+    open: Cache<u64, Arc<File>>,
 }
 
 /// Where the journal ends.
@@ -202,7 +207,8 @@ pub(crate) fn open(directory: &Path, segment_bytes: u64) -> Result<(Journal, Rea
     let mut active = OpenOptions::new().read(true).write(true).open(&last.path).map_err(io(&last.path, "opening"))?;
     std::io::Seek::seek(&mut active, std::io::SeekFrom::Start(last.size_bytes)).map_err(io(&last.path, "opening"))?;
     let directory = directory.to_owned();
-    let journal = Journal { directory, segment_bytes, segments: RwLock::new(segments), active: Mutex::new(active) };
+    let (segments, active) = (RwLock::new(segments), Mutex::new(active));
+    let journal = Journal { directory, segment_bytes, segments, active, open: Cache::new(MAX_OPEN) };
     Ok((journal, reach))
 }
 
@@ -246,8 +252,7 @@ fn check_segment(path: &Path, is_last: bool, reach: &mut Reach) -> Result<Segmen
             found: first.sequence,
         });
     }
-    let file = Arc::new(file);
-    let mut segment = Segment { path: path.to_owned(), file: Arc::clone(&file), size_bytes, marks: vec![first] };
+    let mut segment = Segment { path: path.to_owned(), size_bytes, marks: vec![first] };
     let mut reader = Reader::new(&file, segment::HEADER_BYTES, size_bytes);
     loop {
         let offset = reader.offset();
@@ -311,14 +316,10 @@ impl Journal {
 
     /// The `size_bytes` bytes at `spot`, as they are.
     pub(crate) fn read(&self, spot: Spot, size_bytes: usize) -> std::io::Result<Value> {
-        let file = {
-            let segments = self.segments.read();
-            let found = segments.binary_search_by_key(&spot.segment, |segment| segment.first().sequence);
-            found.ok().map(|index| Arc::clone(&segments[index].file))
-        };
-        let gone = || std::io::Error::new(std::io::ErrorKind::NotFound, "the journal has no such segment");
+        let open = || File::open(segment::path(&self.directory, spot.segment)).map(Arc::new);
+        let file = self.open.get_or_insert_with(&spot.segment, open)?;
         let mut bytes = vec![0; size_bytes];
-        file.ok_or_else(gone)?.read_exact_at(&mut bytes, spot.offset)?;
+        file.read_exact_at(&mut bytes, spot.offset)?;
         Ok(Value::from(bytes))
     }
 
@@ -328,11 +329,10 @@ impl Journal {
         match segment::create(&self.directory, mark) {
             Ok(mut file) => {
                 let end = std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(segment::HEADER_BYTES));
-                let for_reading = end.and_then(|_| File::open(&path));
-                let for_reading = for_reading.unwrap_or_else(|error| stop("starting", &path, &error));
-                let size_bytes = segment::HEADER_BYTES;
-                let segment = Segment { path, file: Arc::new(for_reading), size_bytes, marks: vec![mark] };
-                self.segments.write().push(segment);
+                if let Err(error) = end {
+                    stop("starting", &path, &error);
+                }
+                self.segments.write().push(Segment { path, size_bytes: segment::HEADER_BYTES, marks: vec![mark] });
                 file
             }
             Err(error) => stop("starting", &path, &error),
@@ -348,7 +348,6 @@ impl Journal {
             let offset = if index == 0 { segment.marks[mark].offset } else { segment::HEADER_BYTES };
             Stretch {
                 path: segment.path.clone(),
-                file: Arc::clone(&segment.file),
                 begin: Spot { segment: segment.first().sequence, offset },
                 end: segment.size_bytes,
             }
@@ -361,8 +360,9 @@ impl Journal {
         stretches: &[Stretch],
         mut visit: impl FnMut(Spot, &Record<'_>) -> Result<bool, &'static str>,
     ) -> Result<(), ReadError> {
-        for Stretch { path, file, begin, end } in stretches {
-            let mut reader = Reader::new(file, begin.offset, *end);
+        for Stretch { path, begin, end } in stretches {
+            let file = File::open(path).map_err(|error| read_error(path, SegmentError::Io(error)))?;
+            let mut reader = Reader::new(&file, begin.offset, *end);
             loop {
                 let offset = reader.offset();
                 let Some(record) = reader.next().map_err(|error| read_error(path, error))? else { break };

@@ -179,22 +179,9 @@ mod tests {
     use super::*;
 
     fn submission(source: u32) -> Submission {
-        Submission {
-            workspace: WorkspaceId(1),
-            source: InstallationId(source),
-            sender: Default::default(),
-            piece: None,
-            received_at: Timestamp(0),
-            origin: EventOrigin::Client,
-            giver: kith_model::consent::Giver::MayAgree,
-            events: Vec::new(),
-            rejected: Vec::new(),
-            with: Vec::new(),
-            moved: None,
-            input: None,
-            again: None,
-            reply: oneshot::channel().0,
-        }
+        let nothing =
+            Submission::of_nothing(WorkspaceId(1), InstallationId(source), Timestamp(0), oneshot::channel().0);
+        Submission { origin: EventOrigin::Client, ..nothing }
     }
 
     #[test]

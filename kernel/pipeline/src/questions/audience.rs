@@ -148,7 +148,7 @@ pub(crate) fn removal(shared: &Shared, id: WorkspaceId, installation: Installati
 }
 
 /// How many people hold a value of an installation, as the rows say: until the reactor has come by, the index lacks what was just
-/// installed.
+/// installed, and of whom a value is computed anew it knows nothing.
 fn holders_by_rows(shared: &Shared, id: WorkspaceId, installation: InstallationId) -> Result<u64, QueryError> {
     let mut people = 0;
     let _: ControlFlow<(), Seen> = each_profile(&shared.store, id, |_, members| {

@@ -15,7 +15,7 @@ fn named(text: &str) -> Identifier {
     Identifier::new(kind, value)
 }
 
-fn part(bench: &Bench, one: &str, other: &str) -> Result<(), StatementError> {
+pub(super) fn part(bench: &Bench, one: &str, other: &str) -> Result<(), StatementError> {
     bench.wait_for(bench.kernel.part(WORKSPACE, &named(one), &named(other)))
 }
 

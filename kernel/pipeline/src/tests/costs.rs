@@ -9,6 +9,7 @@ use kith_model::id::AudienceId;
 use kith_model::time::Timestamp;
 use kith_store::{Key, Operation, Unit};
 
+use super::by_hand::part;
 use super::delivery::watched::Watched;
 use super::harness::*;
 use crate::plan::Plan;
@@ -290,10 +291,18 @@ fn a_count_on_identifiers_is_what_people_say() {
             assert_eq!(has, people - has_not, "{value}");
         }
     };
+    let both = "has(profile.identifiers.phone) && has(profile.identifiers.user_id)";
     agrees(&bench);
     bench.restart();
     agrees(&bench);
-    assert_eq!(bench.count("has(profile.identifiers.phone) && has(profile.identifiers.user_id)"), 1);
+    assert_eq!(bench.count(both), 1);
+    part(&bench, "user_id:bob", "anonymous_id:d1").unwrap();
+    bench.settle();
+    agrees(&bench);
+    assert_eq!(bench.count(both), 0);
+    bench.restart();
+    agrees(&bench);
+    assert_eq!(bench.count(both), 0);
 }
 
 /// A text with more than 10,000 values left the index for good, and a count on it looked at everybody.
