@@ -14,6 +14,10 @@ use crate::policy::{HostPort, Policy};
 use crate::signing::{Digest, key_of, verify};
 use crate::state::CallState;
 
+/// The longest message whose signature is checked: a request has at most 10 MiB before a connector, and a longer one would take
+/// more of a processor than a call of the host may.
+pub(super) const MAX_SIGNED_BYTES: usize = 12 << 20;
+
 /// How every stand-in begins: `{{secret:<random>:<name>}}`.
 const STAND_IN_PREFIX: &str = "{{secret:";
 
@@ -100,6 +104,9 @@ impl secrets::Host for CallState {
 
     fn verify_hmac(&mut self, key: secrets::HmacKey, message: Vec<u8>, signature: String) -> wasmtime::Result<bool> {
         self.count_host_call()?;
+        if message.len() > MAX_SIGNED_BYTES {
+            return Ok(false);
+        }
         let form = match key.form {
             secrets::KeyForm::Text => SecretForm::Text,
             secrets::KeyForm::StandardWebhooks => SecretForm::StandardWebhooks,

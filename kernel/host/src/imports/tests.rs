@@ -12,7 +12,7 @@ use kith_model::sending::OutboundRequest;
 use kith_model::time::ManualClock;
 use parking_lot::Mutex;
 
-use super::secrets::Secrets;
+use super::secrets::{MAX_SIGNED_BYTES, Secrets};
 use crate::bindings::current::{clock, config, http, http_types, kv, log, secrets};
 use crate::bindings::v0_1::mail;
 use crate::egress::{BodyRule, admit};
@@ -97,7 +97,7 @@ fn every_import_is_cheap_at_its_largest_input() {
     check("clock.now", cost(none, |state, ()| clock::Host::now(state).ok()));
     check("secrets.stand-in", cost(letters("x"), |state, name| secrets::Host::stand_in(state, name).is_ok()));
     for digest in [secrets::Digest::Sha1, secrets::Digest::Sha256, secrets::Digest::Sha512] {
-        let given = |digits: usize| move |_: &mut CallState| (vec![b'x'; OUTPUT_BYTES], "0".repeat(digits));
+        let given = |digits: usize| move |_: &mut CallState| (vec![b'x'; MAX_SIGNED_BYTES], "0".repeat(digits));
         for digits in [40, 64, 128, OUTPUT_BYTES] {
             let verify = |state: &mut CallState, (message, signature)| {
                 let key =
@@ -222,6 +222,18 @@ fn a_signature_is_checked_with_granted_secrets_alone() {
     let most = state.installed.policy.host_calls.value;
     let calls = (0..=most).take_while(|_| asked(&mut state, "signing", right).is_ok()).count();
     assert_eq!(calls as u64 + 3, most);
+}
+
+#[test]
+fn a_message_longer_than_any_that_comes_has_no_signature() {
+    let holds = |bytes: usize, signature: &str| {
+        let (form, digest) = (secrets::KeyForm::StandardWebhooks, secrets::Digest::Sha256);
+        let key = secrets::HmacKey { secret: "signing".into(), form, digest };
+        secrets::Host::verify_hmac(&mut state(), key, vec![b'x'; bytes], signature.into()).unwrap()
+    };
+    // Both computed with another implementation.
+    assert!(holds(MAX_SIGNED_BYTES, "TPWl1zx1XHfizmU854UZcOTJQtH1VK8zOfYSmXBgwAA="));
+    assert!(!holds(MAX_SIGNED_BYTES + 1, "tIzaawxGGngtLH1cjXL2+9iYvPmJR5XHt78JtYMPGgM="));
 }
 
 /// A state whose reader takes its time.
