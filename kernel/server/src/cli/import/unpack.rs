@@ -1,11 +1,14 @@
 //! A sheet of a workbook as rows, and a file out of an archive. Pure: bytes in, bytes out. Runs in a child process with limits of its
 //! own (`child`), because workbooks come from anywhere and their readers are large.
 
+mod shown;
+
 use std::io::{Cursor, Read, Write};
 
 use calamine::{DataType, Reader, SheetVisible, Sheets, open_workbook_auto_from_rs};
 use zip::ZipArchive;
 
+use self::shown::Shown;
 use super::wellformed;
 use crate::cli::args::UnpackArgs;
 
@@ -64,7 +67,7 @@ pub(super) fn unpack(bytes: &[u8], args: &UnpackArgs, to: impl Write) -> Result<
     }
     let book = open_workbook_auto_from_rs(Cursor::new(bytes))
         .map_err(|error| format!("the workbook does not read: {error}"))?;
-    sheet(book, args.sheet.as_deref(), &mut to)
+    sheet(bytes, book, args.sheet.as_deref(), &mut to)
 }
 
 /// Refuse a workbook of which a part that holds cells or their texts is not whole: it would be read up to the mistake, without a word.
@@ -146,7 +149,12 @@ fn some(names: &[String]) -> String {
     list
 }
 
-fn sheet(mut book: Sheets<Cursor<&[u8]>>, chosen: Option<&str>, to: &mut impl Write) -> Result<(), String> {
+fn sheet(
+    bytes: &[u8],
+    mut book: Sheets<Cursor<&[u8]>>,
+    chosen: Option<&str>,
+    to: &mut impl Write,
+) -> Result<(), String> {
     let sheets = book.sheets_metadata().to_vec();
     let names: Vec<String> = sheets.iter().map(|sheet| sheet.name.clone()).collect();
     let shown = || sheets.iter().find(|sheet| sheet.visible == SheetVisible::Visible).or(sheets.first());
@@ -155,13 +163,20 @@ fn sheet(mut book: Sheets<Cursor<&[u8]>>, chosen: Option<&str>, to: &mut impl Wr
         Some(chosen) => return Err(format!("the workbook has no sheet `{chosen}`; it has: {}", some(&names))),
         None => shown().map(|sheet| sheet.name.clone()).ok_or("the workbook has no sheet")?,
     };
+    let is_xlsx = matches!(book, Sheets::Xlsx(_));
+    let mut shown = if is_xlsx { Shown::of(bytes, &name) } else { Shown::default() };
+    shown.uncomputed(&name)?;
     to.write_all(&[Content::Rows.byte()]).map_err(unwritten)?;
     let mut rows = Rows::new(to);
     let unread = |error: &dyn std::fmt::Display| format!("the sheet `{name}` does not read: {error}");
     if let Sheets::Xlsx(book) = &mut book {
         let mut cells = book.worksheet_cells_reader(&name).map_err(|error| unread(&error))?;
         while let Some(cell) = cells.next_cell().map_err(|error| unread(&error))? {
-            rows.cell(cell.get_position(), cell.get_value())?;
+            let number = cell.get_value().get_float().or(cell.get_value().get_int().map(|number| number as f64));
+            match number.and_then(|number| shown.text(cell.get_position(), number)) {
+                Some(text) => rows.text(cell.get_position(), &quoted(&text))?,
+                None => rows.cell(cell.get_position(), cell.get_value())?,
+            }
         }
     } else {
         let range = book.worksheet_range(&name).map_err(|error| unread(&error))?;
@@ -192,11 +207,15 @@ impl<'w, W: Write> Rows<'w, W> {
         Rows { to, row: 0, line: String::new(), columns: 0, width: 0, cells: 0 }
     }
 
-    fn cell(&mut self, (row, column): (u32, u32), value: &impl DataType) -> Result<(), String> {
+    fn cell(&mut self, at: (u32, u32), value: &impl DataType) -> Result<(), String> {
+        self.text(at, &text(value))
+    }
+
+    /// A cell as it is written.
+    fn text(&mut self, (row, column): (u32, u32), text: &str) -> Result<(), String> {
         if row >= MAX_ROWS || column >= MAX_COLUMNS {
             return Err(format!("the sheet has a cell in row {row} and column {column}, beyond what a sheet can have"));
         }
-        let text = text(value);
         if text.is_empty() {
             return Ok(());
         }
@@ -213,7 +232,7 @@ impl<'w, W: Write> Rows<'w, W> {
         // The cells between the last one and this are empty.
         let commas = column - self.columns.saturating_sub(1);
         self.line.extend((0..commas).map(|_| ','));
-        self.line.push_str(&text);
+        self.line.push_str(text);
         self.columns = column + 1;
         self.count(u64::from(commas) + 1)
     }

@@ -35,7 +35,7 @@ fn workbook(sheets: &[(&str, &str, &str)]) -> Vec<u8> {
         r#"<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">{targets}</Relationships>"#
     );
     let styles = format!(
-        r#"<styleSheet xmlns="{main}"><cellXfs count="2"><xf numFmtId="0"/><xf numFmtId="14"/></cellXfs></styleSheet>"#
+        r##"<styleSheet xmlns="{main}"><numFmts><numFmt numFmtId="164" formatCode="00000"/><numFmt numFmtId="165" formatCode="000\-00\-0000"/><numFmt numFmtId="166" formatCode="#,##0.00"/></numFmts><cellStyleXfs><xf numFmtId="164"/></cellStyleXfs><cellXfs count="5"><xf numFmtId="0"/><xf numFmtId="14"/><xf numFmtId="164"/><xf numFmtId="165"/><xf numFmtId="166"/></cellXfs></styleSheet>"##
     );
     let mut files = vec![
         ("[Content_Types].xml".to_owned(), "<Types/>".to_owned()),
@@ -130,5 +130,40 @@ fn what_is_broken_or_packed_to_do_harm_is_refused() {
     let whole = workbook(&[("S", "visible", HEADER)]);
     for end in (0..whole.len()).step_by(101) {
         drop(unpacked(&whole[..end], None, None));
+    }
+}
+
+/// A postal code or id that the sheet shows with zeros in front is the text that is shown; a quantity stays a number.
+#[test]
+fn ids_are_taken_as_the_sheet_shows_them() {
+    let rows = format!(
+        r#"{HEADER}<row r="2"><c r="A2" s="2"><v>123</v></c><c r="B2" s="3"><v>12345678</v></c><c r="C2" s="4"><v>1234.5</v></c></row><row r="3"><c r="A3" s="2"><v>1.5</v></c><c r="B3" s="2"><v>-7</v></c><c r="C3" s="2" t="str"><v>7</v></c></row><row><c s="2"><v>8</v></c><c s="0"><v>8</v></c><c s="2"><f>1+8</f><v>9</v></c></row>"#
+    );
+    let text = unpacked(&workbook(&[("S", "visible", &rows)]), None, None).unwrap();
+    let expected =
+        "R\"id\",\"a \"\"b\"\"\",\"when\"\n\"00123\",\"012-34-5678\",1234.5\n1.5,-7,\"7\"\n\"00008\",8,\"00009\"\n";
+    assert_eq!(text, expected);
+}
+
+/// A formula that nobody computed is no empty cell.
+#[test]
+fn a_formula_without_a_result_is_told_with_its_place() {
+    for (cell, is_fine) in [
+        (r#"<c r="B2"><f>1+1</f></c>"#, false),
+        (r#"<c r="B2"><f>1+1</f><v></v></c>"#, false),
+        (r#"<c r="B2"><f>1+1</f><v/></c>"#, false),
+        (r#"<c r="B2"><f t="shared" si="0"/></c>"#, false),
+        (r#"<c r="B2"><f>1+1</f><v>2</v></c>"#, true),
+        (r#"<c r="B2" t="str"><f>""</f><v></v></c>"#, true),
+        (r#"<c r="B2" s="2"/>"#, true),
+    ] {
+        let rows = format!(r#"{HEADER}<row r="2"><c r="A2"><v>1</v></c>{cell}</row>"#);
+        let read = unpacked(&workbook(&[("Other", "hidden", ""), ("S", "visible", &rows)]), None, None);
+        match read {
+            Ok(_) => assert!(is_fine, "{cell}"),
+            Err(error) => {
+                assert!(!is_fine && error.contains("`S` has 1 formula(s) without a result, the first in B2"), "{error}")
+            }
+        }
     }
 }
