@@ -1,9 +1,11 @@
 //! Files through the command line: again after weeks, in another order, corrected, with rows that are rejected, and broken off.
 
-use std::io::Write as _;
-use std::net::TcpStream;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kith_model::time::{Clock as _, DAY_MS};
 use kith_tests::{TestKernel, kith, wait_for};
@@ -157,6 +159,60 @@ fn an_import_that_was_broken_off_goes_on() {
     assert_eq!(kernel.count("events('Order').size() == 240"), 50);
     let (status, counts) = import(&kernel, &file, &text, "visits");
     assert_eq!((status, counts), (Some(2), vec![0, 0, 12_000, 0, 1]));
+}
+
+/// A network that cuts every long request: the command sends the file on by itself, and nothing of it is lost or doubled.
+#[test]
+fn a_connection_that_breaks_again_and_again_costs_an_import_nothing() {
+    let kernel = TestKernel::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("visits.csv");
+    kernel.install("kith/csv", mapping("visits", json!({ "properties": ["note"] })));
+    let row = |row: u32| format!("u{},{row} {}\n", row % 50, "x".repeat(200));
+    let text: String = std::iter::once("id,note\n".to_owned()).chain((0..40_000).map(row)).collect();
+    std::fs::write(&file, &text).unwrap();
+    // Each carries a third of the file, so that several are cut before one comes to the end.
+    let cuts = Arc::new(AtomicUsize::new(0));
+    let url = cutting_proxy(kernel.url(), text.len() / 3, Arc::clone(&cuts));
+    let output = Command::new(kith())
+        .args(["--url", &url, "--key", kith_tests::ADMIN_KEY, "--json", "import"])
+        .arg(&file)
+        .args(["--source", "visits"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(cuts.load(Ordering::SeqCst) >= 2, "{} were cut", cuts.load(Ordering::SeqCst));
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((answer["accepted"].as_u64(), answer["duplicate"].as_u64()), (Some(40_000), Some(0)), "{answer}");
+    kernel.settle();
+    assert_eq!(kernel.count("events('Order').size() == 800"), 50);
+}
+
+/// A way to the server on which a connection is cut when it has carried so many bytes.
+fn cutting_proxy(server: &str, limit: usize, cuts: Arc<AtomicUsize>) -> String {
+    let server = server.strip_prefix("http://").unwrap().to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let (server, cuts) = (TcpStream::connect(&server).unwrap(), Arc::clone(&cuts));
+            let (mut from_server, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || {
+                drop(std::io::copy(&mut from_server, &mut to_client));
+                drop(to_client.shutdown(Shutdown::Write));
+            });
+            std::thread::spawn(move || {
+                let mut limited = client.take(limit as u64);
+                drop(std::io::copy(&mut limited, &mut &server));
+                if limited.limit() == 0 {
+                    cuts.fetch_add(1, Ordering::SeqCst);
+                    drop(limited.into_inner().shutdown(Shutdown::Both));
+                }
+                drop(server.shutdown(Shutdown::Both));
+            });
+        }
+    });
+    url
 }
 
 /// Send a half of a body and go.

@@ -26,8 +26,9 @@ pub struct Config {
     pub admin_key: Option<Secret>,
     /// Where "now" comes from.
     pub clock: Arc<dyn Clock>,
-    /// The first workspace's time zone, an IANA name. Heeded only where the data directory is new.
-    pub time_zone: String,
+    /// The first workspace's time zone, an IANA name; UTC without it. A data directory that is there keeps the one it was made with,
+    /// because calendar days were computed by it, and another is refused.
+    pub time_zone: Option<String>,
     /// What no plugin may pass, whatever its manifest asks and an admin grants.
     pub ceiling: Limits,
     /// What all calls of plugins under way may take in memory together.
@@ -128,7 +129,7 @@ impl Config {
             engine: EngineKind::default(),
             admin_key: None,
             clock: Arc::new(SystemClock),
-            time_zone: "UTC".to_owned(),
+            time_zone: None,
             ceiling: Limits::default(),
             guest_memory_bytes: crate::machine::guest_memory_bytes(),
             disk_reserve_bytes: DISK_RESERVE_BYTES,

@@ -68,6 +68,11 @@ pub enum ServeError {
     NoWorkspace { name: Name },
     #[error("the first workspace's time zone cannot be used: {0}")]
     TimeZone(String),
+    #[error(
+        "--time-zone {wanted} cannot take effect: the data directory {} was made with {held}, and its first workspace's calendar days \
+         stay there; leave --time-zone out, or make another workspace: `kith workspace create NAME --time-zone {wanted}`", path.display()
+    )]
+    OtherTimeZone { path: PathBuf, held: String, wanted: String },
     #[error("the system gives no random bits: {0}")]
     Random(String),
     #[error("opening the store")]
@@ -126,9 +131,31 @@ fn check_first(config: &Config) -> Result<(), ServeError> {
     if config.data_directory.join("store").exists() {
         return Ok(());
     }
-    Zone::parse(&config.time_zone).map_err(|error| ServeError::TimeZone(error.to_string()))?;
+    first_zone(config)?;
     chosen_key(config).map(auth::adopt).transpose()?;
     Ok(())
+}
+
+/// The time zone of a first workspace.
+fn first_zone(config: &Config) -> Result<&str, ServeError> {
+    let zone = config.time_zone.as_deref().unwrap_or("UTC");
+    Zone::parse(zone).map_err(|error| ServeError::TimeZone(error.to_string()))?;
+    Ok(zone)
+}
+
+/// Insist that a chosen time zone is that of the first workspace, where there is one: another would be ignored without a word, and days
+/// would be told in a zone that nobody chose.
+fn check_chosen_zone(catalogue: &Catalogue, config: &Config) -> Result<(), ServeError> {
+    let Some(wanted) = config.time_zone.as_ref() else { return Ok(()) };
+    let tables = catalogue.tables();
+    match tables.workspaces.get(&FIRST_WORKSPACE) {
+        Some(first) if first.row.time_zone != *wanted => Err(ServeError::OtherTimeZone {
+            path: config.data_directory.clone(),
+            held: first.row.time_zone.clone(),
+            wanted: wanted.clone(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// The admin key that the operator chose. An empty one is what an unset variable becomes in many deployment tools.
@@ -217,16 +244,17 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
 /// Where there is no workspace yet, make `default` with an admin key. Its text, where it was made here.
 fn create_first_workspace(catalogue: &Catalogue, config: &Config) -> Result<Option<Secret>, ServeError> {
     if !catalogue.tables().workspaces.is_empty() {
+        check_chosen_zone(catalogue, config)?;
         return check_chosen_key(catalogue, config).map(|()| None);
     }
-    Zone::parse(&config.time_zone).map_err(|error| ServeError::TimeZone(error.to_string()))?;
+    let zone = first_zone(config)?;
     let (key, made_here) = match chosen_key(config) {
         Some(text) => (auth::adopt(text)?, false),
         None => (auth::generate(KeyKind::Api).map_err(|error| ServeError::Random(error.to_string()))?, true),
     };
     let now = config.clock.now();
     let name: Name = "default".parse().expect("`default` is a name");
-    let workspace = WorkspaceRow::new(FIRST_WORKSPACE, name, config.time_zone.clone(), now);
+    let workspace = WorkspaceRow::new(FIRST_WORKSPACE, name, zone.to_owned(), now);
     // Whoever starts the server is its host.
     let scopes = [Scope::All, Scope::WorkspacesAdmin];
     let credential = CredentialRow::new(&key, FIRST_WORKSPACE, "first admin key", scopes, now);

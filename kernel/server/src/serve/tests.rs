@@ -91,7 +91,7 @@ fn a_chosen_admin_key_is_taken_or_refused_and_never_ignored() {
     for spoilt in [
         Config { admin_key: Some("weak".into()), ..chosen.clone() },
         Config { admin_key: Some("has a blank in it and is long enough".into()), ..chosen.clone() },
-        Config { time_zone: "Nowhere/Land".to_owned(), ..chosen.clone() },
+        Config { time_zone: Some("Nowhere/Land".to_owned()), ..chosen.clone() },
     ] {
         assert!(matches!(super::open(spoilt), Err(ServeError::AdminKey(_) | ServeError::TimeZone(_))));
         assert!(!chosen.data_directory.exists(), "half a directory is there");
@@ -112,6 +112,37 @@ fn a_chosen_admin_key_is_taken_or_refused_and_never_ignored() {
         assert!(refused.to_string().contains("kith key reset --data"), "{refused}");
     }
     open(None).unwrap();
+}
+
+/// Whatever zone a data directory was made with, another one is refused with the way to it, and its own is taken.
+#[test]
+fn a_chosen_time_zone_is_taken_or_refused_and_never_ignored() {
+    let zones = [None, Some("UTC"), Some("Europe/Berlin"), Some("America/Sao_Paulo")];
+    for made in zones {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = ManualClock::new(Timestamp(1_790_000_000_000));
+        let open = |zone: Option<&str>| {
+            let time_zone = zone.map(str::to_owned);
+            let server = super::open(Config { time_zone, ..config(&folder, &clock) })?;
+            let held = server.app().catalogue.tables().workspaces[&super::FIRST_WORKSPACE].row.time_zone.clone();
+            server.app().kernel.stop();
+            server.store.close();
+            Ok::<_, ServeError>(held)
+        };
+        let held = made.unwrap_or("UTC");
+        assert_eq!(open(made).unwrap(), held);
+        for wanted in zones {
+            let opened = open(wanted);
+            if wanted.is_none_or(|wanted| wanted == held) {
+                assert_eq!(opened.unwrap(), held, "{wanted:?}");
+            } else {
+                let refused = opened.unwrap_err().to_string();
+                let wanted = wanted.unwrap();
+                assert!(refused.contains(&format!("--time-zone {wanted} cannot take effect")), "{refused}");
+                assert!(refused.contains(held) && refused.contains("kith workspace create"), "{refused}");
+            }
+        }
+    }
 }
 
 #[test]

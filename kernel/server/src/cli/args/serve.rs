@@ -90,9 +90,10 @@ pub(crate) struct ServeArgs {
     /// Days for which dead letters are kept, and messages that were given up or skipped
     #[arg(long, env = "KITH_KEEP_DEAD_LETTERS", value_name = "DAYS", default_value_t = KEEP_DEAD_LETTERS_DAYS, value_parser = clap::value_parser!(u64).range(1..=36_500))]
     pub(crate) keep_dead_letters: u64,
-    /// Where calendar days begin in a new data directory, an IANA name
-    #[arg(long, default_value = "UTC", value_name = "ZONE")]
-    pub(crate) time_zone: String,
+    /// Where calendar days begin in a new data directory, an IANA name; one that is there keeps its own, and another is refused
+    /// [default: UTC]
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) time_zone: Option<String>,
     /// What is logged, e.g. `info` or `kith=debug,warn`
     #[arg(long, env = "KITH_LOG", default_value = "info", value_name = "FILTER")]
     pub(crate) log: String,

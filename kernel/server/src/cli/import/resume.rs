@@ -20,14 +20,68 @@ const TRIES: u32 = 40;
 /// The pause between two tries. What the server still writes of an import whose client is gone takes no longer.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Send the file, from where an import of the same file was broken off.
+/// How often the way to the server may break without anything having come through.
+const BREAKS: u32 = 6;
+
+/// How the way to the server fares.
+#[derive(Default)]
+struct Breaks {
+    /// Breaks since the import last came further.
+    count: u32,
+    /// How far it had come then.
+    bytes: u64,
+}
+
+impl Breaks {
+    /// Wait after an error, longer each time, where it is one of the way and not an answer; otherwise give it back. A file is sent
+    /// on by itself, because a load balancer or a network that cuts long requests would otherwise never let it through.
+    fn wait(&mut self, error: ApiError, step: &Step) -> Result<(), Failure> {
+        self.count += 1;
+        if self.count > BREAKS || !is_passing(&error) {
+            return Err(error.into());
+        }
+        step.note(&format!("{error}; trying again"));
+        pause(PAUSE * (1 << self.count.min(5)));
+        Ok(())
+    }
+
+    fn came_to(&mut self, bytes: u64) {
+        if bytes > self.bytes {
+            *self = Breaks { count: 0, bytes };
+        }
+    }
+}
+
+/// Whether an error may be gone at the next try.
+fn is_passing(error: &ApiError) -> bool {
+    match error {
+        ApiError::Broken { .. } | ApiError::Unreachable { .. } => true,
+        ApiError::Refused(problem) => {
+            matches!(problem.http_status, 429 | 502..=504) && problem.code != "workspace-suspended"
+        }
+        ApiError::NotJson { .. } => false,
+    }
+}
+
+/// Send the file, from where an import of the same file was broken off, and on where the connection breaks.
 pub(super) fn send(args: &ImportArgs, client: &Client, content_type: &str, step: &Step) -> Result<Value, Failure> {
     let name = name_of(&args.file)?;
     let source = encode(args.source.as_str());
     // While the server still writes what came before, the place moves, or stays; it is said once.
     let mut said = None;
-    for attempt in 1.. {
-        let (bytes, records) = left(client, &format!("/api/v1/sources/{source}/imports/{name}"))?;
+    let mut breaks = Breaks::default();
+    let mut attempt = 0;
+    while attempt < TRIES {
+        let (bytes, records) = match left(client, &format!("/api/v1/sources/{source}/imports/{name}")) {
+            Ok(left) => left,
+            // Before anything is sent a person is told at once that nobody is there.
+            Err(error) if breaks.count == 0 => return Err(error.into()),
+            Err(error) => {
+                breaks.wait(error, step)?;
+                continue;
+            }
+        };
+        breaks.came_to(bytes);
         let path = format!("{}?import={name}&from={bytes}", super::records_path(args.source.as_str()));
         let body: Box<dyn Read> = if bytes == 0 {
             step.bar().set_position(0);
@@ -44,11 +98,13 @@ pub(super) fn send(args: &ImportArgs, client: &Client, content_type: &str, step:
         };
         match client.upload(&path, content_type, body) {
             Err(ApiError::Refused(problem))
-                if ["import-under-way", "import-elsewhere"].contains(&problem.code.as_str()) && attempt < TRIES =>
+                if ["import-under-way", "import-elsewhere"].contains(&problem.code.as_str()) =>
             {
+                attempt += 1;
                 pause(PAUSE);
             }
-            answer => return Ok(answer?),
+            Err(error) => breaks.wait(error, step)?,
+            Ok(answer) => return Ok(answer),
         }
     }
     Err(Failure::Failed("an import of this file is under way".to_owned()))
@@ -77,12 +133,12 @@ fn name_of(path: &Path) -> Result<String, Failure> {
 }
 
 /// How far an import was left: bytes of the unpacked file and records; nothing where none was.
-fn left(client: &Client, path: &str) -> Result<(u64, u64), Failure> {
+fn left(client: &Client, path: &str) -> Result<(u64, u64), ApiError> {
     match client.get(path) {
         Ok(state) => Ok((output::number(&state, "bytes"), output::number(&state, "records"))),
         // Of a source that is not there the upload says so.
         Err(ApiError::Refused(problem)) if problem.http_status == 404 => Ok((0, 0)),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 
