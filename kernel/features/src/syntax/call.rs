@@ -72,6 +72,7 @@ impl Translator<'_> {
         let (a, b) = (self.value(a)?, self.value(b)?);
         let node = binary(Box::new(a), Box::new(b));
         self.doubt_negated_side(at, &node);
+        self.doubt_sides(at, &node);
         Ok(Some((node, Shape::Value)))
     }
 
@@ -219,7 +220,7 @@ fn unknown_function(name: &str) -> String {
         _ => {}
     }
     if let Some(told) = habits::call(name) {
-        return told.into();
+        return told;
     }
     let known: Vec<&str> = FUNCTIONS.iter().map(|spec| spec.name).collect();
     format!("unknown function `{name}`; there are events, has, matches, {}", known.join(", "))

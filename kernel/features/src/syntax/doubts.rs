@@ -7,7 +7,37 @@ use super::{Translated, Translator, habits, place};
 use crate::error::ExpressionError;
 use crate::functions::Function;
 use crate::tree::Node;
-use crate::value::{Comparison, Value};
+use crate::value::{Arithmetic, Comparison, Value};
+
+/// `1 < x < 5`, `'traits.x' == 1`, `x > '30 days ago'`.
+fn compared(comparison: Comparison, a: &Node, b: &Node) -> Option<&'static str> {
+    let is_ordered = !matches!(comparison, Comparison::Equal | Comparison::NotEqual);
+    if is_ordered && [a, b].into_iter().any(|side| matches!(side, Node::Compare(..))) {
+        return Some("truths are neither less nor more; `1 < x < 5` is written `1 < x && x < 5`");
+    }
+    let text = |node: &Node| match node {
+        Node::Literal(Value::Text(text)) => Some(text.to_lowercase()),
+        _ => None,
+    };
+    // What is compared with a field may be any text that somebody writes: `traits.page == 'profile.html'`.
+    let are_literals = [a, b].into_iter().all(|side| matches!(side, Node::Literal(_)));
+    [a, b].into_iter().filter_map(text).find_map(|text| {
+        if are_literals && ["traits.", "tags.", "scores.", "profile."].iter().any(|root| text.starts_with(root)) {
+            return Some("names stand without quotes: `traits.x`");
+        }
+        let rest = text.strip_prefix("now").map(str::trim_start);
+        let is_moment = rest.is_some_and(|rest| rest.starts_with(['-', '+', '(']))
+            || (text.ends_with(" ago") && text.starts_with(|letter: char| letter.is_ascii_digit()));
+        (is_ordered && is_moment).then_some("a moment before is written without quotes: `now - duration('30d')`")
+    })
+}
+
+/// `2026-11-21` without quotes, which is a difference.
+fn date(year: &Node, month: &Node, day: &Node) -> Option<&'static str> {
+    let is_in = |node: &Node, from: i64, to: i64| matches!(node, Node::Literal(Value::Int(number)) if (from..=to).contains(number));
+    (is_in(year, 1900, 2100) && is_in(month, 1, 12) && is_in(day, 1, 31))
+        .then_some("a date is written in quotes: `'2026-11-21'`")
+}
 
 impl Translator<'_> {
     pub(super) fn doubt(&mut self, at: &IdedExpr, message: impl Into<String>) {
@@ -66,6 +96,32 @@ impl Translator<'_> {
             let message = format!("`!` stands for what is directly behind it; write `!(a {sign} b)` with brackets");
             self.doubt(at, message);
         }
+    }
+
+    /// Sides that are an expression and never what their writer meant.
+    pub(super) fn doubt_sides(&mut self, at: &IdedExpr, node: &Node) {
+        let told = match node {
+            Node::Compare(comparison, a, b, _) => compared(*comparison, a, b),
+            Node::Calculate(Arithmetic::Add | Arithmetic::Subtract, a, b) if matches!(a.as_ref(), Node::Now) => {
+                self.length_of_time(b)
+            }
+            Node::Calculate(Arithmetic::Subtract, a, day) => match a.as_ref() {
+                Node::Calculate(Arithmetic::Subtract, year, month) => date(year, month, day),
+                _ => None,
+            },
+            _ => None,
+        };
+        if let Some(told) = told {
+            self.doubt(at, told);
+        }
+    }
+
+    /// `now - 30`, `now - '30d'`: a time less what is none gives nothing.
+    fn length_of_time(&self, node: &Node) -> Option<&'static str> {
+        let Node::Literal(value) = node else { return None };
+        let is_number = matches!(value, Value::Int(_) | Value::Float(_));
+        let is_text = matches!(value, Value::Text(_)) && value.as_time(self.zone).is_none();
+        (is_number || is_text).then_some("a length of time is written `duration('30d')`: `now - duration('30d')`")
     }
 
     pub(super) fn unknown_name(&self, at: &IdedExpr, name: &str) -> String {

@@ -3,6 +3,7 @@
 //! Looked at only where a text is no expression: nothing that is one is refused for what it looks like.
 
 use super::words::{Kind, Piece, pieces};
+use crate::functions::FUNCTIONS;
 
 /// A sign of another language, and what to write.
 const SIGNS: &[(&str, &str)] = &[
@@ -63,6 +64,15 @@ const WORDS: &[(&str, &str)] = &[
     ("mod", "the remainder is written `%`"),
     ("where", "a condition stands alone, without `where`"),
     ("select", "a condition stands alone: what is after `where`"),
+    ("from", "a condition stands alone: what is after `where`"),
+    ("having", "a condition stands alone: what is after `where`"),
+    ("group", "a condition stands alone: what is after `where`"),
+    ("order", "a condition stands alone: what is after `where`"),
+    ("limit", "a condition stands alone: what is after `where`"),
+    ("union", "a condition stands alone: what is after `where`"),
+    ("distinct", "write `list.distinct()`"),
+    ("isnt", "inequality is written `!=`, is not null `has(x)`"),
+    ("doesnt", "write `!x.contains('…')`"),
     ("case", "a choice is written `condition ? this : that`"),
     ("if", "a choice is written `condition ? this : that`"),
     ("then", "a choice is written `condition ? this : that`"),
@@ -121,6 +131,37 @@ const CALLS: &[(&str, &str)] = &[
     ("dateadd", "write `x + duration('30d')`"),
     ("date_add", "write `x + duration('30d')`"),
     ("interval", "a length of time is written `duration('30d')`"),
+    ("curdate", "the present moment is `now`; events of today are `events('…', '1d')`"),
+    ("timestampdiff", "the time between is written `now - x > duration('30d')`"),
+    ("days_since", "the time between is written `now - x > duration('30d')`"),
+    ("unix_timestamp", "times compare as they are: `x > now - duration('30d')`"),
+    ("date_trunc", "write `x.year()`, `x.month()`, `x.day()`, or a window: `events('…', '1d')`"),
+    ("extract", "write `x.year()`, `x.month()`, `x.day()`, `x.hour()`"),
+    ("datepart", "write `x.year()`, `x.month()`, `x.day()`, `x.hour()`"),
+    ("date_part", "write `x.year()`, `x.month()`, `x.day()`, `x.hour()`"),
+    ("date_sub", "write `x - duration('30d')`"),
+    ("datesub", "write `x - duration('30d')`"),
+    ("subdate", "write `x - duration('30d')`"),
+    ("ago", "a moment before is written `now - duration('30d')`"),
+    ("nullif", "write `a == b ? null : a`"),
+    ("char_length", "write `x.size()`"),
+    ("convert", "write `double(x)`, `int(x)` or `string(x)`"),
+    ("to_number", "write `double(x)`"),
+    ("parsefloat", "write `double(x)`"),
+    ("parseint", "write `int(x)`"),
+    ("to_char", "write `string(x)`"),
+    ("abs", "write `x < 0 ? -x : x`"),
+    ("round", "`int(x + 0.5)` rounds, `int(x)` cuts"),
+    ("floor", "`int(x)` cuts a number"),
+    ("substring", "write `x.startsWith('…')`, `x.endsWith('…')` or `x.matches('…')`"),
+    ("substr", "write `x.startsWith('…')`, `x.endsWith('…')` or `x.matches('…')`"),
+    ("left", "write `x.startsWith('…')`"),
+    ("right", "write `x.endsWith('…')`"),
+    ("split", "write `x.contains('…')` or `x.matches('…')`"),
+    ("trim", "spaces at the ends are passed over by `x.matches('^ *Rome *$')`"),
+    ("where", "write `list.filter(e, …)`"),
+    ("in_segment", "a tag is asked for with `tags.x == '…'`; audiences do not name each other"),
+    ("segment", "a tag is asked for with `tags.x == '…'`; audiences do not name each other"),
     ("isnull", "what is absent is asked for with `!has(x)`"),
     ("is_null", "what is absent is asked for with `!has(x)`"),
     ("isset", "what is there is asked for with `has(x)`"),
@@ -194,8 +235,13 @@ pub(super) fn name(name: &str) -> Option<&'static str> {
 }
 
 /// What to write in place of a function that there is not.
-pub(super) fn call(name: &str) -> Option<&'static str> {
+pub(super) fn call(name: &str) -> Option<String> {
+    let lower = name.to_lowercase();
+    let is_known = lower != name && FUNCTIONS.iter().any(|spec| spec.name.to_lowercase() == lower);
+    let known = || FUNCTIONS.iter().find(|spec| is_known && spec.name.to_lowercase() == lower);
     told(CALLS, name)
+        .map(str::to_owned)
+        .or_else(|| known().map(|spec| format!("the function is written `{}`", spec.name)))
 }
 
 /// The first habit in a text that is no expression: where it stands, and what to write.
@@ -225,13 +271,58 @@ impl Around<'_> {
     fn habit(&self) -> Option<String> {
         let piece = &self.pieces[self.place];
         match piece.kind {
-            Kind::Quoted => None,
+            Kind::Quoted => self.doubled_quote(piece),
             Kind::Sign if QUOTES.contains(&piece.text) => {
                 Some(format!("`{}` is not a straight quote; texts are written `'…'` or `\"…\"`", piece.text))
             }
-            Kind::Sign => told(SIGNS, piece.text).map(str::to_owned),
+            Kind::Sign => self.signs(piece).or_else(|| told(SIGNS, piece.text)).map(str::to_owned),
             Kind::Word => self.word(piece),
         }
+    }
+
+    /// Signs that stand directly behind each other, and those that mean something only where they stand.
+    fn signs(&self, piece: &Piece<'_>) -> Option<&'static str> {
+        let joined = self.after(1).filter(|next| next.kind == Kind::Sign && next.at == piece.end());
+        let both = (piece.text, joined.map_or("", |next| next.text));
+        let is_item = || {
+            let (name, open) = (self.before(1), self.before(2));
+            name.is_some_and(|name| name.kind == Kind::Word) && open.is_some_and(|open| open.is("("))
+        };
+        match both {
+            ("=>", _) | ("-", ">" | ">=") if is_item() => {
+                Some("an item has its name in front: `.exists(e, e.total > 5)`")
+            }
+            ("-", ">") => Some("a field is written `a.b`"),
+            ("?", "?") => Some("write `has(a) ? a : b`"),
+            ("?", ":") => Some("write `has(a) ? a : b`"),
+            ("?", ".") => Some("write `a.b`: a field of what is absent is absent"),
+            (":", ":") => Some("write `double(x)`, `int(x)` or `string(x)`"),
+            ("{", "{") | ("{", "%") => Some("names stand alone, without `{{ }}`"),
+            ("/", "*") => Some("comments are written `// …`"),
+            ("-", "-") if self.place == 0 => Some("comments are written `// …`"),
+            (":", _) if !self.pieces[..self.place].iter().any(|before| before.is("?")) => {
+                Some("names stand without `:`")
+            }
+            ("%", _) if self.place == 0 => Some("names stand without `%`"),
+            (",", _) if self.depth() <= 0 => Some("and is written `&&`"),
+            _ => None,
+        }
+    }
+
+    /// `'O''Brien'`
+    fn doubled_quote(&self, piece: &Piece<'_>) -> Option<String> {
+        let next = self.after(1).filter(|next| next.kind == Kind::Quoted && next.at == piece.end())?;
+        let is_same = piece.text.ends_with('\'') && next.text.starts_with('\'');
+        is_same.then(|| "a quote in a text is written `\\'`: `'O\\'Brien'`, or `\"O'Brien\"`".to_owned())
+    }
+
+    /// How many brackets are open before this piece.
+    fn depth(&self) -> i32 {
+        self.pieces[..self.place].iter().fold(0_i32, |depth, piece| match piece.text {
+            "(" | "[" => depth + 1,
+            ")" | "]" => depth - 1,
+            _ => depth,
+        })
     }
 
     fn word(&self, piece: &Piece<'_>) -> Option<String> {
@@ -242,13 +333,21 @@ impl Around<'_> {
         let next_is = |word: &str| self.after(1).is_some_and(|next| next.is_word(word));
         let is_called = self.after(1).is_some_and(|next| next.is("("));
         if piece.is_word("not") {
-            return Some(match next_is("in") {
-                true => "not in is written `!(x in ['a', 'b'])`".to_owned(),
-                false => "not is written `!x`".to_owned(),
-            });
+            let told = match self.after(1).map(|next| next.text.to_lowercase()).as_deref() {
+                Some("in") => "not in is written `!(x in ['a', 'b'])`",
+                Some("like" | "ilike" | "contains" | "contain") => "not like is written `!x.contains('…')`",
+                Some("between") => "`x not between 1 and 5` is written `x < 1 || x > 5`",
+                _ => "not is written `!x`",
+            };
+            return Some(told.to_owned());
+        }
+        if piece.is_word("does") && next_is("not") {
+            return Some("write `!x.contains('…')`".to_owned());
         }
         if piece.is_word("is") {
-            return Some(match (next_is("not"), next_is("null") || next_is("empty")) {
+            let is_absent = |piece: &Piece<'_>| ["null", "empty", "none"].iter().any(|word| piece.is_word(word));
+            return Some(match (next_is("not"), self.after(1).is_some_and(is_absent)) {
+                (true, _) if !self.after(2).is_some_and(is_absent) => "inequality is written `!=`".to_owned(),
                 (true, _) => "is not null is written `has(x)`".to_owned(),
                 (false, true) => "is null is written `!has(x)`".to_owned(),
                 (false, false) => "equality is written `==`".to_owned(),
@@ -257,8 +356,64 @@ impl Around<'_> {
         if piece.is_word("in") && (is_called || piece.text != "in") {
             return Some("a list stands in square brackets: `x in ['a', 'b']`".to_owned());
         }
-        let told = if is_called { told(CALLS, piece.text) } else { told(WORDS, piece.text) };
-        told.map(str::to_owned).or_else(|| self.name_in_pieces(piece)).or_else(|| self.number_in_pieces(piece))
+        // A variable may be called like a word of another language.
+        let is_variable = self.after(1).is_some_and(|next| next.is(".") || next.is(","));
+        let told = match (is_called, is_variable) {
+            (true, _) => told(CALLS, piece.text),
+            (false, true) => None,
+            (false, false) => told(WORDS, piece.text),
+        };
+        told.map(str::to_owned)
+            .or_else(|| self.name_in_pieces(piece))
+            .or_else(|| self.number_in_pieces(piece))
+            .or_else(|| self.length_of_time(piece))
+            .or_else(|| self.date(piece))
+            .or_else(|| self.number_with_more(piece))
+    }
+
+    /// `30d`, `30 days`.
+    fn length_of_time(&self, piece: &Piece<'_>) -> Option<String> {
+        let digits = piece.text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, own) = piece.text.split_at(digits);
+        let next = self.after(1).filter(|next| next.kind == Kind::Word).map_or("", |next| next.text);
+        let unit = if own.is_empty() { next } else { own }.to_lowercase();
+        let unit = match unit.as_str() {
+            "d" | "day" | "days" => "d",
+            "h" | "hour" | "hours" => "h",
+            "w" | "week" | "weeks" => "w",
+            "m" | "min" | "minute" | "minutes" => "m",
+            "s" | "sec" | "second" | "seconds" => "s",
+            _ => return None,
+        };
+        (digits > 0).then(|| format!("a length of time is written `duration('{number}{unit}')`"))
+    }
+
+    /// `DATE '2026-11-01'`, `01.11.2026`.
+    fn date(&self, piece: &Piece<'_>) -> Option<String> {
+        let is_typed = ["date", "timestamp", "datetime"].iter().any(|word| piece.is_word(word));
+        let before_text = is_typed && self.after(1).is_some_and(|next| next.kind == Kind::Quoted);
+        let is_number = |piece: Option<&Piece<'_>>, most: usize| {
+            piece.is_some_and(|piece| piece.text.len() <= most && piece.text.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        let is_sign = |steps: usize| self.after(steps).is_some_and(|sign| sign.is(".") || sign.is("/"));
+        let has_points = is_number(Some(piece), 2) && is_sign(1) && is_number(self.after(2), 2) && is_sign(3);
+        (before_text || (has_points && is_number(self.after(4), 4)))
+            .then(|| "a date is written in quotes, the year in front: `'2026-11-21'`".to_owned())
+    }
+
+    /// `1_000`, `5 EUR`.
+    fn number_with_more(&self, piece: &Piece<'_>) -> Option<String> {
+        let digits: String = piece.text.chars().filter(char::is_ascii_digit).collect();
+        let is_number = piece.text.starts_with(|letter: char| letter.is_ascii_digit());
+        let is_in_groups = piece.text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_');
+        if is_number && is_in_groups && piece.text.contains('_') {
+            return Some(format!("numbers are written without signs between: `{digits}`"));
+        }
+        let unit = self.after(1).filter(|next| next.kind == Kind::Word && !next.is("in"))?;
+        let is_unit = unit.text.len() <= 4 && !unit.text.starts_with(|letter: char| letter.is_ascii_digit());
+        let is_known = told(WORDS, unit.text).is_some() || ["not", "is"].iter().any(|word| unit.is_word(word));
+        (is_number && is_in_groups && is_unit && !is_known)
+            .then(|| format!("a number stands alone, without `{}`", unit.text))
     }
 
     /// `traits.first name`: a word right behind a member's name.
@@ -274,13 +429,8 @@ impl Around<'_> {
         let is_number = |piece: &Piece<'_>| piece.text.bytes().all(|byte| byte.is_ascii_digit());
         let (comma, rest) = (self.after(1)?, self.after(2)?);
         let joined = comma.is(",") && is_number(piece) && is_number(rest) && rest.at == piece.end() + 1;
-        let depth = self.pieces[..self.place].iter().fold(0_i32, |depth, piece| match piece.text {
-            "(" | "[" => depth + 1,
-            ")" | "]" => depth - 1,
-            _ => depth,
-        });
         let whole = format!("{}{}", piece.text, rest.text);
-        (joined && depth <= 0)
+        (joined && self.depth() <= 0)
             .then(|| format!("numbers have a point and no commas: `{whole}` or `{}.{}`", piece.text, rest.text))
     }
 }

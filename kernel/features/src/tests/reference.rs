@@ -67,6 +67,90 @@ fn refusal(text: &str, at: usize) -> String {
     error.message
 }
 
+/// Whole conditions as they are written elsewhere, the place of the first habit, and what is said of it.
+const FOREIGN: &[(&str, usize, &str)] = &[
+    ("traits.a = 1", 9, "`==`"),
+    ("traits.a == 1 AND traits.b == 2", 14, "`&&`"),
+    ("traits.a == 1 or traits.b == 2", 14, "`||`"),
+    ("not (traits.a == 1)", 0, "`!x`"),
+    ("traits.a <> 1", 9, "`!=`"),
+    ("traits.a NOT IN ('x')", 9, "`!(x in"),
+    ("traits.a is none", 9, "`!has(x)`"),
+    ("traits.a is not 1", 9, "`!=`"),
+    ("traits.a is 1", 9, "`==`"),
+    ("traits.a isnt 1", 9, "`!=`"),
+    ("traits.a like 'x%'", 9, "`x.startsWith('…')`"),
+    ("traits.a not like 'x%'", 9, "`!x.contains('…')`"),
+    ("traits.a does not contain 'x'", 9, "`!x.contains('…')`"),
+    ("traits.a contains 'x'", 9, "`x.contains('…')`"),
+    ("traits.a between 1 and 5", 9, "`x >= 1 && x <= 5`"),
+    ("traits.a not between 1 and 5", 9, "`x < 1 || x > 5`"),
+    ("count(*) > 1", 0, "size()"),
+    ("count() > 1", 0, "size()"),
+    ("count(distinct traits.a) > 1", 0, "size()"),
+    ("today() > traits.a", 0, "`now`"),
+    ("now() > traits.a", 0, "`now`"),
+    ("curdate() > traits.a", 0, "`now`"),
+    ("CURRENT_DATE > traits.a", 0, "`now`"),
+    ("date_sub(traits.a, 30)", 0, "`x - duration('30d')`"),
+    ("DATE_SUB(traits.a, INTERVAL 30 DAY)", 0, "`x - duration('30d')`"),
+    ("traits.a > now - interval '30 days'", 17, "`duration('30d')`"),
+    ("traits.a > now - 30d", 17, "`duration('30d')`"),
+    ("traits.a > now - 30 days", 17, "`duration('30d')`"),
+    ("traits.a > now - 2 hours", 17, "`duration('2h')`"),
+    ("DATEDIFF(traits.a, now) > 3", 0, "`now - x > duration('30d')`"),
+    ("timestampdiff(day, traits.a, now) > 3", 0, "`now - x > duration('30d')`"),
+    ("LOWER(traits.a) == 'x'", 0, "`lower`"),
+    ("traits.a.StartsWith('x')", 9, "`x.startsWith('…')`"),
+    ("traits.a.toLowerCase() == 'x'", 9, "`x.lower()`"),
+    ("traits.a === 1", 9, "`==`"),
+    ("traits.a !== 1", 9, "`!=`"),
+    ("traits.a | traits.b", 9, "`||`"),
+    ("traits.a & traits.b", 9, "`&&`"),
+    ("`traits.a` == 1", 0, "straight quotes"),
+    ("$.a == 1", 0, "without `$`"),
+    ("${a} == 1", 0, "without `$`"),
+    ("@a == 1", 0, "without `@`"),
+    (":a == 1", 0, "without `:`"),
+    ("%a% == 1", 0, "without `%`"),
+    ("{{traits.a}} == 1", 0, "`{{ }}`"),
+    ("{% if a %}", 0, "`{{ }}`"),
+    ("traits.a == 'O''Brien'", 12, r"`'O\'Brien'`"),
+    ("traits->a == 1", 6, "`a.b`"),
+    ("traits.a->>'b' == 'x'", 8, "`a.b`"),
+    ("traits.a::int > 1", 8, "`int(x)`"),
+    ("traits.a ?? 'x' == 'x'", 9, "`has(a) ? a : b`"),
+    ("traits.a ?: 'x'", 9, "`has(a) ? a : b`"),
+    ("traits?.a == 1", 6, "`a.b`"),
+    ("traits.a == 'x';", 15, "without `;`"),
+    ("-- all\ntraits.a == 1 and 2", 0, "`// …`"),
+    ("/* all */ traits.a == 1", 0, "`// …`"),
+    ("# all", 0, "`// …`"),
+    ("traits.a == TRUE", 12, "`true`"),
+    ("traits.a == None", 12, "`null`"),
+    ("select * from people where a = 1", 0, "stands alone"),
+    ("traits.a == 1 order by traits.b", 14, "stands alone"),
+    ("traits.a == 1 limit 10", 14, "stands alone"),
+    ("case when traits.a then 1 else 2 end", 0, "`condition ? this : that`"),
+    ("traits.a in (1, 2)", 9, "square brackets"),
+    ("traits.a => 1", 9, "`>=`"),
+    ("traits.a.filter(e => e.x > 5)", 18, "`.exists(e, e.total > 5)`"),
+    ("traits.a.exists(e -> e.x > 5)", 18, "`.exists(e, e.total > 5)`"),
+    ("traits.a == 1, traits.b == 2", 13, "`&&`"),
+    ("traits.a > DATE '2026-11-01'", 11, "`'2026-11-21'`"),
+    ("traits.a > 01.11.2026", 11, "`'2026-11-21'`"),
+    ("traits.a > 1_000", 11, "`1000`"),
+    ("traits.a > 5 EUR", 11, "without `EUR`"),
+    ("traits.a =~ 'x'", 9, "`x.matches('…')`"),
+    ("traits.a regexp 'x'", 9, "`x.matches('…')`"),
+    ("extract(traits.a) == 2026", 0, "`x.year()`"),
+    ("coalesce(traits.a, 1) == 1", 0, "`has(a) ? a : b`"),
+    ("isnull(traits.a)", 0, "`!has(x)`"),
+    ("substring(traits.a, 1, 2) == 'x'", 0, "`x.startsWith('…')`"),
+    ("round(traits.a) == 1", 0, "rounds"),
+    ("events('a').where(total > 5)", 12, "`list.filter(e, …)`"),
+];
+
 #[test]
 fn every_habit_is_answered_at_its_place_with_what_to_write() {
     for (kind, written, told) in habits::all() {
@@ -104,8 +188,18 @@ fn every_habit_is_answered_at_its_place_with_what_to_write() {
         let message = refusal(text, at);
         assert!(message.contains(told), "{text}: {message}");
     }
-    for text in ["traits.and == 1", "traits.a == 'x and y'", "\"a\" == traits.like", "traits.not && true // and so on"]
-    {
+    for (text, at, told) in FOREIGN {
+        let message = refusal(text, *at);
+        assert!(message.contains(told), "{text}: {message}");
+    }
+    for text in [
+        "traits.and == 1",
+        "traits.a == 'x and y'",
+        "\"a\" == traits.like",
+        "traits.not && true // and so on",
+        "traits.l.exists(order, order.x == 1)",
+        "traits.a ? 1 == 1 : 2 == 1",
+    ] {
         assert!(Expression::parse(text).is_ok(), "{text}");
     }
 }
@@ -124,12 +218,36 @@ fn what_cannot_mean_what_it_reads_like_is_no_condition() {
         ("!traits.city == 'Oslo'", 14, "`!(a == b)`"),
         ("!traits.age > 5", 13, "`!(a < b)`"),
         ("has(traits.a) && ['x']", 18, "traits.city in"),
+        ("traits.a > now - 30", 16, "`now - duration('30d')`"),
+        ("traits.a > now - '30d'", 16, "`now - duration('30d')`"),
+        ("traits.a > now + 1.5", 16, "`now - duration('30d')`"),
+        ("1 < traits.a < 5", 14, "`1 < x && x < 5`"),
+        ("\"traits.a\" == 1", 12, "without quotes"),
+        ("1 == 'Tags.a'", 3, "without quotes"),
+        ("traits.a > '30 days ago'", 10, "without quotes"),
+        ("traits.a > 'now-30d'", 10, "without quotes"),
+        ("traits.a > 'NOW() - 3'", 10, "without quotes"),
+        ("traits.a > 2026-11-01", 19, "in quotes"),
     ] {
         let error = Expression::parse(text).unwrap().check_condition().unwrap_err();
         assert!(error.message.contains(told), "{text}: {error}");
         assert_eq!((error.line, error.column), (1, column), "{text}: {error}");
     }
-    for text in ["!traits.a == true", "!traits.a == !traits.b", "!(traits.city in ['Oslo'])", "traits.a || tags.b"] {
+    for text in [
+        "!traits.a == true",
+        "!traits.a == !traits.b",
+        "!(traits.city in ['Oslo'])",
+        "traits.a || tags.b",
+        "now - '2026-11-01' > duration('1d')",
+        "now - traits.a > duration('1d')",
+        "traits.a == 'nowhere'",
+        "traits.a == 'years ago'",
+        "traits.a == '3 days ago' || traits.a == 'now-tv'",
+        "traits.page == 'profile.html' || 'tags.csv' == traits.file",
+        "traits.page > 'profile.html'",
+        "traits.a > 5 - 3 - 1",
+        "(traits.a < 5) == true",
+    ] {
         assert!(Expression::parse(text).unwrap().check_condition().is_ok(), "{text}");
     }
 }
