@@ -131,17 +131,31 @@ fn matches(search: &ProfileSearch, people: &[Person]) -> bool {
             person.identifier.kind == wanted.kind && person.identifier.value.to_lowercase().starts_with(&beginning)
         })
     };
-    let has_trait =
-        |(name, wanted): &(String, String)| trait_of(people, name).is_some_and(|json| is_value(json, wanted));
+    let has_trait = |(name, wanted): &(String, String)| is_value(trait_of(people, name).unwrap_or("null"), wanted);
     search.prefix.as_ref().is_none_or(is_prefix) && search.traits.iter().all(has_trait)
 }
 
-/// Whether a value is what a text asks for: the text itself, or a number, `true`, `false` or `null` as it is written.
+/// Whether a value is what a text asks for: what `==` of a condition says beside the text, or beside the number, `true`, `false`
+/// or `null` that the text is written as. Of numbers each digit counts, also those that no machine's number holds: ids are
+/// looked for by them.
 fn is_value(json: &str, wanted: &str) -> bool {
-    if json.starts_with('"') {
-        return serde_json::from_str(json).is_ok_and(|text: String| text == wanted);
+    let text = json.starts_with('"').then(|| serde_json::from_str::<String>(json).ok()).flatten();
+    if text.as_deref() == Some(wanted) {
+        return true;
     }
-    json == wanted && serde_json::from_str::<&serde_json::value::RawValue>(json).is_ok()
+    let held = text.as_deref().unwrap_or(json);
+    match (number(held), number(wanted)) {
+        (Some(held), Some(wanted)) => held == wanted,
+        _ => text.is_none() && json == wanted && serde_json::from_str::<&serde_json::value::RawValue>(json).is_ok(),
+    }
+}
+
+/// A number, written exactly as JSON writes one, in the one way for all that say the same.
+fn number(text: &str) -> Option<String> {
+    let is_number = text.starts_with(|letter: char| letter == '-' || letter.is_ascii_digit());
+    let is_bare = is_number && text.ends_with(|letter: char| letter.is_ascii_digit());
+    let is_json = || serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok();
+    (is_bare && is_json()).then(|| kith_json::canonical(text)).flatten()
 }
 
 fn row(workspace: &Workspace, people: &[Person], columns: &[Column]) -> ProfileRow {
@@ -181,10 +195,37 @@ fn row(workspace: &Workspace, people: &[Person], columns: &[Column]) -> ProfileR
 
 #[cfg(test)]
 mod tests {
+    use kith_features::{Expression, Value};
+
     use super::*;
 
+    /// Somebody whose trait, whatever its name, has this value.
+    struct Facts(Value);
+
+    impl kith_features::Facts for Facts {
+        fn trait_value(&self, _name: &str) -> Value {
+            self.0.clone()
+        }
+
+        fn tag_value(&self, _name: &str) -> Value {
+            Value::Null
+        }
+
+        fn score_value(&self, _name: &str) -> Value {
+            Value::Null
+        }
+
+        fn created_at(&self) -> Option<Timestamp> {
+            None
+        }
+
+        fn identifiers(&self, _kind: &str) -> Value {
+            Value::Null
+        }
+    }
+
     #[test]
-    fn a_text_asks_for_itself_and_for_numbers_as_they_are_written() {
+    fn a_text_asks_for_itself_and_for_numbers_of_the_same_value() {
         for (json, wanted, is) in [
             (r#""Paris""#, "Paris", true),
             (r#""P\u0061ris""#, "Paris", true),
@@ -193,14 +234,50 @@ mod tests {
             (r#""5""#, "5", true),
             ("true", "true", true),
             ("null", "null", true),
-            ("5.0", "5", false),
+            ("5.0", "5", true),
+            ("5e0", "5", true),
+            (r#""5.0""#, "5", true),
+            (r#""05""#, "5", false),
+            (r#""05""#, "05", true),
+            ("5", "05", false),
+            ("5", " 5", false),
+            (r#""true""#, "true", true),
+            ("true", "True", false),
+            (r#""null""#, "null", true),
+            ("null", "", false),
+            (r#""""#, "", true),
+            (r#"["5"]"#, "5", false),
             ("123456789012345678901", "123456789012345678901", true),
             ("123456789012345678901", "123456789012345678902", false),
             ("0.1234567890123456789", "0.1234567890123456789", true),
-            ("1.10", "1.1", false),
+            ("1.10", "1.1", true),
+            ("0.10000000000000000001", "0.1", false),
             ("{", "{", false),
         ] {
             assert_eq!(is_value(json, wanted), is, "{json} and {wanted}");
+        }
+    }
+
+    /// A search by a trait and the condition `traits.x == …` find the same people, whatever the trait and the text are.
+    #[test]
+    fn a_search_finds_whom_the_condition_finds() {
+        let written = [
+            "5", "5.0", "5e0", "-0", "0", "0.50", ".5", "05", "+5", " 5", "1e2", "100", "true", "True", "null", "Rome",
+            "rome", "",
+        ];
+        let texts = written.iter().map(|text| serde_json::Value::from(*text).to_string());
+        let bare = written.iter().filter(|text| serde_json::from_str::<serde_json::Value>(text).is_ok());
+        let held: Vec<String> = texts.chain(bare.map(|text| text.trim().to_owned())).collect();
+        for (json, wanted) in held.iter().flat_map(|json| written.iter().map(move |wanted| (json, *wanted))) {
+            let is_literal = wanted.trim() == wanted && serde_json::from_str::<serde_json::Value>(wanted).is_ok();
+            let quoted = format!("traits.x == '{wanted}'");
+            let conditions = [Some(quoted), is_literal.then(|| format!("traits.x == {wanted}"))];
+            let meets = conditions.into_iter().flatten().any(|text| {
+                let condition = Expression::parse(&text).unwrap();
+                let facts = Facts(Value::from_json_text(json));
+                condition.evaluate(&facts, &|_| Value::Null, Timestamp(0)).is_true()
+            });
+            assert_eq!(is_value(json, wanted), meets, "{json} and {wanted}");
         }
     }
 }
