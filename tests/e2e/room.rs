@@ -36,6 +36,8 @@ fn filled(data: &Path) -> String {
     sender.post("/v1/batch", &json!({ "batch": [track("m1"), track("m2")] })).is(200);
     sender.post("/v1/identify", &json!({ "userId": "eve", "messageId": "i1" })).is(200);
     admin.post("/api/v1/audiences", &json!({ "name": "all", "condition": "true" })).is(201);
+    // Where nothing can be stored nothing is computed, so that it must be before.
+    wait_until("it is computed", || admin.get("/api/v1/audiences/all").json()["size"] == 2);
     admin.get("/readyz").is(200);
     assert_eq!(figure(&admin, "kith_disk_full"), 0.0);
     assert_eq!(figure(&admin, "kith_disk_reserve_bytes"), f64::from(128 << 20));
