@@ -126,6 +126,20 @@ pub struct Consent {
     pub answers: Vec<SourceIdentityId>,
 }
 
+/// The newest refusal of all purposes by one key. It outlives its end, because whoever takes back a refusal of everything has
+/// not agreed again to what was agreed to before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EverythingRefused {
+    /// When the newest was received.
+    pub received_at: Timestamp,
+    /// The latest time that any of them has.
+    pub time: Timestamp,
+    /// The source of the newest.
+    pub source: InstallationId,
+    /// The event of the newest.
+    pub message_id: String,
+}
+
 /// Everything that one identity said about consents: the answer that counts for each key.
 ///
 /// A refusal counts against all that was received before it. An agreement counts only if it is dated after all that was
@@ -136,6 +150,9 @@ pub struct Consents {
     pub all: Option<Consent>,
     /// By the key in lower case.
     pub purposes: BTreeMap<String, Consent>,
+    /// The newest refusal of each key for all purposes (`*`, `*@email`), whether it stands or has ended. What was agreed to
+    /// before it stays ended.
+    pub everything_refused: BTreeMap<String, EverythingRefused>,
     /// How many statements there were, whether they counted or not.
     pub statements: u32,
 }
@@ -187,6 +204,24 @@ impl Consent {
     }
 }
 
+impl EverythingRefused {
+    /// Whether it ended this agreement: the same rule by which an agreement counts against a refusal, so that neither the order
+    /// of statements nor that of refusals matters.
+    pub fn ended(&self, agreement: &Consent) -> bool {
+        agreement.received_at < self.received_at || agreement.time <= self.time
+    }
+
+    /// The newest of both, whichever comes first.
+    fn join(&mut self, other: EverythingRefused) {
+        let time = self.time.max(other.time);
+        let place = |one: &EverythingRefused| (one.received_at, one.message_id.clone(), one.source);
+        if place(&other) > place(self) {
+            *self = other;
+        }
+        self.time = time;
+    }
+}
+
 impl Consents {
     /// Take what an event said; what became of each answer. What finds no room and allows is left out; what finds none and
     /// refuses counts against all purposes.
@@ -221,7 +256,10 @@ impl Consents {
         if key == EVERYTHING {
             return self.take_all(given);
         }
-        let has_room = self.purposes.len() < MAX_PURPOSES;
+        let has_room = self.purposes.len() < MAX_PURPOSES || self.purposes.contains_key(key);
+        if is_of_everything(key) && has_room {
+            self.note_refused(key, &given);
+        }
         match self.purposes.get_mut(key) {
             // A text that names a key twice refuses it if either does, which is the greater answer.
             Some(held) => held.take(given),
@@ -238,7 +276,27 @@ impl Consents {
         }
     }
 
+    /// Note a refusal of all purposes, also one that comes late and counts no more.
+    fn note_refused(&mut self, key: &str, given: &Consent) {
+        if given.refused.is_none() {
+            return;
+        }
+        let refused = EverythingRefused {
+            received_at: given.received_at,
+            time: given.time,
+            source: given.source,
+            message_id: given.message_id.clone(),
+        };
+        match self.everything_refused.get_mut(key) {
+            Some(held) => held.join(refused),
+            None => {
+                self.everything_refused.insert(key.to_owned(), refused);
+            }
+        }
+    }
+
     fn take_all(&mut self, given: Consent) -> Outcome {
+        self.note_refused(EVERYTHING, &given);
         match &mut self.all {
             Some(held) => held.take(given),
             None => {
@@ -272,7 +330,10 @@ impl Consents {
             let texts = consent.refused.as_ref().map_or(0, String::len) + consent.message_id.len();
             ENTRY_BYTES + texts + size_of::<SourceIdentityId>() * consent.answers.len()
         };
-        self.answers().map(|(key, consent)| key.len() + said(consent)).sum()
+        let refused =
+            |(key, refused): (&String, &EverythingRefused)| ENTRY_BYTES + key.len() + refused.message_id.len();
+        let answers: usize = self.answers().map(|(key, consent)| key.len() + said(consent)).sum();
+        answers + self.everything_refused.iter().map(refused).sum::<usize>()
     }
 }
 
@@ -292,6 +353,11 @@ impl Statement<'_> {
 /// The purpose and the channel of a key in lower case.
 fn parts(key: &str) -> (&str, Option<&str>) {
     key.split_once(AT).map_or((key, None), |(purpose, channel)| (purpose, Some(channel)))
+}
+
+/// Whether a key is about all purposes, through every channel or one.
+pub fn is_of_everything(key: &str) -> bool {
+    parts(key).0 == EVERYTHING
 }
 
 /// Whether an agreement to `agreed` says something about a refusal of `refused`: it is the same key or a more definite one. So

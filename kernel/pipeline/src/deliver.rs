@@ -12,7 +12,7 @@ mod callbacks;
 mod claims;
 pub(crate) mod content;
 mod exchange;
-mod gate;
+pub(crate) mod gate;
 mod halving;
 pub(crate) mod hosts;
 mod inputs;

@@ -295,3 +295,124 @@ fn a_refusal_of_an_address_holds_in_every_spelling_also_where_it_ties_nobody() {
     wait_until("each has been decided", || decided().len() == 5 && !decided().contains(&"pending".to_owned()));
     assert_eq!(decided(), ["delivered", "skipped", "skipped", "skipped", "skipped"]);
 }
+
+/// A message goes to a mailbox: what one of its users refuses holds for the messages to the others, in whatever spelling the address
+/// came and whoever came first, until that user agrees or the other one does later.
+#[test]
+fn what_a_user_refuses_holds_for_the_mailbox_whoever_a_message_is_for() {
+    let (kernel, receiver) = (TestKernel::start(), Receiver::start());
+    let (source, admin) = (kernel.segment(), kernel.admin());
+    webhook(&kernel, "webhook", &receiver);
+    define_with(&admin, "carts", "events('Product Added').size() > 0", message_through("webhook"));
+    kernel.settle();
+    let (no, yes) = (json!({ "marketing": false }), json!({ "marketing": true }));
+    // Who owns the mailbox and who refuses with it beside, how it is spelled there, and what is said afterwards by whom.
+    let table = [
+        ("a", "A@c.example", no.clone(), None, "skipped"),
+        ("b", "b@c.example", json!({ "*@email": false }), None, "skipped"),
+        ("k", " k@C.example", json!({ "*": false }), None, "skipped"),
+        ("d", "d@c.example", json!({ "marketing@phone": false }), None, "delivered"),
+        ("e", "e@c.example", json!({ "profiling": false }), None, "delivered"),
+        ("f", "f@c.example", no.clone(), Some(("u", yes.clone())), "delivered"),
+        ("g", "G@c.example", no.clone(), Some(("v", yes.clone())), "delivered"),
+        ("h", "other@c.example", no, None, "delivered"),
+    ];
+    for (name, spelled, said, after, _) in &table {
+        send(
+            &source,
+            &[identify(&format!("v{name}"), &format!("v{name}"), json!({ "email": format!("{name}@c.example") }))],
+        );
+        kernel.clock.advance_ms(1_000);
+        let refused = json!({ "email": spelled, "consent": said });
+        send(&source, &[identify(&format!("u{name}"), &format!("u{name}"), refused)]);
+        kernel.clock.advance_ms(1_000);
+        if let Some((who, said)) = after {
+            send(&source, &[identify(&format!("{who}{name}"), &format!("w{name}"), json!({ "consent": said }))]);
+        }
+    }
+    kernel.settle();
+    let added = table.iter().map(|(name, ..)| track(&format!("v{name}"), "Product Added", &format!("p{name}")));
+    send(&source, &added.collect::<Vec<_>>());
+    wait_until("each is decided", || {
+        let deliveries = deliveries(&admin);
+        deliveries.len() == table.len() && deliveries.iter().all(|delivery| delivery["state"] != "pending")
+    });
+    let delivered = table.iter().filter(|row| row.4 == "delivered").map(|row| format!("v{}", row.0));
+    wait_until("those are written to", || arrivals(&receiver).into_keys().eq(delivered.clone()));
+    // The reasons tell whose refusal it is.
+    let id = kernel.profile("user_id:va")["id"].as_str().unwrap().to_owned();
+    let shown = admin.get(&format!("/api/v1/profiles/{id}/consent")).is(200);
+    let refusal = &shown["answers"][0];
+    assert_eq!((&refusal["identifier"]["value"], &refusal["in_force"]), (&json!("ua"), &json!(true)), "{shown}");
+    assert!(refusal["why"].as_str().unwrap().contains("another user with this person's email"), "{shown}");
+    assert!(refusal["until"].as_str().unwrap().contains("under user_id:ua or under this person's user id"), "{shown}");
+}
+
+/// What was agreed to before everything was refused is not revived when the refusal is taken back, and the reasons say so.
+#[test]
+fn taking_back_a_refusal_of_everything_revives_no_agreement() {
+    let (kernel, receiver) = (TestKernel::start(), Receiver::start());
+    let (source, admin) = (kernel.segment(), kernel.admin());
+    webhook(&kernel, "webhook", &receiver);
+    let mut action = message_through("webhook");
+    action["basis"] = json!("opt_in");
+    define_with(&admin, "carts", "events('Product Added').size() > 0", action);
+    kernel.settle();
+    let said =
+        [json!({ "marketing": true }), json!({ "*": false }), json!({ "*": true }), json!({ "Marketing": true })];
+    for (user, count) in [("back", 3), ("again", 4)] {
+        for (turn, consent) in said.iter().enumerate().take(count) {
+            kernel.clock.advance_ms(1_000);
+            send(&source, &[identify(user, &format!("{user}-{turn}"), json!({ "consent": consent }))]);
+        }
+    }
+    send(&source, &[track("back", "Product Added", "b"), track("again", "Product Added", "a")]);
+    wait_until("both are decided", || {
+        let deliveries = deliveries(&admin);
+        deliveries.len() == 2 && deliveries.iter().all(|delivery| delivery["state"] != "pending")
+    });
+    wait_until("who agreed again is written to", || arrivals(&receiver).into_keys().eq(["again".to_owned()]));
+    let reason = deliveries(&admin).into_iter().find(|delivery| delivery["state"] == "skipped").unwrap();
+    assert!(reason["reason"].as_str().unwrap().contains("before everything was refused"), "{reason}");
+    let answers = |user: &str| {
+        let id = kernel.profile(&format!("user_id:{user}"))["id"].as_str().unwrap().to_owned();
+        let shown = admin.get(&format!("/api/v1/profiles/{id}/consent")).is(200);
+        let answers = shown["answers"].as_array().unwrap().clone();
+        answers.into_iter().find(|answer| answer["purpose"] == "marketing").unwrap()
+    };
+    let (back, again) = (answers("back"), answers("again"));
+    assert_eq!((&back["in_force"], &again["in_force"]), (&json!(false), &json!(true)), "{back} {again}");
+    let why = back["why"].as_str().unwrap();
+    assert!(why.contains("when `*` was refused") && why.contains("event back-1 of segment"), "{back}");
+    assert_eq!(back["until"], "back with an agreement to `marketing` that is newer");
+    assert_eq!(again["until"], "a refusal of `marketing` or of `*`, from any source");
+}
+
+/// Somebody with the right to do so said that an address is not this user's: what the user refuses is nothing to who has it.
+#[test]
+fn who_was_parted_by_hand_refuses_nothing_for_the_mailbox() {
+    let (kernel, receiver) = (TestKernel::start(), Receiver::start());
+    let (source, admin) = (kernel.segment(), kernel.admin());
+    webhook(&kernel, "webhook", &receiver);
+    define_with(&admin, "carts", "events('Product Added').size() > 0", message_through("webhook"));
+    kernel.settle();
+    for name in ["parted", "other"] {
+        let refused = json!({ "email": format!("{name}@c.example"), "consent": { "marketing": false } });
+        send(&source, &[identify(&format!("u-{name}"), &format!("u-{name}"), refused)]);
+    }
+    let id = kernel.profile("user_id:u-parted")["id"].as_str().unwrap().to_owned();
+    let apart = json!({ "apart": ["user_id:u-parted", "email:parted@c.example"] });
+    admin.post(&format!("/api/v1/profiles/{id}/split"), &apart).is(200);
+    kernel.clock.advance_ms(1_000);
+    for name in ["parted", "other"] {
+        let email = json!({ "email": format!("{name}@c.example") });
+        send(&source, &[identify(&format!("v-{name}"), &format!("v-{name}"), email)]);
+        send(&source, &[track(&format!("v-{name}"), "Product Added", &format!("p-{name}"))]);
+    }
+    // Of the other one the mailbox stays the first user's, and a message to the second goes to no address.
+    wait_until("both are decided", || {
+        let deliveries = deliveries(&admin);
+        deliveries.len() == 2 && deliveries.iter().all(|delivery| delivery["state"] != "pending")
+    });
+    wait_until("who has the address is written to", || arrivals(&receiver).into_keys().any(|user| user == "v-parted"));
+}

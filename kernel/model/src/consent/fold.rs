@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Consent, Consents, EVERYTHING, PROFILING, covers, parts};
+use super::{Consent, Consents, EVERYTHING, EverythingRefused, PROFILING, covers, is_of_everything, parts};
 use crate::audience::ConsentBasis;
 use crate::id::SourceIdentityId;
 
@@ -23,6 +23,17 @@ pub struct Contributor {
     /// The type of its identifier; empty where that is not known.
     pub kind: String,
     pub row: ConsentRow,
+    /// Absent of the person's own.
+    pub beside: Option<Beside>,
+}
+
+/// An identity that is not the person's, and can only forbid: nothing that it agreed to allows anything here.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Beside {
+    /// An address that came with the person's user.
+    Address,
+    /// Another user, who came with an address of this type that is the person's. What they refused holds for the mailbox.
+    User { address: String },
 }
 
 /// A channel, as keys of consents name it.
@@ -70,32 +81,45 @@ impl Question<'_> {
 
     fn is_allowed_by(&self, key: &str) -> bool {
         // Who takes back a refusal of everything has not agreed to anything.
-        parts(key).0 != EVERYTHING && self.is_about(key)
+        !is_of_everything(key) && self.is_about(key)
     }
 }
 
 /// One answer of a person's identity.
-struct Answer<'a> {
-    identity: SourceIdentityId,
-    kind: &'a str,
-    key: &'a str,
-    consent: &'a Consent,
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Answer<'a> {
+    pub identity: SourceIdentityId,
+    /// The type of the identity's identifier.
+    pub kind: &'a str,
+    pub key: &'a str,
+    pub consent: &'a Consent,
+    pub beside: Option<&'a Beside>,
 }
 
 impl Answer<'_> {
     /// Whether this agreement ends that refusal: it is newer, says something about it, and is of the same identity or was given
-    /// by the person while both were one.
+    /// by the person while both were one. What another user of the same address refused ends by what the person's own user
+    /// agrees to afterwards, too: it is about the mailbox, and of that the newest word of its users counts. Who is not of the
+    /// person answers for nobody here, also not for whom he once was one with.
     fn ends(&self, refusal: &Answer<'_>) -> bool {
+        let is_of_mailbox = || matches!(refusal.beside, Some(Beside::User { .. })) && self.kind == refusal.kind;
         self.consent.refused.is_none()
             && covers(self.key, refusal.key)
             && self.consent.counts_against(refusal.consent)
-            && (self.identity == refusal.identity || self.consent.answers.contains(&refusal.identity))
+            && (self.identity == refusal.identity
+                || (self.beside.is_none() && (self.consent.answers.contains(&refusal.identity) || is_of_mailbox())))
     }
 
     fn reason(&self, purpose: &str) -> String {
         let under = match self.kind {
             "" => String::new(),
-            kind => format!(", under its {kind} since {}", self.consent.received_at),
+            kind => match self.beside {
+                None | Some(Beside::Address) => format!(", under its {kind} since {}", self.consent.received_at),
+                Some(Beside::User { address }) => {
+                    let since = self.consent.received_at;
+                    format!(", by another {kind} with the same {address} since {since}")
+                }
+            },
         };
         match (self.consent.refused.as_deref(), self.key) {
             (Some("false") | None, EVERYTHING) => {
@@ -116,30 +140,132 @@ pub fn refusal(person: &[Contributor], question: &Question<'_>) -> Option<String
         return Some(problem);
     }
     let answers = answers(person);
-    if let Some(refused) = unanswered(&answers, |key| question.is_refused_by(key), |key| question.is_about(key)) {
+    let reaches = |answer: &Answer<'_>| match answer.beside {
+        None | Some(Beside::Address) => true,
+        Some(Beside::User { address }) => question.channel.kinds.contains(address.as_str()),
+    };
+    let heard: Vec<Answer<'_>> = answers.into_iter().filter(reaches).collect();
+    if let Some(refused) = unanswered(&heard, |key| question.is_refused_by(key), |key| question.is_about(key)) {
         return Some(refused.reason(question.purpose));
     }
-    let is_allowed = |answer: &Answer<'_>| answer.consent.refused.is_none() && question.is_allowed_by(answer.key);
-    match question.basis {
-        ConsentBasis::OptIn if !answers.iter().any(is_allowed) => {
-            Some(format!("consent for `{}` was not given", question.purpose))
-        }
-        ConsentBasis::OptIn | ConsentBasis::NotRefused => None,
+    if question.basis == ConsentBasis::NotRefused {
+        return None;
     }
+    let agreed = heard.iter().filter(|answer| {
+        answer.beside.is_none() && answer.consent.refused.is_none() && question.is_allowed_by(answer.key)
+    });
+    let mut ended = None;
+    for agreement in agreed {
+        match ender(person, agreement, |key| question.is_refused_by(key)) {
+            None => return None,
+            some => ended = some,
+        }
+    }
+    let purpose = question.purpose;
+    Some(match ended {
+        None => format!("consent for `{purpose}` was not given"),
+        Some(Ender { refused, .. }) => format!(
+            "consent for `{purpose}` was given before everything was refused at {}, and not again since",
+            refused.received_at
+        ),
+    })
+}
+
+/// A refusal of everything that ended an agreement, whether it stands or has ended itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ender<'a> {
+    pub identity: SourceIdentityId,
+    pub key: &'a str,
+    pub refused: &'a EverythingRefused,
+}
+
+/// Of the refusals of everything with these keys, one that this agreement is not newer than: it counts no more, also where
+/// somebody has taken the refusal back.
+fn ender<'a>(person: &'a [Contributor], agreement: &Answer<'_>, has: impl Fn(&str) -> bool) -> Option<Ender<'a>> {
+    let own = person.iter().filter(|contributor| !matches!(contributor.beside, Some(Beside::User { .. })));
+    let refused = own.flat_map(|contributor| {
+        let said = match &contributor.row {
+            ConsentRow::Said(consents) => Some(consents),
+            ConsentRow::Absent | ConsentRow::Unreadable(_) => None,
+        };
+        let refused = said.into_iter().flat_map(|consents| &consents.everything_refused);
+        refused.map(|(key, refused)| Ender { identity: contributor.identity, key, refused })
+    });
+    let ending = refused.filter(|ender| has(ender.key) && ender.refused.ended(agreement.consent));
+    ending.max_by_key(|ender| (ender.refused.received_at, ender.identity))
+}
+
+/// Why an answer counts, or why not.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Why<'a> {
+    /// Nothing has ended it.
+    Holds,
+    /// A refusal holds but for what these agreed to, each to a part of it.
+    HoldsBut(Vec<Answer<'a>>),
+    /// A refusal was ended by this agreement to its own key.
+    EndedBy(Answer<'a>),
+    /// This refusal stands above an agreement.
+    OverruledBy(Answer<'a>),
+    /// Everything was refused after an agreement.
+    EndedByEverything(Ender<'a>),
+    /// It ends refusals of everything, and agrees to nothing by its name.
+    AgreesToNothing,
+}
+
+/// Every answer of a person, with why it counts or not.
+pub fn explained(person: &[Contributor]) -> Vec<(Answer<'_>, Why<'_>)> {
+    // What others say of their own profiling is nothing to this person.
+    let is_of_others = |answer: &Answer<'_>| is_of_another(answer) && answer.key == PROFILING;
+    let answers: Vec<Answer<'_>> = answers(person).into_iter().filter(|answer| !is_of_others(answer)).collect();
+    let mut explained = Vec::with_capacity(answers.len());
+    for answer in &answers {
+        let why = match answer.consent.refused {
+            Some(_) => why_refused(&answers, answer),
+            None => why_agreed(person, &answers, answer),
+        };
+        explained.push((*answer, why));
+    }
+    explained
+}
+
+fn why_refused<'a>(answers: &[Answer<'a>], refusal: &Answer<'a>) -> Why<'a> {
+    let ending: Vec<Answer<'a>> = answers.iter().filter(|answer| answer.ends(refusal)).copied().collect();
+    match ending.iter().find(|answer| answer.key == refusal.key) {
+        Some(own) => Why::EndedBy(*own),
+        None if ending.is_empty() => Why::Holds,
+        None => Why::HoldsBut(ending),
+    }
+}
+
+fn why_agreed<'a>(person: &'a [Contributor], answers: &[Answer<'a>], agreement: &Answer<'a>) -> Why<'a> {
+    // A refusal of all purposes is none of profiling.
+    let is_wider = |key: &str| covers(agreement.key, key) && (agreement.key != PROFILING || key == PROFILING);
+    if let Some(refusal) = unanswered(answers, is_wider, is_wider) {
+        return Why::OverruledBy(*refusal);
+    }
+    if is_of_everything(agreement.key) {
+        return Why::AgreesToNothing;
+    }
+    ender(person, agreement, is_wider).map_or(Why::Holds, Why::EndedByEverything)
 }
 
 /// Why nothing may be computed of the person, if so. Only a refusal of [`PROFILING`] by its name is one: who wants no messages
 /// has not objected to being counted.
 pub fn objection(person: &[Contributor]) -> Option<String> {
     let is_profiling = |key: &str| key == PROFILING;
-    let stands = || unanswered(&answers(person), is_profiling, is_profiling).map(|refused| refused.reason(PROFILING));
+    let own = || -> Vec<Answer<'_>> { answers(person).into_iter().filter(|answer| !is_of_another(answer)).collect() };
+    let stands = || unanswered(&own(), is_profiling, is_profiling).map(|refused| refused.reason(PROFILING));
     unreadable(person).or_else(stands)
 }
 
 /// The same of the answers about profiling alone, by identity.
 pub fn objects<'a>(answers: impl Iterator<Item = (SourceIdentityId, &'a Consent)>) -> bool {
-    let answer = |(identity, consent)| Answer { identity, kind: "", key: PROFILING, consent };
+    let answer = |(identity, consent)| Answer { identity, kind: "", key: PROFILING, consent, beside: None };
     unanswered(&answers.map(answer).collect::<Vec<_>>(), |_| true, |_| true).is_some()
+}
+
+fn is_of_another(answer: &Answer<'_>) -> bool {
+    matches!(answer.beside, Some(Beside::User { .. }))
 }
 
 fn unreadable(person: &[Contributor]) -> Option<String> {
@@ -162,6 +288,7 @@ fn answers(person: &[Contributor]) -> Vec<Answer<'_>> {
             kind: contributor.kind.as_str(),
             key,
             consent,
+            beside: contributor.beside.as_ref(),
         })
     })
     .collect()

@@ -34,7 +34,7 @@ pub(super) struct Person {
     pub identifiers: Vec<Identifier>,
     /// Addresses that came with one of the users and are not of this profile.
     pub parted: Vec<Identifier>,
-    /// What each contributor said, and what was said under the addresses that are parted.
+    /// What each contributor said, what was said under the addresses that are parted, and what other users of an address said.
     pub consents: Vec<Contributor>,
     /// Why nothing may be sent to one of the identifiers, whoever they belong to.
     pub suppressed: Option<String>,
@@ -239,7 +239,7 @@ fn person(profile: ProfileId, root: Option<&Value>, rows: &[Option<Value>]) -> F
             Ok(None) => String::new(),
             Err(error) => return Found::Unreadable(error.to_string()),
         };
-        person.consents.push(Contributor { identity, kind, row: consent(rows[1].as_ref()) });
+        person.consents.push(Contributor { identity, kind, row: consent(rows[1].as_ref()), beside: None });
     }
     if person.identifiers.is_empty() {
         person.identifiers = background;
@@ -272,6 +272,27 @@ pub(super) fn note_suppressed(
         }
     }
     Ok(())
+}
+
+/// Whose answers decide about a person's messages, as they are taken when one is claimed. Of who cannot be read it is that alone,
+/// which refuses.
+pub(crate) fn contributors(
+    store: &dyn Store,
+    by: (WorkspaceId, &[u8; 32], &IdentityRules),
+    profile: ProfileId,
+) -> Result<Vec<Contributor>, ReadError> {
+    let mut found = read_people(store, by.0, &[profile])?;
+    parted::note_parted(store, by, &mut found)?;
+    let unreadable = |problem: String| {
+        let row = ConsentRow::Unreadable(problem);
+        vec![Contributor { identity: profile.0, kind: String::new(), row, beside: None }]
+    };
+    Ok(match found.pop() {
+        Some(Found::Person(person)) => person.consents,
+        Some(Found::Unreadable(problem)) => unreadable(problem),
+        Some(Found::Unsteady) => unreadable("the person was merged or parted at each look; ask again".to_owned()),
+        Some(Found::Nobody) | None => Vec::new(),
+    })
 }
 
 /// The channel's installation, if the workspace has it.

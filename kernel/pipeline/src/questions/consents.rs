@@ -1,9 +1,10 @@
 //! What was said of a person's consents, with its proof, and the identifiers that nothing may be sent to.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kith_model::consent::fold::{self, ConsentRow, Contributor};
-use kith_model::consent::{Consents, Giver, Heard};
+use kith_model::consent::fold::{self, Contributor};
+use kith_model::consent::{Giver, Heard};
 use kith_model::id::{InstallationId, ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::Identifier;
 use kith_model::time::Timestamp;
@@ -11,17 +12,19 @@ use kith_store::{Key, Operation, row};
 
 use super::{QueryError, page, profile, workspace};
 use crate::Kernel;
+use crate::deliver::gate;
 use crate::profiles::consents::read_statements;
-use crate::profiles::facts::{get_one, read_facts_row};
+use crate::profiles::facts::{get_one, read_facts_row, read_head};
 use crate::profiles::suppressions::{self, SuppressionRow};
 
 /// All that was said of a person's consents.
 #[derive(Debug, Clone)]
 pub struct ConsentView {
     pub id: ProfileId,
-    pub members: Vec<(SourceIdentityId, Identifier)>,
-    /// The answers that count, of each identity.
-    pub answers: Vec<(SourceIdentityId, Consents)>,
+    /// The person's identities, and those beside them that forbid messages.
+    pub identifiers: BTreeMap<SourceIdentityId, Identifier>,
+    /// What each of them said last of each key; [`fold::explained`] says why an answer counts or not.
+    pub contributors: Vec<Contributor>,
     /// Every statement that is kept, the oldest first.
     pub statements: Vec<StatementView>,
     /// Older statements that newer ones took the place of.
@@ -67,14 +70,14 @@ impl Kernel {
     pub fn consents(&self, id: WorkspaceId, profile: ProfileId) -> Result<Option<ConsentView>, QueryError> {
         let (shared, store) = (&self.shared, self.shared.store.as_ref());
         let setup = Arc::clone(&workspace(shared, id)?.compiled.load().setup);
-        let realm_key = setup.realm_key;
+        let by = (id, &setup.realm_key, &setup.identity_rules);
         let Some((profile, members)) = profile::members(shared, id, profile)? else { return Ok(None) };
-        let (mut answers, mut statements, mut overwritten) = (Vec::new(), Vec::new(), 0);
+        let contributors = gate::contributors(store, by, profile)?;
+        let (mut statements, mut overwritten) = (Vec::new(), 0);
         for (identity, _) in &members {
             let consents = read_facts_row(store, id, *identity, 0)?.unwrap_or_default().consents;
             let rows = read_statements(store, id, *identity)?;
             overwritten += u64::from(consents.statements).saturating_sub(rows.len() as u64);
-            answers.push((*identity, consents));
             statements.extend(rows.into_iter().map(|row| StatementView {
                 identity: *identity,
                 time: row.time,
@@ -88,16 +91,18 @@ impl Kernel {
         statements.sort_by(|one, other| {
             (one.received_at, one.time, &one.message_id).cmp(&(other.received_at, other.time, &other.message_id))
         });
-        let members: Vec<_> = members.into_iter().map(|(identity, head)| (identity, head.identifier)).collect();
-        let person = members.iter().zip(&answers).map(|((identity, identifier), (_, consents))| Contributor {
-            identity: *identity,
-            kind: identifier.kind.clone(),
-            row: ConsentRow::Said(consents.clone()),
-        });
-        let objection = fold::objection(&person.collect::<Vec<_>>());
-        let identifiers: Vec<Identifier> = members.iter().map(|(_, identifier)| identifier.clone()).collect();
-        let suppressed = suppressions::reason(store, (id, &realm_key, &setup.identity_rules), &identifiers)?;
-        Ok(Some(ConsentView { id: profile, members, answers, statements, overwritten, objection, suppressed }))
+        let objection = fold::objection(&contributors);
+        let mut identifiers: BTreeMap<_, _> =
+            members.into_iter().map(|(identity, head)| (identity, head.identifier)).collect();
+        for beside in contributors.iter().filter(|contributor| contributor.beside.is_some()) {
+            let head = read_head(store, id, beside.identity)?;
+            identifiers.extend(head.map(|head| (beside.identity, head.identifier)));
+        }
+        // Of other users it is their refusals that count here, and not what nothing may be sent to.
+        let addresses = contributors.iter().filter(|said| !matches!(said.beside, Some(fold::Beside::User { .. })));
+        let addresses: Vec<_> = addresses.filter_map(|said| identifiers.get(&said.identity).cloned()).collect();
+        let suppressed = suppressions::reason(store, by, &addresses)?;
+        Ok(Some(ConsentView { id: profile, identifiers, contributors, statements, overwritten, objection, suppressed }))
     }
 
     /// Whether nothing may be sent to an identifier, and why. Blocks.

@@ -1,11 +1,13 @@
 //! What was said of a person's consents, each statement with its proof and what became of it.
 
+mod reasons;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use kith_model::consent::{Consent, EVERYTHING, Heard, Outcome};
+use kith_model::consent::{Consent, EVERYTHING, Heard, Outcome, fold};
 use kith_model::id::SourceIdentityId;
 use kith_model::identity::Identifier;
 use kith_pipeline::{ConsentView, StatementView};
@@ -18,14 +20,15 @@ use super::view::{IdentifierView, time};
 use crate::app::App;
 use crate::catalogue::WorkspaceTables;
 use crate::error::{ApiError, Problem};
+use reasons::Told;
 
 /// A person's consents.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ConsentHistoryBody {
     profile: String,
-    /// The answers that count, of each identity and key. A refusal holds until the same identity agrees, or the person's user
-    /// id does after both have become one.
-    answers: Vec<ConsentBody>,
+    /// The newest answer of each identity and key, with why it counts or not and what would end it. Of an address that came with
+    /// the person and is not theirs, and of another user with an address of theirs, the refusals.
+    answers: Vec<AnswerBody>,
     /// Why nothing is computed of the person, where they object to profiling.
     #[serde(skip_serializing_if = "Option::is_none")]
     objection: Option<String>,
@@ -60,6 +63,21 @@ pub(crate) struct ConsentBody {
     /// The other identities whose refusals an agreement ended.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     answers: Vec<String>,
+}
+
+/// An answer with its reasons.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AnswerBody {
+    #[serde(flatten)]
+    answer: ConsentBody,
+    /// Whose it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identifier: Option<IdentifierView>,
+    /// Whether it decides about messages; a refusal that was answered in part does.
+    in_force: bool,
+    why: String,
+    /// What would end it, or bring it back.
+    until: String,
 }
 
 /// What one event said.
@@ -114,12 +132,12 @@ pub(super) fn consent_body(
 
 fn statement_body(
     tables: &WorkspaceTables,
-    members: &BTreeMap<SourceIdentityId, &Identifier>,
+    identifiers: &BTreeMap<SourceIdentityId, Identifier>,
     statement: &StatementView,
 ) -> StatementBody {
     StatementBody {
         identity: statement.identity.to_string(),
-        identifier: members.get(&statement.identity).map(|identifier| IdentifierView::from(*identifier)),
+        identifier: identifiers.get(&statement.identity).map(IdentifierView::from),
         time: time(statement.time),
         received_at: time(statement.received_at),
         source: tables.installation_name(statement.source),
@@ -146,17 +164,15 @@ fn said_body(heard: &Heard) -> SaidBody {
 }
 
 fn body(tables: &WorkspaceTables, view: &ConsentView) -> ConsentHistoryBody {
-    let members: BTreeMap<SourceIdentityId, &Identifier> =
-        view.members.iter().map(|(identity, identifier)| (*identity, identifier)).collect();
-    let answers = view.answers.iter().flat_map(|(identity, consents)| {
-        consents.answers().map(|(key, consent)| consent_body(tables, *identity, key, consent))
-    });
+    let told = Told { tables, view };
+    let explained = fold::explained(&view.contributors);
+    let shown = explained.iter().filter(|(answer, _)| answer.beside.is_none() || answer.consent.refused.is_some());
     ConsentHistoryBody {
         profile: view.id.to_string(),
-        answers: answers.collect(),
+        answers: shown.map(|(answer, why)| told.answer(answer, why)).collect(),
         objection: view.objection.clone(),
         suppressed: view.suppressed.clone(),
-        statements: view.statements.iter().map(|statement| statement_body(tables, &members, statement)).collect(),
+        statements: view.statements.iter().map(|said| statement_body(tables, &view.identifiers, said)).collect(),
         overwritten: view.overwritten,
     }
 }

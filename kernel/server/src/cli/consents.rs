@@ -143,18 +143,30 @@ fn report(answer: &Value) -> String {
     let answers = rows("answers").map(|answer| {
         let key = answer.get("purpose").and_then(Value::as_str).unwrap_or("*");
         let said = said(answer, "allowed");
-        vec![key.to_owned(), said, field(answer, "received_at"), field(answer, "source"), field(answer, "message_id")]
+        vec![
+            key.to_owned(),
+            said,
+            cut(&whose(answer), MAX_CELL),
+            field(answer, "received_at"),
+            field(answer, "source"),
+            field(answer, "message_id"),
+        ]
     });
-    section(&mut text, &["consent", "answer", "received", "source", "event"], answers.collect());
+    section(&mut text, &["consent", "answer", "whose", "received", "source", "event"], answers.collect());
+    for answer in rows("answers") {
+        let key = answer.get("purpose").and_then(Value::as_str).unwrap_or("*");
+        let in_force = answer.get("in_force").and_then(Value::as_bool).unwrap_or_default();
+        let counts = if in_force { "in force" } else { "not in force" };
+        let (why, until) = (field(answer, "why"), field(answer, "until"));
+        text.push_str(&format!("\n`{key}` of {}: {counts}; {why}\n  until: {until}\n", whose(answer)));
+    }
     let statements = rows("statements").flat_map(|statement| {
         let said_of = statement.get("said").and_then(Value::as_array).into_iter().flatten();
         said_of.map(move |part| {
-            let identifier =
-                statement.get("identifier").map(|found| format!("{}:{}", field(found, "type"), field(found, "value")));
             let why = part.get("why").and_then(Value::as_str).unwrap_or("counted");
             vec![
                 field(statement, "received_at"),
-                cut(&identifier.unwrap_or_default(), MAX_CELL),
+                cut(&whose(statement), MAX_CELL),
                 field(part, "key"),
                 said(part, "allows"),
                 field(statement, "source"),
@@ -170,6 +182,12 @@ fn report(answer: &Value) -> String {
         text.push_str(&format!("\n{} older statements are not kept\n", output::count(overwritten)));
     }
     text
+}
+
+/// The identifier that something was said under.
+fn whose(said: &Value) -> String {
+    let identifier = said.get("identifier").filter(|found| found.is_object());
+    identifier.map_or_else(String::new, |found| format!("{}:{}", field(found, "type"), field(found, "value")))
 }
 
 fn said(part: &Value, name: &str) -> String {
@@ -204,6 +222,8 @@ mod tests {
             "profile": "0190",
             "objection": "consent for `profiling` is refused",
             "answers": [{ "identity": "0190", "purpose": "news", "allowed": false, "said": "false",
+                "identifier": { "type": "user_id", "value": "ada" }, "in_force": true,
+                "why": "nothing newer agrees to `news`", "until": "an agreement to `news`",
                 "received_at": "2026-11-20T10:00:00.000Z", "source": "segment", "message_id": "m1" }],
             "statements": [{ "identity": "0190", "identifier": { "type": "user_id", "value": "ada" },
                 "received_at": "2026-11-20T10:00:00.000Z", "source": "segment", "message_id": "m2",

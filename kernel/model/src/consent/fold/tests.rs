@@ -32,7 +32,7 @@ fn row(json: &str, at: i64) -> Consents {
 }
 
 fn under(number: u8, said: Consents) -> Contributor {
-    Contributor { identity: id(number), kind: "user_id".to_owned(), row: ConsentRow::Said(said) }
+    Contributor { identity: id(number), kind: "user_id".to_owned(), row: ConsentRow::Said(said), beside: None }
 }
 
 /// An agreement that was given while these others were the same person.
@@ -99,8 +99,12 @@ fn after_a_merge_the_strictest_holds_until_it_is_answered() {
 
 #[test]
 fn what_cannot_be_read_refuses_and_objects() {
-    let unreadable =
-        Contributor { identity: id(1), kind: String::new(), row: ConsentRow::Unreadable("row version 9".into()) };
+    let unreadable = Contributor {
+        identity: id(1),
+        kind: String::new(),
+        row: ConsentRow::Unreadable("row version 9".into()),
+        beside: None,
+    };
     let person = [unreadable, under(2, answering(row(r#"{"news":true,"profiling":true}"#, 9), &[1]))];
     assert!(is_refused(&person, "hook", &["email"], ConsentBasis::NotRefused));
     assert!(objection(&person).is_some());
@@ -130,7 +134,139 @@ fn only_a_refusal_of_profiling_by_its_name_is_an_objection() {
     assert!(objection(&[under(1, said)]).is_none());
 }
 
+/// A later `*: true` ends the refusal for what comes afterwards, and revives nothing that was agreed to before it.
+#[test]
+fn the_end_of_a_refusal_of_everything_revives_nothing() {
+    let said = |all: &[(&str, i64)]| {
+        let mut consents = Consents::default();
+        all.iter().for_each(|(json, at)| record(&mut consents, json, *at));
+        [under(1, consents)]
+    };
+    let (news, off, on) = (r#"{"news":true}"#, r#"{"*":false}"#, r#"{"*":true}"#);
+    let (mail_off, mail_on) = (r#"{"*@email":false}"#, r#"{"*@email":true}"#);
+    type Said<'a> = &'a [(&'a str, i64)];
+    let table: [(Said<'_>, bool, bool); 10] = [
+        (&[(news, 1), (off, 2)], false, false),
+        (&[(news, 1), (off, 2), (on, 3)], false, true),
+        (&[(news, 1), (off, 2), (on, 3), (news, 4)], true, true),
+        (&[(off, 2), (on, 3), (news, 1)], false, true),
+        (&[(off, 1), (news, 2), (on, 3)], true, true),
+        (&[(on, 3), (news, 1), (off, 2)], false, true),
+        (&[(news, 1), (on, 3)], true, true),
+        (&[(news, 1), ("no", 2), (on, 3)], false, true),
+        (&[(news, 1), (mail_off, 2), (mail_on, 3)], false, true),
+        (&[(news, 1), (mail_off, 2), (mail_on, 3), (r#"{"news@email":true}"#, 4)], true, true),
+    ];
+    for (all, opt_in, not_refused) in table {
+        let person = said(all);
+        let allowed = [ConsentBasis::OptIn, ConsentBasis::NotRefused]
+            .map(|basis| !is_refused(&person, "mailer", &["email"], basis));
+        assert_eq!(allowed, [opt_in, not_refused], "{all:?}");
+    }
+    // Through e-mail everything was refused, and no other channel has forgotten what was agreed to.
+    assert!(!is_refused(&said(&[(news, 1), (mail_off, 2), (mail_on, 3)]), "texter", &["phone"], ConsentBasis::OptIn));
+    // A merged identity that refused everything after the agreement has ended it, too; parted, each has its own again.
+    let (user, device) = (under(1, row(news, 5)), said(&[(off, 7), (on, 9)])[0].clone());
+    let device = Contributor { identity: id(2), ..device };
+    let refused = |person: &[Contributor]| is_refused(person, "mailer", &["email"], ConsentBasis::OptIn);
+    assert!(refused(&[user.clone(), device.clone()]) && !refused(std::slice::from_ref(&user)));
+    assert!(!refused(&[under(1, row(news, 8)), device]));
+    let question = Question {
+        purpose: "news",
+        channel: Channel { name: "mailer", kinds: &["email"].into() },
+        basis: ConsentBasis::OptIn,
+    };
+    let reason = refusal(&said(&[(news, 1), (off, 2), (on, 3)]), &question).unwrap();
+    assert!(reason.contains("before everything was refused"), "{reason}");
+}
+
+fn beside(number: u8, beside: Beside, said: Consents) -> Contributor {
+    Contributor { beside: Some(beside), ..under(number, said) }
+}
+
+/// A message goes to a mailbox: what another user of it refused holds until that user agrees, or this person's user does after it.
+#[test]
+fn another_user_of_the_address_refuses_for_the_mailbox_and_agrees_for_nobody() {
+    let of_email = || Beside::User { address: "email".to_owned() };
+    let (yes, no) = (r#"{"news":true}"#, r#"{"news":false}"#);
+    let own = |at| under(1, row(yes, at));
+    let refused = |person: &[Contributor], kinds: &[&str]| is_refused(person, "mailer", kinds, ConsentBasis::OptIn);
+    assert!(refused(&[own(10), beside(2, of_email(), row(no, 20))], &["email"]));
+    assert!(refused(&[own(10), beside(2, of_email(), row(r#"{"*@email":false}"#, 20))], &["email"]));
+    assert!(!refused(&[own(10), beside(2, of_email(), row(no, 20))], &["phone"]), "it goes to another address");
+    assert!(!refused(&[own(10), beside(2, of_email(), row(r#"{"news@phone":false}"#, 20))], &["email"]));
+    assert!(!refused(&[own(30), beside(2, of_email(), row(no, 20))], &["email"]), "the newest word of its users");
+    let mut again = row(no, 20);
+    record(&mut again, yes, 25);
+    assert!(!refused(&[own(10), beside(2, of_email(), again)], &["email"]));
+    // Under a device or an address one answers for oneself alone.
+    let device = Contributor { kind: "anonymous_id".to_owned(), ..own(30) };
+    assert!(refused(&[device, beside(2, of_email(), row(no, 20))], &["email"]));
+    for who in [of_email(), Beside::Address] {
+        assert!(refused(&[under(1, Consents::default()), beside(2, who.clone(), row(yes, 20))], &["email"]), "{who:?}");
+    }
+    // Parted again, a user answers no more for whom he was one with.
+    let refuses = under(1, row(no, 10));
+    let once_one = answering(row(yes, 20), &[1]);
+    assert!(!refused(&[refuses.clone(), under(2, once_one.clone())], &["email"]));
+    assert!(refused(&[refuses, beside(2, of_email(), once_one)], &["email"]));
+    // Whether something is computed of the person is theirs to say.
+    let objects = row(r#"{"profiling":false}"#, 20);
+    let person = [own(10), beside(2, of_email(), objects.clone())];
+    assert!(objection(&person).is_none());
+    assert!(matches!(explained(&person).as_slice(), [(_, Why::Holds)]));
+    assert!(objection(&[own(10), beside(2, Beside::Address, objects)]).is_some());
+}
+
+/// The reasons say the same as the gate: an agreement to a purpose holds exactly where a message for it may leave.
+fn check_reasons(person: &[Contributor]) -> Result<(), TestCaseError> {
+    let explained = explained(person);
+    let holds = explained.iter().any(|(answer, why)| {
+        answer.consent.refused.is_none() && matches!(answer.key, "news" | "news@email") && *why == Why::Holds
+    });
+    let may_leave = !is_refused(person, "mailer", &["email"], ConsentBasis::OptIn);
+    prop_assert!(!may_leave || holds, "{:?}", explained);
+    let stands = explained.iter().any(|(answer, why)| {
+        answer.consent.refused.is_some() && matches!(answer.key, "news" | "news@email") && *why == Why::Holds
+    });
+    prop_assert!(!(stands && may_leave), "{:?}", explained);
+    Ok(())
+}
+
 proptest! {
+    /// The naive answer of one identity whose statements have their own time, as those that are imported: in whatever order
+    /// they come, a message may leave if every refusal is answered by something newer, and something that names the purpose is
+    /// newer than every refusal of everything.
+    #[test]
+    fn neither_order_nor_the_end_of_a_refusal_revives_an_agreement(
+        said in prop::collection::vec((0usize..5, any::<bool>(), 0i64..6), 1..9),
+        order in prop::collection::vec(any::<u32>(), 9),
+    ) {
+        const KEYS: [&str; 5] = ["*", "*@email", "news", "news@email", "ads"];
+        let person = |all: &[(usize, bool, i64)]| {
+            let mut consents = Consents::default();
+            for (key, allows, at) in all {
+                record(&mut consents, &format!(r#"{{"{}":{allows}}}"#, KEYS[*key]), *at);
+            }
+            [under(1, consents)]
+        };
+        let mut shuffled: Vec<_> = said.iter().copied().zip(order).collect();
+        shuffled.sort_by_key(|(_, place)| *place);
+        let shuffled: Vec<_> = shuffled.into_iter().map(|(said, _)| said).collect();
+        let refused = |all: &[(usize, bool, i64)], basis| is_refused(&person(all), "mailer", &["email"], basis);
+        let answers = [ConsentBasis::OptIn, ConsentBasis::NotRefused].map(|basis| refused(&said, basis));
+        prop_assert_eq!(answers, [ConsentBasis::OptIn, ConsentBasis::NotRefused].map(|basis| refused(&shuffled, basis)));
+        let about: Vec<_> = said.iter().filter(|(key, ..)| *key < 4).collect();
+        let stands = about.iter().filter(|(_, allows, _)| !allows).any(|(refused, _, since)| {
+            !about.iter().any(|(agreed, allows, at)| *allows && at > since && covers(KEYS[*agreed], KEYS[*refused]))
+        });
+        let agreed = about.iter().filter(|(key, allows, _)| *allows && *key >= 2).any(|(_, _, at)| {
+            about.iter().all(|(key, allows, since)| *allows || *key >= 2 || at > since)
+        });
+        prop_assert_eq!(answers, [stands || !agreed, stands]);
+        check_reasons(&person(&said))?;
+    }
+
     /// The naive answer: a refusal stands unless some agreement to the same or a more definite key of the channel is newer, and
     /// is of the same identity or answers it.
     #[test]

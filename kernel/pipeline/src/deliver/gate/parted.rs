@@ -1,25 +1,26 @@
-//! Addresses that came with a user and are not the user's now.
+//! Addresses that came with a user and are not the user's now, and other users who came with a person's address.
 //!
 //! Limits and shared identifiers part an address from a user, and whoever may say who is who can bring that about. What was refused
 //! under the address was refused by whoever had it, so the evidence itself decides here, whether or not it ties: a refusal under
 //! an address forbids every message to a user whom it ever came with, and so does the list of suppressed identifiers. It can
 //! only forbid. People who were parted by hand are apart for this, too. What was refused under the normal form of an address was
 //! refused of each of its spellings.
+//!
+//! A user who refuses refuses for the mailboxes that he came with, too: a message goes to a mailbox and not to a user, and of two
+//! users who share one the limits give it to one alone. Evidence is looked at here as well, so that it holds whichever of the two
+//! came first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use kith_model::consent::fold::Contributor;
+use kith_model::consent::fold::{Beside, ConsentRow, Contributor};
 use kith_model::id::{SourceIdentityId, WorkspaceId};
-use kith_model::identity::{Edge, Identifier, IdentityRules, MustNotLink, Shape, ordered};
+use kith_model::identity::{Edge, Evidence, IdentityRules, MustNotLink, Shape, ordered};
+use kith_model::profile::IdentityHead;
 use kith_store::keys::{PersonRow, alias_digest};
 use kith_store::{Key, ReadError, Store, row};
 
 use super::{Found, Person, consent, head};
-use crate::profiles::facts::facts_key;
-
-/// Pieces of evidence of one user that are looked at: more than an identity keeps, which is some 500 of devices and a few of each
-/// type with a limit. With fewer a crowd of devices would hide an address.
-const MAX_EDGES: usize = 1_024;
+use crate::profiles::facts::{each_row, facts_key, get_one};
 
 /// Add to each person what was said under addresses that came with their users and are not among theirs.
 pub(in super::super) fn note_parted(
@@ -43,37 +44,140 @@ fn add(
     (workspace, realm_key, rules): (WorkspaceId, &[u8; 32], &IdentityRules),
     person: &mut Person,
 ) -> Result<(), ReadError> {
-    let members: BTreeSet<SourceIdentityId> = person.consents.iter().map(|said| said.identity).collect();
-    let users = person.consents.iter().filter(|said| rules.is_of_person(&said.kind)).map(|said| said.identity);
-    let mut beside = BTreeSet::new();
-    for user in users {
-        for (_, value) in store.scan(&Key::edges(workspace, user).range(), MAX_EDGES)?.rows {
-            let edge: Edge = row::decode(&value)?;
-            let other = if edge.id.low == user { edge.id.high } else { edge.id.low };
-            if !members.contains(&other) && !are_apart(store, workspace, user, other)? {
-                beside.insert(other);
+    let of_kind = |is_wanted: &dyn Fn(&str) -> bool| -> Vec<SourceIdentityId> {
+        person.consents.iter().filter(|said| is_wanted(&said.kind)).map(|said| said.identity).collect()
+    };
+    let members: BTreeSet<SourceIdentityId> = of_kind(&|_| true).into_iter().collect();
+    let users = of_kind(&|kind| rules.is_of_person(kind));
+    let own_forms = forms(store, (workspace, realm_key, rules), person)?;
+    let own = person.consents.iter().filter(|said| is_address_type(&said.kind, rules));
+    let mut mailboxes: Vec<Mailbox> = own.map(|said| (said.identity, said.kind.clone())).collect();
+    mailboxes.extend(own_forms.iter().cloned());
+    let mut beside = BTreeMap::new();
+    for user in &users {
+        for Tied { identity, head, .. } in tied(store, workspace, *user, &members)? {
+            if is_address_type(&head.identifier.kind, rules) && !are_apart(store, workspace, *user, identity)? {
+                beside.insert(identity, head);
             }
         }
     }
-    beside.extend(
-        forms(store, (workspace, realm_key, rules), person)?.into_iter().filter(|form| !members.contains(form)),
-    );
-    for identity in beside {
-        let keys = [Key::person(workspace, identity, PersonRow::Head), facts_key(workspace, identity, 0)];
-        let rows = store.get(&keys)?;
-        let Some(head) = head(rows[0].as_ref())? else { continue };
-        if !is_address(&head.identifier, rules) {
+    let forms: Vec<_> = own_forms.into_iter().map(|(form, _)| form).filter(|form| !members.contains(form)).collect();
+    beside.extend(heads(store, workspace, &forms)?);
+    for (identity, head) in beside {
+        if !is_address_type(&head.identifier.kind, rules) {
             continue;
         }
         let kind = head.identifier.kind.clone();
-        person.consents.push(Contributor { identity, kind, row: consent(rows[1].as_ref()) });
+        let row = said(store, workspace, identity)?;
+        person.consents.push(Contributor { identity, kind, row, beside: Some(Beside::Address) });
         person.parted.push(head.identifier);
     }
+    person.consents.extend(sharers(store, (workspace, rules), &members, &users, mailboxes)?);
     Ok(())
 }
 
-fn is_address(identifier: &Identifier, rules: &IdentityRules) -> bool {
-    rules.types.get(&identifier.kind).is_some_and(|own| own.shape != Shape::Any)
+/// The identity of an address, and its type.
+type Mailbox = (SourceIdentityId, String);
+
+/// Other users who came with one of these mailboxes, in any spelling of it.
+fn sharers(
+    store: &dyn Store,
+    (workspace, rules): (WorkspaceId, &IdentityRules),
+    members: &BTreeSet<SourceIdentityId>,
+    users: &[SourceIdentityId],
+    mut mailboxes: Vec<Mailbox>,
+) -> Result<Vec<Contributor>, ReadError> {
+    let mut looked_at: BTreeSet<SourceIdentityId> =
+        members.iter().chain(mailboxes.iter().map(|(mailbox, _)| mailbox)).copied().collect();
+    let mut sharers = Vec::new();
+    while let Some((mailbox, address)) = mailboxes.pop() {
+        for Tied { identity, evidence, head } in tied(store, workspace, mailbox, &looked_at)? {
+            let kind = head.identifier.kind;
+            let is_spelling = matches!(evidence, Evidence::Spelling(_) | Evidence::Former(_));
+            if is_spelling && is_address_type(&kind, rules) {
+                if looked_at.insert(identity) {
+                    mailboxes.push((identity, kind));
+                }
+            } else if rules.is_of_person(&kind)
+                && !looked_at.contains(&identity)
+                && !are_parted_by_hand(store, workspace, identity, mailbox, users)?
+            {
+                looked_at.insert(identity);
+                let beside = Some(Beside::User { address: address.clone() });
+                sharers.push(Contributor { identity, kind, row: said(store, workspace, identity)?, beside });
+            }
+        }
+    }
+    Ok(sharers)
+}
+
+/// Whether somebody said by hand that a user is not who has the mailbox.
+fn are_parted_by_hand(
+    store: &dyn Store,
+    workspace: WorkspaceId,
+    user: SourceIdentityId,
+    mailbox: SourceIdentityId,
+    owners: &[SourceIdentityId],
+) -> Result<bool, ReadError> {
+    for owner in owners.iter().chain([&mailbox]) {
+        if are_apart(store, workspace, user, *owner)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// An identity that a piece of evidence ties to another.
+struct Tied {
+    identity: SourceIdentityId,
+    evidence: Evidence,
+    head: IdentityHead,
+}
+
+/// All whom evidence ties to an identity, but for `known`. How much there is of it is bounded where it is kept.
+fn tied(
+    store: &dyn Store,
+    workspace: WorkspaceId,
+    identity: SourceIdentityId,
+    known: &BTreeSet<SourceIdentityId>,
+) -> Result<Vec<Tied>, ReadError> {
+    let mut others = Vec::new();
+    each_row(store, &Key::edges(workspace, identity), |_, value| {
+        let Edge { id, .. } = row::decode(value)?;
+        let other = if id.low == identity { id.high } else { id.low };
+        if !known.contains(&other) {
+            others.push((other, id.evidence));
+        }
+        Ok(())
+    })?;
+    let ids: Vec<SourceIdentityId> = others.iter().map(|(other, _)| *other).collect();
+    let heads = heads(store, workspace, &ids)?;
+    let tied = others.into_iter().filter_map(|(identity, evidence)| {
+        let head = heads.get(&identity)?.clone();
+        Some(Tied { identity, evidence, head })
+    });
+    Ok(tied.collect())
+}
+
+/// Who these identities are, as far as they are there.
+fn heads(
+    store: &dyn Store,
+    workspace: WorkspaceId,
+    ids: &[SourceIdentityId],
+) -> Result<BTreeMap<SourceIdentityId, IdentityHead>, ReadError> {
+    let keys: Vec<Key> = ids.iter().map(|id| Key::person(workspace, *id, PersonRow::Head)).collect();
+    let rows = ids.iter().zip(store.get(&keys)?);
+    let heads = rows.map(|(id, value)| Ok(head(value.as_ref())?.map(|head| (*id, head))));
+    heads.filter_map(Result::transpose).collect()
+}
+
+/// What an identity said.
+fn said(store: &dyn Store, workspace: WorkspaceId, identity: SourceIdentityId) -> Result<ConsentRow, ReadError> {
+    Ok(consent(get_one(store, &facts_key(workspace, identity, 0))?.as_ref()))
+}
+
+fn is_address_type(kind: &str, rules: &IdentityRules) -> bool {
+    rules.types.get(kind).is_some_and(|own| own.shape != Shape::Any)
 }
 
 /// The normal forms of a person's addresses. A spelling and its form are one mailbox, also where neither ties anybody.
@@ -81,14 +185,15 @@ fn forms(
     store: &dyn Store,
     (workspace, realm_key, rules): (WorkspaceId, &[u8; 32], &IdentityRules),
     person: &Person,
-) -> Result<Vec<SourceIdentityId>, ReadError> {
-    let addresses = person.identifiers.iter().filter(|identifier| is_address(identifier, rules));
+) -> Result<Vec<Mailbox>, ReadError> {
+    let addresses = person.identifiers.iter().filter(|identifier| is_address_type(&identifier.kind, rules));
     let forms = addresses.filter_map(|identifier| {
         let normal = rules.judge(identifier).ok()?;
-        (normal != *identifier).then(|| Key::alias(workspace, &alias_digest(realm_key, &normal)))
+        (normal != *identifier).then(|| (Key::alias(workspace, &alias_digest(realm_key, &normal)), normal.kind))
     });
-    let forms: Vec<Key> = forms.collect();
-    store.get(&forms)?.into_iter().flatten().map(|value| row::decode(&value)).collect()
+    let (forms, kinds): (Vec<Key>, Vec<String>) = forms.unzip();
+    let found = store.get(&forms)?.into_iter().zip(kinds);
+    found.filter_map(|(value, kind)| Some(row::decode(&value?).map(|form| (form, kind)))).collect()
 }
 
 fn are_apart(

@@ -20,7 +20,7 @@ fn row(json: &str, time: Timestamp) -> ConsentRow {
 }
 
 fn under(kind: &str, row: ConsentRow) -> Contributor {
-    Contributor { identity: SourceIdentityId([kind.len() as u8; 16]), kind: kind.to_owned(), row }
+    Contributor { identity: SourceIdentityId([kind.len() as u8; 16]), kind: kind.to_owned(), row, beside: None }
 }
 
 /// Whether a message to this person would be refused.
