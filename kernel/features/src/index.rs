@@ -25,6 +25,7 @@ mod texts;
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
 use kith_model::id::AudienceId;
 use kith_model::time::Timestamp;
 use roaring::RoaringBitmap;
@@ -102,7 +103,7 @@ impl IdentifierTypes {
 #[derive(Debug, Clone, Default)]
 pub struct Index {
     population: RoaringBitmap,
-    columns: HashMap<FeatureName, Column>,
+    columns: HashMap<FeatureName, Column, RandomState>,
     names: TraitNames,
     identifier_types: IdentifierTypes,
     /// Stands for traits, and types of identifiers, that nobody has.

@@ -23,6 +23,7 @@ mod state;
 mod states;
 mod tally;
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -220,10 +221,10 @@ impl Leaf {
 
     /// The value at `now` of several states: of a profile's identities and of the chunks that were sealed away. It is the
     /// value of [`Leaf::merge`] of them, which is not made.
-    pub fn value_of(&self, states: &[&LeafState], now: Timestamp, zone: &Zone) -> Value {
+    pub fn value_of<S: Borrow<LeafState>>(&self, states: &[S], now: Timestamp, zone: &Zone) -> Value {
         let span = self.span(now, zone);
-        let entries = || states.iter().flat_map(|state| state.entries_in(&span));
-        let tallies = || states.iter().flat_map(|state| state.tallies_in(&span));
+        let entries = || states.iter().flat_map(|state| state.borrow().entries_in(&span));
+        let tallies = || states.iter().flat_map(|state| state.borrow().tallies_in(&span));
         match self.aggregate {
             Aggregate::List => {
                 let mut ordered: Vec<&Entry> = entries().collect();
@@ -235,6 +236,11 @@ impl Leaf {
                 tally::distinct(tallied.chain(entries().map(|entry| &entry.value)))
             }
             aggregate => {
+                // Of most people one tally is all there is.
+                let mut all = tallies();
+                if let (Some(only), None, None) = (all.next(), all.next(), entries().next()) {
+                    return only.value();
+                }
                 let mut total = Tally::empty(aggregate);
                 tallies().for_each(|tally| total.merge(tally));
                 entries().for_each(|entry| total.add(entry));
@@ -265,8 +271,8 @@ impl Leaf {
     ///
     /// It is the least of theirs. An arrival is that of the earliest coming event; a departure is that of the oldest event
     /// or day, and leaving comes in the order of age, so in both cases the first of all is the first of one of them.
-    pub fn next_change_of(&self, states: &[&LeafState], now: Timestamp, zone: &Zone) -> Option<Timestamp> {
-        states.iter().filter_map(|state| self.next_change_at(state, now, zone)).min()
+    pub fn next_change_of<S: Borrow<LeafState>>(&self, states: &[S], now: Timestamp, zone: &Zone) -> Option<Timestamp> {
+        states.iter().filter_map(|state| self.next_change_at(state.borrow(), now, zone)).min()
     }
 
     /// Whether nothing in the state can count at `now` or later, so that a chunk of it can be dropped.

@@ -8,6 +8,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use crate::event::EventFacts;
 use crate::expression::Expression;
 use crate::leaf::Leaf;
@@ -18,7 +20,9 @@ use crate::value::{Comparison, Value, parse_moment};
 #[derive(Debug, Clone, Default)]
 pub struct Program {
     leaves: BTreeMap<LeafId, Arc<Leaf>>,
-    by_event_name: HashMap<String, Routes>,
+    /// The same, to be asked some times for each event.
+    by_id: HashMap<LeafId, Arc<Leaf>, RandomState>,
+    by_event_name: HashMap<String, Routes, RandomState>,
     of_every_event: Routes,
 }
 
@@ -38,6 +42,7 @@ impl Program {
                 None => program.of_every_event = Routes::of(&leaves),
             }
         }
+        program.by_id = leaves.iter().map(|(id, leaf)| (*id, Arc::clone(leaf))).collect();
         Program { leaves, ..program }
     }
 
@@ -50,7 +55,7 @@ impl Program {
 
     /// The leaf of this id.
     pub fn leaf(&self, id: LeafId) -> Option<&Arc<Leaf>> {
-        self.leaves.get(&id)
+        self.by_id.get(&id)
     }
 
     /// All leaves, by id.
@@ -60,7 +65,7 @@ impl Program {
 }
 
 type Path = Arc<[Arc<str>]>;
-type ByValue = HashMap<Key, Vec<Arc<Leaf>>>;
+type ByValue = HashMap<Key, Vec<Arc<Leaf>>, RandomState>;
 
 /// The ways from the events of one name to leaves.
 #[derive(Debug, Clone, Default)]
@@ -88,7 +93,7 @@ impl Routes {
                 continue;
             };
             let place = *places.entry(demand.path.clone()).or_insert_with(|| {
-                routes.by_value.push((demand.path.clone(), HashMap::new()));
+                routes.by_value.push((demand.path.clone(), ByValue::default()));
                 routes.by_value.len() - 1
             });
             for key in &demand.keys {

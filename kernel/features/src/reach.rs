@@ -7,6 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 
+use foldhash::fast::RandomState;
 use kith_model::time::Timestamp;
 
 use crate::eval::{NoFacts, Scope};
@@ -19,9 +20,9 @@ use crate::zone::Zone;
 /// has the same value after the change as before.
 #[derive(Debug, Clone, Default)]
 pub struct Reach {
-    by_leaf: HashMap<LeafId, LeafReaders>,
+    by_leaf: HashMap<LeafId, LeafReaders, RandomState>,
     /// Readers by what they read, but for leaves.
-    by_feature: HashMap<FeatureName, Vec<u32>>,
+    by_feature: HashMap<FeatureName, Vec<u32>, RandomState>,
 }
 
 /// The readers of one leaf.

@@ -124,9 +124,11 @@ impl ExactSum {
 
     /// The sum as a float, rounded to nearest, ties to even; infinite beyond the range of floats.
     pub(crate) fn rounded(&self) -> f64 {
-        let Some(&last) = self.digits.last() else { return 0.0 };
-        let negative = last < 0;
-        let mut digits: Vec<i64> = self.digits.iter().map(|digit| if negative { -digit } else { *digit }).collect();
+        let low_bit = u32::from(self.offset) * DIGIT_BITS;
+        if self.digits.last().is_none_or(|last| *last >= 0) {
+            return magnitude_to_f64(&self.digits, low_bit);
+        }
+        let mut digits: Vec<i64> = self.digits.iter().map(|digit| -digit).collect();
         let mut carry = 0;
         for digit in &mut digits {
             let sum = *digit + carry;
@@ -134,8 +136,7 @@ impl ExactSum {
             carry = sum >> DIGIT_BITS;
         }
         digits.push(carry);
-        let magnitude = magnitude_to_f64(&digits, u32::from(self.offset) * DIGIT_BITS);
-        if negative { -magnitude } else { magnitude }
+        -magnitude_to_f64(&digits, low_bit)
     }
 
     /// The sum as a whole number, where all terms were whole.
@@ -160,18 +161,22 @@ impl ExactSum {
 /// The float nearest to Σ digits\[i\] · 2^(32 i + `low_bit` − 1074); digits are in 0..2³².
 fn magnitude_to_f64(digits: &[i64], low_bit: u32) -> f64 {
     let Some(top) = digits.iter().rposition(|digit| *digit != 0) else { return 0.0 };
-    let top_bit = top as u32 * DIGIT_BITS + (63 - digits[top].leading_zeros());
-    let bit = |place: u32| (digits[(place / DIGIT_BITS) as usize] >> (place % DIGIT_BITS)) & 1 == 1;
-    // A float holds 53 bits below and including the highest; what is lower decides the rounding.
-    let cut = (top_bit + 1).saturating_sub(53);
-    let mut mantissa = (cut..=top_bit).rev().fold(0_u64, |mantissa, place| (mantissa << 1) | u64::from(bit(place)));
+    // A float holds 53 bits below and including the highest, which three digits always have where there are more; what is
+    // lower decides the rounding.
+    let from = top.saturating_sub(2);
+    let high = digits[from..=top]
+        .iter()
+        .rev()
+        .fold(0_u128, |high, digit| high << DIGIT_BITS | u128::from(digit.cast_unsigned()));
+    let cut = (u128::BITS - high.leading_zeros()).saturating_sub(53);
+    let mut mantissa = (high >> cut) as u64;
     if cut > 0 {
-        let half = bit(cut - 1);
-        let below = (0..cut - 1).any(bit);
-        mantissa += u64::from(half && (below || mantissa & 1 == 1));
+        let half = 1_u128 << (cut - 1);
+        let below = high & (half - 1) != 0 || digits[..from].iter().any(|digit| *digit != 0);
+        mantissa += u64::from(high & half != 0 && (below || mantissa & 1 == 1));
     }
     // Exact: a mantissa of at most 54 bits with at most one carried bit, times a power of two in two exact steps.
-    let exponent = (cut + low_bit) as i32 + LOWEST_EXPONENT;
+    let exponent = (cut + from as u32 * DIGIT_BITS + low_bit) as i32 + LOWEST_EXPONENT;
     scale(mantissa as f64, exponent)
 }
 

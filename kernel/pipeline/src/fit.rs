@@ -3,12 +3,12 @@
 //! A fit is a task of the workers. It waits for the history behind its inputs without a thread, calls the guest on the guests'
 //! threads, and hands what came of it to whoever keeps it. A stop cancels it: it ends within moments and nothing of it is kept.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use kith_features::LeafId;
+use kith_features::LeafSet;
 use kith_model::budget::Exhausted;
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::{Cancellation, Fitted, PluginFault, PluginKind};
@@ -271,7 +271,7 @@ struct Dataset {
     shared: Arc<Shared>,
     workspace: Arc<Workspace>,
     compiled: Arc<Compiled>,
-    complete: Arc<BTreeSet<LeafId>>,
+    complete: Arc<LeafSet>,
     pages: ProfilePages,
     installation: InstallationId,
     now: Timestamp,
@@ -383,7 +383,7 @@ async fn wait_for_inputs(
         let is_ready = {
             let projection = workspace.projection.read();
             let leaves = compiled.plan.model(installation).map(|(_, model)| model.leaves());
-            let is_complete = leaves.is_none_or(|mut leaves| leaves.all(|leaf| projection.complete.contains(&leaf)));
+            let is_complete = leaves.is_none_or(|mut leaves| leaves.all(|leaf| projection.complete.contains(leaf)));
             projection.generation == compiled.generation && is_complete && projection.as_of.position >= head
         };
         if is_ready {

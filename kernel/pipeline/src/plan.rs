@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use kith_features::{Expression, ExpressionError, FeatureName, LeafId, MEANING, Program, Reach, Value, Zone};
+use kith_features::{
+    Expression, ExpressionError, FeatureName, LeafId, LeafState, MEANING, Program, Reach, Value, Zone,
+};
 use kith_model::audience::Audience;
 use kith_model::id::{AudienceId, InstallationId};
 use kith_model::plugin::{ComputeModel, InputSpec};
@@ -278,8 +280,9 @@ fn assemble(
 
 /// Whether a condition may hold for somebody of whom nothing is known.
 fn may_hold_for_nobody(condition: &Expression, program: &Program) -> bool {
-    let nothing =
-        |id: LeafId| program.leaf(id).map_or(Value::Null, |leaf| leaf.value_of(&[], Timestamp(0), &Zone::utc()));
+    let nothing = |id: LeafId| {
+        program.leaf(id).map_or(Value::Null, |leaf| leaf.value_of::<LeafState>(&[], Timestamp(0), &Zone::utc()))
+    };
     condition.reads().uses_now || condition.evaluate(&Nobody, &nothing, Timestamp(0)).is_true()
 }
 

@@ -66,12 +66,12 @@ impl Column {
             Value::Float(number) => &Value::float(*number),
             value => value,
         };
-        // Most updates set what is there already.
-        if matches!(clean, Value::Text(text) if self.texts.has(ordinal, text)) {
+        let is_default = *clean == self.default;
+        if !is_default && self.stored.contains(ordinal) && self.replaced(ordinal, clean) {
             return;
         }
         self.clear(ordinal);
-        if *clean == self.default {
+        if is_default {
             return;
         }
         self.stored.insert(ordinal);
@@ -103,6 +103,19 @@ impl Column {
             Value::List(_) | Value::Map(_) => {
                 self.others.insert(ordinal);
             }
+        }
+    }
+
+    /// Most updates set what is there already, or a number in the place of one: whether it is one of these, and done.
+    fn replaced(&mut self, ordinal: u32, value: &Value) -> bool {
+        match value {
+            Value::Text(text) => self.texts.has(ordinal, text),
+            Value::Bool(truth) => self.bools[usize::from(*truth)].contains(ordinal),
+            Value::Int(number) => self.ints.replace(ordinal, int_key(*number)),
+            Value::Float(number) => self.floats.replace(ordinal, float_key(*number)),
+            Value::Time(time) => self.times.replace(ordinal, int_key(time.0)),
+            Value::Duration(length) => self.durations.replace(ordinal, int_key(*length)),
+            Value::Unknown | Value::Null | Value::List(_) | Value::Map(_) => false,
         }
     }
 

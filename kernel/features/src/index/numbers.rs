@@ -1,7 +1,7 @@
 //! Ordered numbers by ordinal: range queries over a column of 64-bit keys.
 //!
-//! Blocks of 65,536 ordinals, like those of a roaring bitmap: sorted pairs while a block holds few, a plain array once it
-//! holds many. A bit-sliced index was the other choice. Over f64 keys it needs up to 64 slices, so it is no smaller than the
+//! Blocks of 65,536 ordinals, like those of a roaring bitmap: runs of sorted pairs while a block holds few, a plain array once
+//! it holds many. A bit-sliced index was the other choice. Over f64 keys it needs up to 64 slices, so it is no smaller than the
 //! array, touches every slice for each comparison and takes a bit flip per slice for each update; the array takes one
 //! store, and one pass in the order of memory.
 
@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 
 use roaring::RoaringBitmap;
 
-/// Above this many entries a block becomes an array (512 KiB). Below it, an insertion moves 10 bytes for each entry after
-/// the new one, at most 80 KiB.
+/// Above this many entries a block becomes an array (512 KiB).
 const MAX_SORTED: usize = 8_192;
+/// Entries of a run of sorted pairs: an insertion moves at most so many, 10 bytes each.
+const MAX_RUN: usize = 256;
 const BLOCK: usize = 1 << 16;
 const WORDS: usize = BLOCK / 64;
 
@@ -38,8 +39,23 @@ pub(super) struct Numbers {
 
 #[derive(Debug, Clone)]
 enum Block {
-    Sorted { places: Vec<u16>, keys: Vec<u64> },
+    Sorted(Runs),
     Array { present: Box<[u64]>, keys: Box<[u64]>, len: usize },
+}
+
+/// Sorted pairs of place and key, in runs.
+#[derive(Debug, Clone, Default)]
+struct Runs {
+    /// Ascending; none is empty.
+    runs: Vec<Run>,
+    len: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Run {
+    first: u16,
+    places: Vec<u16>,
+    keys: Vec<u64>,
 }
 
 impl Numbers {
@@ -50,8 +66,15 @@ impl Numbers {
 
     pub(super) fn set(&mut self, ordinal: u32, key: u64) {
         let (block, place) = split(ordinal);
-        let block = self.blocks.entry(block).or_insert_with(|| Block::Sorted { places: Vec::new(), keys: Vec::new() });
+        let block = self.blocks.entry(block).or_insert_with(|| Block::Sorted(Runs::default()));
         self.len += u64::from(block.set(place, key));
+    }
+
+    /// Put another key in the place of the one that the ordinal has; whether it has one.
+    pub(super) fn replace(&mut self, ordinal: u32, key: u64) -> bool {
+        let (block, place) = split(ordinal);
+        let held = self.blocks.get_mut(&block).and_then(|block| block.key_mut(place));
+        held.map(|held| *held = key).is_some()
     }
 
     pub(super) fn clear(&mut self, ordinal: u32) {
@@ -129,17 +152,75 @@ fn split(ordinal: u32) -> (u16, u16) {
     ((ordinal >> 16) as u16, (ordinal & 0xffff) as u16)
 }
 
+impl Runs {
+    /// The run that the place is in or would be put into, where there is one.
+    fn run_of(&self, place: u16) -> Option<usize> {
+        let after = self.runs.partition_point(|run| run.first <= place);
+        (!self.runs.is_empty()).then(|| after.saturating_sub(1))
+    }
+
+    fn find(&self, place: u16) -> Option<(usize, usize)> {
+        let run = self.run_of(place)?;
+        self.runs[run].places.binary_search(&place).ok().map(|index| (run, index))
+    }
+
+    /// Returns whether the place was empty.
+    fn set(&mut self, place: u16, key: u64) -> bool {
+        let Some(number) = self.run_of(place) else {
+            self.runs.push(Run { first: place, places: vec![place], keys: vec![key] });
+            self.len = 1;
+            return true;
+        };
+        let run = &mut self.runs[number];
+        match run.places.binary_search(&place) {
+            Ok(index) => {
+                run.keys[index] = key;
+                return false;
+            }
+            Err(index) => {
+                run.places.insert(index, place);
+                run.keys.insert(index, key);
+                run.first = run.places[0];
+            }
+        }
+        self.len += 1;
+        if run.places.len() > MAX_RUN {
+            let (places, keys) = (run.places.split_off(MAX_RUN / 2), run.keys.split_off(MAX_RUN / 2));
+            self.runs.insert(number + 1, Run { first: places[0], places, keys });
+        }
+        true
+    }
+
+    /// Returns whether there was a key.
+    fn clear(&mut self, place: u16) -> bool {
+        let Some((number, index)) = self.find(place) else { return false };
+        let run = &mut self.runs[number];
+        run.places.remove(index);
+        run.keys.remove(index);
+        match run.places.first() {
+            Some(first) => run.first = *first,
+            None => drop(self.runs.remove(number)),
+        }
+        self.len -= 1;
+        true
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (u16, u64)> {
+        self.runs.iter().flat_map(|run| run.places.iter().copied().zip(run.keys.iter().copied()))
+    }
+}
+
 impl Block {
     fn len(&self) -> usize {
         match self {
-            Block::Sorted { places, .. } => places.len(),
+            Block::Sorted(runs) => runs.len,
             Block::Array { len, .. } => *len,
         }
     }
 
     fn get(&self, place: u16) -> Option<u64> {
         match self {
-            Block::Sorted { places, keys } => places.binary_search(&place).ok().map(|index| keys[index]),
+            Block::Sorted(runs) => runs.find(place).map(|(run, index)| runs.runs[run].keys[index]),
             Block::Array { present, keys, .. } => {
                 let place = usize::from(place);
                 (present[place / 64] >> (place % 64) & 1 == 1).then(|| keys[place])
@@ -147,23 +228,26 @@ impl Block {
         }
     }
 
+    fn key_mut(&mut self, place: u16) -> Option<&mut u64> {
+        match self {
+            Block::Sorted(runs) => runs.find(place).map(|(run, index)| &mut runs.runs[run].keys[index]),
+            Block::Array { present, keys, .. } => {
+                let place = usize::from(place);
+                (present[place / 64] >> (place % 64) & 1 == 1).then(|| &mut keys[place])
+            }
+        }
+    }
+
     /// Returns whether the place was empty.
     fn set(&mut self, place: u16, key: u64) -> bool {
         match self {
-            Block::Sorted { places, keys } => match places.binary_search(&place) {
-                Ok(index) => {
-                    keys[index] = key;
-                    false
+            Block::Sorted(runs) => {
+                let is_new = runs.set(place, key);
+                if runs.len > MAX_SORTED {
+                    *self = Block::array(runs);
                 }
-                Err(index) => {
-                    places.insert(index, place);
-                    keys.insert(index, key);
-                    if places.len() > MAX_SORTED {
-                        *self = Block::array(places, keys);
-                    }
-                    true
-                }
-            },
+                is_new
+            }
             Block::Array { present, keys, len } => {
                 let place = usize::from(place);
                 let (word, bit) = (&mut present[place / 64], 1 << (place % 64));
@@ -179,14 +263,7 @@ impl Block {
     /// Returns whether there was a key.
     fn clear(&mut self, place: u16) -> bool {
         match self {
-            Block::Sorted { places, keys } => match places.binary_search(&place) {
-                Ok(index) => {
-                    places.remove(index);
-                    keys.remove(index);
-                    true
-                }
-                Err(_) => false,
-            },
+            Block::Sorted(runs) => runs.clear(place),
             // An array stays one: who was many will be many again.
             Block::Array { present, len, .. } => {
                 let place = usize::from(place);
@@ -199,22 +276,22 @@ impl Block {
         }
     }
 
-    fn array(places: &[u16], keys: &[u64]) -> Block {
+    fn array(runs: &Runs) -> Block {
         let mut present = vec![0; WORDS].into_boxed_slice();
         let mut array = vec![0; BLOCK].into_boxed_slice();
-        for (place, key) in places.iter().zip(keys) {
-            let place = usize::from(*place);
+        for (place, key) in runs.pairs() {
+            let place = usize::from(place);
             present[place / 64] |= 1 << (place % 64);
-            array[place] = *key;
+            array[place] = key;
         }
-        Block::Array { present, keys: array, len: places.len() }
+        Block::Array { present, keys: array, len: runs.len }
     }
 
     fn select(&self, range: KeyRange, base: u32) -> RoaringBitmap {
         match self {
-            Block::Sorted { places, keys } => {
-                let found = places.iter().zip(keys).filter(|(_, key)| range.holds(**key));
-                found.map(|(place, _)| base | u32::from(*place)).collect()
+            Block::Sorted(runs) => {
+                let found = runs.pairs().filter(|(_, key)| range.holds(*key));
+                found.map(|(place, _)| base | u32::from(place)).collect()
             }
             Block::Array { present, keys, .. } => {
                 let words = keys.chunks_exact(64).zip(present).map(|(keys, present)| matching(keys, range) & present);
@@ -226,7 +303,10 @@ impl Block {
 
     fn count(&self, range: KeyRange) -> u64 {
         match self {
-            Block::Sorted { keys, .. } => keys.iter().filter(|key| range.holds(**key)).count() as u64,
+            Block::Sorted(runs) => {
+                let of_run = |run: &Run| run.keys.iter().filter(|key| range.holds(**key)).count();
+                runs.runs.iter().map(of_run).sum::<usize>() as u64
+            }
             Block::Array { present, keys, .. } => {
                 let words = keys.chunks_exact(64).zip(present).map(|(keys, present)| matching(keys, range) & present);
                 words.map(|word| u64::from(word.count_ones())).sum()
@@ -260,15 +340,16 @@ mod tests {
             if step % 7 == 0 {
                 numbers.clear(ordinal);
                 plain.remove(&ordinal);
+            } else if step % 11 == 0 {
+                let held = plain.get_mut(&ordinal).map(|held| *held = key);
+                assert_eq!(numbers.replace(ordinal, key), held.is_some());
             } else {
                 numbers.set(ordinal, key);
                 plain.insert(ordinal, key);
             }
         }
         assert_eq!(numbers.len(), plain.len() as u64);
-        assert!(
-            matches!(numbers.blocks[&0], Block::Array { .. }) && matches!(numbers.blocks[&1], Block::Sorted { .. })
-        );
+        assert!(matches!(numbers.blocks[&0], Block::Array { .. }) && matches!(numbers.blocks[&1], Block::Sorted(_)));
         let few: RoaringBitmap = (0..400_000).step_by(97).collect();
         let many: RoaringBitmap = (1_000..300_000).collect();
         for (first, last) in [(0, u64::MAX), (100, 199), (500, 500), (999, 999), (1_000, u64::MAX)] {

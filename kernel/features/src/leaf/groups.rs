@@ -112,6 +112,11 @@ impl LeafGroups {
         self.group(leaf.group()).map_or(0..0, |states| states.sealed(leaf))
     }
 
+    /// Whether any leaf has sealed chunks.
+    pub fn has_sealed(&self) -> bool {
+        self.0.iter().any(|(_, states)| states.has_sealed())
+    }
+
     /// The leaves that have sealed chunks, ascending.
     pub fn sealed_ids(&self) -> impl Iterator<Item = LeafId> {
         let groups = self.0.iter().filter(|(_, states)| states.has_sealed());

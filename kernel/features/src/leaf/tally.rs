@@ -96,14 +96,17 @@ impl Tally {
         }
     }
 
-    pub(super) fn value(self) -> Value {
+    pub(super) fn value(&self) -> Value {
         match self {
-            Tally::Count(count) => Value::Int(i64::try_from(count).unwrap_or(i64::MAX)),
+            Tally::Count(count) => Value::Int(i64::try_from(*count).unwrap_or(i64::MAX)),
             Tally::Sum(sum) => sum.value(),
-            Tally::Mean(sum, numbers) => mean(&sum, numbers),
-            Tally::Least(value) | Tally::Greatest(value) => value.unwrap_or_default(),
-            Tally::First(entry) | Tally::Last(entry) => entry.map(|entry| entry.value).unwrap_or_default(),
-            Tally::Distinct(mut values) => {
+            Tally::Mean(sum, numbers) => mean(sum, *numbers),
+            Tally::Least(value) | Tally::Greatest(value) => value.clone().unwrap_or_default(),
+            Tally::First(entry) | Tally::Last(entry) => {
+                entry.as_ref().map(|entry| entry.value.clone()).unwrap_or_default()
+            }
+            Tally::Distinct(values) => {
+                let mut values = values.clone();
                 deduplicate(&mut values);
                 Value::List(values)
             }

@@ -1,9 +1,8 @@
 //! A channel's declared inputs, computed for the person that a message goes to.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kith_features::{Expression, LeafId, Value};
+use kith_features::{Expression, LeafSet, Value};
 use kith_model::id::{ProfileId, WorkspaceId};
 use kith_model::plugin::InputSpec;
 use kith_model::table::ColumnType;
@@ -49,9 +48,9 @@ pub(super) fn are_complete(shared: &Shared, workspace: WorkspaceId, installed: &
     channel.is_some_and(|channel| has_history(channel, &complete))
 }
 
-fn has_history(channel: &ChannelPlan, complete: &BTreeSet<LeafId>) -> bool {
+fn has_history(channel: &ChannelPlan, complete: &LeafSet) -> bool {
     let leaves = channel.inputs.iter().flat_map(|(_, input)| input.leaves());
-    leaves.map(|leaf| leaf.id()).all(|leaf| complete.contains(&leaf))
+    leaves.map(|leaf| leaf.id()).all(|leaf| complete.contains(leaf))
 }
 
 /// The inputs of `installed` for a person.

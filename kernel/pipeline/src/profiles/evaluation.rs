@@ -3,10 +3,10 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kith_features::{Expression, Facts, FeatureName, Leaf, LeafId, LeafState, UnreadableState, Value, Zone};
+use kith_features::{Expression, Facts, FeatureName, Leaf, LeafId, LeafSet, LeafState, UnreadableState, Value, Zone};
 use kith_model::consent::fold;
 use kith_model::profile::TraitValue;
 use kith_model::time::Timestamp;
@@ -21,7 +21,7 @@ pub(crate) struct Evaluation<'a> {
     pub plan: &'a Plan,
     pub zone: &'a Zone,
     /// Leaves whose history has been read for everybody; the others are unknown.
-    pub complete: &'a BTreeSet<LeafId>,
+    pub complete: &'a LeafSet,
     pub now: Timestamp,
 }
 
@@ -41,6 +41,16 @@ impl<'a> Profile<'a> {
             "the first member names the profile"
         );
         Profile { people, view, values: RefCell::default() }
+    }
+
+    /// The same profile with values of leaves that are known of it at the same moment.
+    pub(crate) fn knowing(self, values: BTreeMap<LeafId, Value>) -> Profile<'a> {
+        Profile { values: RefCell::new(values), ..self }
+    }
+
+    /// The values of leaves that were asked for, for [`Profile::knowing`].
+    pub(crate) fn known(self) -> BTreeMap<LeafId, Value> {
+        self.values.into_inner()
     }
 
     /// The member that names the profile.
@@ -83,7 +93,7 @@ impl<'a> Profile<'a> {
             return value.clone();
         }
         let value = match self.view.plan.program.leaf(id) {
-            Some(leaf) if self.view.complete.contains(&id) => self.value_so_far(leaf),
+            Some(leaf) if self.view.complete.contains(id) => self.value_so_far(leaf),
             _ => Value::Unknown,
         };
         self.values.borrow_mut().insert(id, value.clone());
@@ -93,9 +103,8 @@ impl<'a> Profile<'a> {
     /// The value of a leaf of the events that it has taken in, whether its history has been read to the end or not; unknown
     /// where its state cannot be read.
     pub(crate) fn value_so_far(&self, leaf: &Leaf) -> Value {
-        let value = self.leaf_states(leaf.id()).map(|states| {
-            leaf.value_of(&states.iter().map(AsRef::as_ref).collect::<Vec<_>>(), self.view.now, self.view.zone)
-        });
+        let states = self.leaf_states(leaf.id());
+        let value = states.map(|states| leaf.value_of(&states, self.view.now, self.view.zone));
         value.unwrap_or_else(|error| {
             tracing::error!(profile = %self.root().id, %error, "a leaf's value is unknown");
             Value::Unknown
@@ -107,9 +116,8 @@ impl<'a> Profile<'a> {
     pub(crate) fn look_at(&self, leaf: &Leaf) -> (Value, Option<Timestamp>) {
         let (now, zone) = (self.view.now, self.view.zone);
         let Ok(states) = self.leaf_states(leaf.id()) else { return (self.value_so_far(leaf), None) };
-        let states: Vec<&LeafState> = states.iter().map(AsRef::as_ref).collect();
         let value = leaf.value_of(&states, now, zone);
-        if self.view.complete.contains(&leaf.id()) {
+        if self.view.complete.contains(leaf.id()) {
             self.values.borrow_mut().insert(leaf.id(), value.clone());
         }
         (value, leaf.next_change_of(&states, now, zone))

@@ -46,6 +46,11 @@ impl Person {
         self.derived.iter().flat_map(|derived| derived.leaves.sealed_ids()).collect()
     }
 
+    /// Whether any leaf has sealed parts.
+    pub(crate) fn has_sealed_leaves(&self) -> bool {
+        self.derived.as_ref().is_some_and(|derived| derived.leaves.has_sealed())
+    }
+
     /// The members of the profile that it names; empty where it names none.
     pub(crate) fn members(&self) -> Vec<SourceIdentityId> {
         self.derived.as_ref().map_or_else(|| vec![self.id], |derived| derived.members_of(self.id))

@@ -62,7 +62,7 @@ fn is_current(shared: &Shared, workspace: &Workspace, as_of: Cursor) -> bool {
 
 /// What the index says of a condition, if it has a column for all that it reads and none of them is still being filled.
 pub(super) fn in_index(projection: &Projection, condition: &Expression) -> Option<Counted> {
-    let is_complete = condition.reads().leaves.iter().all(|leaf| projection.complete.contains(leaf));
+    let is_complete = condition.reads().leaves.iter().all(|leaf| projection.complete.contains(*leaf));
     if is_complete { projection.index.count(condition, projection.as_of.time) } else { None }
 }
 
@@ -119,7 +119,7 @@ fn by_people(
     };
     let view = Evaluation { plan: &compiled.plan, zone: &compiled.setup.zone, complete: &complete, now: as_of.time };
     let wanted: &[LeafId] = &expression.reads().leaves;
-    let is_kept = wanted.iter().all(|leaf| complete.contains(leaf) && compiled.plan.program.leaf(*leaf).is_some());
+    let is_kept = wanted.iter().all(|leaf| complete.contains(*leaf) && compiled.plan.program.leaf(*leaf).is_some());
     let (mut counted, mut population) = (Counted::default(), 0);
     let mut look = |mut people: Vec<Person>| -> Result<ControlFlow<TurnError>, ReadError> {
         if let Err(ended) = turn.go_on() {

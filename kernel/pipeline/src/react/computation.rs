@@ -79,11 +79,11 @@ fn look_at_leaf(profile: &Profile<'_>, id: LeafId, before: &Value, survey: &mut 
     let (after, next_change) = profile.look_at(leaf);
     // Time has changed it before the event did: what it was when somebody last looked is not what it was a moment ago, and the
     // timer that would tell is replaced here.
-    let timers = profile.root().derived.as_ref().map(|derived| derived.timers());
-    let is_due = timers.and_then(|timers| timers.get(&Waker::Leaf(id))).is_some_and(|due| *due <= profile.view.now);
+    let timer = profile.root().derived.as_ref().and_then(|derived| derived.timer(Waker::Leaf(id)));
+    let is_due = timer.is_some_and(|due| due <= profile.view.now);
     let before = if is_due { &Value::Unknown } else { before };
     survey.timers.push((Waker::Leaf(id), next_change));
-    if !profile.view.complete.contains(&id) {
+    if !profile.view.complete.contains(id) {
         // Its column is filled while its history is read; nobody is told before that has come to its end.
         survey.values.push((FeatureName::Leaf(id), after));
         return;
@@ -132,7 +132,7 @@ pub(crate) fn need(model: &ModelPlan, profile: &Profile<'_>, touch: &Touch, toda
     if profile.objects() {
         return Need::Nothing;
     }
-    if model.leaves().any(|leaf| !profile.view.complete.contains(&leaf)) {
+    if model.leaves().any(|leaf| !profile.view.complete.contains(leaf)) {
         // A sweep comes when the history behind its inputs has been read.
         return Need::Nothing;
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kith_features::{EventFacts, FeatureName, LeafId, Value};
+use kith_features::{EventFacts, FeatureName, Leaf, LeafId, Value};
 use kith_model::audience::{Cause, Membership};
 use kith_model::change::{Change, Identified, Superseded};
 use kith_model::consent::{is_consent, speaks_of_profiling};
@@ -20,6 +20,7 @@ use crate::profiles::evaluation::Profile;
 use crate::profiles::facts::{FactsRow, read_facts_row, record_event};
 use crate::profiles::person::Person;
 use crate::rows::derived::Waker;
+use crate::shared::Compiled;
 
 /// The profile that each identity was in, and its memberships.
 type Held = BTreeMap<SourceIdentityId, (ProfileId, BTreeMap<AudienceId, Membership>)>;
@@ -195,34 +196,64 @@ impl Reactor {
         let facts = EventFacts::new(event, source);
         let (zone, now) = (&compiled.setup.zone, self.now());
         let identity = event.identity;
-        let person_key = super::readiness::key_of(identity, self.workspace.id);
-        let mut event_key = Key::event(self.workspace.id, identity, event.time).as_bytes().to_vec();
-        event_key.extend_from_slice(&position.0.to_be_bytes());
-        for leaf in compiled.plan.program.leaves_for(&facts) {
-            let id = leaf.id();
-            if !self.readiness.takes(id, person_key.as_bytes(), &event_key) {
-                continue;
-            }
-            for member in members {
+        let leaves = self.taking(&compiled, &facts, position, event);
+        if leaves.is_empty() {
+            return Ok(());
+        }
+        for member in members {
+            for leaf in &leaves {
                 self.identities.load_sealed(*member, leaf, now, zone)?;
             }
-            self.identities.open_leaf(identity, id);
-            // The earliest value before counts, and a later one is not worth computing: over a list of many entries it costs as
-            // much as all of them.
-            let is_known = self.pass.touched.get(&profile).is_some_and(|touch| touch.leaves.contains_key(&id));
-            let before = if is_known || !self.readiness.complete.contains(&id) {
-                Value::Unknown
-            } else {
-                let people = self.identities.people(members);
-                Profile::new(people, Reactor::view(&compiled, &self.readiness, now)).value_so_far(leaf)
-            };
-            if self.identities.apply(identity, leaf, &facts, now, zone)?
-                && let Some(touch) = self.pass.touched.get_mut(&profile)
+        }
+        self.identities.open_leaves(identity, &leaves);
+        let before = self.values_before(&compiled, &leaves, profile, members);
+        let have_changed = self.identities.apply(identity, &leaves, &facts, now, zone)?;
+        if let Some(touch) = self.pass.touched.get_mut(&profile) {
+            for ((leaf, before), _) in
+                leaves.iter().zip(before).zip(have_changed).filter(|(_, has_changed)| *has_changed)
             {
-                touch.leaf(id, || before);
+                touch.leaf(leaf.id(), || before);
             }
         }
         Ok(())
+    }
+
+    /// The leaves that the event feeds and that no walk over histories will bring it to.
+    fn taking<'p>(
+        &self,
+        compiled: &'p Compiled,
+        facts: &'p EventFacts<'_>,
+        position: Position,
+        event: &Event,
+    ) -> Vec<&'p Arc<Leaf>> {
+        let fed = compiled.plan.program.leaves_for(facts);
+        if self.readiness.backfills.is_empty() {
+            return fed.filter(|leaf| self.readiness.complete.contains(leaf.id())).collect();
+        }
+        let person_key = super::readiness::key_of(event.identity, self.workspace.id);
+        let mut event_key = Key::event(self.workspace.id, event.identity, event.time).as_bytes().to_vec();
+        event_key.extend_from_slice(&position.0.to_be_bytes());
+        fed.filter(|leaf| self.readiness.takes(leaf.id(), person_key.as_bytes(), &event_key)).collect()
+    }
+
+    /// The values of leaves before an event. The earliest before a pass counts, and a later one is not worth computing: over a
+    /// list of many entries it costs as much as all of them.
+    fn values_before(
+        &self,
+        compiled: &Compiled,
+        leaves: &[&Arc<Leaf>],
+        profile: ProfileId,
+        members: &[SourceIdentityId],
+    ) -> Vec<Value> {
+        let touch = self.pass.touched.get(&profile);
+        let is_known = |leaf: &Leaf| touch.is_some_and(|touch| touch.leaves.contains_key(&leaf.id()));
+        let view = Reactor::view(compiled, &self.readiness, self.now());
+        let profile = Profile::new(self.identities.people(members), view);
+        let value = |leaf: &&Arc<Leaf>| {
+            let is_wanted = !is_known(leaf) && view.complete.contains(leaf.id());
+            if is_wanted { profile.value_so_far(leaf) } else { Value::Unknown }
+        };
+        leaves.iter().map(value).collect()
     }
 
     /// Profiles were merged or parted. Memberships belong to people: whoever was in an audience as a part of something stays
@@ -307,7 +338,7 @@ impl Reactor {
         derived.members.clear();
         derived.outputs.clear();
         derived.memberships.clear();
-        let wakers: Vec<Waker> = derived.timers().keys().copied().collect();
+        let wakers: Vec<Waker> = derived.timers().map(|(waker, _)| waker).collect();
         for waker in wakers {
             derived.set_timer(waker, None);
         }
@@ -444,8 +475,7 @@ impl Reactor {
         if derived.timer_row == Some(due) {
             derived.timer_row = None;
         }
-        let woken: BTreeSet<_> =
-            derived.timers().iter().filter(|(_, due)| **due <= now).map(|(waker, _)| *waker).collect();
+        let woken: BTreeSet<_> = derived.timers().filter(|(_, due)| *due <= now).map(|(waker, _)| waker).collect();
         for waker in &woken {
             derived.set_timer(*waker, None);
         }

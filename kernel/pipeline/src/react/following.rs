@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kith_features::FeatureName;
+use kith_features::{FeatureName, LeafId, Value};
 use kith_model::audience::{Action, Cause, Membership, ReEntry, Reach};
 use kith_model::change::Movement;
 use kith_model::id::{InstallationId, ProfileId, SourceIdentityId};
@@ -20,6 +20,7 @@ use super::reactor::{PassError, Reactor};
 use super::touch::{Acquaintance, Touch};
 use crate::plan::{Task, feature};
 use crate::profiles::evaluation::Profile;
+use crate::profiles::person::Person;
 use crate::rows::derived::{Entries, EntryMark, Freshness, Track, Waker};
 use crate::shared::Compiled;
 
@@ -29,6 +30,8 @@ struct Work {
     members: Vec<SourceIdentityId>,
     touch: Touch,
     survey: Survey,
+    /// What the survey has computed of leaves.
+    leaf_values: BTreeMap<LeafId, Value>,
 }
 
 impl Reactor {
@@ -67,12 +70,14 @@ impl Reactor {
         self.load_sealed_of(&compiled, &members, &touch)?;
         let people = self.identities.people(&members);
         let view = Reactor::view(&compiled, &self.readiness, self.now());
-        let survey = computation::survey(&Profile::new(people, view), &touch);
+        let surveyed = Profile::new(people, view);
+        let survey = computation::survey(&surveyed, &touch);
+        let leaf_values = surveyed.known();
         if touch.acquaintance == Acquaintance::New {
             // The row says from here on that the person is known.
             self.identities.derived_mut(profile.0);
         }
-        Ok(Some(Work { profile, members, touch, survey }))
+        Ok(Some(Work { profile, members, touch, survey, leaf_values }))
     }
 
     /// What models said of a person who objects to profiling is taken back; the features that are null since.
@@ -112,22 +117,21 @@ impl Reactor {
         members: &[SourceIdentityId],
         touch: &Touch,
     ) -> Result<(), ReadError> {
+        let is_any_sealed = |id: &SourceIdentityId| self.identities.person(*id).is_some_and(Person::has_sealed_leaves);
+        if !members.iter().any(is_any_sealed) {
+            return Ok(());
+        }
         let mut wanted: BTreeSet<_> = touch.leaves.keys().copied().collect();
         wanted.extend(touch.wakers.iter().filter_map(|waker| match waker {
             Waker::Leaf(leaf) => Some(*leaf),
             Waker::Audience(_) | Waker::Model(_) => None,
         }));
-        let is_any_sealed = |id: &SourceIdentityId| {
-            self.identities.person(*id).is_some_and(|person| !person.sealed_leaves().is_empty())
-        };
-        if members.iter().any(is_any_sealed) {
-            // What expressions will read is known only when they are evaluated; a person with sealed leaves has few of them.
-            wanted.extend(leaves_of(&self.features_of(members)));
-            let now = self.now();
-            for leaf in wanted.iter().filter_map(|leaf| compiled.plan.program.leaf(*leaf)) {
-                for member in members {
-                    self.identities.load_sealed(*member, leaf, now, &compiled.setup.zone)?;
-                }
+        // What expressions will read is known only when they are evaluated; a person with sealed leaves has few of them.
+        wanted.extend(leaves_of(&self.features_of(members)));
+        let now = self.now();
+        for leaf in wanted.iter().filter_map(|leaf| compiled.plan.program.leaf(*leaf)) {
+            for member in members {
+                self.identities.load_sealed(*member, leaf, now, &compiled.setup.zone)?;
             }
         }
         Ok(())
@@ -268,7 +272,8 @@ impl Reactor {
         let now = self.now();
         let (mut decisions, timers, ordinal) = {
             let people = self.identities.people(&work.members);
-            let profile = Profile::new(people, Reactor::view(&compiled, &self.readiness, now));
+            let view = Reactor::view(&compiled, &self.readiness, now);
+            let profile = Profile::new(people, view).knowing(std::mem::take(&mut work.leaf_values));
             let (decisions, timers) =
                 computation::decide(&profile, &work.survey.audiences, &work.touch, &self.readiness);
             (decisions, timers, profile.root().ordinal)
@@ -283,7 +288,7 @@ impl Reactor {
         for decision in decisions {
             self.carry_out(&work, &compiled, &decision)?;
             if let Some(movement) = decision.movement {
-                let value = kith_features::Value::Bool(movement == Movement::Entered);
+                let value = Value::Bool(movement == Movement::Entered);
                 work.survey.values.push((FeatureName::Audience(decision.audience), value));
             }
         }
@@ -302,7 +307,7 @@ impl Reactor {
     fn show_memberships(&self, work: &mut Work) {
         let derived = self.identities.person(work.profile.0).and_then(|root| root.derived.as_ref());
         let held = derived.iter().flat_map(|derived| derived.memberships.keys());
-        let shown = held.map(|audience| (FeatureName::Audience(*audience), kith_features::Value::Bool(true)));
+        let shown = held.map(|audience| (FeatureName::Audience(*audience), Value::Bool(true)));
         work.survey.values.extend(shown);
     }
 

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use kith_features::{EventFacts, Leaf, LeafId, LeafState, SealedChunk, UnreadableState, Zone};
 use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::time::Timestamp;
@@ -47,8 +48,8 @@ fn unreadable(id: SourceIdentityId, error: &UnreadableState) -> ReadError {
 pub(crate) struct Identities {
     store: Arc<dyn Store>,
     workspace: WorkspaceId,
-    durable: Cache<SourceIdentityId, Box<Person>, ByBytes>,
-    pass: HashMap<SourceIdentityId, Edit>,
+    durable: Cache<SourceIdentityId, Box<Person>, ByBytes, RandomState>,
+    pass: HashMap<SourceIdentityId, Edit, RandomState>,
     /// Bytes of the rows that the pass has taken in hand.
     pass_bytes: usize,
 }
@@ -61,12 +62,10 @@ impl Identities {
         let items = usize::try_from(cache_bytes / TYPICAL_BYTES).unwrap_or(usize::MAX);
         let options = OptionsBuilder::new().estimated_items_capacity(items).weight_capacity(cache_bytes).build();
         let durable = match options {
-            Ok(options) => {
-                Cache::with_options(options, ByBytes, quick_cache::DefaultHashBuilder::default(), Default::default())
-            }
-            Err(_) => Cache::with_weighter(items, cache_bytes, ByBytes),
+            Ok(options) => Cache::with_options(options, ByBytes, RandomState::default(), Default::default()),
+            Err(_) => Cache::with(items, cache_bytes, ByBytes, RandomState::default(), Default::default()),
         };
-        Identities { store, workspace, durable, pass: HashMap::new(), pass_bytes: 0 }
+        Identities { store, workspace, durable, pass: HashMap::default(), pass_bytes: 0 }
     }
 
     /// Take an identity in hand; whether there is one.
@@ -127,35 +126,36 @@ impl Identities {
         self.pass.get_mut(&id).map(|edit| &mut *edit.person)
     }
 
-    /// Read the state of a leaf of an identity in hand and keep it, for who is going to change it. One that cannot be read is
+    /// Read the states of leaves of an identity in hand and keep them, for who is going to change them. One that cannot be read is
     /// found so by who does.
-    pub(crate) fn open_leaf(&mut self, id: SourceIdentityId, leaf: LeafId) {
+    pub(crate) fn open_leaves(&mut self, id: SourceIdentityId, leaves: &[&Arc<Leaf>]) {
         let derived = self.pass.get_mut(&id).and_then(|edit| edit.person.derived.as_mut());
         if let Some(derived) = derived {
-            derived.leaves.open(leaf);
+            leaves.iter().for_each(|leaf| derived.leaves.open(leaf.id()));
         }
     }
 
-    /// Take an event into a leaf of an identity in hand; whether that changed it. Only then its row is written.
+    /// Take an event into leaves of an identity in hand; whether that changed each. Only then its row is written.
     pub(crate) fn apply(
         &mut self,
         id: SourceIdentityId,
-        leaf: &Leaf,
+        leaves: &[&Arc<Leaf>],
         facts: &EventFacts<'_>,
         now: Timestamp,
         zone: &Zone,
-    ) -> Result<bool, ReadError> {
-        let Some(edit) = self.pass.get_mut(&id) else { return Ok(false) };
+    ) -> Result<Vec<bool>, ReadError> {
+        let Some(edit) = self.pass.get_mut(&id) else { return Ok(vec![false; leaves.len()]) };
         let is_new = edit.person.derived.is_none();
-        let leaves = &mut edit.person.derived.get_or_insert_default().leaves;
-        let has_changed = leaves.apply(leaf, facts, now, zone).map_err(|error| unreadable(id, &error))?;
-        match (is_new, has_changed) {
+        let states = &mut edit.person.derived.get_or_insert_default().leaves;
+        let applied = leaves.iter().map(|leaf| states.apply(leaf, facts, now, zone));
+        let have_changed: Vec<bool> = applied.collect::<Result<_, _>>().map_err(|error| unreadable(id, &error))?;
+        match (is_new, have_changed.contains(&true)) {
             // The row that says that there are leaves.
             (true, true) => edit.is_dirty = true,
             (true, false) => edit.person.derived = None,
             (false, _) => {}
         }
-        Ok(has_changed)
+        Ok(have_changed)
     }
 
     /// Set when wakers of an identity in hand are to be woken, and which timer row stands for the earliest; the row before
@@ -170,15 +170,15 @@ impl Identities {
         let before = derived.timer_row;
         let mut earliest = before;
         for (waker, at) in timers {
-            let held = derived.timers().get(waker).copied();
+            let held = derived.set_timer(*waker, *at);
             if held != *at {
-                edit.is_dirty |= derived.set_timer(*waker, *at);
+                edit.is_dirty |= !matches!(waker, Waker::Leaf(_));
                 // The earliest may have been this one.
                 earliest = if held == before { None } else { earliest.min(at.or(earliest)) };
             }
         }
         if earliest.is_none() {
-            earliest = derived.timers().values().min().copied();
+            earliest = derived.earliest_timer();
         }
         let now = earliest;
         derived.timer_row = now;
@@ -337,7 +337,7 @@ mod tests {
             };
             assert!(identities.load(id).unwrap());
             let facts = EventFacts::new(&event, "shop");
-            assert!(identities.apply(id, &leaf, &facts, Timestamp(5), &Zone::utc()).unwrap());
+            assert_eq!(identities.apply(id, &[&leaf], &facts, Timestamp(5), &Zone::utc()).unwrap(), [true]);
             let mut effects = Vec::new();
             identities.effects(&mut effects);
             for effect in &effects {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kith_features::index::{Coverage, Index};
-use kith_features::{FeatureName, LeafId, Program, Value};
+use kith_features::{FeatureName, LeafSet, Program, Value};
 use kith_model::id::{InstallationId, ProfileId};
 use roaring::RoaringBitmap;
 
@@ -63,7 +63,7 @@ pub(crate) struct Projection {
     pub ordinals: Vec<Option<ProfileId>>,
     pub versions: Vec<Arc<ModelVersion>>,
     /// Leaves whose history has been read for everybody.
-    pub complete: Arc<BTreeSet<LeafId>>,
+    pub complete: Arc<LeafSet>,
     /// Work that has been done for everybody.
     pub done: BTreeSet<Task>,
     /// How far the work under way has come; `None` when there is none.
@@ -137,7 +137,7 @@ impl Projection {
         let wanted = |feature: &FeatureName| match feature {
             // A leaf that was complete and is read anew begins with an empty column.
             FeatureName::Leaf(leaf) => {
-                program.leaf(*leaf).is_some() && (!self.complete.contains(leaf) || readiness.complete.contains(leaf))
+                program.leaf(*leaf).is_some() && (!self.complete.contains(*leaf) || readiness.complete.contains(*leaf))
             }
             FeatureName::Audience(audience) => plan.audience(*audience).is_some(),
             FeatureName::Tag(_) | FeatureName::Score(_) => plan.outputs.contains_key(feature),

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use kith_features::LeafId;
+use kith_features::{LeafId, LeafSet};
 use kith_model::id::{InstallationId, SourceIdentityId};
 use kith_store::row::{Owner, Row};
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,7 @@ pub(crate) struct Walk<T: Ord> {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Readiness {
     /// Leaves that hold every event up to the cursor.
-    pub complete: BTreeSet<LeafId>,
+    pub complete: LeafSet,
     /// Leaves whose history is being read, the oldest walk first.
     pub backfills: Vec<Walk<LeafId>>,
     /// Work that is done for every profile.
@@ -66,10 +66,10 @@ impl Readiness {
     #[must_use]
     pub(crate) fn under(mut self, plan: &Plan) -> Readiness {
         let leaves: BTreeSet<LeafId> = plan.program.leaves().map(|leaf| leaf.id()).collect();
-        self.complete.retain(|leaf| leaves.contains(leaf));
+        self.complete.retain(|leaf| leaves.contains(&leaf));
         narrow(&mut self.backfills, |leaf| leaves.contains(leaf));
-        let known = self.backfills.iter().flat_map(|walk| &walk.wanted).chain(&self.complete);
-        let known: BTreeSet<LeafId> = known.copied().collect();
+        let known = self.backfills.iter().flat_map(|walk| walk.wanted.iter().copied()).chain(self.complete.iter());
+        let known: BTreeSet<LeafId> = known.collect();
         begin(&mut self.backfills, leaves.difference(&known).copied().collect());
 
         let models: BTreeSet<InstallationId> = plan.models.iter().map(|model| model.installed.id).collect();
@@ -88,7 +88,7 @@ impl Readiness {
     /// Leaves over windows have to be read again: time was set back, and they have forgotten what is within reach again.
     #[must_use]
     pub(crate) fn without_leaves(mut self, lost: &BTreeSet<LeafId>, plan: &Plan) -> Readiness {
-        self.complete.retain(|leaf| !lost.contains(leaf));
+        self.complete.retain(|leaf| !lost.contains(&leaf));
         narrow(&mut self.backfills, |leaf| !lost.contains(leaf));
         self.done.clear();
         self.sweeps.clear();
@@ -107,7 +107,7 @@ impl Readiness {
     /// Whether live events count for the leaf on this identity: not while its history is still to be read. `event` is the
     /// key of the event's row.
     pub(crate) fn takes(&self, leaf: LeafId, person: &[u8], event: &[u8]) -> bool {
-        if self.complete.contains(&leaf) {
+        if self.complete.contains(leaf) {
             return true;
         }
         let walk = self.backfills.iter().find(|walk| walk.wanted.contains(&leaf));

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kith_features::{EventFacts, FeatureName, LeafId};
+use kith_features::{EventFacts, FeatureName, Leaf, LeafId};
 use kith_model::audience::Cause;
 use kith_model::change::Change;
 use kith_model::id::{Position, ProfileId, SourceIdentityId};
@@ -175,10 +175,9 @@ impl Reactor {
         let source = compiled.plan.source_names.get(&event.source).map_or("", String::as_str);
         let facts = EventFacts::new(event, source);
         let (zone, now) = (&compiled.setup.zone, self.now());
-        for leaf in compiled.plan.program.leaves_for(&facts).filter(|leaf| wanted.contains(&leaf.id())) {
-            self.identities.apply(identity, leaf, &facts, now, zone)?;
-        }
-        Ok(())
+        let leaves: Vec<&Arc<Leaf>> =
+            compiled.plan.program.leaves_for(&facts).filter(|leaf| wanted.contains(&leaf.id())).collect();
+        self.identities.apply(identity, &leaves, &facts, now, zone).map(drop)
     }
 
     /// Show the new leaves of a person whose history has been read, and set their timers.

@@ -1,6 +1,8 @@
 //! What the react stage keeps of people. Derived rows can be computed again from the log; marks of entries cannot, because
 //! they say what was sent, and so they lie in a key space of their own and survive the loss of the others.
 
+mod timers;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use kith_features::{LeafGroups, LeafId, LeafState, LeafStates};
@@ -9,6 +11,8 @@ use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, SourceIden
 use kith_model::time::Timestamp;
 use kith_store::row::{self, Owner, Row};
 use serde::{Deserialize, Serialize};
+
+use self::timers::LeafTimers;
 
 /// One value that a compute plugin gave.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -130,14 +134,13 @@ pub(crate) struct Derived {
     /// The rest only on an identity that names a profile.
     pub outputs: BTreeMap<OutputKey, Output>,
     pub memberships: BTreeMap<AudienceId, Membership>,
-    /// When time alone may change something, by what it changes; each waker once. Those of leaves lie beside their states.
-    #[serde(serialize_with = "all_but_leaves")]
+    /// When time alone may change something, by what it changes; each waker once, and none of them a leaf's.
     timers: BTreeMap<Waker, Timestamp>,
-    /// The timer row that stands for the earliest of `timers`.
+    /// The timer row that stands for the earliest of all timers.
     pub timer_row: Option<Timestamp>,
-    /// The groups of leaves whose timers have changed since they were written.
+    /// The timers of leaves, which lie beside their states.
     #[serde(skip)]
-    retimed: BTreeSet<u16>,
+    leaf_timers: LeafTimers,
 }
 
 /// The row of a group of leaves, encoded; `None` where it is to be deleted.
@@ -180,7 +183,7 @@ impl Row for Derived {
             .into_iter()
             .map(|group| {
                 let states = self.leaves.group(group).cloned().unwrap_or_default();
-                (group, LeafRow { timers: self.timers_of(group).collect(), states })
+                (group, LeafRow { timers: self.leaf_timers.of_group(group).to_vec(), states })
             })
             .collect();
         row::write_postcard(&rows, bytes);
@@ -210,25 +213,32 @@ impl Derived {
         }
     }
 
-    /// When time alone may change something, by what it changes.
-    pub(crate) fn timers(&self) -> &BTreeMap<Waker, Timestamp> {
-        &self.timers
+    /// What time alone may change, and when.
+    pub(crate) fn timers(&self) -> impl Iterator<Item = (Waker, Timestamp)> {
+        let of_leaves = self.leaf_timers.iter().map(|(leaf, at)| (Waker::Leaf(leaf), at));
+        of_leaves.chain(self.timers.iter().map(|(waker, at)| (*waker, *at)))
     }
 
-    /// Set when a waker is to be woken, `None` for never. Whether the identity's own row has to be written for it: timers of
-    /// leaves are written with their states.
-    pub(crate) fn set_timer(&mut self, waker: Waker, at: Option<Timestamp>) -> bool {
-        let before = match at {
-            Some(at) => self.timers.insert(waker, at),
-            None => self.timers.remove(&waker),
-        };
+    /// When a waker is to be woken.
+    pub(crate) fn timer(&self, waker: Waker) -> Option<Timestamp> {
         match waker {
-            _ if before == at => false,
-            Waker::Leaf(leaf) => {
-                self.retimed.insert(leaf.group());
-                false
-            }
-            Waker::Audience(_) | Waker::Model(_) => true,
+            Waker::Leaf(leaf) => self.leaf_timers.get(leaf),
+            waker => self.timers.get(&waker).copied(),
+        }
+    }
+
+    /// The earliest of all timers.
+    pub(crate) fn earliest_timer(&self) -> Option<Timestamp> {
+        self.leaf_timers.earliest().into_iter().chain(self.timers.values().copied()).min()
+    }
+
+    /// Set when a waker is to be woken, `None` for never; when it was to be before. The timers of leaves are written with their
+    /// states, those of others with the identity's own row.
+    pub(crate) fn set_timer(&mut self, waker: Waker, at: Option<Timestamp>) -> Option<Timestamp> {
+        match (waker, at) {
+            (Waker::Leaf(leaf), at) => self.leaf_timers.set(leaf, at),
+            (waker, Some(at)) => self.timers.insert(waker, at),
+            (waker, None) => self.timers.remove(&waker),
         }
     }
 
@@ -238,8 +248,14 @@ impl Derived {
         const ENTRY_BYTES: usize = 48;
         let values = self.outputs.values().flat_map(|output| &output.values);
         let values: usize = values.map(OutputValue::size_bytes).sum();
-        let entries = self.memberships.len() + self.timers.len() + 4 * self.outputs.len();
-        self.leaves.size_bytes() + self.members.len() * size_of::<SourceIdentityId>() + entries * ENTRY_BYTES + values
+        let maps = self.memberships.len() + self.timers.len() + 4 * self.outputs.len();
+        let entries = maps + self.leaf_timers.group_count();
+        let timers = self.leaf_timers.len() * size_of::<(LeafId, Timestamp)>();
+        self.leaves.size_bytes()
+            + timers
+            + self.members.len() * size_of::<SourceIdentityId>()
+            + entries * ENTRY_BYTES
+            + values
     }
 
     /// The groups of leaves that have a row.
@@ -249,7 +265,7 @@ impl Derived {
 
     /// Take in a group of leaves that was read.
     pub(crate) fn take_in(&mut self, group: u16, row: LeafRow) {
-        self.timers.extend(row.timers.into_iter().map(|(leaf, at)| (Waker::Leaf(leaf), at)));
+        self.leaf_timers.take_in(group, row.timers);
         if !row.states.is_empty() {
             self.leaves.insert(group, row.states);
         }
@@ -257,35 +273,21 @@ impl Derived {
 
     /// The groups of leaves that have states or timers.
     fn leaf_groups(&self) -> impl Iterator<Item = u16> {
-        let timed = self.timers.keys().filter_map(|waker| match waker {
-            Waker::Leaf(leaf) => Some(leaf.group()),
-            Waker::Audience(_) | Waker::Model(_) => None,
-        });
-        self.leaves.groups().chain(timed)
-    }
-
-    /// When time alone may change the leaves of a group.
-    fn timers_of(&self, group: u16) -> impl Iterator<Item = (LeafId, Timestamp)> {
-        let first = u64::from(group) << 48;
-        let leaves = Waker::Leaf(LeafId(first))..=Waker::Leaf(LeafId(first | ((1 << 48) - 1)));
-        self.timers.range(leaves).filter_map(|(waker, at)| match waker {
-            Waker::Leaf(leaf) => Some((*leaf, *at)),
-            Waker::Audience(_) | Waker::Model(_) => None,
-        })
+        self.leaves.groups().chain(self.leaf_timers.groups())
     }
 
     /// The rows of the groups of leaves that have changed since they were written, which they are from now on; `None` for
     /// one that is to be deleted, since nothing is left in it. And whether the identity's own row has to be written as well:
     /// because its leaves are in it, or because [`Derived::groups`] is another now.
     pub(crate) fn changed_groups(&mut self) -> (Vec<GroupRow>, bool) {
-        let mut groups = std::mem::take(&mut self.retimed);
+        let mut groups: BTreeSet<u16> = self.leaf_timers.take_changed().collect();
         groups.extend(self.leaves.changed());
         if groups.is_empty() {
             return (Vec::new(), false);
         }
         if self.groups.is_empty() {
             groups.iter().for_each(|group| self.leaves.compact_group(*group));
-            let timers = self.timers.len() * size_of::<(LeafId, Timestamp)>();
+            let timers = self.leaf_timers.len() * size_of::<(LeafId, Timestamp)>();
             if self.leaves.size_bytes() + timers <= MAX_OWN_BYTES {
                 return (Vec::new(), true);
             }
@@ -295,7 +297,7 @@ impl Derived {
         for group in groups {
             let mut states = self.leaves.take(group);
             states.compact();
-            let row = LeafRow { timers: self.timers_of(group).collect(), states };
+            let row = LeafRow { timers: self.leaf_timers.of_group(group).to_vec(), states };
             let is_empty = row.timers.is_empty() && row.states.is_empty();
             is_list_new |= if is_empty { self.groups.remove(&group) } else { self.groups.insert(group) };
             rows.push((group, (!is_empty).then(|| row::encode(&row))));
@@ -305,12 +307,6 @@ impl Derived {
         }
         (rows, is_list_new)
     }
-}
-
-/// Timers of leaves are beside their states.
-fn all_but_leaves<S: serde::Serializer>(timers: &BTreeMap<Waker, Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
-    let own: Vec<_> = timers.iter().filter(|(waker, _)| !matches!(waker, Waker::Leaf(_))).collect();
-    serializer.collect_map(own)
 }
 
 /// Leaf states are a byte string of their own inside the row, so that reading a row decodes none of them.
@@ -459,13 +455,14 @@ mod tests {
         let mut derived = Derived::default();
         apply(&mut derived, &order_leaf, &order());
         let audience = Waker::Audience(AudienceId(3));
-        assert!(derived.set_timer(audience, Some(Timestamp(70))), "it lies in the identity's own row");
-        assert!(!derived.set_timer(Waker::Leaf(order_leaf.id()), Some(Timestamp(80))));
-        assert!(!derived.set_timer(Waker::Leaf(view.id()), Some(Timestamp(90))), "a leaf of another member");
+        derived.set_timer(audience, Some(Timestamp(70)));
+        derived.set_timer(Waker::Leaf(order_leaf.id()), Some(Timestamp(80)));
+        // A leaf of another member.
+        derived.set_timer(Waker::Leaf(view.id()), Some(Timestamp(90)));
         assert_eq!(derived.changed_groups(), (vec![], true));
         assert_eq!(derived.changed_groups(), (vec![], false), "what is written has not changed");
         let mut read = again(&derived);
-        assert_eq!(read.timers(), derived.timers());
+        assert!(read.timers().eq(derived.timers()) && read.earliest_timer() == Some(Timestamp(70)));
         assert!(read.leaves.read(order_leaf.id()).unwrap().is_some() && read.leaves.read(view.id()).unwrap().is_none());
         assert_eq!(row::encode(&read), row::encode(&derived));
         // What goes away goes from the row.
@@ -474,7 +471,7 @@ mod tests {
         assert_eq!(read.changed_groups(), (vec![], true));
         let rest = again(&read);
         assert!(rest.leaves.is_empty());
-        assert_eq!(rest.timers().keys().collect::<Vec<_>>(), [&Waker::Leaf(order_leaf.id()), &audience]);
+        assert!(rest.timers().map(|(waker, _)| waker).eq([Waker::Leaf(order_leaf.id()), audience]));
     }
 
     #[test]
@@ -490,7 +487,7 @@ mod tests {
         let event = Event { name: "event 7".to_owned(), ..order() };
         let of_event = named(&event.name);
         apply(&mut read, &of_event, &event);
-        assert!(!read.set_timer(Waker::Leaf(of_event.id()), Some(Timestamp(80))));
+        read.set_timer(Waker::Leaf(of_event.id()), Some(Timestamp(80)));
         let (changed, is_list_new) = read.changed_groups();
         assert_eq!((changed.len(), changed[0].0, is_list_new), (1, of_event.id().group(), false));
         let of_group: LeafRow = row::decode(changed[0].1.as_ref().unwrap()).unwrap();
@@ -501,7 +498,7 @@ mod tests {
         read.set_timer(Waker::Leaf(view.id()), Some(Timestamp(90)));
         let (changed, is_list_new) = read.changed_groups();
         assert_eq!((changed.len(), is_list_new), (1, true));
-        assert!(!read.set_timer(Waker::Leaf(of_event.id()), Some(Timestamp(80))));
+        assert_eq!(read.set_timer(Waker::Leaf(of_event.id()), Some(Timestamp(80))), Some(Timestamp(80)));
         read.set_timer(Waker::Leaf(view.id()), None);
         assert_eq!(read.changed_groups(), (vec![(view.id().group(), None)], true));
         // Once all are gone the next ones lie in the identity's row.
@@ -517,6 +514,6 @@ mod tests {
         let mut bytes = vec![APART];
         row::write_postcard(&derived, &mut bytes);
         let read: Derived = row::decode(&bytes).unwrap();
-        assert_eq!((read.groups(), read.timers()), (derived.groups(), derived.timers()));
+        assert!(read.groups() == derived.groups() && read.timers().eq(derived.timers()));
     }
 }
