@@ -234,9 +234,12 @@ mod tests {
         profile 0190
         objects to profiling: consent for `profiling` is refused
 
-         consent   answer           received                   source    event
-        ───────────────────────────────────────────────────────────────────────
-         news      refused: false   2026-11-20T10:00:00.000Z   segment   m1
+         consent   answer           whose         received                   source    event
+        ─────────────────────────────────────────────────────────────────────────────────────
+         news      refused: false   user_id:ada   2026-11-20T10:00:00.000Z   segment   m1
+
+        `news` of user_id:ada: in force; nothing newer agrees to `news`
+          until: an agreement to `news`
 
          received                   said under    of     answer    source    event   outcome
         ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
