@@ -36,6 +36,7 @@ mod queues;
 mod reactor;
 pub(crate) mod readiness;
 pub(crate) mod seen;
+mod timers;
 mod touch;
 mod walks;
 
