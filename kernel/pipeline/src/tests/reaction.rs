@@ -178,6 +178,11 @@ fn a_message_that_fails_for_good_is_a_dead_letter_that_can_be_replayed() {
     let [DeadLetter::Delivery(letter)] = letters.as_slice() else { panic!("{letters:?}") };
     *bench.postbox.answer.lock() = None;
     assert_eq!(bench.kernel.replay(WORKSPACE, &letter.id).unwrap(), crate::Replay::Begun);
+    // A sender that has not been told yet how the first attempt ended puts the message off for a moment.
+    bench.advance(0, || {
+        bench.clock.advance_ms(1_000);
+        bench.postbox.sent.lock().len() == 2
+    });
     bench.settle();
     assert_eq!(bench.kernel.replay(WORKSPACE, &letter.id).unwrap(), crate::Replay::NoLetter, "it is delivered now");
     let ids: Vec<String> = bench.postbox.sent.lock().iter().map(|message| message.id.clone()).collect();
