@@ -47,6 +47,7 @@ const GROUPS: &[&[Attack]] = &[
 /// Budgets that no test of the whole product can reach in time, and the unit tests that use them up where they are enforced:
 /// a minute of work at one question, hundreds of MiB that wait, hundreds of plugins.
 const SHOWN_BY_UNIT_TESTS: &[(&str, &str, &str)] = &[
+    ("request-processor", "kernel/server/src/processor.rs", "who_would_begin_too_late_is_refused"),
     ("question-time", "kernel/pipeline/src/turns.rs", "one_question_at_a_time_and_none_waits_for_ever"),
     ("guest-input-waiting", "kernel/pipeline/src/guests/tests.rs", "inputs_that_wait_have_a_budget_each_and_together"),
     (

@@ -269,19 +269,26 @@ impl Allowance {
     /// # Errors
     /// [`Exhausted`], with the time until something is.
     pub fn check(&mut self, now: Timestamp) -> Result<(), Exhausted> {
+        self.wait(now).map_or(Ok(()), |wait| Err(self.budget.exhausted(self.limit, Some(wait))))
+    }
+
+    /// The time until something is left, where nothing is; for whoever waits for it and is not refused.
+    pub fn wait(&mut self, now: Timestamp) -> Option<Duration> {
         self.refill(now);
-        if self.spent < self.limit {
-            return Ok(());
-        }
-        let beyond = u128::from(self.spent - self.limit);
+        let beyond = u128::from(self.spent.checked_sub(self.limit)?);
         let wait = self.period.as_millis() * beyond / u128::from(self.limit.max(1)) + 1;
-        Err(self.budget.exhausted(self.limit, Some(Duration::from_millis(u64::try_from(wait).unwrap_or(u64::MAX)))))
+        Some(Duration::from_millis(u64::try_from(wait).unwrap_or(u64::MAX)))
+    }
+
+    /// What is spent and not yet back.
+    pub fn spent(&mut self, now: Timestamp) -> u64 {
+        self.refill(now);
+        self.spent
     }
 
     /// Whether nothing is spent, so that an entry of a table of allowances can go.
     pub fn is_full(&mut self, now: Timestamp) -> bool {
-        self.refill(now);
-        self.spent == 0
+        self.spent(now) == 0
     }
 
     fn refill(&mut self, now: Timestamp) {

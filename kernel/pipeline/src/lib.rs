@@ -65,7 +65,7 @@ pub use shared::WAITS_FOR_FIT;
 pub use turns::{Asker, Patience, TurnError};
 pub use views::*;
 pub use who::StatementError;
-pub use yielding::leave_a_processor_to_others;
+pub use yielding::{aside, leave_a_processor_to_others};
 
 use accept::Accept;
 use guests::Guests;

@@ -55,16 +55,16 @@ pub fn leave_a_processor_to_others() {
     let _for_good = Aside::step();
 }
 
-/// Answer a question on a thread of its own, which yields and is gone with its answer: only a privileged process may raise the
+/// Work on a thread of its own, which yields to all others and is gone with the work: only a privileged process may raise the
 /// priority of a thread again, so the caller's stays as it is. A panic goes on in the caller.
-pub(crate) fn question<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+pub fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
-        let answering = scope.spawn(|| {
+        let working = scope.spawn(|| {
             yield_to_others(QUESTION);
             leave_a_processor_to_others();
             work()
         });
-        answering.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        working.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 

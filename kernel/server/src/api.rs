@@ -63,6 +63,7 @@ pub(crate) use self::callers::{InVain, Peer};
 use crate::app::App;
 use crate::auth::hex;
 use crate::error::{ApiError, REQUEST_ID, RequestIds};
+use crate::processor;
 
 /// What senders call.
 fn intake_routes() -> OpenApiRouter<Arc<App>> {
@@ -225,7 +226,7 @@ async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     let span =
         tracing::info_span!("request", request_id = ids.own, client_request_id = ids.client, method = shown, route);
     let started = Instant::now();
-    let mut response = REQUEST_ID.scope(ids, next.run(request)).instrument(span.clone()).await;
+    let mut response = REQUEST_ID.scope(ids, processor::counted(next.run(request))).instrument(span.clone()).await;
     let (status, took) = (response.status().as_u16(), started.elapsed());
     app.metrics.answered(&method, &route, status, took);
     span.in_scope(|| tracing::debug!(status, took_ms = took.as_secs_f64() * 1_000.0, "answered"));

@@ -9,7 +9,7 @@ use std::sync::mpsc::Sender;
 use kith_model::budget::{Permits, table};
 use kith_model::id::WorkspaceId;
 use kith_model::time::Clock;
-use kith_pipeline::{Asker, CheckedSetup, Kernel, Patience, Setup, offload};
+use kith_pipeline::{Asker, CheckedSetup, Kernel, Patience, Setup, aside, offload};
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::error::ApiError;
 use crate::memory::ProcessMemory;
 use crate::metrics::Metrics;
+use crate::processor::{self, ProcessorShares};
 use crate::reads::{Reads, RefusedKey};
 use crate::serve::FIRST_WORKSPACE;
 use crate::shares::Shares;
@@ -60,6 +61,8 @@ pub struct App {
     pub(crate) credential_requests: Shares<KeyId>,
     /// Requests under way by the address that a proxy names.
     pub(crate) peer_requests: Shares<IpAddr>,
+    /// What requests compute, by workspace.
+    pub(crate) processor: ProcessorShares,
     pub(crate) failures: InVain,
     /// What each address is refused.
     pub(crate) refusals: InVain,
@@ -127,13 +130,19 @@ impl App {
         })
     }
 
-    /// Do blocking work on a thread made for it.
+    /// Do blocking work on a thread made for it. Within a request it counts for the workspace of the request.
     pub(crate) async fn offload<T: Send + 'static>(
         self: &Arc<App>,
         work: impl FnOnce(&Arc<App>) -> T + Send + 'static,
     ) -> T {
         let app = Arc::clone(self);
-        offload::run(move || work(&app)).await
+        let Some(workspace) = processor::workspace() else { return offload::run(move || work(&app)).await };
+        let is_eager = self.processor.is_eager(workspace);
+        offload::run(move || {
+            let charged = || app.processor.charged(workspace, || work(&app));
+            if is_eager { aside(charged) } else { charged() }
+        })
+        .await
     }
 
     /// The same for a question that is given up when its asker goes: when the request is dropped, this is.

@@ -18,6 +18,7 @@ mod memory;
 pub mod metrics;
 mod pace;
 pub mod plugin_build;
+mod processor;
 pub mod public;
 mod reads;
 mod retention;

@@ -45,6 +45,7 @@ use crate::config::{Config, HttpLimits};
 use crate::front::{Proxies, counted};
 use crate::memory::ProcessMemory;
 use crate::metrics::Metrics;
+use crate::processor::ProcessorShares;
 use crate::reads::{self, Due, Reads};
 use crate::retention;
 use crate::shares::{Share, Shares};
@@ -217,6 +218,7 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
         credential_memory: Shares::new(&table::CREDENTIAL_MEMORY, http.max_bytes_per_key),
         credential_requests: Shares::new(&table::CREDENTIAL_REQUESTS, http.max_requests_per_key),
         peer_requests: Shares::new(&table::PEER_REQUESTS, http.max_connections_per_peer as u64),
+        processor: ProcessorShares::new(),
         failures: InVain::new(&table::FAILED_AUTHENTICATIONS, http.max_failed_authentications),
         refusals: InVain::new(&table::PROMPT_REFUSALS, table::PROMPT_REFUSALS.default),
         config,

@@ -31,6 +31,7 @@ pub(crate) static ATTACKS: &[Attack] = &[
     Attack { name: "model-at-its-limit", run: model },
     Attack { name: "compile-bomb", run: compile_bomb },
     Attack { name: "condition-at-its-budget", run: condition },
+    Attack { name: "refused-conditions", run: refused_condition },
     Attack { name: "4096-idle-connections", run: idle_connections },
 ];
 
@@ -224,12 +225,30 @@ fn compile_bomb(stage: &Stage, done: &AtomicBool) {
     });
 }
 
-/// A condition that takes all that it may for each person, asked by eight at once.
+/// A condition that takes nearly all that it may for each person, asked by eight at once.
 fn condition(stage: &Stage, done: &AtomicBool) {
-    stage.storm(done, 8, |number| {
-        let inner = "[0,1,2,3,4,5,6,7,8,9].exists(a, [0,1,2,3,4,5,6,7,8,9].exists(b, [0,1,2,3,4,5,6,7,8,9].exists(c, \
-                     [0,1,2,3,4,5].exists(d, scores.x > 5.0 + double(a)))))";
-        let condition = format!("{inner} || traits.n == {number}");
+    ask_by_eight(
+        stage,
+        done,
+        "[0,1,2,3,4,5,6,7,8,9].exists(a, [0,1,2,3,4,5,6,7,8,9,10,11,12].exists(b, \
+         [0,1,2,3,4,5,6,7,8,9].exists(c, scores.x > 5.0 + double(a))))",
+    );
+}
+
+/// One that may take more than any may, and is refused once it is read.
+fn refused_condition(stage: &Stage, done: &AtomicBool) {
+    ask_by_eight(
+        stage,
+        done,
+        "[0,1,2,3,4,5,6,7,8,9].exists(a, [0,1,2,3,4,5,6,7,8,9].exists(b, [0,1,2,3,4,5,6,7,8,9].exists(c, \
+         [0,1,2,3,4,5].exists(d, scores.x > 5.0 + double(a)))))",
+    );
+}
+
+/// How many people meet a condition, each time another one.
+fn ask_by_eight(stage: &Stage, done: &AtomicBool, condition: &'static str) {
+    stage.storm(done, 8, move |number| {
+        let condition = format!("{condition} || traits.n == {number}");
         Stage::own("/api/v1/audiences/count", json!({ "condition": condition }).to_string())
     });
 }

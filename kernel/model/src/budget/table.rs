@@ -19,6 +19,11 @@ const fn budget(
     Budget { name, owner, unit, default, period: None, setting }
 }
 
+/// One that comes back within a second.
+const fn each_second(name: &'static str, owner: BudgetOwner, unit: BudgetUnit, default: u64) -> Budget {
+    Budget { name, owner, unit, default, period: Some(Duration::from_secs(1)), setting: FIXED }
+}
+
 /// One that comes back within an hour.
 const fn hourly(
     name: &'static str,
@@ -50,6 +55,9 @@ pub static PROMPT_REFUSALS: Budget =
 pub static CREDENTIAL_REQUESTS: Budget = budget("credential-requests", Credential, AtOnce, 1_024, "--key-requests");
 /// Bodies of requests with one key in memory together.
 pub static CREDENTIAL_MEMORY: Budget = budget("credential-memory", Credential, Bytes, 128 << 20, "--key-memory");
+/// What requests with a workspace's keys have the server compute, questions about everybody and calls of plugins apart; beyond
+/// it they begin later, and are refused where that would be after long.
+pub static REQUEST_PROCESSOR: Budget = each_second("request-processor", Workspace, ProcessorMs, 1_000);
 /// What one source brings in an hour, as its connector reads it; the last request may bring more than was left.
 pub static SOURCE_BYTES: Budget = hourly("source-bytes", Installation, Bytes, 64 << 30, "--source-bytes");
 /// What the process takes of memory that is no file's, all together; while it is more, bodies are refused. The default is three
@@ -198,6 +206,7 @@ pub static ALL: &[&Budget] = &[
     &PROMPT_REFUSALS,
     &CREDENTIAL_REQUESTS,
     &CREDENTIAL_MEMORY,
+    &REQUEST_PROCESSOR,
     &SOURCE_BYTES,
     &PROCESS_MEMORY,
     &INTAKE_MEMORY,

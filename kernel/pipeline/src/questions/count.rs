@@ -41,7 +41,7 @@ pub(crate) fn count(
         return Ok(count);
     }
     let turn = workspace.turns.take(patience)?;
-    yielding::question(|| by_people(shared, &workspace, &compiled, &expression, &turn))
+    yielding::aside(|| by_people(shared, &workspace, &compiled, &expression, &turn))
 }
 
 /// The answer of the index, if it has one.

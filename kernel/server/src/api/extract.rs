@@ -81,6 +81,10 @@ impl<R: Right> FromRequestParts<Arc<App>> for Authority<R> {
         if !R::OR.is_some_and(|scope| caller.may(scope)) {
             caller.require(R::SCOPE)?;
         }
+        // What is sent has budgets of its own.
+        if !matches!(R::SCOPE, Scope::Ingest) {
+            app.processor.begin(caller.workspace).await?;
+        }
         // The body, which is read later, counts for this key.
         parts.extensions.insert(caller.key.clone());
         Ok(Authority { caller, right: PhantomData })

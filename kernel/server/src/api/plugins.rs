@@ -130,7 +130,7 @@ pub(crate) async fn upload(
     let mut memory = Reservation::of_key(&app, &authority.caller.key)?;
     let component = read_body(body, BodyLimit::of(&table::COMPONENT_SIZE), &mut memory).await?;
     app.ask(move |app, patience| {
-        let inspected = kith_host::inspect(&component).map_err(kith_host::LoadError::Package)?;
+        let inspected = app.wiring.components().inspect(workspace, &component, patience)?;
         let row = PluginRow {
             manifest: inspected.manifest,
             manifest_toml: inspected.manifest_toml,

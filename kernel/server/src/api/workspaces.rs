@@ -183,6 +183,7 @@ fn put_in_force(
         app.kernel.begin_removal(id);
         drop(committed);
         app.kernel.remove(id);
+        app.processor.forget(id);
         app.wiring.forget(id);
     } else if is_active && !was_active {
         // Its plugins may have to be compiled and its index read, which others do not wait for either; until it runs, its keys are

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 
-use kith_host::{Host, Plugin};
+use kith_host::{Host, Inspected, LoadError, Plugin};
 use kith_model::id::WorkspaceId;
-use kith_pipeline::Patience;
+use kith_pipeline::{Patience, aside};
 use parking_lot::Mutex;
 
 use super::compiling::{CompileQueue, CompileTurn};
@@ -21,6 +21,9 @@ pub(crate) struct Components {
     host: Host,
     artifacts: Artifacts,
     queue: CompileQueue,
+    /// Of components that are looked at before they are compiled: whoever waits for the compiler keeps nobody from hearing that
+    /// theirs is none.
+    inspections: CompileQueue,
     /// By digest; the same for all workspaces. Whoever runs one keeps it loaded.
     loaded: Mutex<HashMap<String, Weak<Plugin>>>,
     /// The digests of uploads under way, and how many there are of each: their files stay, though no row names them yet.
@@ -36,7 +39,20 @@ pub(crate) struct Upload<'a> {
 impl Components {
     pub(super) fn new(host: Host, artifacts: Artifacts) -> Components {
         let (loaded, uploads) = (Mutex::default(), Mutex::default());
-        Components { host, artifacts, queue: CompileQueue::default(), loaded, uploads }
+        let (queue, inspections) = (CompileQueue::default(), CompileQueue::default());
+        Components { host, artifacts, queue, inspections, loaded, uploads }
+    }
+
+    /// What a component says that it is. Whoever uploads chooses how long the look takes, so there is one at a time, beside
+    /// everything else. Blocks while it waits for its turn.
+    pub(crate) fn inspect(
+        &self,
+        workspace: WorkspaceId,
+        component: &[u8],
+        patience: &Patience,
+    ) -> Result<Inspected, WiringError> {
+        let _turn = self.inspections.take(workspace, patience)?;
+        Ok(aside(|| kith_host::inspect(component)).map_err(LoadError::Package)?)
     }
 
     /// Check that a component loads, and keep it. Blocks while it waits for its turn and compiles.
@@ -52,7 +68,7 @@ impl Components {
         *self.uploads.lock().entry(digest.to_owned()).or_default() += 1;
         let upload = Upload { components: self, digest: digest.to_owned() };
         // It is loaded again when it is installed, from compiled code.
-        drop(self.host.load(component)?);
+        drop(aside(|| self.host.load(component))?);
         self.artifacts.keep(component)?;
         Ok(upload)
     }
