@@ -70,12 +70,12 @@ pub(crate) fn engine(metering: Metering) -> wasmtime::Result<Engine> {
 /// The process's engines and their ticker, which stops with them. Components of one are never mixed with the other's:
 /// each `Plugin` keeps its compilations apart.
 pub(crate) struct Engines {
-    shared: Arc<Shared>,
+    shared: Arc<EnginePair>,
     stop: Option<Sender<()>>,
     ticker: Option<JoinHandle<()>>,
 }
 
-struct Shared {
+struct EnginePair {
     plain: Engine,
     metered: OnceLock<Engine>,
 }
@@ -83,7 +83,7 @@ struct Shared {
 impl Engines {
     /// Start the engine without metering and the ticker. The metered one starts when it is first asked for.
     pub(crate) fn start() -> wasmtime::Result<Engines> {
-        let shared = Arc::new(Shared { plain: engine(Metering::Off)?, metered: OnceLock::new() });
+        let shared = Arc::new(EnginePair { plain: engine(Metering::Off)?, metered: OnceLock::new() });
         let (stop, stopped) = channel();
         let ticked = shared.clone();
         let ticker = std::thread::Builder::new().name("kith-epoch".into()).spawn(move || {

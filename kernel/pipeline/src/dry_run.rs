@@ -17,10 +17,10 @@ use roaring::RoaringBitmap;
 
 use crate::accept::counts::read_counts;
 use crate::accept::people::{People, Standings};
-use crate::accept::reweigh::{AppliedRules, Looked, Phase, applied, digest};
+use crate::accept::reweigh::{AppliedRules, Phase, ReweighTotals, applied, digest};
 use crate::profiles::facts::each_row;
 use crate::questions::{QueryError, workspace};
-use crate::shared::Shared;
+use crate::shared::KernelState;
 use crate::turns::TurnError;
 use crate::views::{DryRun, RuleChange, RuleEffect, RuleExample, RuleProgress};
 use crate::yielding::yield_to_others;
@@ -63,7 +63,7 @@ pub fn change_token(workspace: WorkspaceId, before: &IdentityRules, after: &Iden
 
 /// Begin a dry run of these rules under the name `token`, unless the same one is there already.
 pub(crate) fn begin(
-    shared: &Arc<Shared>,
+    shared: &Arc<KernelState>,
     id: WorkspaceId,
     rules: IdentityRules,
     token: String,
@@ -104,14 +104,14 @@ pub(crate) fn begin(
 }
 
 /// The newest dry run of a workspace, if it is of the change that `token` names.
-pub(crate) fn newest(shared: &Shared, id: WorkspaceId, token: &str) -> Option<DryRun> {
+pub(crate) fn newest(shared: &KernelState, id: WorkspaceId, token: &str) -> Option<DryRun> {
     let runs = shared.dry_runs.0.lock();
     let run = runs.get(&id).filter(|run| run.token == token);
     run.map(|run| run.state.lock().clone())
 }
 
 /// Whether history is tied by the rules in force, and how far a change of them has come.
-pub(crate) fn change_under_way(shared: &Shared, id: WorkspaceId) -> Result<RuleChange, QueryError> {
+pub(crate) fn change_under_way(shared: &KernelState, id: WorkspaceId) -> Result<RuleChange, QueryError> {
     let known = workspace(shared, id)?;
     let in_force = digest(&known.compiled.load().setup.identity_rules);
     let noted = applied(shared.store.as_ref(), id)?;
@@ -124,7 +124,12 @@ pub(crate) fn change_under_way(shared: &Shared, id: WorkspaceId) -> Result<RuleC
     })
 }
 
-fn progress(shared: &Shared, id: WorkspaceId, phase: &Phase, looked: Looked) -> Result<RuleProgress, ReadError> {
+fn progress(
+    shared: &KernelState,
+    id: WorkspaceId,
+    phase: &Phase,
+    looked: ReweighTotals,
+) -> Result<RuleProgress, ReadError> {
     let counts = read_counts(shared.store.as_ref(), id)?;
     let step = match phase {
         Phase::Done => "done",
@@ -146,7 +151,7 @@ fn progress(shared: &Shared, id: WorkspaceId, phase: &Phase, looked: Looked) -> 
 
 /// The whole dry run.
 fn look(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
     realm_key: [u8; 32],
     before: &IdentityRules,
@@ -189,7 +194,7 @@ fn naming(rules: &IdentityRules) -> impl PartialEq + use<'_> {
 
 /// How many identifiers cease or begin to name somebody.
 fn count_named(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
     (before, after): (&IdentityRules, &IdentityRules),
     effect: &mut RuleEffect,
@@ -209,7 +214,7 @@ fn count_named(
 
 /// What the pending work changes.
 fn effect(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
     people: &mut People,
     (before, after): (&IdentityRules, &IdentityRules),
@@ -307,7 +312,7 @@ fn shown(people: &mut People, parts: &[Vec<SourceIdentityId>]) -> Result<Vec<Vec
 
 /// Of each audience, how many members would be somebody else.
 fn members_touched(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
     touched: &RoaringBitmap,
 ) -> Result<Vec<(AudienceId, u64)>, QueryError> {

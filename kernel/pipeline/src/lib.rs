@@ -53,12 +53,12 @@ pub use accept::MAX_REPORTED_REJECTIONS;
 pub use deliver::content::{TemplateError, check_payload};
 pub use dry_run::change_token;
 pub use fit::{FitError, FitProgress, FitSlot};
-pub use intake::{Arrival, Intake, IntakeError, MAX_UNCONSUMED_BYTES, Preview, Receipted};
+pub use intake::{Arrival, Intake, IntakeError, IntakeReceipt, MAX_UNCONSUMED_BYTES, Preview};
 pub use plan::SetupError;
 pub use quality::{NameChange, SourceQuality, WhatChanged};
 pub use questions::QueryError;
 pub use questions::consents::{ConsentView, StatementView, Suppression, SuppressionChange};
-pub use questions::rules::Tried;
+pub use questions::rules::RuleTrial;
 pub use questions::search::{Column, ProfileRow, ProfileRows, ProfileSearch};
 pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Role, Setup};
 pub use shared::WAITS_FOR_FIT;
@@ -73,8 +73,8 @@ use plan::Plan;
 use pool::Pool;
 use questions::{audience, count, profile};
 use react::Reactors;
-use shared::{Shared, Wakers, Workspace};
-use workers::Whose;
+use shared::{KernelState, Wakers, Workspace};
+use workers::TaskScope;
 
 /// The lease that every unit of this node is committed under.
 const NODE_LEASE: &str = "node";
@@ -122,7 +122,7 @@ impl Default for HostLimits {
 
 /// The running data path.
 pub struct Kernel {
-    shared: Arc<Shared>,
+    shared: Arc<KernelState>,
     reactors: Arc<Reactors>,
 }
 
@@ -173,7 +173,7 @@ impl Kernel {
         let accept = Accept::start(Arc::clone(&store), Arc::new(move |workspace| after_commit.wake(workspace)));
         let accept = accept.map_err(no_thread("accept"))?;
         let guests = Guests::start(limits.guest_memory_bytes).map_err(no_thread("guest"))?;
-        let shared = Shared::new(store, clock, observer, fence, accept, guests, Arc::clone(&wakers));
+        let shared = KernelState::new(store, clock, observer, fence, accept, guests, Arc::clone(&wakers));
         let mut shared = shared.map_err(no_thread("sending"))?;
         shared.volumes = intake::Volumes::new(limits.source_bytes);
         let shared = Arc::new(shared);
@@ -262,8 +262,8 @@ impl Kernel {
     pub fn stop(&self) {
         self.shared.closing.store(true, Ordering::SeqCst);
         self.shared.workspaces.read().values().for_each(|workspace| workspace.begin_stop());
-        deliver::stop(&self.shared, Whose::All);
-        fit::stop(&self.shared, Whose::All);
+        deliver::stop(&self.shared, TaskScope::All);
+        fit::stop(&self.shared, TaskScope::All);
         self.shared.workers.end_tasks();
         self.shared.stopping.store(true, Ordering::SeqCst);
         self.shared.wakers.stop();
@@ -290,7 +290,7 @@ impl Kernel {
         source: InstallationId,
         mut request: SourceRequest,
         arrival: Arrival,
-    ) -> Result<Receipted, IntakeError> {
+    ) -> Result<IntakeReceipt, IntakeError> {
         let body = std::mem::take(&mut request.body);
         Intake::new(Arc::clone(&self.shared), workspace, source, request, arrival)?.whole(body).await
     }
@@ -399,7 +399,7 @@ impl Kernel {
         filter: &DeliveryFilter,
         limit: usize,
         cursor: Option<&str>,
-    ) -> Result<Paged<DeliveryView>, QueryError> {
+    ) -> Result<ListPage<DeliveryView>, QueryError> {
         questions::letters::deliveries(&self.shared, workspace, filter, limit, cursor)
     }
 

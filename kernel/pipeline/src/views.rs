@@ -17,7 +17,7 @@ mod letters;
 mod rules;
 
 pub use crate::accept::quality::SourceCounts;
-pub use crate::react::seen::{Kind, Kinds, Seen};
+pub use crate::react::seen::{Kind, Kinds, NameUsage};
 pub use crate::shared::Failing;
 pub use letters::{
     DeadLetter, Edit, LetterCount, LetterCounts, LetterFilter, LetterKind, ListedLetter, RecordLetter, Replay,
@@ -253,7 +253,7 @@ pub struct CatalogEntry {
     /// Of a property: the events that have it.
     pub event: Option<String>,
     /// How it came; `None` of what plugins write, and of what came before names were counted.
-    pub seen: Option<Seen>,
+    pub seen: Option<NameUsage>,
     /// How many people have a value of it; `None` of events and their properties, and where it is not known.
     pub people: Option<u64>,
     /// Its values in JSON, with how many events brought each, or how many people have it: the most frequent first.
@@ -262,7 +262,7 @@ pub struct CatalogEntry {
 }
 
 impl CatalogEntry {
-    pub(crate) fn seen(kind: NameKind, name: &str, event: Option<&str>, seen: &Seen) -> CatalogEntry {
+    pub(crate) fn seen(kind: NameKind, name: &str, event: Option<&str>, seen: &NameUsage) -> CatalogEntry {
         let mut values: Vec<(String, u64)> = seen.values.iter().map(|(value, count)| (value.clone(), *count)).collect();
         values.sort_by(|(one, of_one), (other, of_other)| of_other.cmp(of_one).then_with(|| one.cmp(other)));
         CatalogEntry {
@@ -374,7 +374,7 @@ pub struct HostView {
 
 /// One page of deliveries or of what was kept aside.
 #[derive(Debug, Clone)]
-pub struct Paged<T> {
+pub struct ListPage<T> {
     pub items: Vec<T>,
     pub next: Option<String>,
 }

@@ -6,10 +6,10 @@ use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::{Identifier, IdentityRules, Veto};
 use kith_store::CommitError;
 
-use crate::accept::by_hand::{Stated, Statement};
+use crate::accept::by_hand::{Statement, StatementOutcome};
 use crate::offload;
 use crate::questions::{identity, profile};
-use crate::views::{DryRun, MergeView, NotFollowed, Paged, RuleChange, Split, Step};
+use crate::views::{DryRun, ListPage, MergeView, NotFollowed, RuleChange, Split, Step};
 use crate::{Kernel, QueryError, dry_run};
 
 /// Why what somebody said about who is one person was not done.
@@ -88,9 +88,9 @@ impl Kernel {
         }
         let answered = self.shared.accept.state(workspace, statement).await;
         match answered.map_err(|_| StatementError::Unavailable)?.map_err(StatementError::Commit)? {
-            Stated::Done => Ok(()),
-            Stated::Vetoed(veto) => Err(StatementError::Vetoed(veto)),
-            Stated::TooConnected => Err(StatementError::TooConnected),
+            StatementOutcome::Done => Ok(()),
+            StatementOutcome::Vetoed(veto) => Err(StatementError::Vetoed(veto)),
+            StatementOutcome::TooConnected => Err(StatementError::TooConnected),
         }
     }
 
@@ -119,7 +119,7 @@ impl Kernel {
         workspace: WorkspaceId,
         limit: usize,
         cursor: Option<&str>,
-    ) -> Result<Paged<Split>, QueryError> {
+    ) -> Result<ListPage<Split>, QueryError> {
         identity::splits(&self.shared, workspace, limit, cursor)
     }
 
@@ -147,7 +147,7 @@ impl Kernel {
         workspace: WorkspaceId,
         limit: usize,
         cursor: Option<&str>,
-    ) -> Result<Paged<NotFollowed>, QueryError> {
+    ) -> Result<ListPage<NotFollowed>, QueryError> {
         identity::not_followed(&self.shared, workspace, limit, cursor)
     }
 
@@ -157,7 +157,7 @@ impl Kernel {
         workspace: WorkspaceId,
         limit: usize,
         cursor: Option<&str>,
-    ) -> Result<Paged<MergeView>, QueryError> {
+    ) -> Result<ListPage<MergeView>, QueryError> {
         identity::merges(&self.shared, workspace, limit, cursor)
     }
 

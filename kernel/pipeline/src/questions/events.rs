@@ -11,7 +11,7 @@ use kith_model::time::Timestamp;
 use kith_store::{Key, KeyRange, ReadError, Store, row};
 
 use super::{QueryError, page, profile, workspace};
-use crate::shared::Shared;
+use crate::shared::KernelState;
 use crate::views::EventPage;
 
 /// How far back the first stretch goes: an hour. Each that was not too long is followed by one four times as long.
@@ -19,7 +19,7 @@ const FIRST_STRETCH: i128 = 3_600_000 << POSITION_BITS;
 
 /// A page of a profile's events, newest first by event time, over all its source identities.
 pub(crate) fn events(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
     profile: ProfileId,
     limit: usize,

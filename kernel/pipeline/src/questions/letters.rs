@@ -12,10 +12,10 @@ use super::QueryError;
 use super::page::{self, Portions};
 use crate::rows::outbox::{letter_of, outbox};
 use crate::rows::{self, Aside, DeliveryRow, DeliveryTotals};
-use crate::shared::Shared;
+use crate::shared::KernelState;
 use crate::turns::{Patience, TurnError};
 use crate::views::{
-    DeadLetter, DeliveryFilter, DeliveryView, LetterCount, LetterCounts, LetterFilter, ListedLetter, Paged,
+    DeadLetter, DeliveryFilter, DeliveryView, LetterCount, LetterCounts, LetterFilter, ListPage, ListedLetter,
     RecordLetter, Replay, delivery_id, delivery_of,
 };
 
@@ -50,12 +50,12 @@ const MAX_FILTERED_ROWS: usize = 5_120;
 
 /// A page of deliveries, the newest first.
 pub(crate) fn deliveries(
-    shared: &Shared,
+    shared: &KernelState,
     workspace: WorkspaceId,
     filter: &DeliveryFilter,
     limit: usize,
     cursor: Option<&str>,
-) -> Result<Paged<DeliveryView>, QueryError> {
+) -> Result<ListPage<DeliveryView>, QueryError> {
     let store = shared.store.as_ref();
     let prefix = Key::deliveries_by_time(workspace);
     let (mut items, mut from) = (Vec::new(), cursor.map(str::to_owned));
@@ -66,7 +66,7 @@ pub(crate) fn deliveries(
         let keys: Vec<Key> = ids.iter().map(|id| Key::delivery(workspace, id)).collect();
         for ((place, id), value) in places.iter().zip(&ids).zip(store.get(&keys)?) {
             if items.len() == limit {
-                return Ok(Paged { items, next: Some(page::to_hex(place)) });
+                return Ok(ListPage { items, next: Some(page::to_hex(place)) });
             }
             let row = value.map(|value| row::decode::<DeliveryRow>(&value)).transpose()?;
             items.extend(row.filter(|row| filter.admits(row)).map(|row| view(id, row)));
@@ -76,7 +76,7 @@ pub(crate) fn deliveries(
             break;
         }
     }
-    Ok(Paged { items, next: from })
+    Ok(ListPage { items, next: from })
 }
 
 /// The key of the dead letter of that id, where it is no delivery's.
@@ -86,7 +86,11 @@ pub(crate) fn key_of(workspace: WorkspaceId, id: &str) -> Option<Key> {
 }
 
 /// The key of the dead letter that lists a delivery.
-pub(crate) fn letter_of_delivery(shared: &Shared, workspace: WorkspaceId, id: &str) -> Result<Option<Key>, QueryError> {
+pub(crate) fn letter_of_delivery(
+    shared: &KernelState,
+    workspace: WorkspaceId,
+    id: &str,
+) -> Result<Option<Key>, QueryError> {
     let Some(name) = delivery_of(id) else { return Ok(None) };
     let Some(value) = shared.store.get(&[Key::delivery(workspace, &name)])?.pop().flatten() else { return Ok(None) };
     Ok(letter_of(workspace, &name, &row::decode(&value)?))
@@ -112,14 +116,14 @@ fn contains(text: &str, wanted: &str) -> bool {
 
 /// A walk over dead letters, by source and channel, oldest first.
 struct Walk<'s> {
-    shared: &'s Shared,
+    shared: &'s KernelState,
     workspace: WorkspaceId,
     filter: &'s LetterFilter,
     prefix: Key,
 }
 
 impl<'s> Walk<'s> {
-    fn new(shared: &'s Shared, workspace: WorkspaceId, filter: &'s LetterFilter) -> Walk<'s> {
+    fn new(shared: &'s KernelState, workspace: WorkspaceId, filter: &'s LetterFilter) -> Walk<'s> {
         Walk { shared, workspace, filter, prefix: Key::set_aside(workspace, None) }
     }
 
@@ -148,19 +152,19 @@ impl<'s> Walk<'s> {
 
 /// A page of dead letters that meet a filter.
 pub(crate) fn letters(
-    shared: &Shared,
+    shared: &KernelState,
     workspace: WorkspaceId,
     filter: &LetterFilter,
     limit: usize,
     cursor: Option<&str>,
-) -> Result<Paged<ListedLetter>, QueryError> {
+) -> Result<ListPage<ListedLetter>, QueryError> {
     let walk = Walk::new(shared, workspace, filter);
     let (mut items, mut from) = (Vec::new(), cursor.map(str::to_owned));
     for at_once in Portions::new(limit, MAX_FILTERED_ROWS) {
         let (found, next) = walk.rows(at_once, from.as_deref())?;
         for listed in found {
             if items.len() == limit {
-                return Ok(Paged { items, next: Some(listed.place) });
+                return Ok(ListPage { items, next: Some(listed.place) });
             }
             items.push(listed);
         }
@@ -170,7 +174,7 @@ pub(crate) fn letters(
             break;
         }
     }
-    Ok(Paged { items, next: from })
+    Ok(ListPage { items, next: from })
 }
 
 /// How many rows are counted at most.
@@ -181,7 +185,7 @@ const COUNTED_ROWS: usize = 512;
 
 /// How many dead letters there are of each source, kind and reason.
 pub(crate) fn counts(
-    shared: &Shared,
+    shared: &KernelState,
     workspace: WorkspaceId,
     filter: &LetterFilter,
     patience: &Patience,
@@ -219,7 +223,7 @@ pub(crate) fn counts(
 }
 
 /// One dead letter.
-pub(crate) fn one(shared: &Shared, workspace: WorkspaceId, id: &str) -> Result<Option<DeadLetter>, QueryError> {
+pub(crate) fn one(shared: &KernelState, workspace: WorkspaceId, id: &str) -> Result<Option<DeadLetter>, QueryError> {
     let key = match key_of(workspace, id) {
         Some(key) => key,
         None => match letter_of_delivery(shared, workspace, id)? {
@@ -235,7 +239,7 @@ pub(crate) fn one(shared: &Shared, workspace: WorkspaceId, id: &str) -> Result<O
 
 /// What a row of the dead letters lists; `None` for a delivery that was replayed meanwhile.
 fn letter(
-    shared: &Shared,
+    shared: &KernelState,
     workspace: WorkspaceId,
     name: &[u8],
     aside: Aside,
@@ -273,7 +277,7 @@ fn letter(
 }
 
 /// Try a dead delivery, or one whose fate is unknown, again from the start of the schedule, under the same id.
-pub(crate) fn replay(shared: &Shared, workspace: WorkspaceId, id: &str) -> Result<Replay, QueryError> {
+pub(crate) fn replay(shared: &KernelState, workspace: WorkspaceId, id: &str) -> Result<Replay, QueryError> {
     let Some(name) = delivery_of(id) else { return Ok(Replay::NoLetter) };
     let known = super::workspace(shared, workspace)?;
     let _alone = known.replaying.lock();

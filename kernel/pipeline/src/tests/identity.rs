@@ -107,9 +107,9 @@ fn outcome(
 }
 
 /// Identifiers, seconds before the start, and a city.
-type Told = (Vec<(&'static str, String)>, i64, u8);
+type EventCase = (Vec<(&'static str, String)>, i64, u8);
 
-fn arb_event() -> impl Strategy<Value = Told> {
+fn arb_event() -> impl Strategy<Value = EventCase> {
     let identifier = prop_oneof![
         (0..4u8).prop_map(|n| ("user_id", format!("u{n}"))),
         (0..5u8).prop_map(|n| ("anonymous_id", format!("a{n}"))),
@@ -118,8 +118,8 @@ fn arb_event() -> impl Strategy<Value = Told> {
     (proptest::collection::vec(identifier, 1..4), 0..50i64, 0..4u8)
 }
 
-fn drafts(events: &[Told]) -> Vec<DraftEvent> {
-    let draft = |(number, (identifiers, time, city)): (usize, &Told)| {
+fn drafts(events: &[EventCase]) -> Vec<DraftEvent> {
+    let draft = |(number, (identifiers, time, city)): (usize, &EventCase)| {
         let identifiers: Vec<(&str, &str)> = identifiers.iter().map(|(kind, value)| (*kind, value.as_str())).collect();
         let traits = format!(r#"{{"city":{city}}}"#);
         identify(&format!("m{number}"), &identifiers, &traits, Timestamp(START.0 - time * 1000))

@@ -75,7 +75,7 @@ fn begin(bench: &Bench) -> Intake {
         complete: false,
         resume: None,
         received_at: kith_model::time::Clock::now(&bench.clock),
-        replayed: Replayed::No,
+        replayed: ReplayScope::No,
     };
     bench
         .kernel

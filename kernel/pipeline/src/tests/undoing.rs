@@ -44,9 +44,9 @@ fn arb_deed() -> impl Strategy<Value = Deed> {
 }
 
 /// Identifiers, days before the start, a city, and whether it is an order.
-type Told = (Vec<(&'static str, String)>, i64, u8, bool);
+type EventCase = (Vec<(&'static str, String)>, i64, u8, bool);
 
-fn arb_event() -> impl Strategy<Value = Told> {
+fn arb_event() -> impl Strategy<Value = EventCase> {
     let identifier = prop_oneof![
         (0..3u8).prop_map(|n| ("user_id", format!("u{n}"))),
         (0..4u8).prop_map(|n| ("anonymous_id", format!("a{n}"))),
@@ -55,8 +55,8 @@ fn arb_event() -> impl Strategy<Value = Told> {
     (proptest::collection::vec(identifier, 1..3), 0..40i64, 0..3u8, any::<bool>())
 }
 
-fn drafts(events: &[Told]) -> Vec<DraftEvent> {
-    let draft = |(number, (identifiers, days, city, is_order)): (usize, &Told)| {
+fn drafts(events: &[EventCase]) -> Vec<DraftEvent> {
+    let draft = |(number, (identifiers, days, city, is_order)): (usize, &EventCase)| {
         let identifiers: Vec<(&str, &str)> = identifiers.iter().map(|(kind, value)| (*kind, value.as_str())).collect();
         let time = Timestamp(START.0 - days * DAY);
         match is_order {

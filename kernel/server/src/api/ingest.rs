@@ -14,7 +14,7 @@ use kith_model::budget::table;
 use kith_model::consent::Giver;
 use kith_model::event::EventOrigin;
 use kith_model::plugin::SourceRequest;
-use kith_pipeline::{Arrival, Kernel, Receipted, offload};
+use kith_pipeline::{Arrival, IntakeReceipt, Kernel, offload};
 use serde_json::{Value, json};
 
 use super::browsers;
@@ -24,7 +24,7 @@ use super::reservation::Reservation;
 use crate::app::App;
 use crate::auth::{self, Caller};
 use crate::error::{ApiError, Problem};
-use crate::public::{self, Reached};
+use crate::public::{self, ServerEnd};
 
 macro_rules! client_calls {
     ($($name:ident $path:tt;)*) => {
@@ -87,7 +87,7 @@ const IMPORT_PATH: &str = "/v1/import";
 pub(crate) async fn settings(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    reached: Option<Extension<Reached>>,
+    reached: Option<Extension<ServerEnd>>,
     Path(write_key): Path<String>,
 ) -> Result<Response, ApiError> {
     match app.authenticate_sender(&write_key) {
@@ -223,7 +223,7 @@ pub(super) async fn submit(
     caller: &Caller,
     request: SourceRequest,
     origin: EventOrigin,
-) -> Result<Receipted, ApiError> {
+) -> Result<IntakeReceipt, ApiError> {
     let source = caller.source.ok_or(NO_WRITE_KEY)?;
     // A write key is public: it stands in the pages of a shop.
     let arrival = Arrival { origin, giver: Giver::RefusesOnly };

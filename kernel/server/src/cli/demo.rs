@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kith::config::Config;
-use kith::plugin_build::{self, Built, Toolchain};
+use kith::plugin_build::{self, BuiltPlugin, Toolchain};
 use kith_model::time::{Clock, SystemClock, Timestamp};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -76,7 +76,7 @@ pub(crate) fn run(args: DemoArgs, json: bool) -> Result<(), Failure> {
 }
 
 /// All that the demo does to the server, in order.
-fn steps(demo: &mut Demo<'_>, built: &[Built], receiver: &Receiver, now: Timestamp) -> Result<(), Failure> {
+fn steps(demo: &mut Demo<'_>, built: &[BuiltPlugin], receiver: &Receiver, now: Timestamp) -> Result<(), Failure> {
     let write_key = demo.install(built)?;
     demo.load()?;
     demo.identify(&write_key, now)?;
@@ -88,7 +88,7 @@ fn steps(demo: &mut Demo<'_>, built: &[Built], receiver: &Receiver, now: Timesta
 }
 
 /// Build the six plugins with one run of cargo.
-fn build(checkout: &Checkout, args: &DemoArgs, quiet: bool, report: &mut Report) -> Result<Vec<Built>, Failure> {
+fn build(checkout: &Checkout, args: &DemoArgs, quiet: bool, report: &mut Report) -> Result<Vec<BuiltPlugin>, Failure> {
     let mut shown = BuildStep::begin("building six plugins", quiet);
     let toolchain = Toolchain::from(&args.tools);
     let built = plugin_build::build_all(&checkout.plugin_crates(), None, &toolchain, &mut shown)?;

@@ -63,7 +63,7 @@ pub(crate) fn run(args: &ImportArgs, client: &Client, json: bool) -> Result<(), 
         return Ok(());
     }
     let mut told = format!("{} of the file's records were rejected", output::count(rejected));
-    if let Some(rejected::Written { rows, reasons, count }) = written {
+    if let Some(rejected::RejectedFiles { rows, reasons, count }) = written {
         told.push_str(&format!(
             "; {} of them are in {} as they stand in the file, and the reasons in {}: correct them and import that file",
             output::count(count),

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use kith::plugin_build::{self, Built, Progress, Toolchain};
-use kith_host::Inspected;
+use kith::plugin_build::{self, BuiltPlugin, Progress, Toolchain};
+use kith_host::Inspection;
 use serde_json::{Value, json};
 
 use super::args::{PluginBuildArgs, PluginCommand, Tools};
@@ -125,7 +125,7 @@ fn check_crate(dir: &Path, json: bool) -> Result<(), Failure> {
 }
 
 /// What a component is, for programs.
-pub(crate) fn describe(inspected: &Inspected, path: Option<&Path>) -> Value {
+pub(crate) fn describe(inspected: &Inspection, path: Option<&Path>) -> Value {
     json!({
         "id": inspected.manifest.id.to_string(),
         "version": inspected.manifest.version.to_string(),
@@ -139,11 +139,11 @@ pub(crate) fn describe(inspected: &Inspected, path: Option<&Path>) -> Value {
     })
 }
 
-fn report(built: &Built) -> String {
+fn report(built: &BuiltPlugin) -> String {
     format!("{}\n\nUpload it with: kith plugin upload {}\n", inspection_table(&built.inspection), built.path.display())
 }
 
-fn inspection_table(inspected: &Inspected) -> String {
+fn inspection_table(inspected: &Inspection) -> String {
     let manifest = &inspected.manifest;
     let none_or = |list: &[String]| if list.is_empty() { "nothing".to_owned() } else { list.join("\n") };
     let rows = [

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct WrittenDraft {
     #[serde(rename = "type")]
     kind: EventKind,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -61,7 +61,7 @@ pub(crate) fn write_ruled(draft: &DraftEvent) -> String {
 
 /// Whether the rules have been applied to the event that such a JSON tells of.
 pub(crate) fn is_ruled(written: &str) -> bool {
-    serde_json::from_str::<Written>(written).is_ok_and(|written| written.ruled)
+    serde_json::from_str::<WrittenDraft>(written).is_ok_and(|written| written.ruled)
 }
 
 /// The same JSON without the word that the rules have been applied.
@@ -73,7 +73,7 @@ pub(crate) fn unruled(written: String) -> String {
 }
 
 fn written(draft: &DraftEvent, ruled: bool) -> String {
-    let written = Written {
+    let written = WrittenDraft {
         ruled,
         kind: draft.kind,
         name: draft.name.clone(),
@@ -92,7 +92,7 @@ fn written(draft: &DraftEvent, ruled: bool) -> String {
 
 /// The event that such a JSON tells of; else what is wrong with it.
 pub(crate) fn read(written: &str) -> Result<DraftEvent, String> {
-    let written: Written = serde_json::from_str(written).map_err(|error| error.to_string())?;
+    let written: WrittenDraft = serde_json::from_str(written).map_err(|error| error.to_string())?;
     let time = |text: Option<String>| {
         let parse = |text: String| text.parse::<Timestamp>().map_err(|error| error.to_string());
         text.map(parse).transpose()

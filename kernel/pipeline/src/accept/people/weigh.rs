@@ -15,7 +15,7 @@ use kith_model::profile::{EvidenceCount, IdentityHead};
 use kith_model::time::Timestamp;
 use kith_store::{Key, ReadError, Store, row};
 
-use super::evidence::{Followed, Given, Link, Proposal, other_end};
+use super::evidence::{EdgeEvent, EvidenceOutcome, Link, Proposal, other_end};
 use super::{People, read_head};
 use crate::accept::named;
 
@@ -188,7 +188,7 @@ impl People {
             return Ok(());
         }
         let held = self.held_edge(id)?;
-        let is_known = |held: &Option<Given>| {
+        let is_known = |held: &Option<EdgeEvent>| {
             held.as_ref().is_some_and(|(time, message)| (*time, message.as_str()) <= (link.time, link.message_id))
         };
         if is_known(&held.low) && is_known(&held.high) {
@@ -215,7 +215,11 @@ impl People {
     }
 
     /// Partition what hangs together with the profile that an identity names, by evidence that is as the rules have it.
-    pub(crate) fn settle(&mut self, identity: SourceIdentityId, rules: &IdentityRules) -> Result<Followed, ReadError> {
+    pub(crate) fn settle(
+        &mut self,
+        identity: SourceIdentityId,
+        rules: &IdentityRules,
+    ) -> Result<EvidenceOutcome, ReadError> {
         let held = self.head(identity)?;
         let is_undecided = held.stands(Standing::Undecided);
         if is_undecided {
@@ -224,7 +228,7 @@ impl People {
             self.set_head(identity, head)?;
         }
         if held.root.is_none() && !is_undecided {
-            return Ok(Followed::Quietly);
+            return Ok(EvidenceOutcome::Quietly);
         }
         let proposal = Proposal { whole_profiles: true, ..Proposal::to_partition(identity, identity) };
         self.partition(&proposal, rules)

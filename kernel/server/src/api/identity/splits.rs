@@ -7,7 +7,7 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::by_hand::{Acting, StatedBody, profiles_of, refused, write_down};
+use super::by_hand::{ActingCaller, StatedBody, profiles_of, refused, write_down};
 use super::{EvidenceEndBody, identifier_at};
 use crate::api::extract::{Authority, PageQuery, Query, right};
 use crate::api::view::Page;
@@ -76,7 +76,7 @@ pub(crate) async fn unsplit(
     authority: Authority<right::IdentityWrite>,
     Query(query): Query<PairQuery>,
 ) -> Result<Json<StatedBody>, ApiError> {
-    let who = Acting { workspace: authority.caller.workspace, actor: authority.actor() };
+    let who = ActingCaller { workspace: authority.caller.workspace, actor: authority.actor() };
     let pair = [identifier_at("?one", &query.one)?, identifier_at("?other", &query.other)?];
     let before = profiles_of(&app, &who, &pair).await?;
     if let Some(at) = before.iter().position(String::is_empty) {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use kith::plugin_build::Built;
+use kith::plugin_build::BuiltPlugin;
 use kith_model::id::Name;
 use kith_model::time::Timestamp;
 use serde_json::{Value, json};
@@ -83,7 +83,7 @@ pub(crate) struct Demo<'a> {
 
 impl Demo<'_> {
     /// Upload and install the six plugins; gives the write key of `segment`.
-    pub(crate) fn install(&mut self, built: &[Built]) -> Result<String, Failure> {
+    pub(crate) fn install(&mut self, built: &[BuiltPlugin]) -> Result<String, Failure> {
         let step = Step::begin("installing six plugins", self.quiet);
         for plugin in built {
             step.say(format!("uploading {}: verified and compiled in a child process", plugin.manifest.id));

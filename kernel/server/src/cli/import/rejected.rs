@@ -15,7 +15,7 @@ use crate::cli::{Failure, args::ImportArgs, output};
 const MAX_ROW_BYTES: usize = 256 << 10;
 
 /// What was written.
-pub(super) struct Written {
+pub(super) struct RejectedFiles {
     pub(super) rows: PathBuf,
     pub(super) reasons: PathBuf,
     /// How many rows were found in the input.
@@ -23,7 +23,7 @@ pub(super) struct Written {
 }
 
 /// Write the rows that `answer` lists as rejected; `None` where it lists none.
-pub(super) fn write(args: &ImportArgs, content_type: &str, answer: &Value) -> Result<Option<Written>, Failure> {
+pub(super) fn write(args: &ImportArgs, content_type: &str, answer: &Value) -> Result<Option<RejectedFiles>, Failure> {
     let listed = answer.get("rejected").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let lines: BTreeMap<u64, &Value> = listed.iter().map(|record| (output::number(record, "line"), record)).collect();
     if lines.is_empty() {
@@ -47,7 +47,7 @@ pub(super) fn write(args: &ImportArgs, content_type: &str, answer: &Value) -> Re
         text.push_str(&format!("{line},{},\"{reason}\"\n", output::field(record, "code")));
     }
     std::fs::write(&reasons, text).map_err(failed("write", &reasons))?;
-    Ok(Some(Written { rows, reasons, count }))
+    Ok(Some(RejectedFiles { rows, reasons, count }))
 }
 
 /// `orders.csv.gz` has its rejected rows in `orders.csv.rejected.csv`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kith_model::id::Name;
 use serde_json::{Value, json};
 
-use crate::cli::args::{Bound, ConsentGrantArg, InstallArgs, InstallationChangeArgs, PluginCommand, SendingArgs};
+use crate::cli::args::{ConsentGrantArg, InstallArgs, InstallationChangeArgs, LimitArg, PluginCommand, SendingArgs};
 use crate::cli::client::{ApiError, Client, encode, pause};
 use crate::cli::consent::Consent;
 use crate::cli::output::{self, Step, cut, field};
@@ -168,8 +168,8 @@ impl SendingArgs {
         let asked = [("messages_at_once", self.messages_at_once), ("requests_per_host", self.requests_per_host)];
         for (name, bound) in asked {
             match bound {
-                Some(Bound::At(limit)) => grants["limits"][name] = json!(limit),
-                Some(Bound::None) => grants["limits"][name] = Value::Null,
+                Some(LimitArg::At(limit)) => grants["limits"][name] = json!(limit),
+                Some(LimitArg::None) => grants["limits"][name] = Value::Null,
                 None => {}
             }
         }
@@ -463,7 +463,7 @@ mod tests {
             grant_kv: None,
             grant_consent: Some(ConsentGrantArg::Give),
             grants_later: false,
-            sending: SendingArgs { messages_at_once: Some(Bound::None), ..Default::default() },
+            sending: SendingArgs { messages_at_once: Some(LimitArg::None), ..Default::default() },
         };
         assert!(args.changes_grants());
         let secrets = secrets(&args.secret).unwrap();
@@ -512,7 +512,7 @@ mod tests {
         assert_eq!(installation(&args).unwrap()["grants"]["networks"], json!(["10.1.0.0/16"]));
         assert_eq!(installation(&args).unwrap()["grants"]["recipients"], json!(["email"]));
         assert_eq!(installation(&args).unwrap()["grants"].get("limits"), None, "the server's");
-        let sending = SendingArgs { messages_at_once: Some(Bound::At(8)), ..Default::default() };
+        let sending = SendingArgs { messages_at_once: Some(LimitArg::At(8)), ..Default::default() };
         let args = InstallArgs { sending, ..args };
         assert_eq!(installation(&args).unwrap()["grants"]["limits"], json!({ "messages_at_once": 8 }));
         let bad = InstallArgs { secret: vec!["signing".into()], ..args };

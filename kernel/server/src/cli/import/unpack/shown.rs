@@ -67,7 +67,7 @@ impl Mask {
 
 /// What is shown of a sheet's cells.
 #[derive(Debug, Default)]
-pub(super) struct Shown {
+pub(super) struct SheetDisplay {
     masks: Vec<Option<Mask>>,
     /// Row, column and mask of the cells that have one, in the order of the sheet.
     cells: Vec<(u32, u32, u32)>,
@@ -77,15 +77,15 @@ pub(super) struct Shown {
     uncomputed: Option<(u64, String)>,
 }
 
-impl Shown {
+impl SheetDisplay {
     /// Read the sheet of this name. A workbook in which something is where it is not looked for shows nothing: `calamine`, which reads
     /// the cells, says what is wrong with it.
-    pub(super) fn of(bytes: &[u8], sheet: &str) -> Shown {
+    pub(super) fn of(bytes: &[u8], sheet: &str) -> SheetDisplay {
         let read = || {
             let mut archive = ZipArchive::new(Cursor::new(bytes)).ok()?;
             let path = path_of(&mut archive, sheet)?;
             let masks = masks(&mut archive).unwrap_or_default();
-            let mut shown = Shown { masks, ..Shown::default() };
+            let mut shown = SheetDisplay { masks, ..SheetDisplay::default() };
             shown.scan(&mut archive, &path)?;
             Some(shown)
         };
@@ -120,7 +120,7 @@ impl Shown {
     fn scan(&mut self, archive: &mut Archive<'_>, path: &str) -> Option<()> {
         let mut xml = xml(archive, path)?;
         let (mut buffer, mut cell, mut row) = (Vec::new(), Cell::default(), 0);
-        let mut inside = Inside::Other;
+        let mut inside = CellPart::Other;
         loop {
             buffer.clear();
             match xml.read_event_into(&mut buffer).ok()? {
@@ -129,7 +129,7 @@ impl Shown {
                     b"row" => row = attribute(&element, b"r").and_then(|row| row.parse().ok()).unwrap_or(row + 1),
                     b"c" => cell = Cell::new(&element, row, cell.next_column(row)),
                     b"f" => cell.has_formula = true,
-                    b"v" | b"t" => inside = Inside::Value,
+                    b"v" | b"t" => inside = CellPart::Value,
                     _ => {}
                 },
                 Event::Empty(element) => match element.local_name().as_ref() {
@@ -138,11 +138,11 @@ impl Shown {
                     b"f" => cell.has_formula = true,
                     _ => {}
                 },
-                Event::Text(_) | Event::CData(_) | Event::GeneralRef(_) if inside == Inside::Value => {
+                Event::Text(_) | Event::CData(_) | Event::GeneralRef(_) if inside == CellPart::Value => {
                     cell.has_value = true;
                 }
                 Event::End(element) => match element.local_name().as_ref() {
-                    b"v" | b"t" => inside = Inside::Other,
+                    b"v" | b"t" => inside = CellPart::Other,
                     b"c" => self.take(&cell),
                     _ => {}
                 },
@@ -164,7 +164,7 @@ impl Shown {
 }
 
 #[derive(PartialEq, Eq)]
-enum Inside {
+enum CellPart {
     Value,
     Other,
 }
