@@ -25,7 +25,7 @@ use crate::questions::letters::key_of;
 use crate::questions::{self, QueryError};
 use crate::rows::{Aside, Letter, RawForm};
 use crate::shared::KernelState;
-use crate::views::{DeadLetter, Edit, LetterCounts, LetterFilter, ListPage, ListedLetter, Replay};
+use crate::views::{DeadLetter, Edit, LetterCounts, LetterFilter, ListPage, ListedLetter, PageRequest, Replay};
 use crate::{Kernel, Patience, deliver};
 
 /// Whether a text was cut when it was kept.
@@ -62,10 +62,9 @@ impl Kernel {
     pub fn dead_letters(
         &self,
         workspace: WorkspaceId,
-        limit: usize,
-        cursor: Option<&str>,
+        page: PageRequest<'_>,
     ) -> Result<ListPage<DeadLetter>, QueryError> {
-        let page = self.letters(workspace, &LetterFilter::default(), limit, cursor)?;
+        let page = self.letters(workspace, &LetterFilter::default(), page)?;
         Ok(ListPage { items: page.items.into_iter().map(|listed| listed.letter).collect(), next: page.next })
     }
 
@@ -74,10 +73,9 @@ impl Kernel {
         &self,
         workspace: WorkspaceId,
         filter: &LetterFilter,
-        limit: usize,
-        cursor: Option<&str>,
+        page: PageRequest<'_>,
     ) -> Result<ListPage<ListedLetter>, QueryError> {
-        questions::letters::letters(&self.shared, workspace, filter, limit, cursor)
+        questions::letters::letters(&self.shared, workspace, filter, page)
     }
 
     /// How many there are by source, kind and reason.

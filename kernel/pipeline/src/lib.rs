@@ -339,10 +339,9 @@ impl Kernel {
         &self,
         workspace: WorkspaceId,
         id: ProfileId,
-        limit: usize,
-        cursor: Option<&str>,
+        page: PageRequest<'_>,
     ) -> Result<Option<EventPage>, QueryError> {
-        questions::events::events(&self.shared, workspace, id, limit, cursor)
+        questions::events::events(&self.shared, workspace, id, page)
     }
 
     /// How many profiles meet a condition now, exactly.
@@ -365,10 +364,9 @@ impl Kernel {
         &self,
         workspace: WorkspaceId,
         id: AudienceId,
-        limit: usize,
-        cursor: Option<&str>,
+        page: PageRequest<'_>,
     ) -> Result<MemberPage, QueryError> {
-        audience::members(&self.shared, workspace, id, limit, cursor)
+        audience::members(&self.shared, workspace, id, page)
     }
 
     /// The identifiers of each of these profiles, the strongest first and some at most; none of one that is no more.
@@ -397,10 +395,9 @@ impl Kernel {
         &self,
         workspace: WorkspaceId,
         filter: &DeliveryFilter,
-        limit: usize,
-        cursor: Option<&str>,
+        page: PageRequest<'_>,
     ) -> Result<ListPage<DeliveryView>, QueryError> {
-        questions::letters::deliveries(&self.shared, workspace, filter, limit, cursor)
+        questions::letters::deliveries(&self.shared, workspace, filter, page)
     }
 
     /// How far the work behind the log has come.

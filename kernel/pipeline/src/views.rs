@@ -219,11 +219,19 @@ pub struct AudienceStatus {
     pub pending: Option<u64>,
     /// Present while the condition passes its budget for somebody.
     pub fault: Option<ConditionFault>,
-    /// Profiles looked at, of how many, while computing.
-    pub progress: Option<(u64, u64)>,
+    /// Present while it is being computed.
+    pub progress: Option<AudienceProgress>,
     /// The log position and the time that the size is exact for.
     pub as_of: Position,
     pub as_of_time: Timestamp,
+}
+
+/// How far the computation of an audience has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AudienceProgress {
+    /// Profiles looked at.
+    pub done: u64,
+    pub total: u64,
 }
 
 /// A condition that passes its budget for people, who stay where they are until it, or they, change.
@@ -370,6 +378,22 @@ pub struct HostView {
     pub paused_until: Option<Timestamp>,
     /// Why nothing is.
     pub reason: Option<String>,
+}
+
+/// Which page of a list is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageRequest<'c> {
+    /// How many items it has at most.
+    pub limit: usize,
+    /// The `next` of the page before; `None` for the first.
+    pub cursor: Option<&'c str>,
+}
+
+impl PageRequest<'_> {
+    /// The first page.
+    pub fn first(limit: usize) -> PageRequest<'static> {
+        PageRequest { limit, cursor: None }
+    }
 }
 
 /// One page of deliveries or of what was kept aside.

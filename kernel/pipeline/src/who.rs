@@ -9,7 +9,7 @@ use kith_store::CommitError;
 use crate::accept::by_hand::{Statement, StatementOutcome};
 use crate::offload;
 use crate::questions::{identity, profile};
-use crate::views::{DryRun, ListPage, MergeView, NotFollowed, RuleChange, Split, Step};
+use crate::views::{DryRun, ListPage, MergeView, NotFollowed, PageRequest, RuleChange, Split, Step};
 use crate::{Kernel, QueryError, dry_run};
 
 /// Why what somebody said about who is one person was not done.
@@ -114,13 +114,8 @@ impl Kernel {
     }
 
     /// A page of the identifiers that somebody parted.
-    pub fn splits(
-        &self,
-        workspace: WorkspaceId,
-        limit: usize,
-        cursor: Option<&str>,
-    ) -> Result<ListPage<Split>, QueryError> {
-        identity::splits(&self.shared, workspace, limit, cursor)
+    pub fn splits(&self, workspace: WorkspaceId, page: PageRequest<'_>) -> Result<ListPage<Split>, QueryError> {
+        identity::splits(&self.shared, workspace, page)
     }
 
     /// Begin to find out what a change of the identity rules would do; see [`Kernel::dry_run`].
@@ -145,20 +140,14 @@ impl Kernel {
     pub fn not_followed(
         &self,
         workspace: WorkspaceId,
-        limit: usize,
-        cursor: Option<&str>,
+        page: PageRequest<'_>,
     ) -> Result<ListPage<NotFollowed>, QueryError> {
-        identity::not_followed(&self.shared, workspace, limit, cursor)
+        identity::not_followed(&self.shared, workspace, page)
     }
 
-    /// A page of all merges that hold, of `limit` people at most. A page may be empty and still have a next one.
-    pub fn merges(
-        &self,
-        workspace: WorkspaceId,
-        limit: usize,
-        cursor: Option<&str>,
-    ) -> Result<ListPage<MergeView>, QueryError> {
-        identity::merges(&self.shared, workspace, limit, cursor)
+    /// A page of all merges that hold, each of a number of people. A page may be empty and still have a next one.
+    pub fn merges(&self, workspace: WorkspaceId, page: PageRequest<'_>) -> Result<ListPage<MergeView>, QueryError> {
+        identity::merges(&self.shared, workspace, page)
     }
 
     /// The way of evidence from one identifier of a profile to another identifier; `None` within where they are two people,

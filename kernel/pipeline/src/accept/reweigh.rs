@@ -314,7 +314,7 @@ fn offer(people: &mut People, event: &Event, rules: &IdentityRules) -> Result<()
         _ => Evidence::SameEvent,
     };
     let is_bounded = event.flags.iter().any(|flag| flag == flag::EVIDENCE_BOUNDED);
-    let time = moment::of_evidence(event.time, event.received_at, is_bounded);
+    let time = if is_bounded { moment::bounded_evidence(event.time, event.received_at) } else { event.time };
     for other in &named[1..] {
         let beside = name(people, other, event, rules)?;
         let link = Link {

@@ -377,8 +377,7 @@ impl Workspace {
             origin: submission.origin,
             is_of_person: self.rules.is_of_person(&checked.identifiers[0].normal.kind),
         };
-        let is_bounded = is_evidence_bounded(submission, time);
-        let evidence = EventFacts { time: moment::of_evidence(time, submission.received_at, is_bounded), ..given };
+        let evidence = EventFacts { time: evidence_time(submission, time), ..given };
         let (identity, mut tied) = self.tie(&checked.identifiers, event.kind, &evidence)?;
         if !checked.traits.is_empty() {
             self.hear_as_form(&checked.identifiers[0], spoken, &given)?;
@@ -389,7 +388,7 @@ impl Workspace {
         draft.count_late(origin, time);
         draft.acceptance.flag(&flags);
         // Said of the event and not counted: all history that a write key brings is so, and nothing is odd in it.
-        flags.extend((is_bounded && event.identifiers.len() > 1).then(|| flag::EVIDENCE_BOUNDED.to_owned()));
+        flags.extend((evidence.time != time && event.identifiers.len() > 1).then(|| flag::EVIDENCE_BOUNDED.to_owned()));
         let record = Change::Recorded(Event {
             message_id,
             kind: event.kind,
@@ -457,10 +456,13 @@ impl Workspace {
     }
 }
 
-/// Whether an event is older than its sender's word about who is who can be: the earlier evidence holds against the later, so that
-/// a key which everybody can read must not say that it was there first.
-fn is_evidence_bounded(submission: &Submission, time: Timestamp) -> bool {
-    submission.giver == Giver::RefusesOnly && moment::of_evidence(time, submission.received_at, true) != time
+/// The time of an event as evidence, later than its own where it is older than its sender's word about who is who can be: the
+/// earlier evidence holds against the later, so that a key which everybody can read must not say that it was there first.
+fn evidence_time(submission: &Submission, time: Timestamp) -> Timestamp {
+    match submission.giver {
+        Giver::RefusesOnly => moment::bounded_evidence(time, submission.received_at),
+        Giver::MayAgree => time,
+    }
 }
 
 /// What is odd in an event by its connector, its time, the rules of records and the tracking plan.

@@ -19,7 +19,7 @@ use crate::profiles::scan::{WalkCoverage, each_profile};
 use crate::rows::derived::Track;
 use crate::shared::KernelState;
 use crate::turns::{Deadline, Patience};
-use crate::views::{AudienceStatus, MemberPage, Removal};
+use crate::views::{AudienceProgress, AudienceStatus, MemberPage, PageRequest, Removal};
 
 /// Why a profile is in an audience or not: the condition's parts with their values.
 pub(crate) fn explain(
@@ -65,14 +65,17 @@ pub(crate) fn status(
     let is_computed = projection.generation == compiled.generation && projection.done.contains(&plan.task());
     let members = projection.index.members(&FeatureName::Audience(audience)).map_or(0, RoaringBitmap::len);
     let pending = in_index(&projection, &plan.condition).map(|counted| counted.unknown.len());
-    let advance =
-        projection.advance.map_or((0, projection.index.population().len()), |advance| (advance.done, advance.of));
+    let total = projection.index.population().len();
+    let progress = projection.advance.map_or(AudienceProgress { done: 0, total }, |advance| AudienceProgress {
+        done: advance.done,
+        total: advance.of,
+    });
     let as_of = workspace.as_of(shared.store.as_ref(), &projection);
     Ok(AudienceStatus {
         fault: plan.faults.present(),
         size: is_computed.then_some(members),
         pending,
-        progress: (!is_computed).then_some(advance),
+        progress: (!is_computed).then_some(progress),
         as_of: as_of.position,
         as_of_time: as_of.time,
     })
@@ -83,8 +86,7 @@ pub(crate) fn members(
     shared: &KernelState,
     id: WorkspaceId,
     audience: AudienceId,
-    limit: usize,
-    cursor: Option<&str>,
+    PageRequest { limit, cursor }: PageRequest<'_>,
 ) -> Result<MemberPage, QueryError> {
     let workspace = workspace(shared, id)?;
     if workspace.compiled.load().plan.audience(audience).is_none() {

@@ -16,6 +16,7 @@ use crate::deliver::gate;
 use crate::profiles::consents::read_statements;
 use crate::profiles::facts::{get_one, read_facts_row, read_head};
 use crate::profiles::suppressions::{self, SuppressionRow};
+use crate::views::PageRequest;
 
 /// All that was said of a person's consents.
 #[derive(Debug, Clone)]
@@ -119,11 +120,10 @@ impl Kernel {
     pub fn suppressions(
         &self,
         id: WorkspaceId,
-        limit: usize,
-        cursor: Option<&str>,
+        page: PageRequest<'_>,
     ) -> Result<(Vec<Suppression>, Option<String>), QueryError> {
         workspace(&self.shared, id)?;
-        let (rows, next) = page::rows(self.shared.store.as_ref(), &Key::suppressions(id), limit, cursor)?;
+        let (rows, next) = page::rows(self.shared.store.as_ref(), &Key::suppressions(id), page)?;
         let items = rows.iter().map(|(key, row)| shown(id, key, row)).collect::<Result<_, QueryError>>()?;
         Ok((items, next))
     }

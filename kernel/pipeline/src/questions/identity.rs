@@ -19,7 +19,7 @@ use super::page::{self, Portions};
 use super::{QueryError, workspace};
 use crate::profiles::facts::each_row;
 use crate::shared::KernelState;
-use crate::views::{EvidenceView, ListPage, MergeView, NotFollowed, Split, Step};
+use crate::views::{EvidenceView, ListPage, MergeView, NotFollowed, PageRequest, Split, Step};
 
 /// Rows of evidence after which a page ends, full or not: most evidence joins somebody and tells nothing else, and of most people
 /// nothing was merged.
@@ -194,11 +194,10 @@ pub(crate) fn is_parted(
 pub(crate) fn splits(
     shared: &KernelState,
     id: WorkspaceId,
-    limit: usize,
-    cursor: Option<&str>,
+    page: PageRequest<'_>,
 ) -> Result<ListPage<Split>, QueryError> {
     let mut reader = Reader::new(shared, id)?;
-    let (rows, next) = page::rows(reader.store, &Key::vetoes(id), limit, cursor)?;
+    let (rows, next) = page::rows(reader.store, &Key::vetoes(id), page)?;
     let mut items = Vec::with_capacity(rows.len());
     for (_, value) in rows {
         let MustNotLink { low, high } = row::decode(&value)?;
@@ -217,7 +216,7 @@ type EvidencePage = (Vec<(String, SourceIdentityId, Edge)>, Option<String>);
 
 fn evidence_page(reader: &Reader<'_>, rows: usize, cursor: Option<&str>) -> Result<EvidencePage, QueryError> {
     let prefix = Key::all_edges(reader.workspace);
-    let (rows, next) = page::rows(reader.store, &prefix, rows, cursor)?;
+    let (rows, next) = page::rows(reader.store, &prefix, PageRequest { limit: rows, cursor })?;
     let mut edges = Vec::with_capacity(rows.len());
     for (key, value) in rows {
         if let (Some(end), Some(place)) = (key.as_edge_end(), key.strip(&prefix)) {
@@ -231,8 +230,7 @@ fn evidence_page(reader: &Reader<'_>, rows: usize, cursor: Option<&str>) -> Resu
 pub(crate) fn not_followed(
     shared: &KernelState,
     id: WorkspaceId,
-    limit: usize,
-    cursor: Option<&str>,
+    PageRequest { limit, cursor }: PageRequest<'_>,
 ) -> Result<ListPage<NotFollowed>, QueryError> {
     let mut reader = Reader::new(shared, id)?;
     let (mut items, mut from) = (Vec::new(), cursor.map(str::to_owned));
@@ -283,8 +281,7 @@ fn merges_among(reader: &mut Reader<'_>, members: &[SourceIdentityId]) -> Result
 pub(crate) fn merges(
     shared: &KernelState,
     id: WorkspaceId,
-    limit: usize,
-    cursor: Option<&str>,
+    PageRequest { limit, cursor }: PageRequest<'_>,
 ) -> Result<ListPage<MergeView>, QueryError> {
     let mut reader = Reader::new(shared, id)?;
     let (mut items, mut profiles, mut from) = (Vec::new(), 0, cursor.map(str::to_owned));

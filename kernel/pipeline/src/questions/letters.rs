@@ -16,7 +16,7 @@ use crate::shared::KernelState;
 use crate::turns::{Patience, TurnError};
 use crate::views::{
     DeadLetter, DeliveryFilter, DeliveryView, LetterCount, LetterCounts, LetterFilter, ListPage, ListedLetter,
-    RecordLetter, Replay, delivery_id, delivery_of,
+    PageRequest, RecordLetter, Replay, delivery_id, delivery_of,
 };
 
 fn view(id: &[u8; 16], row: DeliveryRow) -> DeliveryView {
@@ -53,14 +53,13 @@ pub(crate) fn deliveries(
     shared: &KernelState,
     workspace: WorkspaceId,
     filter: &DeliveryFilter,
-    limit: usize,
-    cursor: Option<&str>,
+    PageRequest { limit, cursor }: PageRequest<'_>,
 ) -> Result<ListPage<DeliveryView>, QueryError> {
     let store = shared.store.as_ref();
     let prefix = Key::deliveries_by_time(workspace);
     let (mut items, mut from) = (Vec::new(), cursor.map(str::to_owned));
     for at_once in Portions::new(limit, MAX_FILTERED_ROWS) {
-        let (rows, next) = page::rows(store, &prefix, at_once, from.as_deref())?;
+        let (rows, next) = page::rows(store, &prefix, PageRequest { limit: at_once, cursor: from.as_deref() })?;
         let places: Vec<&[u8]> = rows.iter().filter_map(|(key, _)| key.strip(&prefix)).collect();
         let ids: Vec<[u8; 16]> = places.iter().filter_map(|place| place.last_chunk().copied()).collect();
         let keys: Vec<Key> = ids.iter().map(|id| Key::delivery(workspace, id)).collect();
@@ -129,7 +128,8 @@ impl<'s> Walk<'s> {
 
     /// Letters of at most `at_once` rows from a cursor on, each with its place, and the place behind them.
     fn rows(&self, at_once: usize, cursor: Option<&str>) -> Result<(Vec<ListedLetter>, Option<String>), QueryError> {
-        let (rows, next) = page::rows(self.shared.store.as_ref(), &self.prefix, at_once, cursor)?;
+        let (rows, next) =
+            page::rows(self.shared.store.as_ref(), &self.prefix, PageRequest { limit: at_once, cursor })?;
         let mut letters = Vec::with_capacity(rows.len());
         for (key, value) in rows {
             let Some(name) = key.strip(&self.prefix) else { continue };
@@ -155,8 +155,7 @@ pub(crate) fn letters(
     shared: &KernelState,
     workspace: WorkspaceId,
     filter: &LetterFilter,
-    limit: usize,
-    cursor: Option<&str>,
+    PageRequest { limit, cursor }: PageRequest<'_>,
 ) -> Result<ListPage<ListedLetter>, QueryError> {
     let walk = Walk::new(shared, workspace, filter);
     let (mut items, mut from) = (Vec::new(), cursor.map(str::to_owned));

@@ -100,7 +100,7 @@ fn s2a_an_identifier_of_spaces_refuses_nobody() {
     for value in ["u1", spaced.as_str(), " u1 "] {
         assert!(bench.profile("user_id", value).is_some(), "{value:?} is the same person everywhere");
     }
-    let letters = bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap().items;
+    let letters = bench.kernel.dead_letters(WORKSPACE, PageRequest::first(10)).unwrap().items;
     assert_eq!(letters.len(), 2, "the identifier that was left out is reported, too");
 }
 

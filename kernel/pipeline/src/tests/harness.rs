@@ -17,6 +17,7 @@ use kith_model::time::{ManualClock, Timestamp};
 use kith_store::Store;
 use parking_lot::Mutex;
 
+pub(super) use crate::PageRequest;
 use crate::{
     Activity, FitError, Idempotence, Installed, IntakeError, IntakeReceipt, Kernel, Observer, ProfileView, Role, Setup,
 };
@@ -350,8 +351,11 @@ impl Bench {
             let head = self.store.head();
             assert!(self.kernel.wait_until_reacted(WORKSPACE, head, Duration::from_secs(20)), "not computed in time");
             // A claimed job is no longer due, but its delivery is pending until the receipt is accepted.
-            let deliveries =
-                self.kernel.deliveries(WORKSPACE, &crate::DeliveryFilter::default(), 1000, None).unwrap().items;
+            let deliveries = self
+                .kernel
+                .deliveries(WORKSPACE, &crate::DeliveryFilter::default(), PageRequest::first(1000))
+                .unwrap()
+                .items;
             let untried = |state: &DeliveryState| matches!(state, DeliveryState::Pending { attempts: 0, .. });
             if !deliveries.iter().any(|delivery| untried(&delivery.state)) && self.store.head() == head {
                 return;

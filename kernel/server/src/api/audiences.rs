@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use kith_model::audience::Audience;
 use kith_model::budget::table;
 use kith_model::id::{AudienceId, Name, WorkspaceId};
-use kith_pipeline::{Kernel, Patience};
+use kith_pipeline::{AudienceProgress, Kernel, PageRequest, Patience};
 use serde_json::{Value, json};
 
 pub(crate) use body::{AudienceBody, Condition, CountBody, ExplainQuery, MemberBody, NewAudience, PatchAudience};
@@ -364,12 +364,12 @@ pub(crate) async fn members(
         Mask::new(&tables, &caller).insist(&audience.condition)?;
         let id = audience.id;
         let status = app.kernel.audience(workspace, id)?;
-        if let (None, Some((done, of))) = (status.size, status.progress) {
+        if let (None, Some(AudienceProgress { done, total })) = (status.size, status.progress) {
             // A part of them would be taken for all.
-            let message = format!("the audience is being computed, {done} of {of} profiles so far; ask again");
+            let message = format!("the audience is being computed, {done} of {total} profiles so far; ask again");
             return Err(ApiError::Conflict { code: "not-computed", message });
         }
-        let page = app.kernel.audience_members(workspace, id, limit, page.cursor.as_deref())?;
+        let page = app.kernel.audience_members(workspace, id, PageRequest { limit, cursor: page.cursor.as_deref() })?;
         let of = page.members.iter().map(|profile| person(*profile));
         app.reads.note(&caller, "audience.members", of.chain([format!("audience:{name}")]));
         let identifiers = app.kernel.identifiers(workspace, &page.members, patience)?;

@@ -202,7 +202,12 @@ async fn take(app: Arc<App>, origin: EventOrigin, request: Request) -> Result<Re
         None => Reservation::of_stranger(&app)?,
     };
     let body = read_body(body, limit, &mut memory).await?;
-    let (body, _memory) = decoded(&app, body, gzip, by_header.is_some(), memory).await?;
+    let (body, _memory) = match (gzip || looks_gzip(&body), &by_header) {
+        (false, _) => (body.into(), memory),
+        (true, Some(_)) => unzipped(&app, body, memory).await?,
+        // Nothing is decompressed for a sender who is not known.
+        (true, None) => return Err(COMPRESSED_BY_STRANGER),
+    };
     let caller = sender(&app, by_header, &body)?;
     let mut source_request = source_request(&app, &parts.method, &parts.uri, &parts.headers);
     if browsers::key_in_query(&parts.uri).is_some() {
@@ -256,22 +261,12 @@ fn refuse_announced(headers: &HeaderMap, limit: BodyLimit) -> Result<(), ApiErro
     if announced.is_some_and(|length| length > limit.bytes) { Err(limit.passed()) } else { Ok(()) }
 }
 
-/// The body as the client meant it. Nothing is decompressed for a sender who is not known.
-async fn decoded(
-    app: &App,
-    body: Bytes,
-    says_gzip: bool,
-    is_known: bool,
-    mut memory: Reservation,
-) -> Result<(Vec<u8>, Reservation), ApiError> {
-    if !says_gzip && !looks_gzip(&body) {
-        return Ok((body.into(), memory));
-    }
-    if !is_known {
-        return Err(ApiError::Unauthenticated {
-            message: "a compressed body needs the write key in the authorization header (Basic, as user name)",
-        });
-    }
+const COMPRESSED_BY_STRANGER: ApiError = ApiError::Unauthenticated {
+    message: "a compressed body needs the write key in the authorization header (Basic, as user name)",
+};
+
+/// A compressed body as the client meant it.
+async fn unzipped(app: &App, body: Bytes, mut memory: Reservation) -> Result<(Vec<u8>, Reservation), ApiError> {
     let limit_bytes = app.config.http.max_body_bytes;
     offload::run(move || {
         let compressed = body.len();

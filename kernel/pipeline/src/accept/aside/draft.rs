@@ -51,12 +51,12 @@ fn text(json: Option<Box<RawValue>>) -> String {
 
 /// The event as JSON.
 pub(crate) fn write(draft: &DraftEvent) -> String {
-    written(draft, false)
+    written(draft, RuleStage::Before)
 }
 
 /// The same of one that the rules of the workspace have been applied to.
 pub(crate) fn write_ruled(draft: &DraftEvent) -> String {
-    written(draft, true)
+    written(draft, RuleStage::After)
 }
 
 /// Whether the rules have been applied to the event that such a JSON tells of.
@@ -72,9 +72,16 @@ pub(crate) fn unruled(written: String) -> String {
     }
 }
 
-fn written(draft: &DraftEvent, ruled: bool) -> String {
+/// Whether the rules of the workspace have been applied to a draft.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RuleStage {
+    Before,
+    After,
+}
+
+fn written(draft: &DraftEvent, stage: RuleStage) -> String {
     let written = WrittenDraft {
-        ruled,
+        ruled: stage == RuleStage::After,
         kind: draft.kind,
         name: draft.name.clone(),
         message_id: draft.message_id.clone(),

@@ -103,8 +103,11 @@ impl People {
             let count = last.map(|last| EvidenceCount { kind, count, last, is_surplus_reported });
             head.evidence.extend(count);
         }
-        head.set_standing(Standing::Undecided, is_undecided);
-        head.set_standing(Standing::TiesNobody, rules.unties(&held.identifier));
+        for (standing, holds) in
+            [(Standing::Undecided, is_undecided), (Standing::TiesNobody, rules.unties(&held.identifier))]
+        {
+            if holds { head.note_standing(standing) } else { head.clear_standing(standing) }
+        }
         let is_same = head.evidence.len() == held.evidence.len()
             && head.evidence.iter().all(|count| held.evidence.contains(count));
         if !is_same {
@@ -208,7 +211,11 @@ impl People {
         let unties = rules.unties(&held.identifier);
         if unties != held.stands(Standing::TiesNobody) {
             let mut head = IdentityHead::clone(&held);
-            head.set_standing(Standing::TiesNobody, unties);
+            if unties {
+                head.note_standing(Standing::TiesNobody)
+            } else {
+                head.clear_standing(Standing::TiesNobody)
+            }
             self.set_head(identity, head)?;
         }
         Ok(())
@@ -224,7 +231,7 @@ impl People {
         let is_undecided = held.stands(Standing::Undecided);
         if is_undecided {
             let mut head = IdentityHead::clone(&held);
-            head.set_standing(Standing::Undecided, false);
+            head.clear_standing(Standing::Undecided);
             self.set_head(identity, head)?;
         }
         if held.root.is_none() && !is_undecided {

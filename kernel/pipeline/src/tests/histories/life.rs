@@ -378,7 +378,7 @@ impl World {
     fn deliveries(&self) -> Vec<DeliveryView> {
         self.bench
             .kernel
-            .deliveries(WORKSPACE, &crate::DeliveryFilter::default(), 10_000, None)
+            .deliveries(WORKSPACE, &crate::DeliveryFilter::default(), PageRequest::first(10_000))
             .map_or(vec![], |page| page.items)
     }
 

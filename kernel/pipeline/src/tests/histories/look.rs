@@ -153,7 +153,8 @@ pub(super) fn check_audience(
     let id = AudienceId(defined.id);
     let text = CONDITIONS[defined.condition];
     let size = bench.kernel.audience(WORKSPACE, id).map_err(|error| error.to_string())?.size;
-    let page = bench.kernel.audience_members(WORKSPACE, id, 10_000, None).map_err(|error| error.to_string())?;
+    let page =
+        bench.kernel.audience_members(WORKSPACE, id, PageRequest::first(10_000)).map_err(|error| error.to_string())?;
     let members: BTreeSet<ProfileId> = page.members.into_iter().collect();
     if size != Some(members.len() as u64) {
         return Err(format!("audience {id:?} `{text}` has size {size:?} and members {members:?}"));

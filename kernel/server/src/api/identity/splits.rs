@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use kith_pipeline::PageRequest;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -47,7 +48,8 @@ pub(crate) async fn splits(
     let (workspace, limit) = (authority.caller.workspace, page.limit()?);
     app.reads.note(&authority.caller, "identity.splits", []);
     let cursor = page.cursor;
-    let found = app.offload(move |app| app.kernel.splits(workspace, limit, cursor.as_deref())).await?;
+    let found =
+        app.offload(move |app| app.kernel.splits(workspace, PageRequest { limit, cursor: cursor.as_deref() })).await?;
     let items = found.items.iter().map(|split| SplitView {
         identifiers: split
             .identifiers
