@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, WasmBacktraceDetails};
 
-/// How often running guests are checked against their deadlines.
+/// How often running guests are checked against their deadlines. Compiled code has no other clock than the epoch, which a thread
+/// counts up.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// The guest's share of the calling thread's stack. Threads have 2 MiB, so host functions keep more than 1 MiB: a host

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use kith_features::FeatureName;
 use kith_model::id::{AudienceId, ProfileId, SourceIdentityId, WorkspaceId};
@@ -14,6 +15,7 @@ use kith_store::keys::PersonRow;
 use kith_store::{Key, ReadError, row};
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
+use tokio::sync::watch;
 
 use crate::accept::counts::read_counts;
 use crate::accept::people::{People, Standings};
@@ -49,6 +51,8 @@ struct Run {
     token: String,
     state: Mutex<DryRun>,
     is_given_up: AtomicBool,
+    /// Turned to `true` once the state is the last one.
+    has_ended: watch::Sender<bool>,
 }
 
 /// The newest dry run of each workspace.
@@ -87,6 +91,7 @@ pub(crate) fn begin(
         token,
         state: Mutex::new(DryRun::Running(RuleProgress::default())),
         is_given_up: AtomicBool::new(false),
+        has_ended: watch::Sender::new(false),
     });
     runs.insert(id, Arc::clone(&run));
     let (shared, realm_key) = (Arc::clone(shared), setup.realm_key);
@@ -97,6 +102,7 @@ pub(crate) fn begin(
             tracing::warn!(workspace = id.0, %error, "a dry run of identity rules ended early");
             DryRun::Failed(error.to_string())
         });
+        run.has_ended.send_replace(true);
     });
     begun.map(drop).map_err(|source| {
         QueryError::Read(ReadError::Io { what: "a thread for the dry run".into(), source: Arc::new(source) })
@@ -108,6 +114,20 @@ pub(crate) fn newest(shared: &KernelState, id: WorkspaceId, token: &str) -> Opti
     let runs = shared.dry_runs.0.lock();
     let run = runs.get(&id).filter(|run| run.token == token);
     run.map(|run| run.state.lock().clone())
+}
+
+/// The same once it has ended, or as it is after `patience`.
+pub(crate) async fn newest_within(
+    shared: &KernelState,
+    id: WorkspaceId,
+    token: &str,
+    patience: Duration,
+) -> Option<DryRun> {
+    let run = shared.dry_runs.0.lock().get(&id).filter(|run| run.token == token).cloned()?;
+    let mut has_ended = run.has_ended.subscribe();
+    // Time over is no error: how far it has come is the answer then.
+    drop(tokio::time::timeout(patience, has_ended.wait_for(|has_ended| *has_ended)).await);
+    newest(shared, id, token)
 }
 
 /// Whether history is tied by the rules in force, and how far a change of them has come.

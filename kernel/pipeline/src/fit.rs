@@ -30,7 +30,8 @@ use crate::workers::{Ending, Phase, TaskScope};
 /// The name of the tasks.
 const FIT: &str = "fit";
 
-/// The longest wait between two looks at the reactor's progress, where no pass ends meanwhile.
+/// The longest wait between two looks at the reactor's progress, where no pass ends meanwhile: a fit that is cancelled and an
+/// installation that is held tell nobody.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A fit that was cancelled ends within moments; a machine under load may take this long.

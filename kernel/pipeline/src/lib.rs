@@ -436,19 +436,20 @@ impl Kernel {
     /// Wait until everything up to `at_least` is computed and nothing new waits for its first computation; whether it came
     /// to that within `timeout`.
     pub fn wait_until_reacted(&self, workspace: WorkspaceId, at_least: Position, timeout: Duration) -> bool {
-        const LOOK: Duration = Duration::from_millis(20);
+        /// A workspace that is taken out meanwhile finishes no further pass.
+        const LONGEST_WAIT: Duration = Duration::from_secs(1);
         let deadline = Instant::now() + timeout;
         loop {
+            // Counted before the look: a pass that ends after it ends the wait at once.
+            let running = self.shared.workspace(workspace).map(|running| (running.passes(), running));
             let progress = self.progress(workspace);
             if progress.reacted >= at_least && progress.backlog == 0 {
                 return true;
             }
-            if Instant::now() >= deadline {
-                return false;
-            }
-            match self.shared.workspace(workspace) {
-                Some(workspace) => workspace.wait_for_pass(LOOK),
-                None => return false,
+            let left = deadline.saturating_duration_since(Instant::now());
+            match running {
+                Some((passes, running)) if !left.is_zero() => running.wait_for_pass(passes, left.min(LONGEST_WAIT)),
+                _ => return false,
             }
         }
     }

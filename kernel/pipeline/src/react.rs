@@ -80,7 +80,8 @@ struct Panics {
 /// How long a reactor that does not open waits before it tries again.
 const UNOPENED_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long a turn waits that comes while its reactor is opened or closed.
+/// How long a turn waits that comes while its reactor is opened or closed: it comes again, because a turn that waited would keep
+/// a thread of the pool from the others.
 const HELD_PAUSE: Duration = Duration::from_millis(20);
 
 /// One panic may have had its cause outside; after another one at the same place the reactor looks for what it panics on.

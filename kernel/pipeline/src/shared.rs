@@ -238,11 +238,15 @@ impl Workspace {
         self.pass_done.notify_waiters();
     }
 
-    /// Wait until the reactor has finished another pass, or for `timeout`.
-    pub(crate) fn wait_for_pass(&self, timeout: std::time::Duration) {
+    /// How many passes the reactor has finished.
+    pub(crate) fn passes(&self) -> u64 {
+        *self.passes.lock()
+    }
+
+    /// Wait until the reactor has finished more passes than `seen`, or for `timeout`.
+    pub(crate) fn wait_for_pass(&self, seen: u64, timeout: std::time::Duration) {
         let mut passes = self.passes.lock();
-        let before = *passes;
-        self.passed.wait_while_for(&mut passes, |passes| *passes == before, timeout);
+        self.passed.wait_while_for(&mut passes, |passes| *passes == seen, timeout);
     }
 
     /// Forget the strikes of an installation: it did its work.

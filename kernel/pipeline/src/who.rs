@@ -1,6 +1,7 @@
 //! The kernel's answers about who is one person.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::{Identifier, IdentityRules, Veto};
@@ -129,6 +130,11 @@ impl Kernel {
     /// The newest dry run, if it is of the change that a [`change_token`](crate::change_token) names.
     pub fn dry_run(&self, workspace: WorkspaceId, token: &str) -> Option<DryRun> {
         dry_run::newest(&self.shared, workspace, token)
+    }
+
+    /// The same once it has ended, or as it is after `patience`.
+    pub async fn dry_run_within(&self, workspace: WorkspaceId, token: &str, patience: Duration) -> Option<DryRun> {
+        dry_run::newest_within(&self.shared, workspace, token, patience).await
     }
 
     /// Whether history is tied by the identity rules in force.

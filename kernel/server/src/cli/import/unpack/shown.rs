@@ -9,6 +9,9 @@ use zip::ZipArchive;
 
 type Archive<'b> = ZipArchive<Cursor<&'b [u8]>>;
 
+/// Most letters of a format's code: what spreadsheets write and read.
+const MAX_CODE_LETTERS: usize = 255;
+
 /// A number format that shows every digit of a whole number, with zeros in front and signs between: `00000`, `000\-00\-0000`,
 /// `"ID-"00000`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +24,12 @@ enum Piece {
 }
 
 impl Mask {
-    /// The mask that a format's code is; `None` for one that shows a number as a quantity, a date or a text.
+    /// The mask that a format's code is; `None` for one that shows a number as a quantity, a date or a text. One that no
+    /// spreadsheet has written is "General": every cell of its style would show all of its places.
     fn parse(code: &str) -> Option<Mask> {
+        if code.chars().nth(MAX_CODE_LETTERS).is_some() {
+            return None;
+        }
         let (mut pieces, mut letters) = (Vec::new(), code.chars());
         while let Some(letter) = letters.next() {
             match letter {
@@ -317,6 +324,18 @@ mod tests {
             ("\"open", 7, None),
         ] {
             assert_eq!(Mask::parse(code).map(|mask| mask.show(number)).as_deref(), shown, "{code}");
+        }
+    }
+
+    /// Each cell shows every place of its mask, so that a code of a million zeros would make a gigabyte of a thousand cells.
+    #[test]
+    fn a_longer_code_than_a_spreadsheet_writes_is_general() {
+        for letter in ["0", "-", "é"] {
+            let quoted = |letters: usize| format!("00\"{}\"", letter.repeat(letters - 4));
+            assert_eq!(Mask::parse(&quoted(MAX_CODE_LETTERS)).map(|mask| mask.0.len()), Some(MAX_CODE_LETTERS - 2));
+            for longer in [MAX_CODE_LETTERS + 1, MAX_CODE_LETTERS + 2, 100_000] {
+                assert_eq!(Mask::parse(&quoted(longer)), None, "{letter} {longer}");
+            }
         }
     }
 
