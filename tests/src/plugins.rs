@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use kith::plugin_build::{self, Built, Silent, Toolchain};
+use kith::plugin_build::{self, BuiltPlugin, Silent, Toolchain};
 
 use crate::root;
 
@@ -21,7 +21,7 @@ const CRATES: [&str; 9] = [
     "tests/hostile/connector",
 ];
 
-static BUILT: LazyLock<Vec<Built>> = LazyLock::new(|| {
+static BUILT: LazyLock<Vec<BuiltPlugin>> = LazyLock::new(|| {
     let crates: Vec<PathBuf> = CRATES.iter().map(|folder| root().join(folder)).collect();
     let toolchain = Toolchain { cargo: PathBuf::from(CARGO), colour: false };
     plugin_build::build_all(&crates, None, &toolchain, &mut Silent).unwrap_or_else(|error| panic!("{error}"))
@@ -31,27 +31,27 @@ static BUILT: LazyLock<Vec<Built>> = LazyLock::new(|| {
 pub(crate) const CARGO: &str = env!("CARGO");
 
 /// All built plugins.
-pub fn built() -> &'static [Built] {
+pub fn built() -> &'static [BuiltPlugin] {
     &BUILT
 }
 
 /// The newest version of the built plugin of this id.
 #[track_caller]
-pub fn newest_component(id: &str) -> &'static Built {
+pub fn newest_component(id: &str) -> &'static BuiltPlugin {
     let found = BUILT.iter().rfind(|built| built.manifest.id.to_string() == id);
     found.unwrap_or_else(|| panic!("no plugin `{id}` is built for the tests"))
 }
 
 /// The built plugin of this id, e.g. `kith/csv`; of two versions the lower.
 #[track_caller]
-pub fn component(id: &str) -> &'static Built {
+pub fn component(id: &str) -> &'static BuiltPlugin {
     let found = BUILT.iter().find(|built| built.manifest.id.to_string() == id);
     found.unwrap_or_else(|| panic!("no plugin `{id}` is built for the tests"))
 }
 
 /// Build one more crate of the repository, e.g. `tests/guests/columns`.
 #[track_caller]
-pub fn build(folder: &str) -> Built {
+pub fn build(folder: &str) -> BuiltPlugin {
     let toolchain = Toolchain { cargo: PathBuf::from(CARGO), colour: false };
     let built = plugin_build::build_all(&[root().join(folder)], None, &toolchain, &mut Silent);
     built.unwrap_or_else(|error| panic!("{error}")).pop().expect("one crate gives one plugin")
@@ -59,7 +59,7 @@ pub fn build(folder: &str) -> Built {
 
 /// A built plugin packed again with another manifest: what a vendor would upload who had written that one.
 #[track_caller]
-pub fn repacked(built: &Built, edit: impl FnOnce(&str) -> String) -> Vec<u8> {
+pub fn repacked(built: &BuiltPlugin, edit: impl FnOnce(&str) -> String) -> Vec<u8> {
     let manifest = &built.inspection.manifest_toml;
     // The two sections that packing appends, in its order.
     let abi = custom_section("kith:abi", &built.manifest.abi);
@@ -86,7 +86,7 @@ fn leb128(mut number: usize) -> Vec<u8> {
 
 /// A built plugin with thousands of functions more that nobody calls: a megabyte that takes seconds to compile.
 #[track_caller]
-pub fn compile_bomb(built: &Built) -> Vec<u8> {
+pub fn compile_bomb(built: &BuiltPlugin) -> Vec<u8> {
     const FUNCTIONS: usize = 15_000;
     /// No locals; sums of constants that are dropped; then a trap, which fits every type of function.
     const BODY: [u8; 66] = {

@@ -26,7 +26,7 @@ pub enum Ask {
     /// A sum, a mean, the least or the greatest of a property.
     Summed { event: Arc<str>, property: Arc<str> },
     /// Whether a trait is less or more than a number, or than a time.
-    Ordered(FeatureName, Compared),
+    Ordered(FeatureName, Comparand),
     /// Whether a trait is true or false.
     Truth(FeatureName),
     /// The identifiers of a type.
@@ -37,7 +37,7 @@ pub enum Ask {
 
 /// What something is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compared {
+pub enum Comparand {
     Number,
     Time,
 }
@@ -180,14 +180,14 @@ fn is_odd_date(text: &str) -> bool {
 }
 
 /// What is asked whether it is less or more than a number or a time.
-fn ordered(node: &Node) -> Option<(&Node, Compared)> {
+fn ordered(node: &Node) -> Option<(&Node, Comparand)> {
     let Node::Compare(comparison, a, b, _) = node else { return None };
     if matches!(comparison, Comparison::Equal | Comparison::NotEqual) {
         return None;
     }
     let other = |side: &Node| match side {
-        Node::Literal(Value::Int(_) | Value::Float(_)) => Some(Compared::Number),
-        Node::Literal(Value::Time(_)) | Node::Now => Some(Compared::Time),
+        Node::Literal(Value::Int(_) | Value::Float(_)) => Some(Comparand::Number),
+        Node::Literal(Value::Time(_)) | Node::Now => Some(Comparand::Time),
         _ => None,
     };
     match (other(a), other(b)) {
@@ -266,8 +266,8 @@ mod tests {
         let asks = Expression::parse("traits.a < '01.09.2026' && traits.b > 100 && now >= traits.c").unwrap().asks();
         for wanted in [
             Ask::OddDate("01.09.2026".into()),
-            Ask::Ordered(FeatureName::Trait("b".into()), Compared::Number),
-            Ask::Ordered(FeatureName::Trait("c".into()), Compared::Time),
+            Ask::Ordered(FeatureName::Trait("b".into()), Comparand::Number),
+            Ask::Ordered(FeatureName::Trait("c".into()), Comparand::Time),
         ] {
             assert!(asks.contains(&wanted), "{wanted:?} in {asks:?}");
         }

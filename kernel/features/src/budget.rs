@@ -126,7 +126,7 @@ pub(crate) fn worst_case(node: &Node) -> (u64, u64) {
         Node::Choose(_) => (steps, items_of(1).max(items_of(2))),
         Node::In(..) => (steps.saturating_add(items_of(1)), 1),
         Node::Call(..) => (steps.saturating_add(items_of(0)), items_of(0)),
-        Node::Each(_) => {
+        Node::MacroCall(_) => {
             let over = below.first().map_or(0, |over| over.0);
             // The list is made once, the rest for each of its items.
             let each_item = steps.saturating_sub(over);

@@ -17,12 +17,12 @@ use std::sync::Arc;
 
 use crate::functions::Function;
 use crate::leaf::{Aggregate, Leaf};
-use crate::tree::{Each, FeatureName, LeafId, Macro, Node, Pace};
+use crate::tree::{FeatureName, LeafId, Macro, MacroCall, Node, Pace};
 use crate::value::{Arithmetic, Comparison, Value};
 use crate::window::Window;
 
 /// The compiled tree with its leaves.
-pub(crate) struct Compiled {
+pub(crate) struct CompiledTree {
     pub(crate) tree: Node,
     pub(crate) leaves: BTreeMap<LeafId, Arc<Leaf>>,
     /// Whether `now` is used other than by comparing times with it, so that the value changes all the time.
@@ -30,12 +30,12 @@ pub(crate) struct Compiled {
 }
 
 /// Compile a checked tree. States kept in one context are not read in another.
-pub(crate) fn compile(written: &Node, context: &str) -> Compiled {
+pub(crate) fn compile(written: &Node, context: &str) -> CompiledTree {
     let mut leaves = Leaves { context, by_id: BTreeMap::new() };
     let tree = replace(written, &mut leaves);
     let mut drifts = false;
     let (tree, pace) = with_pace(&tree, &mut drifts);
-    Compiled { tree, leaves: leaves.by_id, drifts: drifts || pace != 0 }
+    CompiledTree { tree, leaves: leaves.by_id, drifts: drifts || pace != 0 }
 }
 
 /// The leaves found so far.
@@ -45,15 +45,15 @@ struct Leaves<'c> {
 }
 
 /// `events(…)` with its filters, joined.
-struct Chosen {
+struct EventSelection {
     name: Arc<str>,
     window: Window,
     filter: Option<Node>,
 }
 
-impl Chosen {
+impl EventSelection {
     /// Also meeting this condition.
-    fn and(mut self, condition: Node) -> Chosen {
+    fn and(mut self, condition: Node) -> EventSelection {
         self.filter = Some(match self.filter {
             Some(filter) => Node::And(Box::new(filter), Box::new(condition)),
             None => condition,
@@ -62,10 +62,10 @@ impl Chosen {
     }
 }
 
-fn chosen(node: &Node) -> Option<Chosen> {
+fn chosen(node: &Node) -> Option<EventSelection> {
     match node {
-        Node::Events(name, window) => Some(Chosen { name: name.clone(), window: *window, filter: None }),
-        Node::Each(each) if each.kind == Macro::Filter => {
+        Node::Events(name, window) => Some(EventSelection { name: name.clone(), window: *window, filter: None }),
+        Node::MacroCall(each) if each.kind == Macro::Filter => {
             let condition = each.condition.as_ref()?;
             Some(chosen(&each.over)?.and(of_event(condition)))
         }
@@ -74,8 +74,8 @@ fn chosen(node: &Node) -> Option<Chosen> {
 }
 
 /// A list of values made from events: which ones, and what is taken of each.
-fn mapped(node: &Node) -> Option<(Chosen, Node)> {
-    let Node::Each(each) = node else { return None };
+fn mapped(node: &Node) -> Option<(EventSelection, Node)> {
+    let Node::MacroCall(each) = node else { return None };
     if each.kind != Macro::Map {
         return None;
     }
@@ -125,7 +125,7 @@ fn replace(node: &Node, leaves: &mut Leaves<'_>) -> Node {
 
 /// What stands in place of a node that begins with events, if it does.
 fn leaf_node(node: &Node, leaves: &mut Leaves<'_>) -> Option<Node> {
-    let mut leaf = |of: Chosen, item: Option<Node>, aggregate: Aggregate| {
+    let mut leaf = |of: EventSelection, item: Option<Node>, aggregate: Aggregate| {
         let leaf = Leaf::new(of.name, of.window, of.filter, item, aggregate, leaves.context);
         let id = leaf.id();
         leaves.by_id.entry(id).or_insert_with(|| Arc::new(leaf));
@@ -147,14 +147,14 @@ fn leaf_node(node: &Node, leaves: &mut Leaves<'_>) -> Option<Node> {
             let (of, item, aggregate) = end_of_list(node)?;
             Some(leaf(of, Some(item), aggregate))
         }
-        Node::Each(each) => match each.kind {
+        Node::MacroCall(each) => match each.kind {
             Macro::Filter => None,
             Macro::Map => mapped(node).map(|(of, item)| leaf(of, Some(item), Aggregate::List)),
-            Macro::Exists => counted(each, Counted::Meeting)
+            Macro::Exists => counted(each, Polarity::Meeting)
                 .map(|of| against(Comparison::Greater, leaf(of, None, Aggregate::Count), 0)),
-            Macro::ExistsOne => counted(each, Counted::Meeting)
+            Macro::ExistsOne => counted(each, Polarity::Meeting)
                 .map(|of| against(Comparison::Equal, leaf(of, None, Aggregate::Count), 1)),
-            Macro::All => counted(each, Counted::Failing)
+            Macro::All => counted(each, Polarity::Failing)
                 .map(|of| against(Comparison::Equal, leaf(of, None, Aggregate::Count), 0)),
         },
         _ => None,
@@ -162,7 +162,7 @@ fn leaf_node(node: &Node, leaves: &mut Leaves<'_>) -> Option<Node> {
 }
 
 /// `L.first().a.b` or `L.last().a.b`.
-fn end_of_list(node: &Node) -> Option<(Chosen, Node, Aggregate)> {
+fn end_of_list(node: &Node) -> Option<(EventSelection, Node, Aggregate)> {
     let mut path = Vec::new();
     let mut inner = node;
     while let Node::Field(target, name) = inner {
@@ -180,16 +180,16 @@ fn end_of_list(node: &Node) -> Option<(Chosen, Node, Aggregate)> {
 
 /// Which events a quantifier counts: those that meet its condition, or those that do not.
 #[derive(Clone, Copy)]
-enum Counted {
+enum Polarity {
     Meeting,
     Failing,
 }
 
-fn counted(each: &Each, which: Counted) -> Option<Chosen> {
+fn counted(each: &MacroCall, which: Polarity) -> Option<EventSelection> {
     let condition = of_event(each.condition.as_ref()?);
     let condition = match which {
-        Counted::Meeting => condition,
-        Counted::Failing => Node::Not(Box::new(condition)),
+        Polarity::Meeting => condition,
+        Polarity::Failing => Node::Not(Box::new(condition)),
     };
     Some(chosen(&each.over)?.and(condition))
 }

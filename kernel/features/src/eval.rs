@@ -11,7 +11,7 @@ use crate::event::EventFacts;
 use crate::facts::Facts;
 use crate::functions::Function;
 use crate::sum::ExactSum;
-use crate::tree::{Connective, Each, FeatureName, LeafId, Macro, Node, Pace};
+use crate::tree::{Connective, FeatureName, LeafId, Macro, MacroCall, Node, Pace};
 use crate::value::{Arithmetic, Comparison, Value, parse_duration};
 use crate::window::Window;
 use crate::zone::Zone;
@@ -135,7 +135,7 @@ impl<'a> Scope<'a> {
             Node::In(item, list) => self.contained(item, list, variables),
             Node::Choose(parts) => self.chosen(parts, variables),
             Node::List(items) => list_of(items.iter().map(|item| self.value(item, variables))),
-            Node::Each(each) => self.each(each, variables),
+            Node::MacroCall(each) => self.each(each, variables),
             Node::Call(function, arguments) if function.is_of_calendar() => {
                 let [of] = arguments.as_slice() else { return Value::Null };
                 let value = self.value(of, variables);
@@ -318,7 +318,7 @@ impl<'a> Scope<'a> {
         if self.budget.step(weight(list)) { is_in(&item, list, self.zone) } else { Value::Unknown }
     }
 
-    fn each(&self, each: &Each, variables: &mut Vec<Value>) -> Value {
+    fn each(&self, each: &MacroCall, variables: &mut Vec<Value>) -> Value {
         let Some(items) = self.value(&each.over, variables).into_items() else { return Value::Unknown };
         // A lambda's number says where its variable is; outer ones that a leaf never binds stay null.
         variables.resize(each.slot, Value::Null);

@@ -14,7 +14,7 @@ use crate::eval::Scope;
 use crate::facts::Facts;
 use crate::leaf::Leaf;
 use crate::required::{self, RequiredIdentifier};
-use crate::syntax::{self, Parsed};
+use crate::syntax::{self, ParsedExpression};
 use crate::tree::{FeatureName, LeafId, Node, Text};
 use crate::value::Value;
 use crate::zone::Zone;
@@ -84,7 +84,7 @@ impl Expression {
     pub fn parse_in(text: &str, context: &str) -> Result<Expression, ExpressionError> {
         // A name that is no zone is that of a test.
         let zone = Zone::parse(context).unwrap_or_default();
-        let Parsed { node: written, mistakes } = syntax::parse(text, &zone)?;
+        let ParsedExpression { node: written, mistakes } = syntax::parse(text, &zone)?;
         let compiled = compile(&written, context);
         let parts = compiled.leaves.values().flat_map(|leaf| leaf.parts()).chain([&compiled.tree]);
         let steps = parts.map(|part| worst_case(part).0).max().unwrap_or_default();

@@ -30,7 +30,7 @@ use kith_model::id::AudienceId;
 use kith_model::time::Timestamp;
 use roaring::RoaringBitmap;
 
-use crate::asks::Compared;
+use crate::asks::Comparand;
 
 use self::column::Column;
 use self::names::{Admission, TraitNames};
@@ -54,7 +54,7 @@ pub struct Selection {
 
 /// A [`Selection`] of which the larger part is only counted.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Counted {
+pub struct SelectionCount {
     pub holds: u64,
     pub unknown: RoaringBitmap,
 }
@@ -234,11 +234,11 @@ impl Index {
 
     /// How many profiles have a text that compares with no number of `than`, or where that is a time with no time; `None` where the
     /// feature has no column.
-    pub fn incomparable(&self, feature: &FeatureName, than: Compared) -> Option<u64> {
+    pub fn incomparable(&self, feature: &FeatureName, than: Comparand) -> Option<u64> {
         let column = self.column(feature)?;
         Some(match than {
-            Compared::Number => column.wordy(),
-            Compared::Time => column.timeless(),
+            Comparand::Number => column.wordy(),
+            Comparand::Time => column.timeless(),
         })
     }
 
@@ -251,11 +251,11 @@ impl Index {
     }
 
     /// How many profiles meet the condition, and those of which it is not known; `None` when something in it has no index.
-    pub fn count(&self, condition: &Expression, now: Timestamp) -> Option<Counted> {
+    pub fn count(&self, condition: &Expression, now: Timestamp) -> Option<SelectionCount> {
         let planner = Planner::new(self, now, condition.zone());
         let plan = planner.plan(condition.compiled(), Side::Holds)?;
         let unknown = planner.undecided(condition.compiled(), &plan)?;
-        Some(Counted { holds: planner.count(&plan, None), unknown })
+        Some(SelectionCount { holds: planner.count(&plan, None), unknown })
     }
 
     /// The profiles that meet the condition, and those of which it is not known; `None` when something in it has no

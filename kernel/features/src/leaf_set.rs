@@ -16,11 +16,6 @@ impl LeafSet {
         self.0.contains(&leaf)
     }
 
-    /// How many leaves are in it.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// Whether no leaf is in it.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -134,7 +134,7 @@ mod value;
 mod window;
 mod zone;
 
-pub use asks::{Ask, Compared};
+pub use asks::{Ask, Comparand};
 pub use budget::{MAX_PRODUCED_BYTES, MAX_STEPS};
 pub use error::ExpressionError;
 pub use event::EventFacts;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::tree::{Each, FeatureName, Macro, Node};
+use crate::tree::{FeatureName, Macro, MacroCall, Node};
 use crate::value::{Comparison, Value};
 
 /// An identifier that a condition asks for.
@@ -30,13 +30,13 @@ pub(crate) fn identifiers(node: &Node) -> Option<Vec<RequiredIdentifier>> {
             }
             _ => None,
         },
-        Node::Each(each) => of_exists(each),
+        Node::MacroCall(each) => of_exists(each),
         _ => None,
     }
 }
 
 /// `profile.identifiers.email.exists(e, e == 'a@example.com')`, and with `in` a list of texts.
-fn of_exists(each: &Each) -> Option<Vec<RequiredIdentifier>> {
+fn of_exists(each: &MacroCall) -> Option<Vec<RequiredIdentifier>> {
     let (Macro::Exists, Node::Feature(FeatureName::Identifiers(kind)), Some(condition)) =
         (each.kind, &each.over, &each.condition)
     else {

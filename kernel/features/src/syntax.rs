@@ -15,7 +15,7 @@ use cel::common::ast::{ComprehensionExpr, Expr, IdedExpr, LiteralValue, SelectEx
 use cel::parser::Parser;
 
 use crate::error::ExpressionError;
-use crate::tree::{Each, FeatureName, Macro, Node};
+use crate::tree::{FeatureName, Macro, MacroCall, Node};
 use crate::value::Value;
 use crate::zone::Zone;
 
@@ -33,14 +33,14 @@ pub const MAX_OPERATORS: usize = 1_000;
 const MAX_DEPTH: usize = 100;
 
 /// A text that is an expression.
-pub(crate) struct Parsed {
+pub(crate) struct ParsedExpression {
     pub(crate) node: Node,
     /// What cannot mean what it reads like: refused of a condition that is defined now.
     pub(crate) mistakes: Vec<ExpressionError>,
 }
 
 /// Parse and check. Dates in it are days of `zone`.
-pub(crate) fn parse(text: &str, zone: &Zone) -> Result<Parsed, ExpressionError> {
+pub(crate) fn parse(text: &str, zone: &Zone) -> Result<ParsedExpression, ExpressionError> {
     if text.trim().is_empty() {
         return Err(ExpressionError::at(text, 1, 1, "the expression is empty"));
     }
@@ -64,7 +64,7 @@ pub(crate) fn parse(text: &str, zone: &Zone) -> Result<Parsed, ExpressionError> 
     let mut translator = Translator { text, zone, info, scope, in_event: false, depth: 0, mistakes: Vec::new() };
     let node = translator.value(&expression)?;
     translator.insist_on_truth(&expression, &node);
-    Ok(Parsed { node, mistakes: translator.mistakes })
+    Ok(ParsedExpression { node, mistakes: translator.mistakes })
 }
 
 /// What kind of thing a part yields, beyond the values that everything can use.
@@ -94,15 +94,15 @@ struct Translator<'t> {
     mistakes: Vec<ExpressionError>,
 }
 
-type Translated<T = (Node, Shape)> = Result<T, ExpressionError>;
+type TranslationResult<T = (Node, Shape)> = Result<T, ExpressionError>;
 
 impl Translator<'_> {
-    fn refuse<T>(&self, at: &IdedExpr, message: impl Into<String>) -> Translated<T> {
+    fn refuse<T>(&self, at: &IdedExpr, message: impl Into<String>) -> TranslationResult<T> {
         Err(ExpressionError::at_byte(self.text, place::start_of(self.text, &self.info, at), message))
     }
 
     /// A part that must yield a value.
-    fn value(&mut self, expression: &IdedExpr) -> Translated<Node> {
+    fn value(&mut self, expression: &IdedExpr) -> TranslationResult<Node> {
         let (node, shape) = self.part(expression)?;
         match shape {
             Shape::Value => Ok(node),
@@ -114,7 +114,7 @@ impl Translator<'_> {
         }
     }
 
-    fn part(&mut self, expression: &IdedExpr) -> Translated {
+    fn part(&mut self, expression: &IdedExpr) -> TranslationResult {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             return self.refuse(expression, format!("nested deeper than {MAX_DEPTH} levels"));
@@ -125,7 +125,7 @@ impl Translator<'_> {
             Expr::Ident(name) => self.name(expression, name),
             Expr::Select(select) => self.select(expression, select),
             Expr::List(list) => {
-                let items = list.elements.iter().map(|item| self.value(item)).collect::<Translated<Vec<_>>>()?;
+                let items = list.elements.iter().map(|item| self.value(item)).collect::<TranslationResult<Vec<_>>>()?;
                 value(fold_list(items))
             }
             Expr::Comprehension(comprehension) => self.each(expression, comprehension),
@@ -138,7 +138,7 @@ impl Translator<'_> {
         result
     }
 
-    fn literal(&self, at: &IdedExpr, literal: &LiteralValue) -> Translated<Node> {
+    fn literal(&self, at: &IdedExpr, literal: &LiteralValue) -> TranslationResult<Node> {
         Ok(Node::Literal(match literal {
             LiteralValue::Boolean(truth) => Value::Bool(*truth.inner()),
             LiteralValue::Int(number) => Value::Int(*number.inner()),
@@ -171,7 +171,7 @@ impl Translator<'_> {
         Some((slot, self.scope[slot].event))
     }
 
-    fn name(&self, at: &IdedExpr, name: &str) -> Translated {
+    fn name(&self, at: &IdedExpr, name: &str) -> TranslationResult {
         if let Some((slot, event)) = self.binding(name) {
             return Ok((Node::Variable(slot), if event { Shape::Event } else { Shape::Value }));
         }
@@ -188,7 +188,7 @@ impl Translator<'_> {
         }
     }
 
-    fn select(&mut self, at: &IdedExpr, select: &SelectExpr) -> Translated {
+    fn select(&mut self, at: &IdedExpr, select: &SelectExpr) -> TranslationResult {
         let (node, shape) = self.member(at, &select.operand, &select.field)?;
         if !select.test {
             return Ok((node, shape));
@@ -200,7 +200,7 @@ impl Translator<'_> {
     }
 
     /// `operand.name` or `operand['name']`.
-    fn member(&mut self, at: &IdedExpr, operand: &IdedExpr, name: &str) -> Translated {
+    fn member(&mut self, at: &IdedExpr, operand: &IdedExpr, name: &str) -> TranslationResult {
         if let Some(feature) = self.feature(at, operand, name)? {
             if self.in_event {
                 return self.refuse(
@@ -220,7 +220,7 @@ impl Translator<'_> {
         }
     }
 
-    fn feature(&self, at: &IdedExpr, operand: &IdedExpr, name: &str) -> Translated<Option<FeatureName>> {
+    fn feature(&self, at: &IdedExpr, operand: &IdedExpr, name: &str) -> TranslationResult<Option<FeatureName>> {
         let named: Arc<str> = name.into();
         Ok(match &operand.expr {
             Expr::Ident(root) if self.binding(root).is_none() => match root.as_str() {
@@ -249,7 +249,7 @@ impl Translator<'_> {
         })
     }
 
-    fn each(&mut self, at: &IdedExpr, comprehension: &ComprehensionExpr) -> Translated {
+    fn each(&mut self, at: &IdedExpr, comprehension: &ComprehensionExpr) -> TranslationResult {
         let Some((kind, condition, item)) = macro_parts(comprehension) else {
             return self.refuse(at, "this macro is not supported; there are filter, map, exists, all and exists_one");
         };
@@ -267,9 +267,9 @@ impl Translator<'_> {
         let item = item.map(|item| self.value(item)).transpose();
         self.scope.pop();
         self.in_event = outer;
-        let each = Each { kind, over, slot, condition: condition?, item: item? };
+        let each = MacroCall { kind, over, slot, condition: condition?, item: item? };
         let shape = if over_events && kind == Macro::Filter { Shape::Events } else { Shape::Value };
-        Ok((Node::Each(Box::new(each)), shape))
+        Ok((Node::MacroCall(Box::new(each)), shape))
     }
 }
 

@@ -55,8 +55,9 @@ pub(crate) enum Macro {
     ExistsOne,
 }
 
+/// A macro over a list, such as `list.exists(x, condition)`.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Each {
+pub(crate) struct MacroCall {
     pub(crate) kind: Macro,
     pub(crate) over: Node,
     /// The variable's number: how many lambdas enclose this one.
@@ -106,7 +107,7 @@ pub(crate) enum Node {
     In(Box<Node>, Box<Node>),
     Choose(Box<[Node; 3]>),
     List(Vec<Node>),
-    Each(Box<Each>),
+    MacroCall(Box<MacroCall>),
     Call(Function, Vec<Node>),
     /// A text that a regular expression is found in.
     Matches(Box<Node>, Pattern),
@@ -119,7 +120,7 @@ impl Node {
             Node::Literal(value) => !matches!(value, Value::Bool(_)),
             Node::Now | Node::Negate(_) | Node::Calculate(..) | Node::List(_) | Node::Events(..) => true,
             Node::Choose(parts) => parts[1].is_never_bool() && parts[2].is_never_bool(),
-            Node::Each(each) => matches!(each.kind, Macro::Filter | Macro::Map),
+            Node::MacroCall(each) => matches!(each.kind, Macro::Filter | Macro::Map),
             Node::Call(function, _) => functions::spec(*function).is_never_bool,
             _ => false,
         }
@@ -137,7 +138,7 @@ impl Node {
             | Node::In(..)
             | Node::Matches(..) => true,
             Node::Choose(parts) => parts[1].is_always_bool() && parts[2].is_always_bool(),
-            Node::Each(each) => !matches!(each.kind, Macro::Filter | Macro::Map),
+            Node::MacroCall(each) => !matches!(each.kind, Macro::Filter | Macro::Map),
             Node::Call(function, _) => {
                 matches!(function, Function::Contains | Function::StartsWith | Function::EndsWith)
             }
@@ -165,7 +166,7 @@ impl Node {
             | Node::In(a, b) => vec![a, b],
             Node::Choose(parts) => parts.iter().collect(),
             Node::List(items) | Node::Call(_, items) => items.iter().collect(),
-            Node::Each(each) => {
+            Node::MacroCall(each) => {
                 [Some(&each.over), each.condition.as_ref(), each.item.as_ref()].into_iter().flatten().collect()
             }
         }
@@ -195,7 +196,7 @@ impl Node {
             Node::Choose(parts) => Node::Choose(Box::new([change(&parts[0]), change(&parts[1]), change(&parts[2])])),
             Node::List(items) => Node::List(items.iter().map(change).collect()),
             Node::Call(function, arguments) => Node::Call(*function, arguments.iter().map(change).collect()),
-            Node::Each(each) => Node::Each(Box::new(Each {
+            Node::MacroCall(each) => Node::MacroCall(Box::new(MacroCall {
                 kind: each.kind,
                 over: change(&each.over),
                 slot: each.slot,
@@ -353,7 +354,7 @@ impl Text<'_> {
                 self.write_list(f, items)?;
                 f.write_str("]")
             }
-            Node::Each(each) => self.write_each(f, each),
+            Node::MacroCall(each) => self.write_each(f, each),
             Node::Call(function, arguments) => self.write_call(f, *function, arguments),
             Node::Matches(target, pattern) => {
                 self.write_within(f, target, 7)?;
@@ -364,7 +365,7 @@ impl Text<'_> {
         }
     }
 
-    fn write_each(&self, f: &mut fmt::Formatter<'_>, each: &Each) -> fmt::Result {
+    fn write_each(&self, f: &mut fmt::Formatter<'_>, each: &MacroCall) -> fmt::Result {
         let name = match each.kind {
             Macro::Filter => "filter",
             Macro::Map => "map",

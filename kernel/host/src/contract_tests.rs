@@ -4,7 +4,7 @@ use kith_model::delivery::{Message, Outcome};
 use kith_model::event::DraftEvent;
 use kith_model::id::{ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
-use kith_model::plugin::{Callback, Cancellation, Grants, PluginFault, ReceiveError, Replayed, SourceRequest};
+use kith_model::plugin::{Callback, Cancellation, Grants, PluginFault, ReceiveError, ReplayScope, SourceRequest};
 use kith_model::sending::{InboundResponse, MAX_ROUNDS, OutboundRequest, SendFailure, SentAnswer, Step};
 use kith_model::table::{Table, Values};
 use kith_model::time::Timestamp;
@@ -99,7 +99,7 @@ fn a_connector_and_a_model_of_0_1_run() {
         complete: true,
         resume: None,
         received_at: Timestamp(0),
-        replayed: Replayed::No,
+        replayed: ReplayScope::No,
     };
     let received = connector.receive(&request).unwrap();
     let who = |event: &DraftEvent| event.identifiers[0].value.clone();

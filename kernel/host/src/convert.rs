@@ -7,7 +7,8 @@ mod source_0_1;
 use kith_model::event::{DraftEvent, EventKind, MAX_RAW_BYTES, RejectedRecord};
 use kith_model::identity::Identifier;
 use kith_model::plugin::{
-    Answer, Callback, Fitted, PluginFault, PolledPage, Receipt, Received, RecordPlace, Refusal, Replayed, SourceRequest,
+    Answer, Callback, Fitted, PluginFault, PolledPage, Receipt, Received, RecordPlace, Refusal, ReplayScope,
+    SourceRequest,
 };
 use kith_model::table::{Column, Lists, Table, Texts, Values};
 use kith_model::time::Timestamp;
@@ -142,9 +143,9 @@ fn rejected_from_wit(rejected: types::Rejected) -> RejectedRecord {
 
 pub(crate) fn request_to_wit(request: &SourceRequest) -> source::Request {
     let replayed = match request.replayed {
-        Replayed::No => None,
-        Replayed::Record => Some("replay"),
-        Replayed::Request => Some("again"),
+        ReplayScope::No => None,
+        ReplayScope::Record => Some("replay"),
+        ReplayScope::Request => Some("again"),
     };
     source::Request {
         method: request.method.clone(),

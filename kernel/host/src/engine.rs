@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, WasmBacktraceDetails};
 
-/// How often running guests are checked against their deadlines.
+/// How often running guests are checked against their deadlines. Compiled code has no other clock than the epoch, which a thread
+/// counts up.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// The guest's share of the calling thread's stack. Threads have 2 MiB, so host functions keep more than 1 MiB: a host
@@ -70,12 +71,12 @@ pub(crate) fn engine(metering: Metering) -> wasmtime::Result<Engine> {
 /// The process's engines and their ticker, which stops with them. Components of one are never mixed with the other's:
 /// each `Plugin` keeps its compilations apart.
 pub(crate) struct Engines {
-    shared: Arc<Shared>,
+    shared: Arc<EnginePair>,
     stop: Option<Sender<()>>,
     ticker: Option<JoinHandle<()>>,
 }
 
-struct Shared {
+struct EnginePair {
     plain: Engine,
     metered: OnceLock<Engine>,
 }
@@ -83,7 +84,7 @@ struct Shared {
 impl Engines {
     /// Start the engine without metering and the ticker. The metered one starts when it is first asked for.
     pub(crate) fn start() -> wasmtime::Result<Engines> {
-        let shared = Arc::new(Shared { plain: engine(Metering::Off)?, metered: OnceLock::new() });
+        let shared = Arc::new(EnginePair { plain: engine(Metering::Off)?, metered: OnceLock::new() });
         let (stop, stopped) = channel();
         let ticked = shared.clone();
         let ticker = std::thread::Builder::new().name("kith-epoch".into()).spawn(move || {

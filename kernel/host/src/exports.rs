@@ -14,15 +14,15 @@ use crate::state::CallState;
 
 /// A component, compiled, linked and with its exports found.
 #[derive(Clone)]
-pub(crate) struct Compiled {
+pub(crate) struct LinkedComponent {
     pre: InstancePre<CallState>,
     /// The functions of the world's exports by name; few, so that a search is as fast as a map.
     functions: Arc<[(String, ComponentExportIndex)]>,
 }
 
-impl Compiled {
+impl LinkedComponent {
     /// Link a component to the imports of its kind's world, and find its exports.
-    pub(crate) fn new(abi: Abi, kind: PluginKind, component: &Component) -> wasmtime::Result<Compiled> {
+    pub(crate) fn new(abi: Abi, kind: PluginKind, component: &Component) -> wasmtime::Result<LinkedComponent> {
         let mut linker: Linker<CallState> = Linker::new(component.engine());
         link(&mut linker, abi, kind)?;
         let pre = linker.instantiate_pre(component)?;
@@ -39,7 +39,7 @@ impl Compiled {
                 functions.push((name.clone(), function));
             }
         }
-        Ok(Compiled { pre, functions: functions.into() })
+        Ok(LinkedComponent { pre, functions: functions.into() })
     }
 
     /// Whether the component has a function of that name.

@@ -14,9 +14,9 @@ use crate::cache::Cache;
 use crate::compile::{CompileError, CompileMode, artifact_key, compile};
 use crate::egress::Client;
 use crate::engine::{Engines, Metering};
-use crate::exports::Compiled;
+use crate::exports::LinkedComponent;
 use crate::network::Network;
-use crate::package::{Inspected, PackageError, inspect_kept};
+use crate::package::{Inspection, PackageError, inspect_kept};
 use crate::policy::Limits;
 
 /// The kernel's version, which a manifest's `kernel` requirement is held against.
@@ -141,7 +141,7 @@ pub(crate) fn compile_for(
     kind: PluginKind,
     component: &[u8],
     metering: Metering,
-) -> Result<Compiled, LoadError> {
+) -> Result<LinkedComponent, LoadError> {
     let refused = |error: wasmtime::Error| LoadError::Compile(CompileError::Refused(format!("{error:#}")));
     let engine = core.engines.get(metering).map_err(refused)?;
     let key = artifact_key(engine, component);
@@ -158,16 +158,17 @@ pub(crate) fn compile_for(
             artifact.load(engine).map_err(refused)?
         }
     };
-    Compiled::new(abi, kind, &compiled).map_err(|error| LoadError::Incompatible { kind, message: format!("{error:#}") })
+    LinkedComponent::new(abi, kind, &compiled)
+        .map_err(|error| LoadError::Incompatible { kind, message: format!("{error:#}") })
 }
 
 /// A loaded plugin, the same for all workspaces. Binding it to an installation gives its role (`roles.rs`).
 pub struct Plugin {
     pub(crate) core: Arc<HostCore>,
-    pub(crate) inspected: Arc<Inspected>,
+    pub(crate) inspected: Arc<Inspection>,
     component: Arc<[u8]>,
-    plain: Compiled,
-    metered: OnceLock<Compiled>,
+    plain: LinkedComponent,
+    metered: OnceLock<LinkedComponent>,
 }
 
 impl Plugin {
@@ -187,7 +188,7 @@ impl Plugin {
     }
 
     /// Everything that its bytes say.
-    pub fn inspected(&self) -> &Inspected {
+    pub fn inspected(&self) -> &Inspection {
         &self.inspected
     }
 
@@ -197,7 +198,7 @@ impl Plugin {
     }
 
     /// The code for the given metering; the metered one is compiled when it is first asked for.
-    pub(crate) fn compiled(&self, metering: Metering) -> Result<Compiled, LoadError> {
+    pub(crate) fn compiled(&self, metering: Metering) -> Result<LinkedComponent, LoadError> {
         if metering == Metering::Off {
             return Ok(self.plain.clone());
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kith_model::plugin::{ComputeModel, Connector, Grants, LimitRequest, PluginFault, Replayed, SourceRequest};
+use kith_model::plugin::{ComputeModel, Connector, Grants, LimitRequest, PluginFault, ReplayScope, SourceRequest};
 use kith_model::table::Table;
 use kith_model::time::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -225,7 +225,7 @@ fn request(complete: bool) -> SourceRequest {
         complete,
         resume: None,
         received_at: Timestamp(0),
-        replayed: Replayed::No,
+        replayed: ReplayScope::No,
     }
 }
 

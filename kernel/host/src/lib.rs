@@ -45,7 +45,7 @@ pub use manifest::{
     ConfigError, ConfigMistake, MAX_MANIFEST_BYTES, ManifestError, ManifestMistake, PlannedSchema, parse_manifest,
     validate_config,
 };
-pub use package::{ABI_SECTION, Inspected, MANIFEST_SECTION, PackageError, assemble, inspect};
+pub use package::{ABI_SECTION, Inspection, MANIFEST_SECTION, PackageError, assemble, inspect};
 pub use policy::{EffectiveLimit, HostPort, HttpRule, InvalidHost, LimitSource, Limits, Policy, effective_policy};
 pub use roles::{BindError, Binding, CheckError, ConfigProblem};
 pub use signing::check_secret;

@@ -64,7 +64,7 @@ pub enum PackageError {
 
 /// What a component is, read from its bytes alone.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Inspected {
+pub struct Inspection {
     pub manifest: Manifest,
     /// The manifest as it was written.
     pub manifest_toml: String,
@@ -112,19 +112,19 @@ pub fn assemble(core_wasm: &[u8], manifest_toml: &str) -> Result<Vec<u8>, Packag
 ///
 /// # Errors
 /// [`PackageError`], one message for each thing that can be wrong.
-pub fn inspect(component: &[u8]) -> Result<Inspected, PackageError> {
+pub fn inspect(component: &[u8]) -> Result<Inspection, PackageError> {
     inspect_with(component, parse_manifest)
 }
 
 /// The same of a component that was admitted before, perhaps when a manifest's texts and schema had no budgets.
-pub(crate) fn inspect_kept(component: &[u8]) -> Result<Inspected, PackageError> {
+pub(crate) fn inspect_kept(component: &[u8]) -> Result<Inspection, PackageError> {
     inspect_with(component, parse_kept_manifest)
 }
 
 fn inspect_with(
     component: &[u8],
     parse: impl FnOnce(&str) -> Result<Manifest, ManifestError>,
-) -> Result<Inspected, PackageError> {
+) -> Result<Inspection, PackageError> {
     shape::check_is_component(component)?;
     shape::check(component)?;
     let sections = read_sections(component)?;
@@ -133,7 +133,7 @@ fn inspect_with(
     let manifest = parse(&manifest_toml).map_err(PackageError::Manifest)?;
     let abi = Abi::parse(&abi).filter(|_| manifest.abi == abi).ok_or(PackageError::Abi { found: abi })?;
     world::check_component(abi, manifest.kind, &sections.imports, &sections.exports)?;
-    Ok(Inspected {
+    Ok(Inspection {
         manifest,
         manifest_toml,
         digest: digest(component),

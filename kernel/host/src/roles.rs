@@ -26,7 +26,7 @@ use crate::call::{report, run};
 use crate::convert;
 use crate::egress::Gate;
 use crate::engine::Metering;
-use crate::exports::Compiled;
+use crate::exports::LinkedComponent;
 use crate::host::{HostCore, LoadError, Plugin};
 use crate::imports::secrets::Secrets;
 use crate::policy::effective_policy;
@@ -88,16 +88,16 @@ const VALIDATE: &str = "validate";
 const MAX_PROBLEMS: usize = 32;
 
 /// A plugin bound to an installation.
-pub(crate) struct Bound {
+pub(crate) struct BoundPlugin {
     /// Keeps the engine and its ticker alive.
     core: Arc<HostCore>,
     manifest: Manifest,
     pub(crate) installed: Arc<InstallationContext>,
-    compiled: Compiled,
+    compiled: LinkedComponent,
     metering: Metering,
 }
 
-impl Bound {
+impl BoundPlugin {
     fn engine(&self) -> Result<&Engine, PluginFault> {
         self.core.engines.get(self.metering).map_err(|error| PluginFault::Unavailable(format!("{error:#}")))
     }
@@ -233,7 +233,7 @@ impl Plugin {
         fuel.iter().any(Option::is_some) && !self.is_metered()
     }
 
-    pub(crate) fn bind(&self, binding: Binding) -> Result<Bound, BindError> {
+    pub(crate) fn bind(&self, binding: Binding) -> Result<BoundPlugin, BindError> {
         let manifest = self.manifest().clone();
         if let Some(server) = binding.grants.mail.first() {
             return Err(BindError::Mail(server.clone()));
@@ -263,6 +263,6 @@ impl Plugin {
             state_writes: Mutex::new(StateWrites::new(settings.clock.now())),
         });
         let compiled = self.compiled(metering)?;
-        Ok(Bound { core: self.core.clone(), manifest, installed, compiled, metering })
+        Ok(BoundPlugin { core: self.core.clone(), manifest, installed, compiled, metering })
     }
 }

@@ -24,7 +24,8 @@ const MAX_TABLES: usize = 4;
 const MAX_MEMORIES: usize = 2;
 const MAX_INSTANCES: usize = 16;
 
-/// How long a guest may compute before the host looks whether its call was cancelled.
+/// How long a guest may compute before the host looks whether its call was cancelled. Compiled code stops at its next epoch
+/// deadline and cannot be woken before.
 const CANCELLATION_LOOK: Duration = Duration::from_millis(50);
 
 /// Why state could not be read or written.

@@ -13,16 +13,16 @@ pub enum Change {
     /// An event was accepted.
     Recorded(Event),
     /// Profiles were merged or parted.
-    Identified(Identified),
+    Identified(IdentityChange),
     /// A profile entered or left an audience.
     Membership { audience: AudienceId, profile: ProfileId, movement: Movement, cause: Cause, at: Timestamp },
     /// A correction took the place of an event, which is no longer part of anybody's history.
-    Superseded(Superseded),
+    Superseded(SupersededEvent),
 }
 
 /// An event that a correction took the place of. The correction is an event of its own, later in the same commit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Superseded {
+pub struct SupersededEvent {
     /// Where the event was recorded.
     pub position: Position,
     pub event: Event,
@@ -39,7 +39,7 @@ pub enum Movement {
 /// Who belongs to which profile after a commit, for every profile that the commit changed. A source identity that is in no
 /// such record is a profile of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identified {
+pub struct IdentityChange {
     /// Profile → its members, sorted, for each profile whose members after the commit differ from those before, and for each
     /// that is new and has no event in the commit.
     pub profiles: Vec<(ProfileId, Vec<SourceIdentityId>)>,

@@ -174,7 +174,7 @@ pub enum Outcome {
 
 /// One answer of a statement with what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Heard {
+pub struct AnswerOutcome {
     /// The key in lower case.
     pub key: String,
     /// `None` where it allows.
@@ -225,12 +225,12 @@ impl EverythingRefused {
 impl Consents {
     /// Take what an event said; what became of each answer. What finds no room and allows is left out; what finds none and
     /// refuses counts against all purposes.
-    pub fn record(&mut self, statement: &Statement<'_>) -> Vec<Heard> {
+    pub fn record(&mut self, statement: &Statement<'_>) -> Vec<AnswerOutcome> {
         self.statements = self.statements.saturating_add(1);
         let Ok(Entries(said)) = serde_json::from_str(statement.json) else {
             let refused = Some(cut(statement.json));
             let outcome = self.take_all(statement.answer(refused.clone()));
-            return vec![Heard { key: EVERYTHING.to_owned(), refused, outcome }];
+            return vec![AnswerOutcome { key: EVERYTHING.to_owned(), refused, outcome }];
         };
         let mut heard = Vec::new();
         for (key, answered) in said {
@@ -239,7 +239,7 @@ impl Consents {
             let outcome = self.record_one(&key, statement.answer(refused.clone()), statement.giver);
             if heard.len() < MAX_HEARD {
                 let key = key.chars().take(MAX_PURPOSE_BYTES + MAX_CHANNEL_BYTES).collect();
-                heard.push(Heard { key, refused, outcome });
+                heard.push(AnswerOutcome { key, refused, outcome });
             }
         }
         heard

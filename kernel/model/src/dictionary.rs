@@ -203,7 +203,7 @@ impl Entry {
 
 /// An entry with when it was last changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Described {
+pub struct DatedEntry {
     pub entry: Entry,
     pub changed_at: Timestamp,
 }
@@ -212,14 +212,14 @@ pub struct Described {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dictionary {
     /// By their subjects' keys, which is the order of lists.
-    entries: BTreeMap<String, (Subject, Described)>,
+    entries: BTreeMap<String, (Subject, DatedEntry)>,
     /// How many of them are sensitive.
     sensitive: usize,
 }
 
 impl Dictionary {
     /// Write an entry down.
-    pub fn put(&mut self, subject: Subject, described: Described) {
+    pub fn put(&mut self, subject: Subject, described: DatedEntry) {
         self.remove(&subject);
         self.sensitive += usize::from(described.entry.sensitivity == Sensitivity::Sensitive);
         self.entries.insert(subject.key(), (subject, described));
@@ -233,12 +233,12 @@ impl Dictionary {
     }
 
     /// What is written down of a subject.
-    pub fn get(&self, subject: &Subject) -> Option<&Described> {
+    pub fn get(&self, subject: &Subject) -> Option<&DatedEntry> {
         self.entries.get(&subject.key()).map(|(_, described)| described)
     }
 
     /// All entries in their order.
-    pub fn iter(&self) -> impl Iterator<Item = (&Subject, &Described)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&Subject, &DatedEntry)> {
         self.entries.values().map(|(subject, described)| (subject, described))
     }
 
@@ -258,7 +258,7 @@ impl Dictionary {
     }
 
     /// What is sensitive.
-    pub fn sensitive(&self) -> impl Iterator<Item = (&Subject, &Described)> {
+    pub fn sensitive(&self) -> impl Iterator<Item = (&Subject, &DatedEntry)> {
         let all = if self.has_sensitive() { Some(self.iter()) } else { None };
         all.into_iter().flatten().filter(|(_, described)| described.entry.sensitivity == Sensitivity::Sensitive)
     }
@@ -288,7 +288,7 @@ mod tests {
     fn an_event_is_followed_by_its_properties_and_facts_come_last() {
         let mut dictionary = Dictionary::default();
         let described =
-            |sensitivity| Described { entry: Entry { sensitivity, ..Entry::default() }, changed_at: Timestamp(0) };
+            |sensitivity| DatedEntry { entry: Entry { sensitivity, ..Entry::default() }, changed_at: Timestamp(0) };
         for subject in [
             Subject::Trait { name: "a".into() },
             property("B", "x"),

@@ -19,7 +19,7 @@ pub use manifest::{
 };
 pub use roles::{
     Answer, Callback, Cancellation, Channel, ComputeModel, Connector, Fitted, PolledPage, Receipt, ReceiveError,
-    Received, RecordPlace, Refusal, Replayed, SourceRequest,
+    Received, RecordPlace, Refusal, ReplayScope, SourceRequest,
 };
 
 /// What a plugin is.

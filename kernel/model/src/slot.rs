@@ -22,22 +22,22 @@ thread_local! {
 /// Run `work` on a thread that holds `slot` meanwhile.
 pub fn hold<T>(slot: Arc<dyn Slot>, work: impl FnOnce() -> T) -> T {
     /// Also where the work panics: the thread's next work must not give back what is no longer its own.
-    struct Cleared;
-    impl Drop for Cleared {
+    struct ClearOnDrop;
+    impl Drop for ClearOnDrop {
         fn drop(&mut self) {
             SLOT.with_borrow_mut(Option::take);
         }
     }
     SLOT.with_borrow_mut(|held| *held = Some(slot));
-    let _cleared = Cleared;
+    let _cleared = ClearOnDrop;
     work()
 }
 
 /// Wait for somebody outside with `wait`, without the thread's slot if it has one.
 pub fn without<T>(wait: impl FnOnce() -> T) -> T {
     /// Taken again also where the wait panics, because whoever runs the call counts on it.
-    struct Returning(Option<Arc<dyn Slot>>);
-    impl Drop for Returning {
+    struct TakeBackOnDrop(Option<Arc<dyn Slot>>);
+    impl Drop for TakeBackOnDrop {
         fn drop(&mut self) {
             if let Some(slot) = &self.0 {
                 slot.take_again();
@@ -48,7 +48,7 @@ pub fn without<T>(wait: impl FnOnce() -> T) -> T {
     if let Some(slot) = &slot {
         slot.give_back();
     }
-    let _returning = Returning(slot);
+    let _returning = TakeBackOnDrop(slot);
     wait()
 }
 
@@ -65,9 +65,9 @@ mod tests {
 
     use super::*;
 
-    struct Counted(AtomicI32);
+    struct SlotCount(AtomicI32);
 
-    impl Slot for Counted {
+    impl Slot for SlotCount {
         fn give_back(&self) {
             self.0.fetch_sub(1, Ordering::SeqCst);
         }
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_slot_is_given_back_for_as_long_as_its_thread_waits() {
-        let slot = Arc::new(Counted(AtomicI32::new(1)));
+        let slot = Arc::new(SlotCount(AtomicI32::new(1)));
         let held = || slot.0.load(Ordering::SeqCst);
         assert_eq!(without(held), 1, "a thread without a slot gives none back");
         hold(slot.clone(), || {

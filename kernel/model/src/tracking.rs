@@ -88,16 +88,16 @@ pub trait ObjectSchema: Send + Sync {
 
 /// What is expected of the properties of one event, or of traits.
 #[derive(Clone, Default)]
-pub struct Expected {
+pub struct ExpectedFields {
     /// What becomes of those that are otherwise.
     pub policy: Policy,
     /// `None` where everything is as it should be.
     pub schema: Option<Arc<dyn ObjectSchema>>,
 }
 
-impl fmt::Debug for Expected {
+impl fmt::Debug for ExpectedFields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Expected").field("policy", &self.policy).field("schema", &self.schema.is_some()).finish()
+        f.debug_struct("ExpectedFields").field("policy", &self.policy).field("schema", &self.schema.is_some()).finish()
     }
 }
 
@@ -109,9 +109,9 @@ pub struct TrackingPlan {
     /// What becomes of `track` events of other names than the plan's.
     pub unplanned: Policy,
     /// By the events' names.
-    pub events: BTreeMap<String, Expected>,
+    pub events: BTreeMap<String, ExpectedFields>,
     /// Of traits, whatever event brings them.
-    pub traits: Option<Expected>,
+    pub traits: Option<ExpectedFields>,
 }
 
 /// The steps that the checks of one batch take at most; what comes behind them in it counts as not as it should be, because a
@@ -165,7 +165,7 @@ impl TrackingPlan {
         })
     }
 
-    fn violation(&self, part: &str, text: &str, expected: &Expected, steps: &mut u64) -> Option<Judgement> {
+    fn violation(&self, part: &str, text: &str, expected: &ExpectedFields, steps: &mut u64) -> Option<Judgement> {
         let schema = expected.schema.as_ref()?;
         let value = match text {
             "" => Value::Object(Map::new()),
@@ -214,12 +214,12 @@ mod tests {
         }
     }
 
-    fn expected(policy: Policy) -> Expected {
-        Expected { policy, schema: Some(Arc::new(Numbers)) }
+    fn expected(policy: Policy) -> ExpectedFields {
+        ExpectedFields { policy, schema: Some(Arc::new(Numbers)) }
     }
 
     fn plan(unplanned: Policy, of_events: Policy, of_traits: Policy) -> TrackingPlan {
-        let events = [("Buy".to_owned(), expected(of_events)), ("Look".to_owned(), Expected::default())];
+        let events = [("Buy".to_owned(), expected(of_events)), ("Look".to_owned(), ExpectedFields::default())];
         TrackingPlan { name: "web".into(), unplanned, events: events.into(), traits: Some(expected(of_traits)) }
     }
 

@@ -44,7 +44,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::pool::{Pool, Tasks, Turn};
 use crate::rows::DeliveryTotals;
 use crate::views::Acceptance;
-use aside::{Again, Input};
+use aside::{Input, ReplayedLetter};
 use lane::{Lane, LaneRules};
 pub(crate) use queue::submission_bytes;
 
@@ -94,7 +94,7 @@ pub(crate) struct Submission {
     /// What the events were read from.
     pub input: Option<Arc<Input>>,
     /// The letter that they come from.
-    pub again: Option<Box<Again>>,
+    pub again: Option<Box<ReplayedLetter>>,
     pub reply: Reply,
 }
 
@@ -129,20 +129,20 @@ impl Submission {
 }
 
 /// Why a submission was not let in.
-pub(crate) enum Refused {
+pub(crate) enum SubmissionRefusal {
     /// Its source or its lane has as much waiting as it may.
     Full(Box<Submission>),
     Stopping,
 }
 
 /// What is told of a workspace's commits.
-pub(crate) type Committed = Arc<dyn Fn(WorkspaceId) + Send + Sync>;
+pub(crate) type CommitListener = Arc<dyn Fn(WorkspaceId) + Send + Sync>;
 
 /// The lanes, as the pool's threads see them.
 struct Lanes {
     store: Arc<dyn Store>,
     /// Told after each commit of a lane, so that its reactor need not ask.
-    committed: Committed,
+    committed: CommitListener,
     lanes: RwLock<HashMap<WorkspaceId, Arc<Lane>>>,
     /// Of all lanes together.
     waiting_bytes: AtomicUsize,
@@ -204,7 +204,7 @@ impl Lanes {
 
 impl Accept {
     /// Start the threads. A workspace's state is read at its lane's first turn.
-    pub(crate) fn start(store: Arc<dyn Store>, committed: Committed) -> std::io::Result<Accept> {
+    pub(crate) fn start(store: Arc<dyn Store>, committed: CommitListener) -> std::io::Result<Accept> {
         let lanes = Arc::new(Lanes {
             store,
             committed,
@@ -225,19 +225,19 @@ impl Accept {
     }
 
     /// Let a submission wait for its lane, if there is room now.
-    pub(crate) fn try_submit(&self, submission: Submission) -> Result<(), Refused> {
+    pub(crate) fn try_submit(&self, submission: Submission) -> Result<(), SubmissionRefusal> {
         let id = submission.workspace;
-        let Some(lane) = self.lanes.lane(id, None) else { return Err(Refused::Stopping) };
+        let Some(lane) = self.lanes.lane(id, None) else { return Err(SubmissionRefusal::Stopping) };
         let bytes = submission_bytes(&submission);
         let mut waiting = lane.waiting.lock();
         if waiting.is_closed {
-            return Err(Refused::Stopping);
+            return Err(SubmissionRefusal::Stopping);
         }
         let total = self.lanes.waiting_bytes.load(Ordering::SeqCst);
         if total > 0 && total + bytes > MAX_WAITING_BYTES {
-            return Err(Refused::Full(Box::new(submission)));
+            return Err(SubmissionRefusal::Full(Box::new(submission)));
         }
-        waiting.admit(submission, bytes).map_err(Refused::Full)?;
+        waiting.admit(submission, bytes).map_err(SubmissionRefusal::Full)?;
         self.lanes.waiting_bytes.fetch_add(bytes, Ordering::SeqCst);
         drop(waiting);
         self.pool.wake(id);
@@ -245,12 +245,12 @@ impl Accept {
     }
 
     /// Let a submission wait for its lane as soon as there is room. Fails only when the stage stops.
-    pub(crate) async fn submit(&self, mut submission: Submission) -> Result<(), Refused> {
+    pub(crate) async fn submit(&self, mut submission: Submission) -> Result<(), SubmissionRefusal> {
         loop {
             // Registered before the try, so that room which comes in between is not missed.
             let room = self.lanes.room.notified();
             submission = match self.try_submit(submission) {
-                Err(Refused::Full(submission)) => *submission,
+                Err(SubmissionRefusal::Full(submission)) => *submission,
                 done => return done,
             };
             room.await;

@@ -33,8 +33,8 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::rows::outbox::outbox;
-use crate::shared::Shared;
-use crate::workers::{Ending, Phase, Whose};
+use crate::shared::KernelState;
+use crate::workers::{Ending, Phase, TaskScope};
 use hosts::Hosts;
 use sending::Sender;
 
@@ -78,7 +78,7 @@ impl Deliveries {
 /// See to it that every channel has a sender, and that the senders look at what was configured. A removed channel has one for
 /// as long as its outbox holds something: the process may have died between the commit that removed the channel and the
 /// first look at it, and what nobody sends or skips is pending for good.
-pub(crate) fn start_senders(shared: &Arc<Shared>, workspace: WorkspaceId) {
+pub(crate) fn start_senders(shared: &Arc<KernelState>, workspace: WorkspaceId) {
     let Some(known) = shared.workspace(workspace).filter(|known| !known.is_stopping()) else { return };
     let compiled = known.compiled.load_full();
     let setup = &compiled.setup;
@@ -100,7 +100,7 @@ pub(crate) fn start_senders(shared: &Arc<Shared>, workspace: WorkspaceId) {
 }
 
 /// Start an outbox's sender, if it has none.
-fn start_sender(shared: &Arc<Shared>, queue: QueueId) {
+fn start_sender(shared: &Arc<KernelState>, queue: QueueId) {
     if shared.deliveries.senders.lock().insert(queue) {
         let sender = Sender::new(Arc::clone(shared), queue);
         shared.workers.task(SENDER, queue.workspace, sending::run(sender));
@@ -109,7 +109,7 @@ fn start_sender(shared: &Arc<Shared>, queue: QueueId) {
 
 /// Wait until what was under way when the workers were told to stop has ended and its outcomes are committed. What had not left
 /// is handed back.
-pub(crate) fn stop(shared: &Shared, whose: Whose) {
+pub(crate) fn stop(shared: &KernelState, whose: TaskScope) {
     if let Ending::TimedOut { running } = shared.workers.wait_for_tasks(SENDER, whose, GRACE + LAST_COMMITS) {
         tracing::warn!(running, "senders did not end in time; what they sent is tried again under its id");
     }
@@ -117,8 +117,8 @@ pub(crate) fn stop(shared: &Shared, whose: Whose) {
 
 /// The same of one workspace, which nobody sends for afterwards. A channel of contract 0.1 sends by itself, so that its calls
 /// are waited for as well, however its sender ended.
-pub(crate) fn close(shared: &Shared, workspace: WorkspaceId) {
-    let whose = Whose::Workspace(workspace);
+pub(crate) fn close(shared: &KernelState, workspace: WorkspaceId) {
+    let whose = TaskScope::Workspace(workspace);
     stop(shared, whose);
     if let Ending::TimedOut { running } = shared.workers.wait_for_tasks(blocking::TASK, whose, GRACE + LAST_COMMITS) {
         tracing::warn!(workspace = workspace.0, running, "channels that send by themselves did not end in time");

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use kith_features::FeatureName;
 use kith_model::id::{AudienceId, ProfileId, SourceIdentityId, WorkspaceId};
@@ -14,13 +15,14 @@ use kith_store::keys::PersonRow;
 use kith_store::{Key, ReadError, row};
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
+use tokio::sync::watch;
 
 use crate::accept::counts::read_counts;
 use crate::accept::people::{People, Standings};
-use crate::accept::reweigh::{AppliedRules, Looked, Phase, applied, digest};
+use crate::accept::reweigh::{AppliedRules, Phase, ReweighTotals, applied, digest};
 use crate::profiles::facts::each_row;
 use crate::questions::{QueryError, workspace};
-use crate::shared::Shared;
+use crate::shared::KernelState;
 use crate::turns::TurnError;
 use crate::views::{DryRun, RuleChange, RuleEffect, RuleExample, RuleProgress};
 use crate::yielding::yield_to_others;
@@ -49,6 +51,8 @@ struct Run {
     token: String,
     state: Mutex<DryRun>,
     is_given_up: AtomicBool,
+    /// Turned to `true` once the state is the last one.
+    has_ended: watch::Sender<bool>,
 }
 
 /// The newest dry run of each workspace.
@@ -63,7 +67,7 @@ pub fn change_token(workspace: WorkspaceId, before: &IdentityRules, after: &Iden
 
 /// Begin a dry run of these rules under the name `token`, unless the same one is there already.
 pub(crate) fn begin(
-    shared: &Arc<Shared>,
+    shared: &Arc<KernelState>,
     id: WorkspaceId,
     rules: IdentityRules,
     token: String,
@@ -87,6 +91,7 @@ pub(crate) fn begin(
         token,
         state: Mutex::new(DryRun::Running(RuleProgress::default())),
         is_given_up: AtomicBool::new(false),
+        has_ended: watch::Sender::new(false),
     });
     runs.insert(id, Arc::clone(&run));
     let (shared, realm_key) = (Arc::clone(shared), setup.realm_key);
@@ -97,6 +102,7 @@ pub(crate) fn begin(
             tracing::warn!(workspace = id.0, %error, "a dry run of identity rules ended early");
             DryRun::Failed(error.to_string())
         });
+        run.has_ended.send_replace(true);
     });
     begun.map(drop).map_err(|source| {
         QueryError::Read(ReadError::Io { what: "a thread for the dry run".into(), source: Arc::new(source) })
@@ -104,14 +110,28 @@ pub(crate) fn begin(
 }
 
 /// The newest dry run of a workspace, if it is of the change that `token` names.
-pub(crate) fn newest(shared: &Shared, id: WorkspaceId, token: &str) -> Option<DryRun> {
+pub(crate) fn newest(shared: &KernelState, id: WorkspaceId, token: &str) -> Option<DryRun> {
     let runs = shared.dry_runs.0.lock();
     let run = runs.get(&id).filter(|run| run.token == token);
     run.map(|run| run.state.lock().clone())
 }
 
+/// The same once it has ended, or as it is after `patience`.
+pub(crate) async fn newest_within(
+    shared: &KernelState,
+    id: WorkspaceId,
+    token: &str,
+    patience: Duration,
+) -> Option<DryRun> {
+    let run = shared.dry_runs.0.lock().get(&id).filter(|run| run.token == token).cloned()?;
+    let mut has_ended = run.has_ended.subscribe();
+    // Time over is no error: how far it has come is the answer then.
+    drop(tokio::time::timeout(patience, has_ended.wait_for(|has_ended| *has_ended)).await);
+    newest(shared, id, token)
+}
+
 /// Whether history is tied by the rules in force, and how far a change of them has come.
-pub(crate) fn change_under_way(shared: &Shared, id: WorkspaceId) -> Result<RuleChange, QueryError> {
+pub(crate) fn change_under_way(shared: &KernelState, id: WorkspaceId) -> Result<RuleChange, QueryError> {
     let known = workspace(shared, id)?;
     let in_force = digest(&known.compiled.load().setup.identity_rules);
     let noted = applied(shared.store.as_ref(), id)?;
@@ -124,7 +144,12 @@ pub(crate) fn change_under_way(shared: &Shared, id: WorkspaceId) -> Result<RuleC
     })
 }
 
-fn progress(shared: &Shared, id: WorkspaceId, phase: &Phase, looked: Looked) -> Result<RuleProgress, ReadError> {
+fn progress(
+    shared: &KernelState,
+    id: WorkspaceId,
+    phase: &Phase,
+    looked: ReweighTotals,
+) -> Result<RuleProgress, ReadError> {
     let counts = read_counts(shared.store.as_ref(), id)?;
     let step = match phase {
         Phase::Done => "done",
@@ -146,7 +171,7 @@ fn progress(shared: &Shared, id: WorkspaceId, phase: &Phase, looked: Looked) -> 
 
 /// The whole dry run.
 fn look(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
     realm_key: [u8; 32],
     before: &IdentityRules,
@@ -189,7 +214,7 @@ fn naming(rules: &IdentityRules) -> impl PartialEq + use<'_> {
 
 /// How many identifiers cease or begin to name somebody.
 fn count_named(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
     (before, after): (&IdentityRules, &IdentityRules),
     effect: &mut RuleEffect,
@@ -209,7 +234,7 @@ fn count_named(
 
 /// What the pending work changes.
 fn effect(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
     people: &mut People,
     (before, after): (&IdentityRules, &IdentityRules),
@@ -307,7 +332,7 @@ fn shown(people: &mut People, parts: &[Vec<SourceIdentityId>]) -> Result<Vec<Vec
 
 /// Of each audience, how many members would be somebody else.
 fn members_touched(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
     touched: &RoaringBitmap,
 ) -> Result<Vec<(AudienceId, u64)>, QueryError> {

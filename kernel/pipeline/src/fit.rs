@@ -16,7 +16,7 @@ use kith_model::table::Table;
 use kith_model::time::Timestamp;
 use parking_lot::Mutex;
 
-use crate::guests::{Caller, GuestClass, Stopped};
+use crate::guests::{Caller, ExecutorStopped, GuestClass};
 use crate::offload;
 use crate::plan::ModelPlan;
 use crate::profiles::evaluation::{Evaluation, Profile};
@@ -24,13 +24,14 @@ use crate::profiles::person::Person;
 use crate::profiles::scan::ProfilePages;
 use crate::react::models::{self, InputRow};
 use crate::setup::{Activity, Installed};
-use crate::shared::{Compiled, Culprit, Shared, Workspace};
-use crate::workers::{Ending, Phase, Whose};
+use crate::shared::{CompiledSetup, Culprit, KernelState, Workspace};
+use crate::workers::{Ending, Phase, TaskScope};
 
 /// The name of the tasks.
 const FIT: &str = "fit";
 
-/// The longest wait between two looks at the reactor's progress, where no pass ends meanwhile.
+/// The longest wait between two looks at the reactor's progress, where no pass ends meanwhile: a fit that is cancelled and an
+/// installation that is held tell nobody.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A fit that was cancelled ends within moments; a machine under load may take this long.
@@ -57,8 +58,8 @@ pub enum FitError {
     Fault(PluginFault),
 }
 
-impl From<Stopped> for FitError {
-    fn from(_: Stopped) -> FitError {
+impl From<ExecutorStopped> for FitError {
+    fn from(_: ExecutorStopped) -> FitError {
         FitError::Stopping
     }
 }
@@ -107,7 +108,7 @@ pub struct FitSlot {
 
 impl FitSlot {
     /// Take the installation's place; `None` while a fit of it is under way.
-    pub(crate) fn take(shared: &Shared, workspace: WorkspaceId, installation: InstallationId) -> Option<FitSlot> {
+    pub(crate) fn take(shared: &KernelState, workspace: WorkspaceId, installation: InstallationId) -> Option<FitSlot> {
         let known = shared.workspace(workspace);
         let population = known.map_or(0, |known| known.projection.read().index.population().len());
         let (fits, rows_done) = (Arc::clone(&shared.fits), Arc::new(AtomicU64::new(0)));
@@ -133,20 +134,20 @@ impl Drop for FitSlot {
 pub(crate) type Keep = Box<dyn FnOnce(Result<Fitted, FitError>, FitSlot) + Send>;
 
 /// Fit the version with that digest in the background.
-pub(crate) fn begin(shared: &Arc<Shared>, slot: FitSlot, digest: String, keep: Keep) {
+pub(crate) fn begin(shared: &Arc<KernelState>, slot: FitSlot, digest: String, keep: Keep) {
     let workspace = slot.workspace;
     let task = run(Arc::clone(shared), slot, digest, keep);
     shared.workers.task(FIT, workspace, task);
 }
 
 /// Wait until the fits that were cancelled have said so to whoever keeps what came of them.
-pub(crate) fn stop(shared: &Shared, whose: Whose) {
+pub(crate) fn stop(shared: &KernelState, whose: TaskScope) {
     if let Ending::TimedOut { running } = shared.workers.wait_for_tasks(FIT, whose, GRACE) {
         tracing::warn!(running, "fits did not end in time; after the next start they show as failed");
     }
 }
 
-async fn run(shared: Arc<Shared>, slot: FitSlot, digest: String, keep: Keep) {
+async fn run(shared: Arc<KernelState>, slot: FitSlot, digest: String, keep: Keep) {
     let Some(known) = shared.workspace(slot.workspace) else {
         return offload::run(move || keep(Err(FitError::UnknownInstallation), slot)).await;
     };
@@ -172,7 +173,7 @@ async fn run(shared: Arc<Shared>, slot: FitSlot, digest: String, keep: Keep) {
 
 /// One fit, from the wait for its inputs to the guest's answer.
 async fn fit(
-    shared: &Arc<Shared>,
+    shared: &Arc<KernelState>,
     slot: &FitSlot,
     digest: &str,
     cancellation: &Cancellation,
@@ -208,9 +209,9 @@ async fn fit(
 
 /// What the guest's thread needs of a fit.
 struct Call {
-    shared: Arc<Shared>,
+    shared: Arc<KernelState>,
     workspace: Arc<Workspace>,
-    compiled: Arc<Compiled>,
+    compiled: Arc<CompiledSetup>,
     installation: InstallationId,
     rows: Arc<AtomicU64>,
     cancellation: Cancellation,
@@ -268,9 +269,9 @@ impl Call {
 
 /// The rows of a fit, made as the plugin asks for them.
 struct Dataset {
-    shared: Arc<Shared>,
+    shared: Arc<KernelState>,
     workspace: Arc<Workspace>,
-    compiled: Arc<Compiled>,
+    compiled: Arc<CompiledSetup>,
     complete: Arc<LeafSet>,
     pages: ProfilePages,
     installation: InstallationId,
@@ -368,11 +369,11 @@ fn unread(error: kith_store::ReadError) -> FitError {
 
 /// Wait until the leaves behind the model's inputs hold their history, up to where the log was when the fit was asked for.
 async fn wait_for_inputs(
-    shared: &Shared,
+    shared: &KernelState,
     workspace: &Workspace,
     installation: InstallationId,
     cancellation: &Cancellation,
-) -> Result<Arc<Compiled>, FitError> {
+) -> Result<Arc<CompiledSetup>, FitError> {
     let head = shared.store.head();
     loop {
         // Before the look, so that a pass which ends after it is heard.

@@ -26,9 +26,9 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
 
 use memory::Memory;
-use schedule::{Job, Most, Side, Turn};
+use schedule::{ClassLimits, Job, Side, Turn};
 
-use crate::yielding::{Aside, yield_to_others};
+use crate::yielding::{ProcessorSet, yield_to_others};
 
 /// Threads of requests, and of channels that send by themselves: most of their calls may wait for peers.
 const WAITING_THREADS: usize = 48;
@@ -91,7 +91,7 @@ pub(crate) struct Caller {
 /// The executor stopped before the call began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the kernel is shutting down")]
-pub(crate) struct Stopped;
+pub(crate) struct ExecutorStopped;
 
 /// A call that waits or is under way. One that nobody waits for any more does not begin.
 pub(crate) struct GuestCall<T> {
@@ -123,12 +123,12 @@ impl Drop for Place {
 
 impl<T> GuestCall<T> {
     /// What the call gives. A panic in it goes on in the caller.
-    pub(crate) async fn finish(self) -> Result<T, Stopped> {
+    pub(crate) async fn finish(self) -> Result<T, ExecutorStopped> {
         done(self.answer.await)
     }
 
     /// The same for somebody who waits a while for the call to begin; one that has begun is waited for.
-    pub(crate) async fn finish_soon(mut self, patience: Duration) -> Result<Result<T, Stopped>, Exhausted> {
+    pub(crate) async fn finish_soon(mut self, patience: Duration) -> Result<Result<T, ExecutorStopped>, Exhausted> {
         if let Ok(answer) = tokio::time::timeout(patience, &mut self.answer).await {
             return Ok(done(answer));
         }
@@ -139,16 +139,16 @@ impl<T> GuestCall<T> {
     }
 
     /// [`GuestCall::finish`] on a thread that may wait.
-    pub(crate) fn wait(self) -> Result<T, Stopped> {
+    pub(crate) fn wait(self) -> Result<T, ExecutorStopped> {
         done(self.answer.blocking_recv())
     }
 }
 
-fn done<T>(answer: Result<std::thread::Result<T>, oneshot::error::RecvError>) -> Result<T, Stopped> {
+fn done<T>(answer: Result<std::thread::Result<T>, oneshot::error::RecvError>) -> Result<T, ExecutorStopped> {
     match answer {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(panic)) => std::panic::resume_unwind(panic),
-        Err(_) => Err(Stopped),
+        Err(_) => Err(ExecutorStopped),
     }
 }
 
@@ -212,7 +212,7 @@ impl Threads {
                     "a call panicked"
                 );
             }
-            slot.aside.lock().take().into_iter().for_each(Aside::back);
+            slot.aside.lock().take().into_iter().for_each(ProcessorSet::back);
             state = self.state.lock();
             state.sides[class as usize].ended(caller);
             state.memory.give_back(caller.workspace, class, caller.memory_bytes);
@@ -229,7 +229,7 @@ struct CallSlot {
     threads: Arc<Threads>,
     caller: Caller,
     /// Where the call lasts, what its thread returns to behind it.
-    aside: Mutex<Option<Aside>>,
+    aside: Mutex<Option<ProcessorSet>>,
 }
 
 impl Slot for CallSlot {
@@ -253,7 +253,7 @@ impl Slot for CallSlot {
         // The work may call a plugin several times, and where the thread returns to is what it left first.
         let mut aside = self.aside.lock();
         if aside.is_none() {
-            *aside = Aside::step();
+            *aside = ProcessorSet::step();
         }
     }
 }
@@ -279,7 +279,7 @@ impl Guests {
                 GuestClass::Model => (slots, usize::MAX),
                 GuestClass::Fit => (slots, MAX_WORKSPACE_FITS),
             };
-            Most { class, slots, threads, of_workspace }
+            ClassLimits { class, slots, threads, of_workspace }
         };
         let sides = GuestClass::ALL.map(|class| Side::new(most(class)));
         let state = State { sides, memory: Memory::new(memory_bytes), next_number: 0, is_stopping: false };

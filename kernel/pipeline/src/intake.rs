@@ -20,10 +20,12 @@ use kith_store::CommitError;
 use tokio::sync::oneshot;
 
 use crate::accept::rules::SourceRules;
-use crate::accept::{MAX_LISTED_OF_FILES, MAX_REPORTED_REJECTIONS, Refused, Sender, Submission, submission_bytes};
+use crate::accept::{
+    MAX_LISTED_OF_FILES, MAX_REPORTED_REJECTIONS, Sender, Submission, SubmissionRefusal, submission_bytes,
+};
 use crate::guests::{Caller, GuestClass, Guests};
 use crate::setup::{Activity, Installed, Role, Setup};
-use crate::shared::{Culprit, Shared, Workspace};
+use crate::shared::{Culprit, KernelState, Workspace};
 use crate::views::Acceptance;
 
 /// A stream is cut into pieces of about this size: some thousand rows, so that one call's output stays within its limits.
@@ -36,7 +38,7 @@ pub const MAX_UNCONSUMED_BYTES: usize = 10 << 20;
 const RETRY_AFTER_S: u32 = 1;
 
 pub(crate) use faults::InputFaults;
-use faults::{Asked, Blame, beyond_limit};
+use faults::{Blame, RunningConnector, beyond_limit};
 use occurrences::Occurrences;
 pub use preview::Preview;
 use session::Session;
@@ -61,7 +63,7 @@ enum Portion {
 
 /// The end of an intake.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Receipted {
+pub struct IntakeReceipt {
     pub acceptance: Acceptance,
     /// The connector's own answer to its client, if it has one.
     pub answer: Option<Answer>,
@@ -113,11 +115,11 @@ pub struct Arrival {
 
 /// A stream of bytes on its way in.
 pub struct Intake {
-    shared: Arc<Shared>,
+    shared: Arc<KernelState>,
     connector: Arc<dyn Connector>,
     /// Where the source was stopped, and this is its trial.
     trial: Option<Trial>,
-    asked: Asked,
+    asked: RunningConnector,
     workspace: WorkspaceId,
     source: InstallationId,
     sender: Arc<Sender>,
@@ -159,7 +161,7 @@ impl Drop for Trial {
 
 impl Intake {
     pub(crate) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<KernelState>,
         workspace: WorkspaceId,
         source: InstallationId,
         request: SourceRequest,
@@ -193,7 +195,7 @@ impl Intake {
             plan: compiled.setup.tracking.get(&source).cloned(),
             occurrences: Occurrences::default(),
             session: None,
-            asked: Asked { workspace, source, version },
+            asked: RunningConnector { workspace, source, version },
             connector: Arc::clone(connector),
             call_memory_bytes: installed.call_memory_bytes,
             shared,
@@ -242,21 +244,21 @@ impl Intake {
     }
 
     /// The input ends here.
-    pub async fn finish(&mut self) -> Result<Receipted, IntakeError> {
+    pub async fn finish(&mut self) -> Result<IntakeReceipt, IntakeError> {
         self.end(WithoutRoom::Wait).await?;
         self.end_session().await;
         Ok(self.receipted())
     }
 
     /// A whole request that waits for no room: an overloaded kernel says so at once.
-    pub(crate) async fn whole(mut self, body: Vec<u8>) -> Result<Receipted, IntakeError> {
+    pub(crate) async fn whole(mut self, body: Vec<u8>) -> Result<IntakeReceipt, IntakeError> {
         self.buffer = body;
         self.end(WithoutRoom::Refuse).await?;
         Ok(self.receipted())
     }
 
-    fn receipted(&mut self) -> Receipted {
-        Receipted {
+    fn receipted(&mut self) -> IntakeReceipt {
+        IntakeReceipt {
             acceptance: self.acceptance.clone(),
             answer: self.answer.take(),
             notes: std::mem::take(&mut self.notes),
@@ -436,7 +438,7 @@ fn sender_of(setup: &Setup, installed: &Installed) -> Sender {
     Sender { name, ids, corrects: installed.corrects, rules }
 }
 
-impl Shared {
+impl KernelState {
     /// Hand a submission to its lane, at once or as soon as there is room.
     async fn submit(&self, submission: Submission, without_room: WithoutRoom) -> Result<(), IntakeError> {
         let submitted = match without_room {
@@ -444,8 +446,8 @@ impl Shared {
             WithoutRoom::Refuse => self.accept.try_submit(submission),
         };
         submitted.map_err(|refused| match refused {
-            Refused::Full(_) => IntakeError::Overloaded { retry_after_s: RETRY_AFTER_S },
-            Refused::Stopping => stopped(),
+            SubmissionRefusal::Full(_) => IntakeError::Overloaded { retry_after_s: RETRY_AFTER_S },
+            SubmissionRefusal::Stopping => stopped(),
         })
     }
 }

@@ -12,20 +12,20 @@ use kith_model::budget::Exhausted;
 use kith_model::consent::Giver;
 use kith_model::event::{EventOrigin, MAX_RAW_BYTES};
 use kith_model::id::{InstallationId, WorkspaceId};
-use kith_model::plugin::{Replayed, SourceRequest};
+use kith_model::plugin::{ReplayScope, SourceRequest};
 use kith_store::{Key, Operation, Unit, row};
 use tokio::sync::oneshot;
 
 use crate::accept::Submission;
-use crate::accept::aside::{Again, draft, source_of, take_out};
+use crate::accept::aside::{ReplayedLetter, draft, source_of, take_out};
 use crate::guests::{Caller, GuestClass};
 use crate::intake::{Arrival, Intake, IntakeError};
 use crate::offload;
 use crate::questions::letters::key_of;
 use crate::questions::{self, QueryError};
 use crate::rows::{Aside, Letter, RawForm};
-use crate::shared::Shared;
-use crate::views::{DeadLetter, Edit, LetterCounts, LetterFilter, ListedLetter, Paged, Replay};
+use crate::shared::KernelState;
+use crate::views::{DeadLetter, Edit, LetterCounts, LetterFilter, ListPage, ListedLetter, PageRequest, Replay};
 use crate::{Kernel, Patience, deliver};
 
 /// Whether a text was cut when it was kept.
@@ -52,7 +52,7 @@ pub(crate) fn obstacle(letter: &Letter) -> Option<&'static str> {
     }
 }
 
-fn read(shared: &Shared, key: &Key) -> Result<Option<Aside>, QueryError> {
+fn read(shared: &KernelState, key: &Key) -> Result<Option<Aside>, QueryError> {
     let row = shared.store.get(std::slice::from_ref(key))?.pop().flatten();
     Ok(row.map(|row| row::decode::<Aside>(&row)).transpose()?)
 }
@@ -62,11 +62,10 @@ impl Kernel {
     pub fn dead_letters(
         &self,
         workspace: WorkspaceId,
-        limit: usize,
-        cursor: Option<&str>,
-    ) -> Result<Paged<DeadLetter>, QueryError> {
-        let page = self.letters(workspace, &LetterFilter::default(), limit, cursor)?;
-        Ok(Paged { items: page.items.into_iter().map(|listed| listed.letter).collect(), next: page.next })
+        page: PageRequest<'_>,
+    ) -> Result<ListPage<DeadLetter>, QueryError> {
+        let page = self.letters(workspace, &LetterFilter::default(), page)?;
+        Ok(ListPage { items: page.items.into_iter().map(|listed| listed.letter).collect(), next: page.next })
     }
 
     /// The same of those that meet a filter, each with its place.
@@ -74,10 +73,9 @@ impl Kernel {
         &self,
         workspace: WorkspaceId,
         filter: &LetterFilter,
-        limit: usize,
-        cursor: Option<&str>,
-    ) -> Result<Paged<ListedLetter>, QueryError> {
-        questions::letters::letters(&self.shared, workspace, filter, limit, cursor)
+        page: PageRequest<'_>,
+    ) -> Result<ListPage<ListedLetter>, QueryError> {
+        questions::letters::letters(&self.shared, workspace, filter, page)
     }
 
     /// How many there are by source, kind and reason.
@@ -134,7 +132,7 @@ impl Kernel {
             complete: true,
             resume: None,
             received_at: letter.at,
-            replayed: Replayed::Record,
+            replayed: ReplayScope::Record,
         };
         // Nobody knows any more whose key it came with.
         let arrival = Arrival { origin: EventOrigin::Import, giver: Giver::RefusesOnly };
@@ -143,7 +141,7 @@ impl Kernel {
             Err(IntakeError::UnknownSource) => return Ok(Replay::SourceRemoved),
             Err(error) => return Ok(failed(error)),
         };
-        Ok(match intake.again(Again { key, letter }).await {
+        Ok(match intake.again(ReplayedLetter { key, letter }).await {
             Ok(acceptance) => match acceptance.rejected.into_iter().next_back() {
                 None => Replay::Taken { accepted: acceptance.accepted, duplicate: acceptance.duplicate },
                 Some(record) => Replay::Refused { code: record.code, message: record.message },

@@ -53,12 +53,12 @@ pub use accept::MAX_REPORTED_REJECTIONS;
 pub use deliver::content::{TemplateError, check_payload};
 pub use dry_run::change_token;
 pub use fit::{FitError, FitProgress, FitSlot};
-pub use intake::{Arrival, Intake, IntakeError, MAX_UNCONSUMED_BYTES, Preview, Receipted};
+pub use intake::{Arrival, Intake, IntakeError, IntakeReceipt, MAX_UNCONSUMED_BYTES, Preview};
 pub use plan::SetupError;
 pub use quality::{NameChange, SourceQuality, WhatChanged};
 pub use questions::QueryError;
 pub use questions::consents::{ConsentView, StatementView, Suppression, SuppressionChange};
-pub use questions::rules::Tried;
+pub use questions::rules::RuleTrial;
 pub use questions::search::{Column, ProfileRow, ProfileRows, ProfileSearch};
 pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Role, Setup};
 pub use shared::WAITS_FOR_FIT;
@@ -73,8 +73,8 @@ use plan::Plan;
 use pool::Pool;
 use questions::{audience, count, profile};
 use react::Reactors;
-use shared::{Shared, Wakers, Workspace};
-use workers::Whose;
+use shared::{KernelState, Wakers, Workspace};
+use workers::TaskScope;
 
 /// The lease that every unit of this node is committed under.
 const NODE_LEASE: &str = "node";
@@ -122,7 +122,7 @@ impl Default for HostLimits {
 
 /// The running data path.
 pub struct Kernel {
-    shared: Arc<Shared>,
+    shared: Arc<KernelState>,
     reactors: Arc<Reactors>,
 }
 
@@ -173,7 +173,7 @@ impl Kernel {
         let accept = Accept::start(Arc::clone(&store), Arc::new(move |workspace| after_commit.wake(workspace)));
         let accept = accept.map_err(no_thread("accept"))?;
         let guests = Guests::start(limits.guest_memory_bytes).map_err(no_thread("guest"))?;
-        let shared = Shared::new(store, clock, observer, fence, accept, guests, Arc::clone(&wakers));
+        let shared = KernelState::new(store, clock, observer, fence, accept, guests, Arc::clone(&wakers));
         let mut shared = shared.map_err(no_thread("sending"))?;
         shared.volumes = intake::Volumes::new(limits.source_bytes);
         let shared = Arc::new(shared);
@@ -262,8 +262,8 @@ impl Kernel {
     pub fn stop(&self) {
         self.shared.closing.store(true, Ordering::SeqCst);
         self.shared.workspaces.read().values().for_each(|workspace| workspace.begin_stop());
-        deliver::stop(&self.shared, Whose::All);
-        fit::stop(&self.shared, Whose::All);
+        deliver::stop(&self.shared, TaskScope::All);
+        fit::stop(&self.shared, TaskScope::All);
         self.shared.workers.end_tasks();
         self.shared.stopping.store(true, Ordering::SeqCst);
         self.shared.wakers.stop();
@@ -290,7 +290,7 @@ impl Kernel {
         source: InstallationId,
         mut request: SourceRequest,
         arrival: Arrival,
-    ) -> Result<Receipted, IntakeError> {
+    ) -> Result<IntakeReceipt, IntakeError> {
         let body = std::mem::take(&mut request.body);
         Intake::new(Arc::clone(&self.shared), workspace, source, request, arrival)?.whole(body).await
     }
@@ -339,10 +339,9 @@ impl Kernel {
         &self,
         workspace: WorkspaceId,
         id: ProfileId,
-        limit: usize,
-        cursor: Option<&str>,
+        page: PageRequest<'_>,
     ) -> Result<Option<EventPage>, QueryError> {
-        questions::events::events(&self.shared, workspace, id, limit, cursor)
+        questions::events::events(&self.shared, workspace, id, page)
     }
 
     /// How many profiles meet a condition now, exactly.
@@ -365,10 +364,9 @@ impl Kernel {
         &self,
         workspace: WorkspaceId,
         id: AudienceId,
-        limit: usize,
-        cursor: Option<&str>,
+        page: PageRequest<'_>,
     ) -> Result<MemberPage, QueryError> {
-        audience::members(&self.shared, workspace, id, limit, cursor)
+        audience::members(&self.shared, workspace, id, page)
     }
 
     /// The identifiers of each of these profiles, the strongest first and some at most; none of one that is no more.
@@ -397,10 +395,9 @@ impl Kernel {
         &self,
         workspace: WorkspaceId,
         filter: &DeliveryFilter,
-        limit: usize,
-        cursor: Option<&str>,
-    ) -> Result<Paged<DeliveryView>, QueryError> {
-        questions::letters::deliveries(&self.shared, workspace, filter, limit, cursor)
+        page: PageRequest<'_>,
+    ) -> Result<ListPage<DeliveryView>, QueryError> {
+        questions::letters::deliveries(&self.shared, workspace, filter, page)
     }
 
     /// How far the work behind the log has come.
@@ -439,19 +436,20 @@ impl Kernel {
     /// Wait until everything up to `at_least` is computed and nothing new waits for its first computation; whether it came
     /// to that within `timeout`.
     pub fn wait_until_reacted(&self, workspace: WorkspaceId, at_least: Position, timeout: Duration) -> bool {
-        const LOOK: Duration = Duration::from_millis(20);
+        /// A workspace that is taken out meanwhile finishes no further pass.
+        const LONGEST_WAIT: Duration = Duration::from_secs(1);
         let deadline = Instant::now() + timeout;
         loop {
+            // Counted before the look: a pass that ends after it ends the wait at once.
+            let running = self.shared.workspace(workspace).map(|running| (running.passes(), running));
             let progress = self.progress(workspace);
             if progress.reacted >= at_least && progress.backlog == 0 {
                 return true;
             }
-            if Instant::now() >= deadline {
-                return false;
-            }
-            match self.shared.workspace(workspace) {
-                Some(workspace) => workspace.wait_for_pass(LOOK),
-                None => return false,
+            let left = deadline.saturating_duration_since(Instant::now());
+            match running {
+                Some((passes, running)) if !left.is_zero() => running.wait_for_pass(passes, left.min(LONGEST_WAIT)),
+                _ => return false,
             }
         }
     }

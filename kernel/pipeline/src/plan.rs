@@ -13,7 +13,7 @@ use kith_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::profiles::evaluation::Nobody;
+use crate::profiles::evaluation::UnknownPerson;
 use crate::profiles::faults::Faults;
 use crate::rows::derived::{ModelVersion, OutputKind};
 use crate::setup::{Installed, Role, Setup};
@@ -283,7 +283,7 @@ fn may_hold_for_nobody(condition: &Expression, program: &Program) -> bool {
     let nothing = |id: LeafId| {
         program.leaf(id).map_or(Value::Null, |leaf| leaf.value_of::<LeafState>(&[], Timestamp(0), &Zone::utc()))
     };
-    condition.reads().uses_now || condition.evaluate(&Nobody, &nothing, Timestamp(0)).is_true()
+    condition.reads().uses_now || condition.evaluate(&UnknownPerson, &nothing, Timestamp(0)).is_true()
 }
 
 fn inputs(installed: &Installed, context: &Parsing<'_>) -> Result<Vec<(InputSpec, Expression)>, SetupError> {

@@ -99,13 +99,13 @@ impl<K: Copy + Ord + Hash> State<K> {
     }
 }
 
-struct Shared<K> {
+struct PoolCore<K> {
     state: Mutex<State<K>>,
     changed: Condvar,
     tasks: Arc<dyn Tasks<K>>,
 }
 
-impl<K: Copy + Ord + Hash + std::fmt::Debug + 'static> Shared<K> {
+impl<K: Copy + Ord + Hash + std::fmt::Debug + 'static> PoolCore<K> {
     /// What one thread does: turns, until the pool stops and no key is ready.
     fn work(&self) {
         let mut state = self.state.lock();
@@ -143,7 +143,7 @@ impl<K: Copy + Ord + Hash + std::fmt::Debug + 'static> Shared<K> {
 
 /// The threads and what waits for them. Stop it before it is dropped: its threads hold what the tasks hold.
 pub(crate) struct Pool<K> {
-    shared: Arc<Shared<K>>,
+    shared: Arc<PoolCore<K>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -157,7 +157,7 @@ impl<K: Copy + Ord + Hash + std::fmt::Debug + Send + 'static> Pool<K> {
             due_at: HashMap::new(),
             is_stopping: false,
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), tasks });
+        let shared = Arc::new(PoolCore { state: Mutex::new(state), changed: Condvar::new(), tasks });
         let pool = Pool { shared: Arc::clone(&shared), threads: Mutex::default() };
         for number in 0..threads.max(1) {
             let shared = Arc::clone(&shared);

@@ -8,8 +8,8 @@ use kith_model::time::{DAY_MS, Timestamp};
 use crate::Kernel;
 use crate::accept::quality::{SourceCounts, read_days};
 use crate::questions::{QueryError, catalog, workspace};
-use crate::react::seen::{BEFORE_SOURCES, Kind, Seen};
-use crate::shared::Shared;
+use crate::react::seen::{BEFORE_SOURCES, Kind, NameUsage};
+use crate::shared::KernelState;
 use crate::views::{Catalog, CatalogEntry, NameKind};
 
 /// Days that are compared with as many before them, today the last of them.
@@ -63,7 +63,7 @@ pub struct NameChange {
 
 /// All installations that have had the name of this one.
 fn of_same_name(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
     source: InstallationId,
 ) -> Result<BTreeSet<InstallationId>, QueryError> {
@@ -75,7 +75,7 @@ fn of_same_name(
 
 fn changes(catalog: &Catalog, now: Timestamp) -> Vec<NameChange> {
     let (since, before) = (now.plus_ms(-i64::from(WEEK) * DAY_MS), now.plus_ms(-2 * i64::from(WEEK) * DAY_MS));
-    let told: BTreeMap<&str, &Seen> = (catalog.entries.iter())
+    let told: BTreeMap<&str, &NameUsage> = (catalog.entries.iter())
         .filter(|entry| entry.kind == NameKind::Event)
         .filter_map(|entry| Some((entry.name.as_str(), entry.seen.as_ref()?)))
         .collect();
@@ -84,8 +84,8 @@ fn changes(catalog: &Catalog, now: Timestamp) -> Vec<NameChange> {
         let Some(seen) = &entry.seen else { continue };
         // What a new event brings is new with it, and what one brought that stopped has stopped with it.
         let of_event = entry.event.as_deref().and_then(|event| told.get(event));
-        let is_new = |seen: &Seen| seen.first >= since;
-        let has_stopped = |seen: &Seen| (before..since).contains(&seen.last);
+        let is_new = |seen: &NameUsage| seen.first >= since;
+        let has_stopped = |seen: &NameUsage| (before..since).contains(&seen.last);
         let mut add = |what, at, kinds| changes.push(change(entry, seen, what, at, kinds));
         let known = |before: Timestamp| seen.since.iter().filter(move |(_, at)| **at < before).map(|(kind, _)| *kind);
         if is_new(seen) {
@@ -107,7 +107,7 @@ fn changes(catalog: &Catalog, now: Timestamp) -> Vec<NameChange> {
 
 /// What came before sources were told apart is new of none.
 fn forget_known(changes: &mut Vec<NameChange>, before: &Catalog) {
-    let known: BTreeMap<_, &Seen> =
+    let known: BTreeMap<_, &NameUsage> =
         before.entries.iter().filter_map(|entry| Some((entry.place(), entry.seen.as_ref()?))).collect();
     changes.retain(|change| {
         let place = match &change.event {
@@ -122,7 +122,7 @@ fn forget_known(changes: &mut Vec<NameChange>, before: &Catalog) {
     });
 }
 
-fn change(entry: &CatalogEntry, seen: &Seen, what: WhatChanged, at: Timestamp, kinds: Vec<Kind>) -> NameChange {
+fn change(entry: &CatalogEntry, seen: &NameUsage, what: WhatChanged, at: Timestamp, kinds: Vec<Kind>) -> NameChange {
     let (kind, name, event) = (entry.kind, entry.name.clone(), entry.event.clone());
     NameChange { what, kind, name, event, at, kinds, people: seen.people() }
 }
@@ -187,13 +187,13 @@ mod tests {
         since: &[(Kind, i64)],
     ) -> CatalogEntry {
         let since = since.iter().map(|(kind, at)| (*kind, Timestamp(*at))).collect();
-        let seen = Seen {
+        let seen = NameUsage {
             count: 3,
             first: Timestamp(first),
             last: Timestamp(last),
             kinds: Kinds::default(),
             since,
-            ..Seen::default()
+            ..NameUsage::default()
         };
         CatalogEntry::seen(kind, name, event, &seen)
     }

@@ -22,7 +22,7 @@ use kith_features::ExpressionError;
 use kith_model::id::WorkspaceId;
 use kith_store::ReadError;
 
-use crate::shared::{Shared, Workspace};
+use crate::shared::{KernelState, Workspace};
 use crate::turns::TurnError;
 
 /// Why a question has no answer.
@@ -48,6 +48,6 @@ pub enum QueryError {
     NotKept(Arc<kith_store::CommitError>),
 }
 
-pub(crate) fn workspace(shared: &Shared, workspace: WorkspaceId) -> Result<Arc<Workspace>, QueryError> {
+pub(crate) fn workspace(shared: &KernelState, workspace: WorkspaceId) -> Result<Arc<Workspace>, QueryError> {
     shared.workspace(workspace).ok_or(QueryError::UnknownWorkspace)
 }

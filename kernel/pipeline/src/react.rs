@@ -49,14 +49,14 @@ use kith_store::ReadError;
 use parking_lot::{Condvar, Mutex};
 
 use crate::pool::{Tasks, Turn};
-use crate::shared::{Failing, Shared, Workspace};
+use crate::shared::{Failing, KernelState, Workspace};
 use budget::Part;
 use opening::open;
 pub(crate) use reactor::Reactor;
 
 /// The reactors of all workspaces. A turn takes its reactor out, so that no lock is held while it works.
 pub(crate) struct Reactors {
-    shared: Arc<Shared>,
+    shared: Arc<KernelState>,
     idle: Mutex<HashMap<WorkspaceId, Reactor>>,
     /// Workspaces whose reactor is at work, is being opened or closed: one of these at a time, so that none has two.
     held: Mutex<HashSet<WorkspaceId>>,
@@ -80,14 +80,15 @@ struct Panics {
 /// How long a reactor that does not open waits before it tries again.
 const UNOPENED_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long a turn waits that comes while its reactor is opened or closed.
+/// How long a turn waits that comes while its reactor is opened or closed: it comes again, because a turn that waited would keep
+/// a thread of the pool from the others.
 const HELD_PAUSE: Duration = Duration::from_millis(20);
 
 /// One panic may have had its cause outside; after another one at the same place the reactor looks for what it panics on.
 const CAREFUL_FROM: u32 = 2;
 
 impl Reactors {
-    pub(crate) fn new(shared: Arc<Shared>) -> Reactors {
+    pub(crate) fn new(shared: Arc<KernelState>) -> Reactors {
         Reactors {
             shared,
             idle: Mutex::default(),
@@ -98,19 +99,19 @@ impl Reactors {
     }
 
     /// Have a workspace's reactor to oneself, if nobody has it now.
-    fn try_hold(&self, workspace: WorkspaceId) -> Option<Held<'_>> {
+    fn try_hold(&self, workspace: WorkspaceId) -> Option<ReactorGuard<'_>> {
         let is_mine = self.held.lock().insert(workspace);
         // Made only where it is held: what is dropped lets go, of another's too.
-        is_mine.then(|| Held { reactors: self, workspace })
+        is_mine.then(|| ReactorGuard { reactors: self, workspace })
     }
 
     /// The same as soon as it can be: a turn is bounded.
-    fn hold(&self, workspace: WorkspaceId) -> Held<'_> {
+    fn hold(&self, workspace: WorkspaceId) -> ReactorGuard<'_> {
         let mut held = self.held.lock();
         while !held.insert(workspace) {
             self.let_go.wait(&mut held);
         }
-        Held { reactors: self, workspace }
+        ReactorGuard { reactors: self, workspace }
     }
 
     /// Wait for the turn under way, and drop the reactor. The workspace stops, so that no further turn does anything.
@@ -180,12 +181,12 @@ impl Reactors {
 }
 
 /// A workspace's reactor is one's own until this is dropped.
-struct Held<'a> {
+struct ReactorGuard<'a> {
     reactors: &'a Reactors,
     workspace: WorkspaceId,
 }
 
-impl Drop for Held<'_> {
+impl Drop for ReactorGuard<'_> {
     fn drop(&mut self) {
         self.reactors.held.lock().remove(&self.workspace);
         self.reactors.let_go.notify_all();

@@ -5,7 +5,7 @@ mod aside;
 pub(crate) mod derived;
 pub(crate) mod outbox;
 
-pub(crate) use aside::{Aside, Came, Letter, LetterTime, RawForm};
+pub(crate) use aside::{Aside, Letter, LetterTime, RawForm, RecordOrigin};
 
 use kith_model::audience::ConsentBasis;
 use kith_model::change::Movement;

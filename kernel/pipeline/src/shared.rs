@@ -45,7 +45,7 @@ const OWN_STRIKE_WINDOW_MS: i64 = 86_400_000;
 pub const WAITS_FOR_FIT: &str = "waits to be fitted";
 
 /// What is in force in a workspace: one value, so that no reader meets one half of a change.
-pub(crate) struct Compiled {
+pub(crate) struct CompiledSetup {
     /// One more with each change. Readers compare it with [`Projection::generation`].
     pub generation: u64,
     pub setup: Arc<Setup>,
@@ -83,7 +83,7 @@ pub struct Failing {
 /// One workspace.
 pub(crate) struct Workspace {
     pub id: WorkspaceId,
-    pub compiled: ArcSwap<Compiled>,
+    pub compiled: ArcSwap<CompiledSetup>,
     /// Written by the workspace's reactor alone, after each commit.
     pub projection: RwLock<Projection>,
     /// What came of models that run beside the reactor.
@@ -120,7 +120,7 @@ impl Workspace {
         let CheckedSetup { setup, plan } = checked;
         Workspace {
             id: setup.workspace,
-            compiled: ArcSwap::from_pointee(Compiled { generation: 1, setup: Arc::new(setup), plan }),
+            compiled: ArcSwap::from_pointee(CompiledSetup { generation: 1, setup: Arc::new(setup), plan }),
             projection: RwLock::default(),
             inbox: Inbox::default(),
             failing: Mutex::default(),
@@ -193,7 +193,7 @@ impl Workspace {
         let CheckedSetup { setup, mut plan } = checked;
         plan.follow(&self.compiled.load().plan);
         let generation = self.compiled.load().generation + 1;
-        self.compiled.store(Arc::new(Compiled { generation, setup: Arc::new(setup), plan }));
+        self.compiled.store(Arc::new(CompiledSetup { generation, setup: Arc::new(setup), plan }));
     }
 
     /// Stop running an installation, if it runs and is the one that is meant; what it wrote stays. The installation as it ran.
@@ -238,11 +238,15 @@ impl Workspace {
         self.pass_done.notify_waiters();
     }
 
-    /// Wait until the reactor has finished another pass, or for `timeout`.
-    pub(crate) fn wait_for_pass(&self, timeout: std::time::Duration) {
+    /// How many passes the reactor has finished.
+    pub(crate) fn passes(&self) -> u64 {
+        *self.passes.lock()
+    }
+
+    /// Wait until the reactor has finished more passes than `seen`, or for `timeout`.
+    pub(crate) fn wait_for_pass(&self, seen: u64, timeout: std::time::Duration) {
         let mut passes = self.passes.lock();
-        let before = *passes;
-        self.passed.wait_while_for(&mut passes, |passes| *passes == before, timeout);
+        self.passed.wait_while_for(&mut passes, |passes| *passes == seen, timeout);
     }
 
     /// Forget the strikes of an installation: it did its work.
@@ -294,7 +298,7 @@ impl Wakers {
 }
 
 /// The kernel's shared state.
-pub(crate) struct Shared {
+pub(crate) struct KernelState {
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
     pub observer: Arc<dyn Observer>,
@@ -334,7 +338,7 @@ fn filled_queue(operation: &Operation) -> Option<QueueId> {
 /// What all caches of people's rows may take together.
 const CACHE_BYTES: u64 = 192 << 20;
 
-impl Shared {
+impl KernelState {
     pub(crate) fn new(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
@@ -343,8 +347,8 @@ impl Shared {
         accept: Accept,
         guests: Guests,
         wakers: Arc<Wakers>,
-    ) -> std::io::Result<Shared> {
-        Ok(Shared {
+    ) -> std::io::Result<KernelState> {
+        Ok(KernelState {
             store,
             clock,
             workers: Workers::new(Arc::clone(&observer))?,

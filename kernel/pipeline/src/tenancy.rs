@@ -8,8 +8,8 @@ use kith_model::id::WorkspaceId;
 
 use crate::plan::SetupError;
 use crate::setup::Setup;
-use crate::shared::{Shared, Workspace};
-use crate::workers::{Phase, Whose};
+use crate::shared::{KernelState, Workspace};
+use crate::workers::{Phase, TaskScope};
 use crate::{CheckedSetup, Kernel, deliver, fit, offload};
 
 /// The name of the task that begins trials.
@@ -22,12 +22,12 @@ const TRIALS_PERIOD: Duration = Duration::from_secs(1);
 const TRIAL_ENDS: Duration = Duration::from_secs(10);
 
 /// Try installations of a workspace again that were stopped, until it stops.
-pub(crate) fn begin_trials(shared: &Arc<Shared>, workspace: &Arc<Workspace>) {
+pub(crate) fn begin_trials(shared: &Arc<KernelState>, workspace: &Arc<Workspace>) {
     shared.workers.task(TRIALS, workspace.id, try_again(Arc::downgrade(shared), Arc::clone(workspace)));
 }
 
 /// Put on trial what was stopped long enough ago.
-async fn try_again(shared: Weak<Shared>, workspace: Arc<Workspace>) {
+async fn try_again(shared: Weak<KernelState>, workspace: Arc<Workspace>) {
     let mut phase = workspace.phase();
     loop {
         let wait = phase.wait_for(|phase| *phase != Phase::Running);
@@ -46,7 +46,7 @@ async fn try_again(shared: Weak<Shared>, workspace: Arc<Workspace>) {
 
 /// Whether a workspace was begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Begun {
+pub(crate) enum WorkspaceStart {
     Now,
     Already,
 }
@@ -61,7 +61,7 @@ impl Kernel {
     pub fn add(&self, setup: Setup) -> Result<(), SetupError> {
         let (id, rules, realm_key) = (setup.workspace, setup.identity_rules.clone(), setup.realm_key);
         let zone = setup.zone.clone();
-        if self.begin(self.check(setup, None)?) == Begun::Already {
+        if self.begin(self.check(setup, None)?) == WorkspaceStart::Already {
             return Ok(());
         }
         self.shared.accept.set_rules(id, rules, realm_key, zone);
@@ -71,10 +71,10 @@ impl Kernel {
     }
 
     /// Put a workspace into the table and open its reactor, unless it is there.
-    pub(crate) fn begin(&self, checked: CheckedSetup) -> Begun {
+    pub(crate) fn begin(&self, checked: CheckedSetup) -> WorkspaceStart {
         let workspace = Arc::new(Workspace::of(checked));
         match self.shared.workspaces.write().entry(workspace.id) {
-            Entry::Occupied(_) => return Begun::Already,
+            Entry::Occupied(_) => return WorkspaceStart::Already,
             Entry::Vacant(free) => drop(free.insert(Arc::clone(&workspace))),
         }
         // A stop tells those whom it finds in the table, and has begun before it looks.
@@ -85,7 +85,7 @@ impl Kernel {
             tracing::error!(workspace = workspace.id.0, %error, "nothing can be read; the workspace's reactor tries again");
         }
         begin_trials(&self.shared, &workspace);
-        Begun::Now
+        WorkspaceStart::Now
     }
 
     /// Whether a workspace is run.
@@ -108,9 +108,9 @@ impl Kernel {
     pub fn remove(&self, workspace: WorkspaceId) {
         self.begin_removal(workspace);
         // One that begins would start senders again.
-        self.shared.workers.wait_for_tasks(TRIALS, Whose::Workspace(workspace), TRIAL_ENDS);
+        self.shared.workers.wait_for_tasks(TRIALS, TaskScope::Workspace(workspace), TRIAL_ENDS);
         deliver::close(&self.shared, workspace);
-        fit::stop(&self.shared, Whose::Workspace(workspace));
+        fit::stop(&self.shared, TaskScope::Workspace(workspace));
         self.shared.guests.forget_workspace(workspace);
         self.shared.accept.close(workspace);
         self.reactors.close(workspace);

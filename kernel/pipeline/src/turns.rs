@@ -42,7 +42,8 @@ impl TurnError {
     }
 }
 
-/// How often one that waits looks whether somebody still wants it.
+/// How often one that waits looks whether somebody still wants it: an asker who leaves is a future that is dropped, and tells
+/// nobody.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Whoever asked. Dropped, the question is given up.

@@ -17,7 +17,7 @@ mod letters;
 mod rules;
 
 pub use crate::accept::quality::SourceCounts;
-pub use crate::react::seen::{Kind, Kinds, Seen};
+pub use crate::react::seen::{Kind, Kinds, NameUsage};
 pub use crate::shared::Failing;
 pub use letters::{
     DeadLetter, Edit, LetterCount, LetterCounts, LetterFilter, LetterKind, ListedLetter, RecordLetter, Replay,
@@ -219,11 +219,19 @@ pub struct AudienceStatus {
     pub pending: Option<u64>,
     /// Present while the condition passes its budget for somebody.
     pub fault: Option<ConditionFault>,
-    /// Profiles looked at, of how many, while computing.
-    pub progress: Option<(u64, u64)>,
+    /// Present while it is being computed.
+    pub progress: Option<AudienceProgress>,
     /// The log position and the time that the size is exact for.
     pub as_of: Position,
     pub as_of_time: Timestamp,
+}
+
+/// How far the computation of an audience has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AudienceProgress {
+    /// Profiles looked at.
+    pub done: u64,
+    pub total: u64,
 }
 
 /// A condition that passes its budget for people, who stay where they are until it, or they, change.
@@ -253,7 +261,7 @@ pub struct CatalogEntry {
     /// Of a property: the events that have it.
     pub event: Option<String>,
     /// How it came; `None` of what plugins write, and of what came before names were counted.
-    pub seen: Option<Seen>,
+    pub seen: Option<NameUsage>,
     /// How many people have a value of it; `None` of events and their properties, and where it is not known.
     pub people: Option<u64>,
     /// Its values in JSON, with how many events brought each, or how many people have it: the most frequent first.
@@ -262,7 +270,7 @@ pub struct CatalogEntry {
 }
 
 impl CatalogEntry {
-    pub(crate) fn seen(kind: NameKind, name: &str, event: Option<&str>, seen: &Seen) -> CatalogEntry {
+    pub(crate) fn seen(kind: NameKind, name: &str, event: Option<&str>, seen: &NameUsage) -> CatalogEntry {
         let mut values: Vec<(String, u64)> = seen.values.iter().map(|(value, count)| (value.clone(), *count)).collect();
         values.sort_by(|(one, of_one), (other, of_other)| of_other.cmp(of_one).then_with(|| one.cmp(other)));
         CatalogEntry {
@@ -372,9 +380,25 @@ pub struct HostView {
     pub reason: Option<String>,
 }
 
+/// Which page of a list is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageRequest<'c> {
+    /// How many items it has at most.
+    pub limit: usize,
+    /// The `next` of the page before; `None` for the first.
+    pub cursor: Option<&'c str>,
+}
+
+impl PageRequest<'_> {
+    /// The first page.
+    pub fn first(limit: usize) -> PageRequest<'static> {
+        PageRequest { limit, cursor: None }
+    }
+}
+
 /// One page of deliveries or of what was kept aside.
 #[derive(Debug, Clone)]
-pub struct Paged<T> {
+pub struct ListPage<T> {
     pub items: Vec<T>,
     pub next: Option<String>,
 }

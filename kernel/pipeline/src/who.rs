@@ -1,15 +1,16 @@
 //! The kernel's answers about who is one person.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::{Identifier, IdentityRules, Veto};
 use kith_store::CommitError;
 
-use crate::accept::by_hand::{Stated, Statement};
+use crate::accept::by_hand::{Statement, StatementOutcome};
 use crate::offload;
 use crate::questions::{identity, profile};
-use crate::views::{DryRun, MergeView, NotFollowed, Paged, RuleChange, Split, Step};
+use crate::views::{DryRun, ListPage, MergeView, NotFollowed, PageRequest, RuleChange, Split, Step};
 use crate::{Kernel, QueryError, dry_run};
 
 /// Why what somebody said about who is one person was not done.
@@ -88,9 +89,9 @@ impl Kernel {
         }
         let answered = self.shared.accept.state(workspace, statement).await;
         match answered.map_err(|_| StatementError::Unavailable)?.map_err(StatementError::Commit)? {
-            Stated::Done => Ok(()),
-            Stated::Vetoed(veto) => Err(StatementError::Vetoed(veto)),
-            Stated::TooConnected => Err(StatementError::TooConnected),
+            StatementOutcome::Done => Ok(()),
+            StatementOutcome::Vetoed(veto) => Err(StatementError::Vetoed(veto)),
+            StatementOutcome::TooConnected => Err(StatementError::TooConnected),
         }
     }
 
@@ -114,13 +115,8 @@ impl Kernel {
     }
 
     /// A page of the identifiers that somebody parted.
-    pub fn splits(
-        &self,
-        workspace: WorkspaceId,
-        limit: usize,
-        cursor: Option<&str>,
-    ) -> Result<Paged<Split>, QueryError> {
-        identity::splits(&self.shared, workspace, limit, cursor)
+    pub fn splits(&self, workspace: WorkspaceId, page: PageRequest<'_>) -> Result<ListPage<Split>, QueryError> {
+        identity::splits(&self.shared, workspace, page)
     }
 
     /// Begin to find out what a change of the identity rules would do; see [`Kernel::dry_run`].
@@ -136,6 +132,11 @@ impl Kernel {
         dry_run::newest(&self.shared, workspace, token)
     }
 
+    /// The same once it has ended, or as it is after `patience`.
+    pub async fn dry_run_within(&self, workspace: WorkspaceId, token: &str, patience: Duration) -> Option<DryRun> {
+        dry_run::newest_within(&self.shared, workspace, token, patience).await
+    }
+
     /// Whether history is tied by the identity rules in force.
     pub fn rule_change(&self, workspace: WorkspaceId) -> Result<RuleChange, QueryError> {
         dry_run::change_under_way(&self.shared, workspace)
@@ -145,20 +146,14 @@ impl Kernel {
     pub fn not_followed(
         &self,
         workspace: WorkspaceId,
-        limit: usize,
-        cursor: Option<&str>,
-    ) -> Result<Paged<NotFollowed>, QueryError> {
-        identity::not_followed(&self.shared, workspace, limit, cursor)
+        page: PageRequest<'_>,
+    ) -> Result<ListPage<NotFollowed>, QueryError> {
+        identity::not_followed(&self.shared, workspace, page)
     }
 
-    /// A page of all merges that hold, of `limit` people at most. A page may be empty and still have a next one.
-    pub fn merges(
-        &self,
-        workspace: WorkspaceId,
-        limit: usize,
-        cursor: Option<&str>,
-    ) -> Result<Paged<MergeView>, QueryError> {
-        identity::merges(&self.shared, workspace, limit, cursor)
+    /// A page of all merges that hold, each of a number of people. A page may be empty and still have a next one.
+    pub fn merges(&self, workspace: WorkspaceId, page: PageRequest<'_>) -> Result<ListPage<MergeView>, QueryError> {
+        identity::merges(&self.shared, workspace, page)
     }
 
     /// The way of evidence from one identifier of a profile to another identifier; `None` within where they are two people,

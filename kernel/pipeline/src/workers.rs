@@ -86,13 +86,13 @@ impl Workers {
     }
 
     /// Wait until every task of that name has ended, or `timeout` is over.
-    pub(crate) fn wait_for_tasks(&self, name: &'static str, whose: Whose, timeout: Duration) -> Ending {
+    pub(crate) fn wait_for_tasks(&self, name: &'static str, whose: TaskScope, timeout: Duration) -> Ending {
         let deadline = Instant::now() + timeout;
         let mut all = self.tasks.running.lock();
         loop {
             let is_meant = |of: &(&'static str, WorkspaceId)| match whose {
-                Whose::All => of.0 == name,
-                Whose::Workspace(workspace) => *of == (name, workspace),
+                TaskScope::All => of.0 == name,
+                TaskScope::Workspace(workspace) => *of == (name, workspace),
             };
             let running = all.iter().filter(|(of, _)| is_meant(of)).map(|(_, number)| number).sum();
             if running == 0 {
@@ -152,7 +152,7 @@ impl Drop for Workers {
 
 /// Whose tasks are waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Whose {
+pub(crate) enum TaskScope {
     All,
     Workspace(WorkspaceId),
 }
@@ -225,7 +225,7 @@ mod tests {
         let panics = Arc::new(Panics::default());
         let workers = Workers::new(panics.clone()).unwrap();
         workers.task("sender", WorkspaceId(1), async { panic!("on purpose") });
-        assert_eq!(workers.wait_for_tasks("sender", Whose::All, Duration::from_secs(20)), Ending::AllEnded);
+        assert_eq!(workers.wait_for_tasks("sender", TaskScope::All, Duration::from_secs(20)), Ending::AllEnded);
         assert_eq!(*panics.0.lock(), ["sender"]);
     }
 
@@ -236,17 +236,17 @@ mod tests {
         let bell = workers.bell(queue);
         workers.wake(queue);
         workers.task("sleeper", WorkspaceId(1), async move { bell.notified().await });
-        assert_eq!(workers.wait_for_tasks("sleeper", Whose::All, Duration::from_secs(20)), Ending::AllEnded);
+        assert_eq!(workers.wait_for_tasks("sleeper", TaskScope::All, Duration::from_secs(20)), Ending::AllEnded);
         let bell = workers.bell(queue);
         workers.wake_workspace(WorkspaceId(1));
         workers.task("sleeper", WorkspaceId(1), async move { bell.notified().await });
-        assert_eq!(workers.wait_for_tasks("sleeper", Whose::All, Duration::from_secs(20)), Ending::AllEnded);
+        assert_eq!(workers.wait_for_tasks("sleeper", TaskScope::All, Duration::from_secs(20)), Ending::AllEnded);
         let silent = workers.bell(queue);
         workers.wake_workspace(WorkspaceId(2));
         workers.task("sleeper", WorkspaceId(1), async move { silent.notified().await });
         let short = Duration::from_millis(1);
-        assert_eq!(workers.wait_for_tasks("sleeper", Whose::All, short), Ending::TimedOut { running: 1 });
-        let of = |number| Whose::Workspace(WorkspaceId(number));
+        assert_eq!(workers.wait_for_tasks("sleeper", TaskScope::All, short), Ending::TimedOut { running: 1 });
+        let of = |number| TaskScope::Workspace(WorkspaceId(number));
         assert_eq!(workers.wait_for_tasks("sleeper", of(1), short), Ending::TimedOut { running: 1 });
         assert_eq!(workers.wait_for_tasks("sleeper", of(2), short), Ending::AllEnded);
     }

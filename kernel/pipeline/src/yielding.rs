@@ -20,13 +20,13 @@ pub(crate) fn yield_to_others(nice: i32) {
 }
 
 /// The processors that the calling thread may use while it steps aside for nobody.
-pub(crate) struct Aside(#[cfg(target_os = "linux")] rustix::thread::CpuSet);
+pub(crate) struct ProcessorSet(#[cfg(target_os = "linux")] rustix::thread::CpuSet);
 
-impl Aside {
+impl ProcessorSet {
     /// Run the calling thread, and what it starts, on all processors but the first that it may use, where there are several.
     /// Work that takes seconds then never stands before work that takes a millisecond and needs a processor at once: a lower
     /// priority alone lets the system run it to the end of its time slice first.
-    pub(crate) fn step() -> Option<Aside> {
+    pub(crate) fn step() -> Option<ProcessorSet> {
         #[cfg(target_os = "linux")]
         {
             use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -35,7 +35,7 @@ impl Aside {
             let mut others = all;
             others.unset(first);
             // Where the system refuses, the thread runs wherever it did.
-            (all.count() > 1 && sched_setaffinity(None, &others).is_ok()).then_some(Aside(all))
+            (all.count() > 1 && sched_setaffinity(None, &others).is_ok()).then_some(ProcessorSet(all))
         }
         #[cfg(not(target_os = "linux"))]
         None
@@ -52,7 +52,7 @@ impl Aside {
 
 /// Leave a processor to others for as long as the calling thread runs.
 pub fn leave_a_processor_to_others() {
-    let _for_good = Aside::step();
+    let _for_good = ProcessorSet::step();
 }
 
 /// Work on a thread of its own, which yields to all others and is gone with the work: only a privileged process may raise the
@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(after(all.count() + 1).count(), 1);
         assert_eq!(after(0), all, "other threads run where they did");
         let returned = || {
-            Aside::step().into_iter().for_each(Aside::back);
+            ProcessorSet::step().into_iter().for_each(ProcessorSet::back);
             sched_getaffinity(None).unwrap()
         };
         assert_eq!(std::thread::spawn(returned).join().unwrap(), all);

@@ -25,7 +25,7 @@ use crate::reads::{Reads, RefusedKey};
 use crate::serve::FIRST_WORKSPACE;
 use crate::shares::Shares;
 use crate::watch::Watch;
-use crate::wiring::{Loaded, Loading, Source, Wiring};
+use crate::wiring::{LoadedPlugin, Loading, Source, Wiring};
 
 /// Senders to a suspended workspace are asked to come back after so many seconds, the longest that clients heed.
 const SUSPENDED_RETRY_S: u32 = 300;
@@ -173,7 +173,7 @@ impl App {
         &self,
         workspace: WorkspaceId,
         actor: Actor,
-        rehearsed: Option<&Rehearsed>,
+        rehearsed: Option<&RehearsedSetup>,
         edit: impl FnOnce(&mut Draft<'_>) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
         let mut change = self.catalogue.begin(workspace, actor)?;
@@ -213,10 +213,10 @@ impl App {
     }
 
     /// Load and check what a draft would run.
-    pub(crate) fn rehearsed(&self, draft: &Draft<'_>, patience: &Patience) -> Result<Rehearsed, ApiError> {
+    pub(crate) fn rehearsed(&self, draft: &Draft<'_>, patience: &Patience) -> Result<RehearsedSetup, ApiError> {
         let setup = self.setup(draft, Loading::Allowed(patience))?;
         let _loaded = self.wiring.loaded(draft.tables());
-        Ok(Rehearsed { checked: self.kernel.check(setup, None)?, _loaded })
+        Ok(RehearsedSetup { checked: self.kernel.check(setup, None)?, _loaded })
     }
 
     /// Take a component from the disk that no workspace has, or none any more.
@@ -242,9 +242,9 @@ impl App {
 }
 
 /// What the rehearsal of a change has parsed and loaded. Loaded plugins stay so while this is held.
-pub(crate) struct Rehearsed {
+pub(crate) struct RehearsedSetup {
     checked: CheckedSetup,
-    _loaded: Vec<Loaded>,
+    _loaded: Vec<LoadedPlugin>,
 }
 
 impl From<CatalogueError> for ApiError {

@@ -18,7 +18,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use kith_model::audience::Audience;
 use kith_model::budget::{Budget, Exhausted};
-use kith_model::dictionary::{Described, Dictionary};
+use kith_model::dictionary::{DatedEntry, Dictionary};
 use kith_model::id::{AudienceId, InstallationId, InstallationName, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_model::plugin::PluginId;
@@ -422,7 +422,7 @@ fn load(store: &dyn Store, row: WorkspaceRow, clock: &dyn Clock) -> Result<Works
     }
     let mut dictionary = Dictionary::default();
     for (_, row) in rows_of::<DictionaryRow>(store, workspace, Definition::DictionaryEntry)? {
-        dictionary.put(row.subject, Described { entry: row.entry, changed_at: row.changed_at });
+        dictionary.put(row.subject, DatedEntry { entry: row.entry, changed_at: row.changed_at });
     }
     tables.dictionary = Arc::new(dictionary);
     let rules = rows_of::<RecordRulesRow>(store, workspace, Definition::RecordRules)?.pop();

@@ -39,6 +39,7 @@ use kith::plugin_build::BuildError;
 pub(crate) use args::Cli;
 use args::Command;
 use client::{ApiError, Client};
+use output::AnswerFormat;
 use ureq::tls::{PemItem, RootCerts, parse_pem};
 
 /// Why a command did not do what it was asked.
@@ -126,27 +127,27 @@ impl Failure {
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     let roots = cli.connection.ca.as_deref().map(roots).transpose()?;
     let client = || Client::trusting(&cli.connection.url, cli.connection.key.as_deref(), roots.clone());
-    let json = cli.json;
+    let format = if cli.json { AnswerFormat::Json } else { AnswerFormat::Text };
     match cli.command {
         Command::Serve(args) => serve::run(args),
-        Command::Demo(args) => demo::run(args, json),
-        Command::Plugin(command) => plugin::run(command, client, json),
-        Command::Import(args) => import::run(&args, &client(), json),
-        Command::Profile(command) => profile::run(&command, &client(), json),
-        Command::Consent(command) => consents::run(&command, &client(), json),
-        Command::Identity(command) => identity::run(&command, &client(), json),
-        Command::Audience(command) => audience::run(&command, &client(), json),
-        Command::Catalog(args) => catalog::run(&args, &client(), json),
-        Command::Source(command) => quality::run(&command, &client(), json),
-        Command::Tracking(command) => tracking::run(&command, &client(), json),
-        Command::Dictionary(command) => dictionary::run(&command, &client(), json),
+        Command::Demo(args) => demo::run(args, format),
+        Command::Plugin(command) => plugin::run(command, client, format),
+        Command::Import(args) => import::run(&args, &client(), format),
+        Command::Profile(command) => profile::run(&command, &client(), format),
+        Command::Consent(command) => consents::run(&command, &client(), format),
+        Command::Identity(command) => identity::run(&command, &client(), format),
+        Command::Audience(command) => audience::run(&command, &client(), format),
+        Command::Catalog(args) => catalog::run(&args, &client(), format),
+        Command::Source(command) => quality::run(&command, &client(), format),
+        Command::Tracking(command) => tracking::run(&command, &client(), format),
+        Command::Dictionary(command) => dictionary::run(&command, &client(), format),
         Command::Rules(command) => rules::run(&command, &client()),
-        Command::Key(command) => key::run(&command, &client(), json),
-        Command::Workspace(command) => workspace::run(&command, &client(), json),
-        Command::Delivery(command) => delivery::run(&command, &client(), json),
-        Command::DeadLetters(command) => letters::run(&command, &client(), json),
-        Command::Audit(command) => audit::run(&command, &client(), json),
-        Command::Status => status::run(&client(), json),
+        Command::Key(command) => key::run(&command, &client(), format),
+        Command::Workspace(command) => workspace::run(&command, &client(), format),
+        Command::Delivery(command) => delivery::run(&command, &client(), format),
+        Command::DeadLetters(command) => letters::run(&command, &client(), format),
+        Command::Audit(command) => audit::run(&command, &client(), format),
+        Command::Status => status::run(&client(), format),
         Command::UnpackChild(args) => import::unpack_child(&args),
         Command::CompileChild => serve::compile_child(),
     }

@@ -13,17 +13,24 @@ use parking_lot::Mutex;
 
 use crate::machine;
 
-/// How old a figure may be before it is read again.
+/// How old a figure may be before it is read again: reading it is a system call, and requests come by the thousand.
 const MAX_AGE: Duration = Duration::from_millis(20);
 
 /// When to come again.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
+/// What the system told of the process's memory.
+#[derive(Debug)]
+struct Figure {
+    read_at: Instant,
+    bytes: u64,
+}
+
 /// The process's memory and its bound.
 #[derive(Debug)]
 pub(crate) struct ProcessMemory {
     bound_bytes: u64,
-    last: Mutex<Option<(Instant, u64)>>,
+    last: Mutex<Option<Figure>>,
     /// Whether it was beyond the bound when somebody looked last, so that the log tells each change once.
     is_beyond: AtomicBool,
 }
@@ -54,11 +61,11 @@ impl ProcessMemory {
     /// As read last; 0 where the system does not tell.
     fn bytes(&self) -> u64 {
         let mut last = self.last.lock();
-        match *last {
-            Some((at, bytes)) if at.elapsed() < MAX_AGE => bytes,
+        match &*last {
+            Some(figure) if figure.read_at.elapsed() < MAX_AGE => figure.bytes,
             _ => {
                 let bytes = anonymous_bytes(Path::new("/proc/self/statm")).unwrap_or(0);
-                *last = Some((Instant::now(), bytes));
+                *last = Some(Figure { read_at: Instant::now(), bytes });
                 bytes
             }
         }

@@ -50,14 +50,14 @@ impl Pace {
 
 /// A connection that ends when its peer takes an answer too slowly. What the peer sends has timers of its own, since between
 /// two requests nothing is due.
-pub(crate) struct Paced<S> {
+pub(crate) struct PacedStream<S> {
     stream: S,
     writing: Pace,
 }
 
-impl<S> Paced<S> {
-    pub(crate) fn new(stream: S, grace: Duration) -> Paced<S> {
-        Paced { stream, writing: Pace::new(grace) }
+impl<S> PacedStream<S> {
+    pub(crate) fn new(stream: S, grace: Duration) -> PacedStream<S> {
+        PacedStream { stream, writing: Pace::new(grace) }
     }
 
     fn judge(&mut self, written: Poll<io::Result<usize>>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -75,7 +75,7 @@ impl<S> Paced<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for PacedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -85,7 +85,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for PacedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.judge(written, context)
@@ -138,7 +138,7 @@ mod tests {
     #[tokio::test]
     async fn a_peer_that_never_reads_loses_its_connection() {
         let (near, far) = tokio::io::duplex(64);
-        let error = Paced::new(near, Duration::ZERO).write_all(&[0; 10_000]).await.unwrap_err();
+        let error = PacedStream::new(near, Duration::ZERO).write_all(&[0; 10_000]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         let mut waiting = Pace::new(Duration::from_secs(3_600));
         let polled = poll_fn(|context| Poll::Ready(waiting.poll_too_slow(context).is_pending()));

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use kith_host::{Inspected, ManifestError, PackageError};
+use kith_host::{Inspection, ManifestError, PackageError};
 use kith_model::plugin::Manifest;
 
 pub mod toolchain;
@@ -47,14 +47,14 @@ impl Progress for Silent {
 
 /// A finished plugin.
 #[derive(Debug, Clone)]
-pub struct Built {
+pub struct BuiltPlugin {
     pub manifest: Manifest,
     /// Where the component was written.
     pub path: PathBuf,
     /// The component: what is uploaded.
     pub component: Vec<u8>,
     /// What the host reads from it: digest, imports, exports.
-    pub inspection: Inspected,
+    pub inspection: Inspection,
 }
 
 /// Why a plugin could not be built. Each message says what to do.
@@ -82,7 +82,7 @@ pub enum BuildError {
 ///
 /// # Errors
 /// [`BuildError`], which names the file and says what to do.
-pub fn build(dir: &Path, progress: &mut dyn Progress) -> Result<Built, BuildError> {
+pub fn build(dir: &Path, progress: &mut dyn Progress) -> Result<BuiltPlugin, BuildError> {
     let mut built = build_all(&[dir.to_path_buf()], None, &Toolchain::default(), progress)?;
     Ok(built.remove(0))
 }
@@ -99,7 +99,7 @@ pub fn build_all(
     out_dir: Option<&Path>,
     toolchain: &Toolchain,
     progress: &mut dyn Progress,
-) -> Result<Vec<Built>, BuildError> {
+) -> Result<Vec<BuiltPlugin>, BuildError> {
     let mut plugins = Vec::with_capacity(dirs.len());
     for dir in dirs {
         plugins.push(prepare(dir, toolchain)?);
@@ -211,7 +211,7 @@ fn finish(
     modules: &BTreeMap<String, PathBuf>,
     out_dir: Option<&Path>,
     progress: &mut dyn Progress,
-) -> Result<Built, BuildError> {
+) -> Result<BuiltPlugin, BuildError> {
     let name = &plugin.located.name;
     let module_path = modules.get(name).ok_or_else(|| ToolchainError::NoModule { name: name.clone() })?;
     let module = std::fs::read(module_path).map_err(|source| BuildError::Read { path: module_path.clone(), source })?;
@@ -222,7 +222,7 @@ fn finish(
     let out_dir = out_dir.map_or_else(|| plugin.located.target_dir.join("plugins"), Path::to_path_buf);
     let path = out_dir.join(file_name(&plugin.manifest));
     write(&path, &component)?;
-    Ok(Built { manifest: plugin.manifest.clone(), path, component, inspection })
+    Ok(BuiltPlugin { manifest: plugin.manifest.clone(), path, component, inspection })
 }
 
 /// The file name of a built plugin, e.g. `csv-0.1.0.wasm`.

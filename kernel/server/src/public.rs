@@ -76,12 +76,12 @@ fn is_plain(authority: &Authority) -> bool {
 
 /// The server's end of a connection.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Reached {
+pub(crate) struct ServerEnd {
     pub(crate) address: SocketAddr,
     pub(crate) protocol: Protocol,
 }
 
-impl Reached {
+impl ServerEnd {
     /// Whether a `Host` header names just this end.
     fn is_named_by(self, host: &str) -> bool {
         let Ok(authority) = host.parse::<Authority>() else { return false };
@@ -99,7 +99,7 @@ impl Reached {
 /// otherwise the end of the connection that the header names. `None` where it names anything else.
 pub(crate) fn place(
     public: Option<&PublicUrl>,
-    reached: Option<Reached>,
+    reached: Option<ServerEnd>,
     host: Option<&str>,
 ) -> Option<(Protocol, String)> {
     if let Some(public) = public {
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn a_host_header_is_believed_where_it_names_the_end_that_was_reached() {
         let public: PublicUrl = "https://events.example.com/kith".parse().unwrap();
-        let reached = |address: &str, protocol| Reached { address: address.parse().unwrap(), protocol };
+        let reached = |address: &str, protocol| ServerEnd { address: address.parse().unwrap(), protocol };
         let own = reached("127.0.0.1:7700", Protocol::Http);
         for (reached, host, believed) in [
             (own, "127.0.0.1:7700", true),

@@ -129,10 +129,10 @@ impl Reads {
         }
     }
 
-    fn take(&self, due: Due) -> Notes {
+    fn take(&self, due: NoteKinds) -> Notes {
         let mut notes = self.notes.lock();
         let reads = std::mem::take(&mut notes.reads);
-        let refusals = if due == Due::All { std::mem::take(&mut notes.refusals) } else { BTreeMap::new() };
+        let refusals = if due == NoteKinds::All { std::mem::take(&mut notes.refusals) } else { BTreeMap::new() };
         Notes { reads, refusals }
     }
 
@@ -160,13 +160,13 @@ pub(crate) fn sealed(app: &App, kind: &str, text: &str) -> String {
 
 /// Which notes are written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Due {
+pub(crate) enum NoteKinds {
     Reads,
     All,
 }
 
 /// Write down what has been noted. Blocking.
-pub(crate) fn write_down(app: &App, due: Due) {
+pub(crate) fn write_down(app: &App, due: NoteKinds) {
     let _writing = app.reads.writing.lock();
     let mut notes = app.reads.take(due);
     let of_reads = notes.reads.keys().map(|(workspace, _)| *workspace);
@@ -214,7 +214,7 @@ pub(crate) fn begin(app: &Arc<App>, ended: Receiver<()>) -> io::Result<()> {
         while ended.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
             let Some(app) = app.upgrade() else { return };
             periods = (periods + 1) % REFUSAL_PERIODS;
-            write_down(&app, if periods == 0 { Due::All } else { Due::Reads });
+            write_down(&app, if periods == 0 { NoteKinds::All } else { NoteKinds::Reads });
         }
     };
     std::thread::Builder::new().name("kith-audit".to_owned()).spawn(work).map(drop)
@@ -234,12 +234,12 @@ mod tests {
         for number in 0..1_000 {
             reads.note(&caller, "profile.read", [format!("profile:{number}")]);
         }
-        let notes = reads.take(Due::Reads);
+        let notes = reads.take(NoteKinds::Reads);
         let note = notes.reads.values().next().unwrap();
         assert_eq!((note.of.len(), note.more, note.actions["profile.read"]), (32, 968, 1_000));
         reads.put_back(notes);
         reads.note(&caller, "profile.find", ["profile:0".to_owned()]);
-        let note = reads.take(Due::Reads).reads.into_values().next().unwrap();
+        let note = reads.take(NoteKinds::Reads).reads.into_values().next().unwrap();
         assert_eq!((note.of.len(), note.more, note.actions.len()), (32, 968, 2), "what was put back is not lost");
     }
 
@@ -251,8 +251,8 @@ mod tests {
             reads.refused(WorkspaceId(1), &key, RefusedKey::Unknown);
             reads.refused(WorkspaceId(1), &key, RefusedKey::WrongSecret);
         }
-        assert!(reads.take(Due::Reads).refusals.is_empty(), "they are not due yet");
-        let refusals = reads.take(Due::All).refusals;
+        assert!(reads.take(NoteKinds::Reads).refusals.is_empty(), "they are not due yet");
+        let refusals = reads.take(NoteKinds::All).refusals;
         assert!(refusals.len() <= MAX_REFUSED + 1, "{}", refusals.len());
         assert_eq!(refusals.values().sum::<u64>(), 20_000, "all are counted");
     }

@@ -46,7 +46,7 @@ use crate::front::{Proxies, counted};
 use crate::memory::ProcessMemory;
 use crate::metrics::Metrics;
 use crate::processor::ProcessorShares;
-use crate::reads::{self, Due, Reads};
+use crate::reads::{self, NoteKinds, Reads};
 use crate::retention;
 use crate::shares::{Share, Shares};
 use crate::watch::{self, Watch};
@@ -335,7 +335,7 @@ impl Server {
         let router = api::router(Arc::clone(&app));
         accept(&app, Serving { router, limits: app.config.http.clone(), tls }, listener, shutdown).await;
         offload::run(move || {
-            reads::write_down(&app, Due::All);
+            reads::write_down(&app, NoteKinds::All);
             app.kernel.stop();
             store.close();
         })

@@ -31,7 +31,7 @@ use crate::fitting;
 use crate::serve::host_key::RealmKeys;
 use components::Components;
 
-pub(crate) use components::Loaded;
+pub(crate) use components::LoadedPlugin;
 
 pub use compiling::CompileRefusal;
 
@@ -75,7 +75,7 @@ pub struct Wiring {
     made: Mutex<HashMap<(WorkspaceId, InstallationId), RoleRecord>>,
     /// What the last change of each workspace has put to work. A rehearsal whose change is never made must not unload it by
     /// taking its place in `made`.
-    in_force: Mutex<HashMap<WorkspaceId, Vec<Loaded>>>,
+    in_force: Mutex<HashMap<WorkspaceId, Vec<LoadedPlugin>>>,
     plans: tracking::TrackingPlans,
 }
 
@@ -84,7 +84,7 @@ struct RoleRecord {
     from: Fingerprint,
     outcome: Result<Role, Hold>,
     /// What is kept loaded for it, from the rehearsal of a change to the change.
-    _loaded: Option<Loaded>,
+    _loaded: Option<LoadedPlugin>,
 }
 
 /// SHA-256 over all that a role is made from.
@@ -149,13 +149,13 @@ impl Wiring {
     }
 
     /// What is loaded for the installations of a workspace, which stays so while it is held.
-    pub(crate) fn loaded(&self, tables: &WorkspaceTables) -> Vec<Loaded> {
+    pub(crate) fn loaded(&self, tables: &WorkspaceTables) -> Vec<LoadedPlugin> {
         let plugins = tables.installed().filter_map(|row| tables.plugin_of(row));
         plugins.filter_map(|plugin| self.components.loaded(&plugin.digest)).collect()
     }
 
     /// Keep loaded what a workspace runs from now on, and nothing else for it.
-    pub(crate) fn keep_loaded(&self, workspace: WorkspaceId, loaded: Vec<Loaded>) {
+    pub(crate) fn keep_loaded(&self, workspace: WorkspaceId, loaded: Vec<LoadedPlugin>) {
         self.in_force.lock().insert(workspace, loaded);
     }
 
@@ -313,7 +313,7 @@ impl Wiring {
         row: &InstallationRow,
         plugin: &PluginRow,
         loading: Loading<'_>,
-    ) -> Result<(Role, Loaded), WiringError> {
+    ) -> Result<(Role, LoadedPlugin), WiringError> {
         inputs(row, &plugin.manifest)?;
         let workspace = source.tables.row.id;
         let loaded = self.components.load(workspace, &plugin.digest, loading)?;

@@ -82,10 +82,19 @@ impl Shared {
     }
 }
 
+/// What a thread that cannot go on says of the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EngineVerdict {
+    /// Nothing speaks against it.
+    Sound,
+    /// The next start rebuilds it.
+    Suspect,
+}
+
 /// Stop the process because a thread of the store cannot go on: units would be answered that no reader will see.
-fn stop(shared: &Shared, thread: &str, problem: &str, engine_is_damaged: bool) -> ! {
+fn stop(shared: &Shared, thread: &str, problem: &str, engine: EngineVerdict) -> ! {
     tracing::error!(thread, problem, "the store cannot go on; the process stops");
-    if engine_is_damaged {
+    if engine == EngineVerdict::Suspect {
         shared.suspect_engine();
     }
     std::process::abort()
@@ -128,10 +137,11 @@ fn start_applier(shared: &Arc<Shared>) -> Result<JoinHandle<()>, OpenError> {
     let run = move || match catch_unwind(AssertUnwindSafe(|| applier::run(&shared))) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            let damaged = matches!(error, EngineError::Corrupt { .. });
-            stop(&shared, "applier", &ReadError::from(error).to_string(), damaged)
+            let is_corrupt = matches!(error, EngineError::Corrupt { .. });
+            let engine = if is_corrupt { EngineVerdict::Suspect } else { EngineVerdict::Sound };
+            stop(&shared, "applier", &ReadError::from(error).to_string(), engine)
         }
-        Err(_) => stop(&shared, "applier", "it panicked", true),
+        Err(_) => stop(&shared, "applier", "it panicked", EngineVerdict::Suspect),
     };
     Builder::new().name("store-applier".to_owned()).spawn(run).map_err(no_thread)
 }
@@ -140,7 +150,7 @@ fn start_writer(shared: Arc<Shared>, applier: JoinHandle<()>, end: End) -> Resul
     let for_writer = shared.clone();
     let run = move || {
         if catch_unwind(AssertUnwindSafe(|| writer::run(&for_writer, end))).is_err() {
-            stop(&for_writer, "writer", "it panicked", false);
+            stop(&for_writer, "writer", "it panicked", EngineVerdict::Sound);
         }
     };
     match Builder::new().name("store-writer".to_owned()).spawn(run) {

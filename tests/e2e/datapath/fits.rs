@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use kith::plugin_build::Built;
+use kith::plugin_build::BuiltPlugin;
 use kith_tests::{ADMIN_KEY, Client, TestKernel, component, kith, newest_component, repacked, wait_for, wait_until};
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ const VERY_LONG: u64 = 200_000;
 
 /// Upload a version of the hostile tag model that declares the form of its state.
 #[track_caller]
-fn upload_declared(kernel: &TestKernel, built: &Built, state_version: u32) -> String {
+fn upload_declared(kernel: &TestKernel, built: &BuiltPlugin, state_version: u32) -> String {
     let declared = format!("kind = \"tag-model\"\nstate_version = {state_version}\n");
     let bytes = repacked(built, |manifest| manifest.replacen("kind = \"tag-model\"\n", &declared, 1));
     kernel.admin().send("POST", "/api/v1/plugins", &[], bytes).is(201);

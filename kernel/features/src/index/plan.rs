@@ -117,18 +117,18 @@ impl<'a> Plan<'a> {
 }
 
 /// The value of one feature, and null for all others.
-struct One<'a> {
+struct SingleFeature<'a> {
     name: &'a FeatureName,
     value: &'a Value,
 }
 
-impl One<'_> {
+impl SingleFeature<'_> {
     fn get(&self, matches: impl Fn(&FeatureName) -> bool) -> Value {
         if matches(self.name) { self.value.clone() } else { Value::Null }
     }
 }
 
-impl Facts for One<'_> {
+impl Facts for SingleFeature<'_> {
     fn trait_value(&self, name: &str) -> Value {
         self.get(|feature| matches!(feature, FeatureName::Trait(own) if **own == *name))
     }
@@ -355,7 +355,7 @@ impl<'a> Planner<'a> {
     /// The value of a node that reads one feature, given that feature's value.
     fn value_given(&self, node: &Node, name: &FeatureName, value: &Value) -> Value {
         let leaf_value = |id: LeafId| if *name == FeatureName::Leaf(id) { value.clone() } else { Value::Null };
-        Scope::new(&One { name, value }, &leaf_value, self.now, self.zone).evaluate(node)
+        Scope::new(&SingleFeature { name, value }, &leaf_value, self.now, self.zone).evaluate(node)
     }
 
     /// The profiles of the plan, of those within.

@@ -281,7 +281,7 @@ proptest! {
             prop_assert_eq!(&selected.holds, &holds, "{}", text);
             let unknown = those(&plain, |profile| evaluated(&condition, profile).is_unknown());
             prop_assert_eq!(&selected.unknown, &unknown, "{}", text);
-            let counted = Counted { holds: holds.len(), unknown: unknown.clone() };
+            let counted = SelectionCount { holds: holds.len(), unknown: unknown.clone() };
             prop_assert_eq!(index.count(&condition, now()), Some(counted), "{}", text);
         }
     }
@@ -380,7 +380,7 @@ fn a_column_exists_exactly_while_it_is_tracked() {
     index.track_output(&tag);
     index.set(1, &tag, &Value::Unknown);
     let counted = index.count(&parse("tags.t == 1 || traits.a == 2").unwrap(), now());
-    assert_eq!(counted, Some(Counted { holds: 0, unknown: [1].into() }));
+    assert_eq!(counted, Some(SelectionCount { holds: 0, unknown: [1].into() }));
 }
 
 /// A text for which the budget ends is no answer of the index: an evaluation calls that person unknown.

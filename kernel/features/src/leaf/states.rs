@@ -73,12 +73,12 @@ struct Slot {
     leaf: LeafId,
     /// The numbers of the sealed chunks.
     sealed: Range<u32>,
-    held: Held,
+    held: SlotState,
 }
 
 /// The part of a leaf's state that is in the row.
 #[derive(Debug, Clone)]
-enum Held {
+enum SlotState {
     Encoded(Range<usize>),
     /// Decoded, and still what its bytes say.
     Read(Range<usize>, Box<LeafState>),
@@ -189,7 +189,7 @@ impl LeafStates {
     pub fn state_mut(&mut self, leaf: LeafId) -> Result<&mut LeafState, UnreadableState> {
         let open = self.open();
         let place = open.place(leaf).unwrap_or_else(|place| {
-            open.slots.insert(place, Slot { leaf, sealed: 0..0, held: Held::Changed(Box::default()) });
+            open.slots.insert(place, Slot { leaf, sealed: 0..0, held: SlotState::Changed(Box::default()) });
             place
         });
         open.changed(place)
@@ -219,7 +219,7 @@ impl LeafStates {
                 let mut state = LeafState::default();
                 let applied = leaf.apply(&mut state, event, now, zone);
                 if applied {
-                    let held = Held::Changed(Box::new(state));
+                    let held = SlotState::Changed(Box::new(state));
                     open.slots.insert(place, Slot { leaf: leaf.id(), sealed: 0..0, held });
                 }
                 Ok(applied)
@@ -253,7 +253,7 @@ impl LeafStates {
         let Form::Open(open) = &mut self.0 else { return Vec::new() };
         let mut chunks = Vec::new();
         for slot in &mut open.slots {
-            if let Held::Changed(state) = &mut slot.held
+            if let SlotState::Changed(state) = &mut slot.held
                 && is_chosen(state)
             {
                 chunks.push(SealedChunk { leaf: slot.leaf, number: slot.sealed.end, state: state.seal() });
@@ -341,7 +341,7 @@ impl Open {
             }
             let to = at + line.state_bytes as usize;
             let sealed = line.first_sealed..line.next_sealed;
-            slots.push(Slot { leaf: line.leaf, sealed, held: Held::Encoded(at..to) });
+            slots.push(Slot { leaf: line.leaf, sealed, held: SlotState::Encoded(at..to) });
             at = to;
         }
         if at != row.len() {
@@ -355,7 +355,7 @@ impl Open {
     }
 
     fn is_changed(&self) -> bool {
-        self.has_dropped || self.slots.iter().any(|slot| matches!(slot.held, Held::Changed(_)))
+        self.has_dropped || self.slots.iter().any(|slot| matches!(slot.held, SlotState::Changed(_)))
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -364,9 +364,11 @@ impl Open {
         for slot in &self.slots {
             let from = states.len();
             match &slot.held {
-                Held::Encoded(range) | Held::Read(range, _) => states.extend_from_slice(&self.bytes[range.clone()]),
-                Held::Changed(state) if state.is_empty() => {}
-                Held::Changed(state) => {
+                SlotState::Encoded(range) | SlotState::Read(range, _) => {
+                    states.extend_from_slice(&self.bytes[range.clone()])
+                }
+                SlotState::Changed(state) if state.is_empty() => {}
+                SlotState::Changed(state) => {
                     states = postcard::to_extend(state.as_ref(), states)
                         .expect("a state holds only types that postcard can write, and memory to grow into");
                 }
@@ -386,8 +388,8 @@ impl Open {
 
     fn size_bytes(&self) -> usize {
         let decoded = |slot: &Slot| match &slot.held {
-            Held::Encoded(_) => 0,
-            Held::Read(_, state) | Held::Changed(state) => state.memory_bytes(),
+            SlotState::Encoded(_) => 0,
+            SlotState::Read(_, state) | SlotState::Changed(state) => state.memory_bytes(),
         };
         self.bytes.len() + self.slots.capacity() * size_of::<Slot>() + self.slots.iter().map(decoded).sum::<usize>()
     }
@@ -399,33 +401,33 @@ impl Open {
     fn state(&self, leaf: LeafId) -> Result<Option<Cow<'_, LeafState>>, UnreadableState> {
         let Ok(place) = self.place(leaf) else { return Ok(None) };
         Ok(Some(match &self.slots[place].held {
-            Held::Encoded(range) => Cow::Owned(decode_state(leaf, &self.bytes[range.clone()])?),
-            Held::Read(_, state) | Held::Changed(state) => Cow::Borrowed(state),
+            SlotState::Encoded(range) => Cow::Owned(decode_state(leaf, &self.bytes[range.clone()])?),
+            SlotState::Read(_, state) | SlotState::Changed(state) => Cow::Borrowed(state),
         }))
     }
 
     /// The state of a slot, decoded if need be. Whoever changes it goes on to [`Open::changed`].
     fn decoded(&mut self, place: usize) -> Result<&mut LeafState, UnreadableState> {
         let slot = &mut self.slots[place];
-        if let Held::Encoded(range) = &slot.held {
+        if let SlotState::Encoded(range) = &slot.held {
             let state = decode_state(slot.leaf, &self.bytes[range.clone()])?;
-            slot.held = Held::Read(range.clone(), Box::new(state));
+            slot.held = SlotState::Read(range.clone(), Box::new(state));
         }
         match &mut slot.held {
-            Held::Read(_, state) | Held::Changed(state) => Ok(state),
-            Held::Encoded(_) => unreachable!("it was decoded above"),
+            SlotState::Read(_, state) | SlotState::Changed(state) => Ok(state),
+            SlotState::Encoded(_) => unreachable!("it was decoded above"),
         }
     }
 
     fn changed(&mut self, place: usize) -> Result<&mut LeafState, UnreadableState> {
         self.decoded(place)?;
         let slot = &mut self.slots[place];
-        if let Held::Read(_, state) = &mut slot.held {
-            slot.held = Held::Changed(std::mem::take(state));
+        if let SlotState::Read(_, state) = &mut slot.held {
+            slot.held = SlotState::Changed(std::mem::take(state));
         }
         match &mut slot.held {
-            Held::Changed(state) => Ok(state),
-            Held::Encoded(_) | Held::Read(..) => unreachable!("it was decoded and marked above"),
+            SlotState::Changed(state) => Ok(state),
+            SlotState::Encoded(_) | SlotState::Read(..) => unreachable!("it was decoded and marked above"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, operators};
 
-use super::{Shape, Translated, Translator, habits, place, words};
+use super::{Shape, TranslationResult, Translator, habits, place, words};
 use crate::functions::{FUNCTIONS, Function, FunctionSpec};
 use crate::pattern::Pattern;
 use crate::tree::{Node, Pace};
@@ -10,7 +10,7 @@ use crate::value::{Arithmetic, Comparison, Value, parse_duration};
 use crate::window::Window;
 
 impl Translator<'_> {
-    pub(super) fn call(&mut self, at: &IdedExpr, call: &CallExpr) -> Translated {
+    pub(super) fn call(&mut self, at: &IdedExpr, call: &CallExpr) -> TranslationResult {
         if call.target.is_none() {
             if call.func_name == "events" {
                 return self.events(at, &call.args);
@@ -32,7 +32,7 @@ impl Translator<'_> {
     }
 
     /// `has(…)`: whether a value is there; of events, whether there are any.
-    fn has(&mut self, at: &IdedExpr, arguments: &[IdedExpr]) -> Translated {
+    fn has(&mut self, at: &IdedExpr, arguments: &[IdedExpr]) -> TranslationResult {
         let [argument] = arguments else { return self.refuse(at, "write `has(x)`, e.g. `has(traits.city)`") };
         let (node, shape) = self.part(argument)?;
         let events = match (shape, node) {
@@ -46,7 +46,7 @@ impl Translator<'_> {
         Ok((Node::Compare(Comparison::Greater, Box::new(count), Box::new(none), Pace::NONE), Shape::Value))
     }
 
-    fn operator(&mut self, at: &IdedExpr, call: &CallExpr) -> Translated<Option<(Node, Shape)>> {
+    fn operator(&mut self, at: &IdedExpr, call: &CallExpr) -> TranslationResult<Option<(Node, Shape)>> {
         if let operators::LOGICAL_AND | operators::LOGICAL_OR = call.func_name.as_str() {
             let [a, b] = call.args.as_slice() else { return self.refuse(at, "an operand is missing").map(Some) };
             let (a, b) = (Box::new(self.truth(a)?), Box::new(self.truth(b)?));
@@ -76,7 +76,7 @@ impl Translator<'_> {
         Ok(Some((node, Shape::Value)))
     }
 
-    fn other_operator(&mut self, at: &IdedExpr, call: &CallExpr) -> Translated<Option<(Node, Shape)>> {
+    fn other_operator(&mut self, at: &IdedExpr, call: &CallExpr) -> TranslationResult<Option<(Node, Shape)>> {
         let node = match (call.func_name.as_str(), call.args.as_slice()) {
             (operators::LOGICAL_NOT, [operand]) => Node::Not(Box::new(self.truth(operand)?)),
             (operators::NEGATE, [operand]) => match self.value(operand)? {
@@ -92,7 +92,7 @@ impl Translator<'_> {
         Ok(Some((node, Shape::Value)))
     }
 
-    fn index(&mut self, at: &IdedExpr, target: &IdedExpr, index: &IdedExpr) -> Translated {
+    fn index(&mut self, at: &IdedExpr, target: &IdedExpr, index: &IdedExpr) -> TranslationResult {
         if let Expr::Literal(LiteralValue::String(name)) = &index.expr {
             return self.member(at, target, name.inner());
         }
@@ -109,7 +109,7 @@ impl Translator<'_> {
         }
     }
 
-    fn events(&mut self, at: &IdedExpr, arguments: &[IdedExpr]) -> Translated {
+    fn events(&mut self, at: &IdedExpr, arguments: &[IdedExpr]) -> TranslationResult {
         if self.in_event || !self.scope.is_empty() {
             return self.refuse(at, "events(…) cannot stand inside another list's condition; count it beside it");
         }
@@ -136,7 +136,7 @@ impl Translator<'_> {
         Ok((Node::Events(name, window), Shape::Events))
     }
 
-    fn function(&mut self, at: &IdedExpr, call: &CallExpr) -> Translated {
+    fn function(&mut self, at: &IdedExpr, call: &CallExpr) -> TranslationResult {
         let name = call.func_name.as_str();
         if name == "matches" {
             return self.matches(at, call);
@@ -175,7 +175,7 @@ impl Translator<'_> {
     }
 
     /// `x.matches('…')`: the pattern is a literal, so that a mistake in it has a place and it is read once.
-    fn matches(&mut self, at: &IdedExpr, call: &CallExpr) -> Translated {
+    fn matches(&mut self, at: &IdedExpr, call: &CallExpr) -> TranslationResult {
         let (Some(target), [pattern]) = (&call.target, call.args.as_slice()) else {
             return self.refuse(at, "write `x.matches('…')`, e.g. `traits.email.matches('@example[.](org|com)$')`");
         };
@@ -190,7 +190,7 @@ impl Translator<'_> {
     }
 
     /// Read literal times and durations once, here, where a mistake has a place.
-    fn fold(&self, at: &IdedExpr, function: Function, arguments: Vec<Node>) -> Translated<Node> {
+    fn fold(&self, at: &IdedExpr, function: Function, arguments: Vec<Node>) -> TranslationResult<Node> {
         let folded = match (function, arguments.as_slice()) {
             (Function::Duration, [Node::Literal(Value::Text(text))]) => match parse_duration(text) {
                 Some(length) => Value::Duration(length),

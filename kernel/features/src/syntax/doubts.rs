@@ -3,7 +3,7 @@
 
 use cel::common::ast::IdedExpr;
 
-use super::{Translated, Translator, habits, place};
+use super::{TranslationResult, Translator, habits, place};
 use crate::error::ExpressionError;
 use crate::functions::Function;
 use crate::tree::Node;
@@ -46,7 +46,7 @@ impl Translator<'_> {
     }
 
     /// A part that is asked whether it holds.
-    pub(super) fn truth(&mut self, expression: &IdedExpr) -> Translated<Node> {
+    pub(super) fn truth(&mut self, expression: &IdedExpr) -> TranslationResult<Node> {
         let node = self.value(expression)?;
         self.insist_on_truth(expression, &node);
         Ok(node)
@@ -66,7 +66,7 @@ impl Translator<'_> {
             Node::Now => "`traits.renewed < now`",
             Node::Call(Function::Size, _) => "`events('Order Completed').size() > 0`",
             Node::List(_) | Node::Literal(Value::List(_)) => "`traits.city in ['Oslo', 'Rome']`",
-            Node::Each(_) => "`events('Order Completed').exists(e, e.total > 50)`",
+            Node::MacroCall(_) => "`events('Order Completed').exists(e, e.total > 50)`",
             _ => "`… > 0`",
         };
         self.doubt(

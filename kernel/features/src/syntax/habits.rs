@@ -248,18 +248,18 @@ pub(super) fn call(name: &str) -> Option<String> {
 pub(super) fn first(text: &str) -> Option<(usize, String)> {
     let pieces = pieces(text);
     (0..pieces.len()).find_map(|place| {
-        let around = Around { pieces: &pieces, place };
+        let around = PieceContext { pieces: &pieces, place };
         around.habit().map(|told| (pieces[place].at, told))
     })
 }
 
 /// A piece with its neighbours.
-struct Around<'p> {
+struct PieceContext<'p> {
     pieces: &'p [Piece<'p>],
     place: usize,
 }
 
-impl Around<'_> {
+impl PieceContext<'_> {
     fn before(&self, steps: usize) -> Option<&Piece<'_>> {
         self.place.checked_sub(steps).and_then(|place| self.pieces.get(place))
     }

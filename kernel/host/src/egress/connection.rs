@@ -17,12 +17,12 @@ use super::head::{Head, MAX_HEAD_BYTES, MAX_HEADERS};
 
 /// A stream that fails once the budget is spent. The read that spends it is let through: it is no longer than hyper's
 /// buffer, and may hold the beginning of a body.
-struct Metered<S> {
+struct MeteredStream<S> {
     stream: S,
     head: Arc<Head>,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for MeteredStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -38,7 +38,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for MeteredStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
@@ -85,7 +85,7 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let head = Arc::new(Head::default());
-        let stream = Metered { stream, head: Arc::clone(&head) };
+        let stream = MeteredStream { stream, head: Arc::clone(&head) };
         let (sender, connection) = Builder::new()
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEAD_BYTES as usize)

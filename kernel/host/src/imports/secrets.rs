@@ -26,14 +26,14 @@ const STAND_IN_PREFIX: &str = "{{secret:";
 pub(crate) const MAX_STAND_INS: usize = table::SECRET_PLACES.default as usize;
 
 /// A secret of an installation, and its stand-in.
-struct Held {
+struct HeldSecret {
     value: Secret,
     stand_in: String,
     hosts: Vec<HostPort>,
 }
 
 /// The secrets that an installation has and may use.
-pub(crate) struct Secrets(BTreeMap<String, Held>);
+pub(crate) struct Secrets(BTreeMap<String, HeldSecret>);
 
 impl Secrets {
     /// The secrets among `values` that the policy lets the plugin use.
@@ -44,7 +44,7 @@ impl Secrets {
                 let mut random = [0; 16];
                 getrandom::fill(&mut random)?;
                 let stand_in = format!("{STAND_IN_PREFIX}{}:{name}}}}}", hex(&random));
-                kept.insert(name, Held { value, stand_in, hosts: hosts.clone() });
+                kept.insert(name, HeldSecret { value, stand_in, hosts: hosts.clone() });
             }
         }
         Ok(Secrets(kept))
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn values_go_to_granted_hosts_only() {
         let hosts = vec!["api.a.b".parse().unwrap(), "c.d:8443".parse().unwrap()];
-        let secret = Held { value: "s3cret".into(), stand_in: "{{secret:00:key}}".into(), hosts };
+        let secret = HeldSecret { value: "s3cret".into(), stand_in: "{{secret:00:key}}".into(), hosts };
         let secrets = Secrets(BTreeMap::from([("key".to_owned(), secret)]));
         let body = b"x {{secret:00:key}} y {{secret:00:key}}".to_vec();
         let fill_in = |body: Vec<u8>, host: &str, port| secrets.fill_in(body, host, port, &mut MAX_STAND_INS.clone());
@@ -153,7 +153,7 @@ mod tests {
         let hosts = vec!["api.a.b".parse().unwrap()];
         let stand_in = "{{secret:00:key}}";
         // A value that holds a stand-in itself would be filled in again and again.
-        let secret = Held { value: stand_in.repeat(2).into(), stand_in: stand_in.into(), hosts };
+        let secret = HeldSecret { value: stand_in.repeat(2).into(), stand_in: stand_in.into(), hosts };
         let secrets = Secrets(BTreeMap::from([("key".to_owned(), secret)]));
         let mut left = MAX_STAND_INS;
         let some = secrets.fill_in(stand_in.repeat(10).into(), "api.a.b", 443, &mut left).unwrap();

@@ -55,7 +55,7 @@ impl ObjectSchema for PlannedSchema {
 #[cfg(test)]
 mod tests {
     use kith_model::event::DraftEvent;
-    use kith_model::tracking::{Expected, Policy, TrackingPlan};
+    use kith_model::tracking::{ExpectedFields, Policy, TrackingPlan};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -87,7 +87,7 @@ mod tests {
 
     fn judged(schema: &Value, properties: &str) -> Option<String> {
         let schema = PlannedSchema::new(schema).unwrap();
-        let expected = Expected { policy: Policy::Flag, schema: Some(std::sync::Arc::new(schema)) };
+        let expected = ExpectedFields { policy: Policy::Flag, schema: Some(std::sync::Arc::new(schema)) };
         let plan = TrackingPlan {
             name: "web".into(),
             unplanned: Policy::Allow,

@@ -7,7 +7,7 @@ use kith_model::plugin::{Callback, Channel, PluginFault, Receipt, ReceiveError};
 use kith_model::sending::{MAX_ROUNDS, PureChannel, SentAnswer, Step, Transport};
 use wasmtime::component::{ComponentNamedList, Lift};
 
-use super::Bound;
+use super::BoundPlugin;
 use crate::bindings::current::delivering;
 use crate::bindings::v0_1;
 use crate::convert;
@@ -17,7 +17,7 @@ use crate::verify;
 
 /// A channel of contract 0.1: its one call sends.
 pub(super) struct WasmChannel {
-    pub(super) bound: Bound,
+    pub(super) bound: BoundPlugin,
 }
 
 impl Channel for WasmChannel {
@@ -37,7 +37,7 @@ impl Channel for WasmChannel {
 
 /// A channel of contract 0.2: two pure calls.
 pub(super) struct WasmPureChannel {
-    pub(super) bound: Bound,
+    pub(super) bound: BoundPlugin,
 }
 
 impl PureChannel for WasmPureChannel {
@@ -81,7 +81,7 @@ fn within_rounds((step, answer): (Step, &SentAnswer)) -> Step {
 }
 
 fn receive<R>(
-    bound: &Bound,
+    bound: &BoundPlugin,
     callback: &Callback,
     receipt_from_wit: fn(R) -> Receipt,
 ) -> Result<Vec<Receipt>, ReceiveError>

@@ -2,7 +2,7 @@
 
 use kith_model::plugin::{Connector, PluginFault, PolledPage, ReceiveError, Received, SourceRequest};
 
-use super::Bound;
+use super::BoundPlugin;
 use crate::abi::Abi;
 use crate::bindings::current::{source, types};
 use crate::bindings::v0_1;
@@ -12,7 +12,7 @@ use crate::verify;
 
 /// A connector of an installation.
 pub(super) struct WasmConnector {
-    pub(super) bound: Bound,
+    pub(super) bound: BoundPlugin,
     /// The contract that it was built against.
     pub(super) abi: Abi,
 }

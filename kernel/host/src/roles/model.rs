@@ -3,7 +3,7 @@
 use kith_model::plugin::{Cancellation, ComputeModel, Fitted, PluginFault, PluginKind};
 use kith_model::table::Table;
 
-use super::Bound;
+use super::BoundPlugin;
 use crate::abi::Abi;
 use crate::bindings::current::{columns, fitting, types};
 use crate::convert;
@@ -12,7 +12,7 @@ use crate::verify;
 
 /// A tag model or a scorer of an installation.
 pub(super) struct WasmModel {
-    pub(super) bound: Bound,
+    pub(super) bound: BoundPlugin,
     pub(super) abi: Abi,
 }
 

@@ -24,12 +24,12 @@ pub struct Contributor {
     pub kind: String,
     pub row: ConsentRow,
     /// Absent of the person's own.
-    pub beside: Option<Beside>,
+    pub beside: Option<Bystander>,
 }
 
 /// An identity that is not the person's, and can only forbid: nothing that it agreed to allows anything here.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Beside {
+pub enum Bystander {
     /// An address that came with the person's user.
     Address,
     /// Another user, who came with an address of this type that is the person's. What they refused holds for the mailbox.
@@ -93,7 +93,7 @@ pub struct Answer<'a> {
     pub kind: &'a str,
     pub key: &'a str,
     pub consent: &'a Consent,
-    pub beside: Option<&'a Beside>,
+    pub beside: Option<&'a Bystander>,
 }
 
 impl Answer<'_> {
@@ -102,7 +102,7 @@ impl Answer<'_> {
     /// agrees to afterwards, too: it is about the mailbox, and of that the newest word of its users counts. Who is not of the
     /// person answers for nobody here, also not for whom he once was one with.
     fn ends(&self, refusal: &Answer<'_>) -> bool {
-        let is_of_mailbox = || matches!(refusal.beside, Some(Beside::User { .. })) && self.kind == refusal.kind;
+        let is_of_mailbox = || matches!(refusal.beside, Some(Bystander::User { .. })) && self.kind == refusal.kind;
         self.consent.refused.is_none()
             && covers(self.key, refusal.key)
             && self.consent.counts_against(refusal.consent)
@@ -114,8 +114,8 @@ impl Answer<'_> {
         let under = match self.kind {
             "" => String::new(),
             kind => match self.beside {
-                None | Some(Beside::Address) => format!(", under its {kind} since {}", self.consent.received_at),
-                Some(Beside::User { address }) => {
+                None | Some(Bystander::Address) => format!(", under its {kind} since {}", self.consent.received_at),
+                Some(Bystander::User { address }) => {
                     let since = self.consent.received_at;
                     format!(", by another {kind} with the same {address} since {since}")
                 }
@@ -141,8 +141,8 @@ pub fn refusal(person: &[Contributor], question: &Question<'_>) -> Option<String
     }
     let answers = answers(person);
     let reaches = |answer: &Answer<'_>| match answer.beside {
-        None | Some(Beside::Address) => true,
-        Some(Beside::User { address }) => question.channel.kinds.contains(address.as_str()),
+        None | Some(Bystander::Address) => true,
+        Some(Bystander::User { address }) => question.channel.kinds.contains(address.as_str()),
     };
     let heard: Vec<Answer<'_>> = answers.into_iter().filter(reaches).collect();
     if let Some(refused) = unanswered(&heard, |key| question.is_refused_by(key), |key| question.is_about(key)) {
@@ -182,7 +182,7 @@ pub struct Ender<'a> {
 /// Of the refusals of everything with these keys, one that this agreement is not newer than: it counts no more, also where
 /// somebody has taken the refusal back.
 fn ender<'a>(person: &'a [Contributor], agreement: &Answer<'_>, has: impl Fn(&str) -> bool) -> Option<Ender<'a>> {
-    let own = person.iter().filter(|contributor| !matches!(contributor.beside, Some(Beside::User { .. })));
+    let own = person.iter().filter(|contributor| !matches!(contributor.beside, Some(Bystander::User { .. })));
     let refused = own.flat_map(|contributor| {
         let said = match &contributor.row {
             ConsentRow::Said(consents) => Some(consents),
@@ -265,7 +265,7 @@ pub fn objects<'a>(answers: impl Iterator<Item = (SourceIdentityId, &'a Consent)
 }
 
 fn is_of_another(answer: &Answer<'_>) -> bool {
-    matches!(answer.beside, Some(Beside::User { .. }))
+    matches!(answer.beside, Some(Bystander::User { .. }))
 }
 
 fn unreadable(person: &[Contributor]) -> Option<String> {

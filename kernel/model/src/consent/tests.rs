@@ -16,7 +16,7 @@ fn said(json: &str, time: i64, received_at: i64) -> Statement<'_> {
     }
 }
 
-fn had_room(heard: &[Heard]) -> bool {
+fn had_room(heard: &[AnswerOutcome]) -> bool {
     heard.iter().all(|answer| !matches!(answer.outcome, Outcome::NoRoom | Outcome::NameTooLong))
 }
 

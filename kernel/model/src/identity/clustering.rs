@@ -109,12 +109,12 @@ fn in_order<'e>(
 
 /// How many values of a type a component under construction holds.
 #[derive(Debug, Clone, Copy, Default)]
-struct Held {
+struct ValueCount {
     front: u32,
     behind: u32,
 }
 
-impl Held {
+impl ValueCount {
     /// As the limits count them, once all names are known.
     fn weight(self) -> u32 {
         self.front.max(self.behind.min(1))
@@ -122,14 +122,14 @@ impl Held {
 }
 
 /// A component while [`cluster`] works.
-struct Growing<'a> {
+struct GrowingComponent<'a> {
     members: Vec<SourceIdentityId>,
-    held: BTreeMap<&'a str, Held>,
+    held: BTreeMap<&'a str, ValueCount>,
     behind: u32,
 }
 
-impl<'a> Growing<'a> {
-    fn absorb(&mut self, other: Growing<'a>) {
+impl<'a> GrowingComponent<'a> {
+    fn absorb(&mut self, other: GrowingComponent<'a>) {
         self.members.extend(other.members);
         self.behind += other.behind;
         for (kind, held) in other.held {
@@ -142,7 +142,7 @@ impl<'a> Growing<'a> {
     /// All names are known: from now on each of its values counts as what it weighs.
     fn settle(&mut self) {
         for held in self.held.values_mut() {
-            *held = Held { front: held.weight(), behind: 0 };
+            *held = ValueCount { front: held.weight(), behind: 0 };
         }
     }
 }
@@ -151,7 +151,7 @@ impl<'a> Growing<'a> {
 struct Growth<'a> {
     /// The one that each identity is of, by the identity that stands for it.
     root_of: BTreeMap<SourceIdentityId, SourceIdentityId>,
-    components: BTreeMap<SourceIdentityId, Growing<'a>>,
+    components: BTreeMap<SourceIdentityId, GrowingComponent<'a>>,
     /// The must-not-link pairs among the identities, from both ends.
     parted: BTreeMap<SourceIdentityId, Vec<SourceIdentityId>>,
 }
@@ -164,9 +164,9 @@ impl<'a> Growth<'a> {
     ) -> Growth<'a> {
         let lone = |(id, identifier): (&SourceIdentityId, &'a Identifier)| {
             let is_behind = u32::from(behind.contains(id));
-            let held = Held { front: 1 - is_behind, behind: is_behind };
+            let held = ValueCount { front: 1 - is_behind, behind: is_behind };
             let held = BTreeMap::from([(identifier.kind.as_str(), held)]);
-            (*id, Growing { members: vec![*id], held, behind: is_behind })
+            (*id, GrowingComponent { members: vec![*id], held, behind: is_behind })
         };
         let mut parted: BTreeMap<SourceIdentityId, Vec<SourceIdentityId>> = BTreeMap::new();
         for MustNotLink { low, high } in must_not_link {
@@ -217,7 +217,8 @@ impl<'a> Growth<'a> {
                 return Some(Veto::MustNotLink);
             }
         }
-        let front = |component: &Growing<'_>, kind: &str| component.held.get(kind).map_or(0, |held| held.front);
+        let front =
+            |component: &GrowingComponent<'_>, kind: &str| component.held.get(kind).map_or(0, |held| held.front);
         let passed =
             rules.limits.iter().find(|(kind, limit)| (front(first, kind) + front(second, kind)) as usize > **limit);
         passed.map(|(kind, _)| Veto::Limit { kind: kind.clone() })
@@ -248,7 +249,7 @@ pub fn cluster<'e>(
         }
     };
     take(&mut growth, &order[..names]);
-    growth.components.values_mut().for_each(Growing::settle);
+    growth.components.values_mut().for_each(GrowingComponent::settle);
     take(&mut growth, &order[names..]);
     let whole = growth.components.into_values().map(|mut component| {
         component.members.sort_unstable();

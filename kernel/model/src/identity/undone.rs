@@ -47,14 +47,17 @@ impl IdentityHead {
         self.evidence.iter().any(|held| held.kind.as_deref() == Some(standing.name()) && held.count > 0)
     }
 
-    /// Note a standing, or take it back.
-    pub fn set_standing(&mut self, standing: Standing, holds: bool) {
+    /// Note a standing.
+    pub fn note_standing(&mut self, standing: Standing) {
+        self.clear_standing(standing);
+        let last = EdgeRank::new(Evidence::SameEvent, Timestamp(0), &self.identifier, &self.identifier);
+        let kind = Some(standing.name().to_owned());
+        self.evidence.push(EvidenceCount { kind, count: 1, last, is_surplus_reported: false });
+    }
+
+    /// Take a standing back.
+    pub fn clear_standing(&mut self, standing: Standing) {
         self.evidence.retain(|held| held.kind.as_deref() != Some(standing.name()));
-        if holds {
-            let last = EdgeRank::new(Evidence::SameEvent, Timestamp(0), &self.identifier, &self.identifier);
-            let kind = Some(standing.name().to_owned());
-            self.evidence.push(EvidenceCount { kind, count: 1, last, is_surplus_reported: false });
-        }
     }
 }
 

@@ -25,12 +25,12 @@ pub struct SourceRequest {
     /// What the connector answered as `resume` for the piece before.
     pub resume: Option<Vec<u8>>,
     pub received_at: Timestamp,
-    pub replayed: Replayed,
+    pub replayed: ReplayScope,
 }
 
 /// Whether a request was set aside before, and comes again without its headers: who sent it was checked when it came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Replayed {
+pub enum ReplayScope {
     #[default]
     No,
     /// The body is one record by itself, in UTF-8.

@@ -20,9 +20,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::Submission;
 use super::counts::Counts;
-use super::rules::Ruled;
+use super::rules::RuledDraft;
 use super::validate;
-use crate::rows::{Aside, Came, Letter, LetterTime, RawForm};
+use crate::rows::{Aside, Letter, LetterTime, RawForm, RecordOrigin};
 
 /// Parts of one request that are kept singly; an answer lists as many. The rest is one counted row.
 pub(crate) const MAX_KEPT_PARTS: u64 = table::REJECTED_PARTS.default;
@@ -54,7 +54,7 @@ pub(crate) struct Input {
 
 /// The letter that the events of a submission come from. It goes in the commit in which all of them are taken; otherwise it
 /// stays, with the newer reason.
-pub(crate) struct Again {
+pub(crate) struct ReplayedLetter {
     pub key: Key,
     pub letter: Letter,
 }
@@ -73,7 +73,14 @@ impl Submission {
 
     /// A part of the event number `index` at the place and with the text that it has in the input, as far as the connector said.
     /// Where rules take something out of it, it is the event as they leave it: what is not to be stored is in no letter either.
-    pub(super) fn part(&self, index: usize, ruled: &Ruled<'_>, code: &str, message: String, form: RawForm) -> Part {
+    pub(super) fn part(
+        &self,
+        index: usize,
+        ruled: &RuledDraft<'_>,
+        code: &str,
+        message: String,
+        form: RawForm,
+    ) -> Part {
         let input = self.input.as_deref();
         let place = input.and_then(|input| input.places.get(index));
         let span = place.and_then(|place| place.span.clone()).filter(|_| !ruled.hides);
@@ -105,7 +112,7 @@ impl Submission {
         validate::cut(&mut record.code);
         let input = self.input.as_deref();
         let fits = |input: &&Input| input.resume.as_ref().is_none_or(|resume| resume.len() <= MAX_RESUME_BYTES);
-        let came = input.filter(fits).map(|input| Came {
+        let came = input.filter(fits).map(|input| RecordOrigin {
             path: input.path.clone(),
             query: input.query.clone(),
             content_type: input.content_type.clone(),

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use kith_model::change::{Change, Identified};
+use kith_model::change::{Change, IdentityChange};
 use kith_model::id::{InstallationId, SourceIdentityId};
 use kith_model::identity::{EdgeId, Evidence, Veto};
 use kith_model::time::Timestamp;
 use kith_store::{CommitError, Operation, ReadError, Store, Unit, row};
 use tokio::sync::oneshot;
 
-use super::people::{Followed, Link};
+use super::people::{EvidenceOutcome, Link};
 use super::unit::Workspace;
 
 /// Most statements that wait in a lane: each is asked for by a person.
@@ -29,7 +29,7 @@ pub(crate) enum Statement {
 
 /// What became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Stated {
+pub(crate) enum StatementOutcome {
     Done,
     /// Rules forbid the merge.
     Vetoed(Veto),
@@ -38,7 +38,7 @@ pub(crate) enum Stated {
 }
 
 /// What whoever said it is told.
-pub(crate) type Answer = Result<Stated, Arc<CommitError>>;
+pub(crate) type Answer = Result<StatementOutcome, Arc<CommitError>>;
 
 /// A statement and who waits for it.
 pub(super) struct Waiting {
@@ -103,7 +103,7 @@ fn one(store: &Arc<dyn Store>, workspace: &mut Workspace, statement: &Statement)
 
 impl Workspace {
     /// A unit of what was said; empty where it changes nothing.
-    fn state(&mut self, statement: &Statement) -> Result<(Unit, Stated), ReadError> {
+    fn state(&mut self, statement: &Statement) -> Result<(Unit, StatementOutcome), ReadError> {
         let followed = match statement {
             Statement::Part { one, other } => self.people.part(*one, *other, &self.rules)?,
             Statement::Allow { one, other } => self.people.unpart(*one, *other, &self.rules)?,
@@ -122,11 +122,11 @@ impl Workspace {
             }
         };
         let stated = match followed {
-            Followed::Quietly | Followed::Shared(_) => Stated::Done,
-            Followed::Vetoed(veto) => Stated::Vetoed(veto),
-            Followed::TooConnected => Stated::TooConnected,
+            EvidenceOutcome::Quietly | EvidenceOutcome::Shared(_) => StatementOutcome::Done,
+            EvidenceOutcome::Vetoed(veto) => StatementOutcome::Vetoed(veto),
+            EvidenceOutcome::TooConnected => StatementOutcome::TooConnected,
         };
-        if stated != Stated::Done {
+        if stated != StatementOutcome::Done {
             self.people.forget_event();
             return Ok((Unit::default(), stated));
         }
@@ -141,7 +141,7 @@ impl Workspace {
         if !identified.profiles.is_empty() || !identified.gone.is_empty() {
             // The record behind one that ties or parts people tells what caused it: here an empty one of its kind, so that no
             // event that comes next is taken for the cause, and no message leaves.
-            for identified in [identified, Identified::default()] {
+            for identified in [identified, IdentityChange::default()] {
                 let record = row::encode(&Change::Identified(identified));
                 operations.push(Operation::Append { workspace: self.id(), record, row: None });
             }

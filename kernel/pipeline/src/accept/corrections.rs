@@ -5,22 +5,27 @@
 //! the others; a record of the log keeps it, and tells the reactor. What it said of consent stays, since a refusal ends only
 //! by an agreement; and so does the evidence that it was.
 
-use kith_model::change::{Change, Superseded};
+use kith_model::change::{Change, SupersededEvent};
 use kith_model::event::{DraftEvent, Event, EventOrigin, RejectedRecord};
 use kith_model::id::SourceIdentityId;
 use kith_model::profile::Contribution;
 use kith_store::{Key, Operation, ReadError, row};
 
-use super::dedupe::{Seen, Sent};
+use super::dedupe::{MessageOrigin, Recognition};
 use super::unit::Workspace;
-use super::validate::Checked;
+use super::validate::CheckedDraft;
 use super::{MAX_LISTED_OF_FILES, MAX_REPORTED_REJECTIONS, Submission, content};
 use crate::profiles::facts::{each_row, record_event};
 
 impl Submission {
     /// From whom its messages come.
-    pub(super) fn sent(&self) -> Sent<'_> {
-        Sent { source: self.source, name: &self.sender.name, origin: self.origin, received_at: self.received_at }
+    pub(super) fn sent(&self) -> MessageOrigin<'_> {
+        MessageOrigin {
+            source: self.source,
+            name: &self.sender.name,
+            origin: self.origin,
+            received_at: self.received_at,
+        }
     }
 
     fn corrects(&self) -> bool {
@@ -59,8 +64,8 @@ impl Workspace {
         }
         // What cannot be read is found so when the event is accepted.
         match self.seen.look(&sent, message_id, digest) {
-            Ok(Seen::Other(Some(identity), _)) => self.people.has_pending_facts(identity),
-            Ok(Seen::Other(None, _)) => self.people.has_any_pending_facts(),
+            Ok(Recognition::Other(Some(identity), _)) => self.people.has_pending_facts(identity),
+            Ok(Recognition::Other(None, _)) => self.people.has_any_pending_facts(),
             _ => false,
         }
     }
@@ -70,7 +75,7 @@ impl Workspace {
     pub(super) fn supersede(
         &mut self,
         submission: &Submission,
-        checked: &Checked<'_>,
+        checked: &CheckedDraft<'_>,
         message_id: &str,
         of: Option<SourceIdentityId>,
     ) -> Result<Option<Vec<Operation>>, ReadError> {
@@ -100,7 +105,7 @@ impl Workspace {
         for (key, event) in gone {
             self.people.retract_traits(identity, &event, &others)?;
             let row = Some(Key::superseded(self.id, identity, event.time));
-            let superseded = Change::Superseded(Superseded { position: key.position(), event });
+            let superseded = Change::Superseded(SupersededEvent { position: key.position(), event });
             operations.push(Operation::Append { workspace: self.id, record: row::encode(&superseded), row });
             operations.push(Operation::Delete(key));
         }

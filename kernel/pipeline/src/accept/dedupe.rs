@@ -14,7 +14,7 @@ use kith_model::time::{DAY_MS, Timestamp};
 use kith_store::{CommitError, Key, KeyRange, Operation, ReadError, Store};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::files::{self, FileRows, Held};
+use super::files::{self, FileRows, RememberedRow};
 use super::never_seen::{FilterPart, NeverSeen};
 
 /// What the ids begin with that are made of a row's content and of how many equal ones came before it in its file.
@@ -22,7 +22,7 @@ pub(crate) const MADE_ID: &str = "kith-row-";
 
 /// From whom a message comes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Sent<'s> {
+pub(crate) struct MessageOrigin<'s> {
     pub source: InstallationId,
     /// The source's name: what files told is remembered under it.
     pub name: &'s str,
@@ -44,7 +44,7 @@ const MAX_EXPIRED_ROWS: usize = 4096;
 
 /// Whether a message came before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Seen {
+pub(crate) enum Recognition {
     /// It did not; this is what [`SeenMessages::remember`] needs once the message is accepted.
     Never(Unseen),
     /// The same message.
@@ -69,7 +69,7 @@ pub(crate) struct Unseen {
 type MessageKey = (InstallationId, u128);
 
 /// Messages of the work under way: the digest and the day of each.
-type Remembered = HashMap<MessageKey, (u64, u32)>;
+type MessageDigests = HashMap<MessageKey, (u64, u32)>;
 
 /// One workspace's memory of messages. Filters answer most of the "never" without a look into the store.
 pub(crate) struct SeenMessages {
@@ -79,8 +79,8 @@ pub(crate) struct SeenMessages {
     files: FileRows,
     /// The days of which there are rows, or will be with this group.
     days: BTreeSet<u32>,
-    group: Remembered,
-    unit: Remembered,
+    group: MessageDigests,
+    unit: MessageDigests,
     /// Days whose rows are to be deleted, and may be there still.
     expired: VecDeque<u32>,
     /// Whether the group deletes rows already: the store would give the same ones to its next unit again.
@@ -115,7 +115,12 @@ impl SeenMessages {
     }
 
     /// Whether the source sent this message before.
-    pub(crate) fn look(&mut self, sent: &Sent<'_>, message_id: &str, digest: u64) -> Result<Seen, ReadError> {
+    pub(crate) fn look(
+        &mut self,
+        sent: &MessageOrigin<'_>,
+        message_id: &str,
+        digest: u64,
+    ) -> Result<Recognition, ReadError> {
         let day = day_of(sent.received_at);
         let message = (sent.source, xxh3_128(message_id.as_bytes()));
         let hash = files::hash(sent.name, message_id);
@@ -125,9 +130,9 @@ impl SeenMessages {
         if sent.origin != EventOrigin::Kernel
             && let Some(held) = self.files.look(hash)?
         {
-            return Ok(if held.digest == digest { Seen::Same } else { Seen::Other(held.of, unseen) });
+            return Ok(if held.digest == digest { Recognition::Same } else { Recognition::Other(held.of, unseen) });
         }
-        let verdict = |held: u64| if held == digest { Seen::Same } else { Seen::Other(None, unseen) };
+        let verdict = |held: u64| if held == digest { Recognition::Same } else { Recognition::Other(None, unseen) };
         if let Some((held, _)) = self.unit.get(&message).or_else(|| self.group.get(&message)) {
             return Ok(verdict(*held));
         }
@@ -141,12 +146,12 @@ impl SeenMessages {
             })?;
             return Ok(verdict(held));
         }
-        Ok(Seen::Never(unseen))
+        Ok(Recognition::Never(unseen))
     }
 
     /// Whether a row of a file that is under way is another one of the same id: whoever corrects it has to wait, because its
     /// event is not in the store yet.
-    pub(crate) fn is_under_way(&self, sent: &Sent<'_>, message_id: &str, digest: u64) -> bool {
+    pub(crate) fn is_under_way(&self, sent: &MessageOrigin<'_>, message_id: &str, digest: u64) -> bool {
         let hash = files::hash(sent.name, message_id);
         self.files.is_under_way(hash) && self.files.look(hash).ok().flatten().is_some_and(|held| held.digest != digest)
     }
@@ -155,7 +160,7 @@ impl SeenMessages {
     pub(crate) fn remember(&mut self, unseen: Unseen, identity: SourceIdentityId) {
         if let Some(row) = unseen.row {
             let of = (!unseen.is_made).then_some(identity);
-            self.files.remember(row, Held { digest: unseen.digest, of });
+            self.files.remember(row, RememberedRow { digest: unseen.digest, of });
             return;
         }
         self.unit.insert(unseen.message, (unseen.digest, unseen.day));
@@ -256,13 +261,13 @@ mod tests {
         Timestamp(day * DAY_MS + 5)
     }
 
-    fn sent(received_at: Timestamp) -> Sent<'static> {
-        Sent { source: SOURCE, name: "shop", origin: EventOrigin::Client, received_at }
+    fn sent(received_at: Timestamp) -> MessageOrigin<'static> {
+        MessageOrigin { source: SOURCE, name: "shop", origin: EventOrigin::Client, received_at }
     }
 
     /// Take a message on a day as a group of its own; whether it was new.
     fn take(store: &Arc<dyn Store>, seen: &mut SeenMessages, message_id: &str, day: i64) -> bool {
-        let Seen::Never(unseen) = seen.look(&sent(on(day)), message_id, 7).unwrap() else { return false };
+        let Recognition::Never(unseen) = seen.look(&sent(on(day)), message_id, 7).unwrap() else { return false };
         seen.remember(unseen, SourceIdentityId([1; 16]));
         let mut operations = Vec::new();
         seen.write(&mut operations).unwrap();
@@ -305,10 +310,10 @@ mod tests {
         let store: Arc<dyn Store> = Arc::new(kith_store::memory());
         let mut seen = SeenMessages::open(store, WORKSPACE).unwrap();
         let before = Timestamp(101 * DAY_MS - 1);
-        let Seen::Never(unseen) = seen.look(&sent(before), "m", 7).unwrap() else { panic!("it was never seen") };
+        let Recognition::Never(unseen) = seen.look(&sent(before), "m", 7).unwrap() else { panic!("it was never seen") };
         seen.remember(unseen, SourceIdentityId([1; 16]));
         seen.keep_unit();
-        assert_eq!(seen.look(&sent(before.plus_ms(1)), "m", 7).unwrap(), Seen::Same);
-        assert!(matches!(seen.look(&sent(before.plus_ms(1)), "m", 8).unwrap(), Seen::Other(..)));
+        assert_eq!(seen.look(&sent(before.plus_ms(1)), "m", 7).unwrap(), Recognition::Same);
+        assert!(matches!(seen.look(&sent(before.plus_ms(1)), "m", 8).unwrap(), Recognition::Other(..)));
     }
 }

@@ -28,7 +28,7 @@ pub(crate) type RowHash = u128;
 
 /// What is known of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Held {
+pub(crate) struct RememberedRow {
     /// Of its content.
     pub digest: u64,
     /// Whose event it became, so that a correction finds it; `None` where the id is made of the content, which cannot change.
@@ -79,10 +79,10 @@ pub(crate) struct FileRows {
     store: Arc<dyn Store>,
     workspace: WorkspaceId,
     pub(crate) sizes: Sizes,
-    unit: HashMap<RowHash, Held>,
-    group: HashMap<RowHash, Held>,
+    unit: HashMap<RowHash, RememberedRow>,
+    group: HashMap<RowHash, RememberedRow>,
     /// Those that are durable and in no run.
-    fresh: HashMap<RowHash, Held>,
+    fresh: HashMap<RowHash, RememberedRow>,
     /// Their blocks.
     fresh_keys: Vec<Key>,
     /// Blocks of the group under way.
@@ -172,7 +172,7 @@ impl FileRows {
     }
 
     /// What is known of a row.
-    pub(crate) fn look(&self, id: RowHash) -> Result<Option<Held>, ReadError> {
+    pub(crate) fn look(&self, id: RowHash) -> Result<Option<RememberedRow>, ReadError> {
         let at_hand = self.unit.get(&id).or_else(|| self.group.get(&id)).or_else(|| self.fresh.get(&id));
         if let Some(held) = at_hand {
             return Ok(Some(*held));
@@ -200,12 +200,12 @@ impl FileRows {
     }
 
     /// The row is taken, or corrected, with the unit.
-    pub(crate) fn remember(&mut self, id: RowHash, held: Held) {
+    pub(crate) fn remember(&mut self, id: RowHash, held: RememberedRow) {
         self.unit.insert(id, held);
     }
 
     fn unit_blocks(&self) -> impl Iterator<Item = (Key, Block)> + '_ {
-        let mut rows: Vec<(RowHash, Held)> = self.unit.iter().map(|(id, held)| (*id, *held)).collect();
+        let mut rows: Vec<(RowHash, RememberedRow)> = self.unit.iter().map(|(id, held)| (*id, *held)).collect();
         rows.sort_unstable_by_key(|(id, _)| *id);
         let blocks = Block::cut(rows);
         (0_u32..)
@@ -270,7 +270,7 @@ impl FileRows {
 
     /// Sort the fresh rows into a run of the first level: one unit, so that they are in one place at every moment.
     fn sort_fresh(&mut self) -> Result<(), CommitError> {
-        let mut rows: Vec<(RowHash, Held)> = self.fresh.iter().map(|(id, held)| (*id, *held)).collect();
+        let mut rows: Vec<(RowHash, RememberedRow)> = self.fresh.iter().map(|(id, held)| (*id, *held)).collect();
         rows.sort_unstable_by_key(|(id, _)| *id);
         let number = self.next_run;
         let mut writer = Writer::new(self.workspace, number, self.sizes.segment_rows, rows.len());

@@ -155,7 +155,7 @@ impl Piece {
 }
 
 /// An import as it was left.
-pub(crate) struct Left {
+pub(crate) struct ImportCheckpoint {
     pub progress: ImportRow,
     pub acceptance: Acceptance,
     /// How often each content of a row without an id came.
@@ -163,10 +163,14 @@ pub(crate) struct Left {
 }
 
 /// How far an import had come; `None` where nothing is known of it, or not all.
-pub(crate) fn left(store: &dyn Store, workspace: WorkspaceId, import: u128) -> Result<Option<Left>, ReadError> {
+pub(crate) fn left(
+    store: &dyn Store,
+    workspace: WorkspaceId,
+    import: u128,
+) -> Result<Option<ImportCheckpoint>, ReadError> {
     let Some(row) = get_one(store, &Key::import(workspace, import, 0, 0))? else { return Ok(None) };
     let progress: ImportRow = row::decode(&row)?;
-    let mut left = Left { progress, acceptance: Acceptance::default(), contents: BTreeMap::new() };
+    let mut left = ImportCheckpoint { progress, acceptance: Acceptance::default(), contents: BTreeMap::new() };
     let mut pieces = BTreeSet::new();
     let to = Key::import(workspace, import, left.progress.pieces.saturating_add(1), 0);
     let mut range = KeyRange { from: Key::import(workspace, import, 1, 0), to };
@@ -245,9 +249,9 @@ mod tests {
     #[test]
     fn a_part_of_the_version_before_reads() {
         #[derive(Serialize)]
-        struct Before(u64, u64, u64, u64, u64, Vec<RejectedRecord>, Vec<u64>);
+        struct PieceBefore(u64, u64, u64, u64, u64, Vec<RejectedRecord>, Vec<u64>);
         let mut bytes = vec![1];
-        row::write_postcard(&Before(7, 6, 5, 4, 3, Vec::new(), vec![9]), &mut bytes);
+        row::write_postcard(&PieceBefore(7, 6, 5, 4, 3, Vec::new(), vec![9]), &mut bytes);
         let read: PieceRow = row::decode(&bytes).unwrap();
         let contents = vec![9];
         let expected = PieceRow {

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::by_hand::{self, Statements};
 use super::queue::{Open, Waiting};
-use super::unit::{Built, Progress, Workspace};
+use super::unit::{BuiltUnit, Progress, Workspace};
 use crate::pool::Turn;
 
 /// A group takes at most this many events: enough to share one sync among many requests, few enough that none waits long.
@@ -45,11 +45,11 @@ pub(super) struct Lane {
 struct Member {
     /// The place of its submission in the batch.
     open: usize,
-    built: Built,
+    built: BuiltUnit,
 }
 
 /// What a turn freed.
-pub(super) struct Turned {
+pub(super) struct LaneTurn {
     pub turn: Turn,
     pub freed_bytes: usize,
 }
@@ -62,7 +62,7 @@ impl Lane {
     }
 
     /// One group: take what waits, build, commit, answer. The caches' bytes are shared among so many `lanes`.
-    pub(super) fn turn(&self, store: &Arc<dyn Store>, lanes: usize) -> Turned {
+    pub(super) fn turn(&self, store: &Arc<dyn Store>, lanes: usize) -> LaneTurn {
         let mut held = self.workspace.lock();
         let LaneRules { identity: rules, realm_key, zone } = self.rules.lock().clone();
         if held.is_none() {
@@ -71,7 +71,7 @@ impl Lane {
                 Err(error) => return self.refuse_all(error),
             }
         }
-        let Some(workspace) = held.as_mut() else { return Turned { turn: Turn::Again, freed_bytes: 0 } };
+        let Some(workspace) = held.as_mut() else { return LaneTurn { turn: Turn::Again, freed_bytes: 0 } };
         workspace.zone = zone;
         workspace.people.share_with(lanes);
         if let Err(error) = workspace.take_rules(rules) {
@@ -82,14 +82,14 @@ impl Lane {
         if let Err(error) = by_hand::carry_out(store, workspace, statements) {
             tracing::error!(workspace = self.id.0, %error, "the workspace's state is read again, because it is not known");
             *held = None;
-            return Turned { turn: Turn::Again, freed_bytes: 0 };
+            return LaneTurn { turn: Turn::Again, freed_bytes: 0 };
         }
         let has_tied = match workspace.tie_history(store) {
             Ok(has_tied) => has_tied,
             Err(error) => {
                 tracing::error!(workspace = self.id.0, %error, "the workspace's state is read again, because it is not known");
                 *held = None;
-                return Turned { turn: Turn::Again, freed_bytes: 0 };
+                return LaneTurn { turn: Turn::Again, freed_bytes: 0 };
             }
         };
         workspace.people.is_unsettled = workspace.has_history_to_tie();
@@ -106,7 +106,7 @@ impl Lane {
         let has_more = has_tied && held.as_ref().is_some_and(Workspace::has_history_to_tie);
         let is_idle = !has_more && self.waiting.lock().is_empty() && self.statements.lock().is_empty();
         let turn = if is_idle { Turn::Idle } else { Turn::Again };
-        Turned { turn, freed_bytes }
+        LaneTurn { turn, freed_bytes }
     }
 
     /// Wait until the turn under way has ended. The lane is closed, and has no other.
@@ -121,7 +121,7 @@ impl Lane {
     }
 
     /// The workspace's own submissions are refused; nobody else's.
-    fn refuse_all(&self, error: ReadError) -> Turned {
+    fn refuse_all(&self, error: ReadError) -> LaneTurn {
         tracing::error!(workspace = self.id.0, %error, "a workspace's identities cannot be read; it takes nothing");
         let error = Arc::new(CommitError::Read(error));
         let mut batch = Vec::new();
@@ -129,7 +129,7 @@ impl Lane {
             batch.push(open);
         }
         let ends = vec![Some(End::Failed(error)); batch.len()];
-        Turned { turn: Turn::Idle, freed_bytes: self.answer(batch, ends) }
+        LaneTurn { turn: Turn::Idle, freed_bytes: self.answer(batch, ends) }
     }
 
     /// As many submissions as make a group, by estimate.
@@ -246,7 +246,7 @@ fn commit(
     }
 }
 
-fn count(built: &Built) {
+fn count(built: &BuiltUnit) {
     metrics::counter!("kith_events_accepted_total").increment(built.acceptance.accepted);
     metrics::counter!("kith_events_duplicate_total").increment(built.acceptance.duplicate);
     metrics::counter!("kith_events_corrected_total").increment(built.acceptance.corrected);

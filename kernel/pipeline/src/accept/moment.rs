@@ -64,9 +64,9 @@ pub(crate) fn of(draft: &DraftEvent, received_at: Timestamp, origin: EventOrigin
     Moment { time: bounded, flags, original }
 }
 
-/// The time of an event as evidence of who is who; bounded, it is no older than a client's queue.
-pub(crate) fn of_evidence(time: Timestamp, received_at: Timestamp, is_bounded: bool) -> Timestamp {
-    if is_bounded { time.max(received_at.plus_ms(-MAX_QUEUED_MS)) } else { time }
+/// The time of an event as evidence of who is who where its sender's word is bounded: no older than a client's queue.
+pub(crate) fn bounded_evidence(time: Timestamp, received_at: Timestamp) -> Timestamp {
+    time.max(received_at.plus_ms(-MAX_QUEUED_MS))
 }
 
 /// Whether the clock that showed `sent_at` is wrong by an amount that is the event's as well.

@@ -10,7 +10,7 @@ const MAX_SHOWN_BYTES: usize = 64;
 
 /// An identifier of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Named {
+pub(crate) struct EventIdentifier {
     /// As it came, without the spaces around it.
     pub spelled: Identifier,
     pub normal: Identifier,
@@ -35,12 +35,12 @@ impl fmt::Display for LeftOut {
 ///
 /// An alias names two ids and no more. What else a client sends along, e.g. the device and the address of whoever uses it
 /// at that moment, is of the old or of the new one, and nobody can tell of which.
-pub(crate) fn identifiers(draft: &DraftEvent, rules: &IdentityRules) -> (Vec<Named>, Vec<LeftOut>) {
+pub(crate) fn identifiers(draft: &DraftEvent, rules: &IdentityRules) -> (Vec<EventIdentifier>, Vec<LeftOut>) {
     of(draft.kind, &draft.identifiers, rules)
 }
 
 /// The same of the identifiers that came with an event of a kind.
-pub(crate) fn of(kind: EventKind, came: &[Identifier], rules: &IdentityRules) -> (Vec<Named>, Vec<LeftOut>) {
+pub(crate) fn of(kind: EventKind, came: &[Identifier], rules: &IdentityRules) -> (Vec<EventIdentifier>, Vec<LeftOut>) {
     let (mut named, mut left_out) = (Vec::new(), Vec::new());
     for identifier in came {
         if identifier.is_previous() && kind != EventKind::Alias {
@@ -61,7 +61,7 @@ pub(crate) fn of(kind: EventKind, came: &[Identifier], rules: &IdentityRules) ->
     named.dedup();
     if kind == EventKind::Alias && named.iter().any(|named| named.normal.is_previous()) {
         let strongest = named.iter().find(|named| !named.normal.is_previous()).cloned();
-        let is_itself = |old: &Named| {
+        let is_itself = |old: &EventIdentifier| {
             strongest.as_ref().is_some_and(|new| new.normal.kind == USER_ID && new.normal.value == old.normal.value)
         };
         let previous = named.iter().find(|named| named.normal.is_previous() && !is_itself(named)).cloned();
@@ -75,7 +75,7 @@ const MAX_CAME: usize = 16;
 
 /// The identifiers that an event keeps: those by which it is tied, the strongest first, and behind them what came beside them
 /// and names nobody by the rules of today, or nobody for an alias. Under other rules it may, and history is tied by those then.
-pub(crate) fn came(draft: &DraftEvent, named: Vec<Named>) -> Vec<Identifier> {
+pub(crate) fn came(draft: &DraftEvent, named: Vec<EventIdentifier>) -> Vec<Identifier> {
     let mut came: Vec<Identifier> = named.into_iter().map(|named| named.spelled).collect();
     for identifier in &draft.identifiers {
         let identifier = identifier.trimmed();
@@ -89,14 +89,14 @@ pub(crate) fn came(draft: &DraftEvent, named: Vec<Named>) -> Vec<Identifier> {
     came
 }
 
-fn judge(identifier: &Identifier, rules: &IdentityRules) -> Result<Named, Unfit> {
+fn judge(identifier: &Identifier, rules: &IdentityRules) -> Result<EventIdentifier, Unfit> {
     if identifier.is_previous() {
         // It is found under the user's or the device's id, whose normal form it has to have.
         let value = rules.judge(&Identifier::new(USER_ID, identifier.value.as_str()))?.value;
         let normal = Identifier::new(PREVIOUS_ID, value);
-        return Ok(Named { spelled: normal.clone(), normal });
+        return Ok(EventIdentifier { spelled: normal.clone(), normal });
     }
-    Ok(Named { spelled: identifier.trimmed(), normal: rules.judge(identifier)? })
+    Ok(EventIdentifier { spelled: identifier.trimmed(), normal: rules.judge(identifier)? })
 }
 
 /// Why a draft names nobody, for people.
@@ -134,7 +134,7 @@ mod tests {
         named.into_iter().map(|named| named.spelled.to_string()).collect()
     }
 
-    fn identifiers_of(kind: EventKind, sent: &[(&str, &str)]) -> (Vec<Named>, Vec<LeftOut>) {
+    fn identifiers_of(kind: EventKind, sent: &[(&str, &str)]) -> (Vec<EventIdentifier>, Vec<LeftOut>) {
         identifiers(&draft(kind, sent), &IdentityRules::default())
     }
 

@@ -62,7 +62,7 @@ impl Filters {
 }
 
 /// What is read at the start.
-enum Stored {
+enum StoredFilters {
     Reading {
         stop: Arc<AtomicBool>,
         thread: JoinHandle<Result<Filters, ReadError>>,
@@ -75,7 +75,7 @@ enum Stored {
 /// Whether keys of one range may be in the store.
 pub(crate) struct NeverSeen {
     part: Part,
-    stored: Stored,
+    stored: StoredFilters,
     added: Filters,
     /// Groups that were forgotten while the stored keys were still being read.
     forgotten: BTreeSet<u32>,
@@ -89,10 +89,10 @@ impl NeverSeen {
         let empty = move || Filters { items, groups: BTreeMap::new() };
         let read = move || read(store.as_ref(), range, empty(), part, &stopped);
         let stored = match Builder::new().name("kith-filters".to_owned()).spawn(read) {
-            Ok(thread) => Stored::Reading { stop, thread },
+            Ok(thread) => StoredFilters::Reading { stop, thread },
             Err(error) => {
                 tracing::warn!(%error, "no thread to read the filters; every new key is looked up in the store");
-                Stored::Unreadable
+                StoredFilters::Unreadable
             }
         };
         NeverSeen { part, stored, added: empty(), forgotten: BTreeSet::new() }
@@ -107,44 +107,44 @@ impl NeverSeen {
     pub(crate) fn forget(&mut self, group: u32) {
         self.added.groups.remove(&group);
         match &mut self.stored {
-            Stored::Read(filters) => {
+            StoredFilters::Read(filters) => {
                 filters.groups.remove(&group);
             }
-            Stored::Reading { .. } => {
+            StoredFilters::Reading { .. } => {
                 self.forgotten.insert(group);
             }
-            Stored::Unreadable => {}
+            StoredFilters::Unreadable => {}
         }
     }
 
     /// False only for a key that is certainly not stored.
     pub(crate) fn may_be_stored(&mut self, key: &Key) -> bool {
-        if matches!(&self.stored, Stored::Reading { thread, .. } if thread.is_finished()) {
+        if matches!(&self.stored, StoredFilters::Reading { thread, .. } if thread.is_finished()) {
             self.finish();
         }
         let part = (self.part)(key);
         match &self.stored {
-            Stored::Read(filters) => self.added.contains(part) || filters.contains(part),
-            Stored::Reading { .. } | Stored::Unreadable => true,
+            StoredFilters::Read(filters) => self.added.contains(part) || filters.contains(part),
+            StoredFilters::Reading { .. } | StoredFilters::Unreadable => true,
         }
     }
 
     /// Take over what the thread has read, waiting for its end.
     fn finish(&mut self) {
-        self.stored = match std::mem::replace(&mut self.stored, Stored::Unreadable) {
-            Stored::Reading { thread, .. } => match thread.join() {
+        self.stored = match std::mem::replace(&mut self.stored, StoredFilters::Unreadable) {
+            StoredFilters::Reading { thread, .. } => match thread.join() {
                 Ok(Ok(mut filters)) => {
                     let forgotten = std::mem::take(&mut self.forgotten);
                     filters.groups.retain(|group, _| !forgotten.contains(group));
-                    Stored::Read(filters)
+                    StoredFilters::Read(filters)
                 }
                 Ok(Err(error)) => {
                     tracing::error!(%error, "the filters cannot be read; every new key is looked up in the store");
-                    Stored::Unreadable
+                    StoredFilters::Unreadable
                 }
                 Err(_) => {
                     tracing::error!("reading the filters panicked; every new key is looked up in the store");
-                    Stored::Unreadable
+                    StoredFilters::Unreadable
                 }
             },
             known => known,
@@ -155,7 +155,7 @@ impl NeverSeen {
 impl Drop for NeverSeen {
     /// The thread holds the store, which must be free when its user is gone.
     fn drop(&mut self) {
-        if let Stored::Reading { stop, .. } = &self.stored {
+        if let StoredFilters::Reading { stop, .. } = &self.stored {
             stop.store(true, Ordering::Relaxed);
             self.finish();
         }

@@ -18,7 +18,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kith_model::change::Identified;
+use kith_model::change::IdentityChange;
 use kith_model::consent::CONSENT;
 use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::{EdgeId, Identifier, MustNotLink};
@@ -32,12 +32,12 @@ use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::never_seen::{FilterPart, NeverSeen};
-use crate::profiles::facts::{self, EventFacts, FactsRow, Recorded, each_row, facts_key, read_facts_row, read_head};
-use apart::Apart;
-pub(crate) use consents::Spoken;
+use crate::profiles::facts::{self, EventFacts, FactOutcome, FactsRow, each_row, facts_key, read_facts_row, read_head};
+use apart::ApartPairs;
+pub(crate) use consents::EventConsents;
 use evidence::HeldEdge;
-pub(crate) use evidence::{Followed, Link};
-use layers::{Before, Layers};
+pub(crate) use evidence::{EvidenceOutcome, Link};
+use layers::{Layers, PriorStanding};
 pub(crate) use weigh::Standings;
 
 /// Decoded heads that all workspaces together keep in memory, in bytes; each has an equal share.
@@ -115,7 +115,7 @@ pub(crate) struct People {
     /// Among how many workspaces the caches' bytes are shared.
     workspaces: u64,
     known: NeverSeen,
-    apart: Apart,
+    apart: ApartPairs,
     /// The next ordinal that the store does not know of; the layers count on from it.
     next_ordinal: u32,
     layers: Layers,
@@ -137,7 +137,7 @@ impl People {
         let aliases = Key::aliases(workspace).range();
         let known = NeverSeen::over(Arc::clone(&store), aliases, FILTER_ITEMS, without_workspace);
         let vetoes = Key::vetoes(workspace);
-        let mut apart = Apart::default();
+        let mut apart = ApartPairs::default();
         each_row(store.as_ref(), &vetoes, |_, value| {
             apart.insert(row::decode::<MustNotLink>(value)?);
             Ok(())
@@ -210,7 +210,7 @@ impl People {
         };
         self.layers.event.ordinals += 1;
         self.layers.event.aliases.insert(identifier.clone(), identity);
-        self.layers.event.before.insert(identity, Before { profile: None, members: vec![identity] });
+        self.layers.event.before.insert(identity, PriorStanding { profile: None, members: vec![identity] });
         self.layers.event.heads.insert(identity, Arc::new(head));
         Ok(identity)
     }
@@ -264,7 +264,7 @@ impl People {
         if !self.layers.has_before(identity) {
             let held = self.head(identity)?;
             let members = held.root.as_ref().map_or(Vec::new(), |root| root.members.clone());
-            self.layers.event.before.insert(identity, Before { profile: Some(held.profile), members });
+            self.layers.event.before.insert(identity, PriorStanding { profile: Some(held.profile), members });
         }
         self.layers.event.heads.insert(identity, Arc::new(head));
         Ok(())
@@ -305,7 +305,7 @@ impl People {
         &mut self,
         identity: SourceIdentityId,
         traits: BTreeMap<Cow<'t, str>, &RawValue>,
-        spoken: Spoken<'_>,
+        spoken: EventConsents<'_>,
         event: &EventFacts<'_>,
     ) -> Result<Vec<Cow<'t, str>>, ReadError> {
         let mut surplus = Vec::new();
@@ -328,7 +328,7 @@ impl People {
             for (bucket, row) in summary.split().into_iter().flatten() {
                 self.layers.event.facts.insert((identity, bucket), row);
             }
-            if recorded == Recorded::Surplus {
+            if recorded == FactOutcome::Surplus {
                 surplus.push(name);
             }
         }
@@ -363,8 +363,8 @@ impl People {
     /// How the unit changed who belongs to which profile: derived from before and after, so that a merge and a split within
     /// one unit leave no trace. Somebody new without an event is told too: the feed would not name them otherwise, and they
     /// would be in no index.
-    pub(crate) fn identified(&self) -> Identified {
-        let mut identified = Identified::default();
+    pub(crate) fn identified(&self) -> IdentityChange {
+        let mut identified = IdentityChange::default();
         let unit = &self.layers.unit;
         for (identity, before) in &unit.before {
             let Some(head) = unit.heads.get(identity) else { continue };

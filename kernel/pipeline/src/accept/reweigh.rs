@@ -30,8 +30,8 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::moment;
-use super::named::{self, Named};
-use super::people::{Followed, Link, People};
+use super::named::{self, EventIdentifier};
+use super::people::{EvidenceOutcome, Link, People};
 use super::unit::Workspace;
 
 mod before;
@@ -66,7 +66,7 @@ pub(crate) enum Phase {
 
 /// What a change has looked at so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Looked {
+pub(crate) struct ReweighTotals {
     pub weighed: u64,
     pub events: u64,
     pub settled: u64,
@@ -78,7 +78,7 @@ pub(crate) struct Looked {
 
 /// Whether the store has [`AppliedRules`] as the lane has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Noted {
+pub(super) enum RulesDurability {
     Yes,
     /// With the unit under way it does.
     WithUnit,
@@ -93,7 +93,7 @@ pub(crate) struct AppliedRules {
     pub phase: Phase,
     /// Whether evidence is looked at with the event that gave it, because who of its identifiers is the strongest may have changed.
     pub looks_at_events: bool,
-    pub looked: Looked,
+    pub looked: ReweighTotals,
 }
 
 impl Row for AppliedRules {
@@ -135,7 +135,12 @@ fn names_alike(before: &IdentityRules, after: &IdentityRules) -> bool {
 impl AppliedRules {
     /// History is tied by these rules.
     pub(crate) fn done(rules: &IdentityRules) -> AppliedRules {
-        AppliedRules { digest: digest(rules), phase: Phase::Done, looks_at_events: true, looked: Looked::default() }
+        AppliedRules {
+            digest: digest(rules),
+            phase: Phase::Done,
+            looks_at_events: true,
+            looked: ReweighTotals::default(),
+        }
     }
 
     /// All is to be looked at.
@@ -236,8 +241,8 @@ impl AppliedRules {
         Ok(())
     }
 
-    fn note(&mut self, followed: &Followed) {
-        self.looked.too_connected += u64::from(*followed == Followed::TooConnected);
+    fn note(&mut self, followed: &EvidenceOutcome) {
+        self.looked.too_connected += u64::from(*followed == EvidenceOutcome::TooConnected);
     }
 
     /// Do something with the identities from a key on; where to go on.
@@ -309,7 +314,7 @@ fn offer(people: &mut People, event: &Event, rules: &IdentityRules) -> Result<()
         _ => Evidence::SameEvent,
     };
     let is_bounded = event.flags.iter().any(|flag| flag == flag::EVIDENCE_BOUNDED);
-    let time = moment::of_evidence(event.time, event.received_at, is_bounded);
+    let time = if is_bounded { moment::bounded_evidence(event.time, event.received_at) } else { event.time };
     for other in &named[1..] {
         let beside = name(people, other, event, rules)?;
         let link = Link {
@@ -330,7 +335,7 @@ fn offer(people: &mut People, event: &Event, rules: &IdentityRules) -> Result<()
 fn offer_previous(
     people: &mut People,
     previous: SourceIdentityId,
-    named: &Named,
+    named: &EventIdentifier,
     rules: &IdentityRules,
 ) -> Result<(), ReadError> {
     if !named.normal.is_previous() {
@@ -347,7 +352,7 @@ fn offer_previous(
 /// The identity of an identifier, tied to that of its normal form.
 fn name(
     people: &mut People,
-    named: &Named,
+    named: &EventIdentifier,
     event: &Event,
     rules: &IdentityRules,
 ) -> Result<SourceIdentityId, ReadError> {
@@ -414,7 +419,7 @@ impl Workspace {
         let all = AppliedRules::all(id, &self.rules);
         let (applied, outcome) = changed.map_or_else(|error| (all, Err(error)), |applied| (applied, Ok(())));
         self.applied = applied;
-        self.applied_noted = Noted::No;
+        self.applied_noted = RulesDurability::No;
         outcome
     }
 
@@ -425,10 +430,10 @@ impl Workspace {
 
     /// Note by which rules history is tied, where no row says so.
     pub(super) fn note_applied(&mut self) -> Option<Operation> {
-        if self.applied_noted == Noted::Yes {
+        if self.applied_noted == RulesDurability::Yes {
             return None;
         }
-        self.applied_noted = Noted::WithUnit;
+        self.applied_noted = RulesDurability::WithUnit;
         Some(Operation::Put(Key::applied_rules(self.id()), row::encode(&self.applied)))
     }
 
@@ -459,7 +464,7 @@ impl Workspace {
         let mut applied = self.applied.clone();
         applied.step(store.as_ref(), self.id(), &mut self.people, &self.rules)?;
         self.applied = applied;
-        self.applied_noted = Noted::No;
+        self.applied_noted = RulesDurability::No;
         let unit = self.unit_of_people();
         store.commit(unit)?;
         self.committed();
@@ -469,6 +474,6 @@ impl Workspace {
     /// Nothing that is pending of people stays.
     fn forget_people(&mut self) {
         self.people.forget_unit();
-        self.applied_noted = Noted::No;
+        self.applied_noted = RulesDurability::No;
     }
 }

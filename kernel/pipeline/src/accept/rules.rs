@@ -33,7 +33,7 @@ pub(crate) struct SourceRules {
 }
 
 /// A draft as it came, and as the rules leave it.
-pub(crate) struct Ruled<'d> {
+pub(crate) struct RuledDraft<'d> {
     /// As it came, with texts that are JSON.
     pub came: Cow<'d, DraftEvent>,
     /// What may be stored of it.
@@ -46,16 +46,16 @@ pub(crate) struct Ruled<'d> {
     pub hides: bool,
 }
 
-impl<'d> Ruled<'d> {
+impl<'d> RuledDraft<'d> {
     /// A draft that no rule is for.
-    pub(crate) fn plain(draft: &'d DraftEvent) -> Ruled<'d> {
+    pub(crate) fn plain(draft: &'d DraftEvent) -> RuledDraft<'d> {
         let came = content::cleaned(draft);
-        Ruled { event: came.clone(), came, flags: Vec::new(), is_dropped: false, hides: false }
+        RuledDraft { event: came.clone(), came, flags: Vec::new(), is_dropped: false, hides: false }
     }
 
     /// A draft under the rules of its source, if it has any.
-    pub(crate) fn new(draft: &'d DraftEvent, rules: Option<&SourceRules>, identity: &IdentityRules) -> Ruled<'d> {
-        let mut ruled = Ruled::plain(draft);
+    pub(crate) fn new(draft: &'d DraftEvent, rules: Option<&SourceRules>, identity: &IdentityRules) -> RuledDraft<'d> {
+        let mut ruled = RuledDraft::plain(draft);
         if let Some(rules) = rules {
             Application { rules, ruled: &mut ruled, touched: BTreeSet::new() }.apply(identity);
         }
@@ -153,7 +153,7 @@ fn kind_of(identifier: &Identifier) -> &str {
 /// The rules at work on one draft.
 struct Application<'a, 'd> {
     rules: &'a SourceRules,
-    ruled: &'a mut Ruled<'d>,
+    ruled: &'a mut RuledDraft<'d>,
     /// Codes and rules that the flags name already.
     touched: BTreeSet<(&'static str, String)>,
 }

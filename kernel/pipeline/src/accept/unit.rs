@@ -26,14 +26,14 @@ use kith_store::{CommitError, Key, Operation, ReadError, Store, Unit, row};
 
 use super::aside::{KeptParts, Part, Quota};
 use super::counts::Totals;
-use super::dedupe::{Seen, SeenMessages, Unseen};
+use super::dedupe::{Recognition, SeenMessages, Unseen};
 use super::moment::{self, Moment};
 use super::named;
-use super::people::{Followed, People, Spoken};
+use super::people::{EventConsents, EvidenceOutcome, People};
 use super::quality::{LATE_AFTER_MS, Quality, SourceCounts};
-use super::reweigh::{self, AppliedRules, Noted};
-use super::rules::Ruled;
-use super::validate::Checked;
+use super::reweigh::{self, AppliedRules, RulesDurability};
+use super::rules::RuledDraft;
+use super::validate::CheckedDraft;
 use super::{Submission, content, validate};
 use crate::profiles::facts::EventFacts;
 use crate::rows::Letter;
@@ -58,7 +58,7 @@ pub(super) struct Progress {
 }
 
 /// A unit with what it means for its submission.
-pub(super) struct Built {
+pub(super) struct BuiltUnit {
     pub unit: Unit,
     pub bytes: usize,
     pub events: usize,
@@ -84,7 +84,7 @@ pub(super) struct Workspace {
     pub zone: Zone,
     /// By which rules history is tied, and whether the store has that as it is here.
     pub(super) applied: AppliedRules,
-    pub(super) applied_noted: Noted,
+    pub(super) applied_noted: RulesDurability,
     /// Makes the ids of messages that came without one differ.
     unnamed: u64,
     /// The largest unit; a test makes it small.
@@ -154,9 +154,9 @@ impl Workspace {
         let noted = reweigh::applied(store.as_ref(), id)?;
         // Of a workspace that never noted rules, history is taken for tied by those of today.
         let (applied_noted, applied) = match noted {
-            Some(applied) if applied.digest == reweigh::digest(&rules) => (Noted::Yes, applied),
-            Some(_) => (Noted::No, AppliedRules::all(id, &rules)),
-            None => (Noted::No, AppliedRules::done(&rules)),
+            Some(applied) if applied.digest == reweigh::digest(&rules) => (RulesDurability::Yes, applied),
+            Some(_) => (RulesDurability::No, AppliedRules::all(id, &rules)),
+            None => (RulesDurability::No, AppliedRules::done(&rules)),
         };
         Ok(Workspace {
             applied,
@@ -179,7 +179,7 @@ impl Workspace {
     ///
     /// # Errors
     /// What ends the submission: the store cannot be read, or what must go with it in one commit is too large.
-    pub(super) fn build(&mut self, submission: &Submission, progress: Progress) -> Result<Built, CommitError> {
+    pub(super) fn build(&mut self, submission: &Submission, progress: Progress) -> Result<BuiltUnit, CommitError> {
         let from = progress.next;
         let mut to = piece_end(&submission.events, from);
         let mut size = Size::Fits;
@@ -208,7 +208,7 @@ impl Workspace {
         progress: Progress,
         mut to: usize,
         size: Size,
-    ) -> Result<Built, ReadError> {
+    ) -> Result<BuiltUnit, ReadError> {
         let mut draft = Draft {
             submission,
             operations: Vec::new(),
@@ -231,7 +231,7 @@ impl Workspace {
                 (to, waits) = (index, true);
                 break;
             }
-            let ruled = Ruled::new(event, submission.sender.rules.as_deref(), &self.rules);
+            let ruled = RuledDraft::new(event, submission.sender.rules.as_deref(), &self.rules);
             let verdict = match size {
                 _ if ruled.is_dropped => Verdict::Dropped,
                 Size::Fits => self.accept_event(&mut draft, &ruled, index)?,
@@ -254,11 +254,16 @@ impl Workspace {
             unit.operations.extend(piece.notes(self.id, first, &acceptance, is_last));
         }
         let bytes = unit.size_bytes();
-        Ok(Built { unit, bytes, events, progress, is_last, waits, acceptance })
+        Ok(BuiltUnit { unit, bytes, events, progress, is_last, waits, acceptance })
     }
 
     /// One event in a layer of its own: an event that cannot be taken leaves nothing behind.
-    fn accept_event(&mut self, draft: &mut Draft<'_>, ruled: &Ruled<'_>, index: usize) -> Result<Verdict, ReadError> {
+    fn accept_event(
+        &mut self,
+        draft: &mut Draft<'_>,
+        ruled: &RuledDraft<'_>,
+        index: usize,
+    ) -> Result<Verdict, ReadError> {
         match self.accept_one(draft, ruled, index) {
             Ok(verdict) => {
                 self.people.keep_event();
@@ -298,7 +303,7 @@ impl Workspace {
             // The rules have been applied to whom it names.
             validate::Refusal::Readable(refusal) => {
                 draft.is_refusal = true;
-                let heard = self.accept_event(draft, &Ruled::plain(&refusal), index);
+                let heard = self.accept_event(draft, &RuledDraft::plain(&refusal), index);
                 draft.is_refusal = false;
                 match heard? {
                     Verdict::Accepted => Ok("; the refusal of consent in it was taken"),
@@ -313,7 +318,7 @@ impl Workspace {
         &mut self,
         submission: &Submission,
         came: &DraftEvent,
-        checked: &Checked<'_>,
+        checked: &CheckedDraft<'_>,
     ) -> Result<Result<Message, Verdict>, ReadError> {
         let Some(message_id) = came.message_id.clone().filter(|id| !is_missing_id(id)) else {
             self.unnamed += 1;
@@ -323,9 +328,9 @@ impl Workspace {
         // By what came: a repeat is one also after the rules were changed.
         let digest = content::digest(came);
         let (unseen, superseding) = match self.seen.look(&submission.sent(), &message_id, digest)? {
-            Seen::Never(unseen) => (unseen, None),
-            Seen::Same => return Ok(Err(Verdict::Duplicate)),
-            Seen::Other(of, unseen) => match self.supersede(submission, checked, &message_id, of)? {
+            Recognition::Never(unseen) => (unseen, None),
+            Recognition::Same => return Ok(Err(Verdict::Duplicate)),
+            Recognition::Other(of, unseen) => match self.supersede(submission, checked, &message_id, of)? {
                 Some(operations) => (unseen, Some(operations)),
                 None => return Ok(Err(Verdict::Conflict { message_id })),
             },
@@ -334,7 +339,12 @@ impl Workspace {
     }
 
     /// One draft: valid? new? whose? The rows that only it needs go to the draft of the unit; shared ones are kept pending.
-    fn accept_one(&mut self, draft: &mut Draft<'_>, ruled: &Ruled<'_>, index: usize) -> Result<Verdict, ReadError> {
+    fn accept_one(
+        &mut self,
+        draft: &mut Draft<'_>,
+        ruled: &RuledDraft<'_>,
+        index: usize,
+    ) -> Result<Verdict, ReadError> {
         let submission = draft.submission;
         let event = ruled.event.as_ref();
         let checked = match validate::check(event, &self.rules) {
@@ -361,14 +371,13 @@ impl Workspace {
             message_id: &message_id,
             place,
         };
-        let spoken = Spoken {
+        let spoken = EventConsents {
             said: &checked.consents,
             giver: submission.giver,
             origin: submission.origin,
             is_of_person: self.rules.is_of_person(&checked.identifiers[0].normal.kind),
         };
-        let is_bounded = is_evidence_bounded(submission, time);
-        let evidence = EventFacts { time: moment::of_evidence(time, submission.received_at, is_bounded), ..given };
+        let evidence = EventFacts { time: evidence_time(submission, time), ..given };
         let (identity, mut tied) = self.tie(&checked.identifiers, event.kind, &evidence)?;
         if !checked.traits.is_empty() {
             self.hear_as_form(&checked.identifiers[0], spoken, &given)?;
@@ -379,7 +388,7 @@ impl Workspace {
         draft.count_late(origin, time);
         draft.acceptance.flag(&flags);
         // Said of the event and not counted: all history that a write key brings is so, and nothing is odd in it.
-        flags.extend((is_bounded && event.identifiers.len() > 1).then(|| flag::EVIDENCE_BOUNDED.to_owned()));
+        flags.extend((evidence.time != time && event.identifiers.len() > 1).then(|| flag::EVIDENCE_BOUNDED.to_owned()));
         let record = Change::Recorded(Event {
             message_id,
             kind: event.kind,
@@ -447,14 +456,17 @@ impl Workspace {
     }
 }
 
-/// Whether an event is older than its sender's word about who is who can be: the earlier evidence holds against the later, so that
-/// a key which everybody can read must not say that it was there first.
-fn is_evidence_bounded(submission: &Submission, time: Timestamp) -> bool {
-    submission.giver == Giver::RefusesOnly && moment::of_evidence(time, submission.received_at, true) != time
+/// The time of an event as evidence, later than its own where it is older than its sender's word about who is who can be: the
+/// earlier evidence holds against the later, so that a key which everybody can read must not say that it was there first.
+fn evidence_time(submission: &Submission, time: Timestamp) -> Timestamp {
+    match submission.giver {
+        Giver::RefusesOnly => moment::bounded_evidence(time, submission.received_at),
+        Giver::MayAgree => time,
+    }
 }
 
 /// What is odd in an event by its connector, its time, the rules of records and the tracking plan.
-fn flags_of(ruled: &Ruled<'_>, of_time: Vec<&'static str>, of_plan: Option<String>) -> Vec<String> {
+fn flags_of(ruled: &RuledDraft<'_>, of_time: Vec<&'static str>, of_plan: Option<String>) -> Vec<String> {
     let mut flags = flag::kept(&ruled.event.flags);
     flags.extend(of_time.into_iter().map(str::to_owned));
     flags.extend_from_slice(&ruled.flags);

@@ -9,7 +9,7 @@ use kith_model::identity::{Identifier, IdentityRules, Unfit};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::named::{self, LeftOut, Named};
+use super::named::{self, EventIdentifier, LeftOut};
 
 /// Longest event name and message id, in bytes.
 const MAX_NAME_BYTES: usize = 256;
@@ -32,9 +32,9 @@ pub(crate) type Traits<'d> = BTreeMap<Cow<'d, str>, &'d RawValue>;
 
 /// A draft that may become an event.
 #[derive(Debug)]
-pub(crate) struct Checked<'d> {
+pub(crate) struct CheckedDraft<'d> {
     /// Admitted ones, the strongest first, at least one.
-    pub identifiers: Vec<Named>,
+    pub identifiers: Vec<EventIdentifier>,
     pub traits: Traits<'d>,
     /// What it says of consents, each as it stands there: of a name that comes twice the traits have the last alone.
     pub consents: Vec<&'d RawValue>,
@@ -46,7 +46,7 @@ pub(crate) struct Checked<'d> {
 ///
 /// # Errors
 /// The record to keep aside; its place is for the caller to fill in.
-pub(crate) fn check<'d>(draft: &'d DraftEvent, rules: &IdentityRules) -> Result<Checked<'d>, RejectedRecord> {
+pub(crate) fn check<'d>(draft: &'d DraftEvent, rules: &IdentityRules) -> Result<CheckedDraft<'d>, RejectedRecord> {
     let refuse = |code: &str, message: String| {
         Err(RejectedRecord { place: 0, code: code.to_owned(), message, raw: excerpt(draft) })
     };
@@ -88,7 +88,7 @@ pub(crate) fn check<'d>(draft: &'d DraftEvent, rules: &IdentityRules) -> Result<
         }
         0 => refuse("missing-identifier", named::nobody(&left_out)),
         1..=MAX_IDENTIFIERS if identifiers.iter().all(|named| is_well_named(&named.normal)) => {
-            Ok(Checked { identifiers, traits, consents, left_out })
+            Ok(CheckedDraft { identifiers, traits, consents, left_out })
         }
         1..=MAX_IDENTIFIERS => refuse(
             "bad-identifier-type",

@@ -10,12 +10,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::exchange::{self, Exchange, MAX_GUEST_BATCH};
 use super::halving::{self, outcome_of};
-use super::receipts::{self, End, Ended};
+use super::receipts::{self, End, EndedAttempt};
 use super::sending::{GATHERING, Outgoing, Sender};
 use crate::setup::Idempotence;
 
 /// A request that ended.
-pub(super) struct Answered {
+pub(super) struct AnsweredRequest {
     pub outgoing: Arc<Outgoing>,
     /// The plugin that asked for it: a newer version could not read its `resume`.
     pub channel: Arc<dyn PureChannel>,
@@ -27,7 +27,7 @@ pub(super) struct Answered {
 
 /// Gather answers and have each batch read and committed. While a batch is at work the next one grows, so that the batches are
 /// the larger the more there is to do.
-pub(super) async fn collect(sender: &Arc<Sender>, mut answered: UnboundedReceiver<Answered>) {
+pub(super) async fn collect(sender: &Arc<Sender>, mut answered: UnboundedReceiver<AnsweredRequest>) {
     loop {
         let Ok(permit) = Arc::clone(&sender.batches).acquire_owned().await else { return };
         let Some(first) = answered.recv().await else { return };
@@ -50,8 +50,8 @@ pub(super) async fn collect(sender: &Arc<Sender>, mut answered: UnboundedReceive
 }
 
 /// The answers by the plugin that they are for. There is one, but for the moment after a change of the channel.
-fn by_channel(batch: Vec<Answered>) -> Vec<(Arc<dyn PureChannel>, Vec<Answered>)> {
-    let mut parts: Vec<(Arc<dyn PureChannel>, Vec<Answered>)> = Vec::new();
+fn by_channel(batch: Vec<AnsweredRequest>) -> Vec<(Arc<dyn PureChannel>, Vec<AnsweredRequest>)> {
+    let mut parts: Vec<(Arc<dyn PureChannel>, Vec<AnsweredRequest>)> = Vec::new();
     for answered in batch {
         match parts.iter_mut().find(|(channel, _)| Arc::ptr_eq(channel, &answered.channel)) {
             Some((_, part)) => part.push(answered),
@@ -61,8 +61,8 @@ fn by_channel(batch: Vec<Answered>) -> Vec<(Arc<dyn PureChannel>, Vec<Answered>)
     parts
 }
 
-async fn read(sender: &Arc<Sender>, channel: &Arc<dyn PureChannel>, batch: Vec<Answered>) {
-    let answers: Vec<SentAnswer> = batch.iter().map(Answered::for_plugin).collect();
+async fn read(sender: &Arc<Sender>, channel: &Arc<dyn PureChannel>, batch: Vec<AnsweredRequest>) {
+    let answers: Vec<SentAnswer> = batch.iter().map(AnsweredRequest::for_plugin).collect();
     let guest = Arc::clone(channel);
     let steps = sender.guest(move || halving::call(&answers, &|answers| guest.outcomes(answers))).await;
     sender.judge(&steps.verdict);
@@ -70,7 +70,7 @@ async fn read(sender: &Arc<Sender>, channel: &Arc<dyn PureChannel>, batch: Vec<A
     for (answered, step) in batch.into_iter().zip(steps.steps) {
         let outcome = match step {
             Ok(Step::Send(request)) if answered.round < MAX_ROUNDS => {
-                let Answered { outgoing, channel, idempotence, round, .. } = answered;
+                let AnsweredRequest { outgoing, channel, idempotence, round, .. } = answered;
                 exchange::start(sender, Exchange { outgoing, channel, idempotence, request, round: round + 1 });
                 continue;
             }
@@ -86,14 +86,14 @@ async fn read(sender: &Arc<Sender>, channel: &Arc<dyn PureChannel>, batch: Vec<A
                 other => other,
             },
         };
-        ended.push(Ended { outgoing: answered.outgoing, end: End::Outcome(outcome), at: sender.now() });
+        ended.push(EndedAttempt { outgoing: answered.outgoing, end: End::Outcome(outcome), at: sender.now() });
     }
     if !ended.is_empty() {
         receipts::commit(sender, ended).await;
     }
 }
 
-impl Answered {
+impl AnsweredRequest {
     fn for_plugin(&self) -> SentAnswer {
         SentAnswer {
             message: self.outgoing.message.clone(),

@@ -8,7 +8,7 @@ use kith_model::plugin::{Channel, PluginFault};
 
 use super::Phase;
 use super::halving::outcome_of;
-use super::receipts::{self, End, Ended};
+use super::receipts::{self, End, EndedAttempt};
 use super::sending::{HELD_BACK_MS, Outgoing, Sender};
 use crate::offload;
 use crate::setup::Idempotence;
@@ -71,7 +71,7 @@ async fn send(sender: &Arc<Sender>, channel: Arc<dyn Channel>, idempotence: Idem
             outcome_of(&fault)
         }
     };
-    let ended = Ended { outgoing, end: End::Outcome(outcome), at: sender.now() };
+    let ended = EndedAttempt { outgoing, end: End::Outcome(outcome), at: sender.now() };
     receipts::commit(sender, vec![ended]).await;
 }
 

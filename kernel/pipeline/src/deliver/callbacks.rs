@@ -21,13 +21,13 @@ use crate::profiles::facts::{get_one, read_head};
 use crate::rows::outbox::{letter_of, outbox};
 use crate::rows::{DeliveryRow, DeliveryTotals};
 use crate::setup::{Activity, Role};
-use crate::shared::Shared;
+use crate::shared::KernelState;
 use crate::views::{Acceptance, delivery_of};
 use crate::{Kernel, offload};
 
 /// What the facts of a call come to.
 #[derive(Default)]
-struct Reported {
+struct CallbackChanges {
     events: Vec<DraftEvent>,
     operations: Vec<Operation>,
     moved: DeliveryTotals,
@@ -76,7 +76,7 @@ impl Kernel {
 
 /// Let the channel's plugin read the call. What it fails on is no strike against it: whoever calls chooses what it reads.
 async fn receive(
-    shared: &Shared,
+    shared: &KernelState,
     workspace: WorkspaceId,
     channel: InstallationId,
     callback: Callback,
@@ -111,15 +111,15 @@ async fn receive(
 
 /// The events of these facts, and what they change of deliveries.
 fn read(
-    shared: &Shared,
+    shared: &KernelState,
     workspace: WorkspaceId,
     channel: InstallationId,
     receipts: Vec<Receipt>,
-) -> Result<Reported, IntakeError> {
+) -> Result<CallbackChanges, IntakeError> {
     let unread = |error: ReadError| IntakeError::Unavailable { reason: error.to_string(), retry_after_s: 1 };
     let compiled = shared.workspace(workspace).map(|workspace| workspace.compiled.load_full());
     let name = compiled.and_then(|compiled| Some(compiled.setup.installation(channel)?.name.to_string()));
-    let mut reported = Reported::default();
+    let mut reported = CallbackChanges::default();
     let mut confirmed = BTreeSet::new();
     for (place, receipt) in receipts.into_iter().enumerate() {
         let unknown = || {

@@ -7,8 +7,8 @@ use kith_model::time::Timestamp;
 use kith_store::{CommitError, Job, Key, Operation, ReadError, Unit, row};
 use tokio::time::Instant;
 
-use super::gate::{self, Found, Verdict};
-use super::inputs::{self, Filled};
+use super::gate::{self, ProfileLookup, Verdict};
+use super::inputs::{self, MessageInputs};
 use super::pieces::Pieces;
 use super::receipts::{advance, operations_of};
 use super::sending::{HELD_BACK_MS, Outgoing, Sender};
@@ -31,7 +31,7 @@ pub(super) const END_OF_TIME: Timestamp = Timestamp(i64::MAX / 2);
 const MAX_DRAINED: usize = 256;
 
 /// What a look at the outbox found.
-pub(super) enum Claimed {
+pub(super) enum ClaimOutcome {
     /// These may leave; others that were due may not have passed.
     Due {
         passed: Vec<Arc<Outgoing>>,
@@ -56,7 +56,7 @@ pub(super) fn claim(
     setup: &Setup,
     installed: &Installed,
     limit: usize,
-) -> Result<Claimed, ClaimError> {
+) -> Result<ClaimOutcome, ClaimError> {
     let store = sender.shared.store.as_ref();
     let now = sender.now();
     let jobs = match store.next_due(sender.queue)? {
@@ -64,7 +64,7 @@ pub(super) fn claim(
         _ => Vec::new(),
     };
     if jobs.is_empty() {
-        return Ok(Claimed::Nothing { next_due: store.next_due(sender.queue)? });
+        return Ok(ClaimOutcome::Nothing { next_due: store.next_due(sender.queue)? });
     }
     let mut pieces = Pieces::new(sender);
     // The kernel's clock may have jumped past the end of a lease, or an attempt's outcome be durable and this sender not told
@@ -89,7 +89,7 @@ pub(super) fn claim(
         }
     }
     pieces.finish()?;
-    Ok(Claimed::Due { passed })
+    Ok(ClaimOutcome::Due { passed })
 }
 
 /// The rows of claimed messages. One that is missing or cannot be read is taken off the queue, the latter with a dead letter.
@@ -141,7 +141,7 @@ struct Terms<'a> {
     now: Timestamp,
 }
 
-fn look(sender: &Sender, terms: &Terms<'_>, job: &Job, row: DeliveryRow, found: &Found) -> Look {
+fn look(sender: &Sender, terms: &Terms<'_>, job: &Job, row: DeliveryRow, found: &ProfileLookup) -> Look {
     let Terms { setup, installed, deadline, now } = *terms;
     let (recipient, person) = match gate::judge(setup, installed, &row, found, now) {
         Verdict::Pass { recipient, person } => (recipient, person),
@@ -152,14 +152,16 @@ fn look(sender: &Sender, terms: &Terms<'_>, job: &Job, row: DeliveryRow, found: 
         Verdict::Interrupted => return Look::Ends(Box::new(row), DeliveryInput::Interrupted),
     };
     let profile = match found {
-        Found::Person(person) => person.profile,
-        Found::Nobody | Found::Unsteady | Found::Unreadable(_) => row.profile,
+        ProfileLookup::Person(person) => person.profile,
+        ProfileLookup::Nobody | ProfileLookup::Unsteady | ProfileLookup::Unreadable(_) => row.profile,
     };
     let inputs = match inputs::fill(&sender.shared, sender.workspace(), installed, profile, now) {
-        Filled::Values(inputs) => inputs,
-        Filled::Later => return Look::Stays(vec![put_off(job, now.plus_ms(HELD_BACK_MS))]),
-        Filled::Pending(input) => return Look::Stays(wait_for_input(sender, job, row, &input, now)),
-        Filled::Never(problem) => return skip(row, format!("the channel's inputs cannot be computed: {problem}")),
+        MessageInputs::Values(inputs) => inputs,
+        MessageInputs::Later => return Look::Stays(vec![put_off(job, now.plus_ms(HELD_BACK_MS))]),
+        MessageInputs::Pending(input) => return Look::Stays(wait_for_input(sender, job, row, &input, now)),
+        MessageInputs::Never(problem) => {
+            return skip(row, format!("the channel's inputs cannot be computed: {problem}"));
+        }
     };
     let payload = match content::render(&row.payload, &inputs) {
         Ok(payload) => payload,
@@ -270,9 +272,9 @@ pub(super) async fn drain(sender: &Arc<Sender>) {
         let may_be_filled = !sender.is_removal_in_force();
         let draining = Arc::clone(sender);
         match offload::run(move || drain_some(&draining)).await {
-            Ok(Drained::Part) => {}
-            Ok(Drained::Empty) if may_be_filled => sender.pause().await,
-            Ok(Drained::Empty) => return,
+            Ok(DrainProgress::Part) => {}
+            Ok(DrainProgress::Empty) if may_be_filled => sender.pause().await,
+            Ok(DrainProgress::Empty) => return,
             Err(error) => {
                 tracing::error!(channel = sender.channel().0, %error, "the outbox of a removed channel is not empty");
                 sender.pause().await;
@@ -281,16 +283,16 @@ pub(super) async fn drain(sender: &Arc<Sender>) {
     }
 }
 
-enum Drained {
+enum DrainProgress {
     Part,
     Empty,
 }
 
-fn drain_some(sender: &Sender) -> Result<Drained, ClaimError> {
+fn drain_some(sender: &Sender) -> Result<DrainProgress, ClaimError> {
     let store = sender.shared.store.as_ref();
     let jobs = store.claim(sender.queue, END_OF_TIME, MAX_DRAINED, 0)?;
     if jobs.is_empty() {
-        return Ok(Drained::Empty);
+        return Ok(DrainProgress::Empty);
     }
     let now = sender.now();
     let mut pieces = Pieces::new(sender);
@@ -306,5 +308,5 @@ fn drain_some(sender: &Sender) -> Result<Drained, ClaimError> {
         end(&mut pieces, &job, row, input, now)?;
     }
     pieces.finish()?;
-    Ok(Drained::Part)
+    Ok(DrainProgress::Part)
 }

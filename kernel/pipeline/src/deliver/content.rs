@@ -131,7 +131,7 @@ pub(super) fn render(payload: &str, inputs: &[(String, Value)]) -> Result<String
         if count > MAX_TEMPLATES {
             return Err(TemplateError::TooMany { path: path.to_owned() });
         }
-        let mut output = Bounded { bytes: Vec::new(), room };
+        let mut output = BoundedBuffer { bytes: Vec::new(), room };
         let failed = |error: &minijinja::Error| {
             let line = error.line().unwrap_or(1);
             TemplateError::Rendering { path: path.to_owned(), line, problem: problem(error) }
@@ -202,12 +202,12 @@ fn each_text(
 }
 
 /// Takes bytes as long as there is room.
-struct Bounded {
+struct BoundedBuffer {
     bytes: Vec<u8>,
     room: usize,
 }
 
-impl io::Write for Bounded {
+impl io::Write for BoundedBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.bytes.len() + bytes.len() > self.room {
             return Err(io::Error::other("the output is full"));

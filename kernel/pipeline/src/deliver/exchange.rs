@@ -11,12 +11,12 @@ use kith_model::time::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
 use super::Phase;
-use super::answers::Answered;
+use super::answers::AnsweredRequest;
 use super::halving::{self, Verdict, outcome_of};
 use super::hosts::{self, Admission, Line, Place, Signal, Slot, Slots, Target};
-use super::receipts::{self, End, Ended};
+use super::receipts::{self, End, EndedAttempt};
 use super::sending::{HELD_BACK_MS, Outgoing, Progress, Sender};
-use crate::guests::{Caller, GuestClass, Stopped};
+use crate::guests::{Caller, ExecutorStopped, GuestClass};
 use crate::offload;
 use crate::setup::Idempotence;
 
@@ -82,7 +82,7 @@ pub(super) async fn begin(
                 Err(fault) => outcome_of(&fault),
             };
             progress = Progress::Made;
-            ended.push(Ended { outgoing: Arc::clone(outgoing), end: End::Outcome(outcome), at: sender.now() });
+            ended.push(EndedAttempt { outgoing: Arc::clone(outgoing), end: End::Outcome(outcome), at: sender.now() });
         }
         if !ended.is_empty() {
             sender.end(ended);
@@ -237,7 +237,7 @@ async fn send(sender: &Arc<Sender>, exchange: Exchange, target: &Target, slot: S
 impl Exchange {
     fn answer(self, sender: &Sender, result: Result<InboundResponse, SendFailure>) {
         let Exchange { outgoing, channel, idempotence, request, round } = self;
-        sender.answer(Answered { outgoing, channel, idempotence, round, resume: request.resume, result });
+        sender.answer(AnsweredRequest { outgoing, channel, idempotence, round, resume: request.resume, result });
     }
 
     /// The request does not leave now. A message of which nothing has left goes back to the outbox, its attempt not counted; of
@@ -269,7 +269,7 @@ impl Sender {
         match self.shared.guests.run(caller, call) {
             Ok(call) => match call.finish().await {
                 Ok(answer) => answer,
-                Err(Stopped) => std::future::pending().await,
+                Err(ExecutorStopped) => std::future::pending().await,
             },
             Err(exhausted) => {
                 tracing::error!(%exhausted, channel = self.channel().0, "a sender has too many calls waiting");

@@ -42,7 +42,7 @@ pub(super) struct Person {
 
 /// What was found under a profile's id.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Found {
+pub(super) enum ProfileLookup {
     Person(Person),
     /// No profile has that id any more.
     Nobody,
@@ -75,7 +75,13 @@ pub(super) enum Verdict {
 }
 
 /// Decide about one message of `channel`.
-pub(super) fn judge(setup: &Setup, channel: &Installed, row: &DeliveryRow, found: &Found, now: Timestamp) -> Verdict {
+pub(super) fn judge(
+    setup: &Setup,
+    channel: &Installed,
+    row: &DeliveryRow,
+    found: &ProfileLookup,
+    now: Timestamp,
+) -> Verdict {
     match row.state {
         DeliveryState::Pending { due_at, .. } if due_at > now => return Verdict::Early { due_at },
         DeliveryState::Pending { .. } => {}
@@ -89,10 +95,10 @@ pub(super) fn judge(setup: &Setup, channel: &Installed, row: &DeliveryRow, found
         return refuse("its audience no longer sends through this channel");
     }
     let person = match found {
-        Found::Person(person) => person,
-        Found::Nobody => return refuse("the person does not exist any more"),
-        Found::Unsteady => return Verdict::Later,
-        Found::Unreadable(problem) => return refuse(&format!("the person cannot be read: {problem}")),
+        ProfileLookup::Person(person) => person,
+        ProfileLookup::Nobody => return refuse("the person does not exist any more"),
+        ProfileLookup::Unsteady => return Verdict::Later,
+        ProfileLookup::Unreadable(problem) => return refuse(&format!("the person cannot be read: {problem}")),
     };
     let is_allowed = |identifier: &&Identifier| match &channel.recipients {
         None => true,
@@ -131,10 +137,10 @@ pub(super) fn read_people(
     store: &dyn Store,
     workspace: WorkspaceId,
     profiles: &[ProfileId],
-) -> Result<Vec<Found>, ReadError> {
-    let mut found = vec![Found::Unsteady; profiles.len()];
+) -> Result<Vec<ProfileLookup>, ReadError> {
+    let mut found = vec![ProfileLookup::Unsteady; profiles.len()];
     for _ in 0..MAX_READS {
-        let open: Vec<usize> = (0..profiles.len()).filter(|index| found[*index] == Found::Unsteady).collect();
+        let open: Vec<usize> = (0..profiles.len()).filter(|index| found[*index] == ProfileLookup::Unsteady).collect();
         if open.is_empty() {
             break;
         }
@@ -147,7 +153,11 @@ pub(super) fn read_people(
 }
 
 /// One look at each of `profiles`.
-fn read_once(store: &dyn Store, workspace: WorkspaceId, profiles: &[ProfileId]) -> Result<Vec<Found>, ReadError> {
+fn read_once(
+    store: &dyn Store,
+    workspace: WorkspaceId,
+    profiles: &[ProfileId],
+) -> Result<Vec<ProfileLookup>, ReadError> {
     let head_keys = |ids: &[SourceIdentityId]| -> Vec<Key> {
         ids.iter().map(|id| Key::person(workspace, *id, PersonRow::Head)).collect()
     };
@@ -196,7 +206,7 @@ impl Piece {
     }
 
     /// The members' rows, then once more the rows that list them.
-    fn read(self, store: &dyn Store, workspace: WorkspaceId) -> Result<Vec<Found>, ReadError> {
+    fn read(self, store: &dyn Store, workspace: WorkspaceId) -> Result<Vec<ProfileLookup>, ReadError> {
         if self.roots.is_empty() {
             return Ok(Vec::new());
         }
@@ -206,7 +216,7 @@ impl Piece {
         let people = self.roots.iter().zip(&after);
         let found = people.map(|((root, before, count), after)| {
             let rows: Vec<Option<Value>> = member_rows.by_ref().take(MEMBER_ROWS * count).collect();
-            if before == after { person(ProfileId(*root), before.as_ref(), &rows) } else { Found::Unsteady }
+            if before == after { person(ProfileId(*root), before.as_ref(), &rows) } else { ProfileLookup::Unsteady }
         });
         Ok(found.collect())
     }
@@ -216,12 +226,12 @@ impl Piece {
 const MEMBER_ROWS: usize = 2;
 
 /// Put a person together from the row that names the profile and [`MEMBER_ROWS`] for each member.
-fn person(profile: ProfileId, root: Option<&Value>, rows: &[Option<Value>]) -> Found {
+fn person(profile: ProfileId, root: Option<&Value>, rows: &[Option<Value>]) -> ProfileLookup {
     let members = match head(root) {
-        Ok(None) => return Found::Nobody,
-        Err(error) => return Found::Unreadable(error.to_string()),
+        Ok(None) => return ProfileLookup::Nobody,
+        Err(error) => return ProfileLookup::Unreadable(error.to_string()),
         // The profile was merged between the two looks at its head.
-        Ok(Some(head)) if head.root.is_none() => return Found::Unsteady,
+        Ok(Some(head)) if head.root.is_none() => return ProfileLookup::Unsteady,
         Ok(Some(head)) => head.root.map(|root| root.members).unwrap_or_default(),
     };
     let (identifiers, parted, consents) = (Vec::new(), Vec::new(), Vec::new());
@@ -237,14 +247,14 @@ fn person(profile: ProfileId, root: Option<&Value>, rows: &[Option<Value>]) -> F
                 kind
             }
             Ok(None) => String::new(),
-            Err(error) => return Found::Unreadable(error.to_string()),
+            Err(error) => return ProfileLookup::Unreadable(error.to_string()),
         };
         person.consents.push(Contributor { identity, kind, row: consent(rows[1].as_ref()), beside: None });
     }
     if person.identifiers.is_empty() {
         person.identifiers = background;
     }
-    if person.identifiers.is_empty() { Found::Nobody } else { Found::Person(person) }
+    if person.identifiers.is_empty() { ProfileLookup::Nobody } else { ProfileLookup::Person(person) }
 }
 
 fn head(row: Option<&Value>) -> Result<Option<IdentityHead>, ReadError> {
@@ -263,10 +273,10 @@ fn consent(row: Option<&Value>) -> ConsentRow {
 pub(super) fn note_suppressed(
     store: &dyn Store,
     by: (WorkspaceId, &[u8; 32], &IdentityRules),
-    found: &mut [Found],
+    found: &mut [ProfileLookup],
 ) -> Result<(), ReadError> {
     for person in found.iter_mut() {
-        if let Found::Person(person) = person {
+        if let ProfileLookup::Person(person) = person {
             let all: Vec<Identifier> = person.identifiers.iter().chain(&person.parted).cloned().collect();
             person.suppressed = suppressions::reason(store, by, &all)?;
         }
@@ -288,10 +298,12 @@ pub(crate) fn contributors(
         vec![Contributor { identity: profile.0, kind: String::new(), row, beside: None }]
     };
     Ok(match found.pop() {
-        Some(Found::Person(person)) => person.consents,
-        Some(Found::Unreadable(problem)) => unreadable(problem),
-        Some(Found::Unsteady) => unreadable("the person was merged or parted at each look; ask again".to_owned()),
-        Some(Found::Nobody) | None => Vec::new(),
+        Some(ProfileLookup::Person(person)) => person.consents,
+        Some(ProfileLookup::Unreadable(problem)) => unreadable(problem),
+        Some(ProfileLookup::Unsteady) => {
+            unreadable("the person was merged or parted at each look; ask again".to_owned())
+        }
+        Some(ProfileLookup::Nobody) | None => Vec::new(),
     })
 }
 

@@ -13,10 +13,10 @@ use crate::plan::ChannelPlan;
 use crate::profiles::evaluation::{Evaluation, Profile};
 use crate::profiles::person::{load_sealed, read_profile};
 use crate::setup::Installed;
-use crate::shared::Shared;
+use crate::shared::KernelState;
 
 /// What the inputs of a message come to.
-pub(super) enum Filled {
+pub(super) enum MessageInputs {
     /// The value of each input, by its name.
     Values(Vec<(String, serde_json::Value)>),
     /// They cannot be told now: their history is still being read, the store has a fault that may pass, or the person is just
@@ -37,7 +37,7 @@ enum Gap {
 
 /// Whether the history of all that the channel's inputs read has been read. Before that its messages would say nothing where
 /// there is something to say.
-pub(super) fn are_complete(shared: &Shared, workspace: WorkspaceId, installed: &Installed) -> bool {
+pub(super) fn are_complete(shared: &KernelState, workspace: WorkspaceId, installed: &Installed) -> bool {
     if installed.inputs.is_empty() {
         return true;
     }
@@ -55,24 +55,24 @@ fn has_history(channel: &ChannelPlan, complete: &LeafSet) -> bool {
 
 /// The inputs of `installed` for a person.
 pub(super) fn fill(
-    shared: &Shared,
+    shared: &KernelState,
     workspace: WorkspaceId,
     installed: &Installed,
     profile: ProfileId,
     now: Timestamp,
-) -> Filled {
+) -> MessageInputs {
     match values(shared, workspace, installed, profile, now) {
-        Ok(Ok(values)) => Filled::Values(values),
-        Ok(Err(Gap::Later)) => Filled::Later,
-        Ok(Err(Gap::Pending(input))) => Filled::Pending(input),
+        Ok(Ok(values)) => MessageInputs::Values(values),
+        Ok(Err(Gap::Later)) => MessageInputs::Later,
+        Ok(Err(Gap::Pending(input))) => MessageInputs::Pending(input),
         Ok(Err(Gap::OutOfBudget(input))) => {
-            Filled::Never(format!("`{input}` takes more of this person than one evaluation may"))
+            MessageInputs::Never(format!("`{input}` takes more of this person than one evaluation may"))
         }
         Err(error) if may_pass(&error) => {
             tracing::error!(channel = installed.id.0, %error, "the inputs of a message cannot be read; it is put off");
-            Filled::Later
+            MessageInputs::Later
         }
-        Err(error) => Filled::Never(error.to_string()),
+        Err(error) => MessageInputs::Never(error.to_string()),
     }
 }
 
@@ -85,7 +85,7 @@ fn may_pass(error: &ReadError) -> bool {
 }
 
 fn values(
-    shared: &Shared,
+    shared: &KernelState,
     workspace: WorkspaceId,
     installed: &Installed,
     profile: ProfileId,

@@ -18,7 +18,7 @@ const MAX_BYTES: usize = 64 << 20;
 const EXPECTED_BYTES: usize = 128 << 10;
 
 /// A message in the sender's hands.
-struct Held {
+struct HeldMessage {
     outgoing: Arc<Outgoing>,
     /// Of the request that it has under way or that waits for its host.
     request_bytes: usize,
@@ -27,7 +27,7 @@ struct Held {
     is_ending: bool,
 }
 
-impl Held {
+impl HeldMessage {
     fn bytes(&self) -> usize {
         self.outgoing.bytes() + self.request_bytes
     }
@@ -37,7 +37,7 @@ impl Held {
 #[derive(Default)]
 pub(super) struct Load {
     /// Claimed and not yet committed.
-    under_way: HashMap<JobId, Held>,
+    under_way: HashMap<JobId, HeldMessage>,
     /// Of all of them together.
     bytes: usize,
     /// Of these, how many wait for a host that is busy.
@@ -54,7 +54,7 @@ impl Load {
     /// A message was claimed and may leave.
     pub(super) fn take(&mut self, outgoing: Arc<Outgoing>) {
         let id = outgoing.id;
-        let held = Held { outgoing, request_bytes: 0, is_ending: false };
+        let held = HeldMessage { outgoing, request_bytes: 0, is_ending: false };
         self.bytes += held.bytes();
         let before = self.under_way.insert(id, held);
         debug_assert!(before.is_none(), "what is under way is not claimed again");

@@ -32,7 +32,7 @@ pub(super) enum End {
 
 /// A message whose attempt ended.
 #[derive(Debug, Clone)]
-pub(super) struct Ended {
+pub(super) struct EndedAttempt {
     pub outgoing: Arc<Outgoing>,
     pub end: End,
     pub at: Timestamp,
@@ -61,14 +61,14 @@ impl OutcomeError {
 
 /// Commit outcomes with their receipts and let the messages go. One that comes after its message was cut off comes too late:
 /// the message is back in its outbox, and goes out under the same id.
-pub(super) async fn commit(sender: &Arc<Sender>, ended: Vec<Ended>) {
+pub(super) async fn commit(sender: &Arc<Sender>, ended: Vec<EndedAttempt>) {
     let ended = sender.begin_ends(ended);
     write_down(sender, ended).await;
 }
 
 /// Commit ends that are the caller's alone ([`Load::begin_end`](super::load::Load::begin_end)). A commit that fails is repeated
 /// until it succeeds: an outcome that is dropped is a message sent twice.
-pub(super) async fn write_down(sender: &Arc<Sender>, ended: Vec<Ended>) {
+pub(super) async fn write_down(sender: &Arc<Sender>, ended: Vec<EndedAttempt>) {
     if ended.is_empty() {
         return;
     }
@@ -107,9 +107,9 @@ pub(super) async fn write_down(sender: &Arc<Sender>, ended: Vec<Ended>) {
     }
 }
 
-async fn submit(sender: &Arc<Sender>, batch: &[Ended]) -> Result<(), OutcomeError> {
+async fn submit(sender: &Arc<Sender>, batch: &[EndedAttempt]) -> Result<(), OutcomeError> {
     let building = (Arc::clone(sender), batch.to_vec());
-    let Settled { events, operations, moved } = offload::run(move || settle(&building.0, &building.1)).await?;
+    let OutcomeChanges { events, operations, moved } = offload::run(move || settle(&building.0, &building.1)).await?;
     let (reply, answered) = oneshot::channel();
     let submission = Submission {
         workspace: sender.workspace(),
@@ -137,7 +137,7 @@ async fn submit(sender: &Arc<Sender>, batch: &[Ended]) -> Result<(), OutcomeErro
 }
 
 /// What outcomes come to.
-struct Settled {
+struct OutcomeChanges {
     events: Vec<DraftEvent>,
     operations: Vec<Operation>,
     moved: DeliveryTotals,
@@ -145,11 +145,11 @@ struct Settled {
 
 /// The events and operations of a batch. The rows are read again, because a callback may have confirmed a delivery while its
 /// answer was on the way, and because this may be a repeat of what has been committed; such a delivery is left as it is.
-fn settle(sender: &Sender, batch: &[Ended]) -> Result<Settled, ReadError> {
+fn settle(sender: &Sender, batch: &[EndedAttempt]) -> Result<OutcomeChanges, ReadError> {
     let keys: Vec<Key> = batch.iter().map(|one| Key::delivery(sender.workspace(), &one.outgoing.id)).collect();
     let rows = sender.shared.store.get(&keys)?;
     let channel = sender.channel_name();
-    let mut settled = Settled { events: Vec::new(), operations: Vec::new(), moved: DeliveryTotals::default() };
+    let mut settled = OutcomeChanges { events: Vec::new(), operations: Vec::new(), moved: DeliveryTotals::default() };
     for (one, row) in batch.iter().zip(rows) {
         let id = &one.outgoing.id;
         let mut row = match row.map(|row| row::decode::<DeliveryRow>(&row)) {
@@ -244,7 +244,7 @@ fn name(end: &End) -> &'static str {
 }
 
 /// What came of the delivery, as an event of the person; none where it is not over or not known.
-fn receipt(one: &Ended, channel: &str, state: &DeliveryState) -> Option<DraftEvent> {
+fn receipt(one: &EndedAttempt, channel: &str, state: &DeliveryState) -> Option<DraftEvent> {
     let (event, detail) = match state {
         DeliveryState::Delivered { provider_id, .. } => {
             ("Message Delivered", serde_json::json!({ "provider_id": provider_id }))

@@ -16,16 +16,16 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::answers::Answered;
-use super::claims::{self, Claimed};
+use super::answers::AnsweredRequest;
+use super::claims::{self, ClaimOutcome};
 use super::load::Load;
-use super::receipts::{self, End, Ended};
+use super::receipts::{self, End, EndedAttempt};
 use super::returns::{self, Return};
 use super::{GRACE, LAST_COMMITS, Phase, answers, blocking, exchange, gate, inputs};
 use crate::offload;
 use crate::rows::DeliveryRow;
 use crate::setup::{Installed, Role, Setup};
-use crate::shared::Shared;
+use crate::shared::KernelState;
 
 /// An outbox in which something is due later is looked at at least so often, because the kernel's clock may be a test's.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
@@ -73,7 +73,7 @@ impl Drop for NextInTurn<'_> {
 
 /// One channel's sender.
 pub(super) struct Sender {
-    pub shared: Arc<Shared>,
+    pub shared: Arc<KernelState>,
     pub queue: QueueId,
     /// How far the workspace is on its way to a stop.
     phase: watch::Receiver<Phase>,
@@ -85,7 +85,7 @@ pub(super) struct Sender {
     /// The same for those who are next in turn.
     turns: Notify,
     /// Bounded by the load, as is `returns`: a message is in one of them or in none.
-    answers: UnboundedSender<Answered>,
+    answers: UnboundedSender<AnsweredRequest>,
     returns: UnboundedSender<Return>,
     inbox: Mutex<Option<Inbox>>,
     pub batches: Arc<Semaphore>,
@@ -93,7 +93,7 @@ pub(super) struct Sender {
 
 /// The ends that the sender's own task reads.
 struct Inbox {
-    answers: UnboundedReceiver<Answered>,
+    answers: UnboundedReceiver<AnsweredRequest>,
     returns: UnboundedReceiver<Return>,
 }
 
@@ -117,7 +117,7 @@ pub(super) enum Standing {
 }
 
 impl Sender {
-    pub(super) fn new(shared: Arc<Shared>, queue: QueueId) -> Arc<Sender> {
+    pub(super) fn new(shared: Arc<KernelState>, queue: QueueId) -> Arc<Sender> {
         let (answers, answered) = unbounded_channel();
         let (returns, returned) = unbounded_channel();
         let bell = shared.workers.bell(queue);
@@ -215,7 +215,7 @@ impl Sender {
     }
 
     /// Of these, the ones whose end is the caller's to write down.
-    pub(super) fn begin_ends(&self, mut ended: Vec<Ended>) -> Vec<Ended> {
+    pub(super) fn begin_ends(&self, mut ended: Vec<EndedAttempt>) -> Vec<EndedAttempt> {
         let mut load = self.load.lock();
         ended.retain(|one| load.begin_end(&one.outgoing.id));
         ended
@@ -300,7 +300,7 @@ impl Sender {
     }
 
     /// Hand over what a request brought.
-    pub(super) fn answer(&self, answered: Answered) {
+    pub(super) fn answer(&self, answered: AnsweredRequest) {
         // The other end is dropped only after the last message has left the load.
         let _ = self.answers.send(answered);
     }
@@ -311,7 +311,7 @@ impl Sender {
     }
 
     /// An attempt has ended without a request.
-    pub(super) fn end(self: &Arc<Self>, ended: Vec<Ended>) {
+    pub(super) fn end(self: &Arc<Self>, ended: Vec<EndedAttempt>) {
         let sender = Arc::clone(self);
         self.shared.workers.task("outcomes", self.workspace(), async move { receipts::commit(&sender, ended).await });
     }
@@ -438,7 +438,7 @@ async fn claim(sender: &Arc<Sender>, setup: Arc<Setup>, installed: Installed) ->
     let claiming = Arc::clone(sender);
     let claimed = offload::run(move || claims::claim(&claiming, &setup, &installed, room)).await;
     match claimed {
-        Ok(Claimed::Due { passed }) => {
+        Ok(ClaimOutcome::Due { passed }) => {
             sender.take(&passed);
             match role {
                 Role::PureChannel(channel) => exchange::begin(sender, &channel, idempotence, passed).await,
@@ -453,7 +453,7 @@ async fn claim(sender: &Arc<Sender>, setup: Arc<Setup>, installed: Installed) ->
                 }
             }
         }
-        Ok(Claimed::Nothing { next_due }) => {
+        Ok(ClaimOutcome::Nothing { next_due }) => {
             let until = next_due.map(|due_at| {
                 let wait_ms = due_at.0.saturating_sub(sender.now().0).max(1);
                 Instant::now() + Duration::from_millis(wait_ms.unsigned_abs()).min(MAX_SLEEP)
@@ -488,7 +488,7 @@ pub(super) async fn cut_off(sender: &Arc<Sender>) {
         tracing::warn!(channel = sender.channel().0, messages = rest.len(), "messages under way were cut off");
     }
     let at = sender.now();
-    let ended = rest.into_iter().map(|outgoing| Ended { outgoing, end: End::CutOff, at }).collect();
+    let ended = rest.into_iter().map(|outgoing| EndedAttempt { outgoing, end: End::CutOff, at }).collect();
     receipts::write_down(sender, ended).await;
     // Outcomes that were being committed have a moment to get there.
     while !sender.is_idle() {

@@ -50,7 +50,7 @@ struct Tenant {
 
 /// How much of one class may be under way at once.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Most {
+pub(super) struct ClassLimits {
     pub class: GuestClass,
     /// Calls that compute.
     pub slots: usize,
@@ -60,7 +60,7 @@ pub(super) struct Most {
     pub of_workspace: usize,
 }
 
-impl Most {
+impl ClassLimits {
     /// One fewer than there are slots, so that there is always one that the installation cannot hold.
     fn computing(&self) -> usize {
         self.slots - 1
@@ -90,7 +90,7 @@ pub(super) struct Side {
     pub ready: VecDeque<Job>,
     /// Threads that wait for a call.
     pub idle: usize,
-    most: Most,
+    most: ClassLimits,
 }
 
 /// What happens next.
@@ -101,7 +101,7 @@ pub(super) enum Turn {
 }
 
 impl Side {
-    pub(super) fn new(most: Most) -> Side {
+    pub(super) fn new(most: ClassLimits) -> Side {
         let (tenants, turns, ready) = (BTreeMap::new(), VecDeque::new(), VecDeque::new());
         Side { tenants, turns, waiting_bytes: 0, computing: 0, under_way: 0, ready, idle: 0, most }
     }
@@ -208,14 +208,14 @@ impl Side {
         calls.waiting.remove(place);
         calls.waiting_bytes -= caller.bytes;
         self.waiting_bytes -= caller.bytes;
-        let (own, is_full) = (calls.under_way, calls.under_way >= Most::of_installation());
+        let (own, is_full) = (calls.under_way, calls.under_way >= ClassLimits::of_installation());
         if !calls.has_work() {
             tenant.turns.retain(|installation| *installation != caller.installation);
             if tenant.turns.is_empty() {
                 self.turns.retain(|workspace| *workspace != caller.workspace);
             }
         }
-        debug_assert!(own <= Most::of_installation());
+        debug_assert!(own <= ClassLimits::of_installation());
         self.tidy(caller);
         Some(if is_full {
             table::GUEST_CALLS.exhausted(table::GUEST_CALLS.default, Some(RETRY_AFTER))
@@ -283,7 +283,7 @@ impl Side {
 }
 
 impl Tenant {
-    fn next(&mut self, most: &Most, has_thread: bool, memory: &mut Memory) -> Option<Turn> {
+    fn next(&mut self, most: &ClassLimits, has_thread: bool, memory: &mut Memory) -> Option<Turn> {
         for _ in 0..self.turns.len() {
             let installation = self.turns.pop_front()?;
             let Some(calls) = self.installations.get_mut(&installation) else { continue };
@@ -303,7 +303,7 @@ impl Tenant {
 }
 
 impl Calls {
-    fn next(&mut self, most: &Most, has_thread: bool, memory: &mut Memory) -> Option<Turn> {
+    fn next(&mut self, most: &ClassLimits, has_thread: bool, memory: &mut Memory) -> Option<Turn> {
         if self.computing >= most.computing() {
             return None;
         }
@@ -314,7 +314,7 @@ impl Calls {
         }
         let caller = self.waiting.front()?.caller;
         if !has_thread
-            || self.under_way >= Most::of_installation()
+            || self.under_way >= ClassLimits::of_installation()
             || !memory.take(caller.workspace, most.class, caller.memory_bytes)
         {
             return None;

@@ -111,11 +111,11 @@ fn a_stop_finishes_what_is_under_way_and_tells_those_who_wait() {
         let guests = Arc::clone(&guests);
         move || guests.stop()
     });
-    assert_eq!(waiting.wait(), Err(Stopped));
+    assert_eq!(waiting.wait(), Err(ExecutorStopped));
     let_go.send(()).unwrap();
     assert_eq!(under_way.wait(), Ok(()));
     stopping.join().unwrap();
-    assert_eq!(guests.run(caller(1, 1), || ()).unwrap().wait(), Err(Stopped));
+    assert_eq!(guests.run(caller(1, 1), || ()).unwrap().wait(), Err(ExecutorStopped));
 }
 
 /// A call that waits for a peer until the test says so; it tells that it waits, and that it computes again.

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use kith_model::event::{EventOrigin, RejectedRecord};
-use kith_model::plugin::{PluginFault, ReceiveError, RecordPlace, Refusal, Replayed, SourceRequest};
+use kith_model::plugin::{PluginFault, ReceiveError, RecordPlace, Refusal, ReplayScope, SourceRequest};
 use kith_model::tracking::Judgements;
 use tokio::sync::oneshot;
 
 use super::{Intake, IntakeError, WithoutRoom, not_committed, stopped};
-use crate::accept::aside::{Again, Input, draft};
+use crate::accept::aside::{Input, ReplayedLetter, draft};
 use crate::accept::{Reply, Sender, Submission};
-use crate::rows::{Came, RawForm};
+use crate::rows::{RawForm, RecordOrigin};
 use crate::views::Acceptance;
 
 impl Intake {
@@ -89,10 +89,10 @@ impl Intake {
     /// letter stays with the newer reason. Events count as imported: they tell of the past.
     ///
     /// A connector that fails on it is not blamed: who tries again what it failed on before would switch it off for everybody.
-    pub(crate) async fn again(mut self, again: Again) -> Result<Acceptance, IntakeError> {
+    pub(crate) async fn again(mut self, again: ReplayedLetter) -> Result<Acceptance, IntakeError> {
         let letter = &again.letter;
         let raw = letter.record.raw.clone();
-        let Came { path, query, content_type, resume } = letter.came.clone().unwrap_or_default();
+        let RecordOrigin { path, query, content_type, resume } = letter.came.clone().unwrap_or_default();
         let headers = (!content_type.is_empty()).then(|| ("content-type".to_owned(), content_type));
         self.origin = EventOrigin::Import;
         // There is nothing of it that could be sent again.
@@ -102,7 +102,7 @@ impl Intake {
             query,
             headers: headers.into_iter().collect(),
             resume: resume.clone(),
-            replayed: if letter.form == RawForm::Request { Replayed::Request } else { Replayed::Record },
+            replayed: if letter.form == RawForm::Request { ReplayScope::Request } else { ReplayScope::Record },
             // The times that it names are corrected as they would have been then.
             received_at: letter.at,
             ..self.request

@@ -35,7 +35,7 @@ pub(crate) struct InputFaults(Mutex<HashMap<(WorkspaceId, InstallationId), Recor
 
 /// A connector as it runs now: what another version of it answered says nothing about this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Asked {
+pub(crate) struct RunningConnector {
     pub workspace: WorkspaceId,
     pub source: InstallationId,
     pub version: u64,
@@ -52,7 +52,7 @@ pub(crate) enum Blame {
 
 impl InputFaults {
     /// Judge a fault on `input`.
-    pub(crate) fn judge(&self, asked: Asked, input: &[u8], now: Timestamp) -> Blame {
+    pub(crate) fn judge(&self, asked: RunningConnector, input: &[u8], now: Timestamp) -> Blame {
         if input.len() >= SMALL_BYTES {
             return Blame::Request;
         }
@@ -70,11 +70,11 @@ impl InputFaults {
     }
 
     /// The connector answered well.
-    pub(crate) fn answered(&self, asked: Asked, now: Timestamp) {
+    pub(crate) fn answered(&self, asked: RunningConnector, now: Timestamp) {
         self.with(asked, |record| record.answered_at = Some(now));
     }
 
-    fn with<T>(&self, asked: Asked, work: impl FnOnce(&mut Record) -> T) -> T {
+    fn with<T>(&self, asked: RunningConnector, work: impl FnOnce(&mut Record) -> T) -> T {
         let mut records = self.0.lock();
         let record = records.entry((asked.workspace, asked.source)).or_default();
         if record.version != asked.version {
@@ -113,7 +113,8 @@ pub(crate) fn beyond_limit(fault: &PluginFault) -> Option<Refusal> {
 mod tests {
     use super::*;
 
-    const ASKED: Asked = Asked { workspace: WorkspaceId(1), source: InstallationId(1), version: 1 };
+    const ASKED: RunningConnector =
+        RunningConnector { workspace: WorkspaceId(1), source: InstallationId(1), version: 1 };
 
     #[test]
     fn only_unlike_small_inputs_of_a_connector_that_answers_nobody_are_strikes() {
@@ -127,7 +128,7 @@ mod tests {
         assert_eq!(judge(ASKED, b"d", 1_000 + STRIKE_WINDOW_MS), Blame::Installation, "it has served nobody for long");
         assert_eq!(judge(ASKED, b"a", 1_000 + STRIKE_WINDOW_MS), Blame::Installation, "what was long ago is new");
         faults.answered(ASKED, Timestamp(2_000_000));
-        let newer = Asked { version: 2, ..ASKED };
+        let newer = RunningConnector { version: 2, ..ASKED };
         assert_eq!(judge(newer, b"e", 2_000_000), Blame::Installation, "another version has served nobody yet");
     }
 }

@@ -10,7 +10,7 @@ use kith_model::event::DraftEvent;
 use kith_model::tracking::Judgements;
 
 use super::Intake;
-use crate::accept::rules::Ruled;
+use crate::accept::rules::RuledDraft;
 
 impl Intake {
     /// Judge events, on a thread that nobody else waits for.
@@ -22,7 +22,7 @@ impl Intake {
         let (given, judged) = crate::offload::run(move || {
             let judged = match (sender.rules.as_deref(), setup) {
                 (Some(rules), Some(setup)) => {
-                    let ruled = |event| Ruled::new(event, Some(rules), &setup.identity_rules).event.into_owned();
+                    let ruled = |event| RuledDraft::new(event, Some(rules), &setup.identity_rules).event.into_owned();
                     plan.judge(&given.iter().map(ruled).collect::<Vec<DraftEvent>>())
                 }
                 _ => plan.judge(&given),

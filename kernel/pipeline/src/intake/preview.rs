@@ -9,7 +9,7 @@ use kith_model::time::Timestamp;
 use kith_model::tracking::{Judgement, PlanMistake, Policy};
 
 use crate::accept::aside::Input;
-use crate::accept::rules::{Ruled, SourceRules};
+use crate::accept::rules::{RuledDraft, SourceRules};
 use crate::accept::{MAX_REPORTED_REJECTIONS, moment, validate};
 
 /// Events that are shown.
@@ -51,7 +51,7 @@ impl Preview {
             self.refuse(record);
         }
         for (index, event) in events.into_iter().enumerate() {
-            let ruled = Ruled::new(&event, rules, identity);
+            let ruled = RuledDraft::new(&event, rules, identity);
             if ruled.is_dropped {
                 self.dropped_count += 1;
                 continue;

@@ -9,8 +9,8 @@ use kith_store::{CommitError, ReadError};
 
 use super::{Intake, IntakeError, RETRY_AFTER_S, not_committed, version_of};
 use crate::accept::files;
-use crate::accept::imports::{self, Guard, ImportRow, Left, Piece};
-use crate::shared::Shared;
+use crate::accept::imports::{self, Guard, ImportCheckpoint, ImportRow, Piece};
+use crate::shared::KernelState;
 use crate::views::{Acceptance, ImportState};
 
 /// The longest name of an import.
@@ -49,20 +49,25 @@ fn unreadable(error: ReadError) -> IntakeError {
 }
 
 /// How far an import had come that was left by the connector as it is now.
-fn left_by(shared: &Shared, workspace: WorkspaceId, import: u128, version: u64) -> Result<Option<Left>, IntakeError> {
+fn left_by(
+    shared: &KernelState,
+    workspace: WorkspaceId,
+    import: u128,
+    version: u64,
+) -> Result<Option<ImportCheckpoint>, IntakeError> {
     let left = imports::left(shared.store.as_ref(), workspace, import).map_err(unreadable)?;
     Ok(left.filter(|left| left.progress.version == version))
 }
 
 impl ImportState {
-    fn of(left: &Left) -> ImportState {
+    fn of(left: &ImportCheckpoint) -> ImportState {
         ImportState { bytes: left.progress.bytes, acceptance: left.acceptance.clone() }
     }
 }
 
 /// How far an import of that name has come; `None` where there is none to go on with. Blocks.
 pub(crate) fn state(
-    shared: &Shared,
+    shared: &KernelState,
     workspace: WorkspaceId,
     source: InstallationId,
     name: &str,

@@ -16,7 +16,7 @@ use crate::accept::aside::{source_of, take_out};
 use crate::questions::{self, QueryError};
 use crate::rows::outbox::letter_of;
 use crate::rows::{self, Aside, DeliveryRow, DeliveryTotals};
-use crate::shared::Shared;
+use crate::shared::KernelState;
 
 /// Rows that are looked at, and at most deleted, in one step.
 const STEP_ROWS: usize = 256;
@@ -29,11 +29,11 @@ impl Kernel {
     }
 }
 
-fn is_over(shared: &Arc<Shared>, workspace: WorkspaceId) -> bool {
+fn is_over(shared: &Arc<KernelState>, workspace: WorkspaceId) -> bool {
     shared.is_closing() || shared.workspace(workspace).is_none_or(|workspace| workspace.is_stopping())
 }
 
-fn letters(shared: &Arc<Shared>, workspace: WorkspaceId, before: Timestamp) -> Result<u64, QueryError> {
+fn letters(shared: &Arc<KernelState>, workspace: WorkspaceId, before: Timestamp) -> Result<u64, QueryError> {
     let mut range = Key::set_aside(workspace, None).range();
     let mut forgotten = 0;
     loop {
@@ -68,7 +68,7 @@ fn letters(shared: &Arc<Shared>, workspace: WorkspaceId, before: Timestamp) -> R
 }
 
 /// Whether the lane has taken it; where it has much to do, the next time will.
-fn through_the_lane(shared: &Shared, workspace: WorkspaceId, operations: Vec<Operation>) -> bool {
+fn through_the_lane(shared: &KernelState, workspace: WorkspaceId, operations: Vec<Operation>) -> bool {
     let first = operations.iter().find_map(|operation| match operation {
         Operation::Delete(key) => source_of(workspace, key).map(|(source, _)| source),
         _ => None,
@@ -80,7 +80,7 @@ fn through_the_lane(shared: &Shared, workspace: WorkspaceId, operations: Vec<Ope
     shared.accept.try_submit(submission).is_ok() && matches!(answered.blocking_recv(), Ok(Ok(_)))
 }
 
-fn deliveries(shared: &Arc<Shared>, workspace: WorkspaceId, before: Timestamp) -> Result<u64, QueryError> {
+fn deliveries(shared: &Arc<KernelState>, workspace: WorkspaceId, before: Timestamp) -> Result<u64, QueryError> {
     let known = questions::workspace(shared, workspace)?;
     let prefix = Key::deliveries_by_time(workspace);
     // The newest come first, so that what is older lies behind.
@@ -101,7 +101,7 @@ fn deliveries(shared: &Arc<Shared>, workspace: WorkspaceId, before: Timestamp) -
 }
 
 fn step<'k>(
-    shared: &Shared,
+    shared: &KernelState,
     workspace: WorkspaceId,
     before: Timestamp,
     places: impl Iterator<Item = &'k Key>,

@@ -3,7 +3,7 @@
 //! The statements of an identity are a ring: a sender who makes very many of them overwrites the oldest. The answers that count
 //! lie in the summary with their own evidence, and are overwritten by nothing but newer answers.
 
-use kith_model::consent::{Giver, Heard};
+use kith_model::consent::{AnswerOutcome, Giver};
 use kith_model::id::{InstallationId, SourceIdentityId, WorkspaceId};
 use kith_model::time::Timestamp;
 use kith_store::{Key, Operation, ReadError, Store, row};
@@ -25,7 +25,7 @@ pub(crate) struct StatementRow {
     pub source: InstallationId,
     pub message_id: String,
     pub giver: Giver,
-    pub heard: Vec<Heard>,
+    pub heard: Vec<AnswerOutcome>,
 }
 
 rows::rows! {

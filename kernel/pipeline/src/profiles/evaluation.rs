@@ -220,9 +220,9 @@ impl Facts for Profile<'_> {
 }
 
 /// Somebody of whom nothing is known.
-pub(crate) struct Nobody;
+pub(crate) struct UnknownPerson;
 
-impl Facts for Nobody {
+impl Facts for UnknownPerson {
     fn trait_value(&self, _: &str) -> Value {
         Value::Null
     }

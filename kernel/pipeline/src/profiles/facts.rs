@@ -53,7 +53,7 @@ pub(crate) struct FactsRow {
 
 /// What became of a fact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Recorded {
+pub(crate) enum FactOutcome {
     Taken,
     /// A newer value is there already.
     Older,
@@ -68,19 +68,19 @@ fn size(name: &str, value: &TraitValue) -> u64 {
 
 /// Take a fact into `facts`, which is the whole contribution or the bucket of its name, within the quota that `totals` of the
 /// whole has used.
-pub(crate) fn record(totals: &mut FactTotals, facts: &mut Contribution, name: &str, value: TraitValue) -> Recorded {
+pub(crate) fn record(totals: &mut FactTotals, facts: &mut Contribution, name: &str, value: TraitValue) -> FactOutcome {
     let held = facts.traits.get(name).map(|held| size(name, held));
     let names = totals.names + u32::from(held.is_none());
     let bytes = totals.bytes - held.unwrap_or(0) + size(name, &value);
     if names > MAX_TRAITS || bytes > MAX_TRAIT_BYTES || name.len() > MAX_TRAIT_NAME_BYTES {
-        return Recorded::Surplus;
+        return FactOutcome::Surplus;
     }
     let replaced = facts.record(name, value);
     if held.is_some() && replaced.is_none() {
-        return Recorded::Older;
+        return FactOutcome::Older;
     }
     *totals = FactTotals { names, bytes };
-    Recorded::Taken
+    FactOutcome::Taken
 }
 
 /// Drop a fact, and what it has used of the quota.
@@ -201,7 +201,7 @@ pub(crate) fn read_contribution(
     store: &dyn Store,
     workspace: WorkspaceId,
     identity: SourceIdentityId,
-) -> Result<Said, ReadError> {
+) -> Result<IdentityFacts, ReadError> {
     let summary = read_facts_row(store, workspace, identity, 0)?.unwrap_or_default();
     let profiling = summary.profiling().cloned();
     Ok((whole_contribution(store, workspace, identity, summary)?, profiling))
@@ -259,10 +259,10 @@ pub(crate) fn contribution_bytes(contribution: &Contribution) -> usize {
 }
 
 /// Who an identity is, what its events said of it, and what that takes in memory.
-pub(crate) type Facts = (IdentityHead, Said, usize);
+pub(crate) type Facts = (IdentityHead, IdentityFacts, usize);
 
 /// What an identity's events said of it, and its answer about profiling.
-pub(crate) type Said = (Contribution, Option<Consent>);
+pub(crate) type IdentityFacts = (Contribution, Option<Consent>);
 
 /// Facts by identity, and the first identity of the range that is not among them because those before it are enough.
 pub(crate) type FactsPage = (BTreeMap<SourceIdentityId, Facts>, Option<SourceIdentityId>);
@@ -289,7 +289,7 @@ pub(crate) fn read_between(
                 if taken >= enough {
                     return Ok((facts, Some(identity)));
                 }
-                facts.insert(identity, (kith_store::row::decode(value)?, Said::default(), 0));
+                facts.insert(identity, (kith_store::row::decode(value)?, IdentityFacts::default(), 0));
             } else if let Some((_, (contribution, profiling), bytes)) = facts.get_mut(&identity) {
                 // A head comes before the facts of its identity, in the order of keys.
                 let mut part: FactsRow = kith_store::row::decode(value)?;

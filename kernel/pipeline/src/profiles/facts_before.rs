@@ -22,9 +22,9 @@ impl Row for FactsRow {
 
     fn before(version: u8, body: &[u8]) -> Option<Result<FactsRow, String>> {
         match version {
-            2 => Some(read_postcard::<Before<BareConsents, WithoutPlace>>(body).map(FactsRow::from)),
-            3 => Some(read_postcard::<Before<ForgetfulConsents, WithoutPlace>>(body).map(FactsRow::from)),
-            4 => Some(read_postcard::<Before<ForgetfulConsents, TraitValue>>(body).map(FactsRow::from)),
+            2 => Some(read_postcard::<FactsRowBefore<BareConsents, WithoutPlace>>(body).map(FactsRow::from)),
+            3 => Some(read_postcard::<FactsRowBefore<ForgetfulConsents, WithoutPlace>>(body).map(FactsRow::from)),
+            4 => Some(read_postcard::<FactsRowBefore<ForgetfulConsents, TraitValue>>(body).map(FactsRow::from)),
             _ => None,
         }
     }
@@ -33,7 +33,7 @@ impl Row for FactsRow {
 /// A row with the consents and the facts of a version.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(Serialize))]
-struct Before<C, F> {
+struct FactsRowBefore<C, F> {
     totals: FactTotals,
     is_split: bool,
     consents: C,
@@ -74,9 +74,9 @@ struct BareConsent {
     refused: Option<String>,
 }
 
-impl<C: Into<Consents>, F: Into<TraitValue>> From<Before<C, F>> for FactsRow {
-    fn from(before: Before<C, F>) -> FactsRow {
-        let Before { totals, is_split, consents, facts } = before;
+impl<C: Into<Consents>, F: Into<TraitValue>> From<FactsRowBefore<C, F>> for FactsRow {
+    fn from(before: FactsRowBefore<C, F>) -> FactsRow {
+        let FactsRowBefore { totals, is_split, consents, facts } = before;
         let traits = facts.into_iter().map(|(name, value)| (name, value.into())).collect();
         FactsRow { totals, is_split, consents: consents.into(), facts: Contribution { traits } }
     }
@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn read<C: Serialize, F: Serialize>(version: u8, consents: C, vip: F) -> FactsRow {
-        let before = Before {
+        let before = FactsRowBefore {
             totals: FactTotals { names: 1, bytes: 9 },
             is_split: false,
             consents,

@@ -81,7 +81,7 @@ pub(crate) type LeafRows = Vec<(u16, kith_store::Value)>;
 pub(crate) fn assemble(
     id: SourceIdentityId,
     head: IdentityHead,
-    (contribution, profiling): facts::Said,
+    (contribution, profiling): facts::IdentityFacts,
     derived: Option<(Derived, LeafRows)>,
     mut bytes: usize,
 ) -> Result<Person, ReadError> {

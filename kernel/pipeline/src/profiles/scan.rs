@@ -211,7 +211,7 @@ impl ProfilePages {
 
 /// Whether a walk has seen everybody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Seen {
+pub(crate) enum WalkCoverage {
     Everybody,
     /// Somebody cannot be read and was left out.
     NotAll,
@@ -222,9 +222,9 @@ pub(crate) fn each_profile<B>(
     store: &Arc<dyn Store>,
     workspace: WorkspaceId,
     mut look: impl FnMut(ProfileId, Vec<Person>) -> Result<ControlFlow<B>, ReadError>,
-) -> Result<ControlFlow<B, Seen>, ReadError> {
+) -> Result<ControlFlow<B, WalkCoverage>, ReadError> {
     let mut pages = ProfilePages::new(Arc::clone(store), workspace);
-    let mut seen = Seen::Everybody;
+    let mut seen = WalkCoverage::Everybody;
     while let Some(profiles) = pages.next_page()? {
         for people in profiles {
             let id = ProfileId(people[0].id);
@@ -234,12 +234,12 @@ pub(crate) fn each_profile<B>(
                 Err(error @ ReadError::Io { .. }) => return Err(error),
                 Err(error) => {
                     tracing::error!(workspace = workspace.0, profile = %id, %error, "somebody cannot be read and is left out");
-                    seen = Seen::NotAll;
+                    seen = WalkCoverage::NotAll;
                 }
             }
         }
         if !pages.take_unreadable().is_empty() {
-            seen = Seen::NotAll;
+            seen = WalkCoverage::NotAll;
         }
     }
     Ok(ControlFlow::Continue(seen))

@@ -15,15 +15,15 @@ use super::count::in_index;
 use super::{QueryError, page, profile, workspace};
 use crate::profiles::evaluation::{Evaluation, Profile};
 use crate::profiles::person::{self, load_sealed};
-use crate::profiles::scan::{Seen, each_profile};
+use crate::profiles::scan::{WalkCoverage, each_profile};
 use crate::rows::derived::Track;
-use crate::shared::Shared;
+use crate::shared::KernelState;
 use crate::turns::{Deadline, Patience};
-use crate::views::{AudienceStatus, MemberPage, Removal};
+use crate::views::{AudienceProgress, AudienceStatus, MemberPage, PageRequest, Removal};
 
 /// Why a profile is in an audience or not: the condition's parts with their values.
 pub(crate) fn explain(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
     audience: AudienceId,
     of: ProfileId,
@@ -53,7 +53,11 @@ pub(crate) fn explain(
 
 /// The size of an audience, or how far its computation has come. Until it is computed for everybody as it is defined now it
 /// has no size: neither that of an older definition nor a mixture of two.
-pub(crate) fn status(shared: &Shared, id: WorkspaceId, audience: AudienceId) -> Result<AudienceStatus, QueryError> {
+pub(crate) fn status(
+    shared: &KernelState,
+    id: WorkspaceId,
+    audience: AudienceId,
+) -> Result<AudienceStatus, QueryError> {
     let workspace = workspace(shared, id)?;
     let compiled = workspace.compiled.load_full();
     let plan = compiled.plan.audience(audience).ok_or(QueryError::UnknownAudience)?;
@@ -61,14 +65,17 @@ pub(crate) fn status(shared: &Shared, id: WorkspaceId, audience: AudienceId) -> 
     let is_computed = projection.generation == compiled.generation && projection.done.contains(&plan.task());
     let members = projection.index.members(&FeatureName::Audience(audience)).map_or(0, RoaringBitmap::len);
     let pending = in_index(&projection, &plan.condition).map(|counted| counted.unknown.len());
-    let advance =
-        projection.advance.map_or((0, projection.index.population().len()), |advance| (advance.done, advance.of));
+    let total = projection.index.population().len();
+    let progress = projection.advance.map_or(AudienceProgress { done: 0, total }, |advance| AudienceProgress {
+        done: advance.done,
+        total: advance.of,
+    });
     let as_of = workspace.as_of(shared.store.as_ref(), &projection);
     Ok(AudienceStatus {
         fault: plan.faults.present(),
         size: is_computed.then_some(members),
         pending,
-        progress: (!is_computed).then_some(advance),
+        progress: (!is_computed).then_some(progress),
         as_of: as_of.position,
         as_of_time: as_of.time,
     })
@@ -76,11 +83,10 @@ pub(crate) fn status(shared: &Shared, id: WorkspaceId, audience: AudienceId) -> 
 
 /// A page of an audience's members, in the order of their ordinals.
 pub(crate) fn members(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
     audience: AudienceId,
-    limit: usize,
-    cursor: Option<&str>,
+    PageRequest { limit, cursor }: PageRequest<'_>,
 ) -> Result<MemberPage, QueryError> {
     let workspace = workspace(shared, id)?;
     if workspace.compiled.load().plan.audience(audience).is_none() {
@@ -106,7 +112,7 @@ const MAX_READ: usize = 64;
 
 /// The identifiers of each of these profiles, the strongest first.
 pub(crate) fn identifiers(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
     profiles: &[ProfileId],
     patience: &Patience,
@@ -133,7 +139,11 @@ pub(crate) fn identifiers(
 }
 
 /// What the removal of an installation would take away: the people who hold values of it, and the audiences that read them.
-pub(crate) fn removal(shared: &Shared, id: WorkspaceId, installation: InstallationId) -> Result<Removal, QueryError> {
+pub(crate) fn removal(
+    shared: &KernelState,
+    id: WorkspaceId,
+    installation: InstallationId,
+) -> Result<Removal, QueryError> {
     let workspace = workspace(shared, id)?;
     let compiled = workspace.compiled.load_full();
     let readers = compiled.plan.audiences.iter().filter(|audience| audience.models.contains(&installation));
@@ -149,9 +159,9 @@ pub(crate) fn removal(shared: &Shared, id: WorkspaceId, installation: Installati
 
 /// How many people hold a value of an installation, as the rows say: until the reactor has come by, the index lacks what was just
 /// installed, and of whom a value is computed anew it knows nothing.
-fn holders_by_rows(shared: &Shared, id: WorkspaceId, installation: InstallationId) -> Result<u64, QueryError> {
+fn holders_by_rows(shared: &KernelState, id: WorkspaceId, installation: InstallationId) -> Result<u64, QueryError> {
     let mut people = 0;
-    let _: ControlFlow<(), Seen> = each_profile(&shared.store, id, |_, members| {
+    let _: ControlFlow<(), WalkCoverage> = each_profile(&shared.store, id, |_, members| {
         let outputs = members[0].derived.as_ref().map(|derived| &derived.outputs);
         let holds = outputs.and_then(|outputs| outputs.get(&(installation, Track::Live)));
         people += u64::from(holds.is_some_and(|output| profile::values_of(output) > 0));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kith_features::{Ask, Compared, Expression, FeatureName};
+use kith_features::{Ask, Comparand, Expression, FeatureName};
 use kith_model::dictionary::{self, Dictionary};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::identity::{ANONYMOUS_ID, IdentityRules, USER_ID};
@@ -11,8 +11,8 @@ use kith_model::identity::{ANONYMOUS_ID, IdentityRules, USER_ID};
 use super::{QueryError, workspace};
 use crate::plan::Plan;
 use crate::react::projection::Projection;
-use crate::react::seen::{self, Seen, SeenRow, Subject};
-use crate::shared::Shared;
+use crate::react::seen::{self, NameUsage, SeenRow, Subject};
+use crate::shared::KernelState;
 use crate::views::{Catalog, CatalogEntry, NameKind};
 
 /// Values of a trait, tag or score that a catalogue lists; with more it says that there are many.
@@ -23,7 +23,7 @@ const CROWD: u64 = seen::CROWD as u64;
 
 /// All names of a workspace, or what of events, properties and traits came from one source, in the order of their kinds and names.
 pub(crate) fn catalog(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
     source: Option<&BTreeSet<InstallationId>>,
 ) -> Result<Catalog, QueryError> {
@@ -33,7 +33,7 @@ pub(crate) fn catalog(
     let mut entries = Vec::new();
     let mut others = 0;
     let seen = together(&projection, source);
-    let mut traits: BTreeMap<&str, Option<&Seen>> = BTreeMap::new();
+    let mut traits: BTreeMap<&str, Option<&NameUsage>> = BTreeMap::new();
     for (subject, row) in &seen {
         match subject {
             Subject::Others => others = row.seen.count,
@@ -90,7 +90,7 @@ fn of_people(
     kind: NameKind,
     name: &str,
     feature: &FeatureName,
-    seen: Option<&Seen>,
+    seen: Option<&NameUsage>,
 ) -> CatalogEntry {
     let people = projection.index.holders(feature);
     let values = projection.index.values(feature, MAX_VALUES);
@@ -103,7 +103,7 @@ fn of_people(
 /// What may be a mistake in a condition, in words for people. Of values, and of names that may be somebody's own, it speaks only
 /// to those who may read people.
 pub(crate) fn doubts(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
     condition: &str,
     reads_people: bool,
@@ -113,7 +113,7 @@ pub(crate) fn doubts(
     let expression = Expression::parse_in(condition, compiled.setup.zone.name())?;
     let asks = expression.asks();
     let projection = workspace.projection.read();
-    let known = Known {
+    let known = KnownNames {
         projection: &projection,
         plan: &compiled.plan,
         dictionary: &compiled.setup.dictionary,
@@ -129,7 +129,7 @@ pub(crate) fn doubts(
 }
 
 /// What there is.
-struct Known<'a> {
+struct KnownNames<'a> {
     projection: &'a Projection,
     plan: &'a Plan,
     dictionary: &'a Dictionary,
@@ -137,7 +137,7 @@ struct Known<'a> {
     reads_people: bool,
 }
 
-impl Known<'_> {
+impl KnownNames<'_> {
     fn doubt(&self, ask: &Ask) -> Option<String> {
         match ask {
             Ask::Feature(FeatureName::Trait(name)) => self.unwritten_trait(name),
@@ -208,15 +208,15 @@ impl Known<'_> {
         Some(format!("nobody's `{feature}` is '{text}' so far{meant}"))
     }
 
-    fn incomparable(&self, feature: &FeatureName, compared: Compared) -> Option<String> {
+    fn incomparable(&self, feature: &FeatureName, compared: Comparand) -> Option<String> {
         let people = self.projection.index.incomparable(feature, compared).filter(|people| *people > 0)?;
         let whose = if people == 1 { "one person's".to_owned() } else { format!("{people} people's") };
         Some(match compared {
-            Compared::Number => format!(
+            Comparand::Number => format!(
                 "{whose} `{feature}` is text that is no number, which is neither less nor more than one; texts with spaces or zeros \
                  around their number are `double({feature})`"
             ),
-            Compared::Time => format!(
+            Comparand::Time => format!(
                 "{whose} `{feature}` is text that names no time, which is neither before nor after one; a date is `2026-11-21`, a time \
                  `2026-11-21T10:00:00Z`, and files are imported so with `\"type\": \"date\"` or `\"time\"`"
             ),
@@ -336,11 +336,11 @@ impl Known<'_> {
         }
     }
 
-    fn seen(&self, event: &str) -> Option<Seen> {
+    fn seen(&self, event: &str) -> Option<NameUsage> {
         self.projection.seen.event(event)
     }
 
-    fn property(&self, event: &str, property: &str) -> Option<Seen> {
+    fn property(&self, event: &str, property: &str) -> Option<NameUsage> {
         self.projection.seen.property(event, property)
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kith_model::consent::fold::{self, Contributor};
-use kith_model::consent::{Giver, Heard};
+use kith_model::consent::{AnswerOutcome, Giver};
 use kith_model::id::{InstallationId, ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::Identifier;
 use kith_model::time::Timestamp;
@@ -16,6 +16,7 @@ use crate::deliver::gate;
 use crate::profiles::consents::read_statements;
 use crate::profiles::facts::{get_one, read_facts_row, read_head};
 use crate::profiles::suppressions::{self, SuppressionRow};
+use crate::views::PageRequest;
 
 /// All that was said of a person's consents.
 #[derive(Debug, Clone)]
@@ -44,7 +45,7 @@ pub struct StatementView {
     pub source: InstallationId,
     pub message_id: String,
     pub giver: Giver,
-    pub heard: Vec<Heard>,
+    pub heard: Vec<AnswerOutcome>,
 }
 
 /// A suppressed identifier, by its digest.
@@ -99,7 +100,7 @@ impl Kernel {
             identifiers.extend(head.map(|head| (beside.identity, head.identifier)));
         }
         // Of other users it is their refusals that count here, and not what nothing may be sent to.
-        let addresses = contributors.iter().filter(|said| !matches!(said.beside, Some(fold::Beside::User { .. })));
+        let addresses = contributors.iter().filter(|said| !matches!(said.beside, Some(fold::Bystander::User { .. })));
         let addresses: Vec<_> = addresses.filter_map(|said| identifiers.get(&said.identity).cloned()).collect();
         let suppressed = suppressions::reason(store, by, &addresses)?;
         Ok(Some(ConsentView { id: profile, identifiers, contributors, statements, overwritten, objection, suppressed }))
@@ -119,11 +120,10 @@ impl Kernel {
     pub fn suppressions(
         &self,
         id: WorkspaceId,
-        limit: usize,
-        cursor: Option<&str>,
+        page: PageRequest<'_>,
     ) -> Result<(Vec<Suppression>, Option<String>), QueryError> {
         workspace(&self.shared, id)?;
-        let (rows, next) = page::rows(self.shared.store.as_ref(), &Key::suppressions(id), limit, cursor)?;
+        let (rows, next) = page::rows(self.shared.store.as_ref(), &Key::suppressions(id), page)?;
         let items = rows.iter().map(|(key, row)| shown(id, key, row)).collect::<Result<_, QueryError>>()?;
         Ok((items, next))
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use kith_features::index::Counted;
+use kith_features::index::SelectionCount;
 use kith_features::{EventFacts, Expression, LeafId, RequiredIdentifier, Value};
 use kith_model::event::Event;
 use kith_model::id::{ProfileId, WorkspaceId};
@@ -18,17 +18,17 @@ use super::{QueryError, workspace};
 use crate::plan::Task;
 use crate::profiles::evaluation::{Evaluation, Profile};
 use crate::profiles::person::{self, Person, load_sealed};
-use crate::profiles::scan::{Seen, each_profile};
+use crate::profiles::scan::{WalkCoverage, each_profile};
 use crate::react::projection::Projection;
 use crate::rows::derived::Cursor;
-use crate::shared::{Compiled, Shared, Workspace};
+use crate::shared::{CompiledSetup, KernelState, Workspace};
 use crate::turns::{Patience, QuestionTurn, TurnError};
 use crate::views::Count;
 use crate::yielding;
 
 /// How many profiles meet a condition.
 pub(crate) fn count(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
     condition: &str,
     patience: &Patience,
@@ -45,7 +45,12 @@ pub(crate) fn count(
 }
 
 /// The answer of the index, if it has one.
-fn from_index(shared: &Shared, workspace: &Workspace, compiled: &Compiled, expression: &Expression) -> Option<Count> {
+fn from_index(
+    shared: &KernelState,
+    workspace: &Workspace,
+    compiled: &CompiledSetup,
+    expression: &Expression,
+) -> Option<Count> {
     let projection = workspace.projection.read();
     let counted = in_index(&projection, expression)?;
     let population = projection.index.population().len();
@@ -56,12 +61,12 @@ fn from_index(shared: &Shared, workspace: &Workspace, compiled: &Compiled, expre
 
 /// Whether what holds for `as_of` holds now: nothing of the workspace's own came after it, and the reactor does not stand still,
 /// which would leave out what time alone changes.
-fn is_current(shared: &Shared, workspace: &Workspace, as_of: Cursor) -> bool {
+fn is_current(shared: &KernelState, workspace: &Workspace, as_of: Cursor) -> bool {
     workspace.failing.lock().is_none() && shared.store.head_of(workspace.id) <= as_of.position
 }
 
 /// What the index says of a condition, if it has a column for all that it reads and none of them is still being filled.
-pub(super) fn in_index(projection: &Projection, condition: &Expression) -> Option<Counted> {
+pub(super) fn in_index(projection: &Projection, condition: &Expression) -> Option<SelectionCount> {
     let is_complete = condition.reads().leaves.iter().all(|leaf| projection.complete.contains(*leaf));
     if is_complete { projection.index.count(condition, projection.as_of.time) } else { None }
 }
@@ -76,7 +81,7 @@ struct Outstanding {
 }
 
 impl Outstanding {
-    fn behind(expression: &Expression, compiled: &Compiled, projection: &Projection) -> Outstanding {
+    fn behind(expression: &Expression, compiled: &CompiledSetup, projection: &Projection) -> Outstanding {
         // Until the reactor has made a pass under the setup in force, what is shown is of the one before: a model that was
         // switched on since has yet to find out about whom it has to be asked.
         let mut is_settled = projection.generation == compiled.generation && projection.left_out == 0;
@@ -94,7 +99,7 @@ impl Outstanding {
         Outstanding { outdated, is_settled }
     }
 
-    fn answer(&self, counted: Counted, population: u64, as_of: Cursor, current: bool) -> Count {
+    fn answer(&self, counted: SelectionCount, population: u64, as_of: Cursor, current: bool) -> Count {
         let pending = counted.unknown.union_len(&self.outdated);
         let exact = pending == 0 && self.is_settled;
         let Cursor { position, time, .. } = as_of;
@@ -105,9 +110,9 @@ impl Outstanding {
 /// What profiles say, one after the other: those alone who have an identifier that the condition is false without, or else
 /// everybody.
 fn by_people(
-    shared: &Shared,
+    shared: &KernelState,
     workspace: &Workspace,
-    compiled: &Compiled,
+    compiled: &CompiledSetup,
     expression: &Expression,
     turn: &QuestionTurn<'_>,
 ) -> Result<Count, QueryError> {
@@ -120,7 +125,7 @@ fn by_people(
     let view = Evaluation { plan: &compiled.plan, zone: &compiled.setup.zone, complete: &complete, now: as_of.time };
     let wanted: &[LeafId] = &expression.reads().leaves;
     let is_kept = wanted.iter().all(|leaf| complete.contains(*leaf) && compiled.plan.program.leaf(*leaf).is_some());
-    let (mut counted, mut population) = (Counted::default(), 0);
+    let (mut counted, mut population) = (SelectionCount::default(), 0);
     let mut look = |mut people: Vec<Person>| -> Result<ControlFlow<TurnError>, ReadError> {
         if let Err(ended) = turn.go_on() {
             return Ok(ControlFlow::Break(ended));
@@ -155,7 +160,7 @@ fn by_people(
     }
     // Rows are read while the lane and the reactor go on: what they have written since may be in some of them. That the
     // reactor's time goes on changes no row.
-    outstanding.is_settled &= seen == Seen::Everybody
+    outstanding.is_settled &= seen == WalkCoverage::Everybody
         && workspace.projection.read().commits.none_since(commits)
         && shared.store.head_of(workspace.id) <= as_of.position;
     Ok(outstanding.answer(counted, population, as_of, is_current(shared, workspace, as_of)))
@@ -163,11 +168,11 @@ fn by_people(
 
 /// Look at everybody who has one of these identifiers.
 fn each_holder(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
     identifiers: &[RequiredIdentifier],
     look: &mut impl FnMut(Vec<Person>) -> Result<ControlFlow<TurnError>, ReadError>,
-) -> Result<ControlFlow<TurnError, Seen>, QueryError> {
+) -> Result<ControlFlow<TurnError, WalkCoverage>, QueryError> {
     let mut holders: BTreeSet<ProfileId> = BTreeSet::new();
     for identifier in identifiers {
         let identifier = Identifier::new(identifier.kind.as_ref(), identifier.value.as_ref());
@@ -175,13 +180,13 @@ fn each_holder(
             holders.extend(profile::computed(shared, id, found)?);
         }
     }
-    let mut seen = Seen::Everybody;
+    let mut seen = WalkCoverage::Everybody;
     for holder in holders {
         let people = match person::read_profile(shared.store.as_ref(), id, holder) {
             Err(error @ ReadError::Io { .. }) => return Err(error.into()),
             // As a walk over everybody, which tells of it too.
             Err(_) => {
-                seen = Seen::NotAll;
+                seen = WalkCoverage::NotAll;
                 continue;
             }
             Ok(people) => people,
@@ -198,7 +203,7 @@ fn each_holder(
 
 /// The meaning of an expression: build the list of events, evaluate.
 fn from_history(
-    shared: &Shared,
+    shared: &KernelState,
     workspace: &Workspace,
     people: &[Person],
     profile: &Profile<'_>,
@@ -225,7 +230,7 @@ mod tests {
     use kith_model::table::ColumnType;
 
     /// A setup with a model that reads a tag that nothing writes.
-    fn compiled() -> Compiled {
+    fn compiled() -> CompiledSetup {
         let mut model = installed(2, "level", PluginKind::TagModel, Role::TagModel(Arc::new(Level::default())));
         model.inputs = vec![kith_model::plugin::InputSpec {
             name: "orders".into(),
@@ -243,7 +248,7 @@ mod tests {
         let mut setup = setup_of(Vec::new());
         setup.installations.push(model);
         let plan = Plan::new(&setup).unwrap();
-        Compiled { generation: 2, setup: Arc::new(setup), plan }
+        CompiledSetup { generation: 2, setup: Arc::new(setup), plan }
     }
 
     /// Between a change of the setup and the reactor's next pass, after a restart, and while values of a removed model are

@@ -11,19 +11,18 @@ use kith_model::time::Timestamp;
 use kith_store::{Key, KeyRange, ReadError, Store, row};
 
 use super::{QueryError, page, profile, workspace};
-use crate::shared::Shared;
-use crate::views::EventPage;
+use crate::shared::KernelState;
+use crate::views::{EventPage, PageRequest};
 
 /// How far back the first stretch goes: an hour. Each that was not too long is followed by one four times as long.
 const FIRST_STRETCH: i128 = 3_600_000 << POSITION_BITS;
 
 /// A page of a profile's events, newest first by event time, over all its source identities.
 pub(crate) fn events(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
     profile: ProfileId,
-    limit: usize,
-    cursor: Option<&str>,
+    PageRequest { limit, cursor }: PageRequest<'_>,
 ) -> Result<Option<EventPage>, QueryError> {
     workspace(shared, id)?;
     let Some((_, members)) = profile::member_ids(shared, id, profile)? else { return Ok(None) };

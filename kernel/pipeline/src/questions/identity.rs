@@ -18,8 +18,8 @@ use kith_store::{Key, ReadError, Store, row};
 use super::page::{self, Portions};
 use super::{QueryError, workspace};
 use crate::profiles::facts::each_row;
-use crate::shared::Shared;
-use crate::views::{EvidenceView, MergeView, NotFollowed, Paged, Split, Step};
+use crate::shared::KernelState;
+use crate::views::{EvidenceView, ListPage, MergeView, NotFollowed, PageRequest, Split, Step};
 
 /// Rows of evidence after which a page ends, full or not: most evidence joins somebody and tells nothing else, and of most people
 /// nothing was merged.
@@ -40,7 +40,7 @@ struct Reader<'s> {
 }
 
 impl<'s> Reader<'s> {
-    fn new(shared: &'s Shared, id: WorkspaceId) -> Result<Reader<'s>, QueryError> {
+    fn new(shared: &'s KernelState, id: WorkspaceId) -> Result<Reader<'s>, QueryError> {
         let known = workspace(shared, id)?;
         let rules = known.compiled.load().setup.identity_rules.clone();
         Ok(Reader { store: shared.store.as_ref(), workspace: id, rules, heads: BTreeMap::new() })
@@ -159,7 +159,7 @@ fn other_end(id: EdgeId, end: SourceIdentityId) -> SourceIdentityId {
 
 /// Evidence about a profile's members that joins nobody to it; at most [`MAX_SHOWN`] pieces, and whether there are more.
 pub(crate) fn not_followed_of(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
     members: &[SourceIdentityId],
 ) -> Result<(Vec<NotFollowed>, bool), QueryError> {
@@ -182,7 +182,7 @@ pub(crate) fn not_followed_of(
 
 /// Whether somebody parted the two.
 pub(crate) fn is_parted(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
     one: SourceIdentityId,
     other: SourceIdentityId,
@@ -192,13 +192,12 @@ pub(crate) fn is_parted(
 
 /// A page of what somebody parted.
 pub(crate) fn splits(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
-    limit: usize,
-    cursor: Option<&str>,
-) -> Result<Paged<Split>, QueryError> {
+    page: PageRequest<'_>,
+) -> Result<ListPage<Split>, QueryError> {
     let mut reader = Reader::new(shared, id)?;
-    let (rows, next) = page::rows(reader.store, &Key::vetoes(id), limit, cursor)?;
+    let (rows, next) = page::rows(reader.store, &Key::vetoes(id), page)?;
     let mut items = Vec::with_capacity(rows.len());
     for (_, value) in rows {
         let MustNotLink { low, high } = row::decode(&value)?;
@@ -209,7 +208,7 @@ pub(crate) fn splits(
             items.push(Split { identifiers, profiles: [low.profile, high.profile] });
         }
     }
-    Ok(Paged { items, next })
+    Ok(ListPage { items, next })
 }
 
 /// Rows of evidence, each with its place and the end under which it lies, and the place of the next page.
@@ -217,7 +216,7 @@ type EvidencePage = (Vec<(String, SourceIdentityId, Edge)>, Option<String>);
 
 fn evidence_page(reader: &Reader<'_>, rows: usize, cursor: Option<&str>) -> Result<EvidencePage, QueryError> {
     let prefix = Key::all_edges(reader.workspace);
-    let (rows, next) = page::rows(reader.store, &prefix, rows, cursor)?;
+    let (rows, next) = page::rows(reader.store, &prefix, PageRequest { limit: rows, cursor })?;
     let mut edges = Vec::with_capacity(rows.len());
     for (key, value) in rows {
         if let (Some(end), Some(place)) = (key.as_edge_end(), key.strip(&prefix)) {
@@ -229,11 +228,10 @@ fn evidence_page(reader: &Reader<'_>, rows: usize, cursor: Option<&str>) -> Resu
 
 /// A page of all evidence that joins nobody. A page may be short, even empty, and still have a next one.
 pub(crate) fn not_followed(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
-    limit: usize,
-    cursor: Option<&str>,
-) -> Result<Paged<NotFollowed>, QueryError> {
+    PageRequest { limit, cursor }: PageRequest<'_>,
+) -> Result<ListPage<NotFollowed>, QueryError> {
     let mut reader = Reader::new(shared, id)?;
     let (mut items, mut from) = (Vec::new(), cursor.map(str::to_owned));
     for rows in Portions::new(limit, MAX_LOOKED_AT) {
@@ -241,7 +239,7 @@ pub(crate) fn not_followed(
         reader.read_heads(edges.iter().flat_map(|(_, _, edge)| [edge.id.low, edge.id.high]))?;
         for (place, end, edge) in edges {
             if items.len() == limit {
-                return Ok(Paged { items, next: Some(place) });
+                return Ok(ListPage { items, next: Some(place) });
             }
             // It lies under both of its ends and is told once.
             let is_first = end == edge.id.low || !reader.is_stored(edge.id.low, edge.id)?;
@@ -257,7 +255,7 @@ pub(crate) fn not_followed(
             break;
         }
     }
-    Ok(Paged { items, next: from })
+    Ok(ListPage { items, next: from })
 }
 
 /// The merges that made one profile, in the order in which the evidence was taken.
@@ -281,11 +279,10 @@ fn merges_among(reader: &mut Reader<'_>, members: &[SourceIdentityId]) -> Result
 
 /// A page of all merges that hold, of `limit` profiles at most. A page may be empty and still have a next one.
 pub(crate) fn merges(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
-    limit: usize,
-    cursor: Option<&str>,
-) -> Result<Paged<MergeView>, QueryError> {
+    PageRequest { limit, cursor }: PageRequest<'_>,
+) -> Result<ListPage<MergeView>, QueryError> {
     let mut reader = Reader::new(shared, id)?;
     let (mut items, mut profiles, mut from) = (Vec::new(), 0, cursor.map(str::to_owned));
     for rows in Portions::new(limit, MAX_LOOKED_AT) {
@@ -300,7 +297,7 @@ pub(crate) fn merges(
                 continue;
             }
             if profiles == limit {
-                return Ok(Paged { items, next: Some(place) });
+                return Ok(ListPage { items, next: Some(place) });
             }
             profiles += 1;
             items.extend(merges_among(&mut reader, &members)?);
@@ -310,13 +307,13 @@ pub(crate) fn merges(
             break;
         }
     }
-    Ok(Paged { items, next: from })
+    Ok(ListPage { items, next: from })
 }
 
 /// The shortest way of evidence from one identity to another of the same profile, with the events that gave it; empty where
 /// they are the same, `None` where they are two people or one is unknown.
 pub(crate) fn why(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
     one: SourceIdentityId,
     other: SourceIdentityId,

@@ -12,11 +12,11 @@ use super::QueryError;
 use super::page::{self, Portions};
 use crate::rows::outbox::{letter_of, outbox};
 use crate::rows::{self, Aside, DeliveryRow, DeliveryTotals};
-use crate::shared::Shared;
+use crate::shared::KernelState;
 use crate::turns::{Patience, TurnError};
 use crate::views::{
-    DeadLetter, DeliveryFilter, DeliveryView, LetterCount, LetterCounts, LetterFilter, ListedLetter, Paged,
-    RecordLetter, Replay, delivery_id, delivery_of,
+    DeadLetter, DeliveryFilter, DeliveryView, LetterCount, LetterCounts, LetterFilter, ListPage, ListedLetter,
+    PageRequest, RecordLetter, Replay, delivery_id, delivery_of,
 };
 
 fn view(id: &[u8; 16], row: DeliveryRow) -> DeliveryView {
@@ -50,23 +50,22 @@ const MAX_FILTERED_ROWS: usize = 5_120;
 
 /// A page of deliveries, the newest first.
 pub(crate) fn deliveries(
-    shared: &Shared,
+    shared: &KernelState,
     workspace: WorkspaceId,
     filter: &DeliveryFilter,
-    limit: usize,
-    cursor: Option<&str>,
-) -> Result<Paged<DeliveryView>, QueryError> {
+    PageRequest { limit, cursor }: PageRequest<'_>,
+) -> Result<ListPage<DeliveryView>, QueryError> {
     let store = shared.store.as_ref();
     let prefix = Key::deliveries_by_time(workspace);
     let (mut items, mut from) = (Vec::new(), cursor.map(str::to_owned));
     for at_once in Portions::new(limit, MAX_FILTERED_ROWS) {
-        let (rows, next) = page::rows(store, &prefix, at_once, from.as_deref())?;
+        let (rows, next) = page::rows(store, &prefix, PageRequest { limit: at_once, cursor: from.as_deref() })?;
         let places: Vec<&[u8]> = rows.iter().filter_map(|(key, _)| key.strip(&prefix)).collect();
         let ids: Vec<[u8; 16]> = places.iter().filter_map(|place| place.last_chunk().copied()).collect();
         let keys: Vec<Key> = ids.iter().map(|id| Key::delivery(workspace, id)).collect();
         for ((place, id), value) in places.iter().zip(&ids).zip(store.get(&keys)?) {
             if items.len() == limit {
-                return Ok(Paged { items, next: Some(page::to_hex(place)) });
+                return Ok(ListPage { items, next: Some(page::to_hex(place)) });
             }
             let row = value.map(|value| row::decode::<DeliveryRow>(&value)).transpose()?;
             items.extend(row.filter(|row| filter.admits(row)).map(|row| view(id, row)));
@@ -76,7 +75,7 @@ pub(crate) fn deliveries(
             break;
         }
     }
-    Ok(Paged { items, next: from })
+    Ok(ListPage { items, next: from })
 }
 
 /// The key of the dead letter of that id, where it is no delivery's.
@@ -86,7 +85,11 @@ pub(crate) fn key_of(workspace: WorkspaceId, id: &str) -> Option<Key> {
 }
 
 /// The key of the dead letter that lists a delivery.
-pub(crate) fn letter_of_delivery(shared: &Shared, workspace: WorkspaceId, id: &str) -> Result<Option<Key>, QueryError> {
+pub(crate) fn letter_of_delivery(
+    shared: &KernelState,
+    workspace: WorkspaceId,
+    id: &str,
+) -> Result<Option<Key>, QueryError> {
     let Some(name) = delivery_of(id) else { return Ok(None) };
     let Some(value) = shared.store.get(&[Key::delivery(workspace, &name)])?.pop().flatten() else { return Ok(None) };
     Ok(letter_of(workspace, &name, &row::decode(&value)?))
@@ -112,20 +115,21 @@ fn contains(text: &str, wanted: &str) -> bool {
 
 /// A walk over dead letters, by source and channel, oldest first.
 struct Walk<'s> {
-    shared: &'s Shared,
+    shared: &'s KernelState,
     workspace: WorkspaceId,
     filter: &'s LetterFilter,
     prefix: Key,
 }
 
 impl<'s> Walk<'s> {
-    fn new(shared: &'s Shared, workspace: WorkspaceId, filter: &'s LetterFilter) -> Walk<'s> {
+    fn new(shared: &'s KernelState, workspace: WorkspaceId, filter: &'s LetterFilter) -> Walk<'s> {
         Walk { shared, workspace, filter, prefix: Key::set_aside(workspace, None) }
     }
 
     /// Letters of at most `at_once` rows from a cursor on, each with its place, and the place behind them.
     fn rows(&self, at_once: usize, cursor: Option<&str>) -> Result<(Vec<ListedLetter>, Option<String>), QueryError> {
-        let (rows, next) = page::rows(self.shared.store.as_ref(), &self.prefix, at_once, cursor)?;
+        let (rows, next) =
+            page::rows(self.shared.store.as_ref(), &self.prefix, PageRequest { limit: at_once, cursor })?;
         let mut letters = Vec::with_capacity(rows.len());
         for (key, value) in rows {
             let Some(name) = key.strip(&self.prefix) else { continue };
@@ -148,19 +152,18 @@ impl<'s> Walk<'s> {
 
 /// A page of dead letters that meet a filter.
 pub(crate) fn letters(
-    shared: &Shared,
+    shared: &KernelState,
     workspace: WorkspaceId,
     filter: &LetterFilter,
-    limit: usize,
-    cursor: Option<&str>,
-) -> Result<Paged<ListedLetter>, QueryError> {
+    PageRequest { limit, cursor }: PageRequest<'_>,
+) -> Result<ListPage<ListedLetter>, QueryError> {
     let walk = Walk::new(shared, workspace, filter);
     let (mut items, mut from) = (Vec::new(), cursor.map(str::to_owned));
     for at_once in Portions::new(limit, MAX_FILTERED_ROWS) {
         let (found, next) = walk.rows(at_once, from.as_deref())?;
         for listed in found {
             if items.len() == limit {
-                return Ok(Paged { items, next: Some(listed.place) });
+                return Ok(ListPage { items, next: Some(listed.place) });
             }
             items.push(listed);
         }
@@ -170,7 +173,7 @@ pub(crate) fn letters(
             break;
         }
     }
-    Ok(Paged { items, next: from })
+    Ok(ListPage { items, next: from })
 }
 
 /// How many rows are counted at most.
@@ -181,7 +184,7 @@ const COUNTED_ROWS: usize = 512;
 
 /// How many dead letters there are of each source, kind and reason.
 pub(crate) fn counts(
-    shared: &Shared,
+    shared: &KernelState,
     workspace: WorkspaceId,
     filter: &LetterFilter,
     patience: &Patience,
@@ -219,7 +222,7 @@ pub(crate) fn counts(
 }
 
 /// One dead letter.
-pub(crate) fn one(shared: &Shared, workspace: WorkspaceId, id: &str) -> Result<Option<DeadLetter>, QueryError> {
+pub(crate) fn one(shared: &KernelState, workspace: WorkspaceId, id: &str) -> Result<Option<DeadLetter>, QueryError> {
     let key = match key_of(workspace, id) {
         Some(key) => key,
         None => match letter_of_delivery(shared, workspace, id)? {
@@ -235,7 +238,7 @@ pub(crate) fn one(shared: &Shared, workspace: WorkspaceId, id: &str) -> Result<O
 
 /// What a row of the dead letters lists; `None` for a delivery that was replayed meanwhile.
 fn letter(
-    shared: &Shared,
+    shared: &KernelState,
     workspace: WorkspaceId,
     name: &[u8],
     aside: Aside,
@@ -273,7 +276,7 @@ fn letter(
 }
 
 /// Try a dead delivery, or one whose fate is unknown, again from the start of the schedule, under the same id.
-pub(crate) fn replay(shared: &Shared, workspace: WorkspaceId, id: &str) -> Result<Replay, QueryError> {
+pub(crate) fn replay(shared: &KernelState, workspace: WorkspaceId, id: &str) -> Result<Replay, QueryError> {
     let Some(name) = delivery_of(id) else { return Ok(Replay::NoLetter) };
     let known = super::workspace(shared, workspace)?;
     let _alone = known.replaying.lock();

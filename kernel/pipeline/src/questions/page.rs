@@ -4,6 +4,7 @@ use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use kith_store::{Key, KeyRange, Store};
 
 use super::QueryError;
+use crate::views::PageRequest;
 
 /// Longest cursor that a list gives out, in bytes of its text.
 const MAX_CURSOR_BYTES: usize = 512;
@@ -11,8 +12,12 @@ const MAX_CURSOR_BYTES: usize = 512;
 /// Rows, and the cursor of the page after them.
 pub(crate) type Rows = (Vec<(Key, kith_store::Value)>, Option<String>);
 
-/// A page of rows below `prefix`, after the cursor that the last page gave.
-pub(crate) fn rows(store: &dyn Store, prefix: &Key, limit: usize, cursor: Option<&str>) -> Result<Rows, QueryError> {
+/// A page of rows below `prefix`.
+pub(crate) fn rows(
+    store: &dyn Store,
+    prefix: &Key,
+    PageRequest { limit, cursor }: PageRequest<'_>,
+) -> Result<Rows, QueryError> {
     let mut range: KeyRange = prefix.range();
     if let Some(text) = cursor {
         let rest = from_hex(text).ok_or_else(|| unknown(text))?;

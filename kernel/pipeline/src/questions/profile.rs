@@ -16,12 +16,16 @@ use crate::profiles::evaluation::output_value;
 use crate::profiles::facts::{get_one, read_facts_row, read_head, whole_contribution};
 use crate::profiles::person;
 use crate::rows::derived::{Derived, Output, OutputKind, OutputValue, Track};
-use crate::shared::{Shared, Workspace};
+use crate::shared::{KernelState, Workspace};
 use crate::views::ProfileView;
 
 /// The profile that an identifier belongs to now: as it is spelled, in its normal form, or as the old id of an alias of whose
 /// owner nothing else is known.
-pub(crate) fn find(shared: &Shared, id: WorkspaceId, identifier: &Identifier) -> Result<Option<ProfileId>, QueryError> {
+pub(crate) fn find(
+    shared: &KernelState,
+    id: WorkspaceId,
+    identifier: &Identifier,
+) -> Result<Option<ProfileId>, QueryError> {
     let workspace = workspace(shared, id)?;
     let setup = Arc::clone(&workspace.compiled.load().setup);
     let mut forms = vec![identifier.trimmed()];
@@ -44,7 +48,7 @@ pub(crate) fn find(shared: &Shared, id: WorkspaceId, identifier: &Identifier) ->
 
 /// The profile that has an identifier in just this spelling, by its identity's own name.
 pub(super) fn holder(
-    shared: &Shared,
+    shared: &KernelState,
     id: WorkspaceId,
     identifier: &Identifier,
 ) -> Result<Option<ProfileId>, QueryError> {
@@ -61,7 +65,7 @@ pub(super) type Members = Vec<(SourceIdentityId, IdentityHead)>;
 /// The identities of the profile that an identity belongs to, as accept has tied them: what is known of somebody at once, before
 /// anything is computed. The one that names the profile comes first.
 pub(super) fn member_ids(
-    shared: &Shared,
+    shared: &KernelState,
     workspace: WorkspaceId,
     id: ProfileId,
 ) -> Result<Option<(ProfileId, Vec<SourceIdentityId>)>, ReadError> {
@@ -74,7 +78,7 @@ pub(super) fn member_ids(
 
 /// [`member_ids`] with who each of them is.
 pub(super) fn members(
-    shared: &Shared,
+    shared: &KernelState,
     workspace: WorkspaceId,
     id: ProfileId,
 ) -> Result<Option<(ProfileId, Members)>, ReadError> {
@@ -92,7 +96,11 @@ pub(super) fn members(
 const MAX_MEMBERS_SEARCHED: usize = 64;
 
 /// Everything on a profile.
-pub(crate) fn profile(shared: &Shared, id: WorkspaceId, profile: ProfileId) -> Result<Option<ProfileView>, QueryError> {
+pub(crate) fn profile(
+    shared: &KernelState,
+    id: WorkspaceId,
+    profile: ProfileId,
+) -> Result<Option<ProfileView>, QueryError> {
     let workspace = workspace(shared, id)?;
     let Some((profile, members)) = members(shared, id, profile)? else { return Ok(None) };
     let store = shared.store.as_ref();
@@ -201,6 +209,10 @@ pub(crate) fn history(
 }
 
 /// The profile that an identity belongs to as it is computed.
-pub(crate) fn computed(shared: &Shared, workspace: WorkspaceId, id: ProfileId) -> Result<Option<ProfileId>, ReadError> {
+pub(crate) fn computed(
+    shared: &KernelState,
+    workspace: WorkspaceId,
+    id: ProfileId,
+) -> Result<Option<ProfileId>, ReadError> {
     person::current(shared.store.as_ref(), workspace, id.0)
 }

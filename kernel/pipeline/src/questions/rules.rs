@@ -6,11 +6,11 @@ use kith_model::rules::{RecordRules, Rule};
 
 use super::{QueryError, workspace};
 use crate::Kernel;
-use crate::accept::rules::{Ruled, SourceRules};
+use crate::accept::rules::{RuledDraft, SourceRules};
 
 /// What rules make of a record.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Tried {
+pub struct RuleTrial {
     /// What would be checked and stored.
     pub event: DraftEvent,
     /// Which rules touched it.
@@ -29,14 +29,15 @@ impl Kernel {
         source: &str,
         records: &[DraftEvent],
         key: &[u8; 32],
-    ) -> Result<Vec<Tried>, QueryError> {
+    ) -> Result<Vec<RuleTrial>, QueryError> {
         let setup = workspace(&self.shared, id)?.compiled.load().setup.clone();
         let present = setup.record_rules.as_ref();
         let proposed = rules.map(|rules| RecordRules { version: present.version.saturating_add(1), rules });
         let rules = SourceRules::of(proposed.as_ref().unwrap_or(present), source, key);
         let tried = records.iter().map(|record| {
-            let Ruled { event, flags, is_dropped, .. } = Ruled::new(record, rules.as_ref(), &setup.identity_rules);
-            Tried { event: event.into_owned(), flags, is_dropped }
+            let RuledDraft { event, flags, is_dropped, .. } =
+                RuledDraft::new(record, rules.as_ref(), &setup.identity_rules);
+            RuleTrial { event: event.into_owned(), flags, is_dropped }
         });
         Ok(tried.collect())
     }

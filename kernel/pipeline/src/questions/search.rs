@@ -15,6 +15,7 @@ use crate::Kernel;
 use crate::profiles::person::{self, Person};
 use crate::profiles::scan::ProfilePages;
 use crate::shared::Workspace;
+use crate::views::PageRequest;
 
 /// How long one page of a search looks.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -60,8 +61,7 @@ impl Kernel {
         id: WorkspaceId,
         search: &ProfileSearch,
         columns: &[Column],
-        limit: usize,
-        cursor: Option<&str>,
+        PageRequest { limit, cursor }: PageRequest<'_>,
     ) -> Result<ProfileRows, QueryError> {
         let of = workspace(&self.shared, id)?;
         if let Some(identifier) = &search.identifier {

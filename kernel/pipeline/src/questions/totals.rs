@@ -9,11 +9,11 @@ use crate::accept::counts::read_counts;
 use crate::profiles::facts::each_row;
 use crate::react::projection::Projection;
 use crate::rows::DeliveryTotals;
-use crate::shared::Shared;
+use crate::shared::KernelState;
 use crate::views::Totals;
 
 /// What a workspace holds.
-pub(crate) fn totals(shared: &Shared, id: WorkspaceId) -> Result<Totals, QueryError> {
+pub(crate) fn totals(shared: &KernelState, id: WorkspaceId) -> Result<Totals, QueryError> {
     let workspace = workspace(shared, id)?;
     let store = shared.store.as_ref();
     let mut totals = Totals::default();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kith_features::{EventFacts, FeatureName, Leaf, LeafId, Value};
 use kith_model::audience::{Cause, Membership};
-use kith_model::change::{Change, Identified, Superseded};
+use kith_model::change::{Change, IdentityChange, SupersededEvent};
 use kith_model::consent::{is_consent, speaks_of_profiling};
 use kith_model::event::{Event, EventOrigin};
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, SourceIdentityId};
@@ -20,10 +20,10 @@ use crate::profiles::evaluation::Profile;
 use crate::profiles::facts::{FactsRow, read_facts_row, record_event};
 use crate::profiles::person::Person;
 use crate::rows::derived::Waker;
-use crate::shared::Compiled;
+use crate::shared::CompiledSetup;
 
 /// The profile that each identity was in, and its memberships.
-type Held = BTreeMap<SourceIdentityId, (ProfileId, BTreeMap<AudienceId, Membership>)>;
+type PriorMemberships = BTreeMap<SourceIdentityId, (ProfileId, BTreeMap<AudienceId, Membership>)>;
 
 /// Why a record was not taken in: it alone cannot be read, or nothing can be.
 pub(super) enum RecordError {
@@ -99,7 +99,7 @@ impl Reactor {
             }
         };
         Ok(match event {
-            Some(Ok(Change::Recorded(event) | Change::Superseded(Superseded { event, .. }))) => {
+            Some(Ok(Change::Recorded(event) | Change::Superseded(SupersededEvent { event, .. }))) => {
                 self.cause(position, event.origin)
             }
             // An event that cannot be read is set aside, and counts for nothing.
@@ -221,7 +221,7 @@ impl Reactor {
     /// The leaves that the event feeds and that no walk over histories will bring it to.
     fn taking<'p>(
         &self,
-        compiled: &'p Compiled,
+        compiled: &'p CompiledSetup,
         facts: &'p EventFacts<'_>,
         position: Position,
         event: &Event,
@@ -240,7 +240,7 @@ impl Reactor {
     /// list of many entries it costs as much as all of them.
     fn values_before(
         &self,
-        compiled: &Compiled,
+        compiled: &CompiledSetup,
         leaves: &[&Arc<Leaf>],
         profile: ProfileId,
         members: &[SourceIdentityId],
@@ -258,9 +258,14 @@ impl Reactor {
 
     /// Profiles were merged or parted. Memberships belong to people: whoever was in an audience as a part of something stays
     /// in it as a part of something else, so that neither a merge nor a split is an entry.
-    fn identified(&mut self, position: Position, identified: &Identified, bringing: Cause) -> Result<(), RecordError> {
+    fn identified(
+        &mut self,
+        position: Position,
+        identified: &IdentityChange,
+        bringing: Cause,
+    ) -> Result<(), RecordError> {
         let mut strangers: BTreeSet<ProfileId> = BTreeSet::new();
-        let mut held = Held::new();
+        let mut held = PriorMemberships::new();
         let mut before: BTreeMap<ProfileId, Vec<SourceIdentityId>> = BTreeMap::new();
         let mut features: BTreeMap<ProfileId, Vec<FeatureName>> = BTreeMap::new();
         let everybody = identified
@@ -358,7 +363,7 @@ impl Reactor {
         (position, first_cause): (Position, Option<Cause>),
         profile: ProfileId,
         members: &[SourceIdentityId],
-        held: &Held,
+        held: &PriorMemberships,
         features: &BTreeMap<ProfileId, Vec<FeatureName>>,
     ) -> Result<(), RecordError> {
         let parts = parts_of(members, held);
@@ -440,7 +445,7 @@ pub(super) fn leaves_of(features: &[FeatureName]) -> impl Iterator<Item = LeafId
 }
 
 /// The profiles that identities come from.
-fn parts_of(members: &[SourceIdentityId], held: &Held) -> BTreeSet<ProfileId> {
+fn parts_of(members: &[SourceIdentityId], held: &PriorMemberships) -> BTreeSet<ProfileId> {
     members.iter().filter_map(|member| Some(held.get(member)?.0)).collect()
 }
 

@@ -22,7 +22,7 @@ use crate::plan::{Task, feature};
 use crate::profiles::evaluation::Profile;
 use crate::profiles::person::Person;
 use crate::rows::derived::{Entries, EntryMark, Freshness, Track, Waker};
-use crate::shared::Compiled;
+use crate::shared::CompiledSetup;
 
 /// A touched profile on its way.
 struct Work {
@@ -83,7 +83,7 @@ impl Reactor {
     /// What models said of a person who objects to profiling is taken back; the features that are null since.
     fn take_back_from_objector(
         &mut self,
-        compiled: &Compiled,
+        compiled: &CompiledSetup,
         profile: ProfileId,
         members: &[SourceIdentityId],
     ) -> BTreeSet<FeatureName> {
@@ -113,7 +113,7 @@ impl Reactor {
     /// Read the sealed parts of the leaves that may be looked at.
     fn load_sealed_of(
         &mut self,
-        compiled: &Compiled,
+        compiled: &CompiledSetup,
         members: &[SourceIdentityId],
         touch: &Touch,
     ) -> Result<(), ReadError> {
@@ -189,7 +189,7 @@ impl Reactor {
     }
 
     /// What a model has to do for one profile: its row, if it has to run.
-    fn need(&mut self, compiled: &Compiled, place: u32, work: &mut Work) -> Option<InputRow> {
+    fn need(&mut self, compiled: &CompiledSetup, place: u32, work: &mut Work) -> Option<InputRow> {
         let model = &compiled.plan.models[place as usize];
         let installation = model.installed.id;
         let zone = &compiled.setup.zone;
@@ -312,7 +312,7 @@ impl Reactor {
     }
 
     /// Carry a decision out: the membership, its record, what is remembered of it, and a message if an action fires.
-    fn carry_out(&mut self, work: &Work, compiled: &Compiled, decision: &Decision) -> Result<(), PassError> {
+    fn carry_out(&mut self, work: &Work, compiled: &CompiledSetup, decision: &Decision) -> Result<(), PassError> {
         let Some(plan) = compiled.plan.audience(decision.audience) else { return Ok(()) };
         let (now, cause) = (self.now(), decision.cause);
         let (action, step) = match decision.movement {
@@ -431,7 +431,7 @@ impl Reactor {
 }
 
 /// Whether the entries into the decision's audience are counted.
-fn counts_entries(compiled: &Compiled, decision: &Decision) -> bool {
+fn counts_entries(compiled: &CompiledSetup, decision: &Decision) -> bool {
     compiled.plan.audience(decision.audience).is_some_and(|plan| plan.audience.counts_entries())
 }
 

@@ -12,7 +12,7 @@ use super::aside::unreadable;
 use super::effects::{CURSOR, READINESS};
 use super::projection::{Projection, note_ordinal};
 use super::queues::Queues;
-use super::reactor::{Opened, Reactor};
+use super::reactor::{Reactor, ReactorStart};
 use super::readiness::Readiness;
 use super::seen::SeenBook;
 use crate::profiles::evaluation::{Evaluation, Profile};
@@ -21,7 +21,7 @@ use crate::profiles::person::Person;
 use crate::profiles::scan::{ProfilePages, Unreadable};
 use crate::rows::DeliveryTotals;
 use crate::rows::derived::{Cursor, ModelVersion, Track};
-use crate::shared::{Shared, Workspace};
+use crate::shared::{KernelState, Workspace};
 
 /// What the index is told of one profile.
 struct Entry {
@@ -33,7 +33,7 @@ struct Entry {
 }
 
 /// Open a workspace: read what was computed before, and build the index from it with a thread for each processor.
-pub(crate) fn open(shared: &Arc<Shared>, workspace: &Arc<Workspace>) -> Result<Reactor, ReadError> {
+pub(crate) fn open(shared: &Arc<KernelState>, workspace: &Arc<Workspace>) -> Result<Reactor, ReadError> {
     let store = shared.store.as_ref();
     let id = workspace.id;
     let cursor = get_one(store, &Key::progress(id, CURSOR))?;
@@ -59,12 +59,12 @@ pub(crate) fn open(shared: &Arc<Shared>, workspace: &Arc<Workspace>) -> Result<R
     *workspace.projection.write() = projection;
     let totals = get_one(store, &Key::delivery_totals(id, DeliveryMover::Reactor))?;
     let delivery_totals: DeliveryTotals = totals.map_or(Ok(DeliveryTotals::default()), |row| row::decode(&row))?;
-    let opened = Opened { readiness, cursor, promised: promised.position, delivery_totals, queues, seen };
+    let opened = ReactorStart { readiness, cursor, promised: promised.position, delivery_totals, queues, seen };
     Ok(Reactor::new(Arc::clone(shared), Arc::clone(workspace), opened))
 }
 
 /// Keep aside who is left out of the index.
-fn keep_aside(shared: &Shared, workspace: WorkspaceId, as_of: Cursor, left_out: &[Unreadable]) {
+fn keep_aside(shared: &KernelState, workspace: WorkspaceId, as_of: Cursor, left_out: &[Unreadable]) {
     if left_out.is_empty() {
         return;
     }
@@ -83,7 +83,7 @@ fn keep_aside(shared: &Shared, workspace: WorkspaceId, as_of: Cursor, left_out: 
 
 /// Read all profiles into the index; who could not be read.
 fn build(
-    shared: &Arc<Shared>,
+    shared: &Arc<KernelState>,
     workspace: &Arc<Workspace>,
     readiness: &Readiness,
     projection: &mut Projection,
@@ -134,7 +134,7 @@ fn build(
 
 /// What the index is told of these profiles, but for those who cannot be read.
 fn entries(
-    shared: &Shared,
+    shared: &KernelState,
     workspace: &Workspace,
     profiles: Vec<Vec<Person>>,
     view: Evaluation<'_>,

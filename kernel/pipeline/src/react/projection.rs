@@ -53,7 +53,7 @@ impl Commits {
 /// What readers see.
 #[derive(Default)]
 pub(crate) struct Projection {
-    /// The [`super::super::shared::Compiled`] that this state was computed under. Where a newer one is in force, nothing here
+    /// The [`super::super::shared::CompiledSetup`] that this state was computed under. Where a newer one is in force, nothing here
     /// may claim to be complete.
     pub generation: u64,
     /// The position and the time that everything here is worked off to.

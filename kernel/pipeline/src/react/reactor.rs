@@ -28,7 +28,7 @@ use crate::pool::Turn;
 use crate::profiles::evaluation::Evaluation;
 use crate::rows::derived::{Cursor, Entries};
 use crate::rows::{Aside, DeliveryTotals};
-use crate::shared::{Compiled, Failing, Shared, Workspace};
+use crate::shared::{CompiledSetup, Failing, KernelState, Workspace};
 
 /// How often a workspace with timers or with waiting people looks again when nothing wakes it.
 const IDLE: Duration = Duration::from_millis(50);
@@ -102,10 +102,10 @@ pub(super) enum LeftOut {
 
 /// One workspace's reactor.
 pub(crate) struct Reactor {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<KernelState>,
     pub(super) workspace: Arc<Workspace>,
     /// What is in force for this reactor; it takes over what is newer at the beginning of a pass.
-    pub(super) compiled: Arc<Compiled>,
+    pub(super) compiled: Arc<CompiledSetup>,
     pub(super) identities: Identities,
     /// As of the last commit, but for what the pass under way has changed.
     pub(super) readiness: Readiness,
@@ -132,7 +132,7 @@ pub(crate) struct Reactor {
 }
 
 /// What a reactor begins with.
-pub(super) struct Opened {
+pub(super) struct ReactorStart {
     pub readiness: Readiness,
     pub cursor: Cursor,
     pub promised: Position,
@@ -142,7 +142,7 @@ pub(super) struct Opened {
 }
 
 impl Reactor {
-    pub(super) fn new(shared: Arc<Shared>, workspace: Arc<Workspace>, opened: Opened) -> Reactor {
+    pub(super) fn new(shared: Arc<KernelState>, workspace: Arc<Workspace>, opened: ReactorStart) -> Reactor {
         let identities = Identities::new(Arc::clone(&shared.store), workspace.id, shared.cache_share());
         Reactor {
             compiled: workspace.compiled.load_full(),
@@ -284,10 +284,10 @@ impl Reactor {
     }
 
     /// Go on under another plan. What it stops keeping up is not ready from this pass's commit on.
-    fn take_over(&mut self, compiled: Arc<Compiled>) {
+    fn take_over(&mut self, compiled: Arc<CompiledSetup>) {
         let before = std::mem::replace(&mut self.compiled, compiled);
         self.readiness = std::mem::take(&mut self.readiness).under(&self.compiled.plan);
-        let is_running = |compiled: &Compiled, id: InstallationId| {
+        let is_running = |compiled: &CompiledSetup, id: InstallationId| {
             compiled.setup.installation(id).is_some_and(|installed| installed.activity.is_running())
         };
         for (id, queue) in &mut self.queues {
@@ -316,7 +316,7 @@ impl Reactor {
     }
 
     /// What expressions are evaluated against.
-    pub(super) fn view<'a>(compiled: &'a Compiled, readiness: &'a Readiness, now: Timestamp) -> Evaluation<'a> {
+    pub(super) fn view<'a>(compiled: &'a CompiledSetup, readiness: &'a Readiness, now: Timestamp) -> Evaluation<'a> {
         Evaluation { plan: &compiled.plan, zone: &compiled.setup.zone, complete: &readiness.complete, now }
     }
 

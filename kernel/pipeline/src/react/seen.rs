@@ -27,8 +27,8 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::profiles::facts::each_row;
 
 pub(crate) use name::CROWD;
-use name::Came;
-pub use name::{Kind, Kinds, Seen};
+use name::Sighting;
+pub use name::{Kind, Kinds, NameUsage};
 
 /// A name that is longer is counted with the others.
 const MAX_NAME_BYTES: usize = 256;
@@ -65,20 +65,20 @@ pub(crate) struct SeenRow {
     /// Which part of the names this is, from 0.
     pub part: u16,
     /// The events themselves, in the first part.
-    pub seen: Seen,
+    pub seen: NameUsage,
     /// Their properties, or the traits.
-    pub names: BTreeMap<String, Seen>,
+    pub names: BTreeMap<String, NameUsage>,
 }
 
 /// A source's subject.
-type Of = (Subject, InstallationId);
+type SourceSubject = (Subject, InstallationId);
 
 /// A part of it; those of one subject lie side by side.
 pub(crate) type SeenKey = (Subject, InstallationId, u16);
 
 impl SeenRow {
-    fn new((subject, source): Of, part: u16) -> SeenRow {
-        SeenRow { source, subject, part, seen: Seen::default(), names: BTreeMap::new() }
+    fn new((subject, source): SourceSubject, part: u16) -> SeenRow {
+        SeenRow { source, subject, part, seen: NameUsage::default(), names: BTreeMap::new() }
     }
 
     fn key(&self) -> SeenKey {
@@ -112,7 +112,7 @@ pub(crate) struct SeenBook {
 /// What a pass has seen.
 #[derive(Debug, Default)]
 pub(crate) struct SeenNow {
-    rows: BTreeMap<Of, SeenRow>,
+    rows: BTreeMap<SourceSubject, SeenRow>,
     new_names: u64,
     new_of_sources: BTreeMap<InstallationId, u64>,
 }
@@ -154,22 +154,22 @@ impl SeenBook {
     }
 
     /// The events of a name, of all sources together.
-    pub(crate) fn event(&self, name: &str) -> Option<Seen> {
+    pub(crate) fn event(&self, name: &str) -> Option<NameUsage> {
         folded(self.of(&Subject::Event(name.to_owned())).map(|row| &row.seen))
     }
 
     /// A property of the events of a name, of all sources together.
-    pub(crate) fn property(&self, event: &str, property: &str) -> Option<Seen> {
+    pub(crate) fn property(&self, event: &str, property: &str) -> Option<NameUsage> {
         folded(self.of(&Subject::Event(event.to_owned())).filter_map(|row| row.names.get(property)))
     }
 
     /// The parts of a source's subject, in their order.
-    fn parts<'b>(&'b self, (subject, source): &'b Of) -> impl DoubleEndedIterator<Item = &'b Arc<SeenRow>> {
+    fn parts<'b>(&'b self, (subject, source): &'b SourceSubject) -> impl DoubleEndedIterator<Item = &'b Arc<SeenRow>> {
         let bound = |part: u16| (subject.clone(), *source, part);
         self.rows.range(bound(0)..=bound(u16::MAX)).map(|(_, row)| row)
     }
 
-    fn knows(&self, of: &Of, name: Option<&str>) -> bool {
+    fn knows(&self, of: &SourceSubject, name: Option<&str>) -> bool {
         self.parts(of).any(|row| name.is_none_or(|name| row.names.contains_key(name)))
     }
 
@@ -179,7 +179,7 @@ impl SeenBook {
     }
 
     /// The parts that change with what came later: those that have its names, and the last for names that are new.
-    fn parts_with(&self, of: &Of, later: &SeenRow) -> impl Iterator<Item = SeenRow> {
+    fn parts_with(&self, of: &SourceSubject, later: &SeenRow) -> impl Iterator<Item = SeenRow> {
         let mut changed: BTreeMap<u16, SeenRow> = BTreeMap::new();
         let held = |part: u16| self.rows.get(&(of.0.clone(), of.1, part));
         let part = |number: u16, changed: &mut BTreeMap<u16, SeenRow>, add: &dyn Fn(&mut SeenRow)| {
@@ -203,7 +203,7 @@ impl SeenBook {
     }
 }
 
-fn folded<'s>(mut all: impl Iterator<Item = &'s Seen>) -> Option<Seen> {
+fn folded<'s>(mut all: impl Iterator<Item = &'s NameUsage>) -> Option<NameUsage> {
     let mut whole = all.next()?.clone();
     all.for_each(|seen| whole.add(seen));
     Some(whole)
@@ -212,7 +212,7 @@ fn folded<'s>(mut all: impl Iterator<Item = &'s Seen>) -> Option<Seen> {
 impl SeenNow {
     /// Count an event and the names that it brings.
     pub(crate) fn note(&mut self, book: &SeenBook, event: &Event) {
-        let came = Came { at: event.received_at, of: event.identity };
+        let came = Sighting { at: event.received_at, of: event.identity };
         let key = (Subject::Event(event.name.clone()), event.source);
         if self.admits(book, &key, None) {
             self.row(&key).seen.note(came);
@@ -223,7 +223,7 @@ impl SeenNow {
         self.note_names(book, &(Subject::Traits, event.source), &event.traits, came);
     }
 
-    fn note_names(&mut self, book: &SeenBook, key: &Of, json: &str, came: Came) {
+    fn note_names(&mut self, book: &SeenBook, key: &SourceSubject, json: &str, came: Sighting) {
         if json.is_empty() {
             return;
         }
@@ -243,7 +243,7 @@ impl SeenNow {
     }
 
     /// Whether there is a place for a name. Decided in the order of the log, so that a computation anew decides alike.
-    fn admits(&mut self, book: &SeenBook, key: &Of, name: Option<&str>) -> bool {
+    fn admits(&mut self, book: &SeenBook, key: &SourceSubject, name: Option<&str>) -> bool {
         let here = self.rows.get(key);
         let is_new = here.is_none_or(|row| name.is_some_and(|name| !row.names.contains_key(name)));
         if !is_new || book.knows(key, name) {
@@ -269,7 +269,7 @@ impl SeenNow {
         is_admitted
     }
 
-    fn row(&mut self, key: &Of) -> &mut SeenRow {
+    fn row(&mut self, key: &SourceSubject) -> &mut SeenRow {
         if !self.rows.contains_key(key) {
             self.rows.insert(key.clone(), SeenRow::new(key.clone(), 0));
         }

@@ -27,7 +27,7 @@ const PERSON_ROWS: usize = 4;
 const PREFIX_BYTES: usize = 5;
 
 /// How a person's history came along.
-enum Read {
+enum HistoryExtent {
     Whole,
     /// To be gone on with at this key of its events.
     Until(Vec<u8>),
@@ -98,8 +98,8 @@ impl Reactor {
             }
             let read = self.read_history(*identity, &wanted, resume, &mut bytes);
             match self.readable(*identity, read)? {
-                Some(Read::Whole) => self.show_past(*identity, &wanted)?,
-                Some(Read::Until(events)) => {
+                Some(HistoryExtent::Whole) => self.show_past(*identity, &wanted)?,
+                Some(HistoryExtent::Until(events)) => {
                     place = Some(Place::At { person: key.as_bytes().to_vec(), events: Some(events) });
                     break;
                 }
@@ -125,10 +125,10 @@ impl Reactor {
         wanted: &BTreeSet<LeafId>,
         resume: Option<Vec<u8>>,
         bytes: &mut usize,
-    ) -> Result<Read, ReadError> {
+    ) -> Result<HistoryExtent, ReadError> {
         let compiled = Arc::clone(&self.compiled);
         if !self.identities.load(identity)? {
-            return Ok(Read::Whole);
+            return Ok(HistoryExtent::Whole);
         }
         let all = Key::events(self.workspace.id, identity).range();
         let from = match &resume {
@@ -157,10 +157,10 @@ impl Reactor {
                 }
                 let next = rows.peek().map(|(next, _)| next).or(page.next.as_ref());
                 if let Some(next) = next.filter(|_| *bytes > self.budget.bytes) {
-                    return Ok(Read::Until(next.as_bytes().to_vec()));
+                    return Ok(HistoryExtent::Until(next.as_bytes().to_vec()));
                 }
             }
-            let Some(next) = page.next else { return Ok(Read::Whole) };
+            let Some(next) = page.next else { return Ok(HistoryExtent::Whole) };
             range.from = next;
         }
     }

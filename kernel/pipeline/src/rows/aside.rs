@@ -31,7 +31,7 @@ pub(crate) struct Letter {
     pub record: RejectedRecord,
     pub form: RawForm,
     /// What it came with; absent where that is not known, or where the connector's state is too large to be kept with it.
-    pub came: Option<Came>,
+    pub came: Option<RecordOrigin>,
     pub origin: EventOrigin,
     /// Whether an admin has corrected its text.
     pub is_edited: bool,
@@ -56,7 +56,7 @@ pub(crate) enum RawForm {
 
 /// The request or file that a record came in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Came {
+pub(crate) struct RecordOrigin {
     pub path: String,
     pub query: String,
     pub content_type: String,

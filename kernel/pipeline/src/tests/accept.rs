@@ -12,12 +12,12 @@ use tokio::sync::oneshot;
 
 use super::harness::*;
 use crate::accept::{Accept, Submission};
-use crate::{IntakeError, Receipted, Role};
+use crate::{IntakeError, IntakeReceipt, Role};
 
 /// A connector whose answer is told by the first letters of what it is sent.
-struct Told;
+struct BodyConnector;
 
-impl Connector for Told {
+impl Connector for BodyConnector {
     fn receive(&self, request: &SourceRequest) -> Result<Received, ReceiveError> {
         let body = request.body.as_slice();
         if body.starts_with(b"memory") {
@@ -35,7 +35,7 @@ impl Connector for Told {
     }
 }
 
-fn post(bench: &Bench, body: &[u8]) -> Result<Receipted, IntakeError> {
+fn post(bench: &Bench, body: &[u8]) -> Result<IntakeReceipt, IntakeError> {
     let request = SourceRequest {
         method: "POST".into(),
         path: "/".into(),
@@ -45,14 +45,14 @@ fn post(bench: &Bench, body: &[u8]) -> Result<Receipted, IntakeError> {
         complete: true,
         resume: None,
         received_at: bench.clock.now(),
-        replayed: Replayed::No,
+        replayed: ReplayScope::No,
     };
     bench.runtime.block_on(bench.kernel.receive(WORKSPACE, SOURCE, request, crate::tests::harness::LIVE))
 }
 
 fn told() -> Bench {
     let bench = Bench::new(vec![]);
-    bench.configure(|setup| setup.installations[0].role = Role::Connector(Arc::new(Told)));
+    bench.configure(|setup| setup.installations[0].role = Role::Connector(Arc::new(BodyConnector)));
     bench
 }
 
@@ -100,7 +100,7 @@ fn s2a_an_identifier_of_spaces_refuses_nobody() {
     for value in ["u1", spaced.as_str(), " u1 "] {
         assert!(bench.profile("user_id", value).is_some(), "{value:?} is the same person everywhere");
     }
-    let letters = bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap().items;
+    let letters = bench.kernel.dead_letters(WORKSPACE, PageRequest::first(10)).unwrap().items;
     assert_eq!(letters.len(), 2, "the identifier that was left out is reported, too");
 }
 

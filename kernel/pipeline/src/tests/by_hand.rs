@@ -45,7 +45,7 @@ fn a_split_holds_against_the_same_evidence_and_a_restart_and_a_merge_takes_it_ba
     assert_eq!(bench.size(1), Some(0), "each has what came with it");
     let events = |kind: &str, value: &str| {
         let id = bench.profile(kind, value).unwrap().id;
-        let events = bench.kernel.profile_events(WORKSPACE, id, 10, None).unwrap().unwrap().events;
+        let events = bench.kernel.profile_events(WORKSPACE, id, PageRequest::first(10)).unwrap().unwrap().events;
         events.iter().filter(|recorded| recorded.event.name == "Order Completed").count()
     };
     assert_eq!((events("user_id", "u1"), events("anonymous_id", "a1")), (1, 1));

@@ -123,8 +123,9 @@ fn questions_read_as_much_as_they_answer() {
     send_people(&bench, MANY, |n| of("steady", n, later(1_000 * n)));
     for user in ["steady", "batched", "eager"] {
         let id = bench.profile("user_id", user).unwrap().id;
-        let page =
-            |limit, cursor: Option<&str>| bench.kernel.profile_events(WORKSPACE, id, limit, cursor).unwrap().unwrap();
+        let page = |limit, cursor: Option<&str>| {
+            bench.kernel.profile_events(WORKSPACE, id, PageRequest { limit, cursor }).unwrap().unwrap()
+        };
         let (mut seen, mut next) = (Vec::new(), None);
         for turn in ["newest", "next", "one after it"] {
             let mut shown = None;
@@ -141,7 +142,9 @@ fn questions_read_as_much_as_they_answer() {
     }
     let questions: [(&str, &dyn Fn()); 2] = [
         ("the totals", &|| assert!(bench.kernel.totals(WORKSPACE).unwrap().events >= MANY as u64)),
-        ("the dead letters", &|| assert!(bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap().items.is_empty())),
+        ("the dead letters", &|| {
+            assert!(bench.kernel.dead_letters(WORKSPACE, PageRequest::first(10)).unwrap().items.is_empty())
+        }),
     ];
     for (what, question) in questions {
         let rows = rows_for(&store, question);
@@ -174,7 +177,9 @@ fn a_page_of_many_histories_reads_no_more_than_one_of_a_single_one() {
     let id = bench.profile("user_id", "ada").unwrap().id;
     let page = |limit, cursor: Option<&str>| {
         let mut page = None;
-        let rows = rows_for(&store, || page = bench.kernel.profile_events(WORKSPACE, id, limit, cursor).unwrap());
+        let rows = rows_for(&store, || {
+            page = bench.kernel.profile_events(WORKSPACE, id, PageRequest { limit, cursor }).unwrap()
+        });
         (page.unwrap(), rows)
     };
     for (limit, most) in [(1, 200), (50, 1_000)] {
@@ -211,14 +216,20 @@ fn a_short_page_of_a_list_reads_few_rows() {
     let delivered = || DeliveryFilter { state: Some("delivered"), ..DeliveryFilter::default() };
     let letters = || LetterFilter { since: Some(Timestamp(0)), ..LetterFilter::default() };
     let lists: [(&str, &dyn Fn() -> usize); 6] = [
-        ("merges", &|| kernel.merges(WORKSPACE, 1, None).unwrap().items.len()),
-        ("people", &|| kernel.search(WORKSPACE, &ProfileSearch::default(), &[Column::Id], 1, None).unwrap().0.len()),
-        ("members", &|| kernel.audience_members(WORKSPACE, AudienceId(1), 1, None).unwrap().members.len()),
-        ("deliveries", &|| kernel.deliveries(WORKSPACE, &DeliveryFilter::default(), 1, None).unwrap().items.len()),
-        ("deliveries that were delivered", &|| {
-            kernel.deliveries(WORKSPACE, &delivered(), 1, None).unwrap().items.len()
+        ("merges", &|| kernel.merges(WORKSPACE, PageRequest::first(1)).unwrap().items.len()),
+        ("people", &|| {
+            kernel.search(WORKSPACE, &ProfileSearch::default(), &[Column::Id], PageRequest::first(1)).unwrap().0.len()
         }),
-        ("letters", &|| kernel.letters(WORKSPACE, &letters(), 1, None).unwrap().items.len()),
+        ("members", &|| {
+            kernel.audience_members(WORKSPACE, AudienceId(1), PageRequest::first(1)).unwrap().members.len()
+        }),
+        ("deliveries", &|| {
+            kernel.deliveries(WORKSPACE, &DeliveryFilter::default(), PageRequest::first(1)).unwrap().items.len()
+        }),
+        ("deliveries that were delivered", &|| {
+            kernel.deliveries(WORKSPACE, &delivered(), PageRequest::first(1)).unwrap().items.len()
+        }),
+        ("letters", &|| kernel.letters(WORKSPACE, &letters(), PageRequest::first(1)).unwrap().items.len()),
     ];
     for (what, list) in lists {
         let mut items = 0;

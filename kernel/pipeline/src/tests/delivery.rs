@@ -74,7 +74,7 @@ fn people(host: &str, count: usize) -> Vec<DraftEvent> {
 }
 
 fn deliveries(bench: &Bench) -> Vec<DeliveryView> {
-    bench.kernel.deliveries(WORKSPACE, &crate::DeliveryFilter::default(), 10_000, None).unwrap().items
+    bench.kernel.deliveries(WORKSPACE, &crate::DeliveryFilter::default(), PageRequest::first(10_000)).unwrap().items
 }
 
 fn delivered(bench: &Bench) -> usize {
@@ -93,7 +93,7 @@ fn skipped(bench: &Bench) -> String {
 
 fn receipts(bench: &Bench, user: &str) -> Vec<String> {
     let profile = bench.profile("user_id", user).unwrap();
-    let events = bench.kernel.profile_events(WORKSPACE, profile.id, 50, None).unwrap().unwrap().events;
+    let events = bench.kernel.profile_events(WORKSPACE, profile.id, PageRequest::first(50)).unwrap().unwrap().events;
     let names = events.into_iter().map(|recorded| recorded.event.name);
     names.filter(|name| name.starts_with("Message")).collect()
 }
@@ -270,7 +270,7 @@ fn one_message_that_a_plugin_fails_on_costs_its_batch_nothing() {
     assert_eq!(receipts(&bench, "h1-13"), ["Message Failed"]);
     assert_eq!(receipts(&bench, "h1-40"), ["Message Failed"], "it has left, so it is not sent again");
     assert_eq!(wire.left.lock().len(), 63);
-    let letters = bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap();
+    let letters = bench.kernel.dead_letters(WORKSPACE, PageRequest::first(10)).unwrap();
     assert_eq!((letters.items.len(), letters.next), (2, None), "one short page, whatever was delivered");
 }
 
@@ -432,11 +432,11 @@ fn what_was_being_sent_at_a_crash_is_unknown_and_an_admin_decides() {
     let is_unknown = || matches!(deliveries(&bench)[0].state, DeliveryState::Unknown { attempts: 1, since: START });
     bench.wait_until("it is unknown", is_unknown);
     assert_eq!(wire.left.lock().len(), 1, "it was not sent again");
-    let letters = bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap().items;
+    let letters = bench.kernel.dead_letters(WORKSPACE, PageRequest::first(10)).unwrap().items;
     let [DeadLetter::Delivery(letter)] = &letters[..] else { panic!("{letters:?}") };
     assert_eq!(bench.kernel.replay(WORKSPACE, &letter.id).unwrap(), crate::Replay::Begun);
     bench.wait_until("it is delivered", || delivered(&bench) == 1);
-    assert_eq!(bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap().items, []);
+    assert_eq!(bench.kernel.dead_letters(WORKSPACE, PageRequest::first(10)).unwrap().items, []);
     let ids: Vec<String> = wire.left.lock().iter().map(|(_, id)| id.clone()).collect();
     assert_eq!(ids, [letter.id.clone(), letter.id.clone()], "under the same id");
 }

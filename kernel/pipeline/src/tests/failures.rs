@@ -21,7 +21,7 @@ fn identity(bench: &Bench, user: &str) -> SourceIdentityId {
 
 /// What was kept aside because it could not be read or written: the beginning of each, as text.
 fn unreadable(bench: &Bench) -> Vec<String> {
-    let letters = bench.kernel.dead_letters(WORKSPACE, 100, None).unwrap().items;
+    let letters = bench.kernel.dead_letters(WORKSPACE, PageRequest::first(100)).unwrap().items;
     let of = |letter: DeadLetter| match letter {
         DeadLetter::Unreadable { raw, .. } => Some(String::from_utf8_lossy(&raw).into_owned()),
         _ => None,
@@ -160,7 +160,7 @@ fn a_record_on_which_the_reactor_panics_is_set_aside() {
 
 /// The bytes of everything that was kept aside because it could not be read.
 fn raw(bench: &Bench) -> Vec<Vec<u8>> {
-    let letters = bench.kernel.dead_letters(WORKSPACE, 100, None).unwrap().items;
+    let letters = bench.kernel.dead_letters(WORKSPACE, PageRequest::first(100)).unwrap().items;
     let of = |letter: DeadLetter| match letter {
         DeadLetter::Unreadable { raw, .. } => Some(raw),
         _ => None,

@@ -96,7 +96,10 @@ fn a_model_that_cannot_read_its_state_waits_for_a_fit() {
     assert_eq!((bench.size(1), level_of(&bench, "u1")), (Some(30), "\"few\"".to_owned()), "the old values serve");
     assert_eq!(bench.count("tags.level == 'few'"), 30);
     assert_eq!(*bench.level.rows.lock(), seen, "nothing of it was believed");
-    assert!(bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap().items.is_empty(), "nobody's data is at fault");
+    assert!(
+        bench.kernel.dead_letters(WORKSPACE, PageRequest::first(10)).unwrap().items.is_empty(),
+        "nobody's data is at fault"
+    );
 
     let fitted = bench.fit(LEVEL).unwrap();
     put_to_use(&bench, 2, &fitted.state);

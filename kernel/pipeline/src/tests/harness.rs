@@ -17,8 +17,9 @@ use kith_model::time::{ManualClock, Timestamp};
 use kith_store::Store;
 use parking_lot::Mutex;
 
+pub(super) use crate::PageRequest;
 use crate::{
-    Activity, FitError, Idempotence, Installed, IntakeError, Kernel, Observer, ProfileView, Receipted, Role, Setup,
+    Activity, FitError, Idempotence, Installed, IntakeError, IntakeReceipt, Kernel, Observer, ProfileView, Role, Setup,
 };
 
 pub(super) const WORKSPACE: WorkspaceId = WorkspaceId(1);
@@ -30,9 +31,9 @@ pub(super) const START: Timestamp = Timestamp(1_768_435_200_000);
 
 /// A connector whose body is the number of the batch that the test has prepared.
 #[derive(Default)]
-struct Prepared(Mutex<Vec<Vec<DraftEvent>>>);
+struct PreparedDrafts(Mutex<Vec<Vec<DraftEvent>>>);
 
-impl Connector for Prepared {
+impl Connector for PreparedDrafts {
     fn receive(&self, request: &SourceRequest) -> Result<Received, ReceiveError> {
         let number: usize = String::from_utf8_lossy(&request.body).parse().unwrap();
         let events = self.0.lock()[number].clone();
@@ -136,7 +137,7 @@ pub(super) struct Bench {
     pub(super) postbox: Arc<Postbox>,
     pub(super) notes: Arc<Notes>,
     pub(super) setup: Mutex<Setup>,
-    prepared: Arc<Prepared>,
+    prepared: Arc<PreparedDrafts>,
     pub(super) kernel: Arc<Kernel>,
     pub(super) runtime: tokio::runtime::Runtime,
 }
@@ -215,7 +216,7 @@ impl Bench {
     /// A bench over a store that the test made, its setup changed before the start.
     pub(super) fn over(store: Arc<dyn Store>, audiences: Vec<Audience>, change: impl FnOnce(&mut Setup)) -> Bench {
         let (level, postbox, prepared) =
-            (Arc::new(Level::default()), Arc::new(Postbox::default()), Arc::new(Prepared::default()));
+            (Arc::new(Level::default()), Arc::new(Postbox::default()), Arc::new(PreparedDrafts::default()));
         let mut model = installed(2, "level", PluginKind::TagModel, Role::TagModel(level.clone()));
         model.inputs = vec![InputSpec {
             name: "orders".into(),
@@ -298,12 +299,12 @@ impl Bench {
         self.runtime.block_on(asked)
     }
 
-    pub(super) fn send(&self, events: Vec<DraftEvent>) -> Receipted {
+    pub(super) fn send(&self, events: Vec<DraftEvent>) -> IntakeReceipt {
         self.try_send(events).unwrap()
     }
 
     /// Send to a kernel that may not be able to take it.
-    pub(super) fn try_send(&self, events: Vec<DraftEvent>) -> Result<Receipted, IntakeError> {
+    pub(super) fn try_send(&self, events: Vec<DraftEvent>) -> Result<IntakeReceipt, IntakeError> {
         self.try_send_to(WORKSPACE, events)
     }
 
@@ -312,13 +313,13 @@ impl Bench {
         &self,
         workspace: WorkspaceId,
         events: Vec<DraftEvent>,
-    ) -> Result<Receipted, IntakeError> {
+    ) -> Result<IntakeReceipt, IntakeError> {
         let request = self.request(events);
         self.runtime.block_on(self.kernel.receive(workspace, SOURCE, request, LIVE))
     }
 
     /// Send as imported history.
-    pub(super) fn try_import(&self, events: Vec<DraftEvent>) -> Result<Receipted, IntakeError> {
+    pub(super) fn try_import(&self, events: Vec<DraftEvent>) -> Result<IntakeReceipt, IntakeError> {
         let mut head = self.request(events);
         let body = std::mem::take(&mut head.body);
         self.runtime.block_on(async { self.kernel.intake(WORKSPACE, SOURCE, head, LIVE.giver)?.whole(body).await })
@@ -339,7 +340,7 @@ impl Bench {
             complete: true,
             resume: None,
             received_at: kith_model::time::Clock::now(&self.clock),
-            replayed: Replayed::No,
+            replayed: ReplayScope::No,
         }
     }
 
@@ -350,8 +351,11 @@ impl Bench {
             let head = self.store.head();
             assert!(self.kernel.wait_until_reacted(WORKSPACE, head, Duration::from_secs(20)), "not computed in time");
             // A claimed job is no longer due, but its delivery is pending until the receipt is accepted.
-            let deliveries =
-                self.kernel.deliveries(WORKSPACE, &crate::DeliveryFilter::default(), 1000, None).unwrap().items;
+            let deliveries = self
+                .kernel
+                .deliveries(WORKSPACE, &crate::DeliveryFilter::default(), PageRequest::first(1000))
+                .unwrap()
+                .items;
             let untried = |state: &DeliveryState| matches!(state, DeliveryState::Pending { attempts: 0, .. });
             if !deliveries.iter().any(|delivery| untried(&delivery.state)) && self.store.head() == head {
                 return;

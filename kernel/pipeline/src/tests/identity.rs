@@ -23,7 +23,7 @@ fn an_anonymous_visitor_becomes_the_customer() {
     let profile = bench.profile("anonymous_id", "a1").unwrap();
     assert_eq!(profile.members.len(), 2);
     assert_eq!(profile.traits["city"].value.json, "\"Rome\"");
-    let events = bench.kernel.profile_events(WORKSPACE, profile.id, 10, None).unwrap().unwrap();
+    let events = bench.kernel.profile_events(WORKSPACE, profile.id, PageRequest::first(10)).unwrap().unwrap();
     assert_eq!(events.events.len(), 3);
     assert_eq!(bench.count("profile.created_at <= now"), 1, "the merged-away profile is counted no more");
 }
@@ -39,7 +39,7 @@ fn a_repeated_message_changes_nothing_and_another_one_with_its_id_is_kept_aside(
     let codes: Vec<&str> = other.acceptance.rejected.iter().map(|rejected| rejected.code.as_str()).collect();
     assert_eq!(codes, ["message-id-conflict", "missing-identifier"]);
     assert_eq!(other.acceptance.rejected[1].place, 1);
-    let letters = bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap();
+    let letters = bench.kernel.dead_letters(WORKSPACE, PageRequest::first(10)).unwrap();
     assert_eq!(letters.items.len(), 2);
     assert_eq!(bench.kernel.totals(WORKSPACE).unwrap().events, 1);
 }
@@ -107,9 +107,9 @@ fn outcome(
 }
 
 /// Identifiers, seconds before the start, and a city.
-type Told = (Vec<(&'static str, String)>, i64, u8);
+type EventCase = (Vec<(&'static str, String)>, i64, u8);
 
-fn arb_event() -> impl Strategy<Value = Told> {
+fn arb_event() -> impl Strategy<Value = EventCase> {
     let identifier = prop_oneof![
         (0..4u8).prop_map(|n| ("user_id", format!("u{n}"))),
         (0..5u8).prop_map(|n| ("anonymous_id", format!("a{n}"))),
@@ -118,8 +118,8 @@ fn arb_event() -> impl Strategy<Value = Told> {
     (proptest::collection::vec(identifier, 1..4), 0..50i64, 0..4u8)
 }
 
-fn drafts(events: &[Told]) -> Vec<DraftEvent> {
-    let draft = |(number, (identifiers, time, city)): (usize, &Told)| {
+fn drafts(events: &[EventCase]) -> Vec<DraftEvent> {
+    let draft = |(number, (identifiers, time, city)): (usize, &EventCase)| {
         let identifiers: Vec<(&str, &str)> = identifiers.iter().map(|(kind, value)| (*kind, value.as_str())).collect();
         let traits = format!(r#"{{"city":{city}}}"#);
         identify(&format!("m{number}"), &identifiers, &traits, Timestamp(START.0 - time * 1000))
@@ -173,7 +173,7 @@ proptest! {
             }
             let first = members.first().expect("a profile has members");
             let profile = one.profile(&first.kind, &first.value).expect("it was found before");
-            events_of_all += one.kernel.profile_events(WORKSPACE, profile.id, 100, None).unwrap().unwrap().events.len();
+            events_of_all += one.kernel.profile_events(WORKSPACE, profile.id, PageRequest::first(100)).unwrap().unwrap().events.len();
         }
         prop_assert_eq!(events_of_all, drafts.len());
     }

@@ -59,9 +59,15 @@ fn a_new_expression_is_computed_from_history_and_goes_on_live() {
     bench.restart();
     bench.settle();
     assert_eq!(bench.size(7), Some(20), "the index is built again from what is stored");
-    let page = bench.kernel.audience_members(WORKSPACE, kith_model::id::AudienceId(7), 15, None).unwrap();
-    let rest =
-        bench.kernel.audience_members(WORKSPACE, kith_model::id::AudienceId(7), 15, page.next.as_deref()).unwrap();
+    let page = bench.kernel.audience_members(WORKSPACE, kith_model::id::AudienceId(7), PageRequest::first(15)).unwrap();
+    let rest = bench
+        .kernel
+        .audience_members(
+            WORKSPACE,
+            kith_model::id::AudienceId(7),
+            PageRequest { limit: 15, cursor: page.next.as_deref() },
+        )
+        .unwrap();
     assert_eq!((page.members.len(), rest.members.len(), rest.next), (15, 5, None));
 }
 
@@ -79,9 +85,10 @@ fn who_enters_gets_one_message_and_the_receipt_comes_back_as_an_event() {
     let sent = bench.postbox.sent.lock().clone();
     assert_eq!(sent.len(), 1, "one for who entered, none for who refused: {sent:?}");
     let profile = bench.profile("user_id", "u1").unwrap();
-    let events = bench.kernel.profile_events(WORKSPACE, profile.id, 10, None).unwrap().unwrap().events;
+    let events = bench.kernel.profile_events(WORKSPACE, profile.id, PageRequest::first(10)).unwrap().unwrap().events;
     assert!(events.iter().any(|recorded| recorded.event.name == "Message Delivered"), "{events:?}");
-    let deliveries = bench.kernel.deliveries(WORKSPACE, &crate::DeliveryFilter::default(), 10, None).unwrap().items;
+    let deliveries =
+        bench.kernel.deliveries(WORKSPACE, &crate::DeliveryFilter::default(), PageRequest::first(10)).unwrap().items;
     let skipped = deliveries.iter().filter(|delivery| matches!(delivery.state, DeliveryState::Skipped { .. })).count();
     let delivered =
         deliveries.iter().filter(|delivery| matches!(delivery.state, DeliveryState::Delivered { .. })).count();
@@ -168,7 +175,7 @@ fn a_message_that_fails_for_good_is_a_dead_letter_that_can_be_replayed() {
     let mut letters = Vec::new();
     let mut cursor = None;
     loop {
-        let page = bench.kernel.dead_letters(WORKSPACE, 10, cursor.as_deref()).unwrap();
+        let page = bench.kernel.dead_letters(WORKSPACE, PageRequest { limit: 10, cursor: cursor.as_deref() }).unwrap();
         letters.extend(page.items);
         cursor = page.next;
         if cursor.is_none() {
@@ -201,7 +208,11 @@ fn three_strikes_quarantine_a_model_and_the_old_values_stay() {
     }
     assert_eq!(*bench.notes.0.lock(), [InstallationId(2)]);
     assert_eq!(bench.profile("user_id", "u1").unwrap().tags["level"].json, "\"few\"");
-    assert_eq!(bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap().items.len(), 1, "one for a kind of fault");
+    assert_eq!(
+        bench.kernel.dead_letters(WORKSPACE, PageRequest::first(10)).unwrap().items.len(),
+        1,
+        "one for a kind of fault"
+    );
     *bench.level.fails.lock() = false;
     bench.configure(|setup| setup.installations[1].activity = Activity::Held { since: START, why: "off".into() });
     bench.settle();

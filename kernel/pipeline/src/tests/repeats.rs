@@ -75,7 +75,7 @@ fn begin(bench: &Bench) -> Intake {
         complete: false,
         resume: None,
         received_at: kith_model::time::Clock::now(&bench.clock),
-        replayed: Replayed::No,
+        replayed: ReplayScope::No,
     };
     bench
         .kernel
@@ -105,7 +105,7 @@ fn held(bench: &Bench) -> BTreeMap<(u8, u8), usize> {
     for user in 0..6_u8 {
         let identifier = kith_model::identity::Identifier::new("user_id", format!("u{user}"));
         let Some(profile) = bench.kernel.profile_by_identifier(WORKSPACE, &identifier).unwrap() else { continue };
-        let page = bench.kernel.profile_events(WORKSPACE, profile.id, 500, None).unwrap().unwrap();
+        let page = bench.kernel.profile_events(WORKSPACE, profile.id, PageRequest::first(500)).unwrap().unwrap();
         for recorded in page.events {
             let content = recorded.event.properties.as_bytes()[12] - b'a';
             *held.entry((user, content)).or_default() += 1;

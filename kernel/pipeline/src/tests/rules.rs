@@ -173,9 +173,9 @@ fn what_was_shared_is_free_under_rules_that_allow_it_and_the_other_way_round() {
 }
 
 /// Identifiers, seconds before the start, and a city.
-type Told = (Vec<(&'static str, String)>, i64, u8, bool);
+type EventCase = (Vec<(&'static str, String)>, i64, u8, bool);
 
-fn arb_event() -> impl Strategy<Value = Told> {
+fn arb_event() -> impl Strategy<Value = EventCase> {
     let identifier = prop_oneof![
         (0..4u8).prop_map(|n| ("user_id", format!("u{n}"))),
         (0..5u8).prop_map(|n| ("anonymous_id", format!("a{n}"))),
@@ -192,8 +192,8 @@ fn arb_event() -> impl Strategy<Value = Told> {
     (proptest::collection::vec(identifier, 1..4), 0..50i64, 0..4u8, proptest::bool::weighted(0.1))
 }
 
-fn drafts(events: &[Told]) -> Vec<DraftEvent> {
-    let draft = |(number, (identifiers, time, city, is_alias)): (usize, &Told)| {
+fn drafts(events: &[EventCase]) -> Vec<DraftEvent> {
+    let draft = |(number, (identifiers, time, city, is_alias)): (usize, &EventCase)| {
         let message = format!("m{number}");
         if *is_alias {
             let (new, old) =

@@ -44,9 +44,9 @@ fn arb_deed() -> impl Strategy<Value = Deed> {
 }
 
 /// Identifiers, days before the start, a city, and whether it is an order.
-type Told = (Vec<(&'static str, String)>, i64, u8, bool);
+type EventCase = (Vec<(&'static str, String)>, i64, u8, bool);
 
-fn arb_event() -> impl Strategy<Value = Told> {
+fn arb_event() -> impl Strategy<Value = EventCase> {
     let identifier = prop_oneof![
         (0..3u8).prop_map(|n| ("user_id", format!("u{n}"))),
         (0..4u8).prop_map(|n| ("anonymous_id", format!("a{n}"))),
@@ -55,8 +55,8 @@ fn arb_event() -> impl Strategy<Value = Told> {
     (proptest::collection::vec(identifier, 1..3), 0..40i64, 0..3u8, any::<bool>())
 }
 
-fn drafts(events: &[Told]) -> Vec<DraftEvent> {
-    let draft = |(number, (identifiers, days, city, is_order)): (usize, &Told)| {
+fn drafts(events: &[EventCase]) -> Vec<DraftEvent> {
+    let draft = |(number, (identifiers, days, city, is_order)): (usize, &EventCase)| {
         let identifiers: Vec<(&str, &str)> = identifiers.iter().map(|(kind, value)| (*kind, value.as_str())).collect();
         let time = Timestamp(START.0 - days * DAY);
         match is_order {
@@ -91,7 +91,8 @@ type Person = (BTreeSet<Identifier>, BTreeMap<String, String>, Vec<(String, Time
 fn outcome(bench: &Bench, identifiers: &[Identifier]) -> (Vec<Person>, Vec<Option<u64>>, Vec<u64>, usize) {
     bench.settle();
     let mut people: BTreeMap<ProfileId, Person> = BTreeMap::new();
-    let members = |id: u32| bench.kernel.audience_members(WORKSPACE, AudienceId(id), 1_000, None).unwrap().members;
+    let members =
+        |id: u32| bench.kernel.audience_members(WORKSPACE, AudienceId(id), PageRequest::first(1_000)).unwrap().members;
     let audiences: Vec<BTreeSet<ProfileId>> = (1..=4).map(|id| members(id).into_iter().collect()).collect();
     let mut all = 0;
     for identifier in identifiers {
@@ -99,7 +100,8 @@ fn outcome(bench: &Bench, identifiers: &[Identifier]) -> (Vec<Person>, Vec<Optio
         if people.contains_key(&profile.id) {
             continue;
         }
-        let mut events = bench.kernel.profile_events(WORKSPACE, profile.id, 1_000, None).unwrap().unwrap().events;
+        let mut events =
+            bench.kernel.profile_events(WORKSPACE, profile.id, PageRequest::first(1_000)).unwrap().unwrap().events;
         // Receipts of messages are events too, which nobody sent.
         events.retain(|recorded| recorded.event.origin == EventOrigin::Client);
         all += events.len();
@@ -181,7 +183,7 @@ proptest! {
                 let users = profile.members.iter().filter(|(_, identifier)| identifier.kind == "user_id").count();
                 prop_assert!(users <= 1 || !undo.is_empty(), "two users who nobody joined");
             }
-            for split in bench.kernel.splits(WORKSPACE, 100, None).unwrap().items {
+            for split in bench.kernel.splits(WORKSPACE, PageRequest::first(100)).unwrap().items {
                 prop_assert_ne!(split.profiles[0], split.profiles[1], "who was parted is two people");
             }
         }

@@ -74,7 +74,7 @@ fn what_names_nobody_ties_nobody_and_is_counted() {
     }
     assert_eq!(bench.profile("anonymous_id", "a0").unwrap().traits["email"].value.json, "\"n/a\"", "it stays a trait");
     // The first of each type and reason is kept aside, and not one for each event.
-    assert_eq!(bench.kernel.dead_letters(WORKSPACE, 100, None).unwrap().items.len(), values.len());
+    assert_eq!(bench.kernel.dead_letters(WORKSPACE, PageRequest::first(100)).unwrap().items.len(), values.len());
     let refused = bench.send(vec![identify("r", &[("email", "ada@shop")], "", START)]);
     let rejected = &refused.acceptance.rejected[0];
     assert_eq!(rejected.code, "missing-identifier");
@@ -129,7 +129,7 @@ fn an_alias_moves_neither_the_device_nor_the_address_that_come_with_it() {
     assert_eq!(sent.acceptance.not_followed, 1, "the rules refuse it");
     assert_eq!(who(&bench, "user_id", "new"), ["user_id:new"]);
     assert_eq!(who(&bench, "user_id", "old").len(), 3);
-    let letters = bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap();
+    let letters = bench.kernel.dead_letters(WORKSPACE, PageRequest::first(10)).unwrap();
     assert_eq!(letters.items.len(), 1, "{letters:?}");
 }
 
@@ -162,7 +162,7 @@ fn what_is_not_followed_is_said_on_the_profile_and_in_the_list() {
     let mut found = Vec::new();
     let mut cursor = None;
     loop {
-        let page = bench.kernel.not_followed(WORKSPACE, 1, cursor.as_deref()).unwrap();
+        let page = bench.kernel.not_followed(WORKSPACE, PageRequest { limit: 1, cursor: cursor.as_deref() }).unwrap();
         found.extend(page.items);
         cursor = page.next;
         if cursor.is_none() {
@@ -189,7 +189,7 @@ fn an_identifier_of_too_many_users_ties_nobody_and_raises_one_alarm() {
         bench.send(vec![visit(number)]);
     }
     assert_eq!(who(&bench, "email", "till@shop.de"), ["email:till@shop.de"]);
-    assert_eq!(bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap().items.len(), 1, "said once");
+    assert_eq!(bench.kernel.dead_letters(WORKSPACE, PageRequest::first(10)).unwrap().items.len(), 1, "said once");
     let told = bench.profile("user_id", "u0").unwrap().not_followed;
     assert_eq!(told.iter().map(|told| &told.veto).collect::<Vec<_>>(), [&Veto::Shared]);
     bench.restart();
@@ -206,7 +206,7 @@ fn merges_are_listed_with_their_evidence_and_the_way_between_two_identifiers_is_
         event("m3", &[("user_id", "lone")], "Seen", START),
     ]);
     let profile = bench.profile("user_id", "u1").unwrap();
-    let merges = bench.kernel.merges(WORKSPACE, 10, None).unwrap().items;
+    let merges = bench.kernel.merges(WORKSPACE, PageRequest::first(10)).unwrap().items;
     assert_eq!(merges.len(), profile.members.len() - 1, "each joins two parts: {merges:?}");
     assert!(merges.iter().all(|merge| merge.winner < merge.loser && merge.winner >= profile.id));
     for merge in &merges {

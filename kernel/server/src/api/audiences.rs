@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use kith_model::audience::Audience;
 use kith_model::budget::table;
 use kith_model::id::{AudienceId, Name, WorkspaceId};
-use kith_pipeline::{Kernel, Patience};
+use kith_pipeline::{AudienceProgress, Kernel, PageRequest, Patience};
 use serde_json::{Value, json};
 
 pub(crate) use body::{AudienceBody, Condition, CountBody, ExplainQuery, MemberBody, NewAudience, PatchAudience};
@@ -19,7 +19,7 @@ pub(crate) use preview::*;
 
 use body::audience_body;
 
-use super::etag::{self, IfMatch, Tagged};
+use super::etag::{self, IfMatch, TaggedBody};
 use super::extract::{Authority, Json, PageQuery, Path, Query, check_text, right};
 use super::masks::Lens;
 use super::profiles::{person, profile_id};
@@ -61,9 +61,9 @@ fn tag(audience: &Audience) -> String {
     etag::tag(&Audience { has_acted: false, ..audience.clone() })
 }
 
-fn tagged(app: &App, caller: &Caller, name: &str) -> Result<Tagged<AudienceBody>, ApiError> {
+fn tagged(app: &App, caller: &Caller, name: &str) -> Result<TaggedBody<AudienceBody>, ApiError> {
     let tables = app.catalogue.workspace(caller.workspace)?;
-    Ok(Tagged { tag: tag(named(&tables, name)?), body: shown(app, caller, name)? })
+    Ok(TaggedBody { tag: tag(named(&tables, name)?), body: shown(app, caller, name)? })
 }
 
 fn check_condition(condition: &str) -> Result<(), ApiError> {
@@ -252,7 +252,7 @@ pub(crate) async fn read(
     State(app): State<Arc<App>>,
     authority: Authority<right::AudiencesRead>,
     Path(name): Path<String>,
-) -> Result<Tagged<AudienceBody>, ApiError> {
+) -> Result<TaggedBody<AudienceBody>, ApiError> {
     let caller = authority.caller;
     app.offload(move |app| tagged(app, &caller, &name)).await
 }
@@ -274,7 +274,7 @@ pub(crate) async fn change(
     Path(name): Path<String>,
     if_match: IfMatch,
     Json(patch): Json<PatchAudience>,
-) -> Result<Tagged<AudienceBody>, ApiError> {
+) -> Result<TaggedBody<AudienceBody>, ApiError> {
     let (caller, actor) = (authority.caller.clone(), authority.actor());
     app.offload(move |app| {
         patch.title.as_deref().map_or(Ok(()), |title| check_text(&table::TITLE_TEXT, title))?;
@@ -364,12 +364,12 @@ pub(crate) async fn members(
         Mask::new(&tables, &caller).insist(&audience.condition)?;
         let id = audience.id;
         let status = app.kernel.audience(workspace, id)?;
-        if let (None, Some((done, of))) = (status.size, status.progress) {
+        if let (None, Some(AudienceProgress { done, total })) = (status.size, status.progress) {
             // A part of them would be taken for all.
-            let message = format!("the audience is being computed, {done} of {of} profiles so far; ask again");
+            let message = format!("the audience is being computed, {done} of {total} profiles so far; ask again");
             return Err(ApiError::Conflict { code: "not-computed", message });
         }
-        let page = app.kernel.audience_members(workspace, id, limit, page.cursor.as_deref())?;
+        let page = app.kernel.audience_members(workspace, id, PageRequest { limit, cursor: page.cursor.as_deref() })?;
         let of = page.members.iter().map(|profile| person(*profile));
         app.reads.note(&caller, "audience.members", of.chain([format!("audience:{name}")]));
         let identifiers = app.kernel.identifiers(workspace, &page.members, patience)?;

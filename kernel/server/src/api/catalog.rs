@@ -8,7 +8,7 @@ use kith_features::FeatureName;
 use kith_model::dictionary::Entry;
 use kith_model::id::InstallationId;
 use kith_model::plugin::PluginKind;
-use kith_pipeline::{CatalogEntry, Kinds, NameKind, Seen};
+use kith_pipeline::{CatalogEntry, Kinds, NameKind, NameUsage};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
@@ -212,7 +212,7 @@ fn kind_name(kind: NameKind) -> &'static str {
 /// Whether a name is known to many, so that it tells of nobody.
 pub(super) fn is_of_many(entry: &CatalogEntry) -> bool {
     let is_of_plugin = matches!(entry.kind, NameKind::Tag | NameKind::Score);
-    is_of_plugin || entry.seen.as_ref().map(Seen::people).max(entry.people) >= Some(CROWD)
+    is_of_plugin || entry.seen.as_ref().map(NameUsage::people).max(entry.people) >= Some(CROWD)
 }
 
 /// The source of that name, which must be installed.

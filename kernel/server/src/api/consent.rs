@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use kith_model::consent::{Consent, EVERYTHING, Heard, Outcome, fold};
+use kith_model::consent::{AnswerOutcome, Consent, EVERYTHING, Outcome, fold};
 use kith_model::id::SourceIdentityId;
 use kith_model::identity::Identifier;
 use kith_pipeline::{ConsentView, StatementView};
@@ -20,7 +20,7 @@ use super::view::{IdentifierView, time};
 use crate::app::App;
 use crate::catalogue::WorkspaceTables;
 use crate::error::{ApiError, Problem};
-use reasons::Told;
+use reasons::AnswerContext;
 
 /// A person's consents.
 #[derive(Debug, Serialize, ToSchema)]
@@ -146,7 +146,7 @@ fn statement_body(
     }
 }
 
-fn said_body(heard: &Heard) -> SaidBody {
+fn said_body(heard: &AnswerOutcome) -> SaidBody {
     let why = match heard.outcome {
         Outcome::Counted => None,
         Outcome::SourceMayNotAgree => Some("its source may not end refusals; grant it `consent: give` where it may"),
@@ -164,7 +164,7 @@ fn said_body(heard: &Heard) -> SaidBody {
 }
 
 fn body(tables: &WorkspaceTables, view: &ConsentView) -> ConsentHistoryBody {
-    let told = Told { tables, view };
+    let told = AnswerContext { tables, view };
     let explained = fold::explained(&view.contributors);
     let shown = explained.iter().filter(|(answer, _)| answer.beside.is_none() || answer.consent.refused.is_some());
     ConsentHistoryBody {

@@ -8,7 +8,7 @@ use kith_model::change::Movement;
 use kith_model::delivery::DeliveryState;
 use kith_model::id::ProfileId;
 use kith_model::identity::Identifier;
-use kith_pipeline::{DeliveryFilter, DeliveryView};
+use kith_pipeline::{DeliveryFilter, DeliveryView, PageRequest};
 use serde::{Deserialize, Serialize};
 #[cfg(test)]
 use serde_json::Value;
@@ -219,7 +219,7 @@ pub(crate) async fn list(
         let workspace = caller.workspace;
         let tables = app.catalogue.workspace(workspace)?;
         let filter = filter(app, &caller, &tables, &query)?;
-        let page = app.kernel.deliveries(workspace, &filter, limit, query.cursor.as_deref())?;
+        let page = app.kernel.deliveries(workspace, &filter, PageRequest { limit, cursor: query.cursor.as_deref() })?;
         if caller.sight() == Sight::People {
             app.reads.note(&caller, "delivery.list", page.items.iter().map(|view| person(view.profile)));
         }

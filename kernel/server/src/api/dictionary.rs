@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use kith_model::dictionary::{Described, EVERY_EVENT, Entry, MAX_ENTRIES, Sensitivity, Subject};
+use kith_model::dictionary::{DatedEntry, EVERY_EVENT, Entry, MAX_ENTRIES, Sensitivity, Subject};
 use kith_pipeline::{CatalogEntry, NameKind};
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ pub(crate) use body::{
     NewDictionaryEntry, PatchDictionaryEntry, ReaderBody, SubjectQuery,
 };
 
-use super::etag::{self, IfMatch, Tagged};
+use super::etag::{self, IfMatch, TaggedBody};
 use super::extract::{Authority, Json, PageQuery, Path, Query, right};
 use super::installations::changes::merged;
 use super::view::Page;
@@ -53,10 +53,10 @@ fn missing(subject: &Subject) -> ApiError {
 }
 
 /// The names that came, as far as the caller may know of them.
-pub(super) struct Came(BTreeSet<String>);
+pub(super) struct SeenSubjects(BTreeSet<String>);
 
-impl Came {
-    pub(super) fn new(app: &App, caller: &Caller) -> Result<Came, ApiError> {
+impl SeenSubjects {
+    pub(super) fn new(app: &App, caller: &Caller) -> Result<SeenSubjects, ApiError> {
         let catalog = app.kernel.catalog(caller.workspace)?;
         let sees_all = caller.may(Scope::ProfilesRead);
         let told = catalog.entries.iter().filter(|entry| sees_all || super::catalog::is_of_many(entry));
@@ -68,7 +68,7 @@ impl Came {
                 keys.insert(every.key());
             }
         }
-        Ok(Came(keys))
+        Ok(SeenSubjects(keys))
     }
 
     fn has(&self, subject: &Subject) -> bool {
@@ -101,7 +101,12 @@ fn readers(tables: &WorkspaceTables, subject: &Subject) -> Vec<ReaderBody> {
     reads.collect()
 }
 
-fn shown(tables: &WorkspaceTables, subject: &Subject, described: &Described, came: &Came) -> DictionaryEntryBody {
+fn shown(
+    tables: &WorkspaceTables,
+    subject: &Subject,
+    described: &DatedEntry,
+    came: &SeenSubjects,
+) -> DictionaryEntryBody {
     let mut body = DictionaryEntryBody::new(subject, described, came.has(subject));
     if described.entry.sensitivity == Sensitivity::Sensitive {
         body.readers = readers(tables, subject);
@@ -109,11 +114,11 @@ fn shown(tables: &WorkspaceTables, subject: &Subject, described: &Described, cam
     body
 }
 
-fn tagged(app: &App, caller: &Caller, subject: &Subject) -> Result<Tagged<DictionaryEntryBody>, ApiError> {
+fn tagged(app: &App, caller: &Caller, subject: &Subject) -> Result<TaggedBody<DictionaryEntryBody>, ApiError> {
     let tables = app.catalogue.workspace(caller.workspace)?;
     let described = tables.dictionary.get(subject).ok_or_else(|| missing(subject))?;
-    let body = shown(&tables, subject, described, &Came::new(app, caller)?);
-    Ok(Tagged { tag: etag::tag(&described.entry), body })
+    let body = shown(&tables, subject, described, &SeenSubjects::new(app, caller)?);
+    Ok(TaggedBody { tag: etag::tag(&described.entry), body })
 }
 
 /// The entries, an event before its properties and facts last.
@@ -139,7 +144,7 @@ pub(crate) async fn list(
     let caller = authority.caller;
     app.offload(move |app| {
         let tables = app.catalogue.workspace(caller.workspace)?;
-        let came = Came::new(app, &caller)?;
+        let came = SeenSubjects::new(app, &caller)?;
         let wanted = tables.dictionary.iter().filter(|(subject, described)| {
             query.kind.as_deref().is_none_or(|kind| subject.kind() == kind)
                 && query.event.as_deref().is_none_or(|event| subject.event() == Some(event))
@@ -169,7 +174,7 @@ pub(crate) async fn read(
     authority: Authority<right::AudiencesRead>,
     Path((kind, name)): Path<(String, String)>,
     Query(query): Query<SubjectQuery>,
-) -> Result<Tagged<DictionaryEntryBody>, ApiError> {
+) -> Result<TaggedBody<DictionaryEntryBody>, ApiError> {
     let subject = subject(&kind, &name, query.event.as_deref(), "?")?;
     let caller = authority.caller;
     app.offload(move |app| tagged(app, &caller, &subject)).await
@@ -222,7 +227,7 @@ pub(crate) async fn put(
     Query(query): Query<SubjectQuery>,
     if_match: IfMatch,
     Json(wanted): Json<NewDictionaryEntry>,
-) -> Result<Tagged<DictionaryEntryBody>, ApiError> {
+) -> Result<TaggedBody<DictionaryEntryBody>, ApiError> {
     let subject = subject(&kind, &name, query.event.as_deref(), "?")?;
     let entry = wanted.checked(&subject, "")?;
     edit(app, authority, subject, if_match, move |_| Ok(entry.clone())).await
@@ -248,7 +253,7 @@ pub(crate) async fn change(
     Query(query): Query<SubjectQuery>,
     if_match: IfMatch,
     Json(patch): Json<PatchDictionaryEntry>,
-) -> Result<Tagged<DictionaryEntryBody>, ApiError> {
+) -> Result<TaggedBody<DictionaryEntryBody>, ApiError> {
     let subject = subject(&kind, &name, query.event.as_deref(), "?")?;
     let (of, patch) = (subject.clone(), patch.document());
     edit(app, authority, subject, if_match, move |present| {
@@ -267,7 +272,7 @@ async fn edit(
     subject: Subject,
     if_match: IfMatch,
     make: impl Fn(Option<&Entry>) -> Result<Entry, ApiError> + Send + 'static,
-) -> Result<Tagged<DictionaryEntryBody>, ApiError> {
+) -> Result<TaggedBody<DictionaryEntryBody>, ApiError> {
     let (caller, actor) = (authority.caller.clone(), authority.actor());
     app.offload(move |app| {
         app.change(caller.workspace, actor, |draft| {

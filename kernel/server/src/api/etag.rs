@@ -22,12 +22,12 @@ pub(crate) fn tag(edited: &impl Serialize) -> String {
 }
 
 /// A body with the tag of the version that it shows.
-pub(crate) struct Tagged<T> {
+pub(crate) struct TaggedBody<T> {
     pub(crate) tag: String,
     pub(crate) body: T,
 }
 
-impl<T: Serialize> IntoResponse for Tagged<T> {
+impl<T: Serialize> IntoResponse for TaggedBody<T> {
     fn into_response(self) -> Response {
         let mut response = Json(self.body).into_response();
         if let Ok(tag) = HeaderValue::from_str(&self.tag) {

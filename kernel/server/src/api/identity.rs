@@ -10,7 +10,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use kith_model::identity::{Identifier, Veto};
-use kith_pipeline::{EvidenceView, MergeView, NotFollowed, Step};
+use kith_pipeline::{EvidenceView, MergeView, NotFollowed, PageRequest, Step};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -178,7 +178,9 @@ pub(crate) async fn not_followed(
     let (workspace, limit) = (authority.caller.workspace, page.limit()?);
     app.reads.note(&authority.caller, "identity.not-followed", []);
     let cursor = page.cursor;
-    let found = app.offload(move |app| app.kernel.not_followed(workspace, limit, cursor.as_deref())).await?;
+    let found = app
+        .offload(move |app| app.kernel.not_followed(workspace, PageRequest { limit, cursor: cursor.as_deref() }))
+        .await?;
     let tables = app.catalogue.workspace(workspace)?;
     let items = found.items.iter().map(|found| not_followed_body(&tables, found)).collect();
     Ok(Json(Page { items, next: found.next }))
@@ -199,7 +201,8 @@ pub(crate) async fn merges(
     let (workspace, limit) = (authority.caller.workspace, page.limit()?);
     app.reads.note(&authority.caller, "identity.merges", []);
     let cursor = page.cursor;
-    let found = app.offload(move |app| app.kernel.merges(workspace, limit, cursor.as_deref())).await?;
+    let found =
+        app.offload(move |app| app.kernel.merges(workspace, PageRequest { limit, cursor: cursor.as_deref() })).await?;
     let tables = app.catalogue.workspace(workspace)?;
     let items = found.items.iter().map(|merge| merge_body(&tables, merge)).collect();
     Ok(Json(Page { items, next: found.next }))

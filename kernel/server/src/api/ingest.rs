@@ -14,7 +14,7 @@ use kith_model::budget::table;
 use kith_model::consent::Giver;
 use kith_model::event::EventOrigin;
 use kith_model::plugin::SourceRequest;
-use kith_pipeline::{Arrival, Kernel, Receipted, offload};
+use kith_pipeline::{Arrival, IntakeReceipt, Kernel, offload};
 use serde_json::{Value, json};
 
 use super::browsers;
@@ -24,7 +24,7 @@ use super::reservation::Reservation;
 use crate::app::App;
 use crate::auth::{self, Caller};
 use crate::error::{ApiError, Problem};
-use crate::public::{self, Reached};
+use crate::public::{self, ServerEnd};
 
 macro_rules! client_calls {
     ($($name:ident $path:tt;)*) => {
@@ -87,7 +87,7 @@ const IMPORT_PATH: &str = "/v1/import";
 pub(crate) async fn settings(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    reached: Option<Extension<Reached>>,
+    reached: Option<Extension<ServerEnd>>,
     Path(write_key): Path<String>,
 ) -> Result<Response, ApiError> {
     match app.authenticate_sender(&write_key) {
@@ -202,7 +202,12 @@ async fn take(app: Arc<App>, origin: EventOrigin, request: Request) -> Result<Re
         None => Reservation::of_stranger(&app)?,
     };
     let body = read_body(body, limit, &mut memory).await?;
-    let (body, _memory) = decoded(&app, body, gzip, by_header.is_some(), memory).await?;
+    let (body, _memory) = match (gzip || looks_gzip(&body), &by_header) {
+        (false, _) => (body.into(), memory),
+        (true, Some(_)) => unzipped(&app, body, memory).await?,
+        // Nothing is decompressed for a sender who is not known.
+        (true, None) => return Err(COMPRESSED_BY_STRANGER),
+    };
     let caller = sender(&app, by_header, &body)?;
     let mut source_request = source_request(&app, &parts.method, &parts.uri, &parts.headers);
     if browsers::key_in_query(&parts.uri).is_some() {
@@ -223,7 +228,7 @@ pub(super) async fn submit(
     caller: &Caller,
     request: SourceRequest,
     origin: EventOrigin,
-) -> Result<Receipted, ApiError> {
+) -> Result<IntakeReceipt, ApiError> {
     let source = caller.source.ok_or(NO_WRITE_KEY)?;
     // A write key is public: it stands in the pages of a shop.
     let arrival = Arrival { origin, giver: Giver::RefusesOnly };
@@ -256,22 +261,12 @@ fn refuse_announced(headers: &HeaderMap, limit: BodyLimit) -> Result<(), ApiErro
     if announced.is_some_and(|length| length > limit.bytes) { Err(limit.passed()) } else { Ok(()) }
 }
 
-/// The body as the client meant it. Nothing is decompressed for a sender who is not known.
-async fn decoded(
-    app: &App,
-    body: Bytes,
-    says_gzip: bool,
-    is_known: bool,
-    mut memory: Reservation,
-) -> Result<(Vec<u8>, Reservation), ApiError> {
-    if !says_gzip && !looks_gzip(&body) {
-        return Ok((body.into(), memory));
-    }
-    if !is_known {
-        return Err(ApiError::Unauthenticated {
-            message: "a compressed body needs the write key in the authorization header (Basic, as user name)",
-        });
-    }
+const COMPRESSED_BY_STRANGER: ApiError = ApiError::Unauthenticated {
+    message: "a compressed body needs the write key in the authorization header (Basic, as user name)",
+};
+
+/// A compressed body as the client meant it.
+async fn unzipped(app: &App, body: Bytes, mut memory: Reservation) -> Result<(Vec<u8>, Reservation), ApiError> {
     let limit_bytes = app.config.http.max_body_bytes;
     offload::run(move || {
         let compressed = body.len();

@@ -26,7 +26,7 @@ use edit::{
 };
 pub(crate) use removal::*;
 
-use super::etag::{IfMatch, Tagged};
+use super::etag::{IfMatch, TaggedBody};
 use super::extract::{Authority, Json, PageQuery, Path, Query, right};
 use super::view::Page;
 use crate::app::App;
@@ -178,10 +178,10 @@ pub(crate) async fn read(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
     Path(name): Path<String>,
-) -> Result<Tagged<InstallationBody>, ApiError> {
+) -> Result<TaggedBody<InstallationBody>, ApiError> {
     let tables = app.catalogue.workspace(authority.caller.workspace)?;
     let row = named(&tables, &name)?;
-    Ok(Tagged { tag: body::tag(&tables, row), body: installation_body(&app, &tables, row, None)? })
+    Ok(TaggedBody { tag: body::tag(&tables, row), body: installation_body(&app, &tables, row, None)? })
 }
 
 /// Change an installation: what is absent stays, also of the configuration, and the answer says what was changed. With the tag
@@ -203,7 +203,7 @@ pub(crate) async fn change(
     Path(name): Path<String>,
     if_match: IfMatch,
     Json(patch): Json<PatchInstallation>,
-) -> Result<Tagged<InstallationBody>, ApiError> {
+) -> Result<TaggedBody<InstallationBody>, ApiError> {
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
     app.ask(move |app, patience| {
         let checked = CheckedConfig::new(app, patience);
@@ -227,7 +227,7 @@ pub(crate) async fn change(
         let tables = app.catalogue.workspace(workspace)?;
         let removed = || ApiError::missing("the installation was removed meanwhile");
         let tag = body::tag(&tables, tables.installations.get(&id).ok_or_else(removed)?);
-        Ok(Tagged { tag, body: present(app, workspace, id, None)?.with_changes(changes) })
+        Ok(TaggedBody { tag, body: present(app, workspace, id, None)?.with_changes(changes) })
     })
     .await
 }

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, he
 use axum::response::{IntoResponse, Response};
 use flate2::write::MultiGzDecoder;
 use kith_model::budget::table;
-use kith_model::plugin::{Answer, Replayed, SourceRequest};
+use kith_model::plugin::{Answer, ReplayScope, SourceRequest};
 use kith_pipeline::{Acceptance, IntakeError};
 use serde_json::{Value, json};
 
@@ -39,7 +39,7 @@ pub(crate) fn source_request(app: &App, method: &Method, uri: &Uri, headers: &He
         complete: true,
         resume: None,
         received_at: app.clock.now(),
-        replayed: Replayed::No,
+        replayed: ReplayScope::No,
     }
 }
 

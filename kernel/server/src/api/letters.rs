@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use kith_model::id::InstallationId;
 use kith_model::plugin::PluginKind;
 use kith_model::time::Timestamp;
-use kith_pipeline::{Edit, LetterFilter, LetterKind, Replay};
+use kith_pipeline::{Edit, LetterFilter, LetterKind, PageRequest, Replay};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
@@ -153,7 +153,7 @@ pub(crate) async fn list(
         let workspace = caller.workspace;
         let tables = app.catalogue.workspace(workspace)?;
         let filter = filter(&caller, &tables, &query)?;
-        let page = app.kernel.letters(workspace, &filter, limit, query.cursor.as_deref())?;
+        let page = app.kernel.letters(workspace, &filter, PageRequest { limit, cursor: query.cursor.as_deref() })?;
         if sight == Sight::People {
             app.reads.note(&caller, "dead-letter.list", page.items.iter().map(|listed| letter_name(&listed.letter)));
         }

@@ -12,7 +12,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use kith_model::id::WorkspaceId;
 use kith_model::identity::Identifier;
-use kith_pipeline::{Column, ProfileRow, ProfileRows, ProfileSearch};
+use kith_pipeline::{Column, PageRequest, ProfileRow, ProfileRows, ProfileSearch};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
@@ -158,7 +158,12 @@ pub(super) async fn found(app: &Arc<App>, caller: Caller, asked: PeopleQuery) ->
     let names: Vec<String> = columns.iter().map(name_of).collect();
     let (rows, next) = app
         .offload(move |app| {
-            let page = app.kernel.search(caller.workspace, &asked.search, &columns, limit, asked.cursor.as_deref())?;
+            let page = app.kernel.search(
+                caller.workspace,
+                &asked.search,
+                &columns,
+                PageRequest { limit, cursor: asked.cursor.as_deref() },
+            )?;
             app.reads.note(&caller, "profile.search", page.0.iter().map(|row| person(row.id)));
             Ok::<_, ApiError>(page)
         })
@@ -250,9 +255,12 @@ impl List {
         cursor: Option<&str>,
     ) -> Result<ProfileRows, ApiError> {
         match self {
-            List::Search(search) => Ok(app.kernel.search(workspace, search, columns, EXPORT_ROWS, cursor)?),
+            List::Search(search) => {
+                Ok(app.kernel.search(workspace, search, columns, PageRequest { limit: EXPORT_ROWS, cursor })?)
+            }
             List::Members(audience) => {
-                let page = app.kernel.audience_members(workspace, *audience, EXPORT_ROWS, cursor)?;
+                let page =
+                    app.kernel.audience_members(workspace, *audience, PageRequest { limit: EXPORT_ROWS, cursor })?;
                 Ok((app.kernel.rows_of(workspace, &page.members, columns)?, page.next))
             }
         }

@@ -10,7 +10,7 @@ use kith_model::event::RecordedEvent;
 use kith_model::id::{AudienceId, ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
 use kith_model::profile::Provenance;
-use kith_pipeline::ProfileView;
+use kith_pipeline::{PageRequest, ProfileView};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -314,7 +314,11 @@ pub(crate) async fn events(
     let (profile, limit) = (profile_id(&id)?, page.limit()?);
     app.reads.note(&authority.caller, "profile.events", [person(profile)]);
     let cursor = page.cursor;
-    let found = app.offload(move |app| app.kernel.profile_events(workspace, profile, limit, cursor.as_deref())).await?;
+    let found = app
+        .offload(move |app| {
+            app.kernel.profile_events(workspace, profile, PageRequest { limit, cursor: cursor.as_deref() })
+        })
+        .await?;
     let page = found.ok_or_else(|| no_profile(&id))?;
     let tables = app.catalogue.workspace(workspace)?;
     let mask = Mask::new(&tables, &authority.caller);

@@ -6,12 +6,12 @@ use axum::extract::State;
 use kith_model::event::{DraftEvent, EventKind};
 use kith_model::identity::Identifier;
 use kith_model::rules::{Act, RecordRules, Rule, Target};
-use kith_pipeline::Tried;
+use kith_pipeline::RuleTrial;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::etag::{self, IfMatch, Tagged};
+use super::etag::{self, IfMatch, TaggedBody};
 use super::extract::{Authority, Json, right};
 use super::sensitive::Mask;
 use super::view::{IdentifierView, json};
@@ -154,7 +154,7 @@ pub(crate) struct TriedBody {
 }
 
 impl TriedBody {
-    fn new(tried: &Tried) -> TriedBody {
+    fn new(tried: &RuleTrial) -> TriedBody {
         TriedBody {
             dropped: tried.is_dropped,
             name: tried.event.name.clone(),
@@ -201,9 +201,9 @@ fn shown(tables: &WorkspaceTables) -> RecordRulesBody {
     }
 }
 
-fn tagged(app: &App, caller: &Caller) -> Result<Tagged<RecordRulesBody>, ApiError> {
+fn tagged(app: &App, caller: &Caller) -> Result<TaggedBody<RecordRulesBody>, ApiError> {
     let tables = app.catalogue.workspace(caller.workspace)?;
-    Ok(Tagged { tag: etag::tag(tables.record_rules.as_ref()), body: shown(&tables) })
+    Ok(TaggedBody { tag: etag::tag(tables.record_rules.as_ref()), body: shown(&tables) })
 }
 
 fn checked(rules: Vec<RuleBody>) -> Result<Vec<Rule>, ApiError> {
@@ -220,7 +220,7 @@ fn checked(rules: Vec<RuleBody>) -> Result<Vec<Rule>, ApiError> {
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
     authority: Authority<right::AudiencesRead>,
-) -> Result<Tagged<RecordRulesBody>, ApiError> {
+) -> Result<TaggedBody<RecordRulesBody>, ApiError> {
     tagged(&app, &authority.caller)
 }
 
@@ -239,7 +239,7 @@ pub(crate) async fn replace(
     authority: Authority<right::DictionaryWrite>,
     if_match: IfMatch,
     Json(wanted): Json<NewRecordRules>,
-) -> Result<Tagged<RecordRulesBody>, ApiError> {
+) -> Result<TaggedBody<RecordRulesBody>, ApiError> {
     let (caller, actor) = (authority.caller.clone(), authority.actor());
     let rules = checked(wanted.rules)?;
     app.offload(move |app| {

@@ -49,10 +49,10 @@ pub(crate) fn seen_by<'e>(
 /// What one caller must not see of the data that they may read.
 pub(crate) struct Mask {
     /// `None` where they see everything.
-    hidden: Option<Hidden>,
+    hidden: Option<HiddenNames>,
 }
 
-struct Hidden {
+struct HiddenNames {
     dictionary: Arc<Dictionary>,
     traits: BTreeSet<String>,
     /// Names of events, all of whose properties are sensitive.
@@ -70,7 +70,7 @@ impl Mask {
         if caller.may(Scope::SensitiveRead) || !(tables.dictionary.has_sensitive() || has_rules) {
             return Mask { hidden: None };
         }
-        let mut hidden = Hidden {
+        let mut hidden = HiddenNames {
             dictionary: Arc::clone(&tables.dictionary),
             traits: BTreeSet::new(),
             events: BTreeSet::new(),
@@ -94,7 +94,7 @@ impl Mask {
 
     /// Whether a property of events of a name is hidden.
     pub(crate) fn hides_property(&self, event: &str, name: &str) -> bool {
-        let of = |hidden: &Hidden, event: &str| hidden.properties.contains(&(event.to_owned(), name.to_owned()));
+        let of = |hidden: &HiddenNames, event: &str| hidden.properties.contains(&(event.to_owned(), name.to_owned()));
         self.hidden
             .as_ref()
             .is_some_and(|hidden| hidden.events.contains(event) || of(hidden, event) || of(hidden, EVERY_EVENT))
@@ -102,7 +102,7 @@ impl Mask {
 
     /// Whether anything of events of a name is hidden by that name.
     pub(crate) fn hides_something_of(&self, event: &str) -> bool {
-        let of = |hidden: &Hidden| {
+        let of = |hidden: &HiddenNames| {
             hidden.events.contains(event) || hidden.properties.iter().any(|(named, _)| named == event)
         };
         self.hidden.as_ref().is_some_and(of)
@@ -244,7 +244,7 @@ impl Mask {
     /// What the caller sees of records as they came. Nobody knows where in one something sensitive stands, so that it is seen
     /// whole or not at all.
     pub(crate) fn sight_of_records(&self, sight: Sight) -> Sight {
-        let may_hold = |hidden: &Hidden| hidden.has_rules || hidden.dictionary.has_sensitive();
+        let may_hold = |hidden: &HiddenNames| hidden.has_rules || hidden.dictionary.has_sensitive();
         if self.hidden.as_ref().is_some_and(may_hold) { Sight::Crowds } else { sight }
     }
 }

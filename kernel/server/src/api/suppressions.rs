@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use kith_model::budget::table;
 use kith_model::identity::Identifier;
-use kith_pipeline::{Suppression, SuppressionChange};
+use kith_pipeline::{PageRequest, Suppression, SuppressionChange};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -198,7 +198,8 @@ pub(crate) async fn list(
 ) -> Result<Json<Page<SuppressionBody>>, ApiError> {
     let (workspace, limit) = (authority.caller.workspace, query.limit()?);
     app.offload(move |app| {
-        let (items, next) = app.kernel.suppressions(workspace, limit, query.cursor.as_deref())?;
+        let (items, next) =
+            app.kernel.suppressions(workspace, PageRequest { limit, cursor: query.cursor.as_deref() })?;
         Ok(Json(Page { items: items.iter().map(SuppressionBody::from).collect(), next }))
     })
     .await

@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 pub(crate) use check::*;
 pub(crate) use suggest::*;
 
-use super::etag::{self, IfMatch, Tagged};
+use super::etag::{self, IfMatch, TaggedBody};
 use super::extract::{Authority, Json, PageQuery, Path, Query, check_text, right};
 use super::installations::merged;
 use super::view::{Page, time};
@@ -109,8 +109,8 @@ fn tag(row: &TrackingPlanRow) -> String {
     etag::tag(&PlanDocument::from(row))
 }
 
-fn tagged(row: &TrackingPlanRow) -> Tagged<PlanBody> {
-    Tagged { tag: tag(row), body: row.into() }
+fn tagged(row: &TrackingPlanRow) -> TaggedBody<PlanBody> {
+    TaggedBody { tag: tag(row), body: row.into() }
 }
 
 fn named<'a>(tables: &'a WorkspaceTables, name: &str) -> Result<&'a Arc<TrackingPlanRow>, ApiError> {
@@ -189,7 +189,7 @@ fn save(
     name: &Name,
     if_match: &IfMatch,
     edit: impl Fn(Option<&TrackingPlanRow>) -> Result<PlanDocument, ApiError>,
-) -> Result<Tagged<PlanBody>, ApiError> {
+) -> Result<TaggedBody<PlanBody>, ApiError> {
     // Made on paper first, so that the schemas are ready before anybody has to wait for the change.
     let rehearsed: RefCell<Option<PlanDocument>> = RefCell::new(None);
     app.change_after_loading(workspace, actor, &Patience::default(), |draft| {
@@ -246,7 +246,7 @@ pub(crate) async fn read(
     State(app): State<Arc<App>>,
     authority: Authority<right::AudiencesRead>,
     Path(name): Path<String>,
-) -> Result<Tagged<PlanBody>, ApiError> {
+) -> Result<TaggedBody<PlanBody>, ApiError> {
     let tables = app.catalogue.workspace(authority.caller.workspace)?;
     Ok(tagged(named(&tables, &name)?))
 }
@@ -267,7 +267,7 @@ pub(crate) async fn replace(
     Path(name): Path<String>,
     if_match: IfMatch,
     Json(document): Json<PlanDocument>,
-) -> Result<Tagged<PlanBody>, ApiError> {
+) -> Result<TaggedBody<PlanBody>, ApiError> {
     let who = (authority.caller.workspace, authority.actor());
     let name = name_of(&name)?;
     app.offload(move |app| save(app, who, &name, &if_match, |_| Ok(document.clone()))).await
@@ -289,7 +289,7 @@ pub(crate) async fn change(
     Path(name): Path<String>,
     if_match: IfMatch,
     Json(patch): Json<serde_json::Map<String, Value>>,
-) -> Result<Tagged<PlanBody>, ApiError> {
+) -> Result<TaggedBody<PlanBody>, ApiError> {
     let who = (authority.caller.workspace, authority.actor());
     let name = name_of(&name)?;
     let patch = Value::Object(patch);

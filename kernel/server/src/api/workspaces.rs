@@ -15,7 +15,7 @@ use kith_pipeline::Patience;
 pub(crate) use self::body::state;
 use self::body::{NewWorkspace, NewWorkspaceBody, PatchWorkspace, TenantBody, WantedState};
 pub(crate) use self::removal::{__path_remove, remove};
-use super::etag::{self, IfMatch, Tagged};
+use super::etag::{self, IfMatch, TaggedBody};
 use super::extract::{Authority, Json, PageQuery, Path, Query, right};
 use super::view::Page;
 use crate::app::App;
@@ -100,10 +100,10 @@ pub(crate) async fn read(
     State(app): State<Arc<App>>,
     _authority: Authority<right::WorkspacesAdmin>,
     Path(name): Path<String>,
-) -> Result<Tagged<TenantBody>, ApiError> {
+) -> Result<TaggedBody<TenantBody>, ApiError> {
     let tables = app.catalogue.tables();
     let known = named(&tables, &name)?;
-    Ok(Tagged { tag: etag::tag(&known.row), body: body::of(&app, &tables, &known, app.clock.now()) })
+    Ok(TaggedBody { tag: etag::tag(&known.row), body: body::of(&app, &tables, &known, app.clock.now()) })
 }
 
 /// Change a workspace: what is absent stays. `suspended` stops it at once: its keys are answered 403, senders 503 so that they
@@ -123,7 +123,7 @@ pub(crate) async fn change(
     Path(name): Path<String>,
     if_match: IfMatch,
     Json(wanted): Json<PatchWorkspace>,
-) -> Result<Tagged<TenantBody>, ApiError> {
+) -> Result<TaggedBody<TenantBody>, ApiError> {
     let actor = authority.actor();
     let wanted = wanted.checked()?;
     app.offload(move |app| {
@@ -155,7 +155,7 @@ pub(crate) async fn change(
         let tables = app.catalogue.tables();
         tracing::info!(workspace = id.0, ?state, "a workspace was changed");
         let known = tables.workspaces.get(&id).ok_or_else(|| missing(&name))?;
-        Ok(Tagged { tag: etag::tag(&known.row), body: body::of(app, &tables, known, app.clock.now()) })
+        Ok(TaggedBody { tag: etag::tag(&known.row), body: body::of(app, &tables, known, app.clock.now()) })
     })
     .await
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use kith_model::audience::Audience;
 use kith_model::budget::{Exhausted, table};
-use kith_model::dictionary::{Described, Entry, Subject};
+use kith_model::dictionary::{DatedEntry, Entry, Subject};
 use kith_model::id::{AudienceId, InstallationId, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_model::rules::{RecordRules, Rule};
@@ -306,7 +306,7 @@ impl<'a> Draft<'a> {
         let key = subject.key();
         let row = DictionaryRow { subject: subject.clone(), entry: entry.clone(), changed_at };
         self.operations.push(put(self.workspace(), Definition::DictionaryEntry, key.as_bytes(), &row));
-        Arc::make_mut(&mut self.tables.dictionary).put(subject, Described { entry, changed_at });
+        Arc::make_mut(&mut self.tables.dictionary).put(subject, DatedEntry { entry, changed_at });
         self.alters_setup = true;
     }
 

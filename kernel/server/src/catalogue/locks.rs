@@ -9,12 +9,12 @@ use parking_lot::{Condvar, Mutex};
 /// The workspaces that are being changed.
 #[derive(Default)]
 pub(super) struct Locks {
-    held: Mutex<Held>,
+    held: Mutex<LockedWorkspaces>,
     released: Condvar,
 }
 
 #[derive(Default)]
-struct Held {
+struct LockedWorkspaces {
     workspaces: BTreeSet<WorkspaceId>,
     /// Somebody changes all, or waits for those who began before to end.
     all: bool,

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use super::args::{ActionArgs, AudienceChangeArgs, AudienceCommand, AudienceCreateArgs, Basis, Person, Reach};
 use super::client::{ApiError, Client, encode};
 use super::consent::Consent;
-use super::output::{self, cut, field};
+use super::output::{self, AnswerFormat, cut, field};
 use super::{Failure, digits, items, json_argument, print_json, profile};
 
-pub(crate) fn run(command: &AudienceCommand, client: &Client, json: bool) -> Result<(), Failure> {
+pub(crate) fn run(command: &AudienceCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     let answer = match command {
         AudienceCommand::Create(args) => {
             let consent = Consent::from_flag(args.actions.yes);
@@ -50,7 +50,7 @@ pub(crate) fn run(command: &AudienceCommand, client: &Client, json: bool) -> Res
             client.get(&format!("{}/explain?profile={id}", path(audience.as_str())))?
         }
     };
-    if json {
+    if format.is_json() {
         return print_json(&answer);
     }
     output::say(match command {

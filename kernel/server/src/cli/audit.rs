@@ -8,17 +8,17 @@ use serde_json::{Value, json};
 
 use super::args::{AuditCommand, AuditFilterArgs, AuditLogArgs};
 use super::client::{ApiError, Client};
-use super::output::{self, cut, field};
+use super::output::{self, AnswerFormat, cut, field};
 use super::{Failure, print_json};
 
 /// Records that are asked for at once.
 const PAGE: u64 = 500;
 
-pub(crate) fn run(command: &AuditCommand, client: &Client, json: bool) -> Result<(), Failure> {
+pub(crate) fn run(command: &AuditCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
         AuditCommand::List { log, filter, cursor, limit } => {
             let (items, next) = list(client, log, filter, cursor.as_deref(), *limit)?;
-            if json {
+            if format.is_json() {
                 return print_json(&json!({ "items": items, "next": next }));
             }
             output::say(table(&items))
@@ -40,7 +40,7 @@ pub(crate) fn run(command: &AuditCommand, client: &Client, json: bool) -> Result
                 }
             };
             let head = check.head();
-            if json {
+            if format.is_json() {
                 let (number, hash) = head.unzip();
                 return print_json(&json!({
                     "whole": true, "first": check.first, "last": number, "hash": hash, "unchained": check.unchained,

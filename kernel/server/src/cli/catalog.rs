@@ -5,16 +5,16 @@ use serde_json::{Value, json};
 use super::args::CatalogArgs;
 use super::client::Client;
 use super::digits;
-use super::output::{self, cut, field};
+use super::output::{self, AnswerFormat, cut, field};
 use super::{Failure, items, print_json};
 
-pub(crate) fn run(args: &CatalogArgs, client: &Client, json: bool) -> Result<(), Failure> {
+pub(crate) fn run(args: &CatalogArgs, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     let described = args.undescribed.then(|| "false".to_owned());
     let asked = [("kind", &args.kind), ("event", &args.event), ("described", &described), ("source", &args.source)];
     let asked: Vec<(&str, &str)> = asked.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
     let entries = client.list_from("/api/v1/catalog", &asked, u64::MAX)?.0;
     let answer = json!({ "items": entries });
-    if json {
+    if format.is_json() {
         return print_json(&answer);
     }
     output::say(table(items(&answer)))

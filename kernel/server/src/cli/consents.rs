@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::args::{ConsentCommand, IdentifierList};
 use super::client::Client;
-use super::output::{self, cut, field};
+use super::output::{self, AnswerFormat, cut, field};
 use super::{Failure, items, print_json, profile};
 
 /// The widest value in a cell.
@@ -13,20 +13,20 @@ const MAX_CELL: usize = 60;
 /// Identifiers that are sent at once; a body of the API has a MiB.
 const AT_ONCE: usize = 1_000;
 
-pub(crate) fn run(command: &ConsentCommand, client: &Client, json: bool) -> Result<(), Failure> {
+pub(crate) fn run(command: &ConsentCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
         ConsentCommand::Show { person } => {
             let id = field(&profile::find(client, person)?, "id");
             let answer = client.get(&format!("/api/v1/profiles/{id}/consent"))?;
-            if json { print_json(&answer) } else { output::say(report(&answer).trim_end()) }
+            if format.is_json() { print_json(&answer) } else { output::say(report(&answer).trim_end()) }
         }
         ConsentCommand::Suppress { identifiers, reason } => {
             let changed = send(client, "/api/v1/suppressions", &read(identifiers)?, Some(reason))?;
-            done(json, "suppressed", changed)
+            done(format, "suppressed", changed)
         }
         ConsentCommand::Unsuppress { identifiers } => {
             let changed = send(client, "/api/v1/suppressions/remove", &read(identifiers)?, None)?;
-            done(json, "taken off the list", changed)
+            done(format, "taken off the list", changed)
         }
         ConsentCommand::Check { identifiers } => {
             let mut checked = Vec::new();
@@ -34,7 +34,7 @@ pub(crate) fn run(command: &ConsentCommand, client: &Client, json: bool) -> Resu
                 let answer = client.post("/api/v1/suppressions/check", &json!({ "identifiers": part }))?;
                 checked.extend_from_slice(items(&answer));
             }
-            if json { print_json(&json!({ "items": checked })) } else { output::say(check_table(&checked)) }
+            if format.is_json() { print_json(&json!({ "items": checked })) } else { output::say(check_table(&checked)) }
         }
     }
 }
@@ -125,8 +125,8 @@ fn send(client: &Client, path: &str, identifiers: &[String], reason: Option<&Str
     Ok(changed)
 }
 
-fn done(json: bool, what: &str, changed: u64) -> Result<(), Failure> {
-    if json {
+fn done(format: AnswerFormat, what: &str, changed: u64) -> Result<(), Failure> {
+    if format.is_json() {
         return print_json(&json!({ "changed": changed }));
     }
     output::say(format_args!("{} {what}", output::count(changed)))

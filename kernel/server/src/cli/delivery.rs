@@ -6,23 +6,25 @@ use kith_model::id::Name;
 
 use super::args::{DeliveryCommand, DeliveryListArgs, Person, WhichLetters};
 use super::client::{Client, encode};
-use super::output::{self, cut, field};
+use super::output::{self, AnswerFormat, cut, field};
 use super::{Failure, letters, print_json};
 
-pub(crate) fn run(command: &DeliveryCommand, client: &Client, json: bool) -> Result<(), Failure> {
+pub(crate) fn run(command: &DeliveryCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
         DeliveryCommand::List(args) => {
             let (deliveries, next) = list(client, args)?;
-            if json {
+            if format.is_json() {
                 print_json(&json!({ "items": deliveries, "next": next }))?;
             } else {
                 let more = next.map(|next| format!("\n\nthere are more: add --cursor {next}")).unwrap_or_default();
                 output::say(delivery_table(&deliveries) + &more)?;
             }
         }
-        DeliveryCommand::DeadLetters { limit } => letters::list(client, &WhichLetters::default(), None, *limit, json)?,
+        DeliveryCommand::DeadLetters { limit } => {
+            letters::list(client, &WhichLetters::default(), None, *limit, format)?
+        }
         DeliveryCommand::Replay { id } => {
-            letters::replay_one(client, id, &format!("/api/v1/dead-letters/{}/replay", encode(id)), json)?;
+            letters::replay_one(client, id, &format!("/api/v1/dead-letters/{}/replay", encode(id)), format)?;
         }
     }
     Ok(())

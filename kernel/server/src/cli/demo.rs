@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kith::config::Config;
-use kith::plugin_build::{self, Built, Toolchain};
+use kith::plugin_build::{self, BuiltPlugin, Toolchain};
 use kith_model::time::{Clock, SystemClock, Timestamp};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 
 use super::args::{DemoArgs, LogFormat};
 use super::client::Client;
+use super::output::AnswerFormat;
 use super::plugin::BuildStep;
 use super::serve::{self, StopSignals, server_failure};
 use super::{Failure, output, print_json};
@@ -37,13 +38,13 @@ const ADDRESS: &str = "127.0.0.1:7700";
 /// The exit code of a program that a signal ended, as shells count.
 const INTERRUPTED: i32 = 130;
 
-pub(crate) fn run(args: DemoArgs, json: bool) -> Result<(), Failure> {
+pub(crate) fn run(args: DemoArgs, format: AnswerFormat) -> Result<(), Failure> {
     let begun = Instant::now();
     serve::start_log("warn", LogFormat::Text)?;
     let checkout = Checkout::find()?;
     let folder = Folder::choose(args.data.as_deref())?;
     let mut report = Report::default();
-    let built = build(&checkout, &args, json, &mut report)?;
+    let built = build(&checkout, &args, format, &mut report)?;
     let runtime = serve::runtime()?;
     let signals = || runtime.block_on(async { StopSignals::listen() });
     let interrupted = runtime.spawn(end_at_once(signals()?, folder.leftover()));
@@ -56,12 +57,12 @@ pub(crate) fn run(args: DemoArgs, json: bool) -> Result<(), Failure> {
         report,
         series: series(&checkout, now)?,
         hook: Hook { address: receiver.address, secret: &running.secret },
-        quiet: json,
+        format,
     };
     let done = steps(&mut demo, &built, &receiver, now);
     interrupted.abort();
     let shown = match done {
-        Ok(()) if json => print_json(&demo.report.json(begun.elapsed())),
+        Ok(()) if format.is_json() => print_json(&demo.report.json(begun.elapsed())),
         Ok(()) => output::say(format_args!("\n{}\n", demo.report.table(begun.elapsed()))),
         Err(_) => Ok(()),
     };
@@ -76,7 +77,7 @@ pub(crate) fn run(args: DemoArgs, json: bool) -> Result<(), Failure> {
 }
 
 /// All that the demo does to the server, in order.
-fn steps(demo: &mut Demo<'_>, built: &[Built], receiver: &Receiver, now: Timestamp) -> Result<(), Failure> {
+fn steps(demo: &mut Demo<'_>, built: &[BuiltPlugin], receiver: &Receiver, now: Timestamp) -> Result<(), Failure> {
     let write_key = demo.install(built)?;
     demo.load()?;
     demo.identify(&write_key, now)?;
@@ -88,8 +89,13 @@ fn steps(demo: &mut Demo<'_>, built: &[Built], receiver: &Receiver, now: Timesta
 }
 
 /// Build the six plugins with one run of cargo.
-fn build(checkout: &Checkout, args: &DemoArgs, quiet: bool, report: &mut Report) -> Result<Vec<Built>, Failure> {
-    let mut shown = BuildStep::begin("building six plugins", quiet);
+fn build(
+    checkout: &Checkout,
+    args: &DemoArgs,
+    format: AnswerFormat,
+    report: &mut Report,
+) -> Result<Vec<BuiltPlugin>, Failure> {
+    let mut shown = BuildStep::begin("building six plugins", format);
     let toolchain = Toolchain::from(&args.tools);
     let built = plugin_build::build_all(&checkout.plugin_crates(), None, &toolchain, &mut shown)?;
     let names: Vec<&str> = built.iter().map(|plugin| plugin.manifest.id.name()).collect();

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::args::{DictionaryCommand, SubjectArgs};
 use super::client::{ApiError, Client, encode};
-use super::output::{self, cut, field};
+use super::output::{self, AnswerFormat, cut, field};
 use super::{Failure, items, print_json};
 
 const DICTIONARY: &str = "/api/v1/dictionary";
@@ -17,7 +17,7 @@ const MAX_CELL: usize = 60;
 /// What a document has of an entry, in the order in which it is written.
 const FIELDS: [&str; 7] = ["kind", "event", "name", "meaning", "owner", "type", "sensitivity"];
 
-pub(crate) fn run(command: &DictionaryCommand, client: &Client, json: bool) -> Result<(), Failure> {
+pub(crate) fn run(command: &DictionaryCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
         DictionaryCommand::List { kind, event, sensitivity, never_came } => {
             let came = never_came.then(|| "false".to_owned());
@@ -25,9 +25,9 @@ pub(crate) fn run(command: &DictionaryCommand, client: &Client, json: bool) -> R
             let asked: Vec<(&str, &str)> =
                 asked.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
             let entries = client.list_from(DICTIONARY, &asked, u64::MAX)?.0;
-            if json { print_json(&json!({ "items": entries })) } else { output::say(table(&entries)) }
+            if format.is_json() { print_json(&json!({ "items": entries })) } else { output::say(table(&entries)) }
         }
-        DictionaryCommand::Show(subject) => shown(&client.get(&path(subject))?, json),
+        DictionaryCommand::Show(subject) => shown(&client.get(&path(subject))?, format),
         DictionaryCommand::Set { subject, meaning, owner, value_type, sensitivity } => {
             let given = [("meaning", meaning), ("owner", owner), ("type", value_type), ("sensitivity", sensitivity)];
             let given = given.iter().filter_map(|(name, value)| Some(((*name).to_owned(), json!(value.as_ref()?))));
@@ -38,13 +38,14 @@ pub(crate) fn run(command: &DictionaryCommand, client: &Client, json: bool) -> R
                 Err(ApiError::Refused(problem)) if problem.http_status == 404 => client.put(&path(subject), &given)?,
                 Err(error) => return Err(error.into()),
             };
-            shown(&answer, json)
+            shown(&answer, format)
         }
         DictionaryCommand::Remove(subject) => {
             client.delete(&path(subject))?;
-            match json {
-                true => print_json(&json!({ "removed": subject.name })),
-                false => output::say(format_args!("the entry of {} is removed", subject.name)),
+            if format.is_json() {
+                print_json(&json!({ "removed": subject.name }))
+            } else {
+                output::say(format_args!("the entry of {} is removed", subject.name))
             }
         }
         DictionaryCommand::Import { file, remove_others, dry_run } => {
@@ -52,7 +53,7 @@ pub(crate) fn run(command: &DictionaryCommand, client: &Client, json: bool) -> R
             document["remove_others"] = json!(remove_others);
             document["dry_run"] = json!(dry_run);
             let answer = client.post("/api/v1/dictionary/import", &document)?;
-            if json { print_json(&answer) } else { output::say(changes(&answer)) }
+            if format.is_json() { print_json(&answer) } else { output::say(changes(&answer)) }
         }
         DictionaryCommand::Export { format } => {
             let entries = client.list(DICTIONARY, u64::MAX)?;
@@ -69,8 +70,8 @@ fn path(subject: &SubjectArgs) -> String {
     }
 }
 
-fn shown(answer: &Value, json: bool) -> Result<(), Failure> {
-    if json {
+fn shown(answer: &Value, format: AnswerFormat) -> Result<(), Failure> {
+    if format.is_json() {
         return print_json(answer);
     }
     let mut text = table(std::slice::from_ref(answer));

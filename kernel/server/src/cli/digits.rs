@@ -42,12 +42,12 @@ pub(crate) fn read_argument(text: &str) -> Result<Value, String> {
 /// A value as JSON on one line.
 pub(crate) fn line(value: &Value) -> String {
     // A value that came from JSON, or was made of JSON's own types, can always be written.
-    serde_json::to_string(&Exact(value)).unwrap_or_default()
+    serde_json::to_string(&ExactValue(value)).unwrap_or_default()
 }
 
 /// A value as JSON for a reader.
 pub(crate) fn pretty(value: &Value) -> String {
-    serde_json::to_string_pretty(&Exact(value)).unwrap_or_default()
+    serde_json::to_string_pretty(&ExactValue(value)).unwrap_or_default()
 }
 
 /// A text of a value as it came, or the digits of a number.
@@ -110,9 +110,9 @@ fn is_of_machine(number: &str) -> bool {
 }
 
 /// A value that is written number for number.
-struct Exact<'v>(&'v Value);
+struct ExactValue<'v>(&'v Value);
 
-impl Serialize for Exact<'_> {
+impl Serialize for ExactValue<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             Value::String(text) => match digits(text) {
@@ -123,12 +123,12 @@ impl Serialize for Exact<'_> {
             },
             Value::Array(items) => {
                 let mut list = serializer.serialize_seq(Some(items.len()))?;
-                items.iter().try_for_each(|item| list.serialize_element(&Exact(item)))?;
+                items.iter().try_for_each(|item| list.serialize_element(&ExactValue(item)))?;
                 list.end()
             }
             Value::Object(fields) => {
                 let mut object = serializer.serialize_map(Some(fields.len()))?;
-                fields.iter().try_for_each(|(name, field)| object.serialize_entry(plain(name), &Exact(field)))?;
+                fields.iter().try_for_each(|(name, field)| object.serialize_entry(plain(name), &ExactValue(field)))?;
                 object.end()
             }
             other => other.serialize(serializer),

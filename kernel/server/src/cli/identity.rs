@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::args::{IdentityCommand, Person};
 use super::client::{Client, encode};
-use super::output::{self, cut, field};
+use super::output::{self, AnswerFormat, cut, field};
 use super::{Failure, print_json, profile};
 
 mod rules;
@@ -15,9 +15,9 @@ const MAX_CELL: usize = 48;
 /// Said below a list that was cut at its limit.
 const MORE: &str = "\n\nthere are more: raise --limit";
 
-pub(crate) fn run(command: &IdentityCommand, client: &Client, json: bool) -> Result<(), Failure> {
+pub(crate) fn run(command: &IdentityCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
-        IdentityCommand::Rules(command) => rules::run(command, client, json),
+        IdentityCommand::Rules(command) => rules::run(command, client, format),
         IdentityCommand::Undo { identifier, evidence, back, confirm } => {
             let mut body = json!({ "back": back });
             let given = [("identifier", identifier), ("evidence", evidence), ("confirm", confirm)];
@@ -27,11 +27,11 @@ pub(crate) fn run(command: &IdentityCommand, client: &Client, json: bool) -> Res
                 }
             }
             let answer = client.post("/api/v1/identity/undo", &body)?;
-            rules::dry_run(client, answer, json)
+            rules::dry_run(client, answer, format)
         }
         IdentityCommand::Splits { limit } => {
             let (found, next) = client.list_from("/api/v1/identity/splits", &[], *limit)?;
-            if json {
+            if format.is_json() {
                 return print_json(&json!({ "items": found, "next": next }));
             }
             let more = if next.is_some() { MORE } else { "" };
@@ -40,11 +40,11 @@ pub(crate) fn run(command: &IdentityCommand, client: &Client, json: bool) -> Res
         }
         IdentityCommand::Unsplit { one, other } => {
             let path = format!("/api/v1/identity/splits?one={}&other={}", encode(one), encode(other));
-            stated(&client.delete(&path)?, json)
+            stated(&client.delete(&path)?, format)
         }
         IdentityCommand::NotFollowed { limit } => {
             let (found, next) = client.list_from("/api/v1/identity/not-followed", &[], *limit)?;
-            if json {
+            if format.is_json() {
                 return print_json(&json!({ "items": found, "next": next }));
             }
             let more = if next.is_some() { MORE } else { "" };
@@ -54,7 +54,7 @@ pub(crate) fn run(command: &IdentityCommand, client: &Client, json: bool) -> Res
         }
         IdentityCommand::Merges { limit } => {
             let (found, next) = client.list_from("/api/v1/identity/merges", &[], *limit)?;
-            if json {
+            if format.is_json() {
                 return print_json(&json!({ "items": found, "next": next }));
             }
             let more = if next.is_some() { MORE } else { "" };
@@ -66,26 +66,26 @@ pub(crate) fn run(command: &IdentityCommand, client: &Client, json: bool) -> Res
         }
         IdentityCommand::Merge { winner, loser } => {
             let body = json!({ "winner": winner, "loser": loser });
-            stated(&client.post("/api/v1/identity/merges", &body)?, json)
+            stated(&client.post("/api/v1/identity/merges", &body)?, format)
         }
         IdentityCommand::Split { one, other } => {
             let found = client.get(&format!("/api/v1/profiles?identifier={}", encode(one)))?;
             let path = format!("/api/v1/profiles/{}/split", field(&found, "id"));
-            stated(&client.post(&path, &json!({ "apart": [one, other] }))?, json)
+            stated(&client.post(&path, &json!({ "apart": [one, other] }))?, format)
         }
-        IdentityCommand::Why { person, with } => why(client, person, with, json),
+        IdentityCommand::Why { person, with } => why(client, person, with, format),
     }
 }
 
 /// The way of evidence between two identifiers.
-fn why(client: &Client, person: &Person, with: &str, json: bool) -> Result<(), Failure> {
+fn why(client: &Client, person: &Person, with: &str, format: AnswerFormat) -> Result<(), Failure> {
     let found = profile::find(client, person)?;
     let mut path = format!("/api/v1/profiles/{}/why?with={}", field(&found, "id"), encode(with));
     if let Person::Identifier(identifier) = person {
         path += &format!("&from={}", encode(&identifier.to_string()));
     }
     let answer = client.get(&path)?;
-    if json {
+    if format.is_json() {
         return print_json(&answer);
     }
     if answer.get("same").and_then(Value::as_bool) != Some(true) {
@@ -97,8 +97,8 @@ fn why(client: &Client, person: &Person, with: &str, json: bool) -> Result<(), F
 }
 
 /// Whose two identifiers are now.
-fn stated(answer: &Value, json: bool) -> Result<(), Failure> {
-    if json {
+fn stated(answer: &Value, format: AnswerFormat) -> Result<(), Failure> {
+    if format.is_json() {
         return print_json(answer);
     }
     let profiles = answer.get("profiles").and_then(Value::as_array).into_iter().flatten();

@@ -17,11 +17,11 @@ use serde_json::Value;
 
 use super::args::{ImportArgs, UnpackArgs};
 use super::client::{Client, encode};
-use super::output::{self, Step};
+use super::output::{self, AnswerFormat, Step};
 use super::{Failure, print_json};
 use input::Input;
 
-pub(crate) fn run(args: &ImportArgs, client: &Client, json: bool) -> Result<(), Failure> {
+pub(crate) fn run(args: &ImportArgs, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     let input = Input::open(args)?;
     let args = &input.args(args);
     let failed = |what: &'static str| {
@@ -30,13 +30,13 @@ pub(crate) fn run(args: &ImportArgs, client: &Client, json: bool) -> Result<(), 
     };
     let file = File::open(&args.file).map_err(failed("open"))?;
     let bytes = file.metadata().map_err(failed("read"))?.len();
-    let step = Step::over_bytes(format!("importing {}", args.file.display()), bytes, json);
+    let step = Step::over_bytes(format!("importing {}", args.file.display()), bytes, format);
     let content_type = args.content_type.as_deref().unwrap_or_else(|| content_type(&args.file));
     if args.dry_run {
         let path = format!("{}?dry_run=true", records_path(args.source.as_str()));
         let answer = client.upload(&path, content_type, step.bar().wrap_read(file))?;
         step.end("read to the end; nothing is stored");
-        return dry_run::show(&answer, json);
+        return dry_run::show(&answer, format);
     }
     drop(file);
     let mut answer = resume::send(args, client, content_type, &step)?;
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &ImportArgs, client: &Client, json: bool) -> Result<(), 
     {
         answer["dead_letters"] = letters.into();
     }
-    if json {
+    if format.is_json() {
         print_json(&answer)?;
     } else {
         output::say(report(&answer, args.source.as_str()).trim_end())?;
@@ -63,7 +63,7 @@ pub(crate) fn run(args: &ImportArgs, client: &Client, json: bool) -> Result<(), 
         return Ok(());
     }
     let mut told = format!("{} of the file's records were rejected", output::count(rejected));
-    if let Some(rejected::Written { rows, reasons, count }) = written {
+    if let Some(rejected::RejectedFiles { rows, reasons, count }) = written {
         told.push_str(&format!(
             "; {} of them are in {} as they stand in the file, and the reasons in {}: correct them and import that file",
             output::count(count),

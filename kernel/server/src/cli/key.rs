@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use super::args::{HostKeyArgs, KeyCommand};
 use super::client::{Client, encode};
-use super::output::{self, field};
+use super::output::{self, AnswerFormat, field};
 use super::serve::server_failure;
 use super::{Failure, items, print_json, serve};
 
-pub(crate) fn run(command: &KeyCommand, client: &Client, json: bool) -> Result<(), Failure> {
+pub(crate) fn run(command: &KeyCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
         KeyCommand::Create { title, scopes, role, source, expires_at } => {
             let mut body = json!({ "title": title, "scopes": scopes });
@@ -24,7 +24,7 @@ pub(crate) fn run(command: &KeyCommand, client: &Client, json: bool) -> Result<(
                 body["expires_at"] = json!(end.to_string());
             }
             let answer = client.post("/api/v1/keys", &body)?;
-            if json {
+            if format.is_json() {
                 print_json(&answer)?;
             } else {
                 output::say(field(&answer, "key"))?;
@@ -33,7 +33,7 @@ pub(crate) fn run(command: &KeyCommand, client: &Client, json: bool) -> Result<(
         }
         KeyCommand::List => {
             let answer = client.whole("/api/v1/keys")?;
-            if json {
+            if format.is_json() {
                 print_json(&answer)?;
             } else {
                 output::say(key_table(items(&answer), SystemClock.now()))?;
@@ -42,7 +42,7 @@ pub(crate) fn run(command: &KeyCommand, client: &Client, json: bool) -> Result<(
         KeyCommand::Reset { data, engine, workspace } => {
             let config = Config { engine: engine.kind(), ..Config::new(data) };
             let key = kith::serve::reset_key(&config, workspace).map_err(server_failure("making a key"))?;
-            if json {
+            if format.is_json() {
                 print_json(&json!({ "key": key, "workspace": workspace.as_str() }))?;
             } else {
                 output::say(&key)?;
@@ -52,10 +52,10 @@ pub(crate) fn run(command: &KeyCommand, client: &Client, json: bool) -> Result<(
             }
         }
         // It is made where no server runs.
-        KeyCommand::Host(args) => make_host_key(args, json)?,
+        KeyCommand::Host(args) => make_host_key(args, format)?,
         KeyCommand::Revoke { id } => {
             client.delete(&format!("/api/v1/keys/{}", encode(id)))?;
-            if json {
+            if format.is_json() {
                 print_json(&json!({ "revoked": id }))?;
             } else {
                 output::say(format_args!("revoked {id}; requests with it are refused from now on"))?;
@@ -66,13 +66,13 @@ pub(crate) fn run(command: &KeyCommand, client: &Client, json: bool) -> Result<(
 }
 
 /// Make a host key where no server runs.
-fn make_host_key(args: &HostKeyArgs, json: bool) -> Result<(), Failure> {
+fn make_host_key(args: &HostKeyArgs, format: AnswerFormat) -> Result<(), Failure> {
     // What is written is as private as what the server writes.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let config = Config { engine: args.engine.kind(), ..Config::new(&args.data) };
     let made = kith::serve::make_host_key(&config);
     let key = made.map_err(serve::server_failure("making a host key; a server that runs must be stopped first"))?;
-    if json {
+    if format.is_json() {
         return print_json(&json!({ "key": key }));
     }
     output::say(key)?;

@@ -5,36 +5,42 @@ use serde_json::{Value, json};
 
 use super::args::{LettersCommand, WhichLetters};
 use super::client::{Client, encode};
-use super::output::{self, cut, field, number};
+use super::output::{self, AnswerFormat, cut, field, number};
 use super::{Failure, items, print_json};
 
-pub(crate) fn run(command: &LettersCommand, client: &Client, json: bool) -> Result<(), Failure> {
+pub(crate) fn run(command: &LettersCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
         LettersCommand::List { which, cursor, limit, all } => {
             let limit = if *all { u64::MAX } else { *limit };
-            list(client, which, cursor.as_deref(), limit, json)
+            list(client, which, cursor.as_deref(), limit, format)
         }
-        LettersCommand::Counts { which } => counts(client, which, json),
+        LettersCommand::Counts { which } => counts(client, which, format),
         LettersCommand::Show { id } => print_json(&client.get(&path(id))?),
         LettersCommand::Edit { id, raw } => {
             let answer = client.patch(&path(id), &json!({ "raw": text(raw)? }))?;
-            if json {
+            if format.is_json() {
                 return print_json(&answer);
             }
             output::say(format_args!("corrected; try it again with `kith dead-letters replay {id}`"))
         }
         LettersCommand::Replay { id: Some(id), into, .. } => {
             let into = into.as_ref().map(|name| format!("?into={name}")).unwrap_or_default();
-            replay_one(client, id, &format!("{}/replay{into}", path(id)), json)
+            replay_one(client, id, &format!("{}/replay{into}", path(id)), format)
         }
-        LettersCommand::Replay { id: None, which, all, .. } => replay_many(client, which, *all, json),
+        LettersCommand::Replay { id: None, which, all, .. } => {
+            replay_many(client, Selection { which, all: *all }, format)
+        }
         LettersCommand::Dismiss { id: Some(id), .. } => {
             client.delete(&path(id))?;
-            if json { print_json(&json!({ "dismissed": 1 })) } else { output::say(format_args!("dismissed {id}")) }
+            if format.is_json() {
+                print_json(&json!({ "dismissed": 1 }))
+            } else {
+                output::say(format_args!("dismissed {id}"))
+            }
         }
         LettersCommand::Dismiss { id: None, which, all } => {
-            let report = steps(client, "/api/v1/dead-letters/dismiss", which, *all)?;
-            if json {
+            let report = steps(client, "/api/v1/dead-letters/dismiss", Selection { which, all: *all })?;
+            if format.is_json() {
                 return print_json(&report);
             }
             output::say(format_args!("dismissed {}", output::count(number(&report, "dismissed"))))
@@ -62,24 +68,24 @@ pub(super) fn list(
     which: &WhichLetters,
     cursor: Option<&str>,
     limit: u64,
-    json: bool,
+    format: AnswerFormat,
 ) -> Result<(), Failure> {
     let mut parameters = which.parameters();
     parameters.extend(cursor.map(|cursor| ("cursor", cursor.to_owned())));
     let parameters: Vec<(&str, &str)> = parameters.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let (letters, next) = client.list_from("/api/v1/dead-letters", &parameters, limit)?;
-    if json {
+    if format.is_json() {
         return print_json(&json!({ "items": letters, "next": next }));
     }
     let more = next.map(|next| format!("\n\nthere are more: add --cursor {next}, or --all")).unwrap_or_default();
     output::say(table(&letters) + &more)
 }
 
-fn counts(client: &Client, which: &WhichLetters, json: bool) -> Result<(), Failure> {
+fn counts(client: &Client, which: &WhichLetters, format: AnswerFormat) -> Result<(), Failure> {
     let query: Vec<String> =
         which.parameters().iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
     let answer = client.get(&format!("/api/v1/dead-letters/counts?{}", query.join("&")))?;
-    if json {
+    if format.is_json() {
         return print_json(&answer);
     }
     let rows = items(&answer)
@@ -102,10 +108,10 @@ fn counts(client: &Client, which: &WhichLetters, json: bool) -> Result<(), Failu
 }
 
 /// Try one dead letter again, for `kith delivery replay` as well.
-pub(super) fn replay_one(client: &Client, id: &str, path: &str, json: bool) -> Result<(), Failure> {
+pub(super) fn replay_one(client: &Client, id: &str, path: &str, format: AnswerFormat) -> Result<(), Failure> {
     let answer = client.post(path, &json!({}))?;
     let is_done = answer["replayed"] == true;
-    if json {
+    if format.is_json() {
         print_json(&answer)?;
     } else if answer.get("accepted").is_some() {
         let [accepted, duplicate] = ["accepted", "duplicate"].map(|name| number(&answer, name));
@@ -120,9 +126,9 @@ pub(super) fn replay_one(client: &Client, id: &str, path: &str, json: bool) -> R
     Err(Failure::Failed(format!("{id} was refused again and stays: {reason}")))
 }
 
-fn replay_many(client: &Client, which: &WhichLetters, all: bool, json: bool) -> Result<(), Failure> {
-    let report = steps(client, "/api/v1/dead-letters/replay", which, all)?;
-    if json {
+fn replay_many(client: &Client, selection: Selection<'_>, format: AnswerFormat) -> Result<(), Failure> {
+    let report = steps(client, "/api/v1/dead-letters/replay", selection)?;
+    if format.is_json() {
         print_json(&report)?;
     } else {
         let of = |name| output::count(number(&report, name));
@@ -143,10 +149,18 @@ fn replay_many(client: &Client, which: &WhichLetters, all: bool, json: bool) -> 
     }
 }
 
+/// Which letters are gone over.
+#[derive(Clone, Copy)]
+struct Selection<'a> {
+    which: &'a WhichLetters,
+    /// Said by whoever means every one, where `which` leaves none out.
+    all: bool,
+}
+
 /// Go over all that are chosen, a step at a time; the sums of what the steps say.
-fn steps(client: &Client, path: &str, which: &WhichLetters, all: bool) -> Result<Value, Failure> {
-    let mut body = json!({ "all": all });
-    which.parameters().into_iter().for_each(|(name, value)| body[name] = json!(value));
+fn steps(client: &Client, path: &str, selection: Selection<'_>) -> Result<Value, Failure> {
+    let mut body = json!({ "all": selection.all });
+    selection.which.parameters().into_iter().for_each(|(name, value)| body[name] = json!(value));
     let mut sums = serde_json::Map::new();
     loop {
         let step = client.post(path, &body)?;

@@ -15,6 +15,21 @@ use super::digits;
 /// What a number is called that the server cannot tell yet.
 const NOT_KNOWN: &str = "not known yet";
 
+/// How a command answers, made once from its arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AnswerFormat {
+    /// Tables and sentences on standard output, progress on standard error.
+    Text,
+    /// One JSON value on standard output for a program, which is shown no progress.
+    Json,
+}
+
+impl AnswerFormat {
+    pub(crate) fn is_json(self) -> bool {
+        self == AnswerFormat::Json
+    }
+}
+
 /// Print a text and a line's end on standard output.
 ///
 /// # Errors
@@ -181,32 +196,33 @@ pub(crate) struct Step {
     bar: ProgressBar,
     title: String,
     started: Instant,
-    quiet: bool,
+    /// A program that reads the answer is told no steps.
+    format: AnswerFormat,
 }
 
 impl Step {
     /// A step of unknown length.
-    pub(crate) fn begin(title: impl Into<String>, quiet: bool) -> Step {
+    pub(crate) fn begin(title: impl Into<String>, format: AnswerFormat) -> Step {
         let title = title.into();
-        let bar = ProgressBar::with_draw_target(None, draw_target(quiet));
+        let bar = ProgressBar::with_draw_target(None, draw_target(format));
         bar.set_style(style("{spinner} {prefix} {elapsed} {wide_msg}"));
-        Step::started(bar, title, quiet)
+        Step::started(bar, title, format)
     }
 
     /// A step over `bytes` bytes.
-    pub(crate) fn over_bytes(title: impl Into<String>, bytes: u64, quiet: bool) -> Step {
-        let bar = ProgressBar::with_draw_target(Some(bytes), draw_target(quiet));
+    pub(crate) fn over_bytes(title: impl Into<String>, bytes: u64, format: AnswerFormat) -> Step {
+        let bar = ProgressBar::with_draw_target(Some(bytes), draw_target(format));
         bar.set_style(style("{spinner} {prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {wide_msg}"));
-        Step::started(bar, title.into(), quiet)
+        Step::started(bar, title.into(), format)
     }
 
-    fn started(bar: ProgressBar, title: String, quiet: bool) -> Step {
+    fn started(bar: ProgressBar, title: String, format: AnswerFormat) -> Step {
         bar.set_prefix(title.clone());
         bar.enable_steady_tick(Duration::from_millis(120));
-        if bar.is_hidden() && !quiet {
+        if bar.is_hidden() && !format.is_json() {
             eprintln!("{title} …");
         }
-        Step { bar, title, started: Instant::now(), quiet }
+        Step { bar, title, started: Instant::now(), format }
     }
 
     /// What is being done right now.
@@ -216,7 +232,7 @@ impl Step {
 
     /// A line that stays above the moving one.
     pub(crate) fn note(&self, line: &str) {
-        if !self.quiet {
+        if !self.format.is_json() {
             self.bar.suspend(|| eprintln!("{line}"));
         }
     }
@@ -234,7 +250,7 @@ impl Step {
     pub(crate) fn end(self, outcome: &str) -> Duration {
         let elapsed = self.started.elapsed();
         self.bar.finish_and_clear();
-        if !self.quiet {
+        if !self.format.is_json() {
             eprintln!("✓ {} — {outcome} ({})", self.title, seconds(elapsed));
         }
         elapsed
@@ -248,8 +264,9 @@ impl Drop for Step {
     }
 }
 
-fn draw_target(quiet: bool) -> ProgressDrawTarget {
-    if quiet || !std::io::stderr().is_terminal() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() }
+fn draw_target(format: AnswerFormat) -> ProgressDrawTarget {
+    let is_hidden = format.is_json() || !std::io::stderr().is_terminal();
+    if is_hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() }
 }
 
 fn style(template: &str) -> ProgressStyle {

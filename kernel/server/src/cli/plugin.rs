@@ -3,23 +3,23 @@
 use std::path::Path;
 use std::time::Duration;
 
-use kith::plugin_build::{self, Built, Progress, Toolchain};
-use kith_host::Inspected;
+use kith::plugin_build::{self, BuiltPlugin, Progress, Toolchain};
+use kith_host::Inspection;
 use serde_json::{Value, json};
 
 use super::args::{PluginBuildArgs, PluginCommand, Tools};
 use super::client::Client;
-use super::output::{self, Step};
+use super::output::{self, AnswerFormat, Step};
 use super::{Failure, print_json, scaffold};
 
 pub(crate) mod remote;
 
-pub(crate) fn run(command: PluginCommand, client: impl Fn() -> Client, json: bool) -> Result<(), Failure> {
+pub(crate) fn run(command: PluginCommand, client: impl Fn() -> Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
-        PluginCommand::New(args) => scaffold::run(&args, json),
-        PluginCommand::Check { path } => check(&path, json),
-        PluginCommand::Build(args) => build(&args, json),
-        on_server => remote::run(&on_server, &client(), json),
+        PluginCommand::New(args) => scaffold::run(&args, format),
+        PluginCommand::Check { path } => check(&path, format),
+        PluginCommand::Build(args) => build(&args, format),
+        on_server => remote::run(&on_server, &client(), format),
     }
 }
 
@@ -37,8 +37,8 @@ pub(crate) struct BuildStep {
 }
 
 impl BuildStep {
-    pub(crate) fn begin(title: impl Into<String>, quiet: bool) -> BuildStep {
-        BuildStep { step: Step::begin(title, quiet), units: 0 }
+    pub(crate) fn begin(title: impl Into<String>, format: AnswerFormat) -> BuildStep {
+        BuildStep { step: Step::begin(title, format), units: 0 }
     }
 
     pub(crate) fn end(self, outcome: &str) -> Duration {
@@ -67,8 +67,8 @@ impl Progress for BuildStep {
     }
 }
 
-fn build(args: &PluginBuildArgs, json: bool) -> Result<(), Failure> {
-    let mut shown = BuildStep::begin(format!("building {}", args.dir.display()), json);
+fn build(args: &PluginBuildArgs, format: AnswerFormat) -> Result<(), Failure> {
+    let mut shown = BuildStep::begin(format!("building {}", args.dir.display()), format);
     let dirs = [args.dir.clone()];
     let mut built = plugin_build::build_all(&dirs, None, &Toolchain::from(&args.tools), &mut shown)?;
     let mut built = built.remove(0);
@@ -77,7 +77,7 @@ fn build(args: &PluginBuildArgs, json: bool) -> Result<(), Failure> {
         built.path.clone_from(out);
     }
     shown.end(&built.path.display().to_string());
-    if json {
+    if format.is_json() {
         print_json(&describe(&built.inspection, Some(&built.path)))?;
     } else {
         output::say(report(&built).trim_end())?;
@@ -85,15 +85,15 @@ fn build(args: &PluginBuildArgs, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn check(path: &Path, json: bool) -> Result<(), Failure> {
+fn check(path: &Path, format: AnswerFormat) -> Result<(), Failure> {
     if path.is_dir() {
-        return check_crate(path, json);
+        return check_crate(path, format);
     }
     let bytes =
         std::fs::read(path).map_err(|source| Failure::File { what: "read", path: path.to_path_buf(), source })?;
     let inspected =
         kith_host::inspect(&bytes).map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
-    if json {
+    if format.is_json() {
         print_json(&describe(&inspected, Some(path)))?;
     } else {
         output::say(format_args!("{} is a plugin that the host admits.\n", path.display()))?;
@@ -102,13 +102,13 @@ fn check(path: &Path, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn check_crate(dir: &Path, json: bool) -> Result<(), Failure> {
+fn check_crate(dir: &Path, format: AnswerFormat) -> Result<(), Failure> {
     let (manifest, _) = plugin_build::read_manifest(dir)?;
     let mistakes = plugin_build::crate_mistakes(dir, &manifest, &Toolchain::default())?;
     if !mistakes.is_empty() {
         return Err(Failure::Failed(format!("{}:\n  - {}", dir.display(), mistakes.join("\n  - "))));
     }
-    if json {
+    if format.is_json() {
         print_json(
             &json!({ "id": manifest.id.to_string(), "version": manifest.version.to_string(), "kind": manifest.kind.as_str() }),
         )?;
@@ -125,7 +125,7 @@ fn check_crate(dir: &Path, json: bool) -> Result<(), Failure> {
 }
 
 /// What a component is, for programs.
-pub(crate) fn describe(inspected: &Inspected, path: Option<&Path>) -> Value {
+pub(crate) fn describe(inspected: &Inspection, path: Option<&Path>) -> Value {
     json!({
         "id": inspected.manifest.id.to_string(),
         "version": inspected.manifest.version.to_string(),
@@ -139,11 +139,11 @@ pub(crate) fn describe(inspected: &Inspected, path: Option<&Path>) -> Value {
     })
 }
 
-fn report(built: &Built) -> String {
+fn report(built: &BuiltPlugin) -> String {
     format!("{}\n\nUpload it with: kith plugin upload {}\n", inspection_table(&built.inspection), built.path.display())
 }
 
-fn inspection_table(inspected: &Inspected) -> String {
+fn inspection_table(inspected: &Inspection) -> String {
     let manifest = &inspected.manifest;
     let none_or = |list: &[String]| if list.is_empty() { "nothing".to_owned() } else { list.join("\n") };
     let rows = [

@@ -4,17 +4,17 @@ use serde_json::{Value, json};
 
 use super::args::{ListFormat, Person, ProfileCommand, SearchArgs};
 use super::client::{Client, encode};
-use super::output::{self, cut, field};
+use super::output::{self, AnswerFormat, cut, field};
 use super::{Failure, print_json};
 
 /// The widest value in a cell.
 const MAX_CELL: usize = 60;
 
-pub(crate) fn run(command: &ProfileCommand, client: &Client, json: bool) -> Result<(), Failure> {
+pub(crate) fn run(command: &ProfileCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
         ProfileCommand::Get { person } => {
             let profile = find(client, person)?;
-            if json {
+            if format.is_json() {
                 print_json(&profile)?;
             } else {
                 output::say(report(&profile).trim_end())?;
@@ -27,7 +27,7 @@ pub(crate) fn run(command: &ProfileCommand, client: &Client, json: bool) -> Resu
                 parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             let (found, next) = client.list_from("/api/v1/profiles", &given, limit)?;
             output::say_part(found.len(), next.as_deref());
-            if json {
+            if format.is_json() {
                 print_json(&json!({ "items": found, "next": next }))?;
             } else {
                 output::say(found_table(&found))?;
@@ -46,7 +46,7 @@ pub(crate) fn run(command: &ProfileCommand, client: &Client, json: bool) -> Resu
             let path = format!("/api/v1/profiles/{}/events", field(&profile, "id"));
             let (events, next) = client.list_from(&path, &[], *limit)?;
             output::say_part(events.len(), next.as_deref());
-            if json {
+            if format.is_json() {
                 print_json(&json!({ "items": events, "next": next }))?;
             } else {
                 output::say(event_table(&events))?;

@@ -6,19 +6,19 @@ use serde_json::{Value, json};
 
 use super::args::SourceCommand;
 use super::client::{Client, encode};
-use super::output::{self, count, cut, field, number};
+use super::output::{self, AnswerFormat, count, cut, field, number};
 use super::{Failure, print_json};
 
-pub(crate) fn run(command: &SourceCommand, client: &Client, json: bool) -> Result<(), Failure> {
+pub(crate) fn run(command: &SourceCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
         SourceCommand::Quality { source: Some(source), days } => {
             let path = format!("/api/v1/sources/{}/quality?days={days}", encode(source.as_str()));
             let answer = client.get(&path)?;
-            if json { print_json(&answer) } else { output::say(of_one(&answer)) }
+            if format.is_json() { print_json(&answer) } else { output::say(of_one(&answer)) }
         }
         SourceCommand::Quality { source: None, .. } => {
             let all = client.list("/api/v1/sources/quality", u64::MAX)?;
-            if json { print_json(&json!({ "items": all })) } else { output::say(of_all(&all)) }
+            if format.is_json() { print_json(&json!({ "items": all })) } else { output::say(of_all(&all)) }
         }
     }
 }

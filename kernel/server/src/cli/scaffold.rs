@@ -7,7 +7,8 @@ use kith_model::plugin::{PluginId, PluginKind};
 use serde_json::json;
 
 use super::args::PluginNewArgs;
-use super::{Failure, output, print_json};
+use super::output::{self, AnswerFormat};
+use super::{Failure, print_json};
 
 /// A template of the SDK, compiled into this program.
 macro_rules! template {
@@ -19,7 +20,7 @@ macro_rules! template {
 /// Who makes the plugin, where the name does not say.
 const DEFAULT_VENDOR: &str = "acme";
 
-pub(crate) fn run(args: &PluginNewArgs, json: bool) -> Result<(), Failure> {
+pub(crate) fn run(args: &PluginNewArgs, format: AnswerFormat) -> Result<(), Failure> {
     let id = plugin_id(&args.name)?;
     let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from(id.name()));
     let sdk = sdk_path(args.sdk_path.as_deref())?;
@@ -31,7 +32,7 @@ pub(crate) fn run(args: &PluginNewArgs, json: bool) -> Result<(), Failure> {
     for (name, content) in &files {
         write(&dir.join(name), content)?;
     }
-    if json {
+    if format.is_json() {
         let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
         print_json(&json!({ "id": id.to_string(), "dir": dir, "sdk": sdk, "files": names }))?;
     } else {
@@ -171,6 +172,6 @@ mod tests {
             dir: Some(folder.path().to_path_buf()),
             sdk_path: None,
         };
-        assert_eq!(run(&args, true).unwrap_err().exit_code(), 2);
+        assert_eq!(run(&args, AnswerFormat::Json).unwrap_err().exit_code(), 2);
     }
 }

@@ -3,12 +3,12 @@
 use serde_json::Value;
 
 use super::client::Client;
-use super::output;
+use super::output::{self, AnswerFormat};
 use super::{Failure, print_json};
 
-pub(crate) fn run(client: &Client, json: bool) -> Result<(), Failure> {
+pub(crate) fn run(client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     let status = client.get("/api/v1/workspace")?;
-    if json {
+    if format.is_json() {
         print_json(&status)?;
         return Ok(());
     }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::args::{PlanCheckArgs, TrackingCommand};
 use super::client::{Client, encode};
-use super::output::{self, count, cut, field, number};
+use super::output::{self, AnswerFormat, count, cut, field, number};
 use super::{Failure, json_argument, print_json};
 
 /// What one request of records has in bytes at most, about: half of what the server takes.
@@ -15,15 +15,15 @@ const MAX_PART_BYTES: usize = 400 << 10;
 /// Mistakes that are shown; all are counted.
 const MAX_SHOWN: usize = 100;
 
-pub(crate) fn run(command: &TrackingCommand, client: &Client, json: bool) -> Result<(), Failure> {
+pub(crate) fn run(command: &TrackingCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
         TrackingCommand::List => {
             let plans = client.list("/api/v1/tracking-plans", u64::MAX)?;
-            if json { print_json(&json!({ "items": plans })) } else { output::say(table(&plans)) }
+            if format.is_json() { print_json(&json!({ "items": plans })) } else { output::say(table(&plans)) }
         }
         TrackingCommand::Show { plan } => {
             let mut plan = client.get(&path(plan.as_str()))?;
-            if let Some(plan) = plan.as_object_mut().filter(|_| !json) {
+            if let Some(plan) = plan.as_object_mut().filter(|_| !format.is_json()) {
                 // What `set` takes.
                 plan.remove("name");
                 plan.remove("updated_at");
@@ -33,17 +33,21 @@ pub(crate) fn run(command: &TrackingCommand, client: &Client, json: bool) -> Res
         TrackingCommand::Set { plan, document, merge } => {
             let (path, document) = (path(plan.as_str()), json_argument("the plan", document)?);
             let answer = if *merge { client.patch(&path, &document)? } else { client.put(&path, &document)? };
-            if json { print_json(&answer) } else { output::say(table(&[answer])) }
+            if format.is_json() { print_json(&answer) } else { output::say(table(&[answer])) }
         }
         TrackingCommand::Remove { plan } => {
             client.delete(&path(plan.as_str()))?;
-            if json { print_json(&json!({ "removed": plan })) } else { output::say(format_args!("removed {plan}")) }
+            if format.is_json() {
+                print_json(&json!({ "removed": plan }))
+            } else {
+                output::say(format_args!("removed {plan}"))
+            }
         }
-        TrackingCommand::Check(args) => check(args, client, json),
+        TrackingCommand::Check(args) => check(args, client, format),
         TrackingCommand::Suggest { event, source } => {
             let source = source.as_ref().map_or_else(String::new, |source| format!("&source={source}"));
             let found = client.get(&format!("/api/v1/catalog/schema?event={}{source}", encode(event)))?;
-            if json {
+            if format.is_json() {
                 return print_json(&found);
             }
             // What `set --merge` takes.
@@ -129,7 +133,7 @@ struct Total {
     mistakes: Vec<Value>,
 }
 
-fn check(args: &PlanCheckArgs, client: &Client, json: bool) -> Result<(), Failure> {
+fn check(args: &PlanCheckArgs, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     let draft = args.draft.as_deref().map(|draft| json_argument("the draft", draft)).transpose()?;
     let records = read(&args.file)?;
     let mut total = Total::default();
@@ -144,7 +148,7 @@ fn check(args: &PlanCheckArgs, client: &Client, json: bool) -> Result<(), Failur
     let rejected = total.sums.get("rejected").and_then(Value::as_u64).unwrap_or_default();
     let mut answer = Value::Object(total.sums);
     answer["mistakes"] = total.mistakes.into();
-    if json {
+    if format.is_json() {
         print_json(&answer)?
     } else {
         output::say(report(&answer))?

@@ -6,10 +6,10 @@ use serde_json::{Map, Value, json};
 use super::args::WorkspaceCommand;
 use super::client::{ApiError, Client, encode};
 use super::consent::Consent;
-use super::output::{self, field};
+use super::output::{self, AnswerFormat, field};
 use super::{Failure, print_json};
 
-pub(crate) fn run(command: &WorkspaceCommand, client: &Client, json: bool) -> Result<(), Failure> {
+pub(crate) fn run(command: &WorkspaceCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     let patch = |name: &Name, body: Value| client.patch(&path(name), &body);
     let (answer, text) = match command {
         WorkspaceCommand::Create(args) => {
@@ -17,7 +17,7 @@ pub(crate) fn run(command: &WorkspaceCommand, client: &Client, json: bool) -> Re
             let (budgets, time_zone) = (limits(&args.budgets), &args.time_zone);
             let body = json!({ "name": args.name, "title": title, "time_zone": time_zone, "budgets": budgets });
             let answer = client.post("/api/v1/workspaces", &body)?;
-            if !json {
+            if !format.is_json() {
                 eprintln!("This is the first admin key of {}, shown this once:", args.name);
             }
             let key = field(&answer, "key");
@@ -48,7 +48,7 @@ pub(crate) fn run(command: &WorkspaceCommand, client: &Client, json: bool) -> Re
             (json!({ "deleted": name }), format!("deleted {name}; what it held is to be purged from the disk"))
         }
     };
-    if json { print_json(&answer) } else { output::say(text) }
+    if format.is_json() { print_json(&answer) } else { output::say(text) }
 }
 
 fn path(name: &Name) -> String {

@@ -274,14 +274,14 @@ fn package_name(package_id: &str, manifest_path: &Path) -> String {
     }
 }
 
-struct Finished {
+struct ToolOutcome {
     success: bool,
     /// The last lines that it wrote to standard error.
     tail: String,
 }
 
 /// Run a tool to its end, handing over each line of its output as it comes.
-fn run(mut command: Command, each: &mut dyn FnMut(&ToolLine)) -> std::io::Result<Finished> {
+fn run(mut command: Command, each: &mut dyn FnMut(&ToolLine)) -> std::io::Result<ToolOutcome> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (sender, receiver) = mpsc::channel();
     let mut readers = Vec::new();
@@ -303,7 +303,7 @@ fn run(mut command: Command, each: &mut dyn FnMut(&ToolLine)) -> std::io::Result
     }
     readers.into_iter().for_each(|reader| drop(reader.join()));
     let success = child.wait()?.success();
-    Ok(Finished { success, tail: Vec::from(tail).join("\n") })
+    Ok(ToolOutcome { success, tail: Vec::from(tail).join("\n") })
 }
 
 fn forward(

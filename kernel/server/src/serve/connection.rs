@@ -19,8 +19,8 @@ use tower::ServiceExt as _;
 use super::tls::Tls;
 use crate::api::Peer;
 use crate::config::HttpLimits;
-use crate::pace::Paced;
-use crate::public::{Protocol, Reached};
+use crate::pace::PacedStream;
+use crate::public::{Protocol, ServerEnd};
 
 /// What each connection is served with.
 #[derive(Clone)]
@@ -48,7 +48,7 @@ impl Serving {
             tracing::debug!(%error, "a connection without nodelay");
         }
         let own = stream.local_addr().ok();
-        let stream = Paced::new(stream, body_timeout);
+        let stream = PacedStream::new(stream, body_timeout);
         let Some(tls) = &self.tls else {
             return self.requests(stream, peer, own, Protocol::Http, watcher).await;
         };
@@ -68,7 +68,7 @@ impl Serving {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let router = self.router.clone();
-        let reached = own.map(|address| Reached { address, protocol });
+        let reached = own.map(|address| ServerEnd { address, protocol });
         let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(Peer(peer));
             reached.map(|reached| request.extensions_mut().insert(reached));
@@ -94,7 +94,7 @@ impl Serving {
 }
 
 /// Whether a first byte comes in time behind the handshake, for the same reason as before it.
-async fn begins(stream: &mut tokio_rustls::server::TlsStream<Paced<TcpStream>>, wait: Duration) -> bool {
+async fn begins(stream: &mut tokio_rustls::server::TlsStream<PacedStream<TcpStream>>, wait: Duration) -> bool {
     let Ok(first) = timeout(wait, stream.fill_buf()).await else {
         table::HEAD_TIME.count();
         return false;

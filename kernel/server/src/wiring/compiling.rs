@@ -9,7 +9,8 @@ use kith_model::id::WorkspaceId;
 use kith_pipeline::Patience;
 use parking_lot::{Condvar, Mutex};
 
-/// How often one that waits looks whether somebody still wants it.
+/// How often one that waits looks whether somebody still wants it: an asker who leaves is a future that is dropped, and tells
+/// nobody.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// When one that was turned away may come again: by then some that waited have been compiled or given up.

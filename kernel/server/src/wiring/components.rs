@@ -14,7 +14,7 @@ use super::{Loading, WiringError};
 use crate::catalogue::artifacts::Artifacts;
 
 /// A loaded plugin.
-pub(crate) type Loaded = Arc<Plugin>;
+pub(crate) type LoadedPlugin = Arc<Plugin>;
 
 /// The components of all workspaces.
 pub(crate) struct Components {
@@ -74,7 +74,7 @@ impl Components {
     }
 
     /// The plugin of that digest, where it is loaded.
-    pub(super) fn loaded(&self, digest: &str) -> Option<Loaded> {
+    pub(super) fn loaded(&self, digest: &str) -> Option<LoadedPlugin> {
         self.loaded.lock().get(digest).and_then(Weak::upgrade)
     }
 
@@ -83,7 +83,7 @@ impl Components {
         workspace: WorkspaceId,
         digest: &str,
         loading: Loading<'_>,
-    ) -> Result<Loaded, WiringError> {
+    ) -> Result<LoadedPlugin, WiringError> {
         if let Some(plugin) = self.loaded(digest) {
             return Ok(plugin);
         }

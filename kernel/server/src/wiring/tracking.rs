@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kith_host::{ConfigMistake, PlannedSchema};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::PluginKind;
-use kith_model::tracking::{Expected, TrackingPlan};
+use kith_model::tracking::{ExpectedFields, TrackingPlan};
 use parking_lot::Mutex;
 
 use crate::catalogue::WorkspaceTables;
@@ -17,11 +17,11 @@ use crate::catalogue::tracking::{ExpectedRow, TrackingPlanRow};
 pub(crate) const MAX_PLAN_PLACES: u64 = 16_384;
 
 /// A plan as it is kept, and made ready.
-type Ready = (Arc<TrackingPlanRow>, Arc<TrackingPlan>);
+type ReadyPlan = (Arc<TrackingPlanRow>, Arc<TrackingPlan>);
 
 /// Plans that were made ready, with what they were made from: a change of one thing makes no other ready again.
 #[derive(Default)]
-pub(super) struct TrackingPlans(Mutex<HashMap<(WorkspaceId, String), Ready>>);
+pub(super) struct TrackingPlans(Mutex<HashMap<(WorkspaceId, String), ReadyPlan>>);
 
 impl TrackingPlans {
     pub(super) fn forget(&self, workspace: WorkspaceId) {
@@ -69,8 +69,8 @@ pub(crate) fn compile<E>(
     mut wrong: impl FnMut(&str, &ConfigMistake) -> Result<(), E>,
 ) -> Result<TrackingPlan, E> {
     let mut places = 0_u64;
-    let mut expected = |place: String, row: &ExpectedRow| -> Result<Expected, E> {
-        let Some(schema) = &row.schema else { return Ok(Expected { policy: row.policy, schema: None }) };
+    let mut expected = |place: String, row: &ExpectedRow| -> Result<ExpectedFields, E> {
+        let Some(schema) = &row.schema else { return Ok(ExpectedFields { policy: row.policy, schema: None }) };
         let made = PlannedSchema::new(schema).and_then(|schema| {
             places = places.saturating_add(schema.size());
             let message =
@@ -78,12 +78,12 @@ pub(crate) fn compile<E>(
             if places <= MAX_PLAN_PLACES { Ok(schema) } else { Err(ConfigMistake { path: String::new(), message }) }
         });
         match made {
-            Ok(schema) => Ok(Expected { policy: row.policy, schema: Some(Arc::new(schema)) }),
-            Err(mistake) => wrong(&place, &mistake).map(|()| Expected { policy: row.policy, schema: None }),
+            Ok(schema) => Ok(ExpectedFields { policy: row.policy, schema: Some(Arc::new(schema)) }),
+            Err(mistake) => wrong(&place, &mistake).map(|()| ExpectedFields { policy: row.policy, schema: None }),
         }
     };
     let events = row.events.iter().map(|(name, of)| Ok((name.clone(), expected(format!("events.{name}"), of)?)));
-    let events = events.collect::<Result<BTreeMap<String, Expected>, E>>()?;
+    let events = events.collect::<Result<BTreeMap<String, ExpectedFields>, E>>()?;
     let traits = row.traits.as_ref().map(|of| expected("traits".to_owned(), of)).transpose()?;
     Ok(TrackingPlan { name: row.name.as_str().into(), unplanned: row.unplanned, events, traits })
 }

@@ -11,10 +11,10 @@ use crate::{CommitError, Committed, Key, ReadError, Unit};
 pub(crate) type Verdict = Result<Committed, CommitError>;
 
 /// A unit on its way, with its place in the caller's list.
-type Placed = (usize, Prepared);
+type PlacedUnit = (usize, Prepared);
 
 /// A command that the writer has, and the places that its verdicts belong to.
-struct Asked {
+struct PendingCommand {
     places: Vec<usize>,
     reply: Receiver<Vec<Verdict>>,
 }
@@ -23,7 +23,7 @@ struct Asked {
 pub(crate) fn commit_all(store: &Embedded, units: Vec<Unit>) -> Vec<Verdict> {
     // What no verdict replaces was never judged, because the store closed.
     let mut verdicts: Vec<Verdict> = units.iter().map(|_| Err(CommitError::Closed)).collect();
-    let mut placed: Vec<Placed> = Vec::with_capacity(units.len());
+    let mut placed: Vec<PlacedUnit> = Vec::with_capacity(units.len());
     for (place, unit) in units.into_iter().enumerate() {
         match prepare::prepare(unit) {
             Ok(prepared) => placed.push((place, prepared)),
@@ -36,8 +36,8 @@ pub(crate) fn commit_all(store: &Embedded, units: Vec<Unit>) -> Vec<Verdict> {
         placed.into_iter().for_each(|(place, _)| verdicts[place] = Err(refusal.clone()));
         return verdicts;
     }
-    let asked: Vec<Asked> = groups(placed).into_iter().map_while(|group| ask(&store.shared, group)).collect();
-    for Asked { places, reply } in asked {
+    let asked: Vec<PendingCommand> = groups(placed).into_iter().map_while(|group| ask(&store.shared, group)).collect();
+    for PendingCommand { places, reply } in asked {
         // The writer answers everything that it took; it ends only after a close, when nothing is left.
         for (place, verdict) in places.into_iter().zip(reply.recv().unwrap_or_default()) {
             if let Err(CommitError::Read(error)) = &verdict {
@@ -52,7 +52,11 @@ pub(crate) fn commit_all(store: &Embedded, units: Vec<Unit>) -> Vec<Verdict> {
 /// Look the preconditions up here, so that the one writer seldom has to ask the engine. What is visible is durable, so that a
 /// conflict of the first unit is final; one of a later unit is left to the writer, because a unit before it in the list may
 /// be what makes its precondition hold.
-fn check_preconditions(shared: &Shared, placed: &mut Vec<Placed>, verdicts: &mut [Verdict]) -> Result<(), ReadError> {
+fn check_preconditions(
+    shared: &Shared,
+    placed: &mut Vec<PlacedUnit>,
+    verdicts: &mut [Verdict],
+) -> Result<(), ReadError> {
     // Asked before the rows are read: a unit that comes in between is looked at again by the writer.
     let checked = shared.overlay.read().visible.sequence;
     let preconditions = placed.iter().flat_map(|(_, prepared)| &prepared.preconditions);
@@ -79,8 +83,8 @@ fn check_preconditions(shared: &Shared, placed: &mut Vec<Placed>, verdicts: &mut
 }
 
 /// The units cut into what one group may hold. A list within those bounds, which is the usual one, stays whole.
-fn groups(placed: Vec<Placed>) -> Vec<Vec<Placed>> {
-    let mut groups: Vec<Vec<Placed>> = Vec::new();
+fn groups(placed: Vec<PlacedUnit>) -> Vec<Vec<PlacedUnit>> {
+    let mut groups: Vec<Vec<PlacedUnit>> = Vec::new();
     let mut bytes = 0;
     for (place, prepared) in placed {
         bytes += prepared.size_bytes;
@@ -96,9 +100,9 @@ fn groups(placed: Vec<Placed>) -> Vec<Vec<Placed>> {
 }
 
 /// Hand a group to the writer; `None` once the store is closed.
-fn ask(shared: &Shared, group: Vec<Placed>) -> Option<Asked> {
+fn ask(shared: &Shared, group: Vec<PlacedUnit>) -> Option<PendingCommand> {
     let (places, units) = group.into_iter().unzip();
     let (reply, answer) = sync_channel(1);
     shared.queue.send(Command::Commit { units, reply }).ok()?;
-    Some(Asked { places, reply: answer })
+    Some(PendingCommand { places, reply: answer })
 }

@@ -25,7 +25,7 @@ const REPLAY_GROUP_BYTES: usize = 4 * 1024 * 1024;
 pub fn open(config: StoreConfig) -> Result<Embedded, OpenError> {
     let started = std::time::Instant::now();
     let directory = directory::open(&config.directory)?;
-    let Opened { journal, reach: Reach { end, heads }, engine, applied } = open_both(&directory, &config)?;
+    let OpenedDirectory { journal, reach: Reach { end, heads }, engine, applied } = open_both(&directory, &config)?;
     let missing = end.next_sequence - 1 - applied.sequence;
     let journal = Arc::new(journal);
     let shared = Arc::new(Shared {
@@ -93,7 +93,7 @@ fn try_engine(directory: &Directory, config: &StoreConfig) -> Result<(Box<dyn En
 }
 
 /// What a directory holds: the checked journal with how far it reaches, and the engine with how far it has come.
-struct Opened {
+struct OpenedDirectory {
     journal: Journal,
     reach: Reach,
     engine: Box<dyn Engine>,
@@ -102,7 +102,7 @@ struct Opened {
 
 /// Open the journal and the engine. Both read what they have from its first to its last byte,
 /// so they do it at the same time. An engine that cannot be used is moved aside, and a new one starts from nothing.
-fn open_both(directory: &Directory, config: &StoreConfig) -> Result<Opened, OpenError> {
+fn open_both(directory: &Directory, config: &StoreConfig) -> Result<OpenedDirectory, OpenError> {
     let (journal, engine) = std::thread::scope(|scope| {
         let opening = Builder::new().name("store-engine".to_owned());
         let opening = opening.spawn_scoped(scope, || try_engine(directory, config)).map_err(no_thread);
@@ -133,7 +133,7 @@ fn open_both(directory: &Directory, config: &StoreConfig) -> Result<Opened, Open
         let path = directory.engine(config.engine);
         return Err(OpenError::EngineAhead { engine: config.engine, applied: applied.sequence, journal: units, path });
     }
-    Ok(Opened { journal, reach, engine, applied })
+    Ok(OpenedDirectory { journal, reach, engine, applied })
 }
 
 /// Hand the overlay every unit behind `applied`. What does not fit waits for the applier, which runs already.

@@ -16,10 +16,10 @@ impl Row for Change {
     const VERSION: u8 = 3;
 
     fn before(version: u8, body: &[u8]) -> Option<Result<Change, String>> {
-        use change_before::{Before, First, Second};
+        use change_before::{ChangeBefore, First, Second};
         match version {
-            1 => Some(read_postcard::<Before<First>>(body).map(Change::from)),
-            2 => Some(read_postcard::<Before<Second>>(body).map(Change::from)),
+            1 => Some(read_postcard::<ChangeBefore<First>>(body).map(Change::from)),
+            2 => Some(read_postcard::<ChangeBefore<Second>>(body).map(Change::from)),
             _ => None,
         }
     }

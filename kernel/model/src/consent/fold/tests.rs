@@ -180,14 +180,14 @@ fn the_end_of_a_refusal_of_everything_revives_nothing() {
     assert!(reason.contains("before everything was refused"), "{reason}");
 }
 
-fn beside(number: u8, beside: Beside, said: Consents) -> Contributor {
+fn beside(number: u8, beside: Bystander, said: Consents) -> Contributor {
     Contributor { beside: Some(beside), ..under(number, said) }
 }
 
 /// A message goes to a mailbox: what another user of it refused holds until that user agrees, or this person's user does after it.
 #[test]
 fn another_user_of_the_address_refuses_for_the_mailbox_and_agrees_for_nobody() {
-    let of_email = || Beside::User { address: "email".to_owned() };
+    let of_email = || Bystander::User { address: "email".to_owned() };
     let (yes, no) = (r#"{"news":true}"#, r#"{"news":false}"#);
     let own = |at| under(1, row(yes, at));
     let refused = |person: &[Contributor], kinds: &[&str]| is_refused(person, "mailer", kinds, ConsentBasis::OptIn);
@@ -202,7 +202,7 @@ fn another_user_of_the_address_refuses_for_the_mailbox_and_agrees_for_nobody() {
     // Under a device or an address one answers for oneself alone.
     let device = Contributor { kind: "anonymous_id".to_owned(), ..own(30) };
     assert!(refused(&[device, beside(2, of_email(), row(no, 20))], &["email"]));
-    for who in [of_email(), Beside::Address] {
+    for who in [of_email(), Bystander::Address] {
         assert!(refused(&[under(1, Consents::default()), beside(2, who.clone(), row(yes, 20))], &["email"]), "{who:?}");
     }
     // Parted again, a user answers no more for whom he was one with.
@@ -215,7 +215,7 @@ fn another_user_of_the_address_refuses_for_the_mailbox_and_agrees_for_nobody() {
     let person = [own(10), beside(2, of_email(), objects.clone())];
     assert!(objection(&person).is_none());
     assert!(matches!(explained(&person).as_slice(), [(_, Why::Holds)]));
-    assert!(objection(&[own(10), beside(2, Beside::Address, objects)]).is_some());
+    assert!(objection(&[own(10), beside(2, Bystander::Address, objects)]).is_some());
 }
 
 /// The reasons say the same as the gate: an agreement to a purpose holds exactly where a message for it may leave.

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct WrittenDraft {
     #[serde(rename = "type")]
     kind: EventKind,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -51,17 +51,17 @@ fn text(json: Option<Box<RawValue>>) -> String {
 
 /// The event as JSON.
 pub(crate) fn write(draft: &DraftEvent) -> String {
-    written(draft, false)
+    written(draft, RuleStage::Before)
 }
 
 /// The same of one that the rules of the workspace have been applied to.
 pub(crate) fn write_ruled(draft: &DraftEvent) -> String {
-    written(draft, true)
+    written(draft, RuleStage::After)
 }
 
 /// Whether the rules have been applied to the event that such a JSON tells of.
 pub(crate) fn is_ruled(written: &str) -> bool {
-    serde_json::from_str::<Written>(written).is_ok_and(|written| written.ruled)
+    serde_json::from_str::<WrittenDraft>(written).is_ok_and(|written| written.ruled)
 }
 
 /// The same JSON without the word that the rules have been applied.
@@ -72,9 +72,16 @@ pub(crate) fn unruled(written: String) -> String {
     }
 }
 
-fn written(draft: &DraftEvent, ruled: bool) -> String {
-    let written = Written {
-        ruled,
+/// Whether the rules of the workspace have been applied to a draft.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RuleStage {
+    Before,
+    After,
+}
+
+fn written(draft: &DraftEvent, stage: RuleStage) -> String {
+    let written = WrittenDraft {
+        ruled: stage == RuleStage::After,
         kind: draft.kind,
         name: draft.name.clone(),
         message_id: draft.message_id.clone(),
@@ -92,7 +99,7 @@ fn written(draft: &DraftEvent, ruled: bool) -> String {
 
 /// The event that such a JSON tells of; else what is wrong with it.
 pub(crate) fn read(written: &str) -> Result<DraftEvent, String> {
-    let written: Written = serde_json::from_str(written).map_err(|error| error.to_string())?;
+    let written: WrittenDraft = serde_json::from_str(written).map_err(|error| error.to_string())?;
     let time = |text: Option<String>| {
         let parse = |text: String| text.parse::<Timestamp>().map_err(|error| error.to_string());
         text.map(parse).transpose()

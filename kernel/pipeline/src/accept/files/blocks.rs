@@ -6,7 +6,7 @@ use kith_store::{ReadError, row};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Held, RowHash};
+use super::{RememberedRow, RowHash};
 
 /// A block is at most this large, so that an engine keeps it in one piece.
 const MAX_BLOCK_BYTES: usize = 4_000;
@@ -19,15 +19,15 @@ const PROBES: u64 = 7;
 
 /// Rows in the order of their hashes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Block(pub Vec<(RowHash, Held)>);
+pub(crate) struct Block(pub Vec<(RowHash, RememberedRow)>);
 
-fn bytes_of(held: &Held) -> usize {
+fn bytes_of(held: &RememberedRow) -> usize {
     25 + if held.of.is_some() { 16 } else { 0 }
 }
 
 impl Block {
     /// Cut sorted rows into blocks.
-    pub(super) fn cut(rows: Vec<(RowHash, Held)>) -> Vec<Block> {
+    pub(super) fn cut(rows: Vec<(RowHash, RememberedRow)>) -> Vec<Block> {
         let mut blocks = Vec::new();
         let (mut block, mut bytes) = (Block::default(), 0);
         for (id, held) in rows {
@@ -45,17 +45,17 @@ impl Block {
     }
 
     /// Whether one more row would make it too large.
-    pub(super) fn is_full_for(&self, bytes: usize, held: &Held) -> bool {
+    pub(super) fn is_full_for(&self, bytes: usize, held: &RememberedRow) -> bool {
         !self.0.is_empty() && bytes + bytes_of(held) > MAX_BLOCK_BYTES
     }
 
     /// Put a row behind the others; what it takes.
-    pub(super) fn push(&mut self, id: RowHash, held: Held) -> usize {
+    pub(super) fn push(&mut self, id: RowHash, held: RememberedRow) -> usize {
         self.0.push((id, held));
         bytes_of(&held)
     }
 
-    pub(super) fn get(&self, id: RowHash) -> Option<Held> {
+    pub(super) fn get(&self, id: RowHash) -> Option<RememberedRow> {
         let place = self.0.binary_search_by_key(&id, |(id, _)| *id).ok()?;
         Some(self.0[place].1)
     }
@@ -113,7 +113,7 @@ impl Row for Block {
                 }
                 other => return Err(format!("{other} where 0 or 1 belongs")),
             };
-            rows.push((u128::from_be_bytes(*id), Held { digest: u64::from_be_bytes(*digest), of }));
+            rows.push((u128::from_be_bytes(*id), RememberedRow { digest: u64::from_be_bytes(*digest), of }));
             rest = behind;
         }
         Ok(Block(rows))

@@ -6,7 +6,7 @@ use kith_model::id::WorkspaceId;
 use kith_store::{Key, KeyRange, Operation, ReadError, Store, row};
 
 use super::blocks::{Block, FilterRow, RunRow, SegmentRow, block_of};
-use super::{Held, RowHash};
+use super::{RememberedRow, RowHash};
 
 /// Blocks of one input that are read at once.
 const READ_BLOCKS: usize = 16;
@@ -56,7 +56,7 @@ impl Writer {
     }
 
     /// The next row; its hash is above those before.
-    pub(super) fn push(&mut self, id: RowHash, held: Held) {
+    pub(super) fn push(&mut self, id: RowHash, held: RememberedRow) {
         if self.rows == self.segment_rows {
             self.end_segment();
             self.begin_segment();
@@ -111,7 +111,7 @@ impl Writer {
 /// One run that is read.
 struct Input {
     range: Option<KeyRange>,
-    rows: VecDeque<(RowHash, Held)>,
+    rows: VecDeque<(RowHash, RememberedRow)>,
 }
 
 impl Input {

@@ -83,8 +83,11 @@ fn mortal(commits: u64) -> Arc<Mortal> {
 }
 
 /// Rows with and without an identity, so that blocks are of both kinds.
-fn held(number: u64, digest: u64) -> Held {
-    Held { digest, of: (!number.is_multiple_of(3)).then(|| SourceIdentityId(u128::from(number).to_be_bytes())) }
+fn held(number: u64, digest: u64) -> RememberedRow {
+    RememberedRow {
+        digest,
+        of: (!number.is_multiple_of(3)).then(|| SourceIdentityId(u128::from(number).to_be_bytes())),
+    }
 }
 
 fn id(number: u64) -> RowHash {

@@ -26,9 +26,9 @@ impl People {
 
 /// The pairs that are durable. What the work under way makes or takes back lies in the layers above.
 #[derive(Default)]
-pub(super) struct Apart(BTreeMap<SourceIdentityId, BTreeSet<SourceIdentityId>>);
+pub(super) struct ApartPairs(BTreeMap<SourceIdentityId, BTreeSet<SourceIdentityId>>);
 
-impl Apart {
+impl ApartPairs {
     pub(super) fn insert(&mut self, MustNotLink { low, high }: MustNotLink) {
         self.0.entry(low).or_default().insert(high);
         self.0.entry(high).or_default().insert(low);

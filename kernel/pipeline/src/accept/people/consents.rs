@@ -13,7 +13,7 @@ use crate::profiles::facts::{EventFacts, FactsRow, read_facts_row};
 
 /// What one event says of consents, and with which right.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Spoken<'a> {
+pub(crate) struct EventConsents<'a> {
     /// Each as it stands there: of a name that comes twice the traits have the last alone.
     pub said: &'a [&'a RawValue],
     pub giver: Giver,
@@ -22,7 +22,7 @@ pub(crate) struct Spoken<'a> {
     pub is_of_person: bool,
 }
 
-impl Spoken<'_> {
+impl EventConsents<'_> {
     fn statement<'s>(&self, said: &'s RawValue, event: &EventFacts<'s>) -> Statement<'s> {
         Statement {
             json: said.get(),
@@ -45,7 +45,7 @@ impl Spoken<'_> {
 }
 
 /// Agreements of an event that count now, by their keys, and whether all that it said found room.
-pub(super) struct Taken {
+pub(super) struct CountedAgreements {
     pub agreed: Vec<String>,
     pub had_room: bool,
 }
@@ -57,10 +57,10 @@ impl People {
         &mut self,
         identity: SourceIdentityId,
         summary: &mut FactsRow,
-        spoken: Spoken<'_>,
+        spoken: EventConsents<'_>,
         event: &EventFacts<'_>,
-    ) -> Taken {
-        let mut taken = Taken { agreed: Vec::new(), had_room: true };
+    ) -> CountedAgreements {
+        let mut taken = CountedAgreements { agreed: Vec::new(), had_room: true };
         for said in spoken.said {
             let statement = spoken.statement(said, event);
             let number = summary.consents.statements;
@@ -88,7 +88,7 @@ impl People {
     pub(crate) fn hear_as_form(
         &mut self,
         form: SourceIdentityId,
-        spoken: Spoken<'_>,
+        spoken: EventConsents<'_>,
         event: &EventFacts<'_>,
     ) -> Result<(), ReadError> {
         let mut summary = self.facts_row(form, 0)?;

@@ -33,7 +33,7 @@ pub(crate) struct Link<'a> {
 
 /// What became of evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Followed {
+pub(crate) enum EvidenceOutcome {
     /// It counts, or was known.
     Quietly,
     /// It is kept, or one like it, and joins nobody.
@@ -46,13 +46,13 @@ pub(crate) enum Followed {
 }
 
 /// The event that gave an edge as it is stored: its time and message.
-pub(super) type Given = (Timestamp, String);
+pub(super) type EdgeEvent = (Timestamp, String);
 
 /// Under which of its ends an edge is stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct HeldEdge {
-    pub low: Option<Given>,
-    pub high: Option<Given>,
+    pub low: Option<EdgeEvent>,
+    pub high: Option<EdgeEvent>,
 }
 
 /// What one end of an edge does with it.
@@ -102,26 +102,26 @@ pub(super) fn other_end(id: EdgeId, end: SourceIdentityId) -> SourceIdentityId {
 
 impl People {
     /// Take in evidence, and bring the profiles that it touches up to date.
-    pub(crate) fn link(&mut self, link: &Link<'_>, rules: &IdentityRules) -> Result<Followed, ReadError> {
+    pub(crate) fn link(&mut self, link: &Link<'_>, rules: &IdentityRules) -> Result<EvidenceOutcome, ReadError> {
         let (low, high) = ordered(link.one, link.other);
         if low == high {
-            return Ok(Followed::Quietly);
+            return Ok(EvidenceOutcome::Quietly);
         }
         let id = EdgeId { low, high, evidence: link.evidence };
         let held = self.held_edge(id)?;
-        let is_known = |held: &Option<Given>| {
+        let is_known = |held: &Option<EdgeEvent>| {
             held.as_ref().is_some_and(|(time, message)| (*time, message.as_str()) <= (link.time, link.message_id))
         };
         if is_known(&held.low) && is_known(&held.high) {
-            return Ok(Followed::Quietly);
+            return Ok(EvidenceOutcome::Quietly);
         }
         if self.too_connected.get(&id).is_some() {
-            return Ok(Followed::Quietly);
+            return Ok(EvidenceOutcome::Quietly);
         }
         let edge = Edge { id, time: link.time, source: link.source, message_id: link.message_id.to_owned() };
         let identifiers = (self.head(low)?.identifier.clone(), self.head(high)?.identifier.clone());
         if !rules.follows(id.evidence, &identifiers.0.kind, &identifiers.1.kind) {
-            return Ok(Followed::Vetoed(Veto::Unfollowed));
+            return Ok(EvidenceOutcome::Vetoed(Veto::Unfollowed));
         }
         let rank = EdgeRank::new(id.evidence, edge.time, &identifiers.0, &identifiers.1);
         let mut proposal = Proposal {
@@ -151,17 +151,19 @@ impl People {
             self.partition(&proposal, rules)?
         } else {
             self.apply(&proposal)?;
-            Followed::Quietly
+            EvidenceOutcome::Quietly
         };
-        if followed == Followed::TooConnected {
+        if followed == EvidenceOutcome::TooConnected {
             return Ok(followed);
         }
         let shared = self.report_surplus(low, id, &at_low, &identifiers, rules)?;
         let shared = shared.or(self.report_surplus(high, id, &at_high, &identifiers, rules)?);
         Ok(match (followed, shared) {
-            (Followed::Quietly | Followed::Vetoed(_), Some(identifier)) => Followed::Shared(identifier),
-            (Followed::Quietly, None) if is_shared => Followed::Vetoed(Veto::Shared),
-            (Followed::Quietly, None) if !counts => Followed::Vetoed(Veto::Surplus),
+            (EvidenceOutcome::Quietly | EvidenceOutcome::Vetoed(_), Some(identifier)) => {
+                EvidenceOutcome::Shared(identifier)
+            }
+            (EvidenceOutcome::Quietly, None) if is_shared => EvidenceOutcome::Vetoed(Veto::Shared),
+            (EvidenceOutcome::Quietly, None) if !counts => EvidenceOutcome::Vetoed(Veto::Surplus),
             (followed, _) => followed,
         })
     }
@@ -210,7 +212,7 @@ impl People {
             self.edges.insert(id, held.clone());
             held
         };
-        let layered = |end, stored: Option<Given>| match self.layers.edge(end, id) {
+        let layered = |end, stored: Option<EdgeEvent>| match self.layers.edge(end, id) {
             Some(edge) => edge.as_ref().map(|edge| (edge.time, edge.message_id.clone())),
             None => stored,
         };
@@ -224,7 +226,7 @@ impl People {
         end: SourceIdentityId,
         edge: &Edge,
         rank: &EdgeRank,
-        (held, is_known): (&Option<Given>, bool),
+        (held, is_known): (&Option<EdgeEvent>, bool),
         rules: &IdentityRules,
         proposal: &mut Proposal,
     ) -> Result<Place, ReadError> {
@@ -366,7 +368,7 @@ impl People {
         rank: &EdgeRank,
         proposal: &Proposal,
         rules: &IdentityRules,
-    ) -> Result<Followed, ReadError> {
+    ) -> Result<EvidenceOutcome, ReadError> {
         let (one, other) = (self.root(low)?, self.root(high)?);
         let has_names = |root: &ProfileRoot| root.kinds.contains_key(BEHIND);
         let counts_names = match rank.evidence {
@@ -395,10 +397,10 @@ impl People {
                         root.latest = Some(rank.clone());
                     })?;
                 }
-                return Ok(Followed::Vetoed(veto));
+                return Ok(EvidenceOutcome::Vetoed(veto));
             }
         }
-        Ok(Followed::Quietly)
+        Ok(EvidenceOutcome::Quietly)
     }
 
     /// The same for evidence that says what is counted. A new spelling is one more member and no further value; an id of a
@@ -410,7 +412,7 @@ impl People {
         rank: &EdgeRank,
         proposal: &Proposal,
         rules: &IdentityRules,
-    ) -> Result<Followed, ReadError> {
+    ) -> Result<EvidenceOutcome, ReadError> {
         let behind = proposal.edge.stands_behind();
         let ends = [(low, self.head(low)?), (high, self.head(high)?)];
         let is_lone = |root: &ProfileRoot| root.members.len() == 1;
@@ -444,7 +446,7 @@ impl People {
         }
         self.apply(proposal)?;
         self.join(one, other, rank)?;
-        Ok(Followed::Quietly)
+        Ok(EvidenceOutcome::Quietly)
     }
 
     fn change_root(&mut self, profile: ProfileId, change: impl FnOnce(&mut ProfileRoot)) -> Result<(), ReadError> {

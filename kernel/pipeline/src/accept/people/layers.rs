@@ -13,7 +13,7 @@ use crate::profiles::facts::FactsRow;
 
 /// Where an identity stood before its unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Before {
+pub(super) struct PriorStanding {
     /// `None` if the unit made it.
     pub profile: Option<ProfileId>,
     /// The members of the profile that it named; empty if it named none. A new identity counts as alone.
@@ -30,7 +30,7 @@ pub(super) struct Layer {
     /// For each end the edges that are stored under it (`Some`) or no longer (`None`).
     pub edges: HashMap<SourceIdentityId, BTreeMap<EdgeId, Option<Edge>>>,
     /// For each identity whose head the unit changed.
-    pub before: HashMap<SourceIdentityId, Before>,
+    pub before: HashMap<SourceIdentityId, PriorStanding>,
     /// Identities that have an event.
     pub owners: HashSet<SourceIdentityId>,
     pub ordinals: u32,

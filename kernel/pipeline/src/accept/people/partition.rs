@@ -10,7 +10,7 @@ use kith_model::profile::{EvidenceCount, IdentityHead, ProfileRoot};
 use kith_store::{Key, ReadError, row};
 
 use super::People;
-use super::evidence::{EndRow, Followed, Proposal, other_end};
+use super::evidence::{EndRow, EvidenceOutcome, Proposal, other_end};
 use crate::profiles::facts::each_row;
 
 /// Most identities that one piece of evidence may make the kernel partition again: four times the largest profile.
@@ -23,7 +23,7 @@ const MAX_RECOMPUTED_EDGES: usize = 8_000;
 const OF_A_CHANGE: usize = 4;
 
 /// Identities that evidence connects, with the evidence that counts among them.
-struct Connected {
+struct ConnectedComponent {
     identities: BTreeMap<SourceIdentityId, Identifier>,
     edges: BTreeMap<EdgeId, Edge>,
     /// Those that stand behind another.
@@ -69,11 +69,15 @@ impl People {
 
     /// Partition all identities that evidence connects to where the proposal begins, vetoed evidence included: the rule
     /// itself. Beyond the bounds nothing of the proposal is applied.
-    pub(super) fn partition(&mut self, proposal: &Proposal, rules: &IdentityRules) -> Result<Followed, ReadError> {
-        let Some(Connected { identities, edges, behind }) = self.connected(proposal, rules)? else {
+    pub(super) fn partition(
+        &mut self,
+        proposal: &Proposal,
+        rules: &IdentityRules,
+    ) -> Result<EvidenceOutcome, ReadError> {
+        let Some(ConnectedComponent { identities, edges, behind }) = self.connected(proposal, rules)? else {
             metrics::counter!("kith_identity_too_connected_total").increment(1);
             self.too_connected.insert(proposal.edge, ());
-            return Ok(Followed::TooConnected);
+            return Ok(EvidenceOutcome::TooConnected);
         };
         self.apply(proposal)?;
         let must_not_link = self.apart.among(&identities, &self.layers);
@@ -102,7 +106,7 @@ impl People {
             self.set_profile(root)?;
         }
         let veto = clustering.vetoed.into_iter().find(|(edge, _)| *edge == proposal.edge);
-        Ok(veto.map_or(Followed::Quietly, |(_, veto)| Followed::Vetoed(veto)))
+        Ok(veto.map_or(EvidenceOutcome::Quietly, |(_, veto)| EvidenceOutcome::Vetoed(veto)))
     }
 
     /// Whether `end` stands behind another with the proposal and did not before, where evidence of its profile was vetoed.
@@ -137,8 +141,13 @@ impl People {
 
     /// All identities that evidence connects, as it would be under the proposal; `None` if they are too many. What is shared
     /// ties nobody, so that nothing is followed from it or to it.
-    fn connected(&mut self, proposal: &Proposal, rules: &IdentityRules) -> Result<Option<Connected>, ReadError> {
-        let mut found = Connected { identities: BTreeMap::new(), edges: BTreeMap::new(), behind: BTreeSet::new() };
+    fn connected(
+        &mut self,
+        proposal: &Proposal,
+        rules: &IdentityRules,
+    ) -> Result<Option<ConnectedComponent>, ReadError> {
+        let mut found =
+            ConnectedComponent { identities: BTreeMap::new(), edges: BTreeMap::new(), behind: BTreeSet::new() };
         let times = if proposal.whole_profiles || self.is_unsettled { OF_A_CHANGE } else { 1 };
         let mut open: Vec<SourceIdentityId> = proposal.starts.iter().copied().collect();
         while let Some(identity) = open.pop() {

@@ -5,7 +5,7 @@ use kith_model::identity::{EdgeId, Evidence, IdentityRules, MustNotLink};
 use kith_store::ReadError;
 
 use super::People;
-use super::evidence::{Followed, Proposal};
+use super::evidence::{EvidenceOutcome, Proposal};
 
 impl People {
     /// Part two identities for good, and partition what hangs together with them.
@@ -14,7 +14,7 @@ impl People {
         one: SourceIdentityId,
         other: SourceIdentityId,
         rules: &IdentityRules,
-    ) -> Result<Followed, ReadError> {
+    ) -> Result<EvidenceOutcome, ReadError> {
         self.layers.event.vetoes.insert(MustNotLink::new(one, other), true);
         let mut proposal = Proposal::to_partition(one, other);
         // What was said before is taken back, so that it leaves no trace in what the limits count.
@@ -22,8 +22,8 @@ impl People {
             self.retract(said, rules, &mut proposal)?;
         }
         match self.partition(&proposal, rules)? {
-            Followed::TooConnected => Ok(Followed::TooConnected),
-            _ => Ok(Followed::Quietly),
+            EvidenceOutcome::TooConnected => Ok(EvidenceOutcome::TooConnected),
+            _ => Ok(EvidenceOutcome::Quietly),
         }
     }
 
@@ -33,11 +33,11 @@ impl People {
         one: SourceIdentityId,
         other: SourceIdentityId,
         rules: &IdentityRules,
-    ) -> Result<Followed, ReadError> {
+    ) -> Result<EvidenceOutcome, ReadError> {
         self.allow(one, other);
         match self.partition(&Proposal::to_partition(one, other), rules)? {
-            Followed::TooConnected => Ok(Followed::TooConnected),
-            _ => Ok(Followed::Quietly),
+            EvidenceOutcome::TooConnected => Ok(EvidenceOutcome::TooConnected),
+            _ => Ok(EvidenceOutcome::Quietly),
         }
     }
 

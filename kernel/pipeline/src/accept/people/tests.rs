@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kith_model::change::Identified;
+use kith_model::change::IdentityChange;
 use kith_model::id::{InstallationId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::{Edge, EdgeId, Evidence, Identifier, IdentityRules, Side, cluster, counting, ordered};
 use kith_model::time::Timestamp;
 use kith_store::{Store, Unit, memory};
 use proptest::prelude::*;
 
-use super::{Followed, Link, People, Work};
+use super::{EvidenceOutcome, Link, People, Work};
 
 const WORKSPACE: WorkspaceId = WorkspaceId(1);
 
@@ -26,7 +26,7 @@ struct Bench {
 
 /// Two identifiers at a time.
 #[derive(Debug, Clone)]
-struct Told {
+struct TestEvidence {
     one: Identifier,
     other: Identifier,
     time: i64,
@@ -58,7 +58,7 @@ impl Bench {
         Bench { store, people, rules, feed: BTreeMap::new() }
     }
 
-    fn tell(&mut self, told: &Told) -> Followed {
+    fn tell(&mut self, told: &TestEvidence) -> EvidenceOutcome {
         // Ids sort by age and then by a hash: the age is the same for all, so that the order of arrival decides nothing.
         let one = self.people.identify(&told.one, Timestamp(0)).unwrap();
         let other = self.people.identify(&told.other, Timestamp(0)).unwrap();
@@ -73,7 +73,7 @@ impl Bench {
     }
 
     /// The end of a unit: what it tells the feed.
-    fn end_unit(&mut self) -> Identified {
+    fn end_unit(&mut self) -> IdentityChange {
         let identified = self.people.identified();
         for (gone, _) in &identified.gone {
             self.feed.remove(&gone.0);
@@ -93,7 +93,7 @@ impl Bench {
     }
 
     /// Each as a unit and a group of its own.
-    fn tell_all(&mut self, told: impl IntoIterator<Item = Told>) -> Vec<Followed> {
+    fn tell_all(&mut self, told: impl IntoIterator<Item = TestEvidence>) -> Vec<EvidenceOutcome> {
         let mut followed = Vec::new();
         for told in told {
             followed.push(self.tell(&told));
@@ -131,7 +131,7 @@ impl Bench {
         profiles
     }
 
-    fn work_of(&mut self, told: Vec<Told>) -> Work {
+    fn work_of(&mut self, told: Vec<TestEvidence>) -> Work {
         let before = self.people.work();
         self.tell_all(told);
         let after = self.people.work();
@@ -140,7 +140,7 @@ impl Bench {
 }
 
 /// What the rule makes of all that was told.
-fn expected(told: &[Told], rules: &IdentityRules) -> BTreeSet<BTreeSet<Identifier>> {
+fn expected(told: &[TestEvidence], rules: &IdentityRules) -> BTreeSet<BTreeSet<Identifier>> {
     let mut identities: BTreeMap<SourceIdentityId, Identifier> = BTreeMap::new();
     let mut ids: BTreeMap<Identifier, SourceIdentityId> = BTreeMap::new();
     let mut edges: BTreeMap<EdgeId, Edge> = BTreeMap::new();
@@ -166,7 +166,7 @@ fn expected(told: &[Told], rules: &IdentityRules) -> BTreeSet<BTreeSet<Identifie
     components.map(|component| component.members.into_iter().map(name).collect()).collect()
 }
 
-fn arb_told() -> impl Strategy<Value = Told> {
+fn arb_told() -> impl Strategy<Value = TestEvidence> {
     let identifier = || {
         prop_oneof![
             3 => (0..24u8).prop_map(|n| Identifier::new("user_id", format!("u{n}"))),
@@ -182,7 +182,7 @@ fn arb_told() -> impl Strategy<Value = Told> {
         1 => Just(Kind::Behind(Evidence::SameId)),
         1 => Just(Kind::Behind(Evidence::ByHand)),
     ];
-    (identifier(), identifier(), 0..30i64, evidence).prop_map(|(one, other, time, evidence)| Told {
+    (identifier(), identifier(), 0..30i64, evidence).prop_map(|(one, other, time, evidence)| TestEvidence {
         one,
         other,
         time,
@@ -223,7 +223,7 @@ proptest! {
         let expected = expected(&told, &rules);
         let mut in_order = told.clone();
         in_order.sort_by_key(|told| (matches!(told.evidence, Kind::Of(Evidence::SameEvent)), told.time));
-        let backwards: Vec<Told> = in_order.iter().rev().cloned().collect();
+        let backwards: Vec<TestEvidence> = in_order.iter().rev().cloned().collect();
         for order in [in_order, backwards, shuffled(&told, seed)] {
             let mut bench = Bench::new(rules.clone());
             let mut rest = order.as_slice();
@@ -246,9 +246,9 @@ proptest! {
     }
 }
 
-fn told(one: (&str, String), other: (&str, String), time: i64) -> Told {
+fn told(one: (&str, String), other: (&str, String), time: i64) -> TestEvidence {
     let (one, other) = (Identifier::new(one.0, one.1), Identifier::new(other.0, other.1));
-    Told { one, other, time, evidence: Kind::Of(Evidence::SameEvent) }
+    TestEvidence { one, other, time, evidence: Kind::Of(Evidence::SameEvent) }
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn shared_device(time: impl Fn(i64) -> i64) -> (Work, Work, usize) {
     let first = bench.work_of((0..100).map(event).collect());
     let said = bench.tell_all((100..9_900).map(event));
     let last = bench.work_of((9_900..10_000).map(event).collect());
-    (first, last, said.iter().filter(|followed| matches!(followed, Followed::Shared(_))).count())
+    (first, last, said.iter().filter(|followed| matches!(followed, EvidenceOutcome::Shared(_))).count())
 }
 
 #[test]
@@ -315,8 +315,11 @@ fn s3_what_hangs_together_beyond_the_bound_is_reported_and_left_out() {
     });
     bench.tell_all(chain);
     let late = told(("user_id", "u1500".into()), ("anonymous_id", "d1400".into()), 1);
-    assert_eq!(bench.tell(&late), Followed::TooConnected);
+    assert_eq!(bench.tell(&late), EvidenceOutcome::TooConnected);
     let before = bench.people.work();
-    assert_eq!((bench.tell(&late), bench.people.work().rows_read - before.rows_read < 4), (Followed::Quietly, true));
-    assert_eq!(bench.end_unit(), Identified::default());
+    assert_eq!(
+        (bench.tell(&late), bench.people.work().rows_read - before.rows_read < 4),
+        (EvidenceOutcome::Quietly, true)
+    );
+    assert_eq!(bench.end_unit(), IdentityChange::default());
 }

@@ -15,7 +15,7 @@ use kith_model::profile::{EvidenceCount, IdentityHead};
 use kith_model::time::Timestamp;
 use kith_store::{Key, ReadError, Store, row};
 
-use super::evidence::{Followed, Given, Link, Proposal, other_end};
+use super::evidence::{EdgeEvent, EvidenceOutcome, Link, Proposal, other_end};
 use super::{People, read_head};
 use crate::accept::named;
 
@@ -103,8 +103,11 @@ impl People {
             let count = last.map(|last| EvidenceCount { kind, count, last, is_surplus_reported });
             head.evidence.extend(count);
         }
-        head.set_standing(Standing::Undecided, is_undecided);
-        head.set_standing(Standing::TiesNobody, rules.unties(&held.identifier));
+        for (standing, holds) in
+            [(Standing::Undecided, is_undecided), (Standing::TiesNobody, rules.unties(&held.identifier))]
+        {
+            if holds { head.note_standing(standing) } else { head.clear_standing(standing) }
+        }
         let is_same = head.evidence.len() == held.evidence.len()
             && head.evidence.iter().all(|count| held.evidence.contains(count));
         if !is_same {
@@ -188,7 +191,7 @@ impl People {
             return Ok(());
         }
         let held = self.held_edge(id)?;
-        let is_known = |held: &Option<Given>| {
+        let is_known = |held: &Option<EdgeEvent>| {
             held.as_ref().is_some_and(|(time, message)| (*time, message.as_str()) <= (link.time, link.message_id))
         };
         if is_known(&held.low) && is_known(&held.high) {
@@ -208,23 +211,31 @@ impl People {
         let unties = rules.unties(&held.identifier);
         if unties != held.stands(Standing::TiesNobody) {
             let mut head = IdentityHead::clone(&held);
-            head.set_standing(Standing::TiesNobody, unties);
+            if unties {
+                head.note_standing(Standing::TiesNobody)
+            } else {
+                head.clear_standing(Standing::TiesNobody)
+            }
             self.set_head(identity, head)?;
         }
         Ok(())
     }
 
     /// Partition what hangs together with the profile that an identity names, by evidence that is as the rules have it.
-    pub(crate) fn settle(&mut self, identity: SourceIdentityId, rules: &IdentityRules) -> Result<Followed, ReadError> {
+    pub(crate) fn settle(
+        &mut self,
+        identity: SourceIdentityId,
+        rules: &IdentityRules,
+    ) -> Result<EvidenceOutcome, ReadError> {
         let held = self.head(identity)?;
         let is_undecided = held.stands(Standing::Undecided);
         if is_undecided {
             let mut head = IdentityHead::clone(&held);
-            head.set_standing(Standing::Undecided, false);
+            head.clear_standing(Standing::Undecided);
             self.set_head(identity, head)?;
         }
         if held.root.is_none() && !is_undecided {
-            return Ok(Followed::Quietly);
+            return Ok(EvidenceOutcome::Quietly);
         }
         let proposal = Proposal { whole_profiles: true, ..Proposal::to_partition(identity, identity) };
         self.partition(&proposal, rules)

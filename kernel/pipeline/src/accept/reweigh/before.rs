@@ -5,7 +5,7 @@ use serde::Deserialize;
 #[cfg(test)]
 use serde::Serialize;
 
-use super::Looked;
+use super::ReweighTotals;
 
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(Serialize))]
@@ -13,7 +13,7 @@ pub(super) struct AppliedRules {
     digest: [u8; 16],
     phase: Phase,
     looks_at_events: bool,
-    looked: Looked,
+    looked: ReweighTotals,
 }
 
 #[derive(Deserialize)]
@@ -55,7 +55,8 @@ mod tests {
     fn a_change_that_a_release_before_began_goes_on() {
         let phases = [Phase::Done, Phase::Replay(Position(7)), Phase::Settle(vec![3])];
         let read = phases.map(|phase| {
-            let before = AppliedRules { digest: [1; 16], phase, looks_at_events: true, looked: Looked::default() };
+            let before =
+                AppliedRules { digest: [1; 16], phase, looks_at_events: true, looked: ReweighTotals::default() };
             let mut bytes = vec![1];
             row::write_postcard(&before, &mut bytes);
             row::decode::<super::super::AppliedRules>(&bytes).unwrap().phase

@@ -23,7 +23,7 @@ fn rules(rules: &[Rule]) -> RecordRules {
 /// What the rules make of a draft of the source `web`.
 fn applied(draft: &DraftEvent, of: &[Rule]) -> (DraftEvent, Vec<String>, bool) {
     let held = SourceRules::of(&rules(of), "web", &REALM);
-    let ruled = Ruled::new(draft, held.as_ref(), &IdentityRules::default());
+    let ruled = RuledDraft::new(draft, held.as_ref(), &IdentityRules::default());
     (ruled.event.into_owned(), ruled.flags, ruled.is_dropped)
 }
 

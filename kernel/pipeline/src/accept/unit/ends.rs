@@ -4,7 +4,7 @@ use kith_model::id::WorkspaceId;
 use kith_store::{Operation, Precondition, ReadError};
 
 use super::{Totals, Workspace};
-use crate::accept::reweigh::Noted;
+use crate::accept::reweigh::RulesDurability;
 
 impl Workspace {
     pub(in crate::accept) fn id(&self) -> WorkspaceId {
@@ -41,16 +41,16 @@ impl Workspace {
 
     /// What the unit was to note of rules is noted by a later one.
     fn forget_noted(&mut self) {
-        if self.applied_noted == Noted::WithUnit {
-            self.applied_noted = Noted::No;
+        if self.applied_noted == RulesDurability::WithUnit {
+            self.applied_noted = RulesDurability::No;
         }
     }
 
     /// The group is durable.
     pub(in crate::accept) fn committed(&mut self) {
         self.people.committed();
-        if self.applied_noted == Noted::WithUnit {
-            self.applied_noted = Noted::Yes;
+        if self.applied_noted == RulesDurability::WithUnit {
+            self.applied_noted = RulesDurability::Yes;
         }
         self.seen.committed();
         self.quota.ended();

@@ -6,13 +6,19 @@ use super::notes::Note;
 use super::{Draft, tying};
 use crate::accept::aside::Part;
 use crate::accept::named::LeftOut;
-use crate::accept::rules::Ruled;
+use crate::accept::rules::RuledDraft;
 use crate::rows::RawForm;
 use crate::views::Verdict;
 
 impl Draft<'_> {
     /// Count what of a taken event could not be followed or names nobody, and keep the first of each kind aside.
-    pub(super) fn note(&mut self, ruled: &Ruled<'_>, index: usize, left_out: &[LeftOut], tied: tying::Tied) {
+    pub(super) fn note(
+        &mut self,
+        ruled: &RuledDraft<'_>,
+        index: usize,
+        left_out: &[LeftOut],
+        tied: tying::TyingOutcome,
+    ) {
         self.acceptance.not_followed += tied.not_followed;
         self.acceptance.identifiers_left_out += left_out.len() as u64;
         for (code, message) in self.first_of_kind(left_out).into_iter().chain(tied.notes) {
@@ -29,7 +35,7 @@ impl Draft<'_> {
     }
 
     /// Count a verdict, and keep aside what was refused; `heard` says what became of a refusal of consent in it.
-    pub(super) fn report(&mut self, ruled: &Ruled<'_>, index: usize, verdict: Verdict, heard: &str) {
+    pub(super) fn report(&mut self, ruled: &RuledDraft<'_>, index: usize, verdict: Verdict, heard: &str) {
         match verdict {
             Verdict::Accepted => self.acceptance.accepted += 1,
             Verdict::Corrected => self.acceptance.corrected += 1,

@@ -312,7 +312,7 @@ fn the_same_record_again_is_counted_in_its_letter() {
 
 #[test]
 fn a_letter_goes_with_the_commit_of_what_it_held() {
-    use super::super::aside::{Again, take_out};
+    use super::super::aside::{ReplayedLetter, take_out};
     let store: Arc<dyn Store> = Arc::new(memory());
     let mut workspace = workspace(&store);
     take(&store, &mut workspace, &Submission { rejected: refused(3), ..submission(Vec::new()) });
@@ -329,7 +329,7 @@ fn a_letter_goes_with_the_commit_of_what_it_held() {
     let held = || read_counts(store.as_ref(), WORKSPACE).unwrap().set_aside[&SOURCE];
     let again = |number: usize| {
         let (key, letter) = letters()[number].clone();
-        Some(Box::new(Again { key, letter }))
+        Some(Box::new(ReplayedLetter { key, letter }))
     };
     let refused_again = Submission { again: again(0), ..submission(vec![event("", "u1")]) };
     let (_, acceptance) = take(&store, &mut workspace, &refused_again);
@@ -452,7 +452,7 @@ proptest! {
     /// with, it says how often that came, and the totals say how many letters there are.
     #[test]
     fn letters_are_what_is_not_dealt_with(steps in proptest::collection::vec(letter_step(), 1..24)) {
-        use super::super::aside::{Again, take_out};
+        use super::super::aside::{ReplayedLetter, take_out};
         let store: Arc<dyn Store> = Arc::new(memory());
         let mut workspace = workspace(&store);
         let mut expected: BTreeMap<String, u64> = BTreeMap::new();
@@ -471,7 +471,7 @@ proptest! {
                 LetterStep::Again(number, is_taken) => {
                     let Some((key, letter)) = found(number) else { continue };
                     let id = if is_taken { format!("m{moment}") } else { String::new() };
-                    let again = Some(Box::new(Again { key, letter }));
+                    let again = Some(Box::new(ReplayedLetter { key, letter }));
                     take(&store, &mut workspace, &Submission { received_at, again, ..submission(vec![event(&id, "u1")]) });
                     if is_taken {
                         expected.remove(&number.to_string());

@@ -9,12 +9,12 @@ use kith_store::ReadError;
 
 use super::Workspace;
 use super::notes::{Note, not_followed};
-use crate::accept::named::Named;
-use crate::accept::people::{Followed, Link, Spoken};
+use crate::accept::named::EventIdentifier;
+use crate::accept::people::{EventConsents, EvidenceOutcome, Link};
 use crate::profiles::facts::EventFacts;
 
 /// What of an event was not followed.
-pub(super) struct Tied {
+pub(super) struct TyingOutcome {
     pub notes: Vec<Note>,
     /// Pieces of evidence that join nobody.
     pub not_followed: u64,
@@ -24,11 +24,11 @@ impl Workspace {
     /// Tie the identifiers of an event together, the strongest first.
     pub(super) fn tie(
         &mut self,
-        named: &[Named],
+        named: &[EventIdentifier],
         kind: EventKind,
         given: &EventFacts<'_>,
-    ) -> Result<(SourceIdentityId, Tied), ReadError> {
-        let mut tied = Tied { notes: Vec::new(), not_followed: 0 };
+    ) -> Result<(SourceIdentityId, TyingOutcome), ReadError> {
+        let mut tied = TyingOutcome { notes: Vec::new(), not_followed: 0 };
         let identity = self.name(&named[0], given, &mut tied)?;
         self.people.give_event(identity);
         // Where an alias names nobody but the old id, that is still who has it.
@@ -59,7 +59,12 @@ impl Workspace {
     }
 
     /// The identity of an identifier as it came, tied to that of its normal form.
-    fn name(&mut self, named: &Named, given: &EventFacts<'_>, tied: &mut Tied) -> Result<SourceIdentityId, ReadError> {
+    fn name(
+        &mut self,
+        named: &EventIdentifier,
+        given: &EventFacts<'_>,
+        tied: &mut TyingOutcome,
+    ) -> Result<SourceIdentityId, ReadError> {
         let spelled = self.people.identify(&named.spelled, given.received_at)?;
         self.note_standing(spelled)?;
         if named.spelled == named.normal {
@@ -79,8 +84,8 @@ impl Workspace {
     /// What an event said of consents under a spelling of an address is said under its form, too.
     pub(super) fn hear_as_form(
         &mut self,
-        named: &Named,
-        spoken: Spoken<'_>,
+        named: &EventIdentifier,
+        spoken: EventConsents<'_>,
         given: &EventFacts<'_>,
     ) -> Result<(), ReadError> {
         let shape = self.rules.types.get(&named.normal.kind).map_or(Shape::Any, |own| own.shape);
@@ -107,7 +112,7 @@ impl Workspace {
         identity: SourceIdentityId,
         identifier: &Identifier,
         given: &EventFacts<'_>,
-        tied: &mut Tied,
+        tied: &mut TyingOutcome,
     ) -> Result<(), ReadError> {
         let may_be_old = matches!(identifier.kind.as_str(), USER_ID | ANONYMOUS_ID);
         if !may_be_old || !self.people.is_of_event(identity) {
@@ -126,7 +131,7 @@ impl Workspace {
         previous: SourceIdentityId,
         identifier: &Identifier,
         given: &EventFacts<'_>,
-        tied: &mut Tied,
+        tied: &mut TyingOutcome,
     ) -> Result<(), ReadError> {
         for kind in [USER_ID, ANONYMOUS_ID] {
             if let Some(known) = self.people.find(&Identifier::new(kind, identifier.value.as_str()))? {
@@ -142,7 +147,7 @@ impl Workspace {
         known: SourceIdentityId,
         kind: &str,
         given: &EventFacts<'_>,
-        tied: &mut Tied,
+        tied: &mut TyingOutcome,
     ) -> Result<(), ReadError> {
         let edge = match (kind, self.rules.alias) {
             (USER_ID, AliasRule::Refuse) => {
@@ -159,7 +164,7 @@ impl Workspace {
     }
 
     /// Evidence that a rule gives. It has no time and no message, so that it is the same whichever event called for it.
-    fn rule(&mut self, edge: EdgeId, given: &EventFacts<'_>, tied: &mut Tied) -> Result<(), ReadError> {
+    fn rule(&mut self, edge: EdgeId, given: &EventFacts<'_>, tied: &mut TyingOutcome) -> Result<(), ReadError> {
         let link = Link {
             one: edge.low,
             other: edge.high,
@@ -174,9 +179,9 @@ impl Workspace {
     }
 }
 
-impl Tied {
-    fn note(&mut self, followed: Followed) {
-        self.not_followed += u64::from(followed != Followed::Quietly);
+impl TyingOutcome {
+    fn note(&mut self, followed: EvidenceOutcome) {
+        self.not_followed += u64::from(followed != EvidenceOutcome::Quietly);
         self.notes.extend(not_followed(followed));
     }
 }

@@ -12,28 +12,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kith_model::consent::fold::{Beside, ConsentRow, Contributor};
+use kith_model::consent::fold::{Bystander, ConsentRow, Contributor};
 use kith_model::id::{SourceIdentityId, WorkspaceId};
 use kith_model::identity::{Edge, Evidence, IdentityRules, MustNotLink, Shape, ordered};
 use kith_model::profile::IdentityHead;
 use kith_store::keys::{PersonRow, alias_digest};
 use kith_store::{Key, ReadError, Store, row};
 
-use super::{Found, Person, consent, head};
+use super::{Person, ProfileLookup, consent, head};
 use crate::profiles::facts::{each_row, facts_key, get_one};
 
 /// Add to each person what was said under addresses that came with their users and are not among theirs.
 pub(in super::super) fn note_parted(
     store: &dyn Store,
     by: (WorkspaceId, &[u8; 32], &IdentityRules),
-    found: &mut [Found],
+    found: &mut [ProfileLookup],
 ) -> Result<(), ReadError> {
     for one in found.iter_mut() {
-        let Found::Person(person) = one else { continue };
+        let ProfileLookup::Person(person) = one else { continue };
         match add(store, by, person) {
             Ok(()) => {}
             Err(error @ ReadError::Io { .. }) => return Err(error),
-            Err(error) => *one = Found::Unreadable(error.to_string()),
+            Err(error) => *one = ProfileLookup::Unreadable(error.to_string()),
         }
     }
     Ok(())
@@ -55,7 +55,7 @@ fn add(
     mailboxes.extend(own_forms.iter().cloned());
     let mut beside = BTreeMap::new();
     for user in &users {
-        for Tied { identity, head, .. } in tied(store, workspace, *user, &members)? {
+        for TiedIdentity { identity, head, .. } in tied(store, workspace, *user, &members)? {
             if is_address_type(&head.identifier.kind, rules) && !are_apart(store, workspace, *user, identity)? {
                 beside.insert(identity, head);
             }
@@ -69,7 +69,7 @@ fn add(
         }
         let kind = head.identifier.kind.clone();
         let row = said(store, workspace, identity)?;
-        person.consents.push(Contributor { identity, kind, row, beside: Some(Beside::Address) });
+        person.consents.push(Contributor { identity, kind, row, beside: Some(Bystander::Address) });
         person.parted.push(head.identifier);
     }
     person.consents.extend(sharers(store, (workspace, rules), &members, &users, mailboxes)?);
@@ -91,7 +91,7 @@ fn sharers(
         members.iter().chain(mailboxes.iter().map(|(mailbox, _)| mailbox)).copied().collect();
     let mut sharers = Vec::new();
     while let Some((mailbox, address)) = mailboxes.pop() {
-        for Tied { identity, evidence, head } in tied(store, workspace, mailbox, &looked_at)? {
+        for TiedIdentity { identity, evidence, head } in tied(store, workspace, mailbox, &looked_at)? {
             let kind = head.identifier.kind;
             let is_spelling = matches!(evidence, Evidence::Spelling(_) | Evidence::Former(_));
             if is_spelling && is_address_type(&kind, rules) {
@@ -103,7 +103,7 @@ fn sharers(
                 && !are_parted_by_hand(store, workspace, identity, mailbox, users)?
             {
                 looked_at.insert(identity);
-                let beside = Some(Beside::User { address: address.clone() });
+                let beside = Some(Bystander::User { address: address.clone() });
                 sharers.push(Contributor { identity, kind, row: said(store, workspace, identity)?, beside });
             }
         }
@@ -128,7 +128,7 @@ fn are_parted_by_hand(
 }
 
 /// An identity that a piece of evidence ties to another.
-struct Tied {
+struct TiedIdentity {
     identity: SourceIdentityId,
     evidence: Evidence,
     head: IdentityHead,
@@ -140,7 +140,7 @@ fn tied(
     workspace: WorkspaceId,
     identity: SourceIdentityId,
     known: &BTreeSet<SourceIdentityId>,
-) -> Result<Vec<Tied>, ReadError> {
+) -> Result<Vec<TiedIdentity>, ReadError> {
     let mut others = Vec::new();
     each_row(store, &Key::edges(workspace, identity), |_, value| {
         let Edge { id, .. } = row::decode(value)?;
@@ -154,7 +154,7 @@ fn tied(
     let heads = heads(store, workspace, &ids)?;
     let tied = others.into_iter().filter_map(|(identity, evidence)| {
         let head = heads.get(&identity)?.clone();
-        Some(Tied { identity, evidence, head })
+        Some(TiedIdentity { identity, evidence, head })
     });
     Ok(tied.collect())
 }

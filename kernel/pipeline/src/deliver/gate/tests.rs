@@ -36,10 +36,10 @@ fn is_refused(consents: &[ConsentRow], basis: ConsentBasis) -> bool {
         suppressed: None,
     };
     let row = DeliveryRow { basis, ..pending() };
-    matches!(judged_alone(&row, &Found::Person(person)), Verdict::Refuse { .. })
+    matches!(judged_alone(&row, &ProfileLookup::Person(person)), Verdict::Refuse { .. })
 }
 
-fn judged_alone(row: &DeliveryRow, found: &Found) -> Verdict {
+fn judged_alone(row: &DeliveryRow, found: &ProfileLookup) -> Verdict {
     let setup = setup();
     judge(&setup, installed(&setup, InstallationId(3)).unwrap(), row, found, NOW)
 }
@@ -107,9 +107,11 @@ fn who_objects_to_profiling_or_is_suppressed_gets_nothing_whatever_the_purpose()
         assert!(is_refused(&[row(r#"{"marketing":true,"profiling":false}"#, NOW)], basis));
         assert!(!is_refused(&[row(r#"{"marketing":true,"profiling":true}"#, NOW)], basis));
     }
-    let Found::Person(person) = somebody() else { panic!("there is somebody") };
+    let ProfileLookup::Person(person) = somebody() else { panic!("there is somebody") };
     let suppressed = Person { suppressed: Some("its email is suppressed".to_owned()), ..person };
-    let Verdict::Refuse { reason } = judged_alone(&pending(), &Found::Person(suppressed)) else { panic!("refused") };
+    let Verdict::Refuse { reason } = judged_alone(&pending(), &ProfileLookup::Person(suppressed)) else {
+        panic!("refused")
+    };
     assert!(reason.contains("suppressed"), "{reason}");
 }
 
@@ -141,9 +143,9 @@ fn a_suppressed_identifier_is_found_under_any_profile() {
             consents: Vec::new(),
             suppressed: None,
         };
-        let mut found = [Found::Person(person), Found::Nobody];
+        let mut found = [ProfileLookup::Person(person), ProfileLookup::Nobody];
         note_suppressed(&store, (workspace, &realm_key, &IdentityRules::default()), &mut found).unwrap();
-        let Found::Person(person) = &found[0] else { panic!("there is somebody") };
+        let ProfileLookup::Person(person) = &found[0] else { panic!("there is somebody") };
         match (person.suppressed.as_deref(), expected) {
             (Some(reason), Some(expected)) => assert!(reason.contains(expected), "{reason}"),
             (found, expected) => assert_eq!(found, expected),
@@ -169,8 +171,8 @@ fn pending() -> DeliveryRow {
     delivery(DeliveryState::Pending { attempts: 0, due_at: NOW, last_reason: None })
 }
 
-fn somebody() -> Found {
-    Found::Person(Person {
+fn somebody() -> ProfileLookup {
+    ProfileLookup::Person(Person {
         profile: ProfileId(SourceIdentityId([1; 16])),
         identifiers: vec![Identifier::new("user_id", "u1"), Identifier::new("email", "u1@example.org")],
         parted: Vec::new(),
@@ -183,7 +185,7 @@ fn setup() -> Setup {
     harness::setup_of(vec![harness::audience(1, "true", Some(ConsentBasis::NotRefused))])
 }
 
-fn reason(setup: &Setup, row: &DeliveryRow, found: &Found) -> String {
+fn reason(setup: &Setup, row: &DeliveryRow, found: &ProfileLookup) -> String {
     match judge(setup, installed(setup, InstallationId(3)).unwrap(), row, found, NOW) {
         Verdict::Refuse { reason } => reason,
         other => panic!("{other:?}"),
@@ -193,11 +195,12 @@ fn reason(setup: &Setup, row: &DeliveryRow, found: &Found) -> String {
 #[test]
 fn a_message_leaves_only_if_all_that_it_depends_on_is_still_there() {
     let all = setup();
-    let judged =
-        |row: &DeliveryRow, found: &Found| judge(&all, installed(&all, InstallationId(3)).unwrap(), row, found, NOW);
+    let judged = |row: &DeliveryRow, found: &ProfileLookup| {
+        judge(&all, installed(&all, InstallationId(3)).unwrap(), row, found, NOW)
+    };
     let Verdict::Pass { recipient, person } = judged(&pending(), &somebody()) else { panic!("it may leave") };
     assert_eq!((recipient.len(), person), (2, Identifier::new("user_id", "u1")));
-    assert_eq!(judged(&pending(), &Found::Unsteady), Verdict::Later);
+    assert_eq!(judged(&pending(), &ProfileLookup::Unsteady), Verdict::Later);
     let due_at = NOW.plus_ms(1);
     let early = delivery(DeliveryState::Pending { attempts: 1, due_at, last_reason: None });
     assert_eq!(judged(&early, &somebody()), Verdict::Early { due_at });
@@ -212,8 +215,8 @@ fn a_message_leaves_only_if_all_that_it_depends_on_is_still_there() {
     ] {
         assert_eq!(judged(&delivery(settled), &somebody()), Verdict::Settled);
     }
-    assert!(reason(&all, &pending(), &Found::Nobody).contains("does not exist"));
-    assert!(reason(&all, &pending(), &Found::Unreadable("row version 9".into())).contains("row version 9"));
+    assert!(reason(&all, &pending(), &ProfileLookup::Nobody).contains("does not exist"));
+    assert!(reason(&all, &pending(), &ProfileLookup::Unreadable("row version 9".into())).contains("row version 9"));
     let deleted = Setup { audiences: vec![], ..all.clone() };
     assert!(reason(&deleted, &pending(), &somebody()).contains("deleted"));
     let other = Audience { on_enter: None, ..all.audiences[0].clone() };
@@ -270,9 +273,9 @@ fn people_of_many_members_are_read_in_pieces_and_none_gets_anothers_identifiers(
     // The fourth is unknown, and the fifth is asked for under the name of a member.
     let asked = [id(0, 0), id(1, 0), id(2, 0), id(99, 0), id(3, 7), id(4, 0), id(5, 0), id(6, 0)].map(ProfileId);
     let found = read_people(&store, workspace, &asked).unwrap();
-    assert_eq!(found[3], Found::Nobody);
+    assert_eq!(found[3], ProfileLookup::Nobody);
     let people = found.iter().filter_map(|found| match found {
-        Found::Person(person) => Some(person),
+        ProfileLookup::Person(person) => Some(person),
         _ => None,
     });
     for (number, person) in (0..).zip(people) {

@@ -57,9 +57,9 @@ fn claimed(store: &dyn Store, number: u8) -> Arc<Outgoing> {
     Arc::new(Outgoing { id, row, message, person, deadline: Instant::now() + GRACE })
 }
 
-fn delivered(outgoing: &Arc<Outgoing>) -> Ended {
+fn delivered(outgoing: &Arc<Outgoing>) -> EndedAttempt {
     let end = End::Outcome(Outcome::Delivered { provider_id: None });
-    Ended { outgoing: Arc::clone(outgoing), end, at: Timestamp(1_000) }
+    EndedAttempt { outgoing: Arc::clone(outgoing), end, at: Timestamp(1_000) }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use kith_model::time::Timestamp;
 use kith_store::row::{self, Owner, Row};
 use serde::Deserialize;
 
-use super::{BEFORE_SOURCES, Kinds, Seen, SeenRow, Subject};
+use super::{BEFORE_SOURCES, Kinds, NameUsage, SeenRow, Subject};
 
 #[derive(Deserialize)]
 struct Seen1 {
@@ -25,13 +25,13 @@ struct SeenRow1 {
     names: BTreeMap<String, Seen1>,
 }
 
-impl From<Seen1> for Seen {
+impl From<Seen1> for NameUsage {
     /// A kind is as old as its name, of which nothing better is known, and of how many people it came is found out anew.
-    fn from(before: Seen1) -> Seen {
+    fn from(before: Seen1) -> NameUsage {
         let Seen1 { count, first, last, kinds, values, has_many_values } = before;
         let came = kinds.each().into_iter().filter(|(_, count)| *count > 0);
         let since = came.map(|(kind, _)| (kind, first)).collect();
-        Seen { count, first, last, kinds, values, has_many_values, since, ..Seen::default() }
+        NameUsage { count, first, last, kinds, values, has_many_values, since, ..NameUsage::default() }
     }
 }
 
@@ -59,12 +59,13 @@ mod tests {
     #[test]
     fn rows_of_before_sources_were_told_apart_read() {
         #[derive(Serialize)]
-        struct Written<'w>(Subject, WrittenSeen<'w>, BTreeMap<&'w str, WrittenSeen<'w>>);
+        struct WrittenRow<'w>(Subject, WrittenSeen<'w>, BTreeMap<&'w str, WrittenSeen<'w>>);
         #[derive(Serialize)]
         struct WrittenSeen<'w>(u64, Timestamp, Timestamp, Kinds, BTreeMap<&'w str, u64>, bool);
         let seen = |kinds| WrittenSeen(3, Timestamp(5), Timestamp(9), kinds, [("1", 2)].into(), false);
         let numbers = Kinds { numbers: 2, nulls: 1, ..Kinds::default() };
-        let written = Written(Subject::Event("Buy".into()), seen(Kinds::default()), [("total", seen(numbers))].into());
+        let written =
+            WrittenRow(Subject::Event("Buy".into()), seen(Kinds::default()), [("total", seen(numbers))].into());
         let mut bytes = vec![1];
         row::write_postcard(&written, &mut bytes);
         let read: SeenRow = row::decode(&bytes).unwrap();

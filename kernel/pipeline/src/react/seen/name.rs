@@ -98,7 +98,7 @@ impl Kind {
 
 /// How a name came.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seen {
+pub struct NameUsage {
     pub count: u64,
     /// When the kernel first and last received it.
     pub first: Timestamp,
@@ -118,19 +118,19 @@ pub struct Seen {
 
 /// When an event was received, and of whom it is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Came {
+pub(super) struct Sighting {
     pub at: Timestamp,
     pub of: SourceIdentityId,
 }
 
-impl Seen {
+impl NameUsage {
     /// Of how many people it came, up to `CROWD`.
     pub fn people(&self) -> u64 {
         if self.is_of_many { CROWD as u64 } else { self.people.len() as u64 }
     }
 
-    pub(super) fn note(&mut self, came: Came) {
-        let Came { at, of } = came;
+    pub(super) fn note(&mut self, came: Sighting) {
+        let Sighting { at, of } = came;
         self.first = if self.count == 0 { at } else { self.first.min(at) };
         self.last = self.last.max(at);
         self.count += 1;
@@ -148,7 +148,7 @@ impl Seen {
         }
     }
 
-    pub(super) fn note_value(&mut self, json: &str, came: Came) {
+    pub(super) fn note_value(&mut self, json: &str, came: Sighting) {
         self.note(came);
         let kind = Kind::of_json(json);
         *self.kinds.of(kind) += 1;
@@ -177,7 +177,7 @@ impl Seen {
     }
 
     /// Add what came after it, or from another source.
-    pub(crate) fn add(&mut self, later: &Seen) {
+    pub(crate) fn add(&mut self, later: &NameUsage) {
         if later.count == 0 {
             return;
         }

@@ -265,7 +265,7 @@ fn a_delivery_that_cannot_be_read_is_a_dead_letter_and_the_others_leave() {
     let (key, _) = store.scan(&Key::deliveries(WORKSPACE).range(), 1).unwrap().rows.remove(0);
     store.commit(Unit { operations: vec![Operation::Put(key.clone(), vec![99, 1, 2])], ..Unit::default() }).unwrap();
     bench.configure(switch_on);
-    let letters = || bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap().items;
+    let letters = || bench.kernel.dead_letters(WORKSPACE, PageRequest::first(10)).unwrap().items;
     bench.wait_until("it is a dead letter", || letters().len() == 1);
     assert!(matches!(&letters()[0], DeadLetter::Computation { code, .. } if code == "unreadable-delivery"));
     assert_eq!((store.next_due(queue).unwrap(), totals()), (None, (0, 1)));

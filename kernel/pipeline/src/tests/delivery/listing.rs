@@ -12,7 +12,8 @@ use crate::{DeliveryFilter, Replay};
 fn ids(bench: &Bench, filter: &DeliveryFilter, limit: usize) -> Vec<String> {
     let (mut ids, mut cursor) = (Vec::new(), None);
     loop {
-        let page = bench.kernel.deliveries(WORKSPACE, filter, limit, cursor.as_deref()).unwrap();
+        let page =
+            bench.kernel.deliveries(WORKSPACE, filter, PageRequest { limit, cursor: cursor.as_deref() }).unwrap();
         assert!(page.items.len() <= limit);
         ids.extend(page.items.into_iter().map(|delivery| delivery.id));
         match page.next {
@@ -84,5 +85,5 @@ fn a_message_of_an_audience_that_was_removed_is_not_sent_again() {
     bench.configure(|setup| setup.audiences.clear());
     assert_eq!(bench.kernel.replay(WORKSPACE, &id).unwrap(), Replay::AudienceRemoved);
     assert!(is_dead(), "it stays a dead letter");
-    assert_eq!(bench.kernel.dead_letters(WORKSPACE, 10, None).unwrap().items.len(), 1);
+    assert_eq!(bench.kernel.dead_letters(WORKSPACE, PageRequest::first(10)).unwrap().items.len(), 1);
 }

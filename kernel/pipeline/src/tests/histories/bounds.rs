@@ -5,7 +5,7 @@ use kith_model::time::Timestamp;
 
 use super::life::{Defined, Past};
 use super::naive::{Group, Person};
-use super::steps::{Model, Round, Step, Told};
+use super::steps::{Model, PlannedEvent, Round, Step};
 
 /// How many messages a round may set off.
 pub(super) struct Bounds<'a> {
@@ -18,7 +18,7 @@ pub(super) struct Bounds<'a> {
 
 impl Bounds<'_> {
     /// Whoever may have been one person with the group at some time of the round.
-    fn reach(&self, group: &Group, sends: &[&Vec<Told>]) -> Group {
+    fn reach(&self, group: &Group, sends: &[&Vec<PlannedEvent>]) -> Group {
         let mut reach = group.clone();
         let parts = self.before.iter().flat_map(|past| past.people.keys()).cloned();
         let mut ties: Vec<Group> = parts.collect();
@@ -34,15 +34,15 @@ impl Bounds<'_> {
 
     /// The least and the most messages of an audience to a person.
     pub(super) fn of(&self, audience: u32, group: &Group, person: &Person, has_waited: bool) -> (u64, u64) {
-        let sends: Vec<&Vec<Told>> = self.round.iter().filter_map(Step::told).collect();
+        let sends: Vec<&Vec<PlannedEvent>> = self.round.iter().filter_map(Step::told).collect();
         let parts: Vec<&Group> = match self.before {
             Some(past) => past.people.keys().filter(|part| !part.is_disjoint(group)).collect(),
             None => vec![],
         };
         let reach = self.reach(group, &sends);
-        let is_of = |told: &&Told| told.identifiers.iter().any(|one| reach.contains(one));
+        let is_of = |told: &&PlannedEvent| told.identifiers.iter().any(|one| reach.contains(one));
         let live = self.round.iter().filter(|step| matches!(step, Step::Send(_))).filter_map(Step::told);
-        let own: Vec<&Told> = live.flatten().filter(is_of).collect();
+        let own: Vec<&PlannedEvent> = live.flatten().filter(is_of).collect();
         let is_imported = sends.iter().copied().flatten().filter(is_of).count() > own.len();
         let waits = self.round.iter().filter(|step| step.is_wait()).count() as u64;
         let waits = waits + u64::from(has_waited);
@@ -52,8 +52,9 @@ impl Bounds<'_> {
         let is_known =
             |one: &Identifier| self.before.is_some_and(|past| past.people.keys().any(|part| part.contains(one)));
         let may_be_new = sends.len() > 1 || parts.is_empty();
-        let is_telling =
-            |told: &&&Told| told.has_content() || (may_be_new && told.identifiers.iter().any(|one| !is_known(one)));
+        let is_telling = |told: &&&PlannedEvent| {
+            told.has_content() || (may_be_new && told.identifiers.iter().any(|one| !is_known(one)))
+        };
         let telling = own.iter().filter(is_telling).count();
         let most = telling as u64 + waits;
         let is_calm = !self.round.iter().any(Step::is_change);

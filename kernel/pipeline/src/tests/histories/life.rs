@@ -19,7 +19,7 @@ use super::bounds::Bounds;
 use super::look::*;
 use super::mortal::{Disk, Engine, Life};
 use super::naive::{self, CONDITIONS, Group, Person};
-use super::steps::{Model, Random, Round, SLOTS, Sent, Step, Told};
+use super::steps::{Model, PlannedEvent, Random, Round, SLOTS, SentEvent, Step};
 use crate::tests::harness::*;
 use crate::{Activity, DeliveryView, Kernel, Role, Setup};
 
@@ -90,7 +90,7 @@ pub(super) struct World {
     life: Arc<Life>,
     bench: Bench,
     random: Random,
-    sent: Vec<Sent>,
+    sent: Vec<SentEvent>,
     defined: Vec<Option<Defined>>,
     next_audience: u32,
     /// The slot of each audience that there ever was.
@@ -169,12 +169,12 @@ impl World {
         other.clock.advance_ms(self.bench.clock.now().0 - other.clock.now().0);
         let setup = self.bench.setup.lock().clone();
         other.configure(|held| *held = Setup { installations: sources_of(held, &setup), ..setup });
-        let mut events: Vec<Sent> = self.sent.iter().filter(|event| !event.is_superseded).cloned().collect();
+        let mut events: Vec<SentEvent> = self.sent.iter().filter(|event| !event.is_superseded).cloned().collect();
         self.random.shuffle(&mut events);
         let mut rest = events.as_slice();
         while !rest.is_empty() {
             let (now, later) = rest.split_at(rest.len().min(1 + self.random.index(5)));
-            other.send(now.iter().map(Sent::draft).collect());
+            other.send(now.iter().map(SentEvent::draft).collect());
             rest = later;
         }
         other.settle();
@@ -187,15 +187,15 @@ impl World {
             Step::Send(told) | Step::Import(told) | Step::Correct(told) => {
                 let is_import = !matches!(step, Step::Send(_));
                 let now = self.bench.clock.now();
-                let of = |told: &Told| self.sent.iter().find(|sent| sent.told.number == told.number);
-                let sent = |told: &Told| {
+                let of = |told: &PlannedEvent| self.sent.iter().find(|sent| sent.told.number == told.number);
+                let sent = |told: &PlannedEvent| {
                     // A correction is of something that was sent.
                     let from = if matches!(step, Step::Correct(_)) { of(told)?.time } else { now };
-                    Some(Sent { told: told.clone(), time: from.plus_ms(-told.ago_ms), is_superseded: false })
+                    Some(SentEvent { told: told.clone(), time: from.plus_ms(-told.ago_ms), is_superseded: false })
                 };
-                let sent: Vec<Sent> = told.iter().filter_map(sent).collect();
+                let sent: Vec<SentEvent> = told.iter().filter_map(sent).collect();
                 let take = |world: &World| {
-                    let drafts = sent.iter().map(Sent::draft).collect();
+                    let drafts = sent.iter().map(SentEvent::draft).collect();
                     if is_import { world.bench.try_import(drafts) } else { world.bench.try_send(drafts) }
                 };
                 let taken = take(self);
@@ -378,7 +378,7 @@ impl World {
     fn deliveries(&self) -> Vec<DeliveryView> {
         self.bench
             .kernel
-            .deliveries(WORKSPACE, &crate::DeliveryFilter::default(), 10_000, None)
+            .deliveries(WORKSPACE, &crate::DeliveryFilter::default(), PageRequest::first(10_000))
             .map_or(vec![], |page| page.items)
     }
 

@@ -10,7 +10,7 @@ use kith_store::{Key, Operation, Store, Unit};
 
 use super::life::{Defined, MODEL};
 use super::naive::{self, CONDITIONS, Group};
-use super::steps::{Model, Sent};
+use super::steps::{Model, SentEvent};
 use crate::profiles::facts::each_row;
 use crate::tests::harness::*;
 use crate::{ProfileView, Setup};
@@ -94,7 +94,12 @@ pub(super) fn identities(bench: &Bench, groups: &[Group]) -> Result<BTreeMap<Sou
 }
 
 /// Compare all that the kernel says of people, audiences and counts with the naive answer.
-pub(super) fn check(bench: &Bench, sent: &[Sent], defined: &[Option<Defined>], model: Model) -> Result<(), String> {
+pub(super) fn check(
+    bench: &Bench,
+    sent: &[SentEvent],
+    defined: &[Option<Defined>],
+    model: Model,
+) -> Result<(), String> {
     let people = naive::people(sent);
     let groups: Vec<Group> = people.keys().cloned().collect();
     let now = bench.clock.now();
@@ -148,7 +153,8 @@ pub(super) fn check_audience(
     let id = AudienceId(defined.id);
     let text = CONDITIONS[defined.condition];
     let size = bench.kernel.audience(WORKSPACE, id).map_err(|error| error.to_string())?.size;
-    let page = bench.kernel.audience_members(WORKSPACE, id, 10_000, None).map_err(|error| error.to_string())?;
+    let page =
+        bench.kernel.audience_members(WORKSPACE, id, PageRequest::first(10_000)).map_err(|error| error.to_string())?;
     let members: BTreeSet<ProfileId> = page.members.into_iter().collect();
     if size != Some(members.len() as u64) {
         return Err(format!("audience {id:?} `{text}` has size {size:?} and members {members:?}"));

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kith_model::identity::Identifier;
 use kith_model::time::Timestamp;
 
-use super::steps::{Content, Model, Sent};
+use super::steps::{Content, Model, SentEvent};
 use crate::tests::harness::{DAY, START};
 
 /// The conditions that audiences have.
@@ -34,7 +34,7 @@ pub(super) struct Person {
 }
 
 /// Everybody, as the events say.
-pub(super) fn people(events: &[Sent]) -> BTreeMap<Group, Person> {
+pub(super) fn people(events: &[SentEvent]) -> BTreeMap<Group, Person> {
     let groups = groups(events);
     let mut people: BTreeMap<Group, Person> = groups.iter().map(|group| (group.clone(), Person::default())).collect();
     let mut newest: BTreeMap<Group, i64> = BTreeMap::new();
@@ -64,7 +64,7 @@ pub(super) fn group_of(groups: &[Group], identifier: &Identifier) -> Group {
 
 /// The partition: the strongest and earliest evidence first, and none that would give a person two user ids or three
 /// addresses.
-pub(super) fn groups(events: &[Sent]) -> Vec<Group> {
+pub(super) fn groups(events: &[SentEvent]) -> Vec<Group> {
     let mut edges: BTreeMap<(bool, Identifier, Identifier), i64> = BTreeMap::new();
     let mut groups: Vec<Group> = Vec::new();
     for event in events {

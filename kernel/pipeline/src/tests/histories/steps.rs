@@ -22,7 +22,7 @@ pub(super) enum Content {
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct PlannedEvent {
     pub number: usize,
     pub identifiers: Vec<Identifier>,
     pub content: Content,
@@ -32,14 +32,14 @@ pub(super) struct Told {
 
 /// An event that was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Sent {
-    pub told: Told,
+pub(super) struct SentEvent {
+    pub told: PlannedEvent,
     pub time: Timestamp,
     /// Whether a correction took its place.
     pub is_superseded: bool,
 }
 
-impl Told {
+impl PlannedEvent {
     /// The identifier whose event it is.
     pub(super) fn owner(&self) -> Identifier {
         let rank = |identifier: &&Identifier| match identifier.kind.as_str() {
@@ -61,7 +61,7 @@ impl Told {
     }
 }
 
-impl Sent {
+impl SentEvent {
     pub(super) fn draft(&self) -> DraftEvent {
         let told = &self.told;
         let identifiers: Vec<(&str, &str)> =
@@ -90,11 +90,11 @@ pub(super) enum Model {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
     /// A batch of events.
-    Send(Vec<Told>),
+    Send(Vec<PlannedEvent>),
     /// The same as imported history, which sets nothing off.
-    Import(Vec<Told>),
+    Import(Vec<PlannedEvent>),
     /// Imported events come again with other content. The time is moved by `ago_ms` from what it was.
-    Correct(Vec<Told>),
+    Correct(Vec<PlannedEvent>),
     /// Define the audience of that slot, or change its condition.
     Define {
         slot: usize,
@@ -125,7 +125,7 @@ pub(super) enum Step {
 
 impl Step {
     /// The events that it brings, if it brings any.
-    pub(super) fn told(&self) -> Option<&Vec<Told>> {
+    pub(super) fn told(&self) -> Option<&Vec<PlannedEvent>> {
         match self {
             Step::Send(told) | Step::Import(told) | Step::Correct(told) => Some(told),
             _ => None,
@@ -176,7 +176,7 @@ pub(super) struct Author {
     random: Random,
     events: usize,
     /// Those that can be corrected.
-    imported: Vec<Told>,
+    imported: Vec<PlannedEvent>,
 }
 
 /// Slots of audiences.
@@ -280,7 +280,7 @@ impl Author {
             };
             // The time of evidence is that of the event that brought it first.
             let hours = if identifiers.len() == 1 { self.random.below(48).cast_signed() } else { 0 };
-            Told { number, identifiers, content, ago_ms: hours * HOUR }
+            PlannedEvent { number, identifiers, content, ago_ms: hours * HOUR }
         });
         Step::Correct(corrections.collect())
     }
@@ -289,11 +289,11 @@ impl Author {
         Step::Send(self.batch())
     }
 
-    fn batch(&mut self) -> Vec<Told> {
+    fn batch(&mut self) -> Vec<PlannedEvent> {
         (0..1 + self.random.below(3)).map(|_| self.told()).collect()
     }
 
-    fn told(&mut self) -> Told {
+    fn told(&mut self) -> PlannedEvent {
         let number = self.events;
         self.events += 1;
         let mut identifiers = vec![self.identifier()];
@@ -318,7 +318,7 @@ impl Author {
         // Each at a moment of its own, in the half hour before a full hour, so that the order of facts and of evidence is plain.
         let hours = self.random.below(96).cast_signed();
         let ago_ms = hours * HOUR + HOUR / 2 - i64::try_from(number).unwrap();
-        Told { number, identifiers, content, ago_ms }
+        PlannedEvent { number, identifiers, content, ago_ms }
     }
 
     fn identifier(&mut self) -> Identifier {

@@ -2,7 +2,7 @@
 
 use kith_model::audience::{Audience, ConsentBasis, Reach};
 use kith_model::budget::table;
-use kith_pipeline::{AudienceStatus, ConditionFault, Count};
+use kith_pipeline::{AudienceProgress, AudienceStatus, ConditionFault, Count};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
@@ -263,7 +263,7 @@ pub(super) fn audience_body(
         masked: status.size.and_then(|size| lens.masked(size)),
         pending: status.pending.and_then(|pending| lens.number(pending)),
         fault: status.fault.as_ref().map(|fault| FaultBody::new(fault, lens)),
-        progress: status.progress.map(|(done, total)| ProgressBody { done, total }),
+        progress: status.progress.map(|AudienceProgress { done, total }| ProgressBody { done, total }),
         as_of: status.as_of.0,
         as_of_time: time(status.as_of_time),
         warnings: None,

@@ -1,6 +1,6 @@
 //! Why an answer of a person counts or not, and what would end it, in words.
 
-use kith_model::consent::fold::{Answer, Beside, Why};
+use kith_model::consent::fold::{Answer, Bystander, Why};
 use kith_model::consent::{EVERYTHING, PROFILING};
 use kith_model::id::{InstallationId, SourceIdentityId};
 use kith_pipeline::ConsentView;
@@ -10,12 +10,12 @@ use crate::api::view::{IdentifierView, time};
 use crate::catalogue::WorkspaceTables;
 
 /// What an answer is told with.
-pub(super) struct Told<'a> {
+pub(super) struct AnswerContext<'a> {
     pub tables: &'a WorkspaceTables,
     pub view: &'a ConsentView,
 }
 
-impl Told<'_> {
+impl AnswerContext<'_> {
     pub(super) fn answer(&self, answer: &Answer<'_>, why: &Why<'_>) -> AnswerBody {
         let identifier = self.view.identifiers.get(&answer.identity).map(IdentifierView::from);
         let in_force = matches!(why, Why::Holds | Why::HoldsBut(_));
@@ -30,8 +30,8 @@ impl Told<'_> {
     fn why_refused(&self, answer: &Answer<'_>, why: &Why<'_>) -> String {
         let whose = match answer.beside {
             None => String::new(),
-            Some(Beside::Address) => "it is of an address that came with this person; ".to_owned(),
-            Some(Beside::User { address }) => format!("it is of another user with this person's {address}; "),
+            Some(Bystander::Address) => "it is of an address that came with this person; ".to_owned(),
+            Some(Bystander::User { address }) => format!("it is of another user with this person's {address}; "),
         };
         let key = answer.key;
         match why {
@@ -57,8 +57,8 @@ impl Told<'_> {
         };
         let under = match answer.beside {
             None => format!("under {}, or under this person's user id", self.name(answer.identity)),
-            Some(Beside::Address) => format!("under {}", self.name(answer.identity)),
-            Some(Beside::User { .. }) => {
+            Some(Bystander::Address) => format!("under {}", self.name(answer.identity)),
+            Some(Bystander::User { .. }) => {
                 format!("under {} or under this person's user id", self.name(answer.identity))
             }
         };

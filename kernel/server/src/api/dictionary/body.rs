@@ -1,6 +1,6 @@
 //! The bodies of the dictionary's requests and answers.
 
-use kith_model::dictionary::{Described, Entry, Sensitivity, Subject, ValueType};
+use kith_model::dictionary::{DatedEntry, Entry, Sensitivity, Subject, ValueType};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -127,7 +127,7 @@ pub(crate) struct DictionaryEntryBody {
 }
 
 impl DictionaryEntryBody {
-    pub(super) fn new(subject: &Subject, described: &Described, came: bool) -> DictionaryEntryBody {
+    pub(super) fn new(subject: &Subject, described: &DatedEntry, came: bool) -> DictionaryEntryBody {
         DictionaryEntryBody {
             kind: subject.kind(),
             name: subject.name().to_owned(),

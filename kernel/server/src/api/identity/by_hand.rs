@@ -69,7 +69,11 @@ pub(super) fn refused(error: StatementError) -> ApiError {
 }
 
 /// Whose the two are now.
-pub(super) async fn profiles_of(app: &Arc<App>, who: &Acting, pair: &[Identifier; 2]) -> Result<Vec<String>, ApiError> {
+pub(super) async fn profiles_of(
+    app: &Arc<App>,
+    who: &ActingCaller,
+    pair: &[Identifier; 2],
+) -> Result<Vec<String>, ApiError> {
     let (workspace, pair) = (who.workspace, pair.clone());
     app.offload(move |app| {
         let found = pair.iter().map(|identifier| app.kernel.profile_by_identifier(workspace, identifier));
@@ -80,7 +84,7 @@ pub(super) async fn profiles_of(app: &Arc<App>, who: &Acting, pair: &[Identifier
 }
 
 /// Who acts, and where.
-pub(super) struct Acting {
+pub(super) struct ActingCaller {
     pub workspace: kith_model::id::WorkspaceId,
     pub actor: Actor,
 }
@@ -89,7 +93,7 @@ pub(super) struct Acting {
 /// not take out of the log.
 pub(super) async fn write_down(
     app: &Arc<App>,
-    who: &Acting,
+    who: &ActingCaller,
     action: &'static str,
     before: &[String],
 ) -> Result<(), ApiError> {
@@ -121,7 +125,7 @@ pub(crate) async fn split(
     Path(id): Path<String>,
     Body(wanted): Body<SplitBody>,
 ) -> Result<Json<StatedBody>, ApiError> {
-    let who = Acting { workspace: authority.caller.workspace, actor: authority.actor() };
+    let who = ActingCaller { workspace: authority.caller.workspace, actor: authority.actor() };
     let profile = profile_id(&id)?;
     let pair = [identifier_at("apart[0]", &wanted.apart[0])?, identifier_at("apart[1]", &wanted.apart[1])?];
     let workspace = who.workspace;
@@ -150,7 +154,7 @@ pub(crate) async fn merge(
     authority: Authority<right::IdentityWrite>,
     Body(wanted): Body<JoinBody>,
 ) -> Result<Json<StatedBody>, ApiError> {
-    let who = Acting { workspace: authority.caller.workspace, actor: authority.actor() };
+    let who = ActingCaller { workspace: authority.caller.workspace, actor: authority.actor() };
     let pair = [identifier_at("winner", &wanted.winner)?, identifier_at("loser", &wanted.loser)?];
     let before = profiles_of(&app, &who, &pair).await?;
     if let Some(at) = before.iter().position(String::is_empty) {

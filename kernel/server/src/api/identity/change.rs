@@ -24,9 +24,6 @@ use crate::wiring;
 /// How long a dry run is waited for before its progress is answered.
 const WAIT: Duration = Duration::from_secs(2);
 
-/// How often it is looked at meanwhile.
-const LOOK: Duration = Duration::from_millis(20);
-
 /// How far a change of rules has come, or its dry run.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RuleChangeProgress {
@@ -201,16 +198,9 @@ async fn dry_run_of(app: &Arc<App>, caller: &Caller, rules: IdentityRules) -> Re
     app.reads.note(caller, "identity.dry-run", []);
     let name = token.clone();
     app.offload(move |app| app.kernel.begin_dry_run(workspace, rules, name)).await?;
-    let mut waited = Duration::ZERO;
-    loop {
-        match app.kernel.dry_run(workspace, &token) {
-            Some(DryRun::Running(_)) if waited < WAIT => {
-                tokio::time::sleep(LOOK).await;
-                waited += LOOK;
-            }
-            Some(run) => return dry_run_body(app, caller, token, run),
-            None => return Err(superseded()),
-        }
+    match app.kernel.dry_run_within(workspace, &token, WAIT).await {
+        Some(run) => dry_run_body(app, caller, token, run),
+        None => Err(superseded()),
     }
 }
 

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use kith_pipeline::PageRequest;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::by_hand::{Acting, StatedBody, profiles_of, refused, write_down};
+use super::by_hand::{ActingCaller, StatedBody, profiles_of, refused, write_down};
 use super::{EvidenceEndBody, identifier_at};
 use crate::api::extract::{Authority, PageQuery, Query, right};
 use crate::api::view::Page;
@@ -47,7 +48,8 @@ pub(crate) async fn splits(
     let (workspace, limit) = (authority.caller.workspace, page.limit()?);
     app.reads.note(&authority.caller, "identity.splits", []);
     let cursor = page.cursor;
-    let found = app.offload(move |app| app.kernel.splits(workspace, limit, cursor.as_deref())).await?;
+    let found =
+        app.offload(move |app| app.kernel.splits(workspace, PageRequest { limit, cursor: cursor.as_deref() })).await?;
     let items = found.items.iter().map(|split| SplitView {
         identifiers: split
             .identifiers
@@ -76,7 +78,7 @@ pub(crate) async fn unsplit(
     authority: Authority<right::IdentityWrite>,
     Query(query): Query<PairQuery>,
 ) -> Result<Json<StatedBody>, ApiError> {
-    let who = Acting { workspace: authority.caller.workspace, actor: authority.actor() };
+    let who = ActingCaller { workspace: authority.caller.workspace, actor: authority.actor() };
     let pair = [identifier_at("?one", &query.one)?, identifier_at("?other", &query.other)?];
     let before = profiles_of(&app, &who, &pair).await?;
     if let Some(at) = before.iter().position(String::is_empty) {

@@ -91,9 +91,9 @@ impl Default for WantedGrants {
 
 impl<'de> Deserialize<'de> for WantedGrants {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<WantedGrants, D::Error> {
-        struct Wanted;
+        struct GrantsVisitor;
 
-        impl<'de> Visitor<'de> for Wanted {
+        impl<'de> Visitor<'de> for GrantsVisitor {
             type Value = WantedGrants;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -112,7 +112,7 @@ impl<'de> Deserialize<'de> for WantedGrants {
             }
         }
 
-        deserializer.deserialize_any(Wanted)
+        deserializer.deserialize_any(GrantsVisitor)
     }
 }
 

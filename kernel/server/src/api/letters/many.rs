@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use kith_model::id::WorkspaceId;
-use kith_pipeline::{ListedLetter, Paged, Replay};
+use kith_pipeline::{ListPage, ListedLetter, PageRequest, Replay};
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::Instant;
@@ -54,7 +54,7 @@ async fn selected(
     app: &Arc<App>,
     caller: &Caller,
     selection: LetterSelection,
-) -> Result<Paged<ListedLetter>, ApiError> {
+) -> Result<ListPage<ListedLetter>, ApiError> {
     let query = selection.query();
     let limit = page_limit(query.limit)?;
     let is_narrowed = [&query.source, &query.kind, &query.code, &query.since, &query.until, &query.text];
@@ -65,7 +65,7 @@ async fn selected(
     app.offload(move |app| {
         let tables = app.catalogue.workspace(caller.workspace)?;
         let filter = filter(&caller, &tables, &query)?;
-        Ok(app.kernel.letters(caller.workspace, &filter, limit, query.cursor.as_deref())?)
+        Ok(app.kernel.letters(caller.workspace, &filter, PageRequest { limit, cursor: query.cursor.as_deref() })?)
     })
     .await
 }

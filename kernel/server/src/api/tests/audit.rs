@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{FIRST, ask, key_with, source};
 use crate::audit::{AuditEntry, BrokenChain, ChainCheck, ChainStart};
 use crate::auth::Scope;
-use crate::reads::{Due, write_down};
+use crate::reads::{NoteKinds, write_down};
 use crate::serve::tests::{ADMIN_KEY, TestServer, server};
 
 async fn listed(server: &TestServer, query: &str) -> Vec<Value> {
@@ -14,7 +14,7 @@ async fn listed(server: &TestServer, query: &str) -> Vec<Value> {
     page["items"].as_array().unwrap().clone()
 }
 
-fn flush(server: &TestServer, due: Due) {
+fn flush(server: &TestServer, due: NoteKinds) {
     tokio::task::block_in_place(|| write_down(server.app(), due));
 }
 
@@ -66,7 +66,7 @@ async fn each_record_follows_from_the_one_before_and_names_who_did_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_byte_that_is_changed_in_the_store_is_found_in_its_record() {
     let server = with_changes().await;
-    flush(&server, Due::All);
+    flush(&server, NoteKinds::All);
     let rows = server.store().scan(&Key::audit(FIRST, None).range(), 100).unwrap().rows;
     let (key, value) = rows[1].clone();
     let text = String::from_utf8(value[1..].to_vec()).unwrap();
@@ -127,7 +127,7 @@ async fn reads_of_people_are_one_record_of_a_key_without_their_values() {
     }
     let body = json!({ "condition": "profile.identifiers.user_id == ['olga']" });
     ask(&server, "POST", "/api/v1/audiences/count").key(&key).json(body).await.with(200);
-    flush(&server, Due::All);
+    flush(&server, NoteKinds::All);
     let records = listed(&server, &format!("?target=profile:{id}")).await;
     assert!((1..50).contains(&records.len()), "one for each second and not for each read: {records:?}");
     for action in ["profile.", "profile.events", "audience.count"] {
@@ -160,8 +160,8 @@ async fn refused_keys_are_few_records() {
         ask(&server, "GET", "/api/v1/workspace").key(&stranger).empty().await.with(401);
         ask(&server, "GET", "/api/v1/workspace").key(key).empty().await.with(401);
     }
-    flush(&server, Due::Reads);
-    flush(&server, Due::All);
+    flush(&server, NoteKinds::Reads);
+    flush(&server, NoteKinds::All);
     let refused = listed(&server, "?action=key.refused").await;
     let told: Vec<(&str, &Value, &Value)> = refused
         .iter()

@@ -190,10 +190,10 @@ pub(crate) struct InstallationChangeArgs {
 pub(crate) struct SendingArgs {
     /// Messages of a channel that are under way at once; `none` leaves it to the server
     #[arg(long, value_parser = parse_bound, value_name = "N|none")]
-    pub(crate) messages_at_once: Option<Bound>,
+    pub(crate) messages_at_once: Option<LimitArg>,
     /// Requests of a channel that are under way to one host at once; `none` leaves it to the server
     #[arg(long, value_parser = parse_bound, value_name = "N|none")]
-    pub(crate) requests_per_host: Option<Bound>,
+    pub(crate) requests_per_host: Option<LimitArg>,
 }
 
 /// Whether a source may end refusals of consent.
@@ -205,7 +205,7 @@ pub(crate) enum ConsentGrantArg {
 
 /// A limit, or none of one's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bound {
+pub(crate) enum LimitArg {
     At(u64),
     None,
 }
@@ -235,11 +235,11 @@ fn parse_plugin_reference(text: &str) -> Result<PluginReference, String> {
     })
 }
 
-fn parse_bound(text: &str) -> Result<Bound, String> {
+fn parse_bound(text: &str) -> Result<LimitArg, String> {
     match text {
-        "none" => Ok(Bound::None),
+        "none" => Ok(LimitArg::None),
         number => match number.parse() {
-            Ok(number) if (1..=MAX_SENDING).contains(&number) => Ok(Bound::At(number)),
+            Ok(number) if (1..=MAX_SENDING).contains(&number) => Ok(LimitArg::At(number)),
             _ => Err(format!("write a whole number from 1 to {MAX_SENDING}, or `none`")),
         },
     }
@@ -260,9 +260,9 @@ mod tests {
 
     #[test]
     fn a_bound_is_a_number_or_none() {
-        assert_eq!(parse_bound("8"), Ok(Bound::At(8)));
-        assert_eq!(parse_bound("none"), Ok(Bound::None));
-        assert_eq!(parse_bound("10000"), Ok(Bound::At(MAX_SENDING)));
+        assert_eq!(parse_bound("8"), Ok(LimitArg::At(8)));
+        assert_eq!(parse_bound("none"), Ok(LimitArg::None));
+        assert_eq!(parse_bound("10000"), Ok(LimitArg::At(MAX_SENDING)));
         for bad in ["0", "-1", "", "10001"] {
             assert!(parse_bound(bad).is_err(), "{bad}");
         }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use kith::plugin_build::Built;
+use kith::plugin_build::BuiltPlugin;
 use kith_model::id::Name;
 use kith_model::time::Timestamp;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use super::receiver::Receiver;
 use super::report::Report;
 use super::series::Series;
 use crate::cli::client::{Client, encode, pause};
-use crate::cli::output::{self, Step, field, number};
+use crate::cli::output::{self, AnswerFormat, Step, field, number};
 use crate::cli::plugin::remote;
 use crate::cli::{Failure, import, items};
 
@@ -78,13 +78,13 @@ pub(crate) struct Demo<'a> {
     pub(crate) report: Report,
     pub(crate) series: Histories,
     pub(crate) hook: Hook<'a>,
-    pub(crate) quiet: bool,
+    pub(crate) format: AnswerFormat,
 }
 
 impl Demo<'_> {
     /// Upload and install the six plugins; gives the write key of `segment`.
-    pub(crate) fn install(&mut self, built: &[Built]) -> Result<String, Failure> {
-        let step = Step::begin("installing six plugins", self.quiet);
+    pub(crate) fn install(&mut self, built: &[BuiltPlugin]) -> Result<String, Failure> {
+        let step = Step::begin("installing six plugins", self.format);
         for plugin in built {
             step.say(format!("uploading {}: verified and compiled in a child process", plugin.manifest.id));
             self.client.upload("/api/v1/plugins", "application/wasm", plugin.component.as_slice())?;
@@ -133,7 +133,7 @@ impl Demo<'_> {
         for (source, what) in [("clickstream", "clickstream events"), ("orders", "orders of CDNOW")] {
             let series = if source == "orders" { &self.series.orders } else { &self.series.clickstream };
             let step =
-                Step::over_bytes(format!("loading {} {what}", output::count(series.rows)), series.bytes, self.quiet);
+                Step::over_bytes(format!("loading {} {what}", output::count(series.rows)), series.bytes, self.format);
             let body = series.reader(&step.bar())?;
             let answer = self.client.upload(&import::records_path(source), "text/csv", body)?;
             let (accepted, rejected) = (number(&answer, "accepted"), number(&answer, "rejected_count"));
@@ -149,7 +149,7 @@ impl Demo<'_> {
 
     /// Say through the segment source who some people are, and what they allow.
     pub(crate) fn identify(&mut self, write_key: &str, now: Timestamp) -> Result<(), Failure> {
-        let step = Step::begin("identifying people through the segment source", self.quiet);
+        let step = Step::begin("identifying people through the segment source", self.format);
         let batch = identify_calls(now);
         let sender = Client::with_write_key(self.client.base_url(), write_key);
         let answer = sender.post("/v1/batch", &json!({ "batch": batch, "sentAt": now.to_string() }))?;
@@ -168,7 +168,7 @@ impl Demo<'_> {
         const CLV: &[&str] = &["r", "alpha", "a", "b", "log_likelihood", "p", "q", "v"];
         for (name, title, figures) in [("rfm", "fitting rfm", RFM), ("clv", "training clv", CLV)] {
             let name: Name = name.parse().map_err(|error| Failure::Failed(format!("{error}")))?;
-            let step = Step::begin(title, self.quiet);
+            let step = Step::begin(title, self.format);
             let fit = remote::fit(&self.client, &name, &step)?;
             let figure = |name: &&str| Some(format!("{name} {:.3}", fit["metrics"].get(name)?.as_f64()?));
             let shown: Vec<String> = figures.iter().filter_map(figure).collect();
@@ -204,7 +204,7 @@ impl Demo<'_> {
 
     /// Wait until nothing is left to do: the feed is worked off, and no message is in the outbox or under way.
     pub(crate) fn wait_for(&mut self, what: &str) -> Result<Value, Failure> {
-        let step = Step::begin(what, self.quiet);
+        let step = Step::begin(what, self.format);
         loop {
             let ready = self.client.get("/readyz")?;
             let (behind, backlog) = (number(&ready, "behind"), number(&ready, "backlog"));

@@ -41,7 +41,7 @@ pub(crate) struct Receiver {
     seen: Arc<Mutex<Receptions>>,
 }
 
-struct Shared {
+struct ReceiverState {
     key: hmac::Key,
     seen: Arc<Mutex<Receptions>>,
 }
@@ -60,7 +60,7 @@ impl Receiver {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let seen = Arc::new(Mutex::new(Receptions::default()));
-        let shared = Shared { key: hmac::Key::new(hmac::HMAC_SHA256, &bytes), seen: Arc::clone(&seen) };
+        let shared = ReceiverState { key: hmac::Key::new(hmac::HMAC_SHA256, &bytes), seen: Arc::clone(&seen) };
         let router = Router::new().route(PATH, post(receive)).with_state(Arc::new(shared));
         tokio::spawn(serve(listener, router));
         Ok(Receiver { address, seen })
@@ -85,7 +85,7 @@ async fn serve(listener: tokio::net::TcpListener, router: Router) {
     }
 }
 
-async fn receive(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+async fn receive(State(shared): State<Arc<ReceiverState>>, headers: HeaderMap, body: Bytes) -> StatusCode {
     let verdict = verify(&shared.key, &headers, &body, SystemClock.now());
     let mut seen = shared.seen.lock();
     match verdict {

@@ -6,26 +6,26 @@ use serde_json::Value;
 
 use super::super::args::RulesCommand;
 use super::super::client::{Client, encode, pause};
-use super::super::output::{self, count, field, number};
+use super::super::output::{self, AnswerFormat, count, field, number};
 use super::super::{Failure, json_argument, print_json};
 
 /// How often a dry run is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
-pub(super) fn run(command: &RulesCommand, client: &Client, json: bool) -> Result<(), Failure> {
+pub(super) fn run(command: &RulesCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
         RulesCommand::Show => print_json(&client.get("/api/v1/identity/rules")?),
         RulesCommand::Set { rules, dry_run: is_dry, confirm } => {
             let rules = json_argument("the rules", rules)?;
             if *is_dry {
-                return dry_run(client, client.post("/api/v1/identity/rules/dry-run", &rules)?, json);
+                return dry_run(client, client.post("/api/v1/identity/rules/dry-run", &rules)?, format);
             }
             let confirm = confirm.as_ref().map_or(String::new(), |token| format!("?confirm={}", encode(token)));
             print_json(&client.put(&format!("/api/v1/identity/rules{confirm}"), &rules)?)
         }
         RulesCommand::Status => {
             let change = client.get("/api/v1/identity/rules/change")?;
-            if json {
+            if format.is_json() {
                 return print_json(&change);
             }
             output::say(match change.get("progress") {
@@ -50,19 +50,19 @@ fn steps(progress: &Value) -> String {
 }
 
 /// Wait for a dry run, and show what came of it.
-pub(super) fn dry_run(client: &Client, mut answer: Value, json: bool) -> Result<(), Failure> {
+pub(super) fn dry_run(client: &Client, mut answer: Value, format: AnswerFormat) -> Result<(), Failure> {
     let token = field(&answer, "token");
     let mut shown = String::new();
     while field(&answer, "state") == "running" {
         let at = answer.get("progress").map_or(String::new(), steps);
-        if at != shown && !json {
+        if at != shown && !format.is_json() {
             eprintln!("looking at everybody{at}");
             shown = at;
         }
         pause(LOOK);
         answer = client.get(&format!("/api/v1/identity/dry-run?token={}", encode(&token)))?;
     }
-    if json {
+    if format.is_json() {
         return print_json(&answer);
     }
     match field(&answer, "state").as_str() {

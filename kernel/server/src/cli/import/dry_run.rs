@@ -2,11 +2,12 @@
 
 use serde_json::Value;
 
-use crate::cli::{Failure, digits, output, print_json};
+use crate::cli::output::{self, AnswerFormat};
+use crate::cli::{Failure, digits, print_json};
 
 /// Show what a file would become; a failure where rows would be rejected, so that a script stops before it imports.
-pub(super) fn show(answer: &Value, json: bool) -> Result<(), Failure> {
-    if json {
+pub(super) fn show(answer: &Value, format: AnswerFormat) -> Result<(), Failure> {
+    if format.is_json() {
         print_json(answer)?;
     } else {
         output::say(report(answer).trim_end())?;
@@ -110,6 +111,6 @@ mod tests {
         ] {
             assert!(report.contains(word), "no `{word}` in {report}");
         }
-        assert!(matches!(show(&answer, true), Err(Failure::Rejected(_))));
+        assert!(matches!(show(&answer, AnswerFormat::Json), Err(Failure::Rejected(_))));
     }
 }

@@ -14,8 +14,17 @@ use crate::cli::{Failure, args::ImportArgs, output};
 /// A row is at most this long, as the connector takes it.
 const MAX_ROW_BYTES: usize = 256 << 10;
 
+/// How the rows of a file stand in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RowForm {
+    /// Under a header line; one may take several lines.
+    Table,
+    /// Each on a line of its own.
+    Lines,
+}
+
 /// What was written.
-pub(super) struct Written {
+pub(super) struct RejectedFiles {
     pub(super) rows: PathBuf,
     pub(super) reasons: PathBuf,
     /// How many rows were found in the input.
@@ -23,7 +32,7 @@ pub(super) struct Written {
 }
 
 /// Write the rows that `answer` lists as rejected; `None` where it lists none.
-pub(super) fn write(args: &ImportArgs, content_type: &str, answer: &Value) -> Result<Option<Written>, Failure> {
+pub(super) fn write(args: &ImportArgs, content_type: &str, answer: &Value) -> Result<Option<RejectedFiles>, Failure> {
     let listed = answer.get("rejected").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let lines: BTreeMap<u64, &Value> = listed.iter().map(|record| (output::number(record, "line"), record)).collect();
     if lines.is_empty() {
@@ -38,8 +47,8 @@ pub(super) fn write(args: &ImportArgs, content_type: &str, answer: &Value) -> Re
     let input = File::open(&args.file).map_err(failed("open", &args.file))?;
     let input = plain(input).map_err(failed("read", &args.file))?;
     let mut output = BufWriter::new(File::create(&rows).map_err(failed("write", &rows))?);
-    let is_table = content_type.contains("csv");
-    let count = copy_text(input, &mut output, is_table, &lines).map_err(failed("write", &rows))?;
+    let form = if content_type.contains("csv") { RowForm::Table } else { RowForm::Lines };
+    let count = copy_text(input, &mut output, form, &lines).map_err(failed("write", &rows))?;
     output.flush().map_err(failed("write", &rows))?;
     let mut text = String::from("line,code,reason\n");
     for (line, record) in &lines {
@@ -47,7 +56,7 @@ pub(super) fn write(args: &ImportArgs, content_type: &str, answer: &Value) -> Re
         text.push_str(&format!("{line},{},\"{reason}\"\n", output::field(record, "code")));
     }
     std::fs::write(&reasons, text).map_err(failed("write", &reasons))?;
-    Ok(Some(Written { rows, reasons, count }))
+    Ok(Some(RejectedFiles { rows, reasons, count }))
 }
 
 /// `orders.csv.gz` has its rejected rows in `orders.csv.rejected.csv`.
@@ -69,7 +78,7 @@ type ToBytes = fn(u16) -> [u8; 2];
 fn copy_text(
     mut input: impl Read,
     output: &mut impl Write,
-    is_table: bool,
+    form: RowForm,
     lines: &BTreeMap<u64, &Value>,
 ) -> std::io::Result<u64> {
     let mut mark = Vec::new();
@@ -77,13 +86,13 @@ fn copy_text(
     let (read, write): (FromBytes, ToBytes) = match mark.as_slice() {
         [0xff, 0xfe] => (u16::from_le_bytes, u16::to_le_bytes),
         [0xfe, 0xff] => (u16::from_be_bytes, u16::to_be_bytes),
-        _ => return copy(mark.as_slice().chain(input), output, is_table, lines),
+        _ => return copy(mark.as_slice().chain(input), output, form, lines),
     };
     let mut bytes = Vec::new();
     input.read_to_end(&mut bytes)?;
     let units: Vec<u16> = bytes.as_chunks::<2>().0.iter().map(|unit| read(*unit)).collect();
     let (text, mut rows) = (String::from_utf16_lossy(&units), Vec::new());
-    let found = copy(text.as_bytes(), &mut rows, is_table, lines)?;
+    let found = copy(text.as_bytes(), &mut rows, form, lines)?;
     output.write_all(&mark)?;
     for unit in String::from_utf8_lossy(&rows).encode_utf16() {
         output.write_all(&write(unit))?;
@@ -95,7 +104,7 @@ fn copy_text(
 fn copy(
     input: impl Read,
     output: &mut impl Write,
-    is_table: bool,
+    form: RowForm,
     lines: &BTreeMap<u64, &Value>,
 ) -> std::io::Result<u64> {
     let mut input = Lines::new(input);
@@ -103,14 +112,14 @@ fn copy(
     let mut line = Vec::new();
     while input.next(&mut line)? {
         number += 1;
-        if number == 1 && is_table && !lines.contains_key(&1) {
+        if number == 1 && form == RowForm::Table && !lines.contains_key(&1) {
             output.write_all(&line)?;
             continue;
         }
         let Some(record) = lines.get(&number) else { continue };
         found += 1;
         // Of a row whose quotes do not close, only the first line is set aside.
-        if !is_table || output::field(record, "code") == "broken-quoting" {
+        if form == RowForm::Lines || output::field(record, "code") == "broken-quoting" {
             end_line(output, &line)?;
             continue;
         }
@@ -204,11 +213,11 @@ mod tests {
 
     use super::*;
 
-    fn copied(input: &str, is_table: bool, lines: &[(u64, &str)]) -> (String, u64) {
+    fn copied(input: &str, form: RowForm, lines: &[(u64, &str)]) -> (String, u64) {
         let records: Vec<(u64, Value)> = lines.iter().map(|(line, code)| (*line, json!({ "code": code }))).collect();
         let lines = records.iter().map(|(line, record)| (*line, record)).collect();
         let mut output = Vec::new();
-        let found = copy(input.as_bytes(), &mut output, is_table, &lines).unwrap();
+        let found = copy(input.as_bytes(), &mut output, form, &lines).unwrap();
         (String::from_utf8(output).unwrap(), found)
     }
 
@@ -219,11 +228,11 @@ mod tests {
             let input = ["id,note", "1,a", "2,\"two", "lines, \"\"quoted\"\"\"", "3,x", "4,\"open", "5,y"].join(end);
             let lines = [(3, "bad-time"), (5, "bad-time"), (6, "broken-quoting"), (7, "bad-time")];
             let expected = ["id,note", "2,\"two", "lines, \"\"quoted\"\"\"", "3,x", "4,\"open", "5,y"].join(end) + "\n";
-            assert_eq!(copied(&input, true, &lines), (expected, 4), "{end:?}");
+            assert_eq!(copied(&input, RowForm::Table, &lines), (expected, 4), "{end:?}");
         }
-        assert_eq!(copied("{\"a\":1}\n{\"a\":\"\n", false, &[(2, "invalid-json")]), ("{\"a\":\"\n".into(), 1));
+        assert_eq!(copied("{\"a\":1}\n{\"a\":\"\n", RowForm::Lines, &[(2, "invalid-json")]), ("{\"a\":\"\n".into(), 1));
         let long = format!("id\n{}\n", "x".repeat(200_000));
-        assert_eq!(copied(&long, true, &[(2, "bad-time")]), (long.clone(), 1));
+        assert_eq!(copied(&long, RowForm::Table, &[(2, "bad-time")]), (long.clone(), 1));
     }
 
     #[test]
@@ -234,7 +243,7 @@ mod tests {
             let record = json!({ "code": "bad-time" });
             let mut output = Vec::new();
             let input = encoded("id,note\n1,Ċa\n2,ü\n");
-            copy_text(input.as_slice(), &mut output, true, &BTreeMap::from([(3, &record)])).unwrap();
+            copy_text(input.as_slice(), &mut output, RowForm::Table, &BTreeMap::from([(3, &record)])).unwrap();
             assert_eq!(output, encoded("id,note\n2,ü\n"));
         }
     }

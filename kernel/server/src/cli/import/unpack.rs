@@ -8,7 +8,7 @@ use std::io::{Cursor, Read, Write};
 use calamine::{DataType, Reader, SheetVisible, Sheets, open_workbook_auto_from_rs};
 use zip::ZipArchive;
 
-use self::shown::Shown;
+use self::shown::SheetDisplay;
 use super::wellformed;
 use crate::cli::args::UnpackArgs;
 
@@ -164,7 +164,7 @@ fn sheet(
         None => shown().map(|sheet| sheet.name.clone()).ok_or("the workbook has no sheet")?,
     };
     let is_xlsx = matches!(book, Sheets::Xlsx(_));
-    let mut shown = if is_xlsx { Shown::of(bytes, &name) } else { Shown::default() };
+    let mut shown = if is_xlsx { SheetDisplay::of(bytes, &name) } else { SheetDisplay::default() };
     shown.uncomputed(&name)?;
     to.write_all(&[Content::Rows.byte()]).map_err(unwritten)?;
     let mut rows = Rows::new(to);

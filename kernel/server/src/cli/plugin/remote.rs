@@ -6,20 +6,20 @@ use std::time::Duration;
 use kith_model::id::Name;
 use serde_json::{Value, json};
 
-use crate::cli::args::{Bound, ConsentGrantArg, InstallArgs, InstallationChangeArgs, PluginCommand, SendingArgs};
+use crate::cli::args::{ConsentGrantArg, InstallArgs, InstallationChangeArgs, LimitArg, PluginCommand, SendingArgs};
 use crate::cli::client::{ApiError, Client, encode, pause};
 use crate::cli::consent::Consent;
-use crate::cli::output::{self, Step, cut, field};
+use crate::cli::output::{self, AnswerFormat, Step, cut, field};
 use crate::cli::{Failure, digits, items, json_argument, print_json};
 
 /// How often a running fit is looked at.
 const FIT_POLL: Duration = Duration::from_millis(200);
 
-pub(crate) fn run(command: &PluginCommand, client: &Client, json: bool) -> Result<(), Failure> {
+pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     let (answer, shown) = match command {
         PluginCommand::List => shown(client.whole("/api/v1/plugins")?, |answer| plugin_table(&versions(answer))),
         PluginCommand::Upload { file } => {
-            shown(upload(client, file, json)?, |answer| plugin_table(std::slice::from_ref(answer)))
+            shown(upload(client, file, format)?, |answer| plugin_table(std::slice::from_ref(answer)))
         }
         PluginCommand::Delete { plugin, version } => {
             client.delete(&format!("/api/v1/plugins/{plugin}/{}", encode(&version.to_string())))?;
@@ -37,7 +37,7 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, json: bool) -> Resul
             (json!({ "removed": installation.as_str() }), format!("{installation} is removed"))
         }
         PluginCommand::Fit { installation } => {
-            let step = Step::begin(format!("fitting {installation}"), json);
+            let step = Step::begin(format!("fitting {installation}"), format);
             let answer = fit(client, installation, &step)?;
             step.end(&format!("version {}", field(&answer, "version")));
             shown(answer, |answer| fit_table(std::slice::from_ref(answer)))
@@ -49,7 +49,7 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, json: bool) -> Resul
             return Err(Failure::Usage("this command works on this machine and needs no server".to_owned()));
         }
     };
-    if json { print_json(&answer) } else { output::say(shown) }
+    if format.is_json() { print_json(&answer) } else { output::say(shown) }
 }
 
 const INSTALLATIONS: &str = "/api/v1/installations";
@@ -102,11 +102,11 @@ fn consequences(installation: &Name, details: &Value) -> String {
     text
 }
 
-fn upload(client: &Client, file: &Path, quiet: bool) -> Result<Value, Failure> {
+fn upload(client: &Client, file: &Path, format: AnswerFormat) -> Result<Value, Failure> {
     let failed = |what| move |source| Failure::File { what, path: file.to_path_buf(), source };
     let component = std::fs::File::open(file).map_err(failed("open"))?;
     let bytes = component.metadata().map_err(failed("read"))?.len();
-    let step = Step::over_bytes(format!("uploading {}", file.display()), bytes, quiet);
+    let step = Step::over_bytes(format!("uploading {}", file.display()), bytes, format);
     let answer = client.upload("/api/v1/plugins", "application/wasm", step.bar().wrap_read(component))?;
     step.end("verified and compiled");
     Ok(answer)
@@ -168,8 +168,8 @@ impl SendingArgs {
         let asked = [("messages_at_once", self.messages_at_once), ("requests_per_host", self.requests_per_host)];
         for (name, bound) in asked {
             match bound {
-                Some(Bound::At(limit)) => grants["limits"][name] = json!(limit),
-                Some(Bound::None) => grants["limits"][name] = Value::Null,
+                Some(LimitArg::At(limit)) => grants["limits"][name] = json!(limit),
+                Some(LimitArg::None) => grants["limits"][name] = Value::Null,
                 None => {}
             }
         }
@@ -463,7 +463,7 @@ mod tests {
             grant_kv: None,
             grant_consent: Some(ConsentGrantArg::Give),
             grants_later: false,
-            sending: SendingArgs { messages_at_once: Some(Bound::None), ..Default::default() },
+            sending: SendingArgs { messages_at_once: Some(LimitArg::None), ..Default::default() },
         };
         assert!(args.changes_grants());
         let secrets = secrets(&args.secret).unwrap();
@@ -512,7 +512,7 @@ mod tests {
         assert_eq!(installation(&args).unwrap()["grants"]["networks"], json!(["10.1.0.0/16"]));
         assert_eq!(installation(&args).unwrap()["grants"]["recipients"], json!(["email"]));
         assert_eq!(installation(&args).unwrap()["grants"].get("limits"), None, "the server's");
-        let sending = SendingArgs { messages_at_once: Some(Bound::At(8)), ..Default::default() };
+        let sending = SendingArgs { messages_at_once: Some(LimitArg::At(8)), ..Default::default() };
         let args = InstallArgs { sending, ..args };
         assert_eq!(installation(&args).unwrap()["grants"]["limits"], json!({ "messages_at_once": 8 }));
         let bad = InstallArgs { secret: vec!["signing".into()], ..args };

@@ -2,7 +2,7 @@
 //! came, those of version 2 no place.
 
 use kith_model::audience::Cause;
-use kith_model::change::{Change, Identified, Movement, Superseded};
+use kith_model::change::{Change, IdentityChange, Movement, SupersededEvent};
 use kith_model::event::{Event, EventKind, EventOrigin};
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
@@ -14,9 +14,9 @@ use serde::Serialize;
 /// A record with the events of a version.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(Serialize))]
-pub(super) enum Before<E> {
+pub(super) enum ChangeBefore<E> {
     Recorded(E),
-    Identified(Identified),
+    Identified(IdentityChange),
     Membership { audience: AudienceId, profile: ProfileId, movement: Movement, cause: Cause, at: Timestamp },
     Superseded { position: Position, event: E },
 }
@@ -48,15 +48,17 @@ pub(super) struct Second {
     original_time: Option<String>,
 }
 
-impl<E: Into<Event>> From<Before<E>> for Change {
-    fn from(before: Before<E>) -> Change {
+impl<E: Into<Event>> From<ChangeBefore<E>> for Change {
+    fn from(before: ChangeBefore<E>) -> Change {
         match before {
-            Before::Recorded(event) => Change::Recorded(event.into()),
-            Before::Identified(identified) => Change::Identified(identified),
-            Before::Membership { audience, profile, movement, cause, at } => {
+            ChangeBefore::Recorded(event) => Change::Recorded(event.into()),
+            ChangeBefore::Identified(identified) => Change::Identified(identified),
+            ChangeBefore::Membership { audience, profile, movement, cause, at } => {
                 Change::Membership { audience, profile, movement, cause, at }
             }
-            Before::Superseded { position, event } => Change::Superseded(Superseded { position, event: event.into() }),
+            ChangeBefore::Superseded { position, event } => {
+                Change::Superseded(SupersededEvent { position, event: event.into() })
+            }
         }
     }
 }
@@ -113,7 +115,7 @@ mod tests {
 
     fn read<E: Serialize>(version: u8, event: E) -> Event {
         let mut bytes = vec![version];
-        row::write_postcard(&Before::Recorded(event), &mut bytes);
+        row::write_postcard(&ChangeBefore::Recorded(event), &mut bytes);
         let Change::Recorded(event) = row::decode(&bytes).unwrap() else { panic!("it is an event") };
         let again: Change = row::decode(&row::encode(&Change::Recorded(event.clone()))).unwrap();
         assert_eq!(again, Change::Recorded(event.clone()));
@@ -131,7 +133,7 @@ mod tests {
         assert_eq!((event.flags, event.original_time.as_deref()), (vec!["odd".to_owned()], Some("then")));
         let second = Second { first: first(), flags: Vec::new(), original_time: None };
         let mut bytes = vec![2];
-        row::write_postcard(&Before::Superseded { position: Position(7), event: second }, &mut bytes);
+        row::write_postcard(&ChangeBefore::Superseded { position: Position(7), event: second }, &mut bytes);
         let Change::Superseded(read) = row::decode(&bytes).unwrap() else { panic!("it is a superseded event") };
         assert_eq!((read.position, read.event.name.as_str()), (Position(7), "Home"));
     }

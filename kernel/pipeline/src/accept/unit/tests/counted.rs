@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use kith_model::flag::{CLOCK_CORRECTED, PLAN_VIOLATION, UNPLANNED_EVENT, counted};
 use kith_model::time::DAY_MS;
-use kith_model::tracking::{Expected, ObjectSchema, Policy, TrackingPlan};
+use kith_model::tracking::{ExpectedFields, ObjectSchema, Policy, TrackingPlan};
 use serde_json::Value;
 
 use super::*;
@@ -25,14 +25,14 @@ impl ObjectSchema for HasNumber {
 }
 
 fn plan(unplanned: Policy, policy: Policy) -> TrackingPlan {
-    let expected = Expected { policy, schema: Some(Arc::new(HasNumber)) };
+    let expected = ExpectedFields { policy, schema: Some(Arc::new(HasNumber)) };
     TrackingPlan { name: "plan".into(), unplanned, events: [("Seen".to_owned(), expected)].into(), traits: None }
 }
 
 /// One event: its id, user, name, content, how long ago it happened by the sender's clock, and how wrong that is.
-type Sent = (u8, bool, u8, u8, u8, bool);
+type DraftCase = (u8, bool, u8, u8, u8, bool);
 
-fn draft((id, is_named, name, content, ago, is_wrong): Sent, received_at: Timestamp) -> DraftEvent {
+fn draft((id, is_named, name, content, ago, is_wrong): DraftCase, received_at: Timestamp) -> DraftEvent {
     let ago = [0, 3_600_000, 3 * DAY_MS, 400 * DAY_MS][usize::from(ago % 4)];
     let error = if is_wrong { 7_200_000 } else { 0 };
     let time = received_at.plus_ms(error - ago);
@@ -85,7 +85,7 @@ proptest! {
     #[test]
     fn counts_equal_a_naive_recount_whatever_is_lost(
         requests in prop::collection::vec(
-            (prop::collection::vec(any::<Sent>(), 0..6), 0_i64..9, 0_u8..6, any::<bool>()), 1..14),
+            (prop::collection::vec(any::<DraftCase>(), 0..6), 0_i64..9, 0_u8..6, any::<bool>()), 1..14),
         unplanned in prop::sample::select(vec![Policy::Allow, Policy::Flag, Policy::Reject]),
         policy in prop::sample::select(vec![Policy::Allow, Policy::Flag, Policy::Reject]),
     ) {
@@ -93,7 +93,7 @@ proptest! {
         let mut lane = workspace(&store);
         let plan = plan(unplanned, policy);
         let mut answered: BTreeMap<i32, Acceptance> = BTreeMap::new();
-        let mut group: Vec<(i32, Built)> = Vec::new();
+        let mut group: Vec<(i32, BuiltUnit)> = Vec::new();
         for (sent, later, end, dies) in requests {
             let received_at = NOW.plus_ms(later * DAY_MS / 3 + later);
             let events: Vec<DraftEvent> = sent.into_iter().map(|sent| draft((sent.0 % 12, sent.1, sent.2, sent.3, sent.4, sent.5), received_at)).collect();

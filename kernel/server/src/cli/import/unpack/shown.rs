@@ -9,6 +9,9 @@ use zip::ZipArchive;
 
 type Archive<'b> = ZipArchive<Cursor<&'b [u8]>>;
 
+/// Most letters of a format's code: what spreadsheets write and read.
+const MAX_CODE_LETTERS: usize = 255;
+
 /// A number format that shows every digit of a whole number, with zeros in front and signs between: `00000`, `000\-00\-0000`,
 /// `"ID-"00000`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +24,12 @@ enum Piece {
 }
 
 impl Mask {
-    /// The mask that a format's code is; `None` for one that shows a number as a quantity, a date or a text.
+    /// The mask that a format's code is; `None` for one that shows a number as a quantity, a date or a text. One that no
+    /// spreadsheet has written is "General": every cell of its style would show all of its places.
     fn parse(code: &str) -> Option<Mask> {
+        if code.chars().nth(MAX_CODE_LETTERS).is_some() {
+            return None;
+        }
         let (mut pieces, mut letters) = (Vec::new(), code.chars());
         while let Some(letter) = letters.next() {
             match letter {
@@ -67,7 +74,7 @@ impl Mask {
 
 /// What is shown of a sheet's cells.
 #[derive(Debug, Default)]
-pub(super) struct Shown {
+pub(super) struct SheetDisplay {
     masks: Vec<Option<Mask>>,
     /// Row, column and mask of the cells that have one, in the order of the sheet.
     cells: Vec<(u32, u32, u32)>,
@@ -77,15 +84,15 @@ pub(super) struct Shown {
     uncomputed: Option<(u64, String)>,
 }
 
-impl Shown {
+impl SheetDisplay {
     /// Read the sheet of this name. A workbook in which something is where it is not looked for shows nothing: `calamine`, which reads
     /// the cells, says what is wrong with it.
-    pub(super) fn of(bytes: &[u8], sheet: &str) -> Shown {
+    pub(super) fn of(bytes: &[u8], sheet: &str) -> SheetDisplay {
         let read = || {
             let mut archive = ZipArchive::new(Cursor::new(bytes)).ok()?;
             let path = path_of(&mut archive, sheet)?;
             let masks = masks(&mut archive).unwrap_or_default();
-            let mut shown = Shown { masks, ..Shown::default() };
+            let mut shown = SheetDisplay { masks, ..SheetDisplay::default() };
             shown.scan(&mut archive, &path)?;
             Some(shown)
         };
@@ -120,7 +127,7 @@ impl Shown {
     fn scan(&mut self, archive: &mut Archive<'_>, path: &str) -> Option<()> {
         let mut xml = xml(archive, path)?;
         let (mut buffer, mut cell, mut row) = (Vec::new(), Cell::default(), 0);
-        let mut inside = Inside::Other;
+        let mut inside = CellPart::Other;
         loop {
             buffer.clear();
             match xml.read_event_into(&mut buffer).ok()? {
@@ -129,7 +136,7 @@ impl Shown {
                     b"row" => row = attribute(&element, b"r").and_then(|row| row.parse().ok()).unwrap_or(row + 1),
                     b"c" => cell = Cell::new(&element, row, cell.next_column(row)),
                     b"f" => cell.has_formula = true,
-                    b"v" | b"t" => inside = Inside::Value,
+                    b"v" | b"t" => inside = CellPart::Value,
                     _ => {}
                 },
                 Event::Empty(element) => match element.local_name().as_ref() {
@@ -138,11 +145,11 @@ impl Shown {
                     b"f" => cell.has_formula = true,
                     _ => {}
                 },
-                Event::Text(_) | Event::CData(_) | Event::GeneralRef(_) if inside == Inside::Value => {
+                Event::Text(_) | Event::CData(_) | Event::GeneralRef(_) if inside == CellPart::Value => {
                     cell.has_value = true;
                 }
                 Event::End(element) => match element.local_name().as_ref() {
-                    b"v" | b"t" => inside = Inside::Other,
+                    b"v" | b"t" => inside = CellPart::Other,
                     b"c" => self.take(&cell),
                     _ => {}
                 },
@@ -164,7 +171,7 @@ impl Shown {
 }
 
 #[derive(PartialEq, Eq)]
-enum Inside {
+enum CellPart {
     Value,
     Other,
 }
@@ -317,6 +324,18 @@ mod tests {
             ("\"open", 7, None),
         ] {
             assert_eq!(Mask::parse(code).map(|mask| mask.show(number)).as_deref(), shown, "{code}");
+        }
+    }
+
+    /// Each cell shows every place of its mask, so that a code of a million zeros would make a gigabyte of a thousand cells.
+    #[test]
+    fn a_longer_code_than_a_spreadsheet_writes_is_general() {
+        for letter in ["0", "-", "é"] {
+            let quoted = |letters: usize| format!("00\"{}\"", letter.repeat(letters - 4));
+            assert_eq!(Mask::parse(&quoted(MAX_CODE_LETTERS)).map(|mask| mask.0.len()), Some(MAX_CODE_LETTERS - 2));
+            for longer in [MAX_CODE_LETTERS + 1, MAX_CODE_LETTERS + 2, 100_000] {
+                assert_eq!(Mask::parse(&quoted(longer)), None, "{letter} {longer}");
+            }
         }
     }
 
