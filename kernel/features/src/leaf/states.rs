@@ -176,9 +176,12 @@ impl LeafStates {
     /// # Errors
     /// As [`LeafStates::get`].
     pub fn read(&self, leaf: LeafId) -> Result<Option<Cow<'_, LeafState>>, UnreadableState> {
-        match self.look() {
-            Cow::Borrowed(open) => open.state(leaf),
-            Cow::Owned(open) => Ok(open.state(leaf)?.map(|state| Cow::Owned(state.into_owned()))),
+        match &self.0 {
+            Form::Open(open) => open.state(leaf),
+            Form::Packed { row, .. } => {
+                let bytes = packed_state(row, leaf);
+                Ok(bytes.map(|bytes| decode_state(leaf, bytes)).transpose()?.map(Cow::Owned))
+            }
         }
     }
 
@@ -318,6 +321,26 @@ impl LeafStates {
             Form::Open(open) => Cow::Borrowed(open),
         }
     }
+}
+
+/// The bytes of one state of a row that was packed here, without making its table.
+fn packed_state(row: &[u8], wanted: LeafId) -> Option<&[u8]> {
+    const PACKED: &str = "the row was written by `compact`, in this process";
+    if row.is_empty() {
+        return None;
+    }
+    let (lines, mut rest) = postcard::take_from_bytes::<usize>(row).expect(PACKED);
+    let (mut before, mut found) = (0, None);
+    for _ in 0..lines {
+        let (line, behind) = postcard::take_from_bytes::<Line>(rest).expect(PACKED);
+        rest = behind;
+        let bytes = line.state_bytes as usize;
+        if line.leaf == wanted {
+            found = Some(before..before + bytes);
+        }
+        before += bytes;
+    }
+    found.map(|range| &rest[range])
 }
 
 /// The table of a row that was packed here.

@@ -146,6 +146,9 @@ fn an_event_changes_the_group_of_its_name_and_no_other() {
     groups.insert(changed[0], LeafStates::decode(&row).unwrap());
     written.compact();
     let state = groups.read(leaves[2].id()).unwrap().map(std::borrow::Cow::into_owned);
+    let packed = |leaf: usize| written.read(leaves[leaf].id()).unwrap().map(std::borrow::Cow::into_owned);
+    assert!(state.is_some() && packed(2) == state, "without opening it");
+    assert!(packed(3).is_some() && packed(0).is_none());
     assert_eq!(state.as_ref(), written.get(leaves[2].id()).unwrap());
     // What is dropped is no state any more, and its group has to be written.
     assert_eq!(groups.retain(|leaf| leaf != leaves[0].id()).len(), 1);

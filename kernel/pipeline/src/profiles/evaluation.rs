@@ -3,9 +3,10 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use kith_features::{Expression, Facts, FeatureName, Leaf, LeafId, LeafSet, LeafState, UnreadableState, Value, Zone};
 use kith_model::consent::fold;
 use kith_model::profile::TraitValue;
@@ -30,8 +31,11 @@ pub(crate) struct Profile<'a> {
     pub people: Vec<&'a Person>,
     pub view: Evaluation<'a>,
     /// Leaf values that were asked for.
-    values: RefCell<BTreeMap<LeafId, Value>>,
+    values: RefCell<LeafValues>,
 }
+
+/// Values of leaves, asked for many times for each event.
+pub(crate) type LeafValues = HashMap<LeafId, Value, RandomState>;
 
 impl<'a> Profile<'a> {
     /// The profile of these members; `people` begins with the one that names it and is not empty.
@@ -44,12 +48,12 @@ impl<'a> Profile<'a> {
     }
 
     /// The same profile with values of leaves that are known of it at the same moment.
-    pub(crate) fn knowing(self, values: BTreeMap<LeafId, Value>) -> Profile<'a> {
+    pub(crate) fn knowing(self, values: LeafValues) -> Profile<'a> {
         Profile { values: RefCell::new(values), ..self }
     }
 
     /// The values of leaves that were asked for, for [`Profile::knowing`].
-    pub(crate) fn known(self) -> BTreeMap<LeafId, Value> {
+    pub(crate) fn known(self) -> LeafValues {
         self.values.into_inner()
     }
 
@@ -103,8 +107,8 @@ impl<'a> Profile<'a> {
     /// The value of a leaf of the events that it has taken in, whether its history has been read to the end or not; unknown
     /// where its state cannot be read.
     pub(crate) fn value_so_far(&self, leaf: &Leaf) -> Value {
-        let states = self.leaf_states(leaf.id());
-        let value = states.map(|states| leaf.value_of(&states, self.view.now, self.view.zone));
+        let (now, zone) = (self.view.now, self.view.zone);
+        let value = self.with_leaf_states(leaf.id(), |states| leaf.value_of(states, now, zone));
         value.unwrap_or_else(|error| {
             tracing::error!(profile = %self.root().id, %error, "a leaf's value is unknown");
             Value::Unknown
@@ -115,16 +119,29 @@ impl<'a> Profile<'a> {
     /// next change it.
     pub(crate) fn look_at(&self, leaf: &Leaf) -> (Value, Option<Timestamp>) {
         let (now, zone) = (self.view.now, self.view.zone);
-        let Ok(states) = self.leaf_states(leaf.id()) else { return (self.value_so_far(leaf), None) };
-        let value = leaf.value_of(&states, now, zone);
+        let looked = self.with_leaf_states(leaf.id(), |states| {
+            (leaf.value_of(states, now, zone), leaf.next_change_of(states, now, zone))
+        });
+        let Ok((value, next_change)) = looked else { return (self.value_so_far(leaf), None) };
         if self.view.complete.contains(leaf.id()) {
             self.values.borrow_mut().insert(leaf.id(), value.clone());
         }
-        (value, leaf.next_change_of(&states, now, zone))
+        (value, next_change)
     }
 
-    /// All states of a leaf: of each member the live part and the sealed ones.
-    fn leaf_states(&self, id: LeafId) -> Result<Vec<Cow<'a, LeafState>>, UnreadableState> {
+    /// Look at all states of a leaf: of each member the live part and the sealed ones.
+    fn with_leaf_states<T>(
+        &self,
+        id: LeafId,
+        look: impl FnOnce(&[Cow<'a, LeafState>]) -> T,
+    ) -> Result<T, UnreadableState> {
+        // Most people are one identity whose leaf has a part, which needs no list.
+        if let [person] = self.people.as_slice()
+            && !person.sealed.contains_key(&id)
+        {
+            let state = person.derived.as_ref().map_or(Ok(None), |derived| derived.leaves.read(id))?;
+            return Ok(look(state.as_slice()));
+        }
         let mut states = Vec::new();
         for person in &self.people {
             if let Some(derived) = &person.derived {
@@ -132,7 +149,7 @@ impl<'a> Profile<'a> {
             }
             states.extend(person.sealed.get(&id).map(Cow::Borrowed));
         }
-        Ok(states)
+        Ok(look(&states))
     }
 
     /// The winning value of a trait over all members.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kith_features::{FeatureName, LeafId, Value};
+use kith_features::{FeatureName, Value};
 use kith_model::audience::{Action, Cause, Membership, ReEntry, Reach};
 use kith_model::change::Movement;
 use kith_model::id::{InstallationId, ProfileId, SourceIdentityId};
@@ -19,7 +19,7 @@ use super::models::InputRow;
 use super::reactor::{PassError, Reactor};
 use super::touch::{Acquaintance, Touch};
 use crate::plan::{Task, feature};
-use crate::profiles::evaluation::Profile;
+use crate::profiles::evaluation::{LeafValues, Profile};
 use crate::profiles::person::Person;
 use crate::rows::derived::{Entries, EntryMark, Freshness, Track, Waker};
 use crate::shared::CompiledSetup;
@@ -31,7 +31,7 @@ struct Work {
     touch: Touch,
     survey: Survey,
     /// What the survey has computed of leaves.
-    leaf_values: BTreeMap<LeafId, Value>,
+    leaf_values: LeafValues,
 }
 
 impl Reactor {

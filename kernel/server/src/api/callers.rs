@@ -36,14 +36,24 @@ pub(super) async fn by_address(State(app): State<Arc<App>>, request: Request, ne
     };
     let response = authenticated(&app, client, next.run(request).await);
     if response.status() == StatusCode::TOO_MANY_REQUESTS && app.refusals.count(client).is_err() {
-        tokio::time::sleep(HELD).await;
+        tokio::time::sleep(held()).await;
     }
     response
 }
 
 /// How long a refusal beyond an address's prompt ones is held back. Whoever asks again as soon as he is refused would take the
-/// processor from those who are answered, with hardly any work behind it; so he asks once a second on each connection.
+/// processor from those who are answered, with hardly any work behind it; so he asks less than once a second on each connection.
 const HELD: Duration = Duration::from_secs(1);
+
+/// Over how much longer they are spread: hundreds that are refused together would come again together, each second.
+const SPREAD_MS: u64 = 1_000;
+
+fn held() -> Duration {
+    let mut bits = [0_u8; 2];
+    // Where the system has no random bits, all of them are held for equally long.
+    let _ = getrandom::fill(&mut bits);
+    HELD + Duration::from_millis((u64::from(u16::from_le_bytes(bits)) * SPREAD_MS) >> u16::BITS)
+}
 
 /// The answer itself, or a refusal where the address came too often without a valid key.
 fn authenticated(app: &App, client: IpAddr, response: Response) -> Response {
@@ -140,6 +150,19 @@ mod tests {
         assert!(refused.retry_after.is_some());
         assert!(failures.count_at(address(2), second(0)).is_ok());
         assert!(failures.count_at(address(1), second(2)).is_ok(), "one a second comes back");
+    }
+
+    #[test]
+    fn what_is_refused_together_does_not_come_again_together() {
+        let mut held: Vec<Duration> = (0..400).map(|_| held()).collect();
+        held.sort_unstable();
+        assert!(held.iter().all(|held| (HELD..2 * HELD).contains(held)), "{held:?}");
+        // At random, of 400 some 40 come in each tenth of the second.
+        for tenth in 0..10 {
+            let within = HELD + Duration::from_millis(100 * tenth)..HELD + Duration::from_millis(100 * (tenth + 1));
+            let many = held.iter().filter(|held| within.contains(*held)).count();
+            assert!((5..120).contains(&many), "{many} in {within:?}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 
-use kith_host::{Host, Inspected, LoadError, Plugin};
+use kith_host::{Host, Inspection, LoadError, Plugin};
 use kith_model::id::WorkspaceId;
 use kith_pipeline::{Patience, aside};
 use parking_lot::Mutex;
@@ -50,7 +50,7 @@ impl Components {
         workspace: WorkspaceId,
         component: &[u8],
         patience: &Patience,
-    ) -> Result<Inspected, WiringError> {
+    ) -> Result<Inspection, WiringError> {
         let _turn = self.inspections.take(workspace, patience)?;
         Ok(aside(|| kith_host::inspect(component)).map_err(LoadError::Package)?)
     }

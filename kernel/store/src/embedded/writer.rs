@@ -93,10 +93,16 @@ impl Command {
     }
 }
 
+#[derive(Default)]
+struct Waiting {
+    commands: VecDeque<Command>,
+    is_closed: bool,
+}
+
 /// Commands on their way to the writer.
 #[derive(Default)]
 pub(crate) struct Queue {
-    waiting: Mutex<(VecDeque<Command>, bool)>,
+    waiting: Mutex<Waiting>,
     filled: Condvar,
 }
 
@@ -104,10 +110,10 @@ impl Queue {
     /// Add a command; refused once the queue is closed.
     pub(crate) fn send(&self, command: Command) -> Result<(), CommitError> {
         let mut waiting = self.waiting.lock();
-        if waiting.1 {
+        if waiting.is_closed {
             return Err(CommitError::Closed);
         }
-        waiting.0.push_back(command);
+        waiting.commands.push_back(command);
         drop(waiting);
         self.filled.notify_one();
         Ok(())
@@ -115,23 +121,23 @@ impl Queue {
 
     /// Refuse new commands; those that wait are still carried out.
     pub(crate) fn close(&self) {
-        self.waiting.lock().1 = true;
+        self.waiting.lock().is_closed = true;
         self.filled.notify_one();
     }
 
     /// The commands of the next group; `None` once the queue is closed and empty.
     fn take(&self) -> Option<Vec<Command>> {
         let mut waiting = self.waiting.lock();
-        self.filled.wait_while(&mut waiting, |waiting| waiting.0.is_empty() && !waiting.1);
+        self.filled.wait_while(&mut waiting, |waiting| waiting.commands.is_empty() && !waiting.is_closed);
         let mut commands = Vec::new();
         let (mut bytes, mut units) = (0, 0);
-        while let Some(command) = waiting.0.front() {
+        while let Some(command) = waiting.commands.front() {
             bytes += command.size_bytes();
             units += command.units();
             if !commands.is_empty() && (bytes > MAX_GROUP_BYTES || units > MAX_GROUP_UNITS) {
                 break;
             }
-            commands.extend(waiting.0.pop_front());
+            commands.extend(waiting.commands.pop_front());
         }
         (!commands.is_empty()).then_some(commands)
     }

@@ -11,7 +11,13 @@ use crate::{Key, KeyRange, Value};
 /// Rows in memory.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryEngine {
-    state: RwLock<(BTreeMap<Key, Value>, Option<Applied>)>,
+    state: RwLock<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    rows: BTreeMap<Key, Value>,
+    applied: Option<Applied>,
 }
 
 impl Engine for MemoryEngine {
@@ -25,7 +31,7 @@ impl Engine for MemoryEngine {
 
     fn get(&self, keys: &[&Key]) -> Result<Vec<Option<Value>>, EngineError> {
         let state = self.state.read();
-        Ok(keys.iter().map(|key| state.0.get(*key).cloned()).collect())
+        Ok(keys.iter().map(|key| state.rows.get(*key).cloned()).collect())
     }
 
     fn scan(&self, range: &KeyRange, max_rows: usize, max_bytes: usize) -> Result<EnginePage, EngineError> {
@@ -35,7 +41,7 @@ impl Engine for MemoryEngine {
         }
         let state = self.state.read();
         let mut bytes = 0;
-        for (key, value) in state.0.range((Bound::Included(&range.from), Bound::Excluded(&range.to))) {
+        for (key, value) in state.rows.range((Bound::Included(&range.from), Bound::Excluded(&range.to))) {
             if page.rows.len() >= max_rows || bytes >= max_bytes {
                 page.more = true;
                 break;
@@ -50,16 +56,16 @@ impl Engine for MemoryEngine {
         let mut state = self.state.write();
         for (key, value) in changes {
             match value {
-                Some(value) => state.0.insert((*key).clone(), Value::from(*value)),
-                None => state.0.remove(*key),
+                Some(value) => state.rows.insert((*key).clone(), Value::from(*value)),
+                None => state.rows.remove(*key),
             };
         }
-        state.1 = applied.or(state.1);
+        state.applied = applied.or(state.applied);
         Ok(())
     }
 
     fn applied(&self) -> Result<Option<Applied>, EngineError> {
-        Ok(self.state.read().1)
+        Ok(self.state.read().applied)
     }
 
     fn sync(&self) -> Result<(), EngineError> {
