@@ -28,6 +28,10 @@ const FIRST_CHARGE: Duration = Duration::from_millis(1);
 /// length of an answer), and one export must not keep a workspace from everything else.
 const LARGEST_CHARGE: Duration = Duration::from_millis(100);
 
+/// What is charged at most beyond what has come back: hundreds of requests that began together may take 100 ms each, and who
+/// comes when they have ended is refused for seconds, not for minutes.
+const MAX_SPENT_MS: u64 = table::REQUEST_PROCESSOR.default + 8_000;
+
 /// Work of a workspace that has spent more than this part of its second yields to everybody else.
 const EAGER_PART: u64 = 4;
 
@@ -61,9 +65,14 @@ impl ProcessorShares {
         while let Some(wait) = self.admit(workspace, self.now(), until)? {
             sleep(wait).await;
         }
+        self.begin_at_once(workspace);
+        Ok(())
+    }
+
+    /// Begin a request that does not wait for its workspace's other ones, and counts for it all the same.
+    pub(crate) fn begin_at_once(&self, workspace: WorkspaceId) {
         // Outside of a request nobody asks.
         let _ = COMPUTES_FOR.try_with(|computes_for| computes_for.set(Some(workspace)));
-        Ok(())
     }
 
     /// How long a request has to wait that begins at `until` at the latest; `None` where it begins now.
@@ -97,7 +106,11 @@ impl ProcessorShares {
     }
 
     fn charge(&self, workspace: WorkspaceId, took: Duration, now: Timestamp) {
-        self.with(workspace, now, |allowance| allowance.charge(millis(took), now));
+        self.with(workspace, now, |allowance| {
+            if allowance.spent(now) < MAX_SPENT_MS {
+                allowance.charge(millis(took), now);
+            }
+        });
     }
 
     fn spent(&self, workspace: WorkspaceId, now: Timestamp) -> u64 {
@@ -167,6 +180,15 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_refused_for_long_after_those_who_asked_for_much_have_gone() {
+        let shares = ProcessorShares::new();
+        spend(&shares, 1_000);
+        assert!(shares.admit(ADA, NOW, UNTIL).is_err());
+        assert!(shares.admit(ADA, NOW.plus_ms(4_000), UNTIL.plus_ms(4_000)).is_ok_and(|wait| wait.is_some()));
+        assert_eq!(shares.admit(ADA, NOW.plus_ms(9_000), UNTIL.plus_ms(9_000)), Ok(None));
+    }
+
+    #[test]
     fn those_who_waited_begin_one_after_the_other() {
         let shares = ProcessorShares::new();
         spend(&shares, 10);
@@ -188,9 +210,10 @@ mod tests {
                 std::hint::spin_loop();
             }
         });
-        let spent = shares.spent(ADA, shares.now());
+        // Seen from the beginning, when nothing of it has come back, however long the thread was kept from looking.
+        let spent = shares.spent(ADA, Timestamp(0));
         assert!(spent > 0 && spent <= 100, "{spent}");
         shares.forget(ADA);
-        assert_eq!(shares.spent(ADA, shares.now()), 0);
+        assert_eq!(shares.spent(ADA, Timestamp(0)), 0);
     }
 }

@@ -81,9 +81,12 @@ impl<R: Right> FromRequestParts<Arc<App>> for Authority<R> {
         if !R::OR.is_some_and(|scope| caller.may(scope)) {
             caller.require(R::SCOPE)?;
         }
-        // What is sent has budgets of its own.
-        if !matches!(R::SCOPE, Scope::Ingest) {
-            app.processor.begin(caller.workspace).await?;
+        match R::SCOPE {
+            // What is sent has budgets of its own.
+            Scope::Ingest => {}
+            // Whoever takes a key away that asks for too much does not wait behind it.
+            Scope::KeysAdmin | Scope::WorkspacesAdmin => app.processor.begin_at_once(caller.workspace),
+            _ => app.processor.begin(caller.workspace).await?,
         }
         // The body, which is read later, counts for this key.
         parts.extensions.insert(caller.key.clone());
