@@ -13,12 +13,16 @@ use super::by_hand::{self, Statements};
 use super::queue::{Open, Waiting};
 use super::unit::{BuiltUnit, Progress, Workspace};
 use crate::pool::Turn;
+use crate::yielding::SteppedAside;
 
 /// A group takes at most this many events: enough to share one sync among many requests, few enough that none waits long.
 const MAX_GROUP_EVENTS: usize = 4096;
 
 /// A group is closed when its units have this many bytes: whoever waits behind it waits for them to be written.
 const MAX_GROUP_BYTES: usize = 2 << 20;
+
+/// A turn over submissions of so many bytes takes many milliseconds, and leaves a processor to those that take one.
+const LARGE_BYTES: usize = 256 << 10;
 
 /// What of a workspace's setup its lane works by.
 #[derive(Clone)]
@@ -94,6 +98,8 @@ impl Lane {
         };
         workspace.people.is_unsettled = workspace.has_history_to_tie();
         let mut batch = self.take();
+        let bytes: usize = batch.iter().map(|open| open.bytes).sum();
+        let _aside = SteppedAside::with(bytes >= LARGE_BYTES);
         let mut ends = vec![None; batch.len()];
         let group = build(workspace, &batch, &mut ends);
         if let Err(error) = commit(store, workspace, group, &mut batch, &mut ends) {
