@@ -200,7 +200,7 @@ impl Index {
     /// a column would still be counted.
     pub fn remove(&mut self, ordinal: u32) {
         debug_assert!(
-            self.columns.values().all(|column| !column.stored.contains(ordinal)),
+            self.columns.values().all(|column| !column.has(ordinal)),
             "{ordinal} leaves the population with a value left"
         );
         self.population.remove(ordinal);
@@ -218,7 +218,7 @@ impl Index {
 
     /// How many profiles have a known value of a feature; `None` where it has no column.
     pub fn holders(&self, feature: &FeatureName) -> Option<u64> {
-        self.column(feature).map(|column| column.stored.len() - column.nulls.len() - column.unknown.len())
+        self.column(feature).map(|column| column.len() - column.nulls.len() - column.unknown.len())
     }
 
     /// How many profiles have a value of at least one of these features; `None` where one of them has no column, or it is unknown of
@@ -227,7 +227,7 @@ impl Index {
         let mut holders = RoaringBitmap::new();
         for feature in features {
             let column = self.column(feature).filter(|column| column.unknown.is_empty())?;
-            holders |= &column.stored - &column.nulls;
+            holders |= column.stored().select(None).into_owned() - &column.nulls;
         }
         Some(holders.len())
     }

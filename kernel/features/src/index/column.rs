@@ -1,5 +1,7 @@
 //! One feature of all profiles.
 
+use std::borrow::Cow;
+
 use kith_model::time::Timestamp;
 use roaring::RoaringBitmap;
 
@@ -8,15 +10,17 @@ use super::texts::Texts;
 use crate::value::{Comparison, Moment, Value, compare_exactly, parse_moment};
 use crate::zone::Zone;
 
-/// One feature of all profiles. Every ordinal has one value: the one that was set, or the default.
+/// One feature of all profiles. Every ordinal has one value: the one that was set, which is stored, or the default.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Column {
-    /// The value of those who are not in `stored`.
+    /// The value of those of whom none is stored.
     pub(super) default: Value,
-    pub(super) stored: RoaringBitmap,
-    /// Of the stored: those whose value is pending. No comparison and no negation of one holds for them.
+    /// The stored that are in none of `ints`, `floats`, `times` and `durations`. Those are in no bitmap as well: most columns hold
+    /// numbers alone, and each value that is set would be looked for twice.
+    unnumbered: RoaringBitmap,
+    /// Of the unnumbered: those whose value is pending. No comparison and no negation of one holds for them.
     pub(super) unknown: RoaringBitmap,
-    /// Of the stored: those that have null, false or true.
+    /// Of the unnumbered: those that have null, false or true.
     pub(super) nulls: RoaringBitmap,
     pub(super) bools: [RoaringBitmap; 2],
     pub(super) texts: Texts,
@@ -55,9 +59,40 @@ impl Column {
         &self.bools[1]
     }
 
+    /// In the order of [`number_key`].
+    fn numbered(&self) -> [&Numbers; 4] {
+        [&self.ints, &self.floats, &self.times, &self.durations]
+    }
+
+    fn numbered_mut(&mut self) -> [&mut Numbers; 4] {
+        [&mut self.ints, &mut self.floats, &mut self.times, &mut self.durations]
+    }
+
     /// Whether nobody's value differs from the default.
     pub(super) fn is_empty(&self) -> bool {
-        self.stored.is_empty()
+        self.len() == 0
+    }
+
+    /// How many profiles have a value that is stored.
+    pub(super) fn len(&self) -> u64 {
+        self.unnumbered.len() + self.numbered().iter().map(|numbers| numbers.len()).sum::<u64>()
+    }
+
+    /// Whether a profile's value is stored.
+    pub(super) fn has(&self, ordinal: u32) -> bool {
+        self.unnumbered.contains(ordinal) || self.numbered().iter().any(|numbers| numbers.has(ordinal))
+    }
+
+    /// The profiles whose value is stored.
+    pub(super) fn stored(&self) -> Parts<'_> {
+        let mut stored = Parts::default();
+        if !self.unnumbered.is_empty() {
+            stored.bitmaps.push(&self.unnumbered);
+        }
+        for numbers in self.numbered() {
+            stored.range(numbers, Some(KeyRange::ALL));
+        }
+        stored
     }
 
     pub(super) fn set(&mut self, ordinal: u32, value: &Value) {
@@ -66,16 +101,34 @@ impl Column {
             Value::Float(number) => &Value::float(*number),
             value => value,
         };
-        let is_default = *clean == self.default;
-        if !is_default && self.stored.contains(ordinal) && self.replaced(ordinal, clean) {
+        if *clean == self.default {
+            self.clear(ordinal);
+            return;
+        }
+        let Some((kind, key)) = number_key(clean) else { return self.set_unnumbered(ordinal, clean) };
+        if !self.numbered_mut()[kind].set(ordinal, key) {
+            return;
+        }
+        for (other, numbers) in self.numbered_mut().into_iter().enumerate() {
+            if other != kind {
+                numbers.clear(ordinal);
+            }
+        }
+        self.clear_unnumbered(ordinal);
+    }
+
+    fn set_unnumbered(&mut self, ordinal: u32, value: &Value) {
+        let is_there = match value {
+            Value::Text(text) => self.texts.has(ordinal, text),
+            Value::Bool(truth) => self.bools[usize::from(*truth)].contains(ordinal),
+            _ => false,
+        };
+        if is_there {
             return;
         }
         self.clear(ordinal);
-        if is_default {
-            return;
-        }
-        self.stored.insert(ordinal);
-        match clean {
+        self.unnumbered.insert(ordinal);
+        match value {
             Value::Unknown => {
                 self.unknown.insert(ordinal);
             }
@@ -85,50 +138,43 @@ impl Column {
             Value::Bool(truth) => {
                 self.bools[usize::from(*truth)].insert(ordinal);
             }
-            Value::Int(number) => self.ints.set(ordinal, int_key(*number)),
-            Value::Float(number) => self.floats.set(ordinal, float_key(*number)),
-            Value::Time(time) => self.times.set(ordinal, int_key(time.0)),
-            Value::Duration(length) => self.durations.set(ordinal, int_key(*length)),
             Value::Text(text) => {
                 self.texts.set(ordinal, text);
-                match (parse_moment(text), clean.as_number()) {
-                    (Some(Moment::At(time)), _) => self.text_times.set(ordinal, int_key(time.0)),
-                    (Some(Moment::On(day)), _) => self.text_days.set(ordinal, int_key(day.into())),
-                    (Some(Moment::Clock(local_ms)), _) => self.text_clocks.set(ordinal, int_key(local_ms)),
-                    (None, Some(Value::Int(number))) => self.text_ints.set(ordinal, int_key(number)),
-                    (None, Some(Value::Float(number))) => self.text_floats.set(ordinal, float_key(number)),
-                    (None, _) => {}
+                let named = match (parse_moment(text), value.as_number()) {
+                    (Some(Moment::At(time)), _) => Some((&mut self.text_times, int_key(time.0))),
+                    (Some(Moment::On(day)), _) => Some((&mut self.text_days, int_key(day.into()))),
+                    (Some(Moment::Clock(local_ms)), _) => Some((&mut self.text_clocks, int_key(local_ms))),
+                    (None, Some(Value::Int(number))) => Some((&mut self.text_ints, int_key(number))),
+                    (None, Some(Value::Float(number))) => Some((&mut self.text_floats, float_key(number))),
+                    (None, _) => None,
+                };
+                if let Some((numbers, key)) = named {
+                    numbers.set(ordinal, key);
                 }
             }
-            Value::List(_) | Value::Map(_) => {
+            _ => {
                 self.others.insert(ordinal);
             }
         }
     }
 
-    /// Most updates set what is there already, or a number in the place of one: whether it is one of these, and done.
-    fn replaced(&mut self, ordinal: u32, value: &Value) -> bool {
-        match value {
-            Value::Text(text) => self.texts.has(ordinal, text),
-            Value::Bool(truth) => self.bools[usize::from(*truth)].contains(ordinal),
-            Value::Int(number) => self.ints.replace(ordinal, int_key(*number)),
-            Value::Float(number) => self.floats.replace(ordinal, float_key(*number)),
-            Value::Time(time) => self.times.replace(ordinal, int_key(time.0)),
-            Value::Duration(length) => self.durations.replace(ordinal, int_key(*length)),
-            Value::Unknown | Value::Null | Value::List(_) | Value::Map(_) => false,
+    pub(super) fn clear(&mut self, ordinal: u32) {
+        if !self.clear_unnumbered(ordinal) {
+            self.numbered_mut().into_iter().for_each(|numbers| numbers.clear(ordinal));
         }
     }
 
-    pub(super) fn clear(&mut self, ordinal: u32) {
-        if !self.stored.remove(ordinal) {
-            return;
+    /// Whether there was one.
+    fn clear_unnumbered(&mut self, ordinal: u32) -> bool {
+        if !self.unnumbered.remove(ordinal) {
+            return false;
         }
         if self.texts.clear(ordinal) {
             let times = [&mut self.text_times, &mut self.text_days, &mut self.text_clocks];
             for named in times.into_iter().chain([&mut self.text_ints, &mut self.text_floats]) {
                 named.clear(ordinal);
             }
-            return;
+            return true;
         }
         self.unknown.remove(ordinal);
         self.nulls.remove(ordinal);
@@ -136,9 +182,7 @@ impl Column {
         for bitmap in &mut self.bools {
             bitmap.remove(ordinal);
         }
-        for numbers in [&mut self.ints, &mut self.floats, &mut self.times, &mut self.durations] {
-            numbers.clear(ordinal);
-        }
+        true
     }
 
     /// The stored profiles whose value compares so with the literal; `None` when the index cannot tell.
@@ -211,8 +255,7 @@ impl Column {
     /// All stored values and the profiles that have each, where these are few: texts, truth values, null and unknown, and
     /// nothing else.
     pub(super) fn values(&self) -> Option<Vec<(Value, &RoaringBitmap)>> {
-        let numbers = [&self.ints, &self.floats, &self.times, &self.durations];
-        if !self.others.is_empty() || numbers.iter().any(|numbers| numbers.len() > 0) {
+        if !self.others.is_empty() || self.numbered().iter().any(|numbers| numbers.len() > 0) {
             return None;
         }
         let mut values: Vec<(Value, &RoaringBitmap)> = self.texts.values()?.collect();
@@ -229,6 +272,25 @@ impl<'a> Parts<'a> {
         self.bitmaps.is_empty() && self.singles.is_empty() && self.ranges.is_empty()
     }
 
+    /// The profiles, of those within.
+    pub(super) fn select(&self, within: Option<&RoaringBitmap>) -> Cow<'a, RoaringBitmap> {
+        if let ([bitmap], [], [], None) = (&*self.bitmaps, &*self.singles, &*self.ranges, within) {
+            return Cow::Borrowed(bitmap);
+        }
+        let mut selected = RoaringBitmap::new();
+        for bitmap in &self.bitmaps {
+            match within {
+                Some(within) => selected |= *bitmap & within,
+                None => selected |= *bitmap,
+            }
+        }
+        selected.extend(self.singles.iter().filter(|single| within.is_none_or(|within| within.contains(**single))));
+        for (numbers, range) in &self.ranges {
+            selected |= numbers.select(*range, within);
+        }
+        Cow::Owned(selected)
+    }
+
     fn range(&mut self, numbers: &'a Numbers, range: Option<KeyRange>) {
         if let Some(range) = range.filter(|_| numbers.len() > 0) {
             self.ranges.push((numbers, range));
@@ -237,6 +299,17 @@ impl<'a> Parts<'a> {
 }
 
 const SIGN: u64 = 1 << 63;
+
+/// Among which of [`Column::numbered`] a value lies, and its key there; `None` where it is no number of any of these kinds.
+fn number_key(value: &Value) -> Option<(usize, u64)> {
+    match value {
+        Value::Int(number) => Some((0, int_key(*number))),
+        Value::Float(number) => Some((1, float_key(*number))),
+        Value::Time(time) => Some((2, int_key(time.0))),
+        Value::Duration(length) => Some((3, int_key(*length))),
+        Value::Unknown | Value::Null | Value::Bool(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => None,
+    }
+}
 
 /// A key that sorts as the number does.
 fn int_key(number: i64) -> u64 {

@@ -12,7 +12,7 @@ use roaring::RoaringBitmap;
 /// Above this many entries a block becomes an array (512 KiB).
 const MAX_SORTED: usize = 8_192;
 /// Entries of a run of sorted pairs: an insertion moves at most so many, 10 bytes each.
-const MAX_RUN: usize = 256;
+const MAX_RUN: usize = 128;
 const BLOCK: usize = 1 << 16;
 const WORDS: usize = BLOCK / 64;
 
@@ -24,6 +24,9 @@ pub(super) struct KeyRange {
 }
 
 impl KeyRange {
+    /// Every key.
+    pub(super) const ALL: KeyRange = KeyRange { first: 0, last: u64::MAX };
+
     fn holds(self, key: u64) -> bool {
         // One comparison instead of two: keys below `first` wrap to very large ones.
         key.wrapping_sub(self.first) <= self.last - self.first
@@ -64,17 +67,19 @@ impl Numbers {
         self.len
     }
 
-    pub(super) fn set(&mut self, ordinal: u32, key: u64) {
+    /// Whether the ordinal has a key.
+    pub(super) fn has(&self, ordinal: u32) -> bool {
         let (block, place) = split(ordinal);
-        let block = self.blocks.entry(block).or_insert_with(|| Block::Sorted(Runs::default()));
-        self.len += u64::from(block.set(place, key));
+        self.blocks.get(&block).is_some_and(|block| block.get(place).is_some())
     }
 
-    /// Put another key in the place of the one that the ordinal has; whether it has one.
-    pub(super) fn replace(&mut self, ordinal: u32, key: u64) -> bool {
+    /// Whether the ordinal had none before.
+    pub(super) fn set(&mut self, ordinal: u32, key: u64) -> bool {
         let (block, place) = split(ordinal);
-        let held = self.blocks.get_mut(&block).and_then(|block| block.key_mut(place));
-        held.map(|held| *held = key).is_some()
+        let block = self.blocks.entry(block).or_insert_with(|| Block::Sorted(Runs::default()));
+        let is_new = block.set(place, key);
+        self.len += u64::from(is_new);
+        is_new
     }
 
     pub(super) fn clear(&mut self, ordinal: u32) {
@@ -121,6 +126,7 @@ impl Numbers {
                     .filter(|ordinal| block.get(split(*ordinal).1).is_some_and(|key| range.holds(key)))
                     .count() as u64,
                 (Visit::All, Some(within)) => block.select(range, base).intersection_len(within),
+                (Visit::All, None) if range == KeyRange::ALL => block.len() as u64,
                 (Visit::All, None) => block.count(range),
             };
         }
@@ -228,16 +234,6 @@ impl Block {
         }
     }
 
-    fn key_mut(&mut self, place: u16) -> Option<&mut u64> {
-        match self {
-            Block::Sorted(runs) => runs.find(place).map(|(run, index)| &mut runs.runs[run].keys[index]),
-            Block::Array { present, keys, .. } => {
-                let place = usize::from(place);
-                (present[place / 64] >> (place % 64) & 1 == 1).then(|| &mut keys[place])
-            }
-        }
-    }
-
     /// Returns whether the place was empty.
     fn set(&mut self, place: u16, key: u64) -> bool {
         match self {
@@ -340,13 +336,10 @@ mod tests {
             if step % 7 == 0 {
                 numbers.clear(ordinal);
                 plain.remove(&ordinal);
-            } else if step % 11 == 0 {
-                let held = plain.get_mut(&ordinal).map(|held| *held = key);
-                assert_eq!(numbers.replace(ordinal, key), held.is_some());
             } else {
-                numbers.set(ordinal, key);
-                plain.insert(ordinal, key);
+                assert_eq!(numbers.set(ordinal, key), plain.insert(ordinal, key).is_none());
             }
+            assert_eq!(numbers.has(ordinal), plain.contains_key(&ordinal));
         }
         assert_eq!(numbers.len(), plain.len() as u64);
         assert!(matches!(numbers.blocks[&0], Block::Array { .. }) && matches!(numbers.blocks[&1], Block::Sorted(_)));

@@ -365,7 +365,7 @@ impl<'a> Planner<'a> {
                 Some(within) => Cow::Owned(within.clone()),
                 None => Cow::Borrowed(self.index.population()),
             },
-            Plan::Parts(parts) => select_parts(parts, within),
+            Plan::Parts(parts) => parts.select(within),
             Plan::All(plans) => {
                 let mut selected: Option<Cow<'a, RoaringBitmap>> = None;
                 for plan in self.in_order(plans) {
@@ -431,7 +431,7 @@ fn with_default<'a>(column: &'a Column, stored: Plan<'a>, default: bool) -> Plan
         return stored;
     }
     // Who is stored but not in the plan is who is left out.
-    Plan::any([stored, Plan::bitmap(&column.stored).except()])
+    Plan::any([stored, Plan::Parts(column.stored()).except()])
 }
 
 /// The profiles of a column that are neither in the plan, which is of this column alone, nor pending.
@@ -464,22 +464,4 @@ fn features(node: &Node) -> Vec<FeatureName> {
 fn only_feature(node: &Node) -> Option<FeatureName> {
     let mut names = features(node);
     names.pop().filter(|_| names.is_empty())
-}
-
-fn select_parts<'a>(parts: &Parts<'a>, within: Option<&RoaringBitmap>) -> Cow<'a, RoaringBitmap> {
-    if let ([bitmap], [], [], None) = (&*parts.bitmaps, &*parts.singles, &*parts.ranges, within) {
-        return Cow::Borrowed(bitmap);
-    }
-    let mut selected = RoaringBitmap::new();
-    for bitmap in &parts.bitmaps {
-        match within {
-            Some(within) => selected |= *bitmap & within,
-            None => selected |= *bitmap,
-        }
-    }
-    selected.extend(parts.singles.iter().filter(|single| within.is_none_or(|within| within.contains(**single))));
-    for (numbers, range) in &parts.ranges {
-        selected |= numbers.select(*range, within);
-    }
-    Cow::Owned(selected)
 }

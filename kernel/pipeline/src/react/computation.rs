@@ -31,7 +31,10 @@ pub(crate) struct Survey {
 /// Find out what a touch reaches.
 pub(crate) fn survey(profile: &Profile<'_>, touch: &Touch) -> Survey {
     let plan = profile.view.plan;
-    let mut survey = Survey::default();
+    // A decision of each leaf's audience may come behind its value.
+    let (values, timers) = (2 * touch.leaves.len() + touch.features.len(), touch.leaves.len() + touch.wakers.len());
+    let mut survey =
+        Survey { values: Vec::with_capacity(values), timers: Vec::with_capacity(timers), ..Survey::default() };
     for (leaf, before) in &touch.leaves {
         look_at_leaf(profile, *leaf, before, &mut survey);
     }

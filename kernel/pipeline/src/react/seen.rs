@@ -13,13 +13,16 @@
 mod before;
 mod name;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use kith_model::budget::table;
 use kith_model::event::Event;
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_store::{Key, Operation, ReadError, Store, row};
+use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
@@ -209,6 +212,28 @@ fn folded<'s>(mut all: impl Iterator<Item = &'s NameUsage>) -> Option<NameUsage>
     Some(whole)
 }
 
+/// Calls for each member of a JSON object, in their order. Nothing is kept of it, and a name without escapes is not copied.
+struct Members<F>(F);
+
+impl<'json, F: FnMut(&str, &'json RawValue)> Visitor<'json> for Members<F> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'json>>(mut self, mut members: A) -> Result<(), A::Error> {
+        while let Some((Name(name), value)) = members.next_entry::<Name<'json>, &RawValue>()? {
+            (self.0)(&name, value);
+        }
+        Ok(())
+    }
+}
+
+/// A name that is borrowed from the text where it has no escapes.
+#[derive(Deserialize)]
+struct Name<'json>(#[serde(borrow)] Cow<'json, str>);
+
 impl SeenNow {
     /// Count an event and the names that it brings.
     pub(crate) fn note(&mut self, book: &SeenBook, event: &Event) {
@@ -227,19 +252,19 @@ impl SeenNow {
         if json.is_empty() {
             return;
         }
-        // The text was checked when the event was accepted.
-        let Ok(names) = serde_json::from_str::<BTreeMap<String, &RawValue>>(json) else { return };
-        for (name, value) in names {
-            if self.admits(book, key, Some(&name)) {
-                let names = &mut self.row(key).names;
-                match names.get_mut(&name) {
-                    Some(seen) => seen.note_value(value.get(), came),
-                    None => names.entry(name).or_default().note_value(value.get(), came),
-                }
+        let each = Members(|name: &str, value: &RawValue| {
+            let known = self.rows.get_mut(key).and_then(|row| row.names.get_mut(name));
+            if let Some(seen) = known {
+                seen.note_value(value.get(), came);
+            } else if self.admits(book, key, Some(name)) {
+                self.row(key).names.entry(name.to_owned()).or_default().note_value(value.get(), came);
             } else {
                 self.row(&(Subject::Others, key.1)).seen.note(came);
             }
-        }
+        });
+        // The text was checked when the event was accepted.
+        let read = serde_json::Deserializer::from_str(json).deserialize_map(each);
+        debug_assert!(read.is_ok(), "{json} was accepted as an object");
     }
 
     /// Whether there is a place for a name. Decided in the order of the log, so that a computation anew decides alike.
