@@ -3,6 +3,8 @@
 //! Templates are minijinja's, without any access to files or other templates. Every rendering has fuel, which bounds its time
 //! and its memory, and an end to its output, because a loop over a person's data is as long as that data.
 
+mod subset;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::LazyLock;
@@ -32,6 +34,7 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_fuel(Some(MAX_FUEL));
+    subset::restrict(&mut environment);
     environment.set_formatter(|output, state, value| match value.kind() {
         // A fact that a person does not have is no text `none` in a message.
         ValueKind::None | ValueKind::Undefined => Ok(()),
@@ -49,6 +52,8 @@ pub enum TemplateError {
     Json(String),
     #[error("{path}, line {line}: {problem}")]
     Syntax { path: String, line: usize, problem: String },
+    #[error("{path}, line {line}: {problem}")]
+    Unfit { path: String, line: usize, problem: String },
     #[error("{path}: `{name}` is no input that the channel declares (it declares: {declared})")]
     Undeclared { path: String, name: String, declared: String },
     #[error("{path}: a payload may hold at most {MAX_TEMPLATES} templates")]
@@ -83,6 +88,8 @@ pub fn check_payload(payload: &str, inputs: &BTreeSet<String>) -> Result<(), Tem
 }
 
 fn check_text(path: &str, text: &str, inputs: &BTreeSet<String>) -> Result<(), TemplateError> {
+    // Which inputs are lists is known when they are there.
+    check_subset(path, text, &|_| false)?;
     let template = ENVIRONMENT.template_from_str(text).map_err(|error| TemplateError::Syntax {
         path: path.to_owned(),
         line: error.line().unwrap_or(1),
@@ -112,6 +119,12 @@ fn check_text(path: &str, text: &str, inputs: &BTreeSet<String>) -> Result<(), T
     }
 }
 
+fn check_subset(path: &str, text: &str, is_list: &dyn Fn(&str) -> bool) -> Result<(), TemplateError> {
+    let unfit =
+        |unfit: subset::Unfit| TemplateError::Unfit { path: path.to_owned(), line: unfit.line, problem: unfit.problem };
+    subset::check(text, is_list).map_err(unfit)
+}
+
 /// Fill a payload in. One without templates comes back byte for byte; of others everything but the texts does, so that numbers keep
 /// their digits.
 pub(super) fn render(payload: &str, inputs: &[(String, Value)]) -> Result<String, TemplateError> {
@@ -121,6 +134,7 @@ pub(super) fn render(payload: &str, inputs: &[(String, Value)]) -> Result<String
     // What a person does not have is not defined, so that `default` stands in for it.
     let known = inputs.iter().filter(|(_, value)| !value.is_null()).cloned();
     let context = minijinja::Value::from(Serde(serde_json::Map::from_iter(known)));
+    let is_list = |name: &str| inputs.iter().any(|(own, value)| own == name && (value.is_array() || value.is_object()));
     let mut count = 0;
     let mut room = MAX_OUTPUT_BYTES;
     each_text(parse(payload)?, &mut "$".to_owned(), 0, &mut |path, text| {
@@ -131,6 +145,7 @@ pub(super) fn render(payload: &str, inputs: &[(String, Value)]) -> Result<String
         if count > MAX_TEMPLATES {
             return Err(TemplateError::TooMany { path: path.to_owned() });
         }
+        check_subset(path, &text, &is_list)?;
         let mut output = BoundedBuffer { bytes: Vec::new(), room };
         let failed = |error: &minijinja::Error| {
             let line = error.line().unwrap_or(1);
@@ -289,6 +304,65 @@ mod tests {
         let values = [("name".to_owned(), long["name"].clone())];
         let twice = r#"["{{ name }}","{{ name }}"]"#;
         assert_eq!(render(twice, &values), Err(TemplateError::TooLong { path: "$[1]".into() }));
+    }
+
+    /// Each costs a few steps of fuel and would take all memory, or all time.
+    #[test]
+    fn lists_are_not_put_together() {
+        let refused = [
+            "{% set ns = namespace(a=[1]) %}{% for i in range(60) %}{% set ns.a = ns.a + ns.a %}{% endfor %}{{ ns.a|length }}",
+            "{{ ['x' * 15000] * 100000000 }}",
+            "{{ [1] * 100000000 }}",
+            "{{ 100000000 * [1] }}",
+            "{{ (1,) * 100000000 }}",
+            "{{ (range(100000) * 100000)|length }}",
+            "{% set a = orders %}{{ a * 100000000 }}",
+            "{{ orders|list * 2 }}",
+            "{{ orders[0:] * 2 }}",
+            "{% for a in [1] %}{{ a * 2 }}{% endfor %}",
+            "{% with a = orders %}{{ a + a }}{% endwith %}",
+            "{% set a = [1] %}{% set a = [a, a] %}{{ a }}",
+            "{% set a = [1] %}{% set a = (a, a) %}{{ a }}",
+            "{% set a = [1] %}{% set a = {'x': a, 'y': a} %}{{ a }}",
+            "{% if [1] * 100000000 == [1] * 100000000 %}{% endif %}",
+            "{{ name|join([1] * 100000000) }}",
+            "{{ orders|zip(orders)|list }}",
+            "{{ orders|chain(orders)|list }}",
+            "{{ dict(a=orders, b=orders) }}",
+            "{{ debug() }}",
+        ];
+        // Which inputs are lists is known when there is somebody to write to.
+        let refused_later = [
+            "{{ orders * 100000000 }}",
+            "{{ orders + orders }}",
+            "{{ (orders or 1) + (orders or 1) }}",
+            "{{ (orders if name else 1) * 2 }}",
+            "{{ orders|default(1) * 2 }}",
+            "{{ name|default(orders) * 2 }}",
+            "{{ [orders, orders] }}",
+        ];
+        let declared = inputs(&["name", "orders"]);
+        for template in refused.iter().chain(&refused_later) {
+            let payload = json!({ "a": template }).to_string();
+            assert!(filled(&payload).is_err(), "{template}");
+            assert_eq!(check_payload(&payload, &declared).is_err(), refused.contains(template), "{template}");
+        }
+        let fine = [
+            ("{{ 2 * 3 + 1 }}", "7"),
+            ("{{ name + '!' }}", "Zoë <b>!"),
+            ("{{ orders|length * 2 }}", "4"),
+            ("{% for o in orders %}{{ o.id|int * 2 }},{{ loop.index + 1 }};{% endfor %}", "14,2;16,3;"),
+            ("{{ 'x' * 3 }}", "xxx"),
+            ("{% if name in ['Zoë <b>', 'Ada'] %}yes{% endif %}", "yes"),
+            ("{{ orders|map(attribute='id')|join('+') }}", "7+8"),
+            ("{{ orders|sum(attribute='id') }}", "15"),
+        ];
+        for (template, expected) in fine {
+            let payload = json!({ "a": template }).to_string();
+            assert_eq!(check_payload(&payload, &declared), Ok(()), "{template}");
+            let rendered = filled(&payload).unwrap_or_else(|error| panic!("{template}: {error}"));
+            assert_eq!(serde_json::from_str::<Value>(&rendered).unwrap()["a"], expected, "{template}");
+        }
     }
 
     #[test]
