@@ -55,6 +55,9 @@ const SHOWN_BY_UNIT_TESTS: &[(&str, &str, &str)] = &[
         "kernel/pipeline/src/guests/tests.rs",
         "inputs_that_wait_have_a_budget_each_and_together",
     ),
+    ("source-waiting", "kernel/pipeline/src/accept/queue.rs", "a_refusal_names_the_budget_that_ended"),
+    ("workspace-waiting", "kernel/pipeline/src/accept/queue.rs", "a_refusal_names_the_budget_that_ended"),
+    ("host-waiting", "kernel/pipeline/src/accept/queue.rs", "a_refusal_names_the_budget_that_ended"),
     (
         "names-kept",
         "kernel/pipeline/src/react/seen/tests.rs",

@@ -29,9 +29,10 @@ pub(crate) mod validate;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kith_features::Zone;
+use kith_model::budget::{Budget, table};
 use kith_model::consent::Giver;
 use kith_model::event::{DraftEvent, EventOrigin, RejectedRecord};
 use kith_model::id::{InstallationId, WorkspaceId};
@@ -47,6 +48,7 @@ use crate::views::Acceptance;
 use aside::{Input, ReplayedLetter};
 use lane::{Lane, LaneRules};
 pub(crate) use queue::submission_bytes;
+use queue::{BySize, WaitingBytes};
 
 /// How many rejections an answer lists; all are counted.
 pub const MAX_REPORTED_REJECTIONS: usize = 100;
@@ -56,9 +58,6 @@ pub(crate) const MAX_LISTED_OF_FILES: usize = 10_000;
 
 /// Threads of all lanes. Each waits for the disk half of its time, so they are more than a small machine's processors.
 const THREADS: usize = 4;
-
-/// Bytes of drafts that may wait in all lanes together.
-const MAX_WAITING_BYTES: usize = 256 << 20;
 
 /// Who sends: what names a source for good, and how it wants repeats to be taken.
 #[derive(Clone, Default)]
@@ -130,8 +129,8 @@ impl Submission {
 
 /// Why a submission was not let in.
 pub(crate) enum SubmissionRefusal {
-    /// Its source or its lane has as much waiting as it may.
-    Full(Box<Submission>),
+    /// As much waits as this budget lets.
+    Full(Box<Submission>, &'static Budget),
     Stopping,
 }
 
@@ -145,7 +144,7 @@ struct Lanes {
     committed: CommitListener,
     lanes: RwLock<HashMap<WorkspaceId, Arc<Lane>>>,
     /// Of all lanes together.
-    waiting_bytes: AtomicUsize,
+    waiting_bytes: WaitingBytes,
     is_stopping: AtomicBool,
     /// For those who wait for room.
     room: Notify,
@@ -165,7 +164,7 @@ impl Tasks<WorkspaceId> for Lanes {
         };
         let Some(lane) = lane else { return Turn::Idle };
         let turned = lane.turn(&self.store, lanes);
-        self.free(turned.freed_bytes);
+        self.free(turned.freed);
         (self.committed)(id);
         turned.turn
     }
@@ -179,8 +178,8 @@ impl Tasks<WorkspaceId> for Lanes {
 }
 
 impl Lanes {
-    fn free(&self, bytes: usize) {
-        self.waiting_bytes.fetch_sub(bytes, Ordering::SeqCst);
+    fn free(&self, freed: BySize<usize>) {
+        self.waiting_bytes.free(freed);
         self.room.notify_waiters();
     }
 
@@ -209,7 +208,7 @@ impl Accept {
             store,
             committed,
             lanes: RwLock::default(),
-            waiting_bytes: AtomicUsize::new(0),
+            waiting_bytes: WaitingBytes::default(),
             is_stopping: AtomicBool::new(false),
             room: Notify::new(),
         });
@@ -233,12 +232,11 @@ impl Accept {
         if waiting.is_closed {
             return Err(SubmissionRefusal::Stopping);
         }
-        let total = self.lanes.waiting_bytes.load(Ordering::SeqCst);
-        if total > 0 && total + bytes > MAX_WAITING_BYTES {
-            return Err(SubmissionRefusal::Full(Box::new(submission)));
+        if !self.lanes.waiting_bytes.fit(bytes) {
+            return Err(SubmissionRefusal::Full(Box::new(submission), &table::HOST_WAITING));
         }
-        waiting.admit(submission, bytes).map_err(SubmissionRefusal::Full)?;
-        self.lanes.waiting_bytes.fetch_add(bytes, Ordering::SeqCst);
+        waiting.admit(submission, bytes).map_err(|(back, budget)| SubmissionRefusal::Full(back, budget))?;
+        self.lanes.waiting_bytes.take(bytes);
         drop(waiting);
         self.pool.wake(id);
         Ok(())
@@ -250,7 +248,7 @@ impl Accept {
             // Registered before the try, so that room which comes in between is not missed.
             let room = self.lanes.room.notified();
             submission = match self.try_submit(submission) {
-                Err(SubmissionRefusal::Full(submission)) => *submission,
+                Err(SubmissionRefusal::Full(submission, _)) => *submission,
                 done => return done,
             };
             room.await;

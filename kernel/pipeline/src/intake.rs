@@ -9,6 +9,7 @@ pub(crate) mod session;
 mod volume;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kith_model::budget::Exhausted;
 use kith_model::consent::Giver;
@@ -36,6 +37,7 @@ pub const MAX_UNCONSUMED_BYTES: usize = 10 << 20;
 
 /// After this many seconds a client that was turned away should come back.
 const RETRY_AFTER_S: u32 = 1;
+const RETRY_AFTER: Duration = Duration::from_secs(RETRY_AFTER_S as u64);
 
 pub(crate) use faults::InputFaults;
 use faults::{Blame, RunningConnector, beyond_limit};
@@ -88,9 +90,7 @@ pub enum IntakeError {
     Fault(PluginFault),
     #[error("the connector needs more than {limit} bytes at once")]
     TooLarge { limit: usize },
-    #[error("too much is waiting; come back in {retry_after_s} s")]
-    Overloaded { retry_after_s: u32 },
-    /// The connector's calls have used up a budget.
+    /// The connector's calls, or what waits to be stored, have used up a budget.
     #[error(transparent)]
     Exhausted(Exhausted),
     /// Nothing is stored until there is room.
@@ -446,7 +446,9 @@ impl KernelState {
             WithoutRoom::Refuse => self.accept.try_submit(submission),
         };
         submitted.map_err(|refused| match refused {
-            SubmissionRefusal::Full(_) => IntakeError::Overloaded { retry_after_s: RETRY_AFTER_S },
+            SubmissionRefusal::Full(_, budget) => {
+                IntakeError::Exhausted(budget.exhausted(budget.default, Some(RETRY_AFTER)))
+            }
             SubmissionRefusal::Stopping => stopped(),
         })
     }

@@ -277,7 +277,7 @@ fn failed(error: IntakeError) -> Replay {
         IntakeError::TooLarge { .. } => "too-large",
         // A replay has no name.
         IntakeError::ImportUnderWay { .. } | IntakeError::ImportElsewhere { .. } => "busy",
-        IntakeError::Exhausted(_) | IntakeError::Overloaded { .. } => "busy",
+        IntakeError::Exhausted(_) => "busy",
         IntakeError::DiskFull => "disk-full",
         IntakeError::Unavailable { .. } => "unavailable",
     };

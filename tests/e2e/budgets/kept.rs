@@ -1,7 +1,8 @@
 //! What workspaces keep, and how many of them there are.
 
-use kith_tests::Client;
-use serde_json::json;
+use kith_model::budget::table;
+use kith_tests::{Answer, Client};
+use serde_json::{Value, json};
 
 use super::{Attack, Ground, is_exhausted, walk};
 
@@ -10,6 +11,8 @@ pub(super) const ATTACKS: &[Attack] = &[
     ("aggregates-kept", aggregates),
     ("installations-kept", installations),
     ("keys-kept", keys),
+    ("tracking-plan-bytes-kept", tracking_plan_bytes),
+    ("tracking-plans-kept", tracking_plans),
     ("workspaces-kept", workspaces),
 ];
 
@@ -53,6 +56,43 @@ fn installations(ground: &Ground) {
     };
     install("one").is(201);
     is_exhausted(&install("two"), 409, "installations-kept");
+}
+
+fn put_plan(admin: &Client, name: &str, document: &Value) -> Answer {
+    let headers = [("content-type", "application/json")];
+    admin.send("PUT", &format!("/api/v1/tracking-plans/{name}"), &headers, document.to_string())
+}
+
+fn plan_of_bytes(bytes: usize) -> Value {
+    json!({ "sources": [], "events": { "E": { "schema": { "enum": ["A".repeat(bytes)] } } } })
+}
+
+fn tracking_plan_bytes(ground: &Ground) {
+    let names = ["a", "b", "c", "d"];
+    for name in names {
+        put_plan(&ground.admin, name, &plan_of_bytes(1_000_000)).is(200);
+    }
+    is_exhausted(&put_plan(&ground.admin, "e", &plan_of_bytes(1_000_000)), 409, "tracking-plan-bytes-kept");
+    put_plan(&ground.admin, "a", &plan_of_bytes(900_000)).is(200);
+    // The log keeps nothing of it twice, and its pages have a bound of bytes.
+    let records = ground.admin.get("/api/v1/audit?action=tracking-plan.&target=a&limit=500").is(200);
+    let left_out = &records["items"][1]["after"]["left_out"];
+    assert!(left_out["bytes"].as_u64().unwrap() > 900_000 && left_out["sha256"].is_string(), "{records}");
+    for name in names {
+        ground.admin.delete(&format!("/api/v1/tracking-plans/{name}")).is(204);
+    }
+}
+
+fn tracking_plans(ground: &Ground) {
+    let plan = |number: u64| put_plan(&ground.admin, &format!("p{number}"), &json!({ "sources": [] }));
+    let most = table::TRACKING_PLANS_KEPT.default;
+    for number in 0..most {
+        plan(number).is(200);
+    }
+    is_exhausted(&plan(most), 409, "tracking-plans-kept");
+    plan(0).is(200);
+    ground.admin.delete("/api/v1/tracking-plans/p0").is(204);
+    plan(most).is(200);
 }
 
 fn keys(ground: &Ground) {

@@ -1,7 +1,7 @@
 //! Responsible for which network addresses a plugin may reach: public ones, and private ones or the machine itself only where
 //! both the host's settings and the grant say so. Names are not judged here, only what they resolve to.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use kith_model::network::Network;
 
@@ -21,18 +21,33 @@ impl Reach {
             return self.loopback;
         }
         let is_granted = || self.networks.iter().any(|network| network.is_private() && network.contains(address));
-        !METADATA.contains(&address) && is_granted()
+        !is_metadata(address) && is_granted()
+    }
+
+    /// Whether the address is none of the machine's own, or those may be reached.
+    fn admits_owner_of(&self, address: IpAddr, is_own: impl Fn(IpAddr) -> bool) -> bool {
+        self.loopback || !is_own(address.to_canonical())
     }
 }
 
-/// Where clouds hand their machines credentials inside private ranges: whoever reaches one of these is the machine. The usual
-/// 169.254.169.254 is in no private range.
-const METADATA: [IpAddr; 4] = [
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
-    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
-];
+/// Whether a network interface of this machine has the address: only there a socket can have it.
+fn is_own(address: IpAddr) -> bool {
+    UdpSocket::bind(SocketAddr::new(address, 0)).is_ok()
+}
+
+/// Where clouds hand their machines credentials and names inside private ranges, and a machine for a second time where it is only
+/// one address: whoever reaches one of these is the machine. The usual 169.254.169.254 is in no private range, and Azure's is
+/// among the special public ones.
+fn is_metadata(address: IpAddr) -> bool {
+    match address {
+        // Alibaba.
+        IpAddr::V4(address) => address == Ipv4Addr::new(100, 100, 100, 200),
+        // AWS, Oracle, Scaleway, Google.
+        IpAddr::V6(address) => {
+            matches!(address.segments(), [0xfd00, 0xec2 | 0xc1 | 0x42, ..] | [0xfd20, 0xce, ..])
+        }
+    }
+}
 
 /// The addresses to connect to, in order.
 ///
@@ -43,7 +58,9 @@ pub(super) fn admit(found: Vec<SocketAddr>, reach: &Reach) -> Result<Vec<SocketA
     if found.is_empty() {
         return Err("the host has no address".into());
     }
-    let admitted = |address: &SocketAddr| is_global(address.ip()) || reach.holds(address.ip());
+    let admitted = |address: &SocketAddr| {
+        (is_global(address.ip()) || reach.holds(address.ip())) && reach.admits_owner_of(address.ip(), is_own)
+    };
     // The reason names no address: a plugin must not learn what internal names resolve to.
     if found.iter().all(admitted) { Ok(found) } else { Err("the host is not at a public address".into()) }
 }
@@ -56,13 +73,15 @@ pub(super) fn is_global(address: IpAddr) -> bool {
     }
 }
 
-/// The ranges of IANA's special-purpose registry that are not globally reachable, multicast and the reserved ones.
+/// The ranges of IANA's special-purpose registry that are not globally reachable, multicast and the reserved ones, and the public
+/// address at which Azure talks to its machines and to nobody else.
 fn is_global_v4(address: Ipv4Addr) -> bool {
-    const SPECIAL: [([u8; 4], u32); 15] = [
+    const SPECIAL: [([u8; 4], u32); 16] = [
         ([0, 0, 0, 0], 8),
         ([10, 0, 0, 0], 8),
         ([100, 64, 0, 0], 10),
         ([127, 0, 0, 0], 8),
+        ([168, 63, 129, 16], 32),
         ([169, 254, 0, 0], 16),
         ([172, 16, 0, 0], 12),
         ([192, 0, 0, 0], 24),
@@ -113,6 +132,10 @@ mod tests {
             "172.31.255.255",
             "192.168.1.1",
             "100.64.0.1",
+            "168.63.129.16",
+            "64:ff9b::a83f:8110",
+            "::ffff:168.63.129.16",
+            "2002:a83f:8110::1",
             "169.254.169.254",
             "169.254.170.2",
             "fd00:ec2::254",
@@ -174,6 +197,19 @@ mod tests {
         assert!(admit(Vec::new(), &machine).is_err());
     }
 
+    /// Whatever range it is of.
+    #[test]
+    fn the_machines_own_addresses_are_the_machine() {
+        let own = |address: IpAddr| address == IpAddr::from([8, 8, 8, 8]);
+        let (nothing, machine) = (Reach::default(), Reach { loopback: true, ..Reach::default() });
+        for (address, is_admitted) in [("8.8.8.8", false), ("::ffff:8.8.8.8", false), ("8.8.4.4", true)] {
+            let address = address.parse().unwrap();
+            assert_eq!(nothing.admits_owner_of(address, own), is_admitted, "{address}");
+            assert!(machine.admits_owner_of(address, own));
+        }
+        assert!(is_own(IpAddr::from([127, 0, 0, 1])) && !is_own(IpAddr::from([192, 0, 2, 1])));
+    }
+
     #[test]
     fn a_granted_range_opens_itself_and_never_the_machine_or_its_credentials() {
         let everything =
@@ -196,6 +232,11 @@ mod tests {
             (&everything, &["::ffff:169.254.169.254"], false),
             (&everything, &["fe80::1"], false),
             (&everything, &["fd00:ec2::254"], false),
+            (&everything, &["fd00:ec2::253"], false),
+            (&everything, &["fd00:42::42"], false),
+            (&everything, &["fd00:c1::a9fe:a9fe"], false),
+            (&everything, &["fd20:ce::254"], false),
+            (&everything, &["168.63.129.16"], false),
             (&everything, &["100.100.100.200"], false),
             (&everything, &["224.0.0.1"], false),
             (&everything, &["172.16.0.1"], false),

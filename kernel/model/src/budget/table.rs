@@ -125,6 +125,13 @@ pub static GUEST_INPUT_WAITING: Budget = budget("guest-input-waiting", Installat
 pub static HOST_GUEST_INPUT_WAITING: Budget = budget("host-guest-input-waiting", Host, Bytes, 256 << 20, FIXED);
 /// How long a request waits for its plugin's turn.
 pub static GUEST_QUEUE_TIME: Budget = budget("guest-queue-time", Request, WallMs, 10_000, FIXED);
+/// What one source has waiting to be checked and stored, small submissions and those of a mebibyte or more each; 128 of them as
+/// well.
+pub static SOURCE_WAITING: Budget = budget("source-waiting", Installation, Bytes, 16 << 20, FIXED);
+/// The same of a workspace; 512 of them as well.
+pub static WORKSPACE_WAITING: Budget = budget("workspace-waiting", Workspace, Bytes, 64 << 20, FIXED);
+/// The same of all workspaces together, in bytes alone.
+pub static HOST_WAITING: Budget = budget("host-waiting", Host, Bytes, 128 << 20, FIXED);
 /// Places in a request that secrets fill in.
 pub static SECRET_PLACES: Budget = budget("secret-places", Call, Items, 16, FIXED);
 /// Key-value state of one installation.
@@ -156,6 +163,10 @@ pub static COMPILES_WAITING: Budget = budget("compiles-waiting", Workspace, AtOn
 pub static PLUGINS_KEPT: Budget = budget("plugins-kept", Workspace, Kept, 500, FIXED);
 /// Bytes of their components.
 pub static PLUGIN_BYTES_KEPT: Budget = budget("plugin-bytes-kept", Workspace, Bytes, 512 << 20, FIXED);
+/// Tracking plans.
+pub static TRACKING_PLANS_KEPT: Budget = budget("tracking-plans-kept", Workspace, Kept, 200, FIXED);
+/// Bytes of their documents: each schema in them is made ready and stays in memory.
+pub static TRACKING_PLAN_BYTES_KEPT: Budget = budget("tracking-plan-bytes-kept", Workspace, Bytes, 4 << 20, FIXED);
 
 // Texts of admins.
 
@@ -237,6 +248,9 @@ pub static ALL: &[&Budget] = &[
     &GUEST_INPUT_WAITING,
     &HOST_GUEST_INPUT_WAITING,
     &GUEST_QUEUE_TIME,
+    &SOURCE_WAITING,
+    &WORKSPACE_WAITING,
+    &HOST_WAITING,
     &SECRET_PLACES,
     &KV_KEPT,
     &KV_CALL_COMMITS,
@@ -251,6 +265,8 @@ pub static ALL: &[&Budget] = &[
     &COMPILES_WAITING,
     &PLUGINS_KEPT,
     &PLUGIN_BYTES_KEPT,
+    &TRACKING_PLANS_KEPT,
+    &TRACKING_PLAN_BYTES_KEPT,
     &TITLE_TEXT,
     &PURPOSE_TEXT,
     &PAYLOAD_TEXT,

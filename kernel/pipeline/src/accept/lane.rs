@@ -10,7 +10,7 @@ use kith_store::{CommitError, Committed, ReadError, Store, Unit};
 use parking_lot::Mutex;
 
 use super::by_hand::{self, Statements};
-use super::queue::{Open, Waiting};
+use super::queue::{BySize, Open, Waiting};
 use super::unit::{BuiltUnit, Progress, Workspace};
 use crate::pool::Turn;
 use crate::yielding::SteppedAside;
@@ -55,7 +55,7 @@ struct Member {
 /// What a turn freed.
 pub(super) struct LaneTurn {
     pub turn: Turn,
-    pub freed_bytes: usize,
+    pub freed: BySize<usize>,
 }
 
 impl Lane {
@@ -75,7 +75,7 @@ impl Lane {
                 Err(error) => return self.refuse_all(error),
             }
         }
-        let Some(workspace) = held.as_mut() else { return LaneTurn { turn: Turn::Again, freed_bytes: 0 } };
+        let Some(workspace) = held.as_mut() else { return LaneTurn { turn: Turn::Again, freed: BySize::default() } };
         workspace.zone = zone;
         workspace.people.share_with(lanes);
         if let Err(error) = workspace.take_rules(rules) {
@@ -86,14 +86,14 @@ impl Lane {
         if let Err(error) = by_hand::carry_out(store, workspace, statements) {
             tracing::error!(workspace = self.id.0, %error, "the workspace's state is read again, because it is not known");
             *held = None;
-            return LaneTurn { turn: Turn::Again, freed_bytes: 0 };
+            return LaneTurn { turn: Turn::Again, freed: BySize::default() };
         }
         let has_tied = match workspace.tie_history(store) {
             Ok(has_tied) => has_tied,
             Err(error) => {
                 tracing::error!(workspace = self.id.0, %error, "the workspace's state is read again, because it is not known");
                 *held = None;
-                return LaneTurn { turn: Turn::Again, freed_bytes: 0 };
+                return LaneTurn { turn: Turn::Again, freed: BySize::default() };
             }
         };
         workspace.people.is_unsettled = workspace.has_history_to_tie();
@@ -108,11 +108,11 @@ impl Lane {
         } else if let Err(error) = workspace.seen.step() {
             tracing::warn!(workspace = self.id.0, %error, "the memory of files is put in order later");
         }
-        let freed_bytes = self.answer(batch, ends);
+        let freed = self.answer(batch, ends);
         let has_more = has_tied && held.as_ref().is_some_and(Workspace::has_history_to_tie);
         let is_idle = !has_more && self.waiting.lock().is_empty() && self.statements.lock().is_empty();
         let turn = if is_idle { Turn::Idle } else { Turn::Again };
-        LaneTurn { turn, freed_bytes }
+        LaneTurn { turn, freed }
     }
 
     /// Wait until the turn under way has ended. The lane is closed, and has no other.
@@ -121,7 +121,7 @@ impl Lane {
     }
 
     /// Drop the state, which a panic has left as nobody knows, and what was under way.
-    pub(super) fn start_again(&self) -> usize {
+    pub(super) fn start_again(&self) -> BySize<usize> {
         *self.workspace.lock() = None;
         self.waiting.lock().forget_under_way()
     }
@@ -135,7 +135,7 @@ impl Lane {
             batch.push(open);
         }
         let ends = vec![Some(End::Failed(error)); batch.len()];
-        LaneTurn { turn: Turn::Idle, freed_bytes: self.answer(batch, ends) }
+        LaneTurn { turn: Turn::Idle, freed: self.answer(batch, ends) }
     }
 
     /// As many submissions as make a group, by estimate.
@@ -153,15 +153,15 @@ impl Lane {
     }
 
     /// Answer what has come to its end, and put the rest back. The room that is free again.
-    fn answer(&self, batch: Vec<Open>, ends: Vec<Option<End>>) -> usize {
-        let mut freed_bytes = 0;
+    fn answer(&self, batch: Vec<Open>, ends: Vec<Option<End>>) -> BySize<usize> {
+        let mut freed = BySize::default();
         // In reverse, so that what is put in front again stands in its old order.
         for (open, end) in batch.into_iter().zip(ends).rev() {
             let Some(end) = end else {
-                freed_bytes += self.waiting.lock().put_back(open);
+                freed.add_all(self.waiting.lock().put_back(open));
                 continue;
             };
-            freed_bytes += open.bytes;
+            freed.add(open.bytes);
             self.waiting.lock().done(open.submission.source, open.bytes);
             let answer = match end {
                 End::Durable(position) => Ok(crate::views::Acceptance { position, ..open.acceptance }),
@@ -175,7 +175,7 @@ impl Lane {
             // The request may be gone; its events are durable all the same.
             let _ = open.submission.reply.send(answer);
         }
-        freed_bytes
+        freed
     }
 }
 

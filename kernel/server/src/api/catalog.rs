@@ -122,7 +122,9 @@ pub(crate) struct ValueBody {
 /// The names that came or that plugins write, in the order of kinds and names: an event, then its properties.
 #[utoipa::path(
     get, path = "/api/v1/catalog", tag = "audiences", params(CatalogQuery), security(("key" = ["audiences:read"])),
-    responses((status = 200, body = Page<CatalogBody>), (status = 400, body = Problem)),
+    responses(
+        (status = 200, body = Page<CatalogBody>), (status = 400, body = Problem), (status = 404, body = Problem),
+    ),
 )]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,

@@ -166,7 +166,6 @@ impl From<IntakeError> for ApiError {
             IntakeError::Fault(fault) => ApiError::Fault(fault),
             IntakeError::TooLarge { limit } => ApiError::TooLarge { limit_bytes: limit, budget: None },
             IntakeError::Exhausted(exhausted) => ApiError::Exhausted(exhausted),
-            IntakeError::Overloaded { retry_after_s } => ApiError::Overloaded { retry_after_s },
             IntakeError::ImportUnderWay { .. } => ApiError::Conflict {
                 code: "import-under-way",
                 message: "an import of this name is under way; wait for its end, or give another name".to_owned(),

@@ -60,18 +60,22 @@ pub(crate) struct ExpectedBody {
     #[schema(value_type = String)]
     policy: Policy,
     /// JSON Schema (2020-12) of the properties as one object; any are as expected where there is none.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     schema: Option<Value>,
     /// For people.
     description: String,
 }
 
-/// A tracking plan.
+/// A tracking plan: its document, with its name and when it was changed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PlanBody {
     name: String,
-    #[serde(flatten)]
-    document: PlanDocument,
+    title: String,
+    sources: Option<BTreeSet<String>>,
+    #[schema(value_type = String)]
+    unplanned: Policy,
+    events: BTreeMap<String, ExpectedBody>,
+    traits: Option<ExpectedBody>,
     updated_at: String,
 }
 
@@ -101,7 +105,9 @@ impl From<&TrackingPlanRow> for PlanDocument {
 
 impl From<&TrackingPlanRow> for PlanBody {
     fn from(row: &TrackingPlanRow) -> PlanBody {
-        PlanBody { name: row.name.to_string(), document: row.into(), updated_at: time(row.updated_at) }
+        let PlanDocument { title, sources, unplanned, events, traits } = row.into();
+        let (name, updated_at) = (row.name.to_string(), time(row.updated_at));
+        PlanBody { name, title, sources, unplanned, events, traits, updated_at }
     }
 }
 
@@ -145,7 +151,28 @@ fn checked(draft: &Draft<'_>, name: &Name, document: PlanDocument) -> Result<Tra
         updated_at: draft.now(),
     };
     insist_on_one_plan_each(draft.tables(), &row)?;
+    insist_on_room(draft.tables(), &row)?;
     Ok(row)
+}
+
+/// Insist that the workspace has room for the plan. One that becomes no larger is taken, or who has too many could not put them in
+/// order.
+fn insist_on_room(tables: &WorkspaceTables, row: &TrackingPlanRow) -> Result<(), ApiError> {
+    let bytes = |row: &TrackingPlanRow| {
+        let document = serde_json::to_vec(&PlanDocument::from(row));
+        document.map(|text| text.len() as u64).map_err(|error| ApiError::internal("writing a tracking plan", error))
+    };
+    let before = tables.tracking.get(row.name.as_str());
+    if before.is_none() && tables.tracking.len() as u64 >= table::TRACKING_PLANS_KEPT.default {
+        return Err(table::TRACKING_PLANS_KEPT.exhausted(table::TRACKING_PLANS_KEPT.default, None).into());
+    }
+    let (is, was) = (bytes(row)?, before.map_or(Ok(0), |before| bytes(before))?);
+    let others = tables.tracking.values().filter(|other| other.name != row.name);
+    let all = others.map(|other| bytes(other)).sum::<Result<u64, ApiError>>()?.saturating_add(is);
+    if all > table::TRACKING_PLAN_BYTES_KEPT.default && is > was {
+        return Err(table::TRACKING_PLAN_BYTES_KEPT.exhausted(table::TRACKING_PLAN_BYTES_KEPT.default, None).into());
+    }
+    Ok(())
 }
 
 fn is_connector(tables: &WorkspaceTables, place: usize, source: &str) -> Result<InstallationName, ApiError> {

@@ -46,6 +46,12 @@ impl AuditFilter {
 /// Rows that are looked at for one page, where a filter may leave out all of them.
 const MAX_LOOKED_AT: usize = 4_096;
 
+/// About the most bytes of rows in one page, and about the most that are read at once; one row may have more.
+const MAX_PAGE_BYTES: usize = 256 << 10;
+
+/// Rows that are read at first. Those of a change have 64 KiB at most, or what a release before kept.
+const FIRST_ROWS: usize = 16;
+
 impl Catalogue {
     /// A page of the audit log, newest last, after the row that `after` names.
     pub fn audit(
@@ -64,25 +70,33 @@ impl Catalogue {
         if let Some(after) = after {
             range.from = range.from.max(all.followed_by(after));
         }
-        let (mut entries, mut looked_at, mut at_once) = (Vec::new(), 0, limit);
+        let (mut entries, mut looked_at, mut page_bytes) = (Vec::new(), 0, 0);
+        let mut at_once = limit.min(FIRST_ROWS);
         loop {
             let page = self.store.scan(&range, at_once)?;
             looked_at += page.rows.len();
+            let mut read_bytes = 0;
             for (key, value) in &page.rows {
+                read_bytes += value.len();
                 let place = key.strip(&all).unwrap_or_default();
-                if entries.len() == limit {
+                if entries.len() == limit || page_bytes >= MAX_PAGE_BYTES {
                     return Ok((entries, Some(place.to_vec())));
                 }
                 match row::decode::<AuditRow>(value) {
-                    Ok(row) => entries.extend(filter.admits(&row).then(|| row.entry())),
+                    Ok(row) if !filter.admits(&row) => {}
+                    Ok(row) => {
+                        page_bytes += value.len();
+                        entries.push(row.entry());
+                    }
                     Err(error) => entries.push(unreadable(place, &error)),
                 }
             }
             match page.next {
-                // Twice as many each time: a filter may leave out few of them, or all.
-                Some(next) if entries.len() < limit && looked_at < MAX_LOOKED_AT => {
+                // Twice as many each time, while they are small: a filter may leave out few of them, or all.
+                Some(next) if entries.len() < limit && page_bytes < MAX_PAGE_BYTES && looked_at < MAX_LOOKED_AT => {
                     range.from = next;
-                    at_once = (2 * at_once).min(MAX_LOOKED_AT - looked_at);
+                    let within = MAX_PAGE_BYTES / (read_bytes / page.rows.len().max(1)).max(1);
+                    at_once = (2 * at_once).min(within.max(1)).min(MAX_LOOKED_AT - looked_at);
                 }
                 next => return Ok((entries, next.and_then(|next| next.strip(&all).map(<[u8]>::to_vec)))),
             }

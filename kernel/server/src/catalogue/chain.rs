@@ -5,10 +5,11 @@ use kith_model::id::WorkspaceId;
 use kith_model::time::Timestamp;
 use kith_store::keys::Definition;
 use kith_store::{Key, Operation, Store, row};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Actor, AuditHead, AuditRow, CatalogueError, Tables, put, rows_of};
 use crate::audit::settled;
+use crate::auth::digest;
 
 /// Something that somebody did, before it has its place in a chain.
 pub(super) struct Deed<'a> {
@@ -39,8 +40,8 @@ impl AuditHead {
             action: deed.action.to_owned(),
             target: deed.target,
             request_id: deed.actor.request_id.clone(),
-            before: deed.before.map(settled),
-            after: deed.after.map(settled),
+            before: deed.before.map(settled).map(cut),
+            after: deed.after.map(settled).map(cut),
             number: Some(self.number + 1),
             actor_title: deed.title,
             client_request_id: deed.actor.client_request_id.clone(),
@@ -54,6 +55,19 @@ impl AuditHead {
     }
 }
 
+/// What a record shows of one side of a change at most: each change of a document keeps it twice, for good.
+const MAX_SIDE_BYTES: usize = 32 << 10;
+
+/// A side of a change as a record keeps it. Of a larger one it keeps how long it was and what it hashes to, so that whoever has
+/// the document can show that it is the one.
+fn cut(side: Value) -> Value {
+    let text = side.to_string();
+    if text.len() <= MAX_SIDE_BYTES {
+        return side;
+    }
+    json!({ "left_out": { "bytes": text.len(), "sha256": digest(text.as_bytes()) } })
+}
+
 /// The end of a chain; its beginning where nothing was written down yet.
 pub(super) fn audit_head(store: &dyn Store, workspace: WorkspaceId) -> Result<AuditHead, CatalogueError> {
     let mut rows = rows_of(store, workspace, Definition::AuditHead)?;
@@ -65,4 +79,19 @@ pub(super) fn title_of(tables: &Tables, actor: &Actor) -> String {
     const MAX_TITLE: usize = 128;
     let row = tables.credentials.get(&actor.key);
     row.map(|row| row.title.chars().take(MAX_TITLE).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_keeps_what_is_small_and_names_what_is_large() {
+        let of = |letters: usize| json!({ "schema": "x".repeat(letters) });
+        let whole = MAX_SIDE_BYTES - of(0).to_string().len();
+        assert_eq!(cut(of(whole)), of(whole));
+        let large = of(whole + 1);
+        let (bytes, sha256) = (MAX_SIDE_BYTES + 1, digest(large.to_string().as_bytes()));
+        assert_eq!(cut(large), json!({ "left_out": { "bytes": bytes, "sha256": sha256 } }));
+    }
 }
