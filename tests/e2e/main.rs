@@ -22,6 +22,7 @@ mod hostile;
 mod identity;
 mod imports;
 mod isolation;
+mod late;
 mod letters;
 mod outside;
 mod people;

@@ -386,7 +386,7 @@ impl Kernel {
         audience: AudienceId,
         profile: ProfileId,
         patience: &Patience,
-    ) -> Result<Option<serde_json::Value>, QueryError> {
+    ) -> Result<Option<AudienceExplanation>, QueryError> {
         audience::explain(&self.shared, workspace, audience, profile, patience)
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use kith_features::{Part, Truth};
 use kith_model::audience::Membership;
 use kith_model::change::Movement;
 use kith_model::consent::Consents;
@@ -167,6 +168,25 @@ pub struct EvidenceView {
 pub struct NotFollowed {
     pub evidence: EvidenceView,
     pub veto: Veto,
+}
+
+/// Why somebody is in an audience or not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AudienceExplanation {
+    /// Whoever refuses to be profiled is in no audience, whatever its condition says.
+    pub refuses_profiling: bool,
+    pub condition: Part,
+}
+
+impl AudienceExplanation {
+    /// Whether the person belongs in the audience; `None` while that hangs on a pending value.
+    pub fn holds(&self) -> Option<bool> {
+        match self.condition.truth {
+            _ if self.refuses_profiling => Some(false),
+            Truth::Unknown => None,
+            truth => Some(truth == Truth::True),
+        }
+    }
 }
 
 /// Two parts of a profile that a piece of evidence made one. Each is named by its oldest member.

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::api::InVain;
 use crate::auth::{self, Caller, KeyId, Scope};
-use crate::catalogue::{Actor, Catalogue, CatalogueError, Draft, WorkspaceState};
+use crate::catalogue::{Actor, Catalogue, CatalogueError, Draft, HostChange, Tables, WorkspaceState};
 use crate::config::Config;
 use crate::error::ApiError;
 use crate::memory::ProcessMemory;
@@ -71,10 +71,24 @@ pub struct App {
     pub(crate) tenancy: Mutex<()>,
 }
 
+const UNKNOWN: ApiError = ApiError::Unauthenticated { message: "no such key" };
+
+/// A refusal as senders of events get it. Clients drop what is answered 403 and keep what is answered 503, and what is sent to a
+/// workspace that is suspended is wanted once it goes on.
+fn to_sender(error: ApiError) -> ApiError {
+    match error {
+        ApiError::Suspended => ApiError::Unavailable {
+            code: "workspace-suspended",
+            message: "the workspace is suspended; keep what it is to be sent".to_owned(),
+            retry_after_s: SUSPENDED_RETRY_S,
+        },
+        error => error,
+    }
+}
+
 impl App {
     /// Who holds the key `text`, with a request of theirs under way.
     pub(crate) fn authenticate(&self, text: &str) -> Result<Caller, ApiError> {
-        const UNKNOWN: ApiError = ApiError::Unauthenticated { message: "no such key" };
         let Some(id) = auth::id_of(text) else {
             self.reads.refused(FIRST_WORKSPACE, &KeyId::named(""), RefusedKey::Unknown);
             return Err(ApiError::Unauthenticated { message: "the key is mistyped or cut" });
@@ -96,18 +110,7 @@ impl App {
         }
         let _under_way = Arc::new(self.credential_requests.take(id, 1)?);
         let (workspace, key, source) = (row.workspace, row.id.clone(), row.source);
-        let state = tables.workspaces.get(&workspace).map(|tables| tables.row.state);
-        let standing = match state {
-            Some(WorkspaceState::Active) if self.kernel.runs(workspace) => Ok(()),
-            Some(WorkspaceState::Active) => Err(ApiError::Unavailable {
-                code: "workspace-starting",
-                message: "the workspace is being started; come back in a moment".to_owned(),
-                retry_after_s: 1,
-            }),
-            Some(WorkspaceState::Suspended { .. }) => Err(ApiError::Suspended),
-            Some(WorkspaceState::Deleted { .. }) | None => Err(UNKNOWN),
-        };
-        match standing {
+        match self.standing(&tables, workspace) {
             Ok(()) => Ok(Caller { workspace, key, scopes: row.scopes.clone(), source, _under_way }),
             // A host key outlives its workspace, in which it may do nothing meanwhile.
             Err(_) if row.is_host() => {
@@ -117,17 +120,36 @@ impl App {
         }
     }
 
-    /// The same for somebody who sends events. Clients drop what is answered 403 and keep what is answered 503, and what is
-    /// sent to a workspace that is suspended is wanted once it goes on.
+    /// Whether a workspace takes requests.
+    fn standing(&self, tables: &Tables, workspace: WorkspaceId) -> Result<(), ApiError> {
+        match tables.workspaces.get(&workspace).map(|tables| tables.row.state) {
+            Some(WorkspaceState::Active) if self.kernel.runs(workspace) => Ok(()),
+            Some(WorkspaceState::Active) => Err(ApiError::Unavailable {
+                code: "workspace-starting",
+                message: "the workspace is being started; come back in a moment".to_owned(),
+                retry_after_s: 1,
+            }),
+            Some(WorkspaceState::Suspended { .. }) => Err(ApiError::Suspended),
+            Some(WorkspaceState::Deleted { .. }) | None => Err(UNKNOWN),
+        }
+    }
+
+    /// Insist that the key of a request that began is good as before: keys are taken away and workspaces suspended while a body
+    /// comes, which may take as long as its sender likes.
+    pub(crate) fn insist_on_standing(&self, key: &KeyId) -> Result<(), ApiError> {
+        let tables = self.catalogue.tables();
+        let row = tables.credentials.get(key).filter(|row| row.is_good(self.clock.now())).ok_or(UNKNOWN)?;
+        if row.is_host() { Ok(()) } else { self.standing(&tables, row.workspace) }
+    }
+
+    /// The same for somebody who sends events.
+    pub(crate) fn insist_on_standing_of_sender(&self, key: &KeyId) -> Result<(), ApiError> {
+        self.insist_on_standing(key).map_err(to_sender)
+    }
+
+    /// [`App::authenticate`] for somebody who sends events.
     pub(crate) fn authenticate_sender(&self, text: &str) -> Result<Caller, ApiError> {
-        self.authenticate(text).map_err(|error| match error {
-            ApiError::Suspended => ApiError::Unavailable {
-                code: "workspace-suspended",
-                message: "the workspace is suspended; keep what it is to be sent".to_owned(),
-                retry_after_s: SUSPENDED_RETRY_S,
-            },
-            error => error,
-        })
+        self.authenticate(text).map_err(to_sender)
     }
 
     /// Do blocking work on a thread made for it. Within a request it counts for the workspace of the request.
@@ -176,7 +198,12 @@ impl App {
         rehearsed: Option<&RehearsedSetup>,
         edit: impl FnOnce(&mut Draft<'_>) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
+        let key = actor.key.clone();
         let mut change = self.catalogue.begin(workspace, actor)?;
+        // No key of the workspace is taken away from here on, and it is not suspended, until the change is made.
+        if key != KeyId::kernel() {
+            self.insist_on_standing(&key)?;
+        }
         let answer = edit(&mut change)?;
         // What does not run takes its setup from the catalogue when it is resumed.
         if !change.alters_setup() || !change.tables().row.state.is_active() {
@@ -210,6 +237,14 @@ impl App {
         edit(&mut draft)?;
         let rehearsed = self.rehearsed(&draft, patience)?;
         self.change_as_rehearsed(workspace, actor, Some(&rehearsed), edit)
+    }
+
+    /// Begin a change of the workspaces themselves.
+    pub(crate) fn begin_host(&self, actor: Actor) -> Result<HostChange<'_>, ApiError> {
+        let key = actor.key.clone();
+        let change = self.catalogue.begin_host(actor);
+        self.insist_on_standing(&key)?;
+        Ok(change)
     }
 
     /// Load and check what a draft would run.

@@ -19,7 +19,7 @@ use crate::profiles::scan::{WalkCoverage, each_profile};
 use crate::rows::derived::Track;
 use crate::shared::KernelState;
 use crate::turns::{Deadline, Patience};
-use crate::views::{AudienceProgress, AudienceStatus, MemberPage, PageRequest, Removal};
+use crate::views::{AudienceExplanation, AudienceProgress, AudienceStatus, MemberPage, PageRequest, Removal};
 
 /// Why a profile is in an audience or not: the condition's parts with their values.
 pub(crate) fn explain(
@@ -28,7 +28,7 @@ pub(crate) fn explain(
     audience: AudienceId,
     of: ProfileId,
     patience: &Patience,
-) -> Result<Option<serde_json::Value>, QueryError> {
+) -> Result<Option<AudienceExplanation>, QueryError> {
     let deadline = Deadline::new(patience);
     let workspace = workspace(shared, id)?;
     let compiled = workspace.compiled.load_full();
@@ -48,7 +48,8 @@ pub(crate) fn explain(
     deadline.go_on()?;
     let state = Profile::new(people.iter().collect(), view);
     let leaf = |leaf| state.leaf_value(leaf);
-    Ok(Some(serde_json::json!(found.condition.explain(&state, &leaf, as_of.time))))
+    let condition = found.condition.explain(&state, &leaf, as_of.time);
+    Ok(Some(AudienceExplanation { refuses_profiling: state.objects(), condition }))
 }
 
 /// The size of an audience, or how far its computation has come. Until it is computed for everybody as it is defined now it

@@ -382,7 +382,8 @@ pub(crate) async fn members(
     .await
 }
 
-/// Why a person is, or is not, in an audience.
+/// Why a person is, or is not, in an audience: `holds` says whether the person belongs in it (`null` while that is not known), and
+/// `explanation` has each part of the condition with its value. Who refuses to be profiled is in none.
 #[utoipa::path(
     get, path = "/api/v1/audiences/{id}/explain", tag = "audiences",
     params(("id" = String, Path, description = "the audience's name"), ExplainQuery),
@@ -406,7 +407,13 @@ pub(crate) async fn explain(
         Mask::new(&tables, &authority.caller).insist(&audience.condition)?;
         let explained = app.kernel.explain(workspace, audience.id, profile, patience)?;
         let explained = explained.ok_or_else(|| ApiError::missing(format!("no profile `{profile}`")))?;
-        Ok(Json(json!({ "audience": name, "profile": profile.to_string(), "explanation": explained })))
+        Ok(Json(json!({
+            "audience": name,
+            "profile": profile.to_string(),
+            "holds": explained.holds(),
+            "refuses_profiling": explained.refuses_profiling,
+            "explanation": explained.condition,
+        })))
     })
     .await
 }

@@ -201,11 +201,13 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
         if !media_type.eq_ignore_ascii_case("application/json") {
             return Err(ApiError::UnsupportedMediaType { message: "send JSON with `content-type: application/json`" });
         }
-        let mut memory = match request.extensions().get::<KeyId>() {
+        let key = request.extensions().get::<KeyId>().cloned();
+        let mut memory = match &key {
             Some(key) => Reservation::of_key(app, key)?,
             None => Reservation::of_stranger(app)?,
         };
         let bytes = read_body(request.into_body(), BodyLimit::of(&table::JSON_BODY), &mut memory).await?;
+        key.iter().try_for_each(|key| app.insist_on_standing(key))?;
         parse(&bytes).map(Json)
     }
 }

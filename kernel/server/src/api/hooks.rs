@@ -129,6 +129,7 @@ async fn fill(app: &App, caller: &Caller, body: Body, taken: &mut SourceRequest)
     let limit = BodyLimit { budget: &table::CLIENT_BODY, bytes: app.config.http.max_body_bytes };
     let mut memory = Reservation::of_key(app, &caller.key)?;
     taken.body = read_body(body, limit, &mut memory).await?.into();
+    app.insist_on_standing_of_sender(&caller.key)?;
     Ok(memory)
 }
 

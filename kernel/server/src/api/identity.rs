@@ -176,11 +176,12 @@ pub(crate) async fn not_followed(
     Query(page): Query<PageQuery>,
 ) -> Result<Json<Page<NotFollowedBody>>, ApiError> {
     let (workspace, limit) = (authority.caller.workspace, page.limit()?);
-    app.reads.note(&authority.caller, "identity.not-followed", []);
     let cursor = page.cursor;
     let found = app
         .offload(move |app| app.kernel.not_followed(workspace, PageRequest { limit, cursor: cursor.as_deref() }))
         .await?;
+    let of = found.items.iter().flat_map(|found| found.evidence.profiles).map(person);
+    app.reads.note(&authority.caller, "identity.not-followed", of);
     let tables = app.catalogue.workspace(workspace)?;
     let items = found.items.iter().map(|found| not_followed_body(&tables, found)).collect();
     Ok(Json(Page { items, next: found.next }))
@@ -199,10 +200,11 @@ pub(crate) async fn merges(
     Query(page): Query<PageQuery>,
 ) -> Result<Json<Page<MergeBody>>, ApiError> {
     let (workspace, limit) = (authority.caller.workspace, page.limit()?);
-    app.reads.note(&authority.caller, "identity.merges", []);
     let cursor = page.cursor;
     let found =
         app.offload(move |app| app.kernel.merges(workspace, PageRequest { limit, cursor: cursor.as_deref() })).await?;
+    let of = found.items.iter().flat_map(|merge| [merge.winner, merge.loser]).map(person);
+    app.reads.note(&authority.caller, "identity.merges", of);
     let tables = app.catalogue.workspace(workspace)?;
     let items = found.items.iter().map(|merge| merge_body(&tables, merge)).collect();
     Ok(Json(Page { items, next: found.next }))

@@ -229,6 +229,7 @@ pub(super) async fn submit(
     request: SourceRequest,
     origin: EventOrigin,
 ) -> Result<IntakeReceipt, ApiError> {
+    app.insist_on_standing_of_sender(&caller.key)?;
     let source = caller.source.ok_or(NO_WRITE_KEY)?;
     // A write key is public: it stands in the pages of a shop.
     let arrival = Arrival { origin, giver: Giver::RefusesOnly };

@@ -178,6 +178,7 @@ pub(crate) async fn create(
 
 /// What becomes of a host key is in the host's log, too.
 fn write_down_at_host(app: &App, actor: Actor, action: &'static str, id: &KeyId) -> Result<(), ApiError> {
+    // The key that did it may be the one that it has just revoked.
     let mut change = app.catalogue.begin_host(actor);
     change.audit_host_key(action, id);
     drop(change.commit()?);

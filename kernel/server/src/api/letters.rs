@@ -27,6 +27,7 @@ use crate::app::App;
 use crate::auth::{Caller, Scope};
 use crate::catalogue::WorkspaceTables;
 use crate::error::{ApiError, Problem};
+use crate::reads;
 
 /// Which dead letters: those that meet all that is given.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -155,7 +156,8 @@ pub(crate) async fn list(
         let filter = filter(&caller, &tables, &query)?;
         let page = app.kernel.letters(workspace, &filter, PageRequest { limit, cursor: query.cursor.as_deref() })?;
         if sight == Sight::People {
-            app.reads.note(&caller, "dead-letter.list", page.items.iter().map(|listed| letter_name(&listed.letter)));
+            let listed = page.items.iter().map(|listed| letter_name(&listed.letter));
+            app.reads.note(&caller, "dead-letter.list", sealed(app, &query).chain(listed));
         }
         let mask = Mask::new(&tables, &caller);
         let shown = |listed: kith_pipeline::ListedLetter| {
@@ -182,9 +184,17 @@ pub(crate) async fn counts(
         let tables = app.catalogue.workspace(caller.workspace)?;
         let filter = filter(&caller, &tables, &query)?;
         let counts = app.kernel.letter_counts(caller.workspace, &filter, patience)?;
+        if query.text.is_some() {
+            app.reads.note(&caller, "dead-letter.count", sealed(app, &query));
+        }
         Ok(Json(LetterCountsBody::new(&tables, counts)))
     })
     .await
+}
+
+/// The text that a query looks for, as the audit log may name it.
+fn sealed(app: &App, query: &LetterQuery) -> impl Iterator<Item = String> {
+    query.text.as_deref().map(|text| reads::sealed(app, "text", text)).into_iter()
 }
 
 fn no_letter(id: &str) -> ApiError {

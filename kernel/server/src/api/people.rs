@@ -24,6 +24,7 @@ use super::view::{Page, json};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::{ApiError, Problem};
+use crate::reads;
 
 use cells::Format;
 
@@ -85,6 +86,16 @@ impl PeopleQuery {
             _ => None,
         });
         searched.chain(listed).try_for_each(|name| mask.insist_on_trait(name))
+    }
+
+    /// What is asked for as the audit log may name it: that nobody meets it is an answer too, and so is a part of a text that
+    /// somebody has.
+    fn sealed(&self, app: &App) -> Vec<String> {
+        let ProfileSearch { identifier, prefix, traits } = &self.search;
+        let identifier = identifier.iter().map(|wanted| reads::sealed(app, "identifier", &wanted.to_string()));
+        let prefix = prefix.iter().map(|wanted| reads::sealed(app, "prefix", &wanted.to_string()));
+        let traits = traits.iter().map(|(name, value)| reads::sealed(app, "trait", &format!("{name}={value}")));
+        identifier.chain(prefix).chain(traits).collect()
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -156,6 +167,7 @@ pub(super) async fn found(app: &Arc<App>, caller: Caller, asked: PeopleQuery) ->
     asked.insist(&Mask::new(&*app.catalogue.workspace(caller.workspace)?, &caller))?;
     let (columns, limit) = (asked.columns(), page_limit(asked.limit)?);
     let names: Vec<String> = columns.iter().map(name_of).collect();
+    let sealed = asked.sealed(app);
     let (rows, next) = app
         .offload(move |app| {
             let page = app.kernel.search(
@@ -164,7 +176,8 @@ pub(super) async fn found(app: &Arc<App>, caller: Caller, asked: PeopleQuery) ->
                 &columns,
                 PageRequest { limit, cursor: asked.cursor.as_deref() },
             )?;
-            app.reads.note(&caller, "profile.search", page.0.iter().map(|row| person(row.id)));
+            let found = page.0.iter().map(|row| person(row.id));
+            app.reads.note(&caller, "profile.search", sealed.into_iter().chain(found));
             Ok::<_, ApiError>(page)
         })
         .await?;
@@ -197,7 +210,7 @@ pub(crate) async fn export(
     }
     let (caller, columns) = (authority.caller, asked.columns());
     asked.insist(&Mask::new(&*app.catalogue.workspace(caller.workspace)?, &caller))?;
-    app.reads.note(&caller, "profile.export", []);
+    app.reads.note(&caller, "profile.export", asked.sealed(&app));
     let source = List::Search(asked.search.clone());
     stream(app, caller.workspace, source, columns, asked).await
 }

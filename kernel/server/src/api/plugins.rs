@@ -129,6 +129,7 @@ pub(crate) async fn upload(
     let workspace = authority.caller.workspace;
     let mut memory = Reservation::of_key(&app, &authority.caller.key)?;
     let component = read_body(body, BodyLimit::of(&table::COMPONENT_SIZE), &mut memory).await?;
+    app.insist_on_standing(&authority.caller.key)?;
     app.ask(move |app, patience| {
         let inspected = app.wiring.components().inspect(workspace, &component, patience)?;
         let row = PluginRow {

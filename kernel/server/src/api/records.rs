@@ -18,6 +18,7 @@ use super::extract::{Authority, Path, Query, cut, right};
 use super::imports::{ImportQuery, source_of, with_beginning};
 use super::intake::{Gunzip, count_metrics, counts, looks_gzip, own_answer, says_gzip, source_request};
 use crate::app::App;
+use crate::auth::KeyId;
 use crate::error::{ApiError, Problem};
 
 /// Send a raw payload (a webhook, CSV, NDJSON, …), also gzipped, to a source's connector. Its events count as imported: they
@@ -57,7 +58,7 @@ pub(crate) async fn receive(
         let from = query.from.unwrap_or_default();
         intake = app.offload(move |_| intake.named(&name, from)).await?;
     }
-    match pump(&app, &mut intake, body, gzip).await {
+    match pump(&app, &caller.key, &mut intake, body, gzip).await {
         Ok(()) => {}
         Err(cause) => return Err(broke_off(&app, &intake, cause)),
     }
@@ -95,12 +96,14 @@ fn broken(so_far: &kith_pipeline::Acceptance, cause: ApiError) -> ApiError {
 }
 
 /// Move the body into the intake.
-async fn pump(app: &App, intake: &mut Intake, mut body: Body, says_gzip: bool) -> Result<(), ApiError> {
+async fn pump(app: &App, key: &KeyId, intake: &mut Intake, mut body: Body, says_gzip: bool) -> Result<(), ApiError> {
     let mut stream = Stream { unzip: says_gzip.then(Gunzip::new), begun: says_gzip, held: Vec::new(), taken_bytes: 0 };
     while let Some(piece) = next_piece(&mut body).await? {
         app.memory.check()?;
+        app.insist_on_standing_of_sender(key)?;
         stream.take(app, intake, &piece).await?;
     }
+    app.insist_on_standing_of_sender(key)?;
     stream.end(app, intake).await
 }
 

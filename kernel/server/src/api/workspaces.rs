@@ -44,7 +44,7 @@ pub(crate) async fn create(
     app.offload(move |app| {
         let _one = app.tenancy.lock();
         let key = auth::generate(KeyKind::Api).map_err(|error| ApiError::internal("making a key", error))?;
-        let mut change = app.catalogue.begin_host(actor);
+        let mut change = app.begin_host(actor)?;
         let kept = change.tables().workspaces.len() as u64;
         if kept >= app.config.max_workspaces {
             return Err(table::WORKSPACES_KEPT.exhausted(app.config.max_workspaces, None).into());
@@ -128,7 +128,7 @@ pub(crate) async fn change(
     let wanted = wanted.checked()?;
     app.offload(move |app| {
         let _one = app.tenancy.lock();
-        let change = app.catalogue.begin_host(actor);
+        let change = app.begin_host(actor)?;
         let known = named(change.tables(), &name)?;
         let before = known.row.clone();
         if_match.check(&format!("workspace `{name}`"), || etag::tag(&before))?;

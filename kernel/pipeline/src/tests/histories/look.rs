@@ -167,14 +167,14 @@ pub(super) fn check_audience(
             .kernel
             .explain(WORKSPACE, id, profile.id, &crate::Patience::default())
             .map_err(|error| error.to_string())?;
-        let says = explained.map(|part| part["truth"].clone());
+        let says = explained.map(|explained| explained.holds());
         let is_member = members.contains(&profile.id);
         let shows = profile.audiences.contains_key(&id);
         let expected = meets(profile);
         let is_right = expected.is_none_or(|expected| expected == is_member);
         // A condition that is null holds for nobody; one that a stopped model never decided moves nobody.
-        let is_undecided = expected.is_none() && says.as_ref().is_some_and(|says| says == "unknown");
-        let is_explained = is_undecided || says.as_ref().is_some_and(|says| (*says == true) == is_member);
+        let is_undecided = expected.is_none() && says == Some(None);
+        let is_explained = is_undecided || says == Some(Some(is_member));
         if !is_right || !is_explained || shows != is_member {
             return Err(format!(
                 "audience {id:?} `{text}`: {:?} should be a member: {expected:?}, is in the list: {is_member}, shows it: \

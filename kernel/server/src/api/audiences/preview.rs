@@ -22,9 +22,10 @@ use crate::reads;
 /// A preview holds while the count has changed by no more than one in so many.
 const TOLERANCE: u64 = 10;
 
-/// What an audience with a condition would hold.
+/// What an audience with a condition would hold at most.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PreviewBody {
+    /// People of whom the condition holds. Those among them who refuse to be profiled would be in no audience.
     count: u64,
     /// People of whom it is not known yet.
     pending: u64,

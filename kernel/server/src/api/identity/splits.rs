@@ -11,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::by_hand::{ActingCaller, StatedBody, profiles_of, refused, write_down};
 use super::{EvidenceEndBody, identifier_at};
 use crate::api::extract::{Authority, PageQuery, Query, right};
+use crate::api::profiles::person;
 use crate::api::view::Page;
 use crate::app::App;
 use crate::error::{ApiError, Problem};
@@ -46,10 +47,11 @@ pub(crate) async fn splits(
     Query(page): Query<PageQuery>,
 ) -> Result<Json<Page<SplitView>>, ApiError> {
     let (workspace, limit) = (authority.caller.workspace, page.limit()?);
-    app.reads.note(&authority.caller, "identity.splits", []);
     let cursor = page.cursor;
     let found =
         app.offload(move |app| app.kernel.splits(workspace, PageRequest { limit, cursor: cursor.as_deref() })).await?;
+    let of = found.items.iter().flat_map(|split| split.profiles).map(person);
+    app.reads.note(&authority.caller, "identity.splits", of);
     let items = found.items.iter().map(|split| SplitView {
         identifiers: split
             .identifiers

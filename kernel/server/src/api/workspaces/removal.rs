@@ -32,7 +32,7 @@ pub(crate) async fn remove(
     app.offload(move |app| {
         let _one = app.tenancy.lock();
         confirm(app, &*named(&app.catalogue.tables(), &name)?, query.confirm.as_deref())?;
-        let change = app.catalogue.begin_host(actor);
+        let change = app.begin_host(actor)?;
         let before = named(change.tables(), &name)?.row.clone();
         let after = WorkspaceRow { state: WorkspaceState::Deleted { at: change.now() }, ..before.clone() };
         let id = before.id;
