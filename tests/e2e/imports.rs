@@ -228,3 +228,96 @@ fn break_off(kernel: &TestKernel, path: &str, body: &[u8]) {
     stream.write_all(&body[..body.len() / 2]).unwrap();
     stream.flush().unwrap();
 }
+
+/// Lines of one order have its id each. As corrections of one another all but the last would be lost, which is told before and
+/// after, and `upsert` is not called the remedy.
+#[test]
+fn ids_that_repeat_within_a_file_are_told() {
+    let kernel = TestKernel::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("orders.csv");
+    let text = "id,order,total,line\n9,#1,20,a\n9,#1,,b\n8,#2,7,a\n";
+    std::fs::write(&file, text).unwrap();
+    for (source, upsert, word) in [
+        ("lines", false, "only the first of each id is taken"),
+        ("upserted", true, "only the last row of each id counts"),
+    ] {
+        kernel.install("kith/csv", mapping(source, json!({ "message_id": "order", "upsert": upsert })));
+        let mut command = Command::new(kith());
+        command.args(["--url", kernel.url(), "--key", kith_tests::ADMIN_KEY, "import"]);
+        let shown = command.arg(&file).args(["--source", source, "--dry-run"]).output().unwrap();
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        assert!(
+            shown.contains("ids that repeat: 1 rows have the id of another row") && shown.contains(word),
+            "{shown}"
+        );
+        let mut command = Command::new(kith());
+        command.args(["--url", kernel.url(), "--key", kith_tests::ADMIN_KEY, "import"]);
+        let told = command.arg(&file).args(["--source", source]).output().unwrap();
+        assert_eq!(told.status.code(), Some(if upsert { 0 } else { 2 }), "{told:?}");
+        let told = String::from_utf8(told.stdout).unwrap();
+        assert!(told.contains(word) && !told.contains("makes them corrections"), "{told}");
+    }
+    kernel.install("kith/csv", mapping("named", json!({ "message_id": "{order}-{line}" })));
+    assert_eq!(import(&kernel, &file, text, "named"), (Some(0), vec![3, 0, 0, 0, 0]));
+}
+
+/// A CRM that has not heard of an unsubscribe says yes in its next export: the row has no time, and the no holds.
+#[test]
+fn an_export_without_times_takes_back_no_unsubscribe() {
+    let kernel = TestKernel::start();
+    let live = kernel.segment();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("crm.csv");
+    let config = |time: Value| {
+        let mut config = json!({
+            "kind": "identify", "identifiers": { "user_id": "id" }, "traits": { "points": "points" }, "consent": { "news": "news" },
+        });
+        time.as_object().into_iter().for_each(|_| config["time"] = time.clone());
+        config
+    };
+    kernel.install("kith/csv", json!({ "name": "crm", "config": config(Value::Null) }));
+    kernel.install("kith/csv", json!({ "name": "dated", "config": config(json!({ "column": "at" })) }));
+    let in_force = || -> Vec<bool> {
+        let id = kernel.profile("user_id:ada")["id"].as_str().unwrap().to_owned();
+        let consent = kernel.admin().get(&format!("/api/v1/profiles/{id}/consent")).is(200);
+        let answers = consent["answers"].as_array().unwrap().iter().filter(|answer| answer["in_force"] == true);
+        answers.map(|answer| answer["allowed"] == true).collect()
+    };
+    let accepted = (Some(0), vec![1, 0, 0, 0, 0]);
+    assert_eq!(import(&kernel, &file, "id,points,news\nada,1,yes\n", "crm"), accepted);
+    kernel.settle();
+    assert_eq!(in_force(), [true], "where nothing was refused it counts");
+    kernel.clock.advance_ms(1_000);
+    live.batch(&[json!({ "type": "identify", "userId": "ada", "traits": { "consent": { "news": false } } })]);
+    kernel.clock.advance_ms(1_000);
+    assert_eq!(import(&kernel, &file, "id,points,news\nada,2,yes\n", "crm"), accepted);
+    kernel.settle();
+    assert_eq!(in_force(), [false], "the export has not heard of it");
+    let again = format!("id,points,news,at\nada,3,yes,{}\n", kernel.clock.now());
+    assert_eq!(import(&kernel, &file, &again, "dated"), accepted);
+    kernel.settle();
+    assert_eq!(in_force(), [true], "she agreed afterwards");
+    kernel.clock.advance_ms(1_000);
+    assert_eq!(import(&kernel, &file, "id,points,news\nada,4,no\n", "crm"), accepted);
+    kernel.settle();
+    assert_eq!(in_force(), [false], "a refusal without a time counts from its receipt");
+}
+
+/// Forged rows inside of a cell that is longer than what the kernel hands over at once are no records, dry or not.
+#[test]
+fn a_long_cell_brings_no_rows_of_its_own() {
+    let kernel = TestKernel::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("orders.csv");
+    kernel.install("kith/csv", mapping("orders", json!({ "message_id": "order", "properties": ["note"] })));
+    let forged = "ceo,f1,5\n".repeat(80_000);
+    let text = format!("id,order,note\n1,a,x\n2,b,\"Hello\n{forged}\"\n3,c,\"y\nz\"\n");
+    assert_eq!(import(&kernel, &file, &text, "orders"), (Some(2), vec![2, 0, 0, 0, 1]));
+    let shown = kernel.admin().send("POST", "/api/v1/sources/orders/records?dry_run=true", &[], text.as_str()).is(200);
+    assert_eq!((&shown["event_count"], &shown["rejected_codes"]), (&json!(2), &json!({ "record-too-long": 1 })));
+    kernel.settle();
+    assert!(kernel.find("user_id:ceo").is_none() && kernel.find("user_id:3").is_some());
+    let rejected = std::fs::read_to_string(folder.path().join("orders.csv.rejected.csv")).unwrap();
+    assert_eq!(rejected, format!("id,order,note\n2,b,\"Hello\n{forged}\"\n"));
+}

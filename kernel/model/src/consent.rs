@@ -91,6 +91,19 @@ pub enum Giver {
     MayAgree,
 }
 
+/// Whether it is known when a statement was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dating {
+    /// By the event's own time, or because it came as it was said.
+    Stated,
+    /// A record of history that has no time of its own, such as a row of an export: it tells what a system holds today, and not
+    /// since when. So what it agrees to is older than every refusal.
+    Unknown,
+}
+
+/// The moment that stands for an unknown one, before everything that was ever said.
+pub const UNKNOWN_TIME: Timestamp = Timestamp(0);
+
 /// What an event says of consents, with its evidence.
 #[derive(Debug, Clone, Copy)]
 pub struct Statement<'a> {
@@ -104,6 +117,7 @@ pub struct Statement<'a> {
     pub source: InstallationId,
     pub message_id: &'a str,
     pub giver: Giver,
+    pub dating: Dating,
 }
 
 /// One answer.
@@ -339,9 +353,13 @@ impl Consents {
 
 impl Statement<'_> {
     fn answer(&self, refused: Option<String>) -> Consent {
+        // A refusal of an unknown time counts from its receipt, since the newest refusal is the safe one; an agreement that did
+        // would end each refusal that came between two exports of a system which has not heard of it.
+        let is_undated = self.dating == Dating::Unknown && refused.is_none();
+        let received_at = if is_undated { UNKNOWN_TIME } else { self.received_at };
         Consent {
-            received_at: self.received_at,
-            time: self.time.min(self.received_at),
+            received_at,
+            time: self.time.min(received_at),
             refused,
             source: self.source,
             message_id: self.message_id.to_owned(),

@@ -41,7 +41,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(RETRY_AFTER_S as u64);
 
 pub(crate) use faults::InputFaults;
 use faults::{Blame, RunningConnector, beyond_limit};
-use occurrences::Occurrences;
+use occurrences::{Corrects, Occurrences, RepeatedIds};
 pub use preview::Preview;
 use session::Session;
 pub(crate) use volume::Volumes;
@@ -71,6 +71,8 @@ pub struct IntakeReceipt {
     pub answer: Option<Answer>,
     /// What the connector assumed about the input, name and text.
     pub notes: Vec<(String, String)>,
+    /// Rows of a file with the id of another row before them and other content.
+    pub repeated_ids: u64,
     /// What a dry run found.
     pub preview: Option<Preview>,
 }
@@ -126,6 +128,7 @@ pub struct Intake {
     /// What the source is expected to send.
     plan: Option<Arc<TrackingPlan>>,
     occurrences: Occurrences,
+    repeated_ids: RepeatedIds,
     session: Option<Session>,
     /// What one call of the connector may take.
     call_memory_bytes: u64,
@@ -194,6 +197,7 @@ impl Intake {
             sender,
             plan: compiled.setup.tracking.get(&source).cloned(),
             occurrences: Occurrences::default(),
+            repeated_ids: RepeatedIds::default(),
             session: None,
             asked: RunningConnector { workspace, source, version },
             connector: Arc::clone(connector),
@@ -258,10 +262,14 @@ impl Intake {
     }
 
     fn receipted(&mut self) -> IntakeReceipt {
+        let corrects = if self.sender.corrects { Corrects::Yes } else { Corrects::No };
+        let mut notes = std::mem::take(&mut self.notes);
+        notes.extend(self.repeated_ids.note(corrects));
         IntakeReceipt {
             acceptance: self.acceptance.clone(),
             answer: self.answer.take(),
-            notes: std::mem::take(&mut self.notes),
+            notes,
+            repeated_ids: self.repeated_ids.rows(),
             preview: self.preview.take(),
         }
     }
@@ -351,6 +359,10 @@ impl Intake {
         self.request.resume = resume;
         self.answer = answer.or_else(|| self.answer.take());
         self.notes = notes;
+        let is_file = self.origin == EventOrigin::Import;
+        if is_file {
+            self.repeated_ids.look_at(&events);
+        }
         if let Some(preview) = &mut self.preview {
             let workspace = self.shared.workspace(self.workspace).ok_or_else(stopped)?;
             let setup = Arc::clone(&workspace.compiled.load().setup);
@@ -358,7 +370,6 @@ impl Intake {
             preview.take(events, &input, rejected, rules, self.request.received_at);
             return Ok(consumed);
         }
-        let is_file = self.origin == EventOrigin::Import;
         let contents = if is_file { self.name(&mut events)? } else { Vec::new() };
         if let Some(session) = &mut self.session {
             session.took(consumed);

@@ -9,14 +9,16 @@ use serde::{Deserialize, Serialize};
 use crate::Reading;
 use crate::charset::Charset;
 use crate::column::{Ids, Numbers, Times};
+use crate::consent::Unclear;
 use crate::encoding::{self, Piece, Source};
 use crate::envelope;
 use crate::event::{Exactness, Seen};
 use crate::foreign;
-use crate::json_records::{Position, Skip};
+use crate::json_records::Position;
 use crate::record::{Dialect, Escape, LineEnd};
 use crate::sample::{self, Columns, Wanted};
 use crate::settings::{Delimiter, Format, Mapping, Settings};
+use crate::skip::Skip;
 
 /// So much of a file is looked at before its first row is read: as much as the kernel hands over at once. What is found depends on
 /// these bytes alone, however the file is cut. Tests have files that are longer.
@@ -186,8 +188,7 @@ pub(crate) struct Progress {
     #[serde(default)]
     pub(crate) envelope: Option<String>,
     /// Inside a record that is too long and already reported: whatever comes is dropped up to its end.
-    pub(crate) skipping: bool,
-    pub(crate) skip: Skip,
+    pub(crate) skipping: Option<Skip>,
     pub(crate) position: Position,
     /// What columns of numbers show, by name.
     numbers: BTreeMap<String, Numbers>,
@@ -197,6 +198,12 @@ pub(crate) struct Progress {
     /// Rows that refuse everything because their `consent` is no object of purposes.
     #[serde(default)]
     refusing: u64,
+    /// Cells of consents that are neither yes nor no.
+    #[serde(default)]
+    unclear: Unclear,
+    /// Rows say something of consent, and when they were true is nowhere.
+    #[serde(default)]
+    has_undated_consent: bool,
     times: Times,
     /// The column of the times.
     time_column: Option<String>,
@@ -216,7 +223,7 @@ impl Progress {
         if let Some(begun) = &mut self.begun {
             begun.charset = encoding_rs::UTF_8.into();
         }
-        self.skipping = false;
+        self.skipping = None;
         self.position = Position::Lines;
     }
 
@@ -230,7 +237,14 @@ impl Progress {
         let numbers = columns.iter().map(|column| self.numbers.remove(column).unwrap_or_default()).collect();
         let dates = columns.iter().map(|column| self.dates.remove(column).unwrap_or_default()).collect();
         let ids = columns.iter().map(|column| self.ids.remove(column).unwrap_or_default()).collect();
-        Seen { numbers, dates, times: std::mem::take(&mut self.times), refusing: self.refusing, ids }
+        Seen {
+            numbers,
+            dates,
+            times: std::mem::take(&mut self.times),
+            refusing: self.refusing,
+            unclear: std::mem::take(&mut self.unclear),
+            ids,
+        }
     }
 
     pub(crate) fn note_seen(&mut self, mapping: &Mapping, seen: Seen) {
@@ -241,6 +255,8 @@ impl Progress {
         self.ids = mapping.columns.iter().cloned().zip(seen.ids).collect();
         self.ids.retain(|_, ids| *ids != Ids::default());
         self.refusing = seen.refusing;
+        self.unclear = seen.unclear;
+        self.has_undated_consent = mapping.says_consent() && mapping.time.is_none();
         self.times = seen.times;
         self.time_column = mapping.time.as_ref().map(|time| time.template.name(&mapping.columns));
     }
@@ -277,6 +293,13 @@ impl Progress {
                 self.refusing
             );
             notes.push(("consent".to_owned(), note));
+        }
+        notes.extend(self.unclear.note().map(|note| ("consent".to_owned(), note)));
+        if self.has_undated_consent {
+            let note = "the rows have no `time`: what they agree to counts only of whom has refused nothing, and ends no refusal, \
+                        since nobody knows which was said last; what they refuse counts from now. Set `time` to the column that \
+                        says when the consent was given";
+            notes.push(("consent".to_owned(), note.to_owned()));
         }
         if complete && self.rows == 0 {
             let is_csv = self.begun.is_some_and(|begun| begun.format == Format::Csv);

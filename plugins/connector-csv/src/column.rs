@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Problem;
+use crate::event::{Exactness, Problem};
 use crate::number::{self, Decimal, Number, NumberError, Style};
 use crate::time::{self, DateOrder, Moments, Order, Orders, TimeError, TimeFormat};
 use crate::zone::Zone;
@@ -71,8 +71,18 @@ pub(crate) struct Ids {
 impl Ids {
     /// Read an id. A whole number with `.0` behind it is that number, since a data frame or a spreadsheet makes `5001.0` of the id
     /// `5001` where another row of the column has none; the two would be two people.
-    pub(crate) fn read<'t>(&mut self, text: Cow<'t, str>) -> Result<Cow<'t, str>, Problem> {
+    ///
+    /// A number of a sheet is as near to the id as a spreadsheet's numbers can be, which is not near enough from sixteen digits on.
+    pub(crate) fn read<'t>(&mut self, text: Cow<'t, str>, exactness: Exactness) -> Result<Cow<'t, str>, Problem> {
         let trimmed = text.trim();
+        if exactness == Exactness::Unquoted && is_beyond_spreadsheets(trimmed) {
+            let message = format!(
+                "`{}` is an id that stands as a number in the sheet, of which spreadsheets keep {SPREADSHEET_DIGITS} digits: the others \
+                 are lost, and other ids would be the same; make the column a text before the ids are put in, or import the export itself",
+                crop(trimmed)
+            );
+            return Err(Problem::new("lost-digits", message));
+        }
         if is_cut(trimmed) {
             let message = format!(
                 "`{}` is an id that a spreadsheet has cut: its last digits are lost, and other ids would be the same; make the column \
@@ -101,6 +111,16 @@ fn whole_of_float(text: &str) -> Option<&str> {
     let is_whole = whole == "0" || !whole.starts_with('0');
     let is_number = !whole.is_empty() && whole.bytes().all(|byte| byte.is_ascii_digit());
     (is_whole && is_number && !fraction.is_empty() && fraction.bytes().all(|byte| byte == b'0')).then_some(whole)
+}
+
+/// Of a number spreadsheets keep so many digits.
+const SPREADSHEET_DIGITS: usize = 15;
+
+/// Whether a number has more digits before its point than spreadsheets keep.
+fn is_beyond_spreadsheets(number: &str) -> bool {
+    let digits = number.trim_start_matches('-');
+    let whole = digits.bytes().take_while(u8::is_ascii_digit).count();
+    whole > SPREADSHEET_DIGITS || digits[whole..].contains(['e', 'E'])
 }
 
 /// Whether a text is a number as spreadsheets show one of more than eleven digits: `4.91512E+12`.
@@ -210,7 +230,7 @@ impl Times {
             }
             Err(TimeError::Ambiguous(moments)) => {
                 self.ambiguous += 1;
-                let problem = self.ambiguous(text, moments);
+                let problem = self.ambiguous(text, moments, zone);
                 self.note_orders(Orders(moments.map(|moment| moment.is_some())), text);
                 Err(problem)
             }
@@ -236,7 +256,7 @@ impl Times {
         Some((not_month, if not_day == not_month { not_year } else { not_day }))
     }
 
-    fn ambiguous(&self, text: &str, moments: Moments) -> Problem {
+    fn ambiguous(&self, text: &str, moments: Moments, zone: &Zone) -> Problem {
         let others = match self.contradiction() {
             Some((one, other)) => format!("and the column holds both `{one}` and `{other}`"),
             None => "and no other value of the column shows which".to_owned(),
@@ -244,7 +264,7 @@ impl Times {
         let orders = Orders(moments.map(|moment| moment.is_some()));
         let readings = orders
             .iter()
-            .filter_map(|order| Some(format!("{} with the {}", day(moments[order as usize]?), order.words())));
+            .filter_map(|order| Some(format!("{} with the {}", day(moments[order as usize]?, zone), order.words())));
         let message = format!(
             "the time `{}` is {}, {others}; set its `order` to {}",
             crop(text),
@@ -297,9 +317,9 @@ fn settings(orders: Orders) -> String {
     listed(&orders.iter().map(|order| format!("`{}`", order.name())).collect::<Vec<_>>(), "or")
 }
 
-/// The day of a moment, for a message.
-fn day(at: i64) -> String {
-    crate::zone::Local::from_utc(at)
+/// The day of a moment where the column's times are from, for a message: that which is written.
+fn day(at: i64, zone: &Zone) -> String {
+    crate::zone::Local::from_utc(zone.local_ms(at))
         .map_or_else(|| at.to_string(), |local| format!("{:04}-{:02}-{:02}", local.year, local.month, local.day))
 }
 

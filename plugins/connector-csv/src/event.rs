@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::column::{Ids, Numbers, Times};
+use crate::consent::{self, Unclear};
 use crate::json;
 use crate::settings::{ColumnId, Field, Mapping, NameSource, Part, Template};
 use crate::value::{self, is_nothing};
@@ -39,6 +40,8 @@ pub(crate) struct Seen {
     pub(crate) times: Times,
     /// Rows whose trait `consent` is no object of purposes, and so refuses everything.
     pub(crate) refusing: u64,
+    /// Cells of consents that are neither yes nor no.
+    pub(crate) unclear: Unclear,
     /// Of columns that are ids, by the same numbers.
     pub(crate) ids: Vec<Ids>,
 }
@@ -100,14 +103,31 @@ impl<'r> Row<'r> {
 
     /// A template's text; `None` where one of its columns is empty.
     fn text(&self, mapping: &Mapping, template: &Template) -> Result<Option<Cow<'r, str>>, Problem> {
-        self.joined(mapping, template, |_, text| Ok(text))
+        self.joined(mapping, template, |_, text, _| Ok(text))
+    }
+
+    /// The same of a template that names the record: spaces around an id are its sheet's, and no other record.
+    fn message_id(
+        &self,
+        mapping: &Mapping,
+        template: &Template,
+        seen: &mut [Ids],
+    ) -> Result<Option<Cow<'r, str>>, Problem> {
+        self.joined(mapping, template, |column, text, exactness| {
+            let text = match text {
+                Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+                Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+            };
+            if text.is_empty() {
+                return Err(missing_message_id());
+            }
+            read_id(mapping, column, text, seen, exactness)
+        })
     }
 
     /// The same of a template that is an id.
     fn id(&self, mapping: &Mapping, template: &Template, seen: &mut [Ids]) -> Result<Option<Cow<'r, str>>, Problem> {
-        self.joined(mapping, template, |column, text| {
-            seen[column].read(text).map_err(|problem| problem_in(&mapping.columns[column], problem))
-        })
+        self.joined(mapping, template, |column, text, exactness| read_id(mapping, column, text, seen, exactness))
     }
 
     /// The same of a template that is a time, which a database may have wrapped.
@@ -121,19 +141,24 @@ impl<'r> Row<'r> {
         self.text(mapping, template)
     }
 
-    /// What `read` makes of the text of each column, and the constants between.
+    /// What `read` makes of the text of each column, told whether it is a number of a sheet, and the constants between.
     fn joined(
         &self,
         mapping: &Mapping,
         template: &Template,
-        mut read: impl FnMut(ColumnId, Cow<'r, str>) -> Result<Cow<'r, str>, Problem>,
+        mut read: impl FnMut(ColumnId, Cow<'r, str>, Exactness) -> Result<Cow<'r, str>, Problem>,
     ) -> Result<Option<Cow<'r, str>>, Problem> {
         let mut whole = String::new();
         for part in &template.parts {
             match part {
                 Part::Constant(text) => whole.push_str(text),
                 Part::Column(column) => {
-                    let text = match self.cell(mapping, *column) {
+                    let cell = self.cell(mapping, *column);
+                    let exactness = match (self, &cell) {
+                        (Row::Fields { .. }, Cell::Exact(_)) => Exactness::Unquoted,
+                        _ => Exactness::Text,
+                    };
+                    let text = match cell {
                         Cell::Absent => return Ok(None),
                         Cell::Text(text) | Cell::Exact(text) => Cow::Borrowed(text),
                         Cell::Json(Value::Object(_) | Value::Array(_)) => {
@@ -145,7 +170,7 @@ impl<'r> Row<'r> {
                         }
                         Cell::Json(value) => Cow::Owned(value.to_string()),
                     };
-                    let text = read(*column, text)?;
+                    let text = read(*column, text, exactness)?;
                     if template.parts.len() == 1 {
                         return Ok(Some(text));
                     }
@@ -162,6 +187,16 @@ pub(crate) fn text_of_formula(text: &str) -> Option<String> {
     let inner = text.strip_prefix("=\"")?.strip_suffix('"')?;
     let plain = inner.replace("\"\"", "");
     (!plain.contains('"')).then(|| inner.replace("\"\"", "\""))
+}
+
+/// What stands behind the apostrophe that spreadsheets, and exports which are to be opened in one, put before a number that is to stay
+/// a text, or that they would take for a formula: `'+49 171 1234567`, `'00123`. `None` for another text, which may begin with an
+/// apostrophe of its own.
+pub(crate) fn text_behind_apostrophe(text: &str) -> Option<String> {
+    let inner = text.strip_prefix('\'')?;
+    let digits = inner.strip_prefix(['+', '-']).unwrap_or(inner);
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit() || b" ().-".contains(&byte));
+    (is_number && digits.bytes().any(|byte| byte.is_ascii_digit())).then(|| inner.to_owned())
 }
 
 /// Whether a field is a number or truth value as JSON writes it.
@@ -197,14 +232,14 @@ pub(crate) fn read(row: &Row<'_>, mapping: &Mapping, seen: &mut Seen) -> Result<
     event.traits = traits(row, mapping, seen)?;
     event.message_id = match &mapping.message_id {
         None => None,
-        Some(template) => match row.id(mapping, template, &mut seen.ids)? {
+        Some(template) => match row.message_id(mapping, template, &mut seen.ids)? {
             Some(id) if id.len() <= MAX_MESSAGE_ID_BYTES => Some(id.into_owned()),
             Some(id) => {
                 let message =
                     format!("the message id has {} bytes, at most {MAX_MESSAGE_ID_BYTES} are taken", id.len());
                 return Err(Problem::new("bad-message-id", message));
             }
-            None => return Err(Problem::new("missing-message-id", "the column of the message id is empty")),
+            None => return Err(missing_message_id()),
         },
     };
     Ok(event)
@@ -247,7 +282,14 @@ fn traits(row: &Row<'_>, mapping: &Mapping, seen: &mut Seen) -> Result<String, P
         }
         return Ok(traits);
     }
-    let consent = object(row, mapping, &mapping.consent, seen)?;
+    let mut consent = String::new();
+    for column in &mapping.consent {
+        let said = consent::said(&row.cell(mapping, column.column), column, &mut seen.unclear);
+        said.iter().for_each(|said| push_member(&mut consent, &column.key, said));
+    }
+    if !consent.is_empty() {
+        consent.push('}');
+    }
     Ok(match (consent.is_empty(), traits.strip_suffix('}')) {
         (true, _) => traits,
         (false, None) => format!("{{\"consent\":{consent}}}"),
@@ -270,14 +312,32 @@ fn object(row: &Row<'_>, mapping: &Mapping, fields: &[Field], seen: &mut Seen) -
         let written = value::json(&cell, field, numbers, dates)
             .map_err(|problem| problem_in(&mapping.columns[field.column], problem))?;
         let Some(text) = written else { continue };
-        object.push(if object.is_empty() { '{' } else { ',' });
-        object.push_str(&field.key);
-        object.push_str(&text);
+        push_member(&mut object, &field.key, &text);
     }
     if !object.is_empty() {
         object.push('}');
     }
     Ok(object)
+}
+
+fn missing_message_id() -> Problem {
+    Problem::new("missing-message-id", "the column of the message id is empty")
+}
+
+fn read_id<'r>(
+    mapping: &Mapping,
+    column: ColumnId,
+    text: Cow<'r, str>,
+    seen: &mut [Ids],
+    exactness: Exactness,
+) -> Result<Cow<'r, str>, Problem> {
+    seen[column].read(text, exactness).map_err(|problem| problem_in(&mapping.columns[column], problem))
+}
+
+fn push_member(object: &mut String, key: &str, value: &str) {
+    object.push(if object.is_empty() { '{' } else { ',' });
+    object.push_str(key);
+    object.push_str(value);
 }
 
 fn problem_in(column: &str, Problem { code, message }: Problem) -> Problem {

@@ -31,8 +31,9 @@ pub(crate) enum Found {
     Record(usize),
     /// The bytes end before the record does.
     Unfinished,
-    /// A line on which a record begins that does not end before the next does.
-    Broken,
+    /// What is no record, and ends before this place: a line on which one begins that does not end before the next does, or all
+    /// that is left behind a bracket that is never closed. What stands inside of it is no record either.
+    Broken(usize),
 }
 
 /// Look at the beginning of `bytes`; `complete` says that nothing follows them.
@@ -48,8 +49,7 @@ pub(crate) fn find(bytes: &[u8], position: Position, complete: bool) -> Found {
         (Some(b']'), Position::Array) => Found::Bracket(1, Position::End),
         (Some(b'{' | b'['), Position::Array) => match balanced(bytes, Nesting::Free) {
             Balance::Ends(end) => Found::Record(end),
-            Balance::Open if !complete => Found::Unfinished,
-            Balance::Open | Balance::Broken => Found::Broken,
+            balance => broken(bytes, balance, complete),
         },
         (Some(_), Position::Array) => match bytes.iter().position(|byte| matches!(byte, b',' | b']' | b'\n')) {
             Some(end) => Found::Record(end),
@@ -81,13 +81,23 @@ fn object(bytes: &[u8], complete: bool) -> Found {
                 Some(_) => line(bytes, complete),
             }
         }
+        balance => broken(bytes, balance, complete),
+    }
+}
+
+fn broken(bytes: &[u8], balance: Balance, complete: bool) -> Found {
+    match balance {
         Balance::Open if !complete => Found::Unfinished,
-        Balance::Open | Balance::Broken => Found::Broken,
+        Balance::Open => Found::Broken(bytes.len()),
+        Balance::Broken | Balance::Ends(_) => {
+            let line = bytes.iter().position(|&byte| byte == b'\n');
+            Found::Broken(line.map_or(bytes.len(), |line| line + 1))
+        }
     }
 }
 
 /// Whether a line may begin with an object that is part of the record.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Nesting {
     Free,
     /// No: a `{` at the beginning of a line is the next record's, and the one before was cut.
@@ -125,23 +135,36 @@ fn balanced(bytes: &[u8], nesting: Nesting) -> Balance {
     Balance::Open
 }
 
-/// The way out of an item of the array that is too long: to the end of its brackets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// The way out of a record that is too long: to the end of its brackets, or to where it is seen to be broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Skip {
+    nesting: Nesting,
     depth: u64,
     is_text: bool,
     is_escaped: bool,
+    is_line_begin: bool,
 }
 
 impl Skip {
-    /// Go on through `bytes`: where the item ends, or `None` where it goes on behind them.
+    pub(crate) fn new(position: Position) -> Skip {
+        let nesting = if position == Position::Array { Nesting::Free } else { Nesting::Lines };
+        Skip { nesting, depth: 0, is_text: false, is_escaped: false, is_line_begin: false }
+    }
+
+    /// Go on through `bytes`: where the record ends, or `None` where it goes on behind them.
     pub(crate) fn over(&mut self, bytes: &[u8]) -> Option<usize> {
+        let has_lines = self.nesting == Nesting::Lines;
         for (at, &byte) in bytes.iter().enumerate() {
+            let is_line_begin = std::mem::take(&mut self.is_line_begin);
             match byte {
                 _ if self.is_escaped => self.is_escaped = false,
+                b'\n' if self.is_text && has_lines => return Some(at + 1),
                 b'\\' if self.is_text => self.is_escaped = true,
                 b'"' => self.is_text = !self.is_text,
                 _ if self.is_text => {}
+                // An item of the array that is no object.
+                b',' | b']' | b'\n' if self.depth == 0 => return Some(at),
+                b'{' if is_line_begin && has_lines => return Some(at),
                 b'{' | b'[' => self.depth += 1,
                 b'}' | b']' => {
                     self.depth = self.depth.saturating_sub(1);
@@ -149,6 +172,7 @@ impl Skip {
                         return Some(at + 1);
                     }
                 }
+                b'\n' => self.is_line_begin = true,
                 _ => {}
             }
         }

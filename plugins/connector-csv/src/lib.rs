@@ -14,10 +14,12 @@ use crate::encoding::Piece;
 use crate::event::{Exactness, FieldText, Problem, Row, Seen};
 use crate::record::{Dialect, Escape, FieldSpan, Found};
 use crate::settings::{Format, Mapping, Settings, ShortRows};
+use crate::skip::Skip;
 
 mod begin;
 mod charset;
 mod column;
+mod consent;
 mod currency;
 mod encoding;
 mod envelope;
@@ -32,6 +34,7 @@ mod number;
 mod record;
 mod sample;
 mod settings;
+mod skip;
 mod time;
 mod validate;
 mod value;
@@ -40,8 +43,7 @@ mod zone;
 /// The connector.
 pub struct Csv;
 
-/// A record of more bytes than this is set aside. An event's stored body is far smaller, and without a bound one quote that is never
-/// closed would swallow the rest of a file.
+/// A record of more bytes than this is set aside, up to its end: an event's stored body is far smaller.
 const MAX_RECORD_BYTES: usize = 256 * 1024;
 
 /// The name of the secret in the manifest that `signature` is checked with.
@@ -217,8 +219,8 @@ impl<'p> Reading<'p> {
         let mut spans = Vec::new();
         while self.at < piece.bytes.len() {
             let rest = &piece.bytes[self.at..];
-            if self.progress.skipping {
-                self.skip(rest);
+            if let Some(skip) = self.progress.skipping {
+                self.skip(skip, rest);
                 continue;
             }
             if self.progress.envelope.is_some() && self.progress.position >= json_records::Position::End {
@@ -235,36 +237,52 @@ impl<'p> Reading<'p> {
                     self.take(&rest[..end], &spans)?;
                     self.pass(&rest[..end]);
                 }
+                Found::Broken(end) => {
+                    self.refuse(&rest[..end], self.broken(&rest[..end]))?;
+                    self.pass(&rest[..end]);
+                }
                 Found::Unfinished if is_all && !self.complete => return Ok(()),
-                Found::Unfinished | Found::BrokenQuoting => match self.line(window, is_all && self.complete) {
-                    Some((content, end)) => {
-                        self.refuse(&rest[..content], self.broken())?;
-                        self.pass(&rest[..end]);
-                    }
-                    None if is_all => return Ok(()),
-                    None => {
-                        let message = format!("the record has more than {MAX_RECORD_BYTES} bytes");
-                        self.refuse(window, Problem::new("record-too-long", message))?;
-                        self.progress.skipping = true;
-                        self.progress.skip = json_records::Skip::default();
-                    }
-                },
+                Found::Unfinished if is_all => {
+                    let first = self.progress.line + 1;
+                    self.refuse(
+                        rest,
+                        skip::not_closed(first, self.progress.line + self.lines(rest.trim_ascii_end()) + 1),
+                    )?;
+                    self.pass(rest);
+                }
+                Found::Unfinished => {
+                    let message = format!(
+                        "the record has more than {MAX_RECORD_BYTES} bytes; all of it is set aside, with each line inside its quotes \
+                         or brackets"
+                    );
+                    self.refuse(window, Problem::new("record-too-long", message))?;
+                    let skip = Skip::new(self.format, self.progress.position, self.progress.line + 1, rest);
+                    self.progress.skipping = Some(skip);
+                }
             }
         }
         Ok(())
     }
 
-    fn line(&self, window: &[u8], complete: bool) -> Option<(usize, usize)> {
-        record::line(window, self.dialect.line_end, complete)
+    fn lines(&self, bytes: &[u8]) -> u64 {
+        let line_end = self.dialect.line_end.byte();
+        bytes.iter().filter(|&&byte| byte == line_end).count() as u64
     }
 
-    /// What is wrong with a line that begins a record which does not end.
-    fn broken(&self) -> Problem {
+    /// What is wrong with these bytes, which are no record and hold none.
+    fn broken(&self, bytes: &[u8]) -> Problem {
+        let lines = self.lines(bytes.trim_ascii_end());
         match self.format {
-            Format::Csv => Problem::new(
-                "broken-quoting",
-                "a quoted field is not closed before the next delimiter, or never; double the quotes inside it",
-            ),
+            Format::Csv => {
+                let mut message =
+                    "something follows the closing quote of a field; double the quotes inside it".to_owned();
+                if lines > 0 {
+                    message.push_str(&format!(
+                        ". The quote that opens the field is closed {lines} lines further on: up to there all is this one record"
+                    ));
+                }
+                Problem::new("broken-quoting", message)
+            }
             Format::Json => {
                 Problem::new("invalid-json", "the line is not a JSON object, and none that goes on behind it")
             }
@@ -290,7 +308,7 @@ impl<'p> Reading<'p> {
                 Found::Record(end)
             }
             json_records::Found::Unfinished => Found::Unfinished,
-            json_records::Found::Broken => Found::BrokenQuoting,
+            json_records::Found::Broken(end) => Found::Broken(end),
         }
     }
 
@@ -315,36 +333,41 @@ impl<'p> Reading<'p> {
         Ok(true)
     }
 
-    /// Say that a list is not closed where the file ends: rows that stood behind are missing.
+    /// Say that a list or a field is not closed where the file ends: rows that stood behind are missing.
     fn insist_on_end(&mut self) -> Result<(), Rejection> {
+        if let Some(skip) = self.progress.skipping {
+            let problem = skip.problem_at_end(self.progress.line);
+            return problem.map_or(Ok(()), |problem| self.refuse_at(skip.line, b"", problem));
+        }
         let is_open = match self.progress.position {
             json_records::Position::Array => true,
             json_records::Position::End => self.progress.envelope.is_some(),
             _ => false,
         };
-        if is_open && !self.progress.skipping {
+        if is_open {
             self.refuse(b"", Problem::new("invalid-json", envelope::NOT_CLOSED))?;
         }
         Ok(())
     }
 
-    fn skip(&mut self, rest: &[u8]) {
-        let is_item = self.progress.position == json_records::Position::Array;
-        let end =
-            if is_item { self.progress.skip.over(rest) } else { self.line(rest, self.complete).map(|(_, end)| end) };
-        self.progress.skipping = end.is_none();
+    fn skip(&mut self, mut skip: Skip, rest: &[u8]) {
+        let end = skip.over(rest, self.dialect, self.complete);
+        self.progress.skipping = end.is_none().then_some(skip);
         self.pass(&rest[..end.unwrap_or(rest.len())]);
     }
 
     /// Go on behind these bytes.
     fn pass(&mut self, bytes: &[u8]) {
         self.at += bytes.len();
-        let line_end = self.dialect.line_end.byte();
-        self.progress.line += bytes.iter().filter(|&&byte| byte == line_end).count() as u64;
+        self.progress.line += self.lines(bytes);
     }
 
     /// Set a record aside. A header that cannot be read is different: without it no line can.
     fn refuse(&mut self, record: &[u8], problem: Problem) -> Result<(), Rejection> {
+        self.refuse_at(self.progress.line + 1, record, problem)
+    }
+
+    fn refuse_at(&mut self, line: u64, record: &[u8], problem: Problem) -> Result<(), Rejection> {
         if self.header_line {
             return Err(Rejection::new(
                 400,
@@ -352,12 +375,10 @@ impl<'p> Reading<'p> {
                 format!("the header line cannot be read: {}", problem.message),
             ));
         }
-        let raw = self.piece.decode_lossy(record);
+        let raw = self.piece.decode_lossy(without_line_end(record));
         // A refusal in it would otherwise be lost without a word: the line itself has no names of traits.
-        let mapping = &self.mapping;
-        let says_consent = !mapping.consent.is_empty() || mapping.traits.iter().any(settings::Field::is_consent);
-        let word = if says_consent { "; what it says of consent was not taken" } else { "" };
-        self.rejected.push(Rejected::new(self.progress.line + 1, problem.code, problem.message + word, &raw));
+        let word = if self.mapping.says_consent() { "; what it says of consent was not taken" } else { "" };
+        self.rejected.push(Rejected::new(line, problem.code, problem.message + word, &raw));
         Ok(())
     }
 
@@ -445,13 +466,18 @@ impl<'p> Reading<'p> {
             if self.dialect.escape == Escape::Backslash && text.contains('\\') && text != "\\N" {
                 text = Cow::Owned(record::unescape(&text));
             }
-            match event::text_of_formula(&text) {
+            match event::text_of_formula(&text).or_else(|| event::text_behind_apostrophe(&text)) {
                 Some(text) => Ok(FieldText { text: Cow::Owned(text), is_quoted: true }),
                 None => Ok(FieldText { text, is_quoted: field.is_quoted }),
             }
         };
         spans.iter().map(field).collect()
     }
+}
+
+fn without_line_end(record: &[u8]) -> &[u8] {
+    let end = record.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
+    &record[..end]
 }
 
 fn undecodable() -> Problem {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use kith_plugin_sdk::{EventKind, Failure};
 
+use crate::consent::ConsentColumn;
 use crate::number::Style;
 use crate::settings::{NumberSettings, OrderSetting, Selected, Selection, ValueType};
 use crate::time::{DateOrder, TimeFormat};
@@ -103,8 +104,8 @@ pub(crate) struct Mapping {
     pub(crate) identifiers: Vec<(String, Template)>,
     pub(crate) properties: Vec<Field>,
     pub(crate) traits: Vec<Field>,
-    /// What a consent is of, each a truth value.
-    pub(crate) consent: Vec<Field>,
+    /// What a consent is of, each with the column that tells.
+    pub(crate) consent: Vec<ConsentColumn>,
     pub(crate) time: Option<TimeColumn>,
     /// Texts that stand for an empty cell where no quotes are around them.
     pub(crate) nulls: Vec<String>,
@@ -112,11 +113,18 @@ pub(crate) struct Mapping {
     pub(crate) message_id: Option<Template>,
 }
 
+impl Mapping {
+    /// Whether a row can say something of consent.
+    pub(crate) fn says_consent(&self) -> bool {
+        !self.consent.is_empty() || self.traits.iter().any(Field::is_consent)
+    }
+}
+
 /// The columns that are used, each once.
 pub(crate) struct Columns(pub(crate) Vec<String>);
 
 impl Columns {
-    fn id(&mut self, name: &str) -> ColumnId {
+    pub(crate) fn id(&mut self, name: &str) -> ColumnId {
         self.0.iter().position(|known| known == name).unwrap_or_else(|| {
             self.0.push(name.to_owned());
             self.0.len() - 1
@@ -174,22 +182,9 @@ impl Columns {
                 .collect(),
         }
     }
-
-    /// Purposes with the columns that say yes or no.
-    pub(crate) fn consent(&mut self, purposes: &BTreeMap<String, String>) -> Result<Vec<Field>, Failure> {
-        let time = TimeForm::new(&[], "UTC", OrderSetting::Auto)?;
-        let field = |(purpose, column): (&String, &String)| Field {
-            key: key(purpose),
-            column: self.id(column),
-            value_type: Some(ValueType::Boolean),
-            style: Style::default(),
-            time: time.clone(),
-        };
-        Ok(purposes.iter().map(field).collect())
-    }
 }
 
 /// A key of an object as JSON text, with its quotes and colon.
-fn key(name: &str) -> String {
+pub(crate) fn key(name: &str) -> String {
     format!("{}:", serde_json::Value::from(name))
 }

@@ -1,6 +1,10 @@
 //! Where a record ends and what its fields are, on bytes, by RFC 4180 with any delimiter and quote.
 //!
 //! Pure: it sees a window of bytes and says what it found there. Leaves decoding to `encoding` and what the fields mean to `event`.
+//!
+//! The lines inside of a quoted field are never records, whatever is wrong with the field: who writes into a cell would write whole
+//! rows otherwise. So a record whose quoting is broken reaches as far as every reader of CSV takes it: a quote opens a field only at
+//! its beginning, the next one that is not doubled closes it, and what follows up to the delimiter belongs to it.
 
 use std::ops::Range;
 
@@ -57,8 +61,8 @@ pub(crate) enum Found {
     Record(usize),
     /// The bytes end before the record does.
     Unfinished,
-    /// A quoted field is followed by something else than a delimiter.
-    BrokenQuoting,
+    /// A record that cannot be read, which ends before this place: a quoted field is followed by something else than a delimiter.
+    Broken(usize),
 }
 
 /// Whether every field of a record is empty, or spaces: spreadsheets write such rows behind the last one, and between tables.
@@ -87,6 +91,7 @@ pub(crate) fn find(bytes: &[u8], dialect: Dialect, complete: bool, fields: &mut 
 
 fn find_delimited(bytes: &[u8], delimiter: u8, dialect: Dialect, complete: bool, fields: &mut Vec<FieldSpan>) -> Found {
     let line_end = dialect.line_end;
+    let mut is_broken = false;
     let mut at = 0;
     loop {
         let start = if dialect.trim { at + spaces(&bytes[at..], delimiter) } else { at };
@@ -103,6 +108,11 @@ fn find_delimited(bytes: &[u8], delimiter: u8, dialect: Dialect, complete: bool,
         if is_quoted && dialect.trim {
             after += spaces(&bytes[after..], delimiter);
         }
+        if is_quoted && !ends_field(&bytes[after..], delimiter, line_end) {
+            is_broken = true;
+            after = plain_end(bytes, after, delimiter, dialect);
+        }
+        let found = |end: usize| if is_broken { Found::Broken(end) } else { Found::Record(end) };
         let span = if is_quoted { content } else { content.start..before_return(bytes, &content, line_end) };
         match &bytes[after..] {
             [byte, ..] if *byte == delimiter => {
@@ -111,19 +121,71 @@ fn find_delimited(bytes: &[u8], delimiter: u8, dialect: Dialect, complete: bool,
             }
             [byte, ..] if *byte == line_end.byte() => {
                 fields.push(FieldSpan { span, is_quoted });
-                return Found::Record(after + 1);
+                return found(after + 1);
             }
             [b'\r', b'\n', ..] => {
                 fields.push(FieldSpan { span, is_quoted });
-                return Found::Record(after + 2);
+                return found(after + 2);
             }
-            [] | [b'\r'] if !complete => return Found::Unfinished,
-            [] | [b'\r'] => {
+            _ if !complete => return Found::Unfinished,
+            _ => {
                 fields.push(FieldSpan { span, is_quoted });
-                return Found::Record(bytes.len());
+                return found(bytes.len());
             }
-            _ => return Found::BrokenQuoting,
         }
+    }
+}
+
+/// Whether a field may end before these bytes. Of a `\r` alone the next byte says it.
+fn ends_field(rest: &[u8], delimiter: u8, line_end: LineEnd) -> bool {
+    match rest {
+        [] | [b'\r'] | [b'\r', b'\n', ..] => true,
+        [byte, ..] => *byte == delimiter || *byte == line_end.byte(),
+    }
+}
+
+/// The way through a record that is too long to be looked at whole, piece by piece: it ends where [`find`] would have its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Outline {
+    /// Where a field begins.
+    Begin,
+    /// In a field without quotes, or behind the closing quote of one.
+    Plain,
+    Quoted,
+    /// Behind a quote, which closes the field unless another one follows.
+    Quote,
+    /// Behind a backslash that escapes.
+    PlainEscape,
+    QuotedEscape,
+}
+
+impl Outline {
+    /// Go on through `bytes`: where the record ends, or `None` where it goes on behind them.
+    pub(crate) fn over(&mut self, bytes: &[u8], dialect: Dialect) -> Option<usize> {
+        let escapes = |byte: u8| dialect.escape == Escape::Backslash && byte == b'\\';
+        let is_delimiter = |byte: u8| dialect.delimiter == Delimiter::Byte(byte);
+        let has_quotes = matches!(dialect.delimiter, Delimiter::Byte(_));
+        for (at, &byte) in bytes.iter().enumerate() {
+            *self = match *self {
+                Outline::Quoted if Some(byte) == dialect.quote => Outline::Quote,
+                Outline::Quoted if escapes(byte) => Outline::QuotedEscape,
+                Outline::Quoted | Outline::QuotedEscape => Outline::Quoted,
+                Outline::PlainEscape => Outline::Plain,
+                Outline::Quote if Some(byte) == dialect.quote => Outline::Quoted,
+                Outline::Begin if has_quotes && Some(byte) == dialect.quote => Outline::Quoted,
+                _ if is_delimiter(byte) => Outline::Begin,
+                _ if byte == dialect.line_end.byte() => return Some(at + 1),
+                Outline::Begin if dialect.trim && matches!(byte, b' ' | b'\t') => Outline::Begin,
+                Outline::Begin | Outline::Plain | Outline::Quote if has_quotes && escapes(byte) => Outline::PlainEscape,
+                _ => Outline::Plain,
+            };
+        }
+        None
+    }
+
+    /// Whether a quoted field is open.
+    pub(crate) fn is_open(self) -> bool {
+        matches!(self, Outline::Quoted | Outline::QuotedEscape)
     }
 }
 
@@ -263,7 +325,37 @@ mod tests {
             assert_eq!(find(text.as_bytes(), CSV, false, &mut fields), Found::Unfinished, "{text:?}");
         }
         assert_eq!(find(b"\"a\nb", CSV, true, &mut fields), Found::Unfinished, "the quote is never closed");
-        assert_eq!(find(b"\"a\"b,c\n", CSV, true, &mut fields), Found::BrokenQuoting);
-        assert_eq!(find(b"\"a\" ,c\n", CSV, true, &mut fields), Found::BrokenQuoting);
+        assert_eq!(find(b"\"a\"b,c\n", CSV, true, &mut fields), Found::Broken(7));
+        assert_eq!(find(b"\"a\" ,c\nd", CSV, true, &mut fields), Found::Broken(7));
+        assert_eq!(
+            find(b"\"a\nx,y\n\" b,\"c\nd\"\ne", CSV, true, &mut fields),
+            Found::Broken(17),
+            "no line inside is a record"
+        );
+        assert_eq!(find(b"\"a\"b,c", CSV, false, &mut fields), Found::Unfinished);
+        assert_eq!(find(b"\"a\"b", CSV, true, &mut fields), Found::Broken(4));
+    }
+
+    /// Every text of six of these letters: the way through a record piece by piece ends where the record is found to.
+    #[test]
+    fn a_record_ends_at_the_same_place_however_it_is_passed() {
+        const LETTERS: [u8; 7] = [b'"', b',', b'\n', b'\r', b' ', b'\\', b'a'];
+        let dialects = [Escape::None, Escape::Backslash].into_iter().flat_map(|escape| {
+            let ends = [LineEnd::Feed, LineEnd::Return].into_iter();
+            ends.flat_map(move |line_end| [false, true].map(|trim| Dialect { escape, line_end, trim, ..CSV }))
+        });
+        for dialect in dialects {
+            for number in 0..LETTERS.len().pow(6) {
+                let text: Vec<u8> =
+                    (0_u32..6).map(|place| LETTERS[number / LETTERS.len().pow(place) % LETTERS.len()]).collect();
+                let whole = match find(&text, dialect, false, &mut Vec::new()) {
+                    Found::Record(end) | Found::Broken(end) => Some(end),
+                    Found::Unfinished => None,
+                };
+                let mut outline = Outline::Begin;
+                let passed = (0..text.len()).find(|at| outline.over(&text[*at..=*at], dialect).is_some());
+                assert_eq!(passed.map(|at| at + 1), whole, "{:?} {dialect:?}", String::from_utf8_lossy(&text));
+            }
+        }
     }
 }

@@ -97,7 +97,13 @@ fn score(dialect: Dialect, columns: &Columns<'_>, sample: &[u8], complete: bool)
         let end = match record::find(rest, dialect, complete, &mut spans) {
             Found::Record(end) => end,
             Found::Unfinished if !complete => break,
-            Found::Unfinished | Found::BrokenQuoting => {
+            Found::Broken(end) => {
+                all += 1;
+                at += end;
+                continue;
+            }
+            // Which dialect fits is all that is asked here: of a quote that is never closed the lines behind it tell as well.
+            Found::Unfinished => {
                 all += 1;
                 match record::line(rest, dialect.line_end, complete) {
                     Some((_, end)) => at += end,

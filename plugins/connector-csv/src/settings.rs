@@ -8,12 +8,12 @@ use kith_plugin_sdk::webhook::Signature;
 use kith_plugin_sdk::{EventKind, Failure};
 use serde::Deserialize;
 
-use crate::encoding;
 use crate::header::Duplicates;
 pub(crate) use crate::mapping::{ColumnId, Field, Mapping, NameSource, Part, Template, TimeForm};
 use crate::mapping::{Columns, TimeColumn};
 use crate::number::{Decimal, Percent, Style, Thousands};
 use crate::record::Escape;
+use crate::{consent, encoding};
 
 /// The configuration as it is written.
 #[derive(Deserialize)]
@@ -382,7 +382,7 @@ impl Settings {
         let zone = self.time.as_ref().map_or("UTC", |source| source.zone.as_str());
         let properties = columns.fields(&self.properties, &self.numbers, zone)?;
         let traits = columns.fields(&self.traits, &self.numbers, zone)?;
-        let consent = columns.consent(&self.consent)?;
+        let consent = consent::columns(&self.consent, &mut columns)?;
         if !consent.is_empty() && traits.iter().any(Field::is_consent) {
             let message = "`consent` is mapped and `traits` has a `consent` too; leave the one in `traits` out";
             return Err(Failure::permanent(message));

@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 
 use crate::{Csv, MAX_RECORD_BYTES};
 
+mod consents;
 mod exports;
 mod files;
+mod inside;
 mod senders;
 
 const BASE: i64 = 1_793_527_200_000; // 2026-11-01T10:00:00Z
@@ -139,7 +141,7 @@ fn fixed_columns_with_a_header_are_read() {
 fn bad_rows_are_set_aside_by_line_and_good_ones_go_on() {
     let received = receive(&awkward(), AWKWARD).unwrap();
     let people: Vec<&str> = received.events.iter().map(|event| event.identifiers[0].value.as_str()).collect();
-    assert_eq!(people, ["1", "5", "8", "10"]);
+    assert_eq!(people, ["1", "5", "8"], "what stands behind a quote that is never closed may stand inside of a cell");
     assert_eq!(
         codes(&received.rejected),
         [
@@ -153,7 +155,12 @@ fn bad_rows_are_set_aside_by_line_and_good_ones_go_on() {
     );
     assert_eq!(received.rejected[0].raw, "2,Grace,plain,x,2026-11-01T10:00:00Z");
     assert_eq!(received.rejected[0].message, "column `amount`: `x` is not a number");
-    assert_eq!(received.rejected[5].raw, "9,Open,\"never closed,1,2026-11-01");
+    assert_eq!(received.rejected[5].raw, "9,Open,\"never closed,1,2026-11-01\n10,After,fine,1,2026-11-03");
+    assert!(
+        received.rejected[5].message.contains("lines 12 to 13 are this record"),
+        "{}",
+        received.rejected[5].message
+    );
     let properties: Vec<Value> =
         received.events.iter().map(|event| serde_json::from_str(&event.properties).unwrap()).collect();
     assert_eq!(properties[0], json!({ "note": "two\nlines, one \"field\"", "amount": 1.5 }));
@@ -175,7 +182,7 @@ fn the_result_does_not_depend_on_how_the_file_is_cut() {
         let mut config = awkward();
         config["encoding"] = json!(encoding);
         let whole = receive_in_pieces(&config, &body, &[]);
-        assert!(whole.0.len() >= 3 && whole.1.len() >= 6);
+        assert!(whole.0.len() >= 2 && whole.1.len() >= 6);
         for cut in 0..body.len() {
             assert_eq!(receive_in_pieces(&config, &body, &[cut]), whole, "{encoding} cut at {cut}");
         }
@@ -283,25 +290,17 @@ fn ndjson_keeps_the_types_it_has() {
 }
 
 #[test]
-fn an_open_quote_or_an_endless_line_costs_no_more_than_its_own_line() {
+fn an_endless_line_costs_no_more_than_itself() {
     let config = json!({ "event": { "name": "A" }, "identifiers": { "user_id": "id" } });
-    let filler = "12345678\n".repeat(MAX_RECORD_BYTES / 9 + 1000);
-    let open = format!("id\n\"1\n{filler}");
-    let rows = filler.lines().count();
-    let whole = receive(&config, open.as_str()).unwrap();
-    assert_eq!((whole.events.len(), codes(&whole.rejected)), (rows, vec![(2, "broken-quoting")]));
-
     let endless = format!("id\n1\n{}\n2\n", "x".repeat(3 * MAX_RECORD_BYTES));
     let whole = receive(&config, endless.as_str()).unwrap();
     assert_eq!((whole.events.len(), codes(&whole.rejected)), (2, vec![(3, "record-too-long")]));
     assert!(whole.rejected[0].raw.len() < MAX_RECORD_BYTES, "it is cut");
 
-    for body in [open, endless] {
-        let whole = receive_in_pieces(&config, body.as_bytes(), &[]);
-        for step in [40_000, MAX_RECORD_BYTES, MAX_RECORD_BYTES + 1] {
-            let cuts: Vec<usize> = (0..body.len()).step_by(step).collect();
-            assert_eq!(receive_in_pieces(&config, body.as_bytes(), &cuts), whole, "pieces of {step}");
-        }
+    let whole = receive_in_pieces(&config, endless.as_bytes(), &[]);
+    for step in [40_000, MAX_RECORD_BYTES, MAX_RECORD_BYTES + 1] {
+        let cuts: Vec<usize> = (0..endless.len()).step_by(step).collect();
+        assert_eq!(receive_in_pieces(&config, endless.as_bytes(), &cuts), whole, "pieces of {step}");
     }
 }
 

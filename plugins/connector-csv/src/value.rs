@@ -153,7 +153,7 @@ const NO: &str = "false f no n off 0 falsch nein faux non falso não nao onwaar 
     否 いいえ 假 ✗ ✘";
 
 /// A truth value.
-fn boolean(text: &str) -> Result<&'static str, Problem> {
+pub(crate) fn boolean(text: &str) -> Result<&'static str, Problem> {
     let lower = text.to_lowercase();
     // A number is one whichever way it is written: `1`, `1.0`, `0,00`.
     let plain = match lower.split_once(['.', ',']) {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use kith_model::time::Clock as _;
 use kith_tests::{Receiver, Source, TestKernel, wait_for};
 use serde_json::{Value, json};
 
@@ -85,8 +86,16 @@ fn a_public_key_refuses_and_agrees_only_where_it_is_granted() {
     assert_eq!(statements[1]["identifier"]["value"], "ada");
     // The admin's own key says it for her: a form on paper, a call.
     shop.tick();
-    let records = json!({ "batch": [identify("ada", "paper", says(true))] });
-    shop.kernel.admin().post("/api/v1/sources/segment/records", &records).is(200);
+    let paper = |id: &str, time: Option<String>| {
+        let mut said = identify("ada", id, says(true));
+        time.into_iter().for_each(|time| said["timestamp"] = json!(time));
+        let records = json!({ "batch": [said] });
+        shop.kernel.admin().post("/api/v1/sources/segment/records", &records).is(200);
+    };
+    // Of a record without a time nobody knows whether it was said before the no, as in an export of what a system holds.
+    paper("undated", None);
+    assert_eq!(shop.visit("ada").0, "skipped");
+    paper("paper", Some(shop.kernel.clock.now().to_string()));
     assert_eq!(shop.visit("ada").0, "delivered");
     send(&shop.source, &[identify("ada", "no-again", says(false))]);
     assert_eq!(shop.visit("ada").0, "skipped");

@@ -13,6 +13,7 @@ fn said(json: &str, time: i64, received_at: i64) -> Statement<'_> {
         source: InstallationId(1),
         message_id: "m",
         giver: Giver::MayAgree,
+        dating: Dating::Stated,
     }
 }
 
@@ -103,6 +104,33 @@ fn history_takes_its_place_by_its_own_time() {
             consents.record(&all[index]);
         }
         assert_eq!(is_allowed(&consents, "news"), Some(true), "{order:?}");
+    }
+}
+
+/// A CRM exports "yes" again after somebody unsubscribed by a link: the row has no time, and what it agrees to ends nothing. What it
+/// refuses counts, and where nothing was refused its agreement does.
+#[test]
+fn an_agreement_of_an_unknown_time_ends_no_refusal_whatever_the_order() {
+    let undated = |json, received_at| Statement { dating: Dating::Unknown, ..said(json, received_at, received_at) };
+    let (yes, no) = (r#"{"news":true}"#, r#"{"news":false}"#);
+    for (all, expected) in [
+        (vec![undated(yes, 10)], true),
+        (vec![undated(yes, 10), undated(yes, 30)], true),
+        (vec![undated(yes, 10), said(no, 20, 20), undated(yes, 30)], false),
+        (vec![undated(yes, 10), said(r#"{"*":false}"#, 20, 20), undated(yes, 30)], false),
+        (vec![undated(yes, 10), said("false", 20, 20), undated(r#"{"*":true,"news":true}"#, 30)], false),
+        (vec![undated(no, 10), undated(yes, 30)], false),
+        (vec![said(yes, 10, 10), undated(no, 20)], false),
+        (vec![undated(no, 10), said(yes, 20, 20), undated(yes, 30)], true),
+        (vec![said(no, 10, 10), said(yes, 20, 20), undated(yes, 5)], true),
+    ] {
+        for turn in 0..all.len() {
+            let mut consents = Consents::default();
+            for index in 0..all.len() {
+                consents.record(&all[(index + turn) % all.len()]);
+            }
+            assert_eq!(is_allowed(&consents, "news"), Some(expected), "{all:?} from {turn}");
+        }
     }
 }
 

@@ -375,6 +375,7 @@ impl Workspace {
             said: &checked.consents,
             giver: submission.giver,
             origin: submission.origin,
+            said_time: event.time,
             is_of_person: self.rules.is_of_person(&checked.identifiers[0].normal.kind),
         };
         let evidence = EventFacts { time: evidence_time(submission, time), ..given };

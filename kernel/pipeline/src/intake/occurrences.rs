@@ -10,6 +10,70 @@ use kith_model::plugin::Refusal;
 use crate::accept::content;
 use crate::accept::dedupe::MADE_ID;
 
+/// Ids of rows that are compared with one another within a file, in the memory of its import.
+const MAX_IDS: usize = 1 << 20;
+
+/// What one import has seen of ids that its rows have. Two rows of an id are one record for the kernel, which is what a correction is
+/// and what lines of one order are not.
+#[derive(Debug, Default)]
+pub(crate) struct RepeatedIds {
+    /// The first content of each id, both by halves of their hashes.
+    seen: HashMap<u64, u32>,
+    /// Rows with the id of one before them, and other content.
+    rows: u64,
+    first: Option<String>,
+}
+
+impl RepeatedIds {
+    pub(crate) fn look_at(&mut self, events: &[DraftEvent]) {
+        for event in events {
+            let Some(id) = event.message_id.as_deref().filter(|id| !is_missing_id(id)) else { continue };
+            let key = xxhash_rust::xxh3::xxh3_64(id.as_bytes());
+            #[allow(clippy::cast_possible_truncation, reason = "a part of the hash")]
+            let content = content::content_hash(event) as u32;
+            match self.seen.get(&key) {
+                Some(first) if *first != content => {
+                    self.rows += 1;
+                    self.first.get_or_insert_with(|| id.chars().take(64).collect());
+                }
+                Some(_) => {}
+                None if self.seen.len() < MAX_IDS => {
+                    self.seen.insert(key, content);
+                }
+                None => {}
+            }
+        }
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// What a person is told; `None` where every row has an id of its own.
+    pub(crate) fn note(&self, corrects: Corrects) -> Option<(String, String)> {
+        let first = self.first.as_ref()?;
+        let becomes = match corrects {
+            Corrects::Yes => {
+                "and by `upsert` only the last row of each id counts: what the others say of amounts is lost"
+            }
+            Corrects::No => "and only the first of each id is taken; `upsert` would take only the last",
+        };
+        let note = format!(
+            "{} rows have the id of another row of this file and other content, such as `{first}`, {becomes}. Where they are lines of \
+             one order and no corrections, set `message_id` to a text that names the line too, e.g. `{{order}}-{{sku}}`",
+            self.rows
+        );
+        Some(("ids that repeat".to_owned(), note))
+    }
+}
+
+/// Whether a record with the id of an earlier one takes its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Corrects {
+    Yes,
+    No,
+}
+
 /// Different rows without an id that one file may have, in the memory of its import.
 const MAX_ROWS: usize = 4 << 20;
 
@@ -53,5 +117,41 @@ impl Occurrences {
             }
         }
         Ok(contents)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(id: &str, name: &str) -> DraftEvent {
+        DraftEvent { message_id: Some(id.to_owned()), name: name.to_owned(), ..DraftEvent::default() }
+    }
+
+    /// Lines of one order have its id, and all but one would be lost as corrections of one another; equal rows are repeats.
+    #[test]
+    fn rows_with_the_id_of_another_row_of_their_file_are_counted_across_pieces() {
+        for (ids, expected) in [
+            (vec![("1", "a"), ("2", "b"), ("3", "c")], 0),
+            (vec![("1", "a"), ("1", "a"), ("1", "a")], 0),
+            (vec![("1", "a"), ("1", "b"), ("2", "b")], 1),
+            (vec![("1", "a"), ("2", "b"), ("1", "c"), ("2", "c"), ("1", "a"), ("1", "d")], 3),
+            (vec![("null", "a"), ("null", "b"), ("N/A", "c"), ("N/A", "d")], 0),
+        ] {
+            let events: Vec<DraftEvent> = ids.iter().map(|(id, name)| event(id, name)).collect();
+            for cut in 0..events.len() {
+                let mut repeated = RepeatedIds::default();
+                repeated.look_at(&events[..cut]);
+                repeated.look_at(&events[cut..]);
+                assert_eq!(repeated.rows(), expected, "{ids:?}");
+                for (corrects, word) in [
+                    (Corrects::Yes, "only the last row of each id counts"),
+                    (Corrects::No, "only the first of each id is taken"),
+                ] {
+                    let note = repeated.note(corrects).map(|(_, note)| note);
+                    assert_eq!(note.as_ref().is_some_and(|note| note.contains(word)), expected > 0, "{note:?}");
+                }
+            }
+        }
     }
 }

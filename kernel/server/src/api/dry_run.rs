@@ -52,6 +52,8 @@ pub(crate) struct DryRunBody<'p> {
     /// Events that are not as the source's tracking plan has them, taken or not.
     unplanned: u64,
     violations: u64,
+    /// Rows with the id of another row of the file and other content.
+    repeated_ids: u64,
     notes: Value,
 }
 
@@ -70,7 +72,7 @@ struct EventBody<'p> {
 }
 
 /// The answer to a dry run.
-pub(crate) fn answer<'p>(preview: &'p Preview, notes_of: &[(String, String)]) -> DryRunBody<'p> {
+pub(crate) fn answer<'p>(preview: &'p Preview, notes_of: &[(String, String)], repeated_ids: u64) -> DryRunBody<'p> {
     DryRunBody {
         dry_run: true,
         events: preview.events.iter().map(event).collect(),
@@ -81,6 +83,7 @@ pub(crate) fn answer<'p>(preview: &'p Preview, notes_of: &[(String, String)]) ->
         rejected_codes: &preview.codes,
         unplanned: preview.unplanned,
         violations: preview.violations,
+        repeated_ids,
         notes: notes(notes_of),
     }
 }

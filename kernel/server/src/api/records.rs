@@ -69,13 +69,14 @@ pub(crate) async fn receive(
         Err(error) => return Err(broke_off(&app, &intake, error.into())),
     };
     if let Some(preview) = &receipted.preview {
-        return Ok(Json(dry_run::answer(preview, &receipted.notes)).into_response());
+        return Ok(Json(dry_run::answer(preview, &receipted.notes, receipted.repeated_ids)).into_response());
     }
     count_metrics(&app, &receipted.acceptance.since(&before));
     Ok(match receipted.answer {
         Some(answer) => own_answer(answer, None),
         None => {
             let mut answer = with_beginning(counts(&receipted.acceptance, "line"), went_on.as_ref());
+            answer["repeated_ids"] = receipted.repeated_ids.into();
             answer["notes"] = dry_run::notes(&receipted.notes);
             Json(answer).into_response()
         }

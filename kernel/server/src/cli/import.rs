@@ -23,6 +23,7 @@ use input::Input;
 
 pub(crate) fn run(args: &ImportArgs, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     let input = Input::open(args)?;
+    let named = args.file.display();
     let args = &input.args(args);
     let failed = |what: &'static str| {
         let path = args.file.clone();
@@ -30,16 +31,18 @@ pub(crate) fn run(args: &ImportArgs, client: &Client, format: AnswerFormat) -> R
     };
     let file = File::open(&args.file).map_err(failed("open"))?;
     let bytes = file.metadata().map_err(failed("read"))?.len();
-    let step = Step::over_bytes(format!("importing {}", args.file.display()), bytes, format);
+    let step = Step::over_bytes(format!("importing {named}"), bytes, format);
     let content_type = args.content_type.as_deref().unwrap_or_else(|| content_type(&args.file));
     if args.dry_run {
         let path = format!("{}?dry_run=true", records_path(args.source.as_str()));
-        let answer = client.upload(&path, content_type, step.bar().wrap_read(file))?;
+        let mut answer = client.upload(&path, content_type, step.bar().wrap_read(file))?;
         step.end("read to the end; nothing is stored");
+        input.tell(&mut answer);
         return dry_run::show(&answer, format);
     }
     drop(file);
     let mut answer = resume::send(args, client, content_type, &step)?;
+    input.tell(&mut answer);
     let accepted = output::number(&answer, "accepted") + output::number(&answer, "corrected");
     let rate = output::rate(accepted, step.elapsed());
     step.end(&format!("{} events accepted, {rate} a second", output::count(accepted)));
@@ -137,6 +140,8 @@ fn report(answer: &Value, source: &str) -> String {
     .map(|(what, name)| vec![what.to_owned(), output::count(output::number(answer, name))]);
     let mut text = output::table(&["records", "count"], counts.to_vec());
     text.push('\n');
+    // Rows of one file with the same id are no corrections of one another; the notes say what they may be.
+    let conflicts = conflicts.saturating_sub(output::number(answer, "repeated_ids"));
     if conflicts > 0 {
         text.push_str(&format!(
             "{} of the rejected have the id of another record; `upsert` in the source's configuration makes them corrections\n",
@@ -185,6 +190,20 @@ mod tests {
             ("a", "text/csv"),
         ] {
             assert_eq!(content_type(Path::new(name)), expected, "{name}");
+        }
+    }
+
+    /// Of lines of one order `upsert` would keep the last alone, so that it is no remedy for them.
+    #[test]
+    fn corrections_are_suggested_for_ids_of_earlier_files_alone() {
+        for (conflicts, repeated, suggested) in
+            [(2, 0, Some("2 of the rejected")), (5, 2, Some("3 of the rejected")), (2, 2, None), (1, 3, None)]
+        {
+            let answer =
+                serde_json::json!({"conflict": conflicts, "rejected_count": conflicts, "repeated_ids": repeated});
+            let report = report(&answer, "orders");
+            assert_eq!(report.contains("`upsert` in the source's configuration"), suggested.is_some(), "{report}");
+            assert!(suggested.is_none_or(|words| report.contains(words)), "{report}");
         }
     }
 

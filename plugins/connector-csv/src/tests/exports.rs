@@ -299,7 +299,7 @@ fn programs() -> Vec<Export> {
                 Some(json!({"column": "Created at"})),
             ),
             "Name,Email,Total,Created at,Billing Zip,Notes\n#1001,a@x.com,19.90,2026-01-05 10:00:00 -0500,'02134,\"ring\n\"\"twice\"\"\"\n",
-            vec![("a@x.com", Some("2026-01-05T15:00:00Z"), json!({"total": 19.9, "zip": "'02134"}))],
+            vec![("a@x.com", Some("2026-01-05T15:00:00Z"), json!({"total": 19.9, "zip": "02134"}))],
         ),
         export(
             "HubSpot, contacts",

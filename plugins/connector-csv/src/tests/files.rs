@@ -370,42 +370,6 @@ fn dates_of_a_sheet_become_dates_and_times() {
     }
 }
 
-/// Consent by its purposes, in every word for yes and no; what says nothing is left out, and what cannot be read costs the row.
-#[test]
-fn consents_are_mapped_by_their_purposes() {
-    let config = json!({
-        "kind": "identify", "identifiers": { "user_id": "id" }, "traits": { "city": "city" },
-        "consent": { "news": "news", "ads@email": "ads" },
-    });
-    for (row, expected) in [
-        ("1,Rome,yes,no", r#"{"city":"Rome","consent":{"ads@email":false,"news":true}}"#),
-        ("1,,1,", r#"{"consent":{"news":true}}"#),
-        ("1,Rome,,n/a", r#"{"city":"Rome"}"#),
-        ("1,,nein,Ja", r#"{"consent":{"ads@email":true,"news":false}}"#),
-    ] {
-        let received = receive(&config, format!("id,city,news,ads\n{row}\n")).unwrap();
-        assert_eq!(received.events[0].traits, expected, "{row}");
-        assert_eq!(note(&received, "consent"), None);
-    }
-    let odd = receive(&config, "id,city,news,ads\n1,Rome,maybe,yes\n").unwrap();
-    assert_eq!(codes(&odd.rejected), [(2, "bad-boolean")]);
-    assert!(odd.rejected[0].message.contains("says of consent was not taken"), "{}", odd.rejected[0].message);
-}
-
-/// A column that is the trait `consent` refuses everything, because it holds no purposes: who tries it out is told.
-#[test]
-fn a_consent_that_refuses_everything_is_told() {
-    let config = json!({ "kind": "identify", "identifiers": { "user_id": "id" }, "traits": { "Consent": "ok" } });
-    for cells in [["yes", "no"], ["true", "x"], ["{}", "1"]] {
-        let received = receive(&config, format!("id,ok\n1,{}\n2,{}\n3,\n", cells[0], cells[1])).unwrap();
-        assert_eq!(received.events.len(), 3);
-        let told = note(&received, "consent").unwrap();
-        assert!(told.starts_with("2 rows refuse everything") && told.contains("{\"news\": "), "{told}");
-    }
-    let objects = receive(&config, "{\"id\":1,\"ok\":{\"news\":true}}\n").unwrap();
-    assert_eq!((objects.events.len(), note(&objects, "consent")), (1, None));
-}
-
 #[test]
 fn whole_numbers_with_a_sign_for_thousands_are_read_where_the_column_shows_it() {
     let alone = receive(&orders(json!({})), "id;total;q\n1;1;1,000\n2;1;2,500\n").unwrap();

@@ -227,3 +227,85 @@ fn objects_that_are_times_are_read() {
     assert_eq!((received.events[0].time, received.events[1].time), (Some(BASE), Some(BASE)));
     assert_eq!(received.events[0].properties, "{\"born\":\"2026-11-01\"}");
 }
+
+/// Ids with spaces around them are the same records, as their people are the same people.
+#[test]
+fn a_message_id_is_the_same_with_and_without_spaces() {
+    for (template, ids, expected) in
+        [("row", ["T1", "T1 ", " T1", "\u{a0}T1\t"], "T1"), ("order-{row}", ["7", "7 ", " 7", "\t7"], "order-7")]
+    {
+        let rows: String = ids.iter().map(|id| format!("1,\"{id}\"\n")).collect();
+        let received = receive(&simple(json!({ "message_id": template })), format!("id,row\n{rows}")).unwrap();
+        let found: Vec<Option<&str>> = received.events.iter().map(|event| event.message_id.as_deref()).collect();
+        assert_eq!(found, [Some(expected); 4], "{template}");
+        let blank = receive(&simple(json!({ "message_id": template })), "id,row\n1,\" \"\n").unwrap();
+        assert_eq!(codes(&blank.rejected), [(2, "missing-message-id")], "{template}");
+    }
+}
+
+/// A spreadsheet keeps fifteen digits of a number, so that two ids that are numbers in a sheet may have become one.
+#[test]
+fn a_long_id_that_is_a_number_of_a_sheet_has_lost_its_digits() {
+    let received = |cell: &str| {
+        let config = json!({ "event": { "name": "E" }, "identifiers": { "user_id": "id" }, "message_id": "row" });
+        let body = format!("\"id\",\"row\"\n{cell},1\n2,{cell}\n");
+        let mut request = Request::post("/records", body);
+        request.headers.push(("content-type".to_owned(), "application/vnd.kith.rows+csv".to_owned()));
+        testing::with_config(&config, || Csv::receive(request)).unwrap()
+    };
+    for lost in [
+        "1000000000000000",
+        "4539578763621486",
+        "60300000000000000",
+        "-1000000000000000",
+        "1234567890123456.5",
+        "6.03e16",
+    ] {
+        assert_eq!(codes(&received(lost).rejected), [(2, "lost-digits"), (3, "lost-digits")], "{lost}");
+    }
+    for kept in ["999999999999999", "123456789012345", "7", "1234.5", "\"4539578763621486\"", "\"60300000000000001\""] {
+        assert_eq!(received(kept).rejected, [], "{kept}");
+    }
+    let csv = receive(&simple(json!({})), "id\n60300000000000001\n").unwrap();
+    assert_eq!(people(&csv), ["60300000000000001"], "a file of text has all of them");
+    let json = receive(&simple(json!({})), "{\"id\":60300000000000001}\n").unwrap();
+    assert_eq!(people(&json), ["60300000000000001"]);
+}
+
+/// What keeps a number from being a formula, or from losing its zeros, is no part of it.
+#[test]
+fn an_apostrophe_before_a_number_is_the_spreadsheets() {
+    let config = simple(json!({ "properties": { "zip": "zip", "n": { "column": "n", "type": "number" } } }));
+    for (cell, expected) in [
+        ("'+49 171 1234567", "+49 171 1234567"),
+        ("'+1 (555) 010-9999", "+1 (555) 010-9999"),
+        ("'00123", "00123"),
+        ("'-5", "-5"),
+        ("\"'+4917\"", "+4917"),
+        ("'+", "'+"),
+        ("'", "'"),
+        ("''5", "''5"),
+        ("'90s", "'90s"),
+        ("'n Beetje", "'n Beetje"),
+        ("5'10", "5'10"),
+        ("'=1+1", "'=1+1"),
+        ("'+1+2", "'+1+2"),
+    ] {
+        let received = receive(&config, format!("id,zip,n\n{cell},{cell},'-12.50\n")).unwrap();
+        assert_eq!(received.rejected, [], "{cell}");
+        assert_eq!(people(&received), [expected], "{cell}");
+        let properties: Value = serde_json::from_str(&received.events[0].properties).unwrap();
+        assert_eq!((&properties["zip"], &properties["n"]), (&json!(expected), &json!(-12.5)), "{cell}");
+    }
+}
+
+/// The days between which an ambiguous date stands are those that are written, wherever its clocks are.
+#[test]
+fn an_ambiguous_date_is_told_by_the_days_that_are_written() {
+    for zone in ["UTC", "Europe/Berlin", "America/New_York", "Pacific/Apia", "-11:30"] {
+        let config = simple(json!({ "time": { "column": "t", "zone": zone } }));
+        let received = receive(&config, "id,t\n1,05/06/2026\n").unwrap();
+        let message = &received.rejected[0].message;
+        assert!(message.contains("2026-06-05 with") && message.contains("2026-05-06 with"), "{zone}: {message}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::{Giver, Statement};
+use super::super::{Dating, Giver, Statement};
 use super::*;
 use crate::id::InstallationId;
 use crate::time::Timestamp;
@@ -21,6 +21,7 @@ fn record(consents: &mut Consents, json: &str, at: i64) {
         source: InstallationId(1),
         message_id: &at.0.to_string(),
         giver: Giver::MayAgree,
+        dating: Dating::Stated,
     };
     consents.record(&statement);
 }

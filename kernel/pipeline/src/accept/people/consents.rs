@@ -1,6 +1,6 @@
 //! What events say of consents, on its way into the rows of their identities.
 
-use kith_model::consent::{Giver, MAX_ANSWERED, Outcome, Statement};
+use kith_model::consent::{Dating, Giver, MAX_ANSWERED, Outcome, Statement};
 use kith_model::event::EventOrigin;
 use kith_model::id::SourceIdentityId;
 use kith_model::time::Timestamp;
@@ -18,6 +18,8 @@ pub(crate) struct EventConsents<'a> {
     pub said: &'a [&'a RawValue],
     pub giver: Giver,
     pub origin: EventOrigin,
+    /// What it says of its own time.
+    pub said_time: Option<Timestamp>,
     /// Whether the identity stands for the person, and so answers for the others.
     pub is_of_person: bool,
 }
@@ -31,6 +33,15 @@ impl EventConsents<'_> {
             source: event.source,
             message_id: event.message_id,
             giver: self.giver,
+            dating: self.dating(),
+        }
+    }
+
+    /// What is sent as it happens is dated by its receipt; a record of history tells of its time itself, or nobody knows it.
+    fn dating(&self) -> Dating {
+        match (self.origin, self.said_time) {
+            (EventOrigin::Import, None) => Dating::Unknown,
+            _ => Dating::Stated,
         }
     }
 

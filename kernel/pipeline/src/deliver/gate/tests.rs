@@ -2,7 +2,7 @@
 
 use kith_model::audience::{Action, Audience, ConsentBasis};
 use kith_model::change::Movement;
-use kith_model::consent::{Consents, Giver, Statement};
+use kith_model::consent::{Consents, Dating, Giver, Statement};
 use kith_model::id::AudienceId;
 use kith_model::profile::ProfileRoot;
 
@@ -12,8 +12,15 @@ use crate::tests::harness;
 const NOW: Timestamp = Timestamp(1_000_000_000);
 
 fn row(json: &str, time: Timestamp) -> ConsentRow {
-    let statement =
-        Statement { json, time, received_at: time, source: InstallationId(1), message_id: "m", giver: Giver::MayAgree };
+    let statement = Statement {
+        json,
+        time,
+        received_at: time,
+        source: InstallationId(1),
+        message_id: "m",
+        giver: Giver::MayAgree,
+        dating: Dating::Stated,
+    };
     let mut consents = Consents::default();
     consents.record(&statement);
     ConsentRow::Said(consents)

@@ -72,8 +72,15 @@ fn cell(value: &str) -> String {
     }
 }
 
-/// A text that no spreadsheet takes for a formula.
+/// A text that no spreadsheet takes for a formula which does something. A telephone number or a negative number stands as it is, or
+/// what reads the file again would have another one: of digits, spaces, points, brackets and minuses a spreadsheet makes a number at
+/// most, because a formula that reads a cell, calls or sends needs a letter, and one that divides or compares another sign.
 fn escaped(text: &str) -> String {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let is_number_sign = |byte: u8| byte.is_ascii_digit() || b" ().-".contains(&byte);
+    if digits.bytes().any(|byte| byte.is_ascii_digit()) && digits.bytes().all(is_number_sign) {
+        return text.to_owned();
+    }
     // Full-width signs become plain ones where the file is read under some settings.
     let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']);
     if is_formula { format!("'{text}") } else { text.to_owned() }
@@ -129,7 +136,19 @@ mod tests {
     fn a_cell_is_no_formula_and_a_number_stays_one() {
         for (value, expected) in [
             (json!("=1+1"), "'=1+1"),
-            (json!("+4712345678"), "'+4712345678"),
+            (json!("+4712345678"), "+4712345678"),
+            (json!("+49 (171) 123-45.67"), "+49 (171) 123-45.67"),
+            (json!("-5.50"), "-5.50"),
+            (json!("+1-2"), "+1-2"),
+            (json!("+"), "'+"),
+            (json!("-()"), "'-()"),
+            (json!("+1+2"), "'+1+2"),
+            (json!("+1*2"), "'+1*2"),
+            (json!("-1E5"), "'-1E5"),
+            (json!("+A1"), "'+A1"),
+            (json!("+1,2"), "\"'+1,2\""),
+            (json!("--1"), "--1"),
+            (json!("-1\n=2"), "\"'-1\n=2\""),
             (json!("@SUM(A1)"), "'@SUM(A1)"),
             (json!("-x"), "'-x"),
             (json!("\t=1"), "\"'\t=1\""),

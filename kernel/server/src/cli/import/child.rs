@@ -22,11 +22,18 @@ const MAX_CPU_SECONDS: u64 = 300;
 /// What is kept of a child's complaint.
 const MAX_COMPLAINT_BYTES: u64 = 4096;
 
+/// What a child unpacked.
+pub(super) struct Unpacked {
+    pub(super) content: Content,
+    /// What a person should know of what was left out.
+    pub(super) note: Option<String>,
+}
+
 /// Let a child unpack `file` into `to`.
 ///
 /// # Errors
 /// Why it could not be unpacked, for a person.
-pub(super) fn unpack(file: File, args: &UnpackArgs, to: &mut File) -> Result<Content, String> {
+pub(super) fn unpack(file: File, args: &UnpackArgs, to: &mut File) -> Result<Unpacked, String> {
     let failed = |error: std::io::Error| format!("the process that unpacks cannot be run: {error}");
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     command.arg("unpack-child");
@@ -57,7 +64,10 @@ pub(super) fn unpack(file: File, args: &UnpackArgs, to: &mut File) -> Result<Con
     copied.map_err(|error| format!("what is unpacked cannot be kept: {error}"))?;
     let said = String::from_utf8_lossy(&said).trim().to_owned();
     match status.code() {
-        Some(0) => Content::of(content[0]).ok_or_else(|| "the process that unpacks said nothing".to_owned()),
+        Some(0) => {
+            let content = Content::of(content[0]).ok_or("the process that unpacks said nothing")?;
+            Ok(Unpacked { content, note: (!said.is_empty()).then_some(said) })
+        }
         Some(1) if !said.is_empty() => Err(said),
         _ => Err(format!("unpacking ended with {status}; the file may be too large, or packed to do harm")),
     }
@@ -66,7 +76,10 @@ pub(super) fn unpack(file: File, args: &UnpackArgs, to: &mut File) -> Result<Con
 /// What the child does.
 pub(crate) fn main(args: &UnpackArgs) -> ExitCode {
     match work(args) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(note) => {
+            note.iter().for_each(|note| drop(std::io::stderr().write_all(note.as_bytes())));
+            ExitCode::SUCCESS
+        }
         Err(message) => {
             drop(std::io::stderr().write_all(message.as_bytes()));
             ExitCode::from(1)
@@ -74,7 +87,7 @@ pub(crate) fn main(args: &UnpackArgs) -> ExitCode {
     }
 }
 
-fn work(args: &UnpackArgs) -> Result<(), String> {
+fn work(args: &UnpackArgs) -> Result<Option<String>, String> {
     let limits = [
         (Resource::Cpu, MAX_CPU_SECONDS),
         (Resource::As, MAX_ADDRESS_BYTES),

@@ -5,9 +5,10 @@ use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::PathBuf;
 
+use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
-use super::child;
+use super::child::{self, Unpacked};
 use super::unpack::{Content, is_packed};
 use crate::cli::Failure;
 use crate::cli::args::ImportArgs;
@@ -18,7 +19,7 @@ pub(super) const ROWS: &str = "application/vnd.kith.rows+csv";
 /// A file to be read.
 pub(super) struct Input {
     path: PathBuf,
-    unpacked: Option<(NamedTempFile, Content)>,
+    unpacked: Option<(NamedTempFile, Unpacked)>,
 }
 
 impl Input {
@@ -36,15 +37,23 @@ impl Input {
         }
         file.rewind().map_err(failed("read"))?;
         let mut to = NamedTempFile::new().map_err(failed("unpack"))?;
-        let content = child::unpack(file, &args.unpack, to.as_file_mut())
+        let unpacked = child::unpack(file, &args.unpack, to.as_file_mut())
             .map_err(|why| Failure::Failed(format!("{}: {why}", args.file.display())))?;
-        Ok(Input { path: to.path().to_owned(), unpacked: Some((to, content)) })
+        Ok(Input { path: to.path().to_owned(), unpacked: Some((to, unpacked)) })
+    }
+
+    /// Tell in an answer's notes what of the file is not read.
+    pub(super) fn tell(&self, answer: &mut Value) {
+        let note = self.unpacked.as_ref().and_then(|(_, unpacked)| unpacked.note.as_ref());
+        if let (Some(note), Some(Value::Array(notes))) = (note, answer.get_mut("notes")) {
+            notes.insert(0, json!({ "name": "sheets", "note": note }));
+        }
     }
 
     /// The arguments of the import with what is read in the file's place. Rejected rows of what was unpacked go beside the file.
     pub(super) fn args(&self, args: &ImportArgs) -> ImportArgs {
         let mut args = args.clone();
-        if let Some((_, content)) = &self.unpacked {
+        if let Some((_, Unpacked { content, .. })) = &self.unpacked {
             // Read again as people write, a number of the sheet would be another one, or none: `1.234` has two meanings.
             let ending = if *content == Content::Rows { "rejected.rows.csv" } else { "rejected.csv" };
             let beside = PathBuf::from(format!("{}.{ending}", args.file.display()));

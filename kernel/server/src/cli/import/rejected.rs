@@ -11,9 +11,6 @@ use serde_json::Value;
 use super::resume::plain;
 use crate::cli::{Failure, args::ImportArgs, output};
 
-/// A row is at most this long, as the connector takes it.
-const MAX_ROW_BYTES: usize = 256 << 10;
-
 /// How the rows of a file stand in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RowForm {
@@ -116,19 +113,19 @@ fn copy(
             output.write_all(&line)?;
             continue;
         }
-        let Some(record) = lines.get(&number) else { continue };
-        found += 1;
-        // Of a row whose quotes do not close, only the first line is set aside.
-        if form == RowForm::Lines || output::field(record, "code") == "broken-quoting" {
-            end_line(output, &line)?;
+        if !lines.contains_key(&number) {
             continue;
         }
-        let mut row = line.clone();
-        while has_open_quote(&row) && row.len() < MAX_ROW_BYTES && input.next(&mut line)? {
+        found += 1;
+        let mut quotes = Quotes::default();
+        // All of the row, however long: one that stops inside of its quotes would have those behind it inside of them.
+        loop {
+            end_line(output, &line)?;
+            if form == RowForm::Lines || !quotes.are_open_behind(&line) || !input.next(&mut line)? {
+                break;
+            }
             number += 1;
-            row.extend_from_slice(&line);
         }
-        end_line(output, &row)?;
     }
     Ok(found)
 }
@@ -139,19 +136,32 @@ fn end_line(output: &mut impl Write, line: &[u8]) -> std::io::Result<()> {
     if line.ends_with(b"\n") || line.ends_with(b"\r") { Ok(()) } else { output.write_all(b"\n") }
 }
 
-/// Whether a quoted field begins in the row and goes on behind it. A quote counts where a field begins.
-fn has_open_quote(row: &[u8]) -> bool {
-    let (mut is_open, mut before) = (false, b',');
-    for &byte in row {
-        match byte {
-            b'"' if is_open => is_open = false,
-            // A doubled one, or the beginning of a field.
-            b'"' if before == b'"' || matches!(before, b',' | b';' | b'\t' | b'|') => is_open = true,
-            _ => {}
-        }
-        before = byte;
+/// The quotes of a row, line by line. A quote counts where a field begins.
+struct Quotes {
+    is_open: bool,
+    before: u8,
+}
+
+impl Default for Quotes {
+    fn default() -> Quotes {
+        Quotes { is_open: false, before: b',' }
     }
-    is_open
+}
+
+impl Quotes {
+    /// Whether a quoted field goes on behind the row's next line.
+    fn are_open_behind(&mut self, line: &[u8]) -> bool {
+        for &byte in line {
+            match byte {
+                b'"' if self.is_open => self.is_open = false,
+                // A doubled one, or the beginning of a field.
+                b'"' if matches!(self.before, b'"' | b',' | b';' | b'\t' | b'|') => self.is_open = true,
+                _ => {}
+            }
+            self.before = byte;
+        }
+        self.is_open
+    }
 }
 
 /// Lines with their ends, which may be LF, CR LF or CR.
@@ -226,13 +236,18 @@ mod tests {
     fn rejected_rows_are_copied_as_they_stand_under_the_header() {
         for end in ["\n", "\r\n", "\r"] {
             let input = ["id,note", "1,a", "2,\"two", "lines, \"\"quoted\"\"\"", "3,x", "4,\"open", "5,y"].join(end);
-            let lines = [(3, "bad-time"), (5, "bad-time"), (6, "broken-quoting"), (7, "bad-time")];
+            let lines = [(3, "bad-time"), (5, "bad-time"), (6, "broken-quoting")];
             let expected = ["id,note", "2,\"two", "lines, \"\"quoted\"\"\"", "3,x", "4,\"open", "5,y"].join(end) + "\n";
-            assert_eq!(copied(&input, RowForm::Table, &lines), (expected, 4), "{end:?}");
+            assert_eq!(copied(&input, RowForm::Table, &lines), (expected, 3), "{end:?}");
         }
         assert_eq!(copied("{\"a\":1}\n{\"a\":\"\n", RowForm::Lines, &[(2, "invalid-json")]), ("{\"a\":\"\n".into(), 1));
         let long = format!("id\n{}\n", "x".repeat(200_000));
         assert_eq!(copied(&long, RowForm::Table, &[(2, "bad-time")]), (long.clone(), 1));
+        // Behind a row that was cut inside of its quotes the next one would be a part of it.
+        let cell = format!("id,note\n1,\"{}\"\n", "2,b\n".repeat(100_000));
+        let rest = "2,x\n3,y\n";
+        let lines = [(2, "record-too-long"), (100_004, "bad-time")];
+        assert_eq!(copied(&format!("{cell}{rest}"), RowForm::Table, &lines), (format!("{cell}3,y\n"), 2));
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod shown;
 
 use std::io::{Cursor, Read, Write};
 
-use calamine::{DataType, Reader, SheetVisible, Sheets, open_workbook_auto_from_rs};
+use calamine::{DataType, Reader, Sheet, SheetVisible, Sheets, open_workbook_auto_from_rs};
 use zip::ZipArchive;
 
 use self::shown::SheetDisplay;
@@ -53,15 +53,16 @@ impl Content {
     }
 }
 
-/// Write the rows of the chosen sheet, or the chosen file of the archive, behind a byte that says which.
-pub(super) fn unpack(bytes: &[u8], args: &UnpackArgs, to: impl Write) -> Result<(), String> {
+/// Write the rows of the chosen sheet, or the chosen file of the archive, behind a byte that says which. What a person should know of
+/// what was left out.
+pub(super) fn unpack(bytes: &[u8], args: &UnpackArgs, to: impl Write) -> Result<Option<String>, String> {
     let mut to = BoundedWriter { to, written: 0, limit: FREE_BYTES.max(bytes.len() as u64 * MAX_RATIO) };
     if bytes.starts_with(b"PK") {
         let mut archive =
             ZipArchive::new(Cursor::new(bytes)).map_err(|error| format!("the ZIP archive is broken: {error}"))?;
         let is_workbook = archive.file_names().any(|name| name == "[Content_Types].xml" || name == "content.xml");
         if !is_workbook {
-            return entry(&mut archive, args.entry.as_deref(), &mut to);
+            return entry(&mut archive, args.entry.as_deref(), &mut to).map(|()| None);
         }
         insist_on_whole(&mut archive)?;
     }
@@ -154,7 +155,7 @@ fn sheet(
     mut book: Sheets<Cursor<&[u8]>>,
     chosen: Option<&str>,
     to: &mut impl Write,
-) -> Result<(), String> {
+) -> Result<Option<String>, String> {
     let sheets = book.sheets_metadata().to_vec();
     let names: Vec<String> = sheets.iter().map(|sheet| sheet.name.clone()).collect();
     let shown = || sheets.iter().find(|sheet| sheet.visible == SheetVisible::Visible).or(sheets.first());
@@ -186,7 +187,40 @@ fn sheet(
             rows.cell((at(top, row), at(left, column)), value)?;
         }
     }
-    rows.end()
+    rows.end()?;
+    // Whoever named a sheet knows of the others.
+    Ok(if chosen.is_none() { left_out(&mut book, &name, &sheets) } else { None })
+}
+
+/// What is said of the sheets that were not read; `None` where no other has rows.
+fn left_out(book: &mut Sheets<Cursor<&[u8]>>, read: &str, sheets: &[Sheet]) -> Option<String> {
+    let mut others = Vec::new();
+    for sheet in sheets.iter().filter(|sheet| sheet.name != read) {
+        let count = row_count(book, &sheet.name);
+        let hidden = if sheet.visible == SheetVisible::Visible { "" } else { ", hidden" };
+        others.extend((count > 0).then(|| format!("`{}` ({count} rows{hidden})", sheet.name)));
+    }
+    let others = if others.is_empty() { None } else { Some(some(&others)) };
+    others.map(|others| {
+        format!("only `{read}` is read; not read: {others}. Choose another with --sheet, and import each by itself")
+    })
+}
+
+/// The rows of a sheet that have cells with something in them; none of what cannot be read, since it is not.
+fn row_count(book: &mut Sheets<Cursor<&[u8]>>, name: &str) -> usize {
+    let Sheets::Xlsx(book) = book else {
+        let range = book.worksheet_range(name);
+        return range.map_or(0, |range| range.rows().filter(|row| row.iter().any(|cell| !cell.is_empty())).count());
+    };
+    let Ok(mut cells) = book.worksheet_cells_reader(name) else { return 0 };
+    let (mut count, mut last) = (0, None);
+    while let Ok(Some(cell)) = cells.next_cell() {
+        let row = cell.get_position().0;
+        if last != Some(row) && !text(cell.get_value()).is_empty() {
+            (count, last) = (count + 1, Some(row));
+        }
+    }
+    count
 }
 
 /// Rows on their way out: texts in quotes, numbers and truth values without, so that the reader can tell `1.234` from "1.234". A

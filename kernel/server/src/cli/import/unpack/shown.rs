@@ -114,12 +114,12 @@ impl SheetDisplay {
             self.at += 1;
         }
         let (row, column, mask) = self.cells.get(self.at)?;
-        // From 2^53 on a double has not every whole number.
-        let is_whole = (0.0..9_007_199_254_740_992.0).contains(&number) && number.fract() == 0.0;
+        // Of sixteen digits spreadsheets have lost the last: shown as a text it would be an id like any other.
+        let is_whole = (0.0..1e15).contains(&number) && number.fract() == 0.0;
         if (*row, *column) != at || !is_whole {
             return None;
         }
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number below 2^53")]
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number of fifteen digits")]
         let number = number as u64;
         Some(self.masks.get(*mask as usize)?.as_ref()?.show(number))
     }

@@ -52,9 +52,13 @@ fn workbook(sheets: &[(&str, &str, &str)]) -> Vec<u8> {
 }
 
 fn unpacked(bytes: &[u8], sheet: Option<&str>, entry: Option<&str>) -> Result<String, String> {
+    noted(bytes, sheet, entry).map(|(text, _)| text)
+}
+
+fn noted(bytes: &[u8], sheet: Option<&str>, entry: Option<&str>) -> Result<(String, Option<String>), String> {
     let mut out = Vec::new();
     let args = UnpackArgs { sheet: sheet.map(str::to_owned), entry: entry.map(str::to_owned) };
-    unpack(bytes, &args, &mut out).map(|()| String::from_utf8(out).unwrap())
+    unpack(bytes, &args, &mut out).map(|note| (String::from_utf8(out).unwrap(), note))
 }
 
 const HEADER: &str = r#"<row r="1"><c r="A1" t="inlineStr"><is><t>id</t></is></c><c r="B1" t="inlineStr"><is><t>a "b"</t></is></c><c r="C1" t="inlineStr"><is><t>when</t></is></c></row>"#;
@@ -71,6 +75,49 @@ fn texts_are_quoted_and_numbers_dates_and_gaps_are_kept() {
     assert_eq!(unpacked(&book, Some("Old"), None).as_deref(), Ok("R"));
     let missing = unpacked(&book, Some("New"), None).unwrap_err();
     assert_eq!(missing, "the workbook has no sheet `New`; it has: Old, Orders");
+}
+
+/// Sheets behind the first are another file: who does not name one is told of those that have rows.
+#[test]
+fn sheets_that_are_not_read_are_named_with_their_rows() {
+    let cells = |count: usize| -> String {
+        (1..=count).map(|row| format!(r#"<row r="{row}"><c r="A{row}"><v>{row}</v></c></row>"#)).collect()
+    };
+    let (two, three) = (cells(2), cells(3));
+    let book = workbook(&[
+        ("Orders", "visible", &two),
+        ("Returns", "visible", &three),
+        ("Empty", "visible", r#"<row r="1"><c r="A1" s="2"/></row>"#),
+        ("Lists", "hidden", &two),
+    ]);
+    let (text, note) = noted(&book, None, None).unwrap();
+    assert_eq!(text, "R1\n2\n");
+    let note = note.unwrap();
+    assert!(
+        note.starts_with("only `Orders` is read; not read: `Returns` (3 rows), `Lists` (2 rows, hidden)."),
+        "{note}"
+    );
+    assert_eq!(noted(&book, Some("Returns"), None).unwrap(), ("R1\n2\n3\n".to_owned(), None));
+    let one = workbook(&[("Orders", "visible", &two), ("Empty", "visible", "")]);
+    assert_eq!(noted(&one, None, None).unwrap().1, None);
+}
+
+/// Shown as a text, a number of which a spreadsheet has lost the last digits would be an id like any other.
+#[test]
+fn a_number_of_more_digits_than_a_spreadsheet_keeps_stays_a_number() {
+    for (number, written) in [
+        ("999999999999999", "\"999999999999999\""),
+        ("1000000000000000", "1000000000000000"),
+        ("4539578763621486", "4539578763621486"),
+        ("6.03E+16", "60300000000000000"),
+    ] {
+        let rows = format!(r#"<row r="1"><c r="A1" s="2"><v>{number}</v></c></row>"#);
+        assert_eq!(
+            unpacked(&workbook(&[("S", "visible", &rows)]), None, None).unwrap(),
+            format!("R{written}\n"),
+            "{number}"
+        );
+    }
 }
 
 /// Wherever the sheet was cut, and whatever stands in its place, it is no sheet with fewer rows.
