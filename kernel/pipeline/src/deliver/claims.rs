@@ -79,6 +79,7 @@ pub(super) fn claim(
     let by = (sender.workspace(), &setup.realm_key, &setup.identity_rules);
     let mut people = gate::read_people(store, (by.0, by.2), &profiles)?;
     gate::parted::note_parted(store, by, &mut people)?;
+    gate::superseded::leave_out(store, (by.0, by.2), &mut people)?;
     gate::note_suppressed(store, by, &mut people)?;
     let mut passed = Vec::new();
     for ((job, row), found) in deliveries.into_iter().zip(people) {

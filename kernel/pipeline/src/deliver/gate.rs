@@ -5,6 +5,7 @@
 //! be read is refused, because a refusal that the gate overlooks cannot be taken back.
 
 pub(super) mod parted;
+pub(super) mod superseded;
 
 use std::collections::BTreeSet;
 
@@ -32,7 +33,7 @@ pub(super) struct Person {
     pub profile: ProfileId,
     /// All identifiers of the profile, the one that names it first.
     pub identifiers: Vec<Identifier>,
-    /// Addresses that came with one of the users and are not of this profile.
+    /// Addresses that came with one of the users and are not of this profile, or that no record that counts has any more.
     pub parted: Vec<Identifier>,
     /// What each contributor said, what was said under the addresses that are parted, and what other users of an address said.
     pub consents: Vec<Contributor>,
