@@ -5,6 +5,7 @@
 //! be read is refused, because a refusal that the gate overlooks cannot be taken back.
 
 pub(super) mod parted;
+pub(crate) mod standing;
 pub(super) mod superseded;
 
 use std::collections::BTreeSet;
