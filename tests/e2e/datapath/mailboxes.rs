@@ -180,7 +180,13 @@ fn what_can_be_nobodys_is_not_taken_for_suppressed() {
     let rules = json!({ "priority": ["user_id", "loyalty", "email", "phone"] });
     admin.send("PUT", "/api/v1/identity/rules", &[("content-type", "application/json")], rules.to_string()).is(200);
     admin.post("/api/v1/suppressions", &json!({ "identifiers": ["loyalty:7"] })).is(200);
-    // The command line takes a column as it is exported, and a long list whole or not at all.
+}
+
+/// The command line takes a column as it is exported, and a long list whole or not at all.
+#[test]
+fn a_list_to_suppress_is_taken_whole_or_not_at_all() {
+    let kernel = TestKernel::start();
+    let admin = kernel.admin();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("list.csv");
     let run = |text: &str| {

@@ -210,52 +210,56 @@ fn every_habit_is_answered_at_its_place_with_what_to_write() {
     }
 }
 
+/// What is always a list.
+const LISTS: &[&str] = &[
+    "profile.identifiers.email",
+    "profile.identifiers['crm id']",
+    "events('A').map(e, e.total)",
+    "events('A', '30d').filter(e, e.x > 1).map(e, e.total)",
+    "traits.likes.filter(x, x != 'a')",
+    "traits.likes.map(x, x.upper())",
+    "traits.likes.distinct()",
+    "(profile.identifiers.email + ['a'])",
+    "(traits.vip ? profile.identifiers.email : profile.identifiers.phone)",
+];
+
+/// Where one value belongs, and what is said of a list there.
+const LIST_USES: &[(&str, &str)] = &[
+    ("{} == 'x'", "`'x' in "),
+    ("'x' == {}", "`'x' in "),
+    ("{} == traits.x", "`traits.x in "),
+    ("{} != 'x'", "`!('x' in "),
+    ("!({} == 'x')", "`'x' in "),
+    ("{} == 5", "`5 in "),
+    ("{} > 5", ".size()"),
+    ("5 <= {}", ".size()"),
+    ("{} >= {}", ".size()"),
+    ("{} + 1 > 5", ".size()"),
+    ("2 * {} > 5", ".size()"),
+    ("-{} > 5", ".size()"),
+    ("{} in ['a', 'b']", ".exists(i, i in ['a', 'b'])"),
+    ("!({} in traits.x)", ".exists(i, i in traits.x)"),
+    ("{}.endsWith('x')", ".exists(i, i.endsWith('x'))"),
+    ("!{}.startsWith('x')", ".exists(i, i.startsWith('x'))"),
+    ("{}.contains('x')", ".exists(i, i.contains('x'))"),
+    ("{}.matches('x')", ".exists(i, i.matches('x'))"),
+    ("{}.lower() == 'x'", ".map(i, i.lower())"),
+    ("int({}) == 1", ".map(i, int(i))"),
+    ("{}.month() == 1", ".map(i, i.month())"),
+    ("traits.a.contains({})", ".exists(i, traits.a.contains(i))"),
+    ("{}.length > 2", ".size()"),
+    ("{}.domain == 'x'", ".map(i, i.domain)"),
+    ("{} && true", "never true or false"),
+    ("!{}", "never true or false"),
+    ("{} ? true : false", "never true or false"),
+];
+
 /// What is always a list stood where one value belongs, and the condition held for nobody, or its opposite for everybody, without a
 /// word: whoever was to be excluded was written to.
 #[test]
 fn a_list_where_one_value_belongs_is_refused_with_what_to_write() {
-    let lists = [
-        "profile.identifiers.email",
-        "profile.identifiers['crm id']",
-        "events('A').map(e, e.total)",
-        "events('A', '30d').filter(e, e.x > 1).map(e, e.total)",
-        "traits.likes.filter(x, x != 'a')",
-        "traits.likes.map(x, x.upper())",
-        "traits.likes.distinct()",
-        "(profile.identifiers.email + ['a'])",
-        "(traits.vip ? profile.identifiers.email : profile.identifiers.phone)",
-    ];
-    let uses = [
-        ("{} == 'x'", "`'x' in "),
-        ("'x' == {}", "`'x' in "),
-        ("{} == traits.x", "`traits.x in "),
-        ("{} != 'x'", "`!('x' in "),
-        ("!({} == 'x')", "`'x' in "),
-        ("{} == 5", "`5 in "),
-        ("{} > 5", ".size()"),
-        ("5 <= {}", ".size()"),
-        ("{} >= {}", ".size()"),
-        ("{} + 1 > 5", ".size()"),
-        ("2 * {} > 5", ".size()"),
-        ("-{} > 5", ".size()"),
-        ("{} in ['a', 'b']", ".exists(i, i in ['a', 'b'])"),
-        ("!({} in traits.x)", ".exists(i, i in traits.x)"),
-        ("{}.endsWith('x')", ".exists(i, i.endsWith('x'))"),
-        ("!{}.startsWith('x')", ".exists(i, i.startsWith('x'))"),
-        ("{}.contains('x')", ".exists(i, i.contains('x'))"),
-        ("{}.matches('x')", ".exists(i, i.matches('x'))"),
-        ("{}.lower() == 'x'", ".map(i, i.lower())"),
-        ("int({}) == 1", ".map(i, int(i))"),
-        ("{}.month() == 1", ".map(i, i.month())"),
-        ("traits.a.contains({})", ".exists(i, traits.a.contains(i))"),
-        ("{}.length > 2", ".size()"),
-        ("{}.domain == 'x'", ".map(i, i.domain)"),
-        ("{} && true", "never true or false"),
-        ("!{}", "never true or false"),
-        ("{} ? true : false", "never true or false"),
-    ];
-    for list in lists {
-        for (written, told) in uses {
+    for list in LISTS {
+        for (written, told) in LIST_USES {
             let text = written.replace("{}", list);
             let error = Expression::parse(&text).unwrap().check_condition();
             let error = error.expect_err(&format!("{text} is taken"));

@@ -235,7 +235,7 @@ impl Client {
         if !response.status().is_success() {
             return self.read(&url, response).map(|_| CopyOutcome::Whole);
         }
-        let warnings =
+        let warnings: Option<Value> =
             response.headers().get("kith-warnings").and_then(|text| serde_json::from_slice(text.as_bytes()).ok());
         super::output::warn_of(warnings.as_ref());
         let mut body = response.into_body().into_reader();
