@@ -92,6 +92,11 @@ fn a_condition_that_is_none_is_refused_with_its_place_and_what_to_write() {
         ("traits.a == today()", 13, "`now`"),
         ("events('A').count() > 1", 13, "size()"),
         ("!traits.a in ['x']", 11, "brackets"),
+        ("profile.identifiers.email == 'x@y.example'", 27, "`'x@y.example' in profile.identifiers.email`"),
+        ("!profile.identifiers.email.endsWith('@y.example')", 28, "exists(i, i.endsWith('@y.example'))"),
+        ("events('A').map(e, e.total) > 5", 29, "sum()"),
+        ("has(events('A', '3M'))", 17, "'3mo' for months"),
+        ("email == 'x@y.example'", 1, "`'…' in profile.identifiers.email`"),
     ] {
         for body in [json!({ "name": "x", "condition": condition }), json!({ "condition": condition })] {
             let path = if body.get("name").is_some() { "/api/v1/audiences" } else { "/api/v1/audiences/count" };
@@ -99,6 +104,62 @@ fn a_condition_that_is_none_is_refused_with_its_place_and_what_to_write() {
             let message = problem["message"].as_str().unwrap();
             assert!(message.contains(&format!("column {column}:")) && message.contains(told), "{condition}: {message}");
         }
+    }
+}
+
+/// Values that are no times were told of beside `timestamp(…)` alone, and fields of texts and the consent that was said last of
+/// nothing.
+#[test]
+fn what_holds_for_nobody_or_means_something_else_is_warned_of() {
+    let kernel = TestKernel::start();
+    let source = kernel.segment();
+    let born = ["30.11.1985", "1985-11-30", "1990-11-02", "02.11.1990"];
+    let people: Vec<Value> = born
+        .iter()
+        .enumerate()
+        .map(|(number, born)| {
+            let traits =
+                json!({ "bday": born, "note": "a note", "address": { "city": "Oslo" }, "consent": { "promo": true } });
+            json!({ "type": "identify", "userId": format!("u{number}"), "messageId": born, "traits": traits })
+        })
+        .collect();
+    source.batch(&people);
+    source.batch(&[
+        json!({ "type": "track", "event": "Read", "userId": "u1", "messageId": "r", "properties": { "page": "x" } }),
+    ]);
+    kernel.settle();
+    let warnings = |condition: &str| {
+        let body = json!({ "condition": condition });
+        kernel.admin().post("/api/v1/audiences/count", &body).is(200)["warnings"].to_string()
+    };
+    for condition in [
+        "traits.bday > '2000-01-01'",
+        "traits.bday <= '1990-01-01T00:00:00Z'",
+        "traits.bday.month() == 11",
+        "now.day() == day(traits.bday)",
+        "traits.bday < timestamp('2000-01-01')",
+        "now - traits.bday > duration('7d')",
+    ] {
+        let told = warnings(condition);
+        assert!(told.contains("2 people's `traits.bday` is text that names no time"), "{condition}: {told}");
+    }
+    for (condition, told) in [
+        ("traits.note.length > 2", "`traits.note` never came as an object, so that it has no field `length`"),
+        ("traits.note.length > 2", "`traits.note.size()`"),
+        ("traits.note.street == 'x'", "has no field `street`"),
+        ("events('Read').exists(e, e.page.length > 2)", "`page` of `Read` never came as an object"),
+        ("traits.consent.promo == true", "`traits.consent` is what was said last, and not what holds"),
+        ("traits.email == 'x'", "`'…' in profile.identifiers.email`"),
+    ] {
+        let warned = warnings(condition);
+        assert!(warned.contains(told), "{condition}: {warned}");
+    }
+    for condition in [
+        "traits.bday == '1985-11-30'",
+        "traits.address.city == 'Oslo'",
+        "has(events('Read')) && traits.note.size() > 2",
+    ] {
+        assert_eq!(warnings(condition), "[]", "{condition}");
     }
 }
 

@@ -8,6 +8,7 @@ mod consent;
 mod devices;
 mod fits;
 mod limits;
+mod mailboxes;
 mod models;
 mod proof;
 mod questions;

@@ -84,6 +84,94 @@ fn an_address_of_several_spellings_is_one_in_a_list() {
     assert_eq!(csv.matches('@').count(), 2, "{csv}");
 }
 
+/// A search for a value that nobody has, and a column that nobody writes, were empty without a word; counts say what may be meant.
+#[test]
+fn searches_and_lists_say_what_may_be_meant() {
+    let kernel = with_people(30);
+    let admin = kernel.admin();
+    for (query, told) in [
+        ("trait.city=paris", "nobody's `traits.city` is 'paris' so far; did you mean `Paris`?"),
+        ("trait.cty=Paris", "nobody has the trait `cty` so far; did you mean `city`?"),
+        ("columns=traits.nope", "nobody has the trait `nope` so far"),
+        ("columns=id,identifiers.emial", "did you mean `email`?"),
+        ("columns=tags.level", "no installed plugin writes the tag `level`"),
+        ("columns=scores.clv&trait.city=Paris", "no installed plugin writes the score `clv`"),
+        ("prefix=emial:u", "did you mean `email`?"),
+        ("columns=traits.consent", "`traits.consent` is what was said last"),
+    ] {
+        let page = admin.get(&format!("/api/v1/profiles?{query}&limit=2")).is(200);
+        assert!(page["warnings"][0].as_str().unwrap().contains(told), "{query}: {page}");
+        let list = admin.get(&format!("/api/v1/profiles/export?{query}"));
+        let header: Vec<String> = serde_json::from_str(list.header("kith-warnings")).unwrap();
+        assert!(header[0].contains(told), "{query}: {header:?}");
+    }
+    for query in ["trait.city=Paris", "trait.number=5", "columns=traits.city,identifiers.email,id", "trait.note=null"] {
+        assert!(admin.get(&format!("/api/v1/profiles?{query}&limit=2")).is(200).get("warnings").is_none(), "{query}");
+        assert_eq!(admin.get(&format!("/api/v1/profiles/export?{query}")).header("kith-warnings"), "", "{query}");
+    }
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(kith_tests::kith());
+        let output =
+            command.args(["--url", kernel.url(), "--key", kith_tests::ADMIN_KEY]).args(arguments).output().unwrap();
+        (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for arguments in [
+        ["profile", "search", "--trait", "city=paris", "--columns", "id"],
+        ["profile", "export", "--trait", "city=paris", "--columns", "id"],
+    ] {
+        let (shown, said) = run(&arguments);
+        assert!(said.contains("warning: nobody's `traits.city` is 'paris'"), "{arguments:?}: {said}");
+        assert!(!shown.contains("warning"), "{shown}");
+    }
+    admin.post("/api/v1/audiences", &json!({ "name": "all", "condition": "has(traits.city)" })).is(201);
+    kernel.settle();
+    let (_, said) = run(&["audience", "members", "all", "--columns", "traits.nope", "--format", "csv"]);
+    assert!(said.contains("nobody has the trait `nope`"), "{said}");
+}
+
+/// Who takes a list elsewhere sees who agreed to what, as the gate would decide.
+#[test]
+fn a_list_shows_how_people_stand_to_a_purpose() {
+    let kernel = TestKernel::start();
+    let installed = kernel.install("kith/segment", json!({ "grants": { "consent": "give" } }));
+    let source = kernel.source(&installed);
+    let mut expected = Vec::new();
+    for (number, (said, news, by_email)) in [
+        (json!({ "news": true }), "agreed", "agreed"),
+        (json!({ "news": false }), "refused", "refused"),
+        (json!({ "*": false }), "refused", "refused"),
+        (json!({ "news@email": false, "news": true }), "refused", "refused"),
+        (json!({ "news@email": true }), "", "agreed"),
+        (json!({ "news@phone": false }), "", ""),
+        (json!({ "other": true }), "", ""),
+        (json!({ "profiling": false, "news": true }), "refused", "refused"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let traits = json!({ "email": format!("p{number}@shop.example"), "consent": said });
+        source.batch(&[json!({ "type": "identify", "userId": format!("p{number}"), "messageId": format!("m{number}"), "traits": traits })]);
+        expected.push(format!("p{number},{news},{by_email}"));
+    }
+    source.batch(&[json!({ "type": "identify", "userId": "p9", "traits": { "email": "p9@shop.example", "consent": { "news": true } } })]);
+    let admin = kernel.admin();
+    admin.post("/api/v1/suppressions", &json!({ "identifiers": ["email:p9@shop.example"] })).is(200);
+    expected.push("p9,suppressed,suppressed".to_owned());
+    kernel.settle();
+    let csv = admin.get("/api/v1/profiles/export?columns=identifiers.user_id,consent.news,consent.News@Email").text();
+    let mut lines: Vec<&str> = csv.split_terminator("\r\n").collect();
+    assert_eq!(lines.remove(0), "identifiers.user_id,consent.news,consent.News@Email");
+    lines.sort_unstable();
+    assert_eq!(lines, expected);
+    admin
+        .post("/api/v1/audiences", &json!({ "name": "one", "condition": "'p0' in profile.identifiers.user_id" }))
+        .is(201);
+    kernel.settle();
+    let members = admin.get("/api/v1/audiences/one/members/export?columns=consent.news").text();
+    assert_eq!(members, "consent.news\r\nagreed\r\n");
+    admin.get("/api/v1/profiles/export?columns=consent.").is_problem(400, "bad-input");
+}
+
 #[test]
 fn lists_are_exported_whole_and_no_cell_is_a_formula() {
     let kernel = with_people(1_300);

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use crate::event::OBJECTS;
 use crate::expression::Expression;
+use crate::functions::Function;
 use crate::leaf::{Aggregate, Leaf};
+use crate::syntax::habits;
 use crate::tree::{FeatureName, Node};
-use crate::value::{Comparison, Value, parse_moment};
+use crate::value::{Arithmetic, Comparison, Value, parse_moment};
 
 /// Something that a condition asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,15 +20,41 @@ pub enum Ask {
     /// Events of a name.
     Event(Arc<str>),
     /// A property of events; an empty name of theirs means all.
-    Property { event: Arc<str>, property: Arc<str> },
+    Property {
+        event: Arc<str>,
+        property: Arc<str>,
+    },
     /// That a property is this text.
-    PropertyIs { event: Arc<str>, property: Arc<str>, text: Arc<str> },
+    PropertyIs {
+        event: Arc<str>,
+        property: Arc<str>,
+        text: Arc<str>,
+    },
     /// An event's own field by its bare name, which would be a property's if the event had no such field.
-    OwnField { event: Arc<str>, field: Arc<str> },
+    OwnField {
+        event: Arc<str>,
+        field: Arc<str>,
+    },
     /// A sum, a mean, the least or the greatest of a property.
-    Summed { event: Arc<str>, property: Arc<str> },
-    /// Whether a trait is less or more than a number, or than a time.
+    Summed {
+        event: Arc<str>,
+        property: Arc<str>,
+    },
+    /// Whether a trait is less or more than a number, or than a time or a text that names one; also on which day, or how long
+    /// before another it is.
     Ordered(FeatureName, Comparand),
+    /// A field of a trait, or of a property of events; what to write where that is a function and no field.
+    Field {
+        of: FeatureName,
+        field: Arc<str>,
+        meant: Option<String>,
+    },
+    PropertyField {
+        event: Arc<str>,
+        property: Arc<str>,
+        field: Arc<str>,
+        meant: Option<String>,
+    },
     /// Whether a trait is true or false.
     Truth(FeatureName),
     /// The identifiers of a type.
@@ -68,9 +96,18 @@ impl Asks {
         if let Node::Feature(name @ (FeatureName::Trait(_) | FeatureName::Tag(_) | FeatureName::Score(_))) = node {
             self.note(Ask::Feature(name.clone()));
         }
-        if let Some((Node::Feature(name @ FeatureName::Trait(_)), compared)) = ordered(node) {
-            self.note(Ask::Feature(name.clone()));
-            self.note(Ask::Ordered(name.clone(), compared));
+        for (asked, compared) in ordered(node).into_iter().chain(taken_for_times(node)) {
+            if let Node::Feature(name @ FeatureName::Trait(_)) = asked {
+                self.note(Ask::Feature(name.clone()));
+                self.note(Ask::Ordered(name.clone(), compared));
+            }
+        }
+        if let Node::Field(target, field) = node
+            && let Node::Feature(of @ FeatureName::Trait(_)) = target.as_ref()
+        {
+            self.note(Ask::Feature(of.clone()));
+            let meant = habits::field(field, &of.to_string());
+            self.note(Ask::Field { of: of.clone(), field: field.clone(), meant });
         }
         if let Node::Feature(FeatureName::Identifiers(kind)) = node {
             self.note(Ask::Identifiers(kind.clone()));
@@ -124,7 +161,14 @@ impl Asks {
         self.note_odd_date(node);
         if let Node::EventField(path) = node {
             match (property_of(path), path.first()) {
-                (Some(property), _) => self.note(Ask::Property { event: event.clone(), property }),
+                (Some(property), _) => {
+                    self.note(Ask::Property { event: event.clone(), property: property.clone() });
+                    if let Some(field) = path.get(whole_length(path)) {
+                        let (event, field) = (event.clone(), field.clone());
+                        let meant = habits::field(&field, &format!("e.{property}"));
+                        self.note(Ask::PropertyField { event, property, field, meant });
+                    }
+                }
                 (None, Some(field)) if !OBJECTS.contains(&field.as_ref()) => {
                     self.note(Ask::OwnField { event: event.clone(), field: field.clone() });
                 }
@@ -159,7 +203,12 @@ fn property_of(path: &[Arc<str>]) -> Option<Arc<str>> {
 
 /// Whether a path is that of a property and of nothing inside it.
 fn whole_property(path: &[Arc<str>]) -> bool {
-    path.len() == 1 + usize::from(path.first().is_some_and(|first| first.as_ref() == "properties"))
+    path.len() == whole_length(path)
+}
+
+/// How many names of a path a property takes that it begins with.
+fn whole_length(path: &[Arc<str>]) -> usize {
+    1 + usize::from(path.first().is_some_and(|first| first.as_ref() == "properties"))
 }
 
 /// Whether a text is three numbers with signs of dates between them, or two and a month's name, and no date as it is written here.
@@ -187,14 +236,40 @@ fn ordered(node: &Node) -> Option<(&Node, Comparand)> {
     }
     let other = |side: &Node| match side {
         Node::Literal(Value::Int(_) | Value::Float(_)) => Some(Comparand::Number),
-        Node::Literal(Value::Time(_)) | Node::Now => Some(Comparand::Time),
-        _ => None,
+        Node::Literal(Value::Text(text)) if parse_moment(text).is_some() => Some(Comparand::Time),
+        _ => is_time(side).then_some(Comparand::Time),
     };
     match (other(a), other(b)) {
         (None, Some(compared)) => Some((a, compared)),
         (Some(compared), None) => Some((b, compared)),
         _ => None,
     }
+}
+
+/// Whether its form tells that it is a time, or nothing.
+fn is_time(node: &Node) -> bool {
+    match node {
+        Node::Literal(Value::Time(_)) | Node::Now | Node::Feature(FeatureName::CreatedAt) => true,
+        Node::Call(Function::Timestamp, _) => true,
+        Node::Calculate(Arithmetic::Add, a, b) => is_time(a) || is_time(b),
+        Node::Calculate(Arithmetic::Subtract, a, b) => {
+            is_time(a) && !is_time(b) && !matches!(b.as_ref(), Node::Feature(_))
+        }
+        _ => false,
+    }
+}
+
+/// What a node takes for times beside a comparison: the parts of a date are of one, and so is the time since.
+fn taken_for_times(node: &Node) -> Vec<(&Node, Comparand)> {
+    let asked = match node {
+        Node::Call(function, arguments) if function.is_of_calendar() || *function == Function::Timestamp => {
+            arguments.first()
+        }
+        Node::Calculate(Arithmetic::Subtract, a, b) if is_time(a) => Some(b.as_ref()),
+        Node::Calculate(Arithmetic::Subtract, a, b) if is_time(b) => Some(a.as_ref()),
+        _ => None,
+    };
+    asked.map(|asked| (asked, Comparand::Time)).into_iter().collect()
 }
 
 /// What a node takes for true or false.
@@ -271,6 +346,68 @@ mod tests {
         ] {
             assert!(asks.contains(&wanted), "{wanted:?} in {asks:?}");
         }
+    }
+
+    /// A comparison with a text that names a time, and what asks for a part of a date, were taken for granted.
+    #[test]
+    fn what_is_taken_for_a_time_is_told() {
+        let timed = |text: &str| {
+            let asks = Expression::parse(text).unwrap().asks();
+            asks.contains(&Ask::Ordered(FeatureName::Trait("b".into()), Comparand::Time))
+        };
+        let times = ["now", "timestamp('2026-11-01')", "timestamp(traits.a)", "'2026-11-01'", "'2026-11-01T10:00:00Z'"];
+        let moved = ["(now - duration('3d'))", "(duration('3d') + now)", "profile.created_at"];
+        for time in times.iter().chain(&moved) {
+            for sign in ["<", "<=", ">", ">="] {
+                assert!(timed(&format!("traits.b {sign} {time}")), "{sign} {time}");
+                assert!(timed(&format!("{time} {sign} traits.b")), "{time} {sign}");
+            }
+        }
+        for part in ["year", "month", "day", "weekday", "hour"] {
+            assert!(timed(&format!("traits.b.{part}() == 1")) && timed(&format!("{part}(traits.b) == 1")), "{part}");
+        }
+        for text in ["now - traits.b > duration('3d')", "traits.b - now > duration('3d')", "timestamp(traits.b) != now"]
+        {
+            assert!(timed(text), "{text}");
+        }
+        for text in [
+            "traits.b > 5",
+            "traits.b > 'm'",
+            "traits.b > '01.09.2026'",
+            "now - duration('3d') > traits.a",
+            "has(traits.b)",
+        ] {
+            assert!(!timed(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn fields_are_told_with_the_function_that_may_be_meant() {
+        for (text, meant) in [
+            ("traits.note.length > 2", Some("`traits.note.size()`")),
+            ("traits.note.size > 2", Some("`traits.note.size()`")),
+            ("traits.note.lower == 'a'", Some("`traits.note.lower()`")),
+            ("traits.note.month == 2", Some("`traits.note.month()`")),
+            ("traits.note.toLowerCase == 'a'", Some("`x.lower()`")),
+            ("traits.note.street == 'a'", None),
+        ] {
+            let asks = Expression::parse(text).unwrap().asks();
+            let told = asks.iter().find_map(|ask| match ask {
+                Ask::Field { of, meant, .. } if of.to_string() == "traits.note" => Some(meant.clone()),
+                _ => None,
+            });
+            match (told, meant) {
+                (Some(Some(told)), Some(meant)) => assert!(told.contains(meant), "{text}: {told}"),
+                (told, meant) => assert_eq!((told, meant), (Some(None), None), "{text}"),
+            }
+        }
+        let asks = Expression::parse("events('A').exists(e, e.properties.note.length > 2 && e.a == 1)").unwrap().asks();
+        let fields: Vec<&Ask> = asks.iter().filter(|ask| matches!(ask, Ask::PropertyField { .. })).collect();
+        let [Ask::PropertyField { property, field, meant: Some(meant), .. }] = fields.as_slice() else {
+            panic!("{fields:?}")
+        };
+        assert_eq!((property.as_ref(), field.as_ref()), ("note", "length"));
+        assert!(meant.contains("`e.note.size()`"), "{meant}");
     }
 
     #[test]

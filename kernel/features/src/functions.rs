@@ -33,6 +33,21 @@ impl Function {
     pub(crate) fn is_of_calendar(self) -> bool {
         matches!(self, Function::Year | Function::Month | Function::Day | Function::Weekday | Function::Hour)
     }
+
+    /// Whether it is one of lists: how many items there are, or what they come to.
+    pub(crate) fn is_of_lists(self) -> bool {
+        matches!(
+            self,
+            Function::Size
+                | Function::Sum
+                | Function::Min
+                | Function::Max
+                | Function::Average
+                | Function::First
+                | Function::Last
+                | Function::Distinct
+        )
+    }
 }
 
 /// What there is to know of a function.
@@ -159,7 +174,7 @@ pub(crate) const FUNCTIONS: [FunctionSpec; 23] = [
     test(
         Function::Contains,
         "contains",
-        "whether a text has the other text in it, with the same letters large and small; of a list, whether it has the item",
+        "whether a text has the other text in it, with the same letters large and small; of a trait that is a list, whether it has the item",
         ("traits.city.contains('om')", "true"),
     ),
     test(Function::StartsWith, "startsWith", "whether a text begins so", ("traits.city.startsWith('Ro')", "true")),

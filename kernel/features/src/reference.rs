@@ -247,6 +247,15 @@ const MEANINGS: &[(&str, &[Example])] = &[
         ],
     ),
     (
+        "What is always a list (identifiers, `map`, `filter`, `distinct`) is compared with lists alone: beside one value, in a calculation and \
+         before a function of one value it is refused, with what to write. A text is asked for with `in`, a part of one with `exists`.",
+        &[
+            ("'ada@example.org' in profile.identifiers.email", "true"),
+            ("profile.identifiers.email.exists(i, i.endsWith('@example.org'))", "true"),
+            ("events('Order Completed').map(e, e.total).sum() > 5", "true"),
+        ],
+    ),
+    (
         "Calculating with what is absent, or with kinds that do not go together, gives nothing.",
         &[("traits.visits + 1", "null"), ("1 + 'a'", "null"), ("1 / 0", "null"), ("'a' + 'b'", "'ab'")],
     ),
@@ -314,6 +323,7 @@ const RECIPES: &[(&str, Example)] = &[
     ("Bought this article", ("events('Order Completed').exists(e, e.items.exists(i, i.sku == 'b'))", "true")),
     ("Buys in the evening", ("events('Order Completed').exists(e, e.time.hour() >= 18)", "true")),
     ("First order this month", ("events('Order Completed').first().time >= timestamp('2026-11-01')", "false")),
+    ("Everybody but one address", ("!('ada@example.org' in profile.identifiers.email)", "false")),
     ("Not known to live in Oslo", ("!(traits.city == 'Oslo')", "true")),
 ];
 

@@ -6,6 +6,7 @@
 mod call;
 mod doubts;
 pub(crate) mod habits;
+mod lists;
 mod place;
 mod words;
 
@@ -216,7 +217,11 @@ impl Translator<'_> {
         let (node, shape) = self.part(operand)?;
         match shape {
             Shape::Events => self.refuse(at, "a list of events has no fields; take them with `.map(e, e.field)`"),
-            Shape::Value | Shape::Event => Ok((Node::Field(Box::new(node), name.into()), Shape::Value)),
+            Shape::Value | Shape::Event => {
+                let field = Node::Field(Box::new(node), name.into());
+                self.doubt_lists(at, &field);
+                Ok((field, Shape::Value))
+            }
         }
     }
 

@@ -122,6 +122,21 @@ impl Node {
             Node::Choose(parts) => parts[1].is_never_bool() && parts[2].is_never_bool(),
             Node::MacroCall(each) => matches!(each.kind, Macro::Filter | Macro::Map),
             Node::Call(function, _) => functions::spec(*function).is_never_bool,
+            Node::Feature(name) => matches!(name, FeatureName::Identifiers(_) | FeatureName::CreatedAt),
+            _ => false,
+        }
+    }
+
+    /// Whether its form tells that it is a list, whatever it meets; of a person without identifiers of a type these are absent.
+    pub(crate) fn is_always_list(&self) -> bool {
+        match self {
+            Node::Literal(value) => matches!(value, Value::List(_)),
+            Node::Feature(name) => matches!(name, FeatureName::Identifiers(_)),
+            Node::List(_) | Node::Events(..) => true,
+            Node::Calculate(Arithmetic::Add, a, b) => a.is_always_list() && b.is_always_list(),
+            Node::Choose(parts) => parts[1].is_always_list() && parts[2].is_always_list(),
+            Node::MacroCall(each) => matches!(each.kind, Macro::Filter | Macro::Map),
+            Node::Call(function, _) => *function == Function::Distinct,
             _ => false,
         }
     }
@@ -415,7 +430,7 @@ pub(crate) fn write_events(f: &mut fmt::Formatter<'_>, name: &str, window: &Wind
     f.write_str(")")
 }
 
-fn comparison_sign(comparison: Comparison) -> &'static str {
+pub(crate) fn comparison_sign(comparison: Comparison) -> &'static str {
     match comparison {
         Comparison::Equal => "==",
         Comparison::NotEqual => "!=",

@@ -64,7 +64,7 @@ impl Window {
     /// What is wrong and what to write instead.
     pub(crate) fn parse(text: &str) -> Result<Window, String> {
         let malformed = || match respelled(text) {
-            Some(spelling) => format!("`{text}` is not a window; write '{spelling}'"),
+            Some(spelling) => format!("`{text}` is not a window; write {spelling}"),
             None => format!("`{text}` is not a window; {SPELLINGS}"),
         };
         let too_long = || format!("a window of at most {MAX_WINDOW_DAYS}d; leave the window out for all time");
@@ -89,8 +89,7 @@ impl Window {
             ("mo" | "y", true) => {
                 let days = i64::from(number) * if unit == "y" { 365 } else { 30 };
                 return Err(format!(
-                    "months and years have no length to the second; write '{text}' without `rolling`, or '{days}d rolling'",
-                    text = length
+                    "months and years have no length to the second; write '{length}' without `rolling`, or '{days}d rolling'"
                 ));
             }
             ("mo", false) => Window::Months(number),
@@ -161,16 +160,21 @@ fn unit_length(unit: &str) -> Option<i64> {
     })
 }
 
-/// What somebody may have meant who wrote `last 30 days`, `30D` or `1 month`.
+/// What somebody may have meant who wrote `last 30 days`, `30D` or `1 month`. A capital `M` is a month wherever minutes are
+/// told from months by their letter.
 fn respelled(text: &str) -> Option<String> {
     let lower = text.to_lowercase();
-    let (lower, rolling) = match lower.strip_suffix("rolling") {
-        Some(rest) => (rest, " rolling"),
-        None => (lower.as_str(), ""),
+    let (text, is_rolling) = match lower.strip_suffix("rolling") {
+        Some(rest) => (text.get(..rest.len())?, true),
+        None => (text, false),
     };
-    let digits: String = lower.chars().filter(char::is_ascii_digit).collect();
-    let letters: String = lower.chars().filter(char::is_ascii_alphabetic).collect();
-    let unit = match letters.trim_start_matches("last").trim_start_matches("past") {
+    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    let letters: String = text.chars().filter(char::is_ascii_alphabetic).collect();
+    let lower = letters.to_lowercase();
+    let named = lower.trim_start_matches("last").trim_start_matches("past");
+    let is_month = named == "m" && letters.ends_with('M');
+    let unit = match named {
+        "m" if is_month => "mo",
         "s" | "sec" | "secs" | "second" | "seconds" => "s",
         "m" | "min" | "mins" | "minute" | "minutes" => "m",
         "h" | "hr" | "hrs" | "hour" | "hours" => "h",
@@ -180,8 +184,22 @@ fn respelled(text: &str) -> Option<String> {
         "y" | "yr" | "year" | "years" => "y",
         _ => return None,
     };
-    let is_plain = lower.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == ' ' || letter == '_');
-    (is_plain && !digits.is_empty()).then(|| format!("{digits}{unit}{rolling}"))
+    let is_plain = text.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == ' ' || letter == '_');
+    if !is_plain || digits.is_empty() {
+        return None;
+    }
+    // Of months and years there are none that go to the second.
+    let days = digits.parse::<u64>().ok()?.checked_mul(if unit == "y" { 365 } else { 30 })?;
+    let or_minutes = if is_month { format!(" for months; minutes are '{digits}m'") } else { String::new() };
+    Some(match (unit, is_rolling) {
+        ("mo" | "y", true) => {
+            format!(
+                "'{digits}{unit}' for months and years of the calendar, or '{days}d rolling' for so many days of 24 hours"
+            )
+        }
+        (_, true) => format!("'{digits}{unit} rolling'"),
+        (_, false) => format!("'{digits}{unit}'{or_minutes}"),
+    })
 }
 
 /// The day after the date so many months before.
@@ -255,12 +273,26 @@ mod tests {
             ("last 30 days", "'30d'"),
             ("1 month", "'1mo'"),
             ("30D", "'30d'"),
-            ("6 months rolling", "'6mo rolling'"),
+            ("6 months rolling", "'6mo' for months and years of the calendar, or '180d rolling'"),
+            ("2 years rolling", "'2y' for months and years of the calendar, or '730d rolling'"),
+            ("30 Days ROLLING", "'30d rolling'"),
             ("1y rolling", "'365d rolling'"),
             ("soon", "'90d'"),
         ] {
             let error = Window::parse(text).unwrap_err();
             assert!(error.contains(told), "{text}: {error}");
+        }
+        // The letter that databases and frames write months with was answered with minutes.
+        for months in [1, 3, 6, 12, 18, 120] {
+            for written in [format!("{months}M"), format!("{months} M"), format!("last {months} M")] {
+                let error = Window::parse(&written).unwrap_err();
+                assert!(error.contains(&format!("write '{months}mo' for months")), "{written}: {error}");
+            }
+            let rolling = format!("{months}M rolling");
+            let error = Window::parse(&rolling).unwrap_err();
+            assert!(error.contains(&format!("write '{months}mo' for months")), "{rolling}: {error}");
+            assert!(error.contains(&format!("'{}d rolling'", 30 * months)), "{rolling}: {error}");
+            assert!(!error.contains(&format!("'{months}m'")), "{rolling}: {error}");
         }
     }
 

@@ -8,6 +8,7 @@ use kith_features::{
 };
 use kith_model::audience::Audience;
 use kith_model::id::{AudienceId, InstallationId};
+use kith_model::identity::IdentityRules;
 use kith_model::plugin::{ComputeModel, InputSpec};
 use kith_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -93,6 +94,8 @@ pub(crate) struct Plan {
     /// The places in `audiences` whose condition may hold for somebody of whom nothing is known: every new person has to be
     /// looked at for these.
     pub of_everybody: Vec<u32>,
+    /// By which spellings of an identifier are one.
+    pub identity_rules: IdentityRules,
 }
 
 /// The number of a place in a list of the plan.
@@ -152,7 +155,7 @@ impl Plan {
         audiences.sort_by_key(|plan| plan.audience.id);
         let source_names = setup.source_names.iter().map(|(id, name)| (*id, name.clone())).collect();
         let plan = assemble(models, audiences, channels, outputs, source_names);
-        Ok(Plan { context: context.zone.to_owned(), ..plan })
+        Ok(Plan { context: context.zone.to_owned(), identity_rules: setup.identity_rules.clone(), ..plan })
     }
 
     /// Every expression of the plan.
@@ -275,6 +278,7 @@ fn assemble(
         model_reach,
         unwritten,
         of_everybody,
+        identity_rules: IdentityRules::default(),
     }
 }
 

@@ -36,7 +36,11 @@ impl Translator<'_> {
         let [argument] = arguments else { return self.refuse(at, "write `has(x)`, e.g. `has(traits.city)`") };
         let (node, shape) = self.part(argument)?;
         let events = match (shape, node) {
-            (Shape::Value, node) => return Ok((Node::Has(Box::new(node)), Shape::Value)),
+            (Shape::Value, node) => {
+                let has = Node::Has(Box::new(node));
+                self.doubt_lists(argument, &has);
+                return Ok((has, Shape::Value));
+            }
             (Shape::Event, Node::Call(_, mut list)) if !list.is_empty() => list.swap_remove(0),
             (Shape::Event, _) => return self.refuse(argument, "name a field of the event, e.g. `has(e.total)`"),
             (Shape::Events, node) => node,
@@ -73,6 +77,7 @@ impl Translator<'_> {
         let node = binary(Box::new(a), Box::new(b));
         self.doubt_negated_side(at, &node);
         self.doubt_sides(at, &node);
+        self.doubt_lists(at, &node);
         Ok(Some((node, Shape::Value)))
     }
 
@@ -89,6 +94,7 @@ impl Translator<'_> {
             (operators::INDEX, [target, index]) => return self.index(at, target, index).map(Some),
             _ => return Ok(None),
         };
+        self.doubt_lists(at, &node);
         Ok(Some((node, Shape::Value)))
     }
 
@@ -171,7 +177,9 @@ impl Translator<'_> {
         for argument in &arguments[1..] {
             nodes.push(self.value(argument)?);
         }
-        Ok((self.fold(at, function, nodes)?, shape))
+        let node = self.fold(at, function, nodes)?;
+        self.doubt_lists(at, &node);
+        Ok((node, shape))
     }
 
     /// `x.matches('…')`: the pattern is a literal, so that a mistake in it has a place and it is read once.
@@ -184,7 +192,11 @@ impl Translator<'_> {
         };
         let target = self.value(target)?;
         match Pattern::parse(&text) {
-            Ok(pattern) => Ok((Node::Matches(Box::new(target), pattern), Shape::Value)),
+            Ok(pattern) => {
+                let node = Node::Matches(Box::new(target), pattern);
+                self.doubt_lists(at, &node);
+                Ok((node, Shape::Value))
+            }
             Err(message) => self.refuse(pattern, message),
         }
     }

@@ -6,7 +6,7 @@ use cel::common::ast::IdedExpr;
 use super::{TranslationResult, Translator, habits, place};
 use crate::error::ExpressionError;
 use crate::functions::Function;
-use crate::tree::Node;
+use crate::tree::{FeatureName, Node};
 use crate::value::{Arithmetic, Comparison, Value};
 
 /// `1 < x < 5`, `'traits.x' == 1`, `x > '30 days ago'`.
@@ -67,6 +67,8 @@ impl Translator<'_> {
             Node::Call(Function::Size, _) => "`events('Order Completed').size() > 0`",
             Node::List(_) | Node::Literal(Value::List(_)) => "`traits.city in ['Oslo', 'Rome']`",
             Node::MacroCall(_) => "`events('Order Completed').exists(e, e.total > 50)`",
+            Node::Feature(FeatureName::Identifiers(_)) => "`has(profile.identifiers.email)`",
+            Node::Feature(_) => "`profile.created_at > now - duration('30d')`",
             _ => "`… > 0`",
         };
         self.doubt(
@@ -132,9 +134,12 @@ impl Translator<'_> {
         if before.ends_with('-') && !before.ends_with(" -") && before.contains('.') {
             return format!("unknown name `{name}`; a name with a dash is written in brackets: `traits['first-name']`");
         }
+        let identifier = habits::identifier(name).map_or_else(String::new, |kind| {
+            format!(", an identifier is asked for with `'…' in profile.identifiers.{kind}`")
+        });
         format!(
             "unknown name `{name}`; there are traits, tags, scores, profile, now and events(…); a trait is written \
-             `traits.{name}`, a text `'{name}'`"
+             `traits.{name}`{identifier}, a text `'{name}'`"
         )
     }
 }

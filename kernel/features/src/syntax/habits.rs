@@ -80,6 +80,9 @@ const WORDS: &[(&str, &str)] = &[
     ("interval", "a length of time is written `duration('30d')`"),
 ];
 
+const CONSENT: &str = "no condition asks for consent: the `purpose` of the audience decides whom its messages go to, and the column \
+                       `consent.PURPOSE` of searches and exports shows what is agreed to";
+
 /// A name that means something elsewhere, and what to write.
 const NAMES: &[(&str, &str)] = &[
     ("null", "write `null`, or `!has(x)` for what is absent"),
@@ -95,6 +98,7 @@ const NAMES: &[(&str, &str)] = &[
     ("current_timestamp", "the present moment is `now`"),
     ("sysdate", "the present moment is `now`"),
     ("yesterday", "a day ago is `now - duration('1d')`"),
+    ("consent", CONSENT),
     ("tag", "tags are written `tags.x`"),
     ("score", "scores are written `scores.x`"),
     ("trait", "traits are written `traits.x`"),
@@ -232,6 +236,30 @@ fn told(table: &'static [(&str, &str)], written: &str) -> Option<&'static str> {
 /// What to write in place of a name that there is not.
 pub(super) fn name(name: &str) -> Option<&'static str> {
     told(NAMES, name)
+}
+
+/// The type of identifiers that a name is one of, as it is usually called.
+pub(super) fn identifier(name: &str) -> Option<&'static str> {
+    let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
+    Some(match plain.as_str() {
+        "email" | "mail" | "emailaddress" | "mailaddress" => "email",
+        "phone" | "telephone" | "mobile" | "phonenumber" | "mobilenumber" => "phone",
+        "userid" | "customerid" => "user_id",
+        "anonymousid" => "anonymous_id",
+        _ => return None,
+    })
+}
+
+/// What to write in place of a field of `of` that is a function here or elsewhere: `traits.note.length`.
+pub(crate) fn field(name: &str, of: &str) -> Option<String> {
+    if matches!(name.to_lowercase().as_str(), "count" | "length" | "len" | "size") {
+        return Some(format!("how long it is, or how many there are, is `{of}.size()`"));
+    }
+    let is_function = |name: &str| FUNCTIONS.iter().any(|spec| spec.name == name && spec.as_method && spec.others == 0);
+    if is_function(name) {
+        return Some(format!("write `{of}.{name}()`"));
+    }
+    call(name)
 }
 
 /// What to write in place of a function that there is not.
@@ -376,8 +404,13 @@ impl PieceContext<'_> {
         let digits = piece.text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, own) = piece.text.split_at(digits);
         let next = self.after(1).filter(|next| next.kind == Kind::Word).map_or("", |next| next.text);
-        let unit = if own.is_empty() { next } else { own }.to_lowercase();
-        let unit = match unit.as_str() {
+        let unit = if own.is_empty() { next } else { own };
+        let lower = unit.to_lowercase();
+        if digits > 0 && (unit == "M" || matches!(lower.as_str(), "mo" | "month" | "months")) {
+            let days = number.parse::<u64>().ok()?.checked_mul(30)?;
+            return Some(format!("months have no fixed length; write days: `duration('{days}d')`"));
+        }
+        let unit = match lower.as_str() {
             "d" | "day" | "days" => "d",
             "h" | "hour" | "hours" => "h",
             "w" | "week" | "weeks" => "w",

@@ -181,6 +181,12 @@ fn every_habit_is_answered_at_its_place_with_what_to_write() {
         ("traits.first-name == 'x'", 13, "`traits['first-name']`"),
         ("traits.a > 1,000", 11, "`1000`"),
         ("city == 'x'", 0, "`traits.city`"),
+        ("email == 'x'", 0, "`'…' in profile.identifiers.email`"),
+        ("E_Mail == 'x'", 0, "`'…' in profile.identifiers.email`"),
+        ("customerId == 'x'", 0, "`'…' in profile.identifiers.user_id`"),
+        ("consent.news == true", 0, "the `purpose` of the audience"),
+        ("traits.a > now - 3M", 17, "`duration('90d')`"),
+        ("traits.a > now - 2 months", 17, "`duration('60d')`"),
         ("profile.email == 'x'", 8, "`traits.email`"),
         ("events('a').count() > 1", 12, "size()"),
         ("events('a', 'last 30 days').size() > 1", 12, "'30d'"),
@@ -201,6 +207,101 @@ fn every_habit_is_answered_at_its_place_with_what_to_write() {
         "traits.a ? 1 == 1 : 2 == 1",
     ] {
         assert!(Expression::parse(text).is_ok(), "{text}");
+    }
+}
+
+/// What is always a list.
+const LISTS: &[&str] = &[
+    "profile.identifiers.email",
+    "profile.identifiers['crm id']",
+    "events('A').map(e, e.total)",
+    "events('A', '30d').filter(e, e.x > 1).map(e, e.total)",
+    "traits.likes.filter(x, x != 'a')",
+    "traits.likes.map(x, x.upper())",
+    "traits.likes.distinct()",
+    "(profile.identifiers.email + ['a'])",
+    "(traits.vip ? profile.identifiers.email : profile.identifiers.phone)",
+];
+
+/// Where one value belongs, and what is said of a list there.
+const LIST_USES: &[(&str, &str)] = &[
+    ("{} == 'x'", "`'x' in "),
+    ("'x' == {}", "`'x' in "),
+    ("{} == traits.x", "`traits.x in "),
+    ("{} != 'x'", "`!('x' in "),
+    ("!({} == 'x')", "`'x' in "),
+    ("{} == 5", "`5 in "),
+    ("{} > 5", ".size()"),
+    ("5 <= {}", ".size()"),
+    ("{} >= {}", ".size()"),
+    ("{} + 1 > 5", ".size()"),
+    ("2 * {} > 5", ".size()"),
+    ("-{} > 5", ".size()"),
+    ("{} in ['a', 'b']", ".exists(i, i in ['a', 'b'])"),
+    ("!({} in traits.x)", ".exists(i, i in traits.x)"),
+    ("{}.endsWith('x')", ".exists(i, i.endsWith('x'))"),
+    ("!{}.startsWith('x')", ".exists(i, i.startsWith('x'))"),
+    ("{}.contains('x')", ".exists(i, i.contains('x'))"),
+    ("{}.matches('x')", ".exists(i, i.matches('x'))"),
+    ("{}.lower() == 'x'", ".map(i, i.lower())"),
+    ("int({}) == 1", ".map(i, int(i))"),
+    ("{}.month() == 1", ".map(i, i.month())"),
+    ("traits.a.contains({})", ".exists(i, traits.a.contains(i))"),
+    ("{}.length > 2", ".size()"),
+    ("{}.domain == 'x'", ".map(i, i.domain)"),
+    ("{} && true", "never true or false"),
+    ("!{}", "never true or false"),
+    ("{} ? true : false", "never true or false"),
+];
+
+/// What is always a list stood where one value belongs, and the condition held for nobody, or its opposite for everybody, without a
+/// word: whoever was to be excluded was written to.
+#[test]
+fn a_list_where_one_value_belongs_is_refused_with_what_to_write() {
+    for list in LISTS {
+        for (written, told) in LIST_USES {
+            let text = written.replace("{}", list);
+            let error = Expression::parse(&text).unwrap().check_condition();
+            let error = error.expect_err(&format!("{text} is taken"));
+            assert!(error.message.contains(told), "{text}: {error}");
+        }
+        for fine in [
+            "'x' in {}",
+            "!('x' in {})",
+            "{}.exists(i, i.endsWith('x'))",
+            "{}.size() > 1",
+            "{}.first() == 'x'",
+            "{}.max() > 5",
+            "{} == ['x']",
+            "{} == {}",
+            "{}[0] == 'x'",
+            "{}.distinct().size() > 1",
+            "({} + ['x']).size() > 1",
+        ] {
+            let text = fine.replace("{}", list);
+            assert!(Expression::parse(&text).unwrap().check_condition().is_ok(), "{text}");
+        }
+    }
+    for fine in [
+        "has(profile.identifiers.email)",
+        "profile.identifiers.email != null",
+        "traits.likes == ['tea', 'figs']",
+        "traits.likes.contains('tea')",
+        "['Oslo', 'Rome'].contains(traits.city)",
+        "traits.note.length > 2",
+        "events('A').exists(e, e.items.map(i, i.sku).size() > 1)",
+        "[1] in [[1], [2]]",
+    ] {
+        assert!(Expression::parse(fine).unwrap().check_condition().is_ok(), "{fine}");
+    }
+    // Nobody's list is absent but that of identifiers.
+    for (text, told) in [
+        ("has(events('A').map(e, e.x))", "`events('A').map(e, e.x).size() > 0`"),
+        ("traits.a.filter(x, x > 1) == null", "`traits.a.filter(e, e > 1).size() == 0`"),
+        ("events('A').exists(e, e.items.map(i, i.sku) == 'a')", "`'a' in e.items.map(e1, e1.sku)`"),
+    ] {
+        let error = Expression::parse(text).unwrap().check_condition().unwrap_err();
+        assert!(error.message.contains(told), "{text}: {error}");
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::{Consent, Consents, EVERYTHING, EverythingRefused, PROFILING, covers, is_of_everything, parts};
 use crate::audience::ConsentBasis;
 use crate::id::SourceIdentityId;
+use crate::identity::Identifier;
 
 /// What an identity said, if anything.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +23,8 @@ pub struct Contributor {
     pub identity: SourceIdentityId,
     /// The type of its identifier; empty where that is not known.
     pub kind: String,
+    /// The normal form of its identifier, by which its spellings are one subject; absent where there is none.
+    pub form: Option<Identifier>,
     pub row: ConsentRow,
     /// Absent of the person's own.
     pub beside: Option<Bystander>,
@@ -91,6 +94,8 @@ pub struct Answer<'a> {
     pub identity: SourceIdentityId,
     /// The type of the identity's identifier.
     pub kind: &'a str,
+    /// As [`Contributor::form`].
+    pub form: Option<&'a Identifier>,
     pub key: &'a str,
     pub consent: &'a Consent,
     pub beside: Option<&'a Bystander>,
@@ -99,14 +104,16 @@ pub struct Answer<'a> {
 impl Answer<'_> {
     /// Whether this agreement ends that refusal: it is newer, says something about it, and is of the same identity or was given
     /// by the person while both were one. What another user of the same address refused ends by what the person's own user
-    /// agrees to afterwards, too: it is about the mailbox, and of that the newest word of its users counts. Who is not of the
-    /// person answers for nobody here, also not for whom he once was one with.
+    /// agrees to afterwards, too: it is about the mailbox, and of that the newest word of its users counts. An identifier is one
+    /// subject in whatever spelling it is written. Who is not of the person answers for nobody here, also not for whom he once
+    /// was one with.
     fn ends(&self, refusal: &Answer<'_>) -> bool {
         let is_of_mailbox = || matches!(refusal.beside, Some(Bystander::User { .. })) && self.kind == refusal.kind;
         self.consent.refused.is_none()
             && covers(self.key, refusal.key)
             && self.consent.counts_against(refusal.consent)
             && (self.identity == refusal.identity
+                || (self.form.is_some() && self.form == refusal.form)
                 || (self.beside.is_none() && (self.consent.answers.contains(&refusal.identity) || is_of_mailbox())))
     }
 
@@ -258,10 +265,26 @@ pub fn objection(person: &[Contributor]) -> Option<String> {
     unreadable(person).or_else(stands)
 }
 
+/// What one identity said of profiling.
+#[derive(Debug, Clone)]
+pub struct ProfilingAnswer<'a> {
+    pub identity: SourceIdentityId,
+    /// As [`Contributor::form`].
+    pub form: Option<Identifier>,
+    pub consent: &'a Consent,
+}
+
 /// The same of the answers about profiling alone, by identity.
-pub fn objects<'a>(answers: impl Iterator<Item = (SourceIdentityId, &'a Consent)>) -> bool {
-    let answer = |(identity, consent)| Answer { identity, kind: "", key: PROFILING, consent, beside: None };
-    unanswered(&answers.map(answer).collect::<Vec<_>>(), |_| true, |_| true).is_some()
+pub fn objects(answers: &[ProfilingAnswer<'_>]) -> bool {
+    let answers = answers.iter().map(|ProfilingAnswer { identity, form, consent }| Answer {
+        identity: *identity,
+        kind: "",
+        form: form.as_ref(),
+        key: PROFILING,
+        consent,
+        beside: None,
+    });
+    unanswered(&answers.collect::<Vec<_>>(), |_| true, |_| true).is_some()
 }
 
 fn is_of_another(answer: &Answer<'_>) -> bool {
@@ -286,6 +309,7 @@ fn answers(person: &[Contributor]) -> Vec<Answer<'_>> {
         consents.answers().map(|(key, consent)| Answer {
             identity: contributor.identity,
             kind: contributor.kind.as_str(),
+            form: contributor.form.as_ref(),
             key,
             consent,
             beside: contributor.beside.as_ref(),

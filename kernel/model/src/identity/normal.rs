@@ -100,7 +100,14 @@ impl IdentityRules {
         let value = match shape {
             Shape::Any => cased.into_owned(),
             Shape::Email if is_email(&cased) => cased.into_owned(),
-            Shape::Phone => phones::normal(&cased, self.phone_region.as_deref()).ok_or(Unfit::Shape(shape))?,
+            Shape::Phone => {
+                let number = phones::normal(&cased, self.phone_region.as_deref()).ok_or(Unfit::Shape(shape))?;
+                let is_allowed = || is_in(&self.allowed_values) || self.allowed_values.contains(&number);
+                if phones::is_made_up(&number) && !is_allowed() {
+                    return Err(Unfit::Placeholder);
+                }
+                number
+            }
             Shape::Email => return Err(Unfit::Shape(shape)),
         };
         if value.len() > MAX_IDENTIFIER_BYTES {

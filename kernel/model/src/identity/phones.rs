@@ -8,6 +8,19 @@
 /// Digits of a number: E.164 has at most fifteen, and what has fewer than five is a short code or a house number.
 const DIGITS: std::ops::RangeInclusive<usize> = 5..=15;
 
+/// Digits of a number of which no country is known: one that is shorter has no area code either, and is somebody else's in each
+/// town.
+const ALONE: std::ops::RangeInclusive<usize> = 7..=15;
+
+/// From so many digits on that only count up, count down or repeat one, nobody was given them.
+const MIN_RUN: usize = 5;
+
+/// From so many digits on that only repeat a group.
+const MIN_GROUPS: usize = 9;
+
+/// The longest group.
+const MAX_GROUP: usize = 4;
+
 /// The shortest number with its country: a calling code and four digits.
 const MIN_WHOLE: usize = 7;
 
@@ -111,7 +124,24 @@ pub(super) fn normal(value: &str, region: Option<&str>) -> Option<String> {
         let national = plain.strip_prefix(country.2).unwrap_or(&plain);
         return whole_number(&format!("{}{national}", country.1));
     }
-    DIGITS.contains(&plain.len()).then_some(plain)
+    ALONE.contains(&plain.len()).then_some(plain)
+}
+
+/// Whether a number, in its normal form, was typed by somebody who had to type one: it counts up or down (`1234567890`), or repeats
+/// one digit or a group of them (`+1 555 555 5555`, `123123123`), wholly or behind its country or the zero of an area code.
+pub(super) fn is_made_up(normal: &str) -> bool {
+    let digits = normal.strip_prefix('+').unwrap_or(normal);
+    let national = normal.strip_prefix('+').and_then(calling_code).map_or(digits, |code| &digits[code.len()..]);
+    [digits, national, national.trim_start_matches('0')].into_iter().any(is_pattern)
+}
+
+fn is_pattern(digits: &str) -> bool {
+    let values: Vec<u8> = digits.bytes().map(|digit| digit.wrapping_sub(b'0')).collect();
+    let goes_by = |step: u8| values.windows(2).all(|pair| (pair[0] + step) % 10 == pair[1]);
+    let repeats =
+        |group: usize| values.len() % group == 0 && values.chunks(group).all(|chunk| *chunk == values[..group]);
+    (values.len() >= MIN_RUN && [0, 1, 9].into_iter().any(goes_by))
+        || (values.len() >= MIN_GROUPS && (2..=MAX_GROUP).any(|group| values.len() >= 3 * group && repeats(group)))
 }
 
 /// From so many digits on a number that begins with its country's calling code has it, though the `+` is missing: WhatsApp and

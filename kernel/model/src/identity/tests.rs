@@ -561,9 +561,78 @@ fn a_number_with_its_calling_code_and_no_plus_is_the_whole_number() {
         ("BR", "55991234567", "+5555991234567"),
         ("DK", "4520123456", "+4520123456"),
         ("IT", "3912345678", "+393912345678"),
-        ("IN", "919876543210", "+919876543210"),
+        ("IN", "919876501234", "+919876501234"),
         ("US", "12025550123", "+12025550123"),
     ] {
         assert_eq!(of(region, number), whole, "{region} {number}");
     }
+}
+
+/// Numbers that people type who have to type one tied four leads with different addresses into one person.
+#[test]
+fn made_up_numbers_name_nobody() {
+    let of = |region: Option<&str>, value: &str| {
+        let rules = IdentityRules { phone_region: region.map(str::to_owned), ..IdentityRules::default() };
+        rules.judge(&Identifier::new("phone", value)).map(|normal| normal.value)
+    };
+    let mut family: Vec<String> = Vec::new();
+    for first in 0..10_u8 {
+        for length in 7..=12 {
+            for step in [0, 1, 9] {
+                family.push((0..length).map(|place| char::from(b'0' + (first + place * step) % 10)).collect());
+            }
+        }
+        // What a zero in front is, the country says: 030 303 03 03 is somebody in Berlin.
+        if first == 0 {
+            continue;
+        }
+        for group in
+            [format!("{first}{}", (first + 3) % 10), format!("{first}2{}", (first + 5) % 10), format!("12{first}7")]
+        {
+            family.push(group.repeat(9_usize.div_ceil(group.len()).max(3)));
+        }
+    }
+    for digits in &family {
+        let spaced: Vec<String> =
+            digits.as_bytes().chunks(3).map(|part| String::from_utf8_lossy(part).into_owned()).collect();
+        let spaced = spaced.join(" ");
+        for written in
+            [digits.clone(), spaced.clone(), format!("+1 {spaced}"), format!("+49 {spaced}"), format!("+351{digits}")]
+        {
+            for region in [None, Some("DE"), Some("US"), Some("PT")] {
+                assert!(of(region, &written).is_err(), "{written} in {region:?}: {:?}", of(region, &written));
+            }
+        }
+    }
+    for short in ["12345", "54321", "11111", "24680", "482913", "1 2 3 4 5"] {
+        assert!(of(None, short).is_err(), "{short}");
+    }
+    for (region, somebody) in [
+        (None, "+4915112345678"),
+        (None, "+12025550123"),
+        (None, "+15550100000"),
+        (None, "+12345678900"),
+        (None, "+442079460958"),
+        (None, "+33612345678"),
+        (None, "+4520123456"),
+        (None, "+4721234567"),
+        (None, "+352621123456"),
+        (None, "+29022158"),
+        (None, "4711815"),
+        (None, "0301234567"),
+        (None, "8005551212"),
+        (Some("DE"), "0170 1234567"),
+        (Some("DE"), "030 123456"),
+        (Some("LU"), "402010"),
+        (Some("AU"), "02 1234 5678"),
+        (Some("US"), "(555) 010-0000"),
+    ] {
+        assert!(of(region, somebody).is_ok(), "{somebody} in {region:?}");
+    }
+    let rules = IdentityRules { allowed_values: ["1234567890".to_owned()].into(), ..IdentityRules::default() };
+    for (value, fits) in [("1234567890", true), ("123-456-7890", true), ("9876543210", false)] {
+        assert_eq!(rules.judge(&Identifier::new("phone", value)).is_ok(), fits, "{value}");
+    }
+    // Other types have numbers of their own.
+    assert!(rules.judge(&Identifier::new("user_id", "12345")).is_ok());
 }

@@ -76,9 +76,10 @@ pub(super) fn claim(
     let deadline = Instant::now() + exchange::MAX_ATTEMPT;
     let deliveries = read_deliveries(sender, jobs, now, &mut pieces)?;
     let profiles: Vec<_> = deliveries.iter().map(|(_, row)| row.profile).collect();
-    let mut people = gate::read_people(store, sender.workspace(), &profiles)?;
     let by = (sender.workspace(), &setup.realm_key, &setup.identity_rules);
+    let mut people = gate::read_people(store, (by.0, by.2), &profiles)?;
     gate::parted::note_parted(store, by, &mut people)?;
+    gate::superseded::leave_out(store, (by.0, by.2), &mut people)?;
     gate::note_suppressed(store, by, &mut people)?;
     let mut passed = Vec::new();
     for ((job, row), found) in deliveries.into_iter().zip(people) {

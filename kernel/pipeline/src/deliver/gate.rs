@@ -5,6 +5,8 @@
 //! be read is refused, because a refusal that the gate overlooks cannot be taken back.
 
 pub(super) mod parted;
+pub(crate) mod standing;
+pub(super) mod superseded;
 
 use std::collections::BTreeSet;
 
@@ -32,7 +34,7 @@ pub(super) struct Person {
     pub profile: ProfileId,
     /// All identifiers of the profile, the one that names it first.
     pub identifiers: Vec<Identifier>,
-    /// Addresses that came with one of the users and are not of this profile.
+    /// Addresses that came with one of the users and are not of this profile, or that no record that counts has any more.
     pub parted: Vec<Identifier>,
     /// What each contributor said, what was said under the addresses that are parted, and what other users of an address said.
     pub consents: Vec<Contributor>,
@@ -135,7 +137,7 @@ fn refuse(reason: &str) -> Verdict {
 /// person counts only if it was the same both times.
 pub(super) fn read_people(
     store: &dyn Store,
-    workspace: WorkspaceId,
+    by: (WorkspaceId, &IdentityRules),
     profiles: &[ProfileId],
 ) -> Result<Vec<ProfileLookup>, ReadError> {
     let mut found = vec![ProfileLookup::Unsteady; profiles.len()];
@@ -145,7 +147,7 @@ pub(super) fn read_people(
             break;
         }
         let ids: Vec<ProfileId> = open.iter().map(|index| profiles[*index]).collect();
-        for (index, person) in open.into_iter().zip(read_once(store, workspace, &ids)?) {
+        for (index, person) in open.into_iter().zip(read_once(store, by, &ids)?) {
             found[index] = person;
         }
     }
@@ -155,7 +157,7 @@ pub(super) fn read_people(
 /// One look at each of `profiles`.
 fn read_once(
     store: &dyn Store,
-    workspace: WorkspaceId,
+    (workspace, rules): (WorkspaceId, &IdentityRules),
     profiles: &[ProfileId],
 ) -> Result<Vec<ProfileLookup>, ReadError> {
     let head_keys = |ids: &[SourceIdentityId]| -> Vec<Key> {
@@ -175,10 +177,10 @@ fn read_once(
     for (root, row) in roots.into_iter().zip(before) {
         piece.add(workspace, root, row);
         if piece.member_keys.len() >= MAX_KEYS {
-            found.extend(std::mem::take(&mut piece).read(store, workspace)?);
+            found.extend(std::mem::take(&mut piece).read(store, workspace, rules)?);
         }
     }
-    found.extend(piece.read(store, workspace)?);
+    found.extend(piece.read(store, workspace, rules)?);
     Ok(found)
 }
 
@@ -206,7 +208,12 @@ impl Piece {
     }
 
     /// The members' rows, then once more the rows that list them.
-    fn read(self, store: &dyn Store, workspace: WorkspaceId) -> Result<Vec<ProfileLookup>, ReadError> {
+    fn read(
+        self,
+        store: &dyn Store,
+        workspace: WorkspaceId,
+        rules: &IdentityRules,
+    ) -> Result<Vec<ProfileLookup>, ReadError> {
         if self.roots.is_empty() {
             return Ok(Vec::new());
         }
@@ -216,7 +223,11 @@ impl Piece {
         let people = self.roots.iter().zip(&after);
         let found = people.map(|((root, before, count), after)| {
             let rows: Vec<Option<Value>> = member_rows.by_ref().take(MEMBER_ROWS * count).collect();
-            if before == after { person(ProfileId(*root), before.as_ref(), &rows) } else { ProfileLookup::Unsteady }
+            if before == after {
+                person(ProfileId(*root), before.as_ref(), &rows, rules)
+            } else {
+                ProfileLookup::Unsteady
+            }
         });
         Ok(found.collect())
     }
@@ -226,7 +237,7 @@ impl Piece {
 const MEMBER_ROWS: usize = 2;
 
 /// Put a person together from the row that names the profile and [`MEMBER_ROWS`] for each member.
-fn person(profile: ProfileId, root: Option<&Value>, rows: &[Option<Value>]) -> ProfileLookup {
+fn person(profile: ProfileId, root: Option<&Value>, rows: &[Option<Value>], rules: &IdentityRules) -> ProfileLookup {
     let members = match head(root) {
         Ok(None) => return ProfileLookup::Nobody,
         Err(error) => return ProfileLookup::Unreadable(error.to_string()),
@@ -238,18 +249,18 @@ fn person(profile: ProfileId, root: Option<&Value>, rows: &[Option<Value>]) -> P
     let mut person = Person { profile, identifiers, parted, consents, suppressed: None };
     let mut background = Vec::new();
     for (identity, rows) in members.into_iter().zip(rows.chunks_exact(MEMBER_ROWS)) {
-        let kind = match head(rows[0].as_ref()) {
+        let (kind, form) = match head(rows[0].as_ref()) {
             Ok(Some(head)) => {
-                let kind = head.identifier.kind.clone();
+                let named = (head.identifier.kind.clone(), rules.judge(&head.identifier).ok());
                 // Of an address in several spellings the normal one is written to.
                 let of = if head.is_in_background() { &mut background } else { &mut person.identifiers };
                 of.push(head.identifier);
-                kind
+                named
             }
-            Ok(None) => String::new(),
+            Ok(None) => (String::new(), None),
             Err(error) => return ProfileLookup::Unreadable(error.to_string()),
         };
-        person.consents.push(Contributor { identity, kind, row: consent(rows[1].as_ref()), beside: None });
+        person.consents.push(Contributor { identity, kind, form, row: consent(rows[1].as_ref()), beside: None });
     }
     if person.identifiers.is_empty() {
         person.identifiers = background;
@@ -291,11 +302,11 @@ pub(crate) fn contributors(
     by: (WorkspaceId, &[u8; 32], &IdentityRules),
     profile: ProfileId,
 ) -> Result<Vec<Contributor>, ReadError> {
-    let mut found = read_people(store, by.0, &[profile])?;
+    let mut found = read_people(store, (by.0, by.2), &[profile])?;
     parted::note_parted(store, by, &mut found)?;
     let unreadable = |problem: String| {
         let row = ConsentRow::Unreadable(problem);
-        vec![Contributor { identity: profile.0, kind: String::new(), row, beside: None }]
+        vec![Contributor { identity: profile.0, kind: String::new(), form: None, row, beside: None }]
     };
     Ok(match found.pop() {
         Some(ProfileLookup::Person(person)) => person.consents,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use kith_features::{Expression, Facts, FeatureName, Leaf, LeafId, LeafSet, LeafState, UnreadableState, Value, Zone};
-use kith_model::consent::fold;
+use kith_model::consent::fold::{self, ProfilingAnswer};
 use kith_model::profile::TraitValue;
 use kith_model::time::Timestamp;
 
@@ -64,8 +64,12 @@ impl<'a> Profile<'a> {
 
     /// Whether the person objects to profiling: then nothing is computed of them.
     pub(crate) fn objects(&self) -> bool {
-        let said = |person: &&'a Person| person.profiling.as_ref().map(|consent| (person.id, consent));
-        fold::objects(self.people.iter().filter_map(said))
+        let rules = &self.view.plan.identity_rules;
+        let said = self.people.iter().filter_map(|person| {
+            let consent = person.profiling.as_ref()?;
+            Some(ProfilingAnswer { identity: person.id, form: rules.judge(&person.identifier).ok(), consent })
+        });
+        fold::objects(&said.collect::<Vec<_>>())
     }
 
     /// The value of an expression for this profile.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kith_features::{Ask, Comparand, Expression, FeatureName};
+use kith_model::consent::is_consent;
 use kith_model::dictionary::{self, Dictionary};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::identity::{ANONYMOUS_ID, IdentityRules, USER_ID};
@@ -11,8 +12,8 @@ use kith_model::identity::{ANONYMOUS_ID, IdentityRules, USER_ID};
 use super::{QueryError, workspace};
 use crate::plan::Plan;
 use crate::react::projection::Projection;
-use crate::react::seen::{self, NameUsage, SeenRow, Subject};
-use crate::shared::KernelState;
+use crate::react::seen::{self, Kind, Kinds, NameUsage, SeenRow, Subject};
+use crate::shared::{KernelState, Workspace};
 use crate::views::{Catalog, CatalogEntry, NameKind};
 
 /// Values of a trait, tag or score that a catalogue lists; with more it says that there are many.
@@ -109,9 +110,15 @@ pub(crate) fn doubts(
     reads_people: bool,
 ) -> Result<Vec<String>, QueryError> {
     let workspace = workspace(shared, id)?;
+    let expression = Expression::parse_in(condition, workspace.compiled.load().setup.zone.name())?;
+    // Of a condition that was defined before it would be refused.
+    let mistake = expression.check_condition().err().map(|mistake| mistake.message);
+    Ok(mistake.into_iter().chain(doubts_about(&workspace, &expression.asks(), reads_people)).collect())
+}
+
+/// What may be a mistake in what is asked for.
+pub(crate) fn doubts_about(workspace: &Workspace, asks: &[Ask], reads_people: bool) -> Vec<String> {
     let compiled = workspace.compiled.load_full();
-    let expression = Expression::parse_in(condition, compiled.setup.zone.name())?;
-    let asks = expression.asks();
     let projection = workspace.projection.read();
     let known = KnownNames {
         projection: &projection,
@@ -125,7 +132,30 @@ pub(crate) fn doubts(
     let is_there = |ask: &&Ask| {
         !is_empty || matches!(ask, Ask::Feature(FeatureName::Tag(_) | FeatureName::Score(_)) | Ask::Identifiers(_))
     };
-    Ok(asks.iter().filter(is_there).filter_map(|ask| known.doubt(ask)).collect())
+    asks.iter().filter(is_there).filter_map(|ask| known.doubt(ask)).collect()
+}
+
+/// Why no message can ever be kept from anybody by an identifier of this type, if so: nobody has one, and nothing speaks of it.
+pub(crate) fn unknown_type(workspace: &Workspace, kind: &str) -> Option<String> {
+    let compiled = workspace.compiled.load_full();
+    let projection = workspace.projection.read();
+    let setup = &compiled.setup;
+    let known = KnownNames {
+        projection: &projection,
+        plan: &compiled.plan,
+        dictionary: &setup.dictionary,
+        rules: &setup.identity_rules,
+        reads_people: false,
+    };
+    let mut recipients = setup.installations.iter().filter_map(|installed| installed.recipients.as_ref()).flatten();
+    let is_held = projection.index.holders(&FeatureName::Identifiers(kind.into())) != Some(0);
+    if is_held || known.ruled_types().any(|known| known == kind) || recipients.any(|recipient| recipient == kind) {
+        return None;
+    }
+    let meant = known.meant(kind, known.ruled_types().map(|known| (known, u64::MAX)));
+    Some(format!(
+        "nobody has an identifier of the type `{kind}`, and neither an identity rule nor a channel speaks of one{meant}"
+    ))
 }
 
 /// What there is.
@@ -140,6 +170,7 @@ struct KnownNames<'a> {
 impl KnownNames<'_> {
     fn doubt(&self, ask: &Ask) -> Option<String> {
         match ask {
+            Ask::Feature(FeatureName::Trait(name)) if is_consent(name) => Some(STATEMENT.to_owned()),
             Ask::Feature(FeatureName::Trait(name)) => self.unwritten_trait(name),
             Ask::Feature(FeatureName::Tag(name)) => self.unmade("tag", name, &FeatureName::Tag(name.clone())),
             Ask::Feature(FeatureName::Score(name)) => self.unmade("score", name, &FeatureName::Score(name.clone())),
@@ -150,6 +181,11 @@ impl KnownNames<'_> {
             Ask::OwnField { event, field } => self.hidden_property(event, field),
             Ask::Summed { event, property } if self.reads_people => self.amounts_in_texts(event, property),
             Ask::Ordered(feature, compared) if self.reads_people => self.incomparable(feature, *compared),
+            Ask::Field { of, field, meant } if self.reads_people => self.fieldless_trait(of, field, meant.as_deref()),
+            Ask::PropertyField { event, property, field, meant } if self.reads_people => {
+                let kinds = self.property(event, property)?.kinds;
+                fieldless(&format!("`{property}` of `{event}`"), kinds, field, meant.as_deref())
+            }
             Ask::Truth(feature) if self.reads_people => self.truth_in_texts(feature),
             Ask::Identifiers(kind) => self.unruled_type(kind),
             Ask::OddDate(text) => Some(odd_date(text)),
@@ -169,7 +205,20 @@ impl KnownNames<'_> {
         });
         let meant = self.meant(name, held);
         let declared = self.declared(&dictionary::Subject::Trait { name: name.to_string() });
-        Some(format!("nobody has the trait `{name}` so far{declared}{meant}"))
+        let is_type = self.ruled_types().any(|kind| kind == name.as_ref());
+        let identifier = if is_type {
+            format!("; an identifier is asked for with `'…' in profile.identifiers.{name}`")
+        } else {
+            String::new()
+        };
+        Some(format!("nobody has the trait `{name}` so far{identifier}{declared}{meant}"))
+    }
+
+    /// A field of a trait that never was an object.
+    fn fieldless_trait(&self, of: &FeatureName, field: &str, meant: Option<&str>) -> Option<String> {
+        let FeatureName::Trait(name) = of else { return None };
+        let seen = self.projection.seen.together(&Subject::Traits)?;
+        fieldless(&format!("`{of}`"), seen.names.get(name.as_ref())?.kinds, field, meant)
     }
 
     fn unmade(&self, kind: &str, name: &str, feature: &FeatureName) -> Option<String> {
@@ -217,8 +266,9 @@ impl KnownNames<'_> {
                  around their number are `double({feature})`"
             ),
             Comparand::Time => format!(
-                "{whose} `{feature}` is text that names no time, which is neither before nor after one; a date is `2026-11-21`, a time \
-                 `2026-11-21T10:00:00Z`, and files are imported so with `\"type\": \"date\"` or `\"time\"`"
+                "{whose} `{feature}` is text that names no time: it is neither before nor after one, compares with a text letter by \
+                 letter, and has no year, month or day; a date is `2026-11-21`, a time `2026-11-21T10:00:00Z`, and files are imported \
+                 so with `\"type\": \"date\"` or `\"time\"`"
             ),
         })
     }
@@ -245,13 +295,18 @@ impl KnownNames<'_> {
 
     /// An identifier may have any type; one that is nearly that of a rule is a slip.
     fn unruled_type(&self, kind: &str) -> Option<String> {
-        let ruled = self.rules.limits.keys().chain(&self.rules.priority).chain(self.rules.types.keys());
-        let known: Vec<&str> = ruled.map(String::as_str).chain([USER_ID, ANONYMOUS_ID]).collect();
+        let known: Vec<&str> = self.ruled_types().collect();
         if known.contains(&kind) {
             return None;
         }
         let meant = self.meant(kind, known.into_iter().map(|known| (known, u64::MAX)));
         (!meant.is_empty()).then(|| format!("no identity rule has identifiers of the type `{kind}`{meant}"))
+    }
+
+    /// The types of identifiers that rules speak of, and those that are always there.
+    fn ruled_types(&self) -> impl Iterator<Item = &str> {
+        let ruled = self.rules.limits.keys().chain(&self.rules.priority).chain(self.rules.types.keys());
+        ruled.map(String::as_str).chain([USER_ID, ANONYMOUS_ID])
     }
 
     fn unsent_event(&self, event: &str) -> Option<String> {
@@ -356,6 +411,19 @@ impl KnownNames<'_> {
         let near = told.filter_map(|(other, _)| Some((distance(name, other)?, other)));
         near.min().map_or_else(String::new, |(_, other)| format!("; did you mean `{other}`?"))
     }
+}
+
+/// What is said of a condition on the trait `consent`.
+const STATEMENT: &str = "`traits.consent` is what was said last, and not what holds: a refusal under another key or identifier, \
+                         its end and the list of suppressed ones are not in it. Who may be written to is decided for each message by the \
+                         `purpose` of the audience; whether a purpose is agreed to is the column `consent.PURPOSE` of searches and exports";
+
+/// What is said of a field of what never was an object.
+fn fieldless(named: &str, kinds: Kinds, field: &str, meant: Option<&str>) -> Option<String> {
+    let is_known = kinds.each().iter().any(|(kind, count)| *kind != Kind::Null && *count > 0);
+    let meant = meant.map_or_else(String::new, |meant| format!("; {meant}"));
+    (is_known && kinds.objects == 0)
+        .then(|| format!("{named} never came as an object, so that it has no field `{field}`{meant}"))
 }
 
 /// What a date is told that is written in a way that is none here.

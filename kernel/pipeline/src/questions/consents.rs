@@ -6,11 +6,11 @@ use std::sync::Arc;
 use kith_model::consent::fold::{self, Contributor};
 use kith_model::consent::{AnswerOutcome, Giver};
 use kith_model::id::{InstallationId, ProfileId, SourceIdentityId, WorkspaceId};
-use kith_model::identity::Identifier;
+use kith_model::identity::{Identifier, Unfit};
 use kith_model::time::Timestamp;
 use kith_store::{Key, Operation, row};
 
-use super::{QueryError, page, profile, workspace};
+use super::{QueryError, catalog, page, profile, workspace};
 use crate::Kernel;
 use crate::deliver::gate;
 use crate::profiles::consents::read_statements;
@@ -114,6 +114,17 @@ impl Kernel {
             }
         }
         Ok(None)
+    }
+
+    /// Why an identifier on the list would keep nothing from anybody, if so: it is none of its type, or of a type that nobody has.
+    pub fn unsuppressible(&self, id: WorkspaceId, identifier: &Identifier) -> Result<Option<String>, QueryError> {
+        let of = workspace(&self.shared, id)?;
+        let setup = Arc::clone(&of.compiled.load().setup);
+        match setup.identity_rules.judge(identifier) {
+            // What stands for a missing value today may name somebody under other rules.
+            Ok(_) | Err(Unfit::Placeholder | Unfit::Blocked) => Ok(catalog::unknown_type(&of, &identifier.kind)),
+            Err(unfit) => Ok(Some(format!("it {}", unfit.reason()))),
+        }
     }
 
     /// The suppressed identifiers, a page at a time in the order of their digests. Blocks.

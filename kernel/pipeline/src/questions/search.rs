@@ -6,12 +6,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kith_features::{Ask, FeatureName};
 use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::Identifier;
 use kith_model::time::Timestamp;
 
-use super::{QueryError, page, profile, workspace};
+use super::{QueryError, catalog, page, profile, workspace};
 use crate::Kernel;
+use crate::deliver::gate::standing::{Standing, standings as standings_of};
 use crate::profiles::person::{self, Person};
 use crate::profiles::scan::ProfilePages;
 use crate::shared::Workspace;
@@ -41,6 +43,8 @@ pub enum Column {
     Trait(String),
     Tag(String),
     Score(String),
+    /// How the person stands to a purpose, or to one through a channel: `news`, `news@email`.
+    Consent(String),
 }
 
 /// One person of a list.
@@ -69,7 +73,8 @@ impl Kernel {
             let found = found.map(|found| profile::computed(&self.shared, id, found)).transpose()?.flatten();
             let people = found.map(|found| person::read_profile(self.shared.store.as_ref(), id, found)).transpose()?;
             let people = people.filter(|people| !people.is_empty() && matches(search, people));
-            return Ok((people.iter().map(|people| row(&of, people, columns)).collect(), None));
+            let rows = people.iter().map(|people| self.row(&of, people, columns));
+            return Ok((rows.collect::<Result<_, _>>()?, None));
         }
         let mut pages = match cursor {
             None => ProfilePages::new(Arc::clone(&self.shared.store), id),
@@ -87,7 +92,7 @@ impl Kernel {
                 let Some(root) = people.first() else { continue };
                 last = Some(page::to_hex(&root.id.0));
                 if matches(search, &people) {
-                    rows.push(row(&of, &people, columns));
+                    rows.push(self.row(&of, &people, columns)?);
                 }
                 if rows.len() >= limit || began.elapsed() > PATIENCE {
                     return Ok((rows, last));
@@ -111,9 +116,62 @@ impl Kernel {
         let mut rows = Vec::with_capacity(profiles.len());
         for profile in profiles {
             let people = person::read_profile(self.shared.store.as_ref(), id, *profile)?;
-            rows.extend((!people.is_empty()).then(|| row(&of, &people, columns)));
+            if !people.is_empty() {
+                rows.push(self.row(&of, &people, columns)?);
+            }
         }
         Ok(rows)
+    }
+
+    /// What may be a mistake in a search and its columns, in words; the names and values that are asked for may still come.
+    pub fn search_doubts(
+        &self,
+        id: WorkspaceId,
+        search: &ProfileSearch,
+        columns: &[Column],
+    ) -> Result<Vec<String>, QueryError> {
+        let mut asks = Vec::new();
+        for (name, text) in &search.traits {
+            let feature = FeatureName::Trait(name.as_str().into());
+            asks.push(Ask::Feature(feature.clone()));
+            // These are asked for as numbers and truth values, too.
+            if serde_json::from_str::<serde_json::Value>(text).is_err() {
+                asks.push(Ask::FeatureIs(feature, text.as_str().into()));
+            }
+        }
+        let named = search.identifier.iter().chain(&search.prefix);
+        asks.extend(named.map(|identifier| Ask::Identifiers(identifier.kind.as_str().into())));
+        asks.extend(columns.iter().filter_map(|column| match column {
+            Column::Id | Column::CreatedAt | Column::Identifiers(None) | Column::Consent(_) => None,
+            Column::Identifiers(Some(kind)) => Some(Ask::Identifiers(kind.as_str().into())),
+            Column::Trait(name) => Some(Ask::Feature(FeatureName::Trait(name.as_str().into()))),
+            Column::Tag(name) => Some(Ask::Feature(FeatureName::Tag(name.as_str().into()))),
+            Column::Score(name) => Some(Ask::Feature(FeatureName::Score(name.as_str().into()))),
+        }));
+        let mut doubts = Vec::new();
+        for doubt in catalog::doubts_about(&*workspace(&self.shared, id)?, &asks, true) {
+            if !doubts.contains(&doubt) {
+                doubts.push(doubt);
+            }
+        }
+        Ok(doubts)
+    }
+
+    fn row(&self, of: &Workspace, people: &[Person], columns: &[Column]) -> Result<ProfileRow, QueryError> {
+        let purposes: Vec<&str> = columns
+            .iter()
+            .filter_map(|column| match column {
+                Column::Consent(purpose) => Some(purpose.as_str()),
+                _ => None,
+            })
+            .collect();
+        let mut standings = Vec::new();
+        if !purposes.is_empty() {
+            let setup = Arc::clone(&of.compiled.load().setup);
+            let asked = (ProfileId(people[0].id), purposes.as_slice());
+            standings = standings_of(self.shared.store.as_ref(), of.id, &setup, asked)?;
+        }
+        Ok(row(of, people, columns, &standings))
     }
 }
 
@@ -158,7 +216,9 @@ fn number(text: &str) -> Option<String> {
     (is_bare && is_json()).then(|| kith_json::canonical(text)).flatten()
 }
 
-fn row(workspace: &Workspace, people: &[Person], columns: &[Column]) -> ProfileRow {
+/// `standings` are those to the purposes among the columns, in their order.
+fn row(workspace: &Workspace, people: &[Person], columns: &[Column], standings: &[Standing]) -> ProfileRow {
+    let mut standings = standings.iter();
     let id = ProfileId(people[0].id);
     let needs_outputs = columns.iter().any(|column| matches!(column, Column::Tag(_) | Column::Score(_)));
     let derived = people[0].derived.as_ref().filter(|_| needs_outputs);
@@ -189,6 +249,12 @@ fn row(workspace: &Workspace, people: &[Person], columns: &[Column]) -> ProfileR
         Column::Score(name) => {
             scores.get(name).map_or_else(null, |score| serde_json::Value::from(score.value).to_string())
         }
+        Column::Consent(_) => match standings.next() {
+            Some(Standing::Agreed) => text("agreed".to_owned()),
+            Some(Standing::Refused) => text("refused".to_owned()),
+            Some(Standing::Suppressed) => text("suppressed".to_owned()),
+            Some(Standing::Unsaid) | None => null(),
+        },
     });
     ProfileRow { id, cells: cells.collect() }
 }

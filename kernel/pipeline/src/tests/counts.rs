@@ -313,3 +313,25 @@ fn a_setup_that_comes_while_another_is_taken_over_is_computed_too() {
         bench.settle();
     }
 }
+
+/// Conditions that are refused now were defined before they were: a start takes them, they mean what they meant, and the warnings
+/// of each say what is wrong.
+#[test]
+fn a_condition_that_would_be_refused_now_goes_on_with_a_warning() {
+    let before = [
+        ("profile.identifiers.email == 'a@shop.example'", "`'a@shop.example' in profile.identifiers.email`", 0),
+        ("!profile.identifiers.email.endsWith('@shop.example')", "exists(i, i.endsWith('@shop.example'))", 1),
+        ("events('view').map(e, e.total) > 5", "sum()", 0),
+    ];
+    let audiences = (1..).zip(before).map(|(id, (condition, ..))| audience(id, condition, None));
+    let bench = Bench::new(audiences.collect());
+    bench.send(vec![event("m", &[("user_id", "u"), ("email", "a@shop.example")], "view", START)]);
+    bench.settle();
+    for (id, (condition, told, size)) in (1..).zip(before) {
+        let shown = bench.kernel.audience(WORKSPACE, AudienceId(id)).unwrap();
+        assert_eq!(shown.size, Some(size), "{condition}");
+        let warned = bench.kernel.doubts(WORKSPACE, condition, false).unwrap();
+        assert!(warned[0].contains(told), "{condition}: {warned:?}");
+        assert!(bench.kernel.count(WORKSPACE, condition).is_err(), "{condition} is counted");
+    }
+}

@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use kith_model::consent::CONSENT;
 use kith_model::id::WorkspaceId;
 use kith_model::identity::Identifier;
 use kith_pipeline::{Column, PageRequest, ProfileRow, ProfileRows, ProfileSearch};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
@@ -82,10 +84,12 @@ impl PeopleQuery {
     fn insist(&self, mask: &Mask) -> Result<(), ApiError> {
         let searched = self.search.traits.iter().map(|(name, _)| name);
         let listed = self.columns.iter().flatten().filter_map(|column| match column {
-            Column::Trait(name) => Some(name),
+            Column::Trait(name) => Some(name.as_str()),
+            // It is read from there.
+            Column::Consent(_) => Some(CONSENT),
             _ => None,
         });
-        searched.chain(listed).try_for_each(|name| mask.insist_on_trait(name))
+        searched.map(String::as_str).chain(listed).try_for_each(|name| mask.insist_on_trait(name))
     }
 
     /// What is asked for as the audit log may name it: that nobody meets it is an answer too, and so is a part of a text that
@@ -130,10 +134,11 @@ fn column(name: &str) -> Result<Column, ApiError> {
         Some(("traits", name)) => named(Column::Trait, name),
         Some(("tags", name)) => named(Column::Tag, name),
         Some(("scores", name)) => named(Column::Score, name),
+        Some(("consent", purpose)) => named(Column::Consent, purpose),
         Some(_) => None,
     };
     found.ok_or_else(|| {
-        let known = "id, created_at, identifiers, identifiers.TYPE, traits.NAME, tags.NAME or scores.NAME";
+        let known = "id, created_at, identifiers, identifiers.TYPE, traits.NAME, tags.NAME, scores.NAME, consent.PURPOSE or consent.PURPOSE@CHANNEL";
         ApiError::at("?columns", format!("`{}` is no column; write {known}", name.chars().take(64).collect::<String>()))
     })
 }
@@ -148,6 +153,7 @@ fn name_of(column: &Column) -> String {
         Column::Trait(name) => format!("traits.{name}"),
         Column::Tag(name) => format!("tags.{name}"),
         Column::Score(name) => format!("scores.{name}"),
+        Column::Consent(purpose) => format!("consent.{purpose}"),
     }
 }
 
@@ -159,6 +165,44 @@ fn object(names: &[String], row: &ProfileRow) -> BTreeMap<String, Box<RawValue>>
     object
 }
 
+/// A page of people, and what may be a mistake in what was asked for.
+#[derive(Debug, Serialize)]
+struct FoundPeople {
+    #[serde(flatten)]
+    page: Page<BTreeMap<String, Box<RawValue>>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+/// The header of a list that says what may be a mistake in what was asked for: texts as a list of JSON in ASCII.
+const WARNINGS: &str = "kith-warnings";
+
+/// Bytes of that header at most; a proxy refuses an answer whose headers are long.
+const MAX_WARNING_BYTES: usize = 4 << 10;
+
+/// The value of the header, as many warnings as have room; `None` where there are none.
+fn warning_header(warnings: &[String]) -> Option<HeaderValue> {
+    let ascii = |warning: &String| -> String {
+        let json = serde_json::Value::from(warning.as_str()).to_string();
+        let mut units = [0; 2];
+        let escaped = |letter: char, units: &mut [u16; 2]| -> String {
+            match letter {
+                ' '..='~' => letter.to_string(),
+                _ => letter.encode_utf16(units).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
+            }
+        };
+        json.chars().map(|letter| escaped(letter, &mut units)).collect()
+    };
+    let mut room = MAX_WARNING_BYTES;
+    let shown = warnings.iter().map(ascii).take_while(|text| {
+        let fits = text.len() < room;
+        room = room.saturating_sub(text.len() + 1);
+        fits
+    });
+    let shown: Vec<String> = shown.collect();
+    (!shown.is_empty()).then(|| HeaderValue::from_str(&format!("[{}]", shown.join(","))).ok())?
+}
+
 /// A page of the people who meet what is asked for.
 pub(super) async fn found(app: &Arc<App>, caller: Caller, asked: PeopleQuery) -> Result<Response, ApiError> {
     if asked.format.is_some() {
@@ -168,8 +212,13 @@ pub(super) async fn found(app: &Arc<App>, caller: Caller, asked: PeopleQuery) ->
     let (columns, limit) = (asked.columns(), page_limit(asked.limit)?);
     let names: Vec<String> = columns.iter().map(name_of).collect();
     let sealed = asked.sealed(app);
-    let (rows, next) = app
+    let ((rows, next), warnings) = app
         .offload(move |app| {
+            // Told once, with the first page.
+            let warnings = match asked.cursor {
+                None => app.kernel.search_doubts(caller.workspace, &asked.search, &columns)?,
+                Some(_) => Vec::new(),
+            };
             let page = app.kernel.search(
                 caller.workspace,
                 &asked.search,
@@ -178,11 +227,11 @@ pub(super) async fn found(app: &Arc<App>, caller: Caller, asked: PeopleQuery) ->
             )?;
             let found = page.0.iter().map(|row| person(row.id));
             app.reads.note(&caller, "profile.search", sealed.into_iter().chain(found));
-            Ok::<_, ApiError>(page)
+            Ok::<_, ApiError>((page, warnings))
         })
         .await?;
     let items = rows.iter().map(|row| object(&names, row)).collect();
-    Ok(axum::Json(Page::<BTreeMap<String, Box<RawValue>>> { items, next }).into_response())
+    Ok(axum::Json(FoundPeople { page: Page { items, next }, warnings }).into_response())
 }
 
 /// Everybody who meets what is asked for, as a file: `format=csv` unless told, or `ndjson`. The parameters are those of the
@@ -291,6 +340,9 @@ async fn stream(
     let format = asked.format.unwrap_or(Format::Csv);
     let names: Arc<[String]> = columns.iter().map(name_of).collect();
     let columns: Arc<[Column]> = columns.into();
+    let doubted = (Arc::clone(&columns), asked.search.clone());
+    let warnings =
+        app.offload(move |app| Ok::<_, ApiError>(app.kernel.search_doubts(workspace, &doubted.1, &doubted.0)?)).await?;
     let lines = move |app: Arc<App>, list: List, cursor: Option<String>| {
         let (names, columns) = (Arc::clone(&names), Arc::clone(&columns));
         async move {
@@ -324,5 +376,9 @@ async fn stream(
         }
     });
     let headers = [(header::CONTENT_TYPE, format.media_type())];
-    Ok((headers, Body::new(Pieces(receiver))).into_response())
+    let mut answer = (headers, Body::new(Pieces(receiver))).into_response();
+    if let Some(warnings) = warning_header(&warnings) {
+        answer.headers_mut().insert(WARNINGS, warnings);
+    }
+    Ok(answer)
 }

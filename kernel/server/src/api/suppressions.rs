@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use kith_model::budget::table;
+use kith_model::id::WorkspaceId;
 use kith_model::identity::Identifier;
 use kith_pipeline::{PageRequest, Suppression, SuppressionChange};
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use utoipa::ToSchema;
 use super::extract::{Authority, Json, PageQuery, Query, check_text, right};
 use super::view::{Page, time};
 use crate::app::App;
-use crate::error::{ApiError, Problem};
+use crate::error::{ApiError, Mistake, Problem};
 use crate::reads;
 
 /// Identifiers to suppress.
@@ -26,6 +27,9 @@ pub(crate) struct NewSuppressions {
     /// For people, e.g. `bounced`.
     #[serde(default)]
     reason: String,
+    /// Look at the identifiers and change nothing: for a list that is sent in parts.
+    #[serde(default)]
+    dry_run: bool,
 }
 
 /// Identifiers to look up or to take off the list.
@@ -92,6 +96,29 @@ fn identifiers(texts: &[String]) -> Result<Vec<Identifier>, ApiError> {
     texts.iter().enumerate().map(read).collect()
 }
 
+/// Mistakes that are told of one request.
+const MAX_MISTAKES: usize = 20;
+
+/// Refuse identifiers that could keep no message from anybody: whoever put one on the list would believe that it holds.
+fn insist_on_effect(app: &App, workspace: WorkspaceId, identifiers: &[Identifier]) -> Result<(), ApiError> {
+    let mut mistakes = Vec::new();
+    for (place, identifier) in identifiers.iter().enumerate() {
+        let Some(problem) = app.kernel.unsuppressible(workspace, identifier)? else { continue };
+        let message = format!("`{identifier}` would keep no message from anybody: {problem}");
+        mistakes.push(Mistake { path: format!("identifiers[{place}]"), message });
+        if mistakes.len() == MAX_MISTAKES {
+            break;
+        }
+    }
+    match mistakes.first() {
+        None => Ok(()),
+        Some(first) => {
+            let message = format!("{}: {}; nothing was changed", first.path, first.message);
+            Err(ApiError::BadInput { code: "no-such-identifier", message, mistakes })
+        }
+    }
+}
+
 fn is_kind(kind: &str) -> bool {
     (1..=64).contains(&kind.len())
         && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
@@ -138,6 +165,12 @@ pub(crate) async fn add(
     Json(wanted): Json<NewSuppressions>,
 ) -> Result<Json<SuppressionsChanged>, ApiError> {
     check_text(&table::TITLE_TEXT, &wanted.reason)?;
+    let workspace = authority.caller.workspace;
+    let (looked_at, is_dry_run) = (wanted.identifiers.clone(), wanted.dry_run);
+    app.offload(move |app| insist_on_effect(app, workspace, &identifiers(&looked_at)?)).await?;
+    if is_dry_run {
+        return Ok(Json(SuppressionsChanged { changed: 0 }));
+    }
     change(app, authority, wanted.identifiers, Some(wanted.reason)).await
 }
 

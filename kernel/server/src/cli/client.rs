@@ -214,6 +214,7 @@ impl Client {
             }
             let from = cursor.map(|cursor| format!("&cursor={}", encode(&cursor))).unwrap_or_default();
             let page = self.get(&format!("{path}?limit={wanted}{others}{from}"))?;
+            super::output::warn_of(page.get("warnings"));
             items.extend_from_slice(super::items(&page));
             cursor = page.get("next").and_then(Value::as_str).map(str::to_owned);
             if cursor.is_none() {
@@ -234,6 +235,9 @@ impl Client {
         if !response.status().is_success() {
             return self.read(&url, response).map(|_| CopyOutcome::Whole);
         }
+        let warnings: Option<Value> =
+            response.headers().get("kith-warnings").and_then(|text| serde_json::from_slice(text.as_bytes()).ok());
+        super::output::warn_of(warnings.as_ref());
         let mut body = response.into_body().into_reader();
         let mut piece = vec![0; 64 << 10];
         loop {

@@ -21,7 +21,11 @@ pub(crate) fn run(command: &ConsentCommand, client: &Client, format: AnswerForma
             if format.is_json() { print_json(&answer) } else { output::say(report(&answer).trim_end()) }
         }
         ConsentCommand::Suppress { identifiers, reason } => {
-            let changed = send(client, "/api/v1/suppressions", &read(identifiers)?, Some(reason))?;
+            let identifiers = read(identifiers)?;
+            if identifiers.len() > AT_ONCE {
+                look_at(client, &identifiers)?;
+            }
+            let changed = send(client, "/api/v1/suppressions", &identifiers, Some(reason))?;
             done(format, "suppressed", changed)
         }
         ConsentCommand::Unsuppress { identifiers } => {
@@ -48,22 +52,79 @@ fn read(list: &IdentifierList) -> Result<Vec<String>, Failure> {
         identifiers.push(text.clone());
     }
     if let Some(path) = &list.file {
-        let text = std::fs::read_to_string(path).map_err(|source| Failure::File {
-            what: "read",
-            path: path.clone(),
-            source,
-        })?;
-        for (index, line) in text.trim_start_matches('\u{feff}').lines().map(str::trim).enumerate() {
-            if !line.is_empty() {
-                problems.note(&format!("{}, line {}: ", path.display(), index + 1), line);
-                identifiers.push(line.to_owned());
-            }
+        let failed = |source| Failure::File { what: "read", path: path.clone(), source };
+        let text = decoded(&std::fs::read(path).map_err(failed)?).map_err(failed)?;
+        let mut lines = text.lines().map(unquoted).enumerate().filter(|(_, line)| !line.is_empty()).peekable();
+        let heading = lines.peek().and_then(|(_, line)| heading(line));
+        let lines = lines.skip(usize::from(heading.is_some()));
+        for (index, line) in lines {
+            let line = match heading {
+                Some(Heading::Type(kind)) if !line.starts_with(&format!("{kind}:")) => format!("{kind}:{line}"),
+                _ => line.to_owned(),
+            };
+            problems.note(&format!("{}, line {}: ", path.display(), index + 1), &line);
+            identifiers.push(line);
         }
     }
     match problems.report() {
         Some(report) => Err(Failure::Usage(report)),
         None => Ok(identifiers),
     }
+}
+
+/// What the first line of a file says of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heading {
+    /// Each has its type.
+    Identifiers,
+    /// They are values of this one.
+    Type(&'static str),
+}
+
+/// The heading that a column of addresses or numbers has where it is exported.
+fn heading(line: &str) -> Option<Heading> {
+    let plain: String = line.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
+    Some(match plain.as_str() {
+        "identifier" | "identifiers" => Heading::Identifiers,
+        "email" | "mail" | "emailaddress" => Heading::Type("email"),
+        "phone" | "phonenumber" | "mobile" => Heading::Type("phone"),
+        "userid" => Heading::Type("user_id"),
+        "anonymousid" => Heading::Type("anonymous_id"),
+        _ => return None,
+    })
+}
+
+/// The text of a file: UTF-8, or UTF-16 as spreadsheets write it, with a mark in front or without.
+fn decoded(bytes: &[u8]) -> std::io::Result<String> {
+    type ToUnit = fn([u8; 2]) -> u16;
+    let unit: Option<ToUnit> = match bytes {
+        [0xff, 0xfe, ..] | [1..=u8::MAX, 0, ..] => Some(u16::from_le_bytes),
+        [0xfe, 0xff, ..] | [0, 1..=u8::MAX, ..] => Some(u16::from_be_bytes),
+        _ => None,
+    };
+    let invalid = |problem: &str| std::io::Error::new(std::io::ErrorKind::InvalidData, problem.to_owned());
+    let text = match unit {
+        None => String::from_utf8(bytes.to_vec()).map_err(|_| invalid("it is neither UTF-8 nor UTF-16")),
+        Some(unit) => {
+            let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
+            String::from_utf16(&units).map_err(|_| invalid("it is no UTF-16"))
+        }
+    };
+    text.map(|text| text.trim_start_matches('\u{feff}').to_owned())
+}
+
+/// A cell of a file with one column, without the quotes around it.
+fn unquoted(line: &str) -> &str {
+    let line = line.trim();
+    line.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(line).trim()
+}
+
+/// Have all parts of a list looked at before the first changes anything.
+fn look_at(client: &Client, identifiers: &[String]) -> Result<(), Failure> {
+    for part in identifiers.chunks(AT_ONCE) {
+        client.post("/api/v1/suppressions", &json!({ "identifiers": part, "dry_run": true }))?;
+    }
+    Ok(())
 }
 
 /// Problems that are shown one by one.
@@ -271,6 +332,28 @@ mod tests {
                 Err(other) => panic!("{other:?}"),
             }
         }
+        // Spreadsheets write a heading, quotes, and UTF-16.
+        let little = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+        let big = |text: &str| text.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<u8>>();
+        for (text, expected) in [
+            ("email\r\nada@example.com\r\n\"bob@example.com\"\r\n", ["email:ada@example.com", "email:bob@example.com"]),
+            ("E-Mail\nada@example.com\nemail:bob@example.com", ["email:ada@example.com", "email:bob@example.com"]),
+            ("Phone\n+15550100\n+15550101\n", ["phone:+15550100", "phone:+15550101"]),
+            ("identifier\nemail:ada@example.com\nuser_id:email\n", ["email:ada@example.com", "user_id:email"]),
+            ("\n\nuser_id\n\n7\na:b", ["user_id:7", "user_id:a:b"]),
+        ] {
+            let marked = format!("\u{feff}{text}");
+            let forms = [text.as_bytes().to_vec(), marked.as_bytes().to_vec(), little(&marked), big(&marked)];
+            let bare = [little(text.trim_start()), big(text.trim_start())];
+            for bytes in forms.into_iter().chain(bare) {
+                std::fs::write(&path, &bytes).unwrap();
+                let list = IdentifierList { identifiers: Vec::new(), file: Some(path.clone()) };
+                assert_eq!(read(&list).unwrap(), expected, "{bytes:?}");
+            }
+        }
+        std::fs::write(&path, b"email\n\xff\xffx").unwrap();
+        let list = IdentifierList { identifiers: Vec::new(), file: Some(path.clone()) };
+        assert!(matches!(read(&list), Err(Failure::File { .. })));
         std::fs::write(&path, "x\n".repeat(50)).unwrap();
         let list = IdentifierList { identifiers: Vec::new(), file: Some(path) };
         assert!(read(&list).unwrap_err().to_string().ends_with("and 30 more"));

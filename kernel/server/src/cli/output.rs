@@ -40,6 +40,14 @@ pub(crate) fn say(text: impl Display) -> Result<(), Failure> {
     writeln!(output, "{text}").and_then(|()| output.flush()).map_err(unwritten)
 }
 
+/// Say on standard error what may be a mistake in what was asked for.
+pub(crate) fn warn_of(warnings: Option<&Value>) {
+    for warning in warnings.and_then(Value::as_array).into_iter().flatten() {
+        // Nobody may be reading it, which is no reason to panic.
+        drop(writeln!(std::io::stderr(), "warning: {}", plain(warning)));
+    }
+}
+
 /// Say on standard error that a list is a part, where it is.
 pub(crate) fn say_part(shown: usize, next: Option<&str>) {
     if next.is_some() {

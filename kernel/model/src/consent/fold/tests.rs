@@ -33,7 +33,62 @@ fn row(json: &str, at: i64) -> Consents {
 }
 
 fn under(number: u8, said: Consents) -> Contributor {
-    Contributor { identity: id(number), kind: "user_id".to_owned(), row: ConsentRow::Said(said), beside: None }
+    let (kind, row) = ("user_id".to_owned(), ConsentRow::Said(said));
+    Contributor { identity: id(number), kind, form: None, row, beside: None }
+}
+
+/// A spelling of one address.
+fn spelled(number: u8, said: Consents) -> Contributor {
+    let form = Some(Identifier::new("email", "eve@shop.example"));
+    Contributor { kind: "email".to_owned(), form, ..under(number, said) }
+}
+
+/// A refusal under `Eve@Shop.example` outlived the agreement under `eve@shop.example`, and not the other way round: of all
+/// spellings of an address the newest word counts, in whatever order they stand and whoever is beside them.
+#[test]
+fn an_address_is_one_subject_in_every_spelling() {
+    for (refused_by, agreed_by) in [(1_u8, 2_u8), (2, 1), (1, 1), (3, 2)] {
+        for (refused_at, agreed_at) in [(1, 2), (2, 1)] {
+            for (refused, agreed) in
+                [("news", "news"), ("*", "news"), ("news@email", "news@email"), ("news", "news@email")]
+            {
+                let said = [
+                    (refused_by, format!(r#"{{"{refused}":false}}"#), refused_at),
+                    (agreed_by, format!(r#"{{"{agreed}":true}}"#), agreed_at),
+                ];
+                let mut rows: Vec<Consents> = vec![Consents::default(); 4];
+                for (number, json, at) in &said {
+                    record(&mut rows[usize::from(*number)], json, *at);
+                }
+                let mut person: Vec<Contributor> =
+                    (1..=3_u8).map(|number| spelled(number, rows[usize::from(number)].clone())).collect();
+                for _ in 0..person.len() {
+                    person.rotate_left(1);
+                    let became = is_refused(&person, "mailer", &["email"], ConsentBasis::NotRefused);
+                    assert_eq!(became, refused_at > agreed_at, "{said:?}");
+                }
+            }
+        }
+    }
+    // Another address answers for itself alone, and so does one without a form.
+    let other = Contributor {
+        form: Some(Identifier::new("email", "bob@shop.example")),
+        ..spelled(2, row(r#"{"news":true}"#, 9))
+    };
+    for beside in [other, Contributor { form: None, ..spelled(2, row(r#"{"news":true}"#, 9)) }] {
+        let person = [spelled(1, row(r#"{"news":false}"#, 1)), beside];
+        assert!(is_refused(&person, "mailer", &["email"], ConsentBasis::NotRefused));
+    }
+    // The same of profiling.
+    let (no, yes) = (row(r#"{"profiling":false}"#, 1), row(r#"{"profiling":true}"#, 2));
+    let answer = |number: u8, said: &'static str, consents| ProfilingAnswer {
+        identity: id(number),
+        form: Some(Identifier::new("email", said)),
+        consent: consents,
+    };
+    let (no, yes) = (&no.purposes["profiling"], &yes.purposes["profiling"]);
+    assert!(!objects(&[answer(1, "eve@shop.example", no), answer(2, "eve@shop.example", yes)]));
+    assert!(objects(&[answer(1, "eve@shop.example", no), answer(2, "bob@shop.example", yes)]));
 }
 
 /// An agreement that was given while these others were the same person.
@@ -101,6 +156,7 @@ fn after_a_merge_the_strictest_holds_until_it_is_answered() {
 #[test]
 fn what_cannot_be_read_refuses_and_objects() {
     let unreadable = Contributor {
+        form: None,
         identity: id(1),
         kind: String::new(),
         row: ConsentRow::Unreadable("row version 9".into()),
@@ -125,7 +181,15 @@ fn only_a_refusal_of_profiling_by_its_name_is_an_objection() {
         assert_eq!(objection(&person).is_some(), objects_to_it, "{said}");
         let ConsentRow::Said(consents) = &person[0].row else { panic!("it is readable") };
         let own = consents.purposes.get(PROFILING).map(|consent| (id(1), consent));
-        assert_eq!(objects(own.into_iter()), objects_to_it, "{said}");
+        assert_eq!(
+            objects(
+                &own.map(|(identity, consent)| ProfilingAnswer { identity, form: None, consent })
+                    .into_iter()
+                    .collect::<Vec<_>>()
+            ),
+            objects_to_it,
+            "{said}"
+        );
     }
     // An agreement to messages ends no objection.
     let mut said = row(r#"{"profiling":false}"#, 1);

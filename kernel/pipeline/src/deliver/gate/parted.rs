@@ -67,9 +67,9 @@ fn add(
         if !is_address_type(&head.identifier.kind, rules) {
             continue;
         }
-        let kind = head.identifier.kind.clone();
+        let (kind, form) = (head.identifier.kind.clone(), rules.judge(&head.identifier).ok());
         let row = said(store, workspace, identity)?;
-        person.consents.push(Contributor { identity, kind, row, beside: Some(Bystander::Address) });
+        person.consents.push(Contributor { identity, kind, form, row, beside: Some(Bystander::Address) });
         person.parted.push(head.identifier);
     }
     person.consents.extend(sharers(store, (workspace, rules), &members, &users, mailboxes)?);
@@ -104,7 +104,8 @@ fn sharers(
             {
                 looked_at.insert(identity);
                 let beside = Some(Bystander::User { address: address.clone() });
-                sharers.push(Contributor { identity, kind, row: said(store, workspace, identity)?, beside });
+                let row = said(store, workspace, identity)?;
+                sharers.push(Contributor { identity, kind, form: None, row, beside });
             }
         }
     }
@@ -176,7 +177,7 @@ fn said(store: &dyn Store, workspace: WorkspaceId, identity: SourceIdentityId) -
     Ok(consent(get_one(store, &facts_key(workspace, identity, 0))?.as_ref()))
 }
 
-fn is_address_type(kind: &str, rules: &IdentityRules) -> bool {
+pub(super) fn is_address_type(kind: &str, rules: &IdentityRules) -> bool {
     rules.types.get(kind).is_some_and(|own| own.shape != Shape::Any)
 }
 

@@ -27,7 +27,8 @@ fn row(json: &str, time: Timestamp) -> ConsentRow {
 }
 
 fn under(kind: &str, row: ConsentRow) -> Contributor {
-    Contributor { identity: SourceIdentityId([kind.len() as u8; 16]), kind: kind.to_owned(), row, beside: None }
+    let identity = SourceIdentityId([kind.len() as u8; 16]);
+    Contributor { identity, kind: kind.to_owned(), form: None, row, beside: None }
 }
 
 /// Whether a message to this person would be refused.
@@ -279,7 +280,7 @@ fn people_of_many_members_are_read_in_pieces_and_none_gets_anothers_identifiers(
     store.commit(kith_store::Unit { operations, ..Default::default() }).unwrap();
     // The fourth is unknown, and the fifth is asked for under the name of a member.
     let asked = [id(0, 0), id(1, 0), id(2, 0), id(99, 0), id(3, 7), id(4, 0), id(5, 0), id(6, 0)].map(ProfileId);
-    let found = read_people(&store, workspace, &asked).unwrap();
+    let found = read_people(&store, (workspace, &IdentityRules::default()), &asked).unwrap();
     assert_eq!(found[3], ProfileLookup::Nobody);
     let people = found.iter().filter_map(|found| match found {
         ProfileLookup::Person(person) => Some(person),

@@ -159,6 +159,9 @@ pub(crate) enum Reach {
 /// What a person must have said before a message is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Basis {
+    #[value(alias = "opt_in")]
     OptIn,
+    /// Documents and the API write `not_refused`
+    #[value(alias = "not_refused")]
     NotRefused,
 }

@@ -40,7 +40,7 @@ pub(crate) struct IdentifierList {
     /// Each as `TYPE:VALUE`, e.g. `email:ada@example.com`
     #[arg(value_name = "TYPE:VALUE", required_unless_present = "file")]
     pub(crate) identifiers: Vec<String>,
-    /// A file with one identifier in each line
+    /// A file with one identifier in each line, in UTF-8 or UTF-16; with a heading such as `email` or `phone`, values of that type
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 }
