@@ -74,7 +74,7 @@ fn a_corrected_address_gets_no_message() {
         ("both", vec!["both-a@shop.example", "both-c@shop.example"]),
     ] {
         define_with(&admin, user, &format!("events('Visit {user}').size() > 0"), message_through("webhook"));
-        send(&source, &[track(user, &format!("Visit {user}"), user)]);
+        send(&source, &[track(user, &format!("Visit {user}"), &format!("visit-{user}"))]);
         assert_eq!(decided(&admin, user).0, "delivered", "{user}");
         let mut sent = addresses(&receiver, user);
         assert_eq!(sent.len(), 1, "{user}");
@@ -97,7 +97,7 @@ fn what_is_said_of_a_mailbox_holds_in_every_spelling_and_the_later_counts() {
     let admin = kernel.admin();
     webhook(&kernel, "webhook", &receiver);
     let config = json!({
-        "kind": "identify", "identifiers": { "email": "email" }, "time": "at",
+        "kind": "identify", "identifiers": { "email": "email" }, "time": { "column": "at" },
         "consent": { "marketing": "news", "profiling": "profiling" },
     });
     kernel.install("kith/csv", json!({ "name": "forms", "config": config, "grants": { "consent": "give" } }));

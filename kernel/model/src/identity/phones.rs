@@ -138,8 +138,9 @@ pub(super) fn is_made_up(normal: &str) -> bool {
 fn is_pattern(digits: &str) -> bool {
     let values: Vec<u8> = digits.bytes().map(|digit| digit.wrapping_sub(b'0')).collect();
     let goes_by = |step: u8| values.windows(2).all(|pair| (pair[0] + step) % 10 == pair[1]);
-    let repeats =
-        |group: usize| values.len() % group == 0 && values.chunks(group).all(|chunk| *chunk == values[..group]);
+    let repeats = |group: usize| {
+        values.len().is_multiple_of(group) && values.chunks(group).all(|chunk| *chunk == values[..group])
+    };
     (values.len() >= MIN_RUN && [0, 1, 9].into_iter().any(goes_by))
         || (values.len() >= MIN_GROUPS && (2..=MAX_GROUP).any(|group| values.len() >= 3 * group && repeats(group)))
 }
