@@ -149,7 +149,8 @@ impl Kernel {
             Column::Score(name) => Some(Ask::Feature(FeatureName::Score(name.as_str().into()))),
         }));
         let mut doubts = Vec::new();
-        for doubt in catalog::doubts_about(&workspace(&self.shared, id)?, &asks, true) {
+        let workspace = workspace(&self.shared, id)?;
+        for doubt in catalog::doubts_about(&workspace, &asks, true) {
             if !doubts.contains(&doubt) {
                 doubts.push(doubt);
             }
