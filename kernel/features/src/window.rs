@@ -282,7 +282,11 @@ mod tests {
             let error = Window::parse(text).unwrap_err();
             assert!(error.contains(told), "{text}: {error}");
         }
-        // The letter that databases and frames write months with was answered with minutes.
+    }
+
+    /// The letter that databases and frames write months with was answered with minutes.
+    #[test]
+    fn a_capital_letter_of_months_is_answered_with_months() {
         for months in [1, 3, 6, 12, 18, 120] {
             for written in [format!("{months}M"), format!("{months} M"), format!("last {months} M")] {
                 let error = Window::parse(&written).unwrap_err();
