@@ -72,7 +72,7 @@ fn tracking_plan_bytes(ground: &Ground) {
     for name in names {
         put_plan(&ground.admin, name, &plan_of_bytes(1_000_000)).is(200);
     }
-    is_exhausted(&put_plan(&ground.admin, "e", &plan_of_bytes(1_000_000)), 409, "tracking-plan-bytes-kept");
+    is_exhausted(&put_plan(&ground.admin, "e", &plan_of_bytes(1_000_000)), 413, "tracking-plan-bytes-kept");
     put_plan(&ground.admin, "a", &plan_of_bytes(900_000)).is(200);
     // The log keeps nothing of it twice, and its pages have a bound of bytes.
     let records = ground.admin.get("/api/v1/audit?action=tracking-plan.&target=a&limit=500").is(200);
