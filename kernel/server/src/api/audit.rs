@@ -21,6 +21,7 @@ use super::extract::{Authority, Query, page_limit, right};
 use super::view::Page;
 use crate::app::App;
 use crate::audit::AuditEntry;
+use crate::auth::KeyId;
 use crate::catalogue::AuditFilter;
 use crate::error::{ApiError, Problem};
 
@@ -125,7 +126,8 @@ pub(crate) async fn export(
     let (caller, filter) = (authority.caller, query.filter()?);
     app.reads.note(&caller, "audit.export", []);
     // The first page is read before the answer begins, so that a mistake is an answer and not a line that breaks off.
-    let mut page = pieces(&app, caller.workspace, &filter, query.cursor).await?;
+    let of = (caller.workspace, caller.key);
+    let mut page = pieces(&app, &of, &filter, query.cursor).await?;
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         loop {
@@ -134,7 +136,7 @@ pub(crate) async fn export(
                 return; // nobody reads on
             }
             let Some(next) = next else { return };
-            page = match pieces(&app, caller.workspace, &filter, Some(next)).await {
+            page = match pieces(&app, &of, &filter, Some(next)).await {
                 Ok(page) => page,
                 Err(error) => {
                     tracing::error!(?error, "an export of the audit log broke off");
@@ -157,12 +159,14 @@ struct Lines {
 
 async fn pieces(
     app: &Arc<App>,
-    workspace: WorkspaceId,
+    (workspace, key): &(WorkspaceId, KeyId),
     filter: &AuditFilter,
     cursor: Option<String>,
 ) -> Result<Lines, ApiError> {
-    let filter = filter.clone();
+    let (filter, workspace, key) = (filter.clone(), *workspace, key.clone());
     app.offload(move |app| {
+        // It goes on for as long as its reader likes, and no longer than its key is good.
+        app.insist_on_standing(&key)?;
         let page = page(app, workspace, &filter, cursor.as_deref(), EXPORT_ROWS)?;
         let mut text = String::new();
         for entry in &page.items {

@@ -24,7 +24,7 @@ use super::profiles::person;
 use super::sensitive::Mask;
 use super::view::{Page, json};
 use crate::app::App;
-use crate::auth::Caller;
+use crate::auth::{Caller, KeyId};
 use crate::error::{ApiError, Problem};
 use crate::reads;
 
@@ -261,7 +261,7 @@ pub(crate) async fn export(
     asked.insist(&Mask::new(&*app.catalogue.workspace(caller.workspace)?, &caller))?;
     app.reads.note(&caller, "profile.export", asked.sealed(&app));
     let source = List::Search(asked.search.clone());
-    stream(app, caller.workspace, source, columns, asked).await
+    stream(app, (caller.workspace, caller.key), source, columns, asked).await
 }
 
 /// An audience's members as a file, with chosen columns: `format=csv` unless told, or `ndjson`. It is streamed, and an answer
@@ -298,7 +298,7 @@ pub(crate) async fn export_members(
     tables.audiences.get(&audience).map_or(Ok(()), |audience| mask.insist(&audience.condition))?;
     app.reads.note(&caller, "audience.export", [format!("audience:{name}")]);
     let columns = asked.columns();
-    stream(app, caller.workspace, List::Members(audience), columns, asked).await
+    stream(app, (caller.workspace, caller.key), List::Members(audience), columns, asked).await
 }
 
 /// What an export goes through.
@@ -332,7 +332,7 @@ impl List {
 /// Stream a list to its end, a page at a time, each when the one before was taken.
 async fn stream(
     app: Arc<App>,
-    workspace: WorkspaceId,
+    (workspace, key): (WorkspaceId, KeyId),
     list: List,
     columns: Vec<Column>,
     asked: PeopleQuery,
@@ -344,9 +344,11 @@ async fn stream(
     let warnings =
         app.offload(move |app| Ok::<_, ApiError>(app.kernel.search_doubts(workspace, &doubted.1, &doubted.0)?)).await?;
     let lines = move |app: Arc<App>, list: List, cursor: Option<String>| {
-        let (names, columns) = (Arc::clone(&names), Arc::clone(&columns));
+        let (names, columns, key) = (Arc::clone(&names), Arc::clone(&columns), key.clone());
         async move {
             app.offload(move |app| {
+                // It goes on for as long as its reader likes, and no longer than its key is good.
+                app.insist_on_standing(&key)?;
                 let (rows, next) = list.page(app, workspace, &columns, cursor.as_deref())?;
                 let mut text = if cursor.is_none() { format.head(&names) } else { String::new() };
                 rows.iter().for_each(|row| format.line(&names, &row.cells, &mut text));

@@ -1,7 +1,13 @@
 //! The audit log over the API: the chain, the filters, reads of people, refused keys, and damage.
 
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::Request;
+use http_body_util::BodyExt as _;
 use kith_store::{Key, Operation, Unit};
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 
 use super::{FIRST, ask, key_with, source};
 use crate::audit::{AuditEntry, BrokenChain, ChainCheck, ChainStart};
@@ -196,4 +202,33 @@ async fn odd_requests_make_no_series() {
         odd(number).await;
     }
     assert!(series() < before + 500, "{before} series became {}", series());
+}
+
+/// An export goes on for as long as its reader likes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_ends_with_its_key() {
+    let server = server();
+    for number in 0..40 {
+        let schema = json!({ "enum": ["A".repeat(30_000), number] });
+        let document = json!({ "sources": [], "events": { "E": { "schema": schema } } });
+        ask(&server, "PUT", "/api/v1/tracking-plans/p").admin().json(document).await.with(200);
+    }
+    let wanted = json!({ "title": "reader", "scopes": ["audit:read"] });
+    let made = ask(&server, "POST", "/api/v1/keys").admin().json(wanted).await.with(201);
+    let request = Request::get("/api/v1/audit/export")
+        .header("host", "kith.example")
+        .header("authorization", format!("Bearer {}", made["key"].as_str().unwrap()))
+        .body(Body::empty());
+    let router = crate::api::router(Arc::clone(server.app()));
+    let answer = router.oneshot(request.unwrap()).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let mut body = answer.into_body();
+    assert!(body.frame().await.unwrap().is_ok(), "it begins while the key is good");
+    let path = format!("/api/v1/keys/{}", made["id"].as_str().unwrap());
+    ask(&server, "DELETE", &path).admin().empty().await.with(204);
+    let mut is_whole = true;
+    while let Some(piece) = body.frame().await {
+        is_whole &= piece.is_ok();
+    }
+    assert!(!is_whole, "it breaks off");
 }
