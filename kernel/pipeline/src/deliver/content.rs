@@ -321,6 +321,8 @@ mod tests {
             "{{ orders[0:] * 2 }}",
             "{% for a in [1] %}{{ a * 2 }}{% endfor %}",
             "{% with a = orders %}{{ a + a }}{% endwith %}",
+            "{% set a | list %}abc{% endset %}{{ a * 100000000 }}",
+            "{% set a | split(',') %}a,b{% endset %}{{ [a, a] }}",
             "{% set a = [1] %}{% set a = [a, a] %}{{ a }}",
             "{% set a = [1] %}{% set a = (a, a) %}{{ a }}",
             "{% set a = [1] %}{% set a = {'x': a, 'y': a} %}{{ a }}",

@@ -67,7 +67,8 @@ pub(super) fn check(template: &str, is_list: &dyn Fn(&str) -> bool) -> Result<()
             Stmt::Set(set) => note_names(&set.target, &mut assigned),
             Stmt::ForLoop(of) => note_names(&of.target, &mut assigned),
             Stmt::WithBlock(with) => with.assignments.iter().for_each(|(target, _)| note_names(target, &mut assigned)),
-            // A captured block is a text.
+            // A captured block is a text, until a filter makes a list of it.
+            Stmt::SetBlock(set) if set.filter.is_some() => note_names(&set.target, &mut assigned),
             _ => {}
         }
         Ok(())
