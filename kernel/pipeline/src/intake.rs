@@ -5,13 +5,14 @@ mod faults;
 mod judging;
 pub(crate) mod occurrences;
 mod preview;
+pub(crate) mod remembered;
 pub(crate) mod session;
 mod volume;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use kith_model::budget::Exhausted;
+use kith_model::budget::{Exhausted, Permit};
 use kith_model::consent::Giver;
 use kith_model::event::EventOrigin;
 use kith_model::id::{InstallationId, WorkspaceId};
@@ -43,6 +44,7 @@ pub(crate) use faults::InputFaults;
 use faults::{Blame, RunningConnector, beyond_limit};
 use occurrences::{Corrects, Occurrences, RepeatedIds};
 pub use preview::Preview;
+pub(crate) use remembered::ImportMemory;
 use session::Session;
 pub(crate) use volume::Volumes;
 
@@ -129,6 +131,8 @@ pub struct Intake {
     plan: Option<Arc<TrackingPlan>>,
     occurrences: Occurrences,
     repeated_ids: RepeatedIds,
+    /// The memory of the two above.
+    remembers: Option<Permit>,
     session: Option<Session>,
     /// What one call of the connector may take.
     call_memory_bytes: u64,
@@ -198,6 +202,7 @@ impl Intake {
             plan: compiled.setup.tracking.get(&source).cloned(),
             occurrences: Occurrences::default(),
             repeated_ids: RepeatedIds::default(),
+            remembers: None,
             session: None,
             asked: RunningConnector { workspace, source, version },
             connector: Arc::clone(connector),
@@ -361,6 +366,7 @@ impl Intake {
         self.notes = notes;
         let is_file = self.origin == EventOrigin::Import;
         if is_file {
+            self.make_room(events.len())?;
             self.repeated_ids.look_at(&events);
         }
         if let Some(preview) = &mut self.preview {
@@ -394,6 +400,12 @@ impl Intake {
             self.acceptance.position = self.shared.store.head();
         }
         Ok(consumed)
+    }
+
+    /// Have the memory for what is remembered of so many rows more.
+    fn make_room(&mut self, rows: usize) -> Result<(), IntakeError> {
+        let bytes = self.occurrences.bytes_with(rows) + self.repeated_ids.bytes_with(rows);
+        self.shared.import_memory.hold(self.workspace, &mut self.remembers, bytes).map_err(IntakeError::Exhausted)
     }
 
     /// Hand a submission to the lane, and count what it brings.

@@ -111,12 +111,18 @@ pub struct HostLimits {
     pub guest_memory_bytes: u64,
     /// What one source may bring in an hour.
     pub source_bytes: u64,
+    /// What the imports of a workspace under way may remember of their rows.
+    pub import_memory_bytes: u64,
 }
 
 /// The least memory for plugins that any host has, and the usual volume.
 impl Default for HostLimits {
     fn default() -> HostLimits {
-        HostLimits { guest_memory_bytes: table::HOST_GUEST_MEMORY.default, source_bytes: table::SOURCE_BYTES.default }
+        HostLimits {
+            guest_memory_bytes: table::HOST_GUEST_MEMORY.default,
+            source_bytes: table::SOURCE_BYTES.default,
+            import_memory_bytes: table::IMPORT_MEMORY.default,
+        }
     }
 }
 
@@ -176,6 +182,7 @@ impl Kernel {
         let shared = KernelState::new(store, clock, observer, fence, accept, guests, Arc::clone(&wakers));
         let mut shared = shared.map_err(no_thread("sending"))?;
         shared.volumes = intake::Volumes::new(limits.source_bytes);
+        shared.import_memory = intake::ImportMemory::new(limits.import_memory_bytes);
         let shared = Arc::new(shared);
         let reactors = Arc::new(Reactors::new(Arc::clone(&shared)));
         let kernel = Kernel { shared: Arc::clone(&shared), reactors: Arc::clone(&reactors) };

@@ -19,7 +19,7 @@ use crate::deliver::Deliveries;
 use crate::dry_run::DryRuns;
 use crate::fit::FitsUnderWay;
 use crate::guests::Guests;
-use crate::intake::{InputFaults, Volumes};
+use crate::intake::{ImportMemory, InputFaults, Volumes};
 use crate::plan::{Plan, SetupError};
 use crate::pool::Pool;
 use crate::react::inbox::Inbox;
@@ -311,6 +311,8 @@ pub(crate) struct KernelState {
     pub input_faults: InputFaults,
     /// How much each source has brought.
     pub volumes: Volumes,
+    /// What imports remember of their rows.
+    pub import_memory: ImportMemory,
     /// Imports with a name that are under way.
     pub imports: Arc<UnderWay>,
     pub wakers: Arc<Wakers>,
@@ -359,6 +361,7 @@ impl KernelState {
             guests,
             input_faults: InputFaults::default(),
             volumes: Volumes::default(),
+            import_memory: ImportMemory::default(),
             imports: Arc::default(),
             wakers,
             workspaces: RwLock::default(),

@@ -203,7 +203,11 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
     });
     let setups = setups.collect::<Result<Vec<_>, _>>()?;
     let (observer, quarantines) = observer::channel();
-    let limits = HostLimits { guest_memory_bytes: config.guest_memory_bytes, source_bytes: config.source_bytes };
+    let limits = HostLimits {
+        guest_memory_bytes: config.guest_memory_bytes,
+        source_bytes: config.source_bytes,
+        import_memory_bytes: config.import_memory_bytes,
+    };
     let kernel = Kernel::start_within(limits, seam, Arc::clone(&clock), Arc::new(observer), setups)?;
     catalogue.commit_under(kernel.fence());
     let (watch, ended) = Watch::new();

@@ -61,6 +61,9 @@ pub static CREDENTIAL_MEMORY: Budget = budget("credential-memory", Credential, B
 pub static REQUEST_PROCESSOR: Budget = each_second("request-processor", Workspace, ProcessorMs, 1_000);
 /// What one source brings in an hour, as its connector reads it; the last request may bring more than was left.
 pub static SOURCE_BYTES: Budget = hourly("source-bytes", Installation, Bytes, 64 << 30, "--source-bytes");
+/// What the imports of a workspace under way remember of their rows, to count equal ones: 34 bytes at most for each row without
+/// an id, and as much for each with one, up to a million.
+pub static IMPORT_MEMORY: Budget = budget("import-memory", Workspace, Bytes, 256 << 20, "--import-memory");
 /// What the process takes of memory that is no file's, all together; while it is more, bodies are refused. The default is three
 /// quarters of the machine's or the control group's, and this where that is less or not known.
 pub static PROCESS_MEMORY: Budget = budget("process-memory", Host, Bytes, 512 << 20, "--memory");
@@ -220,6 +223,7 @@ pub static ALL: &[&Budget] = &[
     &CREDENTIAL_MEMORY,
     &REQUEST_PROCESSOR,
     &SOURCE_BYTES,
+    &IMPORT_MEMORY,
     &PROCESS_MEMORY,
     &INTAKE_MEMORY,
     &STRANGER_MEMORY,

@@ -51,6 +51,7 @@ fn config(args: &ServeArgs) -> Result<Config, Failure> {
         guest_memory_bytes: args.guest_memory.map_or(defaults.guest_memory_bytes, |mib| mib << 20),
         disk_reserve_bytes: args.disk_reserve << 20,
         source_bytes: args.budgets.source_bytes,
+        import_memory_bytes: args.budgets.import_memory,
         memory_bytes: args.memory.map_or(defaults.memory_bytes, |mib| mib << 20),
         engine: args.engine.kind(),
         clock,
