@@ -157,6 +157,18 @@ impl Kinds {
         candidates.find(|column| self.fit(*column))
     }
 
+    /// Whether a value is of a kind that is one of these.
+    #[cfg(test)]
+    pub(crate) fn include(&self, value: &Value) -> bool {
+        let of = Kinds::of_value(value).own;
+        let is_own = of.is_within(self.own) || of == KindSet::MAP && self.own.has(KindSet::EVENT);
+        let items = match value {
+            Value::List(items) => items.as_slice(),
+            _ => &[],
+        };
+        is_own && self.items.as_ref().is_none_or(|kinds| items.iter().all(|item| kinds.include(item)))
+    }
+
     fn of_value(value: &Value) -> Kinds {
         match value {
             Value::Null | Value::Unknown => Kinds::single(KindSet::NONE),
@@ -198,7 +210,11 @@ impl fmt::Display for Kinds {
                 _ => "a list".to_owned(),
             });
         }
-        if words.is_empty() { f.write_str("nothing, whomever it is asked of") } else { f.write_str(&words.join(" or ")) }
+        if words.is_empty() {
+            f.write_str("nothing, whomever it is asked of")
+        } else {
+            f.write_str(&words.join(" or "))
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! `manifest/reader.rs`; the configuration's schema is `manifest/config.rs`.
 
 mod config;
+mod depth;
 mod planned;
 mod reader;
 mod schema;
@@ -16,6 +17,7 @@ use kith_model::plugin::Manifest;
 pub use config::{ConfigError, ConfigMistake, validate_config};
 pub use planned::PlannedSchema;
 use reader::Reading;
+pub use reader::mistake_in;
 
 /// The largest manifest that is read. The biggest of ours is 4 KiB; a schema of 64 KiB is more than anyone will fill in.
 pub const MAX_MANIFEST_BYTES: usize = table::MANIFEST_TEXT.default as usize;
@@ -76,6 +78,12 @@ fn parse(text: &str, reading: Reading) -> Result<Manifest, ManifestError> {
         return Err(ManifestError { mistakes: vec![ManifestMistake { line: 1, column: 1, message }] });
     }
     let notes = reader::Notes::new(text, reading);
+    if let Some(at) = depth::too_deep(text) {
+        let message =
+            format!("values lie more than {} deep in one another here; write a flatter table", depth::MAX_DEPTH);
+        notes.add(&(at..at), message);
+        return Err(ManifestError { mistakes: notes.into_mistakes() });
+    }
     let manifest = sections::read(text, &notes);
     match (manifest, notes.into_mistakes()) {
         (Some(manifest), mistakes) if mistakes.is_empty() => Ok(manifest),

@@ -10,6 +10,7 @@
 //! roles of `kith-model`, the store's seam and the expression language; they know neither WebAssembly nor HTTP.
 
 mod accept;
+mod at_work;
 mod deliver;
 mod dry_run;
 mod fit;

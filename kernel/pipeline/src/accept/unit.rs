@@ -158,12 +158,14 @@ impl Workspace {
             Some(_) => (RulesDurability::No, AppliedRules::all(id, &rules)),
             None => (RulesDurability::No, AppliedRules::done(&rules)),
         };
+        let mut people = People::open(Arc::clone(store), id, realm_key)?;
+        people.put_off.put_back(applied.put_off.iter().copied());
         Ok(Workspace {
             applied,
             applied_noted,
             store: Arc::clone(store),
             id,
-            people: People::open(Arc::clone(store), id, realm_key)?,
+            people,
             seen: SeenMessages::open(Arc::clone(store), id)?,
             totals: Totals::open(store.as_ref(), id)?,
             quota: Quota::new(Arc::clone(store), id),

@@ -59,6 +59,8 @@ pub(super) struct Outgoing {
     pub person: Identifier,
     /// When the attempt ends at the latest; before the claim's lease does.
     pub deadline: Instant,
+    /// When it passed the gate.
+    pub passed: Instant,
 }
 
 /// A message that waits only until the channel may have another one under way.
@@ -95,14 +97,6 @@ pub(super) struct Sender {
 struct Inbox {
     answers: UnboundedReceiver<AnsweredRequest>,
     returns: UnboundedReceiver<Return>,
-}
-
-impl Outgoing {
-    /// What it takes in memory.
-    pub(super) fn bytes(&self) -> usize {
-        let inputs = self.message.inputs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-        size_of::<Outgoing>() + self.row.payload.len() + self.message.payload.len() + inputs
-    }
 }
 
 /// What the sender may do now.

@@ -4,10 +4,14 @@ mod refusals;
 
 use std::sync::OnceLock;
 
-use axum::Json;
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi as _};
+
+use crate::error::ApiError;
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -69,6 +73,17 @@ pub fn document() -> &'static OpenApi {
 #[utoipa::path(
     get, path = "/api/v1/openapi.json", tag = "operation", responses((status = 200, body = Object)),
 )]
-pub(crate) async fn describe() -> Json<&'static OpenApi> {
-    Json(document())
+pub(crate) async fn describe() -> Result<Response, ApiError> {
+    Ok(([(header::CONTENT_TYPE, "application/json")], text()?).into_response())
+}
+
+/// The description as text, made once: whoever has no key can ask for it as often as he likes.
+fn text() -> Result<Bytes, ApiError> {
+    static TEXT: OnceLock<Bytes> = OnceLock::new();
+    if let Some(text) = TEXT.get() {
+        return Ok(text.clone());
+    }
+    let text =
+        serde_json::to_vec(document()).map_err(|error| ApiError::internal("writing the API's description", error))?;
+    Ok(TEXT.get_or_init(|| text.into()).clone())
 }

@@ -140,15 +140,15 @@ impl People {
         let counted = held.low.is_some() && held.high.is_some() && !was_shared;
         let counts = at_low.is_kept() && at_high.is_kept() && !is_shared;
         let followed = if proposal.retracts || self.is_unsettled {
-            self.partition(&proposal, rules)?
+            self.partition_in_turn(&proposal, rules)?
         } else if counts && !counted {
             self.follow(low, high, &rank, &proposal, rules)?
         } else if counts && (at_low.changes() || at_high.changes()) && self.is_contested(low)? {
             // Known evidence moved forward in the order, and where something was vetoed the order has a meaning.
-            self.partition(&proposal, rules)?
+            self.partition_in_turn(&proposal, rules)?
         } else if self.comes_to_stand_behind(low, &proposal)? || self.comes_to_stand_behind(high, &proposal)? {
             // Evidence that ties nobody, but a limit counts one the less, and what it vetoed may hold.
-            self.partition(&proposal, rules)?
+            self.partition_in_turn(&proposal, rules)?
         } else {
             self.apply(&proposal)?;
             EvidenceOutcome::Quietly
@@ -384,7 +384,7 @@ impl People {
         let is_same = one.0 == other.0;
         let veto = if is_same { None } else { self.forbids(&one.1, &other.1, rules) };
         if !(is_last || is_free && veto.is_none()) {
-            return self.partition(proposal, rules);
+            return self.partition_in_turn(proposal, rules);
         }
         self.apply(proposal)?;
         match (is_same, veto) {
@@ -432,7 +432,7 @@ impl People {
         } else if is_new_spelling(1, &other.1) || is_unlimited(1, &other.1) {
             &mut other.1
         } else {
-            return self.partition(proposal, rules);
+            return self.partition_in_turn(proposal, rules);
         };
         let own = if lone.members[0] == low { &ends[0].1 } else { &ends[1].1 };
         if behind == Some(lone.members[0]) {
@@ -442,7 +442,7 @@ impl People {
             lone.kinds.insert(BEHIND.to_owned(), 1);
         }
         if !is_free || self.forbids(&one.1, &other.1, rules).is_some() {
-            return self.partition(proposal, rules);
+            return self.partition_in_turn(proposal, rules);
         }
         self.apply(proposal)?;
         self.join(one, other, rank)?;

@@ -216,7 +216,7 @@ fn superseded() -> ApiError {
 /// touched, with examples. It changes nothing. What takes longer than a moment goes on in the background, and
 /// `GET /api/v1/identity/dry-run` tells how far it is and what came of it.
 #[utoipa::path(
-    post, path = "/api/v1/identity/rules/dry-run", tag = "identity", security(("key" = ["identity:write"])),
+    post, path = "/api/v1/identity/rules/dry-run", tag = "identity", security(("key" = ["identity:write", "profiles:read"])),
     request_body = IdentityRulesBody,
     responses(
         (status = 200, body = DryRunBody), (status = 400, body = Problem), (status = 409, body = Problem),
@@ -226,6 +226,7 @@ fn superseded() -> ApiError {
 pub(crate) async fn begin_dry_run(
     State(app): State<Arc<App>>,
     authority: Authority<right::IdentityWrite>,
+    _people: Authority<right::ProfilesRead>,
     Body(wanted): Body<IdentityRulesBody>,
 ) -> Result<Json<DryRunBody>, ApiError> {
     let rules = wanted.checked()?;
@@ -234,12 +235,13 @@ pub(crate) async fn begin_dry_run(
 
 /// How far a dry run has come, and what came of it.
 #[utoipa::path(
-    get, path = "/api/v1/identity/dry-run", tag = "identity", security(("key" = ["identity:write"])), params(DryRunQuery),
+    get, path = "/api/v1/identity/dry-run", tag = "identity", security(("key" = ["identity:write", "profiles:read"])), params(DryRunQuery),
     responses((status = 200, body = DryRunBody), (status = 400, body = Problem), (status = 409, body = Problem)),
 )]
 pub(crate) async fn dry_run(
     State(app): State<Arc<App>>,
     authority: Authority<right::IdentityWrite>,
+    _people: Authority<right::ProfilesRead>,
     Query(query): Query<DryRunQuery>,
 ) -> Result<Json<DryRunBody>, ApiError> {
     let run = app.kernel.dry_run(authority.caller.workspace, &query.token).ok_or_else(superseded)?;
@@ -296,7 +298,7 @@ fn undone(before: &IdentityRules, wanted: &UndoBody) -> Result<IdentityRules, Ap
 /// what would change and a `token`, and the change is made when it comes again with that token in `confirm`. What was tied comes
 /// apart in the background, no message leaves because of it, and it can be taken back with `back`.
 #[utoipa::path(
-    post, path = "/api/v1/identity/undo", tag = "identity", security(("key" = ["identity:write"])),
+    post, path = "/api/v1/identity/undo", tag = "identity", security(("key" = ["identity:write", "profiles:read"])),
     request_body = UndoBody,
     responses(
         (status = 200, body = DryRunBody), (status = 400, body = Problem), (status = 404, body = Problem),
@@ -306,6 +308,7 @@ fn undone(before: &IdentityRules, wanted: &UndoBody) -> Result<IdentityRules, Ap
 pub(crate) async fn undo(
     State(app): State<Arc<App>>,
     authority: Authority<right::IdentityWrite>,
+    _people: Authority<right::ProfilesRead>,
     Body(wanted): Body<UndoBody>,
 ) -> Result<Json<DryRunBody>, ApiError> {
     let caller = &authority.caller;

@@ -69,7 +69,7 @@ pub(crate) async fn splits(
 /// Take it back that two identifiers were parted: evidence decides about them again. No message leaves because of it.
 #[utoipa::path(
     delete, path = "/api/v1/identity/splits", tag = "identity", params(PairQuery),
-    security(("key" = ["identity:write"])),
+    security(("key" = ["identity:write", "profiles:read"])),
     responses(
         (status = 200, body = StatedBody), (status = 400, body = Problem), (status = 404, body = Problem),
         (status = 409, body = Problem),
@@ -78,6 +78,7 @@ pub(crate) async fn splits(
 pub(crate) async fn unsplit(
     State(app): State<Arc<App>>,
     authority: Authority<right::IdentityWrite>,
+    _people: Authority<right::ProfilesRead>,
     Query(query): Query<PairQuery>,
 ) -> Result<Json<StatedBody>, ApiError> {
     let who = ActingCaller { workspace: authority.caller.workspace, actor: authority.actor() };
