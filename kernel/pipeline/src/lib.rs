@@ -114,6 +114,8 @@ pub struct HostLimits {
     pub source_bytes: u64,
     /// What the imports of a workspace under way may remember of their rows.
     pub import_memory_bytes: u64,
+    /// What the process may take.
+    pub process_memory_bytes: u64,
 }
 
 /// The least memory for plugins that any host has, and the usual volume.
@@ -123,6 +125,7 @@ impl Default for HostLimits {
             guest_memory_bytes: table::HOST_GUEST_MEMORY.default,
             source_bytes: table::SOURCE_BYTES.default,
             import_memory_bytes: table::IMPORT_MEMORY.default,
+            process_memory_bytes: table::PROCESS_MEMORY.default,
         }
     }
 }
@@ -184,6 +187,7 @@ impl Kernel {
         let mut shared = shared.map_err(no_thread("sending"))?;
         shared.volumes = intake::Volumes::new(limits.source_bytes);
         shared.import_memory = intake::ImportMemory::new(limits.import_memory_bytes);
+        shared.set_process_memory(limits.process_memory_bytes);
         let shared = Arc::new(shared);
         let reactors = Arc::new(Reactors::new(Arc::clone(&shared)));
         let kernel = Kernel { shared: Arc::clone(&shared), reactors: Arc::clone(&reactors) };

@@ -337,8 +337,11 @@ fn filled_queue(operation: &Operation) -> Option<QueueId> {
     }
 }
 
-/// What all caches of people's rows may take together.
-const CACHE_BYTES: u64 = 192 << 20;
+/// What all caches of people's rows take together: a part of what the process may, and of little memory and of much some all the
+/// same. A person who is not in them is read from the engine, which costs as much as computing what an event changes.
+fn cache_bytes(process_bytes: u64) -> u64 {
+    (process_bytes / 16).clamp(48 << 20, 512 << 20)
+}
 
 impl KernelState {
     pub(crate) fn new(
@@ -369,7 +372,7 @@ impl KernelState {
             fits: Arc::default(),
             closing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            cache_bytes: AtomicU64::new(CACHE_BYTES),
+            cache_bytes: AtomicU64::new(cache_bytes(0)),
             calls: AtomicU64::new(0),
         })
     }
@@ -397,6 +400,11 @@ impl KernelState {
     /// Let a workspace's reactor look at what is new.
     pub(crate) fn wake_reactor(&self, workspace: WorkspaceId) {
         self.wakers.wake(workspace);
+    }
+
+    /// Let the caches have their part of what the process may take.
+    pub(crate) fn set_process_memory(&self, bytes: u64) {
+        self.cache_bytes.store(cache_bytes(bytes), Ordering::Relaxed);
     }
 
     /// What one workspace's cache may take.

@@ -207,6 +207,7 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
         guest_memory_bytes: config.guest_memory_bytes,
         source_bytes: config.source_bytes,
         import_memory_bytes: config.import_memory_bytes,
+        process_memory_bytes: config.memory_bytes,
     };
     let kernel = Kernel::start_within(limits, seam, Arc::clone(&clock), Arc::new(observer), setups)?;
     catalogue.commit_under(kernel.fence());
