@@ -402,12 +402,6 @@ impl Intake {
         Ok(consumed)
     }
 
-    /// Have the memory for what is remembered of so many rows more.
-    fn make_room(&mut self, rows: usize) -> Result<(), IntakeError> {
-        let bytes = self.occurrences.bytes_with(rows) + self.repeated_ids.bytes_with(rows);
-        self.shared.import_memory.hold(self.workspace, &mut self.remembers, bytes).map_err(IntakeError::Exhausted)
-    }
-
     /// Hand a submission to the lane, and count what it brings.
     async fn submit(&self, submission: Submission, without_room: WithoutRoom) -> Result<(), IntakeError> {
         let bytes = submission_bytes(&submission);

@@ -7,6 +7,8 @@ use kith_model::budget::{Exhausted, Permit, Permits, table};
 use kith_model::id::WorkspaceId;
 use parking_lot::Mutex;
 
+use super::{Intake, IntakeError};
+
 /// The memory that each workspace's imports share.
 #[derive(Debug)]
 pub(crate) struct ImportMemory {
@@ -44,6 +46,14 @@ impl ImportMemory {
         });
         *held = Some(permits.take(bytes)?);
         Ok(())
+    }
+}
+
+impl Intake {
+    /// Have the memory for what is remembered of so many rows more.
+    pub(super) fn make_room(&mut self, rows: usize) -> Result<(), IntakeError> {
+        let bytes = self.occurrences.bytes_with(rows) + self.repeated_ids.bytes_with(rows);
+        self.shared.import_memory.hold(self.workspace, &mut self.remembers, bytes).map_err(IntakeError::Exhausted)
     }
 }
 

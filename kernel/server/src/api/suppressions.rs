@@ -1,6 +1,7 @@
 //! Identifiers that nothing may be sent to, whichever profile has them. They stand in bodies and never in paths, so that no
 //! proxy's log has them, and the list itself has digests alone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -40,10 +41,14 @@ pub(crate) struct SuppressedIdentifiers {
     identifiers: Vec<String>,
 }
 
-/// How many identifiers were changed.
+/// What became of the identifiers.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SuppressionsChanged {
+    /// How many were put on the list, or taken off it.
     changed: usize,
+    /// How many were on the list before they were put on it, and have the new reason and time; or were not on it when they were taken
+    /// off.
+    already: usize,
 }
 
 /// Which identifiers are on the list.
@@ -140,13 +145,21 @@ async fn change(
             None => ("suppression.remove", SuppressionChange::Remove),
         };
         let steps = app.kernel.suppression_steps(workspace, &identifiers, change)?;
-        let changed = identifiers.len();
+        let (mut seen, mut listed) = (BTreeSet::new(), 0);
+        for identifier in identifiers.iter().filter(|identifier| seen.insert(identifier.to_string())) {
+            listed += usize::from(app.kernel.suppression(workspace, identifier)?.is_some());
+        }
+        let (changed, already) = match &reason {
+            Some(_) => (seen.len() - listed, listed),
+            None => (listed, seen.len() - listed),
+        };
+        let count = identifiers.len();
         let sealed: Vec<String> = texts.iter().take(NAMED).map(|text| reads::sealed(app, "identifier", text)).collect();
         app.change(workspace, actor, move |draft| {
             draft.put_rows(steps);
-            let after = json!({ "identifiers": changed, "of": sealed, "reason": reason });
+            let after = json!({ "identifiers": count, "of": sealed, "reason": reason });
             draft.audit(action, "", None, Some(after))?;
-            Ok(Json(SuppressionsChanged { changed }))
+            Ok(Json(SuppressionsChanged { changed, already }))
         })
     })
     .await
@@ -169,7 +182,7 @@ pub(crate) async fn add(
     let (looked_at, is_dry_run) = (wanted.identifiers.clone(), wanted.dry_run);
     app.offload(move |app| insist_on_effect(app, workspace, &identifiers(&looked_at)?)).await?;
     if is_dry_run {
-        return Ok(Json(SuppressionsChanged { changed: 0 }));
+        return Ok(Json(SuppressionsChanged { changed: 0, already: 0 }));
     }
     change(app, authority, wanted.identifiers, Some(wanted.reason)).await
 }
