@@ -28,7 +28,6 @@ use crate::error::{ApiError, Problem};
 /// Which records: those that meet all that is given. A part of the log shows nothing of what was left out of it; only the whole
 /// can be verified.
 #[derive(Debug, Clone, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct AuditQuery {
     /// How many at most; 50 unless told, 500 at most. An export has no limit.

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
+use super::openapi::queries;
 use super::reservation::Reservation;
 use super::unread::TooSlow;
 use crate::app::App;
@@ -81,6 +82,7 @@ impl<R: Right> FromRequestParts<Arc<App>> for Authority<R> {
         if !R::OR.is_some_and(|scope| caller.may(scope)) {
             caller.require(R::SCOPE)?;
         }
+        queries::check(parts)?;
         match R::SCOPE {
             // What is sent has budgets of its own.
             Scope::Ingest => {}
@@ -96,7 +98,6 @@ impl<R: Right> FromRequestParts<Arc<App>> for Authority<R> {
 
 /// That the consequences of a removal were seen.
 #[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Confirmation {
     /// The `token` of the answer that named what the removal touches.
@@ -239,9 +240,23 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Query<T>, ApiError> {
         let query = axum::extract::Query::from_request_parts(parts, app).await;
-        query
-            .map(|axum::extract::Query(value)| Query(value))
-            .map_err(|rejection| ApiError::at("query", rejection.body_text()))
+        query.map(|axum::extract::Query(value)| Query(value)).map_err(|rejection| {
+            let text = rejection.body_text();
+            let (path, message) = query_mistake(&text);
+            ApiError::at(path, message)
+        })
+    }
+}
+
+/// The place of a mistake in a query, and the mistake.
+fn query_mistake(text: &str) -> (String, &str) {
+    let reason = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(text);
+    let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let missing = reason.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')).map(|(name, _)| name);
+    match (missing, reason.split_once(": ")) {
+        (Some(name), _) => (format!("?{name}"), "is missing; this needs it"),
+        (None, Some((name, rest))) if is_name(name) => (format!("?{name}"), rest),
+        _ => ("query".to_owned(), reason),
     }
 }
 
@@ -255,7 +270,6 @@ pub(crate) fn check_text(budget: &'static Budget, text: &str) -> Result<(), ApiE
 
 /// Which page of a list.
 #[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct PageQuery {
     /// How many at most; 50 unless told, 500 at most.
@@ -320,6 +334,20 @@ mod tests {
         assert_eq!(mistake_at(r#"{"inner":[],"inner":[]}"#), "inner");
         for no_field in [r#"{"inner":[]}{}"#, "", "7"] {
             assert_eq!(mistake_at(no_field), "body", "{no_field}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_in_a_query_is_named_by_its_parameter() {
+        let said = "Failed to deserialize query string: ";
+        for (text, path) in [
+            ("limit: invalid digit found in string", "?limit"),
+            ("missing field `profile`", "?profile"),
+            ("duplicate field `limit`", "query"),
+        ] {
+            let whole = format!("{said}{text}");
+            let (place, message) = query_mistake(&whole);
+            assert!(place == path && !message.contains(said), "{place}: {message}");
         }
     }
 

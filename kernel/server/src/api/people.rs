@@ -17,12 +17,13 @@ use kith_pipeline::{Column, PageRequest, ProfileRow, ProfileRows, ProfileSearch}
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
+use utoipa::ToSchema;
 
 use super::audit::Pieces;
 use super::extract::{Authority, Path, Query, page_limit, right};
 use super::profiles::person;
 use super::sensitive::Mask;
-use super::view::{Page, json};
+use super::view::json;
 use crate::app::App;
 use crate::auth::{Caller, KeyId};
 use crate::error::{ApiError, Problem};
@@ -166,10 +167,13 @@ fn object(names: &[String], row: &ProfileRow) -> BTreeMap<String, Box<RawValue>>
 }
 
 /// A page of people, and what may be a mistake in what was asked for.
-#[derive(Debug, Serialize)]
-struct FoundPeople {
-    #[serde(flatten)]
-    page: Page<BTreeMap<String, Box<RawValue>>>,
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FoundPeople {
+    /// Each with its `id` and the columns that were asked for.
+    #[schema(value_type = Vec<Object>)]
+    items: Vec<BTreeMap<String, Box<RawValue>>>,
+    /// Hand it in as `cursor` to get the next page; `null` at the end.
+    next: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
 }
@@ -204,10 +208,7 @@ fn warning_header(warnings: &[String]) -> Option<HeaderValue> {
 }
 
 /// A page of the people who meet what is asked for.
-pub(super) async fn found(app: &Arc<App>, caller: Caller, asked: PeopleQuery) -> Result<Response, ApiError> {
-    if asked.format.is_some() {
-        return Err(ApiError::at("?format", "a page is JSON; take the list from /api/v1/profiles/export"));
-    }
+pub(super) async fn found(app: &Arc<App>, caller: Caller, asked: PeopleQuery) -> Result<FoundPeople, ApiError> {
     asked.insist(&Mask::new(&*app.catalogue.workspace(caller.workspace)?, &caller))?;
     let (columns, limit) = (asked.columns(), page_limit(asked.limit)?);
     let names: Vec<String> = columns.iter().map(name_of).collect();
@@ -231,7 +232,7 @@ pub(super) async fn found(app: &Arc<App>, caller: Caller, asked: PeopleQuery) ->
         })
         .await?;
     let items = rows.iter().map(|row| object(&names, row)).collect();
-    Ok(axum::Json(FoundPeople { page: Page { items, next }, warnings }).into_response())
+    Ok(FoundPeople { items, next, warnings })
 }
 
 /// Everybody who meets what is asked for, as a file: `format=csv` unless told, or `ndjson`. The parameters are those of the
@@ -239,12 +240,18 @@ pub(super) async fn found(app: &Arc<App>, caller: Caller, asked: PeopleQuery) ->
 #[utoipa::path(
     get, path = "/api/v1/profiles/export", tag = "profiles", security(("key" = ["profiles:read"])),
     params(
-        ("format" = Option<String>, Query, description = "`csv` or `ndjson`"),
+        ("format" = Option<String>, Query, pattern = "^(csv|ndjson)$", description = "`csv` or `ndjson`"),
         ("columns" = Option<String>, Query, description = "e.g. `id,identifiers.email,traits.city`"),
-        ("identifier" = Option<String>, Query), ("prefix" = Option<String>, Query),
+        ("identifier" = Option<String>, Query, pattern = "^[^:]+:.+$", description = "`TYPE:VALUE`, e.g. `email:ada@example.com`"),
+        ("prefix" = Option<String>, Query, pattern = "^[^:]+:.+$", description = "`TYPE:BEGINNING`, without regard to case"),
+        ("trait.NAME" = Option<String>, Query, description = "the value of a trait, e.g. `trait.city=Oslo`; for several, one for each"),
+        ("cursor" = Option<String>, Query, description = "the `next` of a page of the search, to begin behind it"),
     ),
     responses(
-        (status = 200, body = String, content_type = "text/csv", description = "a header and a line for each person"),
+        (
+            status = 200, description = "a header and a line for each person, or an object for each",
+            content((String = "text/csv"), (String = "application/x-ndjson")),
+        ),
         (status = 400, body = Problem),
     ),
 )]
@@ -254,9 +261,6 @@ pub(crate) async fn export(
     Query(parameters): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
     let asked = PeopleQuery::read(&parameters)?;
-    if asked.limit.is_some() {
-        return Err(ApiError::at("?limit", "an export is whole; leave it out"));
-    }
     let (caller, columns) = (authority.caller, asked.columns());
     asked.insist(&Mask::new(&*app.catalogue.workspace(caller.workspace)?, &caller))?;
     app.reads.note(&caller, "profile.export", asked.sealed(&app));
@@ -271,11 +275,15 @@ pub(crate) async fn export(
     security(("key" = ["audiences:read", "profiles:read"])),
     params(
         ("id" = String, Path, description = "the audience's name"),
-        ("format" = Option<String>, Query, description = "`csv` or `ndjson`"),
+        ("format" = Option<String>, Query, pattern = "^(csv|ndjson)$", description = "`csv` or `ndjson`"),
         ("columns" = Option<String>, Query, description = "e.g. `id,identifiers.email,traits.city`"),
+        ("cursor" = Option<String>, Query, description = "the `next` of a page of the members, to begin behind it"),
     ),
     responses(
-        (status = 200, body = String, content_type = "text/csv", description = "a header and a line for each member"),
+        (
+            status = 200, description = "a header and a line for each member, or an object for each",
+            content((String = "text/csv"), (String = "application/x-ndjson")),
+        ),
         (status = 400, body = Problem), (status = 404, body = Problem),
     ),
 )]
@@ -287,9 +295,6 @@ pub(crate) async fn export_members(
     Query(parameters): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
     let asked = PeopleQuery::read(&parameters)?;
-    if asked.search != ProfileSearch::default() || asked.limit.is_some() {
-        return Err(ApiError::at("query", "an export of members takes `columns`, `format` and `cursor` alone"));
-    }
     let caller = authority.caller;
     let tables = app.catalogue.workspace(caller.workspace)?;
     let mask = Mask::new(&tables, &caller);

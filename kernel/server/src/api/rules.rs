@@ -89,7 +89,7 @@ pub(crate) struct RecordRulesBody {
 pub(crate) struct TriedRecord {
     /// `track` unless told.
     #[serde(default, rename = "type")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = String, pattern = "^(track|identify|page|screen|group|alias)$")]
     kind: EventKind,
     /// The event's name.
     #[serde(default)]
@@ -97,13 +97,13 @@ pub(crate) struct TriedRecord {
     #[serde(default)]
     identifiers: Vec<TriedIdentifier>,
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Value)]
     properties: Option<Box<RawValue>>,
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Value)]
     traits: Option<Box<RawValue>>,
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Value)]
     context: Option<Box<RawValue>>,
 }
 
@@ -143,11 +143,11 @@ pub(crate) struct TriedBody {
     dropped: bool,
     name: String,
     identifiers: Vec<IdentifierView>,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     properties: Box<RawValue>,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     traits: Box<RawValue>,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     context: Box<RawValue>,
     /// Which rules touched it.
     flags: Vec<String>,

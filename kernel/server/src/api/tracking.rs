@@ -44,7 +44,7 @@ pub(crate) struct PlanDocument {
     sources: Option<BTreeSet<String>>,
     /// What becomes of `track` events whose name is not among `events`: `allow` takes and counts them, `flag` takes them with a
     /// flag, `reject` sets them aside.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^(allow|flag|reject)$")]
     unplanned: Policy,
     /// What is expected of each event, by its name.
     events: BTreeMap<String, ExpectedBody>,
@@ -57,7 +57,7 @@ pub(crate) struct PlanDocument {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ExpectedBody {
     /// What becomes of an event that does not meet the schema: `allow`, `flag` or `reject`.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^(allow|flag|reject)$")]
     policy: Policy,
     /// JSON Schema (2020-12) of the properties as one object; any are as expected where there is none.
     #[schema(value_type = Option<Object>)]
@@ -72,7 +72,7 @@ pub(crate) struct PlanBody {
     name: String,
     title: String,
     sources: Option<BTreeSet<String>>,
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^(allow|flag|reject)$")]
     unplanned: Policy,
     events: BTreeMap<String, ExpectedBody>,
     traits: Option<ExpectedBody>,

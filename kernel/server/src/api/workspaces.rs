@@ -114,7 +114,7 @@ pub(crate) async fn read(
     security(("key" = ["workspaces:admin"])), request_body = PatchWorkspace,
     responses(
         (status = 200, body = TenantBody), (status = 400, body = Problem), (status = 404, body = Problem),
-        (status = 409, body = Problem), (status = 413, body = Problem),
+        (status = 409, body = Problem), (status = 412, body = Problem), (status = 413, body = Problem),
     ),
 )]
 pub(crate) async fn change(

@@ -134,7 +134,6 @@ pub(crate) struct UndoBody {
 
 /// Which dry run.
 #[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct DryRunQuery {
     /// The `token` of the answer that began it.

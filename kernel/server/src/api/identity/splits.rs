@@ -24,7 +24,6 @@ pub(crate) struct SplitView {
 
 /// Which two.
 #[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct PairQuery {
     /// `TYPE:VALUE`.
