@@ -70,6 +70,8 @@ pub(crate) struct Sender {
     pub corrects: bool,
     /// What is dropped, renamed or hashed of what it sends.
     pub rules: Option<Arc<rules::SourceRules>>,
+    /// The rules of all sources, where one of them hashes identifiers.
+    pub hashing: Option<Arc<rules::SourceRules>>,
 }
 
 /// Events of one request, or of one piece of a file.

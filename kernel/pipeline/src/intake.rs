@@ -458,7 +458,8 @@ fn sender_of(setup: &Setup, installed: &Installed) -> Sender {
     let mut ids = vec![installed.id];
     ids.extend(setup.source_names.iter().filter(|(id, of)| **of == name && **id != installed.id).map(|(id, _)| *id));
     let rules = SourceRules::of(&setup.record_rules, &name, &setup.realm_key).map(Arc::new);
-    Sender { name, ids, corrects: installed.corrects, rules }
+    let hashing = SourceRules::hashing(&setup.record_rules, &setup.realm_key).map(Arc::new);
+    Sender { name, ids, corrects: installed.corrects, rules, hashing }
 }
 
 impl KernelState {

@@ -127,6 +127,22 @@ pub(super) fn normal(value: &str, region: Option<&str>) -> Option<String> {
     ALONE.contains(&plain.len()).then_some(plain)
 }
 
+/// The digits of a number as they stand where its country is not known: as it was written without one, and of a number of the
+/// region as it is dialled inside of it, with and without the prefix for that.
+pub(super) fn national(value: &str, region: Option<&str>) -> Vec<String> {
+    let mut forms: Vec<String> = normal(value, None).filter(|number| !number.starts_with('+')).into_iter().collect();
+    if let Some(country) = region.and_then(country)
+        && let Some(whole) = normal(value, region)
+        && let Some(inside) = whole.strip_prefix('+').and_then(|digits| digits.strip_prefix(country.1))
+    {
+        forms.extend([format!("{}{inside}", country.2), inside.to_owned()]);
+    }
+    forms.retain(|digits| ALONE.contains(&digits.len()));
+    forms.sort_unstable();
+    forms.dedup();
+    forms
+}
+
 /// Whether a number, in its normal form, was typed by somebody who had to type one: it counts up or down (`1234567890`), or repeats
 /// one digit or a group of them (`+1 555 555 5555`, `123123123`), wholly or behind its country or the zero of an area code.
 pub(super) fn is_made_up(normal: &str) -> bool {

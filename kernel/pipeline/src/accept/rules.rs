@@ -44,13 +44,15 @@ pub(crate) struct RuledDraft<'d> {
     pub is_dropped: bool,
     /// Whether anything of it must not be kept, so that no letter may have it as it came.
     pub hides: bool,
+    /// Identifiers that were hashed, each with its hash.
+    pub hashed: Vec<(Identifier, Identifier)>,
 }
 
 impl<'d> RuledDraft<'d> {
     /// A draft that no rule is for.
     pub(crate) fn plain(draft: &'d DraftEvent) -> RuledDraft<'d> {
         let came = content::cleaned(draft);
-        RuledDraft { event: came.clone(), came, flags: Vec::new(), is_dropped: false, hides: false }
+        RuledDraft { event: came.clone(), came, flags: Vec::new(), is_dropped: false, hides: false, hashed: Vec::new() }
     }
 
     /// A draft under the rules of its source, if it has any.
@@ -61,6 +63,27 @@ impl<'d> RuledDraft<'d> {
         }
         ruled
     }
+}
+
+fn key_of(realm_key: &[u8; 32]) -> [u8; 32] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(realm_key).expect("HMAC takes keys of any length");
+    mac.update(PURPOSE);
+    mac.finalize().into_bytes().into()
+}
+
+/// What a rule of hashing makes of an identifier in its normal form, whether or not there is such a rule: what is said for good
+/// about a value holds for its hash. `None` for what is a hash.
+pub(crate) fn hash_of_normal(
+    normal: &Identifier,
+    (realm_key, identity): (&[u8; 32], &IdentityRules),
+) -> Option<Identifier> {
+    let hashing = SourceRules { version: 0, rules: Vec::new(), key: key_of(realm_key) };
+    (!normal.value.starts_with(HASHED)).then(|| hashing.hash_of_normal(normal, identity))
+}
+
+/// The name under which the identity of a value is found by its hash. No type of identifiers begins so.
+pub(crate) fn value_of(hashed: &Identifier) -> Identifier {
+    Identifier { kind: "~value".to_owned(), value: hashed.to_string() }
 }
 
 /// What the rules make of one named thing.
@@ -80,10 +103,13 @@ impl SourceRules {
     /// The rules of a workspace that hold for a source of this name; `None` where none does.
     pub(crate) fn of(rules: &RecordRules, source: &str, realm_key: &[u8; 32]) -> Option<SourceRules> {
         let held: Vec<Rule> = rules.rules.iter().filter(|rule| rule.holds_for(source)).cloned().collect();
-        let mut mac = Hmac::<Sha256>::new_from_slice(realm_key).expect("HMAC takes keys of any length");
-        mac.update(PURPOSE);
-        let key = mac.finalize().into_bytes().into();
-        (!held.is_empty()).then_some(SourceRules { version: rules.version, rules: held, key })
+        (!held.is_empty()).then(|| SourceRules { version: rules.version, rules: held, key: key_of(realm_key) })
+    }
+
+    /// The rules of a workspace where one of them hashes identifiers, whichever source it is for.
+    pub(crate) fn hashing(rules: &RecordRules, realm_key: &[u8; 32]) -> Option<SourceRules> {
+        let hashes = |rule: &Rule| rule.act == Act::Hash && rule.what == Target::Identifier;
+        if rules.rules.iter().any(hashes) { SourceRules::every(rules, realm_key) } else { None }
     }
 
     /// All rules of a workspace, whichever source they are for.
@@ -114,11 +140,17 @@ impl SourceRules {
     pub(crate) fn hashed_identifier(&self, identifier: &Identifier, identity: &IdentityRules) -> Option<Identifier> {
         let kind = kind_of(identifier);
         let normal = identity.judge(&Identifier::new(kind, identifier.value.as_str())).ok()?;
-        let text = serde_json::Value::from(normal.value).to_string();
+        let hashed = self.hash_of_normal(&normal, identity);
+        let kind = if hashed.kind == normal.kind { identifier.kind.clone() } else { hashed.kind };
+        Some(Identifier { kind, value: hashed.value })
+    }
+
+    fn hash_of_normal(&self, normal: &Identifier, identity: &IdentityRules) -> Identifier {
+        let text = serde_json::Value::from(normal.value.as_str()).to_string();
         let value = self.hash(kith_json::canonical(&text).unwrap_or(text).as_bytes());
-        let has_shape = identity.types.get(kind).is_some_and(|rules| rules.shape != Shape::Any);
-        let kind = if has_shape { format!("{HASHED_TYPE}{kind}") } else { identifier.kind.clone() };
-        Some(Identifier { kind, value })
+        let has_shape = identity.types.get(&normal.kind).is_some_and(|rules| rules.shape != Shape::Any);
+        let kind = if has_shape { format!("{HASHED_TYPE}{}", normal.kind) } else { normal.kind.clone() };
+        Identifier { kind, value }
     }
 
     /// Whether identifiers of a type are hashed.
@@ -279,7 +311,9 @@ impl Application<'_, '_> {
                 (Some(rule), _) => self.note(flag::RULE_DROPPED, rule),
                 (None, Some(rule)) => {
                     self.note(flag::RULE_HASHED, rule);
-                    left.extend(rules.hashed_identifier(&identifier, identity));
+                    let hashed = rules.hashed_identifier(&identifier, identity);
+                    self.ruled.hashed.extend(hashed.clone().map(|hashed| (identifier, hashed)));
+                    left.extend(hashed);
                 }
                 (None, None) => left.push(identifier),
             }
