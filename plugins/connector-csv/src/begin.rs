@@ -294,7 +294,8 @@ impl Progress {
             );
             notes.push(("consent".to_owned(), note));
         }
-        notes.extend(self.unclear.note().map(|note| ("consent".to_owned(), note)));
+        notes.extend(self.errors.note().map(|note| ("errors".to_owned(), note)));
+        notes.extend(self.unclear.notes().into_iter().map(|note| ("consent".to_owned(), note)));
         if self.has_undated_consent {
             let note = "the rows have no `time`: what they agree to counts only of whom has refused nothing, and ends no refusal, \
                         since nobody knows which was said last; what they refuse counts from now. Set `time` to the column that \
