@@ -104,7 +104,7 @@ fn country(region: &str) -> Option<&'static Country> {
 /// A number's normal form: E.164 where the country can be told, else its digits. What has letters is none: an extension or a
 /// word is not one person's.
 pub(super) fn normal(value: &str, region: Option<&str>) -> Option<String> {
-    let plain = digits(value.strip_prefix("tel:").unwrap_or(value))?;
+    let plain = digits(without_fraction(value.strip_prefix("tel:").unwrap_or(value)))?;
     if let Some(whole) = plain.strip_prefix('+') {
         return whole_number(whole);
     }
@@ -169,6 +169,16 @@ fn shortest_with_code(country: &Country) -> usize {
         "AU" | "BE" | "CH" | "ES" | "FR" | "HU" | "KZ" | "NL" | "PL" | "RO" | "RU" | "SE" | "TH" | "ZA" => 11,
         _ => 12,
     }
+}
+
+/// A number without the `.0` that a data frame or a spreadsheet writes behind one that it took for a quantity: it is no digit. Points
+/// that part groups of digits are several, or stand before more than a zero.
+fn without_fraction(value: &str) -> &str {
+    let is_quantity = |whole: &str| {
+        let digits = whole.strip_prefix('+').unwrap_or(whole);
+        digits.len() >= *DIGITS.start() && digits.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    value.strip_suffix(".0").filter(|whole| is_quantity(whole)).unwrap_or(value)
 }
 
 /// The digits of a number, behind a `+` where it has one; `None` for what is no number.
