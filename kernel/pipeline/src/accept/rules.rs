@@ -8,19 +8,15 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use hmac::{Hmac, Mac as _};
 use kith_model::consent::Entries;
 use kith_model::event::DraftEvent;
 use kith_model::flag;
-use kith_model::identity::{Identifier, IdentityRules, PREVIOUS_ID, Shape, USER_ID};
-use kith_model::rules::{Act, HASHED, HASHED_TYPE, RecordRules, Rule, Target};
+use kith_model::identity::{Identifier, IdentityRules, PREVIOUS_ID, USER_ID};
+use kith_model::rules::{Act, RecordRules, Rule, Target};
 use serde_json::value::RawValue;
-use sha2::Sha256;
 
 use super::content;
-
-/// What the key of the hashes is derived for, so that it is no other key of the workspace.
-const PURPOSE: &[u8] = b"kith record rules 1";
+use crate::rows::hashes::HashKey;
 
 /// Most rules that an event's flags name.
 const MAX_RULE_FLAGS: usize = 16;
@@ -29,7 +25,7 @@ const MAX_RULE_FLAGS: usize = 16;
 pub(crate) struct SourceRules {
     version: u32,
     rules: Vec<Rule>,
-    key: [u8; 32],
+    key: HashKey,
 }
 
 /// A draft as it came, and as the rules leave it.
@@ -65,27 +61,6 @@ impl<'d> RuledDraft<'d> {
     }
 }
 
-fn key_of(realm_key: &[u8; 32]) -> [u8; 32] {
-    let mut mac = Hmac::<Sha256>::new_from_slice(realm_key).expect("HMAC takes keys of any length");
-    mac.update(PURPOSE);
-    mac.finalize().into_bytes().into()
-}
-
-/// What a rule of hashing makes of an identifier in its normal form, whether or not there is such a rule: what is said for good
-/// about a value holds for its hash. `None` for what is a hash.
-pub(crate) fn hash_of_normal(
-    normal: &Identifier,
-    (realm_key, identity): (&[u8; 32], &IdentityRules),
-) -> Option<Identifier> {
-    let hashing = SourceRules { version: 0, rules: Vec::new(), key: key_of(realm_key) };
-    (!normal.value.starts_with(HASHED)).then(|| hashing.hash_of_normal(normal, identity))
-}
-
-/// The name under which the identity of a value is found by its hash. No type of identifiers begins so.
-pub(crate) fn value_of(hashed: &Identifier) -> Identifier {
-    Identifier { kind: "~value".to_owned(), value: hashed.to_string() }
-}
-
 /// What the rules make of one named thing.
 struct Fate<'r> {
     dropped: Option<&'r Rule>,
@@ -103,7 +78,7 @@ impl SourceRules {
     /// The rules of a workspace that hold for a source of this name; `None` where none does.
     pub(crate) fn of(rules: &RecordRules, source: &str, realm_key: &[u8; 32]) -> Option<SourceRules> {
         let held: Vec<Rule> = rules.rules.iter().filter(|rule| rule.holds_for(source)).cloned().collect();
-        (!held.is_empty()).then(|| SourceRules { version: rules.version, rules: held, key: key_of(realm_key) })
+        (!held.is_empty()).then(|| SourceRules { version: rules.version, rules: held, key: HashKey::of(realm_key) })
     }
 
     /// The rules of a workspace where one of them hashes identifiers, whichever source it is for.
@@ -119,20 +94,13 @@ impl SourceRules {
         SourceRules::of(&rules, "", realm_key)
     }
 
-    /// The hash of a text that stands for a value.
-    fn hash(&self, said: &[u8]) -> String {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
-        mac.update(said);
-        format!("{HASHED}{:x}", mac.finalize().into_bytes())
-    }
-
-    /// The same of a JSON value, however it is written. Nothing stays nothing.
+    /// The hash of a JSON value, however it is written. Nothing stays nothing.
     fn hash_json(&self, json: &str) -> String {
         if json.trim() == "null" {
             return "null".to_owned();
         }
         let canonical = kith_json::canonical(json);
-        format!("\"{}\"", self.hash(canonical.as_deref().unwrap_or(json).as_bytes()))
+        format!("\"{}\"", self.key.hash(canonical.as_deref().unwrap_or(json).as_bytes()))
     }
 
     /// The identifier that one becomes under its rules of hashing: its type and the hash of its normal form, which equals that of
@@ -140,17 +108,9 @@ impl SourceRules {
     pub(crate) fn hashed_identifier(&self, identifier: &Identifier, identity: &IdentityRules) -> Option<Identifier> {
         let kind = kind_of(identifier);
         let normal = identity.judge(&Identifier::new(kind, identifier.value.as_str())).ok()?;
-        let hashed = self.hash_of_normal(&normal, identity);
+        let hashed = self.key.of_normal(&normal, identity);
         let kind = if hashed.kind == normal.kind { identifier.kind.clone() } else { hashed.kind };
         Some(Identifier { kind, value: hashed.value })
-    }
-
-    fn hash_of_normal(&self, normal: &Identifier, identity: &IdentityRules) -> Identifier {
-        let text = serde_json::Value::from(normal.value.as_str()).to_string();
-        let value = self.hash(kith_json::canonical(&text).unwrap_or(text).as_bytes());
-        let has_shape = identity.types.get(&normal.kind).is_some_and(|rules| rules.shape != Shape::Any);
-        let kind = if has_shape { format!("{HASHED_TYPE}{}", normal.kind) } else { normal.kind.clone() };
-        Identifier { kind, value }
     }
 
     /// Whether identifiers of a type are hashed.

@@ -8,8 +8,8 @@ use kith_store::keys::alias_digest;
 use kith_store::{Key, ReadError, Store, row};
 use serde::{Deserialize, Serialize};
 
-use crate::accept::rules::hash_of_normal;
 use crate::rows;
+use crate::rows::hashes::hash_of_normal;
 
 /// One suppressed identifier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

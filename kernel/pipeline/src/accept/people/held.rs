@@ -7,9 +7,9 @@ use kith_store::ReadError;
 
 use super::People;
 use crate::accept::dedupe::MADE_ID;
-use crate::accept::rules::value_of;
 use crate::accept::validate::Traits;
 use crate::profiles::facts;
+use crate::rows::hashes::value_of;
 
 impl People {
     /// Note which identity the value has that is known by its hash as well.

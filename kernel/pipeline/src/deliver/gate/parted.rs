@@ -20,8 +20,8 @@ use kith_store::keys::{PersonRow, alias_digest};
 use kith_store::{Key, ReadError, Store, row};
 
 use super::{Person, ProfileLookup, consent, head};
-use crate::accept::rules::{hash_of_normal, value_of};
 use crate::profiles::facts::{each_row, facts_key, get_one};
+use crate::rows::hashes::{hash_of_normal, value_of};
 
 /// Add to each person what was said under addresses that came with their users and are not among theirs.
 pub(in super::super) fn note_parted(
