@@ -45,6 +45,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::at_work::AtWork;
 use crate::pool::{Pool, Tasks, Turn};
 use crate::rows::DeliveryTotals;
+use crate::setup::{Installed, Setup};
 use crate::views::Acceptance;
 use crate::yielding;
 use aside::{Input, ReplayedLetter};
@@ -72,6 +73,21 @@ pub(crate) struct Sender {
     pub corrects: bool,
     /// What is dropped, renamed or hashed of what it sends.
     pub rules: Option<Arc<rules::SourceRules>>,
+    /// The rules of all sources, where one of them hashes identifiers.
+    pub hashing: Option<Arc<rules::SourceRules>>,
+}
+
+impl Sender {
+    /// What the setup says of a source.
+    pub(crate) fn of(setup: &Setup, installed: &Installed) -> Sender {
+        let name = installed.name.to_string();
+        let mut ids = vec![installed.id];
+        let others = setup.source_names.iter().filter(|(id, of)| **of == name && **id != installed.id);
+        ids.extend(others.map(|(id, _)| *id));
+        let rules = rules::SourceRules::of(&setup.record_rules, &name, &setup.realm_key).map(Arc::new);
+        let hashing = rules::SourceRules::hashing(&setup.record_rules, &setup.realm_key).map(Arc::new);
+        Sender { name, ids, corrects: installed.corrects, rules, hashing }
+    }
 }
 
 /// Events of one request, or of one piece of a file.

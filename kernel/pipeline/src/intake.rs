@@ -21,12 +21,11 @@ use kith_model::tracking::TrackingPlan;
 use kith_store::CommitError;
 use tokio::sync::oneshot;
 
-use crate::accept::rules::SourceRules;
 use crate::accept::{
     MAX_LISTED_OF_FILES, MAX_REPORTED_REJECTIONS, Sender, Submission, SubmissionRefusal, submission_bytes,
 };
 use crate::guests::{Caller, GuestClass, Guests};
-use crate::setup::{Activity, Installed, Role, Setup};
+use crate::setup::{Activity, Installed, Role};
 use crate::shared::{Culprit, KernelState, Workspace};
 use crate::views::Acceptance;
 
@@ -195,7 +194,7 @@ impl Intake {
             Activity::Running | Activity::WaitsForFit { .. } => None,
         };
         let version = version_of(installed);
-        let sender = Arc::new(sender_of(&compiled.setup, installed));
+        let sender = Arc::new(Sender::of(&compiled.setup, installed));
         Ok(Intake {
             trial,
             sender,
@@ -444,15 +443,6 @@ impl Intake {
 /// What changes when the connector or its configuration does.
 fn version_of(installed: &Installed) -> u64 {
     xxhash_rust::xxh3::xxh3_64(installed.digest.as_bytes()) ^ installed.config_hash
-}
-
-/// What names a source for good, and how it wants repeats to be taken.
-fn sender_of(setup: &Setup, installed: &Installed) -> Sender {
-    let name = installed.name.to_string();
-    let mut ids = vec![installed.id];
-    ids.extend(setup.source_names.iter().filter(|(id, of)| **of == name && **id != installed.id).map(|(id, _)| *id));
-    let rules = SourceRules::of(&setup.record_rules, &name, &setup.realm_key).map(Arc::new);
-    Sender { name, ids, corrects: installed.corrects, rules }
 }
 
 impl KernelState {

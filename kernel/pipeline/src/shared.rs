@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use crate::CheckedSetup;
 use crate::accept::Accept;
 use crate::accept::imports::UnderWay;
+use crate::caches::CacheBytes;
 use crate::deliver::Deliveries;
 use crate::dry_run::DryRuns;
 use crate::fit::FitsUnderWay;
@@ -324,7 +325,7 @@ pub(crate) struct KernelState {
     pub closing: AtomicBool,
     pub stopping: AtomicBool,
     /// Bytes that decoded rows may take in the caches of all workspaces together.
-    cache_bytes: AtomicU64,
+    pub cache_bytes: CacheBytes,
     /// Numbers strikes over nobody's data.
     calls: AtomicU64,
 }
@@ -335,12 +336,6 @@ fn filled_queue(operation: &Operation) -> Option<QueueId> {
         Operation::Enqueue { queue, .. } => Some(*queue),
         _ => None,
     }
-}
-
-/// What all caches of people's rows take together: a part of what the process may, and of little memory and of much some all the
-/// same. A person who is not in them is read from the engine, which costs as much as computing what an event changes.
-fn cache_bytes(process_bytes: u64) -> u64 {
-    (process_bytes / 16).clamp(48 << 20, 512 << 20)
 }
 
 impl KernelState {
@@ -372,7 +367,7 @@ impl KernelState {
             fits: Arc::default(),
             closing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            cache_bytes: AtomicU64::new(cache_bytes(0)),
+            cache_bytes: CacheBytes::default(),
             calls: AtomicU64::new(0),
         })
     }
@@ -402,16 +397,9 @@ impl KernelState {
         self.wakers.wake(workspace);
     }
 
-    /// Let the caches have their part of what the process may take.
-    pub(crate) fn set_process_memory(&self, bytes: u64) {
-        self.cache_bytes.store(cache_bytes(bytes), Ordering::Relaxed);
-    }
-
     /// What one workspace's cache may take.
     pub(crate) fn cache_share(&self) -> u64 {
-        const LEAST: u64 = 2 << 20;
-        let workspaces = self.workspaces.read().len().max(1) as u64;
-        (self.cache_bytes.load(Ordering::Relaxed) / workspaces).max(LEAST)
+        self.cache_bytes.share(self.workspaces.read().len())
     }
 
     /// Count a fault against its installation, if it is the plugin's own. Faults over enough different people or requests

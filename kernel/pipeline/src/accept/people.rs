@@ -6,6 +6,7 @@
 mod apart;
 mod consents;
 mod evidence;
+mod held;
 mod layers;
 mod partition;
 mod put_off;

@@ -259,19 +259,25 @@ impl KnownNames<'_> {
     }
 
     fn incomparable(&self, feature: &FeatureName, compared: Comparand) -> Option<String> {
-        let people = self.projection.index.incomparable(feature, compared).filter(|people| *people > 0)?;
-        let whose = if people == 1 { "one person's".to_owned() } else { format!("{people} people's") };
-        Some(match compared {
-            Comparand::Number => format!(
-                "{whose} `{feature}` is text that is no number, which is neither less nor more than one; texts with spaces or zeros \
-                 around their number are `double({feature})`"
-            ),
-            Comparand::Time => format!(
-                "{whose} `{feature}` is text that names no time: it is neither before nor after one, compares with a text letter by \
-                 letter, and has no year, month or day; a date is `2026-11-21`, a time `2026-11-21T10:00:00Z`, and files are imported \
-                 so with `\"type\": \"date\"` or `\"time\"`"
-            ),
-        })
+        let index = &self.projection.index;
+        let texts = index.incomparable(feature, compared).unwrap_or_default();
+        // A count since 1970 is a number like any other.
+        let numbers = if compared == Comparand::Time { index.numeric(feature).unwrap_or_default() } else { 0 };
+        let told: Vec<String> = [
+            (texts > 0).then(|| incomparable_texts(feature, compared, texts)),
+            (numbers > 0).then(|| {
+                format!(
+                    "{} `{feature}` is a number, and no number is a time, whether or not it counts seconds since 1970: it is neither \
+                     before nor after one and has no year, month or day; send it as `2026-11-21T10:00:00Z`, or import it with \
+                     `\"type\": \"time\"`",
+                    whose(numbers)
+                )
+            }),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        (!told.is_empty()).then(|| told.join("; "))
     }
 
     fn truth_in_texts(&self, feature: &FeatureName) -> Option<String> {
@@ -436,6 +442,27 @@ impl KnownNames<'_> {
 const STATEMENT: &str = "`traits.consent` is what was said last, and not what holds: a refusal under another key or identifier, \
                          its end and the list of suppressed ones are not in it. Who may be written to is decided for each message by the \
                          `purpose` of the audience; whether a purpose is agreed to is the column `consent.PURPOSE` of searches and exports";
+
+/// Whose values these are.
+fn whose(people: u64) -> String {
+    if people == 1 { "one person's".to_owned() } else { format!("{people} people's") }
+}
+
+/// What is said of texts that are compared as what they are not.
+fn incomparable_texts(feature: &FeatureName, compared: Comparand, people: u64) -> String {
+    let whose = whose(people);
+    match compared {
+        Comparand::Number => format!(
+            "{whose} `{feature}` is text that is no number, which is neither less nor more than one; texts with spaces or zeros \
+             around their number are `double({feature})`"
+        ),
+        Comparand::Time => format!(
+            "{whose} `{feature}` is text that names no time: it is neither before nor after one, compares with a text letter by \
+             letter, and has no year, month or day; a date is `2026-11-21`, a time `2026-11-21T10:00:00Z`, and files are imported \
+             so with `\"type\": \"date\"` or `\"time\"`"
+        ),
+    }
+}
 
 /// What is said of a field of what never was an object.
 fn fieldless(named: &str, kinds: Kinds, field: &str, meant: Option<&str>) -> Option<String> {

@@ -5,6 +5,7 @@ mod cells;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -17,6 +18,7 @@ use kith_pipeline::{Column, PageRequest, ProfileRow, ProfileRows, ProfileSearch}
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 use utoipa::ToSchema;
 
 use super::audit::Pieces;
@@ -236,7 +238,8 @@ pub(super) async fn found(app: &Arc<App>, caller: Caller, asked: PeopleQuery) ->
 }
 
 /// Everybody who meets what is asked for, as a file: `format=csv` unless told, or `ndjson`. The parameters are those of the
-/// search without `limit`. It is streamed, and an answer that does not end was broken off.
+/// search without `limit`. It has everybody whom an answer acknowledged before, or the header `kith-warnings` says that it is not
+/// current. It is streamed, and an answer that does not end was broken off.
 #[utoipa::path(
     get, path = "/api/v1/profiles/export", tag = "profiles", security(("key" = ["profiles:read"])),
     params(
@@ -334,6 +337,32 @@ impl List {
     }
 }
 
+/// How long a list waits for what was acknowledged before it was asked for.
+const MAX_WAIT: Duration = Duration::from_secs(20);
+
+/// How long it waits between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+
+/// Wait until everything is computed that was acknowledged so far: whoever imports a file and takes out a list next has everybody in it.
+/// What is said where that takes too long.
+async fn wait_until_current(app: &App, workspace: WorkspaceId) -> Option<String> {
+    let (head, began) = (app.kernel.progress(workspace).head, Instant::now());
+    loop {
+        let reacted = app.kernel.progress(workspace).reacted;
+        if reacted >= head {
+            return None;
+        }
+        if began.elapsed() > MAX_WAIT {
+            return Some(format!(
+                "this list is not current: it may lack people, and changes of them, that were acknowledged and are not computed yet \
+                 (computed up to position {}, acknowledged up to {}); take it again later",
+                reacted.0, head.0
+            ));
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
 /// Stream a list to its end, a page at a time, each when the one before was taken.
 async fn stream(
     app: Arc<App>,
@@ -346,8 +375,11 @@ async fn stream(
     let names: Arc<[String]> = columns.iter().map(name_of).collect();
     let columns: Arc<[Column]> = columns.into();
     let doubted = (Arc::clone(&columns), asked.search.clone());
-    let warnings =
+    // What goes on from a cursor has waited with its first page.
+    let behind = if asked.cursor.is_none() { wait_until_current(&app, workspace).await } else { None };
+    let doubts =
         app.offload(move |app| Ok::<_, ApiError>(app.kernel.search_doubts(workspace, &doubted.1, &doubted.0)?)).await?;
+    let warnings: Vec<String> = behind.into_iter().chain(doubts).collect();
     let lines = move |app: Arc<App>, list: List, cursor: Option<String>| {
         let (names, columns, key) = (Arc::clone(&names), Arc::clone(&columns), key.clone());
         async move {

@@ -227,10 +227,13 @@ fn copy(
     let mut input = Lines::new(input);
     let (mut number, mut found) = (0_u64, 0);
     let mut line = Vec::new();
+    let mut header = 1;
     while input.next(&mut line)? {
         number += 1;
-        if number == 1 && form == RowForm::Table && !lines.contains_key(&1) {
+        if number == header && form == RowForm::Table && !lines.contains_key(&header) {
             output.write_all(&line)?;
+            // The header is the first line that has something in it, behind one that names the delimiter.
+            header += u64::from(number == 1 && names_delimiter(&line) || line.trim_ascii().is_empty());
             continue;
         }
         if !lines.contains_key(&number) {
@@ -248,6 +251,13 @@ fn copy(
         }
     }
     Ok(found)
+}
+
+/// Whether a line is Excel's first one, `sep=;`.
+fn names_delimiter(line: &[u8]) -> bool {
+    let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii();
+    let line = line.strip_prefix(b"\"").and_then(|line| line.strip_suffix(b"\"")).unwrap_or(line);
+    line.len() <= 5 && line.get(..4).is_some_and(|word| word.eq_ignore_ascii_case(b"sep="))
 }
 
 /// Write a line, with an end where it is the last one and has none.
@@ -359,6 +369,11 @@ mod tests {
             let lines = [(3, "bad-time"), (5, "bad-time"), (6, "broken-quoting")];
             let expected = ["id,note", "2,\"two", "lines, \"\"quoted\"\"\"", "3,x", "4,\"open", "5,y"].join(end) + "\n";
             assert_eq!(copied(&input, RowForm::Table, &lines), (expected, 3), "{end:?}");
+        }
+        for sep in ["sep=;\r\n", "\u{feff}sep=;\n", "\"sep=,\"\n", "SEP=\t\r\n", "\n", "sep=;\n\n"] {
+            let (input, rest) = (format!("{sep}id;t\n1;1,5\n2;abc\n"), format!("{sep}id;t\n2;abc\n"));
+            let line = input.lines().count() as u64;
+            assert_eq!(copied(&input, RowForm::Table, &[(line, "bad-number")]), (rest, 1), "{sep:?}");
         }
         assert_eq!(copied("{\"a\":1}\n{\"a\":\"\n", RowForm::Lines, &[(2, "invalid-json")]), ("{\"a\":\"\n".into(), 1));
         let long = format!("id\n{}\n", "x".repeat(200_000));
