@@ -3,6 +3,7 @@
 //! `manifest/reader.rs`; the configuration's schema is `manifest/config.rs`.
 
 mod config;
+mod pattern;
 mod planned;
 mod reader;
 mod schema;
