@@ -253,7 +253,7 @@ pub(crate) fn no_profile(text: &str) -> ApiError {
     ),
     responses(
         (status = 200, body = Object, description = "a profile, or a page; `trait.NAME=VALUE` asks for a trait's value"),
-        (status = 400, body = Problem), (status = 404, body = Problem),
+        (status = 400, body = Problem), (status = 404, body = Problem), (status = 413, body = Problem),
     ),
 )]
 pub(crate) async fn find(

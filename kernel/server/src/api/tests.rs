@@ -7,6 +7,7 @@ mod contract;
 pub(crate) mod installations;
 mod keys;
 mod routes;
+mod settings;
 mod sight;
 mod uploads;
 
