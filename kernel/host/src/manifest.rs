@@ -4,6 +4,7 @@
 
 mod config;
 mod depth;
+mod pattern;
 mod planned;
 mod reader;
 mod schema;

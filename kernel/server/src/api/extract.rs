@@ -23,6 +23,7 @@ use crate::app::App;
 use crate::auth::{self, Caller, KeyId, Scope};
 use crate::catalogue::Actor;
 use crate::error::{ApiError, request_ids};
+use crate::processor;
 
 /// A scope as a type, so that a route's signature says what it needs.
 pub(crate) trait Right: Send + Sync + 'static {
@@ -193,7 +194,10 @@ fn place(path: &str, message: &str) -> String {
     }
 }
 
-impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
+/// A JSON body of more is read where blocking work is done, and counts like it: the threads that answer everybody are few.
+const LARGE_BODY: usize = 64 << 10;
+
+impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Json<T>, ApiError> {
@@ -209,13 +213,33 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
         };
         let bytes = read_body(request.into_body(), BodyLimit::of(&table::JSON_BODY), &mut memory).await?;
         key.iter().try_for_each(|key| app.insist_on_standing(key))?;
-        parse(&bytes).map(Json)
+        if bytes.len() <= LARGE_BODY {
+            return parse(&bytes).map(Json);
+        }
+        // So does everything that is done with it.
+        processor::is_large_from_now_on();
+        app.offload(move |_| parse(&bytes)).await.map(Json)
     }
 }
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         axum::Json(self.0).into_response()
+    }
+}
+
+/// A JSON answer that was written where it was computed: it may be long by its caller's choice.
+pub(crate) struct WrittenJson(Vec<u8>);
+
+impl WrittenJson {
+    pub(crate) fn of(answer: &impl Serialize) -> Result<WrittenJson, ApiError> {
+        serde_json::to_vec(answer).map(WrittenJson).map_err(|error| ApiError::internal("writing an answer", error))
+    }
+}
+
+impl IntoResponse for WrittenJson {
+    fn into_response(self) -> Response {
+        ([(header::CONTENT_TYPE, "application/json")], self.0).into_response()
     }
 }
 

@@ -11,6 +11,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use kith_model::budget::table;
 use kith_model::consent::CONSENT;
 use kith_model::id::WorkspaceId;
 use kith_model::identity::Identifier;
@@ -22,13 +23,14 @@ use tokio::time::sleep;
 use utoipa::ToSchema;
 
 use super::audit::Pieces;
-use super::extract::{Authority, Path, Query, page_limit, right};
-use super::profiles::person;
+use super::extract::{Authority, Path, Query, WrittenJson, page_limit, right};
+use super::profiles::{FoundBody, person};
 use super::sensitive::Mask;
 use super::view::json;
 use crate::app::App;
 use crate::auth::{Caller, KeyId};
 use crate::error::{ApiError, Problem};
+use crate::processor;
 use crate::reads;
 
 use cells::Format;
@@ -38,6 +40,10 @@ const MAX_COLUMNS: usize = 64;
 
 /// People that an export reads at once.
 const EXPORT_ROWS: usize = 500;
+
+/// About the most bytes of members that an export reads at once, and how many members it reads before it looks at their bytes.
+const EXPORT_BYTES: usize = 1 << 20;
+const MEMBERS_AT_ONCE: usize = 32;
 
 /// What a query asks for.
 #[derive(Debug, Clone, Default)]
@@ -65,7 +71,13 @@ impl PeopleQuery {
                 "cursor" => asked.cursor = Some(value.clone()),
                 "format" => asked.format = Some(Format::read(value)?),
                 other => match other.strip_prefix("trait.").filter(|name| !name.is_empty()) {
-                    Some(name) => asked.search.traits.push((name.to_owned(), value.clone())),
+                    Some(name) => {
+                        asked.search.traits.push((name.to_owned(), value.clone()));
+                        let limit = table::SEARCH_TRAITS.default;
+                        if asked.search.traits.len() as u64 > limit {
+                            return Err(table::SEARCH_TRAITS.exhausted(limit, None).into());
+                        }
+                    }
                     None => {
                         let known = "identifier, prefix, trait.NAME, columns, limit, cursor or format";
                         return Err(ApiError::at(format!("?{other}"), format!("is no parameter; write {known}")));
@@ -210,31 +222,27 @@ fn warning_header(warnings: &[String]) -> Option<HeaderValue> {
 }
 
 /// A page of the people who meet what is asked for.
-pub(super) async fn found(app: &Arc<App>, caller: Caller, asked: PeopleQuery) -> Result<FoundPeople, ApiError> {
+pub(super) async fn found(app: &Arc<App>, caller: Caller, asked: PeopleQuery) -> Result<WrittenJson, ApiError> {
     asked.insist(&Mask::new(&*app.catalogue.workspace(caller.workspace)?, &caller))?;
     let (columns, limit) = (asked.columns(), page_limit(asked.limit)?);
     let names: Vec<String> = columns.iter().map(name_of).collect();
     let sealed = asked.sealed(app);
-    let ((rows, next), warnings) = app
-        .offload(move |app| {
-            // Told once, with the first page.
-            let warnings = match asked.cursor {
-                None => app.kernel.search_doubts(caller.workspace, &asked.search, &columns)?,
-                Some(_) => Vec::new(),
-            };
-            let page = app.kernel.search(
-                caller.workspace,
-                &asked.search,
-                &columns,
-                PageRequest { limit, cursor: asked.cursor.as_deref() },
-            )?;
-            let found = page.0.iter().map(|row| person(row.id));
-            app.reads.note(&caller, "profile.search", sealed.into_iter().chain(found));
-            Ok::<_, ApiError>((page, warnings))
-        })
-        .await?;
-    let items = rows.iter().map(|row| object(&names, row)).collect();
-    Ok(FoundPeople { items, next, warnings })
+    // It may look at everybody.
+    processor::is_large_from_now_on();
+    app.offload(move |app| {
+        // Told once, with the first page.
+        let warnings = match asked.cursor {
+            None => app.kernel.search_doubts(caller.workspace, &asked.search, &columns)?,
+            Some(_) => Vec::new(),
+        };
+        let page = PageRequest { limit, cursor: asked.cursor.as_deref() };
+        let (rows, next) = app.kernel.search(caller.workspace, &asked.search, &columns, page)?;
+        let found = rows.iter().map(|row| person(row.id));
+        app.reads.note(&caller, "profile.search", sealed.into_iter().chain(found));
+        let items = rows.iter().map(|row| object(&names, row)).collect();
+        WrittenJson::of(&FoundBody::Page(FoundPeople { items, next, warnings }))
+    })
+    .await
 }
 
 /// Everybody who meets what is asked for, as a file: `format=csv` unless told, or `ndjson`. The parameters are those of the
@@ -255,7 +263,7 @@ pub(super) async fn found(app: &Arc<App>, caller: Caller, asked: PeopleQuery) ->
             status = 200, description = "a header and a line for each person, or an object for each",
             content((String = "text/csv"), (String = "application/x-ndjson")),
         ),
-        (status = 400, body = Problem),
+        (status = 400, body = Problem), (status = 413, body = Problem),
     ),
 )]
 pub(crate) async fn export(
@@ -329,9 +337,18 @@ impl List {
                 Ok(app.kernel.search(workspace, search, columns, PageRequest { limit: EXPORT_ROWS, cursor })?)
             }
             List::Members(audience) => {
-                let page =
-                    app.kernel.audience_members(workspace, *audience, PageRequest { limit: EXPORT_ROWS, cursor })?;
-                Ok((app.kernel.rows_of(workspace, &page.members, columns)?, page.next))
+                let (mut rows, mut bytes, mut cursor) = (Vec::new(), 0, cursor.map(str::to_owned));
+                loop {
+                    let few = PageRequest { limit: MEMBERS_AT_ONCE, cursor: cursor.as_deref() };
+                    let page = app.kernel.audience_members(workspace, *audience, few)?;
+                    let found = app.kernel.rows_of(workspace, &page.members, columns)?;
+                    bytes += found.iter().map(ProfileRow::len_bytes).sum::<usize>();
+                    rows.extend(found);
+                    cursor = page.next;
+                    if cursor.is_none() || rows.len() >= EXPORT_ROWS || bytes >= EXPORT_BYTES {
+                        return Ok((rows, cursor));
+                    }
+                }
             }
         }
     }
@@ -371,6 +388,8 @@ async fn stream(
     columns: Vec<Column>,
     asked: PeopleQuery,
 ) -> Result<Response, ApiError> {
+    let under_way = app.exports.take(workspace, 1)?;
+    processor::is_large_from_now_on();
     let format = asked.format.unwrap_or(Format::Csv);
     let names: Arc<[String]> = columns.iter().map(name_of).collect();
     let columns: Arc<[Column]> = columns.into();
@@ -397,13 +416,16 @@ async fn stream(
     // The first page is read before the answer begins, so that a mistake is an answer and not a line that breaks off.
     let mut page = lines(Arc::clone(&app), list.clone(), asked.cursor).await?;
     let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(async move {
+    tokio::spawn(processor::counted(async move {
+        let _under_way = under_way;
+        processor::is_large_from_now_on();
         loop {
             let (text, next) = page;
             if sender.send(Ok(Bytes::from(text))).await.is_err() {
                 return; // nobody reads on
             }
             let Some(next) = next else { return };
+            app.processor.go_on(workspace).await;
             page = match lines(Arc::clone(&app), list.clone(), Some(next)).await {
                 Ok(page) => page,
                 Err(error) => {
@@ -413,7 +435,7 @@ async fn stream(
                 }
             };
         }
-    });
+    }));
     let headers = [(header::CONTENT_TYPE, format.media_type())];
     let mut answer = (headers, Body::new(Pieces(receiver))).into_response();
     if let Some(warnings) = warning_header(&warnings) {

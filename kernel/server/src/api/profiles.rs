@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::consent::{ConsentBody, consent_body};
-use super::extract::{Authority, PageQuery, Path, Query, right};
+use super::extract::{Authority, PageQuery, Path, Query, WrittenJson, right};
 use super::identity::{NotFollowedBody, not_followed_body};
 use super::people::{self, FoundPeople, PeopleQuery};
 use super::sensitive::Mask;
@@ -261,17 +261,17 @@ pub(crate) enum FoundBody {
     ),
     responses(
         (status = 200, body = FoundBody, description = "with `identifier` alone a profile, else a page of people"),
-        (status = 400, body = Problem), (status = 404, body = Problem),
+        (status = 400, body = Problem), (status = 404, body = Problem), (status = 413, body = Problem),
     ),
 )]
 pub(crate) async fn find(
     State(app): State<Arc<App>>,
     authority: Authority<right::ProfilesRead>,
     Query(parameters): Query<Vec<(String, String)>>,
-) -> Result<Json<FoundBody>, ApiError> {
+) -> Result<WrittenJson, ApiError> {
     let (caller, asked) = (authority.caller, PeopleQuery::read(&parameters)?);
     if !asked.is_of_one() {
-        return people::found(&app, caller, asked).await.map(FoundBody::Page).map(Json);
+        return people::found(&app, caller, asked).await;
     }
     let workspace = caller.workspace;
     let identifier = asked.search.identifier.unwrap_or_else(|| Identifier::new("", ""));
@@ -283,7 +283,7 @@ pub(crate) async fn find(
     app.reads.note(&caller, "profile.find", [of]);
     let view = found.ok_or_else(|| no_profile(&text))?;
     let tables = app.catalogue.workspace(workspace)?;
-    Ok(Json(FoundBody::One(Box::new(profile_body(&tables, &view, &Mask::new(&tables, &caller))))))
+    WrittenJson::of(&FoundBody::One(Box::new(profile_body(&tables, &view, &Mask::new(&tables, &caller)))))
 }
 
 /// Read a person. The id of a profile that was merged into another gives the other.

@@ -8,6 +8,7 @@ mod described;
 pub(crate) mod installations;
 mod keys;
 mod routes;
+mod settings;
 mod sight;
 mod uploads;
 

@@ -184,6 +184,7 @@ fn put_in_force(
         drop(committed);
         app.kernel.remove(id);
         app.processor.forget(id);
+        app.catalogue.forget(id);
         app.wiring.forget(id);
     } else if is_active && !was_active {
         // Its plugins may have to be compiled and its index read, which others do not wait for either; until it runs, its keys are

@@ -188,6 +188,9 @@ pub(super) async fn put(
                                the change does";
                 return Err(ApiError::Conflict { code: "confirmation-stale", message: message.to_owned() });
             }
+            if *current == rules {
+                return Ok(IdentityRulesBody::from(&rules));
+            }
             let (before, after) = (shown(&current)?, shown(&rules)?);
             draft.audit(action, "identity rules", Some(before), Some(after))?;
             draft.put_identity_rules(rules.clone());
