@@ -244,13 +244,8 @@ impl People {
             is_surplus_reported: false,
         });
         let place = if let Some((time, _)) = held {
-            let before = EdgeRank::new(edge.id.evidence, *time, &head.identifier, &other.identifier);
-            if before == count.last {
-                let mut ranks = self.ranks(end, &count, rules)?;
-                ranks.remove(&before);
-                ranks.insert(rank.clone(), edge.clone());
-                count.last = ranks.into_keys().next_back().unwrap_or_else(|| rank.clone());
-            }
+            // Where it was the last, another is now, and which one is looked for when it matters: `last` is no earlier than it.
+            debug_assert!(EdgeRank::new(edge.id.evidence, *time, &head.identifier, &other.identifier) <= count.last);
             Place::Earlier
         } else if (count.count as usize) < bound.most {
             count.count += 1;
@@ -267,6 +262,10 @@ impl People {
             Place::Surplus
         } else {
             let mut ranks = self.ranks(end, &count, rules)?;
+            if let Some(last) = ranks.keys().next_back().filter(|last| **last < *rank) {
+                proposal.counts.push((end, EvidenceCount { last: last.clone(), ..count }));
+                return Ok(Place::Surplus);
+            }
             let Some((_, displaced)) = ranks.pop_last() else {
                 return Err(ReadError::Corrupt {
                     what: format!("the evidence of source identity {end}"),

@@ -62,11 +62,13 @@ impl PutOff {
         self.spent = self.spent.saturating_add(identities);
     }
 
-    /// Let an identity wait; whether there is room for it.
-    fn wait(&mut self, identity: SourceIdentityId) -> bool {
-        let has_room = self.waiting.len() < MAX_WAITING || self.waiting.contains(&identity);
-        if has_room {
-            self.is_changed |= self.waiting.insert(identity);
+    /// Let all of these wait; whether there is room for them.
+    fn wait(&mut self, identities: &BTreeSet<SourceIdentityId>) -> bool {
+        let more = identities.iter().filter(|identity| !self.waiting.contains(identity)).count();
+        let has_room = self.waiting.len() + more <= MAX_WAITING;
+        if has_room && more > 0 {
+            self.waiting.extend(identities);
+            self.is_changed = true;
         }
         has_room
     }
@@ -94,7 +96,8 @@ impl People {
     ) -> Result<EvidenceOutcome, ReadError> {
         // Under a change of rules everybody is partitioned in the end, and until then no profile can be left as it is.
         let may_wait = !self.is_unsettled && !self.is_scratch && !self.put_off.has_room();
-        if may_wait && self.put_off.wait(proposal.edge.low) {
+        // Who is parted by it may be in another profile than who is joined.
+        if may_wait && self.put_off.wait(&proposal.starts) {
             metrics::counter!("kith_identity_put_off_total").increment(1);
             self.apply(proposal)?;
             return Ok(EvidenceOutcome::Quietly);
