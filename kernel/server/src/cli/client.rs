@@ -48,6 +48,10 @@ pub(crate) enum CopyOutcome {
 
 /// Why a text is not the address of a server.
 fn problem_of_address(text: &str) -> Option<&'static str> {
+    // Slashes at the end are cut.
+    if matches!(text, "http:" | "https:") {
+        return Some("it names no host");
+    }
     let Some((scheme, _)) = text.split_once("://") else { return Some("it has no scheme") };
     if !["http", "https"].contains(&scheme) {
         return Some("its scheme is neither http nor https");

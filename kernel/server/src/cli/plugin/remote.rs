@@ -356,6 +356,7 @@ mod tests {
         let finer = vec!["signing=d.example".to_owned(), "signing=e.example".to_owned()];
         let finer = InstallationChangeArgs {
             grant_secret: finer,
+            grant_network: Vec::new(),
             revoke: vec!["networks".to_owned(), "http".to_owned()],
             sending,
             ..kept
