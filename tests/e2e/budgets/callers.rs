@@ -32,7 +32,7 @@ fn what_a_source_brings_in_an_hour_has_an_end() {
 /// What is remembered of a file's rows grows with them; a small file beside it is taken.
 fn import_memory(ground: &Ground) {
     let sender = ground.hostile("long", serde_json::json!({}));
-    is_exhausted(&sender("texts row 1000 10"), 429, "import-memory");
+    is_exhausted(&sender("texts row 1000 10"), 413, "import-memory");
     sender("texts few 100 10").is(200);
 }
 

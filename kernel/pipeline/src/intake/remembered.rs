@@ -2,12 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use kith_model::budget::{Exhausted, Permit, Permits, table};
 use kith_model::id::WorkspaceId;
 use parking_lot::Mutex;
 
 use super::{Intake, IntakeError};
+
+/// When whoever finds the rest held by other imports may come again.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// The memory that each workspace's imports share.
 #[derive(Debug)]
@@ -33,8 +37,11 @@ impl ImportMemory {
     /// # Errors
     /// The budget `import-memory`: other imports of the workspace hold the rest.
     pub(crate) fn hold(&self, workspace: WorkspaceId, held: &mut Option<Permit>, bytes: u64) -> Result<(), Exhausted> {
+        // What others hold comes back; what one alone is too large for does not.
+        let retry_after = (bytes <= self.limit_bytes).then_some(RETRY_AFTER);
+        let later = |exhausted: Exhausted| Exhausted { retry_after, ..exhausted };
         if let Some(permit) = held {
-            return permit.grow(bytes.saturating_sub(permit.amount()));
+            return permit.grow(bytes.saturating_sub(permit.amount())).map_err(later);
         }
         let mut of = self.of.lock();
         let known = of.get(&workspace).and_then(Weak::upgrade);
@@ -44,7 +51,7 @@ impl ImportMemory {
             of.insert(workspace, Arc::downgrade(&fresh));
             fresh
         });
-        *held = Some(permits.take(bytes)?);
+        *held = Some(permits.take(bytes).map_err(later)?);
         Ok(())
     }
 }
@@ -78,7 +85,12 @@ mod tests {
         memory.hold(WorkspaceId(1), &mut one, 60).unwrap();
         memory.hold(WorkspaceId(1), &mut one, 40).unwrap();
         let refused = memory.hold(WorkspaceId(1), &mut two, 41).unwrap_err();
-        assert_eq!((refused.budget.name, refused.limit), ("import-memory", 100));
+        assert_eq!(
+            (refused.budget.name, refused.limit, refused.retry_after),
+            ("import-memory", 100, Some(RETRY_AFTER))
+        );
+        let alone = memory.hold(WorkspaceId(1), &mut two, 101).unwrap_err();
+        assert_eq!(alone.retry_after, None, "it never fits");
         memory.hold(WorkspaceId(1), &mut two, 40).unwrap();
         assert!(memory.hold(WorkspaceId(1), &mut one, 61).is_err(), "what one holds another has not");
         memory.hold(WorkspaceId(2), &mut other, 100).unwrap();
