@@ -16,6 +16,7 @@ mod deliver;
 mod dry_run;
 mod fit;
 mod guests;
+mod host_limits;
 mod intake;
 mod letters;
 pub mod offload;
@@ -41,7 +42,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use kith_features::{Expression, ExpressionError};
-use kith_model::budget::table;
 use kith_model::consent::Giver;
 use kith_model::event::EventOrigin;
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, WorkspaceId};
@@ -55,6 +55,7 @@ pub use accept::MAX_REPORTED_REJECTIONS;
 pub use deliver::content::{TemplateError, check_payload};
 pub use dry_run::change_token;
 pub use fit::{FitError, FitProgress, FitSlot};
+pub use host_limits::HostLimits;
 pub use intake::{Arrival, Intake, IntakeError, IntakeReceipt, MAX_UNCONSUMED_BYTES, Preview};
 pub use plan::SetupError;
 pub use quality::{NameChange, SourceQuality, WhatChanged};
@@ -104,31 +105,6 @@ pub enum StartError {
 fn no_thread(what: &str) -> impl FnOnce(std::io::Error) -> StartError {
     let what = what.to_owned();
     move |source| StartError::Thread { what, source }
-}
-
-/// What the host gives the stages.
-#[derive(Debug, Clone, Copy)]
-pub struct HostLimits {
-    /// What all calls of plugins under way may take in memory together.
-    pub guest_memory_bytes: u64,
-    /// What one source may bring in an hour.
-    pub source_bytes: u64,
-    /// What the imports of a workspace under way may remember of their rows.
-    pub import_memory_bytes: u64,
-    /// What the process may take.
-    pub process_memory_bytes: u64,
-}
-
-/// The least memory for plugins that any host has, and the usual volume.
-impl Default for HostLimits {
-    fn default() -> HostLimits {
-        HostLimits {
-            guest_memory_bytes: table::HOST_GUEST_MEMORY.default,
-            source_bytes: table::SOURCE_BYTES.default,
-            import_memory_bytes: table::IMPORT_MEMORY.default,
-            process_memory_bytes: table::PROCESS_MEMORY.default,
-        }
-    }
 }
 
 /// The running data path.
