@@ -29,7 +29,7 @@ fn ground() -> TestKernel {
         ada("m2"),
         ada("m3"),
     ]);
-    kernel.install("kith/csv", json!({ "name": "orders", "config": { "identifiers": { "user_id": "customer" } } }));
+    kernel.install("kith/csv", json!({ "name": "orders", "config": { "event": { "name": "Order" }, "identifiers": { "user_id": "customer" } } }));
     let audience = json!({ "name": "all", "title": "All", "condition": "traits.city != ''" });
     kernel.admin().post("/api/v1/audiences", &audience).is(201);
     kernel.settle();

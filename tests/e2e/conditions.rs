@@ -232,7 +232,10 @@ fn names_that_nobody_writes_are_answered_with_what_may_be_meant() {
     let body = json!({ "name": "theirs", "condition": "traits.plan == 'golt' && traits.plann == 'x'" });
     assert_eq!(
         writer.post("/api/v1/audiences", &body).is(201)["warnings"],
-        json!(["nobody has the trait `plann` so far"])
+        json!([
+            "nobody, or fewer than 20 people, has the trait `plan` so far",
+            "nobody, or fewer than 20 people, has the trait `plann` so far",
+        ])
     );
 }
 
