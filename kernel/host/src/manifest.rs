@@ -3,6 +3,7 @@
 //! `manifest/reader.rs`; the configuration's schema is `manifest/config.rs`.
 
 mod config;
+mod depth;
 mod planned;
 mod reader;
 mod schema;
@@ -76,6 +77,12 @@ fn parse(text: &str, reading: Reading) -> Result<Manifest, ManifestError> {
         return Err(ManifestError { mistakes: vec![ManifestMistake { line: 1, column: 1, message }] });
     }
     let notes = reader::Notes::new(text, reading);
+    if let Some(at) = depth::too_deep(text) {
+        let message =
+            format!("values lie more than {} deep in one another here; write a flatter table", depth::MAX_DEPTH);
+        notes.add(&(at..at), message);
+        return Err(ManifestError { mistakes: notes.into_mistakes() });
+    }
     let manifest = sections::read(text, &notes);
     match (manifest, notes.into_mistakes()) {
         (Some(manifest), mistakes) if mistakes.is_empty() => Ok(manifest),
