@@ -79,7 +79,10 @@ fn parse(text: &str, reading: Reading) -> Result<Manifest, ManifestError> {
         return Err(ManifestError { mistakes: vec![ManifestMistake { line: 1, column: 1, message }] });
     }
     let notes = reader::Notes::new(text, reading);
-    if let Some(at) = depth::too_deep(text) {
+    // One that was admitted was read, so it is not so deep that it cannot be.
+    if reading == Reading::New
+        && let Some(at) = depth::too_deep(text)
+    {
         let message =
             format!("values lie more than {} deep in one another here; write a flatter table", depth::MAX_DEPTH);
         notes.add(&(at..at), message);

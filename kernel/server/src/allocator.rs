@@ -1,8 +1,10 @@
 //! The allocator of the process, and how long it keeps freed pages before it gives them back to the system.
 //!
 //! A page that is given back and taken again is cleared by the system each time: with the allocator's own second of delay that
-//! is a twentieth of what a server under load computes. Five seconds keep what a burst of events takes and gives, and a server
-//! that has gone quiet holds nothing for longer.
+//! is some hundredths of what a server under load computes (docs/benchmarks.md). Five seconds keep what a burst of events takes
+//! and gives.
+
+use std::ffi::c_long;
 
 use libmimalloc_sys::mi_option_t;
 
@@ -12,8 +14,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// `mi_option_purge_delay` of `mimalloc.h`, in milliseconds; the bindings have no name for it.
 const PURGE_DELAY: mi_option_t = 15;
 /// What the option holds where nobody set it: by this value the number above is known to be the delay.
-const UNSET_MS: i64 = 1_000;
-const DELAY_MS: i64 = 5_000;
+const UNSET_MS: c_long = 1_000;
+const DELAY_MS: c_long = 5_000;
 
 /// Keep freed pages for a while, unless the environment says otherwise by `MIMALLOC_PURGE_DELAY`.
 pub(crate) fn keep_freed_pages() {

@@ -76,13 +76,17 @@ fn line_end(rest: &[u8]) -> usize {
 /// How long the text in quotes is that begins here; one without an end goes to the end of its line or, in three quotes, of all.
 fn quoted(rest: &[u8], quote: u8) -> usize {
     let is_long = rest.starts_with(&[quote; 3]);
-    let (open, end) = if is_long { (3, &[quote; 3][..]) } else { (1, &[quote][..]) };
-    let mut at = open;
+    let end = [quote; 3];
+    let mut at = if is_long { 3 } else { 1 };
     while at < rest.len() {
         match rest[at] {
             b'\\' if quote == b'"' => at += 2,
             b'\n' if !is_long => return at,
-            _ if rest[at..].starts_with(end) => return at + open,
+            // A long text may end with one or two quotes of its own.
+            _ if is_long && rest[at..].starts_with(&end) => {
+                return at + rest[at..].iter().take(5).take_while(|byte| **byte == quote).count();
+            }
+            _ if rest[at] == quote && !is_long => return at + 1,
             _ => at += 1,
         }
     }
@@ -116,6 +120,9 @@ mod tests {
             (format!("x = {}{}\n", "[".repeat(120), "]".repeat(120)), true),
             (format!("x = \"{}\"\ny = '{}'\n", "{a.b=".repeat(200), "[".repeat(200)), false),
             (format!("# {}\nx = '''\n{}\n'''\n", "{".repeat(200), "{".repeat(200)), false),
+            (format!("x = [\"\"\" \"\"\"\", {{y={}}}]\n", nested(40, 70).trim().trim_start_matches("x = ")), true),
+            (format!("x = [''' ''''', {{y={}}}]\n", nested(40, 70).trim().trim_start_matches("x = ")), true),
+            (format!("x = [\"\", '', {{y={}}}]\n", nested(40, 70).trim().trim_start_matches("x = ")), true),
             ("x = 1.5\n".repeat(300), false),
             ("[[a.b]]\nx = [1.5, 2.5]\n[a.b.c]\ny = { z = 1.5, w = [{ q = 1 }] }\n".repeat(100), false),
         ] {
@@ -128,12 +135,14 @@ mod tests {
         #[test]
         fn nothing_deeper_is_let_through(
             parts in prop::collection::vec(
-                prop::sample::select(vec!["{a=", "{a.b.c=", "[", "]", "}", "1", "a", ".", "=", ",", "\n", "\"", "'", " ", "[a.b]\n", "x", "\\"]),
+                prop::sample::select(vec!["{a=", "{a.b.c=", "[", "]", "}", "1", "a", ".", "=", ",", "\n", "\"", "'", "\"\"\"", "'''", "\"\"\"\"", " ", "[a.b]\n", "x", "\\"]),
                 0..400,
             ),
+            before in prop::sample::select(vec!["", "1.5", "\"a\"", "\"\"\"a\"\"\"", "\"\"\"a\"\"\"\"", "\"\"\"a\"\"\"\"\"", "'''a''''", "'''a'''''", "''", "'\"'", "\"'\\\"\""]),
             (tables, names) in (0..90_usize, 1..90_usize),
         ) {
-            for text in [parts.concat(), nested(tables, names)] {
+            let behind = format!("y = [{before}, {{ {} }}]\n", nested(tables, names).trim());
+            for text in [parts.concat(), nested(tables, names), behind] {
                 if too_deep(&text).is_none() && let Ok(value) = toml::from_str::<serde_json::Value>(&text) {
                     prop_assert!(depth_of(&value) <= MAX_DEPTH + 1);
                 }

@@ -55,7 +55,7 @@ pub(super) enum ClaimError {
 /// Claim up to `limit` messages and let through what may leave.
 pub(super) fn claim(
     sender: &Sender,
-    setup: &Setup,
+    setup: &Arc<Setup>,
     installed: &Installed,
     limit: usize,
 ) -> Result<ClaimOutcome, ClaimError> {
@@ -133,7 +133,7 @@ enum Look {
 
 /// What holds for all messages of a claim.
 struct Terms<'a> {
-    setup: &'a Setup,
+    setup: &'a Arc<Setup>,
     installed: &'a Installed,
     /// When their attempts end.
     deadline: Instant,
@@ -179,17 +179,26 @@ fn look(sender: &Sender, terms: &Terms<'_>, job: &Job, row: DeliveryRow, found: 
         inputs: inputs.into_iter().map(|(name, value)| (name, value.to_string())).collect(),
         created_at: row.created_at,
     };
-    Look::Leaves(Box::new(Outgoing { id: job.id, row, message, person, deadline, passed: Instant::now() }))
+    Look::Leaves(Box::new(Outgoing {
+        id: job.id,
+        row,
+        message,
+        person,
+        deadline,
+        passed: (Instant::now(), Arc::downgrade(setup)),
+    }))
 }
 
-/// A message that leaves so long after it passed the gate passes it again: audiences are deleted and consents withdrawn while it
-/// waits for its host.
+/// A message that leaves so long after it passed the gate passes it again, and so does one that passed it under another setup:
+/// audiences are deleted and consents withdrawn while it waits for its host.
 const GATE_HOLDS: Duration = Duration::from_millis(50);
 
 /// Whether a message that is about to leave may still leave as it is. One that may not goes back to its outbox, where its next claim
 /// decides and writes down why.
 pub(super) async fn may_still_leave(sender: &Arc<Sender>, outgoing: &Arc<Outgoing>) -> bool {
-    if outgoing.passed.elapsed() < GATE_HOLDS {
+    let (at, under) = &outgoing.passed;
+    let is_in_force = |setup: &Arc<Setup>| Arc::as_ptr(setup) == under.as_ptr() && at.elapsed() < GATE_HOLDS;
+    if matches!(sender.standing(), Standing::Running { setup, .. } if is_in_force(&setup)) {
         return true;
     }
     let asking = (Arc::clone(sender), Arc::clone(outgoing));
