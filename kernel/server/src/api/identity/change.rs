@@ -14,7 +14,6 @@ use utoipa::{IntoParams, ToSchema};
 use super::identifier_at;
 use super::rules::{IdentityRulesBody, put};
 use crate::api::extract::{Authority, Json as Body, Query, right};
-use crate::api::masks::Sight;
 use crate::api::view::IdentifierView;
 use crate::app::App;
 use crate::auth::Caller;
@@ -86,10 +85,8 @@ pub(crate) struct EffectBody {
     unreadable: u64,
     /// Of each audience, the members who would be somebody else: people who come apart, are joined, or are no more.
     audiences: Vec<TouchedBody>,
-    /// At most ten people who come apart and ten who are joined; none without the scope `profiles:read`.
+    /// At most ten people who come apart and ten who are joined.
     examples: Vec<RuleExampleBody>,
-    /// Whether audiences and examples are left out, because the key has no scope `profiles:read`.
-    people_withheld: bool,
 }
 
 /// A change of rules before it is made.
@@ -148,12 +145,9 @@ fn progress_body(progress: RuleProgress) -> RuleChangeProgress {
 
 fn effect_body(app: &App, caller: &Caller, effect: RuleEffect) -> Result<EffectBody, ApiError> {
     let tables = app.catalogue.workspace(caller.workspace)?;
-    let is_shown = caller.sight() == Sight::People;
     let people = |people: &[Vec<kith_model::identity::Identifier>]| {
         people.iter().map(|one| one.iter().map(IdentifierView::from).collect()).collect()
     };
-    let examples = effect.examples.iter().filter(|_| is_shown);
-    let audiences = effect.audiences.iter().filter(|_| is_shown);
     Ok(EffectBody {
         as_of: effect.as_of.0,
         exact: effect.is_exact,
@@ -168,13 +162,16 @@ fn effect_body(app: &App, caller: &Caller, effect: RuleEffect) -> Result<EffectB
         newly_allowed: effect.newly_somebody,
         too_connected: effect.too_connected,
         unreadable: effect.unreadable,
-        audiences: audiences
+        audiences: effect
+            .audiences
+            .iter()
             .map(|(audience, members)| TouchedBody { audience: tables.audience_name(*audience), members: *members })
             .collect(),
-        examples: examples
+        examples: effect
+            .examples
+            .iter()
             .map(|example| RuleExampleBody { before: people(&example.before), after: people(&example.after) })
             .collect(),
-        people_withheld: !is_shown,
     })
 }
 
