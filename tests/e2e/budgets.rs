@@ -6,6 +6,7 @@ mod callers;
 mod calls;
 mod expressions;
 mod kept;
+mod lists;
 mod plugins;
 mod requests;
 mod state;
@@ -34,6 +35,7 @@ const GROUPS: &[&[Attack]] = &[
     calls::ATTACKS,
     expressions::ATTACKS,
     kept::ATTACKS,
+    lists::ATTACKS,
     plugins::ATTACKS,
     requests::ATTACKS,
     requests::SLOW,

@@ -125,6 +125,7 @@ fn what_holds_for_nobody_or_means_something_else_is_warned_of() {
         .collect();
     source.batch(&people);
     source.batch(&[
+        json!({ "type": "identify", "userId": "u1", "messageId": "c", "traits": { "createdAt": 1_700_000_000 } }),
         json!({ "type": "track", "event": "Read", "userId": "u1", "messageId": "r", "properties": { "page": "x" } }),
     ]);
     kernel.settle();
@@ -143,6 +144,15 @@ fn what_holds_for_nobody_or_means_something_else_is_warned_of() {
         let told = warnings(condition);
         assert!(told.contains("2 people's `traits.bday` is text that names no time"), "{condition}: {told}");
     }
+    for condition in ["traits.createdAt < now", "timestamp(traits.createdAt) < now", "traits.createdAt.year() == 2023"]
+    {
+        let told = warnings(condition);
+        assert!(
+            told.contains("one person's `traits.createdAt` is a number, and no number is a time"),
+            "{condition}: {told}"
+        );
+    }
+    assert_eq!(warnings("traits.createdAt > 5"), "[]");
     for (condition, told) in [
         ("traits.note.length > 2", "`traits.note` never came as an object, so that it has no field `length`"),
         ("traits.note.length > 2", "`traits.note.size()`"),
@@ -222,7 +232,10 @@ fn names_that_nobody_writes_are_answered_with_what_may_be_meant() {
     let body = json!({ "name": "theirs", "condition": "traits.plan == 'golt' && traits.plann == 'x'" });
     assert_eq!(
         writer.post("/api/v1/audiences", &body).is(201)["warnings"],
-        json!(["nobody has the trait `plann` so far"])
+        json!([
+            "nobody, or fewer than 20 people, has the trait `plan` so far",
+            "nobody, or fewer than 20 people, has the trait `plann` so far",
+        ])
     );
 }
 

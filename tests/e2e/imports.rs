@@ -304,6 +304,35 @@ fn an_export_without_times_takes_back_no_unsubscribe() {
     assert_eq!(in_force(), [false], "a refusal without a time counts from its receipt");
 }
 
+/// A snapshot that goes back to what it said before says so now: facts, and a refusal that somebody took back in between.
+#[test]
+fn a_row_that_returns_to_an_earlier_state_is_taken() {
+    let kernel = TestKernel::start();
+    let live = kernel.segment();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("crm.csv");
+    let config = json!({
+        "kind": "identify", "identifiers": { "user_id": "id" }, "traits": ["city"], "consent": { "news": "news" },
+    });
+    kernel.install("kith/csv", json!({ "name": "crm", "config": config }));
+    let week = |row: &str| {
+        kernel.clock.advance_ms(60_000);
+        import(&kernel, &file, &format!("id,city,news\n{row}\n"), "crm").1
+    };
+    let taken = vec![1, 0, 0, 0, 0];
+    assert_eq!(week("h1,Rome,no"), taken);
+    assert_eq!(week("h1,Rome,no"), [0, 0, 1, 0, 0], "the same again");
+    kernel.clock.advance_ms(1_000);
+    live.batch(&[json!({ "type": "identify", "userId": "h1", "traits": { "consent": { "news": true } } })]);
+    assert_eq!(week("h1,Oslo,yes"), taken);
+    assert_eq!(week("h1,Rome,no"), taken);
+    kernel.settle();
+    let list =
+        kernel.admin().get("/api/v1/profiles/export?columns=identifiers.user_id,traits.city,consent.news").text();
+    assert_eq!(list.lines().last(), Some("h1,Rome,refused"));
+    assert_eq!(week("h1,Rome,no"), [0, 0, 1, 0, 0]);
+}
+
 /// Forged rows inside of a cell that is longer than what the kernel hands over at once are no records, dry or not.
 #[test]
 fn a_long_cell_brings_no_rows_of_its_own() {

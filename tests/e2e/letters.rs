@@ -158,19 +158,15 @@ fn letters_are_found_paged_and_dismissed() {
     }
     // A list that is cut says so and goes on where it ended; --all has all of them.
     let first = run(&kernel, &["dead-letters", "list", "--limit", "100"]);
-    let text = String::from_utf8_lossy(&first.stdout).into_owned();
-    assert!(
-        text.lines().filter(|line| line.contains("aside_")).count() == 100
-            && text.contains("there are more: add --cursor"),
-        "{text}"
-    );
-    let cursor = text.split("--cursor ").nth(1).unwrap().split([',', '\n']).next().unwrap().to_owned();
+    let shown = |output: &Output| {
+        let [table, hint] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        (table.lines().filter(|line| line.contains("aside_")).count(), hint)
+    };
+    let (count, hint) = shown(&first);
+    assert!(count == 100 && hint.contains("there are more: add --cursor"), "{count}: {hint}");
+    let cursor = hint.split("--cursor ").nth(1).unwrap().split([',', '\n']).next().unwrap().to_owned();
     let rest = run(&kernel, &["dead-letters", "list", "--cursor", &cursor, "--limit", "100"]);
-    let text = String::from_utf8_lossy(&rest.stdout).into_owned();
-    assert!(
-        text.lines().filter(|line| line.contains("aside_")).count() == 40 && !text.contains("there are more"),
-        "{text}"
-    );
+    assert_eq!(shown(&rest), (40, String::new()));
     let all = run(&kernel, &["delivery", "dead-letters", "--limit", "500"]);
     assert_eq!(String::from_utf8_lossy(&all.stdout).matches("aside_").count(), 140);
 

@@ -9,6 +9,7 @@ mod audiences;
 mod budgets;
 mod cdnow;
 mod cli;
+mod commands;
 mod conditions;
 mod configuration;
 mod crash;

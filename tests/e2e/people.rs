@@ -34,6 +34,20 @@ fn all(caller: &Client, query: &str) -> Vec<Value> {
     }
 }
 
+/// Whoever takes out a list behind an acknowledged import has everybody in it, also while they are still being computed.
+#[test]
+fn a_list_has_everybody_who_was_acknowledged_before() {
+    let kernel = TestKernel::start();
+    let source = kernel.segment();
+    let admin = kernel.admin();
+    for round in 1..=12_usize {
+        let people: Vec<Value> = (500 * (round - 1)..500 * round).map(person).collect();
+        source.batch(&people);
+        let list = admin.get("/api/v1/profiles/export?columns=identifiers.user_id");
+        assert_eq!(list.text().split_terminator("\r\n").count(), 1 + 500 * round, "round {round}");
+    }
+}
+
 #[test]
 fn people_are_found_by_identifier_beginning_and_trait() {
     let kernel = with_people(60);

@@ -242,6 +242,11 @@ impl Index {
         })
     }
 
+    /// How many profiles have a number; `None` where the feature has no column.
+    pub fn numeric(&self, feature: &FeatureName) -> Option<u64> {
+        self.column(feature).map(Column::numeric)
+    }
+
     /// The texts and truth values of a feature, those that most profiles have first; `None` where there are more than `most`,
     /// or no column is kept.
     pub fn values(&self, feature: &FeatureName, most: usize) -> Option<Vec<(Value, u64)>> {

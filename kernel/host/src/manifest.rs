@@ -4,6 +4,7 @@
 
 mod config;
 mod depth;
+mod pattern;
 mod planned;
 mod reader;
 mod schema;
@@ -17,6 +18,7 @@ use kith_model::plugin::Manifest;
 pub use config::{ConfigError, ConfigMistake, validate_config};
 pub use planned::PlannedSchema;
 use reader::Reading;
+pub use reader::mistake_in;
 
 /// The largest manifest that is read. The biggest of ours is 4 KiB; a schema of 64 KiB is more than anyone will fill in.
 pub const MAX_MANIFEST_BYTES: usize = table::MANIFEST_TEXT.default as usize;

@@ -14,6 +14,10 @@ pub const CLOCK_CORRECTED: &str = "clock-corrected";
 /// The time is outside of the bounds, and another one was taken for it.
 pub const TIME_CLAMPED: &str = "time-clamped";
 
+/// The time is past receipt by less than a day, and was taken as it is: nothing counts the event before that, and no fact of it is newer
+/// than its receipt. A sender that writes the time of its own zone as UTC is ahead so.
+pub const TIME_AHEAD: &str = "time-ahead";
+
 /// It came with a write key, which everybody may be able to read: as evidence of who is who it is not as old as it says. Not
 /// counted.
 pub const EVIDENCE_BOUNDED: &str = "evidence-bounded";
@@ -45,7 +49,7 @@ pub const RULE_HASHED: &str = "rule-hashed";
 
 /// Every code that is counted by its name: those of the reader of JSON, of the kernel and of the first-party connectors. A plugin's own
 /// codes are counted together, so that no sender and no plugin makes a series of figures.
-const CODES: [&str; 31] = [
+const CODES: [&str; 32] = [
     "half-surrogate",
     "invalid-utf8",
     "not-a-number",
@@ -68,6 +72,7 @@ const CODES: [&str; 31] = [
     "time-from-sent-at",
     "time-from-receipt",
     CLOCK_CORRECTED,
+    TIME_AHEAD,
     TIME_CLAMPED,
     "id-unreadable",
     UNPLANNED_EVENT,

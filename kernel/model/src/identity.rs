@@ -23,6 +23,7 @@
 //! any ([`Evidence::SameId`]), whether they come before the alias or after it. Nobody is shown it: it names no device.
 
 mod clustering;
+mod forms;
 mod normal;
 mod phones;
 mod placeholders;
@@ -40,6 +41,7 @@ use crate::id::{InstallationId, SourceIdentityId};
 use crate::time::Timestamp;
 
 pub use clustering::{BEHIND, Clustering, Component, Counting, Veto, cluster, counting};
+pub use forms::Forms;
 pub use normal::Unfit;
 pub use placeholders::is_missing_id;
 pub use rules::{

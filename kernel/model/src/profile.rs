@@ -14,7 +14,7 @@ use crate::time::{DAY_MS, Timestamp};
 pub struct TraitValue {
     /// The value as JSON text.
     pub json: String,
-    /// The time of the event that gave it, by [`believed`].
+    /// The time of the event that gave it, not past its receipt.
     pub time: Timestamp,
     /// When the kernel received that event, by its own clock.
     pub received_at: Timestamp,
@@ -25,11 +25,10 @@ pub struct TraitValue {
     pub place: u64,
 }
 
-/// How far a sender's clock may be ahead of the kernel's and still order facts and evidence.
+/// How far a sender's clock may be ahead of the kernel's and still order evidence.
 const MAX_AHEAD_MS: i64 = DAY_MS;
 
-/// The time by which a fact or a piece of evidence of an event is ordered: the event's own, at most a day past its receipt.
-/// Without that bound one event of a sender whose clock is wrong would hold a fact against all that follow.
+/// The time by which a piece of evidence of an event is ordered: the event's own, at most a day past its receipt.
 pub fn believed(time: Timestamp, received_at: Timestamp) -> Timestamp {
     time.min(received_at.plus_ms(MAX_AHEAD_MS))
 }

@@ -42,9 +42,12 @@ use kith_store::{CommitError, Operation, Store};
 use parking_lot::RwLock;
 use tokio::sync::{Notify, oneshot};
 
+use crate::at_work::AtWork;
 use crate::pool::{Pool, Tasks, Turn};
 use crate::rows::DeliveryTotals;
+use crate::setup::{Installed, Setup};
 use crate::views::Acceptance;
+use crate::yielding;
 use aside::{Input, ReplayedLetter};
 use lane::{Lane, LaneRules};
 pub(crate) use queue::submission_bytes;
@@ -70,6 +73,21 @@ pub(crate) struct Sender {
     pub corrects: bool,
     /// What is dropped, renamed or hashed of what it sends.
     pub rules: Option<Arc<rules::SourceRules>>,
+    /// The rules of all sources, where one of them hashes identifiers.
+    pub hashing: Option<Arc<rules::SourceRules>>,
+}
+
+impl Sender {
+    /// What the setup says of a source.
+    pub(crate) fn of(setup: &Setup, installed: &Installed) -> Sender {
+        let name = installed.name.to_string();
+        let mut ids = vec![installed.id];
+        let others = setup.source_names.iter().filter(|(id, of)| **of == name && **id != installed.id);
+        ids.extend(others.map(|(id, _)| *id));
+        let rules = rules::SourceRules::of(&setup.record_rules, &name, &setup.realm_key).map(Arc::new);
+        let hashing = rules::SourceRules::hashing(&setup.record_rules, &setup.realm_key).map(Arc::new);
+        Sender { name, ids, corrects: installed.corrects, rules, hashing }
+    }
 }
 
 /// Events of one request, or of one piece of a file.
@@ -148,6 +166,7 @@ struct Lanes {
     is_stopping: AtomicBool,
     /// For those who wait for room.
     room: Notify,
+    at_work: AtWork,
 }
 
 /// The running stage.
@@ -163,7 +182,11 @@ impl Tasks<WorkspaceId> for Lanes {
             (lanes.get(&id).cloned(), lanes.len())
         };
         let Some(lane) = lane else { return Turn::Idle };
-        let turned = lane.turn(&self.store, lanes);
+        self.at_work.note(id);
+        let turned = match lane.has_much() && self.at_work.has_others(id) {
+            true => yielding::aside(|| lane.turn(&self.store, lanes)),
+            false => lane.turn(&self.store, lanes),
+        };
         self.free(turned.freed);
         (self.committed)(id);
         turned.turn
@@ -211,9 +234,15 @@ impl Accept {
             waiting_bytes: WaitingBytes::default(),
             is_stopping: AtomicBool::new(false),
             room: Notify::new(),
+            at_work: AtWork::default(),
         });
         let pool = Pool::start("kith-accept", THREADS, Arc::clone(&lanes) as Arc<dyn Tasks<WorkspaceId>>)?;
         Ok(Accept { lanes, pool })
+    }
+
+    /// Whether another workspace had a turn lately.
+    pub(crate) fn has_others_at_work(&self, id: WorkspaceId) -> bool {
+        self.lanes.at_work.has_others(id)
     }
 
     /// A workspace's rules, at the start or changed. Its lane begins to read its state, if it has not.

@@ -5,13 +5,14 @@ mod faults;
 mod judging;
 pub(crate) mod occurrences;
 mod preview;
+pub(crate) mod remembered;
 pub(crate) mod session;
 mod volume;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use kith_model::budget::Exhausted;
+use kith_model::budget::{Exhausted, Permit};
 use kith_model::consent::Giver;
 use kith_model::event::EventOrigin;
 use kith_model::id::{InstallationId, WorkspaceId};
@@ -20,12 +21,11 @@ use kith_model::tracking::TrackingPlan;
 use kith_store::CommitError;
 use tokio::sync::oneshot;
 
-use crate::accept::rules::SourceRules;
 use crate::accept::{
     MAX_LISTED_OF_FILES, MAX_REPORTED_REJECTIONS, Sender, Submission, SubmissionRefusal, submission_bytes,
 };
 use crate::guests::{Caller, GuestClass, Guests};
-use crate::setup::{Activity, Installed, Role, Setup};
+use crate::setup::{Activity, Installed, Role};
 use crate::shared::{Culprit, KernelState, Workspace};
 use crate::views::Acceptance;
 
@@ -43,6 +43,7 @@ pub(crate) use faults::InputFaults;
 use faults::{Blame, RunningConnector, beyond_limit};
 use occurrences::{Corrects, Occurrences, RepeatedIds};
 pub use preview::Preview;
+pub(crate) use remembered::ImportMemory;
 use session::Session;
 pub(crate) use volume::Volumes;
 
@@ -129,6 +130,8 @@ pub struct Intake {
     plan: Option<Arc<TrackingPlan>>,
     occurrences: Occurrences,
     repeated_ids: RepeatedIds,
+    /// The memory of the two above.
+    remembers: Option<Permit>,
     session: Option<Session>,
     /// What one call of the connector may take.
     call_memory_bytes: u64,
@@ -191,13 +194,14 @@ impl Intake {
             Activity::Running | Activity::WaitsForFit { .. } => None,
         };
         let version = version_of(installed);
-        let sender = Arc::new(sender_of(&compiled.setup, installed));
+        let sender = Arc::new(Sender::of(&compiled.setup, installed));
         Ok(Intake {
             trial,
             sender,
             plan: compiled.setup.tracking.get(&source).cloned(),
             occurrences: Occurrences::default(),
             repeated_ids: RepeatedIds::default(),
+            remembers: None,
             session: None,
             asked: RunningConnector { workspace, source, version },
             connector: Arc::clone(connector),
@@ -361,6 +365,7 @@ impl Intake {
         self.notes = notes;
         let is_file = self.origin == EventOrigin::Import;
         if is_file {
+            self.make_room(events.len())?;
             self.repeated_ids.look_at(&events);
         }
         if let Some(preview) = &mut self.preview {
@@ -438,15 +443,6 @@ impl Intake {
 /// What changes when the connector or its configuration does.
 fn version_of(installed: &Installed) -> u64 {
     xxhash_rust::xxh3::xxh3_64(installed.digest.as_bytes()) ^ installed.config_hash
-}
-
-/// What names a source for good, and how it wants repeats to be taken.
-fn sender_of(setup: &Setup, installed: &Installed) -> Sender {
-    let name = installed.name.to_string();
-    let mut ids = vec![installed.id];
-    ids.extend(setup.source_names.iter().filter(|(id, of)| **of == name && **id != installed.id).map(|(id, _)| *id));
-    let rules = SourceRules::of(&setup.record_rules, &name, &setup.realm_key).map(Arc::new);
-    Sender { name, ids, corrects: installed.corrects, rules }
 }
 
 impl KernelState {

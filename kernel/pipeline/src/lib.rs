@@ -10,10 +10,13 @@
 //! roles of `kith-model`, the store's seam and the expression language; they know neither WebAssembly nor HTTP.
 
 mod accept;
+mod at_work;
+mod caches;
 mod deliver;
 mod dry_run;
 mod fit;
 mod guests;
+mod host_limits;
 mod intake;
 mod letters;
 pub mod offload;
@@ -39,7 +42,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use kith_features::{Expression, ExpressionError};
-use kith_model::budget::table;
 use kith_model::consent::Giver;
 use kith_model::event::EventOrigin;
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, WorkspaceId};
@@ -53,6 +55,7 @@ pub use accept::MAX_REPORTED_REJECTIONS;
 pub use deliver::content::{TemplateError, check_payload};
 pub use dry_run::change_token;
 pub use fit::{FitError, FitProgress, FitSlot};
+pub use host_limits::HostLimits;
 pub use intake::{Arrival, Intake, IntakeError, IntakeReceipt, MAX_UNCONSUMED_BYTES, Preview};
 pub use plan::SetupError;
 pub use quality::{NameChange, SourceQuality, WhatChanged};
@@ -102,22 +105,6 @@ pub enum StartError {
 fn no_thread(what: &str) -> impl FnOnce(std::io::Error) -> StartError {
     let what = what.to_owned();
     move |source| StartError::Thread { what, source }
-}
-
-/// What the host gives the stages.
-#[derive(Debug, Clone, Copy)]
-pub struct HostLimits {
-    /// What all calls of plugins under way may take in memory together.
-    pub guest_memory_bytes: u64,
-    /// What one source may bring in an hour.
-    pub source_bytes: u64,
-}
-
-/// The least memory for plugins that any host has, and the usual volume.
-impl Default for HostLimits {
-    fn default() -> HostLimits {
-        HostLimits { guest_memory_bytes: table::HOST_GUEST_MEMORY.default, source_bytes: table::SOURCE_BYTES.default }
-    }
 }
 
 /// The running data path.
@@ -176,6 +163,8 @@ impl Kernel {
         let shared = KernelState::new(store, clock, observer, fence, accept, guests, Arc::clone(&wakers));
         let mut shared = shared.map_err(no_thread("sending"))?;
         shared.volumes = intake::Volumes::new(limits.source_bytes);
+        shared.import_memory = intake::ImportMemory::new(limits.import_memory_bytes);
+        shared.cache_bytes.set_process_memory(limits.process_memory_bytes);
         let shared = Arc::new(shared);
         let reactors = Arc::new(Reactors::new(Arc::clone(&shared)));
         let kernel = Kernel { shared: Arc::clone(&shared), reactors: Arc::clone(&reactors) };

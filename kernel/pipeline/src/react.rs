@@ -50,6 +50,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::pool::{Tasks, Turn};
 use crate::shared::{Failing, KernelState, Workspace};
+use crate::yielding;
 use budget::Part;
 use opening::open;
 pub(crate) use reactor::Reactor;
@@ -213,7 +214,10 @@ impl Tasks<WorkspaceId> for Reactors {
             },
         };
         self.note_alone(workspace, reactor.alone());
-        let turn = reactor.turn();
+        let turn = match reactor.has_much() && self.shared.accept.has_others_at_work(workspace) {
+            true => yielding::aside(|| reactor.turn()),
+            false => reactor.turn(),
+        };
         self.idle.lock().insert(workspace, reactor);
         turn
     }

@@ -3,6 +3,7 @@
 
 mod aside;
 pub(crate) mod derived;
+pub(crate) mod hashes;
 pub(crate) mod outbox;
 
 pub(crate) use aside::{Aside, Letter, LetterTime, RawForm, RecordOrigin};

@@ -15,11 +15,12 @@ use tokio::sync::{Notify, watch};
 use crate::CheckedSetup;
 use crate::accept::Accept;
 use crate::accept::imports::UnderWay;
+use crate::caches::CacheBytes;
 use crate::deliver::Deliveries;
 use crate::dry_run::DryRuns;
 use crate::fit::FitsUnderWay;
 use crate::guests::Guests;
-use crate::intake::{InputFaults, Volumes};
+use crate::intake::{ImportMemory, InputFaults, Volumes};
 use crate::plan::{Plan, SetupError};
 use crate::pool::Pool;
 use crate::react::inbox::Inbox;
@@ -311,6 +312,8 @@ pub(crate) struct KernelState {
     pub input_faults: InputFaults,
     /// How much each source has brought.
     pub volumes: Volumes,
+    /// What imports remember of their rows.
+    pub import_memory: ImportMemory,
     /// Imports with a name that are under way.
     pub imports: Arc<UnderWay>,
     pub wakers: Arc<Wakers>,
@@ -322,7 +325,7 @@ pub(crate) struct KernelState {
     pub closing: AtomicBool,
     pub stopping: AtomicBool,
     /// Bytes that decoded rows may take in the caches of all workspaces together.
-    cache_bytes: AtomicU64,
+    pub cache_bytes: CacheBytes,
     /// Numbers strikes over nobody's data.
     calls: AtomicU64,
 }
@@ -334,9 +337,6 @@ fn filled_queue(operation: &Operation) -> Option<QueueId> {
         _ => None,
     }
 }
-
-/// What all caches of people's rows may take together.
-const CACHE_BYTES: u64 = 192 << 20;
 
 impl KernelState {
     pub(crate) fn new(
@@ -359,6 +359,7 @@ impl KernelState {
             guests,
             input_faults: InputFaults::default(),
             volumes: Volumes::default(),
+            import_memory: ImportMemory::default(),
             imports: Arc::default(),
             wakers,
             workspaces: RwLock::default(),
@@ -366,7 +367,7 @@ impl KernelState {
             fits: Arc::default(),
             closing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            cache_bytes: AtomicU64::new(CACHE_BYTES),
+            cache_bytes: CacheBytes::default(),
             calls: AtomicU64::new(0),
         })
     }
@@ -398,9 +399,7 @@ impl KernelState {
 
     /// What one workspace's cache may take.
     pub(crate) fn cache_share(&self) -> u64 {
-        const LEAST: u64 = 2 << 20;
-        let workspaces = self.workspaces.read().len().max(1) as u64;
-        (self.cache_bytes.load(Ordering::Relaxed) / workspaces).max(LEAST)
+        self.cache_bytes.share(self.workspaces.read().len())
     }
 
     /// Count a fault against its installation, if it is the plugin's own. Faults over enough different people or requests

@@ -13,6 +13,7 @@ mod identity;
 mod models;
 mod profiling;
 mod reaction;
+mod refusals;
 mod repeats;
 mod rules;
 mod undoing;

@@ -50,24 +50,6 @@ impl ProcessorSet {
     }
 }
 
-/// A thread that has stepped aside, until this is dropped.
-pub(crate) struct SteppedAside(Option<ProcessorSet>);
-
-impl SteppedAside {
-    /// Step aside with the work that the calling thread has before it, where it is large.
-    pub(crate) fn with(is_large: bool) -> SteppedAside {
-        SteppedAside(is_large.then(ProcessorSet::step).flatten())
-    }
-}
-
-impl Drop for SteppedAside {
-    fn drop(&mut self) {
-        if let Some(processors) = self.0.take() {
-            processors.back();
-        }
-    }
-}
-
 /// Leave a processor to others for as long as the calling thread runs.
 pub fn leave_a_processor_to_others() {
     let _for_good = ProcessorSet::step();
@@ -112,16 +94,5 @@ mod tests {
             sched_getaffinity(None).unwrap()
         };
         assert_eq!(std::thread::spawn(returned).join().unwrap(), all);
-        let within = |is_large: bool| {
-            let work = move || {
-                let _aside = SteppedAside::with(is_large);
-                std::panic::panic_any(sched_getaffinity(None).unwrap());
-            };
-            let within = std::panic::catch_unwind(work).unwrap_err().downcast::<CpuSet>().unwrap();
-            (*within, sched_getaffinity(None).unwrap())
-        };
-        assert_eq!(std::thread::spawn(move || within(false)).join().unwrap(), (all, all));
-        let after_panic = std::thread::spawn(move || within(true)).join().unwrap();
-        assert_eq!(after_panic, (one_less, all), "a panic keeps no thread from its processors");
     }
 }

@@ -63,6 +63,8 @@ pub struct App {
     pub(crate) peer_requests: Shares<IpAddr>,
     /// What requests compute, by workspace.
     pub(crate) processor: ProcessorShares,
+    /// Exports under way by workspace.
+    pub(crate) exports: Shares<WorkspaceId>,
     pub(crate) failures: InVain,
     /// What each address is refused.
     pub(crate) refusals: InVain,
@@ -158,11 +160,17 @@ impl App {
         work: impl FnOnce(&Arc<App>) -> T + Send + 'static,
     ) -> T {
         let app = Arc::clone(self);
-        let Some(workspace) = processor::workspace() else { return offload::run(move || work(&app)).await };
-        let is_eager = self.processor.is_eager(workspace);
+        let computes = processor::computes();
+        let Some(workspace) = computes.workspace else { return offload::run(move || work(&app)).await };
+        let piece = self.processor.piece(workspace).await;
+        let is_large = computes.is_large;
+        let yields = is_large || self.processor.is_eager(workspace);
         offload::run(move || {
-            let charged = || app.processor.charged(workspace, || work(&app));
-            if is_eager { aside(charged) } else { charged() }
+            let charged = || app.processor.charged(workspace, is_large, || work(&app));
+            let done = if yields { aside(charged) } else { charged() };
+            // Also where the request is gone meanwhile.
+            drop(piece);
+            done
         })
         .await
     }
@@ -286,6 +294,7 @@ impl From<CatalogueError> for ApiError {
     fn from(error: CatalogueError) -> ApiError {
         match error {
             CatalogueError::Commit(error) => error.into(),
+            CatalogueError::Exhausted(exhausted) => exhausted.into(),
             // Its keys are no one's: the request came before the deletion and its work after it.
             CatalogueError::NoWorkspace(_) => ApiError::Unauthenticated { message: "no such key" },
             error => ApiError::internal("using the catalogue", error),

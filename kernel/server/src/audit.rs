@@ -30,9 +30,9 @@ pub struct AuditEntry {
     /// The id that the caller gave it as `x-request-id`.
     #[serde(default)]
     pub client_request_id: Option<String>,
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Value)]
     pub before: Option<Value>,
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Value)]
     pub after: Option<Value>,
     /// The hash of the record before.
     #[serde(default)]

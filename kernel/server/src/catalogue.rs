@@ -11,13 +11,14 @@ mod locks;
 pub mod rows;
 pub mod sealed;
 pub mod tracking;
+mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use kith_model::audience::Audience;
-use kith_model::budget::{Budget, Exhausted};
+use kith_model::budget::{Budget, Exhausted, table};
 use kith_model::dictionary::{DatedEntry, Dictionary};
 use kith_model::id::{AudienceId, InstallationId, InstallationName, WorkspaceId};
 use kith_model::identity::IdentityRules;
@@ -39,6 +40,7 @@ pub use rows::{
 use self::chain::audit_head;
 use self::locks::Locks;
 use self::tracking::TrackingPlanRow;
+use self::written::Written;
 use crate::auth::KeyId;
 
 /// The catalogue could not be read or changed.
@@ -54,10 +56,15 @@ pub enum CatalogueError {
     NoWorkspace(WorkspaceId),
     #[error(transparent)]
     Seal(#[from] sealed::SealError),
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
 }
 
 /// The counter of workspaces' ids.
 const WORKSPACES: &str = "workspace";
+
+/// The counter of identifiers to which nothing is sent. It goes down, too.
+const SUPPRESSIONS: &str = "suppression";
 
 /// How many rows are read at once.
 const SCAN_ROWS: usize = 512;
@@ -173,8 +180,18 @@ impl WorkspaceTables {
     /// # Errors
     /// [`Exhausted`], where the workspace has as many as it may.
     pub fn insist_on_room(&self, budget: &'static Budget, kept: usize) -> Result<(), Exhausted> {
-        let limit = self.row.budgets.get(budget.name).copied().unwrap_or(budget.default);
+        let limit = self.limit(budget);
         if kept as u64 >= limit { Err(budget.exhausted(limit, None)) } else { Ok(()) }
+    }
+
+    /// How many identifiers, in each of their forms, are on the list to which nothing is sent.
+    pub fn suppressions(&self) -> u64 {
+        self.counters.get(SUPPRESSIONS).copied().map_or(0, u64::from)
+    }
+
+    /// What of a budget that a host key may set for a workspace holds for this one.
+    pub fn limit(&self, budget: &'static Budget) -> u64 {
+        self.row.budgets.get(budget.name).copied().unwrap_or(budget.default)
     }
 
     /// The names of an installation's secrets that are set.
@@ -218,6 +235,8 @@ pub struct Catalogue {
     writing: Locks,
     /// The node's lease, once the kernel has taken it.
     fence: OnceLock<Fence>,
+    /// What changes have written of late.
+    written: Written,
 }
 
 impl Catalogue {
@@ -247,7 +266,8 @@ impl Catalogue {
             }
         }
         let tables = ArcSwap::from_pointee(tables);
-        Ok(Catalogue { store, clock, sealer, tables, writing: Locks::default(), fence: OnceLock::new() })
+        let (writing, fence, written) = (Locks::default(), OnceLock::new(), Written::new());
+        Ok(Catalogue { store, clock, sealer, tables, writing, fence, written })
     }
 
     /// Commit every change under this lease from now on: what a fit has learnt, say, must not come from a process that another
@@ -265,6 +285,21 @@ impl Catalogue {
     /// One workspace as it is now.
     pub fn workspace(&self, id: WorkspaceId) -> Result<Arc<WorkspaceTables>, CatalogueError> {
         self.tables.load().workspaces.get(&id).cloned().ok_or(CatalogueError::NoWorkspace(id))
+    }
+
+    /// How many bytes changes of a workspace have written within the hour that are not yet given back to its budget.
+    pub fn written(&self, tables: &WorkspaceTables) -> u64 {
+        self.written.spent(tables.row.id, tables.limit(&table::SETTINGS_WRITTEN))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn count_as_written(&self, workspace: WorkspaceId, bytes: u64) {
+        self.written.charge(workspace, table::SETTINGS_WRITTEN.default, bytes);
+    }
+
+    /// A workspace is no more.
+    pub fn forget(&self, workspace: WorkspaceId) {
+        self.written.forget(workspace);
     }
 
     /// Whether the store reads.
@@ -353,6 +388,19 @@ fn scan_all(store: &dyn Store, range: KeyRange) -> Result<Vec<(Key, Value)>, Rea
     }
 }
 
+/// How many rows a range has.
+fn count_rows(store: &dyn Store, range: KeyRange) -> Result<u32, ReadError> {
+    let (mut range, mut rows) = (range, 0_u32);
+    loop {
+        let page = store.scan(&range, SCAN_ROWS)?;
+        rows = rows.saturating_add(u32::try_from(page.rows.len()).unwrap_or(u32::MAX));
+        match page.next {
+            Some(next) => range.from = next,
+            None => return Ok(rows),
+        }
+    }
+}
+
 /// All rows of one kind, each with what its key says.
 fn raw_rows(
     store: &dyn Store,
@@ -428,6 +476,11 @@ fn load(store: &dyn Store, row: WorkspaceRow, clock: &dyn Clock) -> Result<Works
     let rules = rows_of::<RecordRulesRow>(store, workspace, Definition::RecordRules)?.pop();
     tables.record_rules = rules.map_or_else(Arc::default, |(_, RecordRulesRow(rules))| Arc::new(rules));
     tables.counters = counters(store, workspace)?;
+    if !tables.counters.contains_key(SUPPRESSIONS) {
+        // A release before did not count them.
+        let kept = count_rows(store, Key::suppressions(workspace).range())?;
+        tables.counters.insert(SUPPRESSIONS.to_owned(), kept);
+    }
     tables.audit_head = audit_head(store, workspace)?;
     let in_use: Vec<(InstallationId, u32)> =
         tables.installed().filter_map(|row| row.fit.map(|fit| (row.id, fit))).collect();

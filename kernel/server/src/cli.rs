@@ -33,11 +33,13 @@ mod workspace;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
+use clap::Parser as _;
 use kith::plugin_build::BuildError;
+use serde_json::{Value, json};
 
-pub(crate) use args::Cli;
-use args::Command;
+use args::{Cli, Command};
 use client::{ApiError, Client};
 use output::AnswerFormat;
 use ureq::tls::{PemItem, RootCerts, parse_pem};
@@ -76,9 +78,9 @@ pub(crate) enum Failure {
 
 impl Failure {
     /// 2 for a request that makes no sense and for records that were rejected, 0 where the reader had enough, 1 for everything else.
-    pub(crate) fn exit_code(&self) -> u8 {
+    fn exit_code(&self) -> u8 {
         match self {
-            Failure::Usage(_) | Failure::Rejected(_) => 2,
+            Failure::Usage(_) | Failure::Rejected(_) | Failure::Api(ApiError::Address { .. }) => 2,
             Failure::Unread => 0,
             Failure::Api(_)
             | Failure::Build(_)
@@ -91,45 +93,125 @@ impl Failure {
         }
     }
 
-    /// The message, its causes, and what to do; nothing where all was said.
-    pub(crate) fn report(&self) -> Option<String> {
+    /// What to show: for people the message, its causes, and what to do; for programs a problem document as the server's are, or the
+    /// server's own. Nothing where all was said.
+    fn report(&self, format: AnswerFormat) -> Option<String> {
         if matches!(self, Failure::Said | Failure::Unread) {
             return None;
         }
+        Some(if format.is_json() { digits::pretty(&self.document()) } else { self.text() })
+    }
+
+    fn text(&self) -> String {
         let mut report = self.to_string();
         // A manifest's mistakes and the compiler's come with their own heading.
         if !report.starts_with("error") {
             report.insert_str(0, "error: ");
         }
+        for cause in self.causes() {
+            report.push_str(&format!("\n  because: {cause}"));
+        }
+        if let Some(advice) = self.advice() {
+            report.push_str(&format!("\n  try: {advice}"));
+        }
+        report
+    }
+
+    fn document(&self) -> Value {
+        let own = || json!({ "code": self.code(), "message": self.to_string(), "causes": self.causes() });
+        let mut document = match self {
+            Failure::Api(ApiError::Refused(problem)) => problem.document.clone().unwrap_or_else(
+                || json!({ "status": problem.http_status, "code": problem.code, "message": problem.message }),
+            ),
+            _ => own(),
+        };
+        if let Some(advice) = self.advice() {
+            document["advice"] = json!(advice);
+        }
+        document
+    }
+
+    /// What programs tell failures apart by that are not the server's.
+    fn code(&self) -> &'static str {
+        match self {
+            Failure::Api(ApiError::Refused(_)) => "refused",
+            Failure::Api(ApiError::Address { .. }) | Failure::Usage(_) => "usage",
+            Failure::Api(ApiError::Unreachable { .. }) => "unreachable",
+            Failure::Api(ApiError::OtherProtocol { .. } | ApiError::NotJson { .. }) => "no-kith-server",
+            Failure::Api(ApiError::Broken { .. }) => "connection-broken",
+            Failure::Build(_) => "build",
+            Failure::File { .. } | Failure::Answer(_) => "file",
+            Failure::Rejected(_) => "rejected",
+            Failure::Listen { .. } => "listen",
+            Failure::Server { .. } => "server",
+            Failure::Failed(_) | Failure::Said | Failure::Unread => "failed",
+        }
+    }
+
+    /// What led to it, without what was said already.
+    fn causes(&self) -> Vec<String> {
+        let mut causes = Vec::new();
         let mut source = std::error::Error::source(self);
         let mut said = self.to_string();
         while let Some(cause) = source {
             let text = cause.to_string();
             if !said.contains(&text) {
-                report.push_str(&format!("\n  because: {text}"));
+                causes.push(text.clone());
                 said = text;
             }
             source = cause.source();
         }
-        if let Failure::Api(error) = self
-            && let Some(advice) = error.advice()
-        {
-            report.push_str(&format!("\n  try: {advice}"));
+        causes
+    }
+
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Failure::Api(error) => error.advice(),
+            Failure::Listen { .. } => Some("another address with --listen; port 0 takes a free one"),
+            _ => None,
         }
-        if let Failure::Listen { .. } = self {
-            report.push_str("\n  try: another address with --listen; port 0 takes a free one");
-        }
-        Some(report)
     }
 }
 
+/// Read the arguments, carry the command out, and say how it ended.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return say_usage(&error),
+    };
+    let format = if cli.json { AnswerFormat::Json } else { AnswerFormat::Text };
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(report) = failure.report(format) {
+                eprintln!("{report}");
+            }
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// Say why the arguments cannot be read, or the help that they ask for; to a program as any other failure.
+fn say_usage(error: &clap::Error) -> ExitCode {
+    let is_for_a_program = error.use_stderr() && std::env::args_os().any(|argument| argument == "--json");
+    if is_for_a_program {
+        let text = error.render().to_string();
+        let message = text.trim().strip_prefix("error: ").unwrap_or(&text).to_owned();
+        eprintln!("{}", digits::pretty(&Failure::Usage(message).document()));
+    } else {
+        // Nobody may be reading it, which is no reason to panic.
+        drop(error.print());
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
 /// Carry out one command.
-pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
-    let roots = cli.connection.ca.as_deref().map(roots).transpose()?;
-    let client = || Client::trusting(&cli.connection.url, cli.connection.key.as_deref(), roots.clone());
+fn run(cli: Cli) -> Result<(), Failure> {
+    let roots = cli.connection.ca().as_deref().map(roots).transpose()?;
+    let client = || Client::trusting(&cli.connection.url(), cli.connection.key().as_deref(), roots.clone());
     let format = if cli.json { AnswerFormat::Json } else { AnswerFormat::Text };
     match cli.command {
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(args) => serve::run(args, format),
         Command::Demo(args) => demo::run(args, format),
         Command::Plugin(command) => plugin::run(command, client, format),
         Command::Import(args) => import::run(&args, &client(), format),
@@ -172,24 +254,56 @@ fn roots(path: &Path) -> Result<RootCerts, Failure> {
 }
 
 /// Print a value for programs.
-fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
+fn print_json(value: &Value) -> Result<(), Failure> {
     output::say(digits::pretty(value))
 }
 
 /// The members of a list: bare, or under `items`.
-fn items(answer: &serde_json::Value) -> &[serde_json::Value] {
+fn items(answer: &Value) -> &[Value] {
     answer.get("items").unwrap_or(answer).as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
+/// A text from an argument as it stands, or of `@FILE`.
+fn text_argument(text: &str) -> Result<String, Failure> {
+    match text.strip_prefix('@') {
+        None => Ok(text.to_owned()),
+        Some(path) => {
+            std::fs::read_to_string(path).map_err(|source| Failure::File { what: "read", path: path.into(), source })
+        }
+    }
+}
+
 /// JSON from an argument that is JSON itself or `@FILE`.
-fn json_argument(name: &'static str, text: &str) -> Result<serde_json::Value, Failure> {
-    let text = match text.strip_prefix('@') {
-        None => text.to_owned(),
-        Some(path) => std::fs::read_to_string(path).map_err(|source| Failure::File {
-            what: "read",
-            path: PathBuf::from(path),
-            source,
-        })?,
-    };
-    digits::read_argument(&text).map_err(|error| Failure::Usage(format!("{name} is not JSON: {error}")))
+fn json_argument(name: &'static str, text: &str) -> Result<Value, Failure> {
+    let text = text_argument(text)?;
+    digits::read_argument(&text)
+        .map_err(|error| Failure::Usage(format!("{name}: this is not JSON, {error}; write JSON, or @FILE")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use client::Problem;
+
+    /// What went wrong is told to a program as the server tells it, and as that where the server was never asked.
+    #[test]
+    fn failures_are_documents_for_programs() {
+        let document = json!({ "status": 409, "code": "name-taken", "message": "taken", "token": "t" });
+        let problem = Problem { http_status: 409, document: Some(document.clone()), ..Problem::default() };
+        let refused = Failure::from(ApiError::Refused(Box::new(problem)));
+        assert_eq!(refused.document(), document);
+        let plain = Problem { http_status: 502, message: "bad gateway".to_owned(), ..Problem::default() };
+        let plain = Failure::from(ApiError::Refused(Box::new(plain))).document();
+        assert_eq!((&plain["status"], &plain["message"]), (&json!(502), &json!("bad gateway")));
+        let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let file = Failure::File { what: "open", path: "x.csv".into(), source };
+        let report = file.report(AnswerFormat::Json).unwrap();
+        let read: Value = serde_json::from_str(&report).unwrap();
+        assert_eq!(read, json!({ "code": "file", "message": "could not open x.csv", "causes": ["entity not found"] }));
+        assert_eq!(
+            file.report(AnswerFormat::Text).unwrap(),
+            "error: could not open x.csv\n  because: entity not found"
+        );
+        assert_eq!(Failure::Said.report(AnswerFormat::Json), None);
+    }
 }

@@ -39,6 +39,8 @@ pub struct Config {
     pub disk_reserve_bytes: u64,
     /// What one source may bring in an hour.
     pub source_bytes: u64,
+    /// What the imports of a workspace under way may remember of their rows.
+    pub import_memory_bytes: u64,
     /// Where plugins are compiled; a child process for plugins that nobody here wrote.
     pub compile: CompileMode,
     /// Whether plugins may be granted hosts on this machine's loopback interface.
@@ -134,6 +136,7 @@ impl Config {
             guest_memory_bytes: crate::machine::guest_memory_bytes(),
             disk_reserve_bytes: DISK_RESERVE_BYTES,
             source_bytes: table::SOURCE_BYTES.default,
+            import_memory_bytes: table::IMPORT_MEMORY.default,
             memory_bytes: crate::machine::process_memory_bytes(),
             compile: CompileMode::InProcess,
             allow_loopback: false,

@@ -10,6 +10,7 @@ pub mod audit;
 pub mod auth;
 pub mod catalogue;
 pub mod config;
+pub mod declared;
 pub mod error;
 mod fitting;
 pub mod front;

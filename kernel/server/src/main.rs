@@ -4,20 +4,10 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 mod allocator;
 mod cli;
 
 fn main() -> ExitCode {
     allocator::keep_freed_pages();
-    match cli::run(cli::Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            if let Some(report) = failure.report() {
-                eprintln!("{report}");
-            }
-            ExitCode::from(failure.exit_code())
-        }
-    }
+    cli::main()
 }

@@ -131,7 +131,12 @@ pub fn read_manifest(dir: &Path) -> Result<(Manifest, String), BuildError> {
     }
     let text = std::fs::read_to_string(&path).map_err(|source| BuildError::Read { path: path.clone(), source })?;
     match kith_host::parse_manifest(&text) {
-        Ok(manifest) => Ok((manifest, text)),
+        Ok(manifest) => match crate::declared::mistakes(&manifest, &text) {
+            mistakes if mistakes.is_empty() => Ok((manifest, text)),
+            mistakes => {
+                Err(BuildError::Manifest { report: report_mistakes(&path, &text, &ManifestError { mistakes }) })
+            }
+        },
         Err(error) => Err(BuildError::Manifest { report: report_mistakes(&path, &text, &error) }),
     }
 }

@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kith_model::budget::{Allowance, Exhausted, table};
@@ -11,11 +12,22 @@ use kith_model::id::WorkspaceId;
 use kith_model::time::Timestamp;
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 tokio::task_local! {
-    /// The workspace that the current task computes for, as soon as its key is known.
-    static COMPUTES_FOR: Cell<Option<WorkspaceId>>;
+    /// What the current task computes for, as soon as its key is known.
+    static COMPUTES: Cell<Computes>;
+}
+
+/// For whom a task computes, and how.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Computes {
+    pub(crate) workspace: Option<WorkspaceId>,
+    /// Its caller chose that it is much: it yields whatever the workspace has spent, and is charged whole.
+    pub(crate) is_large: bool,
+    /// It waits for no other work of its workspace.
+    at_once: bool,
 }
 
 /// The longest that a request waits until it begins.
@@ -24,31 +36,55 @@ const LONGEST_WAIT_MS: i64 = 5_000;
 /// What a request is taken to cost before it is known: requests that waited begin one after the other, not all at once.
 const FIRST_CHARGE: Duration = Duration::from_millis(1);
 
-/// The most that one piece of work is charged with. Work that takes longer has a budget of its own (turns of questions, the
-/// length of an answer), and one export must not keep a workspace from everything else.
+/// The most that one piece of work is charged with that is not large by its caller's choice. What else takes longer has a budget
+/// of its own: turns of questions, the length of an answer.
 const LARGEST_CHARGE: Duration = Duration::from_millis(100);
 
-/// What is charged at most beyond what has come back: hundreds of requests that began together may take 100 ms each, and who
-/// comes when they have ended is refused for seconds, not for minutes.
+/// What is charged at most beyond what has come back: hundreds of requests may begin together, and who comes when they have ended
+/// is refused for seconds, not for minutes.
 const MAX_SPENT_MS: u64 = table::REQUEST_PROCESSOR.default + 8_000;
 
 /// Work of a workspace that has spent more than this part of its second yields to everybody else.
 const EAGER_PART: u64 = 4;
 
+/// Pieces of work of one workspace on threads at once; further ones wait without a thread. Of threads there are hundreds for all
+/// workspaces, and work that yields holds its own for long.
+const PIECES_AT_ONCE: usize = 32;
+
 /// Serve a request, whose work counts for the workspace that it turns out to be of.
 pub(crate) async fn counted<T>(request: impl Future<Output = T>) -> T {
-    COMPUTES_FOR.scope(Cell::new(None), request).await
+    COMPUTES.scope(Cell::default(), request).await
 }
 
-/// The workspace that the current task computes for.
-pub(crate) fn workspace() -> Option<WorkspaceId> {
-    COMPUTES_FOR.try_with(Cell::get).ok().flatten()
+/// What the current task computes for.
+pub(crate) fn computes() -> Computes {
+    COMPUTES.try_with(Cell::get).unwrap_or_default()
+}
+
+/// What the current task computes from now on is much by its caller's choice.
+pub(crate) fn is_large_from_now_on() {
+    change(|computes| computes.is_large = true);
+}
+
+/// Outside of a request nobody asks.
+fn change(change: impl FnOnce(&mut Computes)) {
+    let _ = COMPUTES.try_with(|cell| {
+        let mut computes = cell.get();
+        change(&mut computes);
+        cell.set(computes);
+    });
 }
 
 /// What each workspace's requests may still compute.
 pub(crate) struct ProcessorShares {
     began: Instant,
-    by_workspace: Mutex<HashMap<WorkspaceId, Allowance>>,
+    by_workspace: Mutex<HashMap<WorkspaceId, Computing>>,
+}
+
+/// What one workspace's requests compute.
+struct Computing {
+    allowance: Allowance,
+    pieces: Arc<Semaphore>,
 }
 
 impl ProcessorShares {
@@ -65,14 +101,32 @@ impl ProcessorShares {
         while let Some(wait) = self.admit(workspace, self.now(), until)? {
             sleep(wait).await;
         }
-        self.begin_at_once(workspace);
+        change(|computes| computes.workspace = Some(workspace));
         Ok(())
+    }
+
+    /// Go on with something long that is under way, as soon as its workspace may compute: it is not refused, and what the current
+    /// task computes from now on counts for the workspace.
+    pub(crate) async fn go_on(&self, workspace: WorkspaceId) {
+        while let Ok(Some(wait)) = self.admit(workspace, self.now(), Timestamp(i64::MAX)) {
+            sleep(wait).await;
+        }
+        change(|computes| computes.workspace = Some(workspace));
     }
 
     /// Begin a request that does not wait for its workspace's other ones, and counts for it all the same.
     pub(crate) fn begin_at_once(&self, workspace: WorkspaceId) {
-        // Outside of a request nobody asks.
-        let _ = COMPUTES_FOR.try_with(|computes_for| computes_for.set(Some(workspace)));
+        change(|computes| (computes.workspace, computes.at_once) = (Some(workspace), true));
+    }
+
+    /// The right to a thread for a piece of work, held until it is done; of what does not wait nobody asks.
+    pub(crate) async fn piece(&self, workspace: WorkspaceId) -> Option<OwnedSemaphorePermit> {
+        if computes().at_once {
+            return None;
+        }
+        let pieces = self.computing(workspace, self.now(), |computing| Arc::clone(&computing.pieces));
+        // It is never closed.
+        pieces.acquire_owned().await.ok()
     }
 
     /// How long a request has to wait that begins at `until` at the latest; `None` where it begins now.
@@ -96,20 +150,21 @@ impl ProcessorShares {
         self.spent(workspace, self.now()) > table::REQUEST_PROCESSOR.default / EAGER_PART
     }
 
-    /// Work on the calling thread, and charge the workspace with the processor time that it took.
-    pub(crate) fn charged<T>(&self, workspace: WorkspaceId, work: impl FnOnce() -> T) -> T {
+    /// Work on the calling thread, and charge the workspace with the processor time that it took: with all of it where the work is
+    /// large by its caller's choice.
+    pub(crate) fn charged<T>(&self, workspace: WorkspaceId, is_large: bool, work: impl FnOnce() -> T) -> T {
         let before = thread_time();
         let done = work();
-        let took = thread_time().saturating_sub(before).min(LARGEST_CHARGE);
+        let took = thread_time().saturating_sub(before);
+        let took = if is_large { took } else { took.min(LARGEST_CHARGE) };
         self.charge(workspace, took.saturating_sub(FIRST_CHARGE), self.now());
         done
     }
 
     fn charge(&self, workspace: WorkspaceId, took: Duration, now: Timestamp) {
         self.with(workspace, now, |allowance| {
-            if allowance.spent(now) < MAX_SPENT_MS {
-                allowance.charge(millis(took), now);
-            }
+            let room = MAX_SPENT_MS.saturating_sub(allowance.spent(now));
+            allowance.charge(millis(took).min(room), now);
         });
     }
 
@@ -118,7 +173,14 @@ impl ProcessorShares {
     }
 
     fn with<T>(&self, workspace: WorkspaceId, now: Timestamp, look: impl FnOnce(&mut Allowance) -> T) -> T {
-        let fresh = || Allowance::new(&table::REQUEST_PROCESSOR, table::REQUEST_PROCESSOR.default, now);
+        self.computing(workspace, now, |computing| look(&mut computing.allowance))
+    }
+
+    fn computing<T>(&self, workspace: WorkspaceId, now: Timestamp, look: impl FnOnce(&mut Computing) -> T) -> T {
+        let fresh = || Computing {
+            allowance: Allowance::new(&table::REQUEST_PROCESSOR, table::REQUEST_PROCESSOR.default, now),
+            pieces: Arc::new(Semaphore::new(PIECES_AT_ONCE)),
+        };
         look(self.by_workspace.lock().entry(workspace).or_insert_with(fresh))
     }
 
@@ -204,16 +266,59 @@ mod tests {
     #[test]
     fn the_time_of_the_thread_is_charged() {
         let shares = ProcessorShares::new();
-        shares.charged(ADA, || {
-            let begun = thread_time();
-            while thread_time() - begun < Duration::from_millis(30) {
-                std::hint::spin_loop();
+        let work = |took: u64| {
+            move || {
+                let begun = thread_time();
+                while thread_time() - begun < Duration::from_millis(took) {
+                    std::hint::spin_loop();
+                }
             }
-        });
+        };
+        shares.charged(ADA, false, work(30));
         // Seen from the beginning, when nothing of it has come back, however long the thread was kept from looking.
         let spent = shares.spent(ADA, Timestamp(0));
         assert!(spent > 0 && spent <= 100, "{spent}");
         shares.forget(ADA);
         assert_eq!(shares.spent(ADA, Timestamp(0)), 0);
+        shares.charged(ADA, false, work(130));
+        let spent = shares.spent(ADA, Timestamp(0));
+        assert!(spent < 100, "{spent}");
+        shares.charged(BOB, true, work(130));
+        let spent = shares.spent(BOB, Timestamp(0));
+        assert!(spent >= 129, "what is much by its caller's choice is charged whole: {spent}");
+    }
+
+    #[tokio::test]
+    async fn a_workspace_has_so_many_threads_at_once_and_leaves_the_others_theirs() {
+        let shares = ProcessorShares::new();
+        let mut held = Vec::new();
+        for _ in 0..PIECES_AT_ONCE {
+            held.push(shares.piece(ADA).await);
+        }
+        let mut further = Box::pin(shares.piece(ADA));
+        let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(further.as_mut().poll(&mut nobody).is_pending());
+        assert!(shares.piece(BOB).await.is_some(), "a neighbour waits for nobody");
+        counted(async {
+            shares.begin_at_once(ADA);
+            assert!(shares.piece(ADA).await.is_none(), "who takes a key away does not wait");
+        })
+        .await;
+        held.pop();
+        assert!(further.await.is_some());
+    }
+
+    #[tokio::test]
+    async fn what_is_under_way_waits_and_is_not_refused() {
+        let shares = ProcessorShares::new();
+        (0..9).for_each(|_| shares.charge(ADA, LARGEST_CHARGE, shares.now()));
+        shares.charge(ADA, Duration::from_millis(150), shares.now());
+        let begun = Instant::now();
+        counted(async {
+            shares.go_on(ADA).await;
+            assert_eq!(computes().workspace, Some(ADA));
+        })
+        .await;
+        assert!(begun.elapsed() >= Duration::from_millis(45), "{:?}", begun.elapsed());
     }
 }

@@ -203,7 +203,12 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
     });
     let setups = setups.collect::<Result<Vec<_>, _>>()?;
     let (observer, quarantines) = observer::channel();
-    let limits = HostLimits { guest_memory_bytes: config.guest_memory_bytes, source_bytes: config.source_bytes };
+    let limits = HostLimits {
+        guest_memory_bytes: config.guest_memory_bytes,
+        source_bytes: config.source_bytes,
+        import_memory_bytes: config.import_memory_bytes,
+        process_memory_bytes: config.memory_bytes,
+    };
     let kernel = Kernel::start_within(limits, seam, Arc::clone(&clock), Arc::new(observer), setups)?;
     catalogue.commit_under(kernel.fence());
     let (watch, ended) = Watch::new();
@@ -219,6 +224,7 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
         credential_requests: Shares::new(&table::CREDENTIAL_REQUESTS, http.max_requests_per_key),
         peer_requests: Shares::new(&table::PEER_REQUESTS, http.max_connections_per_peer as u64),
         processor: ProcessorShares::new(),
+        exports: Shares::new(&table::EXPORTS_AT_ONCE, table::EXPORTS_AT_ONCE.default),
         failures: InVain::new(&table::FAILED_AUTHENTICATIONS, http.max_failed_authentications),
         refusals: InVain::new(&table::PROMPT_REFUSALS, table::PROMPT_REFUSALS.default),
         config,

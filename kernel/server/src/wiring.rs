@@ -4,7 +4,7 @@
 mod compiling;
 mod components;
 mod kv;
-mod substitute;
+pub(crate) mod substitute;
 pub(crate) mod tracking;
 mod unavailable;
 
@@ -27,6 +27,7 @@ use crate::api::sensitive;
 use crate::catalogue::artifacts::{ArtifactError, Artifacts};
 use crate::catalogue::sealed::{Place, SealError, Sealer};
 use crate::catalogue::{InstallationRow, PluginRow, WorkspaceTables};
+use crate::declared;
 use crate::fitting;
 use crate::serve::host_key::RealmKeys;
 use components::Components;
@@ -219,6 +220,12 @@ impl Wiring {
             // Making its role fails for the same reason, and says so.
             Err(_) => Vec::new(),
         };
+        // What runs already goes on as it did.
+        if source.must_run.contains(&row.id)
+            && let Some((input, problem)) = declared::mistyped_input(&inputs)
+        {
+            return Err(WiringError::Input { installation: row.name.to_string(), input, problem });
+        }
         let kind = plugin.manifest.kind;
         let ungranted = held_by_sensitivity(source.tables, row, plugin);
         let (role, activity) = match held_by_mode(row).or(ungranted.clone()) {

@@ -12,6 +12,7 @@ use crate::column::{Ids, Numbers, Times};
 use crate::consent::Unclear;
 use crate::encoding::{self, Piece, Source};
 use crate::envelope;
+use crate::errors::Errors;
 use crate::event::{Exactness, Seen};
 use crate::foreign;
 use crate::json_records::Position;
@@ -19,6 +20,7 @@ use crate::record::{Dialect, Escape, LineEnd};
 use crate::sample::{self, Columns, Wanted};
 use crate::settings::{Delimiter, Format, Mapping, Settings};
 use crate::skip::Skip;
+use crate::zone::Local;
 
 /// So much of a file is looked at before its first row is read: as much as the kernel hands over at once. What is found depends on
 /// these bytes alone, however the file is cut. Tests have files that are longer.
@@ -201,6 +203,12 @@ pub(crate) struct Progress {
     /// Cells of consents that are neither yes nor no.
     #[serde(default)]
     unclear: Unclear,
+    /// Cells that hold the error of a formula.
+    #[serde(default)]
+    errors: Errors,
+    /// The year in which the first piece was received.
+    #[serde(default)]
+    year: Option<i64>,
     /// Rows say something of consent, and when they were true is nowhere.
     #[serde(default)]
     has_undated_consent: bool,
@@ -232,17 +240,26 @@ impl Progress {
             .map_err(|error| Failure::permanent(format!("the place to go on from does not write: {error}")))
     }
 
+    /// Note when the file is read; all of it is read as of the moment at which it began.
+    pub(crate) fn note_year(&mut self, received_at: i64) {
+        let year = || Local::from_utc(received_at).filter(|_| received_at > 0).map(|local| local.year);
+        self.year = self.year.or_else(year);
+    }
+
     /// What is seen so far, by the numbers of the mapping's columns.
     pub(crate) fn seen(&mut self, columns: &[String]) -> Seen {
+        let year = self.year;
+        let as_of = |times: Times| times.read_in(year);
         let numbers = columns.iter().map(|column| self.numbers.remove(column).unwrap_or_default()).collect();
-        let dates = columns.iter().map(|column| self.dates.remove(column).unwrap_or_default()).collect();
+        let dates = columns.iter().map(|column| as_of(self.dates.remove(column).unwrap_or_default())).collect();
         let ids = columns.iter().map(|column| self.ids.remove(column).unwrap_or_default()).collect();
         Seen {
             numbers,
             dates,
-            times: std::mem::take(&mut self.times),
+            times: as_of(std::mem::take(&mut self.times)),
             refusing: self.refusing,
             unclear: std::mem::take(&mut self.unclear),
+            errors: std::mem::take(&mut self.errors),
             ids,
         }
     }
@@ -250,14 +267,16 @@ impl Progress {
     pub(crate) fn note_seen(&mut self, mapping: &Mapping, seen: Seen) {
         self.numbers = mapping.columns.iter().cloned().zip(seen.numbers).collect();
         self.numbers.retain(|_, numbers| *numbers != Numbers::default());
-        self.dates = mapping.columns.iter().cloned().zip(seen.dates).collect();
+        let plain = |times: Times| times.read_in(None);
+        self.dates = mapping.columns.iter().cloned().zip(seen.dates.into_iter().map(plain)).collect();
         self.dates.retain(|_, dates| *dates != Times::default());
         self.ids = mapping.columns.iter().cloned().zip(seen.ids).collect();
         self.ids.retain(|_, ids| *ids != Ids::default());
         self.refusing = seen.refusing;
         self.unclear = seen.unclear;
+        self.errors = seen.errors;
         self.has_undated_consent = mapping.says_consent() && mapping.time.is_none();
-        self.times = seen.times;
+        self.times = plain(seen.times);
         self.time_column = mapping.time.as_ref().map(|time| time.template.name(&mapping.columns));
     }
 
@@ -294,7 +313,8 @@ impl Progress {
             );
             notes.push(("consent".to_owned(), note));
         }
-        notes.extend(self.unclear.note().map(|note| ("consent".to_owned(), note)));
+        notes.extend(self.errors.note().map(|note| ("errors".to_owned(), note)));
+        notes.extend(self.unclear.notes().into_iter().map(|note| ("consent".to_owned(), note)));
         if self.has_undated_consent {
             let note = "the rows have no `time`: what they agree to counts only of whom has refused nothing, and ends no refusal, \
                         since nobody knows which was said last; what they refuse counts from now. Set `time` to the column that \

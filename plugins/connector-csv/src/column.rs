@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Exactness, Problem};
 use crate::number::{self, Decimal, Number, NumberError, Style};
 use crate::time::{self, DateOrder, Moments, Order, Orders, TimeError, TimeFormat};
-use crate::zone::Zone;
+use crate::zone::{Local, OddHour, Zone};
 
 /// The two ways in which a column may be written, with the first value that shows each.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +58,17 @@ pub(crate) struct Times {
     ambiguous: u64,
     /// The first value in which the day was taken to be first because of points.
     assumed: Option<String>,
+    /// The year in which the file is read, where that is known; no part of what is seen.
+    #[serde(skip)]
+    year: Option<i64>,
+    /// Values whose year of two digits is of the century before, and the first of them with its year.
+    earlier: u64,
+    first_earlier: Option<(String, i64)>,
+    /// Times that no clock of the zone showed, or that one showed twice, and the first of each.
+    skipped: u64,
+    first_skipped: Option<String>,
+    doubled: u64,
+    first_doubled: Option<String>,
 }
 
 /// What is seen of a column of ids.
@@ -209,6 +220,11 @@ impl Numbers {
 }
 
 impl Times {
+    /// The same, as it is read in a year.
+    pub(crate) fn read_in(self, year: Option<i64>) -> Times {
+        Times { year, ..self }
+    }
+
     /// Read a time of the column. `set` is the configuration's order.
     pub(crate) fn read(
         &mut self,
@@ -218,6 +234,8 @@ impl Times {
         set: Option<DateOrder>,
     ) -> Result<i64, Problem> {
         let order = set.map_or(Order::Auto(self.left()), Order::Set);
+        // What a value before it left there is no longer asked for.
+        zone.odd_hour(i64::MIN);
         match time::read(text, formats, zone, order) {
             Ok(time) => {
                 if set.is_none() {
@@ -226,7 +244,9 @@ impl Times {
                         self.assumed.get_or_insert_with(|| crop(text).to_owned());
                     }
                 }
-                Ok(time.at)
+                // A date alone is a day, whenever that begins.
+                self.note_odd_hour(text, zone.odd_hour(time.at).filter(|_| text.contains(':')));
+                Ok(self.not_ahead(text, time.at, zone))
             }
             Err(TimeError::Ambiguous(moments)) => {
                 self.ambiguous += 1;
@@ -236,6 +256,30 @@ impl Times {
             }
             Err(error) => Err(Problem::new("bad-time", time::reason(text, formats, error, set))),
         }
+    }
+
+    /// A year of two digits is one of the hundred that end with the year in which the file is read: people are born, buy and sign
+    /// before it is written.
+    fn not_ahead(&mut self, text: &str, at: i64, zone: &Zone) -> i64 {
+        let local = Local::from_utc(zone.local_ms(at));
+        let Some(Local { year, .. }) = local.filter(|local| self.year.is_some_and(|now| local.year > now)) else {
+            return at;
+        };
+        let earlier = local.map(|local| Local { year: year - 100, ..local }).and_then(|local| zone.moment(local));
+        let Some(earlier) = earlier.filter(|_| has_short_year(text, year)) else { return at };
+        self.earlier += 1;
+        self.first_earlier.get_or_insert_with(|| (crop(text).to_owned(), year - 100));
+        earlier
+    }
+
+    fn note_odd_hour(&mut self, text: &str, odd: Option<OddHour>) {
+        let (count, first) = match odd {
+            None => return,
+            Some(OddHour::Skipped) => (&mut self.skipped, &mut self.first_skipped),
+            Some(OddHour::Doubled) => (&mut self.doubled, &mut self.first_doubled),
+        };
+        *count += 1;
+        first.get_or_insert_with(|| crop(text).to_owned());
     }
 
     /// The orders that all values so far can have.
@@ -294,14 +338,45 @@ impl Times {
         let assumed = self.assumed.as_ref().map(|text| {
             format!("the day first between points, as in `{text}`; set its `order` to `year-first` where the year is")
         });
-        let notes: Vec<String> = order.into_iter().chain(ambiguous).chain(assumed).collect();
+        let earlier = self.first_earlier.as_ref().map(|(text, year)| {
+            format!(
+                "{} years of two digits that would be to come are of the century before, as in `{text}`, which is {year}; write such years \
+                 with four digits where they are to come",
+                self.earlier
+            )
+        });
+        let skipped = self.first_skipped.as_ref().map(|text| {
+            format!(
+                "{} times that no clock showed, because clocks were put forward, are taken for an hour later, as in `{text}`",
+                self.skipped
+            )
+        });
+        let doubled = self.first_doubled.as_ref().map(|text| {
+            format!(
+                "{} times that clocks showed twice, because they were put back, are taken for the first, as in `{text}`",
+                self.doubled
+            )
+        });
+        let odd = earlier.into_iter().chain(skipped).chain(doubled);
+        let notes: Vec<String> = order.into_iter().chain(ambiguous).chain(assumed).chain(odd).collect();
         (!notes.is_empty()).then(|| notes.join("; "))
     }
 
     /// The same without counts.
     pub(crate) fn evidence(self) -> Times {
-        Times { ambiguous: 0, ..self }
+        let Times { excluded, assumed, .. } = self;
+        Times { excluded, assumed, ..Times::default() }
     }
+}
+
+/// Whether a text writes this year with its last two digits, and not with four.
+fn has_short_year(text: &str, year: i64) -> bool {
+    let numbers = || text.split(|letter: char| !letter.is_ascii_digit()).filter(|digits| !digits.is_empty());
+    let short = format!("{:02}", year.rem_euclid(100));
+    // A text of digits alone is a count, or a date that is written with all of its year.
+    numbers().count() > 1
+        && numbers().any(|digits| digits == short)
+        && !numbers().any(|digits| digits == year.to_string())
 }
 
 /// `a`, `a and b`, `a, b and c`.

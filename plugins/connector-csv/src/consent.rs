@@ -1,6 +1,6 @@
 //! What a row says of consent: a column that says yes or no for each purpose, or the opposite.
 //!
-//! An agreement is what is surely one. What refuses, what contradicts itself and what nobody can read is a refusal, as the kernel takes
+//! An agreement is what is surely one. Who has not opted out has agreed to nothing: a column of refusals tells of refusals alone. What refuses, what contradicts itself and what nobody can read is a refusal, as the kernel takes
 //! every answer that is no `true`; only a cell with nothing in it says nothing.
 
 use std::borrow::Cow;
@@ -35,6 +35,9 @@ pub(crate) struct ConsentColumn {
 pub(crate) struct Unclear {
     count: u64,
     first: Option<String>,
+    /// Cells of columns of refusals that say that there is none.
+    #[serde(default)]
+    unrefused: u64,
 }
 
 impl Unclear {
@@ -43,10 +46,19 @@ impl Unclear {
         self.first.get_or_insert_with(|| crop(text).to_owned());
     }
 
-    /// What a person is told; `None` where every cell was clear.
-    pub(crate) fn note(&self) -> Option<String> {
-        let first = self.first.as_ref()?;
-        Some(format!("{} cells that are neither yes nor no are taken as refusals, such as `{first}`", self.count))
+    /// What a person is told; nothing where every cell was clear.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let unclear = self.first.as_ref().map(|first| {
+            format!("{} cells that are neither yes nor no are taken as refusals, such as `{first}`", self.count)
+        });
+        let unrefused = (self.unrefused > 0).then(|| {
+            format!(
+                "{} cells of columns of refusals (`!`) say no: they say nothing, agree to nothing and end no refusal, because who has not \
+                 opted out has not agreed",
+                self.unrefused
+            )
+        });
+        unclear.into_iter().chain(unrefused).collect()
     }
 }
 
@@ -158,7 +170,11 @@ pub(crate) fn said(cell: &Cell<'_>, column: &ConsentColumn, unclear: &mut Unclea
     }
     let word = letters(text);
     let answer = match (boolean(text).ok(), column.sense) {
-        (Some("true"), Sense::Agrees) | (Some("false"), Sense::Refuses) => "true",
+        (Some("true"), Sense::Agrees) => "true",
+        (Some("false"), Sense::Refuses) => {
+            unclear.unrefused += 1;
+            return None;
+        }
         (Some(_), _) => "false",
         (None, Sense::Agrees) if SUBSCRIBED.contains(&word.as_str()) => "true",
         // In a column of refusals `unsubscribed` refuses as well, and `subscribed` contradicts it.

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::column::{Ids, Numbers, Times};
 use crate::consent::{self, Unclear};
+use crate::errors::{Errors, is_error};
 use crate::json;
 use crate::settings::{ColumnId, Field, Mapping, NameSource, Part, Template};
 use crate::value::{self, is_nothing};
@@ -42,6 +43,8 @@ pub(crate) struct Seen {
     pub(crate) refusing: u64,
     /// Cells of consents that are neither yes nor no.
     pub(crate) unclear: Unclear,
+    /// Cells that hold the error of a formula.
+    pub(crate) errors: Errors,
     /// Of columns that are ids, by the same numbers.
     pub(crate) ids: Vec<Ids>,
 }
@@ -80,7 +83,16 @@ pub(crate) enum Cell<'r> {
 }
 
 impl<'r> Row<'r> {
+    /// What is known of a cell: of the error of a formula nothing.
     fn cell(&self, mapping: &Mapping, column: ColumnId) -> Cell<'r> {
+        match self.written(mapping, column) {
+            Cell::Text(text) if is_error(text) => Cell::Absent,
+            cell => cell,
+        }
+    }
+
+    /// A cell as it is written.
+    fn written(&self, mapping: &Mapping, column: ColumnId) -> Cell<'r> {
         match self {
             Row::Fields { fields, places, exactness } => match fields.get(places[column]) {
                 None => Cell::Absent,
@@ -216,6 +228,13 @@ fn find<'v>(object: &'v Map<String, Value>, path: &str) -> Option<&'v Value> {
 /// its content, and by how many equal ones came before it in the file.
 pub(crate) fn read(row: &Row<'_>, mapping: &Mapping, seen: &mut Seen) -> Result<Event, Problem> {
     let mut event = Event { kind: mapping.kind, ..Event::default() };
+    for column in 0..mapping.columns.len() {
+        if let Cell::Text(text) = row.written(mapping, column)
+            && is_error(text)
+        {
+            seen.errors.note_cell(text);
+        }
+    }
     for (kind, template) in &mapping.identifiers {
         if let Some(value) = row.id(mapping, template, &mut seen.ids)?.filter(|value| !value.trim().is_empty()) {
             event.identifiers.push(Identifier::new(kind.clone(), value));
@@ -284,7 +303,8 @@ fn traits(row: &Row<'_>, mapping: &Mapping, seen: &mut Seen) -> Result<String, P
     }
     let mut consent = String::new();
     for column in &mapping.consent {
-        let said = consent::said(&row.cell(mapping, column.column), column, &mut seen.unclear);
+        // What cannot be read is a refusal.
+        let said = consent::said(&row.written(mapping, column.column), column, &mut seen.unclear);
         said.iter().for_each(|said| push_member(&mut consent, &column.key, said));
     }
     if !consent.is_empty() {

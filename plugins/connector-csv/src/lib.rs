@@ -23,6 +23,7 @@ mod consent;
 mod currency;
 mod encoding;
 mod envelope;
+mod errors;
 mod event;
 mod foreign;
 mod header;
@@ -63,6 +64,7 @@ impl Connector for Csv {
         }
         let verified = signature.map(|signature| signature.verify(SECRET, &Call::from(&request))).transpose()?;
         let mut progress = Progress::resume(request.resume.as_deref())?;
+        progress.note_year(request.received_at);
         if request.is_replay() {
             // One record that was set aside comes as the text that it was shown as.
             progress.read_one_text();

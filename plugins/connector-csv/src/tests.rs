@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{Csv, MAX_RECORD_BYTES};
 
+mod cells;
 mod consents;
 mod exports;
 mod files;

@@ -3,8 +3,11 @@
 //! A local time that daylight saving leaves out (02:30 in spring) is read as if the clock had not been put forward, and of one that
 //! comes twice (02:30 in autumn) the first is meant, as RFC 5545 has it.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
+use jiff::tz::{AmbiguousOffset, TimeZone};
 use kith_plugin_sdk::Failure;
 use kith_plugin_sdk::time::{days_from_civil, parse_rfc3339};
 
@@ -29,8 +32,21 @@ impl Local {
 #[derive(Debug, Clone)]
 pub(crate) enum Zone {
     Offset(i64),
-    Place(TimeZone),
+    Place(TimeZone, OddHours),
 }
+
+/// An hour of a clock that is put forward or back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OddHour {
+    /// No clock showed it.
+    Skipped,
+    /// Clocks showed it twice.
+    Doubled,
+}
+
+/// The moments of the value at hand that lie in such an hour, one for each way in which it can be read.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OddHours(Rc<RefCell<Vec<(i64, OddHour)>>>);
 
 impl Zone {
     pub(crate) const UTC: Zone = Zone::Offset(0);
@@ -52,7 +68,7 @@ impl Zone {
         if text.starts_with(['+', '-', 'Z', 'z']) {
             return offset_ms(text).map(Zone::Offset);
         }
-        TimeZone::get(text).ok().map(Zone::Place)
+        TimeZone::get(text).ok().map(|zone| Zone::Place(zone, OddHours::default()))
     }
 
     /// The moment at which clocks of the zone show `local`; `None` for a day that does not exist.
@@ -60,8 +76,24 @@ impl Zone {
         let as_utc = local.as_utc()?;
         match self {
             Zone::Offset(offset_ms) => Some(as_utc - offset_ms),
-            Zone::Place(zone) => Some(zone.to_timestamp(local.civil()?).ok()?.as_millisecond()),
+            Zone::Place(zone, odd) => {
+                let found = zone.to_ambiguous_timestamp(local.civil()?);
+                let hour = match found.offset() {
+                    AmbiguousOffset::Unambiguous { .. } => None,
+                    AmbiguousOffset::Gap { .. } => Some(OddHour::Skipped),
+                    AmbiguousOffset::Fold { .. } => Some(OddHour::Doubled),
+                };
+                let at = found.compatible().ok()?.as_millisecond();
+                odd.0.borrow_mut().extend(hour.map(|hour| (at, hour)));
+                Some(at)
+            }
         }
+    }
+
+    /// Whether a value that was read as this moment names an odd hour of the zone. What was noted of the value is forgotten.
+    pub(crate) fn odd_hour(&self, at: i64) -> Option<OddHour> {
+        let Zone::Place(_, odd) = self else { return None };
+        std::mem::take(&mut *odd.0.borrow_mut()).into_iter().find(|(moment, _)| *moment == at).map(|(_, hour)| hour)
     }
 }
 
@@ -70,7 +102,7 @@ impl Zone {
     pub(crate) fn local_ms(&self, at: i64) -> i64 {
         match self {
             Zone::Offset(offset_ms) => at.saturating_add(*offset_ms),
-            Zone::Place(zone) => match jiff::Timestamp::from_millisecond(at) {
+            Zone::Place(zone, _) => match jiff::Timestamp::from_millisecond(at) {
                 Ok(moment) => at + i64::from(zone.to_offset(moment).seconds()) * 1_000,
                 Err(_) => at,
             },

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use kith_plugin_sdk::EventKind;
 
 use crate::message::Shared;
-use crate::object::{Object, ObjectWriter, Raw};
+use crate::object::{self, Object, ObjectWriter, Raw};
 
 /// The trait that tells of consents, in any case.
 const CONSENT: &str = "consent";
@@ -30,7 +30,8 @@ fn may_be_in(text: &str) -> bool {
     })
 }
 
-/// Each `consent` of the person in a message: in its traits, in those of its context, and in those of the batch's. The traits of
+/// Each `consent` of the person in a message: in its traits, in its context and that of the batch, in their traits and in the
+/// preferences of Segment's consent tools. The traits of
 /// a group are facts about the group.
 pub(crate) fn said<'a>(text: &str, object: &Object<'a>, kind: EventKind, shared: &Shared<'a>) -> Vec<Said<'a>> {
     let mut said = shared.consents.clone();
@@ -50,6 +51,13 @@ pub(crate) fn add_of_context<'a>(context: Raw<'a>, said: &mut Vec<Said<'a>>) {
     }
     let context = Object::read(context.get()).unwrap_or_default();
     context.all().filter(|(key, _)| *key == "traits").for_each(|(_, traits)| add(traits, said));
+    // What Segment's consent tools send with each message: an object of categories. What is none says nothing that could be heard.
+    for (_, consent) in context.all().filter(|(key, _)| *key == CONSENT) {
+        let consent = Object::read(consent.get()).unwrap_or_default();
+        let preferences =
+            consent.all().filter(|(key, value)| *key == "categoryPreferences" && object::is_object(value));
+        said.extend(preferences.map(|(_, value)| (CONSENT.to_owned(), value)));
+    }
 }
 
 fn add<'a>(traits: Raw<'a>, said: &mut Vec<Said<'a>>) {

@@ -260,18 +260,26 @@ pub(crate) fn crop(text: &str) -> &str {
     &text[..text.floor_char_boundary(64)]
 }
 
-/// An id as text: a string, or a number as it is written. Empty is none.
+/// An id as text: a string, or a whole number as it is written. Empty is none.
 fn id<'a>(key: &str, value: Option<Raw<'a>>) -> Result<Option<Cow<'a, str>>, Problem> {
     let Some(value) = value else { return Ok(None) };
     let id = match value.get().as_bytes()[0] {
         b'"' => object::text(value),
-        b'-' | b'0'..=b'9' => Some(Cow::Borrowed(value.get())),
+        b'-' | b'0'..=b'9' => Some(Cow::Borrowed(whole(value.get()))),
         _ => None,
     };
     match id {
         Some(id) if id.trim().is_empty() => Ok(None),
         Some(id) => Ok(Some(id)),
         None => Err(Problem::new("invalid-field", format!("`{key}` is not a text: {}", crop(value.get())))),
+    }
+}
+
+/// A whole number without the zeros that some languages write behind its point: `777.0` is `777`, as it is in a file.
+fn whole(number: &str) -> &str {
+    match number.split_once('.') {
+        Some((whole, fraction)) if fraction.bytes().all(|byte| byte == b'0') => whole,
+        _ => number,
     }
 }
 

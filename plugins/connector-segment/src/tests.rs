@@ -441,6 +441,23 @@ fn a_piece_of_a_body_is_not_enough() {
     assert_eq!((received.consumed, received.events.len()), (0, 0));
 }
 
+/// A whole number is one id however it is written, and what is a text stays as it is.
+#[test]
+fn a_whole_number_is_one_id() {
+    for (written, id) in [
+        ("777", "777"),
+        ("777.0", "777"),
+        ("777.000", "777"),
+        ("777.5", "777.5"),
+        ("-1.0", "-1"),
+        (r#""777.0""#, "777.0"),
+    ] {
+        let body = format!(r#"{{"type":"identify","userId":{written},"anonymousId":"a"}}"#);
+        let event = receive("/v1/identify", body).unwrap().events.remove(0);
+        assert_eq!(event.identifiers[0].value, id, "{written}");
+    }
+}
+
 /// What a traits text says of the consents, in its order.
 fn consents(traits: &str) -> Vec<String> {
     let read = crate::object::Object::read(traits).unwrap();
@@ -478,6 +495,22 @@ fn every_consent_of_a_message_reaches_the_kernel() {
     let own = r#"{"type":"track","event":"E","userId":"u1","context":{"traits":{"city":"Oslo"}}}"#.to_owned();
     let body = format!(r#"{{"context":{{"traits":{{"consent":{no}}}}},"batch":[{own}]}}"#);
     assert_eq!(consents(&receive("/v1/batch", body).unwrap().events[0].traits), [no]);
+    // What Segment's consent tools send with each message, of any type; what is no object of categories says nothing.
+    for kind in [r#""type":"track","event":"E""#, r#""type":"page""#, r#""type":"identify","traits":{"city":"Oslo"}"#] {
+        let with = |consent: &str| format!(r#"{{{kind},"userId":"u1","context":{{"consent":{consent}}}}}"#);
+        for (consent, expected) in [
+            (format!(r#"{{"categoryPreferences":{no}}}"#), vec![no]),
+            (format!(r#"{{"categoryPreferences":{no},"categoryPreferences":{yes}}}"#), vec![no, yes]),
+            (r#"{"categoryPreferences":null}"#.to_owned(), vec![]),
+            ("{}".to_owned(), vec![]),
+            ("true".to_owned(), vec![]),
+        ] {
+            let received = receive("/v1/batch", format!(r#"{{"batch":[{}]}}"#, with(&consent))).unwrap();
+            let traits = received.events[0].traits.as_str();
+            let said = if traits.is_empty() { Vec::new() } else { consents(traits) };
+            assert_eq!(said, expected, "{consent} in {kind}");
+        }
+    }
     let group = json!({ "type": "group", "userId": "u1", "groupId": "g", "traits": { "consent": { "news": false } } });
     assert_eq!(take(group).traits, "", "a group's consents are not the person's");
 }

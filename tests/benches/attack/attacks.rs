@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use kith_tests::{ADMIN_KEY, Process, gzip};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
@@ -33,6 +33,11 @@ pub(crate) static ATTACKS: &[Attack] = &[
     Attack { name: "condition-at-its-budget", run: condition },
     Attack { name: "refused-conditions", run: refused_condition },
     Attack { name: "4096-idle-connections", run: idle_connections },
+    Attack { name: "dear-plan-checks", run: plan_checks },
+    Attack { name: "exports", run: exports },
+    Attack { name: "searches", run: searches },
+    Attack { name: "suppression-lists", run: suppression_lists },
+    Attack { name: "large-settings", run: large_settings },
 ];
 
 /// Where requests go.
@@ -53,6 +58,7 @@ pub(crate) struct Stage {
 /// What one attacker sends again and again.
 #[derive(Clone)]
 struct Request {
+    method: &'static str,
     path: &'static str,
     authorization: String,
     /// Further lines of the head, each with its end.
@@ -63,10 +69,10 @@ struct Request {
 impl Target {
     /// One request on a connection of its own, read to the end.
     async fn exchange(self, request: &Request) {
-        let Request { path, authorization, headers, body } = request;
+        let Request { method, path, authorization, headers, body } = request;
         let Ok(mut stream) = TcpStream::connect(self.0).await else { return };
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\n\
              authorization: {authorization}\r\n{headers}content-length: {}\r\n\r\n",
             self.0,
             body.len()
@@ -142,12 +148,16 @@ impl Stage {
     fn batch(&self, headers: &'static str, body: Vec<u8>) -> Request {
         let key = base64::engine::general_purpose::STANDARD.encode(format!("{}:", self.write_key));
         let authorization = format!("Basic {key}");
-        Request { path: "/v1/batch", authorization, headers, body }
+        Request { method: "POST", path: "/v1/batch", authorization, headers, body }
     }
 
     /// A request that only the customer's own key may make.
     fn own(path: &'static str, body: impl Into<Vec<u8>>) -> Request {
-        Request { path, authorization: format!("Bearer {ADMIN_KEY}"), headers: "", body: body.into() }
+        Request { method: "POST", path, authorization: format!("Bearer {ADMIN_KEY}"), headers: "", body: body.into() }
+    }
+
+    fn look(path: &'static str) -> Request {
+        Request { method: "GET", ..Stage::own(path, Vec::new()) }
     }
 
     /// So many at once, each again and again until the flag is set; those under way are dropped then. Each time differs, by
@@ -211,7 +221,7 @@ fn model(stage: &Stage, done: &AtomicBool) {
         let moves =
             json!({ "type": "identify", "userId": id, "messageId": format!("{id}-m{number}"), "traits": traits });
         let body = json!({ "batch": [moves] }).to_string().into_bytes();
-        Request { path: "/v1/batch", authorization: authorization.to_owned(), headers: "", body }
+        Request { method: "POST", path: "/v1/batch", authorization: authorization.to_owned(), headers: "", body }
     });
 }
 
@@ -250,6 +260,47 @@ fn ask_by_eight(stage: &Stage, done: &AtomicBool, condition: &'static str) {
     stage.storm(done, 8, move |number| {
         let condition = format!("{condition} || traits.n == {number}");
         Stage::own("/api/v1/audiences/count", json!({ "condition": condition }).to_string())
+    });
+}
+
+/// A plan of many patterns that is not stored, tried on one record of half a mebibyte.
+fn plan_checks(stage: &Stage, done: &AtomicBool) {
+    let patterns: Map<String, Value> = (0..55).map(|number| (format!("^(.*)x{number}$"), json!({}))).collect();
+    let properties: Map<String, Value> = (0..40_000).map(|number| (format!("n{number}"), json!(1))).collect();
+    let plan = json!({ "events": { "B": { "policy": "reject", "schema": { "patternProperties": patterns } } } });
+    let trial = json!({ "plan": plan, "records": [{ "type": "track", "name": "B", "properties": properties }] });
+    let body: &'static str = Box::leak(trial.to_string().into_boxed_str());
+    stage.storm(done, 12, move |_| Stage::own("/api/v1/tracking-plans/x/check", body));
+}
+
+/// Everybody, taken out by sixteen at once.
+fn exports(stage: &Stage, done: &AtomicBool) {
+    stage.storm(done, 16, |_| Stage::look("/api/v1/profiles/export?columns=id"));
+}
+
+/// Nobody, looked for among everybody by sixteen at once.
+fn searches(stage: &Stage, done: &AtomicBool) {
+    let traits: Vec<String> = (0..32).map(|number| format!("trait.a{number}={number}")).collect();
+    let path = format!("/api/v1/profiles?prefix=user_id:nobody&{}", traits.join("&"));
+    let path: &'static str = Box::leak(path.into_boxed_str());
+    stage.storm(done, 16, move |_| Stage::look(path));
+}
+
+/// As many identifiers as a request may bring, each time others.
+fn suppression_lists(stage: &Stage, done: &AtomicBool) {
+    stage.storm(done, 8, |number| {
+        let identifiers: Vec<String> = (0..10_000).map(|of| format!("email:a{number}-{of}@shop.example")).collect();
+        Stage::own("/api/v1/suppressions", json!({ "identifiers": identifiers }).to_string())
+    });
+}
+
+/// A dictionary of 5,000 entries, each of which is another one each time.
+fn large_settings(stage: &Stage, done: &AtomicBool) {
+    stage.storm(done, 8, |number| {
+        let meaning = format!("m{}", number % 3).repeat(40);
+        let entry = |of: usize| json!({ "kind": "trait", "name": format!("t{of}"), "meaning": meaning });
+        let document = json!({ "remove_others": true, "entries": (0..5_000).map(entry).collect::<Vec<_>>() });
+        Stage::own("/api/v1/dictionary/import", document.to_string())
     });
 }
 

@@ -22,11 +22,18 @@ fn what_the_process_takes_has_an_end() {
     walk(&Ground::of_process(&["--memory", "128"]), PROCESS);
 }
 
-pub(super) const SOURCE: &[Attack] = &[("source-bytes", source_bytes)];
+pub(super) const SOURCE: &[Attack] = &[("import-memory", import_memory), ("source-bytes", source_bytes)];
 
 #[test]
 fn what_a_source_brings_in_an_hour_has_an_end() {
-    walk(&Ground::of_process(&["--source-bytes", "1000000"]), SOURCE);
+    walk(&Ground::of_process(&["--source-bytes", "1000000", "--import-memory", "16384"]), SOURCE);
+}
+
+/// What is remembered of a file's rows grows with them; a small file beside it is taken.
+fn import_memory(ground: &Ground) {
+    let sender = ground.hostile("long", serde_json::json!({}));
+    is_exhausted(&sender("texts row 1000 10"), 413, "import-memory");
+    sender("texts few 100 10").is(200);
 }
 
 /// The last request that finds something left is taken whole; the next ones wait, and other sources do not.

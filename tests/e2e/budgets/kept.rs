@@ -11,14 +11,17 @@ pub(super) const ATTACKS: &[Attack] = &[
     ("aggregates-kept", aggregates),
     ("installations-kept", installations),
     ("keys-kept", keys),
+    ("suppressions-kept", suppressions),
+    ("settings-written", settings),
     ("tracking-plan-bytes-kept", tracking_plan_bytes),
+    ("tracking-plan-places-kept", tracking_plan_places),
     ("tracking-plans-kept", tracking_plans),
     ("workspaces-kept", workspaces),
 ];
 
 #[test]
 fn a_workspace_keeps_so_much_and_no_more() {
-    walk(&Ground::of_process(&["--max-workspaces", "5"]), ATTACKS);
+    walk(&Ground::of_process(&["--max-workspaces", "7"]), ATTACKS);
 }
 
 /// A workspace with one budget of its own; its admin.
@@ -83,6 +86,27 @@ fn tracking_plan_bytes(ground: &Ground) {
     }
 }
 
+/// Schemas of few bytes and many places.
+fn tracking_plan_places(ground: &Ground) {
+    let values: Vec<usize> = (0..4_000).collect();
+    let plan = |name: &str, schemas: usize| {
+        let event = |number: usize| (format!("E{number}"), json!({ "schema": { "enum": values } }));
+        let events = (0..schemas).map(event).collect::<serde_json::Map<_, _>>();
+        put_plan(&ground.admin, name, &json!({ "sources": [], "events": events }))
+    };
+    plan("large", 5).is_problem(400, "bad-schema");
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    for name in names {
+        plan(name, 4).is(200);
+    }
+    is_exhausted(&plan("i", 4), 409, "tracking-plan-places-kept");
+    plan("a", 3).is(200);
+    plan("i", 1).is(200);
+    for name in names.iter().chain(&["i"]) {
+        ground.admin.delete(&format!("/api/v1/tracking-plans/{name}")).is(204);
+    }
+}
+
 fn tracking_plans(ground: &Ground) {
     let plan = |number: u64| put_plan(&ground.admin, &format!("p{number}"), &json!({ "sources": [] }));
     let most = table::TRACKING_PLANS_KEPT.default;
@@ -101,6 +125,37 @@ fn keys(ground: &Ground) {
     let key = || small.post("/api/v1/keys", &json!({ "title": "t", "scopes": ["audiences:read"] }));
     key().is(201);
     is_exhausted(&key(), 409, "keys-kept");
+}
+
+/// One that is on the list already takes no place, and one that is taken off gives its place back.
+fn suppressions(ground: &Ground) {
+    // Each is kept in two forms.
+    let small = small(ground, "suppressions-kept", 4);
+    let of = |names: &[&str]| json!({ "identifiers": names.iter().map(|name| format!("email:{name}@shop.example")).collect::<Vec<_>>() });
+    small.post("/api/v1/suppressions", &of(&["ada", "bob"])).is(200);
+    is_exhausted(&small.post("/api/v1/suppressions", &of(&["eve"])), 409, "suppressions-kept");
+    small.post("/api/v1/suppressions", &of(&["bob", "ada"])).is(200);
+    small.post("/api/v1/suppressions/remove", &of(&["ada", "zoe"])).is(200);
+    small.post("/api/v1/suppressions", &of(&["eve"])).is(200);
+    is_exhausted(&small.post("/api/v1/suppressions", &of(&["ada"])), 409, "suppressions-kept");
+}
+
+/// The last change may be larger than what was left; then only keys end.
+fn settings(ground: &Ground) {
+    let small = small(ground, "settings-written", 4_000);
+    let key = small.post("/api/v1/keys", &json!({ "title": "t", "scopes": ["audiences:read"] })).is(201);
+    let entry = |meaning: &str| {
+        let document = json!({ "entries": [{ "kind": "trait", "name": "city", "meaning": meaning }] });
+        small.post("/api/v1/dictionary/import", &document)
+    };
+    let refused = (0..20).find_map(|number| {
+        let answer = entry(&format!("{number} {}", "m".repeat(500)));
+        (answer.status != 200).then_some(answer)
+    });
+    is_exhausted(&refused.unwrap(), 429, "settings-written");
+    let unchanged = small.get("/api/v1/dictionary/trait/city").is(200);
+    entry(unchanged["meaning"].as_str().unwrap()).is(200);
+    small.delete(&format!("/api/v1/keys/{}", key["id"].as_str().unwrap())).is(204);
 }
 
 /// The first and those of the attacks before are all that there may be.

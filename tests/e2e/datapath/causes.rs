@@ -332,3 +332,46 @@ fn what_is_no_longer_wanted_does_not_leave() {
     assert!(arrived <= 2 && shop.receiver.arrived().len() <= 2, "nothing left but the first attempts");
     assert!(letters(&shop.admin(), "delivery").is_empty(), "what is not wanted is no failure");
 }
+
+/// The same of messages that passed the gate and wait in line for a busy host: what had not left when somebody took it back does
+/// not leave. Each way to take it back with messages of its own, and beside them those of an audience that nobody touches.
+#[test]
+fn what_waits_in_line_for_its_host_is_asked_for_again_before_it_leaves() {
+    const WAYS: [&str; 5] = ["deleted", "ended", "refused", "suppressed", "kept"];
+    const EACH: usize = 6;
+    let kernel = TestKernel::start_with(|config| config.ceiling.requests_per_host = 2);
+    let (receiver, source) = (Receiver::start(), kernel.segment());
+    webhook(&kernel, "webhook", &receiver);
+    let admin = kernel.admin();
+    for way in WAYS {
+        define_with(&admin, way, &format!("events('{way}').size() > 0"), message_through("webhook"));
+    }
+    kernel.settle();
+    receiver.hold();
+    let user = |way: &str, number: usize| format!("{way}-{number}");
+    let of = |way: &'static str| (0..EACH).map(move |number| track(&user(way, number), way, &user(way, number)));
+    send(&source, &WAYS.into_iter().flat_map(of).collect::<Vec<_>>());
+    kernel.settle();
+    wait_until("two are on their way", || receiver.arrived().len() == 2);
+    admin.delete("/api/v1/audiences/deleted").is(204);
+    admin.patch("/api/v1/audiences/ended", &json!({ "on_enter": null })).is(200);
+    let refusals = (0..EACH).map(|number| {
+        identify(&user("refused", number), &format!("no-{number}"), json!({ "consent": { "marketing": false } }))
+    });
+    send(&source, &refusals.collect::<Vec<_>>());
+    let suppressed: Vec<String> = (0..EACH).map(|number| format!("user_id:{}", user("suppressed", number))).collect();
+    admin.post("/api/v1/suppressions", &json!({ "identifiers": suppressed })).is(200);
+    kernel.settle();
+    let on_their_way: Vec<String> = arrivals(&receiver).into_keys().collect();
+    assert_eq!(on_their_way.len(), 2, "{on_their_way:?}");
+    receiver.release();
+    wait_until("all is decided", || {
+        kernel.clock.advance_ms(2_000);
+        deliveries(&admin).iter().all(|delivery| matches!(delivery["state"].as_str(), Some("delivered" | "skipped")))
+    });
+    let arrived: Vec<String> = arrivals(&receiver).into_keys().collect();
+    let late: Vec<&String> =
+        arrived.iter().filter(|user| !user.starts_with("kept") && !on_their_way.contains(user)).collect();
+    assert!(late.is_empty(), "left after they were taken back: {late:?}");
+    assert_eq!(arrived.iter().filter(|user| user.starts_with("kept")).count(), EACH, "what nobody took back leaves");
+}

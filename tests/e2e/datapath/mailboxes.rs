@@ -51,6 +51,7 @@ fn a_corrected_address_gets_no_message() {
         ("4", "back", "back-a@shop.example"),
         ("5", "both", "both-a@shop.example"),
         ("6", "both", "both-b@shop.example"),
+        ("7", "rich", "rich-a@shop.example"),
     ]);
     kernel.clock.advance_ms(1_000);
     // What somebody says live is no record of the file.
@@ -61,8 +62,15 @@ fn a_corrected_address_gets_no_message() {
         ("3", "live", "live-b@shop.example"),
         ("4", "back", "back-b@shop.example"),
         ("6", "both", "both-c@shop.example"),
+        ("7", "rich", "rich-b@shop.example"),
     ]);
-    assert_eq!(corrected["corrected"], 5, "{corrected}");
+    assert_eq!(corrected["corrected"], 6, "{corrected}");
+    // More than is looked through for a record that names the address before: it fails closed.
+    for batch in 0..11 {
+        let visits: Vec<Value> =
+            (0..2_000).map(|visit| track("rich", "Visit", &format!("rich-{batch}-{visit}"))).collect();
+        send(&source, &visits);
+    }
     kernel.clock.advance_ms(1_000);
     import(&[("2", "twice", "A-Third@shop.example"), ("4", "back", "back-a@shop.example")]);
     kernel.settle();
@@ -72,6 +80,7 @@ fn a_corrected_address_gets_no_message() {
         ("live", vec!["live-a@shop.example", "live-b@shop.example"]),
         ("back", vec!["back-a@shop.example"]),
         ("both", vec!["both-a@shop.example", "both-c@shop.example"]),
+        ("rich", vec!["rich-b@shop.example"]),
     ] {
         define_with(&admin, user, &format!("events('Visit {user}').size() > 0"), message_through("webhook"));
         send(&source, &[track(user, &format!("Visit {user}"), &format!("visit-{user}"))]);

@@ -241,6 +241,11 @@ impl Column {
         self.texts.len().saturating_sub(times)
     }
 
+    /// How many have a number.
+    pub(super) fn numeric(&self) -> u64 {
+        self.ints.len() + self.floats.len()
+    }
+
     /// The texts and truth values with how many profiles have each; `None` where there are too many texts.
     pub(super) fn listed(&self, most: usize) -> Option<Vec<(Value, u64)>> {
         if self.texts.are_more_than(most) {

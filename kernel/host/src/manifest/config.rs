@@ -82,8 +82,7 @@ pub fn validate_config(manifest: &Manifest, config: Value) -> Result<Value, Conf
     })?;
     let mut room = room_for(&config)?;
     fill_defaults(schema, &mut config, &mut room)?;
-    let steps = size.saturating_mul(schema::places(&config));
-    if steps > table::CONFIG_STEPS.default {
+    if size.steps(&config) > table::CONFIG_STEPS.default {
         return Err(table::CONFIG_STEPS.exhausted(table::CONFIG_STEPS.default, None).into());
     }
     let validator = validator(schema)

@@ -6,12 +6,11 @@ use kith_model::tracking::ObjectSchema;
 use serde_json::Value;
 
 use super::config::{ConfigMistake, cut, validator};
-use super::schema::{self, SchemaMistake};
+use super::schema::{self, SchemaMistake, SchemaSize};
 
 /// A schema that is ready to use.
 pub struct PlannedSchema {
-    /// Its places, each reference counted as what it stands for.
-    size: u64,
+    size: SchemaSize,
     validator: Validator,
 }
 
@@ -35,15 +34,20 @@ impl PlannedSchema {
         Ok(PlannedSchema { size, validator })
     }
 
+    /// The size that a schema would have, where it is one that is admitted.
+    pub fn measure(schema: &Value) -> Option<u64> {
+        schema::admit(schema).ok().map(|size| size.places)
+    }
+
     /// Its places, each reference counted as what it stands for.
     pub fn size(&self) -> u64 {
-        self.size
+        self.size.places
     }
 }
 
 impl ObjectSchema for PlannedSchema {
     fn steps(&self, value: &Value) -> u64 {
-        self.size.saturating_mul(schema::places(value))
+        self.size.steps(value)
     }
 
     fn mistake(&self, value: &Value) -> Option<(String, String)> {
@@ -83,6 +87,27 @@ mod tests {
         }
         assert!(PlannedSchema::new(&json!({ "type": "object", "required": ["total"] })).is_ok());
         assert!(PlannedSchema::new(&json!(true)).is_ok());
+    }
+
+    /// What an admin wrote in a few bytes is measured by what it becomes, and what a sender sends by how long it is.
+    #[test]
+    fn patterns_and_the_texts_that_they_are_held_against_are_measured() {
+        let named = |pattern: &str| json!({ "patternProperties": { pattern: {} } });
+        for pattern in [r"^\w{2700}x$", r"^(\w{70}){70}$", r"^((a{40}){40}){40}$"] {
+            let twice = json!({ "allOf": [named(pattern), named(pattern)] });
+            let refused = PlannedSchema::new(&twice).map(|schema| schema.size()).unwrap_err();
+            assert!(refused.message.contains("places") || refused.message.contains("size"), "{pattern}: {refused:?}");
+        }
+        let schema =
+            PlannedSchema::new(&json!({ "properties": { "sku": { "pattern": "^[A-Z]{2}-[0-9]{6}$" } } })).unwrap();
+        let of_length = |length: usize| schema.steps(&json!({ "sku": "A".repeat(length) }));
+        assert!(of_length(1_000) < of_length(100_000) / 10, "{} {}", of_length(1_000), of_length(100_000));
+        let free = PlannedSchema::new(&json!({ "properties": { "sku": { "type": "string" } } })).unwrap();
+        assert_eq!(free.steps(&json!({ "sku": "A" })), free.steps(&json!({ "sku": "A".repeat(100_000) })));
+        let wide: serde_json::Map<String, Value> = (0..40_000).map(|n| (format!("n{n}"), json!(1))).collect();
+        let many = json!({ "patternProperties": (0..55).map(|n| (format!("^(.*)x{n}$"), json!({}))).collect::<serde_json::Map<_, _>>() });
+        let steps = PlannedSchema::new(&many).unwrap().steps(&Value::Object(wide));
+        assert!(steps > kith_model::budget::table::CONFIG_STEPS.default, "{steps}");
     }
 
     fn judged(schema: &Value, properties: &str) -> Option<String> {

@@ -45,17 +45,29 @@ impl<'t> Notes<'t> {
         let mut found = self.found.into_inner();
         found.sort();
         found.dedup();
-        let place = |(offset, message): (usize, String)| {
-            let before = self.text.get(..offset).unwrap_or(self.text);
-            let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-            ManifestMistake {
-                line: before.matches('\n').count() + 1,
-                column: before[line_start..].chars().count() + 1,
-                message,
-            }
-        };
-        found.into_iter().map(place).collect()
+        found.into_iter().map(|(offset, message)| mistake_at(self.text, offset, message)).collect()
     }
+}
+
+fn mistake_at(text: &str, offset: usize, message: String) -> ManifestMistake {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let (line, column) = (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1);
+    ManifestMistake { line, column, message }
+}
+
+/// A mistake at the value under a path of keys, or at the nearest table around it that is written. For what only others than this
+/// crate can judge, such as expressions.
+pub fn mistake_in(text: &str, path: &[&str], message: impl Into<String>) -> ManifestMistake {
+    let document = DeTable::parse(text).ok();
+    let mut at = 0;
+    let mut table = document.as_ref().map(Spanned::get_ref);
+    for key in path {
+        let Some(value) = table.and_then(|table| table.get(*key)) else { break };
+        at = value.span().start;
+        table = value.get_ref().as_table();
+    }
+    mistake_at(text, at, message.into())
 }
 
 /// One table of the document, its name for messages (`[capabilities.kv]`), and where to note mistakes.

@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use kith_model::budget::table;
 use serde_json::{Map, Value};
 
+use super::pattern;
+
 /// Why a schema is not admitted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -21,8 +23,11 @@ pub(crate) struct SchemaMistake {
 /// somebody fills in; the validator goes as deep on its stack.
 const MAX_DEPTH: usize = 48;
 
-/// A pattern counts as so many places: each is compiled wherever it is referred to.
+/// A pattern counts as so many places, and as each of its states where it has more: each is compiled wherever it is referred to.
 const PATTERN_SIZE: u64 = 64;
+
+/// Bytes of text that a check looks at for a state of a pattern while it looks at a place otherwise.
+const BYTES_A_STEP: u64 = 64;
 
 /// The longest pattern, in bytes.
 const MAX_PATTERN_BYTES: usize = 512;
@@ -51,23 +56,45 @@ const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 ///
 /// # Errors
 /// A reference that leads out of the schema, nowhere or back to itself, a keyword that is not read, or more than is admitted.
-pub(crate) fn admit(schema: &Value) -> Result<u64, SchemaMistake> {
+pub(crate) fn admit(schema: &Value) -> Result<SchemaSize, SchemaMistake> {
     let mut survey = Survey { root: schema, seen: HashMap::new() };
     let measured = survey.measure(schema, &mut Pointer::default(), 0)?;
     Ok(measured.size)
 }
 
+/// How large a schema is, each reference counted as what it stands for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct SchemaSize {
+    pub(crate) places: u64,
+    /// Of all patterns together: each may be looked at for each byte of each text and name.
+    states: u64,
+}
+
+impl SchemaSize {
+    /// How many steps a check of a value takes at most.
+    pub(crate) fn steps(self, value: &Value) -> u64 {
+        let of_places = self.places.saturating_mul(places(value));
+        // Most schemas have no patterns, and then texts may be of any length.
+        let of_texts = if self.states == 0 { 0 } else { self.states.saturating_mul(text_bytes(value)) / BYTES_A_STEP };
+        of_places.saturating_add(of_texts)
+    }
+}
+
 /// What a place of the schema comes to.
 #[derive(Debug, Clone, Copy, Default)]
 struct Measure {
-    size: u64,
+    size: SchemaSize,
     /// Of the schemas in it, itself included.
     height: usize,
 }
 
 impl Measure {
+    /// One place, in which there is none other.
+    const ONE: Measure = Measure { size: SchemaSize { places: 1, states: 0 }, height: 0 };
+
     fn add(&mut self, inner: Measure) {
-        self.size = self.size.saturating_add(inner.size);
+        self.size.places = self.size.places.saturating_add(inner.size.places);
+        self.size.states = self.size.states.saturating_add(inner.size.states);
         self.height = self.height.max(inner.height + 1);
     }
 }
@@ -101,7 +128,7 @@ struct Survey<'s> {
 
 impl<'s> Survey<'s> {
     fn measure(&mut self, schema: &'s Value, at: &mut Pointer, depth: usize) -> Result<Measure, SchemaMistake> {
-        let Value::Object(keywords) = schema else { return Ok(Measure { size: 1, height: 0 }) };
+        let Value::Object(keywords) = schema else { return Ok(Measure::ONE) };
         let address = std::ptr::from_ref(schema);
         match self.seen.get(&address) {
             Some(Some(measured)) => return Ok(*measured),
@@ -114,13 +141,13 @@ impl<'s> Survey<'s> {
             return Err(at.wrong(format!("lies {MAX_DEPTH} schemas deep; make the configuration flatter")));
         }
         self.seen.insert(address, None);
-        let mut measured = Measure { size: 1, height: 0 };
+        let mut measured = Measure::ONE;
         for (keyword, value) in keywords {
             let part = at.within(keyword, |at| self.keyword(keyword, value, at, depth))?;
             measured.add(part);
         }
         let limit = table::SCHEMA_SIZE.default;
-        if measured.size > limit {
+        if measured.size.places > limit {
             table::SCHEMA_SIZE.count();
             let message = format!("has more than {limit} places with its references written out; make it smaller");
             return Err(at.wrong(message));
@@ -204,7 +231,8 @@ fn pattern_size(pattern: &str, at: &Pointer) -> Result<Measure, SchemaMistake> {
     if pattern.len() > MAX_PATTERN_BYTES {
         return Err(at.wrong(format!("has {} bytes; a pattern has at most {MAX_PATTERN_BYTES}", pattern.len())));
     }
-    Ok(Measure { size: PATTERN_SIZE, height: 0 })
+    let states = pattern::states(pattern);
+    Ok(Measure { size: SchemaSize { places: states.max(PATTERN_SIZE), states }, height: 0 })
 }
 
 /// The size of what is no schema.
@@ -212,7 +240,7 @@ fn data(value: &Value, at: &Pointer, depth: usize) -> Result<Measure, SchemaMist
     if depth >= MAX_DEPTH {
         return Err(at.wrong(format!("lies {MAX_DEPTH} levels deep; make it flatter")));
     }
-    let mut all = Measure { size: 1, height: 0 };
+    let mut all = Measure::ONE;
     let (items, entries) =
         (value.as_array().into_iter().flatten(), value.as_object().into_iter().flat_map(Map::values));
     for inner in items.chain(entries) {
@@ -227,6 +255,16 @@ pub(crate) fn places(value: &Value) -> u64 {
         Value::Array(items) => 1 + items.iter().map(places).sum::<u64>(),
         Value::Object(entries) => 1 + entries.values().map(places).sum::<u64>(),
         _ => 1,
+    }
+}
+
+/// The bytes of all texts and names of a value.
+fn text_bytes(value: &Value) -> u64 {
+    match value {
+        Value::String(text) => text.len() as u64,
+        Value::Array(items) => items.iter().map(text_bytes).sum(),
+        Value::Object(entries) => entries.iter().map(|(name, value)| name.len() as u64 + text_bytes(value)).sum(),
+        _ => 0,
     }
 }
 

@@ -59,8 +59,13 @@ pub static CREDENTIAL_MEMORY: Budget = budget("credential-memory", Credential, B
 /// What requests with a workspace's keys have the server compute, questions about everybody and calls of plugins apart; beyond
 /// it they begin later, and are refused where that would be after long.
 pub static REQUEST_PROCESSOR: Budget = each_second("request-processor", Workspace, ProcessorMs, 1_000);
+/// Exports of people, of members and of the audit log under way.
+pub static EXPORTS_AT_ONCE: Budget = budget("exports-at-once", Workspace, AtOnce, 4, FIXED);
 /// What one source brings in an hour, as its connector reads it; the last request may bring more than was left.
 pub static SOURCE_BYTES: Budget = hourly("source-bytes", Installation, Bytes, 64 << 30, "--source-bytes");
+/// What the imports of a workspace under way remember of their rows, to count equal ones: 34 bytes at most for each row without
+/// an id, and as much for each with one, up to a million.
+pub static IMPORT_MEMORY: Budget = budget("import-memory", Workspace, Bytes, 256 << 20, "--import-memory");
 /// What the process takes of memory that is no file's, all together; while it is more, bodies are refused. The default is three
 /// quarters of the machine's or the control group's, and this where that is less or not known.
 pub static PROCESS_MEMORY: Budget = budget("process-memory", Host, Bytes, 512 << 20, "--memory");
@@ -93,6 +98,8 @@ pub static EXPRESSION_BYTES: Budget = budget("expression-bytes", Evaluation, Byt
 pub static QUESTIONS_WAITING: Budget = budget("questions-waiting", Workspace, AtOnce, 8, FIXED);
 /// How long one of them is worked at.
 pub static QUESTION_TIME: Budget = budget("question-time", Request, WallMs, 60_000, FIXED);
+/// Traits that a search of people asks for.
+pub static SEARCH_TRAITS: Budget = budget("search-traits", Request, Items, 32, FIXED);
 
 // Guests.
 
@@ -151,11 +158,13 @@ pub static COMPONENT_SIZE: Budget = budget("component-size", Request, Bytes, 8 <
 pub static MANIFEST_TEXT: Budget = budget("manifest-text", Request, Bytes, 64 << 10, FIXED);
 /// A text of a manifest that people read: a title, a description, a reason.
 pub static MANIFEST_WORDS: Budget = budget("manifest-words", Request, Bytes, 2_048, FIXED);
-/// The places of a configuration's schema, each reference counted as what it stands for.
+/// The places of a schema, of a configuration or of an event, each reference counted as what it stands for and each pattern as the
+/// states that it is compiled to.
 pub static SCHEMA_SIZE: Budget = budget("schema-size", Request, Items, 4_096, FIXED);
 /// A configuration, also with its defaults filled in.
 pub static CONFIG_SIZE: Budget = budget("config-size", Request, Bytes, 64 << 10, FIXED);
-/// Places of a configuration times places of its schema: no check of it takes more steps.
+/// Places of a configuration or of an event times places of its schema, and bytes of its texts times states of its patterns, 64 a
+/// step: no check of it takes more steps.
 pub static CONFIG_STEPS: Budget = budget("config-steps", Request, Steps, 500_000, FIXED);
 /// Uploads and changes that wait for a compiler.
 pub static COMPILES_WAITING: Budget = budget("compiles-waiting", Workspace, AtOnce, 8, FIXED);
@@ -167,6 +176,8 @@ pub static PLUGIN_BYTES_KEPT: Budget = budget("plugin-bytes-kept", Workspace, By
 pub static TRACKING_PLANS_KEPT: Budget = budget("tracking-plans-kept", Workspace, Kept, 200, FIXED);
 /// Bytes of their documents: each schema in them is made ready and stays in memory.
 pub static TRACKING_PLAN_BYTES_KEPT: Budget = budget("tracking-plan-bytes-kept", Workspace, Bytes, 4 << 20, FIXED);
+/// Places of all their schemas, counted as `schema-size` counts them.
+pub static TRACKING_PLAN_PLACES_KEPT: Budget = budget("tracking-plan-places-kept", Workspace, Kept, 131_072, FIXED);
 
 // Texts of admins.
 
@@ -195,9 +206,17 @@ pub static AGGREGATES_KEPT: Budget = budget("aggregates-kept", Workspace, Kept, 
 pub static INSTALLATIONS_KEPT: Budget = budget("installations-kept", Workspace, Kept, 200, OF_WORKSPACE);
 /// Keys of one workspace that are good.
 pub static KEYS_KEPT: Budget = budget("keys-kept", Workspace, Kept, 1_000, OF_WORKSPACE);
+/// Identifiers on the list of one workspace to which nothing is sent, in each of their forms.
+pub static SUPPRESSIONS_KEPT: Budget = budget("suppressions-kept", Workspace, Kept, 5_000_000, OF_WORKSPACE);
+/// Identifiers of one request that looks at that list or changes it.
+pub static SUPPRESSIONS_SENT: Budget = budget("suppressions-sent", Request, Items, 10_000, FIXED);
+/// What changes of settings and of that list write, with what the audit log keeps of them: the journal keeps all of it. The
+/// last change may write more than was left, and keys can be revoked beyond it.
+pub static SETTINGS_WRITTEN: Budget = hourly("settings-written", Workspace, Bytes, 1 << 30, OF_WORKSPACE);
 
 /// What a host key may set for a workspace.
-pub static OF_WORKSPACES: &[&Budget] = &[&AUDIENCES_KEPT, &AGGREGATES_KEPT, &INSTALLATIONS_KEPT, &KEYS_KEPT];
+pub static OF_WORKSPACES: &[&Budget] =
+    &[&AUDIENCES_KEPT, &AGGREGATES_KEPT, &INSTALLATIONS_KEPT, &KEYS_KEPT, &SUPPRESSIONS_KEPT, &SETTINGS_WRITTEN];
 
 // What is set aside.
 
@@ -219,7 +238,9 @@ pub static ALL: &[&Budget] = &[
     &CREDENTIAL_REQUESTS,
     &CREDENTIAL_MEMORY,
     &REQUEST_PROCESSOR,
+    &EXPORTS_AT_ONCE,
     &SOURCE_BYTES,
+    &IMPORT_MEMORY,
     &PROCESS_MEMORY,
     &INTAKE_MEMORY,
     &STRANGER_MEMORY,
@@ -234,6 +255,7 @@ pub static ALL: &[&Budget] = &[
     &EXPRESSION_BYTES,
     &QUESTIONS_WAITING,
     &QUESTION_TIME,
+    &SEARCH_TRAITS,
     &GUEST_MEMORY,
     &GUEST_PROCESSOR,
     &GUEST_TIME,
@@ -267,6 +289,7 @@ pub static ALL: &[&Budget] = &[
     &PLUGIN_BYTES_KEPT,
     &TRACKING_PLANS_KEPT,
     &TRACKING_PLAN_BYTES_KEPT,
+    &TRACKING_PLAN_PLACES_KEPT,
     &TITLE_TEXT,
     &PURPOSE_TEXT,
     &PAYLOAD_TEXT,
@@ -276,6 +299,9 @@ pub static ALL: &[&Budget] = &[
     &AGGREGATES_KEPT,
     &INSTALLATIONS_KEPT,
     &KEYS_KEPT,
+    &SUPPRESSIONS_KEPT,
+    &SUPPRESSIONS_SENT,
+    &SETTINGS_WRITTEN,
     &REJECTED_PARTS,
     &REJECTED_KEPT,
     &NAMES_KEPT,

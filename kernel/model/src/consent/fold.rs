@@ -170,12 +170,24 @@ pub fn refusal(person: &[Contributor], question: &Question<'_>) -> Option<String
     }
     let purpose = question.purpose;
     Some(match ended {
+        None if was_spoken_of(person) => format!(
+            "consent for `{purpose}` was not given: nothing that was said agrees to it. `kith consent show` says why, e.g. because \
+             it came through a source that may not agree (`kith plugin change SOURCE --grant-consent give`)"
+        ),
         None => format!("consent for `{purpose}` was not given"),
         Some(Ender { refused, .. }) => format!(
             "consent for `{purpose}` was given before everything was refused at {}, and not again since",
             refused.received_at
         ),
     })
+}
+
+/// Whether an identity of the person said anything of consents, counted or not: an agreement through a source that may not give one
+/// leaves nothing but this number.
+fn was_spoken_of(person: &[Contributor]) -> bool {
+    let said =
+        |contributor: &Contributor| matches!(&contributor.row, ConsentRow::Said(consents) if consents.statements > 0);
+    person.iter().any(|contributor| contributor.beside.is_none() && said(contributor))
 }
 
 /// A refusal of everything that ended an agreement, whether it stands or has ended itself.

@@ -132,7 +132,7 @@ fn is_invisible(letter: char) -> bool {
 
 /// Without invisible characters at both ends, and in an address or a number without those inside, which no spaces are. Inside
 /// of other values they may have a meaning: a joiner makes another letter in several scripts.
-fn without_invisible(value: &str, shape: Shape) -> Cow<'_, str> {
+pub(super) fn without_invisible(value: &str, shape: Shape) -> Cow<'_, str> {
     let bare = value.trim_matches(is_invisible);
     let is_hidden = |letter: char| is_invisible(letter) && !letter.is_whitespace();
     match shape {
@@ -142,7 +142,7 @@ fn without_invisible(value: &str, shape: Shape) -> Cow<'_, str> {
 }
 
 /// The composed form (NFC): `e` with an accent behind it and `é` are the same letter.
-fn composed<'v>(value: &'v Cow<'v, str>) -> Cow<'v, str> {
+pub(super) fn composed<'v>(value: &'v Cow<'v, str>) -> Cow<'v, str> {
     match is_nfc_quick(value.chars()) {
         IsNormalized::Yes => Cow::Borrowed(value),
         IsNormalized::No | IsNormalized::Maybe => Cow::Owned(value.nfc().collect()),
@@ -150,7 +150,7 @@ fn composed<'v>(value: &'v Cow<'v, str>) -> Cow<'v, str> {
 }
 
 /// In lower case, and composed again: a few letters come apart when their case changes.
-fn fold_case(value: Cow<'_, str>) -> Cow<'_, str> {
+pub(super) fn fold_case(value: Cow<'_, str>) -> Cow<'_, str> {
     if !value.chars().any(char::is_uppercase) {
         return value;
     }

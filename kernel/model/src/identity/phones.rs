@@ -104,7 +104,7 @@ fn country(region: &str) -> Option<&'static Country> {
 /// A number's normal form: E.164 where the country can be told, else its digits. What has letters is none: an extension or a
 /// word is not one person's.
 pub(super) fn normal(value: &str, region: Option<&str>) -> Option<String> {
-    let plain = digits(value.strip_prefix("tel:").unwrap_or(value))?;
+    let plain = digits(without_fraction(value.strip_prefix("tel:").unwrap_or(value)))?;
     if let Some(whole) = plain.strip_prefix('+') {
         return whole_number(whole);
     }
@@ -125,6 +125,22 @@ pub(super) fn normal(value: &str, region: Option<&str>) -> Option<String> {
         return whole_number(&format!("{}{national}", country.1));
     }
     ALONE.contains(&plain.len()).then_some(plain)
+}
+
+/// The digits of a number as they stand where its country is not known: as it was written without one, and of a number of the
+/// region as it is dialled inside of it, with and without the prefix for that.
+pub(super) fn national(value: &str, region: Option<&str>) -> Vec<String> {
+    let mut forms: Vec<String> = normal(value, None).filter(|number| !number.starts_with('+')).into_iter().collect();
+    if let Some(country) = region.and_then(country)
+        && let Some(whole) = normal(value, region)
+        && let Some(inside) = whole.strip_prefix('+').and_then(|digits| digits.strip_prefix(country.1))
+    {
+        forms.extend([format!("{}{inside}", country.2), inside.to_owned()]);
+    }
+    forms.retain(|digits| ALONE.contains(&digits.len()));
+    forms.sort_unstable();
+    forms.dedup();
+    forms
 }
 
 /// Whether a number, in its normal form, was typed by somebody who had to type one: it counts up or down (`1234567890`), or repeats
@@ -153,6 +169,16 @@ fn shortest_with_code(country: &Country) -> usize {
         "AU" | "BE" | "CH" | "ES" | "FR" | "HU" | "KZ" | "NL" | "PL" | "RO" | "RU" | "SE" | "TH" | "ZA" => 11,
         _ => 12,
     }
+}
+
+/// A number without the `.0` that a data frame or a spreadsheet writes behind one that it took for a quantity: it is no digit. Points
+/// that part groups of digits are several, or stand before more than a zero.
+fn without_fraction(value: &str) -> &str {
+    let is_quantity = |whole: &str| {
+        let digits = whole.strip_prefix('+').unwrap_or(whole);
+        digits.len() >= *DIGITS.start() && digits.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    value.strip_suffix(".0").filter(|whole| is_quantity(whole)).unwrap_or(value)
 }
 
 /// The digits of a number, behind a `+` where it has one; `None` for what is no number.

@@ -6,7 +6,7 @@
 use super::rules::Shape;
 
 /// The values themselves, in lower case and without quotes and brackets.
-const WORDS: [&str; 87] = [
+const WORDS: [&str; 98] = [
     "#div/0!",
     "#n/a",
     "#n/a!",
@@ -94,6 +94,43 @@ const WORDS: [&str; 87] = [
     "your_email",
     "string",
     "not_identified",
+    "customer",
+    "deleted",
+    "desconocido",
+    "gast",
+    "inconnu",
+    "onbekend",
+    "sconosciuto",
+    "xxx",
+    "неизвестно",
+    "不明",
+    "未知",
+];
+
+/// What spreadsheets write of a cell that has no result where that does not end as their other errors do, and the labels of pivot
+/// tables for cells with nothing in them; whole values, in lower case.
+const OF_SHEETS: [&str; 21] = [
+    "#nv",
+    "#n/d",
+    "#n/b",
+    "#i/t",
+    "#н/д",
+    "#yok",
+    "#rif",
+    "#getting_data",
+    "#daten_abrufen",
+    "(leer)",
+    "(blank)",
+    "(blanks)",
+    "(vide)",
+    "(en blanco)",
+    "(vacío)",
+    "(vacío/a)",
+    "(vuoto)",
+    "(em branco)",
+    "(vazio)",
+    "(leeg)",
+    "(puste)",
 ];
 
 /// Of these a value may consist several times: `undefined undefined` is a first and a last name that are missing.
@@ -144,8 +181,23 @@ pub(super) fn is_placeholder(value: &str, shape: Shape) -> bool {
         || is_one_letter(bare, shape)
         || is_template(value)
         || matches!(value, "\\n" | "\\\\n")
+        || is_of_sheet(value)
+        || is_of_sheet(bare)
         || (bare.contains(char::is_whitespace) && WORDS.contains(&one_spaced(bare).as_str()))
         || bare.rsplit_once('@').is_some_and(|(local, domain)| is_placeholder_address(local, domain))
+}
+
+/// Whether a value is a formula's error, in whichever language, or a pivot table's label for nothing. An error begins with `#` and ends with
+/// `!` or `?`; LibreOffice numbers its own.
+fn is_of_sheet(value: &str) -> bool {
+    let is_error = || {
+        let name = value.strip_prefix('#').and_then(|rest| rest.strip_suffix(['!', '?']));
+        name.is_some_and(|name| (2..=24).contains(&name.len()) && !name.contains(char::is_whitespace))
+    };
+    let number = value.strip_prefix("err:").filter(|number| number.len() == 3 && number.starts_with('5'));
+    OF_SHEETS.contains(&value)
+        || is_error()
+        || number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Whether a value is written as spreadsheets write numbers that are too long for a cell: `1.23E+11`.
@@ -162,6 +214,8 @@ pub fn is_missing_id(id: &str) -> bool {
     let id = id.trim().to_lowercase();
     let bare = unquoted(&id);
     is_repeated_word(bare)
+        || is_of_sheet(&id)
+        || is_of_sheet(bare)
         || matches!(bare, "na" | "n.a" | "n.a.")
         || (bare.starts_with('#') || bare.starts_with("object ")) && WORDS.contains(&bare)
         || !id.is_empty() && !id.chars().any(char::is_alphanumeric)

@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 
 /// The version of what makes a normal form beside the rules of a workspace: code and tables. Whoever changes what
 /// [`IdentityRules::judge`] answers raises it, and every workspace's history is tied by the new forms at the next start.
-pub const FORMS: u32 = 3;
+pub const FORMS: u32 = 4;
 
 /// The kinds of evidence that can be left unfollowed.
 const KINDS: [&str; 4] = ["same_event", "alias", "spelling", "same_id"];

@@ -10,10 +10,10 @@ use kith_store::{CommitError, Committed, ReadError, Store, Unit};
 use parking_lot::Mutex;
 
 use super::by_hand::{self, Statements};
+use super::people::PUT_OFF_PERIOD;
 use super::queue::{BySize, Open, Waiting};
 use super::unit::{BuiltUnit, Progress, Workspace};
 use crate::pool::Turn;
-use crate::yielding::SteppedAside;
 
 /// A group takes at most this many events: enough to share one sync among many requests, few enough that none waits long.
 const MAX_GROUP_EVENTS: usize = 4096;
@@ -21,7 +21,7 @@ const MAX_GROUP_EVENTS: usize = 4096;
 /// A group is closed when its units have this many bytes: whoever waits behind it waits for them to be written.
 const MAX_GROUP_BYTES: usize = 2 << 20;
 
-/// A turn over submissions of so many bytes takes many milliseconds, and leaves a processor to those that take one.
+/// A turn over submissions of so many bytes takes many milliseconds, and yields to those that take one.
 const LARGE_BYTES: usize = 256 << 10;
 
 /// What of a workspace's setup its lane works by.
@@ -65,6 +65,11 @@ impl Lane {
         Lane { id, waiting: Mutex::default(), statements: Mutex::default(), rules, workspace: Mutex::new(None) }
     }
 
+    /// Whether the next turn takes long.
+    pub(super) fn has_much(&self) -> bool {
+        self.waiting.lock().bytes() >= LARGE_BYTES
+    }
+
     /// One group: take what waits, build, commit, answer. The caches' bytes are shared among so many `lanes`.
     pub(super) fn turn(&self, store: &Arc<dyn Store>, lanes: usize) -> LaneTurn {
         let mut held = self.workspace.lock();
@@ -88,7 +93,7 @@ impl Lane {
             *held = None;
             return LaneTurn { turn: Turn::Again, freed: BySize::default() };
         }
-        let has_tied = match workspace.tie_history(store) {
+        let has_tied = match workspace.catch_up(store) {
             Ok(has_tied) => has_tied,
             Err(error) => {
                 tracing::error!(workspace = self.id.0, %error, "the workspace's state is read again, because it is not known");
@@ -98,8 +103,6 @@ impl Lane {
         };
         workspace.people.is_unsettled = workspace.has_history_to_tie();
         let mut batch = self.take();
-        let bytes: usize = batch.iter().map(|open| open.bytes).sum();
-        let _aside = SteppedAside::with(bytes >= LARGE_BYTES);
         let mut ends = vec![None; batch.len()];
         let group = build(workspace, &batch, &mut ends);
         if let Err(error) = commit(store, workspace, group, &mut batch, &mut ends) {
@@ -111,7 +114,12 @@ impl Lane {
         let freed = self.answer(batch, ends);
         let has_more = has_tied && held.as_ref().is_some_and(Workspace::has_history_to_tie);
         let is_idle = !has_more && self.waiting.lock().is_empty() && self.statements.lock().is_empty();
-        let turn = if is_idle { Turn::Idle } else { Turn::Again };
+        let waits = held.as_ref().is_some_and(Workspace::has_put_off);
+        let turn = match (is_idle, waits) {
+            (false, _) => Turn::Again,
+            (true, true) => Turn::After(PUT_OFF_PERIOD),
+            (true, false) => Turn::Idle,
+        };
         LaneTurn { turn, freed }
     }
 

@@ -12,7 +12,8 @@
 //! 4. A time more than [`MAX_AHEAD_MS`] past receipt is receipt. One before [`EARLIEST`] is receipt too for live traffic, where it is
 //!    a value that stands for none, and [`EARLIEST`] for an import, so that history stays older than what came after it.
 //!
-//! Whatever is changed is flagged, and the time as it came is kept.
+//! Whatever is changed is flagged, and so is a time that stays and is past receipt; the time as it came is kept. No fact is newer than its
+//! receipt (`profiles/facts.rs`).
 
 use kith_model::event::{DraftEvent, EventOrigin};
 use kith_model::flag;
@@ -59,6 +60,8 @@ pub(crate) fn of(draft: &DraftEvent, received_at: Timestamp, origin: EventOrigin
     let bounded = within_bounds(time, received_at, origin);
     if bounded != time {
         flags.push(flag::TIME_CLAMPED);
+    } else if bounded > received_at.plus_ms(DEAD_BAND_MS) && origin != EventOrigin::Kernel {
+        flags.push(flag::TIME_AHEAD);
     }
     let original = draft.original_time.clone().or_else(|| (bounded != said).then(|| said.to_string()));
     Moment { time: bounded, flags, original }
@@ -127,7 +130,9 @@ mod tests {
             // Bounds.
             ("2099-01-01T00:00:00Z", "", Client, "2026-11-25T12:00:00Z", &[clamped]),
             ("2099-01-01T00:00:00Z", "", Import, "2026-11-25T12:00:00Z", &[clamped]),
-            ("2026-11-26T11:00:00Z", "", Client, "2026-11-26T11:00:00Z", &[]),
+            ("2026-11-26T11:00:00Z", "", Client, "2026-11-26T11:00:00Z", &[flag::TIME_AHEAD]),
+            ("2026-11-25T21:00:00Z", "", Import, "2026-11-25T21:00:00Z", &[flag::TIME_AHEAD]),
+            ("2026-11-25T12:00:29Z", "", Client, "2026-11-25T12:00:29Z", &[]),
             ("0001-01-01T00:00:00Z", "", Client, "2026-11-25T12:00:00Z", &[clamped]),
             ("1989-12-31T23:59:59Z", "", Import, "1990-01-01T00:00:00Z", &[clamped]),
             ("1990-01-01T00:00:00Z", "", Client, "1990-01-01T00:00:00Z", &[]),

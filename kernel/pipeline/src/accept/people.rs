@@ -6,8 +6,10 @@
 mod apart;
 mod consents;
 mod evidence;
+mod held;
 mod layers;
 mod partition;
+mod put_off;
 mod retract;
 mod stated;
 #[cfg(test)]
@@ -15,7 +17,7 @@ mod tests;
 mod weigh;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kith_model::change::IdentityChange;
@@ -38,6 +40,7 @@ pub(crate) use consents::EventConsents;
 use evidence::HeldEdge;
 pub(crate) use evidence::{EvidenceOutcome, Link};
 use layers::{Layers, PriorStanding};
+pub(crate) use put_off::{PERIOD as PUT_OFF_PERIOD, PutOff};
 pub(crate) use weigh::Standings;
 
 /// Decoded heads that all workspaces together keep in memory, in bytes; each has an equal share.
@@ -112,6 +115,8 @@ pub(crate) struct People {
     edges: Cache<EdgeId, HeldEdge, Bytes>,
     /// Evidence that was too connected to be weighed: a repeat is not weighed again, and not reported again.
     too_connected: Cache<EdgeId, ()>,
+    /// Whose profiles are not yet as their evidence has them.
+    pub(crate) put_off: PutOff,
     /// Among how many workspaces the caches' bytes are shared.
     workspaces: u64,
     known: NeverSeen,
@@ -152,6 +157,7 @@ impl People {
             facts: Cache::with_weighter(50_000, FACTS_BYTES, Bytes),
             edges: Cache::with_weighter(100_000, EDGES_BYTES, Bytes),
             too_connected: Cache::new(TOO_CONNECTED),
+            put_off: PutOff::new(BTreeSet::new()),
             workspaces: 1,
             known,
             apart,

@@ -181,6 +181,11 @@ impl Waiting {
         Ok(())
     }
 
+    /// Bytes of all that waits.
+    pub(super) fn bytes(&self) -> usize {
+        self.room.small.bytes + self.room.large.bytes
+    }
+
     /// The next submission, of the source whose turn it is.
     pub(super) fn next(&mut self) -> Option<Open> {
         let id = self.turns.pop_front()?;

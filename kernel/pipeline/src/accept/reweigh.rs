@@ -35,6 +35,7 @@ use super::people::{EvidenceOutcome, Link, People};
 use super::unit::Workspace;
 
 mod before;
+mod turns;
 
 /// Most rows of people that one slice of the first step reads: the lane does a slice between two groups of events.
 const PEOPLE_ROWS: usize = if cfg!(test) { 7 } else { 256 };
@@ -94,15 +95,21 @@ pub(crate) struct AppliedRules {
     /// Whether evidence is looked at with the event that gave it, because who of its identifiers is the strongest may have changed.
     pub looks_at_events: bool,
     pub looked: ReweighTotals,
+    /// Whose profiles are not yet as their evidence has them: their turn comes later.
+    pub put_off: BTreeSet<SourceIdentityId>,
 }
 
 impl Row for AppliedRules {
     const WHAT: &'static str = "the identity rules that history is tied by";
     const OWNER: Owner = Owner::Accept;
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     fn before(version: u8, body: &[u8]) -> Option<Result<AppliedRules, String>> {
-        (version == 1).then(|| read_postcard::<before::AppliedRules>(body).map(AppliedRules::from))
+        match version {
+            1 => Some(read_postcard::<before::AppliedRules>(body).map(AppliedRules::from)),
+            2 => Some(read_postcard::<before::WithoutPutOff>(body).map(AppliedRules::from)),
+            _ => None,
+        }
     }
 }
 
@@ -140,6 +147,7 @@ impl AppliedRules {
             phase: Phase::Done,
             looks_at_events: true,
             looked: ReweighTotals::default(),
+            put_off: BTreeSet::new(),
         }
     }
 
@@ -430,9 +438,13 @@ impl Workspace {
 
     /// Note by which rules history is tied, where no row says so.
     pub(super) fn note_applied(&mut self) -> Option<Operation> {
+        if self.people.put_off.take_changed() {
+            self.applied_noted = RulesDurability::No;
+        }
         if self.applied_noted == RulesDurability::Yes {
             return None;
         }
+        self.applied.put_off.clone_from(self.people.put_off.waiting());
         self.applied_noted = RulesDurability::WithUnit;
         Some(Operation::Put(Key::applied_rules(self.id()), row::encode(&self.applied)))
     }
@@ -442,7 +454,7 @@ impl Workspace {
     ///
     /// # Errors
     /// The workspace's state is not known.
-    pub(super) fn tie_history(&mut self, store: &Arc<dyn Store>) -> Result<bool, ReadError> {
+    fn tie_history(&mut self, store: &Arc<dyn Store>) -> Result<bool, ReadError> {
         if self.applied.is_done() {
             return Ok(false);
         }

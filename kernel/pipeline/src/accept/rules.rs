@@ -8,19 +8,15 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use hmac::{Hmac, Mac as _};
 use kith_model::consent::Entries;
 use kith_model::event::DraftEvent;
 use kith_model::flag;
-use kith_model::identity::{Identifier, IdentityRules, PREVIOUS_ID, Shape, USER_ID};
-use kith_model::rules::{Act, HASHED, HASHED_TYPE, RecordRules, Rule, Target};
+use kith_model::identity::{Identifier, IdentityRules, PREVIOUS_ID, USER_ID};
+use kith_model::rules::{Act, RecordRules, Rule, Target};
 use serde_json::value::RawValue;
-use sha2::Sha256;
 
 use super::content;
-
-/// What the key of the hashes is derived for, so that it is no other key of the workspace.
-const PURPOSE: &[u8] = b"kith record rules 1";
+use crate::rows::hashes::HashKey;
 
 /// Most rules that an event's flags name.
 const MAX_RULE_FLAGS: usize = 16;
@@ -29,7 +25,7 @@ const MAX_RULE_FLAGS: usize = 16;
 pub(crate) struct SourceRules {
     version: u32,
     rules: Vec<Rule>,
-    key: [u8; 32],
+    key: HashKey,
 }
 
 /// A draft as it came, and as the rules leave it.
@@ -44,13 +40,15 @@ pub(crate) struct RuledDraft<'d> {
     pub is_dropped: bool,
     /// Whether anything of it must not be kept, so that no letter may have it as it came.
     pub hides: bool,
+    /// Identifiers that were hashed, each with its hash.
+    pub hashed: Vec<(Identifier, Identifier)>,
 }
 
 impl<'d> RuledDraft<'d> {
     /// A draft that no rule is for.
     pub(crate) fn plain(draft: &'d DraftEvent) -> RuledDraft<'d> {
         let came = content::cleaned(draft);
-        RuledDraft { event: came.clone(), came, flags: Vec::new(), is_dropped: false, hides: false }
+        RuledDraft { event: came.clone(), came, flags: Vec::new(), is_dropped: false, hides: false, hashed: Vec::new() }
     }
 
     /// A draft under the rules of its source, if it has any.
@@ -80,10 +78,13 @@ impl SourceRules {
     /// The rules of a workspace that hold for a source of this name; `None` where none does.
     pub(crate) fn of(rules: &RecordRules, source: &str, realm_key: &[u8; 32]) -> Option<SourceRules> {
         let held: Vec<Rule> = rules.rules.iter().filter(|rule| rule.holds_for(source)).cloned().collect();
-        let mut mac = Hmac::<Sha256>::new_from_slice(realm_key).expect("HMAC takes keys of any length");
-        mac.update(PURPOSE);
-        let key = mac.finalize().into_bytes().into();
-        (!held.is_empty()).then_some(SourceRules { version: rules.version, rules: held, key })
+        (!held.is_empty()).then(|| SourceRules { version: rules.version, rules: held, key: HashKey::of(realm_key) })
+    }
+
+    /// The rules of a workspace where one of them hashes identifiers, whichever source it is for.
+    pub(crate) fn hashing(rules: &RecordRules, realm_key: &[u8; 32]) -> Option<SourceRules> {
+        let hashes = |rule: &Rule| rule.act == Act::Hash && rule.what == Target::Identifier;
+        if rules.rules.iter().any(hashes) { SourceRules::every(rules, realm_key) } else { None }
     }
 
     /// All rules of a workspace, whichever source they are for.
@@ -93,20 +94,13 @@ impl SourceRules {
         SourceRules::of(&rules, "", realm_key)
     }
 
-    /// The hash of a text that stands for a value.
-    fn hash(&self, said: &[u8]) -> String {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
-        mac.update(said);
-        format!("{HASHED}{:x}", mac.finalize().into_bytes())
-    }
-
-    /// The same of a JSON value, however it is written. Nothing stays nothing.
+    /// The hash of a JSON value, however it is written. Nothing stays nothing.
     fn hash_json(&self, json: &str) -> String {
         if json.trim() == "null" {
             return "null".to_owned();
         }
         let canonical = kith_json::canonical(json);
-        format!("\"{}\"", self.hash(canonical.as_deref().unwrap_or(json).as_bytes()))
+        format!("\"{}\"", self.key.hash(canonical.as_deref().unwrap_or(json).as_bytes()))
     }
 
     /// The identifier that one becomes under its rules of hashing: its type and the hash of its normal form, which equals that of
@@ -114,11 +108,9 @@ impl SourceRules {
     pub(crate) fn hashed_identifier(&self, identifier: &Identifier, identity: &IdentityRules) -> Option<Identifier> {
         let kind = kind_of(identifier);
         let normal = identity.judge(&Identifier::new(kind, identifier.value.as_str())).ok()?;
-        let text = serde_json::Value::from(normal.value).to_string();
-        let value = self.hash(kith_json::canonical(&text).unwrap_or(text).as_bytes());
-        let has_shape = identity.types.get(kind).is_some_and(|rules| rules.shape != Shape::Any);
-        let kind = if has_shape { format!("{HASHED_TYPE}{kind}") } else { identifier.kind.clone() };
-        Some(Identifier { kind, value })
+        let hashed = self.key.of_normal(&normal, identity);
+        let kind = if hashed.kind == normal.kind { identifier.kind.clone() } else { hashed.kind };
+        Some(Identifier { kind, value: hashed.value })
     }
 
     /// Whether identifiers of a type are hashed.
@@ -279,7 +271,9 @@ impl Application<'_, '_> {
                 (Some(rule), _) => self.note(flag::RULE_DROPPED, rule),
                 (None, Some(rule)) => {
                     self.note(flag::RULE_HASHED, rule);
-                    left.extend(rules.hashed_identifier(&identifier, identity));
+                    let hashed = rules.hashed_identifier(&identifier, identity);
+                    self.ruled.hashed.extend(hashed.clone().map(|hashed| (identifier, hashed)));
+                    left.extend(hashed);
                 }
                 (None, None) => left.push(identifier),
             }

@@ -7,6 +7,7 @@ mod ends;
 mod judged;
 mod notes;
 mod reports;
+mod returns;
 #[cfg(test)]
 mod tests;
 mod tying;
@@ -158,12 +159,14 @@ impl Workspace {
             Some(_) => (RulesDurability::No, AppliedRules::all(id, &rules)),
             None => (RulesDurability::No, AppliedRules::done(&rules)),
         };
+        let mut people = People::open(Arc::clone(store), id, realm_key)?;
+        people.put_off.put_back(applied.put_off.iter().copied());
         Ok(Workspace {
             applied,
             applied_noted,
             store: Arc::clone(store),
             id,
-            people: People::open(Arc::clone(store), id, realm_key)?,
+            people,
             seen: SeenMessages::open(Arc::clone(store), id)?,
             totals: Totals::open(store.as_ref(), id)?,
             quota: Quota::new(Arc::clone(store), id),
@@ -329,6 +332,9 @@ impl Workspace {
         let digest = content::digest(came);
         let (unseen, superseding) = match self.seen.look(&submission.sent(), &message_id, digest)? {
             Recognition::Never(unseen) => (unseen, None),
+            Recognition::Same if self.returns(submission, came, checked, &message_id)? => {
+                return Ok(Ok(Message { message_id, unseen: None, superseding: None }));
+            }
             Recognition::Same => return Ok(Err(Verdict::Duplicate)),
             Recognition::Other(of, unseen) => match self.supersede(submission, checked, &message_id, of)? {
                 Some(operations) => (unseen, Some(operations)),
@@ -379,7 +385,7 @@ impl Workspace {
             is_of_person: self.rules.is_of_person(&checked.identifiers[0].normal.kind),
         };
         let evidence = EventFacts { time: evidence_time(submission, time), ..given };
-        let (identity, mut tied) = self.tie(&checked.identifiers, event.kind, &evidence)?;
+        let (identity, mut tied) = self.tie_ruled(&checked.identifiers, ruled, submission, &evidence)?;
         if !checked.traits.is_empty() {
             self.hear_as_form(&checked.identifiers[0], spoken, &given)?;
             let surplus = self.people.record_traits(identity, checked.traits, spoken, &given)?;

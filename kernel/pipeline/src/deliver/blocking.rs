@@ -7,6 +7,7 @@ use kith_model::delivery::{Message, Outcome};
 use kith_model::plugin::{Channel, PluginFault};
 
 use super::Phase;
+use super::claims;
 use super::halving::outcome_of;
 use super::receipts::{self, End, EndedAttempt};
 use super::sending::{HELD_BACK_MS, Outgoing, Sender};
@@ -45,7 +46,7 @@ async fn send(sender: &Arc<Sender>, channel: Arc<dyn Channel>, idempotence: Idem
         permit = Arc::clone(&sender.shared.deliveries.blocking_sends).acquire_owned() => permit.ok(),
         _ = phase.wait_for(|phase| *phase != Phase::Running) => None,
     };
-    if permit.is_none() || !sender.may_send() {
+    if permit.is_none() || !sender.may_send() || !claims::may_still_leave(sender, &outgoing).await {
         sender.hand_back(outgoing.id, sender.now());
         return;
     }

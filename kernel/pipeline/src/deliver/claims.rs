@@ -1,8 +1,10 @@
 //! From the outbox to messages that may leave: claim, read, pass through the gate, fill in. Blocks on the store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kith_model::delivery::{DeliveryInput, DeliveryState, Message};
+use kith_model::id::ProfileId;
 use kith_model::time::Timestamp;
 use kith_store::{CommitError, Job, Key, Operation, ReadError, Unit, row};
 use tokio::time::Instant;
@@ -11,7 +13,7 @@ use super::gate::{self, ProfileLookup, Verdict};
 use super::inputs::{self, MessageInputs};
 use super::pieces::Pieces;
 use super::receipts::{advance, operations_of};
-use super::sending::{HELD_BACK_MS, Outgoing, Sender};
+use super::sending::{HELD_BACK_MS, Outgoing, Sender, Standing};
 use super::{content, exchange};
 use crate::offload;
 use crate::rows::outbox::dead_key;
@@ -53,7 +55,7 @@ pub(super) enum ClaimError {
 /// Claim up to `limit` messages and let through what may leave.
 pub(super) fn claim(
     sender: &Sender,
-    setup: &Setup,
+    setup: &Arc<Setup>,
     installed: &Installed,
     limit: usize,
 ) -> Result<ClaimOutcome, ClaimError> {
@@ -76,11 +78,7 @@ pub(super) fn claim(
     let deadline = Instant::now() + exchange::MAX_ATTEMPT;
     let deliveries = read_deliveries(sender, jobs, now, &mut pieces)?;
     let profiles: Vec<_> = deliveries.iter().map(|(_, row)| row.profile).collect();
-    let by = (sender.workspace(), &setup.realm_key, &setup.identity_rules);
-    let mut people = gate::read_people(store, (by.0, by.2), &profiles)?;
-    gate::parted::note_parted(store, by, &mut people)?;
-    gate::superseded::leave_out(store, (by.0, by.2), &mut people)?;
-    gate::note_suppressed(store, by, &mut people)?;
+    let people = people_behind(sender, setup, &profiles)?;
     let mut passed = Vec::new();
     for ((job, row), found) in deliveries.into_iter().zip(people) {
         match look(sender, &Terms { setup, installed, deadline, now }, &job, row, &found) {
@@ -135,7 +133,7 @@ enum Look {
 
 /// What holds for all messages of a claim.
 struct Terms<'a> {
-    setup: &'a Setup,
+    setup: &'a Arc<Setup>,
     installed: &'a Installed,
     /// When their attempts end.
     deadline: Instant,
@@ -181,7 +179,53 @@ fn look(sender: &Sender, terms: &Terms<'_>, job: &Job, row: DeliveryRow, found: 
         inputs: inputs.into_iter().map(|(name, value)| (name, value.to_string())).collect(),
         created_at: row.created_at,
     };
-    Look::Leaves(Box::new(Outgoing { id: job.id, row, message, person, deadline }))
+    Look::Leaves(Box::new(Outgoing {
+        id: job.id,
+        row,
+        message,
+        person,
+        deadline,
+        passed: (Instant::now(), Arc::downgrade(setup)),
+    }))
+}
+
+/// A message that leaves so long after it passed the gate passes it again, and so does one that passed it under another setup:
+/// audiences are deleted and consents withdrawn while it waits for its host.
+const GATE_HOLDS: Duration = Duration::from_millis(50);
+
+/// Whether a message that is about to leave may still leave as it is. One that may not goes back to its outbox, where its next claim
+/// decides and writes down why.
+pub(super) async fn may_still_leave(sender: &Arc<Sender>, outgoing: &Arc<Outgoing>) -> bool {
+    let (at, under) = &outgoing.passed;
+    let is_in_force = |setup: &Arc<Setup>| Arc::as_ptr(setup) == under.as_ptr() && at.elapsed() < GATE_HOLDS;
+    if matches!(sender.standing(), Standing::Running { setup, .. } if is_in_force(&setup)) {
+        return true;
+    }
+    let asking = (Arc::clone(sender), Arc::clone(outgoing));
+    let passes = offload::run(move || passes_again(&asking.0, &asking.1)).await;
+    passes.unwrap_or_else(|error| {
+        tracing::error!(channel = sender.channel().0, %error, "a message waits, because its recipient cannot be read");
+        false
+    })
+}
+
+fn passes_again(sender: &Sender, outgoing: &Outgoing) -> Result<bool, ReadError> {
+    let Standing::Running { setup, installed } = sender.standing() else { return Ok(false) };
+    let mut people = people_behind(sender, &setup, &[outgoing.row.profile])?;
+    let Some(found) = people.pop() else { return Ok(false) };
+    let verdict = gate::judge(&setup, &installed, &outgoing.row, &found, sender.now());
+    Ok(matches!(verdict, Verdict::Pass { recipient, .. } if recipient == outgoing.message.recipient))
+}
+
+/// Who is behind each profile, as the gate has to know them.
+fn people_behind(sender: &Sender, setup: &Setup, profiles: &[ProfileId]) -> Result<Vec<ProfileLookup>, ReadError> {
+    let store = sender.shared.store.as_ref();
+    let by = (sender.workspace(), &setup.realm_key, &setup.identity_rules);
+    let mut people = gate::read_people(store, (by.0, by.2), profiles)?;
+    gate::parted::note_parted(store, by, &mut people)?;
+    gate::superseded::leave_out(store, (by.0, by.2), &mut people)?;
+    gate::note_suppressed(store, by, &mut people)?;
+    Ok(people)
 }
 
 /// The longest time between two looks at a message that waits for a tag or score: each look is a row written, and a model that

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Phase;
 use super::answers::AnsweredRequest;
+use super::claims;
 use super::halving::{self, Verdict, outcome_of};
 use super::hosts::{self, Admission, Line, Place, Signal, Slot, Slots, Target};
 use super::receipts::{self, End, EndedAttempt};
@@ -119,7 +120,7 @@ pub(super) fn start(sender: &Arc<Sender>, exchange: Exchange) -> Progress {
                     None => wait_in_line(&sending, &exchange, &target, &slots).await,
                 };
                 match entry {
-                    Entry::Go(slot) => send(&sending, exchange, &target, slot).await,
+                    Entry::Go(slot) => depart(&sending, exchange, &target, slot).await,
                     Entry::Back { due_at } => exchange.go_back(&sending, due_at),
                 }
             });
@@ -200,6 +201,18 @@ fn enter(sender: &Sender, target: &Target, slot: Slot) -> Entry {
     match hosts.depart(target, &slot, now) {
         Admission::Go => Entry::Go(slot),
         Admission::Wait { until } => Entry::Back { due_at: until },
+    }
+}
+
+/// Send a request that has its slot, unless its message may not leave any more. Where something of it has left already, the rest
+/// follows.
+async fn depart(sender: &Arc<Sender>, exchange: Exchange, target: &Target, slot: Slot) {
+    if exchange.round > 1 || claims::may_still_leave(sender, &exchange.outgoing).await {
+        send(sender, exchange, target, slot).await;
+    } else {
+        let now = sender.now();
+        sender.shared.deliveries.hosts.arrive(target, slot, Some(Signal::Abandoned), "", now);
+        exchange.go_back(sender, now);
     }
 }
 

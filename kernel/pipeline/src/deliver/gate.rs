@@ -34,7 +34,8 @@ pub(super) struct Person {
     pub profile: ProfileId,
     /// All identifiers of the profile, the one that names it first.
     pub identifiers: Vec<Identifier>,
-    /// Addresses that came with one of the users and are not of this profile, or that no record that counts has any more.
+    /// Other spellings, addresses that came with one of the users and are not of this profile, what stands for one of the identifiers
+    /// where a rule hashes them, and addresses that no record that counts has any more.
     pub parted: Vec<Identifier>,
     /// What each contributor said, what was said under the addresses that are parted, and what other users of an address said.
     pub consents: Vec<Contributor>,
@@ -264,6 +265,9 @@ fn person(profile: ProfileId, root: Option<&Value>, rows: &[Option<Value>], rule
     }
     if person.identifiers.is_empty() {
         person.identifiers = background;
+    } else {
+        // Nothing is sent to them, and what is suppressed of one is suppressed of the person.
+        person.parted = background;
     }
     if person.identifiers.is_empty() { ProfileLookup::Nobody } else { ProfileLookup::Person(person) }
 }

@@ -27,6 +27,14 @@ struct HeldMessage {
     is_ending: bool,
 }
 
+impl Outgoing {
+    /// What it takes in memory.
+    fn bytes(&self) -> usize {
+        let inputs = self.message.inputs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        size_of::<Outgoing>() + self.row.payload.len() + self.message.payload.len() + inputs
+    }
+}
+
 impl HeldMessage {
     fn bytes(&self) -> usize {
         self.outgoing.bytes() + self.request_bytes

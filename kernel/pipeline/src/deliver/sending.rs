@@ -1,7 +1,7 @@
 //! One channel's sender: takes what is due as long as there is room, and lets each message go its own way, so that a slow one
 //! holds up no other.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use kith_model::delivery::Message;
@@ -59,6 +59,8 @@ pub(super) struct Outgoing {
     pub person: Identifier,
     /// When the attempt ends at the latest; before the claim's lease does.
     pub deadline: Instant,
+    /// When it passed the gate, and under which setup.
+    pub passed: (Instant, Weak<Setup>),
 }
 
 /// A message that waits only until the channel may have another one under way.
@@ -95,14 +97,6 @@ pub(super) struct Sender {
 struct Inbox {
     answers: UnboundedReceiver<AnsweredRequest>,
     returns: UnboundedReceiver<Return>,
-}
-
-impl Outgoing {
-    /// What it takes in memory.
-    pub(super) fn bytes(&self) -> usize {
-        let inputs = self.message.inputs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-        size_of::<Outgoing>() + self.row.payload.len() + self.message.payload.len() + inputs
-    }
 }
 
 /// What the sender may do now.
@@ -362,12 +356,14 @@ async fn claim_while_running(sender: &Arc<Sender>) {
     let mut last = Progress::Made;
     while !sender.is_stopping() {
         match sender.standing() {
+            Standing::Running { .. } if last == Progress::Crowded => {
+                wait_for_line(sender).await;
+                // What is in force may be something else now.
+                last = Progress::Made;
+            }
             Standing::Running { setup, installed } => {
                 // The limit may be another one now.
                 sender.turns.notify_waiters();
-                if last == Progress::Crowded {
-                    wait_for_line(sender).await;
-                }
                 last = claim(sender, setup, *installed).await;
             }
             Standing::Held => sender.sleep(None).await,

@@ -7,8 +7,12 @@ use kith_model::event::DraftEvent;
 use kith_model::identity::is_missing_id;
 use kith_model::plugin::Refusal;
 
+use super::remembered::table_bytes;
 use crate::accept::content;
 use crate::accept::dedupe::MADE_ID;
+
+/// What is remembered of a row: two hashes, as a table lays them out.
+const ENTRY_BYTES: usize = size_of::<(u64, u32)>();
 
 /// Ids of rows that are compared with one another within a file, in the memory of its import.
 const MAX_IDS: usize = 1 << 20;
@@ -25,6 +29,11 @@ pub(crate) struct RepeatedIds {
 }
 
 impl RepeatedIds {
+    /// What it takes in memory with so many rows more.
+    pub(crate) fn bytes_with(&self, rows: usize) -> u64 {
+        table_bytes((self.seen.len() + rows).min(MAX_IDS), ENTRY_BYTES)
+    }
+
     pub(crate) fn look_at(&mut self, events: &[DraftEvent]) {
         for event in events {
             let Some(id) = event.message_id.as_deref().filter(|id| !is_missing_id(id)) else { continue };
@@ -85,6 +94,11 @@ pub(crate) struct Occurrences {
 }
 
 impl Occurrences {
+    /// What it takes in memory with so many rows more.
+    pub(crate) fn bytes_with(&self, rows: usize) -> u64 {
+        table_bytes(self.seen.len() + rows, ENTRY_BYTES)
+    }
+
     /// Go on where an import was left.
     pub(crate) fn go_on(&mut self, seen: BTreeMap<u64, u32>) {
         self.seen.extend(seen);

@@ -103,6 +103,7 @@ impl Intake {
                 begin(imports::forget(store, workspace, import, left.progress.pieces))?;
                 let state = ImportState::of(&left);
                 self.request.resume.clone_from(&left.progress.resume);
+                self.make_room(left.contents.len())?;
                 self.occurrences.go_on(left.contents);
                 self.acceptance = left.acceptance;
                 (left.progress, Some(state))

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use kith_model::consent::{Consent, Consents, PROFILING};
 use kith_model::event::Event;
 use kith_model::id::{SourceIdentityId, WorkspaceId};
-use kith_model::profile::{Contribution, IdentityHead, TraitValue, believed};
+use kith_model::profile::{Contribution, IdentityHead, TraitValue};
 use kith_store::keys::PersonRow;
 use kith_store::row::Row;
 use kith_store::{Key, ReadError, Store, row};
@@ -91,11 +91,12 @@ pub(crate) fn forget(totals: &mut FactTotals, facts: &mut Contribution, name: &s
     }
 }
 
-/// The fact that an event gave.
+/// The fact that an event gave. It is no newer than its receipt: one that is dated ahead, by a clock in another zone, would hold
+/// against all that is said until then.
 pub(crate) fn fact(json: &str, event: &EventFacts<'_>) -> TraitValue {
     TraitValue {
         json: json.to_owned(),
-        time: believed(event.time, event.received_at),
+        time: event.time.min(event.received_at),
         received_at: event.received_at,
         source: event.source,
         message_id: event.message_id.to_owned(),

@@ -2,13 +2,14 @@
 //! hear from anybody again. Only a digest of each is kept, so that the list outlives the people and tells nobody who is on it.
 
 use kith_model::id::WorkspaceId;
-use kith_model::identity::{Identifier, IdentityRules};
+use kith_model::identity::{Forms, Identifier, IdentityRules};
 use kith_model::time::Timestamp;
 use kith_store::keys::alias_digest;
 use kith_store::{Key, ReadError, Store, row};
 use serde::{Deserialize, Serialize};
 
 use crate::rows;
+use crate::rows::hashes::hash_of_normal;
 
 /// One suppressed identifier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,12 +25,24 @@ rows::rows! {
     SuppressionRow: "a suppressed identifier", Catalogue, 1;
 }
 
-/// The forms under which an identifier is put on the list and looked for: as it came, and its normal form by the rules of now.
-/// Rules change, and what somebody asked for holds under the old ones and the new.
-pub(crate) fn forms(identifier: &Identifier, rules: &IdentityRules) -> Vec<Identifier> {
-    let trimmed = identifier.trimmed();
-    let normal = rules.judge(identifier).ok().filter(|normal| *normal != trimmed);
-    std::iter::once(trimmed).chain(normal).collect()
+/// The forms in which an identifier is put on the list: those by which it is found whatever the identity rules become, and what a
+/// rule that hashes identifiers of its type makes of them, whether there is one or not. Rules change, and what somebody asked
+/// for holds under the old ones and the new.
+pub(crate) fn kept(identifier: &Identifier, (realm_key, rules): (&[u8; 32], &IdentityRules)) -> Vec<Identifier> {
+    with_hashes(&rules.kept_forms(identifier), (realm_key, rules))
+}
+
+/// The forms in which one is looked for.
+pub(crate) fn sought(identifier: &Identifier, (realm_key, rules): (&[u8; 32], &IdentityRules)) -> Vec<Identifier> {
+    with_hashes(&rules.sought_forms(identifier), (realm_key, rules))
+}
+
+fn with_hashes(forms: &Forms, by: (&[u8; 32], &IdentityRules)) -> Vec<Identifier> {
+    let mut all = forms.all();
+    for form in &forms.normal {
+        all.extend(hash_of_normal(form, by).filter(|hash| !all.contains(hash)));
+    }
+    all
 }
 
 /// The row of an identifier in one of its forms.
@@ -43,12 +56,13 @@ pub(crate) fn reason(
     (workspace, realm_key, rules): (WorkspaceId, &[u8; 32], &IdentityRules),
     identifiers: &[Identifier],
 ) -> Result<Option<String>, ReadError> {
-    let identifiers: Vec<Identifier> = identifiers.iter().flat_map(|identifier| forms(identifier, rules)).collect();
+    let identifiers: Vec<Identifier> =
+        identifiers.iter().flat_map(|identifier| sought(identifier, (realm_key, rules))).collect();
     let keys: Vec<Key> = identifiers.iter().map(|identifier| key(workspace, realm_key, identifier)).collect();
     let rows = store.get(&keys)?;
     let found = identifiers.iter().zip(rows).find_map(|(identifier, row)| Some((identifier, row?)));
     Ok(found.map(|(identifier, value)| {
-        let kind = &identifier.kind;
+        let kind = identifier.kind.rsplit(':').next().unwrap_or_default();
         match row::decode::<SuppressionRow>(&value) {
             Ok(row) if row.reason.is_empty() => format!("its {kind} is suppressed since {}", row.since),
             Ok(row) => format!("its {kind} is suppressed since {}: {}", row.since, row.reason),

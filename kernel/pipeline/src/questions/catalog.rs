@@ -196,7 +196,7 @@ impl KnownNames<'_> {
     fn unwritten_trait(&self, name: &Arc<str>) -> Option<String> {
         let index = &self.projection.index;
         // Of a trait whose values the index does not hold nothing is said.
-        if index.holders(&FeatureName::Trait(name.clone()))? > 0 {
+        if index.holders(&FeatureName::Trait(name.clone()))? >= self.telling() {
             return None;
         }
         let held = index.features().filter_map(|feature| match feature {
@@ -211,7 +211,8 @@ impl KnownNames<'_> {
         } else {
             String::new()
         };
-        Some(format!("nobody has the trait `{name}` so far{identifier}{declared}{meant}"))
+        let whoever = self.nobody();
+        Some(format!("{whoever} has the trait `{name}` so far{identifier}{declared}{meant}"))
     }
 
     /// A field of a trait that never was an object.
@@ -258,19 +259,25 @@ impl KnownNames<'_> {
     }
 
     fn incomparable(&self, feature: &FeatureName, compared: Comparand) -> Option<String> {
-        let people = self.projection.index.incomparable(feature, compared).filter(|people| *people > 0)?;
-        let whose = if people == 1 { "one person's".to_owned() } else { format!("{people} people's") };
-        Some(match compared {
-            Comparand::Number => format!(
-                "{whose} `{feature}` is text that is no number, which is neither less nor more than one; texts with spaces or zeros \
-                 around their number are `double({feature})`"
-            ),
-            Comparand::Time => format!(
-                "{whose} `{feature}` is text that names no time: it is neither before nor after one, compares with a text letter by \
-                 letter, and has no year, month or day; a date is `2026-11-21`, a time `2026-11-21T10:00:00Z`, and files are imported \
-                 so with `\"type\": \"date\"` or `\"time\"`"
-            ),
-        })
+        let index = &self.projection.index;
+        let texts = index.incomparable(feature, compared).unwrap_or_default();
+        // A count since 1970 is a number like any other.
+        let numbers = if compared == Comparand::Time { index.numeric(feature).unwrap_or_default() } else { 0 };
+        let told: Vec<String> = [
+            (texts > 0).then(|| incomparable_texts(feature, compared, texts)),
+            (numbers > 0).then(|| {
+                format!(
+                    "{} `{feature}` is a number, and no number is a time, whether or not it counts seconds since 1970: it is neither \
+                     before nor after one and has no year, month or day; send it as `2026-11-21T10:00:00Z`, or import it with \
+                     `\"type\": \"time\"`",
+                    whose(numbers)
+                )
+            }),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        (!told.is_empty()).then(|| told.join("; "))
     }
 
     fn truth_in_texts(&self, feature: &FeatureName) -> Option<String> {
@@ -310,7 +317,8 @@ impl KnownNames<'_> {
     }
 
     fn unsent_event(&self, event: &str) -> Option<String> {
-        if self.seen(event).is_some() || self.is_incomplete() || is_told_by_kernel(event) {
+        let is_known = self.seen(event).is_some_and(|seen| seen.people() >= self.telling());
+        if is_known || self.is_incomplete() || is_told_by_kernel(event) {
             return None;
         }
         let sent = self.projection.seen.rows.iter().filter_map(|((subject, ..), row)| match subject {
@@ -319,7 +327,8 @@ impl KnownNames<'_> {
         });
         let meant = self.meant(event, sent);
         let declared = self.declared(&dictionary::Subject::Event { name: event.to_owned() });
-        Some(format!("no event `{event}` came so far{declared}{meant}"))
+        let of = self.of_many();
+        Some(format!("no event `{event}` came so far{of}{declared}{meant}"))
     }
 
     fn unsent_property(&self, event: &str, property: &str) -> Option<String> {
@@ -329,17 +338,20 @@ impl KnownNames<'_> {
         let rows = &self.projection.seen.rows;
         if event.is_empty() {
             let mut of_events = rows.iter().filter(|((subject, ..), _)| matches!(subject, Subject::Event(_)));
-            let came = of_events.any(|(_, row)| row.names.contains_key(property));
-            return (!came).then(|| format!("no event came with the property `{property}` so far"));
+            let came =
+                of_events.any(|(_, row)| row.names.get(property).is_some_and(|seen| seen.people() >= self.telling()));
+            let of = self.of_many();
+            return (!came).then(|| format!("no event came with the property `{property}` so far{of}"));
         }
         let row = self.projection.seen.together(&Subject::Event(event.to_owned()))?;
-        if row.names.contains_key(property) {
+        if row.names.get(property).is_some_and(|seen| seen.people() >= self.telling()) {
             return None;
         }
         let meant = self.meant(property, row.names.iter().map(|(name, seen)| (name.as_str(), seen.people())));
         let subject = dictionary::Subject::Property { event: event.to_owned(), name: property.to_owned() };
         let declared = self.declared(&subject);
-        Some(format!("no event `{event}` came with the property `{property}` so far{declared}{meant}"))
+        let of = self.of_many();
+        Some(format!("no event `{event}` came with the property `{property}` so far{of}{declared}{meant}"))
     }
 
     fn unsent_value(&self, event: &str, property: &str, text: &str) -> Option<String> {
@@ -391,6 +403,19 @@ impl KnownNames<'_> {
         }
     }
 
+    /// Of how many people a name has to be that may be told of: whether a name is there tells who has it, where few do.
+    fn telling(&self) -> u64 {
+        if self.reads_people { 1 } else { CROWD }
+    }
+
+    fn nobody(&self) -> String {
+        if self.reads_people { "nobody".to_owned() } else { format!("nobody, or fewer than {CROWD} people,") }
+    }
+
+    fn of_many(&self) -> String {
+        if self.reads_people { String::new() } else { format!(", or of fewer than {CROWD} people only") }
+    }
+
     fn seen(&self, event: &str) -> Option<NameUsage> {
         self.projection.seen.event(event)
     }
@@ -407,7 +432,7 @@ impl KnownNames<'_> {
 
     /// The question whether another name was meant.
     fn meant<'n>(&self, name: &str, names: impl Iterator<Item = (&'n str, u64)>) -> String {
-        let told = names.filter(|(other, count)| *other != name && *count >= if self.reads_people { 1 } else { CROWD });
+        let told = names.filter(|(other, count)| *other != name && *count >= self.telling());
         let near = told.filter_map(|(other, _)| Some((distance(name, other)?, other)));
         near.min().map_or_else(String::new, |(_, other)| format!("; did you mean `{other}`?"))
     }
@@ -417,6 +442,27 @@ impl KnownNames<'_> {
 const STATEMENT: &str = "`traits.consent` is what was said last, and not what holds: a refusal under another key or identifier, \
                          its end and the list of suppressed ones are not in it. Who may be written to is decided for each message by the \
                          `purpose` of the audience; whether a purpose is agreed to is the column `consent.PURPOSE` of searches and exports";
+
+/// Whose values these are.
+fn whose(people: u64) -> String {
+    if people == 1 { "one person's".to_owned() } else { format!("{people} people's") }
+}
+
+/// What is said of texts that are compared as what they are not.
+fn incomparable_texts(feature: &FeatureName, compared: Comparand, people: u64) -> String {
+    let whose = whose(people);
+    match compared {
+        Comparand::Number => format!(
+            "{whose} `{feature}` is text that is no number, which is neither less nor more than one; texts with spaces or zeros \
+             around their number are `double({feature})`"
+        ),
+        Comparand::Time => format!(
+            "{whose} `{feature}` is text that names no time: it is neither before nor after one, compares with a text letter by \
+             letter, and has no year, month or day; a date is `2026-11-21`, a time `2026-11-21T10:00:00Z`, and files are imported \
+             so with `\"type\": \"date\"` or `\"time\"`"
+        ),
+    }
+}
 
 /// What is said of a field of what never was an object.
 fn fieldless(named: &str, kinds: Kinds, field: &str, meant: Option<&str>) -> Option<String> {

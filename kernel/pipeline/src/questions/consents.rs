@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kith_model::consent::fold::{self, Contributor};
 use kith_model::consent::{AnswerOutcome, Giver};
 use kith_model::id::{InstallationId, ProfileId, SourceIdentityId, WorkspaceId};
-use kith_model::identity::{Identifier, Unfit};
+use kith_model::identity::{Identifier, IdentityRules, Unfit};
 use kith_model::time::Timestamp;
 use kith_store::{Key, Operation, row};
 
@@ -108,7 +108,7 @@ impl Kernel {
 
     /// Whether nothing may be sent to an identifier, and why. Blocks.
     pub fn suppression(&self, id: WorkspaceId, identifier: &Identifier) -> Result<Option<Suppression>, QueryError> {
-        for key in self.suppression_keys(id, identifier)? {
+        for key in self.suppression_keys(id, identifier, suppressions::sought)? {
             if let Some(row) = get_one(self.shared.store.as_ref(), &key)? {
                 return shown(id, &key, &row).map(Some);
             }
@@ -148,7 +148,12 @@ impl Kernel {
     ) -> Result<Vec<Operation>, QueryError> {
         let mut steps = Vec::new();
         for identifier in identifiers {
-            steps.extend(self.suppression_keys(id, identifier)?.into_iter().map(|key| match change {
+            let mut keys = self.suppression_keys(id, identifier, suppressions::kept)?;
+            if let SuppressionChange::Remove = change {
+                // What would be found by a form that earlier rules put there is taken off too.
+                keys.extend(self.suppression_keys(id, identifier, suppressions::sought)?);
+            }
+            steps.extend(keys.into_iter().map(|key| match change {
                 SuppressionChange::Remove => Operation::Delete(key),
                 SuppressionChange::Add { reason, at } => {
                     let kind = identifier.kind.clone();
@@ -160,9 +165,14 @@ impl Kernel {
         Ok(steps)
     }
 
-    fn suppression_keys(&self, id: WorkspaceId, identifier: &Identifier) -> Result<Vec<Key>, QueryError> {
+    fn suppression_keys(
+        &self,
+        id: WorkspaceId,
+        identifier: &Identifier,
+        forms: impl Fn(&Identifier, (&[u8; 32], &IdentityRules)) -> Vec<Identifier>,
+    ) -> Result<Vec<Key>, QueryError> {
         let setup = Arc::clone(&workspace(&self.shared, id)?.compiled.load().setup);
-        let forms = suppressions::forms(identifier, &setup.identity_rules);
+        let forms = forms(identifier, (&setup.realm_key, &setup.identity_rules));
         Ok(forms.iter().map(|form| suppressions::key(id, &setup.realm_key, form)).collect())
     }
 }

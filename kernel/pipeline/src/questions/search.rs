@@ -22,6 +22,9 @@ use crate::views::PageRequest;
 /// How long one page of a search looks.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// About the most bytes of cells in one page; one person may have more.
+const PAGE_BYTES: usize = 1 << 20;
+
 /// Whom to find: those who meet all that is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProfileSearch {
@@ -55,6 +58,13 @@ pub struct ProfileRow {
     pub cells: Vec<String>,
 }
 
+impl ProfileRow {
+    /// The bytes of its cells.
+    pub fn len_bytes(&self) -> usize {
+        self.cells.iter().map(String::len).sum()
+    }
+}
+
 /// Rows, and the cursor of those that may follow.
 pub type ProfileRows = (Vec<ProfileRow>, Option<String>);
 
@@ -86,15 +96,17 @@ impl Kernel {
         };
         // One more, because an identity in front may name no profile.
         pages = pages.beginning_with(limit + 1);
-        let (began, mut rows, mut last) = (Instant::now(), Vec::new(), None);
+        let (began, mut rows, mut last, mut bytes) = (Instant::now(), Vec::new(), None, 0);
         while let Some(profiles) = pages.next_page()? {
             for people in profiles {
                 let Some(root) = people.first() else { continue };
                 last = Some(page::to_hex(&root.id.0));
                 if matches(search, &people) {
-                    rows.push(self.row(&of, &people, columns)?);
+                    let row = self.row(&of, &people, columns)?;
+                    bytes += row.len_bytes();
+                    rows.push(row);
                 }
-                if rows.len() >= limit || began.elapsed() > PATIENCE {
+                if rows.len() >= limit || bytes >= PAGE_BYTES || began.elapsed() > PATIENCE {
                     return Ok((rows, last));
                 }
             }

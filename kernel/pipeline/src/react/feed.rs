@@ -51,6 +51,7 @@ impl Reactor {
     /// Take in what the feed has, within the budget.
     pub(super) fn feed(&mut self) -> Result<(), PassError> {
         let changes = self.shared.store.changes(self.workspace.id, self.pass.cursor.position, self.feed_limits())?;
+        self.read_bytes = changes.records.iter().map(|record| record.bytes.len()).sum();
         let mut records = changes.records.iter();
         while let Some(record) = records.next() {
             if self.leaves_out() {

@@ -46,6 +46,9 @@ const MAX_SET_BACK_MS: i64 = 5 * 60_000;
 /// The cursor is committed once it has gone over so many records without effect, so that a restart reads no more than these.
 const MAX_UNCOMMITTED_RECORDS: u64 = 10_000;
 
+/// A pass over so many bytes of the log takes many milliseconds, and yields to those that take one.
+const LARGE_BYTES: usize = 512 << 10;
+
 /// Bytes of the log that one look at the feed takes.
 pub(super) const FEED_BYTES: usize = 4 << 20;
 
@@ -129,6 +132,8 @@ pub(crate) struct Reactor {
     /// When the earliest timer is due.
     pub(super) next_timer: Option<Timestamp>,
     failures: u32,
+    /// Bytes of the log that the last pass read.
+    pub(super) read_bytes: usize,
 }
 
 /// What a reactor begins with.
@@ -163,6 +168,7 @@ impl Reactor {
             left_out: LeftOut::Nothing,
             next_timer: Some(Timestamp(i64::MIN)),
             failures: 0,
+            read_bytes: 0,
         }
     }
 
@@ -182,6 +188,11 @@ impl Reactor {
             }
             None => self.alone = Part::ALL.into(),
         }
+    }
+
+    /// Whether the next pass is likely to take long, as the last one did.
+    pub(crate) fn has_much(&self) -> bool {
+        self.read_bytes >= LARGE_BYTES
     }
 
     /// One turn: a pass, and when the next one is wanted.

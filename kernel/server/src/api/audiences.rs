@@ -12,9 +12,11 @@ use kith_model::audience::Audience;
 use kith_model::budget::table;
 use kith_model::id::{AudienceId, Name, WorkspaceId};
 use kith_pipeline::{AudienceProgress, Kernel, PageRequest, Patience};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-pub(crate) use body::{AudienceBody, Condition, CountBody, ExplainQuery, MemberBody, NewAudience, PatchAudience};
+pub(crate) use body::{
+    AudienceBody, Condition, CountBody, ExplainQuery, ExplainedBody, MemberBody, NewAudience, PatchAudience,
+};
 pub(crate) use preview::*;
 
 use body::audience_body;
@@ -388,7 +390,7 @@ pub(crate) async fn members(
     get, path = "/api/v1/audiences/{id}/explain", tag = "audiences",
     params(("id" = String, Path, description = "the audience's name"), ExplainQuery),
     security(("key" = ["audiences:read", "profiles:read"])),
-    responses((status = 200, body = Object), (status = 403, body = Problem), (status = 404, body = Problem)),
+    responses((status = 200, body = ExplainedBody), (status = 403, body = Problem), (status = 404, body = Problem)),
 )]
 pub(crate) async fn explain(
     State(app): State<Arc<App>>,
@@ -397,7 +399,7 @@ pub(crate) async fn explain(
     _people: Authority<right::ProfilesRead>,
     Path(name): Path<String>,
     Query(query): Query<ExplainQuery>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<ExplainedBody>, ApiError> {
     let workspace = authority.caller.workspace;
     let profile = profile_id(&query.profile)?;
     app.reads.note(&authority.caller, "audience.explain", [person(profile)]);
@@ -407,13 +409,13 @@ pub(crate) async fn explain(
         Mask::new(&tables, &authority.caller).insist(&audience.condition)?;
         let explained = app.kernel.explain(workspace, audience.id, profile, patience)?;
         let explained = explained.ok_or_else(|| ApiError::missing(format!("no profile `{profile}`")))?;
-        Ok(Json(json!({
-            "audience": name,
-            "profile": profile.to_string(),
-            "holds": explained.holds(),
-            "refuses_profiling": explained.refuses_profiling,
-            "explanation": explained.condition,
-        })))
+        Ok(Json(ExplainedBody {
+            audience: name,
+            profile: profile.to_string(),
+            holds: explained.holds(),
+            refuses_profiling: explained.refuses_profiling,
+            explanation: explained.condition,
+        }))
     })
     .await
 }

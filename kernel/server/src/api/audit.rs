@@ -24,11 +24,11 @@ use crate::audit::AuditEntry;
 use crate::auth::KeyId;
 use crate::catalogue::AuditFilter;
 use crate::error::{ApiError, Problem};
+use crate::processor;
 
 /// Which records: those that meet all that is given. A part of the log shows nothing of what was left out of it; only the whole
 /// can be verified.
 #[derive(Debug, Clone, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct AuditQuery {
     /// How many at most; 50 unless told, 500 at most. An export has no limit.
@@ -126,16 +126,21 @@ pub(crate) async fn export(
     let (caller, filter) = (authority.caller, query.filter()?);
     app.reads.note(&caller, "audit.export", []);
     // The first page is read before the answer begins, so that a mistake is an answer and not a line that breaks off.
+    let under_way = app.exports.take(caller.workspace, 1)?;
     let of = (caller.workspace, caller.key);
+    processor::is_large_from_now_on();
     let mut page = pieces(&app, &of, &filter, query.cursor).await?;
     let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(async move {
+    tokio::spawn(processor::counted(async move {
+        let _under_way = under_way;
+        processor::is_large_from_now_on();
         loop {
             let Lines { text, next } = page;
             if sender.send(Ok(Bytes::from(text))).await.is_err() {
                 return; // nobody reads on
             }
             let Some(next) = next else { return };
+            app.processor.go_on(of.0).await;
             page = match pieces(&app, &of, &filter, Some(next)).await {
                 Ok(page) => page,
                 Err(error) => {
@@ -146,7 +151,7 @@ pub(crate) async fn export(
                 }
             };
         }
-    });
+    }));
     let content_type = [(header::CONTENT_TYPE, "application/x-ndjson")];
     Ok((content_type, Body::new(Pieces(receiver))).into_response())
 }

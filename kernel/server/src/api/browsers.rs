@@ -60,7 +60,10 @@ pub(super) fn key_in_query(uri: &Uri) -> Option<String> {
 #[utoipa::path(
     get, path = "/sourceConfig", tag = "ingest", security(("write_key" = ["ingest"])),
     params(("writeKey" = Option<String>, Query, description = "where there is no authorization header")),
-    responses((status = 200, body = Object), (status = 401, body = Problem), (status = 503, body = Problem)),
+    responses(
+        (status = 200, body = Object, description = "Configuration in the form of RudderStack's browser client"),
+        (status = 401, body = Problem), (status = 503, body = Problem),
+    ),
 )]
 pub(crate) async fn source_config(State(app): State<Arc<App>>, headers: HeaderMap, uri: Uri) -> Response {
     (cross_origin(), configuration(&app, &headers, &uri)).into_response()
@@ -98,7 +101,7 @@ const PIXEL: &[u8] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\x00\x00\x0
 #[utoipa::path(
     get, path = "/pixel/v1/{call}", tag = "ingest", security(("write_key" = ["ingest"])),
     params(
-        ("call" = String, Path, description = "`track`, `page`, `identify`, `screen`, `group` or `alias`"),
+        ("call" = String, Path, pattern = "^(track|page|identify|screen|group|alias)$", description = "`track`, `page`, `identify`, `screen`, `group` or `alias`"),
         ("writeKey" = Option<String>, Query),
     ),
     responses(
@@ -116,7 +119,7 @@ pub(crate) async fn pixel(State(app): State<Arc<App>>, headers: HeaderMap, uri: 
 #[utoipa::path(
     get, path = "/v1/pixel/{call}", tag = "ingest", security(("write_key" = ["ingest"])),
     params(
-        ("call" = String, Path, description = "`track`, `page`, `identify`, `screen`, `group` or `alias`"),
+        ("call" = String, Path, pattern = "^(track|page|identify|screen|group|alias)$", description = "`track`, `page`, `identify`, `screen`, `group` or `alias`"),
         ("data" = Option<String>, Query, description = "base64 of the message as JSON, its `writeKey` included"),
     ),
     responses(

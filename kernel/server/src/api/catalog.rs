@@ -28,10 +28,10 @@ pub(super) const CROWD: u64 = 20;
 
 /// Which names are asked for.
 #[derive(Debug, Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct CatalogQuery {
     /// `event`, `property`, `trait`, `tag` or `score`; all unless told.
+    #[param(pattern = "^(event|property|trait|tag|score)$")]
     kind: Option<String>,
     /// Of properties: those of this event.
     event: Option<String>,

@@ -149,7 +149,9 @@ fn statement_body(
 fn said_body(heard: &AnswerOutcome) -> SaidBody {
     let why = match heard.outcome {
         Outcome::Counted => None,
-        Outcome::SourceMayNotAgree => Some("its source may not end refusals; grant it `consent: give` where it may"),
+        Outcome::SourceMayNotAgree => Some(
+            "its source may not agree to anything; where it may, grant it `consent: give` (`--grant-consent give`)",
+        ),
         Outcome::NotNewer => Some("something was said that is newer"),
         Outcome::NoRoom => Some("the identity has answered as many keys as are kept"),
         Outcome::NameTooLong => Some("no purpose or channel has so long a name"),

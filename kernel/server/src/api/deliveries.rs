@@ -38,7 +38,7 @@ pub(crate) struct DeliveryBody {
     /// `null` where it is withheld.
     profile: Option<String>,
     purpose: String,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     payload: Box<RawValue>,
     created_at: String,
     #[serde(flatten)]
@@ -58,7 +58,6 @@ pub(crate) enum ActionName {
 
 /// Which deliveries are listed: those that meet all that is given.
 #[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct DeliveryQuery {
     /// How many at most; 50 unless told, 500 at most.

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use kith_model::dictionary::{DatedEntry, EVERY_EVENT, Entry, MAX_ENTRIES, Sensitivity, Subject};
 use kith_pipeline::{CatalogEntry, NameKind};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 pub(crate) use body::{
     CatalogEntryBody, DictionaryChange, DictionaryChanges, DictionaryDocument, DictionaryEntryBody, DictionaryQuery,
@@ -17,7 +17,7 @@ pub(crate) use body::{
 };
 
 use super::etag::{self, IfMatch, TaggedBody};
-use super::extract::{Authority, Json, PageQuery, Path, Query, right};
+use super::extract::{Authority, Json, PageQuery, Path, Query, WrittenJson, right};
 use super::installations::changes::merged;
 use super::view::Page;
 use crate::app::App;
@@ -190,21 +190,70 @@ fn audited(entry: &Entry) -> Option<Value> {
     serde_json::to_value(entry).ok()
 }
 
-/// Put an entry into a change, with its line in the audit log; whether anything is new.
-fn write(draft: &mut Draft<'_>, caller: &Caller, subject: &Subject, entry: Entry) -> Result<bool, ApiError> {
+/// What was done to one entry.
+struct Deed {
+    subject: Subject,
+    before: Option<Entry>,
+    after: Option<Entry>,
+}
+
+/// So many deeds of one change have a line each in the audit log. Of more, a line has as many as there is room for, by their
+/// subjects: its own time, key, request and hashes would be more than what was done.
+const LINES_OF_THEIR_OWN: usize = 10;
+
+/// Bytes of entries on each side of such a line; a line with more would keep a hash of them alone.
+const LINE_BYTES: usize = 24 << 10;
+
+/// Write down what was done.
+fn write_down(draft: &mut Draft<'_>, deeds: &[Deed]) -> Result<(), ApiError> {
+    if deeds.len() <= LINES_OF_THEIR_OWN {
+        for Deed { subject, before, after } in deeds {
+            let action = match (before, after) {
+                (Some(_), Some(_)) => "dictionary.change",
+                (None, _) => "dictionary.add",
+                (_, None) => "dictionary.remove",
+            };
+            draft.audit(action, subject, before.as_ref().and_then(audited), after.as_ref().and_then(audited))?;
+        }
+        return Ok(());
+    }
+    let (mut before, mut after, mut of) = (Map::new(), Map::new(), Vec::new());
+    let mut bytes = [0, 0];
+    for (place, deed) in deeds.iter().enumerate() {
+        let subject = deed.subject.to_string();
+        let written = Value::from(subject.as_str()).to_string().len();
+        let sides = [(&mut before, &deed.before), (&mut after, &deed.after)];
+        for (bytes, (side, entry)) in bytes.iter_mut().zip(sides) {
+            // By name among all, and as the key of its entry.
+            *bytes += 2 * written;
+            if let Some(entry) = entry.as_ref().and_then(audited) {
+                *bytes += entry.to_string().len();
+                side.insert(subject.clone(), entry);
+            }
+        }
+        of.push(subject);
+        if bytes.iter().any(|bytes| *bytes >= LINE_BYTES) || place + 1 == deeds.len() {
+            let after = json!({ "of": std::mem::take(&mut of), "entries": std::mem::take(&mut after) });
+            draft.audit("dictionary.import", "", Some(Value::Object(std::mem::take(&mut before))), Some(after))?;
+            bytes = [0, 0];
+        }
+    }
+    Ok(())
+}
+
+/// Put an entry into a change; what was done, where anything is new.
+fn write(draft: &mut Draft<'_>, caller: &Caller, subject: &Subject, entry: Entry) -> Result<Option<Deed>, ApiError> {
     let before = draft.tables().dictionary.get(subject).map(|described| described.entry.clone());
     check_lowering(caller, before.as_ref(), Some(&entry))?;
     if before.as_ref() == Some(&entry) {
-        return Ok(false);
+        return Ok(None);
     }
     if before.is_none() && draft.tables().dictionary.len() >= MAX_ENTRIES {
         let message = format!("the dictionary has {MAX_ENTRIES} entries, which is as many as it may; remove one first");
         return Err(ApiError::Conflict { code: "dictionary-full", message });
     }
-    let action = if before.is_some() { "dictionary.change" } else { "dictionary.add" };
-    draft.audit(action, subject, before.as_ref().and_then(audited), audited(&entry))?;
-    draft.put_entry(subject.clone(), entry);
-    Ok(true)
+    draft.put_entry(subject.clone(), entry.clone());
+    Ok(Some(Deed { subject: subject.clone(), before, after: Some(entry) }))
 }
 
 /// Write an entry down, in place of what was written before. Where it makes something sensitive, the answer says which
@@ -280,7 +329,8 @@ async fn edit(
             if_match.check(&format!("`{subject}`"), || {
                 present.as_ref().map_or_else(|| "\"absent\"".to_owned(), etag::tag)
             })?;
-            write(draft, &caller, &subject, make(present.as_ref())?)
+            let deed = write(draft, &caller, &subject, make(present.as_ref())?)?;
+            write_down(draft, deed.as_slice())
         })?;
         tagged(app, &caller, &subject)
     })
@@ -313,18 +363,18 @@ pub(crate) async fn remove(
             let present = draft.tables().dictionary.get(&subject).map(|described| described.entry.clone());
             let present = present.ok_or_else(|| missing(&subject))?;
             if_match.check(&format!("`{subject}`"), || etag::tag(&present))?;
-            take_out(draft, &caller, &subject, &present)?;
+            let deed = take_out(draft, &caller, &subject, present)?;
+            write_down(draft, &[deed])?;
             Ok(StatusCode::NO_CONTENT)
         })
     })
     .await
 }
 
-fn take_out(draft: &mut Draft<'_>, caller: &Caller, subject: &Subject, present: &Entry) -> Result<(), ApiError> {
-    check_lowering(caller, Some(present), None)?;
-    draft.audit("dictionary.remove", subject, audited(present), None)?;
+fn take_out(draft: &mut Draft<'_>, caller: &Caller, subject: &Subject, present: Entry) -> Result<Deed, ApiError> {
+    check_lowering(caller, Some(&present), None)?;
     draft.remove_entry(subject);
-    Ok(())
+    Ok(Deed { subject: subject.clone(), before: Some(present), after: None })
 }
 
 /// Take a whole document: entries that it has are added or changed, and with `remove_others` those that it does not have are
@@ -341,7 +391,7 @@ pub(crate) async fn import(
     State(app): State<Arc<App>>,
     authority: Authority<right::DictionaryWrite>,
     Json(document): Json<DictionaryDocument>,
-) -> Result<Json<DictionaryChanges>, ApiError> {
+) -> Result<WrittenJson, ApiError> {
     let (caller, actor) = (authority.caller.clone(), authority.actor());
     app.offload(move |app| {
         let wanted = wanted(&document)?;
@@ -351,7 +401,7 @@ pub(crate) async fn import(
             true => edit(&mut app.catalogue.rehearse(caller.workspace, actor)?)?,
             false => app.change(caller.workspace, actor, edit)?,
         };
-        Ok(Json(DictionaryChanges { changes, unchanged, dry_run }))
+        WrittenJson::of(&DictionaryChanges { changes, unchanged, dry_run })
     })
     .await
 }
@@ -377,35 +427,34 @@ fn take(
     wanted: &[(Subject, Entry)],
     removes_others: bool,
 ) -> Result<(Vec<DictionaryChange>, usize), ApiError> {
-    let (mut changes, mut unchanged) = (Vec::new(), 0);
-    let show = |act, subject: &Subject, before: Option<&Entry>, after: Option<&Entry>| DictionaryChange {
-        act,
-        written: subject.to_string(),
-        before: before.map(NewDictionaryEntry::of),
-        after: after.map(NewDictionaryEntry::of),
-        readers: Vec::new(),
-    };
+    let mut deeds = Vec::new();
     if removes_others {
         let keys: BTreeSet<String> = wanted.iter().map(|(subject, _)| subject.key()).collect();
         let others = draft.tables().dictionary.iter().filter(|(subject, _)| !keys.contains(&subject.key()));
         let others: Vec<(Subject, Entry)> =
             others.map(|(subject, described)| (subject.clone(), described.entry.clone())).collect();
         for (subject, entry) in others {
-            take_out(draft, caller, &subject, &entry)?;
-            changes.push(show("remove", &subject, Some(&entry), None));
+            deeds.push(take_out(draft, caller, &subject, entry)?);
         }
     }
+    let removed = deeds.len();
     for (subject, entry) in wanted {
-        let before = draft.tables().dictionary.get(subject).map(|described| described.entry.clone());
-        if !write(draft, caller, subject, entry.clone())? {
-            unchanged += 1;
-            continue;
-        }
-        let mut change = show(if before.is_some() { "change" } else { "add" }, subject, before.as_ref(), Some(entry));
-        if entry.sensitivity == Sensitivity::Sensitive {
-            change.readers = readers(draft.tables(), subject);
-        }
-        changes.push(change);
+        deeds.extend(write(draft, caller, subject, entry.clone())?);
     }
-    Ok((changes, unchanged))
+    write_down(draft, &deeds)?;
+    let changes = deeds.iter().map(|Deed { subject, before, after }| DictionaryChange {
+        act: match (before, after) {
+            (Some(_), Some(_)) => "change",
+            (None, _) => "add",
+            (_, None) => "remove",
+        },
+        written: subject.to_string(),
+        before: before.as_ref().map(NewDictionaryEntry::of),
+        after: after.as_ref().map(NewDictionaryEntry::of),
+        readers: match after {
+            Some(entry) if entry.sensitivity == Sensitivity::Sensitive => readers(draft.tables(), subject),
+            _ => Vec::new(),
+        },
+    });
+    Ok((changes.collect(), wanted.len() - (deeds.len() - removed)))
 }

@@ -3,106 +3,100 @@
 
 use std::collections::BTreeMap;
 
-use axum::http::Uri;
-use kith_model::event::{DraftEvent, EventKind, RejectedRecord};
+use kith_model::event::{DraftEvent, EventKind};
 use kith_pipeline::Preview;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
+use super::intake::{NoteBody, PartPlace, RejectedBody};
 use super::view::{IdentifierView, json as json_of, time};
 use crate::error::ApiError;
 
-/// Whether the query asks for a dry run.
+/// Whether a value of `dry_run` asks for one; the word alone does.
 ///
 /// # Errors
 /// For a value that is neither `true` nor `false`: whoever misspells it must not import.
-pub(crate) fn is_asked(uri: &Uri) -> Result<bool, ApiError> {
-    let pairs = uri.query().unwrap_or_default().split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "true")));
-    let mut is_asked = false;
-    for (_, value) in pairs.filter(|(name, _)| *name == "dry_run") {
-        is_asked = match value {
-            "true" | "1" => true,
-            "false" | "0" => false,
-            other => {
-                let message = format!("`dry_run` is `true` or `false`, not `{other}`");
-                return Err(ApiError::BadInput { code: "bad-query", message, mistakes: Vec::new() });
-            }
-        };
+pub(super) fn is_asked(value: Option<&str>) -> Result<bool, ApiError> {
+    match value {
+        Some("true" | "1" | "") => Ok(true),
+        Some("false" | "0") | None => Ok(false),
+        Some(other) => {
+            let message = format!("`dry_run` is `true` or `false`, not `{other}`");
+            Err(ApiError::BadInput { code: "bad-query", message, mistakes: Vec::new() })
+        }
     }
-    Ok(is_asked)
 }
 
-/// What a connector assumed about the input.
-pub(crate) fn notes(notes: &[(String, String)]) -> Value {
-    notes.iter().map(|(name, note)| json!({ "name": name, "note": note })).collect()
-}
-
-/// The answer to a dry run.
-#[derive(Debug, Serialize)]
-pub(crate) struct DryRunBody<'p> {
+/// What a stream of records would become.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RecordsPreview {
+    /// `true`: nothing was stored.
     dry_run: bool,
-    events: Vec<EventBody<'p>>,
+    /// The first events as they would be stored; `event_count` counts all.
+    events: Vec<PreviewedEvent>,
     event_count: u64,
     /// Events that a rule of the workspace would take out.
     dropped_count: u64,
-    rejected: Vec<Value>,
+    /// The first of what would be set aside; `rejected_count` counts all.
+    rejected: Vec<RejectedBody>,
     rejected_count: u64,
-    rejected_codes: &'p BTreeMap<String, u64>,
+    rejected_codes: BTreeMap<String, u64>,
     /// Events that are not as the source's tracking plan has them, taken or not.
     unplanned: u64,
     violations: u64,
     /// Rows with the id of another row of the file and other content.
     repeated_ids: u64,
-    notes: Value,
+    /// What the connector assumed about the input.
+    notes: Vec<NoteBody>,
 }
 
 /// An event as it would be stored.
-#[derive(Debug, Serialize)]
-struct EventBody<'p> {
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PreviewedEvent {
+    #[schema(value_type = String, pattern = "^(track|identify|page|screen|group|alias)$")]
     kind: EventKind,
-    name: &'p str,
+    name: String,
     time: Option<String>,
-    message_id: Option<&'p str>,
+    message_id: Option<String>,
     identifiers: Vec<IdentifierView>,
     /// As they would be stored, digit by digit.
+    #[schema(value_type = Object)]
     properties: Box<RawValue>,
+    #[schema(value_type = Object)]
     traits: Box<RawValue>,
-    flags: &'p [String],
+    flags: Vec<String>,
 }
 
 /// The answer to a dry run.
-pub(crate) fn answer<'p>(preview: &'p Preview, notes_of: &[(String, String)], repeated_ids: u64) -> DryRunBody<'p> {
-    DryRunBody {
+pub(super) fn answer(preview: &Preview, notes_of: &[(String, String)], repeated_ids: u64) -> RecordsPreview {
+    let rejected = preview.rejected.iter().map(|record| RejectedBody::new(record, PartPlace::Line, true));
+    RecordsPreview {
         dry_run: true,
         events: preview.events.iter().map(event).collect(),
         event_count: preview.event_count,
         dropped_count: preview.dropped_count,
-        rejected: preview.rejected.iter().map(rejected).collect(),
+        rejected: rejected.collect(),
         rejected_count: preview.rejected_count,
-        rejected_codes: &preview.codes,
+        rejected_codes: preview.codes.clone(),
         unplanned: preview.unplanned,
         violations: preview.violations,
         repeated_ids,
-        notes: notes(notes_of),
+        notes: NoteBody::all(notes_of),
     }
 }
 
-fn event(event: &DraftEvent) -> EventBody<'_> {
-    EventBody {
+fn event(event: &DraftEvent) -> PreviewedEvent {
+    PreviewedEvent {
         kind: event.kind,
-        name: &event.name,
+        name: event.name.clone(),
         time: event.time.map(time),
-        message_id: event.message_id.as_deref(),
+        message_id: event.message_id.clone(),
         identifiers: event.identifiers.iter().map(IdentifierView::from).collect(),
         properties: json_of(&event.properties),
         traits: json_of(&event.traits),
-        flags: &event.flags,
+        flags: event.flags.clone(),
     }
-}
-
-fn rejected(record: &RejectedRecord) -> Value {
-    json!({ "line": record.place, "code": record.code, "message": record.message, "raw": record.raw })
 }
 
 #[cfg(test)]
@@ -111,12 +105,16 @@ mod tests {
 
     #[test]
     fn only_a_plain_word_asks_for_a_dry_run() {
-        let asked = |uri: &str| is_asked(&uri.parse().unwrap());
-        for (uri, expected) in
-            [("/r", false), ("/r?dry_run=true", true), ("/r?a=b&dry_run", true), ("/r?dry_run=false", false)]
-        {
-            assert_eq!(asked(uri).unwrap(), expected, "{uri}");
+        for (value, expected) in [
+            (None, false),
+            (Some("true"), true),
+            (Some("1"), true),
+            (Some(""), true),
+            (Some("false"), false),
+            (Some("0"), false),
+        ] {
+            assert_eq!(is_asked(value).unwrap(), expected, "{value:?}");
         }
-        assert!(asked("/r?dry_run=ture").is_err());
+        assert!(is_asked(Some("ture")).is_err());
     }
 }

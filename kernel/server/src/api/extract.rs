@@ -16,12 +16,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
+use super::openapi::queries;
 use super::reservation::Reservation;
 use super::unread::TooSlow;
 use crate::app::App;
 use crate::auth::{self, Caller, KeyId, Scope};
 use crate::catalogue::Actor;
 use crate::error::{ApiError, request_ids};
+use crate::processor;
 
 /// A scope as a type, so that a route's signature says what it needs.
 pub(crate) trait Right: Send + Sync + 'static {
@@ -81,6 +83,7 @@ impl<R: Right> FromRequestParts<Arc<App>> for Authority<R> {
         if !R::OR.is_some_and(|scope| caller.may(scope)) {
             caller.require(R::SCOPE)?;
         }
+        queries::check(parts)?;
         match R::SCOPE {
             // What is sent has budgets of its own.
             Scope::Ingest => {}
@@ -96,7 +99,6 @@ impl<R: Right> FromRequestParts<Arc<App>> for Authority<R> {
 
 /// That the consequences of a removal were seen.
 #[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Confirmation {
     /// The `token` of the answer that named what the removal touches.
@@ -192,7 +194,10 @@ fn place(path: &str, message: &str) -> String {
     }
 }
 
-impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
+/// A JSON body of more is read where blocking work is done, and counts like it: the threads that answer everybody are few.
+const LARGE_BODY: usize = 64 << 10;
+
+impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Json<T>, ApiError> {
@@ -208,13 +213,33 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
         };
         let bytes = read_body(request.into_body(), BodyLimit::of(&table::JSON_BODY), &mut memory).await?;
         key.iter().try_for_each(|key| app.insist_on_standing(key))?;
-        parse(&bytes).map(Json)
+        if bytes.len() <= LARGE_BODY {
+            return parse(&bytes).map(Json);
+        }
+        // So does everything that is done with it.
+        processor::is_large_from_now_on();
+        app.offload(move |_| parse(&bytes)).await.map(Json)
     }
 }
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         axum::Json(self.0).into_response()
+    }
+}
+
+/// A JSON answer that was written where it was computed: it may be long by its caller's choice.
+pub(crate) struct WrittenJson(Vec<u8>);
+
+impl WrittenJson {
+    pub(crate) fn of(answer: &impl Serialize) -> Result<WrittenJson, ApiError> {
+        serde_json::to_vec(answer).map(WrittenJson).map_err(|error| ApiError::internal("writing an answer", error))
+    }
+}
+
+impl IntoResponse for WrittenJson {
+    fn into_response(self) -> Response {
+        ([(header::CONTENT_TYPE, "application/json")], self.0).into_response()
     }
 }
 
@@ -239,9 +264,23 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Query<T>, ApiError> {
         let query = axum::extract::Query::from_request_parts(parts, app).await;
-        query
-            .map(|axum::extract::Query(value)| Query(value))
-            .map_err(|rejection| ApiError::at("query", rejection.body_text()))
+        query.map(|axum::extract::Query(value)| Query(value)).map_err(|rejection| {
+            let text = rejection.body_text();
+            let (path, message) = query_mistake(&text);
+            ApiError::at(path, message)
+        })
+    }
+}
+
+/// The place of a mistake in a query, and the mistake.
+fn query_mistake(text: &str) -> (String, &str) {
+    let reason = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(text);
+    let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let missing = reason.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')).map(|(name, _)| name);
+    match (missing, reason.split_once(": ")) {
+        (Some(name), _) => (format!("?{name}"), "is missing; this needs it"),
+        (None, Some((name, rest))) if is_name(name) => (format!("?{name}"), rest),
+        _ => ("query".to_owned(), reason),
     }
 }
 
@@ -255,7 +294,6 @@ pub(crate) fn check_text(budget: &'static Budget, text: &str) -> Result<(), ApiE
 
 /// Which page of a list.
 #[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct PageQuery {
     /// How many at most; 50 unless told, 500 at most.
@@ -320,6 +358,20 @@ mod tests {
         assert_eq!(mistake_at(r#"{"inner":[],"inner":[]}"#), "inner");
         for no_field in [r#"{"inner":[]}{}"#, "", "7"] {
             assert_eq!(mistake_at(no_field), "body", "{no_field}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_in_a_query_is_named_by_its_parameter() {
+        let said = "Failed to deserialize query string: ";
+        for (text, path) in [
+            ("limit: invalid digit found in string", "?limit"),
+            ("missing field `profile`", "?profile"),
+            ("duplicate field `limit`", "query"),
+        ] {
+            let whole = format!("{said}{text}");
+            let (place, message) = query_mistake(&whole);
+            assert!(place == path && !message.contains(said), "{place}: {message}");
         }
     }
 

@@ -16,7 +16,7 @@ use kith_model::plugin::{Callback, SourceRequest};
 use super::browsers;
 use super::extract::{BodyLimit, read_body};
 use super::ingest::{self, cross_origin};
-use super::intake::{count_metrics, counts, own_answer, source_request};
+use super::intake::{PartPlace, TakenBody, count_metrics, counts, own_answer, source_request};
 use super::reservation::Reservation;
 use crate::app::App;
 use crate::auth::Caller;
@@ -31,7 +31,11 @@ macro_rules! addresses {
                 params(("key" = String, Path, description = "a key of the source or channel, which is the credential")),
                 request_body(content = Vec<u8>, description = "whatever the other side sends", content_type = "application/octet-stream"),
                 responses(
-                    (status = 200, body = Object, description = "durable: counts, or the connector's own answer"),
+                    (
+                        status = 200, description = "durable: counts, or the connector's own answer",
+                        content((TakenBody = "application/json"), (Vec<u8> = "*/*")),
+                    ),
+                    (status = "default", description = "the connector's own answer", content((Vec<u8> = "*/*"))),
                     (status = 400, body = Problem), (status = 401, body = Problem, description = "it is not signed as it has to be"),
                     (status = 404, body = Problem), (status = 413, body = Problem),
                     (status = 503, body = Problem),
@@ -115,12 +119,12 @@ async fn take(app: Arc<App>, request: Request) -> Result<Response, ApiError> {
         let callback = Callback { method, path, query, headers, body, received_at };
         let acceptance = app.kernel.callback(caller.workspace, channel, callback).await?;
         count_metrics(&app, &acceptance);
-        return Ok(Json(counts(&acceptance, "index")).into_response());
+        return Ok(Json(counts(&acceptance, PartPlace::Index)).into_response());
     }
     let receipted = ingest::submit(&app, &caller, taken, EventOrigin::Client).await?;
     Ok(match receipted.answer {
         Some(answer) => own_answer(answer, None),
-        None => Json(counts(&receipted.acceptance, "index")).into_response(),
+        None => Json(counts(&receipted.acceptance, PartPlace::Index)).into_response(),
     })
 }
 

@@ -100,7 +100,6 @@ pub(crate) struct WhyBody {
 
 /// Which two.
 #[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct WhyQuery {
     /// `TYPE:VALUE` of the other end.

@@ -7,16 +7,16 @@ use axum::extract::State;
 use kith_model::id::InstallationId;
 use kith_pipeline::ImportState;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Authority, Path, right};
 use super::installations::named;
+use super::intake::WentOnBody;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::{ApiError, Problem};
 
-/// How a stream of records goes on if it breaks off. A connector may have parameters of its own beside these.
+/// What is to be done with a stream of records, and how it goes on if it breaks off.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ImportQuery {
@@ -24,6 +24,9 @@ pub(crate) struct ImportQuery {
     pub(crate) import: Option<String>,
     /// The byte of the file, unpacked, with which the body begins: 0, or where the import of that name has come.
     pub(crate) from: Option<u64>,
+    /// `true` to store nothing: the answer says what would become of it.
+    #[param(pattern = "^(true|false|1|0)$")]
+    pub(crate) dry_run: Option<String>,
 }
 
 /// How far an import has come.
@@ -66,12 +69,9 @@ pub(super) fn source_of(app: &App, caller: &Caller, name: &str) -> Result<Instal
     Ok(row.id)
 }
 
-/// An answer with where its import went on, if it did.
-pub(super) fn with_beginning(mut answer: Value, went_on: Option<&ImportState>) -> Value {
-    if let Some(state) = went_on {
-        answer["went_on"] = json!({ "bytes": state.bytes, "records": state.acceptance.records() });
-    }
-    answer
+/// Where an import went on.
+pub(super) fn beginning(state: &ImportState) -> WentOnBody {
+    WentOnBody { bytes: state.bytes, records: state.acceptance.records() }
 }
 
 /// How far an import has come that was broken off. Send the rest to the source's records with `import` and `from`.

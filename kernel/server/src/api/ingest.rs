@@ -19,7 +19,9 @@ use serde_json::{Value, json};
 
 use super::browsers;
 use super::extract::{BodyLimit, Path, read_body};
-use super::intake::{count_metrics, counts, gunzip, looks_gzip, own_answer, says_gzip, source_request};
+use super::intake::{
+    PartPlace, TakenBody, count_metrics, counts, gunzip, looks_gzip, own_answer, says_gzip, source_request,
+};
 use super::reservation::Reservation;
 use crate::app::App;
 use crate::auth::{self, Caller};
@@ -32,9 +34,16 @@ macro_rules! client_calls {
             /// Take events from a Segment-compatible client. Basic auth with the write key as user, or `writeKey` in the body.
             #[utoipa::path(
                 post, path = $path, tag = "ingest", security(("write_key" = ["ingest"])),
-                request_body(content = Object, description = "JSON, also gzipped, under any content type"),
+                params(("writeKey" = Option<String>, Query, description = "where there is no authorization header, e.g. of a beacon")),
+                request_body(
+                    description = "JSON, also gzipped, under any content type",
+                    content((Object = "application/json"), (Object = "text/plain")),
+                ),
                 responses(
-                    (status = 200, body = Object, description = "durable: counts and rejected parts"),
+                    (
+                        status = 200, description = "durable: counts and rejected parts, or the connector's own answer",
+                        content((TakenBody = "application/json"), (Vec<u8> = "*/*")),
+                    ),
                     (status = 400, body = Problem), (status = 401, body = Problem), (status = 413, body = Problem),
                     (status = 429, body = Problem), (status = 503, body = Problem),
                 ),
@@ -80,7 +89,8 @@ const IMPORT_PATH: &str = "/v1/import";
 #[utoipa::path(
     get, path = "/v1/projects/{writeKey}/settings", tag = "ingest", params(("writeKey" = String, Path)),
     responses(
-        (status = 200, body = Object), (status = 404, body = Problem),
+        (status = 200, body = Object, description = "Settings in the form of Segment's browser client"),
+        (status = 404, body = Problem),
         (status = 503, body = Problem, description = "also where the server is not told its public address"),
     ),
 )]
@@ -218,7 +228,7 @@ async fn take(app: Arc<App>, origin: EventOrigin, request: Request) -> Result<Re
     let receipted = submit(&app, &caller, source_request, origin).await?;
     Ok(match receipted.answer {
         Some(answer) => own_answer(answer, Some(StatusCode::OK)),
-        None => Json(counts(&receipted.acceptance, "index")).into_response(),
+        None => Json(counts(&receipted.acceptance, PartPlace::Index)).into_response(),
     })
 }
 

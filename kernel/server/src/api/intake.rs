@@ -1,6 +1,7 @@
 //! What the client routes and the records route share: what a connector may see of a request, decompression within
 //! bounds, and the answer with counts and rejected parts.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::Arc;
 
@@ -8,9 +9,11 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, he
 use axum::response::{IntoResponse, Response};
 use flate2::write::MultiGzDecoder;
 use kith_model::budget::table;
+use kith_model::event::RejectedRecord;
 use kith_model::plugin::{Answer, ReplayScope, SourceRequest};
 use kith_pipeline::{Acceptance, IntakeError};
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::error::ApiError;
@@ -116,27 +119,118 @@ pub(crate) fn gunzip(
     if whole.len() > limit_bytes { Err(ApiError::too_large(&table::CLIENT_BODY, limit_bytes)) } else { Ok(whole) }
 }
 
-/// Counts and rejected parts; `place` names a part's place, `index` or `line`.
-pub(crate) fn counts(acceptance: &Acceptance, place: &str) -> Value {
-    let rejected: Vec<Value> = acceptance
-        .rejected
-        .iter()
-        .map(|part| json!({ place: part.place, "code": part.code, "message": part.message }))
-        .collect();
-    json!({
-        "success": true,
-        "accepted": acceptance.accepted,
-        "duplicate": acceptance.duplicate,
-        "corrected": acceptance.corrected,
-        "conflict": acceptance.conflict,
-        "dropped": acceptance.dropped,
-        "rejected": rejected,
-        "rejected_count": acceptance.rejected_count,
-        "not_followed": acceptance.not_followed,
-        "identifiers_left_out": acceptance.identifiers_left_out,
-        "flagged": acceptance.flagged,
-        "position": acceptance.position.0,
-    })
+/// What became of what was sent, when it is durable.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TakenBody {
+    /// `true`; what was rejected does not make it less.
+    success: bool,
+    /// Events that are new.
+    accepted: u64,
+    /// What came before as it is.
+    duplicate: u64,
+    /// Events that took the place of others with the same id.
+    corrected: u64,
+    /// How many of the rejected had the id of another message.
+    conflict: u64,
+    /// Events that a rule of the workspace dropped.
+    dropped: u64,
+    /// The first of what was set aside; `rejected_count` counts all.
+    rejected: Vec<RejectedBody>,
+    rejected_count: u64,
+    /// Pieces of evidence about who is who that came new and join nobody.
+    not_followed: u64,
+    /// Values that were sent as identifiers and name nobody. Their events were taken.
+    identifiers_left_out: u64,
+    /// How many of the accepted ones have a flag, by its code.
+    flagged: BTreeMap<&'static str, u64>,
+    /// The log's head when all of it was durable.
+    position: u64,
+    /// Where an import went on that had been broken off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) went_on: Option<WentOnBody>,
+    /// Of a stream of records: rows with the id of another row of it and other content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) repeated_ids: Option<u64>,
+    /// Of a stream of records: what the connector assumed about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) notes: Option<Vec<NoteBody>>,
+}
+
+/// A part that was set aside.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RejectedBody {
+    /// Its place in the request, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<u64>,
+    /// Its place in a stream of records, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
+    code: String,
+    message: String,
+    /// What it was, in a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw: Option<String>,
+}
+
+impl RejectedBody {
+    pub(super) fn new(record: &RejectedRecord, place: PartPlace, has_raw: bool) -> RejectedBody {
+        let at = |wanted: PartPlace| (place == wanted).then_some(record.place);
+        RejectedBody {
+            index: at(PartPlace::Index),
+            line: at(PartPlace::Line),
+            code: record.code.clone(),
+            message: record.message.clone(),
+            raw: has_raw.then(|| record.raw.clone()),
+        }
+    }
+}
+
+/// How the place of a part is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PartPlace {
+    Index,
+    Line,
+}
+
+/// How much of an import had been taken before.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct WentOnBody {
+    pub(super) bytes: u64,
+    pub(super) records: u64,
+}
+
+/// What a connector assumed about the input.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct NoteBody {
+    name: String,
+    note: String,
+}
+
+impl NoteBody {
+    pub(super) fn all(notes: &[(String, String)]) -> Vec<NoteBody> {
+        notes.iter().map(|(name, note)| NoteBody { name: name.clone(), note: note.clone() }).collect()
+    }
+}
+
+/// Counts and rejected parts.
+pub(super) fn counts(acceptance: &Acceptance, place: PartPlace) -> TakenBody {
+    TakenBody {
+        success: true,
+        accepted: acceptance.accepted,
+        duplicate: acceptance.duplicate,
+        corrected: acceptance.corrected,
+        conflict: acceptance.conflict,
+        dropped: acceptance.dropped,
+        rejected: acceptance.rejected.iter().map(|part| RejectedBody::new(part, place, false)).collect(),
+        rejected_count: acceptance.rejected_count,
+        not_followed: acceptance.not_followed,
+        identifiers_left_out: acceptance.identifiers_left_out,
+        flagged: acceptance.flagged.clone(),
+        position: acceptance.position.0,
+        went_on: None,
+        repeated_ids: None,
+        notes: None,
+    }
 }
 
 /// A connector's own answer. It must never look like a redirect; `status` replaces what cannot be. It comes from the origin of

@@ -31,7 +31,6 @@ use crate::reads;
 
 /// Which dead letters: those that meet all that is given.
 #[derive(Debug, Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct LetterQuery {
     /// How many at most; 50 unless told, 500 at most.
@@ -274,7 +273,6 @@ pub(crate) async fn edit(
 
 /// Where to try a record again.
 #[derive(Debug, Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ReplayQuery {
     /// Another source than the one that set it aside, e.g. where that was removed.

@@ -5,11 +5,13 @@ mod cells;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use kith_model::budget::table;
 use kith_model::consent::CONSENT;
 use kith_model::id::WorkspaceId;
 use kith_model::identity::Identifier;
@@ -17,15 +19,18 @@ use kith_pipeline::{Column, PageRequest, ProfileRow, ProfileRows, ProfileSearch}
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
+use tokio::time::sleep;
+use utoipa::ToSchema;
 
 use super::audit::Pieces;
-use super::extract::{Authority, Path, Query, page_limit, right};
-use super::profiles::person;
+use super::extract::{Authority, Path, Query, WrittenJson, page_limit, right};
+use super::profiles::{FoundBody, person};
 use super::sensitive::Mask;
-use super::view::{Page, json};
+use super::view::json;
 use crate::app::App;
 use crate::auth::{Caller, KeyId};
 use crate::error::{ApiError, Problem};
+use crate::processor;
 use crate::reads;
 
 use cells::Format;
@@ -35,6 +40,10 @@ const MAX_COLUMNS: usize = 64;
 
 /// People that an export reads at once.
 const EXPORT_ROWS: usize = 500;
+
+/// About the most bytes of members that an export reads at once, and how many members it reads before it looks at their bytes.
+const EXPORT_BYTES: usize = 1 << 20;
+const MEMBERS_AT_ONCE: usize = 32;
 
 /// What a query asks for.
 #[derive(Debug, Clone, Default)]
@@ -62,7 +71,13 @@ impl PeopleQuery {
                 "cursor" => asked.cursor = Some(value.clone()),
                 "format" => asked.format = Some(Format::read(value)?),
                 other => match other.strip_prefix("trait.").filter(|name| !name.is_empty()) {
-                    Some(name) => asked.search.traits.push((name.to_owned(), value.clone())),
+                    Some(name) => {
+                        asked.search.traits.push((name.to_owned(), value.clone()));
+                        let limit = table::SEARCH_TRAITS.default;
+                        if asked.search.traits.len() as u64 > limit {
+                            return Err(table::SEARCH_TRAITS.exhausted(limit, None).into());
+                        }
+                    }
                     None => {
                         let known = "identifier, prefix, trait.NAME, columns, limit, cursor or format";
                         return Err(ApiError::at(format!("?{other}"), format!("is no parameter; write {known}")));
@@ -166,10 +181,13 @@ fn object(names: &[String], row: &ProfileRow) -> BTreeMap<String, Box<RawValue>>
 }
 
 /// A page of people, and what may be a mistake in what was asked for.
-#[derive(Debug, Serialize)]
-struct FoundPeople {
-    #[serde(flatten)]
-    page: Page<BTreeMap<String, Box<RawValue>>>,
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FoundPeople {
+    /// Each with its `id` and the columns that were asked for.
+    #[schema(value_type = Vec<Object>)]
+    items: Vec<BTreeMap<String, Box<RawValue>>>,
+    /// Hand it in as `cursor` to get the next page; `null` at the end.
+    next: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
 }
@@ -204,48 +222,48 @@ fn warning_header(warnings: &[String]) -> Option<HeaderValue> {
 }
 
 /// A page of the people who meet what is asked for.
-pub(super) async fn found(app: &Arc<App>, caller: Caller, asked: PeopleQuery) -> Result<Response, ApiError> {
-    if asked.format.is_some() {
-        return Err(ApiError::at("?format", "a page is JSON; take the list from /api/v1/profiles/export"));
-    }
+pub(super) async fn found(app: &Arc<App>, caller: Caller, asked: PeopleQuery) -> Result<WrittenJson, ApiError> {
     asked.insist(&Mask::new(&*app.catalogue.workspace(caller.workspace)?, &caller))?;
     let (columns, limit) = (asked.columns(), page_limit(asked.limit)?);
     let names: Vec<String> = columns.iter().map(name_of).collect();
     let sealed = asked.sealed(app);
-    let ((rows, next), warnings) = app
-        .offload(move |app| {
-            // Told once, with the first page.
-            let warnings = match asked.cursor {
-                None => app.kernel.search_doubts(caller.workspace, &asked.search, &columns)?,
-                Some(_) => Vec::new(),
-            };
-            let page = app.kernel.search(
-                caller.workspace,
-                &asked.search,
-                &columns,
-                PageRequest { limit, cursor: asked.cursor.as_deref() },
-            )?;
-            let found = page.0.iter().map(|row| person(row.id));
-            app.reads.note(&caller, "profile.search", sealed.into_iter().chain(found));
-            Ok::<_, ApiError>((page, warnings))
-        })
-        .await?;
-    let items = rows.iter().map(|row| object(&names, row)).collect();
-    Ok(axum::Json(FoundPeople { page: Page { items, next }, warnings }).into_response())
+    // It may look at everybody.
+    processor::is_large_from_now_on();
+    app.offload(move |app| {
+        // Told once, with the first page.
+        let warnings = match asked.cursor {
+            None => app.kernel.search_doubts(caller.workspace, &asked.search, &columns)?,
+            Some(_) => Vec::new(),
+        };
+        let page = PageRequest { limit, cursor: asked.cursor.as_deref() };
+        let (rows, next) = app.kernel.search(caller.workspace, &asked.search, &columns, page)?;
+        let found = rows.iter().map(|row| person(row.id));
+        app.reads.note(&caller, "profile.search", sealed.into_iter().chain(found));
+        let items = rows.iter().map(|row| object(&names, row)).collect();
+        WrittenJson::of(&FoundBody::Page(FoundPeople { items, next, warnings }))
+    })
+    .await
 }
 
 /// Everybody who meets what is asked for, as a file: `format=csv` unless told, or `ndjson`. The parameters are those of the
-/// search without `limit`. It is streamed, and an answer that does not end was broken off.
+/// search without `limit`. It has everybody whom an answer acknowledged before, or the header `kith-warnings` says that it is not
+/// current. It is streamed, and an answer that does not end was broken off.
 #[utoipa::path(
     get, path = "/api/v1/profiles/export", tag = "profiles", security(("key" = ["profiles:read"])),
     params(
-        ("format" = Option<String>, Query, description = "`csv` or `ndjson`"),
+        ("format" = Option<String>, Query, pattern = "^(csv|ndjson)$", description = "`csv` or `ndjson`"),
         ("columns" = Option<String>, Query, description = "e.g. `id,identifiers.email,traits.city`"),
-        ("identifier" = Option<String>, Query), ("prefix" = Option<String>, Query),
+        ("identifier" = Option<String>, Query, pattern = "^[^:]+:.+$", description = "`TYPE:VALUE`, e.g. `email:ada@example.com`"),
+        ("prefix" = Option<String>, Query, pattern = "^[^:]+:.+$", description = "`TYPE:BEGINNING`, without regard to case"),
+        ("trait.NAME" = Option<String>, Query, description = "the value of a trait, e.g. `trait.city=Oslo`; for several, one for each"),
+        ("cursor" = Option<String>, Query, description = "the `next` of a page of the search, to begin behind it"),
     ),
     responses(
-        (status = 200, body = String, content_type = "text/csv", description = "a header and a line for each person"),
-        (status = 400, body = Problem),
+        (
+            status = 200, description = "a header and a line for each person, or an object for each",
+            content((String = "text/csv"), (String = "application/x-ndjson")),
+        ),
+        (status = 400, body = Problem), (status = 413, body = Problem),
     ),
 )]
 pub(crate) async fn export(
@@ -254,9 +272,6 @@ pub(crate) async fn export(
     Query(parameters): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
     let asked = PeopleQuery::read(&parameters)?;
-    if asked.limit.is_some() {
-        return Err(ApiError::at("?limit", "an export is whole; leave it out"));
-    }
     let (caller, columns) = (authority.caller, asked.columns());
     asked.insist(&Mask::new(&*app.catalogue.workspace(caller.workspace)?, &caller))?;
     app.reads.note(&caller, "profile.export", asked.sealed(&app));
@@ -271,11 +286,15 @@ pub(crate) async fn export(
     security(("key" = ["audiences:read", "profiles:read"])),
     params(
         ("id" = String, Path, description = "the audience's name"),
-        ("format" = Option<String>, Query, description = "`csv` or `ndjson`"),
+        ("format" = Option<String>, Query, pattern = "^(csv|ndjson)$", description = "`csv` or `ndjson`"),
         ("columns" = Option<String>, Query, description = "e.g. `id,identifiers.email,traits.city`"),
+        ("cursor" = Option<String>, Query, description = "the `next` of a page of the members, to begin behind it"),
     ),
     responses(
-        (status = 200, body = String, content_type = "text/csv", description = "a header and a line for each member"),
+        (
+            status = 200, description = "a header and a line for each member, or an object for each",
+            content((String = "text/csv"), (String = "application/x-ndjson")),
+        ),
         (status = 400, body = Problem), (status = 404, body = Problem),
     ),
 )]
@@ -287,9 +306,6 @@ pub(crate) async fn export_members(
     Query(parameters): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
     let asked = PeopleQuery::read(&parameters)?;
-    if asked.search != ProfileSearch::default() || asked.limit.is_some() {
-        return Err(ApiError::at("query", "an export of members takes `columns`, `format` and `cursor` alone"));
-    }
     let caller = authority.caller;
     let tables = app.catalogue.workspace(caller.workspace)?;
     let mask = Mask::new(&tables, &caller);
@@ -321,11 +337,46 @@ impl List {
                 Ok(app.kernel.search(workspace, search, columns, PageRequest { limit: EXPORT_ROWS, cursor })?)
             }
             List::Members(audience) => {
-                let page =
-                    app.kernel.audience_members(workspace, *audience, PageRequest { limit: EXPORT_ROWS, cursor })?;
-                Ok((app.kernel.rows_of(workspace, &page.members, columns)?, page.next))
+                let (mut rows, mut bytes, mut cursor) = (Vec::new(), 0, cursor.map(str::to_owned));
+                loop {
+                    let few = PageRequest { limit: MEMBERS_AT_ONCE, cursor: cursor.as_deref() };
+                    let page = app.kernel.audience_members(workspace, *audience, few)?;
+                    let found = app.kernel.rows_of(workspace, &page.members, columns)?;
+                    bytes += found.iter().map(ProfileRow::len_bytes).sum::<usize>();
+                    rows.extend(found);
+                    cursor = page.next;
+                    if cursor.is_none() || rows.len() >= EXPORT_ROWS || bytes >= EXPORT_BYTES {
+                        return Ok((rows, cursor));
+                    }
+                }
             }
         }
+    }
+}
+
+/// How long a list waits for what was acknowledged before it was asked for.
+const MAX_WAIT: Duration = Duration::from_secs(20);
+
+/// How long it waits between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+
+/// Wait until everything is computed that was acknowledged so far: whoever imports a file and takes out a list next has everybody in it.
+/// What is said where that takes too long.
+async fn wait_until_current(app: &App, workspace: WorkspaceId) -> Option<String> {
+    let (head, began) = (app.kernel.progress(workspace).head, Instant::now());
+    loop {
+        let reacted = app.kernel.progress(workspace).reacted;
+        if reacted >= head {
+            return None;
+        }
+        if began.elapsed() > MAX_WAIT {
+            return Some(format!(
+                "this list is not current: it may lack people, and changes of them, that were acknowledged and are not computed yet \
+                 (computed up to position {}, acknowledged up to {}); take it again later",
+                reacted.0, head.0
+            ));
+        }
+        sleep(LOOK_AGAIN).await;
     }
 }
 
@@ -337,12 +388,17 @@ async fn stream(
     columns: Vec<Column>,
     asked: PeopleQuery,
 ) -> Result<Response, ApiError> {
+    let under_way = app.exports.take(workspace, 1)?;
+    processor::is_large_from_now_on();
     let format = asked.format.unwrap_or(Format::Csv);
     let names: Arc<[String]> = columns.iter().map(name_of).collect();
     let columns: Arc<[Column]> = columns.into();
     let doubted = (Arc::clone(&columns), asked.search.clone());
-    let warnings =
+    // What goes on from a cursor has waited with its first page.
+    let behind = if asked.cursor.is_none() { wait_until_current(&app, workspace).await } else { None };
+    let doubts =
         app.offload(move |app| Ok::<_, ApiError>(app.kernel.search_doubts(workspace, &doubted.1, &doubted.0)?)).await?;
+    let warnings: Vec<String> = behind.into_iter().chain(doubts).collect();
     let lines = move |app: Arc<App>, list: List, cursor: Option<String>| {
         let (names, columns, key) = (Arc::clone(&names), Arc::clone(&columns), key.clone());
         async move {
@@ -360,13 +416,16 @@ async fn stream(
     // The first page is read before the answer begins, so that a mistake is an answer and not a line that breaks off.
     let mut page = lines(Arc::clone(&app), list.clone(), asked.cursor).await?;
     let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(async move {
+    tokio::spawn(processor::counted(async move {
+        let _under_way = under_way;
+        processor::is_large_from_now_on();
         loop {
             let (text, next) = page;
             if sender.send(Ok(Bytes::from(text))).await.is_err() {
                 return; // nobody reads on
             }
             let Some(next) = next else { return };
+            app.processor.go_on(workspace).await;
             page = match lines(Arc::clone(&app), list.clone(), Some(next)).await {
                 Ok(page) => page,
                 Err(error) => {
@@ -376,7 +435,7 @@ async fn stream(
                 }
             };
         }
-    });
+    }));
     let headers = [(header::CONTENT_TYPE, format.media_type())];
     let mut answer = (headers, Body::new(Pieces(receiver))).into_response();
     if let Some(warnings) = warning_header(&warnings) {

@@ -48,7 +48,7 @@ pub(crate) struct PluginBody {
     /// waits to be fitted.
     state_version: Option<u32>,
     /// JSON Schema of an installation's configuration.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Value)]
     config_schema: Option<Value>,
     /// What it asks for beyond pure computing, each with the reason.
     #[schema(value_type = Object)]

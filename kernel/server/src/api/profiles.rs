@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
 use kith_model::event::RecordedEvent;
 use kith_model::id::{AudienceId, ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
@@ -16,9 +15,9 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::consent::{ConsentBody, consent_body};
-use super::extract::{Authority, PageQuery, Path, Query, right};
+use super::extract::{Authority, PageQuery, Path, Query, WrittenJson, right};
 use super::identity::{NotFollowedBody, not_followed_body};
-use super::people::{self, PeopleQuery};
+use super::people::{self, FoundPeople, PeopleQuery};
 use super::sensitive::Mask;
 use super::view::{IdentifierView, Page, json, time};
 use crate::app::App;
@@ -60,7 +59,7 @@ pub(crate) struct ProfileIdentifierBody {
 /// A fact and where it came from.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TraitBody {
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     value: Box<RawValue>,
     time: String,
     /// The source's installation.
@@ -72,7 +71,7 @@ pub(crate) struct TraitBody {
 /// A tag and where it came from.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TagBody {
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     value: Box<RawValue>,
     weight: Option<f64>,
     from: ProvenanceBody,
@@ -240,27 +239,36 @@ pub(crate) fn no_profile(text: &str) -> ApiError {
     ApiError::missing(format!("no profile `{}`", text.chars().take(64).collect::<String>()))
 }
 
+/// One person whole, or a page of people.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum FoundBody {
+    One(Box<ProfileBody>),
+    Page(FoundPeople),
+}
+
 /// Find people. With `identifier` alone the one who has it, whole; with anything else a page of people with the columns that are
 /// asked for, in the order of rows. A page may hold less than its limit, even nobody, and still have a next one.
 #[utoipa::path(
     get, path = "/api/v1/profiles", tag = "profiles", security(("key" = ["profiles:read"])),
     params(
-        ("identifier" = Option<String>, Query, description = "`TYPE:VALUE`, e.g. `email:ada@example.com`"),
-        ("prefix" = Option<String>, Query, description = "`TYPE:BEGINNING`, without regard to case"),
+        ("identifier" = Option<String>, Query, pattern = "^[^:]+:.+$", description = "`TYPE:VALUE`, e.g. `email:ada@example.com`"),
+        ("prefix" = Option<String>, Query, pattern = "^[^:]+:.+$", description = "`TYPE:BEGINNING`, without regard to case"),
         ("columns" = Option<String>, Query, description = "e.g. `id,identifiers.email,traits.city,tags.level`"),
+        ("trait.NAME" = Option<String>, Query, description = "the value of a trait, e.g. `trait.city=Oslo`; for several, one for each"),
         ("limit" = Option<usize>, Query, minimum = 1, maximum = 500),
         ("cursor" = Option<String>, Query, description = "the `next` of the page before"),
     ),
     responses(
-        (status = 200, body = Object, description = "a profile, or a page; `trait.NAME=VALUE` asks for a trait's value"),
-        (status = 400, body = Problem), (status = 404, body = Problem),
+        (status = 200, body = FoundBody, description = "with `identifier` alone a profile, else a page of people"),
+        (status = 400, body = Problem), (status = 404, body = Problem), (status = 413, body = Problem),
     ),
 )]
 pub(crate) async fn find(
     State(app): State<Arc<App>>,
     authority: Authority<right::ProfilesRead>,
     Query(parameters): Query<Vec<(String, String)>>,
-) -> Result<Response, ApiError> {
+) -> Result<WrittenJson, ApiError> {
     let (caller, asked) = (authority.caller, PeopleQuery::read(&parameters)?);
     if !asked.is_of_one() {
         return people::found(&app, caller, asked).await;
@@ -275,7 +283,7 @@ pub(crate) async fn find(
     app.reads.note(&caller, "profile.find", [of]);
     let view = found.ok_or_else(|| no_profile(&text))?;
     let tables = app.catalogue.workspace(workspace)?;
-    Ok(Json(profile_body(&tables, &view, &Mask::new(&tables, &caller))).into_response())
+    WrittenJson::of(&FoundBody::One(Box::new(profile_body(&tables, &view, &Mask::new(&tables, &caller)))))
 }
 
 /// Read a person. The id of a profile that was merged into another gives the other.

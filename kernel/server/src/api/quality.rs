@@ -108,7 +108,6 @@ pub(crate) struct QualityBody {
 
 /// Of how many days.
 #[derive(Debug, Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct QualityQuery {
     /// How many days are listed, today included; 14 unless told.

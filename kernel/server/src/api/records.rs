@@ -12,14 +12,26 @@ use http_body_util::BodyExt as _;
 use kith_model::budget::table;
 use kith_model::consent::Giver;
 use kith_pipeline::{Intake, Kernel};
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::dry_run;
+use super::dry_run::{self, RecordsPreview};
 use super::extract::{Authority, Path, Query, cut, right};
-use super::imports::{ImportQuery, source_of, with_beginning};
-use super::intake::{Gunzip, count_metrics, counts, looks_gzip, own_answer, says_gzip, source_request};
+use super::imports::{ImportQuery, beginning, source_of};
+use super::intake::{
+    Gunzip, NoteBody, PartPlace, TakenBody, count_metrics, counts, looks_gzip, own_answer, says_gzip, source_request,
+};
 use crate::app::App;
 use crate::auth::KeyId;
 use crate::error::{ApiError, Problem};
+
+/// What became of a stream of records, or what would.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum RecordsBody {
+    Taken(TakenBody),
+    Previewed(RecordsPreview),
+}
 
 /// Send a raw payload (a webhook, CSV, NDJSON, …), also gzipped, to a source's connector. Its events count as imported: they
 /// set no message off unless the audience's action asks for that. A record that came before is not taken again, however long ago
@@ -28,9 +40,20 @@ use crate::error::{ApiError, Problem};
 #[utoipa::path(
     post, path = "/api/v1/sources/{id}/records", tag = "ingest",
     params(("id" = String, Path, description = "the source's name"), ImportQuery), security(("key" = ["ingest"])),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    request_body(
+        description = "what the source's connector reads, whatever its content type; also gzipped",
+        content(
+            (Vec<u8> = "application/octet-stream"), (String = "text/csv"), (String = "application/x-ndjson"),
+            (serde_json::Value = "application/json"),
+        ),
+    ),
     responses(
-        (status = 200, body = Object, description = "durable: counts, and rejected parts with line and reason"),
+        (
+            status = 200,
+            description = "durable: counts, and rejected parts with line and reason; or what a dry run found; or the connector's own answer",
+            content((RecordsBody = "application/json"), (Vec<u8> = "*/*")),
+        ),
+        (status = "default", description = "the connector's own answer", content((Vec<u8> = "*/*"))),
         (status = 400, body = Problem), (status = 404, body = Problem), (status = 415, body = Problem),
         (status = 503, body = Problem),
         (status = 409, body = Problem, description = "an import of that name is under way, or is elsewhere"),
@@ -52,7 +75,7 @@ pub(crate) async fn receive(
     let mut head = source_request(&app, &parts.method, &parts.uri, &parts.headers);
     head.complete = false;
     let mut intake = Kernel::intake(&app.kernel, caller.workspace, source, head, giver)?;
-    if dry_run::is_asked(&parts.uri)? {
+    if dry_run::is_asked(query.dry_run.as_deref())? {
         intake = intake.dry();
     } else if let Some(name) = query.import {
         let from = query.from.unwrap_or_default();
@@ -69,16 +92,18 @@ pub(crate) async fn receive(
         Err(error) => return Err(broke_off(&app, &intake, error.into())),
     };
     if let Some(preview) = &receipted.preview {
-        return Ok(Json(dry_run::answer(preview, &receipted.notes, receipted.repeated_ids)).into_response());
+        let previewed = dry_run::answer(preview, &receipted.notes, receipted.repeated_ids);
+        return Ok(Json(RecordsBody::Previewed(previewed)).into_response());
     }
     count_metrics(&app, &receipted.acceptance.since(&before));
     Ok(match receipted.answer {
         Some(answer) => own_answer(answer, None),
         None => {
-            let mut answer = with_beginning(counts(&receipted.acceptance, "line"), went_on.as_ref());
-            answer["repeated_ids"] = receipted.repeated_ids.into();
-            answer["notes"] = dry_run::notes(&receipted.notes);
-            Json(answer).into_response()
+            let mut taken = counts(&receipted.acceptance, PartPlace::Line);
+            taken.went_on = went_on.as_ref().map(beginning);
+            taken.repeated_ids = Some(receipted.repeated_ids);
+            taken.notes = Some(NoteBody::all(&receipted.notes));
+            Json(RecordsBody::Taken(taken)).into_response()
         }
     })
 }
@@ -93,7 +118,9 @@ fn broken(so_far: &kith_pipeline::Acceptance, cause: ApiError) -> ApiError {
     if so_far.records() == 0 {
         return cause;
     }
-    ApiError::Partial { taken: counts(so_far, "line"), cause: Box::new(cause) }
+    // Counts and texts can always be written.
+    let taken = serde_json::to_value(counts(so_far, PartPlace::Line)).unwrap_or_default();
+    ApiError::Partial { taken, cause: Box::new(cause) }
 }
 
 /// Move the body into the intake.

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::etag::{self, IfMatch, TaggedBody};
-use super::extract::{Authority, Json, right};
+use super::extract::{Authority, Json, WrittenJson, right};
 use super::sensitive::Mask;
 use super::view::{IdentifierView, json};
 use crate::app::App;
@@ -89,7 +89,7 @@ pub(crate) struct RecordRulesBody {
 pub(crate) struct TriedRecord {
     /// `track` unless told.
     #[serde(default, rename = "type")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = String, pattern = "^(track|identify|page|screen|group|alias)$")]
     kind: EventKind,
     /// The event's name.
     #[serde(default)]
@@ -97,13 +97,13 @@ pub(crate) struct TriedRecord {
     #[serde(default)]
     identifiers: Vec<TriedIdentifier>,
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Value)]
     properties: Option<Box<RawValue>>,
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Value)]
     traits: Option<Box<RawValue>>,
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Value)]
     context: Option<Box<RawValue>>,
 }
 
@@ -143,11 +143,11 @@ pub(crate) struct TriedBody {
     dropped: bool,
     name: String,
     identifiers: Vec<IdentifierView>,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     properties: Box<RawValue>,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     traits: Box<RawValue>,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     context: Box<RawValue>,
     /// Which rules touched it.
     flags: Vec<String>,
@@ -293,28 +293,28 @@ pub(crate) async fn try_out(
     State(app): State<Arc<App>>,
     authority: Authority<right::DictionaryWrite>,
     Json(trial): Json<RulesTrial>,
-) -> Result<Json<RulesTried>, ApiError> {
+) -> Result<WrittenJson, ApiError> {
     if trial.records.len() > MAX_TRIED {
         return Err(ApiError::at("records", format!("at most {MAX_TRIED} at once")));
     }
-    let rules = trial.rules.map(checked).transpose()?;
-    let text = |json: Option<Box<RawValue>>| json.map_or_else(String::new, |json| json.get().to_owned());
-    let records = trial.records.into_iter().map(|record| DraftEvent {
-        kind: record.kind,
-        name: record.name,
-        identifiers: record.identifiers.into_iter().map(|one| Identifier::new(one.kind, one.value)).collect(),
-        properties: text(record.properties),
-        traits: text(record.traits),
-        context: text(record.context),
-        ..DraftEvent::default()
-    });
-    let records: Vec<DraftEvent> = records.collect();
     let workspace = authority.caller.workspace;
     let mut key = [0; 32];
     getrandom::fill(&mut key).map_err(|error| ApiError::internal("making a key for a trial", error))?;
     app.offload(move |app| {
+        let rules = trial.rules.map(checked).transpose()?;
+        let text = |json: Option<Box<RawValue>>| json.map_or_else(String::new, |json| json.get().to_owned());
+        let records = trial.records.into_iter().map(|record| DraftEvent {
+            kind: record.kind,
+            name: record.name,
+            identifiers: record.identifiers.into_iter().map(|one| Identifier::new(one.kind, one.value)).collect(),
+            properties: text(record.properties),
+            traits: text(record.traits),
+            context: text(record.context),
+            ..DraftEvent::default()
+        });
+        let records: Vec<DraftEvent> = records.collect();
         let tried = app.kernel.try_rules(workspace, rules, &trial.source, &records, &key)?;
-        Ok(Json(RulesTried { items: tried.iter().map(TriedBody::new).collect() }))
+        WrittenJson::of(&RulesTried { items: tried.iter().map(TriedBody::new).collect() })
     })
     .await
 }

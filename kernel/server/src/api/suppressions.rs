@@ -1,6 +1,7 @@
 //! Identifiers that nothing may be sent to, whichever profile has them. They stand in bodies and never in paths, so that no
 //! proxy's log has them, and the list itself has digests alone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -12,17 +13,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::extract::{Authority, Json, PageQuery, Query, check_text, right};
+use super::extract::{Authority, Json, PageQuery, Query, WrittenJson, check_text, right};
 use super::view::{Page, time};
 use crate::app::App;
+use crate::catalogue::Actor;
 use crate::error::{ApiError, Mistake, Problem};
+use crate::processor;
 use crate::reads;
 
 /// Identifiers to suppress.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewSuppressions {
-    /// Each as `TYPE:VALUE`, e.g. `email:ada@example.com`; a list of any length is sent in parts that fit a body.
+    /// Each as `TYPE:VALUE`, e.g. `email:ada@example.com`; 10,000 at most, a longer list is sent in parts.
     identifiers: Vec<String>,
     /// For people, e.g. `bounced`.
     #[serde(default)]
@@ -36,14 +39,18 @@ pub(crate) struct NewSuppressions {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SuppressedIdentifiers {
-    /// Each as `TYPE:VALUE`.
+    /// Each as `TYPE:VALUE`; 10,000 at most.
     identifiers: Vec<String>,
 }
 
-/// How many identifiers were changed.
+/// What became of the identifiers.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SuppressionsChanged {
+    /// How many were put on the list, or taken off it.
     changed: usize,
+    /// How many were on the list before they were put on it, and have the new reason and time; or were not on it when they were taken
+    /// off.
+    already: usize,
 }
 
 /// Which identifiers are on the list.
@@ -124,32 +131,87 @@ fn is_kind(kind: &str) -> bool {
         && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
-/// Change the list and write down who did it. Of whom is in the audit log as what nobody can be read from.
+/// What is done with more identifiers is much by the caller's choice.
+const FEW: usize = 100;
+
+/// Refuse more identifiers than one request may bring.
+fn insist_on_few(identifiers: &[String]) -> Result<(), ApiError> {
+    let limit = table::SUPPRESSIONS_SENT.default;
+    if identifiers.len() as u64 > limit {
+        return Err(table::SUPPRESSIONS_SENT.exhausted(limit, None).into());
+    }
+    if identifiers.len() > FEW {
+        processor::is_large_from_now_on();
+    }
+    Ok(())
+}
+
+/// Identifiers that are changed in one commit: everybody's commits wait while one is written.
+const PIECE: usize = 1_000;
+
+/// Change the list and write down who did it, a piece at a time; where one is refused, those before it are made.
 async fn change(
     app: Arc<App>,
     authority: Authority<right::DeliveriesWrite>,
     texts: Vec<String>,
     reason: Option<String>,
 ) -> Result<Json<SuppressionsChanged>, ApiError> {
+    insist_on_few(&texts)?;
+    let workspace = authority.caller.workspace;
+    // What is no identifier is found before the first piece is changed, and what is named twice is changed once.
+    let texts = app.offload(move |_| {
+        identifiers(&texts)?;
+        let mut seen = BTreeSet::new();
+        Ok::<Arc<[String]>, ApiError>(texts.into_iter().filter(|text| seen.insert(text.clone())).collect())
+    });
+    let (texts, reason): (Arc<[String]>, Arc<Option<String>>) = (texts.await?, Arc::new(reason));
+    let mut of_all = SuppressionsChanged { changed: 0, already: 0 };
+    for begin in (0..texts.len()).step_by(PIECE) {
+        let (texts, reason, actor) = (Arc::clone(&texts), Arc::clone(&reason), authority.actor());
+        if begin > 0 {
+            app.processor.go_on(workspace).await;
+        }
+        let of_piece = app.offload(move |app| {
+            let piece = &texts[begin..texts.len().min(begin + PIECE)];
+            change_piece(app, workspace, actor, piece, reason.as_deref())
+        });
+        let SuppressionsChanged { changed, already } = of_piece.await?;
+        of_all = SuppressionsChanged { changed: of_all.changed + changed, already: of_all.already + already };
+    }
+    Ok(Json(of_all))
+}
+
+/// Of whom is in the audit log as what nobody can be read from.
+fn change_piece(
+    app: &App,
+    workspace: WorkspaceId,
+    actor: Actor,
+    texts: &[String],
+    reason: Option<&str>,
+) -> Result<SuppressionsChanged, ApiError> {
     const NAMED: usize = 32;
-    let (workspace, actor) = (authority.caller.workspace, authority.actor());
-    app.offload(move |app| {
-        let identifiers = identifiers(&texts)?;
-        let (action, change) = match &reason {
-            Some(reason) => ("suppression.add", SuppressionChange::Add { reason, at: app.clock.now() }),
-            None => ("suppression.remove", SuppressionChange::Remove),
-        };
-        let steps = app.kernel.suppression_steps(workspace, &identifiers, change)?;
-        let changed = identifiers.len();
-        let sealed: Vec<String> = texts.iter().take(NAMED).map(|text| reads::sealed(app, "identifier", text)).collect();
-        app.change(workspace, actor, move |draft| {
-            draft.put_rows(steps);
-            let after = json!({ "identifiers": changed, "of": sealed, "reason": reason });
+    let identifiers = identifiers(texts)?;
+    let (action, change) = match reason {
+        Some(reason) => ("suppression.add", SuppressionChange::Add { reason, at: app.clock.now() }),
+        None => ("suppression.remove", SuppressionChange::Remove),
+    };
+    let steps = app.kernel.suppression_steps(workspace, &identifiers, change)?;
+    let mut listed = 0;
+    for identifier in &identifiers {
+        listed += usize::from(app.kernel.suppression(workspace, identifier)?.is_some());
+    }
+    let (changed, already) = match reason {
+        Some(_) => (identifiers.len() - listed, listed),
+        None => (listed, identifiers.len() - listed),
+    };
+    let sealed: Vec<String> = texts.iter().take(NAMED).map(|text| reads::sealed(app, "identifier", text)).collect();
+    app.change(workspace, actor, move |draft| {
+        if draft.change_suppressions(steps)? {
+            let after = json!({ "identifiers": identifiers.len(), "of": sealed, "reason": reason });
             draft.audit(action, "", None, Some(after))?;
-            Ok(Json(SuppressionsChanged { changed }))
-        })
+        }
+        Ok(SuppressionsChanged { changed, already })
     })
-    .await
 }
 
 /// Suppress identifiers: nothing is sent to whoever has one of them, from the next message on. One that is suppressed already
@@ -157,7 +219,10 @@ async fn change(
 #[utoipa::path(
     post, path = "/api/v1/suppressions", tag = "deliveries", security(("key" = ["deliveries:write"])),
     request_body = NewSuppressions,
-    responses((status = 200, body = SuppressionsChanged), (status = 400, body = Problem)),
+    responses(
+        (status = 200, body = SuppressionsChanged), (status = 400, body = Problem), (status = 409, body = Problem),
+        (status = 413, body = Problem),
+    ),
 )]
 pub(crate) async fn add(
     State(app): State<Arc<App>>,
@@ -165,11 +230,12 @@ pub(crate) async fn add(
     Json(wanted): Json<NewSuppressions>,
 ) -> Result<Json<SuppressionsChanged>, ApiError> {
     check_text(&table::TITLE_TEXT, &wanted.reason)?;
+    insist_on_few(&wanted.identifiers)?;
     let workspace = authority.caller.workspace;
     let (looked_at, is_dry_run) = (wanted.identifiers.clone(), wanted.dry_run);
     app.offload(move |app| insist_on_effect(app, workspace, &identifiers(&looked_at)?)).await?;
     if is_dry_run {
-        return Ok(Json(SuppressionsChanged { changed: 0 }));
+        return Ok(Json(SuppressionsChanged { changed: 0, already: 0 }));
     }
     change(app, authority, wanted.identifiers, Some(wanted.reason)).await
 }
@@ -178,7 +244,10 @@ pub(crate) async fn add(
 #[utoipa::path(
     post, path = "/api/v1/suppressions/remove", tag = "deliveries", security(("key" = ["deliveries:write"])),
     request_body = SuppressedIdentifiers,
-    responses((status = 200, body = SuppressionsChanged), (status = 400, body = Problem)),
+    responses(
+        (status = 200, body = SuppressionsChanged), (status = 400, body = Problem), (status = 409, body = Problem),
+        (status = 413, body = Problem),
+    ),
 )]
 pub(crate) async fn remove(
     State(app): State<Arc<App>>,
@@ -192,13 +261,16 @@ pub(crate) async fn remove(
 #[utoipa::path(
     post, path = "/api/v1/suppressions/check", tag = "deliveries", security(("key" = ["deliveries:read"])),
     request_body = SuppressedIdentifiers,
-    responses((status = 200, body = SuppressionsChecked), (status = 400, body = Problem)),
+    responses(
+        (status = 200, body = SuppressionsChecked), (status = 400, body = Problem), (status = 413, body = Problem),
+    ),
 )]
 pub(crate) async fn check(
     State(app): State<Arc<App>>,
     authority: Authority<right::DeliveriesRead>,
     Json(wanted): Json<SuppressedIdentifiers>,
-) -> Result<Json<SuppressionsChecked>, ApiError> {
+) -> Result<WrittenJson, ApiError> {
+    insist_on_few(&wanted.identifiers)?;
     let workspace = authority.caller.workspace;
     app.offload(move |app| {
         let of = wanted.identifiers.iter().map(|text| reads::sealed(app, "identifier", text));
@@ -214,7 +286,7 @@ pub(crate) async fn check(
             })
         };
         let items = identifiers.iter().zip(&wanted.identifiers).map(look).collect::<Result<_, ApiError>>()?;
-        Ok(Json(SuppressionsChecked { items }))
+        WrittenJson::of(&SuppressionsChecked { items })
     })
     .await
 }

@@ -4,9 +4,11 @@
 mod audiences;
 mod audit;
 mod contract;
+mod described;
 pub(crate) mod installations;
 mod keys;
 mod routes;
+mod settings;
 mod sight;
 mod uploads;
 
@@ -47,12 +49,15 @@ pub(super) struct Response {
 /// A request in the making.
 pub(super) struct Question {
     router: Router,
+    method: String,
+    path: String,
     request: axum::http::request::Builder,
 }
 
 pub(super) fn ask(server: &TestServer, method: &str, path: &str) -> Question {
     let request = Request::builder().method(method).uri(path);
-    Question { router: router(Arc::clone(server.app())), request }
+    let (method, path) = (method.to_owned(), path.to_owned());
+    Question { router: router(Arc::clone(server.app())), method, path, request }
 }
 
 impl Question {
@@ -77,6 +82,7 @@ impl Question {
         self.send(Body::empty()).await
     }
 
+    /// Send it, and hold the answer against the description, whatever the test looks at.
     pub(super) async fn send(self, body: impl Into<Body>) -> Response {
         let mut request = self.request.body(body.into()).unwrap();
         request.headers_mut().entry("host").or_insert(axum::http::HeaderValue::from_static("localhost"));
@@ -84,6 +90,7 @@ impl Question {
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        described::hold(&self.method, &self.path, parts.status, &parts.headers, &body);
         Response { status: parts.status, headers: parts.headers, body }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use kith_host::PlannedSchema;
 use kith_model::budget::table;
 use kith_model::id::{InstallationName, Name, WorkspaceId};
 use kith_model::plugin::PluginKind;
@@ -22,13 +23,14 @@ pub(crate) use check::*;
 pub(crate) use suggest::*;
 
 use super::etag::{self, IfMatch, TaggedBody};
-use super::extract::{Authority, Json, PageQuery, Path, Query, check_text, right};
+use super::extract::{Authority, Json, PageQuery, Path, Query, WrittenJson, check_text, right};
 use super::installations::merged;
 use super::view::{Page, time};
 use crate::app::App;
 use crate::catalogue::tracking::{ExpectedRow, TrackingPlanRow};
 use crate::catalogue::{Actor, Draft, WorkspaceTables};
 use crate::error::{ApiError, Mistake, Problem};
+use crate::processor;
 use crate::wiring::tracking::compile;
 
 /// The longest name of an event that an event can have.
@@ -44,7 +46,7 @@ pub(crate) struct PlanDocument {
     sources: Option<BTreeSet<String>>,
     /// What becomes of `track` events whose name is not among `events`: `allow` takes and counts them, `flag` takes them with a
     /// flag, `reject` sets them aside.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^(allow|flag|reject)$")]
     unplanned: Policy,
     /// What is expected of each event, by its name.
     events: BTreeMap<String, ExpectedBody>,
@@ -57,7 +59,7 @@ pub(crate) struct PlanDocument {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ExpectedBody {
     /// What becomes of an event that does not meet the schema: `allow`, `flag` or `reject`.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^(allow|flag|reject)$")]
     policy: Policy,
     /// JSON Schema (2020-12) of the properties as one object; any are as expected where there is none.
     #[schema(value_type = Option<Object>)]
@@ -72,7 +74,7 @@ pub(crate) struct PlanBody {
     name: String,
     title: String,
     sources: Option<BTreeSet<String>>,
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^(allow|flag|reject)$")]
     unplanned: Policy,
     events: BTreeMap<String, ExpectedBody>,
     traits: Option<ExpectedBody>,
@@ -152,6 +154,10 @@ fn checked(draft: &Draft<'_>, name: &Name, document: PlanDocument) -> Result<Tra
     };
     insist_on_one_plan_each(draft.tables(), &row)?;
     insist_on_room(draft.tables(), &row)?;
+    // Measuring them takes a while: nobody waits for it.
+    if draft.is_rehearsal() {
+        insist_on_places(draft.tables(), &row)?;
+    }
     Ok(row)
 }
 
@@ -171,6 +177,22 @@ fn insist_on_room(tables: &WorkspaceTables, row: &TrackingPlanRow) -> Result<(),
     let all = others.map(|other| bytes(other)).sum::<Result<u64, ApiError>>()?.saturating_add(is);
     if all > table::TRACKING_PLAN_BYTES_KEPT.default && is > was {
         return Err(table::TRACKING_PLAN_BYTES_KEPT.exhausted(table::TRACKING_PLAN_BYTES_KEPT.default, None).into());
+    }
+    Ok(())
+}
+
+/// Insist that the workspace's schemas, made ready, have room in memory, unless the plan becomes no larger.
+fn insist_on_places(tables: &WorkspaceTables, row: &TrackingPlanRow) -> Result<(), ApiError> {
+    let places = |row: &TrackingPlanRow| -> u64 {
+        let schemas = row.events.values().chain(&row.traits).filter_map(|expected| expected.schema.as_ref());
+        schemas.filter_map(PlannedSchema::measure).sum()
+    };
+    let is = places(row);
+    let was = tables.tracking.get(row.name.as_str()).map_or(0, |before| places(before));
+    let others = tables.tracking.values().filter(|other| other.name != row.name);
+    let limit = table::TRACKING_PLAN_PLACES_KEPT.default;
+    if is > was && others.map(|other| places(other)).sum::<u64>().saturating_add(is) > limit {
+        return Err(table::TRACKING_PLAN_PLACES_KEPT.exhausted(limit, None).into());
     }
     Ok(())
 }
@@ -257,10 +279,15 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     authority: Authority<right::AudiencesRead>,
     Query(page): Query<PageQuery>,
-) -> Result<Json<Page<PlanBody>>, ApiError> {
-    let tables = app.catalogue.workspace(authority.caller.workspace)?;
-    let all = tables.tracking.iter().map(|(name, row)| (name.clone(), row));
-    Page::of(all, &page, |row| Ok(PlanBody::from(row.as_ref()))).map(Json)
+) -> Result<WrittenJson, ApiError> {
+    // All plans together may be of megabytes.
+    processor::is_large_from_now_on();
+    app.offload(move |app| {
+        let tables = app.catalogue.workspace(authority.caller.workspace)?;
+        let all = tables.tracking.iter().map(|(name, row)| (name.clone(), row));
+        WrittenJson::of(&Page::of(all, &page, |row| Ok(PlanBody::from(row.as_ref())))?)
+    })
+    .await
 }
 
 /// One tracking plan.

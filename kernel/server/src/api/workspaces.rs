@@ -114,7 +114,7 @@ pub(crate) async fn read(
     security(("key" = ["workspaces:admin"])), request_body = PatchWorkspace,
     responses(
         (status = 200, body = TenantBody), (status = 400, body = Problem), (status = 404, body = Problem),
-        (status = 409, body = Problem), (status = 413, body = Problem),
+        (status = 409, body = Problem), (status = 412, body = Problem), (status = 413, body = Problem),
     ),
 )]
 pub(crate) async fn change(
@@ -184,6 +184,7 @@ fn put_in_force(
         drop(committed);
         app.kernel.remove(id);
         app.processor.forget(id);
+        app.catalogue.forget(id);
         app.wiring.forget(id);
     } else if is_active && !was_active {
         // Its plugins may have to be compiled and its index read, which others do not wait for either; until it runs, its keys are

@@ -20,9 +20,10 @@ use kith_store::{Key, Operation, Unit};
 use super::chain::{ChainPlace, Deed, title_of};
 use super::locks::Lock;
 use super::sealed::Place;
+use super::written::{bytes, once_each};
 use super::{
     AudienceRow, Catalogue, CatalogueError, CounterRow, CredentialRow, DictionaryRow, FitRow, IdentityRulesRow,
-    InstallationRow, PluginRow, RecordRulesRow, WorkspaceTables, of_installation, put, scan_all,
+    InstallationRow, PluginRow, RecordRulesRow, SUPPRESSIONS, WorkspaceTables, of_installation, put, scan_all,
 };
 use crate::auth::KeyId;
 
@@ -104,12 +105,20 @@ impl<'a> Change<'a> {
         Change { draft, writing }
     }
 
-    /// Commit the change: durable on return.
+    /// Commit the change: durable on return. One that changes nothing writes nothing.
     pub fn commit(self) -> Result<CommitGuard<'a>, CatalogueError> {
-        let Change { draft, writing } = self;
+        let Change { mut draft, writing } = self;
         let catalogue = draft.catalogue;
-        let fence = catalogue.fence.get().cloned();
-        catalogue.store.commit(Unit { operations: draft.operations, fence, ..Unit::default() })?;
+        let operations = once_each(std::mem::take(&mut draft.operations));
+        if !operations.is_empty() {
+            let (workspace, limit) = (draft.workspace(), draft.tables.limit(&table::SETTINGS_WRITTEN));
+            if !draft.is_never_too_much() {
+                catalogue.written.insist(workspace, limit)?;
+            }
+            let (fence, bytes) = (catalogue.fence.get().cloned(), bytes(&operations));
+            catalogue.store.commit(Unit { operations, fence, ..Unit::default() })?;
+            catalogue.written.charge(workspace, limit, bytes);
+        }
         let (workspace, credentials) = (Arc::new(draft.tables), draft.credentials);
         Ok(CommitGuard { catalogue, workspace, credentials, _writing: writing })
     }
@@ -168,6 +177,13 @@ impl<'a> Draft<'a> {
 
     fn workspace(&self) -> WorkspaceId {
         self.tables.row.id
+    }
+
+    /// Whether it is made however much was written: what the kernel does by itself, and the end of keys, one of which may be the
+    /// one that writes so much.
+    fn is_never_too_much(&self) -> bool {
+        let mut keys = self.credentials.values();
+        self.actor.key == KeyId::kernel() || (!self.credentials.is_empty() && keys.all(|row| row.revoked_at.is_some()))
     }
 
     fn count(&mut self, what: &str) -> Result<u32, CatalogueError> {
@@ -343,9 +359,43 @@ impl<'a> Draft<'a> {
         self.credentials.insert(row.id.clone(), Arc::new(row));
     }
 
-    /// Change rows that no table holds and that change nothing of what runs.
-    pub fn put_rows(&mut self, operations: Vec<Operation>) {
-        self.operations.extend(operations);
+    /// Put identifiers on the list to which nothing is sent, or take them off it, by these rows. What is not on it is not taken
+    /// off; whether anything is to be changed.
+    ///
+    /// # Errors
+    /// [`Exhausted`], where the list becomes longer than it may.
+    pub fn change_suppressions(&mut self, rows: Vec<Operation>) -> Result<bool, CatalogueError> {
+        let rows = once_each(rows);
+        let keys = rows.iter().filter_map(|row| match row {
+            Operation::Put(key, _) | Operation::Delete(key) => Some(key.clone()),
+            _ => None,
+        });
+        let present = self.catalogue.store.get(&keys.collect::<Vec<_>>())?;
+        let mut kept = self.tables.suppressions();
+        let mut changes = Vec::with_capacity(rows.len());
+        for (row, present) in rows.into_iter().zip(present) {
+            match (&row, present) {
+                (Operation::Put(..), None) => kept += 1,
+                (Operation::Put(..), Some(_)) => {}
+                (_, Some(_)) => kept = kept.saturating_sub(1),
+                (_, None) => continue,
+            }
+            changes.push(row);
+        }
+        let limit = self.tables.limit(&table::SUPPRESSIONS_KEPT);
+        if kept > limit && kept > self.tables.suppressions() {
+            return Err(table::SUPPRESSIONS_KEPT.exhausted(limit, None).into());
+        }
+        if changes.is_empty() {
+            return Ok(false);
+        }
+        if kept != self.tables.suppressions() {
+            let counted = CounterRow(u32::try_from(kept).unwrap_or(u32::MAX));
+            self.operations.push(put(self.workspace(), Definition::Counter, SUPPRESSIONS.as_bytes(), &counted));
+            self.tables.counters.insert(SUPPRESSIONS.to_owned(), counted.0);
+        }
+        self.operations.extend(changes);
+        Ok(true)
     }
 
     /// Write down what was done.

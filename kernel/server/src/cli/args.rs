@@ -39,25 +39,79 @@ pub(crate) use workspace::*;
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) connection: Connection,
-    /// Answer with JSON for programs
-    #[arg(long, global = true)]
+    /// Answer with one JSON document for programs, also where it fails: then on standard error
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
 /// Which server the client commands speak to.
+///
+/// The variables are read here and not by clap, which would show a key that is set in the environment as one that had to be typed
+/// in the usage of every other mistake.
 #[derive(Debug, Args)]
 pub(crate) struct Connection {
-    /// The server's address
-    #[arg(long, global = true, env = "KITH_URL", default_value = "http://127.0.0.1:7700", value_name = "URL")]
-    pub(crate) url: String,
-    /// An API key of the workspace
-    #[arg(long, global = true, env = "KITH_KEY", hide_env_values = true, value_name = "KEY")]
-    pub(crate) key: Option<String>,
+    /// The server's address [env: KITH_URL] [default: http://127.0.0.1:7700]
+    #[arg(long, global = true, value_name = "URL", help_heading = EVERYWHERE)]
+    url: Option<String>,
+    /// An API key of the workspace [env: KITH_KEY]
+    #[arg(long, global = true, value_name = "KEY", help_heading = EVERYWHERE)]
+    key: Option<String>,
     /// Trust these certificates (PEM) in place of the public authorities', for a server whose certificate is a company's own
-    #[arg(long, global = true, env = "KITH_CA", value_name = "FILE")]
-    pub(crate) ca: Option<PathBuf>,
+    /// [env: KITH_CA]
+    #[arg(long, global = true, value_name = "FILE", help_heading = EVERYWHERE)]
+    ca: Option<PathBuf>,
+}
+
+/// Above the flags that every command has.
+const EVERYWHERE: &str = "Options of every command";
+
+impl Connection {
+    pub(crate) fn url(&self) -> String {
+        self.url.clone().or_else(|| set("KITH_URL")).unwrap_or_else(|| "http://127.0.0.1:7700".to_owned())
+    }
+
+    pub(crate) fn key(&self) -> Option<String> {
+        self.key.clone().or_else(|| set("KITH_KEY"))
+    }
+
+    pub(crate) fn ca(&self) -> Option<PathBuf> {
+        self.ca.clone().or_else(|| set("KITH_CA").map(PathBuf::from))
+    }
+}
+
+/// A variable of the environment; an empty one is none.
+#[allow(clippy::disallowed_methods, reason = "the command line's own settings, which are no server's")]
+fn set(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Which part of a list is shown. Every list that may be cut has these flags, so that what is said below one of them holds for all.
+#[derive(Debug, Args)]
+pub(crate) struct PartArgs {
+    /// At most so many
+    #[arg(long, default_value_t = 50, value_parser = parse_limit, value_name = "N", conflicts_with = "all")]
+    limit: u64,
+    /// All of them
+    #[arg(long)]
+    all: bool,
+    /// Go on where a list ended that was cut at its limit
+    #[arg(long, value_name = "CURSOR")]
+    pub(crate) cursor: Option<String>,
+}
+
+impl PartArgs {
+    pub(crate) fn limit(&self) -> u64 {
+        if self.all { u64::MAX } else { self.limit }
+    }
+}
+
+fn parse_limit(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(limit) if limit > 0 => Ok(limit),
+        _ => Err("write a whole number from 1 on, or --all in its place".to_owned()),
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -112,7 +166,7 @@ pub(crate) enum Command {
     /// Who changed what, who read people, and whether the log of it is whole
     #[command(subcommand)]
     Audit(AuditCommand),
-    /// Whether the server is ready, and how far its work has come
+    /// Whether the server is ready, what it holds, and how far its work has come
     Status,
     /// Write a workbook's sheet or an archive's file to the standard output and end; started by `import` itself
     #[command(hide = true, name = "unpack-child")]
@@ -169,14 +223,21 @@ pub(crate) struct CatalogArgs {
     pub(crate) undescribed: bool,
 }
 
+/// Some of these are needed, which clap then names together: one that is `required_unless` the others would be named alone, as if it
+/// were the only way.
+fn any_of<const N: usize>(name: &'static str, flags: [&'static str; N]) -> clap::ArgGroup {
+    clap::ArgGroup::new(name).args(flags).required(true).multiple(true)
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyCommand {
     /// Make a key; it is shown once
+    #[command(group = any_of("rights", ["scopes", "role", "source"]))]
     Create {
         /// What it is for
         title: String,
         /// What it may do, e.g. `profiles:read`; repeat for more, `*` for everything
-        #[arg(long = "scope", required_unless_present_any = ["source", "role"])]
+        #[arg(long = "scope")]
         scopes: Vec<String>,
         /// A named set of scopes that read: `analyst`, `auditor` or `operator`
         #[arg(long, value_parser = Role::ALL.map(Role::as_str))]
@@ -225,13 +286,11 @@ pub(crate) struct HostKeyArgs {
 pub(crate) enum DeliveryCommand {
     /// What was sent, to whom, with which outcome; the newest first
     List(DeliveryListArgs),
-    /// What failed for good, and why
-    DeadLetters {
-        /// At most so many
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
-        limit: u64,
-    },
-    /// Try a dead letter again
+    /// The same as `kith dead-letters list`, by its older name
+    #[command(hide = true)]
+    DeadLetters(PartArgs),
+    /// The same as `kith dead-letters replay`, by its older name
+    #[command(hide = true)]
     Replay {
         /// The dead letter's id
         id: String,
@@ -253,12 +312,8 @@ pub(crate) struct DeliveryListArgs {
     /// Through this channel; removed ones of that name count
     #[arg(long, value_name = "NAME")]
     pub(crate) channel: Option<Name>,
-    /// Go on where a list ended that was cut at its limit
-    #[arg(long)]
-    pub(crate) cursor: Option<String>,
-    /// At most so many
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) limit: u64,
+    #[command(flatten)]
+    pub(crate) part: PartArgs,
 }
 
 #[cfg(test)]
@@ -297,6 +352,10 @@ mod tests {
             &["audience", "create", "x"],
             &["audience", "change", "x", "--no-channel", "--channel", "a", "--purpose", "p", "--payload", "{}"],
             &["key", "create", "x"],
+            &["audit", "list", "--limit", "0"],
+            &["audit", "list", "--limit", "5", "--all"],
+            &["plugin", "change", "csv", "--limit", "speed=5"],
+            &["plugin", "change", "csv", "--limit", "cpu_ms"],
             &["import", "x.csv"],
             &["workspace", "create", "shop"],
             &["workspace", "create", "Shop", "--time-zone", "UTC"],

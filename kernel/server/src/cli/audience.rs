@@ -6,7 +6,7 @@ use super::args::{ActionArgs, AudienceChangeArgs, AudienceCommand, AudienceCreat
 use super::client::{ApiError, Client, encode};
 use super::consent::Consent;
 use super::output::{self, AnswerFormat, cut, field};
-use super::{Failure, digits, items, json_argument, print_json, profile};
+use super::{Failure, digits, items, json_argument, print_json, profile, text_argument};
 
 pub(crate) fn run(command: &AudienceCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     let answer = match command {
@@ -24,22 +24,21 @@ pub(crate) fn run(command: &AudienceCommand, client: &Client, format: AnswerForm
             json!({ "removed": audience.as_str() })
         }
         AudienceCommand::Show { audience } => client.get(&path(audience.as_str()))?,
-        AudienceCommand::Members { audience, columns, format, .. } if columns.is_some() || format.is_some() => {
-            let parameters = [("columns", columns.as_deref()), ("format", format.map(profile::word))];
+        AudienceCommand::Members { audience, columns, format: wanted, .. } if columns.is_some() || wanted.is_some() => {
+            let written = profile::word(profile::export_format(*wanted, format));
+            let parameters = [("columns", columns.as_deref()), ("format", Some(written))];
             let list = profile::with(&format!("{}/members/export", path(audience.as_str())), &parameters);
-            return output::copy(|sink| client.download(&list, sink));
+            return profile::export(client, &list, format);
         }
-        AudienceCommand::Members { audience, limit, all, .. } => {
-            let limit = if *all { u64::MAX } else { *limit };
-            let (items, next) = client.list_from(&format!("{}/members", path(audience.as_str())), &[], limit)?;
-            output::say_part(items.len(), next.as_deref());
-            json!({ "items": items, "next": next })
+        AudienceCommand::Members { audience, part, .. } => {
+            let members = client.part(&format!("{}/members", path(audience.as_str())), &[], part)?;
+            return output::say_list(&members, format, member_table);
         }
         AudienceCommand::Count { condition } => {
-            client.post("/api/v1/audiences/count", &json!({ "condition": condition }))?
+            client.post("/api/v1/audiences/count", &json!({ "condition": text_argument(condition)? }))?
         }
         AudienceCommand::Preview { condition } => {
-            client.post("/api/v1/audiences/preview", &json!({ "condition": condition }))?
+            client.post("/api/v1/audiences/preview", &json!({ "condition": text_argument(condition)? }))?
         }
         AudienceCommand::Explain { audience, person } => {
             // Who has the id needs no right to look people up.
@@ -57,12 +56,50 @@ pub(crate) fn run(command: &AudienceCommand, client: &Client, format: AnswerForm
         AudienceCommand::Create(_) | AudienceCommand::Change(_) | AudienceCommand::Show { .. } => one_audience(&answer),
         AudienceCommand::Remove { audience } => format!("{audience} is removed"),
         AudienceCommand::List => audience_table(items(&answer)),
-        AudienceCommand::Members { .. } => member_table(items(&answer)),
+        // It was shown above, as it came.
+        AudienceCommand::Members { .. } => return Ok(()),
         AudienceCommand::Count { .. } => count_line(&answer) + &warnings(&answer),
         AudienceCommand::Preview { .. } => preview_line(&answer) + &warnings(&answer),
-        // An explanation is a tree; JSON shows it as it is.
-        AudienceCommand::Explain { .. } => digits::pretty(&answer),
+        AudienceCommand::Explain { .. } => explanation(&answer),
     })
+}
+
+/// Why a person is in an audience or is not: the answer, then the condition part by part, each below the one that it is a part of.
+fn explanation(answer: &Value) -> String {
+    let [audience, profile] = ["audience", "profile"].map(|name| field(answer, name));
+    let holds = match answer.get("holds") {
+        Some(Value::Bool(true)) => "is in",
+        Some(Value::Bool(false)) => "is not in",
+        _ => "is not known to be in",
+    };
+    let mut text = format!("{profile} {holds} {audience}");
+    if answer.get("refuses_profiling") == Some(&Value::Bool(true)) {
+        text.push_str(", because the person objects to profiling");
+    }
+    text.push('\n');
+    explain_part(&answer["explanation"], 0, &mut text);
+    text
+}
+
+/// One part with its value, then its own parts.
+fn explain_part(part: &Value, depth: usize, text: &mut String) {
+    let (mark, value) = match part.get("truth") {
+        Some(Value::Bool(true)) => ("yes", None),
+        Some(Value::Bool(false)) => ("no", None),
+        Some(Value::String(_)) => ("not known yet", None),
+        // What is no condition has a value.
+        _ => ("", part.get("value")),
+    };
+    let value = match value {
+        Some(Value::Null) => "nothing".to_owned(),
+        Some(value) => cut(&digits::line(value), 120),
+        None => mark.to_owned(),
+    };
+    let indent = "  ".repeat(depth);
+    text.push_str(&format!("\n{indent}{}: {value}", cut(&field(part, "text"), 200)));
+    for inner in part.get("parts").and_then(Value::as_array).into_iter().flatten() {
+        explain_part(inner, depth + 1, text);
+    }
 }
 
 fn path(audience: &str) -> String {
@@ -71,7 +108,8 @@ fn path(audience: &str) -> String {
 
 fn definition(args: &AudienceCreateArgs) -> Result<Value, Failure> {
     let title = args.title.as_deref().unwrap_or_else(|| args.name.as_str());
-    let mut body = json!({ "name": args.name.as_str(), "title": title, "condition": args.condition });
+    let condition = text_argument(&args.condition)?;
+    let mut body = json!({ "name": args.name.as_str(), "title": title, "condition": condition });
     if args.strict {
         body["strict"] = json!(true);
     }
@@ -92,10 +130,11 @@ const ACTIONS: [(&str, &str); 2] = [("on_enter", "--"), ("on_exit", "--on-exit-"
 
 fn change(args: &AudienceChangeArgs) -> Result<Value, Failure> {
     let mut body = json!({});
-    for (name, value) in [("title", &args.title), ("condition", &args.condition)] {
-        if let Some(value) = value {
-            body[name] = json!(value);
-        }
+    if let Some(title) = &args.title {
+        body["title"] = json!(title);
+    }
+    if let Some(condition) = &args.condition {
+        body["condition"] = json!(text_argument(condition)?);
     }
     if args.strict {
         body["strict"] = json!(true);
@@ -282,7 +321,8 @@ fn count_line(answer: &Value) -> String {
         Some(Value::Bool(false)) => "; what came since is not counted yet",
         _ => "",
     };
-    format!("{counted} profiles, {exact}{pending}, as of log position {}{behind}", field(answer, "as_of"))
+    let things = if counted == "1" { "profile" } else { "profiles" };
+    format!("{counted} {things}, {exact}{pending}, as of log position {}{behind}", field(answer, "as_of"))
 }
 
 #[cfg(test)]
@@ -381,6 +421,25 @@ mod tests {
         };
         assert_eq!(save(Consent::Given, json!({}), server).unwrap()["name"], "all");
         assert_eq!(*sent.borrow(), [None, Some(json!("2-abc"))]);
+    }
+
+    #[test]
+    fn an_explanation_is_read_from_the_whole_to_its_parts() {
+        let answer = json!({ "audience": "carts", "profile": "0190", "holds": false, "refuses_profiling": false,
+            "explanation": { "text": "traits.city == 'Rome' && tags.vip", "truth": false, "value": false, "parts": [
+                { "text": "traits.city == 'Rome'", "truth": true, "value": true, "parts": [
+                    { "text": "traits.city", "truth": null, "value": "Rome", "parts": [] }] },
+                { "text": "tags.vip", "truth": "unknown", "value": null, "parts": [] },
+                { "text": "traits.age", "truth": null, "value": null, "parts": [] }] } });
+        insta::assert_snapshot!(explanation(&answer), @r#"
+        0190 is not in carts
+
+        traits.city == 'Rome' && tags.vip: no
+          traits.city == 'Rome': yes
+            traits.city: "Rome"
+          tags.vip: not known yet
+          traits.age: nothing
+        "#);
     }
 
     #[test]

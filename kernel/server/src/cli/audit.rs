@@ -16,19 +16,32 @@ const PAGE: u64 = 500;
 
 pub(crate) fn run(command: &AuditCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
-        AuditCommand::List { log, filter, cursor, limit } => {
-            let (items, next) = list(client, log, filter, cursor.as_deref(), *limit)?;
-            if format.is_json() {
-                return print_json(&json!({ "items": items, "next": next }));
-            }
-            output::say(table(&items))
+        AuditCommand::List { log, filter, part } => {
+            let parameters = parameters(filter);
+            let parameters: Vec<(&str, &str)> =
+                parameters.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            output::say_list(&client.part(route(log), &parameters, part)?, format, table)
         }
-        AuditCommand::Export { log, filter, out: None } => export(client, log, filter, io::stdout().lock()),
+        AuditCommand::Export { log, filter, out: None } => {
+            let mut output = BufWriter::new(io::stdout().lock());
+            if format.is_json() {
+                let mut document = output::ItemsDocument::begin(&mut output).map_err(output::unwritten)?;
+                export(client, log, filter, &mut document)?;
+                document.end().map_err(output::unwritten)?;
+            } else {
+                export(client, log, filter, &mut output)?;
+            }
+            output.flush().map_err(output::unwritten)
+        }
         AuditCommand::Export { log, filter, out: Some(path) } => {
             let failed = |source| Failure::File { what: "write", path: path.clone(), source };
             let mut file = BufWriter::new(File::create(path).map_err(failed)?);
-            export(client, log, filter, &mut file)?;
-            file.flush().map_err(failed)
+            let records = export(client, log, filter, &mut file)?;
+            file.flush().map_err(failed)?;
+            if format.is_json() {
+                return print_json(&json!({ "out": path.display().to_string(), "records": records }));
+            }
+            output::say(format_args!("{} in {}", output::counted(records, "record"), path.display()))
         }
         AuditCommand::Verify { log, file } => {
             let check = match file {
@@ -87,8 +100,11 @@ fn list(
     let parameters = parameters(filter);
     let mut parameters: Vec<(&str, &str)> = parameters.iter().map(|(name, value)| (*name, value.as_str())).collect();
     parameters.extend(cursor.map(|cursor| ("cursor", cursor)));
-    let path = if log.host { "/api/v1/host/audit" } else { "/api/v1/audit" };
-    client.list_from(path, &parameters, limit)
+    client.list_from(route(log), &parameters, limit)
+}
+
+fn route(log: &AuditLogArgs) -> &'static str {
+    if log.host { "/api/v1/host/audit" } else { "/api/v1/audit" }
 }
 
 /// Take the records page by page, so that a long log needs no more memory than a short one.
@@ -109,10 +125,14 @@ fn each_page(
     }
 }
 
-fn export(client: &Client, log: &AuditLogArgs, filter: &AuditFilterArgs, mut out: impl Write) -> Result<(), Failure> {
+/// Write the records, a line each; how many there were.
+fn export(client: &Client, log: &AuditLogArgs, filter: &AuditFilterArgs, mut out: impl Write) -> Result<u64, Failure> {
+    let mut count = 0;
     each_page(client, log, filter, |items| {
-        items.iter().try_for_each(|item| writeln!(out, "{item}")).map_err(Failure::Answer)
-    })
+        count += items.len() as u64;
+        items.iter().try_for_each(|item| writeln!(out, "{item}")).map_err(output::unwritten)
+    })?;
+    Ok(count)
 }
 
 fn verify(client: &Client, log: &AuditLogArgs) -> Result<ChainCheck, Failure> {

@@ -2,17 +2,23 @@
 //!
 //! Which routes exist and what their bodies mean is the callers' business.
 
-use std::fmt;
+mod early;
+mod error;
+
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use kith::error::DISK_FULL;
-use serde::Deserialize;
 use serde_json::{Value, json};
+use ureq::config::Config;
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, RustlsConnector, TcpConnector};
 use ureq::{Agent, Body, SendBody};
 
+use super::args::PartArgs;
 use super::digits;
+use early::EarlyAnswer;
+pub(crate) use error::{ApiError, Problem};
 
 /// No answer of the management API is larger; ureq's own default of 10 MiB is too small for long lists.
 const MAX_ANSWER_BYTES: u64 = 64 << 20;
@@ -26,108 +32,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection to one Kith server.
 pub(crate) struct Client {
     agent: Agent,
+    /// What `agent` was made with, for the agents of uploads.
+    config: Config,
     base_url: String,
     authorization: Option<String>,
-}
-
-/// A refusal as the server explains it (RFC 9457, with Kith's `code` and `message`).
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Problem {
-    #[serde(skip)]
-    pub(crate) http_status: u16,
-    pub(crate) code: String,
-    pub(crate) message: String,
-    pub(crate) detail: Option<String>,
-    pub(crate) title: Option<String>,
-    pub(crate) request_id: String,
-    pub(crate) errors: Vec<Mistake>,
-    /// For a stream that broke off: what was durably taken before.
-    pub(crate) taken: Option<Value>,
-    /// For a change that needs a confirmation: what it touches, and the token that confirms just that.
-    #[serde(flatten)]
-    pub(crate) details: serde_json::Map<String, Value>,
-}
-
-/// One mistake in a request.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Mistake {
-    pub(crate) path: String,
-    pub(crate) message: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = match (&self.detail, &self.title) {
-            _ if !self.message.is_empty() => &self.message,
-            (Some(detail), _) => detail,
-            (None, Some(title)) => title,
-            (None, None) => "the server gave no reason",
-        };
-        write!(f, "{text} ({}", self.http_status)?;
-        if !self.code.is_empty() {
-            write!(f, " {}", self.code)?;
-        }
-        write!(f, ")")?;
-        // A single mistake is the message already.
-        for Mistake { path, message } in self.errors.iter().filter(|_| self.errors.len() > 1) {
-            write!(f, "\n  - {path}: {message}")?;
-        }
-        if self.http_status >= 500 && !self.request_id.is_empty() {
-            write!(f, "\n  request id: {}", self.request_id)?;
-        }
-        Ok(())
-    }
-}
-
-/// Why a call to the server did not give an answer that can be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ApiError {
-    #[error("no Kith server answers at {base_url}")]
-    Unreachable { base_url: String, source: Box<ureq::Error> },
-    #[error("the connection to {base_url} broke")]
-    Broken { base_url: String, source: Box<ureq::Error> },
-    #[error("{0}")]
-    Refused(Box<Problem>),
-    #[error("{url} answered with something that is not JSON; is a Kith server there?")]
-    NotJson { url: String, source: serde_json::Error },
-}
-
-impl ApiError {
-    /// What the person at the keyboard can do about it, where that is known.
-    pub(crate) fn advice(&self) -> Option<&'static str> {
-        match self {
-            ApiError::Unreachable { source, .. } | ApiError::Broken { source, .. } if is_untrusted(source) => Some(
-                "where the server's certificate is not of a public authority, give the one that signed it with --ca (KITH_CA)",
-            ),
-            ApiError::Unreachable { .. } => {
-                Some("start one with `kith serve`, or point --url (KITH_URL) at the one you mean")
-            }
-            ApiError::Broken { .. } => Some(
-                "what was acknowledged is kept; run the command again. A large file breaks off when it is refused: `kith status` \
-                 says whether the server takes this key",
-            ),
-            ApiError::Refused(problem) => match problem.http_status {
-                401 => Some("give a key of this server with --key or KITH_KEY; `kith serve` printed the first one"),
-                403 | 503 if problem.code == "workspace-suspended" => {
-                    Some("a host key lets it go on: `kith workspace resume NAME`")
-                }
-                403 if problem.message.contains("workspaces:admin") => {
-                    Some("this needs a host key: the first key of a server, or one of `kith key host`")
-                }
-                403 => Some(
-                    "this key's scopes do not allow it; use one that has the scope, or make one with `kith key create`",
-                ),
-                503 if problem.code == DISK_FULL => {
-                    Some("whoever runs the server has to make room on its disk; /readyz says when there is")
-                }
-                429 | 503 => Some("the server is busy or closing; try again in a moment"),
-                _ => None,
-            },
-            ApiError::NotJson { .. } => None,
-        }
-    }
 }
 
 /// What became of an answer that was copied.
@@ -138,14 +46,21 @@ pub(crate) enum CopyOutcome {
     Unwritten(std::io::Error),
 }
 
-/// Whether the server shows a certificate that nobody vouches for.
-fn is_untrusted(error: &ureq::Error) -> bool {
-    let error = match error {
-        ureq::Error::Rustls(error) => Some(error),
-        ureq::Error::Io(error) => error.get_ref().and_then(|error| error.downcast_ref()),
-        _ => None,
-    };
-    matches!(error, Some(tokio_rustls::rustls::Error::InvalidCertificate(_)))
+/// Why a text is not the address of a server.
+fn problem_of_address(text: &str) -> Option<&'static str> {
+    // Slashes at the end are cut.
+    if matches!(text, "http:" | "https:") {
+        return Some("it names no host");
+    }
+    let Some((scheme, _)) = text.split_once("://") else { return Some("it has no scheme") };
+    if !["http", "https"].contains(&scheme) {
+        return Some("its scheme is neither http nor https");
+    }
+    match text.parse::<ureq::http::Uri>() {
+        Ok(uri) if uri.query().is_some() => Some("it has a `?`"),
+        Ok(uri) if uri.host().is_some_and(|host| !host.is_empty()) => None,
+        Ok(_) | Err(_) => Some("it names no host"),
+    }
 }
 
 impl Client {
@@ -168,17 +83,29 @@ impl Client {
 
     fn with_authorization(base_url: &str, authorization: Option<String>, roots: Option<RootCerts>) -> Client {
         let tls = TlsConfig::builder().root_certs(roots.unwrap_or(RootCerts::WebPki)).build();
-        let config = Agent::config_builder()
+        let config: Config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .tls_config(tls)
             .user_agent(concat!("kith/", env!("CARGO_PKG_VERSION")))
             .build();
-        Client { agent: config.new_agent(), base_url: base_url.trim_end_matches('/').to_owned(), authorization }
+        let base_url = base_url.trim_end_matches('/').to_owned();
+        Client { agent: config.new_agent(), config, base_url, authorization }
     }
 
     pub(crate) fn base_url(&self) -> &str {
         &self.base_url
+    }
+
+    /// The address of a route.
+    ///
+    /// # Errors
+    /// Where the server's address is none.
+    fn url(&self, path: &str) -> Result<String, ApiError> {
+        match problem_of_address(&self.base_url) {
+            Some(problem) => Err(ApiError::Address { base_url: self.base_url.clone(), problem }),
+            None => Ok(format!("{}{path}", self.base_url)),
+        }
     }
 
     pub(crate) fn get(&self, path: &str) -> Result<Value, ApiError> {
@@ -223,9 +150,17 @@ impl Client {
         }
     }
 
+    /// The part of a list that was asked for, and the cursor of what follows.
+    pub(crate) fn part(&self, path: &str, parameters: &[(&str, &str)], part: &PartArgs) -> Result<Value, ApiError> {
+        let mut parameters = parameters.to_vec();
+        parameters.extend(part.cursor.as_deref().map(|cursor| ("cursor", cursor)));
+        let (items, next) = self.list_from(path, &parameters, part.limit())?;
+        Ok(json!({ "items": items, "next": next }))
+    }
+
     /// Copy an answer of any length as it comes.
     pub(crate) fn download(&self, path: &str, sink: &mut dyn Write) -> Result<CopyOutcome, ApiError> {
-        let url = format!("{}{path}", self.base_url);
+        let url = self.url(path)?;
         let mut request = ureq::http::Request::builder().method("GET").uri(&url);
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
@@ -281,9 +216,16 @@ impl Client {
         self.call("DELETE", path, None, SendBody::none())
     }
 
-    /// Stream `body` to the server.
-    pub(crate) fn upload(&self, path: &str, content_type: &str, mut body: impl Read) -> Result<Value, ApiError> {
-        self.call("POST", path, Some(content_type), SendBody::from_reader(&mut body))
+    /// Stream `body` to the server. It is asked for a go-ahead first, so that a refusal that hangs on the head alone costs no
+    /// upload; and where it stops reading on the way, its answer is read all the same.
+    pub(crate) fn upload(&self, path: &str, content_type: &str, body: impl Read) -> Result<Value, ApiError> {
+        let early = EarlyAnswer::default();
+        let connector = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(early.clone());
+        let connector = connector.chain(RustlsConnector::default());
+        let agent = Agent::with_parts(self.config.clone(), connector, DefaultResolver::default());
+        let headers = [("content-type", content_type), ("expect", "100-continue")];
+        let mut body = early.body(body);
+        Ok(self.call_through(&agent, "POST", path, &headers, SendBody::from_reader(&mut body))?.0)
     }
 
     fn send_json(&self, method: &str, path: &str, body: &Value) -> Result<Value, ApiError> {
@@ -310,7 +252,18 @@ impl Client {
         headers: &[(&str, &str)],
         body: SendBody<'_>,
     ) -> Result<(Value, Option<String>), ApiError> {
-        let url = format!("{}{path}", self.base_url);
+        self.call_through(&self.agent, method, path, headers, body)
+    }
+
+    fn call_through(
+        &self,
+        agent: &Agent,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: SendBody<'_>,
+    ) -> Result<(Value, Option<String>), ApiError> {
+        let url = self.url(path)?;
         let mut request = ureq::http::Request::builder().method(method).uri(&url).header("accept", "application/json");
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
@@ -319,7 +272,7 @@ impl Client {
             request = request.header(*name, *value);
         }
         let request = request.body(body).map_err(|error| self.broken(ureq::Error::Http(error)))?;
-        let response = self.agent.run(request).map_err(|error| self.broken(error))?;
+        let response = agent.run(request).map_err(|error| self.broken(error))?;
         let tag = response.headers().get("etag").and_then(|tag| tag.to_str().ok()).map(str::to_owned);
         Ok((self.read(&url, response)?, tag))
     }
@@ -341,21 +294,12 @@ impl Client {
         let mut problem: Problem = serde_json::from_str(&text)
             .unwrap_or_else(|_| Problem { message: text.chars().take(500).collect(), ..Problem::default() });
         problem.http_status = status.as_u16();
+        problem.document = serde_json::from_str(&text).ok().filter(Value::is_object);
         Err(ApiError::Refused(Box::new(problem)))
     }
 
     fn broken(&self, error: ureq::Error) -> ApiError {
-        let base_url = self.base_url.clone();
-        let refused = matches!(&error, ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused);
-        let unreachable = refused
-            || matches!(
-                error,
-                ureq::Error::HostNotFound
-                    | ureq::Error::ConnectionFailed
-                    | ureq::Error::Timeout(ureq::Timeout::Connect)
-            );
-        let source = Box::new(error);
-        if unreachable { ApiError::Unreachable { base_url, source } } else { ApiError::Broken { base_url, source } }
+        ApiError::of_connection(self.base_url.clone(), error)
     }
 }
 
@@ -390,17 +334,39 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_is_shown_as_one_message_with_its_mistakes() {
-        let mut problem: Problem = serde_json::from_str(
-            r#"{"status":400,"code":"bad-config","message":"the configuration is not valid","errors":[
-                {"path":"config/columns","message":"missing"},{"path":"config/sepp","message":"unknown"}]}"#,
-        )
-        .unwrap();
-        problem.http_status = 400;
-        assert_eq!(
-            problem.to_string(),
-            "the configuration is not valid (400 bad-config)\n  - config/columns: missing\n  - config/sepp: unknown"
-        );
+    fn what_is_no_address_is_said_before_anybody_is_asked() {
+        for (text, problem) in [
+            ("nonsense", "no scheme"),
+            ("127.0.0.1:7700", "no scheme"),
+            ("ftp://a.example", "neither http nor https"),
+            ("http://", "no host"),
+            ("http://a.example?b", "a `?`"),
+        ] {
+            let error = Client::new(text, None).get("/healthz").unwrap_err();
+            assert!(error.to_string().contains(problem), "{error}");
+            assert!(error.advice().unwrap().contains("http://127.0.0.1:7700"));
+        }
+        let unknown = Client::new("http://no-such-host.invalid", None).get("/healthz").unwrap_err();
+        assert!(matches!(unknown, ApiError::Unreachable { .. }), "{unknown:?}");
+    }
+
+    /// Https to a port that speaks plain HTTP, and the other way round: neither is an upload that broke off.
+    #[test]
+    fn whoever_speaks_otherwise_is_told_apart_from_a_connection_that_broke() {
+        for (scheme, answer) in
+            [("https", "HTTP/1.1 400 Bad Request\r\n\r\n"), ("http", "\u{15}\u{3}\u{1}\0\u{2}\u{2}P")]
+        {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                drop(stream.read(&mut [0; 4096]));
+                stream.write_all(answer.as_bytes()).unwrap();
+            });
+            let error = Client::new(&format!("{scheme}://{address}"), None).get("/healthz").unwrap_err();
+            assert!(matches!(error, ApiError::OtherProtocol { .. }), "{scheme}: {error:?}");
+            assert!(error.advice().unwrap().contains("https://"));
+        }
     }
 
     #[test]

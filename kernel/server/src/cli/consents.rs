@@ -20,17 +20,23 @@ pub(crate) fn run(command: &ConsentCommand, client: &Client, format: AnswerForma
             let answer = client.get(&format!("/api/v1/profiles/{id}/consent"))?;
             if format.is_json() { print_json(&answer) } else { output::say(report(&answer).trim_end()) }
         }
+        ConsentCommand::List(part) => {
+            output::say_list(&client.part("/api/v1/suppressions", &[], part)?, format, |listed| {
+                let row = |item: &Value| ["digest", "type", "since", "reason"].map(|name| field(item, name)).to_vec();
+                output::table(&["digest", "type", "since", "reason"], listed.iter().map(row).collect())
+            })
+        }
         ConsentCommand::Suppress { identifiers, reason } => {
             let identifiers = read(identifiers)?;
             if identifiers.len() > AT_ONCE {
                 look_at(client, &identifiers)?;
             }
             let changed = send(client, "/api/v1/suppressions", &identifiers, Some(reason))?;
-            done(format, "suppressed", changed)
+            done(format, changed, "suppressed", "on the list already, now with this reason")
         }
         ConsentCommand::Unsuppress { identifiers } => {
             let changed = send(client, "/api/v1/suppressions/remove", &read(identifiers)?, None)?;
-            done(format, "taken off the list", changed)
+            done(format, changed, "taken off the list", "not on it")
         }
         ConsentCommand::Check { identifiers } => {
             let mut checked = Vec::new();
@@ -173,24 +179,38 @@ fn problem(text: &str) -> Option<&'static str> {
     value.trim().is_empty().then_some("has no value behind the colon")
 }
 
-/// Send identifiers in parts; how many were changed.
-fn send(client: &Client, path: &str, identifiers: &[String], reason: Option<&String>) -> Result<u64, Failure> {
-    let mut changed = 0;
+/// What became of identifiers that were sent.
+#[derive(Default)]
+struct ListChange {
+    changed: u64,
+    /// Those that were on the list before they were put on it, or were not when they were taken off.
+    already: u64,
+}
+
+/// Send identifiers in parts.
+fn send(client: &Client, path: &str, identifiers: &[String], reason: Option<&String>) -> Result<ListChange, Failure> {
+    let mut all = ListChange::default();
     for part in identifiers.chunks(AT_ONCE) {
         let mut body = json!({ "identifiers": part });
         if let Some(reason) = reason {
             body["reason"] = json!(reason);
         }
-        changed += output::number(&client.post(path, &body)?, "changed");
+        let answer = client.post(path, &body)?;
+        all.changed += output::number(&answer, "changed");
+        all.already += output::number(&answer, "already");
     }
-    Ok(changed)
+    Ok(all)
 }
 
-fn done(format: AnswerFormat, what: &str, changed: u64) -> Result<(), Failure> {
+fn done(format: AnswerFormat, done: ListChange, changed: &str, already: &str) -> Result<(), Failure> {
     if format.is_json() {
-        return print_json(&json!({ "changed": changed }));
+        return print_json(&json!({ "changed": done.changed, "already": done.already }));
     }
-    output::say(format_args!("{} {what}", output::count(changed)))
+    let already = match done.already {
+        0 => String::new(),
+        some => format!(", {} {already}", output::count(some)),
+    };
+    output::say(format_args!("{} {changed}{already}", output::count(done.changed)))
 }
 
 fn report(answer: &Value) -> String {

@@ -1,36 +1,25 @@
 //! `kith delivery`: what was sent, what failed for good, and trying that again.
 
-use serde_json::{Value, json};
-
 use kith_model::id::Name;
+use serde_json::Value;
 
 use super::args::{DeliveryCommand, DeliveryListArgs, Person, WhichLetters};
-use super::client::{Client, encode};
+use super::client::Client;
 use super::output::{self, AnswerFormat, cut, field};
-use super::{Failure, letters, print_json};
+use super::{Failure, letters};
 
 pub(crate) fn run(command: &DeliveryCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
         DeliveryCommand::List(args) => {
-            let (deliveries, next) = list(client, args)?;
-            if format.is_json() {
-                print_json(&json!({ "items": deliveries, "next": next }))?;
-            } else {
-                let more = next.map(|next| format!("\n\nthere are more: add --cursor {next}")).unwrap_or_default();
-                output::say(delivery_table(&deliveries) + &more)?;
-            }
+            output::say_list(&list(client, args)?, format, delivery_table)?;
         }
-        DeliveryCommand::DeadLetters { limit } => {
-            letters::list(client, &WhichLetters::default(), None, *limit, format)?
-        }
-        DeliveryCommand::Replay { id } => {
-            letters::replay_one(client, id, &format!("/api/v1/dead-letters/{}/replay", encode(id)), format)?;
-        }
+        DeliveryCommand::DeadLetters(part) => letters::list(client, &WhichLetters::default(), part, format)?,
+        DeliveryCommand::Replay { id } => letters::replay_one(client, id, None, format)?,
     }
     Ok(())
 }
 
-fn list(client: &Client, args: &DeliveryListArgs) -> Result<(Vec<Value>, Option<String>), Failure> {
+fn list(client: &Client, args: &DeliveryListArgs) -> Result<Value, Failure> {
     let person = args.person.as_ref().map(|person| match person {
         Person::Identifier(identifier) => identifier.to_string(),
         Person::Profile(id) => id.to_string(),
@@ -40,10 +29,9 @@ fn list(client: &Client, args: &DeliveryListArgs) -> Result<(Vec<Value>, Option<
         ("channel", args.channel.as_ref().map(Name::as_str)),
         ("state", args.state.as_deref()),
         ("person", person.as_deref()),
-        ("cursor", args.cursor.as_deref()),
     ];
     let parameters: Vec<(&str, &str)> = given.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-    Ok(client.list_from("/api/v1/deliveries", &parameters, args.limit)?)
+    Ok(client.part("/api/v1/deliveries", &parameters, &args.part)?)
 }
 
 fn delivery_table(deliveries: &[Value]) -> String {
@@ -64,7 +52,7 @@ fn delivery_table(deliveries: &[Value]) -> String {
                 audience,
                 field(delivery, "action"),
                 field(delivery, "profile"),
-                cut(&why, 60),
+                cut(&why, 160),
             ]
         })
         .collect();

@@ -55,9 +55,10 @@ pub(crate) fn run(command: &DictionaryCommand, client: &Client, format: AnswerFo
             let answer = client.post("/api/v1/dictionary/import", &document)?;
             if format.is_json() { print_json(&answer) } else { output::say(changes(&answer)) }
         }
-        DictionaryCommand::Export { format } => {
+        DictionaryCommand::Export { format: wanted } => {
             let entries = client.list(DICTIONARY, u64::MAX)?;
-            output::say(write(&entries, format)?.trim_end())
+            let default = if format.is_json() { "json" } else { "toml" };
+            output::say(write(&entries, wanted.as_deref().unwrap_or(default))?.trim_end())
         }
     }
 }

@@ -12,9 +12,6 @@ mod rules;
 /// The widest identifier in a cell.
 const MAX_CELL: usize = 48;
 
-/// Said below a list that was cut at its limit.
-const MORE: &str = "\n\nthere are more: raise --limit";
-
 pub(crate) fn run(command: &IdentityCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
         IdentityCommand::Rules(command) => rules::run(command, client, format),
@@ -29,40 +26,30 @@ pub(crate) fn run(command: &IdentityCommand, client: &Client, format: AnswerForm
             let answer = client.post("/api/v1/identity/undo", &body)?;
             rules::dry_run(client, answer, format)
         }
-        IdentityCommand::Splits { limit } => {
-            let (found, next) = client.list_from("/api/v1/identity/splits", &[], *limit)?;
-            if format.is_json() {
-                return print_json(&json!({ "items": found, "next": next }));
-            }
-            let more = if next.is_some() { MORE } else { "" };
-            let rows = found.iter().map(|item| ends(item)[..2].to_vec());
-            output::say(format_args!("{}{more}", output::table(&["one", "other"], rows.collect())))
+        IdentityCommand::Splits(part) => {
+            output::say_list(&client.part("/api/v1/identity/splits", &[], part)?, format, |found| {
+                let rows = found.iter().map(|item| ends(item)[..2].to_vec());
+                output::table(&["one", "other"], rows.collect())
+            })
         }
         IdentityCommand::Unsplit { one, other } => {
             let path = format!("/api/v1/identity/splits?one={}&other={}", encode(one), encode(other));
             stated(&client.delete(&path)?, format)
         }
-        IdentityCommand::NotFollowed { limit } => {
-            let (found, next) = client.list_from("/api/v1/identity/not-followed", &[], *limit)?;
-            if format.is_json() {
-                return print_json(&json!({ "items": found, "next": next }));
-            }
-            let more = if next.is_some() { MORE } else { "" };
-            let rows = found.iter().map(|item| [ends(item), vec![field(item, "rule")], given(item)].concat());
-            let table = output::table(&["one", "other", "evidence", "rule", "time", "message"], rows.collect());
-            output::say(format_args!("{table}{more}"))
+        IdentityCommand::NotFollowed(part) => {
+            output::say_list(&client.part("/api/v1/identity/not-followed", &[], part)?, format, |found| {
+                let rows = found.iter().map(|item| [ends(item), vec![field(item, "rule")], given(item)].concat());
+                output::table(&["one", "other", "evidence", "rule", "time", "message"], rows.collect())
+            })
         }
-        IdentityCommand::Merges { limit } => {
-            let (found, next) = client.list_from("/api/v1/identity/merges", &[], *limit)?;
-            if format.is_json() {
-                return print_json(&json!({ "items": found, "next": next }));
-            }
-            let more = if next.is_some() { MORE } else { "" };
-            let rows = found
-                .iter()
-                .map(|item| [vec![field(item, "winner"), field(item, "loser")], ends(item), given(item)].concat());
-            let names = ["winner", "loser", "one", "other", "evidence", "time", "message"];
-            output::say(format_args!("{}{more}", output::table(&names, rows.collect())))
+        IdentityCommand::Merges(part) => {
+            output::say_list(&client.part("/api/v1/identity/merges", &[], part)?, format, |found| {
+                let rows = found
+                    .iter()
+                    .map(|item| [vec![field(item, "winner"), field(item, "loser")], ends(item), given(item)].concat());
+                let names = ["winner", "loser", "one", "other", "evidence", "time", "message"];
+                output::table(&names, rows.collect())
+            })
         }
         IdentityCommand::Merge { winner, loser } => {
             let body = json!({ "winner": winner, "loser": loser });
@@ -89,7 +76,9 @@ fn why(client: &Client, person: &Person, with: &str, format: AnswerFormat) -> Re
         return print_json(&answer);
     }
     if answer.get("same").and_then(Value::as_bool) != Some(true) {
-        return output::say("they are two people");
+        return output::say(
+            "they are two people; `kith identity not-followed` lists evidence that joins nobody, with its rule",
+        );
     }
     let steps = answer.get("steps").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let rows = steps.iter().map(|step| [ends(step), given(step)].concat());

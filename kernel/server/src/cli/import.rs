@@ -47,7 +47,11 @@ pub(crate) fn run(args: &ImportArgs, client: &Client, format: AnswerFormat) -> R
     let rate = output::rate(accepted, step.elapsed());
     step.end(&format!("{} events accepted, {rate} a second", output::count(accepted)));
     let rejected = output::number(&answer, "rejected_count");
-    let written = rejected::write(args, content_type, &answer)?;
+    let rejected::RejectedFiles { written, notes } = rejected::write(args, content_type, &answer)?;
+    notes.iter().for_each(|note| output::tell(note, format));
+    if !notes.is_empty() {
+        answer["rejected_files"] = notes.into();
+    }
     if let Some(written) = &written {
         answer["rejected_rows"] = written.rows.display().to_string().into();
         answer["rejected_reasons"] = written.reasons.display().to_string().into();
@@ -65,11 +69,13 @@ pub(crate) fn run(args: &ImportArgs, client: &Client, format: AnswerFormat) -> R
     if rejected == 0 {
         return Ok(());
     }
-    let mut told = format!("{} of the file's records were rejected", output::count(rejected));
-    if let Some(rejected::RejectedFiles { rows, reasons, count }) = written {
+    let are = |count: u64| if count == 1 { "is" } else { "are" };
+    let mut told = format!("{} rejected", output::counted(rejected, "record"));
+    if let Some(rejected::Written { rows, reasons, count }) = written {
         told.push_str(&format!(
-            "; {} of them are in {} as they stand in the file, and the reasons in {}: correct them and import that file",
+            "; {} {} in {} as in the file, with the reasons in {}: correct and import that file",
             output::count(count),
+            are(count),
             rows.display(),
             reasons.display()
         ));

@@ -95,6 +95,7 @@ fn key_table(keys: &[Value], now: Timestamp) -> String {
             vec![
                 field(key, "id"),
                 field(key, "title"),
+                field(key, "role"),
                 scopes.join(" "),
                 field(key, "source"),
                 field(key, "created_at"),
@@ -103,7 +104,7 @@ fn key_table(keys: &[Value], now: Timestamp) -> String {
             ]
         })
         .collect();
-    output::table(&["id", "title", "scopes", "source", "created", "expires", "state"], rows)
+    output::table(&["id", "title", "role", "scopes", "source", "created", "expires", "state"], rows)
 }
 
 #[cfg(test)]

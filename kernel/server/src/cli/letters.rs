@@ -1,36 +1,36 @@
 //! `kith dead-letters`: what failed, and what is done about it. Lists go over as many pages as they take and say where they
 //! were cut.
 
+use kith_model::id::Name;
 use serde_json::{Value, json};
 
-use super::args::{LettersCommand, WhichLetters};
-use super::client::{Client, encode};
+use super::args::{LettersCommand, PartArgs, WhichLetters};
+use super::client::{ApiError, Client, encode};
 use super::output::{self, AnswerFormat, cut, field, number};
-use super::{Failure, items, print_json};
+use super::{Failure, items, print_json, text_argument};
 
 pub(crate) fn run(command: &LettersCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
-        LettersCommand::List { which, cursor, limit, all } => {
-            let limit = if *all { u64::MAX } else { *limit };
-            list(client, which, cursor.as_deref(), limit, format)
-        }
+        LettersCommand::List { which, part } => list(client, which, part, format),
         LettersCommand::Counts { which } => counts(client, which, format),
-        LettersCommand::Show { id } => print_json(&client.get(&path(id))?),
+        LettersCommand::Show { id } => {
+            let letter = found(client, id)?;
+            if format.is_json() { print_json(&letter) } else { output::say(one_letter(&letter)) }
+        }
         LettersCommand::Edit { id, raw } => {
-            let answer = client.patch(&path(id), &json!({ "raw": text(raw)? }))?;
+            let id = &whole_id(client, id)?;
+            let answer = client.patch(&path(id), &json!({ "raw": text_argument(raw)? }))?;
             if format.is_json() {
                 return print_json(&answer);
             }
             output::say(format_args!("corrected; try it again with `kith dead-letters replay {id}`"))
         }
-        LettersCommand::Replay { id: Some(id), into, .. } => {
-            let into = into.as_ref().map(|name| format!("?into={name}")).unwrap_or_default();
-            replay_one(client, id, &format!("{}/replay{into}", path(id)), format)
-        }
+        LettersCommand::Replay { id: Some(id), into, .. } => replay_one(client, id, into.as_ref(), format),
         LettersCommand::Replay { id: None, which, all, .. } => {
             replay_many(client, Selection { which, all: *all }, format)
         }
         LettersCommand::Dismiss { id: Some(id), .. } => {
+            let id = &whole_id(client, id)?;
             client.delete(&path(id))?;
             if format.is_json() {
                 print_json(&json!({ "dismissed": 1 }))
@@ -52,33 +52,85 @@ fn path(id: &str) -> String {
     format!("/api/v1/dead-letters/{}", encode(id))
 }
 
-/// A text as it stands, or of `@FILE`.
-fn text(given: &str) -> Result<String, Failure> {
-    match given.strip_prefix('@') {
-        None => Ok(given.to_owned()),
-        Some(path) => {
-            std::fs::read_to_string(path).map_err(|source| Failure::File { what: "read", path: path.into(), source })
+/// The letter with this id, or with the one id that begins so: a list shows beginnings, because whole ids take half of a line.
+fn found(client: &Client, given: &str) -> Result<Value, Failure> {
+    match client.get(&path(given)) {
+        Err(ApiError::Refused(problem)) if problem.http_status == 404 => {
+            let all = client.list("/api/v1/dead-letters", u64::MAX)?;
+            let ids: Vec<String> = all.iter().map(|letter| field(letter, "id")).collect();
+            match only(&ids, given)? {
+                Some(id) => Ok(client.get(&path(id))?),
+                None => Err(ApiError::Refused(problem).into()),
+            }
+        }
+        other => Ok(other?),
+    }
+}
+
+/// The id of that letter. Who may change letters and not look at them gives whole ids.
+fn whole_id(client: &Client, given: &str) -> Result<String, Failure> {
+    match found(client, given) {
+        Ok(letter) => Ok(field(&letter, "id")),
+        Err(Failure::Api(ApiError::Refused(problem))) if problem.http_status == 403 => Ok(given.to_owned()),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// The one id of these that begins so, if there is any.
+fn only<'a>(ids: &'a [String], beginning: &str) -> Result<Option<&'a str>, Failure> {
+    let found: Vec<&str> = ids.iter().map(String::as_str).filter(|id| id.starts_with(beginning)).collect();
+    match found[..] {
+        [] => Ok(None),
+        [one] => Ok(Some(one)),
+        _ => {
+            let some: Vec<&str> = found.iter().take(5).copied().collect();
+            Err(Failure::Usage(format!(
+                "{} letters begin with `{beginning}`; write more of the one that is meant, e.g.\n  {}",
+                found.len(),
+                some.join("\n  ")
+            )))
         }
     }
+}
+
+/// The least that is shown of an id.
+const MIN_SHOWN: usize = 14;
+
+/// Beginnings of ids that tell these apart, all of one length.
+fn beginnings(ids: &[String]) -> Vec<String> {
+    let begin = |id: &str, length: usize| id.chars().take(length).collect::<String>();
+    let longest = ids.iter().map(String::len).max().unwrap_or_default();
+    let are_distinct = |length: &usize| {
+        let seen: std::collections::BTreeSet<String> = ids.iter().map(|id| begin(id, *length)).collect();
+        seen.len() == ids.len()
+    };
+    let length = (MIN_SHOWN.min(longest)..=longest).find(are_distinct).unwrap_or(longest);
+    ids.iter().map(|id| begin(id, length)).collect()
+}
+
+/// All of one letter, what is long of it last and as it stands.
+fn one_letter(letter: &Value) -> String {
+    let members = letter.as_object().into_iter().flatten();
+    let long = ["raw", "payload"];
+    let rows = members.clone().filter(|(name, value)| !long.contains(&name.as_str()) && !value.is_null());
+    let rows = rows.map(|(name, value)| vec![name.replace('_', " "), output::plain(value)]).collect();
+    let mut text = output::table(&["what", "value"], rows);
+    for (name, value) in members.filter(|(name, value)| long.contains(&name.as_str()) && !value.is_null()) {
+        text.push_str(&format!("\n\n{name}:\n{}", output::plain(value)));
+    }
+    text
 }
 
 /// A page of dead letters, for `kith delivery dead-letters` as well.
 pub(super) fn list(
     client: &Client,
     which: &WhichLetters,
-    cursor: Option<&str>,
-    limit: u64,
+    part: &PartArgs,
     format: AnswerFormat,
 ) -> Result<(), Failure> {
-    let mut parameters = which.parameters();
-    parameters.extend(cursor.map(|cursor| ("cursor", cursor.to_owned())));
+    let parameters = which.parameters();
     let parameters: Vec<(&str, &str)> = parameters.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let (letters, next) = client.list_from("/api/v1/dead-letters", &parameters, limit)?;
-    if format.is_json() {
-        return print_json(&json!({ "items": letters, "next": next }));
-    }
-    let more = next.map(|next| format!("\n\nthere are more: add --cursor {next}, or --all")).unwrap_or_default();
-    output::say(table(&letters) + &more)
+    output::say_list(&client.part("/api/v1/dead-letters", &parameters, part)?, format, table)
 }
 
 fn counts(client: &Client, which: &WhichLetters, format: AnswerFormat) -> Result<(), Failure> {
@@ -108,8 +160,10 @@ fn counts(client: &Client, which: &WhichLetters, format: AnswerFormat) -> Result
 }
 
 /// Try one dead letter again, for `kith delivery replay` as well.
-pub(super) fn replay_one(client: &Client, id: &str, path: &str, format: AnswerFormat) -> Result<(), Failure> {
-    let answer = client.post(path, &json!({}))?;
+pub(super) fn replay_one(client: &Client, id: &str, into: Option<&Name>, format: AnswerFormat) -> Result<(), Failure> {
+    let id = &whole_id(client, id)?;
+    let into = into.map(|name| format!("?into={name}")).unwrap_or_default();
+    let answer = client.post(&format!("{}/replay{into}", path(id)), &json!({}))?;
     let is_done = answer["replayed"] == true;
     if format.is_json() {
         print_json(&answer)?;
@@ -133,8 +187,8 @@ fn replay_many(client: &Client, selection: Selection<'_>, format: AnswerFormat) 
     } else {
         let of = |name| output::count(number(&report, name));
         output::say(format_args!(
-            "{} letters: {} accepted, {} had come already, {} refused again, {} messages on their way, {} could not be tried, {} left",
-            of("letters"),
+            "{}: {} accepted, {} had come already, {} refused again, {} messages on their way, {} could not be tried, {} left",
+            output::counted(number(&report, "letters"), "letter"),
             of("accepted"),
             of("duplicate"),
             of("refused"),
@@ -178,15 +232,64 @@ fn steps(client: &Client, path: &str, selection: Selection<'_>) -> Result<Value,
 }
 
 fn table(letters: &[Value]) -> String {
+    let ids: Vec<String> = letters.iter().map(|letter| field(letter, "id")).collect();
     let rows = letters
         .iter()
-        .map(|letter| {
+        .zip(beginnings(&ids))
+        .map(|(letter, id)| {
             let why = ["message", "reason", "problem"].map(|name| field(letter, name)).concat();
             let of = ["source", "installation", "channel"].map(|name| field(letter, name)).concat();
             let code = if field(letter, "type") == "delivery" { field(letter, "state") } else { field(letter, "code") };
             let place = field(letter, "place");
-            vec![field(letter, "id"), field(letter, "type"), of, place, code, field(letter, "times"), cut(&why, 80)]
+            vec![id, field(letter, "type"), of, place, code, field(letter, "times"), cut(&why, 80)]
         })
         .collect();
     output::table(&["id", "type", "of", "place", "code", "times", "reason"], rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids() -> Vec<String> {
+        ["00000003000001a21ee0ee84", "00000003000001a21ee0ff00", "00000004000001a21ee0ee84"]
+            .map(|id| format!("aside_{id:0<56}"))
+            .to_vec()
+    }
+
+    #[test]
+    fn beginnings_tell_ids_apart_and_find_them_again() {
+        let ids = ids();
+        let shown = beginnings(&ids);
+        assert!(shown.iter().all(|shown| shown.len() < 30), "{shown:?}");
+        for (id, shown) in ids.iter().zip(&shown) {
+            assert_eq!(only(&ids, shown).unwrap(), Some(id.as_str()));
+        }
+        assert_eq!(beginnings(&ids[..1]), ["aside_00000003"]);
+        assert_eq!(beginnings(&["a".to_owned()]), ["a"]);
+        assert!(beginnings(&[]).is_empty());
+        let several = only(&ids, "aside_00000003").unwrap_err();
+        assert!(several.to_string().starts_with("2 letters begin with `aside_00000003`"), "{several}");
+        assert_eq!(only(&ids, "aside_9").unwrap(), None);
+    }
+
+    #[test]
+    fn a_letter_is_shown_with_its_record_last() {
+        let letter = json!({ "type": "record", "id": "aside_1", "source": "shop", "last_at": "2026-11-21T10:00:00.000Z", "path": null,
+            "times": 3, "code": "bad-time", "message": "`x` is not a time", "raw": "{\"a\": 1}" });
+        insta::assert_snapshot!(one_letter(&letter), @r#"
+         what      value
+        ────────────────────────────────────
+         code      bad-time
+         id        aside_1
+         last at   2026-11-21T10:00:00.000Z
+         message   `x` is not a time
+         source    shop
+         times     3
+         type      record
+
+        raw:
+        {"a": 1}
+        "#);
+    }
 }

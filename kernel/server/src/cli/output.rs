@@ -40,6 +40,14 @@ pub(crate) fn say(text: impl Display) -> Result<(), Failure> {
     writeln!(output, "{text}").and_then(|()| output.flush()).map_err(unwritten)
 }
 
+/// Say something to people on standard error; a program finds it in the answer.
+pub(crate) fn tell(note: &str, format: AnswerFormat) {
+    if !format.is_json() {
+        // Nobody may be reading it, which is no reason to panic.
+        drop(writeln!(std::io::stderr(), "{note}"));
+    }
+}
+
 /// Say on standard error what may be a mistake in what was asked for.
 pub(crate) fn warn_of(warnings: Option<&Value>) {
     for warning in warnings.and_then(Value::as_array).into_iter().flatten() {
@@ -48,12 +56,36 @@ pub(crate) fn warn_of(warnings: Option<&Value>) {
     }
 }
 
-/// Say on standard error that a list is a part, where it is.
-pub(crate) fn say_part(shown: usize, next: Option<&str>) {
-    if next.is_some() {
-        // Nobody may be reading it, which is no reason to panic.
-        let note = format!("the first {}; there are more: give --limit or --all", count(shown as u64));
-        drop(writeln!(std::io::stderr(), "{note}"));
+/// Print a list for people, or as JSON. That it is a part, where it is one, is said on standard error with the flags that show the
+/// rest: those of [`PartArgs`](super::args::PartArgs), which every list that may be cut has.
+pub(crate) fn say_list(
+    answer: &Value,
+    format: AnswerFormat,
+    table: impl FnOnce(&[Value]) -> String,
+) -> Result<(), Failure> {
+    if format.is_json() {
+        return super::print_json(answer);
+    }
+    say(table(super::items(answer)))?;
+    if let Some(hint) = more(answer) {
+        tell(&hint, format);
+    }
+    Ok(())
+}
+
+/// How to see the rest of a list that was cut.
+fn more(answer: &Value) -> Option<String> {
+    let next = answer.get("next").and_then(Value::as_str)?;
+    let shown = count(super::items(answer).len() as u64);
+    Some(format!("{shown} are shown and there are more: add --cursor {next}, or --all"))
+}
+
+/// A number with the thing that is counted, which ends in `s` where there are several: `1 row`, `2 rows`.
+pub(crate) fn counted(number: u64, thing: &str) -> String {
+    match (number, thing) {
+        (1, _) => format!("1 {thing}"),
+        (_, "person") => format!("{} people", count(number)),
+        _ => format!("{} {thing}s", count(number)),
     }
 }
 
@@ -68,7 +100,58 @@ pub(crate) fn copy(
     }
 }
 
-fn unwritten(error: std::io::Error) -> Failure {
+/// Lines of JSON on their way into one document, `{"items": [...]}`, however many there are: an export for a program.
+pub(crate) struct ItemsDocument<W> {
+    out: W,
+    is_inside_line: bool,
+    has_items: bool,
+}
+
+impl<W: std::io::Write> ItemsDocument<W> {
+    pub(crate) fn begin(mut out: W) -> std::io::Result<ItemsDocument<W>> {
+        out.write_all(b"{\"items\":[")?;
+        Ok(ItemsDocument { out, is_inside_line: false, has_items: false })
+    }
+
+    pub(crate) fn end(mut self) -> std::io::Result<()> {
+        self.out.write_all(b"\n]}\n")
+    }
+}
+
+impl<W: std::io::Write> std::io::Write for ItemsDocument<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let line = part.strip_suffix(b"\n").unwrap_or(part);
+            // A line may come in pieces; its first one is behind a comma.
+            if !line.is_empty() && !self.is_inside_line {
+                self.out.write_all(if self.has_items { b",\n" } else { b"\n" })?;
+                self.has_items = true;
+            }
+            self.out.write_all(line)?;
+            self.is_inside_line = if line.len() < part.len() { false } else { self.is_inside_line || !line.is_empty() };
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Copy an export that comes as lines of JSON, as one document.
+pub(crate) fn copy_items(
+    write: impl FnOnce(&mut dyn std::io::Write) -> Result<CopyOutcome, ApiError>,
+) -> Result<(), Failure> {
+    let mut output = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut document = ItemsDocument::begin(&mut output).map_err(unwritten)?;
+    if let CopyOutcome::Unwritten(error) = write(&mut document)? {
+        return Err(unwritten(error));
+    }
+    document.end().and_then(|()| output.flush()).map_err(unwritten)
+}
+
+/// Why an answer could not be written, which is no failure where its reader had enough.
+pub(crate) fn unwritten(error: std::io::Error) -> Failure {
     match error.kind() {
         std::io::ErrorKind::BrokenPipe => Failure::Unread,
         _ => Failure::Answer(error),
@@ -305,8 +388,35 @@ mod tests {
         ");
     }
 
+    /// However the pieces of an export are cut, the lines are one document.
+    #[test]
+    fn lines_become_one_document() {
+        let lines = "{\"a\":1}\n{\"b\":\"x,y\"}\n\n{\"c\":[]}\n";
+        for piece in 1..=lines.len() {
+            let mut out = Vec::new();
+            let mut document = ItemsDocument::begin(&mut out).unwrap();
+            lines.as_bytes().chunks(piece).for_each(|piece| document.write_all(piece).unwrap());
+            document.end().unwrap();
+            let read: Value = serde_json::from_slice(&out).unwrap();
+            assert_eq!(read, serde_json::json!({ "items": [{ "a": 1 }, { "b": "x,y" }, { "c": [] }] }), "{piece}");
+        }
+        let mut out = Vec::new();
+        ItemsDocument::begin(&mut out).unwrap().end().unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), serde_json::json!({ "items": [] }));
+    }
+
+    #[test]
+    fn a_list_that_was_cut_says_how_to_go_on() {
+        let whole = serde_json::json!({ "items": [1], "next": null });
+        assert_eq!(more(&whole), None);
+        let part = serde_json::json!({ "items": [1, 2], "next": "c7" });
+        assert_eq!(more(&part).unwrap(), "2 are shown and there are more: add --cursor c7, or --all");
+    }
+
     #[test]
     fn numbers_read_well() {
+        assert_eq!([0, 1, 1200].map(|number| counted(number, "row")), ["0 rows", "1 row", "1,200 rows"]);
+        assert_eq!([1, 2].map(|number| counted(number, "person")), ["1 person", "2 people"]);
         assert_eq!(count(0), "0");
         assert_eq!(count(1_234_567), "1,234,567");
         assert_eq!(size(2_048), "2,048 B");

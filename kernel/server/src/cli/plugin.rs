@@ -12,7 +12,10 @@ use super::client::Client;
 use super::output::{self, AnswerFormat, Step};
 use super::{Failure, print_json, scaffold};
 
+pub(crate) mod fits;
+mod installation;
 pub(crate) mod remote;
+mod upgrade;
 
 pub(crate) fn run(command: PluginCommand, client: impl Fn() -> Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {

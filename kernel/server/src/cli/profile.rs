@@ -1,6 +1,6 @@
 //! `kith profile`: one person, and what the person did.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::args::{ListFormat, Person, ProfileCommand, SearchArgs};
 use super::client::{Client, encode};
@@ -20,37 +20,26 @@ pub(crate) fn run(command: &ProfileCommand, client: &Client, format: AnswerForma
                 output::say(report(&profile).trim_end())?;
             }
         }
-        ProfileCommand::Search { search, limit, all } => {
-            let limit = if *all { u64::MAX } else { *limit };
+        ProfileCommand::Search { search, part } => {
             let parameters = parameters(search)?;
             let given: Vec<(&str, &str)> =
                 parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-            let (found, next) = client.list_from("/api/v1/profiles", &given, limit)?;
-            output::say_part(found.len(), next.as_deref());
-            if format.is_json() {
-                print_json(&json!({ "items": found, "next": next }))?;
-            } else {
-                output::say(found_table(&found))?;
-            }
+            output::say_list(&client.part("/api/v1/profiles", &given, part)?, format, |found| match found {
+                [] => "nobody is found".to_owned(),
+                found => found_table(found),
+            })?;
         }
-        ProfileCommand::Export { search, format } => {
+        ProfileCommand::Export { search, format: wanted } => {
             let parameters = parameters(search)?;
             let mut given: Vec<(&str, Option<&str>)> =
                 parameters.iter().map(|(name, value)| (name.as_str(), Some(value.as_str()))).collect();
-            given.push(("format", Some(word(*format))));
-            let path = with("/api/v1/profiles/export", &given);
-            output::copy(|sink| client.download(&path, sink))?;
+            given.push(("format", Some(word(export_format(*wanted, format)))));
+            export(client, &with("/api/v1/profiles/export", &given), format)?;
         }
-        ProfileCommand::Events { person, limit } => {
+        ProfileCommand::Events { person, part } => {
             let profile = find(client, person)?;
             let path = format!("/api/v1/profiles/{}/events", field(&profile, "id"));
-            let (events, next) = client.list_from(&path, &[], *limit)?;
-            output::say_part(events.len(), next.as_deref());
-            if format.is_json() {
-                print_json(&json!({ "items": events, "next": next }))?;
-            } else {
-                output::say(event_table(&events))?;
-            }
+            output::say_list(&client.part(&path, &[], part)?, format, event_table)?;
         }
     }
     Ok(())
@@ -82,6 +71,21 @@ pub(crate) fn with(path: &str, parameters: &[(&str, Option<&str>)]) -> String {
     let given = parameters.iter().filter_map(|(name, value)| Some(format!("{name}={}", encode((*value)?))));
     let query: Vec<String> = given.collect();
     if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) }
+}
+
+/// How an export comes: for a program as lines of JSON, which become one document.
+pub(crate) fn export_format(wanted: Option<ListFormat>, format: AnswerFormat) -> ListFormat {
+    let default = if format.is_json() { ListFormat::Ndjson } else { ListFormat::Csv };
+    wanted.unwrap_or(default)
+}
+
+/// Copy an export in the format of [`export_format`].
+pub(crate) fn export(client: &Client, path: &str, format: AnswerFormat) -> Result<(), Failure> {
+    if format.is_json() {
+        output::copy_items(|sink| client.download(path, sink))
+    } else {
+        output::copy(|sink| client.download(path, sink))
+    }
 }
 
 /// A format as the API names it.
@@ -134,9 +138,10 @@ fn report(profile: &Value) -> String {
         let purpose = consent.get("purpose").and_then(Value::as_str).unwrap_or("(all)");
         let is_allowed = consent.get("allowed").and_then(Value::as_bool).unwrap_or_default();
         let said = if is_allowed { "allowed".to_owned() } else { format!("refused: {}", field(consent, "said")) };
-        vec![purpose.to_owned(), cut(&said, MAX_CELL), field(consent, "received_at"), field(consent, "identity")]
+        let whose = cut(&identifier_of(profile, &field(consent, "identity")), MAX_CELL);
+        vec![purpose.to_owned(), cut(&said, MAX_CELL), field(consent, "received_at"), whose]
     });
-    section(&mut text, &["consent", "answer", "received", "identity"], consents.collect());
+    section(&mut text, &["consent", "answer", "received", "whose"], consents.collect());
     let not_followed = profile.get("not_followed").and_then(Value::as_array).into_iter().flatten();
     let not_followed = not_followed.map(|found| {
         let ends = found.get("identifiers").and_then(Value::as_array).into_iter().flatten();
@@ -160,6 +165,13 @@ fn report(profile: &Value) -> String {
     let audiences = audiences.map(|entry| vec![field(entry, "audience"), field(entry, "since")]).collect();
     section(&mut text, &["audience", "since"], audiences);
     text
+}
+
+/// The identifier of one of a person's identities; the identity itself where it has none here.
+fn identifier_of(profile: &Value, identity: &str) -> String {
+    let mut identifiers = profile.get("identifiers").and_then(Value::as_array).into_iter().flatten();
+    let found = identifiers.find(|found| field(found, "identity") == identity);
+    found.map_or_else(|| identity.to_owned(), |found| format!("{}:{}", field(found, "type"), field(found, "value")))
 }
 
 /// Rows of an object of named values.
@@ -206,6 +218,8 @@ fn event_table(events: &[Value]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -233,10 +247,10 @@ mod tests {
         ────────────────────────────────────────────────────
          city    Rome    segment   2026-11-20T10:00:00.000Z
 
-         consent   answer           received                   identity
-        ────────────────────────────────────────────────────────────────
-         (all)     refused: false   2026-11-20T10:00:00.000Z       0190
-         news      allowed          2026-11-21T10:00:00.000Z       0190
+         consent   answer           received                   whose
+        ───────────────────────────────────────────────────────────────────
+         (all)     refused: false   2026-11-20T10:00:00.000Z   user_id:ada
+         news      allowed          2026-11-21T10:00:00.000Z   user_id:ada
 
          score      value   made by      computed
         ──────────────────────────────────────────────────────────

@@ -11,6 +11,15 @@ use super::{Failure, print_json};
 
 pub(crate) fn run(command: &SourceCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
+        SourceCommand::List => {
+            let installed = client.list("/api/v1/installations", u64::MAX)?;
+            let sources: Vec<Value> =
+                installed.into_iter().filter(|installation| installation["kind"] == "connector").collect();
+            output::say_list(&json!({ "items": sources }), format, |sources| match sources {
+                [] => "no source is installed".to_owned(),
+                sources => list_of(sources),
+            })
+        }
         SourceCommand::Quality { source: Some(source), days } => {
             let path = format!("/api/v1/sources/{}/quality?days={days}", encode(source.as_str()));
             let answer = client.get(&path)?;
@@ -21,6 +30,16 @@ pub(crate) fn run(command: &SourceCommand, client: &Client, format: AnswerFormat
             if format.is_json() { print_json(&json!({ "items": all })) } else { output::say(of_all(&all)) }
         }
     }
+}
+
+fn list_of(sources: &[Value]) -> String {
+    let rows = sources.iter().map(|source| {
+        let consent = if source["grants"]["consent"] == "give" { "agrees and refuses" } else { "refuses" };
+        let mut row = ["name", "plugin", "version", "mode"].map(|name| field(source, name)).to_vec();
+        row.extend([field(&source["activity"], "state"), consent.to_owned()]);
+        row
+    });
+    output::table(&["source", "plugin", "version", "mode", "activity", "of consent it"], rows.collect())
 }
 
 /// Columns of counts, by their names in answers and for people.
@@ -96,7 +115,7 @@ fn of_one(source: &Value) -> String {
     }
     let changes = changes(source);
     let changes = if changes.is_empty() {
-        "nothing that this key may see: names of few people are for keys with `profiles:read`".to_owned()
+        "nothing, or names of few people, which only keys with `profiles:read` see".to_owned()
     } else {
         changes.join("\n")
     };
@@ -214,6 +233,17 @@ what changed since the week before
 - stopped: event `Signup`, last at 2026-11-18T10:00:00.000Z";
         let shown: Vec<String> = of_one(&source()).lines().map(|line| line.trim_end().to_owned()).collect();
         assert_eq!(shown.join("\n"), expected);
+    }
+
+    #[test]
+    fn sources_are_listed_with_what_they_may_say_of_consent() {
+        let source = json!({ "name": "web", "plugin": "kith/segment", "version": "0.1.0", "mode": "live",
+            "activity": { "state": "running" }, "grants": { "consent": "give" } });
+        insta::assert_snapshot!(list_of(&[source]), @r"
+         source   plugin         version   mode   activity   of consent it
+        ────────────────────────────────────────────────────────────────────────
+         web      kith/segment     0.1.0   live   running    agrees and refuses
+        ");
     }
 
     #[test]

@@ -55,12 +55,15 @@ fn plugin_id(name: &str) -> Result<PluginId, Failure> {
 fn sdk_path(given: Option<&Path>) -> Result<PathBuf, Failure> {
     let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugin-sdk");
     let path = given.unwrap_or(&built_from);
-    let has_sdk = std::fs::read_to_string(path.join("Cargo.toml"))
-        .is_ok_and(|manifest| manifest.contains(kith::plugin_build::SDK));
+    // A workspace that has the SDK among its members names it too, and is not it.
+    let manifest =
+        std::fs::read_to_string(path.join("Cargo.toml")).ok().and_then(|text| text.parse::<toml::Table>().ok());
+    let name = manifest.as_ref().and_then(|manifest| manifest.get("package")?.get("name")?.as_str());
+    let has_sdk = name == Some(kith::plugin_build::SDK);
     match path.canonicalize() {
         Ok(path) if has_sdk => Ok(path),
         _ => Err(Failure::Usage(format!(
-            "{} is not there; the SDK is not on a registry yet, so say with --sdk-path where a checkout has `plugin-sdk`",
+            "{} is not the SDK's; the SDK is not on a registry yet, so say with --sdk-path where a checkout has `plugin-sdk`",
             path.join("Cargo.toml").display()
         ))),
     }
@@ -159,6 +162,15 @@ mod tests {
         assert_eq!(plugin_id("loyal").unwrap().to_string(), "acme/loyal");
         for bad in ["", "Loyal", "a b", "x/y/z", "1st"] {
             assert_eq!(plugin_id(bad).unwrap_err().exit_code(), 2, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_not_the_sdk_is_none() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        assert!(sdk_path(Some(&root.join("plugin-sdk"))).is_ok());
+        for other in [root.clone(), root.join("kernel/server"), root.join("nothing")] {
+            assert_eq!(sdk_path(Some(&other)).unwrap_err().exit_code(), 2, "{}", other.display());
         }
     }
 

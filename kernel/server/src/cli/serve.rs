@@ -9,18 +9,20 @@ use kith::config::Config;
 use kith::serve::Server;
 use kith_host::{CompileMode, Limits};
 use kith_model::time::{Clock, ManualClock, SystemClock};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::args::{LogFormat, ServeArgs};
-use super::{Failure, output};
+use super::output::AnswerFormat;
+use super::{Failure, output, print_json};
 
 /// The hidden subcommand that compiles one component.
 pub(crate) const COMPILE_CHILD: &str = "compile-child";
 
-pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: ServeArgs, format: AnswerFormat) -> Result<(), Failure> {
     // Whatever the server and its engines write is people's data; no other user of the machine reads it.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     start_log(&args.log, args.log_format)?;
@@ -32,7 +34,7 @@ pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
         let server = open(config).await?;
         let stop = StopSignals::listen()?;
         let _hangup = args.exposure.tls().map(|_| listen(SignalKind::hangup())).transpose()?;
-        match announce(&args, &listener, server.first_admin_key()) {
+        match announce(&args, &listener, server.first_admin_key(), format) {
             // The server is wanted, whether or not somebody reads where it listens.
             Ok(()) | Err(Failure::Unread) => {}
             Err(failure) => return Err(failure),
@@ -51,6 +53,7 @@ fn config(args: &ServeArgs) -> Result<Config, Failure> {
         guest_memory_bytes: args.guest_memory.map_or(defaults.guest_memory_bytes, |mib| mib << 20),
         disk_reserve_bytes: args.disk_reserve << 20,
         source_bytes: args.budgets.source_bytes,
+        import_memory_bytes: args.budgets.import_memory,
         memory_bytes: args.memory.map_or(defaults.memory_bytes, |mib| mib << 20),
         engine: args.engine.kind(),
         clock,
@@ -101,9 +104,21 @@ pub(crate) fn server_failure<E: std::error::Error + Send + Sync + 'static>(
 }
 
 /// Where it listens, and the first admin key in a frame of its own: it is shown once and kept nowhere.
-fn announce(args: &ServeArgs, listener: &TcpListener, first_admin_key: Option<&str>) -> Result<(), Failure> {
+fn announce(
+    args: &ServeArgs,
+    listener: &TcpListener,
+    first_admin_key: Option<&str>,
+    format: AnswerFormat,
+) -> Result<(), Failure> {
     let address = listener.local_addr().unwrap_or(args.listen);
     let scheme = if args.exposure.tls().is_some() { "https" } else { "http" };
+    if format.is_json() {
+        let mut told = json!({ "version": env!("CARGO_PKG_VERSION"), "url": format!("{scheme}://{address}") });
+        if let Some(key) = first_admin_key {
+            told["admin_key"] = json!(key);
+        }
+        return print_json(&told);
+    }
     if let Some(key) = first_admin_key {
         output::say(format_args!("\nA new data directory was made in {}.", args.data.display()))?;
         output::say("This is its admin key. It is shown this once and kept nowhere; write it down:\n")?;

@@ -23,11 +23,8 @@ pub(crate) fn run(command: &WorkspaceCommand, client: &Client, format: AnswerFor
             let key = field(&answer, "key");
             (answer, key)
         }
-        WorkspaceCommand::List { limit } => {
-            let (items, next) = client.list_from("/api/v1/workspaces", &[], *limit)?;
-            let more = if next.is_some() { "\n\nthere are more: raise --limit" } else { "" };
-            let text = format!("{}{more}", table(&items));
-            (json!({ "items": items, "next": next }), text)
+        WorkspaceCommand::List(part) => {
+            return output::say_list(&client.part("/api/v1/workspaces", &[], part)?, format, table);
         }
         WorkspaceCommand::Show { name } => shown(client.get(&path(name))?),
         WorkspaceCommand::Rename { name, new_name } => shown(patch(name, json!({ "name": new_name }))?),
@@ -45,7 +42,10 @@ pub(crate) fn run(command: &WorkspaceCommand, client: &Client, format: AnswerFor
         WorkspaceCommand::Resume { name } => (patch(name, json!({ "state": "active" }))?, format!("{name} is active")),
         WorkspaceCommand::Delete { name, yes } => {
             delete(client, name, Consent::from_flag(*yes))?;
-            (json!({ "deleted": name }), format!("deleted {name}; what it held is to be purged from the disk"))
+            (
+                json!({ "deleted": name }),
+                format!("{name} is deleted: nobody reaches what it held; its rows stay on the server's disk"),
+            )
         }
     };
     if format.is_json() { print_json(&answer) } else { output::say(text) }

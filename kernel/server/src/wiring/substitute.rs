@@ -7,7 +7,7 @@ use serde_json::Value;
 ///
 /// # Errors
 /// Says which key is missing or cannot stand in an expression.
-pub(super) fn config(expression: &str, config: &Value) -> Result<String, String> {
+pub(crate) fn config(expression: &str, config: &Value) -> Result<String, String> {
     const OPEN: &str = "${config.";
     let (mut rest, mut done) = (expression, String::with_capacity(expression.len()));
     while let Some((before, after)) = rest.split_once(OPEN) {

@@ -55,8 +55,9 @@ fn a_column_of_refusals_is_inverted() {
         let answer = said("!HasOptedOutOfEmail", "HasOptedOutOfEmail", cell);
         assert!(answer.as_ref().is_some_and(|answer| *answer != json!(true)), "{cell}: {answer:?}");
     }
-    for cell in ["no", "false", "0", "0.0", "nein"] {
-        assert_eq!(said("!HasOptedOutOfEmail", "HasOptedOutOfEmail", cell), Some(json!(true)), "{cell}");
+    // Who has not opted out has agreed to nothing.
+    for cell in ["no", "false", "0", "0.0", "nein", "FALSE", "n", "falsch", "off"] {
+        assert_eq!(said("!HasOptedOutOfEmail", "HasOptedOutOfEmail", cell), None, "{cell}");
     }
     // A name that begins with the sign, and one that says the opposite and does not mean it.
     assert_eq!(said("{!odd}", "!odd", "yes"), Some(json!(true)));
@@ -68,7 +69,12 @@ fn a_column_of_refusals_is_inverted() {
     )
     .unwrap();
     let traits: Vec<&str> = json.events.iter().map(|event| event.traits.as_str()).collect();
-    assert_eq!(traits, [r#"{"consent":{"news":false}}"#, r#"{"consent":{"news":true}}"#]);
+    assert_eq!(traits, [r#"{"consent":{"news":false}}"#, ""]);
+    assert!(
+        note(&json, "consent").unwrap().starts_with("1 cells of columns of refusals (`!`) say no"),
+        "{:?}",
+        json.notes
+    );
 }
 
 /// Read as an agreement, a list of bounces would be one of subscribers.

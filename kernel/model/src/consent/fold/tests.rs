@@ -105,6 +105,29 @@ fn is_refused(person: &[Contributor], name: &str, kinds: &[&str], basis: Consent
     refusal(person, &question).is_some()
 }
 
+/// "Consent for `news` was not given" was all that a delivery said where it was given, through a source that may not give it.
+#[test]
+fn an_agreement_that_does_not_count_is_told_apart_from_silence() {
+    let reason = |person: &[Contributor]| {
+        let kinds = BTreeSet::from(["email"]);
+        let channel = Channel { name: "hook", kinds: &kinds };
+        refusal(person, &Question { purpose: "news", channel, basis: ConsentBasis::OptIn }).unwrap()
+    };
+    assert_eq!(reason(&[under(1, Consents::default())]), "consent for `news` was not given");
+    let mut public = Consents::default();
+    public.record(&Statement {
+        json: r#"{"news":true}"#,
+        time: Timestamp(5),
+        received_at: Timestamp(5),
+        source: InstallationId(1),
+        message_id: "m",
+        giver: Giver::RefusesOnly,
+        dating: Dating::Stated,
+    });
+    let said = reason(&[under(1, public)]);
+    assert!(said.contains("was not given") && said.contains("--grant-consent give"), "{said}");
+}
+
 #[test]
 fn a_key_for_a_channel_is_about_that_channel_alone() {
     for (said, mailer, texter, hook) in [

@@ -140,15 +140,15 @@ impl People {
         let counted = held.low.is_some() && held.high.is_some() && !was_shared;
         let counts = at_low.is_kept() && at_high.is_kept() && !is_shared;
         let followed = if proposal.retracts || self.is_unsettled {
-            self.partition(&proposal, rules)?
+            self.partition_in_turn(&proposal, rules)?
         } else if counts && !counted {
             self.follow(low, high, &rank, &proposal, rules)?
         } else if counts && (at_low.changes() || at_high.changes()) && self.is_contested(low)? {
             // Known evidence moved forward in the order, and where something was vetoed the order has a meaning.
-            self.partition(&proposal, rules)?
+            self.partition_in_turn(&proposal, rules)?
         } else if self.comes_to_stand_behind(low, &proposal)? || self.comes_to_stand_behind(high, &proposal)? {
             // Evidence that ties nobody, but a limit counts one the less, and what it vetoed may hold.
-            self.partition(&proposal, rules)?
+            self.partition_in_turn(&proposal, rules)?
         } else {
             self.apply(&proposal)?;
             EvidenceOutcome::Quietly
@@ -244,13 +244,8 @@ impl People {
             is_surplus_reported: false,
         });
         let place = if let Some((time, _)) = held {
-            let before = EdgeRank::new(edge.id.evidence, *time, &head.identifier, &other.identifier);
-            if before == count.last {
-                let mut ranks = self.ranks(end, &count, rules)?;
-                ranks.remove(&before);
-                ranks.insert(rank.clone(), edge.clone());
-                count.last = ranks.into_keys().next_back().unwrap_or_else(|| rank.clone());
-            }
+            // Where it was the last, another is now, and which one is looked for when it matters: `last` is no earlier than it.
+            debug_assert!(EdgeRank::new(edge.id.evidence, *time, &head.identifier, &other.identifier) <= count.last);
             Place::Earlier
         } else if (count.count as usize) < bound.most {
             count.count += 1;
@@ -267,6 +262,10 @@ impl People {
             Place::Surplus
         } else {
             let mut ranks = self.ranks(end, &count, rules)?;
+            if let Some(last) = ranks.keys().next_back().filter(|last| **last < *rank) {
+                proposal.counts.push((end, EvidenceCount { last: last.clone(), ..count }));
+                return Ok(Place::Surplus);
+            }
             let Some((_, displaced)) = ranks.pop_last() else {
                 return Err(ReadError::Corrupt {
                     what: format!("the evidence of source identity {end}"),
@@ -384,7 +383,7 @@ impl People {
         let is_same = one.0 == other.0;
         let veto = if is_same { None } else { self.forbids(&one.1, &other.1, rules) };
         if !(is_last || is_free && veto.is_none()) {
-            return self.partition(proposal, rules);
+            return self.partition_in_turn(proposal, rules);
         }
         self.apply(proposal)?;
         match (is_same, veto) {
@@ -432,7 +431,7 @@ impl People {
         } else if is_new_spelling(1, &other.1) || is_unlimited(1, &other.1) {
             &mut other.1
         } else {
-            return self.partition(proposal, rules);
+            return self.partition_in_turn(proposal, rules);
         };
         let own = if lone.members[0] == low { &ends[0].1 } else { &ends[1].1 };
         if behind == Some(lone.members[0]) {
@@ -442,7 +441,7 @@ impl People {
             lone.kinds.insert(BEHIND.to_owned(), 1);
         }
         if !is_free || self.forbids(&one.1, &other.1, rules).is_some() {
-            return self.partition(proposal, rules);
+            return self.partition_in_turn(proposal, rules);
         }
         self.apply(proposal)?;
         self.join(one, other, rank)?;

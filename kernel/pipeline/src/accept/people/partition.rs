@@ -75,10 +75,12 @@ impl People {
         rules: &IdentityRules,
     ) -> Result<EvidenceOutcome, ReadError> {
         let Some(ConnectedComponent { identities, edges, behind }) = self.connected(proposal, rules)? else {
+            self.put_off.spend(MAX_RECOMPUTED_IDENTITIES);
             metrics::counter!("kith_identity_too_connected_total").increment(1);
             self.too_connected.insert(proposal.edge, ());
             return Ok(EvidenceOutcome::TooConnected);
         };
+        self.put_off.spend(identities.len());
         self.apply(proposal)?;
         let must_not_link = self.apart.among(&identities, &self.layers);
         let clustering = cluster(&identities, &behind, edges.values(), &must_not_link, rules);

@@ -92,6 +92,18 @@ impl Bench {
         self.people.committed();
     }
 
+    /// Those whose partition was put off have their turn.
+    fn settle(&mut self) {
+        self.people.put_off.identities_in_a_second = usize::MAX;
+        while let Some(identity) = self.people.put_off.next() {
+            let profile = self.people.current(identity).unwrap().profile;
+            self.people.settle(profile.0, &self.rules).unwrap();
+            self.people.keep_event();
+            self.end_unit();
+            self.end_group();
+        }
+    }
+
     /// Each as a unit and a group of its own.
     fn tell_all(&mut self, told: impl IntoIterator<Item = TestEvidence>) -> Vec<EvidenceOutcome> {
         let mut followed = Vec::new();
@@ -203,7 +215,7 @@ proptest! {
     #![proptest_config(crate::tests::laws(96))]
 
     /// The shortcuts, the bounds and the retractions change nothing of the rule, and the feed carries the state after each
-    /// unit however units are cut: in order of time, backwards and at random.
+    /// unit however units are cut: in order of time, backwards and at random; also where partitions are put off.
     #[test]
     fn the_partition_is_the_rules_whatever_the_order_and_the_cutting(
         told in proptest::collection::vec(arb_told(), 1..160),
@@ -212,6 +224,7 @@ proptest! {
         few_members in any::<bool>(),
         shared_above in 1..5usize,
         users in 1..3usize,
+        room in prop::sample::select(vec![usize::MAX, 0, 12]),
     ) {
         let mut rules = IdentityRules { shared_above, ..IdentityRules::default() };
         rules.limits.insert("user_id".to_owned(), users);
@@ -226,6 +239,7 @@ proptest! {
         let backwards: Vec<TestEvidence> = in_order.iter().rev().cloned().collect();
         for order in [in_order, backwards, shuffled(&told, seed)] {
             let mut bench = Bench::new(rules.clone());
+            bench.people.put_off.identities_in_a_second = room;
             let mut rest = order.as_slice();
             for (number, cut) in cuts.iter().cycle().enumerate() {
                 if rest.is_empty() {
@@ -240,6 +254,7 @@ proptest! {
                 rest = later;
             }
             bench.end_group();
+            bench.settle();
             prop_assert_eq!(&bench.partition(&identifiers), &expected);
             prop_assert_eq!(&bench.told_partition(&identifiers), &expected);
         }
@@ -300,6 +315,28 @@ fn s3_one_user_with_ever_more_devices_costs_the_same_for_each() {
     assert!(last.edges <= 2 * first.edges.max(100), "{last:?} after {first:?}");
     let user = bench.people.identify(&Identifier::new("user_id", "u"), Timestamp(0)).unwrap();
     assert_eq!(bench.people.root(user).unwrap().1.members.len(), IdentityRules::default().max_members);
+}
+
+/// Each event of another device moves its evidence to the front of the order, and the last device out of the profile: a partition of
+/// all for each event, unless it is put off.
+#[test]
+fn one_user_with_many_devices_whose_events_come_newest_first_costs_the_same_for_each() {
+    let mut bench = Bench::new(IdentityRules::default());
+    bench.people.put_off.identities_in_a_second = 0;
+    let event = |n: i64| told(("user_id", "u".into()), ("anonymous_id", format!("d{}", n % 500)), -n);
+    let first = bench.work_of((0..100).map(event).collect());
+    bench.tell_all((100..1_900).map(event));
+    let last = bench.work_of((1_900..2_000).map(event).collect());
+    assert!(last.rows_read <= 2 * first.rows_read.max(100), "{last:?} after {first:?}");
+    assert!(last.edges <= 2 * first.edges.max(100), "{last:?} after {first:?}");
+    let all: Vec<TestEvidence> = (0..2_000).map(event).collect();
+    let identifiers = all.iter().flat_map(|told| [told.one.clone(), told.other.clone()]).collect();
+    let (expected, waiting) = (expected(&all, &bench.rules), bench.people.put_off.waiting().len());
+    assert!((1..=501).contains(&waiting), "{waiting} wait");
+    assert_ne!(bench.partition(&identifiers), expected, "nobody had a turn");
+    bench.settle();
+    assert_eq!(bench.partition(&identifiers), expected);
+    assert_eq!(bench.told_partition(&identifiers), expected);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Rules over records: the told cases, and whatever record under whatever rules.
 
 use kith_model::event::EventKind;
+use kith_model::rules::HASHED;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 

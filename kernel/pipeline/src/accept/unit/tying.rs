@@ -4,13 +4,16 @@ use kith_model::event::EventKind;
 use kith_model::id::SourceIdentityId;
 use kith_model::identity::{ANONYMOUS_ID, AliasRule, EdgeId, Evidence, Identifier, PREVIOUS_ID, Shape, USER_ID};
 use kith_model::profile::believed;
+use kith_model::rules::HASHED;
 use kith_model::time::Timestamp;
 use kith_store::ReadError;
 
 use super::Workspace;
 use super::notes::{Note, not_followed};
+use crate::accept::Submission;
 use crate::accept::named::EventIdentifier;
 use crate::accept::people::{EventConsents, EvidenceOutcome, Link};
+use crate::accept::rules::{RuledDraft, SourceRules};
 use crate::profiles::facts::EventFacts;
 
 /// What of an event was not followed.
@@ -21,8 +24,21 @@ pub(super) struct TyingOutcome {
 }
 
 impl Workspace {
+    /// Tie the identifiers of an event together, the strongest first. Rules may have hashed some of them.
+    pub(super) fn tie_ruled(
+        &mut self,
+        named: &[EventIdentifier],
+        ruled: &RuledDraft<'_>,
+        submission: &Submission,
+        given: &EventFacts<'_>,
+    ) -> Result<(SourceIdentityId, TyingOutcome), ReadError> {
+        let tied = self.tie(named, ruled.event.kind, given)?;
+        self.note_values(named, ruled, submission.sender.hashing.as_deref())?;
+        Ok(tied)
+    }
+
     /// Tie the identifiers of an event together, the strongest first.
-    pub(super) fn tie(
+    fn tie(
         &mut self,
         named: &[EventIdentifier],
         kind: EventKind,
@@ -96,6 +112,34 @@ impl Workspace {
             Some(form) => self.people.hear_as_form(form, spoken, given),
             None => Ok(()),
         }
+    }
+
+    /// Note who is named by a value, where an identity is named by the value's hash: a rule that hashes holds from one moment on
+    /// and for some sources, and what was refused of the value is refused of both.
+    fn note_values(
+        &mut self,
+        named: &[EventIdentifier],
+        ruled: &RuledDraft<'_>,
+        hashing: Option<&SourceRules>,
+    ) -> Result<(), ReadError> {
+        let Some(hashing) = hashing else { return Ok(()) };
+        for (came, hashed) in &ruled.hashed {
+            if let Ok(normal) = self.rules.judge(came)
+                && let Some(value) = self.people.find(&normal)?
+            {
+                self.people.note_value(hashed, value)?;
+            }
+        }
+        for EventIdentifier { normal, .. } in named.iter().filter(|named| !named.normal.value.starts_with(HASHED)) {
+            if hashing.hashes_identifiers(&normal.kind)
+                && let Some(hashed) = hashing.hashed_identifier(normal, &self.rules)
+                && self.people.find(&hashed)?.is_some()
+                && let Some(value) = self.people.find(normal)?
+            {
+                self.people.note_value(&hashed, value)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whoever is new ties nobody from the beginning where the rules say so.

@@ -14,13 +14,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kith_model::consent::fold::{Bystander, ConsentRow, Contributor};
 use kith_model::id::{SourceIdentityId, WorkspaceId};
-use kith_model::identity::{Edge, Evidence, IdentityRules, MustNotLink, Shape, ordered};
+use kith_model::identity::{Edge, Evidence, Identifier, IdentityRules, MustNotLink, Shape, ordered};
 use kith_model::profile::IdentityHead;
 use kith_store::keys::{PersonRow, alias_digest};
 use kith_store::{Key, ReadError, Store, row};
 
 use super::{Person, ProfileLookup, consent, head};
 use crate::profiles::facts::{each_row, facts_key, get_one};
+use crate::rows::hashes::{hash_of_normal, value_of};
 
 /// Add to each person what was said under addresses that came with their users and are not among theirs.
 pub(in super::super) fn note_parted(
@@ -61,6 +62,13 @@ fn add(
             }
         }
     }
+    for (other, of) in counterparts(store, (workspace, realm_key, rules), person, &members)? {
+        if is_address_type(&of.kind, rules) {
+            mailboxes.push((other.identity, of.kind));
+        }
+        person.parted.push(other.head.identifier);
+        person.consents.push(other.said);
+    }
     let forms: Vec<_> = own_forms.into_iter().map(|(form, _)| form).filter(|form| !members.contains(form)).collect();
     beside.extend(heads(store, workspace, &forms)?);
     for (identity, head) in beside {
@@ -74,6 +82,48 @@ fn add(
     }
     person.consents.extend(sharers(store, (workspace, rules), &members, &users, mailboxes)?);
     Ok(())
+}
+
+/// What stands for one of a person's identifiers: its hash, or what it is the hash of.
+struct Counterpart {
+    identity: SourceIdentityId,
+    head: IdentityHead,
+    said: Contributor,
+}
+
+/// Who was named by the hash of one of the person's identifiers, or by the value of one that is a hash: what they refused they
+/// refused of the same thing. A rule that hashes holds from one moment on and for some sources, and parts nobody from a refusal.
+fn counterparts(
+    store: &dyn Store,
+    (workspace, realm_key, rules): (WorkspaceId, &[u8; 32], &IdentityRules),
+    person: &Person,
+    members: &BTreeSet<SourceIdentityId>,
+) -> Result<Vec<(Counterpart, Identifier)>, ReadError> {
+    let own = person.consents.iter().filter(|said| said.beside.is_none());
+    let own: Vec<(SourceIdentityId, Identifier)> =
+        own.filter_map(|said| Some((said.identity, said.form.clone()?))).collect();
+    let named = own.iter().map(|(_, form)| hash_of_normal(form, (realm_key, rules)).unwrap_or_else(|| value_of(form)));
+    let keys: Vec<Key> = named.map(|name| Key::alias(workspace, &alias_digest(realm_key, &name))).collect();
+    let mut found: Vec<(SourceIdentityId, Identifier)> = Vec::new();
+    for ((member, form), value) in own.into_iter().zip(store.get(&keys)?) {
+        let Some(value) = value else { continue };
+        let identity: SourceIdentityId = row::decode(&value)?;
+        let is_known = members.contains(&identity) || found.iter().any(|(other, ..)| *other == identity);
+        if !is_known && !are_apart(store, workspace, member, identity)? {
+            found.push((identity, form));
+        }
+    }
+    let ids: Vec<SourceIdentityId> = found.iter().map(|(identity, _)| *identity).collect();
+    let mut heads = heads(store, workspace, &ids)?;
+    let mut counterparts = Vec::with_capacity(found.len());
+    for (identity, form) in found {
+        let Some(head) = heads.remove(&identity) else { continue };
+        let (kind, row) = (head.identifier.kind.clone(), said(store, workspace, identity)?);
+        let beside = Some(Bystander::Address);
+        let said = Contributor { identity, kind, form: Some(form.clone()), row, beside };
+        counterparts.push((Counterpart { identity, head, said }, form));
+    }
+    Ok(counterparts)
 }
 
 /// The identity of an address, and its type.

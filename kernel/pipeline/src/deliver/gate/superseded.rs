@@ -18,7 +18,8 @@ use crate::profiles::facts::each_row;
 /// Events that are read at once.
 const PAGE_EVENTS: usize = 500;
 
-/// Of a person with more events than this, an address that none of the first of them names stays.
+/// Of a person with more events than this, an address that none of the first of them names is left out: rather than to an
+/// address that was corrected nothing is sent.
 const MAX_EVENTS: usize = 20_000;
 
 /// Leave out the addresses of each person that superseded events alone have named. A suppression of one holds all the same.
@@ -95,7 +96,7 @@ fn only_superseded(
                 }
             }
             match page.next {
-                Some(_) if room == 0 => return Ok(BTreeSet::new()),
+                Some(_) if room == 0 => return Ok(gone),
                 Some(next) => range.from = next,
                 None => break,
             }

@@ -54,7 +54,14 @@ fn claimed(store: &dyn Store, number: u8) -> Arc<Outgoing> {
         created_at: Timestamp(0),
     };
     let person = Identifier::new("user_id", "ada");
-    Arc::new(Outgoing { id, row, message, person, deadline: Instant::now() + GRACE })
+    Arc::new(Outgoing {
+        id,
+        row,
+        message,
+        person,
+        deadline: Instant::now() + GRACE,
+        passed: (Instant::now(), Weak::new()),
+    })
 }
 
 fn delivered(outgoing: &Arc<Outgoing>) -> EndedAttempt {

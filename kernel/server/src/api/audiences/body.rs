@@ -1,5 +1,6 @@
 //! The bodies of audiences' requests and answers.
 
+use kith_features::Part;
 use kith_model::audience::{Audience, ConsentBasis, Reach};
 use kith_model::budget::table;
 use kith_pipeline::{AudienceProgress, AudienceStatus, ConditionFault, Count};
@@ -238,11 +239,24 @@ impl CountBody {
 
 /// Whose membership is explained.
 #[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ExplainQuery {
     /// The person's profile id.
     pub(super) profile: String,
+}
+
+/// Why a person is, or is not, in an audience.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExplainedBody {
+    pub(super) audience: String,
+    pub(super) profile: String,
+    /// Whether the person belongs in it; `null` while that is not known.
+    pub(super) holds: Option<bool>,
+    /// Whoever refuses to be profiled is in no audience, whatever its condition says.
+    pub(super) refuses_profiling: bool,
+    /// Each part of the condition with its value.
+    #[schema(value_type = Object)]
+    pub(super) explanation: Part,
 }
 
 /// An audience as an answer.

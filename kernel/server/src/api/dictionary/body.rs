@@ -10,7 +10,6 @@ use crate::error::ApiError;
 
 /// Which entries are asked for.
 #[derive(Debug, Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct DictionaryQuery {
     /// `event`, `property` or `trait`; all unless told.
@@ -32,7 +31,6 @@ pub(crate) struct DictionaryQuery {
 
 /// Of a property: which event's.
 #[derive(Debug, Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct SubjectQuery {
     /// Of a property, the name of the events that have it; `*` stands for every event.

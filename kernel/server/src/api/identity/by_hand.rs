@@ -113,7 +113,7 @@ pub(super) async fn write_down(
 /// what came with it, and no message leaves because of it. A merge by hand of the two takes it back.
 #[utoipa::path(
     post, path = "/api/v1/profiles/{id}/split", tag = "identity", params(("id" = String, Path)),
-    security(("key" = ["identity:write"])), request_body = SplitBody,
+    security(("key" = ["identity:write", "profiles:read"])), request_body = SplitBody,
     responses(
         (status = 200, body = StatedBody), (status = 400, body = Problem), (status = 404, body = Problem),
         (status = 409, body = Problem), (status = 413, body = Problem),
@@ -122,6 +122,7 @@ pub(super) async fn write_down(
 pub(crate) async fn split(
     State(app): State<Arc<App>>,
     authority: Authority<right::IdentityWrite>,
+    _people: Authority<right::ProfilesRead>,
     Path(id): Path<String>,
     Body(wanted): Body<SplitBody>,
 ) -> Result<Json<StatedBody>, ApiError> {
@@ -142,7 +143,7 @@ pub(crate) async fn split(
 
 /// Make two identifiers one person. A split of the two is taken back. No message leaves because of it.
 #[utoipa::path(
-    post, path = "/api/v1/identity/merges", tag = "identity", security(("key" = ["identity:write"])),
+    post, path = "/api/v1/identity/merges", tag = "identity", security(("key" = ["identity:write", "profiles:read"])),
     request_body = JoinBody,
     responses(
         (status = 200, body = StatedBody), (status = 400, body = Problem), (status = 404, body = Problem),
@@ -152,6 +153,7 @@ pub(crate) async fn split(
 pub(crate) async fn merge(
     State(app): State<Arc<App>>,
     authority: Authority<right::IdentityWrite>,
+    _people: Authority<right::ProfilesRead>,
     Body(wanted): Body<JoinBody>,
 ) -> Result<Json<StatedBody>, ApiError> {
     let who = ActingCaller { workspace: authority.caller.workspace, actor: authority.actor() };

@@ -14,7 +14,6 @@ use utoipa::{IntoParams, ToSchema};
 use super::identifier_at;
 use super::rules::{IdentityRulesBody, put};
 use crate::api::extract::{Authority, Json as Body, Query, right};
-use crate::api::masks::Sight;
 use crate::api::view::IdentifierView;
 use crate::app::App;
 use crate::auth::Caller;
@@ -86,10 +85,8 @@ pub(crate) struct EffectBody {
     unreadable: u64,
     /// Of each audience, the members who would be somebody else: people who come apart, are joined, or are no more.
     audiences: Vec<TouchedBody>,
-    /// At most ten people who come apart and ten who are joined; none without the scope `profiles:read`.
+    /// At most ten people who come apart and ten who are joined.
     examples: Vec<RuleExampleBody>,
-    /// Whether audiences and examples are left out, because the key has no scope `profiles:read`.
-    people_withheld: bool,
 }
 
 /// A change of rules before it is made.
@@ -134,7 +131,6 @@ pub(crate) struct UndoBody {
 
 /// Which dry run.
 #[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct DryRunQuery {
     /// The `token` of the answer that began it.
@@ -149,12 +145,9 @@ fn progress_body(progress: RuleProgress) -> RuleChangeProgress {
 
 fn effect_body(app: &App, caller: &Caller, effect: RuleEffect) -> Result<EffectBody, ApiError> {
     let tables = app.catalogue.workspace(caller.workspace)?;
-    let is_shown = caller.sight() == Sight::People;
     let people = |people: &[Vec<kith_model::identity::Identifier>]| {
         people.iter().map(|one| one.iter().map(IdentifierView::from).collect()).collect()
     };
-    let examples = effect.examples.iter().filter(|_| is_shown);
-    let audiences = effect.audiences.iter().filter(|_| is_shown);
     Ok(EffectBody {
         as_of: effect.as_of.0,
         exact: effect.is_exact,
@@ -169,13 +162,16 @@ fn effect_body(app: &App, caller: &Caller, effect: RuleEffect) -> Result<EffectB
         newly_allowed: effect.newly_somebody,
         too_connected: effect.too_connected,
         unreadable: effect.unreadable,
-        audiences: audiences
+        audiences: effect
+            .audiences
+            .iter()
             .map(|(audience, members)| TouchedBody { audience: tables.audience_name(*audience), members: *members })
             .collect(),
-        examples: examples
+        examples: effect
+            .examples
+            .iter()
             .map(|example| RuleExampleBody { before: people(&example.before), after: people(&example.after) })
             .collect(),
-        people_withheld: !is_shown,
     })
 }
 
@@ -216,7 +212,7 @@ fn superseded() -> ApiError {
 /// touched, with examples. It changes nothing. What takes longer than a moment goes on in the background, and
 /// `GET /api/v1/identity/dry-run` tells how far it is and what came of it.
 #[utoipa::path(
-    post, path = "/api/v1/identity/rules/dry-run", tag = "identity", security(("key" = ["identity:write"])),
+    post, path = "/api/v1/identity/rules/dry-run", tag = "identity", security(("key" = ["identity:write", "profiles:read"])),
     request_body = IdentityRulesBody,
     responses(
         (status = 200, body = DryRunBody), (status = 400, body = Problem), (status = 409, body = Problem),
@@ -226,6 +222,7 @@ fn superseded() -> ApiError {
 pub(crate) async fn begin_dry_run(
     State(app): State<Arc<App>>,
     authority: Authority<right::IdentityWrite>,
+    _people: Authority<right::ProfilesRead>,
     Body(wanted): Body<IdentityRulesBody>,
 ) -> Result<Json<DryRunBody>, ApiError> {
     let rules = wanted.checked()?;
@@ -234,12 +231,13 @@ pub(crate) async fn begin_dry_run(
 
 /// How far a dry run has come, and what came of it.
 #[utoipa::path(
-    get, path = "/api/v1/identity/dry-run", tag = "identity", security(("key" = ["identity:write"])), params(DryRunQuery),
+    get, path = "/api/v1/identity/dry-run", tag = "identity", security(("key" = ["identity:write", "profiles:read"])), params(DryRunQuery),
     responses((status = 200, body = DryRunBody), (status = 400, body = Problem), (status = 409, body = Problem)),
 )]
 pub(crate) async fn dry_run(
     State(app): State<Arc<App>>,
     authority: Authority<right::IdentityWrite>,
+    _people: Authority<right::ProfilesRead>,
     Query(query): Query<DryRunQuery>,
 ) -> Result<Json<DryRunBody>, ApiError> {
     let run = app.kernel.dry_run(authority.caller.workspace, &query.token).ok_or_else(superseded)?;
@@ -296,7 +294,7 @@ fn undone(before: &IdentityRules, wanted: &UndoBody) -> Result<IdentityRules, Ap
 /// what would change and a `token`, and the change is made when it comes again with that token in `confirm`. What was tied comes
 /// apart in the background, no message leaves because of it, and it can be taken back with `back`.
 #[utoipa::path(
-    post, path = "/api/v1/identity/undo", tag = "identity", security(("key" = ["identity:write"])),
+    post, path = "/api/v1/identity/undo", tag = "identity", security(("key" = ["identity:write", "profiles:read"])),
     request_body = UndoBody,
     responses(
         (status = 200, body = DryRunBody), (status = 400, body = Problem), (status = 404, body = Problem),
@@ -306,6 +304,7 @@ fn undone(before: &IdentityRules, wanted: &UndoBody) -> Result<IdentityRules, Ap
 pub(crate) async fn undo(
     State(app): State<Arc<App>>,
     authority: Authority<right::IdentityWrite>,
+    _people: Authority<right::ProfilesRead>,
     Body(wanted): Body<UndoBody>,
 ) -> Result<Json<DryRunBody>, ApiError> {
     let caller = &authority.caller;

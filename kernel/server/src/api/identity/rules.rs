@@ -38,7 +38,7 @@ pub(crate) struct IdentityRulesBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     phone_region: Option<String>,
     /// `merge`: an alias from one user to another makes them one. `refuse`: it does not, and is counted as not followed.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^(merge|refuse)$")]
     alias: AliasRule,
     /// Identifiers that tie nobody, each as `TYPE:VALUE` in its normal form: all that they tied is undone.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
@@ -54,10 +54,10 @@ pub(crate) struct IdentityRulesBody {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct TypeRulesBody {
     /// `keep`, or `fold`: `Ada` and `ada` are one value.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^(keep|fold)$")]
     case: Case,
     /// `any`, `email` or `phone`.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^(any|email|phone)$")]
     shape: Shape,
     /// Values of this type that name nobody.
     blocked_values: BTreeSet<String>,
@@ -187,6 +187,9 @@ pub(super) async fn put(
                 let message = "the token is of another change, or the identity rules have changed since; look again at what \
                                the change does";
                 return Err(ApiError::Conflict { code: "confirmation-stale", message: message.to_owned() });
+            }
+            if *current == rules {
+                return Ok(IdentityRulesBody::from(&rules));
             }
             let (before, after) = (shown(&current)?, shown(&rules)?);
             draft.audit(action, "identity rules", Some(before), Some(after))?;

@@ -24,7 +24,6 @@ pub(crate) struct SplitView {
 
 /// Which two.
 #[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct PairQuery {
     /// `TYPE:VALUE`.
@@ -69,7 +68,7 @@ pub(crate) async fn splits(
 /// Take it back that two identifiers were parted: evidence decides about them again. No message leaves because of it.
 #[utoipa::path(
     delete, path = "/api/v1/identity/splits", tag = "identity", params(PairQuery),
-    security(("key" = ["identity:write"])),
+    security(("key" = ["identity:write", "profiles:read"])),
     responses(
         (status = 200, body = StatedBody), (status = 400, body = Problem), (status = 404, body = Problem),
         (status = 409, body = Problem),
@@ -78,6 +77,7 @@ pub(crate) async fn splits(
 pub(crate) async fn unsplit(
     State(app): State<Arc<App>>,
     authority: Authority<right::IdentityWrite>,
+    _people: Authority<right::ProfilesRead>,
     Query(query): Query<PairQuery>,
 ) -> Result<Json<StatedBody>, ApiError> {
     let who = ActingCaller { workspace: authority.caller.workspace, actor: authority.actor() };

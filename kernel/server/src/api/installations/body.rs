@@ -41,7 +41,7 @@ pub(crate) struct NewInstallation {
     /// `host_calls`, and of a channel `messages_at_once` and `requests_per_host`, how much it sends at once.
     /// `"later"` installs it without grants although its configuration names hosts.
     #[serde(default)]
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     pub(super) grants: WantedGrants,
     /// Name → value. Never shown again.
     #[serde(default)]
@@ -60,7 +60,7 @@ pub(crate) struct PatchInstallation {
     pub(super) config: Option<Value>,
     /// All grants, in place of the present ones. Limits hold at once. `"later"` leaves them as they are, although the
     /// configuration names hosts that are not granted.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Value, required = false)]
     pub(super) grants: Option<WantedGrants>,
     /// Name → value, or `null` to forget it. Names that are absent stay.
     #[serde(default)]
@@ -131,7 +131,7 @@ pub(crate) struct InstallationBody {
     /// Why the kernel changed the mode.
     mode_reason: Option<String>,
     activity: ActivityBody,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     config: Value,
     #[schema(value_type = Object)]
     grants: Grants,
@@ -139,7 +139,7 @@ pub(crate) struct InstallationBody {
     secrets: Vec<String>,
     /// What it may really do: manifest request ∩ grant ∩ host ceiling, each number with who set it, e.g.
     /// `"messages_at_once": {"value": 8, "source": "grant"}`.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     effective_policy: Value,
     /// The fit in use.
     fit: Option<u32>,

@@ -12,10 +12,10 @@ pub(crate) struct ChangeBody {
     /// E.g. `config.url`, `grants.http`, `mode`.
     path: String,
     /// `null` where there was nothing, and for secrets.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     before: Value,
     /// `null` where there is nothing any more, and for secrets.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     after: Value,
 }
 

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use super::{LetterSelection, filter};
+use super::{LetterSelection, filter, sealed};
 use crate::api::extract::{Authority, Json, page_limit, right};
 use crate::app::App;
 use crate::auth::Caller;
@@ -50,6 +50,23 @@ pub(crate) struct DismissReport {
     next: Option<String>,
 }
 
+/// What a step asked for, as the audit log may name it.
+fn asked(app: &App, selection: &LetterSelection) -> serde_json::Value {
+    let query = selection.query();
+    let said = [
+        ("source", query.source.clone()),
+        ("type", query.kind.clone()),
+        ("code", query.code.clone()),
+        ("since", query.since.clone()),
+        ("until", query.until.clone()),
+        ("text", sealed(app, &query).next()),
+    ];
+    said.into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), json!(value?))))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
 async fn selected(
     app: &Arc<App>,
     caller: &Caller,
@@ -70,7 +87,7 @@ async fn selected(
     .await
 }
 
-/// Write a step down, where it changed something.
+/// Write a step down: also one that changed nothing told its caller how many letters there are of what was asked.
 async fn write_down(
     app: &Arc<App>,
     workspace: WorkspaceId,
@@ -95,6 +112,7 @@ pub(crate) async fn replay_many(
     Json(selection): Json<LetterSelection>,
 ) -> Result<Json<ReplayReport>, ApiError> {
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
+    let asked = asked(&app, &selection);
     let page = selected(&app, &authority.caller, selection).await?;
     let until = Instant::now() + STEP_TIME;
     let mut report = ReplayReport { next: page.next, ..ReplayReport::default() };
@@ -115,11 +133,9 @@ pub(crate) async fn replay_many(
             }
         }
     }
-    if report.accepted + report.duplicate + report.deliveries > 0 {
-        let after = json!({ "accepted": report.accepted, "duplicate": report.duplicate, "refused": report.refused,
-            "deliveries": report.deliveries });
-        write_down(&app, workspace, actor, "dead-letter.replay", after).await?;
-    }
+    let after = json!({ "asked": asked, "letters": report.letters, "accepted": report.accepted,
+        "duplicate": report.duplicate, "refused": report.refused, "deliveries": report.deliveries });
+    write_down(&app, workspace, actor, "dead-letter.replay", after).await?;
     Ok(Json(report))
 }
 
@@ -135,6 +151,7 @@ pub(crate) async fn dismiss_many(
     Json(selection): Json<LetterSelection>,
 ) -> Result<Json<DismissReport>, ApiError> {
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
+    let asked = asked(&app, &selection);
     let page = selected(&app, &authority.caller, selection).await?;
     let until = Instant::now() + STEP_TIME;
     let mut report = DismissReport { next: page.next, dismissed: 0 };
@@ -145,8 +162,7 @@ pub(crate) async fn dismiss_many(
         }
         report.dismissed += u64::from(app.kernel.dismiss_letter(workspace, letter.id()).await?);
     }
-    if report.dismissed > 0 {
-        write_down(&app, workspace, actor, "dead-letter.dismiss", json!({ "dismissed": report.dismissed })).await?;
-    }
+    let after = json!({ "asked": asked, "dismissed": report.dismissed });
+    write_down(&app, workspace, actor, "dead-letter.dismiss", after).await?;
     Ok(Json(report))
 }

@@ -31,7 +31,7 @@ pub(crate) struct PlanTrial {
 pub(crate) struct CheckedRecord {
     /// `track` unless told.
     #[serde(default, rename = "type")]
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^(track|identify|page|screen|group|alias)$")]
     kind: EventKind,
     #[serde(default)]
     event: Option<String>,
@@ -39,10 +39,10 @@ pub(crate) struct CheckedRecord {
     #[serde(default)]
     name: Option<String>,
     #[serde(default)]
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     properties: Option<Value>,
     #[serde(default)]
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     traits: Option<Value>,
 }
 
@@ -69,7 +69,7 @@ pub(crate) struct PlanMistakeBody {
     /// The record's place among those that were sent, from 0.
     index: u64,
     /// What would become of it: `allow`, `flag` or `reject`.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^(allow|flag|reject)$")]
     policy: Policy,
     /// `unplanned-event` or `plan-violation`.
     code: &'static str,

@@ -15,7 +15,6 @@ use crate::error::{ApiError, Problem};
 
 /// Of which event a schema is suggested.
 #[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct SchemaQuery {
     /// The event's name.

@@ -19,6 +19,9 @@ use crate::error::ApiError;
 /// The largest limit that a host key may set: what is kept is mirrored in memory.
 const MAX_KEPT: u64 = 1_000_000;
 
+/// The same of a budget whose default is more: so many times that.
+const MAX_TIMES: u64 = 100;
+
 /// A workspace to make.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -131,14 +134,15 @@ fn read_title(title: String) -> Result<String, ApiError> {
 }
 
 fn check_budget(name: &str, limit: Option<u64>) -> Result<(), ApiError> {
-    if !table::OF_WORKSPACES.iter().any(|budget| budget.name == name) {
+    let Some(budget) = table::OF_WORKSPACES.iter().find(|budget| budget.name == name) else {
         let known: Vec<&str> = table::OF_WORKSPACES.iter().map(|budget| budget.name).collect();
         let known = known.join("`, `");
         return Err(ApiError::at("budgets", format!("a workspace's own budgets are `{known}`")));
-    }
+    };
+    let most = MAX_KEPT.max(MAX_TIMES * budget.default);
     match limit {
-        Some(limit) if !(1..=MAX_KEPT).contains(&limit) => {
-            Err(ApiError::at(format!("budgets.{name}"), format!("{limit} is not between 1 and {MAX_KEPT}")))
+        Some(limit) if !(1..=most).contains(&limit) => {
+            Err(ApiError::at(format!("budgets.{name}"), format!("{limit} is not between 1 and {most}")))
         }
         _ => Ok(()),
     }
@@ -157,14 +161,16 @@ pub(super) fn of(app: &App, all: &Tables, tables: &WorkspaceTables, now: Timesta
     let row = &tables.row;
     let (state, since) = state(row);
     let kept = |budget: &'static Budget| match budget.name {
-        name if name == table::AUDIENCES_KEPT.name => tables.audiences.len(),
-        name if name == table::AGGREGATES_KEPT.name => app.kernel.aggregates(row.id),
-        name if name == table::INSTALLATIONS_KEPT.name => tables.installed().count(),
-        _ => all.good_keys(row.id, now),
+        name if name == table::AUDIENCES_KEPT.name => tables.audiences.len() as u64,
+        name if name == table::AGGREGATES_KEPT.name => app.kernel.aggregates(row.id) as u64,
+        name if name == table::INSTALLATIONS_KEPT.name => tables.installed().count() as u64,
+        name if name == table::SUPPRESSIONS_KEPT.name => tables.suppressions(),
+        name if name == table::SETTINGS_WRITTEN.name => app.catalogue.written(tables),
+        _ => all.good_keys(row.id, now) as u64,
     };
     let budgets = table::OF_WORKSPACES.iter().map(|budget| {
         let limit = row.budgets.get(budget.name).copied().unwrap_or(budget.default);
-        (budget.name.to_owned(), KeptBody { kept: kept(budget) as u64, limit })
+        (budget.name.to_owned(), KeptBody { kept: kept(budget), limit })
     });
     TenantBody {
         name: row.name.to_string(),

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 use kith_model::id::Name;
 
+use super::PartArgs;
 use super::profile::{ListFormat, Person, parse_person};
 
 #[derive(Debug, Subcommand)]
@@ -27,27 +28,23 @@ pub(crate) enum AudienceCommand {
     Members {
         /// The audience
         audience: Name,
-        /// At most so many
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "all")]
-        limit: u64,
-        /// All of them
-        #[arg(long)]
-        all: bool,
+        #[command(flatten)]
+        part: PartArgs,
         /// What to show, e.g. `id,identifiers.email,traits.city,tags.level`; this writes all members
         #[arg(long, value_name = "COLUMNS")]
         columns: Option<String>,
         /// Write all members in this form
-        #[arg(long, value_enum)]
+        #[arg(long, value_enum, conflicts_with = "json")]
         format: Option<ListFormat>,
     },
     /// How many profiles meet a condition, exactly
     Count {
-        /// A CEL expression, e.g. `events('Order Completed', '90d').size() >= 2`
+        /// A CEL expression, e.g. `events('Order Completed', '90d').size() >= 2`, or `@FILE`
         condition: String,
     },
     /// How many people an audience would hold, and how many messages writing to all of them would be
     Preview {
-        /// A CEL expression
+        /// A CEL expression, or `@FILE`
         condition: String,
     },
     /// Why a person is in an audience, or is not
@@ -64,7 +61,7 @@ pub(crate) enum AudienceCommand {
 pub(crate) struct AudienceCreateArgs {
     /// Its name
     pub(crate) name: Name,
-    /// A CEL expression that yields true or false
+    /// A CEL expression that yields true or false, or `@FILE`
     #[arg(long)]
     pub(crate) condition: String,
     /// A title for people; the default is the name
@@ -81,7 +78,7 @@ pub(crate) struct AudienceCreateArgs {
 pub(crate) struct AudienceChangeArgs {
     /// The audience
     pub(crate) audience: Name,
-    /// A CEL expression that yields true or false
+    /// A CEL expression that yields true or false, or `@FILE`
     #[arg(long)]
     pub(crate) condition: Option<String>,
     /// A title for people
@@ -159,9 +156,8 @@ pub(crate) enum Reach {
 /// What a person must have said before a message is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Basis {
-    #[value(alias = "opt_in")]
+    #[value(name = "opt_in", alias = "opt-in")]
     OptIn,
-    /// Documents and the API write `not_refused`
-    #[value(alias = "not_refused")]
+    #[value(name = "not_refused", alias = "not-refused")]
     NotRefused,
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use kith_model::time::Timestamp;
 
+use super::PartArgs;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
     /// Who changed what, and who read people; the oldest first
@@ -13,12 +15,8 @@ pub(crate) enum AuditCommand {
         log: AuditLogArgs,
         #[command(flatten)]
         filter: AuditFilterArgs,
-        /// Go on where a list ended that was cut at its limit
-        #[arg(long)]
-        cursor: Option<String>,
-        /// At most so many
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
-        limit: u64,
+        #[command(flatten)]
+        part: PartArgs,
     },
     /// The records as lines of JSON
     Export {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::PartArgs;
 use super::profile::{Person, parse_person};
 
 #[derive(Debug, Subcommand)]
@@ -14,6 +15,8 @@ pub(crate) enum ConsentCommand {
         #[arg(value_parser = parse_person)]
         person: Person,
     },
+    /// The identifiers that nothing is sent to, as digests: the list keeps no addresses
+    List(PartArgs),
     /// Send nothing any more to whoever has one of these identifiers
     Suppress {
         #[command(flatten)]
@@ -36,9 +39,10 @@ pub(crate) enum ConsentCommand {
 
 /// Identifiers from the command line and from a file.
 #[derive(Debug, Args)]
+#[group(id = "listed", required = true, multiple = true)]
 pub(crate) struct IdentifierList {
     /// Each as `TYPE:VALUE`, e.g. `email:ada@example.com`
-    #[arg(value_name = "TYPE:VALUE", required_unless_present = "file")]
+    #[arg(value_name = "TYPE:VALUE")]
     pub(crate) identifiers: Vec<String>,
     /// A file with one identifier in each line, in UTF-8 or UTF-16; with a heading such as `email` or `phone`, values of that type
     #[arg(long, value_name = "FILE")]

@@ -63,9 +63,9 @@ pub(crate) enum DictionaryCommand {
     },
     /// All entries as one document on the standard output
     Export {
-        /// How it is written
-        #[arg(long, value_parser = ["toml", "json"], default_value = "toml")]
-        format: String,
+        /// How it is written [default: toml, with --json that]
+        #[arg(long, value_parser = ["toml", "json"])]
+        format: Option<String>,
     },
 }
 
@@ -84,7 +84,7 @@ pub(crate) struct SubjectArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RecordRulesCommand {
-    /// The rules in force, as JSON
+    /// The rules in force, as `set` takes them: JSON
     Show,
     /// Replace the rules; what is stored stays as it is
     Set {

@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 
+use super::PartArgs;
 use super::profile::{Person, parse_person};
 
 #[derive(Debug, Subcommand)]
@@ -10,17 +11,9 @@ pub(crate) enum IdentityCommand {
     #[command(subcommand)]
     Rules(RulesCommand),
     /// Evidence that joins nobody, and by which rule
-    NotFollowed {
-        /// At most so many
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
-        limit: u64,
-    },
+    NotFollowed(PartArgs),
     /// The merges that hold, with the evidence of each
-    Merges {
-        /// At most so many
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
-        limit: u64,
-    },
+    Merges(PartArgs),
     /// Make two identifiers one person
     Merge {
         /// The one that stays, as `TYPE:VALUE`
@@ -36,9 +29,10 @@ pub(crate) enum IdentityCommand {
         other: String,
     },
     /// Undo all that one identifier tied, or all that one kind of evidence did: shows what changes, and asks for `--confirm`
+    #[command(group = super::any_of("tied", ["identifier", "evidence"]))]
     Undo {
         /// The identifier as `TYPE:VALUE`; it goes on naming somebody, and ties nobody
-        #[arg(required_unless_present = "evidence", conflicts_with = "evidence")]
+        #[arg(conflicts_with = "evidence")]
         identifier: Option<String>,
         /// `same_event`, `alias`, `spelling` or `same_id`, or one of them with a type, e.g. `spelling:phone`
         #[arg(long)]
@@ -51,11 +45,7 @@ pub(crate) enum IdentityCommand {
         confirm: Option<String>,
     },
     /// The identifiers that somebody parted
-    Splits {
-        /// At most so many
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
-        limit: u64,
-    },
+    Splits(PartArgs),
     /// Take a split of two identifiers back: evidence decides about them again
     Unsplit {
         /// One, as `TYPE:VALUE`

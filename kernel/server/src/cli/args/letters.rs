@@ -4,21 +4,19 @@ use clap::{Args, Subcommand};
 use kith_model::id::Name;
 use kith_model::time::Timestamp;
 
+use super::PartArgs;
+
+/// What chooses dead letters: one, some, or all.
+const CHOSEN: [&str; 8] = ["id", "all", "source", "kind", "code", "since", "until", "text"];
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum LettersCommand {
     /// What failed, and why; the oldest first
     List {
         #[command(flatten)]
         which: WhichLetters,
-        /// Go on where a list ended that was cut at its limit
-        #[arg(long)]
-        cursor: Option<String>,
-        /// At most so many
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
-        limit: u64,
-        /// All of them
-        #[arg(long, conflicts_with = "limit")]
-        all: bool,
+        #[command(flatten)]
+        part: PartArgs,
     },
     /// How many there are, by source, type and reason
     Counts {
@@ -27,21 +25,21 @@ pub(crate) enum LettersCommand {
     },
     /// One dead letter, with all that was kept of its record
     Show {
-        /// The dead letter's id
+        /// The dead letter's id, or its beginning
         id: String,
     },
     /// Correct the record of one; `replay` then tries it again
     Edit {
-        /// The dead letter's id
+        /// The dead letter's id, or its beginning
         id: String,
         /// The record as it should have come, or `@FILE`
         #[arg(long, value_name = "TEXT|@FILE")]
         raw: String,
     },
     /// Try one again, or all that are chosen: with today's configuration of their sources
+    #[command(group = super::any_of("chosen", CHOSEN))]
     Replay {
-        /// The dead letter's id
-        #[arg(required_unless_present_any = ["all", "source", "kind", "code", "since", "until", "text"])]
+        /// The dead letter's id, or its beginning
         id: Option<String>,
         #[command(flatten)]
         which: WhichLetters,
@@ -53,9 +51,9 @@ pub(crate) enum LettersCommand {
         into: Option<Name>,
     },
     /// Take one out, or all that are chosen, without doing anything about them
+    #[command(group = super::any_of("chosen", CHOSEN))]
     Dismiss {
-        /// The dead letter's id
-        #[arg(required_unless_present_any = ["all", "source", "kind", "code", "since", "until", "text"])]
+        /// The dead letter's id, or its beginning
         id: Option<String>,
         #[command(flatten)]
         which: WhichLetters,

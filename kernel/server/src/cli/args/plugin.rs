@@ -56,8 +56,10 @@ pub(crate) enum PluginCommand {
         /// The installation
         installation: Name,
     },
-    /// Change an installation's configuration, secrets, grants, or how much it sends at once; what is not given stays
+    /// Change an installation's configuration, secrets, grants or limits; what is not given stays
     Change(InstallationChangeArgs),
+    /// Give an installation another version of its plugin: the newest that the server holds, or an older one to go back
+    Upgrade(UpgradeArgs),
     /// Remove an installation, with the tags or scores that people hold from it
     Remove {
         /// The installation
@@ -134,7 +136,8 @@ pub(crate) struct InstallArgs {
     /// Bytes of its own state
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub(crate) grant_kv: u64,
-    /// Let what the source says of consent end refusals: for imports and servers of your own, never for keys that stand in pages
+    /// Let what the source says of consent agree, and end refusals; without it the source only refuses. Write keys stand in pages and
+    /// apps, where everybody can read them: give it to servers and imports of your own
     #[arg(long)]
     pub(crate) grant_consent: bool,
     /// Install it without grants although its configuration names hosts; they are granted later
@@ -175,9 +178,16 @@ pub(crate) struct InstallationChangeArgs {
     /// Bytes of its own state
     #[arg(long, value_name = "BYTES")]
     pub(crate) grant_kv: Option<u64>,
-    /// Whether what the source says of consent may end refusals
+    /// Whether what the source says of consent agrees, and ends refusals: `give`, or `keep`, by which it only refuses. Write keys
+    /// stand in pages and apps, where everybody can read them: give it to servers and imports of your own
     #[arg(long, value_name = "give|keep")]
     pub(crate) grant_consent: Option<ConsentGrantArg>,
+    /// Where a secret may go, if not to every host of --grant-http; those that are given take the place of its present ones
+    #[arg(long, value_name = "NAME=HOST[:PORT]")]
+    pub(crate) grant_secret: Vec<String>,
+    /// Take back all of one kind of grant; repeat for more
+    #[arg(long, value_name = "KIND", value_parser = REVOCABLE)]
+    pub(crate) revoke: Vec<String>,
     /// Take a configuration that names a host which is not granted yet
     #[arg(long)]
     pub(crate) grants_later: bool,
@@ -185,9 +195,34 @@ pub(crate) struct InstallationChangeArgs {
     pub(crate) sending: SendingArgs,
 }
 
-/// How much a channel sends at once, if it is less than the server allows.
+/// What `--revoke` takes: the members of the API's grants that are lists.
+const REVOCABLE: [&str; 4] = ["http", "networks", "recipients", "sensitive"];
+
+#[derive(Debug, Args)]
+pub(crate) struct UpgradeArgs {
+    /// The installation
+    pub(crate) installation: Name,
+    /// The version, e.g. `0.1.0`; the newest that the server holds unless given
+    #[arg(long)]
+    pub(crate) version: Option<semver::Version>,
+    /// What to change of the configuration with it, as JSON or `@FILE`, where the other version wants it otherwise
+    #[arg(long, value_name = "JSON|@FILE")]
+    pub(crate) config: Option<String>,
+    /// A secret to set with it, as `NAME=VALUE`
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) secret: Vec<String>,
+    /// Allow a version that asks for more than the present one, without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// Limits of an installation that are lower than the server's.
 #[derive(Debug, Default, Args)]
 pub(crate) struct SendingArgs {
+    /// A limit lower than the server's, e.g. `cpu_ms=200`, or `cpu_ms=none` for the server's own; repeat for more. There are
+    /// memory_bytes, cpu_ms, wall_ms, fuel, output_bytes, log_bytes, host_calls, messages_at_once and requests_per_host
+    #[arg(long = "limit", value_parser = parse_limit, value_name = "NAME=N|none")]
+    pub(crate) limits: Vec<(String, LimitArg)>,
     /// Messages of a channel that are under way at once; `none` leaves it to the server
     #[arg(long, value_parser = parse_bound, value_name = "N|none")]
     pub(crate) messages_at_once: Option<LimitArg>,
@@ -235,6 +270,34 @@ fn parse_plugin_reference(text: &str) -> Result<PluginReference, String> {
     })
 }
 
+/// The limits that a grant may lower.
+const LIMITS: [&str; 9] = [
+    "memory_bytes",
+    "cpu_ms",
+    "wall_ms",
+    "fuel",
+    "output_bytes",
+    "log_bytes",
+    "host_calls",
+    "messages_at_once",
+    "requests_per_host",
+];
+
+fn parse_limit(text: &str) -> Result<(String, LimitArg), String> {
+    let (name, limit) = text.split_once('=').ok_or("write NAME=N, e.g. cpu_ms=200")?;
+    if !LIMITS.contains(&name) {
+        return Err(format!("there is no limit `{name}`; there are {}", LIMITS.join(", ")));
+    }
+    let limit = match limit {
+        "none" => LimitArg::None,
+        number => number
+            .parse()
+            .map(LimitArg::At)
+            .map_err(|_| format!("`{number}` is no whole number; write one, or `none`"))?,
+    };
+    Ok((name.to_owned(), limit))
+}
+
 fn parse_bound(text: &str) -> Result<LimitArg, String> {
     match text {
         "none" => Ok(LimitArg::None),
@@ -256,6 +319,17 @@ mod tests {
         assert_eq!(at.version, Some(semver::Version::new(0, 1, 0)));
         assert!(parse_plugin_reference("csv").is_err());
         assert!(parse_plugin_reference("kith/csv@x").is_err());
+    }
+
+    /// What the API can set, the command line can: a limit that is new to the grants is missed here.
+    #[test]
+    fn every_limit_of_a_grant_can_be_set() {
+        let all = serde_json::to_value(kith_model::plugin::LimitRequest::default()).unwrap();
+        let names: std::collections::BTreeSet<&str> = all.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(names, LIMITS.into_iter().collect());
+        assert_eq!(parse_limit("fuel=7"), Ok(("fuel".to_owned(), LimitArg::At(7))));
+        assert_eq!(parse_limit("fuel=none"), Ok(("fuel".to_owned(), LimitArg::None)));
+        assert!(parse_limit("fuel").is_err() && parse_limit("fuel=-1").is_err() && parse_limit("speed=1").is_err());
     }
 
     #[test]

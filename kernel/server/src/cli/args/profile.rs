@@ -3,6 +3,8 @@
 use clap::{Args, Subcommand, ValueEnum};
 use kith_model::identity::Identifier;
 
+use super::PartArgs;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProfileCommand {
     /// Everything about one person, with where each value came from
@@ -15,29 +17,24 @@ pub(crate) enum ProfileCommand {
     Search {
         #[command(flatten)]
         search: SearchArgs,
-        /// At most so many
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "all")]
-        limit: u64,
-        /// Everybody who is found
-        #[arg(long)]
-        all: bool,
+        #[command(flatten)]
+        part: PartArgs,
     },
     /// Write everybody who is found, or everybody, to standard output
     Export {
         #[command(flatten)]
         search: SearchArgs,
-        /// How the list is written
-        #[arg(long, value_enum, default_value_t = ListFormat::Csv)]
-        format: ListFormat,
+        /// How the list is written [default: csv, with --json one document]
+        #[arg(long, value_enum, conflicts_with = "json")]
+        format: Option<ListFormat>,
     },
     /// What the person did, newest first
     Events {
         /// An identifier as `TYPE:VALUE`, or a profile id
         #[arg(value_parser = parse_person)]
         person: Person,
-        /// At most so many
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
-        limit: u64,
+        #[command(flatten)]
+        part: PartArgs,
     },
 }
 

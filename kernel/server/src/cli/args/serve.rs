@@ -178,6 +178,9 @@ pub(crate) struct BudgetArgs {
     /// What one source may bring in an hour, in bytes
     #[arg(long, env = "KITH_SOURCE_BYTES", value_name = "BYTES", default_value_t = table::SOURCE_BYTES.default, value_parser = budget())]
     pub(crate) source_bytes: u64,
+    /// What the imports of a workspace under way may remember of their rows, in bytes
+    #[arg(long, env = "KITH_IMPORT_MEMORY", value_name = "BYTES", default_value_t = table::IMPORT_MEMORY.default, value_parser = budget())]
+    pub(crate) import_memory: u64,
 }
 
 impl BudgetArgs {

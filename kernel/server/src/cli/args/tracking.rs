@@ -7,6 +7,8 @@ use kith_model::id::Name;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SourceCommand {
+    /// The sources: every installation of a connector
+    List,
     /// What came of each source's records, and what changed since the week before
     Quality {
         /// One source, day by day; all of them unless given

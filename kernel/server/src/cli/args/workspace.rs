@@ -3,16 +3,14 @@
 use clap::{Args, Subcommand};
 use kith_model::id::Name;
 
+use super::PartArgs;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorkspaceCommand {
     /// Make a workspace; its first admin key is shown once
     Create(CreateWorkspaceArgs),
     /// All workspaces of the server
-    List {
-        /// At most so many
-        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
-        limit: u64,
-    },
+    List(PartArgs),
     /// One workspace, with what it keeps and may keep
     Show {
         /// Its name
@@ -37,7 +35,7 @@ pub(crate) enum WorkspaceCommand {
         /// Its name
         name: Name,
     },
-    /// Delete it with all that it holds, at once
+    /// Delete it: from now on nobody reaches what it holds, whose rows stay on the server's disk
     Delete {
         /// Its name
         name: Name,
@@ -63,11 +61,12 @@ pub(crate) struct CreateWorkspaceArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group = super::any_of("changes", ["title", "budgets"]))]
 pub(crate) struct ChangeWorkspaceArgs {
     /// Its name
     pub(crate) name: Name,
     /// What people call it
-    #[arg(long, value_name = "TEXT", required_unless_present = "budgets")]
+    #[arg(long, value_name = "TEXT")]
     pub(crate) title: Option<String>,
     /// How much it may keep, e.g. `audiences-kept=50`; `audiences-kept=` brings the server's default back
     #[arg(long = "budget", value_parser = parse_budget, value_name = "NAME=N")]

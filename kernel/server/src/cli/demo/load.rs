@@ -13,7 +13,7 @@ use super::report::Report;
 use super::series::Series;
 use crate::cli::client::{Client, encode, pause};
 use crate::cli::output::{self, AnswerFormat, Step, field, number};
-use crate::cli::plugin::remote;
+use crate::cli::plugin::fits;
 use crate::cli::{Failure, import, items};
 
 /// How long the work behind the log may take before the demo gives up.
@@ -169,7 +169,7 @@ impl Demo<'_> {
         for (name, title, figures) in [("rfm", "fitting rfm", RFM), ("clv", "training clv", CLV)] {
             let name: Name = name.parse().map_err(|error| Failure::Failed(format!("{error}")))?;
             let step = Step::begin(title, self.format);
-            let fit = remote::fit(&self.client, &name, &step)?;
+            let fit = fits::fit(&self.client, &name, &step)?;
             let figure = |name: &&str| Some(format!("{name} {:.3}", fit["metrics"].get(name)?.as_f64()?));
             let shown: Vec<String> = figures.iter().filter_map(figure).collect();
             let took = step.end(&shown.join(", "));

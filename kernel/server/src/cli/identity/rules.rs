@@ -108,9 +108,6 @@ fn text(effect: &Value) -> String {
     for example in list("examples") {
         lines.push(format!("e.g. {} -> {}", people(&example, "before"), people(&example, "after")));
     }
-    if is("people_withheld") {
-        lines.push("audiences and examples need the scope profiles:read".to_owned());
-    }
     lines.push(match (is("complete"), is("exact")) {
         (false, _) => "it changes more than is looked at in memory: these are the numbers of a part".to_owned(),
         (true, false) => format!("about position {}: events came meanwhile", number(effect, "as_of")),

@@ -14,7 +14,9 @@ pub(super) fn show(answer: &Value, format: AnswerFormat) -> Result<(), Failure> 
     }
     match output::number(answer, "rejected_count") {
         0 => Ok(()),
-        count => Err(Failure::Rejected(format!("{} rows would be rejected; nothing is stored", output::count(count)))),
+        count => {
+            Err(Failure::Rejected(format!("{} would be rejected; nothing is stored", output::counted(count, "row"))))
+        }
     }
 }
 
@@ -40,7 +42,8 @@ fn report(answer: &Value) -> String {
     }
     let shown = list(answer, "events").len();
     let count = output::number(answer, "event_count");
-    text.push_str(&format!("\n{} events would be stored, of which {shown} are shown\n", output::count(count)));
+    let are = if shown == 1 { "is" } else { "are" };
+    text.push_str(&format!("\n{} would be stored, of which {shown} {are} shown\n", output::counted(count, "event")));
     let by_plan = ["unplanned", "violations"].map(|name| output::number(answer, name));
     if by_plan != [0, 0] {
         let [unplanned, violations] = by_plan.map(output::count);
@@ -50,7 +53,7 @@ fn report(answer: &Value) -> String {
     }
     let dropped = output::number(answer, "dropped_count");
     if dropped > 0 {
-        text.push_str(&format!("{} events would be dropped by rule\n", output::count(dropped)));
+        text.push_str(&format!("{} would be dropped by rule\n", output::counted(dropped, "event")));
     }
     let codes = answer.get("rejected_codes").and_then(Value::as_object).into_iter().flatten();
     let codes: Vec<Vec<String>> =

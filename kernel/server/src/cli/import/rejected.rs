@@ -20,40 +20,160 @@ enum RowForm {
     Lines,
 }
 
-/// What was written.
+/// What became of the files of rejected rows.
+#[derive(Default)]
 pub(super) struct RejectedFiles {
+    pub(super) written: Option<Written>,
+    /// What a person should know of the files of earlier imports.
+    pub(super) notes: Vec<String>,
+}
+
+/// What was written.
+pub(super) struct Written {
     pub(super) rows: PathBuf,
     pub(super) reasons: PathBuf,
     /// How many rows were found in the input.
     pub(super) count: u64,
 }
 
-/// Write the rows that `answer` lists as rejected; `None` where it lists none.
-pub(super) fn write(args: &ImportArgs, content_type: &str, answer: &Value) -> Result<Option<RejectedFiles>, Failure> {
+/// A file of rejected rows with its reasons.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Pair {
+    rows: PathBuf,
+    reasons: PathBuf,
+}
+
+/// What an earlier import has left in the place of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    Nothing,
+    /// Both as an import of this input writes them.
+    AsWritten,
+    /// Somebody has changed the rows, or they are of something else.
+    Changed,
+}
+
+/// Pairs that are looked for. Who keeps more than these of one file is told to tidy up.
+const MAX_PAIRS: u32 = 1_000;
+
+/// Write the rows that `answer` lists as rejected.
+///
+/// What was corrected is somebody's work, and is never written over: the rows then go into a further file. What an import wrote and
+/// nobody changed gives way to the new rows, or goes where none are rejected any more, so that no old file looks like today's.
+pub(super) fn write(args: &ImportArgs, content_type: &str, answer: &Value) -> Result<RejectedFiles, Failure> {
     let listed = answer.get("rejected").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let lines: BTreeMap<u64, &Value> = listed.iter().map(|record| (output::number(record, "line"), record)).collect();
-    if lines.is_empty() {
-        return Ok(None);
-    }
-    let rows = args.rejected.clone().unwrap_or_else(|| beside(&args.file));
-    let reasons = PathBuf::from(format!("{}.reasons.csv", rows.display()));
-    let failed = |what: &'static str, path: &Path| {
-        let path = path.to_owned();
-        move |source| Failure::File { what, path, source }
-    };
-    let input = File::open(&args.file).map_err(failed("open", &args.file))?;
-    let input = plain(input).map_err(failed("read", &args.file))?;
-    let mut output = BufWriter::new(File::create(&rows).map_err(failed("write", &rows))?);
+    let first = args.rejected.clone().unwrap_or_else(|| beside(&args.file));
     let form = if content_type.contains("csv") { RowForm::Table } else { RowForm::Lines };
-    let count = copy_text(input, &mut output, form, &lines).map_err(failed("write", &rows))?;
-    output.flush().map_err(failed("write", &rows))?;
-    let mut text = String::from("line,code,reason\n");
-    for (line, record) in &lines {
-        let reason = output::field(record, "message").replace(['\n', '\r'], " ").replace('"', "\"\"");
-        text.push_str(&format!("{line},{},\"{reason}\"\n", output::field(record, "code")));
+    let mut files = RejectedFiles::default();
+    let mut place = None;
+    for number in 1..=MAX_PAIRS {
+        let pair = Pair::numbered(&first, number);
+        let left = pair.left(&args.file, form);
+        match left {
+            Left::Changed => files.notes.push(format!(
+                "{} is kept: it was changed since an import wrote it, or is of another one",
+                pair.rows.display()
+            )),
+            Left::AsWritten if place.is_some() || lines.is_empty() => {
+                pair.remove()?;
+                files.notes.push(format!("{} of an earlier import is removed with its reasons", pair.rows.display()));
+            }
+            Left::AsWritten | Left::Nothing => {
+                place.get_or_insert(pair);
+            }
+        }
+        if left == Left::Nothing {
+            break;
+        }
     }
-    std::fs::write(&reasons, text).map_err(failed("write", &reasons))?;
-    Ok(Some(RejectedFiles { rows, reasons, count }))
+    if lines.is_empty() {
+        return Ok(files);
+    }
+    let Some(pair) = place else {
+        let message = format!("{MAX_PAIRS} changed files of rejected rows stand beside {}", first.display());
+        return Err(Failure::Failed(format!("{message}; move them away, or name another with --rejected")));
+    };
+    let count = pair.write(&args.file, form, &lines)?;
+    files.written = Some(Written { rows: pair.rows, reasons: pair.reasons, count });
+    Ok(files)
+}
+
+impl Pair {
+    /// `orders.csv.rejected.csv`, then `orders.csv.rejected-2.csv`.
+    fn numbered(first: &Path, number: u32) -> Pair {
+        let rows = match number {
+            1 => first.to_owned(),
+            _ => {
+                let name = first.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                // The ending says how the rows are read again.
+                let ending = if name.ends_with(".rows.csv") {
+                    ".rows.csv"
+                } else {
+                    &name[name.rfind('.').unwrap_or(name.len())..]
+                };
+                let stem = name.strip_suffix(ending).unwrap_or(&name);
+                first.with_file_name(format!("{stem}-{number}{ending}"))
+            }
+        };
+        let reasons = PathBuf::from(format!("{}.reasons.csv", rows.display()));
+        Pair { rows, reasons }
+    }
+
+    /// What is in this place. The lines that the reasons name say which rows of the input stand there, so that nothing has to be
+    /// kept to see a change: rows that are these, byte for byte, are as they were written.
+    fn left(&self, input: &Path, form: RowForm) -> Left {
+        let rows = match std::fs::read(&self.rows) {
+            Ok(rows) => rows,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Left::Nothing,
+            Err(_) => return Left::Changed,
+        };
+        let reasons = std::fs::read_to_string(&self.reasons).ok();
+        let Some(lines) = reasons.as_deref().and_then(lines_of) else { return Left::Changed };
+        let none = Value::Null;
+        let lines: BTreeMap<u64, &Value> = lines.into_iter().map(|line| (line, &none)).collect();
+        let mut expected = Vec::new();
+        let copied = File::open(input).and_then(plain).and_then(|input| copy_text(input, &mut expected, form, &lines));
+        if copied.is_ok() && expected == rows { Left::AsWritten } else { Left::Changed }
+    }
+
+    fn write(&self, input: &Path, form: RowForm, lines: &BTreeMap<u64, &Value>) -> Result<u64, Failure> {
+        let failed = |what: &'static str, path: &Path| {
+            let path = path.to_owned();
+            move |source| Failure::File { what, path, source }
+        };
+        let file = File::open(input).map_err(failed("open", input))?;
+        let file = plain(file).map_err(failed("read", input))?;
+        let mut output = BufWriter::new(File::create(&self.rows).map_err(failed("write", &self.rows))?);
+        let count = copy_text(file, &mut output, form, lines).map_err(failed("write", &self.rows))?;
+        output.flush().map_err(failed("write", &self.rows))?;
+        let mut text = String::from(REASONS_HEADER);
+        for (line, record) in lines {
+            let reason = output::field(record, "message").replace(['\n', '\r'], " ").replace('"', "\"\"");
+            text.push_str(&format!("{line},{},\"{reason}\"\n", output::field(record, "code")));
+        }
+        std::fs::write(&self.reasons, text).map_err(failed("write", &self.reasons))?;
+        Ok(count)
+    }
+
+    fn remove(&self) -> Result<(), Failure> {
+        for path in [&self.rows, &self.reasons] {
+            std::fs::remove_file(path).map_err(|source| Failure::File {
+                what: "remove",
+                path: path.clone(),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+const REASONS_HEADER: &str = "line,code,reason\n";
+
+/// The lines that a file of reasons names; `None` where it is not as it was written.
+fn lines_of(reasons: &str) -> Option<std::collections::BTreeSet<u64>> {
+    let rows = reasons.strip_prefix(REASONS_HEADER)?;
+    rows.lines().map(|row| row.split(',').next()?.parse().ok()).collect()
 }
 
 /// `orders.csv.gz` has its rejected rows in `orders.csv.rejected.csv`.
@@ -107,10 +227,13 @@ fn copy(
     let mut input = Lines::new(input);
     let (mut number, mut found) = (0_u64, 0);
     let mut line = Vec::new();
+    let mut header = 1;
     while input.next(&mut line)? {
         number += 1;
-        if number == 1 && form == RowForm::Table && !lines.contains_key(&1) {
+        if number == header && form == RowForm::Table && !lines.contains_key(&header) {
             output.write_all(&line)?;
+            // The header is the first line that has something in it, behind one that names the delimiter.
+            header += u64::from(number == 1 && names_delimiter(&line) || line.trim_ascii().is_empty());
             continue;
         }
         if !lines.contains_key(&number) {
@@ -128,6 +251,13 @@ fn copy(
         }
     }
     Ok(found)
+}
+
+/// Whether a line is Excel's first one, `sep=;`.
+fn names_delimiter(line: &[u8]) -> bool {
+    let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii();
+    let line = line.strip_prefix(b"\"").and_then(|line| line.strip_suffix(b"\"")).unwrap_or(line);
+    line.len() <= 5 && line.get(..4).is_some_and(|word| word.eq_ignore_ascii_case(b"sep="))
 }
 
 /// Write a line, with an end where it is the last one and has none.
@@ -240,6 +370,11 @@ mod tests {
             let expected = ["id,note", "2,\"two", "lines, \"\"quoted\"\"\"", "3,x", "4,\"open", "5,y"].join(end) + "\n";
             assert_eq!(copied(&input, RowForm::Table, &lines), (expected, 3), "{end:?}");
         }
+        for sep in ["sep=;\r\n", "\u{feff}sep=;\n", "\"sep=,\"\n", "SEP=\t\r\n", "\n", "sep=;\n\n"] {
+            let (input, rest) = (format!("{sep}id;t\n1;1,5\n2;abc\n"), format!("{sep}id;t\n2;abc\n"));
+            let line = input.lines().count() as u64;
+            assert_eq!(copied(&input, RowForm::Table, &[(line, "bad-number")]), (rest, 1), "{sep:?}");
+        }
         assert_eq!(copied("{\"a\":1}\n{\"a\":\"\n", RowForm::Lines, &[(2, "invalid-json")]), ("{\"a\":\"\n".into(), 1));
         let long = format!("id\n{}\n", "x".repeat(200_000));
         assert_eq!(copied(&long, RowForm::Table, &[(2, "bad-time")]), (long.clone(), 1));
@@ -260,6 +395,101 @@ mod tests {
             let input = encoded("id,note\n1,Ċa\n2,ü\n");
             copy_text(input.as_slice(), &mut output, RowForm::Table, &BTreeMap::from([(3, &record)])).unwrap();
             assert_eq!(output, encoded("id,note\n2,ü\n"));
+        }
+    }
+
+    struct Ground {
+        folder: tempfile::TempDir,
+        args: ImportArgs,
+    }
+
+    impl Ground {
+        fn new(text: &str) -> Ground {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("o.csv");
+            std::fs::write(&file, text).unwrap();
+            let (source, unpack) = ("orders".parse().unwrap(), crate::cli::args::UnpackArgs::default());
+            let args = ImportArgs { file, source, content_type: None, dry_run: false, rejected: None, unpack };
+            Ground { folder, args }
+        }
+
+        /// An import in which these lines are rejected; the notes, and the file that was written.
+        fn import(&self, lines: &[u64]) -> (Vec<String>, Option<String>) {
+            let rejected: Vec<Value> =
+                lines.iter().map(|line| json!({ "line": line, "code": "bad-time", "message": "a, \"b\"" })).collect();
+            let files = write(&self.args, "text/csv", &json!({ "rejected": rejected })).unwrap();
+            let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+            (files.notes, files.written.map(|written| name(&written.rows)))
+        }
+
+        fn read(&self, name: &str) -> Option<String> {
+            std::fs::read_to_string(self.folder.path().join(name)).ok()
+        }
+
+        fn names(&self) -> Vec<String> {
+            let entries = std::fs::read_dir(self.folder.path()).unwrap();
+            let mut names: Vec<String> =
+                entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+            names.sort();
+            names
+        }
+    }
+
+    /// "Run the same command again" is the advice after a break, and by then the rejected rows may have been corrected in place: they
+    /// were written over without a word.
+    #[test]
+    fn corrected_rows_are_never_written_over() {
+        let ground = Ground::new("id,total\n1,a\n2,b\n3,c\n");
+        assert_eq!(ground.import(&[2, 3]), (vec![], Some("o.csv.rejected.csv".to_owned())));
+        // Unchanged it gives way to what is rejected now.
+        assert_eq!(ground.import(&[3, 4]), (vec![], Some("o.csv.rejected.csv".to_owned())));
+        assert_eq!(ground.read("o.csv.rejected.csv").unwrap(), "id,total\n2,b\n3,c\n");
+        let corrected = "id,total\n2,2.0\n3,3.0\n";
+        std::fs::write(ground.folder.path().join("o.csv.rejected.csv"), corrected).unwrap();
+        for _ in 0..2 {
+            let (notes, written) = ground.import(&[3, 4]);
+            assert!(notes.len() == 1 && notes[0].contains("o.csv.rejected.csv is kept"), "{notes:?}");
+            assert_eq!(written.as_deref(), Some("o.csv.rejected-2.csv"));
+            assert_eq!(ground.read("o.csv.rejected.csv").unwrap(), corrected);
+            assert_eq!(ground.read("o.csv.rejected-2.csv").unwrap(), "id,total\n2,b\n3,c\n");
+        }
+        // Nothing is rejected any more: what nobody changed goes, and what somebody changed is told of.
+        let (notes, written) = ground.import(&[]);
+        assert_eq!((notes.len(), written), (2, None), "{notes:?}");
+        assert!(notes[1].contains("o.csv.rejected-2.csv of an earlier import is removed"), "{notes:?}");
+        assert_eq!(ground.names(), ["o.csv", "o.csv.rejected.csv", "o.csv.rejected.csv.reasons.csv"]);
+        assert_eq!(ground.read("o.csv.rejected.csv").unwrap(), corrected);
+    }
+
+    /// Rows of another content under the same name, and a file that no import wrote, are somebody's too.
+    #[test]
+    fn what_is_not_known_to_be_an_imports_own_is_kept() {
+        let ground = Ground::new("id\n1\n2\n");
+        for (rows, reasons) in [
+            ("mine", None),
+            ("id\n1\n", None),
+            ("id\n1\n", Some("line,code,reason\nmy note\n")),
+            ("id\n7\n", Some("line,code,reason\n2,bad-time,\"x\"\n")),
+        ] {
+            let [rows_path, reasons_path] =
+                ["o.csv.rejected.csv", "o.csv.rejected.csv.reasons.csv"].map(|name| ground.folder.path().join(name));
+            std::fs::write(&rows_path, rows).unwrap();
+            drop(std::fs::remove_file(&reasons_path));
+            reasons.iter().for_each(|reasons| std::fs::write(&reasons_path, reasons).unwrap());
+            let (notes, written) = ground.import(&[2]);
+            assert_eq!((notes.len(), written.as_deref()), (1, Some("o.csv.rejected-2.csv")), "{rows}");
+            assert_eq!(ground.read("o.csv.rejected.csv").unwrap(), rows);
+        }
+    }
+
+    #[test]
+    fn further_files_keep_their_ending() {
+        for (first, second) in [
+            ("/d/o.csv.rejected.csv", "/d/o.csv.rejected-2.csv"),
+            ("b.xlsx.rejected.rows.csv", "b.xlsx.rejected-2.rows.csv"),
+            ("plain", "plain-2"),
+        ] {
+            assert_eq!(Pair::numbered(Path::new(first), 2).rows, Path::new(second));
         }
     }
 

@@ -57,9 +57,9 @@ fn is_passing(error: &ApiError) -> bool {
     match error {
         ApiError::Broken { .. } | ApiError::Unreachable { .. } => true,
         ApiError::Refused(problem) => {
-            matches!(problem.http_status, 429 | 502..=504) && problem.code != "workspace-suspended"
+            matches!(problem.http_status, 408 | 429 | 502..=504) && problem.code != "workspace-suspended"
         }
-        ApiError::NotJson { .. } => false,
+        ApiError::Address { .. } | ApiError::OtherProtocol { .. } | ApiError::NotJson { .. } => false,
     }
 }
 
@@ -103,6 +103,12 @@ pub(super) fn send(args: &ImportArgs, client: &Client, content_type: &str, step:
                 attempt += 1;
                 pause(PAUSE);
             }
+            Err(error @ ApiError::Broken { .. }) if bytes == 0 && breaks.count == 0 => {
+                if let Some(refusal) = refusal(args, client, content_type)? {
+                    return Err(refusal.into());
+                }
+                breaks.wait(error, step)?;
+            }
             Err(error) => breaks.wait(error, step)?,
             Ok(answer) => return Ok(answer),
         }
@@ -130,6 +136,24 @@ fn name_of(path: &Path) -> Result<String, Failure> {
         }
     }
     Ok(format!("sha256-{}", data_encoding::HEXLOWER.encode(&hash.finalize())))
+}
+
+/// How much of a file shows whether the server takes it. So much is read to its end whatever the answer is.
+const BEGINNING_BYTES: u64 = 4 << 20;
+
+/// Why the server refuses the file as a whole, if it does. An end of the connection while a client still writes can take the answer
+/// with it, on some systems always; a beginning that is sent whole, to be stored nowhere, gets its answer.
+fn refusal(args: &ImportArgs, client: &Client, content_type: &str) -> Result<Option<ApiError>, Failure> {
+    // A part of a JSON text is none, and would be refused for that.
+    if content_type == "application/json" {
+        return Ok(None);
+    }
+    let path = format!("{}?dry_run=true", super::records_path(args.source.as_str()));
+    let beginning = plain(open(&args.file)?).map_err(failed("read", &args.file))?.take(BEGINNING_BYTES);
+    Ok(match client.upload(&path, content_type, beginning) {
+        Err(error @ ApiError::Refused(_)) if !is_passing(&error) => Some(error),
+        Ok(_) | Err(_) => None,
+    })
 }
 
 /// How far an import was left: bytes of the unpacked file and records; nothing where none was.

@@ -318,12 +318,15 @@ fn text(value: &impl DataType) -> String {
         return quoted(text);
     }
     if let Some(time) = value.get_datetime() {
+        if time.is_duration() {
+            return quoted(&duration(time.as_f64()));
+        }
         let (year, month, day, hour, minute, second, ms) = time.to_ymd_hms_milli();
         let fraction = if ms == 0 { String::new() } else { format!(".{ms:03}") };
         let clock = format!("{hour:02}:{minute:02}:{second:02}{fraction}");
         let date = format!("{year:04}-{month:02}-{day:02}");
-        // Less than a day is a time of day or a duration; a cell with a date alone holds its midnight.
-        let is_clock = time.is_duration() || time.as_f64() < 1.0;
+        // Less than a day is a time of day; a cell with a date alone holds its midnight.
+        let is_clock = time.as_f64() < 1.0;
         let is_date = (hour, minute, second, ms) == (0, 0, 0, 0);
         return quoted(&match (is_clock, is_date) {
             (true, _) => clock,
@@ -333,6 +336,16 @@ fn text(value: &impl DataType) -> String {
     }
     let iso = value.get_datetime_iso().or_else(|| value.get_duration_iso());
     iso.map(quoted).or_else(|| value.get_error().map(|error| quoted(&error.to_string()))).unwrap_or_default()
+}
+
+/// A number of days as hours, minutes and seconds. The hours go on behind a day's, as the sheet shows them: `30:00:00`.
+fn duration(days: f64) -> String {
+    #[allow(clippy::cast_possible_truncation, reason = "a number that is too large becomes the largest")]
+    let ms = (days * 86_400_000.0).round() as i64;
+    let (sign, ms) = (if ms < 0 { "-" } else { "" }, ms.unsigned_abs());
+    let (hours, minutes, seconds) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60);
+    let fraction = if ms.is_multiple_of(1_000) { String::new() } else { format!(".{:03}", ms % 1_000) };
+    format!("{sign}{hours:02}:{minutes:02}:{seconds:02}{fraction}")
 }
 
 #[cfg(test)]

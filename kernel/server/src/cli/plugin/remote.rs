@@ -1,19 +1,18 @@
 //! `kith plugin list|upload|install|…`: plugins and installations on a server.
 
 use std::path::Path;
-use std::time::Duration;
 
 use kith_model::id::Name;
 use serde_json::{Value, json};
 
+use super::fits::{fit, fit_table};
+use super::installation::{changed, installations, one_installation, with_to_do};
+use super::upgrade::upgrade;
 use crate::cli::args::{ConsentGrantArg, InstallArgs, InstallationChangeArgs, LimitArg, PluginCommand, SendingArgs};
-use crate::cli::client::{ApiError, Client, encode, pause};
+use crate::cli::client::{ApiError, Client, encode};
 use crate::cli::consent::Consent;
 use crate::cli::output::{self, AnswerFormat, Step, cut, field};
-use crate::cli::{Failure, digits, items, json_argument, print_json};
-
-/// How often a running fit is looked at.
-const FIT_POLL: Duration = Duration::from_millis(200);
+use crate::cli::{Failure, items, json_argument, print_json};
 
 pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     let (answer, shown) = match command {
@@ -32,6 +31,10 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat
         PluginCommand::Disable { installation } => set_mode(client, installation, "disabled")?,
         PluginCommand::Enable { installation } => set_mode(client, installation, "live")?,
         PluginCommand::Change(args) => shown(change(client, args)?, changed),
+        PluginCommand::Upgrade(args) => {
+            let answer = upgrade(client, args)?;
+            shown(answer, |answer| with_to_do(changed(answer), std::slice::from_ref(answer)))
+        }
         PluginCommand::Remove { installation, yes } => {
             remove(client, installation, Consent::from_flag(*yes))?;
             (json!({ "removed": installation.as_str() }), format!("{installation} is removed"))
@@ -54,7 +57,7 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat
 
 const INSTALLATIONS: &str = "/api/v1/installations";
 
-fn path(installation: &Name) -> String {
+pub(super) fn path(installation: &Name) -> String {
     format!("{INSTALLATIONS}/{}", encode(installation.as_str()))
 }
 
@@ -154,7 +157,7 @@ fn installation(args: &InstallArgs) -> Result<Value, Failure> {
 }
 
 /// Secrets as they are given, by name.
-fn secrets(pairs: &[String]) -> Result<serde_json::Map<String, Value>, Failure> {
+pub(super) fn secrets(pairs: &[String]) -> Result<serde_json::Map<String, Value>, Failure> {
     let read = |pair: &String| match pair.split_once('=') {
         Some((name, value)) => Ok((name.to_owned(), json!(value))),
         None => Err(Failure::Usage(format!("--secret `{}` must be NAME=VALUE", cut(pair, 8)))),
@@ -166,13 +169,17 @@ impl SendingArgs {
     /// Put what was asked for into an installation's grants.
     fn apply(&self, grants: &mut Value) {
         let asked = [("messages_at_once", self.messages_at_once), ("requests_per_host", self.requests_per_host)];
-        for (name, bound) in asked {
-            match bound {
-                Some(LimitArg::At(limit)) => grants["limits"][name] = json!(limit),
-                Some(LimitArg::None) => grants["limits"][name] = Value::Null,
-                None => {}
-            }
+        let asked = asked.into_iter().filter_map(|(name, bound)| Some((name, bound?)));
+        for (name, bound) in asked.chain(self.limits.iter().map(|(name, bound)| (name.as_str(), *bound))) {
+            grants["limits"][name] = match bound {
+                LimitArg::At(limit) => json!(limit),
+                LimitArg::None => Value::Null,
+            };
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.messages_at_once.is_none() && self.requests_per_host.is_none() && self.limits.is_empty()
     }
 }
 
@@ -184,7 +191,7 @@ fn change(client: &Client, args: &InstallationChangeArgs) -> Result<Value, Failu
     let mut tag = None;
     if args.changes_grants() {
         let (mut present, read) = client.get_tagged(&path)?;
-        body["grants"] = grants(present["grants"].take(), args, &secrets);
+        body["grants"] = grants(present["grants"].take(), args, &secrets)?;
         tag = read;
     }
     if !secrets.is_empty() {
@@ -194,7 +201,8 @@ fn change(client: &Client, args: &InstallationChangeArgs) -> Result<Value, Failu
         body["config"] = json_argument("--config", config)?;
     }
     if body == json!({}) {
-        let message = "nothing to change; give --config, --secret, a --grant or a limit such as --messages-at-once";
+        let message = "nothing to change; give --config, --secret, a --grant, --revoke, or a limit such as --limit cpu_ms=200; `kith plugin upgrade` \
+                       changes the version";
         return Err(Failure::Usage(message.to_owned()));
     }
     if args.grants_later && body.get("grants").is_none() {
@@ -212,15 +220,25 @@ impl InstallationChangeArgs {
             || !self.grant_sensitive.is_empty()
             || self.grant_kv.is_some()
             || self.grant_consent.is_some()
+            || !self.grant_secret.is_empty()
+            || !self.revoke.is_empty()
             || !self.secret.is_empty()
-            || self.sending.messages_at_once.is_some()
-            || self.sending.requests_per_host.is_some()
+            || !self.sending.is_empty()
     }
 }
 
 /// The grants after a change. The API takes them as a whole, so what does not change is sent back as it is.
-fn grants(mut grants: Value, args: &InstallationChangeArgs, secrets: &serde_json::Map<String, Value>) -> Value {
+fn grants(
+    mut grants: Value,
+    args: &InstallationChangeArgs,
+    secrets: &serde_json::Map<String, Value>,
+) -> Result<Value, Failure> {
     let before = grants["http"].clone();
+    // What is taken back can be given otherwise by the same command.
+    for kind in &args.revoke {
+        // Without `recipients` a channel is given all that its manifest asks for; none at all is an empty list.
+        grants[kind.as_str()] = json!([]);
+    }
     if !args.grant_http.is_empty() {
         grants["http"] = json!(args.grant_http);
         // A secret that may go where the plugin may go follows it; finer grants are the API's.
@@ -231,6 +249,16 @@ fn grants(mut grants: Value, args: &InstallationChangeArgs, secrets: &serde_json
         if grants["secrets"].get(name).is_none() {
             grants["secrets"][name.as_str()] = grants["http"].clone();
         }
+    }
+    let mut of_secrets: std::collections::BTreeMap<&str, Vec<&str>> = std::collections::BTreeMap::new();
+    for pair in &args.grant_secret {
+        let (name, host) = pair
+            .split_once('=')
+            .ok_or_else(|| Failure::Usage(format!("--grant-secret `{pair}` must be NAME=HOST[:PORT]")))?;
+        of_secrets.entry(name).or_default().push(host);
+    }
+    for (name, hosts) in of_secrets {
+        grants["secrets"][name] = json!(hosts);
     }
     if !args.grant_network.is_empty() {
         grants["networks"] = json!(args.grant_network);
@@ -250,65 +278,7 @@ fn grants(mut grants: Value, args: &InstallationChangeArgs, secrets: &serde_json
         None => {}
     }
     args.sending.apply(&mut grants);
-    grants
-}
-
-/// What can be changed of an installation, as it is now: of a channel also how much it sends at once, and who says so.
-fn changed(installation: &Value) -> String {
-    let list = |value: &Value| match value.as_array() {
-        Some(all) => all.iter().map(output::plain).collect::<Vec<_>>().join(", "),
-        None => output::plain(value),
-    };
-    let grants = &installation["grants"];
-    let mut rows = vec![
-        vec!["config".to_owned(), cut(&digits::line(&installation["config"]), 200)],
-        vec!["secrets".to_owned(), list(&installation["secrets"])],
-        vec!["http".to_owned(), list(&grants["http"])],
-    ];
-    if grants.get("networks").is_some() {
-        rows.push(vec!["networks".to_owned(), list(&grants["networks"])]);
-    }
-    if grants.get("sensitive").is_some() {
-        rows.push(vec!["sensitive".to_owned(), list(&grants["sensitive"])]);
-    }
-    let of_secrets = grants["secrets"].as_object().into_iter().flatten();
-    rows.extend(of_secrets.map(|(name, hosts)| vec![format!("secret {name} to"), list(hosts)]));
-    if field(installation, "kind") == "connector" {
-        let consent = if grants["consent"] == "give" { "give" } else { "keep" };
-        rows.push(vec!["consent".to_owned(), consent.to_owned()]);
-    }
-    if field(installation, "kind") == "channel" {
-        rows.push(vec!["recipients".to_owned(), list(&grants["recipients"])]);
-        for name in ["messages_at_once", "requests_per_host"] {
-            let limit = &installation["effective_policy"][name];
-            let value = format!("{}, set by {}", field(limit, "value"), field(limit, "source"));
-            rows.push(vec![name.replace('_', " "), value]);
-        }
-    }
-    output::table(&["what", "value"], rows)
-}
-
-/// Fit now and wait for the end.
-pub(crate) fn fit(client: &Client, installation: &Name, step: &Step) -> Result<Value, Failure> {
-    let mut fit = client.post(&format!("{}/fit", path(installation)), &json!({}))?;
-    let version = field(&fit, "version");
-    while field(&fit, "status") == "running" {
-        if let Some(progress) = fit.get("progress").filter(|progress| progress.is_object()) {
-            let [done, total] = ["rows_done", "rows_total"].map(|name| output::count(output::number(progress, name)));
-            step.say(format!("{done} of {total} profiles"));
-        }
-        pause(FIT_POLL);
-        let fits = client.get(&format!("{}/fits", path(installation)))?;
-        fit = items(&fits)
-            .iter()
-            .find(|listed| field(listed, "version") == version)
-            .cloned()
-            .ok_or_else(|| Failure::Failed(format!("fit {version} of {installation} is no longer listed")))?;
-    }
-    match field(&fit, "status").as_str() {
-        "failed" => Err(Failure::Failed(format!("fitting {installation}: {}", field(&fit, "error")))),
-        _ => Ok(fit),
-    }
+    Ok(grants)
 }
 
 /// All versions of all listed plugins.
@@ -334,59 +304,6 @@ fn plugin_table(plugins: &[Value]) -> String {
     output::table(&["plugin", "version", "kind", "size", "sha-256", "title"], rows)
 }
 
-fn installation_table(installations: &[Value]) -> String {
-    let rows = installations
-        .iter()
-        .map(|installation| {
-            let columns = ["name", "plugin", "version", "kind", "mode", "fit"];
-            let mut row = columns.map(|name| cut(&field(installation, name), 60)).to_vec();
-            let activity = installation.get("activity").unwrap_or(&Value::Null);
-            let [state, since, why] = ["state", "since", "why"].map(|name| field(activity, name));
-            row.push(if state == "held" { cut(&format!("held since {since}: {why}"), 120) } else { state });
-            row
-        })
-        .collect();
-    output::table(&["installation", "plugin", "version", "kind", "mode", "fit", "activity"], rows)
-}
-
-fn installations(installations: &[Value]) -> String {
-    with_to_do(installation_table(installations), installations)
-}
-
-fn one_installation(answer: &Value) -> String {
-    with_to_do(digits::pretty(answer), std::slice::from_ref(answer))
-}
-
-/// A text, and below it what is to be done for installations that wait for somebody.
-fn with_to_do(mut text: String, installations: &[Value]) -> String {
-    let waits = |installation: &&Value| installation["activity"]["waits_for"] == "fit";
-    let is_stopped = |installation: &&Value| installation["mode"] == "quarantined";
-    let waiting = installations.iter().filter(waits).map(|installation| field(installation, "name"));
-    let waiting = waiting
-        .map(|name| format!("{name} waits to be fitted, its old values serve until then: `kith plugin fit {name}`"));
-    let stopped = installations.iter().filter(is_stopped).map(|installation| {
-        let name = field(installation, "name");
-        let enable = format!("`kith plugin enable {name}`");
-        if let Some(next) = installation["activity"]["next_trial_at"].as_str() {
-            return format!(
-                "{name} was stopped by the kernel and is tried again from {next} on; once its cause is mended, {enable} does not wait"
-            );
-        }
-        match field(installation, "kind").as_str() {
-            "tag-model" | "scorer" => format!(
-                "{name} was stopped by the kernel: if it failed on its fit, `kith plugin fit {name}`; then {enable}"
-            ),
-            _ => format!("{name} was stopped by the kernel: once its cause is mended, {enable}"),
-        }
-    });
-    let to_do: Vec<String> = waiting.chain(stopped).collect();
-    if !to_do.is_empty() {
-        text.push('\n');
-    }
-    to_do.iter().for_each(|line| text.push_str(&format!("\n{line}")));
-    text
-}
-
 fn installed(answer: &Value) -> String {
     let mut text = installations(std::slice::from_ref(answer));
     let write_key = field(answer, "write_key");
@@ -396,54 +313,9 @@ fn installed(answer: &Value) -> String {
     text
 }
 
-fn fit_table(fits: &[Value]) -> String {
-    let rows = fits
-        .iter()
-        .map(|fit| {
-            let columns = ["version", "status", "started_at", "finished_at"];
-            let mut row = columns.map(|name| field(fit, name)).to_vec();
-            row.push(metrics(fit).join("\n"));
-            row
-        })
-        .collect();
-    output::table(&["fit", "status", "started", "finished", "metrics"], rows)
-}
-
-/// `name = value` for each metric of a fit.
-fn metrics(fit: &Value) -> Vec<String> {
-    let line = |name: &str, value: &Value| match value.as_f64() {
-        Some(number) => format!("{name} = {number:.4}"),
-        None => format!("{name} = {value}"),
-    };
-    let metrics = fit.get("metrics").and_then(Value::as_object).into_iter().flatten();
-    metrics.map(|(name, value)| line(name, value)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_waits_for_a_fit_is_told_how_to_begin_one() {
-        let held = |name: &str, waits_for: Value| {
-            let activity =
-                json!({ "state": "held", "since": "2026-11-21T10:00:00.000Z", "why": "why", "waits_for": waits_for });
-            json!({ "name": name, "activity": activity })
-        };
-        let all = [held("rfm", json!("fit")), held("off", Value::Null)];
-        let text = installations(&all);
-        assert!(text.ends_with("old values serve until then: `kith plugin fit rfm`"), "{text}");
-        assert!(!installations(&all[1..]).contains("plugin fit"));
-        let stopped =
-            |kind| json!({ "name": "it", "kind": kind, "mode": "quarantined", "activity": { "state": "held" } });
-        let text = installations(&[stopped("scorer")]);
-        assert!(text.ends_with("`kith plugin fit it`; then `kith plugin enable it`"), "{text}");
-        assert!(!installations(&[stopped("channel")]).contains("plugin fit"));
-        let mut tried = stopped("scorer");
-        tried["activity"]["next_trial_at"] = json!("2026-11-21T10:01:00.000Z");
-        let text = installations(&[tried]);
-        assert!(text.contains("tried again from 2026-11-21T10:01:00.000Z on"), "{text}");
-    }
 
     #[test]
     fn a_change_of_grants_keeps_what_it_does_not_name() {
@@ -462,6 +334,8 @@ mod tests {
             grant_sensitive: Vec::new(),
             grant_kv: None,
             grant_consent: Some(ConsentGrantArg::Give),
+            grant_secret: Vec::new(),
+            revoke: Vec::new(),
             grants_later: false,
             sending: SendingArgs { messages_at_once: Some(LimitArg::None), ..Default::default() },
         };
@@ -471,14 +345,37 @@ mod tests {
             "http": ["c.example"], "networks": ["10.1.0.0/16"], "kv_bytes": 5, "recipients": ["email"], "limits": { "messages_at_once": null }, "consent": "give",
             "secrets": { "signing": ["c.example"], "fine": ["b.example"], "token": ["c.example"] },
         });
-        assert_eq!(grants(present.clone(), &args, &secrets), expected);
-        let given = grants(present.clone(), &args, &secrets);
+        let given = grants(present.clone(), &args, &secrets).unwrap();
+        assert_eq!(given, expected);
         let kept = InstallationChangeArgs { grant_consent: Some(ConsentGrantArg::Keep), ..args };
-        assert_eq!(grants(given, &kept, &secrets).get("consent"), None);
+        assert_eq!(grants(given.clone(), &kept, &secrets).unwrap().get("consent"), None);
+        let sending = SendingArgs {
+            limits: vec![("cpu_ms".to_owned(), LimitArg::At(5)), ("fuel".to_owned(), LimitArg::None)],
+            ..Default::default()
+        };
+        let finer = vec!["signing=d.example".to_owned(), "signing=e.example".to_owned()];
+        let finer = InstallationChangeArgs {
+            grant_secret: finer,
+            grant_network: Vec::new(),
+            revoke: vec!["networks".to_owned(), "http".to_owned()],
+            sending,
+            ..kept
+        };
+        let made = grants(given, &finer, &secrets).unwrap();
+        assert_eq!(made["limits"], json!({ "messages_at_once": null, "cpu_ms": 5, "fuel": null }));
+        assert_eq!(made["secrets"]["signing"], json!(["d.example", "e.example"]));
+        assert_eq!(
+            (&made["networks"], &made["http"]),
+            (&json!([]), &json!(["c.example"])),
+            "taken back, and given anew"
+        );
+        let bad = InstallationChangeArgs { grant_secret: vec!["signing".to_owned()], ..finer };
+        assert_eq!(grants(present.clone(), &bad, &secrets).unwrap_err().exit_code(), 2);
+        let kept = InstallationChangeArgs { grant_secret: Vec::new(), revoke: Vec::new(), ..bad };
         let none = InstallationChangeArgs { secret: vec!["signing=y".into()], grant_http: Vec::new(), ..kept };
         let secrets = super::secrets(&none.secret).unwrap();
         assert_eq!(
-            grants(present, &none, &secrets)["secrets"],
+            grants(present, &none, &secrets).unwrap()["secrets"],
             json!({ "signing": ["a.example"], "fine": ["b.example"] })
         );
     }

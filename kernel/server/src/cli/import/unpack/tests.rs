@@ -51,6 +51,29 @@ fn workbook(sheets: &[(&str, &str, &str)]) -> Vec<u8> {
     archive(&files)
 }
 
+/// As the sheet shows them with `[h]:mm:ss`, whatever the number of days.
+#[test]
+fn durations_keep_their_days() {
+    for (hours, shown) in [
+        (0.0, "00:00:00"),
+        (1.5, "01:30:00"),
+        (24.0, "24:00:00"),
+        (30.0, "30:00:00"),
+        (100.5, "100:30:00"),
+        (-6.0, "-06:00:00"),
+        (1.0 / 3_600.0, "00:00:01"),
+        (0.25 / 3_600.0, "00:00:00.250"),
+        (9_999.0, "9999:00:00"),
+    ] {
+        assert_eq!(duration(hours / 24.0), shown, "{hours}");
+    }
+    for seconds in (0..400_000_i64).step_by(977) {
+        let text = duration(seconds as f64 / 86_400.0);
+        let parts: Vec<i64> = text.split(':').map(|part| part.parse().unwrap()).collect();
+        assert_eq!(3_600 * parts[0] + 60 * parts[1] + parts[2], seconds, "{text}");
+    }
+}
+
 fn unpacked(bytes: &[u8], sheet: Option<&str>, entry: Option<&str>) -> Result<String, String> {
     noted(bytes, sheet, entry).map(|(text, _)| text)
 }

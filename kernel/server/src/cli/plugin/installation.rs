@@ -1,0 +1,226 @@
+//! Installations as people read them: a table, one with all that it has, and what a change changed.
+
+use serde_json::Value;
+
+use crate::cli::digits;
+use crate::cli::output::{self, cut, field};
+
+/// What a change changed, a line for each thing, with what it was before.
+pub(super) fn changed(installation: &Value) -> String {
+    let changes = installation.get("changed").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if changes.is_empty() {
+        return format!("{} is as it was", field(installation, "name"));
+    }
+    let cell = |change: &Value, name: &str| cut(&list(change.get(name).unwrap_or(&Value::Null)), MAX_CELL);
+    let rows = changes.iter().map(|change| match field(change, "path") {
+        // The values of secrets are nobody's to see.
+        path if path.starts_with("secrets.") => vec![path, String::new(), "changed".to_owned()],
+        path => vec![path, cell(change, "before"), cell(change, "after")],
+    });
+    output::table(&["changed", "before", "after"], rows.collect())
+}
+
+/// The widest value in a cell.
+const MAX_CELL: usize = 80;
+
+fn list(value: &Value) -> String {
+    match value.as_array() {
+        Some(all) => all.iter().map(output::plain).collect::<Vec<_>>().join(", "),
+        None => output::plain(value),
+    }
+}
+
+/// What it may do, as it was granted.
+fn grant_rows(installation: &Value) -> Vec<Vec<String>> {
+    let grants = &installation["grants"];
+    let kind = field(installation, "kind");
+    let mut rows = vec![vec!["secrets".to_owned(), list(&installation["secrets"])]];
+    for (name, what) in
+        [("http", "may reach"), ("networks", "in networks"), ("sensitive", "may read"), ("kv_bytes", "bytes of state")]
+    {
+        let value = list(&grants[name]);
+        if !value.is_empty() && value != "0" {
+            rows.push(vec![what.to_owned(), value]);
+        }
+    }
+    let of_secrets = grants["secrets"].as_object().into_iter().flatten();
+    rows.extend(of_secrets.map(|(name, hosts)| vec![format!("secret {name} to"), list(hosts)]));
+    if kind == "connector" {
+        let consent = if grants["consent"] == "give" { "give: agrees and refuses" } else { "keep: only refuses" };
+        rows.push(vec!["consent".to_owned(), consent.to_owned()]);
+    }
+    if kind == "channel" {
+        let recipients = match &grants["recipients"] {
+            Value::Null => "all that the plugin asks for".to_owned(),
+            some => list(some),
+        };
+        rows.push(vec!["recipients".to_owned(), recipients]);
+    }
+    rows
+}
+
+fn installation_table(installations: &[Value]) -> String {
+    let rows = installations
+        .iter()
+        .map(|installation| {
+            let columns = ["name", "plugin", "version", "kind", "mode", "fit"];
+            let mut row = columns.map(|name| cut(&field(installation, name), 60)).to_vec();
+            let activity = installation.get("activity").unwrap_or(&Value::Null);
+            let [state, since, why] = ["state", "since", "why"].map(|name| field(activity, name));
+            row.push(if state == "held" { cut(&format!("held since {since}: {why}"), 120) } else { state });
+            row
+        })
+        .collect();
+    output::table(&["installation", "plugin", "version", "kind", "mode", "fit", "activity"], rows)
+}
+
+pub(super) fn installations(installations: &[Value]) -> String {
+    with_to_do(installation_table(installations), installations)
+}
+
+/// All of one installation for people: what it is, how it stands, and what it may do.
+pub(super) fn one_installation(answer: &Value) -> String {
+    let named = |what: &str, value: String| vec![what.to_owned(), value];
+    let plugin = format!("{} {}, a {}", field(answer, "plugin"), field(answer, "version"), field(answer, "kind"));
+    let mut rows = vec![named("installation", field(answer, "name")), named("plugin", plugin)];
+    let why = [field(answer, "mode"), field(answer, "mode_reason")];
+    rows.push(named("mode", why.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join(": ")));
+    let activity = &answer["activity"];
+    let [state, since, why] = ["state", "since", "why"].map(|name| field(activity, name));
+    rows.push(named("activity", if state == "held" { format!("held since {since}: {why}") } else { state }));
+    let optional =
+        [("fit", "fit in use"), ("write_key_id", "write key"), ("created_at", "created"), ("updated_at", "changed")];
+    let optional =
+        optional.into_iter().map(|(name, what)| (what, field(answer, name))).filter(|(_, value)| !value.is_empty());
+    rows.extend(optional.map(|(what, value)| named(what, value)));
+    let state_version = &answer["state_version"];
+    if state_version.is_object() {
+        let [has, needs] = ["has", "needs"].map(|name| field(state_version, name));
+        let or_none = |text: String| if text.is_empty() { "none".to_owned() } else { text };
+        rows.push(named("form of its state", format!("has {}, needs {}", or_none(has), or_none(needs))));
+    }
+    rows.extend(grant_rows(answer));
+    for host in answer.get("receiving_hosts").and_then(Value::as_array).into_iter().flatten() {
+        let [name, state, under_way, reason] =
+            ["host", "state", "under_way", "reason"].map(|member| field(host, member));
+        let reason = if reason.is_empty() { reason } else { format!(": {reason}") };
+        rows.push(named(&format!("sends to {name}"), format!("{state}, {under_way} under way{reason}")));
+    }
+    for (name, limit) in answer["effective_policy"].as_object().into_iter().flatten() {
+        if let (Some(value), Some(source)) = (limit.get("value"), limit.get("source")) {
+            rows.push(named(
+                &name.replace('_', " "),
+                format!("{}, set by {}", output::plain(value), output::plain(source)),
+            ));
+        }
+    }
+    let config = digits::pretty(&answer["config"]);
+    let text = format!("{}\n\nconfiguration:\n{config}", output::table(&["what", "value"], rows));
+    with_to_do(text, std::slice::from_ref(answer))
+}
+
+/// A text, and below it what is to be done for installations that wait for somebody.
+pub(super) fn with_to_do(mut text: String, installations: &[Value]) -> String {
+    let waits = |installation: &&Value| installation["activity"]["waits_for"] == "fit";
+    let is_stopped = |installation: &&Value| installation["mode"] == "quarantined";
+    let waiting = installations.iter().filter(waits).map(|installation| field(installation, "name"));
+    let waiting = waiting
+        .map(|name| format!("{name} waits to be fitted, its old values serve until then: `kith plugin fit {name}`"));
+    let stopped = installations.iter().filter(is_stopped).map(|installation| {
+        let name = field(installation, "name");
+        let enable = format!("`kith plugin enable {name}`");
+        if let Some(next) = installation["activity"]["next_trial_at"].as_str() {
+            return format!(
+                "{name} was stopped by the kernel and is tried again from {next} on; once its cause is mended, {enable} does not wait"
+            );
+        }
+        match field(installation, "kind").as_str() {
+            "tag-model" | "scorer" => format!(
+                "{name} was stopped by the kernel: if it failed on its fit, `kith plugin fit {name}`; then {enable}"
+            ),
+            _ => format!("{name} was stopped by the kernel: once its cause is mended, {enable}"),
+        }
+    });
+    let to_do: Vec<String> = waiting.chain(stopped).collect();
+    if !to_do.is_empty() {
+        text.push('\n');
+    }
+    to_do.iter().for_each(|line| text.push_str(&format!("\n{line}")));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_fit_is_told_how_to_begin_one() {
+        let held = |name: &str, waits_for: Value| {
+            let activity =
+                json!({ "state": "held", "since": "2026-11-21T10:00:00.000Z", "why": "why", "waits_for": waits_for });
+            json!({ "name": name, "activity": activity })
+        };
+        let all = [held("rfm", json!("fit")), held("off", Value::Null)];
+        let text = installations(&all);
+        assert!(text.ends_with("old values serve until then: `kith plugin fit rfm`"), "{text}");
+        assert!(!installations(&all[1..]).contains("plugin fit"));
+        let stopped =
+            |kind| json!({ "name": "it", "kind": kind, "mode": "quarantined", "activity": { "state": "held" } });
+        let text = installations(&[stopped("scorer")]);
+        assert!(text.ends_with("`kith plugin fit it`; then `kith plugin enable it`"), "{text}");
+        assert!(!installations(&[stopped("channel")]).contains("plugin fit"));
+        let mut tried = stopped("scorer");
+        tried["activity"]["next_trial_at"] = json!("2026-11-21T10:01:00.000Z");
+        let text = installations(&[tried]);
+        assert!(text.contains("tried again from 2026-11-21T10:01:00.000Z on"), "{text}");
+    }
+
+    #[test]
+    fn a_change_shows_what_it_changed_and_no_secret() {
+        let answer = json!({ "name": "hook", "changed": [
+            { "path": "version", "before": "0.1.0", "after": "0.2.0" },
+            { "path": "grants.http", "before": ["a.example"], "after": ["a.example", "b.example"] },
+            { "path": "secrets.signing", "before": null, "after": null },
+        ]});
+        insta::assert_snapshot!(changed(&answer), @r"
+         changed           before      after
+        ────────────────────────────────────────────────────
+         version           0.1.0       0.2.0
+         grants.http       a.example   a.example, b.example
+         secrets.signing               changed
+        ");
+        assert_eq!(changed(&json!({ "name": "hook", "changed": [] })), "hook is as it was");
+    }
+
+    #[test]
+    fn one_installation_is_shown_to_people() {
+        let answer = json!({
+            "name": "web", "plugin": "kith/segment", "version": "0.1.0", "kind": "connector", "mode": "live", "mode_reason": null,
+            "activity": { "state": "running" }, "config": { "a": 1 }, "secrets": [], "fit": null, "write_key_id": "k1",
+            "grants": { "http": [], "secrets": {}, "kv_bytes": 0, "mail": [], "limits": {} },
+            "effective_policy": { "cpu_ms": { "value": 500, "source": "host" }, "http": [] },
+            "created_at": "2026-11-21T10:00:00.000Z", "updated_at": "2026-11-21T10:00:00.000Z",
+        });
+        insta::assert_snapshot!(one_installation(&answer), @r#"
+         what           value
+        ────────────────────────────────────────────────
+         installation   web
+         plugin         kith/segment 0.1.0, a connector
+         mode           live
+         activity       running
+         write key      k1
+         created        2026-11-21T10:00:00.000Z
+         changed        2026-11-21T10:00:00.000Z
+         secrets
+         consent        keep: only refuses
+         cpu ms         500, set by host
+
+        configuration:
+        {
+          "a": 1
+        }
+        "#);
+    }
+}

@@ -1,0 +1,297 @@
+//! What a manifest declares beside what it does: expressions that parse, types that they have, placeholders that the configuration
+//! has, defaults that its schema takes, a kernel that is there. Found when a vendor checks and builds and when a component is
+//! uploaded, so that no customer's installation finds it.
+
+use kith_features::Expression;
+use kith_host::{ConfigError, ManifestMistake, mistake_in};
+use kith_model::plugin::{InputSpec, Manifest, PluginKind};
+use kith_model::table::ColumnType;
+use serde_json::{Map, Value, json};
+
+use crate::wiring::substitute;
+
+/// All that is wrong, in the order of the manifest; `text` is what it was read from.
+pub fn mistakes(manifest: &Manifest, text: &str) -> Vec<ManifestMistake> {
+    let mut found = Vec::new();
+    check_kernel(manifest, text, &mut found);
+    check_defaults(manifest, text, &mut found);
+    for input in &manifest.inputs {
+        check_input(manifest, text, input, &mut found);
+    }
+    for output in &manifest.outputs {
+        let is_list = matches!(
+            output.column_type,
+            ColumnType::Int64List | ColumnType::Float64List | ColumnType::TimestampList | ColumnType::TextList
+        );
+        if is_list {
+            let message = format!(
+                "`{}` is a list, and a tag or score is a single value; write one output for each thing that is said",
+                output.name
+            );
+            found.push(mistake_in(text, &["outputs", &output.name, "type"], message));
+        }
+    }
+    found.sort_by_key(|mistake| (mistake.line, mistake.column));
+    found
+}
+
+fn check_kernel(manifest: &Manifest, text: &str, found: &mut Vec<ManifestMistake>) {
+    let Ok(this) = semver::Version::parse(env!("CARGO_PKG_VERSION")) else { return };
+    if !manifest.kernel.matches(&this) {
+        let message = format!("the plugin needs a kernel {}, and this is {this}", manifest.kernel);
+        found.push(mistake_in(text, &["plugin", "kernel"], message));
+    }
+}
+
+/// Each default is taken by the schema that it stands in.
+fn check_defaults(manifest: &Manifest, text: &str, found: &mut Vec<ManifestMistake>) {
+    let Err(ConfigError::Mistakes(mistakes)) = kith_host::validate_config(manifest, json!({})) else { return };
+    for mistake in mistakes {
+        // What is absent and has no default is an admin's to say.
+        let mut path: Vec<&str> = vec!["config"];
+        path.extend(mistake.path.split('/').skip(1).flat_map(|name| ["properties", name]));
+        if path.len() > 1 {
+            path.push("default");
+            let message = format!("the default is not what the schema takes: {}", mistake.message);
+            found.push(mistake_in(text, &path, message));
+        }
+    }
+}
+
+fn check_input(manifest: &Manifest, text: &str, input: &InputSpec, found: &mut Vec<ManifestMistake>) {
+    let expression = ["inputs", input.name.as_str(), "expression"];
+    let mut config = Sample { value: json!({}), is_whole: true };
+    for key in placeholders(&input.expression) {
+        match schema_of(manifest.config_schema.as_ref(), key) {
+            Some(schema) => config.put(key, schema),
+            None => {
+                let known = keys_of(manifest.config_schema.as_ref());
+                let message = format!("`${{config.{key}}}` is not in [config], which has {}", listed(&known));
+                found.push(mistake_in(text, &expression, message));
+                config.is_whole = false;
+            }
+        }
+    }
+    // Where nobody knows a value that the schema takes, the expression is checked when somebody installs it.
+    if !config.is_whole {
+        return;
+    }
+    let parsed = substitute::config(&input.expression, &config.value)
+        .and_then(|filled_in| filled_in.parse::<Expression>().map_err(|error| error.to_string()));
+    let parsed = match parsed {
+        Ok(parsed) => parsed,
+        Err(problem) => {
+            found.push(mistake_in(text, &expression, format!("the expression of `{}`: {problem}", input.name)));
+            return;
+        }
+    };
+    if let Some(problem) = mistyped(input, &parsed) {
+        found.push(mistake_in(text, &["inputs", &input.name, "type"], problem));
+    }
+    let own = match manifest.kind {
+        PluginKind::Scorer => &parsed.reads().scores,
+        _ => &parsed.reads().tags,
+    };
+    if let Some(output) = manifest.outputs.iter().find(|output| own.contains(&output.name)) {
+        let message = format!("`{}` reads `{}`, which the plugin writes itself", input.name, output.name);
+        found.push(mistake_in(text, &expression, message));
+    }
+}
+
+/// The first input, filled in, that can never be what it is declared as, and why. An expression that is none is refused where it
+/// is compiled.
+pub(crate) fn mistyped_input(inputs: &[InputSpec]) -> Option<(String, String)> {
+    inputs.iter().find_map(|input| Some((input.name.clone(), mistyped(input, &input.expression.parse().ok()?)?)))
+}
+
+/// Why no value of an input's expression can be in its column, in words.
+fn mistyped(input: &InputSpec, expression: &Expression) -> Option<String> {
+    let kinds = expression.kinds();
+    if kinds.fit(input.column_type) {
+        return None;
+    }
+    let remedy = match kinds.column() {
+        Some(column) => format!("write type = \"{}\"", name_of(column)),
+        None => "no column holds that: name a field of it, or count it".to_owned(),
+    };
+    let is_cut = input.column_type == ColumnType::Int64 && kinds.fit(ColumnType::Float64);
+    let or_cut = if is_cut { ", or `int(…)` around the expression, which cuts the fraction off" } else { "" };
+    Some(format!(
+        "`{}` is declared {}, and its expression gives {kinds}; {remedy}{or_cut}",
+        input.name,
+        name_of(input.column_type)
+    ))
+}
+
+/// As a manifest writes it.
+fn name_of(column: ColumnType) -> String {
+    json!(column).as_str().unwrap_or_default().to_owned()
+}
+
+/// The keys that stand as `${config.key}` in an expression.
+fn placeholders(expression: &str) -> impl Iterator<Item = &str> {
+    expression.split("${config.").skip(1).filter_map(|rest| Some(rest.split_once('}')?.0))
+}
+
+/// The schema of a value of the configuration; `None` where the configuration can have no such value.
+fn schema_of<'s>(schema: Option<&'s Value>, key: &str) -> Option<&'s Value> {
+    static ANYTHING: Value = Value::Bool(true);
+    key.split('.').try_fold(schema?, |schema, name| match schema.get("properties").and_then(|all| all.get(name)) {
+        Some(property) => Some(property),
+        // A schema that is put together of others, or open, may have it all the same.
+        None if schema.get("additionalProperties") == Some(&json!(false)) && schema.get("allOf").is_none() => None,
+        None => Some(&ANYTHING),
+    })
+}
+
+fn keys_of(schema: Option<&Value>) -> Vec<&str> {
+    let properties = schema.and_then(|schema| schema.get("properties")).and_then(Value::as_object);
+    properties.into_iter().flat_map(Map::keys).map(String::as_str).collect()
+}
+
+fn listed(names: &[&str]) -> String {
+    if names.is_empty() { "no properties".to_owned() } else { format!("`{}`", names.join("`, `")) }
+}
+
+/// A configuration with some value for each placeholder.
+struct Sample {
+    value: Value,
+    /// Whether there is one for each.
+    is_whole: bool,
+}
+
+impl Sample {
+    fn put(&mut self, key: &str, schema: &Value) {
+        let Some(value) = some_value(schema) else {
+            self.is_whole = false;
+            return;
+        };
+        let mut at = &mut self.value;
+        for name in key.split('.') {
+            let Value::Object(fields) = at else { return };
+            at = fields.entry(name).or_insert_with(|| json!({}));
+        }
+        *at = value;
+    }
+}
+
+/// A value that a schema takes, where it names one or any of its type will do.
+fn some_value(schema: &Value) -> Option<Value> {
+    let said = ["default", "const"].into_iter().find_map(|word| schema.get(word));
+    let listed = ["enum", "examples"].into_iter().find_map(|word| schema.get(word)?.as_array()?.first());
+    if let Some(value) = said.or(listed) {
+        return Some(value.clone());
+    }
+    match schema.get("type").and_then(Value::as_str)? {
+        "number" | "integer" => Some(schema.get("minimum").cloned().unwrap_or_else(|| json!(1))),
+        "boolean" => Some(json!(true)),
+        // What a text has to look like in its place, a window for one, nobody but the schema knows.
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANIFEST: &str = r#"[plugin]
+id = "acme/level"
+version = "0.1.0"
+kind = "tag-model"
+abi = "0.2"
+kernel = ">=0.1, <0.2"
+title = "Level"
+description = "Says who spends much"
+license = "Apache-2.0"
+
+[inputs.spent]
+expression = "events('Order Completed', '${config.window}').map(e, e.total).sum()"
+type = "float64"
+reason = "Who spends much is told by what somebody spent"
+
+[outputs.level]
+type = "text"
+values = ["high", "low"]
+description = "Whether somebody spends much"
+category = "value"
+
+[config.properties.window]
+type = "string"
+default = "90d"
+pattern = "^[0-9]+d$"
+description = "How far back orders count"
+"#;
+
+    fn found(from: &str, to: &str) -> Vec<String> {
+        assert!(MANIFEST.contains(from), "{from}");
+        let text = MANIFEST.replacen(from, to, 1);
+        let manifest = kith_host::parse_manifest(&text).unwrap_or_else(|error| panic!("{from} -> {to}: {error}"));
+        mistakes(&manifest, &text).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_manifest_without_mistakes_has_none() {
+        assert_eq!(found("spends", "spends"), Vec::<String>::new());
+        let ours = [
+            "connector-csv",
+            "connector-segment",
+            "tag-model-rfm",
+            "tag-model-lifecycle",
+            "scorer-clv",
+            "channel-webhook",
+        ];
+        for name in ours {
+            let path =
+                std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins").join(name).join("plugin.toml");
+            let text = std::fs::read_to_string(path).unwrap();
+            let manifest = kith_host::parse_manifest(&text).unwrap();
+            assert_eq!(mistakes(&manifest, &text), [], "{name}");
+        }
+    }
+
+    /// Each with its line, what is wrong, and what to write.
+    #[test]
+    fn what_a_vendor_mistakes_is_found_before_any_customer_does() {
+        for (from, to, expected) in [
+            (
+                "\"float64\"",
+                "\"boolean\"",
+                "13:8: `spent` is declared boolean, and its expression gives a number that may have a fraction; write type = \"float64\"",
+            ),
+            (
+                "\"float64\"",
+                "\"int64\"",
+                "13:8: `spent` is declared int64, and its expression gives a number that may have a fraction; write type = \"float64\", or `int(…)` around",
+            ),
+            ("\"float64\"", "\"text-list\"", "13:8: `spent` is declared text-list"),
+            (
+                ".map(e, e.total).sum()",
+                ".map(e, e.time).max()",
+                "13:8: `spent` is declared float64, and its expression gives a time; write type = \"timestamp\"",
+            ),
+            (".sum()", ".std()", "12:14: the expression of `spent`: line 1, column"),
+            (".sum()", ".sum(", "12:14: the expression of `spent`: line 1, column"),
+            (
+                "${config.window}",
+                "${config.windwo}",
+                "12:14: `${config.windwo}` is not in [config], which has `window`",
+            ),
+            (
+                "default = \"90d\"",
+                "default = \"many\"",
+                "24:11: the default is not what the schema takes: \"many\" does not match",
+            ),
+            ("default = \"90d\"", "default = 90", "24:11: the default is not what the schema takes: 90 is not of type"),
+            ("\">=0.1, <0.2\"", "\">=0.9\"", "6:10: the plugin needs a kernel >=0.9"),
+            (
+                "events('Order Completed', '${config.window}').map(e, e.total).sum()",
+                "double(tags.level)",
+                "12:14: `spent` reads `level`, which the plugin writes itself",
+            ),
+            ("type = \"text\"\nvalues = [\"high\", \"low\"]", "type = \"text-list\"", "17:8: `level` is a list"),
+        ] {
+            let found = found(from, to);
+            assert!(found.iter().any(|mistake| mistake.starts_with(expected)), "{from} -> {to}: {found:?}");
+        }
+    }
+}

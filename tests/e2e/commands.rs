@@ -1,0 +1,257 @@
+//! The command line as a stranger and as a program meet it: lists that were cut, refusals, answers for programs, and another version of
+//! a plugin.
+
+use std::io::Write as _;
+use std::process::{Command, Output};
+
+use kith_tests::{TestKernel, component, kith, repacked};
+use serde_json::{Value, json};
+
+fn run(kernel: &TestKernel, arguments: &[&str]) -> Output {
+    let mut command = Command::new(kith());
+    command.env("KITH_URL", kernel.url()).env("KITH_KEY", kith_tests::ADMIN_KEY).args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Ada and Bob with events, an audience, a source of files, and one record that was set aside.
+fn ground() -> TestKernel {
+    let kernel = TestKernel::start();
+    let web = kernel.segment();
+    let ada = |id: &str| json!({ "type": "track", "event": "Buy", "userId": "ada", "messageId": id, "properties": { "n": 1 } });
+    web.batch(&[
+        json!({ "type": "identify", "userId": "ada", "traits": { "email": "ada@example.com", "city": "Rome" } }),
+        json!({ "type": "identify", "userId": "bob", "traits": { "city": "Oslo" } }),
+        json!({ "type": "track", "event": "Buy", "messageId": "nobody" }),
+        ada("m1"),
+        ada("m2"),
+        ada("m3"),
+    ]);
+    kernel.install("kith/csv", json!({ "name": "orders", "config": { "event": { "name": "Order" }, "identifiers": { "user_id": "customer" } } }));
+    let audience = json!({ "name": "all", "title": "All", "condition": "traits.city != ''" });
+    kernel.admin().post("/api/v1/audiences", &audience).is(201);
+    kernel.settle();
+    kernel
+}
+
+/// A file of 60 MB whose source is not there ended after six tries with "Broken pipe"; the server had said why.
+#[test]
+fn a_large_file_that_is_refused_says_why_at_once() {
+    let kernel = ground();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("big.csv");
+    let mut file = std::io::BufWriter::new(std::fs::File::create(&path).unwrap());
+    file.write_all(b"id,total\n").unwrap();
+    (0..6_000_000).for_each(|row| writeln!(file, "{row:08},1234567").unwrap());
+    file.into_inner().unwrap();
+    let reader = kernel.key(&["profiles:read"]);
+    for (source, key, told) in [
+        ("nope", kith_tests::ADMIN_KEY, "nope"),
+        // The file has no such column, which the connector says when it has read the first piece.
+        ("orders", kith_tests::ADMIN_KEY, "customer"),
+        ("orders", reader.as_str(), "403"),
+        ("orders", "wrong", "401"),
+    ] {
+        let arguments = ["--url", kernel.url(), "--key", key, "import", path.to_str().unwrap(), "--source", source];
+        for dry in [&[][..], &["--dry-run"]] {
+            let output = Command::new(kith()).args(arguments).args(dry).output().unwrap();
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{source} {dry:?}: {said}");
+            assert!(said.contains(told) && !said.contains("trying again"), "{source} {dry:?}: {said}");
+        }
+    }
+}
+
+/// "Every command takes `--json`": one document from each, exports too, which wrote CSV and TOML all the same.
+#[test]
+fn every_command_answers_a_program_with_one_document() {
+    let kernel = ground();
+    for arguments in [
+        "status",
+        "plugin list",
+        "plugin installations",
+        "plugin show orders",
+        "plugin upgrade orders",
+        "profile get user_id:ada",
+        "profile search --trait city=Rome",
+        "profile events user_id:ada --all",
+        "profile export",
+        "profile export --columns id,traits.city",
+        "consent show user_id:ada",
+        "consent suppress email:eve@example.com",
+        "consent list",
+        "consent check email:eve@example.com",
+        "identity merges",
+        "identity splits",
+        "identity not-followed",
+        "identity why user_id:ada --with email:ada@example.com",
+        "identity rules show",
+        "identity rules status",
+        "audience list",
+        "audience show all",
+        "audience members all",
+        "audience members all --columns id,traits.city",
+        "audience count true",
+        "audience preview true",
+        "audience explain all user_id:ada",
+        "catalog",
+        "source list",
+        "source quality",
+        "source quality segment",
+        "tracking list",
+        "tracking suggest Buy",
+        "dictionary set trait city --meaning Town",
+        "dictionary list",
+        "dictionary show trait city",
+        "dictionary export",
+        "rules show",
+        "key list",
+        "workspace list",
+        "workspace show default",
+        "delivery list",
+        "dead-letters list",
+        "dead-letters counts",
+        "audit list --all",
+        "audit export",
+        "audit verify",
+    ] {
+        let arguments: Vec<&str> = arguments.split(' ').chain(["--json"]).collect();
+        let output = run(&kernel, &arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        let answer: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {}", text(&output.stdout)));
+        if ["export", "--columns"].iter().any(|word| arguments.contains(word)) && arguments[0] != "dictionary" {
+            assert!(!answer["items"].as_array().unwrap().is_empty(), "{arguments:?}: {answer}");
+        }
+        let people = run(&kernel, &arguments[..arguments.len() - 1]);
+        assert!(people.status.success(), "{arguments:?}: {}", text(&people.stderr));
+    }
+}
+
+/// What fails says so in one document too, whether the server refused or was never asked.
+#[test]
+fn every_failure_is_a_document_for_a_program() {
+    let kernel = ground();
+    for (arguments, status, code) in [
+        (&["profile", "get", "user_id:nobody"][..], 1, "not-found"),
+        (&["audience", "count", "events("], 1, "bad-expression"),
+        (&["plugin", "install", "kith/nothing"], 1, "bad-input"),
+        (&["import", "/no/such/file", "--source", "orders"], 1, "file"),
+        (&["key", "create", "x"], 2, "usage"),
+        (&["nonsense"], 2, "usage"),
+        (&["--url", "nonsense", "status"], 2, "usage"),
+        (&["--url", "http://127.0.0.1:1", "status"], 1, "unreachable"),
+        (&["--key", "wrong", "status"], 1, "unauthenticated"),
+    ] {
+        let all: Vec<&str> = arguments.iter().copied().chain(["--json"]).collect();
+        let output = run(&kernel, &all);
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {}", text(&output.stderr));
+        let document: Value = serde_json::from_slice(&output.stderr)
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {}", text(&output.stderr)));
+        assert!(document["message"].as_str().is_some_and(|message| !message.is_empty()), "{document}");
+        assert_eq!(document["code"], code, "{arguments:?}: {document}");
+        assert!(output.stdout.is_empty(), "{arguments:?}: {}", text(&output.stdout));
+    }
+}
+
+/// A list that was cut names flags that the command has, and they show the rest.
+#[test]
+fn a_list_that_was_cut_goes_on_where_it_says() {
+    let kernel = ground();
+    for list in [
+        &["profile", "events", "user_id:ada"][..],
+        &["profile", "search"],
+        &["audience", "members", "all"],
+        &["audit", "list"],
+    ] {
+        let all = [list, &["--all", "--json"]].concat();
+        let all: Value = serde_json::from_slice(&run(&kernel, &all).stdout).unwrap();
+        let all = all["items"].as_array().unwrap();
+        let first = run(&kernel, &[list, &["--limit", "1"]].concat());
+        let hint = text(&first.stderr);
+        let cursor = hint.split("--cursor ").nth(1).and_then(|rest| rest.split(',').next());
+        let cursor = cursor.unwrap_or_else(|| panic!("{list:?} names no cursor: {hint}"));
+        assert!(hint.contains("or --all"), "{list:?}: {hint}");
+        let second = run(&kernel, &[list, &["--limit", "1", "--cursor", cursor, "--json"]].concat());
+        let second: Value = serde_json::from_slice(&second.stdout).unwrap();
+        // What was asked for meanwhile is in the audit log as well, behind these.
+        assert_eq!(second["items"][0], all[1], "{list:?}");
+    }
+}
+
+/// Where several arguments would do, the message names them together; one that is set in the environment is not asked for.
+#[test]
+fn what_is_missing_is_named_with_all_that_would_do() {
+    let kernel = TestKernel::start();
+    for (arguments, named) in [
+        (&["key", "create", "x"][..], &["--scope", "--role", "--source"][..]),
+        (&["dead-letters", "dismiss"], &["--all", "--source", "[ID]"]),
+        (&["identity", "undo"], &["IDENTIFIER", "--evidence"]),
+        (&["consent", "check"], &["TYPE:VALUE", "--file"]),
+        (&["workspace", "change", "shop"], &["--title", "--budget"]),
+    ] {
+        let output = run(&kernel, arguments);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        for name in named {
+            let bare = name.trim_matches(['[', ']']);
+            assert!(said.contains(bare), "{arguments:?} names no {name}: {said}");
+        }
+        assert!(!said.contains("--key <KEY>") && !said.contains("--url <URL>"), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn a_plugin_is_upgraded_and_put_back() {
+    let kernel = ground();
+    let next =
+        repacked(component("kith/csv"), |manifest| manifest.replacen("version = \"0.1.0\"", "version = \"0.2.0\"", 1));
+    kernel.admin().send("POST", "/api/v1/plugins", &[], next).is(201);
+    let version = || kernel.admin().get("/api/v1/installations/orders").is(200)["version"].clone();
+    let up = run(&kernel, &["plugin", "upgrade", "orders"]);
+    assert!(up.status.success(), "{}", text(&up.stderr));
+    let said = text(&up.stdout);
+    assert!(["version", "0.1.0", "0.2.0"].iter().all(|word| said.contains(word)), "{said}");
+    assert_eq!(version(), "0.2.0");
+    let again = run(&kernel, &["plugin", "upgrade", "orders"]);
+    assert_eq!(text(&again.stdout).trim(), "orders is as it was");
+    let back = run(&kernel, &["plugin", "upgrade", "orders", "--version", "0.1.0"]);
+    assert!(back.status.success(), "{}", text(&back.stderr));
+    assert_eq!(version(), "0.1.0");
+    let none = run(&kernel, &["plugin", "upgrade", "orders", "--version", "9.0.0"]);
+    assert_eq!(none.status.code(), Some(1), "{}", text(&none.stderr));
+    let limited = run(&kernel, &["plugin", "change", "orders", "--limit", "cpu_ms=250", "--json"]);
+    let limited: Value = serde_json::from_slice(&limited.stdout).unwrap();
+    assert_eq!(
+        (&limited["grants"]["limits"]["cpu_ms"], limited["changed"].as_array().unwrap().len()),
+        (&json!(250), 1)
+    );
+}
+
+/// The numbers tell what was changed, and not how many names were given.
+#[test]
+fn suppressions_count_what_they_change() {
+    let kernel = TestKernel::start();
+    let told = |arguments: &[&str]| text(&run(&kernel, arguments).stdout).trim().to_owned();
+    let eve = "email:eve@example.com";
+    assert_eq!(told(&["consent", "unsuppress", eve]), "0 taken off the list, 1 not on it");
+    assert_eq!(told(&["consent", "suppress", eve, "email:bob@example.com"]), "2 suppressed");
+    assert_eq!(told(&["consent", "suppress", eve, eve]), "0 suppressed, 1 on the list already, now with this reason");
+    assert_eq!(told(&["consent", "unsuppress", eve, "email:new@example.com"]), "1 taken off the list, 1 not on it");
+}
+
+#[test]
+fn a_dead_letter_is_found_by_the_beginning_that_a_list_shows() {
+    let kernel = ground();
+    let listed = text(&run(&kernel, &["dead-letters", "list"]).stdout);
+    let beginning =
+        listed.split_whitespace().find(|word| word.starts_with("aside_")).unwrap_or_else(|| panic!("{listed}"));
+    assert!(beginning.len() < 40, "{beginning}");
+    let shown = run(&kernel, &["dead-letters", "show", beginning]);
+    assert!(text(&shown.stdout).contains("missing-identifier"), "{}", text(&shown.stdout));
+    let dismissed = run(&kernel, &["dead-letters", "dismiss", beginning]);
+    assert!(dismissed.status.success(), "{}", text(&dismissed.stderr));
+    assert_eq!(run(&kernel, &["dead-letters", "show", beginning]).status.code(), Some(1));
+}
