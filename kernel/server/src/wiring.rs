@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kith_features::Zone;
-use kith_host::{Abi, BindError, Binding, Host, KeyValue, Limits, LoadError, Policy, effective_policy};
+use kith_host::{
+    Abi, BindError, Binding, Host, KeyValue, Limits, LineSpace, LoadError, Observed, Policy, effective_policy,
+};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_model::plugin::{Grants, InputSpec, InstallationMode, Manifest, PluginKind};
@@ -78,6 +80,10 @@ pub struct Wiring {
     /// taking its place in `made`.
     in_force: Mutex<HashMap<WorkspaceId, Vec<LoadedPlugin>>>,
     plans: tracking::TrackingPlans,
+    /// What the calls of each installation do, through all its versions and configurations.
+    observed: Mutex<HashMap<(WorkspaceId, InstallationId), Arc<Observed>>>,
+    /// What is kept of all their log lines.
+    line_space: Arc<LineSpace>,
 }
 
 /// What an installation was made into.
@@ -135,13 +141,22 @@ impl Wiring {
             made: Mutex::default(),
             in_force: Mutex::default(),
             plans: tracking::TrackingPlans::default(),
+            observed: Mutex::default(),
+            line_space: Arc::default(),
         }
     }
 
     /// The workspace is no longer run: what its installations were made into holds their secrets.
     pub(crate) fn forget(&self, workspace: WorkspaceId) {
         self.made.lock().retain(|(of, _), _| *of != workspace);
+        self.observed.lock().retain(|(of, _), _| *of != workspace);
         self.plans.forget(workspace);
+    }
+
+    /// What the calls of an installation do, seen from `now` on where nothing was before.
+    pub(crate) fn observed(&self, workspace: WorkspaceId, id: InstallationId, now: Timestamp) -> Arc<Observed> {
+        let new = || Arc::new(Observed::new(now, Arc::clone(&self.line_space)));
+        Arc::clone(self.observed.lock().entry((workspace, id)).or_insert_with(new))
     }
 
     /// Where components are kept.
@@ -185,6 +200,9 @@ impl Wiring {
         self.made
             .lock()
             .retain(|(of, id), _| *of != workspace || installations.iter().any(|installed| installed.id == *id));
+        self.observed.lock().retain(|(of, id), _| {
+            *of != workspace || tables.installations.get(id).is_some_and(|row| row.removed_at.is_none())
+        });
         // One whose plugin is not known any more may have been a channel.
         let was_channel = |row: &&InstallationRow| {
             tables.plugin_of(row).is_none_or(|plugin| plugin.manifest.kind == PluginKind::Channel)
@@ -330,6 +348,7 @@ impl Wiring {
             grants: row.grants.clone(),
             secrets: secrets(source.sealer, source.tables, row)?,
             state: self.state(source.tables.row.id, row),
+            observed: self.observed(workspace, row.id, source.now),
             fuel: None,
         };
         let _turn = match loaded.compiles_to_bind(&binding) {

@@ -1,11 +1,12 @@
 //! Installations: a plugin version at work with its configuration, grants, secrets and mode; installed, listed, changed,
-//! upgraded and disabled. Removing one is `installations/removal.rs`.
+//! upgraded and disabled. Removing one is `installations/removal.rs`, what its calls do `installations/seen.rs`.
 
 mod body;
 pub(super) mod changes;
 mod edit;
 mod hosts;
 mod removal;
+mod seen;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ use edit::{
     widened,
 };
 pub(crate) use removal::*;
+pub(crate) use seen::*;
 
 use super::etag::{IfMatch, TaggedBody};
 use super::extract::{Authority, Json, PageQuery, Path, Query, right};

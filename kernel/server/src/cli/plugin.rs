@@ -15,6 +15,7 @@ use super::{Failure, print_json, scaffold};
 pub(crate) mod fits;
 mod installation;
 pub(crate) mod remote;
+mod seen;
 mod upgrade;
 
 pub(crate) fn run(command: PluginCommand, client: impl Fn() -> Client, format: AnswerFormat) -> Result<(), Failure> {

@@ -132,7 +132,8 @@ fn a_suppressed_identifier_is_found_under_any_profile() {
         let operations = vec![kith_store::Operation::Put(key, row)];
         store.commit(kith_store::Unit { operations, ..Default::default() }).unwrap();
     };
-    let row = suppressions::SuppressionRow { kind: "email".into(), since: NOW, reason: "bounced".into() };
+    let place = suppressions::SuppressionPlace::Entry(Vec::new());
+    let row = suppressions::SuppressionRow { kind: "email".into(), since: NOW, reason: "bounced".into(), place };
     put(&Identifier::new("email", "a@b.example"), kith_store::row::encode(&row));
     put(&Identifier::new("email", "torn@b.example"), vec![9, 9]);
     for (identifiers, expected) in [

@@ -78,6 +78,22 @@ pub(crate) enum PluginCommand {
         /// The installation
         installation: Name,
     },
+    /// What an installation's calls have come to since the server began, with the last fault
+    Usage {
+        /// The installation
+        installation: Name,
+    },
+    /// The latest lines that an installation has logged
+    Logs {
+        /// The installation
+        installation: Name,
+        /// Go on with the lines that come, until it is stopped
+        #[arg(long)]
+        follow: bool,
+        /// How many of the latest at most
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=500))]
+        limit: u64,
+    },
 }
 
 #[derive(Debug, Args)]
