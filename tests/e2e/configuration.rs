@@ -65,6 +65,16 @@ fn a_host_that_is_asked_for_is_granted_or_said_to_be_granted_later() {
     hook("a", "https://a.example/in", json!({ "http": ["a.example"] })).is(201);
     hook("b", "https://a.example/in", json!("later")).is(201);
     hook("c", "https://a.example/in", json!("never")).is_problem(400, "bad-input");
+    for (grants, place) in [
+        (json!({ "http": ["a.example", "https://a.example"] }), "grants.http[1]"),
+        (json!({ "http": ["a.example"], "secrets": { "signing": ["*"] } }), "grants.secrets.signing[0]"),
+    ] {
+        let refused = hook("c", "https://a.example/in", grants.clone()).is_problem(400, "bad-input");
+        assert_eq!(refused["errors"][0]["path"], place, "{refused}");
+        let patch = json!({ "grants": grants });
+        let refused = admin.patch("/api/v1/installations/a", &patch).is_problem(400, "bad-input");
+        assert_eq!(refused["errors"][0]["path"], place, "{refused}");
+    }
     at_url(hook("c", "https://u:p@a.example/in", json!({ "http": ["a.example"] })).is_problem(400, "bad-config"));
 
     let change = |body: Value| admin.patch("/api/v1/installations/a", &body);

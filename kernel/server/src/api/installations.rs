@@ -107,7 +107,7 @@ fn install(
         WantedGrants::Later => &none,
         WantedGrants::Given(grants) => grants,
     };
-    check_grants(manifest.kind, grants)?;
+    check_grants(manifest.kind, grants, &none)?;
     // Last, because the plugin itself is asked.
     let config = checked.check(draft, &version, wanted.config.clone())?;
     if let WantedGrants::Given(grants) = &wanted.grants {
@@ -281,7 +281,7 @@ fn patched(
         }
     }
     if let Some(WantedGrants::Given(grants)) = &patch.grants {
-        check_grants(version.manifest.kind, grants)?;
+        check_grants(version.manifest.kind, grants, &before.grants)?;
         row.grants = grants.clone();
     }
     let is_later = matches!(patch.grants, Some(WantedGrants::Later));
