@@ -334,14 +334,14 @@ mod tests {
         for (begin, again, end) in forms {
             let of = |times: usize| format!("{begin}{}{end}", again.repeat(times));
             let payload = |text: &str| serde_json::json!({ "a": text }).to_string();
-            let long = check(&payload(&of(60_000 / again.len())), &inputs(&["name"])).unwrap_err();
+            let long = check_payload(&payload(&of(60_000 / again.len())), &inputs(&["name"])).unwrap_err();
             assert!(matches!(long, TemplateError::Unfit { .. }), "{again}: {long}");
             let most = (1..400).rev().find(|times| {
-                let error = check(&payload(&of(*times)), &inputs(&["name"])).err();
+                let error = check_payload(&payload(&of(*times)), &inputs(&["name"])).err();
                 !matches!(error, Some(TemplateError::Unfit { .. }))
             });
             let deep = format!("{}{}{}", "{% if 1 %}".repeat(blocks), of(most.unwrap()), "{% endif %}".repeat(blocks));
-            drop(check(&payload(&deep), &inputs(&["name"])));
+            drop(check_payload(&payload(&deep), &inputs(&["name"])));
             drop(render(&payload(&deep), &[("name".to_owned(), serde_json::json!("Ada"))]));
         }
     }

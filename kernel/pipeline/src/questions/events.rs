@@ -158,12 +158,12 @@ impl Histories<'_> {
 
     /// The events from one place to before another.
     fn between(&self, begin: Place, end: Place) -> Result<Stretch, ReadError> {
-        let (mut rows, mut bytes, mut events, mut oldest) = (0, 0, Vec::new(), Place::LAST);
+        let (mut rows, mut bytes, mut events, mut oldest) = (0_usize, 0_usize, Vec::new(), Place::LAST);
         for member in &self.members {
             let mut range = KeyRange { from: begin.key(self.workspace, *member), to: end.key(self.workspace, *member) };
             loop {
                 // As many as fit by the size of those before.
-                let fitting = if rows == 0 { FIRST_ROWS } else { PAGE_BYTES / (bytes / rows).max(1) + 1 };
+                let fitting = bytes.checked_div(rows).map_or(FIRST_ROWS, |each| PAGE_BYTES / each.max(1) + 1);
                 let page = self.store.scan(&range, fitting.min(self.most + 1 - rows))?;
                 rows += page.rows.len();
                 bytes += page.rows.iter().map(|(_, value)| value.len()).sum::<usize>();

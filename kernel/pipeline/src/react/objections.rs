@@ -7,7 +7,6 @@ use kith_model::id::{InstallationId, ProfileId, SourceIdentityId};
 
 use super::identities::Identities;
 use super::reactor::Reactor;
-use crate::plan::feature;
 use crate::profiles::evaluation::Profile;
 use crate::profiles::person::Person;
 use crate::rows::derived::Standing;

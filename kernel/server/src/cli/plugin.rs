@@ -96,7 +96,7 @@ fn check(path: &Path, format: AnswerFormat) -> Result<(), Failure> {
     let bytes =
         std::fs::read(path).map_err(|source| Failure::File { what: "read", path: path.to_path_buf(), source })?;
     let inspected =
-        kith_host::inspect(&bytes).map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+        kith::declared::inspect(&bytes).map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
     if format.is_json() {
         print_json(&describe(&inspected, Some(path)))?;
     } else {

@@ -151,6 +151,9 @@ mod tests {
             }
             let manifest = kith_host::parse_manifest(&files[1].1).unwrap();
             assert_eq!((manifest.kind, manifest.id.to_string().as_str()), (kind, "umbrella/big-spender"));
+            // A channel that is given nobody's identifiers would skip every message.
+            let is_given = !manifest.capabilities.recipients.is_empty();
+            assert_eq!(is_given, kind == PluginKind::Channel, "{kind}");
             assert!(files[2].1.contains("pub struct BigSpender"));
             let cargo: toml::Table = files[0].1.parse().unwrap();
             assert_eq!(cargo["dependencies"][kith::plugin_build::SDK]["path"].as_str(), Some("/a \"b\"/plugin-sdk"));

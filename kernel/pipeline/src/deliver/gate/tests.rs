@@ -249,7 +249,10 @@ fn a_channel_is_given_the_identifiers_that_it_may_have_and_no_others() {
     assert_eq!(recipient, [Identifier::new("email", "u1@example.org")]);
     assert_eq!(person, Identifier::new("user_id", "u1"), "receipts go to the person whatever the channel may see");
     let Verdict::Refuse { reason } = judged(&["phone"]) else { panic!("it has no phone") };
-    assert!(reason.contains("phone"), "{reason}");
+    assert!(reason.contains("(phone)"), "{reason}");
+    let Verdict::Refuse { reason } = judged(&[]) else { panic!("it is given nothing") };
+    let said = "its manifest declares no `[[capabilities.recipients]]`, or none of them is granted; `kith plugin show ";
+    assert!(reason.contains(said), "{reason}");
 }
 
 #[test]

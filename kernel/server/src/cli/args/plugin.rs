@@ -157,7 +157,7 @@ pub(crate) struct InstallArgs {
     #[arg(long)]
     pub(crate) grant_consent: bool,
     /// Install it without grants although its configuration names hosts; they are granted later
-    #[arg(long, conflicts_with_all = ["grant_http", "grant_network", "grant_recipient", "grant_sensitive", "grant_kv", "grant_consent", "secret"])]
+    #[arg(long, conflicts_with_all = ["grant_http", "grant_network", "grant_recipient", "grant_sensitive", "grant_kv", "grant_consent", "secret", "limits", "messages_at_once", "requests_per_host"])]
     pub(crate) grants_later: bool,
     /// Install it switched off, e.g. because a secret is still to come
     #[arg(long)]
@@ -326,6 +326,8 @@ fn parse_bound(text: &str) -> Result<LimitArg, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
 
     #[test]
@@ -346,6 +348,31 @@ mod tests {
         assert_eq!(parse_limit("fuel=7"), Ok(("fuel".to_owned(), LimitArg::At(7))));
         assert_eq!(parse_limit("fuel=none"), Ok(("fuel".to_owned(), LimitArg::None)));
         assert!(parse_limit("fuel").is_err() && parse_limit("fuel=-1").is_err() && parse_limit("speed=1").is_err());
+    }
+
+    /// A grant that is given beside it would be dropped unseen, so that every flag that makes one is refused.
+    #[test]
+    fn what_is_granted_later_is_not_granted_now() {
+        let install = |more: &[&str]| {
+            let all = ["kith", "plugin", "install", "kith/webhook", "--grants-later"];
+            super::super::Cli::try_parse_from(all.iter().chain(more)).map(drop).map_err(|error| error.kind())
+        };
+        assert_eq!(install(&[]), Ok(()));
+        assert_eq!(install(&["--disabled", "--config", "{}", "--name", "later"]), Ok(()));
+        for flag in [
+            &["--limit", "cpu_ms=100"][..],
+            &["--messages-at-once", "8"],
+            &["--requests-per-host", "none"],
+            &["--grant-http", "a.example"],
+            &["--grant-network", "10.1.0.0/16"],
+            &["--grant-recipient", "email"],
+            &["--grant-sensitive", "traits.salary"],
+            &["--grant-kv", "1"],
+            &["--grant-consent"],
+            &["--secret", "signing=x"],
+        ] {
+            assert_eq!(install(flag), Err(clap::error::ErrorKind::ArgumentConflict), "{flag:?}");
+        }
     }
 
     #[test]
