@@ -383,7 +383,7 @@ async fn accept(app: &Arc<App>, serving: Serving, listener: TcpListener, shutdow
                 ticks = ticks.wrapping_add(1);
                 if ticks.is_multiple_of(GIVE_BACK_EVERY) {
                     let app = Arc::clone(app);
-                    tokio::task::spawn_blocking(move || app.memory.upkeep());
+                    tokio::spawn(offload::run(move || app.memory.upkeep()));
                 }
                 continue;
             }
