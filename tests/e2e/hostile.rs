@@ -121,6 +121,26 @@ fn a_tag_model_that_misbehaves_is_set_aside_and_then_quarantined() {
     }
 }
 
+/// A model that takes all its time for each call was asked about everybody it had, for minutes, also after it had been mended.
+#[test]
+fn a_model_that_is_stuck_is_given_up_as_soon_as_it_is_mended() {
+    let kernel = TestKernel::start();
+    let (admin, source) = (kernel.admin(), kernel.segment());
+    kernel.install("hostile/tag-model", json!({ "name": "bad", "config": { "how": "loop" }, "grants": limits() }));
+    let identify = |user: usize| {
+        json!({ "type": "identify", "userId": format!("u{user}"), "messageId": format!("m{user}"),
+            "traits": { "city": "Oslo" } })
+    };
+    source.batch(&(0..60).map(identify).collect::<Vec<_>>());
+    let calls = || admin.get("/api/v1/installations/bad/usage").is(200)["calls"].as_u64().unwrap();
+    wait_until("it is stuck", || calls() >= 2);
+    admin.patch("/api/v1/installations/bad", &json!({ "mode": "live", "config": { "how": "well" } })).is(200);
+    let before = calls();
+    wait_until("it answers", || kernel.profile("user_id:u59")["tags"]["hostile"]["value"] == "Oslo");
+    let after = calls();
+    assert!(after - before <= 6, "{before} calls, then {after}");
+}
+
 #[test]
 fn a_flood_of_log_lines_is_cut_and_seen_without_the_servers_log() {
     let kernel = TestKernel::start();
