@@ -182,6 +182,9 @@ impl Observed {
         let all = self.space.0.fetch_add(text.len() + LINE_BYTES, Ordering::Relaxed);
         let own = usize::try_from(table::GUEST_LOG_KEPT.default).unwrap_or(usize::MAX);
         let room = if all > ALL_LINES_BYTES { FEW_LINES_BYTES } else { own };
+        if kept.bytes > room {
+            table::GUEST_LOG_KEPT.count();
+        }
         while kept.bytes > room
             && let Some(oldest) = kept.lines.pop_front()
         {
