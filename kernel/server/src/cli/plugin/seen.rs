@@ -132,7 +132,21 @@ mod tests {
             "host_calls": 90, "fuel": 0, "state_writes": 0, "state_written_bytes": 0, "log_lines": 2_000,
             "log_lines_cut": 635,
         });
-        insta::assert_snapshot!(usage_table(&usage), @r"");
+        insta::assert_snapshot!(usage_table(&usage), @r"
+         what                    value
+        ───────────────────────────────────────────────────────────────────────────────────────────────────────
+         counted since           2026-11-21T10:00:00.000Z
+         calls                   12,345
+         half of them within     0.4 ms
+         99 of 100 within        4.6 ms
+         the longest             210.0 ms
+         processor time          3.25 s
+         most memory of a call   1280.0 KiB
+         calls to the host       90
+         lines logged            2,000, 635 of them cut
+         faults                  2 of the plugin, 1 of the peer
+         the last one            2026-11-21T11:00:00.000Z, acme/rank@1.0.0, trap: trapped: index out of bounds
+        ");
     }
 
     #[test]
