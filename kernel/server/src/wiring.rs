@@ -3,6 +3,7 @@
 
 mod compiling;
 mod components;
+mod held;
 mod kv;
 pub(crate) mod substitute;
 pub(crate) mod tracking;
@@ -33,6 +34,7 @@ use crate::declared;
 use crate::fitting;
 use crate::serve::host_key::RealmKeys;
 use components::Components;
+use held::{Hold, held_activity, held_by_mode, waiting};
 
 pub(crate) use components::LoadedPlugin;
 
@@ -96,13 +98,6 @@ struct RoleRecord {
 
 /// SHA-256 over all that a role is made from.
 type Fingerprint = [u8; 32];
-
-/// Why an installation does not run, and since when.
-#[derive(Debug, Clone)]
-struct Hold {
-    since: Timestamp,
-    why: String,
-}
 
 /// Whether making a setup may load components, which compiles those that are new.
 #[derive(Debug, Clone, Copy)]
@@ -392,30 +387,10 @@ impl Wiring {
     }
 }
 
-impl From<Hold> for Activity {
-    fn from(held: Hold) -> Activity {
-        Activity::Held { since: held.since, why: held.why }
-    }
-}
-
-/// The activity of an installation that its mode holds.
-fn held_activity(row: &InstallationRow, held: Hold) -> Activity {
-    match row.mode {
-        InstallationMode::Quarantined => Activity::Quarantined { since: held.since, why: held.why },
-        InstallationMode::Live | InstallationMode::Disabled | InstallationMode::Shadow => held.into(),
-    }
-}
-
 /// Identity rules as they hold: with those of values that rules of records hash, also before there is such a rule, or the first one
 /// would be a change of the identity rules, and all history be tied anew.
 pub(crate) fn in_force(rules: &IdentityRules) -> IdentityRules {
     rules.clone().with_hashed_types()
-}
-
-/// What an installation waits for that could run, but for its fit.
-fn waiting(row: &InstallationRow) -> Option<Activity> {
-    let waits = row.waits_for_fit.as_ref()?;
-    Some(Activity::WaitsForFit { since: waits.since, why: waits.why.clone() })
 }
 
 /// The version whose values people hold. One that waits for a fit has written none.
@@ -423,20 +398,6 @@ fn served<'a>(tables: &'a WorkspaceTables, row: &InstallationRow, plugin: &'a Pl
     let version = row.waits_for_fit.as_ref().map(|waits| &waits.serves);
     let served = version.and_then(|version| tables.plugins.get(&(row.plugin.clone(), version.clone())));
     served.map_or(plugin, |served| served.as_ref())
-}
-
-/// Why an installation does not run by its mode.
-fn held_by_mode(row: &InstallationRow) -> Option<Hold> {
-    let why = match row.mode {
-        InstallationMode::Live => return None,
-        InstallationMode::Disabled => "an admin switched it off".to_owned(),
-        InstallationMode::Quarantined => {
-            row.mode_reason.clone().unwrap_or_else(|| "the kernel switched it off after repeated faults".to_owned())
-        }
-        // The API refuses this mode, so that no row has it.
-        InstallationMode::Shadow => "shadow runs are not there yet".to_owned(),
-    };
-    Some(Hold { since: row.mode_since, why })
 }
 
 /// The sensitive things that an installation's inputs may see, as a grant names them, each with since when its entry is as it is.
