@@ -62,6 +62,7 @@ pub(crate) fn run() {
         grants: Grants::default(),
         secrets: BTreeMap::new(),
         state: Arc::new(MemoryKeyValue::default()),
+        observed: Arc::default(),
         fuel: None,
     });
     let model = model.unwrap();

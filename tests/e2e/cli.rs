@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use kith_tests::{Process, TestKernel, data, kith, root};
+use kith_tests::{Process, TestKernel, component, data, kith, repacked, root};
 use serde_json::{Value, json};
 
 /// Run `kith` against a server.
@@ -104,6 +104,35 @@ fn a_broken_crate_is_refused_with_the_place() {
     let output = run(&kernel, &["plugin", "build", dir_text]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("src/lib.rs:1"), "{}", text(&output.stderr));
+}
+
+/// What an upload would refuse is found here, before anybody uploads it, and in the same words.
+#[test]
+fn a_component_is_checked_as_the_upload_checks_it() {
+    let kernel = TestKernel::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("it.wasm");
+    let path = file.to_str().unwrap();
+    let rfm = component("kith/rfm");
+    std::fs::write(&file, &rfm.component).unwrap();
+    assert_eq!(answer(&kernel, &["plugin", "check", path])["kind"], "tag-model");
+    for (from, to, said) in [
+        ("type = \"float64\"", "type = \"boolean\"", "is declared boolean"),
+        ("kernel = \"", "kernel = \">=9, ", "the plugin needs a kernel"),
+        ("expression = \"", "expression = \"(", "the expression of"),
+    ] {
+        let bytes = repacked(rfm, |manifest| {
+            assert!(manifest.contains(from), "{from}");
+            manifest.replacen(from, to, 1)
+        });
+        std::fs::write(&file, &bytes).unwrap();
+        let checked = run(&kernel, &["plugin", "check", path]);
+        assert_eq!(checked.status.code(), Some(1), "{to}");
+        let refused = kernel.admin().send("POST", "/api/v1/plugins", &[], bytes).is_problem(400, "bad-component");
+        let message = refused["message"].as_str().unwrap();
+        assert!(message.contains(said), "{message}");
+        assert!(text(&checked.stderr).contains(message), "{message}: {}", text(&checked.stderr));
+    }
 }
 
 #[test]

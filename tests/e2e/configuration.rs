@@ -65,6 +65,16 @@ fn a_host_that_is_asked_for_is_granted_or_said_to_be_granted_later() {
     hook("a", "https://a.example/in", json!({ "http": ["a.example"] })).is(201);
     hook("b", "https://a.example/in", json!("later")).is(201);
     hook("c", "https://a.example/in", json!("never")).is_problem(400, "bad-input");
+    for (grants, place) in [
+        (json!({ "http": ["a.example", "https://a.example"] }), "grants.http[1]"),
+        (json!({ "http": ["a.example"], "secrets": { "signing": ["*"] } }), "grants.secrets.signing[0]"),
+    ] {
+        let refused = hook("c", "https://a.example/in", grants.clone()).is_problem(400, "bad-input");
+        assert_eq!(refused["errors"][0]["path"], place, "{refused}");
+        let patch = json!({ "grants": grants });
+        let refused = admin.patch("/api/v1/installations/a", &patch).is_problem(400, "bad-input");
+        assert_eq!(refused["errors"][0]["path"], place, "{refused}");
+    }
     at_url(hook("c", "https://u:p@a.example/in", json!({ "http": ["a.example"] })).is_problem(400, "bad-config"));
 
     let change = |body: Value| admin.patch("/api/v1/installations/a", &body);
@@ -74,8 +84,21 @@ fn a_host_that_is_asked_for_is_granted_or_said_to_be_granted_later() {
     change(json!({ "config": moved, "grants": { "http": ["b.example"] } })).is(200);
     change(json!({ "config": { "url": "https://c.example/in" }, "grants": "later" })).is(200);
     assert_eq!(admin.get("/api/v1/installations/a").is(200)["grants"]["http"], json!(["b.example"]));
-    // What has nothing to do with hosts goes on working.
+    // What has nothing to do with hosts goes on working, also where the grants are sent back whole.
     change(json!({ "mode": "disabled" })).is(200);
+    let mut grants = admin.get("/api/v1/installations/b").is(200)["grants"].clone();
+    let change = |grants: &Value| admin.patch("/api/v1/installations/b", &json!({ "grants": grants }));
+    grants["limits"]["cpu_ms"] = json!(100);
+    grants["kv_bytes"] = json!(10);
+    let limited = change(&grants).is(200);
+    assert_eq!(limited["grants"]["limits"]["cpu_ms"], 100, "{limited}");
+    for (part, other) in
+        [("http", json!(["b.example"])), ("networks", json!(["10.1.0.0/16"])), ("secrets", json!({ "signing": [] }))]
+    {
+        let mut other_hosts = grants.clone();
+        other_hosts[part] = other;
+        at_url(change(&other_hosts).is_problem(400, "bad-input"));
+    }
 }
 
 #[test]

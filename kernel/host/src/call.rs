@@ -5,11 +5,14 @@
 //! epochs; a host call that waits is a future under a timeout of what is left of the call (`imports/http.rs`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kith_model::budget::{Budget, table};
 use kith_model::plugin::PluginFault;
+use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{Engine, Store, Trap, UpdateDeadline, WasmBacktrace};
 
+use crate::observed::SeenCall;
 use crate::state::{CallClass, CallState, InstallationContext};
 use crate::text::bounded;
 
@@ -35,9 +38,20 @@ pub(crate) fn run<T>(
     if let Some(fuel) = installed.fuel {
         store.set_fuel(fuel).map_err(|error| PluginFault::Unavailable(format!("{error:#}")))?;
     }
+    let cpu_before = thread_time();
     let result = call(&mut store).map_err(|error| fault(store.data(), &error));
-    let seconds = store.data().elapsed().as_secs_f64();
-    metrics::histogram!("kith_plugin_call_seconds", "kind" => installed.kind.as_str()).record(seconds);
+    let (state, left) = (store.data(), store.get_fuel().unwrap_or_default());
+    let elapsed = state.elapsed();
+    metrics::histogram!("kith_plugin_call_seconds", "kind" => installed.kind.as_str()).record(elapsed.as_secs_f64());
+    installed.observed.call(&SeenCall {
+        elapsed,
+        cpu: thread_time().saturating_sub(cpu_before),
+        memory_bytes: state.memory.used_bytes,
+        host_calls: state.host_calls,
+        fuel: installed.fuel.unwrap_or_default().saturating_sub(left),
+        state_writes: state.kv_writes,
+        state_written_bytes: state.kv_written_bytes,
+    });
     result.inspect_err(|fault| match fault {
         // It went as whoever asked wanted it to.
         PluginFault::Cancelled => {}
@@ -50,6 +64,12 @@ pub(crate) fn run<T>(
     })
 }
 
+/// Processor time of this thread.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
 /// The budget of a call that ended, where it was one.
 fn ended(class: CallClass, fault: &PluginFault) -> Option<&'static Budget> {
     Some(match (fault, class) {
@@ -59,7 +79,6 @@ fn ended(class: CallClass, fault: &PluginFault) -> Option<&'static Budget> {
         (PluginFault::DeadlineExceeded { .. }, CallClass::Plain) => &table::GUEST_TIME,
         (PluginFault::DeadlineExceeded { .. }, CallClass::Fit) => &table::FIT_TIME,
         (PluginFault::LimitExceeded { what: "output bytes", .. }, _) => &table::GUEST_OUTPUT,
-        (PluginFault::LimitExceeded { what: "log bytes", .. }, _) => &table::GUEST_LOG,
         (PluginFault::LimitExceeded { .. }, _) => &table::GUEST_HOST_CALLS,
         _ => return None,
     })
@@ -73,6 +92,7 @@ pub(crate) fn report(installed: &InstallationContext, fault: &PluginFault) {
         "kind" => installed.kind.as_str(), "code" => fault.code(), "owner" => fault.owner().as_str(),
     )
     .increment(1);
+    installed.observed.fault(&installed.plugin, fault, installed.clock.now());
     let (installation, plugin) = (&installed.installation, &installed.plugin);
     tracing::warn!(installation, plugin, code = fault.code(), "{fault}");
     if let PluginFault::Trapped { backtrace, .. } = fault {

@@ -322,6 +322,7 @@ pub(crate) fn binding() -> Binding {
         grants: Grants::default(),
         secrets: BTreeMap::new(),
         state: Arc::new(MemoryKeyValue::default()),
+        observed: Arc::default(),
         fuel: None,
     }
 }

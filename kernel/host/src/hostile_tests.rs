@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use kith_model::budget::table;
 use kith_model::plugin::{ComputeModel, Connector, Grants, LimitRequest, PluginFault, ReplayScope, SourceRequest};
 use kith_model::table::Table;
 use kith_model::time::Timestamp;
@@ -107,9 +108,18 @@ fn a_giant_result_is_refused() {
 }
 
 #[test]
-fn a_flood_of_the_log_is_stopped() {
+fn a_flood_of_the_log_is_cut_and_ends_with_the_host_calls() {
     let body = "(loop $on (call $log (i32.const 1) (i32.const 128) (i32.const 16)) (br $on)) unreachable";
-    assert_eq!(fault_of(&scorer(body)), PluginFault::LimitExceeded { what: "log bytes", limit: 64 * 1024 });
+    let bound = binding();
+    let observed = Arc::clone(&bound.observed);
+    let model = host().load(&scorer(body)).unwrap().compute(bound).unwrap();
+    let limit = table::GUEST_HOST_CALLS.default;
+    let fault = model.compute(&[], rows(&[1.0])).unwrap_err();
+    assert_eq!(fault, PluginFault::LimitExceeded { what: "host calls", limit });
+    let usage = observed.usage();
+    // Each line counts with its 16 bytes and 32 more.
+    assert_eq!((usage.lines, usage.lines - usage.lines_cut), (limit, 64 * 1024 / 48));
+    assert_eq!(usage.last_fault.unwrap().fault, fault);
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod imports;
 mod link;
 mod manifest;
 mod network;
+mod observed;
 mod package;
 #[cfg(test)]
 mod peers;
@@ -45,6 +46,7 @@ pub use manifest::{
     ConfigError, ConfigMistake, MAX_MANIFEST_BYTES, ManifestError, ManifestMistake, PlannedSchema, mistake_in,
     parse_manifest, validate_config,
 };
+pub use observed::{LineLevel, LinePage, LineSpace, Observed, SeenFault, SeenLine, Usage};
 pub use package::{ABI_SECTION, Inspection, MANIFEST_SECTION, PackageError, assemble, inspect};
 pub use policy::{EffectiveLimit, HostPort, HttpRule, InvalidHost, LimitSource, Limits, Policy, effective_policy};
 pub use roles::{BindError, Binding, CheckError, ConfigProblem};

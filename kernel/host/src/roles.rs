@@ -29,6 +29,7 @@ use crate::engine::Metering;
 use crate::exports::LinkedComponent;
 use crate::host::{HostCore, LoadError, Plugin};
 use crate::imports::secrets::Secrets;
+use crate::observed::Observed;
 use crate::policy::effective_policy;
 use crate::state::{CallClass, CallState, InstallationContext, KeyValue, MemoryKeyValue, StateWrites};
 use crate::text::bounded;
@@ -45,6 +46,8 @@ pub struct Binding {
     /// Secret name → value.
     pub secrets: BTreeMap<String, Secret>,
     pub state: Arc<dyn KeyValue>,
+    /// Sees what its calls do.
+    pub observed: Arc<Observed>,
     /// Meter the plugin, and give each call this much fuel. Where a reproducible budget matters; it costs speed.
     pub fuel: Option<u64>,
 }
@@ -196,6 +199,7 @@ impl Plugin {
             grants: Grants::default(),
             secrets: BTreeMap::new(),
             state: Arc::new(MemoryKeyValue::default()),
+            observed: Arc::default(),
             fuel: None,
         };
         let bound = self.bind(binding)?;
@@ -258,6 +262,7 @@ impl Plugin {
             gate: Gate::new(self.core.client.clone(), settings),
             state: binding.state,
             clock: settings.clock.clone(),
+            observed: binding.observed,
             network: self.core.network.clone(),
             fuel,
             state_writes: Mutex::new(StateWrites::new(settings.clock.now())),

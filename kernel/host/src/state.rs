@@ -16,6 +16,7 @@ use crate::egress::Gate;
 use crate::engine::TICK;
 use crate::imports::secrets::Secrets;
 use crate::network::Network;
+use crate::observed::Observed;
 use crate::policy::Policy;
 
 /// Table elements of one call; a table holds a plugin's function pointers.
@@ -86,6 +87,7 @@ pub(crate) struct InstallationContext {
     pub(crate) gate: Gate,
     pub(crate) state: Arc<dyn KeyValue>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) observed: Arc<Observed>,
     /// Kept for as long as anything of the installation may send.
     pub(crate) network: Arc<Network>,
     /// Fuel of one call, where the installation is metered.
@@ -135,7 +137,7 @@ pub(crate) struct CallState {
     pub(crate) stopped: Option<PluginFault>,
     /// Where whoever asked may give up waiting.
     pub(crate) cancellation: Option<Cancellation>,
-    host_calls: u64,
+    pub(crate) host_calls: u64,
     log_bytes: u64,
     /// What the call wrote to the installation's state.
     pub(crate) kv_writes: u64,
@@ -201,14 +203,15 @@ impl CallState {
         Ok(())
     }
 
-    /// Count bytes for the log.
-    pub(crate) fn count_log_bytes(&mut self, bytes: u64) -> wasmtime::Result<()> {
-        self.log_bytes = self.log_bytes.saturating_add(bytes);
+    /// Count bytes for the log; whether the call may still log them. The first that it may not counts for the budget.
+    pub(crate) fn may_log(&mut self, bytes: u64) -> bool {
         let limit = self.installed.policy.log_bytes.value;
-        if self.log_bytes > limit {
-            return Err(self.stop(PluginFault::LimitExceeded { what: "log bytes", limit }));
+        let could = self.log_bytes <= limit;
+        self.log_bytes = self.log_bytes.saturating_add(bytes);
+        if could && self.log_bytes > limit {
+            table::GUEST_LOG.count();
         }
-        Ok(())
+        self.log_bytes <= limit
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
@@ -284,7 +287,7 @@ pub(crate) fn thread_cpu_time() -> Option<Duration> {
 #[derive(Default)]
 pub(crate) struct MemoryBudget {
     pub(crate) limit_bytes: u64,
-    used_bytes: u64,
+    pub(crate) used_bytes: u64,
     /// Whether more was asked for than the limit.
     pub(crate) refused: bool,
     /// Whether a table was to be larger than the limit.

@@ -73,6 +73,7 @@ fn binding(fuel: Option<u64>) -> kith_host::Binding {
         grants: Grants::default(),
         secrets: Default::default(),
         state: Arc::new(MemoryKeyValue::default()),
+        observed: Arc::default(),
         fuel,
     }
 }

@@ -30,6 +30,7 @@ mod identities;
 pub(crate) mod inbox;
 mod jobs;
 pub(crate) mod models;
+mod objections;
 mod opening;
 pub(crate) mod projection;
 mod queues;

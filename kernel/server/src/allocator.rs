@@ -1,4 +1,4 @@
-//! The allocator of the process, and how long it keeps freed pages before it gives them back to the system.
+//! The allocator of the process, which the program sets: how long it keeps freed pages before it gives them back to the system.
 //!
 //! A page that is given back and taken again is cleared by the system each time: with the allocator's own second of delay that
 //! is some hundredths of what a server under load computes (docs/benchmarks.md). Five seconds keep what a burst of events takes
@@ -8,9 +8,6 @@ use std::ffi::c_long;
 
 use libmimalloc_sys::mi_option_t;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// `mi_option_purge_delay` of `mimalloc.h`, in milliseconds; the bindings have no name for it.
 const PURGE_DELAY: mi_option_t = 15;
 /// What the option holds where nobody set it: by this value the number above is known to be the delay.
@@ -18,7 +15,7 @@ const UNSET_MS: c_long = 1_000;
 const DELAY_MS: c_long = 5_000;
 
 /// Keep freed pages for a while, unless the environment says otherwise by `MIMALLOC_PURGE_DELAY`.
-pub(crate) fn keep_freed_pages() {
+pub fn keep_freed_pages() {
     if std::env::var_os("MIMALLOC_PURGE_DELAY").is_some() {
         return;
     }
@@ -30,6 +27,17 @@ pub(crate) fn keep_freed_pages() {
         if libmimalloc_sys::mi_option_get(PURGE_DELAY) == UNSET_MS {
             libmimalloc_sys::mi_option_set(PURGE_DELAY, DELAY_MS);
         }
+    }
+}
+
+/// Give all freed pages back to the system now. What is freed on a thread that does nothing more would stay: the allocator looks at
+/// its delays where it is asked for memory, and at those of what all threads share after ten times as long.
+pub fn give_back() {
+    // SAFETY: the function takes no pointers. It works on the calling thread's own heap and, under the library's locks, on what all
+    // threads share of freed pages.
+    #[allow(unsafe_code, reason = "as above")]
+    unsafe {
+        libmimalloc_sys::mi_collect(true);
     }
 }
 

@@ -117,6 +117,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(plugins::remove))
         .routes(routes!(installations::create, installations::list))
         .routes(routes!(installations::read, installations::change, installations::remove))
+        .routes(routes!(installations::usage))
+        .routes(routes!(installations::logs))
         .routes(routes!(fits::begin))
         .routes(routes!(fits::list))
         .routes(routes!(audiences::create, audiences::list))

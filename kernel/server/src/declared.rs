@@ -3,12 +3,25 @@
 //! uploaded, so that no customer's installation finds it.
 
 use kith_features::Expression;
-use kith_host::{ConfigError, ManifestMistake, mistake_in};
+use kith_host::{ConfigError, Inspection, ManifestError, ManifestMistake, PackageError, mistake_in};
 use kith_model::plugin::{InputSpec, Manifest, PluginKind};
 use kith_model::table::ColumnType;
 use serde_json::{Map, Value, json};
 
 use crate::wiring::substitute;
+
+/// What a component says that it is, where neither its form nor what its manifest declares is refused: the one look of the upload and
+/// of `kith plugin check`, so that a vendor hears of everything that a server would refuse.
+///
+/// # Errors
+/// [`PackageError`], of what is declared with the line of each mistake.
+pub fn inspect(component: &[u8]) -> Result<Inspection, PackageError> {
+    let inspected = kith_host::inspect(component)?;
+    match mistakes(&inspected.manifest, &inspected.manifest_toml) {
+        mistakes if mistakes.is_empty() => Ok(inspected),
+        mistakes => Err(PackageError::Manifest(ManifestError { mistakes })),
+    }
+}
 
 /// All that is wrong, in the order of the manifest; `text` is what it was read from.
 pub fn mistakes(manifest: &Manifest, text: &str) -> Vec<ManifestMistake> {

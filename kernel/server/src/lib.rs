@@ -4,6 +4,7 @@
 //! The data path is `kith-pipeline`'s, running plugins is `kith-host`'s, keeping state is `kith-store`'s. The command line
 //! is the binary's; it knows this crate's HTTP API and no more.
 
+pub mod allocator;
 pub mod api;
 pub mod app;
 pub mod audit;

@@ -11,13 +11,16 @@ use std::time::{Duration, Instant};
 use kith_model::budget::{Exhausted, table};
 use parking_lot::Mutex;
 
-use crate::machine;
+use crate::{allocator, machine};
 
 /// How old a figure may be before it is read again: reading it is a system call, and requests come by the thousand.
 const MAX_AGE: Duration = Duration::from_millis(20);
 
 /// When to come again.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// How often freed pages are given back while the process is beyond its bound.
+const GIVE_BACK_PERIOD: Duration = Duration::from_millis(500);
 
 /// What the system told of the process's memory.
 #[derive(Debug)]
@@ -31,13 +34,19 @@ struct Figure {
 pub(crate) struct ProcessMemory {
     bound_bytes: u64,
     last: Mutex<Option<Figure>>,
+    given_back_at: Mutex<Option<Instant>>,
     /// Whether it was beyond the bound when somebody looked last, so that the log tells each change once.
     is_beyond: AtomicBool,
 }
 
 impl ProcessMemory {
     pub(crate) fn new(bound_bytes: u64) -> ProcessMemory {
-        ProcessMemory { bound_bytes, last: Mutex::new(None), is_beyond: AtomicBool::new(false) }
+        ProcessMemory {
+            bound_bytes,
+            last: Mutex::new(None),
+            given_back_at: Mutex::new(None),
+            is_beyond: AtomicBool::new(false),
+        }
     }
 
     /// Whether there is room for more work.
@@ -45,7 +54,13 @@ impl ProcessMemory {
     /// # Errors
     /// The budget `process-memory`, while the process takes more than its bound.
     pub(crate) fn check(&self) -> Result<(), Exhausted> {
-        let bytes = self.bytes();
+        let mut bytes = self.bytes();
+        if bytes > self.bound_bytes && self.may_give_back() {
+            // What is freed is nobody's: none is refused for it.
+            allocator::give_back();
+            *self.last.lock() = None;
+            bytes = self.bytes();
+        }
         let is_beyond = bytes > self.bound_bytes;
         if self.is_beyond.swap(is_beyond, Ordering::Relaxed) != is_beyond {
             let bound = self.bound_bytes;
@@ -56,6 +71,22 @@ impl ProcessMemory {
             }
         }
         if is_beyond { Err(table::PROCESS_MEMORY.exhausted(self.bound_bytes, Some(RETRY_AFTER))) } else { Ok(()) }
+    }
+
+    /// Give back what is freed, from time to time and whatever the process takes: a burst is over, and its threads ask for nothing
+    /// that would remind the allocator. Blocks for as long as the system takes.
+    pub(crate) fn upkeep(&self) {
+        allocator::give_back();
+        *self.given_back_at.lock() = Some(Instant::now());
+    }
+
+    fn may_give_back(&self) -> bool {
+        let mut given_back_at = self.given_back_at.lock();
+        let may = given_back_at.is_none_or(|at| at.elapsed() >= GIVE_BACK_PERIOD);
+        if may {
+            *given_back_at = Some(Instant::now());
+        }
+        may
     }
 
     /// As read last; 0 where the system does not tell.

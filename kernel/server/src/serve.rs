@@ -363,13 +363,16 @@ const FEW_OF: u64 = 64;
 /// How often histograms are folded.
 const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
 
+/// And of these times, how often freed memory is given back.
+const GIVE_BACK_EVERY: u32 = 6;
+
 /// Take connections until `shutdown` is over, then let the ones under way end.
 async fn accept(app: &Arc<App>, serving: Serving, listener: TcpListener, shutdown: impl Future<Output = ()>) {
     let doors = Doors::new(&app.config.http);
     let _follows = serving.tls.clone().map(|tls| AbortOnDrop(tokio::spawn(tls::follow(tls))));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
-    let mut upkeep = tokio::time::interval(UPKEEP_PERIOD);
+    let (mut upkeep, mut ticks) = (tokio::time::interval(UPKEEP_PERIOD), 0_u32);
     let mut shutdown = pin!(shutdown);
     loop {
         let stream = tokio::select! {
@@ -377,6 +380,11 @@ async fn accept(app: &Arc<App>, serving: Serving, listener: TcpListener, shutdow
             () = &mut shutdown => break,
             _ = upkeep.tick() => {
                 app.metrics.upkeep();
+                ticks = ticks.wrapping_add(1);
+                if ticks.is_multiple_of(GIVE_BACK_EVERY) {
+                    let app = Arc::clone(app);
+                    tokio::spawn(offload::run(move || app.memory.upkeep()));
+                }
                 continue;
             }
             Some(_) = connections.join_next() => continue,

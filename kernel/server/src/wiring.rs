@@ -3,6 +3,7 @@
 
 mod compiling;
 mod components;
+mod held;
 mod kv;
 pub(crate) mod substitute;
 pub(crate) mod tracking;
@@ -12,7 +13,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kith_features::Zone;
-use kith_host::{Abi, BindError, Binding, Host, KeyValue, Limits, LoadError, Policy, effective_policy};
+use kith_host::{
+    Abi, BindError, Binding, Host, KeyValue, Limits, LineSpace, LoadError, Observed, Policy, effective_policy,
+};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_model::plugin::{Grants, InputSpec, InstallationMode, Manifest, PluginKind};
@@ -31,6 +34,7 @@ use crate::declared;
 use crate::fitting;
 use crate::serve::host_key::RealmKeys;
 use components::Components;
+use held::{Hold, held_activity, held_by_mode, waiting};
 
 pub(crate) use components::LoadedPlugin;
 
@@ -78,6 +82,10 @@ pub struct Wiring {
     /// taking its place in `made`.
     in_force: Mutex<HashMap<WorkspaceId, Vec<LoadedPlugin>>>,
     plans: tracking::TrackingPlans,
+    /// What the calls of each installation do, through all its versions and configurations.
+    observed: Mutex<HashMap<(WorkspaceId, InstallationId), Arc<Observed>>>,
+    /// What is kept of all their log lines.
+    line_space: Arc<LineSpace>,
 }
 
 /// What an installation was made into.
@@ -90,13 +98,6 @@ struct RoleRecord {
 
 /// SHA-256 over all that a role is made from.
 type Fingerprint = [u8; 32];
-
-/// Why an installation does not run, and since when.
-#[derive(Debug, Clone)]
-struct Hold {
-    since: Timestamp,
-    why: String,
-}
 
 /// Whether making a setup may load components, which compiles those that are new.
 #[derive(Debug, Clone, Copy)]
@@ -135,13 +136,22 @@ impl Wiring {
             made: Mutex::default(),
             in_force: Mutex::default(),
             plans: tracking::TrackingPlans::default(),
+            observed: Mutex::default(),
+            line_space: Arc::default(),
         }
     }
 
     /// The workspace is no longer run: what its installations were made into holds their secrets.
     pub(crate) fn forget(&self, workspace: WorkspaceId) {
         self.made.lock().retain(|(of, _), _| *of != workspace);
+        self.observed.lock().retain(|(of, _), _| *of != workspace);
         self.plans.forget(workspace);
+    }
+
+    /// What the calls of an installation do, seen from `now` on where nothing was before.
+    pub(crate) fn observed(&self, workspace: WorkspaceId, id: InstallationId, now: Timestamp) -> Arc<Observed> {
+        let new = || Arc::new(Observed::new(now, Arc::clone(&self.line_space)));
+        Arc::clone(self.observed.lock().entry((workspace, id)).or_insert_with(new))
     }
 
     /// Where components are kept.
@@ -185,6 +195,9 @@ impl Wiring {
         self.made
             .lock()
             .retain(|(of, id), _| *of != workspace || installations.iter().any(|installed| installed.id == *id));
+        self.observed.lock().retain(|(of, id), _| {
+            *of != workspace || tables.installations.get(id).is_some_and(|row| row.removed_at.is_none())
+        });
         // One whose plugin is not known any more may have been a channel.
         let was_channel = |row: &&InstallationRow| {
             tables.plugin_of(row).is_none_or(|plugin| plugin.manifest.kind == PluginKind::Channel)
@@ -330,6 +343,7 @@ impl Wiring {
             grants: row.grants.clone(),
             secrets: secrets(source.sealer, source.tables, row)?,
             state: self.state(source.tables.row.id, row),
+            observed: self.observed(workspace, row.id, source.now),
             fuel: None,
         };
         let _turn = match loaded.compiles_to_bind(&binding) {
@@ -373,30 +387,10 @@ impl Wiring {
     }
 }
 
-impl From<Hold> for Activity {
-    fn from(held: Hold) -> Activity {
-        Activity::Held { since: held.since, why: held.why }
-    }
-}
-
-/// The activity of an installation that its mode holds.
-fn held_activity(row: &InstallationRow, held: Hold) -> Activity {
-    match row.mode {
-        InstallationMode::Quarantined => Activity::Quarantined { since: held.since, why: held.why },
-        InstallationMode::Live | InstallationMode::Disabled | InstallationMode::Shadow => held.into(),
-    }
-}
-
 /// Identity rules as they hold: with those of values that rules of records hash, also before there is such a rule, or the first one
 /// would be a change of the identity rules, and all history be tied anew.
 pub(crate) fn in_force(rules: &IdentityRules) -> IdentityRules {
     rules.clone().with_hashed_types()
-}
-
-/// What an installation waits for that could run, but for its fit.
-fn waiting(row: &InstallationRow) -> Option<Activity> {
-    let waits = row.waits_for_fit.as_ref()?;
-    Some(Activity::WaitsForFit { since: waits.since, why: waits.why.clone() })
 }
 
 /// The version whose values people hold. One that waits for a fit has written none.
@@ -404,20 +398,6 @@ fn served<'a>(tables: &'a WorkspaceTables, row: &InstallationRow, plugin: &'a Pl
     let version = row.waits_for_fit.as_ref().map(|waits| &waits.serves);
     let served = version.and_then(|version| tables.plugins.get(&(row.plugin.clone(), version.clone())));
     served.map_or(plugin, |served| served.as_ref())
-}
-
-/// Why an installation does not run by its mode.
-fn held_by_mode(row: &InstallationRow) -> Option<Hold> {
-    let why = match row.mode {
-        InstallationMode::Live => return None,
-        InstallationMode::Disabled => "an admin switched it off".to_owned(),
-        InstallationMode::Quarantined => {
-            row.mode_reason.clone().unwrap_or_else(|| "the kernel switched it off after repeated faults".to_owned())
-        }
-        // The API refuses this mode, so that no row has it.
-        InstallationMode::Shadow => "shadow runs are not there yet".to_owned(),
-    };
-    Some(Hold { since: row.mode_since, why })
 }
 
 /// The sensitive things that an installation's inputs may see, as a grant names them, each with since when its entry is as it is.

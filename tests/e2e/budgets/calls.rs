@@ -11,6 +11,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     ("guest-time", guest_time),
     ("guest-output", guest_output),
     ("guest-log", guest_log),
+    ("guest-log-kept", guest_log_kept),
     ("guest-host-calls", guest_host_calls),
     ("secret-places", secret_places),
 ];
@@ -41,8 +42,26 @@ fn guest_output(ground: &Ground) {
 }
 
 fn guest_log(ground: &Ground) {
-    let answer = ground.hostile("log", json!({ "log_bytes": 4_096 }))("log 1000");
-    assert_eq!(answer.is_some_problem()["code"], "limit.log");
+    ground.hostile("log", json!({ "log_bytes": 4_096 }))("log 1000").is(200);
+    let usage = ground.admin.get("/api/v1/installations/log/usage").is(200);
+    let [came, cut] = ["log_lines", "log_lines_cut"].map(|name| usage[name].as_u64().unwrap());
+    assert!(came >= 1_000 && (1..came).contains(&cut), "{usage}");
+}
+
+fn guest_log_kept(ground: &Ground) {
+    let log = ground.hostile("log-kept", json!({}));
+    let logs = || ground.admin.get("/api/v1/installations/log-kept/logs?from=0&limit=500").is(200);
+    let mut told = logs();
+    for _ in 0..100 {
+        log("log 1000").is(200);
+        told = logs();
+        if told["gone"].as_u64().unwrap() > 0 {
+            break;
+        }
+    }
+    assert!(told["gone"].as_u64().unwrap() > 0, "the oldest go: {told}");
+    let kept: usize = told["items"].as_array().unwrap().iter().map(|line| line["text"].as_str().unwrap().len()).sum();
+    assert!(kept <= 64 << 10, "{kept}");
 }
 
 fn guest_host_calls(ground: &Ground) {

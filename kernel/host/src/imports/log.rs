@@ -1,6 +1,8 @@
-//! Responsible for the interface `log`: a guest's lines go to the operator's log, bounded and harmless.
+//! Responsible for the interface `log`: a guest's lines go to the operator's log and to those that are kept of its installation,
+//! bounded and harmless. What a call logs beyond what it may is cut and counted; it is no fault.
 
 use crate::bindings::current::log;
+use crate::observed::LineLevel;
 use crate::state::CallState;
 use crate::text::bounded;
 
@@ -17,7 +19,17 @@ impl log::Host for CallState {
             self.panic = Some(panic.to_owned());
         }
         self.count_host_call()?;
-        self.count_log_bytes(LINE_BYTES + message.len() as u64)?;
+        let seen = match level {
+            log::Level::Debug => LineLevel::Debug,
+            log::Level::Info => LineLevel::Info,
+            log::Level::Warn => LineLevel::Warn,
+            log::Level::Error => LineLevel::Error,
+        };
+        if !self.may_log(LINE_BYTES + message.len() as u64) {
+            self.installed.observed.line_cut();
+            return Ok(());
+        }
+        self.installed.observed.line(seen, &text, self.installed.clock.now());
         let (installation, plugin) = (&self.installed.installation, &self.installed.plugin);
         match level {
             log::Level::Debug => tracing::debug!(target: "kith_host::plugin", installation, plugin, "{text}"),

@@ -36,6 +36,7 @@ impl ComputeModel for WasmModel {
         let bound = &self.bound;
         let function = if bound.manifest.kind == PluginKind::Scorer { "score" } else { "evaluate" };
         let count = rows.rows;
+        bound.installed.observed.rows(count);
         let rows = convert::table_to_wit(rows);
         let called: Result<columns::Table, PluginFault> = match self.abi {
             // It has no word for a state that it cannot read.

@@ -115,8 +115,10 @@ pub static FIT_PROCESSOR: Budget = budget("fit-processor", Call, ProcessorMs, 60
 pub static FIT_TIME: Budget = budget("fit-time", Call, WallMs, 120_000, FIXED);
 /// What a guest hands to the host at once.
 pub static GUEST_OUTPUT: Budget = budget("guest-output", Call, Bytes, 16 << 20, "grants.limits.output_bytes");
-/// What one call may log.
+/// What one call may log; more is cut, and counted.
 pub static GUEST_LOG: Budget = budget("guest-log", Call, Bytes, 64 << 10, "grants.limits.log_bytes");
+/// What is kept of an installation's log lines to be read; the oldest go.
+pub static GUEST_LOG_KEPT: Budget = budget("guest-log-kept", Installation, Bytes, 64 << 10, FIXED);
 /// Host calls of one call.
 pub static GUEST_HOST_CALLS: Budget = budget("guest-host-calls", Call, Items, 10_000, "grants.limits.host_calls");
 /// Memory of all calls under way together, each counted with what it may take at most. The default is a quarter of the
@@ -263,6 +265,7 @@ pub static ALL: &[&Budget] = &[
     &FIT_TIME,
     &GUEST_OUTPUT,
     &GUEST_LOG,
+    &GUEST_LOG_KEPT,
     &GUEST_HOST_CALLS,
     &HOST_GUEST_MEMORY,
     &GUEST_CALLS,

@@ -330,14 +330,18 @@ fn answers(person: &[Contributor]) -> Vec<Answer<'_>> {
     .collect()
 }
 
-/// The first refusal that no agreement ends.
+/// The first refusal that no agreement ends: one that is about what is asked, or to the refusal's very key, which takes it back
+/// whatever else is asked.
 fn unanswered<'a, 'b>(
     answers: &'b [Answer<'a>],
     refuses: impl Fn(&str) -> bool,
     is_about: impl Fn(&str) -> bool,
 ) -> Option<&'b Answer<'a>> {
     let mut refusals = answers.iter().filter(|answer| answer.consent.refused.is_some() && refuses(answer.key));
-    refusals.find(|refused| !answers.iter().any(|answer| is_about(answer.key) && answer.ends(refused)))
+    refusals.find(|refused| {
+        let may_end = |answer: &Answer<'_>| is_about(answer.key) || answer.key == refused.key;
+        !answers.iter().any(|answer| may_end(answer) && answer.ends(refused))
+    })
 }
 
 #[cfg(test)]

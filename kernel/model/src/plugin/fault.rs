@@ -63,7 +63,6 @@ impl PluginFault {
             PluginFault::FuelExhausted { .. } => "limit.fuel",
             PluginFault::MemoryExceeded { .. } => "limit.memory",
             PluginFault::LimitExceeded { what: "output bytes", .. } => "limit.output",
-            PluginFault::LimitExceeded { what: "log bytes", .. } => "limit.log",
             PluginFault::LimitExceeded { .. } => "limit.host-calls",
             PluginFault::InvalidOutput(_) => "invalid-output",
             PluginFault::Cancelled => "cancelled",

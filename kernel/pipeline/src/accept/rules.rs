@@ -42,13 +42,23 @@ pub(crate) struct RuledDraft<'d> {
     pub hides: bool,
     /// Identifiers that were hashed, each with its hash.
     pub hashed: Vec<(Identifier, Identifier)>,
+    /// The hashes of identifiers that were dropped: what they refuse is kept under these.
+    pub dropped: Vec<Identifier>,
 }
 
 impl<'d> RuledDraft<'d> {
     /// A draft that no rule is for.
     pub(crate) fn plain(draft: &'d DraftEvent) -> RuledDraft<'d> {
         let came = content::cleaned(draft);
-        RuledDraft { event: came.clone(), came, flags: Vec::new(), is_dropped: false, hides: false, hashed: Vec::new() }
+        RuledDraft {
+            event: came.clone(),
+            came,
+            flags: Vec::new(),
+            is_dropped: false,
+            hides: false,
+            hashed: Vec::new(),
+            dropped: Vec::new(),
+        }
     }
 
     /// A draft under the rules of its source, if it has any.
@@ -268,7 +278,10 @@ impl Application<'_, '_> {
             let fate = rules.fate(Target::Identifier, kind_of(&identifier), &[]);
             self.ruled.hides |= fate.dropped.is_some() || fate.hashed.is_some();
             match (fate.dropped, fate.hashed) {
-                (Some(rule), _) => self.note(flag::RULE_DROPPED, rule),
+                (Some(rule), _) => {
+                    self.note(flag::RULE_DROPPED, rule);
+                    self.ruled.dropped.extend(rules.hashed_identifier(&identifier, identity));
+                }
                 (None, Some(rule)) => {
                     self.note(flag::RULE_HASHED, rule);
                     let hashed = rules.hashed_identifier(&identifier, identity);

@@ -6,6 +6,7 @@
 mod ends;
 mod judged;
 mod notes;
+mod refusals;
 mod reports;
 mod returns;
 #[cfg(test)]
@@ -40,6 +41,7 @@ use crate::profiles::facts::EventFacts;
 use crate::rows::Letter;
 use crate::views::{Acceptance, Verdict};
 use notes::surplus_traits;
+use refusals::{REFUSAL_LOST, REFUSAL_TAKEN};
 
 /// Most events of one unit: enough that a unit's own cost vanishes.
 const MAX_UNIT_EVENTS: usize = 1_000;
@@ -240,7 +242,10 @@ impl Workspace {
                 Size::Fits => self.accept_event(&mut draft, &ruled, index)?,
                 Size::TooLarge { bytes } => too_large(&ruled.event, bytes, self.max_unit_bytes),
             };
-            let heard = self.hear_refusal(&mut draft, &ruled.event, index, &verdict)?;
+            let mut heard = self.hear_refusal(&mut draft, &ruled.event, index, &verdict)?;
+            if self.hear_of_dropped(&mut draft, &ruled, index, &verdict)? && heard == REFUSAL_LOST {
+                heard = REFUSAL_TAKEN;
+            }
             draft.report(&ruled, index, verdict, heard);
         }
         let is_last = to == submission.events.len();
@@ -282,36 +287,6 @@ impl Workspace {
                     message: format!("the event needs a row that cannot be read: {error}"),
                     raw: validate::excerpt(&ruled.event),
                 }))
-            }
-        }
-    }
-
-    /// What a draft that becomes no event refuses is heard all the same: nobody who refused may be written to because of a
-    /// mistake elsewhere in the message. What became of it, for people.
-    fn hear_refusal(
-        &mut self,
-        draft: &mut Draft<'_>,
-        event: &DraftEvent,
-        index: usize,
-        verdict: &Verdict,
-    ) -> Result<&'static str, ReadError> {
-        const LOST: &str = "; the refusal of consent that may be in it was not taken";
-        match verdict {
-            Verdict::Accepted | Verdict::Corrected | Verdict::Duplicate => return Ok(""),
-            Verdict::Conflict { .. } | Verdict::Rejected(_) | Verdict::Dropped => {}
-        }
-        match validate::refusal(event, &self.rules) {
-            validate::Refusal::None => Ok(""),
-            validate::Refusal::Lost => Ok(LOST),
-            // The rules have been applied to whom it names.
-            validate::Refusal::Readable(refusal) => {
-                draft.is_refusal = true;
-                let heard = self.accept_event(draft, &RuledDraft::plain(&refusal), index);
-                draft.is_refusal = false;
-                match heard? {
-                    Verdict::Accepted => Ok("; the refusal of consent in it was taken"),
-                    _ => Ok(LOST),
-                }
             }
         }
     }

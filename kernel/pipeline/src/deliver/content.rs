@@ -306,6 +306,46 @@ mod tests {
         assert_eq!(render(twice, &values), Err(TemplateError::TooLong { path: "$[1]".into() }));
     }
 
+    /// Whatever repeats in a template is refused long before its tree is too deep for the stack of a thread, which ended the
+    /// process; and what is just taken fits, in the deepest blocks that the engine takes.
+    #[test]
+    fn what_repeats_without_an_end_is_refused_and_what_is_taken_fits_on_the_stack() {
+        let forms: [(&str, &str, &str); 18] = [
+            ("{{ ", "not ", "1 }}"),
+            ("{{ ", "-", "1 }}"),
+            ("{{ 1", "+1", " }}"),
+            ("{{ 1", "~1", " }}"),
+            ("{{ 1", " and 1", " }}"),
+            ("{{ 0", " or 0", " }}"),
+            ("{{ 1", "<1", " }}"),
+            ("{{ 1", "**1", " }}"),
+            ("{{ name", ".a", " }}"),
+            ("{{ name", "[0]", " }}"),
+            ("{{ name", "()", " }}"),
+            ("{{ name", "|string", " }}"),
+            ("{{ name", " is none", " }}"),
+            ("{{ 1", " if 1 else 1", " }}"),
+            ("{% if 0 %}", "{% elif 0 %}", "{% endif %}"),
+            ("{{ 1", " in 1", " }}"),
+            ("{{ 1", " not in 1", " }}"),
+            ("{{ 1", "//1", " }}"),
+        ];
+        let blocks = 140;
+        for (begin, again, end) in forms {
+            let of = |times: usize| format!("{begin}{}{end}", again.repeat(times));
+            let payload = |text: &str| serde_json::json!({ "a": text }).to_string();
+            let long = check_payload(&payload(&of(60_000 / again.len())), &inputs(&["name"])).unwrap_err();
+            assert!(matches!(long, TemplateError::Unfit { .. }), "{again}: {long}");
+            let most = (1..400).rev().find(|times| {
+                let error = check_payload(&payload(&of(*times)), &inputs(&["name"])).err();
+                !matches!(error, Some(TemplateError::Unfit { .. }))
+            });
+            let deep = format!("{}{}{}", "{% if 1 %}".repeat(blocks), of(most.unwrap()), "{% endif %}".repeat(blocks));
+            drop(check_payload(&payload(&deep), &inputs(&["name"])));
+            drop(render(&payload(&deep), &[("name".to_owned(), serde_json::json!("Ada"))]));
+        }
+    }
+
     /// Each costs a few steps of fuel and would take all memory, or all time.
     #[test]
     fn lists_are_not_put_together() {

@@ -120,10 +120,20 @@ pub(super) fn judge(
     }
     match person.identifiers.first() {
         Some(first) if !recipient.is_empty() => Verdict::Pass { recipient, person: first.clone() },
-        _ => {
-            let kinds = channel.recipients.as_deref().unwrap_or_default().join(", ");
-            refuse(&format!("the person has no identifier that the channel may be given ({kinds})"))
-        }
+        _ => refuse(&nobody_to_send_to(channel)),
+    }
+}
+
+/// Why a channel is given none of a person's identifiers, and who can mend that.
+fn nobody_to_send_to(channel: &Installed) -> String {
+    match channel.recipients.as_deref() {
+        None => "the person has no identifier".to_owned(),
+        Some([]) => format!(
+            "the channel is given no type of identifier, so that it can send to nobody: its manifest declares no \
+             `[[capabilities.recipients]]`, or none of them is granted; `kith plugin show {}` says which",
+            channel.name
+        ),
+        Some(kinds) => format!("the person has no identifier that the channel may be given ({})", kinds.join(", ")),
     }
 }
 

@@ -5,13 +5,21 @@ use kith_model::id::WorkspaceId;
 use kith_model::identity::{Forms, Identifier, IdentityRules};
 use kith_model::time::Timestamp;
 use kith_store::keys::alias_digest;
+use kith_store::row::{Owner, Row, read_postcard};
 use kith_store::{Key, ReadError, Store, row};
 use serde::{Deserialize, Serialize};
 
-use crate::rows;
 use crate::rows::hashes::hash_of_normal;
 
-/// One suppressed identifier.
+mod changes;
+
+pub(crate) use changes::ListChanges;
+pub use changes::SuppressionChange;
+
+/// What an [`alias_digest`] is.
+type Digest = [u8; 16];
+
+/// A suppressed identifier in one of its forms.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SuppressionRow {
     /// The type of the identifier.
@@ -19,10 +27,39 @@ pub(crate) struct SuppressionRow {
     pub since: Timestamp,
     /// For people.
     pub reason: String,
+    pub place: SuppressionPlace,
 }
 
-rows::rows! {
-    SuppressionRow: "a suppressed identifier", Catalogue, 1;
+/// What a row is to the list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum SuppressionPlace {
+    /// An entry, with the digests of its other forms.
+    Entry(Vec<Digest>),
+    /// Another form of the entry with this digest.
+    FormOf(Digest),
+}
+
+/// Version 1, before there were forms.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
+struct Formless {
+    kind: String,
+    since: Timestamp,
+    reason: String,
+}
+
+impl Row for SuppressionRow {
+    const WHAT: &'static str = "a suppressed identifier";
+    const OWNER: Owner = Owner::Catalogue;
+    const VERSION: u8 = 2;
+
+    fn before(version: u8, body: &[u8]) -> Option<Result<SuppressionRow, String>> {
+        let read = |Formless { kind, since, reason }| {
+            let place = SuppressionPlace::Entry(Vec::new());
+            SuppressionRow { kind, since, reason, place }
+        };
+        (version == 1).then(|| read_postcard(body).map(read))
+    }
 }
 
 /// The forms in which an identifier is put on the list: those by which it is found whatever the identity rules become, and what a

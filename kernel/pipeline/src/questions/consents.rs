@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kith_model::consent::fold::{self, Contributor};
 use kith_model::consent::{AnswerOutcome, Giver};
 use kith_model::id::{InstallationId, ProfileId, SourceIdentityId, WorkspaceId};
-use kith_model::identity::{Identifier, IdentityRules, Unfit};
+use kith_model::identity::{Identifier, Unfit};
 use kith_model::time::Timestamp;
 use kith_store::{Key, Operation, row};
 
@@ -15,7 +15,7 @@ use crate::Kernel;
 use crate::deliver::gate;
 use crate::profiles::consents::read_statements;
 use crate::profiles::facts::{get_one, read_facts_row, read_head};
-use crate::profiles::suppressions::{self, SuppressionRow};
+use crate::profiles::suppressions::{self, ListChanges, SuppressionChange, SuppressionPlace, SuppressionRow};
 use crate::views::PageRequest;
 
 /// All that was said of a person's consents.
@@ -57,13 +57,6 @@ pub struct Suppression {
     pub kind: String,
     pub since: Timestamp,
     pub reason: String,
-}
-
-/// What is to become of identifiers in the list of suppressed ones.
-#[derive(Debug, Clone, Copy)]
-pub enum SuppressionChange<'a> {
-    Add { reason: &'a str, at: Timestamp },
-    Remove,
 }
 
 impl Kernel {
@@ -108,9 +101,11 @@ impl Kernel {
 
     /// Whether nothing may be sent to an identifier, and why. Blocks.
     pub fn suppression(&self, id: WorkspaceId, identifier: &Identifier) -> Result<Option<Suppression>, QueryError> {
-        for key in self.suppression_keys(id, identifier, suppressions::sought)? {
+        let setup = Arc::clone(&workspace(&self.shared, id)?.compiled.load().setup);
+        for form in suppressions::sought(identifier, (&setup.realm_key, &setup.identity_rules)) {
+            let key = suppressions::key(id, &setup.realm_key, &form);
             if let Some(row) = get_one(self.shared.store.as_ref(), &key)? {
-                return shown(id, &key, &row).map(Some);
+                return Ok(Some(shown(id, &key, row::decode(&row)?)));
             }
         }
         Ok(None)
@@ -127,16 +122,28 @@ impl Kernel {
         }
     }
 
-    /// The suppressed identifiers, a page at a time in the order of their digests. Blocks.
+    /// The suppressed identifiers, each once, a page at a time in the order of their digests. Blocks.
     pub fn suppressions(
         &self,
         id: WorkspaceId,
         page: PageRequest<'_>,
     ) -> Result<(Vec<Suppression>, Option<String>), QueryError> {
         workspace(&self.shared, id)?;
-        let (rows, next) = page::rows(self.shared.store.as_ref(), &Key::suppressions(id), page)?;
-        let items = rows.iter().map(|(key, row)| shown(id, key, row)).collect::<Result<_, QueryError>>()?;
-        Ok((items, next))
+        let (mut items, mut cursor) = (Vec::new(), page.cursor.map(str::to_owned));
+        loop {
+            let rest = PageRequest { limit: page.limit - items.len(), cursor: cursor.as_deref() };
+            let (rows, next) = page::rows(self.shared.store.as_ref(), &Key::suppressions(id), rest)?;
+            for (key, row) in &rows {
+                let row: SuppressionRow = row::decode(row)?;
+                if let SuppressionPlace::Entry(_) = row.place {
+                    items.push(shown(id, key, row));
+                }
+            }
+            cursor = next;
+            if cursor.is_none() || items.len() == page.limit {
+                return Ok((items, cursor));
+            }
+        }
     }
 
     /// The steps of a commit that change the list, for whoever writes down who did it.
@@ -146,40 +153,18 @@ impl Kernel {
         identifiers: &[Identifier],
         change: SuppressionChange<'_>,
     ) -> Result<Vec<Operation>, QueryError> {
-        let mut steps = Vec::new();
-        for identifier in identifiers {
-            let mut keys = self.suppression_keys(id, identifier, suppressions::kept)?;
-            if let SuppressionChange::Remove = change {
-                // What would be found by a form that earlier rules put there is taken off too.
-                keys.extend(self.suppression_keys(id, identifier, suppressions::sought)?);
-            }
-            steps.extend(keys.into_iter().map(|key| match change {
-                SuppressionChange::Remove => Operation::Delete(key),
-                SuppressionChange::Add { reason, at } => {
-                    let kind = identifier.kind.clone();
-                    let row = SuppressionRow { kind, since: at, reason: reason.to_owned() };
-                    Operation::Put(key, row::encode(&row))
-                }
-            }));
-        }
-        Ok(steps)
-    }
-
-    fn suppression_keys(
-        &self,
-        id: WorkspaceId,
-        identifier: &Identifier,
-        forms: impl Fn(&Identifier, (&[u8; 32], &IdentityRules)) -> Vec<Identifier>,
-    ) -> Result<Vec<Key>, QueryError> {
         let setup = Arc::clone(&workspace(&self.shared, id)?.compiled.load().setup);
-        let forms = forms(identifier, (&setup.realm_key, &setup.identity_rules));
-        Ok(forms.iter().map(|form| suppressions::key(id, &setup.realm_key, form)).collect())
+        let by = (id, &setup.realm_key, &setup.identity_rules);
+        let mut list = ListChanges::new(self.shared.store.as_ref(), by);
+        for identifier in identifiers {
+            list.change(identifier, change)?;
+        }
+        Ok(list.steps())
     }
 }
 
-fn shown(id: WorkspaceId, key: &Key, value: &[u8]) -> Result<Suppression, QueryError> {
-    let SuppressionRow { kind, since, reason } = row::decode(value)?;
+fn shown(id: WorkspaceId, key: &Key, row: SuppressionRow) -> Suppression {
     // Behind the workspace lies the shard, which follows from the digest.
     let digest = key.strip(&Key::suppressions(id)).and_then(|rest| rest.get(2..)).unwrap_or_default();
-    Ok(Suppression { digest: page::to_hex(digest), kind, since, reason })
+    Suppression { digest: page::to_hex(digest), kind: row.kind, since: row.since, reason: row.reason }
 }

@@ -5,7 +5,7 @@
 //! costs about as many rows as it shows, however long the histories are and however many of them there are.
 
 use kith_model::change::Change;
-use kith_model::event::RecordedEvent;
+use kith_model::event::{Event, RecordedEvent};
 use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::time::Timestamp;
 use kith_store::{Key, KeyRange, ReadError, Store, row};
@@ -13,6 +13,12 @@ use kith_store::{Key, KeyRange, ReadError, Store, row};
 use super::{QueryError, page, profile, workspace};
 use crate::shared::KernelState;
 use crate::views::{EventPage, PageRequest};
+
+/// What a page has of events, about, and what one stretch is read of: events are large where their senders make them so.
+const PAGE_BYTES: usize = 4 << 20;
+
+/// How many rows are read at first, until it is known how large they are.
+const FIRST_ROWS: usize = 8;
 
 /// How far back the first stretch goes: an hour. Each that was not too long is followed by one four times as long.
 const FIRST_STRETCH: i128 = 3_600_000 << POSITION_BITS;
@@ -32,10 +38,24 @@ pub(crate) fn events(
     let most = 2 * wanted + 8;
     let histories = Histories { store: shared.store.as_ref(), workspace: id, members, most };
     let mut events = histories.newest(before, shared.clock.now(), wanted)?;
-    let has_more = events.len() > limit;
-    events.truncate(limit);
+    let mut bytes = 0;
+    // One is shown however large it is.
+    let shown = events.iter().take(limit).take_while(|recorded| {
+        let is_shown = bytes < PAGE_BYTES;
+        bytes += size(&recorded.event);
+        is_shown
+    });
+    let shown = shown.count();
+    // Where bytes ended the reading there may be more; the next page tells.
+    let has_more = events.len() > shown || bytes >= PAGE_BYTES;
+    events.truncate(shown);
     let next = events.last().filter(|_| has_more).map(|last| format!("{}.{}", last.event.time.0, last.position));
     Ok(Some(EventPage { events, next }))
+}
+
+/// What an event takes in an answer, about.
+fn size(event: &Event) -> usize {
+    event.properties.len() + event.traits.len() + event.context.len() + event.name.len() + 256
 }
 
 fn parse_cursor(text: &str) -> Result<Place, QueryError> {
@@ -75,7 +95,7 @@ impl Place {
 enum Stretch {
     /// All events, the newest first.
     Events(Vec<RecordedEvent>),
-    /// More than [`Histories::most`], at this place and behind it.
+    /// More than [`Histories::most`], or several of more than [`PAGE_BYTES`], at this place and behind it.
     TooMany(Place),
 }
 
@@ -90,7 +110,7 @@ struct Histories<'s> {
 }
 
 impl Histories<'_> {
-    /// The newest events before a place; at least as many as are wanted, if there are.
+    /// The newest events before a place; at least as many as are wanted, if there are, or [`PAGE_BYTES`] of them.
     fn newest(&self, before: Option<Place>, now: Timestamp, wanted: usize) -> Result<Vec<RecordedEvent>, ReadError> {
         let mut end = before.unwrap_or(Place::LAST);
         // All from `crowded` to `end` is known to be too much, and all that is not before `end` is found.
@@ -98,7 +118,8 @@ impl Histories<'_> {
             Stretch::Events(all) => return Ok(all),
             Stretch::TooMany(from) => from,
         };
-        let (mut found, mut length) = (Vec::new(), FIRST_STRETCH);
+        let (mut found, mut length): (Vec<RecordedEvent>, _) = (Vec::new(), FIRST_STRETCH);
+        let bytes_of = |found: &[RecordedEvent]| found.iter().map(|recorded| size(&recorded.event)).sum::<usize>();
         if before.is_none() {
             // Senders whose clocks are ahead may have dated something later than now.
             let now = Place::new(now.0.saturating_add(1), 0);
@@ -107,7 +128,7 @@ impl Histories<'_> {
                 Stretch::TooMany(from) => crowded = from,
             }
         }
-        while found.len() < wanted && end > Place::FIRST {
+        while found.len() < wanted && bytes_of(&found) < PAGE_BYTES && end > Place::FIRST {
             end = self.without_gap(end, length);
             let remaining = end.0.saturating_sub(crowded.0);
             length = length.min(remaining / 4).max(1);
@@ -137,19 +158,22 @@ impl Histories<'_> {
 
     /// The events from one place to before another.
     fn between(&self, begin: Place, end: Place) -> Result<Stretch, ReadError> {
-        let (mut rows, mut events, mut oldest) = (0, Vec::new(), Place::LAST);
+        let (mut rows, mut bytes, mut events, mut oldest) = (0_usize, 0_usize, Vec::new(), Place::LAST);
         for member in &self.members {
             let mut range = KeyRange { from: begin.key(self.workspace, *member), to: end.key(self.workspace, *member) };
             loop {
-                let page = self.store.scan(&range, self.most + 1 - rows)?;
+                // As many as fit by the size of those before.
+                let fitting = bytes.checked_div(rows).map_or(FIRST_ROWS, |each| PAGE_BYTES / each.max(1) + 1);
+                let page = self.store.scan(&range, fitting.min(self.most + 1 - rows))?;
                 rows += page.rows.len();
+                bytes += page.rows.iter().map(|(_, value)| value.len()).sum::<usize>();
                 for (key, value) in page.rows {
                     if let Change::Recorded(event) = row::decode(&value)? {
                         oldest = oldest.min(Place::new(event.time.0, key.position().0));
                         events.push(RecordedEvent { position: key.position(), event });
                     }
                 }
-                if rows > self.most {
+                if rows > self.most || (rows > 1 && bytes > PAGE_BYTES) {
                     return Ok(Stretch::TooMany(if oldest < end { oldest } else { begin }));
                 }
                 match page.next {

@@ -16,6 +16,7 @@ use super::effects::{self, Effect, Intent, Step};
 use super::feed::leaves_of;
 use super::inbox::Incoming;
 use super::models::InputRow;
+use super::objections::Objection;
 use super::reactor::{PassError, Reactor};
 use super::touch::{Acquaintance, Touch};
 use crate::plan::{Task, feature};
@@ -66,7 +67,14 @@ impl Reactor {
                 touch.features.extend(self.retract(*removed, profile, &members));
             }
         }
-        touch.features.extend(self.take_back_from_objector(&compiled, profile, &members));
+        let objection = self.objection(&compiled, profile, &members);
+        if objection == Objection::TakenBack {
+            // All is computed again, and nothing of it is news.
+            touch.cause = touch.cause.max(Cause::Undo);
+        }
+        if objection == Objection::Made {
+            touch.features.extend(self.take_back_from_objector(&compiled, profile, &members));
+        }
         self.load_sealed_of(&compiled, &members, &touch)?;
         let people = self.identities.people(&members);
         let view = Reactor::view(&compiled, &self.readiness, self.now());
@@ -78,36 +86,6 @@ impl Reactor {
             self.identities.derived_mut(profile.0);
         }
         Ok(Some(Work { profile, members, touch, survey, leaf_values }))
-    }
-
-    /// What models said of a person who objects to profiling is taken back; the features that are null since.
-    fn take_back_from_objector(
-        &mut self,
-        compiled: &CompiledSetup,
-        profile: ProfileId,
-        members: &[SourceIdentityId],
-    ) -> BTreeSet<FeatureName> {
-        let people = self.identities.people(members);
-        let profile_now = Profile::new(people, Reactor::view(compiled, &self.readiness, self.now()));
-        if !profile_now.objects() {
-            return BTreeSet::new();
-        }
-        let ordinal = profile_now.root().ordinal;
-        let derived = profile_now.people.iter().filter_map(|person| person.derived.as_ref());
-        let outputs = derived.flat_map(|derived| derived.outputs.keys());
-        let installations: BTreeSet<InstallationId> = outputs.map(|(installation, _)| *installation).collect();
-        let mut features = BTreeSet::new();
-        for installation in installations {
-            self.unqueue(installation, ordinal);
-            features.extend(self.retract(installation, profile, members));
-            let model = compiled.plan.model(installation);
-            features.extend(
-                model
-                    .iter()
-                    .flat_map(|(_, model)| model.installed.outputs.iter().map(|output| model.feature(&output.name))),
-            );
-        }
-        features
     }
 
     /// Read the sealed parts of the leaves that may be looked at.
@@ -139,7 +117,7 @@ impl Reactor {
 
     /// Take back what a removed installation wrote; the features that are null for the profile since. They are looked at where
     /// it wrote nothing as well: of a model that was never heard what it would say was unknown, and it is null now.
-    fn retract(
+    pub(super) fn retract(
         &mut self,
         installation: InstallationId,
         profile: ProfileId,

@@ -62,8 +62,16 @@ impl Reactor {
             bytes: job.size_bytes(),
             memory_bytes: model.installed.call_memory_bytes,
         };
+        let asker = Arc::clone(&workspace);
+        let wanted = move |job: &Job| {
+            let compiled = asker.compiled.load();
+            let model = compiled.plan.model(job.installation).map(|(_, model)| model);
+            let is_present =
+                |model: &ModelPlan| model.installed.activity.is_running() && model.version() == job.version;
+            !asker.is_stopping() && model.is_some_and(is_present)
+        };
         let work = move || {
-            let result = job.run();
+            let result = job.run(wanted);
             metrics::histogram!("kith_model_batch_seconds", "kind" => kind).record(result.took.as_secs_f64());
             workspace.inbox.put(result);
             // Whoever waits has gone when this fails, and finds the result in the inbox like any other.

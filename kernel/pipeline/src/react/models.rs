@@ -28,6 +28,10 @@ pub(crate) const MAX_BATCH_BYTES: usize = 8 << 20;
 /// alone. What is left then is tried again later, because a model that fails on everybody must not be asked for each of them.
 const MAX_CALLS: usize = 128;
 
+/// How long a job looks for somebody whom a model answers for, once it has failed on somebody alone. What it failed on is told then:
+/// a model that takes all its time for each call would be looked at for minutes before anybody hears of it.
+const FRUITLESS: Duration = Duration::from_secs(10);
+
 /// One profile's inputs to one model.
 #[derive(Debug, Clone)]
 pub(crate) struct InputRow {
@@ -86,15 +90,21 @@ impl Job {
         self.rows.iter().map(row_bytes).sum()
     }
 
-    /// Run the model; one outcome for each row. A batch that fails is halved until a row is alone. While nobody has succeeded,
-    /// the search goes on in the largest batch that is left: where those who came first all fail, because one sender made
-    /// them, the others are heard none the less.
-    pub(crate) fn run(mut self) -> JobResult {
+    /// Run the model; one outcome for each row that was asked about. A batch that fails is halved until a row is alone. While
+    /// nobody has succeeded, the search goes on in the largest batch that is left: where those who came first all fail, because
+    /// one sender made them, the others are heard none the less.
+    ///
+    /// Nobody is asked about any more where the answers are not `wanted`: the version was replaced, switched off or removed, or the
+    /// kernel stops. Who is left without an outcome waits as before.
+    pub(crate) fn run(mut self, wanted: impl Fn(&Job) -> bool) -> JobResult {
         let started = Instant::now();
         let mut done = Vec::with_capacity(self.rows.len());
         let mut waiting = VecDeque::from([std::mem::take(&mut self.rows)]);
-        let (mut calls, mut is_any_good, mut is_alone) = (0, false, false);
+        let (mut calls, mut is_any_good, mut is_alone, mut has_failed_alone) = (0, false, false, false);
         while let Some(mut batch) = if is_alone && !is_any_good { waiting.pop_front() } else { waiting.pop_back() } {
+            if !wanted(&self) || (!is_any_good && has_failed_alone && started.elapsed() > FRUITLESS) {
+                break;
+            }
             calls += 1;
             is_alone = batch.len() == 1;
             match self.call(&batch) {
@@ -108,7 +118,10 @@ impl Job {
                 Err(fault) if is_passing(&fault) || needs_fit(&fault) => {
                     done.extend(each(batch, &RowOutcome::Later(fault)))
                 }
-                Err(fault) if is_alone => done.extend(each(batch, &RowOutcome::Faulted(fault))),
+                Err(fault) if is_alone => {
+                    has_failed_alone = true;
+                    done.extend(each(batch, &RowOutcome::Faulted(fault)));
+                }
                 // One of these is at fault, and the others were never asked about alone.
                 Err(fault) if calls + waiting.len() + 2 > MAX_CALLS => {
                     done.extend(each(batch, &RowOutcome::Later(fault)));

@@ -118,6 +118,14 @@ pub(crate) enum Waker {
     Model(InstallationId),
 }
 
+/// Whether a person objected to profiling when react looked last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Standing {
+    #[default]
+    Open,
+    Objected,
+}
+
 /// All that react keeps of one source identity.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Derived {
@@ -141,6 +149,9 @@ pub(crate) struct Derived {
     /// The timers of leaves, which lie beside their states.
     #[serde(skip)]
     leaf_timers: LeafTimers,
+    /// Behind all else in the row; of the identity that named the profile at that time.
+    #[serde(skip)]
+    pub standing: Standing,
 }
 
 /// The row of a group of leaves, encoded; `None` where it is to be deleted.
@@ -167,13 +178,22 @@ const MAX_OWN_BYTES: usize = 1_024;
 /// The version that has all leaves in rows of their own.
 const APART: u8 = 3;
 
+/// The version that does not tell who objected.
+const WITHOUT_STANDING: u8 = 4;
+
 impl Row for Derived {
     const WHAT: &'static str = "what is computed of an identity";
     const OWNER: Owner = Owner::React;
-    const VERSION: u8 = 4;
+    const VERSION: u8 = 5;
 
     fn before(version: u8, body: &[u8]) -> Option<Result<Derived, String>> {
-        (version == APART).then(|| row::read_postcard(body))
+        match version {
+            APART => Some(row::read_postcard(body)),
+            WITHOUT_STANDING => Some(Derived::with_leaves(body).and_then(|(derived, rest)| {
+                if rest.is_empty() { Ok(derived) } else { Err(format!("{} bytes lie behind the row", rest.len())) }
+            })),
+            _ => None,
+        }
     }
 
     fn body(&self, bytes: &mut Vec<u8>) {
@@ -187,18 +207,27 @@ impl Row for Derived {
             })
             .collect();
         row::write_postcard(&rows, bytes);
+        row::write_postcard(&self.standing, bytes);
     }
 
     fn from_body(body: &[u8]) -> Result<Derived, String> {
-        let (mut derived, rest) = row::take_postcard::<Derived>(body)?;
-        for (group, leaves) in row::read_postcard::<Vec<(u16, LeafRow)>>(rest)? {
-            derived.take_in(group, leaves);
-        }
+        let (mut derived, rest) = Derived::with_leaves(body)?;
+        derived.standing = row::read_postcard(rest)?;
         Ok(derived)
     }
 }
 
 impl Derived {
+    /// The row without its standing, and the bytes behind that.
+    fn with_leaves(body: &[u8]) -> Result<(Derived, &[u8]), String> {
+        let (mut derived, rest) = row::take_postcard::<Derived>(body)?;
+        let (rows, rest) = row::take_postcard::<Vec<(u16, LeafRow)>>(rest)?;
+        for (group, leaves) in rows {
+            derived.take_in(group, leaves);
+        }
+        Ok((derived, rest))
+    }
+
     /// The profile that `identity` belongs to.
     pub(crate) fn profile_of(&self, identity: SourceIdentityId) -> ProfileId {
         self.profile.unwrap_or(ProfileId(identity))

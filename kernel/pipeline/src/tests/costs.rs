@@ -107,6 +107,41 @@ fn a_new_day_reads_nothing_of_the_days_before_it() {
     assert_eq!(one("d0-1").acceptance.duplicate, 1, "a message of seven days ago is known");
 }
 
+/// Whoever sends events chooses how large they are. Some of one moment, so that no stretch of time is short enough, and small ones
+/// between them.
+#[test]
+fn a_page_of_large_events_is_bounded_in_bytes_and_none_is_left_out() {
+    const LARGE: usize = 12;
+    let bench = Bench::new(vec![]);
+    let large = |n: usize| DraftEvent {
+        properties: format!(r#"{{"text":"{}"}}"#, "x".repeat(1 << 20)),
+        ..event(&format!("large{n}"), &[("user_id", "ada")], "Seen", START)
+    };
+    for n in 0..LARGE {
+        bench.send(vec![large(n)]);
+        bench.send(vec![event(&format!("small{n}"), &[("user_id", "ada")], "Seen", START.plus_ms(n as i64 % 3))]);
+    }
+    let id = bench.profile("user_id", "ada").unwrap().id;
+    let (mut seen, mut next, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let page = PageRequest { limit: 500, cursor: next.as_deref() };
+        let page = bench.kernel.profile_events(WORKSPACE, id, page).unwrap().unwrap();
+        let bytes: usize = page.events.iter().map(|recorded| recorded.event.properties.len()).sum();
+        assert!(bytes <= 6 << 20, "{bytes}");
+        seen.extend(page.events.into_iter().map(|recorded| recorded.event.message_id));
+        pages += 1;
+        next = page.next;
+        if next.is_none() {
+            break;
+        }
+    }
+    assert!(pages > 2, "{pages}");
+    assert_eq!(seen.len(), 2 * LARGE);
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 2 * LARGE, "each once");
+}
+
 /// Ordinary questions read everything that the workspace, or a person, had.
 #[test]
 fn questions_read_as_much_as_they_answer() {

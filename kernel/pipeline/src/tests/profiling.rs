@@ -1,6 +1,9 @@
 //! Who objects to profiling: nothing is computed of them until they say otherwise, whoever they are merged with.
 
+use kith_model::audience::ConsentBasis;
+
 use super::harness::*;
+use crate::DeliveryFilter;
 
 const YES: &str = r#"{"consent":{"profiling":true}}"#;
 const NO: &str = r#"{"consent":{"Profiling":false}}"#;
@@ -30,6 +33,49 @@ fn who_objects_is_in_no_audience_and_no_model_looks_at_them_until_they_agree() {
     assert_eq!(sizes(), (Some(0), Some(0)));
     bench.send(vec![identify("yes", &[("user_id", "u1")], YES, now)]);
     assert_eq!((sizes(), tags()), ((Some(1), Some(1)), 1));
+}
+
+/// Whoever takes an objection back comes into audiences because all is computed again. Nobody is written to for that, neither again
+/// nor for what was history or came meanwhile; and what comes afterwards is news.
+#[test]
+fn nobody_is_written_to_because_an_objection_is_taken_back() {
+    for restarts in [false, true] {
+        let has = |name: &str| format!("events('{name}').size() >= 1");
+        let basis = Some(ConsentBasis::NotRefused);
+        let mut bench = Bench::new(vec![audience(1, &has("Go"), basis), audience(2, &has("Later"), basis)]);
+        let deliveries = |bench: &Bench| {
+            bench.settle();
+            bench.kernel.deliveries(WORKSPACE, &DeliveryFilter::default(), PageRequest::first(100)).unwrap().items.len()
+        };
+        let go = |user: &str, id: &str| event(id, &[("user_id", user)], "Go", START);
+        let say = |bench: &Bench, user: &str, id: &str, said: &str| {
+            bench.clock.advance_ms(1_000);
+            let at = kith_model::time::Clock::now(&bench.clock);
+            bench.send(vec![identify(id, &[("user_id", user)], said, at)]);
+            bench.settle();
+        };
+        bench.send(vec![go("mia", "live")]);
+        bench.try_import(vec![go("kim", "history")]).unwrap();
+        assert_eq!(deliveries(&bench), 1, "the event, and not the history");
+        for user in ["mia", "kim"] {
+            say(&bench, user, &format!("{user}-no"), NO);
+        }
+        bench.send(vec![event("meanwhile", &[("user_id", "mia")], "Later", START)]);
+        assert_eq!((deliveries(&bench), bench.size(1), bench.size(2)), (1, Some(0), Some(0)));
+        if restarts {
+            bench.restart();
+        }
+        for user in ["mia", "kim"] {
+            say(&bench, user, &format!("{user}-yes"), YES);
+        }
+        assert_eq!((deliveries(&bench), bench.size(1), bench.size(2)), (1, Some(2), Some(1)), "restarts: {restarts}");
+        bench.send(vec![event("news", &[("user_id", "kim")], "Later", START)]);
+        assert_eq!(deliveries(&bench), 2, "what she does now is news");
+        // Whoever never objected and says so with what she does is written to.
+        bench.clock.advance_ms(1_000);
+        bench.send(vec![identify("lea-yes", &[("user_id", "lea")], YES, START), go("lea", "lea-goes")]);
+        assert_eq!(deliveries(&bench), 3);
+    }
 }
 
 #[test]

@@ -141,6 +141,41 @@ fn what_is_refused_under_a_value_is_refused_under_its_hash_and_the_other_way_rou
     }
 }
 
+/// A rule that drops identifiers keeps their values out, and loses no refusal: it holds for whoever has the value, by whatever
+/// source it came, and nothing ties what is dropped.
+#[test]
+fn what_is_refused_of_an_identifier_that_a_rule_drops_is_refused() {
+    for (kind, value, other) in IDENTIFIERS {
+        for is_alone in [false, true] {
+            let bench = with_hashed_types();
+            come(&bench, "m1", "d1", kind, value);
+            come(&bench, "m2", "d2", kind, other);
+            let rule = Rule {
+                id: "d".to_owned(),
+                act: Act::Drop,
+                what: Target::Identifier,
+                name: kind.to_owned(),
+                event: None,
+                to: None,
+                sources: vec![],
+            };
+            bench.configure(|setup| setup.record_rules = RecordRules { version: 1, rules: vec![rule] }.into());
+            bench.clock.advance_ms(1_000);
+            let at = kith_model::time::Clock::now(&bench.clock);
+            let mut named = vec![(kind, value)];
+            if !is_alone {
+                named.push(("anonymous_id", "other-device"));
+            }
+            bench.send(vec![identify("no", &named, r#"{"consent":{"*":false}}"#, at)]);
+            assert_eq!(standing(&bench, "anonymous_id", "d1"), "refused", "{kind}, alone: {is_alone}");
+            assert_eq!(standing(&bench, "anonymous_id", "d2"), "null", "{kind}, alone: {is_alone}");
+            if !is_alone {
+                assert_eq!(standing(&bench, "anonymous_id", "other-device"), "refused", "{kind}");
+            }
+        }
+    }
+}
+
 /// A number is suppressed in each spelling, whether or not its country was known when it was put on the list, and whoever has it.
 #[test]
 fn what_is_suppressed_holds_whichever_country_the_rules_name() {

@@ -1,11 +1,12 @@
 //! Installations: a plugin version at work with its configuration, grants, secrets and mode; installed, listed, changed,
-//! upgraded and disabled. Removing one is `installations/removal.rs`.
+//! upgraded and disabled. Removing one is `installations/removal.rs`, what its calls do `installations/seen.rs`.
 
 mod body;
 pub(super) mod changes;
 mod edit;
 mod hosts;
 mod removal;
+mod seen;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ use edit::{
     widened,
 };
 pub(crate) use removal::*;
+pub(crate) use seen::*;
 
 use super::etag::{IfMatch, TaggedBody};
 use super::extract::{Authority, Json, PageQuery, Path, Query, right};
@@ -105,7 +107,7 @@ fn install(
         WantedGrants::Later => &none,
         WantedGrants::Given(grants) => grants,
     };
-    check_grants(manifest.kind, grants)?;
+    check_grants(manifest.kind, grants, &none)?;
     // Last, because the plugin itself is asked.
     let config = checked.check(draft, &version, wanted.config.clone())?;
     if let WantedGrants::Given(grants) = &wanted.grants {
@@ -279,11 +281,11 @@ fn patched(
         }
     }
     if let Some(WantedGrants::Given(grants)) = &patch.grants {
-        check_grants(version.manifest.kind, grants)?;
+        check_grants(version.manifest.kind, grants, &before.grants)?;
         row.grants = grants.clone();
     }
     let is_later = matches!(patch.grants, Some(WantedGrants::Later));
-    if (row.config != before.config || row.grants != before.grants) && !is_later {
+    if names_other_hosts(before, &row) && !is_later {
         let policy = app.wiring.effective_policy(&version.manifest, &row.grants);
         hosts::check_granted(&version.manifest, &row.config, &policy)?;
     }
@@ -304,6 +306,13 @@ fn patched(
     }
     row.updated_at = draft.now();
     Ok(row)
+}
+
+/// Whether a change touches which hosts an installation names or may reach. One whose hosts wait for their grants can be changed
+/// in every other way.
+fn names_other_hosts(before: &InstallationRow, row: &InstallationRow) -> bool {
+    let reach = |grants: &Grants| (grants.http.clone(), grants.networks.clone(), grants.secrets.clone());
+    row.config != before.config || reach(&row.grants) != reach(&before.grants)
 }
 
 fn check_upgrade(present: Option<&PluginRow>, next: &PluginRow, consent: bool) -> Result<(), ApiError> {

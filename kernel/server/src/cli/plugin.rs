@@ -15,6 +15,7 @@ use super::{Failure, print_json, scaffold};
 pub(crate) mod fits;
 mod installation;
 pub(crate) mod remote;
+mod seen;
 mod upgrade;
 
 pub(crate) fn run(command: PluginCommand, client: impl Fn() -> Client, format: AnswerFormat) -> Result<(), Failure> {
@@ -95,7 +96,7 @@ fn check(path: &Path, format: AnswerFormat) -> Result<(), Failure> {
     let bytes =
         std::fs::read(path).map_err(|source| Failure::File { what: "read", path: path.to_path_buf(), source })?;
     let inspected =
-        kith_host::inspect(&bytes).map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+        kith::declared::inspect(&bytes).map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
     if format.is_json() {
         print_json(&describe(&inspected, Some(path)))?;
     } else {

@@ -88,7 +88,8 @@ fn files(id: &PluginId, kind: PluginKind, sdk: &Path) -> Vec<(&'static str, Stri
             ("{{vendor}}", id.vendor()),
             ("{{name}}", id.name()),
             ("{{kind}}", kind.as_str()),
-            ("{{type}}", &type_name(id.name())),
+            ("{{package}}", &package_name(id.name())),
+            ("{{type}}", &type_name(id.name(), library)),
             ("{{title}}", &title(id.name())),
             ("{{output}}", &id.name().replace('-', "_")),
             ("{{install}}", install),
@@ -111,9 +112,32 @@ fn toml_text(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// `loyal-buyers` → `LoyalBuyers`.
-fn type_name(name: &str) -> String {
-    name.split('-').map(capitalised).collect()
+/// Names that a crate's code has without naming where they come from, and those of the macro that exports a plugin.
+const NAMES_OF_ALL: &str = "AsMut AsRef AsyncFn AsyncFnMut AsyncFnOnce Box Clone Copy Debug Default DoubleEndedIterator Drop Eq Err \
+    ExactSizeIterator Exported Extend Fn FnMut FnOnce From FromIterator Hash Into IntoIterator Iterator None \
+    Ok Option Ord PartialEq PartialOrd Result Self Send Sized Some String Sync ToOwned ToString Vec";
+
+/// Crates that a plugin's crate uses by name, and words that no crate can be named by.
+const NO_PACKAGES: &str = "alloc core kith_plugin_sdk proc_macro serde serde_json std test abstract as async await become box break \
+    const continue crate do dyn else enum extern false final fn for gen if impl in let loop macro match mod \
+    move mut override priv pub ref return self static struct super trait true try type unsafe use where while";
+
+fn is_among(list: &str, word: &str) -> bool {
+    list.split_whitespace().any(|listed| listed == word)
+}
+
+/// `loyal-buyers` → `LoyalBuyers`, and `table` → `TablePlugin` where the library that it is for says `Table` itself.
+fn type_name(name: &str, library: &str) -> String {
+    let plain: String = name.split('-').map(capitalised).collect();
+    let mut words = library.split(|character: char| !character.is_alphanumeric() && character != '_');
+    let is_taken = is_among(NAMES_OF_ALL, &plain) || words.any(|word| word == plain);
+    if is_taken { plain + "Plugin" } else { plain }
+}
+
+/// `loyal-buyers` → `loyal-buyers`, and `serde` → `serde-plugin`, because no crate can use another one of its own name.
+fn package_name(name: &str) -> String {
+    let is_taken = is_among(NO_PACKAGES, &name.replace('-', "_"));
+    if is_taken { format!("{name}-plugin") } else { name.to_owned() }
 }
 
 /// `loyal-buyers` → `Loyal buyers`.
@@ -151,10 +175,69 @@ mod tests {
             }
             let manifest = kith_host::parse_manifest(&files[1].1).unwrap();
             assert_eq!((manifest.kind, manifest.id.to_string().as_str()), (kind, "umbrella/big-spender"));
+            // A channel that is given nobody's identifiers would skip every message.
+            let is_given = !manifest.capabilities.recipients.is_empty();
+            assert_eq!(is_given, kind == PluginKind::Channel, "{kind}");
             assert!(files[2].1.contains("pub struct BigSpender"));
             let cargo: toml::Table = files[0].1.parse().unwrap();
             assert_eq!(cargo["dependencies"][kith::plugin_build::SDK]["path"].as_str(), Some("/a \"b\"/plugin-sdk"));
         }
+    }
+
+    /// Every name that a template uses, whatever it is used for, is a name that somebody may give a plugin.
+    #[test]
+    fn a_plugins_type_and_package_are_no_names_that_its_crate_uses() {
+        for name in [
+            "tag-model",
+            "table",
+            "failure",
+            "settings",
+            "self",
+            "scorer",
+            "dataset",
+            "fitted",
+            "connector",
+            "order",
+            "event",
+            "channel",
+            "message",
+            "step",
+            "option",
+            "vec",
+            "exported",
+            "deserialize",
+            "std",
+            "serde",
+            "serde-json",
+            "kith-plugin-sdk",
+            "fn",
+        ] {
+            let id = plugin_id(name).unwrap_or_else(|error| panic!("{name}: {error}"));
+            for kind in KINDS {
+                let files = files(&id, kind, Path::new("/plugin-sdk"));
+                let manifest = kith_host::parse_manifest(&files[1].1).unwrap();
+                assert_eq!(manifest.id.name(), name, "the plugin has the name that it was given");
+                let library = &files[2].1;
+                let declared = library.split("pub struct ").nth(1).and_then(|rest| rest.split(';').next()).unwrap();
+                assert!(!is_among(NAMES_OF_ALL, declared), "{kind} {name}: {declared}");
+                // It stands where it is declared, implemented and exported, and in tests; nothing is imported or declared by it.
+                let imported = library.lines().filter(|line| line.trim_start().starts_with("use "));
+                let other = library.lines().filter(|line| line.starts_with("struct "));
+                for line in imported.chain(other) {
+                    let mut words = line.split(|character: char| !character.is_alphanumeric());
+                    assert!(words.all(|word| word != declared), "{kind} {name}: {line}");
+                }
+                let cargo: toml::Table = files[0].1.parse().unwrap();
+                let package = cargo["package"]["name"].as_str().unwrap();
+                assert!(!is_among(NO_PACKAGES, &package.replace('-', "_")), "{kind} {name}: {package}");
+                let dependencies = cargo["dependencies"].as_table().unwrap();
+                assert!(!dependencies.contains_key(&package.replace('-', "_")), "{kind} {name}: {package}");
+            }
+        }
+        let names = |name: &str| (type_name(name, template!("tag-model/lib.rs.in")), package_name(name));
+        assert_eq!(names("table"), ("TablePlugin".to_owned(), "table".to_owned()));
+        assert_eq!(names("loyal-buyers"), ("LoyalBuyers".to_owned(), "loyal-buyers".to_owned()));
+        assert_eq!(names("serde"), ("Serde".to_owned(), "serde-plugin".to_owned()));
     }
 
     #[test]

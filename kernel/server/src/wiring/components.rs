@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 
-use kith_host::{Host, Inspection, LoadError, ManifestError, PackageError, Plugin};
+use kith_host::{Host, Inspection, LoadError, Plugin};
 use kith_model::id::WorkspaceId;
 use kith_pipeline::{Patience, aside};
 use parking_lot::Mutex;
@@ -53,14 +53,7 @@ impl Components {
         patience: &Patience,
     ) -> Result<Inspection, WiringError> {
         let _turn = self.inspections.take(workspace, patience)?;
-        let look = || {
-            let inspected = kith_host::inspect(component)?;
-            match declared::mistakes(&inspected.manifest, &inspected.manifest_toml) {
-                mistakes if mistakes.is_empty() => Ok(inspected),
-                mistakes => Err(PackageError::Manifest(ManifestError { mistakes })),
-            }
-        };
-        Ok(aside(look).map_err(LoadError::Package)?)
+        Ok(aside(|| declared::inspect(component)).map_err(LoadError::Package)?)
     }
 
     /// Check that a component loads, and keep it. Blocks while it waits for its turn and compiles.

@@ -159,6 +159,23 @@ fn a_key_for_a_channel_is_about_that_channel_alone() {
 
 /// Two who said different things become one person: the refusal holds until it is answered as that person, and each has its own
 /// answers again when they are parted.
+/// Whoever takes a refusal back by its very key has taken it back for all channels that it held for, under which of a person's
+/// identities it ever stands; an agreement it is for those alone that its key is about.
+#[test]
+fn an_agreement_to_the_very_key_ends_its_refusal_for_every_channel() {
+    for key in ["news@email", "*@email", "news@mailer", "*@mailer", "news", "*"] {
+        let said = |agrees: bool| format!(r#"{{"{key}":{agrees}}}"#);
+        let mut one = row(&said(false), 1);
+        record(&mut one, &said(true), 2);
+        let two = [under(1, row(&said(false), 1)), under(2, answering(row(&said(true), 2), &[1]))];
+        for kinds in [&["email"][..], &["email", "phone"], &["user_id", "anonymous_id", "email"]] {
+            for person in [&[under(1, one.clone())][..], &two] {
+                assert!(!is_refused(person, "mailer", kinds, ConsentBasis::NotRefused), "{key}, {kinds:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn after_a_merge_the_strictest_holds_until_it_is_answered() {
     let device = under(1, row(r#"{"news":false}"#, 10));

@@ -4,12 +4,16 @@
 //! itself or repeated costs one instruction and is made when somebody looks at it, and a list of the same list twice is shown and
 //! compared as a tree: some dozen steps then stand for more work and memory than any machine has. So `+` and `*` take what is
 //! certainly no list, a list holds numbers and texts alone, and the functions that join lists do not exist.
+//!
+//! The engine's parser bounds how deep brackets and blocks lie, and nothing bounds how many operators, filters or branches follow one
+//! another, each of which is a level of the tree that parser, compiler and this file walk down. So a tag has a number of words, and a
+//! text one of branches.
 
 use std::collections::BTreeSet;
 
 use minijinja::Environment;
 use minijinja::machinery::ast::{BinOpKind, CallArg, Expr, Stmt};
-use minijinja::machinery::parse;
+use minijinja::machinery::{Token, parse, tokenize};
 use minijinja::value::ValueKind;
 
 /// Filters whose result holds the same list twice, or one behind the other.
@@ -44,6 +48,12 @@ const SCALAR_FILTERS: [&str; 20] = [
 /// What a loop tells of itself that is a number or a truth value.
 const SCALARS_OF_LOOP: [&str; 8] = ["index", "index0", "revindex", "revindex0", "length", "depth", "first", "last"];
 
+/// Words, signs and values of one tag. A level of the tree takes up to two KiB of the stack, and a tag may stand in 150 blocks.
+const TAG_TOKENS: usize = 400;
+
+/// Branches (`elif`) of one text: each is a level that takes some five KiB.
+const BRANCHES: usize = 50;
+
 /// A use of the language that payloads may not make.
 #[derive(Debug)]
 pub(super) struct Unfit {
@@ -60,6 +70,7 @@ pub(super) fn restrict(environment: &mut Environment<'_>) {
 /// Refuse a template that may put lists together; `is_list` says which inputs are lists, where that is known. A template that
 /// cannot be parsed is left to the engine, which says why.
 pub(super) fn check(template: &str, is_list: &dyn Fn(&str) -> bool) -> Result<(), Unfit> {
+    insist_on_flat(template)?;
     let Ok(root) = parse(template, "<payload>", Default::default()) else { return Ok(()) };
     let mut assigned = BTreeSet::new();
     visit(&root, &mut |statement| {
@@ -75,6 +86,31 @@ pub(super) fn check(template: &str, is_list: &dyn Fn(&str) -> bool) -> Result<()
     })?;
     let walk = Walk { assigned, is_list };
     visit(&root, &mut |statement| walk.statement(statement))
+}
+
+/// Refuse what would be parsed to a tree that is too deep for the stack.
+fn insist_on_flat(template: &str) -> Result<(), Unfit> {
+    let (mut in_tag, mut branches) = (0, 0);
+    for token in tokenize(template, false, Default::default()) {
+        // The engine says what is wrong with it, and reads no further.
+        let Ok((token, span)) = token else { return Ok(()) };
+        match token {
+            Token::VariableStart | Token::BlockStart => in_tag = 0,
+            _ => in_tag += 1,
+        }
+        branches += usize::from(in_tag == 1 && matches!(token, Token::Ident("elif")));
+        let problem = if in_tag > TAG_TOKENS {
+            format!("one tag has more than {TAG_TOKENS} words, signs and values; give parts of it names with `set`")
+        } else if branches > BRANCHES {
+            format!(
+                "more than {BRANCHES} `elif`; look the value up in the input, or send another audience another payload"
+            )
+        } else {
+            continue;
+        };
+        return Err(Unfit { line: span.start_line as usize, problem });
+    }
+    Ok(())
 }
 
 /// Visit a statement and all within it.

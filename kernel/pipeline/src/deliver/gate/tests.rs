@@ -132,7 +132,8 @@ fn a_suppressed_identifier_is_found_under_any_profile() {
         let operations = vec![kith_store::Operation::Put(key, row)];
         store.commit(kith_store::Unit { operations, ..Default::default() }).unwrap();
     };
-    let row = suppressions::SuppressionRow { kind: "email".into(), since: NOW, reason: "bounced".into() };
+    let place = suppressions::SuppressionPlace::Entry(Vec::new());
+    let row = suppressions::SuppressionRow { kind: "email".into(), since: NOW, reason: "bounced".into(), place };
     put(&Identifier::new("email", "a@b.example"), kith_store::row::encode(&row));
     put(&Identifier::new("email", "torn@b.example"), vec![9, 9]);
     for (identifiers, expected) in [
@@ -248,7 +249,10 @@ fn a_channel_is_given_the_identifiers_that_it_may_have_and_no_others() {
     assert_eq!(recipient, [Identifier::new("email", "u1@example.org")]);
     assert_eq!(person, Identifier::new("user_id", "u1"), "receipts go to the person whatever the channel may see");
     let Verdict::Refuse { reason } = judged(&["phone"]) else { panic!("it has no phone") };
-    assert!(reason.contains("phone"), "{reason}");
+    assert!(reason.contains("(phone)"), "{reason}");
+    let Verdict::Refuse { reason } = judged(&[]) else { panic!("it is given nothing") };
+    let said = "its manifest declares no `[[capabilities.recipients]]`, or none of them is granted; `kith plugin show ";
+    assert!(reason.contains(said), "{reason}");
 }
 
 #[test]

@@ -66,11 +66,21 @@ fn job(model: &Arc<Doubler>, cells: Vec<Cell>) -> Job {
 }
 
 #[test]
+fn nobody_is_asked_about_any_more_where_the_answer_is_not_wanted() {
+    let (model, asked) = (Arc::new(Doubler::default()), std::cell::Cell::new(0));
+    let result = job(&model, vec![Cell::Int64(-1); 4_000]).run(|_| {
+        asked.set(asked.get() + 1);
+        asked.get() <= 3
+    });
+    assert_eq!((asked.get(), result.rows.len()), (4, 0), "those who were not answered for wait as before");
+}
+
+#[test]
 fn one_row_that_a_model_cannot_take_costs_the_others_nothing() {
     let model = Arc::new(Doubler::default());
     let mut cells: Vec<Cell> = (0..4_011).map(Cell::Int64).collect();
     cells[1_234] = Cell::Int64(-1);
-    let result = job(&model, cells).run();
+    let result = job(&model, cells).run(|_| true);
     assert_eq!(result.rows.len(), 4_011);
     for (row, outcome) in &result.rows {
         match outcome {
@@ -84,7 +94,7 @@ fn one_row_that_a_model_cannot_take_costs_the_others_nothing() {
 #[test]
 fn a_model_that_fails_on_everybody_is_not_asked_for_each_of_them() {
     let model = Arc::new(Doubler::default());
-    let result = job(&model, vec![Cell::Int64(-1); 4_000]).run();
+    let result = job(&model, vec![Cell::Int64(-1); 4_000]).run(|_| true);
     assert_eq!(result.rows.len(), 4_000);
     assert!(model.calls.load(Ordering::SeqCst) <= MAX_CALLS);
     let faulted = result.rows.iter().filter(|(_, outcome)| matches!(outcome, RowOutcome::Faulted(_))).count();
@@ -99,7 +109,7 @@ fn who_comes_after_many_bad_rows_is_heard() {
     let model = Arc::new(Doubler::default());
     let is_bad = |number: i64| number < 300 || number % 100 == 50;
     let cells = (0..4_000).map(|number| Cell::Int64(if is_bad(number) { -1 } else { number })).collect();
-    let result = job(&model, cells).run();
+    let result = job(&model, cells).run(|_| true);
     assert!(result.rows.iter().any(|(_, outcome)| matches!(outcome, RowOutcome::Values(_))));
     let is_given_up = |(row, outcome): &(InputRow, RowOutcome)| {
         !is_bad(row.ordinal.into()) && matches!(outcome, RowOutcome::Faulted(_))
@@ -112,7 +122,7 @@ fn who_was_not_reached_beside_many_bad_rows_is_tried_again() {
     let model = Arc::new(Doubler::default());
     let cells =
         (0..4_000).map(|number| Cell::Int64(if number < 200 || number % 2 == 0 { number } else { -1 })).collect();
-    let result = job(&model, cells).run();
+    let result = job(&model, cells).run(|_| true);
     assert_eq!(result.rows.len(), 4_000);
     assert!(model.calls.load(Ordering::SeqCst) <= MAX_CALLS);
     assert!(result.rows.iter().any(|(_, outcome)| matches!(outcome, RowOutcome::Later(_))));
@@ -122,7 +132,7 @@ fn who_was_not_reached_beside_many_bad_rows_is_tried_again() {
 #[test]
 fn something_passing_is_tried_later_and_not_halved() {
     let model = Arc::new(Doubler::default());
-    let result = job(&model, vec![Cell::Null; 100]).run();
+    let result = job(&model, vec![Cell::Null; 100]).run(|_| true);
     assert_eq!(model.calls.load(Ordering::SeqCst), 1);
     assert!(result.rows.iter().all(|(_, outcome)| matches!(outcome, RowOutcome::Later(_))));
 }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kith_host::{CheckError, check_secret};
+use kith_host::{CheckError, HostPort, check_secret};
 use kith_model::budget::table;
 use kith_model::id::InstallationName;
 use kith_model::network::Network;
@@ -182,8 +182,8 @@ pub(super) fn check_complete(
 const MAX_SENSITIVE: usize = 500;
 
 /// How much is sent at once is said of channels alone, and within what the server itself can be told: a channel that may
-/// send nothing would be live and never send, and a larger number would be lowered unseen.
-pub(super) fn check_grants(kind: PluginKind, grants: &Grants) -> Result<(), ApiError> {
+/// send nothing would be live and never send, and a larger number would be lowered unseen. `before` is what was granted till now.
+pub(super) fn check_grants(kind: PluginKind, grants: &Grants, before: &Grants) -> Result<(), ApiError> {
     let LimitRequest { messages_at_once, requests_per_host, .. } = grants.limits;
     for (name, limit) in [("messages_at_once", messages_at_once), ("requests_per_host", requests_per_host)] {
         let message = match limit {
@@ -207,6 +207,24 @@ pub(super) fn check_grants(kind: PluginKind, grants: &Grants) -> Result<(), ApiE
             Err(error) => error.to_string(),
         };
         return Err(ApiError::at(format!("grants.networks[{place}]"), message));
+    }
+    check_hosts(grants, before)
+}
+
+/// What names no host would have no effect, which whoever grants it would hear of only from the policy. One that was granted when
+/// nobody looked may stay, because a change of something else sends it back as it is.
+fn check_hosts(grants: &Grants, before: &Grants) -> Result<(), ApiError> {
+    check_each_host("grants.http", &grants.http, &before.http)?;
+    for (name, hosts) in &grants.secrets {
+        let had = before.secrets.get(name).map(Vec::as_slice).unwrap_or_default();
+        check_each_host(&format!("grants.secrets.{name}"), hosts, had)?;
+    }
+    Ok(())
+}
+
+fn check_each_host(list: &str, hosts: &[String], had: &[String]) -> Result<(), ApiError> {
+    for (place, text) in hosts.iter().enumerate().filter(|(_, text)| !had.contains(text)) {
+        text.parse::<HostPort>().map_err(|error| ApiError::at(format!("{list}[{place}]"), error.to_string()))?;
     }
     Ok(())
 }
@@ -359,7 +377,7 @@ mod tests {
     fn limits_of_sending_are_for_channels_and_within_the_servers() {
         let check = |kind, messages_at_once, requests_per_host| {
             let limits = LimitRequest { messages_at_once, requests_per_host, ..LimitRequest::default() };
-            match check_grants(kind, &Grants { limits, ..Grants::default() }) {
+            match check_grants(kind, &Grants { limits, ..Grants::default() }, &Grants::default()) {
                 Ok(()) => None,
                 Err(ApiError::BadInput { mistakes, .. }) => Some(mistakes[0].path.clone()),
                 Err(other) => panic!("{other:?}"),
@@ -375,6 +393,49 @@ mod tests {
             (PluginKind::TagModel, None, Some(8), Some(requests)),
         ] {
             assert_eq!(check(kind, messages_at_once, requests_per_host).as_deref(), place, "{kind}");
+        }
+    }
+
+    /// The first place that is refused, and its words.
+    fn refused_host(http: &[&str], secret: &[&str], before: &Grants) -> Option<(String, String)> {
+        let list = |hosts: &[&str]| hosts.iter().map(|host| (*host).to_owned()).collect::<Vec<String>>();
+        let secrets = [("token".to_owned(), list(secret))].into();
+        match check_grants(PluginKind::Channel, &Grants { http: list(http), secrets, ..Grants::default() }, before) {
+            Ok(()) => None,
+            Err(ApiError::BadInput { mistakes, .. }) => Some((mistakes[0].path.clone(), mistakes[0].message.clone())),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_no_host_is_not_granted() {
+        let none = Grants::default();
+        let good = ["a.example", "A.example:8443", "127.0.0.1:9", "[::1]:9", "[::1]", "localhost:7700"];
+        assert_eq!(refused_host(&good, &good, &none), None);
+        for bad in [
+            "https://x.example",
+            "x.example/path",
+            "a b",
+            "",
+            "*",
+            "*.example",
+            "x.example:99999",
+            "x.example:0",
+            "x.example:",
+            "127.0.0.1:",
+            "127.1",
+            "b\u{fc}cher.example",
+            "user@x.example",
+        ] {
+            let (place, words) = refused_host(&["a.example", bad], &[], &none).unwrap_or_else(|| panic!("{bad}"));
+            assert_eq!(place, "grants.http[1]", "{bad}");
+            assert!(words.contains("is not a host; write `api.example.com`"), "{words}");
+            let (place, _) = refused_host(&[], &[bad], &none).unwrap_or_else(|| panic!("{bad}"));
+            assert_eq!(place, "grants.secrets.token[0]", "{bad}");
+            // It may stay where it stands, and go nowhere else.
+            let before = Grants { http: vec![bad.to_owned()], ..Grants::default() };
+            assert_eq!(refused_host(&[bad], &[], &before), None, "{bad}");
+            assert!(refused_host(&[bad], &[bad], &before).is_some(), "{bad}");
         }
     }
 }

@@ -85,7 +85,9 @@ async fn a_change_of_an_action_keeps_what_it_does_not_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mistake_in_an_action_is_named_by_its_path() {
     let server = with_people("ada").await;
+    let deep: Value = serde_json::from_str(&format!("{}{}", "[".repeat(110), "]".repeat(110))).unwrap();
     for (part, value, path) in [
+        ("on_exit", json!({ "payload": { "a": deep } }), "on_exit.payload"),
         ("on_enter", json!({ "re_entry": { "after": "soon" } }), "on_enter.re_entry.after"),
         ("on_exit", json!({ "re_entry": { "after": "0d" } }), "on_exit.re_entry.after"),
         ("on_exit", json!({ "existing": "send" }), "on_exit.existing"),

@@ -78,6 +78,22 @@ pub(crate) enum PluginCommand {
         /// The installation
         installation: Name,
     },
+    /// What an installation's calls have come to since the server began, with the last fault
+    Usage {
+        /// The installation
+        installation: Name,
+    },
+    /// The latest lines that an installation has logged
+    Logs {
+        /// The installation
+        installation: Name,
+        /// Go on with the lines that come, until it is stopped
+        #[arg(long)]
+        follow: bool,
+        /// How many of the latest at most
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=500))]
+        limit: u64,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -141,7 +157,7 @@ pub(crate) struct InstallArgs {
     #[arg(long)]
     pub(crate) grant_consent: bool,
     /// Install it without grants although its configuration names hosts; they are granted later
-    #[arg(long, conflicts_with_all = ["grant_http", "grant_network", "grant_recipient", "grant_sensitive", "grant_kv", "grant_consent", "secret"])]
+    #[arg(long, conflicts_with_all = ["grant_http", "grant_network", "grant_recipient", "grant_sensitive", "grant_kv", "grant_consent", "secret", "limits", "messages_at_once", "requests_per_host"])]
     pub(crate) grants_later: bool,
     /// Install it switched off, e.g. because a secret is still to come
     #[arg(long)]
@@ -310,6 +326,8 @@ fn parse_bound(text: &str) -> Result<LimitArg, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
 
     #[test]
@@ -330,6 +348,31 @@ mod tests {
         assert_eq!(parse_limit("fuel=7"), Ok(("fuel".to_owned(), LimitArg::At(7))));
         assert_eq!(parse_limit("fuel=none"), Ok(("fuel".to_owned(), LimitArg::None)));
         assert!(parse_limit("fuel").is_err() && parse_limit("fuel=-1").is_err() && parse_limit("speed=1").is_err());
+    }
+
+    /// A grant that is given beside it would be dropped unseen, so that every flag that makes one is refused.
+    #[test]
+    fn what_is_granted_later_is_not_granted_now() {
+        let install = |more: &[&str]| {
+            let all = ["kith", "plugin", "install", "kith/webhook", "--grants-later"];
+            super::super::Cli::try_parse_from(all.iter().chain(more)).map(drop).map_err(|error| error.kind())
+        };
+        assert_eq!(install(&[]), Ok(()));
+        assert_eq!(install(&["--disabled", "--config", "{}", "--name", "later"]), Ok(()));
+        for flag in [
+            &["--limit", "cpu_ms=100"][..],
+            &["--messages-at-once", "8"],
+            &["--requests-per-host", "none"],
+            &["--grant-http", "a.example"],
+            &["--grant-network", "10.1.0.0/16"],
+            &["--grant-recipient", "email"],
+            &["--grant-sensitive", "traits.salary"],
+            &["--grant-kv", "1"],
+            &["--grant-consent"],
+            &["--secret", "signing=x"],
+        ] {
+            assert_eq!(install(flag), Err(clap::error::ErrorKind::ArgumentConflict), "{flag:?}");
+        }
     }
 
     #[test]

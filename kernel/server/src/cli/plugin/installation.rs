@@ -50,13 +50,23 @@ fn grant_rows(installation: &Value) -> Vec<Vec<String>> {
         rows.push(vec!["consent".to_owned(), consent.to_owned()]);
     }
     if kind == "channel" {
-        let recipients = match &grants["recipients"] {
-            Value::Null => "all that the plugin asks for".to_owned(),
-            some => list(some),
-        };
-        rows.push(vec!["recipients".to_owned(), recipients]);
+        rows.push(vec!["recipients".to_owned(), recipients(installation)]);
     }
     rows
+}
+
+/// Which types of a person's identifiers a channel is given, and why none where it is given none: then it sends nothing.
+fn recipients(installation: &Value) -> String {
+    let granted = &installation["grants"]["recipients"];
+    let given = installation["effective_policy"]["recipients"].as_array();
+    match (granted, given.is_some_and(Vec::is_empty)) {
+        (Value::Null, true) => "none, and so it sends nothing: the plugin asks for none".to_owned(),
+        (_, true) => {
+            "none, and so it sends nothing: `kith plugin change NAME --grant-recipient TYPE` grants what the plugin asks for".to_owned()
+        }
+        (Value::Null, false) => "all that the plugin asks for".to_owned(),
+        (granted, false) => list(granted),
+    }
 }
 
 fn installation_table(installations: &[Value]) -> String {
@@ -192,6 +202,26 @@ mod tests {
          secrets.signing               changed
         ");
         assert_eq!(changed(&json!({ "name": "hook", "changed": [] })), "hook is as it was");
+    }
+
+    /// Of the grant, and of what comes of it.
+    #[test]
+    fn a_channel_that_is_given_nobody_says_so() {
+        for (granted, given, said) in [
+            (Value::Null, json!(["email"]), "all that the plugin asks for"),
+            (Value::Null, json!([]), "the plugin asks for none"),
+            (json!(["email", "phone"]), json!(["email"]), "email, phone"),
+            (json!([]), json!([]), "--grant-recipient TYPE"),
+            (json!(["fax"]), json!([]), "--grant-recipient TYPE"),
+            // Of a plugin whose component is gone there is no policy.
+            (Value::Null, Value::Null, "all that the plugin asks for"),
+        ] {
+            let policy = json!({ "recipients": given });
+            let channel = json!({ "kind": "channel", "grants": { "recipients": granted }, "effective_policy": policy });
+            let shown = recipients(&channel);
+            assert!(shown.contains(said), "{channel}: {shown}");
+            assert_eq!(shown.contains("sends nothing"), given == json!([]), "{channel}: {shown}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::fits::{fit, fit_table};
 use super::installation::{changed, installations, one_installation, with_to_do};
+use super::seen::{Follow, logs, usage_table};
 use super::upgrade::upgrade;
 use crate::cli::args::{ConsentGrantArg, InstallArgs, InstallationChangeArgs, LimitArg, PluginCommand, SendingArgs};
 use crate::cli::client::{ApiError, Client, encode};
@@ -47,6 +48,12 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat
         }
         PluginCommand::Fits { installation } => {
             shown(client.whole(&format!("{}/fits", path(installation)))?, |answer| fit_table(items(answer)))
+        }
+        PluginCommand::Usage { installation } => {
+            shown(client.get(&format!("{}/usage", path(installation)))?, usage_table)
+        }
+        PluginCommand::Logs { installation, follow, limit } => {
+            return logs(client, installation, *limit, Follow::from_flag(*follow), format);
         }
         PluginCommand::New(_) | PluginCommand::Check { .. } | PluginCommand::Build(_) => {
             return Err(Failure::Usage("this command works on this machine and needs no server".to_owned()));

@@ -1,0 +1,158 @@
+//! `kith plugin usage|logs`: what an installation's calls do, without the operator's log.
+
+use std::time::Duration;
+
+use kith_model::id::Name;
+use serde_json::Value;
+
+use super::remote::path;
+use crate::cli::client::{Client, pause};
+use crate::cli::output::{self, AnswerFormat, field, number};
+use crate::cli::{Failure, items, print_json};
+
+/// How often new lines are asked for.
+const LOOK: Duration = Duration::from_millis(1_000);
+
+/// Whether lines that come later are shown too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Follow {
+    No,
+    Yes,
+}
+
+impl Follow {
+    pub(super) fn from_flag(follow: bool) -> Follow {
+        if follow { Follow::Yes } else { Follow::No }
+    }
+}
+
+/// Show the latest lines and, where they are followed, each that comes, until the command is stopped. As JSON what is followed is
+/// one object to a line.
+pub(super) fn logs(
+    client: &Client,
+    installation: &Name,
+    limit: u64,
+    follow: Follow,
+    format: AnswerFormat,
+) -> Result<(), Failure> {
+    let path = format!("{}/logs", path(installation));
+    let mut answer = client.get(&format!("{path}?limit={limit}"))?;
+    if follow == Follow::No {
+        if format.is_json() {
+            return print_json(&answer);
+        }
+        return match items(&answer) {
+            [] => output::say("nothing is logged since the server began"),
+            lines => output::say(lines.iter().map(line).collect::<Vec<_>>().join("\n")),
+        };
+    }
+    let mut since = field(&answer, "since");
+    loop {
+        for shown in items(&answer) {
+            if format.is_json() { output::say(shown)? } else { output::say(line(shown))? }
+        }
+        if items(&answer).is_empty() {
+            pause(LOOK);
+        }
+        let next = number(&answer, "next");
+        answer = client.get(&format!("{path}?limit=500&from={next}"))?;
+        // The server was started again, and so were the numbers.
+        if field(&answer, "since") != since {
+            answer = client.get(&format!("{path}?limit=500&from=0"))?;
+            since = field(&answer, "since");
+        }
+        if number(&answer, "gone") > 0 {
+            output::tell(&format!("{} lines came too fast to be kept", output::count(number(&answer, "gone"))), format);
+        }
+    }
+}
+
+fn line(line: &Value) -> String {
+    // A text of several lines does not look like several.
+    let text = field(line, "text").replace('\n', "\n    ");
+    format!("{} {:<5} {text}", field(line, "at"), field(line, "level"))
+}
+
+pub(super) fn usage_table(usage: &Value) -> String {
+    let row = |what: &str, value: String| vec![what.to_owned(), value];
+    let counted = |name: &str| output::count(number(usage, name));
+    let seconds = |value: &Value| output::seconds(Duration::from_secs_f64(value.as_f64().unwrap_or_default().max(0.0)));
+    let ms = |name: &str| format!("{:.1} ms", usage["call_ms"][name].as_f64().unwrap_or_default());
+    let faults = ["plugin", "request", "peer", "host"]
+        .map(|owner| (owner, number(&usage["faults"], owner)))
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(owner, count)| format!("{} of the {owner}", output::count(count)))
+        .collect::<Vec<_>>();
+    let mut rows = vec![
+        row("counted since", field(usage, "since")),
+        row("calls", counted("calls")),
+        row("half of them within", ms("p50")),
+        row("99 of 100 within", ms("p99")),
+        row("the longest", ms("longest")),
+        row("processor time", seconds(&usage["cpu_seconds"])),
+        row("most memory of a call", output::size(number(usage, "memory_peak_bytes"))),
+        row("calls to the host", counted("host_calls")),
+    ];
+    for (name, what) in [("rows", "rows"), ("fuel", "fuel"), ("state_writes", "writes to its state")] {
+        if number(usage, name) > 0 {
+            rows.push(row(what, counted(name)));
+        }
+    }
+    let cut = number(usage, "log_lines_cut");
+    let cut = if cut > 0 { format!(", {} of them cut", output::count(cut)) } else { String::new() };
+    rows.push(row("lines logged", format!("{}{cut}", counted("log_lines"))));
+    rows.push(row("faults", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") }));
+    let last = &usage["last_fault"];
+    if last.is_object() {
+        let [at, plugin, code] = ["at", "plugin", "code"].map(|name| field(last, name));
+        let message = match last["message"].as_str() {
+            Some(message) => output::visible(message),
+            None => "its words need profiles:read and, where something is sensitive, sensitive:read".to_owned(),
+        };
+        rows.push(row("the last one", format!("{at}, {plugin}, {code}: {message}")));
+    }
+    output::table(&["what", "value"], rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn usage_is_shown_with_the_last_fault() {
+        let usage = json!({
+            "since": "2026-11-21T10:00:00.000Z", "calls": 12_345, "rows": 0,
+            "faults": { "plugin": 2, "request": 0, "peer": 1, "host": 0 },
+            "last_fault": { "at": "2026-11-21T11:00:00.000Z", "plugin": "acme/rank@1.0.0", "code": "trap", "owner": "plugin",
+                "message": "trapped: index out of bounds" },
+            "cpu_seconds": 3.25, "call_ms": { "p50": 0.383, "p99": 4.6, "longest": 210.0 }, "memory_peak_bytes": 1_310_720,
+            "host_calls": 90, "fuel": 0, "state_writes": 0, "state_written_bytes": 0, "log_lines": 2_000,
+            "log_lines_cut": 635,
+        });
+        insta::assert_snapshot!(usage_table(&usage), @r"
+         what                    value
+        ───────────────────────────────────────────────────────────────────────────────────────────────────────
+         counted since           2026-11-21T10:00:00.000Z
+         calls                   12,345
+         half of them within     0.4 ms
+         99 of 100 within        4.6 ms
+         the longest             210.0 ms
+         processor time          3.25 s
+         most memory of a call   1280.0 KiB
+         calls to the host       90
+         lines logged            2,000, 635 of them cut
+         faults                  2 of the plugin, 1 of the peer
+         the last one            2026-11-21T11:00:00.000Z, acme/rank@1.0.0, trap: trapped: index out of bounds
+        ");
+    }
+
+    #[test]
+    fn a_line_cannot_move_the_cursor() {
+        let shown = line(&json!({ "at": "2026-11-21T10:00:00.000Z", "level": "warn", "text": "a\u{1b}[2Jb\nc" }));
+        assert!(shown.starts_with("2026-11-21T10:00:00.000Z warn  a") && !shown.contains('\u{1b}'), "{shown}");
+        assert!(shown.ends_with("\n    c"), "{shown}");
+    }
+}
