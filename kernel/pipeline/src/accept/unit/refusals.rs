@@ -52,13 +52,21 @@ impl Workspace {
         if ruled.dropped.is_empty() || matches!(verdict, Verdict::Duplicate) {
             return Ok(false);
         }
+        let draft_event = &ruled.event;
+        let named = DraftEvent {
+            identifiers: ruled.dropped.clone(),
+            traits: draft_event.traits.clone(),
+            time: draft_event.time,
+            sent_at: draft_event.sent_at,
+            ..DraftEvent::default()
+        };
+        let validate::Refusal::Readable(mut refusal) = validate::refusal(&named, &self.rules) else {
+            return Ok(false);
+        };
         let mut is_heard = false;
         for hashed in &ruled.dropped {
-            let named = DraftEvent { identifiers: vec![hashed.clone()], ..ruled.event.as_ref().clone() };
-            if let validate::Refusal::Readable(mut refusal) = validate::refusal(&named, &self.rules) {
-                refusal.identifiers = vec![hashed.clone()];
-                is_heard |= matches!(self.accept_refusal(draft, &refusal, index)?, Verdict::Accepted);
-            }
+            refusal.identifiers = vec![hashed.clone()];
+            is_heard |= matches!(self.accept_refusal(draft, &refusal, index)?, Verdict::Accepted);
         }
         Ok(is_heard)
     }
