@@ -12,6 +12,7 @@ pub(crate) mod by_hand;
 pub(crate) mod content;
 mod corrections;
 pub(crate) mod counts;
+mod declared;
 pub(crate) mod dedupe;
 pub(crate) mod files;
 pub(crate) mod imports;
@@ -49,6 +50,7 @@ use crate::setup::{Installed, Setup};
 use crate::views::Acceptance;
 use crate::yielding;
 use aside::{Input, ReplayedLetter};
+use declared::DeclaredEvents;
 use lane::{Lane, LaneRules};
 pub(crate) use queue::submission_bytes;
 use queue::{BySize, WaitingBytes};
@@ -75,6 +77,8 @@ pub(crate) struct Sender {
     pub rules: Option<Arc<rules::SourceRules>>,
     /// The rules of all sources, where one of them hashes identifiers.
     pub hashing: Option<Arc<rules::SourceRules>>,
+    /// The events that its plugin may emit; `None` for any.
+    pub declared: Option<DeclaredEvents>,
 }
 
 impl Sender {
@@ -86,7 +90,8 @@ impl Sender {
         ids.extend(others.map(|(id, _)| *id));
         let rules = rules::SourceRules::of(&setup.record_rules, &name, &setup.realm_key).map(Arc::new);
         let hashing = rules::SourceRules::hashing(&setup.record_rules, &setup.realm_key).map(Arc::new);
-        Sender { name, ids, corrects: installed.corrects, rules, hashing }
+        let declared = DeclaredEvents::of(installed);
+        Sender { name, ids, corrects: installed.corrects, rules, hashing, declared }
     }
 }
 

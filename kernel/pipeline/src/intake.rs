@@ -371,8 +371,8 @@ impl Intake {
         if let Some(preview) = &mut self.preview {
             let workspace = self.shared.workspace(self.workspace).ok_or_else(stopped)?;
             let setup = Arc::clone(&workspace.compiled.load().setup);
-            let rules = (&setup.identity_rules, self.sender.rules.as_deref());
-            preview.take(events, &input, rejected, rules, self.request.received_at);
+            let sender = (&setup.identity_rules, &*self.sender);
+            preview.take(events, &input, rejected, sender, self.request.received_at);
             return Ok(consumed);
         }
         let contents = if is_file { self.name(&mut events)? } else { Vec::new() };
