@@ -15,6 +15,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::plan::ModelPlan;
 use crate::profiles::evaluation::Profile;
+use crate::rows::ComputationSubject;
 use crate::rows::derived::{ModelVersion, OutputValue};
 
 /// Rows in one call of a compute plugin: enough that the call's own cost vanishes, few enough to stay within its limits.
@@ -47,6 +48,8 @@ pub(crate) struct InputRow {
 /// A batch of people for one model.
 pub(crate) struct Job {
     pub installation: InstallationId,
+    /// The plugin and its version, for people.
+    pub plugin: String,
     /// Which model version's values these will be.
     pub version: ModelVersion,
     pub model: Arc<dyn ComputeModel>,
@@ -69,6 +72,8 @@ pub(crate) enum RowOutcome {
 pub(crate) struct JobResult {
     pub installation: InstallationId,
     pub version: ModelVersion,
+    /// The plugin that was asked, and by which columns; nobody is named in it.
+    pub about: ComputationSubject,
     /// Each row without its cells, which are not needed any more, and what came of it.
     pub rows: Vec<(InputRow, RowOutcome)>,
     pub took: Duration,
@@ -79,6 +84,7 @@ impl Job {
     pub(crate) fn new(model: &ModelPlan, rows: Vec<InputRow>) -> Job {
         Job {
             installation: model.installed.id,
+            plugin: format!("{}@{}", model.installed.plugin, model.installed.plugin_version),
             version: model.version(),
             model: Arc::clone(&model.model),
             state: model.installed.fitted.as_ref().map(|fitted| Arc::clone(&fitted.bytes)),
@@ -134,8 +140,10 @@ impl Job {
                 }
             }
         }
-        let Job { installation, version, .. } = self;
-        JobResult { installation, version, rows: done, took: started.elapsed() }
+        let Job { installation, plugin, version, columns, .. } = self;
+        let inputs = columns.into_iter().map(|column| column.name).collect();
+        let about = ComputationSubject { plugin, inputs, people: Vec::new() };
+        JobResult { installation, version, about, rows: done, took: started.elapsed() }
     }
 
     /// The rows that the model is asked about, if there are any; the others are `done`.

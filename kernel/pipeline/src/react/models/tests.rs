@@ -46,6 +46,7 @@ fn job(model: &Arc<Doubler>, cells: Vec<Cell>) -> Job {
     };
     Job {
         installation: InstallationId(1),
+        plugin: "test/doubler@1.0.0".into(),
         version: ModelVersion {
             installation: InstallationId(1),
             digest: String::new(),
