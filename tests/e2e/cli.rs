@@ -120,6 +120,7 @@ fn a_component_is_checked_as_the_upload_checks_it() {
         ("type = \"float64\"", "type = \"boolean\"", "is declared boolean"),
         ("kernel = \"", "kernel = \">=9, ", "the plugin needs a kernel"),
         ("expression = \"", "expression = \"(", "the expression of"),
+        ("default = \"Order Completed\"", "enum = []", "[config].properties.order_event.enum lists nothing"),
     ] {
         let bytes = repacked(rfm, |manifest| {
             assert!(manifest.contains(from), "{from}");
