@@ -418,8 +418,8 @@ impl Intake {
     /// The connector failed on `input`: whose fault that is, and what the sender is told.
     fn fault(&self, fault: PluginFault, input: &[u8]) -> IntakeError {
         let now = self.shared.clock.now();
-        // What passes a limit is answered as the sender's: who chooses how much there is to do chooses that it is too much.
-        let blame = match beyond_limit(&fault) {
+        let refusal = beyond_limit(&fault, input);
+        let blame = match refusal {
             Some(_) => Blame::Request,
             None => self.shared.input_faults.judge(self.asked, input, now),
         };
@@ -436,7 +436,7 @@ impl Intake {
                 tracing::warn!(workspace = self.workspace.0, installation = self.source.0, code = fault.code(), %fault, bytes = input.len(), "a connector failed on a request");
             }
         }
-        beyond_limit(&fault).map_or(IntakeError::Fault(fault), IntakeError::Refused)
+        refusal.map_or(IntakeError::Fault(fault), IntakeError::Refused)
     }
 }
 

@@ -85,6 +85,17 @@ fn s11_a_connector_that_fails_on_unlike_small_requests_is_quarantined() {
     assert_eq!(*bench.notes.0.lock(), [SOURCE]);
 }
 
+/// Whoever sent a few bytes was told to send fewer, and the connector that looped on them was never blamed.
+#[test]
+fn a_connector_that_passes_its_limits_on_small_requests_is_at_fault_itself() {
+    let bench = told();
+    for number in 0..3 {
+        let answer = post(&bench, format!("memory {number}").as_bytes());
+        assert!(matches!(answer, Err(IntakeError::Fault(PluginFault::MemoryExceeded { .. }))), "{answer:?}");
+    }
+    assert_eq!(*bench.notes.0.lock(), [SOURCE]);
+}
+
 /// One event that the manifest does not name made the whole request a fault of the plugin, and its neighbours were lost with it.
 #[test]
 fn an_event_that_the_plugin_may_not_emit_is_set_aside_alone() {
