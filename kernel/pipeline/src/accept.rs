@@ -7,6 +7,7 @@
 //! A submission is a unit of its own, or several if it is large, and an error is its own. So no submission can make another
 //! fail, and none waits for more than its turn: of sources within a lane, and of lanes on the threads of the pool.
 
+mod alone;
 pub(crate) mod aside;
 pub(crate) mod by_hand;
 pub(crate) mod content;
@@ -49,6 +50,7 @@ use crate::rows::DeliveryTotals;
 use crate::setup::{Installed, Setup};
 use crate::views::Acceptance;
 use crate::yielding;
+pub use alone::{event_text, refusal_of};
 use aside::{Input, ReplayedLetter};
 use declared::DeclaredEvents;
 use lane::{Lane, LaneRules};

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use kith_model::event::{DraftEvent, EventKind, RejectedRecord};
+use kith_model::plugin::Manifest;
 
 use crate::setup::Installed;
 
@@ -26,6 +27,12 @@ impl DeclaredEvents {
     pub(super) fn of(installed: &Installed) -> Option<DeclaredEvents> {
         let names = Arc::clone(installed.emits.as_ref()?);
         Some(DeclaredEvents { plugin: format!("{}@{}", installed.plugin, installed.plugin_version), names })
+    }
+
+    /// The same of a plugin that is not installed.
+    pub(super) fn of_manifest(manifest: &Manifest) -> Option<DeclaredEvents> {
+        let names = Arc::from(manifest.emitted_names()?);
+        Some(DeclaredEvents { plugin: format!("{}@{}", manifest.id, manifest.version), names })
     }
 
     /// The refusal of an event that is not among them, as it came: a rule may have given it another name since.
