@@ -13,8 +13,8 @@ use super::{DATA, NAMED, Pointer, SchemaMistake};
 /// Contradictions that are told of one schema.
 const MAX_TOLD: usize = 20;
 
-/// Keywords whose schema says when another one holds, or what must not be: that nothing meets it is no mistake.
-const CONDITIONS: [&str; 2] = ["if", "not"];
+/// Keywords that hold no schema, or one that says when another holds or what must not be: that nothing meets it is no mistake.
+const CONDITIONS: [&str; 3] = ["dependentRequired", "if", "not"];
 
 /// Bounds of a size, and what they are of.
 const SIZES: [(&str, &str, &str); 4] = [
