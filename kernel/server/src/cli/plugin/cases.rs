@@ -141,7 +141,7 @@ fn case(plugin: &Plugin, file: &Path, clock: &ManualClock) -> Result<CaseReport,
         .map_err(|error| wrong(error.to_string()))?;
     let now = match &case.now {
         None => NOW,
-        Some(text) => text.parse().map_err(|error: kith_model::time::InvalidTime| wrong(error.to_string()))?,
+        Some(text) => text.parse::<Timestamp>().map_err(|error| wrong(error.to_string()))?,
     };
     clock.set(now);
     let input = input(plugin.manifest().kind, case.input, now).map_err(|error| wrong(error.to_string()))?;
