@@ -35,6 +35,105 @@ fn cargo_test(crate_folder: &Path, target: &Path) -> Output {
     command.args(["test", "--quiet"]).current_dir(crate_folder).env("CARGO_TARGET_DIR", target).output().unwrap()
 }
 
+/// The case of a scaffold in the real host, and the same with another expectation.
+fn the_case_passes_and_another_does_not(dir: &Path, target: &Path) {
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(kith());
+        command.args(["plugin", "test"]).arg(dir).args(arguments).env("CARGO_TARGET_DIR", target).output().unwrap()
+    };
+    let passed = run(&["--json"]);
+    assert!(passed.status.success(), "{}{}", text(&passed.stdout), text(&passed.stderr));
+    let passed: Value = serde_json::from_slice(&passed.stdout).unwrap();
+    let case = &passed["cases"][0];
+    assert_eq!((&passed["failed"], &case["name"], &case["passed"]), (&json!(0), &json!("first"), &json!(true)));
+    assert!(case["figures"]["calls"].as_u64().unwrap() >= 1, "{case}");
+    assert!(case["figures"]["memory_peak_bytes"].as_u64().unwrap() > 0, "{case}");
+    let first = dir.join("cases/first.json");
+    let mut wrong: Value = serde_json::from_str(&std::fs::read_to_string(&first).unwrap()).unwrap();
+    wrong["output"].as_array_mut().unwrap().push(json!({ "nobody": "makes this" }));
+    let second = dir.join("cases/second.json");
+    std::fs::write(&second, wrong.to_string()).unwrap();
+    let failed = run(&[]);
+    assert_eq!(failed.status.code(), Some(1), "{}", text(&failed.stderr));
+    let said = text(&failed.stdout);
+    assert!(said.contains("ok      first") && said.contains("FAILED  second"), "{said}");
+    assert!(said.contains("-     \"nobody\": \"makes this\""), "{said}");
+    assert!(text(&failed.stderr).contains("1 of 2 cases failed"), "{}", text(&failed.stderr));
+    std::fs::remove_file(second).unwrap();
+}
+
+/// What a component makes of an input, without a server.
+fn runs_by_itself(kind: &str, component: &Path) {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("input");
+    let run = |content: &str, arguments: &[&str]| {
+        std::fs::write(&input, content).unwrap();
+        let mut command = Command::new(kith());
+        command.args(["plugin", "run"]).arg(component).arg("--input").arg(&input).args(arguments);
+        command.output().unwrap()
+    };
+    let lines = |output: &Output| -> Vec<Value> {
+        assert!(output.status.success(), "{kind}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("of processor time"), "{kind}: {}", text(&output.stderr));
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    match kind {
+        "connector" => {
+            let orders = r#"[{"id":"o1","customer":"ada","total":2.5},{"id":"o2","customer":"","total":1}]"#;
+            let made = lines(&run(orders, &["--config", r#"{"event":"Bought"}"#]));
+            assert_eq!((&made[0]["event"]["name"], made.len()), (&json!("Bought"), 2), "{made:?}");
+            assert_eq!(made[1]["rejected"]["code"], "missing-identifier", "what the kernel would say: {made:?}");
+            let refused = run("no list", &[]);
+            assert_eq!(refused.status.code(), Some(1));
+            assert!(text(&refused.stderr).contains("400 invalid-json: send a JSON list"), "{}", text(&refused.stderr));
+            let config = run(orders, &["--config", r#"{"evnt":"Bought"}"#]);
+            assert_eq!(config.status.code(), Some(1));
+            assert!(text(&config.stderr).contains("evnt"), "{}", text(&config.stderr));
+        }
+        "tag-model" => {
+            let made = lines(&run("{\"spent\":250}\n{}\n", &["--fuel"]));
+            assert_eq!(made, [json!({ "my_tag_model": "high" }), json!({ "my_tag_model": null })]);
+            assert!(text(&run("{\"spent\":1}", &["--fuel"]).stderr).contains(", fuel "));
+            let unknown = run("{\"spend\":250}", &[]);
+            assert_eq!(unknown.status.code(), Some(2));
+            assert!(text(&unknown.stderr).contains("no input `spend`; it has spent"), "{}", text(&unknown.stderr));
+        }
+        "scorer" => {
+            let rows = "{\"orders\":3}\n";
+            assert_eq!(lines(&run(rows, &[])), [json!({ "my_scorer": null })], "nothing was learnt");
+            let learnt = folder.path().join("learnt");
+            std::fs::write(&learnt, "{\"orders\":1}\n{\"orders\":2}\n").unwrap();
+            let made = lines(&run(rows, &["--fit", learnt.to_str().unwrap()]));
+            assert_eq!(made, [json!({ "my_scorer": 2.0 })]);
+        }
+        "channel" => {
+            let message = r#"{"recipient":{"email":"ada@example.com"},"payload":{"text":"hi"}}"#;
+            let made = lines(&run(message, &["--config", r#"{"url":"https://example.com/in"}"#]));
+            assert_eq!(made[0]["request"]["url"], "https://example.com/in", "{made:?}");
+            assert_eq!(made[0]["request"]["body"]["message"], json!({ "text": "hi" }), "{made:?}");
+        }
+        other => panic!("there is no kind {other}"),
+    }
+}
+
+/// A fault is told in the server's words, and ends the command with 1.
+#[test]
+fn a_plugin_that_fails_by_itself_says_what_a_server_would() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, input) = (folder.path().join("hostile.wasm"), folder.path().join("input"));
+    std::fs::write(&file, &component("hostile/connector").component).unwrap();
+    for (body, code, words) in [("trap", "trap", "the guest gives up"), ("memory", "limit.memory", "bytes of memory")] {
+        std::fs::write(&input, body).unwrap();
+        let mut command = Command::new(kith());
+        let failed = command.args(["plugin", "run"]).arg(&file).arg("--input").arg(&input).output().unwrap();
+        assert_eq!(failed.status.code(), Some(1), "{body}");
+        let fault: Value = serde_json::from_str(text(&failed.stdout).trim()).unwrap();
+        assert_eq!((&fault["fault"]["code"], &fault["fault"]["owner"]), (&json!(code), &json!("plugin")), "{fault}");
+        let said = text(&failed.stderr);
+        assert!(said.contains(&format!("error: {code}: ")) && said.contains(words), "{said}");
+    }
+}
+
 #[test]
 fn a_plugin_of_every_kind_is_made_tested_built_and_installed() {
     let kernel = TestKernel::start();
@@ -55,6 +154,8 @@ fn a_plugin_of_every_kind_is_made_tested_built_and_installed() {
         assert!(built.status.success(), "{kind}: {}", text(&built.stderr));
         let built: Value = serde_json::from_slice(&built.stdout).unwrap();
         let component = built["path"].as_str().unwrap();
+        the_case_passes_and_another_does_not(&dir, &target);
+        runs_by_itself(kind, Path::new(component));
         assert_eq!(answer(&kernel, &["plugin", "upload", component])["digest"], built["digest"]);
         let id = format!("umbrella/{name}");
         let mut install = vec!["plugin", "install", id.as_str()];
@@ -120,6 +221,7 @@ fn a_component_is_checked_as_the_upload_checks_it() {
         ("type = \"float64\"", "type = \"boolean\"", "is declared boolean"),
         ("kernel = \"", "kernel = \">=9, ", "the plugin needs a kernel"),
         ("expression = \"", "expression = \"(", "the expression of"),
+        ("default = \"Order Completed\"", "enum = []", "[config].properties.order_event.enum lists nothing"),
     ] {
         let bytes = repacked(rfm, |manifest| {
             assert!(manifest.contains(from), "{from}");

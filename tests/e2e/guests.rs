@@ -101,13 +101,15 @@ fn a_burst_of_loops_costs_a_neighbour_no_request() {
     let grants = json!({ "limits": { "cpu_ms": 300, "wall_ms": 20_000, "memory_bytes": 4 << 20 } });
     kernel.install("hostile/connector", json!({ "name": "bad", "grants": grants }));
     let (admin, looping) = (kernel.admin(), AtomicUsize::new(60));
+    // One that has served somebody is not stopped for what one sender makes it do.
+    admin.send("POST", &records("bad"), &[], "ada").is(200);
     std::thread::scope(|scope| {
         for number in 0..60 {
             let (admin, looping) = (&admin, &looping);
             scope.spawn(move || {
                 let answer = admin.send("POST", &records("bad"), &[], format!("loop-{number}"));
                 looping.fetch_sub(1, Ordering::SeqCst);
-                assert!(matches!(answer.status, 413 | 429 | 503), "{}: {}", answer.status, answer.text());
+                assert!(matches!(answer.status, 429 | 500 | 503), "{}: {}", answer.status, answer.text());
             });
         }
         for number in 0..10 {

@@ -20,7 +20,12 @@ fn a_connector_that_misbehaves_is_a_typed_failure_and_then_quarantined() {
     let send = |source: &str, body: &str| admin.send("POST", &format!("/api/v1/sources/{source}/records"), &[], body);
     assert_eq!(send("bad", "ada").is(200)["accepted"], 1);
     for (body, code) in [("loop", "limit.cpu"), ("memory", "limit.memory")] {
-        let problem = send("bad", body).is_problem(413, code);
+        let problem = send("bad", body).is_problem(500, code);
+        let message = problem["message"].as_str().unwrap();
+        assert!(
+            message.starts_with("the plugin failed: it passed the limit of "),
+            "a few bytes are not too many: {message}"
+        );
         assert!(!problem.to_string().contains("hostile::"), "no guest's inside is shown: {problem}");
     }
     assert_eq!(send("bad", "eve").is(200)["accepted"], 1, "two strikes, then a good answer: they are forgotten");
@@ -72,7 +77,7 @@ fn others_are_served_while_a_guest_loops() {
         }
         assert!(meanwhile > 0, "nothing was answered before the loops ended");
         for answer in looping {
-            answer.join().unwrap().is_problem(413, "limit.cpu");
+            answer.join().unwrap().is_problem(500, "limit.cpu");
         }
     });
     assert_eq!(kernel.events("user_id:ada").len(), 20);

@@ -3,7 +3,7 @@
 
 use std::process::{Command, Output};
 
-use kith_tests::{Client, TestKernel, kith, pages, wait_until};
+use kith_tests::{Client, TestKernel, component, kith, pages, repacked, wait_until};
 use serde_json::{Value, json};
 
 fn run(kernel: &TestKernel, arguments: &[&str]) -> Output {
@@ -90,6 +90,54 @@ fn an_event_that_the_plan_refuses_is_kept_and_taken_once_the_plan_allows_it() {
     assert_eq!((&total["unplanned"], &total["violations"]), (&json!(1), &json!(4)), "{quality}");
     assert_eq!((&total["reasons"]["plan-violation"], &total["flags"]["unplanned-event"]), (&json!(3), &json!(1)));
     assert_eq!((&quality["plan"], &quality["week"]["accepted"]), (&json!("shop"), &json!(3)));
+}
+
+/// `emits` was declared and shown, and one event of another name was a fault of the plugin that took the whole batch with it.
+#[test]
+fn an_event_that_the_manifest_does_not_name_is_kept_alone_and_taken_by_a_version_that_names_it() {
+    let kernel = TestKernel::start();
+    let admin = kernel.admin();
+    let upload = |version: &str, emits: &str| {
+        let component = repacked(component("kith/segment"), |manifest| {
+            manifest.replacen("version = \"0.1.0\"", &format!("version = \"{version}\""), 1).replacen(
+                "[[capabilities",
+                &format!("[capabilities]\nemits = {emits}\n\n[[capabilities"),
+                1,
+            )
+        });
+        admin.send("POST", "/api/v1/plugins", &[], component).is(201);
+    };
+    upload("0.8.0", r#"["Order Completed"]"#);
+    let body = json!({ "plugin": "kith/segment", "version": "0.8.0", "name": "web" });
+    let source = admin.post("/api/v1/installations", &body).is(201);
+    let sender = Client::with_write_key(kernel.url(), source["write_key"].as_str().unwrap());
+    for round in 0..4 {
+        let batch = [
+            order(&format!("a{round}"), "Order Completed", json!({})),
+            order(&format!("b{round}"), "Order Refunded", json!({})),
+        ];
+        let answer = send(&sender, &batch);
+        assert_eq!(answer["accepted"], 1, "{answer}");
+        let refused = &answer["rejected"][0];
+        assert_eq!((&refused["index"], &refused["code"]), (&json!(1), &json!("undeclared-event")), "{answer}");
+        let message = refused["message"].as_str().unwrap();
+        for part in ["kith/segment@0.8.0 may not emit `Order Refunded`", "names `Order Completed`"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+    let installed = admin.get("/api/v1/installations/web").is(200);
+    assert_eq!(installed["mode"], "live", "no strike: {installed}");
+    let letters = pages(&admin, "/api/v1/dead-letters", 50);
+    assert_eq!(letters.iter().filter(|letter| letter["code"] == "undeclared-event").count(), 4, "{letters:?}");
+
+    upload("0.9.0", r#"["Order Completed", "Order Refunded"]"#);
+    let asked = admin.patch("/api/v1/installations/web", &json!({ "version": "0.9.0" }));
+    let asked = asked.is_problem(409, "consent-required")["message"].as_str().unwrap().to_owned();
+    assert!(asked.contains("to emit `Order Refunded`"), "{asked}");
+    told(&kernel, &["plugin", "upgrade", "web", "--yes"], 0);
+    told(&kernel, &["dead-letters", "replay", "--source", "web", "--code", "undeclared-event"], 0);
+    kernel.settle();
+    assert_eq!(kernel.count("events('Order Refunded').size() == 4"), 1);
 }
 
 #[test]

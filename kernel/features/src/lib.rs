@@ -152,7 +152,7 @@ pub use required::RequiredIdentifier;
 pub use sees::Sees;
 pub use syntax::{MAX_EXPRESSION_BYTES, MAX_OPERATORS};
 pub use tree::{FeatureName, LeafId};
-pub use value::{Duration, Value};
+pub use value::{Duration, Misfit, Value};
 pub use window::{MAX_WINDOW_DAYS, Window};
 pub use zone::{UnknownZone, Zone};
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use kith_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::convert::Misfit;
 pub use self::text::Duration;
 use self::text::parse_number;
 pub(crate) use self::text::{Moment, parse_duration, parse_moment, write_quoted};

@@ -4,6 +4,7 @@
 
 mod config;
 mod depth;
+mod keys;
 mod pattern;
 mod planned;
 mod reader;

@@ -7,11 +7,13 @@
 //! A submission is a unit of its own, or several if it is large, and an error is its own. So no submission can make another
 //! fail, and none waits for more than its turn: of sources within a lane, and of lanes on the threads of the pool.
 
+mod alone;
 pub(crate) mod aside;
 pub(crate) mod by_hand;
 pub(crate) mod content;
 mod corrections;
 pub(crate) mod counts;
+mod declared;
 pub(crate) mod dedupe;
 pub(crate) mod files;
 pub(crate) mod imports;
@@ -48,7 +50,9 @@ use crate::rows::DeliveryTotals;
 use crate::setup::{Installed, Setup};
 use crate::views::Acceptance;
 use crate::yielding;
+pub use alone::{event_text, refusal_of};
 use aside::{Input, ReplayedLetter};
+use declared::DeclaredEvents;
 use lane::{Lane, LaneRules};
 pub(crate) use queue::submission_bytes;
 use queue::{BySize, WaitingBytes};
@@ -75,6 +79,8 @@ pub(crate) struct Sender {
     pub rules: Option<Arc<rules::SourceRules>>,
     /// The rules of all sources, where one of them hashes identifiers.
     pub hashing: Option<Arc<rules::SourceRules>>,
+    /// The events that its plugin may emit; `None` for any.
+    pub declared: Option<DeclaredEvents>,
 }
 
 impl Sender {
@@ -86,7 +92,8 @@ impl Sender {
         ids.extend(others.map(|(id, _)| *id));
         let rules = rules::SourceRules::of(&setup.record_rules, &name, &setup.realm_key).map(Arc::new);
         let hashing = rules::SourceRules::hashing(&setup.record_rules, &setup.realm_key).map(Arc::new);
-        Sender { name, ids, corrects: installed.corrects, rules, hashing }
+        let declared = DeclaredEvents::of(installed);
+        Sender { name, ids, corrects: installed.corrects, rules, hashing, declared }
     }
 }
 

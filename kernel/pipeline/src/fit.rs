@@ -334,7 +334,8 @@ impl Dataset {
         }
     }
 
-    /// One profile's inputs; none while one of them is unknown.
+    /// One profile's inputs; none while one of them is unknown, or where one is no cell of its column: such a person has a dead
+    /// letter from the computation, and would keep the model from learning of everybody else.
     fn row(&self, model: &ModelPlan, mut people: Vec<Person>) -> Result<Option<InputRow>, FitError> {
         let compiled = &self.compiled;
         for person in &mut people {
@@ -345,7 +346,7 @@ impl Dataset {
         let view = Evaluation { plan: &compiled.plan, zone, complete: &self.complete, now: self.now };
         let profile = Profile::new(people.iter().collect(), view);
         let today = zone.start_of_day(zone.day(self.now));
-        Ok(models::inputs(model, &profile, today))
+        Ok(models::inputs(model, &profile, today).filter(|row| row.misfit.is_none()))
     }
 }
 

@@ -371,8 +371,8 @@ impl Intake {
         if let Some(preview) = &mut self.preview {
             let workspace = self.shared.workspace(self.workspace).ok_or_else(stopped)?;
             let setup = Arc::clone(&workspace.compiled.load().setup);
-            let rules = (&setup.identity_rules, self.sender.rules.as_deref());
-            preview.take(events, &input, rejected, rules, self.request.received_at);
+            let sender = (&setup.identity_rules, &*self.sender);
+            preview.take(events, &input, rejected, sender, self.request.received_at);
             return Ok(consumed);
         }
         let contents = if is_file { self.name(&mut events)? } else { Vec::new() };
@@ -418,8 +418,8 @@ impl Intake {
     /// The connector failed on `input`: whose fault that is, and what the sender is told.
     fn fault(&self, fault: PluginFault, input: &[u8]) -> IntakeError {
         let now = self.shared.clock.now();
-        // What passes a limit is answered as the sender's: who chooses how much there is to do chooses that it is too much.
-        let blame = match beyond_limit(&fault) {
+        let refusal = beyond_limit(&fault, input);
+        let blame = match refusal {
             Some(_) => Blame::Request,
             None => self.shared.input_faults.judge(self.asked, input, now),
         };
@@ -436,7 +436,7 @@ impl Intake {
                 tracing::warn!(workspace = self.workspace.0, installation = self.source.0, code = fault.code(), %fault, bytes = input.len(), "a connector failed on a request");
             }
         }
-        beyond_limit(&fault).map_or(IntakeError::Fault(fault), IntakeError::Refused)
+        refusal.map_or(IntakeError::Fault(fault), IntakeError::Refused)
     }
 }
 

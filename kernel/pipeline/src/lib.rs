@@ -51,7 +51,7 @@ use kith_model::time::{Clock, Timestamp};
 use kith_store::{CommitError, Fence, ReadError, Store};
 use roaring::RoaringBitmap;
 
-pub use accept::MAX_REPORTED_REJECTIONS;
+pub use accept::{MAX_REPORTED_REJECTIONS, event_text, refusal_of};
 pub use deliver::content::{TemplateError, check_payload};
 pub use dry_run::change_token;
 pub use fit::{FitError, FitProgress, FitSlot};

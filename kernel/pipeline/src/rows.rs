@@ -6,7 +6,7 @@ pub(crate) mod derived;
 pub(crate) mod hashes;
 pub(crate) mod outbox;
 
-pub(crate) use aside::{Aside, Letter, LetterTime, RawForm, RecordOrigin};
+pub(crate) use aside::{Aside, ComputationSubject, Letter, LetterTime, MAX_NAMED_PEOPLE, RawForm, RecordOrigin};
 
 use kith_model::audience::ConsentBasis;
 use kith_model::change::Movement;

@@ -108,6 +108,8 @@ pub struct Installed {
     pub sending: SendingLimits,
     /// Whether a connector's events may end refusals of consent.
     pub giver: Giver,
+    /// The names of the `track` events that a connector may emit; `None` for any.
+    pub emits: Option<Arc<[String]>>,
     pub role: Role,
 }
 

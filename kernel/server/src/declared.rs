@@ -127,8 +127,15 @@ fn mistyped(input: &InputSpec, expression: &Expression) -> Option<String> {
         Some(column) => format!("write type = \"{}\"", name_of(column)),
         None => "no column holds that: name a field of it, or count it".to_owned(),
     };
-    let is_cut = input.column_type == ColumnType::Int64 && kinds.fit(ColumnType::Float64);
-    let or_cut = if is_cut { ", or `int(…)` around the expression, which cuts the fraction off" } else { "" };
+    let or_cut = match input.column_type {
+        ColumnType::Int64 if kinds.fit(ColumnType::Float64) => {
+            ", or `int(…)` around the expression, which cuts the fraction off"
+        }
+        ColumnType::Int64List if kinds.fit(ColumnType::Float64List) => {
+            ", or `.map(x, int(x))` behind the expression, which cuts the fractions off"
+        }
+        _ => "",
+    };
     Some(format!(
         "`{}` is declared {}, and its expression gives {kinds}; {remedy}{or_cut}",
         input.name,
@@ -277,6 +284,11 @@ description = "How far back orders count"
                 "13:8: `spent` is declared int64, and its expression gives a number that may have a fraction; write type = \"float64\", or `int(…)` around",
             ),
             ("\"float64\"", "\"text-list\"", "13:8: `spent` is declared text-list"),
+            (
+                ".map(e, e.total).sum()\"\ntype = \"float64\"",
+                ".map(e, e.total * 0.5)\"\ntype = \"int64-list\"",
+                "13:8: `spent` is declared int64-list, and its expression gives a list, each item a number that may have a fraction; write type = \"float64-list\", or `.map(x, int(x))` behind",
+            ),
             (
                 ".map(e, e.total).sum()",
                 ".map(e, e.time).max()",

@@ -318,7 +318,10 @@ fn fault_answer(fault: &PluginFault) -> ErrorAnswer {
     if let PluginFault::BadInput(message) = fault {
         return error_answer(StatusCode::BAD_REQUEST, fault.code(), "Refused by the plugin", message.clone());
     }
-    let message = format!("the plugin failed: {}", fault.code());
+    let message = match fault.is_of_limit() {
+        true => format!("the plugin failed: it {fault}"),
+        false => format!("the plugin failed: {}", fault.code()),
+    };
     let answer = if fault.may_retry() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::INTERNAL_SERVER_ERROR };
     let retry_after_s = fault.may_retry().then_some(5);
     ErrorAnswer { retry_after_s, ..error_answer(answer, fault.code(), "Plugin failure", message) }
@@ -391,6 +394,18 @@ mod tests {
         assert_eq!(status, 500);
         assert!(!body.to_string().contains("secret-path"));
         assert!(body["code"].is_string() && body["message"].is_string());
+    }
+
+    /// A sender of a few bytes was told to send fewer events.
+    #[tokio::test]
+    async fn a_plugin_that_passes_a_limit_is_told_of_in_words_and_nobody_else_is_blamed() {
+        let (status, retry, body) = rendered(ApiError::Fault(PluginFault::CpuExceeded { limit_ms: 300 })).await;
+        assert_eq!((status.as_u16(), retry, &body["code"]), (500, None, &"limit.cpu".into()));
+        assert_eq!(body["message"], "the plugin failed: it passed the limit of 300 ms of processor time");
+        let (status, retry, _) = rendered(ApiError::Fault(PluginFault::DeadlineExceeded { limit_ms: 300 })).await;
+        assert_eq!((status.as_u16(), retry.as_deref()), (503, Some("5")), "a peer was slow, and may not be next time");
+        let trap = PluginFault::Trapped { message: "ada".into(), backtrace: vec![] };
+        assert_eq!(rendered(ApiError::Fault(trap)).await.2["message"], "the plugin failed: trap");
     }
 
     #[tokio::test]

@@ -284,6 +284,7 @@ impl Wiring {
             sending: policy.sending(),
             corrects: row.config.get("upsert").and_then(serde_json::Value::as_bool) == Some(true),
             giver: row.grants.giver(),
+            emits: plugin.manifest.emitted_names().map(Arc::from),
             idempotence: match plugin.manifest.idempotent {
                 true => Idempotence::Idempotent,
                 false => Idempotence::NotIdempotent,

@@ -22,23 +22,23 @@ fn a_call_takes_so_much_and_no_more() {
 }
 
 fn guest_memory(ground: &Ground) {
-    ground.hostile("memory", json!({ "memory_bytes": 16 << 20 }))("memory").is_problem(413, "limit.memory");
+    ground.hostile("memory", json!({ "memory_bytes": 16 << 20 }))("memory").is_problem(500, "limit.memory");
 }
 
 fn guest_processor(ground: &Ground) {
-    ground.hostile("processor", json!({ "cpu_ms": 300 }))("loop").is_problem(413, "limit.cpu");
+    ground.hostile("processor", json!({ "cpu_ms": 300 }))("loop").is_problem(500, "limit.cpu");
 }
 
 fn guest_time(ground: &Ground) {
     ground.receiver.hold();
     let body = format!("hold 0 http://{}/", ground.receiver.host());
-    ground.hostile("time", json!({ "wall_ms": 500 }))(&body).is_problem(413, "limit.wall");
+    ground.hostile("time", json!({ "wall_ms": 500 }))(&body).is_problem(503, "limit.wall");
     ground.receiver.release();
 }
 
 fn guest_output(ground: &Ground) {
     ground.hostile("output", json!({ "output_bytes": 1 << 20 }))("texts ada 100 100000")
-        .is_problem(413, "limit.output");
+        .is_problem(500, "limit.output");
 }
 
 fn guest_log(ground: &Ground) {

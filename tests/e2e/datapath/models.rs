@@ -78,6 +78,14 @@ fn one_person_on_whom_a_model_traps_costs_nobody_else_a_tag() {
     let letters = letters(&shop.kernel.admin(), "computation");
     assert_eq!(letters.len(), 1, "one letter for one person and one cause: {letters:?}");
     assert_eq!((&letters[0]["installation"], &letters[0]["code"]), (&json!("model"), &json!("trap")));
+    // It named nobody: who it was, and what the model was shown of them, is what an admin has to know.
+    let eve = shop.kernel.profile("user_id:eve")["id"].clone();
+    assert_eq!((&letters[0]["people"], &letters[0]["plugin"]), (&json!([eve]), &json!("hostile/tag-model@0.1.0")));
+    assert!(letters[0]["inputs"].as_array().unwrap().contains(&json!("poison")), "{}", letters[0]);
+    let reader = shop.kernel.caller(&shop.kernel.key(&["deliveries:read"]));
+    let masked = reader.get(&format!("/api/v1/dead-letters/{}", letters[0]["id"].as_str().unwrap())).is(200);
+    assert_eq!((&masked["people"], &masked["message"]), (&Value::Null, &Value::Null), "{masked}");
+    assert_eq!((&masked["withheld"], &masked["plugin"]), (&json!(["message", "people"]), &letters[0]["plugin"]));
     assert_eq!(mode(&shop.kernel.admin(), "model"), "live", "a fault of one row is no strike");
     switch(&shop.kernel.admin(), "model", "disabled");
     shop.nothing_changed("switched off");

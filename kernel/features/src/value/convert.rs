@@ -12,6 +12,16 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use super::{Value, whole};
 use crate::zone::Zone;
 
+/// Why a value is no cell of a column: an item of a list of whole numbers is a number that is none. A single value that does not
+/// fit is null, which whoever reads the column sees; a list has no place for what is absent, and one that is shorter would pass
+/// for the whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("item {index} of the list, counted from 0, is no whole number of 64 bits")]
+pub struct Misfit {
+    /// Where it stands in the list, from 0.
+    pub index: usize,
+}
+
 impl Value {
     /// As a float: numbers, and texts that are a number; else null.
     pub(crate) fn to_double(&self) -> Value {
@@ -104,11 +114,14 @@ impl Value {
         }
     }
 
-    /// As a cell of a column. What does not fit the column's type is null; of a list's items those that do not fit are
-    /// left out. Scalars fit a text column as text, texts that name a moment fit a timestamp column, texts that are written as
-    /// numbers fit a column of numbers, whole floats fit a column of whole numbers, durations fit as milliseconds.
-    pub fn to_cell(&self, column_type: ColumnType, zone: &Zone) -> Cell {
-        match column_type {
+    /// As a cell of a column. What does not fit the column's type is null; of a list's items those that are absent or of another
+    /// kind are left out. Scalars fit a text column as text, texts that name a moment fit a timestamp column, texts that are written
+    /// as numbers fit a column of numbers, whole floats fit a column of whole numbers, durations fit as milliseconds.
+    ///
+    /// # Errors
+    /// [`Misfit`] for a list of whole numbers in which a number is none.
+    pub fn to_cell(&self, column_type: ColumnType, zone: &Zone) -> Result<Cell, Misfit> {
+        Ok(match column_type {
             ColumnType::Boolean => match self {
                 Value::Bool(truth) => Cell::Boolean(*truth),
                 _ => Cell::Null,
@@ -117,13 +130,23 @@ impl Value {
             ColumnType::Float64 => self.number().map_or(Cell::Null, Cell::Float64),
             ColumnType::Timestamp => self.as_time(zone).map_or(Cell::Null, |time| Cell::Timestamp(time.0)),
             ColumnType::Text => self.owned_text().map_or(Cell::Null, Cell::Text),
-            ColumnType::Int64List => self.items(Value::exact_int).map_or(Cell::Null, Cell::Int64List),
+            ColumnType::Int64List => self.whole_items()?.map_or(Cell::Null, Cell::Int64List),
             ColumnType::Float64List => self.items(Value::number).map_or(Cell::Null, Cell::Float64List),
             ColumnType::TimestampList => {
                 self.items(|item| item.as_time(zone).map(|time| time.0)).map_or(Cell::Null, Cell::TimestampList)
             }
             ColumnType::TextList => self.items(Value::owned_text).map_or(Cell::Null, Cell::TextList),
-        }
+        })
+    }
+
+    fn whole_items(&self) -> Result<Option<Vec<i64>>, Misfit> {
+        let Value::List(items) = self else { return Ok(None) };
+        let whole = items.iter().enumerate().filter_map(|(index, item)| match (item.exact_int(), item.number()) {
+            (Some(whole), _) => Some(Ok(whole)),
+            (None, Some(_)) => Some(Err(Misfit { index })),
+            (None, None) => None,
+        });
+        whole.collect::<Result<Vec<i64>, Misfit>>().map(Some)
     }
 
     fn items<T>(&self, convert: impl Fn(&Value) -> Option<T>) -> Option<Vec<T>> {
@@ -249,13 +272,25 @@ mod tests {
             (Value::text("7.0"), ColumnType::Int64, Cell::Int64(7)),
             (Value::text("19,90"), ColumnType::Float64, Cell::Null),
             (list.clone(), ColumnType::Float64List, Cell::Float64List(vec![1.0, 2.5])),
-            (list.clone(), ColumnType::Int64List, Cell::Int64List(vec![1])),
             (list, ColumnType::TextList, Cell::TextList(vec!["1".into(), "2.5".into()])),
             (Value::Null, ColumnType::TextList, Cell::Null),
             (Value::Unknown, ColumnType::Text, Cell::Null),
             (Value::Unknown, ColumnType::Boolean, Cell::Null),
         ] {
-            assert_eq!(value.to_cell(column_type, &Zone::utc()), cell, "{value} as {column_type:?}");
+            assert_eq!(value.to_cell(column_type, &Zone::utc()), Ok(cell), "{value} as {column_type:?}");
         }
+    }
+
+    /// 1.7 vanished from a list of whole numbers, and the list passed for the whole.
+    #[test]
+    fn a_number_that_is_none_of_the_whole_ones_does_not_vanish_from_their_list() {
+        let cell = |items: &[Value]| Value::List(items.to_vec()).to_cell(ColumnType::Int64List, &Zone::utc());
+        let whole =
+            [Value::Int(1), Value::Null, Value::Float(2.0), Value::text("3"), Value::text("x"), Value::Bool(true)];
+        assert_eq!(cell(&whole), Ok(Cell::Int64List(vec![1, 2, 3])));
+        for none in [Value::Float(1.7), Value::text("1.7"), Value::Float(1e300)] {
+            assert_eq!(cell(&[Value::Int(1), Value::Null, none.clone()]), Err(Misfit { index: 2 }), "{none}");
+        }
+        assert_eq!(Value::Float(1.7).to_cell(ColumnType::Int64List, &Zone::utc()), Ok(Cell::Null));
     }
 }

@@ -164,6 +164,10 @@ pub(super) fn read_schema(root: &Section<'_, '_>) -> Option<Value> {
         wrong(error.instance_path().as_str(), &cut(format!("is not valid JSON Schema: {error}")));
     } else if let Err(error) = validator(&schema) {
         wrong(error.instance_path().as_str(), &cut(format!("cannot be used as JSON Schema: {error}")));
+    } else {
+        for mistake in schema::contradictions(&schema) {
+            wrong(&mistake.path, &cut(mistake.message));
+        }
     }
     Some(schema)
 }

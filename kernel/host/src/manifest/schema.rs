@@ -3,12 +3,16 @@
 //! thousand million branches in 2 KiB; a schema is therefore measured as if each reference were written out, in one pass
 //! that looks at each of its places once.
 
+mod contradictions;
+
 use std::collections::HashMap;
 
 use kith_model::budget::table;
 use serde_json::{Map, Value};
 
 use super::pattern;
+
+pub(crate) use contradictions::contradictions;
 
 /// Why a schema is not admitted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -9,14 +9,14 @@ use kith_model::plugin::{
 use kith_model::table::ColumnType;
 use toml::de::DeTable;
 
-use super::config;
 use super::reader::{Notes, Section};
+use super::{config, keys};
 use crate::abi::Abi;
 use crate::policy::ANY_RECIPIENT;
 
 const KINDS: [PluginKind; 4] = [PluginKind::Connector, PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel];
 
-const TYPES: [(&str, ColumnType); 9] = [
+pub(super) const TYPES: [(&str, ColumnType); 9] = [
     ("boolean", ColumnType::Boolean),
     ("int64", ColumnType::Int64),
     ("float64", ColumnType::Float64),
@@ -42,8 +42,7 @@ pub(super) fn read(text: &str, notes: &Notes<'_>) -> Option<Manifest> {
     if !errors.is_empty() {
         return None;
     }
-    let known = ["plugin", "inputs", "outputs", "config", "capabilities", "limits"];
-    let root = Section::open(notes, document.get_ref(), "the manifest", 0, &known);
+    let root = Section::open(notes, document.get_ref(), "the manifest", 0, &keys::ROOT);
     if root.table("plugin").is_none() {
         root.wrong("plugin", "there is no [plugin] table; begin with [plugin] and its `id`, `version` and `kind`");
     }
@@ -73,9 +72,7 @@ pub(super) fn read(text: &str, notes: &Notes<'_>) -> Option<Manifest> {
 
 fn read_plugin(root: &Section<'_, '_>) -> Option<Manifest> {
     let (table, start) = root.table("plugin")?;
-    let known =
-        ["id", "version", "kind", "abi", "kernel", "title", "description", "license", "idempotent", "state_version"];
-    let section = Section::open(root.notes, table, "[plugin]", start, &known);
+    let section = Section::open(root.notes, table, "[plugin]", start, &keys::PLUGIN);
     let id = section.parsed("id", "`vendor/name`", |text| text.parse::<PluginId>().map_err(|e| e.to_string()));
     let version = section.parsed("version", "a semantic version, e.g. \"0.1.0\"", |text| {
         semver::Version::parse(text).map_err(|e| format!("`{text}` is not a semantic version ({e}); write e.g. 0.1.0"))
@@ -155,7 +152,7 @@ fn read_inputs(root: &Section<'_, '_>) -> Vec<InputSpec> {
     let read = |(name, start, table): (&str, usize, &DeTable<'_>)| {
         check_column_name(root, name, start);
         let title = format!("[inputs.{name}]");
-        let section = Section::open(root.notes, table, &title, start, &["expression", "type", "reason"]);
+        let section = Section::open(root.notes, table, &title, start, &keys::INPUT);
         let expression = section.required_text("expression", "an expression over the profile, e.g. \"traits.city\"");
         let column_type = read_type(&section);
         let reason = section.required_text("reason", "why the plugin needs it; the admin reads this");
@@ -173,8 +170,7 @@ fn read_outputs(root: &Section<'_, '_>, kind: PluginKind) -> Vec<OutputSpec> {
     let read = |(name, start, table): (&str, usize, &DeTable<'_>)| {
         check_column_name(root, name, start);
         let title = format!("[outputs.{name}]");
-        let known = ["type", "values", "description", "category"];
-        let section = Section::open(root.notes, table, &title, start, &known);
+        let section = Section::open(root.notes, table, &title, start, &keys::OUTPUT);
         let column_type = read_type(&section);
         let description = section.required_text("description", "what the value means");
         let values: Vec<String> = section.texts("values").into_iter().map(|(value, _)| value.to_owned()).collect();
@@ -208,8 +204,8 @@ fn read_capabilities(root: &Section<'_, '_>, plugin: &Manifest) -> Capabilities 
         _ => recipients_unless_said(plugin),
     };
     let Some((table, start)) = table else { return Capabilities { recipients, ..Capabilities::default() } };
-    let known = ["http", "secrets", "kv", "emits", "recipients", "mail"];
-    let section = Section::open(root.notes, table, "[capabilities]", start, &known);
+    let known = &keys::CAPABILITIES;
+    let section = Section::open(root.notes, table, "[capabilities]", start, known);
     let (kind, allowed) = (plugin.kind, allowed(&plugin.abi, plugin.kind));
     for key in known.iter().filter(|key| table.contains_key(**key) && !allowed.contains(key)) {
         let place = table.get_key_value(*key).map_or(start..start, |(written, _)| written.span());
@@ -246,7 +242,7 @@ fn read_recipients(capabilities: &Section<'_, '_>) -> Vec<RecipientRequest> {
     let mut kinds: Vec<String> = Vec::new();
     let read = |(start, table): (usize, &DeTable<'_>)| {
         let title = "[[capabilities.recipients]]";
-        let section = Section::open(capabilities.notes, table, title, start, &["type", "reason"]);
+        let section = Section::open(capabilities.notes, table, title, start, &keys::RECIPIENT);
         let kind = section.parsed("type", "a type of identifiers, e.g. \"email\", or \"*\" for any", |text| {
             let is_name = !text.is_empty()
                 && text.len() <= 64
@@ -288,8 +284,7 @@ fn check_host(section: &Section<'_, '_>, host: &str, place: &Range<usize>) {
 
 fn read_http(capabilities: &Section<'_, '_>) -> Vec<HttpRequest> {
     let read = |(start, table): (usize, &DeTable<'_>)| {
-        let known = ["host", "methods", "reason"];
-        let section = Section::open(capabilities.notes, table, "[[capabilities.http]]", start, &known);
+        let section = Section::open(capabilities.notes, table, "[[capabilities.http]]", start, &keys::HTTP);
         let host = section.required_text("host", "a host, e.g. \"api.example.com\"");
         if let (Some(host), Some(value)) = (host, table.get("host")) {
             check_host(&section, host, &value.span());
@@ -308,8 +303,7 @@ fn read_http(capabilities: &Section<'_, '_>) -> Vec<HttpRequest> {
 fn read_secrets(capabilities: &Section<'_, '_>) -> Vec<SecretRequest> {
     let mut names: Vec<String> = Vec::new();
     let read = |(start, table): (usize, &DeTable<'_>)| {
-        let known = ["name", "hosts", "reason", "optional", "form"];
-        let section = Section::open(capabilities.notes, table, "[[capabilities.secrets]]", start, &known);
+        let section = Section::open(capabilities.notes, table, "[[capabilities.secrets]]", start, &keys::SECRET);
         let name = section.parsed("name", "a name, e.g. \"api_key\"", |text| {
             let fits =
                 text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
@@ -349,7 +343,7 @@ fn read_secrets(capabilities: &Section<'_, '_>) -> Vec<SecretRequest> {
 
 fn read_kv(capabilities: &Section<'_, '_>) -> u64 {
     let Some((table, start)) = capabilities.table("kv") else { return 0 };
-    let section = Section::open(capabilities.notes, table, "[capabilities.kv]", start, &["bytes", "reason"]);
+    let section = Section::open(capabilities.notes, table, "[capabilities.kv]", start, &keys::KV);
     if !table.contains_key("bytes") {
         section.wrong("bytes", "[capabilities.kv] has no `bytes`; write how many bytes of state it may keep");
     }
@@ -359,18 +353,7 @@ fn read_kv(capabilities: &Section<'_, '_>) -> u64 {
 
 fn read_limits(root: &Section<'_, '_>) -> LimitRequest {
     let Some((table, start)) = root.table("limits") else { return LimitRequest::default() };
-    let known = [
-        "memory_bytes",
-        "cpu_ms",
-        "wall_ms",
-        "fuel",
-        "output_bytes",
-        "log_bytes",
-        "host_calls",
-        "messages_at_once",
-        "requests_per_host",
-    ];
-    let section = Section::open(root.notes, table, "[limits]", start, &known);
+    let section = Section::open(root.notes, table, "[limits]", start, &keys::LIMITS);
     LimitRequest {
         memory_bytes: section.count("memory_bytes"),
         cpu_ms: section.count("cpu_ms"),

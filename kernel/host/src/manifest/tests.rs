@@ -228,3 +228,34 @@ fn a_configuration_is_completed_and_checked() {
     assert_eq!(validate_config(&without, json!(null)), Ok(json!({})));
     assert!(validate_config(&without, json!({"a": 1})).is_err());
 }
+
+/// No configuration could be written for these, and the check passed them.
+#[test]
+fn a_configuration_that_nobody_can_write_is_refused_with_its_line() {
+    for (from, to, expected) in [
+        (
+            "minimum = 1",
+            "minimum = 4\nmaximum = 3",
+            "32:11: [config].properties.bound.minimum is 4, and `maximum` is 3",
+        ),
+        (
+            "required = [\"bound\"]",
+            "required = [\"bonud\"]",
+            "29:13: [config].required.0 names `bonud`, which is not in",
+        ),
+        ("type = \"integer\"\nminimum = 1", "enum = []", "31:8: [config].properties.bound.enum lists nothing"),
+        (
+            "type = \"integer\"\nminimum = 1",
+            "type = \"integer\"\nenum = [\"one\", \"two\"]",
+            "31:8: [config].properties.bound.type takes no value",
+        ),
+        (
+            "[config.properties.bound]\ntype = \"integer\"\nminimum = 1",
+            "[config.properties]\nbound = false",
+            "29:13: [config].required.0 names `bound`, whose schema takes no value",
+        ),
+    ] {
+        let found = mistakes(from, to);
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{to}: {found:?}");
+    }
+}

@@ -93,7 +93,7 @@ where
     match called.map_err(ReceiveError::Fault)? {
         Ok(receipts) => {
             let receipts: Vec<Receipt> = receipts.into_iter().map(receipt_from_wit).collect();
-            let checked = verify::events(&bound.manifest, receipts.iter().map(|receipt| &receipt.event));
+            let checked = verify::receipts(&bound.manifest, receipts.iter().map(|receipt| &receipt.event));
             bound.reported(checked).map(|()| receipts).map_err(ReceiveError::Fault)
         }
         Err(rejection) => Err(bound.refused(rejection.status, &rejection.code, &rejection.message)),

@@ -70,6 +70,25 @@ impl PluginFault {
         }
     }
 
+    /// Whether it passed a limit. The words of such a fault are the host's own, and name nobody.
+    pub fn is_of_limit(&self) -> bool {
+        match self {
+            PluginFault::CpuExceeded { .. }
+            | PluginFault::DeadlineExceeded { .. }
+            | PluginFault::FuelExhausted { .. }
+            | PluginFault::MemoryExceeded { .. }
+            | PluginFault::LimitExceeded { .. } => true,
+            PluginFault::BadInput(_)
+            | PluginFault::Transient(_)
+            | PluginFault::Permanent(_)
+            | PluginFault::UnreadableState(_)
+            | PluginFault::Trapped { .. }
+            | PluginFault::InvalidOutput(_)
+            | PluginFault::Cancelled
+            | PluginFault::Unavailable(_) => false,
+        }
+    }
+
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn may_retry(&self) -> bool {
         matches!(self, PluginFault::Transient(_) | PluginFault::DeadlineExceeded { .. } | PluginFault::Unavailable(_))

@@ -46,6 +46,17 @@ fn idempotent_unless_said() -> bool {
     true
 }
 
+impl Manifest {
+    /// The names of the `track` events that the plugin may emit; `None` for any. Events of other kinds have no names that others
+    /// build on. A connector exists to emit events, so one that names none is not narrowed; a channel that names none emits none.
+    pub fn emitted_names(&self) -> Option<&[String]> {
+        let emits = &self.capabilities.emits;
+        let is_any = emits.iter().any(|name| name == "*");
+        let says_nothing = emits.is_empty() && self.kind == PluginKind::Connector;
+        (!is_any && !says_nothing).then_some(emits.as_slice())
+    }
+}
+
 /// One declared input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InputSpec {
@@ -77,7 +88,7 @@ pub struct Capabilities {
     pub secrets: Vec<SecretRequest>,
     /// Bytes of key-value state; 0 for none.
     pub kv_bytes: u64,
-    /// Names of the events it may emit; `*` for any.
+    /// Names of the `track` events it may emit; `*` for any. See [`Manifest::emitted_names`].
     pub emits: Vec<String>,
     /// Channels: which of a person's identifiers it is given.
     #[serde(default)]

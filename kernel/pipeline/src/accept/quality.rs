@@ -34,7 +34,7 @@ const MAX_OWN_REASONS: usize = 32;
 const MAX_REASON_BYTES: usize = 48;
 
 /// The kernel's own reasons, which no connector's displace.
-const REASONS: [&str; 14] = [
+const REASONS: [&str; 15] = [
     "bad-identifier-type",
     "bad-message-id",
     "identifier-too-long",
@@ -47,6 +47,7 @@ const REASONS: [&str; 14] = [
     "too-large",
     "too-many-identifiers",
     "too-many-traits",
+    "undeclared-event",
     "unplanned-event",
     "unreadable-row",
 ];

@@ -336,7 +336,7 @@ impl Workspace {
             Ok(message) => message,
             Err(verdict) => return Ok(verdict),
         };
-        if let Some(refused) = draft.judge(index) {
+        if let Some(refused) = draft.judge(index, &ruled.came) {
             // What it would have taken the place of stays.
             self.people.forget_event();
             return Ok(Verdict::Rejected(refused));

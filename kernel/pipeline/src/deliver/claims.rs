@@ -17,7 +17,7 @@ use super::sending::{HELD_BACK_MS, Outgoing, Sender, Standing};
 use super::{content, exchange};
 use crate::offload;
 use crate::rows::outbox::dead_key;
-use crate::rows::{Aside, DeliveryRow, DeliveryTotals};
+use crate::rows::{Aside, ComputationSubject, DeliveryRow, DeliveryTotals};
 use crate::setup::{Installed, Setup};
 
 /// A claimed message that this process loses comes back after this long: longer than an attempt may take.
@@ -111,7 +111,8 @@ fn read_deliveries(
                 let message = format!("{id}: {error}");
                 let code = "unreadable-delivery".to_owned();
                 let key = dead_key(sender.workspace(), sender.channel(), now, &job.id);
-                let aside = Aside::Computation { at: now, code, message, profiles: 1 };
+                let about = ComputationSubject::default();
+                let aside = Aside::Computation { at: now, code, message, profiles: 1, about };
                 let letter = Operation::Put(key, row::encode(&aside));
                 // Whatever its state is, it was in the outbox.
                 let moved = DeliveryTotals { pending: -1, dead: 1, ..DeliveryTotals::default() };

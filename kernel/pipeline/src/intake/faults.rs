@@ -84,34 +84,31 @@ impl InputFaults {
     }
 }
 
-/// What a sender is told whose request ran into a limit; `None` for other faults.
-pub(crate) fn beyond_limit(fault: &PluginFault) -> Option<Refusal> {
-    match fault {
-        PluginFault::CpuExceeded { .. }
-        | PluginFault::DeadlineExceeded { .. }
-        | PluginFault::FuelExhausted { .. }
-        | PluginFault::MemoryExceeded { .. }
-        | PluginFault::LimitExceeded { .. } => Some(Refusal {
-            status: 413,
-            code: fault.code().to_owned(),
-            message: format!(
-                "the request is too much for this source's connector ({fault}); send fewer events in one request"
-            ),
-        }),
-        PluginFault::BadInput(_)
-        | PluginFault::Transient(_)
-        | PluginFault::Permanent(_)
-        | PluginFault::Trapped { .. }
-        | PluginFault::InvalidOutput(_)
-        | PluginFault::UnreadableState(_)
-        | PluginFault::Cancelled
-        | PluginFault::Unavailable(_) => None,
-    }
+/// What a sender is told whose request is too much for the connector; `None` for other faults. Who chooses how much there is to
+/// do chooses that it is too much: but a few bytes that make a connector loop, or answer without end, are not too much, and
+/// whoever sent them can do nothing about it.
+pub(crate) fn beyond_limit(fault: &PluginFault, input: &[u8]) -> Option<Refusal> {
+    (fault.is_of_limit() && input.len() >= SMALL_BYTES).then(|| Refusal {
+        status: 413,
+        code: fault.code().to_owned(),
+        message: format!(
+            "the request is too much for this source's connector ({fault}); send fewer events in one request"
+        ),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_large_request_is_too_much() {
+        let passed = PluginFault::LimitExceeded { what: "output bytes", limit: 1 };
+        let refused = beyond_limit(&passed, &vec![b'x'; SMALL_BYTES]).unwrap();
+        assert_eq!((refused.status, refused.code.as_str()), (413, "limit.output"));
+        assert_eq!(beyond_limit(&passed, &vec![b'x'; SMALL_BYTES - 1]), None, "it is the connector's");
+        assert_eq!(beyond_limit(&PluginFault::Cancelled, &vec![b'x'; SMALL_BYTES]), None);
+    }
 
     const ASKED: RunningConnector =
         RunningConnector { workspace: WorkspaceId(1), source: InstallationId(1), version: 1 };

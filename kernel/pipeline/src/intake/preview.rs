@@ -9,8 +9,8 @@ use kith_model::time::Timestamp;
 use kith_model::tracking::{Judgement, PlanMistake, Policy};
 
 use crate::accept::aside::Input;
-use crate::accept::rules::{RuledDraft, SourceRules};
-use crate::accept::{MAX_REPORTED_REJECTIONS, moment, validate};
+use crate::accept::rules::RuledDraft;
+use crate::accept::{MAX_REPORTED_REJECTIONS, Sender, moment, validate};
 
 /// Events that are shown.
 const MAX_SHOWN_EVENTS: usize = 10;
@@ -44,26 +44,29 @@ impl Preview {
         events: Vec<DraftEvent>,
         input: &Input,
         rejected: Vec<RejectedRecord>,
-        (identity, rules): (&IdentityRules, Option<&SourceRules>),
+        (identity, sender): (&IdentityRules, &Sender),
         received_at: Timestamp,
     ) {
         for record in rejected {
             self.refuse(record);
         }
         for (index, event) in events.into_iter().enumerate() {
-            let ruled = RuledDraft::new(&event, rules, identity);
+            let ruled = RuledDraft::new(&event, sender.rules.as_deref(), identity);
             if ruled.is_dropped {
                 self.dropped_count += 1;
                 continue;
             }
+            let undeclared = sender.declared.as_ref().and_then(|declared| declared.refusal(&ruled.came));
             let (mut event, of_rules) = (ruled.event.into_owned(), ruled.flags);
-            let judged = input.judged.of(index);
-            let refused = judged.filter(|judged| judged.policy == Policy::Reject).map(|judged| RejectedRecord {
-                place: index as u64,
+            let judged = input.judged.of(index).filter(|_| undeclared.is_none());
+            let of_plan = judged.filter(|judged| judged.policy == Policy::Reject).map(|judged| RejectedRecord {
+                place: 0,
                 code: judged.code().to_owned(),
                 message: judged.to_string(),
-                raw: validate::excerpt(&event),
+                raw: String::new(),
             });
+            let placed = |record| RejectedRecord { place: index as u64, raw: validate::excerpt(&event), ..record };
+            let refused = undeclared.or(of_plan).map(placed);
             let checked = validate::check(&event, identity).map(|checked| checked.identifiers);
             if let (Ok(_), Some(judged)) = (&checked, judged) {
                 *match judged.mistake {

@@ -11,7 +11,7 @@ use kith_store::{Key, Operation, Precondition, Unit, row};
 use super::QueryError;
 use super::page::{self, Portions};
 use crate::rows::outbox::{letter_of, outbox};
-use crate::rows::{self, Aside, DeliveryRow, DeliveryTotals};
+use crate::rows::{self, Aside, ComputationSubject, DeliveryRow, DeliveryTotals};
 use crate::shared::KernelState;
 use crate::turns::{Patience, TurnError};
 use crate::views::{
@@ -258,8 +258,10 @@ fn letter(
             obstacle: crate::letters::obstacle(&letter),
             record: letter.record,
         }))),
-        Aside::Computation { at, code, message, profiles } => {
-            Some(DeadLetter::Computation { id, installation: source, at, code, message, profiles })
+        Aside::Computation { at, code, message, profiles, about } => {
+            let ComputationSubject { plugin, inputs, people } = about;
+            let installation = source;
+            Some(DeadLetter::Computation { id, installation, at, code, message, profiles, plugin, inputs, people })
         }
         Aside::Unreadable { at, position, problem, raw } => {
             Some(DeadLetter::Unreadable { id, at, position, problem, raw })

@@ -17,8 +17,8 @@ use super::models::{self, InputRow, JobResult, RowOutcome};
 use super::reactor::{PassError, Reactor};
 use crate::plan::ModelPlan;
 use crate::profiles::facts::get_one;
-use crate::rows::Aside;
 use crate::rows::derived::{Freshness, ModelVersion, Output, Track};
+use crate::rows::{Aside, ComputationSubject, MAX_NAMED_PEOPLE};
 use crate::shared::{Culprit, MAX_STRIKES};
 
 /// What a job says of the model itself, whatever became of its people meanwhile.
@@ -32,6 +32,8 @@ struct Verdict<'a> {
     left: u64,
     /// The last passing fault, and how many people wait for its end.
     passing: Option<(&'a PluginFault, u64)>,
+    /// The first of these people, as many as a letter names.
+    waiting: Vec<ProfileId>,
     /// The last fault over the fitted state.
     unreadable: Option<&'a PluginFault>,
 }
@@ -47,6 +49,9 @@ impl Verdict<'_> {
                 RowOutcome::Later(fault) if models::is_passing(fault) => {
                     let (_, people) = verdict.passing.unwrap_or((fault, 0));
                     verdict.passing = Some((fault, people + 1));
+                    if verdict.waiting.len() < MAX_NAMED_PEOPLE {
+                        verdict.waiting.push(row.profile);
+                    }
                 }
                 RowOutcome::Later(_) => verdict.left += 1,
             }
@@ -148,7 +153,7 @@ impl Reactor {
                     Output { version, cause: position, at: now, inputs, values, freshness: Freshness::Fresh }
                 }
                 RowOutcome::Faulted(fault) => {
-                    self.letter_of(model.installed.id, fault, 1)?;
+                    self.letter_of(result, fault, 1, &[row.profile])?;
                     Output { freshness: Freshness::Faulted { inputs: row.inputs }, ..held }
                 }
                 // They are in the queue still.
@@ -207,7 +212,7 @@ impl Reactor {
             metrics::counter!("kith_model_rows_total").increment(verdict.good);
         }
         if let Some((fault, people)) = verdict.passing {
-            self.letter_of(id, fault, people)?;
+            self.letter_of(result, fault, people, &verdict.waiting)?;
         }
         if is_present {
             if verdict.good == 0 {
@@ -241,23 +246,32 @@ impl Reactor {
         }
     }
 
-    /// The dead letter of an installation and a kind of fault, with one more in its count.
-    fn letter_of(&mut self, installation: InstallationId, fault: &PluginFault, people: u64) -> Result<(), ReadError> {
-        let key = Key::set_aside(self.workspace.id, Some(installation)).followed_by(fault.code().as_bytes());
+    /// The dead letter of an installation and a kind of fault, with so many more in its count, of whom `named` are some.
+    fn letter_of(
+        &mut self,
+        result: &JobResult,
+        fault: &PluginFault,
+        people: u64,
+        named: &[ProfileId],
+    ) -> Result<(), ReadError> {
+        let key = Key::set_aside(self.workspace.id, Some(result.installation)).followed_by(fault.code().as_bytes());
         let held = match self.pass.letters.get(&key) {
             Some(held) => Some(held.clone()),
             // One that cannot be read begins again.
             None => get_one(self.shared.store.as_ref(), &key)?.and_then(|row| row::decode::<Aside>(&row).ok()),
         };
-        let before = match held {
-            Some(Aside::Computation { profiles, .. }) => profiles,
-            _ => 0,
+        let (before, people_before) = match held {
+            Some(Aside::Computation { profiles, about, .. }) => (profiles, about.people),
+            _ => (0, Vec::new()),
         };
+        let mut about = ComputationSubject { people: people_before, ..result.about.clone() };
+        named.iter().for_each(|person| about.name(*person));
         let aside = Aside::Computation {
             at: self.now(),
             code: fault.code().to_owned(),
             message: fault.to_string(),
             profiles: before + people,
+            about,
         };
         self.letter(key, aside);
         Ok(())

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kith_features::Value;
+use kith_features::{Misfit, Value};
 use kith_model::id::{InstallationId, ProfileId};
 use kith_model::plugin::{ComputeModel, InputSpec, PluginFault};
 use kith_model::table::{Cell, ColumnBuilder, Table};
@@ -15,6 +15,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::plan::ModelPlan;
 use crate::profiles::evaluation::Profile;
+use crate::rows::ComputationSubject;
 use crate::rows::derived::{ModelVersion, OutputValue};
 
 /// Rows in one call of a compute plugin: enough that the call's own cost vanishes, few enough to stay within its limits.
@@ -40,11 +41,15 @@ pub(crate) struct InputRow {
     /// Hash of what the model depends on.
     pub inputs: u64,
     pub cells: Vec<Cell>,
+    /// Why the model is not asked about it: a value that its column cannot say.
+    pub misfit: Option<PluginFault>,
 }
 
 /// A batch of people for one model.
 pub(crate) struct Job {
     pub installation: InstallationId,
+    /// The plugin and its version, for people.
+    pub plugin: String,
     /// Which model version's values these will be.
     pub version: ModelVersion,
     pub model: Arc<dyn ComputeModel>,
@@ -67,6 +72,8 @@ pub(crate) enum RowOutcome {
 pub(crate) struct JobResult {
     pub installation: InstallationId,
     pub version: ModelVersion,
+    /// The plugin that was asked, and by which columns; nobody is named in it.
+    pub about: ComputationSubject,
     /// Each row without its cells, which are not needed any more, and what came of it.
     pub rows: Vec<(InputRow, RowOutcome)>,
     pub took: Duration,
@@ -77,6 +84,7 @@ impl Job {
     pub(crate) fn new(model: &ModelPlan, rows: Vec<InputRow>) -> Job {
         Job {
             installation: model.installed.id,
+            plugin: format!("{}@{}", model.installed.plugin, model.installed.plugin_version),
             version: model.version(),
             model: Arc::clone(&model.model),
             state: model.installed.fitted.as_ref().map(|fitted| Arc::clone(&fitted.bytes)),
@@ -99,7 +107,7 @@ impl Job {
     pub(crate) fn run(mut self, wanted: impl Fn(&Job) -> bool) -> JobResult {
         let started = Instant::now();
         let mut done = Vec::with_capacity(self.rows.len());
-        let mut waiting = VecDeque::from([std::mem::take(&mut self.rows)]);
+        let mut waiting = VecDeque::from_iter(self.rows_to_ask(&mut done));
         let (mut calls, mut is_any_good, mut is_alone, mut has_failed_alone) = (0, false, false, false);
         while let Some(mut batch) = if is_alone && !is_any_good { waiting.pop_front() } else { waiting.pop_back() } {
             if !wanted(&self) || (!is_any_good && has_failed_alone && started.elapsed() > FRUITLESS) {
@@ -132,8 +140,22 @@ impl Job {
                 }
             }
         }
-        let Job { installation, version, .. } = self;
-        JobResult { installation, version, rows: done, took: started.elapsed() }
+        let Job { installation, plugin, version, columns, .. } = self;
+        let inputs = columns.into_iter().map(|column| column.name).collect();
+        let about = ComputationSubject { plugin, inputs, people: Vec::new() };
+        JobResult { installation, version, about, rows: done, took: started.elapsed() }
+    }
+
+    /// The rows that the model is asked about, if there are any; the others are `done`.
+    fn rows_to_ask(&mut self, done: &mut Vec<(InputRow, RowOutcome)>) -> Option<Vec<InputRow>> {
+        let mut rows = Vec::with_capacity(self.rows.len());
+        for mut row in std::mem::take(&mut self.rows) {
+            match row.misfit.take() {
+                Some(fault) => done.push((bare(row), RowOutcome::Faulted(fault))),
+                None => rows.push(row),
+            }
+        }
+        (!rows.is_empty()).then_some(rows)
     }
 
     fn call(&self, batch: &[InputRow]) -> Result<Vec<Vec<OutputValue>>, PluginFault> {
@@ -184,7 +206,8 @@ fn variable_bytes(cell: &Cell) -> usize {
     }
 }
 
-/// A profile's inputs to a model; `None` while one of them is unknown, and for a person who objects to profiling.
+/// A profile's inputs to a model, with why it is not asked about them where one of them is no cell of its column; `None` while
+/// one of them is unknown, and for a person who objects to profiling.
 ///
 /// Where an input reads `now`, its hash counts it as of the day's beginning: such a model runs again every day, not at every
 /// moment.
@@ -195,6 +218,7 @@ pub(crate) fn inputs(model: &ModelPlan, profile: &Profile<'_>, today: Timestamp)
     let mut hash = Xxh3::new();
     hash.update(&model.token.to_be_bytes());
     let mut cells = Vec::with_capacity(model.inputs.len());
+    let mut misfit = None;
     for (spec, input) in &model.inputs {
         let value = profile.evaluate(input);
         if matches!(value, Value::Unknown) {
@@ -202,14 +226,37 @@ pub(crate) fn inputs(model: &ModelPlan, profile: &Profile<'_>, today: Timestamp)
         }
         let cell = value.to_cell(spec.column_type, profile.view.zone);
         if input.reads().uses_now {
-            update(&mut hash, &profile.evaluate_at(input, today).to_cell(spec.column_type, profile.view.zone));
+            update_input(&mut hash, &profile.evaluate_at(input, today).to_cell(spec.column_type, profile.view.zone));
         } else {
-            update(&mut hash, &cell);
+            update_input(&mut hash, &cell);
         }
-        cells.push(cell);
+        match cell {
+            Ok(cell) => cells.push(cell),
+            Err(problem) => {
+                misfit = misfit.or(Some(refusal_of(spec, problem)));
+                cells.push(Cell::Null);
+            }
+        }
     }
     let root = profile.root();
-    Some(InputRow { profile: ProfileId(root.id), ordinal: root.ordinal, inputs: hash.digest(), cells })
+    Some(InputRow { profile: ProfileId(root.id), ordinal: root.ordinal, inputs: hash.digest(), cells, misfit })
+}
+
+/// Why a model is not asked about somebody. The value itself is not told: it is a person's.
+fn refusal_of(spec: &InputSpec, problem: Misfit) -> PluginFault {
+    PluginFault::BadInput(format!(
+        "the input `{}` is declared int64-list, and {problem}; a version of the plugin that declares float64-list, or cuts fractions \
+         off with `.map(x, int(x))`, can take it",
+        spec.name
+    ))
+}
+
+fn update_input(hash: &mut Xxh3, cell: &Result<Cell, Misfit>) {
+    match cell {
+        Ok(cell) => update(hash, cell),
+        // Apart from a cell that is null.
+        Err(_) => hash.update(b"misfit"),
+    }
 }
 
 fn update(hash: &mut Xxh3, cell: &Cell) {

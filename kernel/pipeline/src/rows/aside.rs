@@ -2,7 +2,7 @@
 //! cannot be read.
 
 use kith_model::event::{EventOrigin, RejectedRecord};
-use kith_model::id::Position;
+use kith_model::id::{Position, ProfileId};
 use kith_model::time::Timestamp;
 use kith_store::row::{Owner, Row, read_postcard};
 use serde::{Deserialize, Serialize};
@@ -13,11 +13,35 @@ pub(crate) enum Aside {
     /// A part of an input that could not become an event.
     Record(Box<Letter>),
     /// People on whom a compute plugin failed, by the kind of fault.
-    Computation { at: Timestamp, code: String, message: String, profiles: u64 },
+    Computation { at: Timestamp, code: String, message: String, profiles: u64, about: ComputationSubject },
     /// A delivery that was given up, or whose fate is unknown: its own row has the rest.
     Delivery { id: [u8; 16] },
     /// Something stored that cannot be read, or whose consequences are larger than a commit.
     Unreadable { at: Timestamp, position: Position, problem: String, raw: Vec<u8> },
+}
+
+/// What a computation that failed was about; empty in letters of a release that did not say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ComputationSubject {
+    /// The plugin and its version, e.g. `acme/level@1.2.0`.
+    pub plugin: String,
+    /// The columns of its input.
+    pub inputs: Vec<String>,
+    /// Whom it happened to last, the newest last.
+    pub people: Vec<ProfileId>,
+}
+
+/// People whom the letter of a computation names; it counts all.
+pub(crate) const MAX_NAMED_PEOPLE: usize = 16;
+
+impl ComputationSubject {
+    /// Name one more person, in the place of the oldest where there is no room.
+    pub(crate) fn name(&mut self, person: ProfileId) {
+        self.people.retain(|named| *named != person);
+        self.people.push(person);
+        let beyond = self.people.len().saturating_sub(MAX_NAMED_PEOPLE);
+        self.people.drain(..beyond);
+    }
 }
 
 /// A record that could not become an event, with what it takes to try it again.
@@ -77,6 +101,28 @@ enum AsideV1 {
     Unreadable { at: Timestamp, position: Position, problem: String, raw: Vec<u8> },
 }
 
+/// [`Aside`] before a computation said what it was about.
+#[derive(Serialize, Deserialize)]
+enum AsideV2 {
+    Record(Box<Letter>),
+    Computation { at: Timestamp, code: String, message: String, profiles: u64 },
+    Delivery { id: [u8; 16] },
+    Unreadable { at: Timestamp, position: Position, problem: String, raw: Vec<u8> },
+}
+
+impl From<AsideV2> for Aside {
+    fn from(aside: AsideV2) -> Aside {
+        match aside {
+            AsideV2::Record(letter) => Aside::Record(letter),
+            AsideV2::Computation { at, code, message, profiles } => {
+                Aside::Computation { at, code, message, profiles, about: ComputationSubject::default() }
+            }
+            AsideV2::Delivery { id } => Aside::Delivery { id },
+            AsideV2::Unreadable { at, position, problem, raw } => Aside::Unreadable { at, position, problem, raw },
+        }
+    }
+}
+
 impl From<AsideV1> for Aside {
     fn from(aside: AsideV1) -> Aside {
         match aside {
@@ -90,7 +136,9 @@ impl From<AsideV1> for Aside {
                 origin: EventOrigin::Client,
                 is_edited: false,
             })),
-            AsideV1::Computation { at, code, message, profiles } => Aside::Computation { at, code, message, profiles },
+            AsideV1::Computation { at, code, message, profiles } => {
+                Aside::Computation { at, code, message, profiles, about: ComputationSubject::default() }
+            }
             AsideV1::Delivery { id } => Aside::Delivery { id },
             AsideV1::Unreadable { at, position, problem, raw } => Aside::Unreadable { at, position, problem, raw },
         }
@@ -100,10 +148,14 @@ impl From<AsideV1> for Aside {
 impl Row for Aside {
     const WHAT: &'static str = "what was kept aside";
     const OWNER: Owner = Owner::Accept;
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     fn before(version: u8, body: &[u8]) -> Option<Result<Aside, String>> {
-        (version == 1).then(|| read_postcard::<AsideV1>(body).map(Aside::from))
+        match version {
+            1 => Some(read_postcard::<AsideV1>(body).map(Aside::from)),
+            2 => Some(read_postcard::<AsideV2>(body).map(Aside::from)),
+            _ => None,
+        }
     }
 }
 
@@ -120,7 +172,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn letters_of_the_release_before_are_read() {
+    fn letters_of_computations_of_the_release_before_are_read() {
+        let (code, message) = ("trap".to_owned(), "no".to_owned());
+        let before = AsideV2::Computation { at: Timestamp(6), code, message, profiles: 3 };
+        let mut bytes = vec![2];
+        row::write_postcard(&before, &mut bytes);
+        let read = row::decode::<Aside>(&bytes).unwrap();
+        assert!(
+            matches!(&read, Aside::Computation { profiles: 3, about, .. } if *about == ComputationSubject::default())
+        );
+    }
+
+    #[test]
+    fn the_newest_people_are_named_each_once() {
+        let person = |number: u8| ProfileId(kith_model::id::SourceIdentityId([number; 16]));
+        let mut about = ComputationSubject::default();
+        (0..40).chain([30, 39, 30]).for_each(|number| about.name(person(number)));
+        assert_eq!(about.people.len(), MAX_NAMED_PEOPLE);
+        assert_eq!(about.people.iter().rev().take(3).copied().collect::<Vec<_>>(), [30, 39, 38].map(person));
+    }
+
+    #[test]
+    fn letters_of_the_release_before_that_are_read() {
         let record = RejectedRecord { place: 3, code: "bad-time".into(), message: "no".into(), raw: "{}".into() };
         let before = [
             AsideV1::Record { at: Timestamp(5), record: record.clone() },

@@ -85,6 +85,46 @@ fn s11_a_connector_that_fails_on_unlike_small_requests_is_quarantined() {
     assert_eq!(*bench.notes.0.lock(), [SOURCE]);
 }
 
+/// Whoever sent a few bytes was told to send fewer, and the connector that looped on them was never blamed.
+#[test]
+fn a_connector_that_passes_its_limits_on_small_requests_is_at_fault_itself() {
+    let bench = told();
+    for number in 0..3 {
+        let answer = post(&bench, format!("memory {number}").as_bytes());
+        assert!(matches!(answer, Err(IntakeError::Fault(PluginFault::MemoryExceeded { .. }))), "{answer:?}");
+    }
+    assert_eq!(*bench.notes.0.lock(), [SOURCE]);
+}
+
+/// One event that the manifest does not name made the whole request a fault of the plugin, and its neighbours were lost with it.
+#[test]
+fn an_event_that_the_plugin_may_not_emit_is_set_aside_alone() {
+    let bench = Bench::new(vec![]);
+    bench.configure(|setup| setup.installations[0].emits = Some(Arc::new(["A".to_owned()])));
+    for round in 0..5 {
+        let id = |what: &str| format!("{what}{round}");
+        let sent = bench.send(vec![
+            event(&id("m"), &[("user_id", "u1")], "A", START),
+            event(&id("n"), &[("user_id", "u1")], "B", START),
+            identify(&id("o"), &[("user_id", "u1")], r#"{"city":"Ulm"}"#, START),
+        ]);
+        assert_eq!((sent.acceptance.accepted, sent.acceptance.rejected_count), (2, 1));
+        let refused = &sent.acceptance.rejected[0];
+        assert_eq!((refused.place, refused.code.as_str()), (1, "undeclared-event"));
+        assert!(
+            refused.message.contains("test/source@1.0.0 may not emit `B`") && refused.message.contains("names `A`;")
+        );
+    }
+    assert!(bench.notes.0.lock().is_empty(), "nobody is quarantined");
+    let letters = bench.kernel.dead_letters(WORKSPACE, PageRequest::first(10)).unwrap().items;
+    assert_eq!(letters.len(), 5);
+    // What came as repeats of it is one once it was taken.
+    bench.configure(|setup| setup.installations[0].emits = None);
+    assert_eq!(bench.send(vec![event("n0", &[("user_id", "u1")], "B", START)]).acceptance.accepted, 1);
+    bench.configure(|setup| setup.installations[0].emits = Some(Arc::new(["A".to_owned()])));
+    assert_eq!(bench.send(vec![event("n0", &[("user_id", "u1")], "B", START)]).acceptance.duplicate, 1);
+}
+
 #[test]
 fn s2a_an_identifier_of_spaces_refuses_nobody() {
     let bench = Bench::new(vec![]);

@@ -159,6 +159,7 @@ pub(crate) fn installed(id: u32, name: &str, kind: PluginKind, role: Role) -> In
         call_memory_bytes: 1 << 20,
         idempotence: Idempotence::Idempotent,
         giver: kith_model::consent::Giver::MayAgree,
+        emits: None,
         sending: SendingLimits::default(),
         corrects: false,
         role,

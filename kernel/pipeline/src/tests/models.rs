@@ -13,8 +13,8 @@ use parking_lot::{Mutex, RwLock};
 
 use super::delivery::watched::Watched;
 use super::harness::*;
-use crate::Role;
 use crate::guests::{Caller, GuestClass};
+use crate::{DeadLetter, Role};
 
 /// So long that no pass waits for the model.
 const SLOW: Duration = Duration::from_millis(300);
@@ -188,4 +188,32 @@ fn an_answer_is_shown_as_that_of_the_model_which_gave_it() {
     let shown = tags(&bench, "u1");
     assert_eq!((shown["level"].as_str(), shown["grade"].as_str()), ("\"few\"", "\"good\""));
     assert_eq!(store.refused.lock().len(), 1);
+}
+
+/// A fraction vanished from a list of whole numbers. The person is set aside by name, and nobody else is.
+#[test]
+fn whom_a_list_of_whole_numbers_cannot_say_is_set_aside_by_name() {
+    let bench = Bench::new(vec![]);
+    bench.configure(|setup| {
+        let input = &mut setup.installations[1].inputs[0];
+        input.expression = "events('Order Completed').map(e, e.total)".into();
+        input.column_type = ColumnType::Int64List;
+    });
+    let total = |user: &str, number: usize, total: &str| DraftEvent {
+        properties: format!(r#"{{"total":{total}}}"#),
+        ..orders(user, number, 1).remove(0)
+    };
+    bench.send(vec![total("u1", 0, "1"), total("u1", 1, "2.0"), total("u2", 0, "1"), total("u2", 1, "1.7")]);
+    let listed = || bench.kernel.dead_letters(WORKSPACE, PageRequest::first(10)).unwrap().items;
+    bench.wait_until("the one is set aside", || !listed().is_empty());
+    assert_eq!(bench.count("tags.level == 'few'"), 1, "and the other has a tag");
+    let letters = listed();
+    let [DeadLetter::Computation { code, message, plugin, inputs, people, profiles, .. }] = letters.as_slice() else {
+        panic!("{letters:?}")
+    };
+    assert_eq!((code.as_str(), plugin.as_str(), *profiles), ("plugin.bad-input", "test/level@1.0.0", 1));
+    assert_eq!(inputs.as_slice(), ["orders"]);
+    assert_eq!(people.as_slice(), [bench.profile("user_id", "u2").unwrap().id]);
+    assert!(message.contains("`orders` is declared int64-list, and item "), "{message}");
+    assert!(bench.notes.0.lock().is_empty(), "nobody is blamed for it");
 }

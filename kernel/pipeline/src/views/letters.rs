@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use kith_model::delivery::DeliveryState;
 use kith_model::event::RejectedRecord;
-use kith_model::id::{InstallationId, Position};
+use kith_model::id::{InstallationId, Position, ProfileId};
 use kith_model::time::Timestamp;
 
 use super::DeliveryView;
@@ -22,6 +22,12 @@ pub enum DeadLetter {
         code: String,
         message: String,
         profiles: u64,
+        /// The plugin and its version; empty where the letter does not say.
+        plugin: String,
+        /// The columns of its input.
+        inputs: Vec<String>,
+        /// Whom it happened to last, the newest last.
+        people: Vec<ProfileId>,
     },
     /// Something stored that cannot be read, or is too large to be written; the work went on without it.
     Unreadable { id: String, at: Timestamp, position: Position, problem: String, raw: Vec<u8> },

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 pub(crate) use self::body::{DeadLetterBody, LetterCountsBody, ReplayBody};
-use self::body::{letter_body, letter_name};
+use self::body::{letter_body, letter_names};
 pub(crate) use self::many::*;
 use super::extract::{Authority, Json, Path, Query, page_limit, right};
 use super::installations::named;
@@ -155,7 +155,7 @@ pub(crate) async fn list(
         let filter = filter(&caller, &tables, &query)?;
         let page = app.kernel.letters(workspace, &filter, PageRequest { limit, cursor: query.cursor.as_deref() })?;
         if sight == Sight::People {
-            let listed = page.items.iter().map(|listed| letter_name(&listed.letter));
+            let listed = page.items.iter().flat_map(|listed| letter_names(&listed.letter));
             app.reads.note(&caller, "dead-letter.list", sealed(app, &query).chain(listed));
         }
         let mask = Mask::new(&tables, &caller);
@@ -219,7 +219,7 @@ pub(crate) async fn read(
         let tables = app.catalogue.workspace(caller.workspace)?;
         let letter = app.kernel.letter(caller.workspace, &id)?.ok_or_else(|| no_letter(&id))?;
         if caller.sight() == Sight::People {
-            app.reads.note(&caller, "dead-letter.read", std::iter::once(letter_name(&letter)));
+            app.reads.note(&caller, "dead-letter.read", letter_names(&letter));
         }
         let seen = (caller.sight(), &Mask::new(&tables, &caller));
         Ok(Json(letter_body(&tables, letter, seen, body::Length::Whole)))

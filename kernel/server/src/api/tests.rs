@@ -280,6 +280,7 @@ pub(super) fn running(row: &InstallationRow, kind: PluginKind, role: Role) -> In
         call_memory_bytes: 1 << 20,
         idempotence: Idempotence::Idempotent,
         giver: kith_model::consent::Giver::RefusesOnly,
+        emits: None,
         sending: SendingLimits::default(),
         corrects: false,
         role,

@@ -1,4 +1,4 @@
-//! `kith plugin`: making plugins here (`new`, `check`, `build`); managing them on a server is in `plugin/remote.rs`.
+//! `kith plugin`: making plugins here (`new`, `check`, `build`, `run`, `test`); managing them on a server is in `plugin/remote.rs`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,9 +12,12 @@ use super::client::Client;
 use super::output::{self, AnswerFormat, Step};
 use super::{Failure, print_json, scaffold};
 
+mod cases;
 pub(crate) mod fits;
 mod installation;
+mod local;
 pub(crate) mod remote;
+mod run;
 mod seen;
 mod upgrade;
 
@@ -23,6 +26,8 @@ pub(crate) fn run(command: PluginCommand, client: impl Fn() -> Client, format: A
         PluginCommand::New(args) => scaffold::run(&args, format),
         PluginCommand::Check { path } => check(&path, format),
         PluginCommand::Build(args) => build(&args, format),
+        PluginCommand::Run(args) => run::run(&args, format),
+        PluginCommand::Test(args) => cases::run(&args, format),
         on_server => remote::run(&on_server, &client(), format),
     }
 }
@@ -71,11 +76,14 @@ impl Progress for BuildStep {
     }
 }
 
+fn build_crate(dir: &Path, tools: &Tools, shown: &mut BuildStep) -> Result<BuiltPlugin, Failure> {
+    let mut built = plugin_build::build_all(&[dir.to_path_buf()], None, &Toolchain::from(tools), shown)?;
+    Ok(built.remove(0))
+}
+
 fn build(args: &PluginBuildArgs, format: AnswerFormat) -> Result<(), Failure> {
     let mut shown = BuildStep::begin(format!("building {}", args.dir.display()), format);
-    let dirs = [args.dir.clone()];
-    let mut built = plugin_build::build_all(&dirs, None, &Toolchain::from(&args.tools), &mut shown)?;
-    let mut built = built.remove(0);
+    let mut built = build_crate(&args.dir, &args.tools, &mut shown)?;
     if let Some(out) = &args.out {
         plugin_build::write(out, &built.component)?;
         built.path.clone_from(out);

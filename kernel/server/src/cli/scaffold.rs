@@ -1,4 +1,5 @@
-//! `kith plugin new`: a plugin's crate from the SDK's templates, ready for `cargo test` and `kith plugin build`.
+//! `kith plugin new`: a plugin's crate from the SDK's templates, ready for `cargo test`, `kith plugin test` and
+//! `kith plugin build`.
 
 use std::path::{Path, PathBuf};
 
@@ -37,7 +38,10 @@ pub(crate) fn run(args: &PluginNewArgs, format: AnswerFormat) -> Result<(), Fail
         print_json(&json!({ "id": id.to_string(), "dir": dir, "sdk": sdk, "files": names }))?;
     } else {
         output::say(format_args!("{id}, a {}, is in {}:\n", args.kind, dir.display()))?;
-        output::say(format_args!("    cd {}\n    cargo test\n    kith plugin build\n", dir.display()))?;
+        output::say(format_args!(
+            "    cd {}\n    cargo test\n    kith plugin test\n    kith plugin build\n",
+            dir.display()
+        ))?;
         output::say(format_args!("The SDK is not on a registry yet: Cargo.toml points to {}.", sdk.display()))?;
     }
     Ok(())
@@ -71,13 +75,26 @@ fn sdk_path(given: Option<&Path>) -> Result<PathBuf, Failure> {
 
 /// The new crate's files with their content.
 fn files(id: &PluginId, kind: PluginKind, sdk: &Path) -> Vec<(&'static str, String)> {
-    let (manifest, library, install) = match kind {
-        PluginKind::Connector => (template!("connector/plugin.toml.in"), template!("connector/lib.rs.in"), ""),
-        PluginKind::TagModel => (template!("tag-model/plugin.toml.in"), template!("tag-model/lib.rs.in"), ""),
-        PluginKind::Scorer => (template!("scorer/plugin.toml.in"), template!("scorer/lib.rs.in"), ""),
+    let (manifest, library, case, install) = match kind {
+        PluginKind::Connector => (
+            template!("connector/plugin.toml.in"),
+            template!("connector/lib.rs.in"),
+            template!("connector/case.json.in"),
+            "",
+        ),
+        PluginKind::TagModel => (
+            template!("tag-model/plugin.toml.in"),
+            template!("tag-model/lib.rs.in"),
+            template!("tag-model/case.json.in"),
+            "",
+        ),
+        PluginKind::Scorer => {
+            (template!("scorer/plugin.toml.in"), template!("scorer/lib.rs.in"), template!("scorer/case.json.in"), "")
+        }
         PluginKind::Channel => (
             template!("channel/plugin.toml.in"),
             template!("channel/lib.rs.in"),
+            template!("channel/case.json.in"),
             " --config '{\"url\": \"https://example.com/messages\"}' --grant-http example.com",
         ),
     };
@@ -103,6 +120,7 @@ fn files(id: &PluginId, kind: PluginKind, sdk: &Path) -> Vec<(&'static str, Stri
         ("plugin.toml", fill(manifest)),
         ("src/lib.rs", fill(library)),
         ("README.md", fill(template!("README.md.in"))),
+        ("cases/first.json", fill(case)),
         (".gitignore", "/target\n".to_owned()),
     ]
 }
@@ -179,6 +197,10 @@ mod tests {
             let is_given = !manifest.capabilities.recipients.is_empty();
             assert_eq!(is_given, kind == PluginKind::Channel, "{kind}");
             assert!(files[2].1.contains("pub struct BigSpender"));
+            let (name, case) = &files[4];
+            assert_eq!(*name, "cases/first.json");
+            let case: serde_json::Value = serde_json::from_str(case).unwrap();
+            assert!(case["output"].as_array().is_some_and(|output| !output.is_empty()), "{kind}");
             let cargo: toml::Table = files[0].1.parse().unwrap();
             assert_eq!(cargo["dependencies"][kith::plugin_build::SDK]["path"].as_str(), Some("/a \"b\"/plugin-sdk"));
         }

@@ -1,6 +1,7 @@
-//! What a tracking plan's judgement makes of an event, and what else of it its source's counts tell.
+//! What the manifest of the source's plugin and a tracking plan's judgement make of an event, and what else of it its source's
+//! counts tell.
 
-use kith_model::event::{EventOrigin, RejectedRecord};
+use kith_model::event::{DraftEvent, EventOrigin, RejectedRecord};
 use kith_model::flag;
 use kith_model::time::Timestamp;
 use kith_model::tracking::{Judgement, Policy};
@@ -12,8 +13,13 @@ impl Draft<'_> {
         self.submission.input.as_ref()?.judged.of(index).filter(|_| !self.is_refusal)
     }
 
-    /// Count what the plan says of an event that is no repeat; the refusal where it is not to be taken.
-    pub(super) fn judge(&mut self, index: usize) -> Option<RejectedRecord> {
+    /// The refusal of an event that is no repeat, where the source's plugin may not emit it, or the plan does not take it; what
+    /// the plan says is counted. `came` is the event before the rules.
+    pub(super) fn judge(&mut self, index: usize, came: &DraftEvent) -> Option<RejectedRecord> {
+        let declared = self.submission.sender.declared.as_ref().filter(|_| !self.is_refusal);
+        if let Some(refused) = declared.and_then(|declared| declared.refusal(came)) {
+            return Some(refused);
+        }
         let judged = self.judged(index)?.clone();
         self.counts.judge(&judged);
         (judged.policy == Policy::Reject).then(|| RejectedRecord {

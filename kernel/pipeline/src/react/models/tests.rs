@@ -42,9 +42,11 @@ fn job(model: &Arc<Doubler>, cells: Vec<Cell>) -> Job {
         ordinal: index,
         inputs: 0,
         cells: vec![cell],
+        misfit: None,
     };
     Job {
         installation: InstallationId(1),
+        plugin: "test/doubler@1.0.0".into(),
         version: ModelVersion {
             installation: InstallationId(1),
             digest: String::new(),
@@ -89,6 +91,22 @@ fn one_row_that_a_model_cannot_take_costs_the_others_nothing() {
         }
     }
     assert!(model.calls.load(Ordering::SeqCst) <= 30, "a batch is halved, not tried row by row");
+}
+
+#[test]
+fn a_model_is_not_asked_about_whom_its_columns_cannot_say() {
+    let model = Arc::new(Doubler::default());
+    let refused = PluginFault::BadInput("it has a fraction".into());
+    let run = |all: bool| {
+        let mut job = job(&model, vec![Cell::Int64(1); 3]);
+        let misfits = job.rows.iter_mut().filter(|row| all || row.ordinal == 1);
+        misfits.for_each(|row| row.misfit = Some(refused.clone()));
+        let faulted = |(_, outcome): &&(InputRow, RowOutcome)| *outcome == RowOutcome::Faulted(refused.clone());
+        let result = job.run(|_| true);
+        (result.rows.len(), result.rows.iter().filter(faulted).count(), model.calls.load(Ordering::SeqCst))
+    };
+    assert_eq!(run(false), (3, 1, 1));
+    assert_eq!(run(true), (3, 3, 1), "with nobody to ask about nothing is asked");
 }
 
 #[test]

@@ -267,14 +267,21 @@ pub(super) fn read_mode(wanted: &str) -> Result<InstallationMode, ApiError> {
 /// What `next` asks for and `present` does not.
 pub(super) fn widened(present: &Manifest, next: &Manifest) -> Vec<String> {
     let had: BTreeSet<String> = asked(present).collect();
-    // Who is given every type of identifiers is given no more by naming some.
-    let was_given = |request: &String| request.starts_with(IDENTIFIERS) && had.contains(&identifiers_of("*"));
+    // Who has all of a kind has no more by naming some.
+    let was_given = |request: &String| {
+        request.starts_with(IDENTIFIERS) && had.contains(&identifiers_of("*"))
+            || request.starts_with(EMITTING) && had.contains(ANY_EVENT)
+    };
     let more: BTreeSet<String> = asked(next).filter(|request| !had.contains(request) && !was_given(request)).collect();
     more.into_iter().collect()
 }
 
 /// How the request for a type of a person's identifiers begins.
 const IDENTIFIERS: &str = "to be given a recipient's";
+
+/// How the request to emit an event begins, and the one to emit every event.
+const EMITTING: &str = "to emit `";
+const ANY_EVENT: &str = "to emit events of any name";
 
 fn identifiers_of(kind: &str) -> String {
     match kind {
@@ -298,7 +305,10 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
     let checking = capabilities.secrets.iter().filter(|request| request.hosts.is_empty());
     let checking = checking.map(|request| format!("secret `{}` to check signatures with", request.name));
     let recipients = capabilities.recipients.iter().map(|request| identifiers_of(&request.kind));
-    let emits = capabilities.emits.iter().map(|name| format!("to emit `{name}`"));
+    let emits = match manifest.emitted_names() {
+        None => vec![ANY_EVENT.to_owned()],
+        Some(names) => names.iter().map(|name| format!("{EMITTING}{name}`")).collect(),
+    };
     let state = (capabilities.kv_bytes > 0).then(|| "state of its own".to_owned());
     inputs.chain(recipients).chain(http).chain(secrets).chain(checking).chain(emits).chain(state)
 }
@@ -351,6 +361,22 @@ mod tests {
                 "to see `traits.city`"
             ]
         );
+    }
+
+    #[test]
+    fn a_connector_that_wants_to_emit_more_needs_consent_for_just_that() {
+        let connector = |emits: &[&str]| {
+            let mut manifest = channel(&[], &[]);
+            manifest.kind = PluginKind::Connector;
+            manifest.capabilities.emits = emits.iter().map(|name| (*name).to_owned()).collect();
+            manifest
+        };
+        assert_eq!(widened(&connector(&["A"]), &connector(&["A", "B"])), ["to emit `B`"]);
+        // A connector that names none may emit any.
+        for any in [&[][..], &["*"]] {
+            assert_eq!(widened(&connector(&["A"]), &connector(any)), ["to emit events of any name"]);
+            assert!(widened(&connector(any), &connector(&["A"])).is_empty());
+        }
     }
 
     #[test]

@@ -64,7 +64,14 @@ pub(crate) enum DeadLetterBody {
         code: String,
         /// `null` where it is withheld.
         message: Option<String>,
+        /// How often it happened to somebody.
         profiles: u64,
+        /// The plugin and its version, e.g. `acme/level@1.2.0`; empty where the letter does not say.
+        plugin: String,
+        /// The columns of its input.
+        inputs: Vec<String>,
+        /// The profiles whom it happened to last, 16 at most, the newest last; `null` where they are withheld.
+        people: Option<Vec<String>>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         withheld: Vec<&'static str>,
     },
@@ -164,13 +171,15 @@ impl LetterCountsBody {
     }
 }
 
-/// A dead letter as the audit log names it: the person where it is a message, else the letter.
-pub(super) fn letter_name(letter: &DeadLetter) -> String {
+/// A dead letter as the audit log names it: the person where it is a message, else the letter, and the people whom it names.
+pub(super) fn letter_names(letter: &DeadLetter) -> Vec<String> {
+    let own = || format!("letter:{}", letter.id());
     match letter {
-        DeadLetter::Delivery(view) => person(view.profile),
-        DeadLetter::Record(_) | DeadLetter::Computation { .. } | DeadLetter::Unreadable { .. } => {
-            format!("letter:{}", letter.id())
+        DeadLetter::Delivery(view) => vec![person(view.profile)],
+        DeadLetter::Computation { people, .. } => {
+            std::iter::once(own()).chain(people.iter().copied().map(person)).collect()
         }
+        DeadLetter::Record(_) | DeadLetter::Unreadable { .. } => vec![own()],
     }
 }
 
@@ -183,15 +192,24 @@ pub(super) fn letter_body(
     let mut withholding = Withholding::new(mask.sight_of_records(sight));
     match letter {
         DeadLetter::Record(letter) => record_body(tables, *letter, withholding, length),
-        DeadLetter::Computation { id, installation, at, code, message, profiles } => DeadLetterBody::Computation {
-            id,
-            installation: tables.installation_name(installation),
-            at: time(at),
-            code,
-            message: withholding.of("message", message),
-            profiles,
-            withheld: withholding.fields,
-        },
+        DeadLetter::Computation { id, installation, at, code, message, profiles, plugin, inputs, people } => {
+            let message = withholding.of("message", message);
+            // Whoever may see people may see who it was, whatever is sensitive in what the plugin says of them.
+            let people = (sight == Sight::People).then(|| people.iter().map(ToString::to_string).collect());
+            withholding.fields.extend(people.is_none().then_some("people"));
+            DeadLetterBody::Computation {
+                id,
+                installation: tables.installation_name(installation),
+                at: time(at),
+                code,
+                message,
+                profiles,
+                plugin,
+                inputs,
+                people,
+                withheld: withholding.fields,
+            }
+        }
         DeadLetter::Unreadable { id, at, position, problem, raw } => DeadLetterBody::Unreadable {
             id,
             at: time(at),

@@ -7,6 +7,7 @@ use kith_model::id::Name;
 use kith_model::network::Network;
 use kith_model::plugin::{PluginId, PluginKind};
 use kith_model::sending::MAX_SENDING;
+use kith_model::time::Timestamp;
 
 use super::serve::Tools;
 
@@ -22,6 +23,10 @@ pub(crate) enum PluginCommand {
     },
     /// Build a plugin's crate into one component
     Build(PluginBuildArgs),
+    /// Call one plugin in the host that servers have, with nothing stored and nothing sent
+    Run(PluginRunArgs),
+    /// Run the cases in a plugin's crate, `cases/*.json`, in the host that servers have
+    Test(PluginTestArgs),
     /// The plugins that the server holds
     List,
     /// Hand a component to the server, which verifies it
@@ -119,6 +124,49 @@ pub(crate) struct PluginBuildArgs {
     /// Where to write the component; the default is `target/plugins/NAME-VERSION.wasm`
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) tools: Tools,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PluginRunArgs {
+    /// A component, or a plugin's crate, which is built first
+    #[arg(default_value = ".", value_name = "FILE.wasm|DIR")]
+    pub(crate) path: PathBuf,
+    /// The installation's configuration, as JSON or `@FILE`
+    #[arg(long, value_name = "JSON|@FILE")]
+    pub(crate) config: Option<String>,
+    /// What the plugin is given, `-` for standard input: of a connector the body of a request; of a tag model or a scorer one row
+    /// as a JSON object in each line, of a channel one message
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    pub(crate) input: PathBuf,
+    /// Rows that a tag model or a scorer learns from before, in the same form
+    #[arg(long, value_name = "FILE")]
+    pub(crate) fit: Option<PathBuf>,
+    /// A header of a connector's request, as `NAME: VALUE`; repeat for more
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
+    pub(crate) headers: Vec<(String, String)>,
+    /// The path of a connector's request, with its query where there is one
+    #[arg(long, value_name = "PATH", default_value = "/")]
+    pub(crate) target: String,
+    /// A secret that the manifest asks for, as `NAME=VALUE`; repeat for more
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) secret: Vec<String>,
+    /// Freeze the plugin's clock at this time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) clock: Option<Timestamp>,
+    /// Count the steps of the call as well; code that counts them is slower
+    #[arg(long)]
+    pub(crate) fuel: bool,
+    #[command(flatten)]
+    pub(crate) tools: Tools,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PluginTestArgs {
+    /// The plugin's crate
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
     #[command(flatten)]
     pub(crate) tools: Tools,
 }
@@ -273,6 +321,11 @@ fn parse_kind(text: &str) -> Result<PluginKind, String> {
         .into_iter()
         .find(|kind| kind.as_str() == text)
         .ok_or_else(|| "write connector, tag-model, scorer or channel".to_owned())
+}
+
+fn parse_header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("write NAME: VALUE, e.g. `content-type: application/json`")?;
+    Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
 }
 
 fn parse_plugin_reference(text: &str) -> Result<PluginReference, String> {

@@ -55,7 +55,11 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat
         PluginCommand::Logs { installation, follow, limit } => {
             return logs(client, installation, *limit, Follow::from_flag(*follow), format);
         }
-        PluginCommand::New(_) | PluginCommand::Check { .. } | PluginCommand::Build(_) => {
+        PluginCommand::New(_)
+        | PluginCommand::Check { .. }
+        | PluginCommand::Build(_)
+        | PluginCommand::Run(_)
+        | PluginCommand::Test(_) => {
             return Err(Failure::Usage("this command works on this machine and needs no server".to_owned()));
         }
     };
