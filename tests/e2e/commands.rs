@@ -156,6 +156,48 @@ fn every_failure_is_a_document_for_a_program() {
     }
 }
 
+/// The commands that a help names, each with those below it.
+fn commands(kernel: &TestKernel, above: &[String]) -> Vec<Vec<String>> {
+    let asked: Vec<&str> = above.iter().map(String::as_str).chain(["-h"]).collect();
+    let help = text(&run(kernel, &asked).stdout);
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let names = listed.filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
+    let names = names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
+    let below = names.flat_map(|name| commands(kernel, &[above, &[name.to_owned()]].concat()));
+    let below: Vec<Vec<String>> = below.collect();
+    if below.is_empty() { vec![above.to_vec()] } else { below }
+}
+
+/// Every command that the help names, asked with nothing but `--json`: it answers with one document, or fails with one, and writes
+/// nothing beside it where a program reads.
+#[test]
+fn no_command_writes_beside_its_document() {
+    let kernel = ground();
+    let folder = tempfile::tempdir().unwrap();
+    let all = commands(&kernel, &[]);
+    assert!(all.len() > 60, "{all:?}");
+    // These go on until they are ended, or work on a folder of this machine.
+    let apart = ["serve", "demo", "plugin new", "plugin build", "key reset", "key host"];
+    for command in all.iter().filter(|command| !apart.contains(&command.join(" ").as_str())) {
+        let output = Command::new(kith())
+            .env("KITH_URL", kernel.url())
+            .env("KITH_KEY", kith_tests::ADMIN_KEY)
+            .current_dir(folder.path())
+            .stdin(std::process::Stdio::null())
+            .args(command)
+            .arg("--json")
+            .output()
+            .unwrap();
+        let (document, beside) = match output.status.success() {
+            true => (&output.stdout, None),
+            false => (&output.stderr, Some(&output.stdout)),
+        };
+        serde_json::from_slice::<Value>(document)
+            .unwrap_or_else(|error| panic!("{command:?}: {error}: {}", text(document)));
+        assert!(beside.is_none_or(Vec::is_empty), "{command:?}: {output:?}");
+    }
+}
+
 /// A list that was cut names flags that the command has, and they show the rest.
 #[test]
 fn a_list_that_was_cut_goes_on_where_it_says() {
