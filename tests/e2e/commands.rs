@@ -64,6 +64,28 @@ fn a_large_file_that_is_refused_says_why_at_once() {
     }
 }
 
+/// Who names a source is told of sources, and how to find them; a write key is told of another source exactly what it is told of none.
+#[test]
+fn a_source_that_is_not_there_is_told_with_the_command_that_lists_them() {
+    let kernel = ground();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.csv");
+    std::fs::write(&path, "customer,total\nada,5\n").unwrap();
+    let output = run(&kernel, &["import", path.to_str().unwrap(), "--source", "nosuch"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(["source `nosuch`", "kith source list"].iter().all(|words| said.contains(words)), "{said}");
+    assert!(!said.contains("installation"), "{said}");
+    let admin = kernel.admin();
+    let made = admin.post("/api/v1/keys", &json!({ "title": "w", "scopes": ["ingest"], "source": "orders" })).is(201);
+    let writer = kernel.caller(made["key"].as_str().unwrap());
+    let told = |source: &str| {
+        let path = format!("/api/v1/sources/{source}/imports/x");
+        writer.get(&path).is_problem(404, "not-found")["message"].as_str().unwrap().replace(source, "NAME")
+    };
+    assert_eq!(told("segment"), told("nosuch"));
+}
+
 /// "Every command takes `--json`": one document from each, exports too, which wrote CSV and TOML all the same.
 #[test]
 fn every_command_answers_a_program_with_one_document() {
