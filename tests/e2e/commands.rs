@@ -77,7 +77,7 @@ fn a_source_that_is_not_there_is_told_with_the_command_that_lists_them() {
     assert!(["source `nosuch`", "kith source list"].iter().all(|words| said.contains(words)), "{said}");
     assert!(!said.contains("installation"), "{said}");
     let admin = kernel.admin();
-    let made = admin.post("/api/v1/keys", &json!({ "title": "w", "scopes": ["ingest"], "source": "orders" })).is(201);
+    let made = admin.post("/api/v1/keys", &json!({ "title": "w", "source": "orders" })).is(201);
     let writer = kernel.caller(made["key"].as_str().unwrap());
     let told = |source: &str| {
         let path = format!("/api/v1/sources/{source}/imports/x");
