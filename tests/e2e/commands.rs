@@ -64,6 +64,28 @@ fn a_large_file_that_is_refused_says_why_at_once() {
     }
 }
 
+/// Who names a source is told of sources, and how to find them; a write key is told of another source exactly what it is told of none.
+#[test]
+fn a_source_that_is_not_there_is_told_with_the_command_that_lists_them() {
+    let kernel = ground();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.csv");
+    std::fs::write(&path, "customer,total\nada,5\n").unwrap();
+    let output = run(&kernel, &["import", path.to_str().unwrap(), "--source", "nosuch"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(["source `nosuch`", "kith source list"].iter().all(|words| said.contains(words)), "{said}");
+    assert!(!said.contains("installation"), "{said}");
+    let admin = kernel.admin();
+    let made = admin.post("/api/v1/keys", &json!({ "title": "w", "source": "orders" })).is(201);
+    let writer = kernel.caller(made["key"].as_str().unwrap());
+    let told = |source: &str| {
+        let path = format!("/api/v1/sources/{source}/imports/x");
+        writer.get(&path).is_problem(404, "not-found")["message"].as_str().unwrap().replace(source, "NAME")
+    };
+    assert_eq!(told("segment"), told("nosuch"));
+}
+
 /// "Every command takes `--json`": one document from each, exports too, which wrote CSV and TOML all the same.
 #[test]
 fn every_command_answers_a_program_with_one_document() {
@@ -153,6 +175,48 @@ fn every_failure_is_a_document_for_a_program() {
         assert!(document["message"].as_str().is_some_and(|message| !message.is_empty()), "{document}");
         assert_eq!(document["code"], code, "{arguments:?}: {document}");
         assert!(output.stdout.is_empty(), "{arguments:?}: {}", text(&output.stdout));
+    }
+}
+
+/// The commands that a help names, each with those below it.
+fn commands(kernel: &TestKernel, above: &[String]) -> Vec<Vec<String>> {
+    let asked: Vec<&str> = above.iter().map(String::as_str).chain(["-h"]).collect();
+    let help = text(&run(kernel, &asked).stdout);
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let names = listed.filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
+    let names = names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
+    let below = names.flat_map(|name| commands(kernel, &[above, &[name.to_owned()]].concat()));
+    let below: Vec<Vec<String>> = below.collect();
+    if below.is_empty() { vec![above.to_vec()] } else { below }
+}
+
+/// Every command that the help names, asked with nothing but `--json`: it answers with one document, or fails with one, and writes
+/// nothing beside it where a program reads.
+#[test]
+fn no_command_writes_beside_its_document() {
+    let kernel = ground();
+    let folder = tempfile::tempdir().unwrap();
+    let all = commands(&kernel, &[]);
+    assert!(all.len() > 60, "{all:?}");
+    // These go on until they are ended, or work on a folder of this machine.
+    let apart = ["serve", "demo", "plugin new", "plugin build", "key reset", "key host"];
+    for command in all.iter().filter(|command| !apart.contains(&command.join(" ").as_str())) {
+        let output = Command::new(kith())
+            .env("KITH_URL", kernel.url())
+            .env("KITH_KEY", kith_tests::ADMIN_KEY)
+            .current_dir(folder.path())
+            .stdin(std::process::Stdio::null())
+            .args(command)
+            .arg("--json")
+            .output()
+            .unwrap();
+        let (document, beside) = match output.status.success() {
+            true => (&output.stdout, None),
+            false => (&output.stderr, Some(&output.stdout)),
+        };
+        serde_json::from_slice::<Value>(document)
+            .unwrap_or_else(|error| panic!("{command:?}: {error}: {}", text(document)));
+        assert!(beside.is_none_or(Vec::is_empty), "{command:?}: {output:?}");
     }
 }
 

@@ -126,8 +126,12 @@ fn a_gone_receiver_makes_a_dead_letter_that_can_be_replayed() {
     wait_until("the channel is held", || {
         shop.kernel.admin().get("/api/v1/installations/webhook").is(200)["mode"] == "quarantined"
     });
+    let waiting = shop.delivery("it is due again", |delivery| delivery["state"] == "pending");
+    let told = waiting["waits"].as_str().unwrap_or_default();
+    assert!(["`kith plugin enable webhook`", "gone", "410"].iter().all(|word| told.contains(word)), "{waiting}");
     shop.kernel.admin().patch("/api/v1/installations/webhook", &json!({ "mode": "live" })).is(200);
-    shop.delivery("it is delivered", |delivery| delivery["state"] == "delivered");
+    let delivered = shop.delivery("it is delivered", |delivery| delivery["state"] == "delivered");
+    assert_eq!(delivered.get("waits"), None, "{delivered}");
     assert_eq!(shop.receiver.arrived().len(), 2);
     shop.kernel.admin().post(&path, &json!({})).is_problem(404, "not-found");
     assert!(kith_tests::pages(&shop.kernel.admin(), "/api/v1/dead-letters", 50).is_empty());

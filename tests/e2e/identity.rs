@@ -200,6 +200,35 @@ fn a_change_of_rules_is_tried_out_and_then_history_follows_it() {
     admin.get("/api/v1/identity/dry-run?token=nothing").is_problem(409, "no-dry-run");
 }
 
+/// A limit keeps two users of one device apart as long as it stands. Parted by hand they stay so under another one.
+#[test]
+fn two_users_whom_a_limit_keeps_apart_can_be_parted_for_good() {
+    let kernel = TestKernel::start();
+    let (source, admin) = (kernel.segment(), kernel.admin());
+    for (device, users) in [("a1", ["u1", "u2"]), ("a2", ["v1", "v2"])] {
+        users.iter().for_each(|user| identify(&source, json!({ "userId": user, "anonymousId": device })));
+    }
+    let id = |user: &str| kernel.profile(&format!("user_id:{user}"))["id"].as_str().unwrap().to_owned();
+    assert_ne!(id("u1"), id("u2"), "the limit of one user");
+    let split = |one: &str, other: &str| {
+        let path = format!("/api/v1/profiles/{}/split", id("u1"));
+        admin.post(&path, &json!({ "apart": [one, other] }))
+    };
+    let [one, other] = ["user_id:u1", "user_id:u2"];
+    let words = split(one, "u2").is_problem(400, "bad-input")["message"].as_str().unwrap().to_owned();
+    assert!(words.contains("second of the two") && !words.contains("apart["), "{words}");
+    split("user_id:v1", "user_id:v2").is_problem(400, "bad-input");
+    split(one, "user_id:nobody").is_problem(404, "not-found");
+    let answer = split(one, other).is(200);
+    assert_ne!(answer["profiles"][0], answer["profiles"][1]);
+    assert_eq!(admin.get("/api/v1/identity/splits").is(200)["items"].as_array().unwrap().len(), 1);
+    let rules = json!({ "limits": { "user_id": 2 } });
+    admin.send("PUT", "/api/v1/identity/rules", &[("content-type", "application/json")], rules.to_string()).is(200);
+    tied(&kernel);
+    wait_until("the other two are one", || id("v1") == id("v2"));
+    assert_ne!(id("u1"), id("u2"));
+}
+
 #[test]
 fn what_was_parted_by_hand_is_listed_and_taken_back() {
     let kernel = TestKernel::start();

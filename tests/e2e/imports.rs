@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -125,6 +125,50 @@ fn rejected_rows_are_written_down_to_be_corrected_and_sent_again() {
         Some(1),
         "another end than rejected rows has another status"
     );
+}
+
+/// What another program writes is imported as a file of that name would be, with its rejected rows beside it.
+#[test]
+fn the_standard_input_is_a_file_with_a_name() {
+    let kernel = TestKernel::start();
+    let folder = tempfile::tempdir().unwrap();
+    kernel.install("kith/csv", mapping("orders", json!({ "message_id": "order" })));
+    let piped = |more: &[&str]| {
+        let mut command = Command::new(kith());
+        command.args([
+            "--url",
+            kernel.url(),
+            "--key",
+            kith_tests::ADMIN_KEY,
+            "--json",
+            "import",
+            "-",
+            "--source",
+            "orders",
+        ]);
+        let mut child = command
+            .args(more)
+            .current_dir(folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A command that refuses its arguments reads nothing.
+        drop(child.stdin.take().unwrap().write_all(b"id,order,total\n1,p1,5\n2,p2,six\n"));
+        child.wait_with_output().unwrap()
+    };
+    let unnamed = piped(&[]);
+    assert_eq!(unnamed.status.code(), Some(2), "{unnamed:?}");
+    assert!(String::from_utf8_lossy(&unnamed.stderr).contains("--name"), "{unnamed:?}");
+    let output = piped(&["--name", "orders.csv"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&answer["accepted"], &answer["rejected_count"]), (&json!(1), &json!(1)), "{answer}");
+    let rejected = std::fs::read_to_string(folder.path().join("orders.csv.rejected.csv")).unwrap();
+    assert_eq!(rejected, "id,order,total\n2,p2,six\n");
+    let misnamed = piped(&["--name", "orders.ndjson"]);
+    assert_ne!(misnamed.status.code(), Some(0), "the ending says how it is read: {misnamed:?}");
 }
 
 /// A client that is gone in the middle: the same command goes on where it was, and tells of the whole file.

@@ -313,7 +313,16 @@ fn the_command_line_does_all_of_it() {
     let unasked = run(&["delete", "store"]);
     assert_eq!(unasked.status.code(), Some(2), "{}", String::from_utf8_lossy(&unasked.stderr));
     kernel.caller(&key).get("/api/v1/workspace").is(200);
-    json(&["delete", "store", "--yes"]);
+    // A program is told in the document what would go, and finds no sentence in front of it.
+    let unasked = run(&["delete", "store", "--json"]);
+    let told: Value = serde_json::from_slice(&unasked.stderr).unwrap();
+    assert_eq!((unasked.status.code(), &told["code"]), (Some(2), &Value::from("usage")), "{told}");
+    assert!(["people", "--yes"].iter().all(|word| told["message"].as_str().unwrap().contains(word)), "{told}");
+    assert!(unasked.stdout.is_empty());
+    let deleted = run(&["delete", "store", "--yes", "--json"]);
+    assert!(deleted.status.success() && deleted.stderr.is_empty(), "{deleted:?}");
+    let deleted: Value = serde_json::from_slice(&deleted.stdout).unwrap();
+    assert_eq!(deleted["deleted"], "store");
     kernel.caller(&key).get("/api/v1/workspace").is_problem(401, "unauthenticated");
 }
 

@@ -260,6 +260,22 @@ const MEANINGS: &[(&str, &[Example])] = &[
         &[("traits.visits + 1", "null"), ("1 + 'a'", "null"), ("1 / 0", "null"), ("'a' + 'b'", "'ab'")],
     ),
     (
+        "Functions of texts (`contains`, `startsWith`, `endsWith`, `matches`, `lower`, `upper`) read a number as it is written, without thousands. \
+         Of what is absent, true or false, a time, a list or an object the tests do not hold and `lower` and `upper` give nothing; `contains` alone asks a list for an item.",
+        &[
+            ("lower(traits.age)", "'41'"),
+            ("traits.age.startsWith('4')", "true"),
+            ("string(scores.clv).endsWith('.5')", "true"),
+            ("traits.city.contains(5)", "false"),
+            ("traits.nothing.contains('')", "false"),
+            ("lower(traits.nothing)", "null"),
+            ("lower(traits.vip)", "null"),
+            ("traits.likes.startsWith('te')", "false"),
+            ("traits.likes.contains('tea')", "true"),
+            ("upper(traits.likes)", "null"),
+        ],
+    ),
+    (
         "A text that is a date or a time compares with times: `2026-11-21`, `2026-11-21T10:00:00Z`, `2026-11-21 10:00`. A date is its midnight in the workspace's zone, a time without a zone one of its clocks. Dates of other ways of writing (`21.11.2026`) are texts.",
         &[
             ("traits['last visit'] < now", "true"),

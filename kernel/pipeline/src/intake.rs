@@ -409,7 +409,10 @@ impl Intake {
         Ok(())
     }
 
-    fn note(&mut self, piece: Acceptance) {
+    fn note(&mut self, mut piece: Acceptance) {
+        if let Some(session) = &mut self.session {
+            session.restore(&mut piece);
+        }
         self.acceptance.position = piece.position;
         let is_file = self.origin == EventOrigin::Import;
         self.acceptance.add(piece, if is_file { MAX_LISTED_OF_FILES } else { MAX_REPORTED_REJECTIONS });

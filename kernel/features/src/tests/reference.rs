@@ -45,6 +45,41 @@ fn every_example_of_the_reference_gives_what_it_says() {
     }
 }
 
+/// Each function of texts over each kind that a trait may have come in: a number is read as it is written, and nothing else is a text.
+#[test]
+fn functions_of_texts_read_numbers_and_nothing_else() {
+    const CALLS: [&str; 7] = [
+        "lower(x)",
+        "upper(x)",
+        "string(x)",
+        "x.contains('4')",
+        "x.startsWith('4')",
+        "x.endsWith('1')",
+        "x.matches('^4')",
+    ];
+    let nothing = ["null", "null", "null", "false", "false", "false", "false"];
+    for (target, gives) in [
+        ("'4X1'", ["'4x1'", "'4X1'", "'4X1'", "true", "true", "true", "true"]),
+        ("traits.age", ["'41'", "'41'", "'41'", "true", "true", "true", "true"]),
+        ("scores.clv", ["'120.5'", "'120.5'", "'120.5'", "false", "false", "false", "false"]),
+        ("traits.vip", ["null", "null", "'true'", "false", "false", "false", "false"]),
+        ("[null].first()", nothing),
+        ("traits.nothing", nothing),
+        ("traits.likes", nothing),
+        ("traits.address", nothing),
+    ] {
+        for (call, gives) in CALLS.into_iter().zip(gives) {
+            let text = call.replacen("x)", &format!("{target})"), 1).replacen("x.", &format!("{target}."), 1);
+            assert_eq!(evaluate(&text).to_string(), gives, "{text}");
+        }
+    }
+    assert_eq!(evaluate("traits.likes.contains('tea')").to_string(), "true", "an item of a list");
+    // Without thousands, and without a fraction that is none.
+    for (number, written) in [("5", "'5'"), ("2.50", "'2.5'"), ("-3", "'-3'"), ("4.0", "'4'")] {
+        assert_eq!(evaluate(&format!("lower({number})")).to_string(), written, "{number}");
+    }
+}
+
 /// The page is written anew with `KITH_WRITE_DOCS=1 cargo test --workspace --release --lib reference`.
 #[test]
 fn the_page_is_that_of_the_tables() {

@@ -1,6 +1,8 @@
 //! How far an import has come: written in the commits of its pieces, so that one that was killed goes on behind the last piece
 //! that is durable, with the connector's state, its counts and what it knows of rows without an id.
 
+mod resent;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -16,6 +18,8 @@ use super::MAX_LISTED_OF_FILES;
 use crate::profiles::facts::get_one;
 use crate::rows::rows;
 use crate::views::Acceptance;
+use resent::RESENT;
+pub(crate) use resent::{Resent, cut_off};
 
 /// Imports of a workspace that were begun and not ended; the oldest is forgotten when another begins, and would begin anew.
 const MAX_IMPORTS: usize = 100;
@@ -160,6 +164,39 @@ pub(crate) struct ImportCheckpoint {
     pub acceptance: Acceptance,
     /// How often each content of a row without an id came.
     pub contents: BTreeMap<u64, u32>,
+    /// What was taken before a process ended and has not come again.
+    pub resent: Resent,
+}
+
+impl ImportCheckpoint {
+    /// Count in a piece that is whole.
+    fn end_piece(&mut self, mut piece: Acceptance) {
+        self.resent.restore(&mut piece);
+        self.acceptance.add(piece, MAX_LISTED_OF_FILES);
+    }
+}
+
+impl PieceRow {
+    fn records(&self) -> u64 {
+        self.accepted + self.duplicate + self.corrected + self.dropped + self.rejected_count
+    }
+
+    fn into_acceptance(self) -> Acceptance {
+        let flagged = self.flagged.iter().map(|(code, count)| (kith_model::flag::counted(code), *count));
+        Acceptance {
+            accepted: self.accepted,
+            duplicate: self.duplicate,
+            corrected: self.corrected,
+            conflict: self.conflict,
+            rejected_count: self.rejected_count,
+            flagged: flagged.collect(),
+            rejected: self.rejected,
+            not_followed: self.not_followed,
+            identifiers_left_out: self.identifiers_left_out,
+            dropped: self.dropped,
+            ..Acceptance::default()
+        }
+    }
 }
 
 /// How far an import had come; `None` where nothing is known of it, or not all.
@@ -170,36 +207,40 @@ pub(crate) fn left(
 ) -> Result<Option<ImportCheckpoint>, ReadError> {
     let Some(row) = get_one(store, &Key::import(workspace, import, 0, 0))? else { return Ok(None) };
     let progress: ImportRow = row::decode(&row)?;
-    let mut left = ImportCheckpoint { progress, acceptance: Acceptance::default(), contents: BTreeMap::new() };
+    let to = Key::import(workspace, import, progress.pieces.saturating_add(1), 0);
+    let mut left = ImportCheckpoint {
+        progress,
+        acceptance: Acceptance::default(),
+        contents: BTreeMap::new(),
+        resent: Resent::default(),
+    };
     let mut pieces = BTreeSet::new();
-    let to = Key::import(workspace, import, left.progress.pieces.saturating_add(1), 0);
+    let mut under_way: Option<(u32, Acceptance)> = None;
     let mut range = KeyRange { from: Key::import(workspace, import, 1, 0), to };
     loop {
         let page = store.scan(&range, 1_024)?;
         for (key, value) in page.rows {
-            pieces.extend(key.as_import(workspace, import));
-            let piece: PieceRow = row::decode(&value)?;
-            let flagged = piece.flagged.iter().map(|(code, count)| (kith_model::flag::counted(code), *count));
-            let part = Acceptance {
-                accepted: piece.accepted,
-                duplicate: piece.duplicate,
-                corrected: piece.corrected,
-                conflict: piece.conflict,
-                rejected_count: piece.rejected_count,
-                rejected: piece.rejected,
-                not_followed: piece.not_followed,
-                identifiers_left_out: piece.identifiers_left_out,
-                flagged: flagged.collect(),
-                dropped: piece.dropped,
-                ..Acceptance::default()
-            };
-            left.acceptance.add(part, MAX_LISTED_OF_FILES);
-            piece.contents.into_iter().for_each(|content| *left.contents.entry(content).or_default() += 1);
+            let Some((piece, part)) = key.as_import(workspace, import) else { continue };
+            let mut row: PieceRow = row::decode(&value)?;
+            if let Some((_, whole)) = under_way.take_if(|(before, _)| *before != piece) {
+                left.end_piece(whole);
+            }
+            if part == RESENT {
+                left.resent.add(row);
+                continue;
+            }
+            pieces.insert(piece);
+            std::mem::take(&mut row.contents).into_iter().for_each(|it| *left.contents.entry(it).or_default() += 1);
+            let (_, whole) = under_way.get_or_insert_with(|| (piece, Acceptance::default()));
+            whole.add(row.into_acceptance(), MAX_LISTED_OF_FILES);
         }
         match page.next {
             Some(next) => range.from = next,
             None => break,
         }
+    }
+    if let Some((_, whole)) = under_way {
+        left.end_piece(whole);
     }
     Ok((pieces.len() == left.progress.pieces as usize).then_some(left))
 }

@@ -9,7 +9,7 @@ use kith_store::{CommitError, ReadError};
 
 use super::{Intake, IntakeError, RETRY_AFTER_S, not_committed, version_of};
 use crate::accept::files;
-use crate::accept::imports::{self, Guard, ImportCheckpoint, ImportRow, Piece};
+use crate::accept::imports::{self, Guard, ImportCheckpoint, ImportRow, Piece, Resent};
 use crate::shared::KernelState;
 use crate::views::{Acceptance, ImportState};
 
@@ -23,12 +23,19 @@ pub(super) struct Session {
     guard: Arc<Guard>,
     /// Where it went on.
     went_on: Option<ImportState>,
+    /// What comes again because a process ended within a piece.
+    resent: Resent,
 }
 
 impl Session {
     /// The connector has taken so many bytes more.
     pub(super) fn took(&mut self, bytes: usize) {
         self.progress.bytes += bytes as u64;
+    }
+
+    /// Count what a piece brought again, and an earlier process had taken, as what it was.
+    pub(super) fn restore(&mut self, piece: &mut Acceptance) {
+        self.resent.restore(piece);
     }
 
     /// The next piece.
@@ -57,6 +64,21 @@ fn left_by(
 ) -> Result<Option<ImportCheckpoint>, IntakeError> {
     let left = imports::left(shared.store.as_ref(), workspace, import).map_err(unreadable)?;
     Ok(left.filter(|left| left.progress.version == version))
+}
+
+/// Begin an import from its first byte. Where the very first piece was cut off, its rows come again; what else is there is of another
+/// configuration, or given up.
+fn begin_anew(shared: &KernelState, workspace: WorkspaceId, import: u128) -> Result<Resent, CommitError> {
+    let store = shared.store.as_ref();
+    let resent = match imports::left(store, workspace, import)? {
+        Some(_) => {
+            imports::forget(store, workspace, import, 0)?;
+            Resent::default()
+        }
+        None => imports::cut_off(store, workspace, import, 0)?,
+    };
+    imports::make_room(store, workspace, &shared.imports)?;
+    Ok(resent)
 }
 
 impl ImportState {
@@ -96,29 +118,29 @@ impl Intake {
             .ok_or(IntakeError::ImportUnderWay { retry_after_s: RETRY_AFTER_S })?;
         let left = left_by(&shared, workspace, import, self.asked.version)?;
         let store = shared.store.as_ref();
-        let begin = |result: Result<(), CommitError>| result.map_err(|error| not_committed(&Arc::new(error)));
-        let (progress, went_on) = match left {
-            Some(left) if from > 0 && left.progress.bytes == from => {
+        let failed = |error: CommitError| not_committed(&Arc::new(error));
+        let (progress, went_on, resent) = match left {
+            Some(mut left) if from > 0 && left.progress.bytes == from => {
                 // Units of a piece that was cut off.
-                begin(imports::forget(store, workspace, import, left.progress.pieces))?;
+                let cut = imports::cut_off(store, workspace, import, left.progress.pieces).map_err(failed)?;
+                left.resent.extend(cut);
                 let state = ImportState::of(&left);
                 self.request.resume.clone_from(&left.progress.resume);
                 self.make_room(left.contents.len())?;
                 self.occurrences.go_on(left.contents);
                 self.acceptance = left.acceptance;
-                (left.progress, Some(state))
+                (left.progress, Some(state), left.resent)
             }
             left if from > 0 => {
                 return Err(IntakeError::ImportElsewhere { bytes: left.map_or(0, |left| left.progress.bytes) });
             }
             _ => {
-                begin(imports::forget(store, workspace, import, 0))?;
-                begin(imports::make_room(store, workspace, &shared.imports))?;
+                let resent = begin_anew(&shared, workspace, import).map_err(failed)?;
                 let (version, at) = (self.asked.version, self.request.received_at);
-                (ImportRow { bytes: 0, resume: None, pieces: 0, version, at }, None)
+                (ImportRow { bytes: 0, resume: None, pieces: 0, version, at }, None, resent)
             }
         };
-        self.session = Some(Session { import, progress, guard: Arc::new(guard), went_on });
+        self.session = Some(Session { import, progress, guard: Arc::new(guard), went_on, resent });
         Ok(self)
     }
 

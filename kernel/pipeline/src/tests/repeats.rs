@@ -212,6 +212,36 @@ proptest! {
     }
 }
 
+/// A process that ends between two units of a piece leaves rows that are taken and a piece that comes again: they are rows of the file
+/// that were taken, not repeats of it, and the row that the file does have twice is the one repeat.
+#[test]
+fn rows_of_a_piece_that_was_cut_off_are_no_repeats() {
+    let bench = bench();
+    let mut rows: Vec<_> = (0..120_u16).map(|id| ((id % 6) as u8, 0, Some(id))).collect();
+    rows[5] = rows[4];
+    let file = file(&rows);
+    let mut intake = begin(&bench).named("file", 0).unwrap();
+    bench.runtime.block_on(intake.push(&file[..300_000])).unwrap();
+    drop(intake);
+    let source = bench.setup.lock().installations[0].id;
+    let taken = bench.kernel.import_state(WORKSPACE, source, "file").unwrap().unwrap().acceptance;
+    assert!(taken.accepted > 1 && taken.duplicate == 1, "{taken:?}");
+    // With the piece's last unit goes how far the import has come; what its first ones brought stays.
+    let import = crate::accept::files::hash("source", "file");
+    let operations = vec![kith_store::Operation::Delete(kith_store::Key::import(WORKSPACE, import, 0, 0))];
+    bench.store.commit(kith_store::Unit { operations, ..Default::default() }).unwrap();
+    assert_eq!(bench.kernel.import_state(WORKSPACE, source, "file").unwrap(), None);
+    let mut intake = begin(&bench).named("file", 0).unwrap();
+    let end = bench.runtime.block_on(async {
+        for piece in file.chunks(90_000) {
+            intake.push(piece).await.unwrap();
+        }
+        intake.finish().await.unwrap().acceptance
+    });
+    assert_eq!(counts(&end), (119, 0, 1, 0, 0));
+    assert_eq!(end.records(), rows.len() as u64);
+}
+
 /// A source that is installed again under its name knows its files, however long ago they came; another source does not.
 #[test]
 fn rows_are_known_by_the_name_of_their_source() {

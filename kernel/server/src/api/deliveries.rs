@@ -8,6 +8,7 @@ use kith_model::change::Movement;
 use kith_model::delivery::DeliveryState;
 use kith_model::id::ProfileId;
 use kith_model::identity::Identifier;
+use kith_model::plugin::InstallationMode;
 use kith_pipeline::{DeliveryFilter, DeliveryView, PageRequest};
 use serde::{Deserialize, Serialize};
 #[cfg(test)]
@@ -43,6 +44,9 @@ pub(crate) struct DeliveryBody {
     created_at: String,
     #[serde(flatten)]
     state: StateBody,
+    /// Why a message in the outbox does not leave, and what to do: its channel was stopped or is switched off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waits: Option<String>,
     /// The fields that are `null` because the key has no scope `profiles:read`, or `sensitive:read` where it takes that.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     withheld: Vec<&'static str>,
@@ -163,7 +167,26 @@ impl Withholding {
     }
 }
 
+/// Why a message that is due does not leave. Why a channel was stopped may be a peer's words, which are for those who may see people.
+fn waits_for(tables: &WorkspaceTables, view: &DeliveryView, sight: Sight) -> Option<String> {
+    if !matches!(view.state, DeliveryState::Pending { .. }) {
+        return None;
+    }
+    let channel = tables.installations.get(&view.channel).filter(|row| row.removed_at.is_none())?;
+    let enable = format!("`kith plugin enable {}`", channel.name);
+    match channel.mode {
+        InstallationMode::Live | InstallationMode::Shadow => None,
+        InstallationMode::Disabled => Some(format!("its channel is switched off; {enable} lets it go")),
+        InstallationMode::Quarantined => {
+            let why = channel.mode_reason.as_ref().filter(|_| sight == Sight::People);
+            let why = why.map_or_else(String::new, |why| format!(". Why it was stopped: {why}"));
+            Some(format!("its channel was stopped; once the cause is mended, {enable} lets it go{why}"))
+        }
+    }
+}
+
 pub(super) fn delivery_body(tables: &WorkspaceTables, view: DeliveryView, sight: Sight) -> DeliveryBody {
+    let waits = waits_for(tables, &view, sight);
     let mut withholding = Withholding::new(sight);
     let profile = withholding.of("profile", view.profile.to_string());
     let mut state = state_body(view.state);
@@ -193,6 +216,7 @@ pub(super) fn delivery_body(tables: &WorkspaceTables, view: DeliveryView, sight:
         payload: json(&view.payload),
         created_at: time(view.created_at),
         state,
+        waits,
         withheld: withholding.fields,
     }
 }

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Authority, Path, right};
-use super::installations::named;
 use super::intake::WentOnBody;
 use crate::app::App;
 use crate::auth::Caller;
@@ -61,12 +60,18 @@ impl ImportBody {
 /// A source that the caller may feed.
 pub(super) fn source_of(app: &App, caller: &Caller, name: &str) -> Result<InstallationId, ApiError> {
     let tables = app.catalogue.workspace(caller.workspace)?;
-    let row = named(&tables, name)?;
     // A write key's other sources are as unknown to it as if they were not there.
-    if caller.source.is_some_and(|own| own != row.id) {
-        return Err(ApiError::missing(format!("no installation `{}`", row.name)));
-    }
-    Ok(row.id)
+    let own = |id: InstallationId| caller.source.is_none_or(|own| own == id);
+    let found = tables.installation(name).map(|row| row.id).filter(|id| own(*id));
+    found.ok_or_else(|| no_source(name))
+}
+
+/// There is no such source for this caller, whatever else has that name.
+fn no_source(name: &str) -> ApiError {
+    let name: String = name.chars().take(64).collect();
+    ApiError::missing(format!(
+        "no source `{name}`; `kith source list` names those there are, and `kith plugin install` makes one"
+    ))
 }
 
 /// Where an import went on.

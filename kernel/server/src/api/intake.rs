@@ -248,7 +248,7 @@ pub(crate) fn own_answer(answer: Answer, only: Option<StatusCode>) -> Response {
 impl From<IntakeError> for ApiError {
     fn from(error: IntakeError) -> ApiError {
         match error {
-            IntakeError::UnknownSource => ApiError::missing("no such source"),
+            IntakeError::UnknownSource => ApiError::missing("no such source; `kith source list` names those there are"),
             IntakeError::NotLive { why } => {
                 tracing::debug!(why, "a source that is held was sent something");
                 // Not a 4xx: clients drop what is refused, and an admin may switch the source on again. Why it is held is the

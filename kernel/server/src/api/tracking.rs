@@ -1,6 +1,7 @@
 //! Tracking plans: what sources are expected to send, edited as one document each.
 
 mod check;
+mod places;
 mod suggest;
 
 use std::cell::RefCell;
@@ -9,7 +10,6 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use kith_host::PlannedSchema;
 use kith_model::budget::table;
 use kith_model::id::{InstallationName, Name, WorkspaceId};
 use kith_model::plugin::PluginKind;
@@ -32,6 +32,7 @@ use crate::catalogue::{Actor, Draft, WorkspaceTables};
 use crate::error::{ApiError, Mistake, Problem};
 use crate::processor;
 use crate::wiring::tracking::compile;
+use places::MeasuredPlans;
 
 /// The longest name of an event that an event can have.
 const MAX_EVENT_NAME: usize = 256;
@@ -154,10 +155,6 @@ fn checked(draft: &Draft<'_>, name: &Name, document: PlanDocument) -> Result<Tra
     };
     insist_on_one_plan_each(draft.tables(), &row)?;
     insist_on_room(draft.tables(), &row)?;
-    // Measuring them takes a while: nobody waits for it.
-    if draft.is_rehearsal() {
-        insist_on_places(draft.tables(), &row)?;
-    }
     Ok(row)
 }
 
@@ -177,22 +174,6 @@ fn insist_on_room(tables: &WorkspaceTables, row: &TrackingPlanRow) -> Result<(),
     let all = others.map(|other| bytes(other)).sum::<Result<u64, ApiError>>()?.saturating_add(is);
     if all > table::TRACKING_PLAN_BYTES_KEPT.default && is > was {
         return Err(table::TRACKING_PLAN_BYTES_KEPT.exhausted(table::TRACKING_PLAN_BYTES_KEPT.default, None).into());
-    }
-    Ok(())
-}
-
-/// Insist that the workspace's schemas, made ready, have room in memory, unless the plan becomes no larger.
-fn insist_on_places(tables: &WorkspaceTables, row: &TrackingPlanRow) -> Result<(), ApiError> {
-    let places = |row: &TrackingPlanRow| -> u64 {
-        let schemas = row.events.values().chain(&row.traits).filter_map(|expected| expected.schema.as_ref());
-        schemas.filter_map(PlannedSchema::measure).sum()
-    };
-    let is = places(row);
-    let was = tables.tracking.get(row.name.as_str()).map_or(0, |before| places(before));
-    let others = tables.tracking.values().filter(|other| other.name != row.name);
-    let limit = table::TRACKING_PLAN_PLACES_KEPT.default;
-    if is > was && others.map(|other| places(other)).sum::<u64>().saturating_add(is) > limit {
-        return Err(table::TRACKING_PLAN_PLACES_KEPT.exhausted(limit, None).into());
     }
     Ok(())
 }
@@ -241,6 +222,7 @@ fn save(
 ) -> Result<TaggedBody<PlanBody>, ApiError> {
     // Made on paper first, so that the schemas are ready before anybody has to wait for the change.
     let rehearsed: RefCell<Option<PlanDocument>> = RefCell::new(None);
+    let measured = MeasuredPlans::default();
     app.change_after_loading(workspace, actor, &Patience::default(), |draft| {
         let before = draft.tables().tracking.get(name.as_str()).cloned();
         if_match.check(&format!("tracking plan `{name}`"), || before.as_deref().map_or("\"none\"".to_owned(), tag))?;
@@ -250,11 +232,15 @@ fn save(
         }
         let document = PlanDocument::from(&row);
         if draft.is_rehearsal() {
+            measured.insist(&draft.tables().tracking, &row)?;
             ready(&row)?;
             rehearsed.replace(Some(document));
         } else if rehearsed.borrow().as_ref() != Some(&document) {
             let message = "the tracking plan was changed at the same moment; look again".to_owned();
             return Err(ApiError::Conflict { code: "changed-meanwhile", message });
+        } else {
+            // Another plan may have taken the room since.
+            measured.insist(&draft.tables().tracking, &row)?;
         }
         let shown = |row: &TrackingPlanRow| serde_json::to_value(PlanDocument::from(row)).ok();
         let action = if before.is_some() { "tracking-plan.change" } else { "tracking-plan.create" };

@@ -178,8 +178,11 @@ pub(crate) enum Command {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ImportArgs {
-    /// The file: CSV, NDJSON or whatever the source's connector reads; `.gz` is unpacked on the way
+    /// The file: CSV, NDJSON or whatever the source's connector reads; `.gz` is unpacked on the way. `-` is the standard input
     pub(crate) file: PathBuf,
+    /// What the standard input is called: the ending says how it is read, and rejected rows go beside it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) name: Option<PathBuf>,
     /// The source that reads it
     #[arg(long, value_name = "NAME")]
     pub(crate) source: Name,

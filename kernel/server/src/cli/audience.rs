@@ -11,11 +11,11 @@ use super::{Failure, digits, items, json_argument, print_json, profile, text_arg
 pub(crate) fn run(command: &AudienceCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     let answer = match command {
         AudienceCommand::Create(args) => {
-            let consent = Consent::from_flag(args.actions.yes);
+            let consent = Consent::from_flag(args.actions.yes, format);
             save(consent, definition(args)?, |body| client.post("/api/v1/audiences", body))?
         }
         AudienceCommand::Change(args) => {
-            let consent = Consent::from_flag(args.actions.yes);
+            let consent = Consent::from_flag(args.actions.yes, format);
             save(consent, change(args)?, |body| client.patch(&path(args.audience.as_str()), body))?
         }
         AudienceCommand::List => client.whole("/api/v1/audiences")?,
@@ -419,7 +419,7 @@ mod tests {
             let code = "preview-required".to_owned();
             Err(ApiError::Refused(Box::new(Problem { code, details, ..Problem::default() })))
         };
-        assert_eq!(save(Consent::Given, json!({}), server).unwrap()["name"], "all");
+        assert_eq!(save(Consent::from_flag(true, AnswerFormat::Text), json!({}), server).unwrap()["name"], "all");
         assert_eq!(*sent.borrow(), [None, Some(json!("2-abc"))]);
     }
 

@@ -3,25 +3,27 @@
 use std::io::{BufRead, IsTerminal, Write as _};
 
 use super::Failure;
+use super::output::AnswerFormat;
 
-/// Whether the person has agreed already.
+/// Whether the person has agreed already, and who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Consent {
+pub(crate) struct Consent {
     /// By `--yes`.
-    Given,
-    Ask,
+    is_given: bool,
+    /// A program is shown nothing beside its document, and asked nothing.
+    format: AnswerFormat,
 }
 
 impl Consent {
     /// What the flag `--yes` says.
-    pub(crate) fn from_flag(yes: bool) -> Consent {
-        if yes { Consent::Given } else { Consent::Ask }
+    pub(crate) fn from_flag(yes: bool, format: AnswerFormat) -> Consent {
+        Consent { is_given: yes, format }
     }
 
     /// Show what would follow, and go on only where the person agrees.
     ///
     /// # Errors
-    /// Where they do not, and where there is no terminal to ask on.
+    /// Where they do not, and where there is no terminal to ask on. A program finds in the failure what would follow.
     pub(crate) fn insist(self, consequences: &str, action: &str) -> Result<(), Failure> {
         let input = std::io::stdin();
         let is_terminal = input.is_terminal() && std::io::stderr().is_terminal();
@@ -30,13 +32,15 @@ impl Consent {
 
     /// The same with the terminal's input, where there is one.
     fn decide(self, consequences: &str, action: &str, terminal: Option<impl BufRead>) -> Result<(), Failure> {
+        let unasked = format!("nothing was done; to {action} without a question, add --yes");
+        if self.format.is_json() {
+            return if self.is_given { Ok(()) } else { Err(Failure::Usage(format!("{consequences}\n{unasked}"))) };
+        }
         eprintln!("{consequences}");
-        if self == Consent::Given {
+        if self.is_given {
             return Ok(());
         }
-        let Some(mut terminal) = terminal else {
-            return Err(Failure::Usage(format!("nothing was done; to {action} without a question, add --yes")));
-        };
+        let Some(mut terminal) = terminal else { return Err(Failure::Usage(unasked)) };
         eprint!("Type yes to {action}: ");
         let asked = std::io::stderr().flush();
         asked.map_err(|error| Failure::Failed(format!("the question could not be asked: {error}")))?;
@@ -67,10 +71,28 @@ mod tests {
 
     #[test]
     fn without_a_terminal_only_the_flag_counts() {
-        let decide = |consent: Consent, terminal| consent.decide("300 people lose a tag.", "remove it", terminal);
-        assert_eq!(decide(Consent::Ask, None::<&[u8]>).unwrap_err().exit_code(), 2);
-        assert!(decide(Consent::Given, None).is_ok());
-        assert!(decide(Consent::Ask, Some(b"yes\n".as_slice())).is_ok());
-        assert!(decide(Consent::Ask, Some(b"no\n".as_slice())).is_err());
+        let decide = |yes, terminal| {
+            Consent::from_flag(yes, AnswerFormat::Text).decide("300 people lose a tag.", "remove it", terminal)
+        };
+        assert_eq!(decide(false, None::<&[u8]>).unwrap_err().exit_code(), 2);
+        assert!(decide(true, None).is_ok());
+        assert!(decide(false, Some(b"yes\n".as_slice())).is_ok());
+        assert!(decide(false, Some(b"no\n".as_slice())).is_err());
+    }
+
+    /// A sentence beside the document is one that a program cannot read.
+    #[test]
+    fn a_program_finds_in_its_document_what_would_follow() {
+        let decide = |yes| {
+            let terminal = Some(b"yes\n".as_slice());
+            Consent::from_flag(yes, AnswerFormat::Json).decide("300 people lose a tag.", "remove it", terminal)
+        };
+        assert!(decide(true).is_ok());
+        let refused = decide(false).unwrap_err();
+        assert_eq!(refused.exit_code(), 2);
+        assert_eq!(
+            refused.document()["message"],
+            "300 people lose a tag.\nnothing was done; to remove it without a question, add --yes"
+        );
     }
 }

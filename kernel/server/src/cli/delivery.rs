@@ -38,7 +38,9 @@ fn delivery_table(deliveries: &[Value]) -> String {
     let rows = deliveries
         .iter()
         .map(|delivery| {
-            let why = ["reason", "last_reason", "provider_id"].map(|name| field(delivery, name)).concat();
+            // What a message waits for comes before what its last attempt came to.
+            let notes = ["waits", "reason", "last_reason", "provider_id"].map(|name| field(delivery, name));
+            let why = notes.into_iter().find(|note| !note.is_empty()).unwrap_or_default();
             let mut audience = field(delivery, "audience");
             if delivery.get("audience_removed") == Some(&Value::Bool(true)) {
                 audience.push_str(" (removed)");
@@ -58,4 +60,19 @@ fn delivery_table(deliveries: &[Value]) -> String {
         .collect();
     let columns = ["id", "made at", "state", "attempts", "channel", "audience", "action", "profile", "note"];
     output::table(&columns, rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a message that waits for its channel the table says so, and not what an attempt before came to.
+    #[test]
+    fn what_a_message_waits_for_is_its_note() {
+        let enable = "its channel was stopped; once the cause is mended, `kith plugin enable webhook` lets it go";
+        let waiting = serde_json::json!({ "id": "msg_1", "state": "pending", "waits": enable, "last_reason": "503" });
+        let tried = serde_json::json!({ "id": "msg_2", "state": "pending", "last_reason": "answered 503" });
+        let table = delivery_table(&[waiting, tried]);
+        assert!(table.contains("`kith plugin enable webhook`") && table.contains("answered 503"), "{table}");
+    }
 }

@@ -23,7 +23,7 @@ use input::Input;
 
 pub(crate) fn run(args: &ImportArgs, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     let input = Input::open(args)?;
-    let named = args.file.display();
+    let named = input.name().display();
     let args = &input.args(args);
     let failed = |what: &'static str| {
         let path = args.file.clone();

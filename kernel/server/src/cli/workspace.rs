@@ -41,7 +41,7 @@ pub(crate) fn run(command: &WorkspaceCommand, client: &Client, format: AnswerFor
         }
         WorkspaceCommand::Resume { name } => (patch(name, json!({ "state": "active" }))?, format!("{name} is active")),
         WorkspaceCommand::Delete { name, yes } => {
-            delete(client, name, Consent::from_flag(*yes))?;
+            delete(client, name, Consent::from_flag(*yes, format))?;
             (
                 json!({ "deleted": name }),
                 format!("{name} is deleted: nobody reaches what it held; its rows stay on the server's disk"),

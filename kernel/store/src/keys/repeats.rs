@@ -87,10 +87,10 @@ impl Key {
         Key::import_parts(workspace, import).followed_by(&piece.to_be_bytes()).followed_by(&part.to_be_bytes())
     }
 
-    /// The piece that a key made by [`Key::import`] names.
-    pub fn as_import(&self, workspace: WorkspaceId, import: u128) -> Option<u32> {
-        let (piece, _) = self.strip(&Key::import_parts(workspace, import))?.split_first_chunk::<4>()?;
-        Some(u32::from_be_bytes(*piece))
+    /// The piece and the part of it that a key made by [`Key::import`] names.
+    pub fn as_import(&self, workspace: WorkspaceId, import: u128) -> Option<(u32, u32)> {
+        let (piece, part) = self.strip(&Key::import_parts(workspace, import))?.split_first_chunk::<4>()?;
+        Some((u32::from_be_bytes(*piece), u32::from_be_bytes(part.try_into().ok()?)))
     }
 
     /// The import that a key of [`Key::imports`] names.

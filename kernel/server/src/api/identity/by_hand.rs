@@ -15,9 +15,9 @@ use crate::api::extract::{Authority, Json as Body, Path, right};
 use crate::api::profiles::{no_profile, profile_id};
 use crate::app::App;
 use crate::catalogue::Actor;
-use crate::error::{ApiError, Problem};
+use crate::error::{ApiError, Mistake, Problem};
 
-/// Which two identifiers of a person are two people.
+/// Which two identifiers are two people, and stay so.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SplitBody {
@@ -109,8 +109,23 @@ pub(super) async fn write_down(
     .await
 }
 
-/// Part two identifiers of a person: they are two people from now on, whatever evidence says, also what comes later. Each keeps
-/// what came with it, and no message leaves because of it. A merge by hand of the two takes it back.
+/// A mistake in words that hold on a command line too; the place in the body is beside them.
+fn mistaken(path: &str, message: &str) -> ApiError {
+    let mistakes = vec![Mistake { path: path.to_owned(), message: message.to_owned() }];
+    ApiError::BadInput { code: "bad-input", message: message.to_owned(), mistakes }
+}
+
+/// One of the two identifiers that are to be parted.
+fn end_at(end: usize, apart: &[String; 2]) -> Result<Identifier, ApiError> {
+    let place = format!("apart[{end}]");
+    let which = ["first", "second"][end];
+    let write = || format!("the {which} of the two identifiers: write TYPE:VALUE, e.g. email:ada@example.com");
+    identifier_at(&place, &apart[end]).map_err(|_| mistaken(&place, &write()))
+}
+
+/// Part two identifiers, one of them of this person: they are two people from now on, whatever evidence and the limits of other
+/// rules say, also what comes later. Two that are two people already stay so. Each keeps what came with it, and no message leaves
+/// because of it. A merge by hand of the two takes it back.
 #[utoipa::path(
     post, path = "/api/v1/profiles/{id}/split", tag = "identity", params(("id" = String, Path)),
     security(("key" = ["identity:write", "profiles:read"])), request_body = SplitBody,
@@ -128,13 +143,17 @@ pub(crate) async fn split(
 ) -> Result<Json<StatedBody>, ApiError> {
     let who = ActingCaller { workspace: authority.caller.workspace, actor: authority.actor() };
     let profile = profile_id(&id)?;
-    let pair = [identifier_at("apart[0]", &wanted.apart[0])?, identifier_at("apart[1]", &wanted.apart[1])?];
+    let pair = [end_at(0, &wanted.apart)?, end_at(1, &wanted.apart)?];
     let workspace = who.workspace;
     let current = app.offload(move |app| app.kernel.profile(workspace, profile)).await?;
     let current = current.ok_or_else(|| no_profile(&id))?.id.to_string();
     let before = profiles_of(&app, &who, &pair).await?;
-    if let Some(at) = before.iter().position(|profile| *profile != current) {
-        return Err(ApiError::at(format!("apart[{at}]"), "this identifier is not of the profile".to_owned()));
+    if let Some(at) = before.iter().position(String::is_empty) {
+        return Err(refused(StatementError::Unknown(pair[at].clone())));
+    }
+    // Two people who are two already stay so, whatever evidence and other rules say later.
+    if !before.contains(&current) {
+        return Err(mistaken("apart", "neither of the two identifiers is of this person"));
     }
     write_down(&app, &who, "identity.split", &before).await?;
     app.kernel.part(workspace, &pair[0], &pair[1]).await.map_err(refused)?;

@@ -21,7 +21,7 @@ pub(crate) enum IdentityCommand {
         /// The one that is merged into it, as `TYPE:VALUE`
         loser: String,
     },
-    /// Part two identifiers of a person for good
+    /// Part two identifiers for good, also two that are two people already
     Split {
         /// One, as `TYPE:VALUE`
         one: String,

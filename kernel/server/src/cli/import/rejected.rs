@@ -177,7 +177,7 @@ fn lines_of(reasons: &str) -> Option<std::collections::BTreeSet<u64>> {
 }
 
 /// `orders.csv.gz` has its rejected rows in `orders.csv.rejected.csv`.
-fn beside(file: &Path) -> PathBuf {
+pub(super) fn beside(file: &Path) -> PathBuf {
     let text = file.to_string_lossy();
     let text = text.strip_suffix(".gz").unwrap_or(&text);
     if text.ends_with(".rows.csv") {
@@ -409,7 +409,8 @@ mod tests {
             let file = folder.path().join("o.csv");
             std::fs::write(&file, text).unwrap();
             let (source, unpack) = ("orders".parse().unwrap(), crate::cli::args::UnpackArgs::default());
-            let args = ImportArgs { file, source, content_type: None, dry_run: false, rejected: None, unpack };
+            let args =
+                ImportArgs { file, source, name: None, content_type: None, dry_run: false, rejected: None, unpack };
             Ground { folder, args }
         }
 

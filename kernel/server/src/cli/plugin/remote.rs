@@ -33,11 +33,11 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat
         PluginCommand::Enable { installation } => set_mode(client, installation, "live")?,
         PluginCommand::Change(args) => shown(change(client, args)?, changed),
         PluginCommand::Upgrade(args) => {
-            let answer = upgrade(client, args)?;
+            let answer = upgrade(client, args, format)?;
             shown(answer, |answer| with_to_do(changed(answer), std::slice::from_ref(answer)))
         }
         PluginCommand::Remove { installation, yes } => {
-            remove(client, installation, Consent::from_flag(*yes))?;
+            remove(client, installation, Consent::from_flag(*yes, format))?;
             (json!({ "removed": installation.as_str() }), format!("{installation} is removed"))
         }
         PluginCommand::Fit { installation } => {

@@ -7,10 +7,10 @@ use super::remote::{path, secrets};
 use crate::cli::args::UpgradeArgs;
 use crate::cli::client::{ApiError, Client};
 use crate::cli::consent::Consent;
-use crate::cli::output::field;
+use crate::cli::output::{AnswerFormat, field};
 use crate::cli::{Failure, items, json_argument};
 
-pub(super) fn upgrade(client: &Client, args: &UpgradeArgs) -> Result<Value, Failure> {
+pub(super) fn upgrade(client: &Client, args: &UpgradeArgs, format: AnswerFormat) -> Result<Value, Failure> {
     let path = path(&args.installation);
     let (present, tag) = client.get_tagged(&path)?;
     let version = match &args.version {
@@ -26,7 +26,8 @@ pub(super) fn upgrade(client: &Client, args: &UpgradeArgs) -> Result<Value, Fail
         body["config"] = json_argument("--config", config)?;
     }
     let action = format!("give {} version {version}", args.installation);
-    agreed(Consent::from_flag(args.yes), &action, body, |body| client.patch_if(&path, body, tag.as_deref()))
+    let consent = Consent::from_flag(args.yes, format);
+    agreed(consent, &action, body, |body| client.patch_if(&path, body, tag.as_deref()))
 }
 
 /// Send an upgrade; where it asks for more, with the person's consent.
@@ -92,9 +93,10 @@ mod tests {
                 ("consent-required".to_owned(), "version 0.2.0 asks for more: x; send `consent: true`".to_owned());
             Err(ApiError::Refused(Box::new(Problem { code, message, ..Problem::default() })))
         };
-        assert_eq!(agreed(Consent::Ask, "x", json!({}), server).unwrap_err().exit_code(), 2, "nobody is there to ask");
+        let [asked, given] = [false, true].map(|yes| Consent::from_flag(yes, AnswerFormat::Text));
+        assert_eq!(agreed(asked, "x", json!({}), server).unwrap_err().exit_code(), 2, "nobody is there to ask");
         assert_eq!(sent.borrow_mut().drain(..).count(), 1);
-        assert_eq!(agreed(Consent::Given, "x", json!({ "version": "0.2.0" }), server).unwrap()["version"], "0.2.0");
+        assert_eq!(agreed(given, "x", json!({ "version": "0.2.0" }), server).unwrap()["version"], "0.2.0");
         assert_eq!(sent.borrow()[1], json!({ "version": "0.2.0", "consent": true }));
     }
 }
