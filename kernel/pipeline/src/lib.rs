@@ -62,6 +62,7 @@ pub use profiles::suppressions::SuppressionChange;
 pub use quality::{NameChange, SourceQuality, WhatChanged};
 pub use questions::QueryError;
 pub use questions::consents::{ConsentView, StatementView, Suppression};
+pub use questions::page::{PAGE_BYTES, PageRoom};
 pub use questions::rules::RuleTrial;
 pub use questions::search::{Column, ProfileRow, ProfileRows, ProfileSearch};
 pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Role, Setup};

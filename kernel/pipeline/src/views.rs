@@ -205,6 +205,14 @@ pub struct Step {
     pub event: Option<RecordedEvent>,
 }
 
+/// The way of evidence between two identifiers, as far as an answer has room.
+#[derive(Debug, Clone)]
+pub struct Way {
+    pub steps: Vec<Step>,
+    /// Where the rest of it begins; `None` where this is all.
+    pub next: Option<Identifier>,
+}
+
 /// One page of a profile's events, newest first.
 #[derive(Debug, Clone)]
 pub struct EventPage {

@@ -64,7 +64,7 @@ pub(super) type Members = Vec<(SourceIdentityId, IdentityHead)>;
 
 /// The identities of the profile that an identity belongs to, as accept has tied them: what is known of somebody at once, before
 /// anything is computed. The one that names the profile comes first.
-pub(super) fn member_ids(
+pub(crate) fn member_ids(
     shared: &KernelState,
     workspace: WorkspaceId,
     id: ProfileId,

@@ -22,7 +22,7 @@ pub(crate) use preview::*;
 use body::audience_body;
 
 use super::etag::{self, IfMatch, TaggedBody};
-use super::extract::{Authority, Json, PageQuery, Path, Query, check_text, right};
+use super::extract::{Authority, Json, PageQuery, Path, Query, WrittenJson, check_text, right};
 use super::masks::Lens;
 use super::profiles::{person, profile_id};
 use super::sensitive::Mask;
@@ -228,7 +228,7 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     authority: Authority<right::AudiencesRead>,
     Query(page): Query<PageQuery>,
-) -> Result<Json<Page<AudienceBody>>, ApiError> {
+) -> Result<WrittenJson, ApiError> {
     let caller = authority.caller;
     app.offload(move |app| {
         let workspace = caller.workspace;
@@ -239,7 +239,7 @@ pub(crate) async fn list(
             let lens = Lens::new(app, &caller, &audience.condition);
             Ok(audience_body(&tables, audience, &status, lens))
         };
-        Page::of(all, &page, show).map(Json)
+        WrittenJson::of(&Page::of(all, &page, show)?)
     })
     .await
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::extract::{Authority, BodyLimit, PageQuery, Path, Query, read_body, right};
+use super::extract::{Authority, BodyLimit, PageQuery, Path, Query, WrittenJson, read_body, right};
 use super::reservation::Reservation;
 use super::view::{Page, time};
 use crate::app::App;
@@ -265,12 +265,17 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
     Query(page): Query<PageQuery>,
-) -> Result<Json<Page<PluginVersions>>, ApiError> {
-    let tables = app.catalogue.workspace(authority.caller.workspace)?;
-    let mut ids: Vec<&PluginId> = tables.plugins.keys().map(|(id, _)| id).collect();
-    ids.dedup();
-    let plugins = ids.into_iter().filter_map(|id| Some((id.clone(), versions_of(&tables, id)?)));
-    Page::of(plugins, &page, Ok).map(Json)
+) -> Result<WrittenJson, ApiError> {
+    let workspace = authority.caller.workspace;
+    // A manifest has up to 64 KiB.
+    app.offload(move |app| {
+        let tables = app.catalogue.workspace(workspace)?;
+        let mut ids: Vec<&PluginId> = tables.plugins.keys().map(|(id, _)| id).collect();
+        ids.dedup();
+        let plugins = ids.into_iter().filter_map(|id| Some((id.clone(), versions_of(&tables, id)?)));
+        WrittenJson::of(&Page::of(plugins, &page, Ok)?)
+    })
+    .await
 }
 
 /// One plugin with all its versions.

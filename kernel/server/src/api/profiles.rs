@@ -317,19 +317,18 @@ pub(crate) async fn events(
     authority: Authority<right::ProfilesRead>,
     Path(id): Path<String>,
     Query(page): Query<PageQuery>,
-) -> Result<Json<Page<EventBody>>, ApiError> {
+) -> Result<WrittenJson, ApiError> {
     let workspace = authority.caller.workspace;
     let (profile, limit) = (profile_id(&id)?, page.limit()?);
     app.reads.note(&authority.caller, "profile.events", [person(profile)]);
     let cursor = page.cursor;
-    let found = app
-        .offload(move |app| {
-            app.kernel.profile_events(workspace, profile, PageRequest { limit, cursor: cursor.as_deref() })
-        })
-        .await?;
-    let page = found.ok_or_else(|| no_profile(&id))?;
-    let tables = app.catalogue.workspace(workspace)?;
-    let mask = Mask::new(&tables, &authority.caller);
-    let items = page.events.iter().map(|event| event_body(&tables, event, &mask)).collect();
-    Ok(Json(Page { items, next: page.next }))
+    app.offload(move |app| {
+        let page = PageRequest { limit, cursor: cursor.as_deref() };
+        let found = app.kernel.profile_events(workspace, profile, page)?.ok_or_else(|| no_profile(&id))?;
+        let tables = app.catalogue.workspace(workspace)?;
+        let mask = Mask::new(&tables, &authority.caller);
+        let items = found.events.iter().map(|event| event_body(&tables, event, &mask)).collect();
+        WrittenJson::of(&Page { items, next: found.next })
+    })
+    .await
 }
