@@ -155,6 +155,9 @@ fn said_body(heard: &AnswerOutcome) -> SaidBody {
         Outcome::NotNewer => Some("something was said that is newer"),
         Outcome::NoRoom => Some("the identity has answered as many keys as are kept"),
         Outcome::NameTooLong => Some("no purpose or channel has so long a name"),
+        Outcome::NotPlain => {
+            Some("it is written in letters that only read as this, and whoever agrees has to write plainly")
+        }
     };
     SaidBody {
         key: heard.key.clone(),
