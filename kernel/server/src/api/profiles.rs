@@ -55,13 +55,12 @@ pub(crate) struct ProfileBody {
 /// What of a part of a person has no room in an answer.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct LeftOutBody {
-    /// `traits`, `tags`, `scores` or `consents`.
-    part: &'static str,
-    /// How many of them are not in the answer.
-    count: u64,
-    /// The first of them: hand it in to `GET /api/v1/profiles/{id}` as `traits_from`, `tags_from`, `scores_from` or
-    /// `consents_from`.
-    from: String,
+    /// `traits`, `tags`, `scores` or `consents` of a profile; `answers` or `statements` of consents.
+    pub(super) part: &'static str,
+    /// How many that follow are not in the answer.
+    pub(super) count: u64,
+    /// The first of them: hand it in as the parameter `PART_from`, e.g. `traits_from`.
+    pub(super) from: String,
 }
 
 /// Where the parts of a person begin that may be too long for one answer; at their beginnings where it is not said.

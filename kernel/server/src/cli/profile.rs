@@ -126,30 +126,33 @@ pub(crate) fn find(client: &Client, person: &Person) -> Result<Value, Failure> {
 
 /// The same with parts that begin further on.
 fn found_from(client: &Client, person: &Person, from: &[String]) -> Result<Value, Failure> {
-    let mut query = Vec::with_capacity(from.len());
-    for text in from {
-        let known = ["traits", "tags", "scores", "consents"];
-        let (part, name) = text
-            .split_once('=')
-            .filter(|(part, _)| known.contains(part))
-            .ok_or_else(|| Failure::Usage(format!("`{text}` is no part with a name; write --from traits=city")))?;
-        query.push(format!("{part}_from={}", encode(name)));
-    }
+    let query = parts_from(&["traits", "tags", "scores", "consents"], from)?;
     let id = match person {
         Person::Profile(id) => id.to_string(),
         Person::Identifier(_) => field(&find(client, person)?, "id"),
     };
-    Ok(client.get(&format!("/api/v1/profiles/{id}?{}", query.join("&")))?)
+    Ok(client.get(&format!("/api/v1/profiles/{id}?{query}"))?)
 }
 
-/// What has no room in an answer about a person, and how to see it.
-fn left_out(profile: &Value) -> String {
-    let parts = profile.get("left_out").and_then(Value::as_array).into_iter().flatten();
+/// The parts of an answer that begin further on, as parameters of the API.
+pub(crate) fn parts_from(known: &[&str], from: &[String]) -> Result<String, Failure> {
+    let mut parameters = Vec::with_capacity(from.len());
+    for text in from {
+        let part = text.split_once('=').filter(|(part, _)| known.contains(part));
+        let no_part = || Failure::Usage(format!("`{text}` is none of {} with `=` and a name", known.join(", ")));
+        let (part, name) = part.ok_or_else(no_part)?;
+        parameters.push(format!("{part}_from={}", encode(name)));
+    }
+    Ok(parameters.join("&"))
+}
+
+/// What has no room in an answer about a person, and the command that shows it.
+pub(crate) fn left_out(answer: &Value, command: &str) -> String {
+    let parts = answer.get("left_out").and_then(Value::as_array).into_iter().flatten();
     let lines = parts.map(|left| {
         let (part, count) = (field(left, "part"), output::number(left, "count"));
         let from = format!("{part}={}", field(left, "from")).replace('\'', r"'\''");
-        let id = field(profile, "id");
-        format!("{count} more {part} have no room here: kith profile get {id} --from '{from}' shows them\n")
+        format!("{count} more {part} have no room here: {command} --from '{from}' shows them\n")
     });
     lines.collect()
 }
@@ -194,7 +197,7 @@ fn report(profile: &Value) -> String {
     let audiences = profile.get("audiences").and_then(Value::as_array).into_iter().flatten();
     let audiences = audiences.map(|entry| vec![field(entry, "audience"), field(entry, "since")]).collect();
     section(&mut text, &["audience", "since"], audiences);
-    text += &left_out(profile);
+    text += &left_out(profile, &format!("kith profile get {}", field(profile, "id")));
     text
 }
 
@@ -301,7 +304,7 @@ mod tests {
                 {"part": "traits", "count": 1200, "from": "it's"},
                 {"part": "consents", "count": 3, "from": "0191"}],
         });
-        let shown = left_out(&profile);
+        let shown = left_out(&profile, "kith profile get 0190");
         let lines: Vec<&str> = shown.lines().collect();
         assert_eq!(
             lines,
