@@ -167,7 +167,7 @@ pub struct Consents {
     /// About all purposes: `*`, or a `consent` that is no object, which refuses.
     pub all: Option<Consent>,
     /// By the key as it reads, in lower case.
-    #[serde(deserialize_with = "by_reading")]
+    #[serde(deserialize_with = "stored")]
     pub purposes: BTreeMap<String, Consent>,
     /// The newest refusal of each key for all purposes (`*`, `*@email`), whether it stands or has ended. What was agreed to
     /// before it stays ended.
@@ -396,24 +396,30 @@ fn covers(agreed: &str, refused: &str) -> bool {
     (refused == EVERYTHING || refused == agreed) && (refused_at.is_none() || refused_at == agreed_at)
 }
 
-/// The answers by what their keys read as: an earlier release kept them by case and blanks alone. What was refused in other
-/// letters is refused, and what was agreed to in them counts no more.
-fn by_reading<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Consent>, D::Error> {
-    let mut read = BTreeMap::<String, Consent>::deserialize(deserializer)?;
-    let others: Vec<String> = read.keys().filter(|key| !is_settled(key) && reading(key) != **key).cloned().collect();
+/// Answers by what their keys read as: an earlier release kept them by case and blanks alone. What was refused in other letters is
+/// refused, and what was agreed to in them counts no more.
+pub fn by_reading(mut answers: BTreeMap<String, Consent>) -> BTreeMap<String, Consent> {
+    let others: Vec<String> = answers.keys().filter(|key| !is_settled(key) && reading(key) != **key).cloned().collect();
     for key in others {
-        let Some(answer) = read.remove(&key) else { continue };
-        match read.get_mut(&reading(&key)) {
-            _ if answer.refused.is_none() && !is_plain(&key) => {}
+        let Some(answer) = answers.remove(&key) else { continue };
+        if answer.refused.is_none() && !is_plain(&key) {
+            continue;
+        }
+        let key = reading(&key);
+        match answers.get_mut(&key) {
             Some(held) => {
                 held.take(answer);
             }
             None => {
-                read.insert(reading(&key), answer);
+                answers.insert(key, answer);
             }
         }
     }
-    Ok(read)
+    answers
+}
+
+fn stored<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Consent>, D::Error> {
+    BTreeMap::deserialize(deserializer).map(by_reading)
 }
 
 fn cut(json: &str) -> String {
