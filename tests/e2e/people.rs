@@ -1,6 +1,10 @@
 //! Finding people by what is known of them, and taking whole lists out.
 
-use kith_tests::{Client, TestKernel, wait_until};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Command;
+
+use kith_tests::{ADMIN_KEY, Client, TestKernel, kith, wait_until};
 use serde_json::{Value, json};
 
 fn person(number: usize) -> Value {
@@ -216,4 +220,86 @@ fn lists_are_exported_whole_and_no_cell_is_a_formula() {
         let log = admin.get("/api/v1/audit?limit=500").is(200).to_string();
         log.contains("profile.export") && log.contains("audience.export")
     });
+}
+
+/// Regression: a person with tens of MB of facts was answered with all of them at once, and a few such answers held everybody up.
+#[test]
+fn of_a_person_with_much_an_answer_says_what_it_leaves_out() {
+    let kernel = TestKernel::start();
+    let (source, admin) = (kernel.segment(), kernel.admin());
+    let facts = |device: usize, event: usize| -> Value {
+        let facts = (0..7).map(|fact| (format!("d{device:02}e{event}f{fact}"), json!("x".repeat(4_000))));
+        facts.collect::<serde_json::Map<_, _>>().into()
+    };
+    for device in 0..12 {
+        let anonymous_id = format!("device-{device}");
+        let said = |event| json!({ "type": "identify", "anonymousId": anonymous_id, "traits": facts(device, event) });
+        let mut batch: Vec<Value> = (0..4).map(said).collect();
+        batch.push(json!({ "type": "track", "userId": "much", "anonymousId": anonymous_id, "event": "Seen" }));
+        source.batch(&batch);
+    }
+    kernel.settle();
+    let all = 12 * 4 * 7;
+    let id = kernel.profile("user_id:much")["id"].as_str().unwrap().to_owned();
+    let (mut names, mut query, mut answers) = (Vec::new(), String::new(), 0);
+    loop {
+        let answer = admin.get(&format!("/api/v1/profiles/{id}{query}"));
+        assert!(answer.text().len() < 3 << 20, "{}", answer.text().len());
+        let profile = answer.is(200);
+        names.extend(profile["traits"].as_object().unwrap().keys().cloned());
+        answers += 1;
+        let left_out = &profile["left_out"][0];
+        if left_out.is_null() {
+            break;
+        }
+        assert_eq!((&left_out["part"], &left_out["count"]), (&json!("traits"), &json!(all - names.len())));
+        query = format!("?traits_from={}", left_out["from"].as_str().unwrap());
+    }
+    assert!(answers > 1 && names.len() == all && names.is_sorted(), "{answers}: {}", names.len());
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(kith());
+        command.args(["--url", kernel.url(), "--key", ADMIN_KEY]).args(arguments);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let shown = run(&["profile", "get", "user_id:much"]);
+    let said = format!("more traits have no room here: kith profile get {id} --from 'traits=d");
+    assert!(shown.contains(&said), "{}", shown.lines().last().unwrap());
+    let from = shown.rsplit_once("--from '").unwrap().1.split_once('\'').unwrap().0;
+    assert!(run(&["profile", "get", &id, "--from", from]).contains(names.last().unwrap()));
+    admin.get(&format!("/api/v1/profiles/{id}?consents_from=nobody")).is_some_problem();
+}
+
+/// Regression: what was called sensitive while an export ran did not reach it, however slowly it was read.
+#[test]
+fn an_export_ends_where_what_it_lists_is_called_sensitive() {
+    let kernel = TestKernel::start();
+    let source = kernel.segment();
+    let notes: serde_json::Map<String, Value> =
+        (0..5).map(|number| (format!("note{number}"), json!("x".repeat(4_000)))).collect();
+    for part in 0..4 {
+        let person = |number| json!({ "type": "identify", "userId": format!("p{part}-{number}"), "traits": notes });
+        source.batch(&(0..25).map(person).collect::<Vec<_>>());
+    }
+    kernel.settle();
+    let key = kernel.key(&["profiles:read"]);
+    let columns: Vec<String> = (0..60).map(|column| format!("traits.note{}", column % 5)).collect();
+    let path = format!("/api/v1/profiles/export?columns={}", columns.join(","));
+    let mut reader = TcpStream::connect(kernel.url().trim_start_matches("http://")).unwrap();
+    let head = format!(
+        "GET {path} HTTP/1.1\r\nhost: kith.example\r\nconnection: close\r\nauthorization: Bearer {key}\r\n\r\n"
+    );
+    reader.write_all(head.as_bytes()).unwrap();
+    let mut read = vec![0; 64];
+    reader.read_exact(&mut read).unwrap();
+    assert!(read.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&read));
+    // It is of 24 MB, more than a connection holds that nobody reads from.
+    let entry = json!({ "sensitivity": "sensitive", "owner": "people team" }).to_string();
+    let headers = [("content-type", "application/json")];
+    kernel.admin().send("PUT", "/api/v1/dictionary/trait/note3", &headers, entry).is(200);
+    // A connection that breaks is an end, too.
+    let _ = reader.read_to_end(&mut read);
+    assert!(!read.ends_with(b"0\r\n\r\n"), "it breaks off");
+    assert_eq!(kernel.caller(&key).get(&path).status, 403);
 }

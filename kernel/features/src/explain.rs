@@ -64,6 +64,23 @@ fn as_json<S: Serializer>(value: &Value, serializer: S) -> Result<S::Ok, S::Erro
     value.to_json().serialize(serializer)
 }
 
+/// The longest value that is shown whole, in bytes of its JSON; of a longer one a quarter as many letters are.
+const MAX_SHOWN_BYTES: usize = 4 << 10;
+
+impl Part {
+    /// Cut the values of this part and of those in it that are long: each is a text then, which begins like its JSON and ends with
+    /// `…`. How many there were.
+    pub fn cut_long_values(&mut self) -> usize {
+        let json = self.value.to_json().to_string();
+        let is_long = json.len() > MAX_SHOWN_BYTES;
+        if is_long {
+            let beginning: String = json.chars().take(MAX_SHOWN_BYTES / 4).collect();
+            self.value = Value::Text(format!("{beginning}…").into());
+        }
+        usize::from(is_long) + self.parts.iter_mut().map(Part::cut_long_values).sum::<usize>()
+    }
+}
+
 impl Expression {
     /// The condition part by part.
     pub fn explain(&self, facts: &dyn Facts, leaf_value: &dyn Fn(LeafId) -> Value, now: Timestamp) -> Part {
@@ -120,6 +137,19 @@ mod tests {
         };
         lines.push(format!("{}{} = {} ({truth})", "  ".repeat(depth), part.text, part.value));
         part.parts.iter().for_each(|part| outline(part, depth + 1, lines));
+    }
+
+    /// Regression: a condition of 8 KiB that reads a trait of half a MiB in each of its parts was explained in hundreds of MB.
+    #[test]
+    fn long_values_are_cut_and_counted() {
+        let reads: Vec<String> = (0..20).map(|number| format!("traits.long == 'x{number}'")).collect();
+        let mut someone = Someone::default();
+        someone.traits.insert("long".into(), Value::Text("y".repeat(500_000).into()));
+        let expression = Expression::parse(&reads.join(" || ")).unwrap();
+        let mut explained = expression.explain(&someone, &|_| Value::Null, at("2026-11-21T00:00:00Z"));
+        assert_eq!(explained.cut_long_values(), 20, "each of them reads it");
+        assert!(serde_json::to_string(&explained).unwrap().len() < 1 << 20);
+        assert_eq!(explained.cut_long_values(), 0);
     }
 
     #[test]

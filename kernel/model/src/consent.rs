@@ -8,6 +8,7 @@
 //! What the identities of a person said together is [`fold`]'s part.
 
 pub mod fold;
+mod spelling;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -20,6 +21,9 @@ use serde_json::value::RawValue;
 use crate::budget::table;
 use crate::id::{InstallationId, SourceIdentityId};
 use crate::time::Timestamp;
+
+use spelling::is_settled;
+pub use spelling::{is_plain, reading};
 
 /// The trait that tells for what a person may be written to.
 pub const CONSENT: &str = "consent";
@@ -77,7 +81,7 @@ pub fn refusal(json: &str) -> Option<String> {
 
 /// Whether a text of the trait answers [`PROFILING`].
 pub fn speaks_of_profiling(json: &str) -> bool {
-    serde_json::from_str(json).is_ok_and(|Entries(said)| said.iter().any(|(key, _)| folded(key) == PROFILING))
+    serde_json::from_str(json).is_ok_and(|Entries(said)| said.iter().any(|(key, _)| reading(key) == PROFILING))
 }
 
 /// Whether a source may end refusals. Refusals are taken from everybody.
@@ -162,7 +166,8 @@ pub struct EverythingRefused {
 pub struct Consents {
     /// About all purposes: `*`, or a `consent` that is no object, which refuses.
     pub all: Option<Consent>,
-    /// By the key in lower case.
+    /// By the key as it reads, in lower case.
+    #[serde(deserialize_with = "stored")]
     pub purposes: BTreeMap<String, Consent>,
     /// The newest refusal of each key for all purposes (`*`, `*@email`), whether it stands or has ended. What was agreed to
     /// before it stays ended.
@@ -184,12 +189,14 @@ pub enum Outcome {
     NoRoom,
     /// No message can have a purpose or a channel of so long a name.
     NameTooLong,
+    /// It agrees, and its key is written in letters that only read as what it names.
+    NotPlain,
 }
 
 /// One answer of a statement with what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnswerOutcome {
-    /// The key in lower case.
+    /// The key as it reads, in lower case.
     pub key: String,
     /// `None` where it allows.
     pub refused: Option<String>,
@@ -248,9 +255,13 @@ impl Consents {
         };
         let mut heard = Vec::new();
         for (key, answered) in said {
-            let key = folded(&key);
             let refused = (answered.get() != "true").then(|| cut(answered.get()));
-            let outcome = self.record_one(&key, statement.answer(refused.clone()), statement.giver);
+            let is_agreed_otherwise = refused.is_none() && !is_plain(&key);
+            let key = reading(&key);
+            let outcome = match is_agreed_otherwise {
+                true => Outcome::NotPlain,
+                false => self.record_one(&key, statement.answer(refused.clone()), statement.giver),
+            };
             if heard.len() < MAX_HEARD {
                 let key = key.chars().take(MAX_PURPOSE_BYTES + MAX_CHANNEL_BYTES).collect();
                 heard.push(AnswerOutcome { key, refused, outcome });
@@ -385,13 +396,30 @@ fn covers(agreed: &str, refused: &str) -> bool {
     (refused == EVERYTHING || refused == agreed) && (refused_at.is_none() || refused_at == agreed_at)
 }
 
-/// A key as it is compared: writers differ in case, and leave blanks.
-fn folded(key: &str) -> String {
-    let key = key.trim().to_lowercase();
-    match key.split_once(AT) {
-        Some((purpose, channel)) => format!("{}{AT}{}", purpose.trim_end(), channel.trim_start()),
-        None => key,
+/// Answers by what their keys read as: an earlier release kept them by case and blanks alone. What was refused in other letters is
+/// refused, and what was agreed to in them counts no more.
+pub fn by_reading(mut answers: BTreeMap<String, Consent>) -> BTreeMap<String, Consent> {
+    let others: Vec<String> = answers.keys().filter(|key| !is_settled(key) && reading(key) != **key).cloned().collect();
+    for key in others {
+        let Some(answer) = answers.remove(&key) else { continue };
+        if answer.refused.is_none() && !is_plain(&key) {
+            continue;
+        }
+        let key = reading(&key);
+        match answers.get_mut(&key) {
+            Some(held) => {
+                held.take(answer);
+            }
+            None => {
+                answers.insert(key, answer);
+            }
+        }
     }
+    answers
+}
+
+fn stored<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Consent>, D::Error> {
+    BTreeMap::deserialize(deserializer).map(by_reading)
 }
 
 fn cut(json: &str) -> String {

@@ -62,6 +62,8 @@ pub use profiles::suppressions::SuppressionChange;
 pub use quality::{NameChange, SourceQuality, WhatChanged};
 pub use questions::QueryError;
 pub use questions::consents::{ConsentView, StatementView, Suppression};
+pub use questions::page::{PAGE_BYTES, PageRoom};
+pub use questions::profile::ProfileStart;
 pub use questions::rules::RuleTrial;
 pub use questions::search::{Column, ProfileRow, ProfileRows, ProfileSearch};
 pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Role, Setup};
@@ -75,7 +77,7 @@ use accept::Accept;
 use guests::Guests;
 use plan::Plan;
 use pool::Pool;
-use questions::{audience, count, profile};
+use questions::{audience, count};
 use react::Reactors;
 use shared::{KernelState, Wakers, Workspace};
 use workers::TaskScope;
@@ -307,24 +309,7 @@ impl Kernel {
         intake::session::state(&self.shared, workspace, source, name)
     }
 
-    /// The profile that an identifier belongs to. Blocks, like all questions below.
-    pub fn profile_by_identifier(
-        &self,
-        workspace: WorkspaceId,
-        identifier: &Identifier,
-    ) -> Result<Option<ProfileView>, QueryError> {
-        match profile::find(&self.shared, workspace, identifier)? {
-            Some(id) => profile::profile(&self.shared, workspace, id),
-            None => Ok(None),
-        }
-    }
-
-    /// A profile by its id, or by the id of one that was merged into it.
-    pub fn profile(&self, workspace: WorkspaceId, id: ProfileId) -> Result<Option<ProfileView>, QueryError> {
-        profile::profile(&self.shared, workspace, id)
-    }
-
-    /// A page of a profile's events, newest first.
+    /// A page of a profile's events, newest first. Blocks, like all questions below.
     pub fn profile_events(
         &self,
         workspace: WorkspaceId,

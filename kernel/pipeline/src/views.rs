@@ -18,6 +18,7 @@ mod letters;
 mod rules;
 
 pub use crate::accept::quality::SourceCounts;
+pub use crate::questions::profile::LeftOut;
 pub use crate::react::seen::{Kind, Kinds, NameUsage};
 pub use crate::shared::Failing;
 pub use letters::{
@@ -140,8 +141,8 @@ pub struct ProfileView {
     pub id: ProfileId,
     pub created_at: Timestamp,
     pub members: Vec<(SourceIdentityId, Identifier)>,
-    /// What each member said of what the person may be written to for; a refusal of any of them decides, unless the user id
-    /// agreed afterwards.
+    /// What each member said of what the person may be written to for, of those who said anything; a refusal of any of them
+    /// decides, unless the user id agreed afterwards.
     pub consents: Vec<(SourceIdentityId, Consents)>,
     /// Evidence about its members that joins nobody to it; some at most.
     pub not_followed: Vec<NotFollowed>,
@@ -153,6 +154,8 @@ pub struct ProfileView {
     pub audiences: BTreeMap<AudienceId, Membership>,
     /// The log position up to which tags, scores and audiences are computed.
     pub as_of: Position,
+    /// What had no room of the parts that have no end of their own.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// A piece of evidence with the identifiers of its ends, the lower identity first, and whose they are now.
@@ -203,6 +206,14 @@ pub struct Step {
     pub evidence: EvidenceView,
     /// The event that gave it; `None` for what a rule or a person gave.
     pub event: Option<RecordedEvent>,
+}
+
+/// The way of evidence between two identifiers, as far as an answer has room.
+#[derive(Debug, Clone)]
+pub struct Way {
+    pub steps: Vec<Step>,
+    /// Where the rest of it begins; `None` where this is all.
+    pub next: Option<Identifier>,
 }
 
 /// One page of a profile's events, newest first.

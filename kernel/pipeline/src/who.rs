@@ -10,7 +10,7 @@ use kith_store::CommitError;
 use crate::accept::by_hand::{Statement, StatementOutcome};
 use crate::offload;
 use crate::questions::{identity, profile};
-use crate::views::{DryRun, ListPage, MergeView, NotFollowed, PageRequest, RuleChange, Split, Step};
+use crate::views::{DryRun, ListPage, MergeView, NotFollowed, PageRequest, RuleChange, Split, Way};
 use crate::{Kernel, QueryError, dry_run};
 
 /// Why what somebody said about who is one person was not done.
@@ -164,11 +164,11 @@ impl Kernel {
         id: ProfileId,
         from: Option<&Identifier>,
         with: &Identifier,
-    ) -> Result<Option<Option<Vec<Step>>>, QueryError> {
-        let Some(current) = profile::profile(&self.shared, workspace, id)? else { return Ok(None) };
+    ) -> Result<Option<Option<Way>>, QueryError> {
+        let Some((current, _)) = profile::member_ids(&self.shared, workspace, id)? else { return Ok(None) };
         let from = match from {
             Some(from) => profile::find(&self.shared, workspace, from)?,
-            None => Some(current.id),
+            None => Some(current),
         };
         let with = profile::find(&self.shared, workspace, with)?;
         match (from, with) {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Consent, Consents, EVERYTHING, EverythingRefused, PROFILING, covers, is_of_everything, parts};
+use super::{Consent, Consents, EVERYTHING, EverythingRefused, PROFILING, covers, is_of_everything, parts, reading};
 use crate::audience::ConsentBasis;
 use crate::id::SourceIdentityId;
 use crate::identity::Identifier;
@@ -146,24 +146,26 @@ pub fn refusal(person: &[Contributor], question: &Question<'_>) -> Option<String
     if let Some(problem) = unreadable(person) {
         return Some(problem);
     }
+    let key = reading(question.purpose);
+    let asked = Question { purpose: &key, ..*question };
     let answers = answers(person);
     let reaches = |answer: &Answer<'_>| match answer.beside {
         None | Some(Bystander::Address) => true,
         Some(Bystander::User { address }) => question.channel.kinds.contains(address.as_str()),
     };
     let heard: Vec<Answer<'_>> = answers.into_iter().filter(reaches).collect();
-    if let Some(refused) = unanswered(&heard, |key| question.is_refused_by(key), |key| question.is_about(key)) {
+    if let Some(refused) = unanswered(&heard, |key| asked.is_refused_by(key), |key| asked.is_about(key)) {
         return Some(refused.reason(question.purpose));
     }
     if question.basis == ConsentBasis::NotRefused {
         return None;
     }
     let agreed = heard.iter().filter(|answer| {
-        answer.beside.is_none() && answer.consent.refused.is_none() && question.is_allowed_by(answer.key)
+        answer.beside.is_none() && answer.consent.refused.is_none() && asked.is_allowed_by(answer.key)
     });
     let mut ended = None;
     for agreement in agreed {
-        match ender(person, agreement, |key| question.is_refused_by(key)) {
+        match ender(person, agreement, |key| asked.is_refused_by(key)) {
             None => return None,
             some => ended = some,
         }

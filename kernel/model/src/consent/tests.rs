@@ -31,7 +31,7 @@ fn recorded(all: &[(&str, i64)]) -> Consents {
 
 /// The answer that counts for a purpose, as the fold of one identity gives it.
 fn is_allowed(consents: &Consents, purpose: &str) -> Option<bool> {
-    let (own, all) = (consents.purposes.get(&folded(purpose)), consents.all.as_ref());
+    let (own, all) = (consents.purposes.get(&reading(purpose)), consents.all.as_ref());
     let counts = match (own, all.filter(|all| all.refused.is_some())) {
         (Some(own), Some(all)) if !own.counts_against(all) => Some(all),
         (None, all) => all,
@@ -216,7 +216,92 @@ fn an_agreement_answers_its_own_key_and_wider_ones() {
     ] {
         assert_eq!(covers(agreed, refused), answers, "{agreed} and {refused}");
     }
-    assert_eq!(folded(" News @ E-Mail "), "news@e-mail");
+    assert_eq!(reading(" News @ E-Mail "), "news@e-mail");
+}
+
+/// Spellings of a key that read as it: one place of each is written otherwise.
+fn disguised(key: &str) -> Vec<String> {
+    let unseen =
+        ['\u{200b}', '\u{200c}', '\u{200d}', '\u{2060}', '\u{feff}', '\u{ad}', '\u{202e}', '\u{e0061}', '\u{7}'];
+    let look_alikes: [(char, &[char]); 12] = [
+        ('a', &['а', 'α', 'ａ', '𝐚', 'А']),
+        ('c', &['с', 'ⅽ', 'ｃ']),
+        ('e', &['е', 'ｅ', '𝖾', 'Е', 'Ε']),
+        ('i', &['і', 'ι', 'ı', 'İ', 'ⅰ']),
+        ('k', &['к', 'κ', 'К']),
+        ('m', &['М', 'Μ', 'ｍ', 'ⅿ']),
+        ('n', &['ｎ', '𝗇']),
+        ('o', &['о', 'ο', 'О', 'ｏ']),
+        ('s', &['ѕ', 'ｓ', 'ſ']),
+        ('t', &['Т', 'τ', 'ｔ']),
+        ('*', &['＊', '∗']),
+        ('@', &['＠', '﹫']),
+    ];
+    let mut spellings = Vec::new();
+    for (place, letter) in key.char_indices() {
+        let (before, after) = (&key[..place], &key[place + letter.len_utf8()..]);
+        spellings.extend(unseen.iter().map(|unseen| format!("{before}{unseen}{letter}{after}")));
+        let others = look_alikes.iter().find(|(plain, _)| *plain == letter).map_or(&[][..], |(_, others)| *others);
+        spellings.extend(others.iter().map(|other| format!("{before}{other}{after}")));
+    }
+    spellings
+}
+
+/// Regression: a refusal of `marketing` with a joiner of no width in it was kept under a name of its own, and messages went on.
+/// Whatever a key is written in, a refusal counts for the purpose that it reads as, and an agreement never.
+#[test]
+fn a_refusal_in_letters_that_look_alike_counts_and_an_agreement_does_not() {
+    for key in ["marketing", "news@email", "profiling", "*", "*@email", "sms-tips"] {
+        for spelling in disguised(key) {
+            assert_eq!(reading(&spelling), key, "{}", spelling.escape_unicode());
+            assert!(!is_plain(&spelling), "{}", spelling.escape_unicode());
+            let text = |answer: bool| serde_json::json!({ (spelling.as_str()): answer }).to_string();
+            let mut consents = recorded(&[(serde_json::json!({ (key): true }).to_string().as_str(), 1)]);
+            let heard = consents.record(&said(&text(false), 2, 2));
+            assert_eq!(
+                (heard[0].key.as_str(), heard[0].outcome),
+                (key, Outcome::Counted),
+                "{}",
+                spelling.escape_unicode()
+            );
+            let refused = consents.answers().find(|(held, _)| *held == key).unwrap().1.refused.is_some();
+            assert!(refused, "{}", spelling.escape_unicode());
+            let heard = consents.record(&said(&text(true), 3, 3));
+            assert_eq!(heard[0].outcome, Outcome::NotPlain, "{}", spelling.escape_unicode());
+            let refused = consents.answers().find(|(held, _)| *held == key).unwrap().1.refused.is_some();
+            assert!(refused, "{}", spelling.escape_unicode());
+        }
+        assert!(is_plain(key) && is_plain(&format!(" {} ", key.to_uppercase())));
+    }
+}
+
+/// Purposes in other scripts are words of their own, with the refusals that are written in Latin look-alikes.
+#[test]
+fn words_of_other_scripts_stay_what_they_are() {
+    for key in ["новости", "смс", "тест", "νέα", "お知らせ", "actualité", "חדשות"] {
+        assert_eq!((reading(key).as_str(), is_plain(key)), (key, true), "{key}");
+    }
+    for (spelling, key) in [("нoвости", "новости"), ("нов\u{200d}ости", "новости"), ("actualite\u{301}", "actualité")]
+    {
+        assert_eq!(reading(spelling), key, "{spelling}");
+    }
+    assert!(is_plain("actualite\u{301}"), "one letter with its accent in two forms is one");
+    assert!(!is_plain("нoвости"));
+}
+
+/// What an earlier release kept by case and blanks alone is found by what it reads as.
+#[test]
+fn answers_that_are_kept_under_another_spelling_count_by_what_they_read_as() {
+    let mut kept = recorded(&[(r#"{"marketing":true,"news":true}"#, 1)]);
+    let refusal = recorded(&[(r#"{"x":false}"#, 2)]).purposes.remove("x").unwrap();
+    let agreement = recorded(&[(r#"{"x":true}"#, 2)]).purposes.remove("x").unwrap();
+    kept.purposes.insert("market\u{200d}ing".to_owned(), refusal.clone());
+    kept.purposes.insert("аds".to_owned(), agreement);
+    kept.purposes.insert("tips\u{2060}".to_owned(), refusal);
+    let read: Consents = serde_json::from_str(&serde_json::to_string(&kept).unwrap()).unwrap();
+    assert_eq!(read.purposes.keys().collect::<Vec<_>>(), ["marketing", "news", "tips"]);
+    let all = ["marketing", "news", "tips", "ads"].map(|purpose| is_allowed(&read, purpose));
+    assert_eq!(all, [Some(false), Some(true), Some(false), None]);
 }
 
 proptest! {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use kith_model::consent::{Consent, Consents, EVERYTHING, EverythingRefused, is_of_everything};
+use kith_model::consent::{Consent, Consents, EVERYTHING, EverythingRefused, by_reading, is_of_everything};
 use kith_model::id::InstallationId;
 use kith_model::profile::{Contribution, TraitValue};
 use kith_model::time::Timestamp;
@@ -108,6 +108,7 @@ impl From<BareConsents> for Consents {
 impl From<ForgetfulConsents> for Consents {
     fn from(before: ForgetfulConsents) -> Consents {
         let ForgetfulConsents { all, purposes, statements } = before;
+        let purposes = by_reading(purposes);
         let wide = all.iter().map(|consent| (EVERYTHING, consent));
         let wide = wide.chain(purposes.iter().map(|(key, consent)| (key.as_str(), consent)));
         let refused = wide.filter(|(key, _)| is_of_everything(key));

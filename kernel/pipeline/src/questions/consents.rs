@@ -10,10 +10,11 @@ use kith_model::identity::{Identifier, Unfit};
 use kith_model::time::Timestamp;
 use kith_store::{Key, Operation, row};
 
-use super::{QueryError, catalog, page, profile, workspace};
+use super::page::{self, PAGE_BYTES, Window};
+use super::{QueryError, catalog, profile, workspace};
 use crate::Kernel;
 use crate::deliver::gate;
-use crate::profiles::consents::read_statements;
+use crate::profiles::consents::{StatementRow, read_statements};
 use crate::profiles::facts::{get_one, read_facts_row, read_head};
 use crate::profiles::suppressions::{self, ListChanges, SuppressionChange, SuppressionPlace, SuppressionRow};
 use crate::views::PageRequest;
@@ -26,8 +27,10 @@ pub struct ConsentView {
     pub identifiers: BTreeMap<SourceIdentityId, Identifier>,
     /// What each of them said last of each key; [`fold::explained`] says why an answer counts or not.
     pub contributors: Vec<Contributor>,
-    /// Every statement that is kept, the oldest first.
+    /// The statements that are kept, the oldest first, as many as have room.
     pub statements: Vec<StatementView>,
+    /// How many that follow have none, and where the first of them stands.
+    pub further_statements: Option<(u64, String)>,
     /// Older statements that newer ones took the place of.
     pub overwritten: u64,
     /// Why nothing is computed of the person, if so.
@@ -59,32 +62,70 @@ pub struct Suppression {
     pub reason: String,
 }
 
+/// Where a statement stands among those of a person: by its receipt, its time and its event, then by its identity and how many
+/// that one made before it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct StatementPlace(Timestamp, Timestamp, String, SourceIdentityId, u32);
+
+impl StatementPlace {
+    fn read(text: &str) -> Option<StatementPlace> {
+        let mut parts = text.splitn(5, '.');
+        let mut next = || parts.next();
+        let (received_at, time) = (next()?.parse().ok()?, next()?.parse().ok()?);
+        let identity: ProfileId = next()?.parse().ok()?;
+        let number = next()?.parse().ok()?;
+        Some(StatementPlace(Timestamp(received_at), Timestamp(time), next()?.to_owned(), identity.0, number))
+    }
+
+    fn text(&self) -> String {
+        let StatementPlace(received_at, time, message_id, identity, number) = self;
+        format!("{}.{}.{identity}.{number}.{message_id}", received_at.0, time.0)
+    }
+}
+
+/// What the statements of an answer take, about; its answers are as much again.
+const STATEMENTS_BYTES: usize = PAGE_BYTES / 2;
+
+/// What a statement takes in an answer, about.
+fn statement_bytes(row: &StatementRow) -> usize {
+    const STATEMENT_BYTES: usize = 768;
+    const ANSWER_BYTES: usize = 192;
+    let said = |heard: &AnswerOutcome| heard.key.len() + heard.refused.as_ref().map_or(0, String::len) + ANSWER_BYTES;
+    row.message_id.len() + row.heard.iter().map(said).sum::<usize>() + STATEMENT_BYTES
+}
+
 impl Kernel {
-    /// What was said of a person's consents. Blocks.
-    pub fn consents(&self, id: WorkspaceId, profile: ProfileId) -> Result<Option<ConsentView>, QueryError> {
+    /// What was said of a person's consents; statements from a place on that an earlier view named, or from the oldest on. Blocks.
+    pub fn consents(
+        &self,
+        id: WorkspaceId,
+        profile: ProfileId,
+        from: Option<&str>,
+    ) -> Result<Option<ConsentView>, QueryError> {
         let (shared, store) = (&self.shared, self.shared.store.as_ref());
         let setup = Arc::clone(&workspace(shared, id)?.compiled.load().setup);
         let by = (id, &setup.realm_key, &setup.identity_rules);
         let Some((profile, members)) = profile::members(shared, id, profile)? else { return Ok(None) };
         let contributors = gate::contributors(store, by, profile)?;
-        let (mut statements, mut overwritten) = (Vec::new(), 0);
+        let from = from.map(|text| StatementPlace::read(text).ok_or_else(|| page::unknown(text))).transpose()?;
+        // Of hundreds of identities the statements have hundreds of MB.
+        let (mut statements, mut count, mut overwritten) = (Window::new(from, STATEMENTS_BYTES), 0, 0);
         for (identity, _) in &members {
             let consents = read_facts_row(store, id, *identity, 0)?.unwrap_or_default().consents;
             let rows = read_statements(store, id, *identity)?;
             overwritten += u64::from(consents.statements).saturating_sub(rows.len() as u64);
-            statements.extend(rows.into_iter().map(|row| StatementView {
-                identity: *identity,
-                time: row.time,
-                received_at: row.received_at,
-                source: row.source,
-                message_id: row.message_id,
-                giver: row.giver,
-                heard: row.heard,
-            }));
+            for row in rows {
+                let place = StatementPlace(row.received_at, row.time, row.message_id.clone(), *identity, row.number);
+                if !statements.is_behind(&place) {
+                    count += 1;
+                    let bytes = statement_bytes(&row);
+                    statements.put(place, statement(*identity, row), bytes);
+                }
+            }
         }
-        statements.sort_by(|one, other| {
-            (one.received_at, one.time, &one.message_id).cmp(&(other.received_at, other.time, &other.message_id))
-        });
+        let (statements, next) = statements.into_parts();
+        let further_statements = next.map(|next| (count - statements.len() as u64, next.text()));
+        let statements = statements.into_values().collect();
         let objection = fold::objection(&contributors);
         let mut identifiers: BTreeMap<_, _> =
             members.into_iter().map(|(identity, head)| (identity, head.identifier)).collect();
@@ -96,7 +137,16 @@ impl Kernel {
         let addresses = contributors.iter().filter(|said| !matches!(said.beside, Some(fold::Bystander::User { .. })));
         let addresses: Vec<_> = addresses.filter_map(|said| identifiers.get(&said.identity).cloned()).collect();
         let suppressed = suppressions::reason(store, by, &addresses)?;
-        Ok(Some(ConsentView { id: profile, identifiers, contributors, statements, overwritten, objection, suppressed }))
+        Ok(Some(ConsentView {
+            id: profile,
+            identifiers,
+            contributors,
+            statements,
+            further_statements,
+            overwritten,
+            objection,
+            suppressed,
+        }))
     }
 
     /// Whether nothing may be sent to an identifier, and why. Blocks.
@@ -160,6 +210,18 @@ impl Kernel {
             list.change(identifier, change)?;
         }
         Ok(list.steps())
+    }
+}
+
+fn statement(identity: SourceIdentityId, row: StatementRow) -> StatementView {
+    StatementView {
+        identity,
+        time: row.time,
+        received_at: row.received_at,
+        source: row.source,
+        message_id: row.message_id,
+        giver: row.giver,
+        heard: row.heard,
     }
 }
 

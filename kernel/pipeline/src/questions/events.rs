@@ -10,12 +10,10 @@ use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::time::Timestamp;
 use kith_store::{Key, KeyRange, ReadError, Store, row};
 
+use super::page::{PAGE_BYTES, PageRoom};
 use super::{QueryError, page, profile, workspace};
 use crate::shared::KernelState;
 use crate::views::{EventPage, PageRequest};
-
-/// What a page has of events, about, and what one stretch is read of: events are large where their senders make them so.
-const PAGE_BYTES: usize = 4 << 20;
 
 /// How many rows are read at first, until it is known how large they are.
 const FIRST_ROWS: usize = 8;
@@ -38,23 +36,23 @@ pub(crate) fn events(
     let most = 2 * wanted + 8;
     let histories = Histories { store: shared.store.as_ref(), workspace: id, members, most };
     let mut events = histories.newest(before, shared.clock.now(), wanted)?;
-    let mut bytes = 0;
-    // One is shown however large it is.
-    let shown = events.iter().take(limit).take_while(|recorded| {
-        let is_shown = bytes < PAGE_BYTES;
-        bytes += size(&recorded.event);
+    let mut room = PageRoom::new(limit);
+    let shown = events.iter().take_while(|recorded| {
+        let is_shown = !room.is_full();
+        room.take(size(&recorded.event));
         is_shown
     });
     let shown = shown.count();
+    let read: usize = events.iter().map(|recorded| size(&recorded.event)).sum();
     // Where bytes ended the reading there may be more; the next page tells.
-    let has_more = events.len() > shown || bytes >= PAGE_BYTES;
+    let has_more = events.len() > shown || read >= PAGE_BYTES;
     events.truncate(shown);
     let next = events.last().filter(|_| has_more).map(|last| format!("{}.{}", last.event.time.0, last.position));
     Ok(Some(EventPage { events, next }))
 }
 
 /// What an event takes in an answer, about.
-fn size(event: &Event) -> usize {
+pub(super) fn size(event: &Event) -> usize {
     event.properties.len() + event.traits.len() + event.context.len() + event.name.len() + 256
 }
 

@@ -15,11 +15,11 @@ use kith_model::profile::IdentityHead;
 use kith_store::keys::PersonRow;
 use kith_store::{Key, ReadError, Store, row};
 
-use super::page::{self, Portions};
-use super::{QueryError, workspace};
+use super::page::{self, PageRoom, Portions};
+use super::{QueryError, events, workspace};
 use crate::profiles::facts::each_row;
 use crate::shared::KernelState;
-use crate::views::{EvidenceView, ListPage, MergeView, NotFollowed, PageRequest, Split, Step};
+use crate::views::{EvidenceView, ListPage, MergeView, NotFollowed, PageRequest, Split, Step, Way};
 
 /// Rows of evidence after which a page ends, full or not: most evidence joins somebody and tells nothing else, and of most people
 /// nothing was merged.
@@ -277,6 +277,12 @@ fn merges_among(reader: &mut Reader<'_>, members: &[SourceIdentityId]) -> Result
     Ok(merges)
 }
 
+/// What a piece of evidence takes in an answer, about.
+fn evidence_bytes(view: &EvidenceView) -> usize {
+    const OTHER_BYTES: usize = 512;
+    view.identifiers.iter().map(|end| end.value.len()).sum::<usize>() + view.edge.message_id.len() + OTHER_BYTES
+}
+
 /// A page of all merges that hold, of `limit` profiles at most. A page may be empty and still have a next one.
 pub(crate) fn merges(
     shared: &KernelState,
@@ -284,7 +290,7 @@ pub(crate) fn merges(
     PageRequest { limit, cursor }: PageRequest<'_>,
 ) -> Result<ListPage<MergeView>, QueryError> {
     let mut reader = Reader::new(shared, id)?;
-    let (mut items, mut profiles, mut from) = (Vec::new(), 0, cursor.map(str::to_owned));
+    let (mut items, mut from, mut room) = (Vec::new(), cursor.map(str::to_owned), PageRoom::new(limit));
     for rows in Portions::new(limit, MAX_LOOKED_AT) {
         let (edges, next) = evidence_page(&reader, rows, from.as_deref())?;
         reader.read_heads(edges.iter().map(|(_, end, _)| *end))?;
@@ -296,28 +302,30 @@ pub(crate) fn merges(
             if reader.first_edge(end)? != Some(edge.id) {
                 continue;
             }
-            if profiles == limit {
+            if room.is_full() {
                 return Ok(ListPage { items, next: Some(place) });
             }
-            profiles += 1;
-            items.extend(merges_among(&mut reader, &members)?);
+            // The merges of one person come together: of 500 identifiers at most.
+            let merges = merges_among(&mut reader, &members)?;
+            room.take(merges.iter().map(|merge| evidence_bytes(&merge.evidence)).sum());
+            items.extend(merges);
         }
         from = next;
-        if from.is_none() || profiles >= limit {
+        if from.is_none() || room.is_full() {
             break;
         }
     }
     Ok(ListPage { items, next: from })
 }
 
-/// The shortest way of evidence from one identity to another of the same profile, with the events that gave it; empty where
-/// they are the same, `None` where they are two people or one is unknown.
+/// The shortest way of evidence from one identity to another of the same profile, with the events that gave it, as far as a page
+/// has room; empty where they are the same, `None` where they are two people or one is unknown.
 pub(crate) fn why(
     shared: &KernelState,
     id: WorkspaceId,
     one: SourceIdentityId,
     other: SourceIdentityId,
-) -> Result<Option<Vec<Step>>, QueryError> {
+) -> Result<Option<Way>, QueryError> {
     let mut reader = Reader::new(shared, id)?;
     let members = reader.members(one)?;
     if !members.contains(&other) || !members.contains(&one) {
@@ -343,13 +351,25 @@ pub(crate) fn why(
     let mut at = other;
     while at != one {
         let Some(edge) = came_by.get(&at) else { return Ok(None) };
-        if let Some(evidence) = reader.view(edge)? {
-            way.push(Step { event: event_of(&reader, edge)?, evidence });
-        }
         at = other_end(edge.id, at);
+        way.push((at, Arc::clone(edge)));
     }
     way.reverse();
-    Ok(Some(way))
+    let (mut steps, mut room) = (Vec::with_capacity(way.len()), PageRoom::new(usize::MAX));
+    for (begin, edge) in way {
+        if room.is_full() {
+            // The rest of a shortest way is a shortest way itself.
+            let next = reader.head(begin)?.map(|head| head.identifier.clone());
+            return Ok(Some(Way { steps, next }));
+        }
+        if let Some(evidence) = reader.view(&edge)? {
+            let event = event_of(&reader, &edge)?;
+            let of_event = event.as_ref().map_or(0, |recorded| events::size(&recorded.event));
+            room.take(evidence_bytes(&evidence) + of_event);
+            steps.push(Step { evidence, event });
+        }
+    }
+    Ok(Some(Way { steps, next: None }))
 }
 
 /// The event that gave an edge, where it is found at the time that the edge has: one of the two identities owns it.

@@ -9,7 +9,7 @@ use kith_store::keys::DeliveryMover;
 use kith_store::{Key, Operation, Precondition, Unit, row};
 
 use super::QueryError;
-use super::page::{self, Portions};
+use super::page::{self, PageRoom, Portions};
 use crate::rows::outbox::{letter_of, outbox};
 use crate::rows::{self, Aside, ComputationSubject, DeliveryRow, DeliveryTotals};
 use crate::shared::KernelState;
@@ -48,6 +48,9 @@ impl DeliveryFilter {
 /// Rows after which a page ends, full or not, because a filter may leave out all of them.
 const MAX_FILTERED_ROWS: usize = 5_120;
 
+/// Deliveries that are read at once: each has a payload of up to 64 KiB and more.
+const READ_AT_ONCE: usize = 32;
+
 /// A page of deliveries, the newest first.
 pub(crate) fn deliveries(
     shared: &KernelState,
@@ -57,21 +60,27 @@ pub(crate) fn deliveries(
 ) -> Result<ListPage<DeliveryView>, QueryError> {
     let store = shared.store.as_ref();
     let prefix = Key::deliveries_by_time(workspace);
-    let (mut items, mut from) = (Vec::new(), cursor.map(str::to_owned));
+    let (mut items, mut from, mut room) = (Vec::new(), cursor.map(str::to_owned), PageRoom::new(limit));
     for at_once in Portions::new(limit, MAX_FILTERED_ROWS) {
         let (rows, next) = page::rows(store, &prefix, PageRequest { limit: at_once, cursor: from.as_deref() })?;
         let places: Vec<&[u8]> = rows.iter().filter_map(|(key, _)| key.strip(&prefix)).collect();
-        let ids: Vec<[u8; 16]> = places.iter().filter_map(|place| place.last_chunk().copied()).collect();
-        let keys: Vec<Key> = ids.iter().map(|id| Key::delivery(workspace, id)).collect();
-        for ((place, id), value) in places.iter().zip(&ids).zip(store.get(&keys)?) {
-            if items.len() == limit {
-                return Ok(ListPage { items, next: Some(page::to_hex(place)) });
+        for places in places.chunks(READ_AT_ONCE) {
+            let ids: Vec<[u8; 16]> = places.iter().filter_map(|place| place.last_chunk().copied()).collect();
+            let keys: Vec<Key> = ids.iter().map(|id| Key::delivery(workspace, id)).collect();
+            for ((place, id), value) in places.iter().zip(&ids).zip(store.get(&keys)?) {
+                if room.is_full() {
+                    return Ok(ListPage { items, next: Some(page::to_hex(place)) });
+                }
+                let Some(value) = value else { continue };
+                let row: DeliveryRow = row::decode(&value)?;
+                if filter.admits(&row) {
+                    room.take(value.len());
+                    items.push(view(id, row));
+                }
             }
-            let row = value.map(|value| row::decode::<DeliveryRow>(&value)).transpose()?;
-            items.extend(row.filter(|row| filter.admits(row)).map(|row| view(id, row)));
         }
         from = next;
-        if from.is_none() || items.len() >= limit {
+        if from.is_none() || room.is_full() {
             break;
         }
     }
@@ -126,11 +135,12 @@ impl<'s> Walk<'s> {
         Walk { shared, workspace, filter, prefix: Key::set_aside(workspace, None) }
     }
 
-    /// Letters of at most `at_once` rows from a cursor on, each with its place, and the place behind them.
+    /// Letters of at most `at_once` rows from a cursor on, each with its place, and the place behind them. They end early where
+    /// they are large.
     fn rows(&self, at_once: usize, cursor: Option<&str>) -> Result<(Vec<ListedLetter>, Option<String>), QueryError> {
         let (rows, next) =
             page::rows(self.shared.store.as_ref(), &self.prefix, PageRequest { limit: at_once, cursor })?;
-        let mut letters = Vec::with_capacity(rows.len());
+        let (mut letters, mut room) = (Vec::with_capacity(rows.len()), PageRoom::new(usize::MAX));
         for (key, value) in rows {
             let Some(name) = key.strip(&self.prefix) else { continue };
             let source =
@@ -141,10 +151,16 @@ impl<'s> Walk<'s> {
                 let next = sources.range(after).next().map(|id| page::to_hex(&id.0.to_be_bytes()));
                 return Ok((letters, next));
             }
-            let found = letter(self.shared, self.workspace, name, row::decode(&value)?)?;
             let place = page::to_hex(name);
-            letters
-                .extend(found.filter(|found| self.filter.admits(found)).map(|letter| ListedLetter { place, letter }));
+            if room.is_full() {
+                return Ok((letters, Some(place)));
+            }
+            let found = letter(self.shared, self.workspace, name, row::decode(&value)?)?;
+            let found = found.filter(|found| self.filter.admits(found));
+            letters.extend(found.map(|letter| {
+                room.take(letter.len_bytes());
+                ListedLetter { place, letter }
+            }));
         }
         Ok((letters, next))
     }
@@ -158,18 +174,19 @@ pub(crate) fn letters(
     PageRequest { limit, cursor }: PageRequest<'_>,
 ) -> Result<ListPage<ListedLetter>, QueryError> {
     let walk = Walk::new(shared, workspace, filter);
-    let (mut items, mut from) = (Vec::new(), cursor.map(str::to_owned));
+    let (mut items, mut from, mut room) = (Vec::new(), cursor.map(str::to_owned), PageRoom::new(limit));
     for at_once in Portions::new(limit, MAX_FILTERED_ROWS) {
         let (found, next) = walk.rows(at_once, from.as_deref())?;
         for listed in found {
-            if items.len() == limit {
+            if room.is_full() {
                 return Ok(ListPage { items, next: Some(listed.place) });
             }
+            room.take(listed.letter.len_bytes());
             items.push(listed);
         }
         from = next;
         // Letters of deliveries that were tried again meanwhile leave a page empty, which would look like the end.
-        if from.is_none() || items.len() >= limit {
+        if from.is_none() || room.is_full() {
             break;
         }
     }

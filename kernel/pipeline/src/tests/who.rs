@@ -218,7 +218,9 @@ fn merges_are_listed_with_their_evidence_and_the_way_between_two_identifiers_is_
     }
     let (from, with) = (Identifier::new("user_id", "u1"), Identifier::new("email", "ada@example.com"));
     let way = bench.kernel.why(WORKSPACE, profile.id, Some(&from), &with).unwrap().unwrap().unwrap();
+    assert_eq!(way.next, None);
     let told: Vec<(&str, Option<&str>)> = way
+        .steps
         .iter()
         .map(|step| {
             (step.evidence.edge.id.evidence.as_str(), step.event.as_ref().map(|event| event.event.message_id.as_str()))

@@ -126,6 +126,18 @@ impl DeadLetter {
         }
     }
 
+    /// What it takes in an answer that shows it whole, about.
+    pub(crate) fn len_bytes(&self) -> usize {
+        const OTHER_BYTES: usize = 256;
+        let of_texts = match self {
+            DeadLetter::Record(letter) => letter.record.raw.len() + letter.record.message.len(),
+            DeadLetter::Computation { message, .. } => message.len(),
+            DeadLetter::Unreadable { problem, raw, .. } => problem.len() + raw.len(),
+            DeadLetter::Delivery(view) => view.payload.len(),
+        };
+        of_texts + OTHER_BYTES
+    }
+
     /// What is searched for a text.
     pub(crate) fn texts(&self) -> Vec<String> {
         match self {

@@ -22,7 +22,7 @@ pub(crate) use preview::*;
 use body::audience_body;
 
 use super::etag::{self, IfMatch, TaggedBody};
-use super::extract::{Authority, Json, PageQuery, Path, Query, check_text, right};
+use super::extract::{Authority, Json, PageQuery, Path, Query, WrittenJson, check_text, right};
 use super::masks::Lens;
 use super::profiles::{person, profile_id};
 use super::sensitive::Mask;
@@ -228,7 +228,7 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     authority: Authority<right::AudiencesRead>,
     Query(page): Query<PageQuery>,
-) -> Result<Json<Page<AudienceBody>>, ApiError> {
+) -> Result<WrittenJson, ApiError> {
     let caller = authority.caller;
     app.offload(move |app| {
         let workspace = caller.workspace;
@@ -239,7 +239,7 @@ pub(crate) async fn list(
             let lens = Lens::new(app, &caller, &audience.condition);
             Ok(audience_body(&tables, audience, &status, lens))
         };
-        Page::of(all, &page, show).map(Json)
+        WrittenJson::of(&Page::of(all, &page, show)?)
     })
     .await
 }
@@ -399,7 +399,7 @@ pub(crate) async fn explain(
     _people: Authority<right::ProfilesRead>,
     Path(name): Path<String>,
     Query(query): Query<ExplainQuery>,
-) -> Result<Json<ExplainedBody>, ApiError> {
+) -> Result<WrittenJson, ApiError> {
     let workspace = authority.caller.workspace;
     let profile = profile_id(&query.profile)?;
     app.reads.note(&authority.caller, "audience.explain", [person(profile)]);
@@ -408,14 +408,16 @@ pub(crate) async fn explain(
         let audience = named(&tables, &name)?;
         Mask::new(&tables, &authority.caller).insist(&audience.condition)?;
         let explained = app.kernel.explain(workspace, audience.id, profile, patience)?;
-        let explained = explained.ok_or_else(|| ApiError::missing(format!("no profile `{profile}`")))?;
-        Ok(Json(ExplainedBody {
+        let mut explained = explained.ok_or_else(|| ApiError::missing(format!("no profile `{profile}`")))?;
+        let (holds, cut) = (explained.holds(), explained.condition.cut_long_values());
+        WrittenJson::of(&ExplainedBody {
             audience: name,
             profile: profile.to_string(),
-            holds: explained.holds(),
+            holds,
             refuses_profiling: explained.refuses_profiling,
             explanation: explained.condition,
-        }))
+            cut,
+        })
     })
     .await
 }

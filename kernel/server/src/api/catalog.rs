@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::dictionary::{CatalogEntryBody, subject_of};
-use super::extract::{Authority, Json, PageQuery, Query, right};
+use super::extract::{Authority, Json, PageQuery, Query, WrittenJson, right};
 use super::masks::Lens;
 use super::sensitive::Mask;
 use super::view::{self, Page, time};
@@ -130,7 +130,7 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     authority: Authority<right::AudiencesRead>,
     Query(query): Query<CatalogQuery>,
-) -> Result<Json<Page<CatalogBody>>, ApiError> {
+) -> Result<WrittenJson, ApiError> {
     let caller = authority.caller;
     let kind = query.kind.as_deref().map(kind_named).transpose()?;
     let reads_people = caller.may(Scope::ProfilesRead);
@@ -159,7 +159,7 @@ pub(crate) async fn list(
             (format!("{}\u{1}{name}\u{1}{property}", kind as u8), entry)
         });
         let page = PageQuery::asked(query.limit, query.cursor.clone());
-        Page::of(keyed, &page, |entry| {
+        let page = Page::of(keyed, &page, |entry| {
             let of_event = entry.event.as_ref().and_then(|event| of_events.get(event)).copied();
             let dictionary = described(&tables, &entry);
             let is_hidden = match (entry.kind, &entry.event) {
@@ -171,8 +171,8 @@ pub(crate) async fn list(
             let withheld = is_hidden && !body.values.is_empty();
             let values = if is_hidden { Vec::new() } else { body.values };
             Ok(CatalogBody { dictionary, withheld, values, ..body })
-        })
-        .map(Json)
+        })?;
+        WrittenJson::of(&page)
     })
     .await
 }

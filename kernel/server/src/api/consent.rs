@@ -5,18 +5,17 @@ mod reasons;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use kith_model::consent::{AnswerOutcome, Consent, EVERYTHING, Outcome, fold};
 use kith_model::id::SourceIdentityId;
 use kith_model::identity::Identifier;
-use kith_pipeline::{ConsentView, StatementView};
-use serde::Serialize;
-use utoipa::ToSchema;
+use kith_pipeline::{ConsentView, PAGE_BYTES, StatementView};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Authority, Path, right};
-use super::profiles::{no_profile, person, profile_id};
-use super::view::{IdentifierView, time};
+use super::extract::{Authority, Path, Query, WrittenJson, right};
+use super::profiles::{LeftOutBody, no_profile, person, profile_id};
+use super::view::{IdentifierView, time, written_bytes};
 use crate::app::App;
 use crate::catalogue::WorkspaceTables;
 use crate::error::{ApiError, Problem};
@@ -37,8 +36,21 @@ pub(crate) struct ConsentHistoryBody {
     suppressed: Option<String>,
     /// What events said, the oldest first.
     statements: Vec<StatementBody>,
+    /// What has no room in this answer, and where it is read on: answers and statements end with some 2 MiB each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<LeftOutBody>,
     /// How many older statements are not shown, because each identity's last 128 are kept.
     overwritten: u64,
+}
+
+/// Where the parts of an answer begin that may be too long for one; at their beginnings where it is not said.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ConsentQuery {
+    /// Leave out so many answers: the `from` of what an answer left out.
+    answers_from: Option<usize>,
+    /// Show no statements before this place, in the same way.
+    statements_from: Option<String>,
 }
 
 /// What an identity said of one key, or of all.
@@ -155,6 +167,9 @@ fn said_body(heard: &AnswerOutcome) -> SaidBody {
         Outcome::NotNewer => Some("something was said that is newer"),
         Outcome::NoRoom => Some("the identity has answered as many keys as are kept"),
         Outcome::NameTooLong => Some("no purpose or channel has so long a name"),
+        Outcome::NotPlain => {
+            Some("it is written in letters that only read as this, and whoever agrees has to write plainly")
+        }
     };
     SaidBody {
         key: heard.key.clone(),
@@ -165,16 +180,34 @@ fn said_body(heard: &AnswerOutcome) -> SaidBody {
     }
 }
 
-fn body(tables: &WorkspaceTables, view: &ConsentView) -> ConsentHistoryBody {
+/// What the answers of an answer take, about.
+const ANSWERS_BYTES: usize = PAGE_BYTES / 2;
+
+fn body(tables: &WorkspaceTables, view: &ConsentView, answers_from: usize) -> ConsentHistoryBody {
     let told = AnswerContext { tables, view };
     let explained = fold::explained(&view.contributors);
     let shown = explained.iter().filter(|(answer, _)| answer.beside.is_none() || answer.consent.refused.is_some());
+    let mut left_out = Vec::new();
+    let (mut answers, mut bytes, mut rest) = (Vec::new(), 0, shown.skip(answers_from));
+    while bytes < ANSWERS_BYTES
+        && let Some((answer, why)) = rest.next()
+    {
+        let answer = told.answer(answer, why);
+        bytes += written_bytes(&answer);
+        answers.push(answer);
+    }
+    let count = rest.count() as u64;
+    let from = answers_from.saturating_add(answers.len()).to_string();
+    left_out.extend((count > 0).then_some(LeftOutBody { part: "answers", count, from }));
+    let further = view.further_statements.clone();
+    left_out.extend(further.map(|(count, from)| LeftOutBody { part: "statements", count, from }));
     ConsentHistoryBody {
         profile: view.id.to_string(),
-        answers: shown.map(|(answer, why)| told.answer(answer, why)).collect(),
+        answers,
         objection: view.objection.clone(),
         suppressed: view.suppressed.clone(),
         statements: view.statements.iter().map(|said| statement_body(tables, &view.identifiers, said)).collect(),
+        left_out,
         overwritten: view.overwritten,
     }
 }
@@ -182,19 +215,26 @@ fn body(tables: &WorkspaceTables, view: &ConsentView) -> ConsentHistoryBody {
 /// What was said of a person's consents: the answers that count, and every statement with its source, its time, its event and
 /// whether it counted.
 #[utoipa::path(
-    get, path = "/api/v1/profiles/{id}/consent", tag = "profiles", params(("id" = String, Path)),
+    get, path = "/api/v1/profiles/{id}/consent", tag = "profiles", params(("id" = String, Path), ConsentQuery),
     security(("key" = ["profiles:read"])),
-    responses((status = 200, body = ConsentHistoryBody), (status = 404, body = Problem)),
+    responses(
+        (status = 200, body = ConsentHistoryBody), (status = 400, body = Problem), (status = 404, body = Problem),
+    ),
 )]
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
     authority: Authority<right::ProfilesRead>,
     Path(id): Path<String>,
-) -> Result<Json<ConsentHistoryBody>, ApiError> {
+    Query(query): Query<ConsentQuery>,
+) -> Result<WrittenJson, ApiError> {
     let workspace = authority.caller.workspace;
     let profile = profile_id(&id)?;
     app.reads.note(&authority.caller, "profile.consent", [person(profile)]);
-    let found = app.offload(move |app| app.kernel.consents(workspace, profile)).await?;
-    let view = found.ok_or_else(|| no_profile(&id))?;
-    Ok(Json(body(&*app.catalogue.workspace(workspace)?, &view)))
+    let begin = query.answers_from.unwrap_or(0);
+    app.offload(move |app| {
+        let found = app.kernel.consents(workspace, profile, query.statements_from.as_deref())?;
+        let view = found.ok_or_else(|| no_profile(&id))?;
+        WrittenJson::of(&body(&*app.catalogue.workspace(workspace)?, &view, begin))
+    })
+    .await
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use kith_model::change::Movement;
 use kith_model::delivery::DeliveryState;
@@ -16,7 +15,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Authority, Query, page_limit, right};
+use super::extract::{Authority, Query, WrittenJson, page_limit, right};
 use super::masks::Sight;
 use super::profiles::{no_profile, person, profile_id};
 use super::sensitive::Mask;
@@ -235,7 +234,7 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     authority: Authority<right::DeliveriesRead>,
     Query(query): Query<DeliveryQuery>,
-) -> Result<Json<Page<DeliveryBody>>, ApiError> {
+) -> Result<WrittenJson, ApiError> {
     let caller = authority.caller;
     let limit = page_limit(query.limit)?;
     app.offload(move |app| {
@@ -254,7 +253,7 @@ pub(crate) async fn list(
         // Whoever asks for one person is told nothing of the messages of which it must not be seen to whom they went.
         let told = seen.filter(|(_, sight)| query.person.is_none() || *sight == Sight::People);
         let items = told.map(|(view, sight)| delivery_body(&tables, view, sight)).collect();
-        Ok(Json(Page { items, next: page.next }))
+        WrittenJson::of(&Page { items, next: page.next })
     })
     .await
 }

@@ -131,7 +131,7 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     authority: Authority<right::AudiencesRead>,
     Query(query): Query<DictionaryQuery>,
-) -> Result<Json<Page<DictionaryEntryBody>>, ApiError> {
+) -> Result<WrittenJson, ApiError> {
     if let Some(kind) = query.kind.as_deref().filter(|kind| !["event", "property", "trait"].contains(kind)) {
         let shown: String = kind.chars().take(64).collect();
         return Err(ApiError::at("?kind", format!("`{shown}` is none of event, property and trait")));
@@ -153,7 +153,7 @@ pub(crate) async fn list(
         });
         let keyed = wanted.map(|(subject, described)| (subject.key(), (subject, described)));
         let page = PageQuery::asked(query.limit, query.cursor.clone());
-        Page::of(keyed, &page, |(subject, described)| Ok(shown(&tables, subject, described, &came))).map(Json)
+        WrittenJson::of(&Page::of(keyed, &page, |(subject, described)| Ok(shown(&tables, subject, described, &came)))?)
     })
     .await
 }

@@ -7,20 +7,20 @@ mod splits;
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use kith_model::identity::{Identifier, Veto};
 use kith_pipeline::{EvidenceView, MergeView, NotFollowed, PageRequest, Step};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Authority, PageQuery, Path, Query, right};
+use super::extract::{Authority, PageQuery, Path, Query, WrittenJson, right};
 use super::profiles::{EventBody, event_body, no_profile, person, profile_id};
 use super::sensitive::Mask;
 use super::view::{IdentifierView, Page, time};
 use crate::app::App;
 use crate::catalogue::WorkspaceTables;
 use crate::error::{ApiError, Problem};
+use crate::processor;
 
 pub(crate) use by_hand::{__path_merge, __path_split, merge, split};
 pub(crate) use change::{
@@ -95,7 +95,10 @@ pub(crate) struct StepBody {
 pub(crate) struct WhyBody {
     /// Whether both are of one person now.
     same: bool,
+    /// As many as have room: an answer ends behind the step with which it passes some 4 MiB.
     steps: Vec<StepBody>,
+    /// Where the rest of the way begins: hand it in as `from`; `null` where this is all of it.
+    next: Option<String>,
 }
 
 /// Which two.
@@ -173,17 +176,18 @@ pub(crate) async fn not_followed(
     State(app): State<Arc<App>>,
     authority: Authority<right::ProfilesRead>,
     Query(page): Query<PageQuery>,
-) -> Result<Json<Page<NotFollowedBody>>, ApiError> {
+) -> Result<WrittenJson, ApiError> {
     let (workspace, limit) = (authority.caller.workspace, page.limit()?);
     let cursor = page.cursor;
-    let found = app
-        .offload(move |app| app.kernel.not_followed(workspace, PageRequest { limit, cursor: cursor.as_deref() }))
-        .await?;
-    let of = found.items.iter().flat_map(|found| found.evidence.profiles).map(person);
-    app.reads.note(&authority.caller, "identity.not-followed", of);
-    let tables = app.catalogue.workspace(workspace)?;
-    let items = found.items.iter().map(|found| not_followed_body(&tables, found)).collect();
-    Ok(Json(Page { items, next: found.next }))
+    app.offload(move |app| {
+        let found = app.kernel.not_followed(workspace, PageRequest { limit, cursor: cursor.as_deref() })?;
+        let of = found.items.iter().flat_map(|found| found.evidence.profiles).map(person);
+        app.reads.note(&authority.caller, "identity.not-followed", of);
+        let tables = app.catalogue.workspace(workspace)?;
+        let items = found.items.iter().map(|found| not_followed_body(&tables, found)).collect();
+        WrittenJson::of(&Page { items, next: found.next })
+    })
+    .await
 }
 
 /// All merges that hold, person by person, with the evidence of each. `limit` is a number of people, whose merges come
@@ -197,16 +201,18 @@ pub(crate) async fn merges(
     State(app): State<Arc<App>>,
     authority: Authority<right::ProfilesRead>,
     Query(page): Query<PageQuery>,
-) -> Result<Json<Page<MergeBody>>, ApiError> {
+) -> Result<WrittenJson, ApiError> {
     let (workspace, limit) = (authority.caller.workspace, page.limit()?);
     let cursor = page.cursor;
-    let found =
-        app.offload(move |app| app.kernel.merges(workspace, PageRequest { limit, cursor: cursor.as_deref() })).await?;
-    let of = found.items.iter().flat_map(|merge| [merge.winner, merge.loser]).map(person);
-    app.reads.note(&authority.caller, "identity.merges", of);
-    let tables = app.catalogue.workspace(workspace)?;
-    let items = found.items.iter().map(|merge| merge_body(&tables, merge)).collect();
-    Ok(Json(Page { items, next: found.next }))
+    app.offload(move |app| {
+        let found = app.kernel.merges(workspace, PageRequest { limit, cursor: cursor.as_deref() })?;
+        let of = found.items.iter().flat_map(|merge| [merge.winner, merge.loser]).map(person);
+        app.reads.note(&authority.caller, "identity.merges", of);
+        let tables = app.catalogue.workspace(workspace)?;
+        let items = found.items.iter().map(|merge| merge_body(&tables, merge)).collect();
+        WrittenJson::of(&Page { items, next: found.next })
+    })
+    .await
 }
 
 /// `TYPE:VALUE`, as a parameter or a member has it.
@@ -228,16 +234,23 @@ pub(crate) async fn why(
     authority: Authority<right::ProfilesRead>,
     Path(id): Path<String>,
     Query(query): Query<WhyQuery>,
-) -> Result<Json<WhyBody>, ApiError> {
+) -> Result<WrittenJson, ApiError> {
     let workspace = authority.caller.workspace;
     let profile = profile_id(&id)?;
     let with = identifier_at("?with", &query.with)?;
     let from = query.from.as_deref().map(|text| identifier_at("?from", text)).transpose()?;
     app.reads.note(&authority.caller, "identity.why", [person(profile)]);
-    let found = app.offload(move |app| app.kernel.why(workspace, profile, from.as_ref(), &with)).await?;
-    let way = found.ok_or_else(|| no_profile(&id))?;
-    let tables = app.catalogue.workspace(workspace)?;
-    let mask = Mask::new(&tables, &authority.caller);
-    let steps = way.as_deref().unwrap_or_default().iter().map(|step| step_body(&tables, step, &mask)).collect();
-    Ok(Json(WhyBody { same: way.is_some(), steps }))
+    // Its steps are as large as their events.
+    processor::is_large_from_now_on();
+    app.offload(move |app| {
+        let found = app.kernel.why(workspace, profile, from.as_ref(), &with)?;
+        let way = found.ok_or_else(|| no_profile(&id))?;
+        let tables = app.catalogue.workspace(workspace)?;
+        let mask = Mask::new(&tables, &authority.caller);
+        let same = way.is_some();
+        let (steps, next) = way.map_or_else(Default::default, |way| (way.steps, way.next));
+        let steps = steps.iter().map(|step| step_body(&tables, step, &mask)).collect();
+        WrittenJson::of(&WhyBody { same, steps, next: next.map(|next| next.to_string()) })
+    })
+    .await
 }

@@ -29,7 +29,7 @@ pub(crate) use removal::*;
 pub(crate) use seen::*;
 
 use super::etag::{IfMatch, TaggedBody};
-use super::extract::{Authority, Json, PageQuery, Path, Query, right};
+use super::extract::{Authority, Json, PageQuery, Path, Query, WrittenJson, right};
 use super::view::Page;
 use crate::app::App;
 use crate::auth::{self, KeyKind, Scope};
@@ -164,10 +164,15 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
     Query(page): Query<PageQuery>,
-) -> Result<Json<Page<InstallationBody>>, ApiError> {
-    let tables = app.catalogue.workspace(authority.caller.workspace)?;
-    let installed = tables.installed().map(|row| (row.id.0, row));
-    Page::of(installed, &page, |row| installation_body(&app, &tables, row, None)).map(Json)
+) -> Result<WrittenJson, ApiError> {
+    let workspace = authority.caller.workspace;
+    // Each has a configuration of up to 64 KiB.
+    app.offload(move |app| {
+        let tables = app.catalogue.workspace(workspace)?;
+        let installed = tables.installed().map(|row| (row.id.0, row));
+        WrittenJson::of(&Page::of(installed, &page, |row| installation_body(app, &tables, row, None))?)
+    })
+    .await
 }
 
 /// One installation.

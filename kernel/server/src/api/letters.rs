@@ -18,7 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 pub(crate) use self::body::{DeadLetterBody, LetterCountsBody, ReplayBody};
 use self::body::{letter_body, letter_names};
 pub(crate) use self::many::*;
-use super::extract::{Authority, Json, Path, Query, page_limit, right};
+use super::extract::{Authority, Json, Path, Query, WrittenJson, page_limit, right};
 use super::installations::named;
 use super::masks::Sight;
 use super::sensitive::Mask;
@@ -146,7 +146,7 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     authority: Authority<right::DeliveriesRead>,
     Query(query): Query<LetterQuery>,
-) -> Result<Json<Page<DeadLetterBody>>, ApiError> {
+) -> Result<WrittenJson, ApiError> {
     let caller = authority.caller;
     let (limit, sight) = (page_limit(query.limit)?, caller.sight());
     app.offload(move |app| {
@@ -162,7 +162,8 @@ pub(crate) async fn list(
         let shown = |listed: kith_pipeline::ListedLetter| {
             letter_body(&tables, listed.letter, (sight, &mask), body::Length::Cut)
         };
-        Ok(Json(Page { items: page.items.into_iter().map(shown).collect(), next: page.next }))
+        let items = page.items.into_iter().map(shown).collect();
+        WrittenJson::of(&Page { items, next: page.next })
     })
     .await
 }

@@ -28,7 +28,7 @@ use super::profiles::{FoundBody, person};
 use super::sensitive::Mask;
 use super::view::json;
 use crate::app::App;
-use crate::auth::{Caller, KeyId};
+use crate::auth::Caller;
 use crate::error::{ApiError, Problem};
 use crate::processor;
 use crate::reads;
@@ -272,11 +272,11 @@ pub(crate) async fn export(
     Query(parameters): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
     let asked = PeopleQuery::read(&parameters)?;
-    let (caller, columns) = (authority.caller, asked.columns());
-    asked.insist(&Mask::new(&*app.catalogue.workspace(caller.workspace)?, &caller))?;
+    let caller = authority.caller;
+    let list = List::Search(asked.search.clone());
+    list.insist(&app, &caller, &asked)?;
     app.reads.note(&caller, "profile.export", asked.sealed(&app));
-    let source = List::Search(asked.search.clone());
-    stream(app, (caller.workspace, caller.key), source, columns, asked).await
+    stream(app, caller, list, asked).await
 }
 
 /// An audience's members as a file, with chosen columns: `format=csv` unless told, or `ndjson`. It is streamed, and an answer
@@ -307,14 +307,10 @@ pub(crate) async fn export_members(
 ) -> Result<Response, ApiError> {
     let asked = PeopleQuery::read(&parameters)?;
     let caller = authority.caller;
-    let tables = app.catalogue.workspace(caller.workspace)?;
-    let mask = Mask::new(&tables, &caller);
-    asked.insist(&mask)?;
-    let audience = super::audiences::id_of(&app, caller.workspace, &name)?;
-    tables.audiences.get(&audience).map_or(Ok(()), |audience| mask.insist(&audience.condition))?;
+    let list = List::Members(super::audiences::id_of(&app, caller.workspace, &name)?);
+    list.insist(&app, &caller, &asked)?;
     app.reads.note(&caller, "audience.export", [format!("audience:{name}")]);
-    let columns = asked.columns();
-    stream(app, (caller.workspace, caller.key), List::Members(audience), columns, asked).await
+    stream(app, caller, list, asked).await
 }
 
 /// What an export goes through.
@@ -325,6 +321,19 @@ enum List {
 }
 
 impl List {
+    /// Refuse what the caller must not see, as the dictionary is now.
+    fn insist(&self, app: &App, caller: &Caller, asked: &PeopleQuery) -> Result<(), ApiError> {
+        let tables = app.catalogue.workspace(caller.workspace)?;
+        let mask = Mask::new(&tables, caller);
+        asked.insist(&mask)?;
+        match self {
+            List::Search(_) => Ok(()),
+            List::Members(audience) => {
+                tables.audiences.get(audience).map_or(Ok(()), |audience| mask.insist(&audience.condition))
+            }
+        }
+    }
+
     fn page(
         &self,
         app: &App,
@@ -381,13 +390,8 @@ async fn wait_until_current(app: &App, workspace: WorkspaceId) -> Option<String>
 }
 
 /// Stream a list to its end, a page at a time, each when the one before was taken.
-async fn stream(
-    app: Arc<App>,
-    (workspace, key): (WorkspaceId, KeyId),
-    list: List,
-    columns: Vec<Column>,
-    asked: PeopleQuery,
-) -> Result<Response, ApiError> {
+async fn stream(app: Arc<App>, caller: Caller, list: List, asked: PeopleQuery) -> Result<Response, ApiError> {
+    let (workspace, columns, asked) = (caller.workspace, asked.columns(), Arc::new(asked));
     let under_way = app.exports.take(workspace, 1)?;
     processor::is_large_from_now_on();
     let format = asked.format.unwrap_or(Format::Csv);
@@ -399,13 +403,17 @@ async fn stream(
     let doubts =
         app.offload(move |app| Ok::<_, ApiError>(app.kernel.search_doubts(workspace, &doubted.1, &doubted.0)?)).await?;
     let warnings: Vec<String> = behind.into_iter().chain(doubts).collect();
+    let of_list = Arc::clone(&asked);
     let lines = move |app: Arc<App>, list: List, cursor: Option<String>| {
-        let (names, columns, key) = (Arc::clone(&names), Arc::clone(&columns), key.clone());
+        let (names, columns) = (Arc::clone(&names), Arc::clone(&columns));
+        let (caller, asked) = (caller.clone(), Arc::clone(&of_list));
         async move {
             app.offload(move |app| {
                 // It goes on for as long as its reader likes, and no longer than its key is good.
-                app.insist_on_standing(&key)?;
+                app.insist_on_standing(&caller.key)?;
                 let (rows, next) = list.page(app, workspace, &columns, cursor.as_deref())?;
+                // What has been called sensitive meanwhile does not leave: what was read before is looked at as well.
+                list.insist(app, &caller, &asked)?;
                 let mut text = if cursor.is_none() { format.head(&names) } else { String::new() };
                 rows.iter().for_each(|row| format.line(&names, &row.cells, &mut text));
                 Ok::<_, ApiError>((text, next))
@@ -414,7 +422,7 @@ async fn stream(
         }
     };
     // The first page is read before the answer begins, so that a mistake is an answer and not a line that breaks off.
-    let mut page = lines(Arc::clone(&app), list.clone(), asked.cursor).await?;
+    let mut page = lines(Arc::clone(&app), list.clone(), asked.cursor.clone()).await?;
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(processor::counted(async move {
         let _under_way = under_way;

@@ -9,14 +9,15 @@ use axum::http::StatusCode;
 use kith_model::budget::{Exhausted, table};
 use kith_model::id::WorkspaceId;
 use kith_model::plugin::{Capabilities, InputSpec, LimitRequest, OutputSpec, PluginId, PluginKind};
-use kith_pipeline::Patience;
-use serde::Serialize;
+use kith_pipeline::{PageRoom, Patience};
+use semver::Version;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Authority, BodyLimit, PageQuery, Path, Query, read_body, right};
+use super::extract::{Authority, BodyLimit, PageQuery, Path, Query, WrittenJson, read_body, right};
 use super::reservation::Reservation;
-use super::view::{Page, time};
+use super::view::{Page, time, written_bytes};
 use crate::app::App;
 use crate::catalogue::{Actor, InstallationRow, PluginRow, WorkspaceTables};
 use crate::error::{ApiError, Problem};
@@ -71,6 +72,16 @@ pub(crate) struct PluginVersions {
     /// The newest.
     latest: String,
     versions: Vec<PluginBody>,
+    /// How many older versions have no room here, because they are of more than some 4 MiB together; read them with `before`.
+    older_left_out: u64,
+}
+
+/// Which versions of a plugin.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct VersionsQuery {
+    /// Only those older than this one: the oldest of an answer that left out some.
+    before: Option<String>,
 }
 
 fn plugin_body(row: &PluginRow) -> PluginBody {
@@ -99,14 +110,28 @@ fn plugin_body(row: &PluginRow) -> PluginBody {
     }
 }
 
-fn versions_of(tables: &WorkspaceTables, id: &PluginId) -> Option<PluginVersions> {
+/// The newest versions that have room, of all or of those older than one.
+fn versions_of(tables: &WorkspaceTables, id: &PluginId, before: Option<&Version>) -> Option<PluginVersions> {
     let latest = tables.versions(id).next_back()?;
+    let (mut versions, mut older_left_out, mut room) = (Vec::new(), 0, PageRoom::new(usize::MAX));
+    let wanted = tables.versions(id).rev().filter(|row| before.is_none_or(|before| row.manifest.version < *before));
+    for row in wanted {
+        if room.is_full() {
+            older_left_out += 1;
+            continue;
+        }
+        let version = plugin_body(row);
+        room.take(written_bytes(&version));
+        versions.push(version);
+    }
+    versions.reverse();
     Some(PluginVersions {
         id: id.to_string(),
         kind: latest.manifest.kind.to_string(),
         title: latest.manifest.title.clone(),
         latest: latest.manifest.version.to_string(),
-        versions: tables.versions(id).map(|row| plugin_body(row)).collect(),
+        versions,
+        older_left_out,
     })
 }
 
@@ -265,31 +290,42 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
     Query(page): Query<PageQuery>,
-) -> Result<Json<Page<PluginVersions>>, ApiError> {
-    let tables = app.catalogue.workspace(authority.caller.workspace)?;
-    let mut ids: Vec<&PluginId> = tables.plugins.keys().map(|(id, _)| id).collect();
-    ids.dedup();
-    let plugins = ids.into_iter().filter_map(|id| Some((id.clone(), versions_of(&tables, id)?)));
-    Page::of(plugins, &page, Ok).map(Json)
+) -> Result<WrittenJson, ApiError> {
+    let workspace = authority.caller.workspace;
+    // A manifest has up to 64 KiB.
+    app.offload(move |app| {
+        let tables = app.catalogue.workspace(workspace)?;
+        let mut ids: Vec<&PluginId> = tables.plugins.keys().map(|(id, _)| id).collect();
+        ids.dedup();
+        let plugins = ids.into_iter().filter_map(|id| Some((id.clone(), versions_of(&tables, id, None)?)));
+        WrittenJson::of(&Page::of(plugins, &page, Ok)?)
+    })
+    .await
 }
 
-/// One plugin with all its versions.
+/// One plugin with its versions, as many as have room.
 #[utoipa::path(
     get, path = "/api/v1/plugins/{vendor}/{name}", tag = "plugins",
-    params(("vendor" = String, Path), ("name" = String, Path)), security(("key" = ["plugins:admin"])),
-    responses((status = 200, body = PluginVersions), (status = 404, body = Problem)),
+    params(("vendor" = String, Path), ("name" = String, Path), VersionsQuery), security(("key" = ["plugins:admin"])),
+    responses((status = 200, body = PluginVersions), (status = 400, body = Problem), (status = 404, body = Problem)),
 )]
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
     Path((vendor, name)): Path<(String, String)>,
-) -> Result<Json<PluginVersions>, ApiError> {
-    let tables = app.catalogue.workspace(authority.caller.workspace)?;
-    let id = format!("{vendor}/{name}");
-    let found = id.parse().ok().and_then(|id| versions_of(&tables, &id));
-    found
-        .map(Json)
-        .ok_or_else(|| ApiError::missing(format!("no plugin `{}`", id.chars().take(130).collect::<String>())))
+    Query(query): Query<VersionsQuery>,
+) -> Result<WrittenJson, ApiError> {
+    let workspace = authority.caller.workspace;
+    let before = query.before.as_deref().map(str::parse::<Version>).transpose();
+    let before = before.map_err(|error| ApiError::at("?before", error.to_string()))?;
+    app.offload(move |app| {
+        let tables = app.catalogue.workspace(workspace)?;
+        let id = format!("{vendor}/{name}");
+        let found = id.parse().ok().and_then(|id| versions_of(&tables, &id, before.as_ref()));
+        let missing = || ApiError::missing(format!("no plugin `{}`", id.chars().take(130).collect::<String>()));
+        WrittenJson::of(&found.ok_or_else(missing)?)
+    })
+    .await
 }
 
 /// Whether plugins of this kind compute over people's columns, and so can be fitted.

@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use kith_model::event::RecordedEvent;
 use kith_model::id::{AudienceId, ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
 use kith_model::profile::Provenance;
-use kith_pipeline::{PageRequest, ProfileView};
-use serde::Serialize;
+use kith_pipeline::{LeftOut, PageRequest, ProfileStart, ProfileView};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::consent::{ConsentBody, consent_body};
 use super::extract::{Authority, PageQuery, Path, Query, WrittenJson, right};
@@ -21,8 +20,10 @@ use super::people::{self, FoundPeople, PeopleQuery};
 use super::sensitive::Mask;
 use super::view::{IdentifierView, Page, json, time};
 use crate::app::App;
+use crate::auth::Caller;
 use crate::catalogue::WorkspaceTables;
 use crate::error::{ApiError, Problem};
+use crate::processor;
 use crate::reads;
 
 /// A person.
@@ -46,6 +47,47 @@ pub(crate) struct ProfileBody {
     /// What is `null` or left out because the data dictionary calls it sensitive and the key has no scope `sensitive:read`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     withheld: Vec<String>,
+    /// What has no room in this answer, and where it is read on. A part of a person ends with some 1 MiB.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<LeftOutBody>,
+}
+
+/// What of a part of a person has no room in an answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LeftOutBody {
+    /// `traits`, `tags`, `scores` or `consents` of a profile; `answers` or `statements` of consents.
+    pub(super) part: &'static str,
+    /// How many that follow are not in the answer.
+    pub(super) count: u64,
+    /// The first of them: hand it in as the parameter `PART_from`, e.g. `traits_from`.
+    pub(super) from: String,
+}
+
+/// Where the parts of a person begin that may be too long for one answer; at their beginnings where it is not said.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ProfileQuery {
+    /// Show no traits whose names come before this one: the `from` of what an answer left out.
+    traits_from: Option<String>,
+    /// The same of tags.
+    tags_from: Option<String>,
+    /// The same of scores.
+    scores_from: Option<String>,
+    /// The same of consents, by the identity that answered.
+    consents_from: Option<String>,
+}
+
+impl ProfileQuery {
+    fn start(self) -> Result<ProfileStart, ApiError> {
+        let consents = self.consents_from.as_deref().map(str::parse::<ProfileId>).transpose();
+        let consents = consents.map_err(|error| ApiError::at("?consents_from", error.to_string()))?;
+        Ok(ProfileStart {
+            traits: self.traits_from,
+            tags: self.tags_from,
+            scores: self.scores_from,
+            consents: consents.map(|identity| identity.0),
+        })
+    }
 }
 
 /// An identifier with the source identity that it made.
@@ -199,7 +241,12 @@ fn profile_body(tables: &WorkspaceTables, view: &ProfileView, mask: &Mask) -> Pr
         audiences: audiences.collect(),
         as_of: view.as_of.0,
         withheld,
+        left_out: view.left_out.iter().map(left_out_body).collect(),
     }
+}
+
+fn left_out_body(left: &LeftOut) -> LeftOutBody {
+    LeftOutBody { part: left.part, count: left.count, from: left.from.clone() }
 }
 
 pub(crate) fn event_body(tables: &WorkspaceTables, recorded: &RecordedEvent, mask: &Mask) -> EventBody {
@@ -276,34 +323,57 @@ pub(crate) async fn find(
     let workspace = caller.workspace;
     let identifier = asked.search.identifier.unwrap_or_else(|| Identifier::new("", ""));
     let text = identifier.to_string();
-    let found = app.offload(move |app| app.kernel.profile_by_identifier(workspace, &identifier)).await?;
+    let found = app.offload(move |app| app.kernel.profile_of(workspace, &identifier)).await?;
     // That somebody is not there is an answer too.
     let sealed = || reads::sealed(&app, "identifier", &text);
-    let of = found.as_ref().map_or_else(sealed, |view| person(view.id));
+    let of = found.map_or_else(sealed, |(profile, _)| person(profile));
     app.reads.note(&caller, "profile.find", [of]);
-    let view = found.ok_or_else(|| no_profile(&text))?;
-    let tables = app.catalogue.workspace(workspace)?;
-    WrittenJson::of(&FoundBody::One(Box::new(profile_body(&tables, &view, &Mask::new(&tables, &caller)))))
+    whole(&app, caller, found, ProfileStart::default(), text).await
 }
 
-/// Read a person. The id of a profile that was merged into another gives the other.
+/// Identities of a person that are read like everything else; each may have half a MiB of facts, and what more of them takes is
+/// much by the choice of whoever sent it.
+const FEW_IDENTITIES: usize = 8;
+
+/// A profile and of how many identities it is, as an answer; the text is what was asked for.
+async fn whole(
+    app: &Arc<App>,
+    caller: Caller,
+    found: Option<(ProfileId, usize)>,
+    start: ProfileStart,
+    text: String,
+) -> Result<WrittenJson, ApiError> {
+    let (profile, identities) = found.ok_or_else(|| no_profile(&text))?;
+    if identities > FEW_IDENTITIES {
+        processor::is_large_from_now_on();
+    }
+    app.offload(move |app| {
+        let view = app.kernel.profile_from(caller.workspace, profile, &start)?.ok_or_else(|| no_profile(&text))?;
+        let tables = app.catalogue.workspace(caller.workspace)?;
+        WrittenJson::of(&FoundBody::One(Box::new(profile_body(&tables, &view, &Mask::new(&tables, &caller)))))
+    })
+    .await
+}
+
+/// Read a person. The id of a profile that was merged into another gives the other. What has no room is told in `left_out`, and
+/// read with one of the parameters.
 #[utoipa::path(
-    get, path = "/api/v1/profiles/{id}", tag = "profiles", params(("id" = String, Path)),
+    get, path = "/api/v1/profiles/{id}", tag = "profiles", params(("id" = String, Path), ProfileQuery),
     security(("key" = ["profiles:read"])),
-    responses((status = 200, body = ProfileBody), (status = 404, body = Problem)),
+    responses((status = 200, body = ProfileBody), (status = 400, body = Problem), (status = 404, body = Problem)),
 )]
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
     authority: Authority<right::ProfilesRead>,
     Path(id): Path<String>,
-) -> Result<Json<ProfileBody>, ApiError> {
-    let workspace = authority.caller.workspace;
-    let profile = profile_id(&id)?;
-    app.reads.note(&authority.caller, "profile.read", [person(profile)]);
-    let found = app.offload(move |app| app.kernel.profile(workspace, profile)).await?;
-    let view = found.ok_or_else(|| no_profile(&id))?;
-    let tables = app.catalogue.workspace(workspace)?;
-    Ok(Json(profile_body(&tables, &view, &Mask::new(&tables, &authority.caller))))
+    Query(query): Query<ProfileQuery>,
+) -> Result<WrittenJson, ApiError> {
+    let caller = authority.caller;
+    let workspace = caller.workspace;
+    let (profile, start) = (profile_id(&id)?, query.start()?);
+    app.reads.note(&caller, "profile.read", [person(profile)]);
+    let found = app.offload(move |app| app.kernel.profile_named(workspace, profile)).await?;
+    whole(&app, caller, found, start, id).await
 }
 
 /// A person's events, newest first.
@@ -317,19 +387,18 @@ pub(crate) async fn events(
     authority: Authority<right::ProfilesRead>,
     Path(id): Path<String>,
     Query(page): Query<PageQuery>,
-) -> Result<Json<Page<EventBody>>, ApiError> {
+) -> Result<WrittenJson, ApiError> {
     let workspace = authority.caller.workspace;
     let (profile, limit) = (profile_id(&id)?, page.limit()?);
     app.reads.note(&authority.caller, "profile.events", [person(profile)]);
     let cursor = page.cursor;
-    let found = app
-        .offload(move |app| {
-            app.kernel.profile_events(workspace, profile, PageRequest { limit, cursor: cursor.as_deref() })
-        })
-        .await?;
-    let page = found.ok_or_else(|| no_profile(&id))?;
-    let tables = app.catalogue.workspace(workspace)?;
-    let mask = Mask::new(&tables, &authority.caller);
-    let items = page.events.iter().map(|event| event_body(&tables, event, &mask)).collect();
-    Ok(Json(Page { items, next: page.next }))
+    app.offload(move |app| {
+        let page = PageRequest { limit, cursor: cursor.as_deref() };
+        let found = app.kernel.profile_events(workspace, profile, page)?.ok_or_else(|| no_profile(&id))?;
+        let tables = app.catalogue.workspace(workspace)?;
+        let mask = Mask::new(&tables, &authority.caller);
+        let items = found.events.iter().map(|event| event_body(&tables, event, &mask)).collect();
+        WrittenJson::of(&Page { items, next: found.next })
+    })
+    .await
 }

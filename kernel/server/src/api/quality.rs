@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::catalog::{CROWD, source_named};
-use super::extract::{Authority, Json, PageQuery, Path, Query, right};
+use super::extract::{Authority, Json, PageQuery, Path, Query, WrittenJson, right};
 use super::view::{Page, time};
 use crate::app::App;
 use crate::auth::{Caller, Scope};
@@ -192,17 +192,17 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     authority: Authority<right::MetricsRead>,
     Query(page): Query<PageQuery>,
-) -> Result<Json<Page<QualityBody>>, ApiError> {
+) -> Result<WrittenJson, ApiError> {
     let caller = authority.caller;
     app.offload(move |app| {
         let tables = app.catalogue.workspace(caller.workspace)?;
         let sources = tables.installed().filter(|row| is_source(&tables, row)).map(|row| (row.id.0, row));
-        Page::of(sources, &page, |row| {
+        let page = Page::of(sources, &page, |row| {
             let quality = app.kernel.source_quality(caller.workspace, row.id)?;
             let body = body(&caller, &tables, row, quality, 0);
             Ok(QualityBody { days: Vec::new(), ..body })
-        })
-        .map(Json)
+        })?;
+        WrittenJson::of(&page)
     })
     .await
 }

@@ -1,11 +1,13 @@
 //! Pieces that several answers share.
 
 use std::fmt::Display;
+use std::io;
 use std::str::FromStr;
 
 use kith_json::{Duplicates, Numbers};
 use kith_model::identity::Identifier;
 use kith_model::time::Timestamp;
+use kith_pipeline::PageRoom;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -45,6 +47,24 @@ impl From<&Identifier> for IdentifierView {
     }
 }
 
+/// What an answer takes as JSON, in bytes.
+pub(crate) fn written_bytes(answer: &impl Serialize) -> usize {
+    struct Counted(usize);
+    impl io::Write for Counted {
+        fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+            self.0 += piece.len();
+            Ok(piece.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counted = Counted(0);
+    // What cannot be written fails where it is.
+    let _ = serde_json::to_writer(&mut counted, answer);
+    counted.0
+}
+
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Page<T> {
@@ -53,9 +73,10 @@ pub(crate) struct Page<T> {
     pub(crate) next: Option<String>,
 }
 
-impl<T> Page<T> {
+impl<T: Serialize> Page<T> {
     /// The page that is asked for of rows in the order of their keys; a row's key is its cursor, so that a page goes on
-    /// behind the last row of the one before whatever has come or gone since.
+    /// behind the last row of the one before whatever has come or gone since. It ends where a [`PageRoom`] does: whoever
+    /// wrote a row may have made it long.
     pub(crate) fn of<K: Ord + FromStr + Display, R>(
         rows: impl Iterator<Item = (K, R)>,
         query: &PageQuery,
@@ -69,10 +90,12 @@ impl<T> Page<T> {
         let after = query.cursor.as_deref().map(|text| read(text)?.parse::<K>().ok());
         let after = after.map(|after| after.ok_or_else(foreign)).transpose()?;
         let mut rows = rows.skip_while(|(key, _)| after.as_ref().is_some_and(|after| key <= after)).peekable();
-        let (mut items, mut last) = (Vec::new(), None);
-        while items.len() < limit {
+        let (mut items, mut last, mut room) = (Vec::new(), None, PageRoom::new(limit));
+        while !room.is_full() {
             let Some((key, row)) = rows.next() else { break };
-            items.push(show(row)?);
+            let item = show(row)?;
+            room.take(written_bytes(&item));
+            items.push(item);
             last = Some(key);
         }
         let next = rows.peek().and(last).map(|last| data_encoding::HEXLOWER.encode(last.to_string().as_bytes()));
@@ -111,5 +134,28 @@ mod tests {
             let query = PageQuery::new(2, Some(foreign.to_owned()));
             assert!(Page::of([(1_u32, 1)].into_iter(), &query, Ok).is_err(), "{foreign}");
         }
+    }
+
+    /// Whatever callers wrote, a page has a bound of bytes: it ended with 500 items of 72 KB each, and eight such answers at once
+    /// held everybody up.
+    #[test]
+    fn a_page_of_long_items_ends_with_its_bytes_and_the_next_goes_on() {
+        let long = "x".repeat(100 << 10);
+        let (mut cursor, mut seen) = (None, Vec::new());
+        loop {
+            let rows = (0..100_u32).map(|row| (row, (row, long.as_str())));
+            let page = Page::of(rows, &PageQuery::new(500, cursor), Ok).unwrap();
+            assert!((4 << 20..5 << 20).contains(&written_bytes(&page)) || page.next.is_none());
+            seen.extend(page.items.iter().map(|(row, _)| *row));
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, (0..100).collect::<Vec<u32>>(), "each once");
+        let larger_than_a_page = "x".repeat(5 << 20);
+        let rows = (0..2_u32).map(|row| (row, larger_than_a_page.as_str()));
+        let page = Page::of(rows, &PageQuery::new(500, None), Ok).unwrap();
+        assert_eq!((page.items.len(), page.next.is_some()), (1, true), "one at least");
     }
 }

@@ -78,6 +78,10 @@ fn explanation(answer: &Value) -> String {
     }
     text.push('\n');
     explain_part(&answer["explanation"], 0, &mut text);
+    let cut = output::number(answer, "cut");
+    if cut > 0 {
+        text.push_str(&format!("\n{} are cut: kith profile get shows them\n", output::counted(cut, "long value")));
+    }
     text
 }
 

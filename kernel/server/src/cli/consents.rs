@@ -15,9 +15,10 @@ const AT_ONCE: usize = 1_000;
 
 pub(crate) fn run(command: &ConsentCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
-        ConsentCommand::Show { person } => {
+        ConsentCommand::Show { person, from } => {
+            let query = profile::parts_from(&["answers", "statements"], from)?;
             let id = field(&profile::find(client, person)?, "id");
-            let answer = client.get(&format!("/api/v1/profiles/{id}/consent"))?;
+            let answer = client.get(&format!("/api/v1/profiles/{id}/consent?{query}"))?;
             if format.is_json() { print_json(&answer) } else { output::say(report(&answer).trim_end()) }
         }
         ConsentCommand::List(part) => {
@@ -262,6 +263,7 @@ fn report(answer: &Value) -> String {
     if overwritten > 0 {
         text.push_str(&format!("\n{} older statements are not kept\n", output::count(overwritten)));
     }
+    text += &profile::left_out(answer, &format!("kith consent show {}", field(answer, "profile")));
     text
 }
 

@@ -67,11 +67,25 @@ pub(crate) fn run(command: &IdentityCommand, client: &Client, format: AnswerForm
 /// The way of evidence between two identifiers.
 fn why(client: &Client, person: &Person, with: &str, format: AnswerFormat) -> Result<(), Failure> {
     let found = profile::find(client, person)?;
-    let mut path = format!("/api/v1/profiles/{}/why?with={}", field(&found, "id"), encode(with));
-    if let Person::Identifier(identifier) = person {
-        path += &format!("&from={}", encode(&identifier.to_string()));
-    }
-    let answer = client.get(&path)?;
+    let path = format!("/api/v1/profiles/{}/why?with={}", field(&found, "id"), encode(with));
+    let mut from = match person {
+        Person::Identifier(identifier) => Some(identifier.to_string()),
+        Person::Profile(_) => None,
+    };
+    let mut steps = Vec::new();
+    // A way whose events are large comes in parts.
+    let mut answer = loop {
+        let begin = from.map(|from| format!("&from={}", encode(&from))).unwrap_or_default();
+        let mut part = client.get(&format!("{path}{begin}"))?;
+        if let Some(Value::Array(more)) = part.get_mut("steps").map(Value::take) {
+            steps.extend(more);
+        }
+        from = part.get("next").and_then(Value::as_str).map(str::to_owned);
+        if from.is_none() {
+            break part;
+        }
+    };
+    answer["steps"] = Value::Array(steps);
     if format.is_json() {
         return print_json(&answer);
     }

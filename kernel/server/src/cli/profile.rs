@@ -12,8 +12,8 @@ const MAX_CELL: usize = 60;
 
 pub(crate) fn run(command: &ProfileCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
-        ProfileCommand::Get { person } => {
-            let profile = find(client, person)?;
+        ProfileCommand::Get { person, from } => {
+            let profile = if from.is_empty() { find(client, person)? } else { found_from(client, person, from)? };
             if format.is_json() {
                 print_json(&profile)?;
             } else {
@@ -124,6 +124,39 @@ pub(crate) fn find(client: &Client, person: &Person) -> Result<Value, Failure> {
     Ok(client.get(&path)?)
 }
 
+/// The same with parts that begin further on.
+fn found_from(client: &Client, person: &Person, from: &[String]) -> Result<Value, Failure> {
+    let query = parts_from(&["traits", "tags", "scores", "consents"], from)?;
+    let id = match person {
+        Person::Profile(id) => id.to_string(),
+        Person::Identifier(_) => field(&find(client, person)?, "id"),
+    };
+    Ok(client.get(&format!("/api/v1/profiles/{id}?{query}"))?)
+}
+
+/// The parts of an answer that begin further on, as parameters of the API.
+pub(crate) fn parts_from(known: &[&str], from: &[String]) -> Result<String, Failure> {
+    let mut parameters = Vec::with_capacity(from.len());
+    for text in from {
+        let part = text.split_once('=').filter(|(part, _)| known.contains(part));
+        let no_part = || Failure::Usage(format!("`{text}` is none of {} with `=` and a name", known.join(", ")));
+        let (part, name) = part.ok_or_else(no_part)?;
+        parameters.push(format!("{part}_from={}", encode(name)));
+    }
+    Ok(parameters.join("&"))
+}
+
+/// What has no room in an answer about a person, and the command that shows it.
+pub(crate) fn left_out(answer: &Value, command: &str) -> String {
+    let parts = answer.get("left_out").and_then(Value::as_array).into_iter().flatten();
+    let lines = parts.map(|left| {
+        let (part, count) = (field(left, "part"), output::number(left, "count"));
+        let from = format!("{part}={}", field(left, "from")).replace('\'', r"'\''");
+        format!("{count} more {part} have no room here: {command} --from '{from}' shows them\n")
+    });
+    lines.collect()
+}
+
 fn report(profile: &Value) -> String {
     let mut text = format!("profile {}, since {}\n", field(profile, "id"), field(profile, "created_at"));
     let identifiers = profile.get("identifiers").and_then(Value::as_array).into_iter().flatten();
@@ -164,6 +197,7 @@ fn report(profile: &Value) -> String {
     let audiences = profile.get("audiences").and_then(Value::as_array).into_iter().flatten();
     let audiences = audiences.map(|entry| vec![field(entry, "audience"), field(entry, "since")]).collect();
     section(&mut text, &["audience", "since"], audiences);
+    text += &left_out(profile, &format!("kith profile get {}", field(profile, "id")));
     text
 }
 
@@ -260,5 +294,25 @@ mod tests {
         ─────────────────────────────────────
          carts      2026-11-21T10:00:02.000Z
         ");
+    }
+
+    #[test]
+    fn what_a_profile_leaves_out_is_said_with_the_command_that_shows_it() {
+        let profile = json!({
+            "id": "0190",
+            "left_out": [
+                {"part": "traits", "count": 1200, "from": "it's"},
+                {"part": "consents", "count": 3, "from": "0191"}],
+        });
+        let shown = left_out(&profile, "kith profile get 0190");
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                r"1200 more traits have no room here: kith profile get 0190 --from 'traits=it'\''s' shows them",
+                "3 more consents have no room here: kith profile get 0190 --from 'consents=0191' shows them",
+            ]
+        );
+        assert!(report(&profile).ends_with(&shown));
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use kith_model::audience::ConsentBasis;
+use kith_model::consent;
 use kith_model::consent::fold::{self, Channel, Question};
 use kith_model::id::{ProfileId, WorkspaceId};
 use kith_model::identity::Identifier;
@@ -52,7 +53,7 @@ fn of(person: &Person, setup: &Setup, asked: &str) -> Standing {
     if fold::objection(&person.consents).is_some() {
         return Standing::Refused;
     }
-    let asked = asked.trim().to_lowercase();
+    let asked = consent::reading(asked);
     let (purpose, through) =
         asked.split_once('@').map_or((asked.as_str(), None), |(purpose, word)| (purpose, Some(word)));
     let own: BTreeSet<&str> =

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use kith_features::Duration;
 use kith_model::audience::{Action, ConsentBasis, ReEntry, Reach};
 use kith_model::budget::table;
+use kith_model::consent;
 use kith_model::plugin::PluginKind;
 use kith_model::time::DAY_MS;
 
@@ -72,6 +73,10 @@ pub(super) fn read(
     check_text(&table::PURPOSE_TEXT, &wanted.purpose)?;
     // Consents are kept by it, and some letters are longer in lower case.
     check_text(&table::PURPOSE_TEXT, &wanted.purpose.to_lowercase())?;
+    if !consent::is_plain(&wanted.purpose) {
+        let read = consent::reading(&wanted.purpose);
+        return Err(moment.at("purpose", format!("its letters only read as `{read}`; nobody could agree to it")));
+    }
     check_text(&table::PAYLOAD_TEXT, wanted.payload.get())?;
     // Beyond it a value would be kept as `null`.
     if depth(wanted.payload.get()) > kith_json::MAX_DEPTH {

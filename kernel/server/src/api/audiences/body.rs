@@ -257,6 +257,8 @@ pub(crate) struct ExplainedBody {
     /// Each part of the condition with its value.
     #[schema(value_type = Object)]
     pub(super) explanation: Part,
+    /// How many values are cut, because they are longer than 4 KiB: each is a text that begins like its JSON and ends with `…`.
+    pub(super) cut: usize,
 }
 
 /// An audience as an answer.

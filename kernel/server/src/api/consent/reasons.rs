@@ -9,6 +9,9 @@ use super::{AnswerBody, consent_body};
 use crate::api::view::{IdentifierView, time};
 use crate::catalogue::WorkspaceTables;
 
+/// Agreements that are told beside one refusal.
+const MAX_TOLD: usize = 16;
+
 /// What an answer is told with.
 pub(super) struct AnswerContext<'a> {
     pub tables: &'a WorkspaceTables,
@@ -37,8 +40,13 @@ impl AnswerContext<'_> {
         match why {
             Why::EndedBy(agreement) => format!("{whose}ended by {}", self.told(agreement)),
             Why::HoldsBut(agreements) => {
-                let ended: Vec<String> = agreements.iter().map(|agreement| self.told(agreement)).collect();
-                format!("{whose}holds, but for {}", ended.join(", "))
+                // Hundreds of identities may have agreed to a part each.
+                let ended = agreements.iter().take(MAX_TOLD).map(|agreement| self.told(agreement));
+                let ended = ended.collect::<Vec<_>>().join(", ");
+                match agreements.len().saturating_sub(MAX_TOLD) {
+                    0 => format!("{whose}holds, but for {ended}"),
+                    more => format!("{whose}holds, but for {ended} and {more} more"),
+                }
             }
             _ => format!("{whose}nothing newer agrees to `{key}`"),
         }

@@ -14,6 +14,10 @@ pub(crate) enum ConsentCommand {
         /// An identifier as `TYPE:VALUE`, e.g. `email:ada@example.com`, or a profile id
         #[arg(value_parser = parse_person)]
         person: Person,
+        /// Begin `answers` or `statements` that are too many for one answer further on, with what the answer before named;
+        /// repeat for both
+        #[arg(long, value_name = "PART=PLACE")]
+        from: Vec<String>,
     },
     /// The identifiers that nothing is sent to, as digests: the list keeps no addresses
     List(PartArgs),

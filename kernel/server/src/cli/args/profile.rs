@@ -12,6 +12,10 @@ pub(crate) enum ProfileCommand {
         /// An identifier as `TYPE:VALUE`, e.g. `email:ada@example.com`, or a profile id
         #[arg(value_parser = parse_person)]
         person: Person,
+        /// Begin a part that is too long for one answer further on: `traits`, `tags`, `scores` or `consents` with what the
+        /// answer before named, e.g. `traits=city`; repeat for more
+        #[arg(long, value_name = "PART=NAME")]
+        from: Vec<String>,
     },
     /// Find people by an identifier, the beginning of one, or traits
     Search {
