@@ -206,7 +206,9 @@ fn two_users_whom_a_limit_keeps_apart_can_be_parted_for_good() {
     let kernel = TestKernel::start();
     let (source, admin) = (kernel.segment(), kernel.admin());
     for (device, users) in [("a1", ["u1", "u2"]), ("a2", ["v1", "v2"])] {
-        users.iter().for_each(|user| identify(&source, json!({ "userId": user, "anonymousId": device })));
+        for user in users {
+            identify(&source, json!({ "userId": user, "anonymousId": device }));
+        }
     }
     let id = |user: &str| kernel.profile(&format!("user_id:{user}"))["id"].as_str().unwrap().to_owned();
     assert_ne!(id("u1"), id("u2"), "the limit of one user");

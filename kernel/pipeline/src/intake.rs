@@ -364,10 +364,7 @@ impl Intake {
         self.answer = answer.or_else(|| self.answer.take());
         self.notes = notes;
         let is_file = self.origin == EventOrigin::Import;
-        if is_file {
-            self.make_room(events.len())?;
-            self.repeated_ids.look_at(&events);
-        }
+        let contents = if is_file { self.compare(&mut events).await? } else { Vec::new() };
         if let Some(preview) = &mut self.preview {
             let workspace = self.shared.workspace(self.workspace).ok_or_else(stopped)?;
             let setup = Arc::clone(&workspace.compiled.load().setup);
@@ -375,7 +372,6 @@ impl Intake {
             preview.take(events, &input, rejected, sender, self.request.received_at);
             return Ok(consumed);
         }
-        let contents = if is_file { self.name(&mut events)? } else { Vec::new() };
         if let Some(session) = &mut self.session {
             session.took(consumed);
         }

@@ -129,7 +129,7 @@ impl Intake {
         }
         if letter.origin == EventOrigin::Import {
             // A row of a file that comes without an id has the one that it will have in the corrected file.
-            self.name(&mut events)?;
+            self.compare(&mut events).await?;
         }
         let judged = self.judge(&mut events).await;
         let input = self.input(raw.into_bytes(), resume, places, judged);

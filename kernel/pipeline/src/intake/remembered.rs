@@ -5,10 +5,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use kith_model::budget::{Exhausted, Permit, Permits, table};
+use kith_model::event::DraftEvent;
 use kith_model::id::WorkspaceId;
 use parking_lot::Mutex;
 
 use super::{Intake, IntakeError};
+use crate::{offload, yielding};
 
 /// When whoever finds the rest held by other imports may come again.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
@@ -61,6 +63,26 @@ impl Intake {
     pub(super) fn make_room(&mut self, rows: usize) -> Result<(), IntakeError> {
         let bytes = self.occurrences.bytes_with(rows) + self.repeated_ids.bytes_with(rows);
         self.shared.import_memory.hold(self.workspace, &mut self.remembers, bytes).map_err(IntakeError::Exhausted)
+    }
+
+    /// Compare rows of a file with those before them, and give an id to those that have none, unless nothing is to be stored; the
+    /// contents of these. How much there is to compare is the sender's and the connector's to choose, and so it is done on a thread
+    /// that nobody else waits for.
+    pub(super) async fn compare(&mut self, events: &mut Vec<DraftEvent>) -> Result<Vec<u64>, IntakeError> {
+        self.make_room(events.len())?;
+        let (is_dry, yields) = (self.preview.is_some(), self.shared.accept.has_others_at_work(self.workspace));
+        let (mut ids, mut occurrences) =
+            (std::mem::take(&mut self.repeated_ids), std::mem::take(&mut self.occurrences));
+        let mut rows = std::mem::take(events);
+        let compare = move || {
+            ids.look_at(&rows);
+            let contents = if is_dry { Ok(Vec::new()) } else { occurrences.name(&mut rows) };
+            (ids, occurrences, rows, contents)
+        };
+        let compared = offload::run(move || if yields { yielding::aside(compare) } else { compare() }).await;
+        let contents;
+        (self.repeated_ids, self.occurrences, *events, contents) = compared;
+        contents.map_err(IntakeError::Refused)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use kith_model::event::DraftEvent;
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::Refusal;
 use kith_store::{CommitError, ReadError};
@@ -152,11 +151,6 @@ impl Intake {
     /// What came of it since it went on.
     pub fn taken_now(&self) -> Acceptance {
         self.went_on().map_or(self.acceptance.clone(), |before| self.acceptance.since(&before.acceptance))
-    }
-
-    /// Give ids to rows that have none, if they are a file's; their contents.
-    pub(super) fn name(&mut self, events: &mut [DraftEvent]) -> Result<Vec<u64>, IntakeError> {
-        self.occurrences.name(events).map_err(IntakeError::Refused)
     }
 
     /// The import has come to its end: nothing is to be gone on with.

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::dictionary::{CatalogEntryBody, subject_of};
-use super::extract::{Authority, Json, PageQuery, Query, WrittenJson, right};
+use super::extract::{Authority, PageQuery, Query, WrittenJson, right};
 use super::masks::Lens;
 use super::sensitive::Mask;
 use super::view::{self, Page, time};
