@@ -74,7 +74,16 @@ fn people(host: &str, count: usize) -> Vec<DraftEvent> {
 }
 
 fn deliveries(bench: &Bench) -> Vec<DeliveryView> {
-    bench.kernel.deliveries(WORKSPACE, &crate::DeliveryFilter::default(), PageRequest::first(10_000)).unwrap().items
+    let (mut all, mut cursor) = (Vec::new(), None::<String>);
+    loop {
+        let page = PageRequest { limit: 10_000, cursor: cursor.as_deref() };
+        let page = bench.kernel.deliveries(WORKSPACE, &crate::DeliveryFilter::default(), page).unwrap();
+        all.extend(page.items);
+        cursor = page.next;
+        if cursor.is_none() {
+            return all;
+        }
+    }
 }
 
 fn delivered(bench: &Bench) -> usize {

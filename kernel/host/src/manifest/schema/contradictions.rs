@@ -183,7 +183,8 @@ impl<'s> Search<'s> {
         for (index, name) in required.into_iter().flatten().enumerate() {
             let Some(name) = name.as_str() else { continue };
             let message = match properties.and_then(|properties| properties.get(name)) {
-                Some(schema) if self.takes_nothing(schema) => {
+                // An object that takes nothing is told of where it stands, unless it refers elsewhere.
+                Some(schema) if self.takes_nothing(schema) && (schema.is_boolean() || schema.get("$ref").is_some()) => {
                     format!("names `{name}`, whose schema takes no value; remove it here, or say there what it takes")
                 }
                 None if is_closed => format!(
