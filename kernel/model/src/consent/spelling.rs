@@ -17,6 +17,7 @@ const CYRILLIC: [LookAlikes; 2] = [
         ('с', 'c'),
         ('ԁ', 'd'),
         ('е', 'e'),
+        ('ԍ', 'g'),
         ('һ', 'h'),
         ('і', 'i'),
         ('ј', 'j'),
@@ -50,6 +51,52 @@ const GREEK: [LookAlikes; 2] = [
     &[('β', 'b'), ('ε', 'e'), ('η', 'h'), ('μ', 'm'), ('τ', 't'), ('ζ', 'z')],
 ];
 
+/// Capitals as they are seen: the small letter of one may be taken for another letter, as that of `Ν` is for a v.
+const CAPITALS: LookAlikes = &[
+    ('Α', 'a'),
+    ('Β', 'b'),
+    ('Ϲ', 'c'),
+    ('Ε', 'e'),
+    ('Η', 'h'),
+    ('Ι', 'i'),
+    ('Ϳ', 'j'),
+    ('Κ', 'k'),
+    ('Μ', 'm'),
+    ('Ν', 'n'),
+    ('Ο', 'o'),
+    ('Ρ', 'p'),
+    ('Τ', 't'),
+    ('Χ', 'x'),
+    ('Υ', 'y'),
+    ('Ζ', 'z'),
+    ('А', 'a'),
+    ('В', 'b'),
+    ('С', 'c'),
+    ('Ԁ', 'd'),
+    ('Е', 'e'),
+    ('Ԍ', 'g'),
+    ('Н', 'h'),
+    ('Һ', 'h'),
+    ('І', 'i'),
+    ('Ј', 'j'),
+    ('К', 'k'),
+    ('Ӏ', 'l'),
+    ('М', 'm'),
+    ('О', 'o'),
+    ('Р', 'p'),
+    ('Ԛ', 'q'),
+    ('Ѕ', 's'),
+    ('Т', 't'),
+    ('Ѵ', 'v'),
+    ('Ԝ', 'w'),
+    ('Х', 'x'),
+    ('У', 'y'),
+    ('Ү', 'y'),
+];
+
+/// Small letters that are another letter in their compatibility form.
+const RARE: LookAlikes = &[('ϲ', 'c'), ('ϳ', 'j')];
+
 /// How often a key is read at most until it reads as itself; one written in good faith does so at once.
 const MAX_READINGS: usize = 4;
 
@@ -70,7 +117,8 @@ pub fn reading(key: &str) -> String {
 }
 
 fn read_once(key: &str) -> String {
-    let visible = key.nfkc().filter(|letter| !is_invisible(*letter)).collect::<String>().to_lowercase();
+    let visible: String = as_seen(key).nfkc().filter(|letter| !is_invisible(*letter)).collect();
+    let visible = as_seen(&visible).to_lowercase();
     // The dot of a capital İ.
     let visible = visible.replace("i\u{307}", "i");
     let key: String = visible.nfkc().filter(|letter| !is_invisible(*letter)).map(plain_sign).collect();
@@ -78,6 +126,24 @@ fn read_once(key: &str) -> String {
         Some((purpose, channel)) => format!("{}{AT}{}", unmixed(purpose.trim_end()), unmixed(channel.trim_start())),
         None => unmixed(key.trim()),
     }
+}
+
+/// The purpose and the channel of a key in Latin letters, each where it has as many of these as of others, and all others are seen
+/// as Latin ones.
+fn as_seen(key: &str) -> String {
+    key.split_inclusive([AT, '＠', '﹫']).map(|part| latin_as_seen(part).unwrap_or_else(|| part.to_owned())).collect()
+}
+
+fn latin_as_seen(part: &str) -> Option<String> {
+    let is_other = |letter: &char| is_cyrillic(*letter) || is_greek(*letter);
+    let others = part.chars().filter(is_other).count();
+    let latin = part.nfkc().filter(char::is_ascii_alphabetic).count();
+    if others == 0 || others > latin {
+        return None;
+    }
+    let tables = [CAPITALS, RARE, CYRILLIC[0], GREEK[0]];
+    let seen = |letter: char| tables.into_iter().flatten().find(|(own, _)| *own == letter).map(|(_, latin)| *latin);
+    part.chars().map(|letter| if is_other(&letter) { seen(letter) } else { Some(letter) }).collect()
 }
 
 /// Whether a key is written as what it reads as, but for case, blanks and the two forms that one letter with its accent has.
@@ -95,16 +161,17 @@ pub(super) fn is_settled(key: &str) -> bool {
     key.bytes().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase())
 }
 
-/// Whether nothing is seen of a letter, whether or not it does something.
+/// Whether nothing is seen of a letter, whether or not it does something, or nobody has said what it looks like.
 fn is_invisible(letter: char) -> bool {
     letter.is_control()
         || matches!(
             letter,
             '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{8e2}'
                 | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
-                | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
-                | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
-                | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
+                | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+                | '\u{e000}'..='\u{f8ff}' | '\u{fdd0}'..='\u{fdef}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+                | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{10ffff}'
         )
 }
 

@@ -221,19 +221,35 @@ fn an_agreement_answers_its_own_key_and_wider_ones() {
 
 /// Spellings of a key that read as it: one place of each is written otherwise.
 fn disguised(key: &str) -> Vec<String> {
-    let unseen =
-        ['\u{200b}', '\u{200c}', '\u{200d}', '\u{2060}', '\u{feff}', '\u{ad}', '\u{202e}', '\u{e0061}', '\u{7}'];
-    let look_alikes: [(char, &[char]); 12] = [
+    let unseen = [
+        '\u{200b}',
+        '\u{200c}',
+        '\u{200d}',
+        '\u{2060}',
+        '\u{feff}',
+        '\u{ad}',
+        '\u{202e}',
+        '\u{e0061}',
+        '\u{7}',
+        '\u{2800}',
+        '\u{e000}',
+        '\u{fdd0}',
+        '\u{10ffff}',
+    ];
+    let look_alikes: [(char, &[char]); 15] = [
         ('a', &['а', 'α', 'ａ', '𝐚', 'А']),
-        ('c', &['с', 'ⅽ', 'ｃ']),
+        ('c', &['с', 'ⅽ', 'ｃ', 'ϲ', 'Ϲ', 'С']),
+        ('g', &['ԍ', 'Ԍ', 'ｇ']),
         ('e', &['е', 'ｅ', '𝖾', 'Е', 'Ε']),
         ('i', &['і', 'ι', 'ı', 'İ', 'ⅰ']),
         ('k', &['к', 'κ', 'К']),
         ('m', &['М', 'Μ', 'ｍ', 'ⅿ']),
-        ('n', &['ｎ', '𝗇']),
+        ('n', &['ｎ', '𝗇', 'Ν', '𝚴']),
         ('o', &['о', 'ο', 'О', 'ｏ']),
+        ('p', &['р', 'ρ', 'Р', 'Ρ']),
         ('s', &['ѕ', 'ｓ', 'ſ']),
-        ('t', &['Т', 'τ', 'ｔ']),
+        ('t', &['Т', 'τ', 'ｔ', 'Τ']),
+        ('y', &['у', 'Υ', 'У', 'Ү']),
         ('*', &['＊', '∗']),
         ('@', &['＠', '﹫']),
     ];
@@ -251,7 +267,7 @@ fn disguised(key: &str) -> Vec<String> {
 /// Whatever a key is written in, a refusal counts for the purpose that it reads as, and an agreement never.
 #[test]
 fn a_refusal_in_letters_that_look_alike_counts_and_an_agreement_does_not() {
-    for key in ["marketing", "news@email", "profiling", "*", "*@email", "sms-tips"] {
+    for key in ["marketing", "news@email", "profiling", "*", "*@email", "sms-tips", "health-y@sms"] {
         for spelling in disguised(key) {
             assert_eq!(reading(&spelling), key, "{}", spelling.escape_unicode());
             assert!(!is_plain(&spelling), "{}", spelling.escape_unicode());
@@ -281,8 +297,14 @@ fn words_of_other_scripts_stay_what_they_are() {
     for key in ["новости", "смс", "тест", "νέα", "お知らせ", "actualité", "חדשות"] {
         assert_eq!((reading(key).as_str(), is_plain(key)), (key, true), "{key}");
     }
-    for (spelling, key) in [("нoвости", "новости"), ("нов\u{200d}ости", "новости"), ("actualite\u{301}", "actualité")]
-    {
+    for (spelling, key) in [
+        ("нoвости", "новости"),
+        ("нов\u{200d}ости", "новости"),
+        ("actualite\u{301}", "actualité"),
+        ("СМC", "смс"),
+        ("ΝΈA", "νέα"),
+        ("ΝEWS@ΕMAIL", "news@email"),
+    ] {
         assert_eq!(reading(spelling), key, "{spelling}");
     }
     assert!(is_plain("actualite\u{301}"), "one letter with its accent in two forms is one");
