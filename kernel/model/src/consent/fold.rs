@@ -1,12 +1,16 @@
 //! What the identities of one person said together. The strictest counts: a refusal of any of them holds until it is answered,
 //! and is each identity's own again where a merge is undone.
 
+mod explained;
+
 use std::collections::BTreeSet;
 
 use super::{Consent, Consents, EVERYTHING, EverythingRefused, PROFILING, covers, is_of_everything, parts, reading};
 use crate::audience::ConsentBasis;
 use crate::id::SourceIdentityId;
 use crate::identity::Identifier;
+
+pub use explained::{Explained, Why};
 
 /// What an identity said, if anything.
 #[derive(Debug, Clone, PartialEq)]
@@ -214,60 +218,6 @@ fn ender<'a>(person: &'a [Contributor], agreement: &Answer<'_>, has: impl Fn(&st
     });
     let ending = refused.filter(|ender| has(ender.key) && ender.refused.ended(agreement.consent));
     ending.max_by_key(|ender| (ender.refused.received_at, ender.identity))
-}
-
-/// Why an answer counts, or why not.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Why<'a> {
-    /// Nothing has ended it.
-    Holds,
-    /// A refusal holds but for what these agreed to, each to a part of it.
-    HoldsBut(Vec<Answer<'a>>),
-    /// A refusal was ended by this agreement to its own key.
-    EndedBy(Answer<'a>),
-    /// This refusal stands above an agreement.
-    OverruledBy(Answer<'a>),
-    /// Everything was refused after an agreement.
-    EndedByEverything(Ender<'a>),
-    /// It ends refusals of everything, and agrees to nothing by its name.
-    AgreesToNothing,
-}
-
-/// Every answer of a person, with why it counts or not.
-pub fn explained(person: &[Contributor]) -> Vec<(Answer<'_>, Why<'_>)> {
-    // What others say of their own profiling is nothing to this person.
-    let is_of_others = |answer: &Answer<'_>| is_of_another(answer) && answer.key == PROFILING;
-    let answers: Vec<Answer<'_>> = answers(person).into_iter().filter(|answer| !is_of_others(answer)).collect();
-    let mut explained = Vec::with_capacity(answers.len());
-    for answer in &answers {
-        let why = match answer.consent.refused {
-            Some(_) => why_refused(&answers, answer),
-            None => why_agreed(person, &answers, answer),
-        };
-        explained.push((*answer, why));
-    }
-    explained
-}
-
-fn why_refused<'a>(answers: &[Answer<'a>], refusal: &Answer<'a>) -> Why<'a> {
-    let ending: Vec<Answer<'a>> = answers.iter().filter(|answer| answer.ends(refusal)).copied().collect();
-    match ending.iter().find(|answer| answer.key == refusal.key) {
-        Some(own) => Why::EndedBy(*own),
-        None if ending.is_empty() => Why::Holds,
-        None => Why::HoldsBut(ending),
-    }
-}
-
-fn why_agreed<'a>(person: &'a [Contributor], answers: &[Answer<'a>], agreement: &Answer<'a>) -> Why<'a> {
-    // A refusal of all purposes is none of profiling.
-    let is_wider = |key: &str| covers(agreement.key, key) && (agreement.key != PROFILING || key == PROFILING);
-    if let Some(refusal) = unanswered(answers, is_wider, is_wider) {
-        return Why::OverruledBy(*refusal);
-    }
-    if is_of_everything(agreement.key) {
-        return Why::AgreesToNothing;
-    }
-    ender(person, agreement, is_wider).map_or(Why::Holds, Why::EndedByEverything)
 }
 
 /// Why nothing may be computed of the person, if so. Only a refusal of [`PROFILING`] by its name is one: who wants no messages

@@ -25,7 +25,7 @@ pub struct ConsentView {
     pub id: ProfileId,
     /// The person's identities, and those beside them that forbid messages.
     pub identifiers: BTreeMap<SourceIdentityId, Identifier>,
-    /// What each of them said last of each key; [`fold::explained`] says why an answer counts or not.
+    /// What each of them said last of each key; [`fold::Explained`] says why an answer counts or not.
     pub contributors: Vec<Contributor>,
     /// The statements that are kept, the oldest first, as many as have room.
     pub statements: Vec<StatementView>,

@@ -185,14 +185,17 @@ const ANSWERS_BYTES: usize = PAGE_BYTES / 2;
 
 fn body(tables: &WorkspaceTables, view: &ConsentView, answers_from: usize) -> ConsentHistoryBody {
     let told = AnswerContext { tables, view };
-    let explained = fold::explained(&view.contributors);
-    let shown = explained.iter().filter(|(answer, _)| answer.beside.is_none() || answer.consent.refused.is_some());
+    let mut explained = fold::Explained::of(&view.contributors);
+    let is_shown = |answer: &fold::Answer<'_>| answer.beside.is_none() || answer.consent.refused.is_some();
+    let shown = explained.answers().iter().enumerate().filter(|(_, answer)| is_shown(answer));
+    let shown: Vec<usize> = shown.map(|(place, _)| place).collect();
     let mut left_out = Vec::new();
-    let (mut answers, mut bytes, mut rest) = (Vec::new(), 0, shown.skip(answers_from));
+    let (mut answers, mut bytes, mut rest) = (Vec::new(), 0, shown.into_iter().skip(answers_from));
     while bytes < ANSWERS_BYTES
-        && let Some((answer, why)) = rest.next()
+        && let Some(place) = rest.next()
     {
-        let answer = told.answer(answer, why);
+        let why = explained.why(place);
+        let answer = told.answer(&explained.answers()[place], &why);
         bytes += written_bytes(&answer);
         answers.push(answer);
     }

@@ -323,9 +323,40 @@ fn another_user_of_the_address_refuses_for_the_mailbox_and_agrees_for_nobody() {
     assert!(objection(&[own(10), beside(2, Bystander::Address, objects)]).is_some());
 }
 
+fn explained(person: &[Contributor]) -> Vec<(Answer<'_>, Why<'_>)> {
+    let mut explained = Explained::of(person);
+    (0..explained.answers().len()).map(|place| (explained.answers()[place], explained.why(place))).collect()
+}
+
+/// The naive answer, which looks at all answers for each.
+fn naively_explained(person: &[Contributor]) -> Vec<(Answer<'_>, Why<'_>)> {
+    let is_of_others = |answer: &Answer<'_>| is_of_another(answer) && answer.key == PROFILING;
+    let answers: Vec<Answer<'_>> = answers(person).into_iter().filter(|answer| !is_of_others(answer)).collect();
+    let why = |answer: &Answer<'_>| {
+        if answer.consent.refused.is_some() {
+            let ending: Vec<Answer<'_>> = answers.iter().filter(|other| other.ends(answer)).copied().collect();
+            return match ending.iter().find(|other| other.key == answer.key) {
+                Some(own) => Why::EndedBy(*own),
+                None if ending.is_empty() => Why::Holds,
+                None => Why::HoldsBut(ending),
+            };
+        }
+        let is_wider = |key: &str| covers(answer.key, key) && (answer.key != PROFILING || key == PROFILING);
+        if let Some(refusal) = unanswered(&answers, is_wider, is_wider) {
+            return Why::OverruledBy(*refusal);
+        }
+        if is_of_everything(answer.key) {
+            return Why::AgreesToNothing;
+        }
+        ender(person, answer, is_wider).map_or(Why::Holds, Why::EndedByEverything)
+    };
+    answers.iter().map(|answer| (*answer, why(answer))).collect()
+}
+
 /// The reasons say the same as the gate: an agreement to a purpose holds exactly where a message for it may leave.
 fn check_reasons(person: &[Contributor]) -> Result<(), TestCaseError> {
     let explained = explained(person);
+    prop_assert_eq!(&explained, &naively_explained(person));
     let holds = explained.iter().any(|(answer, why)| {
         answer.consent.refused.is_none() && matches!(answer.key, "news" | "news@email") && *why == Why::Holds
     });
