@@ -60,7 +60,7 @@ impl<K: Ord, V> Window<K, V> {
         self.from.as_ref().is_some_and(|from| key < from)
     }
 
-    /// Whether a thing with this key would be kept for now.
+    /// Whether there is room for a thing with this key, as far as is known yet.
     pub(crate) fn admits(&self, key: &K) -> bool {
         !self.is_behind(key) && self.next.as_ref().is_none_or(|next| key < next)
     }
