@@ -138,7 +138,10 @@ fn documents(bytes: &[u8]) -> Result<Vec<Value>, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::cli::args::{Cli, Command, PluginCommand};
 
     #[test]
     fn the_input_is_a_document_in_each_line() {
@@ -147,6 +150,32 @@ mod tests {
         assert!(refused.to_string().starts_with("line 2 of the input is not JSON"), "{refused}");
         let twice = documents(b"{\"n\":1}\n{\"n\":1,\"n\":2}\n").unwrap_err();
         assert_eq!(twice.to_string(), "line 2 of the input has the key `n` twice; leave one");
+    }
+
+    /// A model was given a header and a clock, and nothing came of either.
+    #[test]
+    fn what_says_nothing_to_a_kind_is_refused() {
+        let refusal = |kind, arguments: &[&str]| {
+            let all = ["kith", "plugin", "run", "it.wasm"];
+            let read = Cli::try_parse_from(all.iter().chain(arguments)).unwrap();
+            let Command::Plugin(PluginCommand::Run(args)) = read.command else {
+                panic!("{arguments:?} is another command");
+            };
+            refuse_meaningless(&args, kind).err().map(|failure| failure.to_string())
+        };
+        let (model, scorer, channel) = (PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel);
+        let (header, clock) = (["--header", "a: b"], ["--clock", "2026-11-21T10:00:00Z"]);
+        for (kind, arguments, refused) in [
+            (model, &header, Some("a tag-model is given no request; leave --header out")),
+            (channel, &["--target", "/in"], Some("a channel is given no request; leave --target out")),
+            (scorer, &clock, Some("a scorer sees no clock; leave --clock out")),
+            (PluginKind::Connector, &["--fit", "x"], Some("a connector learns nothing; leave --fit out")),
+            (PluginKind::Connector, &header, None),
+            (channel, &clock, None),
+            (model, &["--fit", "x"], None),
+        ] {
+            assert_eq!(refusal(kind, arguments).as_deref(), refused, "{arguments:?}");
+        }
     }
 
     /// The first lines and the last were not there, and nothing said so.
