@@ -14,6 +14,7 @@ use super::words::{self, Lines};
 use super::{config, keys};
 use crate::abi::Abi;
 use crate::policy::ANY_RECIPIENT;
+use crate::text::bounded;
 
 const KINDS: [PluginKind; 4] = [PluginKind::Connector, PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel];
 
@@ -221,7 +222,7 @@ fn read_values(section: &Section<'_, '_>) -> Vec<String> {
             section.wrong("values", "`values` lists none, so that no value could be given; leave it out for any");
         }
         for (value, place) in values.iter().filter(|(value, _)| !words::is_readable(value, Lines::One)) {
-            let message = format!("`{}` has control characters; write the value without them", value.escape_debug());
+            let message = format!("`{}` has control characters; write the value without them", bounded(value));
             section.notes.add(place, message);
         }
         words::note_doubles(section, "values", &values);

@@ -7,7 +7,7 @@ use kith_model::event::MAX_EVENT_NAME_BYTES;
 use kith_model::plugin::HttpRequest;
 
 use super::reader::{Reading, Section};
-use crate::text::steers;
+use crate::text::{bounded, steers};
 
 /// What joins the licences of an expression.
 const JOINS: [&str; 3] = ["AND", "OR", "WITH"];
@@ -55,11 +55,10 @@ fn is_license_id(id: &str) -> bool {
 pub(super) fn read_emits(section: &Section<'_, '_>) -> Vec<String> {
     let names = section.texts("emits");
     if section.notes.reading() == Reading::New {
-        let has_any = names.iter().any(|(name, _)| *name == ANY_EVENT);
         for (name, place) in &names {
             if let Some(problem) = event_name_problem(name) {
                 section.notes.add(place, format!("`emits` in [capabilities] has {problem}"));
-            } else if has_any && names.len() > 1 && *name == ANY_EVENT {
+            } else if names.len() > 1 && *name == ANY_EVENT {
                 section.notes.add(place, "`*` in `emits` stands for any event; leave it or the names out");
             }
         }
@@ -70,7 +69,7 @@ pub(super) fn read_emits(section: &Section<'_, '_>) -> Vec<String> {
 
 /// What a text is that is no name of an event, with what to write.
 fn event_name_problem(name: &str) -> Option<String> {
-    let shown = name.escape_debug();
+    let shown = bounded(name);
     if name.trim().is_empty() {
         return Some("an empty name; write the name of an event".to_owned());
     }
@@ -96,7 +95,7 @@ fn event_name_problem(name: &str) -> Option<String> {
 pub(super) fn note_doubles(section: &Section<'_, '_>, key: &str, texts: &[(&str, Range<usize>)]) {
     for (index, (text, place)) in texts.iter().enumerate() {
         if texts[..index].iter().any(|(before, _)| before == text) {
-            section.notes.add(place, format!("`{}` stands in `{key}` twice; remove one", text.escape_debug()));
+            section.notes.add(place, format!("`{}` stands in `{key}` twice; remove one", bounded(text)));
         }
     }
 }

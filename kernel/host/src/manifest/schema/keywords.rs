@@ -120,7 +120,8 @@ fn meant_by(written: &str, known: impl Iterator<Item = &'static str> + Clone) ->
     let lower = written.to_ascii_lowercase();
     let distance = |word: &str| strsim::osa_distance(&lower, &word.to_ascii_lowercase());
     let near = known.filter(|word| word.len() >= SHORTEST).map(|word| (distance(word), word)).min()?;
-    (near.0 <= if lower.len() >= LONG { 2 } else { 1 }).then_some(near.1)
+    let may_be_off = if lower.len() >= LONG { 2 } else { 1 };
+    (near.0 <= may_be_off).then_some(near.1)
 }
 
 #[cfg(test)]

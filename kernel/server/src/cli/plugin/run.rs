@@ -70,12 +70,12 @@ fn show(report: &CallReport, format: AnswerFormat) -> Result<(), Failure> {
     for remark in &report.remarks {
         output::tell(&output::visible(remark), format);
     }
-    let gone = not_shown(report.log.gone, "before these", "the latest are kept");
+    let gone = not_shown(report.log.gone, "earlier", "because the latest are kept");
     gone.iter().for_each(|said| output::tell(said, format));
     for line in &report.log.lines {
         output::tell(&format!("{}: {}", line.level.as_str(), output::visible(&line.text)), format);
     }
-    let cut = not_shown(report.usage.lines_cut, "more", "their call had logged what it may");
+    let cut = not_shown(report.usage.lines_cut, "later", "because a call had logged what it may");
     cut.iter().for_each(|said| output::tell(said, format));
     output::tell(&local::figures_text(&report.usage), format);
     Ok(())
@@ -83,7 +83,7 @@ fn show(report: &CallReport, format: AnswerFormat) -> Result<(), Failure> {
 
 /// How many lines of the log are not shown, and why.
 fn not_shown(lines: u64, which: &str, why: &str) -> Option<String> {
-    (lines > 0).then(|| format!("{} {which} of the log are not shown: {why}", output::counted(lines, "line")))
+    (lines > 0).then(|| format!("not shown of the log: {}, {why}", output::counted(lines, &format!("{which} line"))))
 }
 
 /// What a plugin of a kind is called with.
@@ -181,11 +181,9 @@ mod tests {
     /// The first lines and the last were not there, and nothing said so.
     #[test]
     fn lines_that_are_not_shown_are_counted() {
-        let said = not_shown(4_352, "more", "their call had logged what it may");
-        assert_eq!(
-            said.as_deref(),
-            Some("4,352 lines more of the log are not shown: their call had logged what it may")
-        );
-        assert_eq!(not_shown(0, "more", ""), None);
+        let said = not_shown(4_352, "later", "because a call had logged what it may");
+        let expected = "not shown of the log: 4,352 later lines, because a call had logged what it may";
+        assert_eq!(said.as_deref(), Some(expected));
+        assert_eq!(not_shown(0, "later", ""), None);
     }
 }
