@@ -162,9 +162,9 @@ pub(super) fn read_schema(root: &Section<'_, '_>) -> Option<Value> {
         wrong(&mistake.path, &mistake.message);
         return Some(schema);
     }
-    let misspellings = schema::misspellings(&schema);
-    misspellings.iter().for_each(|mistake| wrong(&mistake.path, &cut(mistake.message.clone())));
-    if !misspellings.is_empty() {
+    let wrong_words = schema::wrong_words(&schema);
+    wrong_words.iter().for_each(|mistake| wrong(&mistake.path, &cut(mistake.message.clone())));
+    if !wrong_words.is_empty() {
         return Some(schema);
     }
     if let Err(error) = jsonschema::draft202012::meta::validate(&schema) {

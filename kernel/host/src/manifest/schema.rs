@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::pattern;
 
 pub(crate) use contradictions::contradictions;
-pub(crate) use keywords::misspellings;
+pub(crate) use keywords::wrong_words;
 
 /// Why a schema is not admitted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,8 +1,10 @@
 //! Responsible for words of a schema that are meant for others: JSON Schema takes a keyword that it does not know for a remark, so
-//! that `typ = "string"` asks for nothing, and says of a type that is none only what all types are not.
+//! that `typ = "string"` asks for nothing, and says of a type that is none only what all types are not. What people read of a
+//! schema may not steer their terminal either.
 
 use serde_json::{Map, Value};
 
+use super::super::words::{self, Lines};
 use super::{NAMED, Pointer, SchemaMistake};
 
 /// Mistakes that are told of one schema.
@@ -17,6 +19,9 @@ const SCHEMAS: [&str; 9] =
 
 /// Keywords whose value is a list of schemas.
 const LISTS: [&str; 4] = ["allOf", "anyOf", "oneOf", "prefixItems"];
+
+/// Keywords whose value people read.
+const TEXTS: [&str; 2] = ["description", "title"];
 
 /// The other keywords of 2020-12, those that are refused elsewhere left out.
 const OTHERS: [&str; 33] = [
@@ -61,8 +66,9 @@ const SHORTEST: usize = 4;
 /// From this length on a word may be two letters off.
 const LONG: usize = 8;
 
-/// The words of an admitted schema that seem to be meant for others, each with its place.
-pub(crate) fn misspellings(schema: &Value) -> Vec<SchemaMistake> {
+/// The words of an admitted schema that are not right by themselves, each with its place: those that seem to be meant for others, and
+/// texts for people with control characters.
+pub(crate) fn wrong_words(schema: &Value) -> Vec<SchemaMistake> {
     let mut found = Vec::new();
     look(schema, &mut Pointer::default(), &mut found);
     found.truncate(MAX_TOLD);
@@ -74,6 +80,11 @@ fn look(schema: &Value, at: &mut Pointer, found: &mut Vec<SchemaMistake>) {
     for (keyword, value) in keywords {
         at.within(keyword, |at| match value {
             value if keyword == "type" => look_at_type(value, at, found),
+            Value::String(text) if TEXTS.contains(&keyword.as_str()) => {
+                if !words::is_readable(text, Lines::Several) {
+                    found.push(at.wrong("has control characters; write it without them"));
+                }
+            }
             Value::Object(named) if NAMED.contains(&keyword.as_str()) => look_at_named(named, at, found),
             Value::Array(schemas) if LISTS.contains(&keyword.as_str()) => {
                 for (index, schema) in schemas.iter().enumerate() {
@@ -131,7 +142,7 @@ mod tests {
     use super::*;
 
     fn found(schema: &Value) -> Vec<String> {
-        misspellings(schema).into_iter().map(|mistake| format!("{} {}", mistake.path, mistake.message)).collect()
+        wrong_words(schema).into_iter().map(|mistake| format!("{} {}", mistake.path, mistake.message)).collect()
     }
 
     /// Each of these was taken, and asked for nothing.
@@ -164,6 +175,13 @@ mod tests {
         ] {
             assert_eq!(found(&schema), Vec::<String>::new(), "{schema}");
         }
+    }
+
+    #[test]
+    fn what_people_read_steers_no_terminal() {
+        let schema =
+            json!({ "title": "a\nb", "properties": { "a": { "description": "a\u{1b}[31m", "default": "\u{1b}" } } });
+        assert_eq!(found(&schema), ["/properties/a/description has control characters; write it without them"]);
     }
 
     /// It was said to be none of the schemas listed in a keyword that nobody wrote.
