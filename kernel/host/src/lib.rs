@@ -48,7 +48,10 @@ pub use manifest::{
 };
 pub use observed::{LineLevel, LinePage, LineSpace, Observed, SeenFault, SeenLine, Usage};
 pub use package::{ABI_SECTION, Inspection, MANIFEST_SECTION, PackageError, assemble, inspect};
-pub use policy::{EffectiveLimit, HostPort, HttpRule, InvalidHost, LimitSource, Limits, Policy, effective_policy};
+pub use policy::{
+    EffectiveLimit, HostPort, HttpRule, InvalidHost, ItemKind, LimitSource, Limits, Policy, PolicyItem, SeenSensitive,
+    Side, effective_policy, policy_items,
+};
 pub use roles::{BindError, Binding, CheckError, ConfigProblem};
 pub use signing::check_secret;
 pub use state::{KeyValue, KeyValueError, MemoryKeyValue};

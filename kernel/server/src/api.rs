@@ -117,6 +117,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(plugins::remove))
         .routes(routes!(installations::create, installations::list))
         .routes(routes!(installations::read, installations::change, installations::remove))
+        .routes(routes!(installations::policy))
         .routes(routes!(installations::usage))
         .routes(routes!(installations::logs))
         .routes(routes!(fits::begin))

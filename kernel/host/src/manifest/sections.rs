@@ -218,10 +218,12 @@ fn read_capabilities(root: &Section<'_, '_>, plugin: &Manifest) -> Capabilities 
         root.notes.add(&place, message);
     }
     let recipients = if recipients.is_empty() { read_recipients(&section) } else { recipients };
+    let (kv_bytes, kv_reason) = read_kv(&section);
     Capabilities {
         http: read_http(&section),
         secrets: read_secrets(&section),
-        kv_bytes: read_kv(&section),
+        kv_bytes,
+        kv_reason,
         emits: section.texts("emits").into_iter().map(|(name, _)| name.to_owned()).collect(),
         recipients,
     }
@@ -341,14 +343,15 @@ fn read_secrets(capabilities: &Section<'_, '_>) -> Vec<SecretRequest> {
     capabilities.repeated_tables("secrets").into_iter().filter_map(read).collect()
 }
 
-fn read_kv(capabilities: &Section<'_, '_>) -> u64 {
-    let Some((table, start)) = capabilities.table("kv") else { return 0 };
+/// How much state is asked for, and why.
+fn read_kv(capabilities: &Section<'_, '_>) -> (u64, String) {
+    let Some((table, start)) = capabilities.table("kv") else { return (0, String::new()) };
     let section = Section::open(capabilities.notes, table, "[capabilities.kv]", start, &keys::KV);
     if !table.contains_key("bytes") {
         section.wrong("bytes", "[capabilities.kv] has no `bytes`; write how many bytes of state it may keep");
     }
-    section.required_text("reason", "why the plugin needs it; the admin reads this");
-    section.count("bytes").unwrap_or(0)
+    let reason = section.required_text("reason", "why the plugin needs it; the admin reads this");
+    (section.count("bytes").unwrap_or(0), reason.unwrap_or_default().to_owned())
 }
 
 fn read_limits(root: &Section<'_, '_>) -> LimitRequest {

@@ -5,6 +5,7 @@ mod body;
 pub(super) mod changes;
 mod edit;
 mod hosts;
+mod policy;
 mod removal;
 mod seen;
 
@@ -25,6 +26,7 @@ use edit::{
     CheckedConfig, check_complete, check_grants, check_secrets, check_sensitive, free_name, pick_version, read_mode,
     widened,
 };
+pub(crate) use policy::*;
 pub(crate) use removal::*;
 pub(crate) use seen::*;
 

@@ -51,6 +51,11 @@ pub(crate) enum PluginCommand {
         /// The installation
         installation: Name,
     },
+    /// What an installation may do: each thing with its reason, what was asked for, granted and allowed, and who decided
+    Policy {
+        /// The installation
+        installation: Name,
+    },
     /// Switch an installation off
     Disable {
         /// The installation

@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use kith_model::id::Name;
+use kith_model::plugin::PluginId;
 use serde_json::{Value, json};
 
 use super::fits::{fit, fit_table};
 use super::installation::{changed, installations, one_installation, with_to_do};
+use super::policy::policy_table;
 use super::seen::{Follow, logs, usage_table};
 use super::upgrade::upgrade;
 use crate::cli::args::{ConsentGrantArg, InstallArgs, InstallationChangeArgs, LimitArg, PluginCommand, SendingArgs};
@@ -17,18 +19,12 @@ use crate::cli::{Failure, items, json_argument, print_json};
 
 pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     let (answer, shown) = match command {
-        PluginCommand::List => shown(client.whole("/api/v1/plugins")?, |answer| plugin_table(&versions(answer))),
-        PluginCommand::Upload { file } => {
-            shown(upload(client, file, format)?, |answer| plugin_table(std::slice::from_ref(answer)))
-        }
-        PluginCommand::Delete { plugin, version } => {
-            client.delete(&format!("/api/v1/plugins/{plugin}/{}", encode(&version.to_string())))?;
-            let text = format!("{plugin} {version} is deleted");
-            (json!({ "deleted": format!("{plugin}@{version}") }), text)
-        }
         PluginCommand::Install(args) => shown(client.post(INSTALLATIONS, &installation(args)?)?, installed),
         PluginCommand::Installations => shown(client.whole(INSTALLATIONS)?, |answer| installations(items(answer))),
         PluginCommand::Show { installation } => shown(client.get(&path(installation))?, one_installation),
+        PluginCommand::Policy { installation } => {
+            shown(client.get(&format!("{}/policy", path(installation)))?, policy_table)
+        }
         PluginCommand::Disable { installation } => set_mode(client, installation, "disabled")?,
         PluginCommand::Enable { installation } => set_mode(client, installation, "live")?,
         PluginCommand::Change(args) => shown(change(client, args)?, changed),
@@ -55,15 +51,33 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat
         PluginCommand::Logs { installation, follow, limit } => {
             return logs(client, installation, *limit, Follow::from_flag(*follow), format);
         }
-        PluginCommand::New(_)
-        | PluginCommand::Check { .. }
-        | PluginCommand::Build(_)
-        | PluginCommand::Run(_)
-        | PluginCommand::Test(_) => {
-            return Err(Failure::Usage("this command works on this machine and needs no server".to_owned()));
-        }
+        of_versions => versions_command(of_versions, client, format)?,
     };
     if format.is_json() { print_json(&answer) } else { output::say(shown) }
+}
+
+/// What is done to the versions that a server holds.
+fn versions_command(
+    command: &PluginCommand,
+    client: &Client,
+    format: AnswerFormat,
+) -> Result<(Value, String), Failure> {
+    Ok(match command {
+        PluginCommand::List => shown(client.whole("/api/v1/plugins")?, |answer| plugin_table(&versions(answer))),
+        PluginCommand::Upload { file } => {
+            shown(upload(client, file, format)?, |answer| plugin_table(std::slice::from_ref(answer)))
+        }
+        PluginCommand::Delete { plugin, version } => {
+            client.delete(&version_path(plugin, version))?;
+            let text = format!("{plugin} {version} is deleted");
+            (json!({ "deleted": format!("{plugin}@{version}") }), text)
+        }
+        _ => return Err(Failure::Usage("this command works on this machine and needs no server".to_owned())),
+    })
+}
+
+fn version_path(plugin: &PluginId, version: &semver::Version) -> String {
+    format!("/api/v1/plugins/{plugin}/{}", encode(&version.to_string()))
 }
 
 const INSTALLATIONS: &str = "/api/v1/installations";
