@@ -14,6 +14,7 @@ use super::{Failure, print_json, scaffold};
 
 mod cases;
 pub(crate) mod fits;
+mod grants;
 mod installation;
 mod local;
 mod policy;

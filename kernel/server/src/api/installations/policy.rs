@@ -6,7 +6,6 @@ use std::sync::Arc;
 use axum::extract::State;
 use kith_host::{PolicyItem, Side};
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::named;

@@ -1,8 +1,10 @@
 //! `kith plugin upgrade`: another version of an installation's plugin, newer or older. What it asks for beyond the present one is shown
 //! and asked about first.
 
+use kith_model::plugin::PluginId;
 use serde_json::{Value, json};
 
+use super::grants::{GrantsFile, held_manifest};
 use super::remote::{path, secrets};
 use crate::cli::args::UpgradeArgs;
 use crate::cli::client::{ApiError, Client};
@@ -26,6 +28,13 @@ pub(super) fn upgrade(client: &Client, args: &UpgradeArgs, format: AnswerFormat)
         body["config"] = json_argument("--config", config)?;
     }
     let action = format!("give {} version {version}", args.installation);
+    if let Some(file) = &args.grants {
+        let file = GrantsFile::read(file)?;
+        let unread = |error: String| Failure::Failed(format!("the server's answer does not read: {error}"));
+        let id = field(&present, "plugin").parse::<PluginId>().map_err(|error| unread(error.to_string()))?;
+        let wanted = version.parse::<semver::Version>().map_err(|error| unread(error.to_string()))?;
+        file.put_into(&held_manifest(client, &id, Some(&wanted))?, &mut body)?;
+    }
     let consent = Consent::from_flag(args.yes, format);
     agreed(consent, &action, body, |body| client.patch_if(&path, body, tag.as_deref()))
 }
