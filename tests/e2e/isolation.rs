@@ -239,7 +239,7 @@ fn a_write_key_can_do_nothing_but_write_to_its_source() {
         json!({ "name": "ours-csv", "config": { "identifiers": { "user_id": "id" }, "event": { "name": "Seen" } } });
     kernel.install("kith/csv", csv);
     let writer = kernel.caller(&ours.write_key);
-    let public = ["/healthz", "/readyz", "/api/v1/openapi.json"];
+    let public = ["/healthz", "/readyz", "/api/v1/openapi.json", "/api/v1/abi"];
     for (method, path) in operations(&kernel) {
         let of_senders =
             ["/v1/", "/beacon/", "/pixel/", "/sourceConfig", "/hooks/", "/callbacks/", "/api/v1/sources/{id}/"];

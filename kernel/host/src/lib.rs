@@ -39,7 +39,7 @@ mod state;
 mod text;
 mod verify;
 
-pub use abi::Abi;
+pub use abi::{Abi, AbiStatus, AbiWorld};
 pub use compile::{CONFINES, CompileError, CompileMode, compile_child_main, confine};
 pub use host::{Host, HostConfig, HostError, KERNEL_VERSION, LoadError, Plugin};
 pub use manifest::{

@@ -3,6 +3,7 @@
 //!
 //! What a route does is in its own small file; how errors look is `error.rs`; connections are `serve.rs`.
 
+mod abi;
 mod audiences;
 mod audit;
 mod browsers;
@@ -115,6 +116,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(plugins::upload, plugins::list))
         .routes(routes!(plugins::read))
         .routes(routes!(plugins::remove))
+        .routes(routes!(abi::abi))
         .routes(routes!(installations::create, installations::list))
         .routes(routes!(installations::read, installations::change, installations::remove))
         .routes(routes!(installations::policy))

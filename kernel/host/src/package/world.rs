@@ -11,7 +11,9 @@ use wit_parser::{Resolve, SourceMap, WorldItem};
 use super::PackageError;
 use crate::abi::Abi;
 
-const KINDS: [PluginKind; 4] = [PluginKind::Connector, PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel];
+/// Every kind of plugins.
+pub(crate) const KINDS: [PluginKind; 4] =
+    [PluginKind::Connector, PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel];
 
 /// The contract's files, which `bindings.rs` reads as well.
 fn sources(abi: Abi) -> [(&'static str, &'static str); 4] {
