@@ -80,6 +80,7 @@ fn body_for(method: &str, path: &str) -> Option<Value> {
         ("POST", "/api/v1/installations/{id}/fit" | "/api/v1/dead-letters/{id}/replay") => Some(json!({})),
         ("PUT", "/api/v1/tracking-plans/{id}") => Some(json!({ "events": {} })),
         ("PUT", _) | ("PATCH", "/api/v1/dictionary/{kind}/{name}" | "/api/v1/tracking-plans/{id}") => Some(json!({})),
+        ("POST", path) if path.ends_with("/yank") || path.ends_with("/unyank") => Some(json!({ "reason": "none" })),
         ("POST", "/api/v1/tracking-plans/{id}/check") => Some(json!({ "records": [{ "name": "Seen" }] })),
         ("POST", "/api/v1/profiles/{id}/split") => Some(json!({ "apart": ["user_id:ada", "anonymous_id:none"] })),
         ("POST", "/api/v1/identity/merges") => Some(json!({ "winner": "user_id:none", "loser": "user_id:nobody" })),

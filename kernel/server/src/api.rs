@@ -116,6 +116,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(plugins::upload, plugins::list))
         .routes(routes!(plugins::read))
         .routes(routes!(plugins::remove))
+        .routes(routes!(plugins::yank))
+        .routes(routes!(plugins::unyank))
         .routes(routes!(abi::abi))
         .routes(routes!(installations::create, installations::list))
         .routes(routes!(installations::read, installations::change, installations::remove))

@@ -32,6 +32,7 @@ pub(crate) use seen::*;
 
 use super::etag::{IfMatch, TaggedBody};
 use super::extract::{Authority, Json, PageQuery, Path, Query, WrittenJson, right};
+use super::plugins::insist_on_offered;
 use super::view::Page;
 use crate::app::App;
 use crate::auth::{self, KeyKind, Scope};
@@ -99,6 +100,7 @@ fn install(
         .parse()
         .map_err(|error: kith_model::plugin::InvalidPluginId| ApiError::at("plugin", error.to_string()))?;
     let version = pick_version(draft.tables(), &plugin, wanted.version.as_deref())?;
+    insist_on_offered(draft.tables(), &version)?;
     let manifest = &version.manifest;
     let name = free_name(draft.tables(), manifest, wanted.name.as_deref())?;
     check_secrets(manifest, wanted.secrets.iter().map(|(name, value)| (name, Some(value))))?;
@@ -266,6 +268,10 @@ fn patched(
     let mut version = present.clone();
     if let Some(wanted) = &patch.version {
         let next = pick_version(draft.tables(), &before.plugin, Some(wanted))?;
+        // Who runs a yanked version may say so again.
+        if next.manifest.version != before.version {
+            insist_on_offered(draft.tables(), &next)?;
+        }
         check_upgrade(present.as_deref(), &next, patch.consent)?;
         row.version = next.manifest.version.clone();
         fitting::choose_fit(draft, before, &mut row, &next.manifest)?;

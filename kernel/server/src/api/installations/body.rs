@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::changes::ChangeBody;
 use crate::api::etag;
-use crate::api::plugins::computes;
+use crate::api::plugins::{YankedBody, computes, yanked_below};
 use crate::api::view::time;
 use crate::app::App;
 use crate::catalogue::{InstallationRow, WorkspaceTables};
@@ -125,6 +125,8 @@ pub(crate) struct InstallationBody {
     version: String,
     kind: String,
     digest: String,
+    /// Present where its version is given to nobody any more who does not run it yet: why, and what to take instead.
+    yanked: Option<YankedBody>,
     /// What is wanted: `live` or `disabled`; `quarantined` where the kernel switched it off.
     #[schema(value_type = String)]
     mode: InstallationMode,
@@ -289,6 +291,7 @@ pub(super) fn installation_body(
         version: row.version.to_string(),
         kind: plugin.map_or_else(String::new, |plugin| plugin.manifest.kind.to_string()),
         digest: plugin.map_or_else(String::new, |plugin| plugin.digest.clone()),
+        yanked: plugin.and_then(|plugin| yanked_below(tables, plugin)),
         mode: row.mode,
         mode_reason: row.mode_reason.clone(),
         activity: activity(app, tables, row),

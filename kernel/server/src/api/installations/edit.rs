@@ -15,21 +15,20 @@ use serde_json::Value;
 
 use crate::api::convert::{bad_config, refused_config};
 use crate::api::extract::check_text;
+use crate::api::plugins::offered;
 use crate::app::App;
 use crate::catalogue::{Draft, InstallationRow, PluginRow, WorkspaceTables};
 use crate::error::{ApiError, Mistake};
 use crate::wiring::{Loading, sensitive_inputs};
 
-/// The version asked for, or the newest.
+/// The version asked for, or the one that is offered.
 pub(super) fn pick_version(
     tables: &WorkspaceTables,
     plugin: &PluginId,
     wanted: Option<&str>,
 ) -> Result<Arc<PluginRow>, ApiError> {
     let Some(wanted) = wanted else {
-        // A pre-release is installed only by its name.
-        let newest = tables.versions(plugin).rfind(|row| row.manifest.version.pre.is_empty());
-        let newest = newest.or_else(|| tables.versions(plugin).next_back());
+        let newest = offered(tables, plugin).or_else(|| tables.versions(plugin).next_back());
         return newest.cloned().ok_or_else(|| ApiError::at("plugin", format!("no plugin `{plugin}` was uploaded")));
     };
     let version: semver::Version =

@@ -42,6 +42,10 @@ pub(crate) enum PluginCommand {
         /// The version, e.g. `0.1.0`
         version: semver::Version,
     },
+    /// Offer a version to nobody any more: who runs it goes on, and is warned
+    Yank(YankArgs),
+    /// Offer a yanked version again
+    Unyank(YankArgs),
     /// The versions of the contract that the server loads, whether they still change, and how long they are loaded
     Abi,
     /// Write a file of grants to begin with: all that a plugin asks for, with its reasons, for `install --grants`
@@ -112,6 +116,17 @@ pub(crate) enum PluginCommand {
         #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=500))]
         limit: u64,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct YankArgs {
+    /// The plugin, as `vendor/name`
+    pub(crate) plugin: PluginId,
+    /// The version, e.g. `0.1.0`
+    pub(crate) version: semver::Version,
+    /// Why, for the people who run it
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
 }
 
 #[derive(Debug, Args)]

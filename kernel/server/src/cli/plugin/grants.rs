@@ -247,13 +247,15 @@ pub(super) fn held_manifest(
     }
 }
 
-/// One of these versions: the one that is wanted, else the newest, a pre-release only where there is nothing else.
+/// One of these versions: the one that is wanted, else the newest that is not yanked, a pre-release only where there is nothing else.
 fn chosen<'v>(versions: &'v [Value], wanted: Option<&semver::Version>) -> Option<&'v Value> {
     let read = versions.iter().filter_map(|version| Some((field(version, "version").parse().ok()?, version)));
     let read: Vec<(semver::Version, &Value)> = read.collect();
     let found = match wanted {
         Some(wanted) => read.into_iter().find(|(version, _)| version == wanted),
-        None => read.into_iter().max_by_key(|(version, _)| (version.pre.is_empty(), version.clone())),
+        None => (read.into_iter())
+            .filter(|(_, listed)| listed["yanked"].is_null())
+            .max_by_key(|(version, _)| (version.pre.is_empty(), version.clone())),
     };
     found.map(|(_, version)| version)
 }
@@ -383,6 +385,8 @@ url = "https://api.example.com"
         assert_eq!(chosen(&versions, None), Some(&versions[1]));
         assert_eq!(chosen(&versions, Some(&semver::Version::new(0, 9, 0))), Some(&versions[0]));
         assert_eq!(chosen(&versions[2..], None), Some(&versions[2]));
+        let yanked = json!({ "version": "0.12.0", "yanked": { "reason": "it loses rows" } });
+        assert_eq!(chosen(&[versions[0].clone(), yanked], None), Some(&versions[0]));
         assert_eq!(chosen(&versions, Some(&semver::Version::new(1, 0, 0))), None);
     }
 }

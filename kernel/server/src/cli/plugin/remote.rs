@@ -12,7 +12,9 @@ use super::installation::{changed, installations, one_installation, with_to_do};
 use super::policy::policy_table;
 use super::seen::{Follow, logs, usage_table};
 use super::upgrade::upgrade;
-use crate::cli::args::{ConsentGrantArg, InstallArgs, InstallationChangeArgs, LimitArg, PluginCommand, SendingArgs};
+use crate::cli::args::{
+    ConsentGrantArg, InstallArgs, InstallationChangeArgs, LimitArg, PluginCommand, SendingArgs, YankArgs,
+};
 use crate::cli::client::{ApiError, Client, encode};
 use crate::cli::consent::Consent;
 use crate::cli::output::{self, AnswerFormat, Step, cut, field};
@@ -73,10 +75,22 @@ fn versions_command(
             let text = format!("{plugin} {version} is deleted");
             (json!({ "deleted": format!("{plugin}@{version}") }), text)
         }
+        PluginCommand::Yank(args) => {
+            let done = format!("{} {} is yanked: it is offered to nobody any more", args.plugin, args.version);
+            (yank(client, args, "yank")?, done)
+        }
+        PluginCommand::Unyank(args) => {
+            (yank(client, args, "unyank")?, format!("{} {} is offered again", args.plugin, args.version))
+        }
         PluginCommand::Abi => shown(client.get("/api/v1/abi")?, abi_table),
         PluginCommand::Grants { subject } => template(client, subject)?,
         _ => return Err(Failure::Usage("this command works on this machine and needs no server".to_owned())),
     })
+}
+
+fn yank(client: &Client, args: &YankArgs, action: &str) -> Result<Value, Failure> {
+    let path = format!("{}/{action}", version_path(&args.plugin, &args.version));
+    Ok(client.post(&path, &json!({ "reason": args.reason }))?)
 }
 
 fn version_path(plugin: &PluginId, version: &semver::Version) -> String {
@@ -343,10 +357,11 @@ fn plugin_table(plugins: &[Value]) -> String {
                 output::size(output::number(plugin, "size_bytes")),
                 cut(&field(plugin, "digest"), 17),
                 cut(&field(plugin, "title"), 60),
+                cut(&field(&plugin["yanked"], "reason"), 60),
             ]
         })
         .collect();
-    output::table(&["plugin", "version", "kind", "size", "sha-256", "title"], rows)
+    output::table(&["plugin", "version", "kind", "size", "sha-256", "title", "yanked"], rows)
 }
 
 /// The versions of the contract, each with how long it is loaded below.

@@ -64,11 +64,12 @@ fn newest(plugins: &Value, plugin: &str) -> Result<String, Failure> {
     let versions = items(plugins).iter().filter_map(|listed| listed.get("versions")?.as_array()).flatten();
     let of_plugin = versions.filter(|version| field(version, "id") == plugin);
     let newest = of_plugin
+        .filter(|version| version["yanked"].is_null())
         .filter_map(|version| field(version, "version").parse::<semver::Version>().ok())
         .max_by_key(|version| (version.pre.is_empty(), version.clone()));
     let none = || {
         Failure::Failed(format!(
-            "the server holds no version of {plugin}; give it one with `kith plugin upload FILE.wasm`"
+            "the server holds no version of {plugin} that is not yanked; give it one with `kith plugin upload FILE.wasm`"
         ))
     };
     newest.map(|version| version.to_string()).ok_or_else(none)
@@ -81,9 +82,10 @@ mod tests {
 
     #[test]
     fn the_newest_version_is_taken() {
-        let version = |id: &str, version: &str| json!({ "id": id, "version": version });
+        let version = |id: &str, version: &str| json!({ "id": id, "version": version, "yanked": null });
+        let yanked = json!({ "id": "kith/csv", "version": "0.12.0", "yanked": { "reason": "it loses rows" } });
         let plugins = json!({ "items": [
-            { "versions": [version("kith/csv", "0.9.0"), version("kith/csv", "0.10.0"), version("kith/csv", "0.11.0-rc.1")] },
+            { "versions": [version("kith/csv", "0.9.0"), version("kith/csv", "0.10.0"), version("kith/csv", "0.11.0-rc.1"), yanked] },
             { "versions": [version("kith/rfm", "2.0.0")] },
         ]});
         assert_eq!(newest(&plugins, "kith/csv").unwrap(), "0.10.0");
