@@ -160,10 +160,21 @@ pub(crate) fn connector(receive: &str, poll: &str) -> Vec<u8> {
 
 /// A connector that says of every configuration what `validate` gives.
 pub(crate) fn checking(validate: &str) -> Vec<u8> {
+    checking_and_migrating(validate, "unreachable")
+}
+
+/// A connector that makes of every configuration what `migrate` gives.
+pub(crate) fn migrating(migrate: &str) -> Vec<u8> {
+    checking_and_migrating("unreachable", migrate)
+}
+
+fn checking_and_migrating(validate: &str, migrate: &str) -> Vec<u8> {
     let functions = format!(
         r#"(func (export "kith:plugin/source@0.2.0#receive") (param $request i32) (result i32) unreachable)
         (func (export "kith:plugin/source@0.2.0#poll") (param i32 i32 i32) (result i32) unreachable)
-        (func (export "kith:plugin/connector-checking@0.2.0#validate") (param $at i32) (param $length i32) (result i32) {validate})"#
+        (func (export "kith:plugin/connector-checking@0.2.0#validate") (param $at i32) (param $length i32) (result i32) {validate})
+        (func (export "kith:plugin/connector-checking@0.2.0#migrate")
+            (param $from i32) (param $from_length i32) (param $at i32) (param $length i32) (result i32) {migrate})"#
     );
     assemble(&core(PluginKind::Connector, &frame(&functions, 1)), CONNECTOR).unwrap()
 }

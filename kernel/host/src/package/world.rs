@@ -92,6 +92,11 @@ pub(crate) fn is_optional(interface: &str) -> bool {
     interface.contains("-checking@")
 }
 
+/// Whether a component may go without a function of an interface that it has: one that was made before the function was.
+pub(crate) fn is_later(function: &str) -> bool {
+    function == "migrate"
+}
+
 fn check_exports(abi: Abi, kind: PluginKind, exports: &BTreeSet<String>) -> Result<(), PackageError> {
     let are_of = |abi| {
         let world = &world_of(abi, kind).exports;

@@ -73,6 +73,9 @@ pub(crate) struct PatchInstallation {
     /// Allow a version that asks for more than the present one.
     #[serde(default)]
     pub(super) consent: bool,
+    /// Change nothing: the answer has in `changed` what would be, and all that would be refused is.
+    #[serde(default)]
+    pub(super) dry_run: bool,
 }
 
 /// Grants as they are asked for.
@@ -151,7 +154,7 @@ pub(crate) struct InstallationBody {
     /// For a channel, the hosts that it sends to.
     #[serde(skip_serializing_if = "Option::is_none")]
     receiving_hosts: Option<Vec<HostBody>>,
-    /// What the change changed, in the answer to it.
+    /// What the change changed, in the answer to it; of a dry run, what it would.
     #[serde(skip_serializing_if = "Option::is_none")]
     changed: Option<Vec<ChangeBody>>,
     /// The id of the write key that was made with it.
