@@ -95,9 +95,21 @@ fn intake_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(imports::read))
 }
 
+/// With what the server's host calls.
+fn host_routes(router: OpenApiRouter<Arc<App>>) -> OpenApiRouter<Arc<App>> {
+    router
+        .routes(routes!(workspaces::create, workspaces::list))
+        .routes(routes!(workspaces::read, workspaces::change, workspaces::remove))
+        .routes(routes!(audit::of_host))
+        .routes(routes!(openapi::describe))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::figures))
+}
+
 /// Every route there is.
 fn routes() -> OpenApiRouter<Arc<App>> {
-    intake_routes()
+    host_routes(intake_routes())
         .routes(routes!(profiles::find))
         .routes(routes!(people::export))
         .routes(routes!(profiles::read))
@@ -160,13 +172,6 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(workspace::read))
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
-        .routes(routes!(workspaces::create, workspaces::list))
-        .routes(routes!(workspaces::read, workspaces::change, workspaces::remove))
-        .routes(routes!(audit::of_host))
-        .routes(routes!(openapi::describe))
-        .routes(routes!(health::alive))
-        .routes(routes!(health::ready))
-        .routes(routes!(health::figures))
 }
 
 /// The whole HTTP side over a running server.
