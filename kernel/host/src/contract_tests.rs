@@ -172,7 +172,8 @@ fn a_plugin_makes_its_configuration_of_an_earlier_versions() {
     let endless = migrate(&migrating("(loop $again (br $again)) unreachable")).unwrap_err();
     assert!(matches!(endless, CheckError::Fault(PluginFault::CpuExceeded { .. })), "{endless:?}");
     // What was built before there was such a function gives it back as it is, in both versions of the contract.
-    for silent in [connector("unreachable", "unreachable").as_slice(), CONNECTOR_0_1, TAGGER_0_1, CHANNEL_0_1] {
+    let (without_either, checking_alone) = (connector("unreachable", "unreachable"), checking("unreachable"));
+    for silent in [without_either.as_slice(), &checking_alone, CONNECTOR_0_1, TAGGER_0_1, CHANNEL_0_1] {
         assert_eq!(migrate(silent).unwrap(), Ok(config.clone()));
     }
 }
