@@ -274,6 +274,16 @@ fn a_plugin_is_upgraded_and_put_back() {
         repacked(component("kith/csv"), |manifest| manifest.replacen("version = \"0.1.0\"", "version = \"0.2.0\"", 1));
     kernel.admin().send("POST", "/api/v1/plugins", &[], next).is(201);
     let version = || kernel.admin().get("/api/v1/installations/orders").is(200)["version"].clone();
+    // Nobody is given a version that is yanked, and who asks for it is told why.
+    let yank = |action: &str, reason: &str| {
+        let done = run(&kernel, &["plugin", action, "kith/csv", "0.2.0", "--reason", reason]);
+        assert!(done.status.success(), "{}", text(&done.stderr));
+    };
+    yank("yank", "it loses rows");
+    assert_eq!(text(&run(&kernel, &["plugin", "upgrade", "orders"]).stdout).trim(), "orders is as it was");
+    let refused = text(&run(&kernel, &["plugin", "upgrade", "orders", "--version", "0.2.0"]).stderr);
+    assert!(refused.contains("was yanked: it loses rows; take 0.1.0"), "{refused}");
+    yank("unyank", "it does not");
     let up = run(&kernel, &["plugin", "upgrade", "orders"]);
     assert!(up.status.success(), "{}", text(&up.stderr));
     let said = text(&up.stdout);
@@ -281,6 +291,9 @@ fn a_plugin_is_upgraded_and_put_back() {
     assert_eq!(version(), "0.2.0");
     let again = run(&kernel, &["plugin", "upgrade", "orders"]);
     assert_eq!(text(&again.stdout).trim(), "orders is as it was");
+    yank("yank", "it loses rows after all");
+    let shown = text(&run(&kernel, &["plugin", "show", "orders"]).stdout);
+    assert!(shown.contains("which was yanked: it loses rows after all; `kith plugin upgrade orders"), "{shown}");
     let back = run(&kernel, &["plugin", "upgrade", "orders", "--version", "0.1.0"]);
     assert!(back.status.success(), "{}", text(&back.stderr));
     assert_eq!(version(), "0.1.0");

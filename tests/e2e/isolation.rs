@@ -80,6 +80,7 @@ fn body_for(method: &str, path: &str) -> Option<Value> {
         ("POST", "/api/v1/installations/{id}/fit" | "/api/v1/dead-letters/{id}/replay") => Some(json!({})),
         ("PUT", "/api/v1/tracking-plans/{id}") => Some(json!({ "events": {} })),
         ("PUT", _) | ("PATCH", "/api/v1/dictionary/{kind}/{name}" | "/api/v1/tracking-plans/{id}") => Some(json!({})),
+        ("POST", path) if path.ends_with("/yank") || path.ends_with("/unyank") => Some(json!({ "reason": "none" })),
         ("POST", "/api/v1/tracking-plans/{id}/check") => Some(json!({ "records": [{ "name": "Seen" }] })),
         ("POST", "/api/v1/profiles/{id}/split") => Some(json!({ "apart": ["user_id:ada", "anonymous_id:none"] })),
         ("POST", "/api/v1/identity/merges") => Some(json!({ "winner": "user_id:none", "loser": "user_id:nobody" })),
@@ -239,7 +240,7 @@ fn a_write_key_can_do_nothing_but_write_to_its_source() {
         json!({ "name": "ours-csv", "config": { "identifiers": { "user_id": "id" }, "event": { "name": "Seen" } } });
     kernel.install("kith/csv", csv);
     let writer = kernel.caller(&ours.write_key);
-    let public = ["/healthz", "/readyz", "/api/v1/openapi.json"];
+    let public = ["/healthz", "/readyz", "/api/v1/openapi.json", "/api/v1/abi"];
     for (method, path) in operations(&kernel) {
         let of_senders =
             ["/v1/", "/beacon/", "/pixel/", "/sourceConfig", "/hooks/", "/callbacks/", "/api/v1/sources/{id}/"];

@@ -18,6 +18,7 @@ mod delivery;
 mod dictionary;
 mod field;
 mod files;
+mod grants;
 mod guests;
 mod hostile;
 mod identity;

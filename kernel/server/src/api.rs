@@ -3,6 +3,7 @@
 //!
 //! What a route does is in its own small file; how errors look is `error.rs`; connections are `serve.rs`.
 
+mod abi;
 mod audiences;
 mod audit;
 mod browsers;
@@ -95,9 +96,21 @@ fn intake_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(imports::read))
 }
 
+/// With what the server's host calls.
+fn host_routes(router: OpenApiRouter<Arc<App>>) -> OpenApiRouter<Arc<App>> {
+    router
+        .routes(routes!(workspaces::create, workspaces::list))
+        .routes(routes!(workspaces::read, workspaces::change, workspaces::remove))
+        .routes(routes!(audit::of_host))
+        .routes(routes!(openapi::describe))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::figures))
+}
+
 /// Every route there is.
 fn routes() -> OpenApiRouter<Arc<App>> {
-    intake_routes()
+    host_routes(intake_routes())
         .routes(routes!(profiles::find))
         .routes(routes!(people::export))
         .routes(routes!(profiles::read))
@@ -116,8 +129,12 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(plugins::upload, plugins::list))
         .routes(routes!(plugins::read))
         .routes(routes!(plugins::remove))
+        .routes(routes!(plugins::yank))
+        .routes(routes!(plugins::unyank))
+        .routes(routes!(abi::abi))
         .routes(routes!(installations::create, installations::list))
         .routes(routes!(installations::read, installations::change, installations::remove))
+        .routes(routes!(installations::policy))
         .routes(routes!(installations::usage))
         .routes(routes!(installations::logs))
         .routes(routes!(fits::begin))
@@ -156,13 +173,6 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(workspace::read))
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
-        .routes(routes!(workspaces::create, workspaces::list))
-        .routes(routes!(workspaces::read, workspaces::change, workspaces::remove))
-        .routes(routes!(audit::of_host))
-        .routes(routes!(openapi::describe))
-        .routes(routes!(health::alive))
-        .routes(routes!(health::ready))
-        .routes(routes!(health::figures))
 }
 
 /// The whole HTTP side over a running server.

@@ -204,7 +204,8 @@ license = "Apache-2.0"
     assert_eq!(kinds(&text.replace("abi = \"0.1\"", "abi = \"0.2\"")), [""; 0]);
     let kv = "[capabilities.kv]\nbytes = 1024\nreason = \"to remember\"\n";
     assert_eq!(kinds(&format!("{text}{kv}")), ["*"]);
-    assert_eq!(parse_manifest(&format!("{text}{kv}")).unwrap().capabilities.kv_bytes, 1024);
+    let with_state = parse_manifest(&format!("{text}{kv}")).unwrap().capabilities;
+    assert_eq!((with_state.kv_bytes, with_state.kv_reason.as_str()), (1024, "to remember"));
     let named = "[[capabilities.recipients]]\ntype = \"email\"\nreason = \"to write to\"\n";
     assert_eq!(kinds(&format!("{text}{named}")), ["email"]);
     let without_bytes = parse_manifest(&format!("{text}[capabilities.kv]\nreason = \"x\"")).unwrap_err().to_string();

@@ -5,6 +5,7 @@ mod body;
 pub(super) mod changes;
 mod edit;
 mod hosts;
+mod policy;
 mod removal;
 mod seen;
 
@@ -15,25 +16,27 @@ use axum::http::StatusCode;
 use kith_model::budget::table;
 use kith_model::id::{InstallationId, InstallationName, WorkspaceId};
 use kith_model::plugin::{Grants, InstallationMode, PluginId, PluginKind};
-use kith_pipeline::Activity;
+use kith_pipeline::{Activity, Patience};
 
 pub(crate) use body::{InstallationBody, NewInstallation, PatchInstallation};
 use body::{WantedGrants, installation_body, public};
 pub(super) use changes::merged;
 use changes::{ChangeBody, differences};
 use edit::{
-    CheckedConfig, check_complete, check_grants, check_secrets, check_sensitive, free_name, pick_version, read_mode,
-    widened,
+    CheckedConfig, WantedConfig, check_complete, check_grants, check_secrets, check_sensitive, free_name, pick_version,
+    read_mode, widened,
 };
+pub(crate) use policy::*;
 pub(crate) use removal::*;
 pub(crate) use seen::*;
 
 use super::etag::{IfMatch, TaggedBody};
 use super::extract::{Authority, Json, PageQuery, Path, Query, WrittenJson, right};
+use super::plugins::insist_on_offered;
 use super::view::Page;
 use crate::app::App;
 use crate::auth::{self, KeyKind, Scope};
-use crate::catalogue::{CredentialRow, Draft, InstallationRow, PluginRow, WorkspaceTables};
+use crate::catalogue::{Actor, CredentialRow, Draft, InstallationRow, PluginRow, WorkspaceTables};
 use crate::error::{ApiError, Problem};
 use crate::fitting;
 
@@ -97,6 +100,7 @@ fn install(
         .parse()
         .map_err(|error: kith_model::plugin::InvalidPluginId| ApiError::at("plugin", error.to_string()))?;
     let version = pick_version(draft.tables(), &plugin, wanted.version.as_deref())?;
+    insist_on_offered(draft.tables(), &version)?;
     let manifest = &version.manifest;
     let name = free_name(draft.tables(), manifest, wanted.name.as_deref())?;
     check_secrets(manifest, wanted.secrets.iter().map(|(name, value)| (name, Some(value))))?;
@@ -109,7 +113,7 @@ fn install(
     };
     check_grants(manifest.kind, grants, &none)?;
     // Last, because the plugin itself is asked.
-    let config = checked.check(draft, &version, wanted.config.clone())?;
+    let config = checked.check(draft, &version, WantedConfig::Written(wanted.config.clone()))?;
     if let WantedGrants::Given(grants) = &wanted.grants {
         hosts::check_granted(manifest, &config, &app.wiring.effective_policy(manifest, grants))?;
     }
@@ -193,7 +197,8 @@ pub(crate) async fn read(
 
 /// Change an installation: what is absent stays, also of the configuration, and the answer says what was changed. With the tag
 /// of a read in `If-Match` it is refused where somebody else has changed it since. Another `version` upgrades or downgrades it; where that one asks for
-/// more than the present one, the change needs `consent`.
+/// more than the present one, the change needs `consent`. A later version makes its own configuration of the present one, unless
+/// one comes with it; with `dry_run` the answer says what would be changed, and nothing is.
 #[utoipa::path(
     patch, path = "/api/v1/installations/{id}", tag = "installations",
     params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin"])),
@@ -214,6 +219,9 @@ pub(crate) async fn change(
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
     app.ask(move |app, patience| {
         let checked = CheckedConfig::new(app, patience);
+        if patch.dry_run {
+            return rehearsed(app, (workspace, actor), &name, &if_match, &patch, &checked, patience);
+        }
         let (id, changes) = app.change_after_loading(workspace, actor, patience, |draft| {
             let before = InstallationRow::clone(named(draft.tables(), &name)?);
             if_match.check(&format!("installation `{name}`"), || body::tag(draft.tables(), &before))?;
@@ -231,12 +239,46 @@ pub(crate) async fn change(
             draft.put_installation(row);
             Ok((before.id, changes))
         })?;
-        let tables = app.catalogue.workspace(workspace)?;
-        let removed = || ApiError::missing("the installation was removed meanwhile");
-        let tag = body::tag(&tables, tables.installations.get(&id).ok_or_else(removed)?);
-        Ok(TaggedBody { tag, body: present(app, workspace, id, None)?.with_changes(changes) })
+        tagged(app, workspace, id, changes)
     })
     .await
+}
+
+/// What a change would change, with the installation as it is now.
+fn rehearsed(
+    app: &App,
+    place: (WorkspaceId, Actor),
+    name: &str,
+    if_match: &IfMatch,
+    patch: &PatchInstallation,
+    checked: &CheckedConfig<'_>,
+    patience: &Patience,
+) -> Result<TaggedBody<InstallationBody>, ApiError> {
+    let (workspace, actor) = place;
+    let mut draft = app.catalogue.rehearse(workspace, actor)?;
+    let before = InstallationRow::clone(named(draft.tables(), name)?);
+    if_match.check(&format!("installation `{name}`"), || body::tag(draft.tables(), &before))?;
+    let row = patched(app, &mut draft, &before, patch, checked)?;
+    let secrets: Vec<&String> = patch.secrets.keys().collect();
+    let changes = differences(&before, &row, &secrets);
+    if !changes.is_empty() {
+        draft.put_installation(row);
+        app.rehearsed(&draft, patience)?;
+    }
+    tagged(app, workspace, before.id, changes)
+}
+
+/// An installation as it is now, with its tag and with what a change changed, or would.
+fn tagged(
+    app: &App,
+    workspace: WorkspaceId,
+    id: InstallationId,
+    changes: Vec<ChangeBody>,
+) -> Result<TaggedBody<InstallationBody>, ApiError> {
+    let tables = app.catalogue.workspace(workspace)?;
+    let removed = || ApiError::missing("the installation was removed meanwhile");
+    let tag = body::tag(&tables, tables.installations.get(&id).ok_or_else(removed)?);
+    Ok(TaggedBody { tag, body: present(app, workspace, id, None)?.with_changes(changes) })
 }
 
 /// Write down which secrets were set and removed; their values are nobody's to see.
@@ -264,6 +306,10 @@ fn patched(
     let mut version = present.clone();
     if let Some(wanted) = &patch.version {
         let next = pick_version(draft.tables(), &before.plugin, Some(wanted))?;
+        // Who runs a yanked version may say so again.
+        if next.manifest.version != before.version {
+            insist_on_offered(draft.tables(), &next)?;
+        }
         check_upgrade(present.as_deref(), &next, patch.consent)?;
         row.version = next.manifest.version.clone();
         fitting::choose_fit(draft, before, &mut row, &next.manifest)?;
@@ -275,8 +321,15 @@ fn patched(
     })?;
     // Another version may have another schema, so that the present configuration is checked too.
     if patch.config.is_some() || patch.version.is_some() {
-        let wanted = patch.config.as_ref().map_or_else(|| before.config.clone(), |patch| merged(&before.config, patch));
-        row.config = checked.check(draft, &version, Some(wanted))?;
+        let wanted = match &patch.config {
+            Some(patch) => WantedConfig::Written(Some(merged(&before.config, patch))),
+            // A later version makes its own of it; an earlier one knows nothing of what came after it.
+            None if row.version > before.version => {
+                WantedConfig::Earlier { from: before.version.clone(), config: before.config.clone() }
+            }
+            None => WantedConfig::Written(Some(before.config.clone())),
+        };
+        row.config = checked.check(draft, &version, wanted)?;
     }
     check_secrets(&version.manifest, patch.secrets.iter().map(|(name, value)| (name, value.as_ref())))?;
     for (name, value) in &patch.secrets {

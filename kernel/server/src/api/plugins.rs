@@ -1,4 +1,7 @@
 //! Uploading plugins and showing what they are: every version with its manifest, digest and what it asks for.
+//! Yanking one is `plugins/yank.rs`.
+
+mod yank;
 
 use std::sync::Arc;
 
@@ -14,6 +17,8 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
+
+pub(crate) use yank::*;
 
 use super::extract::{Authority, BodyLimit, PageQuery, Path, Query, WrittenJson, read_body, right};
 use super::reservation::Reservation;
@@ -61,6 +66,8 @@ pub(crate) struct PluginBody {
     uploaded_at: String,
     /// The key that uploaded it.
     uploaded_by: String,
+    /// Present where it is given to nobody any more who does not run it yet.
+    yanked: Option<YankedBody>,
 }
 
 /// A plugin with its versions, oldest first.
@@ -107,6 +114,7 @@ fn plugin_body(row: &PluginRow) -> PluginBody {
         manifest: row.manifest_toml.clone(),
         uploaded_at: time(row.uploaded_at),
         uploaded_by: row.uploaded_by.to_string(),
+        yanked: yanked(row),
     }
 }
 
@@ -166,6 +174,7 @@ pub(crate) async fn upload(
             exports: inspected.exports,
             uploaded_at: app.clock.now(),
             uploaded_by: actor.key.clone(),
+            yanked: None,
         };
         let taken = take(app, workspace, actor, &row, &component, patience);
         if taken.is_err() {
@@ -239,10 +248,7 @@ pub(crate) async fn remove(
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
     app.offload(move |app| {
         let digest = app.change(workspace, actor, |draft| {
-            let key = format!("{vendor}/{name}").parse::<PluginId>().ok().zip(version.parse().ok());
-            let row = key.and_then(|key| draft.tables().plugins.get(&key).cloned());
-            let shown: String = format!("{vendor}/{name} {version}").chars().take(260).collect();
-            let row = row.ok_or_else(|| ApiError::missing(format!("no plugin version `{shown}`")))?;
+            let row = held_version(draft.tables(), &vendor, &name, &version)?;
             check_uninstalled(draft.tables(), &row)?;
             let target = format!("{}@{}", row.manifest.id, row.manifest.version);
             draft.audit("plugin.delete", target, Some(serde_json::json!({ "digest": row.digest })), None)?;
@@ -253,6 +259,14 @@ pub(crate) async fn remove(
         Ok(StatusCode::NO_CONTENT)
     })
     .await
+}
+
+/// The version of these parts of a path.
+fn held_version(tables: &WorkspaceTables, vendor: &str, name: &str, version: &str) -> Result<Arc<PluginRow>, ApiError> {
+    let key = format!("{vendor}/{name}").parse::<PluginId>().ok().zip(version.parse().ok());
+    let row = key.and_then(|key| tables.plugins.get(&key).cloned());
+    let shown: String = format!("{vendor}/{name} {version}").chars().take(260).collect();
+    row.ok_or_else(|| ApiError::missing(format!("no plugin version `{shown}`")))
 }
 
 /// A version that an installation runs, or whose values people still hold from it, stays.

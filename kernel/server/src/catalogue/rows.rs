@@ -45,7 +45,7 @@ macro_rules! json_rows {
 json_rows! {
     WorkspaceRow: "a workspace", 2 reads 1;
     CredentialRow: "a credential", 2 reads 1;
-    PluginRow: "a plugin version", 1;
+    PluginRow: "a plugin version", 2 reads 1;
     InstallationRow: "an installation", 1;
     AudienceRow: "an audience", 1;
     FitRow: "a fit", 1;
@@ -189,6 +189,17 @@ pub struct PluginRow {
     pub exports: Vec<String>,
     pub uploaded_at: Timestamp,
     pub uploaded_by: KeyId,
+    /// Present where nobody is given it any more who does not run it yet. Version 1 had none.
+    #[serde(default)]
+    pub yanked: Option<YankRow>,
+}
+
+/// Why a plugin version is given to nobody any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct YankRow {
+    pub at: Timestamp,
+    pub by: KeyId,
+    pub reason: String,
 }
 
 /// A plugin version at work in a workspace.
@@ -364,6 +375,12 @@ mod tests {
             "expires_at":null,"revoked_at":null}"#;
         let read: CredentialRow = decode(&[&[1], text.as_bytes()].concat()).unwrap();
         assert!(!read.is_host(), "an older key of everything is not the host's");
+        let text = r#"{"manifest":{"id":"kith/csv","version":"0.1.0","kind":"connector","abi":"0.1","kernel":">=0.1","title":"",
+            "description":"","license":"","inputs":[],"outputs":[],"config_schema":null,"capabilities":{"http":[],"secrets":[],
+            "kv_bytes":5,"emits":[]},"limits":{}},"manifest_toml":"","digest":"","size_bytes":0,"imports":[],"exports":[],
+            "uploaded_at":5,"uploaded_by":"ab"}"#;
+        let read: PluginRow = decode(&[&[1], text.as_bytes()].concat()).unwrap();
+        assert_eq!((read.yanked, read.manifest.capabilities.kv_reason.as_str()), (None, ""));
         assert!(matches!(decode::<CredentialRow>(b"\0{}"), Err(ReadError::Version { found: 0, .. })));
     }
 

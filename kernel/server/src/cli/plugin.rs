@@ -14,8 +14,10 @@ use super::{Failure, print_json, scaffold};
 
 mod cases;
 pub(crate) mod fits;
+mod grants;
 mod installation;
 mod local;
+mod policy;
 pub(crate) mod remote;
 mod run;
 mod seen;

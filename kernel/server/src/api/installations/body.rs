@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::changes::ChangeBody;
 use crate::api::etag;
-use crate::api::plugins::computes;
+use crate::api::plugins::{YankedBody, computes, yanked_below};
 use crate::api::view::time;
 use crate::app::App;
 use crate::catalogue::{InstallationRow, WorkspaceTables};
@@ -73,6 +73,9 @@ pub(crate) struct PatchInstallation {
     /// Allow a version that asks for more than the present one.
     #[serde(default)]
     pub(super) consent: bool,
+    /// Change nothing: the answer has in `changed` what would be, and all that would be refused is.
+    #[serde(default)]
+    pub(super) dry_run: bool,
 }
 
 /// Grants as they are asked for.
@@ -125,6 +128,8 @@ pub(crate) struct InstallationBody {
     version: String,
     kind: String,
     digest: String,
+    /// Present where its version is given to nobody any more who does not run it yet: why, and what to take instead.
+    yanked: Option<YankedBody>,
     /// What is wanted: `live` or `disabled`; `quarantined` where the kernel switched it off.
     #[schema(value_type = String)]
     mode: InstallationMode,
@@ -152,7 +157,7 @@ pub(crate) struct InstallationBody {
     /// For a channel, the hosts that it sends to.
     #[serde(skip_serializing_if = "Option::is_none")]
     receiving_hosts: Option<Vec<HostBody>>,
-    /// What the change changed, in the answer to it.
+    /// What the change changed, in the answer to it; of a dry run, what it would.
     #[serde(skip_serializing_if = "Option::is_none")]
     changed: Option<Vec<ChangeBody>>,
     /// The id of the write key that was made with it.
@@ -298,6 +303,7 @@ pub(super) fn installation_body(
         version: row.version.to_string(),
         kind: plugin.map_or_else(String::new, |plugin| plugin.manifest.kind.to_string()),
         digest: plugin.map_or_else(String::new, |plugin| plugin.digest.clone()),
+        yanked: plugin.and_then(|plugin| yanked_below(tables, plugin)),
         mode: row.mode,
         mode_reason: row.mode_reason.clone(),
         activity: activity(app, tables, row),

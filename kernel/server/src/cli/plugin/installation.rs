@@ -165,7 +165,17 @@ pub(super) fn with_to_do(mut text: String, installations: &[Value]) -> String {
             _ => format!("{name} was stopped by the kernel: once its cause is mended, {enable}"),
         }
     });
-    let to_do: Vec<String> = waiting.chain(stopped).collect();
+    let is_yanked = |installation: &&Value| installation["yanked"].is_object();
+    let yanked = installations.iter().filter(is_yanked).map(|installation| {
+        let [name, plugin, version] = ["name", "plugin", "version"].map(|member| field(installation, member));
+        let [reason, instead] = ["reason", "instead"].map(|member| field(&installation["yanked"], member));
+        let instead = match instead.as_str() {
+            "" => "the server holds no other version".to_owned(),
+            instead => format!("`kith plugin upgrade {name} --version {instead}`"),
+        };
+        format!("{name} runs {plugin} {version}, which was yanked: {reason}; {instead}")
+    });
+    let to_do: Vec<String> = waiting.chain(stopped).chain(yanked).collect();
     if !to_do.is_empty() {
         text.push('\n');
     }
@@ -199,6 +209,17 @@ mod tests {
         tried["activity"]["next_trial_at"] = json!("2026-11-21T10:01:00.000Z");
         let text = installations(&[tried]);
         assert!(text.contains("tried again from 2026-11-21T10:01:00.000Z on"), "{text}");
+    }
+
+    #[test]
+    fn who_runs_a_yanked_version_is_told_which_one_to_take() {
+        let runs = |instead: Value| {
+            let yanked = json!({ "reason": "it loses rows", "instead": instead });
+            json!({ "name": "web", "plugin": "kith/csv", "version": "0.2.0", "activity": {}, "yanked": yanked })
+        };
+        let text = installations(&[runs(json!("0.3.0"))]);
+        assert!(text.ends_with("was yanked: it loses rows; `kith plugin upgrade web --version 0.3.0`"), "{text}");
+        assert!(installations(&[runs(Value::Null)]).ends_with("the server holds no other version"));
     }
 
     #[test]
