@@ -30,11 +30,13 @@ pub mod openapi;
 mod people;
 pub(crate) mod plugins;
 mod profiles;
+mod publishers;
 mod quality;
 mod records;
 mod reservation;
 mod rules;
 pub(crate) mod sensitive;
+mod signatures;
 mod suppressions;
 mod tracking;
 mod unread;
@@ -94,9 +96,32 @@ fn intake_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(imports::read))
 }
 
+/// These, and those of plugins, who signs them, and where they are at work.
+fn with_plugin_routes(routes: OpenApiRouter<Arc<App>>) -> OpenApiRouter<Arc<App>> {
+    routes
+        .routes(routes!(plugins::upload, plugins::list))
+        .routes(routes!(plugins::read))
+        .routes(routes!(plugins::remove))
+        .routes(routes!(signatures::read, signatures::replace))
+        .routes(routes!(publishers::list))
+        .routes(routes!(publishers::read, publishers::replace, publishers::remove))
+        .routes(routes!(publishers::add_key))
+        .routes(routes!(publishers::revoke_key))
+        .routes(routes!(publishers::host::list))
+        .routes(routes!(publishers::host::read, publishers::host::replace, publishers::host::remove))
+        .routes(routes!(publishers::host::add_key))
+        .routes(routes!(publishers::host::revoke_key))
+        .routes(routes!(installations::create, installations::list))
+        .routes(routes!(installations::read, installations::change, installations::remove))
+        .routes(routes!(installations::usage))
+        .routes(routes!(installations::logs))
+        .routes(routes!(fits::begin))
+        .routes(routes!(fits::list))
+}
+
 /// Every route there is.
 fn routes() -> OpenApiRouter<Arc<App>> {
-    intake_routes()
+    with_plugin_routes(intake_routes())
         .routes(routes!(profiles::find))
         .routes(routes!(people::export))
         .routes(routes!(profiles::read))
@@ -112,15 +137,6 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(identity::split))
         .routes(routes!(identity::why))
         .routes(routes!(consent::read))
-        .routes(routes!(plugins::upload, plugins::list))
-        .routes(routes!(plugins::read))
-        .routes(routes!(plugins::remove))
-        .routes(routes!(installations::create, installations::list))
-        .routes(routes!(installations::read, installations::change, installations::remove))
-        .routes(routes!(installations::usage))
-        .routes(routes!(installations::logs))
-        .routes(routes!(fits::begin))
-        .routes(routes!(fits::list))
         .routes(routes!(audiences::create, audiences::list))
         .routes(routes!(audiences::count))
         .routes(routes!(audiences::preview))

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::{AuditEntry, BEGINNING};
 use crate::auth::{KeyId, NewKey, Scope};
+use crate::catalogue::publishers::{HighestVersionRow, PublisherRow, SignaturePolicyRow, SignatureRow};
 use crate::catalogue::tracking::TrackingPlanRow;
 
 /// Describes the catalogue's rows: `Type: what it is, version`, and with `reads` the oldest version whose fields are a part of
@@ -45,7 +46,7 @@ macro_rules! json_rows {
 json_rows! {
     WorkspaceRow: "a workspace", 2 reads 1;
     CredentialRow: "a credential", 2 reads 1;
-    PluginRow: "a plugin version", 1;
+    PluginRow: "a plugin version", 2 reads 1;
     InstallationRow: "an installation", 1;
     AudienceRow: "an audience", 1;
     FitRow: "a fit", 1;
@@ -56,6 +57,9 @@ json_rows! {
     TrackingPlanRow: "a tracking plan", 1;
     DictionaryRow: "an entry of the dictionary", 1;
     RecordRulesRow: "a workspace's rules of records", 1;
+    PublisherRow: "a publisher of plugins", 1;
+    SignaturePolicyRow: "what signatures a workspace asks for", 1;
+    HighestVersionRow: "the highest version of a plugin that was installed", 1;
 }
 
 /// A tenant.
@@ -189,6 +193,9 @@ pub struct PluginRow {
     pub exports: Vec<String>,
     pub uploaded_at: Timestamp,
     pub uploaded_by: KeyId,
+    /// Version 1 had none.
+    #[serde(default)]
+    pub signature: Option<SignatureRow>,
 }
 
 /// A plugin version at work in a workspace.
@@ -415,6 +422,9 @@ mod tests {
             line::<IdentityRulesRow>(),
             line::<DictionaryRow>(),
             line::<RecordRulesRow>(),
+            line::<PublisherRow>(),
+            line::<SignaturePolicyRow>(),
+            line::<HighestVersionRow>(),
         ];
         for line in lines {
             assert!(format.contains(&line), "FORMAT.md lacks {line}");

@@ -75,6 +75,7 @@ pub(crate) fn plugin_row(name: &str, kind: PluginKind) -> PluginRow {
         exports: Vec::new(),
         uploaded_at: Timestamp(0),
         uploaded_by: KeyId::kernel(),
+        signature: None,
     }
 }
 

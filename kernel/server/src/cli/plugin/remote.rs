@@ -8,8 +8,11 @@ use serde_json::{Value, json};
 use super::fits::{fit, fit_table};
 use super::installation::{changed, installations, one_installation, with_to_do};
 use super::seen::{Follow, logs, usage_table};
+use super::signing::for_upload;
 use super::upgrade::upgrade;
-use crate::cli::args::{ConsentGrantArg, InstallArgs, InstallationChangeArgs, LimitArg, PluginCommand, SendingArgs};
+use crate::cli::args::{
+    ConsentGrantArg, InstallArgs, InstallationChangeArgs, LimitArg, PinArgs, PluginCommand, SendingArgs,
+};
 use crate::cli::client::{ApiError, Client, encode};
 use crate::cli::consent::Consent;
 use crate::cli::output::{self, AnswerFormat, Step, cut, field};
@@ -18,15 +21,20 @@ use crate::cli::{Failure, items, json_argument, print_json};
 pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     let (answer, shown) = match command {
         PluginCommand::List => shown(client.whole("/api/v1/plugins")?, |answer| plugin_table(&versions(answer))),
-        PluginCommand::Upload { file } => {
-            shown(upload(client, file, format)?, |answer| plugin_table(std::slice::from_ref(answer)))
+        PluginCommand::Upload { file, signature } => {
+            let signature = for_upload(file, signature.as_deref())?;
+            let answer = upload(client, file, signature.as_deref(), format)?;
+            shown(answer, |answer| plugin_table(std::slice::from_ref(answer)))
         }
         PluginCommand::Delete { plugin, version } => {
             client.delete(&format!("/api/v1/plugins/{plugin}/{}", encode(&version.to_string())))?;
             let text = format!("{plugin} {version} is deleted");
             (json!({ "deleted": format!("{plugin}@{version}") }), text)
         }
-        PluginCommand::Install(args) => shown(client.post(INSTALLATIONS, &installation(args)?)?, installed),
+        PluginCommand::Install(args) => {
+            let answer = client.post(INSTALLATIONS, &installation(args)?).map_err(going_back)?;
+            shown(answer, installed)
+        }
         PluginCommand::Installations => shown(client.whole(INSTALLATIONS)?, |answer| installations(items(answer))),
         PluginCommand::Show { installation } => shown(client.get(&path(installation))?, one_installation),
         PluginCommand::Disable { installation } => set_mode(client, installation, "disabled")?,
@@ -59,7 +67,10 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat
         | PluginCommand::Check { .. }
         | PluginCommand::Build(_)
         | PluginCommand::Run(_)
-        | PluginCommand::Test(_) => {
+        | PluginCommand::Test(_)
+        | PluginCommand::Keygen { .. }
+        | PluginCommand::Sign { .. }
+        | PluginCommand::Verify(_) => {
             return Err(Failure::Usage("this command works on this machine and needs no server".to_owned()));
         }
     };
@@ -116,12 +127,14 @@ fn consequences(installation: &Name, details: &Value) -> String {
     text
 }
 
-fn upload(client: &Client, file: &Path, format: AnswerFormat) -> Result<Value, Failure> {
+fn upload(client: &Client, file: &Path, signature: Option<&str>, format: AnswerFormat) -> Result<Value, Failure> {
     let failed = |what| move |source| Failure::File { what, path: file.to_path_buf(), source };
     let component = std::fs::File::open(file).map_err(failed("open"))?;
     let bytes = component.metadata().map_err(failed("read"))?.len();
     let step = Step::over_bytes(format!("uploading {}", file.display()), bytes, format);
-    let answer = client.upload("/api/v1/plugins", "application/wasm", step.bar().wrap_read(component))?;
+    let headers: Vec<(&str, &str)> = signature.map(|text| ("kith-signature", text)).into_iter().collect();
+    let component = step.bar().wrap_read(component);
+    let answer = client.upload_with("/api/v1/plugins", "application/wasm", &headers, component)?;
     step.end("verified and compiled");
     Ok(answer)
 }
@@ -164,7 +177,33 @@ fn installation(args: &InstallArgs) -> Result<Value, Failure> {
     if let Some(version) = &args.plugin.version {
         body["version"] = json!(version.to_string());
     }
+    args.pin.apply(&mut body);
     Ok(body)
+}
+
+impl PinArgs {
+    /// Put what was asked for into a request for a version.
+    pub(super) fn apply(&self, body: &mut Value) {
+        if let Some(digest) = &self.digest {
+            body["digest"] = json!(digest);
+        }
+        if self.allow_downgrade {
+            body["allow_downgrade"] = json!(true);
+        }
+    }
+}
+
+/// A refusal to go back, in the words of the command line.
+pub(super) fn going_back(error: ApiError) -> Failure {
+    match error {
+        ApiError::Refused(mut problem) if problem.code == "downgrade" => {
+            // The rest of the sentence says how a program answers.
+            let why = problem.message.split("; send").next().unwrap_or_default();
+            problem.message = format!("{why}; to go back, add --allow-downgrade");
+            ApiError::Refused(problem).into()
+        }
+        other => other.into(),
+    }
 }
 
 /// Secrets as they are given, by name.
@@ -308,11 +347,18 @@ fn plugin_table(plugins: &[Value]) -> String {
                 field(plugin, "kind"),
                 output::size(output::number(plugin, "size_bytes")),
                 cut(&field(plugin, "digest"), 17),
+                signature(&plugin["signature"]),
                 cut(&field(plugin, "title"), 60),
             ]
         })
         .collect();
-    output::table(&["plugin", "version", "kind", "size", "sha-256", "title"], rows)
+    output::table(&["plugin", "version", "kind", "size", "sha-256", "signature", "title"], rows)
+}
+
+/// How a signature stands, and whose it is.
+fn signature(signature: &Value) -> String {
+    let (state, publisher) = (field(signature, "state"), field(signature, "publisher"));
+    if publisher.is_empty() { state } else { format!("{state}: {publisher}") }
 }
 
 fn installed(answer: &Value) -> String {
@@ -406,9 +452,11 @@ mod tests {
             grant_consent: true,
             grants_later: false,
             disabled: false,
+            pin: PinArgs { digest: Some("sha256:ab".into()), allow_downgrade: true },
             sending: SendingArgs::default(),
         };
         let body = installation(&args).unwrap();
+        assert_eq!((&body["digest"], &body["allow_downgrade"]), (&json!("sha256:ab"), &json!(true)));
         assert_eq!(body["name"], "webhook");
         assert_eq!(body["secrets"], json!({ "signing": "whsec_x=" }));
         assert_eq!(body["grants"]["secrets"], json!({ "signing": ["a.example"] }));

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::remote::{path, secrets};
+use super::remote::{going_back, path, secrets};
 use crate::cli::args::UpgradeArgs;
 use crate::cli::client::{ApiError, Client};
 use crate::cli::consent::Consent;
@@ -18,6 +18,7 @@ pub(super) fn upgrade(client: &Client, args: &UpgradeArgs, format: AnswerFormat)
         None => newest(&client.whole("/api/v1/plugins")?, &field(&present, "plugin"))?,
     };
     let mut body = json!({ "version": version });
+    args.pin.apply(&mut body);
     let secrets = secrets(&args.secret)?;
     if !secrets.is_empty() {
         body["secrets"] = Value::Object(secrets);
@@ -43,9 +44,9 @@ fn agreed(
             let more = problem.message.split("; send").next().unwrap_or_default();
             consent.insist(more, action)?;
             body["consent"] = json!(true);
-            Ok(send(&body)?)
+            send(&body).map_err(going_back)
         }
-        other => Ok(other?),
+        other => other.map_err(going_back),
     }
 }
 
@@ -98,5 +99,16 @@ mod tests {
         assert_eq!(sent.borrow_mut().drain(..).count(), 1);
         assert_eq!(agreed(given, "x", json!({ "version": "0.2.0" }), server).unwrap()["version"], "0.2.0");
         assert_eq!(sent.borrow()[1], json!({ "version": "0.2.0", "consent": true }));
+    }
+
+    #[test]
+    fn who_would_go_back_is_told_the_flag() {
+        let refused = |_: &Value| {
+            let message = "kith/csv 0.1.0 is older than 0.2.0; send `allow_downgrade: true` to go back".to_owned();
+            Err(ApiError::Refused(Box::new(Problem { code: "downgrade".to_owned(), message, ..Problem::default() })))
+        };
+        let yes = Consent::from_flag(true, AnswerFormat::Text);
+        let said = agreed(yes, "x", json!({ "version": "0.1.0" }), refused).unwrap_err().to_string();
+        assert!(said.contains("is older than 0.2.0; to go back, add --allow-downgrade"), "{said}");
     }
 }
