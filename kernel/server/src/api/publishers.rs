@@ -156,8 +156,8 @@ pub(crate) async fn add_key(
 /// Revoke a key for good: nothing that it signed, whenever that was, is taken or installed any more. What is installed goes on
 /// running and says so.
 #[utoipa::path(
-    post, path = "/api/v1/publishers/{name}/keys/{key}/revoke", tag = "publishers",
-    params(("name" = String, Path), ("key" = String, Path, description = "the key's id")),
+    post, path = "/api/v1/publishers/{name}/keys/{key_id}/revoke", tag = "publishers",
+    params(("name" = String, Path), ("key_id" = String, Path, description = "as the publisher shows it")),
     security(("key" = ["plugins:admin"])), request_body = WantedRevocation,
     responses(
         (status = 200, body = PublisherBody), (status = 400, body = Problem), (status = 404, body = Problem),

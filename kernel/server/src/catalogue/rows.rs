@@ -375,6 +375,16 @@ mod tests {
     }
 
     #[test]
+    fn a_plugin_version_of_before_signatures_is_unsigned() {
+        use kith_model::plugin::PluginKind;
+        let row = crate::api::tests::installations::plugin_row("level", PluginKind::TagModel);
+        let mut body = serde_json::to_value(&row).unwrap();
+        assert!(body.as_object_mut().unwrap().remove("signature").is_some());
+        let read: PluginRow = decode(&[&[1], body.to_string().as_bytes()].concat()).unwrap();
+        assert_eq!((read.manifest.id, read.signature), (row.manifest.id, None));
+    }
+
+    #[test]
     fn values_of_any_shape_read_back() {
         let shapes = serde_json::json!({ "a": [1, null, { "b": 1.5 }], "": { "2": "x" } });
         let row = AuditRow {

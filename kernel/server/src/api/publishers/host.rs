@@ -131,8 +131,8 @@ pub(crate) async fn add_key(
 
 /// Revoke a key of the host's publisher for good, in every workspace.
 #[utoipa::path(
-    post, path = "/api/v1/host/publishers/{name}/keys/{key}/revoke", tag = "publishers",
-    params(("name" = String, Path), ("key" = String, Path, description = "the key's id")),
+    post, path = "/api/v1/host/publishers/{name}/keys/{key_id}/revoke", tag = "publishers",
+    params(("name" = String, Path), ("key_id" = String, Path, description = "as the publisher shows it")),
     security(("key" = ["workspaces:admin"])), request_body = WantedRevocation,
     responses(
         (status = 200, body = PublisherBody), (status = 400, body = Problem), (status = 404, body = Problem),
