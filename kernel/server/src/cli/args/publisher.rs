@@ -19,7 +19,6 @@ pub(crate) enum PublisherCommand {
     /// All publishers
     List,
     /// Make a publisher, change what it may sign, or give it another key
-    #[command(group = super::any_of("what", ["namespaces", "title", "public_key"]))]
     Add(AddPublisherArgs),
     /// One publisher with its keys
     Show {
@@ -51,6 +50,7 @@ pub(crate) enum PublisherCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(group = super::any_of("what", ["namespaces", "title", "public_key"]))]
 pub(crate) struct AddPublisherArgs {
     /// Its name
     pub(crate) publisher: Name,
