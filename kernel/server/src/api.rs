@@ -31,11 +31,13 @@ pub mod openapi;
 mod people;
 pub(crate) mod plugins;
 mod profiles;
+mod publishers;
 mod quality;
 mod records;
 mod reservation;
 mod rules;
 pub(crate) mod sensitive;
+mod signatures;
 mod suppressions;
 mod tracking;
 mod unread;
@@ -108,9 +110,36 @@ fn host_routes(router: OpenApiRouter<Arc<App>>) -> OpenApiRouter<Arc<App>> {
         .routes(routes!(health::figures))
 }
 
+/// These, and those of plugins, who signs them, and where they are at work.
+fn with_plugin_routes(routes: OpenApiRouter<Arc<App>>) -> OpenApiRouter<Arc<App>> {
+    routes
+        .routes(routes!(plugins::upload, plugins::list))
+        .routes(routes!(plugins::read))
+        .routes(routes!(plugins::remove))
+        .routes(routes!(plugins::yank))
+        .routes(routes!(plugins::unyank))
+        .routes(routes!(abi::abi))
+        .routes(routes!(signatures::read, signatures::replace))
+        .routes(routes!(publishers::list))
+        .routes(routes!(publishers::read, publishers::replace, publishers::remove))
+        .routes(routes!(publishers::add_key))
+        .routes(routes!(publishers::revoke_key))
+        .routes(routes!(publishers::host::list))
+        .routes(routes!(publishers::host::read, publishers::host::replace, publishers::host::remove))
+        .routes(routes!(publishers::host::add_key))
+        .routes(routes!(publishers::host::revoke_key))
+        .routes(routes!(installations::create, installations::list))
+        .routes(routes!(installations::read, installations::change, installations::remove))
+        .routes(routes!(installations::policy))
+        .routes(routes!(installations::usage))
+        .routes(routes!(installations::logs))
+        .routes(routes!(fits::begin))
+        .routes(routes!(fits::list))
+}
+
 /// Every route there is.
 fn routes() -> OpenApiRouter<Arc<App>> {
-    host_routes(intake_routes())
+    with_plugin_routes(host_routes(intake_routes()))
         .routes(routes!(profiles::find))
         .routes(routes!(people::export))
         .routes(routes!(profiles::read))
@@ -126,19 +155,6 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(identity::split))
         .routes(routes!(identity::why))
         .routes(routes!(consent::read))
-        .routes(routes!(plugins::upload, plugins::list))
-        .routes(routes!(plugins::read))
-        .routes(routes!(plugins::remove))
-        .routes(routes!(plugins::yank))
-        .routes(routes!(plugins::unyank))
-        .routes(routes!(abi::abi))
-        .routes(routes!(installations::create, installations::list))
-        .routes(routes!(installations::read, installations::change, installations::remove))
-        .routes(routes!(installations::policy))
-        .routes(routes!(installations::usage))
-        .routes(routes!(installations::logs))
-        .routes(routes!(fits::begin))
-        .routes(routes!(fits::list))
         .routes(routes!(audiences::create, audiences::list))
         .routes(routes!(audiences::count))
         .routes(routes!(audiences::preview))

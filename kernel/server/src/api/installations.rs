@@ -8,6 +8,7 @@ mod hosts;
 mod policy;
 mod removal;
 mod seen;
+mod versions;
 
 use std::sync::Arc;
 
@@ -23,20 +24,19 @@ use body::{WantedGrants, installation_body, public};
 pub(super) use changes::merged;
 use changes::{ChangeBody, differences};
 use edit::{
-    CheckedConfig, WantedConfig, check_complete, check_grants, check_secrets, check_sensitive, free_name, pick_version,
-    read_mode, widened,
+    CheckedConfig, WantedConfig, check_complete, check_grants, check_secrets, check_sensitive, free_name, read_mode,
 };
 pub(crate) use policy::*;
 pub(crate) use removal::*;
 pub(crate) use seen::*;
+use versions::{WantedVersion, check_digest, first_version, next_version, note_installed};
 
 use super::etag::{IfMatch, TaggedBody};
 use super::extract::{Authority, Json, PageQuery, Path, Query, WrittenJson, right};
-use super::plugins::insist_on_offered;
 use super::view::Page;
 use crate::app::App;
 use crate::auth::{self, KeyKind, Scope};
-use crate::catalogue::{Actor, CredentialRow, Draft, InstallationRow, PluginRow, WorkspaceTables};
+use crate::catalogue::{Actor, CredentialRow, Draft, InstallationRow, WorkspaceTables};
 use crate::error::{ApiError, Problem};
 use crate::fitting;
 
@@ -99,8 +99,7 @@ fn install(
         .plugin
         .parse()
         .map_err(|error: kith_model::plugin::InvalidPluginId| ApiError::at("plugin", error.to_string()))?;
-    let version = pick_version(draft.tables(), &plugin, wanted.version.as_deref())?;
-    insist_on_offered(draft.tables(), &version)?;
+    let version = first_version(app, draft.tables(), &plugin, &WantedVersion::from(wanted))?;
     let manifest = &version.manifest;
     let name = free_name(draft.tables(), manifest, wanted.name.as_deref())?;
     check_secrets(manifest, wanted.secrets.iter().map(|(name, value)| (name, Some(value))))?;
@@ -154,6 +153,7 @@ fn install(
         row.write_key = Some(key.id);
         shown = Some(key.text);
     }
+    note_installed(draft, &row.name, &version)?;
     draft.put_installation(row.clone());
     Ok((row, shown))
 }
@@ -197,8 +197,9 @@ pub(crate) async fn read(
 
 /// Change an installation: what is absent stays, also of the configuration, and the answer says what was changed. With the tag
 /// of a read in `If-Match` it is refused where somebody else has changed it since. Another `version` upgrades or downgrades it; where that one asks for
-/// more than the present one, the change needs `consent`. A later version makes its own configuration of the present one, unless
-/// one comes with it; with `dry_run` the answer says what would be changed, and nothing is.
+/// more than the present one, the change needs `consent`, and where a higher one was ever installed, `allow_downgrade`. A later
+/// version makes its own configuration of the present one, unless one comes with it; with `dry_run` the answer says what would be
+/// changed, and nothing is.
 #[utoipa::path(
     patch, path = "/api/v1/installations/{id}", tag = "installations",
     params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin"])),
@@ -304,13 +305,8 @@ fn patched(
     let mut row = before.clone();
     let present = draft.tables().plugin_of(before).cloned();
     let mut version = present.clone();
-    if let Some(wanted) = &patch.version {
-        let next = pick_version(draft.tables(), &before.plugin, Some(wanted))?;
-        // Who runs a yanked version may say so again.
-        if next.manifest.version != before.version {
-            insist_on_offered(draft.tables(), &next)?;
-        }
-        check_upgrade(present.as_deref(), &next, patch.consent)?;
+    if patch.version.is_some() {
+        let next = next_version(app, draft, before, present.as_deref(), &WantedVersion::from(patch))?;
         row.version = next.manifest.version.clone();
         fitting::choose_fit(draft, before, &mut row, &next.manifest)?;
         version = Some(next);
@@ -319,6 +315,7 @@ fn patched(
         let problem = format!("{} {} is not in the catalogue", before.plugin, before.version);
         ApiError::internal("looking up an installation's plugin", problem)
     })?;
+    check_digest(&version, patch.digest.as_deref())?;
     // Another version may have another schema, so that the present configuration is checked too.
     if patch.config.is_some() || patch.version.is_some() {
         let wanted = match &patch.config {
@@ -371,23 +368,4 @@ fn patched(
 fn names_other_hosts(before: &InstallationRow, row: &InstallationRow) -> bool {
     let reach = |grants: &Grants| (grants.http.clone(), grants.networks.clone(), grants.secrets.clone());
     row.config != before.config || reach(&row.grants) != reach(&before.grants)
-}
-
-fn check_upgrade(present: Option<&PluginRow>, next: &PluginRow, consent: bool) -> Result<(), ApiError> {
-    let Some(present) = present else { return Ok(()) };
-    if present.manifest.kind != next.manifest.kind {
-        let message =
-            format!("version {} is a {}, not a {}", next.manifest.version, next.manifest.kind, present.manifest.kind);
-        return Err(ApiError::Conflict { code: "other-kind", message });
-    }
-    let more = widened(&present.manifest, &next.manifest);
-    if more.is_empty() || consent {
-        return Ok(());
-    }
-    let message = format!(
-        "version {} asks for more than the present one: {}; send `consent: true` to allow it",
-        next.manifest.version,
-        more.join(", ")
-    );
-    Err(ApiError::Conflict { code: "consent-required", message })
 }

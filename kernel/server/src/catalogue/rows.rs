@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::{AuditEntry, BEGINNING};
 use crate::auth::{KeyId, NewKey, Scope};
+use crate::catalogue::publishers::{HighestVersionRow, PublisherRow, SignaturePolicyRow, SignatureRow};
 use crate::catalogue::tracking::TrackingPlanRow;
 
 /// Describes the catalogue's rows: `Type: what it is, version`, and with `reads` the oldest version whose fields are a part of
@@ -56,6 +57,9 @@ json_rows! {
     TrackingPlanRow: "a tracking plan", 1;
     DictionaryRow: "an entry of the dictionary", 1;
     RecordRulesRow: "a workspace's rules of records", 1;
+    PublisherRow: "a publisher of plugins", 1;
+    SignaturePolicyRow: "what signatures a workspace asks for", 1;
+    HighestVersionRow: "the highest version of a plugin that was installed", 1;
 }
 
 /// A tenant.
@@ -192,6 +196,9 @@ pub struct PluginRow {
     /// Present where nobody is given it any more who does not run it yet. Version 1 had none.
     #[serde(default)]
     pub yanked: Option<YankRow>,
+    /// Version 1 had none.
+    #[serde(default)]
+    pub signature: Option<SignatureRow>,
 }
 
 /// Why a plugin version is given to nobody any more.
@@ -385,6 +392,16 @@ mod tests {
     }
 
     #[test]
+    fn a_plugin_version_of_before_signatures_is_unsigned() {
+        use kith_model::plugin::PluginKind;
+        let row = crate::api::tests::installations::plugin_row("level", PluginKind::TagModel);
+        let mut body = serde_json::to_value(&row).unwrap();
+        assert!(body.as_object_mut().unwrap().remove("signature").is_some());
+        let read: PluginRow = decode(&[&[1], body.to_string().as_bytes()].concat()).unwrap();
+        assert_eq!((read.manifest.id, read.signature), (row.manifest.id, None));
+    }
+
+    #[test]
     fn values_of_any_shape_read_back() {
         let shapes = serde_json::json!({ "a": [1, null, { "b": 1.5 }], "": { "2": "x" } });
         let row = AuditRow {
@@ -432,6 +449,9 @@ mod tests {
             line::<IdentityRulesRow>(),
             line::<DictionaryRow>(),
             line::<RecordRulesRow>(),
+            line::<PublisherRow>(),
+            line::<SignaturePolicyRow>(),
+            line::<HighestVersionRow>(),
         ];
         for line in lines {
             assert!(format.contains(&line), "FORMAT.md lacks {line}");

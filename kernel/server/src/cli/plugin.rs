@@ -1,4 +1,4 @@
-//! `kith plugin`: making plugins here (`new`, `check`, `build`, `run`, `test`); managing them on a server is in `plugin/remote.rs`.
+//! `kith plugin`: making plugins here (`new`, `check`, `build`, `run`, `test`, `keygen`, `sign`, `verify`); managing them on a server is in `plugin/remote.rs`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -21,6 +21,7 @@ mod policy;
 pub(crate) mod remote;
 mod run;
 mod seen;
+pub(crate) mod signing;
 mod upgrade;
 
 pub(crate) fn run(command: PluginCommand, client: impl Fn() -> Client, format: AnswerFormat) -> Result<(), Failure> {
@@ -30,6 +31,9 @@ pub(crate) fn run(command: PluginCommand, client: impl Fn() -> Client, format: A
         PluginCommand::Build(args) => build(&args, format),
         PluginCommand::Run(args) => run::run(&args, format),
         PluginCommand::Test(args) => cases::run(&args, format),
+        PluginCommand::Keygen { out } => signing::keygen(&out, format),
+        PluginCommand::Sign { file, secret_key } => signing::sign(&file, &secret_key, format),
+        PluginCommand::Verify(args) => signing::verify(&args, client, format),
         on_server => remote::run(&on_server, &client(), format),
     }
 }

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use super::changes::ChangeBody;
 use crate::api::etag;
 use crate::api::plugins::{YankedBody, computes, yanked_below};
+use crate::api::signatures::{SignatureBody, signature_body};
 use crate::api::view::time;
 use crate::app::App;
 use crate::catalogue::{InstallationRow, WorkspaceTables};
@@ -28,6 +29,12 @@ pub(crate) struct NewInstallation {
     pub(super) plugin: String,
     /// The newest unless told.
     pub(super) version: Option<String>,
+    /// `sha256:` and the digest that the version's component must have.
+    #[schema(pattern = "^(sha256:)?[0-9A-Fa-f]{64}$")]
+    pub(super) digest: Option<String>,
+    /// Allow a version below the highest that the workspace ever installed of the plugin.
+    #[serde(default)]
+    pub(super) allow_downgrade: bool,
     /// Its name in the workspace; the plugin's unless told.
     #[schema(pattern = "^[a-z][a-z0-9-]{0,63}$")]
     pub(super) name: Option<String>,
@@ -70,6 +77,12 @@ pub(crate) struct PatchInstallation {
     pub(super) mode: Option<String>,
     /// Upgrade or downgrade to this version.
     pub(super) version: Option<String>,
+    /// `sha256:` and the digest that the component of this version, or of the present one, must have.
+    #[schema(pattern = "^(sha256:)?[0-9A-Fa-f]{64}$")]
+    pub(super) digest: Option<String>,
+    /// Allow a version below the highest that the workspace ever installed of the plugin.
+    #[serde(default)]
+    pub(super) allow_downgrade: bool,
     /// Allow a version that asks for more than the present one.
     #[serde(default)]
     pub(super) consent: bool,
@@ -130,6 +143,10 @@ pub(crate) struct InstallationBody {
     digest: String,
     /// Present where its version is given to nobody any more who does not run it yet: why, and what to take instead.
     yanked: Option<YankedBody>,
+    /// Of the version that it runs. One that is not good any more, e.g. because its key was revoked, goes on running; it is not
+    /// installed anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature: Option<SignatureBody>,
     /// What is wanted: `live` or `disabled`; `quarantined` where the kernel switched it off.
     #[schema(value_type = String)]
     mode: InstallationMode,
@@ -304,6 +321,7 @@ pub(super) fn installation_body(
         kind: plugin.map_or_else(String::new, |plugin| plugin.manifest.kind.to_string()),
         digest: plugin.map_or_else(String::new, |plugin| plugin.digest.clone()),
         yanked: plugin.and_then(|plugin| yanked_below(tables, plugin)),
+        signature: plugin.map(|plugin| signature_body(&app.catalogue.tables(), tables, plugin)),
         mode: row.mode,
         mode_reason: row.mode_reason.clone(),
         activity: activity(app, tables, row),

@@ -2,40 +2,22 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use kith_host::{CheckError, HostPort, Plugin, check_secret};
 use kith_model::budget::table;
 use kith_model::id::InstallationName;
 use kith_model::network::Network;
-use kith_model::plugin::{Grants, InstallationMode, LimitRequest, Manifest, PluginFault, PluginId, PluginKind};
+use kith_model::plugin::{Grants, InstallationMode, LimitRequest, Manifest, PluginFault, PluginKind};
 use kith_model::sending::MAX_SENDING;
 use kith_pipeline::Patience;
 use serde_json::Value;
 
 use crate::api::convert::{bad_config, config_mistakes, refused_config};
 use crate::api::extract::check_text;
-use crate::api::plugins::offered;
 use crate::app::App;
 use crate::catalogue::{Draft, InstallationRow, PluginRow, WorkspaceTables};
 use crate::error::{ApiError, Mistake};
 use crate::wiring::{Loading, sensitive_inputs};
-
-/// The version asked for, or the one that is offered.
-pub(super) fn pick_version(
-    tables: &WorkspaceTables,
-    plugin: &PluginId,
-    wanted: Option<&str>,
-) -> Result<Arc<PluginRow>, ApiError> {
-    let Some(wanted) = wanted else {
-        let newest = offered(tables, plugin).or_else(|| tables.versions(plugin).next_back());
-        return newest.cloned().ok_or_else(|| ApiError::at("plugin", format!("no plugin `{plugin}` was uploaded")));
-    };
-    let version: semver::Version =
-        wanted.parse().map_err(|error: semver::Error| ApiError::at("version", error.to_string()))?;
-    let found = tables.plugins.get(&(plugin.clone(), version));
-    found.cloned().ok_or_else(|| ApiError::at("version", format!("{plugin} {wanted} was not uploaded")))
-}
 
 /// The name asked for, or one after the plugin that is free.
 pub(super) fn free_name(

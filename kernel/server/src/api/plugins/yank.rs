@@ -149,7 +149,7 @@ async fn set(
             draft.put_plugin(row.clone());
             Ok(Arc::new(row))
         })?;
-        Ok(Json(plugin_body(&row)))
+        Ok(Json(plugin_body(&app.catalogue.tables(), &*app.catalogue.workspace(workspace)?, &row)))
     })
     .await
 }

@@ -76,6 +76,7 @@ pub(crate) fn plugin_row(name: &str, kind: PluginKind) -> PluginRow {
         uploaded_at: Timestamp(0),
         uploaded_by: KeyId::kernel(),
         yanked: None,
+        signature: None,
     }
 }
 

@@ -31,11 +31,31 @@ pub(crate) enum PluginCommand {
     Test(PluginTestArgs),
     /// The plugins that the server holds
     List,
+    /// Make a key that signs plugins: its secret part in FILE, its public one beside it, ending in `.pub`
+    Keygen {
+        /// Where the secret key goes; a file that is there is never written over
+        #[arg(long, value_name = "FILE", default_value = "publisher.key")]
+        out: PathBuf,
+    },
+    /// Sign a component; the signature is FILE.wasm.minisig
+    Sign {
+        /// The component
+        #[arg(value_name = "FILE.wasm")]
+        file: PathBuf,
+        /// The secret key's file, of `kith plugin keygen` or of `minisign -G -W`
+        #[arg(long, value_name = "FILE")]
+        secret_key: PathBuf,
+    },
+    /// Say whether a component's signature holds
+    Verify(VerifyArgs),
     /// Hand a component to the server, which verifies it
     Upload {
         /// The component
         #[arg(value_name = "FILE.wasm")]
         file: PathBuf,
+        /// Its signature; FILE.wasm.minisig where that is there
+        #[arg(long, value_name = "FILE.minisig")]
+        signature: Option<PathBuf>,
     },
     /// Delete a version of a plugin that is not installed
     Delete {
@@ -129,6 +149,20 @@ pub(crate) struct YankArgs {
     /// Why, for the people who run it
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The component
+    #[arg(value_name = "FILE.wasm")]
+    pub(crate) file: PathBuf,
+    /// The public key: its file, or its line of base64. Without it, the keys of the workspace's publishers are tried, which the
+    /// server is asked for
+    #[arg(long, value_name = "FILE|BASE64")]
+    pub(crate) public_key: Option<String>,
+    /// The signature; FILE.wasm.minisig unless given
+    #[arg(long, value_name = "FILE.minisig")]
+    pub(crate) signature: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -258,6 +292,8 @@ pub(crate) struct InstallArgs {
     #[arg(long)]
     pub(crate) disabled: bool,
     #[command(flatten)]
+    pub(crate) pin: PinArgs,
+    #[command(flatten)]
     pub(crate) sending: SendingArgs,
 }
 
@@ -331,6 +367,19 @@ pub(crate) struct UpgradeArgs {
     /// Allow a version that asks for more than the present one, without asking
     #[arg(long)]
     pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) pin: PinArgs,
+}
+
+/// Which version it really is.
+#[derive(Debug, Default, Args)]
+pub(crate) struct PinArgs {
+    /// Only if the component of that version has this digest, e.g. `sha256:1f0c…`
+    #[arg(long, value_name = "sha256:HEX")]
+    pub(crate) digest: Option<String>,
+    /// Allow a version below the highest that the workspace ever installed of the plugin
+    #[arg(long)]
+    pub(crate) allow_downgrade: bool,
 }
 
 /// Limits of an installation that are lower than the server's.

@@ -11,9 +11,10 @@ use super::grants::{GrantsFile, held_manifest, installed_manifest, template};
 use super::installation::{changed, installations, one_installation, with_to_do};
 use super::policy::policy_table;
 use super::seen::{Follow, logs, usage_table};
+use super::signing::for_upload;
 use super::upgrade::upgrade;
 use crate::cli::args::{
-    ConsentGrantArg, InstallArgs, InstallationChangeArgs, LimitArg, PluginCommand, SendingArgs, YankArgs,
+    ConsentGrantArg, InstallArgs, InstallationChangeArgs, LimitArg, PinArgs, PluginCommand, SendingArgs, YankArgs,
 };
 use crate::cli::client::{ApiError, Client, encode};
 use crate::cli::consent::Consent;
@@ -67,8 +68,10 @@ fn versions_command(
 ) -> Result<(Value, String), Failure> {
     Ok(match command {
         PluginCommand::List => shown(client.whole("/api/v1/plugins")?, |answer| plugin_table(&versions(answer))),
-        PluginCommand::Upload { file } => {
-            shown(upload(client, file, format)?, |answer| plugin_table(std::slice::from_ref(answer)))
+        PluginCommand::Upload { file, signature } => {
+            let signature = for_upload(file, signature.as_deref())?;
+            let answer = upload(client, file, signature.as_deref(), format)?;
+            shown(answer, |answer| plugin_table(std::slice::from_ref(answer)))
         }
         PluginCommand::Delete { plugin, version } => {
             client.delete(&version_path(plugin, version))?;
@@ -147,12 +150,14 @@ fn consequences(installation: &Name, details: &Value) -> String {
     text
 }
 
-fn upload(client: &Client, file: &Path, format: AnswerFormat) -> Result<Value, Failure> {
+fn upload(client: &Client, file: &Path, signature: Option<&str>, format: AnswerFormat) -> Result<Value, Failure> {
     let failed = |what| move |source| Failure::File { what, path: file.to_path_buf(), source };
     let component = std::fs::File::open(file).map_err(failed("open"))?;
     let bytes = component.metadata().map_err(failed("read"))?.len();
     let step = Step::over_bytes(format!("uploading {}", file.display()), bytes, format);
-    let answer = client.upload("/api/v1/plugins", "application/wasm", step.bar().wrap_read(component))?;
+    let headers: Vec<(&str, &str)> = signature.map(|text| ("kith-signature", text)).into_iter().collect();
+    let component = step.bar().wrap_read(component);
+    let answer = client.upload_with("/api/v1/plugins", "application/wasm", &headers, component)?;
     step.end("verified and compiled");
     Ok(answer)
 }
@@ -166,7 +171,7 @@ fn install(client: &Client, args: &InstallArgs) -> Result<Value, Failure> {
         // The version that the file was held against, whatever is uploaded meanwhile.
         body["version"] = json!(manifest.version);
     }
-    Ok(client.post(INSTALLATIONS, &body)?)
+    client.post(INSTALLATIONS, &body).map_err(going_back)
 }
 
 /// The body that installs a plugin.
@@ -207,7 +212,33 @@ fn installation(args: &InstallArgs) -> Result<Value, Failure> {
     if let Some(version) = &args.plugin.version {
         body["version"] = json!(version.to_string());
     }
+    args.pin.apply(&mut body);
     Ok(body)
+}
+
+impl PinArgs {
+    /// Put what was asked for into a request for a version.
+    pub(super) fn apply(&self, body: &mut Value) {
+        if let Some(digest) = &self.digest {
+            body["digest"] = json!(digest);
+        }
+        if self.allow_downgrade {
+            body["allow_downgrade"] = json!(true);
+        }
+    }
+}
+
+/// A refusal to go back, in the words of the command line.
+pub(super) fn going_back(error: ApiError) -> Failure {
+    match error {
+        ApiError::Refused(mut problem) if problem.code == "downgrade" => {
+            // The rest of the sentence says how a program answers.
+            let why = problem.message.split("; send").next().unwrap_or_default();
+            problem.message = format!("{why}; to go back, add --allow-downgrade");
+            ApiError::Refused(problem).into()
+        }
+        other => other.into(),
+    }
 }
 
 /// Secrets as they are given, by name.
@@ -356,12 +387,13 @@ fn plugin_table(plugins: &[Value]) -> String {
                 field(plugin, "kind"),
                 output::size(output::number(plugin, "size_bytes")),
                 cut(&field(plugin, "digest"), 17),
+                signature(&plugin["signature"]),
                 cut(&field(plugin, "title"), 60),
                 cut(&field(&plugin["yanked"], "reason"), 60),
             ]
         })
         .collect();
-    output::table(&["plugin", "version", "kind", "size", "sha-256", "title", "yanked"], rows)
+    output::table(&["plugin", "version", "kind", "size", "sha-256", "signature", "title", "yanked"], rows)
 }
 
 /// The versions of the contract, each with how long it is loaded below.
@@ -382,6 +414,12 @@ fn abi_table(answer: &Value) -> String {
         text.push_str(&format!("\n\n{}: {}", field(abi, "version"), field(abi, "support")));
     }
     text
+}
+
+/// How a signature stands, and whose it is.
+fn signature(signature: &Value) -> String {
+    let (state, publisher) = (field(signature, "state"), field(signature, "publisher"));
+    if publisher.is_empty() { state } else { format!("{state}: {publisher}") }
 }
 
 fn installed(answer: &Value) -> String {
@@ -498,9 +536,11 @@ mod tests {
             grant_consent: true,
             grants_later: false,
             disabled: false,
+            pin: PinArgs { digest: Some("sha256:ab".into()), allow_downgrade: true },
             sending: SendingArgs::default(),
         };
         let body = installation(&args).unwrap();
+        assert_eq!((&body["digest"], &body["allow_downgrade"]), (&json!("sha256:ab"), &json!(true)));
         assert_eq!(body["name"], "webhook");
         assert_eq!(body["secrets"], json!({ "signing": "whsec_x=" }));
         assert_eq!(body["grants"]["secrets"], json!({ "signing": ["a.example"] }));

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::grants::{GrantsFile, held_manifest};
 use super::installation::changed;
-use super::remote::{path, secrets};
+use super::remote::{going_back, path, secrets};
 use crate::cli::args::UpgradeArgs;
 use crate::cli::client::{ApiError, Client};
 use crate::cli::consent::Consent;
@@ -21,6 +21,7 @@ pub(super) fn upgrade(client: &Client, args: &UpgradeArgs, format: AnswerFormat)
         None => newest(&client.whole("/api/v1/plugins")?, &field(&present, "plugin"))?,
     };
     let mut body = json!({ "version": version });
+    args.pin.apply(&mut body);
     let secrets = secrets(&args.secret)?;
     if !secrets.is_empty() {
         body["secrets"] = Value::Object(secrets);
@@ -55,9 +56,9 @@ fn agreed(
             // The rest of the sentence says how a program answers.
             consequences.push(problem.message.split("; send").next().unwrap_or_default().to_owned());
             body["consent"] = json!(true);
-            send(&body)?
+            send(&body).map_err(going_back)?
         }
-        other => other?,
+        other => other.map_err(going_back)?,
     };
     let migrated = migrated(&seen);
     if body.get("config").is_none() && !items(&migrated["changed"]).is_empty() {
@@ -67,7 +68,7 @@ fn agreed(
         consent.insist(&consequences.join("\n"), action)?;
     }
     body["dry_run"] = json!(false);
-    Ok(send(&body)?)
+    send(&body).map_err(going_back)
 }
 
 /// Of what an upgrade would change, that of the configuration.
@@ -155,5 +156,16 @@ mod tests {
         assert!(agreed(asked(), "x", json!({}), server(false)).is_ok());
         assert!(agreed(asked(), "x", json!({ "config": { "days": "7d" } }), server(true)).is_ok(), "it was written");
         assert_eq!(sent.borrow().iter().filter(|is_dry| **is_dry == false).count(), 3);
+    }
+
+    #[test]
+    fn who_would_go_back_is_told_the_flag() {
+        let refused = |_: &Value| {
+            let message = "kith/csv 0.1.0 is older than 0.2.0; send `allow_downgrade: true` to go back".to_owned();
+            Err(ApiError::Refused(Box::new(Problem { code: "downgrade".to_owned(), message, ..Problem::default() })))
+        };
+        let yes = Consent::from_flag(true, AnswerFormat::Text);
+        let said = agreed(yes, "x", json!({ "version": "0.1.0" }), refused).unwrap_err().to_string();
+        assert!(said.contains("is older than 0.2.0; to go back, add --allow-downgrade"), "{said}");
     }
 }
