@@ -22,6 +22,7 @@ use crate::fit::FitsUnderWay;
 use crate::guests::Guests;
 use crate::intake::{ImportMemory, InputFaults, Volumes};
 use crate::plan::{Plan, SetupError};
+use crate::poll::Polls;
 use crate::pool::Pool;
 use crate::react::inbox::Inbox;
 use crate::react::projection::Projection;
@@ -321,6 +322,7 @@ pub(crate) struct KernelState {
     pub workers: Workers,
     pub deliveries: Deliveries,
     pub fits: Arc<FitsUnderWay>,
+    pub polls: Polls,
     /// Nothing new is taken in; what is under way in the later stages goes on.
     pub closing: AtomicBool,
     pub stopping: AtomicBool,
@@ -365,6 +367,7 @@ impl KernelState {
             workspaces: RwLock::default(),
             deliveries: Deliveries::new(),
             fits: Arc::default(),
+            polls: Polls::default(),
             closing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             cache_bytes: CacheBytes::default(),
