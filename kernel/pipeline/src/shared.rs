@@ -334,10 +334,7 @@ pub(crate) struct KernelState {
 
 /// The queue that an operation adds to.
 fn filled_queue(operation: &Operation) -> Option<QueueId> {
-    match operation {
-        Operation::Enqueue { queue, .. } => Some(*queue),
-        _ => None,
-    }
+    if let Operation::Enqueue { queue, .. } = operation { Some(*queue) } else { None }
 }
 
 impl KernelState {

@@ -246,6 +246,7 @@ pub(crate) fn most_pages() -> u32 {
 #[cfg(test)]
 mod tests {
     use kith_model::plugin::PluginFault;
+    use kith_store::row::Row;
 
     use super::*;
 
@@ -260,6 +261,13 @@ mod tests {
 
     fn later_in(after_ms: Option<u64>) -> PollError {
         PollError::Later { after_ms, reason: "busy".to_owned() }
+    }
+
+    #[test]
+    fn the_format_describes_the_row() {
+        let (what, owner, version) = (PollRow::WHAT, PollRow::OWNER.name(), PollRow::VERSION);
+        let line = format!("| `PollRow` | {what} | {owner} | {version} | postcard |");
+        assert!(include_str!("../../../store/FORMAT.md").contains(&line), "FORMAT.md lacks {line}");
     }
 
     #[test]

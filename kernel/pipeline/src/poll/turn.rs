@@ -66,18 +66,20 @@ impl Poller {
         let (began, mut row) = (Instant::now(), row);
         let mut entry = PollEntry::begun(row.polls + 1, self.now());
         let mut more = true;
-        let mut ended = None;
-        while ended.is_none() {
-            if !more || entry.pages >= most_pages() {
-                ended = Some(if more { PollEnd::More } else { PollEnd::Complete });
-                break;
+        entry.ended = loop {
+            if !more {
+                break PollEnd::Complete;
+            }
+            if entry.pages >= most_pages() {
+                table::POLL_PAGES.count();
+                break PollEnd::More;
             }
             match self.page(&row, &mut entry).await {
                 Ok(kept) => (row, more) = (kept.row, kept.more),
                 Err(NoPage::Failed(error)) => {
                     row.failed(&error, self.now(), terms);
                     tracing::info!(workspace = self.workspace.0, installation = self.installation.0, %error, "a poll failed");
-                    ended = Some(end_of(&error));
+                    break end_of(&error);
                 }
                 Err(NoPage::Overtaken | NoPage::Stopped) => {
                     // Whatever overtook it rings the bell.
@@ -85,11 +87,7 @@ impl Poller {
                     return;
                 }
             }
-        }
-        if more && entry.pages >= most_pages() {
-            table::POLL_PAGES.count();
-        }
-        entry.ended = ended.unwrap_or(PollEnd::CutOff);
+        };
         entry.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         metrics::counter!("kith_polls_total", "outcome" => entry.ended.as_str()).increment(1);
         self.finish(row, entry).await;
