@@ -59,6 +59,7 @@ pub(crate) struct NewInstallation {
 #[serde(deny_unknown_fields)]
 pub(crate) struct WantedPoll {
     /// `5m`, `6h` or `1d`, a minute at least; `null` for what the manifest says.
+    #[schema(pattern = "^[1-9][0-9]{0,5}[smhd]$")]
     pub(super) interval: Option<String>,
 }
 
