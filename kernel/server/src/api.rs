@@ -30,6 +30,7 @@ pub(crate) mod masks;
 pub mod openapi;
 mod people;
 pub(crate) mod plugins;
+mod polls;
 mod profiles;
 mod publishers;
 mod quality;
@@ -135,6 +136,8 @@ fn with_plugin_routes(routes: OpenApiRouter<Arc<App>>) -> OpenApiRouter<Arc<App>
         .routes(routes!(installations::logs))
         .routes(routes!(fits::begin))
         .routes(routes!(fits::list))
+        .routes(routes!(polls::list))
+        .routes(routes!(polls::begin))
 }
 
 /// Every route there is.

@@ -24,7 +24,8 @@ use body::{WantedGrants, installation_body, public};
 pub(super) use changes::merged;
 use changes::{ChangeBody, differences};
 use edit::{
-    CheckedConfig, WantedConfig, check_complete, check_grants, check_secrets, check_sensitive, free_name, read_mode,
+    CheckedConfig, WantedConfig, check_complete, check_grants, check_secrets, check_sensitive, free_name,
+    poll_interval, read_mode,
 };
 pub(crate) use policy::*;
 pub(crate) use removal::*;
@@ -136,6 +137,7 @@ fn install(
         mode_since: draft.now(),
         fit: None,
         waits_for_fit: None,
+        poll_interval_ms: poll_interval(manifest, wanted.poll.as_ref())?,
         write_key: None,
         created_at: draft.now(),
         updated_at: draft.now(),
@@ -334,6 +336,9 @@ fn patched(
             Some(value) => draft.put_secret(row.id, name, value)?,
             None => draft.remove_secret(row.id, name),
         }
+    }
+    if patch.poll.is_some() {
+        row.poll_interval_ms = poll_interval(&version.manifest, patch.poll.as_ref())?;
     }
     if let Some(WantedGrants::Given(grants)) = &patch.grants {
         check_grants(version.manifest.kind, grants, &before.grants)?;

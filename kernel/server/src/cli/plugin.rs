@@ -18,6 +18,7 @@ mod grants;
 mod installation;
 mod local;
 mod policy;
+mod polls;
 pub(crate) mod remote;
 mod run;
 mod seen;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use kith_model::plugin::{Grants, InstallationMode, Manifest, PluginKind};
+use kith_model::polling::interval_text;
 use kith_pipeline::{Activity, HostState, HostView};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Unexpected, Visitor};
@@ -56,6 +57,17 @@ pub(crate) struct NewInstallation {
     /// `live` unless told, or `disabled`.
     #[schema(pattern = "^(live|disabled)$")]
     pub(super) mode: Option<String>,
+    /// How often a connector that polls does so, where not as its manifest says.
+    pub(super) poll: Option<WantedPoll>,
+}
+
+/// How often to poll.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WantedPoll {
+    /// `5m`, `6h` or `1d`, a minute at least; `null` for what the manifest says.
+    #[schema(pattern = "^[1-9][0-9]{0,5}[smhd]$")]
+    pub(super) interval: Option<String>,
 }
 
 /// What to change; absent stays.
@@ -75,6 +87,8 @@ pub(crate) struct PatchInstallation {
     /// `live` or `disabled`; `live` also ends a quarantine, during which a model can be fitted.
     #[schema(pattern = "^(live|disabled)$")]
     pub(super) mode: Option<String>,
+    /// How often a connector that polls does so.
+    pub(super) poll: Option<WantedPoll>,
     /// Upgrade or downgrade to this version.
     pub(super) version: Option<String>,
     /// `sha256:` and the digest that the component of this version, or of the present one, must have.
@@ -168,6 +182,9 @@ pub(crate) struct InstallationBody {
     /// For a tag model or a scorer, the forms of the state that it has and needs.
     #[serde(skip_serializing_if = "Option::is_none")]
     state_version: Option<StateVersionBody>,
+    /// For a connector that polls, how often.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    poll: Option<PollSettingBody>,
     /// For a connector or a channel, the names of the `track` events that it may emit; `*` for any.
     #[serde(skip_serializing_if = "Option::is_none")]
     emits: Option<Vec<String>>,
@@ -193,6 +210,17 @@ pub(crate) struct StateVersionBody {
     has: Option<u32>,
     /// `null` where the version declares none.
     needs: Option<u32>,
+}
+
+/// How often an installation polls.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct PollSettingBody {
+    /// The time between two polls, e.g. `15m`.
+    interval: String,
+    /// Who said so: `manifest` or `installation`.
+    source: String,
+    /// Why the plugin polls, in its own words.
+    reason: String,
 }
 
 /// What ends a hold.
@@ -286,6 +314,16 @@ fn state_version(tables: &WorkspaceTables, row: &InstallationRow) -> Option<Stat
     Some(StateVersionBody { has: fit.and_then(|fit| fit.state_version), needs: plugin.manifest.state_version })
 }
 
+fn poll(tables: &WorkspaceTables, row: &InstallationRow) -> Option<PollSettingBody> {
+    let asked = tables.plugin_of(row)?.manifest.poll.as_ref()?;
+    let source = if row.poll_interval_ms.is_some() { "installation" } else { "manifest" };
+    Some(PollSettingBody {
+        interval: interval_text(row.poll_interval_ms.unwrap_or(asked.interval_ms)),
+        source: source.to_owned(),
+        reason: asked.reason.clone(),
+    })
+}
+
 /// Whether it runs, and when it is tried again.
 fn activity(app: &App, tables: &WorkspaceTables, row: &InstallationRow) -> ActivityBody {
     match app.wiring.activity(tables, row).into() {
@@ -331,6 +369,7 @@ pub(super) fn installation_body(
         effective_policy,
         fit: row.fit,
         state_version: state_version(tables, row),
+        poll: poll(tables, row),
         emits: plugin.and_then(|plugin| emits(&plugin.manifest)),
         receiving_hosts: receiving_hosts(app, tables, row),
         changed: None,
@@ -365,5 +404,6 @@ pub(super) fn public(row: &InstallationRow) -> Value {
         "config": row.config,
         "grants": row.grants,
         "mode": row.mode,
+        "poll_interval": row.poll_interval_ms.map(interval_text),
     })
 }

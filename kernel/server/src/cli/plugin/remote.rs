@@ -10,6 +10,7 @@ use super::fits::{fit, fit_table};
 use super::grants::{GrantsFile, held_manifest, installed_manifest, template};
 use super::installation::{changed, installations, one_installation, with_to_do};
 use super::policy::policy_table;
+use super::polls::polls_text;
 use super::seen::{Follow, logs, usage_table};
 use super::signing::for_upload;
 use super::upgrade::upgrade;
@@ -48,6 +49,15 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat
         }
         PluginCommand::Fits { installation } => {
             shown(client.whole(&format!("{}/fits", path(installation)))?, |answer| fit_table(items(answer)))
+        }
+        PluginCommand::Poll { installation, from_start } => {
+            let body = json!({ "from_start": from_start });
+            shown(client.post(&format!("{}/poll", path(installation)), &body)?, |_| {
+                format!("{installation} polls now; `kith plugin polls {installation}` shows what comes of it")
+            })
+        }
+        PluginCommand::Polls { installation } => {
+            shown(client.get(&format!("{}/polls", path(installation)))?, polls_text)
         }
         PluginCommand::Usage { installation } => {
             shown(client.get(&format!("{}/usage", path(installation)))?, usage_table)
@@ -206,6 +216,9 @@ fn installation(args: &InstallArgs) -> Result<Value, Failure> {
     if args.grants_later {
         body["grants"] = json!("later");
     }
+    if let Some(interval) = &args.poll_interval {
+        body["poll"] = json!({ "interval": interval });
+    }
     if args.disabled {
         body["mode"] = json!("disabled");
     }
@@ -290,8 +303,11 @@ fn change(client: &Client, args: &InstallationChangeArgs) -> Result<Value, Failu
     if !secrets.is_empty() {
         body["secrets"] = Value::Object(secrets);
     }
+    if let Some(interval) = &args.poll_interval {
+        body["poll"] = json!({ "interval": Some(interval).filter(|interval| *interval != "default") });
+    }
     if body == json!({}) {
-        let message = "nothing to change; give --config, --secret, a --grant, --grants, --revoke, or a limit such as --limit cpu_ms=200; `kith plugin upgrade` \
+        let message = "nothing to change; give --config, --secret, a --grant, --grants, --revoke, --poll-interval, or a limit such as --limit cpu_ms=200; `kith plugin upgrade` \
                        changes the version";
         return Err(Failure::Usage(message.to_owned()));
     }
@@ -455,6 +471,7 @@ mod tests {
             grants: None,
             grant_secret: Vec::new(),
             revoke: Vec::new(),
+            poll_interval: None,
             grants_later: false,
             sending: SendingArgs { messages_at_once: Some(LimitArg::None), ..Default::default() },
         };
@@ -534,6 +551,7 @@ mod tests {
             grant_sensitive: Vec::new(),
             grant_kv: 0,
             grant_consent: true,
+            poll_interval: None,
             grants_later: false,
             disabled: false,
             pin: PinArgs { digest: Some("sha256:ab".into()), allow_downgrade: true },
