@@ -85,9 +85,9 @@ fn list(names: &BTreeSet<String>) -> String {
     }
 }
 
-/// Whether a component may go without an interface of its world: one that was made before the interface was.
+/// Whether a component may go without an interface of its world: one that was made before the interface was, or does not poll.
 pub(crate) fn is_optional(interface: &str) -> bool {
-    interface.contains("-checking@")
+    interface.contains("-checking@") || interface.contains("/polling@")
 }
 
 fn check_exports(abi: Abi, kind: PluginKind, exports: &BTreeSet<String>) -> Result<(), PackageError> {

@@ -22,7 +22,7 @@ use kith_model::event::{DraftEvent, EventKind, RejectedRecord};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::identity::{Identifier, IdentityRules};
 use kith_model::plugin::{
-    Answer, Connector, Grants, InstallationMode, PluginFault, PluginKind, PolledPage, ReceiveError, Received, Refusal,
+    Answer, Connector, Grants, InstallationMode, PluginFault, PluginKind, ReceiveError, Received, Refusal,
     SourceRequest,
 };
 use kith_model::sending::SendingLimits;
@@ -220,10 +220,6 @@ impl Connector for Lines {
         }
         received.resume = Some(vec![0; usize::try_from(line).unwrap()]);
         Ok(received)
-    }
-
-    fn poll(&self, _: Option<&[u8]>) -> Result<PolledPage, PluginFault> {
-        Err(PluginFault::Permanent("nothing to fetch".to_owned()))
     }
 }
 
