@@ -29,7 +29,9 @@ impl Origin {
 /// The origin of an address, or why it has none.
 pub(crate) fn origin(url: &str) -> Result<Origin, &'static str> {
     if url.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'\\') {
-        return Err("holds blanks, control characters or letters that an address does not have; write them as `%20` and so on");
+        return Err(
+            "holds blanks, control characters or letters that an address does not have; write them as `%20` and so on",
+        );
     }
     let (scheme, rest) = url.split_once("://").ok_or("is no address; write e.g. `https://api.example.com/v1`")?;
     let is_tls = match scheme.to_ascii_lowercase().as_str() {

@@ -47,8 +47,12 @@ pub(crate) fn plain(value: &[u8]) -> Option<Cow<'_, str>> {
 /// The keys of an object that hold something of a kind, for a message to a person.
 pub(crate) fn keys(value: &[u8], is_wanted: impl Fn(&[u8]) -> bool) -> String {
     let entries = json::members(value).map(|(entries, _)| entries).unwrap_or_default();
-    let names: Vec<String> =
-        entries.iter().filter(|(_, value)| is_wanted(value)).take(10).map(|(name, _)| format!("`{name:.60}`")).collect();
+    let names: Vec<String> = entries
+        .iter()
+        .filter(|(_, value)| is_wanted(value))
+        .take(10)
+        .map(|(name, _)| format!("`{name:.60}`"))
+        .collect();
     names.join(", ")
 }
 

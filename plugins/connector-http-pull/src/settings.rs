@@ -142,6 +142,16 @@ impl Paging {
         self.parameter.is_some()
     }
 
+    /// Whether the configuration names the number of the first page.
+    pub(crate) fn names_first(&self) -> bool {
+        self.first.is_some()
+    }
+
+    /// Whether the configuration names the parameter that says how many records are asked for.
+    pub(crate) fn names_size_parameter(&self) -> bool {
+        self.size_parameter.is_some()
+    }
+
     /// The number of the first page.
     pub(crate) fn first(&self) -> u64 {
         self.first.unwrap_or(1)
@@ -299,8 +309,7 @@ impl Settings {
         let mut resources = Vec::with_capacity(written.resources.len());
         for (place, text) in written.resources.iter().enumerate() {
             let resource = serde_json::from_str(text.get());
-            let mut resource: Resource =
-                resource.map_err(|error| (format!("resources.{place}"), words(error)))?;
+            let mut resource: Resource = resource.map_err(|error| (format!("resources.{place}"), words(error)))?;
             resource.digest = hash(format!("{url} {:016x}", json::fingerprint(text.get(), hash)).as_bytes());
             resources.push(resource);
         }
