@@ -254,6 +254,7 @@ description = "How far back orders count"
         assert_eq!(found("spends", "spends"), Vec::<String>::new());
         let ours = [
             "connector-csv",
+            "connector-http-pull",
             "connector-segment",
             "tag-model-rfm",
             "tag-model-lifecycle",

@@ -24,6 +24,7 @@ mod paging;
 mod path;
 mod progress;
 mod record;
+mod replay;
 mod request;
 mod selection;
 mod settings;
@@ -38,7 +39,10 @@ impl Connector for HttpPull {
         validate::validate(config)
     }
 
-    fn receive(_: Request) -> Result<Received, Rejection> {
+    fn receive(request: Request) -> Result<Received, Rejection> {
+        if request.is_replay() {
+            return replay::read(&request);
+        }
         Err(Rejection::new(404, "no-push", "nothing is sent to this connector: it asks the API of its configuration"))
     }
 
@@ -144,7 +148,8 @@ impl Polled<'_> {
         true
     }
 
-    /// The event of a record; none where the page has the same record already.
+    /// The event of a record; none where the page has the same record already. Where changed records correct earlier ones the kernel
+    /// tells them apart.
     fn take(
         &self,
         place: u64,
@@ -152,6 +157,9 @@ impl Polled<'_> {
         said: &mut BTreeMap<String, String>,
     ) -> Result<Option<Event>, record::Problem> {
         let event = record::event(&record, self.resource)?;
+        if self.resource.corrects {
+            return Ok(Some(event.at(place, None)));
+        }
         let id = event.message_id.clone().unwrap_or_default();
         match said.get(&id) {
             None => {

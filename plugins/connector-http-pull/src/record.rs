@@ -115,19 +115,23 @@ pub(crate) fn event(record: &Record, resource: &Resource) -> Result<Event, Probl
     Ok(event)
 }
 
-/// `RESOURCE/ID@VERSION`. Without a field for the version it is a hash of what the record says.
+/// `RESOURCE/ID@VERSION`, or `RESOURCE/ID` where changed records correct earlier ones. Without a field for the version it is a hash of
+/// what the record says.
 fn message_id(record: &Record, resource: &Resource) -> Result<String, Problem> {
     let id = record.id(&resource.id).ok_or_else(|| {
         let message = format!("there is no text or whole number at `{}` (`id`)", resource.id);
         Problem::new("missing-id", message)
     })?;
-    let path = resource.version.as_deref().or(resource.since.as_ref().map(|since| since.field.as_str()));
-    let version = path.and_then(|path| path::plain(record.at(path)?));
-    let version = match version {
-        Some(version) => version.into_owned(),
-        None => format!("{:016x}", json::fingerprint(&record.text, hash)),
+    let name = &resource.name;
+    let whole = if resource.corrects {
+        format!("{name}/{id}")
+    } else {
+        let path = resource.version.as_deref().or(resource.since.as_ref().map(|since| since.field.as_str()));
+        match path.and_then(|path| path::plain(record.at(path)?)) {
+            Some(version) => format!("{name}/{id}@{version}"),
+            None => format!("{name}/{id}@{:016x}", json::fingerprint(&record.text, hash)),
+        }
     };
-    let whole = format!("{}/{id}@{version}", resource.name);
     if whole.len() > MAX_MESSAGE_ID_BYTES {
         let message = format!("id and version have {} bytes, at most {MAX_MESSAGE_ID_BYTES} are taken", whole.len());
         return Err(Problem::new("bad-message-id", message));

@@ -19,6 +19,8 @@ struct Written {
     #[serde(default)]
     headers: BTreeMap<String, String>,
     resources: Vec<Box<RawValue>>,
+    #[serde(default)]
+    upsert: bool,
 }
 
 /// The configuration.
@@ -72,6 +74,9 @@ pub(crate) struct Resource {
     /// Of everything above and the address.
     #[serde(skip)]
     pub(crate) digest: u64,
+    /// `upsert` of the whole configuration: a changed record corrects its event, which therefore has the record's id alone.
+    #[serde(skip)]
+    pub(crate) corrects: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -311,6 +316,7 @@ impl Settings {
             let resource = serde_json::from_str(text.get());
             let mut resource: Resource = resource.map_err(|error| (format!("resources.{place}"), words(error)))?;
             resource.digest = hash(format!("{url} {:016x}", json::fingerprint(text.get(), hash)).as_bytes());
+            resource.corrects = written.upsert;
             resources.push(resource);
         }
         Ok(Settings { url, headers: written.headers, resources })

@@ -110,6 +110,9 @@ impl Found {
         if let Some(since) = &resource.since {
             self.since(since, resource, key);
         }
+        if resource.corrects && resource.version.is_some() {
+            self.add(key("version"), "has no effect beside `upsert`: a changed record has the id of its event");
+        }
         self.event(resource, key);
         self.selections(resource, key);
     }
@@ -295,6 +298,9 @@ mod tests {
             config["url"] = json!(url);
             assert_eq!(keys(&config), if is_fine { vec![] } else { vec!["url"] }, "{url}");
         }
+        let mut corrects = with(&json!({ "version": "v" }));
+        corrects["upsert"] = json!(true);
+        assert_eq!(keys(&corrects), ["resources.0.version"]);
         let mut twice = with(&json!({}));
         let again = twice["resources"][0].clone();
         twice["resources"].as_array_mut().unwrap().push(again);
