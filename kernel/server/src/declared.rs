@@ -270,6 +270,20 @@ description = "How far back orders count"
         }
     }
 
+    #[test]
+    fn the_configurations_that_the_page_of_a_plugin_shows_are_admitted() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins/connector-http-pull");
+        let manifest = std::fs::read_to_string(folder.join("plugin.toml")).unwrap();
+        let manifest = kith_host::parse_manifest(&manifest).unwrap();
+        let page = std::fs::read_to_string(folder.join("README.md")).unwrap();
+        let blocks: Vec<&str> = page.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert_eq!(blocks.len(), 2);
+        for block in blocks {
+            let config = serde_json::from_str(block).unwrap();
+            kith_host::validate_config(&manifest, config).unwrap_or_else(|error| panic!("{error}: {block}"));
+        }
+    }
+
     /// Each with its line, what is wrong, and what to write.
     #[test]
     fn what_a_vendor_mistakes_is_found_before_any_customer_does() {

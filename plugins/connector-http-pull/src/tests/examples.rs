@@ -1,4 +1,4 @@
-//! The examples of the README, and that the manifest knows every key that they use.
+//! The examples of the README. That the manifest's schema admits them is checked beside the reader of manifests.
 
 use super::*;
 
@@ -10,15 +10,10 @@ fn examples() -> Vec<Value> {
 }
 
 #[test]
-fn the_examples_of_the_readme_are_admitted_and_ask_for_their_first_page() {
-    let manifest: Value = toml::from_str(include_str!("../../plugin.toml")).unwrap();
-    let options = jsonschema::draft202012::options().with_pattern_options(jsonschema::PatternOptions::regex());
-    let schema = options.build(&manifest["config"]).unwrap();
+fn the_examples_of_the_readme_have_no_problem_and_ask_for_their_first_page() {
     let examples = examples();
     assert_eq!(examples.len(), 2);
     for example in &examples {
-        let mistakes: Vec<String> = schema.iter_errors(example).map(|error| error.to_string()).collect();
-        assert_eq!(mistakes, [""; 0], "{example}");
         assert_eq!(validate::validate(&example.to_string()), Ok(()), "{example}");
     }
     let (_, request) = ask(&examples[0], None, Ok(Response::new(503)));
