@@ -157,6 +157,26 @@ pub(crate) fn connector(receive: &str) -> Vec<u8> {
     assemble(&core(PluginKind::Connector, &frame(&functions, 1)), CONNECTOR).unwrap()
 }
 
+/// A connector whose `poll` runs `poll`, which may call `$send`; `polled` is never asked. There are texts at 512 (`POST`), 528 (`next`)
+/// and 600 (a URL of twenty bytes). Places after the canonical ABI, of a result of 36 bytes.
+pub(crate) fn poller(poll: &str) -> Vec<u8> {
+    let wat = frame("", 1).replace(
+        "(module",
+        r#"(module
+        (import "kith:plugin/http@0.2.0" "send"
+            (func $send (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))"#,
+    );
+    let functions = format!(
+        r#"(data (i32.const 512) "POST") (data (i32.const 528) "next") (data (i32.const 600) "https://example.com/")
+        (func (export "kith:plugin/source@0.2.0#receive") (param $request i32) (result i32) unreachable)
+        (func (export "kith:plugin/polling@0.2.0#poll") (param i32 i32 i32 i64 i32 i64 i32 i32) (result i32) {poll})
+        (func (export "kith:plugin/polling@0.2.0#polled") (param i32 i32 i32 i64 i32 i64 i32 i32 i32 i32) (result i32)
+            unreachable))"#
+    );
+    let wat = format!("{}{functions}", wat.trim_end().strip_suffix(')').unwrap());
+    assemble(&core(PluginKind::Connector, &wat), CONNECTOR).unwrap()
+}
+
 /// A connector that says of every configuration what `validate` gives.
 pub(crate) fn checking(validate: &str) -> Vec<u8> {
     let functions = format!(

@@ -79,6 +79,15 @@ pub struct FittedState {
     pub bytes: Arc<[u8]>,
 }
 
+/// How an installation polls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Polling {
+    /// The time between two polls.
+    pub interval_ms: u64,
+    /// When the installation was changed last: what is to wait for a change waits for another value.
+    pub changed_at: Timestamp,
+}
+
 /// One installation.
 #[derive(Clone)]
 pub struct Installed {
@@ -110,6 +119,8 @@ pub struct Installed {
     pub giver: Giver,
     /// The names of the `track` events that a connector may emit; `None` for any.
     pub emits: Option<Arc<[String]>>,
+    /// How often a connector polls; `None` for what does not.
+    pub poll: Option<Polling>,
     pub role: Role,
 }
 

@@ -215,8 +215,8 @@ impl Hosts {
         used.for_each(|host| host.limit(channel, limit));
     }
 
-    /// A channel was removed.
-    pub(super) fn forget_channel(&self, workspace: WorkspaceId, channel: InstallationId) {
+    /// A channel, or a source that polls, was removed.
+    pub(crate) fn forget_channel(&self, workspace: WorkspaceId, channel: InstallationId) {
         self.table.lock().forget_channel(workspace, channel);
     }
 

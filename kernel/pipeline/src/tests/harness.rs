@@ -158,6 +158,7 @@ pub(crate) fn installed(id: u32, name: &str, kind: PluginKind, role: Role) -> In
         emits: None,
         sending: SendingLimits::default(),
         corrects: false,
+        poll: None,
         role,
     }
 }

@@ -251,6 +251,7 @@ pub(crate) fn installation_row(id: u32, name: &str) -> InstallationRow {
         mode_since: Timestamp(0),
         fit: None,
         waits_for_fit: None,
+        poll_interval_ms: None,
         write_key: None,
         created_at: Timestamp(0),
         updated_at: Timestamp(0),
@@ -279,6 +280,7 @@ pub(super) fn running(row: &InstallationRow, kind: PluginKind, role: Role) -> In
         emits: None,
         sending: SendingLimits::default(),
         corrects: false,
+        poll: None,
         role,
     }
 }
