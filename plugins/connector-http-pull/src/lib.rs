@@ -18,6 +18,7 @@ use crate::settings::{Resource, Settings};
 
 mod address;
 mod answer;
+mod consent;
 mod hash;
 mod link;
 mod paging;
@@ -123,7 +124,8 @@ impl Polled<'_> {
                 Ok(event) => page.events.extend(event),
                 Err(problem) => {
                     let raw = String::from_utf8_lossy(bytes);
-                    page.rejected.push(Rejected::new(place, problem.code, problem.message, &raw));
+                    let message = problem.message + self.resource.word_of_consent();
+                    page.rejected.push(Rejected::new(place, problem.code, message, &raw));
                 }
             }
         }

@@ -44,6 +44,12 @@ pub(crate) fn plain(value: &[u8]) -> Option<Cow<'_, str>> {
     (!text.trim().is_empty()).then_some(text)
 }
 
+/// Whether a value is `null` or an empty text.
+pub(crate) fn is_nothing(value: &[u8]) -> bool {
+    let inner = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    value == b"null" || inner.is_some_and(|inner| inner.trim_ascii().is_empty())
+}
+
 /// The keys of an object that hold something of a kind, for a message to a person.
 pub(crate) fn keys(value: &[u8], is_wanted: impl Fn(&[u8]) -> bool) -> String {
     let entries = json::members(value).map(|(entries, _)| entries).unwrap_or_default();

@@ -5,6 +5,7 @@ use kith_plugin_sdk::json::{self, Duplicates, Numbers, Oddity};
 use kith_plugin_sdk::time::Form;
 use kith_plugin_sdk::{Event, EventKind, Identifier, Timestamp, time};
 
+use crate::consent;
 use crate::hash::hash;
 use crate::path;
 use crate::selection;
@@ -18,6 +19,9 @@ const MAX_RECORD_BYTES: usize = 256 * 1024;
 
 /// The longest value that is quoted to a person, in bytes.
 const MAX_QUOTED_BYTES: usize = 64;
+
+/// The trait that tells of consents.
+pub(crate) const CONSENT: &str = "consent";
 
 /// Why a record is set aside.
 #[derive(Debug, PartialEq, Eq)]
@@ -100,7 +104,9 @@ pub(crate) fn event(record: &Record, resource: &Resource) -> Result<Event, Probl
     }
     let text = record.text.as_bytes();
     let (properties, traits) = (resource.properties.as_ref(), resource.traits.as_ref());
-    let all = || selection::without(text, &resource.omit);
+    // Where the configuration says what tells of consent, nothing else does.
+    let is_consent = |key: &str| !resource.consent.is_empty() && key.eq_ignore_ascii_case(CONSENT);
+    let all = || selection::without(text, &resource.omit, is_consent);
     let is_track = resource.kind == Kind::Track;
     event.properties = match properties {
         Some(chosen) => selection::chosen(text, chosen),
@@ -112,6 +118,9 @@ pub(crate) fn event(record: &Record, resource: &Resource) -> Result<Event, Probl
         None if is_track => String::new(),
         None => all(),
     };
+    if let Some(consent) = consent::of(text, &resource.consent) {
+        event.traits = selection::with_member(&event.traits, CONSENT, &consent);
+    }
     Ok(event)
 }
 
@@ -154,7 +163,7 @@ fn identifiers(record: &Record, resource: &Resource, flags: &mut Vec<String>) ->
                     }
                 }
                 // It names nobody, and costs nothing that something else in the record names.
-                None if is_nothing(item) => {}
+                None if path::is_nothing(item) => {}
                 None => flags.push(format!("not-an-id:{path}")),
             }
         }
@@ -166,14 +175,6 @@ fn identifiers(record: &Record, resource: &Resource, flags: &mut Vec<String>) ->
         return Err(Problem::new("missing-identifier", message));
     }
     Ok(identifiers)
-}
-
-fn is_nothing(value: &[u8]) -> bool {
-    value == b"null"
-        || value
-            .strip_prefix(b"\"")
-            .and_then(|rest| rest.strip_suffix(b"\""))
-            .is_some_and(|inner| inner.trim_ascii().is_empty())
 }
 
 fn name(record: &Record, resource: &Resource) -> Result<String, Problem> {

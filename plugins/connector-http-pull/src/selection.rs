@@ -16,10 +16,17 @@ pub(crate) fn chosen(record: &[u8], selection: &Selection) -> String {
     closed(object)
 }
 
-/// The record without what lies at these paths; empty where nothing is left.
-pub(crate) fn without(record: &[u8], omit: &[String]) -> String {
+/// The record without what lies at these paths and under these of its own keys; empty where nothing is left.
+pub(crate) fn without(record: &[u8], omit: &[String], is_left_out: impl Fn(&str) -> bool) -> String {
     let paths: Vec<&str> = omit.iter().map(String::as_str).collect();
-    closed(kept(record, &paths))
+    closed(kept(record, &paths, &is_left_out))
+}
+
+/// An object, or nothing, with one more member that it has not yet.
+pub(crate) fn with_member(object: &str, key: &str, value: &str) -> String {
+    let mut object = object.strip_suffix('}').unwrap_or_default().to_owned();
+    push_member(&mut object, key, value.as_bytes());
+    closed(object)
 }
 
 fn closed(mut object: String) -> String {
@@ -30,10 +37,10 @@ fn closed(mut object: String) -> String {
 }
 
 /// The members that are kept, as an object that is not closed yet. The recursion is as deep as the paths are long.
-fn kept(object: &[u8], omit: &[&str]) -> String {
+fn kept(object: &[u8], omit: &[&str], is_left_out: &dyn Fn(&str) -> bool) -> String {
     let mut left = String::new();
     for (key, value) in json::members(object).map(|(entries, _)| entries).unwrap_or_default() {
-        if omit.contains(&&*key) {
+        if omit.contains(&&*key) || is_left_out(&key) {
             continue;
         }
         let below = omit.iter().filter_map(|path| path.strip_prefix(&*key)?.strip_prefix('.'));
@@ -51,7 +58,7 @@ fn thinned(value: &[u8], omit: &[&str]) -> Option<Vec<u8>> {
     }
     match value.first()? {
         b'{' => {
-            let left = kept(value, omit);
+            let left = kept(value, omit, &|_| false);
             Some(if left.is_empty() { b"{}".to_vec() } else { closed(left).into_bytes() })
         }
         b'[' => {
@@ -68,7 +75,8 @@ fn thinned_object(item: &[u8], omit: &[&str]) -> Option<Vec<u8>> {
     item.starts_with(b"{").then(|| thinned(item, omit))?
 }
 
-fn push_member(object: &mut String, key: &str, value: &[u8]) {
+/// Add a member to an object that is not closed yet.
+pub(crate) fn push_member(object: &mut String, key: &str, value: &[u8]) {
     object.push(if object.is_empty() { '{' } else { ',' });
     object.push_str(&serde_json::Value::from(key).to_string());
     object.push(':');
@@ -86,7 +94,7 @@ mod tests {
     fn all_but_what_is_left_out() {
         let without = |paths: &[&str]| {
             let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
-            super::without(RECORD, &paths)
+            super::without(RECORD, &paths, |_| false)
         };
         assert_eq!(without(&[]).as_bytes(), RECORD);
         assert_eq!(
@@ -94,6 +102,9 @@ mod tests {
             r#"{"total":1.50,"customer":{"email":"a@b.c"},"lines":[{"sku":"x"},3,{}]}"#
         );
         assert_eq!(without(&["id", "total", "customer", "lines", "note", "a.b"]), "");
+        assert_eq!(super::without(RECORD, &[], |key| key != "id"), r#"{"id":7}"#);
+        assert_eq!(with_member("", "b", "1"), r#"{"b":1}"#);
+        assert_eq!(with_member(r#"{"a":{}}"#, "b", "1"), r#"{"a":{},"b":1}"#);
     }
 
     #[test]

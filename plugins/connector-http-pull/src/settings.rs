@@ -68,6 +68,9 @@ pub(crate) struct Resource {
     pub(crate) time: Option<TimeAt>,
     pub(crate) properties: Option<Selection>,
     pub(crate) traits: Option<Selection>,
+    /// Purposes, or what else a consent is of, each with the path to what says yes or no.
+    #[serde(default)]
+    pub(crate) consent: BTreeMap<String, String>,
     /// Paths that are left out where all of a record is taken.
     #[serde(default)]
     pub(crate) omit: Vec<String>,
@@ -300,6 +303,13 @@ impl Selection {
 
 fn last_key(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path)
+}
+
+impl Resource {
+    /// What the reason of a record that is set aside ends with, where such records say something of consent.
+    pub(crate) fn word_of_consent(&self) -> &'static str {
+        if self.consent.is_empty() { "" } else { "; what it says of consent was not taken" }
+    }
 }
 
 /// Why a configuration does not read: the key, and what is wrong there.

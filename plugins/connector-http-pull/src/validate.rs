@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use kith_plugin_sdk::Problem;
 
 use crate::address::origin;
+use crate::consent;
+use crate::record::CONSENT;
 use crate::request::PLACEHOLDER;
 use crate::settings::{
     Kind, Method, Paging, Place, Resource, Selection, Settings, Since, SinceFormat, SinceType, Style,
@@ -115,6 +117,7 @@ impl Found {
         }
         self.event(resource, key);
         self.selections(resource, key);
+        self.consent(resource, key);
     }
 
     fn paging(&mut self, paging: &Paging, key: &dyn Fn(&str) -> String) {
@@ -181,6 +184,18 @@ impl Found {
         }
     }
 
+    fn consent(&mut self, resource: &Resource, key: &dyn Fn(&str) -> String) {
+        for (purpose, path) in &resource.consent {
+            if let Some(problem) = consent::problem(path) {
+                self.add(key(&format!("consent.{purpose}")), problem);
+            }
+        }
+        let mut fields = resource.traits.iter().flat_map(Selection::fields);
+        if !resource.consent.is_empty() && fields.any(|(name, _)| name.eq_ignore_ascii_case(CONSENT)) {
+            self.add(key("traits"), "has a `consent` beside the one that is mapped; leave it out");
+        }
+    }
+
     fn selections(&mut self, resource: &Resource, key: &dyn Fn(&str) -> String) {
         for (name, selection) in [("properties", &resource.properties), ("traits", &resource.traits)] {
             let Some(selection @ Selection::List(_)) = selection else { continue };
@@ -238,6 +253,7 @@ mod tests {
             json!({ "kind": "identify", "event": {}, "omit": ["secret"] }),
             json!({ "properties": ["total", "customer.id"], "traits": { "name": "customer.name" } }),
             json!({ "time": { "path": "at", "zone": "+02:00" } }),
+            json!({ "consent": { "news": "newsletter", "*@email": "!opted_out" }, "traits": ["name"] }),
         ] {
             assert_eq!(keys(&with(&fine)), [""; 0], "{fine}");
         }
@@ -279,6 +295,8 @@ mod tests {
             (json!({ "time": { "path": "at", "zone": "Europe/Berlin" } }), "time.zone"),
             (json!({ "properties": ["a.id", "b.id"] }), "properties"),
             (json!({ "properties": ["a"], "omit": ["b"] }), "omit"),
+            (json!({ "consent": { "news": "opted_out" } }), "consent.news"),
+            (json!({ "consent": { "news": "yes" }, "traits": ["a.Consent"] }), "traits"),
         ] {
             assert_eq!(keys(&with(&bad)), [format!("resources.0.{key}")], "{bad}");
         }

@@ -41,6 +41,21 @@ fn all_of_a_person_is_facts_but_what_is_left_out() {
 }
 
 #[test]
+fn consent_is_what_is_mapped_and_nothing_else() {
+    let identify =
+        json!({ "kind": "identify", "event": {}, "consent": { "news": "letters", "*@phone": "!do_not_call" } });
+    let config = config(&identify);
+    let body = r#"{"items":[{"id":1,"customer":"c","Consent":"x","letters":true,"do_not_call":true},{"id":2,"customer":"d"},{"id":3}]}"#;
+    let page = page(&config, text(body));
+    assert_eq!(
+        page.events[0].traits,
+        r#"{"id":1,"customer":"c","letters":true,"do_not_call":true,"consent":{"*@phone":false,"news":true}}"#
+    );
+    assert_eq!(page.events[1].traits, r#"{"id":2,"customer":"d"}"#);
+    assert!(page.rejected[0].message.ends_with("; what it says of consent was not taken"), "{:?}", page.rejected);
+}
+
+#[test]
 fn without_a_version_what_a_record_says_is_its_version() {
     let config = config(&json!({}));
     let id = |record: &str| page(&config, text(&format!(r#"{{"items":[{record}]}}"#))).events[0].message_id.clone();
