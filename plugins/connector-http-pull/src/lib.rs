@@ -90,6 +90,16 @@ struct Polled<'s> {
 impl Polled<'_> {
     fn page(&self, progress: Progress, mut run: Run, answer: PollAnswer) -> Result<Page, PollFailure> {
         let mut page = Page::default();
+        if is_unknown(&answer)
+            && let Some(run) = run.begun_again()
+        {
+            log::warn(format!(
+                "`{}`: the API does not know the next page any more; reading begins again",
+                self.resource.name
+            ));
+            (page.cursor, page.more) = (progress.go_on(run)?, true);
+            return Ok(page);
+        }
         let next = if is_behind_the_last(&run, &answer) {
             None
         } else {
@@ -131,7 +141,7 @@ impl Polled<'_> {
         }
         if let Some(since) = self.resource.since.as_ref().filter(|_| unmarked > 0) {
             log::warn(format!(
-                "`{}`: {unmarked} of {} records have no `{}` that can be read; they are not looked for again",
+                "`{}`: {unmarked} of {} records have no `{}` that can be read, and do not count for what is asked for next",
                 self.resource.name,
                 records.len(),
                 since.field
@@ -176,6 +186,11 @@ impl Polled<'_> {
             }
         }
     }
+}
+
+/// Whether the API says that it does not know the page: links and cursors expire.
+fn is_unknown(answer: &PollAnswer) -> bool {
+    answer.result.as_ref().is_ok_and(|response| matches!(response.status, 400 | 404 | 410))
 }
 
 /// Whether the page was asked for only because nothing said that the one before was the last: some APIs answer 404 there.

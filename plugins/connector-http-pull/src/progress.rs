@@ -48,6 +48,8 @@ pub(crate) struct Run {
     /// The records of the page before.
     records: Option<u64>,
     guard: Guard,
+    /// It was begun a second time, because a next page was not known any more.
+    is_second: bool,
 }
 
 /// Where a page is.
@@ -100,7 +102,27 @@ impl Run {
             full: 0,
             records: None,
             guard: Guard::default(),
+            is_second: false,
         }
+    }
+
+    /// The same from the first page. Once, and from a page that the API has named: such names are good for a while, and a poll may have
+    /// waited for longer.
+    pub(crate) fn begun_again(&self) -> Option<Run> {
+        let is_named = matches!(self.position, Position::Link(_) | Position::Cursor(_));
+        (is_named && !self.is_second).then(|| Run {
+            resource: self.resource.clone(),
+            digest: self.digest,
+            position: Position::First,
+            since: self.since,
+            highest: None,
+            started_at: self.started_at,
+            pages: 0,
+            full: 0,
+            records: None,
+            guard: Guard::default(),
+            is_second: true,
+        })
     }
 
     /// Note a page of so many records, given as their bytes.

@@ -115,6 +115,22 @@ fn an_api_that_goes_round_in_circles_is_a_fault() {
 }
 
 #[test]
+fn a_next_page_that_is_not_known_any_more_begins_the_run_again_once() {
+    let config = config(&json!({ "paging": { "style": "cursor", "next": "next" } }));
+    let mut first = orders([1]);
+    first["next"] = json!("expires");
+    let (page, _) = ask(&config, None, Ok(answer(&first)));
+    let (page, _) = ask(&config, Some(&page.unwrap().cursor), Ok(Response::new(410)));
+    let page = page.unwrap();
+    assert!(page.more && page.events.is_empty());
+    let (page, request) = ask(&config, Some(&page.cursor), Ok(answer(&first)));
+    assert_eq!(request.url(), "https://shop.example/v1/orders");
+    let (page, request) = ask(&config, Some(&page.unwrap().cursor), Ok(Response::new(410)));
+    assert_eq!(request.url(), "https://shop.example/v1/orders?cursor=expires");
+    assert!(matches!(page, Err(PollFailure::Permanent(_))));
+}
+
+#[test]
 fn a_post_takes_its_parameters_in_the_body() {
     let config = config(&json!({
         "method": "POST", "parameters": "body", "body": { "sort": ["id"], "limit": 1 }, "query": { "v": 2 },
