@@ -37,6 +37,26 @@ fn order(id: u64, updated_at: &str) -> Value {
     json!({ "id": id, "customer": "ada", "total": 10 * id, "updated_at": updated_at })
 }
 
+/// The installation `shop`, which asks `host` for orders.
+fn installation(host: &str) -> Value {
+    json!({
+        "name": "shop",
+        "config": {
+            "url": format!("http://{host}/v1"),
+            "headers": { "Authorization": "Bearer {token}" },
+            "resources": [{
+                "name": "orders", "path": "/orders", "records": "orders", "id": "id",
+                "paging": { "style": "link", "size": 2 },
+                "since": { "parameter": "updated_since", "field": "updated_at" },
+                "event": { "name": "Order Completed" }, "identifiers": { "user_id": "customer" },
+                "time": { "path": "updated_at" },
+            }],
+        },
+        "grants": { "http": [host], "secrets": { "token": [host] } },
+        "secrets": { "token": "the-key-of-the-shop" },
+    })
+}
+
 #[test]
 fn an_api_is_read_page_by_page_and_then_for_what_changed() {
     let kernel = TestKernel::start();
@@ -48,25 +68,7 @@ fn an_api_is_read_page_by_page_and_then_for_what_changed() {
     let with_next = [("link", link.as_str())];
     shop.will_answer_json(&with_next, &json!({ "orders": [one, two] }));
     shop.will_answer(429, &[("retry-after", "30")]);
-    kernel.install(
-        "kith/http-pull",
-        json!({
-            "name": "shop",
-            "config": {
-                "url": format!("http://{host}/v1"),
-                "headers": { "Authorization": "Bearer {token}" },
-                "resources": [{
-                    "name": "orders", "path": "/orders", "records": "orders", "id": "id",
-                    "paging": { "style": "link", "size": 2 },
-                    "since": { "parameter": "updated_since", "field": "updated_at" },
-                    "event": { "name": "Order Completed" }, "identifiers": { "user_id": "customer" },
-                    "time": { "path": "updated_at" },
-                }],
-            },
-            "grants": { "http": [host], "secrets": { "token": [host] } },
-            "secrets": { "token": "the-key-of-the-shop" },
-        }),
-    );
+    kernel.install("kith/http-pull", installation(&host));
     // The first page is kept, the second is put off, and later only that one is asked for.
     let poll = ended(&kernel, 1);
     assert_eq!(brought(&poll), ("later", [2, 0, 0]), "{poll}");
