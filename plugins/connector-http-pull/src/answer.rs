@@ -78,8 +78,8 @@ pub(crate) fn document(response: &Response) -> Result<Cow<'_, [u8]>, PollFailure
     }
 }
 
-/// The records of a document, each as its bytes, and the list that they stand in. `null` is an empty list.
-pub(crate) fn records<'d>(document: &'d [u8], path: &str) -> Result<(Vec<&'d [u8]>, &'d [u8]), PollFailure> {
+/// The records of a document, each as its bytes, and the list that they stand in; or why it has none. `null` is an empty list.
+pub(crate) fn records<'d>(document: &'d [u8], path: &str) -> Result<(Vec<&'d [u8]>, &'d [u8]), String> {
     let list = path::find(document, path);
     let reason = match list {
         Some(b"null") => return Ok((Vec::new(), b"null")),
@@ -95,7 +95,7 @@ pub(crate) fn records<'d>(document: &'d [u8], path: &str) -> Result<(Vec<&'d [u8
         "" => format!("it begins with {}", quoted(&String::from_utf8_lossy(document))),
         lists => format!("there are lists at {lists}"),
     };
-    Err(PollFailure::permanent(format!("the answer {reason}; {hint}")))
+    Err(format!("the answer {reason}; {hint}"))
 }
 
 /// Status, what it means, and the beginning of what the other side said.

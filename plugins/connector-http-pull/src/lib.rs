@@ -120,7 +120,12 @@ impl Polled<'_> {
     /// Read the records of a page, and where the next one is.
     fn read(&self, response: &Response, run: &mut Run, page: &mut Page) -> Result<Option<Position>, PollFailure> {
         let document = answer::document(response)?;
-        let (records, list) = answer::records(&document, &self.resource.records)?;
+        let listed = answer::records(&document, &self.resource.records);
+        // What was found before is missing for a while: some APIs say with a status of success that they failed.
+        let (records, list) = listed.map_err(|reason| match run.has_worked() {
+            true => PollFailure::later(reason),
+            false => PollFailure::permanent(reason),
+        })?;
         run.note_page(records.len() as u64, list)?;
         // What the records of this page say, by their message ids.
         let mut said: BTreeMap<String, String> = BTreeMap::new();

@@ -125,6 +125,11 @@ impl Run {
         })
     }
 
+    /// Whether a page was read with these settings before, so that they are right.
+    pub(crate) fn has_worked(&self) -> bool {
+        self.pages > 0 || self.since.is_some()
+    }
+
     /// Note a page of so many records, given as their bytes.
     pub(crate) fn note_page(&mut self, count: u64, records: &[u8]) -> Result<(), PollFailure> {
         let seen = (count > 0).then(|| hash(records));

@@ -221,6 +221,10 @@ fn a_page_without_its_list_is_for_good_and_says_which_lists_there_are() {
         let failure = failure(&config(&json!({ "records": records })), text(body));
         assert!(matches!(&failure, PollFailure::Permanent(why) if why.contains(words)), "{body}: {failure}");
     }
+    let pages = config(&json!({ "paging": { "style": "page" } }));
+    let (first, _) = ask(&pages, None, Ok(answer(&orders([1]))));
+    let (second, _) = ask(&pages, Some(&first.unwrap().cursor), Ok(text(r#"{"error":"quota"}"#)));
+    assert!(matches!(second, Err(PollFailure::Later { reason, .. }) if reason.contains("quota")), "it worked before");
     let whole = config(&json!({ "records": "" }));
     assert_eq!(page(&whole, text(r#"[{"id":1,"customer":"c"}]"#)).events.len(), 1);
 }
