@@ -16,6 +16,8 @@ use kith_model::sending::{PureChannel, SendingLimits};
 use kith_model::time::Timestamp;
 use kith_model::tracking::TrackingPlan;
 
+use crate::views::Acceptance;
+
 /// The part that an installation plays.
 #[derive(Clone)]
 pub enum Role {
@@ -169,6 +171,11 @@ pub trait Observer: Send + Sync {
             installation = installation.0,
             "nobody writes down that it runs again"
         );
+    }
+
+    /// A page that was polled came to this.
+    fn polled(&self, acceptance: &Acceptance) {
+        tracing::debug!(accepted = acceptance.accepted, "nobody counts what was polled");
     }
 
     /// A worker of the kernel panicked. The process should end, and its supervisor start it again; an observer that can do

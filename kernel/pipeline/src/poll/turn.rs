@@ -132,6 +132,7 @@ impl Poller {
         entry.repeats += accepted.duplicate;
         entry.rejected += accepted.rejected_count;
         metrics::counter!("kith_poll_pages_total").increment(1);
+        self.shared.observer.polled(&accepted);
         Ok(Kept { row: next, more })
     }
 

@@ -363,6 +363,7 @@ mod tests {
             grant_consent: Some(ConsentGrantArg::Give),
             grant_secret: Vec::new(),
             revoke: Vec::new(),
+            poll_interval: None,
             grants_later: false,
             sending: SendingArgs { messages_at_once: Some(LimitArg::None), ..Default::default() },
         };
@@ -420,6 +421,7 @@ mod tests {
             grant_sensitive: Vec::new(),
             grant_kv: 0,
             grant_consent: true,
+            poll_interval: None,
             grants_later: false,
             disabled: false,
             sending: SendingArgs::default(),
