@@ -224,8 +224,12 @@ fn a_browser_s_question_at_an_address_is_answered_and_is_no_call() {
     for path in [format!("/hooks/{key}"), format!("/hooks/{key}/v1/track"), "/hooks/nothing".to_owned()] {
         let answer = nobody.send("OPTIONS", &path, &asking, body.clone());
         assert_eq!((answer.status, answer.header("access-control-allow-headers")), (204, "x-anything"), "{path}");
+        assert_eq!(answer.header("allow"), "GET, POST, PUT, PATCH, DELETE", "{path}");
     }
-    nobody.send("OPTIONS", &format!("/callbacks/{key}"), &asking, body.clone()).is_problem(405, "method-not-allowed");
+    let callback = nobody.send("OPTIONS", &format!("/callbacks/{key}"), &asking, body.clone());
+    assert_eq!(callback.header("allow"), "GET, POST, PUT, PATCH, DELETE");
+    callback.is_problem(405, "method-not-allowed");
+    nobody.send("GET", "/v1/pixel/track?data=%7B", &[], Vec::new()).is_problem(401, "unauthenticated");
     assert!(kernel.find("user_id:kim").is_none(), "nothing was stored");
     let taken = nobody.send("POST", &format!("/hooks/{key}"), &[("origin", "https://shop.example")], body);
     assert_eq!((taken.status, taken.header("access-control-allow-origin")), (200, "*"));

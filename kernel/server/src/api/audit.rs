@@ -123,6 +123,7 @@ pub(crate) async fn export(
     authority: Authority<right::AuditRead>,
     Query(query): Query<AuditQuery>,
 ) -> Result<Response, ApiError> {
+    page_limit(query.limit)?;
     let (caller, filter) = (authority.caller, query.filter()?);
     app.reads.note(&caller, "audit.export", []);
     // The first page is read before the answer begins, so that a mistake is an answer and not a line that breaks off.

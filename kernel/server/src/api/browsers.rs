@@ -137,7 +137,14 @@ pub(crate) async fn pixel_of_data(
     let message = match found {
         // Who sends it stands in it.
         None => Map::new(),
-        Some((_, text)) => decoded(&text).ok_or_else(|| ApiError::at("?data", "write base64 of a JSON object"))?,
+        Some((_, text)) => match decoded(&text) {
+            Some(message) => message,
+            // Nobody who has not said who he is learns what is wrong with what he sends.
+            None if auth::presented(&headers)?.is_none() && key_in_query(&uri).is_none() => {
+                return Err(ingest::NO_WRITE_KEY);
+            }
+            None => return Err(ApiError::at("?data", "write base64 of a JSON object")),
+        },
     };
     take_pixel(app, &headers, &uri, message).await
 }

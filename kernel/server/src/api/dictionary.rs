@@ -162,7 +162,7 @@ pub(crate) async fn list(
 #[utoipa::path(
     get, path = "/api/v1/dictionary/{kind}/{name}", tag = "dictionary",
     params(
-        ("kind" = String, Path, description = "`event`, `property` or `trait`"), ("name" = String, Path), SubjectQuery,
+        ("kind" = String, Path, pattern = "^(event|property|trait)$", description = "`event`, `property` or `trait`"), ("name" = String, Path, min_length = 1, max_length = 256), SubjectQuery,
     ),
     security(("key" = ["audiences:read"])),
     responses(
@@ -261,7 +261,7 @@ fn write(draft: &mut Draft<'_>, caller: &Caller, subject: &Subject, entry: Entry
 #[utoipa::path(
     put, path = "/api/v1/dictionary/{kind}/{name}", tag = "dictionary",
     params(
-        ("kind" = String, Path, description = "`event`, `property` or `trait`"), ("name" = String, Path), SubjectQuery,
+        ("kind" = String, Path, pattern = "^(event|property|trait)$", description = "`event`, `property` or `trait`"), ("name" = String, Path, min_length = 1, max_length = 256), SubjectQuery,
     ),
     security(("key" = ["dictionary:write"])), request_body = NewDictionaryEntry,
     responses(
@@ -287,7 +287,7 @@ pub(crate) async fn put(
 #[utoipa::path(
     patch, path = "/api/v1/dictionary/{kind}/{name}", tag = "dictionary",
     params(
-        ("kind" = String, Path, description = "`event`, `property` or `trait`"), ("name" = String, Path), SubjectQuery,
+        ("kind" = String, Path, pattern = "^(event|property|trait)$", description = "`event`, `property` or `trait`"), ("name" = String, Path, min_length = 1, max_length = 256), SubjectQuery,
     ),
     security(("key" = ["dictionary:write"])), request_body = PatchDictionaryEntry,
     responses(
@@ -341,7 +341,7 @@ async fn edit(
 #[utoipa::path(
     delete, path = "/api/v1/dictionary/{kind}/{name}", tag = "dictionary",
     params(
-        ("kind" = String, Path, description = "`event`, `property` or `trait`"), ("name" = String, Path), SubjectQuery,
+        ("kind" = String, Path, pattern = "^(event|property|trait)$", description = "`event`, `property` or `trait`"), ("name" = String, Path, min_length = 1, max_length = 256), SubjectQuery,
     ),
     security(("key" = ["dictionary:write"])),
     responses(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::Method;
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use kith_model::budget::table;
 use kith_model::event::EventOrigin;
@@ -87,12 +87,21 @@ fn caller(app: &App, key: &str) -> Result<Caller, ApiError> {
 /// The methods that a browser is told of; whoever is none may use any.
 const METHODS: &str = "GET, POST, PUT, PATCH, DELETE";
 
+/// What an address takes, for whoever asks. The router knows of one method, for the others come here by its way out.
+fn allow() -> [(HeaderName, HeaderValue); 1] {
+    [(header::ALLOW, HeaderValue::from_static(METHODS))]
+}
+
 /// Answer a call of an address, by whatever method. A page may call a source's; a browser's question whether it may is no call.
 pub(crate) async fn answer(app: Arc<App>, request: Request) -> Response {
     match address(request.uri().path()) {
-        Some((Kind::Hook, ..)) if request.method() == Method::OPTIONS => browsers::may_send(request.headers(), METHODS),
+        Some((Kind::Hook, ..)) if request.method() == Method::OPTIONS => {
+            (allow(), browsers::may_send(request.headers(), METHODS)).into_response()
+        }
         Some((Kind::Hook, ..)) => (cross_origin(), take(app, request).await).into_response(),
-        Some((Kind::Callback, ..)) if request.method() == Method::OPTIONS => ApiError::MethodNotAllowed.into_response(),
+        Some((Kind::Callback, ..)) if request.method() == Method::OPTIONS => {
+            (allow(), ApiError::MethodNotAllowed).into_response()
+        }
         Some((Kind::Callback, ..)) => take(app, request).await.into_response(),
         None => ApiError::NoRoute.into_response(),
     }

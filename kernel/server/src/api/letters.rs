@@ -180,6 +180,7 @@ pub(crate) async fn counts(
     Query(query): Query<LetterQuery>,
 ) -> Result<Json<LetterCountsBody>, ApiError> {
     let caller = authority.caller;
+    page_limit(query.limit)?;
     app.ask(move |app, patience| {
         let tables = app.catalogue.workspace(caller.workspace)?;
         let filter = filter(&caller, &tables, &query)?;

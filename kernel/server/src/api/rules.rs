@@ -38,6 +38,7 @@ pub(crate) struct RuleBody {
     #[schema(value_type = String, pattern = "^(event|property|trait|identifier)$")]
     what: Target,
     /// The name of the event, property or fact, or the type of the identifiers; upper and lower case differ.
+    #[schema(min_length = 1, max_length = 256)]
     name: String,
     /// Of a property: the name of the events that it is taken from; every event unless told.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -279,7 +279,7 @@ pub(crate) async fn list(
 /// One tracking plan.
 #[utoipa::path(
     get, path = "/api/v1/tracking-plans/{id}", tag = "tracking",
-    params(("id" = String, Path, description = "the plan's name")), security(("key" = ["audiences:read"])),
+    params(("id" = String, Path, pattern = "^[a-z][a-z0-9-]{0,63}$", description = "the plan's name")), security(("key" = ["audiences:read"])),
     responses((status = 200, body = PlanBody), (status = 404, body = Problem)),
 )]
 pub(crate) async fn read(
@@ -294,7 +294,7 @@ pub(crate) async fn read(
 /// Make a tracking plan, or replace it: what is absent has its default. It holds for what is received from then on.
 #[utoipa::path(
     put, path = "/api/v1/tracking-plans/{id}", tag = "tracking",
-    params(("id" = String, Path, description = "the plan's name")), security(("key" = ["plugins:admin"])),
+    params(("id" = String, Path, pattern = "^[a-z][a-z0-9-]{0,63}$", description = "the plan's name")), security(("key" = ["plugins:admin"])),
     request_body = PlanDocument,
     responses(
         (status = 200, body = PlanBody), (status = 400, body = Problem), (status = 409, body = Problem),
@@ -316,7 +316,7 @@ pub(crate) async fn replace(
 /// Change a tracking plan: merged into the present one (RFC 7396). What is absent stays, and `null` takes an event or a schema out.
 #[utoipa::path(
     patch, path = "/api/v1/tracking-plans/{id}", tag = "tracking",
-    params(("id" = String, Path, description = "the plan's name")), security(("key" = ["plugins:admin"])),
+    params(("id" = String, Path, pattern = "^[a-z][a-z0-9-]{0,63}$", description = "the plan's name")), security(("key" = ["plugins:admin"])),
     request_body = PlanDocument,
     responses(
         (status = 200, body = PlanBody), (status = 400, body = Problem), (status = 404, body = Problem),
@@ -349,7 +349,7 @@ pub(crate) async fn change(
 /// Remove a tracking plan: its sources have the one of all, if there is one.
 #[utoipa::path(
     delete, path = "/api/v1/tracking-plans/{id}", tag = "tracking",
-    params(("id" = String, Path, description = "the plan's name")), security(("key" = ["plugins:admin"])),
+    params(("id" = String, Path, pattern = "^[a-z][a-z0-9-]{0,63}$", description = "the plan's name")), security(("key" = ["plugins:admin"])),
     responses((status = 204), (status = 404, body = Problem), (status = 412, body = Problem)),
 )]
 pub(crate) async fn remove(

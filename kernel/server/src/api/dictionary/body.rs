@@ -154,6 +154,7 @@ pub(crate) struct DocumentEntry {
     /// `event`, `property` or `trait`.
     #[schema(pattern = "^(event|property|trait)$")]
     pub(super) kind: String,
+    #[schema(min_length = 1, max_length = 256)]
     pub(super) name: String,
     /// Of a property, the name of the events that have it; `*` stands for every event.
     pub(super) event: Option<String>,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use kith_model::plugin::{Grants, InstallationMode, PluginKind};
+use kith_model::plugin::{Grants, InstallationMode, Manifest, PluginKind};
 use kith_model::polling::interval_text;
 use kith_pipeline::{Activity, HostState, HostView};
 use serde::de::value::MapAccessDeserializer;
@@ -59,6 +59,7 @@ pub(crate) struct NewInstallation {
 #[serde(deny_unknown_fields)]
 pub(crate) struct WantedPoll {
     /// `5m`, `6h` or `1d`, a minute at least; `null` for what the manifest says.
+    #[schema(pattern = "^[1-9][0-9]{0,5}[smhd]$")]
     pub(super) interval: Option<String>,
 }
 
@@ -162,6 +163,9 @@ pub(crate) struct InstallationBody {
     /// For a connector that polls, how often.
     #[serde(skip_serializing_if = "Option::is_none")]
     poll: Option<PollSettingBody>,
+    /// For a connector or a channel, the names of the `track` events that it may emit; `*` for any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    emits: Option<Vec<String>>,
     /// For a channel, the hosts that it sends to.
     #[serde(skip_serializing_if = "Option::is_none")]
     receiving_hosts: Option<Vec<HostBody>>,
@@ -309,6 +313,12 @@ fn activity(app: &App, tables: &WorkspaceTables, row: &InstallationRow) -> Activ
     }
 }
 
+/// What a plugin may emit; `None` of a kind that emits nothing.
+fn emits(manifest: &Manifest) -> Option<Vec<String>> {
+    let may_emit = matches!(manifest.kind, PluginKind::Connector | PluginKind::Channel);
+    may_emit.then(|| manifest.emitted_names().map_or_else(|| vec!["*".to_owned()], <[String]>::to_vec))
+}
+
 /// An installation as an answer.
 pub(super) fn installation_body(
     app: &App,
@@ -336,6 +346,7 @@ pub(super) fn installation_body(
         fit: row.fit,
         state_version: state_version(tables, row),
         poll: poll(tables, row),
+        emits: plugin.and_then(|plugin| emits(&plugin.manifest)),
         receiving_hosts: receiving_hosts(app, tables, row),
         changed: None,
         write_key_id: row.write_key.as_ref().map(ToString::to_string),

@@ -248,6 +248,10 @@ async fn lists_come_in_pages_and_titles_have_a_length() {
         let many = format!("/api/v1/{list}?limit=501");
         ask(&server, "GET", &many).admin().empty().await.problem(400, "bad-input");
     }
+    for unpaged in ["audit/export", "dead-letters/counts"] {
+        let none = format!("/api/v1/{unpaged}?limit=0");
+        ask(&server, "GET", &none).admin().empty().await.problem(400, "bad-input");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -97,7 +97,7 @@ impl CheckedRecord {
 /// Try records against a tracking plan, or against one that is not stored. Nothing is kept of them.
 #[utoipa::path(
     post, path = "/api/v1/tracking-plans/{id}/check", tag = "tracking",
-    params(("id" = String, Path, description = "the plan's name")), security(("key" = ["audiences:read"])),
+    params(("id" = String, Path, pattern = "^[a-z][a-z0-9-]{0,63}$", description = "the plan's name")), security(("key" = ["audiences:read"])),
     request_body = PlanTrial,
     responses(
         (status = 200, body = PlanTried), (status = 400, body = Problem), (status = 404, body = Problem),

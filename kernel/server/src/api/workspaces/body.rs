@@ -27,6 +27,7 @@ const MAX_TIMES: u64 = 100;
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewWorkspace {
     /// Lower-case letters, digits and `-`, at most 64, beginning with a letter.
+    #[schema(pattern = "^[a-z][a-z0-9-]{0,63}$")]
     name: String,
     /// What people call it.
     #[serde(default)]
@@ -51,6 +52,7 @@ pub(crate) enum WantedState {
 #[serde(deny_unknown_fields)]
 pub(crate) struct PatchWorkspace {
     /// Its keys and what it holds stay the same.
+    #[schema(pattern = "^[a-z][a-z0-9-]{0,63}$")]
     name: Option<String>,
     title: Option<String>,
     state: Option<WantedState>,
