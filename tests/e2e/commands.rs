@@ -318,6 +318,8 @@ fn a_connector_that_polls_is_seen_asked_and_told_how_often() {
         (&json!("permanent"), &json!(true)),
         "{seen}"
     );
+    // A change is told from what was there before by its time.
+    kernel.clock.advance_ms(1);
     let changed = said(&["plugin", "change", "feed", "--poll-interval", "5m"]);
     assert!(changed.contains("poll.interval") && changed.contains("5m"), "{changed}");
     wait_until("it polls again, because it was changed", || times(2));
