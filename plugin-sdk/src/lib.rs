@@ -42,6 +42,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod consent;
 pub mod http;
 /// Reading JSON as senders write it: [`json::read`], and the parts of a document without reading them.
 pub use kith_json as json;

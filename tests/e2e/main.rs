@@ -28,6 +28,7 @@ mod late;
 mod letters;
 mod outside;
 mod people;
+mod polling;
 mod quality;
 mod records;
 mod restart;
