@@ -123,6 +123,13 @@ impl FitSlot {
     }
 }
 
+impl FitSlot {
+    /// How many rows the plugin has taken.
+    pub fn rows_done(&self) -> u64 {
+        self.rows_done.load(Ordering::Relaxed)
+    }
+}
+
 impl Drop for FitSlot {
     fn drop(&mut self) {
         self.fits.0.lock().remove(&(self.workspace, self.installation));

@@ -121,6 +121,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(installations::logs))
         .routes(routes!(fits::begin))
         .routes(routes!(fits::list))
+        .routes(routes!(fits::put_in_use))
         .routes(routes!(audiences::create, audiences::list))
         .routes(routes!(audiences::count))
         .routes(routes!(audiences::preview))

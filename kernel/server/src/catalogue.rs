@@ -33,8 +33,8 @@ pub use audited::AuditFilter;
 pub use draft::host::HostChange;
 pub use draft::{Actor, Change, CommitGuard, Draft, Rehearsal};
 pub use rows::{
-    AudienceRow, AuditHead, AuditRow, CounterRow, CredentialRow, DictionaryRow, FitRow, FitStatus, IdentityRulesRow,
-    InstallationRow, PluginRow, RecordRulesRow, WaitRow, WorkspaceRow, WorkspaceState,
+    AudienceRow, AuditHead, AuditRow, CounterRow, CredentialRow, DictionaryRow, FitBound, FitCause, FitRow, FitStatus,
+    FittingRow, IdentityRulesRow, InstallationRow, PluginRow, RecordRulesRow, WaitRow, WorkspaceRow, WorkspaceState,
 };
 
 use self::chain::audit_head;
@@ -102,7 +102,8 @@ impl WorkspaceTables {
         self.identity_rules.clone().unwrap_or_default()
     }
 
-    fn empty(row: WorkspaceRow) -> WorkspaceTables {
+    /// A workspace in which there is nothing.
+    pub(crate) fn empty(row: WorkspaceRow) -> WorkspaceTables {
         WorkspaceTables {
             row,
             plugins: BTreeMap::new(),

@@ -1,4 +1,4 @@
-//! The routes of fits: one begins, and all are listed. What a fit does and how it is kept is `fitting.rs`'s part.
+//! The routes of fits: one begins, all are listed, and one is put in use. What a fit does and how it is kept is `fitting.rs`'s part.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,16 +7,16 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use kith_model::id::{InstallationId, WorkspaceId};
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Authority, PageQuery, Path, Query, right};
 use super::installations::named;
 use super::view::{Page, time};
 use crate::app::App;
-use crate::catalogue::{FitRow, FitStatus, InstallationRow};
+use crate::catalogue::{FitCause, FitRow, FitStatus, InstallationRow};
 use crate::error::{ApiError, Problem};
-use crate::fitting;
+use crate::fitting::{self, Wish};
 
 /// One fit.
 #[derive(Debug, Serialize, ToSchema)]
@@ -24,19 +24,28 @@ pub(crate) struct FitBody {
     /// From 1, one more with each fit of the installation.
     version: u32,
     status: FitStatus,
+    /// Whether somebody asked for it or it was due.
+    cause: FitCause,
     /// Whether its state is the one in use.
     in_use: bool,
+    /// Whether somebody chose it in the place of a newer one.
+    chosen: bool,
     plugin_version: String,
     digest: String,
     /// The form of its state, if the plugin declared one.
     state_version: Option<u32>,
     started_at: String,
     finished_at: Option<String>,
+    /// How long it took, the wait for its turn included.
+    took_ms: Option<i64>,
+    /// How many people it read; `null` while it runs, and where a release before made it.
+    rows: Option<u64>,
     /// Rows read of how many, while running.
     progress: Option<FitProgressBody>,
     /// The plugin's own figures on how good the fit is.
     metrics: BTreeMap<String, f64>,
     state_bytes: u64,
+    /// Why it failed, or why it is held.
     error: Option<String>,
 }
 
@@ -50,15 +59,20 @@ pub(crate) struct FitProgressBody {
 fn fit_body(app: &App, workspace: WorkspaceId, installation: &InstallationRow, row: &FitRow) -> FitBody {
     let under_way = app.kernel.fit_progress(workspace, row.installation);
     let under_way = under_way.filter(|_| row.status == FitStatus::Running);
+    let in_use = installation.fit == Some(row.version);
     FitBody {
         version: row.version,
         status: row.status,
-        in_use: installation.fit == Some(row.version),
+        cause: row.cause,
+        in_use,
+        chosen: in_use && installation.fit_is_chosen,
         plugin_version: row.plugin_version.to_string(),
         digest: row.digest.clone(),
         state_version: row.state_version,
         started_at: time(row.started_at),
         finished_at: row.finished_at.map(time),
+        took_ms: row.finished_at.map(|finished| finished.0.saturating_sub(row.started_at.0).max(0)),
+        rows: row.rows,
         progress: under_way.map(|fit| FitProgressBody { rows_done: fit.rows_done, rows_total: fit.rows_total }),
         metrics: row.metrics.iter().cloned().collect(),
         state_bytes: row.state_bytes,
@@ -66,20 +80,33 @@ fn fit_body(app: &App, workspace: WorkspaceId, installation: &InstallationRow, r
     }
 }
 
-/// Begin a fit. It goes on in the background; `…/fits` shows how far it is, and its state is used once it is done.
+/// What is to become of a fit.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct FitQuery {
+    /// Whether it takes the place of a fit that somebody chose; else it is kept beside that.
+    #[serde(rename = "use", default)]
+    takes_over: bool,
+}
+
+/// Begin a fit. It goes on in the background; `…/fits` shows how far it is. Once it is done its state is used, unless it breaks a
+/// bound of the installation's `fitting.guard`, or another fit was chosen by hand.
 #[utoipa::path(
     post, path = "/api/v1/installations/{id}/fit", tag = "installations",
-    params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin"])),
-    responses((status = 202, body = FitBody), (status = 404, body = Problem), (status = 409, body = Problem)),
+    params(("id" = String, Path, description = "the installation's name"), FitQuery),
+    security(("key" = ["plugins:admin"])),
+    responses((status = 202, body = FitBody), (status = 400, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)),
 )]
 pub(crate) async fn begin(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
     Path(name): Path<String>,
+    Query(query): Query<FitQuery>,
 ) -> Result<(StatusCode, Json<FitBody>), ApiError> {
+    let wish = if query.takes_over { Wish::AskedToUse } else { Wish::Asked };
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
     let author = actor.clone();
-    let begun = app.offload(move |app| fitting::begin(app, workspace, author, &name)).await?;
+    let begun = app.offload(move |app| fitting::begin(app, workspace, author, &name, wish)).await?;
     let body = {
         let tables = app.catalogue.workspace(workspace)?;
         let installation = tables.installations.get(&begun.row.installation);
@@ -90,7 +117,39 @@ pub(crate) async fn begin(
     Ok((StatusCode::ACCEPTED, Json(body)))
 }
 
-/// All fits of an installation, newest first.
+/// Put a fit that is kept in use, also one that is held; what the installation wrote is computed again with it, and nobody is
+/// written to for that. Where there is a newer one that is not held, no later fit takes its place by itself; with the newest, later
+/// ones do again.
+#[utoipa::path(
+    post, path = "/api/v1/installations/{id}/fits/{number}/use", tag = "installations",
+    params(
+        ("id" = String, Path, description = "the installation's name"),
+        ("number" = u32, Path, description = "the fit's `version`"),
+    ),
+    security(("key" = ["plugins:admin"])),
+    responses(
+        (status = 200, body = FitBody), (status = 400, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem), (status = 429, body = Problem),
+    ),
+)]
+pub(crate) async fn put_in_use(
+    State(app): State<Arc<App>>,
+    authority: Authority<right::PluginsAdmin>,
+    Path((name, number)): Path<(String, u32)>,
+) -> Result<Json<FitBody>, ApiError> {
+    let (workspace, actor) = (authority.caller.workspace, authority.actor());
+    app.ask(move |app, patience| {
+        let id =
+            app.change_after_loading(workspace, actor, patience, |draft| fitting::use_fit(draft, &name, number))?;
+        let tables = app.catalogue.workspace(workspace)?;
+        let found = tables.installations.get(&id).zip(tables.fits.get(&(id, number)));
+        let (row, fit) = found.ok_or_else(|| ApiError::missing("the fit was removed meanwhile"))?;
+        Ok(Json(fit_body(app, workspace, row, fit)))
+    })
+    .await
+}
+
+/// The fits of an installation that are kept, newest first.
 #[utoipa::path(
     get, path = "/api/v1/installations/{id}/fits", tag = "installations",
     params(("id" = String, Path, description = "the installation's name"), PageQuery),

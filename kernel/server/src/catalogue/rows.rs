@@ -46,9 +46,9 @@ json_rows! {
     WorkspaceRow: "a workspace", 2 reads 1;
     CredentialRow: "a credential", 2 reads 1;
     PluginRow: "a plugin version", 1;
-    InstallationRow: "an installation", 1;
+    InstallationRow: "an installation", 2 reads 1;
     AudienceRow: "an audience", 1;
-    FitRow: "a fit", 1;
+    FitRow: "a fit", 2 reads 1;
     AuditRow: "a line of the audit log", 2 reads 1;
     AuditHead: "the end of the audit log", 1;
     CounterRow: "a counter", 1;
@@ -206,16 +206,48 @@ pub struct InstallationRow {
     pub mode_reason: Option<String>,
     /// Since when it has the mode.
     pub mode_since: Timestamp,
-    /// The fit in use: the newest whose state the version may be asked about, or where there is none, the newest.
+    /// The fit in use: the one that somebody chose, or the newest of those that were put in use whose state the version may be
+    /// asked about, or where there is none of these, the one that was in use before.
     pub fit: Option<u32>,
+    /// Whether somebody chose the fit in use in the place of a newer one, so that none takes its place by itself.
+    #[serde(default)]
+    pub fit_is_chosen: bool,
     /// Present while the version cannot read the fit in use.
     pub waits_for_fit: Option<WaitRow>,
+    /// When it is fitted without being asked, and which fits are put in use.
+    #[serde(default)]
+    pub fitting: FittingRow,
     /// The write key that was made with it, for a connector.
     pub write_key: Option<KeyId>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     /// Kept after removal, so that what it once wrote can still be named.
     pub removed_at: Option<Timestamp>,
+}
+
+/// When an installation of a tag model or a scorer is fitted without being asked, and which fits are put in use.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FittingRow {
+    /// How long after the last fit began the next is due, in milliseconds; `None` where somebody asks for each.
+    pub every_ms: Option<i64>,
+    /// When that was said, from which the first is counted where there was none.
+    pub since: Timestamp,
+    /// Bounds on the figures of a fit, by their names, within which it is put in use.
+    #[serde(default)]
+    pub guard: BTreeMap<String, FitBound>,
+}
+
+/// What a figure of a fit may be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FitBound {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+    /// How far it may be from that of the fit in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_change: Option<f64>,
 }
 
 /// What an installation waits with that is asked for nothing but a fit.
@@ -248,7 +280,20 @@ pub struct CounterRow(pub u32);
 pub enum FitStatus {
     Running,
     Succeeded,
+    /// It went well, and is kept and not put in use because it breaks a bound.
+    Held,
     Failed,
+}
+
+/// Why a fit was begun.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FitCause {
+    /// Somebody asked for it.
+    #[default]
+    Asked,
+    /// It was due.
+    Scheduled,
 }
 
 /// One fit of an installation; its state, if it succeeded, is a row of its own.
@@ -258,12 +303,18 @@ pub struct FitRow {
     /// From 1.
     pub version: u32,
     pub status: FitStatus,
+    /// Version 1 knew no other than those that were asked for.
+    #[serde(default)]
+    pub cause: FitCause,
     pub plugin_version: semver::Version,
     pub digest: String,
     /// The version that the plugin declared for the form of its state.
     pub state_version: Option<u32>,
     pub started_at: Timestamp,
     pub finished_at: Option<Timestamp>,
+    /// How many people it read. Version 1 did not keep it.
+    #[serde(default)]
+    pub rows: Option<u64>,
     pub metrics: Vec<(String, f64)>,
     pub state_bytes: u64,
     pub error: Option<String>,
@@ -365,6 +416,24 @@ mod tests {
         let read: CredentialRow = decode(&[&[1], text.as_bytes()].concat()).unwrap();
         assert!(!read.is_host(), "an older key of everything is not the host's");
         assert!(matches!(decode::<CredentialRow>(b"\0{}"), Err(ReadError::Version { found: 0, .. })));
+    }
+
+    #[test]
+    fn fits_and_installations_of_before_schedules_read() {
+        let before = |row: serde_json::Value, since: &[&str]| {
+            let mut row = row;
+            for name in since {
+                assert!(row.as_object_mut().unwrap().remove(*name).is_some(), "{name}");
+            }
+            [&[1][..], row.to_string().as_bytes()].concat()
+        };
+        let row = crate::api::tests::installation_row(3, "level");
+        let bytes = before(serde_json::to_value(&row).unwrap(), &["fitting", "fit_is_chosen"]);
+        let read: InstallationRow = decode(&bytes).unwrap();
+        assert_eq!((read.fitting, read.fit_is_chosen), (FittingRow::default(), false), "each fit was asked for");
+        let row = crate::fitting::tests::succeeded(2, "1.0.0", Some(1));
+        let read: FitRow = decode(&before(serde_json::to_value(&row).unwrap(), &["cause", "rows"])).unwrap();
+        assert_eq!((read.version, read.cause, read.rows), (2, FitCause::Asked, None));
     }
 
     #[test]

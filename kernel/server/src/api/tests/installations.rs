@@ -276,6 +276,45 @@ async fn a_mode_that_cannot_be_set_is_refused_with_those_that_can() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_and_bounds_are_set_shown_and_taken_out() {
+    let server = server();
+    keep(&server, &installation_row(901, "level"), PluginKind::TagModel, &[]);
+    keep(&server, &installation_row(902, "mail"), PluginKind::Channel, &[]);
+    let path = "/api/v1/installations/level";
+    for (fitting, place) in [
+        (json!({ "every": "30m" }), "fitting.every"),
+        (json!({ "every": "soon" }), "fitting.every"),
+        (json!({ "every": "4000d" }), "fitting.every"),
+        (json!({ "often": "7d" }), "fitting.often"),
+        (json!({ "guard": { "auc": {} } }), "fitting.guard.auc"),
+        (json!({ "guard": { "auc": { "min": 1, "max": 0 } } }), "fitting.guard.auc"),
+        (json!({ "guard": { "auc": { "max_change": -1 } } }), "fitting.guard.auc"),
+    ] {
+        let refused = ask(&server, "PATCH", path).admin().json(json!({ "fitting": fitting })).await;
+        assert_eq!(refused.problem(400, "bad-input")["errors"][0]["path"], place, "{fitting}");
+    }
+    let wanted = json!({ "every": "7d", "guard": { "auc": { "min": 0.7 } } });
+    let of_channel = json!({ "mode": "disabled", "fitting": wanted });
+    let refused = ask(&server, "PATCH", "/api/v1/installations/mail").admin().json(of_channel.clone()).await;
+    assert_eq!(refused.problem(400, "bad-input")["errors"][0]["path"], "fitting");
+    // One that is switched off is not loaded.
+    let set = ask(&server, "PATCH", path).admin().json(of_channel).await.with(200);
+    let shown = json!({
+        "every": "7d", "next_at": null, "failed_in_a_row": 0, "guard": { "auc": { "min": 0.7 } }, "chosen": false, "alarm": null,
+    });
+    assert_eq!(set["fitting"], shown);
+    let changed: Vec<_> = set["changed"].as_array().unwrap().iter().map(|change| change["path"].clone()).collect();
+    assert_eq!(changed, ["fitting.every", "fitting.guard", "mode"]);
+    let off = json!({ "fitting": { "every": null, "guard": { "auc": null, "mae": null } } });
+    let off = ask(&server, "PATCH", path).admin().json(off).await.with(200);
+    assert_eq!((&off["fitting"]["every"], &off["fitting"]["guard"]), (&json!(null), &json!({})));
+    let audit = ask(&server, "GET", "/api/v1/audit").admin().empty().await.with(200);
+    assert_eq!(audit["items"][0]["before"]["fitting"], wanted);
+    ask(&server, "POST", &format!("{path}/fits/1/use")).admin().empty().await.problem(404, "not-found");
+    ask(&server, "POST", &format!("{path}/fits/one/use")).admin().empty().await.problem(400, "bad-input");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_secret_has_a_length() {
     let server = server();
     keep(&server, &installation_row(901, "level"), PluginKind::TagModel, &[]);

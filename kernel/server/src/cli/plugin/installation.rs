@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::fits::{alarm, schedule};
 use crate::cli::digits;
 use crate::cli::output::{self, cut, field};
 
@@ -77,7 +78,12 @@ fn installation_table(installations: &[Value]) -> String {
             let mut row = columns.map(|name| cut(&field(installation, name), 60)).to_vec();
             let activity = installation.get("activity").unwrap_or(&Value::Null);
             let [state, since, why] = ["state", "since", "why"].map(|name| field(activity, name));
-            row.push(if state == "held" { cut(&format!("held since {since}: {why}"), 120) } else { state });
+            let state = if state == "held" { cut(&format!("held since {since}: {why}"), 120) } else { state };
+            let alarm = &installation["fitting"]["alarm"];
+            row.push(match alarm.is_object() {
+                true => format!("{state}; fit {} {}", field(alarm, "fit"), field(alarm, "status")),
+                false => state,
+            });
             row
         })
         .collect();
@@ -108,6 +114,10 @@ pub(super) fn one_installation(answer: &Value) -> String {
         let [has, needs] = ["has", "needs"].map(|name| field(state_version, name));
         let or_none = |text: String| if text.is_empty() { "none".to_owned() } else { text };
         rows.push(named("form of its state", format!("has {}, needs {}", or_none(has), or_none(needs))));
+    }
+    rows.extend(schedule(&answer["fitting"]).map(|schedule| named("fitted", schedule)));
+    for (figure, bound) in answer["fitting"]["guard"].as_object().into_iter().flatten() {
+        rows.push(named(&format!("a fit's {figure}"), output::plain(bound)));
     }
     rows.extend(grant_rows(answer));
     for host in answer.get("receiving_hosts").and_then(Value::as_array).into_iter().flatten() {
@@ -151,7 +161,7 @@ pub(super) fn with_to_do(mut text: String, installations: &[Value]) -> String {
             _ => format!("{name} was stopped by the kernel: once its cause is mended, {enable}"),
         }
     });
-    let to_do: Vec<String> = waiting.chain(stopped).collect();
+    let to_do: Vec<String> = waiting.chain(stopped).chain(installations.iter().filter_map(alarm)).collect();
     if !to_do.is_empty() {
         text.push('\n');
     }
