@@ -62,6 +62,18 @@ fn a_fit_is_of_the_version_that_was_asked_for() {
     assert!(matches!(bench.fit(LEVEL), Err(FitError::Held { why }) if why == "off"));
 }
 
+#[test]
+fn a_fit_says_how_many_people_it_read() {
+    let bench = Bench::new(vec![]);
+    bench.send((0..3).flat_map(|user| orders(&format!("u{user}"), 0, 1)).collect());
+    bench.settle();
+    let slot = bench.kernel.take_fit_slot(WORKSPACE, LEVEL).unwrap();
+    let digest = bench.setup.lock().installation(LEVEL).unwrap().digest.clone();
+    let (keep, kept) = std::sync::mpsc::channel();
+    bench.kernel.fit(slot, digest, move |_, slot| keep.send(slot.rows_done()).unwrap());
+    assert_eq!(kept.recv_timeout(SOON), Ok(3));
+}
+
 /// A model that failed on its fit was stopped again between being switched on and being fitted.
 #[test]
 fn a_model_that_the_kernel_stopped_is_fitted_and_asked_nothing_else() {

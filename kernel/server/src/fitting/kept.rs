@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use kith_model::budget::table;
 use kith_model::id::InstallationId;
 use kith_model::plugin::Fitted;
-
 use serde_json::json;
 
 use super::{Wish, fits_of, guard};
