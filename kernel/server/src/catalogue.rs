@@ -33,8 +33,9 @@ pub use audited::AuditFilter;
 pub use draft::host::HostChange;
 pub use draft::{Actor, Change, CommitGuard, Draft, Rehearsal};
 pub use rows::{
-    AudienceRow, AuditHead, AuditRow, CounterRow, CredentialRow, DictionaryRow, FitBound, FitCause, FitRow, FitStatus,
-    FittingRow, IdentityRulesRow, InstallationRow, PluginRow, RecordRulesRow, WaitRow, WorkspaceRow, WorkspaceState,
+    AudienceRow, AuditHead, AuditRow, CounterRow, CredentialRow, DictionaryRow, FitBound, FitCause, FitInputRow,
+    FitRow, FitStatus, FittingRow, IdentityRulesRow, InstallationRow, PluginRow, RecordRulesRow, WaitRow, WorkspaceRow,
+    WorkspaceState,
 };
 
 use self::chain::audit_head;

@@ -10,13 +10,15 @@ use std::sync::Arc;
 
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::{Fitted, InstallationMode, Manifest};
-use kith_pipeline::{FitSlot, WAITS_FOR_FIT};
+use kith_pipeline::{FitInput, FitSlot, WAITS_FOR_FIT};
 use serde_json::json;
 
 use crate::api::installations::named;
 use crate::api::plugins::computes;
 use crate::app::App;
-use crate::catalogue::{Actor, Draft, FitCause, FitRow, FitStatus, InstallationRow, WaitRow, WorkspaceTables};
+use crate::catalogue::{
+    Actor, Draft, FitCause, FitInputRow, FitRow, FitStatus, InstallationRow, WaitRow, WorkspaceTables,
+};
 use crate::error::ApiError;
 
 pub(crate) use choice::use_fit;
@@ -92,6 +94,7 @@ pub(crate) fn begin(
             started_at: draft.now(),
             finished_at: None,
             rows: None,
+            inputs: Vec::new(),
             metrics: Vec::new(),
             state_bytes: 0,
             error: None,
@@ -129,6 +132,10 @@ fn keep(
     let BegunFit { row, wish, slot } = begun;
     let id = row.installation;
     let row = FitRow { rows: Some(slot.rows_done()), ..row };
+    let inputs = slot.inputs().into_iter().map(|input| {
+        let FitInput { name, present, absent, mean } = input;
+        FitInputRow { name, present, absent, mean }
+    });
     let mut came_to = FitStatus::Failed;
     let stored = app.change(workspace, actor.clone(), |draft| {
         // Whoever begins the next one waits for this change, so that its place is free as soon as its outcome shows.
@@ -145,7 +152,8 @@ fn keep(
         match outcome {
             Ok(fitted) => {
                 let finished_at = Some(draft.now());
-                let done = FitRow { status: FitStatus::Succeeded, finished_at, ..row.clone() };
+                let done =
+                    FitRow { status: FitStatus::Succeeded, finished_at, inputs: inputs.collect(), ..row.clone() };
                 kept::put_fitted(draft, present, done, fitted, wish)?;
             }
             Err(error) => put_failed(draft, &row, error),
@@ -268,6 +276,7 @@ pub(crate) mod tests {
             started_at: Timestamp(0),
             finished_at: Some(Timestamp(1)),
             rows: Some(1),
+            inputs: Vec::new(),
             metrics: Vec::new(),
             state_bytes: 1,
             error: None,

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use kith_model::id::{InstallationId, WorkspaceId};
+use kith_model::id::InstallationId;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Authority, PageQuery, Path, Query, right};
-use super::installations::named;
+use super::installations::{may_read_words, named};
 use super::view::{Page, time};
 use crate::app::App;
-use crate::catalogue::{FitCause, FitRow, FitStatus, InstallationRow};
+use crate::auth::Caller;
+use crate::catalogue::{FitCause, FitInputRow, FitRow, FitStatus, InstallationRow};
 use crate::error::{ApiError, Problem};
 use crate::fitting::{self, Wish};
 
@@ -45,8 +46,30 @@ pub(crate) struct FitBody {
     /// The plugin's own figures on how good the fit is.
     metrics: BTreeMap<String, f64>,
     state_bytes: u64,
+    /// What it read of each numeric input, of one that went well. `null` without the scope `profiles:read`, or where the data
+    /// dictionary calls something sensitive and the key has no `sensitive:read`.
+    inputs: Option<Vec<FitInputBody>>,
     /// Why it failed, or why it is held.
     error: Option<String>,
+}
+
+/// What a fit read of one numeric input.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FitInputBody {
+    name: String,
+    /// Of the people who have it; `null` where nobody has.
+    mean: Option<f64>,
+    /// The share of people who have it not, from 0 to 1.
+    absent_share: f64,
+}
+
+impl From<&FitInputRow> for FitInputBody {
+    #[allow(clippy::cast_precision_loss, reason = "numbers of people in a share")]
+    fn from(row: &FitInputRow) -> FitInputBody {
+        let all = row.present.saturating_add(row.absent).max(1) as f64;
+        let mean = (row.present > 0).then_some(row.mean);
+        FitInputBody { name: row.name.clone(), mean, absent_share: row.absent as f64 / all }
+    }
 }
 
 /// How far a fit is.
@@ -56,11 +79,13 @@ pub(crate) struct FitProgressBody {
     rows_total: u64,
 }
 
-fn fit_body(app: &App, workspace: WorkspaceId, installation: &InstallationRow, row: &FitRow) -> FitBody {
+fn fit_body(app: &App, caller: &Caller, installation: &InstallationRow, row: &FitRow) -> Result<FitBody, ApiError> {
+    let workspace = caller.workspace;
+    let shows_inputs = may_read_words(app, caller)?;
     let under_way = app.kernel.fit_progress(workspace, row.installation);
     let under_way = under_way.filter(|_| row.status == FitStatus::Running);
     let in_use = installation.fit == Some(row.version);
-    FitBody {
+    Ok(FitBody {
         version: row.version,
         status: row.status,
         cause: row.cause,
@@ -76,8 +101,9 @@ fn fit_body(app: &App, workspace: WorkspaceId, installation: &InstallationRow, r
         progress: under_way.map(|fit| FitProgressBody { rows_done: fit.rows_done, rows_total: fit.rows_total }),
         metrics: row.metrics.iter().cloned().collect(),
         state_bytes: row.state_bytes,
+        inputs: shows_inputs.then(|| row.inputs.iter().map(FitInputBody::from).collect()),
         error: row.error.clone(),
-    }
+    })
 }
 
 /// What is to become of a fit.
@@ -95,7 +121,10 @@ pub(crate) struct FitQuery {
     post, path = "/api/v1/installations/{id}/fit", tag = "installations",
     params(("id" = String, Path, description = "the installation's name"), FitQuery),
     security(("key" = ["plugins:admin"])),
-    responses((status = 202, body = FitBody), (status = 400, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)),
+    responses(
+        (status = 202, body = FitBody), (status = 400, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem),
+    ),
 )]
 pub(crate) async fn begin(
     State(app): State<Arc<App>>,
@@ -111,7 +140,7 @@ pub(crate) async fn begin(
         let tables = app.catalogue.workspace(workspace)?;
         let installation = tables.installations.get(&begun.row.installation);
         let installation = installation.ok_or_else(|| ApiError::missing("the installation was removed meanwhile"))?;
-        fit_body(&app, workspace, installation, &begun.row)
+        fit_body(&app, &authority.caller, installation, &begun.row)?
     };
     fitting::run(&app, workspace, actor, begun);
     Ok((StatusCode::ACCEPTED, Json(body)))
@@ -144,7 +173,7 @@ pub(crate) async fn put_in_use(
         let tables = app.catalogue.workspace(workspace)?;
         let found = tables.installations.get(&id).zip(tables.fits.get(&(id, number)));
         let (row, fit) = found.ok_or_else(|| ApiError::missing("the fit was removed meanwhile"))?;
-        Ok(Json(fit_body(app, workspace, row, fit)))
+        Ok(Json(fit_body(app, &authority.caller, row, fit)?))
     })
     .await
 }
@@ -168,5 +197,5 @@ pub(crate) async fn list(
     let of = |id: InstallationId| (id, 0)..=(id, u32::MAX);
     // The newest comes first, so a row's place is how far it is from the last version there can be.
     let fits = tables.fits.range(of(installation.id)).rev().map(|((_, version), row)| (u32::MAX - version, row));
-    Page::of(fits, &page, |row| Ok(fit_body(&app, workspace, installation, row))).map(Json)
+    Page::of(fits, &page, |row| fit_body(&app, &authority.caller, installation, row)).map(Json)
 }

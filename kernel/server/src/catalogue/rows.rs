@@ -296,6 +296,17 @@ pub enum FitCause {
     Scheduled,
 }
 
+/// What a fit read of one numeric input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FitInputRow {
+    pub name: String,
+    /// How many people had a value, and how many had none.
+    pub present: u64,
+    pub absent: u64,
+    /// Of the values.
+    pub mean: f64,
+}
+
 /// One fit of an installation; its state, if it succeeded, is a row of its own.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FitRow {
@@ -315,6 +326,9 @@ pub struct FitRow {
     /// How many people it read. Version 1 did not keep it.
     #[serde(default)]
     pub rows: Option<u64>,
+    /// What it read of each numeric input, of one that went well.
+    #[serde(default)]
+    pub inputs: Vec<FitInputRow>,
     pub metrics: Vec<(String, f64)>,
     pub state_bytes: u64,
     pub error: Option<String>,
@@ -432,7 +446,7 @@ mod tests {
         let read: InstallationRow = decode(&bytes).unwrap();
         assert_eq!((read.fitting, read.fit_is_chosen), (FittingRow::default(), false), "each fit was asked for");
         let row = crate::fitting::tests::succeeded(2, "1.0.0", Some(1));
-        let read: FitRow = decode(&before(serde_json::to_value(&row).unwrap(), &["cause", "rows"])).unwrap();
+        let read: FitRow = decode(&before(serde_json::to_value(&row).unwrap(), &["cause", "rows", "inputs"])).unwrap();
         assert_eq!((read.version, read.cause, read.rows), (2, FitCause::Asked, None));
     }
 

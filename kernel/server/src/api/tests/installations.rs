@@ -14,9 +14,10 @@ use kith_model::time::Timestamp;
 use kith_pipeline::{Activity, Role, Setup};
 use serde_json::json;
 
-use super::{FIRST, ask, installation_row, lines, running, setup, source};
-use crate::auth::KeyId;
-use crate::catalogue::{Actor, InstallationRow, PluginRow};
+use super::{FIRST, ask, installation_row, key_with, lines, running, setup, source};
+use crate::auth::{KeyId, Scope};
+use crate::catalogue::{Actor, FitInputRow, FitRow, InstallationRow, PluginRow};
+use crate::fitting::tests::succeeded;
 use crate::serve::tests::{TestServer, server};
 use crate::wiring::{Loading, Source};
 
@@ -312,6 +313,24 @@ async fn a_schedule_and_bounds_are_set_shown_and_taken_out() {
     assert_eq!(audit["items"][0]["before"]["fitting"], wanted);
     ask(&server, "POST", &format!("{path}/fits/1/use")).admin().empty().await.problem(404, "not-found");
     ask(&server, "POST", &format!("{path}/fits/one/use")).admin().empty().await.problem(400, "bad-input");
+}
+
+/// A mean over few people tells of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_fit_read_is_shown_to_who_may_read_people() {
+    let server = server();
+    keep(&server, &installation_row(901, "level"), PluginKind::TagModel, &[]);
+    let inputs = vec![FitInputRow { name: "spent".to_owned(), present: 3, absent: 1, mean: 12.5 }];
+    let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+    change.put_fit(FitRow { inputs, ..succeeded(1, "1.0.0", None) });
+    drop(change.commit().unwrap());
+    let path = "/api/v1/installations/level/fits";
+    let seen = ask(&server, "GET", path).admin().empty().await.with(200)["items"][0].clone();
+    assert_eq!(seen["inputs"], json!([{ "name": "spent", "mean": 12.5, "absent_share": 0.25 }]));
+    assert_eq!((&seen["took_ms"], &seen["rows"], &seen["cause"]), (&json!(1), &json!(1), &json!("asked")));
+    let blind = key_with(&server, FIRST, &[Scope::PluginsAdmin], None);
+    let seen = ask(&server, "GET", path).key(&blind).empty().await.with(200)["items"][0].clone();
+    assert_eq!((&seen["inputs"], &seen["version"]), (&json!(null), &json!(1)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

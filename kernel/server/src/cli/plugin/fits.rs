@@ -67,10 +67,45 @@ pub(super) fn one_fit(installation: &Name, fit: &Value) -> String {
 
 /// The fits of an installation, and below them when the next one is due.
 pub(super) fn fits_of(installation: &Value, fits: &[Value]) -> String {
-    match schedule(&installation["fitting"]) {
-        Some(schedule) => format!("{}\n\nfitted {schedule}", fit_table(fits)),
-        None => fit_table(fits),
+    let mut text = fit_table(fits);
+    if let Some(drift) = drift(fits) {
+        text.push_str(&format!("\n\n{drift}"));
     }
+    if let Some(schedule) = schedule(&installation["fitting"]) {
+        text.push_str(&format!("\n\nfitted {schedule}"));
+    }
+    text
+}
+
+/// The numeric inputs as the fit in use read them, beside how the newest that went well did; `None` where these are one, and for
+/// a key that may not see them.
+fn drift(fits: &[Value]) -> Option<String> {
+    let inputs = |fit: &'_ Value| fit["inputs"].as_array().filter(|inputs| !inputs.is_empty()).cloned();
+    let in_use = fits.iter().find(|fit| fit["in_use"] == true)?;
+    let newest = fits.iter().find(|fit| inputs(fit).is_some())?;
+    if newest["version"] == in_use["version"] {
+        return None;
+    }
+    let (then, now) = (inputs(in_use)?, inputs(newest)?);
+    let figures = |input: Option<&Value>| {
+        let figure = |name: &str| input.and_then(|input| input[name].as_f64());
+        let mean = figure("mean").map(|mean| format!("{mean:.4}")).unwrap_or_default();
+        [mean, figure("absent_share").map(|share| format!("{:.1} %", share * 100.0)).unwrap_or_default()]
+    };
+    let rows = now.iter().map(|input| {
+        let [mean_now, absent_now] = figures(Some(input));
+        let [mean_then, absent_then] = figures(then.iter().find(|then| then["name"] == input["name"]));
+        vec![field(input, "name"), mean_then, mean_now, absent_then, absent_now]
+    });
+    let [then, now] = [in_use, newest].map(|fit| format!("fit {}", field(fit, "version")));
+    let header = [
+        "input",
+        &format!("mean, {then}"),
+        &format!("mean, {now}"),
+        &format!("absent, {then}"),
+        &format!("absent, {now}"),
+    ];
+    Some(output::table(&header, rows.collect()))
 }
 
 /// When an installation is fitted; `None` for one that never is.
@@ -169,6 +204,25 @@ mod tests {
         let third = "fit 4 of clv failed, the last of 3 that failed in a row: why; `kith plugin fits clv` shows all";
         assert_eq!(alarmed("failed", 3), third);
         assert_eq!(alarm(&of(json!({ "alarm": null }))), None);
+    }
+
+    #[test]
+    fn the_inputs_of_the_fit_in_use_stand_beside_those_of_the_newest() {
+        let fit = |version: u32, in_use: bool, inputs: Value| json!({ "version": version, "in_use": in_use, "inputs": inputs });
+        let then = json!([{ "name": "orders", "mean": 2.0, "absent_share": 0.25 }]);
+        let now = json!([
+            { "name": "orders", "mean": 3.5, "absent_share": 0.0 }, { "name": "spent", "mean": null, "absent_share": 1.0 },
+        ]);
+        let fits = [fit(3, false, json!([])), fit(2, false, now.clone()), fit(1, true, then.clone())];
+        insta::assert_snapshot!(drift(&fits).unwrap(), @r"
+         input    mean, fit 1   mean, fit 2   absent, fit 1   absent, fit 2
+        ────────────────────────────────────────────────────────────────────
+         orders        2.0000        3.5000   25.0 %          0.0 %
+         spent                                                100.0 %
+        ");
+        assert_eq!(drift(&[fit(2, true, now.clone()), fit(1, false, then)]), None, "the newest is in use");
+        assert_eq!(drift(&[fit(2, false, now), fit(1, true, Value::Null)]), None, "there is nothing to compare");
+        assert_eq!(drift(&[]), None);
     }
 
     fn alarm_of(installation: &Value) -> String {
