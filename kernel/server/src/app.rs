@@ -48,6 +48,8 @@ pub struct App {
     pub(crate) _writing_down: Sender<()>,
     /// The same of the one that forgets dead letters.
     pub(crate) _forgetting: Sender<()>,
+    /// The same of the one that begins fits which are due.
+    pub(crate) _scheduling: Sender<()>,
     pub(crate) watch: Watch,
     /// What the process takes in memory.
     pub(crate) memory: Arc<ProcessMemory>,

@@ -14,9 +14,10 @@ use kith_model::time::Timestamp;
 use kith_pipeline::{Activity, Role, Setup};
 use serde_json::json;
 
-use super::{FIRST, ask, installation_row, lines, running, setup, source};
-use crate::auth::KeyId;
-use crate::catalogue::{Actor, InstallationRow, PluginRow};
+use super::{FIRST, ask, installation_row, key_with, lines, running, setup, source};
+use crate::auth::{KeyId, Scope};
+use crate::catalogue::{Actor, FitInputRow, FitRow, InstallationRow, PluginRow};
+use crate::fitting::tests::succeeded;
 use crate::serve::tests::{TestServer, server};
 use crate::wiring::{Loading, Source};
 
@@ -322,6 +323,63 @@ async fn a_yanked_version_runs_where_it_runs_and_is_given_to_nobody_else() {
         deeds.map(|deed| (deed["action"].as_str().unwrap(), deed["target"].as_str().unwrap())).collect();
     let (old, new) = ("test/level@1.0.0", "test/level@1.1.0");
     assert_eq!(deeds, [("plugin.yank", new), ("plugin.yank", old), ("plugin.unyank", new)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_and_bounds_are_set_shown_and_taken_out() {
+    let server = server();
+    keep(&server, &installation_row(901, "level"), PluginKind::TagModel, &[]);
+    keep(&server, &installation_row(902, "mail"), PluginKind::Channel, &[]);
+    let path = "/api/v1/installations/level";
+    for (fitting, place) in [
+        (json!({ "every": "30m" }), "fitting.every"),
+        (json!({ "every": "soon" }), "fitting.every"),
+        (json!({ "every": "4000d" }), "fitting.every"),
+        (json!({ "often": "7d" }), "fitting.often"),
+        (json!({ "guard": { "auc": {} } }), "fitting.guard.auc"),
+        (json!({ "guard": { "auc": { "min": 1, "max": 0 } } }), "fitting.guard.auc"),
+        (json!({ "guard": { "auc": { "max_change": -1 } } }), "fitting.guard.auc"),
+    ] {
+        let refused = ask(&server, "PATCH", path).admin().json(json!({ "fitting": fitting })).await;
+        assert_eq!(refused.problem(400, "bad-input")["errors"][0]["path"], place, "{fitting}");
+    }
+    let wanted = json!({ "every": "7d", "guard": { "auc": { "min": 0.7 } } });
+    let of_channel = json!({ "mode": "disabled", "fitting": wanted });
+    let refused = ask(&server, "PATCH", "/api/v1/installations/mail").admin().json(of_channel.clone()).await;
+    assert_eq!(refused.problem(400, "bad-input")["errors"][0]["path"], "fitting");
+    // One that is switched off is not loaded.
+    let set = ask(&server, "PATCH", path).admin().json(of_channel).await.with(200);
+    let shown = json!({
+        "every": "7d", "next_at": null, "failed_in_a_row": 0, "guard": { "auc": { "min": 0.7 } }, "chosen": false, "alarm": null,
+    });
+    assert_eq!(set["fitting"], shown);
+    let changed: Vec<_> = set["changed"].as_array().unwrap().iter().map(|change| change["path"].clone()).collect();
+    assert_eq!(changed, ["fitting.every", "fitting.guard", "mode"]);
+    let off = json!({ "fitting": { "every": null, "guard": { "auc": null, "mae": null } } });
+    let off = ask(&server, "PATCH", path).admin().json(off).await.with(200);
+    assert_eq!((&off["fitting"]["every"], &off["fitting"]["guard"]), (&json!(null), &json!({})));
+    let audit = ask(&server, "GET", "/api/v1/audit").admin().empty().await.with(200);
+    assert_eq!(audit["items"][0]["before"]["fitting"], wanted);
+    ask(&server, "POST", &format!("{path}/fits/1/use")).admin().empty().await.problem(404, "not-found");
+    ask(&server, "POST", &format!("{path}/fits/one/use")).admin().empty().await.problem(400, "bad-input");
+}
+
+/// A mean over few people tells of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_fit_read_is_shown_to_who_may_read_people() {
+    let server = server();
+    keep(&server, &installation_row(901, "level"), PluginKind::TagModel, &[]);
+    let inputs = vec![FitInputRow { name: "spent".to_owned(), present: 3, absent: 1, mean: 12.5 }];
+    let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+    change.put_fit(FitRow { inputs, ..succeeded(1, "1.0.0", None) });
+    drop(change.commit().unwrap());
+    let path = "/api/v1/installations/level/fits";
+    let seen = ask(&server, "GET", path).admin().empty().await.with(200)["items"][0].clone();
+    assert_eq!(seen["inputs"], json!([{ "name": "spent", "mean": 12.5, "absent_share": 0.25 }]));
+    assert_eq!((&seen["took_ms"], &seen["rows"], &seen["cause"]), (&json!(1), &json!(1), &json!("asked")));
+    let blind = key_with(&server, FIRST, &[Scope::PluginsAdmin], None);
+    let seen = ask(&server, "GET", path).key(&blind).empty().await.with(200)["items"][0].clone();
+    assert_eq!((&seen["inputs"], &seen["version"]), (&json!(null), &json!(1)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
